@@ -1,0 +1,52 @@
+/** Capability numbers, linux/capability.h. The order is the kernel's: the index is the number. */
+export const capabilities = [
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'DAC_READ_SEARCH',
+  'FOWNER',
+  'FSETID',
+  'KILL',
+  'SETGID',
+  'SETUID',
+  'SETPCAP',
+  'LINUX_IMMUTABLE',
+  'NET_BIND_SERVICE',
+  'NET_BROADCAST',
+  'NET_ADMIN',
+  'NET_RAW',
+  'IPC_LOCK',
+  'IPC_OWNER',
+  'SYS_MODULE',
+  'SYS_RAWIO',
+  'SYS_CHROOT',
+  'SYS_PTRACE',
+  'SYS_PACCT',
+  'SYS_ADMIN',
+  'SYS_BOOT',
+  'SYS_NICE',
+  'SYS_RESOURCE',
+  'SYS_TIME',
+  'SYS_TTY_CONFIG',
+  'MKNOD',
+  'LEASE',
+  'AUDIT_WRITE',
+  'AUDIT_CONTROL',
+  'SETFCAP',
+  'MAC_OVERRIDE',
+  'MAC_ADMIN',
+  'SYSLOG',
+  'WAKE_ALARM',
+  'BLOCK_SUSPEND',
+  'AUDIT_READ',
+  'PERFMON',
+  'BPF',
+  'CHECKPOINT_RESTORE',
+] as const
+export type Cap = (typeof capabilities)[number]
+
+/** The number of a capability, for bit masks and for reasons. */
+export const capNumber = (cap: Cap): number => capabilities.indexOf(cap)
+
+/** A set of capabilities as one 64-bit mask, as in `/proc/PID/status`. */
+export const capMask = (...caps: readonly Cap[]): bigint =>
+  caps.reduce((mask, cap) => mask | (1n << BigInt(capNumber(cap))), 0n)

@@ -1,0 +1,51 @@
+import type { Errno } from './brand.ts'
+
+/** Error numbers, asm-generic/errno-base.h and errno.h: the same on x86 and ARM. */
+export const errnos = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  EXDEV: 18,
+  ENODEV: 19,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  ENFILE: 23,
+  EMFILE: 24,
+  ENOSPC: 28,
+  EROFS: 30,
+  EPIPE: 32,
+  ENAMETOOLONG: 36,
+  ENOSYS: 38,
+  ELOOP: 40,
+  EOVERFLOW: 75,
+  ENOTSUP: 95,
+  EADDRINUSE: 98,
+  ECONNRESET: 104,
+  ECONNREFUSED: 111,
+  EDQUOT: 122,
+} as const
+
+export type ErrnoName = keyof typeof errnos
+
+export const errno = (name: ErrnoName): Errno => errnos[name] as Errno
+
+const names = new Map<number, string>(Object.entries(errnos).map(([name, number]) => [number, name]))
+
+/** `EPERM`, or `errno 57` for one without a name here. */
+export const errnoName = (number: number): string => names.get(number) ?? `errno ${number}`
+
+/** An answer must lie in 1 to 4095: beyond that the call would return the number itself. */
+export function toErrno(number: number): Errno {
+  return (Number.isInteger(number) && number >= 1 && number <= 4095 ? number : errnos.EIO) as Errno
+}

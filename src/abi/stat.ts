@@ -1,0 +1,8 @@
+import type { Mode } from './brand.ts'
+
+/** File types of `st_mode`, linux/stat.h. */
+export const S_IFMT = 0o170000
+export const S_IFCHR = 0o020000
+export const S_IFBLK = 0o060000
+
+export const fileType = (mode: Mode): number => mode & S_IFMT

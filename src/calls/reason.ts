@@ -1,0 +1,64 @@
+/**
+ * Every verdict has a reason: a code with up to two numbers. This table is the only place of the sentences; logs, the
+ * end of `intercede run`, metrics and docs/reasons.md read it. `{a}` and `{b}` are the numbers, `{a:cap}` a capability.
+ */
+export const reasons = {
+  done: ['done for the caller', ''],
+  kernelAnswered: ['done as the caller: the kernel itself answered with this errno', ''],
+  notCharDevice: ['only character devices are made, the rest is left to the kernel', ''],
+  kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anybody', ''],
+  deviceNotAllowed: [
+    'the device {a}:{b} is not allowed',
+    'if it is harmless, add c:{a}:{b} to security.syscalls.intercept.mknod.devices',
+  ],
+  keyOff: ['the policy of this container does not serve this call', 'set the key security.syscalls.intercept.* for it'],
+  notServed: ['this version does not serve this call yet', 'leave its key off: trapping it only costs time'],
+  lacksCapability: [
+    'the caller lacks CAP_{a:cap} in its user namespace',
+    'run it as the container root, and start the container with --cap-add {a:cap}',
+  ],
+  childUserns: [
+    'the caller is in a child user namespace of the container, whose capabilities give nothing',
+    'make the call from the initial user namespace of the container',
+  ],
+  hostUserns: [
+    'the container has no user namespace of its own',
+    'start it with --userns=auto (podman), --userns-remap (Docker) or hostUsers: false (Kubernetes)',
+  ],
+  unknownContainer: [
+    'the container was started before this daemon, or its hand-over failed',
+    'start the container again',
+  ],
+  invisibleCaller: ['the caller is not visible in the pid namespace of intercede', 'run intercede in the host pid namespace'],
+  gone: ['the caller died or was interrupted before the answer', ''],
+  unreadable: ['the arguments cannot be read from the memory of the caller', ''],
+  pathNotResolved: ['the path does not resolve for the caller, so the kernel reports why', ''],
+  needsWalker: [
+    'the caller may reach this directory only by its capabilities over files, which this version does not use',
+    'give the directory to the caller, or make it accessible by its mode',
+  ],
+  nodevMount: ['the mount does not allow devices (nodev): a node there could not be opened', 'make the node on a mount without nodev'],
+  containerSuperblock: [
+    'the file system was mounted inside the container: a device node there could not be opened',
+    'make the node on a file system that the host mounted',
+  ],
+  crossesProc: ['the path leads through a link of procfs, which means something else for intercede', 'name the directory itself'],
+  containerBusy: ['too many calls of this container are in flight', 'find out which of its file systems hangs'],
+  fault: ['a fault of intercede itself', 'please report it with the log line'],
+} as const satisfies Record<string, readonly [says: string, remedy: string]>
+
+export type ReasonCode = keyof typeof reasons
+export interface Reason {
+  readonly code: ReasonCode
+  readonly a?: number
+  readonly b?: number
+}
+
+/** The codes in the order of the table; a record holds the index. */
+export const reasonCodes = Object.keys(reasons) as readonly ReasonCode[]
+
+export const why = (code: ReasonCode, a?: number, b?: number): Reason => ({
+  code,
+  ...(a === undefined ? {} : { a }),
+  ...(b === undefined ? {} : { b }),
+})

@@ -1,0 +1,62 @@
+import type { Handle } from '../calls/handle.ts'
+import { check, libc } from './libc.ts'
+
+const libcClose = libc.func('int close(int fd)')
+const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
+
+const F_DUPFD_CLOEXEC = 1030
+const F_GETFL = 3
+const F_SETFL = 4
+const F_GETFD = 1
+const F_SETFD = 2
+const FD_CLOEXEC = 1
+const O_NONBLOCK = 0o4000
+
+/** Closes a descriptor number that nothing owns; errors are of no use to anybody here. */
+export function closeRaw(raw: number): void {
+  libcClose(raw)
+}
+
+/** An owned descriptor. It is closed once: by `using`, by `[Symbol.dispose]()`, or not at all after `release()`. */
+export class Fd implements Handle {
+  #raw: number
+
+  constructor(raw: number) {
+    this.#raw = raw
+  }
+
+  /** @throws {Error} after the descriptor was closed or passed on: a bug of ours, never to reach another descriptor */
+  get raw(): number {
+    if (this.#raw < 0) throw new Error('Cannot use descriptor: it was closed or passed on')
+    return this.#raw
+  }
+
+  /** Passes the ownership of the number on to the caller. */
+  release(): number {
+    const raw = this.raw
+    this.#raw = -1
+    return raw
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#raw < 0) return
+    libcClose(this.#raw)
+    this.#raw = -1
+  }
+}
+
+/** @throws {SyscallError} EMFILE */
+export function dup(fd: Handle): Fd {
+  return new Fd(check('fcntl', libcFcntl(fd.raw, F_DUPFD_CLOEXEC, 3)))
+}
+
+export function setNonblocking(fd: Handle): void {
+  const flags = check('fcntl', libcFcntl(fd.raw, F_GETFL, 0))
+  check('fcntl', libcFcntl(fd.raw, F_SETFL, flags | O_NONBLOCK))
+}
+
+/** Marks a descriptor that was inherited, so that no program started later gets it. */
+export function setCloexec(raw: number): void {
+  const flags = check('fcntl', libcFcntl(raw, F_GETFD, 0))
+  check('fcntl', libcFcntl(raw, F_SETFD, flags | FD_CLOEXEC))
+}

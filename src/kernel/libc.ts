@@ -1,0 +1,38 @@
+import koffi from 'koffi'
+import { errnos } from '../abi/errno.ts'
+import { SyscallError } from '../calls/error.ts'
+import type { Errno } from '../abi/brand.ts'
+
+/** The C library of the running process: kernel/ declares its foreign functions on it. */
+export const libc = koffi.load(null)
+
+/** The error number of the last foreign call of this thread; right only directly after it, never after an `await`. */
+export const lastErrno = (): Errno => koffi.errno() as Errno
+
+/**
+ * The one place where a failed kernel call becomes an exception.
+ *
+ * @param result what the C function returned; below zero it failed and errno is set
+ * @throws {SyscallError}
+ */
+export function check(syscall: string, result: number): number {
+  if (result < 0) throw new SyscallError(syscall, lastErrno())
+  return result
+}
+
+/** As `check`, but calls again while a signal interrupted it. */
+export function uninterrupted(syscall: string, call: () => number): number {
+  for (;;) {
+    const result = call()
+    if (result >= 0) return result
+    const errno = lastErrno()
+    if (errno !== errnos.EINTR) throw new SyscallError(syscall, errno)
+  }
+}
+
+/** A string of ours (never of a container) as NUL-terminated bytes. */
+export const cstring = (text: string): Uint8Array => Buffer.from(`${text}\0`)
+
+/** The address of memory that outlives the call. */
+export const address = (bytes: Uint8Array): bigint => koffi.address(bytes)
+export const view = (pointer: bigint, length: number): ArrayBuffer => koffi.view(pointer, length)

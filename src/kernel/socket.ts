@@ -1,0 +1,180 @@
+import { errnos } from '../abi/errno.ts'
+import { SyscallError } from '../calls/error.ts'
+import type { Handle } from '../calls/handle.ts'
+import { Fd } from './fd.ts'
+import { address, check, lastErrno, libc } from './libc.ts'
+
+const AF_UNIX = 1
+const SOCK_STREAM = 1
+const SOCK_SEQPACKET = 5
+const SOCK_CLOEXEC = 0o2000000
+const SOCK_NONBLOCK = 0o4000
+const SOL_SOCKET = 1
+const SO_PEERCRED = 17
+const SCM_RIGHTS = 1
+const MSG_CTRUNC = 8
+const MSG_DONTWAIT = 0x40
+const MSG_NOSIGNAL = 0x4000
+const MSG_CMSG_CLOEXEC = 0x40000000
+/** `sun_path` holds 108 bytes with its NUL. */
+const PATH_LIMIT = 107
+
+const libcSocket = libc.func('int socket(int domain, int type, int protocol)')
+const libcSocketpair = libc.func('int socketpair(int domain, int type, int protocol, int32_t *fds)')
+const libcBind = libc.func('int bind(int fd, uint8_t *address, uint32_t length)')
+const libcConnect = libc.func('int connect(int fd, uint8_t *address, uint32_t length)')
+const libcListen = libc.func('int listen(int fd, int backlog)')
+const libcAccept4 = libc.func('int accept4(int fd, void *address, void *length, int flags)')
+const libcGetsockopt = libc.func('int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)')
+const libcRecvmsg = libc.func('int recvmsg(int fd, uint8_t *message, int flags)')
+const libcSendmsg = libc.func('int sendmsg(int fd, uint8_t *message, int flags)')
+
+/** `struct sockaddr_un`: u16 family, then the path with its NUL. */
+function addressOf(path: string): Uint8Array {
+  const bytes = Buffer.from(`\0\0${path}\0`)
+  if (bytes.length - 3 > PATH_LIMIT) {
+    throw new RangeError(`Cannot use socket path "${path}": longer than ${PATH_LIMIT} bytes`)
+  }
+  bytes.writeUInt16LE(AF_UNIX, 0)
+  return bytes
+}
+
+/**
+ * A listening stream socket at `path`; the caller sets its mode and removes it.
+ *
+ * @throws {SyscallError} EADDRINUSE if something is there already, ENOENT, EACCES
+ * @see unix(7)
+ */
+export function listenUnix(path: string, backlog = 128): Fd {
+  const fd = new Fd(check('socket', libcSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)))
+  try {
+    const name = addressOf(path)
+    check('bind', libcBind(fd.raw, name, name.length))
+    check('listen', libcListen(fd.raw, backlog))
+    return fd
+  } catch (error) {
+    fd[Symbol.dispose]()
+    throw error
+  }
+}
+
+/** @throws {SyscallError} ECONNREFUSED if nobody listens there, ENOENT */
+export function connectUnix(path: string): Fd {
+  const fd = new Fd(check('socket', libcSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)))
+  try {
+    const name = addressOf(path)
+    check('connect', libcConnect(fd.raw, name, name.length))
+    return fd
+  } catch (error) {
+    fd[Symbol.dispose]()
+    throw error
+  }
+}
+
+/** The next connection, non-blocking; undefined if none is waiting. */
+export function accept(listening: Handle): Fd | undefined {
+  const raw = libcAccept4(listening.raw, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK)
+  if (raw >= 0) return new Fd(raw)
+  const errno = lastErrno()
+  if (errno === errnos.EAGAIN || errno === errnos.EINTR || errno === errnos.ECONNRESET) return undefined
+  throw new SyscallError('accept4', errno)
+}
+
+/** Two connected sockets that keep the bounds of messages (SOCK_SEQPACKET). */
+export function socketpair(): [Fd, Fd] {
+  const fds = new Int32Array(2)
+  check('socketpair', libcSocketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
+  return [new Fd(fds[0]!), new Fd(fds[1]!)]
+}
+
+/** `struct ucred` of the peer: who called connect(2). */
+export function peerCredentials(fd: Handle): { readonly pid: number; readonly uid: number; readonly gid: number } {
+  const ucred = new Int32Array(3)
+  const length = new Uint32Array([12])
+  check('getsockopt', libcGetsockopt(fd.raw, SOL_SOCKET, SO_PEERCRED, new Uint8Array(ucred.buffer), length))
+  return { pid: ucred[0]!, uid: ucred[1]! >>> 0, gid: ucred[2]! >>> 0 }
+}
+
+const align8 = (length: number): number => (length + 7) & ~7
+const CMSG_HEADER = 16
+/** SCM_MAX_FD of the kernel: no message carries more. */
+const FDS_LIMIT = 253
+
+/**
+ * `struct msghdr` of 64-bit machines with one iovec: 0 name, 8 namelen, 16 iov, 24 iovlen, 32 control, 40 controllen,
+ * 48 flags. Returned with the buffers, which must live as long as the call.
+ */
+function msghdr(data: Uint8Array, control: Uint8Array): { header: Buffer; iovec: Buffer } {
+  const iovec = Buffer.alloc(16)
+  iovec.writeBigUInt64LE(data.length ? address(data) : 0n, 0)
+  iovec.writeBigUInt64LE(BigInt(data.length), 8)
+  const header = Buffer.alloc(56)
+  header.writeBigUInt64LE(address(iovec), 16)
+  header.writeBigUInt64LE(1n, 24)
+  header.writeBigUInt64LE(control.length ? address(control) : 0n, 32)
+  header.writeBigUInt64LE(BigInt(control.length), 40)
+  return { header, iovec }
+}
+
+export interface Message {
+  /** 0: the peer closed its end (or, on SOCK_SEQPACKET, sent nothing). */
+  readonly length: number
+  readonly fds: readonly Fd[]
+  /** Descriptors were lost because there were more than the buffer holds, or we had no room. */
+  readonly truncated: boolean
+}
+
+/**
+ * Receives bytes into `data` and descriptors, close-on-exec from birth. Never blocks.
+ *
+ * @returns undefined if nothing is there now
+ * @throws {SyscallError} ECONNRESET
+ * @see recvmsg(2), cmsg(3), unix(7) "SCM_RIGHTS"
+ */
+export function receive(socket: Handle, data: Uint8Array): Message | undefined {
+  const control = Buffer.alloc(CMSG_HEADER + align8(4 * FDS_LIMIT))
+  const { header } = msghdr(data, control)
+  const length = libcRecvmsg(socket.raw, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+  if (length < 0) {
+    const errno = lastErrno()
+    if (errno === errnos.EAGAIN || errno === errnos.EINTR) return undefined
+    throw new SyscallError('recvmsg', errno)
+  }
+  const used = Number(header.readBigUInt64LE(40))
+  return { length, fds: descriptorsIn(control.subarray(0, used)), truncated: (header.readUInt32LE(48) & MSG_CTRUNC) !== 0 }
+}
+
+/** `struct cmsghdr`: u64 length with the header, s32 level, s32 type, then s32 descriptors. */
+function descriptorsIn(control: Buffer): Fd[] {
+  const fds: Fd[] = []
+  for (let at = 0; at + CMSG_HEADER <= control.length; ) {
+    const length = Number(control.readBigUInt64LE(at))
+    if (length < CMSG_HEADER) break
+    if (control.readInt32LE(at + 8) === SOL_SOCKET && control.readInt32LE(at + 12) === SCM_RIGHTS) {
+      for (let fd = at + CMSG_HEADER; fd + 4 <= at + length; fd += 4) fds.push(new Fd(control.readInt32LE(fd)))
+    }
+    at += align8(length)
+  }
+  return fds
+}
+
+/**
+ * Sends bytes and copies of descriptors in one message; blocks while the peer's queue is full.
+ *
+ * @throws {SyscallError} EPIPE, ECONNRESET, EMSGSIZE
+ */
+export function send(socket: Handle, data: Uint8Array, fds: readonly Handle[] = []): void {
+  const control = Buffer.alloc(fds.length ? CMSG_HEADER + align8(4 * fds.length) : 0)
+  if (fds.length) {
+    control.writeBigUInt64LE(BigInt(CMSG_HEADER + 4 * fds.length), 0)
+    control.writeInt32LE(SOL_SOCKET, 8)
+    control.writeInt32LE(SCM_RIGHTS, 12)
+    for (const [index, fd] of fds.entries()) control.writeInt32LE(fd.raw, CMSG_HEADER + 4 * index)
+  }
+  const { header } = msghdr(data, control)
+  for (;;) {
+    if (libcSendmsg(socket.raw, header, MSG_NOSIGNAL) >= 0) return
+    const errno = lastErrno()
+    if (errno !== errnos.EINTR) throw new SyscallError('sendmsg', errno)
+  }
+}

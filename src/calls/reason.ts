@@ -29,7 +29,10 @@ export const reasons = {
     'the container was started before this daemon, or its hand-over failed',
     'start the container again',
   ],
-  invisibleCaller: ['the caller is not visible in the pid namespace of intercede', 'run intercede in the host pid namespace'],
+  invisibleCaller: [
+    'the caller is not visible in the pid namespace of intercede',
+    'run intercede in the host pid namespace',
+  ],
   gone: ['the caller died or was interrupted before the answer', ''],
   unreadable: ['the arguments cannot be read from the memory of the caller', ''],
   pathNotResolved: ['the path does not resolve for the caller, so the kernel reports why', ''],
@@ -37,12 +40,18 @@ export const reasons = {
     'the caller may reach this directory only by its capabilities over files, which this version does not use',
     'give the directory to the caller, or make it accessible by its mode',
   ],
-  nodevMount: ['the mount does not allow devices (nodev): a node there could not be opened', 'make the node on a mount without nodev'],
+  nodevMount: [
+    'the mount does not allow devices (nodev): a node there could not be opened',
+    'make the node on a mount without nodev',
+  ],
   containerSuperblock: [
     'the file system was mounted inside the container: a device node there could not be opened',
     'make the node on a file system that the host mounted',
   ],
-  crossesProc: ['the path leads through a link of procfs, which means something else for intercede', 'name the directory itself'],
+  crossesProc: [
+    'the path leads through a link of procfs, which means something else for intercede',
+    'name the directory itself',
+  ],
   containerBusy: ['too many calls of this container are in flight', 'find out which of its file systems hangs'],
   fault: ['a fault of intercede itself', 'please report it with the log line'],
 } as const satisfies Record<string, readonly [says: string, remedy: string]>

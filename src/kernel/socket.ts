@@ -102,18 +102,17 @@ const FDS_LIMIT = 253
 
 /**
  * `struct msghdr` of 64-bit machines with one iovec: 0 name, 8 namelen, 16 iov, 24 iovlen, 32 control, 40 controllen,
- * 48 flags. Returned with the buffers, which must live as long as the call.
+ * 48 flags. The iovec stands behind it at 56, so that both live equally long.
  */
-function msghdr(data: Uint8Array, control: Uint8Array): { header: Buffer; iovec: Buffer } {
-  const iovec = Buffer.alloc(16)
-  iovec.writeBigUInt64LE(data.length ? address(data) : 0n, 0)
-  iovec.writeBigUInt64LE(BigInt(data.length), 8)
-  const header = Buffer.alloc(56)
-  header.writeBigUInt64LE(address(iovec), 16)
+function msghdr(data: Uint8Array, control: Uint8Array): Buffer {
+  const header = Buffer.alloc(72)
+  header.writeBigUInt64LE(data.length ? address(data) : 0n, 56)
+  header.writeBigUInt64LE(BigInt(data.length), 64)
+  header.writeBigUInt64LE(address(header) + 56n, 16)
   header.writeBigUInt64LE(1n, 24)
   header.writeBigUInt64LE(control.length ? address(control) : 0n, 32)
   header.writeBigUInt64LE(BigInt(control.length), 40)
-  return { header, iovec }
+  return header
 }
 
 export interface Message {
@@ -133,7 +132,7 @@ export interface Message {
  */
 export function receive(socket: Handle, data: Uint8Array): Message | undefined {
   const control = Buffer.alloc(CMSG_HEADER + align8(4 * FDS_LIMIT))
-  const { header } = msghdr(data, control)
+  const header = msghdr(data, control)
   const length = libcRecvmsg(socket.raw, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
   if (length < 0) {
     const errno = lastErrno()
@@ -141,7 +140,11 @@ export function receive(socket: Handle, data: Uint8Array): Message | undefined {
     throw new SyscallError('recvmsg', errno)
   }
   const used = Number(header.readBigUInt64LE(40))
-  return { length, fds: descriptorsIn(control.subarray(0, used)), truncated: (header.readUInt32LE(48) & MSG_CTRUNC) !== 0 }
+  return {
+    length,
+    fds: descriptorsIn(control.subarray(0, used)),
+    truncated: (header.readUInt32LE(48) & MSG_CTRUNC) !== 0,
+  }
 }
 
 /** `struct cmsghdr`: u64 length with the header, s32 level, s32 type, then s32 descriptors. */
@@ -171,7 +174,7 @@ export function send(socket: Handle, data: Uint8Array, fds: readonly Handle[] = 
     control.writeInt32LE(SCM_RIGHTS, 12)
     for (const [index, fd] of fds.entries()) control.writeInt32LE(fd.raw, CMSG_HEADER + 4 * index)
   }
-  const { header } = msghdr(data, control)
+  const header = msghdr(data, control)
   for (;;) {
     if (libcSendmsg(socket.raw, header, MSG_NOSIGNAL) >= 0) return
     const errno = lastErrno()

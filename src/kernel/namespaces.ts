@@ -1,0 +1,29 @@
+import type { Handle } from '../calls/handle.ts'
+import { check, libc } from './libc.ts'
+
+export const CLONE_NEWNS = 0x00020000
+export const CLONE_FS = 0x00000200
+
+const libcUnshare = libc.func('int unshare(int flags)')
+const libcSetns = libc.func('int setns(int fd, int type)')
+
+/**
+ * Gives the calling thread its own copy of what `flags` names. CLONE_FS: root, working directory and umask;
+ * CLONE_NEWNS: the mount namespace (and CLONE_FS with it). Children that this thread starts inherit it.
+ *
+ * @throws {SyscallError} EPERM
+ * @see unshare(2)
+ */
+export function unshare(flags: number): void {
+  check('unshare', libcUnshare(flags))
+}
+
+/**
+ * Moves the calling thread into a namespace.
+ *
+ * @param type the CLONE_NEW* flag that the descriptor must match, or 0 for any
+ * @see setns(2)
+ */
+export function setns(namespace: Handle, type: number): void {
+  check('setns', libcSetns(namespace.raw, type))
+}

@@ -1,4 +1,4 @@
-import type { Handle } from '../calls/handle.ts'
+import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 
 const libcClose = libc.func('int close(int fd)')

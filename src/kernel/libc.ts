@@ -1,7 +1,7 @@
 import koffi from 'koffi'
 import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { SyscallError } from '../calls/error.ts'
+import { SyscallError } from './error.ts'
 
 /** The C library of the running process: kernel/ declares its foreign functions on it. */
 export const libc = koffi.load(null)

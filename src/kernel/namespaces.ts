@@ -1,4 +1,4 @@
-import type { Handle } from '../calls/handle.ts'
+import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 
 export const CLONE_NEWNS = 0x00020000

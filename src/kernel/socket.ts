@@ -1,7 +1,7 @@
 import { errnos } from '../abi/errno.ts'
-import { SyscallError } from '../calls/error.ts'
-import type { Handle } from '../calls/handle.ts'
+import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
+import type { Handle } from './handle.ts'
 import { address, check, lastErrno, libc } from './libc.ts'
 
 const AF_UNIX = 1

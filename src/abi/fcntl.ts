@@ -1,0 +1,2 @@
+/** linux/fcntl.h: instead of a directory descriptor, the working directory. */
+export const AT_FDCWD = -100

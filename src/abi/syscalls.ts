@@ -1,0 +1,147 @@
+/** System call numbers that we trap, per audit architecture. @see the kernel's syscall_64.tbl, syscall_32.tbl, unistd.h */
+interface Architecture {
+  /** AUDIT_ARCH_*, linux/audit.h. */
+  readonly audit: number
+  /** libseccomp's name. */
+  readonly scmp: string
+  readonly bits: 32 | 64
+  readonly numbers: Readonly<Record<string, number>>
+}
+
+/** Calls added since 5.1 have one number everywhere. */
+const everywhere = {
+  open_tree: 428,
+  move_mount: 429,
+  fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
+  fspick: 433,
+  mount_setattr: 442,
+  setxattrat: 463,
+}
+
+export const architectures = {
+  x86_64: {
+    audit: 0xc000003e,
+    scmp: 'SCMP_ARCH_X86_64',
+    bits: 64,
+    numbers: {
+      ...everywhere,
+      sysinfo: 99,
+      mknod: 133,
+      sched_setparam: 142,
+      sched_setscheduler: 144,
+      mount: 165,
+      setxattr: 188,
+      lsetxattr: 189,
+      fsetxattr: 190,
+      mknodat: 259,
+      sched_setattr: 314,
+      bpf: 321,
+    },
+  },
+  i386: {
+    audit: 0x40000003,
+    scmp: 'SCMP_ARCH_X86',
+    bits: 32,
+    numbers: {
+      ...everywhere,
+      mknod: 14,
+      mount: 21,
+      sysinfo: 116,
+      sched_setparam: 154,
+      sched_setscheduler: 156,
+      setxattr: 226,
+      lsetxattr: 227,
+      fsetxattr: 228,
+      mknodat: 297,
+      sched_setattr: 351,
+      bpf: 357,
+    },
+  },
+  aarch64: {
+    audit: 0xc00000b7,
+    scmp: 'SCMP_ARCH_AARCH64',
+    bits: 64,
+    numbers: {
+      ...everywhere,
+      setxattr: 5,
+      lsetxattr: 6,
+      fsetxattr: 7,
+      mknodat: 33,
+      mount: 40,
+      sched_setparam: 118,
+      sched_setscheduler: 119,
+      sysinfo: 179,
+      sched_setattr: 274,
+      bpf: 280,
+    },
+  },
+  arm: {
+    audit: 0x40000028,
+    scmp: 'SCMP_ARCH_ARM',
+    bits: 32,
+    numbers: {
+      ...everywhere,
+      mknod: 14,
+      mount: 21,
+      sysinfo: 116,
+      sched_setparam: 154,
+      sched_setscheduler: 156,
+      setxattr: 226,
+      lsetxattr: 227,
+      fsetxattr: 228,
+      mknodat: 324,
+      sched_setattr: 380,
+      bpf: 386,
+    },
+  },
+} as const satisfies Record<string, Architecture>
+
+export type ArchitectureName = keyof typeof architectures
+
+const names = new Map<string, string>()
+for (const { audit, numbers } of Object.values<Architecture>(architectures)) {
+  for (const [name, nr] of Object.entries(numbers)) names.set(`${audit}:${nr}`, name)
+}
+
+/** The name of a call by the architecture that it was made in; undefined if we know none, as for x32. */
+export const syscallName = (arch: number, nr: number): string | undefined => names.get(`${arch >>> 0}:${nr}`)
+
+/** Numbers of the calls that we make ourselves where the C library has no wrapper, or one for the whole process. */
+const own = {
+  x64: {
+    getgroups: 115,
+    setgroups: 116,
+    setfsuid: 122,
+    setfsgid: 123,
+    capget: 125,
+    capset: 126,
+    gettid: 186,
+    exit_group: 231,
+    seccomp: 317,
+    pidfd_open: 434,
+    openat2: 437,
+    pidfd_getfd: 438,
+  },
+  arm64: {
+    capget: 90,
+    capset: 91,
+    exit_group: 94,
+    setfsuid: 151,
+    setfsgid: 152,
+    getgroups: 158,
+    setgroups: 159,
+    gettid: 178,
+    seccomp: 277,
+    pidfd_open: 434,
+    openat2: 437,
+    pidfd_getfd: 438,
+  },
+} as const
+
+/** The table of the architecture that Node runs on. @throws {Error} on others than x86_64 and aarch64 */
+export function ownSyscalls(arch: string): (typeof own)['x64' | 'arm64'] {
+  if (arch === 'x64' || arch === 'arm64') return own[arch]
+  throw new Error(`Cannot run on ${arch}: only x86_64 and aarch64 are supported`)
+}

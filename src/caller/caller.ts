@@ -1,0 +1,209 @@
+import type { Mode, PathBytes, Tid } from '../abi/brand.ts'
+import { type Cap, capMask } from '../abi/capability.ts'
+import { makedev } from '../abi/dev.ts'
+import { errnos } from '../abi/errno.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import { S_IFCHR } from '../abi/stat.ts'
+import type { Caller as CallerContract } from '../calls/caller.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
+import {
+  fstatfs,
+  inode,
+  mknodat,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  openat,
+  openat2,
+  RESOLVE_CACHED,
+  RESOLVE_NO_MAGICLINKS,
+  read,
+} from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
+import type { RemoteMemory } from '../kernel/memory.ts'
+import type { Container } from './container.ts'
+import { isAbsolute, splitParent } from './path.ts'
+import { parseStatus, type Status } from './status.ts'
+import type { ThreadIdentity } from './thread-identity.ts'
+
+/** What a thread needs to look at callers: made once. */
+export interface Desk {
+  readonly identity: ThreadIdentity
+  readonly memory: RemoteMemory
+  /** The host's /proc. */
+  readonly proc: Handle
+  readonly status: Buffer
+}
+
+const PATH_MAX = 4096
+const NS_USER = Buffer.from('ns/user\0')
+const STATUS = Buffer.from('status\0')
+const ROOT = Buffer.from('root\0')
+const CWD = Buffer.from('cwd\0')
+const LOOKUP = O_PATH | O_DIRECTORY
+
+/** File systems that a container can mount by itself and in which mknod(2) works; linux/magic.h. */
+const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([
+  0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */, 0x794c7630, 0x65735546,
+])
+const ST_NODEV = 4
+const DEV_NULL = makedev(1, 3)
+const PROC_SUPER_MAGIC = 0x9fa0
+
+/**
+ * The thread that made one call. Handles of `/proc/TID` are opened first, then the call is checked to be still waiting,
+ * then only the handles are used. `using` closes them and brings the serving thread home.
+ */
+export class Caller implements CallerContract, Disposable {
+  readonly tid: Tid
+  readonly #desk: Desk
+  readonly #container: Container
+  readonly #waits: () => boolean
+  readonly #opened: Fd[] = []
+  #taskDir: Fd | undefined
+  #read: Status | undefined
+
+  /** @param waits asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID) */
+  constructor(desk: Desk, container: Container, tid: Tid, waits: () => boolean) {
+    this.#desk = desk
+    this.#container = container
+    this.tid = tid
+    this.#waits = waits
+  }
+
+  path(at: bigint): PathBytes {
+    const { memory } = this.#desk
+    const length = this.#orPass('unreadable', () => memory.read(this.tid, at, PATH_MAX))
+    const end = memory.bytes.subarray(0, length).indexOf(0)
+    if (end < 0) throw new PassOn('unreadable')
+    if (end === 0) throw new PassOn('pathNotResolved')
+    return memory.bytes.slice(0, end + 1) as PathBytes
+  }
+
+  get inInitialUserns(): boolean {
+    return this.#orPass('gone', () => inode(this.#task.raw, NS_USER)) === this.#container.userns
+  }
+
+  holds(cap: Cap): boolean {
+    return (this.#status.effective & capMask(cap)) !== 0n
+  }
+
+  parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
+    const { parent, name } = splitParent(path)
+    const root = this.#link(ROOT)
+    const base = isAbsolute(path) ? root : this.#base(dirfd)
+    const status = this.#status
+    this.#mustWait()
+    this.#desk.identity.enter(status, root)
+    return { dir: this.#lookup(base, parent), name }
+  }
+
+  devicesBarred(dir: Handle, name: PathBytes): 'nodevMount' | 'containerSuperblock' | undefined {
+    const { type, flags } = fstatfs(dir)
+    if (type === PROC_SUPER_MAGIC) throw new PassOn('crossesProc')
+    if ((flags & ST_NODEV) !== 0) return 'nodevMount'
+    return MOUNTABLE_INSIDE.has(type) && this.#madeInside(dir, name) ? 'containerSuperblock' : undefined
+  }
+
+  act<T>(caps: readonly Cap[], action: () => T): T {
+    this.#mustWait()
+    this.#desk.identity.with(caps)
+    return action()
+  }
+
+  [Symbol.dispose](): void {
+    this.#desk.identity.home()
+    for (const fd of this.#opened) fd[Symbol.dispose]()
+  }
+
+  /**
+   * Was the file system mounted in the container's own user namespace? Nothing tells directly (SB_I_NODEV does not show in
+   * statfs), but it maps no id of the host's root: creating anything as that user gives EOVERFLOW before all other
+   * checks. Without CAP_MKNOD the call cannot succeed.
+   *
+   * @see linux/fs/namei.c may_create(), fsuidgid_has_mapping()
+   */
+  #madeInside(dir: Handle, name: PathBytes): boolean {
+    return this.#desk.identity.asHostRoot(this.#status.fsuid, () => {
+      try {
+        mknodat(dir, name, S_IFCHR as Mode, DEV_NULL)
+      } catch (error) {
+        return error instanceof SyscallError && error.errno === errnos.EOVERFLOW
+      }
+      throw new Error('Cannot go on: a node was made without CAP_MKNOD')
+    })
+  }
+
+  /**
+   * Opens a directory as the caller. First from the kernel's caches alone, which cannot block. Links of procfs that lead
+   * to an object instead of a name are never followed: for this thread they would lead to what belongs to the engine.
+   */
+  #lookup(base: Handle, path: PathBytes): Fd {
+    const open = (resolve: number): Fd => this.#own(openat2(base.raw, path, LOOKUP, RESOLVE_NO_MAGICLINKS | resolve))
+    try {
+      return open(RESOLVE_CACHED)
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.errno !== errnos.EAGAIN) throw this.#unresolved(error)
+    }
+    try {
+      return open(0)
+    } catch (error) {
+      throw this.#unresolved(error)
+    }
+  }
+
+  #unresolved(error: unknown): unknown {
+    if (!(error instanceof SyscallError)) return error
+    if (error.errno === errnos.ELOOP) return new PassOn('crossesProc')
+    const searching = error.errno === errnos.EACCES && (this.holds('DAC_OVERRIDE') || this.holds('DAC_READ_SEARCH'))
+    return new PassOn(searching ? 'needsWalker' : 'pathNotResolved')
+  }
+
+  get #task(): Fd {
+    if (!this.#taskDir) {
+      const path = Buffer.from(`${this.tid}\0`)
+      this.#taskDir = this.#orPass('gone', () => this.#own(openat(this.#desk.proc.raw, path, LOOKUP)))
+    }
+    return this.#taskDir
+  }
+
+  get #status(): Status {
+    this.#read ??= this.#orPass('gone', () => {
+      using file = openat(this.#task.raw, STATUS, O_RDONLY)
+      return parseStatus(this.#desk.status.latin1Slice(0, read(file, this.#desk.status)))
+    })
+    return this.#read
+  }
+
+  #link(name: Uint8Array): Fd {
+    return this.#orPass('gone', () => this.#own(openat(this.#task.raw, name, O_PATH)))
+  }
+
+  /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
+  #base(dirfd: number): Fd {
+    if (dirfd === AT_FDCWD) return this.#link(CWD)
+    const name = Buffer.from(`fd/${dirfd}\0`)
+    const open = (): Fd => this.#own(openat(this.#task.raw, name, O_PATH))
+    return this.#orPass('pathNotResolved', () => this.#desk.identity.searching(open))
+  }
+
+  #mustWait(): void {
+    if (!this.#waits()) throw new PassOn('gone')
+  }
+
+  #own(fd: Fd): Fd {
+    this.#opened.push(fd)
+    return fd
+  }
+
+  /** A failed look at the caller is no errno of its call: the kernel shall judge. */
+  #orPass<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look: () => T): T {
+    try {
+      return look()
+    } catch (error) {
+      throw error instanceof SyscallError || error instanceof RangeError ? new PassOn(code) : error
+    }
+  }
+}

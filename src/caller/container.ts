@@ -1,0 +1,13 @@
+import type { Policy } from '../calls/policy.ts'
+import type { ReasonCode } from '../calls/reason.ts'
+
+/** A container as the engine's threads know it. Structured-cloneable. */
+export interface Container {
+  readonly index: number
+  readonly id: string
+  readonly policy: Policy
+  /** The inode of its initial user namespace, which is held open as long as the container is known. */
+  readonly userns: bigint
+  /** Nothing may be done for it, and why: every call is passed on. */
+  readonly barred?: ReasonCode
+}

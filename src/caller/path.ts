@@ -1,0 +1,30 @@
+import type { PathBytes } from '../abi/brand.ts'
+
+const SLASH = 0x2f
+const DOT = Uint8Array.of(0x2e, 0) as PathBytes
+
+/**
+ * Cuts a path before its last component as the kernel does for calls that create something (`LOOKUP_PARENT`). The name
+ * keeps its trailing slashes, since the kernel answers differently to them (ENOENT), and "." stands for a path of
+ * slashes only (EEXIST either way).
+ *
+ * @param path NUL-terminated, not empty
+ * @see linux/fs/namei.c filename_create()
+ */
+export function splitParent(path: PathBytes): { readonly parent: PathBytes; readonly name: PathBytes } {
+  const length = path.length - 1
+  let end = length
+  while (end > 0 && path[end - 1] === SLASH) end--
+  if (end === 0) return { parent: path, name: DOT }
+  let start = end
+  while (start > 0 && path[start - 1] !== SLASH) start--
+  return { parent: start === 0 ? DOT : terminated(path.subarray(0, start)), name: path.subarray(start) as PathBytes }
+}
+
+export const isAbsolute = (path: PathBytes): boolean => path[0] === SLASH
+
+function terminated(bytes: Uint8Array): PathBytes {
+  const copy = new Uint8Array(bytes.length + 1)
+  copy.set(bytes)
+  return copy as PathBytes
+}

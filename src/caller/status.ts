@@ -1,0 +1,44 @@
+import type { HostId, Mode } from '../abi/brand.ts'
+
+/** What `/proc/TID/status` tells of a thread, in host ids. */
+export interface Status {
+  readonly umask: Mode
+  readonly fsuid: HostId
+  readonly fsgid: HostId
+  readonly groups: Uint32Array
+  readonly effective: bigint
+}
+
+const NONE = new Uint32Array(0)
+const FS = 3
+
+/**
+ * Parses `/proc/TID/status`. The name in its first line cannot forge another one: the kernel escapes line feeds.
+ *
+ * @param text the file as it was read
+ * @throws {RangeError} if a field is missing, as when the buffer was too small for a long list of groups
+ * @see proc_pid_status(5)
+ */
+export function parseStatus(text: string): Status {
+  return {
+    umask: Number.parseInt(field(text, '\nUmask:\t'), 8) as Mode,
+    fsuid: column(field(text, '\nUid:\t'), FS),
+    fsgid: column(field(text, '\nGid:\t'), FS),
+    groups: list(field(text, '\nGroups:\t')),
+    effective: BigInt(`0x${field(text, '\nCapEff:\t')}`),
+  }
+}
+
+function field(text: string, label: string): string {
+  const start = text.indexOf(label)
+  const end = text.indexOf('\n', start + label.length)
+  if (start < 0 || end < 0) throw new RangeError(`Cannot read status: no ${label.trim()}`)
+  return text.slice(start + label.length, end)
+}
+
+const column = (text: string, index: number): HostId => Number(text.split('\t')[index]) as HostId
+
+function list(text: string): Uint32Array {
+  const words = text.trim()
+  return words === '' ? NONE : Uint32Array.from(words.split(' '), Number)
+}

@@ -1,0 +1,135 @@
+import type { HostId, Mode } from '../abi/brand.ts'
+import { type Cap, capMask } from '../abi/capability.ts'
+import { CapabilitySet, getCapabilities, groupCount, setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
+import { chrootTo, umask } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
+import { SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
+import type { Status } from './status.ts'
+
+/** A thread that could not get home: it may stand in a container with somebody's ids, and must never be used again. */
+export class LostThread extends Error {
+  override readonly name = 'LostThread'
+}
+
+const HOME_UMASK = 0o077 as Mode
+const ROOT = 0 as HostId
+const NO_GROUPS = new Uint32Array(0)
+
+/** Effective at rest: enough to look at a caller and to become it. Nothing that overrides permissions of files. */
+const REST: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'SYS_PTRACE']
+const NONE: readonly Cap[] = []
+/** While entering: the caller's root directory may be closed to us. */
+const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
+
+/**
+ * Who the calling thread is. At home it is root of the host without any capability over files; `enter` makes root
+ * directory, ids, groups and umask those of a caller and takes every capability away; `home` brings it back. All of it is
+ * of this thread alone, and each change is read back.
+ */
+export class ThreadIdentity {
+  readonly #hostRoot: Handle
+  readonly #rest: CapabilitySet
+  readonly #enter: CapabilitySet
+  readonly #sets = new Map<readonly Cap[], CapabilitySet>()
+  readonly #permitted: bigint
+  #inside = false
+
+  /**
+   * Settles the calling thread at home, for good.
+   *
+   * @param hostRoot a handle of the host's root directory
+   * @throws {Error} if the process lacks a capability that it needs
+   */
+  constructor(hostRoot: Handle) {
+    this.#hostRoot = hostRoot
+    this.#permitted = getCapabilities().permitted
+    this.#rest = this.#set(REST)
+    this.#enter = this.#set(ENTER)
+    unshare(CLONE_FS)
+    setSecurebits(SECBIT_NO_SETUID_FIXUP)
+    setGroups(NO_GROUPS)
+    this.#home()
+  }
+
+  get inside(): boolean {
+    return this.#inside
+  }
+
+  /**
+   * Becomes the caller, with no capability at all.
+   *
+   * @throws {LostThread} if what was set does not read back
+   */
+  enter({ fsuid, fsgid, groups, umask: mask }: Status, root: Handle): void {
+    this.#inside = true
+    this.#enter.enter()
+    chrootTo(root)
+    umask(mask)
+    if (groups.length > 0) setGroups(groups)
+    const became = setFsgid(fsgid) && setFsuid(fsuid)
+    this.with(NONE)
+    if (!became || groupCount() !== groups.length)
+      throw new LostThread('Cannot become the caller: ids do not read back')
+  }
+
+  /** Makes the effective set exactly `caps`. Pass the same array each time: its set is kept. */
+  with(caps: readonly Cap[]): void {
+    const set = this.#set(caps)
+    set.enter()
+    if (!set.entered) throw new LostThread('Cannot set capabilities: they do not read back')
+  }
+
+  /** Runs `action` at home with the right to search directories that are closed to root without capabilities. */
+  searching<T>(action: () => T): T {
+    this.with(ENTER)
+    try {
+      return action()
+    } finally {
+      this.with(REST)
+    }
+  }
+
+  /** Runs `action` with the file system user of the host's root, which owns nothing in a container, and no capability. */
+  asHostRoot<T>(caller: HostId, action: () => T): T {
+    if (!setFsuid(ROOT)) throw new LostThread('Cannot leave the ids of the caller')
+    try {
+      return action()
+    } finally {
+      if (!setFsuid(caller)) throw new LostThread('Cannot become the caller again: its user id does not read back')
+    }
+  }
+
+  /** @throws {LostThread} if the thread cannot get home */
+  home(): void {
+    if (!this.#inside) return
+    try {
+      this.#home()
+    } catch (error) {
+      throw error instanceof LostThread ? error : new LostThread(`Cannot get home: ${(error as Error).message}`)
+    }
+    this.#inside = false
+  }
+
+  #home(): void {
+    this.#rest.enter()
+    const ids = setFsuid(ROOT) && setFsgid(ROOT)
+    if (groupCount() !== 0) setGroups(NO_GROUPS)
+    chrootTo(this.#hostRoot)
+    umask(HOME_UMASK)
+    if (!ids || groupCount() !== 0 || !this.#rest.entered) throw new LostThread('Cannot get home: ids do not read back')
+  }
+
+  #set(caps: readonly Cap[]): CapabilitySet {
+    let set = this.#sets.get(caps)
+    if (!set) {
+      const effective = capMask(...caps)
+      const missing = caps.filter((cap) => (this.#permitted & capMask(cap)) === 0n)
+      if (missing.length > 0)
+        throw new Error(`Cannot serve: CAP_${missing.join(', CAP_')} is missing from our own capabilities`)
+      set = new CapabilitySet({ effective, permitted: this.#permitted, inheritable: 0n })
+      this.#sets.set(caps, set)
+    }
+    return set
+  }
+}

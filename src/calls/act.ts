@@ -1,0 +1,26 @@
+import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
+import type { Cap } from '../abi/capability.ts'
+import type { Handle } from '../kernel/handle.ts'
+import type { Caller } from './caller.ts'
+
+/** The closed list of privileged things that are done at all. An act is data: it can be compared, tested and moved. */
+export interface Verbs {
+  readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
+}
+export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]
+
+/** What the caller gets back. */
+export interface Effect {
+  readonly value: bigint
+}
+
+export interface Verb<A> {
+  /** The effective capabilities during the act, and no others. */
+  readonly caps: readonly Cap[]
+  /** fast: never blocks. slow: may block on what belongs to the container. process: needs a process of its own. */
+  readonly lane: 'fast' | 'slow' | 'process'
+  /** Why this is safe, in one sentence: docs/security.md is generated from it. */
+  readonly safe: string
+  /** @throws {SyscallError} the kernel's own errno for the caller @throws {PassOn} only if nothing was done */
+  run(act: A, caller: Caller): Effect
+}

@@ -1,0 +1,35 @@
+import type { PathBytes, Tid } from '../abi/brand.ts'
+import type { Cap } from '../abi/capability.ts'
+import type { Handle } from '../kernel/handle.ts'
+
+/** The six registers of a call; each is read as the kernel reads it. */
+export interface Registers {
+  /** `int`: the low 32 bits, signed. */
+  int(index: number): number
+  /** `unsigned int`, `mode_t`: the low 32 bits. */
+  uint(index: number): number
+  /** A pointer or a `long`: all bits that the architecture has. */
+  pointer(index: number): bigint
+}
+
+/** Everything that may be asked about the thread that made the call. Reading and opening only. */
+export interface Caller {
+  readonly tid: Tid
+  /** Copies a path from the caller's memory. @throws {PassOn} if the kernel could not read it either */
+  path(at: bigint): PathBytes
+  /** Has the caller this capability in its own user namespace? */
+  holds(cap: Cap): boolean
+  /** Is it in the container's initial user namespace, where a capability counts? */
+  readonly inInitialUserns: boolean
+  /**
+   * Resolves all but the last component as the caller.
+   *
+   * @returns the directory, and the last component with its trailing slashes
+   * @throws {PassOn} if it does not resolve
+   */
+  parent(dirfd: number, path: PathBytes): { readonly dir: Handle; readonly name: PathBytes }
+  /** Could a device node in this directory be opened? undefined: yes, else why not. */
+  devicesBarred(dir: Handle, name: PathBytes): 'nodevMount' | 'containerSuperblock' | undefined
+  /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */
+  act<T>(caps: readonly Cap[], action: () => T): T
+}

@@ -1,0 +1,63 @@
+import type { Tid } from '../abi/brand.ts'
+import { type ReasonCode, reasonCodes } from './reason.ts'
+
+/**
+ * What became of one call. Records leave the engine through a ring in shared memory.
+ *
+ *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 s32 nr | 12 u32 arch | 16 u32 tid | 20 u16 errno | 22 u8 verdict |
+ *   24 u16 reason | 28 u32 a | 32 u32 b | 36 f32 microseconds | 40 f64 time (milliseconds since 1970)
+ */
+export const RECORD_SIZE = 64
+export const RECORDS = 16384
+
+export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
+export type VerdictName = (typeof verdicts)[number]
+
+export interface CallRecord {
+  /** The number under which the engine knows the container. */
+  readonly container: number
+  readonly nr: number
+  readonly arch: number
+  readonly tid: Tid
+  readonly verdict: VerdictName
+  /** 0 for success and for `continue`, where the kernel decides after us. */
+  readonly errno: number
+  readonly reason: ReasonCode
+  readonly a: number
+  readonly b: number
+  /** From the receipt to the answer. */
+  readonly microseconds: number
+  readonly time: number
+}
+
+/** @param view of at least 48 bytes; the sequence number is the writer's business */
+export function encodeRecord(view: DataView, at: number, record: CallRecord): void {
+  view.setUint32(at + 4, record.container, true)
+  view.setInt32(at + 8, record.nr, true)
+  view.setUint32(at + 12, record.arch, true)
+  view.setUint32(at + 16, record.tid, true)
+  view.setUint16(at + 20, record.errno, true)
+  view.setUint8(at + 22, verdicts.indexOf(record.verdict))
+  view.setUint16(at + 24, reasonCodes.indexOf(record.reason), true)
+  view.setUint32(at + 28, record.a, true)
+  view.setUint32(at + 32, record.b, true)
+  view.setFloat32(at + 36, record.microseconds, true)
+  view.setFloat64(at + 40, record.time, true)
+}
+
+/** An unknown verdict or reason, which only a fault of ours could write, reads as a fault. */
+export function decodeRecord(view: DataView, at: number): CallRecord {
+  return {
+    container: view.getUint32(at + 4, true),
+    nr: view.getInt32(at + 8, true),
+    arch: view.getUint32(at + 12, true),
+    tid: view.getUint32(at + 16, true) as Tid,
+    errno: view.getUint16(at + 20, true),
+    verdict: verdicts[view.getUint8(at + 22)] ?? 'gone',
+    reason: reasonCodes[view.getUint16(at + 24, true)] ?? 'fault',
+    a: view.getUint32(at + 28, true),
+    b: view.getUint32(at + 32, true),
+    microseconds: view.getFloat32(at + 36, true),
+    time: view.getFloat64(at + 40, true),
+  }
+}

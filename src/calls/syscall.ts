@@ -1,0 +1,17 @@
+import type { Caller, Registers } from './caller.ts'
+import type { Policy } from './policy.ts'
+import type { Traps } from './rule.ts'
+import type { Verdict } from './verdict.ts'
+
+/** One system call: what to trap, what the registers mean, what to do. */
+export interface Syscall<R> extends Traps {
+  /**
+   * What the registers alone decide: answered at once by the thread that received the call. undefined: the caller must be
+   * looked at.
+   */
+  screen(args: Registers, policy: Policy): Verdict | undefined
+  /** Copies the caller's memory, once. */
+  decode(args: Registers, caller: Caller): R
+  /** May read and open; changes nothing. The handles of the act are those that it looked at. */
+  decide(request: R, caller: Caller, policy: Policy): Verdict
+}

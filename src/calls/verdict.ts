@@ -1,0 +1,29 @@
+import type { Errno } from '../abi/brand.ts'
+import type { Act } from './act.ts'
+import { type Reason, type ReasonCode, why } from './reason.ts'
+
+/**
+ * continue: the kernel judges the caller as it is, with the caller's own rights. errno: only what the kernel itself could
+ * not say. act: to be done for the caller.
+ */
+export type Verdict =
+  | { readonly is: 'continue'; readonly why: Reason }
+  | { readonly is: 'errno'; readonly errno: Errno; readonly why: Reason }
+  | { readonly is: 'act'; readonly act: Act; readonly why: Reason }
+
+export const pass = (code: ReasonCode, a?: number, b?: number): Verdict => ({ is: 'continue', why: why(code, a, b) })
+export const act = (what: Act): Verdict => ({ is: 'act', act: what, why: why('done') })
+
+/**
+ * Nothing was done and nothing will be: the kernel shall judge. Thrown from deep inside a lookup, and by a verb only
+ * before its act: never `continue` after acting.
+ */
+export class PassOn extends Error {
+  override readonly name = 'PassOn'
+  readonly why: Reason
+
+  constructor(code: ReasonCode, a?: number, b?: number) {
+    super(code)
+    this.why = why(code, a, b)
+  }
+}

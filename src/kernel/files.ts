@@ -1,0 +1,125 @@
+import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import { Fd } from './fd.ts'
+import type { Handle } from './handle.ts'
+import { check, libc } from './libc.ts'
+
+export const O_RDONLY = 0
+export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
+export const O_NOFOLLOW = process.arch === 'arm64' ? 0o100000 : 0o400000
+export const O_CLOEXEC = 0o2000000
+export const O_PATH = 0o10000000
+
+export const RESOLVE_NO_MAGICLINKS = 0x02
+export const RESOLVE_CACHED = 0x20
+
+const AT_EMPTY_PATH = 0x1000
+const STATX_TYPE_INO = 0x101
+
+const libcOpenat = libc.func('int openat(int dir, uint8_t *path, int flags, uint32_t mode)')
+const libcRead = libc.func('long read(int fd, uint8_t *buffer, size_t length)')
+const libcFchdir = libc.func('int fchdir(int fd)')
+const libcChroot = libc.func('int chroot(uint8_t *path)')
+const libcUmask = libc.func('uint32_t umask(uint32_t mask)')
+const libcMknodat = libc.func('int mknodat(int dir, uint8_t *name, uint32_t mode, uint64_t dev)')
+const libcStatx = libc.func('int statx(int dir, uint8_t *path, int flags, uint32_t mask, uint8_t *result)')
+const libcFstatfs = libc.func('int fstatfs(int fd, uint8_t *result)')
+const syscallOpenat2 = libc.func('long syscall(long number, int dir, uint8_t *path, uint8_t *how, size_t size)')
+const { openat2: openat2Number } = ownSyscalls(process.arch)
+
+const DOT = new Uint8Array([0x2e, 0])
+const EMPTY = new Uint8Array([0])
+
+/**
+ * Opens `path`, always close-on-exec.
+ *
+ * @throws {SyscallError} ENOENT, EACCES, ...
+ */
+export function openat(dir: number, path: Uint8Array, flags: number): Fd {
+  return new Fd(check('openat', libcOpenat(dir, path, flags | O_CLOEXEC, 0)))
+}
+
+const how = new Uint8Array(24)
+const howView = new DataView(how.buffer)
+
+/**
+ * Opens `path` as the calling thread is now, under `resolve`.
+ *
+ * @param dir AT_FDCWD or a descriptor
+ * @throws {SyscallError} EAGAIN with RESOLVE_CACHED if the lookup would have to ask the file system; ELOOP with
+ *   RESOLVE_NO_MAGICLINKS at a link such as /proc/self/root
+ * @see openat2(2): `struct open_how` is 0 u64 flags | 8 u64 mode | 16 u64 resolve
+ */
+export function openat2(dir: number, path: Uint8Array, flags: number, resolve: number): Fd {
+  howView.setUint32(0, flags | O_CLOEXEC, true)
+  howView.setUint32(16, resolve, true)
+  return new Fd(check('openat2', syscallOpenat2(openat2Number, dir, path, how, 24)))
+}
+
+/** @returns how many bytes were read, at most the length of `into` */
+export function read(fd: Handle, into: Uint8Array): number {
+  return check('read', libcRead(fd.raw, into, into.length))
+}
+
+/** Makes `root` the root and working directory of the calling thread, which must have its own (`unshare(CLONE_FS)`). */
+export function chrootTo(root: Handle): void {
+  check('fchdir', libcFchdir(root.raw))
+  check('chroot', libcChroot(DOT))
+}
+
+/** Sets the umask of the calling thread, which must have its own. */
+export function umask(mask: Mode): void {
+  libcUmask(mask)
+}
+
+/**
+ * Creates the file system node `name` in `parent`.
+ *
+ * @param name one component with its trailing slashes, if it had some, and a NUL
+ * @param dev as in the caller's register; the low half of the C library's dev_t has the same encoding
+ * @throws {SyscallError} EPERM without CAP_MKNOD in the initial user namespace; EEXIST; EACCES; EROFS; ...
+ * @see mknodat(2), linux/fs/namei.c do_mknodat()
+ */
+export function mknodat(parent: Handle, name: PathBytes, mode: Mode, dev: Dev): void {
+  check('mknodat', libcMknodat(parent.raw, name, mode, dev))
+}
+
+/** Identity of what `path` names, a symbolic link at the end followed; `struct statx`: 28 u16 mode | 32 u64 ino | 136 u32 major | 140 u32 minor. */
+export interface Identity {
+  readonly dev: bigint
+  readonly ino: bigint
+  readonly mode: Mode
+}
+
+const statxBytes = new Uint8Array(256)
+const statxView = new DataView(statxBytes.buffer)
+
+/** @throws {SyscallError} ENOENT, EACCES, ESRCH for a task that is gone */
+export function identify(dir: number, path: Uint8Array = EMPTY): Identity {
+  check('statx', libcStatx(dir, path, path.length === 1 ? AT_EMPTY_PATH : 0, STATX_TYPE_INO, statxBytes))
+  return {
+    dev: (BigInt(statxView.getUint32(136, true)) << 32n) | BigInt(statxView.getUint32(140, true)),
+    ino: statxView.getBigUint64(32, true),
+    mode: statxView.getUint16(28, true) as Mode,
+  }
+}
+
+/** The inode number alone: cheap, for namespaces that are held open. */
+export function inode(dir: number, path: Uint8Array): bigint {
+  check('statx', libcStatx(dir, path, 0, STATX_TYPE_INO, statxBytes))
+  return statxView.getBigUint64(32, true)
+}
+
+const statfsBytes = new Uint8Array(120)
+const statfsView = new DataView(statfsBytes.buffer)
+
+/** `struct statfs` of 64-bit machines: 0 s64 type | 80 s64 flags (ST_*). */
+export interface FileSystem {
+  readonly type: number
+  readonly flags: number
+}
+
+export function fstatfs(fd: Handle): FileSystem {
+  check('fstatfs', libcFstatfs(fd.raw, statfsBytes))
+  return { type: statfsView.getUint32(0, true), flags: statfsView.getUint32(80, true) }
+}

@@ -1,0 +1,67 @@
+import type { Tid } from '../abi/brand.ts'
+import { check, libc } from './libc.ts'
+
+const libcReadv = libc.func(
+  'long process_vm_readv(int pid, void *local, ulong localCount, uint8_t *remote, ulong remoteCount, ulong flags)',
+)
+const libcWritev = libc.func(
+  'long process_vm_writev(int pid, void *local, ulong localCount, uint8_t *remote, ulong remoteCount, ulong flags)',
+)
+
+const PAGE = 4096n
+
+/**
+ * Copies another task's memory through buffers that are made once: `struct iovec` is 0 u64 address | 8 u64 length.
+ * process_vm_readv honours page protection as the kernel's own copies do, and a thread that it hangs can be killed;
+ * `/proc/PID/mem` is neither.
+ */
+export class RemoteMemory {
+  readonly #local = new Uint8Array(16)
+  readonly #localView = new DataView(this.#local.buffer)
+  readonly #remote = new Uint8Array(32)
+  readonly #remoteView = new DataView(this.#remote.buffer)
+  readonly #localAddress: bigint
+  readonly bytes: Uint8Array
+  readonly #bytesAddress: bigint
+
+  /** @param addressOf the address of memory that this object keeps alive */
+  constructor(capacity: number, addressOf: (bytes: Uint8Array) => bigint) {
+    this.bytes = new Uint8Array(capacity)
+    this.#bytesAddress = addressOf(this.bytes)
+    this.#localAddress = addressOf(this.#local)
+  }
+
+  /**
+   * Copies up to `length` bytes at `at` into `bytes`. Two pieces that meet at a page bound: the kernel copies whole pieces
+   * only, so what lies before an unmapped page arrives.
+   *
+   * @param length at most a page
+   * @returns how many bytes arrived
+   * @throws {SyscallError} EFAULT if none did; ESRCH if the task is gone; EPERM
+   */
+  read(tid: Tid, at: bigint, length: number): number {
+    const pieces = this.#aim(at, BigInt(length))
+    return check('process_vm_readv', Number(libcReadv(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
+  }
+
+  /** Copies the first `length` of `bytes` to `at`. @throws {SyscallError} EFAULT if not all could be written */
+  write(tid: Tid, at: bigint, length: number): number {
+    const pieces = this.#aim(at, BigInt(length))
+    return check('process_vm_writev', Number(libcWritev(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
+  }
+
+  #aim(at: bigint, length: bigint): 1 | 2 {
+    const first = PAGE - (at & (PAGE - 1n))
+    this.#localView.setBigUint64(0, this.#bytesAddress, true)
+    this.#localView.setBigUint64(8, length, true)
+    this.#remoteView.setBigUint64(0, at, true)
+    if (length <= first) {
+      this.#remoteView.setBigUint64(8, length, true)
+      return 1
+    }
+    this.#remoteView.setBigUint64(8, first, true)
+    this.#remoteView.setBigUint64(16, at + first, true)
+    this.#remoteView.setBigUint64(24, length - first, true)
+    return 2
+  }
+}

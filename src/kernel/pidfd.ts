@@ -1,0 +1,40 @@
+import { errnos } from '../abi/errno.ts'
+import { _IO } from '../abi/ioctl.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import { SyscallError } from './error.ts'
+import { Fd } from './fd.ts'
+import type { Handle } from './handle.ts'
+import { check, lastErrno, libc } from './libc.ts'
+
+const syscall3 = libc.func('syscall', 'long', ['long', 'long', 'long', 'uint32_t'])
+const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
+const { pidfd_open, pidfd_getfd } = ownSyscalls(process.arch)
+
+/** Since 6.9: the descriptor is of one thread. */
+export const PIDFD_THREAD = 0o200
+
+const NSIO = 0xb7
+const NS_GET_PARENT = _IO(NSIO, 0x2)
+
+/**
+ * A handle of a process, or with PIDFD_THREAD of a thread, that no later process of the same number can take over.
+ *
+ * @throws {SyscallError} ESRCH; EINVAL for a thread without PIDFD_THREAD
+ */
+export function pidfdOpen(pid: number, flags = 0): Fd {
+  return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, flags, 0))))
+}
+
+/** A copy of the descriptor `fd` of another process. @throws {SyscallError} EBADF, EPERM, ESRCH */
+export function pidfdGetfd(pidfd: Handle, fd: number): Fd {
+  return new Fd(check('pidfd_getfd', Number(syscall3(pidfd_getfd, pidfd.raw, fd, 0))))
+}
+
+/** The user namespace that owns a user namespace; undefined for one that is above ours. */
+export function parentUserNamespace(namespace: Handle): Fd | undefined {
+  const raw = libcIoctl(namespace.raw, NS_GET_PARENT, 0)
+  if (raw >= 0) return new Fd(raw)
+  const errno = lastErrno()
+  if (errno === errnos.EPERM) return undefined
+  throw new SyscallError('NS_GET_PARENT', errno)
+}

@@ -1,0 +1,81 @@
+import { errnos } from '../abi/errno.ts'
+import {
+  SECCOMP_IOCTL_NOTIF_ADDFD,
+  SECCOMP_IOCTL_NOTIF_ID_VALID,
+  SECCOMP_IOCTL_NOTIF_RECV,
+  SECCOMP_IOCTL_NOTIF_SEND,
+  SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+} from '../abi/seccomp.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import { SyscallError } from './error.ts'
+import { check, lastErrno, libc } from './libc.ts'
+
+const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
+const libcSyscall = libc.func('long syscall(long number, uint32_t operation, uint32_t flags, uint8_t *argument)')
+
+const SECCOMP_GET_NOTIF_SIZES = 3
+
+/**
+ * The sizes of the kernel's structs: `[seccomp_notif, seccomp_notif_resp, seccomp_data]` in bytes.
+ *
+ * @throws {SyscallError} EINVAL before 5.0, ENOSYS without seccomp
+ */
+export function notifSizes(): readonly [number, number, number] {
+  const sizes = new Uint8Array(6)
+  const { seccomp } = ownSyscalls(process.arch)
+  check('seccomp', libcSyscall(seccomp, SECCOMP_GET_NOTIF_SIZES, 0, sizes))
+  const view = new DataView(sizes.buffer)
+  return [view.getUint16(0, true), view.getUint16(2, true), view.getUint16(4, true)]
+}
+
+/**
+ * Receives the next notification straight into `slot`, which must be zero. Blocks if there is none (O_NONBLOCK does
+ * nothing here): only the leader calls it, and only after epoll said so.
+ *
+ * @returns false if the call went away in between (ENOENT)
+ * @throws {SyscallError} EINVAL if the slot was not zero
+ */
+export function notifRecv(listener: number, slot: Uint8Array): boolean {
+  if (libcIoctl(listener, SECCOMP_IOCTL_NOTIF_RECV, slot) === 0) return true
+  return goneOrThrow('SECCOMP_IOCTL_NOTIF_RECV')
+}
+
+/**
+ * @returns false if the call is no longer waiting (ENOENT): the answer was not delivered
+ * @throws {SyscallError} EINPROGRESS if it was answered before, EINVAL for CONTINUE with a value
+ */
+export function notifSend(listener: number, response: Uint8Array): boolean {
+  if (libcIoctl(listener, SECCOMP_IOCTL_NOTIF_SEND, response) === 0) return true
+  return goneOrThrow('SECCOMP_IOCTL_NOTIF_SEND')
+}
+
+/** Is the call with this id (8 bytes) still waiting? Then all that was read of its thread belonged to it. */
+export function notifIdValid(listener: number, id: Uint8Array): boolean {
+  if (libcIoctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, id) === 0) return true
+  return goneOrThrow('SECCOMP_IOCTL_NOTIF_ID_VALID')
+}
+
+/**
+ * Puts a descriptor of ours into the caller's table; with SECCOMP_ADDFD_FLAG_SEND it is the answer too, atomically.
+ *
+ * @returns the number there, or undefined if the call is no longer waiting
+ */
+export function notifAddfd(listener: number, addfd: Uint8Array): number | undefined {
+  const fd = libcIoctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, addfd)
+  if (fd >= 0) return fd
+  goneOrThrow('SECCOMP_IOCTL_NOTIF_ADDFD')
+  return undefined
+}
+
+/** Sets SECCOMP_USER_NOTIF_FD_* on a listener. @returns false before 6.6, where it does not exist */
+export function notifSetFlags(listener: number, flags: number): boolean {
+  // The argument is the number itself, not a pointer.
+  return libcIoctlNumber(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) === 0
+}
+const libcIoctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
+
+function goneOrThrow(request: string): false {
+  const errno = lastErrno()
+  if (errno === errnos.ENOENT || errno === errnos.EINTR) return false
+  throw new SyscallError(request, errno)
+}

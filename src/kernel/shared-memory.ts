@@ -1,0 +1,26 @@
+import { Fd } from './fd.ts'
+import type { Handle } from './handle.ts'
+import { check, cstring, libc, view } from './libc.ts'
+
+const MFD_CLOEXEC = 1
+const PROT_READ_WRITE = 3
+const MAP_SHARED = 1
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn
+
+const libcMemfdCreate = libc.func('int memfd_create(uint8_t *name, uint32_t flags)')
+const libcFtruncate = libc.func('int ftruncate(int fd, int64_t length)')
+const libcMmap = libc.func('uintptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)')
+
+/** Memory without a name in any file system, zeroed, that other processes get as a descriptor. */
+export function memfd(name: string, length: number): Fd {
+  const fd = new Fd(check('memfd_create', libcMemfdCreate(cstring(name), MFD_CLOEXEC)))
+  check('ftruncate', libcFtruncate(fd.raw, length))
+  return fd
+}
+
+/** Maps shared memory for the life of the process; the same bytes in every process and thread that maps it. */
+export function map(fd: Handle, length: number): ArrayBuffer {
+  const at = BigInt(libcMmap(0, length, PROT_READ_WRITE, MAP_SHARED, fd.raw, 0))
+  if (at === MAP_FAILED) check('mmap', -1)
+  return view(at, length)
+}

@@ -1,0 +1,55 @@
+import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
+import { capNumber } from '../abi/capability.ts'
+import { major, makedev, minor } from '../abi/dev.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import { fileType, S_IFCHR } from '../abi/stat.ts'
+import type { Registers } from '../calls/caller.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { act, pass } from '../calls/verdict.ts'
+import { mknodTraps } from './mknod-traps.ts'
+
+interface Request {
+  readonly dirfd: number
+  readonly path: PathBytes
+  readonly mode: Mode
+  readonly dev: Dev
+}
+
+const WHITEOUT = makedev(0, 0)
+
+/** mknod(2) and mknodat(2) differ in a leading directory descriptor only. */
+function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
+  const modeOf = (args: Registers): Mode => (args.uint(path + 1) & 0xffff) as Mode
+  const devOf = (args: Registers): Dev => args.uint(path + 2) as Dev
+  return {
+    names: [name],
+    traps: (policy) => mknodTraps(policy).filter((rule) => rule.name === name),
+    screen(args, { mknod }) {
+      const dev = devOf(args)
+      if (fileType(modeOf(args)) !== S_IFCHR) return pass('notCharDevice')
+      if (dev === WHITEOUT) return pass('kernelMakesWhiteouts')
+      if (!mknod) return pass('keyOff')
+      if (!mknod.devices.has(dev)) return pass('deviceNotAllowed', major(dev), minor(dev))
+      return undefined
+    },
+    decode: (args, caller) => ({
+      dirfd: path === 0 ? AT_FDCWD : args.int(0),
+      path: caller.path(args.pointer(path)),
+      mode: modeOf(args),
+      dev: devOf(args),
+    }),
+    decide({ dirfd, path, mode, dev }, caller) {
+      if (!caller.inInitialUserns) return pass('childUserns')
+      if (!caller.holds('MKNOD')) return pass('lacksCapability', capNumber('MKNOD'))
+      const { dir, name } = caller.parent(dirfd, path)
+      const barred = caller.devicesBarred(dir, name)
+      if (barred) return pass(barred)
+      return act({ verb: 'mknod', dir, name, mode, dev })
+    },
+  }
+}
+
+/** mknod(2): makes the character devices that are harmless in any container. */
+export const mknod = family('mknod', 0)
+/** mknodat(2) */
+export const mknodat = family('mknodat', 1)

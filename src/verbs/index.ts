@@ -1,0 +1,5 @@
+import type { Verb, Verbs } from '../calls/act.ts'
+import { mknod } from './mknod.ts'
+
+/** The closed list of privileged acts; docs/security.md is generated from it. */
+export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = { mknod }

@@ -172,7 +172,7 @@ export class Caller implements CallerContract, Disposable {
   get #status(): Status {
     this.#read ??= this.#orPass('gone', () => {
       using file = openat(this.#task.raw, STATUS, O_RDONLY)
-      return parseStatus(this.#desk.status.latin1Slice(0, read(file, this.#desk.status)))
+      return parseStatus(this.#desk.status.toString('latin1', 0, read(file, this.#desk.status)))
     })
     return this.#read
   }

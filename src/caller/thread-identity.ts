@@ -93,11 +93,9 @@ export class ThreadIdentity {
   /** Runs `action` with the file system user of the host's root, which owns nothing in a container, and no capability. */
   asHostRoot<T>(caller: HostId, action: () => T): T {
     if (!setFsuid(ROOT)) throw new LostThread('Cannot leave the ids of the caller')
-    try {
-      return action()
-    } finally {
-      if (!setFsuid(caller)) throw new LostThread('Cannot become the caller again: its user id does not read back')
-    }
+    const result = action()
+    if (!setFsuid(caller)) throw new LostThread('Cannot become the caller again: its user id does not read back')
+    return result
   }
 
   /** @throws {LostThread} if the thread cannot get home */

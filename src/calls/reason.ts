@@ -25,6 +25,14 @@ export const reasons = {
     'the container has no user namespace of its own',
     'start it with --userns=auto (podman), --userns-remap (Docker) or hostUsers: false (Kubernetes)',
   ],
+  foreignUserns: [
+    'the user namespace of the container is not a direct child of that of intercede',
+    'run intercede in the user namespace in which the runtime runs',
+  ],
+  policyInvalid: [
+    'the policy that came with the container is invalid; the log line of its start says why',
+    'correct the policy and start the container again',
+  ],
   unknownContainer: [
     'the container was started before this daemon, or its hand-over failed',
     'start the container again',
@@ -48,6 +56,7 @@ export const reasons = {
     'the file system was mounted inside the container: a device node there could not be opened',
     'make the node on a file system that the host mounted',
   ],
+  lookFailed: ['a look at the caller or its files failed with errno {a}, so the kernel judges it alone', ''],
   crossesProc: [
     'the path leads through a link of procfs, which means something else for intercede',
     'name the directory itself',

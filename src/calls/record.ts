@@ -30,6 +30,9 @@ export interface CallRecord {
   readonly time: number
 }
 
+const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
+const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))
+
 /** @param view of at least 48 bytes; the sequence number is the writer's business */
 export function encodeRecord(view: DataView, at: number, record: CallRecord): void {
   view.setUint32(at + 4, record.container, true)
@@ -37,8 +40,8 @@ export function encodeRecord(view: DataView, at: number, record: CallRecord): vo
   view.setUint32(at + 12, record.arch, true)
   view.setUint32(at + 16, record.tid, true)
   view.setUint16(at + 20, record.errno, true)
-  view.setUint8(at + 22, verdicts.indexOf(record.verdict))
-  view.setUint16(at + 24, reasonCodes.indexOf(record.reason), true)
+  view.setUint8(at + 22, verdictIndex.get(record.verdict)!)
+  view.setUint16(at + 24, reasonIndex.get(record.reason)!, true)
   view.setUint32(at + 28, record.a, true)
   view.setUint32(at + 32, record.b, true)
   view.setFloat32(at + 36, record.microseconds, true)

@@ -1,3 +1,5 @@
+import type { Policy } from './policy.ts'
+
 /** One condition on a register: `(args[arg] & mask) === equals`. */
 export interface Condition {
   readonly arg: number
@@ -13,3 +15,10 @@ export interface Rule {
 
 /** All 64 bits: an exact comparison. */
 export const EXACT = 0xffff_ffff_ffff_ffffn
+
+/** The half of a handler that the filter needs. */
+export interface Traps {
+  readonly names: readonly string[]
+  /** What to trap under this policy; nothing if it does not serve the call. */
+  traps(policy: Policy): readonly Rule[]
+}

@@ -8,6 +8,7 @@ import {
 } from '../abi/seccomp.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
+import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
@@ -78,4 +79,9 @@ function goneOrThrow(request: string): false {
   const errno = lastErrno()
   if (errno === errnos.ENOENT || errno === errnos.EINTR) return false
   throw new SyscallError(request, errno)
+}
+
+/** Is this descriptor a listener? No call has the id 0, which a listener answers with ENOENT and nothing else does. */
+export function isSeccompListener(fd: Handle): boolean {
+  return libcIoctl(fd.raw, SECCOMP_IOCTL_NOTIF_ID_VALID, new Uint8Array(8)) < 0 && lastErrno() === errnos.ENOENT
 }

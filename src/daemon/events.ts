@@ -1,0 +1,42 @@
+import type { Policy } from '../calls/policy.ts'
+import type { ReasonCode } from '../calls/reason.ts'
+import type { CallRecord } from '../calls/record.ts'
+import type { Handover } from '../runtimes/handover.ts'
+import type { Init } from '../runtimes/inspect.ts'
+
+/** What a policy was made of, for the log: each key with its value and where it came from. */
+export interface Resolved {
+  readonly policy: Policy
+  /** Said at the registration, as it is. */
+  readonly details: Readonly<Record<string, unknown>>
+}
+
+/** What happens in a keeper. The daemon logs it; `intercede run` shows some of it. */
+export type KeeperEvent =
+  | {
+      readonly type: 'registered'
+      readonly handover: Handover
+      readonly barred: ReasonCode | undefined
+      readonly init: Pick<Init, 'holds'> | undefined
+      readonly resolved: Resolved
+    }
+  | { readonly type: 'joined'; readonly handover: Handover }
+  | { readonly type: 'ended'; readonly id: string }
+  /** A connection or a hand-over that was not taken. */
+  | { readonly type: 'refused'; readonly message: string }
+  | { readonly type: 'fault'; readonly message: string }
+  | { readonly type: 'recordsLost'; readonly count: number }
+
+export interface KeeperOptions {
+  /** Where the runtimes connect. */
+  readonly socketPath: string
+  readonly threads?: number
+  readonly threadLimit?: number
+  readonly callsPerContainer?: number
+  /** @throws {Error} if what came with the container is no valid policy: nothing is done for it then */
+  resolve(handover: Handover): Resolved
+  onEvent(event: KeeperEvent): void
+  onRecord(record: CallRecord, containerId: string): void
+  /** The engine ended by itself; the keeper has let all listeners go. */
+  onEngineEnded(how: string): void
+}

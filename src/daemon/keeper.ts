@@ -1,0 +1,207 @@
+import { chmodSync, rmSync } from 'node:fs'
+import type { ReasonCode } from '../calls/reason.ts'
+import { JOURNAL_SIZE, RecordReader } from '../engine/journal.ts'
+import type { ToKeeper } from '../engine/messages.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { isSeccompListener } from '../kernel/seccomp.ts'
+import { map, memfd } from '../kernel/shared-memory.ts'
+import { accept, peerCredentials } from '../kernel/socket.ts'
+import type { Handover } from '../runtimes/handover.ts'
+import { type Init, inspectInit } from '../runtimes/inspect.ts'
+import { OciConnection } from '../runtimes/oci.ts'
+import { EngineLink } from './engine-link.ts'
+import type { KeeperOptions, Resolved } from './events.ts'
+import { listenExclusively } from './listen.ts'
+import { Reactor } from './reactor.ts'
+import { type Entry, Registry } from './registry.ts'
+
+const CONNECTIONS_LIMIT = 256
+const RECORDS_MS = 1000
+const DEFAULTS = { threads: 4, threadLimit: 16, callsPerContainer: 3 }
+
+/**
+ * Receives the listeners from the runtimes, holds them and starts the engine, which serves them. It decides nothing about
+ * a call: it says once per container what the engine may do for it.
+ */
+export class Keeper {
+  readonly #options: KeeperOptions
+  readonly #reactor = new Reactor()
+  readonly #registry = new Registry()
+  readonly #connections = new Map<OciConnection, () => void>()
+  readonly #journal: Fd
+  readonly #reader: RecordReader
+  readonly #socket: Fd
+  readonly #engine: EngineLink
+  readonly #timer: NodeJS.Timeout
+  #ready: () => void = () => {}
+  #lost = 0
+  #closed = false
+
+  /** @returns once the engine serves @throws {Error} if the socket is in use or the engine does not start */
+  static async start(options: KeeperOptions): Promise<Keeper> {
+    let keeper: Keeper | undefined
+    await new Promise<void>((resolve, reject) => {
+      const onEngineEnded = (how: string): void => {
+        reject(new Error(`Cannot start: the engine ${how}`))
+        options.onEngineEnded(how)
+      }
+      keeper = new Keeper({ ...options, onEngineEnded })
+      keeper.#ready = resolve
+    })
+    return keeper!
+  }
+
+  private constructor(options: KeeperOptions) {
+    this.#options = options
+    this.#socket = listenExclusively(options.socketPath)
+    chmodSync(options.socketPath, 0o600)
+    this.#journal = memfd('intercede-journal', JOURNAL_SIZE)
+    this.#reader = new RecordReader(map(this.#journal, JOURNAL_SIZE))
+    const { threads, threadLimit, callsPerContainer } = { ...DEFAULTS, ...options }
+    this.#engine = new EngineLink(
+      this.#reactor,
+      this.#journal,
+      { threads, threadLimit, callsPerContainer },
+      (message) => this.#hear(message),
+      (how) => this.#engineEnded(how),
+    )
+    this.#reactor.watch(this.#socket, () => this.#accept())
+    this.#timer = setInterval(() => this.drain(), RECORDS_MS)
+  }
+
+  /** Hands out the records that are there now. */
+  drain(): void {
+    this.#reader.drain((record) => {
+      this.#options.onRecord(record, this.#registry.at(record.container)?.container.id ?? '')
+    })
+    if (this.#reader.lost === this.#lost) return
+    this.#options.onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })
+    this.#lost = this.#reader.lost
+  }
+
+  /** Lets everything go: the calls that wait, and all later ones, fail with ENOSYS by the kernel. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    clearInterval(this.#timer)
+    this.#engine.close()
+    this.drain()
+    for (const connection of this.#connections.keys()) this.#drop(connection)
+    rmSync(this.#options.socketPath, { force: true })
+    this.#socket[Symbol.dispose]()
+    this.#registry.close()
+    this.#journal[Symbol.dispose]()
+    this.#reactor.close()
+  }
+
+  #accept(): void {
+    for (let fd = accept(this.#socket); fd; fd = accept(this.#socket)) {
+      const { uid, pid } = peerCredentials(fd)
+      const refusal =
+        uid !== 0
+          ? `only root may hand over a listener, not user ${uid} (pid ${pid})`
+          : this.#connections.size >= CONNECTIONS_LIMIT
+            ? `${CONNECTIONS_LIMIT} runtimes are connected already`
+            : undefined
+      if (refusal === undefined) this.#connect(new OciConnection(fd))
+      else {
+        fd[Symbol.dispose]()
+        this.#refuse(`Cannot take the connection: ${refusal}`)
+      }
+    }
+  }
+
+  #connect(connection: OciConnection): void {
+    this.#connections.set(
+      connection,
+      this.#reactor.watch(connection.fd, () => {
+        try {
+          const progress = connection.read()
+          if (!progress) return
+          this.#register(progress.handover, progress.listener)
+        } catch (error) {
+          this.#refuse((error as Error).message)
+        }
+        this.#drop(connection)
+      }),
+    )
+  }
+
+  #drop(connection: OciConnection): void {
+    this.#connections.get(connection)?.()
+    this.#connections.delete(connection)
+    connection[Symbol.dispose]()
+  }
+
+  /** Serves `listener`; if that cannot be, it is closed, and its calls fail with ENOSYS. */
+  #register(handover: Handover, listener: Fd): void {
+    try {
+      if (!isSeccompListener(listener))
+        throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
+      const entry = this.#entry(handover)
+      const number = this.#registry.hold(entry, listener)
+      this.#engine.tell({ type: 'listener', listener: number, container: entry.container.index }, [listener])
+    } catch (error) {
+      listener[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
+  #entry(handover: Handover): Entry {
+    const known = handover.creating ? undefined : this.#registry.find(handover.id)
+    if (known) {
+      this.#options.onEvent({ type: 'joined', handover })
+      return known
+    }
+    const { resolved, wrong } = this.#resolve(handover)
+    const init = handover.creating ? inspectInit(handover.pid) : undefined
+    const barred = wrong ?? (init ? init.barred : 'unknownContainer')
+    const entry = this.#add(handover, resolved, init, barred)
+    this.#engine.tell({ type: 'container', container: entry.container })
+    this.#options.onEvent({ type: 'registered', handover, barred, init, resolved })
+    return entry
+  }
+
+  #add(handover: Handover, { policy }: Resolved, init: Init | undefined, barred: ReasonCode | undefined): Entry {
+    try {
+      return this.#registry.add(handover, policy, init?.userns, init?.usernsInode ?? 0n, barred)
+    } catch (error) {
+      init?.userns[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  #resolve(handover: Handover): { readonly resolved: Resolved; readonly wrong?: ReasonCode } {
+    try {
+      return { resolved: this.#options.resolve(handover) }
+    } catch (error) {
+      this.#refuse(`Cannot use the policy of container ${handover.id}: ${(error as Error).message}`)
+      return { resolved: { policy: {}, details: {} }, wrong: 'policyInvalid' }
+    }
+  }
+
+  #hear(message: ToKeeper): void {
+    if (message.type === 'ready') this.#ready()
+    else if (message.type === 'halfFull') this.drain()
+    else if (message.type === 'gone') this.#gone(message.listener)
+    else this.#options.onEvent(message)
+  }
+
+  #gone(listener: number): void {
+    this.drain()
+    const ended = this.#registry.release(listener)
+    if (!ended) return
+    this.#engine.tell({ type: 'forget', container: ended.container.index })
+    this.#options.onEvent({ type: 'ended', id: ended.container.id })
+  }
+
+  #refuse(message: string): void {
+    this.#options.onEvent({ type: 'refused', message })
+  }
+
+  #engineEnded(how: string): void {
+    this.close()
+    this.#options.onEngineEnded(how)
+  }
+}

@@ -1,0 +1,83 @@
+import type { Container } from '../caller/container.ts'
+import type { Policy } from '../calls/policy.ts'
+import type { ReasonCode } from '../calls/reason.ts'
+import { CONTAINERS } from '../engine/pool-state.ts'
+import type { Fd } from '../kernel/fd.ts'
+import type { Handover } from '../runtimes/handover.ts'
+
+/** A container that is known now. It lives as long as one of its listeners. */
+export interface Entry {
+  readonly container: Container
+  readonly handover: Handover
+  readonly userns: Fd | undefined
+  listeners: number
+}
+
+/** The containers and their listeners. */
+export class Registry {
+  readonly #byId = new Map<string, Entry>()
+  readonly #byIndex = new Map<number, Entry>()
+  readonly #listeners = new Map<number, { readonly entry: Entry; readonly fd: Fd }>()
+  readonly #free: number[] = Array.from({ length: CONTAINERS }, (_, index) => CONTAINERS - 1 - index)
+  #listener = 0
+
+  /** The container that a runtime calls by this id now. */
+  find(id: string): Entry | undefined {
+    return this.#byId.get(id)
+  }
+
+  at(index: number): Entry | undefined {
+    return this.#byIndex.get(index)
+  }
+
+  get size(): number {
+    return this.#byIndex.size
+  }
+
+  /** @throws {Error} if there are too many */
+  add(
+    handover: Handover,
+    policy: Policy,
+    userns: Fd | undefined,
+    inode: bigint,
+    barred: ReasonCode | undefined,
+  ): Entry {
+    const index = this.#free.pop()
+    if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
+    const container: Container = { index, id: handover.id, policy, userns: inode, ...(barred ? { barred } : {}) }
+    const entry: Entry = { container, handover, userns, listeners: 0 }
+    this.#byId.set(handover.id, entry)
+    this.#byIndex.set(index, entry)
+    return entry
+  }
+
+  /** @returns the number under which the engine knows the listener; `fd` is owned here */
+  hold(entry: Entry, fd: Fd): number {
+    const number = ++this.#listener
+    this.#listeners.set(number, { entry, fd })
+    entry.listeners++
+    return number
+  }
+
+  /** Lets a listener go. @returns the container if it was its last one, now forgotten */
+  release(listener: number): Entry | undefined {
+    const held = this.#listeners.get(listener)
+    if (!held) return undefined
+    this.#listeners.delete(listener)
+    held.fd[Symbol.dispose]()
+    return --held.entry.listeners === 0 ? this.#forget(held.entry) : undefined
+  }
+
+  close(): void {
+    for (const listener of [...this.#listeners.keys()]) this.release(listener)
+  }
+
+  #forget(entry: Entry): Entry {
+    const { index, id } = entry.container
+    if (this.#byId.get(id) === entry) this.#byId.delete(id)
+    this.#byIndex.delete(index)
+    entry.userns?.[Symbol.dispose]()
+    this.#free.push(index)
+    return entry
+  }
+}

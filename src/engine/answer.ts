@@ -1,0 +1,47 @@
+import type { Errno } from '../abi/brand.ts'
+import { NOTIF, SECCOMP_NOTIF_RESP_SIZE, SECCOMP_USER_NOTIF_FLAG_CONTINUE } from '../abi/seccomp.ts'
+import { notifIdValid, notifSend } from '../kernel/seccomp.ts'
+
+/** The answers of one thread, in memory that is made once. */
+export class Answer {
+  readonly #slots: DataView
+  readonly #response = new Uint8Array(SECCOMP_NOTIF_RESP_SIZE)
+  readonly #view = new DataView(this.#response.buffer)
+  readonly #id = new Uint8Array(this.#response.buffer, 0, 8)
+
+  constructor(slots: DataView) {
+    this.#slots = slots
+  }
+
+  /** The kernel shall run the call as the caller. @returns false if the call no longer waits */
+  continue(listener: number, slot: number): boolean {
+    return this.#send(listener, slot, 0n, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE)
+  }
+
+  errno(listener: number, slot: number, errno: Errno): boolean {
+    return this.#send(listener, slot, 0n, -errno, 0)
+  }
+
+  value(listener: number, slot: number, value: bigint): boolean {
+    return this.#send(listener, slot, value, 0, 0)
+  }
+
+  /** Does the call in `slot` still wait? */
+  waits(listener: number, slot: number): boolean {
+    this.#copyId(slot)
+    return notifIdValid(listener, this.#id)
+  }
+
+  #send(listener: number, slot: number, value: bigint, error: number, flags: number): boolean {
+    this.#copyId(slot)
+    this.#view.setBigInt64(8, value, true)
+    this.#view.setInt32(16, error, true)
+    this.#view.setUint32(20, flags, true)
+    return notifSend(listener, this.#response)
+  }
+
+  #copyId(slot: number): void {
+    this.#view.setUint32(0, this.#slots.getUint32(slot + NOTIF.id, true), true)
+    this.#view.setUint32(4, this.#slots.getUint32(slot + NOTIF.id + 4, true), true)
+  }
+}

@@ -1,0 +1,114 @@
+import { SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
+import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, RECORDS } from '../calls/record.ts'
+import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../calls/slot.ts'
+
+/** Header of the shared memory: 32-bit words. */
+const HEAD = 0
+const TAIL = 16
+const HEADER_SIZE = 4096
+const RECORDS_AT = HEADER_SIZE + SLOTS * SLOT_SIZE
+
+export const JOURNAL_SIZE = RECORDS_AT + RECORDS * RECORD_SIZE
+
+/** The slots of calls in flight. Only the leader takes one; whoever served the call frees it. */
+export class Slots {
+  readonly view: DataView
+  readonly #words: Int32Array
+  readonly #bytes: Uint8Array
+  readonly #notifications: (Uint8Array | undefined)[] = []
+  #cursor = 0
+
+  constructor(memory: ArrayBuffer) {
+    this.view = new DataView(memory)
+    this.#words = new Int32Array(memory)
+    this.#bytes = new Uint8Array(memory)
+  }
+
+  /** @returns the offset of a free slot, its notification zeroed as the kernel demands; -1 if all are taken */
+  take(): number {
+    for (let tries = 0; tries < SLOTS; tries++) {
+      this.#cursor = (this.#cursor + 1) % SLOTS
+      const at = HEADER_SIZE + this.#cursor * SLOT_SIZE
+      if (Atomics.load(this.#words, (at + SLOT.state) >> 2) !== STATE.free) continue
+      this.#bytes.fill(0, at, at + SECCOMP_NOTIF_SIZE)
+      return at
+    }
+    return -1
+  }
+
+  /** The 80 bytes that the kernel writes. */
+  notification(at: number): Uint8Array {
+    const index = (at - HEADER_SIZE) / SLOT_SIZE
+    this.#notifications[index] ??= this.#bytes.subarray(at, at + SECCOMP_NOTIF_SIZE)
+    return this.#notifications[index]
+  }
+
+  setState(at: number, state: number): void {
+    Atomics.store(this.#words, (at + SLOT.state) >> 2, state)
+  }
+}
+
+/** The writing end of the ring of records, for any number of threads. A slow reader loses records, never a call. */
+export class RecordWriter {
+  readonly #view: DataView
+  readonly #words: Int32Array
+  readonly #halfFull: () => void
+
+  /** @param halfFull called when the reader should come now; it also looks once a second by itself */
+  constructor(memory: ArrayBuffer, halfFull: () => void) {
+    this.#view = new DataView(memory)
+    this.#words = new Int32Array(memory)
+    this.#halfFull = halfFull
+  }
+
+  write(record: CallRecord): void {
+    const sequence = Atomics.add(this.#words, HEAD, 1)
+    const at = recordAt(sequence)
+    encodeRecord(this.#view, at, record)
+    Atomics.store(this.#words, at >> 2, (sequence + 1) | 0)
+    if (((sequence - Atomics.load(this.#words, TAIL)) | 0) === RECORDS / 2) this.#halfFull()
+  }
+}
+
+/** The reading end, in one process only. */
+export class RecordReader {
+  readonly #view: DataView
+  readonly #words: Int32Array
+  /** Records that were overwritten before they were read. */
+  lost = 0
+
+  constructor(memory: ArrayBuffer) {
+    this.#view = new DataView(memory)
+    this.#words = new Int32Array(memory)
+  }
+
+  /** Hands out all records that are complete, oldest first. */
+  drain(take: (record: CallRecord) => void): void {
+    let tail = Atomics.load(this.#words, TAIL)
+    for (;;) {
+      const behind = (Atomics.load(this.#words, HEAD) - tail) | 0
+      if (behind <= 0) break
+      if (behind > RECORDS) {
+        this.lost += behind - RECORDS
+        tail = (tail + behind - RECORDS) | 0
+      }
+      const record = this.#at(tail)
+      // A hole that its writer will fill in a moment; when half the ring lies behind it, the writer is dead.
+      if (!record && behind < RECORDS / 2) break
+      if (record) take(record)
+      else this.lost++
+      tail = (tail + 1) | 0
+    }
+    Atomics.store(this.#words, TAIL, tail)
+  }
+
+  #at(sequence: number): CallRecord | undefined {
+    const at = recordAt(sequence)
+    const published = (sequence + 1) | 0
+    if (Atomics.load(this.#words, at >> 2) !== published) return undefined
+    const record = decodeRecord(this.#view, at)
+    return Atomics.load(this.#words, at >> 2) === published ? record : undefined
+  }
+}
+
+const recordAt = (sequence: number): number => RECORDS_AT + ((sequence >>> 0) % RECORDS) * RECORD_SIZE

@@ -1,0 +1,78 @@
+import { stat } from 'node:fs/promises'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } from '../abi/seccomp.ts'
+import { EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
+import { Fd, setCloexec } from '../kernel/fd.ts'
+import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
+import { cstring } from '../kernel/libc.ts'
+import { dieWithParent, exitGroup } from '../kernel/process.ts'
+import { notifSetFlags } from '../kernel/seccomp.ts'
+import { receive, send } from '../kernel/socket.ts'
+import { build, requireBuild } from './build.ts'
+import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './messages.ts'
+import { Pool } from './pool.ts'
+import { CONTROL_FD, type EngineOptions, JOURNAL_FD } from './start.ts'
+
+/** The engine process: its main thread hears the keeper and keeps the pool; it never touches a call. */
+async function main(): Promise<void> {
+  dieWithParent()
+  setCloexec(CONTROL_FD)
+  setCloexec(JOURNAL_FD)
+  const options = JSON.parse(process.argv[2]!) as EngineOptions
+  requireBuild(options.build)
+  // libuv's threads must be born at home, before any thread stands in a container: the first one starts the pool.
+  await stat('/')
+  const control = new Fd(CONTROL_FD)
+  const tell = (message: ToKeeper): void => send(control, encode(message))
+  const fault = (message: string): void => tell({ type: 'fault', message })
+  process.on('uncaughtException', (error) => {
+    fault(`The engine failed: ${error.stack ?? error.message}`)
+    exitGroup(1)
+  })
+  const pool = new Pool({
+    ...options,
+    build,
+    journal: JOURNAL_FD,
+    epoll: new Epoll(),
+    hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
+    proc: openat(AT_FDCWD, cstring('/proc'), O_PATH | O_DIRECTORY).raw,
+    onReady: (threads) => tell({ type: 'ready', threads }),
+    onGone: (listener) => tell({ type: 'gone', listener }),
+    onHalfFull: () => tell({ type: 'halfFull' }),
+    onFault: fault,
+  })
+  hear(control, pool, fault)
+}
+
+/** Waits for the keeper's messages, for ever; the engine ends with the keeper. */
+function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
+  const epoll = new Epoll()
+  epoll.add(control, EPOLLIN, [0, 0])
+  const event = new EpollEvent()
+  const bytes = new Uint8Array(MESSAGE_LIMIT)
+  const next = (): void =>
+    event.waitAsync(epoll.raw, () => {
+      for (let message = receive(control, bytes); message; message = receive(control, bytes)) {
+        if (message.length === 0) exitGroup(0)
+        try {
+          obey(pool, decode(bytes.subarray(0, message.length)), message.fds[0])
+        } catch (error) {
+          fault((error as Error).message)
+        }
+      }
+      next()
+    })
+  next()
+}
+
+function obey(pool: Pool, message: ToEngine, fd: Fd | undefined): void {
+  if (message.type === 'container') pool.announce(message.container)
+  else if (message.type === 'forget') pool.forget(message.container)
+  else {
+    // Matters more than anything else for speed: the caller is woken on the processor of the thread that answers.
+    notifSetFlags(fd!.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+    pool.listen(message.listener, message.container, fd!)
+  }
+}
+
+await main()

@@ -1,0 +1,24 @@
+import { deserialize, serialize } from 'node:v8'
+import type { Container } from '../caller/container.ts'
+
+/** What the keeper tells the engine; each message is one packet of their socket. */
+export type ToEngine =
+  | { readonly type: 'container'; readonly container: Container }
+  | { readonly type: 'forget'; readonly container: number }
+  /** With the listener's descriptor. */
+  | { readonly type: 'listener'; readonly listener: number; readonly container: number }
+
+/** What the engine tells the keeper. */
+export type ToKeeper =
+  | { readonly type: 'ready'; readonly threads: number }
+  /** The last task of this listener has ended: its descriptor is closed here. */
+  | { readonly type: 'gone'; readonly listener: number }
+  /** The ring of records is half full: read it now. */
+  | { readonly type: 'halfFull' }
+  | { readonly type: 'fault'; readonly message: string }
+
+export const MESSAGE_LIMIT = 128 * 1024
+
+export const encode = (message: ToEngine | ToKeeper): Buffer => serialize(message)
+/** Only for bytes of the other half of our own program: never for a container's. */
+export const decode = <T extends ToEngine | ToKeeper>(bytes: Uint8Array): T => deserialize(bytes) as T

@@ -1,0 +1,137 @@
+import { Worker } from 'node:worker_threads'
+import type { Container } from '../caller/container.ts'
+import { EPOLLIN, type Epoll } from '../kernel/epoll.ts'
+import { closeRaw, type Fd } from '../kernel/fd.ts'
+import { LISTENERS, PoolState } from './pool-state.ts'
+import type { FromThread, ThreadData, ToThread } from './thread.ts'
+
+export interface PoolOptions extends Omit<ThreadData, 'state' | 'number' | 'epoll'> {
+  readonly epoll: Epoll
+  /** Threads at the start, and at most: more are made when none is left to take the lead. */
+  readonly threads: number
+  readonly threadLimit: number
+  readonly onReady: (threads: number) => void
+  /** All its tasks have ended, its descriptor is closed. */
+  readonly onGone: (listener: number) => void
+  readonly onHalfFull: () => void
+  readonly onFault: (message: string) => void
+}
+
+/** How often a listener whose tasks have ended is looked at again while a call of it is still in flight. */
+const LINGER_MS = 50
+/** The ending of this file is the ending of the other: it runs from the sources' build only. */
+const THREAD = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+
+/** The threads of the engine and what they serve, kept by the main thread, which serves nothing itself. */
+export class Pool {
+  readonly #options: PoolOptions
+  readonly #state = new PoolState()
+  readonly #workers = new Set<Worker>()
+  readonly #containers = new Map<number, Container>()
+  readonly #listeners = new Map<number, number>()
+  readonly #free: number[] = Array.from({ length: LISTENERS }, (_, index) => LISTENERS - 1 - index)
+  #ready = 0
+  #lost = 0
+  #number = 0
+
+  constructor(options: PoolOptions) {
+    this.#options = options
+    for (let count = 0; count < options.threads; count++) this.#start()
+  }
+
+  announce(container: Container): void {
+    this.#containers.set(container.index, container)
+    this.#post({ container })
+  }
+
+  forget(container: number): void {
+    this.#containers.delete(container)
+    this.#post({ forget: container })
+  }
+
+  /**
+   * Serves `fd` from now on and owns it.
+   *
+   * @param listener the keeper's number of it
+   * @throws {Error} if there are too many
+   */
+  listen(listener: number, container: number, fd: Fd): void {
+    const index = this.#free.pop()
+    if (index === undefined) throw new Error(`Cannot serve listener ${listener}: ${LISTENERS} are served already`)
+    const state = this.#state
+    this.#listeners.set(index, listener)
+    state.listenerFd[index] = fd.raw
+    state.listenerContainer[index] = container
+    const generation = Atomics.add(state.listenerGeneration, index, 1) + 1
+    this.#options.epoll.add(fd, EPOLLIN, [index, generation])
+    fd.release()
+  }
+
+  #start(): void {
+    const {
+      onReady: _r,
+      onGone: _g,
+      onHalfFull: _h,
+      onFault: _f,
+      threads: _t,
+      threadLimit: _l,
+      epoll,
+      ...shared
+    } = this.#options
+    const workerData: ThreadData = { ...shared, epoll: epoll.raw, state: this.#state.buffer, number: ++this.#number }
+    const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
+    this.#workers.add(worker)
+    for (const container of this.#containers.values()) worker.postMessage({ container } satisfies ToThread)
+    worker.on('message', (message: FromThread) => this.#hear(message, worker))
+    worker.on('error', (error) => this.#options.onFault(`An engine thread failed: ${error.message}`))
+    worker.on('exit', () => this.#lose(worker))
+  }
+
+  #hear(message: FromThread, worker: Worker): void {
+    switch (message.type) {
+      case 'gone':
+        this.#close(message.index, message.generation)
+        break
+      case 'halfFull':
+        this.#options.onHalfFull()
+        break
+      case 'lost':
+        this.#options.onFault(message.message)
+        this.#lose(worker)
+        break
+      case 'ready':
+        if (++this.#ready === this.#options.threads) this.#options.onReady(this.#ready)
+        break
+      case 'grow':
+        if (this.#state.parked === 0 && this.#workers.size < this.#options.threadLimit) this.#start()
+    }
+  }
+
+  /** A thread that is gone or stands somewhere else is replaced; an engine that loses them all the time gives up. */
+  #lose(worker: Worker): void {
+    if (!this.#workers.delete(worker)) return
+    if (++this.#lost > this.#options.threadLimit) throw new Error(`Cannot go on: ${this.#lost} threads were lost`)
+    this.#start()
+  }
+
+  #close(index: number, generation: number): void {
+    const state = this.#state
+    if (state.listenerGeneration[index] !== generation || !this.#listeners.has(index)) return
+    if (Atomics.load(state.listenerCalls, index) > 0) {
+      setTimeout(() => this.#close(index, generation), LINGER_MS)
+      return
+    }
+    const listener = this.#listeners.get(index)!
+    this.#listeners.delete(index)
+    if (Atomics.exchange(state.listenerMuted, index, 0) === 1) state.countMuted(-1)
+    Atomics.add(state.listenerGeneration, index, 1)
+    closeRaw(state.listenerFd[index]!)
+    this.#free.push(index)
+    this.#options.onGone(listener)
+  }
+
+  #post(message: ToThread): void {
+    for (const worker of this.#workers) worker.postMessage(message)
+    this.#state.announce()
+  }
+}

@@ -1,0 +1,31 @@
+import { NOTIF } from '../abi/seccomp.ts'
+import type { Registers } from '../calls/caller.ts'
+
+/** The registers of the call in one slot, read where the kernel wrote them. One per thread, moved from slot to slot. */
+export class SlotRegisters implements Registers {
+  readonly #view: DataView
+  #at = 0
+  #mask = 0n
+
+  constructor(view: DataView) {
+    this.#view = view
+  }
+
+  /** @param bits of the caller's architecture: a 32-bit caller's registers may carry anything in their upper half */
+  moveTo(slot: number, bits: 32 | 64): void {
+    this.#at = slot + NOTIF.args
+    this.#mask = bits === 32 ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn
+  }
+
+  int(index: number): number {
+    return this.#view.getInt32(this.#at + 8 * index, true)
+  }
+
+  uint(index: number): number {
+    return this.#view.getUint32(this.#at + 8 * index, true)
+  }
+
+  pointer(index: number): bigint {
+    return this.#view.getBigUint64(this.#at + 8 * index, true) & this.#mask
+  }
+}

@@ -1,0 +1,176 @@
+import type { Errno, Tid } from '../abi/brand.ts'
+import { errno } from '../abi/errno.ts'
+import { NOTIF } from '../abi/seccomp.ts'
+import { Caller, type Desk } from '../caller/caller.ts'
+import type { Container } from '../caller/container.ts'
+import { LostThread } from '../caller/thread-identity.ts'
+import type { Act, Verb } from '../calls/act.ts'
+import type { Registers } from '../calls/caller.ts'
+import type { Policy } from '../calls/policy.ts'
+import { type Reason, why } from '../calls/reason.ts'
+import { STATE } from '../calls/slot.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { PassOn, pass, type Verdict } from '../calls/verdict.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { verbs } from '../verbs/index.ts'
+import { Answer } from './answer.ts'
+import { routes } from './dispatch.ts'
+import type { RecordWriter, Slots } from './journal.ts'
+import { SlotRegisters } from './registers.ts'
+
+/** A call that its thread has received. */
+export interface Call {
+  /** Offset in the journal. */
+  readonly slot: number
+  readonly listener: number
+  readonly container: Container
+  /** performance.now() at the receipt. */
+  readonly start: number
+}
+
+/** What a thread did with a call: everything that the record needs. */
+type Outcome = {
+  readonly is: 'continue' | 'act' | 'errno'
+  readonly errno: Errno | 0
+  readonly value: bigint
+  readonly why: Reason
+}
+
+/** Serves calls on one thread: decode, decide, act, answer, record. */
+export class Server {
+  readonly #desk: Desk
+  readonly #slots: Slots
+  readonly #records: RecordWriter
+  readonly #answer: Answer
+  readonly #registers: SlotRegisters
+
+  constructor(desk: Desk, slots: Slots, records: RecordWriter) {
+    this.#desk = desk
+    this.#slots = slots
+    this.#records = records
+    this.#answer = new Answer(slots.view)
+    this.#registers = new SlotRegisters(slots.view)
+  }
+
+  /** Answers at once what the registers alone decide. @returns false if the caller must be looked at */
+  screen(call: Call): boolean {
+    const verdict = this.#screen(call)
+    if (!verdict) return false
+    this.#finish(call, settled(verdict))
+    return true
+  }
+
+  /**
+   * Serves a call that `screen` left open. May block on whatever belongs to the container.
+   *
+   * @throws {LostThread} after the call was answered: the thread must not be used again
+   */
+  serve(call: Call): void {
+    let lost = false
+    let outcome: Outcome
+    try {
+      outcome = this.#serve(call)
+    } catch (error) {
+      lost = error instanceof LostThread || this.#desk.identity.inside
+      outcome = settle(error)
+    }
+    this.#finish(call, outcome)
+    if (lost) throw new LostThread('Cannot use the thread again: it did not get home')
+  }
+
+  #screen({ slot, container }: Call): Verdict | undefined {
+    const { view } = this.#slots
+    if (container.barred) return pass(container.barred)
+    const handler = this.#handler(slot)
+    if (!handler) return pass('notServed')
+    if (view.getUint32(slot + NOTIF.tid, true) === 0) return pass('invisibleCaller')
+    return handler.screen(this.#registers, container.policy)
+  }
+
+  #handler(slot: number): Syscall<unknown> | undefined {
+    const { view } = this.#slots
+    const route = routes.get(view.getUint32(slot + NOTIF.arch, true))
+    if (!route) return undefined
+    this.#registers.moveTo(slot, route.bits)
+    return route.handlers[view.getInt32(slot + NOTIF.nr, true)]
+  }
+
+  #serve({ slot, listener, container }: Call): Outcome {
+    const handler = this.#handler(slot)!
+    const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
+    using caller = new Caller(this.#desk, container, tid, () => this.#answer.waits(listener, slot))
+    const verdict = judge(handler, this.#registers, caller, container.policy)
+    if (verdict.is !== 'act') return settled(verdict)
+    this.#slots.setState(slot, STATE.acting)
+    const effect = run(verdict.act, caller)
+    this.#slots.setState(slot, STATE.acted)
+    return { is: 'act', errno: 0, value: effect.value, why: verdict.why }
+  }
+
+  #finish(call: Call, { is, errno, value, why }: Outcome): void {
+    const { slot, listener } = call
+    const delivered =
+      is === 'continue'
+        ? this.#answer.continue(listener, slot)
+        : errno === 0
+          ? this.#answer.value(listener, slot, value)
+          : this.#answer.errno(listener, slot, errno)
+    this.#record(call, is, errno, delivered ? why : { code: 'gone' }, delivered)
+    this.#slots.setState(slot, STATE.free)
+  }
+
+  #record(
+    { slot, container, start }: Call,
+    is: Outcome['is'],
+    errno: number,
+    { code, a, b }: Reason,
+    delivered: boolean,
+  ): void {
+    const { view } = this.#slots
+    this.#records.write({
+      container: container.index,
+      nr: view.getInt32(slot + NOTIF.nr, true),
+      arch: view.getUint32(slot + NOTIF.arch, true),
+      tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
+      verdict: delivered ? is : 'gone',
+      errno,
+      reason: code,
+      a: a ?? 0,
+      b: b ?? 0,
+      microseconds: (performance.now() - start) * 1000,
+      time: Date.now(),
+    })
+  }
+}
+
+/** Before the act a failed kernel call of ours is no answer to the caller: the kernel shall judge it. */
+function judge(handler: Syscall<unknown>, args: Registers, caller: Caller, policy: Policy): Verdict {
+  try {
+    return handler.decide(handler.decode(args, caller), caller, policy)
+  } catch (error) {
+    if (error instanceof SyscallError) return pass('lookFailed', error.errno)
+    throw error
+  }
+}
+
+/** The verbs are a closed list; each act goes to the verb that it names. */
+function run<A extends Act>(act: A, caller: Caller): { readonly value: bigint } {
+  return (verbs[act.verb] as Verb<A>).run(act, caller)
+}
+
+const settled = (verdict: Verdict): Outcome => ({
+  is: verdict.is,
+  errno: verdict.is === 'errno' ? verdict.errno : 0,
+  value: 0n,
+  why: verdict.why,
+})
+
+/**
+ * What an exception means for the call. A fault of ours answers this one call with EIO and takes nothing else with it: it
+ * may have acted, so the kernel must not judge again.
+ */
+function settle(error: unknown): Outcome {
+  if (error instanceof PassOn) return { is: 'continue', errno: 0, value: 0n, why: error.why }
+  if (error instanceof SyscallError) return { is: 'errno', errno: error.errno, value: 0n, why: why('kernelAnswered') }
+  return { is: 'errno', errno: errno('EIO'), value: 0n, why: why('fault') }
+}

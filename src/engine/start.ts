@@ -1,0 +1,31 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Handle } from '../kernel/handle.ts'
+import { build } from './build.ts'
+
+/** Descriptors that the engine process inherits. */
+export const CONTROL_FD = 3
+export const JOURNAL_FD = 4
+
+export interface EngineOptions {
+  readonly build: string
+  readonly threads: number
+  readonly threadLimit: number
+  readonly callsPerContainer: number
+}
+
+const MAIN = new URL(`./main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+
+/**
+ * Starts the engine process. It gets nothing of our environment but what it needs: no io_uring (its threads would do file
+ * calls at home for a thread that is elsewhere), no time zone to load while inside a container.
+ *
+ * @param control the engine's end of the keeper's socket; stays the caller's
+ */
+export function startEngine(control: Handle, journal: Handle, options: Omit<EngineOptions, 'build'>): ChildProcess {
+  const flags = ['--max-semi-space-size=2', '--stack-trace-limit=0']
+  return spawn(process.execPath, [...flags, MAIN.pathname, JSON.stringify({ ...options, build })], {
+    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw],
+    env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    cwd: '/',
+  })
+}

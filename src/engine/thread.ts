@@ -1,0 +1,203 @@
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import type { Container } from '../caller/container.ts'
+import { ThreadIdentity } from '../caller/thread-identity.ts'
+import { SLOT, STATE } from '../calls/slot.ts'
+import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
+import { Fd } from '../kernel/fd.ts'
+import { address } from '../kernel/libc.ts'
+import { RemoteMemory } from '../kernel/memory.ts'
+import { notifRecv } from '../kernel/seccomp.ts'
+import { map } from '../kernel/shared-memory.ts'
+import { requireBuild } from './build.ts'
+import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
+import { PoolState } from './pool-state.ts'
+import { type Call, Server } from './server.ts'
+
+/** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
+export interface ThreadData {
+  readonly build: string
+  readonly number: number
+  readonly state: SharedArrayBuffer
+  readonly journal: number
+  readonly epoll: number
+  readonly hostRoot: number
+  readonly proc: number
+  /** How many calls of one container may be in flight. */
+  readonly callsPerContainer: number
+}
+
+/** From the main thread: what a container is now, or that it is gone. */
+export type ToThread = { readonly container: Container } | { readonly forget: number }
+/** To the main thread; all off the path of a call. */
+export type FromThread =
+  | { readonly type: 'ready' | 'grow' | 'halfFull' }
+  | { readonly type: 'gone'; readonly index: number; readonly generation: number }
+  | { readonly type: 'lost'; readonly message: string }
+
+/** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
+const TURNS = 1000
+const UNKNOWN: Container = { index: 0, id: '', policy: {}, userns: 0n, barred: 'unknownContainer' }
+const STATUS_LIMIT = 64 * 1024
+const PATH_MAX = 4096
+
+class EngineThread {
+  readonly #data: ThreadData
+  readonly #port: MessagePort
+  readonly #state: PoolState
+  readonly #slots: Slots
+  readonly #server: Server
+  readonly #event = new EpollEvent()
+  readonly #epoll: Epoll
+  readonly #containers = new Map<number, Container>()
+  #epoch = -1
+  #leading = false
+
+  constructor(data: ThreadData, port: MessagePort) {
+    this.#data = data
+    this.#port = port
+    this.#state = new PoolState(data.state)
+    this.#epoll = new Epoll(new Fd(data.epoll))
+    const journal = map(new Fd(data.journal), JOURNAL_SIZE)
+    this.#slots = new Slots(journal)
+    const desk = {
+      identity: new ThreadIdentity(new Fd(data.hostRoot)),
+      memory: new RemoteMemory(PATH_MAX, address),
+      proc: new Fd(data.proc),
+      status: Buffer.alloc(STATUS_LIMIT),
+    }
+    this.#server = new Server(desk, this.#slots, new RecordWriter(journal, () => this.#post({ type: 'halfFull' })))
+    this.#post({ type: 'ready' })
+  }
+
+  run(): void {
+    try {
+      for (let turn = 0; turn < TURNS; turn++) this.#turn()
+    } catch (error) {
+      this.#abandon(error as Error)
+    }
+    if (this.#leading) this.#passLead()
+    setImmediate(() => this.run())
+  }
+
+  #turn(): void {
+    while (!this.#leading) {
+      this.#leading = this.#state.tryLead()
+      if (!this.#leading) {
+        this.#state.park()
+        this.#hear()
+      }
+    }
+    if (!this.#event.wait(this.#data.epoll, -1)) return
+    this.#hear()
+    const { token: index, generation, events } = this.#event
+    if (this.#state.listenerGeneration[index] !== generation) return
+    if ((events & EPOLLIN) !== 0) this.#receive(index)
+    else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) this.#hangUp(index, generation)
+  }
+
+  #receive(index: number): void {
+    const state = this.#state
+    const container = this.#containers.get(state.listenerContainer[index]!) ?? UNKNOWN
+    if (Atomics.load(state.containerCalls, container.index) >= this.#data.callsPerContainer) {
+      this.#mute(index, container)
+      return
+    }
+    const listener = state.listenerFd[index]!
+    const slot = this.#slots.take()
+    if (slot < 0 || !notifRecv(listener, this.#slots.notification(slot))) return
+    this.#claim(slot, index, container.index)
+    const call: Call = { slot, listener, container, start: performance.now() }
+    if (this.#server.screen(call)) return
+    this.#serve(call, index)
+  }
+
+  /** From here on the thread may block on what belongs to the container: somebody else must lead. */
+  #serve(call: Call, index: number): void {
+    const { listenerCalls, containerCalls } = this.#state
+    Atomics.add(listenerCalls, index, 1)
+    Atomics.add(containerCalls, call.container.index, 1)
+    this.#passLead()
+    try {
+      this.#server.serve(call)
+    } finally {
+      Atomics.sub(containerCalls, call.container.index, 1)
+      Atomics.sub(listenerCalls, index, 1)
+      this.#unmute(call.container.index)
+    }
+  }
+
+  #claim(slot: number, index: number, container: number): void {
+    const { view } = this.#slots
+    view.setUint32(slot + SLOT.listener, index, true)
+    view.setUint32(slot + SLOT.container, container, true)
+    view.setUint32(slot + SLOT.thread, this.#data.number, true)
+    view.setFloat64(slot + SLOT.since, Date.now(), true)
+    this.#slots.setState(slot, STATE.received)
+  }
+
+  /** Over its cap a container's listener stays registered without events: only then does EPOLLHUP still come. */
+  #mute(index: number, container: Container): void {
+    const state = this.#state
+    this.#watch(index, 0)
+    state.countMuted(1)
+    Atomics.store(state.listenerMuted, index, 1)
+    // A call may have ended in between, before it could see the mark.
+    if (Atomics.load(state.containerCalls, container.index) < this.#data.callsPerContainer)
+      this.#unmute(container.index)
+  }
+
+  #unmute(container: number): void {
+    const { listenerMuted, listenerContainer } = this.#state
+    if (this.#state.muted === 0) return
+    for (let index = listenerMuted.indexOf(1); index >= 0; index = listenerMuted.indexOf(1, index + 1)) {
+      if (listenerContainer[index] !== container) continue
+      if (Atomics.compareExchange(listenerMuted, index, 1, 0) !== 1) continue
+      this.#state.countMuted(-1)
+      this.#watch(index, EPOLLIN)
+    }
+  }
+
+  #watch(index: number, events: number): void {
+    const { listenerFd, listenerGeneration } = this.#state
+    this.#epoll.modify(listenerFd[index]!, events, [index, listenerGeneration[index]!])
+  }
+
+  #hangUp(index: number, generation: number): void {
+    this.#epoll.remove(this.#state.listenerFd[index]!)
+    this.#post({ type: 'gone', index, generation })
+  }
+
+  #passLead(): void {
+    this.#leading = false
+    if (this.#state.parked === 0) this.#post({ type: 'grow' })
+    this.#state.passLead()
+  }
+
+  #hear(): void {
+    const { epoch } = this.#state
+    if (epoch === this.#epoch) return
+    this.#epoch = epoch
+    for (let heard = receiveMessageOnPort(this.#port); heard; heard = receiveMessageOnPort(this.#port)) {
+      const message = heard.message as ToThread
+      if ('container' in message) this.#containers.set(message.container.index, message.container)
+      else this.#containers.delete(message.forget)
+    }
+  }
+
+  #post(message: FromThread): void {
+    this.#port.postMessage(message)
+  }
+
+  /** The thread may stand anywhere with anybody's ids: it says so and never runs again. Its call has been answered. */
+  #abandon(error: Error): never {
+    if (this.#leading) this.#passLead()
+    this.#post({ type: 'lost', message: error.message })
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+    throw error
+  }
+}
+
+Error.stackTraceLimit = 0
+const data = workerData as ThreadData
+requireBuild(data.build)
+new EngineThread(data, parentPort!).run()

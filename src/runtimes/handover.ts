@@ -1,0 +1,57 @@
+import * as v from 'valibot'
+
+/** What a runtime says of a container when it hands over a listener. */
+export interface Handover {
+  readonly id: string
+  /** creating: the container's init. Anything else: a process that was exec'd into it. */
+  readonly creating: boolean
+  /** The process that installed the filter, in the pid namespace of the runtime. */
+  readonly pid: number
+  readonly bundle: string
+  readonly annotations: Readonly<Record<string, string>>
+  /** `listenerMetadata` of the profile, which only an administrator can write. */
+  readonly metadata: string
+}
+
+const pid = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(0x7fff_ffff))
+
+/** `containerProcessState` of the OCI runtime specification; crun says version 0.2.0, so no version is looked at. */
+const ContainerProcessState = v.object({
+  fds: v.array(v.string()),
+  pid,
+  metadata: v.optional(v.string(), ''),
+  state: v.object({
+    id: v.pipe(v.string(), v.minLength(1), v.maxLength(1024)),
+    status: v.string(),
+    bundle: v.optional(v.string(), ''),
+    annotations: v.optional(v.record(v.string(), v.string()), {}),
+  }),
+})
+
+/**
+ * Parses what an OCI runtime sends with the listener.
+ *
+ * @returns the hand-over and the position of the listener among the descriptors
+ * @throws {Error} that says what is wrong with it
+ * @see https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#containerprocessstate
+ */
+export function parseHandover(text: string): { readonly handover: Handover; readonly fd: number } {
+  const result = v.safeParse(ContainerProcessState, json(text))
+  if (!result.success) {
+    const [issue] = result.issues
+    throw new Error(`Cannot read container process state: ${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`)
+  }
+  const { fds, pid, metadata, state } = result.output
+  const fd = fds.indexOf('seccompFd')
+  if (fd < 0) throw new Error('Cannot read container process state: no descriptor is called seccompFd')
+  const { id, status, bundle, annotations } = state
+  return { handover: { id, creating: status === 'creating', pid, bundle, annotations, metadata }, fd }
+}
+
+function json(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new Error('Cannot read container process state: not JSON')
+  }
+}

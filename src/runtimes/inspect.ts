@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs'
+import { type Cap, capMask } from '../abi/capability.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import type { ReasonCode } from '../calls/reason.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { identify, O_RDONLY, openat } from '../kernel/files.ts'
+import { cstring } from '../kernel/libc.ts'
+import { parentUserNamespace } from '../kernel/pidfd.ts'
+
+/** What the init of a container looks like at the hand-over. */
+export interface Init {
+  /** Its user namespace: the container's initial one, held open so that its number stays its own. */
+  readonly userns: Fd
+  readonly usernsInode: bigint
+  /** Why nothing can be done for this container, if so. */
+  readonly barred: ReasonCode | undefined
+  /** Capabilities that the runtime left in its bounding set. */
+  holds(cap: Cap): boolean
+}
+
+/**
+ * Looks at the process that a runtime handed over in state "creating". The runtime still waits for us, so the process is
+ * there and its number is its own.
+ *
+ * @throws {SyscallError} ENOENT if there is no such process in our pid namespace
+ */
+export function inspectInit(pid: number): Init {
+  const userns = openat(AT_FDCWD, cstring(`/proc/${pid}/ns/user`), O_RDONLY)
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1')
+  const bounding = BigInt(`0x${/^CapBnd:\t([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`)
+  return {
+    userns,
+    usernsInode: identify(userns.raw).ino,
+    barred: barredBy(userns),
+    holds: (cap) => (bounding & capMask(cap)) !== 0n,
+  }
+}
+
+function barredBy(userns: Fd): ReasonCode | undefined {
+  using ours = openat(AT_FDCWD, cstring('/proc/self/ns/user'), O_RDONLY)
+  const our = identify(ours.raw).ino
+  if (identify(userns.raw).ino === our) return 'hostUserns'
+  using parent = parentUserNamespace(userns)
+  return parent && identify(parent.raw).ino === our ? undefined : 'foreignUserns'
+}

@@ -1,0 +1,61 @@
+import { Fd } from '../kernel/fd.ts'
+import { receive } from '../kernel/socket.ts'
+import { type Handover, parseHandover } from './handover.ts'
+
+/** More than any runtime sends: a state with long annotations is a few KiB. */
+const BYTES_LIMIT = 1024 * 1024
+const FDS_LIMIT = 16
+const CHUNK = 64 * 1024
+
+/** undefined: the client has not said everything yet. */
+export type Progress = { readonly handover: Handover; readonly listener: Fd } | undefined
+
+/**
+ * One connection of the OCI seccomp agent protocol. crun connects when it creates a container and may stay silent until
+ * the container is started, so a connection only ever says what it has; it is read until the client closes it, for the
+ * state may come in pieces. Descriptors come with the first piece.
+ */
+export class OciConnection implements Disposable {
+  readonly fd: Fd
+  readonly #chunks: Buffer[] = []
+  readonly #fds: Fd[] = []
+  #bytes = 0
+
+  constructor(fd: Fd) {
+    this.fd = fd
+  }
+
+  /**
+   * Takes what is there, without blocking.
+   *
+   * @returns the listener, now the caller's, once the client has closed the connection
+   * @throws {Error} if the client breaks the protocol; dispose of the connection then
+   */
+  read(): Progress {
+    const chunk = Buffer.allocUnsafe(CHUNK)
+    for (let message = receive(this.fd, chunk); message; message = receive(this.fd, chunk)) {
+      this.#fds.push(...message.fds)
+      if (message.truncated || this.#fds.length > FDS_LIMIT)
+        throw new Error(`Cannot take descriptors: more than ${FDS_LIMIT}`)
+      if (message.length === 0) return this.#finish()
+      this.#bytes += message.length
+      if (this.#bytes > BYTES_LIMIT)
+        throw new Error(`Cannot take container process state: more than ${BYTES_LIMIT} bytes`)
+      this.#chunks.push(Buffer.from(chunk.subarray(0, message.length)))
+    }
+    return undefined
+  }
+
+  [Symbol.dispose](): void {
+    this.fd[Symbol.dispose]()
+    for (const fd of this.#fds) fd[Symbol.dispose]()
+  }
+
+  #finish(): Progress {
+    if (this.#bytes === 0) throw new Error('Cannot take container process state: the client said nothing')
+    const { handover, fd } = parseHandover(Buffer.concat(this.#chunks).toString())
+    const listener = this.#fds[fd]
+    if (!listener) throw new Error(`Cannot take the listener of ${handover.id}: its descriptor did not come`)
+    return { handover, listener: new Fd(listener.release()) }
+  }
+}

@@ -1,0 +1,5 @@
+import type { Syscall } from '../calls/syscall.ts'
+import { mknod, mknodat } from './mknod.ts'
+
+/** The calls that are served. A request is made and read by one handler only, so its type is nobody else's business. */
+export const handlers = [mknod, mknodat] as readonly Syscall<unknown>[]

@@ -35,6 +35,8 @@ export interface Desk {
   /** The host's /proc. */
   readonly proc: Handle
   readonly status: Buffer
+  /** Called before something that may block for long. */
+  readonly mayBlock: () => void
 }
 
 const PATH_MAX = 4096
@@ -147,6 +149,7 @@ export class Caller implements CallerContract, Disposable {
     } catch (error) {
       if (!(error instanceof SyscallError) || error.errno !== errnos.EAGAIN) throw this.#unresolved(error)
     }
+    this.#desk.mayBlock()
     try {
       return open(0)
     } catch (error) {

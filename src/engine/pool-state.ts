@@ -1,86 +1,75 @@
+import { LEAD_WORDS } from './lead.ts'
+
 /** How many listeners and containers one engine holds; more are refused at registration. */
 export const LISTENERS = 4096
 export const CONTAINERS = 1024
 
-const WORDS = { lead: 0, epoch: 16, parked: 32, muted: 48 } as const
-const HEADER = 64
+const STRIKES = 16
+const FORGIVEN_S = 10
 
 /**
- * What the threads of the pool share: the lead, and a few words for each listener and each container. Everything else is a
+ * What the threads of the pool share: who leads, and a few words for each listener and each container. Everything else is a
  * thread's own.
- *
- * The lead: one thread at a time, the leader, waits for notifications; the others are parked. Without it two threads race
- * into receive and one blocks there, for the kernel ignores O_NONBLOCK.
  */
 export class PoolState {
   readonly buffer: SharedArrayBuffer
-  readonly #words: Int32Array
+  /** For `Lead`. */
+  readonly lead: Int32Array
+  readonly #muted: Int32Array
   /** By listener: its descriptor, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
   readonly listenerFd: Int32Array
   readonly listenerContainer: Int32Array
   readonly listenerGeneration: Int32Array
   readonly listenerCalls: Int32Array
   readonly listenerMuted: Int32Array
-  /** By container: a count of its changes, calls in flight. */
-  readonly containerGeneration: Int32Array
+  /** By container: calls in flight; how often it kept a leader too long, and the second at which that is forgotten. */
   readonly containerCalls: Int32Array
+  readonly #containerStrikes: Int32Array
+  readonly #containerForgiven: Int32Array
 
-  constructor(buffer = new SharedArrayBuffer(4 * (HEADER + 5 * LISTENERS + 2 * CONTAINERS))) {
+  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + 3 * CONTAINERS))) {
     this.buffer = buffer
-    this.#words = new Int32Array(buffer, 0, HEADER)
-    let at = 4 * HEADER
+    let at = 0
     const array = (length: number): Int32Array => {
       const words = new Int32Array(buffer, at, length)
       at += 4 * length
       return words
     }
+    this.lead = array(LEAD_WORDS)
+    this.#muted = array(16)
     this.listenerFd = array(LISTENERS)
     this.listenerContainer = array(LISTENERS)
     this.listenerGeneration = array(LISTENERS)
     this.listenerCalls = array(LISTENERS)
     this.listenerMuted = array(LISTENERS)
-    this.containerGeneration = array(CONTAINERS)
     this.containerCalls = array(CONTAINERS)
-  }
-
-  /** Counts changes that were posted to the threads. */
-  get epoch(): number {
-    return Atomics.load(this.#words, WORDS.epoch)
-  }
-
-  /** Threads that are parked now: none left means that the pool should grow. */
-  get parked(): number {
-    return Atomics.load(this.#words, WORDS.parked)
+    this.#containerStrikes = array(CONTAINERS)
+    this.#containerForgiven = array(CONTAINERS)
   }
 
   /** Listeners that wait for the cap of their container. */
   get muted(): number {
-    return Atomics.load(this.#words, WORDS.muted)
+    return Atomics.load(this.#muted, 0)
   }
 
   countMuted(change: 1 | -1): void {
-    Atomics.add(this.#words, WORDS.muted, change)
+    Atomics.add(this.#muted, 0, change)
   }
 
-  tryLead(): boolean {
-    return Atomics.compareExchange(this.#words, WORDS.lead, 0, 1) === 0
+  /** A call of this container kept a leader too long, because it blocked or because the machine is busy. */
+  strike(container: number): void {
+    const now = seconds()
+    if (this.#containerForgiven[container]! <= now) {
+      this.#containerForgiven[container] = now + FORGIVEN_S
+      this.#containerStrikes[container] = 0
+    }
+    Atomics.add(this.#containerStrikes, container, 1)
   }
 
-  passLead(): void {
-    Atomics.store(this.#words, WORDS.lead, 0)
-    Atomics.notify(this.#words, WORDS.lead, 1)
-  }
-
-  /** Blocks the thread until the lead is free or something was posted. */
-  park(): void {
-    Atomics.add(this.#words, WORDS.parked, 1)
-    Atomics.wait(this.#words, WORDS.lead, 1)
-    Atomics.sub(this.#words, WORDS.parked, 1)
-  }
-
-  /** Makes every parked thread look at what was posted to it. */
-  announce(): void {
-    Atomics.add(this.#words, WORDS.epoch, 1)
-    Atomics.notify(this.#words, WORDS.lead)
+  /** Must the calls of this container be served by a thread that does not lead? So it can stall others for 3 ms a second at most. */
+  distrusts(container: number): boolean {
+    return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
   }
 }
+
+const seconds = (): number => Math.trunc(process.uptime())

@@ -2,10 +2,12 @@ import { Worker } from 'node:worker_threads'
 import type { Container } from '../caller/container.ts'
 import { EPOLLIN, type Epoll } from '../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
+import { Alarm, timerfd } from '../kernel/timer.ts'
+import { Lead } from './lead.ts'
 import { LISTENERS, PoolState } from './pool-state.ts'
 import type { FromThread, ThreadData, ToThread } from './thread.ts'
 
-export interface PoolOptions extends Omit<ThreadData, 'state' | 'number' | 'epoll'> {
+export interface PoolOptions extends Omit<ThreadData, 'state' | 'number' | 'epoll' | 'alarm'> {
   readonly epoll: Epoll
   /** Threads at the start, and at most: more are made when none is left to take the lead. */
   readonly threads: number
@@ -26,6 +28,8 @@ const THREAD = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js
 export class Pool {
   readonly #options: PoolOptions
   readonly #state = new PoolState()
+  readonly #alarm = timerfd()
+  readonly #lead = new Lead(this.#state.lead, new Alarm(this.#alarm.raw, 1))
   readonly #workers = new Set<Worker>()
   readonly #containers = new Map<number, Container>()
   readonly #listeners = new Map<number, number>()
@@ -78,7 +82,13 @@ export class Pool {
       epoll,
       ...shared
     } = this.#options
-    const workerData: ThreadData = { ...shared, epoll: epoll.raw, state: this.#state.buffer, number: ++this.#number }
+    const workerData: ThreadData = {
+      ...shared,
+      epoll: epoll.raw,
+      alarm: this.#alarm.raw,
+      state: this.#state.buffer,
+      number: ++this.#number,
+    }
     const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
     this.#workers.add(worker)
     for (const container of this.#containers.values()) worker.postMessage({ container } satisfies ToThread)
@@ -103,7 +113,7 @@ export class Pool {
         if (++this.#ready === this.#options.threads) this.#options.onReady(this.#ready)
         break
       case 'grow':
-        if (this.#state.parked === 0 && this.#workers.size < this.#options.threadLimit) this.#start()
+        if (this.#lead.parked === 0 && this.#workers.size < this.#options.threadLimit) this.#start()
     }
   }
 
@@ -132,6 +142,6 @@ export class Pool {
 
   #post(message: ToThread): void {
     for (const worker of this.#workers) worker.postMessage(message)
-    this.#state.announce()
+    this.#lead.announce()
   }
 }

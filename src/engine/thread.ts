@@ -8,8 +8,10 @@ import { address } from '../kernel/libc.ts'
 import { RemoteMemory } from '../kernel/memory.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
+import { Alarm } from '../kernel/timer.ts'
 import { requireBuild } from './build.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
+import { Lead } from './lead.ts'
 import { PoolState } from './pool-state.ts'
 import { type Call, Server } from './server.ts'
 
@@ -20,6 +22,8 @@ export interface ThreadData {
   readonly state: SharedArrayBuffer
   readonly journal: number
   readonly epoll: number
+  /** A timerfd: see `Lead`. */
+  readonly alarm: number
   readonly hostRoot: number
   readonly proc: number
   /** How many calls of one container may be in flight. */
@@ -37,6 +41,8 @@ export type FromThread =
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
 const TURNS = 1000
 const UNKNOWN: Container = { index: 0, id: '', policy: {}, userns: 0n, barred: 'unknownContainer' }
+/** How long a leader may serve a call before the deputy leads. */
+const LEADER_MS = 2
 const STATUS_LIMIT = 64 * 1024
 const PATH_MAX = 4096
 
@@ -48,6 +54,7 @@ class EngineThread {
   readonly #server: Server
   readonly #event = new EpollEvent()
   readonly #epoll: Epoll
+  readonly #lead: Lead
   readonly #containers = new Map<number, Container>()
   #epoch = -1
   #leading = false
@@ -56,6 +63,7 @@ class EngineThread {
     this.#data = data
     this.#port = port
     this.#state = new PoolState(data.state)
+    this.#lead = new Lead(this.#state.lead, new Alarm(data.alarm, LEADER_MS))
     this.#epoll = new Epoll(new Fd(data.epoll))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#slots = new Slots(journal)
@@ -64,6 +72,7 @@ class EngineThread {
       memory: new RemoteMemory(PATH_MAX, address),
       proc: new Fd(data.proc),
       status: Buffer.alloc(STATUS_LIMIT),
+      mayBlock: () => this.#passLead(),
     }
     this.#server = new Server(desk, this.#slots, new RecordWriter(journal, () => this.#post({ type: 'halfFull' })))
     this.#post({ type: 'ready' })
@@ -75,24 +84,30 @@ class EngineThread {
     } catch (error) {
       this.#abandon(error as Error)
     }
-    if (this.#leading) this.#passLead()
+    this.#passLead()
     setImmediate(() => this.run())
   }
 
   #turn(): void {
-    while (!this.#leading) {
-      this.#leading = this.#state.tryLead()
-      if (!this.#leading) {
-        this.#state.park()
-        this.#hear()
-      }
-    }
+    while (!this.#leading) this.#follow()
     if (!this.#event.wait(this.#data.epoll, -1)) return
     this.#hear()
     const { token: index, generation, events } = this.#event
     if (this.#state.listenerGeneration[index] !== generation) return
     if ((events & EPOLLIN) !== 0) this.#receive(index)
     else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) this.#hangUp(index, generation)
+  }
+
+  #follow(): void {
+    this.#leading = this.#lead.take()
+    if (this.#leading) return
+    const slow = this.#lead.park()
+    if (slow !== undefined) {
+      this.#leading = true
+      this.#state.strike(slow)
+      this.#growIfNoneParked()
+    }
+    this.#hear()
   }
 
   #receive(index: number): void {
@@ -111,18 +126,22 @@ class EngineThread {
     this.#serve(call, index)
   }
 
-  /** From here on the thread may block on what belongs to the container: somebody else must lead. */
+  /** From here on the thread may block on what belongs to the container: the deputy leads if it does not come back soon. */
   #serve(call: Call, index: number): void {
     const { listenerCalls, containerCalls } = this.#state
+    const { index: container } = call.container
     Atomics.add(listenerCalls, index, 1)
-    Atomics.add(containerCalls, call.container.index, 1)
-    this.#passLead()
+    Atomics.add(containerCalls, container, 1)
+    if (this.#state.distrusts(container)) this.#passLead()
+    else this.#lead.serve(container)
     try {
       this.#server.serve(call)
     } finally {
-      Atomics.sub(containerCalls, call.container.index, 1)
+      Atomics.sub(containerCalls, container, 1)
       Atomics.sub(listenerCalls, index, 1)
-      this.#unmute(call.container.index)
+      this.#unmute(container)
+      this.#leading &&= this.#lead.resume()
+      if (performance.now() - call.start > LEADER_MS) this.#state.strike(container)
     }
   }
 
@@ -168,13 +187,18 @@ class EngineThread {
   }
 
   #passLead(): void {
+    if (!this.#leading) return
     this.#leading = false
-    if (this.#state.parked === 0) this.#post({ type: 'grow' })
-    this.#state.passLead()
+    this.#growIfNoneParked()
+    this.#lead.pass()
+  }
+
+  #growIfNoneParked(): void {
+    if (this.#lead.parked === 0) this.#post({ type: 'grow' })
   }
 
   #hear(): void {
-    const { epoch } = this.#state
+    const { epoch } = this.#lead
     if (epoch === this.#epoch) return
     this.#epoch = epoch
     for (let heard = receiveMessageOnPort(this.#port); heard; heard = receiveMessageOnPort(this.#port)) {
@@ -190,7 +214,7 @@ class EngineThread {
 
   /** The thread may stand anywhere with anybody's ids: it says so and never runs again. Its call has been answered. */
   #abandon(error: Error): never {
-    if (this.#leading) this.#passLead()
+    this.#passLead()
     this.#post({ type: 'lost', message: error.message })
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
     throw error

@@ -1,3 +1,5 @@
+import { capabilities } from '../abi/capability.ts'
+
 /**
  * Every verdict has a reason: a code with up to two numbers. This table is the only place of the sentences; logs, the
  * end of `intercede run`, metrics and docs/reasons.md read it. `{a}` and `{b}` are the numbers, `{a:cap}` a capability.
@@ -80,3 +82,14 @@ export const why = (code: ReasonCode, a?: number, b?: number): Reason => ({
   ...(a === undefined ? {} : { a }),
   ...(b === undefined ? {} : { b }),
 })
+
+/** The sentence and the remedy of a reason, its numbers filled in; the remedy is empty where none is needed. */
+export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string; readonly remedy: string } {
+  const fill = (text: string): string =>
+    text
+      .replaceAll('{a:cap}', capabilities[a] ?? String(a))
+      .replaceAll('{a}', String(a))
+      .replaceAll('{b}', String(b))
+  const [says, remedy] = reasons[code]
+  return { says: fill(says), remedy: fill(remedy) }
+}

@@ -1,0 +1,37 @@
+import { expect, test } from 'vitest'
+import { parseStatus } from '../../src/caller/status.ts'
+
+const status = (name: string, groups: string): string => `Name:\t${name}
+Umask:\t0027
+State:\tS (sleeping)
+Uid:\t100000\t100001\t100002\t100003
+Gid:\t200000\t200001\t200002\t200003
+FDSize:\t64
+Groups:\t${groups}
+CapInh:\t0000000000000000
+CapPrm:\t000001ffffffffff
+CapEff:\t0000000008000000
+CapBnd:\t000001ffffffffff
+`
+
+test('parseStatus() takes the file system ids, the umask and the effective set', () => {
+  expect(parseStatus(status('sh', ''))).toEqual({
+    umask: 0o27,
+    fsuid: 100003,
+    fsgid: 200003,
+    groups: new Uint32Array(0),
+    effective: 1n << 27n,
+  })
+})
+
+test('parseStatus() takes all groups; the kernel ends the list with a blank', () => {
+  expect(parseStatus(status('sh', '4 24 4294967294 ')).groups).toEqual(Uint32Array.of(4, 24, 4294967294))
+})
+
+test('a name cannot forge a line, since the kernel escapes line feeds', () => {
+  expect(parseStatus(status('x\\nUid:\\t0\\t0\\t0\\t0', '')).fsuid).toBe(100003)
+})
+
+test('a file that was cut off is an error', () => {
+  expect(() => parseStatus(status('sh', '').slice(0, 150))).toThrow(RangeError)
+})

@@ -1,0 +1,95 @@
+import { expect, test } from 'vitest'
+import type { Tid } from '../../src/abi/brand.ts'
+import { type CallRecord, RECORDS } from '../../src/calls/record.ts'
+import { SLOTS, STATE } from '../../src/calls/slot.ts'
+import { JOURNAL_SIZE, RecordReader, RecordWriter, Slots } from '../../src/engine/journal.ts'
+
+const record = (container: number): CallRecord => ({
+  container,
+  nr: 133,
+  arch: 0xc000003e,
+  tid: 7 as Tid,
+  verdict: 'act',
+  errno: 0,
+  reason: 'done',
+  a: 0,
+  b: 0,
+  microseconds: 1,
+  time: 2,
+})
+
+function ring() {
+  const memory = new ArrayBuffer(JOURNAL_SIZE)
+  let halfFull = 0
+  const writer = new RecordWriter(memory, () => halfFull++)
+  const reader = new RecordReader(memory)
+  const drain = (): number[] => {
+    const seen: number[] = []
+    reader.drain(({ container }) => seen.push(container))
+    return seen
+  }
+  const write = (from: number, count: number): void => {
+    for (let index = from; index < from + count; index++) writer.write(record(index))
+  }
+  return { memory, reader, drain, write, halfFull: () => halfFull }
+}
+
+test('records come out once, in order', () => {
+  const { write, drain } = ring()
+  write(0, 3)
+  expect(drain()).toEqual([0, 1, 2])
+  write(3, 2)
+  expect(drain()).toEqual([3, 4])
+  expect(drain()).toEqual([])
+})
+
+test('the writer calls the reader once when the ring is half full', () => {
+  const { write, drain, halfFull } = ring()
+  write(0, RECORDS / 2)
+  expect(halfFull()).toBe(0)
+  write(0, 10)
+  expect(halfFull()).toBe(1)
+  drain()
+  write(0, RECORDS / 2 + 1)
+  expect(halfFull()).toBe(2)
+})
+
+test('what a slow reader misses is counted, and the rest is whole', () => {
+  const { write, drain, reader } = ring()
+  write(0, RECORDS + 5)
+  const seen = drain()
+  expect(reader.lost).toBe(5)
+  expect(seen).toHaveLength(RECORDS)
+  expect(seen[0]).toBe(5)
+  expect(seen.at(-1)).toBe(RECORDS + 4)
+})
+
+test('a record that was begun and not finished holds the reader up only until half the ring lies behind it', () => {
+  const { memory, write, drain, reader } = ring()
+  write(0, 1)
+  Atomics.add(new Int32Array(memory), 0, 1) // a writer that died after it took its place
+  write(2, 1)
+  expect(drain()).toEqual([0])
+  write(3, RECORDS / 2)
+  const seen = drain()
+  expect(seen[0]).toBe(2)
+  expect(reader.lost).toBe(1)
+})
+
+test('slots are taken zeroed, and none when all are in use', () => {
+  const memory = new ArrayBuffer(JOURNAL_SIZE)
+  const slots = new Slots(memory)
+  const taken = new Set<number>()
+  for (let index = 0; index < SLOTS; index++) {
+    const at = slots.take()
+    slots.notification(at).fill(255)
+    slots.setState(at, STATE.received)
+    taken.add(at)
+  }
+  expect(taken.size).toBe(SLOTS)
+  expect(slots.take()).toBe(-1)
+  const [free] = taken
+  slots.setState(free!, STATE.free)
+  expect(slots.take()).toBe(free)
+  expect(slots.notification(free!).every((byte) => byte === 0)).toBe(true)
+})

@@ -6,7 +6,7 @@ import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } fr
 
 const u32 = fc.nat(0xffff_ffff)
 
-export const records: fc.Arbitrary<CallRecord> = fc.record({
+const records: fc.Arbitrary<CallRecord> = fc.record({
   container: u32,
   nr: fc.integer({ min: -0x8000_0000, max: 0x7fff_ffff }),
   arch: u32,

@@ -1,0 +1,62 @@
+import { Command, Option } from 'commander'
+import { exitGroup } from '../kernel/process.ts'
+import { launch } from '../runtimes/launch/launch.ts'
+import type { RuntimeName } from '../runtimes/launch/runtime.ts'
+import { collect, parseEnv, parseName, parseSize, parseUser } from './run-options.ts'
+
+interface Options {
+  readonly config?: readonly string[]
+  readonly rootfs?: string
+  readonly exposeHost?: boolean
+  readonly bind?: readonly string[]
+  readonly device?: readonly string[]
+  readonly memory?: number
+  readonly net: 'none' | 'host'
+  readonly runtime?: RuntimeName
+  readonly name?: string
+  readonly env?: readonly string[]
+  readonly workdir?: string
+  readonly user?: { readonly uid: number; readonly gid: number }
+  readonly quiet?: boolean
+}
+
+async function run(command: readonly string[], options: Options): Promise<number> {
+  const { config: _config, bind: binds, device: devices, quiet: _quiet, ...rest } = options
+  return await launch({ ...rest, binds, devices, command })
+}
+
+/** The only way out: threads that wait in the kernel would keep any other from ending. */
+async function main(words: readonly string[], options: Options): Promise<never> {
+  try {
+    return exitGroup(await run(words, options))
+  } catch (error) {
+    process.stderr.write(`intercede: ${(error as Error).message}\n`)
+    return exitGroup(125)
+  }
+}
+
+export const command = new Command('run')
+  .description(
+    "Run a command in a container of its own, by default over the host's file systems, thrown away at the end",
+  )
+  .argument('<command...>', 'the command with its arguments')
+  .passThroughOptions()
+  .option(
+    '-c, --config <key=value>',
+    'a key of security.syscalls.intercept.*, or its short form such as "mknod"',
+    collect,
+  )
+  .option('--rootfs <dir>', "the container's root, instead of the host's file systems")
+  .option('--expose-host', "let the container's root read every file of the host")
+  .option('--bind <dir[:dir][:ro]>', 'show a directory of the host', collect)
+  .option('--device <path[:path]>', 'allow a device of the host', collect)
+  .option('--memory <size>', 'the most memory that it may use, such as 512m', parseSize)
+  .addOption(new Option('--net <mode>', 'its network').choices(['none', 'host']).default('none'))
+  .addOption(new Option('--runtime <name>', 'the OCI runtime (default: crun, else runc)').choices(['crun', 'runc']))
+  .option('--name <name>', 'its host name', parseName)
+  .option('--env <key=value>', 'a variable of its environment; a KEY alone is passed on', parseEnv)
+  .option('--workdir <dir>', 'where the command starts')
+  .option('--user <uid[:gid]>', 'as whom the command starts', parseUser)
+  .option('--quiet', 'do not say at the end what was refused')
+  .action(main)
+  .exitOverride((error) => exitGroup(error.exitCode === 0 ? 0 : 125))

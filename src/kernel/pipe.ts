@@ -1,0 +1,17 @@
+import { Fd } from './fd.ts'
+import { check, libc } from './libc.ts'
+
+const O_CLOEXEC = 0o2000000
+const libcPipe2 = libc.func('int pipe2(int32_t *fds, int flags)')
+
+/**
+ * A real pipe: the 'pipe' of Node's child_process is a pair of sockets, which nobody can open by `/dev/stdout`.
+ *
+ * @throws {SyscallError} EMFILE
+ * @see pipe2(2)
+ */
+export function pipe(): { readonly read: Fd; readonly write: Fd } {
+  const fds = new Int32Array(2)
+  check('pipe2', libcPipe2(fds, O_CLOEXEC))
+  return { read: new Fd(fds[0]!), write: new Fd(fds[1]!) }
+}

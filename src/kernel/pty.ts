@@ -1,0 +1,40 @@
+import { closeSync, constants, openSync } from 'node:fs'
+import { Fd } from './fd.ts'
+import type { Handle } from './handle.ts'
+import { check, libc } from './libc.ts'
+
+const TIOCSWINSZ = 0x5414
+const TIOCSPTLCK = 0x40045431
+const TIOCGPTPEER = 0x5441
+const O_CLOEXEC = 0o2000000
+
+const libcIoctlBytes = libc.func('int ioctl(int fd, unsigned long request, uint8_t *argument)')
+const libcIoctlFlags = libc.func('int ioctl(int fd, unsigned long request, long argument)')
+
+/**
+ * A pair of terminals of ours. The slave comes from the master itself, so that it does not matter which devpts the
+ * caller sees.
+ *
+ * @throws {SyscallError} ENOTTY before Linux 4.13
+ * @see ioctl_tty(2) TIOCGPTPEER
+ */
+export function openPty(): { readonly master: Fd; readonly slave: Fd } {
+  const raw = openSync('/dev/ptmx', constants.O_RDWR | constants.O_NOCTTY)
+  try {
+    check('TIOCSPTLCK', libcIoctlBytes(raw, TIOCSPTLCK, new Uint8Array(4)))
+    const flags = constants.O_RDWR | constants.O_NOCTTY | O_CLOEXEC
+    const slave = check('TIOCGPTPEER', libcIoctlFlags(raw, TIOCGPTPEER, flags))
+    return { master: new Fd(raw), slave: new Fd(slave) }
+  } catch (error) {
+    closeSync(raw)
+    throw error
+  }
+}
+
+/** Tells a terminal its size; its foreground processes get SIGWINCH. `struct winsize` is u16 rows, columns, x, y. */
+export function setWindowSize(terminal: Handle, columns: number, rows: number): void {
+  check(
+    'TIOCSWINSZ',
+    libcIoctlBytes(terminal.raw, TIOCSWINSZ, new Uint8Array(Uint16Array.of(rows, columns, 0, 0).buffer)),
+  )
+}

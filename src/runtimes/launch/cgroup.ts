@@ -1,0 +1,106 @@
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
+import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
+
+/** The 22nd field of proc_pid_stat(5), in clock ticks since boot; undefined if there is no such process. */
+export function startTime(pid: number | 'self'): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+  } catch {
+    return undefined
+  }
+}
+
+/** Names the process that owns a cgroup, so that the next run knows whether it lives. */
+export const ownName = (): string => `${process.pid}-${startTime('self')}`
+
+export const cgroupsPath = (name: string): string => `/${FAMILY}/${name}`
+
+/** Makes a cgroup, again if another run removed the empty parent in between. */
+function makeCgroup(family: string, name: string): string {
+  const path = `${family}/${name}`
+  for (let attempt = 0; ; attempt++) {
+    try {
+      mkdirSync(path, { recursive: true })
+      return path
+    } catch (error) {
+      if (attempt === 10) throw error
+    }
+  }
+}
+
+/** Kills all processes of a cgroup of the unified hierarchy, also those below. */
+export function killCgroup(path: string): void {
+  try {
+    writeFileSync(`${path}/cgroup.kill`, '1')
+  } catch {
+    // gone already
+  }
+}
+
+const PATIENCE_MS = 3000
+const sleep = (milliseconds: number): unknown =>
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+
+const exists = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
+
+function removeOnce(path: string): void {
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeOnce(`${path}/${entry.name}`)
+  }
+  rmdirSync(path)
+}
+
+/** Removes a cgroup with those below it; the kernel lets go of killed processes a little later. */
+export function removeCgroup(path: string): void {
+  const end = Date.now() + PATIENCE_MS
+  while (exists(path) && Date.now() < end) {
+    try {
+      removeOnce(path)
+    } catch {
+      sleep(5)
+    }
+  }
+}
+
+/** Removes the parent of all, if this was the last. */
+function removeIfEmpty(family: string): void {
+  try {
+    rmdirSync(family)
+  } catch {
+    // another run is there, or nothing was made
+  }
+}
+
+/** The cgroup of one container, in every hierarchy that is used: killed and removed at the end, however that comes. */
+export class Cgroup implements Disposable {
+  readonly name = ownName()
+  /** The limit in bytes that the runtime shall set. */
+  readonly runtimeMemory: number | undefined
+  /** The `cgroup.procs` of v1's memory controller, which the runtime must join before it starts. */
+  readonly joinFirst: string | undefined
+  readonly #families: readonly string[]
+
+  /** @throws {Error} if `memory` bytes are asked for and no hierarchy can limit them */
+  constructor(hierarchies: Hierarchies, memory: number | undefined) {
+    const by = memory === undefined ? undefined : memoryController(hierarchies)
+    this.runtimeMemory = by === 'runtime' ? memory : undefined
+    this.#families = by === 'v1' ? [hierarchies.unified, hierarchies.memory!] : [hierarchies.unified]
+    const [, limited] = this.#families.map((family) => makeCgroup(family, this.name))
+    if (limited === undefined) return
+    writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
+    this.joinFirst = `${limited}/cgroup.procs`
+  }
+
+  kill(): void {
+    killCgroup(`${this.#families[0]}/${this.name}`)
+  }
+
+  [Symbol.dispose](): void {
+    this.kill()
+    for (const family of this.#families) {
+      removeCgroup(`${family}/${this.name}`)
+      removeIfEmpty(family)
+    }
+  }
+}

@@ -1,0 +1,42 @@
+import { writeFileSync } from 'node:fs'
+import { type Cgroup, cgroupsPath } from './cgroup.ts'
+import { ruleFor } from './devices.ts'
+import { layout } from './layout.ts'
+import { ociConfig } from './oci-config.ts'
+import type { Plan } from './plan.ts'
+import { boundingCapabilities } from './runtime.ts'
+
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+const environment = (terminal: boolean, extra: readonly string[]): string[] => [
+  `PATH=${PATH}`,
+  'HOME=/root',
+  'LANG=C.UTF-8',
+  'container=intercede',
+  ...(terminal ? [`TERM=${process.env.TERM ?? 'xterm'}`] : []),
+  ...extra,
+]
+
+const ROOT = { uid: 0, gid: 0 }
+
+/** Writes the bundle that the runtime reads. */
+export function writeBundle({ options, ids, rootfs, devices }: Plan, cgroup: Cgroup, terminal: boolean): void {
+  const { command, name = 'intercede', env = [], workdir, user = ROOT, net = 'none', policyDevices = [] } = options
+  const config = ociConfig({
+    name,
+    args: command,
+    env: environment(terminal, env),
+    cwd: workdir ?? (rootfs === undefined ? '/root' : '/'),
+    user,
+    terminal,
+    root: layout.root,
+    ids,
+    caps: boundingCapabilities(),
+    net,
+    cgroupsPath: cgroupsPath(cgroup.name),
+    devices: [...devices, ...[...policyDevices].map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
+    memory: cgroup.runtimeMemory,
+    seccomp: options.seccomp,
+  })
+  writeFileSync(`${layout.bundle}/config.json`, JSON.stringify(config))
+}

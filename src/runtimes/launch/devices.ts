@@ -1,0 +1,56 @@
+import { chownSync, statSync } from 'node:fs'
+import { basename, dirname, normalize } from 'node:path'
+import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
+import { major, minor } from '../../abi/dev.ts'
+import { S_IFBLK, S_IFCHR } from '../../abi/stat.ts'
+import { mknodat } from '../../kernel/files.ts'
+import { cstring } from '../../kernel/libc.ts'
+import { makeOwned } from './fresh.ts'
+import type { IdRange } from './ids.ts'
+import { layout } from './layout.ts'
+import type { DeviceRule } from './oci-config.ts'
+import { openDirectory } from './tree.ts'
+
+/** A device of the host that the container shall have. */
+export interface Device {
+  /** Below /dev, without it. */
+  readonly name: string
+  readonly kind: 'c' | 'b'
+  readonly dev: Dev
+}
+
+/**
+ * Reads `--device PATH[:PATH]`.
+ *
+ * @throws {Error} if the first names no device of the host, or the second nothing below /dev
+ */
+export function readDevice(text: string): Device {
+  const [source = '', target = source] = text.split(':')
+  const found = statSync(source, { throwIfNoEntry: false })
+  if (!found) throw new Error(`Cannot use --device "${text}": no such device`)
+  if (!found.isCharacterDevice() && !found.isBlockDevice()) {
+    throw new Error(`Cannot use --device "${text}": it is not a device`)
+  }
+  const path = normalize(target)
+  if (!path.startsWith('/dev/'))
+    throw new Error(`Cannot use --device "${text}": the container's path must lie below /dev`)
+  return { name: path.slice('/dev/'.length), kind: found.isBlockDevice() ? 'b' : 'c', dev: found.rdev as Dev }
+}
+
+export const ruleFor = ({ kind, dev }: Pick<Device, 'kind' | 'dev'>): DeviceRule => ({
+  allow: true,
+  type: kind,
+  major: major(dev),
+  minor: minor(dev),
+  access: 'rwm',
+})
+
+/** A node of the container's own, so that its root may open it and change its mode: never the host's node. */
+export function placeDevice({ name, kind, dev }: Device, owner: IdRange): void {
+  const path = `${layout.fresh}/dev/${name}`
+  if (name.includes('/')) makeOwned(dirname(path), 0o755, owner)
+  using parent = openDirectory(dirname(path))
+  const mode = (kind === 'c' ? S_IFCHR : S_IFBLK) | 0o600
+  mknodat(parent, cstring(basename(path)) as PathBytes, mode as Mode, dev)
+  chownSync(path, owner.uid, owner.gid)
+}

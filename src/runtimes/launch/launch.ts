@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs'
+import { buildRoot } from './build-root.ts'
+import { Cgroup } from './cgroup.ts'
+import { writeBundle } from './container.ts'
+import { openHierarchies } from './hierarchies.ts'
+import { layout } from './layout.ts'
+import { removeLeftovers } from './leftovers.ts'
+import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
+import { enterPrivateMounts } from './private-mounts.ts'
+import { exitStatus } from './runtime.ts'
+import { forwardSignals } from './signals.ts'
+import { startRuntime, statusOf } from './start.ts'
+import { pipes } from './stdio.ts'
+import { hasTerminal, terminal } from './terminal.ts'
+
+/** Where the seccomp profile's `listenerPath` must point. */
+export const AGENT_SOCKET: string = layout.agent
+
+/**
+ * Runs a command in a container and returns its exit status; 125, 126 and 127 as podman's. All mounts are in a private
+ * mount namespace that ends with this process, so only the cgroup and the agent need an end of their own.
+ *
+ * @throws {Error} one sentence: exit status 125
+ */
+export async function launch(options: LaunchOptions): Promise<number> {
+  const plan = planLaunch(options)
+  enterPrivateMounts()
+  const hierarchies = openHierarchies()
+  removeLeftovers(hierarchies)
+  await buildRoot(plan)
+  using cgroup = new Cgroup(hierarchies, options.memory)
+  const agent = await options.startAgent?.(AGENT_SOCKET)
+  try {
+    return await runContainer(plan, cgroup)
+  } finally {
+    cgroup.kill()
+    await agent?.close()
+  }
+}
+
+async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
+  const isTerminal = hasTerminal()
+  writeBundle(plan, cgroup, isTerminal)
+  using stdio = isTerminal ? terminal(() => runtime?.kill('SIGWINCH')) : pipes(plan.ids)
+  const runtime = startRuntime(plan.runtime, cgroup.name, stdio, cgroup.joinFirst)
+  using _signals = forwardSignals({ forward: (signal) => runtime.kill(signal), kill: () => cgroup.kill() })
+  const [status] = await Promise.all([statusOf(runtime), stdio.relay()])
+  return exitStatus(status, runtimeLog())
+}
+
+function runtimeLog(): string {
+  try {
+    return readFileSync(layout.log, 'utf8')
+  } catch {
+    return ''
+  }
+}

@@ -1,0 +1,126 @@
+import type { Cap } from '../../abi/capability.ts'
+import { ID_COUNT, type IdRange } from './ids.ts'
+
+export interface DeviceRule {
+  readonly allow: boolean
+  readonly access: string
+  readonly type?: 'c' | 'b'
+  readonly major?: number
+  readonly minor?: number
+}
+
+export interface ContainerSpec {
+  readonly name: string
+  readonly args: readonly string[]
+  readonly env: readonly string[]
+  readonly cwd: string
+  readonly user: { readonly uid: number; readonly gid: number }
+  readonly terminal: boolean
+  readonly root: string
+  readonly ids: IdRange
+  readonly caps: readonly Cap[]
+  readonly net: 'none' | 'host'
+  readonly cgroupsPath: string
+  readonly devices: readonly DeviceRule[]
+  /** Bytes; undefined where the limit is set elsewhere, or not at all. */
+  readonly memory: number | undefined
+  /** An OCI `linux.seccomp` object. */
+  readonly seccomp: object | undefined
+}
+
+const character = (major: number, minor?: number): DeviceRule => ({
+  allow: true,
+  type: 'c',
+  major,
+  ...(minor === undefined ? {} : { minor }),
+  access: 'rwm',
+})
+
+/** podman's: nothing but harmless devices may be opened; a node of any kind may be made, if the kernel or we allow it. */
+const DEVICE_RULES: readonly DeviceRule[] = [
+  { allow: false, access: 'rwm' },
+  { allow: true, type: 'c', access: 'm' },
+  { allow: true, type: 'b', access: 'm' },
+  ...[3, 5, 7, 8, 9].map((minor) => character(1, minor)), // null, zero, full, random, urandom
+  ...[0, 1, 2].map((minor) => character(5, minor)), // tty, console, ptmx
+  character(136), // pts
+]
+
+const NOTHING_EXTRA = ['nosuid', 'noexec', 'nodev']
+
+/** Only a network namespace of the container's own user namespace may have its sysfs mounted. */
+const sysfs = (net: 'none' | 'host'): object =>
+  net === 'host'
+    ? { destination: '/sys', type: 'none', source: '/sys', options: ['rbind', ...NOTHING_EXTRA, 'ro'] }
+    : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...NOTHING_EXTRA, 'ro'] }
+
+/** /dev and /dev/shm stand in the root already, on a file system of the host: devices made there can be opened. */
+const mounts = (net: 'none' | 'host'): object[] => [
+  { destination: '/proc', type: 'proc', source: 'proc' },
+  {
+    destination: '/dev/pts',
+    type: 'devpts',
+    source: 'devpts',
+    options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
+  },
+  { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: NOTHING_EXTRA },
+  sysfs(net),
+  { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...NOTHING_EXTRA, 'relatime', 'ro'] },
+]
+
+const NAMESPACES = ['user', 'pid', 'mount', 'ipc', 'uts', 'cgroup']
+
+const MASKED = [
+  '/proc/acpi',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/latency_stats',
+  '/proc/sched_debug',
+  '/proc/scsi',
+  '/proc/timer_list',
+  '/sys/dev/block',
+  '/sys/devices/virtual/powercap',
+  '/sys/firmware',
+]
+const READONLY = ['/proc/asound', '/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
+
+function processOf({ args, env, cwd, user, terminal, caps }: ContainerSpec): object {
+  const names = caps.map((cap) => `CAP_${cap}`)
+  return {
+    terminal,
+    user,
+    args,
+    env,
+    cwd,
+    capabilities: { bounding: names, effective: names, permitted: names },
+    noNewPrivileges: false,
+  }
+}
+
+const mapping = (hostID: number): object[] => [{ containerID: 0, hostID, size: ID_COUNT }]
+
+/** The `config.json` of the container: pure, so that what the runtime is told can be read and tested. */
+export function ociConfig(spec: ContainerSpec): object {
+  const { name, root, ids, net, cgroupsPath, devices, memory, seccomp } = spec
+  const namespaces = [...NAMESPACES, ...(net === 'none' ? ['network'] : [])]
+  return {
+    ociVersion: '1.0.2',
+    process: processOf(spec),
+    root: { path: root },
+    hostname: name,
+    mounts: mounts(net),
+    linux: {
+      uidMappings: mapping(ids.uid),
+      gidMappings: mapping(ids.gid),
+      namespaces: namespaces.map((type) => ({ type })),
+      cgroupsPath,
+      resources: {
+        devices: [...DEVICE_RULES, ...devices],
+        ...(memory === undefined ? {} : { memory: { limit: memory } }),
+      },
+      maskedPaths: MASKED,
+      readonlyPaths: READONLY,
+      ...(seccomp === undefined ? {} : { seccomp }),
+    },
+  }
+}

@@ -1,0 +1,69 @@
+import { resolve } from 'node:path'
+import type { Dev } from '../../abi/brand.ts'
+import { type Bind, readBind } from './binds.ts'
+import { type Device, readDevice } from './devices.ts'
+import { type IdRange, readRange } from './ids.ts'
+import { inspectRootfs } from './rootfs.ts'
+import { findRuntime, type RuntimeName } from './runtime.ts'
+
+/** What to run and in what: the options of `intercede run`, as data. */
+export interface LaunchOptions {
+  readonly command: readonly string[]
+  readonly name?: string | undefined
+  readonly rootfs?: string | undefined
+  readonly exposeHost?: boolean | undefined
+  readonly binds?: readonly string[] | undefined
+  readonly devices?: readonly string[] | undefined
+  /** Character devices that the policy lets the container make, and so open. */
+  readonly policyDevices?: ReadonlySet<Dev> | undefined
+  /** Bytes. */
+  readonly memory?: number | undefined
+  readonly net?: 'none' | 'host' | undefined
+  readonly runtime?: RuntimeName | undefined
+  readonly env?: readonly string[] | undefined
+  readonly workdir?: string | undefined
+  readonly user?: { readonly uid: number; readonly gid: number } | undefined
+  /** An OCI `linux.seccomp` object whose `listenerPath` is `AGENT_SOCKET`. */
+  readonly seccomp?: object | undefined
+  /** Starts what takes the container's listener, after the private mount namespace is there. */
+  readonly startAgent?: ((socketPath: string) => Promise<Agent>) | undefined
+}
+
+/** The keeper of the container's listener: its socket is there from the start to `close`. */
+export interface Agent {
+  readonly socketPath: string
+  close(): Promise<void>
+}
+
+export interface Plan {
+  readonly options: LaunchOptions
+  readonly runtime: string
+  readonly ids: IdRange
+  readonly rootfs: string | undefined
+  /** Whether host files are shown with the container's ids, for which a user namespace is needed early. */
+  readonly idmapped: boolean
+  readonly binds: readonly Bind[]
+  readonly devices: readonly Device[]
+}
+
+/**
+ * Checks all that can be checked before anything is made.
+ *
+ * @throws {Error} one sentence
+ */
+export function planLaunch(options: LaunchOptions): Plan {
+  if (process.geteuid?.() !== 0) throw new Error('Cannot run a container: not root: use sudo')
+  const { rootfs, exposeHost = false, binds = [], devices = [] } = options
+  if (rootfs !== undefined && exposeHost) throw new Error('Cannot use --expose-host: --rootfs is no part of the host')
+  const runtime = findRuntime(options.runtime)
+  const ids = readRange()
+  return {
+    options,
+    runtime,
+    ids,
+    rootfs: rootfs && resolve(rootfs),
+    idmapped: rootfs === undefined ? exposeHost : inspectRootfs(rootfs, ids) === 'root',
+    binds: binds.map(readBind),
+    devices: devices.map(readDevice),
+  }
+}

@@ -1,0 +1,40 @@
+import { statSync } from 'node:fs'
+import { errnos } from '../../abi/errno.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { ID_COUNT, type IdRange } from './ids.ts'
+import { layout } from './layout.ts'
+import { graft, openDirectory } from './tree.ts'
+
+export type Ownership = 'root' | 'mapped'
+
+/**
+ * Who owns the tree of `--rootfs`: the host's root (then it is shown idmapped), or the container's root already.
+ *
+ * @throws {Error} if it is missing, no directory, or belongs to somebody else
+ */
+export function inspectRootfs(path: string, { uid }: IdRange): Ownership {
+  const found = statSync(path, { throwIfNoEntry: false })
+  if (!found?.isDirectory()) {
+    throw new Error(`Cannot use --rootfs "${path}": ${found ? 'it is not a directory' : 'no such directory'}`)
+  }
+  if (found.uid === 0) return 'root'
+  if (found.uid >= uid && found.uid < uid + ID_COUNT) return 'mapped'
+  throw new Error(
+    `Cannot use --rootfs "${path}": it belongs to user ${found.uid}, ` +
+      `neither to root nor to the container (${uid} to ${uid + ID_COUNT - 1})`,
+  )
+}
+
+/** Makes `path` the container's root. What is written there stays there. */
+export function mountRootfs(path: string, userns?: Handle): void {
+  using target = openDirectory(layout.root)
+  try {
+    graft(path, target, { userns })
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL || !userns) throw error
+    throw new Error(
+      `Cannot use --rootfs "${path}": its file system cannot map ids: give the tree to the container's ids`,
+    )
+  }
+}

@@ -1,0 +1,70 @@
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { type Cap, capabilities, capMask } from '../../abi/capability.ts'
+
+export type RuntimeName = 'crun' | 'runc'
+
+/** crun first: it starts in half the time and lets the kernel wait for our answer when a signal comes. */
+const PREFERRED: readonly RuntimeName[] = ['crun', 'runc']
+
+const SEARCH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** The path of a program; administrators' PATH often lacks the sbin directories, so those are searched as well. */
+const which = (name: string): string | undefined =>
+  `${process.env.PATH ?? ''}:${SEARCH}`
+    .split(':')
+    .map((directory) => `${directory}/${name}`)
+    .find((path) => path.startsWith('/') && isExecutable(path))
+
+/**
+ * The OCI runtime to use.
+ *
+ * @throws {Error} if the wanted one, or any, is not installed
+ */
+export function findRuntime(wanted?: RuntimeName): string {
+  const names = wanted ? [wanted] : PREFERRED
+  const found = names.map(which).find((path) => path)
+  if (found) return found
+  throw new Error(`Cannot start a container: no ${names.join(' or ')} found: apt-get install ${names[0]}`)
+}
+
+/** The capabilities in our bounding set: a runtime fails if it is asked for one that the machine does not give. */
+export function boundingCapabilities(status = readFileSync('/proc/self/status', 'utf8')): Cap[] {
+  const mask = BigInt(`0x${/^CapBnd:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`)
+  return capabilities.filter((cap) => (mask & capMask(cap)) !== 0n)
+}
+
+interface LogLine {
+  readonly level: string
+  readonly msg: string
+}
+
+/** The texts in which crun and runc say what podman's exit codes 126 and 127 stand for. */
+const FAILURES: readonly (readonly [RegExp, number])[] = [
+  [/executable file .*not found|exec.*no such file or directory/i, 127],
+  [/not executable|not a regular file|permission denied|is a directory|exec format error/i, 126],
+]
+
+/**
+ * The exit status of `run` when the runtime ended with `status`. Runtimes answer 1 both for a command that ended so and
+ * for their own failure; only the latter leaves an error in their log.
+ */
+export function exitStatus(status: number, log: string): number {
+  const errors = log
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as LogLine)
+    .filter(({ level }) => level === 'error')
+    .map(({ msg }) => msg)
+    .join('\n')
+  if (errors === '' || status !== 1) return status
+  return FAILURES.find(([text]) => text.test(errors))?.[1] ?? 125
+}

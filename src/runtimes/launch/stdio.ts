@@ -1,0 +1,52 @@
+import { createWriteStream, fchownSync } from 'node:fs'
+import { Socket } from 'node:net'
+import type { Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { Fd } from '../../kernel/fd.ts'
+import { pipe } from '../../kernel/pipe.ts'
+import type { IdRange } from './ids.ts'
+
+/** What the runtime gets as its descriptors 0, 1 and 2, and our end of it. */
+export interface Stdio extends Disposable {
+  /** The runtime's ends; `relay` closes our copies. */
+  readonly ends: readonly [Fd, Fd, Fd]
+  /** Starts after the runtime was spawned; resolves when all output of the container is out. */
+  relay(): Promise<void>
+}
+
+const reader = (fd: Fd): Readable => new Socket({ fd: fd.release(), readable: true, writable: false })
+const writer = (fd: Fd): Writable => new Socket({ fd: fd.release(), readable: false, writable: true })
+
+/**
+ * Our own output, written by libuv's pool: a reader of ours that is slow must not stop the main thread, which has
+ * signals to pass on.
+ */
+export const output = (fd: 1 | 2): Writable => createWriteStream('', { fd, autoClose: false })
+
+/** Copies until the end of either side; that a reader went away (`| head`) is the container's to notice, by SIGPIPE. */
+export async function copy(from: Readable, to: Writable): Promise<void> {
+  await pipeline(from, to).catch(() => from.destroy())
+}
+
+/**
+ * Three pipes. The container's root may change the owner and the mode of what it gets, so that it never gets the host's
+ * own files; it owns the pipes, so that it can open /dev/stdout.
+ */
+export function pipes({ uid, gid }: IdRange): Stdio {
+  const stdin = pipe()
+  const stdout = pipe()
+  const stderr = pipe()
+  const ends = [stdin.read, stdout.write, stderr.write] as const
+  for (const end of ends) fchownSync(end.raw, uid, gid)
+  return {
+    ends,
+    async relay() {
+      for (const end of ends) end[Symbol.dispose]()
+      void copy(process.stdin, writer(stdin.write))
+      await Promise.all([copy(reader(stdout.read), output(1)), copy(reader(stderr.read), output(2))])
+    },
+    [Symbol.dispose]() {
+      for (const end of [...ends, stdin.write, stdout.read, stderr.read]) end[Symbol.dispose]()
+    },
+  }
+}

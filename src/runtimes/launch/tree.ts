@@ -1,0 +1,43 @@
+import { mkdirSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
+import { errnos } from '../../abi/errno.ts'
+import { AT_FDCWD } from '../../abi/fcntl.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { O_DIRECTORY, O_PATH, openat, openat2 } from '../../kernel/files.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { cstring } from '../../kernel/libc.ts'
+import { attachTree, cloneTree, setMountAttributes } from '../../kernel/mount.ts'
+
+const RESOLVE_IN_ROOT = 0x10
+
+export const openDirectory = (path: string): Fd => openat(AT_FDCWD, cstring(path), O_PATH | O_DIRECTORY)
+
+/**
+ * The directory `path` of the tree below `root`, made with its parents if it is missing. A symbolic link of the tree
+ * leads to where it leads for the container, never out of the tree.
+ */
+export function inside(root: Handle, path: string): Fd {
+  try {
+    return openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT)
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== errnos.ENOENT || path === '/') throw error
+  }
+  using parent = inside(root, dirname(path))
+  mkdirSync(`/proc/self/fd/${parent.raw}/${basename(path)}`, { mode: 0o755 })
+  return openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT)
+}
+
+export interface Graft {
+  readonly recursive?: boolean
+  /** MOUNT_ATTR_*. */
+  readonly set?: bigint
+  readonly userns?: Handle | undefined
+}
+
+/** Mounts a copy of the directory `source` on `target`. The attributes are in force before it is visible. */
+export function graft(source: string, target: Handle, { recursive = false, set = 0n, userns }: Graft = {}): void {
+  using tree = cloneTree(source, recursive)
+  if (set !== 0n || userns) setMountAttributes(tree, set, userns)
+  attachTree(tree, target)
+}

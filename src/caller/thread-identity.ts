@@ -19,6 +19,7 @@ const NO_GROUPS = new Uint32Array(0)
 /** Effective at rest: enough to look at a caller and to become it. Nothing that overrides permissions of files. */
 const REST: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'SYS_PTRACE']
 const NONE: readonly Cap[] = []
+const CHANGE_USER: readonly Cap[] = ['SETUID']
 /** While entering: the caller's root directory may be closed to us. */
 const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
 
@@ -90,11 +91,13 @@ export class ThreadIdentity {
     }
   }
 
-  /** Runs `action` with the file system user of the host's root, which owns nothing in a container, and no capability. */
+  /** Runs `action` inside with the file system user of the host's root, which owns nothing in a container. */
   asHostRoot<T>(caller: HostId, action: () => T): T {
+    this.with(CHANGE_USER)
     if (!setFsuid(ROOT)) throw new LostThread('Cannot leave the ids of the caller')
     const result = action()
     if (!setFsuid(caller)) throw new LostThread('Cannot become the caller again: its user id does not read back')
+    this.with(NONE)
     return result
   }
 

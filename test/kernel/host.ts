@@ -1,0 +1,163 @@
+import { execFile } from 'node:child_process'
+import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makedev } from '../../src/abi/dev.ts'
+import type { Policy } from '../../src/calls/policy.ts'
+import type { CallRecord } from '../../src/calls/record.ts'
+import type { KeeperEvent, KeeperOptions } from '../../src/daemon/events.ts'
+import type { Keeper } from '../../src/daemon/keeper.ts'
+import { fixture } from '../fixtures.ts'
+
+/** Containers of these tests: container ids 0 to 65535 are host ids BASE and up. */
+export const BASE = 200_000
+export const USERNS = `${BASE}:65536`
+
+const HARMLESS = [
+  [1, 3],
+  [1, 5],
+  [1, 7],
+  [1, 8],
+  [1, 9],
+  [5, 0],
+  [5, 1],
+] as const
+export const mknodPolicy: Policy = { mknod: { devices: new Set(HARMLESS.map(([a, b]) => makedev(a, b))) } }
+
+export interface Done {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A keeper with its engine, from the build, since threads cannot be started from the sources. */
+export class Host {
+  readonly directory: string
+  readonly socket: string
+  readonly records: CallRecord[] = []
+  readonly events: KeeperEvent[] = []
+  #keeper: Keeper | undefined
+
+  private constructor() {
+    this.directory = mkdtempSync(join(tmpdir(), 'intercede-test-'))
+    this.socket = join(this.directory, 'agent.sock')
+    chownSync(this.directory, BASE, BASE)
+    chmodSync(this.directory, 0o755)
+  }
+
+  static async start(policy: Policy = mknodPolicy, options: Partial<KeeperOptions> = {}): Promise<Host> {
+    const host = new Host()
+    const built = new URL('../../dist/daemon/keeper.js', import.meta.url)
+    const { Keeper: BuiltKeeper } = (await import(built.href)) as { Keeper: typeof Keeper }
+    host.#keeper = await BuiltKeeper.start({
+      socketPath: host.socket,
+      resolve: () => ({ policy, details: {} }),
+      onEvent: (event) => host.events.push(event),
+      onRecord: (record) => host.records.push(record),
+      onEngineEnded: (how) => {
+        throw new Error(`the engine ${how}`)
+      },
+      ...options,
+    })
+    return host
+  }
+
+  /** Runs a command in a minimal container, with options of the fixture `filtered` before it. */
+  run(options: readonly string[], command: readonly string[]): Promise<Done> {
+    return execute(fixture('filtered'), [
+      this.socket,
+      '--userns',
+      USERNS,
+      '--await-agent',
+      ...options,
+      '--',
+      ...command,
+    ])
+  }
+
+  /** One call by the fixture `caller` in a container: "ok" or the name of the errno, and the records that it left. */
+  async call(
+    caller: readonly string[],
+    options: readonly string[] = [],
+  ): Promise<{ readonly result: string; readonly records: CallRecord[] }> {
+    this.drain()
+    const before = this.records.length
+    const { stdout, stderr } = await this.run(options, [fixture('caller'), ...caller])
+    await this.settle(before)
+    if (stdout === '') throw new Error(`The caller said nothing: ${stderr}`)
+    const said = JSON.parse(stdout) as { readonly ok?: true; readonly errno?: string }
+    return { result: said.ok ? 'ok' : (said.errno ?? stdout), records: this.records.slice(before) }
+  }
+
+  /** A record is written after the answer: gives it a moment, then takes what is there. */
+  async settle(before: number): Promise<void> {
+    await until(
+      'a record',
+      () => {
+        this.drain()
+        return this.records.length > before
+      },
+      0.2,
+    ).catch(() => {})
+  }
+
+  drain(): void {
+    this.#keeper?.drain()
+  }
+
+  /** Of the engine, the only child of this process with that script. */
+  get enginePid(): number {
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      const { command, parent } = processOf(pid)
+      if (parent === process.pid && command.includes('engine/main.js')) return Number(pid)
+    }
+    throw new Error('There is no engine')
+  }
+
+  /** How many descriptors and threads the engine has, and descriptors this process. */
+  get footprint(): { readonly engineFds: number; readonly engineThreads: number; readonly keeperFds: number } {
+    const pid = this.enginePid
+    return {
+      engineFds: readdirSync(`/proc/${pid}/fd`).length,
+      engineThreads: readdirSync(`/proc/${pid}/task`).length,
+      keeperFds: readdirSync('/proc/self/fd').length,
+    }
+  }
+
+  close(): void {
+    this.#keeper?.close()
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+function processOf(pid: string): { readonly command: string; readonly parent: number } {
+  try {
+    return {
+      command: readFileSync(`/proc/${pid}/cmdline`, 'latin1'),
+      parent: Number(/^PPid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]),
+    }
+  } catch {
+    return { command: '', parent: 0 }
+  }
+}
+
+export function execute(
+  program: string,
+  args: readonly string[],
+  options: { readonly cwd?: string } = {},
+): Promise<Done> {
+  return new Promise((resolve) => {
+    execFile(program, args, { ...options, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
+      resolve({ status: error ? Number(error.code ?? -1) : 0, stdout, stderr })
+    })
+  })
+}
+
+/** Waits until `condition` holds, for things that another process does. */
+export async function until(what: string, condition: () => boolean, seconds = 5): Promise<void> {
+  for (const end = Date.now() + 1000 * seconds; Date.now() < end; ) {
+    if (condition()) return
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  throw new Error(`It did not happen within ${seconds} s: ${what}`)
+}

@@ -1,0 +1,290 @@
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { ReasonCode } from '../../src/calls/reason.ts'
+import type { VerdictName } from '../../src/calls/record.ts'
+import { fixture } from '../fixtures.ts'
+import { BASE, execute, Host } from './host.ts'
+
+let host: Host
+let dir: string
+let serial = 0
+
+beforeAll(async () => {
+  host = await Host.start()
+  dir = join(host.directory, 'work')
+  directory(dir, BASE, 0o755)
+})
+afterAll(() => host.close())
+
+function directory(path: string, owner: number, mode: number): string {
+  mkdirSync(path)
+  chownSync(path, owner, owner)
+  chmodSync(path, mode)
+  return path
+}
+const fresh = (): string => join(dir, `n${serial++}`)
+const nodeAt = (path: string) => {
+  const { mode, rdev, uid, gid } = lstatSync(path)
+  return { mode: mode.toString(8), rdev, uid, gid }
+}
+
+describe('what is made', () => {
+  test.each([
+    { what: 'null', mode: '020666', umask: '022', device: [1, 3], made: '20644' },
+    { what: 'a private full', mode: '020600', umask: '0', device: [1, 7], made: '20600' },
+    { what: 'a tty without any right', mode: '020777', umask: '777', device: [5, 0], made: '20000' },
+    { what: 'bits beyond the permissions', mode: '027777', umask: '0', device: [1, 9], made: '27777' },
+  ])('$what by mknod and mknodat, on both architectures', async ({ mode, umask, device: [major, minor], made }) => {
+    for (const arch of [[], ['--i386']]) {
+      for (const call of [['mknod'], ['mknodat', '-']]) {
+        const path = fresh()
+        const { result, records } = await host.call([
+          ...arch,
+          '--umask',
+          umask,
+          ...call,
+          path,
+          mode,
+          `${major}`,
+          `${minor}`,
+        ])
+        expect(result).toBe('ok')
+        expect(records).toMatchObject([{ verdict: 'act', errno: 0, reason: 'done' }])
+        expect(nodeAt(path)).toEqual({ mode: made, rdev: major! * 256 + minor!, uid: BASE, gid: BASE })
+      }
+    }
+  })
+
+  test('from a thread that is not the main one', async () => {
+    const path = fresh()
+    expect(await host.call(['--thread', 'mknod', path, '020666', '1', '3'])).toMatchObject({ result: 'ok' })
+    expect(lstatSync(path).isCharacterDevice()).toBe(true)
+  })
+
+  test('the node works', async () => {
+    const path = fresh()
+    const done = await host.run([], ['sh', '-c', `mknod ${path} c 1 3 && echo lost > ${path} && cat ${path}`])
+    expect(done).toMatchObject({ status: 0, stdout: '' })
+  })
+
+  test('with the ids and groups of a container user that kept its capabilities', async () => {
+    const shared = directory(join(dir, 'shared'), BASE, 0o2775)
+    chownSync(shared, BASE, BASE + 50)
+    const path = join(shared, 'n')
+    const options = ['--uid', '1000', '--gid', '1000', '--groups', '50', '--keep-caps']
+    const { result } = await host.call(['--umask', '0', 'mknod', path, '020666', '1', '3'], options)
+    expect(result).toBe('ok')
+    expect(nodeAt(path)).toMatchObject({ uid: BASE + 1000, gid: BASE + 50 })
+  })
+})
+
+describe('paths', () => {
+  test('relative, by descriptor, through links, in a chroot', async () => {
+    mkdirSync(join(dir, 'a/b'), { recursive: true })
+    chownSync(join(dir, 'a'), BASE, BASE)
+    chownSync(join(dir, 'a/b'), BASE, BASE)
+    symlinkSync('a/b', join(dir, 'relative'))
+    symlinkSync('/b', join(dir, 'a/absolute'))
+    const made = async (expected: string, caller: readonly string[]): Promise<void> => {
+      expect(await host.call([...caller, '020666', '1', '3'])).toMatchObject({ result: 'ok' })
+      expect(lstatSync(join(dir, expected)).isCharacterDevice()).toBe(true)
+    }
+    await made('a/b/1', ['--cd', dir, 'mknod', 'a/b/1'])
+    await made('a/b/2', ['--cd', dir, 'mknod', './a/../relative/2'])
+    await made('a/b/3', ['mknodat', dir, 'a/b/3'])
+    await made('a/b/4', ['--chroot', join(dir, 'a'), 'mknod', '/absolute/4'])
+    await made('a/b/5', ['--chroot', join(dir, 'a'), '--cd', '/b', 'mknod', '../../../b/5'])
+  })
+
+  test('every byte in a name but NUL and slash', async () => {
+    const bytes = Array.from({ length: 255 }, (_, index) => index + 1).filter((byte) => byte !== 0x2f)
+    const names = Buffer.from(bytes)
+    const done = await host.run(
+      [],
+      [
+        'python3',
+        '-c',
+        `import os,stat\nfor b in ${JSON.stringify([...names])}: os.mknod(b"${dir}/x"+bytes([b]), stat.S_IFCHR|0o600, os.makedev(1,3))`,
+      ],
+    )
+    expect(done).toMatchObject({ status: 0, stderr: '' })
+    for (const byte of names) {
+      const path = Buffer.concat([Buffer.from(`${dir}/x`), Buffer.of(byte)])
+      expect(lstatSync(path).isCharacterDevice()).toBe(true)
+    }
+  })
+
+  test.each([
+    { kind: 'null', errno: 'EFAULT' },
+    { kind: 'unmapped', errno: 'EFAULT' },
+    { kind: 'cross', errno: 'EFAULT' },
+    { kind: 'edge', errno: 'ok' },
+  ])('a $kind pointer: $errno', async ({ kind, errno }) => {
+    expect(await host.call(['--bad-pointer', kind, 'mknod', fresh(), '020666', '1', '3'])).toMatchObject({
+      result: errno,
+    })
+  })
+})
+
+describe('what is not made, with the errno of the kernel', () => {
+  const long = 'l'.repeat(256)
+  beforeAll(() => {
+    writeFileSync(join(dir, 'file'), '')
+    directory(join(dir, 'other'), 0, 0o755)
+    directory(join(dir, 'closed'), 0, 0o700)
+    directory(join(dir, 'closed/open'), BASE, 0o777)
+    symlinkSync('loop', join(dir, 'loop'))
+    symlinkSync('nowhere', join(dir, 'dangling'))
+  })
+
+  test.each<{
+    what: string
+    path: string
+    errno: string
+    verdict: VerdictName
+    reason: ReasonCode
+    node?: [string, number, number]
+  }>([
+    { what: 'a file that is there', path: 'file', errno: 'EEXIST', verdict: 'errno', reason: 'kernelAnswered' },
+    { what: 'a dangling link', path: 'dangling', errno: 'EEXIST', verdict: 'errno', reason: 'kernelAnswered' },
+    { what: 'the directory itself', path: '.', errno: 'EEXIST', verdict: 'errno', reason: 'kernelAnswered' },
+    { what: 'its parent', path: 'other/..', errno: 'EEXIST', verdict: 'errno', reason: 'kernelAnswered' },
+    { what: 'a slash at the end', path: 'new/', errno: 'ENOENT', verdict: 'errno', reason: 'kernelAnswered' },
+    { what: 'a name of 256 bytes', path: long, errno: 'ENAMETOOLONG', verdict: 'errno', reason: 'kernelAnswered' },
+    { what: 'no such directory', path: 'none/n', errno: 'ENOENT', verdict: 'continue', reason: 'pathNotResolved' },
+    { what: 'a file as directory', path: 'file/n', errno: 'ENOTDIR', verdict: 'continue', reason: 'pathNotResolved' },
+    { what: 'links in a circle', path: 'loop/n', errno: 'ELOOP', verdict: 'continue', reason: 'crossesProc' },
+    { what: 'a directory of the host', path: 'other/n', errno: 'EACCES', verdict: 'continue', reason: 'needsWalker' },
+    {
+      what: 'behind a closed directory of the host',
+      path: 'closed/open/n',
+      errno: 'EACCES',
+      verdict: 'continue',
+      reason: 'needsWalker',
+    },
+    {
+      what: 'mem',
+      path: 'mem',
+      node: ['020666', 1, 1],
+      errno: 'EPERM',
+      verdict: 'continue',
+      reason: 'deviceNotAllowed',
+    },
+  ])('$what: $errno', async ({ path, errno, verdict, reason, node = ['020666', 1, 3] }) => {
+    const { result, records } = await host.call(['mknod', join(dir, '.') + `/${path}`, ...node.map(String)])
+    expect(result).toBe(errno)
+    expect(records).toMatchObject([{ verdict, reason }])
+  })
+
+  test('a block device is not even trapped', async () => {
+    const { result, records } = await host.call(['mknod', fresh(), '060666', '1', '3'])
+    expect({ result, records }).toEqual({ result: 'EPERM', records: [] })
+  })
+
+  test('the whiteout of overlayfs is made by the kernel', async () => {
+    const path = fresh()
+    const { result, records } = await host.call(['mknod', path, '020000', '0', '0'])
+    expect(result).toBe('ok')
+    expect(records).toMatchObject([{ verdict: 'continue', reason: 'kernelMakesWhiteouts' }])
+    expect(nodeAt(path).rdev).toBe(0)
+  })
+
+  test('by a user without the capability', async () => {
+    const open = directory(join(dir, 'open'), BASE, 0o777)
+    const { result, records } = await host.call(
+      ['mknod', join(open, 'n'), '020666', '1', '3'],
+      ['--uid', '1000', '--gid', '1000'],
+    )
+    expect(result).toBe('EPERM')
+    expect(records).toMatchObject([{ verdict: 'continue', reason: 'lacksCapability', a: 27 }])
+  })
+
+  test('by root of a child user namespace', async () => {
+    const { result, records } = await host.call(['--userns', 'mknod', fresh(), '020666', '1', '3'])
+    expect(result).toBe('EPERM')
+    expect(records).toMatchObject([{ verdict: 'continue', reason: 'childUserns' }])
+  })
+
+  test('in a container without a user namespace of its own everything is left to the kernel', async () => {
+    const path = fresh()
+    const before = host.records.length
+    const caller = [fixture('caller'), 'mknod', path, '020666', '1', '1']
+    const done = await execute(fixture('filtered'), [host.socket, '--await-agent', '--', ...caller])
+    await host.settle(before)
+    expect(JSON.parse(done.stdout)).toEqual({ ok: true })
+    expect(host.records.at(-1)).toMatchObject({ verdict: 'continue', reason: 'hostUserns' })
+    expect(host.events.findLast((event) => event.type === 'registered')).toMatchObject({ barred: 'hostUserns' })
+  })
+
+  test.each([
+    { fstype: 'tmpfs', errno: 'EPERM' },
+    { fstype: 'ramfs', errno: 'EPERM' },
+  ])('in a $fstype of the container, where a node could not be opened: $errno', async ({ fstype, errno }) => {
+    const before = host.records.length
+    const script = `mount -t ${fstype} none ${dir}/mnt && exec ${fixture('caller')} mknod ${dir}/mnt/n 020666 1 3`
+    if (!existsSync(join(dir, 'mnt'))) directory(join(dir, 'mnt'), BASE, 0o755)
+    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+    await host.settle(before)
+    expect(done).toMatchObject({ stderr: '', stdout: expect.stringContaining(errno) })
+    expect(host.records.at(-1)).toMatchObject({ verdict: 'continue', reason: 'containerSuperblock' })
+  })
+
+  test('a nodev mount of the host', async () => {
+    const path = directory(join(dir, 'nodev'), BASE, 0o755)
+    await execute('mount', ['-t', 'tmpfs', '-o', `nodev,uid=${BASE}`, 'intercede-test', path])
+    try {
+      const { result, records } = await host.call(['mknod', join(path, 'n'), '020666', '1', '3'])
+      expect(result).toBe('EPERM')
+      expect(records).toMatchObject([{ verdict: 'continue', reason: 'nodevMount' }])
+    } finally {
+      await execute('umount', [path])
+    }
+  })
+
+  test('a tmpfs of the host holds one', async () => {
+    const path = directory(join(dir, 'tmpfs'), BASE, 0o755)
+    await execute('mount', ['-t', 'tmpfs', '-o', `uid=${BASE}`, 'intercede-test', path])
+    try {
+      expect(await host.call(['mknod', join(path, 'n'), '020666', '1', '3'])).toMatchObject({ result: 'ok' })
+      expect(await host.call(['mknod', join(path, 'n'), '020666', '1', '3'])).toMatchObject({ result: 'EEXIST' })
+    } finally {
+      await execute('umount', [path])
+    }
+  })
+
+  test('a read-only mount', async () => {
+    const path = directory(join(dir, 'readonly'), BASE, 0o755)
+    await execute('mount', ['-t', 'tmpfs', '-o', `ro,uid=${BASE}`, 'intercede-test', path])
+    try {
+      expect(await host.call(['mknod', join(path, 'n'), '020666', '1', '3'])).toMatchObject({ result: 'EROFS' })
+    } finally {
+      await execute('umount', [path])
+    }
+  })
+})
+
+/** The fixture's container sees the host's procfs: there `self` of an engine thread is the engine. */
+describe('links of procfs never lead to what belongs to the engine or the host', () => {
+  test.each([
+    '/proc/self/root',
+    '/proc/self/cwd',
+    '/proc/thread-self/root',
+    '/proc/thread-self/cwd',
+    '/proc/self/task/../root',
+    '/dev/fd/9',
+    '/proc/self/fd/3',
+    '/proc/self/fd/9',
+  ])('%s', async (link) => {
+    const name = `intercede-test-${process.pid}-${serial++}`
+    // Where the link of the *caller* leads there is a directory that it may write to; the engine's leads elsewhere.
+    const script = `cd ${dir} && exec 9<${dir} && exec ${fixture('caller')} mknod ${link}/${name} 020666 1 3`
+    const before = host.records.length
+    const done = await host.run([], ['sh', '-c', script])
+    expect(done.stdout).toMatch(/errno/)
+    for (const place of ['/', '/tmp', host.directory, process.cwd(), dir])
+      expect(existsSync(join(place, name))).toBe(false)
+    await host.settle(before)
+    expect(host.records.at(-1)!.verdict).toBe('continue')
+  })
+})

@@ -1,0 +1,289 @@
+/*
+ * notifier SOCKET [options]
+ *
+ * What intercede is measured against: the least that a C program does to answer notifications. It takes listeners at
+ * SOCKET in the OCI seccomp agent protocol (the JSON is read and ignored), one container after the other, until SIGTERM.
+ *
+ *   --mode continue   answers every call with SECCOMP_USER_NOTIF_FLAG_CONTINUE (the default)
+ *   --mode mknod      makes 1:3 as a careful supervisor must: path, credentials, capability and user namespace of the
+ *                     caller, the notification still valid, its root, directory, umask and ids; continues everything else
+ *   --no-wake-up      without SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+ *   --threads N       (default 1) one at a time waits in receive, the others serve
+ *
+ * Prints "ready" when it listens.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/capability.h>
+#include <linux/openat2.h>
+#include <linux/seccomp.h>
+#include <linux/securebits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { MAX_THREADS = 64, GROUPS = 64, PASS = 1 };
+
+static const char *socket_path;
+static int serve_mknod, no_wake_up, threads = 1;
+static int listener = -1, home_root;
+static dev_t container_userns_dev;
+static ino_t container_userns;
+static pthread_mutex_t token = PTHREAD_MUTEX_INITIALIZER;
+
+static void fail(const char *what) {
+  fprintf(stderr, "notifier: %s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+/* ---- mknod as the caller ---- */
+
+struct caller {
+  char path[4096];
+  unsigned umask, fsuid, fsgid, groups[GROUPS];
+  int group_count, root, cwd;
+  uint64_t effective;
+};
+
+static int read_path(pid_t tid, uint64_t from, char *path) {
+  for (size_t got = 0; got < 4096;) {
+    size_t size = 4096 - (from + got) % 4096;
+    if (size > 4096 - got) size = 4096 - got;
+    struct iovec here = {path + got, size}, there = {(void *)(from + got), size};
+    ssize_t read = process_vm_readv(tid, &here, 1, &there, 1, 0);
+    if (read <= 0) return -EFAULT;
+    if (memchr(path + got, 0, read)) return 0;
+    got += read;
+  }
+  return -ENAMETOOLONG;
+}
+
+static int read_status(int proc, struct caller *caller) {
+  char text[4096];
+  int fd = openat(proc, "status", O_RDONLY | O_CLOEXEC);
+  ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  if (size <= 0) return -1;
+  text[size] = 0;
+  const char *umask = strstr(text, "\nUmask:"), *uid = strstr(text, "\nUid:"), *gid = strstr(text, "\nGid:"),
+             *groups = strstr(text, "\nGroups:"), *caps = strstr(text, "\nCapEff:");
+  if (!umask || !uid || !gid || !groups || !caps) return -1;
+  caller->umask = strtoul(umask + 7, NULL, 8);
+  sscanf(uid, "\nUid: %*u %*u %*u %u", &caller->fsuid);
+  sscanf(gid, "\nGid: %*u %*u %*u %u", &caller->fsgid);
+  caller->effective = strtoull(caps + 8, NULL, 16);
+  char *next = (char *)groups + 8;
+  for (caller->group_count = 0; caller->group_count < GROUPS;) {
+    while (*next == ' ' || *next == '\t') next++;
+    if (*next < '0' || *next > '9') break;
+    caller->groups[caller->group_count++] = strtoul(next, &next, 10);
+  }
+  return 0;
+}
+
+static int same_userns(int proc) {
+  struct stat found;
+  return fstatat(proc, "ns/user", &found, 0) == 0 && found.st_ino == container_userns && found.st_dev == container_userns_dev;
+}
+
+static int look_at(pid_t tid, struct caller *caller) {
+  char name[32];
+  snprintf(name, sizeof name, "/proc/%d", tid);
+  int proc = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (proc < 0) return -1;
+  int usable = read_status(proc, caller) == 0 && same_userns(proc);
+  if (usable) {
+    caller->root = openat(proc, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    caller->cwd = openat(proc, "cwd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  }
+  close(proc);
+  return usable && caller->root >= 0 && caller->cwd >= 0 ? 0 : -1;
+}
+
+/* By the raw calls, which change this thread only; it has its own root and umask, and no capability over files. */
+static int make_as(const struct caller *caller, unsigned mode, unsigned dev) {
+  char *path = (char *)caller->path, *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+  char parent[4096] = ".";
+  if (slash) snprintf(parent, sizeof parent, "%.*s", (int)(name - path), path);
+  int result = -1, error;
+  if (!*name || !strcmp(name, ".") || !strcmp(name, "..")) return PASS;
+  if (fchdir(caller->root) || chroot(".")) abort();
+  umask(caller->umask);
+  if (syscall(SYS_setgroups, caller->group_count, caller->groups)) abort();
+  syscall(SYS_setfsgid, caller->fsgid);
+  syscall(SYS_setfsuid, caller->fsuid);
+  struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS};
+  int directory = syscall(SYS_openat2, caller->cwd, parent, &how, sizeof how);
+  if (directory >= 0) result = mknodat(directory, name, mode, dev);
+  error = errno;
+  if (directory >= 0) close(directory);
+  syscall(SYS_setfsuid, 0);
+  syscall(SYS_setfsgid, 0);
+  if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setfsuid, -1) || syscall(SYS_setfsgid, -1)) abort();
+  if (fchdir(home_root) || chroot(".")) abort();
+  if (result < 0 && directory < 0 && error == EAGAIN) return PASS;
+  return result < 0 ? -error : 0;
+}
+
+/* @return 0, a negative errno, or PASS: the kernel decides */
+static int do_mknod(const struct seccomp_notif *call) {
+  int at = call->data.nr == __NR_mknodat;
+  const __u64 *args = call->data.args + at;
+  struct caller caller = {.root = -1, .cwd = -1};
+  if ((args[1] & S_IFMT) != S_IFCHR || args[2] != makedev(1, 3) || (at && (int)call->data.args[0] != AT_FDCWD)) return PASS;
+  int result = read_path(call->pid, args[0], caller.path);
+  if (result == 0) {
+    uint64_t id = call->id;
+    result = look_at(call->pid, &caller) || !(caller.effective & 1ull << CAP_MKNOD) ? PASS : 0;
+    if (result == 0 && ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id)) result = PASS;
+    if (result == 0) result = make_as(&caller, args[1], args[2]);
+  }
+  if (caller.root >= 0) close(caller.root);
+  if (caller.cwd >= 0) close(caller.cwd);
+  return result;
+}
+
+/* ---- the loop ---- */
+
+static void prepare_thread(void) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct sets[2];
+  unsigned files = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH | 1u << CAP_FOWNER | 1u << CAP_FSETID;
+  if (unshare(CLONE_FS)) fail("unshare");
+  if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)) fail("Cannot set the secure bits");
+  if (syscall(SYS_capget, &header, sets)) fail("capget");
+  sets[0].effective &= ~files;
+  if (syscall(SYS_capset, &header, sets)) fail("capset");
+}
+
+static int receive(struct seccomp_notif *call) {
+  for (;;) {
+    memset(call, 0, sizeof *call);
+    pthread_mutex_lock(&token);
+    int result = ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, call);
+    pthread_mutex_unlock(&token);
+    if (result == 0) return 0;
+    if (errno == EINTR) continue;
+    /* ENOENT: an interrupted call, or nobody is left under the filter, and then this repeats: ask which. */
+    struct pollfd hung_up = {listener, 0, 0};
+    if (poll(&hung_up, 1, 0) == 1) return -1;
+  }
+}
+
+static void *serve(void *nothing) {
+  struct seccomp_notif call;
+  if (serve_mknod) prepare_thread();
+  while (receive(&call) == 0) {
+    struct seccomp_notif_resp answer = {.id = call.id};
+    int result = serve_mknod ? do_mknod(&call) : PASS;
+    if (result == PASS) answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+    else answer.error = result;
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer); /* ENOENT: the caller is gone */
+  }
+  return nothing;
+}
+
+/* ---- listeners ---- */
+
+static pid_t pid_in(const char *json) {
+  const char *pid = strstr(json, "\"pid\":");
+  return pid ? strtol(pid + 6, NULL, 10) : 0;
+}
+
+static int take_listener(int connection) {
+  char json[1 << 16];
+  size_t length = 0;
+  int taken = -1;
+  for (;;) {
+    union { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; } control;
+    struct iovec data = {json + length, sizeof json - 1 - length};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t size = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+    if (size <= 0) break;
+    length += size;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_type == SCM_RIGHTS) memcpy(&taken, CMSG_DATA(header), sizeof taken);
+  }
+  json[length] = 0;
+  char name[64];
+  struct stat userns;
+  snprintf(name, sizeof name, "/proc/%d/ns/user", pid_in(json));
+  if (stat(name, &userns) == 0) container_userns = userns.st_ino, container_userns_dev = userns.st_dev;
+  close(connection);
+  return taken;
+}
+
+static void serve_container(void) {
+  pthread_t started[MAX_THREADS];
+  unsigned long flags = no_wake_up ? 0 : SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+  if (ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags)) fail("Cannot set the wake-up flag");
+  for (int t = 0; t < threads; t++) {
+    if (pthread_create(&started[t], NULL, serve, NULL)) fail("pthread_create");
+  }
+  for (int t = 0; t < threads; t++) pthread_join(started[t], NULL);
+  close(listener);
+}
+
+static int listen_at(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    fail(path);
+  }
+  strcpy(address.sun_path, path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 16)) fail(path);
+  return fd;
+}
+
+static _Noreturn void usage(void) {
+  fputs("usage: notifier SOCKET [--mode continue|mknod] [--no-wake-up] [--threads N]\n", stderr);
+  exit(1);
+}
+
+static void parse(int argc, char **argv) {
+  static const struct option known[] = {{"mode", 1, 0, 'm'}, {"no-wake-up", 0, &no_wake_up, 1}, {"threads", 1, 0, 't'}, {0}};
+  for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+    if (option == 'm') {
+      serve_mknod = !strcmp(optarg, "mknod");
+      if (!serve_mknod && strcmp(optarg, "continue")) usage();
+    } else if (option == 't') {
+      threads = strtol(optarg, NULL, 10);
+    } else if (option) {
+      usage();
+    }
+  }
+  if (optind != argc - 1 || threads < 1 || threads > MAX_THREADS) usage();
+  socket_path = argv[optind];
+}
+
+int main(int argc, char **argv) {
+  parse(argc, argv);
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  home_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int listening = listen_at(socket_path);
+  puts("ready");
+  fflush(stdout);
+  for (;;) {
+    int connection = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    if (connection < 0) continue;
+    listener = take_listener(connection);
+    if (listener >= 0) serve_container();
+  }
+}

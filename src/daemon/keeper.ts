@@ -69,6 +69,11 @@ export class Keeper {
     this.#timer = setInterval(() => this.drain(), RECORDS_MS)
   }
 
+  /** The process of the engine. */
+  get enginePid(): number | undefined {
+    return this.#engine.pid
+  }
+
   /** Hands out the records that are there now. */
   drain(): void {
     this.#reader.drain((record) => {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makedev } from '../../src/abi/dev.ts'
@@ -105,13 +105,10 @@ export class Host {
     this.#keeper?.drain()
   }
 
-  /** Of the engine, the only child of this process with that script. */
   get enginePid(): number {
-    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-      const { command, parent } = processOf(pid)
-      if (parent === process.pid && command.includes('engine/main.js')) return Number(pid)
-    }
-    throw new Error('There is no engine')
+    const pid = this.#keeper?.enginePid
+    if (pid === undefined) throw new Error('There is no engine')
+    return pid
   }
 
   /** How many descriptors and threads the engine has, and descriptors this process. */
@@ -127,17 +124,6 @@ export class Host {
   close(): void {
     this.#keeper?.close()
     rmSync(this.directory, { recursive: true, force: true })
-  }
-}
-
-function processOf(pid: string): { readonly command: string; readonly parent: number } {
-  try {
-    return {
-      command: readFileSync(`/proc/${pid}/cmdline`, 'latin1'),
-      parent: Number(/^PPid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]),
-    }
-  } catch {
-    return { command: '', parent: 0 }
   }
 }
 

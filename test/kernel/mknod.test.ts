@@ -172,7 +172,7 @@ describe('what is not made, with the errno of the kernel', () => {
       reason: 'deviceNotAllowed',
     },
   ])('$what: $errno', async ({ path, errno, verdict, reason, node = ['020666', 1, 3] }) => {
-    const { result, records } = await host.call(['mknod', join(dir, '.') + `/${path}`, ...node.map(String)])
+    const { result, records } = await host.call(['mknod', `${join(dir, '.')}/${path}`, ...node.map(String)])
     expect(result).toBe(errno)
     expect(records).toMatchObject([{ verdict, reason }])
   })

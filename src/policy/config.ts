@@ -1,0 +1,121 @@
+import * as v from 'valibot'
+import { type Document, LineCounter, parseDocument } from 'yaml'
+import { type Place, PolicyError } from './error.ts'
+import { toKeyName } from './keys.ts'
+import type { Entry } from './lines.ts'
+import { parsePolicy } from './settings.ts'
+import { didYouMean } from './suggest.ts'
+
+/** The daemon's configuration file, checked to the last value. */
+export interface Config {
+  /** Keys that hold for every container unless something stronger says otherwise. */
+  readonly default: readonly Entry[]
+  readonly profiles: ReadonlyMap<string, readonly Entry[]>
+  /** What the annotations of a container may do beyond lowering: choose these profiles, set these keys (short names). */
+  readonly annotations: { readonly profiles: ReadonlySet<string>; readonly raise: ReadonlySet<string> }
+  readonly log: { readonly level: LogLevel }
+  readonly limits: { readonly callsPerContainer?: number }
+}
+
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+const scalar = v.union([v.string(), v.boolean(), v.number()], 'a text, a number, true or false')
+const value = v.union([scalar, v.array(scalar), v.record(v.string(), scalar)], 'a value, a list or a map of values')
+const settings = v.optional(v.record(v.string(), value, 'a map of keys'), {})
+const names = v.optional(v.array(v.string('a text'), 'a list'), [])
+const calls = v.pipe(v.number('a whole number from 1'), v.integer('a whole number from 1'), v.minValue(1, 'at least 1'))
+
+const shape = {
+  default: settings,
+  profiles: v.optional(v.record(v.string(), v.record(v.string(), value, 'a map of keys'), 'a map of profiles'), {}),
+  annotations: v.optional(v.strictObject({ profiles: names, raise: names }, 'profiles or raise'), {}),
+  log: v.optional(
+    v.strictObject({ level: v.optional(v.picklist(logLevels, logLevels.join(', ')), 'info') }, 'level'),
+    {},
+  ),
+  limits: v.optional(v.strictObject({ callsPerContainer: v.exactOptional(calls) }, 'callsPerContainer'), {}),
+}
+const sections = Object.keys(shape)
+const File = v.strictObject(shape, `a map with ${sections.join(', ')}`)
+
+type Path = readonly (string | number)[]
+type Where = (path: Path) => Place
+
+/** The line of the deepest node on `path`; a key's own line where the value is a map or missing. */
+function locator(document: Document, lines: LineCounter, file: string): Where {
+  return (path) => {
+    for (let depth = path.length; depth > 0; depth--) {
+      const node = document.getIn(path.slice(0, depth), true) as { range?: readonly number[] } | undefined
+      if (node?.range) return { file, line: lines.linePos(node.range[0]!).line }
+    }
+    return { file }
+  }
+}
+
+/** Keys may be written as YAML's own booleans, numbers, lists and maps; a policy knows only text. */
+function toText(given: v.InferOutput<typeof value>): string {
+  if (Array.isArray(given)) return given.join(',')
+  if (typeof given !== 'object') return String(given)
+  return Object.entries(given)
+    .map((pair) => pair.join('='))
+    .join(',')
+}
+
+type Keys = Readonly<Record<string, v.InferOutput<typeof value>>>
+const toEntries = (given: Keys, origin: string, path: Path, where: Where): readonly Entry[] =>
+  Object.entries(given).map(([key, text]) => [key, toText(text), origin, where([...path, key])])
+
+function complain(issue: v.BaseIssue<unknown>, where: Where): never {
+  const path = (issue.path ?? []).map(({ key }) => key as string | number)
+  const name = path.join('.')
+  if (issue.expected === 'never') {
+    throw new PolicyError(`unknown key ${JSON.stringify(name)}`, where(path), didYouMean(name, sections))
+  }
+  const subject = name === '' ? 'the file' : name
+  throw new PolicyError(`${subject} is ${issue.received}`, where(path), `, allowed is ${issue.message}`)
+}
+
+function parseYaml(text: string, file: string): readonly [unknown, Where] {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  const [error] = document.errors
+  if (error) throw new PolicyError(error.message, { file, line: lines.linePos(error.pos[0]).line })
+  return [document.toJS() ?? {}, locator(document, lines, file)]
+}
+
+/**
+ * Reads the configuration file.
+ *
+ * @param file its name, for errors
+ * @throws {PolicyError} for anything that is not understood, naming the key, the value, what is allowed and the line
+ */
+export function parseConfig(text: string, file: string): Config {
+  const [given, where] = parseYaml(text, file)
+  const checked = v.safeParse(File, given, { abortEarly: true })
+  if (!checked.success) complain(checked.issues[0], where)
+  const { annotations, log, limits, ...rest } = checked.output
+  const defaults = toEntries(rest.default, 'configuration', ['default'], where)
+  const profiles = new Map(
+    Object.entries(rest.profiles).map(([name, keys]) => [
+      name,
+      toEntries(keys, `profile ${name}`, ['profiles', name], where),
+    ]),
+  )
+  for (const entries of [[], ...profiles.values()]) parsePolicy([...defaults, ...entries])
+  return { default: defaults, profiles, annotations: checkAnnotations(annotations, profiles, where), log, limits }
+}
+
+function checkAnnotations(
+  given: { readonly profiles: readonly string[]; readonly raise: readonly string[] },
+  profiles: Config['profiles'],
+  where: Where,
+): Config['annotations'] {
+  for (const [index, name] of given.profiles.entries()) {
+    if (profiles.has(name)) continue
+    const place = where(['annotations', 'profiles', index])
+    throw new PolicyError(`unknown profile ${JSON.stringify(name)}`, place, didYouMean(name, profiles.keys()))
+  }
+  const raise = given.raise.map((key, index) => toKeyName(key, where(['annotations', 'raise', index])))
+  return { profiles: new Set(given.profiles), raise: new Set(raise) }
+}

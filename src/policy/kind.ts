@@ -1,0 +1,35 @@
+/**
+ * A kind of value. Settings are kept as canonical text, so a kind compares and rewrites texts, and only `parse` shows
+ * the type: the table of keys can then hold all kinds without a cast.
+ */
+export interface Kind<T> {
+  /** What is allowed, as the end of the sentence "allowed is ...". */
+  readonly allowed: string
+  /** @throws {RangeError} with what is wrong, where that is more than "not allowed" */
+  parse(text: string): T
+  /** The one spelling of this value. */
+  canonical(text: string): string
+  /** Does the value `to` permit nothing that `from` does not? Both are canonical. */
+  lowers(from: string, to: string): boolean
+}
+
+interface Definition<T> {
+  readonly allowed: string
+  readonly parse: (text: string) => T
+  readonly format: (value: T) => string
+  readonly lowers: (from: T, to: T) => boolean
+}
+
+export const kind = <T>({ allowed, parse, format, lowers }: Definition<T>): Kind<T> => ({
+  allowed,
+  parse,
+  canonical: (text) => format(parse(text)),
+  lowers: (from, to) => lowers(parse(from), parse(to)),
+})
+
+/** The elements of a list: separated by commas, blanks around them do not count, an empty text is an empty list. */
+export const elements = (text: string): readonly string[] =>
+  text
+    .split(',')
+    .map((element) => element.trim())
+    .filter((element) => element !== '')

@@ -1,0 +1,70 @@
+import { elements, type Kind, kind } from './kind.ts'
+
+/** LXD's spellings, so that its documentation and its users' habits hold. */
+const spellings = new Map([
+  ...['true', '1', 'yes', 'on'].map((text) => [text, true] as const),
+  ...['false', '0', 'no', 'off'].map((text) => [text, false] as const),
+])
+
+function boolean(text: string): boolean {
+  const value = spellings.get(text.trim().toLowerCase())
+  if (value === undefined) throw new RangeError('not a boolean')
+  return value
+}
+
+const booleanKind = (lowers: (from: boolean, to: boolean) => boolean): Kind<boolean> =>
+  kind({ allowed: 'true, 1, yes, on, false, 0, no or off', parse: boolean, format: String, lowers })
+
+/** Gives something when true. */
+export const permission = booleanKind((from, to) => from || !to)
+
+/** Protects when true, so that *true* is the lower value. */
+export const protection = booleanKind((from, to) => !from || to)
+
+export const numberWithin = (least: number, most: number): Kind<number> =>
+  kind({
+    allowed: `a whole number from ${least} to ${most}`,
+    parse(text) {
+      const value = /^\d+$/.test(text.trim()) ? Number(text) : Number.NaN
+      if (!(value >= least && value <= most)) throw new RangeError('out of range')
+      return value
+    },
+    format: String,
+    lowers: (from, to) => to <= from,
+  })
+
+function fileSystem(text: string): string {
+  if (!/^[A-Za-z0-9][\w.-]*$/.test(text)) throw new RangeError(`${JSON.stringify(text)} is no name of a file system`)
+  return text
+}
+
+/** Names as in /proc/filesystems. */
+export const fileSystems: Kind<ReadonlySet<string>> = kind({
+  allowed: 'a list of file systems such as ext4,xfs',
+  parse: (text) => new Set(elements(text).map(fileSystem)),
+  format: (names) => [...names].join(','),
+  lowers: (from, to) => [...to].every((name) => from.has(name)),
+})
+
+function fusePair(text: string): readonly [string, string] {
+  const [name = '', ...rest] = text.split('=')
+  const program = rest.join('=')
+  if (!/^[\w./+-]+$/.test(program)) throw new RangeError(`${JSON.stringify(text)} does not name a program`)
+  return [fileSystem(name), program]
+}
+
+function fuseMap(text: string): ReadonlyMap<string, string> {
+  const pairs = elements(text).map(fusePair)
+  const map = new Map(pairs)
+  const twice = pairs.find(([name, program]) => map.get(name) !== program)
+  if (twice) throw new RangeError(`${JSON.stringify(twice[0])} has two programs`)
+  return map
+}
+
+/** Which FUSE program serves which file system. */
+export const fusePrograms: Kind<ReadonlyMap<string, string>> = kind({
+  allowed: 'a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',
+  parse: fuseMap,
+  format: (map) => [...map].map((pair) => pair.join('=')).join(','),
+  lowers: (from, to) => [...to].every(([name, program]) => from.get(name) === program),
+})

@@ -1,0 +1,49 @@
+import { type Place, PolicyError } from './error.ts'
+import { expandShort, fullName, keys, toKeyName } from './keys.ts'
+
+/** A key as somebody gave it. `origin` is who, in the words of a log line; a key may be in its short form. */
+export type Entry = readonly [key: string, value: string, origin?: string | undefined, place?: Place]
+
+/** Lines as they stand in `listenerMetadata`. */
+export interface Lines {
+  /** The profile of the configuration that the keys build upon. */
+  readonly profile?: { readonly name: string; readonly place?: Place }
+  readonly entries: readonly Entry[]
+}
+
+/** Not a key of the table: names a profile of the daemon's configuration, where a key could stand. */
+export const PROFILE = fullName('profile')
+
+/**
+ * Reads `KEY=VALUE`; a key alone means true. The key comes back in full, known or not.
+ *
+ * @throws {PolicyError} if a key that is not a boolean stands alone
+ */
+export function parseAssignment(text: string, place?: Place): readonly [key: string, value: string] {
+  const [name = '', ...rest] = text.split('=')
+  const full = expandShort(name.trim())
+  if (rest.length > 0) return [full, rest.join('=').trim()]
+  const key = full === PROFILE ? undefined : keys[toKeyName(full, place)]
+  if (key?.default === 'true' || key?.default === 'false') return [full, 'true']
+  throw new PolicyError(`${full} has no value`, place, key ? `: allowed is ${key.allowed}` : ': name a profile')
+}
+
+/** Reads one `KEY=VALUE` or `profile=NAME` a line, with blank lines and comments. */
+export function parseLines(text: string, origin?: string, file?: string): Lines {
+  const entries: Entry[] = []
+  let profile: Lines['profile']
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    if (/^\s*(#|$)/.test(line)) continue
+    const place: Place = { line: index + 1, ...(file === undefined ? {} : { file }) }
+    const [key, value] = parseAssignment(line, place)
+    if (key === PROFILE) profile = { name: value, place }
+    else entries.push([key, value, origin, place])
+  }
+  return { entries, ...(profile ? { profile } : {}) }
+}
+
+/** The inverse of `parseLines`, with every key in full. */
+export function formatLines({ profile, entries }: Lines): string {
+  const lines = entries.map(([key, value]) => `${expandShort(key)}=${value}`)
+  return [...(profile ? [`profile=${profile.name}`] : []), ...lines].map((line) => `${line}\n`).join('')
+}

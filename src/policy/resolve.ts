@@ -1,0 +1,104 @@
+import type { Policy } from '../calls/policy.ts'
+import type { Config } from './config.ts'
+import { PolicyError } from './error.ts'
+import { keys, PREFIX, toKeyName } from './keys.ts'
+import { type Entry, type Lines, PROFILE, parseLines } from './lines.ts'
+import { type Settings, settle, toPolicy } from './settings.ts'
+import { didYouMean } from './suggest.ts'
+
+/** What a container brings with it. */
+export interface Given {
+  /** `listenerMetadata` of the OCI profile, or the LXC cookie: only an administrator can write it. */
+  readonly metadata?: string | undefined
+  /** Of a pod's author, who is not the administrator. */
+  readonly annotations?: Readonly<Record<string, string>> | undefined
+}
+
+/** An annotation that was ignored. */
+export interface Note {
+  readonly key: string
+  readonly value: string
+  readonly why: string
+}
+
+export interface Resolved {
+  readonly settings: Settings
+  readonly policy: Policy
+  readonly notes: readonly Note[]
+}
+
+/** The administrator's word: the configuration's default, a profile, the keys of the metadata; strongest last. */
+function granted(config: Config, profile: string | undefined, metadata: Lines): Settings {
+  const chosen = profile === undefined ? [] : (config.profiles.get(profile) ?? [])
+  return settle([...config.default, ...chosen, ...metadata.entries])
+}
+
+/** @throws {PolicyError} if the metadata names a profile that the configuration lacks: it was meant to hold */
+function profileOf({ profile }: Lines, { profiles }: Config): string | undefined {
+  if (profile === undefined || profiles.has(profile.name)) return profile?.name
+  const hint = didYouMean(profile.name, profiles.keys())
+  throw new PolicyError(`unknown profile ${JSON.stringify(profile.name)}`, profile.place, hint)
+}
+
+/** Runs `attempt`; a PolicyError of a container author's text is a note and changes nothing. */
+function orNote<T>(attempt: () => T, unchanged: T, note: (why: string) => void): T {
+  try {
+    return attempt()
+  } catch (error) {
+    if (!(error instanceof PolicyError)) throw error
+    note(error.message)
+    return unchanged
+  }
+}
+
+/** Lays one annotation over what is granted, if it lowers it or may raise it. */
+function annotate(settings: Settings, entry: Entry, config: Config, note: (why: string) => void): Settings {
+  const name = toKeyName(entry[0])
+  const next = settle([entry], settings)
+  const lowers = keys[name].lowers(settings.get(name)!.text, next.get(name)!.text)
+  if (!lowers && !config.annotations.raise.has(name)) {
+    note(`an annotation may only lower this key, which is ${JSON.stringify(settings.get(name)!.text)}`)
+    return settings
+  }
+  toPolicy(next)
+  return next
+}
+
+/**
+ * Settles what may be done for one container. Annotations fail closed: one that is not understood, or that asks for
+ * more than the administrator gives, is ignored with a note, since its author must not be able to stop the container's
+ * other settings from holding.
+ *
+ * @throws {PolicyError} if the administrator's own texts are wrong
+ */
+export function resolve(config: Config, { metadata, annotations = {} }: Given): Resolved {
+  const notes: Note[] = []
+  const noter = (key: string, value: string) => (why: string) => void notes.push({ key, value, why })
+  const lines = parseLines(metadata ?? '', 'metadata')
+  const own = granted(config, profileOf(lines, config), lines)
+  toPolicy(own)
+
+  const { [PROFILE]: wanted, ...rest } = annotations
+  let settings = own
+  if (wanted !== undefined) settings = choose(config, wanted, lines, own, noter(PROFILE, wanted))
+  for (const [key, value] of Object.entries(rest)) {
+    if (!key.startsWith(PREFIX)) continue
+    const [base, note] = [settings, noter(key, value)]
+    settings = orNote(() => annotate(base, [key, value, 'annotation'], config, note), base, note)
+  }
+  return { settings, policy: toPolicy(settings), notes }
+}
+
+/** An annotation may choose the profile instead of the metadata, among those that the configuration lists for it. */
+function choose(config: Config, name: string, lines: Lines, own: Settings, note: (why: string) => void): Settings {
+  if (!config.annotations.profiles.has(name)) {
+    note(`annotations may choose among the profiles: ${[...config.annotations.profiles].join(', ') || 'none'}`)
+    return own
+  }
+  const attempt = () => {
+    const settings = granted(config, name, lines)
+    toPolicy(settings)
+    return settings
+  }
+  return orNote(attempt, own, note)
+}

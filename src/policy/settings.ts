@@ -1,0 +1,78 @@
+import type { Policy } from '../calls/policy.ts'
+import { harmless } from './devices.ts'
+import { type Place, PolicyError } from './error.ts'
+import { fullName, type KeyName, keyNames, keys, toKeyName, type Value } from './keys.ts'
+import type { Entry } from './lines.ts'
+
+/** One effective value in its canonical text, and who gave it: "default", "metadata", "profile build", ... */
+export interface Setting {
+  readonly text: string
+  readonly origin: string
+}
+
+/** Every key of the table with its effective value: what a log line shows, and what a policy is made from. */
+export type Settings = ReadonlyMap<KeyName, Setting>
+
+export const defaults: Settings = new Map(
+  keyNames.map((name) => [name, { text: keys[name].default, origin: 'default' }]),
+)
+
+/** @throws {PolicyError} naming the key, the value, what is allowed and the line */
+function canonical(name: KeyName, value: string, place?: Place): string {
+  try {
+    return keys[name].canonical(value)
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    const hint = `: ${error.message}, allowed is ${keys[name].allowed}`
+    throw new PolicyError(`${fullName(name)} is ${JSON.stringify(value)}`, place, hint)
+  }
+}
+
+/** Lays entries over settings: later ones override earlier ones. */
+export function settle(entries: Iterable<Entry>, base: Settings = defaults): Settings {
+  const settings = new Map(base)
+  for (const [key, value, origin = 'given', place] of entries) {
+    const name = toKeyName(key, place)
+    settings.set(name, { text: canonical(name, value, place), origin })
+  }
+  return settings
+}
+
+/** @throws {PolicyError} if a file system is in both lists: it would be unclear who mounts it */
+function mount(get: <K extends KeyName>(name: K) => Value<K>): NonNullable<Policy['mount']> {
+  const [allowed, fuse] = [get('mount.allowed'), get('mount.fuse')]
+  const both = [...fuse.keys()].find((name) => allowed.has(name))
+  if (both !== undefined) {
+    const lists = `${fullName('mount.allowed')} and ${fullName('mount.fuse')}`
+    throw new PolicyError(`the file system ${JSON.stringify(both)} is in both ${lists}, allowed is one of them`)
+  }
+  return { allowed, fuse, shift: get('mount.shift'), nodev: get('mount.nodev') }
+}
+
+/**
+ * Makes the policy that settings mean. The lists of mount are checked even while mount is off, so that turning it on
+ * later cannot fail.
+ *
+ * @throws {PolicyError} if keys contradict each other
+ */
+export function toPolicy(settings: Settings): Policy {
+  const get = <K extends KeyName>(name: K) => keys[name].parse(settings.get(name)!.text) as Value<K>
+  const mounts = mount(get)
+  return {
+    ...(get('mknod') && { mknod: { devices: new Set([...harmless, ...get('mknod.devices')]) } }),
+    ...(get('mount') && { mount: mounts }),
+    ...(get('bpf') && { bpf: { devices: get('bpf.devices') } }),
+    ...(get('sched_setscheduler') && {
+      schedSetscheduler: { maxPriority: get('sched_setscheduler.max_priority') },
+    }),
+    ...(get('setxattr') && { setxattr: {} }),
+    ...(get('sysinfo') && { sysinfo: {} }),
+  }
+}
+
+/** @throws {PolicyError} for an unknown key, a bad value or a contradiction */
+export const parsePolicy = (entries: Iterable<Entry>): Policy => toPolicy(settle(entries))
+
+/** Every key in full with its effective value and where that came from, for the log line of a container. */
+export const effective = (settings: Settings): readonly (Setting & { readonly key: string })[] =>
+  [...settings].map(([name, setting]) => ({ key: fullName(name), ...setting }))

@@ -1,0 +1,153 @@
+// npm run bench -- [--rounds N] [--count N] [--without-intercede]
+//
+// Measures, in one run and interleaved so that the machine's mood is the same for all: the native call, the bare C
+// notifier (notifier.c) and the shipped daemon. Prints medians over the rounds and ratios; every sample goes to
+// bench/out/*.json. Needs root and gcc. The npm script runs it in a mount namespace of its own, so no mount outlives it.
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, release } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { summarize, table } from './report.js'
+import { BASE, compile, intercede, native, notifier, Servers, unfiltered } from './sides.js'
+
+const C = 'C notifier'
+const C_SLOW = 'C notifier, no wake-up flag'
+const C_MKNOD = 'C notifier, mknod'
+const C_MKNOD_4 = 'C notifier, mknod, 4 threads'
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '7' },
+    count: { type: 'string', default: '2000' },
+    'without-intercede': { type: 'boolean', default: false },
+  },
+})
+const rounds = Number(options.rounds)
+const count = Number(options.count)
+
+/** A directory of the container on the file system of `path`. */
+function directory(path) {
+  mkdirSync(path)
+  chownSync(path, BASE, BASE)
+  return path
+}
+
+function mountTmpfs(path) {
+  mkdirSync(path)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=64m,mode=755,uid=${BASE},gid=${BASE}`, 'intercede-bench', path])
+  return path
+}
+
+const fileSystemOf = (path) => execFileSync('findmnt', ['-no', 'FSTYPE', '-T', path], { encoding: 'utf8' }).trim()
+
+/** What is measured: `loop` is the command line of mknod-loop, `fails` the errno that every call must end with. */
+function benches(programs, servers, tmpfs, disk) {
+  const loop = (path, ...more) => ['--count', `${count}`, ...more, join(path, 'node')]
+  const aboveNative = {
+    text: 'at most 60 us above native',
+    met: (of) => of('intercede') - of('native, host root') <= 60,
+  }
+  return [
+    {
+      name: 'passed on: mknod of a device that is not allowed',
+      unit: 'us',
+      fails: 'EPERM',
+      loop: loop(tmpfs, '--device', '1:1'),
+      sides: [unfiltered(programs), servers[C], servers[C_SLOW], servers.intercede],
+      goal: { text: 'at most 1.6 x the C notifier', met: (of) => of('intercede') <= 1.6 * of(C) },
+    },
+    ...[tmpfs, disk].map((path) => ({
+      name: `mknod of 1:3 on ${fileSystemOf(path)}`,
+      unit: 'us',
+      loop: loop(path),
+      sides: [native(programs), servers[C_MKNOD], servers.intercede],
+      goal: aboveNative,
+    })),
+    {
+      name: 'eight processes at once: mknod of 1:3 on tmpfs',
+      unit: 'calls/s',
+      loop: loop(tmpfs, '--processes', '8'),
+      sides: [native(programs), servers[C_MKNOD], servers[C_MKNOD_4], servers.intercede],
+      goal: {
+        text: 'at least the better C notifier / 1.5',
+        met: (of) => of('intercede') >= Math.max(of(C_MKNOD), of(C_MKNOD_4)) / 1.5,
+      },
+    },
+  ]
+}
+
+async function startSides(programs, servers, folder) {
+  const start = (name, ...args) => notifier(programs, servers, folder, name, args)
+  return {
+    [C]: await start(C),
+    [C_SLOW]: await start(C_SLOW, '--no-wake-up'),
+    [C_MKNOD]: await start(C_MKNOD, '--mode', 'mknod'),
+    [C_MKNOD_4]: await start(C_MKNOD_4, '--mode', 'mknod', '--threads', '4'),
+    ...(options['without-intercede'] ? {} : { intercede: await intercede(programs, servers, folder) }),
+  }
+}
+
+/** One after the other within a round, so that a slow minute of the machine hits every side. */
+async function interleave({ name, unit, loop, fails, sides, goal }) {
+  const samples = new Map(sides.filter(Boolean).map((side) => [side.name, []]))
+  for (let round = 0; round < rounds; round++) {
+    for (const side of sides.filter(Boolean)) {
+      const sample = await side.run(loop)
+      const expected = fails ? { [fails]: sample.calls } : {}
+      if (JSON.stringify(sample.errors) !== JSON.stringify(expected)) {
+        throw new Error(
+          `Cannot measure "${name}" of ${side.name}: calls ended with ${JSON.stringify(sample.errors)} instead of ${JSON.stringify(expected)}`,
+        )
+      }
+      samples.get(side.name).push(sample)
+    }
+  }
+  return { name, unit, goal, sides: samples }
+}
+
+function save(results) {
+  const out = fileURLToPath(new URL('./out/', import.meta.url))
+  mkdirSync(out, { recursive: true })
+  const machine = { kernel: release(), node: process.version, cpus: cpus().length, model: cpus()[0]?.model }
+  const path = join(out, `${new Date().toISOString().replaceAll(':', '-')}.json`)
+  writeFileSync(path, `${JSON.stringify({ machine, rounds, count, benches: results }, null, 1)}\n`)
+  return path
+}
+
+async function main() {
+  if (process.getuid?.() !== 0) throw new Error('Cannot measure: this needs root')
+  // Not /tmp, which is a tmpfs on many machines.
+  const folder = mkdtempSync('/var/tmp/intercede-bench-')
+  const servers = new Servers()
+  const tmpfs = join(folder, 'tmpfs')
+  const abort = () => servers.stop().finally(() => process.exit(130))
+  process.once('SIGINT', abort).once('SIGTERM', abort)
+  try {
+    chmodSync(folder, 0o755)
+    const programs = compile(folder)
+    mountTmpfs(tmpfs)
+    const sides = await startSides(programs, servers, folder)
+    const measured = []
+    for (const bench of benches(programs, sides, tmpfs, directory(join(folder, 'disk')))) {
+      process.stderr.write(`${bench.name} ...\n`)
+      measured.push(await interleave(bench))
+    }
+    const results = summarize(measured)
+    console.log(`Linux ${release()}, Node ${process.version}, ${cpus().length} cores, medians of ${rounds} rounds`)
+    console.log(table(results))
+    console.log(`\nEvery sample: ${save(results)}`)
+  } finally {
+    await servers.stop()
+    try {
+      execFileSync('umount', [tmpfs], { stdio: 'ignore' })
+    } catch {} // it was not mounted yet
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+main().catch((error) => {
+  process.stderr.write(`bench: ${error.message}\n`)
+  process.exitCode = 1
+})

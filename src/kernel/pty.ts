@@ -6,9 +6,15 @@ import { check, libc } from './libc.ts'
 const TIOCSWINSZ = 0x5414
 const TIOCSPTLCK = 0x40045431
 const TIOCGPTPEER = 0x5441
+/** Larger than `struct termios` of any C library. */
+const TERMIOS_SIZE = 128
+const TCSADRAIN = 1
 const O_CLOEXEC = 0o2000000
 
 const libcIoctlBytes = libc.func('int ioctl(int fd, unsigned long request, uint8_t *argument)')
+const libcTcgetattr = libc.func('int tcgetattr(int fd, uint8_t *termios)')
+const libcTcsetattr = libc.func('int tcsetattr(int fd, int when, uint8_t *termios)')
+const libcCfmakeraw = libc.func('void cfmakeraw(uint8_t *termios)')
 const libcIoctlFlags = libc.func('int ioctl(int fd, unsigned long request, long argument)')
 
 /**
@@ -37,4 +43,24 @@ export function setWindowSize(terminal: Handle, columns: number, rows: number): 
     'TIOCSWINSZ',
     libcIoctlBytes(terminal.raw, TIOCSWINSZ, new Uint8Array(Uint16Array.of(rows, columns, 0, 0).buffer)),
   )
+}
+
+/**
+ * Makes a terminal of the user raw until the result is disposed. Node's own `setRawMode` keeps ONLCR, which spoils what
+ * a full screen program draws.
+ *
+ * @throws {SyscallError} ENOTTY
+ * @see termios(3)
+ */
+export function makeRaw(fd: number): Disposable {
+  const before = new Uint8Array(TERMIOS_SIZE)
+  check('tcgetattr', libcTcgetattr(fd, before))
+  const raw = before.slice()
+  libcCfmakeraw(raw)
+  check('tcsetattr', libcTcsetattr(fd, TCSADRAIN, raw))
+  return {
+    [Symbol.dispose]() {
+      libcTcsetattr(fd, TCSADRAIN, before) // a terminal that is gone needs nothing
+    },
+  }
 }

@@ -1,17 +1,20 @@
 import { readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { buildRoot } from './build-root.ts'
 import { Cgroup } from './cgroup.ts'
+import { consoleTerminal } from './console.ts'
 import { writeBundle } from './container.ts'
 import { openHierarchies } from './hierarchies.ts'
 import { layout } from './layout.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
 import { enterPrivateMounts } from './private-mounts.ts'
+import { hasTerminal } from './raw-relay.ts'
 import { exitStatus } from './runtime.ts'
 import { forwardSignals } from './signals.ts'
 import { startRuntime, statusOf } from './start.ts'
-import { pipes } from './stdio.ts'
-import { hasTerminal, terminal } from './terminal.ts'
+import { pipes, type Stdio } from './stdio.ts'
+import { terminal } from './terminal.ts'
 
 /** Where the seccomp profile's `listenerPath` must point. */
 export const AGENT_SOCKET: string = layout.agent
@@ -41,12 +44,16 @@ export async function launch(options: LaunchOptions): Promise<number> {
 async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const isTerminal = hasTerminal()
   writeBundle(plan, cgroup, isTerminal)
-  using stdio = isTerminal ? terminal(() => runtime?.kill('SIGWINCH')) : pipes(plan.ids)
+  using stdio = isTerminal ? terminalFor(plan, () => runtime.kill('SIGWINCH')) : pipes(plan.ids)
   const runtime = startRuntime(plan.runtime, cgroup.name, stdio, cgroup.joinFirst)
   using _signals = forwardSignals({ forward: (signal) => runtime.kill(signal), kill: () => cgroup.kill() })
-  const [status] = await Promise.all([statusOf(runtime), stdio.relay()])
+  const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
+  const [status] = await Promise.all([statusOf(runtime), stdio.relay(ended)])
   return exitStatus(status, runtimeLog())
 }
+
+const terminalFor = ({ runtime, ids }: Plan, onResize: () => void): Stdio =>
+  basename(runtime) === 'crun' ? consoleTerminal(ids) : terminal(onResize)
 
 function runtimeLog(): string {
   try {

@@ -16,6 +16,7 @@ export const layout = {
   bundle: `${BASE}/bundle`,
   state: `${BASE}/state`,
   log: `${BASE}/runtime.log`,
+  console: `${BASE}/console.sock`,
   agent: `${BASE}/agent.sock`,
 } as const
 

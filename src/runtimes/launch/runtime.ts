@@ -50,7 +50,7 @@ interface LogLine {
 /** The texts in which crun and runc say what podman's exit codes 126 and 127 stand for. */
 const FAILURES: readonly (readonly [RegExp, number])[] = [
   [/executable file .*not found|exec.*no such file or directory/i, 127],
-  [/not executable|not a regular file|permission denied|is a directory|exec format error/i, 126],
+  [/exec: ".*": |not executable|not a regular file|exec format error/i, 126],
 ]
 
 /**

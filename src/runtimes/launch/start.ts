@@ -10,7 +10,7 @@ const JOIN = ['/bin/sh', '-c', 'echo $$ > "$1" && shift && exec "$@"', 'sh']
 /** The runtime in the foreground: it stays the container's parent, passes signals on and ends with its status. */
 export function startRuntime(runtime: string, name: string, stdio: Stdio, joinFirst?: string): ChildProcess {
   const log = ['--log', layout.log, '--log-format', 'json']
-  const run = [runtime, '--root', layout.state, ...log, 'run', '--bundle', layout.bundle, name]
+  const run = [runtime, '--root', layout.state, ...log, 'run', '--bundle', layout.bundle, ...stdio.args, name]
   const [program = '', ...args] = joinFirst === undefined ? run : [...JOIN, joinFirst, ...run]
   // Of a session of its own: else Ctrl-C would reach it twice, from the terminal and from us.
   return spawn(program, args, { stdio: stdio.ends.map(({ raw }) => raw), detached: true, cwd: '/' })

@@ -10,8 +10,19 @@ import type { IdRange } from './ids.ts'
 export interface Stdio extends Disposable {
   /** The runtime's ends; `relay` closes our copies. */
   readonly ends: readonly [Fd, Fd, Fd]
-  /** Starts after the runtime was spawned; resolves when all output of the container is out. */
-  relay(): Promise<void>
+  /** What the runtime must be told about it. */
+  readonly args: readonly string[]
+  /**
+   * Starts after the runtime was spawned; resolves when all output of the container is out.
+   *
+   * @param ended whether the runtime has ended
+   */
+  relay(ended: () => boolean): Promise<void>
+}
+
+/** Stdio without a terminal; our own stdin may be kept back. */
+export interface Pipes extends Stdio {
+  relay(ended: () => boolean, options?: { readonly stdin: boolean }): Promise<void>
 }
 
 const reader = (fd: Fd): Readable => new Socket({ fd: fd.release(), readable: true, writable: false })
@@ -32,7 +43,7 @@ export async function copy(from: Readable, to: Writable): Promise<void> {
  * Three pipes. The container's root may change the owner and the mode of what it gets, so that it never gets the host's
  * own files; it owns the pipes, so that it can open /dev/stdout.
  */
-export function pipes({ uid, gid }: IdRange): Stdio {
+export function pipes({ uid, gid }: IdRange): Pipes {
   const stdin = pipe()
   const stdout = pipe()
   const stderr = pipe()
@@ -40,9 +51,10 @@ export function pipes({ uid, gid }: IdRange): Stdio {
   for (const end of ends) fchownSync(end.raw, uid, gid)
   return {
     ends,
-    async relay() {
+    args: [],
+    async relay(_ended, options) {
       for (const end of ends) end[Symbol.dispose]()
-      void copy(process.stdin, writer(stdin.write))
+      if (options?.stdin ?? true) void copy(process.stdin, writer(stdin.write))
       await Promise.all([copy(reader(stdout.read), output(1)), copy(reader(stderr.read), output(2))])
     },
     [Symbol.dispose]() {

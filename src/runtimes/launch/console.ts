@@ -1,0 +1,57 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Fd } from '../../kernel/fd.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { accept, listenUnix, receive } from '../../kernel/socket.ts'
+import type { IdRange } from './ids.ts'
+import { layout } from './layout.ts'
+import { followSize, relayRaw } from './raw-relay.ts'
+import { pipes, type Stdio } from './stdio.ts'
+
+/** The runtime takes some 20 ms until it sends: a wait of this length is not noticed. */
+const POLL_MS = 2
+
+/** Asks again until there is an answer or the runtime has ended. */
+async function poll<T>(ask: () => T | undefined, ended: () => boolean): Promise<T | undefined> {
+  for (;;) {
+    const isLast = ended()
+    const answer = ask()
+    if (answer !== undefined || isLast) return answer
+    await sleep(POLL_MS)
+  }
+}
+
+/** The master of the container's terminal, which the runtime sends as it makes it; undefined if it failed before. */
+async function receiveMaster(listening: Handle, ended: () => boolean): Promise<Fd | undefined> {
+  using connection = await poll(() => accept(listening), ended)
+  if (!connection) return undefined
+  const message = await poll(() => receive(connection, new Uint8Array(4096)), ended)
+  const [master, ...more] = message?.fds ?? []
+  for (const fd of more) fd[Symbol.dispose]()
+  return master
+}
+
+/**
+ * The container's own terminal, sent to us: crun's own copying ends with the container and loses what a slow reader has
+ * not taken yet. The runtime itself gets pipes, for what it has to say.
+ */
+export function consoleTerminal(ids: IdRange): Stdio {
+  const own = pipes(ids)
+  const listening = listenUnix(layout.console)
+  return {
+    ends: own.ends,
+    args: ['--console-socket', layout.console],
+    async relay(ended) {
+      const messages = own.relay(ended, { stdin: false })
+      using master = await receiveMaster(listening, ended)
+      if (master) {
+        using _following = followSize(master)
+        await relayRaw(master)
+      }
+      await messages
+    },
+    [Symbol.dispose]() {
+      listening[Symbol.dispose]()
+      own[Symbol.dispose]()
+    },
+  }
+}

@@ -1,0 +1,123 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { type Circumstances, resolveGuards } from '../filter/base.ts'
+import { compileOci } from '../filter/compile.ts'
+import { lintProfile } from '../filter/lint.ts'
+import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
+import { flagsFor, machines, resolvesGuards, type Target, targets } from '../filter/target.ts'
+import { fullName, keyNames, keys } from '../policy/keys.ts'
+import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
+import { effective, settle, toPolicy } from '../policy/settings.ts'
+import { rulesFor } from '../syscalls/index.ts'
+
+interface Options {
+  readonly config: readonly string[]
+  readonly runtime: Target
+  readonly base?: string
+  readonly capAdd: readonly string[]
+  readonly listener: string
+  readonly output?: string
+}
+
+/** What podman gives a container without --cap-add; a base profile may depend on capabilities. */
+const usualCaps =
+  'CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT'.split(' ')
+
+const collect = (value: string, previous: readonly string[]): readonly string[] => [...previous, value]
+
+/** sun_path holds 108 bytes with the final NUL; a runtime reports a longer path only when a container starts. */
+function socketPath(path: string): string {
+  if (path.startsWith('/') && Buffer.byteLength(path) < 108) return path
+  throw new InvalidArgumentError('It must be an absolute path of at most 107 bytes.')
+}
+
+function machine(): (typeof machines)[string] {
+  const known = machines[process.arch]
+  if (!known) throw new Error(`Cannot make a profile: the architecture ${process.arch} is not supported`)
+  return known
+}
+
+function circumstances(caps: readonly string[]): Circumstances {
+  const names = [...usualCaps, ...caps].map((cap) => `CAP_${cap.toUpperCase().replace(/^CAP_/, '')}`)
+  const [major = 0, minor = 0] = release().split('.').map(Number)
+  return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
+}
+
+function readBase({ base: file, runtime, capAdd, listener }: Options & { readonly base: string }): OciSeccomp {
+  const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
+  let base: OciSeccomp
+  try {
+    base = JSON.parse(readFileSync(file, 'utf8')) as OciSeccomp
+  } catch (error) {
+    throw refuse((error as Error).message)
+  }
+  if (typeof base?.defaultAction !== 'string') throw refuse('it has no defaultAction')
+  const [finding] = lintProfile(base, listener)
+  if (finding !== undefined) throw refuse(finding)
+  return resolvesGuards(runtime) ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
+}
+
+/** The policy as lines, with every value in its one spelling. */
+function policyLines(entries: readonly Entry[]): string {
+  const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
+  return formatLines({ entries: given.map(({ key, text }) => [key, text]) })
+}
+
+function compile(options: Options): string {
+  const entries: readonly Entry[] = options.config.map((text) => parseAssignment(text))
+  const rules = rulesFor(toPolicy(settle(entries)))
+  if (rules.length === 0) {
+    throw new Error('Cannot make a profile: the keys that are on trap no call; try -c mknod')
+  }
+  const { base, runtime, listener: listenerPath } = options
+  const profile = compileOci({
+    rules,
+    architectures: machine().architectures,
+    ...(base === undefined ? {} : { base: readBase({ ...options, base }) }),
+    flags: flagsFor(runtime),
+    listenerPath,
+    metadata: policyLines(entries),
+  })
+  return formatProfile(profile)
+}
+
+function write(options: Options): void {
+  const text = compile(options)
+  if (options.output === undefined) process.stdout.write(text)
+  else writeFileSync(options.output, text)
+}
+
+const keyHelp = keyNames
+  .map(
+    (name) =>
+      `  ${fullName(name)}\n      ${keys[name].help}\n      ${keys[name].allowed}; default ${keys[name].default || 'none'}`,
+  )
+  .join('\n')
+
+const examples = `
+The file is filter and policy in one: the runtime installs the filter, and hands the
+listener with the policy to "intercede serve".
+
+Examples:
+  # the character devices that are harmless, and /dev/net/tun
+  intercede profile -c mknod -c mknod.devices=c:10:200 --output mknod.json
+  podman run --userns=auto --cap-add MKNOD --security-opt seccomp=mknod.json IMAGE
+
+  # the same calls on top of podman's own profile, as linux.seccomp of a bundle for runc
+  intercede profile -c mknod -c sysinfo --runtime runc --base /usr/share/containers/seccomp.json
+
+Keys (the part up to "intercept." may be left out; a boolean alone means true):
+${keyHelp}`
+
+export const command = new Command('profile')
+  .description('Make a seccomp profile for a container runtime: what to trap, and the policy for it')
+  .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect, [])
+  .addOption(new Option('--format <format>', 'OCI linux.seccomp').choices(['oci']).default('oci'))
+  .addOption(new Option('--runtime <runtime>', 'who reads the file').choices(targets).default('crun'))
+  .option('--base <file>', 'keep the meaning of this profile for all that is not trapped')
+  .option('--cap-add <cap>', 'with --base for crun and runc: a capability beyond the usual ones', collect, [])
+  .option('--listener <path>', 'the socket of "intercede serve"', socketPath, '/run/intercede/oci.sock')
+  .option('--output <file>', 'write there instead of to stdout')
+  .addHelpText('after', examples)
+  .action(write)

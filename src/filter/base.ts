@@ -1,0 +1,99 @@
+import { toArgs, toCubes } from './condition.ts'
+import { type Cube, intersect, separate, without } from './cube.ts'
+import type { OciRule, OciSeccomp } from './oci.ts'
+
+const effect = ({ action, errnoRet, errno }: OciRule): string => [action, errnoRet ?? errno ?? ''].join(' ')
+const isConditional = ({ args }: OciRule): boolean => (args?.length ?? 0) > 0
+const isGuarded = ({ includes, excludes }: OciRule): boolean =>
+  [includes, excludes].some((guard) => Object.values(guard ?? {}).some((value) => value?.length > 0))
+
+/** Can the two never be in force together, because one wants a capability that the other excludes? */
+const excludesOther = (a: OciRule, b: OciRule): boolean =>
+  a.includes?.caps?.some((cap) => b.excludes?.caps?.includes(cap)) === true
+const exclusive = (a: OciRule, b: OciRule): boolean => excludesOther(a, b) || excludesOther(b, a)
+
+const overlap = (a: OciRule, b: OciRule): boolean =>
+  toCubes(a).some((x) => toCubes(b).some((y) => intersect(x, y).length > 0))
+
+/** Rules that repeat the default are no rules: the runtimes skip them, for libseccomp refuses them. */
+function repeatsDefault(rule: OciRule, { defaultAction, defaultErrnoRet, defaultErrno }: OciSeccomp): boolean {
+  const fallback: OciRule = {
+    names: [],
+    action: defaultAction,
+    ...(defaultErrnoRet === undefined ? {} : { errnoRet: defaultErrnoRet }),
+    ...(defaultErrno === undefined ? {} : { errno: defaultErrno }),
+  }
+  return effect(rule) === effect(fallback)
+}
+
+/**
+ * The rules of a base profile that decide about the call `name`. An unconditional rule beats a conditional one in
+ * libseccomp, wherever it stands; that is settled here, before the unconditional one gets conditions of ours.
+ *
+ * @throws {RangeError} if what the base means depends on the order in which libseccomp happens to compare
+ */
+function decisive(name: string, base: OciSeccomp): readonly OciRule[] {
+  const rules = (base.syscalls ?? []).filter((rule) => rule.names.includes(name) && !repeatsDefault(rule, base))
+  const winner = rules.find((rule) => !isConditional(rule) && !isGuarded(rule))
+  if (winner) return [winner]
+  for (const [index, a] of rules.entries()) {
+    const rival = rules.slice(index + 1).find((b) => effect(a) !== effect(b) && !exclusive(a, b) && overlap(a, b))
+    if (rival) throw new RangeError(`its rules for ${name} contradict each other (${a.action} and ${rival.action})`)
+  }
+  return rules
+}
+
+/** The rules of the base for one call, each cut down to where `taken` does not hold. */
+export function remainder(name: string, base: OciSeccomp, taken: readonly Cube[]): readonly OciRule[] {
+  return decisive(name, base).flatMap((rule) =>
+    separate(toCubes(rule))
+      .flatMap((cube) => without(cube, taken))
+      .map((cube) => {
+        const { args: _, ...rest } = rule
+        return { ...rest, names: [name], ...toArgs(cube) }
+      }),
+  )
+}
+
+/** What a container engine knows when it resolves the guards of a profile. */
+export interface Circumstances {
+  readonly caps: ReadonlySet<string>
+  /** As Go spells it: amd64, arm64. */
+  readonly arch: string
+  /** Major and minor of the kernel's release. */
+  readonly kernel: readonly [number, number]
+}
+
+function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel }: Circumstances): boolean {
+  const [major = 0, minor = 0] = (includes.minKernel ?? '0.0').split('.').map(Number)
+  return (
+    (includes.caps ?? []).every((cap) => caps.has(cap)) &&
+    !(excludes.caps ?? []).some((cap) => caps.has(cap)) &&
+    (!includes.arches?.length || includes.arches.includes(arch)) &&
+    !excludes.arches?.includes(arch) &&
+    (kernel[0] > major || (kernel[0] === major && kernel[1] >= minor))
+  )
+}
+
+/**
+ * Turns a profile of podman or Docker into plain OCI, as the engine would for a container with these capabilities: a
+ * runtime knows neither guards nor `archMap`.
+ *
+ * @param native the architecture whose entry of `archMap` is taken, such as SCMP_ARCH_X86_64
+ */
+export function resolveGuards(base: OciSeccomp, native: string, circumstances: Circumstances): OciSeccomp {
+  const { archMap, defaultErrno: _, syscalls = [], ...rest } = base
+  const entry = archMap?.find(({ architecture }) => architecture === native)
+  return {
+    ...rest,
+    ...(entry ? { architectures: [native, ...(entry.subArchitectures ?? [])] } : {}),
+    syscalls: syscalls
+      .filter((rule) => applies(rule, circumstances))
+      .map(({ names, action, errnoRet, args }) => ({
+        names,
+        action,
+        ...(errnoRet === undefined ? {} : { errnoRet }),
+        ...(args?.length ? { args } : {}),
+      })),
+  }
+}

@@ -1,0 +1,103 @@
+import { type Condition, EXACT } from '../calls/rule.ts'
+
+/**
+ * Sets of registers, small enough to merge filters exactly. libseccomp does not promise an order between overlapping
+ * rules of different actions, so what we give it never overlaps: that needs intersection and difference.
+ *
+ * A term limits one argument. It may be negated only where all 64 bits are compared, as SCMP_CMP_NE does: otherwise
+ * "not 1" would be 64 rules.
+ */
+export interface Term extends Condition {
+  readonly negated?: true
+}
+
+/** The registers for which every term holds; at most one term an argument, as one OCI rule can hold. */
+export type Cube = readonly Term[]
+
+/** No condition: all registers. */
+export const everything: Cube = []
+
+/** The values that differ from `equals` somewhere in `mask`, as disjoint terms: equal above a bit, different at it. */
+function differing({ arg, mask, equals }: Condition): readonly Term[] {
+  const terms: Term[] = []
+  let above = 0n
+  for (let bit = 1n << 63n; bit > 0n; bit >>= 1n) {
+    if (!(mask & bit)) continue
+    terms.push({ arg, mask: above | bit, equals: (equals & above) | (bit & ~equals) })
+    above |= bit
+  }
+  return terms
+}
+
+const plain = (term: Term): readonly Term[] => (term.negated ? differing(term) : [term])
+const disjoint = (a: Condition, b: Condition): boolean => ((a.equals ^ b.equals) & a.mask & b.mask) !== 0n
+
+/** The values of one argument that both terms hold for, as disjoint terms. */
+function meet(a: Term, b: Term): readonly Term[] {
+  if (a.negated && b.negated && a.equals === b.equals) return [a]
+  if (b.negated && !a.negated && disjoint(a, b)) return [a]
+  if (a.negated && !b.negated && disjoint(a, b)) return [b]
+  return plain(a).flatMap((x) =>
+    plain(b).flatMap((y) =>
+      disjoint(x, y) ? [] : [{ arg: x.arg, mask: x.mask | y.mask, equals: x.equals | y.equals }],
+    ),
+  )
+}
+
+const limit = (cube: Cube, term: Term): readonly Cube[] => {
+  const same = cube.find(({ arg }) => arg === term.arg)
+  if (!same) return [[...cube, term].sort((a, b) => a.arg - b.arg)]
+  return meet(same, term).map((both) => cube.map((other) => (other === same ? both : other)))
+}
+
+/** @returns disjoint cubes */
+export const intersect = (a: Cube, b: Cube): readonly Cube[] =>
+  b.reduce<readonly Cube[]>((cubes, term) => cubes.flatMap((cube) => limit(cube, term)), [a])
+
+/** The conditions of `taken` that `region` leaves open, bit by bit; undefined if the two do not overlap. */
+function narrow(region: Cube, taken: readonly Condition[]): readonly Condition[] | undefined {
+  if (intersect(region, taken).length === 0) return undefined
+  const known = (arg: number) => region.find((term) => term.arg === arg && !term.negated)?.mask ?? 0n
+  return taken.map((term) => ({ ...term, mask: term.mask & ~known(term.arg) })).filter(({ mask }) => mask !== 0n)
+}
+
+/** The bit that most of the sets look at, once clear and once set: asking it first keeps the number of rules small. */
+function halves(sets: readonly (readonly Condition[])[]): readonly Term[] {
+  const votes = new Map<string, { count: number; readonly term: Term }>()
+  for (const { arg, mask } of sets.flat()) {
+    for (let bit = 1n << 63n; bit > 0n; bit >>= 1n) {
+      if (!(mask & bit)) continue
+      const vote = votes.get(`${arg} ${bit}`) ?? { count: 0, term: { arg, mask: bit, equals: bit } }
+      votes.set(`${arg} ${bit}`, { ...vote, count: vote.count + 1 })
+    }
+  }
+  const { term } = [...votes.values()].reduce((best, vote) => (vote.count > best.count ? vote : best))
+  return [term, { ...term, equals: 0n }]
+}
+
+/** Terms of which exactly one holds for any registers. */
+function split(region: Cube, sets: readonly (readonly Condition[])[]): readonly Term[] {
+  const whole = sets[0]!.find(
+    ({ arg, equals }) =>
+      region.every((term) => term.arg !== arg) &&
+      sets.every((set) => set.some((term) => term.arg === arg && term.mask === EXACT && term.equals === equals)),
+  )
+  return whole ? [{ ...whole, negated: true }, whole] : halves(sets)
+}
+
+/** `region` without what is `taken`. @returns disjoint cubes, one per path of a decision tree over the bits that matter */
+export function without(region: Cube, taken: readonly (readonly Condition[])[]): readonly Cube[] {
+  const open = taken.map((set) => narrow(region, set)).filter((set) => set !== undefined)
+  if (open.length === 0) return [region]
+  if (open.some((set) => set.length === 0)) return []
+  return split(region, open)
+    .flatMap((term) => limit(region, term))
+    .flatMap((part) => without(part, taken))
+}
+
+/** The same registers in cubes that do not overlap; an earlier cube stays whole. */
+export function separate(cubes: readonly Cube[]): readonly Cube[] {
+  const apart: Cube[] = []
+  for (const cube of cubes) apart.push(...without(cube, apart))
+  return apart
+}

@@ -1,7 +1,5 @@
 import { writeSync } from 'node:fs'
-
-export const levels = ['debug', 'info', 'warning', 'error'] as const
-export type Level = (typeof levels)[number]
+import { type LogLevel, logLevels } from '../policy/config.ts'
 
 /** Structured log lines: one JSON object a line on standard error, as journald and container engines take them. */
 export class Log {
@@ -9,13 +7,13 @@ export class Log {
   readonly #write: (line: string) => void
 
   /** @param level the least important one that is written */
-  constructor(level: Level, write: (line: string) => void = (line) => writeSync(2, line)) {
-    this.#from = levels.indexOf(level)
+  constructor(level: LogLevel, write: (line: string) => void = (line) => writeSync(2, line)) {
+    this.#from = logLevels.indexOf(level)
     this.#write = write
   }
 
-  write(level: Level, message: string, details: Readonly<Record<string, unknown>> = {}): void {
-    if (levels.indexOf(level) < this.#from) return
+  write(level: LogLevel, message: string, details: Readonly<Record<string, unknown>> = {}): void {
+    if (logLevels.indexOf(level) < this.#from) return
     try {
       this.#write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...details })}\n`)
     } catch {

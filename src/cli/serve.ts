@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { serve } from '../daemon/serve.ts'
+import { requireKernel } from '../kernel/require.ts'
+import { type Config, parseConfig } from '../policy/config.ts'
+
+const DEFAULT_SOCKET = '/run/intercede/oci.sock'
+
+export const command = new Command('serve')
+  .description('the daemon: serves the containers that runtimes hand over')
+  .option('--config <file>', 'YAML with default, profiles, annotations, log and limits')
+  .option('--socket <path>', 'where runtimes connect: listenerPath of the profile', DEFAULT_SOCKET)
+  .addHelpText(
+    'after',
+    `
+Without --config only what a container's own profile brings along is done (see intercede profile).
+A configuration file, all of it optional:
+
+  default:                            # for every container
+    security.syscalls.intercept.mknod: true
+  profiles:                           # chosen by profile=NAME in listenerMetadata
+    vpn:
+      security.syscalls.intercept.mknod.devices: c:10:200
+  annotations:
+    profiles: [vpn]                   # what a container's annotations may choose
+    raise: []                         # keys that they may set; all others they may only lower
+  log: { level: info }                # debug, info, warn, error
+  limits: { callsPerContainer: 3 }    # in flight at once
+
+It logs one JSON object a line on standard error, and ends on SIGTERM and SIGINT.`,
+  )
+  .action(async ({ config, socket }: { readonly config?: string; readonly socket: string }) => {
+    requireKernel()
+    await serve(socket, config === undefined ? parseConfig('', '') : readConfig(config))
+  })
+
+function readConfig(file: string): Config {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new Error(`Cannot read configuration "${file}": ${(error as Error).message}`)
+  }
+  return parseConfig(text, file)
+}

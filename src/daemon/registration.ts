@@ -1,0 +1,23 @@
+import { capNumber } from '../abi/capability.ts'
+import { explain, type ReasonCode, why } from '../calls/reason.ts'
+import type { Policy } from '../calls/policy.ts'
+import { unserved } from '../syscalls/index.ts'
+import type { KeeperEvent } from './events.ts'
+
+type Registered = Extract<KeeperEvent, { type: 'registered' }>
+
+/** The capability that a key is of no use without. */
+const needs = [['mknod', 'MKNOD']] as const satisfies readonly (readonly [keyof Policy, string])[]
+
+/** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
+export function obstacles({ barred, init, resolved: { policy } }: Registered): readonly string[] {
+  if (barred) return [sentence(barred)]
+  const dropped = needs.filter(([key, cap]) => policy[key] && init && !init.holds(cap))
+  const missing = unserved(policy).map((name) => `${name}: ${sentence('notServed')}`)
+  return [...dropped.map(([, cap]) => sentence('lacksCapability', capNumber(cap))), ...missing]
+}
+
+function sentence(code: ReasonCode, a?: number): string {
+  const { says, remedy } = explain(why(code, a))
+  return remedy ? `${says}: ${remedy}` : says
+}

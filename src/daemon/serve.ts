@@ -1,0 +1,84 @@
+import { exitGroup } from '../kernel/process.ts'
+import type { Config } from '../policy/config.ts'
+import { resolve } from '../policy/resolve.ts'
+import { effective } from '../policy/settings.ts'
+import { CallLog } from './call-log.ts'
+import type { KeeperEvent, Resolved } from './events.ts'
+import { Keeper } from './keeper.ts'
+import { Log } from './log.ts'
+import { obstacles } from './registration.ts'
+import type { Handover } from '../runtimes/handover.ts'
+
+/**
+ * Serves the containers of this host until a signal ends it. Every way out is exit_group: threads of the engine may be
+ * stuck in a container's file system for ever, and nobody waits for them.
+ *
+ * @throws {Error} if it cannot start
+ */
+export async function serve(socketPath: string, config: Config): Promise<void> {
+  const log = new Log(config.log.level)
+  const calls = new CallLog((container, details) => log.write('info', 'call', { container, ...details }))
+  const end = (status: number): never => {
+    keeper?.close()
+    return exitGroup(status)
+  }
+  let keeper: Keeper | undefined
+  process.on('uncaughtException', (error) => {
+    log.write('error', `Cannot go on: ${error.message}`, { stack: error.stack })
+    end(1)
+  })
+  keeper = await Keeper.start({
+    socketPath,
+    ...config.limits,
+    resolve: (handover) => resolved(config, handover),
+    onEvent: (event) => {
+      if (event.type === 'ended') calls.forget(event.id)
+      report(log, event)
+    },
+    onRecord: (record, container) => calls.add(record, container),
+    onEngineEnded: (how) => {
+      if (!keeper) return
+      log.write('error', `Cannot go on: the engine ${how}`)
+      end(1)
+    },
+  })
+  log.write('info', 'serving', { socket: socketPath, engine: keeper.enginePid, pid: process.pid })
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      log.write('info', `ended by ${signal}`)
+      end(0)
+    })
+  }
+}
+
+function resolved(config: Config, { metadata, annotations }: Handover): Resolved {
+  const { settings, policy, notes } = resolve(config, { metadata, annotations })
+  const keys = effective(settings).map(({ key, text, origin }) => [key, `${text} (${origin})`])
+  return { policy, details: { keys: Object.fromEntries(keys), ...(notes.length ? { ignored: notes } : {}) } }
+}
+
+function report(log: Log, event: KeeperEvent): void {
+  switch (event.type) {
+    case 'registered': {
+      const { handover, resolved } = event
+      const cannot = obstacles(event)
+      const details = { container: handover.id, process: handover.pid, ...resolved.details }
+      log.write(cannot.length ? 'warn' : 'info', 'container', cannot.length ? { ...details, cannot } : details)
+      break
+    }
+    case 'joined':
+      log.write('debug', 'process joined', { container: event.handover.id, process: event.handover.pid })
+      break
+    case 'ended':
+      log.write('info', 'container ended', { container: event.id })
+      break
+    case 'refused':
+      log.write('warn', event.message)
+      break
+    case 'fault':
+      log.write('error', event.message)
+      break
+    case 'recordsLost':
+      log.write('warn', 'records were lost: calls came faster than they could be logged', { count: event.count })
+  }
+}

@@ -1,0 +1,23 @@
+import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
+import { SyscallError } from './error.ts'
+import { notifSizes } from './seccomp.ts'
+
+/**
+ * What must be so before anything else is tried.
+ *
+ * @param sizes asks the kernel; another function stands for another kernel in tests
+ * @throws {Error} that says what is missing and what to do
+ */
+export function requireKernel(sizes: () => readonly number[] = notifSizes, uid = process.getuid?.()): void {
+  if (uid !== 0) throw new Error('Cannot intercept system calls: only root may; run it with sudo')
+  try {
+    const [notification, response] = sizes()
+    if (notification === SECCOMP_NOTIF_SIZE && response === SECCOMP_NOTIF_RESP_SIZE) return
+    throw new Error(`Cannot intercept system calls: the kernel's seccomp_notif has ${notification} bytes, known are 80`)
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error
+    throw new Error(
+      'Cannot intercept system calls: this kernel has no seccomp user notification; it takes Linux 5.9 or later with CONFIG_SECCOMP_FILTER (see intercede doctor)',
+    )
+  }
+}

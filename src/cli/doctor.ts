@@ -1,0 +1,26 @@
+import { Command } from 'commander'
+import { type Diagnosis, examine, type Report } from '../daemon/doctor.ts'
+import { thisMachine } from '../daemon/machine.ts'
+
+function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
+  const label = needed && health !== 'ok' ? 'NEEDED' : health
+  const head = `  ${label.padEnd(8)} ${name}${found ? `: ${found}` : ''}`
+  return health === 'ok' ? [head] : [head, `             ${follows}`, `             -> ${remedy}`]
+}
+
+function text({ kernel, arch, node, able, diagnoses }: Report): string {
+  return [
+    `Linux ${kernel} on ${arch}, Node ${node}`,
+    ...diagnoses.flatMap(lines),
+    able ? 'intercede run and serve can work here' : 'intercede cannot work here: see the lines marked NEEDED',
+  ].join('\n')
+}
+
+export const command = new Command('doctor')
+  .description('what this kernel and machine can do, and what to do about the rest')
+  .option('--json', 'print the findings as one JSON object')
+  .action(({ json }: { readonly json?: boolean }) => {
+    const report = examine(thisMachine)
+    process.stdout.write(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
+    process.exitCode = report.able ? 0 : 1
+  })

@@ -1,0 +1,241 @@
+import { type Cap, capMask } from '../abi/capability.ts'
+import type { KernelFeature } from '../kernel/probe.ts'
+import { chooseRange, ID_COUNT } from '../runtimes/launch/ids.ts'
+import type { Machine } from './machine.ts'
+
+/** What a probe found: whether it is as it should be, and what is there. */
+export interface Finding {
+  readonly ok: boolean
+  readonly found?: string
+}
+
+/** One question to the machine, and for the answer "no" what follows from it and what to do. */
+export interface Probe {
+  readonly name: string
+  /** Without it neither `run` nor `serve` works. */
+  readonly needed?: true
+  probe(machine: Machine): Finding
+  readonly follows: string
+  readonly remedy: string
+}
+
+const WAIT_KILLABLE = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
+
+const feature = (name: KernelFeature) => (machine: Machine) => ({ ok: machine.kernel[name]() })
+
+/** Inode numbers of the first namespaces, include/linux/proc_ns.h. */
+const initial = (kind: 'user' | 'pid', inode: number) => (machine: Machine) => ({
+  ok: machine.link(`/proc/self/ns/${kind}`) === `${kind}:[${inode}]`,
+})
+
+const kernel: readonly Probe[] = [
+  {
+    name: 'seccomp user notification',
+    needed: true,
+    probe: feature('userNotification'),
+    follows: 'no system call can be intercepted',
+    remedy: 'boot Linux 5.9 or later with CONFIG_SECCOMP_FILTER',
+  },
+  {
+    name: 'answers with a descriptor in one step (ADDFD_FLAG_SEND)',
+    probe: feature('addfdSend'),
+    follows: 'calls that give back a descriptor cannot be served',
+    remedy: 'boot Linux 5.14 or later',
+  },
+  {
+    name: 'notifications that outlive signals (WAIT_KILLABLE_RECV)',
+    probe: feature('waitKillableRecv'),
+    follows: 'a signal to a caller restarts its call: about one in 10,000 of those ends with a wrong EEXIST',
+    remedy: 'boot Linux 5.19 or later',
+  },
+  {
+    name: 'wake-up on the same processor (SYNC_WAKE_UP)',
+    probe: feature('syncWakeUp'),
+    follows: 'each intercepted call may take some 40 us more',
+    remedy: 'boot Linux 6.6 or later',
+  },
+  {
+    name: 'lookups that never block (RESOLVE_CACHED)',
+    needed: true,
+    probe: feature('resolveCached'),
+    follows: 'a path of a container could not be resolved without the risk of hanging in its file systems',
+    remedy: 'boot Linux 5.12 or later',
+  },
+  {
+    name: 'idmapped mounts',
+    needed: true,
+    probe: feature('mountSetattr'),
+    follows: 'run cannot show a root directory that belongs to the host, and mounts cannot be shifted',
+    remedy: 'boot Linux 5.12 or later',
+  },
+  {
+    name: 'overlayfs',
+    probe: feature('overlay'),
+    follows: "run needs --rootfs: it cannot show the host's file systems under a throw-away layer",
+    remedy: 'load the module: modprobe overlay',
+  },
+  {
+    name: 'descriptors of threads (PIDFD_THREAD)',
+    probe: feature('pidfdThread'),
+    follows: 'calls that name another task are served for main threads only',
+    remedy: 'boot Linux 6.9 or later',
+  },
+  {
+    name: 'credentials by descriptor (PIDFD_GET_INFO)',
+    probe: feature('pidfdInfo'),
+    follows: 'they are read from /proc, which costs some 10 us a call',
+    remedy: 'boot Linux 6.13 or later',
+  },
+  {
+    name: 'unique mount ids',
+    probe: feature('uniqueMountIds'),
+    follows: 'mounts of the host and of a container cannot be told apart for certain: more calls take the slow way',
+    remedy: 'boot Linux 6.8 or later',
+  },
+]
+
+/** Without these an engine thread cannot become its caller, or do anything for it. */
+const NEEDED: readonly Cap[] = [
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'DAC_READ_SEARCH',
+  'FOWNER',
+  'KILL',
+  'MKNOD',
+  'SETGID',
+  'SETPCAP',
+  'SETUID',
+  'SYS_ADMIN',
+  'SYS_CHROOT',
+  'SYS_PTRACE',
+]
+
+const surroundings: readonly Probe[] = [
+  {
+    name: 'capabilities of this process',
+    needed: true,
+    probe({ read }) {
+      const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status'))?.[1] ?? '0'}`)
+      const absent = NEEDED.filter((cap) => (effective & capMask(cap)) === 0n)
+      return { ok: absent.length === 0, found: absent.map((cap) => `no CAP_${cap}`).join(', ') }
+    },
+    follows: 'nothing can be done for a container',
+    remedy: 'run it as root, with sudo; in a service, do not narrow CapabilityBoundingSet',
+  },
+  {
+    name: "the host's user namespace",
+    needed: true,
+    probe: initial('user', 0xeffffffd),
+    follows: 'our privileges end at this container: the kernel refuses what we would do',
+    remedy: 'run it on the host, not in an unprivileged container',
+  },
+  {
+    name: "the host's pid namespace",
+    probe: initial('pid', 0xeffffffc),
+    follows: 'callers outside of ours are not visible, and their calls are left to the kernel',
+    remedy: 'run it on the host, or with --pid=host',
+  },
+  {
+    name: 'user namespaces',
+    needed: true,
+    probe({ read }) {
+      const limit = Number(read('/proc/sys/user/max_user_namespaces') || 0)
+      return { ok: limit > 0, found: `${limit} allowed` }
+    },
+    follows: 'there can be no unprivileged container',
+    remedy: 'sysctl user.max_user_namespaces=15000',
+  },
+  {
+    name: 'ids for the containers of run',
+    probe({ read }) {
+      try {
+        const { uid, gid } = chooseRange(read('/etc/subuid'), read('/etc/subgid'))
+        return { ok: true, found: `${ID_COUNT} user ids from ${uid}, group ids from ${gid}` }
+      } catch (error) {
+        return { ok: false, found: (error as Error).message }
+      }
+    },
+    follows: 'run cannot start a container',
+    remedy: `add a line "intercede:FIRST:${ID_COUNT}" to /etc/subuid and to /etc/subgid`,
+  },
+  {
+    name: 'cgroup v2',
+    probe({ read }) {
+      const at = /^\S+ (\S+) cgroup2 /m.exec(read('/proc/self/mounts'))?.[1]
+      if (at === undefined) return { ok: false, found: 'v1 only' }
+      return { ok: true, found: at === '/sys/fs/cgroup' ? 'v2 only' : `hybrid, v2 at ${at}` }
+    },
+    follows: 'devices of a container cannot be limited, so run starts none',
+    remedy: 'boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified',
+  },
+  {
+    name: 'Node',
+    needed: true,
+    probe({ node }) {
+      const [major = 0, minor = 0] = node.split('.').map(Number)
+      return { ok: major > 20 || (major === 20 && minor >= 19), found: node }
+    },
+    follows: 'this version of Node is not tested',
+    remedy: 'install Node 20.19 or later',
+  },
+]
+
+/** A program that knows the flag has its name in its file: neither crun nor older runc list it among their features. */
+const knowsWaitKillable = ({ which, contains }: Machine, name: string): boolean => {
+  const path = which(name)
+  return path !== undefined && contains(path, WAIT_KILLABLE)
+}
+
+const versionOf = ({ run }: Machine, name: string): string | undefined =>
+  /\d+\.\d+[^\s,]*/.exec(run(name, '--version') ?? '')?.[0]
+
+function ociRuntime(name: string): readonly Probe[] {
+  return [
+    {
+      name: `${name} with seccomp notification`,
+      probe(machine) {
+        const version = versionOf(machine, name)
+        if (version === undefined) return { ok: false, found: 'not installed' }
+        return { ok: (machine.run(name, 'features') ?? '').includes('SCMP_ACT_NOTIFY'), found: version }
+      },
+      follows: `containers of ${name} cannot be intercepted`,
+      remedy: `apt-get install ${name}`,
+    },
+    {
+      name: `${name} with WAIT_KILLABLE_RECV`,
+      probe: (machine) => ({ ok: knowsWaitKillable(machine, name) }),
+      follows: `a signal to a caller in a container of ${name} restarts its call`,
+      remedy: name === 'crun' ? 'install a newer crun' : 'use crun, or a runc that knows the flag',
+    },
+  ]
+}
+
+const tool = (name: string, label: string, follows: string, remedy: string): Probe => ({
+  name: label,
+  probe(machine) {
+    const version = versionOf(machine, name)
+    return { ok: version !== undefined, found: version ?? 'not installed' }
+  },
+  follows,
+  remedy,
+})
+
+const runtimes: readonly Probe[] = [
+  {
+    name: 'an OCI runtime',
+    needed: true,
+    probe(machine) {
+      const found = ['crun', 'runc'].filter((name) => machine.which(name) !== undefined)
+      return { ok: found.length > 0, found: found.join(', ') }
+    },
+    follows: 'run has nothing to start a container with, and nobody can hand one over to serve',
+    remedy: 'apt-get install crun',
+  },
+  ...ociRuntime('crun'),
+  ...ociRuntime('runc'),
+  tool('podman', 'podman', 'containers of podman are not available', 'apt-get install podman crun'),
+  tool('lxc-start', 'LXC', 'containers of LXC are not available', 'apt-get install lxc'),
+]
+
+/** Everything that `intercede doctor` asks, in the order of its report. */
+export const probes: readonly Probe[] = [...kernel, ...surroundings, ...runtimes]

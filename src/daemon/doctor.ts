@@ -1,0 +1,51 @@
+import { type Finding, type Probe, probes } from './doctor-probes.ts'
+import type { Machine } from './machine.ts'
+
+/** `unknown`: the machine would not let us ask. */
+export type Health = 'ok' | 'missing' | 'unknown'
+
+export interface Diagnosis {
+  readonly name: string
+  readonly health: Health
+  readonly needed: boolean
+  readonly found: string
+  /** What follows and what to do; empty if all is well. */
+  readonly follows: string
+  readonly remedy: string
+}
+
+export interface Report {
+  readonly kernel: string
+  readonly arch: string
+  readonly node: string
+  /** `run` and `serve` can work here. */
+  readonly able: boolean
+  readonly diagnoses: readonly Diagnosis[]
+}
+
+function ask(probe: Probe, machine: Machine): Finding & { readonly health: Health } {
+  try {
+    const finding = probe.probe(machine)
+    return { ...finding, health: finding.ok ? 'ok' : 'missing' }
+  } catch (error) {
+    return { ok: false, found: (error as Error).message, health: 'unknown' }
+  }
+}
+
+function diagnose(probe: Probe, machine: Machine): Diagnosis {
+  const { health, found = '' } = ask(probe, machine)
+  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : probe
+  return { name: probe.name, health, needed: probe.needed === true, found, follows, remedy }
+}
+
+/** What this kernel and this machine can do, and what to do about the rest. */
+export function examine(machine: Machine): Report {
+  const diagnoses = probes.map((probe) => diagnose(probe, machine))
+  return {
+    kernel: machine.release,
+    arch: machine.arch,
+    node: machine.node,
+    able: diagnoses.every(({ needed, health }) => !needed || health === 'ok'),
+    diagnoses,
+  }
+}

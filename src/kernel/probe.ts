@@ -1,0 +1,131 @@
+import { errnos } from '../abi/errno.ts'
+import { _IOWR } from '../abi/ioctl.ts'
+import {
+  encodeAddfd,
+  SECCOMP_ADDFD_FLAG_SEND,
+  SECCOMP_IOCTL_NOTIF_ADDFD,
+  SECCOMP_NOTIF_ADDFD_SIZE,
+} from '../abi/seccomp.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import { Fd } from './fd.ts'
+import { O_PATH, openat2, RESOLVE_CACHED } from './files.ts'
+import { address, check, cstring, lastErrno, libc } from './libc.ts'
+import { PIDFD_THREAD, pidfdOpen } from './pidfd.ts'
+import { currentTid } from './process.ts'
+import { notifSetFlags } from './seccomp.ts'
+
+const AT_FDCWD = -100
+const SECCOMP_SET_MODE_FILTER = 1
+const SECCOMP_GET_ACTION_AVAIL = 2
+const SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+const SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+const SECCOMP_RET_USER_NOTIF = 0x7fc00000
+const SECCOMP_RET_ALLOW = 0x7fff0000
+const BPF_RET = 0x06
+const STATX_MNT_ID_UNIQUE = 0x4000
+/** `struct pidfd_info` of 6.13: 0 u64 mask, which asks and answers. @see linux/include/uapi/linux/pidfd.h */
+const PIDFD_INFO_SIZE = 64
+const PIDFD_GET_INFO = _IOWR(0xff, 11, PIDFD_INFO_SIZE)
+const PIDFD_INFO_CREDS = 2
+/** One number on every architecture. */
+const FSOPEN = 430
+const MOUNT_SETATTR = 442
+const FSOPEN_CLOEXEC = 1
+
+const syscallSeccomp = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', 'uint8_t *'])
+const syscallFsopen = libc.func('syscall', 'long', ['long', 'uint8_t *', 'uint32_t'])
+const syscallMountSetattr = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *', 'uint32_t', 'void *', 'size_t'])
+const libcStatx = libc.func('statx', 'int', ['int', 'uint8_t *', 'int', 'uint32_t', 'uint8_t *'])
+const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'uint8_t *'])
+
+const seccomp = (operation: number, flags: number, argument: Uint8Array | null): number =>
+  Number(syscallSeccomp(ownSyscalls(process.arch).seccomp, operation, flags, argument))
+
+/** Flags are looked at before the filter is read (kernel/seccomp.c): without a filter a known flag gives EFAULT. */
+function knowsFilterFlag(flag: number): boolean {
+  return (
+    seccomp(SECCOMP_SET_MODE_FILTER, flag | SECCOMP_FILTER_FLAG_NEW_LISTENER, null) < 0 && lastErrno() === errnos.EFAULT
+  )
+}
+
+/**
+ * A listener of our own: a filter on this thread that allows everything, for as long as the thread lives, so only for
+ * a program that ends soon.
+ *
+ * @throws {SyscallError} EBUSY under a filter with a listener; EACCES without CAP_SYS_ADMIN
+ */
+function ownListener(): Fd {
+  const filter = new Uint8Array(8)
+  const filterView = new DataView(filter.buffer)
+  filterView.setUint16(0, BPF_RET, true)
+  filterView.setUint32(4, SECCOMP_RET_ALLOW, true)
+  const program = new Uint8Array(16)
+  const programView = new DataView(program.buffer)
+  programView.setUint16(0, 1, true)
+  programView.setBigUint64(8, address(filter), true)
+  return new Fd(check('seccomp', seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, program)))
+}
+
+let listener: Fd | undefined
+const theListener = (): Fd => {
+  listener ??= ownListener()
+  return listener
+}
+
+/** No call has the id 0: a kernel that knows the flag gets as far as looking for it. */
+function knowsAddfdFlag(flags: number): boolean {
+  const addfd = new Uint8Array(SECCOMP_NOTIF_ADDFD_SIZE)
+  encodeAddfd(new DataView(addfd.buffer), { id: 0n, flags, srcfd: theListener().raw, newfd: 0, newfdFlags: 0 })
+  return libcIoctl(theListener().raw, SECCOMP_IOCTL_NOTIF_ADDFD, addfd) < 0 && lastErrno() === errnos.ENOENT
+}
+
+function succeeds(open: () => Fd): boolean {
+  try {
+    open()[Symbol.dispose]()
+    return true
+  } catch {
+    return false
+  }
+}
+
+function pidfdInfo(): boolean {
+  using pidfd = pidfdOpen(process.pid)
+  const info = new Uint8Array(PIDFD_INFO_SIZE)
+  info[0] = PIDFD_INFO_CREDS
+  return libcIoctl(pidfd.raw, PIDFD_GET_INFO, info) === 0
+}
+
+function uniqueMountIds(): boolean {
+  const statx = new Uint8Array(256)
+  check('statx', libcStatx(AT_FDCWD, cstring('/'), 0, STATX_MNT_ID_UNIQUE, statx))
+  return (new DataView(statx.buffer).getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0
+}
+
+/** Known calls refuse an attribute of no bytes, unknown ones themselves. */
+const mountSetattr = (): boolean =>
+  Number(syscallMountSetattr(MOUNT_SETATTR, -1, cstring(''), 0, null, 0)) < 0 && lastErrno() !== errnos.ENOSYS
+
+/** Opens a context and drops it again; the kernel loads the module if it has one. */
+const fileSystem = (name: string): boolean =>
+  succeeds(() => new Fd(check('fsopen', Number(syscallFsopen(FSOPEN, cstring(name), FSOPEN_CLOEXEC)))))
+
+function userNotification(): boolean {
+  const action = new Uint8Array(new Uint32Array([SECCOMP_RET_USER_NOTIF]).buffer)
+  return seccomp(SECCOMP_GET_ACTION_AVAIL, 0, action) === 0
+}
+
+/** What a kernel may or may not do; every question leaves the machine as it was. They may throw: then it cannot be asked. */
+export const kernelFeatures = {
+  userNotification,
+  waitKillableRecv: () => knowsFilterFlag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
+  syncWakeUp: () => notifSetFlags(theListener().raw, 0),
+  addfdSend: () => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND),
+  pidfdThread: () => succeeds(() => pidfdOpen(currentTid(), PIDFD_THREAD)),
+  pidfdInfo,
+  resolveCached: () => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED)),
+  uniqueMountIds,
+  mountSetattr,
+  overlay: () => fileSystem('overlay'),
+} as const satisfies Record<string, () => boolean>
+
+export type KernelFeature = keyof typeof kernelFeatures

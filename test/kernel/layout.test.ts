@@ -1,0 +1,129 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import { capMask, capNumber } from '../../src/abi/capability.ts'
+import { AT_FDCWD } from '../../src/abi/fcntl.ts'
+import * as seccomp from '../../src/abi/seccomp.ts'
+import { architectures, ownSyscalls } from '../../src/abi/syscalls.ts'
+import {
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_PATH,
+  RESOLVE_CACHED,
+  RESOLVE_NO_MAGICLINKS,
+} from '../../src/kernel/files.ts'
+import { PIDFD_THREAD } from '../../src/kernel/pidfd.ts'
+import { fixture, missing } from '../fixtures.ts'
+
+interface Layout {
+  readonly sizes: Record<string, number>
+  readonly offsets: Record<string, number>
+  readonly constants: Record<string, number>
+  readonly syscalls: Record<string, number>
+}
+
+const absent = missing('gcc')
+const layout = (...flags: string[]): Layout =>
+  JSON.parse(execFileSync(fixture('layout', flags), { encoding: 'utf8' })) as Layout
+
+/** What both know, as [name, ours, theirs]: headers may be older than we are. */
+const shared = (ours: Record<string, unknown>, theirs: Record<string, number>) =>
+  Object.entries(ours)
+    .filter(([name]) => name in theirs)
+    .map(([name, value]) => [name, value, theirs[name]] as const)
+
+describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` : ''}`, () => {
+  const c = absent ? undefined! : layout()
+
+  test('on sizes', () => {
+    const ours = {
+      seccomp_notif: seccomp.SECCOMP_NOTIF_SIZE,
+      seccomp_notif_resp: seccomp.SECCOMP_NOTIF_RESP_SIZE,
+      seccomp_data: seccomp.SECCOMP_DATA_SIZE,
+      seccomp_notif_addfd: seccomp.SECCOMP_NOTIF_ADDFD_SIZE,
+      // kernel/ lays these out by hand
+      msghdr: 56,
+      cmsghdr: 16,
+      ucred: 12,
+      open_how: 24,
+      mount_attr: 32,
+      epoll_event: process.arch === 'x64' ? 12 : 16,
+    }
+    expect(c.sizes).toMatchObject(ours)
+  })
+
+  test('on the constants of seccomp and of files', () => {
+    const ours = {
+      ...seccomp,
+      O_CLOEXEC,
+      O_DIRECTORY,
+      O_NOFOLLOW,
+      O_PATH,
+      RESOLVE_CACHED,
+      RESOLVE_NO_MAGICLINKS,
+      PIDFD_THREAD,
+      AT_FDCWD,
+    }
+    const both = shared(ours, c.constants)
+    expect(both.length).toBeGreaterThan(12)
+    for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
+  })
+
+  test('on where the members of a notification and of an answer stand', () => {
+    const bytes = new DataView(new ArrayBuffer(80))
+    seccomp.encodeNotification(bytes, {
+      id: 1n,
+      tid: 2 as never,
+      nr: 3,
+      arch: 4,
+      ip: 5n,
+      args: [6n, 7n, 8n, 9n, 10n, 11n],
+    })
+    const data = c.offsets['seccomp_notif.data']!
+    expect(bytes.getBigUint64(c.offsets['seccomp_notif.id']!, true)).toBe(1n)
+    expect(bytes.getUint32(c.offsets['seccomp_notif.pid']!, true)).toBe(2)
+    expect(bytes.getInt32(data + c.offsets['seccomp_data.nr']!, true)).toBe(3)
+    expect(bytes.getUint32(data + c.offsets['seccomp_data.arch']!, true)).toBe(4)
+    expect(bytes.getBigUint64(data + c.offsets['seccomp_data.instruction_pointer']!, true)).toBe(5n)
+    expect(bytes.getBigUint64(data + c.offsets['seccomp_data.args']! + 40, true)).toBe(11n)
+
+    const answer = new DataView(new ArrayBuffer(24))
+    seccomp.encodeResponse(answer, { id: 1n, value: 2n, error: -3, flags: 4 })
+    expect(answer.getBigUint64(c.offsets['seccomp_notif_resp.id']!, true)).toBe(1n)
+    expect(answer.getBigInt64(c.offsets['seccomp_notif_resp.val']!, true)).toBe(2n)
+    expect(answer.getInt32(c.offsets['seccomp_notif_resp.error']!, true)).toBe(-3)
+    expect(answer.getUint32(c.offsets['seccomp_notif_resp.flags']!, true)).toBe(4)
+
+    const addfd = new DataView(new ArrayBuffer(24))
+    seccomp.encodeAddfd(addfd, { id: 1n, flags: 2, srcfd: 3, newfd: 4, newfdFlags: 5 })
+    for (const [member, value] of Object.entries({ flags: 2, srcfd: 3, newfd: 4, newfd_flags: 5 })) {
+      expect([member, addfd.getUint32(c.offsets[`seccomp_notif_addfd.${member}`]!, true)]).toEqual([member, value])
+    }
+  })
+
+  test('on the numbers of capabilities', () => {
+    expect(capNumber('MKNOD')).toBe(c.constants.CAP_MKNOD)
+    expect(capNumber('SYS_ADMIN')).toBe(c.constants.CAP_SYS_ADMIN)
+    expect(capNumber('CHECKPOINT_RESTORE')).toBe(c.constants.CAP_CHECKPOINT_RESTORE)
+    expect(capMask('BPF')).toBe(1n << BigInt(c.constants.CAP_BPF!))
+  })
+
+  test.skipIf(process.arch !== 'x64')('on the system calls of x86_64', () => {
+    const both = [...shared(architectures.x86_64.numbers, c.syscalls), ...shared(ownSyscalls('x64'), c.syscalls)]
+    expect(both.length).toBeGreaterThan(25)
+    for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
+    expect(architectures.x86_64.audit).toBe(c.constants.AUDIT_ARCH_X86_64)
+    expect(architectures.i386.audit).toBe(c.constants.AUDIT_ARCH_I386)
+    expect(architectures.aarch64.audit).toBe(c.constants.AUDIT_ARCH_AARCH64)
+    expect(architectures.arm.audit).toBe(c.constants.AUDIT_ARCH_ARM)
+  })
+
+  // gcc-multilib brings the header that -m32 needs.
+  const no32 = process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h')
+  test.skipIf(no32)(`on the system calls of i386${no32 ? ' (not installed: gcc-multilib)' : ''}`, () => {
+    const both = shared(architectures.i386.numbers, layout('-m32').syscalls)
+    expect(both.length).toBeGreaterThan(15)
+    for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
+  })
+})

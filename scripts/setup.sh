@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# scripts/setup.sh run|tests: installs the Debian packages that are missing, if it may, or says how to.
+set -euo pipefail
+
+# What `intercede run` needs of the system, and what the tests use beyond it.
+run=(crun util-linux)
+tests=("${run[@]}" runc podman uidmap strace busybox-static gcc libc6-dev)
+[[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
+
+case "${1-}" in
+  run) wanted=("${run[@]}") ;;
+  tests) wanted=("${tests[@]}") ;;
+  *) echo "usage: scripts/setup.sh run|tests" >&2 && exit 2 ;;
+esac
+
+is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "setup: not a Debian system: install the equivalents of: ${wanted[*]}" >&2
+  exit 0
+fi
+missing=()
+for package in "${wanted[@]}"; do
+  is_installed "$package" || missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+
+install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")
+if ((EUID != 0)); then
+  echo "setup: these packages are missing: sudo ${install[*]}" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+# A fresh machine has no package lists, one that was used for long has old ones.
+"${install[@]}" >/dev/null 2>&1 || { apt-get update --quiet && "${install[@]}"; }

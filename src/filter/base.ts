@@ -1,5 +1,5 @@
 import { toArgs, toCubes } from './condition.ts'
-import { type Cube, intersect, separate, without } from './cube.ts'
+import { type Cube, intersect, without } from './cube.ts'
 import type { OciRule, OciSeccomp } from './oci.ts'
 
 const effect = ({ action, errnoRet, errno }: OciRule): string => [action, errnoRet ?? errno ?? ''].join(' ')
@@ -46,7 +46,7 @@ function decisive(name: string, base: OciSeccomp): readonly OciRule[] {
 /** The rules of the base for one call, each cut down to where `taken` does not hold. */
 export function remainder(name: string, base: OciSeccomp, taken: readonly Cube[]): readonly OciRule[] {
   return decisive(name, base).flatMap((rule) =>
-    separate(toCubes(rule))
+    toCubes(rule)
       .flatMap((cube) => without(cube, taken))
       .map((cube) => {
         const { args: _, ...rest } = rule

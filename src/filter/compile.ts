@@ -17,7 +17,7 @@ export interface Compilation {
   readonly metadata: string
 }
 
-/** The registers that each call is trapped for, without overlap. */
+/** The registers that each call is trapped for. */
 function trapped(rules: readonly Rule[]): ReadonlyMap<string, readonly Cube[]> {
   const cubes = new Map<string, readonly Cube[]>()
   for (const { name, when = [] } of rules) {
@@ -25,7 +25,7 @@ function trapped(rules: readonly Rule[]): ReadonlyMap<string, readonly Cube[]> {
       (sum, term) => sum.flatMap((cube) => intersect(cube, [term])),
       [everything],
     )
-    cubes.set(name, separate([...(cubes.get(name) ?? []), ...own]))
+    cubes.set(name, [...(cubes.get(name) ?? []), ...own])
   }
   return cubes
 }
@@ -58,7 +58,7 @@ export function compileOci(compilation: Compilation): OciSeccomp {
   const { rules, architectures, base = { defaultAction: ALLOW }, flags, listenerPath, metadata } = compilation
   const calls = trapped(rules)
   const notify = [...calls].flatMap(([name, cubes]) =>
-    cubes.map((cube): OciRule => ({ names: [name], action: NOTIFY, ...toArgs(cube) })),
+    separate(cubes).map((cube): OciRule => ({ names: [name], action: NOTIFY, ...toArgs(cube) })),
   )
   const rest = [...calls].flatMap(([name, cubes]) => remainder(name, base, cubes))
   const allFlags = [...new Set([...(base.flags ?? []), ...flags])]

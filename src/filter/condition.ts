@@ -1,5 +1,5 @@
 import { EXACT } from '../calls/rule.ts'
-import { type Cube, everything, intersect, type Term } from './cube.ts'
+import { type Cube, everything, intersect, separate, type Term } from './cube.ts'
 import type { OciArg, OciRule } from './oci.ts'
 
 const bits = Array.from({ length: 64 }, (_, index) => 1n << BigInt(63 - index))
@@ -41,11 +41,13 @@ function terms({ index, op, value, valueTwo = 0 }: OciArg): readonly Term[] {
 /**
  * The registers that a rule holds for. Runtimes join the conditions of one rule by *and*, unless one argument occurs
  * twice: then, as in the first version of runc, by *or* (runc libcontainer/seccomp matchCall(), crun likewise).
+ *
+ * @returns disjoint cubes
  */
 export function toCubes({ args }: OciRule): readonly Cube[] {
   const list = args ?? []
   const twice = new Set(list.map(({ index }) => index)).size < list.length
-  if (twice) return list.flatMap((arg) => terms(arg).map((term) => [term]))
+  if (twice) return separate(list.flatMap((arg) => terms(arg).map((term) => [term])))
   return list.reduce<readonly Cube[]>(
     (cubes, arg) => cubes.flatMap((cube) => terms(arg).flatMap((term) => intersect(cube, [term]))),
     [everything],

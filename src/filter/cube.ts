@@ -85,19 +85,24 @@ function split(region: Cube, sets: readonly (readonly Condition[])[]): readonly 
   return whole ? [{ ...whole, negated: true }, whole] : halves(sets)
 }
 
-/** `region` without what is `taken`. @returns disjoint cubes, one per path of a decision tree over the bits that matter */
-export function without(region: Cube, taken: readonly (readonly Condition[])[]): readonly Cube[] {
+/** The paths of a decision tree that starts in `region` and ends outside all sets. */
+function outside(region: Cube, taken: readonly (readonly Condition[])[]): readonly Cube[] {
   const open = taken.map((set) => narrow(region, set)).filter((set) => set !== undefined)
   if (open.length === 0) return [region]
   if (open.some((set) => set.length === 0)) return []
   return split(region, open)
     .flatMap((term) => limit(region, term))
-    .flatMap((part) => without(part, taken))
+    .flatMap((part) => outside(part, taken))
 }
 
+/** The same registers in cubes without negation. */
+const positive = (cube: Cube): readonly Cube[] =>
+  cube.reduce<readonly Cube[]>((cubes, term) => cubes.flatMap((one) => plain(term).flatMap((t) => limit(one, t))), [[]])
+
+/** `region` without the registers that are `taken`. @returns disjoint cubes */
+export const without = (region: Cube, taken: readonly Cube[]): readonly Cube[] =>
+  outside(region, taken.flatMap(positive))
+
 /** The same registers in cubes that do not overlap; an earlier cube stays whole. */
-export function separate(cubes: readonly Cube[]): readonly Cube[] {
-  const apart: Cube[] = []
-  for (const cube of cubes) apart.push(...without(cube, apart))
-  return apart
-}
+export const separate = (cubes: readonly Cube[]): readonly Cube[] =>
+  cubes.flatMap((cube, index) => without(cube, cubes.slice(0, index)))

@@ -2,7 +2,9 @@ import { Command, Option } from 'commander'
 import { exitGroup } from '../kernel/process.ts'
 import { launch } from '../runtimes/launch/launch.ts'
 import type { RuntimeName } from '../runtimes/launch/runtime.ts'
+import { Refusals } from './refusals.ts'
 import { collect, parseEnv, parseName, parseSize, parseUser } from './run-options.ts'
+import { interception } from './run-policy.ts'
 
 interface Options {
   readonly config?: readonly string[]
@@ -20,18 +22,30 @@ interface Options {
   readonly quiet?: boolean
 }
 
-async function run(command: readonly string[], options: Options): Promise<number> {
-  const { config: _config, bind: binds, device: devices, quiet: _quiet, ...rest } = options
-  return await launch({ ...rest, binds, devices, command })
+/** What is said at the end: during the run the terminal is the container's. */
+type Notes = string[]
+
+async function run(command: readonly string[], options: Options, notes: Notes): Promise<number> {
+  const { config = [], bind: binds, device: devices, quiet, ...rest } = options
+  const refusals = new Refusals()
+  const intercepted = interception(config, refusals, (text) => notes.push(text))
+  const status = await launch({ ...rest, ...intercepted, binds, devices, command })
+  if (!quiet) notes.push(...refusals.lines())
+  return status
 }
 
-/** The only way out: threads that wait in the kernel would keep any other from ending. */
+/** The only way out: whatever still waits in the kernel would keep any other from ending. */
 async function main(words: readonly string[], options: Options): Promise<never> {
+  const notes: Notes = []
+  const leave = (status: number): never => {
+    for (const note of notes) process.stderr.write(`intercede: ${note}\n`)
+    return exitGroup(status)
+  }
   try {
-    return exitGroup(await run(words, options))
+    return leave(await run(words, options, notes))
   } catch (error) {
-    process.stderr.write(`intercede: ${(error as Error).message}\n`)
-    return exitGroup(125)
+    notes.push((error as Error).message)
+    return leave(125)
   }
 }
 

@@ -6,16 +6,26 @@ import { buildHostRoot } from './host-root.ts'
 import { layout } from './layout.ts'
 import type { Plan } from './plan.ts'
 import { mountRootfs } from './rootfs.ts'
-import { openDirectory } from './tree.ts'
+import { inside, openDirectory } from './tree.ts'
 import { mappedNamespace } from './userns.ts'
 
 /** Builds the container's whole root at `layout.root`, in the private mount namespace. */
 export async function buildRoot(plan: Plan): Promise<void> {
   using userns = plan.idmapped ? await mappedNamespace(plan.ids) : undefined
   if (plan.rootfs === undefined) buildHostRoot(userns)
-  else mountRootfs(plan.rootfs, userns)
+  else {
+    makeMountPoints(plan.rootfs, plan)
+    mountRootfs(plan.rootfs, userns)
+  }
   using root = openDirectory(layout.root)
   furnish(root, plan)
+}
+
+/** In the tree itself: our own ids are not mapped, so that we can make nothing through an idmapped mount. */
+function makeMountPoints(rootfs: string, { binds }: Plan): void {
+  using tree = openDirectory(rootfs)
+  for (const { path } of DEV) inside(tree, path)[Symbol.dispose]()
+  for (const { target } of binds) inside(tree, target)[Symbol.dispose]()
 }
 
 function furnish(root: Handle, { rootfs, ids, binds, devices }: Plan): void {

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs'
+import { formatProfile, type OciSeccomp } from '../../filter/oci.ts'
 import { type Cgroup, cgroupsPath } from './cgroup.ts'
 import { ruleFor } from './devices.ts'
 import { layout } from './layout.ts'
@@ -19,8 +20,11 @@ const environment = (terminal: boolean, extra: readonly string[]): string[] => [
 
 const ROOT = { uid: 0, gid: 0 }
 
+/** A seccomp filter has 64-bit numbers: written as profiles are. */
+const exactJson = (config: object): string => formatProfile(config as OciSeccomp)
+
 /** Writes the bundle that the runtime reads. */
-export function writeBundle({ options, ids, rootfs, devices }: Plan, cgroup: Cgroup, terminal: boolean): void {
+export function writeBundle({ options, runtime, ids, rootfs, devices }: Plan, cgroup: Cgroup, terminal: boolean): void {
   const { command, name = 'intercede', env = [], workdir, user = ROOT, net = 'none', policyDevices = [] } = options
   const config = ociConfig({
     name,
@@ -36,7 +40,7 @@ export function writeBundle({ options, ids, rootfs, devices }: Plan, cgroup: Cgr
     cgroupsPath: cgroupsPath(cgroup.name),
     devices: [...devices, ...[...policyDevices].map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
     memory: cgroup.runtimeMemory,
-    seccomp: options.seccomp,
+    seccomp: options.seccomp?.(runtime.name),
   })
-  writeFileSync(`${layout.bundle}/config.json`, JSON.stringify(config))
+  writeFileSync(`${layout.bundle}/config.json`, exactJson(config))
 }

@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs'
-import { basename } from 'node:path'
 import { buildRoot } from './build-root.ts'
 import { Cgroup } from './cgroup.ts'
 import { consoleTerminal } from './console.ts'
@@ -30,14 +29,16 @@ export async function launch(options: LaunchOptions): Promise<number> {
   enterPrivateMounts()
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)
-  await buildRoot(plan)
   using cgroup = new Cgroup(hierarchies, options.memory)
-  const agent = await options.startAgent?.(AGENT_SOCKET)
+  // Its engine takes as long to start as the container; a call that comes before it is ready waits.
+  const agent = options.startAgent?.(AGENT_SOCKET)
+  agent?.catch(() => cgroup.kill())
   try {
+    await buildRoot(plan)
     return await runContainer(plan, cgroup)
   } finally {
     cgroup.kill()
-    await agent?.close()
+    ;(await agent)?.close()
   }
 }
 
@@ -45,7 +46,7 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const isTerminal = hasTerminal()
   writeBundle(plan, cgroup, isTerminal)
   using stdio = isTerminal ? terminalFor(plan, () => runtime.kill('SIGWINCH')) : pipes(plan.ids)
-  const runtime = startRuntime(plan.runtime, cgroup.name, stdio, cgroup.joinFirst)
+  const runtime = startRuntime(plan.runtime.path, cgroup.name, stdio, cgroup.joinFirst)
   using _signals = forwardSignals({ forward: (signal) => runtime.kill(signal), kill: () => cgroup.kill() })
   const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
   const [status] = await Promise.all([statusOf(runtime), stdio.relay(ended)])
@@ -53,7 +54,7 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
 }
 
 const terminalFor = ({ runtime, ids }: Plan, onResize: () => void): Stdio =>
-  basename(runtime) === 'crun' ? consoleTerminal(ids) : terminal(onResize)
+  runtime.name === 'crun' ? consoleTerminal(ids) : terminal(onResize)
 
 function runtimeLog(): string {
   try {

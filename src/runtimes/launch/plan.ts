@@ -4,7 +4,7 @@ import { type Bind, readBind } from './binds.ts'
 import { type Device, readDevice } from './devices.ts'
 import { type IdRange, readRange } from './ids.ts'
 import { inspectRootfs } from './rootfs.ts'
-import { findRuntime, type RuntimeName } from './runtime.ts'
+import { findRuntime, type Runtime, type RuntimeName } from './runtime.ts'
 
 /** What to run and in what: the options of `intercede run`, as data. */
 export interface LaunchOptions {
@@ -23,21 +23,20 @@ export interface LaunchOptions {
   readonly env?: readonly string[] | undefined
   readonly workdir?: string | undefined
   readonly user?: { readonly uid: number; readonly gid: number } | undefined
-  /** An OCI `linux.seccomp` object whose `listenerPath` is `AGENT_SOCKET`. */
-  readonly seccomp?: object | undefined
-  /** Starts what takes the container's listener, after the private mount namespace is there. */
+  /** Makes the OCI `linux.seccomp` object for a runtime; its `listenerPath` is `AGENT_SOCKET`. */
+  readonly seccomp?: ((runtime: RuntimeName) => object) | undefined
+  /** Starts what takes the container's listener; the socket must be there when the call returns its promise. */
   readonly startAgent?: ((socketPath: string) => Promise<Agent>) | undefined
 }
 
-/** The keeper of the container's listener: its socket is there from the start to `close`. */
+/** The keeper of the container's listener. */
 export interface Agent {
-  readonly socketPath: string
-  close(): Promise<void>
+  close(): void
 }
 
 export interface Plan {
   readonly options: LaunchOptions
-  readonly runtime: string
+  readonly runtime: Runtime
   readonly ids: IdRange
   readonly rootfs: string | undefined
   /** Whether host files are shown with the container's ids, for which a user namespace is needed early. */

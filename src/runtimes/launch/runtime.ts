@@ -3,6 +3,11 @@ import { type Cap, capabilities, capMask } from '../../abi/capability.ts'
 
 export type RuntimeName = 'crun' | 'runc'
 
+export interface Runtime {
+  readonly name: RuntimeName
+  readonly path: string
+}
+
 /** crun first: it starts in half the time and lets the kernel wait for our answer when a signal comes. */
 const PREFERRED: readonly RuntimeName[] = ['crun', 'runc']
 
@@ -29,10 +34,12 @@ const which = (name: string): string | undefined =>
  *
  * @throws {Error} if the wanted one, or any, is not installed
  */
-export function findRuntime(wanted?: RuntimeName): string {
+export function findRuntime(wanted?: RuntimeName): Runtime {
   const names = wanted ? [wanted] : PREFERRED
-  const found = names.map(which).find((path) => path)
-  if (found) return found
+  for (const name of names) {
+    const path = which(name)
+    if (path) return { name, path }
+  }
   throw new Error(`Cannot start a container: no ${names.join(' or ')} found: apt-get install ${names[0]}`)
 }
 

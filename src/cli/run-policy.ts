@@ -1,0 +1,53 @@
+import type { Policy } from '../calls/policy.ts'
+import type { Rule } from '../calls/rule.ts'
+import { Keeper } from '../daemon/keeper.ts'
+import { compileOci } from '../filter/compile.ts'
+import { flagsFor, machines } from '../filter/target.ts'
+import { requireKernel } from '../kernel/require.ts'
+import { parseAssignment } from '../policy/lines.ts'
+import { settle, toPolicy } from '../policy/settings.ts'
+import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
+import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
+import type { RuntimeName } from '../runtimes/launch/runtime.ts'
+import { rulesFor } from '../syscalls/index.ts'
+import type { Refusals } from './refusals.ts'
+
+type Interception = Pick<LaunchOptions, 'policyDevices' | 'seccomp' | 'startAgent'>
+
+/** What `-c` means for a container; without a key that traps a call there is no filter and no keeper. */
+export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
+  const policy = toPolicy(settle(config.map((text) => parseAssignment(text))))
+  const rules = rulesFor(policy)
+  if (rules.length === 0) return {}
+  requireKernel()
+  return {
+    policyDevices: policy.mknod?.devices,
+    seccomp: (runtime) => filter(rules, runtime),
+    startAgent: (socketPath) => startKeeper(socketPath, policy, refusals, say),
+  }
+}
+
+function filter(rules: readonly Rule[], runtime: RuntimeName): object {
+  const architectures = machines[process.arch]?.architectures
+  if (!architectures) throw new Error(`Cannot make a filter: the architecture ${process.arch} is not supported`)
+  return compileOci({ rules, architectures, flags: flagsFor(runtime), listenerPath: AGENT_SOCKET, metadata: '' })
+}
+
+/** A keeper with one container: whatever it is called, it has our policy. */
+async function startKeeper(
+  socketPath: string,
+  policy: Policy,
+  refusals: Refusals,
+  say: (text: string) => void,
+): Promise<Agent> {
+  return await Keeper.start({
+    socketPath,
+    resolve: () => ({ policy, details: {} }),
+    onRecord: (record) => refusals.add(record),
+    onEvent(event) {
+      if (event.type === 'refused' || event.type === 'fault') say(event.message)
+      if (event.type === 'recordsLost') say(`${event.count} more calls, too many to keep count of`)
+    },
+    onEngineEnded: (how) => say(`the engine ${how}: trapped calls fail with ENOSYS`),
+  })
+}

@@ -2,7 +2,7 @@ import { type Finding, type Probe, probes } from './doctor-probes.ts'
 import type { Machine } from './machine.ts'
 
 /** `unknown`: the machine would not let us ask. */
-export type Health = 'ok' | 'missing' | 'unknown'
+type Health = 'ok' | 'missing' | 'unknown'
 
 export interface Diagnosis {
   readonly name: string

@@ -1,0 +1,52 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { existsSync, readdirSync } from 'node:fs'
+import { findRuntime, type RuntimeName } from '../../src/runtimes/launch/runtime.ts'
+
+export const INTERCEDE = new URL('../../bin/intercede.js', import.meta.url).pathname
+
+/** Why `run` cannot be tested here; undefined if it can. */
+export const unable = (): string | undefined => (process.geteuid?.() === 0 ? undefined : 'only root can run containers')
+
+export function hasRuntime(name: RuntimeName): boolean {
+  try {
+    return findRuntime(name).path !== ''
+  } catch {
+    return false
+  }
+}
+
+export interface Ended {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs `intercede run` to its end, never with a file of the host as stdin. */
+export function run(args: readonly string[], input = ''): Ended {
+  return spawnSync(process.execPath, [INTERCEDE, 'run', ...args], {
+    input,
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+    timeout: 30_000,
+  })
+}
+
+export const sh = (script: string): string[] => ['--', 'sh', '-c', script]
+
+/** Starts `intercede run`; resolves when the container has written its first line. */
+export async function start(args: readonly string[]): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [INTERCEDE, 'run', ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+  await new Promise((resolve) => child.stdout?.once('data', resolve))
+  return child
+}
+
+export const ended = (child: ChildProcess): Promise<number | null> =>
+  new Promise((resolve) => child.once('exit', (status) => resolve(status)))
+
+/** The names of all cgroups that `run` made, in whatever hierarchy this machine has. */
+export function cgroups(): string[] {
+  const families = ['', '/unified', '/memory'].map((hierarchy) => `/sys/fs/cgroup${hierarchy}/intercede`)
+  return families
+    .filter((path) => existsSync(path))
+    .flatMap((path) => readdirSync(path).filter((name) => /^\d+-\d+$/.test(name)))
+}

@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { type Document, LineCounter, parseDocument } from 'yaml'
+import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
 import { type Place, PolicyError } from './error.ts'
 import { toKeyName } from './keys.ts'
 import type { Entry } from './lines.ts'
@@ -20,36 +20,48 @@ export interface Config {
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
 
+/** A map of YAML; valibot alone would take a list for one. */
+const mapOf = <S extends v.GenericSchema>(schema: S, allowed: string) =>
+  v.pipe(
+    v.custom<v.InferInput<S>>((given) => typeof given === 'object' && given !== null && !Array.isArray(given), allowed),
+    schema,
+  )
+
 const scalar = v.union([v.string(), v.boolean(), v.number()], 'a text, a number, true or false')
 const value = v.union([scalar, v.array(scalar), v.record(v.string(), scalar)], 'a value, a list or a map of values')
-const settings = v.optional(v.record(v.string(), value, 'a map of keys'), {})
+const keyMap = mapOf(v.record(v.string(), value), 'a map of keys')
 const names = v.optional(v.array(v.string('a text'), 'a list'), [])
+const level = v.optional(v.picklist(logLevels, logLevels.join(', ')), 'info')
 const calls = v.pipe(v.number('a whole number from 1'), v.integer('a whole number from 1'), v.minValue(1, 'at least 1'))
 
+/** A section whose lines are all commented out is null, and means as little as a missing one. */
 const shape = {
-  default: settings,
-  profiles: v.optional(v.record(v.string(), v.record(v.string(), value, 'a map of keys'), 'a map of profiles'), {}),
-  annotations: v.optional(v.strictObject({ profiles: names, raise: names }, 'profiles or raise'), {}),
-  log: v.optional(
-    v.strictObject({ level: v.optional(v.picklist(logLevels, logLevels.join(', ')), 'info') }, 'level'),
+  default: v.nullish(keyMap, {}),
+  profiles: v.nullish(mapOf(v.record(v.string(), keyMap), 'a map of profiles'), {}),
+  annotations: v.nullish(mapOf(v.strictObject({ profiles: names, raise: names }), 'a map of profiles and raise'), {}),
+  log: v.nullish(mapOf(v.strictObject({ level }), 'a map of level'), {}),
+  limits: v.nullish(
+    mapOf(v.strictObject({ callsPerContainer: v.exactOptional(calls) }), 'a map of callsPerContainer'),
     {},
   ),
-  limits: v.optional(v.strictObject({ callsPerContainer: v.exactOptional(calls) }, 'callsPerContainer'), {}),
 }
 const sections = Object.keys(shape)
-const File = v.strictObject(shape, `a map with ${sections.join(', ')}`)
+const File = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
 
 type Path = readonly (string | number)[]
 type Where = (path: Path) => Place
 
-/** The line of the deepest node on `path`; a key's own line where the value is a map or missing. */
+/** Finds the line of the key or element that a path leads to, or of the last one on the way that exists. */
 function locator(document: Document, lines: LineCounter, file: string): Where {
   return (path) => {
-    for (let depth = path.length; depth > 0; depth--) {
-      const node = document.getIn(path.slice(0, depth), true) as { range?: readonly number[] } | undefined
-      if (node?.range) return { file, line: lines.linePos(node.range[0]!).line }
+    let [node, found]: [unknown, unknown] = [document.contents, undefined]
+    for (const step of path) {
+      const pair = isMap(node) ? node.items.find(({ key }) => isScalar(key) && String(key.value) === step) : undefined
+      const next = isSeq(node) ? node.items[Number(step)] : pair?.value
+      if (next === undefined) break
+      ;[node, found] = [next, pair?.key ?? next]
     }
-    return { file }
+    return isNode(found) && found.range ? { file, line: lines.linePos(found.range[0]).line } : { file }
   }
 }
 

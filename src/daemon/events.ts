@@ -2,7 +2,6 @@ import type { Policy } from '../calls/policy.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
 import type { Handover } from '../runtimes/handover.ts'
-import type { Init } from '../runtimes/inspect.ts'
 
 /** What a policy was made of, for the log: each key with its value and where it came from. */
 export interface Resolved {
@@ -17,7 +16,6 @@ export type KeeperEvent =
       readonly type: 'registered'
       readonly handover: Handover
       readonly barred: ReasonCode | undefined
-      readonly init: Pick<Init, 'holds'> | undefined
       readonly resolved: Resolved
     }
   | { readonly type: 'joined'; readonly handover: Handover }

@@ -164,7 +164,7 @@ export class Keeper {
     const barred = wrong ?? (init ? init.barred : 'unknownContainer')
     const entry = this.#add(handover, resolved, init, barred)
     this.#engine.tell({ type: 'container', container: entry.container })
-    this.#options.onEvent({ type: 'registered', handover, barred, init, resolved })
+    this.#options.onEvent({ type: 'registered', handover, barred, resolved })
     return entry
   }
 

@@ -1,6 +1,7 @@
 import { capNumber } from '../abi/capability.ts'
-import { explain, type ReasonCode, why } from '../calls/reason.ts'
 import type { Policy } from '../calls/policy.ts'
+import { explain, type ReasonCode, why } from '../calls/reason.ts'
+import { boundingCapabilities } from '../runtimes/bundle.ts'
 import { unserved } from '../syscalls/index.ts'
 import type { KeeperEvent } from './events.ts'
 
@@ -10,9 +11,10 @@ type Registered = Extract<KeeperEvent, { type: 'registered' }>
 const needs = [['mknod', 'MKNOD']] as const satisfies readonly (readonly [keyof Policy, string])[]
 
 /** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
-export function obstacles({ barred, init, resolved: { policy } }: Registered): readonly string[] {
+export function obstacles({ barred, handover, resolved: { policy } }: Registered): readonly string[] {
   if (barred) return [sentence(barred)]
-  const dropped = needs.filter(([key, cap]) => policy[key] && init && !init.holds(cap))
+  const bounding = boundingCapabilities(handover.bundle)
+  const dropped = needs.filter(([key, cap]) => policy[key] && bounding && !bounding.has(`CAP_${cap}`))
   const missing = unserved(policy).map((name) => `${name}: ${sentence('notServed')}`)
   return [...dropped.map(([, cap]) => sentence('lacksCapability', capNumber(cap))), ...missing]
 }

@@ -2,12 +2,12 @@ import { exitGroup } from '../kernel/process.ts'
 import type { Config } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
+import type { Handover } from '../runtimes/handover.ts'
 import { CallLog } from './call-log.ts'
 import type { KeeperEvent, Resolved } from './events.ts'
 import { Keeper } from './keeper.ts'
 import { Log } from './log.ts'
 import { obstacles } from './registration.ts'
-import type { Handover } from '../runtimes/handover.ts'
 
 /**
  * Serves the containers of this host until a signal ends it. Every way out is exit_group: threads of the engine may be

@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs'
-import { type Cap, capMask } from '../abi/capability.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -14,8 +12,6 @@ export interface Init {
   readonly usernsInode: bigint
   /** Why nothing can be done for this container, if so. */
   readonly barred: ReasonCode | undefined
-  /** Capabilities that the runtime left in its bounding set. */
-  holds(cap: Cap): boolean
 }
 
 /**
@@ -26,13 +22,10 @@ export interface Init {
  */
 export function inspectInit(pid: number): Init {
   const userns = openat(AT_FDCWD, cstring(`/proc/${pid}/ns/user`), O_RDONLY)
-  const status = readFileSync(`/proc/${pid}/status`, 'latin1')
-  const bounding = BigInt(`0x${/^CapBnd:\t([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`)
   return {
     userns,
     usernsInode: identify(userns.raw).ino,
     barred: barredBy(userns),
-    holds: (cap) => (bounding & capMask(cap)) !== 0n,
   }
 }
 

@@ -12,8 +12,9 @@ export type Progress = { readonly handover: Handover; readonly listener: Fd } | 
 
 /**
  * One connection of the OCI seccomp agent protocol. crun connects when it creates a container and may stay silent until
- * the container is started, so a connection only ever says what it has; it is read until the client closes it, for the
- * state may come in pieces. Descriptors come with the first piece.
+ * the container is started, so a connection only ever says what it has. The state may come in pieces, the descriptors with
+ * the first. It is complete when it is JSON, or when the client closes: `crun run` keeps the connection open until the
+ * container ends, so waiting for the end of the stream would hang the container's first trapped call.
  */
 export class OciConnection implements Disposable {
   readonly fd: Fd
@@ -28,7 +29,7 @@ export class OciConnection implements Disposable {
   /**
    * Takes what is there, without blocking.
    *
-   * @returns the listener, now the caller's, once the client has closed the connection
+   * @returns the listener, now the caller's, once the state is complete
    * @throws {Error} if the client breaks the protocol; dispose of the connection then
    */
   read(): Progress {
@@ -43,7 +44,7 @@ export class OciConnection implements Disposable {
         throw new Error(`Cannot take container process state: more than ${BYTES_LIMIT} bytes`)
       this.#chunks.push(Buffer.from(chunk.subarray(0, message.length)))
     }
-    return undefined
+    return this.#isComplete ? this.#finish() : undefined
   }
 
   [Symbol.dispose](): void {
@@ -51,9 +52,23 @@ export class OciConnection implements Disposable {
     for (const fd of this.#fds) fd[Symbol.dispose]()
   }
 
+  get #isComplete(): boolean {
+    if (!this.#chunks.at(-1)?.toString('latin1').trimEnd().endsWith('}')) return false
+    try {
+      JSON.parse(this.#text)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  get #text(): string {
+    return Buffer.concat(this.#chunks).toString()
+  }
+
   #finish(): Progress {
     if (this.#bytes === 0) throw new Error('Cannot take container process state: the client said nothing')
-    const { handover, fd } = parseHandover(Buffer.concat(this.#chunks).toString())
+    const { handover, fd } = parseHandover(this.#text)
     const listener = this.#fds[fd]
     if (!listener) throw new Error(`Cannot take the listener of ${handover.id}: its descriptor did not come`)
     return { handover, listener: new Fd(listener.release()) }

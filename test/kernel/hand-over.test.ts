@@ -75,6 +75,16 @@ test('a client that connects and stays silent stalls nobody', async () => {
   await until('both are refused', () => host.events.slice(before).filter(({ type }) => type === 'refused').length === 2)
 })
 
+test('a client that keeps the connection open, as crun run does, is served at once', async () => {
+  const pair = socketpair()
+  using connection = connectUnix(host.socket)
+  const before = host.events.length
+  send(connection, Buffer.from(state()), [pair[0]])
+  await until('the state is taken before the client closes', () => host.events.length > before)
+  expect(host.events[before]).toMatchObject({ type: 'refused', message: expect.stringMatching(/no seccomp listener/) })
+  for (const fd of pair) fd[Symbol.dispose]()
+})
+
 test('only root may connect', async () => {
   const before = host.events.length
   const script = `import socket; s=socket.socket(socket.AF_UNIX); s.connect("${host.socket}")`

@@ -1,0 +1,235 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Done, execute, until } from '../kernel/host.ts'
+import { BASE, CLI, Machine } from './machine.ts'
+
+let machine: Machine
+beforeAll(async () => {
+  machine = new Machine()
+  await execute('chown', ['-R', `${BASE}:${BASE}`, machine.rootfs])
+  await machine.serve()
+})
+afterAll(async () => machine.close())
+
+const CAPABILITIES = [
+  'CAP_MKNOD',
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FOWNER',
+  'CAP_SETUID',
+  'CAP_SETGID',
+  'CAP_SETFCAP',
+  'CAP_SYS_ADMIN',
+]
+
+interface Bundle {
+  readonly runtime: string
+  readonly args: readonly string[]
+  readonly capabilities?: readonly string[]
+  readonly userns?: boolean
+  readonly noNewPrivileges?: boolean
+}
+
+/** A bundle as a runtime's own `spec` command writes it, with the changes of a test. */
+async function bundle({
+  runtime,
+  args,
+  capabilities = CAPABILITIES,
+  userns = true,
+  noNewPrivileges = false,
+}: Bundle): Promise<string> {
+  await execute('rm', ['-f', join(machine.directory, 'config.json')])
+  await machine.run(runtime, 'spec')
+  const file = join(machine.directory, 'config.json')
+  const spec = JSON.parse(readFileSync(file, 'utf8'))
+  const profile = await execute(process.execPath, [
+    CLI,
+    'profile',
+    '-c',
+    'mknod',
+    '--runtime',
+    runtime,
+    '--listener',
+    machine.socket,
+  ])
+  const ids = [{ containerID: 0, hostID: BASE, size: 65536 }]
+  const namespaces = [
+    ...spec.linux.namespaces.filter(({ type }: { type: string }) => type !== 'user'),
+    ...(userns ? [{ type: 'user' }] : []),
+  ]
+  const sets = Object.fromEntries(
+    ['bounding', 'effective', 'permitted', 'inheritable'].map((set) => [set, capabilities]),
+  )
+  Object.assign(spec.process, { args, terminal: false, capabilities: sets, noNewPrivileges })
+  Object.assign(spec.root, { path: machine.rootfs, readonly: false })
+  Object.assign(spec.linux, {
+    namespaces,
+    seccomp: JSON.parse(profile.stdout),
+    ...(userns ? { uidMappings: ids, gidMappings: ids } : {}),
+  })
+  spec.linux.resources = {
+    devices: [
+      { allow: false, access: 'rwm' },
+      { allow: true, type: 'c', access: 'rwm' },
+    ],
+  }
+  writeFileSync(file, JSON.stringify(spec))
+  return machine.directory
+}
+
+const state = (): string => join(machine.directory, 'state')
+const runtimeCall = (runtime: string, ...args: readonly string[]): Promise<Done> => {
+  const manager = runtime === 'crun' ? ['--cgroup-manager', 'cgroupfs'] : []
+  return machine.run(runtime, '--root', state(), ...manager, ...args)
+}
+let serial = 0
+
+/** Runs a container to its end. */
+async function container(options: Bundle): Promise<Done & { readonly id: string }> {
+  const id = `it-${options.runtime}-${process.pid}-${serial++}`
+  const directory = await bundle(options)
+  return { ...(await runtimeCall(options.runtime, 'run', '--bundle', directory, id)), id }
+}
+
+describe.each(['crun', 'runc'])('%s', (runtime) => {
+  test.each([{ noNewPrivileges: false }, { noNewPrivileges: true }])(
+    'init makes a device that works, noNewPrivileges $noNewPrivileges',
+    async ({ noNewPrivileges }) => {
+      const script =
+        'umask 027; mknod /tmp/n c 1 3 && echo x >/tmp/n && stat -c "%F %t:%T %a %u" /tmp/n; rm /tmp/n 2>/dev/null; busybox rm /tmp/n'
+      const done = await container({ runtime, args: ['sh', '-c', script], noNewPrivileges })
+      expect(done).toMatchObject({ stdout: 'character special file 1:3 640 0\n' })
+      await machine.logged(done.id, 'done')
+      expect(
+        machine.log.find(({ message, container }) => message === 'container' && container === done.id),
+      ).toMatchObject({
+        level: 'info',
+        keys: { 'security.syscalls.intercept.mknod': 'true (metadata)' },
+      })
+    },
+  )
+
+  test('from a thread that is not the main one, and by descriptor', async () => {
+    const script =
+      'mkdir /tmp/d; caller --thread mknod /tmp/d/1 020666 1 5; caller mknodat /tmp d/2 020666 1 7; ls /tmp/d; busybox rm -r /tmp/d'
+    const done = await container({ runtime, args: ['sh', '-c', script] })
+    expect(done.stdout).toBe('{"ok":true}\n{"ok":true}\n1\n2\n')
+  })
+
+  test('what is refused is refused as by the kernel, with the reason in the log', async () => {
+    const done = await container({
+      runtime,
+      args: ['sh', '-c', 'mknod /tmp/n c 1 1; mknod /tmp/n b 8 0; caller --userns mknod /tmp/n 020666 1 3'],
+    })
+    expect(done.stderr.match(/Operation not permitted/g)).toHaveLength(2)
+    expect(done.stdout).toBe('{"errno":"EPERM"}\n')
+    expect(await machine.logged(done.id, 'deviceNotAllowed')).toMatchObject({ says: 'the device 1:1 is not allowed' })
+    await machine.logged(done.id, 'childUserns')
+  })
+
+  test('a runtime that dropped the capability: the log names the flag, at the start and at the call', async () => {
+    const done = await container({
+      runtime,
+      args: ['sh', '-c', 'caller mknod /tmp/n 020666 1 3'],
+      capabilities: ['CAP_CHOWN'],
+    })
+    expect(done.stdout).toBe('{"errno":"EPERM"}\n')
+    expect(await machine.logged(done.id, 'lacksCapability')).toMatchObject({
+      remedy: expect.stringContaining('--cap-add MKNOD'),
+    })
+    expect(
+      machine.log.find(({ message, container }) => message === 'container' && container === done.id),
+    ).toMatchObject({
+      level: 'warn',
+      cannot: [expect.stringContaining('--cap-add MKNOD')],
+    })
+  })
+
+  test('a container without a user namespace: everything is left to the kernel, said loudly', async () => {
+    const done = await container({
+      runtime,
+      args: ['sh', '-c', 'caller mknod /tmp/host 020666 1 3; busybox rm /tmp/host'],
+      userns: false,
+    })
+    expect(done.stdout).toBe('{"ok":true}\n')
+    expect(await machine.logged(done.id, 'hostUserns')).toMatchObject({
+      remedy: expect.stringContaining('--userns=auto'),
+    })
+    expect(
+      machine.log.find(({ message, container }) => message === 'container' && container === done.id),
+    ).toMatchObject({ level: 'warn' })
+  })
+
+  test('exec: also as a user, in a child user namespace, and many times without a trace', {
+    timeout: 300_000,
+  }, async () => {
+    const id = `it-${runtime}-${process.pid}-exec`
+    const directory = await bundle({ runtime, args: ['sleep', '1000'] })
+    expect(await runtimeCall(runtime, 'create', '--bundle', directory, id)).toMatchObject({ status: 0 })
+    try {
+      expect(await runtimeCall(runtime, 'start', id)).toMatchObject({ status: 0 })
+      const exec = (...args: readonly string[]): Promise<Done> => runtimeCall(runtime, 'exec', ...args)
+      expect(await exec(id, 'caller', 'mknod', '/tmp/by-exec', '020666', '1', '3')).toMatchObject({
+        stdout: '{"ok":true}\n',
+      })
+      expect(await exec(id, 'caller', 'mknod', '/tmp/by-exec', '020666', '1', '3')).toMatchObject({
+        stdout: '{"errno":"EEXIST"}\n',
+      })
+      expect(await exec(id, 'caller', '--userns', 'mknod', '/tmp/n', '020666', '1', '3')).toMatchObject({
+        stdout: '{"errno":"EPERM"}\n',
+      })
+      await execute('chmod', ['1777', join(machine.rootfs, 'tmp')])
+      expect(await exec('--user', '1000:1000', id, 'caller', 'mknod', '/tmp/n', '020666', '1', '3')).toMatchObject({
+        stdout: '{"errno":"EPERM"}\n',
+      })
+      await machine.logged(id, 'lacksCapability')
+
+      const before = footprint()
+      for (let count = 0; count < EXECS; count++) {
+        expect(await exec(id, 'caller', 'mknod', '/tmp/by-exec', '020666', '1', '3')).toMatchObject({
+          stdout: '{"errno":"EEXIST"}\n',
+        })
+      }
+      await until('the daemon is as before', () => footprint() === before)
+    } finally {
+      await runtimeCall(runtime, 'delete', '--force', id)
+      await execute('rm', ['-f', join(machine.rootfs, 'tmp/by-exec')])
+    }
+  })
+})
+
+/** runc takes three times as long for one. */
+const EXECS = 200
+
+/** Descriptors and threads of the daemon and its engine, as one text. */
+function footprint(): string {
+  const children = readFileSync(`/proc/${machine.pid}/task/${machine.pid}/children`, 'latin1').trim().split(' ')
+  return [String(machine.pid), ...children]
+    .map(
+      (pid) =>
+        `${readdirSync(`/proc/${pid}/fd`).length} descriptors, ${readdirSync(`/proc/${pid}/task`).length} threads`,
+    )
+    .join('; ')
+}
+
+test('20 containers in a row leave descriptors and threads as they were', { timeout: 300_000 }, async () => {
+  const one = () => container({ runtime: 'crun', args: ['sh', '-c', 'caller mknod /tmp 020666 1 3'] })
+  await one()
+  const settled = () => until('all have ended', () => ends() === starts())
+  const count = (wanted: string) => machine.log.filter(({ message }) => message === wanted).length
+  const ends = () => count('container ended')
+  const starts = () => count('container')
+  await settled()
+  const before = footprint()
+  for (let count = 0; count < 20; count++) expect(await one()).toMatchObject({ stdout: '{"errno":"EEXIST"}\n' })
+  await settled()
+  await until('the daemon is as before', () => footprint() === before)
+})
+
+test('SIGTERM ends the daemon within two seconds and takes its socket along', async () => {
+  const { took, status } = await machine.stop()
+  expect(status).toBe(0)
+  expect(took).toBeLessThan(2000)
+  expect(readdirSync(machine.directory)).not.toContain('oci.sock')
+})

@@ -12,7 +12,7 @@ export function startTime(pid: number | 'self'): string | undefined {
 }
 
 /** Names the process that owns a cgroup, so that the next run knows whether it lives. */
-export const ownName = (): string => `${process.pid}-${startTime('self')}`
+const ownName = (): string => `${process.pid}-${startTime('self')}`
 
 export const cgroupsPath = (name: string): string => `/${FAMILY}/${name}`
 

@@ -12,7 +12,7 @@ export const DEFAULT_FIRST = 2_000_000_000
 /** The users whose entries are for us, the better one first; Debian and podman use `containers` for such ranges. */
 const OWNERS = ['intercede', 'containers']
 
-export interface SubidEntry {
+interface SubidEntry {
   readonly owner: string
   readonly first: number
   readonly count: number
@@ -24,7 +24,7 @@ export interface IdRange {
 }
 
 /** @throws {Error} for a line that is not `owner:first:count`, with its number */
-export function parseSubids(text: string, file: string): SubidEntry[] {
+function parseSubids(text: string, file: string): SubidEntry[] {
   return text.split('\n').flatMap((line, index) => {
     if (line.trim() === '' || line.startsWith('#')) return []
     const [, owner, first, count] = /^([^:]+):(\d{1,10}):(\d{1,10})$/.exec(line.trim()) ?? []
@@ -42,7 +42,7 @@ function overlaps({ first, count }: SubidEntry): boolean {
  *
  * @throws {Error} if our entry is too small or names the host's root, or if somebody else has the default range
  */
-export function chooseFirst(entries: readonly SubidEntry[], file: string): number | undefined {
+function chooseFirst(entries: readonly SubidEntry[], file: string): number | undefined {
   const own = OWNERS.map((name) => entries.find(({ owner }) => owner === name)).find((entry) => entry)
   if (!own) return undefined
   const { owner, first, count } = own

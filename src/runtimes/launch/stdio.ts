@@ -35,7 +35,7 @@ const writer = (fd: Fd): Writable => new Socket({ fd: fd.release(), readable: fa
 export const output = (fd: 1 | 2): Writable => createWriteStream('', { fd, autoClose: false })
 
 /** Copies until the end of either side; that a reader went away (`| head`) is the container's to notice, by SIGPIPE. */
-export async function copy(from: Readable, to: Writable): Promise<void> {
+async function copy(from: Readable, to: Writable): Promise<void> {
   await pipeline(from, to).catch(() => from.destroy())
 }
 

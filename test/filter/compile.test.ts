@@ -148,7 +148,7 @@ describe('compileOci() on top of a base', () => {
   const baseRule = fc
     .record({
       any: fc.option(baseArg(0, 'EQ', 'NE', 'LT', 'LE', 'GT', 'GE', 'MASKED_EQ'), { nil: undefined }),
-      more: fc.option(fc.oneof(baseArg(0, 'EQ', 'MASKED_EQ'), baseArg(1, 'EQ', 'MASKED_EQ', 'NE')), { nil: undefined }),
+      more: fc.option(fc.oneof(baseArg(0, 'EQ', 'MASKED_EQ'), baseArg(1, 'EQ', 'MASKED_EQ')), { nil: undefined }),
       errnoRet: fc.constantFrom(1, 1, 1, 38),
     })
     .map(({ any, more, errnoRet }): OciRule => {
@@ -161,7 +161,7 @@ describe('compileOci() on top of a base', () => {
       (one) => one.name === name && (one.when ?? []).every(({ arg, mask, equals }) => (values[arg]! & mask) === equals),
     )
 
-  test('means the base wherever no rule holds, for any base and any rules', () => {
+  test('means the base wherever no rule holds, for any base and any rules', { timeout: 60_000 }, () => {
     let seen = 0
     fc.assert(
       fc.property(

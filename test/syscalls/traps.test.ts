@@ -114,7 +114,9 @@ describe('mount(2)', () => {
       fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
     )
     fc.assert(
-      fc.property(flags, (value) => expect(trapped(ON, 'mount', { 3: value })).toBe(makesSuperblock(value))),
+      fc.property(flags, (value) => {
+        expect(trapped(ON, 'mount', { 3: value })).toBe(makesSuperblock(value))
+      }),
       { numRuns: 5000 },
     )
   })

@@ -5,7 +5,7 @@ export interface Handover {
   readonly id: string
   /** creating: the container's init. Anything else: a process that was exec'd into it. */
   readonly creating: boolean
-  /** The process that installed the filter, in the pid namespace of the runtime. */
+  /** The process that installed the filter, in the pid namespace of the runtime; 0 if the runtime does not say. */
   readonly pid: number
   readonly bundle: string
   readonly annotations: Readonly<Record<string, string>>
@@ -13,7 +13,8 @@ export interface Handover {
   readonly metadata: string
 }
 
-const pid = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(0x7fff_ffff))
+/** 0: crun 1.21 does not know yet the process that it execs. */
+const pid = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0x7fff_ffff))
 
 /** `containerProcessState` of the OCI runtime specification; crun says version 0.2.0, so no version is looked at. */
 const ContainerProcessState = v.object({
@@ -45,6 +46,7 @@ export function parseHandover(text: string): { readonly handover: Handover; read
   const fd = fds.indexOf('seccompFd')
   if (fd < 0) throw new Error('Cannot read container process state: no descriptor is called seccompFd')
   const { id, status, bundle, annotations } = state
+  if (pid === 0 && status === 'creating') throw new Error(`Cannot take the listener of ${id}: its init has no pid`)
   return { handover: { id, creating: status === 'creating', pid, bundle, annotations, metadata }, fd }
 }
 

@@ -52,6 +52,7 @@ describe('a client that breaks the protocol is refused, and nothing leaks', () =
     },
     { what: 'names that do not name it', pieces: [state({ fds: ['other'] })], fds: 1, refusal: /called seccompFd/ },
     { what: 'no pid', pieces: [state({ pid: -1 })], fds: 1, refusal: /pid/ },
+    { what: 'an init without a pid', pieces: [state({ pid: 0 })], fds: 1, refusal: /init has no pid/ },
     { what: 'no id', pieces: [state({ state: { status: 'creating' } })], fds: 1, refusal: /state\.id/ },
     {
       what: 'a megabyte',

@@ -1,5 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fixture } from '../fixtures.ts'
@@ -25,6 +35,8 @@ mount -t overlay -o "lowerdir=/etc,upperdir=$SCRATCH/etc/upper,workdir=$SCRATCH/
 printf %s "$SUBIDS" >/etc/subuid
 printf %s "$SUBIDS" >/etc/subgid
 exec "$@"`
+
+const WRAP = ['--mount', 'bash', '-c', SURROUNDINGS, 'sh']
 
 /** A daemon with a directory of its own, and what runs containers against it. */
 export class Machine {
@@ -80,10 +92,23 @@ export class Machine {
 
   /** Runs a program in the surroundings that runtimes need. */
   run(program: string, ...args: readonly string[]): Promise<Done> {
-    return execute('unshare', ['--mount', 'bash', '-c', SURROUNDINGS, 'sh', program, ...args], {
-      cwd: this.directory,
-      env: { ...process.env, SCRATCH: this.directory, SUBIDS },
-    })
+    return execute('unshare', [...WRAP, program, ...args], this.#surroundings)
+  }
+
+  /**
+   * As `run`, for a program that leaves a container behind, which keeps its standard streams: they are a pipe and a file
+   * of this directory, for the container may change the mode of what it gets.
+   */
+  leave(program: string, ...args: readonly string[]): Promise<number | null> {
+    const file = openSync(join(this.directory, 'left'), 'a')
+    const stdio: StdioOptions = ['pipe', file, file]
+    const child = spawn('unshare', [...WRAP, program, ...args], { ...this.#surroundings, stdio })
+    closeSync(file)
+    return new Promise((resolve) => child.once('exit', resolve))
+  }
+
+  get #surroundings() {
+    return { cwd: this.directory, env: { ...process.env, SCRATCH: this.directory, SUBIDS } }
   }
 
   /** Ends the daemon. @returns how long it took, in milliseconds, and its status */

@@ -79,10 +79,12 @@ async function bundle({
 }
 
 const state = (): string => join(machine.directory, 'state')
-const runtimeCall = (runtime: string, ...args: readonly string[]): Promise<Done> => {
-  const manager = runtime === 'crun' ? ['--cgroup-manager', 'cgroupfs'] : []
-  return machine.run(runtime, '--root', state(), ...manager, ...args)
-}
+const global = (runtime: string): readonly string[] => [
+  ...['--root', state()],
+  ...(runtime === 'crun' ? ['--cgroup-manager', 'cgroupfs'] : []),
+]
+const runtimeCall = (runtime: string, ...args: readonly string[]): Promise<Done> =>
+  machine.run(runtime, ...global(runtime), ...args)
 let serial = 0
 
 /** Runs a container to its end. */
@@ -166,7 +168,7 @@ describe.each(['crun', 'runc'])('%s', (runtime) => {
   }, async () => {
     const id = `it-${runtime}-${process.pid}-exec`
     const directory = await bundle({ runtime, args: ['sleep', '1000'] })
-    expect(await runtimeCall(runtime, 'create', '--bundle', directory, id)).toMatchObject({ status: 0 })
+    expect(await machine.leave(runtime, ...global(runtime), 'create', '--bundle', directory, id)).toBe(0)
     try {
       expect(await runtimeCall(runtime, 'start', id)).toMatchObject({ status: 0 })
       const exec = (...args: readonly string[]): Promise<Done> => runtimeCall(runtime, 'exec', ...args)

@@ -12,10 +12,10 @@ import { effective, settle, toPolicy } from '../policy/settings.ts'
 import { rulesFor } from '../syscalls/index.ts'
 
 interface Options {
-  readonly config: readonly string[]
+  readonly config?: readonly string[]
   readonly runtime: Target
   readonly base?: string
-  readonly capAdd: readonly string[]
+  readonly capAdd?: readonly string[]
   readonly listener: string
   readonly output?: string
 }
@@ -24,7 +24,7 @@ interface Options {
 const usualCaps =
   'CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT'.split(' ')
 
-const collect = (value: string, previous: readonly string[]): readonly string[] => [...previous, value]
+const collect = (value: string, previous: readonly string[] = []): readonly string[] => [...previous, value]
 
 /** sun_path holds 108 bytes with the final NUL; a runtime reports a longer path only when a container starts. */
 function socketPath(path: string): string {
@@ -44,7 +44,7 @@ function circumstances(caps: readonly string[]): Circumstances {
   return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
 }
 
-function readBase({ base: file, runtime, capAdd, listener }: Options & { readonly base: string }): OciSeccomp {
+function readBase({ base: file, runtime, capAdd = [], listener }: Options & { readonly base: string }): OciSeccomp {
   const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
   let base: OciSeccomp
   try {
@@ -65,7 +65,7 @@ function policyLines(entries: readonly Entry[]): string {
 }
 
 function compile(options: Options): string {
-  const entries: readonly Entry[] = options.config.map((text) => parseAssignment(text))
+  const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
   const rules = rulesFor(toPolicy(settle(entries)))
   if (rules.length === 0) {
     throw new Error('Cannot make a profile: the keys that are on trap no call; try -c mknod')
@@ -84,8 +84,15 @@ function compile(options: Options): string {
 
 function write(options: Options): void {
   const text = compile(options)
-  if (options.output === undefined) process.stdout.write(text)
-  else writeFileSync(options.output, text)
+  if (options.output === undefined) {
+    process.stdout.write(text)
+    return
+  }
+  try {
+    writeFileSync(options.output, text)
+  } catch (error) {
+    throw new Error(`Cannot write the profile: ${(error as Error).message}`)
+  }
 }
 
 const keyHelp = keyNames
@@ -112,11 +119,11 @@ ${keyHelp}`
 
 export const command = new Command('profile')
   .description('Make a seccomp profile for a container runtime: what to trap, and the policy for it')
-  .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect, [])
+  .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect)
   .addOption(new Option('--format <format>', 'OCI linux.seccomp').choices(['oci']).default('oci'))
   .addOption(new Option('--runtime <runtime>', 'who reads the file').choices(targets).default('crun'))
   .option('--base <file>', 'keep the meaning of this profile for all that is not trapped')
-  .option('--cap-add <cap>', 'with --base for crun and runc: a capability beyond the usual ones', collect, [])
+  .option('--cap-add <cap>', 'with --base for crun and runc: a capability beyond the usual ones', collect)
   .option('--listener <path>', 'the socket of "intercede serve"', socketPath, '/run/intercede/oci.sock')
   .option('--output <file>', 'write there instead of to stdout')
   .addHelpText('after', examples)

@@ -15,7 +15,7 @@ export interface Given {
 }
 
 /** An annotation that was ignored. */
-export interface Note {
+interface Note {
   readonly key: string
   readonly value: string
   readonly why: string

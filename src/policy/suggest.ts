@@ -13,7 +13,7 @@ function distance(a: string, b: string): number {
 }
 
 /** The known word that `word` was probably meant to be: two slips of the finger, not more. */
-export function suggest(word: string, known: Iterable<string>): string | undefined {
+function suggest(word: string, known: Iterable<string>): string | undefined {
   const near = [...known].map((name) => ({ name, far: distance(word, name) })).filter(({ far }) => far <= 2)
   return near.sort((a, b) => a.far - b.far)[0]?.name
 }

@@ -98,8 +98,6 @@ export const architectures = {
   },
 } as const satisfies Record<string, Architecture>
 
-export type ArchitectureName = keyof typeof architectures
-
 const names = new Map<string, string>()
 for (const { audit, numbers } of Object.values<Architecture>(architectures)) {
   for (const [name, nr] of Object.entries(numbers)) names.set(`${audit}:${nr}`, name)

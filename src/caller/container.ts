@@ -1,5 +1,5 @@
-import type { Policy } from '../calls/policy.ts'
 import type { ReasonCode } from '../calls/reason.ts'
+import type { Policy } from '../policy/policy.ts'
 
 /** A container as the engine's threads know it. Structured-cloneable. */
 export interface Container {

@@ -10,7 +10,7 @@ export interface Verbs {
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]
 
 /** What the caller gets back. */
-export interface Effect {
+interface Effect {
   readonly value: bigint
 }
 

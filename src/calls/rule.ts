@@ -1,4 +1,4 @@
-import type { Policy } from './policy.ts'
+import type { Policy } from '../policy/policy.ts'
 
 /** One condition on a register: `(args[arg] & mask) === equals`. */
 export interface Condition {

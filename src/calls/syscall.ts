@@ -1,5 +1,5 @@
+import type { Policy } from '../policy/policy.ts'
 import type { Caller, Registers } from './caller.ts'
-import type { Policy } from './policy.ts'
 import type { Traps } from './rule.ts'
 import type { Verdict } from './verdict.ts'
 

@@ -13,7 +13,7 @@ interface Kind {
 }
 
 /** What a log or a summary says of one record. */
-export function describe(record: CallRecord): Readonly<Record<string, unknown>> {
+function describe(record: CallRecord): Readonly<Record<string, unknown>> {
   const { says, remedy } = explain({ code: record.reason, a: record.a, b: record.b })
   return {
     syscall: syscallName(record.arch, record.nr) ?? `${record.nr}`,

@@ -1,6 +1,6 @@
-import type { Policy } from '../calls/policy.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
+import type { Policy } from '../policy/policy.ts'
 import type { Handover } from '../runtimes/handover.ts'
 
 /** What a policy was made of, for the log: each key with its value and where it came from. */

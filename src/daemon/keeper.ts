@@ -25,7 +25,7 @@ const DEFAULTS = { threads: 4, threadLimit: 16, callsPerContainer: 3 }
  */
 export class Keeper {
   readonly #options: KeeperOptions
-  readonly #reactor = new Reactor()
+  readonly #reactor: Reactor
   readonly #registry = new Registry()
   readonly #connections = new Map<OciConnection, () => void>()
   readonly #journal: Fd
@@ -54,6 +54,7 @@ export class Keeper {
   private constructor(options: KeeperOptions) {
     this.#options = options
     this.#socket = listenExclusively(options.socketPath)
+    this.#reactor = new Reactor()
     chmodSync(options.socketPath, 0o600)
     this.#journal = memfd('intercede-journal', JOURNAL_SIZE)
     this.#reader = new RecordReader(map(this.#journal, JOURNAL_SIZE))

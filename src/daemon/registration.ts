@@ -1,6 +1,6 @@
 import { capNumber } from '../abi/capability.ts'
-import type { Policy } from '../calls/policy.ts'
 import { explain, type ReasonCode, why } from '../calls/reason.ts'
+import type { Policy } from '../policy/policy.ts'
 import { boundingCapabilities } from '../runtimes/bundle.ts'
 import { unserved } from '../syscalls/index.ts'
 import type { KeeperEvent } from './events.ts'

@@ -1,8 +1,8 @@
 import type { Container } from '../caller/container.ts'
-import type { Policy } from '../calls/policy.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { CONTAINERS } from '../engine/pool-state.ts'
 import type { Fd } from '../kernel/fd.ts'
+import type { Policy } from '../policy/policy.ts'
 import type { Handover } from '../runtimes/handover.ts'
 
 /** A container that is known now. It lives as long as one of its listeners. */

@@ -7,8 +7,6 @@ import { check, lastErrno, libc } from './libc.ts'
 export const EPOLLIN = 0x001
 export const EPOLLERR = 0x008
 export const EPOLLHUP = 0x010
-export const EPOLLRDHUP = 0x2000
-export const EPOLLONESHOT = 1 << 30
 
 const EPOLL_CLOEXEC = 0o2000000
 const EPOLL_CTL_ADD = 1

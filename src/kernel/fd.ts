@@ -5,12 +5,9 @@ const libcClose = libc.func('int close(int fd)')
 const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
 
 const F_DUPFD_CLOEXEC = 1030
-const F_GETFL = 3
-const F_SETFL = 4
 const F_GETFD = 1
 const F_SETFD = 2
 const FD_CLOEXEC = 1
-const O_NONBLOCK = 0o4000
 
 /** Closes a descriptor number that nothing owns; errors are of no use to anybody here. */
 export function closeRaw(raw: number): void {
@@ -48,11 +45,6 @@ export class Fd implements Handle {
 /** @throws {SyscallError} EMFILE */
 export function dup(fd: Handle): Fd {
   return new Fd(check('fcntl', libcFcntl(fd.raw, F_DUPFD_CLOEXEC, 3)))
-}
-
-export function setNonblocking(fd: Handle): void {
-  const flags = check('fcntl', libcFcntl(fd.raw, F_GETFL, 0))
-  check('fcntl', libcFcntl(fd.raw, F_SETFL, flags | O_NONBLOCK))
 }
 
 /** Marks a descriptor that was inherited, so that no program started later gets it. */

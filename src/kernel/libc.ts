@@ -1,6 +1,5 @@
 import koffi from 'koffi'
 import type { Errno } from '../abi/brand.ts'
-import { errnos } from '../abi/errno.ts'
 import { SyscallError } from './error.ts'
 
 /** The C library of the running process: kernel/ declares its foreign functions on it. */
@@ -18,16 +17,6 @@ export const lastErrno = (): Errno => koffi.errno() as Errno
 export function check(syscall: string, result: number): number {
   if (result < 0) throw new SyscallError(syscall, lastErrno())
   return result
-}
-
-/** As `check`, but calls again while a signal interrupted it. */
-export function uninterrupted(syscall: string, call: () => number): number {
-  for (;;) {
-    const result = call()
-    if (result >= 0) return result
-    const errno = lastErrno()
-    if (errno !== errnos.EINTR) throw new SyscallError(syscall, errno)
-  }
 }
 
 /** A string of ours (never of a container) as NUL-terminated bytes. */

@@ -1,8 +1,8 @@
-import type { Policy } from '../calls/policy.ts'
 import type { Config } from './config.ts'
 import { PolicyError } from './error.ts'
 import { keys, PREFIX, toKeyName } from './keys.ts'
 import { type Entry, type Lines, PROFILE, parseLines } from './lines.ts'
+import type { Policy } from './policy.ts'
 import { type Settings, settle, toPolicy } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 

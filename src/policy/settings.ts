@@ -1,8 +1,8 @@
-import type { Policy } from '../calls/policy.ts'
 import { harmless } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
 import { fullName, type KeyName, keyNames, keys, toKeyName, type Value } from './keys.ts'
 import type { Entry } from './lines.ts'
+import type { Policy } from './policy.ts'
 
 /** One effective value in its canonical text, and who gave it: "default", "metadata", "profile build", ... */
 export interface Setting {

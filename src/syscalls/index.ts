@@ -1,5 +1,5 @@
-import type { Policy } from '../calls/policy.ts'
 import type { Rule, Traps } from '../calls/rule.ts'
+import type { Policy } from '../policy/policy.ts'
 import { bpfTraps } from './bpf-traps.ts'
 import { handlers } from './handlers.ts'
 import { mknodTraps } from './mknod-traps.ts'

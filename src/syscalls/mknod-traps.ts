@@ -1,16 +1,19 @@
-import { S_IFCHR, S_IFMT } from '../abi/stat.ts'
-import type { Policy } from '../calls/policy.ts'
+import { S_IFBLK, S_IFCHR, S_IFMT } from '../abi/stat.ts'
 import type { Condition, Rule } from '../calls/rule.ts'
+import type { Policy } from '../policy/policy.ts'
 
-/** Only character devices; every other type is left to the kernel. mode_t is the low half of the register, so is the mask. */
-const isCharacterDevice = (arg: number): readonly Condition[] => [
-  { arg, mask: BigInt(S_IFMT), equals: BigInt(S_IFCHR) },
+/**
+ * Character and block devices, which differ in one bit: a block device is never made, but the container's owner is told
+ * why. Every other type is left to the kernel untrapped. mode_t is the low half of the register, so is the mask.
+ */
+const isDevice = (arg: number): readonly Condition[] => [
+  { arg, mask: BigInt(S_IFMT & ~(S_IFCHR ^ S_IFBLK)), equals: BigInt(S_IFCHR & S_IFBLK) },
 ]
 
 export const mknodTraps = ({ mknod }: Policy): readonly Rule[] =>
   mknod
     ? [
-        { name: 'mknod', when: isCharacterDevice(1) },
-        { name: 'mknodat', when: isCharacterDevice(2) },
+        { name: 'mknod', when: isDevice(1) },
+        { name: 'mknodat', when: isDevice(2) },
       ]
     : []

@@ -3,15 +3,15 @@ import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makedev } from '../../src/abi/dev.ts'
-import type { Policy } from '../../src/calls/policy.ts'
 import type { CallRecord } from '../../src/calls/record.ts'
 import type { KeeperEvent, KeeperOptions } from '../../src/daemon/events.ts'
 import type { Keeper } from '../../src/daemon/keeper.ts'
+import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
 
 /** Containers of these tests: container ids 0 to 65535 are host ids BASE and up. */
 export const BASE = 200_000
-export const USERNS = `${BASE}:65536`
+const USERNS = `${BASE}:65536`
 
 const HARMLESS = [
   [1, 3],
@@ -22,7 +22,7 @@ const HARMLESS = [
   [5, 0],
   [5, 1],
 ] as const
-export const mknodPolicy: Policy = { mknod: { devices: new Set(HARMLESS.map(([a, b]) => makedev(a, b))) } }
+const mknodPolicy: Policy = { mknod: { devices: new Set(HARMLESS.map(([a, b]) => makedev(a, b))) } }
 
 export interface Done {
   readonly status: number

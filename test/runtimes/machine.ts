@@ -18,12 +18,13 @@ import { type Done, execute, until } from '../kernel/host.ts'
 export const CLI = new URL('../../bin/intercede.js', import.meta.url).pathname
 
 /** Ranges that containers of these tests map; podman takes its own from the file. */
-export const SUBIDS = 'containers:300000:1000000\n'
+const SUBIDS = 'containers:300000:1000000\n'
 export const BASE = 200_000
 
 /**
  * Runs a command as on a machine that runtimes find to their taste: pure cgroup v2, subordinate ids for podman. All of it
- * is in a mount namespace of the command's own, so nothing of the real machine is touched.
+ * is in a mount namespace of the command's own, so nothing of the real machine is touched; also /dev, for podman gives a
+ * container the host's /dev/null as its input, and crun gives what it passes on to the container's root.
  */
 const SURROUNDINGS = `set -e
 mount --make-rprivate /
@@ -32,6 +33,12 @@ mkdir -p "$SCRATCH/etc"
 mount -t tmpfs none "$SCRATCH/etc"
 mkdir "$SCRATCH/etc/upper" "$SCRATCH/etc/work"
 mount -t overlay -o "lowerdir=/etc,upperdir=$SCRATCH/etc/upper,workdir=$SCRATCH/etc/work" none /etc
+mkdir -p "$SCRATCH/dev"
+mount -t tmpfs none "$SCRATCH/dev"
+(cd "$SCRATCH/dev" && mkdir pts shm && mknod null c 1 3 && mknod zero c 1 5 && mknod full c 1 7 && mknod random c 1 8 &&
+ mknod urandom c 1 9 && mknod tty c 5 0 && mknod fuse c 10 229 && chmod 666 null zero full random urandom tty &&
+ ln -s /proc/self/fd fd && ln -s pts/ptmx ptmx && mount --bind /dev/pts pts && mount -t tmpfs none shm)
+mount --rbind "$SCRATCH/dev" /dev
 printf %s "$SUBIDS" >/etc/subuid
 printf %s "$SUBIDS" >/etc/subgid
 exec "$@"`
@@ -43,11 +50,15 @@ export class Machine {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-runtime-'))
   readonly socket = join(this.directory, 'oci.sock')
   readonly rootfs = join(this.directory, 'rootfs')
+  /** A directory of the host that everybody may write to. */
+  readonly shared = join(this.directory, 'shared')
   #daemon: ChildProcess | undefined
   #log = ''
 
   constructor() {
     chmodSync(this.directory, 0o755)
+    mkdirSync(this.shared)
+    chmodSync(this.shared, 0o777)
     for (const name of ['bin', 'dev', 'proc', 'sys', 'tmp', 'etc', 'root', 'run']) {
       mkdirSync(join(this.rootfs, name), { recursive: true })
     }

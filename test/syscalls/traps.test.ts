@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Policy } from '../../src/calls/policy.ts'
+import type { Policy } from '../../src/policy/policy.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { rulesFor, traps } from '../../src/syscalls/index.ts'
 
@@ -34,7 +34,8 @@ describe('what is trapped', () => {
       registers: { 1: GARBAGE | 0xffff_0000n | 0o020666n },
       is: true,
     },
-    { call: 'mknod', what: 'a block device', registers: { 1: 0o060666n }, is: false },
+    { call: 'mknod', what: 'a block device', registers: { 1: 0o060666n }, is: true },
+    { call: 'mknod', what: 'a FIFO', registers: { 1: 0o010666n }, is: false },
     { call: 'mknod', what: 'a FIFO', registers: { 1: 0o010666n }, is: false },
     { call: 'mknod', what: 'a file without a type', registers: { 1: 0o666n }, is: false },
     { call: 'mknod', what: 'a type that is none', registers: { 1: 0o030666n }, is: false },

@@ -1,0 +1,99 @@
+import { spawn } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, readlinkSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { AT_FDCWD } from '../../src/abi/fcntl.ts'
+import {
+  encodeAddfd,
+  NOTIF,
+  SECCOMP_ADDFD_FLAG_SEND,
+  SECCOMP_NOTIF_ADDFD_SIZE,
+  SECCOMP_NOTIF_SIZE,
+} from '../../src/abi/seccomp.ts'
+import { Fd } from '../../src/kernel/fd.ts'
+import { O_RDONLY, openat } from '../../src/kernel/files.ts'
+import { cstring } from '../../src/kernel/libc.ts'
+import { setns } from '../../src/kernel/namespaces.ts'
+import { parentUserNamespace, pidfdGetfd, pidfdOpen } from '../../src/kernel/pidfd.ts'
+import { notifAddfd, notifIdValid, notifRecv, notifSizes } from '../../src/kernel/seccomp.ts'
+import { accept, listenUnix, peerCredentials, receive, send, socketpair } from '../../src/kernel/socket.ts'
+import { OciConnection } from '../../src/runtimes/oci.ts'
+import { fixture } from '../fixtures.ts'
+import { until } from './host.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'intercede-wrappers-'))
+afterAll(() => rmSync(directory, { recursive: true }))
+
+test('the kernel knows the sizes that we know', () => {
+  expect(notifSizes()).toEqual([80, 24, 64])
+})
+
+test('descriptors come over a socket, close-on-exec, with the bytes', () => {
+  const [one, other] = socketpair()
+  const file = openSync('/etc/passwd', 'r')
+  send(one, Buffer.from('hello'), [new Fd(file)])
+  const bytes = new Uint8Array(16)
+  const message = receive(other, bytes)!
+  expect(message).toMatchObject({ length: 5, truncated: false })
+  expect(message.fds).toHaveLength(1)
+  expect(readlinkSync(`/proc/self/fd/${message.fds[0]!.raw}`)).toBe('/etc/passwd')
+  expect(receive(other, bytes)).toBeUndefined()
+  expect(peerCredentials(one)).toMatchObject({ pid: process.pid, uid: 0 })
+  for (const fd of [one, other, ...message.fds]) fd[Symbol.dispose]()
+  closeSync(file)
+})
+
+test('pidfd_getfd gives a copy of a descriptor of another process', () => {
+  const child = spawn('sleep', ['100'], { stdio: ['ignore', openSync('/etc/group', 'r'), 'ignore'] })
+  using pidfd = pidfdOpen(child.pid!)
+  using fd = pidfdGetfd(pidfd, 1)
+  expect(readlinkSync(`/proc/self/fd/${fd.raw}`)).toBe('/etc/group')
+  child.kill('SIGKILL')
+})
+
+test('our own user namespace has no parent that we may see, and joining our own mount namespace is allowed', () => {
+  using userns = openat(AT_FDCWD, cstring('/proc/self/ns/user'), O_RDONLY)
+  expect(parentUserNamespace(userns)).toBeUndefined()
+  using ipc = openat(AT_FDCWD, cstring('/proc/self/ns/ipc'), O_RDONLY)
+  expect(() => setns(ipc, 0)).not.toThrow()
+  expect(() => setns(ipc, 0x20000)).toThrow('EINVAL')
+})
+
+test('a descriptor that answers a call arrives in the caller, and the call is over', async () => {
+  const path = join(directory, 'agent.sock')
+  using socket = listenUnix(path)
+  const child = spawn(fixture('filtered'), [path, '--all-sysinfo', '--', fixture('caller'), 'getppid'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const said = new Promise<string>((resolve) => child.stdout.once('data', (chunk: Buffer) => resolve(chunk.toString())))
+  let connection: OciConnection | undefined
+  await until('the fixture connects', () => {
+    const fd = accept(socket)
+    if (fd) connection = new OciConnection(fd)
+    return fd !== undefined
+  })
+  using peer = connection!
+  let progress = peer.read()
+  await until('the listener comes', () => {
+    progress ??= peer.read()
+    return progress !== undefined
+  })
+  using listener = progress!.listener
+  const slot = new Uint8Array(SECCOMP_NOTIF_SIZE)
+  expect(notifRecv(listener.raw, slot)).toBe(true)
+  const id = new DataView(slot.buffer).getBigUint64(NOTIF.id, true)
+  const valid = (): boolean => notifIdValid(listener.raw, slot.subarray(0, 8))
+  expect(valid()).toBe(true)
+  const addfd = new Uint8Array(SECCOMP_NOTIF_ADDFD_SIZE)
+  encodeAddfd(new DataView(addfd.buffer), {
+    id,
+    flags: SECCOMP_ADDFD_FLAG_SEND,
+    srcfd: listener.raw,
+    newfd: 0,
+    newfdFlags: 0,
+  })
+  expect(notifAddfd(listener.raw, addfd)).toBeGreaterThan(2)
+  expect(JSON.parse(await said)).toEqual({ ok: true })
+  expect(valid()).toBe(false)
+})

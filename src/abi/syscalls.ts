@@ -111,6 +111,8 @@ const own = {
   x64: {
     getgroups: 115,
     setgroups: 116,
+    setresuid: 117,
+    setresgid: 119,
     setfsuid: 122,
     setfsgid: 123,
     capget: 125,
@@ -126,6 +128,8 @@ const own = {
     capget: 90,
     capset: 91,
     exit_group: 94,
+    setresuid: 147,
+    setresgid: 149,
     setfsuid: 151,
     setfsgid: 152,
     getgroups: 158,

@@ -3,27 +3,17 @@ import { type Cap, capMask } from '../abi/capability.ts'
 import { makedev } from '../abi/dev.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { type IdExtent, toInside } from '../abi/id-map.ts'
 import { S_IFCHR } from '../abi/stat.ts'
 import type { Caller as CallerContract } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import {
-  fstatfs,
-  inode,
-  mknodat,
-  O_DIRECTORY,
-  O_PATH,
-  O_RDONLY,
-  openat,
-  openat2,
-  RESOLVE_CACHED,
-  RESOLVE_NO_MAGICLINKS,
-  read,
-} from '../kernel/files.ts'
+import { fstatfs, identify, inode, mknodat, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { RemoteMemory } from '../kernel/memory.ts'
 import type { Container } from './container.ts'
+import { lookup, type Start } from './lookup.ts'
 import { isAbsolute, splitParent } from './path.ts'
 import { parseStatus, type Status } from './status.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
@@ -37,6 +27,8 @@ export interface Desk {
   readonly status: Buffer
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
+  /** Lets the container's walker open a directory. @throws {PassOn} if it has none that answers */
+  readonly walk: (container: Container, start: Start, status: Status, path: PathBytes) => Fd
 }
 
 const PATH_MAX = 4096
@@ -52,7 +44,10 @@ const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([
 ])
 const ST_NODEV = 4
 const DEV_NULL = makedev(1, 3)
-const PROC_SUPER_MAGIC = 0x9fa0
+/** What shows for an id that a mount or a namespace does not map. */
+const OVERFLOW_ID = 65534
+const isMapped = (map: readonly IdExtent[], id: number): boolean =>
+  id !== OVERFLOW_ID && toInside(map, id) !== undefined
 
 /**
  * The thread that made one call. Handles of `/proc/TID` are opened first, then the call is checked to be still waiting,
@@ -92,6 +87,13 @@ export class Caller implements CallerContract, Disposable {
     return (this.#status.effective & capMask(cap)) !== 0n
   }
 
+  commands(inode: Handle, cap: Cap): boolean {
+    if (!this.holds(cap)) return false
+    const { uid, gid } = identify(inode.raw)
+    const { uidMap, gidMap } = this.#container
+    return isMapped(uidMap, uid) && isMapped(gidMap, gid)
+  }
+
   parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
     const { parent, name } = splitParent(path)
     const root = this.#link(ROOT)
@@ -99,12 +101,11 @@ export class Caller implements CallerContract, Disposable {
     const status = this.#status
     this.#mustWait()
     this.#desk.identity.enter(status, root)
-    return { dir: this.#lookup(base, parent), name }
+    return { dir: this.#lookup({ root, base, task: this.#task }, parent), name }
   }
 
   devicesBarred(dir: Handle, name: PathBytes): 'nodevMount' | 'containerSuperblock' | undefined {
     const { type, flags } = fstatfs(dir)
-    if (type === PROC_SUPER_MAGIC) throw new PassOn('crossesProc')
     if ((flags & ST_NODEV) !== 0) return 'nodevMount'
     return MOUNTABLE_INSIDE.has(type) && this.#madeInside(dir, name) ? 'containerSuperblock' : undefined
   }
@@ -128,7 +129,7 @@ export class Caller implements CallerContract, Disposable {
    * @see linux/fs/namei.c may_create(), fsuidgid_has_mapping()
    */
   #madeInside(dir: Handle, name: PathBytes): boolean {
-    return this.#desk.identity.asHostRoot(this.#status.fsuid, () => {
+    return this.#desk.identity.asHostRoot(this.#status.uids[3], () => {
       try {
         mknodat(dir, name, S_IFCHR as Mode, DEV_NULL)
       } catch (error) {
@@ -138,30 +139,17 @@ export class Caller implements CallerContract, Disposable {
     })
   }
 
-  /**
-   * Opens a directory as the caller. First from the kernel's caches alone, which cannot block. Links of procfs that lead
-   * to an object instead of a name are never followed: for this thread they would lead to what belongs to the engine.
-   */
-  #lookup(base: Handle, path: PathBytes): Fd {
-    const open = (resolve: number): Fd => this.#own(openat2(base.raw, path, LOOKUP, RESOLVE_NO_MAGICLINKS | resolve))
+  /** Opens a directory as the caller; where only its own user namespace is let in, its walker does. */
+  #lookup(start: Start, path: PathBytes): Fd {
+    const { mayBlock, walk } = this.#desk
     try {
-      return open(RESOLVE_CACHED)
+      return this.#own(lookup(start, path, mayBlock))
     } catch (error) {
-      if (!(error instanceof SyscallError) || error.errno !== errnos.EAGAIN) throw this.#unresolved(error)
+      if (!(error instanceof SyscallError)) throw error
+      if (error.errno !== errnos.EACCES)
+        throw new PassOn(error.errno === errnos.ELOOP ? 'crossesProc' : 'pathNotResolved')
     }
-    this.#desk.mayBlock()
-    try {
-      return open(0)
-    } catch (error) {
-      throw this.#unresolved(error)
-    }
-  }
-
-  #unresolved(error: unknown): unknown {
-    if (!(error instanceof SyscallError)) return error
-    if (error.errno === errnos.ELOOP) return new PassOn('crossesProc')
-    const searching = error.errno === errnos.EACCES && (this.holds('DAC_OVERRIDE') || this.holds('DAC_READ_SEARCH'))
-    return new PassOn(searching ? 'needsWalker' : 'pathNotResolved')
+    return this.#orPass('pathNotResolved', () => this.#own(walk(this.#container, start, this.#status, path)))
   }
 
   get #task(): Fd {

@@ -1,16 +1,18 @@
 import type { HostId, Mode } from '../abi/brand.ts'
 
+export type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
+
 /** What `/proc/TID/status` tells of a thread, in host ids. */
 export interface Status {
   readonly umask: Mode
-  readonly fsuid: HostId
-  readonly fsgid: HostId
+  /** Real, effective, saved and file system id. */
+  readonly uids: Ids
+  readonly gids: Ids
   readonly groups: Uint32Array
   readonly effective: bigint
 }
 
 const NONE = new Uint32Array(0)
-const FS = 3
 
 /**
  * Parses `/proc/TID/status`. The name in its first line cannot forge another one: the kernel escapes line feeds.
@@ -22,8 +24,8 @@ const FS = 3
 export function parseStatus(text: string): Status {
   return {
     umask: Number.parseInt(field(text, '\nUmask:\t'), 8) as Mode,
-    fsuid: column(field(text, '\nUid:\t'), FS),
-    fsgid: column(field(text, '\nGid:\t'), FS),
+    uids: columns(field(text, '\nUid:\t')),
+    gids: columns(field(text, '\nGid:\t')),
     groups: list(field(text, '\nGroups:\t')),
     effective: BigInt(`0x${field(text, '\nCapEff:\t')}`),
   }
@@ -36,7 +38,7 @@ function field(text: string, label: string): string {
   return text.slice(start + label.length, end)
 }
 
-const column = (text: string, index: number): HostId => Number(text.split('\t')[index]) as HostId
+const columns = (text: string): Ids => text.split('\t').map(Number) as unknown as Ids
 
 function list(text: string): Uint32Array {
   const words = text.trim()

@@ -62,13 +62,13 @@ export class ThreadIdentity {
    *
    * @throws {LostThread} if what was set does not read back
    */
-  enter({ fsuid, fsgid, groups, umask: mask }: Status, root: Handle): void {
+  enter({ uids, gids, groups, umask: mask }: Status, root: Handle): void {
     this.#inside = true
     this.#enter.enter()
     chrootTo(root)
     umask(mask)
     if (groups.length > 0) setGroups(groups)
-    const became = setFsgid(fsgid) && setFsuid(fsuid)
+    const became = setFsgid(gids[3]) && setFsuid(uids[3])
     this.with(NONE)
     if (!became || groupCount() !== groups.length)
       throw new LostThread('Cannot become the caller: ids do not read back')

@@ -17,6 +17,8 @@ interface Effect {
 export interface Verb<A> {
   /** The effective capabilities during the act, and no others. */
   readonly caps: readonly Cap[]
+  /** Capabilities of the caller that may count for the one inode acted on, if it belongs to the container. */
+  readonly over: readonly Cap[]
   /** fast: never blocks. slow: may block on what belongs to the container. process: needs a process of its own. */
   readonly lane: 'fast' | 'slow' | 'process'
   /** Why this is safe, in one sentence: docs/security.md is generated from it. */

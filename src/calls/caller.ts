@@ -17,6 +17,8 @@ export interface Caller {
   readonly tid: Tid
   /** Copies a path from the caller's memory. @throws {PassOn} if the kernel could not read it either */
   path(at: bigint): PathBytes
+  /** Has it this capability over one inode: is that held, and are the owner and the group mapped in its user namespace? */
+  commands(inode: Handle, cap: Cap): boolean
   /** Has the caller this capability in its own user namespace? */
   holds(cap: Cap): boolean
   /** Is it in the container's initial user namespace, where a capability counts? */

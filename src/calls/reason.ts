@@ -46,9 +46,13 @@ export const reasons = {
   gone: ['the caller died or was interrupted before the answer', ''],
   unreadable: ['the arguments cannot be read from the memory of the caller', ''],
   pathNotResolved: ['the path does not resolve for the caller, so the kernel reports why', ''],
-  needsWalker: [
-    'the caller may reach this directory only by its capabilities over files, which this version does not use',
-    'give the directory to the caller, or make it accessible by its mode',
+  noWalker: [
+    'the directory can only be opened in the user namespace of the container, where there is nobody to do it',
+    'start the container with a pid namespace of its own',
+  ],
+  walkerStuck: [
+    'the directory lies on a file system of the container that does not answer',
+    'find out which of its file systems hangs',
   ],
   nodevMount: [
     'the mount does not allow devices (nodev): a node there could not be opened',

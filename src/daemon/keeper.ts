@@ -164,14 +164,15 @@ export class Keeper {
     const init = handover.creating ? inspectInit(handover.pid) : undefined
     const barred = wrong ?? (init ? init.barred : 'unknownContainer')
     const entry = this.#add(handover, resolved, init, barred)
-    this.#engine.tell({ type: 'container', container: entry.container })
+    const mayWalk = init?.walkable && barred === undefined ? [init.userns] : []
+    this.#engine.tell({ type: 'container', container: entry.container }, mayWalk)
     this.#options.onEvent({ type: 'registered', handover, barred, resolved })
     return entry
   }
 
   #add(handover: Handover, { policy }: Resolved, init: Init | undefined, barred: ReasonCode | undefined): Entry {
     try {
-      return this.#registry.add(handover, policy, init?.userns, init?.usernsInode ?? 0n, barred)
+      return this.#registry.add(handover, policy, init, barred)
     } catch (error) {
       init?.userns[Symbol.dispose]()
       throw error

@@ -4,6 +4,7 @@ import { CONTAINERS } from '../engine/pool-state.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Handover } from '../runtimes/handover.ts'
+import type { Init } from '../runtimes/inspect.ts'
 
 /** A container that is known now. It lives as long as one of its listeners. */
 export interface Entry {
@@ -35,17 +36,15 @@ export class Registry {
   }
 
   /** @throws {Error} if there are too many */
-  add(
-    handover: Handover,
-    policy: Policy,
-    userns: Fd | undefined,
-    inode: bigint,
-    barred: ReasonCode | undefined,
-  ): Entry {
+  add(handover: Handover, policy: Policy, init: Init | undefined, barred: ReasonCode | undefined): Entry {
     const index = this.#free.pop()
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
-    const container: Container = { index, id: handover.id, policy, userns: inode, ...(barred ? { barred } : {}) }
-    const entry: Entry = { container, handover, userns, listeners: 0 }
+    const { usernsInode: userns = 0n, uidMap = [], gidMap = [] } = init ?? {}
+    const container: Container = {
+      ...{ index, id: handover.id, policy, userns, uidMap, gidMap },
+      ...(barred ? { barred } : {}),
+    }
+    const entry: Entry = { container, handover, userns: init?.userns, listeners: 0 }
     this.#byId.set(handover.id, entry)
     this.#byIndex.set(index, entry)
     return entry

@@ -66,7 +66,7 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
 }
 
 function obey(pool: Pool, message: ToEngine, fd: Fd | undefined): void {
-  if (message.type === 'container') pool.announce(message.container)
+  if (message.type === 'container') pool.announce(message.container, fd)
   else if (message.type === 'forget') pool.forget(message.container)
   else {
     // Matters more than anything else for speed: the caller is woken on the processor of the thread that answers.

@@ -3,6 +3,7 @@ import type { Container } from '../caller/container.ts'
 
 /** What the keeper tells the engine; each message is one packet of their socket. */
 export type ToEngine =
+  /** With the container's user namespace, if it may have a walker. */
   | { readonly type: 'container'; readonly container: Container }
   | { readonly type: 'forget'; readonly container: number }
   /** With the listener's descriptor. */

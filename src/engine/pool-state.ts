@@ -4,6 +4,8 @@ import { LEAD_WORDS } from './lead.ts'
 export const LISTENERS = 4096
 export const CONTAINERS = 1024
 
+/** never: there may be none. none: not started yet. wanted: the main thread is starting it. */
+const WALKER = { never: 0, none: -1, wanted: -2 } as const
 const STRIKES = 16
 const FORGIVEN_S = 10
 
@@ -26,8 +28,10 @@ export class PoolState {
   readonly containerCalls: Int32Array
   readonly #containerStrikes: Int32Array
   readonly #containerForgiven: Int32Array
+  /** A descriptor, or one of WALKER. */
+  readonly #containerWalker: Int32Array
 
-  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + 3 * CONTAINERS))) {
+  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + 4 * CONTAINERS))) {
     this.buffer = buffer
     let at = 0
     const array = (length: number): Int32Array => {
@@ -45,6 +49,7 @@ export class PoolState {
     this.containerCalls = array(CONTAINERS)
     this.#containerStrikes = array(CONTAINERS)
     this.#containerForgiven = array(CONTAINERS)
+    this.#containerWalker = array(CONTAINERS)
   }
 
   /** Listeners that wait for the cap of their container. */
@@ -69,6 +74,28 @@ export class PoolState {
   /** Must the calls of this container be served by a thread that does not lead? So it can stall others for 3 ms a second at most. */
   distrusts(container: number): boolean {
     return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
+  }
+
+  /** The socket of a container's walker, or why there is none. */
+  walker(container: number): number | keyof typeof WALKER {
+    const word = Atomics.load(this.#containerWalker, container)
+    if (word > 0) return word
+    return word === WALKER.never ? 'never' : word === WALKER.none ? 'none' : 'wanted'
+  }
+
+  setWalker(container: number, walker: number | keyof typeof WALKER): void {
+    Atomics.store(this.#containerWalker, container, typeof walker === 'number' ? walker : WALKER[walker])
+    Atomics.notify(this.#containerWalker, container)
+  }
+
+  /** @returns whether this thread is the one to ask for it */
+  wantWalker(container: number): boolean {
+    return Atomics.compareExchange(this.#containerWalker, container, WALKER.none, WALKER.wanted) === WALKER.none
+  }
+
+  /** Blocks while the walker is being started. @param timeout milliseconds */
+  awaitWalker(container: number, timeout: number): void {
+    Atomics.wait(this.#containerWalker, container, WALKER.wanted, timeout)
   }
 }
 

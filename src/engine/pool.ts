@@ -6,6 +6,7 @@ import { Alarm, timerfd } from '../kernel/timer.ts'
 import { Lead } from './lead.ts'
 import { LISTENERS, PoolState } from './pool-state.ts'
 import type { FromThread, ThreadData, ToThread } from './thread.ts'
+import { Walkers } from './walkers.ts'
 
 export interface PoolOptions extends Omit<ThreadData, 'state' | 'number' | 'epoll' | 'alarm'> {
   readonly epoll: Epoll
@@ -31,6 +32,7 @@ export class Pool {
   readonly #alarm = timerfd()
   readonly #lead = new Lead(this.#state.lead, new Alarm(this.#alarm.raw, 1))
   readonly #workers = new Set<Worker>()
+  readonly #walkers: Walkers
   readonly #containers = new Map<number, Container>()
   readonly #listeners = new Map<number, number>()
   readonly #free: number[] = Array.from({ length: LISTENERS }, (_, index) => LISTENERS - 1 - index)
@@ -40,16 +42,20 @@ export class Pool {
 
   constructor(options: PoolOptions) {
     this.#options = options
+    this.#walkers = new Walkers(this.#state, options.onFault)
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
-  announce(container: Container): void {
+  /** @param userns for its walker; without it, it gets none */
+  announce(container: Container, userns: Fd | undefined): void {
     this.#containers.set(container.index, container)
+    if (userns) this.#walkers.admit(container.index, userns)
     this.#post({ container })
   }
 
   forget(container: number): void {
     this.#containers.delete(container)
+    this.#walkers.forget(container)
     this.#post({ forget: container })
   }
 
@@ -111,6 +117,12 @@ export class Pool {
         break
       case 'ready':
         if (++this.#ready === this.#options.threads) this.#options.onReady(this.#ready)
+        break
+      case 'walker':
+        this.#walkers.start(message.container)
+        break
+      case 'walkerStuck':
+        this.#walkers.abandon(message.container, message.walker)
         break
       case 'grow':
         if (this.#lead.parked === 0 && this.#workers.size < this.#options.threadLimit) this.#start()

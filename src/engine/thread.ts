@@ -1,7 +1,12 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import type { PathBytes } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
+import type { Start } from '../caller/lookup.ts'
+import type { Status } from '../caller/status.ts'
 import { ThreadIdentity } from '../caller/thread-identity.ts'
+import { askWalker, WalkerStuck } from '../caller/walker.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
+import { PassOn } from '../calls/verdict.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
 import { address } from '../kernel/libc.ts'
@@ -37,12 +42,23 @@ export type FromThread =
   | { readonly type: 'ready' | 'grow' | 'halfFull' }
   | { readonly type: 'gone'; readonly index: number; readonly generation: number }
   | { readonly type: 'lost'; readonly message: string }
+  | { readonly type: 'walker'; readonly container: number }
+  | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
 const TURNS = 1000
-const UNKNOWN: Container = { index: 0, id: '', policy: {}, userns: 0n, barred: 'unknownContainer' }
+const UNKNOWN: Container = {
+  index: 0,
+  id: '',
+  policy: {},
+  uidMap: [],
+  gidMap: [],
+  userns: 0n,
+  barred: 'unknownContainer',
+}
 /** How long a leader may serve a call before the deputy leads. */
 const LEADER_MS = 2
+const WALKER_START_MS = 5000
 const STATUS_LIMIT = 64 * 1024
 const PATH_MAX = 4096
 
@@ -73,6 +89,8 @@ class EngineThread {
       proc: new Fd(data.proc),
       status: Buffer.alloc(STATUS_LIMIT),
       mayBlock: () => this.#passLead(),
+      walk: ({ index }: Container, start: Start, status: Status, path: PathBytes) =>
+        this.#walk(index, start, status, path),
     }
     this.#server = new Server(desk, this.#slots, new RecordWriter(journal, () => this.#post({ type: 'halfFull' })))
     this.#post({ type: 'ready' })
@@ -152,6 +170,22 @@ class EngineThread {
     view.setUint32(slot + SLOT.thread, this.#data.number, true)
     view.setFloat64(slot + SLOT.since, Date.now(), true)
     this.#slots.setState(slot, STATE.received)
+  }
+
+  /** By the walker of the container; a call waits for its start. */
+  #walk(container: number, start: Start, status: Status, path: PathBytes): Fd {
+    this.#passLead()
+    if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
+    this.#state.awaitWalker(container, WALKER_START_MS)
+    const walker = this.#state.walker(container)
+    if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
+    try {
+      return askWalker(new Fd(walker), start, status, path)
+    } catch (error) {
+      if (!(error instanceof WalkerStuck)) throw error
+      this.#post({ type: 'walkerStuck', container, walker })
+      throw new PassOn('walkerStuck')
+    }
   }
 
   /** Over its cap a container's listener stays registered without events: only then does EPOLLHUP still come. */

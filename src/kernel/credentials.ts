@@ -9,7 +9,8 @@ import { check, libc } from './libc.ts'
 const syscall1 = libc.func('syscall', 'long', ['long', 'uint32_t'])
 const syscallBytes = libc.func('long syscall(long number, uint8_t *header, uint8_t *data)')
 const syscallSized = libc.func('long syscall(long number, long size, uint8_t *list)')
-const { setfsuid, setfsgid, setgroups, getgroups, capget, capset } = ownSyscalls(process.arch)
+const syscall3 = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', 'uint32_t'])
+const { setfsuid, setfsgid, setresuid, setresgid, setgroups, getgroups, capget, capset } = ownSyscalls(process.arch)
 
 const NOTHING = 0xffff_ffff
 const CAPABILITY_VERSION_3 = 0x20080522
@@ -24,6 +25,16 @@ export function setFsuid(uid: HostId): boolean {
 export function setFsgid(gid: HostId): boolean {
   syscall1(setfsgid, gid)
   return syscall1(setfsgid, NOTHING) === gid
+}
+
+/** Sets the real, effective and saved user id, and with the effective one the file system's. @throws {SyscallError} EPERM, EINVAL */
+export function setResuid(real: number, effective: number, saved: number): void {
+  check('setresuid', Number(syscall3(setresuid, real, effective, saved)))
+}
+
+/** As `setResuid`, for the group id. */
+export function setResgid(real: number, effective: number, saved: number): void {
+  check('setresgid', Number(syscall3(setresgid, real, effective, saved)))
 }
 
 /** @param groups 4 bytes each @throws {SyscallError} EPERM without CAP_SETGID */

@@ -1,4 +1,4 @@
-import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
+import type { Dev, HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
@@ -14,7 +14,10 @@ export const RESOLVE_NO_MAGICLINKS = 0x02
 export const RESOLVE_CACHED = 0x20
 
 const AT_EMPTY_PATH = 0x1000
-const STATX_TYPE_INO = 0x101
+const AT_STATX_DONT_SYNC = 0x4000
+/** STATX_TYPE, STATX_UID, STATX_GID and STATX_INO. */
+const STATX_IDENTITY = 0x119
+export const PROC_SUPER_MAGIC = 0x9fa0
 
 const libcOpenat = libc.func('int openat(int dir, uint8_t *path, int flags, uint32_t mode)')
 const libcRead = libc.func('long read(int fd, uint8_t *buffer, size_t length)')
@@ -24,6 +27,7 @@ const libcUmask = libc.func('uint32_t umask(uint32_t mask)')
 const libcMknodat = libc.func('int mknodat(int dir, uint8_t *name, uint32_t mode, uint64_t dev)')
 const libcStatx = libc.func('int statx(int dir, uint8_t *path, int flags, uint32_t mask, uint8_t *result)')
 const libcFstatfs = libc.func('int fstatfs(int fd, uint8_t *result)')
+const libcReadlinkat = libc.func('long readlinkat(int dir, uint8_t *path, uint8_t *target, size_t length)')
 const syscallOpenat2 = libc.func('long syscall(long number, int dir, uint8_t *path, uint8_t *how, size_t size)')
 const { openat2: openat2Number } = ownSyscalls(process.arch)
 
@@ -84,29 +88,38 @@ export function mknodat(parent: Handle, name: PathBytes, mode: Mode, dev: Dev): 
   check('mknodat', libcMknodat(parent.raw, name, mode, dev))
 }
 
-/** Identity of what `path` names, a symbolic link at the end followed; `struct statx`: 28 u16 mode | 32 u64 ino | 136 u32 major | 140 u32 minor. */
+/** What `struct statx` tells: 20 u32 uid | 24 u32 gid | 28 u16 mode | 32 u64 ino | 136 u32 major | 140 u32 minor. */
 export interface Identity {
   readonly dev: bigint
   readonly ino: bigint
   readonly mode: Mode
+  /** As the mount shows them; 65534 for one that it cannot. */
+  readonly uid: HostId
+  readonly gid: HostId
 }
 
 const statxBytes = new Uint8Array(256)
 const statxView = new DataView(statxBytes.buffer)
 
-/** @throws {SyscallError} ENOENT, EACCES, ESRCH for a task that is gone */
-export function identify(dir: number, path: Uint8Array = EMPTY): Identity {
-  check('statx', libcStatx(dir, path, path.length === 1 ? AT_EMPTY_PATH : 0, STATX_TYPE_INO, statxBytes))
+/**
+ * Looks at the object of a descriptor, without asking a file system that would have to ask its server.
+ *
+ * @throws {SyscallError} EACCES on a FUSE file system of another user namespace
+ */
+export function identify(fd: number): Identity {
+  check('statx', libcStatx(fd, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_IDENTITY, statxBytes))
   return {
     dev: (BigInt(statxView.getUint32(136, true)) << 32n) | BigInt(statxView.getUint32(140, true)),
     ino: statxView.getBigUint64(32, true),
     mode: statxView.getUint16(28, true) as Mode,
+    uid: statxView.getUint32(20, true) as HostId,
+    gid: statxView.getUint32(24, true) as HostId,
   }
 }
 
 /** The inode number alone: cheap, for namespaces that are held open. */
 export function inode(dir: number, path: Uint8Array): bigint {
-  check('statx', libcStatx(dir, path, 0, STATX_TYPE_INO, statxBytes))
+  check('statx', libcStatx(dir, path, 0, STATX_IDENTITY, statxBytes))
   return statxView.getBigUint64(32, true)
 }
 
@@ -122,4 +135,14 @@ export interface FileSystem {
 export function fstatfs(fd: Handle): FileSystem {
   check('fstatfs', libcFstatfs(fd.raw, statfsBytes))
   return { type: statfsView.getUint32(0, true), flags: statfsView.getUint32(80, true) }
+}
+
+export const fileSystemType = (fd: Handle): number => fstatfs(fd).type
+
+const target = new Uint8Array(4096)
+
+/** The target of the symbolic link that was opened with O_PATH and O_NOFOLLOW. */
+export function readlink(link: Handle): Uint8Array {
+  const length = check('readlinkat', Number(libcReadlinkat(link.raw, EMPTY, target, target.length)))
+  return target.slice(0, length)
 }

@@ -13,7 +13,7 @@ const SOL_SOCKET = 1
 const SO_PEERCRED = 17
 const SCM_RIGHTS = 1
 const MSG_CTRUNC = 8
-const MSG_DONTWAIT = 0x40
+export const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const MSG_CMSG_CLOEXEC = 0x40000000
 /** `sun_path` holds 108 bytes with its NUL. */
@@ -27,6 +27,7 @@ const libcListen = libc.func('int listen(int fd, int backlog)')
 const libcAccept4 = libc.func('int accept4(int fd, void *address, void *length, int flags)')
 const libcGetsockopt = libc.func('int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)')
 const libcRecvmsg = libc.func('int recvmsg(int fd, uint8_t *message, int flags)')
+const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
 const libcSendmsg = libc.func('int sendmsg(int fd, uint8_t *message, int flags)')
 
 /** `struct sockaddr_un`: u16 family, then the path with its NUL. */
@@ -161,12 +162,27 @@ function descriptorsIn(control: Buffer): Fd[] {
   return fds
 }
 
+/** Blocks until there is something to receive. @param timeout milliseconds, or -1 @returns false after the time-out */
+export function waitReadable(fd: Handle, timeout: number): boolean {
+  // `struct pollfd`: s32 fd | s16 events | s16 revents
+  const pollfd = new DataView(new ArrayBuffer(8))
+  pollfd.setInt32(0, fd.raw, true)
+  pollfd.setInt16(4, 1, true)
+  for (;;) {
+    const ready = libcPoll(new Uint8Array(pollfd.buffer), 1, timeout)
+    if (ready >= 0) return ready > 0
+    const errno = lastErrno()
+    if (errno !== errnos.EINTR) throw new SyscallError('poll', errno)
+  }
+}
+
 /**
- * Sends bytes and copies of descriptors in one message; blocks while the peer's queue is full.
+ * Sends bytes and copies of descriptors in one message; blocks while the peer's queue is full, or with MSG_DONTWAIT
+ * gives EAGAIN.
  *
  * @throws {SyscallError} EPIPE, ECONNRESET, EMSGSIZE
  */
-export function send(socket: Handle, data: Uint8Array, fds: readonly Handle[] = []): void {
+export function send(socket: Handle, data: Uint8Array, fds: readonly Handle[] = [], flags = 0): void {
   const control = Buffer.alloc(fds.length ? CMSG_HEADER + align8(4 * fds.length) : 0)
   if (fds.length) {
     control.writeBigUInt64LE(BigInt(CMSG_HEADER + 4 * fds.length), 0)
@@ -176,7 +192,7 @@ export function send(socket: Handle, data: Uint8Array, fds: readonly Handle[] = 
   }
   const header = msghdr(data, control)
   for (;;) {
-    if (libcSendmsg(socket.raw, header, MSG_NOSIGNAL) >= 0) return
+    if (libcSendmsg(socket.raw, header, MSG_NOSIGNAL | flags) >= 0) return
     const errno = lastErrno()
     if (errno !== errnos.EINTR) throw new SyscallError('sendmsg', errno)
   }

@@ -1,4 +1,6 @@
+import { readFileSync, readlinkSync } from 'node:fs'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { type IdExtent, parseIdMap } from '../abi/id-map.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify, O_RDONLY, openat } from '../kernel/files.ts'
@@ -10,6 +12,13 @@ export interface Init {
   /** Its user namespace: the container's initial one, held open so that its number stays its own. */
   readonly userns: Fd
   readonly usernsInode: bigint
+  readonly uidMap: readonly IdExtent[]
+  readonly gidMap: readonly IdExtent[]
+  /**
+   * May it have a walker? Not if its processes see those of the host: its root could trace the walker, which is a process of
+   * its user namespace, while that still starts.
+   */
+  readonly walkable: boolean
   /** Why nothing can be done for this container, if so. */
   readonly barred: ReasonCode | undefined
 }
@@ -22,12 +31,18 @@ export interface Init {
  */
 export function inspectInit(pid: number): Init {
   const userns = openat(AT_FDCWD, cstring(`/proc/${pid}/ns/user`), O_RDONLY)
+  const mapOf = (name: string): readonly IdExtent[] => parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
   return {
     userns,
     usernsInode: identify(userns.raw).ino,
+    uidMap: mapOf('uid_map'),
+    gidMap: mapOf('gid_map'),
+    walkable: namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
     barred: barredBy(userns),
   }
 }
+
+const namespaceOf = (pid: number | 'self', name: string): string => readlinkSync(`/proc/${pid}/ns/${name}`)
 
 function barredBy(userns: Fd): ReasonCode | undefined {
   using ours = openat(AT_FDCWD, cstring('/proc/self/ns/user'), O_RDONLY)

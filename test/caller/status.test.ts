@@ -17,8 +17,8 @@ CapBnd:\t000001ffffffffff
 test('parseStatus() takes the file system ids, the umask and the effective set', () => {
   expect(parseStatus(status('sh', ''))).toEqual({
     umask: 0o27,
-    fsuid: 100003,
-    fsgid: 200003,
+    uids: [100000, 100001, 100002, 100003],
+    gids: [200000, 200001, 200002, 200003],
     groups: new Uint32Array(0),
     effective: 1n << 27n,
   })
@@ -29,7 +29,7 @@ test('parseStatus() takes all groups; the kernel ends the list with a blank', ()
 })
 
 test('a name cannot forge a line, since the kernel escapes line feeds', () => {
-  expect(parseStatus(status('x\\nUid:\\t0\\t0\\t0\\t0', '')).fsuid).toBe(100003)
+  expect(parseStatus(status('x\\nUid:\\t0\\t0\\t0\\t0', '')).uids).toEqual([100000, 100001, 100002, 100003])
 })
 
 test('a file that was cut off is an error', () => {

@@ -155,13 +155,13 @@ describe('what is not made, with the errno of the kernel', () => {
     { what: 'no such directory', path: 'none/n', errno: 'ENOENT', verdict: 'continue', reason: 'pathNotResolved' },
     { what: 'a file as directory', path: 'file/n', errno: 'ENOTDIR', verdict: 'continue', reason: 'pathNotResolved' },
     { what: 'links in a circle', path: 'loop/n', errno: 'ELOOP', verdict: 'continue', reason: 'crossesProc' },
-    { what: 'a directory of the host', path: 'other/n', errno: 'EACCES', verdict: 'continue', reason: 'needsWalker' },
+    { what: 'a directory of the host', path: 'other/n', errno: 'EACCES', verdict: 'errno', reason: 'kernelAnswered' },
     {
       what: 'behind a closed directory of the host',
       path: 'closed/open/n',
       errno: 'EACCES',
       verdict: 'continue',
-      reason: 'needsWalker',
+      reason: 'pathNotResolved',
     },
     {
       what: 'mem',
@@ -172,7 +172,10 @@ describe('what is not made, with the errno of the kernel', () => {
       reason: 'deviceNotAllowed',
     },
   ])('$what: $errno', async ({ path, errno, verdict, reason, node = ['020666', 1, 3] }) => {
-    const { result, records } = await host.call(['mknod', `${join(dir, '.')}/${path}`, ...node.map(String)])
+    const { result, records } = await host.call(
+      ['mknod', `${join(dir, '.')}/${path}`, ...node.map(String)],
+      ['--pidns'],
+    )
     expect(result).toBe(errno)
     expect(records).toMatchObject([{ verdict, reason }])
   })
@@ -264,27 +267,89 @@ describe('what is not made, with the errno of the kernel', () => {
   })
 })
 
-/** The fixture's container sees the host's procfs: there `self` of an engine thread is the engine. */
-describe('links of procfs never lead to what belongs to the engine or the host', () => {
+describe('capabilities over files count where the owner and the group are of the container', () => {
+  const OTHER = BASE + 1000
+  beforeAll(() => {
+    directory(join(dir, 'theirs'), OTHER, 0o700)
+    directory(join(dir, 'theirs/deep'), OTHER + 1, 0o700)
+    directory(join(dir, 'theirs/host'), 0, 0o700)
+    directory(join(dir, 'theirs/host/deep'), OTHER, 0o700)
+    directory(join(dir, 'half'), OTHER, 0o700)
+    chownSync(join(dir, 'half'), OTHER, 0)
+    directory(join(dir, 'mine'), BASE, 0o000)
+    symlinkSync('theirs/deep', join(dir, 'to-theirs'))
+    symlinkSync('theirs/host/deep', join(dir, 'to-host'))
+  })
+
   test.each([
-    '/proc/self/root',
-    '/proc/self/cwd',
-    '/proc/thread-self/root',
-    '/proc/thread-self/cwd',
-    '/proc/self/task/../root',
-    '/dev/fd/9',
-    '/proc/self/fd/3',
-    '/proc/self/fd/9',
-  ])('%s', async (link) => {
+    { path: 'theirs/n', result: 'ok' },
+    { path: 'theirs/deep/n', result: 'ok' },
+    { path: 'to-theirs/n2', result: 'ok' },
+    { path: 'mine/n', result: 'ok' },
+    { path: 'theirs/none/n', result: 'ENOENT' },
+    { path: 'theirs/host/n', result: 'EACCES' },
+    { path: 'theirs/host/deep/n', result: 'EACCES' },
+    { path: 'to-host/n', result: 'EACCES' },
+    { path: 'half/n', result: 'EACCES' },
+  ])('$path: $result', async ({ path, result }) => {
+    expect(await host.call(['mknod', join(dir, path), '020666', '1', '3'], ['--pidns'])).toMatchObject({ result })
+    if (result === 'ok') expect(lstatSync(join(dir, path)).isCharacterDevice()).toBe(true)
+  })
+
+  test('a user without them is refused', async () => {
+    const options = ['--pidns', '--uid', '5', '--gid', '5']
+    expect(await host.call(['mknod', join(dir, 'theirs/u'), '020666', '1', '3'], options)).toMatchObject({
+      result: 'EACCES',
+    })
+  })
+
+  test('a container that sees the processes of the host has no walker', async () => {
+    const { result, records } = await host.call(['mknod', join(dir, 'theirs/deep/v'), '020666', '1', '3'])
+    expect(result).toBe('EPERM')
+    expect(records).toMatchObject([{ verdict: 'continue', reason: 'noWalker' }])
+  })
+})
+
+/** The fixture's container sees the host's procfs: there `self` of an engine thread is the engine. */
+describe('links of procfs lead where they lead for the caller', () => {
+  test.each([
+    { link: '/proc/self/cwd', at: '', result: 'ok' },
+    { link: '/proc/thread-self/cwd', at: '', result: 'ok' },
+    { link: '/proc/self/cwd/in', at: 'in', result: 'ok' },
+    { link: '/dev/fd/9', at: 'in', result: 'ok' },
+    { link: '/proc/self/fd/9', at: 'in', result: 'ok' },
+    { link: '/proc/thread-self/fd/9/..', at: '', result: 'ok' },
+    { link: '/proc/self/root', at: undefined, result: 'EACCES' },
+    { link: '/proc/thread-self/root/tmp/nowhere', at: undefined, result: 'ENOENT' },
+    { link: '/proc/self/fd/8', at: undefined, result: 'ENOENT' },
+    { link: '/proc/self/cwd/../../../../../proc/self/root', at: undefined, result: 'EACCES' },
+    { link: '/proc/self', at: undefined, result: 'ENOENT' },
+    { link: '/proc/1/root', at: undefined, result: 'EACCES' },
+    { link: '/proc/1/cwd', at: undefined, result: 'EACCES' },
+  ])('$link: $result', async ({ link, at, result }) => {
+    const place = directory(join(dir, `proc${serial++}`), BASE, 0o755)
+    directory(join(place, 'in'), BASE, 0o755)
     const name = `intercede-test-${process.pid}-${serial++}`
-    // Where the link of the *caller* leads there is a directory that it may write to; the engine's leads elsewhere.
-    const script = `cd ${dir} && exec 9<${dir} && exec ${fixture('caller')} mknod ${link}/${name} 020666 1 3`
+    const script = `cd ${place} && exec 9<in && exec ${fixture('caller')} mknod ${link}/${name} 020666 1 3`
     const before = host.records.length
-    const done = await host.run([], ['sh', '-c', script])
-    expect(done.stdout).toMatch(/errno/)
-    for (const place of ['/', '/tmp', host.directory, process.cwd(), dir])
-      expect(existsSync(join(place, name))).toBe(false)
+    const { stdout } = await host.run([], ['sh', '-c', script])
+    const said = JSON.parse(stdout) as { ok?: true; errno?: string }
+    expect(said.ok ? 'ok' : said.errno).toBe(result)
+    if (at !== undefined) expect(lstatSync(join(place, at, name)).isCharacterDevice()).toBe(true)
+    for (const elsewhere of ['/', '/tmp', host.directory, process.cwd(), dir]) {
+      expect(existsSync(join(elsewhere, name))).toBe(false)
+    }
     await host.settle(before)
-    expect(host.records.at(-1)!.verdict).toBe('continue')
+  })
+
+  test('the numbers of the engine lead nowhere', async () => {
+    const name = `intercede-test-${process.pid}-${serial++}`
+    for (const pid of [host.enginePid, process.pid]) {
+      for (const link of ['root', 'cwd', `task/${pid}/root`]) {
+        const { result } = await host.call(['mknod', `/proc/${pid}/${link}/tmp/${name}`, '020666', '1', '3'])
+        expect(result).toBe('EACCES')
+      }
+    }
+    expect(existsSync(`/tmp/${name}`)).toBe(false)
   })
 })

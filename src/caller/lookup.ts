@@ -1,0 +1,63 @@
+import type { PathBytes } from '../abi/brand.ts'
+import { errnos } from '../abi/errno.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
+import {
+  fileSystemType,
+  O_DIRECTORY,
+  O_PATH,
+  openat2,
+  PROC_SUPER_MAGIC,
+  RESOLVE_CACHED,
+  RESOLVE_NO_MAGICLINKS,
+} from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { walk } from './walk.ts'
+
+/** Where a lookup starts, and whose it is. */
+export interface Start {
+  /** The caller's root directory; the looking thread has it as its own. */
+  readonly root: Handle
+  /** What a relative path starts from. */
+  readonly base: Handle
+  /** The caller's `/proc/TID` in the host's procfs. */
+  readonly task: Handle
+}
+
+const LOOKUP = O_PATH | O_DIRECTORY
+
+/** What a lookup gives that met a link of procfs, or looked for `self` where the looking thread does not exist. */
+const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT])
+
+/**
+ * Opens the directory `path` as the caller, whose root, ids and groups the calling thread has. First from the kernel's
+ * caches alone, which cannot block. Links of procfs that lead to an object instead of a name are not followed: for this
+ * thread `self` is the engine. Only a path that failed in a way that such a link can explain, or that ended in procfs, is
+ * taken apart.
+ *
+ * @param mayBlock called before the file system may have to be asked
+ * @throws {SyscallError} what the kernel says: EACCES also for a FUSE file system, which only a process of its own user
+ *   namespace may enter
+ */
+export function lookup(start: Start, path: PathBytes, mayBlock: () => void): Fd {
+  try {
+    const directory = quickly(start, path, mayBlock)
+    if (fileSystemType(directory) !== PROC_SUPER_MAGIC) return directory
+    directory[Symbol.dispose]()
+  } catch (error) {
+    if (!(error instanceof SyscallError) || !MAY_BE_PROC.has(error.errno)) throw error
+  }
+  mayBlock()
+  return walk(start, path)
+}
+
+function quickly({ base }: Start, path: PathBytes, mayBlock: () => void): Fd {
+  const open = (resolve: number): Fd => openat2(base.raw, path, LOOKUP, RESOLVE_NO_MAGICLINKS | resolve)
+  try {
+    return open(RESOLVE_CACHED)
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== errnos.EAGAIN) throw error
+  }
+  mayBlock()
+  return open(0)
+}

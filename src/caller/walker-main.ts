@@ -1,0 +1,94 @@
+import { readFileSync } from 'node:fs'
+import type { HostId, PathBytes } from '../abi/brand.ts'
+import { type Cap, capMask } from '../abi/capability.ts'
+import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
+import {
+  CapabilitySet,
+  getCapabilities,
+  setFsgid,
+  setFsuid,
+  setGroups,
+  setResgid,
+  setResuid,
+} from '../kernel/credentials.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { Fd } from '../kernel/fd.ts'
+import { chrootTo } from '../kernel/files.ts'
+import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
+import { exitGroup, SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
+import { receive, send, waitReadable } from '../kernel/socket.ts'
+import { lookup } from './lookup.ts'
+import { REQUEST_LIMIT, type Reply, type Request } from './walker.ts'
+
+/**
+ * The walker of one container: a process in its user namespace that opens directories as a caller would, with the
+ * capabilities over files that the caller has there, which no thread of the initial user namespace can have, and into FUSE
+ * file systems of the container, which let nobody else in. It knows nothing else, holds nothing else, and when it hangs
+ * it is left alone.
+ */
+const SOCKET = 3
+
+/** To become a caller. */
+const BECOME: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_READ_SEARCH']
+/** Of a caller's capabilities, those that count in a lookup. */
+const COUNTING = capMask('DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE')
+
+const uidMap = parseIdMap(readFileSync('/proc/self/uid_map', 'latin1'))
+const gidMap = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1'))
+setSecurebits(SECBIT_NO_SETUID_FIXUP)
+unshare(CLONE_FS)
+const { permitted } = getCapabilities()
+const set = (effective: bigint): CapabilitySet => new CapabilitySet({ effective, permitted, inheritable: 0n })
+const becoming = set(capMask(...BECOME))
+
+function inside(map: readonly IdExtent[], id: number): number {
+  const found = toInside(map, id)
+  if (found === undefined) throw new RangeError(`Cannot become ${id}: it is not mapped`)
+  return found
+}
+
+function become({ uids, gids, groups, effective }: Request, root: Fd): void {
+  becoming.enter()
+  chrootTo(root)
+  setGroups(Uint32Array.from(groups, (id) => inside(gidMap, id)))
+  const [rgid, egid, sgid, fsgid] = gids.map((id) => inside(gidMap, id)) as [number, number, number, number]
+  const [ruid, euid, suid, fsuid] = uids.map((id) => inside(uidMap, id)) as [number, number, number, number]
+  setResgid(rgid, egid, sgid)
+  setResuid(ruid, euid, suid)
+  if (!setFsgid(fsgid as HostId) || !setFsuid(fsuid as HostId)) throw new RangeError('Cannot become the caller')
+  const caps = set(BigInt(`0x${effective}`) & COUNTING)
+  caps.enter()
+  if (!caps.entered) throw new RangeError('Cannot take the capabilities of the caller')
+}
+
+function serve(request: Request, [answers, root, base, task]: readonly Fd[]): void {
+  const reply = (said: Reply, fds: readonly Fd[] = []): void => {
+    try {
+      send(answers!, Buffer.from(JSON.stringify(said)), fds)
+    } catch {
+      // Nobody waits any more.
+    }
+  }
+  try {
+    become(request, root!)
+    const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
+    using found = lookup({ root: root!, base: base!, task: task! }, path, () => {})
+    reply({ errno: 0 }, [found])
+  } catch (error) {
+    // EACCES: then the kernel judges the caller alone.
+    reply({ errno: error instanceof SyscallError ? error.errno : 13 })
+  }
+}
+
+Error.stackTraceLimit = 0
+const socket = new Fd(SOCKET)
+const bytes = new Uint8Array(REQUEST_LIMIT)
+for (let turn = 0; ; turn++) {
+  if (!waitReadable(socket, -1)) continue
+  const message = receive(socket, bytes)
+  if (!message) continue
+  if (message.length === 0) exitGroup(0)
+  serve(JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Request, message.fds)
+  for (const fd of message.fds) fd[Symbol.dispose]()
+  if (turn % 1000 === 999) await new Promise((resolve) => setImmediate(resolve))
+}

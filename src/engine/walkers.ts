@@ -1,0 +1,98 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeRaw, type Fd } from '../kernel/fd.ts'
+import { socketpair } from '../kernel/socket.ts'
+import type { PoolState } from './pool-state.ts'
+import { prepareReach, reach } from './reachable.ts'
+
+/** Walkers of one container that hung and were left alone: after that many it gets no other. */
+const ABANDONED_LIMIT = 2
+const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
+const LINGER_MS = 5000
+const MAIN = new URL(`../caller/walker-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+
+interface Place {
+  readonly userns: Fd
+  child: ChildProcess | undefined
+  abandoned: number
+}
+
+/** The walkers, started by the main thread when a thread asks for the first time; see caller/walker-main.ts. */
+export class Walkers {
+  readonly #state: PoolState
+  readonly #fault: (message: string) => void
+  readonly #places = new Map<number, Place>()
+
+  constructor(state: PoolState, fault: (message: string) => void) {
+    this.#state = state
+    this.#fault = fault
+  }
+
+  /** A container that may have a walker; `userns` is owned here from now on. */
+  admit(container: number, userns: Fd): void {
+    this.#places.set(container, { userns, child: undefined, abandoned: 0 })
+    this.#state.setWalker(container, 'none')
+  }
+
+  /** Starts one, unless there is one; the threads that wait for it are woken. */
+  start(container: number): void {
+    const place = this.#places.get(container)
+    if (!place || this.#state.walker(container) !== 'wanted') return
+    if (place.abandoned >= ABANDONED_LIMIT) {
+      this.#state.setWalker(container, 'never')
+      return
+    }
+    const [ours, theirs] = socketpair()
+    const child = this.#spawn(place.userns, theirs)
+    theirs[Symbol.dispose]()
+    place.child = child
+    const raw = ours.release()
+    child.on('error', (error) => this.#fault(`Cannot start a walker: ${error.message}`))
+    child.on('exit', () => this.#ended(container, child))
+    this.#state.setWalker(container, raw)
+  }
+
+  /** The walker hangs. It ends by itself when it comes back, for its socket is closed; it cannot be killed where it hangs. */
+  abandon(container: number, raw: number): void {
+    const place = this.#places.get(container)
+    if (!place || this.#state.walker(container) !== raw) return
+    place.abandoned++
+    place.child = undefined
+    this.#close(container, place.abandoned >= ABANDONED_LIMIT ? 'never' : 'none')
+  }
+
+  forget(container: number): void {
+    const place = this.#places.get(container)
+    if (!place) return
+    this.#places.delete(container)
+    place.userns[Symbol.dispose]()
+    place.child?.removeAllListeners('exit')
+    this.#close(container, 'never')
+  }
+
+  #spawn(userns: Fd, socket: Fd): ChildProcess {
+    const { prefix, path } = reach(MAIN.pathname)
+    if (prefix.length > 0) prepareReach()
+    const enter = ['nsenter', '--user=/proc/self/fd/4', '--', process.execPath, ...FLAGS, path]
+    const [program = '', ...args] = [...prefix, ...enter]
+    return spawn(program, args, {
+      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw],
+      env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      cwd: '/',
+    })
+  }
+
+  #ended(container: number, child: ChildProcess): void {
+    const place = this.#places.get(container)
+    if (place?.child !== child) return
+    place.child = undefined
+    place.abandoned++
+    this.#close(container, 'none')
+  }
+
+  #close(container: number, next: 'none' | 'never'): void {
+    const raw = this.#state.walker(container)
+    this.#state.setWalker(container, next)
+    // Not at once: a thread that has just read the number may still send to it.
+    if (typeof raw === 'number') setTimeout(() => closeRaw(raw), LINGER_MS)
+  }
+}

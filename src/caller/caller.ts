@@ -1,19 +1,22 @@
-import type { Mode, PathBytes, Tid } from '../abi/brand.ts'
+import type { Dev, Mode, PathBytes, Tid } from '../abi/brand.ts'
 import { type Cap, capMask } from '../abi/capability.ts'
 import { makedev } from '../abi/dev.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, toInside } from '../abi/id-map.ts'
 import { S_IFCHR } from '../abi/stat.ts'
-import type { Caller as CallerContract } from '../calls/caller.ts'
+import type { Barred, Caller as CallerContract, NodeLike } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { fstatfs, identify, inode, mknodat, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { RemoteMemory } from '../kernel/memory.ts'
+import { attachTree } from '../kernel/mount.ts'
+import { ownerOf } from '../kernel/pidfd.ts'
 import type { Container } from './container.ts'
 import { lookup, type Start } from './lookup.ts'
+import type { Nodes } from './nodes.ts'
 import { isAbsolute, splitParent } from './path.ts'
 import { parseStatus, type Status } from './status.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
@@ -25,6 +28,13 @@ export interface Desk {
   /** The host's /proc. */
   readonly proc: Handle
   readonly status: Buffer
+  readonly nodes: Nodes
+  /** What the device rules of a task's control groups allow; asked once in a while. */
+  readonly deviceRules: (
+    container: Container,
+    tid: Tid,
+    dev: Dev,
+  ) => { readonly mknod: boolean; readonly open: boolean }
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
   /** Lets the container's walker open a directory. @throws {PassOn} if it has none that answers */
@@ -32,6 +42,8 @@ export interface Desk {
 }
 
 const PATH_MAX = 4096
+const NS_MNT = Buffer.from('ns/mnt\0')
+const LOOK: readonly Cap[] = ['SYS_PTRACE']
 const NS_USER = Buffer.from('ns/user\0')
 const STATUS = Buffer.from('status\0')
 const ROOT = Buffer.from('root\0')
@@ -39,9 +51,8 @@ const CWD = Buffer.from('cwd\0')
 const LOOKUP = O_PATH | O_DIRECTORY
 
 /** File systems that a container can mount by itself and in which mknod(2) works; linux/magic.h. */
-const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([
-  0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */, 0x794c7630, 0x65735546,
-])
+const MEMORY: ReadonlySet<number> = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */])
+const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, 0x794c7630 /* overlay */, 0x65735546 /* FUSE */])
 const ST_NODEV = 4
 const DEV_NULL = makedev(1, 3)
 /** What shows for an id that a mount or a namespace does not map. */
@@ -104,10 +115,27 @@ export class Caller implements CallerContract, Disposable {
     return { dir: this.#lookup({ root, base, task: this.#task }, parent), name }
   }
 
-  devicesBarred(dir: Handle, name: PathBytes): 'nodevMount' | 'containerSuperblock' | undefined {
+  deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
+    return this.#desk.deviceRules(this.#container, this.tid, dev)
+  }
+
+  devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {
     const { type, flags } = fstatfs(dir)
-    if ((flags & ST_NODEV) !== 0) return 'nodevMount'
-    return MOUNTABLE_INSIDE.has(type) && this.#madeInside(dir, name) ? 'containerSuperblock' : undefined
+    const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type)
+    if ((flags & ST_NODEV) !== 0) return { why: 'nodevMount', mountable }
+    if (!MOUNTABLE_INSIDE.has(type) || !this.#madeInside(dir, name)) return undefined
+    return { why: 'containerSuperblock', mountable }
+  }
+
+  mountNode(node: NodeLike, target: Handle): void {
+    const { identity, nodes } = this.#desk
+    this.#mustWait()
+    identity.with(LOOK)
+    using mounts = openat(this.#task.raw, NS_MNT, O_RDONLY)
+    using owner = ownerOf(mounts)
+    // A container without mounts of its own shares the host's: nothing is ever mounted there.
+    if (identify(owner.raw).ino !== this.#container.userns) throw new PassOn('hostMounts')
+    nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => attachTree(copy, target)))
   }
 
   act<T>(caps: readonly Cap[], action: () => T): T {

@@ -3,7 +3,7 @@ import { type Cap, capMask } from '../abi/capability.ts'
 import { CapabilitySet, getCapabilities, groupCount, setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
 import { chrootTo, umask } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
+import { CLONE_FS, CLONE_NEWNS, setns, unshare } from '../kernel/namespaces.ts'
 import { SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
 import type { Status } from './status.ts'
 
@@ -20,6 +20,7 @@ const NO_GROUPS = new Uint32Array(0)
 const REST: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'SYS_PTRACE']
 const NONE: readonly Cap[] = []
 const CHANGE_USER: readonly Cap[] = ['SETUID']
+const MOUNT: readonly Cap[] = ['SYS_ADMIN', 'SYS_CHROOT']
 /** While entering: the caller's root directory may be closed to us. */
 const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
 
@@ -34,16 +35,21 @@ export class ThreadIdentity {
   readonly #enter: CapabilitySet
   readonly #sets = new Map<readonly Cap[], CapabilitySet>()
   readonly #permitted: bigint
+  /** Our own mount namespace. */
+  readonly #mounts: Handle
   #inside = false
+  #abroad = false
 
   /**
    * Settles the calling thread at home, for good.
    *
    * @param hostRoot a handle of the host's root directory
+   * @param mounts our mount namespace
    * @throws {Error} if the process lacks a capability that it needs
    */
-  constructor(hostRoot: Handle) {
+  constructor(hostRoot: Handle, mounts: Handle) {
     this.#hostRoot = hostRoot
+    this.#mounts = mounts
     this.#permitted = getCapabilities().permitted
     this.#rest = this.#set(REST)
     this.#enter = this.#set(ENTER)
@@ -101,9 +107,26 @@ export class ThreadIdentity {
     return result
   }
 
+  /**
+   * Runs `action` inside another mount namespace, with the right to mount there. Its root directory is that namespace's then:
+   * the action uses handles only.
+   */
+  inMounts<T>(namespace: Handle, action: () => T): T {
+    this.with(MOUNT)
+    setns(namespace, CLONE_NEWNS)
+    this.#abroad = true
+    try {
+      return action()
+    } finally {
+      setns(this.#mounts, CLONE_NEWNS)
+      this.#abroad = false
+    }
+  }
+
   /** @throws {LostThread} if the thread cannot get home */
   home(): void {
     if (!this.#inside) return
+    if (this.#abroad) throw new LostThread('Cannot get home: it is in the mount namespace of a container')
     try {
       this.#home()
     } catch (error) {

@@ -5,6 +5,8 @@ import type { Caller } from './caller.ts'
 
 /** The closed list of privileged things that are done at all. An act is data: it can be compared, tested and moved. */
 export interface Verbs {
+  /** Where the file system of `dir` cannot hold a node that can be opened. */
+  readonly placeNode: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
 }
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]

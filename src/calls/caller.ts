@@ -1,4 +1,4 @@
-import type { PathBytes, Tid } from '../abi/brand.ts'
+import type { Dev, HostId, Mode, PathBytes, Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -10,6 +10,19 @@ export interface Registers {
   uint(index: number): number
   /** A pointer or a `long`: all bits that the architecture has. */
   pointer(index: number): bigint
+}
+
+/** Why a device node on some file system could not be opened, and whether one of ours can be mounted there instead. */
+export interface Barred {
+  readonly why: 'nodevMount' | 'containerSuperblock'
+  readonly mountable: boolean
+}
+
+/** What a device node of ours shall look like. */
+export interface NodeLike {
+  readonly mode: Mode
+  readonly dev: Dev
+  readonly gid: HostId
 }
 
 /** Everything that may be asked about the thread that made the call. Reading and opening only. */
@@ -30,8 +43,12 @@ export interface Caller {
    * @throws {PassOn} if it does not resolve
    */
   parent(dirfd: number, path: PathBytes): { readonly dir: Handle; readonly name: PathBytes }
+  /** What do the device rules of its control groups allow? */
+  deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /** Could a device node in this directory be opened? undefined: yes, else why not. */
-  devicesBarred(dir: Handle, name: PathBytes): 'nodevMount' | 'containerSuperblock' | undefined
+  devicesBarred(dir: Handle, name: PathBytes): Barred | undefined
+  /** Mounts a device node of ours, with these attributes, on a file in the caller's mount namespace. */
+  mountNode(node: NodeLike, target: Handle): void
   /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */
   act<T>(caps: readonly Cap[], action: () => T): T
 }

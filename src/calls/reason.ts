@@ -7,6 +7,14 @@ import { capabilities } from '../abi/capability.ts'
 export const reasons = {
   done: ['done for the caller', ''],
   kernelAnswered: ['done as the caller: the kernel itself answered with this errno', ''],
+  doneButClosed: [
+    'done for the caller, but the device rules of its control group do not let it be opened',
+    'allow the device where the container is started, for podman by --device-cgroup-rule',
+  ],
+  deviceCgroup: [
+    'the device rules of the control group of the caller do not let the device {a}:{b} be made',
+    'allow it where the container is started, for podman by --device-cgroup-rule',
+  ],
   notCharDevice: ['only character devices are made, the rest is left to the kernel', ''],
   kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anybody', ''],
   deviceNotAllowed: [
@@ -57,6 +65,10 @@ export const reasons = {
   nodevMount: [
     'the mount does not allow devices (nodev): a node there could not be opened',
     'make the node on a mount without nodev',
+  ],
+  hostMounts: [
+    'a device node could only be mounted there, and the container has no mounts of its own',
+    'start the container with a mount namespace of its own',
   ],
   containerSuperblock: [
     'the file system was mounted inside the container: a device node there could not be opened',

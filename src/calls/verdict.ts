@@ -12,7 +12,7 @@ export type Verdict =
   | { readonly is: 'act'; readonly act: Act; readonly why: Reason }
 
 export const pass = (code: ReasonCode, a?: number, b?: number): Verdict => ({ is: 'continue', why: why(code, a, b) })
-export const act = (what: Act): Verdict => ({ is: 'act', act: what, why: why('done') })
+export const act = (what: Act, code: ReasonCode = 'done'): Verdict => ({ is: 'act', act: what, why: why(code) })
 
 /**
  * Nothing was done and nothing will be: the kernel shall judge. Thrown from deep inside a lookup, and by a verb only

@@ -3,7 +3,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } from '../abi/seccomp.ts'
 import { EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { Fd, setCloexec } from '../kernel/fd.ts'
-import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
+import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { dieWithParent, exitGroup } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
@@ -35,6 +35,7 @@ async function main(): Promise<void> {
     journal: JOURNAL_FD,
     epoll: new Epoll(),
     hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
+    mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,
     proc: openat(AT_FDCWD, cstring('/proc'), O_PATH | O_DIRECTORY).raw,
     onReady: (threads) => tell({ type: 'ready', threads }),
     onGone: (listener) => tell({ type: 'gone', listener }),

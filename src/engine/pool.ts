@@ -1,10 +1,13 @@
 import { Worker } from 'node:worker_threads'
+import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import { EPOLLIN, type Epoll } from '../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { Alarm, timerfd } from '../kernel/timer.ts'
+import { tryDevice, UNKNOWN } from './device-rules.ts'
 import { Lead } from './lead.ts'
 import { LISTENERS, PoolState } from './pool-state.ts'
+import { encodeRules } from './rules-cache.ts'
 import type { FromThread, ThreadData, ToThread } from './thread.ts'
 import { Walkers } from './walkers.ts'
 
@@ -118,6 +121,9 @@ export class Pool {
       case 'ready':
         if (++this.#ready === this.#options.threads) this.#options.onReady(this.#ready)
         break
+      case 'device':
+        void this.#tryDevice(message.tid, message.dev, new Int32Array(message.answer))
+        break
       case 'walker':
         this.#walkers.start(message.container)
         break
@@ -127,6 +133,12 @@ export class Pool {
       case 'grow':
         if (this.#lead.parked === 0 && this.#workers.size < this.#options.threadLimit) this.#start()
     }
+  }
+
+  async #tryDevice(tid: Tid, dev: Dev, answer: Int32Array): Promise<void> {
+    const rules = await tryDevice(tid, dev).catch(() => UNKNOWN)
+    Atomics.store(answer, 0, encodeRules(rules))
+    Atomics.notify(answer, 0)
   }
 
   /** A thread that is gone or stands somewhere else is replaced; an engine that loses them all the time gives up. */

@@ -1,7 +1,8 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import type { PathBytes } from '../abi/brand.ts'
+import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import type { Start } from '../caller/lookup.ts'
+import { Nodes } from '../caller/nodes.ts'
 import type { Status } from '../caller/status.ts'
 import { ThreadIdentity } from '../caller/thread-identity.ts'
 import { askWalker, WalkerStuck } from '../caller/walker.ts'
@@ -15,9 +16,11 @@ import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
 import { requireBuild } from './build.ts'
+import type { DeviceRules } from './device-rules.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
 import { PoolState } from './pool-state.ts'
+import { decodeRules, RulesCache } from './rules-cache.ts'
 import { type Call, Server } from './server.ts'
 
 /** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
@@ -31,6 +34,8 @@ export interface ThreadData {
   readonly alarm: number
   readonly hostRoot: number
   readonly proc: number
+  /** Our own mount namespace. */
+  readonly mounts: number
   /** How many calls of one container may be in flight. */
   readonly callsPerContainer: number
 }
@@ -43,6 +48,7 @@ export type FromThread =
   | { readonly type: 'gone'; readonly index: number; readonly generation: number }
   | { readonly type: 'lost'; readonly message: string }
   | { readonly type: 'walker'; readonly container: number }
+  | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
@@ -72,6 +78,7 @@ class EngineThread {
   readonly #epoll: Epoll
   readonly #lead: Lead
   readonly #containers = new Map<number, Container>()
+  readonly #rules = new RulesCache()
   #epoch = -1
   #leading = false
 
@@ -84,11 +91,13 @@ class EngineThread {
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#slots = new Slots(journal)
     const desk = {
-      identity: new ThreadIdentity(new Fd(data.hostRoot)),
+      identity: new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts)),
       memory: new RemoteMemory(PATH_MAX, address),
       proc: new Fd(data.proc),
       status: Buffer.alloc(STATUS_LIMIT),
+      nodes: new Nodes(),
       mayBlock: () => this.#passLead(),
+      deviceRules: ({ index }: Container, tid: Tid, dev: Dev) => this.#deviceRules(index, tid, dev),
       walk: ({ index }: Container, start: Start, status: Status, path: PathBytes) =>
         this.#walk(index, start, status, path),
     }
@@ -172,6 +181,17 @@ class EngineThread {
     this.#slots.setState(slot, STATE.received)
   }
 
+  /** What the device rules allow; the main thread finds out, by a process that joins the group. */
+  #deviceRules(container: number, tid: Tid, dev: Dev): DeviceRules {
+    return this.#rules.get(container, dev, () => {
+      this.#passLead()
+      const answer = new Int32Array(new SharedArrayBuffer(4))
+      this.#post({ type: 'device', tid, dev, answer: answer.buffer })
+      Atomics.wait(answer, 0, 0)
+      return decodeRules(answer[0]!)
+    })
+  }
+
   /** By the walker of the container; a call waits for its start. */
   #walk(container: number, start: Start, status: Status, path: PathBytes): Fd {
     this.#passLead()
@@ -239,6 +259,7 @@ class EngineThread {
       const message = heard.message as ToThread
       if ('container' in message) this.#containers.set(message.container.index, message.container)
       else this.#containers.delete(message.forget)
+      this.#rules.forget('container' in message ? message.container.index : message.forget)
     }
   }
 

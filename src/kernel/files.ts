@@ -25,6 +25,8 @@ const libcFchdir = libc.func('int fchdir(int fd)')
 const libcChroot = libc.func('int chroot(uint8_t *path)')
 const libcUmask = libc.func('uint32_t umask(uint32_t mask)')
 const libcMknodat = libc.func('int mknodat(int dir, uint8_t *name, uint32_t mode, uint64_t dev)')
+const libcUnlinkat = libc.func('int unlinkat(int dir, uint8_t *name, int flags)')
+const libcFchownat = libc.func('int fchownat(int dir, uint8_t *name, uint32_t uid, uint32_t gid, int flags)')
 const libcStatx = libc.func('int statx(int dir, uint8_t *path, int flags, uint32_t mask, uint8_t *result)')
 const libcFstatfs = libc.func('int fstatfs(int fd, uint8_t *result)')
 const libcReadlinkat = libc.func('long readlinkat(int dir, uint8_t *path, uint8_t *target, size_t length)')
@@ -86,6 +88,16 @@ export function umask(mask: Mode): void {
  */
 export function mknodat(parent: Handle, name: PathBytes, mode: Mode, dev: Dev): void {
   check('mknodat', libcMknodat(parent.raw, name, mode, dev))
+}
+
+/** Removes a name that is no directory. @throws {SyscallError} ENOENT, EACCES, EBUSY where something is mounted */
+export function unlinkat(parent: Handle, name: Uint8Array): void {
+  check('unlinkat', libcUnlinkat(parent.raw, name, 0))
+}
+
+/** Changes the group of a name that is no symbolic link. @throws {SyscallError} EPERM without CAP_CHOWN */
+export function changeGroup(parent: Handle, name: Uint8Array, gid: HostId): void {
+  check('fchownat', libcFchownat(parent.raw, name, 0xffff_ffff, gid, 0))
 }
 
 /** What `struct statx` tells: 20 u32 uid | 24 u32 gid | 28 u16 mode | 32 u64 ino | 136 u32 major | 140 u32 minor. */

@@ -17,6 +17,9 @@ const MOUNT_ATTR_IDMAP = 0x100000n
 /** The new mount calls came after the numbers were unified: one number on every architecture. */
 const OPEN_TREE = 428
 const MOVE_MOUNT = 429
+const FSOPEN = 430
+const FSCONFIG = 431
+const FSMOUNT = 432
 const MOUNT_SETATTR = 442
 
 const AT_EMPTY_PATH = 0x1000
@@ -25,12 +28,21 @@ const OPEN_TREE_CLONE = 1
 const OPEN_TREE_CLOEXEC = 0o2000000
 const MOVE_MOUNT_F_EMPTY_PATH = 0x4
 const MOVE_MOUNT_T_EMPTY_PATH = 0x40
+const AT_SYMLINK_NOFOLLOW = 0x100
+const FSCONFIG_SET_STRING = 1
+const FSCONFIG_CMD_CREATE = 6
+const FD_CLOEXEC = 1
 const EMPTY = new Uint8Array([0])
 
 const libcMount = libc.func(
   'int mount(uint8_t *source, uint8_t *target, uint8_t *type, unsigned long flags, uint8_t *data)',
 )
 const syscallOpenTree = libc.func('long syscall(long number, int dir, uint8_t *path, uint32_t flags)')
+const syscallFsopen = libc.func('long syscall(long number, uint8_t *type, uint32_t flags)')
+const syscallFsconfig = libc.func(
+  'long syscall(long number, int context, uint32_t command, uint8_t *key, uint8_t *value, int aux)',
+)
+const syscallFsmount = libc.func('syscall', 'long', ['long', 'int', 'uint32_t', 'uint32_t'])
 const syscallMoveMount = libc.func(
   'long syscall(long number, int from, uint8_t *fromPath, int to, uint8_t *toPath, uint32_t flags)',
 )
@@ -60,6 +72,26 @@ export function cloneTree(path: string, recursive = false): Fd {
 }
 
 /**
+ * A detached copy of the one file `name` in `dir`, which may itself lie on a detached mount.
+ *
+ * @throws {SyscallError} EINVAL for a detached mount before 6.15
+ */
+export function cloneFile(dir: Handle, name: Uint8Array): Fd {
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
+  return new Fd(check('open_tree', syscallOpenTree(OPEN_TREE, dir.raw, name, flags)))
+}
+
+/** A tmpfs that is mounted nowhere and vanishes with its descriptor. @param options such as `[['mode', '1777']]` */
+export function detachedTmpfs(options: readonly (readonly [key: string, value: string])[]): Fd {
+  using context = new Fd(check('fsopen', syscallFsopen(FSOPEN, cstring('tmpfs'), FD_CLOEXEC)))
+  for (const [key, value] of options) {
+    check('fsconfig', syscallFsconfig(FSCONFIG, context.raw, FSCONFIG_SET_STRING, cstring(key), cstring(value), 0))
+  }
+  check('fsconfig', syscallFsconfig(FSCONFIG, context.raw, FSCONFIG_CMD_CREATE, null, null, 0))
+  return new Fd(check('fsmount', syscallFsmount(FSMOUNT, context.raw, FD_CLOEXEC, 0)))
+}
+
+/**
  * Sets attributes on a detached copy and on every mount in it.
  *
  * @param userns the mapping for an idmapped mount: what the disk calls 0 is then the root of that user namespace
@@ -74,7 +106,7 @@ export function setMountAttributes(tree: Handle, set: bigint, userns?: Handle): 
   check('mount_setattr', syscallMountSetattr(MOUNT_SETATTR, tree.raw, EMPTY, flags, attributes, attributes.length))
 }
 
-/** Attaches a detached copy on the directory `target`. @see move_mount(2) */
+/** Attaches a detached copy on `target`, which must lie in the mount namespace of the calling thread. @see move_mount(2) */
 export function attachTree(tree: Handle, target: Handle): void {
   const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
   check('move_mount', syscallMoveMount(MOVE_MOUNT, tree.raw, EMPTY, target.raw, EMPTY, flags))

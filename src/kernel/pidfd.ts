@@ -14,6 +14,7 @@ const { pidfd_open, pidfd_getfd } = ownSyscalls(process.arch)
 export const PIDFD_THREAD = 0o200
 
 const NSIO = 0xb7
+const NS_GET_USERNS = _IO(NSIO, 0x1)
 const NS_GET_PARENT = _IO(NSIO, 0x2)
 
 /**
@@ -28,6 +29,11 @@ export function pidfdOpen(pid: number, flags = 0): Fd {
 /** A copy of the descriptor `fd` of another process. @throws {SyscallError} EBADF, EPERM, ESRCH */
 export function pidfdGetfd(pidfd: Handle, fd: number): Fd {
   return new Fd(check('pidfd_getfd', Number(syscall3(pidfd_getfd, pidfd.raw, fd, 0))))
+}
+
+/** The user namespace that owns `namespace`. @throws {SyscallError} EPERM for one that is above ours */
+export function ownerOf(namespace: Handle): Fd {
+  return new Fd(check('NS_GET_USERNS', libcIoctl(namespace.raw, NS_GET_USERNS, 0)))
 }
 
 /** The user namespace that owns a user namespace; undefined for one that is above ours. */

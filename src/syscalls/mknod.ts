@@ -41,10 +41,13 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
     decide({ dirfd, path, mode, dev }, caller) {
       if (!caller.inInitialUserns) return pass('childUserns')
       if (!caller.holds('MKNOD')) return pass('lacksCapability', capNumber('MKNOD'))
+      const rules = caller.deviceRules(dev)
+      if (!rules.mknod) return pass('deviceCgroup', major(dev), minor(dev))
+      const done = rules.open ? 'done' : 'doneButClosed'
       const { dir, name } = caller.parent(dirfd, path)
       const barred = caller.devicesBarred(dir, name)
-      if (barred) return pass(barred)
-      return act({ verb: 'mknod', dir, name, mode, dev })
+      if (!barred) return act({ verb: 'mknod', dir, name, mode, dev }, done)
+      return barred.mountable ? act({ verb: 'placeNode', dir, name, mode, dev }, done) : pass(barred.why)
     },
   }
 }

@@ -1,5 +1,6 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { mknod } from './mknod.ts'
+import { placeNode } from './place-node.ts'
 
 /** The closed list of privileged acts; docs/security.md is generated from it. */
-export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = { mknod }
+export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = { mknod, placeNode }

@@ -23,12 +23,15 @@ const CAPABILITIES = [
   'CAP_SYS_ADMIN',
 ]
 
+const ALL_CHARACTER_DEVICES = [{ allow: true, type: 'c', access: 'rwm' }]
+
 interface Bundle {
   readonly runtime: string
   readonly args: readonly string[]
   readonly capabilities?: readonly string[]
   readonly userns?: boolean
   readonly noNewPrivileges?: boolean
+  readonly devices?: readonly object[]
 }
 
 /** A bundle as a runtime's own `spec` command writes it, with the changes of a test. */
@@ -38,6 +41,7 @@ async function bundle({
   capabilities = CAPABILITIES,
   userns = true,
   noNewPrivileges = false,
+  devices = ALL_CHARACTER_DEVICES,
 }: Bundle): Promise<string> {
   await execute('rm', ['-f', join(machine.directory, 'config.json')])
   await machine.run(runtime, 'spec')
@@ -48,6 +52,8 @@ async function bundle({
     'profile',
     '-c',
     'mknod',
+    '-c',
+    'mknod.devices=c:10:200,c:10:229,c:10:232',
     '--runtime',
     runtime,
     '--listener',
@@ -68,12 +74,7 @@ async function bundle({
     seccomp: JSON.parse(profile.stdout),
     ...(userns ? { uidMappings: ids, gidMappings: ids } : {}),
   })
-  spec.linux.resources = {
-    devices: [
-      { allow: false, access: 'rwm' },
-      { allow: true, type: 'c', access: 'rwm' },
-    ],
-  }
+  spec.linux.resources = { devices: [{ allow: false, access: 'rwm' }, ...devices] }
   writeFileSync(file, JSON.stringify(spec))
   return machine.directory
 }
@@ -117,6 +118,24 @@ describe.each(['crun', 'runc'])('%s', (runtime) => {
       'mkdir /tmp/d; caller --thread mknod /tmp/d/1 020666 1 5; caller mknodat /tmp d/2 020666 1 7; ls /tmp/d; busybox rm -r /tmp/d'
     const done = await container({ runtime, args: ['sh', '-c', script] })
     expect(done.stdout).toBe('{"ok":true}\n{"ok":true}\n1\n2\n')
+  })
+
+  test("in the runtime's own /dev, and /dev/net/tun", async () => {
+    const script =
+      'mknod /dev/null2 c 1 3 && echo x >/dev/null2 && stat -c "%F %t:%T" /dev/null2; mkdir /dev/net; mknod /dev/net/tun c 10 200 && (: <>/dev/net/tun) && echo opens'
+    const done = await container({ runtime, args: ['sh', '-c', script] })
+    expect(done).toMatchObject({ stdout: 'character special file 1:3\nopens\n', stderr: '' })
+  })
+
+  test('the device rules of the control group bind, and the reason says so', async () => {
+    // Beyond those that every runtime allows by itself.
+    const devices = [{ allow: true, type: 'c', major: 10, minor: 229, access: 'm' }]
+    const script =
+      'for n in 229 232; do caller mknod /dev/d$n 020666 10 $n; done; caller mknod /dev/d3 020666 1 3; (: </dev/d229) || echo closed'
+    const done = await container({ runtime, args: ['sh', '-c', script], devices })
+    expect(done.stdout).toBe('{"ok":true}\n{"errno":"EPERM"}\n{"ok":true}\nclosed\n')
+    expect(await machine.logged(done.id, 'deviceCgroup')).toMatchObject({ says: expect.stringContaining('10:232') })
+    await machine.logged(done.id, 'doneButClosed')
   })
 
   test('what is refused is refused as by the kernel, with the reason in the log', async () => {

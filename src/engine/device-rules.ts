@@ -1,0 +1,103 @@
+import { spawn } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import type { Dev, Tid } from '../abi/brand.ts'
+import { major, minor } from '../abi/dev.ts'
+
+/** What the device rules of a caller's control groups allow for one device. */
+export interface DeviceRules {
+  readonly mknod: boolean
+  /** To read or to write. */
+  readonly open: boolean
+}
+
+export const UNKNOWN: DeviceRules = { mknod: false, open: false }
+const PATIENCE_MS = 3000
+
+/**
+ * Only the kernel can tell: the rules are a program of cgroup v2 that it runs for a process of the group. So one joins, and
+ * tries. After it has joined it starts nothing: the group may allow no further process.
+ *
+ *   $1 a directory to mount a tmpfs on, in a mount namespace of its own; $2 major, $3 minor; then the groups
+ */
+const PROBE = `mount -t tmpfs none "$1" && cd "$1" && mknod probe c "$2" "$3" && chmod 666 probe || exit 3
+major=$2 minor=$3
+shift 3
+for group; do echo 0 >"$group/cgroup.procs" || exit 3; done
+[ -r probe ] || [ -w probe ] && echo open
+exec mknod node c "$major" "$minor"`
+
+/** Tries what the control groups of `tid` allow. @returns UNKNOWN, which allows nothing, if that cannot be found out */
+export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules> {
+  const groups = groupsOf(tid)
+  if (!groups) return UNKNOWN
+  const args = [
+    '--mount',
+    '--propagation',
+    'private',
+    'sh',
+    '-c',
+    PROBE,
+    'sh',
+    '/run',
+    `${major(dev)}`,
+    `${minor(dev)}`,
+    ...groups,
+  ]
+  const child = spawn('unshare', args, {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    timeout: PATIENCE_MS,
+    killSignal: 'SIGKILL',
+    cwd: '/',
+  })
+  let said = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    said += chunk.toString()
+  })
+  const status = await new Promise<number | null>((resolve) => {
+    child.on('error', () => resolve(null))
+    child.on('close', resolve)
+  })
+  if (status === null || status === 3) return UNKNOWN
+  return { mknod: status === 0, open: said.includes('open') }
+}
+
+/** The directories of the groups that can have device rules: cgroup v2, and the controller of v1. */
+function groupsOf(tid: Tid): readonly string[] | undefined {
+  try {
+    const mounts = cgroupMounts(readFileSync('/proc/self/mountinfo', 'latin1'))
+    // A hierarchy that is covered by another mount cannot be joined, nor did the runtime set anything in it.
+    return groupPaths(readFileSync(`/proc/${tid}/cgroup`, 'latin1'), mounts).filter((group) =>
+      existsSync(`${group}/cgroup.procs`),
+    )
+  } catch {
+    return undefined
+  }
+}
+
+/** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */
+export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
+  const mounts = new Map<string, string>()
+  for (const line of mountinfo.split('\n')) {
+    const [before = '', after = ''] = line.split(' - ')
+    const [, , , root, point = ''] = before.split(' ')
+    const [type, , options = ''] = after.split(' ')
+    if (root !== '/') continue
+    if (type === 'cgroup2') mounts.set('', point)
+    if (type === 'cgroup' && options.split(',').includes('devices')) mounts.set('devices', point)
+  }
+  return mounts
+}
+
+/** @param cgroup the text of `/proc/TID/cgroup`: hierarchy:controllers:path */
+export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>): readonly string[] {
+  return cgroup
+    .split('\n')
+    .filter((line) => line !== '')
+    .flatMap((line) => {
+      const [, controllers = '', ...path] = line.split(':')
+      const mount = [...mounts].find(([name]) =>
+        name === '' ? controllers === '' : controllers.split(',').includes(name),
+      )
+      return mount ? [`${mount[1]}${path.join(':')}`] : []
+    })
+}

@@ -1,0 +1,47 @@
+import type { Dev, Mode } from '../abi/brand.ts'
+import { fileType, S_IFREG } from '../abi/stat.ts'
+import type { Verb, Verbs } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { identify, mknodat, O_NOFOLLOW, O_PATH, openat, unlinkat } from '../kernel/files.ts'
+import { createIn, sets } from './create.ts'
+
+type Place = Verbs['placeNode']
+const MAKE = sets()
+const NO_DEVICE = 0 as Dev
+
+export const placeNode: Verb<Place> = {
+  caps: ['MKNOD', 'CHOWN', 'SYS_ADMIN', 'SYS_CHROOT'],
+  over: ['DAC_OVERRIDE', 'FSETID'],
+  lane: 'slow',
+  safe:
+    'An empty file is made as the caller, with no capability but its own, and fails where the caller may not make one; onto ' +
+    "that file, by its handle, a device node of the policy is mounted that lies on a file system of ours and has the file's " +
+    'owner, group and mode. The mount is in the mount namespace of the caller only, whose owner may remove it.',
+  run(act, caller) {
+    createIn(caller, act.dir, act.mode, MAKE, () => mknodat(act.dir, act.name, asFile(act.mode), NO_DEVICE))
+    try {
+      mountOver(act, caller)
+    } catch (error) {
+      // Nothing is left of it then, so the kernel may judge: it says what it would have said without us.
+      remove(caller, act)
+      throw error instanceof PassOn ? error : new PassOn('containerSuperblock')
+    }
+    return { value: 0n }
+  },
+}
+
+const asFile = (mode: Mode): Mode => ((mode & 0o7777) | S_IFREG) as Mode
+
+function mountOver({ dir, name, dev }: Place, caller: Caller): void {
+  using file = openat(dir.raw, name, O_PATH | O_NOFOLLOW)
+  const { mode, gid } = identify(file.raw)
+  // Another thread of the container may have put something else there: that is not ours to cover.
+  if (fileType(mode) !== S_IFREG) throw new PassOn('gone')
+  caller.mountNode({ mode, dev, gid }, file)
+}
+
+/** Removes the file again, as it was made. */
+function remove(caller: Caller, { dir, name, mode }: Place): void {
+  createIn(caller, dir, mode, MAKE, () => unlinkat(dir, name))
+}

@@ -11,7 +11,7 @@ import { fixture } from '../fixtures.ts'
 
 /** Containers of these tests: container ids 0 to 65535 are host ids BASE and up. */
 export const BASE = 200_000
-const USERNS = `${BASE}:65536`
+export const USERNS = `${BASE}:65536`
 
 const HARMLESS = [
   [1, 3],

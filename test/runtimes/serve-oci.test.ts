@@ -53,7 +53,7 @@ async function bundle({
     '-c',
     'mknod',
     '-c',
-    'mknod.devices=c:10:200,c:10:229,c:10:232',
+    'mknod.devices=c:10:200,c:10:229',
     '--runtime',
     runtime,
     '--listener',
@@ -127,14 +127,10 @@ describe.each(['crun', 'runc'])('%s', (runtime) => {
     expect(done).toMatchObject({ stdout: 'character special file 1:3\nopens\n', stderr: '' })
   })
 
-  test('the device rules of the control group bind, and the reason says so', async () => {
-    // Beyond those that every runtime allows by itself.
-    const devices = [{ allow: true, type: 'c', major: 10, minor: 229, access: 'm' }]
-    const script =
-      'for n in 229 232; do caller mknod /dev/d$n 020666 10 $n; done; caller mknod /dev/d3 020666 1 3; (: </dev/d229) || echo closed'
-    const done = await container({ runtime, args: ['sh', '-c', script], devices })
-    expect(done.stdout).toBe('{"ok":true}\n{"errno":"EPERM"}\n{"ok":true}\nclosed\n')
-    expect(await machine.logged(done.id, 'deviceCgroup')).toMatchObject({ says: expect.stringContaining('10:232') })
+  test('a device that the control group does not let be opened: made, as runtimes allow, and the reason says so', async () => {
+    const script = 'caller mknod /dev/fuse 020666 10 229; (: </dev/fuse) || echo closed'
+    const done = await container({ runtime, args: ['sh', '-c', script], devices: [] })
+    expect(done.stdout).toBe('{"ok":true}\nclosed\n')
     await machine.logged(done.id, 'doneButClosed')
   })
 

@@ -1,0 +1,47 @@
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { makedev } from '../../src/abi/dev.ts'
+import { fixture } from '../fixtures.ts'
+import { execute, Host, USERNS, until } from './host.ts'
+
+const CONTROLLER = '/sys/fs/cgroup/devices'
+const group = join(CONTROLLER, `intercede-test-${process.pid}`)
+const skipped = existsSync(join(CONTROLLER, 'devices.list')) ? undefined : 'there is no devices controller of cgroup v1'
+
+let host: Host
+beforeAll(async () => {
+  host = await Host.start({ mknod: { devices: new Set([makedev(1, 3), makedev(1, 5), makedev(1, 7)]) } })
+  if (skipped) return
+  mkdirSync(group)
+  writeFileSync(join(group, 'devices.deny'), 'c 1:5 rwm')
+  writeFileSync(join(group, 'devices.deny'), 'c 1:7 rw')
+})
+afterAll(async () => {
+  host.close()
+  if (!skipped) await until('the group is empty', () => removed())
+})
+
+function removed(): boolean {
+  try {
+    rmdirSync(group)
+    return true
+  } catch {
+    return false
+  }
+}
+
+test.skipIf(skipped).each([
+  { minor: 3, result: 'ok', reason: 'done' },
+  { minor: 5, result: 'EPERM', reason: 'deviceCgroup' },
+  { minor: 7, result: 'ok', reason: 'doneButClosed' },
+])('1:$minor in a group with device rules of v1: $result, $reason', async ({ minor, result, reason }) => {
+  const before = host.records.length
+  const call = [fixture('caller'), 'mknod', join(host.directory, `n${minor}`), '020666', '1', `${minor}`]
+  const container = [fixture('filtered'), host.socket, '--userns', USERNS, '--await-agent', '--', ...call]
+  const { stdout } = await execute('sh', ['-c', `echo 0 >${group}/cgroup.procs && exec "$@"`, 'sh', ...container])
+  const said = JSON.parse(stdout) as { ok?: true; errno?: string }
+  expect(said.ok ? 'ok' : said.errno).toBe(result)
+  await host.settle(before)
+  expect(host.records.at(-1)).toMatchObject({ reason })
+})

@@ -35,6 +35,8 @@ export interface Desk {
     tid: Tid,
     dev: Dev,
   ) => { readonly mknod: boolean; readonly open: boolean }
+  /** Counts the mounts that a container gets. */
+  readonly mayMount: (container: Container) => boolean
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
   /** Lets the container's walker open a directory. @throws {PassOn} if it has none that answers */
@@ -128,7 +130,8 @@ export class Caller implements CallerContract, Disposable {
   }
 
   mountNode(node: NodeLike, target: Handle): void {
-    const { identity, nodes } = this.#desk
+    const { identity, nodes, mayMount } = this.#desk
+    if (!mayMount(this.#container)) throw new PassOn('tooManyMounts')
     this.#mustWait()
     identity.with(LOOK)
     using mounts = openat(this.#task.raw, NS_MNT, O_RDONLY)

@@ -70,6 +70,10 @@ export const reasons = {
     'a device node could only be mounted there, and the container has no mounts of its own',
     'start the container with a mount namespace of its own',
   ],
+  tooManyMounts: [
+    'the container has had too many device nodes mounted',
+    'make them on a file system that the host mounted without nodev',
+  ],
   containerSuperblock: [
     'the file system was mounted inside the container: a device node there could not be opened',
     'make the node on a file system that the host mounted',

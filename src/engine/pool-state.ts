@@ -6,6 +6,8 @@ export const CONTAINERS = 1024
 
 /** never: there may be none. none: not started yet. wanted: the main thread is starting it. */
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
+/** Each holds kernel memory that is charged to us. */
+const MOUNTS_LIMIT = 4096
 const STRIKES = 16
 const FORGIVEN_S = 10
 
@@ -30,8 +32,9 @@ export class PoolState {
   readonly #containerForgiven: Int32Array
   /** A descriptor, or one of WALKER. */
   readonly #containerWalker: Int32Array
+  readonly #containerMounts: Int32Array
 
-  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + 4 * CONTAINERS))) {
+  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + 5 * CONTAINERS))) {
     this.buffer = buffer
     let at = 0
     const array = (length: number): Int32Array => {
@@ -50,6 +53,7 @@ export class PoolState {
     this.#containerStrikes = array(CONTAINERS)
     this.#containerForgiven = array(CONTAINERS)
     this.#containerWalker = array(CONTAINERS)
+    this.#containerMounts = array(CONTAINERS)
   }
 
   /** Listeners that wait for the cap of their container. */
@@ -74,6 +78,18 @@ export class PoolState {
   /** Must the calls of this container be served by a thread that does not lead? So it can stall others for 3 ms a second at most. */
   distrusts(container: number): boolean {
     return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
+  }
+
+  /** A new container has this number. */
+  resetContainer(container: number): void {
+    this.#containerForgiven[container] = 0
+    this.#containerMounts[container] = 0
+    this.setWalker(container, 'never')
+  }
+
+  /** One more mount of ours goes to this container. @returns false if it has had too many */
+  countMount(container: number): boolean {
+    return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
   }
 
   /** The socket of a container's walker, or why there is none. */

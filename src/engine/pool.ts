@@ -52,6 +52,7 @@ export class Pool {
   /** @param userns for its walker; without it, it gets none */
   announce(container: Container, userns: Fd | undefined): void {
     this.#containers.set(container.index, container)
+    this.#state.resetContainer(container.index)
     if (userns) this.#walkers.admit(container.index, userns)
     this.#post({ container })
   }

@@ -97,6 +97,7 @@ class EngineThread {
       status: Buffer.alloc(STATUS_LIMIT),
       nodes: new Nodes(),
       mayBlock: () => this.#passLead(),
+      mayMount: ({ index }: Container) => this.#state.countMount(index),
       deviceRules: ({ index }: Container, tid: Tid, dev: Dev) => this.#deviceRules(index, tid, dev),
       walk: ({ index }: Container, start: Start, status: Status, path: PathBytes) =>
         this.#walk(index, start, status, path),

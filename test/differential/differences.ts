@@ -1,0 +1,33 @@
+import type { Mismatch } from './compare.ts'
+import { mountOf } from './scene.ts'
+
+/** Where a container does not get what the kernel would have given it, and why that is wanted. */
+export interface Difference {
+  readonly name: string
+  readonly why: string
+  readonly covers: (mismatch: Mismatch) => boolean
+}
+
+const refusedBy = ({ ours, theirs, record }: Mismatch, ...reasons: readonly string[]): boolean =>
+  ours === 'EPERM' && theirs === 'ok' && record?.verdict === 'continue' && reasons.includes(record.reason)
+
+const wanted: readonly Difference[] = [
+  {
+    name: 'a device that the policy does not allow',
+    why: 'Only harmless devices are made. The kernel answers, which refuses after all its other checks.',
+    covers: (mismatch) => refusedBy(mismatch, 'deviceNotAllowed'),
+  },
+  {
+    name: 'a mount without devices',
+    why: 'The node could not be opened: success means usable.',
+    covers: (mismatch) => mountOf(mismatch.trial.case.scene)?.kind === 'noDevices' && refusedBy(mismatch, 'nodevMount'),
+  },
+]
+
+/** To be deleted with the arrival of what resolves paths with the caller's capabilities over files. */
+const untilTheWalker: readonly Difference[] = []
+
+export const differences: readonly Difference[] = [...wanted, ...untilTheWalker]
+
+export const differenceOf = (mismatch: Mismatch): Difference | undefined =>
+  differences.find(({ covers }) => covers(mismatch))

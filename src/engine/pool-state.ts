@@ -1,4 +1,5 @@
 import { LEAD_WORDS } from './lead.ts'
+import { RULES_WORDS, RulesCache } from './rules-cache.ts'
 
 /** How many listeners and containers one engine holds; more are refused at registration. */
 export const LISTENERS = 4096
@@ -31,10 +32,12 @@ export class PoolState {
   readonly #containerStrikes: Int32Array
   readonly #containerForgiven: Int32Array
   /** A descriptor, or one of WALKER. */
+  /** What the device rules of the containers allow. */
+  readonly rules: RulesCache
   readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
 
-  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + 5 * CONTAINERS))) {
+  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + (5 + RULES_WORDS) * CONTAINERS))) {
     this.buffer = buffer
     let at = 0
     const array = (length: number): Int32Array => {
@@ -54,6 +57,7 @@ export class PoolState {
     this.#containerForgiven = array(CONTAINERS)
     this.#containerWalker = array(CONTAINERS)
     this.#containerMounts = array(CONTAINERS)
+    this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
   }
 
   /** Listeners that wait for the cap of their container. */
@@ -84,6 +88,7 @@ export class PoolState {
   resetContainer(container: number): void {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
+    this.rules.forget(container)
     this.setWalker(container, 'never')
   }
 

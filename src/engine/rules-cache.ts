@@ -2,36 +2,49 @@ import type { Dev } from '../abi/brand.ts'
 import type { DeviceRules } from './device-rules.ts'
 
 /** For so long an answer holds: device rules of a running container change rarely, and to ask costs milliseconds. */
-const FRESH_MS = 10_000
-
-interface Known {
-  readonly rules: DeviceRules
-  readonly until: number
-}
+const FRESH_S = 10
+/** Places for devices, of each container; two devices of one place take turns. */
+const PLACES = 16
+const WORDS = 3
+export const RULES_WORDS = PLACES * WORDS
 
 /** One word that is never 0, so that it can be waited for. */
 export const encodeRules = ({ mknod, open }: DeviceRules): number => 1 | (mknod ? 2 : 0) | (open ? 4 : 0)
 export const decodeRules = (word: number): DeviceRules => ({ mknod: (word & 2) !== 0, open: (word & 4) !== 0 })
 
-/** What one thread knows of the device rules of containers. */
+/**
+ * What is known of the device rules of containers, in memory that the threads share. A place is: the device and 1, what is
+ * allowed, until when. The first word is written last and read first and last, so that no thread mixes two answers.
+ */
 export class RulesCache {
-  readonly #containers = new Map<number, Map<Dev, Known>>()
+  readonly #words: Int32Array
+  readonly #seconds: () => number
 
-  get(container: number, dev: Dev, find: () => DeviceRules): DeviceRules {
-    let devices = this.#containers.get(container)
-    if (!devices) {
-      devices = new Map()
-      this.#containers.set(container, devices)
-    }
-    const known = devices.get(dev)
-    const now = performance.now()
-    if (known && known.until > now) return known.rules
-    const rules = find()
-    devices.set(dev, { rules, until: now + FRESH_MS })
-    return rules
+  /** @param words RULES_WORDS for each container */
+  constructor(words: Int32Array, seconds: () => number) {
+    this.#words = words
+    this.#seconds = seconds
+  }
+
+  get(container: number, dev: Dev, find: () => number): DeviceRules {
+    const at = container * RULES_WORDS + (dev % PLACES) * WORDS
+    const [known, rules, until] = [this.#load(at), this.#load(at + 1), this.#load(at + 2)]
+    if (known === tag(dev) && until > this.#seconds() && this.#load(at) === known) return decodeRules(rules)
+    const found = find()
+    Atomics.store(this.#words, at, 0)
+    Atomics.store(this.#words, at + 1, found)
+    Atomics.store(this.#words, at + 2, this.#seconds() + FRESH_S)
+    Atomics.store(this.#words, at, tag(dev))
+    return decodeRules(found)
   }
 
   forget(container: number): void {
-    this.#containers.delete(container)
+    this.#words.fill(0, container * RULES_WORDS, (container + 1) * RULES_WORDS)
+  }
+
+  #load(at: number): number {
+    return Atomics.load(this.#words, at)
   }
 }
+
+const tag = (dev: Dev): number => (dev + 1) | 0

@@ -20,7 +20,6 @@ import type { DeviceRules } from './device-rules.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
 import { PoolState } from './pool-state.ts'
-import { decodeRules, RulesCache } from './rules-cache.ts'
 import { type Call, Server } from './server.ts'
 
 /** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
@@ -78,7 +77,6 @@ class EngineThread {
   readonly #epoll: Epoll
   readonly #lead: Lead
   readonly #containers = new Map<number, Container>()
-  readonly #rules = new RulesCache()
   #epoch = -1
   #leading = false
 
@@ -184,12 +182,12 @@ class EngineThread {
 
   /** What the device rules allow; the main thread finds out, by a process that joins the group. */
   #deviceRules(container: number, tid: Tid, dev: Dev): DeviceRules {
-    return this.#rules.get(container, dev, () => {
+    return this.#state.rules.get(container, dev, () => {
       this.#passLead()
       const answer = new Int32Array(new SharedArrayBuffer(4))
       this.#post({ type: 'device', tid, dev, answer: answer.buffer })
       Atomics.wait(answer, 0, 0)
-      return decodeRules(answer[0]!)
+      return answer[0]!
     })
   }
 
@@ -260,7 +258,6 @@ class EngineThread {
       const message = heard.message as ToThread
       if ('container' in message) this.#containers.set(message.container.index, message.container)
       else this.#containers.delete(message.forget)
-      this.#rules.forget('container' in message ? message.container.index : message.forget)
     }
   }
 

@@ -26,6 +26,7 @@ describe('one call under strace', () => {
     const call = (name: string): string => `${fixture('caller')} mknod ${join(host.directory, name)} 020666 1 3`
     const done = await host.run([], ['sh', '-c', `${call('first')}; ${call('traced')}`])
     expect(done.stdout).toBe('{"ok":true}\n{"ok":true}\n')
+    await new Promise((resolve) => setTimeout(resolve, 200))
     strace.kill('SIGINT')
     await new Promise((resolve) => strace.on('exit', resolve))
     lines = callOf(readFileSync(output, 'utf8').split('\n'))
@@ -65,13 +66,14 @@ describe('one call under strace', () => {
   })
 })
 
-/** From the receipt of the last call to its answer, lines that strace cut in two taken as one. */
+/** From the receipt of the last call that was answered to its answer; lines that strace cut in two are taken as one. */
 function callOf(trace: readonly string[]): string[] {
-  const receive = trace.findLastIndex((line) => line.includes('SECCOMP_IOCTL_NOTIF_RECV'))
-  const thread = trace[receive]!.split(/\s+/)[0]!
-  const own = trace.slice(receive).filter((line) => line.startsWith(`${thread} `) && !line.includes('resumed>'))
-  const send = own.findIndex((line) => line.includes('SECCOMP_IOCTL_NOTIF_SEND'))
-  return own.slice(0, send + 1).filter((line) => !/ (munmap|mmap|madvise|futex|mprotect)\(/.test(line))
+  const isSend = (line: string): boolean => / ioctl\(.*SECCOMP_IOCTL_NOTIF_SEND/.test(line)
+  const thread = trace.findLast(isSend)!.split(/\s+/)[0]!
+  const own = trace.filter((line) => line.startsWith(`${thread} `) && !line.includes('resumed>'))
+  const send = own.findLastIndex(isSend)
+  const receive = own.slice(0, send).findLastIndex((line) => line.includes('SECCOMP_IOCTL_NOTIF_RECV'))
+  return own.slice(receive, send + 1).filter((line) => !/ (munmap|mmap|madvise|futex|mprotect)\(/.test(line))
 }
 
 async function attached(strace: ChildProcess): Promise<void> {

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { compare, kindOf, type Mismatch } from './compare.ts'
 import { type Difference, differenceOf } from './differences.ts'
 import { type MknodCase, type MknodSides, mknodCase, type Trial } from './mknod.ts'
+import { HUNG } from './side.ts'
 
 /** All mismatches of one kind: how many, and the smallest case that was found. */
 export interface Group {
@@ -23,7 +24,7 @@ export interface Findings {
 
 async function mismatchOf(sides: MknodSides, trial: Trial): Promise<Mismatch | undefined> {
   const found = compare(trial)
-  return found && { ...found, record: await sides.record() }
+  return found && { ...found, record: found.ours === HUNG ? undefined : await sides.record() }
 }
 
 async function note(sides: MknodSides, findings: Findings, one: MknodCase, index: number): Promise<void> {

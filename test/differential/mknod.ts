@@ -1,12 +1,13 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import type { CallRecord } from '../../src/calls/record.ts'
 import { fixture } from '../fixtures.ts'
-import { BASE, Host, until } from '../kernel/host.ts'
+import { BASE, Host, USERNS, until } from '../kernel/host.ts'
 import { scene, weighted } from './generate.ts'
 import { callerWords, pathArgument, walkOf } from './path.ts'
 import { Places } from './places.ts'
 import { capSets, mayMknod, overFiles, type Scene } from './scene.ts'
-import { type Outcome, Side } from './side.ts'
+import { HUNG, type Outcome, Side } from './side.ts'
 import { scriptOf } from './tree.ts'
 
 export interface MknodCase {
@@ -79,23 +80,28 @@ function normal({ result, tree }: Outcome, sort: Sort, [major, minor]: MknodCase
   return { result, tree: tree.map((line) => line.replace(made, '$1 made $2 - ')) }
 }
 
+/** Where the threads of a process that does not answer are: state, and the system call that they wait in. */
+function threadsOf(pid: number): readonly string[] {
+  return readdirSync(`/proc/${pid}/task`).map((tid) => {
+    const read = (name: string): string => readFileSync(`/proc/${pid}/task/${tid}/${name}`, 'utf8').trim()
+    return `thread ${tid} ${read('comm')}: ${/State:\t(\S)/.exec(read('status'))?.[1]} ${read('wchan')} ${read('syscall')}`
+  })
+}
+
 /** All sides of the comparison, with an engine for the one of them. */
 export class MknodSides {
   readonly #host: Host
-  readonly #places: Places
-  readonly #sides: { readonly ours: Side; readonly member: Side; readonly host: Side }
+  readonly #places = new Places()
+  readonly #member: Side
+  readonly #native: Side
+  #ours: Side
   #calls = 0
 
   private constructor(host: Host) {
     this.#host = host
-    this.#places = new Places()
-    const contained = [fixture('filtered'), host.socket, '--userns', `${BASE}:65536`]
-    const calls = fixture('batch-calls')
-    this.#sides = {
-      ours: new Side('ours', this.#places, [...contained, '--await-agent', '--', calls]),
-      member: new Side('member', this.#places, [...contained, '--no-filter', '--', calls]),
-      host: new Side('host', this.#places, [calls, `${BASE}`]),
-    }
+    this.#ours = this.#start('ours', [...this.#contained, '--await-agent', '--', fixture('batch-calls')])
+    this.#member = this.#start('member', [...this.#contained, '--no-filter', '--', fixture('batch-calls')])
+    this.#native = this.#start('host', [fixture('batch-calls'), `${BASE}`])
   }
 
   static async start(): Promise<MknodSides> {
@@ -112,14 +118,18 @@ export class MknodSides {
       normal(await side.make(script, callOf(one, sort, places, caps)), sort, device)
     const caps = capSets[mayMknod(scene.caller) ? 'mknod' : 'none']
     const [ours, member, host] = await Promise.all([
-      made(this.#sides.ours, 'device'),
-      made(this.#sides.member, sort),
-      overFiles(scene.caller) ? undefined : made(this.#sides.host, 'device', caps),
+      made(this.#ours, 'device'),
+      made(this.#member, sort),
+      overFiles(scene.caller) ? undefined : made(this.#native, 'device', caps),
     ])
     if (ours.result.startsWith('setup') && member.result === ours.result) return undefined
     this.#calls++
     this.#host.drain()
-    return { case: one, ours, natives: host ? { member, host } : { member } }
+    const natives = host ? { member, host } : { member }
+    if (ours.result !== HUNG) return { case: one, ours, natives }
+    const tree = threadsOf(this.#host.enginePid)
+    this.#startAgain()
+    return { case: one, ours: { ...ours, tree }, natives }
   }
 
   /** What the engine noted about the last call. */
@@ -132,8 +142,22 @@ export class MknodSides {
     return this.#host.records[this.#calls - 1]
   }
 
+  get #contained(): readonly string[] {
+    return [fixture('filtered'), this.#host.socket, '--userns', USERNS, '--pidns']
+  }
+
+  #start(name: string, command: readonly string[]): Side {
+    return new Side(name, this.#places, command)
+  }
+
+  #startAgain(): void {
+    this.#ours.kill()
+    this.#ours = this.#start(`ours-${this.#calls}`, [...this.#contained, '--await-agent', '--', fixture('batch-calls')])
+    this.#calls = this.#host.records.length
+  }
+
   async close(): Promise<void> {
-    await Promise.all(Object.values(this.#sides).map((side) => side.close()))
+    await Promise.all([this.#ours, this.#member, this.#native].map((side) => side.close()))
     this.#places.remove()
     this.#host.close()
   }

@@ -75,7 +75,7 @@ export function describe({ trial, lines, native }: Mismatch): string {
     `  ${scene.fileSystem}: ${chain.join(' / ')}${mount ? `; ${mount.kind} over directory ${mount.over + 1}` : ''}`,
     ...walk.extras.slice(0, 3).map(({ path, link }) => `  there: ${path}${link === undefined ? '' : ` -> ${link}`}`),
     `  compared with ${native} (${substitute})`,
-    ...lines.slice(0, 6).map((line) => `  ${shorten(line)}`),
+    ...lines.slice(0, 24).map((line) => `  ${shorten(line)}`),
   ].join('\n')
 }
 

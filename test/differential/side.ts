@@ -11,7 +11,10 @@ export interface Outcome {
 }
 
 /** Seconds that one step of a case may take: a call that hangs shall be named. */
-const PATIENCE = 10
+const PATIENCE = 3
+
+/** The result of a call that did not come back; its side is of no use any more. */
+export const HUNG = 'no answer'
 
 /** Lines to and from a process that answers each request before it is sent the next. */
 class Conversation {
@@ -79,7 +82,7 @@ export class Side {
     const [ready = ''] = await this.#calls.ask(`${call}\n`)
     if (ready !== 'ready') return { result: ready, tree: [] }
     await this.#operate(close)
-    const [result = ''] = await this.#calls.ask('go\n')
+    const [result = ''] = await this.#calls.ask('go\n').catch(() => [HUNG])
     return { result: result.startsWith('ok') ? 'ok' : result, tree: await this.#operate(snap) }
   }
 
@@ -88,6 +91,10 @@ export class Side {
     const lines = await this.#tree.ask([...operations, 'end\n'].join('\n'), ends)
     if (lines.at(-1) !== 'done') throw new Error(`Cannot build a tree: ${lines.at(-1)} in\n${readable(operations)}`)
     return lines.slice(0, -1)
+  }
+
+  kill(): void {
+    this.#process.kill('SIGKILL')
   }
 
   /** Ends its processes, and with them their mounts; what they held on disk is gone before. */

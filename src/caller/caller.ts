@@ -114,7 +114,13 @@ export class Caller implements CallerContract, Disposable {
     const status = this.#status
     this.#mustWait()
     this.#desk.identity.enter(status, root)
-    return { dir: this.#lookup({ root, base, task: this.#task }, parent), name }
+    return {
+      dir: this.#lookup(
+        { root, base, task: this.#task, proc: this.#desk.proc, numbers: [this.tid, status.tgid] },
+        parent,
+      ),
+      name,
+    }
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {

@@ -22,6 +22,10 @@ export interface Start {
   readonly base: Handle
   /** The caller's `/proc/TID` in the host's procfs. */
   readonly task: Handle
+  /** The procfs in which we know ourselves, as the host sees it. */
+  readonly proc: Handle
+  /** The caller's thread and process there. */
+  readonly numbers: readonly [tid: number, tgid: number]
 }
 
 const LOOKUP = O_PATH | O_DIRECTORY

@@ -1,9 +1,10 @@
 import type { HostId, Mode } from '../abi/brand.ts'
 
-export type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
+type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
 
 /** What `/proc/TID/status` tells of a thread, in host ids. */
 export interface Status {
+  readonly tgid: number
   readonly umask: Mode
   /** Real, effective, saved and file system id. */
   readonly uids: Ids
@@ -23,6 +24,7 @@ const NONE = new Uint32Array(0)
  */
 export function parseStatus(text: string): Status {
   return {
+    tgid: Number(field(text, '\nTgid:\t')),
     umask: Number.parseInt(field(text, '\nUmask:\t'), 8) as Mode,
     uids: columns(field(text, '\nUid:\t')),
     gids: columns(field(text, '\nGid:\t')),

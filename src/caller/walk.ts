@@ -1,15 +1,29 @@
-import type { Errno, PathBytes } from '../abi/brand.ts'
+import type { PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
 import { fileType, S_IFDIR, S_IFLNK } from '../abi/stat.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
-import { fileSystemType, identify, O_NOFOLLOW, O_PATH, openat, PROC_SUPER_MAGIC, readlink } from '../kernel/files.ts'
+import {
+  fileSystemType,
+  type Identity,
+  identify,
+  O_NOFOLLOW,
+  O_PATH,
+  openat,
+  openat2,
+  PROC_SUPER_MAGIC,
+  RESOLVE_NO_XDEV,
+  readlink,
+} from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Start } from './lookup.ts'
 
 /** Links that one path may follow, as in the kernel (MAXSYMLINKS). */
 const LINKS = 40
 const PROC_ROOT_INO = 1n
+const NUMBER = /^[1-9]\d*$/
+const OWN_DIRECTORY = /^(task\/[1-9]\d*\/)?fd$|^task(\/[1-9]\d*)?$/
+const OWN_LINK = /^(task\/[1-9]\d*\/)?(cwd|root|fd\/(0|[1-9]\d*))$/
 const SLASH = 0x2f
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
@@ -17,9 +31,10 @@ const terminated = (name: string): Uint8Array => Buffer.from(`${name}\0`, 'latin
 
 /**
  * Where a walk stands: in a directory, or in the caller's own directory of procfs, `/proc/self`, which is entered through
- * the caller's handle and never through the name, since the looking thread has another `self`.
+ * the caller's handle and never through the name, since the looking thread has another `self`. `own` is the place below it:
+ * empty, `fd`, `task`, `task/TID` or `task/TID/fd`. `other`: below the directory of another process, which is not ours.
  */
-type Place = { readonly dir: Fd; readonly own?: 'task' | 'fd' }
+type Place = { readonly dir: Fd; readonly own?: string; readonly other?: boolean }
 
 /**
  * Resolves a path that crosses procfs, component by component, as the caller. `self` and `thread-self` are the caller's;
@@ -30,6 +45,37 @@ type Place = { readonly dir: Fd; readonly own?: 'task' | 'fd' }
  */
 export function walk(start: Start, path: PathBytes): Fd {
   return new Walk(start).resolve(text(path.subarray(0, -1)))
+}
+
+/** Does `name` exist in `dir`, which must be a directory that no container can mount on? */
+function exists(dir: Handle, name: string): boolean {
+  try {
+    openat(dir.raw, terminated(name), O_PATH)[Symbol.dispose]()
+    return true
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === errno('ENOENT')) return false
+    throw error
+  }
+}
+
+/** Opens what the file system itself has under `name`, not what a container may have mounted on it. */
+const openOwn = (dir: Handle, name: string): Fd =>
+  openat2(dir.raw, terminated(name), O_PATH | O_NOFOLLOW, RESOLVE_NO_XDEV)
+
+const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino
+
+/**
+ * Is our process unknown to the procfs with this root? Then its `self` has no target for us. It must be the entry itself: a
+ * container could mount a link of its own on it.
+ */
+function isStranger(root: Handle): boolean {
+  using self = openOwn(root, 'self')
+  try {
+    readlink(self)
+    return false
+  } catch (error) {
+    return error instanceof SyscallError && error.errno === errno('ENOENT')
+  }
 }
 
 class Walk {
@@ -47,8 +93,8 @@ class Walk {
       this.#follow(path)
       const { dir, own } = this.#place
       // Nothing can be made in procfs; the kernel says so.
-      if (own || fileType(identify(dir.raw).mode) !== S_IFDIR)
-        throw new SyscallError('walk', errno(own ? 'ELOOP' : 'ENOTDIR'))
+      if (own !== undefined) throw new SyscallError('walk', errno('ELOOP'))
+      if (fileType(identify(dir.raw).mode) !== S_IFDIR) throw new SyscallError('walk', errno('ENOTDIR'))
       return dir
     } catch (error) {
       this.#place.dir[Symbol.dispose]()
@@ -63,7 +109,7 @@ class Walk {
 
   #step(name: string): void {
     const { dir, own } = this.#place
-    if (own) {
+    if (own !== undefined) {
       this.#stepOwn(own, name)
       return
     }
@@ -80,12 +126,36 @@ class Walk {
   #stepProc(dir: Fd, name: string): void {
     const inRoot = identify(dir.raw).ino === PROC_ROOT_INO
     if (inRoot && (name === 'self' || name === 'thread-self')) {
-      this.#place = { dir, own: 'task' }
+      this.#count()
+      const [, tgid] = this.#start.numbers
+      this.#place = { dir, own: name === 'self' ? `task/${tgid}` : '' }
+    } else if (inRoot && NUMBER.test(name)) this.#stepNumber(dir, name)
+    else this.#stepEntry(dir, name, inRoot)
+  }
+
+  /**
+   * A number is followed where it cannot be ours: in a procfs that does not know us, and in the one that we know, where the
+   * caller's own is its `self`. It must be the entry itself: a container may mount our directory on another number.
+   */
+  #stepNumber(dir: Fd, name: string): void {
+    const { numbers, proc } = this.#start
+    const known = isSame(identify(dir.raw), identify(proc.raw))
+    if (known && numbers.includes(Number(name))) {
+      this.#place = { dir, own: `task/${name}` }
       return
     }
-    const next = openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
+    if (known ? exists(proc, `self/task/${name}`) : !isStranger(dir)) throw new SyscallError('walk', errno('ELOOP'))
+    this.#go(openOwn(dir, name))
+    this.#place = { ...this.#place, other: true }
+  }
+
+  #stepEntry(dir: Fd, name: string, inRoot: boolean): void {
+    const { other } = this.#place
+    const next = other ? openOwn(dir, name) : openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
     if (fileType(identify(next.raw).mode) !== S_IFLNK) {
       this.#go(next)
+      // Below another process's directory, still its own entries only.
+      if (other) this.#place = { ...this.#place, other }
       return
     }
     if (inRoot) {
@@ -93,17 +163,18 @@ class Walk {
       return
     }
     next[Symbol.dispose]()
-    if (!this.#isStranger(dir)) throw new SyscallError('walk', errno('ELOOP'))
+    if (!other) throw new SyscallError('walk', errno('ELOOP'))
     this.#count()
     this.#go(openat(dir.raw, terminated(name), O_PATH))
   }
 
   /** Below `/proc/self` of the caller: what leads out of procfs is opened through the caller's own handle. */
-  #stepOwn(own: 'task' | 'fd', name: string): void {
+  #stepOwn(own: string, name: string): void {
     const { dir } = this.#place
-    if (own === 'task' && name === 'fd') this.#place = { dir, own: 'fd' }
-    else if (own === 'task' && (name === 'cwd' || name === 'root')) this.#object(name)
-    else if (own === 'fd' && /^(0|[1-9]\d*)$/.test(name)) this.#object(`fd/${name}`)
+    // What is below `task` of a thread is what is below `task` of its process.
+    const below = `${own}/${name}`.replace(/^\//, '').replace(/^task\/\d+\/task$/, 'task')
+    if (OWN_DIRECTORY.test(below)) this.#place = { dir, own: below }
+    else if (OWN_LINK.test(below)) this.#object(below)
     else throw new SyscallError('walk', errno('ELOOP'))
   }
 
@@ -118,27 +189,6 @@ class Walk {
     const target = text(readlink(owned))
     if (target === '') throw new SyscallError('walk', errno('ENOENT'))
     this.#follow(target)
-  }
-
-  /** Is our process unknown to this procfs? Its `self` says so: it has no target then. */
-  #isStranger(dir: Fd): boolean {
-    using root = this.#rootOf(dir)
-    try {
-      openat(root.raw, terminated('self/'), O_PATH)[Symbol.dispose]()
-      return false
-    } catch (error) {
-      return error instanceof SyscallError && error.errno === (errno('ENOENT') as Errno)
-    }
-  }
-
-  /** The root of the procfs in which `dir` lies. */
-  #rootOf(dir: Handle): Fd {
-    let at = dup(dir)
-    for (let depth = 0; depth < LINKS && identify(at.raw).ino !== PROC_ROOT_INO; depth++) {
-      using below = at
-      at = openat(below.raw, terminated('..'), O_PATH)
-    }
-    return at
   }
 
   #count(): void {

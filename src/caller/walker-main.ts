@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { HostId, PathBytes } from '../abi/brand.ts'
 import { type Cap, capMask } from '../abi/capability.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
 import {
   CapabilitySet,
@@ -13,7 +14,7 @@ import {
 } from '../kernel/credentials.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { Fd } from '../kernel/fd.ts'
-import { chrootTo } from '../kernel/files.ts'
+import { chrootTo, O_PATH, openat } from '../kernel/files.ts'
 import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
 import { exitGroup, SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
 import { receive, send, waitReadable } from '../kernel/socket.ts'
@@ -33,6 +34,7 @@ const BECOME: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_READ_SEAR
 /** Of a caller's capabilities, those that count in a lookup. */
 const COUNTING = capMask('DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE')
 
+const proc = openat(AT_FDCWD, Buffer.from('/proc\0'), O_PATH)
 const uidMap = parseIdMap(readFileSync('/proc/self/uid_map', 'latin1'))
 const gidMap = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1'))
 setSecurebits(SECBIT_NO_SETUID_FIXUP)
@@ -72,7 +74,7 @@ function serve(request: Request, [answers, root, base, task]: readonly Fd[]): vo
   try {
     become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
-    using found = lookup({ root: root!, base: base!, task: task! }, path, () => {})
+    using found = lookup({ root: root!, base: base!, task: task!, proc, numbers: request.numbers }, path, () => {})
     reply({ errno: 0 }, [found])
   } catch (error) {
     // EACCES: then the kernel judges the caller alone.

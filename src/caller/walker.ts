@@ -25,6 +25,7 @@ export interface Request {
   readonly effective: string
   /** Bytes as Latin-1, without the NUL. */
   readonly path: string
+  readonly numbers: Start['numbers']
 }
 
 /** The answer: 0 with a descriptor, or an errno. */
@@ -39,13 +40,14 @@ export interface Reply {
  * @throws {SyscallError} what the kernel says to the caller
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
-export function askWalker(walker: Handle, { root, base, task }: Start, status: Status, path: PathBytes): Fd {
+export function askWalker(walker: Handle, { root, base, task, numbers }: Start, status: Status, path: PathBytes): Fd {
   const { uids, gids, groups, effective } = status
   const request: Request = {
     uids,
     gids,
     groups: [...groups],
     effective: effective.toString(16),
+    numbers,
     path: Buffer.from(path.subarray(0, -1)).toString('latin1'),
   }
   const [ours, theirs] = socketpair()

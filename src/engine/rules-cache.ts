@@ -10,7 +10,7 @@ export const RULES_WORDS = PLACES * WORDS
 
 /** One word that is never 0, so that it can be waited for. */
 export const encodeRules = ({ mknod, open }: DeviceRules): number => 1 | (mknod ? 2 : 0) | (open ? 4 : 0)
-export const decodeRules = (word: number): DeviceRules => ({ mknod: (word & 2) !== 0, open: (word & 4) !== 0 })
+const decodeRules = (word: number): DeviceRules => ({ mknod: (word & 2) !== 0, open: (word & 4) !== 0 })
 
 /**
  * What is known of the device rules of containers, in memory that the threads share. A place is: the device and 1, what is

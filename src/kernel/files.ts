@@ -10,6 +10,7 @@ export const O_NOFOLLOW = process.arch === 'arm64' ? 0o100000 : 0o400000
 export const O_CLOEXEC = 0o2000000
 export const O_PATH = 0o10000000
 
+export const RESOLVE_NO_XDEV = 0x01
 export const RESOLVE_NO_MAGICLINKS = 0x02
 export const RESOLVE_CACHED = 0x20
 

@@ -5,8 +5,8 @@ import { createIn, sets } from './create.ts'
 const MAKE = sets('MKNOD')
 
 export const mknod: Verb<Verbs['mknod']> = {
-  caps: MAKE.plain,
-  over: ['DAC_OVERRIDE', 'FSETID'],
+  caps: MAKE.usual.plain,
+  over: ['DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID'],
   lane: 'slow',
   safe:
     'Only character devices of the policy are made, whose drivers give nothing beyond what every container has in its /dev; ' +

@@ -12,7 +12,7 @@ const NO_DEVICE = 0 as Dev
 
 export const placeNode: Verb<Place> = {
   caps: ['MKNOD', 'CHOWN', 'SYS_ADMIN', 'SYS_CHROOT'],
-  over: ['DAC_OVERRIDE', 'FSETID'],
+  over: ['DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID'],
   lane: 'slow',
   safe:
     'An empty file is made as the caller, with no capability but its own, and fails where the caller may not make one; onto ' +

@@ -3,6 +3,7 @@ import { parseStatus } from '../../src/caller/status.ts'
 
 const status = (name: string, groups: string): string => `Name:\t${name}
 Umask:\t0027
+Tgid:\t4711
 State:\tS (sleeping)
 Uid:\t100000\t100001\t100002\t100003
 Gid:\t200000\t200001\t200002\t200003
@@ -16,6 +17,7 @@ CapBnd:\t000001ffffffffff
 
 test('parseStatus() takes the file system ids, the umask and the effective set', () => {
   expect(parseStatus(status('sh', ''))).toEqual({
+    tgid: 4711,
     umask: 0o27,
     uids: [100000, 100001, 100002, 100003],
     gids: [200000, 200001, 200002, 200003],

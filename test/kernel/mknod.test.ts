@@ -1,4 +1,13 @@
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ReasonCode } from '../../src/calls/reason.ts'
@@ -340,6 +349,10 @@ describe('links of procfs lead where they lead for the caller', () => {
     { link: '/dev/fd/9', at: 'in', result: 'ok' },
     { link: '/proc/self/fd/9', at: 'in', result: 'ok' },
     { link: '/proc/thread-self/fd/9/..', at: '', result: 'ok' },
+    // A way back within one's own directory is not followed: left to the kernel.
+    { link: '/proc/self/task/../cwd', at: undefined, result: 'EPERM' },
+    { link: '/proc/$$/cwd', at: '', result: 'ok' },
+    { link: '/proc/$$/task/$$/cwd/in', at: 'in', result: 'ok' },
     { link: '/proc/self/root', at: undefined, result: 'EACCES' },
     { link: '/proc/thread-self/root/tmp/nowhere', at: undefined, result: 'ENOENT' },
     { link: '/proc/self/fd/8', at: undefined, result: 'ENOENT' },
@@ -363,14 +376,26 @@ describe('links of procfs lead where they lead for the caller', () => {
     await host.settle(before)
   })
 
-  test('the numbers of the engine lead nowhere', async () => {
+  /** In a mount namespace of its own a container may put our directory of procfs in other places. */
+  test('the numbers of the engine lead nowhere, also where they are mounted on others', async () => {
     const name = `intercede-test-${process.pid}-${serial++}`
-    for (const pid of [host.enginePid, process.pid]) {
-      for (const link of ['root', 'cwd', `task/${pid}/root`]) {
-        const { result } = await host.call(['mknod', `/proc/${pid}/${link}/tmp/${name}`, '020666', '1', '3'])
-        expect(result).toBe('EACCES')
-      }
-    }
+    const threads = readdirSync(`/proc/${host.enginePid}/task`)
+    const place = directory(join(dir, `mounts${serial++}`), BASE, 0o755)
+    const script = `mount -t tmpfs none ${place} && mkdir ${place}/deep ${place}/empty
+      for pid in ${threads.join(' ')} ${process.pid}; do
+        for link in root cwd task/$pid/root fd/3; do ${fixture('caller')} mknod /proc/$pid/$link/tmp/${name} 020666 1 3; done
+        mount --bind /proc/$pid ${place}/deep && cd ${place}/deep
+        for link in ${place}/deep root cwd; do ${fixture('caller')} mknod $link/root/tmp/${name} 020666 1 3; done
+        cd /; umount -l ${place}/deep
+        mount --bind /proc/$pid /proc/$$ && ${fixture('caller')} mknod /proc/$$/root/tmp/${name} 020666 1 3
+        umount -l /proc/$$
+        mount --bind ${place}/empty /proc/${host.enginePid} && ${fixture('caller')} mknod /proc/$pid/root/tmp/${name} 020666 1 3
+        umount -l /proc/${host.enginePid}
+        true
+      done`
+    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+    expect(done.stdout.match(/"errno"/g)?.length).toBeGreaterThan(50)
+    expect(done.stdout).not.toMatch(/"ok"/)
     expect(existsSync(`/tmp/${name}`)).toBe(false)
   })
 })

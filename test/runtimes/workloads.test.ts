@@ -58,20 +58,18 @@ describe.skipIf(unable())('a Debian root', { timeout: DEBOOTSTRAP_MS }, async ()
      ${SUITE} made ${MIRROR} >log 2>&1; echo "status $?"; tail -2 log;
      chroot made sh -c 'echo x >/dev/null && stat -c %F /dev/null && dpkg-query -f . -W | wc -c'; du -sm made >&2`
 
-  test.each([
+  test.for([
     { mayMount: true, keys: INTERCEPTED, null: 'character special file' },
     { mayMount: false, keys: INTERCEPTED, null: 'character special file' },
     { mayMount: true, keys: [], null: 'regular file' },
-  ])(
-    'by debootstrap with $keys, mounting $mayMount: /dev/null is a $null',
-    async ({ mayMount, keys, null: is, skip }) => {
-      if (offline) skip(offline)
-      const done = await run([...online, ...keys, ...sh(debootstrap(mayMount))])
-      expect(done.stdout).toMatch(
-        new RegExp(`^status 0\n.*\nI: Base system installed successfully.\n${is}.*\n[1-9]\\d+\n$`),
-      )
-    },
-  )
+  ])('by debootstrap with $keys, mounting $mayMount: /dev/null is a $null', async (row, { skip }) => {
+    const { mayMount, keys, null: is } = row
+    if (offline) skip(offline)
+    const done = await run([...online, ...keys, ...sh(debootstrap(mayMount))])
+    expect(done.stdout).toMatch(
+      new RegExp(`^status 0\n.*\nI: Base system installed successfully.\n${is}.*\n[1-9]\\d+\n$`),
+    )
+  })
 
   test('by debootstrap without a key, where it may not mount: it fails', async ({ skip }) => {
     if (offline) skip(offline)

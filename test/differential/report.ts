@@ -1,4 +1,5 @@
 import type { Mismatch } from './compare.ts'
+import { isWanted } from './differences.ts'
 import type { Findings } from './experiment.ts'
 import type { Trial } from './mknod.ts'
 import { walkOf } from './path.ts'
@@ -85,7 +86,10 @@ export function summary(findings: Findings): string {
   return [
     `seed ${seed}: ${trials.length} cases, ${trials.filter(({ natives }) => natives.host).length} of them with both natives; ${impossible} had no possible caller`,
     '',
-    ...[...expected].map(([{ name, why }, count]) => `wanted difference, ${count} times: ${name}. ${why}`),
+    ...[...expected].map(([difference, count]) => {
+      const { name, why } = difference
+      return `${isWanted(difference) ? 'wanted' : 'TO BE MENDED'}, ${count} times: ${name}. ${why}`
+    }),
     ...groups.map((group) => `\nMISMATCH, ${group.count} times: ${group.kind}\n${describe(group.smallest)}`),
   ].join('\n')
 }

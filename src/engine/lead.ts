@@ -3,9 +3,17 @@ import type { Alarm } from '../kernel/timer.ts'
 const WORDS = { lead: 0, wake: 16, parked: 32, deputy: 48, serving: 64, epoch: 80 } as const
 export const LEAD_WORDS = 96
 
+/** The lead word is a state and the term in which somebody has it. */
 const FREE = 0
 const WAITING = 1
 const SERVING = 2
+const STATE_BITS = 2
+const STATE_MASK = 3
+/** Terms come round after this many, long after anybody still believes in an old one. */
+const TERMS = 1 << 28
+
+const word = (term: number, state: number): number => (term << STATE_BITS) | state
+const after = (lead: number): number => ((lead >> STATE_BITS) + 1) % TERMS
 
 /**
  * Who receives the notifications: one thread at a time, the leader. Without it two threads race into receive and one blocks
@@ -14,6 +22,8 @@ const SERVING = 2
  * Waking another thread for each call costs more than serving it (it wakes on the other processor, and so does the next
  * call). So the leader serves what it received, and sets an alarm for which one parked thread, the deputy, waits: if the
  * leader is not back by then, the deputy leads. A leader that knows that it will block passes the lead on before.
+ *
+ * Each lead has a term of its own: a thread that comes back late must not take or free the lead of another.
  */
 export class Lead {
   readonly #words: Int32Array
@@ -34,26 +44,29 @@ export class Lead {
     return Atomics.load(this.#words, WORDS.epoch)
   }
 
-  /** Takes the lead if nobody has it. */
-  take(): boolean {
-    return this.#change(FREE, WAITING)
+  /** Takes the lead if nobody has it. @returns its term, or undefined */
+  take(): number | undefined {
+    const lead = Atomics.load(this.#words, WORDS.lead)
+    const term = after(lead)
+    return (lead & STATE_MASK) === FREE && this.#change(lead, word(term, WAITING)) ? term : undefined
   }
 
   /** The leader is about to serve a call of this container. */
-  serve(container: number): void {
+  serve(term: number, container: number): void {
     Atomics.store(this.#words, WORDS.serving, container)
-    Atomics.store(this.#words, WORDS.lead, SERVING)
+    Atomics.store(this.#words, WORDS.lead, word(term, SERVING))
     this.#alarm.set()
   }
 
   /** The leader has served its call. @returns false if the deputy leads now */
-  resume(): boolean {
-    return this.#change(SERVING, WAITING)
+  resume(term: number): boolean {
+    return this.#change(word(term, SERVING), word(term, WAITING))
   }
 
   /** The leader will block or end: somebody else shall lead. @returns false if the deputy does already */
-  pass(): boolean {
-    if (!this.#change(SERVING, FREE) && !this.#change(WAITING, FREE)) return false
+  pass(term: number): boolean {
+    const free = word(term, FREE)
+    if (!this.#change(word(term, SERVING), free) && !this.#change(word(term, WAITING), free)) return false
     if (this.parked > 0) this.#wakeOne()
     else this.#alarm.ring()
     return true
@@ -62,12 +75,12 @@ export class Lead {
   /**
    * Blocks the thread until there may be something to do: the lead, or what was posted.
    *
-   * @returns the container whose call kept the leader too long, if this thread leads now because of it
+   * @returns the term and the container whose call kept the leader too long, if this thread leads now because of it
    */
-  park(): number | undefined {
+  park(): { readonly term: number; readonly slow: number } | undefined {
     if (Atomics.compareExchange(this.#words, WORDS.deputy, 0, 1) === 0) return this.#deputize()
     const seen = Atomics.load(this.#words, WORDS.wake)
-    if (Atomics.load(this.#words, WORDS.lead) === FREE || Atomics.load(this.#words, WORDS.deputy) === 0)
+    if ((Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === FREE || Atomics.load(this.#words, WORDS.deputy) === 0)
       return undefined
     Atomics.add(this.#words, WORDS.parked, 1)
     Atomics.wait(this.#words, WORDS.wake, seen)
@@ -83,13 +96,16 @@ export class Lead {
     this.#alarm.ring()
   }
 
-  #deputize(): number | undefined {
+  #deputize(): { readonly term: number; readonly slow: number } | undefined {
     this.#alarm.wait()
-    const container = Atomics.load(this.#words, WORDS.serving)
-    const leads = this.#change(SERVING, WAITING)
+    const lead = Atomics.load(this.#words, WORDS.lead)
+    const slow = Atomics.load(this.#words, WORDS.serving)
+    const term = after(lead)
+    const leads = (lead & STATE_MASK) === SERVING && this.#change(lead, word(term, WAITING))
     Atomics.store(this.#words, WORDS.deputy, 0)
-    if (leads) this.#wakeOne()
-    return leads ? container : undefined
+    if (!leads) return undefined
+    this.#wakeOne()
+    return { term, slow }
   }
 
   #wakeOne(): void {

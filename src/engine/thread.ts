@@ -78,7 +78,8 @@ class EngineThread {
   readonly #lead: Lead
   readonly #containers = new Map<number, Container>()
   #epoch = -1
-  #leading = false
+  /** Of the lead that this thread has. */
+  #term: number | undefined
 
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
@@ -115,7 +116,7 @@ class EngineThread {
   }
 
   #turn(): void {
-    while (!this.#leading) this.#follow()
+    while (this.#term === undefined) this.#follow()
     if (!this.#event.wait(this.#data.epoll, -1)) return
     this.#hear()
     const { token: index, generation, events } = this.#event
@@ -125,12 +126,12 @@ class EngineThread {
   }
 
   #follow(): void {
-    this.#leading = this.#lead.take()
-    if (this.#leading) return
-    const slow = this.#lead.park()
-    if (slow !== undefined) {
-      this.#leading = true
-      this.#state.strike(slow)
+    this.#term = this.#lead.take()
+    if (this.#term !== undefined) return
+    const late = this.#lead.park()
+    if (late) {
+      this.#term = late.term
+      this.#state.strike(late.slow)
       this.#growIfNoneParked()
     }
     this.#hear()
@@ -159,14 +160,14 @@ class EngineThread {
     Atomics.add(listenerCalls, index, 1)
     Atomics.add(containerCalls, container, 1)
     if (this.#state.distrusts(container)) this.#passLead()
-    else this.#lead.serve(container)
+    else this.#lead.serve(this.#term!, container)
     try {
       this.#server.serve(call)
     } finally {
       Atomics.sub(containerCalls, container, 1)
       Atomics.sub(listenerCalls, index, 1)
       this.#unmute(container)
-      this.#leading &&= this.#lead.resume()
+      if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#term = undefined
       if (performance.now() - call.start > LEADER_MS) this.#state.strike(container)
     }
   }
@@ -240,10 +241,11 @@ class EngineThread {
   }
 
   #passLead(): void {
-    if (!this.#leading) return
-    this.#leading = false
+    const term = this.#term
+    if (term === undefined) return
+    this.#term = undefined
     this.#growIfNoneParked()
-    this.#lead.pass()
+    this.#lead.pass(term)
   }
 
   #growIfNoneParked(): void {

@@ -1,0 +1,69 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { LEAD_WORDS, Lead } from '../../src/engine/lead.ts'
+import type { Alarm } from '../../src/kernel/timer.ts'
+
+/** An alarm that goes off at once for whoever waits. */
+const alarm = { set: () => {}, ring: () => {}, wait: () => {} } as unknown as Alarm
+
+const lead = (): Lead => new Lead(new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS)), alarm)
+
+test('one thread leads, and serves, and leads again', () => {
+  const it = lead()
+  const term = it.take()!
+  expect(it.take()).toBeUndefined()
+  it.serve(term, 7)
+  expect(it.resume(term)).toBe(true)
+  expect(it.pass(term)).toBe(true)
+  expect(it.take()).not.toBe(term)
+})
+
+test('the deputy leads when the leader is late, and says for whom it was', () => {
+  const it = lead()
+  const late = it.take()!
+  expect(it.park()).toBeUndefined()
+  it.serve(late, 7)
+  const deputy = it.park()!
+  expect(deputy.slow).toBe(7)
+  expect(it.resume(late)).toBe(false)
+  expect(it.pass(late)).toBe(false)
+  expect(it.take()).toBeUndefined()
+  it.serve(deputy.term, 8)
+  expect(it.resume(late)).toBe(false)
+  expect(it.resume(deputy.term)).toBe(true)
+})
+
+/** Whatever late threads do, there is never a second leader: at most one term can resume or pass. */
+test('a late thread never takes or frees the lead of another', () => {
+  const steps = fc.array(fc.constantFrom('take', 'serve', 'park', 'resume', 'pass'), { maxLength: 60 })
+  fc.assert(
+    fc.property(steps, fc.array(fc.nat(7), { minLength: 60, maxLength: 60 }), (words, picks) => {
+      const it = lead()
+      const terms: number[] = []
+      let current: { term: number; serving: boolean } | undefined
+      for (const [index, step] of words.entries()) {
+        const term = terms[picks[index]! % Math.max(1, terms.length)] ?? 0
+        const isCurrent = current?.term === term
+        if (step === 'take') {
+          const taken = it.take()
+          expect(taken === undefined).toBe(current !== undefined)
+          if (taken !== undefined) current = { term: taken, serving: false }
+        } else if (step === 'serve' && isCurrent) {
+          it.serve(term, 1)
+          current = { term, serving: true }
+        } else if (step === 'park' && current) {
+          const late = it.park()
+          expect(late !== undefined).toBe(current.serving)
+          if (late) current = { term: late.term, serving: false }
+        } else if (step === 'resume') {
+          expect(it.resume(term)).toBe(isCurrent && current!.serving)
+          if (isCurrent) current = { term, serving: false }
+        } else if (step === 'pass') {
+          expect(it.pass(term)).toBe(isCurrent)
+          if (isCurrent) current = undefined
+        }
+        if (current && !terms.includes(current.term)) terms.push(current.term)
+      }
+    }),
+  )
+})

@@ -30,13 +30,16 @@ const LANES = {
   process: 'in a process of its own, since it may block in the kernel or must stand in the cgroup of the caller',
 }
 
+const list = (caps) => (caps.length ? caps.map((cap) => `CAP_${cap}`).join(', ') : 'none')
+
 function securityPage(verbs) {
   const sections = Object.entries(verbs).map(
-    ([name, { caps, lane, safe }]) => `## \`${name}\`
+    ([name, { caps, over, lane, safe }]) => `## \`${name}\`
 
 ${safe}
 
-- Capabilities while it is done: ${caps.length ? caps.map((cap) => `CAP_${cap}`).join(', ') : 'none'}
+- Capabilities while it is done: ${list(caps)}
+- Of the caller's own, for an inode that belongs to the container: ${list(over)}
 - Where: *${lane}* lane, ${LANES[lane]}
 `,
   )

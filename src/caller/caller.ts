@@ -29,11 +29,15 @@ export interface Desk {
   readonly proc: Handle
   readonly status: Buffer
   readonly nodes: Nodes
-  /** What the device rules of a task's control groups allow; asked once in a while. */
+  /**
+   * What the device rules of a task's control groups allow; asked once in a while. `stillThere` is called after the task was
+   * looked at, and throws if it may have been another one.
+   */
   readonly deviceRules: (
     container: Container,
     tid: Tid,
     dev: Dev,
+    stillThere: () => void,
   ) => { readonly mknod: boolean; readonly open: boolean }
   /** Counts the mounts that a container gets. */
   readonly mayMount: (container: Container) => boolean
@@ -124,7 +128,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    return this.#desk.deviceRules(this.#container, this.tid, dev)
+    return this.#desk.deviceRules(this.#container, this.tid, dev, () => this.#mustWait())
   }
 
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {

@@ -97,7 +97,8 @@ class EngineThread {
       nodes: new Nodes(),
       mayBlock: () => this.#passLead(),
       mayMount: ({ index }: Container) => this.#state.countMount(index),
-      deviceRules: ({ index }: Container, tid: Tid, dev: Dev) => this.#deviceRules(index, tid, dev),
+      deviceRules: ({ index }: Container, tid: Tid, dev: Dev, stillThere: () => void) =>
+        this.#deviceRules(index, tid, dev, stillThere),
       walk: ({ index }: Container, start: Start, status: Status, path: PathBytes) =>
         this.#walk(index, start, status, path),
     }
@@ -182,12 +183,13 @@ class EngineThread {
   }
 
   /** What the device rules allow; the main thread finds out, by a process that joins the group. */
-  #deviceRules(container: number, tid: Tid, dev: Dev): DeviceRules {
+  #deviceRules(container: number, tid: Tid, dev: Dev, stillThere: () => void): DeviceRules {
     return this.#state.rules.get(container, dev, () => {
       this.#passLead()
       const answer = new Int32Array(new SharedArrayBuffer(4))
       this.#post({ type: 'device', tid, dev, answer: answer.buffer })
       Atomics.wait(answer, 0, 0)
+      stillThere()
       return answer[0]!
     })
   }

@@ -65,6 +65,13 @@ export class PoolState {
     return Atomics.load(this.#muted, 0)
   }
 
+  /** @returns whether the listener waited */
+  clearMuted(listener: number): boolean {
+    const waited = Atomics.exchange(this.listenerMuted, listener, 0) === 1
+    if (waited) this.countMuted(-1)
+    return waited
+  }
+
   countMuted(change: 1 | -1): void {
     Atomics.add(this.#muted, 0, change)
   }

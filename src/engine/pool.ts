@@ -40,6 +40,8 @@ export class Pool {
   readonly #listeners = new Map<number, number>()
   readonly #free: number[] = Array.from({ length: LISTENERS }, (_, index) => LISTENERS - 1 - index)
   #ready = 0
+  /** Threads that were started and are not ready yet: one is enough at a time. */
+  #starting = 0
   #lost = 0
   #number = 0
 
@@ -101,6 +103,7 @@ export class Pool {
     }
     const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
     this.#workers.add(worker)
+    this.#starting++
     for (const container of this.#containers.values()) worker.postMessage({ container } satisfies ToThread)
     worker.on('message', (message: FromThread) => this.#hear(message, worker))
     worker.on('error', (error) => this.#options.onFault(`An engine thread failed: ${error.message}`))
@@ -120,10 +123,14 @@ export class Pool {
         this.#lose(worker)
         break
       case 'ready':
+        this.#starting--
         if (++this.#ready === this.#options.threads) this.#options.onReady(this.#ready)
         break
       case 'device':
         void this.#tryDevice(message.tid, message.dev, new Int32Array(message.answer))
+        break
+      case 'unmute':
+        this.#unmute(message.container)
         break
       case 'walker':
         this.#walkers.start(message.container)
@@ -132,7 +139,17 @@ export class Pool {
         this.#walkers.abandon(message.container, message.walker)
         break
       case 'grow':
-        if (this.#lead.parked === 0 && this.#workers.size < this.#options.threadLimit) this.#start()
+        if (this.#lead.parked === 0 && this.#starting === 0 && this.#workers.size < this.#options.threadLimit)
+          this.#start()
+    }
+  }
+
+  /** Watches the listeners again that waited for the cap of their container. */
+  #unmute(container: number): void {
+    const { listenerContainer, listenerFd, listenerGeneration } = this.#state
+    for (const index of this.#listeners.keys()) {
+      if (listenerContainer[index] !== container || !this.#state.clearMuted(index)) continue
+      this.#options.epoll.modify(listenerFd[index]!, EPOLLIN, [index, listenerGeneration[index]!])
     }
   }
 
@@ -158,7 +175,7 @@ export class Pool {
     }
     const listener = this.#listeners.get(index)!
     this.#listeners.delete(index)
-    if (Atomics.exchange(state.listenerMuted, index, 0) === 1) state.countMuted(-1)
+    state.clearMuted(index)
     Atomics.add(state.listenerGeneration, index, 1)
     closeRaw(state.listenerFd[index]!)
     this.#free.push(index)

@@ -46,7 +46,7 @@ export type FromThread =
   | { readonly type: 'ready' | 'grow' | 'halfFull' }
   | { readonly type: 'gone'; readonly index: number; readonly generation: number }
   | { readonly type: 'lost'; readonly message: string }
-  | { readonly type: 'walker'; readonly container: number }
+  | { readonly type: 'walker' | 'unmute'; readonly container: number }
   | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 
@@ -213,7 +213,7 @@ class EngineThread {
   /** Over its cap a container's listener stays registered without events: only then does EPOLLHUP still come. */
   #mute(index: number, container: Container): void {
     const state = this.#state
-    this.#watch(index, 0)
+    this.#epoll.modify(state.listenerFd[index]!, 0, [index, state.listenerGeneration[index]!])
     state.countMuted(1)
     Atomics.store(state.listenerMuted, index, 1)
     // A call may have ended in between, before it could see the mark.
@@ -221,24 +221,14 @@ class EngineThread {
       this.#unmute(container.index)
   }
 
+  /** By the main thread, which alone closes descriptors: a listener that ends meanwhile must not be confused with another. */
   #unmute(container: number): void {
-    const { listenerMuted, listenerContainer } = this.#state
-    if (this.#state.muted === 0) return
-    for (let index = listenerMuted.indexOf(1); index >= 0; index = listenerMuted.indexOf(1, index + 1)) {
-      if (listenerContainer[index] !== container) continue
-      if (Atomics.compareExchange(listenerMuted, index, 1, 0) !== 1) continue
-      this.#state.countMuted(-1)
-      this.#watch(index, EPOLLIN)
-    }
-  }
-
-  #watch(index: number, events: number): void {
-    const { listenerFd, listenerGeneration } = this.#state
-    this.#epoll.modify(listenerFd[index]!, events, [index, listenerGeneration[index]!])
+    if (this.#state.muted > 0) this.#post({ type: 'unmute', container })
   }
 
   #hangUp(index: number, generation: number): void {
     this.#epoll.remove(this.#state.listenerFd[index]!)
+    this.#state.clearMuted(index)
     this.#post({ type: 'gone', index, generation })
   }
 

@@ -38,8 +38,13 @@ export class Epoll implements Disposable {
     this.#control(EPOLL_CTL_ADD, fd.raw, events, token)
   }
 
+  /** A descriptor that was removed meanwhile is no error. */
   modify(fd: number, events: number, token: readonly [number, number]): void {
-    this.#control(EPOLL_CTL_MOD, fd, events, token)
+    try {
+      this.#control(EPOLL_CTL_MOD, fd, events, token)
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.errno !== errnos.ENOENT) throw error
+    }
   }
 
   /** A descriptor that is gone already is no error. */

@@ -41,7 +41,7 @@ export class Pool {
   readonly #free: number[] = Array.from({ length: LISTENERS }, (_, index) => LISTENERS - 1 - index)
   #ready = 0
   /** Threads that were started and are not ready yet: one is enough at a time. */
-  #starting = 0
+  readonly #starting = new Set<Worker>()
   #lost = 0
   #number = 0
 
@@ -103,7 +103,7 @@ export class Pool {
     }
     const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
     this.#workers.add(worker)
-    this.#starting++
+    this.#starting.add(worker)
     for (const container of this.#containers.values()) worker.postMessage({ container } satisfies ToThread)
     worker.on('message', (message: FromThread) => this.#hear(message, worker))
     worker.on('error', (error) => this.#options.onFault(`An engine thread failed: ${error.message}`))
@@ -123,7 +123,7 @@ export class Pool {
         this.#lose(worker)
         break
       case 'ready':
-        this.#starting--
+        this.#starting.delete(worker)
         if (++this.#ready === this.#options.threads) this.#options.onReady(this.#ready)
         break
       case 'device':
@@ -139,7 +139,7 @@ export class Pool {
         this.#walkers.abandon(message.container, message.walker)
         break
       case 'grow':
-        if (this.#lead.parked === 0 && this.#starting === 0 && this.#workers.size < this.#options.threadLimit)
+        if (this.#lead.parked === 0 && this.#starting.size === 0 && this.#workers.size < this.#options.threadLimit)
           this.#start()
     }
   }
@@ -161,6 +161,7 @@ export class Pool {
 
   /** A thread that is gone or stands somewhere else is replaced; an engine that loses them all the time gives up. */
   #lose(worker: Worker): void {
+    this.#starting.delete(worker)
     if (!this.#workers.delete(worker)) return
     if (++this.#lost > this.#options.threadLimit) throw new Error(`Cannot go on: ${this.#lost} threads were lost`)
     this.#start()

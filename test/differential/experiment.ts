@@ -5,7 +5,7 @@ import { type MknodCase, type MknodSides, mknodCase, type Trial } from './mknod.
 import { HUNG } from './side.ts'
 
 /** All mismatches of one kind: how many, and the smallest case that was found. */
-export interface Group {
+interface Group {
   readonly kind: string
   count: number
   /** The number of the case that shrinking starts from. */

@@ -96,7 +96,7 @@ const last: fc.Arbitrary<Last> = fc.oneof(
   },
 )
 
-export const umask = fc.oneof(
+const umask = fc.oneof(
   { withCrossShrink: true },
   { weight: 4, arbitrary: fc.constantFrom(0, 0o022, 0o027, 0o077, 0o002, 0o777, 0o111) },
   { weight: 1, arbitrary: fc.nat(0o777) },

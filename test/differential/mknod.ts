@@ -54,7 +54,7 @@ export interface Trial {
   readonly natives: { readonly member: Outcome; readonly host?: Outcome }
 }
 
-export function sortFor({ scene: { fileSystem, caller }, substitute }: MknodCase): Sort {
+function sortFor({ scene: { fileSystem, caller }, substitute }: MknodCase): Sort {
   if (!mayMknod(caller)) return 'device'
   return fileSystem === 'overlay' ? 'fifo' : substitute
 }
@@ -128,7 +128,7 @@ export class MknodSides {
     const natives = host ? { member, host } : { member }
     if (ours.result !== HUNG) return { case: one, ours, natives }
     const tree = threadsOf(this.#host.enginePid)
-    this.#startAgain()
+    await this.#startAgain()
     return { case: one, ours: { ...ours, tree }, natives }
   }
 
@@ -150,8 +150,8 @@ export class MknodSides {
     return new Side(name, this.#places, command)
   }
 
-  #startAgain(): void {
-    this.#ours.kill()
+  async #startAgain(): Promise<void> {
+    await this.#ours.close()
     this.#ours = this.#start(`ours-${this.#calls}`, [...this.#contained, '--await-agent', '--', fixture('batch-calls')])
     this.#calls = this.#host.records.length
   }

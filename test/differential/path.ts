@@ -15,7 +15,6 @@ const AT_FDCWD = -100
 const HELD = 9
 /** Names of the directories of the chain, in order. */
 export const chain = ['a', 'b', 'c', 'd'] as const
-export const PATH_MAX = 4096
 
 const slashed = (parts: readonly string[]): string => parts.map((part) => `${part}/`).join('')
 
@@ -106,7 +105,7 @@ function from(scene: Scene, tree: string, base: string): Omit<Walk, 'path' | 'ex
   }
 }
 
-export const depthAt = ({ at, directories }: Scene): number => at % (directories.length + 1)
+const depthAt = ({ at, directories }: Scene): number => at % (directories.length + 1)
 
 /** How a path goes on from `base`, and the links and files that it needs there. */
 function along(scene: Scene, base: string): Pick<Walk, 'extras'> & { readonly way: string } {

@@ -5,7 +5,7 @@ import type { Scene } from './scene.ts'
 
 /** The same paths on every side, for each sees its own mounts there. */
 export class Places {
-  readonly top = mkdtempSync(join(tmpdir(), 'differential-'))
+  readonly top = mkdtempSync(join(tmpdir(), 'intercede-differential-'))
   readonly memory = join(this.top, 'memory')
   readonly disk = join(this.top, 'disk')
   readonly overlay = join(this.top, 'overlay')

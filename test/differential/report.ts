@@ -60,7 +60,7 @@ const SHOWN = 120
 const shorten = (text: string): string => (text.length > SHOWN ? `${text.slice(0, SHOWN)}... (${text.length})` : text)
 
 /** One mismatch in a few lines, without what a reader can leave out. */
-export function describe({ trial, lines, native }: Mismatch): string {
+function describe({ trial, lines, native }: Mismatch): string {
   const { scene, mode, substitute, device, viaMknodat } = trial.case
   const { caller } = scene
   const walk = walkOf(scene, '/TREE')

@@ -78,7 +78,7 @@ export const ways = [
   'file',
   'longComponent',
 ] as const
-export type Way = (typeof ways)[number]
+type Way = (typeof ways)[number]
 
 export const targets = ['file', 'dir', 'fifo', 'sock', 'chr', 'blk', 'linkDangling', 'linkToDir', 'linkToFile'] as const
 export type Target = (typeof targets)[number]

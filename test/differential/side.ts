@@ -93,21 +93,18 @@ export class Side {
     return lines.slice(0, -1)
   }
 
-  kill(): void {
-    this.#process.kill('SIGKILL')
-  }
-
-  /** Ends its processes, and with them their mounts; what they held on disk is gone before. */
+  /** Ends its processes, also such that hang, and with them their mounts; what they held on disk is gone before. */
   async close(): Promise<void> {
     if (this.#process.exitCode !== null) return
     const ended = new Promise((resolve) => this.#process.on('exit', resolve))
+    ;(this.#process.stdio[3] as Writable).end()
     this.#process.stdin?.end()
     await ended
   }
 }
 
 /** Hexadecimal words as text, for messages. */
-export const readable = (lines: readonly string[]): string =>
+const readable = (lines: readonly string[]): string =>
   lines
     .join('\n')
     .replaceAll(/\b(?:[0-9a-f]{2}){3,}\b/g, (word) => JSON.stringify(Buffer.from(word, 'hex').toString('latin1')))

@@ -17,7 +17,7 @@ const MS_REMOUNT = 32
 const ATTR_RDONLY = 1
 const ATTR_NODEV = 4
 /** A number that no case asks for, so that what was there is told from what was made. */
-export const THERE = '4 70'
+const THERE = '4 70'
 
 const isTmpfs = (kind: MountKind | undefined): boolean => (tmpfsKinds as readonly (string | undefined)[]).includes(kind)
 const isIdmapped = (kind: MountKind | undefined): boolean => kind === 'shift' || kind === 'narrow'

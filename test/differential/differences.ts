@@ -1,5 +1,5 @@
 import type { Mismatch } from './compare.ts'
-import { mountOf, type Start } from './scene.ts'
+import { mountOf, overFiles, type Scene, type Start } from './scene.ts'
 
 /** Where a container does not get what the kernel would have given it, and why that is wanted. */
 export interface Difference {
@@ -30,34 +30,24 @@ const wanted: readonly Difference[] = [
   },
 ]
 
-/** How links of procfs are named that are not `self`'s or `thread-self`'s own. */
-const byNumber: ReadonlySet<Start> = new Set([
-  'procPidCwd',
-  'procPidRoot',
-  'procPidFd',
-  'procTaskCwd',
-  'procDirfd',
-  'cwdInProc',
-] as const)
+const inProcfs: ReadonlySet<Start> = new Set(['procDirfd', 'cwdInProc'] as const)
+const throughProcfs = ({ start, way }: Scene): boolean => /proc|thread/i.test(start) || way.startsWith('linkProc')
 
 /** Not wanted: what is to be mended. To be deleted, one by one, and not to grow. */
 const untilMended: readonly Difference[] = [
   {
-    name: 'procfs by the number of a process, or from a descriptor or a working directory in it',
-    why: 'Such links are not followed yet; the kernel answers.',
+    name: 'a descriptor or a working directory in procfs',
+    why: 'From there its links are not followed yet; the kernel answers.',
     covers: (mismatch) =>
-      byNumber.has(mismatch.trial.case.scene.start) && refusedBy(mismatch, 'crossesProc', 'pathNotResolved'),
+      inProcfs.has(mismatch.trial.case.scene.start) && refusedBy(mismatch, 'crossesProc', 'pathNotResolved'),
   },
   {
-    name: 'forty links and one of procfs',
-    why: 'Links are counted anew after a link of procfs.',
-    covers: ({ trial: { case: one }, theirs }) => theirs === 'ELOOP' && one.scene.way === 'linkChain',
-  },
-  {
-    name: 'CAP_DAC_READ_SEARCH in the last directory',
-    why: 'It is not held when the node is made, so that the kernel cannot look whether the name is there.',
-    covers: ({ trial: { case: one }, ours, record }) =>
-      one.scene.caller.caps === 'mknodSearch' && ours === 'EACCES' && record?.reason === 'kernelAnswered',
+    name: 'a link of procfs and a directory that only capabilities over files open',
+    why: 'What resolves with the capabilities does not follow such a link.',
+    covers: (mismatch) => {
+      const { scene } = mismatch.trial.case
+      return throughProcfs(scene) && overFiles(scene.caller) && refusedBy(mismatch, 'pathNotResolved')
+    },
   },
   {
     name: 'an idmapped mount that does not map the root of the host',

@@ -1,12 +1,14 @@
 import fc from 'fast-check'
 import { compare, kindOf, type Mismatch } from './compare.ts'
-import { type Difference, differenceOf } from './differences.ts'
+import { type Difference, differenceOf, isWanted } from './differences.ts'
 import { type MknodCase, type MknodSides, mknodCase, type Trial } from './mknod.ts'
 import { HUNG } from './side.ts'
 
 /** All mismatches of one kind: how many, and the smallest case that was found. */
 interface Group {
   readonly kind: string
+  /** Known, but not wanted. */
+  readonly known: Difference | undefined
   count: number
   /** The number of the case that shrinking starts from. */
   readonly index: number
@@ -18,8 +20,9 @@ export interface Findings {
   readonly trials: Trial[]
   /** Cases whose caller could not take its place. */
   impossible: number
-  readonly expected: Map<Difference, number>
-  readonly unexpected: Map<string, Group>
+  readonly wanted: Map<Difference, number>
+  /** All others, the known ones too. */
+  readonly groups: Map<string, Group>
 }
 
 async function mismatchOf(sides: MknodSides, trial: Trial): Promise<Mismatch | undefined> {
@@ -36,15 +39,16 @@ async function note(sides: MknodSides, findings: Findings, one: MknodCase, index
   findings.trials.push(trial)
   const mismatch = await mismatchOf(sides, trial)
   if (!mismatch) return
-  const difference = differenceOf(mismatch)
-  if (difference) {
-    findings.expected.set(difference, (findings.expected.get(difference) ?? 0) + 1)
+  const known = differenceOf(mismatch)
+  if (known && isWanted(known)) {
+    findings.wanted.set(known, (findings.wanted.get(known) ?? 0) + 1)
     return
   }
   const kind = kindOf(mismatch)
-  const group = findings.unexpected.get(kind)
+  const name = `${kind} ${known?.name}`
+  const group = findings.groups.get(name)
   if (group) group.count++
-  else findings.unexpected.set(kind, { kind, count: 1, index, smallest: mismatch })
+  else findings.groups.set(name, { kind, known, count: 1, index, smallest: mismatch })
 }
 
 /** Looks for the smallest case with a mismatch of the same kind; `budget` bounds the runs. */
@@ -54,7 +58,7 @@ async function shrink(sides: MknodSides, group: Group, seed: number, budget: num
     if (left-- <= 0) return true
     const trial = await sides.run(one)
     const mismatch = trial && (await mismatchOf(sides, trial))
-    if (!mismatch || differenceOf(mismatch) || kindOf(mismatch) !== group.kind) return true
+    if (!mismatch || differenceOf(mismatch) !== group.known || kindOf(mismatch) !== group.kind) return true
     group.smallest = mismatch
     return false
   })
@@ -63,7 +67,7 @@ async function shrink(sides: MknodSides, group: Group, seed: number, budget: num
 
 /** Makes `cases` calls on all sides. The same seed makes the same calls. */
 export async function experiment(sides: MknodSides, cases: number, seed: number, budget = 300): Promise<Findings> {
-  const findings: Findings = { seed, trials: [], impossible: 0, expected: new Map(), unexpected: new Map() }
+  const findings: Findings = { seed, trials: [], impossible: 0, wanted: new Map(), groups: new Map() }
   let index = 0
   const property = fc.asyncProperty(mknodCase, async (one) => {
     await note(sides, findings, one, index++)
@@ -71,6 +75,6 @@ export async function experiment(sides: MknodSides, cases: number, seed: number,
   })
   const done = await fc.check(property, { seed, numRuns: cases, endOnFailure: true })
   if (done.failed) throw done.errorInstance ?? new Error(`Cannot go on after case ${index}`)
-  for (const group of findings.unexpected.values()) await shrink(sides, group, seed, budget)
+  for (const group of findings.groups.values()) await shrink(sides, group, seed, budget)
   return findings
 }

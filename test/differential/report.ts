@@ -1,5 +1,4 @@
 import type { Mismatch } from './compare.ts'
-import { isWanted } from './differences.ts'
 import type { Findings } from './experiment.ts'
 import type { Trial } from './mknod.ts'
 import { walkOf } from './path.ts'
@@ -81,15 +80,15 @@ function describe({ trial, lines, native }: Mismatch): string {
 }
 
 export function summary(findings: Findings): string {
-  const { seed, trials, impossible, expected, unexpected } = findings
-  const groups = [...unexpected.values()].sort((a, b) => b.count - a.count)
+  const { seed, trials, impossible, wanted, groups: all } = findings
+  const groups = [...all.values()].sort((a, b) => b.count - a.count)
   return [
     `seed ${seed}: ${trials.length} cases, ${trials.filter(({ natives }) => natives.host).length} of them with both natives; ${impossible} had no possible caller`,
     '',
-    ...[...expected].map(([difference, count]) => {
-      const { name, why } = difference
-      return `${isWanted(difference) ? 'wanted' : 'TO BE MENDED'}, ${count} times: ${name}. ${why}`
+    ...[...wanted].map(([{ name, why }, count]) => `wanted, ${count} times: ${name}. ${why}`),
+    ...groups.map(({ known, count, kind, smallest }) => {
+      const title = known ? `To be mended, ${count} times: ${known.name}. ${known.why}` : `MISMATCH, ${count} times`
+      return `\n${title}\n  ${kind}\n${describe(smallest)}`
     }),
-    ...groups.map((group) => `\nMISMATCH, ${group.count} times: ${group.kind}\n${describe(group.smallest)}`),
   ].join('\n')
 }

@@ -83,7 +83,10 @@ export const reasons = {
     'the path leads through a link of procfs, which means something else for intercede',
     'name the directory itself',
   ],
-  containerBusy: ['too many calls of this container are in flight', 'find out which of its file systems hangs'],
+  containerBusy: [
+    'too many calls of all containers hang in their file systems',
+    'find the containers whose calls are logged late, and what hangs there',
+  ],
   fault: ['a fault of intercede itself', 'please report it with the log line'],
 } as const satisfies Record<string, readonly [says: string, remedy: string]>
 

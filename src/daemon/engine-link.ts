@@ -5,6 +5,9 @@ import type { Handle } from '../kernel/handle.ts'
 import { receive, send, socketpair } from '../kernel/socket.ts'
 import type { Reactor } from './reactor.ts'
 
+/** The engine ends by itself when its socket is closed; this is for one that cannot. */
+const GRACE_MS = 500
+
 /** The keeper's end of the engine: its process and the socket to it. */
 export class EngineLink {
   readonly #child: ChildProcess
@@ -45,11 +48,11 @@ export class EngineLink {
     send(this.#socket, encode(message), fds)
   }
 
-  /** Ends the engine at once, also while threads of it are stuck; what it was serving is answered by the kernel (ENOSYS). */
+  /** Ends the engine, also while threads of it are stuck: it lets its descriptors go, and the kernel answers (ENOSYS). */
   close(): void {
     this.#closing = true
     this.#unwatch()
     this.#socket[Symbol.dispose]()
-    this.#child.kill('SIGKILL')
+    setTimeout(() => this.#child.kill('SIGKILL'), GRACE_MS).unref()
   }
 }

@@ -17,7 +17,7 @@ import { type Entry, Registry } from './registry.ts'
 
 const CONNECTIONS_LIMIT = 256
 const RECORDS_MS = 1000
-const DEFAULTS = { threads: 4, threadLimit: 16, callsPerContainer: 3 }
+const DEFAULTS = { threads: 4, threadLimit: 32, callsPerContainer: 3 }
 
 /**
  * Receives the listeners from the runtimes, holds them and starts the engine, which serves them. It decides nothing about

@@ -2,10 +2,10 @@ import { stat } from 'node:fs/promises'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } from '../abi/seccomp.ts'
 import { EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
-import { Fd, setCloexec } from '../kernel/fd.ts'
+import { closeFrom, Fd, setCloexec } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { dieWithParent, exitGroup } from '../kernel/process.ts'
+import { exitGroup } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
 import { receive, send } from '../kernel/socket.ts'
 import { build, requireBuild } from './build.ts'
@@ -15,7 +15,6 @@ import { CONTROL_FD, type EngineOptions, JOURNAL_FD } from './start.ts'
 
 /** The engine process: its main thread hears the keeper and keeps the pool; it never touches a call. */
 async function main(): Promise<void> {
-  dieWithParent()
   setCloexec(CONTROL_FD)
   setCloexec(JOURNAL_FD)
   const options = JSON.parse(process.argv[2]!) as EngineOptions
@@ -54,7 +53,7 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
   const next = (): void =>
     event.waitAsync(epoll.raw, () => {
       for (let message = receive(control, bytes); message; message = receive(control, bytes)) {
-        if (message.length === 0) exitGroup(0)
+        if (message.length === 0) end()
         try {
           obey(pool, decode(bytes.subarray(0, message.length)), message.fds[0])
         } catch (error) {
@@ -64,6 +63,15 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
       next()
     })
   next()
+}
+
+/**
+ * The keeper is gone. A thread that hangs in a file system of a container keeps this process, and with it the descriptors,
+ * for ever: so they are closed first, and the calls of all other containers fail at once (ENOSYS) instead of waiting.
+ */
+function end(): never {
+  closeFrom(CONTROL_FD)
+  return exitGroup(0)
 }
 
 function obey(pool: Pool, message: ToEngine, fd: Fd | undefined): void {

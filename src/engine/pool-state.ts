@@ -9,6 +9,8 @@ export const CONTAINERS = 1024
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /** Each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
+const MUTED = 0
+const CALLS = 8
 const STRIKES = 16
 const FORGIVEN_S = 10
 
@@ -20,7 +22,7 @@ export class PoolState {
   readonly buffer: SharedArrayBuffer
   /** For `Lead`. */
   readonly lead: Int32Array
-  readonly #muted: Int32Array
+  readonly #counts: Int32Array
   /** By listener: its descriptor, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
   readonly listenerFd: Int32Array
   readonly listenerContainer: Int32Array
@@ -46,7 +48,7 @@ export class PoolState {
       return words
     }
     this.lead = array(LEAD_WORDS)
-    this.#muted = array(16)
+    this.#counts = array(16)
     this.listenerFd = array(LISTENERS)
     this.listenerContainer = array(LISTENERS)
     this.listenerGeneration = array(LISTENERS)
@@ -62,7 +64,7 @@ export class PoolState {
 
   /** Listeners that wait for the cap of their container. */
   get muted(): number {
-    return Atomics.load(this.#muted, 0)
+    return Atomics.load(this.#counts, MUTED)
   }
 
   /** @returns whether the listener waited */
@@ -72,8 +74,20 @@ export class PoolState {
     return waited
   }
 
+  /** Calls in flight that are served, of all containers. */
+  get calls(): number {
+    return Atomics.load(this.#counts, CALLS)
+  }
+
+  /** A call is begun (1) or over (-1). */
+  countCall(listener: number, container: number, change: 1 | -1): void {
+    Atomics.add(this.listenerCalls, listener, change)
+    Atomics.add(this.containerCalls, container, change)
+    Atomics.add(this.#counts, CALLS, change)
+  }
+
   countMuted(change: 1 | -1): void {
-    Atomics.add(this.#muted, 0, change)
+    Atomics.add(this.#counts, MUTED, change)
   }
 
   /** A call of this container kept a leader too long, because it blocked or because the machine is busy. */

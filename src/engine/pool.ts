@@ -84,16 +84,7 @@ export class Pool {
   }
 
   #start(): void {
-    const {
-      onReady: _r,
-      onGone: _g,
-      onHalfFull: _h,
-      onFault: _f,
-      threads: _t,
-      threadLimit: _l,
-      epoll,
-      ...shared
-    } = this.#options
+    const { onReady: _r, onGone: _g, onHalfFull: _h, onFault: _f, threads: _t, epoll, ...shared } = this.#options
     const workerData: ThreadData = {
       ...shared,
       epoll: epoll.raw,

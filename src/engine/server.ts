@@ -6,7 +6,7 @@ import type { Container } from '../caller/container.ts'
 import { LostThread } from '../caller/thread-identity.ts'
 import type { Act, Verb } from '../calls/act.ts'
 import type { Registers } from '../calls/caller.ts'
-import { type Reason, why } from '../calls/reason.ts'
+import { type Reason, type ReasonCode, why } from '../calls/reason.ts'
 import { STATE } from '../calls/slot.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { PassOn, pass, type Verdict } from '../calls/verdict.ts'
@@ -58,6 +58,11 @@ export class Server {
     if (!verdict) return false
     this.#finish(call, settled(verdict))
     return true
+  }
+
+  /** Leaves a call to the kernel. */
+  pass(call: Call, code: ReasonCode): void {
+    this.#finish(call, settled(pass(code)))
   }
 
   /**

@@ -35,6 +35,8 @@ export interface ThreadData {
   readonly proc: number
   /** Our own mount namespace. */
   readonly mounts: number
+  /** Threads at most. */
+  readonly threadLimit: number
   /** How many calls of one container may be in flight. */
   readonly callsPerContainer: number
 }
@@ -63,8 +65,11 @@ const UNKNOWN: Container = {
 }
 /** How long a leader may serve a call before the deputy leads. */
 const LEADER_MS = 2
+/** Threads that no container gets: the leader and its deputy. */
+const SPARE = 2
 const WALKER_START_MS = 5000
-const STATUS_LIMIT = 64 * 1024
+/** 65,536 groups are allowed, of up to 11 bytes each. */
+const STATUS_LIMIT = 1024 * 1024
 const PATH_MAX = 4096
 
 class EngineThread {
@@ -156,17 +161,19 @@ class EngineThread {
 
   /** From here on the thread may block on what belongs to the container: the deputy leads if it does not come back soon. */
   #serve(call: Call, index: number): void {
-    const { listenerCalls, containerCalls } = this.#state
     const { index: container } = call.container
-    Atomics.add(listenerCalls, index, 1)
-    Atomics.add(containerCalls, container, 1)
+    // One thread is always kept: this call is left to the kernel rather than that all of them hang.
+    if (this.#state.calls >= this.#data.threadLimit - SPARE) {
+      this.#server.pass(call, 'containerBusy')
+      return
+    }
+    this.#state.countCall(index, container, 1)
     if (this.#state.distrusts(container)) this.#passLead()
     else this.#lead.serve(this.#term!, container)
     try {
       this.#server.serve(call)
     } finally {
-      Atomics.sub(containerCalls, container, 1)
-      Atomics.sub(listenerCalls, index, 1)
+      this.#state.countCall(index, container, -1)
       this.#unmute(container)
       if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#term = undefined
       if (performance.now() - call.start > LEADER_MS) this.#state.strike(container)

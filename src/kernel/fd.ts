@@ -2,6 +2,7 @@ import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 
 const libcClose = libc.func('int close(int fd)')
+const libcCloseRange = libc.func('int close_range(uint32_t first, uint32_t last, uint32_t flags)')
 const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
 
 const F_DUPFD_CLOEXEC = 1030
@@ -12,6 +13,11 @@ const FD_CLOEXEC = 1
 /** Closes a descriptor number that nothing owns; errors are of no use to anybody here. */
 export function closeRaw(raw: number): void {
   libcClose(raw)
+}
+
+/** Closes every descriptor from `first` on, whoever owns it: for a process that ends. */
+export function closeFrom(first: number): void {
+  libcCloseRange(first, 0xffff_ffff, 0)
 }
 
 /** An owned descriptor. It is closed once: by `using`, by `[Symbol.dispose]()`, or not at all after `release()`. */

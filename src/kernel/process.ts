@@ -2,7 +2,6 @@ import type { Tid } from '../abi/brand.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
 
-const PR_SET_PDEATHSIG = 1
 const PR_SET_SECUREBITS = 28
 export const SECBIT_NO_SETUID_FIXUP = 4
 
@@ -21,11 +20,6 @@ export function exitGroup(status: number): never {
 
 /** The id of the calling thread. */
 export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid
-
-/** SIGKILL for the calling process when the *thread* that started it ends: start it from the main thread. */
-export function dieWithParent(signal = 9): void {
-  check('prctl', libcPrctl(PR_SET_PDEATHSIG, signal, 0, 0, 0))
-}
 
 /** Securebits of the calling thread. @throws {SyscallError} EPERM without CAP_SETPCAP */
 export function setSecurebits(bits: number): void {

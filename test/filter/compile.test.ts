@@ -41,12 +41,12 @@ test('compileOci() of mknod is exactly this', () => {
       {
         names: ['mknod'],
         action: 'SCMP_ACT_NOTIFY',
-        args: [{ index: 1, value: 0o170000, valueTwo: 0o020000, op: 'SCMP_CMP_MASKED_EQ' }],
+        args: [{ index: 1, value: 0o130000, valueTwo: 0o020000, op: 'SCMP_CMP_MASKED_EQ' }],
       },
       {
         names: ['mknodat'],
         action: 'SCMP_ACT_NOTIFY',
-        args: [{ index: 2, value: 0o170000, valueTwo: 0o020000, op: 'SCMP_CMP_MASKED_EQ' }],
+        args: [{ index: 2, value: 0o130000, valueTwo: 0o020000, op: 'SCMP_CMP_MASKED_EQ' }],
       },
     ],
   })
@@ -212,8 +212,8 @@ describe('compileOci() on top of a base', () => {
         "bpf": 51,
         "fsetxattr": 2,
         "lsetxattr": 2,
-        "mknod": 5,
-        "mknodat": 5,
+        "mknod": 4,
+        "mknodat": 4,
         "mount": 25,
         "sched_setattr": 1,
         "sched_setparam": 1,

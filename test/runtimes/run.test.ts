@@ -112,11 +112,18 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)('intercede run with %s
   })
 
   test.skipIf(!existsSync('/usr/bin/busybox'))('has a root of its own with --rootfs, whose files are its own', () => {
-    const root = join(scratch, runtime)
+    const closed = join(scratch, runtime)
+    const root = join(closed, 'root')
     mkdirSync(join(root, 'bin'), { recursive: true })
     copyFileSync('/usr/bin/busybox', join(root, 'bin/busybox'))
     symlinkSync('busybox', join(root, 'bin/sh'))
     const script = '/bin/busybox touch /made && /bin/busybox stat -c %u /bin/busybox; echo x >/dev/null'
+    const refused = run([...wanted, '--rootfs', root, ...sh(script)])
+    expect(refused).toMatchObject({
+      status: 125,
+      stderr: expect.stringContaining('every user of the host can reach it'),
+    })
+    chmodSync(closed, 0o700)
     expect(run([...wanted, '--rootfs', root, ...sh(script)])).toMatchObject({ stdout: '0\n', status: 0 })
     expect(statSync(join(root, 'made')).uid).toBe(0)
   })
@@ -132,6 +139,11 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)('intercede run with %s
     expect(run([...wanted, '--memory', '40m', ...sh('head -c 200m /dev/zero | tail >/dev/null; echo $?')]).stdout).toBe(
       '137\n',
     )
+  })
+
+  test('lets a console be made, and does not open the one of the host', () => {
+    const script = 'mknod c c 5 1 && stat -c %t:%T c; (: <>c) 2>/dev/null || echo closed'
+    expect(run([...wanted, '-c', 'mknod', ...sh(script)]).stdout).toBe('5:1\nclosed\n')
   })
 
   test('makes the devices that -c allows, and says what it refused', () => {

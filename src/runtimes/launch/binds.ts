@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { Handle } from '../../kernel/handle.ts'
 import { MOUNT_ATTR_RDONLY } from '../../kernel/mount.ts'
 import { graft, inside } from './tree.ts'
@@ -19,7 +20,8 @@ export function readBind(text: string): Bind {
   const parts = text.split(':')
   const readonly = parts.length > 1 && parts.at(-1) === 'ro'
   if (readonly) parts.pop()
-  const [source = '', target = source, ...rest] = parts
+  const [given = '', target = resolve(given), ...rest] = parts
+  const source = resolve(given)
   if (rest.length) throw new Error(`Cannot use --bind "${text}": the form is DIR[:DIR][:ro]`)
   if (!target.startsWith('/')) throw new Error(`Cannot use --bind "${text}": the container's path must be absolute`)
   if (!statSync(source, { throwIfNoEntry: false })?.isDirectory()) {

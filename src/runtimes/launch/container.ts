@@ -1,4 +1,6 @@
 import { writeFileSync } from 'node:fs'
+import type { Dev } from '../../abi/brand.ts'
+import { makedev } from '../../abi/dev.ts'
 import { formatProfile, type OciSeccomp } from '../../filter/oci.ts'
 import { type Cgroup, cgroupsPath } from './cgroup.ts'
 import { ruleFor } from './devices.ts'
@@ -17,6 +19,10 @@ const environment = (terminal: boolean, extra: readonly string[]): string[] => [
   ...(terminal ? [`TERM=${process.env.TERM ?? 'xterm'}`] : []),
   ...extra,
 ]
+
+const CONSOLE = makedev(5, 1)
+/** Of the devices that may be made, those that may be opened too: not the console, which is the host's. */
+const openable = (devices: Iterable<Dev>): Dev[] => [...devices].filter((dev) => dev !== CONSOLE)
 
 const ROOT = { uid: 0, gid: 0 }
 
@@ -38,7 +44,7 @@ export function writeBundle({ options, runtime, ids, rootfs, devices }: Plan, cg
     caps: boundingCapabilities(),
     net,
     cgroupsPath: cgroupsPath(cgroup.name),
-    devices: [...devices, ...[...policyDevices].map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
+    devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
     memory: cgroup.runtimeMemory,
     seccomp: options.seccomp?.(runtime.name),
   })

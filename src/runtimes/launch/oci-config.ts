@@ -42,7 +42,8 @@ const DEVICE_RULES: readonly DeviceRule[] = [
   { allow: true, type: 'c', access: 'm' },
   { allow: true, type: 'b', access: 'm' },
   ...[3, 5, 7, 8, 9].map((minor) => character(1, minor)), // null, zero, full, random, urandom
-  ...[0, 1, 2].map((minor) => character(5, minor)), // tty, console, ptmx
+  // tty and ptmx. A console (5:1) may be made, but what its driver opens is the console of the host.
+  ...[0, 2].map((minor) => character(5, minor)),
   character(136), // pts
 ]
 
@@ -51,7 +52,7 @@ const NOTHING_EXTRA = ['nosuid', 'noexec', 'nodev']
 /** Only a network namespace of the container's own user namespace may have its sysfs mounted. */
 const sysfs = (net: 'none' | 'host'): object =>
   net === 'host'
-    ? { destination: '/sys', type: 'none', source: '/sys', options: ['rbind', ...NOTHING_EXTRA, 'ro'] }
+    ? { destination: '/sys', type: 'none', source: '/sys', options: ['rbind', ...NOTHING_EXTRA, 'rro'] }
     : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...NOTHING_EXTRA, 'ro'] }
 
 /** /dev and /dev/shm stand in the root already, on a file system of the host: devices made there can be opened. */

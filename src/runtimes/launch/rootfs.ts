@@ -1,10 +1,13 @@
-import { statSync } from 'node:fs'
+import { realpathSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { errnos } from '../../abi/errno.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ID_COUNT, type IdRange } from './ids.ts'
 import { layout } from './layout.ts'
 import { graft, openDirectory } from './tree.ts'
+
+const OTHERS_SEARCH = 0o001
 
 export type Ownership = 'root' | 'mapped'
 
@@ -18,11 +21,29 @@ export function inspectRootfs(path: string, { uid }: IdRange): Ownership {
   if (!found?.isDirectory()) {
     throw new Error(`Cannot use --rootfs "${path}": ${found ? 'it is not a directory' : 'no such directory'}`)
   }
-  if (found.uid === 0) return 'root'
+  if (found.uid === 0) {
+    refuseIfReachable(path)
+    return 'root'
+  }
   if (found.uid >= uid && found.uid < uid + ID_COUNT) return 'mapped'
   throw new Error(
     `Cannot use --rootfs "${path}": it belongs to user ${found.uid}, ` +
       `neither to root nor to the container (${uid} to ${uid + ID_COUNT - 1})`,
+  )
+}
+
+/**
+ * What the container's root writes into an idmapped tree belongs to the host's root on disk, setuid bits and device nodes
+ * included: no user of the host may be able to reach it.
+ */
+function refuseIfReachable(path: string): void {
+  for (let directory = realpathSync(path); ; directory = dirname(directory)) {
+    if ((statSync(directory).mode & OTHERS_SEARCH) === 0) return
+    if (directory === dirname(directory)) break
+  }
+  throw new Error(
+    `Cannot use --rootfs "${path}": every user of the host can reach it, and what the container makes there belongs to root, ` +
+      'setuid programs too: put it into a directory of mode 0700, or give the tree to the ids of the container',
   )
 }
 

@@ -1,4 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
+import { barOpening } from '../../abi/bpf.ts'
+import { AT_FDCWD } from '../../abi/fcntl.ts'
+import { attachDeviceProgram } from '../../kernel/bpf.ts'
+import { O_DIRECTORY, O_RDONLY, openat } from '../../kernel/files.ts'
+import { cstring } from '../../kernel/libc.ts'
 import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
 
 /** The 22nd field of proc_pid_stat(5), in clock ticks since boot; undefined if there is no such process. */
@@ -14,7 +19,8 @@ export function startTime(pid: number | 'self'): string | undefined {
 /** Names the process that owns a cgroup, so that the next run knows whether it lives. */
 const ownName = (): string => `${process.pid}-${startTime('self')}`
 
-export const cgroupsPath = (name: string): string => `/${FAMILY}/${name}`
+/** The runtime's own group lies below ours, so that it cannot replace the device program that ours has. */
+export const cgroupsPath = (name: string): string => `/${FAMILY}/${name}/container`
 
 /** Makes a cgroup, again if another run removed the empty parent in between. */
 function makeCgroup(family: string, name: string): string {
@@ -72,6 +78,12 @@ function removeIfEmpty(family: string): void {
   }
 }
 
+/** Every runtime lets a container open 5:1, which in its /dev is a terminal; a node of that number opens the host's console. */
+function barConsole(path: string): void {
+  using group = openat(AT_FDCWD, cstring(path), O_RDONLY | O_DIRECTORY)
+  attachDeviceProgram(group, barOpening(5, 1))
+}
+
 /** The cgroup of one container, in every hierarchy that is used: killed and removed at the end, however that comes. */
 export class Cgroup implements Disposable {
   readonly name = ownName()
@@ -86,7 +98,8 @@ export class Cgroup implements Disposable {
     const by = memory === undefined ? undefined : memoryController(hierarchies)
     this.runtimeMemory = by === 'runtime' ? memory : undefined
     this.#families = by === 'v1' ? [hierarchies.unified, hierarchies.memory!] : [hierarchies.unified]
-    const [, limited] = this.#families.map((family) => makeCgroup(family, this.name))
+    const [own, limited] = this.#families.map((family) => makeCgroup(family, this.name))
+    barConsole(own!)
     if (limited === undefined) return
     writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
     this.joinFirst = `${limited}/cgroup.procs`

@@ -57,8 +57,9 @@ const CWD = Buffer.from('cwd\0')
 const LOOKUP = O_PATH | O_DIRECTORY
 
 /** File systems that a container can mount by itself and in which mknod(2) works; linux/magic.h. */
+const FUSE_SUPER_MAGIC = 0x65735546
 const MEMORY: ReadonlySet<number> = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */])
-const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, 0x794c7630 /* overlay */, 0x65735546 /* FUSE */])
+const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, 0x794c7630 /* overlay */, FUSE_SUPER_MAGIC])
 const ST_NODEV = 4
 const DEV_NULL = makedev(1, 3)
 /** What shows for an id that a mount or a namespace does not map. */
@@ -78,6 +79,7 @@ export class Caller implements CallerContract, Disposable {
   readonly #opened: Fd[] = []
   #taskDir: Fd | undefined
   #read: Status | undefined
+  #onFuse = false
 
   /** @param waits asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID) */
   constructor(desk: Desk, container: Container, tid: Tid, waits: () => boolean) {
@@ -133,6 +135,7 @@ export class Caller implements CallerContract, Disposable {
 
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {
     const { type, flags } = fstatfs(dir)
+    this.#onFuse = type === FUSE_SUPER_MAGIC
     const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type)
     if ((flags & ST_NODEV) !== 0) return { why: 'nodevMount', mountable }
     if (!MOUNTABLE_INSIDE.has(type) || !this.#madeInside(dir, name)) return undefined
@@ -154,7 +157,14 @@ export class Caller implements CallerContract, Disposable {
   act<T>(caps: readonly Cap[], action: () => T): T {
     this.#mustWait()
     this.#desk.identity.with(caps)
-    return action()
+    try {
+      return action()
+    } catch (error) {
+      // A FUSE file system of the container refuses *us*, before it looks at the caller: nothing was done.
+      if (this.#onFuse && error instanceof SyscallError && error.errno === errnos.EACCES)
+        throw new PassOn('containerSuperblock')
+      throw error
+    }
   }
 
   [Symbol.dispose](): void {

@@ -146,7 +146,7 @@ class EngineThread {
   #receive(index: number): void {
     const state = this.#state
     const container = this.#containers.get(state.listenerContainer[index]!) ?? UNKNOWN
-    if (Atomics.load(state.containerCalls, container.index) >= this.#data.callsPerContainer) {
+    if (Atomics.load(state.containerCalls, container.index) >= this.#cap) {
       this.#mute(index, container)
       return
     }
@@ -178,6 +178,12 @@ class EngineThread {
       if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#term = undefined
       if (performance.now() - call.start > LEADER_MS) this.#state.strike(container)
     }
+  }
+
+  /** How many calls of one container may be in flight: when half of all threads are taken, who hangs gets no second one. */
+  get #cap(): number {
+    const { callsPerContainer, threadLimit } = this.#data
+    return this.#state.calls >= threadLimit / 2 ? 1 : callsPerContainer
   }
 
   #claim(slot: number, index: number, container: number): void {

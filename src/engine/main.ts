@@ -7,7 +7,7 @@ import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
-import { receive, send } from '../kernel/socket.ts'
+import { type Message, receive, send } from '../kernel/socket.ts'
 import { build, requireBuild } from './build.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './messages.ts'
 import { Pool } from './pool.ts'
@@ -25,8 +25,11 @@ async function main(): Promise<void> {
   const tell = (message: ToKeeper): void => send(control, encode(message))
   const fault = (message: string): void => tell({ type: 'fault', message })
   process.on('uncaughtException', (error) => {
-    fault(`The engine failed: ${error.stack ?? error.message}`)
-    exitGroup(1)
+    try {
+      fault(`The engine failed: ${error.message}`)
+    } finally {
+      exitGroup(1)
+    }
   })
   const pool = new Pool({
     ...options,
@@ -52,7 +55,7 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
   const bytes = new Uint8Array(MESSAGE_LIMIT)
   const next = (): void =>
     event.waitAsync(epoll.raw, () => {
-      for (let message = receive(control, bytes); message; message = receive(control, bytes)) {
+      for (let message = take(control, bytes); message; message = take(control, bytes)) {
         if (message.length === 0) end()
         try {
           obey(pool, decode(bytes.subarray(0, message.length)), message.fds[0])
@@ -63,6 +66,15 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
       next()
     })
   next()
+}
+
+/** The next message; a keeper that ended with something of ours unread (ECONNRESET) ended all the same. */
+function take(control: Fd, bytes: Uint8Array): Message | undefined {
+  try {
+    return receive(control, bytes)
+  } catch {
+    return end()
+  }
 }
 
 /**

@@ -230,8 +230,7 @@ class EngineThread {
     state.countMuted(1)
     Atomics.store(state.listenerMuted, index, 1)
     // A call may have ended in between, before it could see the mark.
-    if (Atomics.load(state.containerCalls, container.index) < this.#data.callsPerContainer)
-      this.#unmute(container.index)
+    if (Atomics.load(state.containerCalls, container.index) < this.#cap) this.#unmute(container.index)
   }
 
   /** By the main thread, which alone closes descriptors: a listener that ends meanwhile must not be confused with another. */

@@ -49,5 +49,9 @@ export function toKeyName(name: string, place?: Place): KeyName {
   const full = expandShort(name)
   const short = full.slice(PREFIX.length)
   if (full.startsWith(PREFIX) && Object.hasOwn(keys, short)) return short as KeyName
-  throw new PolicyError(`unknown key ${JSON.stringify(full)}`, place, didYouMean(full, keyNames.map(fullName)))
+  throw new PolicyError(
+    `unknown key ${JSON.stringify(full)}`,
+    place,
+    didYouMean(full, keyNames.map(fullName)) || '; "intercede profile --help" lists them',
+  )
 }

@@ -28,6 +28,23 @@ async function* untilHangup(master: Handle): AsyncGenerator<Buffer> {
   }
 }
 
+const CTRL_C = 3
+const IN_A_ROW_MS = 2000
+const PATIENCE = 3
+
+/**
+ * A command that is the container's first process ignores Ctrl-C unless it has a handler. Who presses it again and again
+ * wants an end: from the third on, each is a SIGTERM to ourselves, of which the second kills.
+ */
+function insistence(): (keys: Buffer) => void {
+  let pressed: number[] = []
+  return (keys) => {
+    if (!keys.includes(CTRL_C)) return
+    pressed = [...pressed.filter((time) => Date.now() - time < IN_A_ROW_MS), Date.now()]
+    if (pressed.length >= PATIENCE) process.kill(process.pid, 'SIGTERM')
+  }
+}
+
 /**
  * Copies between the user's terminal and `master` until the other side hangs up. Every key goes through as it is, Ctrl-C
  * too: the container's terminal makes the signal of it.
@@ -36,9 +53,12 @@ export async function relayRaw(master: Handle): Promise<void> {
   using _raw = makeRaw(process.stdin.fd)
   const input = createWriteStream('', { fd: master.raw, autoClose: false })
   input.on('error', () => {}) // EIO: it hung up, which the other direction notices
+  const insist = insistence()
+  process.stdin.on('data', insist)
   process.stdin.pipe(input)
   await pipeline(untilHangup(master), output(1)).catch(() => {}) // the user's terminal went away
   process.stdin.unpipe(input)
+  process.stdin.off('data', insist)
 }
 
 /** Gives `master` the size of the user's terminal, now and whenever that changes. */

@@ -1,0 +1,142 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { fixture } from '../fixtures.ts'
+import { BASE, execute, USERNS, until } from './host.ts'
+
+/** What the engine may be in when it waits for something of a container; x86_64 numbers of /proc/TID/syscall. */
+const STUCK_IN = new Map([
+  [310, 'process_vm_readv'],
+  [437, 'openat2'],
+  [257, 'openat'],
+  [259, 'mknodat'],
+  [138, 'fstatfs'],
+  [332, 'statx'],
+  [7, 'poll'],
+])
+let serial = 0
+
+/** Why no file system can be served here, or undefined. */
+export const withoutFuse = (): string | undefined =>
+  readFileSync('/proc/filesystems', 'utf8').includes('\tfuse\n') ? undefined : 'the kernel has no FUSE'
+
+/** A container that serves a file system by itself, stops doing so, and calls into it: see the fixtures' tops. */
+export class Hostile {
+  /** The places of its file system and of the overlay over it. */
+  readonly mount: string
+  readonly overlay: string
+  #child: ChildProcess | undefined
+  #said = ''
+  #errors = ''
+
+  /** @param directory where places are made for it */
+  constructor(directory: string) {
+    const place = join(directory, `hostile${serial++}`)
+    this.mount = join(place, 'mount')
+    this.overlay = join(place, 'overlay')
+    for (const path of [place, this.mount, this.overlay]) {
+      mkdirSync(path)
+      chownSync(path, BASE, BASE)
+    }
+  }
+
+  get merged(): string {
+    return join(this.overlay, 'merged')
+  }
+
+  /**
+   * @param server options of the fixture `fuse-server`
+   * @param command what it becomes then; must say "started"
+   * @param filtered more options of the fixture `filtered`
+   * @returns once the calls are under way
+   */
+  async start(
+    socket: string,
+    server: readonly string[],
+    command: readonly string[],
+    filtered: readonly string[] = [],
+  ): Promise<void> {
+    const device = join(this.mount, '../device')
+    await execute('mknod', ['-m', '666', device, 'c', '10', '229'])
+    const container = [socket, '--userns', USERNS, '--pidns', '--await-agent', ...filtered]
+    const serve = [fixture('fuse-server'), ...server, device, this.mount]
+    const child = spawn(fixture('filtered'), [...container, '--', 'unshare', '--mount', ...serve, '--', ...command])
+    child.stdout.on('data', (data) => {
+      this.#said += data
+    })
+    child.stderr.on('data', (data) => {
+      this.#errors += data
+    })
+    this.#child = child
+    await until('the hostile container started', () => this.#said.includes('started\n') || child.exitCode !== null, 10)
+    if (child.exitCode !== null) throw new Error(`The hostile container ended: ${this.#errors}`)
+  }
+
+  /** What calls that returned gave, in their order. */
+  get returned(): readonly string[] {
+    return this.#said.split('\n').slice(1, -1)
+  }
+
+  /** Kills all of it, the server too: its init alone would wait for the server's answer while it ends. */
+  async end(): Promise<void> {
+    const child = this.#child
+    if (!child) return
+    this.#child = undefined
+    for (const pid of descendants(child.pid!).reverse()) process.kill(pid, 'SIGKILL')
+    await until('the hostile container ended', () => child.exitCode !== null || child.signalCode !== null, 10)
+  }
+}
+
+function descendants(pid: number): number[] {
+  const children = readOr(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number)
+  return children.flatMap((child) => [child, ...descendants(child)])
+}
+
+/** In which calls the threads of a process other than its main one are, of those that can wait for a container. */
+export function stuckThreads(pid: number): readonly string[] {
+  return threads(pid).flatMap((tid) => {
+    const name = STUCK_IN.get(Number(readOr(`/proc/${pid}/task/${tid}/syscall`).split(' ')[0]))
+    return tid !== pid && name ? [name] : []
+  })
+}
+
+/** Threads of a process that no signal can end now. */
+export const unkillable = (pid: number): number =>
+  threads(pid).filter((tid) => /\) D /.test(readOr(`/proc/${pid}/task/${tid}/stat`))).length
+
+/** The walkers of an engine, also those that it has given up: by their socket, which is the engine's other end. */
+export function walkersOf(enginePid: number): readonly number[] {
+  return processes().filter(
+    (pid) => parentOf(pid) === enginePid && /walker-main|nsenter/.test(readOr(`/proc/${pid}/cmdline`)),
+  )
+}
+
+const parentOf = (pid: number): number => Number(/\nPPid:\t(\d+)/.exec(readOr(`/proc/${pid}/status`))?.[1])
+
+const processes = (): number[] =>
+  readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0)
+
+const threads = (pid: number): number[] =>
+  existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`).map(Number) : []
+
+/** What the open descriptors of a process are, for the message of a failed comparison. */
+export const descriptorsOf = (pid: number): string[] =>
+  readdirSync(`/proc/${pid}/fd`)
+    .map((fd) => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/${fd}`)
+      } catch {
+        return 'gone'
+      }
+    })
+    .sort()
+
+function readOr(path: string): string {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch {
+    return ''
+  }
+}

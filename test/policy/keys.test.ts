@@ -16,9 +16,15 @@ test.each([
   { name: 'mount', key: 'mount' },
   { name: `${P}sched_setscheduler.max_priority`, key: 'sched_setscheduler.max_priority' },
   { name: 'moutn', error: `Cannot read policy: unknown key "${P}moutn" (did you mean "${P}mount"?)` },
-  { name: 'raw', error: `Cannot read policy: unknown key "${P}raw"` },
-  { name: 'security.nesting', error: 'Cannot read policy: unknown key "security.nesting"' },
-  { name: 'constructor', error: `Cannot read policy: unknown key "${P}constructor"` },
+  { name: 'raw', error: `Cannot read policy: unknown key "${P}raw"; "intercede profile --help" lists them` },
+  {
+    name: 'security.nesting',
+    error: 'Cannot read policy: unknown key "security.nesting"; "intercede profile --help" lists them',
+  },
+  {
+    name: 'constructor',
+    error: `Cannot read policy: unknown key "${P}constructor"; "intercede profile --help" lists them`,
+  },
 ])('toKeyName($name)', ({ name, key, error }) => {
   if (error === undefined) expect(toKeyName(name)).toBe(key)
   else expect(() => toKeyName(name)).toThrow(expect.objectContaining({ message: error }))

@@ -51,13 +51,14 @@ function inside(map: readonly IdExtent[], id: number): number {
 
 function become({ uids, gids, groups, effective }: Request, root: Fd): void {
   becoming.enter()
-  chrootTo(root)
   setGroups(Uint32Array.from(groups, (id) => inside(gidMap, id)))
   const [rgid, egid, sgid, fsgid] = gids.map((id) => inside(gidMap, id)) as [number, number, number, number]
   const [ruid, euid, suid, fsuid] = uids.map((id) => inside(uidMap, id)) as [number, number, number, number]
   setResgid(rgid, egid, sgid)
   setResuid(ruid, euid, suid)
   if (!setFsgid(fsgid as HostId) || !setFsuid(fsuid as HostId)) throw new RangeError('Cannot become the caller')
+  // As the caller, whom its own root directory may let in by its ids alone, and not as the one before.
+  chrootTo(root)
   const caps = set(BigInt(`0x${effective}`) & COUNTING)
   caps.enter()
   if (!caps.entered) throw new RangeError('Cannot take the capabilities of the caller')

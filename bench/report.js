@@ -1,45 +1,70 @@
 // From samples to medians, ratios and the table.
 
 /** @typedef {import('./sides.js').Sample} Sample */
-/** @typedef {{ name: string, unit: 'us' | 'calls/s', sides: Map<string, Sample[]>, goal?: Goal }} Measured */
-/** @typedef {{ text: string, met: (of: (side: string) => number) => boolean }} Goal */
+/** @typedef {'us' | 'calls/s'} Unit */
+/** @typedef {{ text: string, met: (compare: Compare) => boolean }} Goal */
+/** @typedef {{ name: string, unit: Unit, sides: Map<string, Sample[]>, goal?: Goal }} Measured */
+/** @typedef {{ ratio: (side: string) => number, difference: (side: string) => number }} Compare */
+/** @typedef {ReturnType<typeof summarize>[number]} Summary */
+
+export const OURS = 'intercede'
 
 const median = (/** @type {number[]} */ values) => [...values].sort((a, b) => a - b)[values.length >> 1]
 
-/** The figure of one side: the median over the rounds, of the median call or of the throughput. */
-const figure = (/** @type {Measured} */ { unit }, /** @type {Sample[]} */ samples) =>
-  median(samples.map((sample) => (unit === 'us' ? sample.medianNs / 1000 : sample.perSecond)))
+/** What one round of one side gave: the median call, or the throughput. */
+const figures = (/** @type {Unit} */ unit, /** @type {Sample[]} */ samples = []) =>
+  samples.map((sample) => (unit === 'us' ? sample.medianNs / 1000 : sample.perSecond))
+
+/**
+ * Compares ours with another side round by round, since both then met the same mood of the machine, and takes the median
+ * over the rounds.
+ *
+ * @returns {Compare}
+ */
+function comparison(/** @type {Measured} */ { unit, sides }) {
+  const ours = figures(unit, sides.get(OURS))
+  const over = (/** @type {string} */ side, /** @type {(our: number, their: number) => number} */ compare) => {
+    const theirs = figures(unit, sides.get(side))
+    return median(ours.map((our, round) => compare(our, theirs[round])))
+  }
+  return {
+    ratio: (side) => over(side, (our, their) => our / their),
+    difference: (side) => over(side, (our, their) => our - their),
+  }
+}
 
 /** @returns rows of numbers: what goes to JSON, and what the table shows */
 export function summarize(/** @type {Measured[]} */ measured) {
   return measured.map((bench) => {
-    const value = (/** @type {string} */ side) => figure(bench, bench.sides.get(side) ?? [])
-    const ours = bench.sides.has('intercede') ? value('intercede') : undefined
+    const { name, unit, sides, goal } = bench
+    const compare = sides.has(OURS) ? comparison(bench) : undefined
     return {
-      name: bench.name,
-      unit: bench.unit,
-      goal: bench.goal?.text,
-      met: ours === undefined ? undefined : bench.goal?.met(value),
-      sides: [...bench.sides].map(([side, samples]) => ({
+      name,
+      unit,
+      goal: goal?.text,
+      met: compare && goal?.met(compare),
+      sides: [...sides].map(([side, samples]) => ({
         side,
-        value: value(side),
+        value: median(figures(unit, samples)),
         p99Us: median(samples.map(({ p99Ns }) => p99Ns / 1000)),
-        ratio: ours === undefined ? undefined : ours / value(side),
+        ratio: side === OURS ? undefined : compare?.ratio(side),
         samples,
       })),
     }
   })
 }
 
+export const number = (/** @type {number} */ value, /** @type {Unit} */ unit) => value.toFixed(unit === 'us' ? 1 : 0)
+
 /** @returns {string} */
-export function table(/** @type {ReturnType<typeof summarize>} */ benches) {
+export function table(/** @type {Summary[]} */ benches) {
   const lines = []
   for (const { name, unit, sides, goal, met } of benches) {
     lines.push('', name)
     for (const { side, value, p99Us, ratio } of sides) {
-      const number = value.toFixed(unit === 'us' ? 1 : 0).padStart(10)
-      const compared = ratio === undefined || side === 'intercede' ? '' : `   intercede is ${ratio.toFixed(2)} x this`
-      lines.push(`  ${side.padEnd(32)}${number} ${unit.padEnd(8)} p99 ${p99Us.toFixed(1).padStart(8)} us${compared}`)
+      const compared = ratio === undefined ? ' '.repeat(10) : `${ratio.toFixed(2)} x this`.padStart(10)
+      const cells = [side.padEnd(28), compared, number(value, unit).padStart(9), unit.padEnd(7)]
+      lines.push(`  ${cells.join(' ')}  p99 ${p99Us.toFixed(1).padStart(8)} us`)
     }
     if (met !== undefined) lines.push(`  goal: ${goal}: ${met ? 'met' : 'NOT met'}`)
   }

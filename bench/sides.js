@@ -1,9 +1,10 @@
 // Who answers the calls: nobody (native), the bare C notifier, or the shipped daemon.
 import { execFile, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { OURS } from './report.js'
 
 const START_MS = 10_000
 const END_MS = 5_000
@@ -73,7 +74,7 @@ export class Servers {
 }
 
 /** @returns {Side} the call itself, by root of the host */
-export const native = (programs) => ({ name: 'native, host root', run: (loop) => measure(programs.loop, loop) })
+export const native = (programs, name) => ({ name, run: (loop) => measure(programs.loop, loop) })
 
 /** @returns {Side} the call itself, by the container */
 export const unfiltered = (programs) => ({
@@ -82,11 +83,12 @@ export const unfiltered = (programs) => ({
     measure(programs.filtered, ['-', '--no-filter', '--userns', `${BASE}:65536`, '--', programs.loop, ...loop]),
 })
 
-const METADATA = 'security.syscalls.intercept.mknod=true'
+/** Of every container, so that a hand-over need not name a policy. */
+const POLICY = 'default: { security.syscalls.intercept.mknod: true }\n'
 
 /** @returns {Side} the call as an agent answers it that listens at `socket` */
 function served(programs, name, socket) {
-  const container = ['--userns', `${BASE}:65536`, '--metadata', METADATA, '--await-agent', '--', programs.loop]
+  const container = ['--userns', `${BASE}:65536`, '--await-agent', '--', programs.loop]
   return { name, run: (loop) => measure(programs.filtered, [socket, ...container, ...loop]) }
 }
 
@@ -97,10 +99,12 @@ export async function notifier(programs, servers, folder, name, options) {
   return served(programs, name, socket)
 }
 
-/** @returns {Promise<Side>} the daemon as it is shipped, with its defaults */
+/** @returns {Promise<Side>} the daemon as it is shipped, with its defaults and a policy file; records are always on */
 export async function intercede(programs, servers, folder) {
   const socket = join(folder, 'intercede.sock')
   const main = source('../bin/intercede.js')
-  await servers.start([process.execPath, main, 'serve', '--socket', socket], socket)
-  return served(programs, 'intercede', socket)
+  const config = join(folder, 'policy.yaml')
+  writeFileSync(config, POLICY)
+  await servers.start([process.execPath, main, 'serve', '--socket', socket, '--config', config], socket)
+  return served(programs, OURS, socket)
 }

@@ -4,16 +4,27 @@ import { join } from 'node:path'
 import { fixture } from '../fixtures.ts'
 import { BASE, execute, USERNS, until } from './host.ts'
 
-/** What the engine may be in when it waits for something of a container; x86_64 numbers of /proc/TID/syscall. */
-const STUCK_IN = new Map([
-  [310, 'process_vm_readv'],
-  [437, 'openat2'],
-  [257, 'openat'],
-  [259, 'mknodat'],
-  [138, 'fstatfs'],
-  [332, 'statx'],
-  [7, 'poll'],
-])
+/** Calls in which a thread of the engine may wait for something of a container, by their numbers in /proc/TID/syscall. */
+const WAITS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
+  x64: {
+    7: 'poll',
+    138: 'fstatfs',
+    257: 'openat',
+    259: 'mknodat',
+    310: 'process_vm_readv',
+    332: 'statx',
+    437: 'openat2',
+  },
+  arm64: {
+    33: 'mknodat',
+    44: 'fstatfs',
+    56: 'openat',
+    73: 'poll',
+    270: 'process_vm_readv',
+    291: 'statx',
+    437: 'openat2',
+  },
+}
 let serial = 0
 
 /** Why no file system can be served here, or undefined. */
@@ -82,8 +93,17 @@ export class Hostile {
     const child = this.#child
     if (!child) return
     this.#child = undefined
-    for (const pid of descendants(child.pid!).reverse()) process.kill(pid, 'SIGKILL')
+    for (const pid of descendants(child.pid!).reverse()) kill(pid)
     await until('the hostile container ended', () => child.exitCode !== null || child.signalCode !== null, 10)
+  }
+}
+
+/** One may have ended with another. */
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
 
@@ -95,7 +115,7 @@ function descendants(pid: number): number[] {
 /** In which calls the threads of a process other than its main one are, of those that can wait for a container. */
 export function stuckThreads(pid: number): readonly string[] {
   return threads(pid).flatMap((tid) => {
-    const name = STUCK_IN.get(Number(readOr(`/proc/${pid}/task/${tid}/syscall`).split(' ')[0]))
+    const name = WAITS[process.arch]?.[Number.parseInt(readOr(`/proc/${pid}/task/${tid}/syscall`), 10)]
     return tid !== pid && name ? [name] : []
   })
 }
@@ -104,7 +124,7 @@ export function stuckThreads(pid: number): readonly string[] {
 export const unkillable = (pid: number): number =>
   threads(pid).filter((tid) => /\) D /.test(readOr(`/proc/${pid}/task/${tid}/stat`))).length
 
-/** The walkers of an engine, also those that it has given up: by their socket, which is the engine's other end. */
+/** The walkers of an engine, also those that it has given up. */
 export function walkersOf(enginePid: number): readonly number[] {
   return processes().filter(
     (pid) => parentOf(pid) === enginePid && /walker-main|nsenter/.test(readOr(`/proc/${pid}/cmdline`)),

@@ -78,7 +78,7 @@ afterAll(async () => {
 })
 
 /** Calls of another container, in microseconds: the best of some runs, since other things run too. */
-async function measure(count = 1000, runs = 3): Promise<Measured> {
+async function measure(count = 1000, runs = 5): Promise<Measured> {
   const all: Measured[] = []
   for (let run = 0; run < runs; run++) {
     const path = join(others, `n${serial++}`)

@@ -16,6 +16,8 @@ const CALLS = fixture('stuck-calls')
 /** Machines that run tests are busy: what is meant is 1.2 and 1.5, and the numbers are printed. */
 const MEDIAN_RATIO = 3
 const P99_RATIO = 10
+/** What the scheduler may take between two threads that both want to run. */
+const TURN_US = 400
 
 /** Ways to call into what never answers, each with options of the server and of the calls. */
 interface Way {
@@ -111,7 +113,19 @@ function show(what: string, before: Measured, during: Measured): void {
 
 function expectAsBefore(before: Measured, during: Measured): void {
   expect(during.median).toBeLessThan(MEDIAN_RATIO * before.median)
-  expect(during.p99).toBeLessThan(P99_RATIO * before.p99)
+  expect(during.p99).toBeLessThan(P99_RATIO * Math.max(before.p99, TURN_US))
+}
+
+/** The engine has made the threads that it wants: until then it needs the processors itself. */
+async function grown(): Promise<void> {
+  let threads = 0
+  let since = Date.now()
+  await until('the engine has its threads', () => {
+    const { engineThreads } = host.footprint
+    if (engineThreads !== threads) since = Date.now()
+    threads = engineThreads
+    return Date.now() - since > 500
+  })
 }
 
 /** Nothing of a container that has ended is left in the engine. */
@@ -142,6 +156,7 @@ describe.skipIf(withoutFuse())(`a container that serves its own file system (${w
   test('many of them at once', async () => {
     const before = await measure()
     for (let count = 0; count < MANY; count++) await strike(WAYS[2]!)
+    await grown()
     const during = await measure()
     show(`${MANY} containers`, before, during)
     expectAsBefore(before, during)
@@ -155,7 +170,7 @@ describe.skipIf(withoutFuse())(`a container that serves its own file system (${w
     })
     const during = await measure()
     show('short waits', before, during)
-    // The calls of both share the machine, so the median is not that of a machine at rest.
+    // Both share the machine and one thread that receives, so it is not that of a machine at rest.
     expect(during.median).toBeLessThan(1000)
     expect(during.p99).toBeLessThan(P99_RATIO * Math.max(before.p99, 1000))
   })

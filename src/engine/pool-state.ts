@@ -9,7 +9,6 @@ export const CONTAINERS = 1024
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /** Each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
-const MUTED = 0
 const CALLS = 8
 const STRIKES = 16
 const FORGIVEN_S = 10
@@ -38,8 +37,9 @@ export class PoolState {
   readonly rules: RulesCache
   readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
+  readonly #containerMuted: Int32Array
 
-  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + (5 + RULES_WORDS) * CONTAINERS))) {
+  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + (6 + RULES_WORDS) * CONTAINERS))) {
     this.buffer = buffer
     let at = 0
     const array = (length: number): Int32Array => {
@@ -59,18 +59,19 @@ export class PoolState {
     this.#containerForgiven = array(CONTAINERS)
     this.#containerWalker = array(CONTAINERS)
     this.#containerMounts = array(CONTAINERS)
+    this.#containerMuted = array(CONTAINERS)
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
   }
 
   /** Listeners that wait for the cap of their container. */
-  get muted(): number {
-    return Atomics.load(this.#counts, MUTED)
+  muted(container: number): number {
+    return Atomics.load(this.#containerMuted, container)
   }
 
   /** @returns whether the listener waited */
   clearMuted(listener: number): boolean {
     const waited = Atomics.exchange(this.listenerMuted, listener, 0) === 1
-    if (waited) this.countMuted(-1)
+    if (waited) this.countMuted(listener, -1)
     return waited
   }
 
@@ -86,8 +87,8 @@ export class PoolState {
     Atomics.add(this.#counts, CALLS, change)
   }
 
-  countMuted(change: 1 | -1): void {
-    Atomics.add(this.#counts, MUTED, change)
+  countMuted(listener: number, change: 1 | -1): void {
+    Atomics.add(this.#containerMuted, this.listenerContainer[listener]!, change)
   }
 
   /** A call of this container kept a leader too long, because it blocked or because the machine is busy. */

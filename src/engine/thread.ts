@@ -227,7 +227,7 @@ class EngineThread {
   #mute(index: number, container: Container): void {
     const state = this.#state
     this.#epoll.modify(state.listenerFd[index]!, 0, [index, state.listenerGeneration[index]!])
-    state.countMuted(1)
+    state.countMuted(index, 1)
     Atomics.store(state.listenerMuted, index, 1)
     // A call may have ended in between, before it could see the mark.
     if (Atomics.load(state.containerCalls, container.index) < this.#cap) this.#unmute(container.index)
@@ -235,7 +235,7 @@ class EngineThread {
 
   /** By the main thread, which alone closes descriptors: a listener that ends meanwhile must not be confused with another. */
   #unmute(container: number): void {
-    if (this.#state.muted > 0) this.#post({ type: 'unmute', container })
+    if (this.#state.muted(container) > 0) this.#post({ type: 'unmute', container })
   }
 
   #hangUp(index: number, generation: number): void {

@@ -1,37 +1,61 @@
 import { mkdirSync, statSync } from 'node:fs'
 import { dirname, join, relative, sep } from 'node:path'
 
-/** Where a program that only we may read is shown to a process of a container's user namespace. */
+/** Where programs that only we may read are shown to a process of a container's user namespace, a directory each. */
 const SHOWN_AT = '/run/intercede/program'
 const OTHERS_SEARCH = 0o001
 
-/** How to start a program for a user who may only enter what everybody may. */
+/** How to start programs for a user who may only enter what everybody may. */
 export interface Reach {
-  /** Put before the command; empty if the program can be reached as it is. */
+  /** Put before the command; empty if all can be reached as they are. */
   readonly prefix: readonly string[]
-  readonly path: string
+  /** Where they are then, in the order asked for. */
+  readonly paths: readonly string[]
+  /** Directories that must exist. */
+  readonly places: readonly string[]
 }
 
 const everybodySearches = (directory: string): boolean => (statSync(directory).mode & OTHERS_SEARCH) !== 0
 
+/** $1 is mounted on $2, and so on in pairs up to --. */
+const BIND = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 1; shift 2; done; shift; exec "$@"'
+
 /**
- * Makes `program` reachable for any user, who sees its directory in a mount namespace of the process's own: a checkout
- * below /root must work too, and Node loads a program by its path.
+ * Makes programs reachable for any user, who sees their directories in a mount namespace of the process's own: a checkout
+ * below /root must work too, and a Node that somebody installed in a home directory; Node loads a program by its path.
  */
-export function reach(program: string, searches: (directory: string) => boolean = everybodySearches): Reach {
-  const closed = ancestors(program).find((directory) => !searches(directory))
-  if (closed === undefined) return { prefix: [], path: program }
-  const [next = '', ...rest] = relative(closed, program).split(sep)
-  const bind = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+export function reach(
+  programs: readonly string[],
+  searches: (directory: string) => boolean = everybodySearches,
+): Reach {
+  const shown = programs.map((program, index) => show(program, join(SHOWN_AT, String(index)), searches))
+  const binds = shown.flatMap(({ bind }) => (bind ? [bind] : []))
+  const inNamespace = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', BIND, 'sh', ...binds.flat(), '--']
   return {
-    prefix: ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', bind, 'sh', join(closed, next), SHOWN_AT],
-    path: join(SHOWN_AT, ...rest),
+    prefix: binds.length > 0 ? inNamespace : [],
+    paths: shown.map(({ path }) => path),
+    places: binds.map(([, place]) => place),
   }
 }
 
-/** Creates the place for `reach`; world-readable and empty. */
-export function prepareReach(): void {
-  mkdirSync(SHOWN_AT, { recursive: true, mode: 0o755 })
+interface Shown {
+  readonly path: string
+  readonly bind?: readonly [what: string, place: string]
+}
+
+function show(program: string, place: string, searches: (directory: string) => boolean): Shown {
+  const closed = ancestors(program).find((directory) => !searches(directory))
+  if (closed === undefined) return { path: program }
+  const [next = '', ...rest] = relative(closed, program).split(sep)
+  // A directory is mounted, not the program: it may need its neighbours.
+  return rest.length === 0
+    ? { path: join(place, next), bind: [closed, place] }
+    : { path: join(place, ...rest), bind: [join(closed, next), place] }
+}
+
+/** Creates the places of a `Reach`; world-readable and empty. */
+export function prepareReach({ places }: Reach): void {
+  for (const place of places) mkdirSync(place, { recursive: true, mode: 0o755 })
 }
 
 /** From the innermost to the root. */

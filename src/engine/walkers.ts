@@ -70,10 +70,11 @@ export class Walkers {
   }
 
   #spawn(userns: Fd, socket: Fd): ChildProcess {
-    const { prefix, path } = reach(MAIN.pathname)
-    if (prefix.length > 0) prepareReach()
-    const enter = ['nsenter', '--user=/proc/self/fd/4', '--', process.execPath, ...FLAGS, path]
-    const [program = '', ...args] = [...prefix, ...enter]
+    const how = reach([process.execPath, MAIN.pathname])
+    prepareReach(how)
+    const [node = '', main = ''] = how.paths
+    const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main]
+    const [program = '', ...args] = [...how.prefix, ...enter]
     return spawn(program, args, {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },

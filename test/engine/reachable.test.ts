@@ -5,17 +5,29 @@ const closed =
   (...directories: string[]) =>
   (directory: string) =>
     !directories.includes(directory)
+const PLACE = '/run/intercede/program'
 
-test('a program that everybody can reach is started as it is', () => {
-  expect(reach('/usr/lib/i/dist/x.js', closed())).toEqual({ prefix: [], path: '/usr/lib/i/dist/x.js' })
+test('programs that everybody can reach are started as they are', () => {
+  expect(reach(['/usr/bin/node', '/usr/lib/i/dist/x.js'], closed())).toEqual({
+    prefix: [],
+    paths: ['/usr/bin/node', '/usr/lib/i/dist/x.js'],
+    places: [],
+  })
 })
 
 test('below a closed directory the part beneath it is shown elsewhere', () => {
-  const { prefix, path } = reach('/root/src/i/dist/x.js', closed('/root'))
-  expect(path).toBe('/run/intercede/program/i/dist/x.js')
-  expect(prefix.slice(-2)).toEqual(['/root/src', '/run/intercede/program'])
+  const { prefix, paths, places } = reach(['/usr/bin/node', '/root/src/i/dist/x.js'], closed('/root'))
+  expect(paths).toEqual(['/usr/bin/node', `${PLACE}/1/i/dist/x.js`])
+  expect(places).toEqual([`${PLACE}/1`])
+  expect(prefix.slice(-3)).toEqual(['/root/src', `${PLACE}/1`, '--'])
 })
 
-test('the innermost closed directory counts', () => {
-  expect(reach('/root/src/i/dist/x.js', closed('/root', '/root/src')).prefix).toContain('/root/src/i')
+test('the innermost closed directory counts, and each program has a place of its own', () => {
+  const { prefix, paths } = reach(['/root/.nvm/bin/node', '/root/src/i/x.js'], closed('/root', '/root/src'))
+  expect(prefix.slice(-5)).toEqual(['/root/.nvm', `${PLACE}/0`, '/root/src/i', `${PLACE}/1`, '--'])
+  expect(paths).toEqual([`${PLACE}/0/bin/node`, `${PLACE}/1/x.js`])
+})
+
+test('a program right in a closed directory', () => {
+  expect(reach(['/root/x.js'], closed('/root')).paths).toEqual([`${PLACE}/0/x.js`])
 })

@@ -3,6 +3,7 @@ import type { HostId, PathBytes } from '../abi/brand.ts'
 import { type Cap, capMask } from '../abi/capability.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
+import { requireBuild } from '../kernel/build.ts'
 import {
   CapabilitySet,
   getCapabilities,
@@ -34,6 +35,7 @@ const BECOME: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_READ_SEAR
 /** Of a caller's capabilities, those that count in a lookup. */
 const COUNTING = capMask('DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE')
 
+requireBuild(process.argv[2])
 const proc = openat(AT_FDCWD, Buffer.from('/proc\0'), O_PATH)
 const uidMap = parseIdMap(readFileSync('/proc/self/uid_map', 'latin1'))
 const gidMap = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1'))

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { build } from '../kernel/build.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
 import type { PoolState } from './pool-state.ts'
@@ -73,7 +74,7 @@ export class Walkers {
     const how = reach([process.execPath, MAIN.pathname])
     prepareReach(how)
     const [node = '', main = ''] = how.paths
-    const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main]
+    const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main, build]
     const [program = '', ...args] = [...how.prefix, ...enter]
     return spawn(program, args, {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw],

@@ -7,6 +7,8 @@ import { BASE, CLI, Machine } from './machine.ts'
 /** V8 lets its heaps grow for about this many: only then the growth of memory tells something. */
 const WARM_UP = 1000
 const WINDOW = 500
+/** Garbage of the engine can hide the truth for one window; what leaks grows in all. */
+const WINDOWS_LIMIT = 4
 const CONTAINERS = 100
 /** In one go: the surroundings of a runtime are set up once for each. */
 const BATCH = 50
@@ -63,13 +65,32 @@ function processes(): string[] {
   return [String(machine.pid), ...children]
 }
 
-const footprint = (): string =>
-  processes()
-    .map(
-      (pid) =>
-        `${readdirSync(`/proc/${pid}/fd`).length} descriptors, ${readdirSync(`/proc/${pid}/task`).length} threads`,
-    )
-    .join('; ')
+interface Footprint {
+  readonly descriptors: number
+  readonly threads: number
+}
+
+const footprint = (): readonly Footprint[] =>
+  processes().map((pid) => ({
+    descriptors: readdirSync(`/proc/${pid}/fd`).length,
+    threads: readdirSync(`/proc/${pid}/task`).length,
+  }))
+
+/** Of a worker thread of Node. */
+const DESCRIPTORS_OF_A_THREAD = 4
+const THREAD_LIMIT = 32
+
+/**
+ * As before, but for threads that the pool has got in between: it grows, within its limit, when all of them are late,
+ * which on a busy machine they are by no fault of a container.
+ */
+function isAsBefore(before: readonly Footprint[]): boolean {
+  return footprint().every(({ descriptors, threads }, index) => {
+    const grown = threads - before[index]!.threads
+    const wanted = before[index]!.descriptors + DESCRIPTORS_OF_A_THREAD * grown
+    return grown >= 0 && grown <= THREAD_LIMIT && descriptors === wanted
+  })
+}
 
 /** What the daemon and its engine have written to, in KiB: pages of program files come and go with the machine's mood. */
 const memory = (): number =>
@@ -82,6 +103,11 @@ async function repeat(count: number, command: string): Promise<readonly string[]
   const { stdout, stderr } = await machine.run('sh', '-c', `for n in $(seq ${count}); do ${command}; done`)
   expect(stderr).toBe('')
   return stdout.trim().split('\n')
+}
+
+async function asBefore(before: readonly Footprint[]): Promise<string> {
+  await until('the daemon is as before', () => isAsBefore(before)).catch(() => expect(footprint()).toEqual(before))
+  return `${JSON.stringify(before)}, at the end ${JSON.stringify(footprint())}`
 }
 
 const EEXIST = '{"errno":"EEXIST"}'
@@ -99,7 +125,7 @@ async function execs(count: number): Promise<number> {
   return Math.min(...seen)
 }
 
-test(`${WARM_UP + 2 * WINDOW} execs into one container leave no trace`, { timeout: 600_000 }, async () => {
+test(`${WARM_UP + 2 * WINDOW} execs and more into one container leave no trace`, { timeout: 600_000 }, async () => {
   await bundle('sleep', '100000')
   expect(await machine.leave('sh', '-c', `${CRUN()} run --detach --bundle ${machine.directory} ${ID}`)).toBe(0)
   try {
@@ -107,10 +133,13 @@ test(`${WARM_UP + 2 * WINDOW} execs into one container leave no trace`, { timeou
     const before = footprint()
     await execs(WARM_UP - BATCH)
     const earlier = await execs(WINDOW)
-    const later = await execs(WINDOW)
-    await until('the daemon is as before', () => footprint() === before)
-    const growth = (later - earlier) / WINDOW
-    console.log(`${before}; ${earlier} KiB, ${WINDOW} execs later ${later} KiB: ${growth.toFixed(2)} KiB an exec`)
+    let [growth, windows] = [Number.POSITIVE_INFINITY, 0]
+    while (growth >= KIB_PER_EXEC && windows < WINDOWS_LIMIT) {
+      windows++
+      growth = ((await execs(WINDOW)) - earlier) / (windows * WINDOW)
+    }
+    const said = await asBefore(before)
+    console.log(`${said}; ${earlier} KiB, over ${windows * WINDOW} more execs ${growth.toFixed(2)} KiB an exec`)
     expect(growth).toBeLessThan(KIB_PER_EXEC)
   } finally {
     await machine.run('sh', '-c', `${CRUN()} delete --force ${ID}`)
@@ -128,6 +157,6 @@ test(`${CONTAINERS} containers in a row leave no trace`, { timeout: 600_000 }, a
   const memoryBefore = memory()
   for (let done = 0; done < CONTAINERS; done += BATCH) expect(await repeat(BATCH, run)).toEqual(all(BATCH))
   await settled()
-  await until('the daemon is as before', () => footprint() === before)
-  console.log(`${before}; ${memoryBefore} KiB, ${CONTAINERS} containers later ${memory()} KiB`)
+  const said = await asBefore(before)
+  console.log(`${said}; ${memoryBefore} KiB, ${CONTAINERS} containers later ${memory()} KiB`)
 })

@@ -9,7 +9,18 @@ import type { Barred, Caller as CallerContract, NodeLike } from '../calls/caller
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { fstatfs, identify, inode, mknodat, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../kernel/files.ts'
+import {
+  fstatfs,
+  identify,
+  inode,
+  mknodat,
+  mountId,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  openat,
+  read,
+} from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { RemoteMemory } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
@@ -29,6 +40,8 @@ export interface Desk {
   readonly proc: Handle
   readonly status: Buffer
   readonly nodes: Nodes
+  /** By mount: whether its file system was mounted inside a container. */
+  readonly mounts: Map<bigint, boolean>
   /**
    * What the device rules of a task's control groups allow; asked once in a while. `stillThere` is called after the task was
    * looked at, and throws if it may have been another one.
@@ -61,6 +74,9 @@ const FUSE_SUPER_MAGIC = 0x65735546
 const MEMORY: ReadonlySet<number> = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */])
 const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, 0x794c7630 /* overlay */, FUSE_SUPER_MAGIC])
 const ST_NODEV = 4
+/** Answers that come after the mapping of ids was looked at, or from it; EEXIST comes before. */
+const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM, errnos.EACCES])
+const MOUNTS_KNOWN = 1024
 const DEV_NULL = makedev(1, 3)
 /** What shows for an id that a mount or a namespace does not map. */
 const OVERFLOW_ID = 65534
@@ -172,19 +188,34 @@ export class Caller implements CallerContract, Disposable {
     for (const fd of this.#opened) fd[Symbol.dispose]()
   }
 
+  /** Was the file system mounted in the container's own user namespace? That never changes for a mount. */
+  #madeInside(dir: Handle, name: PathBytes): boolean {
+    const { mounts } = this.#desk
+    const mount = mountId(dir)
+    const known = mount === undefined ? undefined : mounts.get(mount)
+    if (known !== undefined) return known
+    const errno = this.#tryAsHostRoot(dir, name)
+    if (mount !== undefined && CONCLUSIVE.has(errno)) {
+      if (mounts.size >= MOUNTS_KNOWN) mounts.clear()
+      mounts.set(mount, errno === errnos.EOVERFLOW)
+    }
+    return errno === errnos.EOVERFLOW
+  }
+
   /**
-   * Was the file system mounted in the container's own user namespace? Nothing tells directly (SB_I_NODEV does not show in
-   * statfs), but it maps no id of the host's root: creating anything as that user gives EOVERFLOW before all other
-   * checks. Without CAP_MKNOD the call cannot succeed.
+   * Nothing tells directly who mounted a file system (SB_I_NODEV does not show in statfs). But one of the container maps no
+   * id of the host's root: creating anything as that user gives EOVERFLOW before all other checks of permission. Without
+   * CAP_MKNOD the call cannot succeed.
    *
    * @see linux/fs/namei.c may_create(), fsuidgid_has_mapping()
    */
-  #madeInside(dir: Handle, name: PathBytes): boolean {
+  #tryAsHostRoot(dir: Handle, name: PathBytes): number {
     return this.#desk.identity.asHostRoot(this.#status.uids[3], () => {
       try {
         mknodat(dir, name, S_IFCHR as Mode, DEV_NULL)
       } catch (error) {
-        return error instanceof SyscallError && error.errno === errnos.EOVERFLOW
+        if (error instanceof SyscallError) return error.errno
+        throw error
       }
       throw new Error('Cannot go on: a node was made without CAP_MKNOD')
     })

@@ -1,4 +1,4 @@
-import type { HostId, Mode } from '../abi/brand.ts'
+import type { HostId } from '../abi/brand.ts'
 import { type Cap, capMask } from '../abi/capability.ts'
 import { CapabilitySet, getCapabilities, groupCount, setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
 import { chrootTo, umask } from '../kernel/files.ts'
@@ -12,7 +12,6 @@ export class LostThread extends Error {
   override readonly name = 'LostThread'
 }
 
-const HOME_UMASK = 0o077 as Mode
 const ROOT = 0 as HostId
 const NO_GROUPS = new Uint32Array(0)
 
@@ -140,7 +139,6 @@ export class ThreadIdentity {
     const ids = setFsuid(ROOT) && setFsgid(ROOT)
     if (groupCount() !== 0) setGroups(NO_GROUPS)
     chrootTo(this.#hostRoot)
-    umask(HOME_UMASK)
     if (!ids || groupCount() !== 0 || !this.#rest.entered) throw new LostThread('Cannot get home: ids do not read back')
   }
 

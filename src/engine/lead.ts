@@ -1,7 +1,11 @@
+import type { Tid } from '../abi/brand.ts'
 import type { Alarm } from '../kernel/timer.ts'
 
-const WORDS = { lead: 0, wake: 16, parked: 32, deputy: 48, serving: 64, epoch: 80 } as const
-export const LEAD_WORDS = 96
+const WORDS = { lead: 0, wake: 16, parked: 32, deputy: 48, serving: 64, epoch: 80, leader: 96 } as const
+export const LEAD_WORDS = 112
+
+/** The alarm is not set anew for each of many quick calls: it may go off a little early. */
+const ALARM_REST_MS = 1
 
 /** The lead word is a state and the term in which somebody has it. */
 const FREE = 0
@@ -28,10 +32,16 @@ const after = (lead: number): number => ((lead >> STATE_BITS) + 1) % TERMS
 export class Lead {
   readonly #words: Int32Array
   readonly #alarm: Alarm
+  readonly #self: Tid
+  readonly #isRunning: (thread: Tid) => boolean
+  #alarmSet = 0
 
-  constructor(words: Int32Array, alarm: Alarm) {
+  /** @param self the thread that this is made for @param isRunning whether a thread has work, or waits for something */
+  constructor(words: Int32Array, alarm: Alarm, self: Tid, isRunning: (thread: Tid) => boolean) {
     this.#words = words
     this.#alarm = alarm
+    this.#self = self
+    this.#isRunning = isRunning
   }
 
   /** Threads that are parked now, the deputy apart: none left means that the pool should grow. */
@@ -54,7 +64,11 @@ export class Lead {
   /** The leader is about to serve a call of this container. */
   serve(term: number, container: number): void {
     Atomics.store(this.#words, WORDS.serving, container)
+    Atomics.store(this.#words, WORDS.leader, this.#self)
     Atomics.store(this.#words, WORDS.lead, word(term, SERVING))
+    const now = performance.now()
+    if (now - this.#alarmSet < ALARM_REST_MS) return
+    this.#alarmSet = now
     this.#alarm.set()
   }
 
@@ -98,6 +112,11 @@ export class Lead {
 
   #deputize(): { readonly term: number; readonly slow: number } | undefined {
     this.#alarm.wait()
+    // A leader that only waits for a processor will be back: nobody else is any faster.
+    while (this.#isBusy()) {
+      this.#alarm.set()
+      this.#alarm.wait()
+    }
     const lead = Atomics.load(this.#words, WORDS.lead)
     const slow = Atomics.load(this.#words, WORDS.serving)
     const term = after(lead)
@@ -106,6 +125,11 @@ export class Lead {
     if (!leads) return undefined
     this.#wakeOne()
     return { term, slow }
+  }
+
+  #isBusy(): boolean {
+    const serves = (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === SERVING
+    return serves && this.#isRunning(Atomics.load(this.#words, WORDS.leader) as Tid)
   }
 
   #wakeOne(): void {

@@ -33,7 +33,7 @@ export class Pool {
   readonly #options: PoolOptions
   readonly #state = new PoolState()
   readonly #alarm = timerfd()
-  readonly #lead = new Lead(this.#state.lead, new Alarm(this.#alarm.raw, 1))
+  readonly #lead = new Lead(this.#state.lead, new Alarm(this.#alarm.raw, 1), 0 as Tid, () => false)
   readonly #workers = new Set<Worker>()
   readonly #walkers: Walkers
   readonly #containers = new Map<number, Container>()

@@ -13,6 +13,7 @@ import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.
 import { Fd } from '../kernel/fd.ts'
 import { address } from '../kernel/libc.ts'
 import { RemoteMemory } from '../kernel/memory.ts'
+import { currentTid, isRunning } from '../kernel/process.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
@@ -90,7 +91,7 @@ class EngineThread {
     this.#data = data
     this.#port = port
     this.#state = new PoolState(data.state)
-    this.#lead = new Lead(this.#state.lead, new Alarm(data.alarm, LEADER_MS))
+    this.#lead = new Lead(this.#state.lead, new Alarm(data.alarm, LEADER_MS), currentTid(), isRunning)
     this.#epoll = new Epoll(new Fd(data.epoll))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#slots = new Slots(journal)
@@ -100,6 +101,7 @@ class EngineThread {
       proc: new Fd(data.proc),
       status: Buffer.alloc(STATUS_LIMIT),
       nodes: new Nodes(),
+      mounts: new Map<bigint, boolean>(),
       mayBlock: () => this.#passLead(),
       mayMount: ({ index }: Container) => this.#state.countMount(index),
       deviceRules: ({ index }: Container, tid: Tid, dev: Dev, stillThere: () => void) =>
@@ -176,7 +178,6 @@ class EngineThread {
       this.#state.countCall(index, container, -1)
       this.#unmute(container)
       if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#term = undefined
-      if (performance.now() - call.start > LEADER_MS) this.#state.strike(container)
     }
   }
 

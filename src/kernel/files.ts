@@ -130,6 +130,18 @@ export function identify(fd: number): Identity {
   }
 }
 
+const STATX_MNT_ID_UNIQUE = 0x4000
+
+/**
+ * A number of the mount of `fd` that is never used again; `struct statx`: 0 u32 mask | 144 u64 mount.
+ *
+ * @returns undefined before 6.8
+ */
+export function mountId(fd: Handle): bigint | undefined {
+  check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, statxBytes))
+  return (statxView.getUint32(0, true) & STATX_MNT_ID_UNIQUE) === 0 ? undefined : statxView.getBigUint64(144, true)
+}
+
 /** The inode number alone: cheap, for namespaces that are held open. */
 export function inode(dir: number, path: Uint8Array): bigint {
   check('statx', libcStatx(dir, path, 0, STATX_IDENTITY, statxBytes))

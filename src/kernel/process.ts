@@ -1,6 +1,8 @@
 import type { Tid } from '../abi/brand.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { check, libc } from './libc.ts'
+import { O_RDONLY, openat, read } from './files.ts'
+import { check, cstring, libc } from './libc.ts'
 
 const PR_SET_SECUREBITS = 28
 export const SECBIT_NO_SETUID_FIXUP = 4
@@ -24,4 +26,18 @@ export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid
 /** Securebits of the calling thread. @throws {SyscallError} EPERM without CAP_SETPCAP */
 export function setSecurebits(bits: number): void {
   check('prctl', libcPrctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
+}
+
+const STAT_LIMIT = 512
+const stat = Buffer.alloc(STAT_LIMIT)
+
+/** Does this thread of ours run, or wait only for a processor? @returns false if it waits for anything else, or is gone */
+export function isRunning(thread: Tid): boolean {
+  try {
+    using file = openat(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`), O_RDONLY)
+    const text = stat.toString('latin1', 0, read(file, stat))
+    return text.charAt(text.lastIndexOf(')') + 2) === 'R'
+  } catch {
+    return false
+  }
 }

@@ -1,12 +1,16 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import type { Tid } from '../../src/abi/brand.ts'
 import { LEAD_WORDS, Lead } from '../../src/engine/lead.ts'
 import type { Alarm } from '../../src/kernel/timer.ts'
 
 /** An alarm that goes off at once for whoever waits. */
 const alarm = { set: () => {}, ring: () => {}, wait: () => {} } as unknown as Alarm
 
-const lead = (): Lead => new Lead(new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS)), alarm)
+/** Whether the leader has work, or waits. */
+let running = false
+
+const lead = (): Lead => new Lead(new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS)), alarm, 1 as Tid, () => running)
 
 test('one thread leads, and serves, and leads again', () => {
   const it = lead()
@@ -31,6 +35,21 @@ test('the deputy leads when the leader is late, and says for whom it was', () =>
   it.serve(deputy.term, 8)
   expect(it.resume(late)).toBe(false)
   expect(it.resume(deputy.term)).toBe(true)
+})
+
+test('a leader that has work to do is waited for', () => {
+  const it = lead()
+  const term = it.take()!
+  it.serve(term, 7)
+  let waits = 0
+  running = true
+  const original = alarm.wait
+  alarm.wait = () => {
+    if (++waits === 3) running = false
+  }
+  expect(it.park()!.slow).toBe(7)
+  expect(waits).toBe(3)
+  alarm.wait = original
 })
 
 /** Whatever late threads do, there is never a second leader: at most one term can resume or pass. */

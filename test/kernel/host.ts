@@ -49,16 +49,21 @@ export class Host {
     const host = new Host()
     const built = new URL('../../dist/daemon/keeper.js', import.meta.url)
     const { Keeper: BuiltKeeper } = (await import(built.href)) as { Keeper: typeof Keeper }
-    host.#keeper = await BuiltKeeper.start({
-      socketPath: host.socket,
-      resolve: () => ({ policy, details: {} }),
-      onEvent: (event) => host.events.push(event),
-      onRecord: (record) => host.records.push(record),
-      onEngineEnded: (how) => {
-        throw new Error(`the engine ${how}`)
-      },
-      ...options,
-    })
+    try {
+      host.#keeper = await BuiltKeeper.start({
+        socketPath: host.socket,
+        resolve: () => ({ policy, details: {} }),
+        onEvent: (event) => host.events.push(event),
+        onRecord: (record) => host.records.push(record),
+        onEngineEnded: (how) => {
+          throw new Error(`the engine ${how}`)
+        },
+        ...options,
+      })
+    } catch (error) {
+      host.close()
+      throw error
+    }
     return host
   }
 

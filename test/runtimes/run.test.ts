@@ -141,6 +141,15 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)('intercede run with %s
     )
   })
 
+  test('bounds the cgroups that it makes', () => {
+    const script =
+      'mount -t cgroup2 none /mnt && cd /mnt && n=0; while mkdir $(printf "%0200d" 1) 2>/dev/null && cd $(printf "%0200d" 1); do n=$((n+1)); done; echo $n'
+    const { stdout } = run([...wanted, ...sh(script)])
+    // runc gives a container no cgroup to make others in.
+    expect(Number(stdout)).toBeGreaterThan(runtime === 'crun' ? 3 : -1)
+    expect(Number(stdout)).toBeLessThan(12)
+  })
+
   test('lets a console be made, and does not open the one of the host', () => {
     const script = 'mknod c c 5 1 && stat -c %t:%T c; (: <>c) 2>/dev/null || echo closed'
     expect(run([...wanted, '-c', 'mknod', ...sh(script)]).stdout).toBe('5:1\nclosed\n')

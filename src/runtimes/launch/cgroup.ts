@@ -84,6 +84,15 @@ function barConsole(path: string): void {
   attachDeviceProgram(group, barOpening(5, 1))
 }
 
+/** A container may make groups below its own: not deeper than a path can name, nor more than are removed in a moment. */
+const DEPTH = '12'
+const DESCENDANTS = '1000'
+
+function boundTree(path: string): void {
+  writeFileSync(`${path}/cgroup.max.depth`, DEPTH)
+  writeFileSync(`${path}/cgroup.max.descendants`, DESCENDANTS)
+}
+
 /** The cgroup of one container, in every hierarchy that is used: killed and removed at the end, however that comes. */
 export class Cgroup implements Disposable {
   readonly name = ownName()
@@ -100,6 +109,7 @@ export class Cgroup implements Disposable {
     this.#families = by === 'v1' ? [hierarchies.unified, hierarchies.memory!] : [hierarchies.unified]
     const [own, limited] = this.#families.map((family) => makeCgroup(family, this.name))
     barConsole(own!)
+    boundTree(own!)
     if (limited === undefined) return
     writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
     this.joinFirst = `${limited}/cgroup.procs`

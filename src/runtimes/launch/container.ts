@@ -7,6 +7,7 @@ import { ruleFor } from './devices.ts'
 import { layout } from './layout.ts'
 import { ociConfig } from './oci-config.ts'
 import type { Plan } from './plan.ts'
+import { consoleSize } from './raw-relay.ts'
 import { boundingCapabilities } from './runtime.ts'
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -39,6 +40,7 @@ export function writeBundle({ options, runtime, ids, rootfs, devices }: Plan, cg
     cwd: workdir ?? (rootfs === undefined ? '/root' : '/'),
     user,
     terminal,
+    consoleSize: terminal ? consoleSize() : undefined,
     root: layout.root,
     ids,
     caps: boundingCapabilities(),

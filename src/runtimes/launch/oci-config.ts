@@ -9,6 +9,11 @@ export interface DeviceRule {
   readonly minor?: number
 }
 
+export interface ConsoleSize {
+  readonly height: number
+  readonly width: number
+}
+
 export interface ContainerSpec {
   readonly name: string
   readonly args: readonly string[]
@@ -16,6 +21,8 @@ export interface ContainerSpec {
   readonly cwd: string
   readonly user: { readonly uid: number; readonly gid: number }
   readonly terminal: boolean
+  /** Of the terminal, from its first moment: the command may ask at once. */
+  readonly consoleSize?: ConsoleSize | undefined
   readonly root: string
   readonly ids: IdRange
   readonly caps: readonly Cap[]
@@ -85,10 +92,11 @@ const MASKED = [
 ]
 const READONLY = ['/proc/asound', '/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
-function processOf({ args, env, cwd, user, terminal, caps }: ContainerSpec): object {
+function processOf({ args, env, cwd, user, terminal, consoleSize, caps }: ContainerSpec): object {
   const names = caps.map((cap) => `CAP_${cap}`)
   return {
     terminal,
+    ...(consoleSize ? { consoleSize } : {}),
     user,
     args,
     env,

@@ -4,6 +4,7 @@ import type { WriteStream } from 'node:tty'
 import { promisify } from 'node:util'
 import type { Handle } from '../../kernel/handle.ts'
 import { makeRaw, setWindowSize } from '../../kernel/pty.ts'
+import type { ConsoleSize } from './oci-config.ts'
 import { output } from './stdio.ts'
 
 /** The container gets a terminal only if both ends of ours are one: else a pipeline would get its control characters. */
@@ -59,6 +60,12 @@ export async function relayRaw(master: Handle): Promise<void> {
   await pipeline(untilHangup(master), output(1)).catch(() => {}) // the user's terminal went away
   process.stdin.unpipe(input)
   process.stdin.off('data', insist)
+}
+
+/** The size of the user's terminal. */
+export function consoleSize(): ConsoleSize {
+  const [width, height] = (process.stdout as WriteStream).getWindowSize()
+  return { height, width }
 }
 
 /** Gives `master` the size of the user's terminal, now and whenever that changes. */

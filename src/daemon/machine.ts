@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process'
-import { accessSync, constants, readFileSync, readlinkSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import { release } from 'node:os'
 import { type KernelFeature, kernelFeatures } from '../kernel/probe.ts'
+import { which } from '../runtimes/launch/runtime.ts'
 
 /** What may be asked about the machine; a test gives another one. Nothing here throws but the kernel's features. */
 export interface Machine {
@@ -19,9 +20,6 @@ export interface Machine {
 }
 
 const RUN_MS = 5000
-/** Where administrators' PATH often does not reach. */
-const SEARCH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-
 function orElse<T>(attempt: () => T): T | undefined {
   try {
     return attempt()
@@ -29,14 +27,6 @@ function orElse<T>(attempt: () => T): T | undefined {
     return undefined
   }
 }
-
-const isExecutable = (path: string): boolean => orElse(() => accessSync(path, constants.X_OK) ?? true) ?? false
-
-const which = (program: string): string | undefined =>
-  `${process.env.PATH ?? ''}:${SEARCH}`
-    .split(':')
-    .map((folder) => `${folder}/${program}`)
-    .find((path) => path.startsWith('/') && isExecutable(path))
 
 /** The machine that we run on. */
 export const thisMachine: Machine = {

@@ -13,9 +13,11 @@ import {
 } from '../../src/abi/seccomp.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { O_RDONLY, openat } from '../../src/kernel/files.ts'
-import { cstring } from '../../src/kernel/libc.ts'
+import { address, cstring } from '../../src/kernel/libc.ts'
+import { RemoteMemory } from '../../src/kernel/memory.ts'
 import { setns } from '../../src/kernel/namespaces.ts'
 import { parentUserNamespace, pidfdGetfd, pidfdOpen } from '../../src/kernel/pidfd.ts'
+import { currentTid } from '../../src/kernel/process.ts'
 import { notifAddfd, notifIdValid, notifRecv, notifSizes } from '../../src/kernel/seccomp.ts'
 import { accept, listenUnix, peerCredentials, receive, send, socketpair } from '../../src/kernel/socket.ts'
 import { OciConnection } from '../../src/runtimes/oci.ts'
@@ -50,6 +52,21 @@ test('pidfd_getfd gives a copy of a descriptor of another process', () => {
   using fd = pidfdGetfd(pidfd, 1)
   expect(readlinkSync(`/proc/self/fd/${fd.raw}`)).toBe('/etc/group')
   child.kill('SIGKILL')
+})
+
+test('the memory of another task is read and written up to where it is mapped', () => {
+  const memory = new RemoteMemory(4096, address)
+  const there = Buffer.alloc(3 * 4096)
+  const pages = (address(there) + 4095n) & ~4095n
+  const at = pages + 4096n - 5n
+  memory.bytes.set(Buffer.from('over a page'))
+  expect(memory.write(currentTid(), at, 11)).toBe(11)
+  memory.bytes.fill(0)
+  expect(memory.read(currentTid(), at, 11)).toBe(11)
+  expect(Buffer.from(memory.bytes.subarray(0, 11)).toString()).toBe('over a page')
+  expect(there.includes('over a page')).toBe(true)
+  expect(() => memory.read(currentTid(), 16n, 11)).toThrow('EFAULT')
+  expect(() => memory.write(currentTid(), 16n, 11)).toThrow('EFAULT')
 })
 
 test('our own user namespace has no parent that we may see, and joining our own mount namespace is allowed', () => {

@@ -23,7 +23,7 @@ function isExecutable(path: string): boolean {
 }
 
 /** The path of a program; administrators' PATH often lacks the sbin directories, so those are searched as well. */
-const which = (name: string): string | undefined =>
+export const which = (name: string): string | undefined =>
   `${process.env.PATH ?? ''}:${SEARCH}`
     .split(':')
     .map((directory) => `${directory}/${name}`)

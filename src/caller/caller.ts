@@ -5,6 +5,7 @@ import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, toInside } from '../abi/id-map.ts'
 import { S_IFCHR } from '../abi/stat.ts'
+import type { Write } from '../calls/act.ts'
 import type { Barred, Caller as CallerContract, NodeLike } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -22,7 +23,7 @@ import {
   read,
 } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { RemoteMemory } from '../kernel/memory.ts'
+import { copyFrom, copyTo, type RemoteMemory } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
 import { ownerOf } from '../kernel/pidfd.ts'
 import type { Container } from './container.ts'
@@ -60,7 +61,14 @@ export interface Desk {
   readonly walk: (container: Container, start: Start, status: Status, path: PathBytes) => Fd
 }
 
+/** Who made the call, by the notification. */
+interface Thread {
+  readonly tid: Tid
+  readonly bits: 32 | 64
+}
+
 const PATH_MAX = 4096
+const BYTES_MAX = 65536
 const NS_MNT = Buffer.from('ns/mnt\0')
 const LOOK: readonly Cap[] = ['SYS_PTRACE']
 const NS_USER = Buffer.from('ns/user\0')
@@ -89,6 +97,7 @@ const isMapped = (map: readonly IdExtent[], id: number): boolean =>
  */
 export class Caller implements CallerContract, Disposable {
   readonly tid: Tid
+  readonly bits: 32 | 64
   readonly #desk: Desk
   readonly #container: Container
   readonly #waits: () => boolean
@@ -98,11 +107,29 @@ export class Caller implements CallerContract, Disposable {
   #onFuse = false
 
   /** @param waits asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID) */
-  constructor(desk: Desk, container: Container, tid: Tid, waits: () => boolean) {
+  constructor(desk: Desk, container: Container, { tid, bits }: Thread, waits: () => boolean) {
     this.#desk = desk
     this.#container = container
     this.tid = tid
+    this.bits = bits
     this.#waits = waits
+  }
+
+  bytes(at: bigint, length: number): Uint8Array {
+    if (length > BYTES_MAX) throw new PassOn('unreadable')
+    return this.#orPass('unreadable', () => copyFrom(this.#desk.memory, this.tid, at, length))
+  }
+
+  /**
+   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. Another task could have the
+   * number by now only if the caller was killed since the look at it and every number was given out meanwhile.
+   *
+   * @throws {SyscallError} EFAULT; what comes before the bad page is written then, as the kernel does it
+   */
+  write(writes: readonly Write[]): void {
+    this.#desk.identity.home()
+    this.#mustWait()
+    for (const { at, bytes } of writes) copyTo(this.#desk.memory, this.tid, at, bytes)
   }
 
   path(at: bigint): PathBytes {

@@ -1,6 +1,19 @@
+import type { Tid } from '../abi/brand.ts'
 import type { IdExtent } from '../abi/id-map.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { Policy } from '../policy/policy.ts'
+
+/** Descriptors of the engine, held as long as the container is known. */
+interface ContainerHandles {
+  /** Its initial user namespace. */
+  readonly userns: number
+  /** The pid namespace of its init. */
+  readonly pidns: number
+  /** A pidfd of its init. */
+  readonly init: number
+  /** The directory of the unified hierarchy in which its init was at hand-over, if that is mounted on the host. */
+  readonly cgroup?: number
+}
 
 /** A container as the engine's threads know it. Structured-cloneable. */
 export interface Container {
@@ -12,6 +25,10 @@ export interface Container {
   readonly gidMap: readonly IdExtent[]
   /** The inode of its initial user namespace, which is held open as long as the container is known. */
   readonly userns: bigint
+  /** Its init in our pid namespace; 0 if it is not known. A number, which only the pidfd proves to be still its own. */
+  readonly initTid: Tid
+  /** undefined for a container whose init was not seen: then it is barred. */
+  readonly handles?: ContainerHandles
   /** Nothing may be done for it, and why: every call is passed on. */
   readonly barred?: ReasonCode
 }

@@ -38,6 +38,7 @@ export class ThreadIdentity {
   readonly #mounts: Handle
   #inside = false
   #abroad = false
+  #effective: readonly Cap[] = REST
 
   /**
    * Settles the calling thread at home, for good.
@@ -82,6 +83,7 @@ export class ThreadIdentity {
   /** Makes the effective set exactly `caps`. Pass the same array each time: its set is kept. */
   with(caps: readonly Cap[]): void {
     const set = this.#set(caps)
+    this.#effective = caps
     set.enter()
     if (!set.entered) throw new LostThread('Cannot set capabilities: they do not read back')
   }
@@ -124,7 +126,10 @@ export class ThreadIdentity {
 
   /** @throws {LostThread} if the thread cannot get home */
   home(): void {
-    if (!this.#inside) return
+    if (!this.#inside) {
+      if (this.#effective !== REST) this.with(REST)
+      return
+    }
     if (this.#abroad) throw new LostThread('Cannot get home: it is in the mount namespace of a container')
     try {
       this.#home()
@@ -135,6 +140,7 @@ export class ThreadIdentity {
   }
 
   #home(): void {
+    this.#effective = REST
     this.#rest.enter()
     const ids = setFsuid(ROOT) && setFsgid(ROOT)
     if (groupCount() !== 0) setGroups(NO_GROUPS)

@@ -1,4 +1,4 @@
-import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
+import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller } from './caller.ts'
@@ -11,9 +11,24 @@ export interface Verbs {
 }
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]
 
+/** Bytes for the caller's memory. */
+export interface Write {
+  readonly at: bigint
+  readonly bytes: Uint8Array
+}
+
 /** What the caller gets back. */
-interface Effect {
+export interface Effect {
+  /** What the call returns, unless a descriptor goes with the answer. */
   readonly value: bigint
+  /** The act was tried and failed, and the kernel's own call has something to write all the same. */
+  readonly errno?: Errno
+  /** Written before the answer; memory that cannot be written makes the call fail with EFAULT. */
+  readonly writes?: readonly Write[]
+  /** Goes with the answer, atomically, and is the engine's to close: the call returns its number in the caller's table. */
+  readonly fd?: Handle
+  /** Shall it be closed by execve(2)? */
+  readonly cloexec?: boolean
 }
 
 export interface Verb<A> {

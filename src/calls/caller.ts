@@ -28,6 +28,10 @@ export interface NodeLike {
 /** Everything that may be asked about the thread that made the call. Reading and opening only. */
 export interface Caller {
   readonly tid: Tid
+  /** The architecture of the call: how long and size_t are laid out in memory. */
+  readonly bits: 32 | 64
+  /** Copies `length` bytes, 64 KiB at most. @throws {PassOn} if the kernel could not read them all either */
+  bytes(at: bigint, length: number): Uint8Array
   /** Copies a path from the caller's memory. @throws {PassOn} if the kernel could not read it either */
   path(at: bigint): PathBytes
   /** Has it this capability over one inode: is that held, and are the owner and the group mapped in its user namespace? */

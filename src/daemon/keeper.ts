@@ -164,17 +164,23 @@ export class Keeper {
     const init = handover.creating ? inspectInit(handover.pid) : undefined
     const barred = wrong ?? (init ? init.barred : 'unknownContainer')
     const entry = this.#add(handover, resolved, init, barred)
-    const mayWalk = init?.walkable && barred === undefined ? [init.userns] : []
-    this.#engine.tell({ type: 'container', container: entry.container }, mayWalk)
+    this.#announce(entry)
     this.#options.onEvent({ type: 'registered', handover, barred, resolved })
     return entry
+  }
+
+  #announce({ container, init }: Entry): void {
+    const { userns, pidns, pidfd, cgroup } = init ?? {}
+    const handles = [userns, pidns, pidfd, cgroup].filter((handle) => handle !== undefined)
+    const walkable = init?.walkable === true && container.barred === undefined
+    this.#engine.tell({ type: 'container', container, walkable }, handles)
   }
 
   #add(handover: Handover, { policy }: Resolved, init: Init | undefined, barred: ReasonCode | undefined): Entry {
     try {
       return this.#registry.add(handover, policy, init, barred)
     } catch (error) {
-      init?.userns[Symbol.dispose]()
+      init?.[Symbol.dispose]()
       throw error
     }
   }

@@ -1,3 +1,4 @@
+import type { Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { CONTAINERS } from '../engine/pool-state.ts'
@@ -10,7 +11,7 @@ import type { Init } from '../runtimes/inspect.ts'
 export interface Entry {
   readonly container: Container
   readonly handover: Handover
-  readonly userns: Fd | undefined
+  readonly init: Init | undefined
   listeners: number
 }
 
@@ -41,10 +42,10 @@ export class Registry {
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [] } = init ?? {}
     const container: Container = {
-      ...{ index, id: handover.id, policy, userns, uidMap, gidMap },
+      ...{ index, id: handover.id, policy, userns, uidMap, gidMap, initTid: handover.pid as Tid },
       ...(barred ? { barred } : {}),
     }
-    const entry: Entry = { container, handover, userns: init?.userns, listeners: 0 }
+    const entry: Entry = { container, handover, init, listeners: 0 }
     this.#byId.set(handover.id, entry)
     this.#byIndex.set(index, entry)
     return entry
@@ -75,7 +76,7 @@ export class Registry {
     const { index, id } = entry.container
     if (this.#byId.get(id) === entry) this.#byId.delete(id)
     this.#byIndex.delete(index)
-    entry.userns?.[Symbol.dispose]()
+    entry.init?.[Symbol.dispose]()
     this.#free.push(index)
     return entry
   }

@@ -1,12 +1,22 @@
 import type { Errno } from '../abi/brand.ts'
-import { NOTIF, SECCOMP_NOTIF_RESP_SIZE, SECCOMP_USER_NOTIF_FLAG_CONTINUE } from '../abi/seccomp.ts'
-import { notifIdValid, notifSend } from '../kernel/seccomp.ts'
+import {
+  NOTIF,
+  SECCOMP_ADDFD_FLAG_SEND,
+  SECCOMP_NOTIF_ADDFD_SIZE,
+  SECCOMP_NOTIF_RESP_SIZE,
+  SECCOMP_USER_NOTIF_FLAG_CONTINUE,
+} from '../abi/seccomp.ts'
+import { O_CLOEXEC } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { notifAddfd, notifIdValid, notifSend } from '../kernel/seccomp.ts'
 
 /** The answers of one thread, in memory that is made once. */
 export class Answer {
   readonly #slots: DataView
   readonly #response = new Uint8Array(SECCOMP_NOTIF_RESP_SIZE)
   readonly #view = new DataView(this.#response.buffer)
+  readonly #addfd = new Uint8Array(SECCOMP_NOTIF_ADDFD_SIZE)
+  readonly #addfdView = new DataView(this.#addfd.buffer)
   readonly #id = new Uint8Array(this.#response.buffer, 0, 8)
 
   constructor(slots: DataView) {
@@ -24,6 +34,16 @@ export class Answer {
 
   value(listener: number, slot: number, value: bigint): boolean {
     return this.#send(listener, slot, value, 0, 0)
+  }
+
+  /** Puts a descriptor into the caller's table and answers with its number there, in one step. */
+  descriptor(listener: number, slot: number, fd: Handle, cloexec: boolean): boolean {
+    this.#copyId(slot)
+    this.#addfd.set(this.#id)
+    this.#addfdView.setUint32(8, SECCOMP_ADDFD_FLAG_SEND, true)
+    this.#addfdView.setUint32(12, fd.raw, true)
+    this.#addfdView.setUint32(20, cloexec ? O_CLOEXEC : 0, true)
+    return notifAddfd(listener, this.#addfd) !== undefined
   }
 
   /** Does the call in `slot` still wait? */

@@ -58,7 +58,7 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
       for (let message = take(control, bytes); message; message = take(control, bytes)) {
         if (message.length === 0) end()
         try {
-          obey(pool, decode(bytes.subarray(0, message.length)), message.fds[0])
+          obey(pool, decode(bytes.subarray(0, message.length)), message.fds)
         } catch (error) {
           fault((error as Error).message)
         }
@@ -86,13 +86,14 @@ function end(): never {
   return exitGroup(0)
 }
 
-function obey(pool: Pool, message: ToEngine, fd: Fd | undefined): void {
-  if (message.type === 'container') pool.announce(message.container, fd)
+function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
+  if (message.type === 'container') pool.announce(message.container, fds, message.walkable)
   else if (message.type === 'forget') pool.forget(message.container)
   else {
     // Matters more than anything else for speed: the caller is woken on the processor of the thread that answers.
-    notifSetFlags(fd!.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-    pool.listen(message.listener, message.container, fd!)
+    const fd = fds[0]!
+    notifSetFlags(fd.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+    pool.listen(message.listener, message.container, fd)
   }
 }
 

@@ -3,8 +3,8 @@ import type { Container } from '../caller/container.ts'
 
 /** What the keeper tells the engine; each message is one packet of their socket. */
 export type ToEngine =
-  /** With the container's user namespace, if it may have a walker. */
-  | { readonly type: 'container'; readonly container: Container }
+  /** With the descriptors of `ContainerHandles` in their order, if its init was seen. */
+  | { readonly type: 'container'; readonly container: Container; readonly walkable: boolean }
   | { readonly type: 'forget'; readonly container: number }
   /** With the listener's descriptor. */
   | { readonly type: 'listener'; readonly listener: number; readonly container: number }

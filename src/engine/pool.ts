@@ -37,6 +37,7 @@ export class Pool {
   readonly #workers = new Set<Worker>()
   readonly #walkers: Walkers
   readonly #containers = new Map<number, Container>()
+  readonly #handles = new Map<number, readonly Fd[]>()
   readonly #listeners = new Map<number, number>()
   readonly #free: number[] = Array.from({ length: LISTENERS }, (_, index) => LISTENERS - 1 - index)
   #ready = 0
@@ -51,17 +52,24 @@ export class Pool {
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
-  /** @param userns for its walker; without it, it gets none */
-  announce(container: Container, userns: Fd | undefined): void {
-    this.#containers.set(container.index, container)
-    this.#state.resetContainer(container.index)
-    if (userns) this.#walkers.admit(container.index, userns)
+  /** @param fds those of `ContainerHandles` in their order, owned here; none if its init was not seen */
+  announce(bare: Container, fds: readonly Fd[], walkable: boolean): void {
+    const { index } = bare
+    const [userns, pidns, init, cgroup] = fds
+    const handles = userns && pidns && init && { userns: userns.raw, pidns: pidns.raw, init: init.raw }
+    const container = { ...bare, ...(handles && { handles: { ...handles, ...(cgroup && { cgroup: cgroup.raw }) } }) }
+    this.#containers.set(index, container)
+    this.#handles.set(index, fds)
+    this.#state.resetContainer(index)
+    if (userns && walkable) this.#walkers.admit(index, userns)
     this.#post({ container })
   }
 
   forget(container: number): void {
     this.#containers.delete(container)
     this.#walkers.forget(container)
+    for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
+    this.#handles.delete(container)
     this.#post({ forget: container })
   }
 

@@ -6,6 +6,8 @@ export class SlotRegisters implements Registers {
   readonly #view: DataView
   #at = 0
   #mask = 0n
+  /** Of the architecture of the call. */
+  bits: 32 | 64 = 64
 
   constructor(view: DataView) {
     this.#view = view
@@ -14,6 +16,7 @@ export class SlotRegisters implements Registers {
   /** @param bits of the caller's architecture: a 32-bit caller's registers may carry anything in their upper half */
   moveTo(slot: number, bits: 32 | 64): void {
     this.#at = slot + NOTIF.args
+    this.bits = bits
     this.#mask = bits === 32 ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn
   }
 

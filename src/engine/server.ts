@@ -4,13 +4,14 @@ import { NOTIF } from '../abi/seccomp.ts'
 import { Caller, type Desk } from '../caller/caller.ts'
 import type { Container } from '../caller/container.ts'
 import { LostThread } from '../caller/thread-identity.ts'
-import type { Act, Verb } from '../calls/act.ts'
+import type { Act, Effect, Verb } from '../calls/act.ts'
 import type { Registers } from '../calls/caller.ts'
 import { type Reason, type ReasonCode, why } from '../calls/reason.ts'
 import { STATE } from '../calls/slot.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { PassOn, pass, type Verdict } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
+import type { Handle } from '../kernel/handle.ts'
 import type { Policy } from '../policy/policy.ts'
 import { verbs } from '../verbs/index.ts'
 import { Answer } from './answer.ts'
@@ -34,6 +35,9 @@ type Outcome = {
   readonly errno: Errno | 0
   readonly value: bigint
   readonly why: Reason
+  /** Goes with the answer instead of a value. */
+  readonly fd?: Handle
+  readonly cloexec?: boolean
 }
 
 /** Serves calls on one thread: decode, decide, act, answer, record. */
@@ -103,25 +107,39 @@ export class Server {
   #serve({ slot, listener, container }: Call): Outcome {
     const handler = this.#handler(slot)!
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
-    using caller = new Caller(this.#desk, container, tid, () => this.#answer.waits(listener, slot))
+    const thread = { tid, bits: this.#registers.bits }
+    using caller = new Caller(this.#desk, container, thread, () => this.#answer.waits(listener, slot))
     const verdict = judge(handler, this.#registers, caller, container.policy)
     if (verdict.is !== 'act') return settled(verdict)
     this.#slots.setState(slot, STATE.acting)
     const effect = run(verdict.act, caller)
     this.#slots.setState(slot, STATE.acted)
-    return { is: 'act', errno: 0, value: effect.value, why: verdict.why }
+    return written(effect, caller, verdict.why)
   }
 
-  #finish(call: Call, { is, errno, value, why }: Outcome): void {
-    const { slot, listener } = call
-    const delivered =
-      is === 'continue'
-        ? this.#answer.continue(listener, slot)
-        : errno === 0
-          ? this.#answer.value(listener, slot, value)
-          : this.#answer.errno(listener, slot, errno)
+  #finish(call: Call, outcome: Outcome): void {
+    const { slot } = call
+    const { is, errno, why } = outcome
+    let delivered: boolean
+    try {
+      delivered = this.#send(call, outcome)
+    } catch (error) {
+      // The caller's table is full: nothing went there, and the call still waits.
+      if (!outcome.fd) throw error
+      this.#finish(call, settle(error))
+      return
+    }
     this.#record(call, is, errno, delivered ? why : { code: 'gone' }, delivered)
     this.#slots.setState(slot, STATE.free)
+  }
+
+  /** @returns whether the call still waited */
+  #send({ slot, listener }: Call, { is, errno, value, fd, cloexec }: Outcome): boolean {
+    if (is === 'continue') return this.#answer.continue(listener, slot)
+    if (errno !== 0) return this.#answer.errno(listener, slot, errno)
+    if (!fd) return this.#answer.value(listener, slot, value)
+    using passed = fd
+    return this.#answer.descriptor(listener, slot, passed, cloexec === true)
   }
 
   #record(
@@ -159,8 +177,20 @@ function judge(handler: Syscall<unknown>, args: Registers, caller: Caller, polic
 }
 
 /** The verbs are a closed list; each act goes to the verb that it names. */
-function run<A extends Act>(act: A, caller: Caller): { readonly value: bigint } {
+function run<A extends Act>(act: A, caller: Caller): Effect {
   return (verbs[act.verb] as Verb<A>).run(act, caller)
+}
+
+/** Gives the caller what an act has for its memory; a page that cannot be written takes the descriptor back. */
+function written({ writes, errno, ...effect }: Effect, caller: Caller, done: Reason): Outcome {
+  try {
+    if (writes) caller.write(writes)
+    if (errno !== undefined) return { ...effect, is: 'errno', errno, why: why('kernelAnswered') }
+    return { ...effect, is: 'act', errno: 0, why: done }
+  } catch (error) {
+    effect.fd?.[Symbol.dispose]()
+    throw error
+  }
 }
 
 const settled = (verdict: Verdict): Outcome => ({

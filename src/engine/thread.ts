@@ -62,6 +62,7 @@ const UNKNOWN: Container = {
   uidMap: [],
   gidMap: [],
   userns: 0n,
+  initTid: 0 as Tid,
   barred: 'unknownContainer',
 }
 /** How long a leader may serve a call before the deputy leads. */

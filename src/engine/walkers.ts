@@ -28,7 +28,7 @@ export class Walkers {
     this.#fault = fault
   }
 
-  /** A container that may have a walker; `userns` is owned here from now on. */
+  /** A container that may have a walker; `userns` outlives it. */
   admit(container: number, userns: Fd): void {
     this.#places.set(container, { userns, child: undefined, abandoned: 0 })
     this.#state.setWalker(container, 'none')
@@ -65,7 +65,6 @@ export class Walkers {
     const place = this.#places.get(container)
     if (!place) return
     this.#places.delete(container)
-    place.userns[Symbol.dispose]()
     place.child?.removeAllListeners('exit')
     this.#close(container, 'never')
   }

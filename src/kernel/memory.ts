@@ -1,4 +1,6 @@
 import type { Tid } from '../abi/brand.ts'
+import { errno } from '../abi/errno.ts'
+import { SyscallError } from './error.ts'
 import { check, libc } from './libc.ts'
 
 const libcReadv = libc.func(
@@ -44,7 +46,7 @@ export class RemoteMemory {
     return check('process_vm_readv', Number(libcReadv(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
   }
 
-  /** Copies the first `length` of `bytes` to `at`. @throws {SyscallError} EFAULT if not all could be written */
+  /** Copies the first `length` of `bytes` to `at`. @returns how many arrived @throws {SyscallError} EFAULT if none did */
   write(tid: Tid, at: bigint, length: number): number {
     const pieces = this.#aim(at, BigInt(length))
     return check('process_vm_writev', Number(libcWritev(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
@@ -63,5 +65,29 @@ export class RemoteMemory {
     this.#remoteView.setBigUint64(16, at + first, true)
     this.#remoteView.setBigUint64(24, length - first, true)
     return 2
+  }
+}
+
+/** Copies exactly `length` bytes of another task's memory. @throws {SyscallError} EFAULT if not all of them could be read */
+export function copyFrom(memory: RemoteMemory, tid: Tid, at: bigint, length: number): Uint8Array {
+  const copy = new Uint8Array(length)
+  for (let done = 0; done < length; ) {
+    const chunk = Math.min(length - done, memory.bytes.length)
+    if (memory.read(tid, at + BigInt(done), chunk) !== chunk)
+      throw new SyscallError('process_vm_readv', errno('EFAULT'))
+    copy.set(memory.bytes.subarray(0, chunk), done)
+    done += chunk
+  }
+  return copy
+}
+
+/** Writes all of `bytes` into another task's memory. @throws {SyscallError} EFAULT if not all of them could be written */
+export function copyTo(memory: RemoteMemory, tid: Tid, at: bigint, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) {
+    const chunk = Math.min(bytes.length - done, memory.bytes.length)
+    memory.bytes.set(bytes.subarray(done, done + chunk))
+    if (memory.write(tid, at + BigInt(done), chunk) !== chunk)
+      throw new SyscallError('process_vm_writev', errno('EFAULT'))
+    done += chunk
   }
 }

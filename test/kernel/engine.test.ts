@@ -39,7 +39,9 @@ describe('one call under strace', () => {
   })
 
   test('makes exactly these system calls, and inside the container none but those that are meant', () => {
-    const names = lines.map((line) => /^\d+\s+(?:<\.\.\. )?(\w+)/.exec(line)![1]!)
+    // Now and then V8 asks for the number of the process, when it makes code.
+    const called = lines.map((line) => /^\d+\s+(?:<\.\.\. )?(\w+)/.exec(line)![1]!)
+    const names = called.filter((name) => name !== 'getpid')
     const from = names.indexOf('fchdir')
     const to = names.lastIndexOf('fchdir')
     expect(names.slice(0, from)).toEqual([

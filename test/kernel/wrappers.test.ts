@@ -14,7 +14,7 @@ import {
 import { Fd } from '../../src/kernel/fd.ts'
 import { O_RDONLY, openat } from '../../src/kernel/files.ts'
 import { address, cstring } from '../../src/kernel/libc.ts'
-import { RemoteMemory } from '../../src/kernel/memory.ts'
+import { copyFrom, copyTo, RemoteMemory } from '../../src/kernel/memory.ts'
 import { setns } from '../../src/kernel/namespaces.ts'
 import { parentUserNamespace, pidfdGetfd, pidfdOpen } from '../../src/kernel/pidfd.ts'
 import { currentTid } from '../../src/kernel/process.ts'
@@ -113,4 +113,15 @@ test('a descriptor that answers a call arrives in the caller, and the call is ov
   expect(notifAddfd(listener.raw, addfd)).toBeGreaterThan(2)
   expect(JSON.parse(await said)).toEqual({ ok: true })
   expect(valid()).toBe(false)
+})
+
+test('more than a page of another task is copied in pieces, or not at all', () => {
+  const memory = new RemoteMemory(4096, address)
+  const there = Buffer.alloc(5 * 4096)
+  const text = Buffer.alloc(3 * 4096 + 7, 'pages and a few bytes ')
+  copyTo(memory, currentTid(), address(there) + 9n, text)
+  expect(there.subarray(9, 9 + text.length).equals(text)).toBe(true)
+  expect(Buffer.from(copyFrom(memory, currentTid(), address(there) + 9n, text.length)).equals(text)).toBe(true)
+  expect(() => copyFrom(memory, currentTid(), 16n, 3)).toThrow('EFAULT')
+  expect(() => copyTo(memory, currentTid(), 16n, text)).toThrow('EFAULT')
 })

@@ -52,6 +52,8 @@ describe('mknodat.decide()', () => {
   const dir = { raw: 7, [Symbol.dispose]() {} } satisfies Handle
   const caller = (changes: Partial<Caller> = {}): Caller => ({
     tid: 42 as Tid,
+    bits: 64,
+    bytes: () => Uint8Array.of(),
     inInitialUserns: true,
     path: () => Uint8Array.of(0x6e, 0) as PathBytes,
     holds: () => true,

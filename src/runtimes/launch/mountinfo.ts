@@ -2,6 +2,8 @@
 export interface Mount {
   readonly id: number
   readonly parent: number
+  /** The directory of the file system that is mounted. */
+  readonly root: string
   readonly point: string
   readonly options: readonly string[]
   readonly type: string
@@ -17,10 +19,11 @@ export function parseMountinfo(text: string): Mount[] {
     .filter((line) => line !== '')
     .map((line) => {
       const [left = '', right = ''] = line.split(' - ')
-      const [id, parent, , , point = '', options = ''] = left.split(' ')
+      const [id, parent, , root = '', point = '', options = ''] = left.split(' ')
       return {
         id: Number(id),
         parent: Number(parent),
+        root: unquote(root),
         point: unquote(point),
         options: options.split(','),
         type: right.split(' ')[0] ?? '',

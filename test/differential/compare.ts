@@ -1,20 +1,23 @@
 import type { CallRecord } from '../../src/calls/record.ts'
-import type { Trial } from './mknod.ts'
-import type { Outcome } from './side.ts'
+import type { Outcome, Trial } from './subject.ts'
 
 /** That one side said or left something else than another. */
-export interface Mismatch {
-  readonly trial: Trial
-  readonly native: 'member' | 'host' | 'oracles'
+export interface Mismatch<C> {
+  readonly trial: Trial<C>
+  /** The native that ours differs from, or ORACLES. */
+  readonly native: string
   readonly ours: string
   readonly theirs: string
-  /** Where results are equal: the lines of the trees that are not, ours first. */
+  /** Where results are equal: the lines of the effects that are not, ours first. */
   readonly lines: readonly string[]
   /** What the engine noted; undefined where it was not asked. */
   readonly record: CallRecord | undefined
 }
 
-function differing({ tree: ours }: Outcome, { tree: theirs }: Outcome): readonly string[] {
+/** Natives differ from each other. */
+const ORACLES = 'oracles'
+
+function differing({ effect: ours }: Outcome, { effect: theirs }: Outcome): readonly string[] {
   const only = (some: readonly string[], others: readonly string[]): string[] => {
     const there = new Set(others)
     return some.filter((line) => !there.has(line))
@@ -22,14 +25,13 @@ function differing({ tree: ours }: Outcome, { tree: theirs }: Outcome): readonly
   return [...only(ours, theirs).map((line) => `< ${line}`), ...only(theirs, ours).map((line) => `> ${line}`)]
 }
 
-/** The first difference of a trial. Two oracles that do not agree are a fault of the harness and come first. */
-export function compare(trial: Trial): Omit<Mismatch, 'record'> | undefined {
+/** The first difference of a trial. Oracles that do not agree are a fault of the harness and come first. */
+export function compare<C>(trial: Trial<C>): Omit<Mismatch<C>, 'record'> | undefined {
   const { ours, natives } = trial
-  const { member, host } = natives
-  const pairs = [
-    ...(host ? ([['oracles', member, host]] as const) : []),
-    ['member', ours, member] as const,
-    ...(host ? ([['host', ours, host]] as const) : []),
+  const [first, ...others] = Object.values(natives)
+  const pairs: readonly (readonly [string, Outcome, Outcome])[] = [
+    ...others.map((other) => [ORACLES, first!, other] as const),
+    ...Object.entries(natives).map(([name, native]) => [name, ours, native] as const),
   ]
   for (const [native, one, other] of pairs) {
     const lines = differing(one, other)
@@ -39,19 +41,16 @@ export function compare(trial: Trial): Omit<Mismatch, 'record'> | undefined {
   return undefined
 }
 
-/** Fields of a line of a tree, for the name of what differs. */
-const fields = ['path', 'type', 'mode', 'user', 'group', 'number', 'links', 'target', 'attributes'] as const
-
-function whatDiffers([ours, theirs]: readonly string[]): string {
-  if (ours === undefined || theirs === undefined) return 'something more or less in the tree'
+function whatDiffers(fields: readonly string[], [ours, theirs]: readonly string[]): string {
+  if (ours === undefined || theirs === undefined) return 'something more or less'
   const [one, other] = [ours, theirs].map((line) => line.slice(2).split(' '))
   const names = fields.filter((_, index) => one![index] !== other![index])
-  return names.length > 0 ? names.join(' and ') : 'attributes'
+  return names.length > 0 ? names.join(' and ') : fields.at(-1)!
 }
 
 /** Mismatches with the same kind have, most likely, the same cause. */
-export function kindOf({ native, ours, theirs, lines, record }: Mismatch): string {
-  const what = ours === theirs ? `${ours}, but other ${whatDiffers(lines)}` : `${ours} instead of ${theirs}`
-  if (native === 'oracles') return `the oracles do not agree: ${what}`
+export function kindOf<C>(fields: readonly string[], { native, ours, theirs, lines, record }: Mismatch<C>): string {
+  const what = ours === theirs ? `${ours}, but other ${whatDiffers(fields, lines)}` : `${ours} instead of ${theirs}`
+  if (native === ORACLES) return `the oracles do not agree: ${what}`
   return record ? `${what}: ${record.verdict}, ${record.reason}` : what
 }

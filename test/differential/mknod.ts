@@ -1,13 +1,17 @@
-import { readdirSync, readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import type { CallRecord } from '../../src/calls/record.ts'
 import { fixture } from '../fixtures.ts'
-import { BASE, Host, USERNS, until } from '../kernel/host.ts'
+import { BASE } from '../kernel/host.ts'
+import { HUNG } from './conversation.ts'
 import { scene, weighted } from './generate.ts'
+import { mknodDifferences } from './mknod-differences.ts'
 import { callerWords, pathArgument, walkOf } from './path.ts'
 import { Places } from './places.ts'
 import { capSets, mayMknod, overFiles, type Scene } from './scene.ts'
-import { HUNG, type Outcome, Side } from './side.ts'
+import { describeScene, sceneFeatures } from './scene-report.ts'
+import { Served } from './served.ts'
+import { Side } from './side.ts'
+import type { Outcome, Sides, Subject, Trial } from './subject.ts'
 import { scriptOf } from './tree.ts'
 
 export interface MknodCase {
@@ -20,7 +24,7 @@ export interface MknodCase {
   readonly substitute: 'whiteout' | 'fifo'
 }
 
-export const mknodCase: fc.Arbitrary<MknodCase> = fc.record({
+const mknodCase: fc.Arbitrary<MknodCase> = fc.record({
   scene,
   mode: fc.oneof({ weight: 1, arbitrary: fc.constant(0o666) }, { weight: 4, arbitrary: fc.nat(0o7777) }),
   device: weighted([12, [1, 3]], [2, [5, 0]], [2, [1, 9]], [1, [1, 1]]),
@@ -34,25 +38,6 @@ const S_IFCHR = 0o020000
 const S_IFIFO = 0o010000
 
 type Sort = 'device' | 'whiteout' | 'fifo'
-
-/** One case on all sides. */
-export interface Trial {
-  readonly case: MknodCase
-  readonly ours: Outcome
-  /**
-   * `member`: a process of the same kind of user namespace, with the same ids, groups and capabilities there, makes what
-   * needs no privilege in one: a whiteout (a character device 0:0) or a FIFO. Both go through the very code of a device
-   * (fs/namei.c do_mknodat(): filename_create(), may_create(), vfs_prepare_mode(), then the file system's mknod), save
-   * for the two checks that ask for the missing privilege: capable(CAP_MKNOD) and the device cgroup. So everything must
-   * be equal but the number of the device, and for a FIFO its type. It cannot tell what a file system thinks of real
-   * devices (none of those here differs), and an overlay refuses whiteouts, so there it is always a FIFO. A caller
-   * without CAP_MKNOD makes the device itself: there the kernel alone answers on both sides.
-   *
-   * `host`: a process of the host with the host's numbers for all ids and no capability but CAP_MKNOD makes the very
-   * device. That is exact where the caller's capabilities over files could not matter, so only where it has none.
-   */
-  readonly natives: { readonly member: Outcome; readonly host?: Outcome }
-}
 
 function sortFor({ scene: { fileSystem, caller }, substitute }: MknodCase): Sort {
   if (!mayMknod(caller)) return 'device'
@@ -73,43 +58,41 @@ function callOf(one: MknodCase, sort: Sort, places: Places, caps?: bigint): stri
 }
 
 /** What was made, named alike on all sides: what is there from the start has other numbers and types, or was not made. */
-function normal({ result, tree }: Outcome, sort: Sort, [major, minor]: MknodCase['device']): Outcome {
-  if (result !== 'ok') return { result, tree }
+function normal({ result, effect }: Outcome, sort: Sort, [major, minor]: MknodCase['device']): Outcome {
+  if (result !== 'ok') return { result, effect }
   const [type, number] = sort === 'fifo' ? ['1', '0:0'] : ['2', sort === 'device' ? `${major}:${minor}` : '0:0']
   const made = new RegExp(`^(\\S+) ${type} (\\d+ \\d+ \\d+) ${number} `)
-  return { result, tree: tree.map((line) => line.replace(made, '$1 made $2 - ')) }
+  return { result, effect: effect.map((line) => line.replace(made, '$1 made $2 - ')) }
 }
 
-/** Where the threads of a process that does not answer are: state, and the system call that they wait in. */
-function threadsOf(pid: number): readonly string[] {
-  return readdirSync(`/proc/${pid}/task`).map((tid) => {
-    const read = (name: string): string => readFileSync(`/proc/${pid}/task/${tid}/${name}`, 'utf8').trim()
-    return `thread ${tid} ${read('comm')}: ${/State:\t(\S)/.exec(read('status'))?.[1]} ${read('wchan')} ${read('syscall')}`
-  })
-}
-
-/** All sides of the comparison, with an engine for the one of them. */
-export class MknodSides {
-  readonly #host: Host
+/**
+ * The natives: `member`: a process of the same kind of user namespace, with the same ids, groups and capabilities there,
+ * makes what needs no privilege in one: a whiteout (a character device 0:0) or a FIFO. Both go through the very code of a
+ * device (fs/namei.c do_mknodat(): filename_create(), may_create(), vfs_prepare_mode(), then the file system's mknod), save
+ * for the two checks that ask for the missing privilege: capable(CAP_MKNOD) and the device cgroup. So everything must
+ * be equal but the number of the device, and for a FIFO its type. It cannot tell what a file system thinks of real
+ * devices (none of those here differs), and an overlay refuses whiteouts, so there it is always a FIFO. A caller
+ * without CAP_MKNOD makes the device itself: there the kernel alone answers on both sides.
+ *
+ * `host`: a process of the host with the host's numbers for all ids and no capability but CAP_MKNOD makes the very
+ * device. That is exact where the caller's capabilities over files could not matter, so only where it has none.
+ */
+class MknodSides implements Sides<MknodCase> {
+  readonly #served: Served
   readonly #places = new Places()
   readonly #member: Side
   readonly #native: Side
   #ours: Side
-  #calls = 0
 
-  private constructor(host: Host) {
-    this.#host = host
-    this.#ours = this.#start('ours', [...this.#contained, '--await-agent', '--', fixture('batch-calls')])
-    this.#member = this.#start('member', [...this.#contained, '--no-filter', '--', fixture('batch-calls')])
-    this.#native = this.#start('host', [fixture('batch-calls'), `${BASE}`])
+  constructor(served: Served) {
+    this.#served = served
+    const calls = fixture('batch-calls')
+    this.#ours = new Side('ours', this.#places, served.contained(calls, true))
+    this.#member = new Side('member', this.#places, served.contained(calls, false))
+    this.#native = new Side('host', this.#places, [calls, `${BASE}`])
   }
 
-  static async start(): Promise<MknodSides> {
-    return new MknodSides(await Host.start())
-  }
-
-  /** @returns undefined if the caller cannot even take its place, which all sides must agree on */
-  async run(one: MknodCase): Promise<Trial | undefined> {
+  async run(one: MknodCase): Promise<Trial<MknodCase> | undefined> {
     const { scene, device } = one
     const places = this.#places
     const script = scriptOf(scene, walkOf(scene, places.seen(scene)), places)
@@ -123,42 +106,48 @@ export class MknodSides {
       overFiles(scene.caller) ? undefined : made(this.#native, 'device', caps),
     ])
     if (ours.result.startsWith('setup') && member.result === ours.result) return undefined
-    this.#calls++
-    this.#host.drain()
+    this.#served.count()
     const natives = host ? { member, host } : { member }
     if (ours.result !== HUNG) return { case: one, ours, natives }
-    const tree = threadsOf(this.#host.enginePid)
+    const effect = this.#served.threads
     await this.#startAgain()
-    return { case: one, ours: { ...ours, tree }, natives }
+    return { case: one, ours: { ...ours, effect }, natives }
   }
 
-  /** What the engine noted about the last call. */
-  async record(): Promise<CallRecord | undefined> {
-    const noted = (): boolean => {
-      this.#host.drain()
-      return this.#host.records.length >= this.#calls
-    }
-    if (!noted()) await until('a record', noted, 2).catch(() => {})
-    return this.#host.records[this.#calls - 1]
-  }
-
-  get #contained(): readonly string[] {
-    return [fixture('filtered'), this.#host.socket, '--userns', USERNS, '--pidns']
-  }
-
-  #start(name: string, command: readonly string[]): Side {
-    return new Side(name, this.#places, command)
+  record(): Promise<CallRecord | undefined> {
+    return this.#served.record()
   }
 
   async #startAgain(): Promise<void> {
     await this.#ours.close()
-    this.#ours = this.#start(`ours-${this.#calls}`, [...this.#contained, '--await-agent', '--', fixture('batch-calls')])
-    this.#calls = this.#host.records.length
+    const command = this.#served.contained(fixture('batch-calls'), true)
+    this.#ours = new Side(`ours-${this.#served.calls}`, this.#places, command)
+    this.#served.skip()
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#ours, this.#member, this.#native].map((side) => side.close()))
     this.#places.remove()
-    this.#host.close()
+    this.#served.close()
   }
+}
+
+const octal = (mode: number): string => mode.toString(8)
+
+export const mknod: Subject<MknodCase> = {
+  name: 'mknod',
+  cases: mknodCase,
+  start: async () => new MknodSides(await Served.start()),
+  counted: 'member',
+  fields: ['path', 'type', 'mode', 'user', 'group', 'number', 'links', 'target', 'attributes'],
+  results: [
+    ...['ok', 'EACCES', 'EBADF', 'EEXIST', 'EFAULT', 'ELOOP', 'ENAMETOOLONG', 'ENOENT', 'ENOSPC', 'ENOTDIR'],
+    ...['EOVERFLOW', 'EPERM', 'EROFS'],
+  ],
+  differences: mknodDifferences,
+  features: ({ scene, substitute }) => [...sceneFeatures(scene), `native ${substitute}`],
+  describe({ scene, viaMknodat, mode, device, substitute }) {
+    const name = viaMknodat ? 'mknodat' : 'mknod'
+    return describeScene(scene, `${name} mode ${octal(mode)} device ${device.join(':')} (native: ${substitute})`)
+  },
 }

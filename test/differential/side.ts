@@ -1,66 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { fixture } from '../fixtures.ts'
+import { Conversation, HUNG } from './conversation.ts'
 import type { Places } from './places.ts'
+import type { Outcome } from './subject.ts'
 import type { Script } from './tree.ts'
 
-/** What one call gave on one side: `ok` or the name of an errno, and a line for each thing that is in the tree then. */
-export interface Outcome {
-  readonly result: string
-  readonly tree: readonly string[]
-}
-
-/** Seconds that one step of a case may take: a call that hangs shall be named. */
-const PATIENCE = 3
-
-/** The result of a call that did not come back; its side is of no use any more. */
-export const HUNG = 'no answer'
-
-/** Lines to and from a process that answers each request before it is sent the next. */
-class Conversation {
-  readonly #to: Writable
-  #rest = ''
-  #lines: string[] = []
-  #until: ((line: string) => boolean) | undefined
-  #resolve: ((lines: string[]) => void) | undefined
-  #reject: ((error: Error) => void) | undefined
-
-  constructor(to: Writable, from: Readable) {
-    this.#to = to
-    to.on('error', () => {})
-    from.setEncoding('latin1')
-    from.on('data', (text: string) => this.#take(text))
-    from.on('end', () => this.#reject?.(new Error('A process of the harness ended early')))
-  }
-
-  /** @param last tells the line that ends the answer */
-  ask(text: string, last: (line: string) => boolean = () => true): Promise<string[]> {
-    let late: NodeJS.Timeout | undefined
-    const answer = new Promise<string[]>((resolve, reject) => {
-      this.#lines = []
-      this.#until = last
-      this.#resolve = resolve
-      this.#reject = reject
-      this.#to.write(text)
-      late = setTimeout(
-        () => reject(new Error(`No answer within ${PATIENCE} s: ${text.slice(0, 4000)}`)),
-        1000 * PATIENCE,
-      )
-    })
-    return answer.finally(() => clearTimeout(late))
-  }
-
-  #take(text: string): void {
-    const lines = (this.#rest + text).split('\n')
-    this.#rest = lines.pop()!
-    for (const line of lines) {
-      this.#lines.push(line)
-      if (this.#until?.(line)) this.#resolve?.(this.#lines)
-    }
-  }
-}
-
-/** One way to make the calls, with a tree of its own. */
+/** One way to make calls that name a path, with a tree of its own. The effect is what is in the tree then. */
 export class Side {
   readonly #process: ChildProcess
   readonly #tree: Conversation
@@ -80,10 +26,10 @@ export class Side {
   async make({ build, close, snap }: Script, call: string): Promise<Outcome> {
     await this.#operate(['clean', ...build])
     const [ready = ''] = await this.#calls.ask(`${call}\n`)
-    if (ready !== 'ready') return { result: ready, tree: [] }
+    if (ready !== 'ready') return { result: ready, effect: [] }
     await this.#operate(close)
     const [result = ''] = await this.#calls.ask('go\n').catch(() => [HUNG])
-    return { result: result.startsWith('ok') ? 'ok' : result, tree: await this.#operate(snap) }
+    return { result: result.startsWith('ok') ? 'ok' : result, effect: await this.#operate(snap) }
   }
 
   async #operate(operations: readonly string[]): Promise<string[]> {

@@ -1,0 +1,46 @@
+import { writeFileSync } from 'node:fs'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { experiment, type Findings } from './experiment.ts'
+import { summary, table, tallyOf } from './report.ts'
+import type { Sides, Subject } from './subject.ts'
+
+/** Below that, what is rare may be absent. */
+const MANY = 2000
+
+/**
+ * The tests of one subject: makes its cases on all sides before them.
+ *
+ * @param usually how many cases, if nobody asks for a number
+ * @returns whether there are so many cases that everything rare must be there, and what was found, once tests run
+ */
+export function differential<C>(
+  subject: Subject<C>,
+  usually: number,
+): { readonly many: boolean; readonly findings: () => Findings<C> } {
+  const cases = Number(process.env.DIFFERENTIAL_CASES ?? usually)
+  const seed = Number(process.env.DIFFERENTIAL_SEED ?? 1)
+  const many = cases >= MANY
+  let sides: Sides<C> | undefined
+  let findings: Findings<C>
+
+  beforeAll(async () => {
+    sides = await subject.start()
+    findings = await experiment(subject, sides, { cases, seed })
+    const text = `${table(subject, findings)}\n\n${summary(subject, findings)}\n`
+    console.log(text)
+    if (process.env.DIFFERENTIAL_REPORT) writeFileSync(process.env.DIFFERENTIAL_REPORT, text)
+  }, 600_000)
+  afterAll(() => sides?.close())
+
+  test(`${subject.name} gives what the native call gives`, () => {
+    const unknown = [...findings.groups.values()].filter(({ known }) => !known)
+    expect(unknown.map(({ kind, count }) => `${count} times ${kind}`)).toEqual([])
+  })
+
+  test.runIf(many)('each result occurs at least 20 times on both sides', () => {
+    const tally = tallyOf(findings.trials, subject.counted)
+    expect(subject.results.filter((result) => Math.min(...(tally.get(result) ?? [0])) < 20)).toEqual([])
+  })
+
+  return { many, findings: () => findings }
+}

@@ -1,0 +1,49 @@
+import { type Difference, refusedBy } from './differences.ts'
+import type { MknodCase } from './mknod.ts'
+import { mountOf, overFiles, type Scene, type Start } from './scene.ts'
+
+const inProcfs: ReadonlySet<Start> = new Set(['procDirfd', 'cwdInProc'] as const)
+const throughProcfs = ({ start, way }: Scene): boolean => /proc|thread/i.test(start) || way.startsWith('linkProc')
+
+export const mknodDifferences: readonly Difference<MknodCase>[] = [
+  {
+    name: 'a device that the policy does not allow',
+    why: 'Only harmless devices are made. The kernel answers, which refuses after all its other checks.',
+    wanted: true,
+    covers: (mismatch) => refusedBy(mismatch, 'deviceNotAllowed'),
+  },
+  {
+    name: 'a mount without devices',
+    why:
+      'The node could not be opened: success means usable. A usable one would be mounted there, but these containers have ' +
+      'no mount namespace of their own.',
+    wanted: true,
+    covers: (mismatch) =>
+      mountOf(mismatch.trial.case.scene)?.kind === 'noDevices' && refusedBy(mismatch, 'nodevMount', 'hostMounts'),
+  },
+  {
+    name: 'a descriptor or a working directory in procfs',
+    why: 'From there its links are not followed yet; the kernel answers.',
+    wanted: false,
+    covers: (mismatch) =>
+      inProcfs.has(mismatch.trial.case.scene.start) && refusedBy(mismatch, 'crossesProc', 'pathNotResolved'),
+  },
+  {
+    name: 'a link of procfs and a directory that only capabilities over files open',
+    why: 'What resolves with the capabilities does not follow such a link.',
+    wanted: false,
+    covers: (mismatch) => {
+      const { scene } = mismatch.trial.case
+      return throughProcfs(scene) && overFiles(scene.caller) && refusedBy(mismatch, 'pathNotResolved')
+    },
+  },
+  {
+    name: 'an idmapped mount that does not map the root of the host',
+    why: 'It is taken for a file system that the container mounted.',
+    wanted: false,
+    covers: (mismatch) => {
+      const kind = mountOf(mismatch.trial.case.scene)?.kind
+      return (kind === 'shift' || kind === 'narrow') && refusedBy(mismatch, 'hostMounts', 'containerSuperblock')
+    },
+  },
+]

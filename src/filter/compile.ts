@@ -2,7 +2,7 @@ import type { Rule } from '../calls/rule.ts'
 import { remainder } from './base.ts'
 import { toArgs } from './condition.ts'
 import { type Cube, everything, intersect, separate } from './cube.ts'
-import { ALLOW, NOTIFY, type OciRule, type OciSeccomp } from './oci.ts'
+import { ALLOW, NOTIFY, type OciArg, type OciRule, type OciSeccomp } from './oci.ts'
 
 export interface Compilation {
   readonly rules: readonly Rule[]
@@ -41,6 +41,20 @@ function join(rules: readonly OciRule[]): readonly OciRule[] {
   return [...joined.values()]
 }
 
+/**
+ * libseccomp compares the low half of a register alone for 32-bit code (and for x32), so a rule that asks for a bit above
+ * it would hold there for everything, over rules of ours.
+ *
+ * @throws {RangeError} if a rule for a trapped call is such a one
+ */
+function checkWidth(rules: readonly OciRule[]): readonly OciRule[] {
+  const wide = ({ op, value, valueTwo }: OciArg): boolean =>
+    BigInt((op === 'SCMP_CMP_MASKED_EQ' ? valueTwo : value) ?? 0) > 0xffff_ffffn
+  const found = rules.find(({ args }) => args?.some(wide))
+  if (found) throw new RangeError(`its rules for ${found.names[0]} tell values above 32 bits apart, 32-bit code cannot`)
+  return rules
+}
+
 /** The base's rules for all calls that we do not trap, as they are. */
 const untouched = (base: OciSeccomp, names: ReadonlyMap<string, unknown>): readonly OciRule[] =>
   (base.syscalls ?? [])
@@ -52,7 +66,7 @@ const untouched = (base: OciSeccomp, names: ReadonlyMap<string, unknown>): reado
  *
  * Without a rule there is no listener either: a runtime would hand over one that never speaks.
  *
- * @throws {RangeError} if the base's rules for a trapped call contradict each other
+ * @throws {RangeError} if the base's rules for a trapped call contradict each other, or need 64 bits
  */
 export function compileOci(compilation: Compilation): OciSeccomp {
   const { rules, architectures, base = { defaultAction: ALLOW }, flags, listenerPath, metadata } = compilation
@@ -67,6 +81,6 @@ export function compileOci(compilation: Compilation): OciSeccomp {
     ...(base.archMap || base.architectures ? {} : { architectures }),
     ...(allFlags.length > 0 ? { flags: allFlags } : {}),
     ...(notify.length > 0 ? { listenerPath, listenerMetadata: metadata } : {}),
-    syscalls: [...join(notify), ...join(rest), ...untouched(base, calls)],
+    syscalls: [...join(checkWidth([...notify, ...rest])), ...untouched(base, calls)],
   }
 }

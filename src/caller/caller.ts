@@ -14,6 +14,7 @@ import {
   fstatfs,
   identify,
   inode,
+  linkMode,
   mknodat,
   mountId,
   O_DIRECTORY,
@@ -27,7 +28,7 @@ import { copyFrom, copyTo, type RemoteMemory } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
 import { ownerOf } from '../kernel/pidfd.ts'
 import type { Container } from './container.ts'
-import { lookup, type Start } from './lookup.ts'
+import { type Goal, lookup, type Start } from './lookup.ts'
 import type { Nodes } from './nodes.ts'
 import { isAbsolute, splitParent } from './path.ts'
 import { parseStatus, type Status } from './status.ts'
@@ -39,6 +40,8 @@ export interface Desk {
   readonly memory: RemoteMemory
   /** The host's /proc. */
   readonly proc: Handle
+  /** Our own /proc/self/fd there. */
+  readonly descriptors: Handle
   readonly status: Buffer
   readonly nodes: Nodes
   /** By mount: whether its file system was mounted inside a container. */
@@ -57,8 +60,8 @@ export interface Desk {
   readonly mayMount: (container: Container) => boolean
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
-  /** Lets the container's walker open a directory. @throws {PassOn} if it has none that answers */
-  readonly walk: (container: Container, start: Start, status: Status, path: PathBytes) => Fd
+  /** Lets the container's walker look up. @throws {PassOn} if it has none that answers */
+  readonly walk: (container: Container, start: Start, status: Status, goal: Goal) => Fd
 }
 
 /** Who made the call, by the notification. */
@@ -158,18 +161,23 @@ export class Caller implements CallerContract, Disposable {
 
   parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
     const { parent, name } = splitParent(path)
+    return { dir: this.#resolve(dirfd, { path: parent, wanted: 'directory' }), name }
+  }
+
+  object(dirfd: number, path: PathBytes, follow: boolean): Handle {
+    return this.#resolve(dirfd, { path, wanted: follow ? 'object' : 'link' })
+  }
+
+  descriptor(fd: number): Handle {
     const root = this.#link(ROOT)
-    const base = isAbsolute(path) ? root : this.#base(dirfd)
-    const status = this.#status
-    this.#mustWait()
-    this.#desk.identity.enter(status, root)
-    return {
-      dir: this.#lookup(
-        { root, base, task: this.#task, proc: this.#desk.proc, numbers: [this.tid, status.tgid] },
-        parent,
-      ),
-      name,
-    }
+    const object = this.#base(fd)
+    if (fd !== AT_FDCWD) this.#mustBeOpen(fd)
+    this.#enter(root)
+    return object
+  }
+
+  get descriptors(): Handle {
+    return this.#desk.descriptors
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
@@ -248,17 +256,42 @@ export class Caller implements CallerContract, Disposable {
     })
   }
 
-  /** Opens a directory as the caller; where only its own user namespace is let in, its walker does. */
-  #lookup(start: Start, path: PathBytes): Fd {
+  #resolve(dirfd: number, goal: Goal): Fd {
+    const root = this.#link(ROOT)
+    const base = isAbsolute(goal.path) ? root : this.#base(dirfd)
+    const { tgid } = this.#enter(root)
+    return this.#lookup({ root, base, task: this.#task, proc: this.#desk.proc, numbers: [this.tid, tgid] }, goal)
+  }
+
+  /** Becomes the caller, after everything that is needed of it was opened. */
+  #enter(root: Fd): Status {
+    const status = this.#status
+    this.#mustWait()
+    this.#desk.identity.enter(status, root)
+    return status
+  }
+
+  /**
+   * A descriptor of O_PATH is no open file to most calls: EBADF. Its link in procfs has no permission at all, as the only
+   * kind but that of the access mode 3, which nobody uses (linux/fs/proc/fd.c tid_fd_update_inode()).
+   */
+  #mustBeOpen(fd: number): void {
+    const name = Buffer.from(`fd/${fd}\0`)
+    const mode = this.#orPass('pathNotResolved', () => this.#desk.identity.searching(() => linkMode(this.#task, name)))
+    if ((mode & 0o700) === 0) throw new PassOn('pathDescriptor')
+  }
+
+  /** Looks up as the caller; where only its own user namespace is let in, its walker does. */
+  #lookup(start: Start, goal: Goal): Fd {
     const { mayBlock, walk } = this.#desk
     try {
-      return this.#own(lookup(start, path, mayBlock))
+      return this.#own(lookup(start, goal, mayBlock))
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
       if (error.errno !== errnos.EACCES)
         throw new PassOn(error.errno === errnos.ELOOP ? 'crossesProc' : 'pathNotResolved')
     }
-    return this.#orPass('pathNotResolved', () => this.#own(walk(this.#container, start, this.#status, path)))
+    return this.#orPass('pathNotResolved', () => this.#own(walk(this.#container, start, this.#status, goal)))
   }
 
   get #task(): Fd {

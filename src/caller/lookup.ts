@@ -5,6 +5,7 @@ import type { Fd } from '../kernel/fd.ts'
 import {
   fileSystemType,
   O_DIRECTORY,
+  O_NOFOLLOW,
   O_PATH,
   openat2,
   PROC_SUPER_MAGIC,
@@ -28,13 +29,27 @@ export interface Start {
   readonly numbers: readonly [tid: number, tgid: number]
 }
 
-const LOOKUP = O_PATH | O_DIRECTORY
+/** What shall be at the end: a directory; anything; or anything, and a symbolic link there is not followed. */
+export type Wanted = 'directory' | 'object' | 'link'
+
+/** What a lookup looks for. */
+export interface Goal {
+  readonly path: PathBytes
+  readonly wanted: Wanted
+}
+
+/** Only ever a handle: nothing that is looked for is opened, for that could wait, or do something to a device. */
+const FLAGS: Readonly<Record<Wanted, number>> = {
+  directory: O_PATH | O_DIRECTORY,
+  object: O_PATH,
+  link: O_PATH | O_NOFOLLOW,
+}
 
 /** What a lookup gives that met a link of procfs, or looked for `self` where the looking thread does not exist. */
 const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT])
 
 /**
- * Opens the directory `path` as the caller, whose root, ids and groups the calling thread has. First from the kernel's
+ * Opens what `goal` names as the caller, whose root, ids and groups the calling thread has. First from the kernel's
  * caches alone, which cannot block. Links of procfs that lead to an object instead of a name are not followed: for this
  * thread `self` is the engine. Only a path that failed in a way that such a link can explain, or that ended in procfs, is
  * taken apart.
@@ -43,20 +58,20 @@ const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT])
  * @throws {SyscallError} what the kernel says: EACCES also for a FUSE file system, which only a process of its own user
  *   namespace may enter
  */
-export function lookup(start: Start, path: PathBytes, mayBlock: () => void): Fd {
+export function lookup(start: Start, goal: Goal, mayBlock: () => void): Fd {
   try {
-    const directory = quickly(start, path, mayBlock)
-    if (fileSystemType(directory) !== PROC_SUPER_MAGIC) return directory
-    directory[Symbol.dispose]()
+    const found = quickly(start, goal, mayBlock)
+    if (fileSystemType(found) !== PROC_SUPER_MAGIC) return found
+    found[Symbol.dispose]()
   } catch (error) {
     if (!(error instanceof SyscallError) || !MAY_BE_PROC.has(error.errno)) throw error
   }
   mayBlock()
-  return walk(start, path)
+  return walk(start, goal)
 }
 
-function quickly({ base }: Start, path: PathBytes, mayBlock: () => void): Fd {
-  const open = (resolve: number): Fd => openat2(base.raw, path, LOOKUP, RESOLVE_NO_MAGICLINKS | resolve)
+function quickly({ base }: Start, { path, wanted }: Goal, mayBlock: () => void): Fd {
+  const open = (resolve: number): Fd => openat2(base.raw, path, FLAGS[wanted], RESOLVE_NO_MAGICLINKS | resolve)
   try {
     return open(RESOLVE_CACHED)
   } catch (error) {

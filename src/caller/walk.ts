@@ -1,4 +1,3 @@
-import type { PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
 import { fileType, S_IFDIR, S_IFLNK } from '../abi/stat.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -16,7 +15,7 @@ import {
   readlink,
 } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Start } from './lookup.ts'
+import type { Goal, Start } from './lookup.ts'
 
 /** Links that one path may follow, as in the kernel (MAXSYMLINKS). */
 const LINKS = 40
@@ -43,8 +42,8 @@ type Place = { readonly dir: Fd; readonly own?: string; readonly other?: boolean
  *
  * @throws {SyscallError} what the kernel would say; ELOOP also for what is not followed
  */
-export function walk(start: Start, path: PathBytes): Fd {
-  return new Walk(start).resolve(text(path.subarray(0, -1)))
+export function walk(start: Start, goal: Goal): Fd {
+  return new Walk(start).resolve(goal)
 }
 
 /** Does `name` exist in `dir`, which must be a directory that no container can mount on? */
@@ -88,27 +87,41 @@ class Walk {
     this.#place = { dir: dup(start.base) }
   }
 
-  resolve(path: string): Fd {
+  resolve({ path, wanted }: Goal): Fd {
     try {
-      this.#follow(path)
-      const { dir, own } = this.#place
+      this.#follow(text(path.subarray(0, -1)), wanted === 'link')
       // Nothing can be made in procfs; the kernel says so.
-      if (own !== undefined) throw new SyscallError('walk', errno('ELOOP'))
-      if (fileType(identify(dir.raw).mode) !== S_IFDIR) throw new SyscallError('walk', errno('ENOTDIR'))
-      return dir
+      if (this.#place.own !== undefined) throw new SyscallError('walk', errno('ELOOP'))
+      if (wanted === 'directory') this.#mustBeDirectory()
+      return this.#place.dir
     } catch (error) {
       this.#place.dir[Symbol.dispose]()
       throw error
     }
   }
 
-  #follow(path: string): void {
+  /** @param keepLink stops at a symbolic link that is the very last of the path */
+  #follow(path: string, keepLink = false): void {
     if (path.charCodeAt(0) === SLASH) this.#go(dup(this.#start.root))
-    for (const name of path.split('/')) if (name !== '' && name !== '.') this.#step(name)
+    const names = path.split('/')
+    const last = names.at(-1)!
+    names.forEach((name, index) => {
+      if (name !== '' && name !== '.') this.#step(name, keepLink && index === names.length - 1)
+    })
+    // Also where a link in the middle of a path leads to "file/".
+    if (last === '' || last === '.') this.#mustBeDirectory()
   }
 
-  #step(name: string): void {
+  #mustBeDirectory(): void {
     const { dir, own } = this.#place
+    if (own === undefined && fileType(identify(dir.raw).mode) !== S_IFDIR)
+      throw new SyscallError('walk', errno('ENOTDIR'))
+  }
+
+  #step(name: string, keepLink: boolean): void {
+    const { dir, own } = this.#place
+    // A link of procfs itself has nothing that could be changed; the kernel says so.
+    if (keepLink && fileSystemType(dir) === PROC_SUPER_MAGIC) throw new SyscallError('walk', errno('ELOOP'))
     if (own !== undefined) {
       this.#stepOwn(own, name)
       return
@@ -118,7 +131,7 @@ class Walk {
       return
     }
     const next = openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
-    if (fileType(identify(next.raw).mode) === S_IFLNK) this.#followLink(next)
+    if (fileType(identify(next.raw).mode) === S_IFLNK && !keepLink) this.#followLink(next)
     else this.#go(next)
   }
 

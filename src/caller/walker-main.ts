@@ -23,7 +23,7 @@ import { lookup } from './lookup.ts'
 import { REQUEST_LIMIT, type Reply, type Request } from './walker.ts'
 
 /**
- * The walker of one container: a process in its user namespace that opens directories as a caller would, with the
+ * The walker of one container: a process in its user namespace that looks paths up as a caller would, with the
  * capabilities over files that the caller has there, which no thread of the initial user namespace can have, and into FUSE
  * file systems of the container, which let nobody else in. It knows nothing else, holds nothing else, and when it hangs
  * it is left alone.
@@ -77,7 +77,8 @@ function serve(request: Request, [answers, root, base, task]: readonly Fd[]): vo
   try {
     become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
-    using found = lookup({ root: root!, base: base!, task: task!, proc, numbers: request.numbers }, path, () => {})
+    const start = { root: root!, base: base!, task: task!, proc, numbers: request.numbers }
+    using found = lookup(start, { path, wanted: request.wanted }, () => {})
     reply({ errno: 0 }, [found])
   } catch (error) {
     // EACCES: then the kernel judges the caller alone.

@@ -1,10 +1,10 @@
-import type { Errno, PathBytes } from '../abi/brand.ts'
+import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../kernel/socket.ts'
-import type { Start } from './lookup.ts'
+import type { Goal, Start, Wanted } from './lookup.ts'
 import type { Status } from './status.ts'
 
 /** How long a walker may take before the call is left to the kernel, which then hangs as it would have without us. */
@@ -25,6 +25,7 @@ export interface Request {
   readonly effective: string
   /** Bytes as Latin-1, without the NUL. */
   readonly path: string
+  readonly wanted: Wanted
   readonly numbers: Start['numbers']
 }
 
@@ -34,13 +35,13 @@ export interface Reply {
 }
 
 /**
- * Lets a container's walker, a process of its user namespace, open a directory as the caller.
+ * Lets a container's walker, a process of its user namespace, look a path up as the caller.
  *
  * @param walker its socket, which many threads use: each request brings its own one for the answer
  * @throws {SyscallError} what the kernel says to the caller
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
-export function askWalker(walker: Handle, { root, base, task, numbers }: Start, status: Status, path: PathBytes): Fd {
+export function askWalker(walker: Handle, { root, base, task, numbers }: Start, status: Status, goal: Goal): Fd {
   const { uids, gids, groups, effective } = status
   const request: Request = {
     uids,
@@ -48,7 +49,8 @@ export function askWalker(walker: Handle, { root, base, task, numbers }: Start, 
     groups: [...groups],
     effective: effective.toString(16),
     numbers,
-    path: Buffer.from(path.subarray(0, -1)).toString('latin1'),
+    path: Buffer.from(goal.path.subarray(0, -1)).toString('latin1'),
+    wanted: goal.wanted,
   }
   const [ours, theirs] = socketpair()
   using answers = ours

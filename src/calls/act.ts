@@ -7,6 +7,12 @@ import type { Caller } from './caller.ts'
 export interface Verbs {
   /** Where the file system of `dir` cannot hold a node that can be opened. */
   readonly placeNode: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
+  /** `trusted.overlay.opaque` = `y` */
+  readonly setxattr: { readonly inode: Handle; readonly flags: number }
+  readonly removexattr: { readonly inode: Handle }
+  /** The same attribute, for the caller's buffer. */
+  readonly getxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
+  readonly listxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
 }
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]

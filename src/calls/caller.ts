@@ -47,6 +47,17 @@ export interface Caller {
    * @throws {PassOn} if it does not resolve
    */
   parent(dirfd: number, path: PathBytes): { readonly dir: Handle; readonly name: PathBytes }
+  /**
+   * Resolves a whole path as the caller, to a handle of what is there: nothing is opened, whatever it is.
+   *
+   * @param follow a symbolic link at the end
+   * @throws {PassOn} if it does not resolve
+   */
+  object(dirfd: number, path: PathBytes, follow: boolean): Handle
+  /** A handle of what a descriptor of the caller is open for, or of its working directory. @throws {PassOn} if it is not open */
+  descriptor(fd: number): Handle
+  /** The directory in which handles of ours have names, for calls that take none; see `Named`. */
+  readonly descriptors: Handle
   /** What do the device rules of its control groups allow? */
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /** Could a device node in this directory be opened? undefined: yes, else why not. */

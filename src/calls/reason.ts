@@ -54,6 +54,19 @@ export const reasons = {
   gone: ['the caller died or was interrupted before the answer', ''],
   unreadable: ['the arguments cannot be read from the memory of the caller', ''],
   pathNotResolved: ['the path does not resolve for the caller, so the kernel reports why', ''],
+  otherAttribute: ['not the attribute trusted.overlay.opaque with the value y, so the kernel decides', ''],
+  attributeAbsent: [
+    'the inode has no attribute trusted.overlay.opaque that could be added to what the kernel says',
+    '',
+  ],
+  invalidArgument: ['an argument has a value that the kernel does not know, and it says so', ''],
+  notOfContainer: [
+    'the owner or the group of the inode is not mapped in the user namespace of the container',
+    'give the inode an owner and a group of the container',
+  ],
+  pathDescriptor: ['the descriptor was opened with O_PATH, so the kernel refuses it', ''],
+  callUnknown: ['this kernel does not have the call, and it says so', ''],
+  closedToUs: ['the file system lets only its own user namespace in, so the kernel decides', ''],
   noWalker: [
     'the directory can only be opened in the user namespace of the container, where there is nobody to do it',
     'start the container with a pid namespace of its own',

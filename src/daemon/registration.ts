@@ -8,7 +8,10 @@ import type { KeeperEvent } from './events.ts'
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 
 /** The capability that a key is of no use without. */
-const needs = [['mknod', 'MKNOD']] as const satisfies readonly (readonly [keyof Policy, string])[]
+const needs = [
+  ['mknod', 'MKNOD'],
+  ['setxattr', 'SYS_ADMIN'],
+] as const satisfies readonly (readonly [keyof Policy, string])[]
 
 /** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
 export function obstacles({ barred, handover, resolved: { policy } }: Registered): readonly string[] {

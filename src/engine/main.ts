@@ -39,6 +39,7 @@ async function main(): Promise<void> {
     hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
     mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,
     proc: openat(AT_FDCWD, cstring('/proc'), O_PATH | O_DIRECTORY).raw,
+    descriptors: openat(AT_FDCWD, cstring('/proc/self/fd'), O_PATH | O_DIRECTORY).raw,
     onReady: (threads) => tell({ type: 'ready', threads }),
     onGone: (listener) => tell({ type: 'gone', listener }),
     onHalfFull: () => tell({ type: 'halfFull' }),

@@ -1,7 +1,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
+import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
-import type { Start } from '../caller/lookup.ts'
+import type { Goal, Start } from '../caller/lookup.ts'
 import { Nodes } from '../caller/nodes.ts'
 import type { Status } from '../caller/status.ts'
 import { ThreadIdentity } from '../caller/thread-identity.ts'
@@ -36,6 +36,8 @@ export interface ThreadData {
   readonly proc: number
   /** Our own mount namespace. */
   readonly mounts: number
+  /** Our own /proc/self/fd. */
+  readonly descriptors: number
   /** Threads at most. */
   readonly threadLimit: number
   /** How many calls of one container may be in flight. */
@@ -100,6 +102,7 @@ class EngineThread {
       identity: new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts)),
       memory: new RemoteMemory(PATH_MAX, address),
       proc: new Fd(data.proc),
+      descriptors: new Fd(data.descriptors),
       status: Buffer.alloc(STATUS_LIMIT),
       nodes: new Nodes(),
       mounts: new Map<bigint, boolean>(),
@@ -107,8 +110,7 @@ class EngineThread {
       mayMount: ({ index }: Container) => this.#state.countMount(index),
       deviceRules: ({ index }: Container, tid: Tid, dev: Dev, stillThere: () => void) =>
         this.#deviceRules(index, tid, dev, stillThere),
-      walk: ({ index }: Container, start: Start, status: Status, path: PathBytes) =>
-        this.#walk(index, start, status, path),
+      walk: ({ index }: Container, start: Start, status: Status, goal: Goal) => this.#walk(index, start, status, goal),
     }
     this.#server = new Server(desk, this.#slots, new RecordWriter(journal, () => this.#post({ type: 'halfFull' })))
     this.#post({ type: 'ready' })
@@ -210,14 +212,14 @@ class EngineThread {
   }
 
   /** By the walker of the container; a call waits for its start. */
-  #walk(container: number, start: Start, status: Status, path: PathBytes): Fd {
+  #walk(container: number, start: Start, status: Status, goal: Goal): Fd {
     this.#passLead()
     if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
     this.#state.awaitWalker(container, WALKER_START_MS)
     const walker = this.#state.walker(container)
     if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
     try {
-      return askWalker(new Fd(walker), start, status, path)
+      return askWalker(new Fd(walker), start, status, goal)
     } catch (error) {
       if (!(error instanceof WalkerStuck)) throw error
       this.#post({ type: 'walkerStuck', container, walker })

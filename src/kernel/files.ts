@@ -1,4 +1,5 @@
 import type { Dev, HostId, Mode, PathBytes } from '../abi/brand.ts'
+import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
@@ -14,7 +15,6 @@ export const RESOLVE_NO_XDEV = 0x01
 export const RESOLVE_NO_MAGICLINKS = 0x02
 export const RESOLVE_CACHED = 0x20
 
-const AT_EMPTY_PATH = 0x1000
 const AT_STATX_DONT_SYNC = 0x4000
 /** STATX_TYPE, STATX_UID, STATX_GID and STATX_INO. */
 const STATX_IDENTITY = 0x119
@@ -66,6 +66,11 @@ export function openat2(dir: number, path: Uint8Array, flags: number, resolve: n
 /** @returns how many bytes were read, at most the length of `into` */
 export function read(fd: Handle, into: Uint8Array): number {
   return check('read', libcRead(fd.raw, into, into.length))
+}
+
+/** Makes `dir` the working directory of the calling thread, which must have its own. */
+export function changeDirectory(dir: Handle): void {
+  check('fchdir', libcFchdir(dir.raw))
 }
 
 /** Makes `root` the root and working directory of the calling thread, which must have its own (`unshare(CLONE_FS)`). */
@@ -146,6 +151,12 @@ export function mountId(fd: Handle): bigint | undefined {
 export function inode(dir: number, path: Uint8Array): bigint {
   check('statx', libcStatx(dir, path, 0, STATX_IDENTITY, statxBytes))
   return statxView.getBigUint64(32, true)
+}
+
+/** The mode of `path` itself, below a directory. */
+export function linkMode(dir: Handle, path: Uint8Array): Mode {
+  check('statx', libcStatx(dir.raw, path, AT_SYMLINK_NOFOLLOW, STATX_IDENTITY, statxBytes))
+  return statxView.getUint16(28, true) as Mode
 }
 
 const statfsBytes = new Uint8Array(120)

@@ -24,7 +24,8 @@ export const keys = {
   'mount.nodev': key(protection, 'true', 'device nodes inside such a mount cannot be opened'),
   sched_setscheduler: key(permission, 'false', 'set scheduling policies and priorities inside the container'),
   'sched_setscheduler.max_priority': key(numberWithin(1, 99), '49', 'the highest real-time priority that is given'),
-  setxattr: key(permission, 'false', 'set trusted.overlay.opaque'),
+  setxattr: key(permission, 'false', 'set trusted.overlay.opaque on the files of the container'),
+  'setxattr.read': key(permission, 'false', 'get, list and remove it too; slows every look at an attribute'),
   sysinfo: key(permission, 'false', 'report the memory and uptime of the container'),
 } as const satisfies Record<string, Key<unknown>>
 

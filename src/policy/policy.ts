@@ -14,6 +14,7 @@ export interface Policy {
   }
   readonly bpf?: { readonly devices: boolean }
   readonly schedSetscheduler?: { readonly maxPriority: number }
-  readonly setxattr?: Record<string, never>
+  /** `read`: get, list and remove what may be set, too. */
+  readonly setxattr?: { readonly read: boolean }
   readonly sysinfo?: Record<string, never>
 }

@@ -65,7 +65,7 @@ export function toPolicy(settings: Settings): Policy {
     ...(get('sched_setscheduler') && {
       schedSetscheduler: { maxPriority: get('sched_setscheduler.max_priority') },
     }),
-    ...(get('setxattr') && { setxattr: {} }),
+    ...(get('setxattr') && { setxattr: { read: get('setxattr.read') } }),
     ...(get('sysinfo') && { sysinfo: {} }),
   }
 }

@@ -1,5 +1,6 @@
 import type { Syscall } from '../calls/syscall.ts'
 import { mknod, mknodat } from './mknod.ts'
+import { xattrHandlers } from './xattr.ts'
 
 /** The calls that are served. A request is made and read by one handler only, so its type is nobody else's business. */
-export const handlers = [mknod, mknodat] as readonly Syscall<unknown>[]
+export const handlers = [mknod, mknodat, ...xattrHandlers] as readonly Syscall<unknown>[]

@@ -5,13 +5,13 @@ import { handlers } from './handlers.ts'
 import { mknodTraps } from './mknod-traps.ts'
 import { mountTraps } from './mount-traps.ts'
 import { schedTraps } from './sched-traps.ts'
-import { setxattrTraps } from './setxattr-traps.ts'
 import { sysinfoTraps } from './sysinfo-traps.ts'
+import { xattrTraps } from './xattr-traps.ts'
 
 /** Every family that a policy can name. A call whose handler does not exist yet is passed on to the kernel. */
 export const traps: readonly Traps[] = [
   { names: ['mknod', 'mknodat'], traps: mknodTraps },
-  setxattrTraps,
+  xattrTraps,
   schedTraps,
   sysinfoTraps,
   mountTraps,

@@ -1,6 +1,14 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { mknod } from './mknod.ts'
 import { placeNode } from './place-node.ts'
+import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
 /** The closed list of privileged acts; docs/security.md is generated from it. */
-export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = { mknod, placeNode }
+export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
+  mknod,
+  placeNode,
+  setxattr,
+  removexattr,
+  getxattr,
+  listxattr,
+}

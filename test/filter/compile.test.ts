@@ -226,6 +226,7 @@ describe('compileOci() on top of a base', () => {
         "sched_setparam": 1,
         "sched_setscheduler": 1,
         "setxattr": 2,
+        "setxattrat": 1,
         "sysinfo": 1,
       }
     `)

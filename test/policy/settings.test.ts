@@ -26,6 +26,7 @@ describe('parsePolicy()', () => {
       ['sched_setscheduler', 'true'],
       ['sched_setscheduler.max_priority', '7'],
       ['setxattr', 'true'],
+      ['setxattr.read', 'true'],
       ['sysinfo', 'true'],
     ])
     expect(policy).toEqual({
@@ -41,7 +42,7 @@ describe('parsePolicy()', () => {
         nodev: false,
       },
       schedSetscheduler: { maxPriority: 7 },
-      setxattr: {},
+      setxattr: { read: true },
       sysinfo: {},
     })
     expect(structuredClone(policy)).toEqual(policy)

@@ -1,23 +1,17 @@
 import { describe, expect, test } from 'vitest'
-import type { Dev, PathBytes, Tid } from '../../src/abi/brand.ts'
+import type { Dev } from '../../src/abi/brand.ts'
 import { makedev } from '../../src/abi/dev.ts'
 import { S_IFBLK, S_IFCHR, S_IFIFO } from '../../src/abi/stat.ts'
 import type { Caller, Registers } from '../../src/calls/caller.ts'
-import type { Handle } from '../../src/kernel/handle.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { mknod, mknodat } from '../../src/syscalls/mknod.ts'
+import { handle, registers, standIn } from './stand-in.ts'
 
 const policy = parsePolicy([
   ['mknod', 'true'],
   ['mknod.devices', 'c:10:200'],
 ])
 
-/** Registers as the kernel hands them over: 64 bits, of which it reads what the argument's type has. */
-const registers = (...values: readonly bigint[]): Registers => ({
-  int: (index) => Number(BigInt.asIntN(32, values[index]!)),
-  uint: (index) => Number(BigInt.asUintN(32, values[index]!)),
-  pointer: (index) => values[index]!,
-})
 const GARBAGE = 0xdead_beef_0000_0000n
 const call = (mode: number, dev: Dev, high = 0n): Registers =>
   registers(0x1000n, high | BigInt(mode), high | BigInt(dev))
@@ -49,22 +43,8 @@ describe('mknod.screen() decides by the registers alone', () => {
 })
 
 describe('mknodat.decide()', () => {
-  const dir = { raw: 7, [Symbol.dispose]() {} } satisfies Handle
-  const caller = (changes: Partial<Caller> = {}): Caller => ({
-    tid: 42 as Tid,
-    bits: 64,
-    bytes: () => Uint8Array.of(),
-    inInitialUserns: true,
-    path: () => Uint8Array.of(0x6e, 0) as PathBytes,
-    holds: () => true,
-    commands: () => true,
-    deviceRules: () => ({ mknod: true, open: true }),
-    parent: (_, path) => ({ dir, name: path }),
-    devicesBarred: () => undefined,
-    mountNode: () => {},
-    act: (_, action) => action(),
-    ...changes,
-  })
+  const dir = handle(7)
+  const caller = (changes: Partial<Caller> = {}) => standIn({ parent: (_, path) => ({ dir, name: path }), ...changes })
   const args = registers(5n, 0x1000n, BigInt(S_IFCHR | 0o640), BigInt(makedev(1, 3)))
 
   test.each<{ what: string; changes: Partial<Caller>; verdict: object }>([

@@ -46,7 +46,10 @@ describe('what is trapped', () => {
     { call: 'fsetxattr', what: 'one byte', registers: { 3: 1n }, is: true },
     { call: 'setxattr', what: 'no byte', registers: { 3: 0n }, is: false },
     { call: 'setxattr', what: 'a size beyond 32 bits', registers: { 3: 0x1_0000_0001n }, is: false },
-    { call: 'setxattrat', what: 'anything', registers: {}, is: false },
+    { call: 'setxattrat', what: 'anything', registers: {}, is: true },
+    { call: 'getxattr', what: 'anything, without setxattr.read', registers: {}, is: false },
+    { call: 'listxattr', what: 'anything, without setxattr.read', registers: {}, is: false },
+    { call: 'removexattr', what: 'anything, without setxattr.read', registers: {}, is: false },
     { call: 'sysinfo', what: 'anything', registers: {}, is: true },
     { call: 'sched_setscheduler', what: 'SCHED_OTHER', registers: {}, is: true },
     { call: 'sched_setparam', what: 'anything', registers: {}, is: true },
@@ -60,6 +63,18 @@ describe('what is trapped', () => {
     { call: 'bpf', what: 'a negative command', registers: { 0: 0xffff_ffffn }, is: false },
     { call: 'fsopen', what: 'anything', registers: {}, is: false },
   ])('$call of $what: $is', ({ call, registers, is }) => expect(trapped(ON, call, registers)).toBe(is))
+})
+
+test('setxattr.read traps all calls that read and remove, on whatever they name the inode', () => {
+  const policy = parsePolicy([
+    ['setxattr', 'true'],
+    ['setxattr.read', 'true'],
+  ])
+  const reading = ['get', 'list', 'remove'].flatMap((verb) =>
+    ['', 'l', 'f'].map((prefix) => `${prefix}${verb}xattr`).concat(`${verb}xattrat`),
+  )
+  expect(reading.filter((call) => !trapped(policy, call, {}))).toEqual([])
+  expect(rulesFor(policy)).toHaveLength(reading.length + 4)
 })
 
 describe('mount(2)', () => {
@@ -131,6 +146,7 @@ describe('what a policy leaves alone is not trapped', () => {
     ['mount without a file system', [['mount', 'true']]],
     ['file systems without mount', [['mount.fuse', 'ext4=fuse2fs']]],
     ['devices without mknod', [['mknod.devices', 'c:10:200']]],
+    ['setxattr.read without setxattr', [['setxattr.read', 'true']]],
   ] as [string, [string, string][]][])('%s', (_, entries) => expect(rulesFor(parsePolicy(entries))).toEqual([]))
 
   test('each family names all that it traps', () => {

@@ -1,0 +1,48 @@
+import type { PathBytes } from '../abi/brand.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
+import type { Caller, Registers } from '../calls/caller.ts'
+import { PassOn } from '../calls/verdict.ts'
+import type { Handle } from '../kernel/handle.ts'
+
+/** How a call names an inode: by a path, or by a descriptor alone. */
+export type Inode =
+  | { readonly dirfd: number; readonly path: PathBytes; readonly follow: boolean }
+  | { readonly fd: number }
+
+/** One of the four calls that do the same and differ in how they name the inode. */
+export interface Shape {
+  readonly prefix: '' | 'l' | 'f'
+  readonly suffix: '' | 'at'
+  /** The first register that is not about the inode. */
+  readonly rest: number
+  inode(args: Registers, caller: Caller): Inode
+}
+
+const byPath = (prefix: '' | 'l', follow: boolean): Shape => ({
+  prefix,
+  suffix: '',
+  rest: 1,
+  inode: (args, caller) => ({ dirfd: AT_FDCWD, path: caller.path(args.pointer(0)), follow }),
+})
+
+const byDescriptor: Shape = { prefix: 'f', suffix: '', rest: 1, inode: (args) => ({ fd: args.int(0) }) }
+
+/** An empty path, or none at all, means the descriptor itself, if AT_EMPTY_PATH allows that. */
+const at: Shape = {
+  prefix: '',
+  suffix: 'at',
+  rest: 3,
+  inode(args, caller) {
+    const [dirfd, pointer, flags] = [args.int(0), args.pointer(1), args.uint(2)]
+    if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) !== 0) throw new PassOn('invalidArgument')
+    const mayBeEmpty = (flags & AT_EMPTY_PATH) !== 0
+    if (mayBeEmpty && (pointer === 0n || caller.bytes(pointer, 1)[0] === 0)) return { fd: dirfd }
+    return { dirfd, path: caller.path(pointer), follow: (flags & AT_SYMLINK_NOFOLLOW) === 0 }
+  },
+}
+
+export const shapes: readonly Shape[] = [byPath('', true), byPath('l', false), byDescriptor, at]
+
+/** A handle of the inode, as the caller reaches it. */
+export const open = (inode: Inode, caller: Caller): Handle =>
+  'fd' in inode ? caller.descriptor(inode.fd) : caller.object(inode.dirfd, inode.path, inode.follow)

@@ -1,0 +1,109 @@
+import { capNumber } from '../abi/capability.ts'
+import { decodeXattrArgs, XATTR_ARGS_SIZE, XATTR_CREATE, XATTR_REPLACE, type XattrArgs } from '../abi/xattr.ts'
+import type { Act } from '../calls/act.ts'
+import type { Caller, Registers } from '../calls/caller.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { act, PassOn, pass } from '../calls/verdict.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { hasXattrat } from '../kernel/xattr.ts'
+import { OPAQUE, YES } from '../verbs/xattr.ts'
+import { type Inode, open, type Shape, shapes } from './xattr-inode.ts'
+import { xattrTraps } from './xattr-traps.ts'
+
+/** What is to be done with the inode once it is known. */
+type Deed = (inode: Handle) => Act
+
+interface Request {
+  readonly inode: Inode
+  readonly deed: Deed
+}
+
+/** One thing to do with an attribute, for which there are four calls. */
+interface Operation {
+  readonly name: 'setxattr' | 'getxattr' | 'listxattr' | 'removexattr'
+  /** Reads the registers from that of the shape on. @throws {PassOn} if it is about anything but our one attribute */
+  deed(args: Registers, caller: Caller, shape: Shape): Deed
+}
+
+/** @throws {PassOn} for every other name; one that ends at a page that cannot be read is another one too */
+function mustBeOpaque(at: bigint, caller: Caller): void {
+  if (Buffer.compare(caller.bytes(at, OPAQUE.length), OPAQUE) !== 0) throw new PassOn('otherAttribute')
+}
+
+/** The `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {PassOn} for one of a kernel to come */
+function argsAt(args: Registers, caller: Caller, rest: number): XattrArgs {
+  if (args.pointer(rest + 2) !== BigInt(XATTR_ARGS_SIZE)) throw new PassOn('invalidArgument')
+  return decodeXattrArgs(caller.bytes(args.pointer(rest + 1), XATTR_ARGS_SIZE))
+}
+
+/** A size_t that may be anything, as a number; beyond the limits of the kernel all are the same. */
+const sizeOf = (args: Registers, index: number): number => Number(args.pointer(index))
+
+const buffer = (args: Registers, caller: Caller, { suffix, rest }: Shape): XattrArgs =>
+  suffix === 'at'
+    ? argsAt(args, caller, rest)
+    : { value: args.pointer(rest + 1), size: sizeOf(args, rest + 2), flags: args.int(rest + 3) }
+
+const set: Operation = {
+  name: 'setxattr',
+  deed(args, caller, shape) {
+    const { value, size, flags } = buffer(args, caller, shape)
+    if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) !== 0) throw new PassOn('invalidArgument')
+    if (size !== YES.length) throw new PassOn('otherAttribute')
+    mustBeOpaque(args.pointer(shape.rest), caller)
+    if (caller.bytes(value, 1)[0] !== YES[0]) throw new PassOn('otherAttribute')
+    return (inode) => ({ verb: 'setxattr', inode, flags })
+  },
+}
+
+const get: Operation = {
+  name: 'getxattr',
+  deed(args, caller, shape) {
+    mustBeOpaque(args.pointer(shape.rest), caller)
+    const { value: at, size, flags } = buffer(args, caller, shape)
+    if (shape.suffix === 'at' && flags !== 0) throw new PassOn('invalidArgument')
+    return (inode) => ({ verb: 'getxattr', inode, at, size })
+  },
+}
+
+const list: Operation = {
+  name: 'listxattr',
+  deed(args, _, { rest }) {
+    const [at, size] = [args.pointer(rest), sizeOf(args, rest + 1)]
+    return (inode) => ({ verb: 'listxattr', inode, at, size })
+  },
+}
+
+const remove: Operation = {
+  name: 'removexattr',
+  deed(args, caller, { rest }) {
+    mustBeOpaque(args.pointer(rest), caller)
+    return (inode) => ({ verb: 'removexattr', inode })
+  },
+}
+
+/** One call: an operation on an inode that is named in one way. */
+function handler(operation: Operation, shape: Shape): Syscall<Request> {
+  const name = `${shape.prefix}${operation.name}${shape.suffix}`
+  const reads = operation !== set
+  return {
+    names: [name],
+    traps: (policy) => xattrTraps.traps(policy).filter((rule) => rule.name === name),
+    screen(_, { setxattr }) {
+      if (!setxattr || (reads && !setxattr.read)) return pass('keyOff')
+      return shape.suffix === 'at' && !hasXattrat() ? pass('callUnknown') : undefined
+    },
+    decode: (args, caller) => ({ deed: operation.deed(args, caller, shape), inode: shape.inode(args, caller) }),
+    decide({ inode: named, deed }, caller) {
+      if (!caller.inInitialUserns) return pass('childUserns')
+      if (!caller.holds('SYS_ADMIN')) return pass('lacksCapability', capNumber('SYS_ADMIN'))
+      const inode = open(named, caller)
+      return caller.commands(inode, 'SYS_ADMIN') ? act(deed(inode)) : pass('notOfContainer')
+    },
+  }
+}
+
+/** `trusted.overlay.opaque`: setxattr(2) and its sisters set it; with a key of their own the others read and remove it. */
+export const xattrHandlers: readonly Syscall<Request>[] = [set, get, list, remove].flatMap((operation) =>
+  shapes.map((shape) => handler(operation, shape)),
+)

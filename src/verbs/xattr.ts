@@ -1,0 +1,115 @@
+import type { PathBytes } from '../abi/brand.ts'
+import type { Cap } from '../abi/capability.ts'
+import { errno, errnos } from '../abi/errno.ts'
+import { XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
+import type { Effect, Verb, Verbs } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Handle } from '../kernel/handle.ts'
+import * as kernel from '../kernel/xattr.ts'
+
+/** The one attribute: it makes a directory of an upper layer hide what lower layers have under its name. */
+export const OPAQUE = Buffer.from('trusted.overlay.opaque\0') as Uint8Array as PathBytes
+export const YES = Buffer.from('y')
+
+/** What the kernel asks for `trusted.*`; for these no permission of the file itself counts (fs/xattr.c xattr_permission()). */
+const ADMIN: readonly Cap[] = ['SYS_ADMIN']
+const NONE: readonly Cap[] = []
+
+const LANE = 'slow'
+const WHERE =
+  'The inode was reached as the caller, is only held by a handle that opens nothing, and its owner and group are mapped in the ' +
+  "container's initial user namespace."
+
+/**
+ * A FUSE file system of the container refuses *us*, before it looks at the caller, and nothing else does with this errno:
+ * nothing was done, so the kernel may judge.
+ */
+function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named) => T): T {
+  const named = { links: caller.descriptors, inode }
+  try {
+    return caller.act(ADMIN, () => action(named))
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === errnos.EACCES) throw new PassOn('closedToUs')
+    throw error
+  }
+}
+
+export const setxattr: Verb<Verbs['setxattr']> = {
+  caps: ADMIN,
+  over: [],
+  lane: LANE,
+  safe:
+    'Only trusted.overlay.opaque is set, and only to y: it means something to an overlay mount alone, where it hides what the ' +
+    `same path has in lower layers. ${WHERE}`,
+  run({ inode, flags }, caller) {
+    asAdmin(caller, inode, (named) => kernel.setxattr(named, OPAQUE, YES, flags))
+    return { value: 0n }
+  },
+}
+
+export const removexattr: Verb<Verbs['removexattr']> = {
+  caps: ADMIN,
+  over: [],
+  lane: LANE,
+  safe: `Only trusted.overlay.opaque is removed, which the caller could have set. ${WHERE}`,
+  run({ inode }, caller) {
+    asAdmin(caller, inode, (named) => kernel.removexattr(named, OPAQUE))
+    return { value: 0n }
+  },
+}
+
+/** Of this thread: what the kernel hands out is written to the caller before anything else is read. */
+const bytes = new Uint8Array(XATTR_SIZE_MAX)
+
+const answer = (length: number, at: bigint, size: number): Effect =>
+  size === 0 ? { value: BigInt(length) } : { value: BigInt(length), writes: [{ at, bytes: bytes.subarray(0, length) }] }
+
+export const getxattr: Verb<Verbs['getxattr']> = {
+  caps: ADMIN,
+  over: [],
+  lane: LANE,
+  safe: `Only the value of trusted.overlay.opaque is read. ${WHERE}`,
+  run({ inode, at, size }, caller) {
+    const room = bytes.subarray(0, Math.min(size, XATTR_SIZE_MAX))
+    const length = asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, room))
+    return answer(length, at, size)
+  },
+}
+
+export const listxattr: Verb<Verbs['listxattr']> = {
+  caps: ADMIN,
+  over: [],
+  lane: LANE,
+  safe:
+    'To the names that the kernel lists for the caller without any capability, trusted.overlay.opaque is added if it is there. ' +
+    WHERE,
+  run({ inode, at, size }, caller) {
+    mustHaveOpaque(caller, inode)
+    return answer(listFor(caller, inode, size), at, size)
+  },
+}
+
+/** @throws {PassOn} without it the kernel's own list is complete */
+function mustHaveOpaque(caller: Caller, inode: Handle): void {
+  try {
+    asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, bytes.subarray(0, 0)))
+  } catch (error) {
+    throw error instanceof SyscallError ? new PassOn('attributeAbsent') : error
+  }
+}
+
+const OPAQUE_NAME = Buffer.from(OPAQUE.subarray(0, -1)).toString()
+
+/** Leaves the names in `bytes`. @returns their length; some file systems list the attribute to everybody */
+function listFor(caller: Caller, inode: Handle, size: number): number {
+  const named = { links: caller.descriptors, inode }
+  const length = caller.act(NONE, () => kernel.listxattr(named, bytes))
+  const names = Buffer.from(bytes.buffer, 0, length).toString('latin1').split('\0')
+  const whole = names.includes(OPAQUE_NAME) ? length : length + OPAQUE.length
+  if (size > 0 && whole > Math.min(size, XATTR_LIST_MAX))
+    throw new SyscallError('listxattr', errno(size >= XATTR_LIST_MAX ? 'E2BIG' : 'ERANGE'))
+  if (whole > length && size > 0) bytes.set(OPAQUE, length)
+  return whole
+}

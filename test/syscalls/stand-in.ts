@@ -1,0 +1,40 @@
+import type { PathBytes, Tid } from '../../src/abi/brand.ts'
+import type { Caller, Registers } from '../../src/calls/caller.ts'
+import type { Handle } from '../../src/kernel/handle.ts'
+
+/** Registers as the kernel hands them over: 64 bits, of which it reads what the argument's type has. */
+export const registers = (...values: readonly bigint[]): Registers => ({
+  int: (index) => Number(BigInt.asIntN(32, values[index]!)),
+  uint: (index) => Number(BigInt.asUintN(32, values[index]!)),
+  pointer: (index) => values[index]!,
+})
+
+export const handle = (raw: number): Handle => ({ raw, [Symbol.dispose]() {} })
+
+/** What a test did not expect to be asked. */
+const unasked = (): never => {
+  throw new Error('The caller was asked for something that the test does not know')
+}
+
+/**
+ * A caller that may do everything, for what `decide` makes of answers; what it makes of a real one is for the tests on the
+ * kernel.
+ */
+export const standIn = (changes: Partial<Caller> = {}): Caller => ({
+  tid: 42 as Tid,
+  bits: 64,
+  inInitialUserns: true,
+  bytes: unasked,
+  path: () => Uint8Array.of(0x6e, 0) as PathBytes,
+  holds: () => true,
+  commands: () => true,
+  deviceRules: () => ({ mknod: true, open: true }),
+  parent: unasked,
+  object: unasked,
+  descriptor: unasked,
+  descriptors: handle(3),
+  devicesBarred: () => undefined,
+  mountNode: unasked,
+  act: (_, action) => action(),
+  ...changes,
+})

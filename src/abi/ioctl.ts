@@ -6,5 +6,6 @@ const ioc = (direction: number, type: number, nr: number, size: number): number 
   ((direction << 30) | (size << 16) | (type << 8) | nr) >>> 0
 
 export const _IO = (type: number, nr: number): number => ioc(0, type, nr, 0)
+export const _IOR = (type: number, nr: number, size: number): number => ioc(READ, type, nr, size)
 export const _IOW = (type: number, nr: number, size: number): number => ioc(WRITE, type, nr, size)
 export const _IOWR = (type: number, nr: number, size: number): number => ioc(READ | WRITE, type, nr, size)

@@ -6,7 +6,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, toInside } from '../abi/id-map.ts'
 import { S_IFCHR } from '../abi/stat.ts'
 import type { Write } from '../calls/act.ts'
-import type { Barred, Caller as CallerContract, NodeLike } from '../calls/caller.ts'
+import type { Barred, Caller as CallerContract, NodeLike, Task } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -32,6 +32,7 @@ import { type Goal, lookup, type Start } from './lookup.ts'
 import type { Nodes } from './nodes.ts'
 import { isAbsolute, splitParent } from './path.ts'
 import { parseStatus, type Status } from './status.ts'
+import { findTask } from './task.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
 /** What a thread needs to look at callers: made once. */
@@ -178,6 +179,14 @@ export class Caller implements CallerContract, Disposable {
 
   get descriptors(): Handle {
     return this.#desk.descriptors
+  }
+
+  task(pid: number): Task {
+    const { proc } = this.#desk
+    const mustWait = (): void => this.#mustWait()
+    const found = findTask({ container: this.#container, tid: this.tid, task: this.#task, proc, mustWait }, pid)
+    this.#own(found.pidfd)
+    return found
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {

@@ -1,7 +1,13 @@
 import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, Task } from './caller.ts'
+
+/** What each of the three calls says; they differ in what they leave as it is. */
+export type Scheduling =
+  | { readonly by: 'sched_setscheduler'; readonly policy: number; readonly priority: number }
+  | { readonly by: 'sched_setparam'; readonly priority: number }
+  | { readonly by: 'sched_setattr'; readonly attr: Uint8Array }
 
 /** The closed list of privileged things that are done at all. An act is data: it can be compared, tested and moved. */
 export interface Verbs {
@@ -14,6 +20,7 @@ export interface Verbs {
   readonly getxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
   readonly listxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
+  readonly schedule: { readonly task: Task; readonly to: Scheduling }
 }
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]
 

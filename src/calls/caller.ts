@@ -25,6 +25,13 @@ export interface NodeLike {
   readonly gid: HostId
 }
 
+/** A task that no other one can be mistaken for: as long as its descriptor says that it keeps its number, that is its own. */
+export interface Task {
+  /** A process or a thread, in our pid namespace. */
+  readonly tid: Tid
+  readonly pidfd: Handle
+}
+
 /** Everything that may be asked about the thread that made the call. Reading and opening only. */
 export interface Caller {
   readonly tid: Tid
@@ -58,6 +65,12 @@ export interface Caller {
   descriptor(fd: number): Handle
   /** The directory in which handles of ours have names, for calls that take none; see `Named`. */
   readonly descriptors: Handle
+  /**
+   * The task of the container that the caller means by a number of its own pid namespace; 0 is itself.
+   *
+   * @throws {PassOn} if there is none
+   */
+  task(pid: number): Task
   /** What do the device rules of its control groups allow? */
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /** Could a device node in this directory be opened? undefined: yes, else why not. */

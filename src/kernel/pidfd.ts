@@ -1,5 +1,6 @@
+import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { _IO } from '../abi/ioctl.ts'
+import { _IO, _IOR } from '../abi/ioctl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
@@ -7,8 +8,9 @@ import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
 const syscall3 = libc.func('syscall', 'long', ['long', 'long', 'long', 'uint32_t'])
+const syscall4 = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'uint32_t'])
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
-const { pidfd_open, pidfd_getfd } = ownSyscalls(process.arch)
+const { pidfd_open, pidfd_getfd, pidfd_send_signal } = ownSyscalls(process.arch)
 
 /** Since 6.9: the descriptor is of one thread. */
 export const PIDFD_THREAD = 0o200
@@ -16,6 +18,9 @@ export const PIDFD_THREAD = 0o200
 const NSIO = 0xb7
 const NS_GET_USERNS = _IO(NSIO, 0x1)
 const NS_GET_PARENT = _IO(NSIO, 0x2)
+/** Since 6.11. */
+const NS_GET_PID_FROM_PIDNS = _IOR(NSIO, 0x6, 4)
+const NS_GET_PID_IN_PIDNS = _IOR(NSIO, 0x8, 4)
 
 /**
  * A handle of a process, or with PIDFD_THREAD of a thread, that no later process of the same number can take over.
@@ -25,6 +30,23 @@ const NS_GET_PARENT = _IO(NSIO, 0x2)
 export function pidfdOpen(pid: number, flags = 0): Fd {
   return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, flags, 0))))
 }
+
+/**
+ * Has the task of this pidfd still its number? Of a dead one that was not waited for too: only then the number is free for
+ * another task. What a signal 0 would be refused for does not matter.
+ */
+export function keepsNumber(pidfd: Handle): boolean {
+  return Number(syscall4(pidfd_send_signal, pidfd.raw, 0, 0, 0)) === 0 || lastErrno() !== errnos.ESRCH
+}
+
+/** The number here of the task that has the number `pid` in a pid namespace. @throws {SyscallError} ESRCH; ENOTTY before 6.11 */
+export function tidFromNamespace(namespace: Handle, pid: number): Tid {
+  return check('NS_GET_PID_FROM_PIDNS', libcIoctl(namespace.raw, NS_GET_PID_FROM_PIDNS, pid)) as Tid
+}
+
+/** Has the task with this number of ours one in the pid namespace too, is it in there or below? */
+export const isInPidNamespace = (namespace: number, tid: Tid): boolean =>
+  libcIoctl(namespace, NS_GET_PID_IN_PIDNS, tid) > 0
 
 /** A copy of the descriptor `fd` of another process. @throws {SyscallError} EBADF, EPERM, ESRCH */
 export function pidfdGetfd(pidfd: Handle, fd: number): Fd {

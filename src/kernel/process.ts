@@ -41,3 +41,15 @@ export function isRunning(thread: Tid): boolean {
     return false
   }
 }
+
+const status = Buffer.alloc(4096)
+const numberAfter = (text: string, label: string): number =>
+  Number.parseInt(text.slice(text.indexOf(label) + label.length), 10)
+
+/** From which task this one was forked, as far as the kernel tells: for a thread, the first one of its process. */
+export function forkedBy(tid: Tid): Tid {
+  using file = openat(AT_FDCWD, cstring(`/proc/${tid}/status`), O_RDONLY)
+  const text = status.toString('latin1', 0, read(file, status))
+  const process = numberAfter(text, '\nTgid:\t')
+  return (process === tid ? numberAfter(text, '\nPPid:\t') : process) as Tid
+}

@@ -1,6 +1,7 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { mknod } from './mknod.ts'
 import { placeNode } from './place-node.ts'
+import { schedule } from './schedule.ts'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
 /** The closed list of privileged acts; docs/security.md is generated from it. */
@@ -11,4 +12,5 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   removexattr,
   getxattr,
   listxattr,
+  schedule,
 }

@@ -28,6 +28,7 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   path: () => Uint8Array.of(0x6e, 0) as PathBytes,
   holds: () => true,
   commands: () => true,
+  task: unasked,
   deviceRules: () => ({ mknod: true, open: true }),
   parent: unasked,
   object: unasked,

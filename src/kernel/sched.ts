@@ -1,0 +1,50 @@
+import type { Tid } from '../abi/brand.ts'
+import { decodeSchedAttr, SCHED_ATTR_SIZE_VER1, type SchedAttr } from '../abi/sched.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import { check, libc } from './libc.ts'
+
+/** Raw system calls: musl's sched_setscheduler() is a stub, and glibc has had no sched_setattr() for long. */
+const syscallPolicy = libc.func('syscall', 'long', ['long', 'int', 'int', 'uint8_t *'])
+const syscallParam = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *'])
+const syscallAttr = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *', 'uint32_t', 'uint32_t'])
+const { sched_setscheduler, sched_setparam, sched_setattr, sched_getattr } = ownSyscalls(process.arch)
+
+/** `struct sched_param`: one int. */
+const param = new Uint8Array(4)
+const paramView = new DataView(param.buffer)
+
+function paramOf(priority: number): Uint8Array {
+  paramView.setInt32(0, priority, true)
+  return param
+}
+
+/**
+ * @param policy with SCHED_RESET_ON_FORK, if that is wanted
+ * @throws {SyscallError} EINVAL for a priority that the policy does not have; EPERM without CAP_SYS_NICE, and for a
+ *   real-time policy in a control group of v1 that has no real-time budget; ESRCH
+ * @see linux/kernel/sched/syscalls.c __sched_setscheduler()
+ */
+export function schedSetscheduler(tid: Tid, policy: number, priority: number): void {
+  check('sched_setscheduler', Number(syscallPolicy(sched_setscheduler, tid, policy, paramOf(priority))))
+}
+
+/** As `schedSetscheduler` with the policy that the task has. */
+export function schedSetparam(tid: Tid, priority: number): void {
+  check('sched_setparam', Number(syscallParam(sched_setparam, tid, paramOf(priority))))
+}
+
+/** @param attr `struct sched_attr` of either size @throws {SyscallError} as `schedSetscheduler`; E2BIG */
+export function schedSetattr(tid: Tid, attr: Uint8Array): void {
+  check('sched_setattr', Number(syscallAttr(sched_setattr, tid, attr, 0, 0)))
+}
+
+const attr = new Uint8Array(SCHED_ATTR_SIZE_VER1)
+
+/** How a task is scheduled now, in memory that the next call overwrites. @throws {SyscallError} ESRCH */
+export function schedGetattr(tid: Tid): Uint8Array {
+  check('sched_getattr', Number(syscallAttr(sched_getattr, tid, attr, attr.length, 0)))
+  return attr
+}
+
+/** As `schedGetattr`, decoded. */
+export const schedulingOf = (tid: Tid): SchedAttr => decodeSchedAttr(schedGetattr(tid))

@@ -1,0 +1,64 @@
+import type { Tid } from '../abi/brand.ts'
+import type { Cap } from '../abi/capability.ts'
+import { errno, errnos } from '../abi/errno.ts'
+import { childOf, decodeSchedAttr, SCHED_FLAG, SCHED_RESET_ON_FORK, type SchedAttr } from '../abi/sched.ts'
+import type { Scheduling, Verb, Verbs } from '../calls/act.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { keepsNumber } from '../kernel/pidfd.ts'
+import { forkedBy } from '../kernel/process.ts'
+import { schedGetattr, schedSetattr, schedSetparam, schedSetscheduler, schedulingOf } from '../kernel/sched.ts'
+
+const CAPS: readonly Cap[] = ['SYS_NICE']
+
+export const schedule: Verb<Verbs['schedule']> = {
+  caps: CAPS,
+  over: [],
+  lane: 'fast',
+  safe:
+    'Only a task that lies in the pid namespace of the container and in its initial user namespace or below gets another ' +
+    'policy, never SCHED_DEADLINE, and never a priority above the one that the administrator allows. The kernel takes a ' +
+    'number here, not a descriptor: so the descriptor of the task must say before and after that it keeps its number. If it ' +
+    'died in between, a task that has its number since then gets back what it inherited.',
+  run({ task, to }, caller) {
+    caller.act(CAPS, () => {
+      if (!keepsNumber(task.pidfd)) throw new SyscallError(to.by, errno('ESRCH'))
+      apply(task.tid, to)
+      if (keepsNumber(task.pidfd)) return
+      takeBack(task.tid, to)
+      throw new SyscallError(to.by, errno('ESRCH'))
+    })
+    return { value: 0n }
+  },
+}
+
+function apply(tid: Tid, to: Scheduling): void {
+  if (to.by === 'sched_setscheduler') schedSetscheduler(tid, to.policy, to.priority)
+  else if (to.by === 'sched_setparam') schedSetparam(tid, to.priority)
+  else schedSetattr(tid, to.attr)
+}
+
+/**
+ * The number was given to a new task within the few instructions around the act, and that task may have been hit instead.
+ * It is younger than they are, so what it should have is what it inherited. Where it shows something else than what was
+ * asked for, it was not hit.
+ */
+export function takeBack(stranger: Tid, to: Scheduling): void {
+  try {
+    if (shows(schedulingOf(stranger), to)) schedSetattr(stranger, childOf(schedGetattr(forkedBy(stranger))))
+  } catch (error) {
+    // Nobody has the number.
+    if (!(error instanceof SyscallError) || (error.errno !== errnos.ESRCH && error.errno !== errnos.ENOENT)) throw error
+  }
+}
+
+function shows(now: SchedAttr, to: Scheduling): boolean {
+  const { policy, priority } = askedFor(to)
+  return now.priority === priority && (policy === undefined || now.policy === policy)
+}
+
+function askedFor(to: Scheduling): { readonly policy?: number; readonly priority: number } {
+  if (to.by === 'sched_setparam') return to
+  if (to.by === 'sched_setscheduler') return { policy: to.policy & ~SCHED_RESET_ON_FORK, priority: to.priority }
+  const { policy, priority, flags } = decodeSchedAttr(to.attr)
+  return (flags & BigInt(SCHED_FLAG.KEEP_POLICY)) === 0n ? { policy, priority } : { priority }
+}

@@ -7,6 +7,7 @@ import { Alarm, timerfd } from '../kernel/timer.ts'
 import { tryDevice, UNKNOWN } from './device-rules.ts'
 import { Lead } from './lead.ts'
 import { LISTENERS, PoolState } from './pool-state.ts'
+import { Priority } from './priority.ts'
 import { encodeRules } from './rules-cache.ts'
 import type { FromThread, ThreadData, ToThread } from './thread.ts'
 import { Walkers } from './walkers.ts'
@@ -36,6 +37,7 @@ export class Pool {
   readonly #lead = new Lead(this.#state.lead, new Alarm(this.#alarm.raw, 1), 0 as Tid, () => false)
   readonly #workers = new Set<Worker>()
   readonly #walkers: Walkers
+  readonly #priority: Priority
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
   readonly #listeners = new Map<number, number>()
@@ -49,6 +51,7 @@ export class Pool {
   constructor(options: PoolOptions) {
     this.#options = options
     this.#walkers = new Walkers(this.#state, options.onFault)
+    this.#priority = new Priority(options.onFault)
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
@@ -62,12 +65,14 @@ export class Pool {
     this.#handles.set(index, fds)
     this.#state.resetContainer(index)
     if (userns && walkable) this.#walkers.admit(index, userns)
+    this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
     this.#post({ container })
   }
 
   forget(container: number): void {
     this.#containers.delete(container)
     this.#walkers.forget(container)
+    this.#priority.forget(container)
     for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
     this.#handles.delete(container)
     this.#post({ forget: container })
@@ -103,6 +108,7 @@ export class Pool {
     const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
     this.#workers.add(worker)
     this.#starting.add(worker)
+    this.#priority.renew()
     for (const container of this.#containers.values()) worker.postMessage({ container } satisfies ToThread)
     worker.on('message', (message: FromThread) => this.#hear(message, worker))
     worker.on('error', (error) => this.#options.onFault(`An engine thread failed: ${error.message}`))

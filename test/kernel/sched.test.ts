@@ -308,7 +308,7 @@ describe('numbers', () => {
     host.drain()
     const before = host.records.length
     const { stdout, stderr } = await host.run(['--sched'], ['sh', '-c', script])
-    await host.settle(before)
+    await host.settle(before + 1)
     expect(stderr).toMatch('Operation not permitted')
     expect(stdout).toMatch('SCHED_RR')
     expect(host.records.slice(before)).toMatchObject([{ reason: 'outsideContainer' }, { reason: 'done' }])

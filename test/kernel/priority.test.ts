@@ -1,0 +1,72 @@
+import { spawn } from 'node:child_process'
+import { chownSync, mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { isDeepStrictEqual } from 'node:util'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { makedev } from '../../src/abi/dev.ts'
+import { SCHED } from '../../src/abi/sched.ts'
+import { fixture } from '../fixtures.ts'
+import { BASE, Host, USERNS } from './host.ts'
+import { Look, type Scheduled } from './sched-world.ts'
+
+const MAX = 49
+const SPIN_MS = 1500
+/** Tasks at MAX leave what is below them 50 ms of each second; the fair share that the kernel keeps stalls the engine too. */
+const STALL_MS = 300
+
+let host: Host
+let look: Look
+let dir: string
+
+beforeAll(async () => {
+  host = await Host.start({ schedSetscheduler: { maxPriority: MAX }, mknod: { devices: new Set([makedev(1, 3)]) } })
+  look = new Look()
+  dir = join(host.directory, 'work')
+  mkdirSync(dir)
+  chownSync(dir, BASE, BASE)
+})
+afterAll(() => {
+  look?.close()
+  host?.close()
+})
+
+async function engineThreads(): Promise<Scheduled[]> {
+  const threads: Scheduled[] = []
+  for (const tid of readdirSync(`/proc/${host.enginePid}/task`)) threads.push(await look.get(Number(tid)))
+  return threads
+}
+
+/** Waits until all threads of the engine are scheduled so. */
+async function engineHas(wanted: Scheduled): Promise<void> {
+  let threads: Scheduled[] = []
+  for (let tries = 0; tries < 100; tries++) {
+    threads = await engineThreads()
+    if (threads.every((thread) => isDeepStrictEqual(thread, wanted))) return
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  throw new Error(`The threads of the engine are scheduled as ${JSON.stringify(threads)}`)
+}
+
+test('only while a container may give priorities the engine is above them, and no child of it', async () => {
+  const usual = { policy: SCHED.OTHER, nice: 0, priority: 0, flags: 0 }
+  await engineHas(usual)
+  const child = spawn(fixture('filtered'), [host.socket, '--userns', USERNS, '--await-agent', '--', 'sleep', '100'])
+  await engineHas({ policy: SCHED.RR, nice: 0, priority: MAX + 1, flags: 1 })
+  child.kill('SIGTERM')
+  await engineHas(usual)
+})
+
+test('tasks that spin at the highest priority stall no other container', async () => {
+  // The other one is above all, so that only the engine can keep it waiting.
+  const container = [fixture('filtered'), host.socket, '--userns', USERNS, '--await-agent', '--', fixture('spinners')]
+  const measuring = spawn('chrt', ['-f', '60', ...container, '--measure', join(dir, 'n'), `${2 * SPIN_MS}`])
+  const lines = createInterface(measuring.stdout)[Symbol.asyncIterator]()
+  expect(await lines.next()).toMatchObject({ value: 'ready' })
+  const spun = await host.run(['--sched', '--pidns'], [fixture('spinners'), `${MAX}`, `${SPIN_MS}`])
+  expect(spun).toMatchObject({ status: 0, stderr: '' })
+  const { value } = await lines.next()
+  const { calls, slowestMs } = JSON.parse(value as string) as { calls: number; slowestMs: number }
+  console.log(`${calls} calls, the slowest took ${slowestMs} ms while others spun`)
+  expect(slowestMs).toBeLessThan(STALL_MS)
+}, 30_000)

@@ -62,6 +62,13 @@ function benches(programs, servers, tmpfs, disk) {
       sides: [unfiltered(programs), servers[C], servers[C_SLOW], servers[OURS]],
       goal: { text: 'at most 1.6 x the C notifier', met: ({ ratio }) => ratio(C) <= 1.6 },
     },
+    {
+      name: 'sysinfo',
+      unit: 'us',
+      loop: loop(tmpfs, '--call', 'sysinfo'),
+      sides: [unfiltered(programs), servers[C], servers[OURS]],
+      goal: { text: 'at most 2 x the C notifier, which passes the call on', met: ({ ratio }) => ratio(C) <= 2 },
+    },
     ...[tmpfs, disk].map((path) => ({
       name: `mknod of 1:3 on ${fileSystemOf(path)}`,
       unit: 'us',

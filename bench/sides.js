@@ -84,11 +84,11 @@ export const unfiltered = (programs) => ({
 })
 
 /** Of every container, so that a hand-over need not name a policy. */
-const POLICY = 'default: { security.syscalls.intercept.mknod: true }\n'
+const POLICY = 'default: { security.syscalls.intercept.mknod: true, security.syscalls.intercept.sysinfo: true }\n'
 
 /** @returns {Side} the call as an agent answers it that listens at `socket` */
 function served(programs, name, socket) {
-  const container = ['--userns', `${BASE}:65536`, '--await-agent', '--', programs.loop]
+  const container = ['--userns', `${BASE}:65536`, '--all-sysinfo', '--await-agent', '--', programs.loop]
   return { name, run: (loop) => measure(programs.filtered, [socket, ...container, ...loop]) }
 }
 

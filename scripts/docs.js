@@ -50,7 +50,7 @@ A container can make Intercede do these things and nothing else: the list is clo
 about a call ends in one of them, in an errno, or in the kernel doing the call as if Intercede were not there. Each is
 done by a thread with no capability but the ones named here, which for files has taken on the caller's root, working
 directory, umask, ids and groups; and only if the caller stands in the initial user namespace of its container and holds there the
-capability that the kernel asks for.
+capability that the kernel asks for, where it asks for one.
 
 ${sections.join('\n')}`
 }

@@ -59,6 +59,7 @@ export interface Desk {
   ) => { readonly mknod: boolean; readonly open: boolean }
   /** Counts the mounts that a container gets. */
   readonly mayMount: (container: Container) => boolean
+  readonly informant: { report(container: Container, bits: 32 | 64): Uint8Array }
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
   /** Lets the container's walker look up. @throws {PassOn} if it has none that answers */
@@ -109,6 +110,10 @@ export class Caller implements CallerContract, Disposable {
   #taskDir: Fd | undefined
   #read: Status | undefined
   #onFuse = false
+
+  systemInfo(): Uint8Array {
+    return this.#desk.informant.report(this.#container, this.bits)
+  }
 
   /** @param waits asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID) */
   constructor(desk: Desk, container: Container, { tid, bits }: Thread, waits: () => boolean) {

@@ -4,7 +4,7 @@ import type { ReasonCode } from '../calls/reason.ts'
 import type { Policy } from '../policy/policy.ts'
 
 /** Descriptors of the engine, held as long as the container is known. */
-interface ContainerHandles {
+export interface ContainerHandles {
   /** Its initial user namespace. */
   readonly userns: number
   /** The pid namespace of its init. */
@@ -13,6 +13,10 @@ interface ContainerHandles {
   readonly init: number
   /** The directory of the unified hierarchy in which its init was at hand-over, if that is mounted on the host. */
   readonly cgroup?: number
+  /** The same in the hierarchy of v1's memory controller, if the host uses that. */
+  readonly memory?: number
+  /** The group that holds its tasks and nobody else's, as far as that can be told. */
+  readonly tasks?: number
 }
 
 /** A container as the engine's threads know it. Structured-cloneable. */
@@ -27,6 +31,8 @@ export interface Container {
   readonly userns: bigint
   /** Its init in our pid namespace; 0 if it is not known. A number, which only the pidfd proves to be still its own. */
   readonly initTid: Tid
+  /** When its init was started: milliseconds on our boot clock. */
+  readonly startedMs: number
   /** undefined for a container whose init was not seen: then it is barred. */
   readonly handles?: ContainerHandles
   /** Nothing may be done for it, and why: every call is passed on. */

@@ -19,6 +19,8 @@ export interface Verbs {
   /** The same attribute, for the caller's buffer. */
   readonly getxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
   readonly listxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
+  /** What is known already; nothing privileged is done. */
+  readonly report: { readonly writes: readonly Write[] }
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
   readonly schedule: { readonly task: Task; readonly to: Scheduling }
 }

@@ -39,6 +39,8 @@ export interface Caller {
   readonly bits: 32 | 64
   /** Copies `length` bytes, 64 KiB at most. @throws {PassOn} if the kernel could not read them all either */
   bytes(at: bigint, length: number): Uint8Array
+  /** What sysinfo(2) shall report to it, in its layout; it holds until the next call is served. */
+  systemInfo(): Uint8Array
   /** Copies a path from the caller's memory. @throws {PassOn} if the kernel could not read it either */
   path(at: bigint): PathBytes
   /** Has it this capability over one inode: is that held, and are the owner and the group mapped in its user namespace? */

@@ -2,9 +2,9 @@ import { InvalidArgumentError } from 'commander'
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
-/** `512m`, `2G`, `1048576`: bytes, with the units of podman. */
+/** `512m`, `2G`, `123MiB`, `1048576`: bytes, with the units of podman. */
 export function parseSize(text: string): number {
-  const [, number, unit = ''] = /^(\d+)([kmgt]?)b?$/i.exec(text) ?? []
+  const [, number, unit = ''] = /^(\d+)(?:([kmgt])i?)?b?$/i.exec(text) ?? []
   if (!Number(number)) throw new InvalidArgumentError('It must be a size such as 512m or 2g.')
   return Number(number) * UNITS[unit.toLowerCase()]!
 }

@@ -1,4 +1,5 @@
 import { chmodSync, rmSync } from 'node:fs'
+import type { ContainerHandles } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { JOURNAL_SIZE, RecordReader } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
@@ -170,10 +171,11 @@ export class Keeper {
   }
 
   #announce({ container, init }: Entry): void {
-    const { userns, pidns, pidfd, cgroup } = init ?? {}
-    const handles = [userns, pidns, pidfd, cgroup].filter((handle) => handle !== undefined)
+    const handles = Object.entries(init?.handles ?? {})
+    const names = handles.map(([name]) => name as keyof ContainerHandles)
     const walkable = init?.walkable === true && container.barred === undefined
-    this.#engine.tell({ type: 'container', container, walkable }, handles)
+    const fds = handles.map(([, fd]) => fd)
+    this.#engine.tell({ type: 'container', container, walkable, handles: names }, fds)
   }
 
   #add(handover: Handover, { policy }: Resolved, init: Init | undefined, barred: ReasonCode | undefined): Entry {

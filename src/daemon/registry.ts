@@ -40,9 +40,9 @@ export class Registry {
   add(handover: Handover, policy: Policy, init: Init | undefined, barred: ReasonCode | undefined): Entry {
     const index = this.#free.pop()
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
-    const { usernsInode: userns = 0n, uidMap = [], gidMap = [] } = init ?? {}
+    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0 } = init ?? {}
     const container: Container = {
-      ...{ index, id: handover.id, policy, userns, uidMap, gidMap, initTid: handover.pid as Tid },
+      ...{ index, id: handover.id, policy, userns, uidMap, gidMap, initTid: handover.pid as Tid, startedMs },
       ...(barred ? { barred } : {}),
     }
     const entry: Entry = { container, handover, init, listeners: 0 }

@@ -1,10 +1,15 @@
 import { deserialize, serialize } from 'node:v8'
-import type { Container } from '../caller/container.ts'
+import type { Container, ContainerHandles } from '../caller/container.ts'
 
 /** What the keeper tells the engine; each message is one packet of their socket. */
 export type ToEngine =
-  /** With the descriptors of `ContainerHandles` in their order, if its init was seen. */
-  | { readonly type: 'container'; readonly container: Container; readonly walkable: boolean }
+  /** With the descriptors that `handles` names, in its order; none if the init was not seen. */
+  | {
+      readonly type: 'container'
+      readonly container: Container
+      readonly walkable: boolean
+      readonly handles: readonly (keyof ContainerHandles)[]
+    }
   | { readonly type: 'forget'; readonly container: number }
   /** With the listener's descriptor. */
   | { readonly type: 'listener'; readonly listener: number; readonly container: number }

@@ -1,3 +1,4 @@
+import { INFO_WORDS, InfoCache } from './info-cache.ts'
 import { LEAD_WORDS } from './lead.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
 
@@ -35,11 +36,15 @@ export class PoolState {
   /** A descriptor, or one of WALKER. */
   /** What the device rules of the containers allow. */
   readonly rules: RulesCache
+  /** What is reported of the containers. */
+  readonly info: InfoCache
   readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
   readonly #containerMuted: Int32Array
 
-  constructor(buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + (6 + RULES_WORDS) * CONTAINERS))) {
+  constructor(
+    buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS) * CONTAINERS)),
+  ) {
     this.buffer = buffer
     let at = 0
     const array = (length: number): Int32Array => {
@@ -61,6 +66,7 @@ export class PoolState {
     this.#containerMounts = array(CONTAINERS)
     this.#containerMuted = array(CONTAINERS)
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
+    this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
   }
 
   /** Listeners that wait for the cap of their container. */
@@ -111,6 +117,7 @@ export class PoolState {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
     this.rules.forget(container)
+    this.info.forget(container)
     this.setWalker(container, 'never')
   }
 

@@ -1,16 +1,19 @@
 import { Worker } from 'node:worker_threads'
 import type { Dev, Tid } from '../abi/brand.ts'
-import type { Container } from '../caller/container.ts'
+import type { Container, ContainerHandles } from '../caller/container.ts'
 import { EPOLLIN, type Epoll } from '../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { Alarm, timerfd } from '../kernel/timer.ts'
 import { tryDevice, UNKNOWN } from './device-rules.ts'
 import { Lead } from './lead.ts'
+import type { ToEngine } from './messages.ts'
 import { LISTENERS, PoolState } from './pool-state.ts'
 import { Priority } from './priority.ts'
 import { encodeRules } from './rules-cache.ts'
 import type { FromThread, ThreadData, ToThread } from './thread.ts'
 import { Walkers } from './walkers.ts'
+
+type Announced = Extract<ToEngine, { type: 'container' }>
 
 export interface PoolOptions extends Omit<ThreadData, 'state' | 'number' | 'epoll' | 'alarm'> {
   readonly epoll: Epoll
@@ -55,15 +58,16 @@ export class Pool {
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
-  /** @param fds those of `ContainerHandles` in their order, owned here; none if its init was not seen */
-  announce(bare: Container, fds: readonly Fd[], walkable: boolean): void {
+  /** @param fds owned here; they become `handles` of the container */
+  announce({ container: bare, handles: names, walkable }: Announced, fds: readonly Fd[]): void {
     const { index } = bare
-    const [userns, pidns, init, cgroup] = fds
-    const handles = userns && pidns && init && { userns: userns.raw, pidns: pidns.raw, init: init.raw }
-    const container = { ...bare, ...(handles && { handles: { ...handles, ...(cgroup && { cgroup: cgroup.raw }) } }) }
+    const raws = fds.map(({ raw }, position) => [names[position], raw])
+    const handles = fds.length > 0 ? (Object.fromEntries(raws) as ContainerHandles) : undefined
+    const container = { ...bare, ...(handles && { handles }) }
     this.#containers.set(index, container)
     this.#handles.set(index, fds)
     this.#state.resetContainer(index)
+    const userns = fds[names.indexOf('userns')]
     if (userns && walkable) this.#walkers.admit(index, userns)
     this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
     this.#post({ container })

@@ -18,6 +18,7 @@ import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
 import type { DeviceRules } from './device-rules.ts'
+import { Informant } from './informant.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
 import { PoolState } from './pool-state.ts'
@@ -65,6 +66,7 @@ const UNKNOWN: Container = {
   gidMap: [],
   userns: 0n,
   initTid: 0 as Tid,
+  startedMs: 0,
   barred: 'unknownContainer',
 }
 /** How long a leader may serve a call before the deputy leads. */
@@ -98,11 +100,14 @@ class EngineThread {
     this.#epoll = new Epoll(new Fd(data.epoll))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#slots = new Slots(journal)
+    const proc = new Fd(data.proc)
+    const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
     const desk = {
-      identity: new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts)),
+      identity,
       memory: new RemoteMemory(PATH_MAX, address),
-      proc: new Fd(data.proc),
+      proc,
       descriptors: new Fd(data.descriptors),
+      informant: new Informant(this.#state.info, identity, proc),
       status: Buffer.alloc(STATUS_LIMIT),
       nodes: new Nodes(),
       mounts: new Map<bigint, boolean>(),

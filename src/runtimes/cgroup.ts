@@ -1,19 +1,57 @@
 import { readFileSync } from 'node:fs'
+import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
-import { parseMountinfo } from './launch/mountinfo.ts'
+import { type Mount, parseMountinfo } from './launch/mountinfo.ts'
 
-/**
- * The directory of a process in the unified hierarchy (cgroup v2), where that is mounted.
- *
- * @returns undefined if it is not mounted here, or if the process is not below the root of our cgroup namespace
- */
-export function openCgroup(pid: number): Fd | undefined {
-  const path = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'latin1'))?.[1]
-  const mount = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1')).findLast(
-    ({ type, root }) => type === 'cgroup2' && root === '/',
-  )
-  if (path === undefined || path.startsWith('/..') || !mount) return undefined
-  return openat(AT_FDCWD, Buffer.from(`${mount.point}${path}\0`, 'latin1'), O_PATH | O_DIRECTORY)
+/** The control groups of a process, each in its hierarchy, where that is mounted and the process is below our own root. */
+export interface Groups {
+  /** Of the unified hierarchy, cgroup v2. */
+  readonly cgroup?: Fd
+  /** Of v1's memory controller. */
+  readonly memory?: Fd
+  /** The one that counts its tasks, if it is not our own too: then it holds those of the host. */
+  readonly tasks?: Fd
+}
+
+/** By the name of a controller of v1; '' is the unified hierarchy. */
+type Paths = ReadonlyMap<string, string>
+
+/** Opens the groups in which a process is now. */
+export function openGroups(pid: number): Groups {
+  const paths = pathsOf(pid)
+  const own = pathsOf('self')
+  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'))
+  const counted = ['pids', ''].find((name) => paths.has(name) && paths.get(name) !== own.get(name))
+  const open = (hierarchy: string | undefined): Fd | undefined => openGroup(paths, mounts, hierarchy)
+  const [cgroup, memory, tasks] = [open(''), open('memory'), open(counted)]
+  return { ...(cgroup && { cgroup }), ...(memory && { memory }), ...(tasks && { tasks }) }
+}
+
+/** proc_pid_cgroup(5): `4:memory:/path`, `0::/path`. A path may contain a colon, never a line feed. */
+function pathsOf(pid: number | 'self'): Paths {
+  const lines = readFileSync(`/proc/${pid}/cgroup`, 'latin1').matchAll(/^\d+:([^:]*):(.*)$/gm)
+  return new Map([...lines].flatMap(([, names, path]) => names!.split(',').map((name) => [name, path!] as const)))
+}
+
+function openGroup(paths: Paths, mounts: readonly Mount[], hierarchy: string | undefined): Fd | undefined {
+  const path = hierarchy === undefined ? undefined : paths.get(hierarchy)
+  if (hierarchy === undefined || path === undefined || path.startsWith('/..')) return undefined
+  const shows = ({ type, root, superOptions }: Mount): boolean =>
+    root === '/' && (hierarchy === '' ? type === 'cgroup2' : type === 'cgroup' && superOptions.includes(hierarchy))
+  return mounts
+    .filter(shows)
+    .reduceRight<Fd | undefined>((found, { point }) => found ?? openIfThere(`${point}${path}`), undefined)
+}
+
+/** A mount that another one covers does not lead there. */
+function openIfThere(path: string): Fd | undefined {
+  try {
+    return openat(AT_FDCWD, Buffer.from(`${path}\0`, 'latin1'), O_PATH | O_DIRECTORY)
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === errnos.ENOENT) return undefined
+    throw error
+  }
 }

@@ -1,24 +1,28 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap } from '../abi/id-map.ts'
+import type { ContainerHandles } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
+import { ticksPerSecond } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
-import { openCgroup } from './cgroup.ts'
+import { openGroups } from './cgroup.ts'
+import { startTime } from './launch/cgroup.ts'
+
+/** What becomes `Container.handles` in the engine. */
+type InitHandles = { readonly [K in keyof ContainerHandles]: Fd }
 
 /** What the init of a container looks like at the hand-over. */
 export interface Init extends Disposable {
-  /** Its user namespace: the container's initial one, held open so that its number stays its own. */
-  readonly userns: Fd
+  /** Held open as long as the container is known: so the number of its user namespace stays its own. */
+  readonly handles: InitHandles
   readonly usernsInode: bigint
   readonly uidMap: readonly IdExtent[]
   readonly gidMap: readonly IdExtent[]
-  readonly pidns: Fd
-  readonly pidfd: Fd
-  /** Where it is in the unified hierarchy, if that is mounted here. */
-  readonly cgroup: Fd | undefined
+  /** When it was started: milliseconds on our boot clock. */
+  readonly startedMs: number
   /**
    * May it have a walker? Not if its processes see those of the host: its root could trace the walker, which is a process of
    * its user namespace, while that still starts.
@@ -36,21 +40,19 @@ export interface Init extends Disposable {
  */
 export function inspectInit(pid: number): Init {
   const open = (name: string): Fd => openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY)
-  const pidfd = pidfdOpen(pid)
-  const [userns, pidns, cgroup] = [open('user'), open('pid'), openCgroup(pid)]
+  const init = pidfdOpen(pid)
+  const handles = { userns: open('user'), pidns: open('pid'), init, ...openGroups(pid) }
   const mapOf = (name: string): readonly IdExtent[] => parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
   return {
-    userns,
-    pidns,
-    pidfd,
-    cgroup,
-    usernsInode: identify(userns.raw).ino,
+    handles,
+    usernsInode: identify(handles.userns.raw).ino,
+    startedMs: (1000 * Number(startTime(pid))) / ticksPerSecond(),
     uidMap: mapOf('uid_map'),
     gidMap: mapOf('gid_map'),
     walkable: namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
-    barred: barredBy(userns),
+    barred: barredBy(handles.userns),
     [Symbol.dispose]: () => {
-      for (const handle of [userns, pidns, pidfd, cgroup]) handle?.[Symbol.dispose]()
+      for (const handle of Object.values(handles)) handle[Symbol.dispose]()
     },
   }
 }

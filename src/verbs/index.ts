@@ -1,6 +1,7 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { mknod } from './mknod.ts'
 import { placeNode } from './place-node.ts'
+import { report } from './report.ts'
 import { schedule } from './schedule.ts'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
@@ -8,6 +9,7 @@ import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   mknod,
   placeNode,
+  report,
   setxattr,
   removexattr,
   getxattr,

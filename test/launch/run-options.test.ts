@@ -6,9 +6,10 @@ test.each([
   ['512m', 536_870_912],
   ['2G', 2_147_483_648],
   ['1kb', 1024],
+  ['123MiB', 128_974_848],
 ])('parseSize(%j) is %d', (text, bytes) => expect(parseSize(text)).toBe(bytes))
 
-test.each(['', '0', 'm', '5x', '-1', '1.5g'])('parseSize(%j) is refused', (text) => {
+test.each(['', '0', 'm', '5x', '-1', '1.5g', '5ib'])('parseSize(%j) is refused', (text) => {
   expect(() => parseSize(text)).toThrow('size')
 })
 

@@ -23,6 +23,7 @@ const unasked = (): never => {
 export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   tid: 42 as Tid,
   bits: 64,
+  systemInfo: unasked,
   inInitialUserns: true,
   bytes: unasked,
   path: () => Uint8Array.of(0x6e, 0) as PathBytes,

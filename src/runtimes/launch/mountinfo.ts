@@ -7,6 +7,8 @@ export interface Mount {
   readonly point: string
   readonly options: readonly string[]
   readonly type: string
+  /** Of the file system, for v1 its controllers. */
+  readonly superOptions: readonly string[]
 }
 
 /** Space, tab, newline and backslash are written as three octal digits. */
@@ -19,6 +21,7 @@ export function parseMountinfo(text: string): Mount[] {
     .filter((line) => line !== '')
     .map((line) => {
       const [left = '', right = ''] = line.split(' - ')
+      const [type = '', , superOptions = ''] = right.split(' ')
       const [id, parent, , root = '', point = '', options = ''] = left.split(' ')
       return {
         id: Number(id),
@@ -26,7 +29,8 @@ export function parseMountinfo(text: string): Mount[] {
         root: unquote(root),
         point: unquote(point),
         options: options.split(','),
-        type: right.split(' ')[0] ?? '',
+        type,
+        superOptions: superOptions.split(','),
       }
     })
 }

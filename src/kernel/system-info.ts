@@ -1,0 +1,30 @@
+import { decodeSysinfo, SYSINFO_SIZE, type SystemInfo } from '../abi/sysinfo.ts'
+import { O_RDONLY, openat, read } from './files.ts'
+import type { Handle } from './handle.ts'
+import { check, cstring, libc } from './libc.ts'
+
+const libcSysinfo = libc.func('int sysinfo(uint8_t *info)')
+
+const bytes = new Uint8Array(SYSINFO_SIZE[64])
+const view = new DataView(bytes.buffer)
+
+/** What the kernel reports of the whole machine. @see sysinfo(2) */
+export function hostInfo(): SystemInfo {
+  check('sysinfo', libcSysinfo(bytes))
+  return decodeSysinfo(view)
+}
+
+const MEMINFO = cstring('meminfo')
+const text = Buffer.alloc(4096)
+
+/**
+ * What could be had without swapping, in bytes: the kernel's own estimate.
+ *
+ * @see proc_meminfo(5): MemAvailable, in KiB
+ */
+export function availableMemory(proc: Handle): number {
+  using file = openat(proc.raw, MEMINFO, O_RDONLY)
+  const line = /^MemAvailable: +(\d+) kB$/m.exec(text.toString('latin1', 0, read(file, text)))
+  if (!line) throw new RangeError('Cannot read meminfo: no MemAvailable')
+  return 1024 * Number(line[1])
+}

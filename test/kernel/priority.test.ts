@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { chownSync, mkdirSync, readdirSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { isDeepStrictEqual } from 'node:util'
@@ -7,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { makedev } from '../../src/abi/dev.ts'
 import { SCHED } from '../../src/abi/sched.ts'
 import { fixture } from '../fixtures.ts'
-import { BASE, Host, USERNS } from './host.ts'
+import { BASE, execute, Host, USERNS } from './host.ts'
 import { Look, type Scheduled } from './sched-world.ts'
 
 const MAX = 49
@@ -58,12 +59,17 @@ test('only while a container may give priorities the engine is above them, and n
 })
 
 test('tasks that spin at the highest priority stall no other container', async () => {
-  // The other one is above all, so that only the engine can keep it waiting.
+  // All on one processor, so that what else this machine does goes on.
+  const cpu = `${availableParallelism() - 1}`
+  await execute('taskset', ['--all-tasks', '--cpu-list', '--pid', cpu, `${host.enginePid}`])
+  const pinned = ['taskset', '--cpu-list', cpu]
   const container = [fixture('filtered'), host.socket, '--userns', USERNS, '--await-agent', '--', fixture('spinners')]
-  const measuring = spawn('chrt', ['-f', '60', ...container, '--measure', join(dir, 'n'), `${2 * SPIN_MS}`])
+  // The one that is measured is above all: only the engine can keep it waiting.
+  const measure = ['chrt', '-f', '60', ...container, '--measure', join(dir, 'n'), `${2 * SPIN_MS}`]
+  const measuring = spawn(pinned[0]!, [...pinned.slice(1), ...measure], { stdio: ['ignore', 'pipe', 'inherit'] })
   const lines = createInterface(measuring.stdout)[Symbol.asyncIterator]()
   expect(await lines.next()).toMatchObject({ value: 'ready' })
-  const spun = await host.run(['--sched', '--pidns'], [fixture('spinners'), `${MAX}`, `${SPIN_MS}`])
+  const spun = await host.run(['--sched', '--pidns'], [...pinned, fixture('spinners'), `${MAX}`, `${SPIN_MS}`])
   expect(spun).toMatchObject({ status: 0, stderr: '' })
   const { value } = await lines.next()
   const { calls, slowestMs } = JSON.parse(value as string) as { calls: number; slowestMs: number }

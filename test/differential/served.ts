@@ -18,9 +18,9 @@ export class Served {
   }
 
   /** How to start a program in a container that this engine serves, or in one like it that nobody does. */
-  contained(program: string, served: boolean): readonly string[] {
+  contained(program: string, served: boolean, more: readonly string[] = []): readonly string[] {
     const how = served ? '--await-agent' : '--no-filter'
-    return [fixture('filtered'), this.#host.socket, '--userns', USERNS, '--pidns', how, '--', program]
+    return [fixture('filtered'), this.#host.socket, '--userns', USERNS, '--pidns', how, ...more, '--', program]
   }
 
   count(): void {

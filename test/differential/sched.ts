@@ -36,7 +36,7 @@ interface Attr {
 }
 
 /** The highest that the engine gives in this test. */
-export const MAX = 60
+const MAX = 60
 const FIFO = 1
 const RR = 2
 

@@ -7,6 +7,8 @@
  *   --mode continue   answers every call with SECCOMP_USER_NOTIF_FLAG_CONTINUE (the default)
  *   --mode mknod      makes 1:3 as a careful supervisor must: path, credentials, capability and user namespace of the
  *                     caller, the notification still valid, its root, directory, umask and ids; continues everything else
+ *   --mode sched      likewise sched_setscheduler of SCHED_FIFO up to 49: parameter, capability and user namespace of the
+ *                     caller, the task meant by the number, pinned, in the same user namespace; continues everything else
  *   --no-wake-up      without SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
  *   --threads N       (default 1) one at a time waits in receive, the others serve
  *
@@ -17,6 +19,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <linux/capability.h>
+#include <linux/nsfs.h>
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
@@ -41,7 +44,7 @@
 enum { MAX_THREADS = 64, GROUPS = 64, PASS = 1 };
 
 static const char *socket_path;
-static int serve_mknod, no_wake_up, threads = 1;
+static int serve_mknod, serve_sched, no_wake_up, threads = 1;
 static int listener = -1, home_root;
 static dev_t container_userns_dev;
 static ino_t container_userns;
@@ -162,6 +165,64 @@ static int do_mknod(const struct seccomp_notif *call) {
   return result;
 }
 
+/* ---- sched_setscheduler for a task of the container ---- */
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* linux/pidfd.h, which the C library's fcntl.h excludes */
+#endif
+
+static int open_proc(pid_t tid, const char *entry, int flags) {
+  char name[64];
+  snprintf(name, sizeof name, "/proc/%d/%s", tid, entry);
+  return open(name, flags | O_CLOEXEC);
+}
+
+static int may_schedule(pid_t tid, struct caller *caller) {
+  int proc = open_proc(tid, "", O_PATH | O_DIRECTORY);
+  int may = proc >= 0 && read_status(proc, caller) == 0 && same_userns(proc) && (caller->effective & 1ull << CAP_SYS_NICE);
+  if (proc >= 0) close(proc);
+  return may;
+}
+
+/* The number here of what the caller means by its number. */
+static pid_t translate(pid_t caller, int number) {
+  if (number == 0) return caller;
+  int namespace = open_proc(caller, "ns/pid", O_RDONLY);
+  pid_t tid = namespace < 0 ? -1 : ioctl(namespace, NS_GET_PID_FROM_PIDNS, number);
+  if (namespace >= 0) close(namespace);
+  return tid;
+}
+
+static int in_container(pid_t tid) {
+  int proc = open_proc(tid, "", O_PATH | O_DIRECTORY);
+  int in = proc >= 0 && same_userns(proc);
+  if (proc >= 0) close(proc);
+  return in;
+}
+
+static int keeps_number(int pidfd) { return syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) == 0 || errno != ESRCH; }
+
+/* @return as do_mknod */
+static int do_sched(const struct seccomp_notif *call) {
+  struct caller caller;
+  struct sched_param param;
+  struct iovec here = {&param, sizeof param}, there = {(void *)call->data.args[2], sizeof param};
+  uint64_t id = call->id;
+  if (call->data.nr != __NR_sched_setscheduler || (int)call->data.args[1] != SCHED_FIFO) return PASS;
+  if (process_vm_readv(call->pid, &here, 1, &there, 1, 0) != sizeof param || param.sched_priority > 49) return PASS;
+  if (!may_schedule(call->pid, &caller)) return PASS;
+  pid_t tid = translate(call->pid, call->data.args[0]);
+  int pidfd = tid < 0 ? -1 : syscall(SYS_pidfd_open, tid, PIDFD_THREAD), result = PASS;
+  if (pidfd < 0) return PASS;
+  if (in_container(tid) && translate(call->pid, call->data.args[0]) == tid && keeps_number(pidfd) &&
+      ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0) {
+    result = syscall(SYS_sched_setscheduler, tid, SCHED_FIFO, &param) ? -errno : 0;
+    if (!keeps_number(pidfd)) result = -ESRCH;
+  }
+  close(pidfd);
+  return result;
+}
+
 /* ---- the loop ---- */
 
 static void prepare_thread(void) {
@@ -194,7 +255,7 @@ static void *serve(void *nothing) {
   if (serve_mknod) prepare_thread();
   while (receive(&call) == 0) {
     struct seccomp_notif_resp answer = {.id = call.id};
-    int result = serve_mknod ? do_mknod(&call) : PASS;
+    int result = serve_mknod ? do_mknod(&call) : serve_sched ? do_sched(&call) : PASS;
     if (result == PASS) answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
     else answer.error = result;
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer); /* ENOENT: the caller is gone */
@@ -256,7 +317,7 @@ static int listen_at(const char *path) {
 }
 
 static _Noreturn void usage(void) {
-  fputs("usage: notifier SOCKET [--mode continue|mknod] [--no-wake-up] [--threads N]\n", stderr);
+  fputs("usage: notifier SOCKET [--mode continue|mknod|sched] [--no-wake-up] [--threads N]\n", stderr);
   exit(1);
 }
 
@@ -265,7 +326,8 @@ static void parse(int argc, char **argv) {
   for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
     if (option == 'm') {
       serve_mknod = !strcmp(optarg, "mknod");
-      if (!serve_mknod && strcmp(optarg, "continue")) usage();
+      serve_sched = !strcmp(optarg, "sched");
+      if (!serve_mknod && !serve_sched && strcmp(optarg, "continue")) usage();
     } else if (option == 't') {
       threads = strtol(optarg, NULL, 10);
     } else if (option) {

@@ -14,7 +14,7 @@ const RUN_MS = 120_000
 export const BASE = 200_000
 
 /** @typedef {{ medianNs: number, p99Ns: number, perSecond: number, errors: Record<string, number>, calls: number }} Sample */
-/** @typedef {{ name: string, run: (loop: readonly string[]) => Promise<Sample> }} Side */
+/** @typedef {{ name: string, run: (loop: readonly string[], container?: readonly string[]) => Promise<Sample> }} Side */
 
 const source = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -88,8 +88,12 @@ const POLICY = 'default: { security.syscalls.intercept.mknod: true, security.sys
 
 /** @returns {Side} the call as an agent answers it that listens at `socket` */
 function served(programs, name, socket) {
-  const container = ['--userns', `${BASE}:65536`, '--all-sysinfo', '--await-agent', '--', programs.loop]
-  return { name, run: (loop) => measure(programs.filtered, [socket, ...container, ...loop]) }
+  const usual = ['--userns', `${BASE}:65536`, '--all-sysinfo', '--await-agent']
+  return {
+    name,
+    run: (loop, container = []) =>
+      measure(programs.filtered, [socket, ...usual, ...container, '--', programs.loop, ...loop]),
+  }
 }
 
 /** @returns {Promise<Side>} */

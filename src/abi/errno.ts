@@ -33,10 +33,12 @@ export const errnos = {
   ELOOP: 40,
   ENODATA: 61,
   EOVERFLOW: 75,
+  EPROTOTYPE: 91,
   ENOTSUP: 95,
   EADDRINUSE: 98,
   ECONNRESET: 104,
   ECONNREFUSED: 111,
+  EINPROGRESS: 115,
   EDQUOT: 122,
 } as const
 

@@ -33,11 +33,15 @@ export const reasons = {
   ],
   hostUserns: [
     'the container has no user namespace of its own',
-    'start it with --userns=auto (podman), --userns-remap (Docker) or hostUsers: false (Kubernetes)',
+    'start it with --userns=auto (podman), --userns-remap (Docker), hostUsers: false (Kubernetes) or lxc.idmap (LXC)',
   ],
   foreignUserns: [
     'the user namespace of the container is not a direct child of that of intercede',
     'run intercede in the user namespace in which the runtime runs',
+  ],
+  unclearUserns: [
+    'the init of the container is not in the user namespace that owns its pid namespace, so which one it began in is unclear',
+    'start the container with a pid namespace of its own, and leave its init in its first user namespace',
   ],
   policyInvalid: [
     'the policy that came with the container is invalid; the log line of its start says why',

@@ -1,15 +1,23 @@
 import { readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { Command } from 'commander'
 import { serve } from '../daemon/serve.ts'
 import { requireKernel } from '../kernel/require.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 
-const DEFAULT_SOCKET = '/run/intercede/oci.sock'
+const SOCKET = '/run/intercede/oci.sock'
+
+interface Options {
+  readonly config?: string
+  readonly socket: string
+  readonly lxcSocket?: string
+}
 
 export const command = new Command('serve')
   .description('the daemon: serves the containers that runtimes hand over')
   .option('--config <file>', 'YAML with default, profiles, annotations, log and limits')
-  .option('--socket <path>', 'where runtimes connect: listenerPath of the profile', DEFAULT_SOCKET)
+  .option('--socket <path>', 'where runtimes connect: listenerPath of the profile', SOCKET)
+  .option('--lxc-socket <path>', 'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other)')
   .addHelpText(
     'after',
     `
@@ -29,9 +37,12 @@ A configuration file, all of it optional:
 
 It logs one JSON object a line on standard error, and ends on SIGTERM and SIGINT.`,
   )
-  .action(async ({ config, socket }: { readonly config?: string; readonly socket: string }) => {
+  .action(async ({ config, socket, lxcSocket = join(dirname(socket), 'lxc.sock') }: Options) => {
     requireKernel()
-    await serve(socket, config === undefined ? parseConfig('', '') : readConfig(config))
+    await serve(
+      { socketPath: socket, lxcSocketPath: lxcSocket },
+      config === undefined ? parseConfig('', '') : readConfig(config),
+    )
   })
 
 function readConfig(file: string): Config {

@@ -2,11 +2,20 @@ import type { ChildProcess } from 'node:child_process'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../engine/messages.ts'
 import { type EngineOptions, startEngine } from '../engine/start.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { receive, send, socketpair } from '../kernel/socket.ts'
+import { type Message, receive, send, socketpair } from '../kernel/socket.ts'
 import type { Reactor } from './reactor.ts'
 
 /** The engine ends by itself when its socket is closed; this is for one that cannot. */
 const GRACE_MS = 500
+
+/** An engine that ended with something of ours unread (ECONNRESET) ended all the same. */
+function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
+  try {
+    return receive(socket, bytes)
+  } catch {
+    return 'over'
+  }
+}
 
 /** The keeper's end of the engine: its process and the socket to it. */
 export class EngineLink {
@@ -29,8 +38,8 @@ export class EngineLink {
     theirs[Symbol.dispose]()
     const bytes = new Uint8Array(MESSAGE_LIMIT)
     this.#unwatch = reactor.watch(ours, () => {
-      for (let message = receive(ours, bytes); message; message = receive(ours, bytes)) {
-        if (message.length === 0) return this.#unwatch()
+      for (let message = take(ours, bytes); message; message = take(ours, bytes)) {
+        if (message === 'over' || message.length === 0) return this.#unwatch()
         hear(decode(bytes.subarray(0, message.length)))
       }
     })

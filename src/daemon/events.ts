@@ -28,6 +28,8 @@ export type KeeperEvent =
 export interface KeeperOptions {
   /** Where the runtimes connect. */
   readonly socketPath: string
+  /** Where the monitors of LXC connect. */
+  readonly lxcSocketPath?: string
   readonly threads?: number
   readonly threadLimit?: number
   readonly callsPerContainer?: number

@@ -1,4 +1,3 @@
-import { chmodSync, rmSync } from 'node:fs'
 import type { ContainerHandles } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { JOURNAL_SIZE, RecordReader } from '../engine/journal.ts'
@@ -6,17 +5,15 @@ import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isSeccompListener } from '../kernel/seccomp.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
-import { accept, peerCredentials } from '../kernel/socket.ts'
 import type { Handover } from '../runtimes/handover.ts'
-import { type Init, inspectInit } from '../runtimes/inspect.ts'
-import { OciConnection } from '../runtimes/oci.ts'
+import { type Init, inspect } from '../runtimes/inspect.ts'
+import type { Door } from './door.ts'
+import { openDoors, type Register } from './doors.ts'
 import { EngineLink } from './engine-link.ts'
 import type { KeeperOptions, Resolved } from './events.ts'
-import { listenExclusively } from './listen.ts'
 import { Reactor } from './reactor.ts'
 import { type Entry, Registry } from './registry.ts'
 
-const CONNECTIONS_LIMIT = 256
 const RECORDS_MS = 1000
 const DEFAULTS = { threads: 4, threadLimit: 32, callsPerContainer: 3 }
 
@@ -28,10 +25,9 @@ export class Keeper {
   readonly #options: KeeperOptions
   readonly #reactor: Reactor
   readonly #registry = new Registry()
-  readonly #connections = new Map<OciConnection, () => void>()
+  readonly #doors: readonly Door[]
   readonly #journal: Fd
   readonly #reader: RecordReader
-  readonly #socket: Fd
   readonly #engine: EngineLink
   readonly #timer: NodeJS.Timeout
   #ready: () => void = () => {}
@@ -54,9 +50,8 @@ export class Keeper {
 
   private constructor(options: KeeperOptions) {
     this.#options = options
-    this.#socket = listenExclusively(options.socketPath)
     this.#reactor = new Reactor()
-    chmodSync(options.socketPath, 0o600)
+    this.#doors = this.#openDoors()
     this.#journal = memfd('intercede-journal', JOURNAL_SIZE)
     this.#reader = new RecordReader(map(this.#journal, JOURNAL_SIZE))
     const { threads, threadLimit, callsPerContainer } = { ...DEFAULTS, ...options }
@@ -67,7 +62,6 @@ export class Keeper {
       (message) => this.#hear(message),
       (how) => this.#engineEnded(how),
     )
-    this.#reactor.watch(this.#socket, () => this.#accept())
     this.#timer = setInterval(() => this.drain(), RECORDS_MS)
   }
 
@@ -93,77 +87,46 @@ export class Keeper {
     clearInterval(this.#timer)
     this.#engine.close()
     this.drain()
-    for (const connection of this.#connections.keys()) this.#drop(connection)
-    rmSync(this.#options.socketPath, { force: true })
-    this.#socket[Symbol.dispose]()
+    for (const door of this.#doors) door.close()
     this.#registry.close()
     this.#journal[Symbol.dispose]()
     this.#reactor.close()
   }
 
-  #accept(): void {
-    for (let fd = accept(this.#socket); fd; fd = accept(this.#socket)) {
-      const { uid, pid } = peerCredentials(fd)
-      const refusal =
-        uid !== 0
-          ? `only root may hand over a listener, not user ${uid} (pid ${pid})`
-          : this.#connections.size >= CONNECTIONS_LIMIT
-            ? `${CONNECTIONS_LIMIT} runtimes are connected already`
-            : undefined
-      if (refusal === undefined) this.#connect(new OciConnection(fd))
-      else {
-        fd[Symbol.dispose]()
-        this.#refuse(`Cannot take the connection: ${refusal}`)
-      }
+  #openDoors(): readonly Door[] {
+    const register: Register = (handover, fd, type) => this.#register(handover, fd, type)
+    try {
+      return openDoors(this.#reactor, this.#options, register, (message) => this.#refuse(message))
+    } catch (error) {
+      this.#reactor.close()
+      throw error
     }
   }
 
-  #connect(connection: OciConnection): void {
-    this.#connections.set(
-      connection,
-      this.#reactor.watch(connection.fd, () => {
-        try {
-          const progress = connection.read()
-          if (!progress) return
-          this.#register(progress.handover, progress.listener)
-        } catch (error) {
-          this.#refuse((error as Error).message)
-        }
-        this.#drop(connection)
-      }),
-    )
-  }
-
-  #drop(connection: OciConnection): void {
-    this.#connections.get(connection)?.()
-    this.#connections.delete(connection)
-    connection[Symbol.dispose]()
-  }
-
-  /** Serves `listener`; if that cannot be, it is closed, and its calls fail with ENOSYS. */
-  #register(handover: Handover, listener: Fd): void {
+  /** Serves what was handed over; if that cannot be, it is closed, and its calls fail with ENOSYS. */
+  #register(...[handover, fd, type]: Parameters<Register>): void {
     try {
-      if (!isSeccompListener(listener))
+      if (type === 'listener' && !isSeccompListener(fd))
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
       const entry = this.#entry(handover)
-      const number = this.#registry.hold(entry, listener)
-      this.#engine.tell({ type: 'listener', listener: number, container: entry.container.index }, [listener])
+      const listener = this.#registry.hold(entry, fd)
+      this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
     } catch (error) {
-      listener[Symbol.dispose]()
+      fd[Symbol.dispose]()
       throw error
     }
   }
 
   /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
   #entry(handover: Handover): Entry {
-    const known = handover.creating ? undefined : this.#registry.find(handover.id)
+    const known = this.#registry.known(handover)
     if (known) {
       this.#options.onEvent({ type: 'joined', handover })
       return known
     }
     const { resolved, wrong } = this.#resolve(handover)
-    const init = handover.creating ? inspectInit(handover.pid) : undefined
-    const barred = wrong ?? (init ? init.barred : 'unknownContainer')
+    const { init, ...found } = inspect(handover)
+    const barred = wrong ?? found.barred
     const entry = this.#add(handover, resolved, init, barred)
     this.#announce(entry)
     this.#options.onEvent({ type: 'registered', handover, barred, resolved })

@@ -23,9 +23,11 @@ export class Registry {
   readonly #free: number[] = Array.from({ length: CONTAINERS }, (_, index) => CONTAINERS - 1 - index)
   #listener = 0
 
-  /** The container that a runtime calls by this id now. */
-  find(id: string): Entry | undefined {
-    return this.#byId.get(id)
+  /** The container that a hand-over speaks of, if it is known; one with a new init is another one. */
+  known({ id, creating, pid, started }: Handover): Entry | undefined {
+    const entry = this.#byId.get(id)
+    if (started === undefined) return creating ? undefined : entry
+    return entry?.handover.pid === pid && entry.handover.started === started ? entry : undefined
   }
 
   at(index: number): Entry | undefined {

@@ -4,10 +4,12 @@ import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { CallLog } from './call-log.ts'
-import type { KeeperEvent, Resolved } from './events.ts'
+import type { KeeperEvent, KeeperOptions, Resolved } from './events.ts'
 import { Keeper } from './keeper.ts'
 import { Log } from './log.ts'
 import { obstacles } from './registration.ts'
+
+type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'>
 
 /**
  * Serves the containers of this host until a signal ends it. Every way out is exit_group: threads of the engine may be
@@ -15,7 +17,7 @@ import { obstacles } from './registration.ts'
  *
  * @throws {Error} if it cannot start
  */
-export async function serve(socketPath: string, config: Config): Promise<void> {
+export async function serve(sockets: Sockets, config: Config): Promise<void> {
   const log = new Log(config.log.level)
   const calls = new CallLog((container, details) => log.write('info', 'call', { container, ...details }))
   const end = (status: number): never => {
@@ -28,7 +30,7 @@ export async function serve(socketPath: string, config: Config): Promise<void> {
     end(1)
   })
   keeper = await Keeper.start({
-    socketPath,
+    ...sockets,
     ...config.limits,
     resolve: (handover) => resolved(config, handover),
     onEvent: (event) => {
@@ -42,7 +44,8 @@ export async function serve(socketPath: string, config: Config): Promise<void> {
       end(1)
     },
   })
-  log.write('info', 'serving', { socket: socketPath, engine: keeper.enginePid, pid: process.pid })
+  const { socketPath: socket, lxcSocketPath: lxcSocket } = sockets
+  log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid })
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       log.write('info', `ended by ${signal}`)

@@ -90,6 +90,7 @@ function end(): never {
 function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
   if (message.type === 'container') pool.announce(message, fds)
   else if (message.type === 'forget') pool.forget(message.container)
+  else if (message.type === 'monitor') pool.listen(message.listener, message.container, fds[0]!, true)
   else {
     // Matters more than anything else for speed: the caller is woken on the processor of the thread that answers.
     const fd = fds[0]!

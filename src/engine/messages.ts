@@ -13,6 +13,8 @@ export type ToEngine =
   | { readonly type: 'forget'; readonly container: number }
   /** With the listener's descriptor. */
   | { readonly type: 'listener'; readonly listener: number; readonly container: number }
+  /** With the connection of a monitor of LXC, which forwards calls. */
+  | { readonly type: 'monitor'; readonly listener: number; readonly container: number }
 
 /** What the engine tells the keeper. */
 export type ToKeeper =

@@ -1,5 +1,6 @@
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
 import { LEAD_WORDS } from './lead.ts'
+import { ProxyWords } from './proxy-words.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
 
 /** How many listeners and containers one engine holds; more are refused at registration. */
@@ -29,6 +30,8 @@ export class PoolState {
   readonly listenerGeneration: Int32Array
   readonly listenerCalls: Int32Array
   readonly listenerMuted: Int32Array
+  /** Which of them are connections of LXC's monitors, and what those do. */
+  readonly proxies: ProxyWords
   /** By container: calls in flight; how often it kept a leader too long, and the second at which that is forgotten. */
   readonly containerCalls: Int32Array
   readonly #containerStrikes: Int32Array
@@ -43,7 +46,7 @@ export class PoolState {
   readonly #containerMuted: Int32Array
 
   constructor(
-    buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 5 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS) * CONTAINERS)),
+    buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 6 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS) * CONTAINERS)),
   ) {
     this.buffer = buffer
     let at = 0
@@ -59,6 +62,7 @@ export class PoolState {
     this.listenerGeneration = array(LISTENERS)
     this.listenerCalls = array(LISTENERS)
     this.listenerMuted = array(LISTENERS)
+    this.proxies = new ProxyWords(array(LISTENERS), seconds)
     this.containerCalls = array(CONTAINERS)
     this.#containerStrikes = array(CONTAINERS)
     this.#containerForgiven = array(CONTAINERS)

@@ -9,6 +9,7 @@ import { Lead } from './lead.ts'
 import type { ToEngine } from './messages.ts'
 import { LISTENERS, PoolState } from './pool-state.ts'
 import { Priority } from './priority.ts'
+import { ProxyDeadlines } from './proxy-deadlines.ts'
 import { encodeRules } from './rules-cache.ts'
 import type { FromThread, ThreadData, ToThread } from './thread.ts'
 import { Walkers } from './walkers.ts'
@@ -41,6 +42,7 @@ export class Pool {
   readonly #workers = new Set<Worker>()
   readonly #walkers: Walkers
   readonly #priority: Priority
+  readonly #deadlines: ProxyDeadlines
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
   readonly #listeners = new Map<number, number>()
@@ -55,6 +57,7 @@ export class Pool {
     this.#options = options
     this.#walkers = new Walkers(this.#state, options.onFault)
     this.#priority = new Priority(options.onFault)
+    this.#deadlines = new ProxyDeadlines(this.#state.proxies, options.onFault)
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
@@ -83,12 +86,12 @@ export class Pool {
   }
 
   /**
-   * Serves `fd` from now on and owns it.
+   * Serves `fd` from now on and owns it: a listener, or the connection of a monitor of LXC.
    *
    * @param listener the keeper's number of it
    * @throws {Error} if there are too many
    */
-  listen(listener: number, container: number, fd: Fd): void {
+  listen(listener: number, container: number, fd: Fd, isMonitor = false): void {
     const index = this.#free.pop()
     if (index === undefined) throw new Error(`Cannot serve listener ${listener}: ${LISTENERS} are served already`)
     const state = this.#state
@@ -96,6 +99,7 @@ export class Pool {
     state.listenerFd[index] = fd.raw
     state.listenerContainer[index] = container
     const generation = Atomics.add(state.listenerGeneration, index, 1) + 1
+    if (isMonitor) this.#deadlines.watch(index, fd.raw)
     this.#options.epoll.add(fd, EPOLLIN, [index, generation])
     fd.release()
   }
@@ -126,6 +130,9 @@ export class Pool {
         break
       case 'halfFull':
         this.#options.onHalfFull()
+        break
+      case 'fault':
+        this.#options.onFault(message.message)
         break
       case 'lost':
         this.#options.onFault(message.message)
@@ -186,6 +193,7 @@ export class Pool {
     const listener = this.#listeners.get(index)!
     this.#listeners.delete(index)
     state.clearMuted(index)
+    this.#deadlines.forget(index)
     Atomics.add(state.listenerGeneration, index, 1)
     closeRaw(state.listenerFd[index]!)
     this.#free.push(index)

@@ -16,6 +16,7 @@ import type { Policy } from '../policy/policy.ts'
 import { verbs } from '../verbs/index.ts'
 import { Answer } from './answer.ts'
 import { routes } from './dispatch.ts'
+import type { ForwardedCall } from './forwarded.ts'
 import type { RecordWriter, Slots } from './journal.ts'
 import { SlotRegisters } from './registers.ts'
 
@@ -27,6 +28,8 @@ export interface Call {
   readonly container: Container
   /** performance.now() at the receipt. */
   readonly start: number
+  /** Of a call that somebody else received: waits for a reply after the answer. */
+  readonly forwarded?: ForwardedCall
 }
 
 /** What a thread did with a call: everything that the record needs. */
@@ -129,6 +132,7 @@ export class Server {
       this.#finish(call, settle(error))
       return
     }
+    call.forwarded?.reply(outcome, delivered)
     this.#record(call, is, errno, delivered ? why : { code: 'gone' }, delivered)
     this.#slots.setState(slot, STATE.free)
   }

@@ -18,6 +18,7 @@ import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
 import type { DeviceRules } from './device-rules.ts'
+import { Monitors } from './forwarded.ts'
 import { Informant } from './informant.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
@@ -51,7 +52,7 @@ export type ToThread = { readonly container: Container } | { readonly forget: nu
 export type FromThread =
   | { readonly type: 'ready' | 'grow' | 'halfFull' }
   | { readonly type: 'gone'; readonly index: number; readonly generation: number }
-  | { readonly type: 'lost'; readonly message: string }
+  | { readonly type: 'lost' | 'fault'; readonly message: string }
   | { readonly type: 'walker' | 'unmute'; readonly container: number }
   | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
@@ -84,6 +85,7 @@ class EngineThread {
   readonly #state: PoolState
   readonly #slots: Slots
   readonly #server: Server
+  readonly #monitors: Monitors
   readonly #event = new EpollEvent()
   readonly #epoll: Epoll
   readonly #lead: Lead
@@ -118,6 +120,9 @@ class EngineThread {
       walk: ({ index }: Container, start: Start, status: Status, goal: Goal) => this.#walk(index, start, status, goal),
     }
     this.#server = new Server(desk, this.#slots, new RecordWriter(journal, () => this.#post({ type: 'halfFull' })))
+    this.#monitors = new Monitors(this.#state.proxies, (why) =>
+      this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
+    )
     this.#post({ type: 'ready' })
   }
 
@@ -137,7 +142,8 @@ class EngineThread {
     this.#hear()
     const { token: index, generation, events } = this.#event
     if (this.#state.listenerGeneration[index] !== generation) return
-    if ((events & EPOLLIN) !== 0) this.#receive(index)
+    if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
+    else if ((events & EPOLLIN) !== 0) this.#receive(index)
     else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) this.#hangUp(index, generation)
   }
 
@@ -167,6 +173,24 @@ class EngineThread {
     const call: Call = { slot, listener, container, start: performance.now() }
     if (this.#server.screen(call)) return
     this.#serve(call, index)
+  }
+
+  /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
+  #receiveForwarded(index: number, generation: number): void {
+    const { listenerFd, listenerContainer, listenerCalls, containerCalls } = this.#state
+    const slot = this.#slots.take()
+    if (slot < 0) return
+    const isServed = Atomics.load(listenerCalls, index) > 0
+    const connection = new Fd(listenerFd[index]!)
+    const received = this.#monitors.receive(index, connection, this.#slots.notification(slot), isServed)
+    if (received === 'over') this.#hangUp(index, generation)
+    if (received === 'over' || received === undefined) return
+    using forwarded = received
+    const container = this.#containers.get(listenerContainer[index]!) ?? UNKNOWN
+    this.#claim(slot, index, container.index)
+    const call: Call = { slot, listener: forwarded.listener, container, start: performance.now(), forwarded }
+    if (Atomics.load(containerCalls, container.index) >= this.#cap) this.#server.pass(call, 'containerBusy')
+    else if (!this.#server.screen(call)) this.#serve(call, index)
   }
 
   /** From here on the thread may block on what belongs to the container: the deputy leads if it does not come back soon. */

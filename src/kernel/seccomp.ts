@@ -42,8 +42,9 @@ export function notifRecv(listener: number, slot: Uint8Array): boolean {
 }
 
 /**
- * @returns false if the call is no longer waiting (ENOENT): the answer was not delivered
- * @throws {SyscallError} EINPROGRESS if it was answered before, EINVAL for CONTINUE with a value
+ * @returns false if the call is no longer waiting (ENOENT), or another holder of the listener has answered it just now
+ *   (EINPROGRESS): the answer was not delivered
+ * @throws {SyscallError} EINVAL for CONTINUE with a value
  */
 export function notifSend(listener: number, response: Uint8Array): boolean {
   if (libcIoctl(listener, SECCOMP_IOCTL_NOTIF_SEND, response) === 0) return true
@@ -77,7 +78,7 @@ const libcIoctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 
 function goneOrThrow(request: string): false {
   const errno = lastErrno()
-  if (errno === errnos.ENOENT || errno === errnos.EINTR) return false
+  if (errno === errnos.ENOENT || errno === errnos.EINTR || errno === errnos.EINPROGRESS) return false
   throw new SyscallError(request, errno)
 }
 

@@ -11,7 +11,10 @@ const SOCK_CLOEXEC = 0o2000000
 const SOCK_NONBLOCK = 0o4000
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
+const SO_TIMESTAMPNS = 35
 const SCM_RIGHTS = 1
+const SHUT_RDWR = 2
+export const MSG_PEEK = 2
 const MSG_CTRUNC = 8
 export const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
@@ -25,6 +28,8 @@ const libcBind = libc.func('int bind(int fd, uint8_t *address, uint32_t length)'
 const libcConnect = libc.func('int connect(int fd, uint8_t *address, uint32_t length)')
 const libcListen = libc.func('int listen(int fd, int backlog)')
 const libcAccept4 = libc.func('int accept4(int fd, void *address, void *length, int flags)')
+const libcShutdown = libc.func('int shutdown(int fd, int how)')
+const libcSetsockopt = libc.func('int setsockopt(int fd, int level, int name, uint8_t *value, uint32_t length)')
 const libcGetsockopt = libc.func('int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)')
 const libcRecvmsg = libc.func('int recvmsg(int fd, uint8_t *message, int flags)')
 const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
@@ -40,14 +45,18 @@ function addressOf(path: string): Uint8Array {
   return bytes
 }
 
+/** packet: with the bounds of messages (SOCK_SEQPACKET). */
+export type SocketType = 'stream' | 'packet'
+const types: Readonly<Record<SocketType, number>> = { stream: SOCK_STREAM, packet: SOCK_SEQPACKET }
+
 /**
- * A listening stream socket at `path`; the caller sets its mode and removes it.
+ * A listening socket at `path`; the caller sets its mode and removes it.
  *
  * @throws {SyscallError} EADDRINUSE if something is there already, ENOENT, EACCES
  * @see unix(7)
  */
-export function listenUnix(path: string, backlog = 128): Fd {
-  const fd = new Fd(check('socket', libcSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)))
+export function listenUnix(path: string, type: SocketType = 'stream', backlog = 128): Fd {
+  const fd = new Fd(check('socket', libcSocket(AF_UNIX, types[type] | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)))
   try {
     const name = addressOf(path)
     check('bind', libcBind(fd.raw, name, name.length))
@@ -59,9 +68,9 @@ export function listenUnix(path: string, backlog = 128): Fd {
   }
 }
 
-/** @throws {SyscallError} ECONNREFUSED if nobody listens there, ENOENT */
-export function connectUnix(path: string): Fd {
-  const fd = new Fd(check('socket', libcSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)))
+/** @throws {SyscallError} ECONNREFUSED if nobody listens there, ENOENT, EPROTOTYPE if it is a socket of another type */
+export function connectUnix(path: string, type: SocketType = 'stream'): Fd {
+  const fd = new Fd(check('socket', libcSocket(AF_UNIX, types[type] | SOCK_CLOEXEC, 0)))
   try {
     const name = addressOf(path)
     check('connect', libcConnect(fd.raw, name, name.length))
@@ -96,10 +105,23 @@ export function peerCredentials(fd: Handle): { readonly pid: number; readonly ui
   return { pid: ucred[0]!, uid: ucred[1]! >>> 0, gid: ucred[2]! >>> 0 }
 }
 
+/** Lets go of a connection without closing the descriptor: both ends read that it is over, and nothing more can be sent. */
+export function shutdown(socket: Handle): void {
+  // A peer that has gone already (ENOTCONN) is as good.
+  libcShutdown(socket.raw, SHUT_RDWR)
+}
+
+/** From now on `receive` says of each message when it was sent: not of those that are there already. */
+export function stampMessages(socket: Handle): void {
+  const on = new Uint8Array(new Int32Array([1]).buffer)
+  check('setsockopt', libcSetsockopt(socket.raw, SOL_SOCKET, SO_TIMESTAMPNS, on, on.length))
+}
+
 const align8 = (length: number): number => (length + 7) & ~7
 const CMSG_HEADER = 16
 /** SCM_MAX_FD of the kernel: no message carries more. */
 const FDS_LIMIT = 253
+const TIMESPEC = 16
 
 /**
  * `struct msghdr` of 64-bit machines with one iovec: 0 name, 8 namelen, 16 iov, 24 iovlen, 32 control, 40 controllen,
@@ -122,19 +144,22 @@ export interface Message {
   readonly fds: readonly Fd[]
   /** Descriptors were lost because there were more than the buffer holds, or we had no room. */
   readonly truncated: boolean
+  /** When it was sent, in milliseconds since 1970; only after `stampMessages`. */
+  readonly sent: number | undefined
 }
 
 /**
  * Receives bytes into `data` and descriptors, close-on-exec from birth. Never blocks.
  *
+ * @param flags MSG_PEEK leaves the message there; its descriptors come each time anew
  * @returns undefined if nothing is there now
  * @throws {SyscallError} ECONNRESET
  * @see recvmsg(2), cmsg(3), unix(7) "SCM_RIGHTS"
  */
-export function receive(socket: Handle, data: Uint8Array): Message | undefined {
-  const control = Buffer.alloc(CMSG_HEADER + align8(4 * FDS_LIMIT))
+export function receive(socket: Handle, data: Uint8Array, flags = 0): Message | undefined {
+  const control = Buffer.alloc(2 * CMSG_HEADER + align8(4 * FDS_LIMIT) + TIMESPEC)
   const header = msghdr(data, control)
-  const length = libcRecvmsg(socket.raw, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+  const length = libcRecvmsg(socket.raw, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | flags)
   if (length < 0) {
     const errno = lastErrno()
     if (errno === errnos.EAGAIN || errno === errnos.EINTR) return undefined
@@ -143,23 +168,25 @@ export function receive(socket: Handle, data: Uint8Array): Message | undefined {
   const used = Number(header.readBigUInt64LE(40))
   return {
     length,
-    fds: descriptorsIn(control.subarray(0, used)),
+    ...ancillary(control.subarray(0, used)),
     truncated: (header.readUInt32LE(48) & MSG_CTRUNC) !== 0,
   }
 }
 
-/** `struct cmsghdr`: u64 length with the header, s32 level, s32 type, then s32 descriptors. */
-function descriptorsIn(control: Buffer): Fd[] {
+/** `struct cmsghdr`: u64 length with the header, s32 level, s32 type, then s32 descriptors or a struct timespec. */
+function ancillary(control: Buffer): { readonly fds: readonly Fd[]; readonly sent: number | undefined } {
   const fds: Fd[] = []
+  let sent: number | undefined
   for (let at = 0; at + CMSG_HEADER <= control.length; ) {
     const length = Number(control.readBigUInt64LE(at))
     if (length < CMSG_HEADER) break
-    if (control.readInt32LE(at + 8) === SOL_SOCKET && control.readInt32LE(at + 12) === SCM_RIGHTS) {
-      for (let fd = at + CMSG_HEADER; fd + 4 <= at + length; fd += 4) fds.push(new Fd(control.readInt32LE(fd)))
-    }
+    const type = control.readInt32LE(at + 8) === SOL_SOCKET ? control.readInt32LE(at + 12) : 0
+    const body = control.subarray(at + CMSG_HEADER, at + length)
+    if (type === SCM_RIGHTS) for (let fd = 0; fd + 4 <= body.length; fd += 4) fds.push(new Fd(body.readInt32LE(fd)))
+    if (type === SO_TIMESTAMPNS) sent = Number(body.readBigInt64LE(0)) * 1000 + Number(body.readBigInt64LE(8)) / 1e6
     at += align8(length)
   }
-  return fds
+  return { fds, sent }
 }
 
 /** Blocks until there is something to receive. @param timeout milliseconds, or -1 @returns false after the time-out */

@@ -5,6 +5,11 @@ export interface Handover {
   readonly id: string
   /** creating: the container's init. Anything else: a process that was exec'd into it. */
   readonly creating: boolean
+  /**
+   * LXC: when `pid`, the container's init, was started, in clock ticks since boot. Each connection of a monitor names it, so
+   * it tells whether the container is a known one.
+   */
+  readonly started?: number
   /** The process that installed the filter, in the pid namespace of the runtime; 0 if the runtime does not say. */
   readonly pid: number
   readonly bundle: string

@@ -7,8 +7,9 @@ import { ticksPerSecond } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
+import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
 import { openGroups } from './cgroup.ts'
+import type { Handover } from './handover.ts'
 import { startTime } from './launch/cgroup.ts'
 
 /** What becomes `Container.handles` in the engine. */
@@ -32,13 +33,33 @@ export interface Init extends Disposable {
   readonly barred: ReasonCode | undefined
 }
 
+/** What a hand-over lets us know of its container, and why nothing can be done for it, if so. */
+export function inspect({ creating, started, pid }: Handover): {
+  readonly init: Init | undefined
+  readonly barred: ReasonCode | undefined
+} {
+  if (started !== undefined && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
+  if (!creating && started === undefined) return { init: undefined, barred: 'unknownContainer' }
+  const init = inspectInit(pid)
+  return { init, barred: init.barred ?? (started === undefined ? undefined : barredLate(init)) }
+}
+
+/**
+ * An init that has been running for a while may have made itself another user namespace. The one that owns its pid
+ * namespace, which it cannot change, is the one that it was started in.
+ */
+function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
+  using owner = ownerOf(handles.pidns)
+  return identify(owner.raw).ino === usernsInode ? undefined : 'unclearUserns'
+}
+
 /**
  * Looks at the process that a runtime handed over in state "creating". The runtime still waits for us, so the process is
  * there and its number is its own.
  *
  * @throws {SyscallError} ENOENT if there is no such process in our pid namespace
  */
-export function inspectInit(pid: number): Init {
+function inspectInit(pid: number): Init {
   const open = (name: string): Fd => openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY)
   const init = pidfdOpen(pid)
   const handles = { userns: open('user'), pidns: open('pid'), init, ...openGroups(pid) }

@@ -34,6 +34,7 @@ export interface Done {
 export class Host {
   readonly directory: string
   readonly socket: string
+  readonly lxcSocket: string
   readonly records: CallRecord[] = []
   readonly events: KeeperEvent[] = []
   #keeper: Keeper | undefined
@@ -41,6 +42,7 @@ export class Host {
   private constructor() {
     this.directory = mkdtempSync(join(tmpdir(), 'intercede-test-'))
     this.socket = join(this.directory, 'agent.sock')
+    this.lxcSocket = join(this.directory, 'lxc.sock')
     chownSync(this.directory, BASE, BASE)
     chmodSync(this.directory, 0o755)
   }
@@ -52,6 +54,7 @@ export class Host {
     try {
       host.#keeper = await BuiltKeeper.start({
         socketPath: host.socket,
+        lxcSocketPath: host.lxcSocket,
         resolve: () => ({ policy, details: {} }),
         onEvent: (event) => host.events.push(event),
         onRecord: (record) => host.records.push(record),

@@ -1,0 +1,66 @@
+import { dup, type Fd } from '../kernel/fd.ts'
+import { stampMessages } from '../kernel/socket.ts'
+import type { Handover } from '../runtimes/handover.ts'
+import { readContainer } from '../runtimes/lxc.ts'
+import { OciConnection } from '../runtimes/oci.ts'
+import { Door, type DoorOptions, type Guest } from './door.ts'
+import type { KeeperOptions } from './events.ts'
+import type { Reactor } from './reactor.ts'
+
+/** crun connects when it creates a container, and is silent until that is started. */
+const RUNTIMES_LIMIT = 256
+/** A monitor of LXC is silent until its container makes its first call: there is one for each that makes none. */
+const MONITORS_LIMIT = 2048
+
+/**
+ * Takes what was handed over with a container: a listener, or the connection of a monitor of LXC, which forwards calls. It
+ * owns the descriptor, also if it throws.
+ */
+export type Register = (handover: Handover, fd: Fd, type: 'listener' | 'monitor') => void
+
+/** Opens the sockets of the daemon: all, or none. @throws {Error} if one is in use */
+export function openDoors(
+  reactor: Reactor,
+  { socketPath, lxcSocketPath }: Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'>,
+  register: Register,
+  refuse: (message: string) => void,
+): readonly Door[] {
+  const doors: Door[] = []
+  const open = (options: Omit<DoorOptions, 'refuse'>): void =>
+    void doors.push(new Door(reactor, { ...options, refuse }))
+  try {
+    open({ path: socketPath, type: 'stream', limit: RUNTIMES_LIMIT, enter: (fd) => runtime(fd, register) })
+    if (lxcSocketPath !== undefined)
+      open({ path: lxcSocketPath, type: 'packet', limit: MONITORS_LIMIT, enter: (fd) => monitor(fd, register) })
+    return doors
+  } catch (error) {
+    for (const door of doors) door.close()
+    throw error
+  }
+}
+
+/** Hands over one listener. */
+function runtime(fd: Fd, register: Register): Guest {
+  const connection = new OciConnection(fd)
+  return {
+    hear() {
+      const progress = connection.read()
+      if (progress) register(progress.handover, progress.listener, 'listener')
+      return progress !== undefined
+    },
+    [Symbol.dispose]: () => connection[Symbol.dispose](),
+  }
+}
+
+/** Says with its first message whose calls it forwards; from then on the connection is the engine's. */
+function monitor(fd: Fd, register: Register): Guest {
+  stampMessages(fd)
+  return {
+    hear() {
+      const handover = readContainer(fd)
+      if (handover !== undefined && handover !== 'gone') register(handover, dup(fd), 'monitor')
+      return handover !== undefined
+    },
+    [Symbol.dispose]: () => fd[Symbol.dispose](),
+  }
+}

@@ -1,0 +1,64 @@
+import { readFileSync, readlinkSync } from 'node:fs'
+import { PROXY_FDS, PROXY_LISTENER, PROXY_MESSAGE_LIMIT, parseProxyRequest } from '../abi/lxc-proxy.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { isSeccompListener } from '../kernel/seccomp.ts'
+import { MSG_PEEK, peerCredentials, receive } from '../kernel/socket.ts'
+import type { Handover } from './handover.ts'
+import { startTime } from './launch/cgroup.ts'
+
+const NAME_LIMIT = 255
+
+/**
+ * Reads whose calls a monitor of LXC forwards, from its first message, and leaves that there for the engine. The monitor,
+ * and the call behind the message, wait meanwhile: so the container's init is there, and its number is its own.
+ *
+ * @returns undefined if the monitor has said nothing yet; 'gone' if it never will: its container ended without a call
+ * @throws {Error} if it breaks the protocol
+ */
+export function readContainer(connection: Fd): Handover | 'gone' | undefined {
+  const bytes = Buffer.alloc(PROXY_MESSAGE_LIMIT + 1)
+  const message = receive(connection, bytes, MSG_PEEK)
+  if (!message) return undefined
+  const { length, fds } = message
+  try {
+    if (length === 0) return 'gone'
+    const { init, cookie } = parseProxyRequest(bytes.subarray(0, length))
+    const listener = fds[PROXY_LISTENER]
+    if (fds.length !== PROXY_FDS || !listener || !isSeccompListener(listener))
+      throw new Error('the descriptors are not a task, its memory and a listener')
+    const { pid: monitor } = peerCredentials(connection)
+    return { ...identity(monitor, init), metadata: linesOf(cookie), bundle: '', annotations: {}, creating: false }
+  } catch (error) {
+    throw new Error(`Cannot take a container of LXC: ${(error as Error).message}`)
+  } finally {
+    for (const fd of fds) fd[Symbol.dispose]()
+  }
+}
+
+/** The init of a monitor in another pid namespace than ours has no number here. */
+function identity(
+  monitor: number,
+  init: number,
+): Pick<Handover, 'id' | 'pid' | 'started'> & { readonly started: number } {
+  const id = monitorName(readFileSync(`/proc/${monitor}/cmdline`, 'latin1')) ?? `lxc-${init}`
+  const isVisible = readlinkSync(`/proc/${monitor}/ns/pid`) === readlinkSync('/proc/self/ns/pid')
+  if (!isVisible) return { id, pid: 0, started: 0 }
+  const started = startTime(init)
+  if (started === undefined) throw new Error(`there is no process ${init}`)
+  return { id, pid: init, started: Number(started) }
+}
+
+/**
+ * The name of the container, from what its monitor is called: `[lxc monitor] /var/lib/lxc NAME`, or in the foreground the
+ * command `lxc-start` itself.
+ *
+ * @param cmdline the text of /proc/PID/cmdline
+ */
+export function monitorName(cmdline: string): string | undefined {
+  const title = /^\[lxc monitor\] .* ([^ \0]+)\0*$/.exec(cmdline)?.[1]
+  const option = /\0(?:-n\0?|--name[\0=])([^\0]+)/.exec(cmdline)?.[1]
+  return (title ?? option)?.slice(0, NAME_LIMIT)
+}
+
+/** A line of LXC's configuration holds no line break: in a cookie, lines end with a semicolon. */
+const linesOf = (cookie: Uint8Array): string => Buffer.from(cookie).toString('utf8').replaceAll(';', '\n')

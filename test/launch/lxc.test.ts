@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest'
+import { monitorName } from '../../src/runtimes/lxc.ts'
+
+test.each([
+  { cmdline: '[lxc monitor] /var/lib/lxc web', name: 'web' },
+  { cmdline: '[lxc monitor] /srv/my containers web\0\0\0', name: 'web' },
+  { cmdline: 'lxc-start\0-F\0-n\0web\0', name: 'web' },
+  { cmdline: 'lxc-start\0-nweb\0-F\0', name: 'web' },
+  { cmdline: 'lxc-start\0--name=web\0', name: 'web' },
+  { cmdline: 'lxc-start\0--name\0web\0', name: 'web' },
+  { cmdline: `[lxc monitor] / ${'x'.repeat(300)}`, name: 'x'.repeat(255) },
+  { cmdline: 'python3\0monitor.py\0', name: undefined },
+  { cmdline: '', name: undefined },
+])('monitorName($cmdline) is $name', ({ cmdline, name }) => {
+  expect(monitorName(cmdline)).toBe(name)
+})

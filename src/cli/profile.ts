@@ -18,6 +18,7 @@ interface Options {
   readonly capAdd?: readonly string[]
   readonly listener: string
   readonly output?: string
+  readonly check?: string
 }
 
 /** What podman gives a container without --cap-add; a base profile may depend on capabilities. */
@@ -44,17 +45,31 @@ function circumstances(caps: readonly string[]): Circumstances {
   return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
 }
 
-function readBase({ base: file, runtime, capAdd = [], listener }: Options & { readonly base: string }): OciSeccomp {
-  const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
-  let base: OciSeccomp
+function readProfile(file: string, refuse: (why: string) => Error): OciSeccomp {
+  let profile: OciSeccomp
   try {
-    base = JSON.parse(readFileSync(file, 'utf8')) as OciSeccomp
+    profile = JSON.parse(readFileSync(file, 'utf8')) as OciSeccomp
   } catch (error) {
     throw refuse((error as Error).message)
   }
-  if (typeof base?.defaultAction !== 'string') throw refuse('it has no defaultAction')
-  const [finding] = lintProfile(base, listener)
-  if (finding !== undefined) throw refuse(finding)
+  if (typeof profile?.defaultAction !== 'string') throw refuse('it has no defaultAction')
+  return profile
+}
+
+/** Says all that is wrong or unwise about a profile, and fails if anything is wrong. */
+function check(file: string, runtime: Target): void {
+  const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
+  const findings = lintProfile(readProfile(file, refuse), runtime)
+  for (const { is, says } of findings) process.stdout.write(`${is}: ${says}\n`)
+  const count = findings.filter(({ is }) => is === 'wrong').length
+  if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong`)
+}
+
+function readBase({ base: file, runtime, capAdd = [], listener }: Options & { readonly base: string }): OciSeccomp {
+  const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
+  const base = readProfile(file, refuse)
+  const finding = lintProfile(base, runtime, listener).find(({ is }) => is === 'wrong')
+  if (finding) throw refuse(finding.says)
   return resolvesGuards(runtime) ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
 }
 
@@ -83,6 +98,10 @@ function compile(options: Options): string {
 }
 
 function write(options: Options): void {
+  if (options.check !== undefined) {
+    check(options.check, options.runtime)
+    return
+  }
   const text = compile(options)
   if (options.output === undefined) {
     process.stdout.write(text)
@@ -126,5 +145,6 @@ export const command = new Command('profile')
   .option('--cap-add <cap>', 'with --base for crun and runc: a capability beyond the usual ones', collect)
   .option('--listener <path>', 'the socket of "intercede serve"', socketPath, '/run/intercede/oci.sock')
   .option('--output <file>', 'write there instead of to stdout')
+  .option('--check <file>', 'make nothing, but say what is wrong or unwise about this profile')
   .addHelpText('after', examples)
   .action(write)

@@ -4,7 +4,7 @@ import type { OciRule, OciSeccomp } from './oci.ts'
 
 const effect = ({ action, errnoRet, errno }: OciRule): string => [action, errnoRet ?? errno ?? ''].join(' ')
 const isConditional = ({ args }: OciRule): boolean => (args?.length ?? 0) > 0
-const isGuarded = ({ includes, excludes }: OciRule): boolean =>
+export const isGuarded = ({ includes, excludes }: OciRule): boolean =>
   [includes, excludes].some((guard) => Object.values(guard ?? {}).some((value) => value?.length > 0))
 
 /** Can the two never be in force together, because one wants a capability that the other excludes? */

@@ -3,7 +3,7 @@ export type Target = 'crun' | 'runc' | 'podman'
 export const targets = ['crun', 'runc', 'podman'] as const satisfies readonly Target[]
 
 const SPEC_ALLOW = 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'
-const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
+export const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
 
 /**
  * The flags that a target takes. With WAIT_KILLABLE_RECV (Linux 5.19) a signal cannot cancel a call that is being served.
@@ -18,6 +18,9 @@ const flags: Record<Target, readonly string[]> = {
 }
 
 export const flagsFor = (target: Target): readonly string[] => flags[target]
+
+/** Does the target take any flag at all? */
+export const takesFlags = (target: Target): boolean => flags[target].length > 0
 
 /** Does the target resolve capabilities and `archMap` of a base profile itself? */
 export const resolvesGuards = (target: Target): boolean => target === 'podman'

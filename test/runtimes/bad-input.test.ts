@@ -14,6 +14,14 @@ const file = (name: string, text: string): string => {
   writeFileSync(join(directory, name), text)
   return join(directory, name)
 }
+const SHADOWED = JSON.stringify({
+  defaultAction: 'SCMP_ACT_ERRNO',
+  listenerPath: '/run/intercede/oci.sock',
+  syscalls: [
+    { names: ['chmod'], action: 'SCMP_ACT_NOTIFY', args: [{ index: 1, value: 0, op: 'SCMP_CMP_EQ' }] },
+    { names: ['chmod'], action: 'SCMP_ACT_ALLOW' },
+  ],
+})
 const both = [`${KEY}.mount.allowed=ext4`, `${KEY}.mount.fuse=ext4=fuse2fs`].flatMap((pair) => ['-c', pair])
 
 describe('one clear sentence, a status that is not 0, nothing left behind', () => {
@@ -43,6 +51,12 @@ describe('one clear sentence, a status that is not 0, nothing left behind', () =
       says: /\/no\/such.*no such directory/,
     },
     { what: 'profile: an unknown key', args: ['profile', '-c', 'x'], status: 1, says: /x/ },
+    {
+      what: 'profile: a base with a trap that never holds',
+      args: ['profile', '-c', 'mknod', '--base', file('shadow.json', SHADOWED)],
+      status: 1,
+      says: /shadow\.json.*SCMP_ACT_NOTIFY for chmod never holds/,
+    },
     {
       what: 'serve: a missing configuration',
       args: ['serve', '--config', '/no/such'],

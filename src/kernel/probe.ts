@@ -8,9 +8,9 @@ import {
 } from '../abi/seccomp.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
-import { O_PATH, openat2, RESOLVE_CACHED } from './files.ts'
+import { O_PATH, O_RDONLY, openat, openat2, RESOLVE_CACHED } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
-import { PIDFD_THREAD, pidfdOpen } from './pidfd.ts'
+import { PIDFD_THREAD, pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'
 
@@ -88,6 +88,15 @@ function succeeds(open: () => Fd): boolean {
   }
 }
 
+function pidTranslation(): boolean {
+  using namespace = openat(AT_FDCWD, cstring('/proc/self/ns/pid'), O_RDONLY)
+  try {
+    return tidFromNamespace(namespace, process.pid) === process.pid
+  } catch {
+    return false
+  }
+}
+
 function pidfdInfo(): boolean {
   using pidfd = pidfdOpen(process.pid)
   const info = new Uint8Array(PIDFD_INFO_SIZE)
@@ -121,6 +130,7 @@ export const kernelFeatures = {
   syncWakeUp: () => notifSetFlags(theListener().raw, 0),
   addfdSend: () => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND),
   pidfdThread: () => succeeds(() => pidfdOpen(currentTid(), PIDFD_THREAD)),
+  pidTranslation,
   pidfdInfo,
   resolveCached: () => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED)),
   uniqueMountIds,

@@ -36,6 +36,8 @@ interface Form {
 
 /** All but SCHED_DEADLINE, which can take a processor for itself, and SCHED_EXT, whose scheduler is the host's. */
 const SERVED: ReadonlySet<number> = new Set([SCHED.OTHER, SCHED.FIFO, SCHED.RR, SCHED.BATCH, SCHED.IDLE])
+/** MAX_RT_PRIO - 1; linux/include/linux/sched/prio.h */
+const HIGHEST = 99
 const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all | flag, 0))
 const KEEP_POLICY = BigInt(SCHED_FLAG.KEEP_POLICY)
 
@@ -112,7 +114,7 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
   if (!schedSetscheduler) return pass('keyOff')
   const { maxPriority } = schedSetscheduler
   if (policy !== undefined && !SERVED.has(policy)) return pass('schedulingNotServed', policy)
-  if (priority < 0) return pass('invalidArguments')
+  if (priority < 0 || priority > HIGHEST) return pass('invalidArguments')
   if (priority > maxPriority) return pass('priorityTooHigh', priority, maxPriority)
   if (!caller.inInitialUserns) return pass('childUserns')
   if (!caller.holds('SYS_NICE')) return pass('lacksCapability', capNumber('SYS_NICE'))

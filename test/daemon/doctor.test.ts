@@ -9,6 +9,7 @@ const FEATURES: readonly KernelFeature[] = [
   'syncWakeUp',
   'addfdSend',
   'pidfdThread',
+  'pidTranslation',
   'pidfdInfo',
   'resolveCached',
   'uniqueMountIds',

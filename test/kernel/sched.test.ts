@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { SCHED } from '../../src/abi/sched.ts'
 import type { ReasonCode } from '../../src/calls/reason.ts'
 import { fixture } from '../fixtures.ts'
 import { Host, USERNS } from './host.ts'
-import { Look, World } from './sched-world.ts'
+import { Look, type Scheduled, World } from './sched-world.ts'
 
 const MAX = 49
 const NORMAL = { policy: SCHED.OTHER, nice: 0, priority: 0, flags: 0 }
@@ -41,20 +42,36 @@ function attr({ policy, priority }: Asked, size: number, flags = 0n): string {
   bytes.writeUInt32LE(size, 0)
   bytes.writeUInt32LE(policy, 4)
   bytes.writeBigUInt64LE(flags, 8)
-  bytes.writeUInt32LE(priority, 20)
+  bytes.writeInt32LE(priority, 20)
   return hex(bytes)
 }
 
+interface Form {
+  readonly name: string
+  readonly line: (pid: number, asked: Asked) => string
+  /** It keeps the policy that the task has: so that must be the one that is asked for. */
+  readonly keeps?: true
+}
+
+const setscheduler = (number: string): Form['line'] => {
+  return (pid, { policy, priority }) => `${number} i:${pid} i:${policy} p:${int(priority)}`
+}
+const setparam = (number: string): Form['line'] => {
+  return (pid, { priority }) => `${number} i:${pid} p:${int(priority)}`
+}
+const setattr = (number: string, size: number): Form['line'] => {
+  return (pid, asked) => `${number} i:${pid} p:${attr(asked, size)} i:0`
+}
+
 /** The same request by each call, in both architectures' numbers. */
-const forms: readonly { readonly name: string; readonly line: (pid: number, asked: Asked) => string }[] = [
-  { name: 'sched_setscheduler', line: (pid, { policy, priority }) => `144 i:${pid} i:${policy} p:${int(priority)}` },
-  { name: 'sched_setattr of 48 bytes', line: (pid, asked) => `314 i:${pid} p:${attr(asked, 48)} i:0` },
-  { name: 'sched_setattr of 56 bytes', line: (pid, asked) => `314 i:${pid} p:${attr(asked, 56)} i:0` },
-  {
-    name: 'sched_setscheduler of i386',
-    line: (pid, { policy, priority }) => `i386 156 i:${pid} i:${policy} p:${int(priority)}`,
-  },
-  { name: 'sched_setattr of i386', line: (pid, asked) => `i386 351 i:${pid} p:${attr(asked, 56)} i:0` },
+const forms: readonly Form[] = [
+  { name: 'sched_setscheduler', line: setscheduler('144') },
+  { name: 'sched_setparam', line: setparam('142'), keeps: true },
+  { name: 'sched_setattr of 48 bytes', line: setattr('314', 48) },
+  { name: 'sched_setattr of 56 bytes', line: setattr('314', 56) },
+  { name: 'sched_setscheduler of i386', line: setscheduler('i386 156') },
+  { name: 'sched_setparam of i386', line: setparam('i386 154'), keeps: true },
+  { name: 'sched_setattr of i386', line: setattr('i386 351', 56) },
 ]
 
 async function call(caller: string, line: string) {
@@ -113,7 +130,7 @@ const rows: readonly Row[] = [
     what: 'a priority that there is not',
     asked: { policy: SCHED.FIFO, priority: 100 },
     result: 'EINVAL',
-    reason: 'priorityTooHigh',
+    reason: 'invalidArguments',
   },
   { what: 'no priority', asked: { policy: SCHED.FIFO, priority: 0 }, result: 'EINVAL', reason: 'kernelAnswered' },
   {
@@ -121,6 +138,12 @@ const rows: readonly Row[] = [
     asked: { policy: SCHED.OTHER, priority: 1 },
     result: 'EINVAL',
     reason: 'kernelAnswered',
+  },
+  {
+    what: 'a priority below zero',
+    asked: { policy: SCHED.FIFO, priority: -1 },
+    result: 'EINVAL',
+    reason: 'invalidArguments',
   },
   {
     what: 'an unknown policy',
@@ -136,35 +159,22 @@ const rows: readonly Row[] = [
   },
 ]
 
-describe.each(forms)('$name', ({ line }) => {
-  test.each(rows)('$what: $result', async ({ caller = 'root', target = 'self', asked = FIFO, result, reason }) => {
+/** How a task is scheduled before it keeps its policy. */
+const keeping = ({ policy }: Asked): Scheduled => {
+  return { ...NORMAL, policy, priority: policy === SCHED.FIFO || policy === SCHED.RR ? 1 : 0 }
+}
+const isPolicy = ({ asked = FIFO }: Row): boolean => Object.values<number>(SCHED).includes(asked.policy)
+
+describe.each(forms)('$name', ({ line, keeps }) => {
+  test.each(keeps ? rows.filter(isPolicy) : rows)('$what: $result', async (row) => {
+    const { caller = 'root', target = 'self', asked = FIFO, result, reason } = row
     const hit = target === 'self' ? caller : target
     const seen = hit === 'nobody' ? undefined : world.tid(hit)
-    if (seen !== undefined) await look.set(seen, NORMAL)
+    const before = keeps ? keeping(asked) : NORMAL
+    if (seen !== undefined) await look.set(seen, before)
     const done = await call(caller, line(world.number(caller, target), asked))
     expect(done).toMatchObject({ result, records: [{ reason }] })
-    if (seen !== undefined) expect(await look.get(seen)).toMatchObject(result === 'ok' ? asked : NORMAL)
-  })
-})
-
-describe('sched_setparam', () => {
-  const param = (pid: number, priority: number): string => `142 i:${pid} p:${int(priority)}`
-
-  test.each<Row & { priority: number }>([
-    { what: 'a process', target: 'peer', priority: 20, result: 'ok', reason: 'done' },
-    { what: 'a thread in a nested pid namespace', target: 'far2', priority: 20, result: 'ok', reason: 'done' },
-    { what: 'above the highest', target: 'peer', priority: 50, result: 'EPERM', reason: 'priorityTooHigh' },
-    { what: 'below zero', target: 'peer', priority: -1, result: 'EINVAL', reason: 'invalidArguments' },
-    { what: 'nobody', target: 'nobody', priority: 20, result: 'ESRCH', reason: 'noSuchTask' },
-  ])('$what: $result', async ({ target = 'self', priority, result, reason }) => {
-    const seen = target === 'nobody' ? undefined : world.tid(target)
-    const start = { ...NORMAL, policy: SCHED.RR, priority: 10 }
-    if (seen !== undefined) await look.set(seen, start)
-    const line = param(world.number('root', target), priority)
-    for (const each of [line, line.replace('142', 'i386 154')])
-      expect(await call('root', each)).toMatchObject({ result, records: [{ reason }] })
-    if (seen !== undefined)
-      expect(await look.get(seen)).toMatchObject({ ...start, priority: result === 'ok' ? priority : 10 })
+    if (seen !== undefined) expect(await look.get(seen)).toMatchObject(result === 'ok' ? asked : before)
   })
 })
 
@@ -244,7 +254,7 @@ describe('arguments that are not valid get the errno of the kernel', () => {
 })
 
 describe('what is kept and what is not', () => {
-  const setattr = (asked: Asked, flags: bigint): string =>
+  const onPeer = (asked: Asked, flags: bigint): string =>
     `314 i:${world.number('root', 'peer')} p:${attr(asked, 56, flags)} i:0`
 
   test.each<{ what: string; from: object; line: () => string; to: object; result?: string; reason?: ReasonCode }>([
@@ -254,12 +264,12 @@ describe('what is kept and what is not', () => {
       line: () => `144 i:${world.number('root', 'peer')} i:${SCHED.BATCH} p:${int(0)}`,
       to: { policy: SCHED.BATCH, nice: 7 },
     },
-    { what: 'no nice value, by sched_setattr', from: { nice: 7 }, line: () => setattr(NORMAL, 0n), to: { nice: 0 } },
-    { what: 'the policy', from: RR_5, line: () => setattr(FIFO, 0x08n), to: { policy: SCHED.RR, priority: 10 } },
-    { what: 'the priority, and so the policy', from: RR_5, line: () => setattr(FIFO, 0x10n), to: RR_5 },
-    { what: 'both', from: RR_5, line: () => setattr(FIFO, 0x18n), to: RR_5 },
-    { what: 'no reset on fork', from: { flags: 1 }, line: () => setattr(FIFO, 0n), to: { ...FIFO, flags: 0 } },
-    { what: 'a new reset on fork', from: {}, line: () => setattr(FIFO, 1n), to: { ...FIFO, flags: 1 } },
+    { what: 'no nice value, by sched_setattr', from: { nice: 7 }, line: () => onPeer(NORMAL, 0n), to: { nice: 0 } },
+    { what: 'the policy', from: RR_5, line: () => onPeer(FIFO, 0x08n), to: { policy: SCHED.RR, priority: 10 } },
+    { what: 'the priority, and so the policy', from: RR_5, line: () => onPeer(FIFO, 0x10n), to: RR_5 },
+    { what: 'both', from: RR_5, line: () => onPeer(FIFO, 0x18n), to: RR_5 },
+    { what: 'no reset on fork', from: { flags: 1 }, line: () => onPeer(FIFO, 0n), to: { ...FIFO, flags: 0 } },
+    { what: 'a new reset on fork', from: {}, line: () => onPeer(FIFO, 1n), to: { ...FIFO, flags: 1 } },
     {
       what: 'a reset on fork by the old call',
       from: {},
@@ -269,7 +279,7 @@ describe('what is kept and what is not', () => {
     {
       what: 'what the host gave: a higher priority',
       from: { policy: SCHED.RR, priority: MAX + 1, flags: 1 },
-      line: () => setattr(FIFO, 0n),
+      line: () => onPeer(FIFO, 0n),
       to: { policy: SCHED.RR, priority: MAX + 1, flags: 1 },
       result: 'EPERM',
       reason: 'scheduledByHost',
@@ -300,6 +310,15 @@ describe('numbers', () => {
     await host.settle(before)
     expect(stdout).toMatch(new RegExp(`pid ${number}'s current scheduling policy: SCHED_FIFO\n.*priority: 10`))
     expect(await look.get(number)).toEqual(NORMAL)
+  })
+
+  test('a process of the host that came into the pid namespace of the container keeps its policy', async () => {
+    const inside = ['--target', `${world.tid('root')}`, '--pid', 'sh', '-c', 'echo $$; exec sleep 100']
+    const child = spawn('nsenter', inside, { stdio: ['ignore', 'pipe', 'ignore'] })
+    strangers.push(child)
+    const number = Number((await once(child.stdout, 'data')).toString())
+    const done = await call('root', `144 i:${number} i:1 p:${int(10)}`)
+    expect(done).toMatchObject({ result: 'EPERM', records: [{ reason: 'outsideContainer' }] })
   })
 
   test('in the pid namespace of the host, only tasks of the container', async () => {

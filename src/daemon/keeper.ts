@@ -3,7 +3,7 @@ import type { ReasonCode } from '../calls/reason.ts'
 import { JOURNAL_SIZE, RecordReader } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { isSeccompListener } from '../kernel/seccomp.ts'
+import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { type Init, inspect } from '../runtimes/inspect.ts'
@@ -112,8 +112,10 @@ export class Keeper {
       const listener = this.#registry.hold(entry, fd)
       this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
     } catch (error) {
+      const over = type === 'listener' && isOver(fd)
       fd[Symbol.dispose]()
-      throw error
+      // A command may have ended before we could look at it: nobody waits for us then.
+      if (!over) throw error
     }
   }
 

@@ -14,7 +14,10 @@ import { check, lastErrno, libc } from './libc.ts'
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 const libcSyscall = libc.func('long syscall(long number, uint32_t operation, uint32_t flags, uint8_t *argument)')
 
+const libcPoll = libc.func('int poll(int16_t *fds, ulong count, int timeout)')
+
 const SECCOMP_GET_NOTIF_SIZES = 3
+const POLLHUP = 0x10
 
 /**
  * The sizes of the kernel's structs: `[seccomp_notif, seccomp_notif_resp, seccomp_data]` in bytes.
@@ -80,6 +83,13 @@ function goneOrThrow(request: string): false {
   const errno = lastErrno()
   if (errno === errnos.ENOENT || errno === errnos.EINTR || errno === errnos.EINPROGRESS) return false
   throw new SyscallError(request, errno)
+}
+
+/** Has the last task ended whose calls would come to this listener? */
+export function isOver(listener: Handle): boolean {
+  // `struct pollfd`: s32 fd | s16 events | s16 revents
+  const pollfd = new Int16Array(new Int32Array([listener.raw, 0]).buffer)
+  return libcPoll(pollfd, 1, 0) === 1 && (pollfd[3]! & POLLHUP) !== 0
 }
 
 /** Is this descriptor a listener? No call has the id 0, which a listener answers with ENOENT and nothing else does. */

@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs'
-import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -46,12 +45,12 @@ function openGroup(paths: Paths, mounts: readonly Mount[], hierarchy: string | u
     .reduceRight<Fd | undefined>((found, { point }) => found ?? openIfThere(`${point}${path}`), undefined)
 }
 
-/** A mount that another one covers does not lead there. */
+/** A mount that another one covers does not lead there; a group that cannot be opened has no figures. */
 function openIfThere(path: string): Fd | undefined {
   try {
     return openat(AT_FDCWD, Buffer.from(`${path}\0`, 'latin1'), O_PATH | O_DIRECTORY)
   } catch (error) {
-    if (error instanceof SyscallError && error.errno === errnos.ENOENT) return undefined
+    if (error instanceof SyscallError) return undefined
     throw error
   }
 }

@@ -57,12 +57,28 @@ function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
  * Looks at the process that a runtime handed over in state "creating". The runtime still waits for us, so the process is
  * there and its number is its own.
  *
- * @throws {SyscallError} ENOENT if there is no such process in our pid namespace
+ * @throws {Error} if there is no such process in our pid namespace (any more)
  */
 function inspectInit(pid: number): Init {
-  const open = (name: string): Fd => openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY)
-  const init = pidfdOpen(pid)
-  const handles = { userns: open('user'), pidns: open('pid'), init, ...openGroups(pid) }
+  const opened: Fd[] = []
+  try {
+    return look(pid, (fd) => {
+      opened.push(fd)
+      return fd
+    })
+  } catch (error) {
+    for (const fd of opened) fd[Symbol.dispose]()
+    throw error
+  }
+}
+
+/** @param own is told of each descriptor as soon as it is open */
+function look(pid: number, own: (fd: Fd) => Fd): Init {
+  const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY))
+  const namespaces = { userns: open('user'), pidns: open('pid'), init: own(pidfdOpen(pid)) }
+  const groups = openGroups(pid)
+  for (const fd of Object.values(groups)) own(fd)
+  const handles = { ...namespaces, ...groups }
   const mapOf = (name: string): readonly IdExtent[] => parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
   return {
     handles,

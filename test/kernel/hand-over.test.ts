@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { connectUnix, send, socketpair } from '../../src/kernel/socket.ts'
 import { fixture } from '../fixtures.ts'
-import { execute, Host, until } from './host.ts'
+import { execute, Host, USERNS, until } from './host.ts'
 
 let host: Host
 beforeAll(async () => {
@@ -145,4 +145,15 @@ test('when the engine is killed its calls fail with ENOSYS, and the keeper says 
   expect(JSON.parse(await said)).toEqual({ errno: 'ENOSYS' })
   expect(how).toBe('was ended by SIGKILL')
   own.close()
+})
+
+test('a container that has ended before it could be looked at is no failure, and leaves nothing', async () => {
+  const before = host.events.length
+  const { keeperFds } = host.footprint
+  // This process is the keeper: it hears nothing before the command has ended.
+  const { status } = spawnSync(fixture('filtered'), [host.socket, '--userns', USERNS, '--', 'true'])
+  expect(status).toBe(0)
+  await host.call(['mknod', join(host.directory, 'after'), '020666', '1', '3'])
+  await until('all descriptors are closed', () => host.footprint.keeperFds <= keeperFds)
+  expect(host.events.slice(before).filter(({ type }) => type === 'refused' || type === 'fault')).toEqual([])
 })

@@ -9,6 +9,8 @@
  *                     caller, the notification still valid, its root, directory, umask and ids; continues everything else
  *   --mode sched      likewise sched_setscheduler of SCHED_FIFO up to 49: parameter, capability and user namespace of the
  *                     caller, the task meant by the number, pinned, in the same user namespace; continues everything else
+ *   --mode sysinfo    answers sysinfo: asks whether the call still waits, writes the machine's figures, as they were at the
+ *                     start, into the memory of the caller; continues everything else
  *   --no-wake-up      without SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
  *   --threads N       (default 1) one at a time waits in receive, the others serve
  *
@@ -36,6 +38,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -44,7 +47,8 @@
 enum { MAX_THREADS = 64, GROUPS = 64, PASS = 1 };
 
 static const char *socket_path;
-static int serve_mknod, serve_sched, no_wake_up, threads = 1;
+static int serve_mknod, serve_sched, serve_sysinfo, no_wake_up, threads = 1;
+static struct sysinfo figures;
 static int listener = -1, home_root;
 static dev_t container_userns_dev;
 static ino_t container_userns;
@@ -223,6 +227,15 @@ static int do_sched(const struct seccomp_notif *call) {
   return result;
 }
 
+/* ---- sysinfo ---- */
+
+static int do_sysinfo(const struct seccomp_notif *call) {
+  uint64_t id = call->id;
+  struct iovec here = {&figures, sizeof figures}, there = {(void *)call->data.args[0], sizeof figures};
+  if (call->data.nr != __NR_sysinfo || ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id)) return PASS;
+  return process_vm_writev(call->pid, &here, 1, &there, 1, 0) == sizeof figures ? 0 : -EFAULT;
+}
+
 /* ---- the loop ---- */
 
 static void prepare_thread(void) {
@@ -255,7 +268,10 @@ static void *serve(void *nothing) {
   if (serve_mknod) prepare_thread();
   while (receive(&call) == 0) {
     struct seccomp_notif_resp answer = {.id = call.id};
-    int result = serve_mknod ? do_mknod(&call) : serve_sched ? do_sched(&call) : PASS;
+    int result = serve_mknod     ? do_mknod(&call)
+                 : serve_sched   ? do_sched(&call)
+                 : serve_sysinfo ? do_sysinfo(&call)
+                                 : PASS;
     if (result == PASS) answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
     else answer.error = result;
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer); /* ENOENT: the caller is gone */
@@ -317,7 +333,7 @@ static int listen_at(const char *path) {
 }
 
 static _Noreturn void usage(void) {
-  fputs("usage: notifier SOCKET [--mode continue|mknod|sched] [--no-wake-up] [--threads N]\n", stderr);
+  fputs("usage: notifier SOCKET [--mode continue|mknod|sched|sysinfo] [--no-wake-up] [--threads N]\n", stderr);
   exit(1);
 }
 
@@ -327,7 +343,8 @@ static void parse(int argc, char **argv) {
     if (option == 'm') {
       serve_mknod = !strcmp(optarg, "mknod");
       serve_sched = !strcmp(optarg, "sched");
-      if (!serve_mknod && !serve_sched && strcmp(optarg, "continue")) usage();
+      serve_sysinfo = !strcmp(optarg, "sysinfo");
+      if (!serve_mknod && !serve_sched && !serve_sysinfo && strcmp(optarg, "continue")) usage();
     } else if (option == 't') {
       threads = strtol(optarg, NULL, 10);
     } else if (option) {
@@ -341,6 +358,7 @@ static void parse(int argc, char **argv) {
 int main(int argc, char **argv) {
   parse(argc, argv);
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  if (sysinfo(&figures)) fail("sysinfo");
   home_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
   int listening = listen_at(socket_path);
   puts("ready");

@@ -17,6 +17,7 @@ import { BASE, compile, intercede, native, notifier, Servers, unfiltered } from 
 const NATIVE = 'native, host root'
 const C = 'C notifier'
 const C_SLOW = 'C notifier, no wake-up flag'
+const C_SYSINFO = 'C notifier, sysinfo'
 const C_MKNOD = 'C notifier, mknod'
 const C_SCHED = 'C notifier, sched_setscheduler'
 const C_MKNOD_4 = 'C notifier, mknod, 4 threads'
@@ -71,7 +72,7 @@ function benches(programs, servers, tmpfs, disk) {
       name: 'sysinfo',
       unit: 'us',
       loop: loop(tmpfs, '--call', 'sysinfo'),
-      sides: [unfiltered(programs), servers[C], servers[OURS]],
+      sides: [unfiltered(programs), servers[C], servers[C_SYSINFO], servers[OURS]],
       goal: { text: 'at most 2 x the C notifier, which passes the call on', met: ({ ratio }) => ratio(C) <= 2 },
     },
     ...[tmpfs, disk].map((path) => ({
@@ -107,6 +108,7 @@ async function startSides(programs, servers, folder) {
   return {
     [C]: await start(C),
     [C_SLOW]: await start(C_SLOW, '--no-wake-up'),
+    [C_SYSINFO]: await start(C_SYSINFO, '--mode', 'sysinfo'),
     [C_MKNOD]: await start(C_MKNOD, '--mode', 'mknod'),
     [C_SCHED]: await start(C_SCHED, '--mode', 'sched'),
     [C_MKNOD_4]: await start(C_MKNOD_4, '--mode', 'mknod', '--threads', '4'),

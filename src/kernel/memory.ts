@@ -10,7 +10,8 @@ const libcWritev = libc.func(
   'long process_vm_writev(int pid, void *local, ulong localCount, uint8_t *remote, ulong remoteCount, ulong flags)',
 )
 
-const PAGE = 4096n
+const PAGE = 4096
+const OFFSET = 4095n
 
 /**
  * Copies another task's memory through buffers that are made once: `struct iovec` is 0 u64 address | 8 u64 length.
@@ -24,12 +25,11 @@ export class RemoteMemory {
   readonly #remoteView = new DataView(this.#remote.buffer)
   readonly #localAddress: bigint
   readonly bytes: Uint8Array
-  readonly #bytesAddress: bigint
 
   /** @param addressOf the address of memory that this object keeps alive */
   constructor(capacity: number, addressOf: (bytes: Uint8Array) => bigint) {
     this.bytes = new Uint8Array(capacity)
-    this.#bytesAddress = addressOf(this.bytes)
+    this.#localView.setBigUint64(0, addressOf(this.bytes), true)
     this.#localAddress = addressOf(this.#local)
   }
 
@@ -42,28 +42,28 @@ export class RemoteMemory {
    * @throws {SyscallError} EFAULT if none did; ESRCH if the task is gone; EPERM
    */
   read(tid: Tid, at: bigint, length: number): number {
-    const pieces = this.#aim(at, BigInt(length))
+    const pieces = this.#aim(at, length)
     return check('process_vm_readv', Number(libcReadv(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
   }
 
   /** Copies the first `length` of `bytes` to `at`. @returns how many arrived @throws {SyscallError} EFAULT if none did */
   write(tid: Tid, at: bigint, length: number): number {
-    const pieces = this.#aim(at, BigInt(length))
+    const pieces = this.#aim(at, length)
     return check('process_vm_writev', Number(libcWritev(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
   }
 
-  #aim(at: bigint, length: bigint): 1 | 2 {
-    const first = PAGE - (at & (PAGE - 1n))
-    this.#localView.setBigUint64(0, this.#bytesAddress, true)
-    this.#localView.setBigUint64(8, length, true)
+  /** Numbers where they do, since a bigint is an object of its own each time; upper halves stay 0. */
+  #aim(at: bigint, length: number): 1 | 2 {
+    const first = PAGE - Number(at & OFFSET)
+    this.#localView.setUint32(8, length, true)
     this.#remoteView.setBigUint64(0, at, true)
     if (length <= first) {
-      this.#remoteView.setBigUint64(8, length, true)
+      this.#remoteView.setUint32(8, length, true)
       return 1
     }
-    this.#remoteView.setBigUint64(8, first, true)
-    this.#remoteView.setBigUint64(16, at + first, true)
-    this.#remoteView.setBigUint64(24, length - first, true)
+    this.#remoteView.setUint32(8, first, true)
+    this.#remoteView.setBigUint64(16, at + BigInt(first), true)
+    this.#remoteView.setUint32(24, length - first, true)
     return 2
   }
 }
@@ -83,11 +83,12 @@ export function copyFrom(memory: RemoteMemory, tid: Tid, at: bigint, length: num
 
 /** Writes all of `bytes` into another task's memory. @throws {SyscallError} EFAULT if not all of them could be written */
 export function copyTo(memory: RemoteMemory, tid: Tid, at: bigint, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) {
-    const chunk = Math.min(bytes.length - done, memory.bytes.length)
-    memory.bytes.set(bytes.subarray(done, done + chunk))
-    if (memory.write(tid, at + BigInt(done), chunk) !== chunk)
-      throw new SyscallError('process_vm_writev', errno('EFAULT'))
-    done += chunk
+  const most = memory.bytes.length
+  if (bytes.length > most) {
+    copyTo(memory, tid, at, bytes.subarray(0, most))
+    copyTo(memory, tid, at + BigInt(most), bytes.subarray(most))
+    return
   }
+  memory.bytes.set(bytes)
+  if (memory.write(tid, at, bytes.length) !== bytes.length) throw new SyscallError('process_vm_writev', errno('EFAULT'))
 }

@@ -32,8 +32,12 @@ export function openGroups(pid: number): Groups {
 /** proc_pid_cgroup(5): `4:memory:/path`, `0::/path`. A path may contain a colon, never a line feed. */
 function pathsOf(pid: number | 'self'): Paths {
   const lines = readFileSync(`/proc/${pid}/cgroup`, 'latin1').matchAll(/^\d+:([^:]*):(.*)$/gm)
-  return new Map([...lines].flatMap(([, names, path]) => names!.split(',').map((name) => [name, path!] as const)))
+  const paths = [...lines].flatMap(([, names, path]) => names!.split(',').map((name) => [name, whole(path!)] as const))
+  return new Map(paths)
 }
+
+/** systemd as an init moves itself to a group of its own, beside those of its services. */
+const whole = (path: string): string => path.replace(/\/init\.scope$/, '') || '/'
 
 function openGroup(paths: Paths, mounts: readonly Mount[], hierarchy: string | undefined): Fd | undefined {
   const path = hierarchy === undefined ? undefined : paths.get(hierarchy)

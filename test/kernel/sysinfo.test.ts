@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createInterface, type Interface } from 'node:readline'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
-import { execute, Host, USERNS } from './host.ts'
+import { execute, Host, USERNS, until } from './host.ts'
 import { MemoryGroup, unlimitable } from './memory-group.ts'
 
 const MiB = 2 ** 20
@@ -118,15 +118,6 @@ describe('uptime', () => {
     const inner = await host.run(['--all-sysinfo'], [...shifted, '--user', '--map-root-user', program(64)])
     for (const { stdout } of [whole, inner]) expect(JSON.parse(stdout)).toMatchObject({ intact: true, uptime: 1 })
   })
-
-  test('never goes back', async () => {
-    const seconds = Number(process.env.INTERCEDE_TEST_SECONDS ?? 10)
-    const args = ['--samples', `${seconds * 1000}`, '--interval', '1000']
-    const done = await host.run(['--all-sysinfo'], [program(64), ...args])
-    const { first, last, back, errors } = JSON.parse(done.stdout) as Info
-    expect({ first, back, errors }).toEqual({ first: 1, back: 0, errors: 0 })
-    expect(last).toBeGreaterThanOrEqual(seconds)
-  })
 })
 
 describe('memory that may not be written', () => {
@@ -144,6 +135,37 @@ describe('memory that may not be written', () => {
       const [said, expected] = [ours, native].map(({ stdout }) => JSON.parse(stdout) as Info)
       expect([said!.errno, said!.intact, expected!.errno]).toEqual([errno, true, errno])
     }
+  })
+})
+
+const unified = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) => existsSync(`${path}/cgroup.procs`))
+
+describe.skipIf(!unified)(`in a group of cgroup v2 (${unified ?? 'which is not mounted'})`, () => {
+  const group = `${unified}/intercede-test-${process.pid}`
+  afterEach(async () => {
+    const gone = (): boolean => {
+      try {
+        rmdirSync(group)
+      } catch {}
+      return !existsSync(group)
+    }
+    await until('the group is empty', gone)
+  })
+
+  test('counts its own tasks, also those of groups that it makes', async () => {
+    const before = `mkdir -p ${group}/below; echo $$ >${group}/cgroup.procs`
+    const polled = new Polled(before)
+    // The fixture that waits, and the program.
+    expect(await polled.first()).toMatchObject({ procs: 2 })
+    const more = spawn('sh', ['-c', `echo $$ >${group}/below/cgroup.procs && echo in && exec cat`])
+    running.add(more)
+    await once(more.stdout, 'data')
+    await stale()
+    expect(await polled.again()).toMatchObject({ procs: 3 })
+    more.stdin.end()
+    await once(more, 'exit')
+    await polled.end()
+    rmdirSync(`${group}/below`)
   })
 })
 

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import type { Rule } from '../calls/rule.ts'
 import { type Circumstances, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
@@ -10,13 +11,17 @@ import { fullName, keyNames, keys } from '../policy/keys.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
 import { rulesFor } from '../syscalls/index.ts'
+import { LXC_SOCKET, profileForLxc } from './profile-lxc.ts'
+
+const SOCKET = '/run/intercede/oci.sock'
 
 interface Options {
   readonly config?: readonly string[]
+  readonly format: 'oci' | 'lxc'
   readonly runtime: Target
   readonly base?: string
   readonly capAdd?: readonly string[]
-  readonly listener: string
+  readonly listener?: string
   readonly output?: string
   readonly check?: string
 }
@@ -65,7 +70,7 @@ function check(file: string, runtime: Target): void {
   if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong`)
 }
 
-function readBase({ base: file, runtime, capAdd = [], listener }: Options & { readonly base: string }): OciSeccomp {
+function readBase(file: string, { runtime, capAdd = [], listener = SOCKET }: Options): OciSeccomp {
   const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
   const base = readProfile(file, refuse)
   const finding = lintProfile(base, runtime, listener).find(({ is }) => is === 'wrong')
@@ -79,20 +84,15 @@ function policyLines(entries: readonly Entry[]): string {
   return formatLines({ entries: given.map(({ key, text }) => [key, text]) })
 }
 
-function compile(options: Options): string {
-  const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
-  const rules = rulesFor(toPolicy(settle(entries)))
-  if (rules.length === 0) {
-    throw new Error('Cannot make a profile: the keys that are on trap no call; try -c mknod')
-  }
-  const { base, runtime, listener: listenerPath } = options
+function ociProfile(options: Options, rules: readonly Rule[], metadata: string): string {
+  const { base, runtime, listener: listenerPath = SOCKET } = options
   const profile = compileOci({
     rules,
     architectures: machine().architectures,
-    ...(base === undefined ? {} : { base: readBase({ ...options, base }) }),
+    ...(base === undefined ? {} : { base: readBase(base, options) }),
     flags: flagsFor(runtime),
     listenerPath,
-    metadata: policyLines(entries),
+    metadata,
   })
   return formatProfile(profile)
 }
@@ -102,13 +102,26 @@ function write(options: Options): void {
     check(options.check, options.runtime)
     return
   }
-  const text = compile(options)
-  if (options.output === undefined) {
+  const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
+  const rules = rulesFor(toPolicy(settle(entries)))
+  if (rules.length === 0) throw new Error('Cannot make a profile: the keys that are on trap no call; try -c mknod')
+  const lines = policyLines(entries)
+  if (options.format === 'oci') {
+    put(ociProfile(options, rules, lines), options.output)
+    return
+  }
+  const { policy, configuration } = profileForLxc({ ...options, rules, keys: lines })
+  put(policy, options.output)
+  if (options.output !== undefined) put(configuration)
+}
+
+function put(text: string, file?: string): void {
+  if (file === undefined) {
     process.stdout.write(text)
     return
   }
   try {
-    writeFileSync(options.output, text)
+    writeFileSync(file, text)
   } catch (error) {
     throw new Error(`Cannot write the profile: ${(error as Error).message}`)
   }
@@ -133,17 +146,29 @@ Examples:
   # the same calls on top of podman's own profile, as linux.seccomp of a bundle for runc
   intercede profile -c mknod -c sysinfo --runtime runc --base /usr/share/containers/seccomp.json
 
+  # for LXC: writes the file, and prints the lines for the configuration of the container
+  intercede profile --format lxc -c mknod --base /usr/share/lxc/config/common.seccomp \\
+    --output /etc/lxc/mknod.seccomp | tee -a /var/lib/lxc/NAME/config
+
 Keys (the part up to "intercept." may be left out; a boolean alone means true):
 ${keyHelp}`
 
 export const command = new Command('profile')
   .description('Make a seccomp profile for a container runtime: what to trap, and the policy for it')
   .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect)
-  .addOption(new Option('--format <format>', 'OCI linux.seccomp').choices(['oci']).default('oci'))
-  .addOption(new Option('--runtime <runtime>', 'who reads the file').choices(targets).default('crun'))
+  .addOption(
+    new Option('--format <format>', 'OCI linux.seccomp, or a policy of LXC').choices(['oci', 'lxc']).default('oci'),
+  )
+  .addOption(
+    new Option('--runtime <runtime>', 'with the format oci: who reads the file').choices(targets).default('crun'),
+  )
   .option('--base <file>', 'keep the meaning of this profile for all that is not trapped')
   .option('--cap-add <cap>', 'with --base for crun and runc: a capability beyond the usual ones', collect)
-  .option('--listener <path>', 'the socket of "intercede serve"', socketPath, '/run/intercede/oci.sock')
+  .option(
+    '--listener <path>',
+    `the socket of "intercede serve" (default: ${SOCKET}, for lxc ${LXC_SOCKET})`,
+    socketPath,
+  )
   .option('--output <file>', 'write there instead of to stdout')
   .option('--check <file>', 'make nothing, but say what is wrong or unwise about this profile')
   .addHelpText('after', examples)

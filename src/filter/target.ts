@@ -28,8 +28,21 @@ export const resolvesGuards = (target: Target): boolean => target === 'podman'
 /** What a filter must cover on a machine (Node's `process.arch`): a mode that is not covered is killed by libseccomp. */
 export const machines: Record<
   string,
-  { readonly goArch: string; readonly architectures: readonly [string, ...string[]] }
+  {
+    readonly goArch: string
+    readonly architectures: readonly [string, ...string[]]
+    /** Sections of a policy of LXC that are in force there. */
+    readonly sections: ReadonlySet<string>
+  }
 > = {
-  x64: { goArch: 'amd64', architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'] },
-  arm64: { goArch: 'arm64', architectures: ['SCMP_ARCH_AARCH64', 'SCMP_ARCH_ARM'] },
+  x64: {
+    goArch: 'amd64',
+    architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
+    sections: new Set(['all', 'x86', 'x32', 'x86_64']),
+  },
+  arm64: {
+    goArch: 'arm64',
+    architectures: ['SCMP_ARCH_AARCH64', 'SCMP_ARCH_ARM'],
+    sections: new Set(['all', 'arm', 'arm64']),
+  },
 }

@@ -1,0 +1,47 @@
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { Rule } from '../calls/rule.ts'
+import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
+import { NOTIFY } from '../filter/oci.ts'
+import { machines } from '../filter/target.ts'
+
+export const LXC_SOCKET = '/run/intercede/lxc.sock'
+
+export interface LxcOptions {
+  readonly rules: readonly Rule[]
+  /** The policy, a KEY=VALUE a line. */
+  readonly keys: string
+  readonly base?: string
+  readonly listener?: string
+  readonly output?: string
+}
+
+/** What goes into the policy file, and the lines of the container's configuration that name it. */
+export function profileForLxc({ rules, keys, base, listener = LXC_SOCKET, output }: LxcOptions): {
+  readonly policy: string
+  readonly configuration: string
+} {
+  const configuration = [
+    `lxc.seccomp.profile = ${output === undefined ? 'THIS FILE' : resolve(output)}`,
+    `lxc.seccomp.notify.proxy = unix:${listener}`,
+    // A line of that file holds no line break: see runtimes/lxc.ts.
+    `lxc.seccomp.notify.cookie = ${keys.trim().replaceAll('\n', ';')}`,
+  ]
+  const comments = output === undefined ? ['In the configuration of the container:', ...configuration] : []
+  const policy = compileLxc(rules, base === undefined ? undefined : readBase(base), comments)
+  return { policy, configuration: `${configuration.join('\n')}\n` }
+}
+
+function readBase(file: string): LxcPolicy {
+  const refuse = (why: string): Error => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
+  let policy: LxcPolicy
+  try {
+    policy = parseLxcPolicy(readFileSync(file, 'utf8'), machines[process.arch]?.sections ?? new Set())
+  } catch (error) {
+    throw refuse((error as Error).message)
+  }
+  const { defaultAction, syscalls = [] } = policy.profile
+  if ([defaultAction, ...syscalls.map(({ action }) => action)].includes(NOTIFY))
+    throw refuse('it has notify rules of its own, for another proxy, and a container has one')
+  return policy
+}

@@ -12,6 +12,7 @@ const WAITS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
     257: 'openat',
     259: 'mknodat',
     310: 'process_vm_readv',
+    311: 'process_vm_writev',
     332: 'statx',
     437: 'openat2',
   },
@@ -21,6 +22,7 @@ const WAITS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
     56: 'openat',
     73: 'poll',
     270: 'process_vm_readv',
+    271: 'process_vm_writev',
     291: 'statx',
     437: 'openat2',
   },
@@ -69,7 +71,7 @@ export class Hostile {
   ): Promise<void> {
     const device = join(this.mount, '../device')
     await execute('mknod', ['-m', '666', device, 'c', '10', '229'])
-    const container = [socket, '--userns', USERNS, '--pidns', '--await-agent', ...filtered]
+    const container = [socket, '--userns', USERNS, '--pidns', '--all-sysinfo', '--await-agent', ...filtered]
     const serve = [fixture('fuse-server'), ...server, device, this.mount]
     const child = spawn(fixture('filtered'), [...container, '--', 'unshare', '--mount', ...serve, '--', ...command])
     child.stdout.on('data', (data) => {

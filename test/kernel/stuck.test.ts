@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../fixtures.ts'
-import { BASE, execute, Host, USERNS, until } from './host.ts'
+import { BASE, execute, Host, mknodPolicy, USERNS, until } from './host.ts'
 import { descriptorsOf, Hostile, stuckThreads, unkillable, walkersOf, withoutFuse } from './hostile.ts'
 
 const CLI = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
@@ -47,6 +47,10 @@ const WAYS: readonly Way[] = [
     calls: ({ mount }) => ['--how', 'silent', '--touch', '--in-file', join(mount, 'file')],
   },
   {
+    way: 'a place for an answer in a page of its file that is being read',
+    calls: ({ mount }) => ['--how', 'silent', '--sysinfo', '--touch', '--in-file', join(mount, 'file')],
+  },
+  {
     way: 'a directory descriptor',
     calls: ({ mount }) => ['--how', 'silent', '--dirfd', join(mount, 'dir'), 'n'],
   },
@@ -64,7 +68,7 @@ let hostiles: Hostile[] = []
 let serial = 0
 
 beforeAll(async () => {
-  host = await Host.start()
+  host = await Host.start({ ...mknodPolicy, sysinfo: {} })
   // A file system whose own time does not depend on what else is in it.
   others = join(host.directory, 'others')
   mkdirSync(others)

@@ -26,12 +26,13 @@ import {
 import type { Handle } from '../kernel/handle.ts'
 import { copyFrom, copyTo, type RemoteMemory } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
-import { ownerOf } from '../kernel/pidfd.ts'
 import type { Container } from './container.ts'
 import { type Goal, lookup, type Start } from './lookup.ts'
+import { CallerMounts, type MountDesk } from './mounts.ts'
 import type { Nodes } from './nodes.ts'
 import { isAbsolute, splitParent } from './path.ts'
 import { parseStatus, type Status } from './status.ts'
+import { readOptions, readString } from './strings.ts'
 import { findTask } from './task.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
@@ -60,6 +61,7 @@ export interface Desk {
   /** Counts the mounts that a container gets. */
   readonly mayMount: (container: Container) => boolean
   readonly informant: { report(container: Container, bits: 32 | 64): Uint8Array }
+  readonly mounting: MountDesk
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
   /** Lets the container's walker look up. @throws {PassOn} if it has none that answers */
@@ -74,8 +76,6 @@ interface Thread {
 
 const PATH_MAX = 4096
 const BYTES_MAX = 65536
-const NS_MNT = Buffer.from('ns/mnt\0')
-const LOOK: readonly Cap[] = ['SYS_PTRACE']
 const NS_USER = Buffer.from('ns/user\0')
 const STATUS = Buffer.from('status\0')
 const ROOT = Buffer.from('root\0')
@@ -106,10 +106,11 @@ export class Caller implements CallerContract, Disposable {
   readonly #desk: Desk
   readonly #container: Container
   readonly #waits: () => boolean
-  readonly #opened: Fd[] = []
+  readonly #opened: Disposable[] = []
   #taskDir: Fd | undefined
   #read: Status | undefined
   #onFuse = false
+  #mounts: CallerMounts | undefined
 
   systemInfo(): Uint8Array {
     return this.#desk.informant.report(this.#container, this.bits)
@@ -148,6 +149,16 @@ export class Caller implements CallerContract, Disposable {
     if (end < 0) throw new PassOn('unreadable')
     if (end === 0) throw new PassOn('pathNotResolved')
     return memory.bytes.slice(0, end + 1) as PathBytes
+  }
+
+  string(at: bigint, limit?: number): string | undefined {
+    if (at === 0n) return undefined
+    return this.#orPass('unreadable', () => readString(this.#desk.memory, this.tid, at, limit))
+  }
+
+  options(at: bigint): string | undefined {
+    if (at === 0n) return undefined
+    return this.#orPass('unreadable', () => readOptions(this.#desk.memory, this.tid, at))
   }
 
   get inInitialUserns(): boolean {
@@ -211,12 +222,24 @@ export class Caller implements CallerContract, Disposable {
     const { identity, nodes, mayMount } = this.#desk
     if (!mayMount(this.#container)) throw new PassOn('tooManyMounts')
     this.#mustWait()
-    identity.with(LOOK)
-    using mounts = openat(this.#task.raw, NS_MNT, O_RDONLY)
-    using owner = ownerOf(mounts)
-    // A container without mounts of its own shares the host's: nothing is ever mounted there.
-    if (identify(owner.raw).ino !== this.#container.userns) throw new PassOn('hostMounts')
+    const mounts = this.mounts.namespace()
     nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => attachTree(copy, target)))
+  }
+
+  get mounts(): CallerMounts {
+    this.#mounts ??= new CallerMounts({
+      tid: this.tid,
+      container: this.#container,
+      identity: this.#desk.identity,
+      desk: this.#desk.mounting,
+      task: () => this.#task,
+      tgid: () => this.#status.tgid as Tid,
+      proc: this.#desk.proc,
+      waits: this.#waits,
+      mayBlock: this.#desk.mayBlock,
+      own: (handle) => this.#own(handle),
+    })
+    return this.#mounts
   }
 
   act<T>(caps: readonly Cap[], action: () => T): T {
@@ -303,7 +326,7 @@ export class Caller implements CallerContract, Disposable {
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
       if (error.errno !== errnos.EACCES)
-        throw new PassOn(error.errno === errnos.ELOOP ? 'crossesProc' : 'pathNotResolved')
+        throw new PassOn(error.errno === errnos.ELOOP ? 'crossesProc' : 'pathNotResolved', error.errno)
     }
     return this.#orPass('pathNotResolved', () => this.#own(walk(this.#container, start, this.#status, goal)))
   }
@@ -340,7 +363,7 @@ export class Caller implements CallerContract, Disposable {
     if (!this.#waits()) throw new PassOn('gone')
   }
 
-  #own(fd: Fd): Fd {
+  #own<T extends Disposable>(fd: T): T {
     this.#opened.push(fd)
     return fd
   }
@@ -350,7 +373,8 @@ export class Caller implements CallerContract, Disposable {
     try {
       return look()
     } catch (error) {
-      throw error instanceof SyscallError || error instanceof RangeError ? new PassOn(code) : error
+      if (error instanceof SyscallError) throw new PassOn(code, error.errno)
+      throw error instanceof RangeError ? new PassOn(code) : error
     }
   }
 }

@@ -4,7 +4,8 @@ import { S_IFCHR } from '../abi/stat.ts'
 import type { NodeLike } from '../calls/caller.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { changeGroup, mknodat, umask, unlinkat } from '../kernel/files.ts'
-import { cloneFile, detachedTmpfs } from '../kernel/mount.ts'
+import { detachedTmpfs } from '../kernel/fs-context.ts'
+import { cloneFile } from '../kernel/mount.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
 const MOUNT: readonly Cap[] = ['SYS_ADMIN']

@@ -2,6 +2,8 @@ import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller, Task } from './caller.ts'
+import type { Context, Kept } from './context.ts'
+import type { Description, Manner, MountCall } from './mounts.ts'
 
 /** What each of the three calls says; they differ in what they leave as it is. */
 export type Scheduling =
@@ -23,6 +25,20 @@ export interface Verbs {
   readonly report: { readonly writes: readonly Write[] }
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
   readonly schedule: { readonly task: Task; readonly to: Scheduling }
+  readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
+  readonly placeMount: { readonly mount: Kept; readonly target: Handle; readonly namespace: Handle }
+  /** A context that is given to the caller. */
+  readonly openContext: { readonly type: string; readonly cloexec: boolean }
+  readonly create: { readonly context: Context; readonly description: Description }
+  /** A mount that is given to the caller. */
+  readonly mountContext: {
+    readonly context: Context
+    readonly made: Handle
+    /** MOUNT_ATTR_*. */
+    readonly attributes: bigint
+    readonly cloexec: boolean
+    readonly manner: Manner
+  }
 }
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]
 
@@ -44,6 +60,8 @@ export interface Effect {
   readonly fd?: Handle
   /** Shall it be closed by execve(2)? */
   readonly cloexec?: boolean
+  /** Told the number that the descriptor has in the caller's table. */
+  readonly sent?: (fd: number) => void
 }
 
 export interface Verb<A> {

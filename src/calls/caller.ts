@@ -1,6 +1,7 @@
 import type { Dev, HostId, Mode, PathBytes, Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
+import type { Mounts } from './mounts.ts'
 
 /** The six registers of a call; each is read as the kernel reads it. */
 export interface Registers {
@@ -43,6 +44,15 @@ export interface Caller {
   systemInfo(): Uint8Array
   /** Copies a path from the caller's memory. @throws {PassOn} if the kernel could not read it either */
   path(at: bigint): PathBytes
+  /**
+   * Copies a string as Latin-1; undefined for a null pointer.
+   *
+   * @param limit with its NUL
+   * @throws {PassOn} if the kernel could not read it either, or if it is longer
+   */
+  string(at: bigint, limit?: number): string | undefined
+  /** Copies the options of mount(2) as Latin-1; undefined for a null pointer. */
+  options(at: bigint): string | undefined
   /** Has it this capability over one inode: is that held, and are the owner and the group mapped in its user namespace? */
   commands(inode: Handle, cap: Cap): boolean
   /** Has the caller this capability in its own user namespace? */
@@ -77,6 +87,7 @@ export interface Caller {
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /** Could a device node in this directory be opened? undefined: yes, else why not. */
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined
+  readonly mounts: Mounts
   /** Mounts a device node of ours, with these attributes, on a file in the caller's mount namespace. */
   mountNode(node: NodeLike, target: Handle): void
   /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */

@@ -84,8 +84,49 @@ export const reasons = {
     'make the node on a mount without nodev',
   ],
   hostMounts: [
-    'a device node could only be mounted there, and the container has no mounts of its own',
+    'it could only be done in a mount namespace of the container, and the caller is in none',
     'start the container with a mount namespace of its own',
+  ],
+  changesMounts: ['no new file system is mounted, so the kernel judges the call alone', ''],
+  fileSystemNotAllowed: [
+    'the file system is not in security.syscalls.intercept.mount.allowed',
+    'mount it by FUSE, or allow it if you trust its driver with bytes that the container made',
+  ],
+  kernelMountsIt: ['a file system that the kernel mounts for any container', ''],
+  fuseNotServed: [
+    'this version does not start a FUSE program for a container yet',
+    'mount it by FUSE from inside the container',
+  ],
+  takesDescriptors: [
+    'the file system takes descriptors as options, which mean something else for intercede',
+    'leave it out of security.syscalls.intercept.mount.allowed',
+  ],
+  foreignContext: ['the context is none that this container got from intercede, so the kernel judges it alone', ''],
+  foreignMount: ['the mount is none that intercede made for this container, so the kernel judges it alone', ''],
+  contextTold: ['noted for the file system that will be made', ''],
+  contextFull: ['a context was told more than a page of parameters', ''],
+  contextBusy: ['another call works on the context', ''],
+  contextUnready: ['nothing was made in the context that could be mounted', ''],
+  parameterNotServed: [
+    'a file system is made from flags and strings only',
+    'let the program name what it means by a string',
+  ],
+  tooManyContexts: [
+    'too many file systems are described at once by all containers',
+    'find the containers that call fsopen and go no further',
+  ],
+  mountsBusy: [
+    'the container or the host has too many mounts in flight',
+    'find out which device does not answer; a mount that hangs counts until the kernel gives it up',
+  ],
+  mountStuck: ['the mount did not end in time', 'find out why its device does not answer'],
+  cannotShift: [
+    'the file system cannot be shown with the ids of the container',
+    'set security.syscalls.intercept.mount.shift to false, or mount it by FUSE',
+  ],
+  groupsNotJoined: [
+    'the control groups of the caller could not be joined, and without their device rules nothing is mounted',
+    'run intercede where it may write to the cgroup file systems of the host',
   ],
   tooManyMounts: [
     'the container has had too many device nodes mounted',

@@ -12,7 +12,21 @@ export type Verdict =
   | { readonly is: 'act'; readonly act: Act; readonly why: Reason }
 
 export const pass = (code: ReasonCode, a?: number, b?: number): Verdict => ({ is: 'continue', why: why(code, a, b) })
+export const refuse = (code: ReasonCode, errno: Errno): Verdict => ({ is: 'errno', errno, why: why(code) })
 export const act = (what: Act, code: ReasonCode = 'done'): Verdict => ({ is: 'act', act: what, why: why(code) })
+
+/** What the kernel could not say: it was not asked, or would have been asked for something else. */
+export class Refused extends Error {
+  override readonly name = 'Refused'
+  readonly errno: Errno
+  readonly why: Reason
+
+  constructor(code: ReasonCode, errno: Errno) {
+    super(code)
+    this.errno = errno
+    this.why = why(code)
+  }
+}
 
 /**
  * Nothing was done and nothing will be: the kernel shall judge. Thrown from deep inside a lookup, and by a verb only

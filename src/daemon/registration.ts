@@ -11,6 +11,7 @@ type Registered = Extract<KeeperEvent, { type: 'registered' }>
 const needs = [
   ['mknod', 'MKNOD'],
   ['setxattr', 'SYS_ADMIN'],
+  ['mount', 'SYS_ADMIN'],
   ['schedSetscheduler', 'SYS_NICE'],
 ] as const satisfies readonly (readonly [keyof Policy, string])[]
 

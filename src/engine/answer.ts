@@ -36,14 +36,18 @@ export class Answer {
     return this.#send(listener, slot, value, 0, 0)
   }
 
-  /** Puts a descriptor into the caller's table and answers with its number there, in one step. */
-  descriptor(listener: number, slot: number, fd: Handle, cloexec: boolean): boolean {
+  /**
+   * Puts a descriptor into the caller's table and answers with its number there, in one step.
+   *
+   * @returns the number; undefined if the call no longer waits
+   */
+  descriptor(listener: number, slot: number, fd: Handle, cloexec: boolean): number | undefined {
     this.#copyId(slot)
     this.#addfd.set(this.#id)
     this.#addfdView.setUint32(8, SECCOMP_ADDFD_FLAG_SEND, true)
     this.#addfdView.setUint32(12, fd.raw, true)
     this.#addfdView.setUint32(20, cloexec ? O_CLOEXEC : 0, true)
-    return notifAddfd(listener, this.#addfd) !== undefined
+    return notifAddfd(listener, this.#addfd)
   }
 
   /** Does the call in `slot` still wait? */

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import type { Dev, Tid } from '../abi/brand.ts'
 import { major, minor } from '../abi/dev.ts'
+import { deviceGroups } from '../caller/cgroups.ts'
 
 /** What the device rules of a caller's control groups allow for one device. */
 export interface DeviceRules {
@@ -61,43 +62,10 @@ export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules> {
   return { mknod: status === 0, open: said.includes('open') }
 }
 
-/** The directories of the groups that can have device rules: cgroup v2, and the controller of v1. */
 function groupsOf(tid: Tid): readonly string[] | undefined {
   try {
-    const mounts = cgroupMounts(readFileSync('/proc/self/mountinfo', 'latin1'))
-    // A hierarchy that is covered by another mount cannot be joined, nor did the runtime set anything in it.
-    return groupPaths(readFileSync(`/proc/${tid}/cgroup`, 'latin1'), mounts).filter((group) =>
-      existsSync(`${group}/cgroup.procs`),
-    )
+    return deviceGroups(readFileSync(`/proc/${tid}/cgroup`, 'latin1'))
   } catch {
     return undefined
   }
-}
-
-/** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */
-export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
-  const mounts = new Map<string, string>()
-  for (const line of mountinfo.split('\n')) {
-    const [before = '', after = ''] = line.split(' - ')
-    const [, , , root, point = ''] = before.split(' ')
-    const [type, , options = ''] = after.split(' ')
-    if (root !== '/') continue
-    if (type === 'cgroup2') mounts.set('', point)
-    if (type === 'cgroup' && options.split(',').includes('devices')) mounts.set('devices', point)
-  }
-  return mounts
-}
-
-/** @param cgroup the text of `/proc/TID/cgroup`: hierarchy:controllers:path */
-export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>): readonly string[] {
-  return cgroup
-    .split('\n')
-    .filter((line) => line !== '')
-    .flatMap((line) => {
-      const [, controllers = '', ...path] = line.split(':')
-      const mount = [...mounts].find(([name]) =>
-        name === '' ? controllers === '' : controllers.split(',').includes(name),
-      )
-      return mount ? [`${mount[1]}${path.join(':')}`] : []
-    })
 }

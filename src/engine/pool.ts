@@ -1,12 +1,16 @@
 import { Worker } from 'node:worker_threads'
 import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container, ContainerHandles } from '../caller/container.ts'
+import { isHeldIn } from '../caller/mounts.ts'
+import type { IsHeld } from '../calls/context.ts'
 import { EPOLLIN, type Epoll } from '../kernel/epoll.ts'
-import { closeRaw, type Fd } from '../kernel/fd.ts'
+import { closeRaw, Fd } from '../kernel/fd.ts'
 import { Alarm, timerfd } from '../kernel/timer.ts'
+import { CONTEXT_BYTES, Contexts } from './contexts.ts'
 import { tryDevice, UNKNOWN } from './device-rules.ts'
 import { Lead } from './lead.ts'
 import type { ToEngine } from './messages.ts'
+import { Mounters } from './mounters.ts'
 import { LISTENERS, PoolState } from './pool-state.ts'
 import { Priority } from './priority.ts'
 import { ProxyDeadlines } from './proxy-deadlines.ts'
@@ -16,7 +20,7 @@ import { Walkers } from './walkers.ts'
 
 type Announced = Extract<ToEngine, { type: 'container' }>
 
-export interface PoolOptions extends Omit<ThreadData, 'state' | 'number' | 'epoll' | 'alarm'> {
+export interface PoolOptions extends Omit<ThreadData, 'state' | 'contexts' | 'number' | 'epoll' | 'alarm'> {
   readonly epoll: Epoll
   /** Threads at the start, and at most: more are made when none is left to take the lead. */
   readonly threads: number
@@ -30,6 +34,8 @@ export interface PoolOptions extends Omit<ThreadData, 'state' | 'number' | 'epol
 
 /** How often a listener whose tasks have ended is looked at again while a call of it is still in flight. */
 const LINGER_MS = 50
+/** How often contexts of fsopen(2) are looked through. */
+const EXPIRE_MS = 5000
 /** The ending of this file is the ending of the other: it runs from the sources' build only. */
 const THREAD = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
@@ -43,6 +49,11 @@ export class Pool {
   readonly #walkers: Walkers
   readonly #priority: Priority
   readonly #deadlines: ProxyDeadlines
+  readonly #mounters: Mounters
+  readonly #contextMemory = new SharedArrayBuffer(CONTEXT_BYTES)
+  readonly #contexts = new Contexts(this.#contextMemory)
+  readonly #isHeld: IsHeld
+  #expiring: NodeJS.Timeout | undefined
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
   readonly #listeners = new Map<number, number>()
@@ -58,6 +69,8 @@ export class Pool {
     this.#walkers = new Walkers(this.#state, options.onFault)
     this.#priority = new Priority(options.onFault)
     this.#deadlines = new ProxyDeadlines(this.#state.proxies, options.onFault)
+    this.#isHeld = isHeldIn(new Fd(options.proc))
+    this.#mounters = new Mounters(options.onFault)
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
@@ -80,6 +93,7 @@ export class Pool {
     this.#containers.delete(container)
     this.#walkers.forget(container)
     this.#priority.forget(container)
+    this.#contexts.forget(container)
     for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
     this.#handles.delete(container)
     this.#post({ forget: container })
@@ -111,6 +125,7 @@ export class Pool {
       epoll: epoll.raw,
       alarm: this.#alarm.raw,
       state: this.#state.buffer,
+      contexts: this.#contextMemory,
       number: ++this.#number,
     }
     const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
@@ -145,6 +160,15 @@ export class Pool {
       case 'device':
         void this.#tryDevice(message.tid, message.dev, new Int32Array(message.answer))
         break
+      case 'lend':
+        settle(new Int32Array(message.answer), this.#mounters.lend(message.container) ?? -1)
+        break
+      case 'giveBack':
+        this.#mounters.giveBack(message.socket, message.lost)
+        break
+      case 'context':
+        this.#expiring ??= setInterval(() => this.#expireContexts(), EXPIRE_MS)
+        break
       case 'unmute':
         this.#unmute(message.container)
         break
@@ -171,8 +195,15 @@ export class Pool {
 
   async #tryDevice(tid: Tid, dev: Dev, answer: Int32Array): Promise<void> {
     const rules = await tryDevice(tid, dev).catch(() => UNKNOWN)
-    Atomics.store(answer, 0, encodeRules(rules))
-    Atomics.notify(answer, 0)
+    settle(answer, encodeRules(rules))
+  }
+
+  /** Only while there is one: an idle engine has no timer. */
+  #expireContexts(): void {
+    this.#contexts.tidy(undefined, this.#isHeld)
+    if (this.#contexts.size > 0) return
+    clearInterval(this.#expiring)
+    this.#expiring = undefined
   }
 
   /** A thread that is gone or stands somewhere else is replaced; an engine that loses them all the time gives up. */
@@ -204,4 +235,10 @@ export class Pool {
     for (const worker of this.#workers) worker.postMessage(message)
     this.#lead.announce()
   }
+}
+
+/** Answers a thread that waits for a word other than 0. */
+function settle(answer: Int32Array, word: number): void {
+  Atomics.store(answer, 0, word)
+  Atomics.notify(answer, 0)
 }

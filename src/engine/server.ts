@@ -9,7 +9,7 @@ import type { Registers } from '../calls/caller.ts'
 import { type Reason, type ReasonCode, why } from '../calls/reason.ts'
 import { STATE } from '../calls/slot.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { PassOn, pass, type Verdict } from '../calls/verdict.ts'
+import { PassOn, pass, Refused, type Verdict } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Policy } from '../policy/policy.ts'
@@ -41,6 +41,7 @@ type Outcome = {
   /** Goes with the answer instead of a value. */
   readonly fd?: Handle | undefined
   readonly cloexec?: boolean | undefined
+  readonly sent?: ((fd: number) => void) | undefined
 }
 
 /** Serves calls on one thread: decode, decide, act, answer, record. */
@@ -138,12 +139,14 @@ export class Server {
   }
 
   /** @returns whether the call still waited */
-  #send({ slot, listener }: Call, { is, errno, value, fd, cloexec }: Outcome): boolean {
+  #send({ slot, listener }: Call, { is, errno, value, fd, cloexec, sent }: Outcome): boolean {
     if (is === 'continue') return this.#answer.continue(listener, slot)
     if (errno !== 0) return this.#answer.errno(listener, slot, errno)
     if (!fd) return this.#answer.value(listener, slot, value)
     using passed = fd
-    return this.#answer.descriptor(listener, slot, passed, cloexec === true)
+    const number = this.#answer.descriptor(listener, slot, passed, cloexec === true)
+    if (number !== undefined) sent?.(number)
+    return number !== undefined
   }
 
   #record(
@@ -212,6 +215,7 @@ const settled = (verdict: Verdict): Outcome => ({
  * may have acted, so the kernel must not judge again.
  */
 function settle(error: unknown): Outcome {
+  if (error instanceof Refused) return { is: 'errno', errno: error.errno, value: 0n, why: error.why }
   if (error instanceof PassOn) return { is: 'continue', errno: 0, value: 0n, why: error.why }
   if (error instanceof SyscallError) return { is: 'errno', errno: error.errno, value: 0n, why: why('kernelAnswered') }
   return { is: 'errno', errno: errno('EIO'), value: 0n, why: why('fault') }

@@ -17,6 +17,7 @@ import { currentTid, isRunning } from '../kernel/process.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
+import { Contexts } from './contexts.ts'
 import type { DeviceRules } from './device-rules.ts'
 import { Monitors } from './forwarded.ts'
 import { Informant } from './informant.ts'
@@ -30,6 +31,8 @@ export interface ThreadData {
   readonly build: string
   readonly number: number
   readonly state: SharedArrayBuffer
+  /** For `Contexts`. */
+  readonly contexts: SharedArrayBuffer
   readonly journal: number
   readonly epoll: number
   /** A timerfd: see `Lead`. */
@@ -55,6 +58,10 @@ export type FromThread =
   | { readonly type: 'lost' | 'fault'; readonly message: string }
   | { readonly type: 'walker' | 'unmute'; readonly container: number }
   | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
+  /** Lend me a mounter; the answer is its socket, or -1. */
+  | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
+  | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
+  | { readonly type: 'context' }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
@@ -113,6 +120,12 @@ class EngineThread {
       status: Buffer.alloc(STATUS_LIMIT),
       nodes: new Nodes(),
       mounts: new Map<bigint, boolean>(),
+      mounting: {
+        lend: ({ index }: Container) => this.#lend(index),
+        giveBack: (socket: number, lost: boolean) => this.#post({ type: 'giveBack', socket, lost }),
+        keeping: new Contexts(data.contexts),
+        onKept: () => this.#post({ type: 'context' }),
+      },
       mayBlock: () => this.#passLead(),
       mayMount: ({ index }: Container) => this.#state.countMount(index),
       deviceRules: ({ index }: Container, tid: Tid, dev: Dev, stillThere: () => void) =>
@@ -238,6 +251,14 @@ class EngineThread {
       stillThere()
       return answer[0]!
     })
+  }
+
+  /** By the main thread, which starts it if there is none. */
+  #lend(container: number): number | undefined {
+    const answer = new Int32Array(new SharedArrayBuffer(4))
+    this.#post({ type: 'lend', container, answer: answer.buffer })
+    Atomics.wait(answer, 0, 0)
+    return answer[0]! > 0 ? answer[0] : undefined
   }
 
   /** By the walker of the container; a call waits for its start. */

@@ -1,4 +1,5 @@
 import type { Dev, HostId, Mode, PathBytes } from '../abi/brand.ts'
+import { makedev } from '../abi/dev.ts'
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
@@ -145,6 +146,20 @@ const STATX_MNT_ID_UNIQUE = 0x4000
 export function mountId(fd: Handle): bigint | undefined {
   check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, statxBytes))
   return (statxView.getUint32(0, true) & STATX_MNT_ID_UNIQUE) === 0 ? undefined : statxView.getBigUint64(144, true)
+}
+
+/** The device that a node stands for; `struct statx`: 128 u32 major | 132 u32 minor. */
+export function deviceOf(node: Handle): Dev {
+  check('statx', libcStatx(node.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, statxBytes))
+  return makedev(statxView.getUint32(128, true), statxView.getUint32(132, true))
+}
+
+const STATX_ATTR_MOUNT_ROOT = 0x2000
+
+/** Is it the root directory of its mount, so that something is mounted there? `struct statx`: 8 u64 attributes. */
+export function isMountRoot(fd: Handle): boolean {
+  check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, statxBytes))
+  return (statxView.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0
 }
 
 /** The inode number alone: cheap, for namespaces that are held open. */

@@ -1,8 +1,13 @@
 import type { Syscall } from '../calls/syscall.ts'
+import { fsconfig, fsmount, fsopen } from './fs-context.ts'
 import { mknod, mknodat } from './mknod.ts'
+import { mount } from './mount.ts'
+import { moveMount } from './move-mount.ts'
 import { sched } from './sched.ts'
 import { sysinfo } from './sysinfo.ts'
 import { xattrHandlers } from './xattr.ts'
 
+const mounts = [mount, fsopen, fsconfig, fsmount, moveMount]
+
 /** The calls that are served. A request is made and read by one handler only, so its type is nobody else's business. */
-export const handlers = [mknod, mknodat, ...xattrHandlers, ...sched, sysinfo] as readonly Syscall<unknown>[]
+export const handlers = [mknod, mknodat, ...xattrHandlers, ...sched, sysinfo, ...mounts] as readonly Syscall<unknown>[]

@@ -1,14 +1,16 @@
+import {
+  MOVE_MOUNT_F_EMPTY_PATH,
+  MS_BIND,
+  MS_MGC_MSK,
+  MS_MGC_VAL,
+  MS_MOVE,
+  MS_PRIVATE,
+  MS_REMOUNT,
+  MS_SHARED,
+  MS_SLAVE,
+  MS_UNBINDABLE,
+} from '../abi/mount.ts'
 import type { Condition, Traps } from '../calls/rule.ts'
-
-const MS_REMOUNT = 1n << 5n
-const MS_BIND = 1n << 12n
-const MS_MOVE = 1n << 13n
-const MS_UNBINDABLE = 1n << 17n
-const MS_PRIVATE = 1n << 18n
-const MS_SLAVE = 1n << 19n
-const MS_SHARED = 1n << 20n
-const MS_MGC_MSK = 0xffff_0000n
-const MS_MGC_VAL = 0xc0ed_0000n
 
 const FLAGS = 3
 const OTHER = MS_REMOUNT | MS_BIND | MS_MOVE
@@ -27,14 +29,22 @@ const newSuperblock: readonly Condition[] = [
   { arg: FLAGS, mask: PROPAGATION | OTHER, equals: 0n },
 ]
 
+/** move_mount(2) of what a descriptor is open for. */
+const fromDescriptor: Condition = { arg: 4, mask: MOVE_MOUNT_F_EMPTY_PATH, equals: MOVE_MOUNT_F_EMPTY_PATH }
+
 /**
- * mount(2): new superblocks only, and only if the policy names a file system. The new mount API (fsopen, fsconfig,
- * fsmount, fspick) is not trapped: its calls are one state machine over several descriptors, to be served all or none.
+ * mount(2): new superblocks only, and only if the policy names a file system. Of the new mount API what describes, makes and
+ * places a file system. What changes mounts is not trapped (fspick, open_tree, mount_setattr): the kernel judges it as the
+ * container's own, and what we lock on a mount stays locked.
  */
 export const mountTraps: Traps = {
-  names: ['mount'],
-  traps: ({ mount }) =>
-    mount && mount.allowed.size + mount.fuse.size > 0
-      ? newSuperblock.map((condition) => ({ name: 'mount', when: [condition] }))
-      : [],
+  names: ['mount', 'fsopen', 'fsconfig', 'fsmount', 'move_mount'],
+  traps({ mount }) {
+    if (!mount || mount.allowed.size + mount.fuse.size === 0) return []
+    return [
+      ...newSuperblock.map((condition) => ({ name: 'mount', when: [condition] })),
+      ...['fsopen', 'fsconfig', 'fsmount'].map((name) => ({ name })),
+      { name: 'move_mount', when: [fromDescriptor] },
+    ]
+  },
 }

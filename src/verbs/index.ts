@@ -1,5 +1,7 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import { create, mountContext, openContext } from './fs-context.ts'
 import { mknod } from './mknod.ts'
+import { mount, placeMount } from './mount.ts'
 import { placeNode } from './place-node.ts'
 import { report } from './report.ts'
 import { schedule } from './schedule.ts'
@@ -15,4 +17,9 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   getxattr,
   listxattr,
   schedule,
+  mount,
+  openContext,
+  create,
+  mountContext,
+  placeMount,
 }

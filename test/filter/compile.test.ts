@@ -217,11 +217,15 @@ describe('compileOci() on top of a base', () => {
     ).toMatchInlineSnapshot(`
       {
         "bpf": 51,
+        "fsconfig": 1,
         "fsetxattr": 2,
+        "fsmount": 1,
+        "fsopen": 1,
         "lsetxattr": 2,
         "mknod": 4,
         "mknodat": 4,
         "mount": 25,
+        "move_mount": 2,
         "sched_setattr": 1,
         "sched_setparam": 1,
         "sched_setscheduler": 1,

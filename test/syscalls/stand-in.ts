@@ -32,6 +32,11 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   task: unasked,
   deviceRules: () => ({ mknod: true, open: true }),
   parent: unasked,
+  string: unasked,
+  options: unasked,
+  get mounts(): never {
+    return unasked()
+  },
   object: unasked,
   descriptor: unasked,
   descriptors: handle(3),

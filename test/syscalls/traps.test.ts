@@ -61,7 +61,15 @@ describe('what is trapped', () => {
     { call: 'bpf', what: 'BPF_MAP_CREATE', registers: { 0: 0n }, is: false },
     { call: 'bpf', what: 'BPF_TOKEN_CREATE', registers: { 0: 36n }, is: false },
     { call: 'bpf', what: 'a negative command', registers: { 0: 0xffff_ffffn }, is: false },
-    { call: 'fsopen', what: 'anything', registers: {}, is: false },
+    { call: 'fsopen', what: 'anything', registers: {}, is: true },
+    { call: 'fsconfig', what: 'anything', registers: {}, is: true },
+    { call: 'fsmount', what: 'anything', registers: {}, is: true },
+    { call: 'move_mount', what: 'a descriptor', registers: { 4: 4n }, is: true },
+    { call: 'move_mount', what: 'a descriptor, beneath, and garbage', registers: { 4: GARBAGE | 0x204n }, is: true },
+    { call: 'move_mount', what: 'a path', registers: { 4: 0x40n }, is: false },
+    { call: 'mount_setattr', what: 'anything', registers: {}, is: false },
+    { call: 'fspick', what: 'anything', registers: {}, is: false },
+    { call: 'open_tree', what: 'anything', registers: {}, is: false },
   ])('$call of $what: $is', ({ call, registers, is }) => expect(trapped(ON, call, registers)).toBe(is))
 })
 

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { MOUNT_ATTR_RDONLY } from '../../kernel/mount.ts'
 import { graft, inside } from './tree.ts'
 
 /** A directory of the host that the container sees. */

@@ -1,14 +1,7 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import {
-  MOUNT_ATTR_NODEV,
-  MOUNT_ATTR_NOSUID,
-  MOUNT_ATTR_RDONLY,
-  MS_NODEV,
-  MS_NOEXEC,
-  MS_NOSUID,
-  mount,
-} from '../../kernel/mount.ts'
+import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../../kernel/mount.ts'
 import { layout } from './layout.ts'
 import { hostFileSystems, type Mount, parseMountinfo } from './mountinfo.ts'
 import { graft, openDirectory } from './tree.ts'

@@ -1,0 +1,94 @@
+import type { Errno } from '../abi/brand.ts'
+import type { Description, Manner, MountCall } from '../calls/mounts.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../kernel/socket.ts'
+
+/** Room for the strings of mount(2), a page each, in JSON. */
+export const REQUEST_LIMIT = 128 * 1024
+const REPLY_LIMIT = 256
+/** A mount may take as long as its device; after that it counts as hanging. */
+const PATIENCE_MS = 30_000
+/** How often the caller is looked at meanwhile. */
+const LOOK_MS = 200
+
+/**
+ * What a mounter is asked. The descriptors are: where to answer, and
+ * mount: the caller's `/proc/TID`, the container's user namespace; answered with a detached mount.
+ * create: the caller's `/proc/TID`; answered with a context that is ready to be mounted.
+ * finish: that context, the container's user namespace; answered with a detached mount and its root directory.
+ * attach: a detached mount, its target, the target's mount namespace; `isNew` as mount(2) does it.
+ */
+export type Request =
+  /** Flags are hexadecimal here, and so are attributes. */
+  | ({ readonly do: 'mount'; readonly flags: string } & Omit<MountCall, 'flags'>)
+  | ({ readonly do: 'create' } & Description)
+  | ({ readonly do: 'finish'; readonly attributes: string } & Manner)
+  | { readonly do: 'attach'; readonly isNew: boolean }
+
+/** `stage`: what failed, where the errno alone would not tell. */
+export interface Reply {
+  readonly errno: number
+  readonly stage?: 'groups' | 'shift'
+}
+
+/** The mounter did not answer, or nobody waits for its answer any more: it must not be used again. */
+export class MounterLost extends Error {
+  override readonly name = 'MounterLost'
+}
+
+/** The device rules of the caller could not be put on the mounter, or the file system cannot be shifted. */
+export class MountRefused extends Error {
+  override readonly name = 'MountRefused'
+  readonly stage: NonNullable<Reply['stage']>
+  readonly errno: Errno
+
+  constructor(stage: NonNullable<Reply['stage']>, errno: Errno) {
+    super(stage)
+    this.stage = stage
+    this.errno = errno
+  }
+}
+
+/**
+ * Lets a mounter work, and waits for it as long as the caller waits.
+ *
+ * @param mounter its socket; nobody else asks it meanwhile
+ * @returns the descriptors that it made
+ * @throws {SyscallError} what the kernel says
+ * @throws {MountRefused} for what the kernel was not asked for
+ * @throws {MounterLost}
+ */
+export function askMounter(
+  mounter: Handle,
+  request: Request,
+  handles: readonly Handle[],
+  waits: () => boolean,
+): readonly Fd[] {
+  const [ours, theirs] = socketpair()
+  using answers = ours
+  {
+    using end = theirs
+    try {
+      send(mounter, Buffer.from(JSON.stringify(request)), [end, ...handles], MSG_DONTWAIT)
+    } catch (error) {
+      throw new MounterLost((error as Error).message)
+    }
+  }
+  for (let waited = 0; !waitReadable(answers, LOOK_MS); waited += LOOK_MS) {
+    if (!waits()) throw new MounterLost('the caller is gone')
+    if (waited >= PATIENCE_MS) throw new MounterLost('no answer')
+  }
+  return answerOf(answers)
+}
+
+function answerOf(socket: Handle): readonly Fd[] {
+  const bytes = new Uint8Array(REPLY_LIMIT)
+  const message = receive(socket, bytes)
+  if (!message || message.length === 0) throw new MounterLost('it ended')
+  const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
+  if (stage) throw new MountRefused(stage, errno as Errno)
+  if (errno !== 0) throw new SyscallError('mount', errno as Errno)
+  return message.fds
+}

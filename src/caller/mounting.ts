@@ -1,0 +1,178 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { errno, errnos } from '../abi/errno.ts'
+import { laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
+import { fileType, S_IFDIR } from '../abi/stat.ts'
+import type { Manner, Source } from '../calls/mounts.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { dup, type Fd } from '../kernel/fd.ts'
+import { identify, isMountRoot, O_DIRECTORY, O_RDONLY, openat, read } from '../kernel/files.ts'
+import { create, fsmount, fsopen, setParameter } from '../kernel/fs-context.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { cstring } from '../kernel/libc.ts'
+import { attachTree, changeAttributes, cloneTree, mountBytes, unmount } from '../kernel/mount.ts'
+import { CLONE_NEWNET, CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
+import { inGroupsOf } from './cgroups.ts'
+import type { LockRoom } from './lock-room.ts'
+import { MountRefused, type Request } from './mounter.ts'
+import { SourceRoot } from './source-root.ts'
+
+type Asked<D extends Request['do']> = Extract<Request, { do: D }>
+
+/** Where a mounter belongs. */
+interface Home {
+  readonly root: Handle
+  readonly mounts: Handle
+  readonly network: Handle
+}
+
+const CGROUP_LIMIT = 64 * 1024
+const DOT = cstring('.')
+
+const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
+
+/** Types that are mounted from a device; others may look at the network instead. */
+const needsDevice = (type: string): boolean =>
+  !readFileSync('/proc/filesystems', 'latin1').split('\n').includes(`nodev\t${type}`)
+
+/** What a mounter does, in a mount namespace of its own. Each thing leaves the thread where it was, or throws no SyscallError. */
+export class Mounting {
+  readonly #home: Home
+  readonly #room: LockRoom
+
+  constructor(home: Home, room: LockRoom) {
+    this.#home = home
+    this.#room = room
+  }
+
+  /** @returns the descriptors of what was made */
+  serve(request: Request, handles: readonly Fd[]): readonly Fd[] {
+    const [first, second, third] = handles
+    switch (request.do) {
+      case 'mount':
+        return [this.#mount(request, first!, second!)]
+      case 'create':
+        return [this.#create(request, first!)]
+      case 'finish':
+        return this.#finish(request, first!, second!)
+      case 'attach':
+        this.#attach(request, first!, second!, third!)
+        return []
+    }
+  }
+
+  #mount({ type, source, flags, data, ...manner }: Asked<'mount'>, task: Fd, userns: Fd): Fd {
+    using root = this.#rootFor(source)
+    const name = `.${randomBytes(8).toString('hex')}`
+    const place = root.makeDirectory(name)
+    const text = source.text === undefined ? null : bytesOf(source.text)
+    const options = { flags: BigInt(`0x${flags}`), data: data === undefined ? null : bytesOf(data) }
+    this.#asCaller(type, task, () =>
+      orOwn(source, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options))),
+    )
+    try {
+      using tree = cloneTree(place)
+      return this.#settle(tree, { ...manner, later: laterOf(options.flags) }, userns)
+    } finally {
+      unmount(place)
+    }
+  }
+
+  #create({ type, source, parameters, exclusive }: Asked<'create'>, task: Fd): Fd {
+    using root = this.#rootFor(source)
+    return this.#asCaller(type, task, () => {
+      const context = fsopen(bytesOf(type))
+      try {
+        // A parameter may name a path too, so they are told inside.
+        root.inside(() => {
+          for (const [key, value] of parameters)
+            setParameter(context, bytesOf(key), value === undefined ? null : bytesOf(value))
+          orOwn(source, () => create(context, exclusive))
+        })
+        return context
+      } catch (error) {
+        context[Symbol.dispose]()
+        throw error
+      }
+    })
+  }
+
+  /** @returns the mount, and its root directory opened: the kernel puts no handle of O_PATH into another process's table */
+  #finish({ attributes, ...manner }: Asked<'finish'>, context: Fd, userns: Fd): readonly Fd[] {
+    const all = BigInt(`0x${attributes}`)
+    using tree = fsmount(context, all & ~SET_LATER)
+    const made = this.#settle(tree, { ...manner, later: all & SET_LATER }, userns)
+    return [made, openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)]
+  }
+
+  /** Makes a detached mount as it shall be for the container. Idmapped first: what was seen in any place cannot be any more. */
+  #settle(tree: Fd, { shift, nodev, later }: Manner & { readonly later: bigint }, userns: Handle): Fd {
+    if (shift) shiftTo(tree, userns)
+    changeAttributes(tree, { clear: SET_LATER, set: nodev ? MOUNT_ATTR_NODEV : later })
+    const made = nodev ? this.#room.lock(tree) : dup(tree)
+    if (nodev && later !== 0n) changeAttributes(made, { set: later })
+    return made
+  }
+
+  #attach({ isNew }: Asked<'attach'>, tree: Fd, target: Fd, mounts: Fd): void {
+    if (isNew) checkTarget(tree, target)
+    setns(mounts, CLONE_NEWNS)
+    try {
+      attachTree(tree, target)
+    } finally {
+      setns(this.#home.mounts, CLONE_NEWNS)
+    }
+  }
+
+  #rootFor({ text = '', kind }: Source): SourceRoot {
+    return new SourceRoot(this.#home.root, Buffer.from(text, 'latin1'), kind)
+  }
+
+  /** Where the rules for the caller bind: its control groups, and for a type without a device its network. */
+  #asCaller<T>(type: string, task: Fd, action: () => T): T {
+    return inGroupsOf(readTask(task, 'cgroup'), () => {
+      if (needsDevice(type)) return action()
+      using network = openat(task.raw, cstring('ns/net'), O_RDONLY)
+      setns(network, CLONE_NEWNET)
+      try {
+        return action()
+      } finally {
+        setns(this.#home.network, CLONE_NEWNET)
+      }
+    })
+  }
+}
+
+/** What mount(2) says about its target, and move_mount(2) does not; linux/fs/namespace.c do_add_mount(), graft_tree(). */
+function checkTarget(tree: Handle, target: Handle): void {
+  const place = identify(target.raw)
+  // The same file system twice on one mount point.
+  if (isMountRoot(target) && identify(tree.raw).dev === place.dev) throw new SyscallError('mount', errno('EBUSY'))
+  if (fileType(place.mode) !== S_IFDIR) throw new SyscallError('mount', errno('ENOTDIR'))
+}
+
+/** In our root a source that the caller cannot use is missing; what it would have been told is known. */
+function orOwn(source: Source, action: () => void): void {
+  try {
+    action()
+  } catch (error) {
+    const missing = error instanceof SyscallError && error.errno === errnos.ENOENT
+    if (!missing || !('errno' in source.kind)) throw error
+    throw new SyscallError('mount', source.kind.errno)
+  }
+}
+
+function shiftTo(tree: Handle, userns: Handle): void {
+  try {
+    changeAttributes(tree, { userns })
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error
+    throw new MountRefused('shift', error.errno)
+  }
+}
+
+function readTask(task: Handle, name: string): string {
+  using file = openat(task.raw, cstring(name), O_RDONLY)
+  const bytes = Buffer.alloc(CGROUP_LIMIT)
+  return bytes.toString('latin1', 0, read(file, bytes))
+}

@@ -1,0 +1,203 @@
+import type { Tid } from '../abi/brand.ts'
+import type { Cap } from '../abi/capability.ts'
+import { errno } from '../abi/errno.ts'
+import type { Context, IsHeld, Keeping, Kept } from '../calls/context.ts'
+import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mounts.ts'
+import { PassOn, Refused } from '../calls/verdict.ts'
+import { isSameFile } from '../kernel/compare.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { dup, Fd } from '../kernel/fd.ts'
+import { identify, isMountRoot, mountId, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { fsopen } from '../kernel/fs-context.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { ownerOf } from '../kernel/pidfd.ts'
+import type { Container } from './container.ts'
+import { askMounter, MounterLost, MountRefused, type Request } from './mounter.ts'
+import type { ThreadIdentity } from './thread-identity.ts'
+
+/** What the engine has for mounts. */
+export interface MountDesk {
+  /** Lends a mounter to this thread. @returns its socket; undefined if the container has as many mounts in flight as it may */
+  readonly lend: (container: Container) => number | undefined
+  readonly giveBack: (socket: number, lost: boolean) => void
+  readonly keeping: Keeping
+  /** Called when something is kept: somebody must let it go some day. */
+  readonly onKept: () => void
+}
+
+/** The caller, as far as its mounts need it. */
+export interface Mounting {
+  readonly tid: Tid
+  readonly container: Container
+  readonly identity: ThreadIdentity
+  readonly desk: MountDesk
+  /** Its `/proc/TID`. */
+  readonly task: () => Handle
+  readonly tgid: () => Tid
+  /** The host's `/proc`. */
+  readonly proc: Handle
+  readonly waits: () => boolean
+  /** Called before the thread waits for somebody else. */
+  readonly mayBlock: () => void
+  /** Hands a handle over that is closed when the call is over. */
+  readonly own: <T extends Disposable>(handle: T) => T
+}
+
+const LOOK: readonly Cap[] = ['SYS_PTRACE']
+const OPEN: readonly Cap[] = ['SYS_ADMIN']
+const NS_MNT = Buffer.from('ns/mnt\0')
+
+export class CallerMounts implements Mounts {
+  readonly #caller: Mounting
+  #mounter: Handle | undefined
+  #lost = false
+
+  constructor(caller: Mounting) {
+    this.#caller = caller
+  }
+
+  namespace(): Handle {
+    const { identity, task, own, container } = this.#caller
+    this.#tidy()
+    identity.with(LOOK)
+    const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
+    using owner = ownerOf(mounts)
+    // A container without mounts of its own shares the host's: nothing is ever mounted there.
+    if (identify(owner.raw).ino !== container.userns) throw new PassOn('hostMounts')
+    return mounts
+  }
+
+  mount({ flags, ...rest }: MountCall): Handle {
+    return this.#ask({ do: 'mount', ...rest, flags: flags.toString(16) }, [this.#caller.task(), this.#userns])[0]!
+  }
+
+  attach(
+    tree: Handle,
+    { target, namespace }: { readonly target: Handle; readonly namespace: Handle },
+    isNew: boolean,
+  ): void {
+    this.#ask({ do: 'attach', isNew }, [tree, target, namespace])
+  }
+
+  openContext(type: string): Given {
+    const { container, identity, desk, mayBlock } = this.#caller
+    // It may have to load a module.
+    mayBlock()
+    identity.with(OPEN)
+    using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
+    const fd = dup(kept)
+    return this.#given(fd, desk.keeping.addContext(container.index, kept, type))
+  }
+
+  context(fd: number): Context | undefined {
+    const { tid, container, identity, desk } = this.#caller
+    if (!desk.keeping.has(container.index)) return undefined
+    identity.with(LOOK)
+    return this.#mine(desk.keeping.findContext(container.index, (opened) => isSameFile(tid, fd, opened)))
+  }
+
+  create(description: Description, context: Context): void {
+    const [made] = this.#ask({ do: 'create', ...description }, [this.#caller.task()])
+    context.keep(made!)
+  }
+
+  finish(context: Handle, attributes: bigint, manner: Manner): Given {
+    const { container, desk } = this.#caller
+    const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
+    const [tree, root] = this.#ask(request, [context, this.#userns])
+    using made = tree!
+    return this.#given(root!, desk.keeping.addMount(container.index, made))
+  }
+
+  unplaced(fd: number): Kept | undefined {
+    const { container, identity, desk, task } = this.#caller
+    if (!desk.keeping.has(container.index)) return undefined
+    const id = identity.searching(() => mountOf(task(), fd))
+    if (id === undefined) return undefined
+    return this.#mine(desk.keeping.findMount(container.index, (tree) => mountId(tree) === id))
+  }
+
+  /** Lets go of what the container has closed: a device would be in use as long as we hold it. */
+  #tidy(): void {
+    const { container, identity, desk, proc } = this.#caller
+    if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, isHeldIn(proc)))
+  }
+
+  #mine<T extends Disposable>(found: T | 'busy' | undefined): T | undefined {
+    if (found === 'busy') throw new Refused('contextBusy', errno('EBUSY'))
+    if (!found) return undefined
+    this.#caller.own(found)
+    if (!this.#caller.waits()) throw new PassOn('gone')
+    return found
+  }
+
+  #given(fd: Fd, tell: ReturnType<Keeping['addMount']>): Given {
+    if (!tell) {
+      fd[Symbol.dispose]()
+      throw new Refused('tooManyContexts', errno('EMFILE'))
+    }
+    this.#caller.desk.onKept()
+    const process = this.#caller.tgid()
+    return { fd, sent: (number) => tell({ process, fd: number }) }
+  }
+
+  get #userns(): Handle {
+    const raw = this.#caller.container.handles?.userns
+    if (raw === undefined) throw new PassOn('unknownContainer')
+    return new Fd(raw)
+  }
+
+  #ask(request: Request, handles: readonly Handle[]): readonly Fd[] {
+    const { waits } = this.#caller
+    const mounter = this.#lent()
+    try {
+      return askMounter(mounter, request, handles, waits)
+    } catch (error) {
+      this.#lost = error instanceof MounterLost
+      throw this.#lost && !waits() ? new PassOn('gone') : refusal(error)
+    }
+  }
+
+  /** One mounter for all that this call asks for, given back when the call is over. */
+  #lent(): Handle {
+    if (this.#mounter) return this.#mounter
+    const { container, desk, mayBlock, own } = this.#caller
+    mayBlock()
+    const socket = desk.lend(container)
+    if (socket === undefined) throw new Refused('mountsBusy', errno('EAGAIN'))
+    own({ [Symbol.dispose]: () => desk.giveBack(socket, this.#lost) })
+    this.#mounter = new Fd(socket)
+    return this.#mounter
+  }
+}
+
+function refusal(error: unknown): unknown {
+  if (error instanceof MounterLost) return new Refused('mountStuck', errno('ETIMEDOUT'))
+  if (!(error instanceof MountRefused)) return error
+  return new Refused(error.stage === 'shift' ? 'cannotShift' : 'groupsNotJoined', error.errno)
+}
+
+/** The mount whose root directory a descriptor of a task is open for. @param task its `/proc/TID` */
+function mountOf(task: Handle, fd: number): bigint | undefined {
+  try {
+    using handle = openat(task.raw, Buffer.from(`fd/${fd}\0`), O_PATH)
+    return isMountRoot(handle) ? mountId(handle) : undefined
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined
+    throw error
+  }
+}
+
+/** @param proc the host's procfs; the thread must be allowed to search there */
+export const isHeldIn =
+  (proc: Handle): IsHeld =>
+  (kind, ours, { process, fd }) => {
+    if (kind === 'context') return isSameFile(process, fd, ours)
+    try {
+      using task = openat(proc.raw, Buffer.from(`${process}\0`), O_PATH | O_DIRECTORY)
+      return mountOf(task, fd) === mountId(ours)
+    } catch (error) {
+      if (error instanceof SyscallError) return false
+      throw error
+    }
+  }

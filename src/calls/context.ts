@@ -1,0 +1,56 @@
+import type { Tid } from '../abi/brand.ts'
+import type { Fd } from '../kernel/fd.ts'
+import type { Handle } from '../kernel/handle.ts'
+
+/** What fsconfig(2) sets: a flag, or a string. Bytes as Latin-1. */
+export type Parameter = readonly [key: string, value?: string]
+
+/** Something that a container describes or places, and that we keep meanwhile. It is one call's alone until it is disposed. */
+export interface Kept extends Disposable {
+  /** Our handle of what the container's descriptor is open for. */
+  readonly handle: Handle
+  /** Let it go: nothing more comes of it. */
+  end(): void
+}
+
+/** A context that fsopen(2) gave to the caller's container. */
+export interface Context extends Kept {
+  readonly type: string
+  /** What it was told so far. */
+  readonly parameters: readonly Parameter[]
+  /** Of ours: the file system was made in it, and is to be mounted. */
+  readonly made: Handle | undefined
+  /** @returns false if it has been told too much */
+  add(parameter: Parameter): boolean
+  /** Keeps the context in which its file system was made. */
+  keep(made: Fd): void
+}
+
+/** Where a container has a descriptor. */
+export interface Holder {
+  readonly process: Tid
+  readonly fd: number
+}
+
+/** The things that are kept, of all containers. */
+export interface Keeping {
+  /**
+   * Keeps a context; the oldest of a container makes room.
+   *
+   * @param opened owned there from now on
+   * @returns what is to be told who has it; undefined if there is no room: `opened` is still the caller's
+   */
+  addContext(container: number, opened: Fd, type: string): ((holder: Holder) => void) | undefined
+  /** As `addContext`, for a mount that stands nowhere yet. */
+  addMount(container: number, tree: Fd): ((holder: Holder) => void) | undefined
+  /** The context of this container that `isIt`, locked until it is disposed; 'busy' if another call has it for too long. */
+  findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined
+  findMount(container: number, isIt: (tree: Handle) => boolean): Kept | 'busy' | undefined
+  /** Does it keep anything of this container? */
+  has(container: number): boolean
+  /** Lets go of what nobody has any more, by `isHeld`. */
+  tidy(container: number | undefined, isHeld: IsHeld): void
+}
+
+/** Has the process still a descriptor that is open for what we keep? */
+export type IsHeld = (kind: 'context' | 'mount', ours: Handle, holder: Holder) => boolean

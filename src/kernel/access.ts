@@ -1,0 +1,22 @@
+import type { Handle } from './handle.ts'
+import { check, libc } from './libc.ts'
+
+export const R_OK = 4
+export const W_OK = 2
+
+/** It came after the numbers were unified: one number on every architecture. */
+const FACCESSAT2 = 439
+const AT_EACCESS = 0x200
+const AT_EMPTY_PATH = 0x1000
+const EMPTY = new Uint8Array([0])
+const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t *path, int mode, int flags)')
+
+/**
+ * May the calling thread, as it is now, open this? Nothing is opened.
+ *
+ * @throws {SyscallError} EACCES; EPERM by the device rules of its control group
+ * @see faccessat2(2)
+ */
+export function access(file: Handle, mode: number): void {
+  check('faccessat2', syscallFaccessat2(FACCESSAT2, file.raw, EMPTY, mode, AT_EACCESS | AT_EMPTY_PATH))
+}

@@ -1,0 +1,18 @@
+import type { Tid } from '../abi/brand.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import type { Handle } from './handle.ts'
+import { libc } from './libc.ts'
+
+const KCMP_FILE = 0
+const syscallKcmp = libc.func('syscall', 'long', ['long', 'int', 'int', 'int', 'ulong', 'ulong'])
+const { kcmp } = ownSyscalls(process.arch)
+
+/**
+ * Is descriptor `fd` of the task `tid` the same open file as ours? Not only the same object: what was opened once, and
+ * copied or passed on since.
+ *
+ * @returns false also if there is no such task or descriptor
+ * @see kcmp(2): needs the right to trace the task
+ */
+export const isSameFile = (tid: Tid, fd: number, ours: Handle): boolean =>
+  Number(syscallKcmp(kcmp, tid, process.pid, KCMP_FILE, fd, ours.raw)) === 0

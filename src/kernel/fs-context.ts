@@ -1,0 +1,59 @@
+import { fsconfig } from '../abi/mount.ts'
+import { Fd } from './fd.ts'
+import type { Handle } from './handle.ts'
+import { check, cstring, libc } from './libc.ts'
+
+/** These came after the numbers were unified: one number on every architecture. */
+const FSOPEN = 430
+const FSCONFIG = 431
+const FSMOUNT = 432
+const CLOEXEC = 1
+
+const syscallFsopen = libc.func('long syscall(long number, uint8_t *type, uint32_t flags)')
+const syscallFsconfig = libc.func(
+  'long syscall(long number, int context, uint32_t command, uint8_t *key, uint8_t *value, int aux)',
+)
+const syscallFsmount = libc.func('syscall', 'long', ['long', 'int', 'uint32_t', 'uint32_t'])
+
+/**
+ * A context in which a file system is described; it belongs to the user namespace of the calling thread.
+ *
+ * @param type NUL-terminated
+ * @throws {SyscallError} ENODEV for a type that the kernel lacks
+ * @see fsopen(2)
+ */
+export const fsopen = (type: Uint8Array): Fd => new Fd(check('fsopen', syscallFsopen(FSOPEN, type, CLOEXEC)))
+
+/**
+ * Tells a context one parameter: a flag, or with `value` a string. Both are NUL-terminated, 255 bytes at most.
+ *
+ * @throws {SyscallError} EINVAL for one that the type does not know
+ */
+export function setParameter(context: Handle, key: Uint8Array, value: Uint8Array | null): void {
+  const command = value ? fsconfig.SET_STRING : fsconfig.SET_FLAG
+  check('fsconfig', syscallFsconfig(FSCONFIG, context.raw, command, key, value, 0))
+}
+
+/**
+ * Makes the file system, or finds the one that is there already, which `exclusive` refuses. Opens the device that `source`
+ * names for the calling thread, and may take as long as that device.
+ *
+ * @throws {SyscallError} what mount(2) says of the source and of what it holds
+ */
+export function create(context: Handle, exclusive = false): void {
+  const command = exclusive ? fsconfig.CMD_CREATE_EXCL : fsconfig.CMD_CREATE
+  check('fsconfig', syscallFsconfig(FSCONFIG, context.raw, command, null, null, 0))
+}
+
+/** A mount of what a context made, which stands nowhere and vanishes with its descriptor. @param attributes MOUNT_ATTR_* */
+export function fsmount(context: Handle, attributes = 0n): Fd {
+  return new Fd(check('fsmount', syscallFsmount(FSMOUNT, context.raw, CLOEXEC, Number(attributes))))
+}
+
+/** A tmpfs that is mounted nowhere and vanishes with its descriptor. @param options such as `[['mode', '1777']]` */
+export function detachedTmpfs(options: readonly (readonly [key: string, value: string])[]): Fd {
+  using context = fsopen(cstring('tmpfs'))
+  for (const [key, value] of options) setParameter(context, cstring(key), cstring(value))
+  create(context)
+  return fsmount(context)
+}

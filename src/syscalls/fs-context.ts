@@ -1,0 +1,137 @@
+import { errno } from '../abi/errno.ts'
+import { fsconfig as command, isFsmountAttributes } from '../abi/mount.ts'
+import type { Caller } from '../calls/caller.ts'
+import type { Context, Parameter } from '../calls/context.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
+import { sourceOf } from './mount-source.ts'
+import { mountTraps } from './mount-traps.ts'
+import { judgeMounter, judgeType } from './mount-types.ts'
+
+/** FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC. */
+const CLOEXEC = 1
+/** With the NUL: linux/fs/fsopen.c fsconfig(). */
+const STRING = 256
+const TOLD: ReadonlySet<number> = new Set([command.SET_FLAG, command.SET_STRING])
+const MAKES: ReadonlySet<number> = new Set([command.CMD_CREATE, command.CMD_CREATE_EXCL])
+const NOT_TOLD: ReadonlySet<number> = new Set([
+  command.SET_BINARY,
+  command.SET_PATH,
+  command.SET_PATH_EMPTY,
+  command.SET_FD,
+])
+
+const only =
+  (name: string): Syscall<unknown>['traps'] =>
+  (policy) =>
+    mountTraps.traps(policy).filter((rule) => rule.name === name)
+
+/**
+ * fsopen(2): gives the caller a context in which nothing is ever made: what it is told is noted, and told to a context of
+ * ours when the file system is made. If the container held the one in which it is made, it could mount it by itself, and
+ * open devices there.
+ */
+export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloexec: boolean }> = {
+  names: ['fsopen'],
+  traps: only('fsopen'),
+  screen(args, policy) {
+    if (!policy.mount) return pass('keyOff')
+    return (args.uint(1) & ~CLOEXEC) === 0 ? undefined : pass('changesMounts')
+  },
+  decode: (args, caller) => ({ type: caller.string(args.pointer(0)), cloexec: args.uint(1) === CLOEXEC }),
+  decide({ type, cloexec }, caller, { mount }) {
+    if (!mount) return pass('keyOff')
+    if (type === undefined) return pass('unreadable')
+    const left = judgeType(type, mount) ?? judgeMounter(caller)
+    if (left) return left
+    caller.mounts.namespace()
+    return act({ verb: 'openContext', type, cloexec })
+  },
+}
+
+interface Told {
+  readonly fd: number
+  readonly command: number
+  readonly parameter: Parameter | undefined
+}
+
+/**
+ * fsconfig(2): what sets a parameter is noted, and the kernel sets it in the caller's own context too: so it checks it, and
+ * says what is wrong with it where the caller looks for that.
+ */
+export const fsconfig: Syscall<Told> = {
+  names: ['fsconfig'],
+  traps: only('fsconfig'),
+  screen(args, policy) {
+    if (!policy.mount) return pass('keyOff')
+    const code = args.uint(1)
+    return TOLD.has(code) || MAKES.has(code) || NOT_TOLD.has(code) ? undefined : pass('changesMounts')
+  },
+  decode(args, caller) {
+    const code = args.uint(1)
+    const key = TOLD.has(code) ? caller.string(args.pointer(2), STRING) : undefined
+    const value = code === command.SET_STRING ? caller.string(args.pointer(3), STRING) : undefined
+    return { fd: args.int(0), command: code, parameter: key === undefined ? undefined : parameterOf(key, value) }
+  },
+  decide({ fd, command: code, parameter }, caller, { mount }) {
+    if (!mount) return pass('keyOff')
+    const context = caller.mounts.context(fd)
+    if (!context) return pass('foreignContext')
+    if (MAKES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
+    if (NOT_TOLD.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
+    if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
+    return pass('contextTold')
+  },
+}
+
+const parameterOf = (key: string, value: string | undefined): Parameter => (value === undefined ? [key] : [key, value])
+
+/** The kernel takes one source only; a second one also comes from a call that was interrupted and made again. */
+function note(context: Context, parameter: Parameter): boolean {
+  const again = parameter[0] === 'source' && context.parameters.some(([key]) => key === 'source')
+  return again || context.made !== undefined || context.add(parameter)
+}
+
+function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
+  const left = judgeMounter(caller)
+  if (left) return left
+  if (context.made) return refuse('contextBusy', errno('EBUSY'))
+  caller.mounts.namespace()
+  const { type, parameters } = context
+  const source = parameters.find(([key]) => key === 'source')?.[1]
+  const description = { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
+  return act({ verb: 'create', context, description })
+}
+
+/** The last word counts. */
+const isWritable = (parameters: readonly Parameter[]): boolean =>
+  parameters.findLast(([key]) => key === 'ro' || key === 'rw')?.[0] !== 'ro'
+
+interface Mounted {
+  readonly fd: number
+  readonly cloexec: boolean
+  readonly attributes: bigint
+}
+
+/** fsmount(2): a mount of what was made, locked as the policy says before the caller has it. */
+export const fsmount: Syscall<Mounted> = {
+  names: ['fsmount'],
+  traps: only('fsmount'),
+  screen(args, policy) {
+    if (!policy.mount) return pass('keyOff')
+    const taken = (args.uint(1) & ~CLOEXEC) === 0 && isFsmountAttributes(BigInt(args.uint(2)))
+    return taken ? undefined : pass('changesMounts')
+  },
+  decode: (args) => ({ fd: args.int(0), cloexec: args.uint(1) === CLOEXEC, attributes: BigInt(args.uint(2)) }),
+  decide({ fd, cloexec, attributes }, caller, { mount }) {
+    if (!mount) return pass('keyOff')
+    const context = caller.mounts.context(fd)
+    if (!context) return pass('foreignContext')
+    const left = judgeMounter(caller)
+    if (left) return left
+    if (!context.made) return pass('contextUnready')
+    caller.mounts.namespace()
+    const { shift, nodev } = mount
+    return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner: { shift, nodev } })
+  },
+}

@@ -1,0 +1,68 @@
+import type { PathBytes } from '../abi/brand.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import {
+  MS_BIND,
+  MS_MOVE,
+  MS_NOUSER,
+  MS_PRIVATE,
+  MS_RDONLY,
+  MS_REMOUNT,
+  MS_SHARED,
+  MS_SLAVE,
+  MS_UNBINDABLE,
+  withoutMagic,
+} from '../abi/mount.ts'
+import type { Registers } from '../calls/caller.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { act, pass } from '../calls/verdict.ts'
+import { sourceOf } from './mount-source.ts'
+import { mountTraps } from './mount-traps.ts'
+import { judgeMounter, judgeType } from './mount-types.ts'
+
+interface Request {
+  readonly type: string | undefined
+  readonly source: string | undefined
+  readonly target: PathBytes
+  readonly data: string | undefined
+  readonly flags: bigint
+}
+
+/** What makes no new file system, or none that the kernel takes. */
+const OTHER = MS_REMOUNT | MS_BIND | MS_MOVE | MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE | MS_NOUSER
+
+const flagsOf = (args: Registers): bigint => withoutMagic(args.pointer(3))
+
+/** mount(2): mounts the file systems of the policy for callers that are root in their container. */
+export const mount: Syscall<Request> = {
+  names: ['mount'],
+  traps: (policy) => mountTraps.traps(policy).filter(({ name }) => name === 'mount'),
+  screen(args, policy) {
+    if (!policy.mount) return pass('keyOff')
+    return (flagsOf(args) & OTHER) === 0n ? undefined : pass('changesMounts')
+  },
+  decode: (args, caller) => ({
+    type: caller.string(args.pointer(2)),
+    source: caller.string(args.pointer(0)),
+    target: caller.path(args.pointer(1)),
+    data: caller.options(args.pointer(4)),
+    flags: flagsOf(args),
+  }),
+  decide({ type, source, target, data, flags }, caller, { mount: policy }) {
+    if (!policy) return pass('keyOff')
+    if (type === undefined) return pass('changesMounts')
+    const left = judgeType(type, policy) ?? judgeMounter(caller)
+    if (left) return left
+    const namespace = caller.mounts.namespace()
+    const { shift, nodev } = policy
+    return act({
+      verb: 'mount',
+      target: caller.object(AT_FDCWD, target, true),
+      namespace,
+      call: {
+        ...{ type, flags, shift, nodev },
+        source: sourceOf(caller, source, (flags & MS_RDONLY) === 0n),
+        ...(data === undefined ? {} : { data }),
+      },
+    })
+  },
+}

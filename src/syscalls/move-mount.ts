@@ -1,0 +1,68 @@
+import type { PathBytes } from '../abi/brand.ts'
+import {
+  MOVE_MOUNT_F_EMPTY_PATH,
+  MOVE_MOUNT_LOOKUP,
+  MOVE_MOUNT_T_EMPTY_PATH,
+  MOVE_MOUNT_T_SYMLINKS,
+} from '../abi/mount.ts'
+import type { Caller } from '../calls/caller.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { act, pass } from '../calls/verdict.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { mountTraps } from './mount-traps.ts'
+import { judgeMounter } from './mount-types.ts'
+
+interface Request {
+  readonly from: number
+  readonly fromPath: string | undefined
+  readonly to: number
+  readonly toPath: string | undefined
+  readonly flags: bigint
+}
+
+/**
+ * move_mount(2): places a mount that fsmount(2) gave to the container. The kernel could do it too, but it would not tell us,
+ * and as long as we hold the mount nobody can unmount it.
+ */
+export const moveMount: Syscall<Request> = {
+  names: ['move_mount'],
+  traps: (policy) => mountTraps.traps(policy).filter(({ name }) => name === 'move_mount'),
+  screen(args, policy) {
+    if (!policy.mount) return pass('keyOff')
+    const flags = BigInt(args.uint(4))
+    const usual = (flags & MOVE_MOUNT_F_EMPTY_PATH) !== 0n && (flags & ~MOVE_MOUNT_LOOKUP) === 0n
+    return usual ? undefined : pass('changesMounts')
+  },
+  decode: (args, caller) => ({
+    from: args.int(0),
+    fromPath: caller.string(args.pointer(1)),
+    to: args.int(2),
+    toPath: caller.string(args.pointer(3)),
+    flags: BigInt(args.uint(4)),
+  }),
+  decide({ from, fromPath, to, toPath, flags }, caller) {
+    // A null pointer means the descriptor too, since 6.14.
+    if (fromPath !== undefined && fromPath !== '') return pass('changesMounts')
+    const mount = caller.mounts.unplaced(from)
+    if (!mount) return pass('foreignMount')
+    const left = judgeMounter(caller)
+    if (left) return left
+    const namespace = caller.mounts.namespace()
+    const target = targetOf(caller, to, { path: toPath, flags })
+    return target ? act({ verb: 'placeMount', mount, target, namespace }) : pass('pathNotResolved')
+  },
+}
+
+function targetOf(
+  caller: Caller,
+  dirfd: number,
+  { path, flags }: { readonly path: string | undefined; readonly flags: bigint },
+): Handle | undefined {
+  if (path) {
+    const bytes = Buffer.from(`${path}\0`, 'latin1') as Uint8Array as PathBytes
+    return caller.object(dirfd, bytes, (flags & MOVE_MOUNT_T_SYMLINKS) !== 0n)
+  }
+  return (flags & MOVE_MOUNT_T_EMPTY_PATH) === 0n ? undefined : caller.object(dirfd, DOT, true)
+}
+
+const DOT = Buffer.from('.\0') as Uint8Array as PathBytes

@@ -1,0 +1,32 @@
+import type { Verb, Verbs } from '../calls/act.ts'
+
+export const mount: Verb<Verbs['mount']> = {
+  caps: ['SYS_ADMIN'],
+  over: ['DAC_OVERRIDE'],
+  lane: 'process',
+  safe:
+    'Only a file system of the policy is mounted, and only for root of the container in a mount namespace of the container: a ' +
+    'kernel driver reads bytes that the container made, which is why no file system is allowed unless the administrator ' +
+    'names it. The source is looked up as the caller, who must be allowed to open it, and only its device number is used: ' +
+    'the device is opened in the control groups of the caller, so under its device rules, in a root directory of ours that ' +
+    'holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found.',
+  run({ call, target, namespace }, caller) {
+    using tree = caller.mounts.mount(call)
+    caller.mounts.attach(tree, { target, namespace }, true)
+    return { value: 0n }
+  },
+}
+
+export const placeMount: Verb<Verbs['placeMount']> = {
+  caps: ['SYS_ADMIN'],
+  over: [],
+  lane: 'process',
+  safe:
+    'What `mountContext` gave to this container is put where the container may put it: on a handle of the target that the ' +
+    'caller found, in its own mount namespace.',
+  run({ mount: unplaced, target, namespace }, caller) {
+    caller.mounts.attach(unplaced.handle, { target, namespace }, false)
+    unplaced.end()
+    return { value: 0n }
+  },
+}

@@ -1,0 +1,74 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+/** How an image of a file system is made of a directory, and its size in MiB. */
+const makers = {
+  ext2: { size: 8, make: ['mkfs.ext2', '-q', '-d'] },
+  ext4: { size: 16, make: ['mkfs.ext4', '-q', '-d'] },
+  xfs: { size: 320, make: ['mkfs.xfs', '-q'] },
+  btrfs: { size: 128, make: ['mkfs.btrfs', '-q', '--rootdir'] },
+  squashfs: { size: 0, make: ['mksquashfs'] },
+  erofs: { size: 0, make: ['mkfs.erofs', '--quiet'] },
+} as const
+export type ImageType = keyof typeof makers
+
+const must = (program: string, args: readonly string[]): string => execFileSync(program, args, { encoding: 'utf8' })
+
+/**
+ * Images of file systems on loop devices, in a directory of their own. Each holds `hello` of root, `theirs` of 1000:1000 and
+ * two device nodes that everybody may open: `null` and `disk`, the loop device 7:0.
+ */
+export class Images implements Disposable {
+  readonly directory = mkdtempSync(join(tmpdir(), 'intercede-images-'))
+  readonly #devices: string[] = []
+
+  constructor() {
+    const tree = join(this.directory, 'tree')
+    mkdirSync(tree)
+    writeFileSync(join(tree, 'hello'), 'hello\n')
+    writeFileSync(join(tree, 'theirs'), 'theirs\n')
+    must('chown', ['1000:1000', join(tree, 'theirs')])
+    must('mknod', ['-m', '666', join(tree, 'null'), 'c', '1', '3'])
+    must('mknod', ['-m', '666', join(tree, 'disk'), 'b', '7', '0'])
+  }
+
+  /** The path of a new image. */
+  make(type: ImageType): string {
+    const image = join(this.directory, `${type}-${this.#devices.length}`)
+    const { size, make } = makers[type]
+    const [program, ...options] = make
+    const tree = join(this.directory, 'tree')
+    if (size > 0) must('truncate', ['-s', `${size}M`, image])
+    if (type === 'squashfs') must(program, [tree, image, '-quiet', '-no-progress'])
+    else if (type === 'erofs') must(program, [...options, image, tree])
+    else if (type === 'xfs') fillXfs(tree, image)
+    else must(program, [...options, tree, image])
+    return image
+  }
+
+  /** A loop device of an image. */
+  attach(image: string): string {
+    const device = must('losetup', ['--find', '--show', image]).trim()
+    this.#devices.push(device)
+    return device
+  }
+
+  device(type: ImageType): string {
+    return this.attach(this.make(type))
+  }
+
+  [Symbol.dispose](): void {
+    for (const device of this.#devices) spawnSync('losetup', ['--detach', device])
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+/** mkfs.xfs takes no directory, only a list of what to make. */
+function fillXfs(tree: string, image: string): void {
+  const list = `${image}.proto`
+  const lines = ['/', '0 0', 'd--755 0 0', `hello ---644 0 0 ${tree}/hello`, `theirs ---644 1000 1000 ${tree}/theirs`]
+  writeFileSync(list, [...lines, 'null c--666 0 0 1 3', 'disk b--666 0 0 7 0', '$', ''].join('\n'))
+  must('mkfs.xfs', ['-q', '-p', list, image])
+}

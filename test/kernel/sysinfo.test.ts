@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createInterface, type Interface } from 'node:readline'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
-import { execute, Host, USERNS, until } from './host.ts'
-import { MemoryGroup, unlimitable } from './memory-group.ts'
+import { MemoryGroup, TaskGroup, unlimitable } from './groups.ts'
+import { execute, Host, USERNS } from './host.ts'
 
 const MiB = 2 ** 20
 const LIMIT = 123 * MiB
@@ -22,22 +22,12 @@ beforeAll(async () => {
 })
 afterAll(() => host.close())
 
-const running = new Set<ChildProcess>()
-afterEach(async () => {
-  for (const child of running) {
-    const over = child.exitCode === null && once(child, 'exit')
-    child.kill('SIGTERM')
-    await over
-  }
-  running.clear()
-})
-
 const program = (bits: 32 | 64): string => fixture('sysinfo', bits === 32 ? ['-m32', '-static'] : [])
 const container = (...command: readonly string[]): readonly string[] => [
   ...[fixture('filtered'), host.socket, '--userns', USERNS, '--all-sysinfo', '--await-agent', '--', ...command],
 ]
 /** A container that stays, and calls sysinfo(2) whenever it is asked. */
-class Polled {
+class Polled implements AsyncDisposable {
   readonly #child: ChildProcess
   readonly #lines: Interface
   #next: Promise<readonly unknown[]>
@@ -46,7 +36,6 @@ class Polled {
   constructor(before: string, bits: 32 | 64 = 64) {
     const command = container(program(bits), '--each-line')
     this.#child = spawn('sh', ['-c', `${before}; exec "$@"`, 'sh', ...command], { stdio: ['pipe', 'pipe', 'inherit'] })
-    running.add(this.#child)
     this.#lines = createInterface({ input: this.#child.stdout! })
     this.#next = once(this.#lines, 'line')
   }
@@ -63,10 +52,10 @@ class Polled {
     return this.first()
   }
 
-  async end(): Promise<void> {
-    this.#child.stdin!.end()
-    await once(this.#child, 'exit')
-    running.delete(this.#child)
+  async [Symbol.asyncDispose](): Promise<void> {
+    const over = once(this.#child, 'exit')
+    this.#child.kill('SIGTERM')
+    if (this.#child.exitCode === null) await over
   }
 }
 
@@ -141,31 +130,28 @@ describe('memory that may not be written', () => {
 const unified = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) => existsSync(`${path}/cgroup.procs`))
 
 describe.skipIf(!unified)(`in a group of cgroup v2 (${unified ?? 'which is not mounted'})`, () => {
-  const group = `${unified}/intercede-test-${process.pid}`
-  afterEach(async () => {
-    const gone = (): boolean => {
-      try {
-        rmdirSync(group)
-      } catch {}
-      return !existsSync(group)
-    }
-    await until('the group is empty', gone)
-  })
-
-  test('counts its own tasks, also those of groups that it makes', async () => {
-    const before = `mkdir -p ${group}/below; echo $$ >${group}/cgroup.procs`
-    const polled = new Polled(before)
+  test.each([
+    { where: 'where it was handed over', group: '' },
+    { where: 'above the one to which systemd moved itself', group: '/init.scope' },
+  ])('counts the tasks of the group $where, and of those below', async ({ group }) => {
+    using outer = new TaskGroup(`${unified}/intercede-test-${process.pid}`, ['/init.scope', '/below'])
+    const { path } = outer
+    await using polled = new Polled(`echo $$ >${path}${group}/cgroup.procs`)
     // The fixture that waits, and the program.
     expect(await polled.first()).toMatchObject({ procs: 2 })
-    const more = spawn('sh', ['-c', `echo $$ >${group}/below/cgroup.procs && echo in && exec cat`])
-    running.add(more)
-    await once(more.stdout, 'data')
-    await stale()
-    expect(await polled.again()).toMatchObject({ procs: 3 })
-    more.stdin.end()
-    await once(more, 'exit')
-    await polled.end()
-    rmdirSync(`${group}/below`)
+    const more = spawn('sh', ['-c', `echo $$ >${path}/below/cgroup.procs && echo in && exec cat`])
+    try {
+      await once(more.stdout, 'data')
+      await stale()
+      expect(await polled.again()).toMatchObject({ procs: 3 })
+      for (const pid of readFileSync(`${path}${group}/cgroup.procs`, 'utf8').split('\n').filter(Boolean))
+        writeFileSync(`${path}/below/cgroup.procs`, pid)
+      await stale()
+      expect(await polled.again()).toMatchObject({ procs: 3 })
+    } finally {
+      more.stdin.end()
+      await once(more, 'exit')
+    }
   })
 })
 
@@ -176,18 +162,19 @@ describe.skipIf(unlimitable())(`within a limit (${unlimitable() ?? 'of the memor
     { bits: 64, depth: 3, what: 'two levels above' },
   ] as const)('$what', async ({ bits, depth }) => {
     using group = new MemoryGroup(LIMIT, depth)
-    const polled = new Polled(group.join, bits)
+    await using polled = new Polled(group.join, bits)
     const info = await polled.first()
     expect(info).toMatchObject({ size: bits === 64 ? 112 : 64, intact: true, mem_unit: 1, totalram: LIMIT, uptime: 1 })
     expect(info.freeram! + info.bufferram!).toBeLessThanOrEqual(LIMIT)
     expect(info.freeram!).toBeGreaterThan(LIMIT - 40 * MiB)
-    await polled.end()
   })
 
   test('two containers that are polled in turn each have their own', async () => {
     using one = new MemoryGroup(LIMIT)
     using other = new MemoryGroup(77 * MiB)
-    const polled = [new Polled(one.join), new Polled(other.join)] as const
+    await using first = new Polled(one.join)
+    await using second = new Polled(other.join)
+    const polled = [first, second]
     const start = performance.now()
     for (let round = 0; round < 50; round++) {
       const infos = await Promise.all(polled.map((each) => (round === 0 ? each.first() : each.again())))
@@ -195,17 +182,15 @@ describe.skipIf(unlimitable())(`within a limit (${unlimitable() ?? 'of the memor
     }
     // 50 rounds are many within 100 ms only if they are quick.
     expect((performance.now() - start) / 50).toBeLessThan(50)
-    for (const each of polled) await each.end()
   })
 
   test('a new limit holds after a moment', async () => {
     using outer = new MemoryGroup(LIMIT)
-    const polled = new Polled(outer.join)
+    await using polled = new Polled(outer.join)
     expect(await polled.first()).toMatchObject({ totalram: LIMIT })
     outer.limit(60 * MiB)
     await stale()
     expect(await polled.again()).toMatchObject({ totalram: 60 * MiB })
-    await polled.end()
   })
 
   test('page cache counts as free', async () => {
@@ -214,7 +199,7 @@ describe.skipIf(unlimitable())(`within a limit (${unlimitable() ?? 'of the memor
     try {
       writeFileSync(file, Buffer.alloc(100 * MiB, 1), { flush: true })
       await dropCache(file)
-      const polled = new Polled(`${group.join}; cat ${file} >/dev/null`)
+      await using polled = new Polled(`${group.join}; cat ${file} >/dev/null`)
       const full = await polled.first()
       expect(full.freeram! + full.bufferram!).toBeLessThanOrEqual(LIMIT)
       expect(group.pageCache).toBeGreaterThan(90 * MiB)
@@ -223,7 +208,6 @@ describe.skipIf(unlimitable())(`within a limit (${unlimitable() ?? 'of the memor
       const empty = await polled.again()
       expect(group.pageCache).toBeLessThan(10 * MiB)
       expect(Math.abs(empty.freeram! - full.freeram!)).toBeLessThan(10 * MiB)
-      await polled.end()
     } finally {
       rmSync(file, { force: true })
     }

@@ -64,15 +64,35 @@ export class MemoryGroup implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    const end = Date.now() + 3000
-    for (const path of this.#paths.toReversed()) {
-      while (existsSync(path)) {
-        try {
-          rmdirSync(path)
-        } catch (error) {
-          // The kernel lets go of processes that have ended a little later.
-          if (Date.now() > end) throw error
-        }
+    remove(this.#paths)
+  }
+}
+
+/** A control group and some below it, for counting; empty again when it is disposed. */
+export class TaskGroup implements Disposable {
+  readonly path: string
+  readonly #paths: readonly string[]
+
+  constructor(path: string, below: readonly string[]) {
+    this.path = path
+    this.#paths = [path, ...below.map((name) => `${path}${name}`)]
+    for (const each of this.#paths) mkdirSync(each)
+  }
+
+  [Symbol.dispose](): void {
+    remove(this.#paths)
+  }
+}
+
+/** From the inside out; the kernel lets go of processes that have ended a little later. */
+function remove(paths: readonly string[]): void {
+  const end = Date.now() + 3000
+  for (const path of paths.toReversed()) {
+    while (existsSync(path)) {
+      try {
+        rmdirSync(path)
+      } catch (error) {
+        if (Date.now() > end) throw error
       }
     }
   }

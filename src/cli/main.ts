@@ -5,6 +5,7 @@ const commands: Record<string, () => Promise<{ readonly command: Command }>> = {
   run: () => import('./run.ts'),
   serve: () => import('./serve.ts'),
   profile: () => import('./profile.ts'),
+  flags: () => import('./flags.ts'),
   doctor: () => import('./doctor.ts'),
 }
 

@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { serve } from '../daemon/serve.ts'
 import { requireKernel } from '../kernel/require.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
+import { describeConfig } from './check-config.ts'
 
 const SOCKET = '/run/intercede/oci.sock'
 
@@ -11,6 +12,7 @@ interface Options {
   readonly config?: string
   readonly socket: string
   readonly lxcSocket?: string
+  readonly checkConfig?: true
 }
 
 export const command = new Command('serve')
@@ -18,6 +20,7 @@ export const command = new Command('serve')
   .option('--config <file>', 'YAML with default, profiles, annotations, log and limits')
   .option('--socket <path>', 'where runtimes connect: listenerPath of the profile', SOCKET)
   .option('--lxc-socket <path>', 'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other)')
+  .option('--check-config', 'serve nothing, but say what the configuration means: every effective key of each profile')
   .addHelpText(
     'after',
     `
@@ -37,13 +40,17 @@ A configuration file, all of it optional:
 
 It logs one JSON object a line on standard error, and ends on SIGTERM and SIGINT.`,
   )
-  .action(async ({ config, socket, lxcSocket = join(dirname(socket), 'lxc.sock') }: Options) => {
-    requireKernel()
-    await serve(
-      { socketPath: socket, lxcSocketPath: lxcSocket },
-      config === undefined ? parseConfig('', '') : readConfig(config),
-    )
-  })
+  .action(main)
+
+async function main({ config: file, socket, lxcSocket, checkConfig }: Options): Promise<void> {
+  const config = file === undefined ? parseConfig('', '') : readConfig(file)
+  if (checkConfig) {
+    process.stdout.write(`${describeConfig(config).join('\n')}\n`)
+    return
+  }
+  requireKernel()
+  await serve({ socketPath: socket, lxcSocketPath: lxcSocket ?? join(dirname(socket), 'lxc.sock') }, config)
+}
 
 function readConfig(file: string): Config {
   let text: string

@@ -21,7 +21,10 @@ const unwise = (says: string): Finding => ({ is: 'unwise', says })
  *
  * @see opencontainers/runc libcontainer/seccomp/seccomp_linux.go InitSeccomp()
  */
-const beforeHandOver: Readonly<Partial<Record<Target, readonly string[]>>> = { runc: ['write'] }
+const beforeHandOver: Readonly<Partial<Record<Target, readonly string[]>>> = {
+  runc: ['write'],
+  docker: ['write'],
+}
 
 const notifying = (profile: OciSeccomp): readonly OciRule[] =>
   (profile.syscalls ?? []).filter(({ action }) => action === NOTIFY)

@@ -61,4 +61,4 @@ export function monitorName(cmdline: string): string | undefined {
 }
 
 /** A line of LXC's configuration holds no line break: in a cookie, lines end with a semicolon. */
-const linesOf = (cookie: Uint8Array): string => Buffer.from(cookie).toString('utf8').replaceAll(';', '\n')
+export const linesOf = (cookie: Uint8Array): string => Buffer.from(cookie).toString('utf8').replaceAll(';', '\n')

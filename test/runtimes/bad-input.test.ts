@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
+import { keyNames } from '../../src/policy/keys.ts'
 import { type Done, execute } from '../kernel/host.ts'
 import { CLI } from './machine.ts'
 
@@ -88,6 +89,30 @@ describe('one clear sentence, a status that is not 0, nothing left behind', () =
     expect(done.stderr).toMatch(says)
     expect(done.stderr.trim().split('\n').length).toBeLessThanOrEqual(2)
     expect(readdirSync('/run/intercede/run')).toEqual([])
+  })
+
+  test('serve --check-config says every effective key of each profile, with its origin', async () => {
+    const text = `default: { ${KEY}.mknod: true }\nprofiles: { vpn: { mknod.devices: 'c:10:200' } }\nannotations: { profiles: [vpn] }\n`
+    const { status, stdout, stderr } = await intercede('serve', '--check-config', '--config', file('good.yaml', text))
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    const [, usual, vpn] = stdout.split(/^(?:default|profile "vpn"):$/m)
+    for (const part of [usual, vpn]) {
+      expect(part).toContain(`  ${KEY}.mknod: "true" # configuration\n`)
+      expect(part?.match(new RegExp(`^  ${KEY}`, 'gm'))).toHaveLength(keyNames.length)
+    }
+    expect(usual).toContain(`  ${KEY}.mknod.devices: "" # default\n`)
+    expect(vpn).toContain(`  ${KEY}.mknod.devices: "c:10:200" # profile vpn\n`)
+    expect(vpn).toMatch(/^annotations may choose the profiles: vpn$/m)
+  })
+
+  test('serve --check-config of a bad file', async () => {
+    const done = await intercede(
+      'serve',
+      '--check-config',
+      '--config',
+      file('bad.yaml', 'profiles: { a: { mknot: 1 } }'),
+    )
+    expect(done).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/mknot.*line 1/) })
   })
 
   test.each(['run', 'serve'])('%s by somebody who is not root', async (command) => {

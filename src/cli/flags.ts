@@ -1,0 +1,144 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { Argument, Command, Option } from 'commander'
+import type { Target } from '../filter/target.ts'
+import { parseConfig } from '../policy/config.ts'
+import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'
+import { capabilitiesFor } from '../policy/needs.ts'
+import { resolve } from '../policy/resolve.ts'
+import { effective, settle, toPolicy } from '../policy/settings.ts'
+import { type Engine, engines, KUBELET_FOLDER, KUBELET_PROFILES } from '../runtimes/flags.ts'
+import { rulesFor } from '../syscalls/index.ts'
+import { collect } from './run-options.ts'
+
+interface Options {
+  readonly config?: readonly string[]
+  readonly annotation?: readonly string[]
+  readonly base?: string | false
+  readonly name?: string
+  readonly firstId: string
+  readonly listener?: string
+  /** A directory, or true for the usual one. */
+  readonly write?: string | true
+}
+
+interface Reader {
+  /** Who reads the profile, in the words of `intercede profile`. */
+  readonly format: readonly string[]
+  readonly directory: string
+  readonly ending: string
+  /** The filter that the runtime would use without ours, where it lies in a file. */
+  readonly base?: string
+}
+
+const oci = (target: Target, directory = '/etc/intercede'): Reader => ({
+  format: ['--runtime', target],
+  directory,
+  ending: '.json',
+})
+
+const readers: Record<Engine, Reader> = {
+  podman: { ...oci('podman'), base: '/usr/share/containers/seccomp.json' },
+  docker: oci('docker'),
+  containerd: oci('runc'),
+  kubernetes: oci('runc', join(KUBELET_PROFILES, KUBELET_FOLDER)),
+  lxc: {
+    ...{ format: ['--format', 'lxc'], directory: '/etc/intercede', ending: '.seccomp' },
+    base: '/usr/share/lxc/config/common.seccomp',
+  },
+}
+
+const say = (text: string): void => void process.stderr.write(`intercede: ${text}\n`)
+const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
+
+/** What the annotations would not do under a configuration that says nothing about them. */
+function ignored(entries: readonly Entry[], annotations: readonly (readonly [string, string])[]): readonly string[] {
+  const metadata = formatLines({ entries })
+  const { notes } = resolve(parseConfig('', ''), { metadata, annotations: Object.fromEntries(annotations) })
+  return notes.map(({ key, why }) => {
+    const section = key === PROFILE ? 'annotations.profiles' : 'annotations.raise'
+    return `${key}: ${why}; unless ${section} of the daemon's configuration lists it`
+  })
+}
+
+/** The arguments of `intercede profile` that write the file. */
+function profileCommand(engine: Engine, file: string, caps: readonly string[], options: Options): readonly string[] {
+  const { format, base } = readers[engine]
+  const usual = base !== undefined && existsSync(base) ? base : undefined
+  const chosen = options.base === false ? undefined : (options.base ?? usual)
+  if (chosen === undefined) {
+    say(`the profile will allow all that it does not trap, in place of the filter of ${engine}; --base FILE keeps one`)
+  }
+  const keys = (options.config ?? []).flatMap((key) => ['-c', key])
+  const guards = chosen !== undefined && format[1] === 'runc' ? caps.flatMap((cap) => ['--cap-add', cap]) : []
+  return [
+    'profile',
+    ...keys,
+    ...format,
+    ...(chosen === undefined ? [] : ['--base', chosen]),
+    ...(options.listener === undefined ? [] : ['--listener', options.listener]),
+    ...guards,
+    '--output',
+    file,
+  ]
+}
+
+/** Runs the very command that is otherwise shown; what it prints for LXC is among our own lines. */
+function write(directory: string, command: readonly string[]): void {
+  mkdirSync(directory, { recursive: true })
+  const { status, stderr } = spawnSync(process.execPath, [process.argv[1]!, ...command], { encoding: 'utf8' })
+  if (status !== 0) throw new Error(stderr.trim().replace(/^intercede: /, ''))
+}
+
+function main(engine: Engine, options: Options): void {
+  const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
+  const settings = settle(entries)
+  const policy = toPolicy(settings)
+  if (rulesFor(policy).length === 0)
+    throw new Error('Cannot say anything: the keys that are on trap no call; try -c mknod')
+  const given = effective(settings).filter(({ origin }) => origin === 'given')
+  const annotations = (options.annotation ?? []).map((text) => parseAssignment(text))
+  const { directory: usual, ending } = readers[engine]
+  const directory = typeof options.write === 'string' ? options.write : usual
+  const file = join(directory, `${options.name ?? Object.keys(policy).join('-').toLowerCase()}${ending}`)
+  const caps = capabilitiesFor(policy)
+  const command = profileCommand(engine, file, caps, options)
+  if (options.write !== undefined) write(directory, command)
+  else if (!existsSync(file)) say(`write the profile first: intercede ${command.map(quote).join(' ')}`)
+
+  const keys = given.map(({ key, text }) => `${key}=${text}`)
+  const { lines, besides } = engines[engine]({
+    caps,
+    profile: file,
+    keys,
+    annotations,
+    firstId: Number(options.firstId),
+    listener: options.listener,
+  })
+  for (const text of [...besides, ...ignored(entries, annotations)]) say(text)
+  process.stdout.write(`${lines.join('\n')}\n`)
+}
+
+const examples = `
+Options of podman, Docker and ctr, lines for LXC, fields of a Pod: on standard output. What
+they cannot say is on standard error.
+
+Examples:
+  podman run $(intercede flags podman -c mknod --write) IMAGE mknod /tmp/null c 1 3
+  intercede flags kubernetes -c mknod -c sysinfo
+  intercede flags lxc -c mknod --write >>/var/lib/lxc/NAME/config`
+
+export const command = new Command('flags')
+  .description('What to tell a runtime so that a container works with these keys')
+  .addArgument(new Argument('<runtime>').choices(Object.keys(engines)))
+  .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect)
+  .option('-a, --annotation <KEY=VALUE>', 'as an annotation of the container, may be repeated', collect)
+  .option('--write [dir]', 'write the profile, instead of saying how')
+  .option('--name <name>', 'the name of its file (default: the keys)')
+  .option('--base <file>', 'the filter to keep (default: that of podman or LXC)')
+  .option('--no-base', 'keep none')
+  .option('--listener <path>', 'the socket of "intercede serve" (default: that of "intercede profile")')
+  .addOption(new Option('--first-id <id>', 'the first id of the host, for containerd and LXC').default('300000'))
+  .addHelpText('after', examples)
+  .action(main)

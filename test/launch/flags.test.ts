@@ -1,0 +1,101 @@
+import { describe, expect, test } from 'vitest'
+import { type Document, parse } from 'yaml'
+import { type Engine, engines, type Wanted } from '../../src/runtimes/flags.ts'
+
+const P = 'security.syscalls.intercept.'
+const bare: Wanted = {
+  caps: [],
+  profile: '/etc/intercede/a.json',
+  keys: [`${P}sysinfo=true`],
+  annotations: [],
+  firstId: 1,
+}
+const full: Wanted = {
+  ...bare,
+  caps: ['MKNOD', 'SYS_ADMIN'],
+  keys: [`${P}mknod=true`, `${P}mknod.devices=c:10:200`],
+  annotations: [[`${P}mknod.devices`, '']],
+  firstId: 300_000,
+}
+
+test.each<{ engine: Engine; wanted: Wanted; lines: string[] }>([
+  { engine: 'podman', wanted: bare, lines: ['--userns=auto', '--security-opt=seccomp=/etc/intercede/a.json'] },
+  {
+    engine: 'podman',
+    wanted: full,
+    lines: [
+      '--userns=auto',
+      '--cap-add=MKNOD',
+      '--cap-add=SYS_ADMIN',
+      '--security-opt=seccomp=/etc/intercede/a.json',
+      `--annotation=${P}mknod.devices=`,
+    ],
+  },
+  { engine: 'docker', wanted: bare, lines: ['--security-opt=seccomp=/etc/intercede/a.json'] },
+  {
+    engine: 'containerd',
+    wanted: full,
+    lines: [
+      '--uidmap=0:300000:65536',
+      '--gidmap=0:300000:65536',
+      '--cap-add=CAP_MKNOD',
+      '--cap-add=CAP_SYS_ADMIN',
+      '--seccomp',
+      '--seccomp-profile=/etc/intercede/a.json',
+      `--annotation=${P}mknod.devices=`,
+    ],
+  },
+  {
+    engine: 'lxc',
+    wanted: { ...full, annotations: [], listener: '/run/other.sock' },
+    lines: [
+      'lxc.idmap = u 0 300000 65536',
+      'lxc.idmap = g 0 300000 65536',
+      'lxc.seccomp.profile = /etc/intercede/a.json',
+      'lxc.seccomp.notify.proxy = unix:/run/other.sock',
+      `lxc.seccomp.notify.cookie = ${P}mknod=true;${P}mknod.devices=c:10:200`,
+    ],
+  },
+])('engines.$engine() of $wanted.caps', ({ engine, wanted, lines }) => {
+  expect(engines[engine](wanted).lines).toEqual(lines)
+})
+
+describe('engines.kubernetes()', () => {
+  const pod = (wanted: Wanted): Document => parse(engines.kubernetes(wanted).lines.join('\n'))
+
+  test('gives the fields of a Pod, with annotations as text', () => {
+    expect(pod(full)).toEqual({
+      metadata: { annotations: { [`${P}mknod.devices`]: '' } },
+      spec: {
+        hostUsers: false,
+        containers: [
+          {
+            name: 'NAME',
+            securityContext: {
+              capabilities: { add: ['MKNOD', 'SYS_ADMIN'] },
+              seccompProfile: { type: 'Localhost', localhostProfile: 'intercede/a.json' },
+            },
+          },
+        ],
+      },
+    })
+  })
+
+  test('says no more than is needed', () => {
+    expect(pod(bare)).toMatchObject({
+      spec: { containers: [{ securityContext: expect.not.objectContaining({ capabilities: expect.anything() }) }] },
+    })
+    expect(pod(bare)).not.toHaveProperty('metadata')
+  })
+})
+
+test.each<[Engine, Wanted, RegExp]>([
+  ['podman', bare, /containers.*\/etc\/subuid/],
+  ['docker', bare, /userns-remap/],
+  ['kubernetes', bare, /DaemonSet/],
+  ['kubernetes', full, /pod_annotations/],
+  ['lxc', full, /lxc\.cap\.drop.*mknod, sys_admin/],
+  ['lxc', full, /no annotations/],
+])('engines.%s() says what its lines cannot', (engine, wanted, says) => {
+  expect(engines[engine](wanted).besides.join('\n')).toMatch(says)
+})

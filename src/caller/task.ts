@@ -62,7 +62,7 @@ export function findTask(view: View, pid: number): Pinned {
     return { tid, pidfd }
   } catch (error) {
     pidfd[Symbol.dispose]()
-    throw error
+    throw passFor(error, { [errnos.ESRCH]: 'noSuchTask', [errnos.ENOENT]: 'noSuchTask' })
   }
 }
 

@@ -1,13 +1,15 @@
 import { readdirSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { SCHED, SCHED_RESET_ON_FORK } from '../abi/sched.ts'
+import { SCHED, SCHED_RESET_ON_FORK, type SchedAttr } from '../abi/sched.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { currentTid } from '../kernel/process.ts'
 import { schedSetscheduler, schedulingOf } from '../kernel/sched.ts'
 
 const HIGHEST = 99
-const REALTIME: ReadonlySet<number> = new Set([SCHED.FIFO, SCHED.RR, SCHED.DEADLINE])
+/** Is a task with this before all tasks below that real-time priority already? */
+const outranks = ({ policy, priority }: SchedAttr, wanted: number): boolean =>
+  policy === SCHED.DEADLINE || priority >= wanted
 
 /**
  * Keeps the engine above the real-time priorities that its containers may give: two tasks that spin at 99 stalled every
@@ -21,7 +23,7 @@ export class Priority {
   /** By container: the highest priority that it may give. */
   readonly #given = new Map<number, number>()
   readonly #fault: (message: string) => void
-  /** How the process was started: an administrator may have raised it already. */
+  /** How the process was started: an administrator may have given it a priority. */
   readonly #usual = schedulingOf(currentTid())
   #raised = 0
 
@@ -45,8 +47,9 @@ export class Priority {
   }
 
   #settle(): void {
-    const wanted = this.#given.size > 0 ? Math.min(HIGHEST, 1 + Math.max(...this.#given.values())) : 0
-    if (wanted === this.#raised || REALTIME.has(this.#usual.policy)) return
+    const needed = this.#given.size > 0 ? Math.min(HIGHEST, 1 + Math.max(...this.#given.values())) : 0
+    const wanted = outranks(this.#usual, needed) ? 0 : needed
+    if (wanted === this.#raised) return
     this.#raised = wanted
     if (wanted > 0) this.renew()
     else this.#apply(this.#usual.policy, this.#usual.priority)

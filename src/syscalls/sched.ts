@@ -20,6 +20,7 @@ interface Request {
   readonly pid: number
   /** undefined: the one that the task has. */
   readonly policy: number | undefined
+  /** 0: none, or the one that the task has. */
   readonly priority: number
   readonly to: Scheduling
 }
@@ -39,7 +40,9 @@ const SERVED: ReadonlySet<number> = new Set([SCHED.OTHER, SCHED.FIFO, SCHED.RR, 
 /** MAX_RT_PRIO - 1; linux/include/linux/sched/prio.h */
 const HIGHEST = 99
 const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all | flag, 0))
-const KEEP_POLICY = BigInt(SCHED_FLAG.KEEP_POLICY)
+
+/** Where the deadline and the period stand, which no other policy has. */
+const DEADLINE = [32, 48] as const
 
 /** `struct sched_param` is one int. */
 function readPriority(at: bigint, caller: Caller): number {
@@ -49,7 +52,8 @@ function readPriority(at: bigint, caller: Caller): number {
 
 /**
  * Copies `struct sched_attr` as the kernel takes it: a size of 0 is the first form; what is beyond the last form must be
- * zero. The copy says its own size, for the one in the caller's memory may have changed.
+ * zero. The copy says its own size, for the one in the caller's memory may have changed, and nothing for SCHED_DEADLINE,
+ * which a task may have got from the host.
  *
  * @see linux/kernel/sched/syscalls.c sched_copy_attr()
  */
@@ -62,6 +66,7 @@ function readAttr(at: bigint, caller: Caller): Uint8Array {
   if (all.subarray(SCHED_ATTR_SIZE_VER1).some((byte) => byte !== 0)) throw new PassOn('invalidArguments')
   const known = size < SCHED_ATTR_SIZE_VER1 ? SCHED_ATTR_SIZE_VER0 : SCHED_ATTR_SIZE_VER1
   all.writeUInt32LE(known, 0)
+  all.fill(0, ...DEADLINE)
   return all.subarray(0, known)
 }
 
@@ -97,8 +102,13 @@ const forms: readonly Form[] = [
       const { policy, priority, flags } = decodeSchedAttr(attr)
       // Even where the policy is to be kept the kernel wants this one not to be negative.
       if ((flags & ~FLAGS) !== 0n || policy > 0x7fff_ffff) throw new PassOn('schedulingNotServed', policy)
-      const kept = (flags & KEEP_POLICY) !== 0n
-      return { policy: kept ? undefined : policy, priority, to: { by: 'sched_setattr', attr } }
+      const has = (flag: number): boolean => (flags & BigInt(flag)) !== 0n
+      return {
+        policy: has(SCHED_FLAG.KEEP_POLICY) ? undefined : policy,
+        // The kernel then changes neither, whatever is said.
+        priority: has(SCHED_FLAG.KEEP_PARAMS) ? 0 : priority,
+        to: { by: 'sched_setattr', attr },
+      }
     },
   },
 ]

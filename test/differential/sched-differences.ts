@@ -5,8 +5,11 @@ import type { SchedCase } from './sched.ts'
 
 const SCHED_FLAG_SUGOV = 0x1000_0000
 
-/** What the kernel says only to those who have the privilege: EOPNOTSUPP to a clamp where it has none. */
-const PRIVILEGED: ReadonlySet<string> = new Set(['ok', 'EOPNOTSUPP'])
+/**
+ * What the kernel says only to those who have the privilege: EOPNOTSUPP to a clamp where it has none, EBUSY to
+ * SCHED_DEADLINE where all of a processor is reserved already.
+ */
+const PRIVILEGED: ReadonlySet<string> = new Set(['ok', 'EOPNOTSUPP', 'EBUSY'])
 const refused = ({ ours, theirs, record }: Mismatch<SchedCase>, reason: ReasonCode): boolean =>
   ours === 'EPERM' && PRIVILEGED.has(theirs) && record?.reason === reason
 

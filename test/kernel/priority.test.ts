@@ -58,6 +58,31 @@ test('only while a container may give priorities the engine is above them, and n
   await engineHas(usual)
 })
 
+/** As the engine does in its main thread, in a process of its own. */
+const ALONE = `
+const { Priority } = await import(process.argv[1])
+const { schedulingOf } = await import(process.argv[2])
+const show = () => { const { policy, priority } = schedulingOf(process.pid); return [policy, priority] }
+const priority = new Priority((message) => { throw new Error(message) })
+const seen = []
+for (const step of [() => {}, () => priority.admit(1, 49), () => priority.admit(2, 30), () => priority.admit(3, 99), () => priority.forget(3), () => priority.forget(1), () => priority.forget(2)]) { step(); seen.push(show()) }
+console.log(JSON.stringify(seen))
+`
+
+test.each([
+  { start: ['-o', '0'], usual: [SCHED.OTHER, 0], raised: [50, 50, 99, 50, 31] },
+  { start: ['-b', '0'], usual: [SCHED.BATCH, 0], raised: [50, 50, 99, 50, 31] },
+  { start: ['-f', '20'], usual: [SCHED.FIFO, 20], raised: [50, 50, 99, 50, 31] },
+  { start: ['-f', '60'], usual: [SCHED.FIFO, 60], raised: [0, 0, 99, 0, 0] },
+])('a process that was started with $start is raised above the highest, and gets back what it had', async (row) => {
+  const { start, usual, raised } = row
+  const built = (name: string): string => new URL(`../../dist/${name}.js`, import.meta.url).href
+  const args = ['--input-type=module', '-e', ALONE, built('engine/priority'), built('kernel/sched')]
+  const { stdout, stderr } = await execute('chrt', [...start, process.execPath, ...args])
+  const steps = raised.map((priority) => (priority > 0 ? [SCHED.RR, priority] : usual))
+  expect(JSON.parse(stdout || stderr)).toEqual([usual, ...steps, usual])
+})
+
 test('tasks that spin at the highest priority stall no other container', async () => {
   // All on one processor, so that what else this machine does goes on.
   const cpu = `${availableParallelism() - 1}`

@@ -60,6 +60,7 @@ export interface Desk {
   ) => { readonly mknod: boolean; readonly open: boolean }
   /** Counts the mounts that a container gets. */
   readonly mayMount: (container: Container) => boolean
+  /** Knows what sysinfo(2) shall report. */
   readonly informant: { report(container: Container, bits: 32 | 64): Uint8Array }
   readonly mounting: MountDesk
   /** Called before something that may block for long. */
@@ -112,10 +113,6 @@ export class Caller implements CallerContract, Disposable {
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  systemInfo(): Uint8Array {
-    return this.#desk.informant.report(this.#container, this.bits)
-  }
-
   /** @param waits asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID) */
   constructor(desk: Desk, container: Container, { tid, bits }: Thread, waits: () => boolean) {
     this.#desk = desk
@@ -123,6 +120,10 @@ export class Caller implements CallerContract, Disposable {
     this.tid = tid
     this.bits = bits
     this.#waits = waits
+  }
+
+  systemInfo(): Uint8Array {
+    return this.#desk.informant.report(this.#container, this.bits)
   }
 
   bytes(at: bigint, length: number): Uint8Array {

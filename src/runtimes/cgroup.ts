@@ -23,9 +23,10 @@ export function openGroups(pid: number): Groups {
   const paths = pathsOf(pid)
   const own = pathsOf('self')
   const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'))
-  const counted = ['pids', ''].find((name) => paths.has(name) && paths.get(name) !== own.get(name))
-  const open = (hierarchy: string | undefined): Fd | undefined => openGroup(paths, mounts, hierarchy)
-  const [cgroup, memory, tasks] = [open(''), open('memory'), open(counted)]
+  const open = (hierarchy: string): Fd | undefined => openGroup(paths.get(hierarchy), mounts, hierarchy)
+  const openOthers = (hierarchy: string): Fd | undefined =>
+    paths.get(hierarchy) === own.get(hierarchy) ? undefined : open(hierarchy)
+  const [cgroup, memory, tasks] = [open(''), open('memory'), openOthers('pids') ?? openOthers('')]
   return { ...(cgroup && { cgroup }), ...(memory && { memory }), ...(tasks && { tasks }) }
 }
 
@@ -39,9 +40,8 @@ function pathsOf(pid: number | 'self'): Paths {
 /** systemd as an init moves itself to a group of its own, beside those of its services. */
 const whole = (path: string): string => path.replace(/\/init\.scope$/, '') || '/'
 
-function openGroup(paths: Paths, mounts: readonly Mount[], hierarchy: string | undefined): Fd | undefined {
-  const path = hierarchy === undefined ? undefined : paths.get(hierarchy)
-  if (hierarchy === undefined || path === undefined || path.startsWith('/..')) return undefined
+function openGroup(path: string | undefined, mounts: readonly Mount[], hierarchy: string): Fd | undefined {
+  if (path === undefined || path.startsWith('/..')) return undefined
   const shows = ({ type, root, superOptions }: Mount): boolean =>
     root === '/' && (hierarchy === '' ? type === 'cgroup2' : type === 'cgroup' && superOptions.includes(hierarchy))
   return mounts

@@ -7,8 +7,8 @@ import { Door, type DoorOptions, type Guest } from './door.ts'
 import type { KeeperOptions } from './events.ts'
 import type { Reactor } from './reactor.ts'
 
-/** crun connects when it creates a container, and is silent until that is started. */
-const RUNTIMES_LIMIT = 256
+/** crun connects when it creates a container, and is silent until that is started: far more than a host creates at once. */
+const RUNTIMES_LIMIT = 2048
 /** A monitor of LXC is silent until its container makes its first call: there is one for each that makes none. */
 const MONITORS_LIMIT = 2048
 

@@ -52,10 +52,11 @@ const types: Readonly<Record<SocketType, number>> = { stream: SOCK_STREAM, packe
 /**
  * A listening socket at `path`; the caller sets its mode and removes it.
  *
+ * @param backlog generous: Go, and so runc, connects without blocking, and gets EAGAIN where it is full
  * @throws {SyscallError} EADDRINUSE if something is there already, ENOENT, EACCES
  * @see unix(7)
  */
-export function listenUnix(path: string, type: SocketType = 'stream', backlog = 128): Fd {
+export function listenUnix(path: string, type: SocketType = 'stream', backlog = 4096): Fd {
   const fd = new Fd(check('socket', libcSocket(AF_UNIX, types[type] | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)))
   try {
     const name = addressOf(path)

@@ -89,9 +89,16 @@ test('a client that keeps the connection open, as crun run does, is served at on
 test('only root may connect', async () => {
   const before = host.events.length
   const script = `import socket; s=socket.socket(socket.AF_UNIX); s.connect("${host.socket}")`
-  const { status, stderr } = await execute('setpriv', ['--reuid', '1234', '--clear-groups', 'python3', '-c', script])
+  const { status, stderr } = await execute('setpriv', [
+    '--reuid',
+    '1234',
+    '--clear-groups',
+    '/usr/bin/python3',
+    '-c',
+    script,
+  ])
   expect(status).not.toBe(0)
-  expect(stderr).toContain('Permission denied')
+  expect(stderr).toContain('PermissionError')
   expect(host.events.length).toBe(before)
 })
 

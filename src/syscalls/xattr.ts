@@ -1,4 +1,5 @@
 import { capNumber } from '../abi/capability.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
 import { decodeXattrArgs, XATTR_ARGS_SIZE, XATTR_CREATE, XATTR_REPLACE, type XattrArgs } from '../abi/xattr.ts'
 import type { Act } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
@@ -95,6 +96,8 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
     },
     decode: (args, caller) => ({ deed: operation.deed(args, caller, shape), inode: shape.inode(args, caller) }),
     decide({ inode: named, deed }, caller) {
+      // The kernel (6.18) takes AT_FDCWD without a path everywhere but here: EBADF (fs/xattr.c path_removexattrat()).
+      if (operation === remove && 'fd' in named && named.fd === AT_FDCWD) return pass('invalidArgument')
       if (!caller.inInitialUserns) return pass('childUserns')
       if (!caller.holds('SYS_ADMIN')) return pass('lacksCapability', capNumber('SYS_ADMIN'))
       const inode = open(named, caller)

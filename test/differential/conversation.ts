@@ -15,12 +15,13 @@ export class Conversation {
   #resolve: ((lines: string[]) => void) | undefined
   #reject: ((error: Error) => void) | undefined
 
-  constructor(to: Writable, from: Readable) {
+  /** @param who answers, for messages */
+  constructor(who: string, to: Writable, from: Readable) {
     this.#to = to
     to.on('error', () => {})
     from.setEncoding('latin1')
     from.on('data', (text: string) => this.#take(text))
-    from.on('end', () => this.#reject?.(new Error('A process of the harness ended early')))
+    from.on('end', () => this.#reject?.(new Error(`A process of the harness ended early: ${who}`)))
   }
 
   /** @param last tells the line that ends the answer */

@@ -73,7 +73,8 @@ const mount = rarely(
 /** Any byte but NUL, which ends a path, and the slash. */
 const nameByte = fc.integer({ min: 1, max: 254 }).map((byte) => (byte === 0x2f ? 255 : byte))
 
-const last: fc.Arbitrary<Last> = fc.oneof(
+/** Mostly names that are not there yet. */
+export const newName: fc.Arbitrary<Last> = fc.oneof(
   { withCrossShrink: true },
   { weight: 2, arbitrary: fc.constant<Last>({ kind: 'name', bytes: [0x6e] }) },
   {
@@ -102,33 +103,32 @@ const umask = fc.oneof(
   { weight: 1, arbitrary: fc.nat(0o777) },
 )
 
-const caller: fc.Arbitrary<Credentials> = fc.record({
-  uid: weighted<Inside>([4, 'root'], [3, 'user'], [1, 'other']),
-  gid: weighted<Inside>([3, 'root'], [2, 'user'], [1, 'shared']),
-  groups: fc.subarray<Inside>(['shared', 'user', 'root']),
-  caps: weighted<CapSet>(
-    [6, 'mknod'],
-    [6, 'all'],
-    [1, 'mknodOverride'],
-    [1, 'mknodSearch'],
-    [1, 'mknodFsetid'],
-    [1, 'none'],
-    [1, 'allButMknod'],
-  ),
-  umask,
-})
+const credentials = (caps: fc.Arbitrary<CapSet>): fc.Arbitrary<Credentials> =>
+  fc.record({
+    uid: weighted<Inside>([4, 'root'], [3, 'user'], [1, 'other']),
+    gid: weighted<Inside>([3, 'root'], [2, 'user'], [1, 'shared']),
+    groups: fc.subarray<Inside>(['shared', 'user', 'root']),
+    caps,
+    umask,
+  })
 
-/** Simple ways are as frequent as all others together, so that what is at their end is tested too. */
-export const scene: fc.Arbitrary<Scene> = fc.record({
-  fileSystem: weighted([4, 'memory'], [3, 'disk'], [1, 'overlay']),
-  directories: fc.array(directory, { minLength: 1, maxLength: 4, size: 'max' }),
-  mount,
-  start: weighted(...starts.map((start, index) => [index < 2 ? 6 : 1, start] as const)),
-  at: fc.nat(4),
-  way: weighted(...ways.map((way, index) => [index === 0 ? 12 : 1, way] as const)),
-  links: weighted([1, 2], [2, 39], [2, 40], [2, 41], [1, 60]),
-  last,
-  length: weighted([40, 0], [1, 4094], [1, 4095], [1, 4096], [1, 4097], [1, 6000]),
-  pointer: weighted([60, 'good'], [1, 'null'], [1, 'unmapped'], [1, 'cross'], [2, 'edge']),
-  caller,
-})
+/**
+ * Simple ways are as frequent as all others together, so that what is at their end is tested too.
+ *
+ * @param caps of the callers
+ * @param last how their paths end
+ */
+export const scenes = (caps: fc.Arbitrary<CapSet>, last: fc.Arbitrary<Last>): fc.Arbitrary<Scene> =>
+  fc.record({
+    fileSystem: weighted([4, 'memory'], [3, 'disk'], [1, 'overlay']),
+    directories: fc.array(directory, { minLength: 1, maxLength: 4, size: 'max' }),
+    mount,
+    start: weighted(...starts.map((start, index) => [index < 2 ? 6 : 1, start] as const)),
+    at: fc.nat(4),
+    way: weighted(...ways.map((way, index) => [index === 0 ? 12 : 1, way] as const)),
+    links: weighted([1, 2], [2, 39], [2, 40], [2, 41], [1, 60]),
+    last,
+    length: weighted([40, 0], [1, 4094], [1, 4095], [1, 4096], [1, 4097], [1, 6000]),
+    pointer: weighted([60, 'good'], [1, 'null'], [1, 'unmapped'], [1, 'cross'], [2, 'edge']),
+    caller: credentials(caps),
+  })

@@ -3,11 +3,11 @@ import type { CallRecord } from '../../src/calls/record.ts'
 import { fixture } from '../fixtures.ts'
 import { BASE } from '../kernel/host.ts'
 import { HUNG } from './conversation.ts'
-import { scene, weighted } from './generate.ts'
+import { newName, scenes, weighted } from './generate.ts'
 import { mknodDifferences } from './mknod-differences.ts'
 import { callerWords, pathArgument, walkOf } from './path.ts'
 import { Places } from './places.ts'
-import { capSets, mayMknod, overFiles, type Scene } from './scene.ts'
+import { type CapSet, capSets, mayMknod, overFiles, type Scene } from './scene.ts'
 import { describeScene, sceneFeatures } from './scene-report.ts'
 import { Served } from './served.ts'
 import { Side } from './side.ts'
@@ -24,8 +24,18 @@ export interface MknodCase {
   readonly substitute: 'whiteout' | 'fifo'
 }
 
+const caps = weighted<CapSet>(
+  [6, 'mknod'],
+  [6, 'all'],
+  [1, 'mknodOverride'],
+  [1, 'mknodSearch'],
+  [1, 'mknodFsetid'],
+  [1, 'none'],
+  [1, 'allButMknod'],
+)
+
 const mknodCase: fc.Arbitrary<MknodCase> = fc.record({
-  scene,
+  scene: scenes(caps, newName),
   mode: fc.oneof({ weight: 1, arbitrary: fc.constant(0o666) }, { weight: 4, arbitrary: fc.nat(0o7777) }),
   device: weighted([12, [1, 3]], [2, [5, 0]], [2, [1, 9]], [1, [1, 1]]),
   viaMknodat: fc.boolean(),

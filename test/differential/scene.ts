@@ -92,6 +92,10 @@ export type Last =
 export const capSets = {
   all: (1n << 41n) - 1n,
   mknod: capMask('MKNOD'),
+  admin: capMask('SYS_ADMIN'),
+  adminOverride: capMask('SYS_ADMIN', 'DAC_OVERRIDE'),
+  adminSearch: capMask('SYS_ADMIN', 'DAC_READ_SEARCH'),
+  allButAdmin: ((1n << 41n) - 1n) & ~capMask('SYS_ADMIN'),
   none: 0n,
   mknodOverride: capMask('MKNOD', 'DAC_OVERRIDE'),
   mknodSearch: capMask('MKNOD', 'DAC_READ_SEARCH'),
@@ -133,7 +137,14 @@ export function mountOf({ fileSystem, mount, directories }: Scene): { kind: Moun
   return possible ? { kind: mount.kind, over: mount.over % directories.length } : undefined
 }
 
+/** Is the directory of this number in an idmapped mount, where the disk holds other ids? */
+export function idmapped(scene: Scene, index: number): boolean {
+  const mount = mountOf(scene)
+  return (mount?.kind === 'shift' || mount?.kind === 'narrow') && index >= mount.over
+}
+
 /** Capabilities over files, which count only over inodes whose owner and group are mapped. */
-export const overFiles = ({ caps }: Credentials): boolean =>
-  (capSets[caps] & capMask('DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID')) !== 0n
+export const OVER_FILES = capMask('DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID')
+export const overFiles = ({ caps }: Credentials): boolean => (capSets[caps] & OVER_FILES) !== 0n
+export const mayAdmin = ({ caps }: Credentials): boolean => (capSets[caps] & capMask('SYS_ADMIN')) !== 0n
 export const mayMknod = ({ caps }: Credentials): boolean => (capSets[caps] & capMask('MKNOD')) !== 0n

@@ -2,9 +2,26 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { fixture } from '../fixtures.ts'
 import { Conversation, HUNG } from './conversation.ts'
+import { type DiskType, makeImage, withImage } from './disks.ts'
 import type { Places } from './places.ts'
 import type { Outcome } from './subject.ts'
 import type { Script } from './tree.ts'
+
+/** What a call gave its caller. */
+export interface Answer extends Outcome {
+  /** What it returned. */
+  readonly value?: number
+  /** The bytes of an argument "o:" after it. */
+  readonly bytes?: Buffer
+}
+
+/** "ok VALUE" or the name of an errno, perhaps with bytes behind it; or that there was no answer. */
+function parse(line: string): Omit<Answer, 'effect'> {
+  if (line === HUNG) return { result: HUNG }
+  const [result = '', ...rest] = line.split(' ')
+  const value = result === 'ok' ? { value: Number(rest.shift()) } : {}
+  return { result, ...value, ...(rest[0] === undefined ? {} : { bytes: Buffer.from(rest[0], 'hex') }) }
+}
 
 /** One way to make calls that name a path, with a tree of its own. The effect is what is in the tree then. */
 export class Side {
@@ -12,24 +29,31 @@ export class Side {
   readonly #tree: Conversation
   readonly #calls: Conversation
 
-  /** @param command what starts `batch-calls`, with all its arguments */
-  constructor(name: string, places: Places, command: readonly string[]) {
+  /**
+   * @param command what starts `batch-calls`, with all its arguments
+   * @param type of the file system that is its disk; else it is a directory of ours
+   */
+  constructor(name: string, places: Places, command: readonly string[], type?: DiskType) {
     const { memory, disk, overlay, raw } = places
-    const args = [memory, disk, places.source(name), overlay, raw, '--', ...command]
-    this.#process = spawn(fixture('batch-tree'), args, { stdio: ['pipe', 'pipe', 'inherit', 'pipe', 'pipe'] })
+    const source = places.source(name)
+    const tree = [fixture('batch-tree'), memory, disk, source, overlay, raw, '--', ...command]
+    const image = `${source}.image`
+    if (type) makeImage(type, image)
+    const [program = '', ...args] = type ? withImage(image, source, tree) : tree
+    this.#process = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit', 'pipe', 'pipe'] })
     const [to, from, , callsTo, callsFrom] = this.#process.stdio
-    this.#tree = new Conversation(to as Writable, from as Readable)
-    this.#calls = new Conversation(callsTo as Writable, callsFrom as Readable)
+    this.#tree = new Conversation(`the trees of ${name}`, to as Writable, from as Readable)
+    this.#calls = new Conversation(`the calls of ${name}`, callsTo as Writable, callsFrom as Readable)
   }
 
   /** @param call a line "case ..." for `batch-calls`; a caller that cannot take its place gives "setup ERRNO" */
-  async make({ build, close, snap }: Script, call: string): Promise<Outcome> {
+  async make({ build, close, snap }: Script, call: string): Promise<Answer> {
     await this.#operate(['clean', ...build])
     const [ready = ''] = await this.#calls.ask(`${call}\n`)
     if (ready !== 'ready') return { result: ready, effect: [] }
     await this.#operate(close)
     const [result = ''] = await this.#calls.ask('go\n').catch(() => [HUNG])
-    return { result: result.startsWith('ok') ? 'ok' : result, effect: await this.#operate(snap) }
+    return { ...parse(result), effect: await this.#operate(snap) }
   }
 
   async #operate(operations: readonly string[]): Promise<string[]> {

@@ -2,7 +2,17 @@ import { BASE } from '../kernel/host.ts'
 import { aclValue } from './acl.ts'
 import { chain, hex, type Walk } from './path.ts'
 import type { Places } from './places.ts'
-import { diskId, hostId, type MountKind, mountOf, type Scene, type Target, tmpfsKinds, type Who } from './scene.ts'
+import {
+  diskId,
+  hostId,
+  idmapped,
+  type MountKind,
+  mountOf,
+  type Scene,
+  type Target,
+  tmpfsKinds,
+  type Who,
+} from './scene.ts'
 
 /** What `batch-tree` does before the caller takes its place, after that, and to tell what became of the tree. */
 export interface Script {
@@ -20,7 +30,9 @@ const ATTR_NODEV = 4
 const THERE = '4 70'
 
 const isTmpfs = (kind: MountKind | undefined): boolean => (tmpfsKinds as readonly (string | undefined)[]).includes(kind)
-const isIdmapped = (kind: MountKind | undefined): boolean => kind === 'shift' || kind === 'narrow'
+
+/** What a link to a file leads to, behind its own name. */
+const TARGET = '.target'
 
 function target(kind: Target, path: string): string {
   const at = hex(path)
@@ -41,7 +53,7 @@ function target(kind: Target, path: string): string {
     case 'linkToDir':
       return `link ${hex('.')} ${at}`
     case 'linkToFile':
-      return `link ${hex('/etc/passwd')} ${at}`
+      return `file ${hex(`${path}${TARGET}`)}\nlink ${hex(`linkToFile${TARGET}`)} ${at}`
   }
 }
 
@@ -95,7 +107,7 @@ class Writer {
   #permissions(index: number, path: string): void {
     const { user, group, mode, access, defaults, immutable } = this.#scene.directories[index]!
     const mount = mountOf(this.#scene)
-    const idOf: (who: Who) => number = mount && isIdmapped(mount.kind) && index >= mount.over ? diskId : hostId
+    const idOf: (who: Who) => number = idmapped(this.#scene, index) ? diskId : hostId
     this.close.push(`own ${path} ${idOf(user)} ${idOf(group)}`, `mode ${path} ${mode.toString(8)}`)
     const acl = (name: string, value: Buffer): void => {
       this.close.push(`xattr ${path} ${hex(`system.posix_acl_${name}`)} ${hex(value)}`)
@@ -106,15 +118,30 @@ class Writer {
   }
 
   /** What the chain's last directory holds and the way needs. */
-  contents({ extras }: Walk): void {
+  contents({ extras }: Walk, attributes: ObjectAttributes | undefined): void {
     const { last, directories } = this.#scene
     const end = chain.slice(0, directories.length).join('/')
-    if (last.kind === 'there' || last.kind === 'thereSlash')
-      this.build.push(target(last.target, this.at(`${end}/${last.target}`)))
+    if (last.kind === 'there' || last.kind === 'thereSlash') {
+      const path = this.at(`${end}/${last.target}`)
+      this.build.push(target(last.target, path))
+      if (attributes) this.#object(last.target, path, attributes)
+    }
     for (const { path, link } of extras) {
       const at = hex(this.at(path.slice(this.#seen.length + 1)))
       this.build.push(link === undefined ? `file ${at}` : `link ${hex(link)} ${at}`)
     }
+  }
+
+  #object(kind: Target, name: string, attributes: ObjectAttributes): void {
+    const { user, group, mode, flag, opaque } = attributes
+    const path = hex(name)
+    if (kind === 'linkToFile') this.#object('file', `${name}${TARGET}`, attributes)
+    const idOf = idmapped(this.#scene, this.#scene.directories.length - 1) ? diskId : hostId
+    this.close.push(`own ${path} ${idOf(user)} ${idOf(group)}`)
+    if (!kind.startsWith('link')) this.close.push(`mode ${path} ${mode.toString(8)}`)
+    if (opaque !== undefined) this.close.push(`xattr ${path} ${hex('trusted.overlay.opaque')} ${hex(opaque)}`)
+    const onDisk = this.#scene.fileSystem === 'disk' && !isTmpfs(mountOf(this.#scene)?.kind)
+    if (flag && onDisk && (kind === 'file' || kind === 'dir')) this.close.push(`${flag} ${path}`)
   }
 
   mounts(places: Places): void {
@@ -131,7 +158,17 @@ function overlay({ disk, overlay: at }: Places): string {
   return `mount overlay ${hex(at)} 0 ${hex(`lowerdir=${disk}/low,upperdir=${disk}/up,workdir=${disk}/work`)}`
 }
 
-export function scriptOf(scene: Scene, walk: Walk, places: Places): Script {
+/** Of what is at the end of a path, for calls that change it. */
+export interface ObjectAttributes {
+  readonly user: Who
+  readonly group: Who
+  readonly mode: number
+  readonly flag?: 'immutable' | 'append' | undefined
+  /** The value of its trusted.overlay.opaque, if it has one from the start. */
+  readonly opaque?: string | undefined
+}
+
+export function scriptOf(scene: Scene, walk: Walk, places: Places, attributes?: ObjectAttributes): Script {
   const seen = places.seen(scene)
   const bare = places.bare(scene)
   const writer = new Writer(scene, seen, bare)
@@ -141,7 +178,7 @@ export function scriptOf(scene: Scene, walk: Walk, places: Places): Script {
   scene.directories.forEach((_, index) => {
     writer.directory(index)
   })
-  writer.contents(walk)
+  writer.contents(walk, attributes)
   writer.mounts(places)
   return {
     build: writer.build,

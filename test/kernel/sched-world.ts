@@ -12,7 +12,8 @@ export interface Scheduled {
   readonly flags: number
 }
 
-const talk = (child: ChildProcess): Conversation => new Conversation(child.stdin as Writable, child.stdout as Readable)
+const talk = (child: ChildProcess): Conversation =>
+  new Conversation('the world of sched', child.stdin as Writable, child.stdout as Readable)
 
 /** Sets and reads how tasks of the host are scheduled, by a program that shares nothing with what is tested. */
 export class Look {

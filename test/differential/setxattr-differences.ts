@@ -1,0 +1,68 @@
+import type { Mismatch } from './compare.ts'
+import type { Difference } from './differences.ts'
+import { mountOf, overFiles, type Scene, type Start } from './scene.ts'
+import type { XattrCase } from './setxattr-case.ts'
+
+const leftFor = ({ record }: Mismatch<XattrCase>, ...reasons: readonly string[]): boolean =>
+  record?.verdict === 'continue' && reasons.includes(record.reason)
+
+const inProcfs: ReadonlySet<Start> = new Set(['procDirfd', 'cwdInProc'] as const)
+const throughProcfs = ({ start, way }: Scene): boolean => /proc|thread/i.test(start) || way.startsWith('linkProc')
+
+/** Is it possible that the inode belongs to others: the object itself, a directory, what a link or a name outside leads to? */
+function mayBeForeign({ scene, object, naming }: XattrCase): boolean {
+  const { last, start, directories, way } = scene
+  const owners = [object, ...directories].flatMap(({ user, group }) => [user, group])
+  const outside = !('target' in last) && last.kind !== 'name'
+  return (
+    owners.includes('host') ||
+    outside ||
+    mountOf(scene)?.kind === 'narrow' ||
+    /^in|^proc|Dirfd|chroot/.test(start) ||
+    way === 'linkToFile' ||
+    naming.startsWith('at')
+  )
+}
+
+export const xattrDifferences: readonly Difference<XattrCase>[] = [
+  {
+    name: 'an inode that is not of the container',
+    why: 'Its owner or group is not mapped there, so the capability of the caller is none over it. The kernel answers.',
+    wanted: true,
+    covers: (mismatch) => mayBeForeign(mismatch.trial.case) && leftFor(mismatch, 'notOfContainer'),
+  },
+  {
+    name: 'names that only the host sees',
+    why: 'xfs keeps access control lists in trusted.SGI_ACL_FILE too. Of such names only that of our attribute is added.',
+    wanted: true,
+    covers: ({ trial, theirs, record }) => {
+      const { operation, disk, scene } = trial.case
+      const hasAcl = scene.directories.some(({ access, defaults }) => access || defaults)
+      const shorter = theirs === 'ok' || theirs === 'ERANGE'
+      return operation === 'list' && disk === 'xfs' && hasAcl && shorter && record?.errno === 0
+    },
+  },
+  {
+    name: 'something in procfs',
+    why: 'It has no attributes: the kernel says that it is not permitted, and to a privileged caller that it is not supported.',
+    wanted: true,
+    covers: (mismatch) =>
+      mismatch.theirs === 'EOPNOTSUPP' && throughProcfs(mismatch.trial.case.scene) && leftFor(mismatch, 'crossesProc'),
+  },
+  {
+    name: 'a descriptor or a working directory in procfs',
+    why: 'From there its links are not followed yet; the kernel answers.',
+    wanted: false,
+    covers: (mismatch) =>
+      inProcfs.has(mismatch.trial.case.scene.start) && leftFor(mismatch, 'crossesProc', 'pathNotResolved'),
+  },
+  {
+    name: 'a link of procfs and a directory that only capabilities over files open',
+    why: 'What resolves with the capabilities does not follow such a link.',
+    wanted: false,
+    covers: (mismatch) => {
+      const { scene } = mismatch.trial.case
+      return throughProcfs(scene) && overFiles(scene.caller) && leftFor(mismatch, 'pathNotResolved')
+    },
+  },
+]

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { errno, errnos } from '../abi/errno.ts'
 import { laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { fileType, S_IFDIR } from '../abi/stat.ts'
+import type { Parameter } from '../calls/context.ts'
 import type { Manner, Source } from '../calls/mounts.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
@@ -85,8 +86,7 @@ export class Mounting {
       try {
         // A parameter may name a path too, so they are told inside.
         root.inside(() => {
-          for (const [key, value] of parameters)
-            setParameter(context, bytesOf(key), value === undefined ? null : bytesOf(value))
+          for (const parameter of parameters) tell(context, parameter)
           orOwn(source, () => create(context, exclusive))
         })
         return context
@@ -140,6 +140,15 @@ export class Mounting {
         setns(this.#home.network, CLONE_NEWNET)
       }
     })
+  }
+}
+
+/** The kernel has told the caller already, of its own context, that it does not take a parameter, and went on without it. */
+function tell(context: Handle, [key, value]: Parameter): void {
+  try {
+    setParameter(context, bytesOf(key), value === undefined ? null : bytesOf(value))
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error
   }
 }
 

@@ -1,6 +1,6 @@
 import { errno } from '../abi/errno.ts'
 import { fsconfig as command, isFsmountAttributes } from '../abi/mount.ts'
-import type { Caller } from '../calls/caller.ts'
+import type { Caller, Registers } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
@@ -64,8 +64,7 @@ export const fsconfig: Syscall<Told> = {
   traps: only('fsconfig'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
-    const code = args.uint(1)
-    return TOLD.has(code) || MAKES.has(code) || NOT_TOLD.has(code) ? undefined : pass('changesMounts')
+    return isWellFormed(args) ? undefined : pass('changesMounts')
   },
   decode(args, caller) {
     const code = args.uint(1)
@@ -79,9 +78,19 @@ export const fsconfig: Syscall<Told> = {
     if (!context) return pass('foreignContext')
     if (MAKES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
     if (NOT_TOLD.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
+    if (context.made) return refuse('contextBusy', errno('EBUSY'))
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
     return pass('contextTold')
   },
+}
+
+/** Anything else is EINVAL, whatever the descriptor; linux/fs/fsopen.c fsconfig(). */
+function isWellFormed(args: Registers): boolean {
+  const code = args.uint(1)
+  const [key, value, aux] = [args.pointer(2) !== 0n, args.pointer(3) !== 0n, args.int(4) !== 0]
+  if (MAKES.has(code)) return !key && !value && !aux
+  if (TOLD.has(code)) return key && !aux && value === (code === command.SET_STRING)
+  return NOT_TOLD.has(code)
 }
 
 const parameterOf = (key: string, value: string | undefined): Parameter => (value === undefined ? [key] : [key, value])
@@ -89,7 +98,7 @@ const parameterOf = (key: string, value: string | undefined): Parameter => (valu
 /** The kernel takes one source only; a second one also comes from a call that was interrupted and made again. */
 function note(context: Context, parameter: Parameter): boolean {
   const again = parameter[0] === 'source' && context.parameters.some(([key]) => key === 'source')
-  return again || context.made !== undefined || context.add(parameter)
+  return again || context.add(parameter)
 }
 
 function make(context: Context, exclusive: boolean, caller: Caller): Verdict {

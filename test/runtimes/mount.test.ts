@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../fixtures.ts'
-import { Images, type ImageType } from './images.ts'
+import { Images, type ImageType } from '../images.ts'
 import { type Ended, run, sh, unable } from './run-machine.ts'
 
 const TYPES = ['ext2', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs'] as const satisfies readonly ImageType[]

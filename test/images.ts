@@ -18,7 +18,7 @@ const must = (program: string, args: readonly string[]): string => execFileSync(
 
 /**
  * Images of file systems on loop devices, in a directory of their own. Each holds `hello` of root, `theirs` of 1000:1000 and
- * two device nodes that everybody may open: `null` and `disk`, the loop device 7:0.
+ * two device nodes that everybody may open: `null` and `disk`, a loop device that no container has.
  */
 export class Images implements Disposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-images-'))
@@ -31,7 +31,7 @@ export class Images implements Disposable {
     writeFileSync(join(tree, 'theirs'), 'theirs\n')
     must('chown', ['1000:1000', join(tree, 'theirs')])
     must('mknod', ['-m', '666', join(tree, 'null'), 'c', '1', '3'])
-    must('mknod', ['-m', '666', join(tree, 'disk'), 'b', '7', '0'])
+    must('mknod', ['-m', '666', join(tree, 'disk'), 'b', '7', '200'])
   }
 
   /** The path of a new image. */
@@ -69,6 +69,6 @@ export class Images implements Disposable {
 function fillXfs(tree: string, image: string): void {
   const list = `${image}.proto`
   const lines = ['/', '0 0', 'd--755 0 0', `hello ---644 0 0 ${tree}/hello`, `theirs ---644 1000 1000 ${tree}/theirs`]
-  writeFileSync(list, [...lines, 'null c--666 0 0 1 3', 'disk b--666 0 0 7 0', '$', ''].join('\n'))
+  writeFileSync(list, [...lines, 'null c--666 0 0 1 3', 'disk b--666 0 0 7 200', '$', ''].join('\n'))
   must('mkfs.xfs', ['-q', '-p', list, image])
 }

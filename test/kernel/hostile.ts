@@ -9,6 +9,7 @@ const WAITS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
   x64: {
     7: 'poll',
     138: 'fstatfs',
+    188: 'setxattr',
     257: 'openat',
     259: 'mknodat',
     310: 'process_vm_readv',
@@ -17,6 +18,7 @@ const WAITS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
     437: 'openat2',
   },
   arm64: {
+    5: 'setxattr',
     33: 'mknodat',
     44: 'fstatfs',
     56: 'openat',
@@ -71,7 +73,7 @@ export class Hostile {
   ): Promise<void> {
     const device = join(this.mount, '../device')
     await execute('mknod', ['-m', '666', device, 'c', '10', '229'])
-    const container = [socket, '--userns', USERNS, '--pidns', '--all-sysinfo', '--await-agent', ...filtered]
+    const container = [socket, '--userns', USERNS, '--pidns', '--all-sysinfo', '--xattr', '--await-agent', ...filtered]
     const serve = [fixture('fuse-server'), ...server, device, this.mount]
     const child = spawn(fixture('filtered'), [...container, '--', 'unshare', '--mount', ...serve, '--', ...command])
     child.stdout.on('data', (data) => {

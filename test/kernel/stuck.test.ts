@@ -51,6 +51,11 @@ const WAYS: readonly Way[] = [
     calls: ({ mount }) => ['--how', 'silent', '--sysinfo', '--touch', '--in-file', join(mount, 'file')],
   },
   {
+    way: 'an attribute of a file that an overlay over it must copy first',
+    server: ({ overlay }) => ['--overlay', overlay, '--valid', '1000'],
+    calls: ({ merged }) => ['--how', 'silent', '--warm', '--setxattr', join(merged, 'file')],
+  },
+  {
     way: 'a directory descriptor',
     calls: ({ mount }) => ['--how', 'silent', '--dirfd', join(mount, 'dir'), 'n'],
   },
@@ -68,7 +73,7 @@ let hostiles: Hostile[] = []
 let serial = 0
 
 beforeAll(async () => {
-  host = await Host.start({ ...mknodPolicy, sysinfo: {} })
+  host = await Host.start({ ...mknodPolicy, sysinfo: {}, setxattr: { read: false } })
   // A file system whose own time does not depend on what else is in it.
   others = join(host.directory, 'others')
   mkdirSync(others)
@@ -239,7 +244,9 @@ describe.skipIf(withoutFuse())(`the daemon, while threads of it are stuck (${wit
 
   /** The start of its engine's line in the log. */
   async function serve(): Promise<{ readonly socket: string; readonly engine: number }> {
-    const socket = join(host.directory, 'daemon.sock')
+    const own = join(host.directory, 'daemon')
+    mkdirSync(own, { recursive: true })
+    const socket = join(own, 'oci.sock')
     const config = join(host.directory, 'config.yaml')
     const keys = ['mknod: true', 'mknod.devices: c:1:3'].map((key) => `  security.syscalls.intercept.${key}\n`)
     writeFileSync(config, `default:\n${keys.join('')}`)

@@ -111,11 +111,17 @@ export class Machine {
    * of this directory, for the container may change the mode of what it gets.
    */
   leave(program: string, ...args: readonly string[]): Promise<number | null> {
-    const file = openSync(join(this.directory, 'left'), 'a')
+    const child = this.start(program, ...args)
+    return new Promise((resolve) => child.once('exit', resolve))
+  }
+
+  /** Starts a program that goes on, with its output in a file of this directory. */
+  start(program: string, ...args: readonly string[]): ChildProcess {
+    const file = openSync(join(this.directory, 'started'), 'a')
     const stdio: StdioOptions = ['pipe', file, file]
     const child = spawn('unshare', [...WRAP, program, ...args], { ...this.#surroundings, stdio })
     closeSync(file)
-    return new Promise((resolve) => child.once('exit', resolve))
+    return child
   }
 
   get #surroundings() {

@@ -4,7 +4,7 @@ set -euo pipefail
 
 # What `intercede run` needs of the system, and what the tests use beyond it.
 run=(crun util-linux)
-tests=("${run[@]}" runc podman catatonit containerd uidmap strace busybox-static python3-minimal procps gcc libc6-dev attr debootstrap mmdebstrap)
+tests=("${run[@]}" runc podman lxc catatonit containerd uidmap strace busybox-static python3-minimal procps gcc libc6-dev attr debootstrap mmdebstrap)
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils) # images of every file system
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
 

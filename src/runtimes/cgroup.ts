@@ -18,9 +18,13 @@ export interface Groups {
 /** By the name of a controller of v1; '' is the unified hierarchy. */
 type Paths = ReadonlyMap<string, string>
 
-/** Opens the groups in which a process is now. */
-export function openGroups(pid: number): Groups {
-  const paths = pathsOf(pid)
+/**
+ * Opens the groups in which a process is now.
+ *
+ * @param isLate whether it may have gone to groups below those of its container: see `payloadOf`
+ */
+export function openGroups(pid: number, isLate: boolean): Groups {
+  const paths = isLate ? new Map([...pathsOf(pid)].map(([name, path]) => [name, payloadOf(path)])) : pathsOf(pid)
   const own = pathsOf('self')
   const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'))
   const open = (hierarchy: string): Fd | undefined => openGroup(paths.get(hierarchy), mounts, hierarchy)
@@ -29,6 +33,12 @@ export function openGroups(pid: number): Groups {
   const [cgroup, memory, tasks] = [open(''), open('memory'), openOthers('pids') ?? openOthers('')]
   return { ...(cgroup && { cgroup }), ...(memory && { memory }), ...(tasks && { tasks }) }
 }
+
+/**
+ * The group that LXC makes for a container, above those that the container makes for itself, as its systemd does at the
+ * start. Only the outermost counts: names further down are the container's choice.
+ */
+export const payloadOf = (path: string): string => /^.*?\/lxc\.payload[^/]*/.exec(path)?.[0] ?? path
 
 /** proc_pid_cgroup(5): `4:memory:/path`, `0::/path`. A path may contain a colon, never a line feed. */
 function pathsOf(pid: number | 'self'): Paths {

@@ -40,8 +40,9 @@ export function inspect({ creating, started, pid }: Handover): {
 } {
   if (started !== undefined && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
   if (!creating && started === undefined) return { init: undefined, barred: 'unknownContainer' }
-  const init = inspectInit(pid)
-  return { init, barred: init.barred ?? (started === undefined ? undefined : barredLate(init)) }
+  const isLate = started !== undefined
+  const init = inspectInit(pid, isLate)
+  return { init, barred: init.barred ?? (isLate ? barredLate(init) : undefined) }
 }
 
 /**
@@ -59,10 +60,10 @@ function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
  *
  * @throws {Error} if there is no such process in our pid namespace (any more)
  */
-function inspectInit(pid: number): Init {
+function inspectInit(pid: number, isLate: boolean): Init {
   const opened: Fd[] = []
   try {
-    return look(pid, (fd) => {
+    return look(pid, isLate, (fd) => {
       opened.push(fd)
       return fd
     })
@@ -73,10 +74,10 @@ function inspectInit(pid: number): Init {
 }
 
 /** @param own is told of each descriptor as soon as it is open */
-function look(pid: number, own: (fd: Fd) => Fd): Init {
+function look(pid: number, isLate: boolean, own: (fd: Fd) => Fd): Init {
   const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY))
   const namespaces = { userns: open('user'), pidns: open('pid'), init: own(pidfdOpen(pid)) }
-  const groups = openGroups(pid)
+  const groups = openGroups(pid, isLate)
   for (const fd of Object.values(groups)) own(fd)
   const handles = { ...namespaces, ...groups }
   const mapOf = (name: string): readonly IdExtent[] => parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))

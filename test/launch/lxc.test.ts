@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { payloadOf } from '../../src/runtimes/cgroup.ts'
 import { monitorName } from '../../src/runtimes/lxc.ts'
 
 test.each([
@@ -13,4 +14,15 @@ test.each([
   { cmdline: '', name: undefined },
 ])('monitorName($cmdline) is $name', ({ cmdline, name }) => {
   expect(monitorName(cmdline)).toBe(name)
+})
+
+test.each([
+  { path: '/lxc.payload.web', group: '/lxc.payload.web' },
+  { path: '/lxc.payload.web/init.scope', group: '/lxc.payload.web' },
+  { path: '/lxc.payload.web/lxc.payload.web/x', group: '/lxc.payload.web' },
+  { path: '/a/b/lxc.payload/c', group: '/a/b/lxc.payload' },
+  { path: '/user.slice/web', group: '/user.slice/web' },
+  { path: '/', group: '/' },
+])('payloadOf($path) is $group', ({ path, group }) => {
+  expect(payloadOf(path)).toBe(group)
 })

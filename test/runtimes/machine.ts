@@ -17,9 +17,9 @@ import { type Done, execute, until } from '../kernel/host.ts'
 
 export const CLI = new URL('../../bin/intercede.js', import.meta.url).pathname
 
-/** Ranges that containers of these tests map; podman takes its own from the file. */
-const SUBIDS = 'containers:300000:1000000\n'
 export const BASE = 200_000
+/** Ranges that containers of these tests map: podman takes its own from the file, LXC asks whether root may. */
+const SUBIDS = `containers:300000:1000000\nroot:${BASE}:65536\n`
 
 /**
  * Runs a command as on a machine that runtimes find to their taste: pure cgroup v2, subordinate ids for podman. All of it
@@ -49,6 +49,8 @@ const WRAP = ['--mount', 'bash', '-c', SURROUNDINGS, 'sh']
 export class Machine {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-runtime-'))
   readonly socket = join(this.directory, 'oci.sock')
+  /** Where LXC connects: the daemon puts it beside the other. */
+  readonly lxcSocket = join(this.directory, 'lxc.sock')
   readonly rootfs = join(this.directory, 'rootfs')
   /** A directory of the host that everybody may write to. */
   readonly shared = join(this.directory, 'shared')
@@ -71,6 +73,8 @@ export class Machine {
 
   /** @param config of the daemon, as YAML */
   async serve(config = ''): Promise<void> {
+    const served = (): number => this.log.filter(({ message }) => message === 'serving').length
+    const before = served()
     const file = join(this.directory, 'config.yaml')
     writeFileSync(file, config)
     this.#daemon = spawn(process.execPath, [CLI, 'serve', '--socket', this.socket, '--config', file], {
@@ -79,7 +83,7 @@ export class Machine {
     this.#daemon.stderr!.on('data', (chunk: Buffer) => {
       this.#log += chunk.toString()
     })
-    await until('the daemon serves', () => this.log.some(({ message }) => message === 'serving'))
+    await until('the daemon serves', () => served() > before)
   }
 
   get pid(): number {

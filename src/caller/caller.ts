@@ -13,10 +13,10 @@ import type { Fd } from '../kernel/fd.ts'
 import {
   fstatfs,
   identify,
-  inode,
   linkMode,
   mknodat,
   mountId,
+  namespaceInode,
   O_DIRECTORY,
   O_PATH,
   O_RDONLY,
@@ -34,6 +34,7 @@ import { isAbsolute, splitParent } from './path.ts'
 import { parseStatus, type Status } from './status.ts'
 import { readOptions, readString } from './strings.ts'
 import { findTask } from './task.ts'
+import type { TaskNames } from './task-names.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
 /** What a thread needs to look at callers: made once. */
@@ -42,6 +43,7 @@ export interface Desk {
   readonly memory: RemoteMemory
   /** The host's /proc. */
   readonly proc: Handle
+  readonly names: TaskNames
   /** Our own /proc/self/fd there. */
   readonly descriptors: Handle
   readonly status: Buffer
@@ -77,10 +79,6 @@ interface Thread {
 
 const PATH_MAX = 4096
 const BYTES_MAX = 65536
-const NS_USER = Buffer.from('ns/user\0')
-const STATUS = Buffer.from('status\0')
-const ROOT = Buffer.from('root\0')
-const CWD = Buffer.from('cwd\0')
 const LOOKUP = O_PATH | O_DIRECTORY
 
 /** File systems that a container can mount by itself and in which mknod(2) works; linux/magic.h. */
@@ -146,8 +144,8 @@ export class Caller implements CallerContract, Disposable {
   path(at: bigint): PathBytes {
     const { memory } = this.#desk
     const length = this.#orPass('unreadable', () => memory.read(this.tid, at, PATH_MAX))
-    const end = memory.bytes.subarray(0, length).indexOf(0)
-    if (end < 0) throw new PassOn('unreadable')
+    const end = memory.bytes.indexOf(0)
+    if (end < 0 || end >= length) throw new PassOn('unreadable')
     if (end === 0) throw new PassOn('pathNotResolved')
     return memory.bytes.slice(0, end + 1) as PathBytes
   }
@@ -163,7 +161,9 @@ export class Caller implements CallerContract, Disposable {
   }
 
   get inInitialUserns(): boolean {
-    return this.#orPass('gone', () => inode(this.#task.raw, NS_USER)) === this.#container.userns
+    const { proc, names } = this.#desk
+    const inode = this.#orPass('gone', () => namespaceInode(proc.raw, names.of(this.tid, 'ns/user')))
+    return inode === Number(this.#container.userns)
   }
 
   holds(cap: Cap): boolean {
@@ -187,10 +187,9 @@ export class Caller implements CallerContract, Disposable {
   }
 
   descriptor(fd: number): Handle {
-    const root = this.#link(ROOT)
     const object = this.#base(fd)
     if (fd !== AT_FDCWD) this.#mustBeOpen(fd)
-    this.#enter(root)
+    this.#enter()
     return object
   }
 
@@ -220,7 +219,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   mountNode(node: NodeLike, target: Handle): void {
-    const { identity, nodes, mayMount } = this.#desk
+    const { identity, nodes, mayMount, proc, names } = this.#desk
     if (!mayMount(this.#container)) throw new PassOn('tooManyMounts')
     this.#mustWait()
     const mounts = this.mounts.namespace()
@@ -295,17 +294,34 @@ export class Caller implements CallerContract, Disposable {
   }
 
   #resolve(dirfd: number, goal: Goal): Fd {
-    const root = this.#link(ROOT)
-    const base = isAbsolute(goal.path) ? root : this.#base(dirfd)
-    const { tgid } = this.#enter(root)
-    return this.#lookup({ root, base, task: this.#task, proc: this.#desk.proc, numbers: [this.tid, tgid] }, goal)
+    const absolute = isAbsolute(goal.path)
+    const base = absolute ? this.#link('root') : this.#base(dirfd)
+    const { tgid } = this.#enter()
+    return this.#lookup(this.#start(base, absolute, tgid), goal)
+  }
+
+  /** Most paths need neither the root nor the procfs of the caller, so they are opened when they do. */
+  #start(base: Fd, isRoot: boolean, tgid: number): Start {
+    const { identity, proc } = this.#desk
+    let opened = isRoot ? base : undefined
+    const root = (): Fd => {
+      opened ??= identity.looking(() => this.#link('root'))
+      // What was opened by the number of a task that still waits is its own.
+      this.#mustWait()
+      return opened
+    }
+    return {
+      ...{ base, proc, root, numbers: [this.tid, tgid] },
+      task: () => identity.looking(() => this.#task),
+      stand: () => identity.stand(root()),
+    }
   }
 
   /** Becomes the caller, after everything that is needed of it was opened. */
-  #enter(root: Fd): Status {
+  #enter(): Status {
     const status = this.#status
     this.#mustWait()
-    this.#desk.identity.enter(status, root)
+    this.#desk.identity.enter(status)
     return status
   }
 
@@ -314,8 +330,9 @@ export class Caller implements CallerContract, Disposable {
    * kind but that of the access mode 3, which nobody uses (linux/fs/proc/fd.c tid_fd_update_inode()).
    */
   #mustBeOpen(fd: number): void {
-    const name = Buffer.from(`fd/${fd}\0`)
-    const mode = this.#orPass('pathNotResolved', () => this.#desk.identity.searching(() => linkMode(this.#task, name)))
+    const { identity, proc, names } = this.#desk
+    const look = (): number => linkMode(proc, names.of(this.tid, `fd/${fd}`))
+    const mode = this.#orPass('pathNotResolved', () => identity.searching(look))
     if ((mode & 0o700) === 0) throw new PassOn('pathDescriptor')
   }
 
@@ -332,32 +349,40 @@ export class Caller implements CallerContract, Disposable {
     return this.#orPass('pathNotResolved', () => this.#own(walk(this.#container, start, this.#status, goal)))
   }
 
+  /** Its `/proc/TID`: not needed for most calls. */
   get #task(): Fd {
     if (!this.#taskDir) {
-      const path = Buffer.from(`${this.tid}\0`)
-      this.#taskDir = this.#orPass('gone', () => this.#own(openat(this.#desk.proc.raw, path, LOOKUP)))
+      const { proc, names } = this.#desk
+      this.#taskDir = this.#orPass('gone', () => this.#own(openat(proc.raw, names.of(this.tid, '.'), LOOKUP)))
+      this.#mustWait()
     }
     return this.#taskDir
   }
 
   get #status(): Status {
     this.#read ??= this.#orPass('gone', () => {
-      using file = openat(this.#task.raw, STATUS, O_RDONLY)
-      return parseStatus(this.#desk.status.toString('latin1', 0, read(file, this.#desk.status)))
+      const { proc, names, status } = this.#desk
+      const file = openat(proc.raw, names.of(this.tid, 'status'), O_RDONLY)
+      try {
+        return parseStatus(status, read(file, status))
+      } finally {
+        file[Symbol.dispose]()
+      }
     })
     return this.#read
   }
 
-  #link(name: Uint8Array): Fd {
-    return this.#orPass('gone', () => this.#own(openat(this.#task.raw, name, O_PATH)))
+  #link(name: string): Fd {
+    const { proc, names } = this.#desk
+    return this.#orPass('gone', () => this.#own(openat(proc.raw, names.of(this.tid, name), O_PATH)))
   }
 
   /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
   #base(dirfd: number): Fd {
-    if (dirfd === AT_FDCWD) return this.#link(CWD)
-    const name = Buffer.from(`fd/${dirfd}\0`)
-    const open = (): Fd => this.#own(openat(this.#task.raw, name, O_PATH))
-    return this.#orPass('pathNotResolved', () => this.#desk.identity.searching(open))
+    if (dirfd === AT_FDCWD) return this.#link('cwd')
+    const { identity, proc, names } = this.#desk
+    const open = (): Fd => this.#own(openat(proc.raw, names.of(this.tid, `fd/${dirfd}`), O_PATH))
+    return this.#orPass('pathNotResolved', () => identity.searching(open))
   }
 
   #mustWait(): void {

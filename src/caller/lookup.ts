@@ -10,19 +10,24 @@ import {
   openat2,
   PROC_SUPER_MAGIC,
   RESOLVE_CACHED,
+  RESOLVE_IN_ROOT,
   RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
 } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
+import { isAbsolute, leadsUp } from './path.ts'
 import { walk } from './walk.ts'
 
 /** Where a lookup starts, and whose it is. */
 export interface Start {
-  /** The caller's root directory; the looking thread has it as its own. */
-  readonly root: Handle
-  /** What a relative path starts from. */
+  /** The caller's root directory, opened when it is needed. */
+  readonly root: () => Handle
+  /** Makes it the root of the looking thread, whose it need not be before. */
+  readonly stand: () => void
+  /** What the path starts from: the root if it is absolute. */
   readonly base: Handle
   /** The caller's `/proc/TID` in the host's procfs. */
-  readonly task: Handle
+  readonly task: () => Handle
   /** The procfs in which we know ourselves, as the host sees it. */
   readonly proc: Handle
   /** The caller's thread and process there. */
@@ -45,11 +50,14 @@ const FLAGS: Readonly<Record<Wanted, number>> = {
   link: O_PATH | O_NOFOLLOW,
 }
 
+/** What a quick lookup gives that met a link, or would have to ask the file system. */
+const NOT_ENOUGH: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.EAGAIN])
+
 /** What a lookup gives that met a link of procfs, or looked for `self` where the looking thread does not exist. */
 const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT])
 
 /**
- * Opens what `goal` names as the caller, whose root, ids and groups the calling thread has. First from the kernel's
+ * Opens what `goal` names as the caller, whose ids and groups the calling thread has. First from the kernel's
  * caches alone, which cannot block. Links of procfs that lead to an object instead of a name are not followed: for this
  * thread `self` is the engine. Only a path that failed in a way that such a link can explain, or that ended in procfs, is
  * taken apart.
@@ -60,17 +68,37 @@ const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT])
  */
 export function lookup(start: Start, goal: Goal, mayBlock: () => void): Fd {
   try {
-    const found = quickly(start, goal, mayBlock)
+    const found = quickly(start, goal) ?? usually(start, goal, mayBlock)
     if (fileSystemType(found) !== PROC_SUPER_MAGIC) return found
     found[Symbol.dispose]()
   } catch (error) {
     if (!(error instanceof SyscallError) || !MAY_BE_PROC.has(error.errno)) throw error
   }
   mayBlock()
+  start.stand()
   return walk(start, goal)
 }
 
-function quickly({ base }: Start, { path, wanted }: Goal, mayBlock: () => void): Fd {
+/**
+ * Without changing the root of the thread: an absolute path below the caller's root, which the kernel takes for `/` then, and
+ * a relative one that neither leads up nor meets a link, so that it does not matter where the root is.
+ *
+ * @returns undefined if that is not enough
+ */
+function quickly({ base }: Start, { path, wanted }: Goal): Fd | undefined {
+  const absolute = isAbsolute(path)
+  if (!absolute && leadsUp(path)) return undefined
+  const resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS | (absolute ? RESOLVE_IN_ROOT : RESOLVE_NO_SYMLINKS)
+  try {
+    return openat2(base.raw, path, FLAGS[wanted], resolve)
+  } catch (error) {
+    if (error instanceof SyscallError && NOT_ENOUGH.has(error.errno)) return undefined
+    throw error
+  }
+}
+
+function usually({ base, stand }: Start, { path, wanted }: Goal, mayBlock: () => void): Fd {
+  stand()
   const open = (resolve: number): Fd => openat2(base.raw, path, FLAGS[wanted], RESOLVE_NO_MAGICLINKS | resolve)
   try {
     return open(RESOLVE_CACHED)

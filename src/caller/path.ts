@@ -21,6 +21,16 @@ export function splitParent(path: PathBytes): { readonly parent: PathBytes; read
   return { parent: start === 0 ? DOT : terminated(path.subarray(0, start)), name: path.subarray(start) as PathBytes }
 }
 
+/** Has the path a component `..`? */
+export function leadsUp(path: PathBytes): boolean {
+  for (let at = path.indexOf(DOT[0]!); at >= 0; at = path.indexOf(DOT[0]!, at + 1)) {
+    const next = path[at + 2]
+    const whole = (at === 0 || path[at - 1] === SLASH) && (next === 0 || next === SLASH)
+    if (whole && path[at + 1] === DOT[0]) return true
+  }
+  return false
+}
+
 export const isAbsolute = (path: PathBytes): boolean => path[0] === SLASH
 
 function terminated(bytes: Uint8Array): PathBytes {

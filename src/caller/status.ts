@@ -14,35 +14,103 @@ export interface Status {
 }
 
 const NONE = new Uint32Array(0)
+const LINE = 0x0a
+const DIGIT = 0x30
+const LETTER = 0x61 - 10
+
+const label = (name: string): Uint8Array => Buffer.from(`\n${name}:`, 'latin1')
+const UMASK = label('Umask')
+const TGID = label('Tgid')
+const UID = label('Uid')
+const GID = label('Gid')
+const GROUPS = label('Groups')
+const EFFECTIVE = label('CapEff')
 
 /**
- * Parses `/proc/TID/status`. The name in its first line cannot forge another one: the kernel escapes line feeds.
+ * Parses `/proc/TID/status` as it was read: every call reads it, so no string is made of it. The lines are searched for in
+ * their order. The name in the first one cannot forge another: the kernel escapes line feeds.
  *
- * @param text the file as it was read
+ * @param bytes of which the first `length` are the file
  * @throws {RangeError} if a field is missing, as when the buffer was too small for a long list of groups
- * @see proc_pid_status(5)
+ * @see proc_pid_status(5), linux/fs/proc/array.c task_state()
  */
-export function parseStatus(text: string): Status {
+export function parseStatus(bytes: Uint8Array, length: number): Status {
+  const line = new Line(bytes, length)
   return {
-    tgid: Number(field(text, '\nTgid:\t')),
-    umask: Number.parseInt(field(text, '\nUmask:\t'), 8) as Mode,
-    uids: columns(field(text, '\nUid:\t')),
-    gids: columns(field(text, '\nGid:\t')),
-    groups: list(field(text, '\nGroups:\t')),
-    effective: BigInt(`0x${field(text, '\nCapEff:\t')}`),
+    umask: line.seek(UMASK).number(8) as Mode,
+    tgid: line.seek(TGID).number(10),
+    uids: ids(line.seek(UID)),
+    gids: ids(line.seek(GID)),
+    groups: list(line.seek(GROUPS)),
+    effective: wide(line.seek(EFFECTIVE)),
   }
 }
 
-function field(text: string, label: string): string {
-  const start = text.indexOf(label)
-  const end = text.indexOf('\n', start + label.length)
-  if (start < 0 || end < 0) throw new RangeError(`Cannot read status: no ${label.trim()}`)
-  return text.slice(start + label.length, end)
+const ids = (line: Line): Ids =>
+  [line.number(10), line.number(10), line.number(10), line.number(10)] as readonly number[] as Ids
+
+function list(line: Line): Uint32Array {
+  if (line.ended) return NONE
+  const numbers: number[] = []
+  while (!line.ended) numbers.push(line.number(10))
+  return Uint32Array.from(numbers)
 }
 
-const columns = (text: string): Ids => text.split('\t').map(Number) as unknown as Ids
+/** Sixteen hexadecimal digits, in two halves: most of what is set is in the lower one. */
+function wide(line: Line): bigint {
+  const high = line.number(16, 8)
+  return (BigInt(high) << 32n) | BigInt(line.number(16))
+}
 
-function list(text: string): Uint32Array {
-  const words = text.trim()
-  return words === '' ? NONE : Uint32Array.from(words.split(' '), Number)
+/** One line of the file, number by number. */
+class Line {
+  readonly #bytes: Uint8Array
+  readonly #length: number
+  #at = 0
+
+  constructor(bytes: Uint8Array, length: number) {
+    this.#bytes = bytes
+    this.#length = length
+  }
+
+  /** Goes on to the line with this label. @throws {RangeError} if it is not there as a whole */
+  seek(name: Uint8Array): this {
+    const bytes = this.#bytes
+    for (let at = this.#at; at < this.#length; at = bytes.indexOf(LINE, at + 1)) {
+      if (at < 0) break
+      if (!startsAt(bytes, at, name)) continue
+      this.#at = at + name.length
+      const end = bytes.indexOf(LINE, this.#at)
+      if (end >= 0 && end < this.#length) return this
+      break
+    }
+    throw new RangeError(`Cannot read status: no ${Buffer.from(name).toString().trim()}`)
+  }
+
+  /** No number is left in this line. */
+  get ended(): boolean {
+    this.#skip()
+    return this.#bytes[this.#at] === LINE
+  }
+
+  /** The next number. @param digits at most */
+  number(base: 8 | 10 | 16, digits = 16): number {
+    this.#skip()
+    let value = 0
+    for (let count = 0; count < digits && this.#bytes[this.#at]! > DIGIT - 1; count++) {
+      const byte = this.#bytes[this.#at++]!
+      value = value * base + byte - (byte > LETTER ? LETTER : DIGIT)
+    }
+    return value
+  }
+
+  /** Over blanks and tabs. */
+  #skip(): void {
+    while (this.#bytes[this.#at] === 0x09 || this.#bytes[this.#at] === 0x20) this.#at++
+  }
+}
+
+function startsAt(bytes: Uint8Array, at: number, name: Uint8Array): boolean {
+  for (let index = 0; index < name.length; index++) if (bytes[at + index] !== name[index]) return false
+  return true
 }

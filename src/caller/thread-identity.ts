@@ -18,26 +18,29 @@ const NO_GROUPS = new Uint32Array(0)
 /** Effective at rest: enough to look at a caller and to become it. Nothing that overrides permissions of files. */
 const REST: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'SYS_PTRACE']
 const NONE: readonly Cap[] = []
+const LOOK: readonly Cap[] = ['SYS_PTRACE']
 const CHANGE_USER: readonly Cap[] = ['SETUID']
 const MOUNT: readonly Cap[] = ['SYS_ADMIN', 'SYS_CHROOT']
 /** While entering: the caller's root directory may be closed to us. */
 const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
 
 /**
- * Who the calling thread is. At home it is root of the host without any capability over files; `enter` makes root
- * directory, ids, groups and umask those of a caller and takes every capability away; `home` brings it back. All of it is
+ * Who the calling thread is. At home it is root of the host without any capability over files; `enter` makes ids, groups
+ * and umask those of a caller and takes every capability away; `home` brings it back. All of it is
  * of this thread alone, and each change is read back.
  */
 export class ThreadIdentity {
   readonly #hostRoot: Handle
   readonly #rest: CapabilitySet
-  readonly #enter: CapabilitySet
   readonly #sets = new Map<readonly Cap[], CapabilitySet>()
   readonly #permitted: bigint
   /** Our own mount namespace. */
   readonly #mounts: Handle
   #inside = false
   #abroad = false
+  /** Its root directory may be another one than the host's. */
+  #elsewhere = false
+  #grouped = false
   #effective: readonly Cap[] = REST
 
   /**
@@ -52,10 +55,11 @@ export class ThreadIdentity {
     this.#mounts = mounts
     this.#permitted = getCapabilities().permitted
     this.#rest = this.#set(REST)
-    this.#enter = this.#set(ENTER)
+    this.#set(ENTER)
     unshare(CLONE_FS)
     setSecurebits(SECBIT_NO_SETUID_FIXUP)
-    setGroups(NO_GROUPS)
+    this.#grouped = true
+    this.#elsewhere = true
     this.#home()
   }
 
@@ -64,20 +68,27 @@ export class ThreadIdentity {
   }
 
   /**
-   * Becomes the caller, with no capability at all.
+   * Becomes the caller, with no capability at all. The root directory stays the host's until `stand`: inside, only handles are
+   * used, and paths below one of them.
    *
    * @throws {LostThread} if what was set does not read back
    */
-  enter({ uids, gids, groups, umask: mask }: Status, root: Handle): void {
+  enter({ uids, gids, groups, umask: mask }: Status): void {
     this.#inside = true
-    this.#enter.enter()
-    chrootTo(root)
+    if (this.#effective !== REST) this.with(REST)
     umask(mask)
-    if (groups.length > 0) setGroups(groups)
+    if (groups.length > 0) this.#setGroups(groups)
     const became = setFsgid(gids[3]) && setFsuid(uids[3])
     this.with(NONE)
-    if (!became || groupCount() !== groups.length)
-      throw new LostThread('Cannot become the caller: ids do not read back')
+    if (!became) throw new LostThread('Cannot become the caller: ids do not read back')
+  }
+
+  /** Makes `root` the root and working directory, inside. */
+  stand(root: Handle): void {
+    this.#elsewhere = true
+    this.with(ENTER)
+    chrootTo(root)
+    this.with(NONE)
   }
 
   /** Makes the effective set exactly `caps`. Pass the same array each time: its set is kept. */
@@ -98,6 +109,16 @@ export class ThreadIdentity {
     }
   }
 
+  /** Runs `action` inside with the right to look at the caller, as at home. */
+  looking<T>(action: () => T): T {
+    this.with(LOOK)
+    try {
+      return action()
+    } finally {
+      this.with(NONE)
+    }
+  }
+
   /** Runs `action` inside with the file system user of the host's root, which owns nothing in a container. */
   asHostRoot<T>(caller: HostId, action: () => T): T {
     this.with(CHANGE_USER)
@@ -114,6 +135,7 @@ export class ThreadIdentity {
    */
   inMounts<T>(namespace: Handle, action: () => T): T {
     this.with(MOUNT)
+    this.#elsewhere = true
     setns(namespace, CLONE_NEWNS)
     this.#abroad = true
     try {
@@ -143,9 +165,17 @@ export class ThreadIdentity {
     this.#effective = REST
     this.#rest.enter()
     const ids = setFsuid(ROOT) && setFsgid(ROOT)
-    if (groupCount() !== 0) setGroups(NO_GROUPS)
-    chrootTo(this.#hostRoot)
-    if (!ids || groupCount() !== 0 || !this.#rest.entered) throw new LostThread('Cannot get home: ids do not read back')
+    if (this.#grouped) this.#setGroups(NO_GROUPS)
+    this.#grouped = false
+    if (this.#elsewhere) chrootTo(this.#hostRoot)
+    this.#elsewhere = false
+    if (!ids || !this.#rest.entered) throw new LostThread('Cannot get home: ids do not read back')
+  }
+
+  #setGroups(groups: Uint32Array): void {
+    this.#grouped = true
+    setGroups(groups)
+    if (groupCount() !== groups.length) throw new LostThread('Cannot set groups: they do not read back')
   }
 
   #set(caps: readonly Cap[]): CapabilitySet {

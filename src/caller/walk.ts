@@ -102,7 +102,7 @@ class Walk {
 
   /** @param keepLink stops at a symbolic link that is the very last of the path */
   #follow(path: string, keepLink = false): void {
-    if (path.charCodeAt(0) === SLASH) this.#go(dup(this.#start.root))
+    if (path.charCodeAt(0) === SLASH) this.#go(dup(this.#start.root()))
     const names = path.split('/')
     const last = names.at(-1)!
     names.forEach((name, index) => {
@@ -193,7 +193,7 @@ class Walk {
 
   #object(name: string): void {
     this.#count()
-    this.#go(openat(this.#start.task.raw, terminated(name), O_PATH))
+    this.#go(openat(this.#start.task().raw, terminated(name), O_PATH))
   }
 
   #followLink(link: Fd): void {

@@ -77,7 +77,9 @@ function serve(request: Request, [answers, root, base, task]: readonly Fd[]): vo
   try {
     become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
-    const start = { root: root!, base: base!, task: task!, proc, numbers: request.numbers }
+    const { numbers } = request
+    // `become` has made the root its own.
+    const start = { base: base!, root: () => root!, task: () => task!, proc, numbers, stand: () => {} }
     using found = lookup(start, { path, wanted: request.wanted }, () => {})
     reply({ errno: 0 }, [found])
   } catch (error) {

@@ -57,7 +57,7 @@ export function askWalker(walker: Handle, { root, base, task, numbers }: Start, 
   {
     using end = theirs
     try {
-      send(walker, Buffer.from(JSON.stringify(request)), [end, root, base, task], MSG_DONTWAIT)
+      send(walker, Buffer.from(JSON.stringify(request)), [end, root(), base, task()], MSG_DONTWAIT)
     } catch (error) {
       throw new WalkerStuck((error as Error).message)
     }

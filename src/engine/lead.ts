@@ -1,11 +1,24 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Alarm } from '../kernel/timer.ts'
 
-const WORDS = { lead: 0, wake: 16, parked: 32, deputy: 48, serving: 64, epoch: 80, leader: 96 } as const
-export const LEAD_WORDS = 112
+/** Each in a cache line of its own. */
+const WORDS = {
+  lead: 0,
+  wake: 16,
+  parked: 32,
+  deputy: 48,
+  serving: 64,
+  epoch: 80,
+  leader: 96,
+  active: 112,
+  progress: 128,
+  alarmed: 144,
+  rung: 160,
+} as const
+export const LEAD_WORDS = 176
 
-/** The alarm is not set anew for each of many quick calls: it may go off a little early. */
-const ALARM_REST_MS = 1
+/** How often a thread asks for the lead again before it parks: about as long as another one takes to receive a call. */
+const SPINS = 200
 
 /** The lead word is a state and the term in which somebody has it. */
 const FREE = 0
@@ -24,8 +37,11 @@ const after = (lead: number): number => ((lead >> STATE_BITS) + 1) % TERMS
  * there, for the kernel ignores O_NONBLOCK.
  *
  * Waking another thread for each call costs more than serving it (it wakes on the other processor, and so does the next
- * call). So the leader serves what it received, and sets an alarm for which one parked thread, the deputy, waits: if the
- * leader is not back by then, the deputy leads. A leader that knows that it will block passes the lead on before.
+ * call). So the leader serves what it received, under an alarm for which one parked thread, the deputy, waits: if no call
+ * was begun since the last one and the leader is not back, the deputy leads. A leader that knows that it will block passes the lead on before.
+ *
+ * When more calls wait than one, as many threads as there are processors share the lead: each holds it only while it
+ * receives, and none has to be woken, for each comes back for the next call by itself.
  *
  * Each lead has a term of its own: a thread that comes back late must not take or free the lead of another.
  */
@@ -34,7 +50,6 @@ export class Lead {
   readonly #alarm: Alarm
   readonly #self: Tid
   readonly #isRunning: (thread: Tid) => boolean
-  #alarmSet = 0
 
   /** @param self the thread that this is made for @param isRunning whether a thread has work, or waits for something */
   constructor(words: Int32Array, alarm: Alarm, self: Tid, isRunning: (thread: Tid) => boolean) {
@@ -66,10 +81,32 @@ export class Lead {
     Atomics.store(this.#words, WORDS.serving, container)
     Atomics.store(this.#words, WORDS.leader, this.#self)
     Atomics.store(this.#words, WORDS.lead, word(term, SERVING))
-    const now = performance.now()
-    if (now - this.#alarmSet < ALARM_REST_MS) return
-    this.#alarmSet = now
-    this.#alarm.set()
+    this.#begin()
+  }
+
+  /**
+   * The leader is about to serve a call and more calls wait: whoever comes back first shall lead.
+   *
+   * @param processors how many threads may be active at once: one more is woken if there are fewer
+   */
+  share(term: number, processors: number): void {
+    if (!this.#change(word(term, WAITING), word(term, FREE))) return
+    if (Atomics.load(this.#words, WORDS.active) < processors && this.parked > 0) this.#wakeOne()
+    this.#begin()
+  }
+
+  /** Takes the lead as soon as nobody has it, if that is soon. @returns its term, or undefined */
+  await(): number | undefined {
+    for (let spins = 0; spins < SPINS; spins++) {
+      const term = this.take()
+      if (term !== undefined) return term
+    }
+    return undefined
+  }
+
+  /** The thread works from now on (1), or waits for what may take long (-1): others are woken in its place. */
+  countActive(change: 1 | -1): void {
+    Atomics.add(this.#words, WORDS.active, change)
   }
 
   /** The leader has served its call. @returns false if the deputy leads now */
@@ -81,9 +118,15 @@ export class Lead {
   pass(term: number): boolean {
     const free = word(term, FREE)
     if (!this.#change(word(term, SERVING), free) && !this.#change(word(term, WAITING), free)) return false
-    if (this.parked > 0) this.#wakeOne()
-    else this.#alarm.ring()
+    this.offer()
     return true
+  }
+
+  /** If nobody leads, somebody who has nothing else to do shall. */
+  offer(): void {
+    if ((Atomics.load(this.#words, WORDS.lead) & STATE_MASK) !== FREE) return
+    if (this.parked > 0) this.#wakeOne()
+    else this.#ring()
   }
 
   /**
@@ -107,24 +150,52 @@ export class Lead {
     Atomics.add(this.#words, WORDS.epoch, 1)
     Atomics.add(this.#words, WORDS.wake, 1)
     Atomics.notify(this.#words, WORDS.wake)
+    this.#ring()
+  }
+
+  /**
+   * A call is begun. The alarm is put off once a millisecond at most, and goes off a little early then; when it did, the
+   * deputy looks whether there was progress.
+   */
+  #begin(): void {
+    Atomics.add(this.#words, WORDS.progress, 1)
+    const now = Math.trunc(process.uptime() * 1000)
+    if (Atomics.exchange(this.#words, WORDS.alarmed, now) !== now) this.#alarm.set()
+  }
+
+  /** The deputy shall come at once. */
+  #ring(): void {
+    Atomics.store(this.#words, WORDS.rung, 1)
     this.#alarm.ring()
   }
 
   #deputize(): { readonly term: number; readonly slow: number } | undefined {
-    this.#alarm.wait()
-    // A leader that only waits for a processor will be back: nobody else is any faster.
-    while (this.#isBusy()) {
-      this.#alarm.set()
-      this.#alarm.wait()
-    }
+    this.#watch()
     const lead = Atomics.load(this.#words, WORDS.lead)
     const slow = Atomics.load(this.#words, WORDS.serving)
     const term = after(lead)
     const leads = (lead & STATE_MASK) === SERVING && this.#change(lead, word(term, WAITING))
     Atomics.store(this.#words, WORDS.deputy, 0)
-    if (!leads) return undefined
-    this.#wakeOne()
-    return { term, slow }
+    // It will lead, now or if nobody else is faster: another one becomes the deputy.
+    if (leads || (lead & STATE_MASK) === FREE) this.#wakeOne()
+    return leads ? { term, slow } : undefined
+  }
+
+  /** Returns when nothing moves any more, or somebody rang. */
+  #watch(): void {
+    let seen = Atomics.load(this.#words, WORDS.progress)
+    for (;;) {
+      this.#alarm.wait()
+      Atomics.store(this.#words, WORDS.alarmed, 0)
+      if (Atomics.exchange(this.#words, WORDS.rung, 0) === 1) return
+      const progress = Atomics.load(this.#words, WORDS.progress)
+      // A leader that only waits for a processor will be back: nobody else is any faster.
+      const moves = progress !== seen || this.#isBusy()
+      const waits = (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === WAITING
+      if (!moves && !waits) return
+      seen = progress
+      if (!waits) this.#alarm.set()
+    }
   }
 
   #isBusy(): boolean {

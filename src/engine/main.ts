@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } from '../abi/seccomp.ts'
 import { build, requireBuild } from '../kernel/build.ts'
@@ -35,6 +36,7 @@ async function main(): Promise<void> {
     ...options,
     build,
     journal: JOURNAL_FD,
+    processors: availableParallelism(),
     epoll: new Epoll(),
     hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
     mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,

@@ -112,13 +112,18 @@ export class Server {
     const handler = this.#handler(slot)!
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
     const thread = { tid, bits: this.#registers.bits }
-    using caller = new Caller(this.#desk, container, thread, () => this.#answer.waits(listener, slot))
-    const verdict = judge(handler, this.#registers, caller, container.policy)
-    if (verdict.is !== 'act') return settled(verdict)
-    this.#slots.setState(slot, STATE.acting)
-    const effect = run(verdict.act, caller)
-    this.#slots.setState(slot, STATE.acted)
-    return written(effect, caller, verdict.why)
+    const caller = new Caller(this.#desk, container, thread, () => this.#answer.waits(listener, slot))
+    // As `using` would, which is compiled to what costs a microsecond.
+    try {
+      const verdict = judge(handler, this.#registers, caller, container.policy)
+      if (verdict.is !== 'act') return settled(verdict)
+      this.#slots.setState(slot, STATE.acting)
+      const effect = run(verdict.act, caller)
+      this.#slots.setState(slot, STATE.acted)
+      return written(effect, caller, verdict.why)
+    } finally {
+      caller[Symbol.dispose]()
+    }
   }
 
   #finish(call: Call, outcome: Outcome): void {

@@ -4,6 +4,7 @@ import type { Container } from '../caller/container.ts'
 import type { Goal, Start } from '../caller/lookup.ts'
 import { Nodes } from '../caller/nodes.ts'
 import type { Status } from '../caller/status.ts'
+import { TaskNames } from '../caller/task-names.ts'
 import { ThreadIdentity } from '../caller/thread-identity.ts'
 import { askWalker, WalkerStuck } from '../caller/walker.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
@@ -45,6 +46,8 @@ export interface ThreadData {
   readonly descriptors: number
   /** Threads at most. */
   readonly threadLimit: number
+  /** How many threads may work at once before it only costs time. */
+  readonly processors: number
   /** How many calls of one container may be in flight. */
   readonly callsPerContainer: number
 }
@@ -94,12 +97,15 @@ class EngineThread {
   readonly #server: Server
   readonly #monitors: Monitors
   readonly #event = new EpollEvent()
+  readonly #next = new EpollEvent()
   readonly #epoll: Epoll
   readonly #lead: Lead
   readonly #containers = new Map<number, Container>()
   #epoch = -1
   /** Of the lead that this thread has. */
   #term: number | undefined
+  /** It does not count as one that works. */
+  #away = true
 
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
@@ -115,6 +121,7 @@ class EngineThread {
       identity,
       memory: new RemoteMemory(PATH_MAX, address),
       proc,
+      names: new TaskNames(),
       descriptors: new Fd(data.descriptors),
       informant: new Informant(this.#state.info, identity, proc),
       status: Buffer.alloc(STATUS_LIMIT),
@@ -140,6 +147,7 @@ class EngineThread {
   }
 
   run(): void {
+    this.#comeBack()
     try {
       for (let turn = 0; turn < TURNS; turn++) this.#turn()
     } catch (error) {
@@ -163,12 +171,14 @@ class EngineThread {
   #follow(): void {
     this.#term = this.#lead.take()
     if (this.#term !== undefined) return
+    this.#term = this.#lead.await()
+    if (this.#term !== undefined) return
+    this.#lead.countActive(-1)
     const late = this.#lead.park()
-    if (late) {
-      this.#term = late.term
-      this.#state.strike(late.slow)
-      this.#growIfNoneParked()
-    }
+    this.#lead.countActive(1)
+    if (late) this.#state.strike(late.slow)
+    this.#term = late?.term ?? this.#lead.take()
+    if (this.#term !== undefined) this.#growIfNoneParked()
     this.#hear()
   }
 
@@ -215,15 +225,24 @@ class EngineThread {
       return
     }
     this.#state.countCall(index, container, 1)
-    if (this.#state.distrusts(container)) this.#passLead()
-    else this.#lead.serve(this.#term!, container)
+    this.#leadOn(container)
     try {
       this.#server.serve(call)
     } finally {
+      this.#comeBack()
       this.#state.countCall(index, container, -1)
       this.#unmute(container)
       if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#term = undefined
     }
+  }
+
+  /** Who leads while this thread serves a call? */
+  #leadOn(container: number): void {
+    if (this.#state.distrusts(container)) this.#passLead()
+    else if (this.#next.wait(this.#data.epoll, 0)) {
+      this.#lead.share(this.#term!, this.#data.processors)
+      this.#term = undefined
+    } else this.#lead.serve(this.#term!, container)
   }
 
   /** How many calls of one container may be in flight: when half of all threads are taken, who hangs gets no second one. */
@@ -298,12 +317,20 @@ class EngineThread {
     this.#post({ type: 'gone', index, generation })
   }
 
+  /** The thread may wait for long from now on: somebody else leads, and works in its place. */
   #passLead(): void {
+    if (!this.#away) this.#lead.countActive(-1)
+    this.#away = true
     const term = this.#term
-    if (term === undefined) return
     this.#term = undefined
     this.#growIfNoneParked()
-    this.#lead.pass(term)
+    if (term === undefined) this.#lead.offer()
+    else this.#lead.pass(term)
+  }
+
+  #comeBack(): void {
+    if (this.#away) this.#lead.countActive(1)
+    this.#away = false
   }
 
   #growIfNoneParked(): void {

@@ -14,6 +14,8 @@ export const O_PATH = 0o10000000
 
 export const RESOLVE_NO_XDEV = 0x01
 export const RESOLVE_NO_MAGICLINKS = 0x02
+export const RESOLVE_NO_SYMLINKS = 0x04
+export const RESOLVE_IN_ROOT = 0x10
 export const RESOLVE_CACHED = 0x20
 
 const AT_STATX_DONT_SYNC = 0x4000
@@ -162,10 +164,22 @@ export function isMountRoot(fd: Handle): boolean {
   return (statxView.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0
 }
 
-/** The inode number alone: cheap, for namespaces that are held open. */
-export function inode(dir: number, path: Uint8Array): bigint {
-  check('statx', libcStatx(dir, path, 0, STATX_IDENTITY, statxBytes))
-  return statxView.getBigUint64(32, true)
+const target = new Uint8Array(4096)
+const BRACKET = 0x5b
+const DIGIT = 0x30
+
+/**
+ * The inode number of a namespace by its link, such as "user:[4026531837]": a third of the price of stat(2), which makes an
+ * inode for it.
+ *
+ * @param path of a link below /proc/TID/ns
+ * @throws {SyscallError} ENOENT, EACCES
+ */
+export function namespaceInode(dir: number, path: Uint8Array): number {
+  const length = check('readlinkat', Number(libcReadlinkat(dir, path, target, target.length)))
+  let value = 0
+  for (let at = target.indexOf(BRACKET) + 1; at < length - 1; at++) value = value * 10 + target[at]! - DIGIT
+  return value
 }
 
 /** The mode of `path` itself, below a directory. */
@@ -189,8 +203,6 @@ export function fstatfs(fd: Handle): FileSystem {
 }
 
 export const fileSystemType = (fd: Handle): number => fstatfs(fd).type
-
-const target = new Uint8Array(4096)
 
 /** The target of the symbolic link that was opened with O_PATH and O_NOFOLLOW. */
 export function readlink(link: Handle): Uint8Array {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { PathBytes } from '../../src/abi/brand.ts'
-import { splitParent } from '../../src/caller/path.ts'
+import { leadsUp, splitParent } from '../../src/caller/path.ts'
 
 const bytes = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes
 const text = (path: PathBytes): string => {
@@ -42,4 +42,18 @@ describe('splitParent() cuts as filename_create() does', () => {
       }),
     )
   })
+})
+
+test.each([
+  ['..', true],
+  ['../a', true],
+  ['a/..', true],
+  ['a/../b', true],
+  ['a/...', false],
+  ['a..', false],
+  ['..a/b', false],
+  ['.a', false],
+  ['./a/.', false],
+])('leadsUp(%j) is %j', (path, up) => {
+  expect(leadsUp(Buffer.from(`${path}\0`) as Uint8Array as PathBytes)).toBe(up)
 })

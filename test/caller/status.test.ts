@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
-import { parseStatus } from '../../src/caller/status.ts'
+import { parseStatus, type Status } from '../../src/caller/status.ts'
+
+const parse = (text: string): Status => parseStatus(Buffer.from(`${text}what the buffer held before`), text.length)
 
 const status = (name: string, groups: string): string => `Name:\t${name}
 Umask:\t0027
@@ -16,7 +18,7 @@ CapBnd:\t000001ffffffffff
 `
 
 test('parseStatus() takes the file system ids, the umask and the effective set', () => {
-  expect(parseStatus(status('sh', ''))).toEqual({
+  expect(parse(status('sh', ''))).toEqual({
     tgid: 4711,
     umask: 0o27,
     uids: [100000, 100001, 100002, 100003],
@@ -27,13 +29,13 @@ test('parseStatus() takes the file system ids, the umask and the effective set',
 })
 
 test('parseStatus() takes all groups; the kernel ends the list with a blank', () => {
-  expect(parseStatus(status('sh', '4 24 4294967294 ')).groups).toEqual(Uint32Array.of(4, 24, 4294967294))
+  expect(parse(status('sh', '4 24 4294967294 ')).groups).toEqual(Uint32Array.of(4, 24, 4294967294))
 })
 
 test('a name cannot forge a line, since the kernel escapes line feeds', () => {
-  expect(parseStatus(status('x\\nUid:\\t0\\t0\\t0\\t0', '')).uids).toEqual([100000, 100001, 100002, 100003])
+  expect(parse(status('x\\nUid:\\t0\\t0\\t0\\t0', '')).uids).toEqual([100000, 100001, 100002, 100003])
 })
 
 test('a file that was cut off is an error', () => {
-  expect(() => parseStatus(status('sh', '').slice(0, 150))).toThrow(RangeError)
+  expect(() => parse(status('sh', '').slice(0, 150))).toThrow(RangeError)
 })

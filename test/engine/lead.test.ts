@@ -25,6 +25,7 @@ test('one thread leads, and serves, and leads again', () => {
 test('the deputy leads when the leader is late, and says for whom it was', () => {
   const it = lead()
   const late = it.take()!
+  it.announce()
   expect(it.park()).toBeUndefined()
   it.serve(late, 7)
   const deputy = it.park()!
@@ -35,6 +36,35 @@ test('the deputy leads when the leader is late, and says for whom it was', () =>
   it.serve(deputy.term, 8)
   expect(it.resume(late)).toBe(false)
   expect(it.resume(deputy.term)).toBe(true)
+})
+
+test("calls that are begun keep the deputy away, and a shared lead is nobody's", () => {
+  const it = lead()
+  let waits = 0
+  const original = alarm.wait
+  let term = it.take()!
+  alarm.wait = () => {
+    if (++waits > 3) return
+    it.share(term, 2)
+    term = it.take()!
+    it.serve(term, 7)
+  }
+  expect(it.park()).toMatchObject({ slow: 7 })
+  expect(waits).toBe(4)
+  alarm.wait = original
+})
+
+test('a shared lead goes to whoever asks first', () => {
+  const it = lead()
+  const term = it.take()!
+  it.share(term, 2)
+  expect(it.resume(term)).toBe(false)
+  expect(it.pass(term)).toBe(false)
+  const next = it.await()!
+  expect(next).not.toBe(term)
+  expect(it.await()).toBeUndefined()
+  it.share(term, 2)
+  expect(it.take()).toBeUndefined()
 })
 
 test('a leader that has work to do is waited for', () => {
@@ -54,7 +84,7 @@ test('a leader that has work to do is waited for', () => {
 
 /** Whatever late threads do, there is never a second leader: at most one term can resume or pass. */
 test('a late thread never takes or frees the lead of another', () => {
-  const steps = fc.array(fc.constantFrom('take', 'serve', 'park', 'resume', 'pass'), { maxLength: 60 })
+  const steps = fc.array(fc.constantFrom('take', 'serve', 'share', 'park', 'resume', 'pass'), { maxLength: 60 })
   fc.assert(
     fc.property(steps, fc.array(fc.nat(7), { minLength: 60, maxLength: 60 }), (words, picks) => {
       const it = lead()
@@ -70,9 +100,14 @@ test('a late thread never takes or frees the lead of another', () => {
         } else if (step === 'serve' && isCurrent) {
           it.serve(term, 1)
           current = { term, serving: true }
-        } else if (step === 'park' && current) {
+        } else if (step === 'share') {
+          it.share(term, 2)
+          if (isCurrent && !current!.serving) current = undefined
+        } else if (step === 'park') {
+          // Nobody rings: a deputy would wait for ever where the leader waits for calls.
+          if (current && !current.serving) it.announce()
           const late = it.park()
-          expect(late !== undefined).toBe(current.serving)
+          expect(late !== undefined).toBe(current?.serving === true)
           if (late) current = { term: late.term, serving: false }
         } else if (step === 'resume') {
           expect(it.resume(term)).toBe(isCurrent && current!.serving)

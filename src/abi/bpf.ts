@@ -31,6 +31,50 @@ function encode(instructions: readonly Instruction[]): Uint8Array {
   return new Uint8Array(view.buffer)
 }
 
+/** Classes, the low three bits of a code; linux/bpf_common.h and bpf.h. */
+const LD = 0x00
+const LDX = 0x01
+const ST = 0x02
+const STX = 0x03
+const JMP = 0x05
+const JMP32 = 0x06
+const CALL = 0x80
+const MEM = 0x60
+const MEMSX = 0x80
+/** The two slots of a constant of 64 bits: only with source 0 is it a constant, else a map, BTF or a function. */
+const LDDW = 0x18
+
+/**
+ * Which instruction is none that a device program needs? What is left can only calculate, jump, and read its context and its
+ * stack: no call, no map, no BTF, no atomic access. The verifier judges the rest.
+ *
+ * @returns its index, or -1
+ */
+export function refusedInstruction(instructions: Uint8Array): number {
+  for (let at = 0; at + 8 <= instructions.length; at += 8)
+    if (!isHarmless(instructions[at]!, instructions[at + 1]! >> 4)) return at / 8
+  return -1
+}
+
+function isHarmless(code: number, source: number): boolean {
+  const [kind, mode] = [code & 0x07, code & 0xe0]
+  switch (kind) {
+    case LD:
+      // The second slot has code 0 and is nothing by itself.
+      return (code === LDDW || code === 0) && source === 0
+    case LDX:
+      return mode === MEM || mode === MEMSX
+    case ST:
+    case STX:
+      return mode === MEM
+    case JMP:
+    case JMP32:
+      return (code & 0xf0) < 0xe0 && (code & 0xf0) !== CALL
+    default:
+      return true
+  }
+}
+
 /** A program for a control group that lets one device be made but not opened, and says nothing about all others. */
 export const barOpening = (major: number, minor: number): Uint8Array =>
   encode([

@@ -27,10 +27,13 @@ import type { Handle } from '../kernel/handle.ts'
 import { copyFrom, copyTo, type RemoteMemory } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
 import type { Container } from './container.ts'
+import { copyOf, handleOf } from './descriptors.ts'
+import { DevicePrograms } from './device-programs.ts'
 import { type Goal, lookup, type Start } from './lookup.ts'
 import { CallerMounts, type MountDesk } from './mounts.ts'
 import type { Nodes } from './nodes.ts'
 import { isAbsolute, splitParent } from './path.ts'
+import type { ProgramStore } from './program-store.ts'
 import { parseStatus, type Status } from './status.ts'
 import { readOptions, readString } from './strings.ts'
 import { findTask } from './task.ts'
@@ -60,6 +63,8 @@ export interface Desk {
     dev: Dev,
     stillThere: () => void,
   ) => { readonly mknod: boolean; readonly open: boolean }
+  /** The device programs that containers have loaded. */
+  readonly programs: ProgramStore
   /** Counts the mounts that a container gets. */
   readonly mayMount: (container: Container) => boolean
   /** Knows what sysinfo(2) shall report. */
@@ -94,6 +99,8 @@ const DEV_NULL = makedev(1, 3)
 const OVERFLOW_ID = 65534
 const isMapped = (map: readonly IdExtent[], id: number): boolean =>
   id !== OVERFLOW_ID && toInside(map, id) !== undefined
+
+const optional = (fd: Fd | undefined, own: (fd: Fd) => Fd): Fd | undefined => fd && own(fd)
 
 /**
  * The thread that made one call. Handles of `/proc/TID` are opened first, then the call is checked to be still waiting,
@@ -253,6 +260,17 @@ export class Caller implements CallerContract, Disposable {
         throw new PassOn('containerSuperblock')
       throw error
     }
+  }
+
+  get devicePrograms(): DevicePrograms {
+    const { identity, proc, mayBlock, programs: store } = this.#desk
+    const table = { tid: this.tid, tgid: this.#status.tgid, task: this.#task, identity }
+    const own = (fd: Fd): Fd => this.#own(fd)
+    return new DevicePrograms({
+      ...{ identity, proc, mayBlock, store, own, container: this.#container },
+      handleOf: (fd) => optional(handleOf(table, fd), own),
+      copyOf: (fd, kind) => optional(copyOf(table, fd, kind), own),
+    })
   }
 
   [Symbol.dispose](): void {

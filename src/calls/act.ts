@@ -3,7 +3,9 @@ import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller, Task } from './caller.ts'
 import type { Context, Kept } from './context.ts'
+import type { ProgramVerbs } from './device-programs.ts'
 import type { Description, Manner, MountCall } from './mounts.ts'
+import type { Reason } from './reason.ts'
 
 /** What each of the three calls says; they differ in what they leave as it is. */
 export type Scheduling =
@@ -12,7 +14,7 @@ export type Scheduling =
   | { readonly by: 'sched_setattr'; readonly attr: Uint8Array }
 
 /** The closed list of privileged things that are done at all. An act is data: it can be compared, tested and moved. */
-export interface Verbs {
+export interface Verbs extends ProgramVerbs {
   /** Where the file system of `dir` cannot hold a node that can be opened. */
   readonly placeNode: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
   /** `trusted.overlay.opaque` = `y` */
@@ -54,6 +56,8 @@ export interface Effect {
   readonly value: bigint
   /** The act was tried and failed, and the kernel's own call has something to write all the same. */
   readonly errno?: Errno
+  /** Why, if the errno is not simply the kernel's. */
+  readonly why?: Reason
   /** Written before the answer; memory that cannot be written makes the call fail with EFAULT. */
   readonly writes?: readonly Write[]
   /** Goes with the answer, atomically, and is the engine's to close: the call returns its number in the caller's table. */

@@ -1,6 +1,7 @@
 import type { Dev, HostId, Mode, PathBytes, Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
+import type { DevicePrograms } from './device-programs.ts'
 import type { Mounts } from './mounts.ts'
 
 /** The six registers of a call; each is read as the kernel reads it. */
@@ -90,6 +91,8 @@ export interface Caller {
   readonly mounts: Mounts
   /** Mounts a device node of ours, with these attributes, on a file in the caller's mount namespace. */
   mountNode(node: NodeLike, target: Handle): void
+  /** Its cgroups and the programs that rule devices there. */
+  readonly devicePrograms: DevicePrograms
   /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */
   act<T>(caps: readonly Cap[], action: () => T): T
 }

@@ -168,6 +168,54 @@ export const reasons = {
     'too many calls of all containers hang in their file systems',
     'find the containers whose calls are logged late, and what hangs there',
   ],
+  bpfCommand: ['the command {a} of bpf is none that is served for device programs', ''],
+  bpfProgramType: ['a program of type {a}: only device programs of cgroups are served', ''],
+  bpfAttachType: ['an attachment of type {a}: only device programs of cgroups are served', ''],
+  bpfUnknownMember: ['byte {a} of the argument is beyond all members that are known, so the kernel judges', ''],
+  bpfMember: [
+    'the member at byte {a} of the argument must be zero: what it names would be looked up in intercede, not in the caller',
+    'use no maps, no BTF and no tokens in a device program',
+  ],
+  bpfFlags: ['the flags {a} are not served for device programs', ''],
+  bpfTooLong: ['{a} instructions are too many for a device program: 4,096 are served', 'shorten the list of devices'],
+  bpfInstruction: [
+    'instruction {a} (code {b}) is none that a device program needs: a call, a map, or memory beyond its context and stack',
+    'write the program with nothing but arithmetic, jumps, and loads from its context',
+  ],
+  notOpen: ['no such descriptor is open in the thread that called', ''],
+  notOurs: ['the descriptor or number is of no program that this container has loaded through intercede', ''],
+  notAttached: ['that program is not attached to this cgroup', ''],
+  notCgroup: ['the descriptor is of no cgroup of the unified hierarchy', ''],
+  noCgroup: [
+    'the container is in no cgroup of the unified hierarchy that intercede can see',
+    'mount cgroup2 on the host before the daemon starts, and start the container with a cgroup manager',
+  ],
+  rootCgroup: [
+    'the container is in the root cgroup, which is not its own',
+    'start the container with a cgroup manager, not with --cgroup-manager=disabled or --cgroups=disabled',
+  ],
+  sharedCgroup: [
+    'the cgroup of the container also holds processes of others',
+    'give the container a cgroup of its own',
+  ],
+  crowdedCgroup: [
+    'the cgroup of the container holds too many processes to look at',
+    'spread them over groups below it',
+  ],
+  ownCgroup: [
+    'the cgroup is the one into which the runtime put the container, whose device rules are not its to change',
+    'make a cgroup below it',
+  ],
+  outsideCgroup: ['the cgroup is not below that of the container', ''],
+  loosens: [
+    'a cgroup above has a device program without BPF_F_ALLOW_MULTI: one below would replace it instead of adding to it',
+    'start the container with a runtime that attaches its device rules with BPF_F_ALLOW_MULTI, such as crun',
+  ],
+  tooManyPrograms: ['the container has too many device programs: 128 at once are served', 'close or detach some'],
+  otherThread: [
+    'before Linux 6.9 the descriptors of a thread that is not the first of its process cannot be looked at',
+    'make the call from the main thread',
+  ],
   fault: ['a fault of intercede itself', 'please report it with the log line'],
 } as const satisfies Record<string, readonly [says: string, remedy: string]>
 

@@ -12,7 +12,11 @@ export type Verdict =
   | { readonly is: 'act'; readonly act: Act; readonly why: Reason }
 
 export const pass = (code: ReasonCode, a?: number, b?: number): Verdict => ({ is: 'continue', why: why(code, a, b) })
-export const refuse = (code: ReasonCode, errno: Errno): Verdict => ({ is: 'errno', errno, why: why(code) })
+export const refuse = (code: ReasonCode, errno: Errno, a?: number, b?: number): Verdict => ({
+  is: 'errno',
+  errno,
+  why: why(code, a, b),
+})
 export const act = (what: Act, code: ReasonCode = 'done'): Verdict => ({ is: 'act', act: what, why: why(code) })
 
 /** What the kernel could not say: it was not asked, or would have been asked for something else. */

@@ -1,3 +1,4 @@
+import { ProgramStore, STORE_WORDS } from '../caller/program-store.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
 import { LEAD_WORDS } from './lead.ts'
 import { ProxyWords } from './proxy-words.ts'
@@ -36,17 +37,21 @@ export class PoolState {
   readonly containerCalls: Int32Array
   readonly #containerStrikes: Int32Array
   readonly #containerForgiven: Int32Array
-  /** A descriptor, or one of WALKER. */
   /** What the device rules of the containers allow. */
   readonly rules: RulesCache
   /** What is reported of the containers. */
   readonly info: InfoCache
+  /** The device programs that they have loaded. */
+  readonly programs: ProgramStore
+  /** A descriptor, or one of WALKER. */
   readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
   readonly #containerMuted: Int32Array
 
   constructor(
-    buffer = new SharedArrayBuffer(4 * (LEAD_WORDS + 16 + 6 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS) * CONTAINERS)),
+    buffer = new SharedArrayBuffer(
+      4 * (LEAD_WORDS + 16 + 6 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS + STORE_WORDS) * CONTAINERS),
+    ),
   ) {
     this.buffer = buffer
     let at = 0
@@ -71,6 +76,7 @@ export class PoolState {
     this.#containerMuted = array(CONTAINERS)
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
     this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
+    this.programs = new ProgramStore(array(STORE_WORDS * CONTAINERS))
   }
 
   /** Listeners that wait for the cap of their container. */

@@ -94,6 +94,7 @@ export class Pool {
     this.#walkers.forget(container)
     this.#priority.forget(container)
     this.#contexts.forget(container)
+    this.#state.programs.forget(container)
     for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
     this.#handles.delete(container)
     this.#post({ forget: container })

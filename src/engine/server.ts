@@ -197,14 +197,18 @@ function run<A extends Act>(act: A, caller: Caller): Effect {
  * Gives the caller what an act has for its memory; a page that cannot be written takes the descriptor back. Members are
  * named one by one: with rest and spread this cost 2 us of each call.
  */
-function written({ value, writes, errno, fd, cloexec, sent }: Effect, caller: Caller, done: Reason): Outcome {
+function written(
+  { value, writes, errno, why: said, fd, cloexec, sent }: Effect,
+  caller: Caller,
+  done: Reason,
+): Outcome {
   try {
     if (writes) caller.write(writes)
   } catch (error) {
     fd?.[Symbol.dispose]()
     throw error
   }
-  if (errno !== undefined) return { is: 'errno', errno, value, why: why('kernelAnswered'), fd, cloexec }
+  if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? why('kernelAnswered'), fd, cloexec }
   return { is: 'act', errno: 0, value, why: done, fd, cloexec, sent }
 }
 

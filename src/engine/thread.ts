@@ -133,6 +133,7 @@ class EngineThread {
         keeping: new Contexts(data.contexts),
         onKept: () => this.#post({ type: 'context' }),
       },
+      programs: this.#state.programs,
       mayBlock: () => this.#passLead(),
       mayMount: ({ index }: Container) => this.#state.countMount(index),
       deviceRules: ({ index }: Container, tid: Tid, dev: Dev, stillThere: () => void) =>

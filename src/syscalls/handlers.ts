@@ -1,4 +1,5 @@
 import type { Syscall } from '../calls/syscall.ts'
+import { bpf } from './bpf.ts'
 import { fsconfig, fsmount, fsopen } from './fs-context.ts'
 import { mknod, mknodat } from './mknod.ts'
 import { mount } from './mount.ts'
@@ -10,4 +11,12 @@ import { xattrHandlers } from './xattr.ts'
 const mounts = [mount, fsopen, fsconfig, fsmount, moveMount]
 
 /** The calls that are served. A request is made and read by one handler only, so its type is nobody else's business. */
-export const handlers = [mknod, mknodat, ...xattrHandlers, ...sched, sysinfo, ...mounts] as readonly Syscall<unknown>[]
+export const handlers = [
+  mknod,
+  mknodat,
+  ...xattrHandlers,
+  ...sched,
+  sysinfo,
+  ...mounts,
+  bpf,
+] as readonly Syscall<unknown>[]

@@ -1,7 +1,12 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import { attachProgram, linkProgram } from './attach-program.ts'
+import { detachLink, detachProgram, updateLink } from './detach-program.ts'
 import { create, mountContext, openContext } from './fs-context.ts'
+import { listPrograms } from './list-programs.ts'
+import { loadProgram } from './load-program.ts'
 import { mknod } from './mknod.ts'
 import { mount, placeMount } from './mount.ts'
+import { describeProgram, openProgram } from './open-program.ts'
 import { placeNode } from './place-node.ts'
 import { report } from './report.ts'
 import { schedule } from './schedule.ts'
@@ -22,4 +27,13 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   create,
   mountContext,
   placeMount,
+  loadProgram,
+  attachProgram,
+  detachProgram,
+  listPrograms,
+  openProgram,
+  describeProgram,
+  linkProgram,
+  updateLink,
+  detachLink,
 }

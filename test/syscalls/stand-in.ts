@@ -42,6 +42,9 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   descriptors: handle(3),
   devicesBarred: () => undefined,
   mountNode: unasked,
+  get devicePrograms(): never {
+    return unasked()
+  },
   act: (_, action) => action(),
   ...changes,
 })

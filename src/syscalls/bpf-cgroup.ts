@@ -1,0 +1,130 @@
+import {
+  ATTACH,
+  BPF_CGROUP_DEVICE,
+  BPF_F_ALLOW_MULTI,
+  BPF_F_ALLOW_OVERRIDE,
+  BPF_F_REPLACE,
+  LINK,
+  UPDATE,
+} from '../abi/bpf-attr.ts'
+import type { Caller } from '../calls/caller.ts'
+import type { Group, NoGroup, OwnProgram } from '../calls/device-programs.ts'
+import { act, pass, type Verdict } from '../calls/verdict.ts'
+import { type Command, deny, MANAGE, ours } from './bpf-command.ts'
+
+const FLAGS = BPF_F_ALLOW_OVERRIDE | BPF_F_ALLOW_MULTI | BPF_F_REPLACE
+
+/** ATTACH, DETACH and LINK_CREATE have the type of the attachment at the same place. */
+const foreign = (view: DataView): Verdict | undefined => {
+  const type = view.getUint32(ATTACH.type, true)
+  return type === BPF_CGROUP_DEVICE ? undefined : pass('bpfAttachType', type)
+}
+
+const isVerdict = (found: object): found is Verdict => 'is' in found
+
+/** What a descriptor must name, or the errno that the kernel has for it. */
+function groupOf(caller: Caller, fd: number): Group | Verdict {
+  const group = caller.devicePrograms.group(fd)
+  return typeof group === 'string' ? noGroup(group) : group
+}
+
+const noGroup = (why: NoGroup): Verdict => deny(why === 'notOpen' || why === 'notCgroup' ? 'EBADF' : 'EPERM', why)
+
+function programOf(caller: Caller, fd: number): OwnProgram | Verdict {
+  const program = caller.devicePrograms.named(fd)
+  if (program === 'notOpen') return deny('EBADF', program)
+  return program === 'notOurs' ? deny('EPERM', program) : program
+}
+
+/** BPF_PROG_ATTACH: only below the container's cgroup, and only so that what is above stays in force. */
+export const attach: Command = {
+  needs: MANAGE,
+  foreign,
+  decide({ view }, caller) {
+    const word = (at: number): number => view.getUint32(at, true)
+    const flags = word(ATTACH.flags)
+    if ((flags & ~FLAGS) !== 0) return deny('EINVAL', 'bpfFlags', flags)
+    const program = programOf(caller, word(ATTACH.program))
+    if (isVerdict(program)) return program
+    const replaces = (flags & BPF_F_REPLACE) !== 0 && (flags & BPF_F_ALLOW_MULTI) !== 0
+    const target = groupOf(caller, word(ATTACH.target))
+    if (isVerdict(target)) return target
+    const replace = replaces ? programOf(caller, word(ATTACH.replace)) : undefined
+    if (replace && isVerdict(replace)) return replace
+    return (
+      unfit(caller, target, flags) ??
+      act({ verb: 'attachProgram', ...target, program, flags, ...(replace ? { replace } : {}) })
+    )
+  },
+}
+
+/** Why nothing may be attached there. Without BPF_F_ALLOW_MULTI it would take the place of what is there. */
+function unfit({ devicePrograms }: Caller, { group, above }: Group, flags: number): Verdict | undefined {
+  if (devicePrograms.loosens(above)) return deny('EPERM', 'loosens')
+  if ((flags & BPF_F_ALLOW_MULTI) !== 0) return undefined
+  const strange = devicePrograms.attached(group).ids.some((id) => !devicePrograms.numbered(id))
+  return strange ? deny('EPERM', 'notOurs') : undefined
+}
+
+/** BPF_PROG_DETACH. Where only one program can be attached, the kernel takes that one, whichever is named. */
+export const detach: Command = {
+  needs: MANAGE,
+  foreign,
+  decide({ view }, caller) {
+    const { devicePrograms } = caller
+    const target = groupOf(caller, view.getUint32(ATTACH.target, true))
+    if (isVerdict(target)) return target
+    const { group } = target
+    const { flags, ids } = devicePrograms.attached(group)
+    if (ids.length === 0) return deny('ENOENT', 'notAttached')
+    const named = devicePrograms.named(view.getUint32(ATTACH.program, true))
+    const one = (flags & BPF_F_ALLOW_MULTI) === 0
+    const program = one ? devicePrograms.numbered(ids[0]!) : named
+    if (!program || typeof program === 'string') return deny('EPERM', 'notOurs')
+    if (!ids.includes(program.id)) return deny('ENOENT', 'notAttached')
+    return act({ verb: 'detachProgram', group, program })
+  },
+}
+
+/** BPF_LINK_CREATE */
+export const createLink: Command = {
+  needs: MANAGE,
+  foreign,
+  decide({ view }, caller) {
+    const flags = view.getUint32(LINK.flags, true)
+    if (flags !== 0) return deny('EINVAL', 'bpfFlags', flags)
+    const program = programOf(caller, view.getUint32(LINK.program, true))
+    if (isVerdict(program)) return program
+    const target = groupOf(caller, view.getUint32(LINK.target, true))
+    if (isVerdict(target)) return target
+    // A link attaches with BPF_F_ALLOW_MULTI.
+    return unfit(caller, target, BPF_F_ALLOW_MULTI) ?? act({ verb: 'linkProgram', ...target, program })
+  },
+}
+
+/** BPF_LINK_UPDATE of a link of ours; what other links are, the kernel knows. */
+export const updateLink: Command = {
+  needs: MANAGE,
+  foreign: ours,
+  decide({ view }, caller) {
+    const link = caller.devicePrograms.link(view.getUint32(UPDATE.link, true))
+    if (!link) return pass('notOurs')
+    const flags = view.getUint32(UPDATE.flags, true)
+    if ((flags & ~BPF_F_REPLACE) !== 0) return deny('EINVAL', 'bpfFlags', flags)
+    const program = programOf(caller, view.getUint32(UPDATE.program, true))
+    if (isVerdict(program)) return program
+    const old = flags === 0 ? undefined : programOf(caller, view.getUint32(UPDATE.old, true))
+    if (old && isVerdict(old)) return old
+    return act({ verb: 'updateLink', link, program, flags, ...(old ? { old } : {}) })
+  },
+}
+
+/** BPF_LINK_DETACH */
+export const detachLink: Command = {
+  needs: MANAGE,
+  foreign: ours,
+  decide({ view }, caller) {
+    const link = caller.devicePrograms.link(view.getUint32(UPDATE.link, true))
+    return link ? act({ verb: 'detachLink', link }) : pass('notOurs')
+  },
+}

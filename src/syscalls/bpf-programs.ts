@@ -1,0 +1,56 @@
+import { BPF_CGROUP_DEVICE, BY_ID, INFO, QUERY } from '../abi/bpf-attr.ts'
+import { act, pass } from '../calls/verdict.ts'
+import { type Command, deny, ours } from './bpf-command.ts'
+
+/** BPF_PROG_QUERY of one cgroup. With BPF_F_QUERY_EFFECTIVE it would tell of the programs above, which are others'. */
+export const list: Command = {
+  needs: [['SYS_ADMIN'], ['NET_ADMIN']],
+  foreign: (view) => {
+    const type = view.getUint32(QUERY.type, true)
+    return type === BPF_CGROUP_DEVICE ? undefined : pass('bpfAttachType', type)
+  },
+  decide({ at, size, view }, caller) {
+    const flags = view.getUint32(QUERY.queryFlags, true)
+    if (flags !== 0) return deny('EPERM', 'bpfFlags', flags)
+    const target = caller.devicePrograms.group(view.getUint32(QUERY.target, true))
+    if (target === 'notOpen' || target === 'notCgroup') return deny('EBADF', target)
+    if (typeof target === 'string') return deny('EPERM', target)
+    return act({
+      verb: 'listPrograms',
+      group: target.group,
+      attachFlagsAt: at + BigInt(QUERY.attachFlags),
+      countAt: at + BigInt(QUERY.count),
+      idsAt: view.getBigUint64(QUERY.ids, true),
+      flagsOfEachAt: view.getBigUint64(QUERY.flagsOfEach, true),
+      ...(size >= QUERY.revision + 8 ? { revisionAt: at + BigInt(QUERY.revision) } : {}),
+      room: view.getUint32(QUERY.count, true),
+    })
+  },
+}
+
+/** BPF_PROG_GET_FD_BY_ID */
+export const open: Command = {
+  needs: [['SYS_ADMIN']],
+  foreign: ours,
+  decide({ view }, { devicePrograms }) {
+    const program = devicePrograms.numbered(view.getUint32(BY_ID.id, true))
+    return program ? act({ verb: 'openProgram', program }) : pass('notOurs')
+  },
+}
+
+/** BPF_OBJ_GET_INFO_BY_FD: the kernel tells of every object whoever has a descriptor of it; of a stand-in only we can. */
+export const describe: Command = {
+  needs: [[]],
+  foreign: ours,
+  decide({ at, view }, { devicePrograms }) {
+    const program = devicePrograms.named(view.getUint32(INFO.object, true))
+    if (typeof program === 'string') return pass(program)
+    return act({
+      verb: 'describeProgram',
+      program,
+      infoAt: view.getBigUint64(INFO.info, true),
+      length: view.getUint32(INFO.length, true),
+      lengthAt: at + BigInt(INFO.length),
+    })
+  },
+}

@@ -1,0 +1,70 @@
+import { ATTR_MAX, attrView, BPF, strayByte } from '../abi/bpf-attr.ts'
+import { type Cap, capNumber } from '../abi/capability.ts'
+import type { Caller } from '../calls/caller.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { pass, type Verdict } from '../calls/verdict.ts'
+import { attach, createLink, detach, detachLink, updateLink } from './bpf-cgroup.ts'
+import { type Argument, type Command, deny } from './bpf-command.ts'
+import { load, readText } from './bpf-load.ts'
+import { describe, list, open } from './bpf-programs.ts'
+import { bpfTraps } from './bpf-traps.ts'
+
+interface Request extends Argument {
+  readonly number: number
+  readonly attr: Uint8Array
+}
+
+const COMMAND = 0
+const ATTR = 1
+const SIZE = 2
+
+const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
+  [BPF.PROG_LOAD, load],
+  [BPF.PROG_ATTACH, attach],
+  [BPF.PROG_DETACH, detach],
+  [BPF.PROG_QUERY, list],
+  [BPF.PROG_GET_FD_BY_ID, open],
+  [BPF.OBJ_GET_INFO_BY_FD, describe],
+  [BPF.LINK_CREATE, createLink],
+  [BPF.LINK_UPDATE, updateLink],
+  [BPF.LINK_DETACH, detachLink],
+])
+
+/** bpf(2): lets a container rule the devices of the cgroups that it makes below its own. */
+export const bpf: Syscall<Request> = {
+  ...bpfTraps,
+  screen(args, policy) {
+    if (!policy.bpf?.devices) return pass('keyOff')
+    if (!commands.has(args.int(COMMAND))) return pass('bpfCommand', args.uint(COMMAND))
+    // E2BIG
+    if (args.uint(SIZE) > ATTR_MAX) return pass('bpfUnknownMember', ATTR_MAX)
+    return undefined
+  },
+  decode(args, caller) {
+    const [number, at, size] = [args.int(COMMAND), args.pointer(ATTR), args.uint(SIZE)]
+    const attr = caller.bytes(at, size)
+    const view = attrView(attr)
+    return { number, attr, at, size, view, text: number === BPF.PROG_LOAD ? readText(view, caller) : undefined }
+  },
+  decide(request, caller) {
+    const { number, attr, view } = request
+    const command = commands.get(number)!
+    const foreign = command.foreign(view)
+    if (foreign) return foreign
+    const stray = strayByte(number, attr)
+    if (stray && !stray.known) return pass('bpfUnknownMember', stray.at)
+    const barred = unable(command, caller)
+    if (barred) return barred
+    return stray ? deny('EINVAL', 'bpfMember', stray.at) : command.decide(request, caller)
+  },
+}
+
+/** Why the caller may not do it, as the kernel would ask in the initial user namespace; and whether its cgroup is its own. */
+function unable({ needs }: Command, caller: Caller): Verdict | undefined {
+  if (!caller.inInitialUserns) return pass('childUserns')
+  const lacks = (caps: readonly Cap[]): Cap | undefined => caps.find((cap) => !caller.holds(cap))
+  const lacking = needs.map(lacks)
+  if (lacking.every((cap) => cap !== undefined)) return pass('lacksCapability', capNumber(lacking[0]!))
+  const { barred } = caller.devicePrograms
+  return barred ? pass(barred) : undefined
+}

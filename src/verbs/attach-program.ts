@@ -1,0 +1,50 @@
+import type { Cap } from '../abi/capability.ts'
+import { errno } from '../abi/errno.ts'
+import type { Effect, Verb, Verbs } from '../calls/act.ts'
+import { why } from '../calls/reason.ts'
+import { createLink, attachProgram as put, detachProgram as take } from '../kernel/bpf.ts'
+
+/** Attaching itself asks for nothing on new kernels; before 6.4 bpf(2) asks for CAP_BPF first. */
+const ATTACH: readonly Cap[] = ['BPF', 'NET_ADMIN']
+const LOOSENS: Effect = { value: 0n, errno: errno('EPERM'), why: why('loosens') }
+const BELOW =
+  'The cgroup lies strictly below the one into which the runtime put the container, found by its id in our own mount, so that ' +
+  'neither a bind mount nor a descriptor that somebody sent can lead elsewhere; the rules of the runtime are above it. '
+const TIGHTENS =
+  'Every program above stays in force: each cgroup above that has one must have it with BPF_F_ALLOW_MULTI, before and after. ' +
+  'Only programs that this container has loaded are attached or replaced.'
+
+export const attachProgram: Verb<Verbs['attachProgram']> = {
+  caps: ATTACH,
+  over: [],
+  lane: 'fast',
+  safe: BELOW + TIGHTENS,
+  run({ group, above, program, flags, replace }, caller) {
+    const { devicePrograms } = caller
+    using fd = devicePrograms.open(program)
+    using old = replace && devicePrograms.open(replace)
+    caller.act(ATTACH, () => put(group, fd, flags, old))
+    if (!devicePrograms.loosens(above)) return { value: 0n }
+    caller.act(ATTACH, () => (old ? put(group, old, flags, fd) : take(group, fd)))
+    return LOOSENS
+  },
+}
+
+export const linkProgram: Verb<Verbs['linkProgram']> = {
+  caps: ATTACH,
+  over: [],
+  lane: 'fast',
+  safe:
+    BELOW +
+    TIGHTENS +
+    ' The descriptor of the link that the container gets can only end the attachment: to change its program takes a program.',
+  run({ group, above, program }, caller) {
+    const { devicePrograms } = caller
+    using fd = devicePrograms.open(program)
+    const link = caller.act(ATTACH, () => createLink(group, fd))
+    if (!devicePrograms.loosens(above)) return { value: 0n, fd: link, cloexec: true }
+    // With its last descriptor the link ends.
+    link[Symbol.dispose]()
+    return LOOSENS
+  },
+}

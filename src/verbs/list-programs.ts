@@ -1,0 +1,34 @@
+import type { Cap } from '../abi/capability.ts'
+import { errno } from '../abi/errno.ts'
+import type { Verb, Verbs, Write } from '../calls/act.ts'
+import { attachedPrograms } from '../kernel/bpf.ts'
+
+/** CAP_NET_ADMIN to ask; before 6.4 CAP_BPF too. */
+const ASK: readonly Cap[] = ['BPF', 'NET_ADMIN']
+
+export const listPrograms: Verb<Verbs['listPrograms']> = {
+  caps: ASK,
+  over: [],
+  lane: 'fast',
+  safe:
+    'Of a cgroup below the one into which the runtime put the container, only the numbers of programs are told that the ' +
+    'container has loaded itself. Nothing is changed.',
+  run({ group, room, idsAt, flagsOfEachAt, attachFlagsAt, countAt, revisionAt }, caller) {
+    const { flags, ids, revision } = caller.act(ASK, () => attachedPrograms(group))
+    const own = ids.filter((id) => caller.devicePrograms.numbered(id))
+    const writes: Write[] = [
+      { at: attachFlagsAt, bytes: words(flags) },
+      { at: countAt, bytes: words(own.length) },
+    ]
+    // What is shorter does not have the member; the kernel writes it all the same (6.17 and 6.18).
+    if (revisionAt !== undefined)
+      writes.push({ at: revisionAt, bytes: new Uint8Array(BigUint64Array.of(revision).buffer) })
+    if (room === 0 || idsAt === 0n || own.length === 0) return { value: 0n, writes }
+    const told = own.slice(0, room)
+    writes.push({ at: idsAt, bytes: words(...told) })
+    if (flagsOfEachAt !== 0n) writes.push({ at: flagsOfEachAt, bytes: words(...told.map(() => flags)) })
+    return { value: 0n, writes, ...(own.length > room ? { errno: errno('ENOSPC') } : {}) }
+  },
+}
+
+const words = (...values: readonly number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer)

@@ -1,0 +1,63 @@
+import { LOAD as MEMBERS } from '../abi/bpf-attr.ts'
+import type { Cap } from '../abi/capability.ts'
+import { errno } from '../abi/errno.ts'
+import type { Verb, Verbs, Write } from '../calls/act.ts'
+import { why } from '../calls/reason.ts'
+import { type Loaded, loadProgram as load } from '../kernel/bpf.ts'
+
+type Load = Verbs['loadProgram']
+const LOAD: readonly Cap[] = ['BPF', 'NET_ADMIN']
+/** Of a log no more is kept; libbpf and Go's library ask for no more at first. */
+const LOG_LIMIT = 16 * 1024 * 1024
+/** Beyond it the kernel refuses the size, kernel/bpf/log.c bpf_verifier_log_attr_valid(). */
+const LOG_SIZE_MAX = 0xffff_ffff >>> 2
+/** Where the size is 0 the kernel wants no memory, and says so (EINVAL). */
+const SOME = new Uint8Array(1)
+
+export const loadProgram: Verb<Load> = {
+  caps: LOAD,
+  over: [],
+  lane: 'slow',
+  safe:
+    'Only programs that rule the devices of a cgroup, of at most 4,096 instructions that can do nothing but calculate, jump and ' +
+    'read their context and stack, are given to the verifier, by a thread that has exactly the two capabilities that the kernel ' +
+    'asks for: with more the verifier would let a program read the memory of the kernel. Nothing that the caller says is looked ' +
+    'up in our own tables or memory. What the container gets is a pipe that stands for the program: with a descriptor of the ' +
+    'program itself anybody could attach it to any cgroup of the host.',
+  run(act, caller) {
+    const log = roomFor(act)
+    caller.devicePrograms.mayTakeLong()
+    const loaded = caller.act(LOAD, () => load({ ...act.load, attr: withLogSize(act, log), log }))
+    const writes = writesOf(act, loaded, log)
+    if (!loaded.fd) return { value: 0n, errno: loaded.errno!, writes }
+    const fd = caller.devicePrograms.standIn(loaded.fd)
+    if (!fd) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms'), writes }
+    return { value: 0n, fd, cloexec: true, writes }
+  },
+}
+
+function roomFor({ log }: Load): Uint8Array | undefined {
+  if (!log) return undefined
+  return log.size === 0 || log.size > LOG_SIZE_MAX ? SOME : new Uint8Array(Math.min(log.size, LOG_LIMIT))
+}
+
+function withLogSize({ load: { attr }, log }: Load, room: Uint8Array | undefined): Uint8Array {
+  if (!log || !room || room === SOME) return attr
+  const copy = Uint8Array.from(attr)
+  new DataView(copy.buffer).setUint32(MEMBERS.logSize, room.length, true)
+  return copy
+}
+
+/** The kernel tells the size of a log also where it cannot be written, and writes as much as there is room for. */
+function writesOf({ log, logSizeAt }: Load, { logSize }: Loaded, room: Uint8Array | undefined): readonly Write[] {
+  const writes: Write[] = []
+  if (logSize > 0 && logSizeAt !== undefined) writes.push({ at: logSizeAt, bytes: word(logSize) })
+  if (log && room && room !== SOME) {
+    const length = logSize > 0 ? Math.min(logSize, room.length) : room.indexOf(0) + 1
+    const isWritten = logSize > 0 || room[0] !== 0
+    if (isWritten) writes.push({ at: log.at, bytes: room.subarray(0, length) })
+  }
+  return writes
+}
+
+const word = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer)

@@ -1,0 +1,60 @@
+import { forOwner, PROG_INFO_SIZE } from '../abi/bpf-attr.ts'
+import type { Cap } from '../abi/capability.ts'
+import { errno } from '../abi/errno.ts'
+import type { Verb, Verbs } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
+import { why } from '../calls/reason.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { objectInfo } from '../kernel/bpf.ts'
+
+const LOOK: readonly Cap[] = ['BPF']
+
+export const openProgram: Verb<Verbs['openProgram']> = {
+  caps: ['SYS_ADMIN'],
+  over: [],
+  lane: 'fast',
+  safe:
+    'The number is one of a program that this container has loaded, and the time of loading is compared, since numbers are ' +
+    'used again. It is opened by the one call that takes CAP_SYS_ADMIN; the container gets a pipe that stands for it.',
+  run({ program }, { devicePrograms }) {
+    const fd = devicePrograms.standIn(devicePrograms.open(program))
+    if (!fd) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms') }
+    return { value: 0n, fd, cloexec: true }
+  },
+}
+
+export const describeProgram: Verb<Verbs['describeProgram']> = {
+  caps: LOOK,
+  over: [],
+  lane: 'fast',
+  safe:
+    'What the kernel tells whoever has a descriptor of a program without capabilities: number, name, tag, times; none of its ' +
+    'code, and nothing through pointers that the caller gives. Nothing is changed.',
+  run({ program, infoAt, length, lengthAt }, caller) {
+    using fd = caller.devicePrograms.open(program)
+    const info = forOwner(caller.act(LOOK, () => objectInfo(fd)))
+    if (length > PROG_INFO_SIZE && !isZero(caller, infoAt + BigInt(PROG_INFO_SIZE), length - PROG_INFO_SIZE))
+      return { value: 0n, errno: errno('E2BIG') }
+    const told = info.subarray(0, length)
+    return {
+      value: 0n,
+      writes: [
+        { at: infoAt, bytes: told },
+        { at: lengthAt, bytes: new Uint8Array(Uint32Array.of(told.length).buffer) },
+      ],
+    }
+  },
+}
+
+const PAGE = 4096
+
+/** What a caller knows beyond our `struct bpf_prog_info` must be zero. */
+function isZero(caller: Caller, at: bigint, length: number): boolean {
+  if (length > PAGE) return false
+  try {
+    return caller.bytes(at, length).every((byte) => byte === 0)
+  } catch (error) {
+    if (error instanceof PassOn) return false
+    throw error
+  }
+}

@@ -226,7 +226,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   mountNode(node: NodeLike, target: Handle): void {
-    const { identity, nodes, mayMount, proc, names } = this.#desk
+    const { identity, nodes, mayMount } = this.#desk
     if (!mayMount(this.#container)) throw new PassOn('tooManyMounts')
     this.#mustWait()
     const mounts = this.mounts.namespace()

@@ -9,6 +9,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/kernel/**', 'test/runtimes/**', 'test/differential/**'],
+          // A busy machine runs the comparisons of filters for more than the usual five seconds.
+          testTimeout: 30_000,
         },
       },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },

@@ -9,6 +9,8 @@
  *                     caller, the notification still valid, its root, directory, umask and ids; continues everything else
  *   --mode sched      likewise sched_setscheduler of SCHED_FIFO up to 49: parameter, capability and user namespace of the
  *                     caller, the task meant by the number, pinned, in the same user namespace; continues everything else
+ *   --mode setxattr   likewise trusted.overlay.opaque = y: path, name and value, capability and user namespace of the caller,
+ *                     as the caller to a handle that opens nothing, its owner of the container; continues everything else
  *   --mode sysinfo    answers sysinfo: asks whether the call still waits, writes the machine's figures, as they were at the
  *                     start, into the memory of the caller; continues everything else
  *   --no-wake-up      without SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -42,16 +44,18 @@
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 enum { MAX_THREADS = 64, GROUPS = 64, PASS = 1 };
 
 static const char *socket_path;
-static int serve_mknod, serve_sched, serve_sysinfo, no_wake_up, threads = 1;
+static int serve_mknod, serve_sched, serve_setxattr, serve_sysinfo, no_wake_up, threads = 1;
 static struct sysinfo figures;
-static int listener = -1, home_root;
+static int listener = -1, home_root, own_descriptors;
 static dev_t container_userns_dev;
 static ino_t container_userns;
+static unsigned first_id, id_count;
 static pthread_mutex_t token = PTHREAD_MUTEX_INITIALIZER;
 
 static void fail(const char *what) {
@@ -124,30 +128,41 @@ static int look_at(pid_t tid, struct caller *caller) {
 }
 
 /* By the raw calls, which change this thread only; it has its own root and umask, and no capability over files. */
+static void become(const struct caller *caller) {
+  if (fchdir(caller->root) || chroot(".")) abort();
+  umask(caller->umask);
+  if (syscall(SYS_setgroups, caller->group_count, caller->groups)) abort();
+  syscall(SYS_setfsgid, caller->fsgid);
+  syscall(SYS_setfsuid, caller->fsuid);
+}
+
+static void go_home(void) {
+  syscall(SYS_setfsuid, 0);
+  syscall(SYS_setfsgid, 0);
+  if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setfsuid, -1) || syscall(SYS_setfsgid, -1)) abort();
+  if (fchdir(home_root) || chroot(".")) abort();
+}
+
+static int open_handle(int from, const char *path, int flags) {
+  struct open_how how = {.flags = O_PATH | O_CLOEXEC | flags, .resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS};
+  int handle = syscall(SYS_openat2, from, path, &how, sizeof how);
+  if (handle >= 0 || errno != EAGAIN) return handle;
+  how.resolve &= ~RESOLVE_CACHED; /* not in the caches, or somebody mounts something */
+  return syscall(SYS_openat2, from, path, &how, sizeof how);
+}
+
 static int make_as(const struct caller *caller, unsigned mode, unsigned dev) {
   char *path = (char *)caller->path, *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
   char parent[4096] = ".";
   if (slash) snprintf(parent, sizeof parent, "%.*s", (int)(name - path), path);
   int result = -1, error;
   if (!*name || !strcmp(name, ".") || !strcmp(name, "..")) return PASS;
-  if (fchdir(caller->root) || chroot(".")) abort();
-  umask(caller->umask);
-  if (syscall(SYS_setgroups, caller->group_count, caller->groups)) abort();
-  syscall(SYS_setfsgid, caller->fsgid);
-  syscall(SYS_setfsuid, caller->fsuid);
-  struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS};
-  int directory = syscall(SYS_openat2, caller->cwd, parent, &how, sizeof how);
-  if (directory < 0 && errno == EAGAIN) { /* not in the caches, or somebody mounts something */
-    how.resolve &= ~RESOLVE_CACHED;
-    directory = syscall(SYS_openat2, caller->cwd, parent, &how, sizeof how);
-  }
+  become(caller);
+  int directory = open_handle(caller->cwd, parent, O_DIRECTORY);
   if (directory >= 0) result = mknodat(directory, name, mode, dev);
   error = errno;
   if (directory >= 0) close(directory);
-  syscall(SYS_setfsuid, 0);
-  syscall(SYS_setfsgid, 0);
-  if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setfsuid, -1) || syscall(SYS_setfsgid, -1)) abort();
-  if (fchdir(home_root) || chroot(".")) abort();
+  go_home();
   return result < 0 ? -error : 0;
 }
 
@@ -164,6 +179,55 @@ static int do_mknod(const struct seccomp_notif *call) {
     if (result == 0 && ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id)) result = PASS;
     if (result == 0) result = make_as(&caller, args[1], args[2]);
   }
+  if (caller.root >= 0) close(caller.root);
+  if (caller.cwd >= 0) close(caller.cwd);
+  return result;
+}
+
+/* ---- setxattr as the caller ---- */
+
+static int is_mapped(unsigned id) { return id >= first_id && id - first_id < id_count; }
+
+/* No call on attributes takes a handle, so it is named in our own /proc/self/fd. */
+static int set_as(const struct caller *caller, int flags) {
+  int result = -1, error;
+  struct stat found;
+  char name[16];
+  become(caller);
+  int inode = open_handle(caller->cwd, caller->path, 0);
+  error = errno;
+  if (inode >= 0 && fstat(inode, &found) == 0 && is_mapped(found.st_uid) && is_mapped(found.st_gid)) {
+    snprintf(name, sizeof name, "%d", inode);
+    if (fchdir(own_descriptors)) abort();
+    result = setxattr(name, "trusted.overlay.opaque", "y", 1, flags);
+    error = errno;
+  } else if (inode >= 0) {
+    error = EPERM;
+  }
+  if (inode >= 0) close(inode);
+  go_home();
+  return result < 0 ? -error : 0;
+}
+
+static int reads_as(pid_t tid, uint64_t from, const char *expected, size_t size) {
+  char found[32];
+  struct iovec here = {found, size}, there = {(void *)from, size};
+  return process_vm_readv(tid, &here, 1, &there, 1, 0) == (ssize_t)size && memcmp(found, expected, size) == 0;
+}
+
+/* @return as do_mknod */
+static int do_setxattr(const struct seccomp_notif *call) {
+  static const char name[] = "trusted.overlay.opaque";
+  const __u64 *args = call->data.args;
+  struct caller caller = {.root = -1, .cwd = -1};
+  uint64_t id = call->id;
+  if (call->data.nr != __NR_setxattr || args[3] != 1 || !reads_as(call->pid, args[1], name, sizeof name) ||
+      !reads_as(call->pid, args[2], "y", 1))
+    return PASS;
+  int result = read_path(call->pid, args[0], caller.path);
+  if (result == 0) result = look_at(call->pid, &caller) || !(caller.effective & 1ull << CAP_SYS_ADMIN) ? PASS : 0;
+  if (result == 0 && ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id)) result = PASS;
+  if (result == 0) result = set_as(&caller, args[4]);
   if (caller.root >= 0) close(caller.root);
   if (caller.cwd >= 0) close(caller.cwd);
   return result;
@@ -265,13 +329,14 @@ static int receive(struct seccomp_notif *call) {
 
 static void *serve(void *nothing) {
   struct seccomp_notif call;
-  if (serve_mknod) prepare_thread();
+  if (serve_mknod || serve_setxattr) prepare_thread();
   while (receive(&call) == 0) {
     struct seccomp_notif_resp answer = {.id = call.id};
-    int result = serve_mknod     ? do_mknod(&call)
-                 : serve_sched   ? do_sched(&call)
-                 : serve_sysinfo ? do_sysinfo(&call)
-                                 : PASS;
+    int result = serve_mknod      ? do_mknod(&call)
+                 : serve_sched    ? do_sched(&call)
+                 : serve_setxattr ? do_setxattr(&call)
+                 : serve_sysinfo  ? do_sysinfo(&call)
+                                  : PASS;
     if (result == PASS) answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
     else answer.error = result;
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer); /* ENOENT: the caller is gone */
@@ -305,6 +370,10 @@ static int take_listener(int connection) {
   struct stat userns;
   snprintf(name, sizeof name, "/proc/%d/ns/user", pid_in(json));
   if (stat(name, &userns) == 0) container_userns = userns.st_ino, container_userns_dev = userns.st_dev;
+  snprintf(name, sizeof name, "/proc/%d/uid_map", pid_in(json));
+  FILE *map = fopen(name, "re");
+  if (map && fscanf(map, "%*u %u %u", &first_id, &id_count) != 2) id_count = 0;
+  if (map) fclose(map);
   close(connection);
   return taken;
 }
@@ -333,7 +402,7 @@ static int listen_at(const char *path) {
 }
 
 static _Noreturn void usage(void) {
-  fputs("usage: notifier SOCKET [--mode continue|mknod|sched|sysinfo] [--no-wake-up] [--threads N]\n", stderr);
+  fputs("usage: notifier SOCKET [--mode continue|mknod|sched|setxattr|sysinfo] [--no-wake-up] [--threads N]\n", stderr);
   exit(1);
 }
 
@@ -343,8 +412,9 @@ static void parse(int argc, char **argv) {
     if (option == 'm') {
       serve_mknod = !strcmp(optarg, "mknod");
       serve_sched = !strcmp(optarg, "sched");
+      serve_setxattr = !strcmp(optarg, "setxattr");
       serve_sysinfo = !strcmp(optarg, "sysinfo");
-      if (!serve_mknod && !serve_sched && !serve_sysinfo && strcmp(optarg, "continue")) usage();
+      if (!serve_mknod && !serve_sched && !serve_setxattr && !serve_sysinfo && strcmp(optarg, "continue")) usage();
     } else if (option == 't') {
       threads = strtol(optarg, NULL, 10);
     } else if (option) {
@@ -360,6 +430,7 @@ int main(int argc, char **argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if (sysinfo(&figures)) fail("sysinfo");
   home_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  own_descriptors = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
   int listening = listen_at(socket_path);
   puts("ready");
   fflush(stdout);

@@ -42,7 +42,8 @@ notifier in C does: [bench/notifier.c](../bench/notifier.c), compiled with -O2, 
 \`mknod\` that program does the work that must be done: it reads the path, looks at the caller, asks whether the call
 still waits, takes on the caller's root, umask and ids with no capability over files, opens the directory and makes the
 node. For \`sched_setscheduler\` it reads the parameter, looks at the caller, translates the number, pins the task and looks
-where it belongs. For \`sysinfo\` it asks whether the call still waits and writes figures that it has read once. It has no
+where it belongs. For \`setxattr\` it reads path, name and value, looks at the caller, takes on its root and ids, opens a
+handle, looks whose the inode is and sets the attribute. For \`sysinfo\` it asks whether the call still waits and writes figures that it has read once. It has no
 policy, no limits and no records, looks at no device rules, and serves one container.
 
 Intercede is the daemon as it is shipped, with a policy file. All are measured in one run, in turn, ${facts.rounds} rounds of

@@ -20,6 +20,7 @@ const C_SLOW = 'C notifier, no wake-up flag'
 const C_SYSINFO = 'C notifier, sysinfo'
 const C_MKNOD = 'C notifier, mknod'
 const C_SCHED = 'C notifier, sched_setscheduler'
+const C_SETXATTR = 'C notifier, setxattr'
 const C_MKNOD_4 = 'C notifier, mknod, 4 threads'
 
 const { values: options } = parseArgs({
@@ -33,6 +34,8 @@ const { values: options } = parseArgs({
 })
 const rounds = Number(options.rounds)
 const count = Number(options.count)
+
+const READING = ['setxattr', 'setxattr.read'].map((key) => `security.syscalls.intercept.${key}=true`).join('\n')
 
 /** A directory of the container on the file system of `path`. */
 function directory(path) {
@@ -82,6 +85,22 @@ function benches(programs, servers, tmpfs, disk) {
       sides: [native(programs, NATIVE), servers[C_MKNOD], servers[OURS]],
       goal: aboveNative(60),
     })),
+    ...[tmpfs, disk].map((path) => ({
+      name: `setxattr of trusted.overlay.opaque on ${fileSystemOf(path)}`,
+      unit: 'us',
+      loop: loop(path, '--call', 'setxattr'),
+      container: ['--xattr', '--metadata', 'security.syscalls.intercept.setxattr=true'],
+      sides: [native(programs, NATIVE), servers[C_SETXATTR], servers[OURS]],
+      goal: aboveNative(45),
+    })),
+    {
+      name: 'passed on: getxattr of another attribute, with setxattr.read',
+      unit: 'us',
+      fails: 'ENODATA',
+      loop: loop(tmpfs, '--call', 'getxattr'),
+      container: ['--xattr', '--metadata', READING],
+      sides: [unfiltered(programs), servers[C], servers[OURS]],
+    },
     {
       name: 'sched_setscheduler of another process',
       unit: 'us',
@@ -111,6 +130,7 @@ async function startSides(programs, servers, folder) {
     [C_SYSINFO]: await start(C_SYSINFO, '--mode', 'sysinfo'),
     [C_MKNOD]: await start(C_MKNOD, '--mode', 'mknod'),
     [C_SCHED]: await start(C_SCHED, '--mode', 'sched'),
+    [C_SETXATTR]: await start(C_SETXATTR, '--mode', 'setxattr'),
     [C_MKNOD_4]: await start(C_MKNOD_4, '--mode', 'mknod', '--threads', '4'),
     ...(options['without-intercede'] ? {} : { [OURS]: await intercede(programs, servers, folder) }),
   }

@@ -15,7 +15,7 @@ const READING = [
 /**
  * Calls on extended attributes. Their names are in memory, where a filter cannot look. Of the setting ones only values of
  * one byte are trapped, such as the "y" of trusted.overlay.opaque; setxattrat(2) keeps even the size in memory, so all of
- * it. The reading ones have nothing to go by: `ls -l` makes two of them for each file, so they have a key of their own.
+ * it. The reading ones have nothing to go by: `ls -l` makes one of them for each file, so they have a key of their own.
  */
 export const xattrTraps: Traps = {
   names: [...SETTING, 'setxattrat', ...READING],

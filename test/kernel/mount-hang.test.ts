@@ -1,0 +1,132 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { fixture, missing } from '../fixtures.ts'
+import { Images } from '../images.ts'
+import { BASE, Host, until } from './host.ts'
+
+const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? (existsSync('/dev/fuse') ? undefined : 'no /dev/fuse')
+const policy = { mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: false, nodev: true } }
+
+/** A loop device whose file lies on a FUSE file system that does not answer any more. */
+class DeadDevice implements AsyncDisposable {
+  readonly directory = mkdtempSync(join(tmpdir(), 'intercede-dead-'))
+  readonly #process: ChildProcess
+  path = ''
+
+  constructor() {
+    const at = join(this.directory, 'fuse')
+    mkdirSync(at)
+    const script = `L=$(losetup --find --show ${at}/file) && kill -STOP $FUSE_SERVER && echo $L &&
+      read -r _; kill -KILL $FUSE_SERVER; losetup --detach $L`
+    const serve = [fixture('fuse-server'), '--pages', '1024', '/dev/fuse', at, '--', 'sh', '-c', script]
+    this.#process = spawn('unshare', ['--mount', ...serve], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#process.stdout!.on('data', (chunk: Buffer) => {
+      this.path += chunk.toString().trim()
+    })
+  }
+
+  get ready(): boolean {
+    return this.path !== ''
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = new Promise((resolve) => this.#process.once('exit', resolve))
+    this.#process.stdin!.end()
+    await ended
+    rmSync(this.directory, { recursive: true })
+  }
+}
+
+let images: Images
+let host: Host
+let device: string
+
+beforeAll(async () => {
+  if (cannot) return
+  images = new Images()
+  host = await Host.start(policy, { callsPerContainer: 8 })
+  device = nodeFor(images.device('ext4'))
+})
+afterAll(() => {
+  host?.close()
+  images?.[Symbol.dispose]()
+})
+
+function nodeFor(loop: string): string {
+  const path = join(host.directory, loop.slice('/dev/'.length))
+  execFileSync('mknod', ['-m', '600', path, 'b', '7', loop.replace(/\D/g, '')])
+  chownSync(path, BASE, BASE)
+  return path
+}
+
+const contained = (script: string) => host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', script])
+
+/** Processes that the engine has started to mount. */
+function mounters(): string[] {
+  const children = readdirSync('/proc').filter((name) => {
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'utf8')
+      return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === host.enginePid
+    } catch {
+      return false
+    }
+  })
+  return children.filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('mounter-main')
+    } catch {
+      return false
+    }
+  })
+}
+
+const state = (pid: string): string => {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  return stat.charAt(stat.lastIndexOf(')') + 2)
+}
+
+/** Of the engine: the threads that it has made meanwhile hold none. */
+const sockets = (): number =>
+  readdirSync(`/proc/${host.enginePid}/fd`).filter((fd) => {
+    try {
+      return readlinkSync(`/proc/${host.enginePid}/fd/${fd}`).startsWith('socket:')
+    } catch {
+      return false
+    }
+  }).length
+
+describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
+  test('takes a bounded number of mounters, and nobody else waits for it', async () => {
+    const before = sockets()
+    const dead = new DeadDevice()
+    try {
+      await until('the device is there', () => dead.ready)
+      const node = nodeFor(dead.path)
+      const hang = (at: string): string => `LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 5 mount -t ext4 ${node} ${at}`
+      const script = `mount -t tmpfs none /mnt && cd /mnt && mkdir 1 2 3 && (${hang('1')} & ${hang('2')} & sleep 1; ${hang('3')}; wait)`
+      const hanging = contained(script)
+      await until('two mounters hang', () => mounters().filter((pid) => state(pid) === 'D').length === 2)
+      const start = performance.now()
+      const other = await contained(`mount -t ext4 ${device} /mnt && cat /mnt/hello && umount /mnt`)
+      expect(other).toMatchObject({ status: 0, stdout: 'hello\n', stderr: '' })
+      expect(performance.now() - start).toBeLessThan(3000)
+      const { stderr } = await hanging
+      expect(stderr).toMatch(/temporarily unavailable|Resource/i)
+      const ends = (): string[] => {
+        host.drain()
+        return host.records.flatMap(({ reason }) => (reason === 'gone' || reason === 'mountsBusy' ? [reason] : []))
+      }
+      await until('all three calls are over', () => ends().length === 3)
+      expect(ends().sort()).toEqual(['gone', 'gone', 'mountsBusy'])
+      expect(mounters().filter((pid) => state(pid) === 'D')).toHaveLength(2)
+    } finally {
+      await dead[Symbol.asyncDispose]()
+    }
+    // The kernel lets them go: all that is left is one that waits for the next mount.
+    await until('the mounters have ended', () => mounters().length <= 1)
+    await until('no descriptor is left', () => sockets() === before + mounters().length)
+  })
+})

@@ -1,11 +1,12 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { BASE, Host, until } from './host.ts'
+import { mounters, socketsOf, stateOf } from './mounters.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? (existsSync('/dev/fuse') ? undefined : 'no /dev/fuse')
 const policy = { mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: false, nodev: true } }
@@ -64,43 +65,9 @@ function nodeFor(loop: string): string {
 
 const contained = (script: string) => host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', script])
 
-/** Processes that the engine has started to mount. */
-function mounters(): string[] {
-  const children = readdirSync('/proc').filter((name) => {
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'utf8')
-      return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === host.enginePid
-    } catch {
-      return false
-    }
-  })
-  return children.filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('mounter-main')
-    } catch {
-      return false
-    }
-  })
-}
-
-const state = (pid: string): string => {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  return stat.charAt(stat.lastIndexOf(')') + 2)
-}
-
-/** Of the engine: the threads that it has made meanwhile hold none. */
-const sockets = (): number =>
-  readdirSync(`/proc/${host.enginePid}/fd`).filter((fd) => {
-    try {
-      return readlinkSync(`/proc/${host.enginePid}/fd/${fd}`).startsWith('socket:')
-    } catch {
-      return false
-    }
-  }).length
-
 describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
   test('takes a bounded number of mounters, and nobody else waits for it', async () => {
-    const before = sockets()
+    const before = socketsOf(host.enginePid)
     const dead = new DeadDevice()
     try {
       await until('the device is there', () => dead.ready)
@@ -108,7 +75,10 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
       const hang = (at: string): string => `LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 5 mount -t ext4 ${node} ${at}`
       const script = `mount -t tmpfs none /mnt && cd /mnt && mkdir 1 2 3 && (${hang('1')} & ${hang('2')} & sleep 1; ${hang('3')}; wait)`
       const hanging = contained(script)
-      await until('two mounters hang', () => mounters().filter((pid) => state(pid) === 'D').length === 2)
+      await until(
+        'two mounters hang',
+        () => mounters(host.enginePid).filter((pid) => stateOf(pid) === 'D').length === 2,
+      )
       const start = performance.now()
       const other = await contained(`mount -t ext4 ${device} /mnt && cat /mnt/hello && umount /mnt`)
       expect(other).toMatchObject({ status: 0, stdout: 'hello\n', stderr: '' })
@@ -121,12 +91,12 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
       }
       await until('all three calls are over', () => ends().length === 3)
       expect(ends().sort()).toEqual(['gone', 'gone', 'mountsBusy'])
-      expect(mounters().filter((pid) => state(pid) === 'D')).toHaveLength(2)
+      expect(mounters(host.enginePid).filter((pid) => stateOf(pid) === 'D')).toHaveLength(2)
     } finally {
       await dead[Symbol.asyncDispose]()
     }
     // The kernel lets them go: all that is left is one that waits for the next mount.
-    await until('the mounters have ended', () => mounters().length <= 1)
-    await until('no descriptor is left', () => sockets() === before + mounters().length)
+    await until('the mounters have ended', () => mounters(host.enginePid).length <= 1)
+    await until('no descriptor is left', () => socketsOf(host.enginePid) === before + mounters(host.enginePid).length)
   })
 })

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { chownSync, existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
-import { BASE, type Done, execute, Host } from './host.ts'
+import { BASE, type Done, execute, Host, until } from './host.ts'
+import { mounters, socketsOf } from './mounters.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'python3')
 const policy = (nodev: boolean) => ({
@@ -41,8 +42,16 @@ function nodeFor(loop: string): string {
 const contained = (script: string, on = host, options: readonly string[] = []): Promise<Done> =>
   on.run(
     ['--mounts', ...options],
-    ['unshare', '--mount', 'sh', '-c', `mount -t tmpfs none /mnt && cd /mnt && mkdir m && ${script}`],
+    [
+      'unshare',
+      '--mount',
+      'sh',
+      '-c',
+      `DEVICE=${device} && mount -t tmpfs none /mnt && cd /mnt && mkdir m && ${script}`,
+    ],
   )
+
+const sockets = (): number => socketsOf(host.enginePid)
 
 describe.skipIf(cannot)('devices in a mount', () => {
   /** NAME change=ERRNO open=ERRNO by name. */
@@ -109,5 +118,120 @@ describe.skipIf(cannot)('errors', () => {
     expect(native.stdout.split('\n').length).toBeGreaterThan(80)
     expect(stderr).toBe('')
     expect(stdout).toBe(native.stdout)
+  })
+})
+
+describe.skipIf(cannot)('callers', () => {
+  const mount = (options: readonly string[] = [], target = 'm'): string =>
+    [fixture('caller'), ...options, 'mount', target, '$DEVICE', 'ext4'].join(' ')
+
+  test.each([
+    { what: 'relative', script: mount() },
+    { what: 'from another thread', script: mount(['--thread']) },
+    { what: 'in i386 code', script: mount(['--i386']) },
+    { what: 'by a descriptor', script: `exec 9<m; ${mount([], '/proc/self/fd/9')}` },
+    { what: 'through a link', script: `ln -s m l; ${mount([], 'l')}` },
+    { what: 'up and down', script: mount([], '../mnt/./m/') },
+    { what: 'with a pointer that ends at a page', script: mount(['--bad-pointer', 'edge']) },
+  ])('$what: mounted', async ({ script }) => {
+    const { stdout, stderr } = await contained(`${script} && cat m/hello && umount m`)
+    expect({ stdout, stderr }).toEqual({ stdout: '{"ok":true}\nhello\n', stderr: '' })
+  })
+
+  test('in a chroot the target and the source are those of the chroot', async () => {
+    const script = `mkdir r r/m r/dev && touch r/dev/disk && mount --bind ${device} r/dev/disk &&
+      ${fixture('caller')} --chroot r mount /m /dev/disk ext4 && cat r/m/hello && grep -o '/dev/disk' /proc/self/mountinfo`
+    const { stdout, stderr } = await contained(script)
+    expect({ stdout, stderr }).toEqual({ stdout: '{"ok":true}\nhello\n/dev/disk\n/dev/disk\n', stderr: '' })
+  })
+
+  test.each([
+    { what: 'root of a child user namespace', script: mount(['--userns']), reason: 'childUserns' },
+    {
+      what: 'root without the capability',
+      script: `setpriv --bounding-set -sys_admin ${mount()}`,
+      reason: 'lacksCapability',
+    },
+    {
+      what: 'another user',
+      script: `setpriv --reuid 1000 --regid 1000 --clear-groups ${mount()}`,
+      reason: 'lacksCapability',
+    },
+  ])('$what: what the kernel alone says', async ({ script, reason }) => {
+    const { stdout } = await contained(script)
+    expect(stdout).toBe('{"errno":"EPERM"}\n')
+    await until('the record', () => {
+      host.drain()
+      return host.records.at(-1)?.reason === reason
+    })
+  })
+
+  test('a user that has only CAP_SYS_ADMIN cannot mount a device that it may not open', async () => {
+    const become = 'setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps +sys_admin --ambient-caps +sys_admin'
+    const { stdout, stderr } = await contained(`${become} ${mount()}; chmod 666 $DEVICE; ${become} ${mount()}`)
+    expect({ stdout, stderr }).toEqual({ stdout: '{"errno":"EACCES"}\n{"ok":true}\n', stderr: '' })
+    chmodSync(device, 0o600)
+  })
+
+  test('in the mount namespace of the host nothing is mounted', async () => {
+    const { result, records } = await host.call(['mount', '/mnt', device, 'ext4'], ['--mounts'])
+    expect(result).toBe('EPERM')
+    expect(records).toMatchObject([{ verdict: 'continue', reason: 'hostMounts' }])
+  })
+})
+
+describe.skipIf(cannot)('contexts that are not ours are judged as the kernel judges the container', () => {
+  const contexts = (what: string): string => `${fixture('mount-contexts')} ${device} ${what}`
+
+  test('one that host root opened before: it would be good for everything', async () => {
+    const opener = [
+      fixture('mount-opener'),
+      fixture('filtered'),
+      host.socket,
+      '--userns',
+      `${BASE}:65536`,
+      '--await-agent',
+    ]
+    const command = ['--mounts', '--', 'unshare', '--mount', fixture('mount-contexts'), device, 'inherited', '9']
+    const { stdout, stderr } = await execute(opener[0]!, [device, ...opener.slice(1), ...command])
+    expect({ stdout, stderr }).toEqual({ stdout: 'create: EPERM\nfsmount: EINVAL\n', stderr: '' })
+  })
+
+  test('one of another container', async () => {
+    const socket = join(host.directory, 'contexts.sock')
+    const [sent, received] = await Promise.all([
+      contained(contexts(`send ${socket}`)),
+      contained(contexts(`receive ${socket}`)),
+    ])
+    expect(sent).toMatchObject({ status: 0, stderr: '' })
+    expect(received.stdout).toBe('create: EPERM\nfsmount: EINVAL\n')
+  })
+
+  test('one that has the number of ours', async () => {
+    const { stdout } = await contained(contexts('reused'))
+    expect(stdout).toBe('same number: ok\ncreate: ok\nfsmount: ok\ntype: 1021994\n')
+  })
+
+  test('of many only the last ones are known', async () => {
+    expect((await contained(contexts('hoarded'))).stdout).toBe('made: 8\n')
+  })
+
+  test('of its own fspick: the file system of the host stays as it is', async () => {
+    const { stdout } = await contained(`${fixture('mount-contexts')} / pick`)
+    expect(stdout).toMatch(/^told: \w+\nreconfigure: EPERM\n$/)
+    writeFileSync(join(host.directory, 'written'), '')
+  })
+})
+
+describe.skipIf(cannot)('many mounts', () => {
+  test('200 cycles leave nothing behind', async () => {
+    const before = sockets() - mounters(host.enginePid).length
+    const cycle = `mount -t ext4 ${device} m && umount m && LIBMOUNT_FORCE_MOUNT2=always mount -o ro ${device} m && umount m`
+    const { stderr, status } = await contained(`for i in $(seq 100); do ${cycle} || exit 1; done`)
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 })
+    const loop = device.split('/').at(-1)!
+    await until('the device is free', () => !existsSync(`/proc/fs/ext4/${loop}`))
+    await until('at most one mounter waits', () => mounters(host.enginePid).length <= 1)
+    await until('no descriptor is left', () => sockets() === before + mounters(host.enginePid).length, 15)
   })
 })

@@ -47,14 +47,14 @@ export class Monitors {
    * Takes the call that was forwarded; its notification goes into `slot`, as if the kernel had written it there.
    *
    * @param index the place of the connection among the listeners
-   * @param isServed whether a call of this connection is being served: its monitor gave up, and must not take that reply
    * @returns undefined if nothing was there; 'over' if the connection is of no more use
    */
-  receive(index: number, connection: Handle, slot: Uint8Array, isServed: boolean): ForwardedCall | 'over' | undefined {
+  receive(index: number, connection: Handle, slot: Uint8Array): ForwardedCall | 'over' | undefined {
     const message = take(connection, this.#bytes)
     if (message === 'over' || message === undefined) return message
     try {
-      if (isServed) throw new RangeError('it did not wait for the reply to its last call')
+      // It gave that call up: what is sent now would be taken for the reply to this one.
+      if (this.#words.isServing(index)) throw new RangeError('it did not wait for the reply to its last call')
       const call = this.#parse(index, connection, message)
       slot.set(this.#bytes.subarray(PROXY_NOTIF, PROXY_NOTIF + SECCOMP_NOTIF_SIZE))
       return call
@@ -130,8 +130,9 @@ export class ForwardedCall implements Disposable {
     })
     // A monitor that gave up has answered the call: one that still waited proves that it did not.
     const isInTime = Date.now() - since < REPLY_MS && (delivered || isAgeKnown)
-    if (!isInTime || !trySend(connection, this.#message)) shutdown(connection)
+    // Before it: the next call may come, and to another thread, as soon as the monitor has its reply.
     end()
+    if (!isInTime || !trySend(connection, this.#message)) shutdown(connection)
   }
 
   [Symbol.dispose](): void {

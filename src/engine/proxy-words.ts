@@ -41,6 +41,11 @@ export class ProxyWords {
     Atomics.store(this.#words, index, WORD.idle)
   }
 
+  /** Does the monitor wait for a reply? */
+  isServing(index: number): boolean {
+    return this.#load(index) >= WORD.serving
+  }
+
   /** For how many seconds the monitor has been waiting; 0 if it does not wait. */
   waiting(index: number): number {
     const word = this.#load(index)

@@ -201,12 +201,11 @@ class EngineThread {
 
   /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
   #receiveForwarded(index: number, generation: number): void {
-    const { listenerFd, listenerContainer, listenerCalls, containerCalls } = this.#state
+    const { listenerFd, listenerContainer, containerCalls } = this.#state
     const slot = this.#slots.take()
     if (slot < 0) return
-    const isServed = Atomics.load(listenerCalls, index) > 0
     const connection = new Fd(listenerFd[index]!)
-    const received = this.#monitors.receive(index, connection, this.#slots.notification(slot), isServed)
+    const received = this.#monitors.receive(index, connection, this.#slots.notification(slot))
     if (received === 'over') this.#hangUp(index, generation)
     if (received === 'over' || received === undefined) return
     using forwarded = received

@@ -10,9 +10,9 @@ describe('ProxyWords', () => {
     expect([words.has(1), words.isFresh(1), words.waiting(1)]).toEqual([true, true, 0])
     words.begin(1, 3)
     now = 110
-    expect([words.isFresh(1), words.waiting(1)]).toEqual([false, 13])
+    expect([words.isFresh(1), words.isServing(1), words.waiting(1)]).toEqual([false, true, 13])
     words.end(1)
-    expect([words.has(1), words.isFresh(1), words.waiting(1)]).toEqual([true, false, 0])
+    expect([words.has(1), words.isFresh(1), words.isServing(1), words.waiting(1)]).toEqual([true, false, false, 0])
     words.close(1)
     expect([words.has(1), words.has(0), words.has(2)]).toEqual([false, false, false])
   })

@@ -10,17 +10,21 @@ import { until } from './host.ts'
 const SECOND = 1000
 
 /** A call forwarded `age` ms ago over `connection`, with the id 7. */
-function forwarded(connection: Fd, age: number, isAgeKnown = true): { readonly call: ForwardedCall; ended: boolean } {
+function forwarded(
+  connection: Fd,
+  age: number,
+  isAgeKnown = true,
+  atEnd = () => {},
+): { readonly call: ForwardedCall; readonly isOver: () => boolean } {
   const message = Buffer.alloc(136)
   message.writeBigUInt64LE(7n, 32)
-  const made = { ended: false, call: undefined as unknown as ForwardedCall }
-  made.call = new ForwardedCall(message, 112, {
-    ...{ connection, listener: connection, fds: [], since: Date.now() - age, isAgeKnown },
-    end: () => {
-      made.ended = true
-    },
-  })
-  return made
+  let isOver = false
+  const end = (): void => {
+    isOver = true
+    atEnd()
+  }
+  const waiting = { connection, listener: connection, fds: [], since: Date.now() - age, isAgeKnown, end }
+  return { call: new ForwardedCall(message, 112, waiting), isOver: () => isOver }
 }
 
 describe('ForwardedCall.reply() sends nothing that the monitor could take for another reply', () => {
@@ -41,7 +45,19 @@ describe('ForwardedCall.reply() sends nothing that the monitor could take for an
       const response = decodeResponse(new DataView(bytes.buffer, bytes.byteOffset + 112))
       expect(response).toEqual({ id: 7n, value: 0n, error: -17, flags: 0 })
     }
-    expect(made.ended).toBe(true)
+    expect(made.isOver()).toBe(true)
+    for (const fd of [ours, theirs]) fd[Symbol.dispose]()
+  })
+
+  test('and the call is over before that, for the next one may come at once, to another thread', () => {
+    const [ours, theirs] = socketpair()
+    let sentBefore: unknown
+    const { call } = forwarded(ours, 0, true, () => {
+      sentBefore = receive(theirs, Buffer.alloc(200))
+    })
+    call.reply({ is: 'act', errno: 0, value: 0n }, true)
+    expect(sentBefore).toBeUndefined()
+    expect(receive(theirs, Buffer.alloc(200))?.length).toBe(136)
     for (const fd of [ours, theirs]) fd[Symbol.dispose]()
   })
 
@@ -58,7 +74,7 @@ describe('ForwardedCall.reply() sends nothing that the monitor could take for an
     while (fill());
     const made = forwarded(ours, 0)
     made.call.reply({ is: 'act', errno: 0, value: 0n }, true)
-    expect(made.ended).toBe(true)
+    expect(made.isOver()).toBe(true)
     for (const fd of [ours, theirs]) fd[Symbol.dispose]()
   })
 })

@@ -99,11 +99,14 @@ ${lines}`,
     return now
   }
 
+  /** Ends it, and what LXC leaves behind. */
   async stop(): Promise<void> {
     await this.#machine.run('lxc-stop', ...this.#named, '--kill')
     await this.#machine.run('lxc-wait', ...this.#named, '--state', 'STOPPED', '--timeout', '10')
     for (const end of ['ask', 'ready', 'device'])
       rmSync(join(this.#machine.rootfs, `tmp/${this.name}.${end}`), { force: true })
+    rmSync(join('/run/lxc/lock', this.#machine.directory), { recursive: true, force: true })
+    await this.#machine.run('rmdir', '/sys/fs/cgroup/lxc.pivot', `/sys/fs/cgroup/lxc.monitor.${this.name}`)
   }
 
   get #named(): readonly string[] {

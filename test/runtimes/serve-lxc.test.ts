@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { execute, until } from '../kernel/host.ts'
@@ -18,7 +18,6 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   for (const lxc of containers) await lxc.stop()
-  rmSync(join('/run/lxc/lock', machine.directory), { recursive: true, force: true })
   await machine.close()
 })
 

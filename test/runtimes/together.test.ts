@@ -6,10 +6,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../fixtures.ts'
 import { type Done, execute, until } from '../kernel/host.ts'
 import { writeBundle } from './bundle.ts'
+import { Lxc } from './lxc.ts'
 import { BASE, Machine } from './machine.ts'
 import { Podman, USUAL, writeProfile } from './podman.ts'
 
-const absent = missing('podman', 'crun', 'runc', 'gcc', 'busybox')
+const absent = missing('podman', 'crun', 'runc', 'lxc-start', 'gcc', 'busybox')
 const CAPS = ['MKNOD', 'SYS_ADMIN', 'SYS_NICE', 'DAC_OVERRIDE']
 /** A container that is younger than this has its own age, not that of the machine. */
 const YOUNG_S = 120
@@ -19,6 +20,7 @@ const containers = {
   crun: { keys: ['mknod', 'sched_setscheduler'], ok: ['mknod', 'sched'] },
   runc: { keys: ['mknod', 'mknod.devices=c:10:200', 'sysinfo'], ok: ['mknod', 'tun', 'sysinfo'] },
   podman: { keys: ['setxattr', 'sysinfo', 'sched_setscheduler'], ok: ['setxattr', 'sysinfo', 'sched'] },
+  lxc: { keys: ['mknod', 'setxattr'], ok: ['mknod', 'setxattr'] },
 } as const
 type Runtime = keyof typeof containers
 const runtimes = Object.keys(containers) as Runtime[]
@@ -26,6 +28,7 @@ const named = (runtime: Runtime): string => `together-${runtime}-${process.pid}`
 
 let machine: Machine
 let podman: Podman
+let lxc: Lxc
 /** How the daemon calls each container. */
 const ids = new Map<Runtime, string>()
 
@@ -36,6 +39,13 @@ const oci = (runtime: 'crun' | 'runc', ...args: readonly string[]): readonly str
 ]
 
 async function start(runtime: Runtime): Promise<void> {
+  if (runtime === 'lxc') {
+    lxc = await Lxc.make(machine, named('lxc'), containers.lxc.keys)
+    ids.set('lxc', lxc.name)
+    await lxc.start()
+    await lxc.ask('true')
+    return
+  }
   const keys = containers[runtime].keys.flatMap((key) => ['-c', key])
   const profile = await writeProfile(machine, `${runtime}.json`, [...keys, '--runtime', runtime])
   const id = named(runtime)
@@ -55,12 +65,14 @@ async function start(runtime: Runtime): Promise<void> {
 }
 
 function exec(runtime: Runtime, ...command: readonly string[]): Promise<Done> {
+  if (runtime === 'lxc') return lxc.attach([], ...command)
   if (runtime === 'podman') return podman.run('exec', named(runtime), ...command)
   const [program, ...args] = oci(runtime, 'exec', named(runtime), ...command)
   return machine.run(program!, ...args)
 }
 
 async function stop(runtime: Runtime): Promise<void> {
+  if (runtime === 'lxc') return lxc.stop()
   if (runtime === 'podman') return podman.close()
   const [program, ...args] = oci(runtime, 'delete', '--force', named(runtime))
   await machine.run(program!, ...args)
@@ -100,30 +112,32 @@ const linesOf = (runtime: Runtime) =>
   machine.log.filter(({ message, container }) => message === 'call' && container === ids.get(runtime))
 
 describe.skipIf(absent)(`one daemon${absent ?? ''}`, () => {
-  test.skipIf(uptime() < 2 * YOUNG_S)(
-    'gives the containers of three runtimes at once each its own policy',
-    async () => {
-      const answers = await Promise.all(runtimes.map(helped))
-      for (const [index, runtime] of runtimes.entries()) {
-        expect([...answers[index]!].sort()).toEqual([...containers[runtime].ok].sort())
-        const starts = machine.log.filter(
-          ({ message, container }) => message === 'container' && container === ids.get(runtime),
-        )
-        expect(starts).toHaveLength(1)
-        expect(Object.values(starts[0]!.keys as object)).toEqual(
-          expect.arrayContaining([expect.stringContaining('(metadata)')]),
-        )
-      }
-      const seen = () =>
-        new Set(
-          runtimes.flatMap((runtime) => linesOf(runtime).map((line) => `${runtime} ${line.syscall} ${line.verdict}`)),
-        )
-      await until('all calls are logged', () => seen().size >= 8)
-      expect([...seen()].sort()).toMatchInlineSnapshot(`
+  test.skipIf(uptime() < 2 * YOUNG_S)('gives the containers of four runtimes at once each its own policy', async () => {
+    const answers = await Promise.all(runtimes.map(helped))
+    for (const [index, runtime] of runtimes.entries()) {
+      expect([...answers[index]!].sort()).toEqual([...containers[runtime].ok].sort())
+      const starts = machine.log.filter(
+        ({ message, container }) => message === 'container' && container === ids.get(runtime),
+      )
+      expect(starts).toHaveLength(1)
+      expect(Object.values(starts[0]!.keys as object)).toEqual(
+        expect.arrayContaining([expect.stringContaining('(metadata)')]),
+      )
+    }
+    const seen = () =>
+      new Set(
+        runtimes.flatMap((runtime) => linesOf(runtime).map((line) => `${runtime} ${line.syscall} ${line.verdict}`)),
+      )
+    await until('all calls are logged', () => seen().size >= 12)
+    expect([...seen()].sort()).toMatchInlineSnapshot(`
         [
           "crun mknodat act",
           "crun mknodat continue",
           "crun sched_setscheduler act",
+          "lxc mknod continue",
+          "lxc mknodat act",
+          "lxc mknodat continue",
+          "lxc setxattr act",
           "podman sched_setscheduler act",
           "podman setxattr act",
           "podman sysinfo act",
@@ -131,8 +145,7 @@ describe.skipIf(absent)(`one daemon${absent ?? ''}`, () => {
           "runc sysinfo act",
         ]
       `)
-    },
-  )
+  })
 
   test('tells apart two containers that exec at the same time, 200 times', { timeout: 300_000 }, async () => {
     const TIMES = 200

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../fixtures.ts'
 import { BASE, execute, Host, until } from './host.ts'
+import { descriptorsOf } from './hostile.ts'
 
 let host: Host
 beforeAll(async () => {
@@ -107,6 +108,8 @@ describe('many', () => {
       const ended = () => host.events.filter(({ type }) => type === 'ended').length
       const began = () => host.events.filter(({ type }) => type === 'registered').length
       await until('all containers have ended', () => ended() === began())
+      const held = (): boolean => descriptorsOf(host.enginePid).some((link) => link.includes('pidfd'))
+      await until('the engine has let go of their inits', () => !held())
     }
     const call = [fixture('caller'), 'mknod', join(host.directory, 'there'), '020666', '1', '3']
     const cycle = async (containers: number, joins: number): Promise<void> => {

@@ -1,9 +1,6 @@
 import { type Difference, refusedBy } from './differences.ts'
 import type { MknodCase } from './mknod.ts'
-import { mountOf, overFiles, type Scene, type Start } from './scene.ts'
-
-const inProcfs: ReadonlySet<Start> = new Set(['procDirfd', 'cwdInProc'] as const)
-const throughProcfs = ({ start, way }: Scene): boolean => /proc|thread/i.test(start) || way.startsWith('linkProc')
+import { mountOf, overFiles, standsInProcfs, throughProcfs } from './scene.ts'
 
 export const mknodDifferences: readonly Difference<MknodCase>[] = [
   {
@@ -26,7 +23,7 @@ export const mknodDifferences: readonly Difference<MknodCase>[] = [
     why: 'From there its links are not followed yet; the kernel answers.',
     wanted: false,
     covers: (mismatch) =>
-      inProcfs.has(mismatch.trial.case.scene.start) && refusedBy(mismatch, 'crossesProc', 'pathNotResolved'),
+      standsInProcfs(mismatch.trial.case.scene) && refusedBy(mismatch, 'crossesProc', 'pathNotResolved'),
   },
   {
     name: 'a link of procfs and a directory that only capabilities over files open',

@@ -57,7 +57,7 @@ export const starts = [
   'inProc',
   'inSys',
 ] as const
-export type Start = (typeof starts)[number]
+type Start = (typeof starts)[number]
 
 /** How a path goes on to the directory of the node. */
 export const ways = [
@@ -148,3 +148,10 @@ export const OVER_FILES = capMask('DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID')
 export const overFiles = ({ caps }: Credentials): boolean => (capSets[caps] & OVER_FILES) !== 0n
 export const mayAdmin = ({ caps }: Credentials): boolean => (capSets[caps] & capMask('SYS_ADMIN')) !== 0n
 export const mayMknod = ({ caps }: Credentials): boolean => (capSets[caps] & capMask('MKNOD')) !== 0n
+
+const inProcfs: ReadonlySet<Start> = new Set(['procDirfd', 'cwdInProc'] as const)
+/** Does the caller stand in procfs, or hold a directory there? */
+export const standsInProcfs = ({ start }: Scene): boolean => inProcfs.has(start)
+/** Does the path lead through a link of procfs? */
+export const throughProcfs = ({ start, way }: Scene): boolean =>
+  /proc|thread|devFd/i.test(start) || way.startsWith('linkProc')

@@ -1,13 +1,10 @@
 import type { Mismatch } from './compare.ts'
 import type { Difference } from './differences.ts'
-import { mountOf, overFiles, type Scene, type Start } from './scene.ts'
+import { mountOf, overFiles, standsInProcfs, throughProcfs } from './scene.ts'
 import type { XattrCase } from './setxattr-case.ts'
 
 const leftFor = ({ record }: Mismatch<XattrCase>, ...reasons: readonly string[]): boolean =>
   record?.verdict === 'continue' && reasons.includes(record.reason)
-
-const inProcfs: ReadonlySet<Start> = new Set(['procDirfd', 'cwdInProc'] as const)
-const throughProcfs = ({ start, way }: Scene): boolean => /proc|thread/i.test(start) || way.startsWith('linkProc')
 
 /** Is it possible that the inode belongs to others: the object itself, a directory, what a link or a name outside leads to? */
 function mayBeForeign({ scene, object, naming }: XattrCase): boolean {
@@ -54,7 +51,7 @@ export const xattrDifferences: readonly Difference<XattrCase>[] = [
     why: 'From there its links are not followed yet; the kernel answers.',
     wanted: false,
     covers: (mismatch) =>
-      inProcfs.has(mismatch.trial.case.scene.start) && leftFor(mismatch, 'crossesProc', 'pathNotResolved'),
+      standsInProcfs(mismatch.trial.case.scene) && leftFor(mismatch, 'crossesProc', 'pathNotResolved'),
   },
   {
     name: 'a link of procfs and a directory that only capabilities over files open',

@@ -25,6 +25,8 @@ const MOUNT_ATTR_STRICTATIME = 0x20n
 /** How the policy of access times is told: relatime is none of them. */
 const MOUNT_ATTR__ATIME = 0x70n
 const MOUNT_ATTR_NODIRATIME = 0x80n
+/** How access times are kept, all of it. */
+export const ACCESS_TIMES = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
 const MOUNT_ATTR_NOSYMFOLLOW = 0x200000n
 
 /**
@@ -32,7 +34,7 @@ const MOUNT_ATTR_NOSYMFOLLOW = 0x200000n
  * of access times, which is locked as it is.
  */
 export const SET_LATER = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW
-const FSMOUNT_VALID = SET_LATER | MOUNT_ATTR_NODEV | MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
+const FSMOUNT_VALID = SET_LATER | MOUNT_ATTR_NODEV | ACCESS_TIMES
 
 /** enum fsconfig_command, linux/mount.h. */
 export const fsconfig = {
@@ -58,6 +60,38 @@ export function laterOf(flags: bigint): bigint {
   return pairs.reduce((set, [flag, attribute]) => ((flags & flag) === 0n ? set : set | attribute), 0n)
 }
 
+/** What mount_setattr(2) changes, as far as we know it. */
+export interface AttributeChange {
+  readonly set: bigint
+  readonly clear: bigint
+}
+
+/** `struct mount_attr`: 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 user namespace. */
+export const MOUNT_ATTR_SIZE = 32
+
+/** @returns undefined if it changes something else too, or nothing that the kernel takes */
+export function decodeAttributes(bytes: Uint8Array): AttributeChange | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, MOUNT_ATTR_SIZE)
+  const [set, clear, propagation, userns] = [0, 8, 16, 24].map((at) => view.getBigUint64(at, true))
+  const known = ((set! | clear!) & ~FSMOUNT_VALID) === 0n && propagation === 0n && userns === 0n
+  const clearsAtime = (clear! & MOUNT_ATTR__ATIME) === MOUNT_ATTR__ATIME
+  const takesAtime = clearsAtime ? isFsmountAttributes(set!) : ((set! | clear!) & MOUNT_ATTR__ATIME) === 0n
+  return known && takesAtime ? { set: set!, clear: clear! } : undefined
+}
+
+/** The attributes of a mount by its flags of statfs(2). */
+export function attributesOf(statfs: number): bigint {
+  const pairs = [
+    [1, MOUNT_ATTR_RDONLY],
+    [2, MOUNT_ATTR_NOSUID],
+    [8, MOUNT_ATTR_NOEXEC],
+    [2048, MOUNT_ATTR_NODIRATIME],
+    [8192, MOUNT_ATTR_NOSYMFOLLOW],
+  ] as const
+  const atime = (statfs & 1024) !== 0 ? MOUNT_ATTR_NOATIME : (statfs & 4096) !== 0 ? 0n : MOUNT_ATTR_STRICTATIME
+  return pairs.reduce((set, [flag, attribute]) => ((statfs & flag) === 0 ? set : set | attribute), atime)
+}
+
 /** Are these attributes that fsmount(2) takes? Of the atime policies it takes one. */
 export function isFsmountAttributes(attributes: bigint): boolean {
   const atime = attributes & MOUNT_ATTR__ATIME
@@ -67,6 +101,9 @@ export function isFsmountAttributes(attributes: bigint): boolean {
 
 /** The flags of mount(2) without the magic of the 1990s, which the kernel drops first. */
 export const withoutMagic = (flags: bigint): bigint => ((flags & MS_MGC_MSK) === MS_MGC_VAL ? flags & 0xffffn : flags)
+
+/** Of mount_setattr(2): only the descriptor counts. */
+export const AT_EMPTY_PATH = 0x1000n
 
 /** Flags of move_mount(2). The first two: of these paths only the descriptor counts. */
 export const MOVE_MOUNT_F_EMPTY_PATH = 0x4n

@@ -51,21 +51,29 @@ export class LockRoom {
     }
   }
 
-  /** @param tree a detached mount with the attributes that are to stay; @returns a detached copy whose attributes are locked */
-  lock(tree: Handle): Fd {
+  /**
+   * @param tree a detached mount with the attributes that are to stay; it is used up
+   * @returns a detached copy whose attributes are locked, and one as it was
+   */
+  lock(tree: Handle): { readonly locked: Fd; readonly free: Fd } {
     {
       using door = openat(AT_FDCWD, cstring(DOOR), O_PATH | O_DIRECTORY)
       attachTree(tree, door)
     }
     try {
-      setns(this.#room, CLONE_NEWNS)
-      try {
-        return cloneTree(DOOR)
-      } finally {
-        setns(this.#home, CLONE_NEWNS)
-      }
+      const free = cloneTree(DOOR)
+      return { locked: this.#inRoom(() => cloneTree(DOOR)), free }
     } finally {
       unmount(DOOR)
+    }
+  }
+
+  #inRoom<T>(action: () => T): T {
+    setns(this.#room, CLONE_NEWNS)
+    try {
+      return action()
+    } finally {
+      setns(this.#home, CLONE_NEWNS)
     }
   }
 }

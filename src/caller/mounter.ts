@@ -17,7 +17,9 @@ const LOOK_MS = 200
  * What a mounter is asked. The descriptors are: where to answer, and
  * mount: the caller's `/proc/TID`, the container's user namespace; answered with a detached mount.
  * create: the caller's `/proc/TID`; answered with a context that is ready to be mounted.
- * finish: that context, the container's user namespace; answered with a detached mount and its root directory.
+ * finish: that context, the container's user namespace; answered with a detached mount, its root directory, and a copy
+ *   that is not locked, if the mount is.
+ * renew: that copy; answered as finish.
  * attach: a detached mount, its target, the target's mount namespace; `isNew` as mount(2) does it.
  */
 export type Request =
@@ -25,6 +27,7 @@ export type Request =
   | ({ readonly do: 'mount'; readonly flags: string } & Omit<MountCall, 'flags'>)
   | ({ readonly do: 'create' } & Description)
   | ({ readonly do: 'finish'; readonly attributes: string } & Manner)
+  | { readonly do: 'renew'; readonly attributes: string }
   | { readonly do: 'attach'; readonly isNew: boolean }
 
 /** `stage`: what failed, where the errno alone would not tell. */

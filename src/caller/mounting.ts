@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { errno, errnos } from '../abi/errno.ts'
-import { laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
+import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { fileType, S_IFDIR } from '../abi/stat.ts'
 import type { Parameter } from '../calls/context.ts'
 import type { Manner, Source } from '../calls/mounts.ts'
@@ -56,6 +56,8 @@ export class Mounting {
         return [this.#create(request, first!)]
       case 'finish':
         return this.#finish(request, first!, second!)
+      case 'renew':
+        return this.#renew(request, first!)
       case 'attach':
         this.#attach(request, first!, second!, third!)
         return []
@@ -73,7 +75,9 @@ export class Mounting {
     )
     try {
       using tree = cloneTree(place)
-      return this.#settle(tree, { ...manner, later: laterOf(options.flags) }, userns)
+      const [made, free] = this.#settle(tree, { ...manner, later: laterOf(options.flags) }, userns)
+      free?.[Symbol.dispose]()
+      return made
     } finally {
       unmount(place)
     }
@@ -97,21 +101,30 @@ export class Mounting {
     })
   }
 
-  /** @returns the mount, and its root directory opened: the kernel puts no handle of O_PATH into another process's table */
   #finish({ attributes, ...manner }: Asked<'finish'>, context: Fd, userns: Fd): readonly Fd[] {
     const all = BigInt(`0x${attributes}`)
     using tree = fsmount(context, all & ~SET_LATER)
-    const made = this.#settle(tree, { ...manner, later: all & SET_LATER }, userns)
-    return [made, openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)]
+    return withRoot(this.#settle(tree, { ...manner, later: all & SET_LATER }, userns))
+  }
+
+  /** The same mount with other attributes, of the copy that was not locked. */
+  #renew({ attributes }: Asked<'renew'>, free: Fd): readonly Fd[] {
+    const all = BigInt(`0x${attributes}`)
+    changeAttributes(free, { clear: ACCESS_TIMES, set: all & ACCESS_TIMES })
+    return withRoot(this.#lock(free, all & SET_LATER))
   }
 
   /** Makes a detached mount as it shall be for the container. Idmapped first: what was seen in any place cannot be any more. */
-  #settle(tree: Fd, { shift, nodev, later }: Manner & { readonly later: bigint }, userns: Handle): Fd {
+  #settle(tree: Fd, { shift, nodev, later }: Manner & { readonly later: bigint }, userns: Handle): readonly [Fd, Fd?] {
     if (shift) shiftTo(tree, userns)
     changeAttributes(tree, { clear: SET_LATER, set: nodev ? MOUNT_ATTR_NODEV : later })
-    const made = nodev ? this.#room.lock(tree) : dup(tree)
-    if (nodev && later !== 0n) changeAttributes(made, { set: later })
-    return made
+    return nodev ? this.#lock(tree, later) : [dup(tree)]
+  }
+
+  #lock(tree: Handle, later: bigint): readonly [locked: Fd, free: Fd] {
+    const { locked, free } = this.#room.lock(tree)
+    if (later !== 0n) changeAttributes(locked, { set: later })
+    return [locked, free]
   }
 
   #attach({ isNew }: Asked<'attach'>, tree: Fd, target: Fd, mounts: Fd): void {
@@ -141,6 +154,12 @@ export class Mounting {
       }
     })
   }
+}
+
+/** Puts the root directory behind the mount, opened: the kernel puts no handle of O_PATH into the table of another process. */
+function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
+  const root = openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)
+  return free ? [made, root, free] : [made, root]
 }
 
 /** The kernel has told the caller already, of its own context, that it does not take a parameter, and went on without it. */

@@ -1,7 +1,7 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
-import type { Context, IsHeld, Keeping, Kept } from '../calls/context.ts'
+import type { Context, IsHeld, Keeping, Unplaced } from '../calls/context.ts'
 import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mounts.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { isSameFile } from '../kernel/compare.ts'
@@ -102,14 +102,22 @@ export class CallerMounts implements Mounts {
   }
 
   finish(context: Handle, attributes: bigint, manner: Manner): Given {
-    const { container, desk } = this.#caller
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
-    const [tree, root] = this.#ask(request, [context, this.#userns])
-    using made = tree!
-    return this.#given(root!, desk.keeping.addMount(container.index, made))
+    return this.#keep(this.#ask(request, [context, this.#userns]))
   }
 
-  unplaced(fd: number): Kept | undefined {
+  renew({ free }: Unplaced, attributes: bigint): Given {
+    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [free!]))
+  }
+
+  #keep([tree, root, free]: readonly Fd[]): Given {
+    const { container, desk } = this.#caller
+    using made = tree!
+    using copy = free
+    return this.#given(root!, desk.keeping.addMount(container.index, made, copy))
+  }
+
+  unplaced(fd: number): Unplaced | undefined {
     const { container, identity, desk, task } = this.#caller
     if (!desk.keeping.has(container.index)) return undefined
     const id = identity.searching(() => mountOf(task(), fd))

@@ -2,7 +2,7 @@ import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller, Task } from './caller.ts'
-import type { Context, Kept } from './context.ts'
+import type { Context, Unplaced } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { Description, Manner, MountCall } from './mounts.ts'
 import type { Reason } from './reason.ts'
@@ -28,7 +28,9 @@ export interface Verbs extends ProgramVerbs {
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
   readonly schedule: { readonly task: Task; readonly to: Scheduling }
   readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
-  readonly placeMount: { readonly mount: Kept; readonly target: Handle; readonly namespace: Handle }
+  readonly placeMount: { readonly mount: Unplaced; readonly target: Handle; readonly namespace: Handle }
+  /** What takes the place of a mount in the caller's table. */
+  readonly renewMount: { readonly mount: Unplaced; readonly attributes: bigint; readonly replaces: number }
   /** A context that is given to the caller. */
   readonly openContext: { readonly type: string; readonly cloexec: boolean }
   readonly create: { readonly context: Context; readonly description: Description }
@@ -64,6 +66,8 @@ export interface Effect {
   readonly fd?: Handle
   /** Shall it be closed by execve(2)? */
   readonly cloexec?: boolean
+  /** The descriptor takes the place of this one of the caller's, and the call returns `value`. */
+  readonly replaces?: number
   /** Told the number that the descriptor has in the caller's table. */
   readonly sent?: (fd: number) => void
 }

@@ -26,6 +26,12 @@ export interface Context extends Kept {
   keep(made: Fd): void
 }
 
+/** A mount that fsmount(2) gave to the caller's container, and that stands nowhere yet. */
+export interface Unplaced extends Kept {
+  /** A copy that is not locked, if it is: only that one can be changed. */
+  readonly free: Handle | undefined
+}
+
 /** Where a container has a descriptor. */
 export interface Holder {
   readonly process: Tid
@@ -42,10 +48,10 @@ export interface Keeping {
    */
   addContext(container: number, opened: Fd, type: string): ((holder: Holder) => void) | undefined
   /** As `addContext`, for a mount that stands nowhere yet. */
-  addMount(container: number, tree: Fd): ((holder: Holder) => void) | undefined
+  addMount(container: number, tree: Fd, free: Fd | undefined): ((holder: Holder) => void) | undefined
   /** The context of this container that `isIt`, locked until it is disposed; 'busy' if another call has it for too long. */
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined
-  findMount(container: number, isIt: (tree: Handle) => boolean): Kept | 'busy' | undefined
+  findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined
   /** Does it keep anything of this container? */
   has(container: number): boolean
   /** Lets go of what nobody has any more, by `isHeld`. */

@@ -1,6 +1,6 @@
 import type { Dev, Errno } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Context, Kept, Parameter } from './context.ts'
+import type { Context, Parameter, Unplaced } from './context.ts'
 
 /** What a source leads to for the caller: a block device, something else, or nothing that it may use. */
 export type SourceKind = { readonly dev: Dev } | { readonly other: true } | { readonly errno: Errno }
@@ -58,7 +58,9 @@ export interface Mounts {
   /** What the caller's descriptor is open for, if it is such a context; locked until the call is over. */
   context(fd: number): Context | undefined
   /** The mount that the caller's descriptor is in, if `finish` gave it to its container. */
-  unplaced(fd: number): Kept | undefined
+  unplaced(fd: number): Unplaced | undefined
+  /** Makes such a mount anew with other attributes. @returns its root directory, to be given to the caller */
+  renew(mount: Unplaced, attributes: bigint): Given
   /** Makes a file system, in a context of ours. */
   create(description: Description, context: Context): void
   /**

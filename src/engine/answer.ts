@@ -2,6 +2,7 @@ import type { Errno } from '../abi/brand.ts'
 import {
   NOTIF,
   SECCOMP_ADDFD_FLAG_SEND,
+  SECCOMP_ADDFD_FLAG_SETFD,
   SECCOMP_NOTIF_ADDFD_SIZE,
   SECCOMP_NOTIF_RESP_SIZE,
   SECCOMP_USER_NOTIF_FLAG_CONTINUE,
@@ -37,15 +38,22 @@ export class Answer {
   }
 
   /**
-   * Puts a descriptor into the caller's table and answers with its number there, in one step.
+   * Puts a descriptor into the caller's table and answers with its number there, in one step; or in the place of another one,
+   * which is not the answer yet.
    *
    * @returns the number; undefined if the call no longer waits
    */
-  descriptor(listener: number, slot: number, fd: Handle, cloexec: boolean): number | undefined {
+  descriptor(
+    listener: number,
+    slot: number,
+    fd: Handle,
+    { cloexec, replaces }: { readonly cloexec: boolean; readonly replaces: number | undefined },
+  ): number | undefined {
     this.#copyId(slot)
     this.#addfd.set(this.#id)
-    this.#addfdView.setUint32(8, SECCOMP_ADDFD_FLAG_SEND, true)
+    this.#addfdView.setUint32(8, replaces === undefined ? SECCOMP_ADDFD_FLAG_SEND : SECCOMP_ADDFD_FLAG_SETFD, true)
     this.#addfdView.setUint32(12, fd.raw, true)
+    this.#addfdView.setUint32(16, replaces ?? 0, true)
     this.#addfdView.setUint32(20, cloexec ? O_CLOEXEC : 0, true)
     return notifAddfd(listener, this.#addfd)
   }

@@ -1,5 +1,5 @@
 import type { Tid } from '../abi/brand.ts'
-import type { Context, Holder, IsHeld, Keeping, Kept, Parameter } from '../calls/context.ts'
+import type { Context, Holder, IsHeld, Keeping, Kept, Parameter, Unplaced } from '../calls/context.ts'
 import { closeRaw, Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -30,6 +30,14 @@ const KIND = { context: 0, mount: 1 } as const
 const NONE = -1
 const NO_VALUE = 0xffff
 
+/** What an entry is made of; the descriptors are owned by it. */
+interface Kind {
+  readonly kind: number
+  readonly opened: Fd
+  readonly made?: Fd | undefined
+  readonly type?: string
+}
+
 export const CONTEXT_BYTES = ENTRIES * (4 * WORDS + PARAMETERS)
 
 /**
@@ -49,11 +57,11 @@ export class Contexts implements Keeping {
   }
 
   addContext(container: number, opened: Fd, type: string): ((holder: Holder) => void) | undefined {
-    return this.#add(container, KIND.context, opened, type)
+    return this.#add(container, { kind: KIND.context, opened, type })
   }
 
-  addMount(container: number, tree: Fd): ((holder: Holder) => void) | undefined {
-    return this.#add(container, KIND.mount, tree, '')
+  addMount(container: number, tree: Fd, free: Fd | undefined): ((holder: Holder) => void) | undefined {
+    return this.#add(container, { kind: KIND.mount, opened: tree, made: free })
   }
 
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
@@ -61,9 +69,9 @@ export class Contexts implements Keeping {
     return typeof index === 'number' ? this.#context(index) : index
   }
 
-  findMount(container: number, isIt: (tree: Handle) => boolean): Kept | 'busy' | undefined {
+  findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined {
     const index = this.#find(container, KIND.mount, isIt)
-    return typeof index === 'number' ? this.#kept(index) : index
+    return typeof index === 'number' ? { ...this.#kept(index), free: this.#made(index) } : index
   }
 
   has(container: number): boolean {
@@ -93,27 +101,24 @@ export class Contexts implements Keeping {
     return isHeld(kind, new Fd(this.#get(index, WORD.opened)), holder)
   }
 
-  #add(container: number, kind: number, opened: Fd, type: string): ((holder: Holder) => void) | undefined {
+  #add(container: number, what: Kind): ((holder: Holder) => void) | undefined {
     const own = this.#of(container).sort((a, b) => this.#get(a, WORD.born) - this.#get(b, WORD.born))
     if (own.length >= ENTRIES_PER_CONTAINER) this.#drop(own[0]!)
     for (let index = 0; index < ENTRIES; index++) {
       if (this.#get(index, WORD.owner) !== 0 || !this.#tryLock(index)) continue
       const isFree = this.#get(index, WORD.owner) === 0
-      if (isFree) this.#fill(index, { container, kind, opened, type })
+      if (isFree) this.#fill(index, container, what)
       this.#unlock(index)
       if (isFree) return this.#tell(index)
     }
     return undefined
   }
 
-  #fill(
-    index: number,
-    { container, kind, opened, type }: { container: number; kind: number; opened: Fd; type: string },
-  ): void {
+  #fill(index: number, container: number, { kind, opened, made, type = '' }: Kind): void {
     this.#set(index, WORD.kind, kind)
     this.#set(index, WORD.doomed, 0)
     this.#set(index, WORD.holder, 0)
-    this.#set(index, WORD.made, NONE)
+    this.#set(index, WORD.made, made?.release() ?? NONE)
     this.#set(index, WORD.length, 0)
     this.#set(index, WORD.born, this.#seconds())
     this.#append(index, [type])
@@ -160,15 +165,19 @@ export class Contexts implements Keeping {
 
   #context(index: number): Context {
     const [type, ...parameters] = this.#parameters(index)
-    const made = this.#get(index, WORD.made)
     return {
       ...this.#kept(index),
       type: type![0],
       parameters,
-      made: made === NONE ? undefined : new Fd(made),
+      made: this.#made(index),
       add: (parameter) => this.#append(index, parameter),
       keep: (context) => this.#set(index, WORD.made, context.release()),
     }
+  }
+
+  #made(index: number): Fd | undefined {
+    const raw = this.#get(index, WORD.made)
+    return raw === NONE ? undefined : new Fd(raw)
   }
 
   /** `u16 length of the key | u16 length of the value, or NO_VALUE | key | value` */

@@ -41,6 +41,7 @@ type Outcome = {
   /** Goes with the answer instead of a value. */
   readonly fd?: Handle | undefined
   readonly cloexec?: boolean | undefined
+  readonly replaces?: number | undefined
   readonly sent?: ((fd: number) => void) | undefined
 }
 
@@ -144,14 +145,14 @@ export class Server {
   }
 
   /** @returns whether the call still waited */
-  #send({ slot, listener }: Call, { is, errno, value, fd, cloexec, sent }: Outcome): boolean {
+  #send({ slot, listener }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
     if (is === 'continue') return this.#answer.continue(listener, slot)
     if (errno !== 0) return this.#answer.errno(listener, slot, errno)
     if (!fd) return this.#answer.value(listener, slot, value)
     using passed = fd
-    const number = this.#answer.descriptor(listener, slot, passed, cloexec === true)
+    const number = this.#answer.descriptor(listener, slot, passed, { cloexec: cloexec === true, replaces })
     if (number !== undefined) sent?.(number)
-    return number !== undefined
+    return number !== undefined && (replaces === undefined || this.#answer.value(listener, slot, value))
   }
 
   #record(
@@ -198,7 +199,7 @@ function run<A extends Act>(act: A, caller: Caller): Effect {
  * named one by one: with rest and spread this cost 2 us of each call.
  */
 function written(
-  { value, writes, errno, why: said, fd, cloexec, sent }: Effect,
+  { value, writes, errno, why: said, fd, cloexec, replaces, sent }: Effect,
   caller: Caller,
   done: Reason,
 ): Outcome {
@@ -209,7 +210,7 @@ function written(
     throw error
   }
   if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? why('kernelAnswered'), fd, cloexec }
-  return { is: 'act', errno: 0, value, why: done, fd, cloexec, sent }
+  return { is: 'act', errno: 0, value, why: done, fd, cloexec, replaces, sent }
 }
 
 const settled = (verdict: Verdict): Outcome => ({

@@ -3,12 +3,13 @@ import { bpf } from './bpf.ts'
 import { fsconfig, fsmount, fsopen } from './fs-context.ts'
 import { mknod, mknodat } from './mknod.ts'
 import { mount } from './mount.ts'
+import { mountSetattr } from './mount-setattr.ts'
 import { moveMount } from './move-mount.ts'
 import { sched } from './sched.ts'
 import { sysinfo } from './sysinfo.ts'
 import { xattrHandlers } from './xattr.ts'
 
-const mounts = [mount, fsopen, fsconfig, fsmount, moveMount]
+const mounts = [mount, fsopen, fsconfig, fsmount, moveMount, mountSetattr]
 
 /** The calls that are served. A request is made and read by one handler only, so its type is nobody else's business. */
 export const handlers = [

@@ -42,3 +42,18 @@ export const mountContext: Verb<Verbs['mountContext']> = {
     return { value: 0n, ...given, cloexec }
   },
 }
+
+export const renewMount: Verb<Verbs['renewMount']> = {
+  caps: ['SYS_ADMIN'],
+  over: [],
+  lane: 'process',
+  safe:
+    'What `mountContext` gave to this container is made anew with another policy of access times, which is locked with the rest ' +
+    'and so cannot be changed: again nodev and locked before the container gets it, in the place of the first one.',
+  run({ mount, attributes, replaces }, caller) {
+    const given = caller.mounts.renew(mount, attributes)
+    mount.end()
+    // As fsmount(2) gives it to all programs that are known; what fcntl(2) made of it since is not.
+    return { value: 0n, ...given, cloexec: true, replaces }
+  },
+}

@@ -1,7 +1,7 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { attachProgram, linkProgram } from './attach-program.ts'
 import { detachLink, detachProgram, updateLink } from './detach-program.ts'
-import { create, mountContext, openContext } from './fs-context.ts'
+import { create, mountContext, openContext, renewMount } from './fs-context.ts'
 import { listPrograms } from './list-programs.ts'
 import { loadProgram } from './load-program.ts'
 import { mknod } from './mknod.ts'
@@ -27,6 +27,7 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   create,
   mountContext,
   placeMount,
+  renewMount,
   loadProgram,
   attachProgram,
   detachProgram,

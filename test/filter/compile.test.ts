@@ -225,6 +225,7 @@ describe('compileOci() on top of a base', () => {
         "mknod": 4,
         "mknodat": 4,
         "mount": 25,
+        "mount_setattr": 2,
         "move_mount": 2,
         "sched_setattr": 1,
         "sched_setparam": 1,

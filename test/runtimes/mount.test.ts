@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../fixtures.ts'
@@ -71,5 +72,84 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stdout).toBe('')
     expect(stderr).toContain('mount EINVAL 2 times: the file system cannot be shown with the ids of the container')
     expect(stderr).toContain('fsmount EINVAL: the file system cannot be shown')
+  })
+
+  test.skipIf(!has('ext4'))('options mean what they mean for root of the host, but for nodev', () => {
+    const options = [
+      'defaults',
+      'ro',
+      'noexec',
+      'nosuid',
+      'noatime',
+      'strictatime',
+      'nodiratime',
+      'nosymfollow',
+      'sync,dirsync',
+    ]
+    const all = [...options, 'ro,nosuid,nodev,noexec,noatime', 'commit=7,errors=remount-ro', 'rw,lazytime,relatime']
+    const script = (dev: string): string =>
+      all
+        .flatMap((option) =>
+          Object.values(WAYS).map((mount) => `${mount} -t ext4 -o ${option} ${dev} /mnt; ${inInfo}; umount /mnt`),
+        )
+        .join('\n')
+    const device = devices.get('ext4')!
+    const native = spawnSync('unshare', ['--mount', 'sh', '-c', script(device)], { encoding: 'utf8' })
+    const { stdout, stderr } = mounting(device, script('$dev'))
+    const lines = (text: string): string[] =>
+      text
+        .trim()
+        .split('\n')
+        .map((line) => line.replace(',nodev', ''))
+    expect(lines(native.stdout)).toHaveLength(3 * all.length)
+    expect(lines(stdout), stderr).toEqual(lines(native.stdout))
+    expect(stdout.match(/^r[wo],(nosuid,)?nodev/gm)).toHaveLength(3 * all.length)
+  })
+
+  test.skipIf(!has('ext4'))('mount(8) uses the new mount API, to the end', () => {
+    const trace = 'strace -f -e trace=fsopen,fsconfig,fsmount,move_mount,mount,execve mount -t ext4 $dev /mnt 2>&1'
+    const { stdout } = mounting(devices.get('ext4')!, `${trace}; cat /mnt/hello`)
+    const calls = [...stdout.matchAll(/^(?:\[pid +\d+\] )?(\w+)\((.*)\) += (.*)$/gm)].map(([, name, args, result]) => {
+      const command = /FSCONFIG_(\w+)/.exec(args!)?.[1] ?? ''
+      return `${name} ${command} ${Number(result) >= 0 ? 'ok' : result}`
+    })
+    expect(calls).toEqual([
+      'execve  ok',
+      'fsopen  ok',
+      'fsconfig SET_STRING ok',
+      'fsconfig CMD_CREATE ok',
+      'fsmount  ok',
+      'move_mount  ok',
+    ])
+    expect(stdout).toContain('hello\n')
+  })
+
+  test.skipIf(!has('ext4'))(
+    'a subdirectory, a second mount of the same device, and an image that the container made',
+    () => {
+      const script = `mkdir -p /tmp/a/b /tmp/c && mount $dev /tmp/a/b && mount $dev /tmp/c && cat /tmp/a/b/hello && umount /tmp/a/b &&
+      cat /tmp/c/hello && umount /tmp/c && mkfs.ext4 -qF -L made $dev && mount -L made /tmp/c 2>/dev/null || mount $dev /tmp/c
+      ls /tmp/c; umount /tmp/c`
+      expect(mounting(images.device('ext4'), script).stdout).toBe('hello\nhello\nlost+found\n')
+    },
+  )
+
+  test.skipIf(!has('ext4'))('the device rules of cgroup v2 hold for the source, whatever the node allows', () => {
+    const script =
+      'mkdir /tmp/m; mount $dev /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -r -t ext4 /mnt/disk /tmp/m; mount -r -t ext4 /mnt/disk /tmp/m'
+    const { stderr } = mounting(devices.get('ext4')!, script, ['mount.nodev=false'])
+    expect(stderr).toContain('mount EPERM: done as the caller: the kernel itself answered with this errno')
+    expect(stderr).toContain('fsconfig EPERM: done as the caller: the kernel itself answered with this errno')
+  })
+
+  test.skipIf(!has('ext4'))('tmpfs, bind and move stay the work of the kernel', () => {
+    const script = `mkdir /tmp/a /tmp/b; ${Object.values(WAYS)
+      .map(
+        (mount) =>
+          `${mount} -t tmpfs none /tmp/a && ${mount} --bind /tmp/a /tmp/b && umount /tmp/b && ${mount} --move /tmp/a /tmp/b && umount /tmp/b && echo ok`,
+      )
+      .join('; ')}`
+    const { stdout, stderr } = mounting(devices.get('ext4')!, `mount --make-rprivate /; ${script}`)
+    expect(stdout, stderr).toBe('ok\nok\nok\n')
   })
 })

@@ -67,7 +67,8 @@ describe('what is trapped', () => {
     { call: 'move_mount', what: 'a descriptor', registers: { 4: 4n }, is: true },
     { call: 'move_mount', what: 'a descriptor, beneath, and garbage', registers: { 4: GARBAGE | 0x204n }, is: true },
     { call: 'move_mount', what: 'a path', registers: { 4: 0x40n }, is: false },
-    { call: 'mount_setattr', what: 'anything', registers: {}, is: false },
+    { call: 'mount_setattr', what: 'a descriptor', registers: { 2: 0x1000n }, is: true },
+    { call: 'mount_setattr', what: 'a path', registers: { 2: 0x8000n }, is: false },
     { call: 'fspick', what: 'anything', registers: {}, is: false },
     { call: 'open_tree', what: 'anything', registers: {}, is: false },
   ])('$call of $what: $is', ({ call, registers, is }) => expect(trapped(ON, call, registers)).toBe(is))

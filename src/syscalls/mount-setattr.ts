@@ -1,0 +1,44 @@
+import { ACCESS_TIMES, AT_EMPTY_PATH, attributesOf, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
+import type { Syscall } from '../calls/syscall.ts'
+import { act, pass } from '../calls/verdict.ts'
+import { fstatfs } from '../kernel/files.ts'
+import { mountTraps } from './mount-traps.ts'
+import { judgeMounter } from './mount-types.ts'
+
+interface Request {
+  readonly fd: number
+  readonly path: string | undefined
+  readonly attributes: Uint8Array
+}
+
+/**
+ * mount_setattr(2): the policy of access times of a mount that stands nowhere yet. The lock that keeps nodev keeps that too,
+ * and mount(8) asks for noatime only when it has the mount; everything else the kernel does for the container.
+ */
+export const mountSetattr: Syscall<Request> = {
+  names: ['mount_setattr'],
+  traps: (policy) => mountTraps.traps(policy).filter(({ name }) => name === 'mount_setattr'),
+  screen(args, policy) {
+    if (!policy.mount) return pass('keyOff')
+    const usual = BigInt(args.uint(2)) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE
+    return usual ? undefined : pass('changesMounts')
+  },
+  decode: (args, caller) => ({
+    fd: args.int(0),
+    path: caller.string(args.pointer(1)),
+    attributes: caller.bytes(args.pointer(3), MOUNT_ATTR_SIZE),
+  }),
+  decide({ fd, path, attributes }, caller) {
+    const change = decodeAttributes(attributes)
+    if (path !== '' || !change) return pass('changesMounts')
+    const mount = caller.mounts.unplaced(fd)
+    if (!mount?.free) return pass('foreignMount')
+    const now = attributesOf(fstatfs(mount.handle).flags)
+    const wanted = (now & ~change.clear) | change.set
+    if (((now ^ wanted) & ACCESS_TIMES) === 0n) return pass('changesMounts')
+    const left = judgeMounter(caller)
+    if (left) return left
+    caller.mounts.namespace()
+    return act({ verb: 'renewMount', mount, attributes: wanted, replaces: fd })
+  },
+}

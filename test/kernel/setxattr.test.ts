@@ -277,14 +277,18 @@ describe.skipIf(noStrace)(`what could wait or act when it is opened${noStrace ? 
   }
 })
 
-test('a burst of calls from eight processes at once leaves neither descriptors nor threads behind', async () => {
+test('calls leave no descriptor behind', async () => {
   const path = file()
-  const script = `for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3 4 5; do ${fixture('caller')} setxattr ${path} >/dev/null; done) & done; wait`
-  await host.run(CONTAINER, ['sh', '-c', script])
-  await until('all calls are recorded', () => acts(host) >= 40)
+  const loop = ['--count', '500', '--processes', '4', '--call', 'setxattr', join(dir, 'loop')]
+  const burst = () => host.run([...CONTAINER], [fixture('mknod-loop'), ...loop])
+  await call(['setxattr', path])
+  await burst()
   const { engineFds } = host.footprint
-  await host.run(CONTAINER, ['sh', '-c', script])
-  await until('the descriptors of the second container are closed', () => host.footprint.engineFds <= engineFds)
+  const before = acts(host)
+  expect((await burst()).status).toBe(0)
+  await until('all calls are recorded', () => acts(host) >= before + 2000)
+  // The engine may have got more threads meanwhile, but not one for each of so many calls.
+  await until('the descriptors are closed', () => host.footprint.engineFds < engineFds + 100)
 })
 
 function acts({ records }: { readonly records: readonly CallRecord[] }): number {

@@ -219,10 +219,11 @@ export class Caller implements CallerContract, Disposable {
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {
     const { type, flags } = fstatfs(dir)
     this.#onFuse = type === FUSE_SUPER_MAGIC
-    const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type)
+    const inside = MOUNTABLE_INSIDE.has(type) && this.#madeInside(dir, name)
+    const mountable = MEMORY.has(type) || !inside
+    // Such as the root of a container of podman: an overlay of the host, by default with nodev.
     if ((flags & ST_NODEV) !== 0) return { why: 'nodevMount', mountable }
-    if (!MOUNTABLE_INSIDE.has(type) || !this.#madeInside(dir, name)) return undefined
-    return { why: 'containerSuperblock', mountable }
+    return inside ? { why: 'containerSuperblock', mountable } : undefined
   }
 
   mountNode(node: NodeLike, target: Handle): void {

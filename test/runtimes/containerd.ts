@@ -25,7 +25,7 @@ address = "${folder}/containerd.sock"
 address = "${folder}/containerd.sock.ttrpc"
 `
 
-export const IMAGE = 'localhost/test:latest'
+const IMAGE = 'localhost/test:latest'
 
 /** containerd with a state of its own, that holds one image: the root file system of the machine. */
 export class Containerd {

@@ -46,6 +46,39 @@ describe.skipIf(absent)(`podman${absent ? `: ${absent}` : ''}`, () => {
     expect(done).toEqual({ status: 0, stdout: '1:3\n', stderr: '' })
   })
 
+  test("run over an overlay with nodev, podman's default: the node works, by a mount of ours", async () => {
+    const at = (name: string): string => join(machine.directory, name)
+    const overlay = [
+      '--root',
+      at('overlay'),
+      '--runroot',
+      at('overlay-run'),
+      '--runtime',
+      'crun',
+      '--cgroup-manager=cgroupfs',
+    ]
+    overlay.push('--storage-driver=overlay', '--storage-opt=overlay.mountopt=nodev')
+    await machine.run('sh', '-c', `tar -C ${machine.rootfs} -c . | podman ${overlay.join(' ')} import -q - test`)
+    const options = [...USUAL, '--userns=auto', '--cap-add=MKNOD', `--security-opt=seccomp=${profile}`]
+    const script =
+      'busybox grep " / / " /proc/self/mountinfo | busybox cut -d" " -f6; mknod /null c 1 3 && echo x >/null && stat -c "%F %t:%T %a %u" /null'
+    try {
+      const done = await machine.run(
+        'podman',
+        ...overlay,
+        'run',
+        ...options,
+        'test',
+        'sh',
+        '-c',
+        `PATH=/bin; ${script}`,
+      )
+      expect(done.stdout).toMatch(/^rw,nodev.*\ncharacter special file 1:3 644 0\n$/)
+    } finally {
+      await machine.run('podman', ...overlay, 'system', 'reset', '--force')
+    }
+  })
+
   test('run without an option, where containers.conf says it all', async () => {
     const run = (): Promise<Done> => podman.run('run', '--rm', '--network=none', 'test', 'sh', '-c', MAKES)
     configure([`seccomp_profile = "${profile}"`, 'userns = "auto"', `default_capabilities = ${CAPABILITIES}`])

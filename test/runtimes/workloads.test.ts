@@ -2,10 +2,9 @@ import { spawn } from 'node:child_process'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import type { Done } from '../kernel/host.ts'
+import { MIRROR, SUITE, unreachable } from './mirror.ts'
 import { INTERCEDE, sh, unable } from './run-machine.ts'
 
-const SUITE = 'trixie'
-const MIRROR = process.env.DEBIAN_MIRROR ?? 'http://deb.debian.org/debian'
 const DEBOOTSTRAP_MS = 400_000
 
 /** Runs `intercede run` to its end; the input is a pipe. */
@@ -27,19 +26,6 @@ const INTERCEPTED = ['-c', 'mknod']
 /** Every device node below `directory`, one a line, sorted by name. */
 const listDevices = (directory: string): string =>
   `find ${directory} \\( -type c -o -type b \\) -exec stat -c "%n %F %t:%T %a %u:%g" {} + | sort`
-
-/** Why nothing can be fetched; undefined if it can. */
-async function unreachable(): Promise<string | undefined> {
-  try {
-    const { status } = await fetch(`${MIRROR}/dists/${SUITE}/InRelease`, {
-      method: 'HEAD',
-      signal: AbortSignal.timeout(10_000),
-    })
-    return status === 200 ? undefined : `${MIRROR} answers with ${status}`
-  } catch (error) {
-    return `${MIRROR} cannot be reached: ${(error as Error).message}`
-  }
-}
 
 /**
  * A root file system of Debian, made in a container. The proxy of apt, if there is one, is in the host's /etc/apt, which

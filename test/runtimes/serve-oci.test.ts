@@ -31,6 +31,7 @@ interface Bundle {
   readonly capabilities?: readonly string[]
   readonly userns?: boolean
   readonly noNewPrivileges?: boolean
+  readonly readonly?: boolean
   readonly devices?: readonly object[]
 }
 
@@ -41,6 +42,7 @@ async function bundle({
   capabilities = CAPABILITIES,
   userns = true,
   noNewPrivileges = false,
+  readonly = false,
   devices = ALL_CHARACTER_DEVICES,
 }: Bundle): Promise<string> {
   await execute('rm', ['-f', join(machine.directory, 'config.json')])
@@ -68,7 +70,7 @@ async function bundle({
     ['bounding', 'effective', 'permitted', 'inheritable'].map((set) => [set, capabilities]),
   )
   Object.assign(spec.process, { args, terminal: false, capabilities: sets, noNewPrivileges })
-  Object.assign(spec.root, { path: machine.rootfs, readonly: false })
+  Object.assign(spec.root, { path: machine.rootfs, readonly })
   Object.assign(spec.linux, {
     namespaces,
     seccomp: JSON.parse(profile.stdout),
@@ -112,6 +114,13 @@ describe.each(['crun', 'runc'])('%s', (runtime) => {
       })
     },
   )
+
+  test('over a root that is read-only: EROFS there, as by the kernel, and a device on what may be written to', async () => {
+    const script = 'mknod /tmp/n c 1 3; mknod /dev/n c 1 3 && echo x >/dev/n && stat -c "%F %t:%T" /dev/n'
+    const done = await container({ runtime, args: ['sh', '-c', script], readonly: true })
+    expect(done.stdout).toBe('character special file 1:3\n')
+    expect(done.stderr).toContain('mknod: /tmp/n: Read-only file system')
+  })
 
   test('from a thread that is not the main one, and by descriptor', async () => {
     const script =

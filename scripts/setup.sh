@@ -4,7 +4,8 @@ set -euo pipefail
 
 # What `intercede run` needs of the system, and what the tests use beyond it.
 run=(crun util-linux)
-tests=("${run[@]}" runc podman lxc catatonit containerd uidmap strace busybox-static python3-minimal procps gcc libc6-dev attr debootstrap mmdebstrap)
+tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
+tests+=(strace busybox-static python3-minimal procps gcc libc6-dev attr debootstrap mmdebstrap)
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils) # images of every file system
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
 
@@ -37,6 +38,14 @@ if ((EUID != 0)); then
 fi
 export DEBIAN_FRONTEND=noninteractive
 # A fresh machine has no package lists, one that was used for long has old ones.
+# The tests start what they need themselves: no service is to run, least of all Docker, which changes the firewall.
+no_services=/usr/sbin/policy-rc.d
+if ((${#missing[@]})) && [[ ! -e $no_services ]]; then
+  trap 'rm -f "$no_services"' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$no_services"
+  chmod 755 "$no_services"
+fi
+
 fetch() { "$@" >/dev/null 2>&1 || { apt-get update --quiet && "$@"; }; }
 ((!${#missing[@]})) || fetch "${install[@]}"
 

@@ -103,9 +103,11 @@ function main(engine: Engine, options: Options): void {
   const directory = typeof options.write === 'string' ? options.write : usual
   const file = join(directory, `${options.name ?? Object.keys(policy).join('-').toLowerCase()}${ending}`)
   const caps = capabilitiesFor(policy)
-  const command = profileCommand(engine, file, caps, options)
-  if (options.write !== undefined) write(directory, command)
-  else if (!existsSync(file)) say(`write the profile first: intercede ${command.map(quote).join(' ')}`)
+  if (options.write !== undefined) write(directory, profileCommand(engine, file, caps, options))
+  else if (!existsSync(file)) {
+    const command = profileCommand(engine, file, caps, options)
+    say(`write the profile first: intercede ${command.map(quote).join(' ')}`)
+  }
 
   const keys = given.map(({ key, text }) => `${key}=${text}`)
   const { lines, besides } = engines[engine]({

@@ -7,11 +7,12 @@ import { CLI, Machine } from './machine.ts'
 
 const pages = new URL('../../docs/runtimes/', import.meta.url).pathname
 
-/** What a page needs that Debian has; the commands of the others are not run: Docker, Kubernetes and Proxmox. */
+/** What a page needs that Debian has; the commands of the others are not run: Kubernetes and Proxmox. */
 const programs: Readonly<Record<string, readonly string[]>> = {
   'crun-runc.md': ['crun', 'runc', 'python3', 'busybox'],
   'podman.md': ['podman', 'crun', 'busybox'],
   'containerd.md': ['containerd', 'ctr', 'runc', 'podman', 'busybox'],
+  'docker.md': ['dockerd', 'docker', 'crun', 'runc', 'busybox'],
   'nested.md': ['podman', 'crun', 'busybox'],
 }
 
@@ -40,7 +41,7 @@ const MARK = '=== next step ==='
  */
 const SURROUNDINGS = `set -e
 export PATH="$SCRATCH/tools:$PATH"
-for folder in /run /var/lib/containers /var/lib/containerd; do mkdir -p $folder && mount -t tmpfs none $folder; done
+for folder in /run /var/lib/containers /var/lib/containerd /var/lib/docker; do mkdir -p $folder && mount -t tmpfs none $folder; done
 mkdir -p /etc/containers
 printf '[containers]\\ncgroups = "disabled"\\nnetns = "none"\\n[engine]\\nruntime = "crun"\\ncgroup_manager = "cgroupfs"\\n' >/etc/containers/containers.conf
 trap 'jobs -p | xargs -r kill; wait' EXIT
@@ -59,6 +60,10 @@ function scriptOf(steps: readonly Step[], before: string): string {
 const services: Readonly<Record<string, string>> = {
   'containerd.md': `containerd >"$SCRATCH/containerd.log" 2>&1 &
 until ctr version >/dev/null 2>&1; do sleep 0.1; done`,
+  'docker.md': `cp /usr/local/share/intercede-tests/docker-seccomp.json default.json
+dockerd --userns-remap default --add-runtime crun=/usr/bin/crun --iptables=false --ip6tables=false --bridge=none \\
+  --storage-driver vfs >"$SCRATCH/dockerd.log" 2>&1 &
+until docker version >/dev/null 2>&1; do sleep 0.1; done`,
 }
 
 function tool(machine: Machine, name: string, line: string): void {

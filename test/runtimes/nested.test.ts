@@ -1,90 +1,127 @@
-import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { missing } from '../fixtures.ts'
-import { makeImage } from './image.ts'
-import { run, sh, unable } from './run-machine.ts'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type Ended, hasRuntime, run, unable } from './run-machine.ts'
 
-const cannot = unable() ?? missing('podman', 'crun', 'busybox', 'mknod')
-const KEYS = ['mknod', 'setxattr'].flatMap((key) => ['-c', key])
+/** A device that a container may be given, and that no runtime gives by itself. */
+const device = ['/dev/fuse', '/dev/kmsg', '/dev/loop-control'].find((path) => existsSync(path))
+const why = unable() ?? (device ? undefined : 'this machine has no device to spare')
+const KEYS = ['-c', 'bpf', '-c', 'bpf.devices']
+const BPF = ['BPF_PROG_LOAD', 'BPF_PROG_ATTACH', 'BPF_PROG_QUERY', 'BPF_PROG_GET_FD_BY_ID']
 
-let folder: string
-beforeAll(() => {
-  if (cannot) return
-  folder = mkdtempSync(join(tmpdir(), 'intercede-nested-'))
-  chmodSync(folder, 0o755)
-  makeImage(folder, 'localhost/nested:latest', layers())
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-nested-'))
+chmodSync(scratch, 0o755)
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+const CAPS = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_SYS_ADMIN', 'CAP_KILL', 'CAP_SETUID', 'CAP_SETGID']
+/** It tells what opens inside the nested container; the shell's own words tell why something does not. */
+const PROBE = `true </dev/null && echo null opens; true <${device} && echo device opens; true`
+
+/** The bundle of a container inside the container, which may open nothing but what every runtime adds. */
+const config = (args: readonly string[]): object => ({
+  ociVersion: '1.0.2',
+  process: {
+    user: { uid: 0, gid: 0 },
+    args,
+    env: ['PATH=/bin'],
+    cwd: '/',
+    capabilities: { bounding: CAPS, effective: CAPS, permitted: CAPS },
+  },
+  root: { path: 'rootfs' },
+  hostname: 'nested',
+  mounts: [
+    { destination: '/proc', type: 'proc', source: 'proc' },
+    { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755'] },
+    { destination: device, type: 'bind', source: device, options: ['bind'] },
+  ],
+  linux: {
+    namespaces: ['pid', 'mount', 'ipc', 'uts'].map((type) => ({ type })),
+    cgroupsPath: '/nested',
+    resources: { devices: [{ allow: false, access: 'rwm' }] },
+  },
 })
-afterAll(() => folder && rmSync(folder, { recursive: true }))
 
-/** A root file system; then a file that goes and a directory that is replaced; then device nodes, as old images have. */
-function layers(): readonly string[] {
-  const [root, changes, nodes] = ['root', 'changes', 'nodes'].map((name) => join(folder, name)) as [
-    string,
-    string,
-    string,
+beforeAll(() => {
+  mkdirSync(join(scratch, 'rootfs/bin'), { recursive: true })
+  for (const name of ['dev', 'proc']) mkdirSync(join(scratch, 'rootfs', name))
+  copyFileSync('/bin/busybox', join(scratch, 'rootfs/bin/busybox'))
+  for (const name of ['sh', 'true', 'sleep', 'echo']) symlinkSync('busybox', join(scratch, 'rootfs/bin', name))
+  writeFileSync(join(scratch, 'probe.json'), JSON.stringify(config(['/bin/sh', '-c', PROBE])))
+  writeFileSync(join(scratch, 'sleep.json'), JSON.stringify(config(['/bin/sleep', '60'])))
+  const rules = [
+    { allow: false, access: 'rwm' },
+    { allow: true, access: 'rwm' },
   ]
-  for (const name of ['bin', 'dir', 'dev', 'proc', 'sys', 'tmp']) mkdirSync(join(root, name), { recursive: true })
-  copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
-  for (const name of ['sh', 'ls', 'stat', 'echo']) symlinkSync('busybox', join(root, 'bin', name))
-  for (const name of ['gone', 'dir/old']) writeFileSync(join(root, name), '')
-  mkdirSync(join(changes, 'dir'), { recursive: true })
-  for (const name of ['.wh.gone', 'dir/.wh..wh..opq', 'dir/new']) writeFileSync(join(changes, name), '')
-  mkdirSync(join(nodes, 'dev'), { recursive: true })
-  execFileSync('mknod', ['-m', '600', join(nodes, 'dev/console'), 'c', '5', '1'])
-  execFileSync('mknod', ['-m', '666', join(nodes, 'dev/mine'), 'c', '1', '3'])
-  return [root, changes, nodes]
-}
+  writeFileSync(join(scratch, 'rules.json'), JSON.stringify({ devices: rules }))
+})
 
-const inside = (script: string): string => {
-  const { stdout, stderr } = run([...KEYS, '--bind', folder, ...sh(`set -e; ${script}`)])
-  expect(stderr).not.toMatch(/Error|denied/)
-  return stdout
-}
+/** Runs a script in a container that has the device, a cgroup tree of its own and a bundle of its own. */
+const inside = (keys: readonly string[], script: string): Ended =>
+  run([
+    ...keys,
+    '--device',
+    device!,
+    '--bind',
+    `${scratch}:${scratch}:ro`,
+    '--',
+    'sh',
+    '-ec',
+    `mount -t cgroup2 none /sys/fs/cgroup; cp -a ${scratch} /root/bundle; cd /root/bundle; ${script}`,
+  ])
 
-describe.skipIf(cannot)(`an engine in a container${cannot ? `: ${cannot}` : ''}`, () => {
-  test.each(['overlay', 'vfs'])(
-    'podman with %s unpacks whiteouts, opaque directories and device nodes, and runs',
-    (driver) => {
-      const podman = `podman --root /root/store --runroot /root/run --storage-driver ${driver} --runtime crun --cgroup-manager cgroupfs`
-      const script = `${podman} load -q -i ${folder}/image.tar >&2
-      ${podman} run --rm --cgroups=disabled --network=host localhost/nested sh -c 'ls /dir; ls / | busybox grep gone || echo whited out'`
-      expect(inside(script)).toBe('new\nwhited out\n')
-    },
-  )
-
-  test('tar unpacks the nodes of a layer as working devices, and crun runs what it has unpacked', () => {
-    const config = {
-      ociVersion: '1.0.2',
-      process: {
-        user: { uid: 0, gid: 0 },
-        cwd: '/',
-        args: ['sh', '-c', 'echo x >/dev/mine && stat -c "%F %t:%T" /dev/mine'],
-        env: ['PATH=/bin'],
-      },
-      root: { path: '/root/unpacked' },
-      mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
-      linux: { namespaces: ['pid', 'mount', 'ipc', 'uts'].map((type) => ({ type })) },
-    }
-    writeFileSync(join(folder, 'config.json'), JSON.stringify(config))
-    const script = `mkdir /root/unpacked /root/bundle
-      for n in 0 1 2; do tar -C /root/unpacked -xpf ${folder}/layer-$n.tar; done
-      stat -c '%n %F %t:%T %a %u' /root/unpacked/dev/*
-      cp ${folder}/config.json /root/bundle
-      crun --cgroup-manager disabled run --bundle /root/bundle inner`
-    expect(inside(script).split('\n')).toEqual([
-      '/root/unpacked/dev/console character special file 5:1 600 0',
-      '/root/unpacked/dev/mine character special file 1:3 666 0',
-      'character special file 1:3',
-      '',
-    ])
+describe.skipIf(why)(`a runtime inside of intercede run${why ? `: skipped, ${why}` : ''}`, () => {
+  beforeEach(({ skip }) => {
+    if (!hasRuntime('crun') && !hasRuntime('runc')) skip('no runtime is installed')
   })
 
-  test('without the keys tar fails at the first node', () => {
-    const { status, stderr } = run(['--bind', folder, ...sh(`tar -C /root -xpf ${folder}/layer-2.tar`)])
-    expect(status).toBe(2)
-    expect(stderr).toMatch(/dev\/console: Cannot mknod: Operation not permitted/)
+  describe.each(['crun', 'runc'] as const)('%s', (runtime) => {
+    beforeEach(({ skip }) => {
+      if (!hasRuntime(runtime)) skip(`${runtime} is not installed`)
+    })
+    const nested = `cp probe.json config.json; ${runtime} run probe </dev/zero`
+
+    test('rules the devices of its containers', () => {
+      const { stdout, stderr } = inside(KEYS, nested)
+      expect(stdout).toBe('null opens\n')
+      expect(stderr).toMatch(`can't open ${device}: Operation not permitted`)
+    })
+
+    test('without the keys it starts them without any rules, and the same probe opens the device', () => {
+      expect(inside([], nested).stdout).toBe('null opens\ndevice opens\n')
+    })
+
+    test('ends a container and leaves nothing of it', () => {
+      const script = `cp sleep.json config.json
+        ${runtime} run -d one </dev/zero >out 2>&1
+        ${runtime} exec one /bin/sh -c '${PROBE}' 2>/dev/null
+        ${runtime} delete -f one
+        find /sys/fs/cgroup -mindepth 1 -type d
+        ${runtime} run -d two </dev/zero >out 2>&1
+        ${runtime} exec two /bin/sh -c '${PROBE}' 2>/dev/null
+        ${runtime} delete -f two; find /sys/fs/cgroup -mindepth 1 -type d`
+      expect(inside(KEYS, script).stdout).toBe('null opens\nnull opens\n')
+    })
+  })
+
+  test('crun changes the rules of a container that runs: it finds the program, opens it by its number, replaces it', ({
+    skip,
+  }) => {
+    if (!hasRuntime('crun')) skip('crun is not installed')
+    const probe = `crun exec one /bin/sh -c '${PROBE}' 2>/dev/null`
+    const script = `cp sleep.json config.json; crun run -d one </dev/zero >out 2>&1; ${probe}
+      strace -f -e trace=bpf -o trace crun update -r rules.json one; ${probe}; crun delete -f one
+      for call in ${BPF.join(' ')} BPF_F_REPLACE; do grep -q "$call.*= [0-9]" trace && echo $call; done`
+    const { stdout } = inside(KEYS, script)
+    expect(stdout.split('\n')).toEqual(['null opens', 'null opens', 'device opens', ...BPF, 'BPF_F_REPLACE', ''])
   })
 })

@@ -5,7 +5,7 @@
 // bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. Needs root and gcc. The npm script runs
 // it in a mount namespace of its own, so no mount outlives it.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -49,6 +49,10 @@ function mountTmpfs(path) {
   execFileSync('mount', ['-t', 'tmpfs', '-o', `size=64m,mode=755,uid=${BASE},gid=${BASE}`, 'intercede-bench', path])
   return path
 }
+
+const UNIFIED = execFileSync('findmnt', ['-nro', 'TARGET', '-t', 'cgroup2'], { encoding: 'utf8' }).trim().split('\n')[0]
+const GROUP = `${UNIFIED}/intercede-bench-${process.pid}`
+const PROGRAMS = ['bpf', 'bpf.devices'].map((key) => `security.syscalls.intercept.${key}=true`).join('\n')
 
 const fileSystemOf = (path) => execFileSync('findmnt', ['-no', 'FSTYPE', '-T', path], { encoding: 'utf8' }).trim()
 
@@ -108,6 +112,13 @@ function benches(programs, servers, tmpfs, disk) {
       container: ['--pidns', '--sched', '--metadata', 'security.syscalls.intercept.sched_setscheduler=true'],
       sides: [native(programs, NATIVE), servers[C_SCHED], servers[OURS]],
       goal: aboveNative(45),
+    },
+    {
+      name: 'bpf: loading a device program of 25 instructions',
+      unit: 'us',
+      loop: ['--count', `${count}`, '--call', 'bpf'],
+      container: ['--bpf', '--cgroup', GROUP, '--metadata', PROGRAMS],
+      sides: [native(programs, NATIVE), servers[OURS]],
     },
     {
       name: 'eight processes at once: mknod of 1:3 on tmpfs',
@@ -201,6 +212,7 @@ async function main() {
     chmodSync(folder, 0o755)
     const programs = compile(folder)
     mountTmpfs(tmpfs)
+    mkdirSync(GROUP)
     const sides = await startSides(programs, servers, folder)
     const measured = []
     const all = benches(programs, sides, tmpfs, directory(join(folder, 'disk')))
@@ -214,6 +226,7 @@ async function main() {
     try {
       execFileSync('umount', [tmpfs], { stdio: 'ignore' })
     } catch {} // it was not mounted yet
+    rmdirSync(GROUP)
     rmSync(folder, { recursive: true, force: true })
   }
 }

@@ -48,8 +48,10 @@ export class DevicePrograms implements Contract {
     this.#around = around
   }
 
-  mayTakeLong(): void {
-    this.#around.mayBlock()
+  loading<T>(isLong: boolean, load: () => T): T {
+    const { container, store, mayBlock } = this.#around
+    if (isLong) mayBlock()
+    return store.loading(container.index, mayBlock, load)
   }
 
   get barred(): ReasonCode | undefined {

@@ -16,7 +16,9 @@ const STAND_IN = 6
 const FREE = 0
 const OPEN = 1
 const KNOWN = 2
-export const STORE_WORDS = 1 + PROGRAMS * WORDS
+/** Before the places: who works on them, and whether a program is being loaded. */
+const LOCKS = 2
+export const STORE_WORDS = LOCKS + PROGRAMS * WORDS
 
 /** A program and the pipe whose reading end stands for it in the container; both descriptors go to the store. */
 interface Standing extends OwnProgram {
@@ -76,6 +78,11 @@ export class ProgramStore {
     })
   }
 
+  /** Runs loads of a container one after the other: no more than one processor works for its verifier. */
+  loading<T>(container: number, mayWait: () => void, load: () => T): T {
+    return this.#locked(container * STORE_WORDS + 1, mayWait, load)
+  }
+
   /** A descriptor of a program, if there is still one here. */
   open(container: number, program: OwnProgram): Fd | undefined {
     return this.#alone(container, () => {
@@ -120,7 +127,8 @@ export class ProgramStore {
 
   #programAt(at: number): OwnProgram {
     const low = BigInt.asUintN(32, BigInt(this.#words[at + LOADED]!))
-    return { id: this.#words[at + ID]! >>> 0, loaded: low | (BigInt(this.#words[at + LOADED + 1]!) << 32n) }
+    const high = BigInt.asUintN(32, BigInt(this.#words[at + LOADED + 1]!))
+    return { id: this.#words[at + ID]! >>> 0, loaded: low | (high << 32n) }
   }
 
   #isAt(at: number, { id, loaded }: OwnProgram): boolean {
@@ -134,13 +142,20 @@ export class ProgramStore {
   }
 
   *#places(container: number): Generator<number> {
-    const first = container * STORE_WORDS + 1
+    const first = container * STORE_WORDS + LOCKS
     for (let at = first; at < first + PROGRAMS * WORDS; at += WORDS) yield at
   }
 
   #alone<T>(container: number, action: () => T): T {
-    const lock = container * STORE_WORDS
-    while (Atomics.compareExchange(this.#words, lock, 0, 1) !== 0) Atomics.wait(this.#words, lock, 1)
+    return this.#locked(container * STORE_WORDS, () => {}, action)
+  }
+
+  /** @param mayWait called before the thread waits for another */
+  #locked<T>(lock: number, mayWait: () => void, action: () => T): T {
+    for (let tries = 0; Atomics.compareExchange(this.#words, lock, 0, 1) !== 0; tries++) {
+      if (tries === 0) mayWait()
+      Atomics.wait(this.#words, lock, 1)
+    }
     try {
       return action()
     } finally {

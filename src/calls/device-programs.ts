@@ -21,8 +21,12 @@ export type NoGroup = 'notOpen' | 'notCgroup' | 'ownCgroup' | 'outsideCgroup'
 
 /** What may be asked about cgroups and programs for the thread that made the call. */
 export interface DevicePrograms {
-  /** Called before what may take longer than a usual call. */
-  mayTakeLong(): void
+  /**
+   * Runs a load, one at a time for each container: the verifier may take most of a second, with a log more than ten.
+   *
+   * @param isLong whether another thread should serve the other calls meanwhile
+   */
+  loading<T>(isLong: boolean, load: () => T): T
   /** Why nothing may be attached for this container: its cgroup is not its own. */
   readonly barred: ReasonCode | undefined
   /** The cgroup that a descriptor of the caller names. */

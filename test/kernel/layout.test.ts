@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import * as attr from '../../src/abi/bpf-attr.ts'
 import { capMask, capNumber } from '../../src/abi/capability.ts'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
 import * as seccomp from '../../src/abi/seccomp.ts'
@@ -100,6 +101,65 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
     for (const [member, value] of Object.entries({ flags: 2, srcfd: 3, newfd: 4, newfd_flags: 5 })) {
       expect([member, addfd.getUint32(c.offsets[`seccomp_notif_addfd.${member}`]!, true)]).toEqual([member, value])
     }
+  })
+
+  test('on the argument of bpf(2), what is told of objects, and their constants', () => {
+    const names = {
+      ...{ type: 'prog_type', count: 'insn_cnt', instructions: 'insns', licence: 'license', logLevel: 'log_level' },
+      ...{ logSize: 'log_size', log: 'log_buf', kernVersion: 'kern_version', flags: 'prog_flags', name: 'prog_name' },
+      ...{ expectedAttachType: 'expected_attach_type', logTrueSize: 'log_true_size' },
+    }
+    const ours: [Readonly<Record<string, number>>, Readonly<Record<string, string>>][] = [
+      [attr.LOAD, names],
+      [
+        attr.ATTACH,
+        {
+          ...{ target: 'target_fd', program: 'attach_bpf_fd', type: 'attach_type', flags: 'attach_flags' },
+          replace: 'replace_bpf_fd',
+        },
+      ],
+      [
+        attr.QUERY,
+        {
+          ...{ target: 'query.target_fd', type: 'query.attach_type', queryFlags: 'query.query_flags' },
+          ...{ attachFlags: 'query.attach_flags', ids: 'query.prog_ids', count: 'query.prog_cnt' },
+          ...{ flagsOfEach: 'query.prog_attach_flags', revision: 'query.revision' },
+        },
+      ],
+      [attr.BY_ID, { id: 'prog_id' }],
+      [attr.INFO, { object: 'info.bpf_fd', length: 'info.info_len', info: 'info.info' }],
+      [
+        attr.LINK,
+        {
+          ...{ program: 'link_create.prog_fd', target: 'link_create.target_fd' },
+          ...{ type: 'link_create.attach_type', flags: 'link_create.flags' },
+        },
+      ],
+      [
+        attr.UPDATE,
+        {
+          ...{ link: 'link_update.link_fd', program: 'link_update.new_prog_fd' },
+          ...{ flags: 'link_update.flags', old: 'link_update.old_prog_fd' },
+        },
+      ],
+    ]
+    for (const [members, their] of ours) {
+      for (const [name, at] of Object.entries(members))
+        expect([name, at]).toEqual([name, c.offsets[`bpf_attr.${their[name]}`]])
+    }
+    expect(attr.PROG_INFO).toEqual({
+      id: c.offsets['bpf_prog_info.id'],
+      loadTime: c.offsets['bpf_prog_info.load_time'],
+    })
+    expect(attr.LINK_INFO).toEqual({
+      ...{ type: c.offsets['bpf_link_info.type'], program: c.offsets['bpf_link_info.prog_id'] },
+      cgroup: c.offsets['bpf_link_info.cgroup.cgroup_id'],
+      attachType: c.offsets['bpf_link_info.cgroup.attach_type'],
+    })
+    const commands = Object.fromEntries(Object.entries(attr.BPF).map(([name, value]) => [`BPF_${name}`, value]))
+    const both = shared({ ...attr, ...commands }, c.constants)
+    expect(both.length).toBe(18)
+    for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
   })
 
   test('on the numbers of capabilities', () => {

@@ -21,3 +21,9 @@ export function toInside(map: readonly IdExtent[], id: number): number | undefin
   const extent = map.find(({ outside, count }) => id >= outside && id - outside < count)
   return extent && extent.inside + (id - extent.outside)
 }
+
+/** The id outside of the namespace, or undefined if it stands for none there. */
+export function toOutside(map: readonly IdExtent[], id: number): number | undefined {
+  const extent = map.find(({ inside, count }) => id >= inside && id - inside < count)
+  return extent && extent.outside + (id - extent.inside)
+}

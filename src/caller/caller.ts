@@ -3,7 +3,7 @@ import { type Cap, capMask } from '../abi/capability.ts'
 import { makedev } from '../abi/dev.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import { type IdExtent, toInside } from '../abi/id-map.ts'
+import { type IdExtent, toInside, toOutside } from '../abi/id-map.ts'
 import { S_IFCHR } from '../abi/stat.ts'
 import type { Write } from '../calls/act.ts'
 import type { Barred, Caller as CallerContract, NodeLike, Task } from '../calls/caller.ts'
@@ -232,6 +232,10 @@ export class Caller implements CallerContract, Disposable {
     this.#mustWait()
     const mounts = this.mounts.namespace()
     nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => attachTree(copy, target)))
+  }
+
+  hostId(kind: 'uid' | 'gid', id: number): number | undefined {
+    return toOutside(kind === 'uid' ? this.#container.uidMap : this.#container.gidMap, id)
   }
 
   get mounts(): CallerMounts {

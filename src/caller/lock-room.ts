@@ -1,11 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
+import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { MOUNT_ATTR_NODEV } from '../abi/mount.ts'
+import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { identify, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { detachedTmpfs } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
-import { attachTree, cloneTree, MS_SHARED, mount, unmount } from '../kernel/mount.ts'
+import { attachTree, changeAttributes, cloneTree, MS_SHARED, mount, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 
 const PLACE = '/run/room'
@@ -45,7 +49,9 @@ export class LockRoom {
       await firstWord(child)
       // The namespace lives as long as this handle: the process has done its part.
       const room = openat(AT_FDCWD, cstring(`/proc/${child.pid}/ns/mnt`), O_RDONLY)
-      return new LockRoom(room, home)
+      const made = new LockRoom(room, home)
+      made.#prove()
+      return made
     } finally {
       child.kill('SIGKILL')
     }
@@ -62,10 +68,29 @@ export class LockRoom {
     }
     try {
       const free = cloneTree(DOOR)
-      return { locked: this.#inRoom(() => cloneTree(DOOR)), free }
+      const locked = this.#inRoom(() => cloneTree(DOOR))
+      // Where nothing had arrived it would be a copy of the door itself.
+      if (identify(locked.raw).dev !== identify(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
+      return { locked, free }
     } finally {
       unmount(DOOR)
     }
+  }
+
+  /** Locks a mount and tries to change it, as somebody who may do everything. @throws {Error} if this kernel locks nothing */
+  #prove(): void {
+    using tree = detachedTmpfs([])
+    changeAttributes(tree, { set: MOUNT_ATTR_NODEV })
+    const { locked, free } = this.lock(tree)
+    using _locked = locked
+    using _free = free
+    try {
+      changeAttributes(locked, { clear: MOUNT_ATTR_NODEV })
+    } catch (error) {
+      if (error instanceof SyscallError && error.errno === errnos.EPERM) return
+      throw error
+    }
+    throw new Error('Cannot lock a mount: this kernel lets its attributes be changed')
   }
 
   #inRoom<T>(action: () => T): T {

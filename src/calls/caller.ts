@@ -89,6 +89,8 @@ export interface Caller {
   /** Could a device node in this directory be opened? undefined: yes, else why not. */
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined
   readonly mounts: Mounts
+  /** The host's number of an id of its container. */
+  hostId(kind: 'uid' | 'gid', id: number): number | undefined
   /** Mounts a device node of ours, with these attributes, on a file in the caller's mount namespace. */
   mountNode(node: NodeLike, target: Handle): void
   /** Its cgroups and the programs that rule devices there. */

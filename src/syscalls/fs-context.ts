@@ -4,6 +4,7 @@ import type { Caller, Registers } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
+import { HUGETLBFS, withHostIds } from './hugetlbfs.ts'
 import { sourceOf } from './mount-source.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -106,7 +107,8 @@ function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
   if (left) return left
   if (context.made) return refuse('contextBusy', errno('EBUSY'))
   caller.mounts.namespace()
-  const { type, parameters } = context
+  const { type } = context
+  const parameters = type === HUGETLBFS ? withHostIds(caller, context.parameters) : context.parameters
   const source = parameters.find(([key]) => key === 'source')?.[1]
   const description = { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
   return act({ verb: 'create', context, description })
@@ -140,7 +142,7 @@ export const fsmount: Syscall<Mounted> = {
     if (left) return left
     if (!context.made) return pass('contextUnready')
     caller.mounts.namespace()
-    const { shift, nodev } = mount
-    return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner: { shift, nodev } })
+    const manner = { nodev: mount.nodev, shift: mount.shift && context.type !== HUGETLBFS }
+    return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner })
   },
 }

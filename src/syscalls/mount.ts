@@ -15,6 +15,7 @@ import {
 import type { Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
+import { HUGETLBFS, optionsWithHostIds } from './hugetlbfs.ts'
 import { sourceOf } from './mount-source.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -53,15 +54,17 @@ export const mount: Syscall<Request> = {
     const left = judgeType(type, policy) ?? judgeMounter(caller)
     if (left) return left
     const namespace = caller.mounts.namespace()
-    const { shift, nodev } = policy
+    const { nodev } = policy
+    const own = type === HUGETLBFS
+    const options = own ? optionsWithHostIds(caller, data) : data
     return act({
       verb: 'mount',
       target: caller.object(AT_FDCWD, target, true),
       namespace,
       call: {
-        ...{ type, flags, shift, nodev },
+        ...{ type, flags, nodev, shift: policy.shift && !own },
         source: sourceOf(caller, source, (flags & MS_RDONLY) === 0n),
-        ...(data === undefined ? {} : { data }),
+        ...(options === undefined ? {} : { data: options }),
       },
     })
   },

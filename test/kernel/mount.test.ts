@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../fixtures.ts'
@@ -173,6 +173,19 @@ describe.skipIf(cannot)('callers', () => {
     chmodSync(device, 0o600)
   })
 
+  test('a device that it may only read is mounted read-only, and else not', async () => {
+    const without = 'setpriv --bounding-set -dac_override --inh-caps -dac_override'
+    chmodSync(device, 0o400)
+    const script = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount']
+      .flatMap((mount) => ['-w', '-r'].map((how) => `${mount} ${how} -t ext4 $DEVICE m`))
+      .map((mount) => `${without} env ${mount}; echo $?; umount m 2>/dev/null`)
+      .join('; ')
+    const { stdout, stderr } = await contained(script)
+    chmodSync(device, 0o600)
+    expect(stdout, stderr).toBe('32\n0\n32\n0\n')
+    expect(stderr).toMatch(/write-protected but explicit read-write/)
+  })
+
   test('in the mount namespace of the host nothing is mounted', async () => {
     const { result, records } = await host.call(['mount', '/mnt', device, 'ext4'], ['--mounts'])
     expect(result).toBe('EPERM')
@@ -220,6 +233,19 @@ describe.skipIf(cannot)('contexts that are not ours are judged as the kernel jud
     const { stdout } = await contained(`${fixture('mount-contexts')} / pick`)
     expect(stdout).toMatch(/^told: \w+\nreconfigure: EPERM\n$/)
     writeFileSync(join(host.directory, 'written'), '')
+  })
+})
+
+describe.skipIf(cannot)('hugetlbfs', () => {
+  const isKnown = readFileSync('/proc/filesystems', 'latin1').includes('\thugetlbfs\n')
+  test.skipIf(!isKnown)('belongs to ids of the container', async () => {
+    const seen = (mount: string, options: string): string =>
+      `${mount} -t hugetlbfs ${options} none m && stat -c %u:%g m; umount m`
+    const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount']
+    const script = ways
+      .flatMap((way) => [seen(way, ''), seen(way, '-o uid=5,gid=7'), seen(way, '-o uid=70000')])
+      .join('; ')
+    expect((await contained(script)).stdout).toBe('0:0\n5:7\n0:0\n5:7\n')
   })
 })
 

@@ -34,6 +34,7 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   parent: unasked,
   string: unasked,
   options: unasked,
+  hostId: unasked,
   get mounts(): never {
     return unasked()
   },

@@ -89,7 +89,8 @@ const LOOKUP = O_PATH | O_DIRECTORY
 /** File systems that a container can mount by itself and in which mknod(2) works; linux/magic.h. */
 const FUSE_SUPER_MAGIC = 0x65735546
 const MEMORY: ReadonlySet<number> = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */])
-const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, 0x794c7630 /* overlay */, FUSE_SUPER_MAGIC])
+const OVERLAY = 0x794c7630
+const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, OVERLAY, FUSE_SUPER_MAGIC])
 const ST_NODEV = 4
 /** Answers that come after the mapping of ids was looked at, or from it; EEXIST comes before. */
 const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM, errnos.EACCES])
@@ -219,11 +220,14 @@ export class Caller implements CallerContract, Disposable {
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {
     const { type, flags } = fstatfs(dir)
     this.#onFuse = type === FUSE_SUPER_MAGIC
-    const inside = MOUNTABLE_INSIDE.has(type) && this.#madeInside(dir, name)
-    const mountable = MEMORY.has(type) || !inside
-    // Such as the root of a container of podman: an overlay of the host, by default with nodev.
-    if ((flags & ST_NODEV) !== 0) return { why: 'nodevMount', mountable }
-    return inside ? { why: 'containerSuperblock', mountable } : undefined
+    const inside = (): boolean => this.#madeInside(dir, name)
+    if ((flags & ST_NODEV) !== 0) {
+      // The root of a container of podman is such a one: an overlay of the host, by default with nodev.
+      const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type) || (type === OVERLAY && !inside())
+      return { why: 'nodevMount', mountable }
+    }
+    if (!MOUNTABLE_INSIDE.has(type) || !inside()) return undefined
+    return { why: 'containerSuperblock', mountable: MEMORY.has(type) }
   }
 
   mountNode(node: NodeLike, target: Handle): void {

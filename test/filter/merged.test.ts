@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { Rule } from '../../src/calls/rule.ts'
 import { resolveGuards } from '../../src/filter/base.ts'
 import { compileOci } from '../../src/filter/compile.ts'
+import { lintProfile } from '../../src/filter/lint.ts'
 import type { OciSeccomp } from '../../src/filter/oci.ts'
 import { machines } from '../../src/filter/target.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
@@ -17,7 +18,7 @@ const bases = [
 
 const rules = rulesFor(
   parsePolicy(
-    ['mknod', 'setxattr', 'sysinfo', 'sched_setscheduler', 'bpf', 'bpf.devices', 'mount']
+    ['mknod', 'setxattr', 'setxattr.read', 'sysinfo', 'sched_setscheduler', 'bpf', 'bpf.devices', 'mount']
       .map((key): [string, string] => [key, 'true'])
       .concat([['mount.fuse', 'ext4=fuse2fs']]),
   ),
@@ -140,6 +141,7 @@ describe.skipIf(unable)(`compileOci() as the kernel runs it${unable ? `: ${unabl
         // Nothing is shown by calls that all end alike.
         for (const often of ['7fff0000', '7fc00000', '50001']) expect(seen.get(often)).toBeGreaterThan(1000)
         expect([...seen.values()].reduce((sum, count) => sum + count)).toBe(COUNT)
+        expect(lintProfile(merged, 'crun').filter(({ is }) => is === 'wrong')).toEqual([])
         // BPF_MAXINSNS; the kernel takes no more.
         expect(after.byteLength / 8).toBeLessThan(4096)
       },

@@ -11,8 +11,8 @@ import { parentUserNamespace } from '../kernel/pidfd.ts'
 
 const PARENT = Buffer.from('..\0')
 const PROCS = Buffer.from('cgroup.procs\0')
-/** The kernel itself sets no limit to the depth; a name of 4,096 bytes has no more than twice as many levels. */
-const DEPTH_LIMIT = 2048
+/** Each level costs a descriptor during the call, and the kernel itself sets no limit. */
+const DEPTH_LIMIT = 128
 /** User namespaces nest 32 deep at most, linux/kernel/user_namespace.c. */
 const USERNS_LIMIT = 33
 /** As many processes of one cgroup are looked at; where there are more, it is not known whose they are. */

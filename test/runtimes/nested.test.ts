@@ -124,4 +124,21 @@ describe.skipIf(why)(`a runtime inside of intercede run${why ? `: skipped, ${why
     const { stdout } = inside(KEYS, script)
     expect(stdout.split('\n')).toEqual(['null opens', 'null opens', 'device opens', ...BPF, 'BPF_F_REPLACE', ''])
   })
+
+  const SYSTEMD = '/usr/lib/systemd/systemd'
+  test('systemd rules the devices of a service', ({ skip }) => {
+    if (!existsSync(SYSTEMD)) skip('systemd is not installed')
+    const unit = [
+      ...['[Unit]', 'DefaultDependencies=no', 'SuccessAction=exit-force', 'FailureAction=exit-force'],
+      ...['[Service]', 'Type=oneshot', 'DevicePolicy=closed'],
+      `ExecStart=/bin/sh -c 'exec >/root/said 2>&1; ${PROBE}'`,
+    ]
+    const script = `mkdir -p /run/systemd/system; cp probe.service /run/systemd/system
+      container=other timeout -s KILL 20 unshare --pid --fork --kill-child --mount-proc \
+        ${SYSTEMD} --system --unit=probe.service </dev/zero >out 2>&1 || true
+      cat /root/said`
+    writeFileSync(join(scratch, 'probe.service'), unit.join('\n'))
+    expect(inside(KEYS, script).stdout).toMatch(/^null opens\n.*Operation not permitted\n$/)
+    expect(inside([], script).stdout).toBe('null opens\ndevice opens\n')
+  })
 })

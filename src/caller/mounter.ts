@@ -54,6 +54,14 @@ export class MountRefused extends Error {
   }
 }
 
+/** How long an answer is waited for. */
+interface Waiting {
+  /** Does the caller still wait? */
+  readonly waits: () => boolean
+  /** In milliseconds. */
+  readonly patience?: number
+}
+
 /**
  * Lets a mounter work, and waits for it as long as the caller waits.
  *
@@ -67,7 +75,7 @@ export function askMounter(
   mounter: Handle,
   request: Request,
   handles: readonly Handle[],
-  waits: () => boolean,
+  { waits, patience = PATIENCE_MS }: Waiting,
 ): readonly Fd[] {
   const [ours, theirs] = socketpair()
   using answers = ours
@@ -81,7 +89,7 @@ export function askMounter(
   }
   for (let waited = 0; !waitReadable(answers, LOOK_MS); waited += LOOK_MS) {
     if (!waits()) throw new MounterLost('the caller is gone')
-    if (waited >= PATIENCE_MS) throw new MounterLost('no answer')
+    if (waited >= patience) throw new MounterLost('no answer')
   }
   return answerOf(answers)
 }

@@ -1,17 +1,17 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
-import type { Context, IsHeld, Keeping, Unplaced } from '../calls/context.ts'
+import type { Context, Keeping, Unplaced } from '../calls/context.ts'
 import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mounts.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { isSameFile } from '../kernel/compare.ts'
-import { SyscallError } from '../kernel/error.ts'
 import { dup, Fd } from '../kernel/fd.ts'
-import { identify, isMountRoot, mountId, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { identify, mountId, O_RDONLY, openat } from '../kernel/files.ts'
 import { fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { ownerOf } from '../kernel/pidfd.ts'
 import type { Container } from './container.ts'
+import { isHeldIn, mountOf } from './held.ts'
 import { askMounter, MounterLost, MountRefused, type Request } from './mounter.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
@@ -159,7 +159,7 @@ export class CallerMounts implements Mounts {
     const { waits } = this.#caller
     const mounter = this.#lent()
     try {
-      return askMounter(mounter, request, handles, waits)
+      return askMounter(mounter, request, handles, { waits })
     } catch (error) {
       this.#lost = error instanceof MounterLost
       throw this.#lost && !waits() ? new PassOn('gone') : refusal(error)
@@ -184,28 +184,3 @@ function refusal(error: unknown): unknown {
   if (!(error instanceof MountRefused)) return error
   return new Refused(error.stage === 'shift' ? 'cannotShift' : 'groupsNotJoined', error.errno)
 }
-
-/** The mount whose root directory a descriptor of a task is open for. @param task its `/proc/TID` */
-function mountOf(task: Handle, fd: number): bigint | undefined {
-  try {
-    using handle = openat(task.raw, Buffer.from(`fd/${fd}\0`), O_PATH)
-    return isMountRoot(handle) ? mountId(handle) : undefined
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
-}
-
-/** @param proc the host's procfs; the thread must be allowed to search there */
-export const isHeldIn =
-  (proc: Handle): IsHeld =>
-  (kind, ours, { process, fd }) => {
-    if (kind === 'context') return isSameFile(process, fd, ours)
-    try {
-      using task = openat(proc.raw, Buffer.from(`${process}\0`), O_PATH | O_DIRECTORY)
-      return mountOf(task, fd) === mountId(ours)
-    } catch (error) {
-      if (error instanceof SyscallError) return false
-      throw error
-    }
-  }

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container, ContainerHandles } from '../caller/container.ts'
-import { isHeldIn } from '../caller/mounts.ts'
+import { isHeldIn } from '../caller/held.ts'
 import type { IsHeld } from '../calls/context.ts'
 import { EPOLLIN, type Epoll } from '../kernel/epoll.ts'
 import { closeRaw, Fd } from '../kernel/fd.ts'

@@ -3,6 +3,8 @@ import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { askMounter, MounterLost } from '../../src/caller/mounter.ts'
+import { socketpair } from '../../src/kernel/socket.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { BASE, Host, until } from './host.ts'
@@ -98,5 +100,30 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
     // The kernel lets them go: all that is left is one that waits for the next mount.
     await until('the mounters have ended', () => mounters(host.enginePid).length <= 1)
     await until('no descriptor is left', () => socketsOf(host.enginePid) === before + mounters(host.enginePid).length)
+  })
+})
+
+describe('askMounter()', () => {
+  const attach = { do: 'attach', isNew: true } as const
+
+  test('gives up when there is no answer', () => {
+    const [mine, theirs] = socketpair()
+    using ours = mine
+    using _theirs = theirs
+    expect(() => askMounter(ours, attach, [], { waits: () => true, patience: 300 })).toThrow('no answer')
+  })
+
+  test('gives up when the caller is gone', () => {
+    const [mine, theirs] = socketpair()
+    using ours = mine
+    using _theirs = theirs
+    expect(() => askMounter(ours, attach, [], { waits: () => false })).toThrow('the caller is gone')
+  })
+
+  test('sees that the mounter has ended', () => {
+    const [mine, theirs] = socketpair()
+    using ours = mine
+    theirs[Symbol.dispose]()
+    expect(() => askMounter(ours, attach, [], { waits: () => true })).toThrow(MounterLost)
   })
 })

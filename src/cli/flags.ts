@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Argument, Command, Option } from 'commander'
 import type { Target } from '../filter/target.ts'
@@ -30,6 +30,8 @@ interface Reader {
   readonly ending: string
   /** The filter that the runtime would use without ours, where it lies in a file. */
   readonly base?: string
+  /** What must stand in these files for containers to have user namespaces. */
+  readonly prepared?: readonly (readonly [file: string, text: RegExp])[]
 }
 
 const oci = (target: Target, directory = '/etc/intercede'): Reader => ({
@@ -39,8 +41,12 @@ const oci = (target: Target, directory = '/etc/intercede'): Reader => ({
 })
 
 const readers: Record<Engine, Reader> = {
-  podman: { ...oci('podman'), base: '/usr/share/containers/seccomp.json' },
-  docker: oci('docker'),
+  podman: {
+    ...oci('podman'),
+    base: '/usr/share/containers/seccomp.json',
+    prepared: ['/etc/subuid', '/etc/subgid'].map((file) => [file, /^containers:/m] as const),
+  },
+  docker: { ...oci('docker'), prepared: [['/etc/docker/daemon.json', /"userns-remap"/]] },
   containerd: oci('runc'),
   kubernetes: oci('runc', join(KUBELET_PROFILES, KUBELET_FOLDER)),
   lxc: {
@@ -61,6 +67,9 @@ function ignored(entries: readonly Entry[], annotations: readonly (readonly [str
     return `${key}: ${why}; unless ${section} of the daemon's configuration lists it`
   })
 }
+
+const isPrepared = (engine: Engine): boolean =>
+  (readers[engine].prepared ?? []).every(([file, text]) => existsSync(file) && text.test(readFileSync(file, 'utf8')))
 
 /** The arguments of `intercede profile` that write the file. */
 function profileCommand(engine: Engine, file: string, caps: readonly string[], options: Options): readonly string[] {
@@ -117,6 +126,7 @@ function main(engine: Engine, options: Options): void {
     annotations,
     firstId: Number(options.firstId),
     listener: options.listener,
+    prepared: isPrepared(engine),
   })
   for (const text of [...besides, ...ignored(entries, annotations)]) say(text)
   process.stdout.write(`${lines.join('\n')}\n`)

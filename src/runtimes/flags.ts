@@ -12,6 +12,8 @@ export interface Wanted {
   readonly annotations: readonly (readonly [key: string, value: string])[]
   /** The first id of the host that the container gets, for runtimes that do not choose it themselves. */
   readonly firstId: number
+  /** Does the machine give containers of this engine user namespaces? Only podman and Docker have to be told. */
+  readonly prepared: boolean
   /** The socket of the daemon, if it is not the usual one; OCI runtimes have it from the profile. */
   readonly listener?: string | undefined
 }
@@ -37,10 +39,8 @@ function podman(wanted: Wanted): Flags {
     `--security-opt=seccomp=${wanted.profile}`,
     ...options('annotation', pairs(wanted)),
   ]
-  return {
-    lines,
-    besides: ['podman takes the ids of --userns=auto from the line of "containers" in /etc/subuid and /etc/subgid'],
-  }
+  const ids = '--userns=auto takes the ids of "containers" in /etc/subuid and /etc/subgid, and there are none yet'
+  return { lines, besides: wanted.prepared ? [] : [ids] }
 }
 
 function docker(wanted: Wanted): Flags {
@@ -49,12 +49,9 @@ function docker(wanted: Wanted): Flags {
     `--security-opt=seccomp=${wanted.profile}`,
     ...options('annotation', pairs(wanted)),
   ]
-  return {
-    lines,
-    besides: [
-      'Docker has user namespaces for all containers or none: "userns-remap": "default" in /etc/docker/daemon.json',
-    ],
-  }
+  const remap =
+    'Docker has user namespaces for all containers or none: "userns-remap": "default" in /etc/docker/daemon.json'
+  return { lines, besides: wanted.prepared ? [] : [remap] }
 }
 
 function containerd(wanted: Wanted): Flags {

@@ -9,6 +9,7 @@ const bare: Wanted = {
   keys: [`${P}sysinfo=true`],
   annotations: [],
   firstId: 1,
+  prepared: false,
 }
 const full: Wanted = {
   ...bare,
@@ -87,6 +88,10 @@ describe('engines.kubernetes()', () => {
     })
     expect(pod(bare)).not.toHaveProperty('metadata')
   })
+})
+
+test.each(['podman', 'docker'] as const)('engines.%s() has nothing to add on a machine that is prepared', (engine) => {
+  expect(engines[engine]({ ...full, prepared: true }).besides).toEqual([])
 })
 
 test.each<[Engine, Wanted, RegExp]>([

@@ -68,10 +68,12 @@ function ancestors(group: Fd, own: (fd: Fd) => Fd): readonly Fd[] {
   throw new SyscallError('openat', errnos.ELOOP as SyscallError['errno'])
 }
 
-export function isRoot(group: Handle): boolean {
-  using parent = openat(group.raw, PARENT, O_PATH)
-  const [one, other] = [identify(group.raw), identify(parent.raw)]
-  return isSame(one, other) || one.dev !== other.dev
+/** Why a container may attach nothing, by the cgroup into which its init was put. */
+export function misplaced(home: Handle | undefined): 'noCgroup' | 'rootCgroup' | undefined {
+  if (!home) return 'noCgroup'
+  using parent = openat(home.raw, PARENT, O_PATH)
+  const [one, other] = [identify(home.raw), identify(parent.raw)]
+  return isSame(one, other) || one.dev !== other.dev ? 'rootCgroup' : undefined
 }
 
 const text = Buffer.alloc(PROCS_LIMIT)

@@ -10,7 +10,7 @@ import type { Fd } from '../kernel/fd.ts'
 import { identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { pipe } from '../kernel/pipe.ts'
-import { isRoot, locate, strangers } from './cgroup-place.ts'
+import { locate, misplaced, strangers } from './cgroup-place.ts'
 import type { Container } from './container.ts'
 import type { ProgramStore } from './program-store.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
@@ -57,10 +57,8 @@ export class DevicePrograms implements Contract {
   get barred(): ReasonCode | undefined {
     const { identity, container, proc } = this.#around
     const home = this.#home
-    if (!home) return 'noCgroup'
     identity.with(OPEN)
-    if (isRoot(home)) return 'rootCgroup'
-    return strangers(home, container.userns, proc)
+    return misplaced(home) ?? strangers(home!, container.userns, proc)
   }
 
   group(fd: number): Group | NoGroup {

@@ -16,6 +16,8 @@ export type KeeperEvent =
       readonly type: 'registered'
       readonly handover: Handover
       readonly barred: ReasonCode | undefined
+      /** Why it can rule no devices below its cgroup. */
+      readonly unruly: ReasonCode | undefined
       readonly resolved: Resolved
     }
   | { readonly type: 'joined'; readonly handover: Handover }

@@ -1,3 +1,4 @@
+import { misplaced } from '../caller/cgroup-place.ts'
 import type { ContainerHandles } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { JOURNAL_SIZE, RecordReader } from '../engine/journal.ts'
@@ -131,7 +132,8 @@ export class Keeper {
     const barred = wrong ?? found.barred
     const entry = this.#add(handover, resolved, init, barred)
     this.#announce(entry)
-    this.#options.onEvent({ type: 'registered', handover, barred, resolved })
+    const unruly = init ? misplaced(init.handles.cgroup) : undefined
+    this.#options.onEvent({ type: 'registered', handover, barred, unruly, resolved })
     return entry
   }
 

@@ -8,7 +8,7 @@ import type { KeeperEvent } from './events.ts'
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 
 /** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
-export function obstacles({ barred, handover, resolved: { policy } }: Registered): readonly string[] {
+export function obstacles({ barred, unruly, handover, resolved: { policy } }: Registered): readonly string[] {
   if (barred) return [sentence(barred)]
   const bounding = boundingCapabilities(handover.bundle)
   const lacking = (set: readonly Cap[]): Cap | undefined => set.find((cap) => bounding?.has(`CAP_${cap}`) === false)
@@ -17,7 +17,8 @@ export function obstacles({ barred, handover, resolved: { policy } }: Registered
     return lacks.length > 0 && lacks.every((cap) => cap !== undefined) ? [lacks[0]!] : []
   })
   const missing = unserved(policy).map((name) => `${name}: ${sentence('notServed')}`)
-  return [...[...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap))), ...missing]
+  const place = policy.bpf?.devices && unruly ? [sentence(unruly)] : []
+  return [...[...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap))), ...place, ...missing]
 }
 
 function sentence(code: ReasonCode, a?: number): string {

@@ -14,7 +14,9 @@ const makers = {
 } as const
 export type ImageType = keyof typeof makers
 
-const must = (program: string, args: readonly string[]): string => execFileSync(program, args, { encoding: 'utf8' })
+/** Runs a program on the host. @returns what it said @throws {Error} if it failed */
+export const must = (program: string, args: readonly string[]): string =>
+  execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 
 /**
  * Images of file systems on loop devices, in a directory of their own. Each holds `hello` of root, `theirs` of 1000:1000 and

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../fixtures.ts'
-import { Images, type ImageType } from '../images.ts'
+import { Images, type ImageType, must } from '../images.ts'
 import { type Ended, run, sh, unable } from './run-machine.ts'
 
 const TYPES = ['ext2', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs'] as const satisfies readonly ImageType[]
@@ -37,9 +37,9 @@ beforeAll(() => {
 afterAll(() => images?.[Symbol.dispose]())
 
 /** Runs a script in a container that has the device as $dev and may mount all types. */
-function mounting(device: string, script: string, keys: readonly string[] = []): Ended {
+function mounting(device: string, script: string, keys: readonly string[] = [], more: readonly string[] = []): Ended {
   const options = ['mount=true', `mount.allowed=${TYPES.join(',')}`, ...keys].flatMap((key) => ['-c', key])
-  return run(['--device', device, ...options, ...sh(`dev=${device}; ${script}`)])
+  return run(['--device', device, ...more, ...options, ...sh(`dev=${device}; ${script}`)])
 }
 
 const inInfo = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6-"
@@ -151,5 +151,32 @@ describe.skipIf(cannot)('intercede run mounts', () => {
       .join('; ')}`
     const { stdout, stderr } = mounting(devices.get('ext4')!, `mount --make-rprivate /; ${script}`)
     expect(stdout, stderr).toBe('ok\nok\nok\n')
+  })
+
+  test.skipIf(!has('ext4'))('the device rules hold for the journal that an ext4 names, too', () => {
+    const blank = (size: string): string => {
+      const path = `${images.directory}/blank-${size}`
+      must('truncate', ['-s', size, path])
+      return images.attach(path)
+    }
+    const [device, journal] = [blank('32M'), blank('16M')]
+    must('mke2fs', ['-q', '-b', '1024', '-O', 'journal_dev', journal])
+    must('mkfs.ext4', ['-q', '-b', '1024', '-J', `device=${journal}`, device])
+    const script = 'mount -t ext4 $dev /mnt && echo mounted'
+    expect(mounting(device, script)).toMatchObject({ stdout: '', stderr: expect.stringContaining('fsconfig EPERM') })
+    expect(mounting(device, script, [], ['--device', journal])).toMatchObject({ stdout: 'mounted\n' })
+  })
+
+  test.skipIf(!has('ext4'))('what is made on a shifted mount has the ids of the container in the image', () => {
+    const image = images.make('ext4')
+    const script = 'mount $dev /mnt && touch /mnt/a /mnt/b && chown 33:44 /mnt/b; umount /mnt'
+    mounting(images.attach(image), script, ['mount.shift=true'])
+    for (const [name, uid, gid] of [
+      ['a', 0, 0],
+      ['b', 33, 44],
+    ] as const) {
+      const seen = must('debugfs', ['-R', `stat /${name}`, image])
+      expect(seen).toMatch(new RegExp(`User: +${uid} +Group: +${gid} `))
+    }
   })
 })

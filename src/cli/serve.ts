@@ -29,7 +29,7 @@ A configuration file, all of it optional:
 
   default:                            # for every container
     security.syscalls.intercept.mknod: true
-  profiles:                           # chosen by profile=NAME in listenerMetadata
+  profiles:                           # chosen by profile=NAME in listenerMetadata, or LXC's cookie
     vpn:
       security.syscalls.intercept.mknod.devices: c:10:200
   annotations:

@@ -14,6 +14,7 @@ const programs: Readonly<Record<string, readonly string[]>> = {
   'containerd.md': ['containerd', 'ctr', 'runc', 'podman', 'busybox'],
   'docker.md': ['dockerd', 'docker', 'crun', 'runc', 'busybox'],
   'nested.md': ['podman', 'crun', 'busybox'],
+  'lxc.md': ['lxc-start', 'newuidmap', 'busybox'],
 }
 
 interface Step {
@@ -41,7 +42,7 @@ const MARK = '=== next step ==='
  */
 const SURROUNDINGS = `set -e
 export PATH="$SCRATCH/tools:$PATH"
-for folder in /run /var/lib/containers /var/lib/containerd /var/lib/docker; do mkdir -p $folder && mount -t tmpfs none $folder; done
+for folder in /run /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/lxc; do mkdir -p $folder && mount -t tmpfs none $folder; done
 mkdir -p /etc/containers
 printf '[containers]\\ncgroups = "disabled"\\nnetns = "none"\\n[engine]\\nruntime = "crun"\\ncgroup_manager = "cgroupfs"\\n' >/etc/containers/containers.conf
 trap 'jobs -p | xargs -r kill; wait' EXIT
@@ -56,7 +57,7 @@ function scriptOf(steps: readonly Step[], before: string): string {
   return `${SURROUNDINGS}${before}\necho '${MARK}'\n${parts.join('')}`
 }
 
-/** What a page takes for granted: a service that the package of Debian starts. */
+/** What a page takes for granted: a service that the package of Debian starts; and what it must not leave behind. */
 const services: Readonly<Record<string, string>> = {
   'containerd.md': `containerd >"$SCRATCH/containerd.log" 2>&1 &
 until ctr version >/dev/null 2>&1; do sleep 0.1; done`,
@@ -64,6 +65,7 @@ until ctr version >/dev/null 2>&1; do sleep 0.1; done`,
 dockerd --userns-remap default --add-runtime crun=/usr/bin/crun --iptables=false --ip6tables=false --bridge=none \\
   --storage-driver vfs >"$SCRATCH/dockerd.log" 2>&1 &
 until docker version >/dev/null 2>&1; do sleep 0.1; done`,
+  'lxc.md': `trap 'lxc-ls --running -1 | xargs -r -n 1 lxc-stop --kill --name; jobs -p | xargs -r kill; wait' EXIT`,
 }
 
 function tool(machine: Machine, name: string, line: string): void {

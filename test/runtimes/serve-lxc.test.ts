@@ -141,6 +141,8 @@ describe('a daemon that stops', () => {
       expect(said).toBe('{"errno":"ENOSYS"}\n')
       expect(took).toBeLessThan(2000)
     }
+    // LXC takes no listener while its proxy is away.
+    await expect(lxc.attach([], 'true')).rejects.toThrow(/lost its listener/)
     await machine.serve(CONFIG)
     expect((await lxc.ask(call('r4'))).said).toBe('{"ok":true}\n')
     expect(await lxc.attach([], 'caller', 'mknod', '/tmp/r5', '020666', '1', '3')).toMatchObject({

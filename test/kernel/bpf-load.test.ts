@@ -197,7 +197,9 @@ describe.skipIf(why)(`a container loads as who has just the two capabilities${wh
       }),
     )
     expect(differ).toEqual([])
-    expect(Object.keys(results)).toEqual(['E2BIG'])
+    // EINVAL where the kernel has a member by now that these sources do not know.
+    expect(['E2BIG', 'EINVAL']).toEqual(expect.arrayContaining(Object.keys(results)))
+    expect(results.E2BIG).toBeGreaterThan(3000)
   })
 
   test('a member that would be looked up in intercede', async () => {

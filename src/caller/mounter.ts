@@ -9,7 +9,7 @@ import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../kernel
 export const REQUEST_LIMIT = 128 * 1024
 const REPLY_LIMIT = 256
 /** A mount may take as long as its device; after that it counts as hanging. */
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 20_000
 /** How often the caller is looked at meanwhile. */
 const LOOK_MS = 200
 

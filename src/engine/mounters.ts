@@ -6,6 +6,8 @@ import { socketpair } from '../kernel/socket.ts'
 /** Mounters at once, of the host and working for one container; those that hang count until they end. */
 const MOUNTERS = 8
 const MOUNTERS_PER_CONTAINER = 2
+/** How long a mount waits for those before it. */
+const QUEUE_MS = 5000
 /** Processes of 40 MB: one is kept for the next mount, for so long. */
 const IDLE_MS = 10_000
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
@@ -22,17 +24,46 @@ interface Mounter {
   idle: NodeJS.Timeout | undefined
 }
 
+/** A thread that waits for a mounter. */
+interface Wish {
+  readonly container: number
+  /** Given the descriptor of its socket, which stays ours; or undefined, if the container or the host has had too many for long. */
+  readonly grant: (socket: number | undefined) => void
+  readonly timer: NodeJS.Timeout
+}
+
 /** The mounters, each lent to one thread at a time; see caller/mounter-main.ts. */
 export class Mounters {
   readonly #all = new Set<Mounter>()
+  readonly #queue = new Set<Wish>()
   readonly #fault: (message: string) => void
 
   constructor(fault: (message: string) => void) {
     this.#fault = fault
   }
 
-  /** @returns the descriptor of its socket, which stays ours; undefined if the container or the host has too many */
-  lend(container: number): number | undefined {
+  /** Lends one as soon as it can. */
+  lend(container: number, grant: Wish['grant']): void {
+    const timer = setTimeout(() => {
+      this.#queue.delete(wish)
+      grant(undefined)
+    }, QUEUE_MS)
+    const wish: Wish = { container, grant, timer }
+    this.#queue.add(wish)
+    this.#serve()
+  }
+
+  #serve(): void {
+    for (const wish of this.#queue) {
+      const socket = this.#find(wish.container)
+      if (socket === undefined) continue
+      clearTimeout(wish.timer)
+      this.#queue.delete(wish)
+      wish.grant(socket)
+    }
+  }
+
+  #find(container: number): number | undefined {
     const mine = [...this.#all].filter((each) => each.container === container)
     if (mine.length >= MOUNTERS_PER_CONTAINER) return undefined
     const idle = [...this.#all].find((each) => each.open && each.container === undefined)
@@ -50,9 +81,12 @@ export class Mounters {
     if (lost || mounter.ended) {
       this.#close(mounter)
       mounter.child.kill('SIGKILL')
+      this.#serve()
       return
     }
     mounter.container = undefined
+    this.#serve()
+    if (mounter.container !== undefined) return
     const spare = [...this.#all].some((each) => each !== mounter && each.open && each.container === undefined)
     if (spare) this.#close(mounter)
     else mounter.idle = setTimeout(() => this.#close(mounter), IDLE_MS)
@@ -89,5 +123,6 @@ export class Mounters {
     mounter.ended = true
     if (!mounter.open) this.#all.delete(mounter)
     else if (mounter.container === undefined) this.#close(mounter)
+    this.#serve()
   }
 }

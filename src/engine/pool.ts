@@ -162,7 +162,7 @@ export class Pool {
         void this.#tryDevice(message.tid, message.dev, new Int32Array(message.answer))
         break
       case 'lend':
-        settle(new Int32Array(message.answer), this.#mounters.lend(message.container) ?? -1)
+        this.#lend(message.container, new Int32Array(message.answer))
         break
       case 'giveBack':
         this.#mounters.giveBack(message.socket, message.lost)
@@ -197,6 +197,10 @@ export class Pool {
   async #tryDevice(tid: Tid, dev: Dev, answer: Int32Array): Promise<void> {
     const rules = await tryDevice(tid, dev).catch(() => UNKNOWN)
     settle(answer, encodeRules(rules))
+  }
+
+  #lend(container: number, answer: Int32Array): void {
+    this.#mounters.lend(container, (socket) => settle(answer, socket ?? -1))
   }
 
   /** Only while there is one: an idle engine has no timer. */

@@ -74,7 +74,7 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
     try {
       await until('the device is there', () => dead.ready)
       const node = nodeFor(dead.path)
-      const hang = (at: string): string => `LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 5 mount -t ext4 ${node} ${at}`
+      const hang = (at: string): string => `LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 12 mount -t ext4 ${node} ${at}`
       const script = `mount -t tmpfs none /mnt && cd /mnt && mkdir 1 2 3 && (${hang('1')} & ${hang('2')} & sleep 1; ${hang('3')}; wait)`
       const hanging = contained(script)
       await until(

@@ -250,6 +250,11 @@ describe.skipIf(cannot)('hugetlbfs', () => {
 })
 
 describe.skipIf(cannot)('many mounts', () => {
+  test('at once wait for each other', async () => {
+    const script = `for i in 1 2 3 4 5 6; do mkdir $i; mount -t ext4 $DEVICE $i & done; wait; cat ?/hello | wc -l`
+    expect(await contained(script)).toMatchObject({ stdout: '6\n', stderr: '' })
+  })
+
   test('200 cycles leave nothing behind', async () => {
     const before = sockets() - mounters(host.enginePid).length
     const cycle = `mount -t ext4 ${device} m && umount m && LIBMOUNT_FORCE_MOUNT2=always mount -o ro ${device} m && umount m`

@@ -6,9 +6,8 @@ import { decodeNotification } from '../../src/abi/seccomp.ts'
 import type { KeeperEvent } from '../../src/daemon/events.ts'
 import { notifIdValid } from '../../src/kernel/seccomp.ts'
 import { connectUnix, send, socketpair } from '../../src/kernel/socket.ts'
-import { fixture } from '../fixtures.ts'
 import { execute, Host, until } from './host.ts'
-import { descriptorsOf, Hostile, withoutFuse } from './hostile.ts'
+import { descriptorsOf } from './hostile.ts'
 import { type Lies, Monitor, type Reply } from './monitor.ts'
 
 let host: Host
@@ -287,44 +286,3 @@ test('a daemon that ends lets the connection go; its successor serves the next c
   await lxc.serve()
   expect(await lxc.returns(2)).toBe('ok')
 })
-
-test.skipIf(withoutFuse())(
-  'a call that hangs: the monitor is let go before it gives up, and others are served all the while',
-  async () => {
-    const hostile = new Hostile(host.directory)
-    const calls = [
-      fixture('stuck-calls'),
-      '--threads',
-      '2',
-      '--how',
-      'silent',
-      '--touch',
-      '--in-file',
-      join(hostile.mount, 'file'),
-    ]
-    const lxc = await Monitor.over(host, (socket) => hostile.start(socket, [], calls, ['--no-killable']))
-    monitors.push(lxc)
-    try {
-      const start = performance.now()
-      const [notification, second] = [await lxc.receive(), await lxc.receive()]
-      lxc.forward(lxc.message(notification), notification)
-      const other = await monitor()
-      other.ask(...null_())
-      await other.serve()
-      expect(await other.returns(1)).toBe('ok')
-      expect(await lxc.reply(30)).toBe('closed')
-      const took = performance.now() - start
-      expect(took).toBeGreaterThan(15_000)
-      expect(took).toBeLessThan(25_000)
-      // Another call while the first one hangs, on a connection of its own.
-      lxc.reconnect()
-      lxc.forward(lxc.message(second), second)
-      expect(await lxc.reply(0.5)).toBe('nothing')
-      // A monitor that does not wait for the reply has given up.
-      lxc.forward(lxc.message(notification), notification)
-      expect(await lxc.reply()).toBe('closed')
-    } finally {
-      await hostile.end()
-    }
-  },
-)

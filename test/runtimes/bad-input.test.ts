@@ -23,6 +23,7 @@ const SHADOWED = JSON.stringify({
     { names: ['chmod'], action: 'SCMP_ACT_ALLOW' },
   ],
 })
+const FOR_LXC = ['profile', '--format', 'lxc', '-c', 'mknod']
 const both = [`${KEY}.mount.allowed=ext4`, `${KEY}.mount.fuse=ext4=fuse2fs`].flatMap((pair) => ['-c', pair])
 
 describe('one clear sentence, a status that is not 0, nothing left behind', () => {
@@ -52,6 +53,18 @@ describe('one clear sentence, a status that is not 0, nothing left behind', () =
       says: /\/no\/such.*no such directory/,
     },
     { what: 'profile: an unknown key', args: ['profile', '-c', 'x'], status: 1, says: /x/ },
+    {
+      what: 'profile: a policy of LXC of another version',
+      args: [...FOR_LXC, '--base', file('v1.seccomp', '1\nallowlist\n0\n')],
+      status: 1,
+      says: /Cannot use the base profile ".*v1\.seccomp": it is no policy of version 2/,
+    },
+    {
+      what: 'profile: a policy of LXC for another proxy',
+      args: [...FOR_LXC, '--base', file('notify.seccomp', '2\ndenylist\nmount notify\n')],
+      status: 1,
+      says: /it has notify rules of its own, for another proxy/,
+    },
     {
       what: 'profile: a base with a trap that never holds',
       args: ['profile', '-c', 'mknod', '--base', file('shadow.json', SHADOWED)],

@@ -58,7 +58,6 @@ export class CallerMounts implements Mounts {
 
   namespace(): Handle {
     const { identity, task, own, container } = this.#caller
-    this.#tidy()
     identity.with(LOOK)
     const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
     using owner = ownerOf(mounts)
@@ -125,8 +124,7 @@ export class CallerMounts implements Mounts {
     return this.#mine(desk.keeping.findMount(container.index, (tree) => mountId(tree) === id))
   }
 
-  /** Lets go of what the container has closed: a device would be in use as long as we hold it. */
-  #tidy(): void {
+  tidy(): void {
     const { container, identity, desk, proc } = this.#caller
     if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, isHeldIn(proc)))
   }

@@ -49,6 +49,8 @@ export interface Given {
 export interface Mounts {
   /** The mount namespace of the caller. @throws {PassOn} if that is not one of its container's own */
   namespace(): Handle
+  /** Lets go of what the container has closed: a device would be in use as long as we hold it. */
+  tidy(): void
   /** @returns a mount that stands nowhere yet; the caller's to close */
   mount(call: MountCall): Handle
   /** @param isNew as mount(2) does it, not move_mount(2) */

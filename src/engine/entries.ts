@@ -36,7 +36,9 @@ export class Entries {
 
   /** Those that have an owner. */
   get owned(): number[] {
-    return Array.from({ length: this.#count }, (_, index) => index).filter((index) => this.get(index, 'owner') !== 0)
+    const owned: number[] = []
+    for (let index = 0; index < this.#count; index++) if (this.get(index, 'owner') !== 0) owned.push(index)
+    return owned
   }
 
   /** Locks one that has no owner; undefined if there is none. */

@@ -45,6 +45,7 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
     if (type === undefined) return pass('unreadable')
     const left = judgeType(type, mount) ?? judgeMounter(caller)
     if (left) return left
+    caller.mounts.tidy()
     caller.mounts.namespace()
     return act({ verb: 'openContext', type, cloexec })
   },
@@ -106,6 +107,7 @@ function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
   const left = judgeMounter(caller)
   if (left) return left
   if (context.made) return refuse('contextBusy', errno('EBUSY'))
+  caller.mounts.tidy()
   caller.mounts.namespace()
   const { type } = context
   const parameters = type === HUGETLBFS ? withHostIds(caller, context.parameters) : context.parameters

@@ -53,6 +53,7 @@ export const mount: Syscall<Request> = {
     if (type === undefined) return pass('changesMounts')
     const left = judgeType(type, policy) ?? judgeMounter(caller)
     if (left) return left
+    caller.mounts.tidy()
     const namespace = caller.mounts.namespace()
     const { nodev } = policy
     const own = type === HUGETLBFS

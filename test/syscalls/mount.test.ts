@@ -21,7 +21,13 @@ const bytes = (text: string) => Buffer.from(`${text}\0`) as never
 /** A caller in whose container there is nothing: a source leads nowhere. */
 const caller = (changes: Partial<Caller> = {}, mounts: Partial<Mounts> = {}): Caller =>
   standIn({
-    mounts: { namespace: () => handle(9), context: () => undefined, unplaced: () => undefined, ...mounts } as Mounts,
+    mounts: {
+      namespace: () => handle(9),
+      tidy: () => {},
+      context: () => undefined,
+      unplaced: () => undefined,
+      ...mounts,
+    } as Mounts,
     object: (_, path) => {
       if (Buffer.from(path).toString().startsWith('/target')) return handle(7)
       throw new PassOn('pathNotResolved', 2)

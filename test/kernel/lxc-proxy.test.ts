@@ -5,10 +5,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { decodeNotification } from '../../src/abi/seccomp.ts'
 import type { KeeperEvent } from '../../src/daemon/events.ts'
 import { notifIdValid } from '../../src/kernel/seccomp.ts'
-import { connectUnix, send, socketpair } from '../../src/kernel/socket.ts'
+import { accept, connectUnix, listenUnix, receive, send, socketpair } from '../../src/kernel/socket.ts'
 import { execute, Host, until } from './host.ts'
 import { descriptorsOf } from './hostile.ts'
-import { type Lies, Monitor, type Reply } from './monitor.ts'
+import { comes, type Lies, Monitor, type Reply } from './monitor.ts'
 
 let host: Host
 let monitors: Monitor[] = []
@@ -133,7 +133,8 @@ describe.each([
     lxc.forward(lxc.message(notification), notification)
     expect(responseOf(await lxc.reply())).toEqual({ value: 0n, error: 0, flags: 0 })
     expect(await lxc.returns(first ? 1 : 2)).toBe('ok')
-    if (!first) await until('nothing has leaked', () => held() === before)
+    // Of the container before, something may have been left at first.
+    if (!first) await until('nothing has leaked', () => held() <= before)
   })
 
   test('an empty message, which cannot be told from the end', async () => {
@@ -207,6 +208,38 @@ describe('a container of LXC', () => {
     expect(await lxc.returns(1)).toBe(returned)
     await host.settle(host.records.length)
     expect(host.records.at(-1)).toMatchObject({ reason })
+  })
+
+  test('whose monitor is in another pid namespace gets nothing', async () => {
+    const lxc = await monitor()
+    const path = join(host.directory, 'elsewhere.sock')
+    using socket = listenUnix(path)
+    const script = `import socket, sys
+there = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+there.connect("${host.lxcSocket}")
+here = socket.socket(socket.AF_UNIX)
+here.connect("${path}")
+socket.send_fds(here, [b"x"], [there.fileno()])
+sys.stdin.read()`
+    const elsewhere = spawn('unshare', ['--pid', '--fork', 'python3', '-c', script], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    })
+    try {
+      using connection = await comes('a connection', () => accept(socket))
+      const { fds } = await comes('its descriptor', () => receive(connection, new Uint8Array(1)))
+      lxc.connection[Symbol.dispose]()
+      lxc.connection = fds[0]!
+      lxc.ask(...null_())
+      expect(responseOf((await lxc.serve()).reply)).toEqual({ value: 0n, error: 0, flags: 1 })
+      expect(await lxc.returns(1)).toBe('EPERM')
+      await until('the record comes', () => {
+        host.drain()
+        return host.records.at(-1)?.reason === 'invisibleCaller'
+      })
+    } finally {
+      elsewhere.stdin.end()
+      await once(elsewhere, 'exit')
+    }
   })
 
   test('whose init does not exist is refused', async () => {

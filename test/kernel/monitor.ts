@@ -16,7 +16,8 @@ import { type Host, USERNS, until } from './host.ts'
 
 let serial = 0
 
-async function comes<T>(what: string, look: () => T | undefined): Promise<T> {
+/** Waits until `look` finds something. */
+export async function comes<T>(what: string, look: () => T | undefined): Promise<T> {
   let found: T | undefined
   await until(`${what} comes`, () => {
     found ??= look()

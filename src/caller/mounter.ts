@@ -39,6 +39,13 @@ export interface Reply {
 /** The mounter did not answer, or nobody waits for its answer any more: it must not be used again. */
 export class MounterLost extends Error {
   override readonly name = 'MounterLost'
+  /** It is not there any more, instead of hanging. */
+  readonly ended: boolean
+
+  constructor(message: string, ended = false) {
+    super(message)
+    this.ended = ended
+  }
 }
 
 /** The device rules of the caller could not be put on the mounter, or the file system cannot be shifted. */
@@ -84,7 +91,7 @@ export function askMounter(
     try {
       send(mounter, Buffer.from(JSON.stringify(request)), [end, ...handles], MSG_DONTWAIT)
     } catch (error) {
-      throw new MounterLost((error as Error).message)
+      throw new MounterLost((error as Error).message, true)
     }
   }
   for (let waited = 0; !waitReadable(answers, LOOK_MS); waited += LOOK_MS) {
@@ -97,7 +104,7 @@ export function askMounter(
 function answerOf(socket: Handle): readonly Fd[] {
   const bytes = new Uint8Array(REPLY_LIMIT)
   const message = receive(socket, bytes)
-  if (!message || message.length === 0) throw new MounterLost('it ended')
+  if (!message || message.length === 0) throw new MounterLost('it ended', true)
   const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
   if (stage) throw new MountRefused(stage, errno as Errno)
   if (errno !== 0) throw new SyscallError('mount', errno as Errno)

@@ -178,7 +178,8 @@ export class CallerMounts implements Mounts {
 }
 
 function refusal(error: unknown): unknown {
-  if (error instanceof MounterLost) return new Refused('mountStuck', errno('ETIMEDOUT'))
+  if (error instanceof MounterLost)
+    return error.ended ? new Refused('mounterEnded', errno('EIO')) : new Refused('mountStuck', errno('ETIMEDOUT'))
   if (!(error instanceof MountRefused)) return error
   return new Refused(error.stage === 'shift' ? 'cannotShift' : 'groupsNotJoined', error.errno)
 }

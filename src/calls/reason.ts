@@ -120,6 +120,10 @@ export const reasons = {
     'find out which device does not answer; a mount that hangs counts until the kernel gives it up',
   ],
   mountStuck: ['the mount did not end in time', 'find out why its device does not answer'],
+  mounterEnded: [
+    'the process that mounts has ended before it was done',
+    'its last words are on the standard error of intercede; a container that kills its whole control group ends it too',
+  ],
   cannotShift: [
     'the file system cannot be shown with the ids of the container',
     'set security.syscalls.intercept.mount.shift to false, or mount it by FUSE',

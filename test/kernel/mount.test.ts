@@ -250,6 +250,15 @@ describe.skipIf(cannot)('hugetlbfs', () => {
 })
 
 describe.skipIf(cannot)('many mounts', () => {
+  test('a mounter that was killed is replaced', async () => {
+    const script = 'mount -t ext4 $DEVICE m && cat m/hello && umount m'
+    expect(await contained(script)).toMatchObject({ stdout: 'hello\n' })
+    const [idle] = mounters(host.enginePid)
+    process.kill(Number(idle), 'SIGKILL')
+    await until('it has ended', () => mounters(host.enginePid).length === 0)
+    expect(await contained(script)).toMatchObject({ stdout: 'hello\n', stderr: '' })
+  })
+
   test('at once wait for each other', async () => {
     const script = `for i in 1 2 3 4 5 6; do mkdir $i; mount -t ext4 $DEVICE $i & done; wait; cat ?/hello | wc -l`
     expect(await contained(script)).toMatchObject({ stdout: '6\n', stderr: '' })

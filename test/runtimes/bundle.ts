@@ -8,10 +8,12 @@ export interface BundleOptions {
   /** The file of its profile. */
   readonly profile: string
   readonly capabilities: readonly string[]
+  /** Rules beyond the runtime's own. */
+  readonly devices?: readonly object[]
 }
 
 /** Writes a bundle for a container over the machine's root file system, in a folder called as the container. */
-export function writeBundle(machine: Machine, { id, args, profile, capabilities }: BundleOptions): string {
+export function writeBundle(machine: Machine, { id, args, profile, capabilities, devices }: BundleOptions): string {
   const folder = join(machine.directory, id)
   mkdirSync(folder)
   const ids = [{ containerID: 0, hostID: BASE, size: 65_536 }]
@@ -28,6 +30,7 @@ export function writeBundle(machine: Machine, { id, args, profile, capabilities 
       ...{ uidMappings: ids, gidMappings: ids },
       namespaces: ['pid', 'mount', 'ipc', 'uts', 'user', 'cgroup'].map((type) => ({ type })),
       seccomp: JSON.parse(readFileSync(profile, 'utf8')),
+      ...(devices ? { resources: { devices } } : {}),
     },
   }
   writeFileSync(join(folder, 'config.json'), JSON.stringify(spec))

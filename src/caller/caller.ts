@@ -82,6 +82,13 @@ interface Thread {
   readonly bits: 32 | 64
 }
 
+interface Waiting {
+  /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
+  readonly waits: () => boolean
+  /** Where a note stays when this engine ends. */
+  readonly notes: (what: bigint) => void
+}
+
 const PATH_MAX = 4096
 const BYTES_MAX = 65536
 const LOOKUP = O_PATH | O_DIRECTORY
@@ -113,19 +120,20 @@ export class Caller implements CallerContract, Disposable {
   readonly #desk: Desk
   readonly #container: Container
   readonly #waits: () => boolean
+  readonly #notes: (what: bigint) => void
   readonly #opened: Disposable[] = []
   #taskDir: Fd | undefined
   #read: Status | undefined
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  /** @param waits asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID) */
-  constructor(desk: Desk, container: Container, { tid, bits }: Thread, waits: () => boolean) {
+  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { waits, notes }: Waiting) {
     this.#desk = desk
     this.#container = container
     this.tid = tid
     this.bits = bits
     this.#waits = waits
+    this.#notes = notes
   }
 
   systemInfo(): Uint8Array {
@@ -256,6 +264,10 @@ export class Caller implements CallerContract, Disposable {
       own: (handle) => this.#own(handle),
     })
     return this.#mounts
+  }
+
+  note(what: bigint): void {
+    this.#notes(what)
   }
 
   act<T>(caps: readonly Cap[], action: () => T): T {

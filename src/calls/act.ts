@@ -72,6 +72,14 @@ export interface Effect {
   readonly sent?: (fd: number) => void
 }
 
+/** What an engine that ended has left of an act. */
+export interface Trace {
+  /** When it received the call, in milliseconds since 1970. */
+  readonly since: number
+  /** What the act has noted last; 0 for nothing. */
+  readonly note: bigint
+}
+
 export interface Verb<A> {
   /** The effective capabilities during the act, and no others. */
   readonly caps: readonly Cap[]
@@ -83,4 +91,9 @@ export interface Verb<A> {
   readonly safe: string
   /** @throws {SyscallError} the kernel's own errno for the caller @throws {PassOn} only if nothing was done */
   run(act: A, caller: Caller): Effect
+  /**
+   * Was this act, which an engine had begun and that ended meanwhile, done? Completes it where only a part was. Without this
+   * an act is one that can be done again.
+   */
+  found?(act: A, caller: Caller, trace: Trace): Effect | undefined
 }

@@ -95,6 +95,8 @@ export interface Caller {
   mountNode(node: NodeLike, target: Handle): void
   /** Its cgroups and the programs that rule devices there. */
   readonly devicePrograms: DevicePrograms
+  /** Notes what the act is about to do, by which `Verb.found` knows it again. */
+  note(what: bigint): void
   /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */
   act<T>(caps: readonly Cap[], action: () => T): T
 }

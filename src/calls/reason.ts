@@ -172,6 +172,8 @@ export const reasons = {
     'too many calls of all containers hang in their file systems',
     'find the containers whose calls are logged late, and what hangs there',
   ],
+  engineFailed: ['the engine fails with such calls', 'please report it with the log lines before'],
+  unsettled: ['the engine ended in the middle of the act, and what it did cannot be told', ''],
   bpfCommand: ['the command {a} of bpf is none that is served for device programs', ''],
   bpfProgramType: ['a program of type {a}: only device programs of cgroups are served', ''],
   bpfAttachType: ['an attachment of type {a}: only device programs of cgroups are served', ''],

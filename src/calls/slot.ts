@@ -1,13 +1,30 @@
 /**
  * The one table of calls in flight: it lies in a shared memfd, the kernel writes each notification straight into a slot,
- * and the table serves dispatch, the cap per container and, after a crash of the engine, the settling of what was open.
+ * and the table serves dispatch, the cap per container and, after the end of an engine, the settling of what was open.
  *
  *   0 u8[80] struct seccomp_notif | 80 s32 state | 84 u32 listener | 88 u32 container | 92 u32 thread |
- *   96 f64 since (milliseconds since 1970)
+ *   96 f64 since (milliseconds since 1970) | 104 s64 value | 112 u32 errno | 116 u32 attempts | 120 u64 note
+ *
+ * listener and container are the keeper's numbers, which outlive an engine. value and errno are the result of an act; note
+ * is what its verb wrote down of it; attempts counts the engines that ended with the call in their hands.
  */
 export const SLOT_SIZE = 128
 export const SLOTS = 1024
-export const SLOT = { notification: 0, state: 80, listener: 84, container: 88, thread: 92, since: 96 } as const
+export const SLOT = {
+  notification: 0,
+  state: 80,
+  listener: 84,
+  container: 88,
+  thread: 92,
+  since: 96,
+  value: 104,
+  errno: 112,
+  attempts: 116,
+  note: 120,
+} as const
 
-/** received: nothing was done yet; acting: the act has begun; acted: its result is there, the answer is not sent yet. */
-export const STATE = { free: 0, received: 1, acting: 2, acted: 3 } as const
+/**
+ * receiving: the kernel may have written a notification, or not yet; received: nothing was done yet; acting: the act has
+ * begun; acted: its result is there, the answer may not have been sent yet.
+ */
+export const STATE = { free: 0, received: 1, acting: 2, acted: 3, receiving: 4 } as const

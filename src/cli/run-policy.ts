@@ -46,8 +46,8 @@ async function startKeeper(
     onRecord: (record) => refusals.add(record),
     onEvent(event) {
       if (event.type === 'refused' || event.type === 'fault') say(event.message)
+      if (event.type === 'engineEnded') say(`the engine ${event.how}, and was started again`)
       if (event.type === 'recordsLost') say(`${event.count} more calls, too many to keep count of`)
     },
-    onEngineEnded: (how) => say(`the engine ${how}: trapped calls fail with ENOSYS`),
   })
 }

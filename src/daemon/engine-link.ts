@@ -1,12 +1,20 @@
 import type { ChildProcess } from 'node:child_process'
+import { errnos } from '../abi/errno.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../engine/messages.ts'
 import { type EngineOptions, startEngine } from '../engine/start.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { type Message, receive, send, socketpair } from '../kernel/socket.ts'
+import { PIDFD_THREAD, pidfdOpen } from '../kernel/pidfd.ts'
+import { type Message, MSG_DONTWAIT, receive, send, socketpair } from '../kernel/socket.ts'
 import type { Reactor } from './reactor.ts'
 
 /** The engine ends by itself when its socket is closed; this is for one that cannot. */
 const GRACE_MS = 500
+/** How long an engine whose first thread is gone has to be gone as a whole. */
+const REAP_MS = 20
+/** When the queue of the socket is full: an engine that starts reads nothing yet. */
+const RETRY_MS = 5
 
 /** An engine that ended with something of ours unread (ECONNRESET) ended all the same. */
 function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
@@ -17,51 +25,128 @@ function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
   }
 }
 
-/** The keeper's end of the engine: its process and the socket to it. */
+export interface EngineListener {
+  hear(message: ToKeeper): void
+  /** Called once if the engine ends by itself. @param failed not by somebody's will */
+  ended(how: string, failed: boolean): void
+}
+
+/** The keeper's end of one engine: its process and the socket to it. */
 export class EngineLink {
   readonly #child: ChildProcess
-  readonly #socket: Handle & Disposable
-  readonly #unwatch: () => void
-  #closing = false
+  readonly #socket: Fd
+  readonly #listener: EngineListener
+  readonly #unwatch: (() => void)[]
+  readonly #bytes = new Uint8Array(MESSAGE_LIMIT)
+  readonly #queue: { readonly bytes: Uint8Array; readonly fds: readonly Handle[] }[] = []
+  #pidfd: Fd | undefined
+  #isOver = false
 
-  /** @param ended called once if the engine ends by itself */
-  constructor(
-    reactor: Reactor,
-    journal: Handle,
-    options: Omit<EngineOptions, 'build'>,
-    hear: (message: ToKeeper) => void,
-    ended: (how: string) => void,
-  ) {
+  constructor(reactor: Reactor, journal: Handle, options: Omit<EngineOptions, 'build'>, listener: EngineListener) {
     const [ours, theirs] = socketpair()
     this.#socket = ours
+    this.#listener = listener
     this.#child = startEngine(theirs, journal, options)
     theirs[Symbol.dispose]()
-    const bytes = new Uint8Array(MESSAGE_LIMIT)
-    this.#unwatch = reactor.watch(ours, () => {
-      for (let message = take(ours, bytes); message; message = take(ours, bytes)) {
-        if (message === 'over' || message.length === 0) return this.#unwatch()
-        hear(decode(bytes.subarray(0, message.length)))
-      }
-    })
+    this.#unwatch = [reactor.watch(ours, () => this.#hear()), this.#watchFirstThread(reactor)]
     this.#child.on('exit', (status, signal) => {
-      if (!this.#closing) ended(signal ? `was ended by ${signal}` : `ended with status ${status}`)
+      this.#end(signal ? `was ended by ${signal}` : `ended with status ${status}`, signal !== 'SIGKILL')
     })
-    this.#child.on('error', (error) => ended(`could not be started: ${error.message}`))
+    this.#child.on('error', (error) => this.#end(`could not be started: ${error.message}`, true))
   }
 
   get pid(): number | undefined {
     return this.#child.pid
   }
 
+  /** Never blocks: what the socket does not take now is sent later. `fds` stay open until then. */
   tell(message: ToEngine, fds: readonly Handle[] = []): void {
-    send(this.#socket, encode(message), fds)
+    if (this.#isOver) return
+    this.#queue.push({ bytes: encode(message), fds })
+    if (this.#queue.length === 1) this.#flush()
   }
 
-  /** Ends the engine, also while threads of it are stuck: it lets its descriptors go, and the kernel answers (ENOSYS). */
+  /** Ends it, as somebody might: it is replaced then. It cannot be in the middle of anything that another one would not settle. */
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+
+  /** Ends the engine for good, also while threads of it are stuck: it lets its descriptors go, and the kernel answers (ENOSYS). */
   close(): void {
-    this.#closing = true
-    this.#unwatch()
-    this.#socket[Symbol.dispose]()
+    if (this.#isOver) return
+    this.#release()
     setTimeout(() => this.#child.kill('SIGKILL'), GRACE_MS).unref()
+  }
+
+  /**
+   * A thread that hangs in a file system of a container outlives SIGKILL, and with it the process: nobody reports its end.
+   * But its first thread is gone, and no other one will ever run again.
+   */
+  #watchFirstThread(reactor: Reactor): () => void {
+    const { pid } = this.#child
+    if (pid === undefined) return () => {}
+    try {
+      this.#pidfd = pidfdOpen(pid, PIDFD_THREAD)
+    } catch {
+      // Before 6.9 there is no such descriptor: the missing beat tells.
+      return () => {}
+    }
+    const unwatch = reactor.watch(this.#pidfd, () => {
+      unwatch()
+      setTimeout(() => this.#end('has ended, but for threads that hang', false), REAP_MS)
+    })
+    return unwatch
+  }
+
+  #flush(): void {
+    while (!this.#isOver && this.#queue.length > 0) {
+      const { bytes, fds } = this.#queue[0]!
+      if (!this.#send(bytes, fds)) {
+        setTimeout(() => this.#flush(), RETRY_MS)
+        return
+      }
+      this.#queue.shift()
+    }
+  }
+
+  /** @returns false if there is no room now; what an engine that has ended does not get, the next one gets */
+  #send(bytes: Uint8Array, fds: readonly Handle[]): boolean {
+    try {
+      send(this.#socket, bytes, fds, MSG_DONTWAIT)
+      return true
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error
+      if (error.errno === errnos.EAGAIN || error.errno === errnos.ETOOMANYREFS) return false
+      if (error.errno === errnos.EPIPE || error.errno === errnos.ECONNRESET) return true
+      throw error
+    }
+  }
+
+  #hear(): void {
+    for (let message = take(this.#socket, this.#bytes); message; message = take(this.#socket, this.#bytes)) {
+      if (message === 'over' || message.length === 0) {
+        this.#unwatch[0]!()
+        return
+      }
+      this.#listener.hear(decode(this.#bytes.subarray(0, message.length)))
+      if (this.#isOver) return
+    }
+  }
+
+  /** What it said before is heard first. */
+  #end(how: string, failed: boolean): void {
+    if (this.#isOver) return
+    this.#hear()
+    if (this.#isOver) return
+    this.#release()
+    this.#listener.ended(how, failed)
+  }
+
+  #release(): void {
+    this.#isOver = true
+    this.#queue.length = 0
+    for (const unwatch of this.#unwatch) unwatch()
+    this.#pidfd?.[Symbol.dispose]()
+    this.#socket[Symbol.dispose]()
   }
 }

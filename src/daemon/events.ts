@@ -26,6 +26,10 @@ export type KeeperEvent =
   | { readonly type: 'refused'; readonly message: string }
   | { readonly type: 'fault'; readonly message: string }
   | { readonly type: 'recordsLost'; readonly count: number }
+  /** One serves now; not said of the first one. */
+  | { readonly type: 'engineStarted'; readonly pid: number | undefined }
+  /** The next one starts after `pause` milliseconds; what it finds in flight it settles. */
+  | { readonly type: 'engineEnded'; readonly how: string; readonly pause: number }
 
 export interface KeeperOptions {
   /** Where the runtimes connect. */
@@ -39,6 +43,4 @@ export interface KeeperOptions {
   resolve(handover: Handover): Resolved
   onEvent(event: KeeperEvent): void
   onRecord(record: CallRecord, containerId: string): void
-  /** The engine ended by itself; the keeper has let all listeners go. */
-  onEngineEnded(how: string): void
 }

@@ -1,7 +1,8 @@
 import { misplaced } from '../caller/cgroup-place.ts'
 import type { ContainerHandles } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
-import { JOURNAL_SIZE, RecordReader } from '../engine/journal.ts'
+import type { CallRecord } from '../calls/record.ts'
+import { Beat, JOURNAL_SIZE, RecordReader, Slots } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
@@ -10,13 +11,21 @@ import type { Handover } from '../runtimes/handover.ts'
 import { type Init, inspect } from '../runtimes/inspect.ts'
 import type { Door } from './door.ts'
 import { openDoors, type Register } from './doors.ts'
-import { EngineLink } from './engine-link.ts'
+import type { EngineLink } from './engine-link.ts'
+import { Engines } from './engines.ts'
 import type { KeeperOptions, Resolved } from './events.ts'
+import { PassThrough } from './pass-through.ts'
 import { Reactor } from './reactor.ts'
 import { type Entry, Registry } from './registry.ts'
 
-const RECORDS_MS = 1000
+/** How often records are read that nobody called for, and the beat of the engine is looked for. */
+const LOOK_MS = 1000
 const DEFAULTS = { threads: 4, threadLimit: 32, callsPerContainer: 3 }
+
+interface Starting {
+  ready(): void
+  failed(error: Error): void
+}
 
 /**
  * Receives the listeners from the runtimes, holds them and starts the engine, which serves them. It decides nothing about
@@ -29,53 +38,47 @@ export class Keeper {
   readonly #doors: readonly Door[]
   readonly #journal: Fd
   readonly #reader: RecordReader
-  readonly #engine: EngineLink
+  readonly #engines: Engines
+  readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
-  #ready: () => void = () => {}
+  /** Until the first engine serves. */
+  #starting: Starting | undefined
+  #passes = false
   #lost = 0
   #closed = false
 
   /** @returns once the engine serves @throws {Error} if the socket is in use or the engine does not start */
   static async start(options: KeeperOptions): Promise<Keeper> {
     let keeper: Keeper | undefined
-    await new Promise<void>((resolve, reject) => {
-      const onEngineEnded = (how: string): void => {
-        reject(new Error(`Cannot start: the engine ${how}`))
-        options.onEngineEnded(how)
-      }
-      keeper = new Keeper({ ...options, onEngineEnded })
-      keeper.#ready = resolve
+    await new Promise<void>((ready, failed) => {
+      keeper = new Keeper(options, { ready, failed })
     })
     return keeper!
   }
 
-  private constructor(options: KeeperOptions) {
+  private constructor(options: KeeperOptions, starting: Starting) {
     this.#options = options
+    this.#starting = starting
     this.#reactor = new Reactor()
     this.#doors = this.#openDoors()
     this.#journal = memfd('intercede-journal', JOURNAL_SIZE)
-    this.#reader = new RecordReader(map(this.#journal, JOURNAL_SIZE))
-    const { threads, threadLimit, callsPerContainer } = { ...DEFAULTS, ...options }
-    this.#engine = new EngineLink(
-      this.#reactor,
-      this.#journal,
-      { threads, threadLimit, callsPerContainer },
-      (message) => this.#hear(message),
-      (how) => this.#engineEnded(how),
-    )
-    this.#timer = setInterval(() => this.drain(), RECORDS_MS)
+    const memory = map(this.#journal, JOURNAL_SIZE)
+    this.#reader = new RecordReader(memory)
+    this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
+    this.#engines = this.#startEngines(memory)
+    this.#timer = setInterval(() => this.#look(), LOOK_MS)
   }
 
-  /** The process of the engine. */
+  /** The process of the engine, if there is one now. */
   get enginePid(): number | undefined {
-    return this.#engine.pid
+    return this.#engines.pid
   }
 
-  /** Hands out the records that are there now. */
-  drain(): void {
-    this.#reader.drain((record) => {
+  /** Hands out the records that are there now. @param isOver the engine that wrote them has ended */
+  drain(isOver = false): void {
+    const take = (record: CallRecord): void =>
       this.#options.onRecord(record, this.#registry.at(record.container)?.container.id ?? '')
-    })
+    this.#reader.drain(take, isOver)
     if (this.#reader.lost === this.#lost) return
     this.#options.onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })
     this.#lost = this.#reader.lost
@@ -86,12 +89,32 @@ export class Keeper {
     if (this.#closed) return
     this.#closed = true
     clearInterval(this.#timer)
-    this.#engine.close()
+    this.#passThrough.stop()
+    this.#engines.close()
     this.drain()
     for (const door of this.#doors) door.close()
     this.#registry.close()
     this.#journal[Symbol.dispose]()
     this.#reactor.close()
+  }
+
+  #startEngines(memory: ArrayBuffer): Engines {
+    const { threads, threadLimit, callsPerContainer } = { ...DEFAULTS, ...this.#options }
+    return new Engines({
+      reactor: this.#reactor,
+      journal: this.#journal,
+      beat: new Beat(memory),
+      engine: { threads, threadLimit, callsPerContainer },
+      inventory: (tell) => this.#inventory(tell),
+      hear: (message) => this.#hear(message),
+      ended: (how, pause) => this.#engineEnded(how, pause),
+      starting: () => this.#stopPassing(),
+    })
+  }
+
+  #look(): void {
+    this.drain()
+    this.#engines.look()
   }
 
   #openDoors(): readonly Door[] {
@@ -110,8 +133,9 @@ export class Keeper {
       if (type === 'listener' && !isSeccompListener(fd))
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
       const entry = this.#entry(handover)
-      const listener = this.#registry.hold(entry, fd)
-      this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
+      const listener = this.#registry.hold(entry, fd, type)
+      this.#engines.tell({ type, listener, container: entry.container.index }, [fd])
+      if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
     } catch (error) {
       const over = type === 'listener' && isOver(fd)
       fd[Symbol.dispose]()
@@ -131,18 +155,16 @@ export class Keeper {
     const { init, ...found } = inspect(handover)
     const barred = wrong ?? found.barred
     const entry = this.#add(handover, resolved, init, barred)
-    this.#announce(entry)
+    announce(entry, (message, fds) => this.#engines.tell(message, fds))
     const unruly = init ? misplaced(init.handles.cgroup) : undefined
     this.#options.onEvent({ type: 'registered', handover, barred, unruly, resolved })
     return entry
   }
 
-  #announce({ container, init }: Entry): void {
-    const handles = Object.entries(init?.handles ?? {})
-    const names = handles.map(([name]) => name as keyof ContainerHandles)
-    const walkable = init?.walkable === true && container.barred === undefined
-    const fds = handles.map(([, fd]) => fd)
-    this.#engine.tell({ type: 'container', container, walkable, handles: names }, fds)
+  #inventory(tell: EngineLink['tell']): void {
+    for (const entry of this.#registry.entries) announce(entry, tell)
+    for (const [listener, { entry, fd, type }] of this.#registry.listeners)
+      tell({ type, listener, container: entry.container.index }, [fd])
   }
 
   #add(handover: Handover, { policy }: Resolved, init: Init | undefined, barred: ReasonCode | undefined): Entry {
@@ -174,7 +196,7 @@ export class Keeper {
     this.drain()
     const ended = this.#registry.release(listener)
     if (!ended) return
-    this.#engine.tell({ type: 'forget', container: ended.container.index })
+    this.#engines.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
   }
 
@@ -182,8 +204,37 @@ export class Keeper {
     this.#options.onEvent({ type: 'refused', message })
   }
 
-  #engineEnded(how: string): void {
-    this.close()
-    this.#options.onEngineEnded(how)
+  #ready(): void {
+    if (!this.#starting) this.#options.onEvent({ type: 'engineStarted', pid: this.enginePid })
+    this.#starting?.ready()
+    this.#starting = undefined
   }
+
+  /** The calls that wait go on waiting, for the next one; if that is not soon, they are left to the kernel. */
+  #engineEnded(how: string, pause: number): void {
+    this.drain(true)
+    if (this.#starting) {
+      this.close()
+      this.#starting.failed(new Error(`Cannot start: the engine ${how}`))
+      return
+    }
+    this.#options.onEvent({ type: 'engineEnded', how, pause })
+    if (pause === 0 || this.#closed) return
+    this.#passes = true
+    this.#passThrough.start(this.#registry.listeners)
+  }
+
+  #stopPassing(): void {
+    this.#passes = false
+    this.#passThrough.stop()
+  }
+}
+
+/** Says once per container what the engine may do for it. */
+function announce({ container, init }: Entry, tell: EngineLink['tell']): void {
+  const handles = Object.entries(init?.handles ?? {})
+  const names = handles.map(([name]) => name as keyof ContainerHandles)
+  const walkable = init?.walkable === true && container.barred === undefined
+  const fds = handles.map(([, fd]) => fd)
+  tell({ type: 'container', container, walkable, handles: names }, fds)
 }

@@ -1,7 +1,7 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
-import { CONTAINERS } from '../engine/pool-state.ts'
+import { CONTAINERS, LISTENERS } from '../engine/pool-state.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Handover } from '../runtimes/handover.ts'
@@ -15,13 +15,23 @@ export interface Entry {
   listeners: number
 }
 
+/** A listener, or the connection of a monitor of LXC. */
+export interface Held {
+  readonly entry: Entry
+  readonly fd: Fd
+  readonly type: 'listener' | 'monitor'
+}
+
+/** The lowest is the last. */
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => count - 1 - index)
+
 /** The containers and their listeners. */
 export class Registry {
   readonly #byId = new Map<string, Entry>()
   readonly #byIndex = new Map<number, Entry>()
-  readonly #listeners = new Map<number, { readonly entry: Entry; readonly fd: Fd }>()
-  readonly #free: number[] = Array.from({ length: CONTAINERS }, (_, index) => CONTAINERS - 1 - index)
-  #listener = 0
+  readonly #listeners = new Map<number, Held>()
+  readonly #free = numbers(CONTAINERS)
+  readonly #freeListeners = numbers(LISTENERS)
 
   /** The container that a hand-over speaks of, if it is known; one with a new init is another one. */
   known({ id, creating, pid, started }: Handover): Entry | undefined {
@@ -53,12 +63,26 @@ export class Registry {
     return entry
   }
 
-  /** @returns the number under which the engine knows the listener; `fd` is owned here */
-  hold(entry: Entry, fd: Fd): number {
-    const number = ++this.#listener
-    this.#listeners.set(number, { entry, fd })
+  /**
+   * @returns the number under which the engine knows the listener; `fd` is owned here
+   * @throws {Error} if there are too many
+   */
+  hold(entry: Entry, fd: Fd, type: Held['type']): number {
+    const number = this.#freeListeners.pop()
+    if (number === undefined)
+      throw new Error(`Cannot serve container ${entry.container.id}: ${LISTENERS} listeners are served already`)
+    this.#listeners.set(number, { entry, fd, type })
     entry.listeners++
     return number
+  }
+
+  get entries(): Iterable<Entry> {
+    return this.#byIndex.values()
+  }
+
+  /** By their numbers. */
+  get listeners(): Iterable<[number, Held]> {
+    return this.#listeners
   }
 
   /** Lets a listener go. @returns the container if it was its last one, now forgotten */
@@ -66,6 +90,7 @@ export class Registry {
     const held = this.#listeners.get(listener)
     if (!held) return undefined
     this.#listeners.delete(listener)
+    this.#freeListeners.push(listener)
     held.fd[Symbol.dispose]()
     return --held.entry.listeners === 0 ? this.#forget(held.entry) : undefined
   }

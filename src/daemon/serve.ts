@@ -38,11 +38,6 @@ export async function serve(sockets: Sockets, config: Config): Promise<void> {
       report(log, event)
     },
     onRecord: (record, container) => calls.add(record, container),
-    onEngineEnded: (how) => {
-      if (!keeper) return
-      log.write('error', `Cannot go on: the engine ${how}`)
-      end(1)
-    },
   })
   const { socketPath: socket, lxcSocketPath: lxcSocket } = sockets
   log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid })
@@ -81,7 +76,18 @@ function report(log: Log, event: KeeperEvent): void {
     case 'fault':
       log.write('error', event.message)
       break
+    case 'engineStarted':
+      log.write('info', 'the engine serves', { engine: event.pid })
+      break
+    case 'engineEnded':
+      log.write('error', `the engine ${event.how}: ${next(event.pause)}`, event.pause ? { pause: event.pause } : {})
+      break
     case 'recordsLost':
       log.write('warn', 'records were lost: calls came faster than they could be logged', { count: event.count })
   }
 }
+
+const next = (pause: number): string =>
+  pause === 0
+    ? 'another one takes over its calls'
+    : 'engines fail all the time, so every call is left to the kernel until the next one is tried'

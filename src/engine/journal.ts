@@ -5,10 +5,18 @@ import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../calls/slot.ts'
 /** Header of the shared memory: 32-bit words. */
 const HEAD = 0
 const TAIL = 16
+const BEAT = 32
 const HEADER_SIZE = 4096
 const RECORDS_AT = HEADER_SIZE + SLOTS * SLOT_SIZE
 
 export const JOURNAL_SIZE = RECORDS_AT + RECORDS * RECORD_SIZE
+
+/** From where a call comes, by the keeper's numbers, and by which thread. */
+interface Origin {
+  readonly listener: number
+  readonly container: number
+  readonly thread: number
+}
 
 /** The slots of calls in flight. Only the leader takes one; whoever served the call frees it. */
 export class Slots {
@@ -24,16 +32,47 @@ export class Slots {
     this.#bytes = new Uint8Array(memory)
   }
 
-  /** @returns the offset of a free slot, its notification zeroed as the kernel demands; -1 if all are taken */
-  take(): number {
+  /**
+   * Takes a free slot, its notification zeroed as the kernel demands, and says whose call is being received: an engine that
+   * ends from here on, at any instruction, has left everything that the next one must know.
+   *
+   * @returns its offset; -1 if all are taken
+   */
+  take({ listener, container, thread }: Origin): number {
     for (let tries = 0; tries < SLOTS; tries++) {
       this.#cursor = (this.#cursor + 1) % SLOTS
       const at = HEADER_SIZE + this.#cursor * SLOT_SIZE
       if (Atomics.load(this.#words, (at + SLOT.state) >> 2) !== STATE.free) continue
-      this.#bytes.fill(0, at, at + SECCOMP_NOTIF_SIZE)
+      this.#bytes.fill(0, at, at + SLOT_SIZE)
+      this.view.setUint32(at + SLOT.listener, listener, true)
+      this.view.setUint32(at + SLOT.container, container, true)
+      this.view.setUint32(at + SLOT.thread, thread, true)
+      this.setState(at, STATE.receiving)
       return at
     }
     return -1
+  }
+
+  /** The notification is there. */
+  receive(at: number): void {
+    this.view.setFloat64(at + SLOT.since, Date.now(), true)
+    this.setState(at, STATE.received)
+  }
+
+  /** The act is done: its answer may be sent by whoever has the slot. */
+  settle(at: number, value: bigint, errno: number): void {
+    this.view.setBigInt64(at + SLOT.value, value, true)
+    this.view.setUint32(at + SLOT.errno, errno, true)
+    this.setState(at, STATE.acted)
+  }
+
+  state(at: number): number {
+    return Atomics.load(this.#words, (at + SLOT.state) >> 2)
+  }
+
+  /** Offsets of all slots: those that are free tell of the last call that they had. */
+  all(): number[] {
+    return Array.from({ length: SLOTS }, (_, index) => HEADER_SIZE + index * SLOT_SIZE)
   }
 
   /** The 80 bytes that the kernel writes. */
@@ -45,6 +84,29 @@ export class Slots {
 
   setState(at: number, state: number): void {
     Atomics.store(this.#words, (at + SLOT.state) >> 2, state)
+  }
+}
+
+/** The sign that an engine gives as long as it serves, in the header of the shared memory. */
+export class Beat {
+  readonly #words: Int32Array
+
+  constructor(memory: ArrayBuffer) {
+    this.#words = new Int32Array(memory)
+  }
+
+  give(): void {
+    Atomics.add(this.#words, BEAT, 1)
+  }
+
+  /** How often it was given. */
+  get count(): number {
+    return Atomics.load(this.#words, BEAT)
+  }
+
+  /** How many calls were answered, by any engine. */
+  get answered(): number {
+    return Atomics.load(this.#words, HEAD)
   }
 }
 
@@ -82,8 +144,12 @@ export class RecordReader {
     this.#words = new Int32Array(memory)
   }
 
-  /** Hands out all records that are complete, oldest first. */
-  drain(take: (record: CallRecord) => void): void {
+  /**
+   * Hands out all records that are complete, oldest first.
+   *
+   * @param isOver nobody writes any more: what is not complete never will be
+   */
+  drain(take: (record: CallRecord) => void, isOver = false): void {
     let tail = Atomics.load(this.#words, TAIL)
     for (;;) {
       const behind = (Atomics.load(this.#words, HEAD) - tail) | 0
@@ -94,7 +160,7 @@ export class RecordReader {
       }
       const record = this.#at(tail)
       // A hole that its writer will fill in a moment; when half the ring lies behind it, the writer is dead.
-      if (!record && behind < RECORDS / 2) break
+      if (!record && !isOver && behind < RECORDS / 2) break
       if (record) take(record)
       else this.lost++
       tail = (tail + 1) | 0

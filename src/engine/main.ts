@@ -14,6 +14,9 @@ import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './m
 import { Pool } from './pool.ts'
 import { CONTROL_FD, type EngineOptions, JOURNAL_FD } from './start.ts'
 
+/** The keeper ends an engine that does not give it for many times as long. */
+const BEAT_MS = 1000
+
 /** The engine process: its main thread hears the keeper and keeps the pool; it never touches a call. */
 async function main(): Promise<void> {
   setCloexec(CONTROL_FD)
@@ -47,6 +50,7 @@ async function main(): Promise<void> {
     onHalfFull: () => tell({ type: 'halfFull' }),
     onFault: fault,
   })
+  setInterval(() => pool.beat(), BEAT_MS)
   hear(control, pool, fault)
 }
 
@@ -90,7 +94,9 @@ function end(): never {
 }
 
 function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
-  if (message.type === 'container') pool.announce(message, fds)
+  if (message.type === 'inherit') pool.inherit(message.failed)
+  else if (message.type === 'all') pool.settle()
+  else if (message.type === 'container') pool.announce(message, fds)
   else if (message.type === 'forget') pool.forget(message.container)
   else if (message.type === 'monitor') pool.listen(message.listener, message.container, fds[0]!, true)
   else {

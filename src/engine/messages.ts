@@ -11,6 +11,12 @@ export type ToEngine =
       readonly handles: readonly (keyof ContainerHandles)[]
     }
   | { readonly type: 'forget'; readonly container: number }
+  /**
+   * Comes first. The journal may hold calls of an engine before this one: what is handed over until `all` is what that had,
+   * too. `failed`: it ended by itself, not by somebody's will.
+   */
+  | { readonly type: 'inherit'; readonly failed: boolean }
+  | { readonly type: 'all' }
   /** With the listener's descriptor. */
   | { readonly type: 'listener'; readonly listener: number; readonly container: number }
   /** With the connection of a monitor of LXC, which forwards calls. */

@@ -1,10 +1,11 @@
 import { ProgramStore, STORE_WORDS } from '../caller/program-store.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
 import { LEAD_WORDS } from './lead.ts'
+import { ORPHAN_WORDS } from './orphans.ts'
 import { ProxyWords } from './proxy-words.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
 
-/** How many listeners and containers one engine holds; more are refused at registration. */
+/** How many listeners and containers one engine can hold; more are refused at registration. */
 export const LISTENERS = 4096
 export const CONTAINERS = 1024
 
@@ -25,7 +26,9 @@ export class PoolState {
   /** For `Lead`. */
   readonly lead: Int32Array
   readonly #counts: Int32Array
-  /** By listener: its descriptor, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
+  /** For `Orphans`. */
+  readonly orphans: Int32Array
+  /** By listener, as the keeper counts them: its descriptor or 0, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
   readonly listenerFd: Int32Array
   readonly listenerContainer: Int32Array
   readonly listenerGeneration: Int32Array
@@ -50,7 +53,7 @@ export class PoolState {
 
   constructor(
     buffer = new SharedArrayBuffer(
-      4 * (LEAD_WORDS + 16 + 6 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS + STORE_WORDS) * CONTAINERS),
+      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS + STORE_WORDS) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -62,6 +65,7 @@ export class PoolState {
     }
     this.lead = array(LEAD_WORDS)
     this.#counts = array(16)
+    this.orphans = array(ORPHAN_WORDS)
     this.listenerFd = array(LISTENERS)
     this.listenerContainer = array(LISTENERS)
     this.listenerGeneration = array(LISTENERS)

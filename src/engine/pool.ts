@@ -3,15 +3,19 @@ import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container, ContainerHandles } from '../caller/container.ts'
 import { isHeldIn } from '../caller/held.ts'
 import type { IsHeld } from '../calls/context.ts'
-import { EPOLLIN, type Epoll } from '../kernel/epoll.ts'
+import { EPOLLIN, type Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { closeRaw, Fd } from '../kernel/fd.ts'
+import { map } from '../kernel/shared-memory.ts'
 import { Alarm, timerfd } from '../kernel/timer.ts'
 import { CONTEXT_BYTES, Contexts } from './contexts.ts'
 import { tryDevice, UNKNOWN } from './device-rules.ts'
+import { Beat, JOURNAL_SIZE, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
+import { passLost } from './lost-calls.ts'
 import type { ToEngine } from './messages.ts'
 import { Mounters } from './mounters.ts'
-import { LISTENERS, PoolState } from './pool-state.ts'
+import { Orphans } from './orphans.ts'
+import { PoolState } from './pool-state.ts'
 import { Priority } from './priority.ts'
 import { ProxyDeadlines } from './proxy-deadlines.ts'
 import { encodeRules } from './rules-cache.ts'
@@ -20,7 +24,7 @@ import { Walkers } from './walkers.ts'
 
 type Announced = Extract<ToEngine, { type: 'container' }>
 
-export interface PoolOptions extends Omit<ThreadData, 'state' | 'contexts' | 'number' | 'epoll' | 'alarm'> {
+export interface PoolOptions extends Omit<ThreadData, 'state' | 'contexts' | 'number' | 'epoll' | 'alarm' | 'orphans'> {
   readonly epoll: Epoll
   /** Threads at the start, and at most: more are made when none is left to take the lead. */
   readonly threads: number
@@ -56,9 +60,16 @@ export class Pool {
   #expiring: NodeJS.Timeout | undefined
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
-  readonly #listeners = new Map<number, number>()
-  readonly #free: number[] = Array.from({ length: LISTENERS }, (_, index) => LISTENERS - 1 - index)
-  #ready = 0
+  readonly #listeners = new Set<number>()
+  readonly #slots: Slots
+  readonly #beat: Beat
+  readonly #orphans: Orphans
+  /** Readable for ever. */
+  readonly #ready = timerfd()
+  #inherits = false
+  #answered = 0
+  readonly #event = new EpollEvent()
+  #running = 0
   /** Threads that were started and are not ready yet: one is enough at a time. */
   readonly #starting = new Set<Worker>()
   #lost = 0
@@ -71,6 +82,11 @@ export class Pool {
     this.#deadlines = new ProxyDeadlines(this.#state.proxies, options.onFault)
     this.#isHeld = isHeldIn(new Fd(options.proc))
     this.#mounters = new Mounters(options.onFault)
+    const journal = map(new Fd(options.journal), JOURNAL_SIZE)
+    this.#slots = new Slots(journal)
+    this.#beat = new Beat(journal)
+    new Alarm(this.#ready.raw, 1).ring()
+    this.#orphans = new Orphans(this.#state.orphans, options.epoll, this.#ready)
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
@@ -103,20 +119,43 @@ export class Pool {
   /**
    * Serves `fd` from now on and owns it: a listener, or the connection of a monitor of LXC.
    *
-   * @param listener the keeper's number of it
-   * @throws {Error} if there are too many
+   * @param index the keeper's number of it
    */
-  listen(listener: number, container: number, fd: Fd, isMonitor = false): void {
-    const index = this.#free.pop()
-    if (index === undefined) throw new Error(`Cannot serve listener ${listener}: ${LISTENERS} are served already`)
+  listen(index: number, container: number, fd: Fd, isMonitor = false): void {
     const state = this.#state
-    this.#listeners.set(index, listener)
+    this.#listeners.add(index)
     state.listenerFd[index] = fd.raw
     state.listenerContainer[index] = container
     const generation = Atomics.add(state.listenerGeneration, index, 1) + 1
     if (isMonitor) this.#deadlines.watch(index, fd.raw)
+    else if (this.#inherits) this.#passLost(index, fd.raw)
     this.#options.epoll.add(fd, EPOLLIN, [index, generation])
     fd.release()
+  }
+
+  /** What follows is what an engine before this one had. */
+  inherit(failed: boolean): void {
+    this.#inherits = true
+    this.#orphans.find(this.#slots, failed)
+  }
+
+  /** All of it is here: its calls in flight may be served. */
+  settle(): void {
+    this.#inherits = false
+    this.#orphans.offer()
+  }
+
+  /** Says that this engine serves: a call waits only as long as others are answered. */
+  beat(): void {
+    const { answered } = this.#beat
+    const waits = this.#event.wait(this.#options.epoll.raw, 0)
+    if (!waits || answered !== this.#answered) this.#beat.give()
+    this.#answered = answered
+  }
+
+  #passLost(index: number, listener: number): void {
+    const count = passLost(this.#slots, index, listener)
+    if (count > 0) this.#options.onFault(`Cannot serve ${count} calls: they were lost, and are left to the kernel`)
   }
 
   #start(): void {
@@ -125,6 +164,7 @@ export class Pool {
       ...shared,
       epoll: epoll.raw,
       alarm: this.#alarm.raw,
+      orphans: this.#ready.raw,
       state: this.#state.buffer,
       contexts: this.#contextMemory,
       number: ++this.#number,
@@ -156,7 +196,7 @@ export class Pool {
         break
       case 'ready':
         this.#starting.delete(worker)
-        if (++this.#ready === this.#options.threads) this.#options.onReady(this.#ready)
+        if (++this.#running === this.#options.threads) this.#options.onReady(this.#running)
         break
       case 'device':
         void this.#tryDevice(message.tid, message.dev, new Int32Array(message.answer))
@@ -188,7 +228,7 @@ export class Pool {
   /** Watches the listeners again that waited for the cap of their container. */
   #unmute(container: number): void {
     const { listenerContainer, listenerFd, listenerGeneration } = this.#state
-    for (const index of this.#listeners.keys()) {
+    for (const index of this.#listeners) {
       if (listenerContainer[index] !== container || !this.#state.clearMuted(index)) continue
       this.#options.epoll.modify(listenerFd[index]!, EPOLLIN, [index, listenerGeneration[index]!])
     }
@@ -222,18 +262,17 @@ export class Pool {
   #close(index: number, generation: number): void {
     const state = this.#state
     if (state.listenerGeneration[index] !== generation || !this.#listeners.has(index)) return
-    if (Atomics.load(state.listenerCalls, index) > 0) {
+    if (Atomics.load(state.listenerCalls, index) > 0 || this.#orphans.some) {
       setTimeout(() => this.#close(index, generation), LINGER_MS)
       return
     }
-    const listener = this.#listeners.get(index)!
     this.#listeners.delete(index)
     state.clearMuted(index)
     this.#deadlines.forget(index)
     Atomics.add(state.listenerGeneration, index, 1)
     closeRaw(state.listenerFd[index]!)
-    this.#free.push(index)
-    this.#options.onGone(listener)
+    state.listenerFd[index] = 0
+    this.#options.onGone(index)
   }
 
   #post(message: ToThread): void {

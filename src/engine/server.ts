@@ -4,10 +4,10 @@ import { NOTIF } from '../abi/seccomp.ts'
 import { Caller, type Desk } from '../caller/caller.ts'
 import type { Container } from '../caller/container.ts'
 import { LostThread } from '../caller/thread-identity.ts'
-import type { Act, Effect, Verb } from '../calls/act.ts'
+import type { Act, Effect, Trace, Verb } from '../calls/act.ts'
 import type { Registers } from '../calls/caller.ts'
 import { type Reason, type ReasonCode, why } from '../calls/reason.ts'
-import { STATE } from '../calls/slot.ts'
+import { SLOT, STATE } from '../calls/slot.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { PassOn, pass, Refused, type Verdict } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -30,6 +30,10 @@ export interface Call {
   readonly start: number
   /** Of a call that somebody else received: waits for a reply after the answer. */
   readonly forwarded?: ForwardedCall
+  /** Of a call that an earlier engine received: the state in which that left it. */
+  readonly left?: number
+  /** It seems to let engines fail. */
+  readonly isPoison?: boolean
 }
 
 /** What a thread did with a call: everything that the record needs. */
@@ -44,6 +48,9 @@ type Outcome = {
   readonly replaces?: number | undefined
   readonly sent?: ((fd: number) => void) | undefined
 }
+
+/** Something may have been done for it, and it cannot be told what: the kernel must not judge it. */
+const UNSETTLED: Outcome = { is: 'errno', errno: errno('EIO'), value: 0n, why: why('unsettled') }
 
 /** Serves calls on one thread: decode, decide, act, answer, record. */
 export class Server {
@@ -67,6 +74,35 @@ export class Server {
     if (!verdict) return false
     this.#finish(call, settled(verdict))
     return true
+  }
+
+  /** Does for a call of an earlier engine what needs no look at the caller. @returns false if it must be served */
+  settle(call: Call): boolean {
+    const { slot, listener, left, isPoison } = call
+    if (!this.#answer.waits(listener, slot)) this.#slots.setState(slot, STATE.free)
+    else if (left === STATE.acted) this.#finish(call, this.#acted(slot))
+    else if (left !== STATE.acting) return isPoison ? this.#leave(call) : this.screen(call)
+    else if (isPoison) this.#finish(call, UNSETTLED)
+    else return false
+    return true
+  }
+
+  #leave(call: Call): true {
+    this.pass(call, 'engineFailed')
+    return true
+  }
+
+  /** What an earlier engine had done for the call. */
+  #acted(slot: number): Outcome {
+    const { view } = this.#slots
+    const number = view.getUint32(slot + SLOT.errno, true) as Errno | 0
+    const value = view.getBigInt64(slot + SLOT.value, true)
+    return {
+      is: number === 0 ? 'act' : 'errno',
+      errno: number,
+      value,
+      why: why(number === 0 ? 'done' : 'kernelAnswered'),
+    }
   }
 
   /** Leaves a call to the kernel. */
@@ -109,22 +145,29 @@ export class Server {
     return route.handlers[view.getInt32(slot + NOTIF.nr, true)]
   }
 
-  #serve({ slot, listener, container }: Call): Outcome {
+  #serve({ slot, listener, container, left }: Call): Outcome {
     const handler = this.#handler(slot)!
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
     const thread = { tid, bits: this.#registers.bits }
-    const caller = new Caller(this.#desk, container, thread, () => this.#answer.waits(listener, slot))
+    const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
+    const caller = new Caller(this.#desk, container, thread, { waits: () => this.#answer.waits(listener, slot), notes })
     // As `using` would, which is compiled to what costs a microsecond.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)
-      if (verdict.is !== 'act') return settled(verdict)
+      if (verdict.is !== 'act') return left === STATE.acting ? UNSETTLED : settled(verdict)
       this.#slots.setState(slot, STATE.acting)
-      const effect = run(verdict.act, caller)
-      this.#slots.setState(slot, STATE.acted)
+      const effect = left === STATE.acting ? runAgain(verdict.act, caller, this.#trace(slot)) : run(verdict.act, caller)
+      // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
+      if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
       return written(effect, caller, verdict.why)
     } finally {
       caller[Symbol.dispose]()
     }
+  }
+
+  #trace(slot: number): Trace {
+    const { view } = this.#slots
+    return { since: view.getFloat64(slot + SLOT.since, true), note: view.getBigUint64(slot + SLOT.note, true) }
   }
 
   #finish(call: Call, outcome: Outcome): void {
@@ -185,6 +228,24 @@ function judge(handler: Syscall<unknown>, args: Registers, caller: Caller, polic
     return handler.decide(handler.decode(args, caller), caller, policy)
   } catch (error) {
     if (error instanceof SyscallError) return pass('lookFailed', error.errno)
+    if (error instanceof PassOn) return { is: 'continue', why: error.why }
+    throw error
+  }
+}
+
+/**
+ * An earlier engine had begun with the act: what it has done is adopted. It is looked for again where the act fails, for a
+ * thread that hangs may have gone on meanwhile, even in a process that was killed.
+ */
+function runAgain<A extends Act>(act: A, caller: Caller, trace: Trace): Effect {
+  const verb = verbs[act.verb] as Verb<A>
+  const done = verb.found?.(act, caller, trace)
+  if (done) return done
+  try {
+    return verb.run(act, caller)
+  } catch (error) {
+    const late = error instanceof SyscallError ? verb.found?.(act, caller, trace) : undefined
+    if (late) return late
     throw error
   }
 }

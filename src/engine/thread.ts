@@ -24,6 +24,7 @@ import { Monitors } from './forwarded.ts'
 import { Informant } from './informant.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
+import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from './orphans.ts'
 import { PoolState } from './pool-state.ts'
 import { type Call, Server } from './server.ts'
 
@@ -38,6 +39,8 @@ export interface ThreadData {
   readonly epoll: number
   /** A timerfd: see `Lead`. */
   readonly alarm: number
+  /** Readable: see `Orphans`. */
+  readonly orphans: number
   readonly hostRoot: number
   readonly proc: number
   /** Our own mount namespace. */
@@ -100,6 +103,7 @@ class EngineThread {
   readonly #next = new EpollEvent()
   readonly #epoll: Epoll
   readonly #lead: Lead
+  readonly #orphans: Orphans
   readonly #containers = new Map<number, Container>()
   #epoch = -1
   /** Of the lead that this thread has. */
@@ -113,6 +117,7 @@ class EngineThread {
     this.#state = new PoolState(data.state)
     this.#lead = new Lead(this.#state.lead, new Alarm(data.alarm, LEADER_MS), currentTid(), isRunning)
     this.#epoll = new Epoll(new Fd(data.epoll))
+    this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#slots = new Slots(journal)
     const proc = new Fd(data.proc)
@@ -163,6 +168,7 @@ class EngineThread {
     if (!this.#event.wait(this.#data.epoll, -1)) return
     this.#hear()
     const { token: index, generation, events } = this.#event
+    if (index === ORPHANS_TOKEN) this.#resume()
     if (this.#state.listenerGeneration[index] !== generation) return
     if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
     else if ((events & EPOLLIN) !== 0) this.#receive(index)
@@ -191,9 +197,13 @@ class EngineThread {
       return
     }
     const listener = state.listenerFd[index]!
-    const slot = this.#slots.take()
-    if (slot < 0 || !notifRecv(listener, this.#slots.notification(slot))) return
-    this.#claim(slot, index, container.index)
+    const slot = this.#take(index, container)
+    if (slot < 0) return
+    if (!notifRecv(listener, this.#slots.notification(slot))) {
+      this.#slots.setState(slot, STATE.free)
+      return
+    }
+    this.#slots.receive(slot)
     const call: Call = { slot, listener, container, start: performance.now() }
     if (this.#server.screen(call)) return
     this.#serve(call, index)
@@ -202,15 +212,18 @@ class EngineThread {
   /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
   #receiveForwarded(index: number, generation: number): void {
     const { listenerFd, listenerContainer, containerCalls } = this.#state
-    const slot = this.#slots.take()
+    const container = this.#containers.get(listenerContainer[index]!) ?? UNKNOWN
+    const slot = this.#take(index, container)
     if (slot < 0) return
     const connection = new Fd(listenerFd[index]!)
     const received = this.#monitors.receive(index, connection, this.#slots.notification(slot))
     if (received === 'over') this.#hangUp(index, generation)
-    if (received === 'over' || received === undefined) return
+    if (received === 'over' || received === undefined) {
+      this.#slots.setState(slot, STATE.free)
+      return
+    }
     using forwarded = received
-    const container = this.#containers.get(listenerContainer[index]!) ?? UNKNOWN
-    this.#claim(slot, index, container.index)
+    this.#slots.receive(slot)
     const call: Call = { slot, listener: forwarded.listener, container, start: performance.now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#cap) this.#server.pass(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)
@@ -220,7 +233,7 @@ class EngineThread {
   #serve(call: Call, index: number): void {
     const { index: container } = call.container
     // One thread is always kept: this call is left to the kernel rather than that all of them hang.
-    if (this.#state.calls >= this.#data.threadLimit - SPARE) {
+    if (this.#state.calls >= this.#data.threadLimit - SPARE && !hasBegun(call)) {
       this.#server.pass(call, 'containerBusy')
       return
     }
@@ -251,13 +264,24 @@ class EngineThread {
     return this.#state.calls >= threadLimit / 2 ? 1 : callsPerContainer
   }
 
-  #claim(slot: number, index: number, container: number): void {
-    const { view } = this.#slots
-    view.setUint32(slot + SLOT.listener, index, true)
-    view.setUint32(slot + SLOT.container, container, true)
-    view.setUint32(slot + SLOT.thread, this.#data.number, true)
-    view.setFloat64(slot + SLOT.since, Date.now(), true)
-    this.#slots.setState(slot, STATE.received)
+  #take(listener: number, container: Container): number {
+    return this.#slots.take({ listener, container: container.index, thread: this.#data.number })
+  }
+
+  /** One of the calls that an engine before this one has left. */
+  #resume(): void {
+    const slot = this.#orphans.take()
+    if (slot === undefined) return
+    const orphan = adopt(slot, this.#slots, this.#state)
+    if (!orphan) return
+    const { index, ...found } = orphan
+    const container = this.#containers.get(this.#slots.view.getUint32(slot + SLOT.container, true)) ?? UNKNOWN
+    const call: Call = { slot, ...found, container, start: performance.now() }
+    try {
+      if (!this.#server.settle(call)) this.#serve(call, index)
+    } finally {
+      this.#orphans.finish()
+    }
   }
 
   /** What the device rules allow; the main thread finds out, by a process that joins the group. */

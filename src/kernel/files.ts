@@ -19,8 +19,8 @@ export const RESOLVE_IN_ROOT = 0x10
 export const RESOLVE_CACHED = 0x20
 
 const AT_STATX_DONT_SYNC = 0x4000
-/** STATX_TYPE, STATX_UID, STATX_GID and STATX_INO. */
-const STATX_IDENTITY = 0x119
+/** STATX_TYPE, STATX_UID, STATX_GID, STATX_INO and STATX_SIZE. */
+const STATX_IDENTITY = 0x319
 export const PROC_SUPER_MAGIC = 0x9fa0
 
 const libcOpenat = libc.func('int openat(int dir, uint8_t *path, int flags, uint32_t mode)')
@@ -109,7 +109,7 @@ export function changeGroup(parent: Handle, name: Uint8Array, gid: HostId): void
   check('fchownat', libcFchownat(parent.raw, name, 0xffff_ffff, gid, 0))
 }
 
-/** What `struct statx` tells: 20 u32 uid | 24 u32 gid | 28 u16 mode | 32 u64 ino | 136 u32 major | 140 u32 minor. */
+/** What `struct statx` tells: 20 u32 uid | 24 u32 gid | 28 u16 mode | 32 u64 ino | 40 u64 size | 136 u32 major | 140 u32 minor. */
 export interface Identity {
   readonly dev: bigint
   readonly ino: bigint
@@ -117,6 +117,7 @@ export interface Identity {
   /** As the mount shows them; 65534 for one that it cannot. */
   readonly uid: HostId
   readonly gid: HostId
+  readonly size: bigint
 }
 
 const statxBytes = new Uint8Array(256)
@@ -135,6 +136,7 @@ export function identify(fd: number): Identity {
     mode: statxView.getUint16(28, true) as Mode,
     uid: statxView.getUint32(20, true) as HostId,
     gid: statxView.getUint32(24, true) as HostId,
+    size: statxView.getBigUint64(40, true),
   }
 }
 
@@ -154,6 +156,26 @@ export function mountId(fd: Handle): bigint | undefined {
 export function deviceOf(node: Handle): Dev {
   check('statx', libcStatx(node.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, statxBytes))
   return makedev(statxView.getUint32(128, true), statxView.getUint32(132, true))
+}
+
+const STATX_CTIME = 0x80
+const STATX_BTIME = 0x800
+/** `struct statx_timestamp`: s64 seconds | u32 nanoseconds. */
+const milliseconds = (at: number): number =>
+  1000 * Number(statxView.getBigInt64(at, true)) + statxView.getUint32(at + 8, true) / 1e6
+
+/** In milliseconds since 1970, by the clock of the file system, which may be a tick behind. */
+interface Times {
+  /** When it was created, where the file system keeps that: else the same as `changed`. */
+  readonly born: number
+  readonly changed: number
+}
+
+/** `struct statx`: 0 u32 mask | 80 birth | 96 change. */
+export function timesOf(fd: Handle): Times {
+  check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH, STATX_BTIME | STATX_CTIME, statxBytes))
+  const changed = milliseconds(96)
+  return { born: (statxView.getUint32(0, true) & STATX_BTIME) === 0 ? changed : milliseconds(80), changed }
 }
 
 const STATX_ATTR_MOUNT_ROOT = 0x2000

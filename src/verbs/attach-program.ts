@@ -1,8 +1,12 @@
 import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
+import type { DevicePrograms, OwnProgram } from '../calls/device-programs.ts'
 import { why } from '../calls/reason.ts'
 import { createLink, attachProgram as put, detachProgram as take } from '../kernel/bpf.ts'
+import type { Fd } from '../kernel/fd.ts'
+import type { Handle } from '../kernel/handle.ts'
 
 /** Attaching itself asks for nothing on new kernels; before 6.4 bpf(2) asks for CAP_BPF first. */
 const ATTACH: readonly Cap[] = ['BPF', 'NET_ADMIN']
@@ -14,20 +18,61 @@ const TIGHTENS =
   'Every program above stays in force: each cgroup above that has one must have it with BPF_F_ALLOW_MULTI, before and after. ' +
   'Only programs that this container has loaded are attached or replaced.'
 
+type Attach = Verbs['attachProgram']
+
+/** The note of an act: what it wants to reach was not so before. */
+export const WAS_NOT = 1n
+
+export const isAttached = (programs: DevicePrograms, group: Handle, { id }: OwnProgram): boolean =>
+  programs.attached(group).ids.includes(id)
+
 export const attachProgram: Verb<Verbs['attachProgram']> = {
   caps: ATTACH,
   over: [],
   lane: 'fast',
   safe: BELOW + TIGHTENS,
-  run({ group, above, program, flags, replace }, caller) {
-    const { devicePrograms } = caller
-    using fd = devicePrograms.open(program)
-    using old = replace && devicePrograms.open(replace)
-    caller.act(ATTACH, () => put(group, fd, flags, old))
-    if (!devicePrograms.loosens(above)) return { value: 0n }
-    caller.act(ATTACH, () => (old ? put(group, old, flags, fd) : take(group, fd)))
-    return LOOSENS
+  run(act, caller) {
+    const { group, program, flags } = act
+    using programs = opened(act, caller)
+    caller.note(isAttached(caller.devicePrograms, group, program) ? 0n : WAS_NOT)
+    caller.act(ATTACH, () => put(group, programs.fd, flags, programs.old))
+    return keepIfTight(act, caller, programs)
   },
+  found(act, caller, { note }) {
+    if (note !== WAS_NOT || !isAttached(caller.devicePrograms, act.group, act.program)) return undefined
+    using programs = opened(act, caller)
+    return keepIfTight(act, caller, programs)
+  },
+}
+
+interface Opened extends Disposable {
+  readonly fd: Fd
+  readonly old: Fd | undefined
+}
+
+function opened({ program, replace }: Attach, { devicePrograms }: Caller): Opened {
+  const old = replace && devicePrograms.open(replace)
+  const close = (): void => old?.[Symbol.dispose]()
+  try {
+    const fd = devicePrograms.open(program)
+    return {
+      ...{ fd, old },
+      [Symbol.dispose]() {
+        fd[Symbol.dispose]()
+        close()
+      },
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+/** Takes back what took programs above out of force. */
+function keepIfTight({ group, above, flags }: Attach, caller: Caller, { fd, old }: Opened): Effect {
+  if (!caller.devicePrograms.loosens(above)) return { value: 0n }
+  caller.act(ATTACH, () => (old ? put(group, old, flags, fd) : take(group, fd)))
+  return LOOSENS
 }
 
 export const linkProgram: Verb<Verbs['linkProgram']> = {

@@ -35,21 +35,15 @@ const OVER_FILES = ['DAC_OVERRIDE', 'DAC_READ_SEARCH'] as const
  * answer; only when that is refused, with the caller's own, and only if the directory belongs to the container. To be let
  * in without being allowed to write matters too: EEXIST comes before EACCES.
  */
-export function createIn(
-  caller: Caller,
-  dir: Handle,
-  mode: Mode,
-  all: ReturnType<typeof sets>,
-  make: () => void,
-): void {
+export function createIn<T>(caller: Caller, dir: Handle, mode: Mode, all: ReturnType<typeof sets>, make: () => T): T {
   const keeps = (mode & SGID_AND_GROUP_EXECUTE) === SGID_AND_GROUP_EXECUTE && caller.commands(dir, 'FSETID')
   const set = keeps ? all.keepingSgid : all.usual
   try {
-    caller.act(set.plain, make)
+    return caller.act(set.plain, make)
   } catch (error) {
     const refused = error instanceof SyscallError && error.errno === errnos.EACCES
     const cap = refused ? OVER_FILES.find((each) => caller.commands(dir, each)) : undefined
     if (!cap) throw error
-    caller.act(set[cap], make)
+    return caller.act(set[cap], make)
   }
 }

@@ -1,6 +1,7 @@
 import type { Cap } from '../abi/capability.ts'
 import type { Verb, Verbs } from '../calls/act.ts'
 import { detachProgram as take, detachLink as takeLink, updateLink as update } from '../kernel/bpf.ts'
+import { isAttached, WAS_NOT } from './attach-program.ts'
 
 /** Before 6.4 bpf(2) asks for CAP_BPF whatever the command is. */
 const CHANGE: readonly Cap[] = ['BPF', 'NET_ADMIN']
@@ -13,8 +14,12 @@ export const detachProgram: Verb<Verbs['detachProgram']> = {
   safe: `${OWN}What the runtime or others attached stays.`,
   run({ group, program }, caller) {
     using fd = caller.devicePrograms.open(program)
+    caller.note(isAttached(caller.devicePrograms, group, program) ? WAS_NOT : 0n)
     caller.act(CHANGE, () => take(group, fd))
     return { value: 0n }
+  },
+  found({ group, program }, { devicePrograms }, { note }) {
+    return note === WAS_NOT && !isAttached(devicePrograms, group, program) ? { value: 0n } : undefined
   },
 }
 

@@ -1,6 +1,7 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { mknodat } from '../kernel/files.ts'
 import { createIn, sets } from './create.ts'
+import { isMadeSince, isNode, standing } from './traces.ts'
 
 const MAKE = sets('MKNOD')
 
@@ -16,5 +17,9 @@ export const mknod: Verb<Verbs['mknod']> = {
   run({ dir, name, mode, dev }, caller) {
     createIn(caller, dir, mode, MAKE, () => mknodat(dir, name, mode, dev))
     return { value: 0n }
+  },
+  found({ dir, name, mode, dev }, caller, trace) {
+    using node = standing(caller, dir, name)
+    return node && isMadeSince(node, trace) && isNode(node, mode, dev) ? { value: 0n } : undefined
   },
 }

@@ -1,4 +1,5 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import { mountId } from '../kernel/files.ts'
 
 export const mount: Verb<Verbs['mount']> = {
   caps: ['SYS_ADMIN'],
@@ -12,8 +13,13 @@ export const mount: Verb<Verbs['mount']> = {
     'holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
+    caller.note(mountId(tree) ?? 0n)
     caller.mounts.attach(tree, { target, namespace }, true)
     return { value: 0n }
+  },
+  /** The target is looked up anew, and that leads into what was mounted there. */
+  found({ target }, _caller, { note }) {
+    return note !== 0n && mountId(target) === note ? { value: 0n } : undefined
   },
 }
 

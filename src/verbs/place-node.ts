@@ -1,10 +1,12 @@
 import type { Dev, Mode } from '../abi/brand.ts'
 import { fileType, S_IFREG } from '../abi/stat.ts'
-import type { Verb, Verbs } from '../calls/act.ts'
+import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { identify, mknodat, O_NOFOLLOW, O_PATH, openat, unlinkat } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
 import { createIn, sets } from './create.ts'
+import { isMadeSince, isNode, standing } from './traces.ts'
 
 type Place = Verbs['placeNode']
 const MAKE = sets()
@@ -20,15 +22,31 @@ export const placeNode: Verb<Place> = {
     'owner, group and mode. The mount is in the mount namespace of the caller only, whose owner may remove it.',
   run(act, caller) {
     createIn(caller, act.dir, act.mode, MAKE, () => mknodat(act.dir, act.name, asFile(act.mode), NO_DEVICE))
-    try {
-      mountOver(act, caller)
-    } catch (error) {
-      // Nothing is left of it then, so the kernel may judge: it says what it would have said without us.
-      remove(caller, act)
-      throw error instanceof PassOn ? error : new PassOn('containerSuperblock')
-    }
-    return { value: 0n }
+    return complete(act, caller)
   },
+  found(act, caller, trace) {
+    using made = standing(caller, act.dir, act.name)
+    if (!made || !isMadeSince(made, trace)) return undefined
+    if (isNode(made, act.mode, act.dev)) return { value: 0n }
+    // The file alone: whoever made it got no further.
+    return isEmptyFile(made, act.mode) ? complete(act, caller) : undefined
+  },
+}
+
+function complete(act: Place, caller: Caller): Effect {
+  try {
+    mountOver(act, caller)
+  } catch (error) {
+    // Nothing is left of it then, so the kernel may judge: it says what it would have said without us.
+    remove(caller, act)
+    throw error instanceof PassOn ? error : new PassOn('containerSuperblock')
+  }
+  return { value: 0n }
+}
+
+function isEmptyFile(file: Handle, asked: Mode): boolean {
+  const { mode, size } = identify(file.raw)
+  return fileType(mode) === S_IFREG && size === 0n && (mode & ~asked & 0o777) === 0
 }
 
 const asFile = (mode: Mode): Mode => ((mode & 0o7777) | S_IFREG) as Mode

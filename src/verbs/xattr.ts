@@ -1,13 +1,14 @@
 import type { PathBytes } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
-import { XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
+import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
 import * as kernel from '../kernel/xattr.ts'
+import { isChangedSince } from './traces.ts'
 
 /** The one attribute: it makes a directory of an upper layer hide what lower layers have under its name. */
 export const OPAQUE = Buffer.from('trusted.overlay.opaque\0') as Uint8Array as PathBytes
@@ -16,6 +17,7 @@ export const YES = Buffer.from('y')
 /** What the kernel asks for `trusted.*`; for these no permission of the file itself counts (fs/xattr.c xattr_permission()). */
 const ADMIN: readonly Cap[] = ['SYS_ADMIN']
 const NONE: readonly Cap[] = []
+const NOTHING = new Uint8Array(0)
 
 const LANE = 'slow'
 const WHERE =
@@ -47,6 +49,10 @@ export const setxattr: Verb<Verbs['setxattr']> = {
     asAdmin(caller, inode, (named) => kernel.setxattr(named, OPAQUE, YES, flags))
     return { value: 0n }
   },
+  found({ inode, flags }, caller, trace) {
+    const isDone = (flags & XATTR_CREATE) !== 0 && isOpaque(caller, inode) && isChangedSince(inode, trace)
+    return isDone ? { value: 0n } : undefined
+  },
 }
 
 export const removexattr: Verb<Verbs['removexattr']> = {
@@ -58,6 +64,19 @@ export const removexattr: Verb<Verbs['removexattr']> = {
     asAdmin(caller, inode, (named) => kernel.removexattr(named, OPAQUE))
     return { value: 0n }
   },
+  found({ inode }, caller, trace) {
+    return !isOpaque(caller, inode) && isChangedSince(inode, trace) ? { value: 0n } : undefined
+  },
+}
+
+/** Has it the attribute, whatever its value? */
+function isOpaque(caller: Caller, inode: Handle): boolean {
+  try {
+    return asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, NOTHING)) > 0
+  } catch (error) {
+    if (error instanceof SyscallError) return false
+    throw error
+  }
 }
 
 /** Of this thread: what the kernel hands out is written to the caller before anything else is read. */

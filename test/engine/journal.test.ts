@@ -18,6 +18,8 @@ const record = (container: number): CallRecord => ({
   time: 2,
 })
 
+const ORIGIN = { listener: 5, container: 6, thread: 7 }
+
 function ring() {
   const memory = new ArrayBuffer(JOURNAL_SIZE)
   let halfFull = 0
@@ -81,15 +83,15 @@ test('slots are taken zeroed, and none when all are in use', () => {
   const slots = new Slots(memory)
   const taken = new Set<number>()
   for (let index = 0; index < SLOTS; index++) {
-    const at = slots.take()
+    const at = slots.take(ORIGIN)
     slots.notification(at).fill(255)
     slots.setState(at, STATE.received)
     taken.add(at)
   }
   expect(taken.size).toBe(SLOTS)
-  expect(slots.take()).toBe(-1)
+  expect(slots.take(ORIGIN)).toBe(-1)
   const [free] = taken
   slots.setState(free!, STATE.free)
-  expect(slots.take()).toBe(free)
+  expect(slots.take(ORIGIN)).toBe(free)
   expect(slots.notification(free!).every((byte) => byte === 0)).toBe(true)
 })

@@ -46,6 +46,7 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   get devicePrograms(): never {
     return unasked()
   },
+  note: unasked,
   act: (_, action) => action(),
   ...changes,
 })

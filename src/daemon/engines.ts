@@ -1,0 +1,98 @@
+import type { Beat } from '../engine/journal.ts'
+import type { ToEngine, ToKeeper } from '../engine/messages.ts'
+import type { EngineOptions } from '../engine/start.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { EngineLink } from './engine-link.ts'
+import type { Reactor } from './reactor.ts'
+import { Restarts } from './restarts.ts'
+
+/**
+ * So many looks, one a second, may find no beat: a machine that is suspended or busy delays ours as well. An engine that
+ * somebody stops for less than that goes on where it was.
+ */
+const SILENT_LOOKS = 10
+
+export interface EnginesOptions {
+  readonly reactor: Reactor
+  readonly journal: Handle
+  readonly beat: Beat
+  readonly engine: Omit<EngineOptions, 'build'>
+  /** Tells a new engine all that it shall serve. */
+  inventory(tell: EngineLink['tell']): void
+  hear(message: ToKeeper): void
+  /** The calls in flight wait for the next engine, which starts after `pause` milliseconds. */
+  ended(how: string, pause: number): void
+  /** An engine is about to be started: nobody else may receive calls any more. */
+  starting(): void
+}
+
+/** One engine after the other: as soon as one has ended, the next one starts, and settles what that left. */
+export class Engines {
+  readonly #options: EnginesOptions
+  readonly #restarts = new Restarts()
+  #link: EngineLink | undefined
+  #isReady = false
+  #beats = 0
+  #silent = 0
+  #timer: NodeJS.Timeout | undefined
+  #isClosed = false
+
+  constructor(options: EnginesOptions) {
+    this.#options = options
+    this.#start(false)
+  }
+
+  get pid(): number | undefined {
+    return this.#link?.pid
+  }
+
+  tell(message: ToEngine, fds: readonly Handle[] = []): void {
+    this.#link?.tell(message, fds)
+  }
+
+  /** Ends an engine that has given no beat for long. To be called once a second. */
+  look(): void {
+    const { count } = this.#options.beat
+    this.#silent = count === this.#beats ? this.#silent + 1 : 0
+    this.#beats = count
+    if (this.#silent < SILENT_LOOKS) return
+    this.#silent = 0
+    this.#link?.kill()
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearTimeout(this.#timer)
+    this.#link?.close()
+  }
+
+  /** @param failed how the one before it ended */
+  #start(failed: boolean): void {
+    const { reactor, journal, engine, inventory, starting } = this.#options
+    starting()
+    this.#isReady = false
+    this.#silent = 0
+    const link = new EngineLink(reactor, journal, engine, {
+      hear: (message) => this.#hear(message),
+      ended: (how, byItself) => this.#ended(how, byItself),
+    })
+    this.#link = link
+    link.tell({ type: 'inherit', failed })
+    inventory((message, fds) => link.tell(message, fds))
+    link.tell({ type: 'all' })
+  }
+
+  #hear(message: ToKeeper): void {
+    if (message.type === 'ready') this.#isReady = true
+    this.#options.hear(message)
+  }
+
+  #ended(how: string, failed: boolean): void {
+    this.#link = undefined
+    const pause = this.#restarts.after({ at: performance.now(), failed, wasReady: this.#isReady })
+    this.#options.ended(how, pause)
+    if (this.#isClosed) return
+    if (pause === 0) this.#start(failed)
+    else this.#timer = setTimeout(() => this.#start(failed), pause)
+  }
+}

@@ -1,0 +1,34 @@
+import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
+import { fileType, S_IFCHR } from '../abi/stat.ts'
+import type { Trace } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { deviceOf, identify, O_NOFOLLOW, O_PATH, openat, timesOf } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { createIn, sets } from './create.ts'
+
+/** How far the clock of a file system may be behind: a tick of the slowest kernel. */
+const TICK_MS = 10
+const LOOK = sets()
+const NO_MODE = 0 as Mode
+
+/** What stands in a directory under a name, as the caller sees it: opened as where it was created. */
+export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | undefined {
+  try {
+    return createIn(caller, dir, NO_MODE, LOOK, () => openat(dir.raw, name, O_PATH | O_NOFOLLOW))
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined
+    throw error
+  }
+}
+
+export const isMadeSince = (file: Handle, { since }: Trace): boolean => timesOf(file).born >= since - TICK_MS
+
+export const isChangedSince = (file: Handle, { since }: Trace): boolean => timesOf(file).changed >= since - TICK_MS
+
+/** Is it such a device node? A umask or an access list may have taken from its mode, nothing adds to it. */
+export function isNode(file: Handle, asked: Mode, dev: Dev): boolean {
+  const { mode } = identify(file.raw)
+  return fileType(mode) === S_IFCHR && deviceOf(file) === dev && (mode & ~asked & 0o777) === 0
+}

@@ -1,0 +1,50 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { SECCOMP_NOTIF_SIZE } from '../../src/abi/seccomp.ts'
+import { STATE } from '../../src/calls/slot.ts'
+import { JOURNAL_SIZE, Slots } from '../../src/engine/journal.ts'
+import { Fd } from '../../src/kernel/fd.ts'
+import { map } from '../../src/kernel/shared-memory.ts'
+
+const names = Object.entries(STATE).map(([name, number]): [number, string] => [number, name])
+const NAME = new Map(names)
+
+/** The journal of the keeper of this process, seen from outside. */
+export class JournalView {
+  readonly #slots: Slots
+
+  constructor() {
+    const isJournal = (fd: string): boolean => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).includes('intercede-journal')
+      } catch {
+        return false
+      }
+    }
+    const fd = readdirSync('/proc/self/fd').findLast(isJournal)
+    if (fd === undefined) throw new Error('This process has no journal')
+    this.#slots = new Slots(map(new Fd(Number(fd)), JOURNAL_SIZE))
+  }
+
+  /** The states of the calls in flight. */
+  states(): string[] {
+    const used = this.#slots.all().filter((slot) => this.#slots.state(slot) !== STATE.free)
+    return used.map((slot) => this.#nameOf(slot))
+  }
+
+  /** A slot that is being received into holds a call only if the kernel has written one. */
+  #nameOf(slot: number): string {
+    const name = NAME.get(this.#slots.state(slot))!
+    const bytes = new Uint8Array(this.#slots.view.buffer, slot, SECCOMP_NOTIF_SIZE)
+    return name === 'receiving' && bytes.every((byte) => byte === 0) ? 'waiting' : name
+  }
+}
+
+/** The state of a process: the one letter of /proc/PID/stat. */
+export function stateOf(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return stat.charAt(stat.lastIndexOf(')') + 2)
+  } catch {
+    return ''
+  }
+}

@@ -12,6 +12,7 @@ import {
   insn,
   loading,
   MOV,
+  Outsider,
   RETURN,
   withoutCgroups,
 } from './bpf-world.ts'
@@ -20,6 +21,7 @@ import { Host, until } from './host.ts'
 const why = withoutCgroups()
 const RANDOM = 10_000
 const LOADS = 10_000
+const COMMANDS = 5_000
 const MAP_BY_FD = 1
 const LDDW = 0x18
 const CALL = 0x85
@@ -113,6 +115,45 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
     expect(tally.ok).toBeGreaterThan(0)
     expect(await caller.number('fds')).toBe(own)
     expect(await settled()).toEqual(before)
+  })
+
+  test(`${COMMANDS} random calls of every command, with descriptors of all kinds: only groups below are touched`, async () => {
+    const next = random(20260202)
+    const outsider = new Outsider()
+    const parent = new Group()
+    const own = new Group(`${parent.path}/own`).delegate()
+    const [below, beside] = [own.below('below'), new Group(`${parent.path}/beside`)]
+    const other = Caller.contained(host, own.path)
+    try {
+      const theirs = await Promise.all([parent, own, beside].map(({ path }) => outsider.attach(path, 2, ALLOW)))
+      const { id } = await outsider.attach(below, 2, ALLOW)
+      const fds = await Promise.all(
+        [below, own.path, beside.path, parent.path].map((path) => other.number(`open ${path} ${DIRECTORY}`)),
+      )
+      for (const load of [loading(), loading()]) fds.push(Number((await other.bpf(BPF.PROG_LOAD, load)).result))
+      const tally: Record<string, number> = {}
+      const calls = Array.from({ length: COMMANDS }, () =>
+        randomCall(next, fds, [id, ...theirs.map(({ id: one }) => one)]),
+      )
+      for (let at = 0; at < COMMANDS; at += 50) {
+        const said = await Promise.all(calls.slice(at, at + 50).map(([command, load]) => other.bpf(command, load)))
+        for (const { result } of said) {
+          const name = typeof result === 'number' ? 'ok' : result
+          tally[name] = (tally[name] ?? 0) + 1
+          // What was opened is closed, but for what the calls are made with.
+          if (typeof result === 'number' && result > Math.max(...fds)) await other.ask(`close ${result}`)
+        }
+      }
+      console.log(`random calls: ${JSON.stringify(tally)}`)
+      expect(tally.ok).toBeGreaterThan(100)
+      for (const [index, { path }] of [parent, own, beside].entries())
+        expect(await outsider.attached(path)).toEqual([theirs[index]!.id])
+      expect(await outsider.attached(below)).toContain(id)
+    } finally {
+      await other.close()
+      await outsider.close()
+      await parent.remove()
+    }
   })
 
   test('a program that names each descriptor of the engine as a map', async () => {
@@ -247,6 +288,35 @@ function randomInstruction(next: (below: number) => number): Buffer {
     })
   if (kind < 19) return insn(code(OTHERS), { ...registers, imm: next(200) })
   return Buffer.from(Array.from({ length: 8 }, () => next(256)))
+}
+
+/** A call that is nearly right: descriptors and flags are those that mean something. */
+function randomCall(next: (below: number) => number, fds: readonly number[], ids: readonly number[]): [number, Attr] {
+  const any = (from: readonly number[]): number => from[next(from.length)]!
+  const fd = (): number => any([...fds, ...fds, 0, 1, 63, 0xffff_ffff])
+  const type = any([6, 6, 6, 6, 0, 1, 99])
+  const flags = any([0, 1, 2, 2, 2, 6, 6, 8, 0x2000])
+  const size = any([12, 16, 20, 32, 64, 168])
+  const fitting = (words: Readonly<Record<number, number>>): Record<number, number> =>
+    Object.fromEntries(Object.entries(words).filter(([at]) => Number(at) + 4 <= size))
+  switch (any([8, 9, 13, 15, 16, 28, 29, 34])) {
+    case 8:
+      return [BPF.PROG_ATTACH, attr(size, fitting({ 0: fd(), 4: fd(), 8: type, 12: flags, 16: fd() }))]
+    case 9:
+      return [BPF.PROG_DETACH, attr(size, fitting({ 0: fd(), 4: fd(), 8: type, 12: next(8) === 0 ? flags : 0 }))]
+    case 13:
+      return [BPF.PROG_GET_FD_BY_ID, attr(4, { 0: any([...ids, next(100_000)]) })]
+    case 15:
+      return [BPF.OBJ_GET_INFO_BY_FD, attr(16, { 0: fd(), 4: next(300) }, [`8:${'00'.repeat(300)}`])]
+    case 16:
+      return [BPF.PROG_QUERY, attr(64, { 0: fd(), 4: type, 8: next(4) === 0 ? 1 : 0, 24: next(70) }, ['16:+280'])]
+    case 28:
+      return [BPF.LINK_CREATE, attr(size, fitting({ 0: fd(), 4: fd(), 8: type, 12: next(4) === 0 ? flags : 0 }))]
+    case 29:
+      return [BPF.LINK_UPDATE, attr(16, { 0: fd(), 4: fd(), 8: any([0, 4, 1]), 12: fd() })]
+    default:
+      return [BPF.LINK_DETACH, attr(4, { 0: fd() })]
+  }
 }
 
 /** An argument that is random in a few places, or everywhere, with a program that may be good. */

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { comeHome } from './come-home.ts'
 
 /** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */
 export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
@@ -66,14 +67,14 @@ export function inGroupsOf<T>(task: string, action: () => T): T {
   try {
     join(theirs)
   } catch (error) {
-    join(own)
+    comeHome(() => join(own))
     throw new NotJoined((error as Error).message)
   }
   try {
     return action()
   } finally {
     // To join takes the kernel milliseconds, so only what was left.
-    if (theirs.length > 0) join(own)
+    if (theirs.length > 0) comeHome(() => join(own))
   }
 }
 

@@ -11,6 +11,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { attachTree, changeAttributes, cloneTree, MS_SHARED, mount, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
+import { comeHome } from './come-home.ts'
 
 const PLACE = '/run/room'
 const DOOR = `${PLACE}/door`
@@ -73,7 +74,7 @@ export class LockRoom {
       if (identify(locked.raw).dev !== identify(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
       return { locked, free }
     } finally {
-      unmount(DOOR)
+      comeHome(() => unmount(DOOR))
     }
   }
 
@@ -98,7 +99,7 @@ export class LockRoom {
     try {
       return action()
     } finally {
-      setns(this.#home, CLONE_NEWNS)
+      comeHome(() => setns(this.#home, CLONE_NEWNS))
     }
   }
 }

@@ -14,6 +14,7 @@ import { cstring } from '../kernel/libc.ts'
 import { attachTree, changeAttributes, cloneTree, mountBytes, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNET, CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 import { inGroupsOf } from './cgroups.ts'
+import { comeHome } from './come-home.ts'
 import type { LockRoom } from './lock-room.ts'
 import { MountRefused, type Request } from './mounter.ts'
 import { SourceRoot } from './source-root.ts'
@@ -36,7 +37,7 @@ const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 const needsDevice = (type: string): boolean =>
   !readFileSync('/proc/filesystems', 'latin1').split('\n').includes(`nodev\t${type}`)
 
-/** What a mounter does, in a mount namespace of its own. Each thing leaves the thread where it was, or throws no SyscallError. */
+/** What a mounter does, in a mount namespace of its own. What is left is left by `comeHome`. */
 export class Mounting {
   readonly #home: Home
   readonly #room: LockRoom
@@ -79,7 +80,7 @@ export class Mounting {
       free?.[Symbol.dispose]()
       return made
     } finally {
-      unmount(place)
+      comeHome(() => unmount(place))
     }
   }
 
@@ -133,7 +134,7 @@ export class Mounting {
     try {
       attachTree(tree, target)
     } finally {
-      setns(this.#home.mounts, CLONE_NEWNS)
+      comeHome(() => setns(this.#home.mounts, CLONE_NEWNS))
     }
   }
 
@@ -150,7 +151,7 @@ export class Mounting {
       try {
         return action()
       } finally {
-        setns(this.#home.network, CLONE_NEWNET)
+        comeHome(() => setns(this.#home.network, CLONE_NEWNET))
       }
     })
   }

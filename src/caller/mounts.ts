@@ -1,12 +1,13 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
+import { attributesOf } from '../abi/mount.ts'
 import type { Context, Keeping, Unplaced } from '../calls/context.ts'
 import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mounts.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { isSameFile } from '../kernel/compare.ts'
 import { dup, Fd } from '../kernel/fd.ts'
-import { identify, mountId, O_RDONLY, openat } from '../kernel/files.ts'
+import { fstatfs, identify, mountId, O_RDONLY, openat } from '../kernel/files.ts'
 import { fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { ownerOf } from '../kernel/pidfd.ts'
@@ -103,6 +104,12 @@ export class CallerMounts implements Mounts {
   finish(context: Handle, attributes: bigint, manner: Manner): Given {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
     return this.#keep(this.#ask(request, [context, this.#userns]))
+  }
+
+  attributes({ handle }: Unplaced): bigint {
+    // Its file system may have to ask somebody.
+    this.#caller.mayBlock()
+    return attributesOf(fstatfs(handle).flags)
   }
 
   renew({ free }: Unplaced, attributes: bigint): Given {

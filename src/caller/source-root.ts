@@ -8,6 +8,7 @@ import { chrootTo, mknodat, O_DIRECTORY, O_PATH, openat } from '../kernel/files.
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mount, unmount } from '../kernel/mount.ts'
+import { comeHome } from './come-home.ts'
 
 /** Where it is mounted, in a mount namespace of ours. */
 const PLACE = '/run/source'
@@ -48,13 +49,13 @@ export class SourceRoot implements Disposable {
     try {
       return action()
     } finally {
-      chrootTo(this.#home)
+      comeHome(() => chrootTo(this.#home))
     }
   }
 
   [Symbol.dispose](): void {
     this.#root[Symbol.dispose]()
-    unmount(PLACE)
+    comeHome(() => unmount(PLACE))
   }
 }
 

@@ -61,6 +61,8 @@ export interface Mounts {
   context(fd: number): Context | undefined
   /** The mount that the caller's descriptor is in, if `finish` gave it to its container. */
   unplaced(fd: number): Unplaced | undefined
+  /** How it is: MOUNT_ATTR_*. */
+  attributes(mount: Unplaced): bigint
   /** Makes such a mount anew with other attributes. @returns its root directory, to be given to the caller */
   renew(mount: Unplaced, attributes: bigint): Given
   /** Makes a file system, in a context of ours. */

@@ -122,7 +122,7 @@ export const reasons = {
   mountStuck: ['the mount did not end in time', 'find out why its device does not answer'],
   mounterEnded: [
     'the process that mounts has ended before it was done',
-    'its last words are on the standard error of intercede; a container that kills its whole control group ends it too',
+    'what keeps it from starting is on the standard error of intercede; a container that kills its control group or has no memory left ends it too',
   ],
   cannotShift: [
     'the file system cannot be shown with the ids of the container',

@@ -16,7 +16,8 @@ const WORD = {
 const WORDS = 11
 export const ENTRY_BYTES = 4 * WORDS
 const NONE = -1
-const LOCK_MS = 1000
+/** All but the making of a file system takes microseconds, and who comes meanwhile is too late. */
+const LOCK_MS = 100
 
 /** The words that only their owner gives a meaning to. */
 type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'

@@ -1,7 +1,6 @@
-import { ACCESS_TIMES, AT_EMPTY_PATH, attributesOf, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
+import { ACCESS_TIMES, AT_EMPTY_PATH, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
-import { fstatfs } from '../kernel/files.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter } from './mount-types.ts'
 
@@ -33,7 +32,7 @@ export const mountSetattr: Syscall<Request> = {
     if (path !== '' || !change) return pass('changesMounts')
     const mount = caller.mounts.unplaced(fd)
     if (!mount?.free) return pass('foreignMount')
-    const now = attributesOf(fstatfs(mount.handle).flags)
+    const now = caller.mounts.attributes(mount)
     const wanted = (now & ~change.clear) | change.set
     if (((now ^ wanted) & ACCESS_TIMES) === 0n) return pass('changesMounts')
     const left = judgeMounter(caller)

@@ -1,6 +1,6 @@
 import { errnoName } from '../abi/errno.ts'
 import { syscallName } from '../abi/syscalls.ts'
-import { explain } from '../calls/reason.ts'
+import { explain, type ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
 
 /** A bound on what a container can make us remember; reasons carry numbers that it chooses. */
@@ -11,7 +11,17 @@ interface Kind {
   count: number
 }
 
-const wasDone = ({ verdict, errno }: CallRecord): boolean => verdict === 'gone' || (verdict === 'act' && errno === 0)
+/** Trapped because a filter cannot look into memory, and meant for the kernel from the first: nobody refused anything. */
+const ORDINARY: ReadonlySet<ReasonCode> = new Set([
+  'kernelMountsIt',
+  'changesMounts',
+  'foreignContext',
+  'foreignMount',
+  'contextTold',
+])
+
+const isNoRefusal = ({ verdict, errno, reason }: CallRecord): boolean =>
+  verdict === 'gone' || (verdict === 'act' && errno === 0) || (verdict === 'continue' && ORDINARY.has(reason))
 
 /** What was refused or passed on during one `run`: each reason once, with its count and what can be done about it. */
 export class Refusals {
@@ -19,7 +29,7 @@ export class Refusals {
   #unnamed = 0
 
   add(record: CallRecord): void {
-    if (wasDone(record)) return
+    if (isNoRefusal(record)) return
     const { arch, nr, verdict, errno, reason, a, b } = record
     const key = [arch, nr, verdict, errno, reason, a, b].join(':')
     const kind = this.#kinds.get(key)

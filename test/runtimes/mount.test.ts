@@ -151,6 +151,7 @@ describe.skipIf(cannot)('intercede run mounts', () => {
       .join('; ')}`
     const { stdout, stderr } = mounting(devices.get('ext4')!, `mount --make-rprivate /; ${script}`)
     expect(stdout, stderr).toBe('ok\nok\nok\n')
+    expect(stderr).toBe('')
   })
 
   test.skipIf(!has('ext4'))('the device rules hold for the journal that an ext4 names, too', () => {

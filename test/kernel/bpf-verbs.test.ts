@@ -37,8 +37,10 @@ describe.skipIf(why)(`a group above that turns loose during the act${why ? `: sk
   }
   const caller = (loose: boolean) =>
     standIn({
+      note: () => {},
       devicePrograms: {
         loosens: () => loose,
+        attached: attachedPrograms,
         open: ({ id }: OwnProgram) => dup(kept.get(id)!),
       } as unknown as DevicePrograms,
     })

@@ -6,7 +6,8 @@ set -euo pipefail
 run=(crun util-linux)
 tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
 tests+=(strace busybox-static python3-minimal procps gcc libc6-dev attr debootstrap mmdebstrap)
-tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils) # images of every file system
+tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g) # images of every file system
+tests+=(fuse2fs squashfuse fuse-overlayfs) # FUSE programs, with ntfs-3g
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
 
 case "${1-}" in

@@ -1,9 +1,14 @@
 /** Flags of mount(2), linux/mount.h. */
 export const MS_RDONLY = 1n << 0n
-const MS_NOSUID = 1n << 1n
-const MS_NOEXEC = 1n << 3n
+export const MS_NOSUID = 1n << 1n
+export const MS_NODEV = 1n << 2n
+export const MS_NOEXEC = 1n << 3n
+export const MS_SYNCHRONOUS = 1n << 4n
 export const MS_REMOUNT = 1n << 5n
+export const MS_DIRSYNC = 1n << 7n
 const MS_NOSYMFOLLOW = 1n << 8n
+export const MS_NOATIME = 1n << 10n
+export const MS_NODIRATIME = 1n << 11n
 export const MS_BIND = 1n << 12n
 export const MS_MOVE = 1n << 13n
 export const MS_UNBINDABLE = 1n << 17n

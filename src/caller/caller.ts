@@ -29,6 +29,7 @@ import { attachTree } from '../kernel/mount.ts'
 import type { Container } from './container.ts'
 import { copyOf, handleOf } from './descriptors.ts'
 import { DevicePrograms } from './device-programs.ts'
+import { CallerFuse, type FuseDesk } from './fuse.ts'
 import { type Goal, lookup, type Start } from './lookup.ts'
 import { CallerMounts, type MountDesk } from './mounts.ts'
 import type { Nodes } from './nodes.ts'
@@ -70,6 +71,7 @@ export interface Desk {
   /** Knows what sysinfo(2) shall report. */
   readonly informant: { report(container: Container, bits: 32 | 64): Uint8Array }
   readonly mounting: MountDesk
+  readonly fuse: FuseDesk
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
   /** Lets the container's walker look up. @throws {PassOn} if it has none that answers */
@@ -268,6 +270,12 @@ export class Caller implements CallerContract, Disposable {
 
   note(what: bigint): void {
     this.#notes(what)
+  }
+
+  get fuse(): CallerFuse {
+    const { identity, fuse: desk, proc, mayBlock } = this.#desk
+    const parts = { identity, desk, proc, mayBlock, caller: this, container: this.#container }
+    return new CallerFuse({ ...parts, tid: this.tid, task: () => this.#task, waits: this.#waits })
   }
 
   act<T>(caps: readonly Cap[], action: () => T): T {

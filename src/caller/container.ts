@@ -1,5 +1,6 @@
 import type { Tid } from '../abi/brand.ts'
 import type { IdExtent } from '../abi/id-map.ts'
+import type { Exec } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { Policy } from '../policy/policy.ts'
 
@@ -17,6 +18,8 @@ export interface ContainerHandles {
   readonly memory?: number
   /** The group that holds its tasks and nobody else's, as far as that can be told. */
   readonly tasks?: number
+  /** The mount namespace of its runtime, where that is not ours. */
+  readonly runtime?: number
 }
 
 /** A container as the engine's threads know it. Structured-cloneable. */
@@ -35,6 +38,8 @@ export interface Container {
   readonly startedMs: number
   /** undefined for a container whose init was not seen: then it is barred. */
   readonly handles?: ContainerHandles
+  /** How its runtime starts a program in it; only where the policy has FUSE programs. */
+  readonly exec?: Exec
   /** Nothing may be done for it, and why: every call is passed on. */
   readonly barred?: ReasonCode
 }

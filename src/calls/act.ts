@@ -4,6 +4,7 @@ import type { Handle } from '../kernel/handle.ts'
 import type { Caller, Task } from './caller.ts'
 import type { Context, Unplaced } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
+import type { FuseMount } from './fuse.ts'
 import type { Description, Manner, MountCall } from './mounts.ts'
 import type { Reason } from './reason.ts'
 
@@ -28,6 +29,8 @@ export interface Verbs extends ProgramVerbs {
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
   readonly schedule: { readonly task: Task; readonly to: Scheduling }
   readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
+  /** By a FUSE program of the container's own. */
+  readonly fuse: FuseMount
   readonly placeMount: { readonly mount: Unplaced; readonly target: Handle; readonly namespace: Handle }
   /** What takes the place of a mount in the caller's table. */
   readonly renewMount: { readonly mount: Unplaced; readonly attributes: bigint; readonly replaces: number }

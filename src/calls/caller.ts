@@ -2,6 +2,7 @@ import type { Dev, HostId, Mode, PathBytes, Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { DevicePrograms } from './device-programs.ts'
+import type { Fuse } from './fuse.ts'
 import type { Mounts } from './mounts.ts'
 
 /** The six registers of a call; each is read as the kernel reads it. */
@@ -91,6 +92,7 @@ export interface Caller {
   readonly mounts: Mounts
   /** The host's number of an id of its container. */
   hostId(kind: 'uid' | 'gid', id: number): number | undefined
+  readonly fuse: Fuse
   /** Mounts a device node of ours, with these attributes, on a file in the caller's mount namespace. */
   mountNode(node: NodeLike, target: Handle): void
   /** Its cgroups and the programs that rule devices there. */

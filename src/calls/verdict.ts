@@ -25,10 +25,10 @@ export class Refused extends Error {
   readonly errno: Errno
   readonly why: Reason
 
-  constructor(code: ReasonCode, errno: Errno) {
+  constructor(code: ReasonCode, errno: Errno, a?: number) {
     super(code)
     this.errno = errno
-    this.why = why(code)
+    this.why = why(code, a)
   }
 }
 

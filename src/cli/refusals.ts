@@ -18,10 +18,11 @@ const ORDINARY: ReadonlySet<ReasonCode> = new Set([
   'foreignContext',
   'foreignMount',
   'contextTold',
+  'fuseByMount',
 ])
 
 const isNoRefusal = ({ verdict, errno, reason }: CallRecord): boolean =>
-  verdict === 'gone' || (verdict === 'act' && errno === 0) || (verdict === 'continue' && ORDINARY.has(reason))
+  verdict === 'gone' || (verdict === 'act' && errno === 0) || (verdict !== 'act' && ORDINARY.has(reason))
 
 /** What was refused or passed on during one `run`: each reason once, with its count and what can be done about it. */
 export class Refusals {

@@ -1,4 +1,5 @@
 import type { Rule } from '../calls/rule.ts'
+import type { KeeperOptions } from '../daemon/events.ts'
 import { Keeper } from '../daemon/keeper.ts'
 import { compileOci } from '../filter/compile.ts'
 import { flagsFor, machines } from '../filter/target.ts'
@@ -12,7 +13,7 @@ import type { RuntimeName } from '../runtimes/launch/runtime.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import type { Refusals } from './refusals.ts'
 
-type Interception = Pick<LaunchOptions, 'policyDevices' | 'seccomp' | 'startAgent'>
+type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' | 'startAgent'>
 
 /** What `-c` means for a container; without a key that traps a call there is no filter and no keeper. */
 export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
@@ -21,9 +22,11 @@ export function interception(config: readonly string[], refusals: Refusals, say:
   if (rules.length === 0) return {}
   requireKernel()
   return {
+    // A FUSE program opens it in the container.
+    ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
     policyDevices: policy.mknod?.devices,
     seccomp: (runtime) => filter(rules, runtime),
-    startAgent: (socketPath) => startKeeper(socketPath, policy, refusals, say),
+    startAgent: (socketPath, runtime) => startKeeper({ socketPath, runtime }, policy, refusals, say),
   }
 }
 
@@ -35,18 +38,19 @@ function filter(rules: readonly Rule[], runtime: RuntimeName): object {
 
 /** A keeper with one container: whatever it is called, it has our policy. */
 async function startKeeper(
-  socketPath: string,
+  where: Pick<KeeperOptions, 'socketPath' | 'runtime'>,
   policy: Policy,
   refusals: Refusals,
   say: (text: string) => void,
 ): Promise<Agent> {
   return await Keeper.start({
-    socketPath,
+    ...where,
     resolve: () => ({ policy, details: {} }),
     onRecord: (record) => refusals.add(record),
     onEvent(event) {
       if (event.type === 'refused' || event.type === 'fault') say(event.message)
       if (event.type === 'engineEnded') say(`the engine ${event.how}, and was started again`)
+      if (event.type === 'program') say(`${event.program} failed in the container: ${event.words || 'it said nothing'}`)
       if (event.type === 'recordsLost') say(`${event.count} more calls, too many to keep count of`)
     },
   })

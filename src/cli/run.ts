@@ -26,9 +26,10 @@ interface Options {
 type Notes = string[]
 
 async function run(command: readonly string[], options: Options, notes: Notes): Promise<number> {
-  const { config = [], bind: binds, device: devices, quiet, ...rest } = options
+  const { config = [], bind: binds, device: asked = [], quiet, ...rest } = options
   const refusals = new Refusals()
   const intercepted = interception(config, refusals, (text) => notes.push(text))
+  const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]
   const status = await launch({ ...rest, ...intercepted, binds, devices, command })
   if (!quiet) notes.push(...refusals.lines())
   return status

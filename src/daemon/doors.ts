@@ -1,5 +1,6 @@
 import { dup, type Fd } from '../kernel/fd.ts'
 import { stampMessages } from '../kernel/socket.ts'
+import { type RuntimeCall, runtimeOf } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { readContainer } from '../runtimes/lxc.ts'
 import { OciConnection } from '../runtimes/oci.ts'
@@ -16,7 +17,7 @@ const MONITORS_LIMIT = 2048
  * Takes what was handed over with a container: a listener, or the connection of a monitor of LXC, which forwards calls. It
  * owns the descriptor, also if it throws.
  */
-export type Register = (handover: Handover, fd: Fd, type: 'listener' | 'monitor') => void
+export type Register = (handover: Handover, fd: Fd, type: 'listener' | 'monitor', runtime?: RuntimeCall) => void
 
 /** Opens the sockets of the daemon: all, or none. @throws {Error} if one is in use */
 export function openDoors(
@@ -42,13 +43,18 @@ export function openDoors(
 /** Hands over one listener. */
 function runtime(fd: Fd, register: Register): Guest {
   const connection = new OciConnection(fd)
+  // At once: it is gone when its container is started.
+  const caller = runtimeOf(fd)
   return {
     hear() {
       const progress = connection.read()
-      if (progress) register(progress.handover, progress.listener, 'listener')
+      if (progress) register(progress.handover, progress.listener, 'listener', caller)
       return progress !== undefined
     },
-    [Symbol.dispose]: () => connection[Symbol.dispose](),
+    [Symbol.dispose]() {
+      connection[Symbol.dispose]()
+      caller?.mounts?.[Symbol.dispose]()
+    },
   }
 }
 

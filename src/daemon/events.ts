@@ -1,6 +1,8 @@
 import type { ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
+import type { ProgramEnd } from '../engine/messages.ts'
 import type { Policy } from '../policy/policy.ts'
+import type { RuntimeCall } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'
 
 /** What a policy was made of, for the log: each key with its value and where it came from. */
@@ -24,6 +26,8 @@ export type KeeperEvent =
   | { readonly type: 'ended'; readonly id: string }
   /** A connection or a hand-over that was not taken. */
   | { readonly type: 'refused'; readonly message: string }
+  /** A program that was started in a container failed. */
+  | ({ readonly type: 'program'; readonly id: string } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }
   | { readonly type: 'recordsLost'; readonly count: number }
   /** One serves now; not said of the first one. */
@@ -36,6 +40,8 @@ export interface KeeperOptions {
   readonly socketPath: string
   /** Where the monitors of LXC connect. */
   readonly lxcSocketPath?: string
+  /** The runtime of all containers; otherwise it is the one that connects. */
+  readonly runtime?: RuntimeCall
   readonly threads?: number
   readonly threadLimit?: number
   readonly callsPerContainer?: number

@@ -7,6 +7,7 @@ import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
+import type { RuntimeCall } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { type Init, inspect } from '../runtimes/inspect.ts'
 import type { Door } from './door.ts'
@@ -118,7 +119,7 @@ export class Keeper {
   }
 
   #openDoors(): readonly Door[] {
-    const register: Register = (handover, fd, type) => this.#register(handover, fd, type)
+    const register: Register = (...said) => this.#register(...said)
     try {
       return openDoors(this.#reactor, this.#options, register, (message) => this.#refuse(message))
     } catch (error) {
@@ -128,11 +129,11 @@ export class Keeper {
   }
 
   /** Serves what was handed over; if that cannot be, it is closed, and its calls fail with ENOSYS. */
-  #register(...[handover, fd, type]: Parameters<Register>): void {
+  #register(...[handover, fd, type, runtime]: Parameters<Register>): void {
     try {
       if (type === 'listener' && !isSeccompListener(fd))
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
-      const entry = this.#entry(handover)
+      const entry = this.#entry(handover, runtime)
       const listener = this.#registry.hold(entry, fd, type)
       this.#engines.tell({ type, listener, container: entry.container.index }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
@@ -145,14 +146,15 @@ export class Keeper {
   }
 
   /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
-  #entry(handover: Handover): Entry {
+  #entry(handover: Handover, runtime: RuntimeCall | undefined): Entry {
     const known = this.#registry.known(handover)
     if (known) {
       this.#options.onEvent({ type: 'joined', handover })
       return known
     }
     const { resolved, wrong } = this.#resolve(handover)
-    const { init, ...found } = inspect(handover)
+    const starts = resolved.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
+    const { init, ...found } = inspect(handover, starts)
     const barred = wrong ?? found.barred
     const entry = this.#add(handover, resolved, init, barred)
     announce(entry, (message, fds) => this.#engines.tell(message, fds))
@@ -189,6 +191,7 @@ export class Keeper {
     if (message.type === 'ready') this.#ready()
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
+    else if (message.type === 'program') this.#program(message)
     else this.#options.onEvent(message)
   }
 
@@ -198,6 +201,10 @@ export class Keeper {
     if (!ended) return
     this.#engines.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
+  }
+
+  #program({ container, ...end }: Extract<ToKeeper, { type: 'program' }>): void {
+    this.#options.onEvent({ ...end, id: this.#registry.at(container)?.container.id ?? '' })
   }
 
   #refuse(message: string): void {

@@ -52,9 +52,10 @@ export class Registry {
   add(handover: Handover, policy: Policy, init: Init | undefined, barred: ReasonCode | undefined): Entry {
     const index = this.#free.pop()
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
-    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0 } = init ?? {}
+    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
     const container: Container = {
       ...{ index, id: handover.id, policy, userns, uidMap, gidMap, initTid: handover.pid as Tid, startedMs },
+      ...(exec ? { exec } : {}),
       ...(barred ? { barred } : {}),
     }
     const entry: Entry = { container, handover, init, listeners: 0 }

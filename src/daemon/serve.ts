@@ -82,6 +82,11 @@ function report(log: Log, event: KeeperEvent): void {
     case 'engineEnded':
       log.write('error', `the engine ${event.how}: ${next(event.pause)}`, event.pause ? { pause: event.pause } : {})
       break
+    case 'program': {
+      const { id: container, program, reason, words } = event
+      log.write('warn', 'a program in a container failed', { container, program, reason, words })
+      break
+    }
     case 'recordsLost':
       log.write('warn', 'records were lost: calls came faster than they could be logged', { count: event.count })
   }

@@ -1,5 +1,6 @@
 import { deserialize, serialize } from 'node:v8'
 import type { Container, ContainerHandles } from '../caller/container.ts'
+import type { ReasonCode } from '../calls/reason.ts'
 
 /** What the keeper tells the engine; each message is one packet of their socket. */
 export type ToEngine =
@@ -22,6 +23,13 @@ export type ToEngine =
   /** With the connection of a monitor of LXC, which forwards calls. */
   | { readonly type: 'monitor'; readonly listener: number; readonly container: number }
 
+/** How a program of a container failed, and what it said last, which the container may have chosen. */
+export interface ProgramEnd {
+  readonly program: string
+  readonly reason: ReasonCode
+  readonly words: string
+}
+
 /** What the engine tells the keeper. */
 export type ToKeeper =
   | { readonly type: 'ready'; readonly threads: number }
@@ -29,6 +37,8 @@ export type ToKeeper =
   | { readonly type: 'gone'; readonly listener: number }
   /** The ring of records is half full: read it now. */
   | { readonly type: 'halfFull' }
+  /** A program that was started in a container did not do its work. */
+  | ({ readonly type: 'program'; readonly container: number } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }
 
 export const MESSAGE_LIMIT = 128 * 1024

@@ -107,6 +107,11 @@ export class PoolState {
     Atomics.add(this.#counts, CALLS, change)
   }
 
+  /** A call in flight is not counted for the cap of its container, or is again (-1): others may be served that it waits for. */
+  standAside(container: number, change: 1 | -1): void {
+    Atomics.sub(this.containerCalls, container, change)
+  }
+
   countMuted(listener: number, change: 1 | -1): void {
     Atomics.add(this.#containerMuted, this.listenerContainer[listener]!, change)
   }

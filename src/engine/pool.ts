@@ -9,10 +9,11 @@ import { map } from '../kernel/shared-memory.ts'
 import { Alarm, timerfd } from '../kernel/timer.ts'
 import { CONTEXT_BYTES, Contexts } from './contexts.ts'
 import { tryDevice, UNKNOWN } from './device-rules.ts'
+import { Execs } from './execs.ts'
 import { Beat, JOURNAL_SIZE, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
 import { passLost } from './lost-calls.ts'
-import type { ToEngine } from './messages.ts'
+import type { ProgramEnd, ToEngine } from './messages.ts'
 import { Mounters } from './mounters.ts'
 import { Orphans } from './orphans.ts'
 import { PoolState } from './pool-state.ts'
@@ -34,6 +35,8 @@ export interface PoolOptions extends Omit<ThreadData, 'state' | 'contexts' | 'nu
   readonly onGone: (listener: number) => void
   readonly onHalfFull: () => void
   readonly onFault: (message: string) => void
+  /** A program in a container failed. */
+  readonly onProgram: (container: number, end: ProgramEnd) => void
 }
 
 /** How often a listener whose tasks have ended is looked at again while a call of it is still in flight. */
@@ -54,6 +57,7 @@ export class Pool {
   readonly #priority: Priority
   readonly #deadlines: ProxyDeadlines
   readonly #mounters: Mounters
+  readonly #execs: Execs
   readonly #contextMemory = new SharedArrayBuffer(CONTEXT_BYTES)
   readonly #contexts = new Contexts(this.#contextMemory)
   readonly #isHeld: IsHeld
@@ -87,6 +91,7 @@ export class Pool {
     this.#beat = new Beat(journal)
     new Alarm(this.#ready.raw, 1).ring()
     this.#orphans = new Orphans(this.#state.orphans, options.epoll, this.#ready)
+    this.#execs = new Execs(options.onProgram)
     for (let count = 0; count < options.threads; count++) this.#start()
   }
 
@@ -159,7 +164,8 @@ export class Pool {
   }
 
   #start(): void {
-    const { onReady: _r, onGone: _g, onHalfFull: _h, onFault: _f, threads: _t, epoll, ...shared } = this.#options
+    const { onReady: _r, onGone: _g, onHalfFull: _h, onFault: _f, onProgram: _p, ...rest } = this.#options
+    const { threads: _t, epoll, ...shared } = rest
     const workerData: ThreadData = {
       ...shared,
       epoll: epoll.raw,
@@ -206,6 +212,12 @@ export class Pool {
         break
       case 'giveBack':
         this.#mounters.giveBack(message.socket, message.lost)
+        break
+      case 'exec':
+        this.#execs.start(this.#containers.get(message.container), message)
+        break
+      case 'execOver':
+        this.#execs.over(message.job, message.failed)
         break
       case 'context':
         this.#expiring ??= setInterval(() => this.#expireContexts(), EXPIRE_MS)

@@ -7,6 +7,7 @@ import type { Status } from '../caller/status.ts'
 import { TaskNames } from '../caller/task-names.ts'
 import { ThreadIdentity } from '../caller/thread-identity.ts'
 import { askWalker, WalkerStuck } from '../caller/walker.ts'
+import type { ReasonCode } from '../calls/reason.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { requireBuild } from '../kernel/build.ts'
@@ -20,6 +21,7 @@ import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
 import { Contexts } from './contexts.ts'
 import type { DeviceRules } from './device-rules.ts'
+import { type Asked, ExecJob } from './exec-job.ts'
 import { Monitors } from './forwarded.ts'
 import { Informant } from './informant.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
@@ -66,6 +68,10 @@ export type FromThread =
   | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
   /** Lend me a mounter; the answer is its socket, or -1. */
   | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
+  /** Start a program in a container. */
+  | ({ readonly type: 'exec'; readonly container: number } & Asked)
+  /** Nobody looks at that program any more. */
+  | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
   | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
   | { readonly type: 'context' }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
@@ -110,6 +116,7 @@ class EngineThread {
   #term: number | undefined
   /** It does not count as one that works. */
   #away = true
+  #jobs = 0
 
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
@@ -138,6 +145,7 @@ class EngineThread {
         keeping: new Contexts(data.contexts),
         onKept: () => this.#post({ type: 'context' }),
       },
+      fuse: { start: ({ index }: Container, program: string, process: string) => this.#exec(index, program, process) },
       programs: this.#state.programs,
       mayBlock: () => this.#passLead(),
       mayMount: ({ index }: Container) => this.#state.countMount(index),
@@ -302,6 +310,21 @@ class EngineThread {
     this.#post({ type: 'lend', container, answer: answer.buffer })
     Atomics.wait(answer, 0, 0)
     return answer[0]! > 0 ? answer[0] : undefined
+  }
+
+  /** While the call waits for a program of its own container, the calls of that program must not wait for this one. */
+  #exec(container: number, program: string, process: string): ExecJob | undefined {
+    const job = new ExecJob(`${this.#data.number}:${++this.#jobs}`, {
+      ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
+      over: (number, failed) => {
+        this.#state.standAside(container, -1)
+        this.#post({ type: 'execOver', job: number, failed })
+      },
+    })
+    if (!job.start(program, process)) return undefined
+    this.#state.standAside(container, 1)
+    this.#unmute(container)
+    return job
   }
 
   /** By the walker of the container; a call waits for its start. */

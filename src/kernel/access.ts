@@ -3,6 +3,7 @@ import { check, libc } from './libc.ts'
 
 export const R_OK = 4
 export const W_OK = 2
+export const X_OK = 1
 
 /** It came after the numbers were unified: one number on every architecture. */
 const FACCESSAT2 = 439

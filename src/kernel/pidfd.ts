@@ -39,6 +39,10 @@ export function keepsNumber(pidfd: Handle): boolean {
   return Number(syscall4(pidfd_send_signal, pidfd.raw, 0, 0, 0)) === 0 || lastErrno() !== errnos.ESRCH
 }
 
+/** Sends a signal to the process of this pidfd; one that is gone already is as good. */
+export const signalTo = (pidfd: Handle, signal: number): void =>
+  void syscall4(pidfd_send_signal, pidfd.raw, signal, 0, 0)
+
 /** The number here of the task that has the number `pid` in a pid namespace. @throws {SyscallError} ESRCH; ENOTTY before 6.11 */
 export function tidFromNamespace(namespace: Handle, pid: number): Tid {
   return check('NS_GET_PID_FROM_PIDNS', libcIoctl(namespace.raw, NS_GET_PID_FROM_PIDNS, pid)) as Tid

@@ -24,3 +24,13 @@ export function map(fd: Handle, length: number): ArrayBuffer {
   if (at === MAP_FAILED) check('mmap', -1)
   return view(at, length)
 }
+
+const libcWrite = libc.func('long write(int fd, uint8_t *bytes, size_t length)')
+
+/** A file without a name that holds a text; whoever may open `/proc/PID/fd/N` of its owner can read it. */
+export function textFile(name: string, text: string): Fd {
+  const fd = new Fd(check('memfd_create', libcMemfdCreate(cstring(name), MFD_CLOEXEC)))
+  const bytes = Buffer.from(text)
+  check('write', Number(libcWrite(fd.raw, bytes, bytes.length)))
+  return fd
+}

@@ -2,13 +2,15 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap } from '../abi/id-map.ts'
 import type { ContainerHandles } from '../caller/container.ts'
+import type { Exec } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { ticksPerSecond } from '../kernel/clock.ts'
-import type { Fd } from '../kernel/fd.ts'
+import { dup, type Fd } from '../kernel/fd.ts'
 import { identify, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
 import { openGroups } from './cgroup.ts'
+import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { startTime } from './launch/cgroup.ts'
 
@@ -29,19 +31,35 @@ export interface Init extends Disposable {
    * its user namespace, while that still starts.
    */
   readonly walkable: boolean
+  /** How a program is started in it, if that was asked for and is known. */
+  readonly exec: Exec | undefined
   /** Why nothing can be done for this container, if so. */
   readonly barred: ReasonCode | undefined
 }
 
-/** What a hand-over lets us know of its container, and why nothing can be done for it, if so. */
-export function inspect({ creating, started, pid }: Handover): {
+/** Who starts programs in a container, and what was said of it. */
+interface Starter {
+  readonly handover: Handover
+  readonly runtime: RuntimeCall | undefined
+}
+
+/**
+ * What a hand-over lets us know of its container, and why nothing can be done for it, if so.
+ *
+ * @param runtime if it shall start programs in the container
+ */
+export function inspect(
+  handover: Handover,
+  runtime?: RuntimeCall,
+): {
   readonly init: Init | undefined
   readonly barred: ReasonCode | undefined
 } {
+  const { creating, started, pid } = handover
   if (started !== undefined && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
   if (!creating && started === undefined) return { init: undefined, barred: 'unknownContainer' }
   const isLate = started !== undefined
-  const init = inspectInit(pid, isLate)
+  const init = inspectInit(pid, isLate, { handover, runtime })
   return { init, barred: init.barred ?? (isLate ? barredLate(init) : undefined) }
 }
 
@@ -60,13 +78,14 @@ function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
  *
  * @throws {Error} if there is no such process in our pid namespace (any more)
  */
-function inspectInit(pid: number, isLate: boolean): Init {
+function inspectInit(pid: number, isLate: boolean, starter: Starter): Init {
   const opened: Fd[] = []
   try {
-    return look(pid, isLate, (fd) => {
+    const own = (fd: Fd): Fd => {
       opened.push(fd)
       return fd
-    })
+    }
+    return look(pid, isLate, starter, own)
   } catch (error) {
     for (const fd of opened) fd[Symbol.dispose]()
     throw error
@@ -74,12 +93,13 @@ function inspectInit(pid: number, isLate: boolean): Init {
 }
 
 /** @param own is told of each descriptor as soon as it is open */
-function look(pid: number, isLate: boolean, own: (fd: Fd) => Fd): Init {
+function look(pid: number, isLate: boolean, { handover, runtime }: Starter, own: (fd: Fd) => Fd): Init {
   const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY))
   const namespaces = { userns: open('user'), pidns: open('pid'), init: own(pidfdOpen(pid)) }
   const groups = openGroups(pid, isLate)
   for (const fd of Object.values(groups)) own(fd)
-  const handles = { ...namespaces, ...groups }
+  const elsewhere = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
+  const handles = { ...namespaces, ...groups, ...elsewhere }
   const mapOf = (name: string): readonly IdExtent[] => parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
   return {
     handles,
@@ -88,6 +108,7 @@ function look(pid: number, isLate: boolean, own: (fd: Fd) => Fd): Init {
     uidMap: mapOf('uid_map'),
     gidMap: mapOf('gid_map'),
     walkable: namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
+    exec: execFor(handover, runtime),
     barred: barredBy(handles.userns),
     [Symbol.dispose]: () => {
       for (const handle of Object.values(handles)) handle[Symbol.dispose]()

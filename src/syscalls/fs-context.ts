@@ -45,6 +45,8 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
     if (type === undefined) return pass('unreadable')
     const left = judgeType(type, mount) ?? judgeMounter(caller)
     if (left) return left
+    // What libmount takes for a kernel without this call: then it uses mount(2).
+    if (mount.fuse.has(type)) return refuse('fuseByMount', errno('ENOSYS'))
     caller.mounts.tidy()
     caller.mounts.namespace()
     return act({ verb: 'openContext', type, cloexec })

@@ -15,8 +15,8 @@ const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p
 
 /** Is a file system left to the kernel, whoever asks? */
 export function judgeType(type: string, { allowed, fuse }: MountPolicy): Verdict | undefined {
-  if (OPEN_TO_ALL.has(type)) return pass('kernelMountsIt')
-  if (fuse.has(type)) return pass('fuseNotServed')
+  if (fuse.has(type)) return undefined
+  if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return pass('kernelMountsIt')
   if (!allowed.has(type)) return pass('fileSystemNotAllowed')
   if (TAKES_DESCRIPTORS.has(type)) return pass('takesDescriptors')
   return undefined

@@ -16,6 +16,7 @@ import type { Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
 import { HUGETLBFS, optionsWithHostIds } from './hugetlbfs.ts'
+import { byFuse } from './mount-fuse.ts'
 import { sourceOf } from './mount-source.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -55,6 +56,8 @@ export const mount: Syscall<Request> = {
     if (left) return left
     caller.mounts.tidy()
     const namespace = caller.mounts.namespace()
+    const program = policy.fuse.get(type)
+    if (program !== undefined) return byFuse({ program, type, source, target, data, flags }, caller, namespace)
     const { nodev } = policy
     const own = type === HUGETLBFS
     const options = own ? optionsWithHostIds(caller, data) : data

@@ -2,6 +2,7 @@ import type { Verb, Verbs } from '../calls/act.ts'
 import { attachProgram, linkProgram } from './attach-program.ts'
 import { detachLink, detachProgram, updateLink } from './detach-program.ts'
 import { create, mountContext, openContext, renewMount } from './fs-context.ts'
+import { fuse } from './fuse.ts'
 import { listPrograms } from './list-programs.ts'
 import { loadProgram } from './load-program.ts'
 import { mknod } from './mknod.ts'
@@ -23,6 +24,7 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   listxattr,
   schedule,
   mount,
+  fuse,
   openContext,
   create,
   mountContext,

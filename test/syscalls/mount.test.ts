@@ -62,13 +62,32 @@ describe('mount.decide()', () => {
     { what: 'a type that is not in the list', change: { type: 'btrfs' }, reason: 'fileSystemNotAllowed' },
     { what: 'no type', change: { type: undefined }, reason: 'changesMounts' },
     { what: 'a type of the kernel, listed or not', change: { type: 'tmpfs' }, reason: 'kernelMountsIt' },
-    { what: 'a type for FUSE', change: { type: 'xfs' }, reason: 'fuseNotServed' },
+    { what: 'a type with a subtype of FUSE', change: { type: 'fuse.xfs' }, reason: 'kernelMountsIt' },
     { what: 'a type that takes descriptors', change: { type: '9p' }, reason: 'takesDescriptors' },
     { what: 'a child user namespace', change: {}, who: { inInitialUserns: false }, reason: 'childUserns' },
     { what: 'a caller without CAP_SYS_ADMIN', change: {}, who: { holds: () => false }, reason: 'lacksCapability' },
   ])('$what: left to the kernel, $reason', ({ change, who = {}, reason }) => {
     const verdict = mount.decide({ ...request, ...change } as never, caller(who), policy)
     expect(verdict).toMatchObject({ is: 'continue', why: { code: reason } })
+  })
+
+  test.each([
+    { source: '/none', otherwise: 2 },
+    { source: 'none', otherwise: 22 },
+  ])('a type for FUSE is an act of its program: source $source', ({ source, otherwise }) => {
+    const fuse = {
+      ready: (program: string) => ({ program: `/bin/${program}`, process: {} }),
+      mount: () => {},
+      mounted: () => false,
+    }
+    const verdict = mount.decide({ ...request, type: 'xfs', source, flags: 1n } as never, caller({ fuse }), policy)
+    expect(verdict).toMatchObject({
+      is: 'act',
+      act: {
+        ...{ verb: 'fuse', program: '/bin/fusexfs', attributes: 1n, otherwise },
+        args: ['-o', 'ro,allow_other,default_permissions', source, '/target'],
+      },
+    })
   })
 
   test('a target that does not resolve is left to the kernel', () => {
@@ -162,6 +181,8 @@ describe('contexts', () => {
   test('fsopen gives a context for what may be mounted', () => {
     const request = { type: 'ext4', cloexec: true }
     expect(fsopen.decide(request, caller(), policy)).toMatchObject({ is: 'act', act: { verb: 'openContext' } })
+    const fused = fsopen.decide({ ...request, type: 'xfs' }, caller(), policy)
+    expect(fused).toMatchObject({ is: 'errno', errno: 38, why: { code: 'fuseByMount' } })
     expect(fsopen.decide({ ...request, type: 'overlay' }, caller(), policy)).toMatchObject({ is: 'continue' })
   })
 })

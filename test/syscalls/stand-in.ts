@@ -38,6 +38,9 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   get mounts(): never {
     return unasked()
   },
+  get fuse(): never {
+    return unasked()
+  },
   object: unasked,
   descriptor: unasked,
   descriptors: handle(3),

@@ -31,7 +31,8 @@ export async function launch(options: LaunchOptions): Promise<number> {
   removeLeftovers(hierarchies)
   using cgroup = new Cgroup(hierarchies, options.memory)
   // Its engine takes as long to start as the container; a call that comes before it is ready waits.
-  const agent = options.startAgent?.(AGENT_SOCKET)
+  const runtime = { program: plan.runtime.path, options: ['--root', layout.state], env: {} }
+  const agent = options.startAgent?.(AGENT_SOCKET, runtime)
   agent?.catch(() => cgroup.kill())
   try {
     await buildRoot(plan)

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import type { Dev } from '../../abi/brand.ts'
+import type { RuntimeCall } from '../exec.ts'
 import { type Bind, readBind } from './binds.ts'
 import { type Device, readDevice } from './devices.ts'
 import { type IdRange, readRange } from './ids.ts'
@@ -26,7 +27,7 @@ export interface LaunchOptions {
   /** Makes the OCI `linux.seccomp` object for a runtime; its `listenerPath` is `AGENT_SOCKET`. */
   readonly seccomp?: ((runtime: RuntimeName) => object) | undefined
   /** Starts what takes the container's listener; the socket must be there when the call returns its promise. */
-  readonly startAgent?: ((socketPath: string) => Promise<Agent>) | undefined
+  readonly startAgent?: ((socketPath: string, runtime: RuntimeCall) => Promise<Agent>) | undefined
 }
 
 /** The keeper of the container's listener. */

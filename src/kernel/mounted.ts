@@ -1,0 +1,46 @@
+import { O_RDONLY, openat, read } from './files.ts'
+import type { Handle } from './handle.ts'
+import { check, cstring, libc } from './libc.ts'
+
+/** It came after the numbers were unified: one number on every architecture. */
+const MOUNT_SETATTR = 442
+const AT_EMPTY_PATH = 0x1000
+const MNT_DETACH = 2
+const UMOUNT_NOFOLLOW = 8
+const EMPTY = new Uint8Array([0])
+
+const syscallMountSetattr = libc.func(
+  'long syscall(long number, int dir, uint8_t *path, uint32_t flags, uint8_t *attributes, size_t size)',
+)
+const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
+
+/**
+ * Sets attributes of one mount, which must stand in the mount namespace of the calling thread.
+ *
+ * @param set MOUNT_ATTR_*
+ * @throws {SyscallError} EINVAL if it does not stand there
+ */
+export function changeMount(mounted: Handle, set: bigint): void {
+  const attributes = Buffer.alloc(32)
+  attributes.writeBigUInt64LE(set, 0)
+  check('mount_setattr', syscallMountSetattr(MOUNT_SETATTR, mounted.raw, EMPTY, AT_EMPTY_PATH, attributes, 32))
+}
+
+/** Takes away what is mounted at a name in the working directory of the calling thread. @throws {SyscallError} EINVAL */
+export function detachAt(name: Uint8Array): void {
+  check('umount2', libcUmount2(name, MNT_DETACH | UMOUNT_NOFOLLOW))
+}
+
+const fdinfo = Buffer.alloc(4096)
+
+/**
+ * The number of the mount of a descriptor of ours, as mountinfo has it: used again later. The file system is not asked for it,
+ * as statx(2) asks FUSE, which refuses whoever is not of its user namespace.
+ *
+ * @param proc the host's procfs
+ */
+export function mountNumber(proc: Handle, fd: Handle): number {
+  using file = openat(proc.raw, cstring(`self/fdinfo/${fd.raw}`), O_RDONLY)
+  const [, number] = /^mnt_id:\s*(\d+)$/m.exec(fdinfo.toString('latin1', 0, read(file, fdinfo))) ?? []
+  return Number(number)
+}

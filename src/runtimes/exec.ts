@@ -1,0 +1,106 @@
+import { existsSync, readFileSync, readlinkSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import * as v from 'valibot'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import type { Exec } from '../calls/fuse.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { O_RDONLY, openat } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { cstring } from '../kernel/libc.ts'
+import { peerProcess } from '../kernel/peer.ts'
+import { keepsNumber } from '../kernel/pidfd.ts'
+import type { Handover } from './handover.ts'
+import { which } from './launch/runtime.ts'
+
+/** A runtime, and how it is called so that it finds its containers. */
+export interface RuntimeCall {
+  readonly program: string
+  /** Before the command. */
+  readonly options: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  /** Its mount namespace, where that is not ours. */
+  readonly mounts?: Fd | undefined
+}
+
+/** The runtimes whose `exec` was tried. */
+const KNOWN = /(?:^|[/:])(crun|runc)(?:_cloned\b|$| \(deleted\)$)/
+/** Options before the command that say which containers there are, and how their groups are managed. */
+const VALUES: ReadonlySet<string> = new Set(['--root', '--cgroup-manager', '--rootless'])
+const WORDS: ReadonlySet<string> = new Set(['--systemd-cgroup'])
+/** Where it looks for containers if it is not told. */
+const VARIABLES = ['XDG_RUNTIME_DIR']
+
+/** The options of a runtime's command line that hold for all of its commands. */
+export function sharedOptions(argv: readonly string[]): readonly string[] {
+  const options: string[] = []
+  for (const [index, word] of argv.entries()) {
+    const [name = '', value] = word.split('=', 2)
+    if (WORDS.has(word)) options.push(word)
+    else if (VALUES.has(name)) options.push(name, value ?? argv[index + 1] ?? '')
+    else if (COMMANDS.has(word) && !VALUES.has(argv[index - 1] ?? '')) break
+  }
+  return options
+}
+const COMMANDS: ReadonlySet<string> = new Set(['create', 'run', 'start', 'restore', 'exec'])
+
+/**
+ * The runtime at the other end of a connection, as it is while it connects: later it is gone.
+ *
+ * @returns undefined for none that is known, or if it was gone before all of it was seen
+ */
+export function runtimeOf(connection: Handle): RuntimeCall | undefined {
+  using peer = peerProcess(connection)
+  if (!peer) return undefined
+  try {
+    const call = look(peer.pid)
+    // What was read by its number was its own if it has that still.
+    if (call && keepsNumber(peer.pidfd)) return call
+    call?.mounts?.[Symbol.dispose]()
+  } catch {
+    // It is gone.
+  }
+  return undefined
+}
+
+function look(pid: number): RuntimeCall | undefined {
+  const listOf = (name: string): string[] => readFileSync(`/proc/${pid}/${name}`, 'utf8').split('\0').slice(0, -1)
+  const file = readlinkSync(`/proc/${pid}/exe`)
+  const [, name] = KNOWN.exec(file) ?? []
+  if (name === undefined) return undefined
+  const [own = '', ...argv] = listOf('cmdline')
+  const program =
+    [file, own].find((path) => path.startsWith('/') && basename(path) === name && existsSync(path)) ?? which(name)
+  if (program === undefined) return undefined
+  const env = listOf('environ').map((entry) => entry.split('=', 2) as [string, string])
+  const isElsewhere = readlinkSync(`/proc/${pid}/ns/mnt`) !== readlinkSync('/proc/self/ns/mnt')
+  return {
+    program,
+    options: sharedOptions(argv),
+    env: Object.fromEntries(env.filter(([key]) => VARIABLES.includes(key))),
+    mounts: isElsewhere ? openat(AT_FDCWD, cstring(`/proc/${pid}/ns/mnt`), O_RDONLY) : undefined,
+  }
+}
+
+const Config = v.object({
+  process: v.object({
+    env: v.optional(v.array(v.string()), []),
+    apparmorProfile: v.optional(v.string()),
+    selinuxLabel: v.optional(v.string()),
+  }),
+})
+/** With the rest of what is told to the engine it must fit into one message. */
+const CONFIG_LIMIT = 64 * 1024
+
+/** How a program is started in a container that is being made; undefined if that is not known. */
+export function execFor({ bundle, pid }: Handover, runtime: RuntimeCall | undefined): Exec | undefined {
+  if (!runtime) return undefined
+  try {
+    const { process } = v.parse(Config, JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')))
+    const filters = /^Seccomp_filters:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
+    const { program, options, env } = runtime
+    const exec = { program, options, env, process, filters: Number(filters) }
+    return JSON.stringify(exec).length > CONFIG_LIMIT ? undefined : exec
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,41 @@
+import type { Errno, PathBytes } from '../abi/brand.ts'
+import { errno } from '../abi/errno.ts'
+import { laterOf, MS_RDONLY } from '../abi/mount.ts'
+import type { Caller } from '../calls/caller.ts'
+import { act, type Verdict } from '../calls/verdict.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { asOperand, fuseOptions } from './fuse-options.ts'
+import { sourceOf } from './mount-source.ts'
+
+/** A call of mount(2) for a file system of `mount.fuse`. */
+interface Request {
+  /** As the policy names it. */
+  readonly program: string
+  readonly type: string
+  readonly source: string | undefined
+  readonly target: PathBytes
+  readonly data: string | undefined
+  readonly flags: bigint
+}
+
+/** By the program, as `PROGRAM -o OPTIONS SOURCE TARGET`: it opens the source by itself, with the caller's own rights. */
+export function byFuse(request: Request, caller: Caller, namespace: Handle): Verdict {
+  const { program, type, source = type, target, data, flags } = request
+  const place = Buffer.from(target.subarray(0, -1)).toString('latin1')
+  return act({
+    verb: 'fuse',
+    ...caller.fuse.ready(program),
+    args: ['-o', fuseOptions(flags, data), asOperand(source), asOperand(place)],
+    target,
+    namespace,
+    attributes: laterOf(flags),
+    otherwise: otherwise(caller, source, (flags & MS_RDONLY) === 0n),
+  })
+}
+
+/** What the kernel would have said of the source; a bad file system is EINVAL to it. Not every source is a path. */
+function otherwise(caller: Caller, source: string, writable: boolean): Errno {
+  if (!source.startsWith('/')) return errno('EINVAL')
+  const { kind } = sourceOf(caller, source, writable)
+  return 'errno' in kind ? kind.errno : errno('EINVAL')
+}

@@ -86,7 +86,8 @@ function fill(file: Handle): number {
 }
 
 /**
- * Are all processes of a cgroup in this user namespace or in one below it?
+ * Are all processes of a cgroup in this user namespace or in one below it? The engine's own do not count: what mounts for the
+ * container, or tries its device rules, is in its cgroup for that moment.
  *
  * @param proc the host's procfs
  * @returns why not
@@ -96,7 +97,7 @@ export function strangers(group: Handle, userns: bigint, proc: Handle): ReasonCo
   const length = fill(procs)
   if (length === PROCS_LIMIT) return 'crowdedCgroup'
   const pids = text.toString('latin1', 0, length).split('\n').slice(0, -1)
-  return pids.every((pid) => isWithin(proc, pid, userns)) ? undefined : 'sharedCgroup'
+  return pids.every((pid) => isWithin(proc, pid, userns) || isChild(proc, pid)) ? undefined : 'sharedCgroup'
 }
 
 /** @param pid "0" for a process that is not in our pid namespace: it is nobody's */
@@ -113,5 +114,21 @@ function isWithin(proc: Handle, pid: string, userns: bigint): boolean {
   } catch (error) {
     // It has ended.
     return pid !== '0' && error instanceof SyscallError && error.errno === errnos.ENOENT
+  }
+}
+
+/** The second field after the name, which may hold anything but is the only one in parentheses; proc_pid_stat(5). */
+const PPID = /^.*\) \S (\d+) /s
+const STAT_LIMIT = 1024
+
+/** Did the engine start it? No process of a container can have the engine as its parent. */
+function isChild(proc: Handle, pid: string): boolean {
+  try {
+    using file = openat(proc.raw, Buffer.from(`${pid}/stat\0`), O_RDONLY)
+    const stat = Buffer.alloc(STAT_LIMIT)
+    return PPID.exec(stat.toString('latin1', 0, read(file, stat)))?.[1] === String(process.pid)
+  } catch (error) {
+    if (error instanceof SyscallError) return false
+    throw error
   }
 }

@@ -15,6 +15,9 @@ import type { Container } from './container.ts'
 import type { ProgramStore } from './program-store.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
+/** So often, and for so many milliseconds between, a group is looked at that somebody is in. */
+const LOOKS = 20
+const LOOK_MS = 10
 /** To open a cgroup by its id. */
 const OPEN: readonly Cap[] = ['DAC_READ_SEARCH', 'SYS_PTRACE']
 /** To ask what is attached; before 6.4 bpf(2) asks for CAP_BPF too. */
@@ -58,7 +61,18 @@ export class DevicePrograms implements Contract {
     const { identity, container, proc } = this.#around
     const home = this.#home
     identity.with(OPEN)
-    return misplaced(home) ?? strangers(home!, container.userns, proc)
+    return misplaced(home) ?? this.#strangers(() => strangers(home!, container.userns, proc))
+  }
+
+  /** Processes of ours are in the group for a moment, where they try its device rules, or mount: who is not gone soon is none. */
+  #strangers(look: () => ReasonCode | undefined): ReasonCode | undefined {
+    let found = look()
+    for (let looks = 1; found === 'sharedCgroup' && looks < LOOKS; looks++) {
+      this.#around.mayBlock()
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS)
+      found = look()
+    }
+    return found
   }
 
   group(fd: number): Group | NoGroup {

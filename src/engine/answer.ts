@@ -11,6 +11,16 @@ import { O_CLOEXEC } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { notifAddfd, notifIdValid, notifSend } from '../kernel/seccomp.ts'
 
+/** How a descriptor is given. */
+export interface Giving {
+  /** Shall it be closed by execve(2)? */
+  readonly cloexec: boolean
+  /** It takes the place of this one. */
+  readonly replaces?: number | undefined
+  /** Its number is the answer, in one step. */
+  readonly isAnswer?: boolean
+}
+
 /** The answers of one thread, in memory that is made once. */
 export class Answer {
   readonly #slots: DataView
@@ -38,20 +48,15 @@ export class Answer {
   }
 
   /**
-   * Puts a descriptor into the caller's table and answers with its number there, in one step; or in the place of another one,
-   * which is not the answer yet.
+   * Puts a descriptor into the caller's table.
    *
-   * @returns the number; undefined if the call no longer waits
+   * @returns the number there; undefined if the call no longer waits
    */
-  descriptor(
-    listener: number,
-    slot: number,
-    fd: Handle,
-    { cloexec, replaces }: { readonly cloexec: boolean; readonly replaces: number | undefined },
-  ): number | undefined {
+  descriptor(listener: number, slot: number, fd: Handle, { cloexec, replaces, isAnswer }: Giving): number | undefined {
+    const flags = isAnswer ? SECCOMP_ADDFD_FLAG_SEND : 0
     this.#copyId(slot)
     this.#addfd.set(this.#id)
-    this.#addfdView.setUint32(8, replaces === undefined ? SECCOMP_ADDFD_FLAG_SEND : SECCOMP_ADDFD_FLAG_SETFD, true)
+    this.#addfdView.setUint32(8, replaces === undefined ? flags : SECCOMP_ADDFD_FLAG_SETFD, true)
     this.#addfdView.setUint32(12, fd.raw, true)
     this.#addfdView.setUint32(16, replaces ?? 0, true)
     this.#addfdView.setUint32(20, cloexec ? O_CLOEXEC : 0, true)

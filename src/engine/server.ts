@@ -17,6 +17,7 @@ import { verbs } from '../verbs/index.ts'
 import { Answer } from './answer.ts'
 import { routes } from './dispatch.ts'
 import type { ForwardedCall } from './forwarded.ts'
+import { Giver } from './giver.ts'
 import type { RecordWriter, Slots } from './journal.ts'
 import { SlotRegisters } from './registers.ts'
 
@@ -58,6 +59,7 @@ export class Server {
   readonly #slots: Slots
   readonly #records: RecordWriter
   readonly #answer: Answer
+  readonly #giver: Giver
   readonly #registers: SlotRegisters
 
   constructor(desk: Desk, slots: Slots, records: RecordWriter) {
@@ -65,6 +67,7 @@ export class Server {
     this.#slots = slots
     this.#records = records
     this.#answer = new Answer(slots.view)
+    this.#giver = new Giver(this.#answer, slots, desk.proc)
     this.#registers = new SlotRegisters(slots.view)
   }
 
@@ -188,14 +191,20 @@ export class Server {
   }
 
   /** @returns whether the call still waited */
-  #send({ slot, listener }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
+  #send({ slot, listener, container }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
     if (is === 'continue') return this.#answer.continue(listener, slot)
     if (errno !== 0) return this.#answer.errno(listener, slot, errno)
     if (!fd) return this.#answer.value(listener, slot, value)
     using passed = fd
-    const number = this.#answer.descriptor(listener, slot, passed, { cloexec: cloexec === true, replaces })
+    if (replaces !== undefined) return this.#replace(listener, slot, passed, replaces, value)
+    const number = this.#giver.give(listener, slot, container, passed, cloexec === true)
     if (number !== undefined) sent?.(number)
-    return number !== undefined && (replaces === undefined || this.#answer.value(listener, slot, value))
+    return number !== undefined
+  }
+
+  #replace(listener: number, slot: number, fd: Handle, replaces: number, value: bigint): boolean {
+    const number = this.#answer.descriptor(listener, slot, fd, { cloexec: true, replaces })
+    return number !== undefined && this.#answer.value(listener, slot, value)
   }
 
   #record(

@@ -13,6 +13,7 @@ import {
   UPDATE,
 } from '../abi/bpf-attr.ts'
 import type { Errno } from '../abi/brand.ts'
+import { errnos } from '../abi/errno.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
@@ -20,6 +21,8 @@ import type { Handle } from './handle.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 
 const ATTR_SIZE = 144
+/** How often a load is tried, as libbpf does. */
+const LOADS = 5
 
 const syscallBpf = libc.func('long syscall(long number, int command, uint8_t *attr, uint32_t size)')
 const { bpf } = ownSyscalls(process.arch)
@@ -83,7 +86,9 @@ export function loadProgram({ attr: members, instructions, licence, log }: Progr
   view.setBigUint64(LOAD.instructions, instructionRoom.put(instructions), true)
   view.setBigUint64(LOAD.licence, licenceRoom.put(licence), true)
   view.setBigUint64(LOAD.log, log ? address(log) : 0n, true)
-  const fd = call(BPF.PROG_LOAD)
+  let fd = call(BPF.PROG_LOAD)
+  // The verifier gives up where a signal is pending, which was ours and not the caller's: kernel/bpf/verifier.c do_check().
+  for (let tries = 1; fd < 0 && lastErrno() === errnos.EAGAIN && tries < LOADS; tries++) fd = call(BPF.PROG_LOAD)
   const outcome = fd < 0 ? { errno: lastErrno() } : { fd: new Fd(fd) }
   return { ...outcome, logSize: view.getUint32(LOAD.logTrueSize, true) }
 }

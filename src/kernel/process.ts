@@ -2,6 +2,7 @@ import type { Tid } from '../abi/brand.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { O_RDONLY, openat, read } from './files.ts'
+import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const PR_SET_SECUREBITS = 28
@@ -32,13 +33,18 @@ const STAT_LIMIT = 512
 const stat = Buffer.alloc(STAT_LIMIT)
 
 /** Does this thread of ours run, or wait only for a processor? @returns false if it waits for anything else, or is gone */
-export function isRunning(thread: Tid): boolean {
+export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, `/proc/self/task/${thread}/stat`) === 'R'
+
+/** What a task does, as one letter: R runs, S sleeps, D sleeps whatever signal comes. @returns '' if it is gone */
+export const stateOf = (proc: Handle, tid: Tid): string => stateIn(proc.raw, `${tid}/stat`)
+
+function stateIn(directory: number, path: string): string {
   try {
-    using file = openat(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`), O_RDONLY)
+    using file = openat(directory, cstring(path), O_RDONLY)
     const text = stat.toString('latin1', 0, read(file, stat))
-    return text.charAt(text.lastIndexOf(')') + 2) === 'R'
+    return text.charAt(text.lastIndexOf(')') + 2)
   } catch {
-    return false
+    return ''
   }
 }
 

@@ -49,9 +49,14 @@ export class Host {
     chmodSync(this.directory, 0o755)
   }
 
-  static async start(policy: Policy = mknodPolicy, options: Partial<KeeperOptions> = {}): Promise<Host> {
+  /** @param build another one, which a test has changed */
+  static async start(
+    policy: Policy = mknodPolicy,
+    options: Partial<KeeperOptions> = {},
+    build: URL = new URL('../../dist/', import.meta.url),
+  ): Promise<Host> {
     const host = new Host()
-    const built = new URL('../../dist/daemon/keeper.js', import.meta.url)
+    const built = new URL('daemon/keeper.js', build)
     const { Keeper: BuiltKeeper } = (await import(built.href)) as { Keeper: typeof Keeper }
     try {
       host.#keeper = await BuiltKeeper.start({

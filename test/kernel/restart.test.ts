@@ -1,128 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { chownSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
-import type { Policy } from '../../src/policy/policy.ts'
-import { fixture } from '../fixtures.ts'
-import { BASE, execute, Host, mknodPolicy, USERNS, until } from './host.ts'
-import { JournalView, stateOf } from './journal-view.ts'
+import { Host, until } from './host.ts'
+import { stateOf } from './journal-view.ts'
+import { Killer, Load, policy, STATES, sleep } from './restart-world.ts'
 
 /** More on demand: npm run restart. */
-const KILLS = Number(process.env.INTERCEDE_KILLS ?? 40)
-const PROCESSES = 8
-const MOUNTED = 'hugetlbfs'
-const canMount = readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED)
-const policy: Policy = {
-  ...mknodPolicy,
-  setxattr: { read: true },
-  schedSetscheduler: { maxPriority: 10 },
-  sysinfo: {},
-  mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },
-}
+const KILLS = Number(process.env.INTERCEDE_KILLS ?? 20)
+/** With so many kills each state is met often enough to say that it was tested. */
+const MANY = 400
+const OFTEN = 20
+const LOSE_WITHIN = 40
 
-const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
-
-interface Said {
-  readonly calls: number
-  readonly acts: number
-  readonly longestMs: number
-  readonly nodes: number
-  readonly attributes: number
-  readonly mounts: number
-  readonly failures: Record<string, number>
-}
-
-/** Processes of a container that make calls of all kinds, each in a directory of its own; see the fixture's top. */
-class Load {
-  readonly directory: string
-  readonly #child: ChildProcess
-  #said = ''
-
-  constructor(host: Host, name: string) {
-    this.directory = join(host.directory, name)
-    const places = Array.from({ length: PROCESSES }, (_, number) => join(this.directory, String(number)))
-    for (const place of [this.directory, ...places]) {
-      mkdirSync(place)
-      chownSync(place, BASE, BASE)
-    }
-    const traps = ['--mounts', '--sched', '--xattr', '--all-sysinfo']
-    const container = [host.socket, '--userns', USERNS, '--pidns', ...traps, '--await-agent', '--id', name, '--']
-    const load = [fixture('restart-load'), this.directory, String(PROCESSES), ...(canMount ? ['--mount', MOUNTED] : [])]
-    this.#child = spawn(fixture('filtered'), [...container, 'unshare', '--mount', ...load], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
-    this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
-  }
-
-  /** Lets the calls that are in flight end. */
-  async end(): Promise<Said> {
-    this.#child.stdin!.end()
-    const ended = (): boolean => this.#child.exitCode !== null || this.#child.signalCode !== null
-    await until('every call has returned', ended, 20)
-    return JSON.parse(this.#said) as Said
-  }
-
-  kill(): void {
-    this.#child.kill('SIGKILL')
-  }
-
-  /** What is there, whatever anybody said. */
-  async onDisk(): Promise<{ readonly nodes: number; readonly attributes: number }> {
-    const all = readdirSync(this.directory, { recursive: true, withFileTypes: true })
-    const files = all.filter((each) => each.isFile()).map((each) => join(each.parentPath, each.name))
-    const nodes = all.filter((each) => each.isCharacterDevice()).length
-    const { stdout } = await execute('getfattr', ['-n', 'trusted.overlay.opaque', ...files])
-    return { nodes, attributes: stdout.split('\n').filter((line) => line.startsWith('trusted.overlay.opaque=')).length }
-  }
-}
-
-/** Ends engines, each with a call in the state that is wanted, as far as one can be met. */
-class Killer {
-  readonly #host: Host
-  readonly #journal = new JournalView()
-  /** In which states the ended engines left calls. */
-  readonly met: Record<string, number> = {}
-  kills = 0
-  #served = 0
-
-  constructor(host: Host) {
-    this.#host = host
-  }
-
-  async kill(wanted: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    this.#served = serves(this.#host)
-    const pid = this.#host.enginePid
-    await this.#catch(pid, wanted)
-    this.kills++
-    process.kill(pid, signal)
-    process.kill(pid, 'SIGCONT')
-    await until('the engine is dead', () => 'ZX'.includes(stateOf(pid)))
-    // The next one cannot have come so far yet.
-    for (const state of new Set(this.#journal.states())) this.met[state] = (this.met[state] ?? 0) + 1
-    await until('the next engine is there', () => {
-      const next = this.#host.maybeEnginePid
-      return next !== undefined && next !== pid
-    })
-  }
-
-  /** Until the engine that came after the last one serves. */
-  untilServed(): Promise<void> {
-    return until('the engine serves', () => this.kills === 0 || serves(this.#host) > this.#served)
-  }
-
-  /** Stops the engine again and again, until a call is in that state; a stopped engine is as good as a killed one. */
-  async #catch(pid: number, wanted: string): Promise<void> {
-    for (let tries = 0; tries < 100; tries++) {
-      process.kill(pid, 'SIGSTOP')
-      while (stateOf(pid) === 'R') await sleep(0)
-      if (this.#journal.states().includes(wanted)) return
-      process.kill(pid, 'SIGCONT')
-      await sleep(1)
-    }
-  }
-}
-
-const serves = (host: Host): number => host.events.filter(({ type }) => type === 'engineStarted').length
+const registered = (host: Host): Promise<void> =>
+  until('the container is known', () => host.events.some(({ type }) => type === 'registered'))
 
 test(
   `${KILLS} times SIGKILL under load: every call returns what it must, and is done once`,
@@ -131,28 +23,87 @@ test(
     host.mayLoseEngine = true
     const load = new Load(host, 'load')
     try {
-      await until('the container is known', () => host.events.some(({ type }) => type === 'registered'))
+      await registered(host)
       const killer = new Killer(host)
-      const wanted = ['receiving', 'received', 'acting', 'acted', 'waiting']
       for (let kill = 0; kill < KILLS; kill++) {
         // Now and then the engine has not even started.
         if (kill % 7 !== 0) await killer.untilServed()
         await sleep(Math.random() * 100)
-        await killer.kill(wanted[kill % wanted.length]!)
+        await killer.kill(STATES[kill % STATES.length]!)
       }
       const said = await load.end()
       console.log(`${killer.kills} kills, calls left in the states`, killer.met, said)
       expect(said.failures).toEqual({})
       expect(said.acts).toBeGreaterThan(said.calls / 3)
       expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+      if (KILLS >= MANY) for (const state of STATES) expect(killer.met[state], state).toBeGreaterThanOrEqual(OFTEN)
       expect(host.events.filter(({ type }) => type === 'fault' || type === 'refused')).toEqual([])
       // The container is still served.
       const { result } = await host.call(['mknod', join(host.directory, 'after'), '020666', '1', '3'])
       expect(result).toBe('ok')
     } finally {
-      load.kill()
+      await load.kill()
       host.close()
     }
   },
   20_000 + 2000 * KILLS,
 )
+
+const RECEIVES = 'notifRecv(listener, this.#slots.notification(slot))'
+const COPIES = `
+const own = new Uint8Array(80)
+function copied(listener, slot) {
+  own.fill(0)
+  if (!notifRecv(listener, own)) return false
+  slot.set(own)
+  return true
+}
+`
+
+/** The build, but that it receives into memory of its own, and copies that into the slot. */
+function copyingBuild(): URL {
+  const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
+  const build = mkdtempSync(join(cache, 'intercede-copying-'))
+  cpSync(new URL('../../dist', import.meta.url), build, { recursive: true })
+  const file = join(build, 'engine/thread.js')
+  const text = readFileSync(file, 'utf8')
+  expect(text.split(RECEIVES)).toHaveLength(2)
+  const [before, after] = text.split('\nclass EngineThread', 2)
+  writeFileSync(
+    file,
+    `${before}${COPIES}class EngineThread${after!.replace(RECEIVES, RECEIVES.replace('notifRecv', 'copied'))}`,
+  )
+  return pathToFileURL(`${build}/`)
+}
+
+test('control: an engine that copies what it has received into the slot loses a call', {
+  timeout: 120_000,
+}, async () => {
+  const build = copyingBuild()
+  // Mounts would only start programs of a build that is removed.
+  const { mount: _, ...quick } = policy
+  const host = await Host.start(quick, {}, build)
+  host.mayLoseEngine = true
+  const load = new Load(host, 'load')
+  try {
+    await registered(host)
+    const killer = new Killer(host)
+    const lost = (): boolean =>
+      host.events.some(({ type, ...said }) => type === 'fault' && /were lost/.test(JSON.stringify(said)))
+    while (!lost() && killer.kills < LOSE_WITHIN) {
+      await killer.untilServed()
+      await sleep(Math.random() * 50)
+      await killer.kill('waiting')
+    }
+    await killer.untilServed()
+    console.log(`a call was lost at kill ${killer.kills}`, killer.met)
+    expect(lost()).toBe(true)
+  } finally {
+    await load.kill()
+    const pid = host.maybeEnginePid
+    host.close()
+    // What it starts is read from there.
+    await until('the engine is gone', () => pid === undefined || stateOf(pid) === '')
+    rmSync(build, { recursive: true, force: true })
+  }
+})

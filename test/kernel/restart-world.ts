@@ -1,0 +1,152 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { chownSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Policy } from '../../src/policy/policy.ts'
+import { fixture } from '../fixtures.ts'
+import { Group, withoutCgroups } from './bpf-world.ts'
+import { BASE, execute, type Host, mknodPolicy, USERNS, until } from './host.ts'
+import { JournalView, stateOf } from './journal-view.ts'
+
+const PROCESSES = 8
+const MOUNTED = 'hugetlbfs'
+/** What this machine lets a container do. */
+const CAN = {
+  mount: readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED),
+  bpf: withoutCgroups() === undefined,
+}
+export const policy: Policy = {
+  ...mknodPolicy,
+  setxattr: { read: true },
+  schedSetscheduler: { maxPriority: 10 },
+  sysinfo: {},
+  bpf: { devices: true },
+  mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },
+}
+
+export const sleep = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds))
+
+export interface Said {
+  readonly calls: number
+  readonly acts: number
+  readonly longestMs: number
+  readonly nodes: number
+  readonly attributes: number
+  readonly mounts: number
+  readonly failures: Record<string, number>
+}
+
+/** Processes of a container that make calls of all kinds, each in a directory of its own; see the fixture's top. */
+export class Load {
+  readonly directory: string
+  readonly #child: ChildProcess
+  readonly #group: Group | undefined
+  #said = ''
+
+  constructor(host: Host, name: string) {
+    this.directory = join(host.directory, name)
+    const places = Array.from({ length: PROCESSES }, (_, number) => join(this.directory, String(number)))
+    for (const place of [this.directory, ...places]) {
+      mkdirSync(place)
+      chownSync(place, BASE, BASE)
+    }
+    this.#group = CAN.bpf ? new Group() : undefined
+    const traps = ['--mounts', '--bpf', '--sched', '--xattr', '--all-sysinfo']
+    const place = this.#group ? ['--cgroup', this.#group.path] : []
+    const container = [
+      host.socket,
+      '--userns',
+      USERNS,
+      '--pidns',
+      ...traps,
+      ...place,
+      '--await-agent',
+      '--id',
+      name,
+      '--',
+    ]
+    const kinds = [...(CAN.mount ? ['--mount', MOUNTED] : []), ...(CAN.bpf ? ['--bpf'] : [])]
+    const load = [fixture('restart-load'), this.directory, String(PROCESSES), ...kinds]
+    this.#child = spawn(fixture('filtered'), [...container, 'unshare', '--mount', ...load], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
+  }
+
+  /** Lets the calls that are in flight end. */
+  async end(): Promise<Said> {
+    this.#child.stdin!.end()
+    const ended = (): boolean => this.#child.exitCode !== null || this.#child.signalCode !== null
+    await until('every call has returned', ended, 20)
+    return JSON.parse(this.#said) as Said
+  }
+
+  /** Ends it, whatever it does. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL')
+    await this.#group?.remove()
+  }
+
+  /** What is there, whatever anybody said. */
+  async onDisk(): Promise<{ readonly nodes: number; readonly attributes: number }> {
+    const all = readdirSync(this.directory, { recursive: true, withFileTypes: true })
+    const files = all.filter((each) => each.isFile()).map((each) => join(each.parentPath, each.name))
+    const nodes = all.filter((each) => each.isCharacterDevice()).length
+    const { stdout } = await execute('getfattr', ['-n', 'trusted.overlay.opaque', ...files])
+    return { nodes, attributes: stdout.split('\n').filter((line) => line.startsWith('trusted.overlay.opaque=')).length }
+  }
+}
+
+/** Ends engines, each with a call in the state that is wanted, as far as one can be met. */
+export class Killer {
+  readonly #host: Host
+  readonly #journal = new JournalView()
+  /** In which states the ended engines left calls. */
+  readonly met: Record<string, number> = {}
+  /** What was in flight when the last one had ended. */
+  left: readonly string[] = []
+  kills = 0
+  #served = 0
+
+  constructor(host: Host) {
+    this.#host = host
+  }
+
+  async kill(wanted: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    this.#served = serves(this.#host)
+    const pid = this.#host.enginePid
+    await this.#catch(pid, wanted)
+    this.kills++
+    process.kill(pid, signal)
+    process.kill(pid, 'SIGCONT')
+    await until('the engine is dead', () => 'ZX'.includes(stateOf(pid)))
+    // The next one cannot have come so far yet.
+    this.left = this.#journal.states()
+    for (const state of new Set(this.left)) this.met[state] = (this.met[state] ?? 0) + 1
+    await until('the next engine is there', () => {
+      const next = this.#host.maybeEnginePid
+      return next !== undefined && next !== pid
+    })
+  }
+
+  /** Until the engine that came after the last one serves. */
+  untilServed(): Promise<void> {
+    return until('the engine serves', () => this.kills === 0 || serves(this.#host) > this.#served)
+  }
+
+  /** Stops the engine again and again, until a call is in that state; a stopped engine is as good as a killed one. */
+  async #catch(pid: number, wanted: string): Promise<void> {
+    for (let tries = 0; tries < 100; tries++) {
+      process.kill(pid, 'SIGSTOP')
+      while (stateOf(pid) === 'R') await sleep(0)
+      if (this.#journal.states().includes(wanted)) return
+      process.kill(pid, 'SIGCONT')
+      await sleep(1)
+    }
+  }
+}
+
+/** States in which a call can be caught; `waiting`, in which nothing is received yet, cannot: receiving does not wait. */
+export const STATES = ['receiving', 'received', 'acting', 'acted'] as const
+
+const serves = (host: Host): number => host.events.filter(({ type }) => type === 'engineStarted').length

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,6 +25,7 @@ export const must = (program: string, args: readonly string[]): string =>
 export class Images implements Disposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-images-'))
   readonly #devices: string[] = []
+  readonly #mounted: ChildProcess[] = []
 
   constructor() {
     const tree = join(this.directory, 'tree')
@@ -61,7 +62,16 @@ export class Images implements Disposable {
     return this.attach(this.make(type))
   }
 
+  /** Mounts a device as root of the host does, where nobody sees it. */
+  async mount(device: string): Promise<void> {
+    const script = `mount ${device} /mnt && echo up && read -r _`
+    const child = spawn('unshare', ['--mount', 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#mounted.push(child)
+    await new Promise((resolve) => child.stdout.once('data', resolve))
+  }
+
   [Symbol.dispose](): void {
+    for (const child of this.#mounted) child.kill('SIGKILL')
     for (const device of this.#devices) spawnSync('losetup', ['--detach', device])
     rmSync(this.directory, { recursive: true, force: true })
   }

@@ -15,8 +15,8 @@ const LOOK_MS = 200
 
 /**
  * What a mounter is asked. The descriptors are: where to answer, and
- * mount: the caller's `/proc/TID`, the container's user namespace; answered with a detached mount.
- * create: the caller's `/proc/TID`; answered with a context that is ready to be mounted.
+ * mount: the caller's `/proc/TID`, the container's user namespace, the source if it is a device; answered with a detached mount.
+ * create: the caller's `/proc/TID`, the source if it is a device; answered with a context that is ready to be mounted.
  * finish: that context, the container's user namespace; answered with a detached mount, its root directory, and a copy
  *   that is not locked, if the mount is.
  * renew: that copy; answered as finish.

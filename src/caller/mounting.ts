@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { errno, errnos } from '../abi/errno.ts'
+import { errno } from '../abi/errno.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { fileType, S_IFDIR } from '../abi/stat.ts'
 import type { Parameter } from '../calls/context.ts'
@@ -18,6 +18,7 @@ import { comeHome } from './come-home.ts'
 import type { LockRoom } from './lock-room.ts'
 import { MountRefused, type Request } from './mounter.ts'
 import { SourceRoot } from './source-root.ts'
+import { opened, orOwn } from './usable-source.ts'
 
 type Asked<D extends Request['do']> = Extract<Request, { do: D }>
 
@@ -27,6 +28,9 @@ interface Home {
   readonly mounts: Handle
   readonly network: Handle
 }
+
+const withNode = <D extends { readonly source: Source }>(request: D, node: Fd | undefined): D =>
+  node ? { ...request, source: { ...request.source, node } } : request
 
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
@@ -52,9 +56,9 @@ export class Mounting {
     const [first, second, third] = handles
     switch (request.do) {
       case 'mount':
-        return [this.#mount(request, first!, second!)]
+        return [this.#mount(withNode(request, third), first!, second!)]
       case 'create':
-        return [this.#create(request, first!)]
+        return [this.#create(withNode(request, second), first!)]
       case 'finish':
         return this.#finish(request, first!, second!)
       case 'renew':
@@ -65,41 +69,47 @@ export class Mounting {
     }
   }
 
-  #mount({ type, source, flags, data, ...manner }: Asked<'mount'>, task: Fd, userns: Fd): Fd {
-    using root = this.#rootFor(source)
+  #mount(request: Asked<'mount'>, task: Fd, userns: Fd): Fd {
+    using tree = this.#asCaller(request.type, task, () => this.#make(request))
+    const [made, free] = this.#settle(tree, { ...request, later: laterOf(BigInt(`0x${request.flags}`)) }, userns)
+    free?.[Symbol.dispose]()
+    return made
+  }
+
+  #make({ type, source, flags, data }: Asked<'mount'>): Fd {
+    const usable = opened(source)
+    using root = this.#rootFor(usable)
     const name = `.${randomBytes(8).toString('hex')}`
     const place = root.makeDirectory(name)
     const text = source.text === undefined ? null : bytesOf(source.text)
     const options = { flags: BigInt(`0x${flags}`), data: data === undefined ? null : bytesOf(data) }
-    this.#asCaller(type, task, () =>
-      orOwn(source, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options))),
-    )
+    orOwn(usable, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options)))
     try {
-      using tree = cloneTree(place)
-      const [made, free] = this.#settle(tree, { ...manner, later: laterOf(options.flags) }, userns)
-      free?.[Symbol.dispose]()
-      return made
+      return cloneTree(place)
     } finally {
       comeHome(() => unmount(place))
     }
   }
 
-  #create({ type, source, parameters, exclusive }: Asked<'create'>, task: Fd): Fd {
-    using root = this.#rootFor(source)
-    return this.#asCaller(type, task, () => {
-      const context = fsopen(bytesOf(type))
-      try {
-        // A parameter may name a path too, so they are told inside.
-        root.inside(() => {
-          for (const parameter of parameters) tell(context, parameter)
-          orOwn(source, () => create(context, exclusive))
-        })
-        return context
-      } catch (error) {
-        context[Symbol.dispose]()
-        throw error
-      }
-    })
+  #create(request: Asked<'create'>, task: Fd): Fd {
+    return this.#asCaller(request.type, task, () => this.#describe(request))
+  }
+
+  #describe({ type, source, parameters, exclusive }: Asked<'create'>): Fd {
+    const usable = opened(source)
+    using root = this.#rootFor(usable)
+    const context = fsopen(bytesOf(type))
+    try {
+      // A parameter may name a path too, so they are told inside.
+      root.inside(() => {
+        for (const parameter of parameters) tell(context, parameter)
+        orOwn(usable, () => create(context, exclusive))
+      })
+      return context
+    } catch (error) {
+      context[Symbol.dispose]()
+      throw error
+    }
   }
 
   #finish({ attributes, ...manner }: Asked<'finish'>, context: Fd, userns: Fd): readonly Fd[] {
@@ -178,17 +188,6 @@ function checkTarget(tree: Handle, target: Handle): void {
   // The same file system twice on one mount point.
   if (isMountRoot(target) && identify(tree.raw).dev === place.dev) throw new SyscallError('mount', errno('EBUSY'))
   if (fileType(place.mode) !== S_IFDIR) throw new SyscallError('mount', errno('ENOTDIR'))
-}
-
-/** In our root a source that the caller cannot use is missing; what it would have been told is known. */
-function orOwn(source: Source, action: () => void): void {
-  try {
-    action()
-  } catch (error) {
-    const missing = error instanceof SyscallError && error.errno === errnos.ENOENT
-    if (!missing || !('errno' in source.kind)) throw error
-    throw new SyscallError('mount', source.kind.errno)
-  }
 }
 
 function shiftTo(tree: Handle, userns: Handle): void {

@@ -67,8 +67,9 @@ export class CallerMounts implements Mounts {
     return mounts
   }
 
-  mount({ flags, ...rest }: MountCall): Handle {
-    return this.#ask({ do: 'mount', ...rest, flags: flags.toString(16) }, [this.#caller.task(), this.#userns])[0]!
+  mount({ flags, source: { node, ...source }, ...rest }: MountCall): Handle {
+    const request = { do: 'mount', ...rest, source, flags: flags.toString(16) } as const
+    return this.#ask(request, [this.#caller.task(), this.#userns, ...maybe(node)])[0]!
   }
 
   attach(
@@ -96,8 +97,8 @@ export class CallerMounts implements Mounts {
     return this.#mine(desk.keeping.findContext(container.index, (opened) => isSameFile(tid, fd, opened)))
   }
 
-  create(description: Description, context: Context): void {
-    const [made] = this.#ask({ do: 'create', ...description }, [this.#caller.task()])
+  create({ source: { node, ...source }, ...rest }: Description, context: Context): void {
+    const [made] = this.#ask({ do: 'create', ...rest, source }, [this.#caller.task(), ...maybe(node)])
     context.keep(made!)
   }
 
@@ -183,6 +184,8 @@ export class CallerMounts implements Mounts {
     return this.#mounter
   }
 }
+
+const maybe = (node: Handle | undefined): readonly Handle[] => (node ? [node] : [])
 
 function refusal(error: unknown): unknown {
   if (error instanceof MounterLost)

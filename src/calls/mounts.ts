@@ -3,13 +3,18 @@ import type { Handle } from '../kernel/handle.ts'
 import type { Context, Parameter, Unplaced } from './context.ts'
 
 /** What a source leads to for the caller: a block device, something else, or nothing that it may use. */
-export type SourceKind = { readonly dev: Dev } | { readonly other: true } | { readonly errno: Errno }
+export type SourceKind =
+  | { readonly dev: Dev; readonly writable: boolean }
+  | { readonly other: true }
+  | { readonly errno: Errno }
 
 /** Bytes of a container are Latin-1 here, without the NUL. */
 export interface Source {
   /** What the caller wrote; undefined for a null pointer. */
   readonly text?: string
   readonly kind: SourceKind
+  /** Of a block device: what was found. */
+  readonly node?: Handle
 }
 
 /** How a mount shall be, whatever makes it. */

@@ -4,7 +4,7 @@ import { errno, errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { fileType, S_IFBLK } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
-import type { Source, SourceKind } from '../calls/mounts.ts'
+import type { Source } from '../calls/mounts.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -15,34 +15,31 @@ const ST_NODEV = 4
 const NO_CAPS: readonly Cap[] = []
 
 /**
- * What the source leads to for the caller. Nothing is opened: the number of the device is all that counts. A type without a
+ * What the source leads to for the caller. Nothing is opened yet: that takes the caller's control groups. A type without a
  * device does not care, so a source that leads nowhere is no verdict yet.
  *
  * @param writable shall the file system be written to?
  */
 export function sourceOf(caller: Caller, text: string | undefined, writable: boolean): Source {
   if (text === undefined) return { kind: { errno: errno('EINVAL') } }
-  return { text, kind: kindOf(caller, text, writable) }
-}
-
-function kindOf(caller: Caller, text: string, writable: boolean): SourceKind {
-  if (text === '') return { errno: errno('ENOENT') }
+  if (text === '') return { text, kind: { errno: errno('ENOENT') } }
   try {
-    const found = caller.object(AT_FDCWD, Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes, true)
-    return deviceKind(caller, found, writable)
+    const node = caller.object(AT_FDCWD, Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes, true)
+    return { text, ...found(caller, node, writable) }
   } catch (error) {
     if (error instanceof PassOn && error.why.code !== 'gone' && error.why.a !== undefined)
-      return { errno: error.why.a as Errno }
+      return { text, kind: { errno: error.why.a as Errno } }
     throw error
   }
 }
 
-function deviceKind(caller: Caller, found: Handle, writable: boolean): SourceKind {
-  if (fileType(identify(found.raw).mode) !== S_IFBLK) return { other: true }
+function found(caller: Caller, node: Handle, writable: boolean): Source {
+  if (fileType(identify(node.raw).mode) !== S_IFBLK) return { kind: { other: true } }
   // linux/fs/namei.c may_open_dev()
-  if ((fstatfs(found).flags & ST_NODEV) !== 0) return { errno: errno('EACCES') }
+  if ((fstatfs(node).flags & ST_NODEV) !== 0) return { kind: { errno: errno('EACCES') } }
   const mode = R_OK | (writable ? W_OK : 0)
-  return mayOpen(caller, found, mode) ? { dev: deviceOf(found) } : { errno: errno('EACCES') }
+  if (!mayOpen(caller, node, mode)) return { kind: { errno: errno('EACCES') } }
+  return { node, kind: { dev: deviceOf(node), writable } }
 }
 
 /** By its ids and groups, or by its own capability over the node. */

@@ -8,9 +8,9 @@ export const mount: Verb<Verbs['mount']> = {
   safe:
     'Only a file system of the policy is mounted, and only for root of the container in a mount namespace of the container: a ' +
     'kernel driver reads bytes that the container made, which is why no file system is allowed unless the administrator ' +
-    'names it. The source is looked up as the caller, who must be allowed to open it, and only its device number is used: ' +
-    'the device is opened in the control groups of the caller, so under its device rules, in a root directory of ours that ' +
-    'holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found.',
+    'names it. The source is looked up as the caller, who must be allowed to open it, and that very node must open in the ' +
+    'control groups of the caller, so under its device rules. Then only its device number is used, in the same groups, in a ' +
+    'root directory of ours that holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
     caller.note(mountId(tree) ?? 0n)

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { errnos } from '../../src/abi/errno.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { BASE, type Done, execute, Host, until } from './host.ts'
@@ -85,22 +86,52 @@ describe.skipIf(cannot)('devices in a mount', () => {
   })
 })
 
+describe.skipIf(cannot ?? missing('mksquashfs', 'squashfuse'))('a source that the container made by itself', () => {
+  /** A file system of the container that shows a node of the device, through an overlay: FUSE alone lets nobody else in. */
+  const NODE = `mkdir e f o u && mksquashfs e image -quiet -no-progress -p "disk b 666 0 0 7 $NUMBER" >/dev/null &&
+    squashfuse -o dev,allow_other image f && mkdir u/u u/w &&
+    mount -t overlay -o lowerdir=f,upperdir=u/u,workdir=u/w,userxattr none o && stat -c %F o/disk`
+
+  test.each(['is mounted by the host', 'is not'])('opens nothing, where the device %s', async (what) => {
+    const start = host.records.length
+    const victim = images.device('ext4')
+    if (what === 'is mounted by the host') await images.mount(victim)
+    const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount', 'busybox mount']
+    const tries = ways.map((mount) => `${mount} -r -t ext4 o/disk m; ls m`).join('; ')
+    const fuse = join(host.directory, 'fuse')
+    if (!existsSync(fuse)) execFileSync('mknod', [fuse, 'c', '10', '229'])
+    chmodSync(fuse, 0o666)
+    const script = `mount --bind ${fuse} /dev/fuse && ${NODE.replace('$NUMBER', victim.replace(/\D/g, ''))}`
+    const { stdout, stderr } = await contained(`${script} && (${tries}); umount f o; :`)
+    expect(stdout, stderr).toBe('block special file\n')
+    await until('the records', () => {
+      host.drain()
+      return host.records.slice(start).filter(({ errno }) => errno === errnos.EACCES).length === ways.length
+    })
+  })
+})
+
 describe.skipIf(cannot)('the device rules of the caller', () => {
   const V1 = '/sys/fs/cgroup/devices'
   test.skipIf(!existsSync(`${V1}/devices.deny`))('bind the mount on cgroup v1', async () => {
     const group = join(V1, `intercede-test-${process.pid}`)
+    const loop = images.device('ext4')
+    // The kernel asks no rules for what is mounted already.
+    await images.mount(loop)
+    const mounted = nodeFor(loop)
     mkdirSync(group)
     try {
       writeFileSync(`${group}/devices.deny`, `b 7:* rw`)
       const inGroup = (command: string): Promise<Done> =>
         execute('sh', ['-c', `echo 0 >${group}/cgroup.procs && ${command}`])
       const call = `${fixture('filtered')} ${host.socket} --userns 200000:65536 --await-agent --mounts -- unshare --mount`
-      for (const mount of ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount']) {
-        const { status, stderr } = await inGroup(`${call} sh -c '${mount} -t ext4 ${device} /mnt'`)
+      const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount']
+      for (const mount of ways.flatMap((way) => [`${way} -t ext4 ${device}`, `${way} -t ext4 ${mounted}`])) {
+        const { status, stderr } = await inGroup(`${call} sh -c '${mount} /mnt'`)
         expect({ status, stderr }).toMatchObject({ status: 32, stderr: expect.stringContaining('permission denied') })
       }
       writeFileSync(`${group}/devices.allow`, `b 7:* rw`)
-      expect(await inGroup(`${call} sh -c 'mount -t ext4 ${device} /mnt && cat /mnt/hello'`)).toMatchObject({
+      expect(await inGroup(`${call} sh -c 'mount -t ext4 ${mounted} /mnt && cat /mnt/hello'`)).toMatchObject({
         status: 0,
         stdout: 'hello\n',
       })

@@ -142,6 +142,21 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stderr).toContain('fsconfig EPERM: done as the caller: the kernel itself answered with this errno')
   })
 
+  test.skipIf(!has('ext4'))('they hold for a device that the host has mounted, too', async () => {
+    const victim = images.device('ext4')
+    await images.mount(victim)
+    const image = images.make('ext4')
+    must('debugfs', ['-w', '-R', `mknod victim b 7 ${victim.replace(/\D/g, '')}`, image])
+    const tries = Object.values(WAYS).map(
+      (mount) => `${mount} -r -t ext4 /mnt/victim a; ${mount} -t ext4 /mnt/victim a`,
+    )
+    const script = `mkdir a; mount $dev /mnt && chmod 666 /mnt/victim && ls /mnt/victim; ${tries.join('; ')}; ls a`
+    const { stdout, stderr } = mounting(images.attach(image), script, ['mount.nodev=false', 'mount.shift=true'])
+    expect(stdout, stderr).toBe('/mnt/victim\n')
+    expect(stderr).toContain('mount EPERM 4 times: done as the caller')
+    expect(stderr).toContain('fsconfig EPERM 2 times: done as the caller')
+  })
+
   test.skipIf(!has('ext4'))('tmpfs, bind and move stay the work of the kernel', () => {
     const script = `mkdir /tmp/a /tmp/b; ${Object.values(WAYS)
       .map(

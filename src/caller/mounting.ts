@@ -32,6 +32,8 @@ interface Home {
 const withNode = <D extends { readonly source: Source }>(request: D, node: Fd | undefined): D =>
   node ? { ...request, source: { ...request.source, node } } : request
 
+const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? [] : [what])
+
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
 
@@ -77,12 +79,13 @@ export class Mounting {
   }
 
   #make({ type, source, flags, data }: Asked<'mount'>): Fd {
-    const usable = opened(source)
+    const usable = opened(source, type)
     using root = this.#rootFor(usable)
     const name = `.${randomBytes(8).toString('hex')}`
     const place = root.makeDirectory(name)
     const text = source.text === undefined ? null : bytesOf(source.text)
-    const options = { flags: BigInt(`0x${flags}`), data: data === undefined ? null : bytesOf(data) }
+    const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
+    const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
     orOwn(usable, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options)))
     try {
       return cloneTree(place)
@@ -96,13 +99,13 @@ export class Mounting {
   }
 
   #describe({ type, source, parameters, exclusive }: Asked<'create'>): Fd {
-    const usable = opened(source)
+    const usable = opened(source, type)
     using root = this.#rootFor(usable)
     const context = fsopen(bytesOf(type))
     try {
       // A parameter may name a path too, so they are told inside.
       root.inside(() => {
-        for (const parameter of parameters) tell(context, parameter)
+        for (const parameter of [...maybe(usable.first), ...parameters]) tell(context, parameter)
         orOwn(usable, () => create(context, exclusive))
       })
       return context

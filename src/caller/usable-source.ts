@@ -1,11 +1,20 @@
 import { errno, errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import type { Source, SourceKind } from '../calls/mounts.ts'
+import type { Parameter } from '../calls/context.ts'
+import type { Source } from '../calls/mounts.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { O_NONBLOCK, O_RDONLY, openat } from '../kernel/files.ts'
+import { O_NONBLOCK, O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
+
+/** Its options show the behaviour only where it is not what the image says. */
+const EXT: ReadonlySet<string> = new Set(['ext2', 'ext3', 'ext4'])
+
+interface Usable extends Source {
+  /** To be said before what the caller says. */
+  readonly first?: Parameter
+}
 
 /**
  * The source as it is for the caller, in whose control groups the calling process must be: a device must open there, by the
@@ -17,21 +26,29 @@ import { cstring } from '../kernel/libc.ts'
  *
  * @see linux/fs/super.c get_tree_bdev_flags(), linux/fs/namei.c may_open_dev(), inode_permission()
  */
-export function opened({ node, ...source }: Source): Source {
+export function opened({ node, ...source }: Source, type: string): Usable {
   if (!('dev' in source.kind)) return source
-  return { ...source, kind: node ? kindOf(source.kind, node) : { errno: errno('EACCES') } }
-}
-
-function kindOf(kind: Extract<SourceKind, { readonly writable: boolean }>, node: Handle): SourceKind {
+  if (!node) return { ...source, kind: { errno: errno('EACCES') } }
   try {
     // Opened for reading only: who watches a device is told when somebody who could write closes it.
-    access(node, R_OK | (kind.writable ? W_OK : 0))
-    openat(AT_FDCWD, cstring(`/proc/self/fd/${node.raw}`), O_RDONLY | O_NONBLOCK)[Symbol.dispose]()
-    return kind
+    access(node, R_OK | (source.kind.writable ? W_OK : 0))
+    using device = openat(AT_FDCWD, cstring(`/proc/self/fd/${node.raw}`), O_RDONLY | O_NONBLOCK)
+    return EXT.has(type) ? { ...source, first: onErrors(device) } : source
   } catch (error) {
-    if (error instanceof SyscallError) return { errno: error.errno }
+    if (error instanceof SyscallError) return { ...source, kind: { errno: error.errno } }
     throw error
   }
+}
+
+/**
+ * An image of ext2, ext3 or ext4 says itself what shall be done when it has an error, and that may be to panic. So it is said
+ * aloud, as the image says it or else more calmly; the image may be another one by the time that the kernel reads it.
+ *
+ * @see linux/fs/ext4/ext4.h `struct ext4_super_block`: at 1024, 60 u16 errors: 1 continue, 2 remount-ro, 3 panic
+ */
+function onErrors(device: Handle): Parameter {
+  const start = Buffer.alloc(2048)
+  return ['errors', read(device, start) === start.length && start.readUInt16LE(1084) === 1 ? 'continue' : 'remount-ro']
 }
 
 /** In our root a source that the caller cannot use is missing; what it would have been told is known. */

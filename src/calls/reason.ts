@@ -97,6 +97,14 @@ export const reasons = {
     'the file system takes descriptors as options, which mean something else for intercede',
     'leave it out of security.syscalls.intercept.mount.allowed',
   ],
+  endsMachine: [
+    'the option asks the kernel to panic when the file system has an error, and that would be the whole machine',
+    'take errors=remount-ro instead',
+  ],
+  labelsFiles: [
+    'the option gives files labels of the security module of the host',
+    'leave it out: a container may not say what its files are to the host',
+  ],
   foreignContext: ['the context is none that this container got from intercede, so the kernel judges it alone', ''],
   foreignMount: ['the mount is none that intercede made for this container, so the kernel judges it alone', ''],
   contextTold: ['noted for the file system that will be made', ''],

@@ -5,6 +5,7 @@ import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
 import { HUGETLBFS, withHostIds } from './hugetlbfs.ts'
+import { judgeParameter } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -83,6 +84,8 @@ export const fsconfig: Syscall<Told> = {
     if (MAKES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
     if (NOT_TOLD.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
     if (context.made) return refuse('contextBusy', errno('EBUSY'))
+    const refused = parameter && judgeParameter(parameter)
+    if (refused) return refused
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
     return pass('contextTold')
   },

@@ -1,5 +1,6 @@
 import type { Caller } from '../calls/caller.ts'
 import type { Parameter } from '../calls/context.ts'
+import { optionsOf } from './mount-options.ts'
 
 /** No id: the kernel refuses it (EINVAL), as it would an id that the container does not map. */
 const INVALID = '4294967295'
@@ -21,16 +22,11 @@ export function withHostIds(caller: Pick<Caller, 'hostId'>, parameters: readonly
 
 /** The same for the options of mount(2). */
 export const optionsWithHostIds = (caller: Pick<Caller, 'hostId'>, options = ''): string =>
-  withHostIds(caller, options.split(',').filter(Boolean).map(parameterOf))
+  withHostIds(caller, optionsOf(options))
     .map((parameter) => parameter.join('='))
     .join(',')
 
 const isId = (key: string): key is (typeof IDS)[number] => key === 'uid' || key === 'gid'
-
-function parameterOf(option: string): Parameter {
-  const [key = '', ...value] = option.split('=')
-  return value.length === 0 ? [key] : [key, value.join('=')]
-}
 
 /** Numbers as the kernel reads them: decimal, octal with 0, hexadecimal with 0x. */
 function hostId(caller: Pick<Caller, 'hostId'>, kind: 'uid' | 'gid', text: string): string {

@@ -17,6 +17,7 @@ import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
 import { HUGETLBFS, optionsWithHostIds } from './hugetlbfs.ts'
 import { byFuse } from './mount-fuse.ts'
+import { judgeOptions } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -52,11 +53,12 @@ export const mount: Syscall<Request> = {
   decide({ type, source, target, data, flags }, caller, { mount: policy }) {
     if (!policy) return pass('keyOff')
     if (type === undefined) return pass('changesMounts')
-    const left = judgeType(type, policy) ?? judgeMounter(caller)
-    if (left) return left
+    const program = policy.fuse.get(type)
+    const judged =
+      judgeType(type, policy) ?? judgeMounter(caller) ?? (program === undefined ? judgeOptions(data) : undefined)
+    if (judged) return judged
     caller.mounts.tidy()
     const namespace = caller.mounts.namespace()
-    const program = policy.fuse.get(type)
     if (program !== undefined) return byFuse({ program, type, source, target, data, flags }, caller, namespace)
     const { nodev } = policy
     const own = type === HUGETLBFS

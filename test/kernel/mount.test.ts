@@ -34,6 +34,7 @@ afterAll(() => {
 /** A node of a device of the host that belongs to the root of the containers. */
 function nodeFor(loop: string): string {
   const path = join(host.directory, loop.slice('/dev/'.length))
+  if (existsSync(path)) return path
   execFileSync('mknod', ['-m', '600', path, 'b', '7', loop.replace(/\D/g, '')])
   chownSync(path, BASE, BASE)
   return path
@@ -138,6 +139,41 @@ describe.skipIf(cannot)('the device rules of the caller', () => {
     } finally {
       rmdirSync(group)
     }
+  })
+})
+
+describe.skipIf(cannot ?? missing('tune2fs'))('no file system makes the machine panic', () => {
+  const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount', 'busybox mount']
+  const tell = (loop: string, option: string): string =>
+    ways
+      .map(
+        (mount) =>
+          `${mount} -t ext4 ${option} ${nodeFor(loop)} m && grep ^errors /proc/fs/ext4/${loop.slice(5)}/options; umount m`,
+      )
+      .join('; ')
+
+  test.each([
+    { image: 'continue', does: 'continue' },
+    { image: 'remount-ro', does: 'remount-ro' },
+    { image: 'panic', does: 'remount-ro' },
+  ])('an image that says $image: $does, unless the caller says something', async ({ image: says, does }) => {
+    const made = images.make('ext4')
+    execFileSync('tune2fs', ['-e', says, made])
+    const loop = images.attach(made)
+    const lines = (what: string): string => `errors=${what}\n`.repeat(ways.length)
+    const { stdout, stderr } = await contained(
+      `${tell(loop, '')}; ${tell(loop, '-o noatime,errors=continue,commit=7')}`,
+    )
+    expect(stdout, stderr).toBe(lines(does) + lines('continue'))
+  })
+
+  test('a caller that says panic mounts nothing', async () => {
+    const start = host.records.length
+    expect((await contained(tell(images.device('ext4'), '-o commit=7,errors=panic'))).stdout).toBe('')
+    await until('the records', () => {
+      host.drain()
+      return host.records.slice(start).filter(({ reason }) => reason === 'endsMachine').length === ways.length
+    })
   })
 })
 

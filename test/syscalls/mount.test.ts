@@ -7,6 +7,7 @@ import { parsePolicy } from '../../src/policy/settings.ts'
 import { fsconfig, fsmount, fsopen } from '../../src/syscalls/fs-context.ts'
 import { optionsWithHostIds, withHostIds } from '../../src/syscalls/hugetlbfs.ts'
 import { mount } from '../../src/syscalls/mount.ts'
+import { judgeOptions } from '../../src/syscalls/mount-options.ts'
 import { mountSetattr } from '../../src/syscalls/mount-setattr.ts'
 import { moveMount } from '../../src/syscalls/move-mount.ts'
 import { handle, registers, standIn } from './stand-in.ts'
@@ -111,6 +112,31 @@ describe('mount.decide()', () => {
       throw new PassOn('gone')
     }
     expect(() => mount.decide(request as never, caller({ object }), policy)).toThrow('gone')
+  })
+})
+
+describe('options that are about the machine', () => {
+  test.each([
+    { option: 'errors=panic', reason: 'endsMachine' },
+    { option: 'fatal_errors=panic', reason: 'endsMachine' },
+    { option: 'context="system_u:object_r:etc_t:s0:c1,c2"', reason: 'labelsFiles' },
+    { option: 'smackfsroot=*', reason: 'labelsFiles' },
+    { option: 'errors=continue', reason: undefined },
+    { option: 'panic', reason: undefined },
+  ])('$option: $reason', ({ option, reason }) => {
+    expect(judgeOptions(`ro,${option},commit=7`)?.why.code).toBe(reason)
+  })
+
+  test('are refused as parameters of a context, and for FUSE they are the business of its program', () => {
+    const known = { parameters: [], made: undefined } as unknown as Context
+    const who = caller({}, { context: () => known })
+    expect(fsconfig.decide({ fd: 3, command: 1, parameter: ['errors', 'panic'] }, who, policy)).toMatchObject({
+      ...{ is: 'errno', errno: 22, why: { code: 'endsMachine' } },
+    })
+    const request = { type: 'ext4', source: '/none', target: bytes('/target'), data: 'ro,errors=panic', flags: 0n }
+    expect(mount.decide(request, caller(), policy)).toMatchObject({ is: 'errno', errno: 22 })
+    const fuse = { ready: () => ({ program: '/x', process: {} }), mount: () => {}, mounted: () => false }
+    expect(mount.decide({ ...request, type: 'xfs' }, caller({ fuse }), policy)).toMatchObject({ is: 'act' })
   })
 })
 

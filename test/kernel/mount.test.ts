@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { errnos } from '../../src/abi/errno.ts'
 import { fixture, missing } from '../fixtures.ts'
-import { Images } from '../images.ts'
+import { Images, must } from '../images.ts'
 import { BASE, type Done, execute, Host, until } from './host.ts'
 import { mounters, socketsOf } from './mounters.ts'
 
@@ -158,7 +158,7 @@ describe.skipIf(cannot ?? missing('tune2fs'))('no file system makes the machine 
     { image: 'panic', does: 'remount-ro' },
   ])('an image that says $image: $does, unless the caller says something', async ({ image: says, does }) => {
     const made = images.make('ext4')
-    execFileSync('tune2fs', ['-e', says, made])
+    must('tune2fs', ['-e', says, made])
     const loop = images.attach(made)
     const lines = (what: string): string => `errors=${what}\n`.repeat(ways.length)
     const { stdout, stderr } = await contained(

@@ -352,7 +352,7 @@ export class Caller implements CallerContract, Disposable {
     const { identity, proc } = this.#desk
     let opened = isRoot ? base : undefined
     const root = (): Fd => {
-      opened ??= identity.looking(() => this.#link('root'))
+      opened ??= this.#link('root')
       // What was opened by the number of a task that still waits is its own.
       this.#mustWait()
       return opened
@@ -420,14 +420,15 @@ export class Caller implements CallerContract, Disposable {
   }
 
   #link(name: string): Fd {
-    const { proc, names } = this.#desk
-    return this.#orPass('gone', () => this.#own(openat(proc.raw, names.of(this.tid, name), O_PATH)))
+    const { identity, proc, names } = this.#desk
+    const open = (): Fd => this.#own(openat(proc.raw, names.of(this.tid, name), O_PATH))
+    return this.#orPass('gone', () => identity.looking(open))
   }
 
   /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
   #base(dirfd: number): Fd {
-    if (dirfd === AT_FDCWD) return this.#link('cwd')
     const { identity, proc, names } = this.#desk
+    if (dirfd === AT_FDCWD) return this.#link('cwd')
     const open = (): Fd => this.#own(openat(proc.raw, names.of(this.tid, `fd/${dirfd}`), O_PATH))
     return this.#orPass('pathNotResolved', () => identity.searching(open))
   }

@@ -40,6 +40,11 @@ export interface Container {
   readonly handles?: ContainerHandles
   /** How its runtime starts a program in it; only where the policy has FUSE programs. */
   readonly exec?: Exec
+  /** Only for a daemon that a user runs. */
+  readonly ofUser?: {
+    /** Calls that the policy would have us serve, but that only root of the host could. */
+    readonly withheld: ReadonlySet<string>
+  }
   /** Nothing may be done for it, and why: every call is passed on. */
   readonly barred?: ReasonCode
 }

@@ -161,8 +161,13 @@ export class CallerFuse implements Fuse {
     const { caller } = this.#caller
     const node = orUndefined(() => caller.object(AT_FDCWD, path('/dev/fuse'), true))
     const there = node && fileType(identify(node.raw).mode) === S_IFCHR && deviceOf(node) === DEV_FUSE
-    if (!there || (fstatfs(node).flags & ST_NODEV) !== 0 || !caller.deviceRules(DEV_FUSE).open)
-      throw new PassOn('fuseNoDevice')
+    if (!there || (fstatfs(node).flags & ST_NODEV) !== 0 || !this.#mayOpen()) throw new PassOn('fuseNoDevice')
+  }
+
+  /** A user cannot ask for the device rules: that takes a node of one's own. The program is bound by them all the same. */
+  #mayOpen(): boolean {
+    const { caller, container } = this.#caller
+    return container.ofUser !== undefined || caller.deviceRules(DEV_FUSE).open
   }
 
   /** As execvp(3) would for a program of the container. */

@@ -35,6 +35,10 @@ export const reasons = {
     'the container has no user namespace of its own',
     'start it with --userns=auto (podman), --userns-remap (Docker), hostUsers: false (Kubernetes) or lxc.idmap (LXC)',
   ],
+  userDaemon: [
+    'intercede runs for a user here (serve --user), and the kernel lets only root of the host do this',
+    'have the administrator run intercede serve, and start the container as root with a user namespace of its own',
+  ],
   foreignUserns: [
     'the user namespace of the container is not a direct child of that of intercede',
     'run intercede in the user namespace in which the runtime runs',

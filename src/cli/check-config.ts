@@ -1,28 +1,33 @@
+import { explain, why } from '../calls/reason.ts'
 import type { Config } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
+import { forUser } from '../policy/user.ts'
 import { unserved } from '../syscalls/index.ts'
 
 /** Every key with its effective value and who gave it, for a container whose metadata is this. */
-function keysOf(config: Config, metadata: string): readonly string[] {
+function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
   const { settings, policy } = resolve(config, { metadata })
   const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
   return [
     ...keys,
+    ...(user ? forUser(policy).withheld : []).map(
+      (key) => `  # ${key} is left to the kernel: ${explain(why('userDaemon')).says}`,
+    ),
     ...unserved(policy).map((name) => `  # ${name} is left to the kernel: this version does not serve it`),
   ]
 }
 
 const list = (names: ReadonlySet<string>): string => [...names].join(', ') || 'none'
 
-/** What a configuration means: for a container that names no profile, for each profile, and for annotations. */
-export function describeConfig(config: Config): readonly string[] {
+/** What a configuration means: for a container that names no profile, for each profile, and for annotations. @param user of `serve --user` */
+export function describeConfig(config: Config, user: boolean): readonly string[] {
   return [
     'default:',
-    ...keysOf(config, ''),
+    ...keysOf(config, '', user),
     ...[...config.profiles.keys()].flatMap((name) => [
       `profile ${JSON.stringify(name)}:`,
-      ...keysOf(config, `profile=${name}`),
+      ...keysOf(config, `profile=${name}`, user),
     ]),
     `annotations may choose the profiles: ${list(config.annotations.profiles)}`,
     `annotations may set these keys, and all others only to less: ${list(config.annotations.raise)}`,

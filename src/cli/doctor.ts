@@ -8,12 +8,15 @@ function lines({ name, health, needed, found, follows, remedy }: Diagnosis): rea
   return health === 'ok' ? [head] : [head, `             ${follows}`, `             -> ${remedy}`]
 }
 
-function text({ kernel, arch, node, able, diagnoses }: Report): string {
-  return [
-    `Linux ${kernel} on ${arch}, Node ${node}`,
-    ...diagnoses.flatMap(lines),
-    able ? 'intercede run and serve can work here' : 'intercede cannot work here: see the lines marked NEEDED',
-  ].join('\n')
+function conclusion({ able, ableForUser }: Report): string {
+  if (able) return 'intercede run and serve can work here'
+  if (ableForUser) return 'only intercede serve --user can work here: it serves sysinfo and mount.fuse'
+  return 'intercede cannot work here: see the lines marked NEEDED'
+}
+
+function text(report: Report): string {
+  const { kernel, arch, node, diagnoses } = report
+  return [`Linux ${kernel} on ${arch}, Node ${node}`, ...diagnoses.flatMap(lines), conclusion(report)].join('\n')
 }
 
 export const command = new Command('doctor')
@@ -22,5 +25,5 @@ export const command = new Command('doctor')
   .action(({ json }: { readonly json?: boolean }) => {
     const report = examine(thisMachine)
     process.stdout.write(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
-    process.exitCode = report.able ? 0 : 1
+    process.exitCode = report.able || report.ableForUser ? 0 : 1
   })

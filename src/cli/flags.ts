@@ -8,6 +8,7 @@ import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lin
 import { capabilitiesFor } from '../policy/needs.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
+import { mustServeUser } from '../policy/user.ts'
 import { type Engine, engines, KUBELET_FOLDER, KUBELET_PROFILES } from '../runtimes/flags.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import { collect } from './run-options.ts'
@@ -19,6 +20,7 @@ interface Options {
   readonly name?: string
   readonly firstId: string
   readonly listener?: string
+  readonly user?: true
   /** A directory, or true for the usual one. */
   readonly write?: string | true
 }
@@ -55,6 +57,22 @@ const readers: Record<Engine, Reader> = {
   },
 }
 
+/** Of a user, whose containers have the user namespace that podman made: as the daemon of that user has. */
+const forUsers: Reader = {
+  ...readers.podman,
+  prepared: [],
+  get directory() {
+    const { XDG_CONFIG_HOME: config, HOME: home = '/' } = process.env
+    return join(config?.startsWith('/') ? config : join(home, '.config'), 'intercede')
+  },
+}
+
+function readerOf(engine: Engine, user = false): Reader {
+  if (!user) return readers[engine]
+  if (engine !== 'podman') throw new Error(`Cannot say anything about ${engine} of a user: --user is for podman`)
+  return forUsers
+}
+
 const say = (text: string): void => void process.stderr.write(`intercede: ${text}\n`)
 const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
 
@@ -68,12 +86,12 @@ function ignored(entries: readonly Entry[], annotations: readonly (readonly [str
   })
 }
 
-const isPrepared = (engine: Engine): boolean =>
-  (readers[engine].prepared ?? []).every(([file, text]) => existsSync(file) && text.test(readFileSync(file, 'utf8')))
+const isPrepared = ({ prepared = [] }: Reader): boolean =>
+  prepared.every(([file, text]) => existsSync(file) && text.test(readFileSync(file, 'utf8')))
 
 /** The arguments of `intercede profile` that write the file. */
 function profileCommand(engine: Engine, file: string, caps: readonly string[], options: Options): readonly string[] {
-  const { format, base } = readers[engine]
+  const { format, base } = readerOf(engine, options.user)
   const usual = base !== undefined && existsSync(base) ? base : undefined
   const chosen = options.base === false ? undefined : (options.base ?? usual)
   if (chosen === undefined) {
@@ -87,6 +105,7 @@ function profileCommand(engine: Engine, file: string, caps: readonly string[], o
     ...format,
     ...(chosen === undefined ? [] : ['--base', chosen]),
     ...(options.listener === undefined ? [] : ['--listener', options.listener]),
+    ...(options.user ? ['--user'] : []),
     ...guards,
     '--output',
     file,
@@ -104,11 +123,13 @@ function main(engine: Engine, options: Options): void {
   const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
   const settings = settle(entries)
   const policy = toPolicy(settings)
+  if (options.user) mustServeUser(policy)
   if (rulesFor(policy).length === 0)
     throw new Error('Cannot say anything: the keys that are on trap no call; try -c mknod')
   const given = effective(settings).filter(({ origin }) => origin === 'given')
   const annotations = (options.annotation ?? []).map((text) => parseAssignment(text))
-  const { directory: usual, ending } = readers[engine]
+  const reader = readerOf(engine, options.user)
+  const { directory: usual, ending } = reader
   const directory = typeof options.write === 'string' ? options.write : usual
   const file = join(directory, `${options.name ?? Object.keys(policy).join('-').toLowerCase()}${ending}`)
   const caps = capabilitiesFor(policy)
@@ -126,7 +147,9 @@ function main(engine: Engine, options: Options): void {
     annotations,
     firstId: Number(options.firstId),
     listener: options.listener,
-    prepared: isPrepared(engine),
+    prepared: isPrepared(reader),
+    user: options.user === true,
+    fuse: policy.mount !== undefined && policy.mount.fuse.size > 0,
   })
   for (const text of [...besides, ...ignored(entries, annotations)]) say(text)
   process.stdout.write(`${lines.join('\n')}\n`)
@@ -138,6 +161,7 @@ they cannot say is on standard error.
 
 Examples:
   podman run $(intercede flags podman -c mknod --write) IMAGE mknod /tmp/null c 1 3
+  podman run $(intercede flags podman --user -c sysinfo --write) IMAGE free    # rootless
   intercede flags kubernetes -c mknod -c sysinfo
   intercede flags lxc -c mknod --write >>/var/lib/lxc/NAME/config`
 
@@ -151,6 +175,7 @@ export const command = new Command('flags')
   .option('--base <file>', 'the filter to keep (default: that of podman or LXC)')
   .option('--no-base', 'keep none')
   .option('--listener <path>', 'the socket of "intercede serve" (default: that of "intercede profile")')
+  .option('--user', 'rootless podman, and the socket of "intercede serve --user"')
   .addOption(new Option('--first-id <id>', 'the first id of the host, for containerd and LXC').default('300000'))
   .addHelpText('after', examples)
   .action(main)

@@ -10,10 +10,10 @@ import { flagsFor, machines, resolvesGuards, type Target, targets } from '../fil
 import { fullName, keyNames, keys } from '../policy/keys.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
+import { mustServeUser } from '../policy/user.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import { LXC_SOCKET, profileForLxc } from './profile-lxc.ts'
-
-const SOCKET = '/run/intercede/oci.sock'
+import { SOCKET, userSocket } from './sockets.ts'
 
 interface Options {
   readonly config?: readonly string[]
@@ -22,6 +22,7 @@ interface Options {
   readonly base?: string
   readonly capAdd?: readonly string[]
   readonly listener?: string
+  readonly user?: true
   readonly output?: string
   readonly check?: string
 }
@@ -70,10 +71,13 @@ function check(file: string, runtime: Target): void {
   if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong`)
 }
 
-function readBase(file: string, { runtime, capAdd = [], listener = SOCKET }: Options): OciSeccomp {
+const listenerOf = ({ listener, user }: Pick<Options, 'listener' | 'user'>): string =>
+  listener ?? (user ? userSocket() : SOCKET)
+
+function readBase(file: string, { runtime, capAdd = [], ...options }: Options): OciSeccomp {
   const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
   const base = readProfile(file, refuse)
-  const finding = lintProfile(base, runtime, listener).find(({ is }) => is === 'wrong')
+  const finding = lintProfile(base, runtime, listenerOf(options)).find(({ is }) => is === 'wrong')
   if (finding) throw refuse(finding.says)
   return resolvesGuards(runtime) ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
 }
@@ -85,13 +89,13 @@ function policyLines(entries: readonly Entry[]): string {
 }
 
 function ociProfile(options: Options, rules: readonly Rule[], metadata: string): string {
-  const { base, runtime, listener: listenerPath = SOCKET } = options
+  const { base, runtime } = options
   const profile = compileOci({
     rules,
     architectures: machine().architectures,
     ...(base === undefined ? {} : { base: readBase(base, options) }),
     flags: flagsFor(runtime),
-    listenerPath,
+    listenerPath: listenerOf(options),
     metadata,
   })
   return formatProfile(profile)
@@ -103,16 +107,18 @@ function write(options: Options): void {
     return
   }
   const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
-  const rules = rulesFor(toPolicy(settle(entries)))
+  const policy = toPolicy(settle(entries))
+  if (options.user) mustServeUser(policy)
+  const rules = rulesFor(policy)
   if (rules.length === 0) throw new Error('Cannot make a profile: the keys that are on trap no call; try -c mknod')
   const lines = policyLines(entries)
   if (options.format === 'oci') {
     put(ociProfile(options, rules, lines), options.output)
     return
   }
-  const { policy, configuration } = profileForLxc({ ...options, rules, keys: lines })
-  put(policy, options.output)
-  if (options.output !== undefined) put(configuration)
+  const written = profileForLxc({ ...options, rules, keys: lines })
+  put(written.policy, options.output)
+  if (options.output !== undefined) put(written.configuration)
 }
 
 function put(text: string, file?: string): void {
@@ -169,6 +175,7 @@ export const command = new Command('profile')
     `the socket of "intercede serve" (default: ${SOCKET}, for lxc ${LXC_SOCKET})`,
     socketPath,
   )
+  .option('--user', 'the socket is that of "intercede serve --user", in XDG_RUNTIME_DIR')
   .option('--output <file>', 'write there instead of to stdout')
   .option('--check <file>', 'make nothing, but say what is wrong or unwise about this profile')
   .addHelpText('after', examples)

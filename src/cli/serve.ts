@@ -2,15 +2,15 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Command } from 'commander'
 import { serve } from '../daemon/serve.ts'
-import { requireKernel } from '../kernel/require.ts'
+import { requireKernel, requireUserNamespace } from '../kernel/require.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { describeConfig } from './check-config.ts'
-
-const SOCKET = '/run/intercede/oci.sock'
+import { SOCKET, userSocket } from './sockets.ts'
 
 interface Options {
   readonly config?: string
-  readonly socket: string
+  readonly user?: boolean
+  readonly socket?: string
   readonly lxcSocket?: string
   readonly checkConfig?: true
 }
@@ -18,8 +18,15 @@ interface Options {
 export const command = new Command('serve')
   .description('the daemon: serves the containers that runtimes hand over')
   .option('--config <file>', 'YAML with default, profiles, annotations, log and limits')
-  .option('--socket <path>', 'where runtimes connect: listenerPath of the profile', SOCKET)
-  .option('--lxc-socket <path>', 'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other)')
+  .option('--user', 'serve the containers of a user, in its own user namespace: sysinfo and mount.fuse')
+  .option(
+    '--socket <path>',
+    `where runtimes connect: listenerPath of the profile (default: ${SOCKET}, with --user intercede/oci.sock in XDG_RUNTIME_DIR)`,
+  )
+  .option(
+    '--lxc-socket <path>',
+    'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other; with --user none)',
+  )
   .option('--check-config', 'serve nothing, but say what the configuration means: every effective key of each profile')
   .addHelpText(
     'after',
@@ -38,18 +45,25 @@ A configuration file, all of it optional:
   log: { level: info }                # debug, info, warn, error
   limits: { callsPerContainer: 3 }    # in flight at once
 
+A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
+only root of the host do, such as making devices, is left to the kernel there.
+
 It logs one JSON object a line on standard error, and ends on SIGTERM and SIGINT.`,
   )
   .action(main)
 
-async function main({ config: file, socket, lxcSocket, checkConfig }: Options): Promise<void> {
+async function main({ config: file, checkConfig, user = false, ...sockets }: Options): Promise<void> {
   const config = file === undefined ? parseConfig('', '') : readConfig(file)
   if (checkConfig) {
-    process.stdout.write(`${describeConfig(config).join('\n')}\n`)
+    process.stdout.write(`${describeConfig(config, user).join('\n')}\n`)
     return
   }
+  requireUserNamespace(user)
   requireKernel()
-  await serve({ socketPath: socket, lxcSocketPath: lxcSocket ?? join(dirname(socket), 'lxc.sock') }, config)
+  const socketPath = sockets.socket ?? (user ? userSocket() : SOCKET)
+  // No container of a user of LXC is in a user namespace below ours.
+  const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(socketPath), 'lxc.sock'))
+  await serve({ socketPath, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user }, config)
 }
 
 function readConfig(file: string): Config {

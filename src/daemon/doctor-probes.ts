@@ -1,5 +1,6 @@
 import { type Cap, capMask } from '../abi/capability.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
+import { PROC_USER_INIT_INO } from '../kernel/require.ts'
 import { chooseRange, ID_COUNT } from '../runtimes/launch/ids.ts'
 import type { Machine } from './machine.ts'
 
@@ -12,8 +13,8 @@ export interface Finding {
 /** One question to the machine, and for the answer "no" what follows from it and what to do. */
 export interface Probe {
   readonly name: string
-  /** Without it neither `run` nor `serve` works. */
-  readonly needed?: true
+  /** Without it neither `run` nor `serve` works; without what is needed `on the host`, at least `serve --user` does. */
+  readonly needed?: true | 'on the host'
   probe(machine: Machine): Finding
   readonly follows: string
   readonly remedy: string
@@ -23,7 +24,7 @@ const WAIT_KILLABLE = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
 
 const feature = (name: KernelFeature) => (machine: Machine) => ({ ok: machine.kernel[name]() })
 
-/** Inode numbers of the first namespaces, include/linux/proc_ns.h. */
+/** By its inode number, include/linux/proc_ns.h. */
 const initial = (kind: 'user' | 'pid', inode: number) => (machine: Machine) => ({
   ok: machine.link(`/proc/self/ns/${kind}`) === `${kind}:[${inode}]`,
 })
@@ -126,14 +127,16 @@ const surroundings: readonly Probe[] = [
       return { ok: absent.length === 0, found: absent.map((cap) => `no CAP_${cap}`).join(', ') }
     },
     follows: 'nothing can be done for a container',
-    remedy: 'run it as root, with sudo; in a service, do not narrow CapabilityBoundingSet',
+    remedy:
+      'run it as root, with sudo, or by podman unshare for the containers of a user; in a service, do not narrow CapabilityBoundingSet',
   },
   {
     name: "the host's user namespace",
-    needed: true,
-    probe: initial('user', 0xeffffffd),
-    follows: 'our privileges end at this container: the kernel refuses what we would do',
-    remedy: 'run it on the host, not in an unprivileged container',
+    needed: 'on the host',
+    probe: initial('user', PROC_USER_INIT_INO),
+    follows:
+      'our privileges end here: the kernel refuses all that we would do but what serve --user does, sysinfo and mount.fuse',
+    remedy: 'run it as root on the host, not in an unprivileged container or user namespace',
   },
   {
     name: "the host's pid namespace",

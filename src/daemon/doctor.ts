@@ -20,6 +20,8 @@ export interface Report {
   readonly node: string
   /** `run` and `serve` can work here. */
   readonly able: boolean
+  /** `serve --user` can work here: this is the user namespace of a user. */
+  readonly ableForUser: boolean
   readonly diagnoses: readonly Diagnosis[]
 }
 
@@ -35,17 +37,20 @@ function ask(probe: Probe, machine: Machine): Finding & { readonly health: Healt
 function diagnose(probe: Probe, machine: Machine): Diagnosis {
   const { health, found = '' } = ask(probe, machine)
   const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : probe
-  return { name: probe.name, health, needed: probe.needed === true, found, follows, remedy }
+  return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
 }
 
 /** What this kernel and this machine can do, and what to do about the rest. */
 export function examine(machine: Machine): Report {
   const diagnoses = probes.map((probe) => diagnose(probe, machine))
+  const isWell = (needed: Probe['needed']): boolean =>
+    probes.every((probe, index) => probe.needed !== needed || diagnoses[index]!.health === 'ok')
   return {
     kernel: machine.release,
     arch: machine.arch,
     node: machine.node,
-    able: diagnoses.every(({ needed, health }) => !needed || health === 'ok'),
+    able: isWell(true) && isWell('on the host'),
+    ableForUser: isWell(true) && !isWell('on the host'),
     diagnoses,
   }
 }

@@ -21,6 +21,8 @@ export type KeeperEvent =
       /** Why it can rule no devices below its cgroup. */
       readonly unruly: ReasonCode | undefined
       readonly resolved: Resolved
+      /** Keys of the policy that are left to the kernel, because a user runs us. */
+      readonly withheld: readonly string[]
     }
   | { readonly type: 'joined'; readonly handover: Handover }
   | { readonly type: 'ended'; readonly id: string }
@@ -40,6 +42,8 @@ export interface KeeperOptions {
   readonly socketPath: string
   /** Where the monitors of LXC connect. */
   readonly lxcSocketPath?: string
+  /** A user runs us, in a user namespace: only what takes no capability in the initial one is done. */
+  readonly forUser?: boolean
   /** The runtime of all containers; otherwise it is the one that connects. */
   readonly runtime?: RuntimeCall
   readonly threads?: number

@@ -17,7 +17,8 @@ import { Engines } from './engines.ts'
 import type { KeeperOptions, Resolved } from './events.ts'
 import { PassThrough } from './pass-through.ts'
 import { Reactor } from './reactor.ts'
-import { type Entry, Registry } from './registry.ts'
+import { type Entry, Registry, type Said } from './registry.ts'
+import { served } from './withheld.ts'
 
 /** How often records are read that nobody called for, and the beat of the engine is looked for. */
 const LOOK_MS = 1000
@@ -153,13 +154,22 @@ export class Keeper {
       return known
     }
     const { resolved, wrong } = this.#resolve(handover)
-    const starts = resolved.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
-    const { init, ...found } = inspect(handover, starts)
+    const { forUser = false } = this.#options
+    const { withheld, ...said } = served(resolved.policy, forUser)
+    const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
+    const { init, ...found } = inspect(handover, { runtime: starts, forUser })
     const barred = wrong ?? found.barred
-    const entry = this.#add(handover, resolved, init, barred)
+    const entry = this.#add(handover, { ...said, ...(barred ? { barred } : {}) }, init)
     announce(entry, (message, fds) => this.#engines.tell(message, fds))
     const unruly = init ? misplaced(init.handles.cgroup) : undefined
-    this.#options.onEvent({ type: 'registered', handover, barred, unruly, resolved })
+    this.#options.onEvent({
+      type: 'registered',
+      handover,
+      barred,
+      unruly,
+      resolved: { ...resolved, ...said },
+      withheld,
+    })
     return entry
   }
 
@@ -169,9 +179,9 @@ export class Keeper {
       tell({ type, listener, container: entry.container.index }, [fd])
   }
 
-  #add(handover: Handover, { policy }: Resolved, init: Init | undefined, barred: ReasonCode | undefined): Entry {
+  #add(handover: Handover, said: Said, init: Init | undefined): Entry {
     try {
-      return this.#registry.add(handover, policy, init, barred)
+      return this.#registry.add(handover, said, init)
     } catch (error) {
       init?.[Symbol.dispose]()
       throw error

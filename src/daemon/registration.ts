@@ -8,7 +8,7 @@ import type { KeeperEvent } from './events.ts'
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 
 /** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
-export function obstacles({ barred, unruly, handover, resolved: { policy } }: Registered): readonly string[] {
+export function obstacles({ barred, unruly, handover, withheld, resolved: { policy } }: Registered): readonly string[] {
   if (barred) return [sentence(barred)]
   const bounding = boundingCapabilities(handover.bundle)
   const lacking = (set: readonly Cap[]): Cap | undefined => set.find((cap) => bounding?.has(`CAP_${cap}`) === false)
@@ -18,7 +18,13 @@ export function obstacles({ barred, unruly, handover, resolved: { policy } }: Re
   })
   const missing = unserved(policy).map((name) => `${name}: ${sentence('notServed')}`)
   const place = policy.bpf?.devices && unruly ? [sentence(unruly)] : []
-  return [...[...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap))), ...place, ...missing]
+  const left = withheld.map((key) => `${key}: ${sentence('userDaemon')}`)
+  return [
+    ...left,
+    ...[...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap))),
+    ...place,
+    ...missing,
+  ]
 }
 
 function sentence(code: ReasonCode, a?: number): string {

@@ -1,9 +1,7 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
-import type { ReasonCode } from '../calls/reason.ts'
 import { CONTAINERS, LISTENERS } from '../engine/pool-state.ts'
 import type { Fd } from '../kernel/fd.ts'
-import type { Policy } from '../policy/policy.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import type { Init } from '../runtimes/inspect.ts'
 
@@ -14,6 +12,9 @@ export interface Entry {
   readonly init: Init | undefined
   listeners: number
 }
+
+/** What is to be done for a container. */
+export type Said = Pick<Container, 'policy' | 'ofUser' | 'barred'>
 
 /** A listener, or the connection of a monitor of LXC. */
 export interface Held {
@@ -49,14 +50,14 @@ export class Registry {
   }
 
   /** @throws {Error} if there are too many */
-  add(handover: Handover, policy: Policy, init: Init | undefined, barred: ReasonCode | undefined): Entry {
+  add(handover: Handover, said: Said, init: Init | undefined): Entry {
     const index = this.#free.pop()
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
     const container: Container = {
-      ...{ index, id: handover.id, policy, userns, uidMap, gidMap, initTid: handover.pid as Tid, startedMs },
+      ...{ index, id: handover.id, userns, uidMap, gidMap, initTid: handover.pid as Tid, startedMs },
+      ...said,
       ...(exec ? { exec } : {}),
-      ...(barred ? { barred } : {}),
     }
     const entry: Entry = { container, handover, init, listeners: 0 }
     this.#byId.set(handover.id, entry)

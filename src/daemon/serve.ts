@@ -9,7 +9,10 @@ import { Keeper } from './keeper.ts'
 import { Log } from './log.ts'
 import { obstacles } from './registration.ts'
 
-type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'>
+type Place = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'forUser'>
+
+/** Said at the start of the log. */
+const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to the kernel: a user runs intercede'
 
 /**
  * Serves the containers of this host until a signal ends it. Every way out is exit_group: threads of the engine may be
@@ -17,7 +20,7 @@ type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'>
  *
  * @throws {Error} if it cannot start
  */
-export async function serve(sockets: Sockets, config: Config): Promise<void> {
+export async function serve(place: Place, config: Config): Promise<void> {
   const log = new Log(config.log.level)
   const calls = new CallLog((container, details) => log.write('info', 'call', { container, ...details }))
   const end = (status: number): never => {
@@ -30,7 +33,7 @@ export async function serve(sockets: Sockets, config: Config): Promise<void> {
     end(1)
   })
   keeper = await Keeper.start({
-    ...sockets,
+    ...place,
     ...config.limits,
     resolve: (handover) => resolved(config, handover),
     onEvent: (event) => {
@@ -39,8 +42,9 @@ export async function serve(sockets: Sockets, config: Config): Promise<void> {
     },
     onRecord: (record, container) => calls.add(record, container),
   })
-  const { socketPath: socket, lxcSocketPath: lxcSocket } = sockets
-  log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid })
+  const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = place
+  const limits = forUser ? { limits: FOR_USER } : {}
+  log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       log.write('info', `ended by ${signal}`)

@@ -137,7 +137,10 @@ export class Server {
     const handler = this.#handler(slot)
     if (!handler) return pass('notServed')
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return pass('invisibleCaller')
-    return handler.screen(this.#registers, container.policy)
+    const verdict = handler.screen(this.#registers, container.policy)
+    const withheld =
+      verdict?.why.code === 'keyOff' && handler.names.some((name) => container.ofUser?.withheld.has(name))
+    return withheld ? pass('userDaemon') : verdict
   }
 
   #handler(slot: number): Syscall<unknown> | undefined {

@@ -1,6 +1,28 @@
+import { statSync } from 'node:fs'
 import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
 import { SyscallError } from './error.ts'
 import { notifSizes } from './seccomp.ts'
+
+/** Inode numbers of the first namespaces, include/linux/proc_ns.h. */
+export const PROC_USER_INIT_INO = 0xeffffffd
+
+/**
+ * The user namespace decides what the kernel lets us do.
+ *
+ * @param forUser we are to serve the containers of a user
+ * @throws {Error} if it is not the one for that
+ */
+export function requireUserNamespace(forUser: boolean, inode = statSync('/proc/self/ns/user').ino): void {
+  const isHosts = inode === PROC_USER_INIT_INO
+  if (forUser && isHosts)
+    throw new Error(
+      'Cannot serve a user: this is the user namespace of the host; run it in that of the containers, as podman unshare intercede serve --user',
+    )
+  if (!forUser && !isHosts)
+    throw new Error(
+      'Cannot serve: this user namespace is not that of the host, so the kernel refuses nearly all that could be done; with --user it serves sysinfo and mount.fuse',
+    )
+}
 
 /**
  * What must be so before anything else is tried.

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readlinkSync } from 'node:fs'
+import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import * as v from 'valibot'
 import { AT_FDCWD } from '../abi/fcntl.ts'
@@ -64,12 +64,8 @@ export function runtimeOf(connection: Handle): RuntimeCall | undefined {
 
 function look(pid: number): RuntimeCall | undefined {
   const listOf = (name: string): string[] => readFileSync(`/proc/${pid}/${name}`, 'utf8').split('\0').slice(0, -1)
-  const file = readlinkSync(`/proc/${pid}/exe`)
-  const [, name] = KNOWN.exec(file) ?? []
-  if (name === undefined) return undefined
   const [own = '', ...argv] = listOf('cmdline')
-  const program =
-    [file, own].find((path) => path.startsWith('/') && basename(path) === name && existsSync(path)) ?? which(name)
+  const program = programOf(`/proc/${pid}/exe`, own)
   if (program === undefined) return undefined
   const env = listOf('environ').map((entry) => entry.split('=', 2) as [string, string])
   const isElsewhere = readlinkSync(`/proc/${pid}/ns/mnt`) !== readlinkSync('/proc/self/ns/mnt')
@@ -80,6 +76,27 @@ function look(pid: number): RuntimeCall | undefined {
     mounts: isElsewhere ? openat(AT_FDCWD, cstring(`/proc/${pid}/ns/mnt`), O_RDONLY) : undefined,
   }
 }
+
+/**
+ * The path of a runtime. It may run from a copy of its own in memory, or, as crun does for a user, from a mount that is in no
+ * tree, where it is "/".
+ */
+function programOf(exe: string, own: string): string | undefined {
+  const file = readlinkSync(exe)
+  const [, name] = KNOWN.exec(file) ?? []
+  if (name !== undefined) return [file, own].find((path) => basename(path) === name && isFile(path)) ?? which(name)
+  const { dev, ino } = statSync(exe)
+  const isIt = (path: string): boolean => {
+    const there = statSync(path, { throwIfNoEntry: false })
+    return there?.dev === dev && there.ino === ino
+  }
+  const known = [own, which('crun'), which('runc')].filter(
+    (path): path is string => path !== undefined && KNOWN.test(path),
+  )
+  return known.find((path) => isFile(path) && isIt(path))
+}
+
+const isFile = (path: string): boolean => path.startsWith('/') && existsSync(path)
 
 const Config = v.object({
   process: v.object({

@@ -14,6 +14,10 @@ export interface Wanted {
   readonly firstId: number
   /** Does the machine give containers of this engine user namespaces? Only podman and Docker have to be told. */
   readonly prepared: boolean
+  /** The container is one of a user, which has the user namespace of the daemon already. */
+  readonly user: boolean
+  /** Its FUSE programs need their device. */
+  readonly fuse: boolean
   /** The socket of the daemon, if it is not the usual one; OCI runtimes have it from the profile. */
   readonly listener?: string | undefined
 }
@@ -32,10 +36,13 @@ const options = (name: string, values: readonly string[]): readonly string[] =>
   values.map((value) => `--${name}=${value}`)
 const pairs = ({ annotations }: Wanted): readonly string[] => annotations.map(([key, value]) => `${key}=${value}`)
 
+const device = ({ fuse }: Wanted): readonly string[] => (fuse ? ['--device=/dev/fuse'] : [])
+
 function podman(wanted: Wanted): Flags {
   const lines = [
-    '--userns=auto',
+    ...(wanted.user ? [] : ['--userns=auto']),
     ...options('cap-add', wanted.caps),
+    ...device(wanted),
     `--security-opt=seccomp=${wanted.profile}`,
     ...options('annotation', pairs(wanted)),
   ]
@@ -46,6 +53,7 @@ function podman(wanted: Wanted): Flags {
 function docker(wanted: Wanted): Flags {
   const lines = [
     ...options('cap-add', wanted.caps),
+    ...device(wanted),
     `--security-opt=seccomp=${wanted.profile}`,
     ...options('annotation', pairs(wanted)),
   ]
@@ -63,6 +71,7 @@ function containerd(wanted: Wanted): Flags {
       'cap-add',
       wanted.caps.map((cap) => `CAP_${cap}`),
     ),
+    ...device(wanted),
     '--seccomp',
     `--seccomp-profile=${wanted.profile}`,
     ...options('annotation', pairs(wanted)),
@@ -93,6 +102,7 @@ function kubernetes(wanted: Wanted): Flags {
   ]
   const besides = [
     `every node must have the profile as ${KUBELET_PROFILES}/${local}: the DaemonSet of deploy/kubernetes/ puts it there`,
+    ...(wanted.fuse ? ['mount.fuse needs a device plugin that gives the container /dev/fuse'] : []),
     ...(wanted.annotations.length
       ? [
           "annotations of a Pod only reach a container where containerd's pod_annotations or CRI-O's allowed_annotations list them",
@@ -113,6 +123,7 @@ function lxc(wanted: Wanted): Flags {
   const caps = wanted.caps.map((cap) => cap.toLowerCase())
   const besides = [
     ...(caps.length ? [`no lxc.cap.drop of the container may name ${caps.join(', ')}`] : []),
+    ...(wanted.fuse ? ['mount.fuse is not served for LXC'] : []),
     ...(wanted.annotations.length ? ['LXC has no annotations: the cookie is all that the daemon sees'] : []),
   ]
   return { lines, besides }

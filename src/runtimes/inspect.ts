@@ -28,7 +28,7 @@ export interface Init extends Disposable {
   readonly startedMs: number
   /**
    * May it have a walker? Not if its processes see those of the host: its root could trace the walker, which is a process of
-   * its user namespace, while that still starts.
+   * its user namespace, while that still starts. Nor if that is ours, which nobody can join once more.
    */
   readonly walkable: boolean
   /** How a program is started in it, if that was asked for and is known. */
@@ -37,20 +37,22 @@ export interface Init extends Disposable {
   readonly barred: ReasonCode | undefined
 }
 
-/** Who starts programs in a container, and what was said of it. */
-interface Starter {
-  readonly handover: Handover
-  readonly runtime: RuntimeCall | undefined
+export interface Circumstances {
+  /** If it shall start programs in the container. */
+  readonly runtime?: RuntimeCall | undefined
+  /** A user runs us, in the user namespace that the containers may share: its root is that user. */
+  readonly forUser?: boolean
 }
 
-/**
- * What a hand-over lets us know of its container, and why nothing can be done for it, if so.
- *
- * @param runtime if it shall start programs in the container
- */
+/** What was said of a container, and what else is known. */
+interface Starter extends Circumstances {
+  readonly handover: Handover
+}
+
+/** What a hand-over lets us know of its container, and why nothing can be done for it, if so. */
 export function inspect(
   handover: Handover,
-  runtime?: RuntimeCall,
+  circumstances: Circumstances,
 ): {
   readonly init: Init | undefined
   readonly barred: ReasonCode | undefined
@@ -59,7 +61,7 @@ export function inspect(
   if (started !== undefined && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
   if (!creating && started === undefined) return { init: undefined, barred: 'unknownContainer' }
   const isLate = started !== undefined
-  const init = inspectInit(pid, isLate, { handover, runtime })
+  const init = inspectInit(pid, isLate, { handover, ...circumstances })
   return { init, barred: init.barred ?? (isLate ? barredLate(init) : undefined) }
 }
 
@@ -93,28 +95,34 @@ function inspectInit(pid: number, isLate: boolean, starter: Starter): Init {
 }
 
 /** @param own is told of each descriptor as soon as it is open */
-function look(pid: number, isLate: boolean, { handover, runtime }: Starter, own: (fd: Fd) => Fd): Init {
+function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Starter, own: (fd: Fd) => Fd): Init {
   const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY))
   const namespaces = { userns: open('user'), pidns: open('pid'), init: own(pidfdOpen(pid)) }
   const groups = openGroups(pid, isLate)
   for (const fd of Object.values(groups)) own(fd)
   const elsewhere = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
   const handles = { ...namespaces, ...groups, ...elsewhere }
-  const mapOf = (name: string): readonly IdExtent[] => parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
+  const isOurs = namespaceOf(pid, 'user') === namespaceOf('self', 'user')
+  const barred = forUser && isOurs ? undefined : barredBy(handles.userns)
   return {
     handles,
     usernsInode: identify(handles.userns.raw).ino,
     startedMs: (1000 * Number(startTime(pid))) / ticksPerSecond(),
-    uidMap: mapOf('uid_map'),
-    gidMap: mapOf('gid_map'),
-    walkable: namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
+    uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
+    gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
+    walkable: !isOurs && namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
     exec: execFor(handover, runtime),
-    barred: barredBy(handles.userns),
+    barred,
     [Symbol.dispose]: () => {
       for (const handle of Object.values(handles)) handle[Symbol.dispose]()
     },
   }
 }
+
+/** Of a container in our own user namespace. Its file tells how that is mapped in the one above. */
+const SAME: readonly IdExtent[] = [{ inside: 0, outside: 0, count: 0xffff_ffff }]
+const mapOf = (pid: number, name: string): readonly IdExtent[] =>
+  parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
 
 const namespaceOf = (pid: number | 'self', name: string): string => readlinkSync(`/proc/${pid}/ns/${name}`)
 

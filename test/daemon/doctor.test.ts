@@ -147,3 +147,10 @@ test('examine() says unknown where the kernel would not be asked', () => {
     { health: 'unknown', found: 'seccomp: EBUSY' },
   ])
 })
+
+test('examine() says that serve --user can work in the user namespace of a user', () => {
+  const inside = { link: (path: string) => LINKS[path]?.replace('4026531837', '4026532000') }
+  expect(examine(machine([], inside))).toMatchObject({ able: false, ableForUser: true })
+  expect(examine(machine(['userNotification'], inside))).toMatchObject({ able: false, ableForUser: false })
+  expect(examine(machine([]))).toMatchObject({ able: true, ableForUser: false })
+})

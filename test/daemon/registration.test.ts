@@ -4,7 +4,7 @@ import { parsePolicy } from '../../src/policy/settings.ts'
 
 const handover = { id: 'one', creating: true, pid: 7, bundle: '', annotations: {}, metadata: '' }
 const registered = (keys: readonly string[], changes: object = {}) => ({
-  ...{ type: 'registered' as const, handover, barred: undefined, unruly: undefined },
+  ...{ type: 'registered' as const, handover, barred: undefined, unruly: undefined, withheld: [] },
   resolved: { policy: parsePolicy(keys.map((key) => [key, 'true'])), details: {} },
   ...changes,
 })
@@ -26,6 +26,13 @@ test.each([
     what: 'a container that gets nothing at all',
     event: registered(['bpf', 'bpf.devices'], { barred: 'hostUserns', unruly: 'rootCgroup' }),
     says: [/no user namespace of its own/],
+  },
+  {
+    what: 'a container of a user',
+    event: registered(['sysinfo'], { withheld: ['security.syscalls.intercept.mknod'] }),
+    says: [
+      /^security.syscalls.intercept.mknod: intercede runs for a user here.*only root of the host.*: have the admin/,
+    ],
   },
 ])('obstacles() of $what', ({ event, says }) => {
   const said = obstacles(event)

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Errno } from '../../src/abi/brand.ts'
 import { SyscallError } from '../../src/kernel/error.ts'
-import { requireKernel } from '../../src/kernel/require.ts'
+import { PROC_USER_INIT_INO, requireKernel, requireUserNamespace } from '../../src/kernel/require.ts'
 
 test('this kernel will do', () => {
   expect(() => requireKernel()).not.toThrow()
@@ -16,4 +16,13 @@ test('a kernel without notification: one sentence that says what it takes', () =
 
 test('a kernel whose structs grew is not guessed at', () => {
   expect(() => requireKernel(() => [96, 24, 64], 0)).toThrow(/96 bytes/)
+})
+
+test('serve is for the user namespace of the host, serve --user for any other', () => {
+  expect(() => requireUserNamespace(false)).not.toThrow()
+  expect(() => requireUserNamespace(true)).toThrow(/podman unshare intercede serve --user/)
+  expect(() => requireUserNamespace(true, PROC_USER_INIT_INO + 1)).not.toThrow()
+  expect(() => requireUserNamespace(false, PROC_USER_INIT_INO + 1)).toThrow(
+    /with --user it serves sysinfo and mount.fuse/,
+  )
 })

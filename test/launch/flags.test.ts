@@ -9,7 +9,7 @@ const bare: Wanted = {
   keys: [`${P}sysinfo=true`],
   annotations: [],
   firstId: 1,
-  prepared: false,
+  ...{ prepared: false, user: false, fuse: false },
 }
 const full: Wanted = {
   ...bare,
@@ -31,6 +31,11 @@ test.each<{ engine: Engine; wanted: Wanted; lines: string[] }>([
       '--security-opt=seccomp=/etc/intercede/a.json',
       `--annotation=${P}mknod.devices=`,
     ],
+  },
+  {
+    engine: 'podman',
+    wanted: { ...bare, caps: ['SYS_ADMIN'], user: true, fuse: true },
+    lines: ['--cap-add=SYS_ADMIN', '--device=/dev/fuse', '--security-opt=seccomp=/etc/intercede/a.json'],
   },
   { engine: 'docker', wanted: bare, lines: ['--security-opt=seccomp=/etc/intercede/a.json'] },
   {
@@ -101,6 +106,8 @@ test.each<[Engine, Wanted, RegExp]>([
   ['kubernetes', full, /pod_annotations/],
   ['lxc', full, /lxc\.cap\.drop.*mknod, sys_admin/],
   ['lxc', full, /no annotations/],
+  ['lxc', { ...bare, fuse: true }, /mount.fuse is not served/],
+  ['kubernetes', { ...bare, fuse: true }, /device plugin/],
 ])('engines.%s() says what its lines cannot', (engine, wanted, says) => {
   expect(engines[engine](wanted).besides.join('\n')).toMatch(says)
 })

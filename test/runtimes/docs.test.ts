@@ -2,8 +2,9 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from '
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { missing } from '../fixtures.ts'
-import { execute } from '../kernel/host.ts'
+import { type Done, execute } from '../kernel/host.ts'
 import { CLI, Machine } from './machine.ts'
+import { asUser } from './user.ts'
 
 const pages = new URL('../../docs/runtimes/', import.meta.url).pathname
 
@@ -11,6 +12,7 @@ const pages = new URL('../../docs/runtimes/', import.meta.url).pathname
 const programs: Readonly<Record<string, readonly string[]>> = {
   'crun-runc.md': ['crun', 'runc', 'python3', 'busybox'],
   'podman.md': ['podman', 'crun', 'busybox'],
+  'rootless.md': ['podman', 'crun', 'busybox', 'newuidmap', 'setfattr', 'chrt'],
   'containerd.md': ['containerd', 'ctr', 'runc', 'podman', 'busybox'],
   'docker.md': ['dockerd', 'docker', 'crun', 'runc', 'busybox'],
   'nested.md': ['podman', 'crun', 'busybox'],
@@ -49,12 +51,19 @@ trap 'jobs -p | xargs -r kill; wait' EXIT
 cd "$SCRATCH/shared"
 `
 
-/** The daemon is started by the page in the background; the next step needs its socket. */
-const AFTER = 'case "$(jobs -r)" in *serve*) until [ -S /run/intercede/oci.sock ]; do sleep 0.1; done;; esac'
+/** The same for a page whose reader is a user: the test's own settings are beside those of the page. */
+const OF_USER = `set -e
+export CONTAINERS_CONF_OVERRIDE="$HOME/test.conf"
+printf '[containers]\\ncgroups = "disabled"\\nnetns = "none"\\n[engine]\\nruntime = "crun"\\ncgroup_manager = "cgroupfs"\\n' >"$HOME/test.conf"
+`
 
-function scriptOf(steps: readonly Step[], before: string): string {
-  const parts = steps.map(({ commands }) => `${commands}\n${AFTER}\necho '${MARK}'\n`)
-  return `${SURROUNDINGS}${before}\necho '${MARK}'\n${parts.join('')}`
+/** The daemon is started by the page in the background; the next step needs its socket. */
+const after = (run: string): string =>
+  `case "$(jobs -r)" in *serve*) until [ -S ${run}/intercede/oci.sock ]; do sleep 0.1; done;; esac`
+
+function scriptOf(steps: readonly Step[], before: string, run = '/run'): string {
+  const parts = steps.map(({ commands }) => `${commands}\n${after(run)}\necho '${MARK}'\n`)
+  return `${before}\necho '${MARK}'\n${parts.join('')}`
 }
 
 /** What a page takes for granted: a service that the package of Debian starts; and what it must not leave behind. */
@@ -75,6 +84,16 @@ function tool(machine: Machine, name: string, line: string): void {
   chmodSync(join(folder, name), 0o755)
 }
 
+/** As root, but for the page of a user. */
+async function follow(machine: Machine, page: string, steps: readonly Step[]): Promise<Done> {
+  if (page === 'rootless.md') return asUser(machine, scriptOf(steps, OF_USER, '$XDG_RUNTIME_DIR'))
+  tool(machine, 'intercede', `exec ${process.execPath} ${CLI}`)
+  tool(machine, 'sudo', 'exec')
+  const file = join(machine.directory, 'page.sh')
+  writeFileSync(file, scriptOf(steps, SURROUNDINGS + (services[page] ?? '')))
+  return machine.run('timeout', '--kill-after=5', '100', 'bash', file)
+}
+
 describe.each(Object.entries(programs))('docs/runtimes/%s', (page, needed) => {
   const absent = missing(...needed)
   test.skipIf(absent)(`does what it says${absent ? `: ${absent}` : ''}`, async () => {
@@ -82,11 +101,7 @@ describe.each(Object.entries(programs))('docs/runtimes/%s', (page, needed) => {
     expect(steps.length).toBeGreaterThan(2)
     const machine = new Machine()
     try {
-      tool(machine, 'intercede', `exec ${process.execPath} ${CLI}`)
-      tool(machine, 'sudo', 'exec')
-      const file = join(machine.directory, 'page.sh')
-      writeFileSync(file, scriptOf(steps, services[page] ?? ''))
-      const done = await machine.run('timeout', '--kill-after=5', '100', 'bash', file)
+      const done = await follow(machine, page, steps)
       expect({ status: done.status, steps: done.stdout.split(MARK).length, ...(done.status ? done : {}) }).toEqual({
         status: 0,
         steps: steps.length + 2,

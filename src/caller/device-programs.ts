@@ -64,7 +64,7 @@ export class DevicePrograms implements Contract {
     return misplaced(home) ?? this.#strangers(() => strangers(home!, container.userns, proc))
   }
 
-  /** Processes of ours are in the group for a moment, where they try its device rules, or mount: who is not gone soon is none. */
+  /** What an engine that was killed had in the group is there for a moment still: who is not gone soon is a stranger. */
   #strangers(look: () => ReasonCode | undefined): ReasonCode | undefined {
     let found = look()
     for (let looks = 1; found === 'sharedCgroup' && looks < LOOKS; looks++) {

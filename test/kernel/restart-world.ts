@@ -9,6 +9,8 @@ import { JournalView, stateOf } from './journal-view.ts'
 
 const PROCESSES = 8
 const MOUNTED = 'hugetlbfs'
+/** Others may work on the machine too. */
+const START_S = 60
 /** What this machine lets a container do. */
 const CAN = {
   mount: readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED),
@@ -77,7 +79,7 @@ export class Load {
   async end(): Promise<Said> {
     this.#child.stdin!.end()
     const ended = (): boolean => this.#child.exitCode !== null || this.#child.signalCode !== null
-    await until('every call has returned', ended, 20)
+    await until('every call has returned', ended, START_S)
     return JSON.parse(this.#said) as Said
   }
 
@@ -119,19 +121,23 @@ export class Killer {
     this.kills++
     process.kill(pid, signal)
     process.kill(pid, 'SIGCONT')
-    await until('the engine is dead', () => 'ZX'.includes(stateOf(pid)))
+    await until('the engine is dead', () => 'ZX'.includes(stateOf(pid)), START_S)
     // The next one cannot have come so far yet.
     this.left = this.#journal.states()
     for (const state of new Set(this.left)) this.met[state] = (this.met[state] ?? 0) + 1
-    await until('the next engine is there', () => {
-      const next = this.#host.maybeEnginePid
-      return next !== undefined && next !== pid
-    })
+    await until(
+      'the next engine is there',
+      () => {
+        const next = this.#host.maybeEnginePid
+        return next !== undefined && next !== pid
+      },
+      START_S,
+    )
   }
 
   /** Until the engine that came after the last one serves. */
   untilServed(): Promise<void> {
-    return until('the engine serves', () => this.kills === 0 || serves(this.#host) > this.#served)
+    return until('the engine serves', () => this.kills === 0 || serves(this.#host) > this.#served, START_S)
   }
 
   /** Stops the engine again and again, until a call is in that state; a stopped engine is as good as a killed one. */

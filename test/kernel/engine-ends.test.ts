@@ -1,0 +1,78 @@
+import { writeFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { Daemon, Maker } from './daemon.ts'
+import { MemoryGroup, unlimitable } from './groups.ts'
+import { execute, until } from './host.ts'
+import { stateOf } from './journal-view.ts'
+
+const LONG = 60_000
+/** The engine that hangs is found out by its missing beat, after ten looks of one second. */
+const SILENCE_S = 30
+
+interface Way {
+  readonly way: string
+  readonly skip?: string | undefined
+  /** @returns what is to be done at the end */
+  end(engine: number): Promise<Disposable | undefined>
+}
+
+const by = (signal: NodeJS.Signals): Way => ({
+  way: signal,
+  async end(engine) {
+    process.kill(engine, signal)
+    return undefined
+  },
+})
+
+const memory = unlimitable()
+
+const WAYS: readonly Way[] = [
+  by('SIGSEGV'),
+  by('SIGABRT'),
+  by('SIGSTOP'),
+  {
+    way: 'the OOM killer',
+    skip: memory,
+    async end(engine) {
+      const group = new MemoryGroup(64 * 1024)
+      writeFileSync(`${group.innermost}/cgroup.procs`, String(engine))
+      return group
+    },
+  },
+  {
+    way: 'no memory left for V8',
+    async end(engine) {
+      await execute('prlimit', ['--pid', String(engine), '--as=1048576'])
+      return undefined
+    },
+  },
+]
+
+for (const { way, skip, end } of WAYS) {
+  test
+    .skipIf(skip)
+    .concurrent(
+      `an engine that is ended by ${way} is replaced by the same keeper, and its containers go on${skip ? `: skipped, ${skip}` : ''}`,
+      { timeout: LONG },
+      async () => {
+        const daemon = await Daemon.start()
+        const maker = new Maker(daemon)
+        try {
+          expect(await maker.make()).toBe('ok')
+          const { pid, engine } = daemon
+          using _ = await end(engine)
+          for (let calls = 0; calls < 2000 && daemon.engine === engine; calls++) expect(await maker.make()).toBe('ok')
+          await until('another engine serves', () => daemon.engine !== engine, SILENCE_S)
+          await until('the old one is gone', () => stateOf(engine) === '')
+          expect(await maker.make()).toBe('ok')
+          expect(daemon.pid).toBe(pid)
+          console.log(
+            daemon.log.filter(({ message }) => /^the engine /.test(String(message))).map(({ message }) => message),
+          )
+        } finally {
+          maker.end()
+          await daemon.close()
+        }
+      },
+    )
+}

@@ -17,6 +17,8 @@ export interface EnginesOptions {
   readonly journal: Handle
   readonly beat: Beat
   readonly engine: Omit<EngineOptions, 'build'>
+  /** Milliseconds, see `Restarts`. */
+  readonly pause: number | undefined
   /** Tells a new engine all that it shall serve. */
   inventory(tell: EngineLink['tell']): void
   hear(message: ToKeeper): void
@@ -29,7 +31,7 @@ export interface EnginesOptions {
 /** One engine after the other: as soon as one has ended, the next one starts, and settles what that left. */
 export class Engines {
   readonly #options: EnginesOptions
-  readonly #restarts = new Restarts()
+  readonly #restarts: Restarts
   #link: EngineLink | undefined
   #isReady = false
   #beats = 0
@@ -39,6 +41,7 @@ export class Engines {
 
   constructor(options: EnginesOptions) {
     this.#options = options
+    this.#restarts = new Restarts(options.pause)
     this.#start(false)
   }
 

@@ -49,6 +49,8 @@ export interface KeeperOptions {
   readonly threads?: number
   readonly threadLimit?: number
   readonly callsPerContainer?: number
+  /** How long no engine is started, the first time that they fail all the time; in milliseconds. */
+  readonly restartPause?: number
   /** @throws {Error} if what came with the container is no valid policy: nothing is done for it then */
   resolve(handover: Handover): Resolved
   onEvent(event: KeeperEvent): void

@@ -107,6 +107,7 @@ export class Keeper {
       journal: this.#journal,
       beat: new Beat(memory),
       engine: { threads, threadLimit, callsPerContainer },
+      pause: this.#options.restartPause,
       inventory: (tell) => this.#inventory(tell),
       hear: (message) => this.#hear(message),
       ended: (how, pause) => this.#engineEnded(how, pause),

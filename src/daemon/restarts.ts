@@ -20,7 +20,12 @@ interface End {
 export class Restarts {
   #failures: number[] = []
   #unready = 0
-  #pause = PAUSE_MS
+  #pause: number
+
+  /** @param pause milliseconds of the first wait; each is twice the one before */
+  constructor(pause = PAUSE_MS) {
+    this.#pause = pause
+  }
 
   /** @returns milliseconds to wait */
   after({ at, failed, wasReady }: End): number {

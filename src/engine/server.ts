@@ -1,6 +1,7 @@
 import type { Errno, Tid } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
 import { NOTIF } from '../abi/seccomp.ts'
+import { syscallName } from '../abi/syscalls.ts'
 import { Caller, type Desk } from '../caller/caller.ts'
 import type { Container } from '../caller/container.ts'
 import { LostThread } from '../caller/thread-identity.ts'
@@ -50,6 +51,9 @@ type Outcome = {
   readonly sent?: ((fd: number) => void) | undefined
 }
 
+/** Of faults that one thread tells. */
+const FAULTS_LIMIT = 64
+
 /** Something may have been done for it, and it cannot be told what: the kernel must not judge it. */
 const UNSETTLED: Outcome = { is: 'errno', errno: errno('EIO'), value: 0n, why: why('unsettled') }
 
@@ -61,8 +65,12 @@ export class Server {
   readonly #answer: Answer
   readonly #giver: Giver
   readonly #registers: SlotRegisters
+  readonly #onFault: (message: string) => void
+  readonly #faults = new Set<string>()
 
-  constructor(desk: Desk, slots: Slots, records: RecordWriter) {
+  /** @param onFault told of each fault of ours, in a sentence */
+  constructor(desk: Desk, slots: Slots, records: RecordWriter, onFault: (message: string) => void) {
+    this.#onFault = onFault
     this.#desk = desk
     this.#slots = slots
     this.#records = records
@@ -73,9 +81,15 @@ export class Server {
 
   /** Answers at once what the registers alone decide. @returns false if the caller must be looked at */
   screen(call: Call): boolean {
-    const verdict = this.#screen(call)
-    if (!verdict) return false
-    this.#finish(call, settled(verdict))
+    let outcome: Outcome | undefined
+    try {
+      const verdict = this.#screen(call)
+      outcome = verdict && settled(verdict)
+    } catch (error) {
+      outcome = this.#settle(error, call)
+    }
+    if (!outcome) return false
+    this.#finish(call, outcome)
     return true
   }
 
@@ -125,10 +139,23 @@ export class Server {
       outcome = this.#serve(call)
     } catch (error) {
       lost = error instanceof LostThread || this.#desk.identity.inside
-      outcome = settle(error)
+      outcome = this.#settle(error, call)
     }
     this.#finish(call, outcome)
     if (lost) throw new LostThread('Cannot use the thread again: it did not get home')
+  }
+
+  /** What an exception means for the call. A fault of ours is told, once: a container may call again and again. */
+  #settle(error: unknown, { slot }: Call): Outcome {
+    const outcome = settle(error)
+    const { view } = this.#slots
+    if (outcome.why.code === 'fault' && this.#faults.size < FAULTS_LIMIT) {
+      const [arch, nr] = [view.getUint32(slot + NOTIF.arch, true), view.getInt32(slot + NOTIF.nr, true)]
+      const message = `Cannot serve ${syscallName(arch, nr) ?? nr}: ${error}`
+      if (!this.#faults.has(message)) this.#onFault(message)
+      this.#faults.add(message)
+    }
+    return outcome
   }
 
   #screen({ slot, container }: Call): Verdict | undefined {

@@ -153,7 +153,8 @@ class EngineThread {
         this.#deviceRules(index, tid, dev, stillThere),
       walk: ({ index }: Container, start: Start, status: Status, goal: Goal) => this.#walk(index, start, status, goal),
     }
-    this.#server = new Server(desk, this.#slots, new RecordWriter(journal, () => this.#post({ type: 'halfFull' })))
+    const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
+    this.#server = new Server(desk, this.#slots, records, (message) => this.#post({ type: 'fault', message }))
     this.#monitors = new Monitors(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )

@@ -1,9 +1,7 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
 import { Host, until } from './host.ts'
-import { stateOf } from './journal-view.ts'
+import { PatchedBuild } from './patched-build.ts'
 import { Killer, Load, policy, STATES, sleep } from './restart-world.ts'
 
 /** More on demand: npm run restart. */
@@ -50,39 +48,16 @@ test(
 )
 
 const RECEIVES = 'notifRecv(listener, this.#slots.notification(slot))'
-const COPIES = `
-const own = new Uint8Array(80)
-function copied(listener, slot) {
-  own.fill(0)
-  if (!notifRecv(listener, own)) return false
-  slot.set(own)
-  return true
-}
-`
-
-/** The build, but that it receives into memory of its own, and copies that into the slot. */
-function copyingBuild(): URL {
-  const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
-  const build = mkdtempSync(join(cache, 'intercede-copying-'))
-  cpSync(new URL('../../dist', import.meta.url), build, { recursive: true })
-  const file = join(build, 'engine/thread.js')
-  const text = readFileSync(file, 'utf8')
-  expect(text.split(RECEIVES)).toHaveLength(2)
-  const [before, after] = text.split('\nclass EngineThread', 2)
-  writeFileSync(
-    file,
-    `${before}${COPIES}class EngineThread${after!.replace(RECEIVES, RECEIVES.replace('notifRecv', 'copied'))}`,
-  )
-  return pathToFileURL(`${build}/`)
-}
+/** Receives into memory of its own, and copies that into the slot. */
+const COPIES = `((own, slot) => notifRecv(listener, own) && !slot.set(own))(new Uint8Array(80), this.#slots.notification(slot))`
 
 test('control: an engine that copies what it has received into the slot loses a call', {
   timeout: 120_000,
 }, async () => {
-  const build = copyingBuild()
+  const build = new PatchedBuild('engine/thread.js', RECEIVES, COPIES)
   // Mounts would only start programs of a build that is removed.
   const { mount: _, ...quick } = policy
-  const host = await Host.start(quick, {}, build)
+  const host = await Host.start(quick, {}, build.url)
   host.mayLoseEngine = true
   const load = new Load(host, 'load')
   try {
@@ -102,8 +77,6 @@ test('control: an engine that copies what it has received into the slot loses a 
     await load.kill()
     const pid = host.maybeEnginePid
     host.close()
-    // What it starts is read from there.
-    await until('the engine is gone', () => pid === undefined || stateOf(pid) === '')
-    rmSync(build, { recursive: true, force: true })
+    await build.remove(pid)
   }
 })

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs'
+import { type Dir, type Dirent, opendirSync } from 'node:fs'
 import { groupFiles, type ReadGroup } from './group-files.ts'
 
 /** Groups within groups, that a container makes as it likes. */
@@ -31,17 +31,35 @@ function below(group: number, read: ReadGroup): readonly string[] {
   if (typeof stat !== 'string' || stat.startsWith('nr_descendants 0\n')) return []
   const paths = ['']
   for (let next = 0; next < paths.length && paths.length < GROUPS_LIMIT; next++) {
-    for (const name of directoriesIn(`/proc/self/fd/${group}/${paths[next]}`)) paths.push(`${paths[next]}${name}/`)
+    for (const name of directoriesIn(`/proc/self/fd/${group}/${paths[next]}`, GROUPS_LIMIT - paths.length))
+      paths.push(`${paths[next]}${name}/`)
   }
-  return paths.slice(1, GROUPS_LIMIT)
+  return paths.slice(1)
 }
 
-function directoriesIn(path: string): readonly string[] {
+/** None in a group that is gone. */
+function directoriesIn(path: string, most: number): readonly string[] {
+  let directory: Dir | undefined
   try {
-    return readdirSync(Buffer.from(path, 'latin1'), { withFileTypes: true, encoding: 'latin1' })
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => name)
+    directory = opendirSync(Buffer.from(path, 'latin1'), { encoding: 'latin1' })
+    return firstDirectories(directory, most)
   } catch {
     return []
+  } finally {
+    directory?.closeSync()
   }
+}
+
+/** A container may have made a hundred thousand, and to read them all would take seconds, ten times a second. */
+export function firstDirectories(
+  directory: { readSync(): Pick<Dirent, 'name' | 'isDirectory'> | null },
+  most: number,
+): readonly string[] {
+  const names: string[] = []
+  while (names.length < most) {
+    const entry = directory.readSync()
+    if (!entry) break
+    if (entry.isDirectory()) names.push(entry.name)
+  }
+  return names
 }

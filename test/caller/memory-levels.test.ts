@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
 import { groupFiles, TOP } from '../../src/caller/group-files.ts'
 import { legacyLevels, unifiedLevels } from '../../src/caller/memory-levels.ts'
-import { countTasks } from '../../src/caller/task-count.ts'
+import { countTasks, firstDirectories } from '../../src/caller/task-count.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, openat } from '../../src/kernel/files.ts'
 import { cstring } from '../../src/kernel/libc.ts'
@@ -116,6 +116,13 @@ describe('countTasks()', () => {
       'cgroup.stat': 'nr_descendants 2\nnr_dying_descendants 0\n',
     })
     expect(countTasks(tree.raw)).toBe(4)
+  })
+
+  test('looks at a few groups only of however many there are', () => {
+    let read = 0
+    const endless = { readSync: () => ({ name: `${read++}`, isDirectory: () => read % 2 === 0 }) }
+    expect(firstDirectories(endless, 3)).toEqual(['1', '3', '5'])
+    expect(read).toBeLessThan(10)
   })
 
   test('knows nothing of a directory that is no group', () => {

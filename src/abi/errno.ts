@@ -42,6 +42,7 @@ export const errnos = {
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
   EINPROGRESS: 115,
+  ESTALE: 116,
   EDQUOT: 122,
 } as const
 

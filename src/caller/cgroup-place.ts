@@ -17,6 +17,8 @@ const DEPTH_LIMIT = 128
 const USERNS_LIMIT = 33
 /** As many processes of one cgroup are looked at; where there are more, it is not known whose they are. */
 const PROCS_LIMIT = 64 * 1024
+/** To look at more of them takes milliseconds. */
+const FEW = 64
 
 const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino
 
@@ -37,9 +39,21 @@ export function locate(home: Handle, candidate: Handle, own: (fd: Fd) => Fd): Lo
   const { dev, ino, mode } = identifyAny(candidate) ?? homeless
   if (dev !== homeId.dev || fileType(mode) !== S_IFDIR) return 'notCgroup'
   if (ino === homeId.ino) return 'ownCgroup'
-  const group = own(openGroup(home, ino))
+  const group = reopen(home, ino)
+  if (!group) return 'removedCgroup'
+  own(group)
   const above = ancestors(group, own)
   return above.some((fd) => isSame(identify(fd.raw), homeId)) ? { group, above } : 'outsideCgroup'
+}
+
+/** A descriptor may outlive its group. */
+function reopen(home: Handle, id: bigint): Fd | undefined {
+  try {
+    return openGroup(home, id)
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === errnos.ESTALE) return undefined
+    throw error
+  }
 }
 
 const homeless = { dev: -1n, ino: 0n, mode: 0 } as unknown as Identity
@@ -90,13 +104,20 @@ function fill(file: Handle): number {
  * container, or tries its device rules, is in its cgroup for that moment.
  *
  * @param proc the host's procfs
+ * @param mayTakeLong called before a look at many
  * @returns why not
  */
-export function strangers(group: Handle, userns: bigint, proc: Handle): ReasonCode | undefined {
+export function strangers(
+  group: Handle,
+  userns: bigint,
+  proc: Handle,
+  mayTakeLong: () => void,
+): ReasonCode | undefined {
   using procs = openat(group.raw, PROCS, O_RDONLY)
   const length = fill(procs)
   if (length === PROCS_LIMIT) return 'crowdedCgroup'
   const pids = text.toString('latin1', 0, length).split('\n').slice(0, -1)
+  if (pids.length > FEW) mayTakeLong()
   return pids.every((pid) => isWithin(proc, pid, userns) || isChild(proc, pid)) ? undefined : 'sharedCgroup'
 }
 

@@ -58,10 +58,10 @@ export class DevicePrograms implements Contract {
   }
 
   get barred(): ReasonCode | undefined {
-    const { identity, container, proc } = this.#around
+    const { identity, container, proc, mayBlock } = this.#around
     const home = this.#home
     identity.with(OPEN)
-    return misplaced(home) ?? this.#strangers(() => strangers(home!, container.userns, proc))
+    return misplaced(home) ?? this.#strangers(() => strangers(home!, container.userns, proc, mayBlock))
   }
 
   /** What an engine that was killed had in the group is there for a moment still: who is not gone soon is a stranger. */

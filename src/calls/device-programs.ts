@@ -17,7 +17,7 @@ export interface Group {
 }
 
 /** Why a descriptor names no cgroup for a program of the container. */
-export type NoGroup = 'notOpen' | 'notCgroup' | 'ownCgroup' | 'outsideCgroup'
+export type NoGroup = 'notOpen' | 'notCgroup' | 'removedCgroup' | 'ownCgroup' | 'outsideCgroup'
 
 /** What may be asked about cgroups and programs for the thread that made the call. */
 export interface DevicePrograms {

@@ -237,6 +237,7 @@ export const reasons = {
   notOurs: ['the descriptor or number is of no program that this container has loaded through intercede', ''],
   notAttached: ['that program is not attached to this cgroup', ''],
   notCgroup: ['the descriptor is of no cgroup of the unified hierarchy', ''],
+  removedCgroup: ['the cgroup of the descriptor was removed', ''],
   noCgroup: [
     'the container is in no cgroup of the unified hierarchy that intercede can see',
     'mount cgroup2 on the host before the daemon starts, and start the container with a cgroup manager',

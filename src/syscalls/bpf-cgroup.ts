@@ -7,6 +7,7 @@ import {
   LINK,
   UPDATE,
 } from '../abi/bpf-attr.ts'
+import type { ErrnoName } from '../abi/errno.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Group, NoGroup, OwnProgram } from '../calls/device-programs.ts'
 import { act, pass, type Verdict } from '../calls/verdict.ts'
@@ -28,7 +29,14 @@ function groupOf(caller: Caller, fd: number): Group | Verdict {
   return typeof group === 'string' ? noGroup(group) : group
 }
 
-const noGroup = (why: NoGroup): Verdict => deny(why === 'notOpen' || why === 'notCgroup' ? 'EBADF' : 'EPERM', why)
+const NO_GROUP: Readonly<Record<NoGroup, ErrnoName>> = {
+  notOpen: 'EBADF',
+  notCgroup: 'EBADF',
+  removedCgroup: 'ENOENT',
+  ownCgroup: 'EPERM',
+  outsideCgroup: 'EPERM',
+}
+export const noGroup = (why: NoGroup): Verdict => deny(NO_GROUP[why], why)
 
 function programOf(caller: Caller, fd: number): OwnProgram | Verdict {
   const program = caller.devicePrograms.named(fd)

@@ -1,5 +1,6 @@
 import { BPF_CGROUP_DEVICE, BY_ID, INFO, QUERY } from '../abi/bpf-attr.ts'
 import { act, pass } from '../calls/verdict.ts'
+import { noGroup } from './bpf-cgroup.ts'
 import { type Command, deny, ours } from './bpf-command.ts'
 
 /** BPF_PROG_QUERY of one cgroup. With BPF_F_QUERY_EFFECTIVE it would tell of the programs above, which are others'. */
@@ -13,8 +14,7 @@ export const list: Command = {
     const flags = view.getUint32(QUERY.queryFlags, true)
     if (flags !== 0) return deny('EPERM', 'bpfFlags', flags)
     const target = caller.devicePrograms.group(view.getUint32(QUERY.target, true))
-    if (target === 'notOpen' || target === 'notCgroup') return deny('EBADF', target)
-    if (typeof target === 'string') return deny('EPERM', target)
+    if (typeof target === 'string') return noGroup(target)
     return act({
       verb: 'listPrograms',
       group: target.group,

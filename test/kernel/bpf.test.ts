@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, rmdirSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { BPF } from '../../src/abi/bpf-attr.ts'
 import type { ReasonCode } from '../../src/calls/reason.ts'
@@ -313,6 +313,11 @@ describe.skipIf(why)(`device programs of a container${why ? `: skipped, ${why}` 
       expect(await recorded(() => attach(0xffff_ffff, program))).toEqual({ result: 'EBADF', reason: 'notOpen' })
       expect(await recorded(() => attach(device, program))).toEqual({ result: 'EBADF', reason: 'notCgroup' })
       expect(await recorded(() => attach(group, 63))).toEqual({ result: 'EBADF', reason: 'notOpen' })
+      const removed = await open(home.below('removed'))
+      rmdirSync(`${home.path}/removed`)
+      const gone = { result: 'ENOENT', reason: 'removedCgroup' }
+      expect(await recorded(() => attach(removed, program))).toEqual(gone)
+      expect(await recorded(() => caller.bpf(BPF.PROG_QUERY, attr(32, { 0: removed, 4: DEVICE })))).toEqual(gone)
       // Its standard input is a pipe that stands for nothing.
       expect(await recorded(() => attach(group, 1))).toEqual({ result: 'EPERM', reason: 'notOurs' })
       for (const flags of [8, 16, 32, 64, 1 << 13]) {

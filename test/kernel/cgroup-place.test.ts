@@ -27,7 +27,7 @@ describe.skipIf(why)(`strangers() in the cgroup of a container${why ? `: skipped
     writeFileSync(`${group.path}/cgroup.procs`, String(pid))
     using home = openDirectory(group.path)
     using proc = openDirectory('/proc')
-    return strangers(home, userns, proc)
+    return strangers(home, userns, proc, () => {})
   }
   let userns: bigint
 

@@ -69,6 +69,8 @@ export class Contexts implements Keeping {
   tidy(container: number | undefined, isHeld: IsHeld): void {
     const entries = this.#entries
     for (const index of container === undefined ? entries.owned : this.#of(container)) {
+      // To look at a mount is to hold it for a moment: not while its caller is about to place it.
+      if (container === undefined && this.#age(index) <= GIVEN_S) continue
       if (!entries.tryLock(index)) continue
       if (!this.#isHeld(index, isHeld)) entries.doom(index)
       entries.unlock(index)
@@ -79,10 +81,14 @@ export class Contexts implements Keeping {
     for (const index of this.#of(container)) this.#entries.drop(index)
   }
 
+  #age(index: number): number {
+    return this.#seconds() - this.#entries.get(index, 'born')
+  }
+
   #isHeld(index: number, isHeld: IsHeld): boolean {
     const entries = this.#entries
     const holder = { process: entries.get(index, 'holder') as Tid, fd: entries.get(index, 'holderFd') }
-    if (holder.process === 0) return this.#seconds() - entries.get(index, 'born') <= GIVEN_S
+    if (holder.process === 0) return this.#age(index) <= GIVEN_S
     const kind = entries.get(index, 'kind') === KIND.mount ? 'mount' : 'context'
     return isHeld(kind, entries.opened(index), holder)
   }

@@ -32,11 +32,15 @@ export class Giver {
     this.#proc = proc
   }
 
-  /** @returns its number in the caller's table; undefined if the call no longer waits */
+  /**
+   * @param fd is used up: a mount whose descriptor we still held when the caller goes on could not be unmounted
+   * @returns its number in the caller's table; undefined if the call no longer waits
+   */
   give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
     const isAnswer = this.#lasting.get(container) === false
     const giving: Giving = { cloexec, isAnswer }
     const number = this.#answer.descriptor(listener, slot, fd, giving)
+    fd[Symbol.dispose]()
     if (number === undefined || isAnswer) return number
     this.#slots.settle(slot, BigInt(number), 0)
     if (!this.#lasting.has(container)) this.#learn(slot, container)

@@ -234,6 +234,7 @@ export class Server {
 
   #replace(listener: number, slot: number, fd: Handle, replaces: number, value: bigint): boolean {
     const number = this.#answer.descriptor(listener, slot, fd, { cloexec: true, replaces })
+    fd[Symbol.dispose]()
     return number !== undefined && this.#answer.value(listener, slot, value)
   }
 

@@ -1,4 +1,5 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import { PassOn } from '../calls/verdict.ts'
 import { mountId } from '../kernel/files.ts'
 
 export const mount: Verb<Verbs['mount']> = {
@@ -31,7 +32,13 @@ export const placeMount: Verb<Verbs['placeMount']> = {
     'What `mountContext` gave to this container is put where the container may put it: on a handle of the target that the ' +
     'caller found, in its own mount namespace.',
   run({ mount: unplaced, target, namespace }, caller) {
-    caller.mounts.attach(unplaced.handle, { target, namespace }, false)
+    try {
+      caller.mounts.attach(unplaced.handle, { target, namespace }, false)
+    } catch (error) {
+      // It may stand there all the same, and as long as we hold it nobody could unmount it.
+      if (error instanceof PassOn) unplaced.end()
+      throw error
+    }
     unplaced.end()
     return { value: 0n }
   },

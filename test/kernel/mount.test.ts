@@ -331,14 +331,31 @@ describe.skipIf(cannot)('many mounts', () => {
     expect(await contained(script)).toMatchObject({ stdout: '6\n', stderr: '' })
   })
 
+  async function mustBeAsBefore(before: number): Promise<void> {
+    const loop = device.split('/').at(-1)!
+    await until('the device is free', () => !existsSync(`/proc/fs/ext4/${loop}`))
+    await until('at most one mounter waits', () => mounters(host.enginePid).length <= 1)
+    await until('no descriptor is left', () => sockets() === before + mounters(host.enginePid).length, 15)
+  }
+
+  test('a caller that is killed at any moment leaves nothing that cannot be unmounted', async () => {
+    const before = sockets() - mounters(host.enginePid).length
+    const kill = (way: string): string => `sh -c "timeout -s KILL 0.$i ${way} -t ext4 ${device} m; :" 2>/dev/null`
+    const free = 'while grep -q " /mnt/m " /proc/self/mountinfo; do umount m || exit 1; done'
+    const moments = '01 03 05 08 12 16 20 30'
+    const ways = ['mount', 'busybox mount'].map((way) => `${kill(way)}; sleep 0.3; ${free}`).join('; ')
+    const { stdout, stderr } = await contained(
+      `for i in ${moments}; do ${ways}; done; mount ${device} m && cat m/hello && umount m`,
+    )
+    expect({ stdout, stderr }).toEqual({ stdout: 'hello\n', stderr: '' })
+    await mustBeAsBefore(before)
+  })
+
   test('200 cycles leave nothing behind', async () => {
     const before = sockets() - mounters(host.enginePid).length
     const cycle = `mount -t ext4 ${device} m && umount m && LIBMOUNT_FORCE_MOUNT2=always mount -o ro ${device} m && umount m`
     const { stderr, status } = await contained(`for i in $(seq 100); do ${cycle} || exit 1; done`)
     expect({ stderr, status }).toEqual({ stderr: '', status: 0 })
-    const loop = device.split('/').at(-1)!
-    await until('the device is free', () => !existsSync(`/proc/fs/ext4/${loop}`))
-    await until('at most one mounter waits', () => mounters(host.enginePid).length <= 1)
-    await until('no descriptor is left', () => sockets() === before + mounters(host.enginePid).length, 15)
+    await mustBeAsBefore(before)
   })
 })

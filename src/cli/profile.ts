@@ -1,5 +1,6 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
+import { dirname } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Rule } from '../calls/rule.ts'
 import { type Circumstances, resolveGuards } from '../filter/base.ts'
@@ -127,6 +128,7 @@ function put(text: string, file?: string): void {
     return
   }
   try {
+    mkdirSync(dirname(file), { recursive: true })
     writeFileSync(file, text)
   } catch (error) {
     throw new Error(`Cannot write the profile: ${(error as Error).message}`)

@@ -36,7 +36,7 @@ mount -t overlay -o "lowerdir=/etc,upperdir=$SCRATCH/etc/upper,workdir=$SCRATCH/
 mkdir -p "$SCRATCH/dev"
 mount -t tmpfs -o mode=755 none "$SCRATCH/dev"
 (cd "$SCRATCH/dev" && mkdir pts shm && mknod null c 1 3 && mknod zero c 1 5 && mknod full c 1 7 && mknod random c 1 8 &&
- mknod urandom c 1 9 && mknod tty c 5 0 && mknod fuse c 10 229 && chmod 666 null zero full random urandom tty &&
+ mknod urandom c 1 9 && mknod tty c 5 0 && mknod fuse c 10 229 && chmod 666 null zero full random urandom tty fuse &&
  ln -s /proc/self/fd fd && ln -s pts/ptmx ptmx && mount --bind /dev/pts pts && mount -t tmpfs none shm)
 mount --rbind "$SCRATCH/dev" /dev
 printf %s "$SUBIDS" >/etc/subuid

@@ -3,10 +3,11 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../fixtures.ts'
 import { type Done, execute } from '../kernel/host.ts'
+import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from './fuse-image.ts'
 import { CLI, Machine } from './machine.ts'
 import { Podman, USUAL, writeProfile } from './podman.ts'
 
-const absent = missing('podman', 'crun', 'busybox', 'newuidmap')
+const absent = missing('podman', 'crun', 'busybox', 'newuidmap') ?? lacksFuse()
 const STOCK = '/usr/share/containers/seccomp.json'
 const MAKES = 'mknod /tmp/n c 1 3 && stat -c %t:%T /tmp/n'
 
@@ -17,6 +18,7 @@ beforeAll(async () => {
   machine = new Machine()
   if (absent) return
   await machine.serve()
+  await installFuse(machine)
   podman = await Podman.start(machine)
   profile = await writeProfile(machine, 'mknod.json', ['-c', 'mknod', '--runtime', 'podman', '--base', STOCK])
 })
@@ -40,10 +42,13 @@ const CAPABILITIES =
 
 describe.skipIf(absent)(`podman${absent ? `: ${absent}` : ''}`, () => {
   test('run with what "intercede flags" prints', async () => {
-    const args = ['flags', 'podman', '-c', 'mknod', '--listener', machine.socket, '--write', machine.directory]
-    const { stdout: flags } = await execute(process.execPath, [CLI, ...args, '--name', 'flags'])
-    const done = await podman.run('run', ...USUAL, ...flags.trim().split('\n'), 'test', 'sh', '-c', MAKES)
+    const done = await podman.run('run', ...USUAL, ...(await flagsFor('-c', 'mknod')), 'test', 'sh', '-c', MAKES)
     expect(done).toEqual({ status: 0, stdout: '1:3\n', stderr: '' })
+  })
+
+  test('run with what it prints for mount.fuse', async () => {
+    const done = await podman.run('run', ...USUAL, ...(await flagsFor(...FUSE_KEYS)), 'test', 'sh', '-c', MOUNT)
+    expect(done).toEqual({ status: 0, stdout: MOUNTED.map((line) => `${line}\n`).join(''), stderr: '' })
   })
 
   test("run over an overlay with nodev, podman's default: the node works, by a mount of ours", async () => {
@@ -126,6 +131,12 @@ describe.skipIf(absent)(`podman${absent ? `: ${absent}` : ''}`, () => {
     })
   })
 })
+
+async function flagsFor(...keys: readonly string[]): Promise<readonly string[]> {
+  const files = ['--listener', machine.socket, '--write', machine.directory, '--name', 'flags']
+  const { stdout } = await execute(process.execPath, [CLI, 'flags', 'podman', ...keys, ...files])
+  return stdout.trim().split('\n')
+}
 
 /** Rootless podman of a user that is made for it, in the surroundings of the machine. */
 function alice(on: Machine, seccomp: string): Promise<Done> {

@@ -2,10 +2,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../fixtures.ts'
 import { execute } from '../kernel/host.ts'
 import { Containerd } from './containerd.ts'
+import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from './fuse-image.ts'
 import { CLI, Machine } from './machine.ts'
 
 const KEY = 'security.syscalls.intercept'
-const absent = missing('containerd', 'ctr', 'runc', 'busybox', 'gcc')
+const absent = missing('containerd', 'ctr', 'runc', 'busybox') ?? lacksFuse()
 
 let machine: Machine
 let containerd: Containerd
@@ -17,8 +18,9 @@ beforeAll(async () => {
   await machine.serve(
     `profiles: { more: { mknod: true, mknod.devices: 'c:10:200' } }\nannotations: { profiles: [more] }\n`,
   )
+  await installFuse(machine)
   containerd = await Containerd.start(machine)
-  flags = await flagsFor('mknod', [])
+  flags = await flagsFor('mknod', ['-c', 'mknod'])
 })
 afterAll(async () => {
   await containerd?.close()
@@ -28,7 +30,7 @@ afterAll(async () => {
 /** What `intercede flags containerd` prints. */
 async function flagsFor(name: string, options: readonly string[]): Promise<readonly string[]> {
   const files = ['--write', machine.directory, '--name', name, '--listener', machine.socket]
-  const { stdout } = await execute(process.execPath, [CLI, 'flags', 'containerd', '-c', 'mknod', ...files, ...options])
+  const { stdout } = await execute(process.execPath, [CLI, 'flags', 'containerd', ...files, ...options])
   return stdout.trim().split('\n')
 }
 
@@ -50,7 +52,7 @@ describe.skipIf(absent)(`containerd${absent ? `: ${absent}` : ''}`, () => {
 
   test('annotations choose a listed profile', async () => {
     const id = named()
-    const more = await flagsFor('more', ['-a', 'profile=more'])
+    const more = await flagsFor('more', ['-c', 'mknod', '-a', 'profile=more'])
     const done = await containerd.run(
       ['--rm', ...more],
       id,
@@ -60,6 +62,12 @@ describe.skipIf(absent)(`containerd${absent ? `: ${absent}` : ''}`, () => {
     )
     expect(done).toMatchObject({ stdout: 'a:c8\n', stderr: '' })
     expect(started(id)).toMatchObject({ keys: { [`${KEY}.mknod.devices`]: 'c:10:200 (profile more)' } })
+  })
+
+  test('a file system is mounted by a FUSE program', async () => {
+    const fuse = await flagsFor('fuse', FUSE_KEYS)
+    const done = await containerd.run(['--rm', ...fuse], named(), 'sh', '-c', MOUNT)
+    expect(done).toMatchObject({ stdout: MOUNTED.map((line) => `${line}\n`).join(''), stderr: '' })
   })
 
   test('without a map of ids everything is left to the kernel, said loudly', async () => {

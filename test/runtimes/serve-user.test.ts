@@ -3,12 +3,12 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../fixtures.ts'
 import { must } from '../images.ts'
+import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from './fuse-image.ts'
 import { Machine } from './machine.ts'
 import { writeProfile } from './podman.ts'
-import { asUser, install } from './user.ts'
+import { asUser } from './user.ts'
 
-const absent = missing('podman', 'crun', 'busybox', 'newuidmap', 'mkfs.ext4', 'fuse2fs', 'gcc')
-const MOUNT = 'four-calls /tmp; mount2 ext4 /ext4.img /mnt; cat /mnt/hello; grep -o fuse.ext4 /proc/self/mounts'
+const absent = missing('podman', 'crun', 'busybox', 'newuidmap') ?? lacksFuse()
 /** One of each family, and a program for devices as crun loads it: `mov r0, 1; exit`. */
 const INSNS = `b700000001000000${'95'.padEnd(16, '0')}`
 const CALLS = `four-calls /tmp; mount2 ext2 /ext4.img /mnt; echo "${load()}" | bpf-calls`
@@ -42,13 +42,13 @@ crun --cgroup-manager=disabled run --bundle $SCRATCH/alone alone </dev/zero'`,
 type Step = keyof typeof steps
 
 const START = `PODMAN="podman --runtime crun --cgroup-manager cgroupfs"
-MOUNT='${MOUNT}'
+MOUNT='four-calls /tmp; ${MOUNT}'
 CALLS='${CALLS}'
 podman_run() { $PODMAN run --rm -i --cgroups=disabled --network=none "$@" </dev/zero; }
 $PODMAN import --quiet - alice <"$SCRATCH/image.tar" >/dev/null
 $PODMAN unshare intercede serve --user 2>log &
 until grep -q serving log || ! kill -0 $!; do sleep 0.1; done
-FLAGS=$(intercede flags podman --user -c sysinfo -c mount -c mount.fuse=ext4=fuse2fs --write)
+FLAGS=$(intercede flags podman --user -c sysinfo ${FUSE_KEYS.join(' ')} --write)
 `
 
 let machine: Machine
@@ -60,13 +60,7 @@ beforeAll(async () => {
   if (absent) return
   const at = (...names: readonly string[]): string => join(machine.directory, ...names)
   for (const name of ['four-calls', 'bpf-calls']) copyFileSync(fixture(name, ['-static']), at('rootfs/bin', name))
-  copyFileSync(fixture('mount-call', ['-static']), at('rootfs/bin/mount2'))
-  for (const name of ['grep', 'umount']) must('ln', ['-sf', 'busybox', at('rootfs/bin', name)])
-  // libfuse has it note the mount in /etc/mtab: that of busybox does not know how.
-  await install(machine.rootfs, 'fuse2fs', 'mount')
-  must('mkdir', ['-p', at('rootfs/mnt'), at('tree')])
-  writeFileSync(at('tree/hello'), 'hello\n')
-  must('mkfs.ext4', ['-q', '-d', at('tree'), at('rootfs/ext4.img'), '8M'])
+  await installFuse(machine)
   must('tar', ['-C', machine.rootfs, '-cf', at('image.tar'), '.'])
   const socket = (path: string): readonly string[] => ['--listener', at(path)]
   const keys = ['mknod', 'sched_setscheduler', 'setxattr', 'bpf', 'bpf.devices', 'mount', 'mount.allowed=ext2']
@@ -136,7 +130,7 @@ describe.skipIf(absent)(`serve --user${absent ? `: ${absent}` : ''}`, () => {
 
   test.each(['plain', 'auto', 'exec'] as const)('podman (%s): sysinfo, and a mount by a FUSE program', (step) => {
     ownUptime(printed[step])
-    expect(printed[step].split('\n').slice(1)).toEqual(['hello', 'fuse.ext4', ''])
+    expect(printed[step].split('\n').slice(1)).toEqual([...MOUNTED, ''])
   })
 
   test.each(['crun', 'alone'] as const)('crun in the same user namespace (%s): sysinfo', (step) => {

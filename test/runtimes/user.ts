@@ -1,6 +1,6 @@
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { type Done, execute } from '../kernel/host.ts'
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Done } from '../kernel/host.ts'
 import type { Machine } from './machine.ts'
 
 const checkout = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')
@@ -20,7 +20,6 @@ chown 1234:1234 "$home" "$SCRATCH/user-run"
 touch "$SCRATCH/bin/node"
 mount --rbind "$CHECKOUT" "$SCRATCH/checkout"
 mount --bind "$NODE" "$SCRATCH/bin/node"
-chmod 666 /dev/fuse
 cd "$home"
 exec unshare --pid --fork --kill-child --mount-proc setpriv --reuid 1234 --regid 1234 --init-groups env -i HOME="$home" USER=alice \\
   XDG_RUNTIME_DIR="$SCRATCH/user-run" PATH="$SCRATCH/bin:/usr/sbin:/usr/bin:/sbin:/bin" SCRATCH="$SCRATCH" \\
@@ -37,20 +36,4 @@ export function asUser(machine: Machine, script: string): Promise<Done> {
   writeFileSync(file, script)
   const given = [`CHECKOUT=${checkout}`, `NODE=${process.execPath}`]
   return machine.run('env', ...given, 'timeout', '--kill-after=5', '100', 'bash', '-c', BECOME, 'sh', file)
-}
-
-/** Copies programs of this machine into a root file system, with the libraries that they need. */
-export async function install(rootfs: string, ...programs: readonly string[]): Promise<void> {
-  for (const program of programs) {
-    const { stdout: path } = await execute('sh', ['-c', `command -v ${program}`])
-    const { stdout: libraries } = await execute('ldd', [path.trim()])
-    put(rootfs, path.trim(), `bin/${program}`)
-    for (const [library] of libraries.matchAll(/\/\S+/g)) put(rootfs, library, library)
-  }
-}
-
-function put(rootfs: string, from: string, to: string): void {
-  const file = join(rootfs, to)
-  mkdirSync(dirname(file), { recursive: true })
-  copyFileSync(from, file)
 }

@@ -120,7 +120,7 @@ export class DevicePrograms implements Contract {
     using kept = program
     identity.with(ASK)
     const about = describe(kept)
-    const { read, write } = pipe()
+    const { read, write } = identity.countedApart(pipe)
     using standIn = write
     const { ino: inode } = identify(read.raw)
     const standing = { ...about, program: kept, standIn, inode }

@@ -1,6 +1,14 @@
 import type { HostId } from '../abi/brand.ts'
 import { type Cap, capMask } from '../abi/capability.ts'
-import { CapabilitySet, getCapabilities, groupCount, setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
+import {
+  CapabilitySet,
+  getCapabilities,
+  groupCount,
+  setFsgid,
+  setFsuid,
+  setGroups,
+  setRealUid,
+} from '../kernel/credentials.ts'
 import { chrootTo, umask } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { CLONE_FS, CLONE_NEWNS, setns, unshare } from '../kernel/namespaces.ts'
@@ -13,6 +21,8 @@ export class LostThread extends Error {
 }
 
 const ROOT = 0 as HostId
+/** The last one before -1, which is none: no user has it, so none may signal a thread that has it for a moment. */
+const NOBODY_AT_ALL = 0xffff_fffe as HostId
 const NO_GROUPS = new Uint32Array(0)
 
 /** Effective at rest: enough to look at a caller and to become it. Nothing that overrides permissions of files. */
@@ -23,6 +33,10 @@ const CHANGE_USER: readonly Cap[] = ['SETUID']
 const MOUNT: readonly Cap[] = ['SYS_ADMIN', 'SYS_CHROOT']
 /** While entering: the caller's root directory may be closed to us. */
 const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
+
+function countAs(uid: HostId): void {
+  if (!setRealUid(uid)) throw new LostThread('Cannot change the real user id')
+}
 
 /**
  * Who the calling thread is. At home it is root of the host without any capability over files; `enter` makes ids, groups
@@ -131,6 +145,23 @@ export class ThreadIdentity {
     if (!setFsuid(caller)) throw new LostThread('Cannot become the caller again: its user id does not read back')
     this.with(NONE)
     return result
+  }
+
+  /**
+   * Runs `action` with a real user id that nobody has: the kernel counts the memory of pipes by it. A container can make a
+   * pipe that it got larger, and what that takes would be missing for all other processes of the host's root that are
+   * without capabilities. Only the real one: the file system's still owns what is made.
+   *
+   * @see linux/fs/pipe.c alloc_pipe_info(), too_many_pipe_buffers_soft()
+   */
+  countedApart<T>(action: () => T): T {
+    this.with(CHANGE_USER)
+    countAs(NOBODY_AT_ALL)
+    try {
+      return action()
+    } finally {
+      countAs(ROOT)
+    }
   }
 
   /**

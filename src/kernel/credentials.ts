@@ -32,6 +32,9 @@ export function setResuid(real: number, effective: number, saved: number): void 
   check('setresuid', Number(syscall3(setresuid, real, effective, saved)))
 }
 
+/** Sets the real user id alone. Needs CAP_SETUID. @returns whether it is set now */
+export const setRealUid = (uid: HostId): boolean => Number(syscall3(setresuid, uid, NOTHING, NOTHING)) === 0
+
 /** As `setResuid`, for the group id. */
 export function setResgid(real: number, effective: number, saved: number): void {
   check('setresgid', Number(syscall3(setresgid, real, effective, saved)))

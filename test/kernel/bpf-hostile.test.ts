@@ -227,6 +227,16 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
     expect(await settled()).toEqual(before)
   })
 
+  test('what stands for its programs, as large as it goes, takes no room from the pipes of the host', async () => {
+    const usual = await native.number('pipe')
+    const loaded = await Promise.all(Array.from({ length: 128 }, () => caller.bpf(BPF.PROG_LOAD, loading())))
+    let most = 0
+    for (const { result } of loaded) most = Math.max(most, await caller.number(`grow ${result}`))
+    expect(most).toBeGreaterThan(usual)
+    expect(await native.number('pipe')).toBe(usual)
+    await Promise.all(loaded.map(({ result }) => caller.ask(`close ${result}`)))
+  })
+
   test('a descriptor of a program that another thread closes and opens as something else', async () => {
     const below = home.below('race')
     const group = await caller.number(`open ${below} ${DIRECTORY}`)

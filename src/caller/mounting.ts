@@ -1,13 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { errno } from '../abi/errno.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
-import { fileType, S_IFDIR } from '../abi/stat.ts'
 import type { Parameter } from '../calls/context.ts'
 import type { Manner, Source } from '../calls/mounts.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
-import { identify, isMountRoot, O_DIRECTORY, O_RDONLY, openat, read } from '../kernel/files.ts'
+import { O_DIRECTORY, O_RDONLY, openat, read } from '../kernel/files.ts'
 import { create, fsmount, fsopen, setParameter } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
@@ -16,6 +14,7 @@ import { CLONE_NEWNET, CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 import { inGroupsOf } from './cgroups.ts'
 import { comeHome } from './come-home.ts'
 import type { LockRoom } from './lock-room.ts'
+import { checkTarget } from './mount-target.ts'
 import { MountRefused, type Request } from './mounter.ts'
 import { SourceRoot } from './source-root.ts'
 import { opened, orOwn } from './usable-source.ts'
@@ -183,14 +182,6 @@ function tell(context: Handle, [key, value]: Parameter): void {
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
   }
-}
-
-/** What mount(2) says about its target, and move_mount(2) does not; linux/fs/namespace.c do_add_mount(), graft_tree(). */
-function checkTarget(tree: Handle, target: Handle): void {
-  const place = identify(target.raw)
-  // The same file system twice on one mount point.
-  if (isMountRoot(target) && identify(tree.raw).dev === place.dev) throw new SyscallError('mount', errno('EBUSY'))
-  if (fileType(place.mode) !== S_IFDIR) throw new SyscallError('mount', errno('ENOTDIR'))
 }
 
 function shiftTo(tree: Handle, userns: Handle): void {

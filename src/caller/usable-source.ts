@@ -4,9 +4,8 @@ import type { Parameter } from '../calls/context.ts'
 import type { Source } from '../calls/mounts.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { O_NONBLOCK, O_RDONLY, openat, read } from '../kernel/files.ts'
+import { linkOf, O_NONBLOCK, O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { cstring } from '../kernel/libc.ts'
 
 /** Its options show the behaviour only where it is not what the image says. */
 const EXT: ReadonlySet<string> = new Set(['ext2', 'ext3', 'ext4'])
@@ -32,7 +31,7 @@ export function opened({ node, ...source }: Source, type: string): Usable {
   try {
     // Opened for reading only: who watches a device is told when somebody who could write closes it.
     access(node, R_OK | (source.kind.writable ? W_OK : 0))
-    using device = openat(AT_FDCWD, cstring(`/proc/self/fd/${node.raw}`), O_RDONLY | O_NONBLOCK)
+    using device = openat(AT_FDCWD, linkOf(node), O_RDONLY | O_NONBLOCK)
     return EXT.has(type) ? { ...source, first: onErrors(device) } : source
   } catch (error) {
     if (error instanceof SyscallError) return { ...source, kind: { errno: error.errno } }

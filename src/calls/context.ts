@@ -24,6 +24,9 @@ export interface Context extends Kept {
   add(parameter: Parameter): boolean
   /** Keeps the context in which its file system was made. */
   keep(made: Fd): void
+  /** It could not be made: as in the kernel nothing can be any more. */
+  fail(): void
+  readonly hasFailed: boolean
 }
 
 /** A mount that fsmount(2) gave to the caller's container, and that stands nowhere yet. */

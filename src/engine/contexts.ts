@@ -11,7 +11,9 @@ const ENTRIES_PER_CONTAINER = 8
 const PARAMETERS = 4096
 /** Whoever was not told in that time who has it was not given to anybody. */
 const GIVEN_S = 2
-const KIND = { context: 0, mount: 1 } as const
+const KIND = { context: 0, mount: 1, failed: 2 } as const
+const CONTEXTS: readonly number[] = [KIND.context, KIND.failed]
+const MOUNTS: readonly number[] = [KIND.mount]
 const NO_VALUE = 0xffff
 
 export const CONTEXT_BYTES = ENTRIES * (ENTRY_BYTES + PARAMETERS)
@@ -49,12 +51,12 @@ export class Contexts implements Keeping {
   }
 
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
-    const index = this.#find(container, KIND.context, isIt)
+    const index = this.#find(container, CONTEXTS, isIt)
     return typeof index === 'number' ? this.#context(index) : index
   }
 
   findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined {
-    const index = this.#find(container, KIND.mount, isIt)
+    const index = this.#find(container, MOUNTS, isIt)
     return typeof index === 'number' ? { ...this.#kept(index), free: this.#entries.made(index) } : index
   }
 
@@ -130,11 +132,11 @@ export class Contexts implements Keeping {
     }
   }
 
-  #find(container: number, kind: number, isIt: (opened: Handle) => boolean): number | 'busy' | undefined {
+  #find(container: number, kinds: readonly number[], isIt: (opened: Handle) => boolean): number | 'busy' | undefined {
     const entries = this.#entries
     const matches = (index: number): boolean =>
       entries.get(index, 'owner') === container + 1 &&
-      entries.get(index, 'kind') === kind &&
+      kinds.includes(entries.get(index, 'kind')) &&
       !entries.isDoomed(index) &&
       isIt(entries.opened(index))
     const index = this.#of(container).find(matches)
@@ -166,6 +168,8 @@ export class Contexts implements Keeping {
       made: this.#entries.made(index),
       add: (parameter) => this.#append(index, parameter),
       keep: (context) => this.#entries.keep(index, context),
+      fail: () => this.#entries.set(index, 'kind', KIND.failed),
+      hasFailed: this.#entries.get(index, 'kind') === KIND.failed,
     }
   }
 

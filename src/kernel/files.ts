@@ -4,7 +4,7 @@ import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
-import { check, libc } from './libc.ts'
+import { check, cstring, libc } from './libc.ts'
 
 export const O_RDONLY = 0
 export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
@@ -226,6 +226,9 @@ export function fstatfs(fd: Handle): FileSystem {
 }
 
 export const fileSystemType = (fd: Handle): number => fstatfs(fd).type
+
+/** A path that leads to what a handle is for, where procfs shows ourselves. */
+export const linkOf = (handle: Handle): Uint8Array => cstring(`/proc/self/fd/${handle.raw}`)
 
 /** The target of the symbolic link that was opened with O_PATH and O_NOFOLLOW. */
 export function readlink(link: Handle): Uint8Array {

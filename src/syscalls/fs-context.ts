@@ -83,7 +83,7 @@ export const fsconfig: Syscall<Told> = {
     if (!context) return pass('foreignContext')
     if (MAKES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
     if (NOT_TOLD.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
-    if (context.made) return refuse('contextBusy', errno('EBUSY'))
+    if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
     const refused = parameter && judgeParameter(parameter)
     if (refused) return refused
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
@@ -102,6 +102,8 @@ function isWellFormed(args: Registers): boolean {
 
 const parameterOf = (key: string, value: string | undefined): Parameter => (value === undefined ? [key] : [key, value])
 
+const isOver = ({ made, hasFailed }: Context): boolean => made !== undefined || hasFailed
+
 /** The kernel takes one source only; a second one also comes from a call that was interrupted and made again. */
 function note(context: Context, parameter: Parameter): boolean {
   const again = parameter[0] === 'source' && context.parameters.some(([key]) => key === 'source')
@@ -111,7 +113,7 @@ function note(context: Context, parameter: Parameter): boolean {
 function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
   const left = judgeMounter(caller)
   if (left) return left
-  if (context.made) return refuse('contextBusy', errno('EBUSY'))
+  if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
   caller.mounts.tidy()
   caller.mounts.namespace()
   const { type } = context

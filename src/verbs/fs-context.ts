@@ -21,8 +21,7 @@ export const create: Verb<Verbs['create']> = {
     try {
       caller.mounts.create(description, context)
     } catch (error) {
-      // As in the kernel nothing more can be made in it.
-      context.end()
+      context.fail()
       throw error
     }
     return { value: 0n }

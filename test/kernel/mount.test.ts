@@ -87,23 +87,29 @@ describe.skipIf(cannot)('devices in a mount', () => {
   })
 })
 
-describe.skipIf(cannot ?? missing('mksquashfs', 'squashfuse'))('a source that the container made by itself', () => {
-  /** A file system of the container that shows a node of the device, through an overlay: FUSE alone lets nobody else in. */
-  const NODE = `mkdir e f o u && mksquashfs e image -quiet -no-progress -p "disk b 666 0 0 7 $NUMBER" >/dev/null &&
-    squashfuse -o dev,allow_other image f && mkdir u/u u/w &&
+const cannotFuse = cannot ?? missing('mksquashfs', 'squashfuse')
+
+describe.skipIf(cannotFuse)('a file system that the container mounted by itself', () => {
+  let fuse: string
+  beforeAll(() => {
+    fuse = join(host.directory, 'fuse')
+    execFileSync('mknod', [fuse, 'c', '10', '229'])
+    chmodSync(fuse, 0o666)
+  })
+  /** It shows a node of the device, through an overlay: FUSE alone lets nobody else in. */
+  const NODE = `mount --bind $FUSE /dev/fuse && mkdir e f o u u/u u/w &&
+    mksquashfs e image -quiet -no-progress -p "disk b 666 0 0 7 $NUMBER" >/dev/null && squashfuse -o dev,allow_other image f &&
     mount -t overlay -o lowerdir=f,upperdir=u/u,workdir=u/w,userxattr none o && stat -c %F o/disk`
 
-  test.each(['is mounted by the host', 'is not'])('opens nothing, where the device %s', async (what) => {
+  test.each(['is mounted by the host', 'is not'])('opens no device by its nodes, where that %s', async (what) => {
     const start = host.records.length
     const victim = images.device('ext4')
     if (what === 'is mounted by the host') await images.mount(victim)
     const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount', 'busybox mount']
     const tries = ways.map((mount) => `${mount} -r -t ext4 o/disk m; ls m`).join('; ')
-    const fuse = join(host.directory, 'fuse')
-    if (!existsSync(fuse)) execFileSync('mknod', [fuse, 'c', '10', '229'])
-    chmodSync(fuse, 0o666)
-    const script = `mount --bind ${fuse} /dev/fuse && ${NODE.replace('$NUMBER', victim.replace(/\D/g, ''))}`
-    const { stdout, stderr } = await contained(`${script} && (${tries}); umount f o; :`)
+    const number = victim.replace(/\D/g, '')
+    const script = `FUSE=${fuse}; NUMBER=${number}; ${NODE}`
+    const { stdout, stderr } = await contained(`${script} && (${tries}); umount o f; :`)
     expect(stdout, stderr).toBe('block special file\n')
     await until('the records', () => {
       host.drain()

@@ -1,9 +1,11 @@
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../fixtures.ts'
 import { Images, type ImageType, must } from '../images.ts'
-import { type Ended, run, sh, unable } from './run-machine.ts'
+import { type Ended, INTERCEDE, run, sh, unable } from './run-machine.ts'
 
 const TYPES = ['ext2', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs'] as const satisfies readonly ImageType[]
 const TOOLS = [
@@ -157,6 +159,27 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stderr).toContain('fsconfig EPERM 2 times: done as the caller')
   })
 
+  test.skipIf(!has('ext4') || missing('squashfuse') !== undefined)(
+    'on a directory of a FUSE file system of the container, which we may not look at',
+    () => {
+      const tries = Object.values(WAYS).map((mount) => `${mount} -t ext4 $dev f/d && cat f/d/hello && umount f/d`)
+      const script = `mkdir -p e/d f; touch e/file; mksquashfs e image -quiet -no-progress >/dev/null
+        squashfuse -o allow_other image f; ${tries.join('; ')}; busybox mount -t ext4 $dev f/file; umount f`
+      const { stdout, stderr } = mounting(devices.get('ext4')!, script, [], ['--device', '/dev/fuse'])
+      expect(stdout, stderr).toBe('hello\nhello\nhello\n')
+      expect(stderr).toMatch(/on f\/file failed: Not a directory/)
+    },
+  )
+
+  test.skipIf(!has('ext4'))('an image that is only read stays as it is, byte by byte, also where it is shifted', () => {
+    const image = images.make('ext4')
+    const device = images.attach(image)
+    const before = readFileSync(image)
+    const tries = Object.values(WAYS).map((mount) => `${mount} -r -t ext4 $dev /mnt && cat /mnt/hello; umount /mnt`)
+    expect(mounting(device, tries.join('; '), ['mount.shift=true']).stdout).toBe('hello\nhello\nhello\n')
+    expect(readFileSync(image).equals(before)).toBe(true)
+  })
+
   test.skipIf(!has('ext4'))('tmpfs, bind and move stay the work of the kernel', () => {
     const script = `mkdir /tmp/a /tmp/b; ${Object.values(WAYS)
       .map(
@@ -194,5 +217,18 @@ describe.skipIf(cannot)('intercede run mounts', () => {
       const seen = must('debugfs', ['-R', `stat /${name}`, image])
       expect(seen).toMatch(new RegExp(`User: +${uid} +Group: +${gid} `))
     }
+  })
+})
+
+describe.skipIf(cannot ?? missing('fuse2fs'))('the documents', () => {
+  const SURROUNDINGS = `sudo() { "$@"; }; intercede() { node ${INTERCEDE} "$@" </dev/zero; }; trap 'losetup --detach $loop' EXIT`
+
+  test.skipIf(!has('ext4')).each(['mount.md', 'mount-fuse.md'])('the commands of docs/%s work as they are', (page) => {
+    const text = readFileSync(new URL(`../../docs/${page}`, import.meta.url), 'utf8')
+    const commands = /^```\n([\s\S]*?)^```$/m.exec(text)![1]!
+    const cwd = mkdtempSync(join(tmpdir(), 'intercede-page-'))
+    const { stdout, stderr } = spawnSync('sh', ['-c', `${SURROUNDINGS}\n${commands}`], { cwd, encoding: 'utf8' })
+    rmSync(cwd, { recursive: true })
+    expect(stdout, stderr).toMatch(/ root root .* lost\+found$/m)
   })
 })

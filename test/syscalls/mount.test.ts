@@ -149,6 +149,8 @@ describe('contexts', () => {
     handle: handle(5),
     add: (parameter) => told.push(parameter) > 0,
     keep: () => {},
+    fail: () => {},
+    hasFailed: false,
     end: () => {},
     [Symbol.dispose]() {},
     ...changes,
@@ -183,6 +185,13 @@ describe('contexts', () => {
     { what: 'a parameter too late', command: 0, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
     { what: 'a descriptor as a parameter', command: 5, changes: {}, is: 'errno', reason: 'parameterNotServed' },
     { what: 'a second create', command: 6, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
+    {
+      what: 'a create after a failed one',
+      command: 6,
+      changes: { hasFailed: true },
+      is: 'errno',
+      reason: 'contextBusy',
+    },
     { what: 'create', command: 6, changes: {}, is: 'act', reason: 'done' },
   ])('$what: $is, $reason', ({ command, changes, is, reason }) => {
     const verdict = fsconfig.decide({ fd: 3, command, parameter: ['ro'] }, having(changes), policy)

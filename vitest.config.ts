@@ -8,13 +8,14 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/runtimes/**', 'test/differential/**'],
+          exclude: ['test/kernel/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**'],
           // A busy machine runs the comparisons of filters for more than the usual five seconds.
           testTimeout: 30_000,
         },
       },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
       { test: { name: 'differential', include: ['test/differential/**/*.test.ts'] } },
+      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
       {
         test: {
           name: 'runtimes',

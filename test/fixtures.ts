@@ -27,6 +27,12 @@ export function missing(...programs: readonly string[]): string | undefined {
   return absent.length ? `not installed: ${absent.join(', ')}` : undefined
 }
 
+/** A source with all that it includes of the same folder. */
+function textOf(name: string): string {
+  const text = readFileSync(join(sources, name), 'utf8')
+  return [text, ...[...text.matchAll(/^#include "(.+)"$/gm)].map(([, included]) => textOf(included!))].join('')
+}
+
 /**
  * The path of a C program of test/fixtures/, compiled once per content and flags; what each does is told at its top.
  *
@@ -36,7 +42,10 @@ export function missing(...programs: readonly string[]): string | undefined {
 export function fixture(name: string, flags: readonly string[] = []): string {
   const source = join(sources, `${name}.c`)
   const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-pthread', ...flags]
-  const digest = createHash('sha256').update(readFileSync(source)).update(options.join(' ')).digest('hex')
+  const digest = createHash('sha256')
+    .update(textOf(`${name}.c`))
+    .update(options.join(' '))
+    .digest('hex')
   const path = join(cache, `${name}-${digest.slice(0, 16)}`)
   if (existsSync(path)) return path
   mkdirSync(cache, { recursive: true })

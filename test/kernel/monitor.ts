@@ -26,6 +26,9 @@ export async function comes<T>(what: string, look: () => T | undefined): Promise
   return found!
 }
 
+/** Where a monitor connects, and has a directory for its own socket. */
+type Daemon = Pick<Host, 'directory' | 'lxcSocket'>
+
 /** What of the message a hostile monitor says otherwise. */
 export interface Lies {
   readonly notifSize?: number
@@ -57,7 +60,7 @@ export class Monitor {
   }
 
   /** Starts a container of which nobody but this monitor knows. @param options of the fixture `filtered` */
-  static async start(host: Host, options: readonly string[] = ['--userns', USERNS, '--pidns']): Promise<Monitor> {
+  static async start(host: Daemon, options: readonly string[] = ['--userns', USERNS, '--pidns']): Promise<Monitor> {
     const script = `while read -r line; do ${fixture('caller')} $line; done`
     let child: ChildProcessWithoutNullStreams | undefined
     const monitor = await Monitor.over(host, async (path) => {
@@ -72,7 +75,7 @@ export class Monitor {
   }
 
   /** @param start starts a container that hands its listener over at the socket that it is given */
-  static async over(host: Host, start: (socket: string) => Promise<void>): Promise<Monitor> {
+  static async over(host: Daemon, start: (socket: string) => Promise<void>): Promise<Monitor> {
     const path = join(host.directory, `monitor${serial++}.sock`)
     using socket = listenUnix(path)
     const started = start(path)

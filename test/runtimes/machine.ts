@@ -83,7 +83,7 @@ export class Machine {
     this.#daemon.stderr!.on('data', (chunk: Buffer) => {
       this.#log += chunk.toString()
     })
-    await until('the daemon serves', () => served() > before)
+    await until('the daemon serves', () => served() > before, 20)
   }
 
   get pid(): number {

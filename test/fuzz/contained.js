@@ -1,0 +1,26 @@
+// node contained.js OPTIONS: a container of `intercede run`, with its keeper and engine, as the JSON OPTIONS say. What the
+// command line sums up, each record, is counted and told to the parent, and so is whatever is said of a fault.
+import { interception } from '../../dist/cli/run-policy.js'
+import { exitGroup } from '../../dist/kernel/process.js'
+import { launch } from '../../dist/runtimes/launch/launch.js'
+
+const TELL_MS = 500
+const { config, ...options } = JSON.parse(process.argv[2])
+const kinds = new Map()
+const records = {
+  add({ arch, nr, verdict, errno, reason }) {
+    const kind = `${arch} ${nr} ${verdict} ${errno} ${reason}`
+    kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
+  },
+}
+const tell = (message, then) => process.send(message, then)
+const tally = () => ({ kinds: [...kinds] })
+setInterval(() => tell(tally()), TELL_MS).unref()
+
+const intercepted = interception(config, records, (said) => tell({ said }))
+const devices = [...(intercepted.devices ?? []), ...options.devices]
+const status = await launch({ ...options, ...intercepted, devices }).catch(({ message }) => {
+  tell({ said: message })
+  return 125
+})
+tell(tally(), () => exitGroup(status))

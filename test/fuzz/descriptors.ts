@@ -1,0 +1,38 @@
+import { link, list, read } from './processes.ts'
+
+/** What the hostile program gets from its calls, and what FUSE programs open; it makes no sockets, pidfds or memfds. */
+const GIVEN = /^anon_inode:(\[fscontext\]|bpf-prog|bpf_link|\[fuse\])$/
+const ANONYMOUS = /^(anon_inode:|socket:|\/memfd:|net:|mnt:|user:|pid:|cgroup:)/
+/** A runtime that starts a FUSE program is inside for a moment, with descriptors of its own. */
+const RUNTIMES = /crun|runc|^\/$|^$/
+const O_ACCMODE = 3
+/** Input, output and error. */
+const FIRST = 3
+
+/**
+ * The descriptors of these processes that only the engine or the host can have opened.
+ *
+ * @param foreign the numbers of mounts that are not the container's
+ */
+export function descriptors(pids: readonly string[], foreign: ReadonlySet<number>): string[] {
+  return pids.flatMap((pid) => {
+    const program = link(`/proc/${pid}/exe`)
+    if (RUNTIMES.test(program)) return []
+    return list(`/proc/${pid}/fd`).flatMap((fd) => {
+      const what = link(`/proc/${pid}/fd/${fd}`)
+      const info = read(`/proc/${pid}/fdinfo/${fd}`)
+      // It may be closed by now, or the process has become another program.
+      if (link(`/proc/${pid}/exe`) !== program || Number(fd) < FIRST || !isForeign(what, info, foreign)) return []
+      return [`${program} has ${fd}: ${what} ${info.replaceAll('\n', ' ')}`]
+    })
+  })
+}
+
+function isForeign(what: string, info: string, foreign: ReadonlySet<number>): boolean {
+  const mount = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1] ?? 0)
+  if (foreign.has(mount)) return true
+  // The reading end of a pipe stands for a device program.
+  if (what.startsWith('pipe:'))
+    return (Number.parseInt(/^flags:\s*(\d+)$/m.exec(info)?.[1] ?? '0', 8) & O_ACCMODE) !== 0
+  return ANONYMOUS.test(what) && !GIVEN.test(what)
+}

@@ -1,0 +1,81 @@
+import { afterAll, describe, expect, test } from 'vitest'
+import { fixture, missing } from '../fixtures.ts'
+import { until } from '../kernel/host.ts'
+import { Machine } from '../runtimes/machine.ts'
+import { hasRuntime, unable } from '../runtimes/run-machine.ts'
+import { attack, type Outcome } from './attack.ts'
+import { isAsBefore, ProtocolFuzzer, weights } from './protocol.ts'
+import { actShare, report } from './report.ts'
+
+const TOOLS = ['gcc', 'crun', 'losetup', 'mkfs.ext2', 'mkfs.ext4', 'mksquashfs', 'getfattr'] as const
+const cannot = unable() ?? missing(...TOOLS) ?? (process.arch === 'x64' ? undefined : 'its calls are those of x86_64')
+
+/** More on demand: npm run fuzz. */
+const seconds = Number(process.env.FUZZ_SECONDS ?? 10)
+const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000)
+/** One attack is that long at most: each begins with a new container, and with the next seed. */
+const ROUND_S = 60
+const PROTOCOL_S = Math.min(ROUND_S, Math.max(3, seconds / 5))
+/** What an attack takes that is not the attack, on a busy machine. */
+const SLACK_S = 150
+/** What is said of a monitor's lies; any other error is one of ours. */
+const LIES =
+  /^Cannot serve a monitor of LXC: (the descriptors are not|it has \d+ bytes|more than \d+ bytes|\d+ bytes are too few|\d+ is no size)/
+/** Of all calls that are made. */
+const ACTS = 0.2
+
+const rounds = Array.from({ length: Math.ceil(seconds / ROUND_S) }, (_, index) => ({
+  seed: seed + index,
+  seconds: Math.min(ROUND_S, seconds - index * ROUND_S),
+}))
+const again = (one: number, long: number): string => `to repeat it: npm run fuzz -- --seed ${one} --seconds ${long}`
+
+describe.skipIf(cannot)(`a hostile container${cannot ? `: skipped, ${cannot}` : ''}`, () => {
+  test.each(rounds)(
+    'seed $seed, for $seconds s: it changes nothing outside, and the engine survives it',
+    { timeout: (ROUND_S + SLACK_S) * 1000 },
+    async (round) => {
+      const how = again(round.seed, round.seconds)
+      const outcome: Outcome = await attack(round).catch((error) => {
+        console.log(how, error)
+        throw new Error(how, { cause: error })
+      })
+      console.log(report(outcome), outcome.findings, outcome.complaints)
+      const { findings, complaints, left, said, noted } = outcome
+      const faults = noted.filter(({ reason }) => reason === 'fault')
+      expect({ findings, complaints, left, faults, hung: said.hung }, how).toEqual({
+        ...{ findings: [], complaints: [], left: [], faults: [], hung: 0 },
+      })
+      expect(actShare(outcome), how).toBeGreaterThan(ACTS)
+    },
+  )
+})
+
+describe.skipIf(cannot ?? !hasRuntime('crun'))('hostile runtimes and monitors', () => {
+  let machine: Machine | undefined
+  afterAll(() => machine?.close())
+
+  test(`seed ${seed}, for ${PROTOCOL_S} s: the daemon goes on serving, and keeps nothing`, {
+    timeout: (2 * PROTOCOL_S + SLACK_S) * 1000,
+  }, async () => {
+    fixture('filtered')
+    machine = new Machine()
+    await machine.serve()
+    const fuzzer = await ProtocolFuzzer.start(machine, seed)
+    const how = again(seed, seconds)
+    try {
+      await fuzzer.check()
+      const before = weights(machine)
+      await fuzzer.attack(PROTOCOL_S)
+      await fuzzer.close()
+      console.log(`seed ${seed}:`, fuzzer.counts, before, weights(machine))
+      await until(how, () => isAsBefore(before, weights(machine!)), 10).catch(() =>
+        expect(weights(machine!), how).toEqual(before),
+      )
+      const faults = machine.log.filter(({ level, message }) => level === 'error' && !LIES.test(String(message)))
+      expect(faults, how).toEqual([])
+    } finally {
+      await fuzzer.close()
+    }
+  })
+})

@@ -1,0 +1,234 @@
+import { spawnSync } from 'node:child_process'
+import { lstatSync, readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { type Mount, parseMountinfo } from '../../src/runtimes/launch/mountinfo.ts'
+import { fixture } from '../fixtures.ts'
+import { descriptors } from './descriptors.ts'
+import { family, isContained, isOfHost, link, list, processes, read, statOf } from './processes.ts'
+
+/** In each program that the hostile container loads. */
+const MARK = '0x0f55eed5'
+/** What the hostile container calls its cgroups. */
+const GROUP = 'fzg'
+/** Where other tests and container engines mount. */
+const OTHERS = [`${tmpdir()}/`, '/run/', '/var/lib/']
+/** Those of the file systems that hold what tells of a change. */
+const ON_DISK = new Set(['ext4', 'xfs', 'btrfs', 'tmpfs', 'devtmpfs', 'overlay', 'ext2', 'ext3'])
+
+/** What a program says. That it fails is no matter: what it looks at may go away. */
+function lines(program: string, args: readonly string[]): string[] {
+  const { stdout, error } = spawnSync(program, args, { encoding: 'latin1', maxBuffer: 256 * 1024 * 1024 })
+  if (error) throw error
+  return stdout.split('\n').filter((line) => line !== '')
+}
+
+/** Engines of other tests set the priority of their threads, and programs of tests may be scheduled by them. */
+const isOthers = (pid: string): boolean =>
+  /engine\/main|intercede-fixtures|^(chrt|sleep)\0/.test(read(`/proc/${pid}/cmdline`))
+
+interface Thread {
+  readonly name: string
+  /** The nice value, the real-time priority and the policy. */
+  readonly scheduling: string
+}
+
+/** What must stay as it is, whatever a container does. */
+interface World {
+  readonly mounts: ReadonlyMap<string, string>
+  readonly groups: ReadonlyMap<string, string>
+  readonly threads: ReadonlyMap<string, Thread>
+  readonly outside: readonly string[]
+  readonly loops: readonly string[]
+}
+
+/**
+ * Looks at the host while a container attacks it, for what no container may change. Other tests may run beside: what is in
+ * the temporary directory or in cgroups of this project is theirs, unless it bears the mark of the attack.
+ */
+export class Observer {
+  readonly #ours: string
+  readonly #outside: string
+  readonly #keeper: number
+  readonly #before: World
+  readonly #nodes: readonly string[]
+  readonly #began = Date.now() / 1000
+  readonly findings = new Set<string>()
+
+  /**
+   * @param ours directory of the attack
+   * @param outside a directory in it that the container does not have: nothing at all may change there
+   * @param keeper the process that started the container
+   */
+  constructor(ours: string, outside: string, keeper: number) {
+    this.#ours = ours
+    this.#outside = outside
+    this.#keeper = keeper
+    this.#before = this.#look()
+    this.#nodes = this.#deviceNodes()
+  }
+
+  /** What can be seen in a moment; called again and again. */
+  check(): void {
+    const now = this.#look()
+    const { mounts, groups, threads, outside, loops } = this.#before
+    for (const [id, line] of mounts) if (now.mounts.get(id) !== line) this.#note('a mount of the host changed', line)
+    for (const [id, line] of now.mounts) if (!mounts.has(id)) this.#note('a mount came to the host', line)
+    for (const [path, owner] of now.groups)
+      if ((groups.get(path) ?? owner) !== owner)
+        this.#note('a cgroup changed', `${path}: ${groups.get(path)}, ${owner}`)
+    for (const path of now.groups.keys())
+      if (path.includes(GROUP) && !this.#isOwnGroup(path)) this.#note('a cgroup was made', path)
+    for (const [id, { name, scheduling }] of threads) {
+      const then = now.threads.get(id)?.scheduling
+      if (then !== undefined && then !== scheduling)
+        this.#note('a thread of the host was scheduled', `${id} ${name}: ${scheduling} became ${then}`)
+    }
+    if (now.outside.join() !== outside.join()) this.#note('outside of the container', difference(outside, now.outside))
+    if (now.loops.join() !== loops.join()) this.#note('loop devices', difference(loops, now.loops))
+    this.#checkInside()
+    this.#checkPrograms(false)
+  }
+
+  /** What takes longer; once, after the container has ended. */
+  checkAll(): void {
+    this.#checkPrograms(true)
+    const nodes = this.#deviceNodes()
+    if (nodes.join() !== this.#nodes.join()) this.#note('device nodes', difference(this.#nodes, nodes))
+    const attributes = this.#changedWithAttributes()
+    if (attributes.length > 0) this.#note('attributes', attributes.join(' '))
+  }
+
+  /** The container's processes, each with what it may not have. */
+  #checkInside(): void {
+    const members = family(this.#keeper)
+    const strangers = members.filter((pid) => !isContained(pid))
+    const ids = ['1', ...strangers].flatMap((pid) => parseMountinfo(read(`/proc/${pid}/mountinfo`)).map(({ id }) => id))
+    for (const line of descriptors(members.filter(isContained), new Set(ids))) this.#note('a descriptor inside', line)
+    for (const pid of members.filter(isContained))
+      if (isOfHost(pid)) this.#note('a process inside has the user namespace of the host', read(`/proc/${pid}/comm`))
+  }
+
+  #checkPrograms(isOver: boolean): void {
+    const groups = [...this.#groupOwners().keys()].filter((path) => !this.#isOwnGroup(path))
+    const found = lines(fixture('host-programs'), [MARK, ...groups])
+    for (const line of found) if (isOver || line.startsWith('attached')) this.#note('a program of the container', line)
+  }
+
+  #look(): World {
+    return {
+      mounts: new Map(this.#mounts().map((mount) => [String(mount.id), JSON.stringify(mount)])),
+      groups: new Map([...this.#groupOwners()].filter(([path]) => !path.includes('intercede') || path.includes(GROUP))),
+      threads: this.#threads(),
+      outside: this.#tree(this.#outside),
+      loops: this.#loops(),
+    }
+  }
+
+  #mounts(): Mount[] {
+    const isOfOthers = ({ point }: Mount): boolean =>
+      OTHERS.some((path) => point.startsWith(path)) && !point.startsWith(this.#ours)
+    return parseMountinfo(read('/proc/self/mountinfo')).filter((mount) => !isOfOthers(mount))
+  }
+
+  /** All directories of all hierarchies, with their owners. */
+  #groupOwners(): Map<string, string> {
+    const roots = parseMountinfo(read('/proc/self/mountinfo')).filter(({ type }) => type.startsWith('cgroup'))
+    const found = lines('find', [...roots.map(({ point }) => point), '-type', 'd', '-printf', '%p %u:%g:%m\\n'])
+    return new Map(found.map((line) => line.split(' ') as [string, string]))
+  }
+
+  /** `run` names the cgroup by the number of its process. Somebody else may attack beside. */
+  #isOwnGroup(path: string): boolean {
+    const pid = /\/intercede\/(\d+)-/.exec(path)?.[1]
+    return (
+      pid === String(this.#keeper) || (pid !== undefined && read(`/proc/${pid}/cmdline`).includes('fuzz/contained'))
+    )
+  }
+
+  #threads(): Map<string, Thread> {
+    const found = new Map<string, Thread>()
+    const own = new Set(family(this.#keeper))
+    for (const pid of processes().filter((each) => isOfHost(each) && (own.has(each) || !isOthers(each)))) {
+      for (const tid of list(`/proc/${pid}/task`)) {
+        const stat = statOf(`/proc/${pid}/task/${tid}`)
+        if (stat.length < 40) continue
+        const scheduling = `nice ${stat[16]}, priority ${stat[37]}, policy ${stat[38]}`
+        found.set(`${pid}/${tid}@${stat[19]}`, { name: read(`/proc/${pid}/task/${tid}/comm`).trim(), scheduling })
+      }
+    }
+    return found
+  }
+
+  /** Whatever is done to a file changes the time of its inode. */
+  #tree(path: string): string[] {
+    const { mode, uid, gid, rdev, size, ctimeNs } = lstatSync(path, { bigint: true })
+    const own = [path, mode.toString(8), uid, gid, rdev, size, ctimeNs].join(' ')
+    if ((mode & 0o170000n) !== 0o040000n) return [own]
+    return [
+      own,
+      ...readdirSync(path)
+        .sort()
+        .flatMap((name) => this.#tree(join(path, name))),
+    ]
+  }
+
+  #loops(): string[] {
+    const files = list('/sys/block').map((name) => `${name} ${read(`/sys/block/${name}/loop/backing_file`).trim()}`)
+    return files.filter((line) => line.includes(this.#ours) || line.includes(dirname(this.#outside)))
+  }
+
+  /** Where the file systems of the host are, without the temporary directory but for what is ours. */
+  #search(...tests: readonly string[]): string[] {
+    const mounts = parseMountinfo(read('/proc/self/mountinfo')).filter(
+      ({ type, root }) => ON_DISK.has(type) && root === '/',
+    )
+    const points = [...new Set(mounts.map(({ point }) => point))].filter((point) => !point.startsWith(tmpdir()))
+    const others = [`${tmpdir()}/*`, '/dev/loop*', '/dev/shm/intercede-*']
+      .flatMap((path) => ['-o', '-path', path])
+      .slice(1)
+    return lines('find', [...points, '-xdev', '(', ...others, ')', '-prune', '-o', ...tests])
+  }
+
+  #deviceNodes(): string[] {
+    return this.#search(
+      '(',
+      '-type',
+      'c',
+      '-o',
+      '-type',
+      'b',
+      ')',
+      '-exec',
+      'stat',
+      '-c',
+      '%n %t:%T %a %u:%g',
+      '{}',
+      '+',
+    ).sort()
+  }
+
+  /** Those of the inodes that changed since the beginning that have an attribute which only root of the host can set. */
+  #changedWithAttributes(): string[] {
+    const show = ['getfattr', '--no-dereference', '--absolute-names', '--match', '^trusted[.]overlay']
+    return this.#search('-newerct', `@${this.#began}`, '-exec', ...show, '{}', '+')
+  }
+
+  #note(what: string, detail: string): void {
+    if (this.findings.size < 50) this.findings.add(`${what}: ${detail}`)
+  }
+}
+
+function difference(before: readonly string[], after: readonly string[]): string {
+  const gone = before.filter((line) => !after.includes(line))
+  const come = after.filter((line) => !before.includes(line))
+  return `gone: ${gone.slice(0, 5).join('; ')} new: ${come.slice(0, 5).join('; ')}`
+}
+
+/** What a process of the host has open, counted by kind: what is left over has no name of its own. */
+export function openOf(pid: number): Map<string, number> {
+  const kinds = list(`/proc/${pid}/fd`).map((fd) => link(`/proc/${pid}/fd/${fd}`).replace(/\d+/g, 'N'))
+  const counts = new Map<string, number>()
+  for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1)
+  return counts
+}

@@ -39,6 +39,7 @@ interface Form {
 const SERVED: ReadonlySet<number> = new Set([SCHED.OTHER, SCHED.FIFO, SCHED.RR, SCHED.BATCH, SCHED.IDLE])
 /** MAX_RT_PRIO - 1; linux/include/linux/sched/prio.h */
 const HIGHEST = 99
+const hasPriority = (policy: number): boolean => policy === SCHED.FIFO || policy === SCHED.RR
 const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all | flag, 0))
 
 /** Where the deadline and the period stand, which no other policy has. */
@@ -125,7 +126,10 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
   const { maxPriority } = schedSetscheduler
   if (policy !== undefined && !SERVED.has(policy)) return pass('schedulingNotServed', policy)
   if (priority < 0 || priority > HIGHEST) return pass('invalidArguments')
-  if (priority > maxPriority) return pass('priorityTooHigh', priority, maxPriority)
+  if (priority > maxPriority)
+    return policy === undefined || hasPriority(policy)
+      ? pass('priorityTooHigh', priority, maxPriority)
+      : pass('invalidArguments')
   if (!caller.inInitialUserns) return pass('childUserns')
   if (!caller.holds('SYS_NICE')) return pass('lacksCapability', capNumber('SYS_NICE'))
   const task = caller.task(pid)

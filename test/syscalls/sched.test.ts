@@ -84,6 +84,11 @@ describe('sched_setattr.decide()', () => {
       expected: { is: 'continue', why: { code: 'priorityTooHigh', a: 50, b: 49 } },
     },
     {
+      what: 'a priority for a policy that has none',
+      memory: attr(SCHED.OTHER, 50),
+      expected: { is: 'continue', why: { code: 'invalidArguments' } },
+    },
+    {
       what: 'SCHED_DEADLINE',
       memory: attr(SCHED.DEADLINE, 0),
       expected: { is: 'continue', why: { code: 'schedulingNotServed', a: 6 } },

@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Rule } from '../calls/rule.ts'
-import type { KeeperOptions } from '../daemon/events.ts'
+import type { KeeperEvent, KeeperOptions } from '../daemon/events.ts'
 import { Keeper } from '../daemon/keeper.ts'
 import { compileOci } from '../filter/compile.ts'
 import { flagsFor, machines } from '../filter/target.ts'
@@ -12,6 +13,9 @@ import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
 import type { RuntimeName } from '../runtimes/launch/runtime.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import type { Refusals } from './refusals.ts'
+
+/** How long an engine may take to be done with a container that has ended. */
+const PATIENCE_MS = 2000
 
 type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' | 'startAgent'>
 
@@ -43,15 +47,43 @@ async function startKeeper(
   refusals: Refusals,
   say: (text: string) => void,
 ): Promise<Agent> {
-  return await Keeper.start({
+  const open = new OpenContainers()
+  const keeper = await Keeper.start({
     ...where,
     resolve: () => ({ policy, details: {} }),
     onRecord: (record) => refusals.add(record),
     onEvent(event) {
+      open.note(event)
       if (event.type === 'refused' || event.type === 'fault') say(event.message)
       if (event.type === 'engineEnded') say(`the engine ${event.how}, and was started again`)
       if (event.type === 'program') say(`${event.program} failed in the container: ${event.words || 'it said nothing'}`)
       if (event.type === 'recordsLost') say(`${event.count} more calls, too many to keep count of`)
     },
   })
+  return {
+    async close() {
+      await open.none()
+      keeper.close()
+    },
+  }
+}
+
+/** A call is recorded after it was answered, and that may be the last thing that its container waited for. */
+class OpenContainers {
+  #count = 0
+  #over = (): void => {}
+
+  note({ type }: KeeperEvent): void {
+    if (type === 'registered') this.#count++
+    if (type === 'ended' && --this.#count === 0) this.#over()
+  }
+
+  /** Waits until the engine is done with all of them. */
+  async none(): Promise<void> {
+    if (this.#count === 0) return
+    const over = new Promise<void>((resolve) => {
+      this.#over = resolve
+    })
+    await Promise.race([over, sleep(PATIENCE_MS, undefined, { ref: false })])
+  }
 }

@@ -39,7 +39,7 @@ export async function launch(options: LaunchOptions): Promise<number> {
     return await runContainer(plan, cgroup)
   } finally {
     cgroup.kill()
-    ;(await agent)?.close()
+    await (await agent)?.close()
   }
 }
 

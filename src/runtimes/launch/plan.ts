@@ -32,7 +32,7 @@ export interface LaunchOptions {
 
 /** The keeper of the container's listener. */
 export interface Agent {
-  close(): void
+  close(): Promise<void>
 }
 
 export interface Plan {

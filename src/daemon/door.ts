@@ -41,6 +41,11 @@ export class Door {
     this.#unwatch = reactor.watch(this.#socket, () => this.#accept())
   }
 
+  /** How many are connected that have not said all. */
+  get size(): number {
+    return this.#guests.size
+  }
+
   close(): void {
     this.#unwatch()
     for (const guest of this.#guests.keys()) this.#dismiss(guest)

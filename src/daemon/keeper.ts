@@ -12,6 +12,7 @@ import type { Handover } from '../runtimes/handover.ts'
 import { type Init, inspect } from '../runtimes/inspect.ts'
 import type { Door } from './door.ts'
 import { openDoors, type Register } from './doors.ts'
+import { EarlyExecs } from './early.ts'
 import type { EngineLink } from './engine-link.ts'
 import { Engines } from './engines.ts'
 import type { KeeperOptions, Resolved } from './events.ts'
@@ -37,6 +38,12 @@ export class Keeper {
   readonly #options: KeeperOptions
   readonly #reactor: Reactor
   readonly #registry = new Registry()
+  readonly #early = new EarlyExecs((...said) => this.#register(...said), {
+    isKnown: (handover) => this.#registry.known(handover) !== undefined,
+    // Who is being heard is one of them.
+    othersWait: () => this.#doors.some(({ size }) => size > 1),
+    refuse: (message) => this.#refuse(message),
+  })
   readonly #doors: readonly Door[]
   readonly #journal: Fd
   readonly #reader: RecordReader
@@ -95,6 +102,7 @@ export class Keeper {
     this.#engines.close()
     this.drain()
     for (const door of this.#doors) door.close()
+    this.#early.close()
     this.#registry.close()
     this.#journal[Symbol.dispose]()
     this.#reactor.close()
@@ -121,9 +129,8 @@ export class Keeper {
   }
 
   #openDoors(): readonly Door[] {
-    const register: Register = (...said) => this.#register(...said)
     try {
-      return openDoors(this.#reactor, this.#options, register, (message) => this.#refuse(message))
+      return openDoors(this.#reactor, this.#options, this.#early.register, (message) => this.#refuse(message))
     } catch (error) {
       this.#reactor.close()
       throw error

@@ -89,6 +89,8 @@ async function follow(machine: Machine, page: string, steps: readonly Step[]): P
   if (page === 'rootless.md') return asUser(machine, scriptOf(steps, OF_USER, '$XDG_RUNTIME_DIR'))
   tool(machine, 'intercede', `exec ${process.execPath} ${CLI}`)
   tool(machine, 'sudo', 'exec')
+  // netns of containers.conf is not for Pods: they would have a bridge of the machine.
+  tool(machine, 'podman', '[ "$1 $2" != "kube play" ] || set -- "$@" --network=none; exec /usr/bin/podman')
   const file = join(machine.directory, 'page.sh')
   writeFileSync(file, scriptOf(steps, SURROUNDINGS + (services[page] ?? '')))
   return machine.run('timeout', '--kill-after=5', '100', 'bash', file)

@@ -32,6 +32,8 @@ const steps = {
   auto: 'podman_run --userns=auto $FLAGS alice sh -c "$MOUNT"',
   exec: `podman_run -d --name one $FLAGS alice sleep 1000 >/dev/null
 $PODMAN exec -i one sh -c "$MOUNT" </dev/zero; $PODMAN rm --force --time 0 one >/dev/null`,
+  mount8: `podman_run $(intercede flags podman --user -c mount -c mount.fuse=image=fuse2fs --write) alice \\
+  sh -c '/bin/mount -t image /ext4.img /mnt; cat /mnt/hello'`,
   crun: '$PODMAN unshare crun --cgroup-manager=disabled run --bundle "$SCRATCH/bundle" by-crun </dev/zero',
   served: 'podman_run --cap-add MKNOD,SYS_NICE,SYS_ADMIN --security-opt seccomp=$SCRATCH/all.json alice sh -c "$CALLS"',
   stock: 'podman_run --cap-add MKNOD,SYS_NICE,SYS_ADMIN alice sh -c "$CALLS"',
@@ -131,6 +133,10 @@ describe.skipIf(absent)(`serve --user${absent ? `: ${absent}` : ''}`, () => {
   test.each(['plain', 'auto', 'exec'] as const)('podman (%s): sysinfo, and a mount by a FUSE program', (step) => {
     ownUptime(printed[step])
     expect(printed[step].split('\n').slice(1)).toEqual([...MOUNTED, ''])
+  })
+
+  test('mount(8) mounts an image file by a type that it does not know', () => {
+    expect(printed.mount8).toBe('hello\n')
   })
 
   test.each(['crun', 'alone'] as const)('crun in the same user namespace (%s): sysinfo', (step) => {

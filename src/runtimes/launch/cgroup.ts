@@ -30,7 +30,10 @@ function makeCgroup(family: string, name: string): string {
       mkdirSync(path, { recursive: true })
       return path
     } catch (error) {
-      if (attempt === 10) throw error
+      if (attempt === 10)
+        throw new Error(
+          `Cannot make a control group for the container: ${(error as Error).message}; run it as root of the host (see intercede doctor)`,
+        )
     }
   }
 }

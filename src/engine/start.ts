@@ -27,5 +27,7 @@ export function startEngine(control: Handle, journal: Handle, options: Omit<Engi
     stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw],
     env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     cwd: '/',
+    // A signal to a whole process group (Ctrl-C, timeout(1)) is meant for the container, or for the keeper, which ends it.
+    detached: true,
   })
 }

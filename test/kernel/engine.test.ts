@@ -85,6 +85,11 @@ async function attached(strace: ChildProcess): Promise<void> {
 }
 
 describe('signals', () => {
+  test('the engine is in a process group of its own: what is meant for a container or the keeper does not end it', () => {
+    const [, , group] = readFileSync(`/proc/${host.enginePid}/stat`, 'latin1').split(') ')[1]!.split(' ')
+    expect(Number(group)).toBe(host.enginePid)
+  })
+
   test('with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV no call is notified twice', async () => {
     host.drain()
     const before = host.records.length

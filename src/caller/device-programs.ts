@@ -15,8 +15,10 @@ import type { Container } from './container.ts'
 import type { ProgramStore } from './program-store.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
-/** So often, and for so many milliseconds between, a group is looked at that somebody is in. */
-const LOOKS = 20
+/** An engine is young for so many seconds. */
+const YOUNG_S = 30
+/** So often, with so many milliseconds between, a young one looks at a group that somebody is in. */
+const LOOKS = 300
 const LOOK_MS = 10
 /** To open a cgroup by its id. */
 const OPEN: readonly Cap[] = ['DAC_READ_SEARCH', 'SYS_PTRACE']
@@ -67,7 +69,8 @@ export class DevicePrograms implements Contract {
   /** What an engine that was killed had in the group is there for a moment still: who is not gone soon is a stranger. */
   #strangers(look: () => ReasonCode | undefined): ReasonCode | undefined {
     let found = look()
-    for (let looks = 1; found === 'sharedCgroup' && looks < LOOKS; looks++) {
+    const looksAtMost = process.uptime() < YOUNG_S ? LOOKS : 1
+    for (let looks = 1; found === 'sharedCgroup' && looks < looksAtMost; looks++) {
       this.#around.mayBlock()
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS)
       found = look()

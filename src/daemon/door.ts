@@ -20,6 +20,8 @@ export interface DoorOptions {
   readonly type: SocketType
   /** How many may be connected that have not said all yet. */
   readonly limit: number
+  /** The socket that listens at `path` already, and goes on when we end. */
+  readonly socket?: Fd | undefined
   /** Makes a guest of a connection, which it owns. */
   enter(connection: Fd): Guest
   refuse(message: string): void
@@ -37,7 +39,7 @@ export class Door {
   constructor(reactor: Reactor, options: DoorOptions) {
     this.#reactor = reactor
     this.#options = options
-    this.#socket = listenExclusively(options.path, options.type)
+    this.#socket = options.socket ?? listenExclusively(options.path, options.type)
     this.#unwatch = reactor.watch(this.#socket, () => this.#accept())
   }
 
@@ -49,14 +51,14 @@ export class Door {
   close(): void {
     this.#unwatch()
     for (const guest of this.#guests.keys()) this.#dismiss(guest)
-    rmSync(this.#options.path, { force: true })
+    if (!this.#options.socket) rmSync(this.#options.path, { force: true })
     this.#socket[Symbol.dispose]()
   }
 
   #accept(): void {
     for (let fd = accept(this.#socket); fd; fd = accept(this.#socket)) {
       const refusal = this.#refusal(fd)
-      if (refusal === undefined) this.#enter(fd)
+      if (refusal === undefined) this.admit(this.#options.enter(fd), fd)
       else {
         fd[Symbol.dispose]()
         this.#options.refuse(`Cannot take the connection: ${refusal}`)
@@ -71,8 +73,8 @@ export class Door {
     return this.#guests.size < limit ? undefined : `${limit} runtimes are connected already`
   }
 
-  #enter(fd: Fd): void {
-    const guest = this.#options.enter(fd)
+  /** @param fd its connection */
+  admit(guest: Guest, fd: Fd): void {
     const hear = (): void => {
       try {
         if (!guest.hear()) return

@@ -5,7 +5,9 @@ import type { Handover } from '../runtimes/handover.ts'
 import { readContainer } from '../runtimes/lxc.ts'
 import { OciConnection } from '../runtimes/oci.ts'
 import { Door, type DoorOptions, type Guest } from './door.ts'
+import type { Estate } from './estate.ts'
 import type { KeeperOptions } from './events.ts'
+import { listenExclusively } from './listen.ts'
 import type { Reactor } from './reactor.ts'
 
 /** crun connects when it creates a container, and is silent until that is started: far more than a host creates at once. */
@@ -25,14 +27,22 @@ export function openDoors(
   { socketPath, lxcSocketPath }: Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'>,
   register: Register,
   refuse: (message: string) => void,
+  estate: Estate,
 ): readonly Door[] {
   const doors: Door[] = []
-  const open = (options: Omit<DoorOptions, 'refuse'>): void =>
-    void doors.push(new Door(reactor, { ...options, refuse }))
+  const open = (name: string, options: Omit<DoorOptions, 'refuse' | 'socket'>): Door => {
+    const socket = socketOf(name, options, estate)
+    const door = new Door(reactor, { ...options, refuse, socket })
+    doors.push(door)
+    return door
+  }
+  // At once: what it is can be seen only as long as it is there, and it is gone when its container is started.
+  const enter = (fd: Fd): Guest => runtime(fd, runtimeOf(fd), register, estate)
   try {
-    open({ path: socketPath, type: 'stream', limit: RUNTIMES_LIMIT, enter: (fd) => runtime(fd, register) })
+    const oci = open('oci', { path: socketPath, type: 'stream', limit: RUNTIMES_LIMIT, enter })
+    for (const { fd, runtime: kept } of estate.guests()) oci.admit(runtime(fd, kept, register, estate), fd)
     if (lxcSocketPath !== undefined)
-      open({ path: lxcSocketPath, type: 'packet', limit: MONITORS_LIMIT, enter: (fd) => monitor(fd, register) })
+      open('lxc', { path: lxcSocketPath, type: 'packet', limit: MONITORS_LIMIT, enter: (fd) => monitor(fd, register) })
     return doors
   } catch (error) {
     for (const door of doors) door.close()
@@ -40,11 +50,19 @@ export function openDoors(
   }
 }
 
+/** One that is there already; else one of ours, which is there for the next of us if somebody keeps it. */
+function socketOf(name: string, { path, type }: Pick<DoorOptions, 'path' | 'type'>, estate: Estate): Fd | undefined {
+  const there = estate.socket(name)
+  if (there || !estate.isKept) return there
+  const socket = listenExclusively(path, type)
+  estate.keepSocket(name, socket)
+  return socket
+}
+
 /** Hands over one listener. */
-function runtime(fd: Fd, register: Register): Guest {
+function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, estate: Estate): Guest {
   const connection = new OciConnection(fd)
-  // At once: it is gone when its container is started.
-  const caller = runtimeOf(fd)
+  const forget = estate.keepGuest(fd, caller)
   return {
     hear() {
       const progress = connection.read()
@@ -52,6 +70,7 @@ function runtime(fd: Fd, register: Register): Guest {
       return progress !== undefined
     },
     [Symbol.dispose]() {
+      forget()
       connection[Symbol.dispose]()
       caller?.mounts?.[Symbol.dispose]()
     },

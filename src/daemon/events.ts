@@ -4,6 +4,7 @@ import type { ProgramEnd } from '../engine/messages.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { RuntimeCall } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'
+import type { ServiceManager } from './service-manager.ts'
 
 /** What a policy was made of, for the log: each key with its value and where it came from. */
 export interface Resolved {
@@ -25,6 +26,8 @@ export type KeeperEvent =
       readonly withheld: readonly string[]
     }
   | { readonly type: 'joined'; readonly handover: Handover }
+  /** A container of a keeper before this one is served on. */
+  | { readonly type: 'resumed'; readonly id: string }
   | { readonly type: 'ended'; readonly id: string }
   /** A connection or a hand-over that was not taken. */
   | { readonly type: 'refused'; readonly message: string }
@@ -51,6 +54,8 @@ export interface KeeperOptions {
   readonly callsPerContainer?: number
   /** How long no engine is started, the first time that they fail all the time; in milliseconds. */
   readonly restartPause?: number
+  /** Keeps for the next keeper what this one has. */
+  readonly manager?: ServiceManager
   /** @throws {Error} if what came with the container is no valid policy: nothing is done for it then */
   resolve(handover: Handover): Resolved
   onEvent(event: KeeperEvent): void

@@ -1,8 +1,9 @@
+import { fstatSync } from 'node:fs'
 import { misplaced } from '../caller/cgroup-place.ts'
 import type { ContainerHandles } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
-import { Beat, JOURNAL_SIZE, RecordReader, Slots } from '../engine/journal.ts'
+import { Beat, isJournal, JOURNAL_SIZE, markJournal, RecordReader, Slots } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
@@ -15,6 +16,7 @@ import { openDoors, type Register } from './doors.ts'
 import { EarlyExecs } from './early.ts'
 import type { EngineLink } from './engine-link.ts'
 import { Engines } from './engines.ts'
+import { Estate } from './estate.ts'
 import type { KeeperOptions, Resolved } from './events.ts'
 import { PassThrough } from './pass-through.ts'
 import { Reactor } from './reactor.ts'
@@ -44,6 +46,7 @@ export class Keeper {
     othersWait: () => this.#doors.some(({ size }) => size > 1),
     refuse: (message) => this.#refuse(message),
   })
+  readonly #estate: Estate
   readonly #doors: readonly Door[]
   readonly #journal: Fd
   readonly #reader: RecordReader
@@ -69,9 +72,12 @@ export class Keeper {
     this.#options = options
     this.#starting = starting
     this.#reactor = new Reactor()
+    this.#estate = new Estate(options.manager)
     this.#doors = this.#openDoors()
-    this.#journal = memfd('intercede-journal', JOURNAL_SIZE)
-    const memory = map(this.#journal, JOURNAL_SIZE)
+    const { journal, memory } = this.#openJournal()
+    this.#journal = journal
+    this.#resume()
+    this.#estate.close()
     this.#reader = new RecordReader(memory)
     this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
     this.#engines = this.#startEngines(memory)
@@ -81,6 +87,12 @@ export class Keeper {
   /** The process of the engine, if there is one now. */
   get enginePid(): number | undefined {
     return this.#engines.pid
+  }
+
+  /** For one line. */
+  get status(): string {
+    const listeners = [...this.#registry.listeners].length
+    return `${this.#registry.size} containers, ${listeners} listeners`
   }
 
   /** Hands out the records that are there now. @param isOver the engine that wrote them has ended */
@@ -108,6 +120,44 @@ export class Keeper {
     this.#reactor.close()
   }
 
+  /** That of a keeper before this one, with its calls in flight; otherwise a new one. */
+  #openJournal(): { readonly journal: Fd; readonly memory: ArrayBuffer } {
+    const kept = this.#estate.journal
+    if (kept && fstatSync(kept.raw).size === JOURNAL_SIZE) {
+      const memory = map(kept, JOURNAL_SIZE)
+      if (isJournal(memory)) return { journal: kept, memory }
+    }
+    if (kept) this.#fault('Cannot read the journal of an earlier intercede: calls that were in flight are lost')
+    kept?.[Symbol.dispose]()
+    const journal = memfd('intercede-journal', JOURNAL_SIZE)
+    const memory = map(journal, JOURNAL_SIZE)
+    markJournal(memory)
+    this.#estate.keepJournal(journal)
+    return { journal, memory }
+  }
+
+  /** Goes on with what a keeper before this one had. */
+  #resume(): void {
+    for (const { index, handover, init } of this.#estate.containers((message) => this.#fault(message))) {
+      const { said } = this.#say(handover)
+      const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
+      this.#registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, index)
+      this.#options.onEvent({ type: 'resumed', id: handover.id })
+    }
+    for (const { number, container, fd } of this.#estate.listeners()) {
+      const entry = this.#registry.at(container)
+      if (entry) this.#registry.hold(entry, fd, 'listener', number)
+      else this.#leave(number, container, fd)
+    }
+    for (const { container, init } of this.#registry.tidy()) this.#estate.dropContainer(container.index, init)
+  }
+
+  #leave(number: number, container: number, fd: Fd): void {
+    this.#fault(`Cannot serve listener ${number} on: its container ${container} is not known any more`)
+    this.#estate.dropListener(number, container)
+    fd[Symbol.dispose]()
+  }
+
   #startEngines(memory: ArrayBuffer): Engines {
     const { threads, threadLimit, callsPerContainer } = { ...DEFAULTS, ...this.#options }
     return new Engines({
@@ -126,11 +176,13 @@ export class Keeper {
   #look(): void {
     this.drain()
     this.#engines.look()
+    this.#options.manager?.alive()
   }
 
   #openDoors(): readonly Door[] {
     try {
-      return openDoors(this.#reactor, this.#options, this.#early.register, (message) => this.#refuse(message))
+      const refuse = (message: string): void => this.#refuse(message)
+      return openDoors(this.#reactor, this.#options, this.#early.register, refuse, this.#estate)
     } catch (error) {
       this.#reactor.close()
       throw error
@@ -139,19 +191,26 @@ export class Keeper {
 
   /** Serves what was handed over; if that cannot be, it is closed, and its calls fail with ENOSYS. */
   #register(...[handover, fd, type, runtime]: Parameters<Register>): void {
+    const isListener = type === 'listener' && isSeccompListener(fd)
     try {
-      if (type === 'listener' && !isSeccompListener(fd))
+      if (type === 'listener' && !isListener)
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
       const entry = this.#entry(handover, runtime)
       const listener = this.#registry.hold(entry, fd, type)
+      if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engines.tell({ type, listener, container: entry.container.index }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
     } catch (error) {
-      const over = type === 'listener' && isOver(fd)
+      const over = isListener && isOver(fd)
       fd[Symbol.dispose]()
       // A command may have ended before we could look at it: nobody waits for us then.
       if (!over) throw error
     }
+  }
+
+  #keep({ container: { index }, handover, init, listeners }: Entry, number: number, fd: Fd): void {
+    if (listeners === 1) this.#estate.keepContainer({ index, handover, init })
+    this.#estate.keepListener({ number, container: index, fd })
   }
 
   /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
@@ -161,12 +220,11 @@ export class Keeper {
       this.#options.onEvent({ type: 'joined', handover })
       return known
     }
-    const { resolved, wrong } = this.#resolve(handover)
+    const { resolved, said, withheld } = this.#say(handover)
     const { forUser = false } = this.#options
-    const { withheld, ...said } = served(resolved.policy, forUser)
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
     const { init, ...found } = inspect(handover, { runtime: starts, forUser })
-    const barred = wrong ?? found.barred
+    const barred = said.barred ?? found.barred
     const entry = this.#add(handover, { ...said, ...(barred ? { barred } : {}) }, init)
     announce(entry, (message, fds) => this.#engines.tell(message, fds))
     const unruly = init ? misplaced(init.handles.cgroup) : undefined
@@ -196,6 +254,13 @@ export class Keeper {
     }
   }
 
+  /** What the engine is told to do for a container. */
+  #say(handover: Handover): { readonly resolved: Resolved; readonly said: Said; readonly withheld: readonly string[] } {
+    const { resolved, wrong } = this.#resolve(handover)
+    const { withheld, ...said } = served(resolved.policy, this.#options.forUser)
+    return { resolved, said: { ...said, ...(wrong ? { barred: wrong } : {}) }, withheld }
+  }
+
   #resolve(handover: Handover): { readonly resolved: Resolved; readonly wrong?: ReasonCode } {
     try {
       return { resolved: this.#options.resolve(handover) }
@@ -215,14 +280,21 @@ export class Keeper {
 
   #gone(listener: number): void {
     this.drain()
+    const held = this.#registry.held(listener)
+    if (held?.type === 'listener') this.#estate.dropListener(listener, held.entry.container.index)
     const ended = this.#registry.release(listener)
     if (!ended) return
+    this.#estate.dropContainer(ended.container.index, ended.init)
     this.#engines.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
   }
 
   #program({ container, ...end }: Extract<ToKeeper, { type: 'program' }>): void {
     this.#options.onEvent({ ...end, id: this.#registry.at(container)?.container.id ?? '' })
+  }
+
+  #fault(message: string): void {
+    this.#options.onEvent({ type: 'fault', message })
   }
 
   #refuse(message: string): void {
@@ -238,11 +310,14 @@ export class Keeper {
   /** The calls that wait go on waiting, for the next one; if that is not soon, they are left to the kernel. */
   #engineEnded(how: string, pause: number): void {
     this.drain(true)
-    if (this.#starting) {
+    if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))
       return
     }
+    // Containers of a keeper before this one wait: it goes on as if its engine had ended later.
+    this.#starting?.ready()
+    this.#starting = undefined
     this.#options.onEvent({ type: 'engineEnded', how, pause })
     if (pause === 0 || this.#closed) return
     this.#passes = true

@@ -26,6 +26,10 @@ export interface Held {
 /** The lowest is the last. */
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => count - 1 - index)
 
+/** The next free number, or that one, if it is free. */
+const take = (free: number[], at: number | undefined): number | undefined =>
+  at === undefined ? free.pop() : free.splice(free.indexOf(at) >>> 0, 1)[0]
+
 /** The containers and their listeners. */
 export class Registry {
   readonly #byId = new Map<string, Entry>()
@@ -49,9 +53,9 @@ export class Registry {
     return this.#byIndex.size
   }
 
-  /** @throws {Error} if there are too many */
-  add(handover: Handover, said: Said, init: Init | undefined): Entry {
-    const index = this.#free.pop()
+  /** @param at its number, if it has one already @throws {Error} if there are too many */
+  add(handover: Handover, said: Said, init: Init | undefined, at?: number): Entry {
+    const index = take(this.#free, at)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
     const container: Container = {
@@ -67,10 +71,11 @@ export class Registry {
 
   /**
    * @returns the number under which the engine knows the listener; `fd` is owned here
+   * @param at that number, if it has one already
    * @throws {Error} if there are too many
    */
-  hold(entry: Entry, fd: Fd, type: Held['type']): number {
-    const number = this.#freeListeners.pop()
+  hold(entry: Entry, fd: Fd, type: Held['type'], at?: number): number {
+    const number = take(this.#freeListeners, at)
     if (number === undefined)
       throw new Error(`Cannot serve container ${entry.container.id}: ${LISTENERS} listeners are served already`)
     this.#listeners.set(number, { entry, fd, type })
@@ -80,6 +85,10 @@ export class Registry {
 
   get entries(): Iterable<Entry> {
     return this.#byIndex.values()
+  }
+
+  held(listener: number): Held | undefined {
+    return this.#listeners.get(listener)
   }
 
   /** By their numbers. */
@@ -95,6 +104,11 @@ export class Registry {
     this.#freeListeners.push(listener)
     held.fd[Symbol.dispose]()
     return --held.entry.listeners === 0 ? this.#forget(held.entry) : undefined
+  }
+
+  /** Forgets containers that have none. @returns them */
+  tidy(): readonly Entry[] {
+    return [...this.#byIndex.values()].filter(({ listeners }) => listeners === 0).map((entry) => this.#forget(entry))
   }
 
   close(): void {

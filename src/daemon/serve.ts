@@ -8,9 +8,12 @@ import type { KeeperEvent, KeeperOptions, Resolved } from './events.ts'
 import { Keeper } from './keeper.ts'
 import { Log } from './log.ts'
 import { obstacles } from './registration.ts'
+import { ServiceManager } from './service-manager.ts'
 
 type Place = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'forUser'>
 
+/** What changes the status. */
+const CHANGES: ReadonlySet<KeeperEvent['type']> = new Set(['registered', 'joined', 'ended'])
 /** Said at the start of the log. */
 const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to the kernel: a user runs intercede'
 
@@ -27,6 +30,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
     keeper?.close()
     return exitGroup(status)
   }
+  const manager = new ServiceManager(process.env)
   let keeper: Keeper | undefined
   process.on('uncaughtException', (error) => {
     log.write('error', `Cannot go on: ${error.message}`, { stack: error.stack })
@@ -35,19 +39,23 @@ export async function serve(place: Place, config: Config): Promise<void> {
   keeper = await Keeper.start({
     ...place,
     ...config.limits,
+    manager,
     resolve: (handover) => resolved(config, handover),
     onEvent: (event) => {
       if (event.type === 'ended') calls.forget(event.id)
       report(log, event)
+      if (keeper && CHANGES.has(event.type)) manager.status(keeper.status)
     },
     onRecord: (record, container) => calls.add(record, container),
   })
   const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = place
   const limits = forUser ? { limits: FOR_USER } : {}
   log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
+  manager.ready(keeper.status)
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       log.write('info', `ended by ${signal}`)
+      manager.stopping()
       end(0)
     })
   }
@@ -68,6 +76,9 @@ function report(log: Log, event: KeeperEvent): void {
       log.write(cannot.length ? 'warn' : 'info', 'container', cannot.length ? { ...details, cannot } : details)
       break
     }
+    case 'resumed':
+      log.write('info', 'container goes on', { container: event.id })
+      break
     case 'joined':
       log.write('debug', 'process joined', { container: event.handover.id, process: event.handover.pid })
       break

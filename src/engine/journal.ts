@@ -6,10 +6,22 @@ import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../calls/slot.ts'
 const HEAD = 0
 const TAIL = 16
 const BEAT = 32
+const LAYOUT = 48
 const HEADER_SIZE = 4096
 const RECORDS_AT = HEADER_SIZE + SLOTS * SLOT_SIZE
 
 export const JOURNAL_SIZE = RECORDS_AT + RECORDS * RECORD_SIZE
+
+/** Of the slots and the records: a journal of another one cannot be read. To be changed with it. */
+const CURRENT = 1
+
+/** Says how new memory is used. */
+export function markJournal(memory: ArrayBuffer): void {
+  new DataView(memory).setInt32(LAYOUT, CURRENT, true)
+}
+
+/** Was this memory used by a program that uses it as we do? */
+export const isJournal = (memory: ArrayBuffer): boolean => new DataView(memory).getInt32(LAYOUT, true) === CURRENT
 
 /** From where a call comes, by the keeper's numbers, and by which thread. */
 interface Origin {

@@ -8,7 +8,10 @@ const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
 const F_DUPFD_CLOEXEC = 1030
 const F_GETFD = 1
 const F_SETFD = 2
+const F_GETFL = 3
+const F_SETFL = 4
 const FD_CLOEXEC = 1
+const O_NONBLOCK = 0o4000
 
 /** Closes a descriptor number that nothing owns; errors are of no use to anybody here. */
 export function closeRaw(raw: number): void {
@@ -51,6 +54,12 @@ export class Fd implements Handle {
 /** @throws {SyscallError} EMFILE */
 export function dup(fd: Handle): Fd {
   return new Fd(check('fcntl', libcFcntl(fd.raw, F_DUPFD_CLOEXEC, 3)))
+}
+
+/** For a socket that was inherited. It holds for all who share it. */
+export function setNonblocking(raw: number): void {
+  const flags = check('fcntl', libcFcntl(raw, F_GETFL, 0))
+  check('fcntl', libcFcntl(raw, F_SETFL, flags | O_NONBLOCK))
 }
 
 /** Marks a descriptor that was inherited, so that no program started later gets it. */

@@ -28,9 +28,11 @@ export function map(fd: Handle, length: number): ArrayBuffer {
 const libcWrite = libc.func('long write(int fd, uint8_t *bytes, size_t length)')
 
 /** A file without a name that holds a text; whoever may open `/proc/PID/fd/N` of its owner can read it. */
-export function textFile(name: string, text: string): Fd {
+export const textFile = (name: string, text: string): Fd => bytesFile(name, Buffer.from(text))
+
+/** The same for bytes. */
+export function bytesFile(name: string, bytes: Uint8Array): Fd {
   const fd = new Fd(check('memfd_create', libcMemfdCreate(cstring(name), MFD_CLOEXEC)))
-  const bytes = Buffer.from(text)
   check('write', Number(libcWrite(fd.raw, bytes, bytes.length)))
   return fd
 }

@@ -6,6 +6,7 @@ import { address, check, lastErrno, libc } from './libc.ts'
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1
+const SOCK_DGRAM = 2
 const SOCK_SEQPACKET = 5
 const SOCK_CLOEXEC = 0o2000000
 const SOCK_NONBLOCK = 0o4000
@@ -69,11 +70,21 @@ export function listenUnix(path: string, type: SocketType = 'stream', backlog = 
   }
 }
 
+/**
+ * A socket whose messages go to the one at `path`, each whole (SOCK_DGRAM). `@` is the NUL of the abstract namespace.
+ *
+ * @throws {SyscallError} ECONNREFUSED if nobody reads there, ENOENT, EPROTOTYPE if it is a socket of another type
+ */
+export const connectDatagram = (path: string): Fd => connect(path.replace(/^@/, '\0'), SOCK_DGRAM)
+
 /** @throws {SyscallError} ECONNREFUSED if nobody listens there, ENOENT, EPROTOTYPE if it is a socket of another type */
-export function connectUnix(path: string, type: SocketType = 'stream'): Fd {
-  const fd = new Fd(check('socket', libcSocket(AF_UNIX, types[type] | SOCK_CLOEXEC, 0)))
+export const connectUnix = (path: string, type: SocketType = 'stream'): Fd => connect(path, types[type])
+
+function connect(path: string, type: number): Fd {
+  const fd = new Fd(check('socket', libcSocket(AF_UNIX, type | SOCK_CLOEXEC, 0)))
   try {
-    const name = addressOf(path)
+    // An abstract name has no NUL at its end: what follows would belong to it.
+    const name = path.startsWith('\0') ? addressOf(path).subarray(0, -1) : addressOf(path)
     check('connect', libcConnect(fd.raw, name, name.length))
     return fd
   } catch (error) {

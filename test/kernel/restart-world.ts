@@ -38,6 +38,16 @@ export interface Said {
   readonly failures: Record<string, number>
 }
 
+type Agent = Pick<Host, 'directory' | 'socket'>
+
+interface Ways {
+  /** A command that becomes the container. */
+  readonly within?: readonly string[]
+  /** May it have a cgroup of its own, which it takes for bpf? */
+  readonly hasGroups?: boolean
+  readonly metadata?: string
+}
+
 /** Processes of a container that make calls of all kinds, each in a directory of its own; see the fixture's top. */
 export class Load {
   readonly directory: string
@@ -45,33 +55,26 @@ export class Load {
   readonly #group: Group | undefined
   #said = ''
 
-  constructor(host: Host, name: string) {
-    this.directory = join(host.directory, name)
+  constructor(
+    { directory, socket }: Agent,
+    name: string,
+    { within = [], hasGroups = CAN.bpf, metadata = '' }: Ways = {},
+  ) {
+    this.directory = join(directory, name)
     const places = Array.from({ length: PROCESSES }, (_, number) => join(this.directory, String(number)))
     for (const place of [this.directory, ...places]) {
       mkdirSync(place)
       chownSync(place, BASE, BASE)
     }
-    this.#group = CAN.bpf ? new Group() : undefined
+    this.#group = hasGroups ? new Group() : undefined
     const traps = ['--mounts', '--bpf', '--sched', '--xattr', '--all-sysinfo']
     const place = this.#group ? ['--cgroup', this.#group.path] : []
-    const container = [
-      host.socket,
-      '--userns',
-      USERNS,
-      '--pidns',
-      ...traps,
-      ...place,
-      '--await-agent',
-      '--id',
-      name,
-      '--',
-    ]
-    const kinds = [...(CAN.mount ? ['--mount', MOUNTED] : []), ...(CAN.bpf ? ['--bpf'] : [])]
-    const load = [fixture('restart-load'), this.directory, String(PROCESSES), ...kinds]
-    this.#child = spawn(fixture('filtered'), [...container, 'unshare', '--mount', ...load], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
+    const said = ['--metadata', metadata, '--id', name]
+    const container = [socket, '--userns', USERNS, '--pidns', ...traps, ...place, ...said, '--await-agent', '--']
+    const kinds = [...(CAN.mount ? ['--mount', MOUNTED] : []), ...(hasGroups ? ['--bpf'] : [])]
+    const load = ['unshare', '--mount', fixture('restart-load'), this.directory, String(PROCESSES), ...kinds]
+    const [program, ...args] = [...within, fixture('filtered'), ...container, ...load]
+    this.#child = spawn(program!, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
   }
 

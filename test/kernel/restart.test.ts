@@ -28,6 +28,7 @@ test(
         if (kill % 7 !== 0) await killer.untilServed()
         await sleep(Math.random() * 100)
         await killer.kill(STATES[kill % STATES.length]!)
+        if (killer.kills % 50 === 0) console.log(`${killer.kills} kills`, killer.met)
       }
       const said = await load.end()
       console.log(`${killer.kills} kills, calls left in the states`, killer.met, said)
@@ -44,7 +45,7 @@ test(
       host.close()
     }
   },
-  20_000 + 2000 * KILLS,
+  20_000 + 6000 * KILLS,
 )
 
 const RECEIVES = 'notifRecv(listener, this.#slots.notification(slot))'

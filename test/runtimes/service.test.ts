@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest'
+import { missing } from '../fixtures.ts'
+import { execute, until } from '../kernel/host.ts'
+import { Load, sleep } from '../kernel/restart-world.ts'
+import { ServiceHost } from './service-host.ts'
+
+/** More on demand: npm run restart -- --keeper N. */
+const RESTARTS = Number(process.env.INTERCEDE_RESTARTS ?? 4)
+const POLICY = Object.entries({
+  mknod: 'true',
+  setxattr: 'true',
+  'setxattr.read': 'true',
+  sched_setscheduler: 'true',
+  'sched_setscheduler.max_priority': '10',
+  sysinfo: 'true',
+  mount: 'true',
+  'mount.allowed': 'hugetlbfs',
+})
+const metadata = POLICY.map(([key, value]) => `security.syscalls.intercept.${key}=${value}`).join('\n')
+
+const cannot = missing('systemctl', 'systemd-analyze')
+
+test.skipIf(cannot)(
+  `${RESTARTS} restarts of the service under load: every call returns what it must, and is done once${cannot ? `: skipped, ${cannot}` : ''}`,
+  { timeout: 120_000 + 15_000 * RESTARTS },
+  async () => {
+    const host = await ServiceHost.start()
+    let load: Load | undefined
+    try {
+      // Nothing runs: the first runtime that connects starts it.
+      expect(await host.property('MainPID')).toBe('0')
+      load = new Load(host, 'load', { within: host.within, hasGroups: false, metadata })
+      await until('the service runs', () => logged(host, 'serving') === 1, 60)
+      const pids = new Set([await host.property('MainPID')])
+      for (let restart = 0; restart < RESTARTS; restart++) {
+        await sleep(Math.random() * 500)
+        if (restart % 2 === 0)
+          expect(await host.run('systemctl', 'restart', 'intercede.service')).toMatchObject({ status: 0 })
+        else await host.run('systemctl', 'kill', '--signal=KILL', 'intercede.service')
+        await until('the service runs again', () => logged(host, 'serving') === restart + 2, 60)
+        pids.add(await host.property('MainPID'))
+      }
+      const said = await load.end()
+      console.log(`${RESTARTS} restarts`, said, await host.property('NFileDescriptorStore'))
+      expect(pids.size).toBe(RESTARTS + 1)
+      expect(said.failures).toEqual({})
+      expect(said.acts).toBeGreaterThan(said.calls / 3)
+      expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+      expect(host.log.filter(({ level }) => level === 'error')).toEqual([])
+      expect(host.log.filter(({ message }) => message === 'container goes on')).toHaveLength(RESTARTS)
+      // Of a container that has ended nothing is kept but the journal.
+      await until('it is known that the container has ended', () => logged(host, 'container ended') === 1, 60)
+      expect(await host.property('NFileDescriptorStore')).toBe('1')
+    } finally {
+      await load?.kill()
+      await host.close()
+    }
+  },
+)
+
+test.skipIf(cannot)('the score of the unit in the documents is what systemd-analyze gives it', async () => {
+  const { stdout } = await execute('systemd-analyze', [
+    'security',
+    '--offline=yes',
+    '--no-pager',
+    'deploy/systemd/intercede.service',
+  ])
+  expect(stdout).toMatch(/Overall exposure level for intercede.service: 8\.5/)
+})
+
+const logged = (host: ServiceHost, message: string): number =>
+  host.log.filter((line) => line.message === message).length

@@ -10,6 +10,7 @@ import { killBelow } from './descendants.ts'
 import { type Answer, type Asked, answerOf } from './exec-job.ts'
 import { LastWords } from './last-words.ts'
 import type { ProgramEnd } from './messages.ts'
+import { shareOf } from './share.ts'
 
 /** Programs that are being started and looked at, of the host and for one container: a thread waits for each. */
 const STARTING = 8
@@ -39,7 +40,8 @@ export class Execs {
   start(container: Container | undefined, { job, program, process, answer: buffer }: Asked): void {
     const answer = answerOf(buffer)
     const mine = [...this.#started.values()].filter((each) => each.container === container?.index)
-    if (!container?.exec || mine.length >= STARTING_PER_CONTAINER || this.#started.size >= STARTING) {
+    const { size } = this.#started
+    if (!container?.exec || size >= STARTING || mine.length >= shareOf(size, STARTING, STARTING_PER_CONTAINER)) {
       answer('refused')
       return
     }

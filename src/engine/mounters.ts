@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { build } from '../kernel/build.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
+import { shareOf } from './share.ts'
 
 /** Mounters at once, of the host and working for one container; those that hang count until they end. */
 const MOUNTERS = 8
@@ -64,8 +65,9 @@ export class Mounters {
   }
 
   #find(container: number): number | undefined {
-    const mine = [...this.#all].filter((each) => each.container === container)
-    if (mine.length >= MOUNTERS_PER_CONTAINER) return undefined
+    const busy = [...this.#all].filter((each) => each.container !== undefined)
+    const mine = busy.filter((each) => each.container === container)
+    if (mine.length >= shareOf(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
     const idle = [...this.#all].find((each) => each.open && each.container === undefined)
     if (!idle && this.#all.size >= MOUNTERS) return undefined
     const mounter = idle ?? this.#start()

@@ -11,14 +11,15 @@ const OPEN_TO_ALL: ReadonlySet<string> = new Set([
   ...['cgroup', 'cgroup2', 'cpuset', 'rpc_pipefs', 'nfsd'],
 ])
 /** Their options name descriptors of the process that mounts, which would be ours. */
-const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p'])
+const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p', 'coda'])
 
 /** Is a file system left to the kernel, whoever asks? */
 export function judgeType(type: string, { allowed, fuse }: MountPolicy): Verdict | undefined {
   if (fuse.has(type)) return undefined
   if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return pass('kernelMountsIt')
   if (!allowed.has(type)) return pass('fileSystemNotAllowed')
-  if (TAKES_DESCRIPTORS.has(type)) return pass('takesDescriptors')
+  // A subtype, as in fuseblk.ntfs, is the same driver; linux/fs/filesystems.c get_fs_type()
+  if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return pass('takesDescriptors')
   return undefined
 }
 

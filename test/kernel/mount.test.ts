@@ -239,6 +239,19 @@ describe.skipIf(cannot)('callers', () => {
     })
   })
 
+  test('root of a child user namespace gets nothing by the new mount API, nor by a context that its parent gave', async () => {
+    const start = host.records.length
+    const child = 'unshare --user --map-root-user --mount'
+    const given = `${fixture('mount-contexts')} ${device} given ${child} ${fixture('mount-contexts')} ${device} inherited`
+    const { stdout, stderr } = await contained(`${child} mount -t ext4 $DEVICE m; ls m; ${given}`)
+    expect(stderr).toMatch(/permission denied/)
+    expect(stdout, stderr).toBe('create: EPERM\nfsmount: EINVAL\n')
+    await until('the records', () => {
+      host.drain()
+      return host.records.slice(start).filter(({ reason }) => reason === 'childUserns').length === 3
+    })
+  })
+
   test('a user that has only CAP_SYS_ADMIN cannot mount a device that it may not open', async () => {
     const become = 'setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps +sys_admin --ambient-caps +sys_admin'
     const { stdout, stderr } = await contained(`${become} ${mount()}; chmod 666 $DEVICE; ${become} ${mount()}`)

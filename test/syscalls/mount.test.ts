@@ -14,7 +14,7 @@ import { handle, registers, standIn } from './stand-in.ts'
 
 const policy = parsePolicy([
   ['mount', 'true'],
-  ['mount.allowed', 'ext4,9p,tmpfs,hugetlbfs'],
+  ['mount.allowed', 'ext4,9p,fuseblk.ntfs,tmpfs,hugetlbfs'],
   ['mount.fuse', 'xfs=fusexfs'],
 ])
 const bytes = (text: string) => Buffer.from(`${text}\0`) as never
@@ -65,6 +65,7 @@ describe('mount.decide()', () => {
     { what: 'a type of the kernel, listed or not', change: { type: 'tmpfs' }, reason: 'kernelMountsIt' },
     { what: 'a type with a subtype of FUSE', change: { type: 'fuse.xfs' }, reason: 'kernelMountsIt' },
     { what: 'a type that takes descriptors', change: { type: '9p' }, reason: 'takesDescriptors' },
+    { what: 'a subtype of one', change: { type: 'fuseblk.ntfs' }, reason: 'takesDescriptors' },
     { what: 'a child user namespace', change: {}, who: { inInitialUserns: false }, reason: 'childUserns' },
     { what: 'a caller without CAP_SYS_ADMIN', change: {}, who: { holds: () => false }, reason: 'lacksCapability' },
   ])('$what: left to the kernel, $reason', ({ change, who = {}, reason }) => {

@@ -11,7 +11,7 @@ import { BASE, Host, until } from './host.ts'
 import { mounters, socketsOf, stateOf } from './mounters.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? (existsSync('/dev/fuse') ? undefined : 'no /dev/fuse')
-const policy = { mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: false, nodev: true } }
+const policy = { mount: { allowed: new Set(['ext4', 'xfs']), fuse: new Map(), shift: false, nodev: true } }
 
 /** A loop device whose file lies on a FUSE file system that does not answer any more. */
 class DeadDevice implements AsyncDisposable {
@@ -74,8 +74,9 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
     try {
       await until('the device is there', () => dead.ready)
       const node = nodeFor(dead.path)
-      const hang = (at: string): string => `LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 12 mount -t ext4 ${node} ${at}`
-      const script = `mount -t tmpfs none /mnt && cd /mnt && mkdir 1 2 3 && (${hang('1')} & ${hang('2')} & sleep 1; ${hang('3')}; wait)`
+      const hang = (at: string, type: string): string =>
+        `LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 12 mount -t ${type} ${node} ${at}`
+      const script = `mount -t tmpfs none /mnt && cd /mnt && mkdir 1 2 3 && (${hang('1', 'ext4')} & ${hang('2', 'xfs')} & sleep 1; ${hang('3', 'ext4')}; wait)`
       const hanging = contained(script)
       await until(
         'two mounters hang',
@@ -93,7 +94,8 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
       }
       await until('all three calls are over', () => ends().length === 3)
       expect(ends().sort()).toEqual(['gone', 'gone', 'mountsBusy'])
-      expect(mounters(host.enginePid).filter((pid) => stateOf(pid) === 'D')).toHaveLength(2)
+      // The one of ext4 hung where we look at the image, and could be killed; the other one hangs where the driver does.
+      expect(mounters(host.enginePid).filter((pid) => stateOf(pid) === 'D')).toHaveLength(1)
     } finally {
       await dead[Symbol.asyncDispose]()
     }

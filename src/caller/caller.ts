@@ -35,6 +35,7 @@ import { CallerMounts, type MountDesk } from './mounts.ts'
 import type { Nodes } from './nodes.ts'
 import { isAbsolute, splitParent } from './path.ts'
 import type { ProgramStore } from './program-store.ts'
+import { Sleep } from './sleep.ts'
 import { parseStatus, type Status } from './status.ts'
 import { readOptions, readString } from './strings.ts'
 import { findTask } from './task.ts'
@@ -268,6 +269,11 @@ export class Caller implements CallerContract, Disposable {
     return this.#mounts
   }
 
+  get sleep(): Sleep {
+    const { proc, names, identity } = this.#desk
+    return new Sleep({ tid: this.tid, proc, names, identity })
+  }
+
   note(what: bigint): void {
     this.#notes(what)
   }
@@ -280,6 +286,10 @@ export class Caller implements CallerContract, Disposable {
 
   act<T>(caps: readonly Cap[], action: () => T): T {
     this.#mustWait()
+    return this.look(caps, action)
+  }
+
+  look<T>(caps: readonly Cap[], action: () => T): T {
     this.#desk.identity.with(caps)
     try {
       return action()

@@ -127,9 +127,9 @@ export class ThreadIdentity {
    * Runs `action` inside with the right to look at the caller, as at home. Root of the host has it in any user namespace that
    * it has made, whatever its capabilities; but not in one of a user, nor in its own.
    */
-  looking<T>(action: () => T): T {
-    if (!this.#inside) return action()
-    this.with(LOOK)
+  looking<T>(action: () => T, caps = LOOK): T {
+    if (!this.#inside && caps === LOOK) return action()
+    this.with(caps)
     try {
       return action()
     } finally {

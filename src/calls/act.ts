@@ -61,7 +61,7 @@ export interface Effect {
   readonly value: bigint
   /** The act was tried and failed, and the kernel's own call has something to write all the same. */
   readonly errno?: Errno
-  /** Why, if the errno is not simply the kernel's. */
+  /** Why, if the errno is not simply the kernel's, or the act was not done now. */
   readonly why?: Reason
   /** Written before the answer; memory that cannot be written makes the call fail with EFAULT. */
   readonly writes?: readonly Write[]
@@ -71,6 +71,8 @@ export interface Effect {
   readonly cloexec?: boolean
   /** The descriptor takes the place of this one of the caller's, and the call returns `value`. */
   readonly replaces?: number
+  /** What will stand there when the call comes again, if `Once.stands` does not see it yet. */
+  readonly made?: readonly Mark[]
   /** Told the number that the descriptor has in the caller's table. */
   readonly sent?: (fd: number) => void
 }
@@ -82,6 +84,24 @@ export interface Trace {
   /** What the act has noted last; 0 for nothing. */
   readonly note: bigint
 }
+
+/**
+ * How an act is known again that was done, but whose answer did not arrive: a signal had cancelled the call, which then
+ * comes again.
+ */
+export interface Once<A> {
+  /** What the kernel says to the call that comes again; undefined if it would just do it twice. */
+  readonly conflict: Errno | undefined
+  /** Not an act of this kind that can be repeated? */
+  readonly applies?: (act: A) => boolean
+  /** What the two calls have in common, beyond thread and registers. */
+  readonly about: (act: A) => readonly Mark[]
+  /** What stands there after the act, and when the call comes again: equal, if it is that and nobody has changed it. */
+  readonly stands: (act: A, caller: Caller) => readonly Mark[] | undefined
+}
+
+/** A part of what tells one thing from another. */
+export type Mark = bigint | number | string | Uint8Array
 
 export interface Verb<A> {
   /** The effective capabilities during the act, and no others. */
@@ -99,4 +119,6 @@ export interface Verb<A> {
    * an act is one that can be done again.
    */
   found?(act: A, caller: Caller, trace: Trace): Effect | undefined
+  /** Of an act that must not be done twice. */
+  readonly once?: Once<A>
 }

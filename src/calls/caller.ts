@@ -101,4 +101,6 @@ export interface Caller {
   note(what: bigint): void
   /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */
   act<T>(caps: readonly Cap[], action: () => T): T
+  /** The same for what changes nothing: also when the call does not wait any more. */
+  look<T>(caps: readonly Cap[], action: () => T): T
 }

@@ -7,6 +7,7 @@ import { capabilities } from '../abi/capability.ts'
 export const reasons = {
   done: ['done for the caller', ''],
   kernelAnswered: ['done as the caller: the kernel itself answered with this errno', ''],
+  adopted: ['done before a signal interrupted the call, which then came again', ''],
   doneButClosed: [
     'done for the caller, but the device rules of its control group do not let it be opened',
     'allow the device where the container is started, for podman by --device-cgroup-rule',

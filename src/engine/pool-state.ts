@@ -4,6 +4,7 @@ import { LEAD_WORDS } from './lead.ts'
 import { ORPHAN_WORDS } from './orphans.ts'
 import { ProxyWords } from './proxy-words.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
+import { UNDELIVERED_WORDS, Undelivered } from './undelivered.ts'
 
 /** How many listeners and containers one engine can hold; more are refused at registration. */
 export const LISTENERS = 4096
@@ -13,6 +14,7 @@ export const CONTAINERS = 1024
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /** Each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
+const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_WORDS + UNDELIVERED_WORDS
 const CALLS = 8
 const STRIKES = 16
 const FORGIVEN_S = 10
@@ -34,6 +36,8 @@ export class PoolState {
   readonly listenerGeneration: Int32Array
   readonly listenerCalls: Int32Array
   readonly listenerMuted: Int32Array
+  /** For `Adoptions`. */
+  readonly listenerWaits: Int32Array
   /** Which of them are connections of LXC's monitors, and what those do. */
   readonly proxies: ProxyWords
   /** By container: calls in flight; how often it kept a leader too long, and the second at which that is forgotten. */
@@ -46,6 +50,8 @@ export class PoolState {
   readonly info: InfoCache
   /** The device programs that they have loaded. */
   readonly programs: ProgramStore
+  /** What was done for calls whose answers may get lost. */
+  readonly undelivered: Undelivered
   /** A descriptor, or one of WALKER. */
   readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
@@ -53,7 +59,7 @@ export class PoolState {
 
   constructor(
     buffer = new SharedArrayBuffer(
-      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (6 + RULES_WORDS + INFO_WORDS + STORE_WORDS) * CONTAINERS),
+      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 7 * LISTENERS + (6 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -71,6 +77,7 @@ export class PoolState {
     this.listenerGeneration = array(LISTENERS)
     this.listenerCalls = array(LISTENERS)
     this.listenerMuted = array(LISTENERS)
+    this.listenerWaits = array(LISTENERS)
     this.proxies = new ProxyWords(array(LISTENERS), seconds)
     this.containerCalls = array(CONTAINERS)
     this.#containerStrikes = array(CONTAINERS)
@@ -81,6 +88,7 @@ export class PoolState {
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
     this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
     this.programs = new ProgramStore(array(STORE_WORDS * CONTAINERS))
+    this.undelivered = new Undelivered(array(UNDELIVERED_WORDS * CONTAINERS))
   }
 
   /** Listeners that wait for the cap of their container. */
@@ -137,6 +145,7 @@ export class PoolState {
     this.#containerMounts[container] = 0
     this.rules.forget(container)
     this.info.forget(container)
+    this.undelivered.forget(container)
     this.setWalker(container, 'never')
   }
 

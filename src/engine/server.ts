@@ -15,6 +15,7 @@ import { SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Policy } from '../policy/policy.ts'
 import { verbs } from '../verbs/index.ts'
+import type { Adoption, Adoptions } from './adoption.ts'
 import { Answer } from './answer.ts'
 import { routes } from './dispatch.ts'
 import type { ForwardedCall } from './forwarded.ts'
@@ -27,6 +28,8 @@ export interface Call {
   /** Offset in the journal. */
   readonly slot: number
   readonly listener: number
+  /** The keeper's number of the listener. */
+  readonly index: number
   readonly container: Container
   /** performance.now() at the receipt. */
   readonly start: number
@@ -67,11 +70,21 @@ export class Server {
   readonly #registers: SlotRegisters
   readonly #onFault: (message: string) => void
   readonly #faults = new Set<string>()
+  readonly #adoptions: Adoptions
+  /** Of the act that this thread does now. */
+  #adoption: Adoption<Act> | undefined
 
   /** @param onFault told of each fault of ours, in a sentence */
-  constructor(desk: Desk, slots: Slots, records: RecordWriter, onFault: (message: string) => void) {
+  constructor(
+    desk: Desk,
+    slots: Slots,
+    records: RecordWriter,
+    adoptions: Adoptions,
+    onFault: (message: string) => void,
+  ) {
     this.#onFault = onFault
     this.#desk = desk
+    this.#adoptions = adoptions
     this.#slots = slots
     this.#records = records
     this.#answer = new Answer(slots.view)
@@ -178,18 +191,23 @@ export class Server {
     return route.handlers[view.getInt32(slot + NOTIF.nr, true)]
   }
 
-  #serve({ slot, listener, container, left }: Call): Outcome {
+  #serve(call: Call): Outcome {
+    const { slot, listener, container, left } = call
     const handler = this.#handler(slot)!
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
     const thread = { tid, bits: this.#registers.bits }
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
-    const caller = new Caller(this.#desk, container, thread, { waits: () => this.#answer.waits(listener, slot), notes })
+    const waits = (): boolean => this.#answer.waits(listener, slot)
+    const caller = new Caller(this.#desk, container, thread, { waits, notes })
     // As `using` would, which is compiled to what costs a microsecond.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)
       if (verdict.is !== 'act') return left === STATE.acting ? UNSETTLED : settled(verdict)
+      this.#adoption = this.#adoptions.of(verdict.act, caller, call, waits)
       this.#slots.setState(slot, STATE.acting)
-      const effect = left === STATE.acting ? runAgain(verdict.act, caller, this.#trace(slot)) : run(verdict.act, caller)
+      const again = left === STATE.acting ? this.#trace(slot) : undefined
+      const perform = (): Effect => (again ? runAgain(verdict.act, caller, again) : run(verdict.act, caller))
+      const effect = this.#adoption ? this.#adoption.run(caller, perform) : perform()
       // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
       return written(effect, caller, verdict.why)
@@ -206,9 +224,11 @@ export class Server {
   #finish(call: Call, outcome: Outcome): void {
     const { slot } = call
     const { is, errno, why } = outcome
+    const adoption = this.#adoption
+    this.#adoption = undefined
     let delivered: boolean
     try {
-      delivered = this.#send(call, outcome)
+      delivered = adoption ? adoption.answer(() => this.#send(call, outcome)) : this.#send(call, outcome)
     } catch (error) {
       // The caller's table is full: nothing went there, and the call still waits.
       if (!outcome.fd) throw error
@@ -311,7 +331,7 @@ function written(
     throw error
   }
   if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? why('kernelAnswered'), fd, cloexec }
-  return { is: 'act', errno: 0, value, why: done, fd, cloexec, replaces, sent }
+  return { is: 'act', errno: 0, value, why: said ?? done, fd, cloexec, replaces, sent }
 }
 
 const settled = (verdict: Verdict): Outcome => ({

@@ -19,6 +19,7 @@ import { currentTid, isRunning } from '../kernel/process.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
+import { Adoptions } from './adoption.ts'
 import { Contexts } from './contexts.ts'
 import type { DeviceRules } from './device-rules.ts'
 import { type Asked, ExecJob } from './exec-job.ts'
@@ -153,8 +154,11 @@ class EngineThread {
         this.#deviceRules(index, tid, dev, stillThere),
       walk: ({ index }: Container, start: Start, status: Status, goal: Goal) => this.#walk(index, start, status, goal),
     }
+    const { undelivered, listenerWaits } = this.#state
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
-    this.#server = new Server(desk, this.#slots, records, (message) => this.#post({ type: 'fault', message }))
+    const adoptions = new Adoptions(undelivered, listenerWaits, this.#slots.view)
+    const onFault = (message: string): void => this.#post({ type: 'fault', message })
+    this.#server = new Server(desk, this.#slots, records, adoptions, onFault)
     this.#monitors = new Monitors(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )
@@ -213,7 +217,7 @@ class EngineThread {
       return
     }
     this.#slots.receive(slot)
-    const call: Call = { slot, listener, container, start: performance.now() }
+    const call: Call = { slot, listener, index, container, start: performance.now() }
     if (this.#server.screen(call)) return
     this.#serve(call, index)
   }
@@ -233,7 +237,7 @@ class EngineThread {
     }
     using forwarded = received
     this.#slots.receive(slot)
-    const call: Call = { slot, listener: forwarded.listener, container, start: performance.now(), forwarded }
+    const call: Call = { slot, listener: forwarded.listener, index, container, start: performance.now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#cap) this.#server.pass(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)
   }
@@ -283,9 +287,9 @@ class EngineThread {
     if (slot === undefined) return
     const orphan = adopt(slot, this.#slots, this.#state)
     if (!orphan) return
-    const { index, ...found } = orphan
+    const { index } = orphan
     const container = this.#containers.get(this.#slots.view.getUint32(slot + SLOT.container, true)) ?? UNKNOWN
-    const call: Call = { slot, ...found, container, start: performance.now() }
+    const call: Call = { slot, ...orphan, container, start: performance.now() }
     try {
       if (!this.#server.settle(call)) this.#serve(call, index)
     } finally {

@@ -35,15 +35,22 @@ const OVER_FILES = ['DAC_OVERRIDE', 'DAC_READ_SEARCH'] as const
  * answer; only when that is refused, with the caller's own, and only if the directory belongs to the container. To be let
  * in without being allowed to write matters too: EEXIST comes before EACCES.
  */
-export function createIn<T>(caller: Caller, dir: Handle, mode: Mode, all: ReturnType<typeof sets>, make: () => T): T {
+export function createIn<T>(
+  caller: Caller,
+  dir: Handle,
+  mode: Mode,
+  all: ReturnType<typeof sets>,
+  make: () => T,
+  how: 'act' | 'look' = 'act',
+): T {
   const keeps = (mode & SGID_AND_GROUP_EXECUTE) === SGID_AND_GROUP_EXECUTE && caller.commands(dir, 'FSETID')
   const set = keeps ? all.keepingSgid : all.usual
   try {
-    return caller.act(set.plain, make)
+    return caller[how](set.plain, make)
   } catch (error) {
     const refused = error instanceof SyscallError && error.errno === errnos.EACCES
     const cap = refused ? OVER_FILES.find((each) => caller.commands(dir, each)) : undefined
     if (!cap) throw error
-    return caller.act(set[cap], make)
+    return caller[how](set[cap], make)
   }
 }

@@ -1,7 +1,7 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { mknodat } from '../kernel/files.ts'
 import { createIn, sets } from './create.ts'
-import { isMadeSince, isNode, standing } from './traces.ts'
+import { isMadeSince, isNode, ONCE_NAMED, standing } from './traces.ts'
 
 const MAKE = sets('MKNOD')
 
@@ -22,4 +22,5 @@ export const mknod: Verb<Verbs['mknod']> = {
     using node = standing(caller, dir, name)
     return node && isMadeSince(node, trace) && isNode(node, mode, dev) ? { value: 0n } : undefined
   },
+  once: ONCE_NAMED,
 }

@@ -14,13 +14,20 @@ export const mount: Verb<Verbs['mount']> = {
     'root directory of ours that holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
-    caller.note(mountId(tree) ?? 0n)
+    const id = mountId(tree) ?? 0n
+    caller.note(id)
     caller.mounts.attach(tree, { target, namespace }, true)
-    return { value: 0n }
+    return { value: 0n, made: [id] }
   },
   /** The target is looked up anew, and that leads into what was mounted there. */
   found({ target }, _caller, { note }) {
     return note !== 0n && mountId(target) === note ? { value: 0n } : undefined
+  },
+  /** A second one would be mounted over the first. The target is not compared: it is another directory then. */
+  once: {
+    conflict: undefined,
+    about: ({ call: { type, source, flags, data = '' } }) => [type, JSON.stringify(source), flags, data],
+    stands: ({ target }) => [mountId(target) ?? 0n],
   },
 }
 

@@ -6,7 +6,7 @@ import { PassOn } from '../calls/verdict.ts'
 import { identify, mknodat, O_NOFOLLOW, O_PATH, openat, unlinkat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { createIn, sets } from './create.ts'
-import { isMadeSince, isNode, standing } from './traces.ts'
+import { isMadeSince, isNode, ONCE_NAMED, standing } from './traces.ts'
 
 type Place = Verbs['placeNode']
 const MAKE = sets()
@@ -31,6 +31,7 @@ export const placeNode: Verb<Place> = {
     // The file alone: whoever made it got no further.
     return isEmptyFile(made, act.mode) ? complete(act, caller) : undefined
   },
+  once: ONCE_NAMED,
 }
 
 function complete(act: Place, caller: Caller): Effect {

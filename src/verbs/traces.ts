@@ -1,10 +1,11 @@
 import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
+import { errno } from '../abi/errno.ts'
 import { fileType, S_IFCHR } from '../abi/stat.ts'
-import type { Trace } from '../calls/act.ts'
+import type { Mark, Once, Trace } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { deviceOf, identify, O_NOFOLLOW, O_PATH, openat, timesOf } from '../kernel/files.ts'
+import { deviceOf, identify, marksOf, O_NOFOLLOW, O_PATH, openat, timesOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { createIn, sets } from './create.ts'
 
@@ -16,7 +17,7 @@ const NO_MODE = 0 as Mode
 /** What stands in a directory under a name, as the caller sees it: opened as where it was created. */
 export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | undefined {
   try {
-    return createIn(caller, dir, NO_MODE, LOOK, () => openat(dir.raw, name, O_PATH | O_NOFOLLOW))
+    return createIn(caller, dir, NO_MODE, LOOK, () => openat(dir.raw, name, O_PATH | O_NOFOLLOW), 'look')
   } catch (error) {
     if (error instanceof SyscallError) return undefined
     throw error
@@ -31,4 +32,27 @@ export const isChangedSince = (file: Handle, { since }: Trace): boolean => times
 export function isNode(file: Handle, asked: Mode, dev: Dev): boolean {
   const { mode } = identify(file.raw)
   return fileType(mode) === S_IFCHR && deviceOf(file) === dev && (mode & ~asked & 0o777) === 0
+}
+
+/** Which inode: the rest of its marks may change in between. */
+export function inodeOf(file: Handle): readonly Mark[] {
+  const { dev, ino } = identify(file.raw)
+  return [dev, ino]
+}
+
+interface Node {
+  readonly dir: Handle
+  readonly name: PathBytes
+  readonly mode: Mode
+  readonly dev: Dev
+}
+
+/** A name that is made: the second time there is one. */
+export const ONCE_NAMED: Once<Node> = {
+  conflict: errno('EEXIST'),
+  about: ({ dir, name, mode, dev }) => [...inodeOf(dir), name, mode, dev],
+  stands({ dir, name }, caller) {
+    using node = standing(caller, dir, name)
+    return node && marksOf(node)
+  },
 }

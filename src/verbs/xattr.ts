@@ -6,9 +6,10 @@ import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
+import { marksOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import * as kernel from '../kernel/xattr.ts'
-import { isChangedSince } from './traces.ts'
+import { inodeOf, isChangedSince } from './traces.ts'
 
 /** The one attribute: it makes a directory of an upper layer hide what lower layers have under its name. */
 export const OPAQUE = Buffer.from('trusted.overlay.opaque\0') as Uint8Array as PathBytes
@@ -28,10 +29,10 @@ const WHERE =
  * A FUSE file system of the container refuses *us*, before it looks at the caller, and nothing else does with this errno:
  * nothing was done, so the kernel may judge.
  */
-function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named) => T): T {
+function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named) => T, how: 'act' | 'look' = 'act'): T {
   const named = { links: caller.descriptors, inode }
   try {
-    return caller.act(ADMIN, () => action(named))
+    return caller[how](ADMIN, () => action(named))
   } catch (error) {
     if (error instanceof SyscallError && error.errno === errnos.EACCES) throw new PassOn('closedToUs')
     throw error
@@ -53,6 +54,12 @@ export const setxattr: Verb<Verbs['setxattr']> = {
     const isDone = (flags & XATTR_CREATE) !== 0 && isOpaque(caller, inode) && isChangedSince(inode, trace)
     return isDone ? { value: 0n } : undefined
   },
+  once: {
+    conflict: errno('EEXIST'),
+    applies: ({ flags }) => (flags & XATTR_CREATE) !== 0,
+    about: ({ inode }) => inodeOf(inode),
+    stands: ({ inode }, caller) => (isOpaque(caller, inode) ? marksOf(inode) : undefined),
+  },
 }
 
 export const removexattr: Verb<Verbs['removexattr']> = {
@@ -72,7 +79,7 @@ export const removexattr: Verb<Verbs['removexattr']> = {
 /** Has it the attribute, whatever its value? */
 function isOpaque(caller: Caller, inode: Handle): boolean {
   try {
-    return asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, NOTHING)) > 0
+    return asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, NOTHING), 'look') > 0
   } catch (error) {
     if (error instanceof SyscallError) return false
     throw error

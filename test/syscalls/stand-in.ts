@@ -51,5 +51,6 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   },
   note: unasked,
   act: (_, action) => action(),
+  look: (_, action) => action(),
   ...changes,
 })

@@ -1,0 +1,169 @@
+import { NOTIF } from '../abi/seccomp.ts'
+import type { Caller } from '../caller/caller.ts'
+import type { Container } from '../caller/container.ts'
+import type { Sleep, Stamp } from '../caller/sleep.ts'
+import type { Act, Effect, Mark, Once, Verb } from '../calls/act.ts'
+import { why } from '../calls/reason.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { verbs } from '../verbs/index.ts'
+import type { Place, Undelivered } from './undelivered.ts'
+
+/** How the calls of a listener wait: so that a signal cancels them; or so that none does, as was seen so many times. */
+const WAITS = { interruptibly: -1, killably: 8 } as const
+/** A caller that was woken before it has an answer goes away, as soon as it gets a processor. */
+const AWAKE_MS = 1000
+/** With an answer it goes away only if it was on its way already: the answer arrives if it had not got a processor yet. */
+const LEAVING_MS = 0.1
+
+/** What an adoption needs of one call. */
+interface Interruptible {
+  /** Of its listener. */
+  readonly index: number
+  readonly container: Container
+  /** In the journal. */
+  readonly slot: number
+}
+
+/**
+ * Without SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a signal cancels a call that is being served: it comes again, from the same
+ * instruction, and what was done for it stands in its way. The act is done again first; only if the kernel refuses it for
+ * what our own act explains, and that is still there unchanged, the call gets the result of the first time.
+ */
+export class Adoptions {
+  readonly #acts: Undelivered
+  /** By listener: one of WAITS. */
+  readonly #ways: Int32Array
+  readonly #slots: DataView
+
+  constructor(acts: Undelivered, ways: Int32Array, slots: DataView) {
+    this.#acts = acts
+    this.#ways = ways
+    this.#slots = slots
+  }
+
+  /** @returns undefined where the answer cannot get lost, or the act can be done twice */
+  of<A extends Act>(act: A, caller: Caller, call: Interruptible, waits: () => boolean): Adoption<A> | undefined {
+    const { once } = verbs[act.verb] as Verb<A>
+    if (!once || this.#ways[call.index]! >= WAITS.killably || once.applies?.(act) === false) return undefined
+    const { sleep } = caller
+    const found = asleep(waits, AWAKE_MS, () => this.#stamp(sleep, call.index))
+    if (found === 'gone') throw new PassOn('gone')
+    const key = typeof found === 'object' ? this.#key(once, act, found, call.slot) : undefined
+    const place = key === undefined ? undefined : this.#acts.begin(call.container.index, key)
+    const container = call.container.index
+    return place && new Adoption({ acts: this.#acts, once, act, sleep, waits, container, key: key!, place })
+  }
+
+  /** @returns undefined while it is awake; 'sure' if no signal wakes it */
+  #stamp(sleep: Sleep, listener: number): Stamp | 'sure' | undefined {
+    const ways = this.#ways
+    const { state } = sleep
+    if (state === 'S') ways[listener] = WAITS.interruptibly
+    if (state === 'S') return sleep.stamp()
+    // One that a signal has woken looks like this for a moment, when it waits for a lock.
+    const seen = ways[listener]!
+    if (state !== 'D' || seen === WAITS.interruptibly) return undefined
+    Atomics.compareExchange(ways, listener, seen, seen + 1)
+    return 'sure'
+  }
+
+  #key<A>(once: Once<A>, act: A, { born, stack }: Stamp, slot: number): bigint | undefined {
+    try {
+      const call = new Uint8Array(this.#slots.buffer, slot + NOTIF.tid, NOTIF.args - NOTIF.tid)
+      return fingerprint([call, born, stack, ...once.about(act)])
+    } catch (error) {
+      // What cannot be looked at cannot be known again.
+      if (error instanceof SyscallError) return undefined
+      throw error
+    }
+  }
+}
+
+interface Parts<A> {
+  readonly acts: Undelivered
+  readonly once: Once<A>
+  readonly act: A
+  readonly sleep: Sleep
+  readonly waits: () => boolean
+  readonly container: number
+  readonly key: bigint
+  readonly place: Place
+}
+
+/** One act whose answer may get lost. */
+export class Adoption<A> {
+  readonly #parts: Parts<A>
+  #result: bigint | undefined
+
+  constructor(parts: Parts<A>) {
+    this.#parts = parts
+  }
+
+  /** Does the act, or finds it done. @throws whatever the act throws */
+  run(caller: Caller, run: () => Effect): Effect {
+    const { once, act } = this.#parts
+    const before = once.conflict === undefined ? this.#adopt(caller) : undefined
+    if (before) return before
+    try {
+      const effect = run()
+      this.#result = marked(effect.made ?? once.stands(act, caller))
+      return effect
+    } catch (error) {
+      const isConflict = error instanceof SyscallError && error.errno === once.conflict
+      const adopted = isConflict ? this.#adopt(caller) : undefined
+      if (adopted) return adopted
+      throw error
+    }
+  }
+
+  /**
+   * Sends the answer. It gets lost without a sign if a signal has woken the caller, which was on its way but still waited: so
+   * one that is awake gets the time to leave. @returns whether it was delivered
+   */
+  answer(send: () => boolean): boolean {
+    const { acts, container, sleep, waits, key, place } = this.#parts
+    const delivered = asleep(waits, LEAVING_MS, () => (sleep.state === 'S' ? true : undefined)) !== 'gone' && send()
+    acts.end(container, place, key, delivered, this.#result)
+    return delivered
+  }
+
+  #adopt(caller: Caller): Effect | undefined {
+    const { acts, container, once, act, key, place } = this.#parts
+    const result = acts.take(container, place, key)
+    if (result === undefined || marked(once.stands(act, caller)) !== result) return undefined
+    this.#result = result
+    return { value: 0n, why: why('adopted') }
+  }
+}
+
+/**
+ * Looks until the caller sleeps, for a time.
+ *
+ * @returns gone: its call does not wait any more; awake: it did not sleep
+ */
+function asleep<T>(waits: () => boolean, ms: number, look: () => T | undefined): T | 'gone' | 'awake' {
+  for (const end = performance.now() + ms; ; ) {
+    const seen = look()
+    if (!waits()) return 'gone'
+    if (seen !== undefined) return seen
+    if (performance.now() > end) return 'awake'
+    Atomics.wait(pause, 0, 0, PAUSE_MS)
+  }
+}
+const PAUSE_MS = 0.02
+const pause = new Int32Array(new SharedArrayBuffer(4))
+
+const marked = (marks: readonly Mark[] | undefined): bigint | undefined => marks && fingerprint(marks)
+
+/** 64 bits, of two kinds of FNV-1a: whoever finds two things with the same one has fooled only itself. */
+function fingerprint(marks: readonly Mark[]): bigint {
+  const [bytes, hash] = [Buffer.from(marks.map(spell).join('|'), 'latin1'), [0x811c9dc5, 0x050c5d1f]]
+  for (const byte of bytes) {
+    hash[0] = Math.imul(hash[0]! ^ byte, 0x01000193)
+    hash[1] = Math.imul(hash[1]! ^ byte, 0x01000197)
+  }
+  return (BigInt(hash[1]! >>> 0) << 32n) | BigInt(hash[0]! >>> 0)
+}
+
+const spell = (mark: Mark): string => (typeof mark === 'object' ? Buffer.from(mark).toString('latin1') : String(mark))

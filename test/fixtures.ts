@@ -41,7 +41,7 @@ function textOf(name: string): string {
  */
 export function fixture(name: string, flags: readonly string[] = []): string {
   const source = join(sources, `${name}.c`)
-  const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-pthread', ...flags]
+  const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-pthread', `-DFIXTURES="${sources}"`, ...flags]
   const digest = createHash('sha256')
     .update(textOf(`${name}.c`))
     .update(options.join(' '))

@@ -42,9 +42,10 @@ export class Sleep {
     this.#view = view
   }
 
-  /** D for a call that outlasts signals, S for one that any signal cancels; R if it is just being woken; '' if it is gone. */
-  get state(): string {
-    return stateOf(this.#view.proc, this.#view.tid)
+  /** Is it asleep, and not being woken? */
+  get isSound(): boolean {
+    const state = stateOf(this.#view.proc, this.#view.tid)
+    return state === 'S' || state === 'D'
   }
 
   /** Inside. @returns undefined while it runs @throws {SyscallError} ENOENT, ESRCH if it is gone */

@@ -2,6 +2,7 @@ import type { Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import { CONTAINERS, LISTENERS } from '../engine/pool-state.ts'
 import type { Fd } from '../kernel/fd.ts'
+import { waitsKillably } from '../runtimes/bundle.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import type { Init } from '../runtimes/inspect.ts'
 
@@ -60,6 +61,7 @@ export class Registry {
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
     const container: Container = {
       ...{ index, id: handover.id, userns, uidMap, gidMap, initTid: handover.pid as Tid, startedMs },
+      lasting: waitsKillably(handover.bundle),
       ...said,
       ...(exec ? { exec } : {}),
     }

@@ -9,8 +9,6 @@ import { SyscallError } from '../kernel/error.ts'
 import { verbs } from '../verbs/index.ts'
 import type { Place, Undelivered } from './undelivered.ts'
 
-/** How the calls of a listener wait: so that a signal cancels them; or so that none does, as was seen so many times. */
-const WAITS = { interruptibly: -1, killably: 8 } as const
 /** A caller that was woken before it has an answer goes away, as soon as it gets a processor. */
 const AWAKE_MS = 1000
 /** With an answer it goes away only if it was on its way already: the answer arrives if it had not got a processor yet. */
@@ -18,8 +16,6 @@ const LEAVING_MS = 0.1
 
 /** What an adoption needs of one call. */
 interface Interruptible {
-  /** Of its listener. */
-  readonly index: number
   readonly container: Container
   /** In the journal. */
   readonly slot: number
@@ -32,40 +28,25 @@ interface Interruptible {
  */
 export class Adoptions {
   readonly #acts: Undelivered
-  /** By listener: one of WAITS. */
-  readonly #ways: Int32Array
   readonly #slots: DataView
 
-  constructor(acts: Undelivered, ways: Int32Array, slots: DataView) {
+  constructor(acts: Undelivered, slots: DataView) {
     this.#acts = acts
-    this.#ways = ways
     this.#slots = slots
   }
 
   /** @returns undefined where the answer cannot get lost, or the act can be done twice */
   of<A extends Act>(act: A, caller: Caller, call: Interruptible, waits: () => boolean): Adoption<A> | undefined {
+    if (call.container.lasting) return undefined
     const { once } = verbs[act.verb] as Verb<A>
-    if (!once || this.#ways[call.index]! >= WAITS.killably || once.applies?.(act) === false) return undefined
+    if (!once || once.applies?.(act) === false) return undefined
     const { sleep } = caller
-    const found = asleep(waits, AWAKE_MS, () => this.#stamp(sleep, call.index))
-    if (found === 'gone') throw new PassOn('gone')
-    const key = typeof found === 'object' ? this.#key(once, act, found, call.slot) : undefined
-    const place = key === undefined ? undefined : this.#acts.begin(call.container.index, key)
+    const stamp = asleep(waits, AWAKE_MS, () => (sleep.isSound ? sleep.stamp() : undefined))
+    if (stamp === 'gone') throw new PassOn('gone')
+    const key = stamp === 'awake' ? undefined : this.#key(once, act, stamp, call.slot)
     const container = call.container.index
+    const place = key === undefined ? undefined : this.#acts.begin(container, key)
     return place && new Adoption({ acts: this.#acts, once, act, sleep, waits, container, key: key!, place })
-  }
-
-  /** @returns undefined while it is awake; 'sure' if no signal wakes it */
-  #stamp(sleep: Sleep, listener: number): Stamp | 'sure' | undefined {
-    const ways = this.#ways
-    const { state } = sleep
-    if (state === 'S') ways[listener] = WAITS.interruptibly
-    if (state === 'S') return sleep.stamp()
-    // One that a signal has woken looks like this for a moment, when it waits for a lock.
-    const seen = ways[listener]!
-    if (state !== 'D' || seen === WAITS.interruptibly) return undefined
-    Atomics.compareExchange(ways, listener, seen, seen + 1)
-    return 'sure'
   }
 
   #key<A>(once: Once<A>, act: A, { born, stack }: Stamp, slot: number): bigint | undefined {
@@ -123,7 +104,7 @@ export class Adoption<A> {
    */
   answer(send: () => boolean): boolean {
     const { acts, container, sleep, waits, key, place } = this.#parts
-    const delivered = asleep(waits, LEAVING_MS, () => (sleep.state === 'S' ? true : undefined)) !== 'gone' && send()
+    const delivered = asleep(waits, LEAVING_MS, () => sleep.isSound || undefined) !== 'gone' && send()
     acts.end(container, place, key, delivered, this.#result)
     return delivered
   }

@@ -36,8 +36,6 @@ export class PoolState {
   readonly listenerGeneration: Int32Array
   readonly listenerCalls: Int32Array
   readonly listenerMuted: Int32Array
-  /** For `Adoptions`. */
-  readonly listenerWaits: Int32Array
   /** Which of them are connections of LXC's monitors, and what those do. */
   readonly proxies: ProxyWords
   /** By container: calls in flight; how often it kept a leader too long, and the second at which that is forgotten. */
@@ -59,7 +57,7 @@ export class PoolState {
 
   constructor(
     buffer = new SharedArrayBuffer(
-      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 7 * LISTENERS + (6 + PER_CONTAINER) * CONTAINERS),
+      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (6 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -77,7 +75,6 @@ export class PoolState {
     this.listenerGeneration = array(LISTENERS)
     this.listenerCalls = array(LISTENERS)
     this.listenerMuted = array(LISTENERS)
-    this.listenerWaits = array(LISTENERS)
     this.proxies = new ProxyWords(array(LISTENERS), seconds)
     this.containerCalls = array(CONTAINERS)
     this.#containerStrikes = array(CONTAINERS)

@@ -131,7 +131,6 @@ export class Pool {
     this.#listeners.add(index)
     state.listenerFd[index] = fd.raw
     state.listenerContainer[index] = container
-    state.listenerWaits[index] = 0
     const generation = Atomics.add(state.listenerGeneration, index, 1) + 1
     if (isMonitor) this.#deadlines.watch(index, fd.raw)
     else if (this.#inherits) this.#passLost(index, fd.raw)

@@ -28,8 +28,6 @@ export interface Call {
   /** Offset in the journal. */
   readonly slot: number
   readonly listener: number
-  /** The keeper's number of the listener. */
-  readonly index: number
   readonly container: Container
   /** performance.now() at the receipt. */
   readonly start: number
@@ -88,7 +86,7 @@ export class Server {
     this.#slots = slots
     this.#records = records
     this.#answer = new Answer(slots.view)
-    this.#giver = new Giver(this.#answer, slots, desk.proc)
+    this.#giver = new Giver(this.#answer, slots)
     this.#registers = new SlotRegisters(slots.view)
   }
 

@@ -88,6 +88,7 @@ const UNKNOWN: Container = {
   userns: 0n,
   initTid: 0 as Tid,
   startedMs: 0,
+  lasting: false,
   barred: 'unknownContainer',
 }
 /** How long a leader may serve a call before the deputy leads. */
@@ -154,9 +155,8 @@ class EngineThread {
         this.#deviceRules(index, tid, dev, stillThere),
       walk: ({ index }: Container, start: Start, status: Status, goal: Goal) => this.#walk(index, start, status, goal),
     }
-    const { undelivered, listenerWaits } = this.#state
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
-    const adoptions = new Adoptions(undelivered, listenerWaits, this.#slots.view)
+    const adoptions = new Adoptions(this.#state.undelivered, this.#slots.view)
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
     this.#server = new Server(desk, this.#slots, records, adoptions, onFault)
     this.#monitors = new Monitors(this.#state.proxies, (why) =>
@@ -217,7 +217,7 @@ class EngineThread {
       return
     }
     this.#slots.receive(slot)
-    const call: Call = { slot, listener, index, container, start: performance.now() }
+    const call: Call = { slot, listener, container, start: performance.now() }
     if (this.#server.screen(call)) return
     this.#serve(call, index)
   }
@@ -237,7 +237,7 @@ class EngineThread {
     }
     using forwarded = received
     this.#slots.receive(slot)
-    const call: Call = { slot, listener: forwarded.listener, index, container, start: performance.now(), forwarded }
+    const call: Call = { slot, listener: forwarded.listener, container, start: performance.now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#cap) this.#server.pass(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)
   }
@@ -287,9 +287,9 @@ class EngineThread {
     if (slot === undefined) return
     const orphan = adopt(slot, this.#slots, this.#state)
     if (!orphan) return
-    const { index } = orphan
+    const { index, ...found } = orphan
     const container = this.#containers.get(this.#slots.view.getUint32(slot + SLOT.container, true)) ?? UNKNOWN
-    const call: Call = { slot, ...orphan, container, start: performance.now() }
+    const call: Call = { slot, ...found, container, start: performance.now() }
     try {
       if (!this.#server.settle(call)) this.#serve(call, index)
     } finally {

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import * as v from 'valibot'
 
-const Config = v.object({ process: v.object({ capabilities: v.object({ bounding: v.array(v.string()) }) }) })
+const Capabilities = v.object({ process: v.object({ capabilities: v.object({ bounding: v.array(v.string()) }) }) })
+const Flags = v.object({ linux: v.object({ seccomp: v.object({ flags: v.array(v.string()) }) }) })
 
 /**
  * The capabilities that the runtime will leave a container, such as `CAP_MKNOD`, by its bundle. The process itself does not
@@ -11,9 +12,20 @@ const Config = v.object({ process: v.object({ capabilities: v.object({ bounding:
  * @returns undefined if the bundle does not say
  */
 export function boundingCapabilities(bundle: string): ReadonlySet<string> | undefined {
+  const config = read(bundle, Capabilities)
+  return config && new Set(config.process.capabilities.bounding)
+}
+
+/** Does the runtime set SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV? The kernel tells the flags of a filter to nobody. */
+export function waitsKillably(bundle: string): boolean {
+  const flags = read(bundle, Flags)?.linux.seccomp.flags
+  return flags?.includes('SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV') === true
+}
+
+function read<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {
+  if (!isAbsolute(bundle)) return undefined
   try {
-    const config = v.parse(Config, JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')))
-    return new Set(config.process.capabilities.bounding)
+    return v.parse(schema, JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')))
   } catch {
     return undefined
   }

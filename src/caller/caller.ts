@@ -437,8 +437,8 @@ export class Caller implements CallerContract, Disposable {
 
   /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
   #base(dirfd: number): Fd {
-    const { identity, proc, names } = this.#desk
     if (dirfd === AT_FDCWD) return this.#link('cwd')
+    const { identity, proc, names } = this.#desk
     const open = (): Fd => this.#own(openat(proc.raw, names.of(this.tid, `fd/${dirfd}`), O_PATH))
     return this.#orPass('pathNotResolved', () => identity.searching(open))
   }

@@ -5,7 +5,7 @@ import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
 import { HUGETLBFS, withHostIds } from './hugetlbfs.ts'
-import { judgeParameter } from './mount-options.ts'
+import { isWritable, judgeParameter } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -122,10 +122,6 @@ function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
   const description = { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
   return act({ verb: 'create', context, description })
 }
-
-/** The last word counts. */
-const isWritable = (parameters: readonly Parameter[]): boolean =>
-  parameters.findLast(([key]) => key === 'ro' || key === 'rw')?.[0] !== 'ro'
 
 interface Mounted {
   readonly fd: number

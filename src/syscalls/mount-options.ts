@@ -20,11 +20,20 @@ export function judgeParameter([key, value]: Parameter): Verdict | undefined {
 }
 
 /** The same for the options of mount(2). */
-export function judgeOptions(options = ''): Verdict | undefined {
+export function judgeOptions(options?: string): Verdict | undefined {
   return optionsOf(options).map(judgeParameter).find(Boolean)
 }
 
-export const optionsOf = (options: string): readonly Parameter[] => options.split(',').filter(Boolean).map(parameterOf)
+/**
+ * Shall the file system be written to? Of options the last one counts, also against the flag of mount(2), and whatever its
+ * value: linux/fs/fs_context.c vfs_parse_sb_flag()
+ */
+export const isWritable = (parameters: readonly Parameter[], byFlag = true): boolean => {
+  const said = parameters.findLast(([key]) => key === 'ro' || key === 'rw')?.[0]
+  return said === undefined ? byFlag : said === 'rw'
+}
+
+export const optionsOf = (options = ''): readonly Parameter[] => options.split(',').filter(Boolean).map(parameterOf)
 
 function parameterOf(option: string): Parameter {
   const [key = '', ...value] = option.split('=')

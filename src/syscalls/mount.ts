@@ -17,7 +17,7 @@ import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
 import { HUGETLBFS, optionsWithHostIds } from './hugetlbfs.ts'
 import { byFuse } from './mount-fuse.ts'
-import { judgeOptions } from './mount-options.ts'
+import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -69,7 +69,7 @@ export const mount: Syscall<Request> = {
       namespace,
       call: {
         ...{ type, flags, nodev, shift: policy.shift && !own },
-        source: sourceOf(caller, source, (flags & MS_RDONLY) === 0n),
+        source: sourceOf(caller, source, isWritable(optionsOf(data), (flags & MS_RDONLY) === 0n)),
         ...(options === undefined ? {} : { data: options }),
       },
     })

@@ -272,6 +272,17 @@ describe.skipIf(cannot)('callers', () => {
     expect(stderr).toMatch(/write-protected but explicit read-write/)
   })
 
+  test('a device that it may only read is not mounted to be written by an option that contradicts the flag', async () => {
+    chmodSync(device, 0o400)
+    const without = 'setpriv --bounding-set -dac_override --inh-caps -dac_override'
+    const call = `${without} ${fixture('mount-call')} ext4 $DEVICE m`
+    const { stdout, stderr } = await contained(
+      `${call} rw 1; ${call} ro 0 && umount m; ${call} rw,ro 1 && umount m && echo ok`,
+    )
+    chmodSync(device, 0o600)
+    expect({ stdout, stderr }).toEqual({ stdout: 'EACCES\nok\n', stderr: '' })
+  })
+
   test('in the mount namespace of the host nothing is mounted', async () => {
     const { result, records } = await host.call(['mount', '/mnt', device, 'ext4'], ['--mounts'])
     expect(result).toBe('EPERM')

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { syscallName } from '../../src/abi/syscalls.ts'
 import { readRange } from '../../src/runtimes/launch/ids.ts'
+import type { RuntimeName } from '../../src/runtimes/launch/runtime.ts'
 import { fixture } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { until } from '../kernel/host.ts'
-import { Observer, openOf } from './observer.ts'
-import { family, isContained, list, read } from './processes.ts'
+import { MARK, Observer, openOf } from './observer.ts'
+import { family, isEngine, list, read } from './processes.ts'
 
 const KEYS = [
   'mknod',
@@ -61,6 +62,8 @@ export interface Outcome {
 
 export interface AttackOptions {
   readonly seed: number
+  /** runc knows no flag with which a signal leaves a call alone that is being served. */
+  readonly runtime: RuntimeName
   readonly seconds: number
 }
 
@@ -77,26 +80,25 @@ class Ground {
 
   constructor() {
     const { uid, gid } = readRange()
-    for (const path of [this.inside, this.outside, this.programs, join(this.outside, 'a'), join(this.outside, 'a/b')])
-      mkdirSync(path)
+    for (const path of [this.inside, this.outside, this.programs]) mkdirSync(path)
     chmodSync(this.top, 0o755)
     chownSync(this.inside, uid, gid)
-    // Also what the container owns may not change there, for no path of it leads there.
-    for (const [name, owner] of [
-      ['f0', 0],
-      ['f1', uid],
-      ['a/f0', uid],
-    ] as const) {
-      writeFileSync(join(this.outside, name), name)
-      chownSync(join(this.outside, name), owner, owner)
-    }
-    chownSync(join(this.outside, 'a'), uid, gid)
-    chmodSync(join(this.outside, 'a'), 0o777)
+    for (const name of ['', 'a', 'b', 'a/b']) this.#expose(name, (path) => mkdirSync(path, { recursive: true }), 0o777)
+    for (const name of ['f0', 'a/f0', 'a/f2', 'a/b/f1']) this.#expose(name, (path) => writeFileSync(path, name), 0o666)
     symlinkSync('/', join(this.outside, 'l'))
     copyFileSync(fixture('fuzz-calls', ['-static']), join(this.programs, 'fuzz-calls'))
     this.ext4 = this.images.device('ext4')
     this.squashfs = this.images.device('squashfs')
     this.ext2 = this.images.device('ext2')
+  }
+
+  /** Whoever gets there could do what he likes: but no path of the container leads there. */
+  #expose(name: string, make: (path: string) => void, mode: number): void {
+    const { uid, gid } = readRange()
+    const path = join(this.outside, name)
+    make(path)
+    chownSync(path, uid, gid)
+    chmodSync(path, mode)
   }
 
   remove(): void {
@@ -112,15 +114,16 @@ class Attack {
   #kinds: readonly (readonly [string, number])[] = []
   readonly complaints: string[] = []
 
-  constructor({ inside, outside, programs, ext4, squashfs, ext2 }: Ground, { seed, seconds }: AttackOptions) {
+  constructor({ inside, outside, programs, ext4, squashfs, ext2 }: Ground, { seed, seconds, runtime }: AttackOptions) {
     const mounts = ['mount', 'mount.allowed=ext4,squashfs,hugetlbfs', 'mount.fuse=ext2=fuse2fs', 'bpf', 'bpf.devices']
     const sources = ['--device', ext4, 'ext4', '--device', squashfs, 'squashfs', '--device', 'none', 'hugetlbfs']
     const options = {
+      runtime,
       config: [...KEYS, ...mounts],
       binds: [`${inside}:/in`, `${programs}:/programs:ro`],
       devices: [ext4, squashfs, ext2],
       command: [
-        ...['/programs/fuzz-calls', `${seed}`, `${seconds}`, `${PROCESSES}`, outside],
+        ...['/programs/fuzz-calls', `${seed}`, `${seconds}`, `${PROCESSES}`, outside, `${MARK}`],
         ...[...sources, '--fuse', ext2, 'ext2', '/in', '/tmp', '/dev/shm'],
       ],
     }
@@ -143,8 +146,7 @@ class Attack {
   }
 
   get enginePid(): number {
-    const isEngine = (pid: string): boolean => read(`/proc/${pid}/cmdline`).includes('engine/main')
-    return Number(family(this.pid).find((pid) => isEngine(pid) && !isContained(pid)))
+    return Number(family(this.pid).find(isEngine))
   }
 
   said(line: number): Promise<void> {

@@ -24,15 +24,17 @@ const LIES =
 /** Of all calls that are made. */
 const ACTS = 0.2
 
+const runtimes = (['crun', 'runc'] as const).filter(hasRuntime)
 const rounds = Array.from({ length: Math.ceil(seconds / ROUND_S) }, (_, index) => ({
   seed: seed + index,
+  runtime: runtimes[(seed + index) % runtimes.length] ?? 'crun',
   seconds: Math.min(ROUND_S, seconds - index * ROUND_S),
 }))
 const again = (one: number, long: number): string => `to repeat it: npm run fuzz -- --seed ${one} --seconds ${long}`
 
 describe.skipIf(cannot)(`a hostile container${cannot ? `: skipped, ${cannot}` : ''}`, () => {
   test.each(rounds)(
-    'seed $seed, for $seconds s: it changes nothing outside, and the engine survives it',
+    'seed $seed, for $seconds s, with $runtime: it changes nothing outside, and the engine survives it',
     { timeout: (ROUND_S + SLACK_S) * 1000 },
     async (round) => {
       const how = again(round.seed, round.seconds)

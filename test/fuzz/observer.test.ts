@@ -10,7 +10,7 @@ import { missing } from '../fixtures.ts'
 import { Group, withoutCgroups } from '../kernel/bpf-world.ts'
 import { until } from '../kernel/host.ts'
 import { unable } from '../runtimes/run-machine.ts'
-import { Observer } from './observer.ts'
+import { MARK, Observer } from './observer.ts'
 import { family, isContained } from './processes.ts'
 
 const cannot = unable() ?? missing('gcc', 'unshare', 'getfattr', 'setfattr') ?? withoutCgroups()
@@ -18,7 +18,8 @@ const cannot = unable() ?? missing('gcc', 'unshare', 'getfattr', 'setfattr') ?? 
 /** On a disk of the host, outside of the temporary directory, where other tests are. */
 const ON_HOST = `/var/tmp/intercede-observed-${process.pid}`
 /** r3 = MARK; r0 = 1; exit */
-const MARKED = Buffer.from('b7030000d5ee550fb7000000010000009500000000000000', 'hex')
+const MARKED = Buffer.from('b703000000000000b7000000010000009500000000000000', 'hex')
+MARKED.writeInt32LE(MARK, 4)
 
 describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, () => {
   let top: string
@@ -31,7 +32,7 @@ describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, (
     outside = join(top, 'out')
     mkdirSync(outside)
     writeFileSync(ON_HOST, '')
-    bystander = spawn('cat', { stdio: ['pipe', 'ignore', 'ignore'] })
+    bystander = spawn('sleep', ['10000'], { stdio: 'ignore' })
   })
   afterAll(async () => {
     for (const each of undo.splice(0).reverse()) await each()
@@ -67,19 +68,19 @@ describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, (
     {
       what: 'the scheduling of a process of the host',
       does: () => setPriority(bystander.pid!, 7),
-      finds: /^a thread of the host was scheduled: .* cat: nice 0, .* became nice 7,/,
+      finds: /^a thread of the host was scheduled: .* sleep: nice 0, .* became nice 7,/,
     },
     {
       what: 'a cgroup',
       does() {
         const path = new Group().path
-        mkdirSync(`${path}/fzg0`)
+        mkdirSync(`${path}/fuzz-${MARK}-0`)
         undo.push(
           () => rmdirSync(path),
-          () => rmdirSync(`${path}/fzg0`),
+          () => rmdirSync(`${path}/fuzz-${MARK}-0`),
         )
       },
-      finds: /^a cgroup was made: .*fzg0$/,
+      finds: /^a cgroup was made: .*fuzz-\d+-0$/,
     },
     {
       what: 'a device program',
@@ -105,7 +106,7 @@ describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, (
     },
   ]
 
-  test('finds each kind of change, and nothing where there is none', { timeout: 120_000 }, async () => {
+  test('finds each kind of change, and nothing where there is none', { timeout: 300_000 }, async () => {
     const observer = new Observer(top, outside, process.pid)
     const findings = (): readonly string[] => {
       observer.check()

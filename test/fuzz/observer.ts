@@ -5,14 +5,14 @@ import { dirname, join } from 'node:path'
 import { type Mount, parseMountinfo } from '../../src/runtimes/launch/mountinfo.ts'
 import { fixture } from '../fixtures.ts'
 import { descriptors } from './descriptors.ts'
-import { family, isContained, isOfHost, link, list, processes, read, statOf } from './processes.ts'
+import { family, isContained, isEngine, isOfHost, link, list, processes, read, statOf } from './processes.ts'
 
-/** In each program that the hostile container loads. */
-const MARK = '0x0f55eed5'
+/** In each device program of the hostile container, and in the names of its cgroups; several may attack at once. */
+export const MARK = 0x0f00_0000 + process.pid
 /** What the hostile container calls its cgroups. */
-const GROUP = 'fzg'
+const GROUP = `fuzz-${MARK}-`
 /** Where other tests and container engines mount. */
-const OTHERS = [`${tmpdir()}/`, '/run/', '/var/lib/']
+const OTHERS = [`${tmpdir()}/`, '/var/tmp/', '/run/', '/var/lib/']
 /** Those of the file systems that hold what tells of a change. */
 const ON_DISK = new Set(['ext4', 'xfs', 'btrfs', 'tmpfs', 'devtmpfs', 'overlay', 'ext2', 'ext3'])
 
@@ -102,8 +102,9 @@ export class Observer {
   /** The container's processes, each with what it may not have. */
   #checkInside(): void {
     const members = family(this.#keeper)
-    const strangers = members.filter((pid) => !isContained(pid))
-    const ids = ['1', ...strangers].flatMap((pid) => parseMountinfo(read(`/proc/${pid}/mountinfo`)).map(({ id }) => id))
+    // What mounts for the container, and a runtime that starts a program in it, are in its mount namespace for a while.
+    const home = members.filter((pid) => pid === String(this.#keeper) || isEngine(pid))
+    const ids = ['1', ...home].flatMap((pid) => parseMountinfo(read(`/proc/${pid}/mountinfo`)).map(({ id }) => id))
     for (const line of descriptors(members.filter(isContained), new Set(ids))) this.#note('a descriptor inside', line)
     for (const pid of members.filter(isContained))
       if (isOfHost(pid)) this.#note('a process inside has the user namespace of the host', read(`/proc/${pid}/comm`))
@@ -111,7 +112,7 @@ export class Observer {
 
   #checkPrograms(isOver: boolean): void {
     const groups = [...this.#groupOwners().keys()].filter((path) => !this.#isOwnGroup(path))
-    const found = lines(fixture('host-programs'), [MARK, ...groups])
+    const found = lines(fixture('host-programs'), [`${MARK}`, ...groups])
     for (const line of found) if (isOver || line.startsWith('attached')) this.#note('a program of the container', line)
   }
 
@@ -138,12 +139,9 @@ export class Observer {
     return new Map(found.map((line) => line.split(' ') as [string, string]))
   }
 
-  /** `run` names the cgroup by the number of its process. Somebody else may attack beside. */
+  /** `run` names the cgroup by the number of its process. */
   #isOwnGroup(path: string): boolean {
-    const pid = /\/intercede\/(\d+)-/.exec(path)?.[1]
-    return (
-      pid === String(this.#keeper) || (pid !== undefined && read(`/proc/${pid}/cmdline`).includes('fuzz/contained'))
-    )
+    return path.includes(`/intercede/${this.#keeper}-`)
   }
 
   #threads(): Map<string, Thread> {

@@ -55,3 +55,7 @@ export const isContained = (pid: string): boolean => {
   const own = link(`/proc/${pid}/ns/pid`)
   return own !== '' && own !== OWN_PIDNS
 }
+
+/** The first thread of an engine never leaves its namespaces. */
+export const isEngine = (pid: string): boolean =>
+  !isContained(pid) && read(`/proc/${pid}/cmdline`).includes('/engine/main')

@@ -67,15 +67,18 @@ export class ProtocolFuzzer {
       '--metadata',
       'security.syscalls.intercept.mknod=true',
     ]
-    const call = ['--', fixture('caller'), 'mknod', '/', '020666', '1', '3']
+    const made = (name: string) => ['mknod', `${this.#machine.shared}/${name}${this.counts.served}`, '020666', '1', '3']
+    const call = ['--', fixture('caller'), ...made('runtime')]
     const { stdout, stderr } = await execute(fixture('filtered'), [...container, ...call])
-    // It is done for the caller, which may not write there.
-    if (!stdout.includes('EEXIST')) throw new Error(`A container was not served: ${stdout} ${stderr}`)
+    if (!stdout.includes('"ok":true')) throw new Error(`A container was not served: ${stdout} ${stderr}`)
     const monitor = await Monitor.start(this.#machine)
     try {
-      monitor.ask('mknod', '/', '020666', '1', '3')
+      monitor.ask(...made('monitor'))
       const { reply } = await monitor.serve('security.syscalls.intercept.mknod=true')
-      if (typeof reply === 'string') throw new Error(`A monitor was not served: ${reply}`)
+      const answer = typeof reply === 'string' ? reply : reply.response.error
+      if (answer !== 0) throw new Error(`A monitor was not served: ${answer}`)
+      const result = await monitor.returns(1)
+      if (result !== 'ok') throw new Error(`The call of a monitor returned ${result}`)
     } finally {
       await monitor.end()
     }

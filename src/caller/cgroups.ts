@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { comeHome } from './come-home.ts'
 
 /** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */
@@ -44,6 +45,13 @@ export function deviceGroups(task: string): readonly string[] {
   const outside = paths.find((path) => path.includes('/../'))
   if (outside !== undefined) throw new RangeError(`Cannot join ${outside}: it is outside of our cgroup namespace`)
   return paths
+}
+
+/** Is a group, or one above it, being frozen, or frozen already? Who joins it then stops at once. */
+export function isFrozen(group: string): boolean {
+  for (let path = group; existsSync(`${path}/cgroup.freeze`); path = dirname(path))
+    if (readFileSync(`${path}/cgroup.freeze`, 'latin1').startsWith('1')) return true
+  return false
 }
 
 const join = (groups: readonly string[]): void => {

@@ -67,6 +67,8 @@ interface Waiting {
   readonly waits: () => boolean
   /** In milliseconds. */
   readonly patience?: number
+  /** Are the caller's processes stopped? The mounter is where they are, and waits with them. */
+  readonly isFrozen?: () => boolean
 }
 
 /**
@@ -82,7 +84,7 @@ export function askMounter(
   mounter: Handle,
   request: Request,
   handles: readonly Handle[],
-  { waits, patience = PATIENCE_MS }: Waiting,
+  { waits, patience = PATIENCE_MS, isFrozen }: Waiting,
 ): readonly Fd[] {
   const [ours, theirs] = socketpair()
   using answers = ours
@@ -96,7 +98,7 @@ export function askMounter(
   }
   for (let waited = 0; !waitReadable(answers, LOOK_MS); waited += LOOK_MS) {
     if (!waits()) throw new MounterLost('the caller is gone')
-    if (waited >= patience) throw new MounterLost('no answer')
+    if (waited >= patience && !isFrozen?.()) throw new MounterLost('no answer')
   }
   return answerOf(answers)
 }

@@ -7,7 +7,7 @@ import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mou
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { isSameFile } from '../kernel/compare.ts'
 import { dup, Fd } from '../kernel/fd.ts'
-import { fstatfs, identify, mountId, O_RDONLY, openat } from '../kernel/files.ts'
+import { fstatfs, identify, mountId, O_RDONLY, openat, read } from '../kernel/files.ts'
 import { fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { ownerOf } from '../kernel/pidfd.ts'
@@ -46,6 +46,8 @@ export interface Mounting {
 
 const LOOK: readonly Cap[] = ['SYS_PTRACE']
 const OPEN: readonly Cap[] = ['SYS_ADMIN']
+/** In the directory of a cgroup. */
+const FREEZE = Buffer.from('cgroup.freeze\0')
 const NS_MNT = Buffer.from('ns/mnt\0')
 
 export class CallerMounts implements Mounts {
@@ -165,11 +167,19 @@ export class CallerMounts implements Mounts {
     const { waits } = this.#caller
     const mounter = this.#lent()
     try {
-      return askMounter(mounter, request, handles, { waits })
+      return askMounter(mounter, request, handles, { waits, isFrozen: () => this.#isFrozen })
     } catch (error) {
       this.#lost = error instanceof MounterLost
       throw this.#lost && !waits() ? new PassOn('gone') : refusal(error)
     }
+  }
+
+  get #isFrozen(): boolean {
+    const group = this.#caller.container.handles?.cgroup
+    if (group === undefined) return false
+    using file = openat(group, FREEZE, O_RDONLY)
+    const state = Buffer.alloc(1)
+    return read(file, state) === 1 && state.toString() === '1'
   }
 
   /** One mounter for all that this call asks for, given back when the call is over. */

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dev, Tid } from '../abi/brand.ts'
 import { major, minor } from '../abi/dev.ts'
-import { deviceGroups } from '../caller/cgroups.ts'
+import { deviceGroups, isFrozen } from '../caller/cgroups.ts'
 
 /** What the device rules of a caller's control groups allow for one device. */
 export interface DeviceRules {
@@ -13,6 +14,7 @@ export interface DeviceRules {
 
 export const UNKNOWN: DeviceRules = { mknod: false, open: false }
 const PATIENCE_MS = 3000
+const PAUSE_MS = 50
 
 /**
  * Only the kernel can tell: the rules are a program of cgroup v2 that it runs for a process of the group. So one joins, and
@@ -31,6 +33,17 @@ exec mknod node c "$major" "$minor"`
 export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules> {
   const groups = groupsOf(tid)
   if (!groups) return UNKNOWN
+  for (;;) {
+    const rules = await tryIn(groups, dev)
+    if (rules) return rules
+    if (!groups.some(isFrozen) || !groupsOf(tid)) return UNKNOWN
+    // With what has joined the caller itself is to stop: it can wait until all of them go on.
+    await sleep(PAUSE_MS)
+  }
+}
+
+/** @returns undefined if there was no answer in time */
+async function tryIn(groups: readonly string[], dev: Dev): Promise<DeviceRules | undefined> {
   const args = [
     '--mount',
     '--propagation',
@@ -58,7 +71,8 @@ export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules> {
     child.on('error', () => resolve(null))
     child.on('close', resolve)
   })
-  if (status === null || status === 3) return UNKNOWN
+  if (status === null) return undefined
+  if (status === 3) return UNKNOWN
   return { mknod: status === 0, open: said.includes('open') }
 }
 

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { chownSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
@@ -84,6 +84,16 @@ export class Load {
     const ended = (): boolean => this.#child.exitCode !== null || this.#child.signalCode !== null
     await until('every call has returned', ended, START_S)
     return JSON.parse(this.#said) as Said
+  }
+
+  /** Stops all of it wherever it is for a while; only where it has a group. @returns whether all of it stood still then */
+  async freeze(milliseconds: number): Promise<boolean> {
+    const { path } = this.#group!
+    writeFileSync(`${path}/cgroup.freeze`, '1')
+    await sleep(milliseconds)
+    const stoodStill = readFileSync(`${path}/cgroup.events`, 'utf8').includes('frozen 1')
+    writeFileSync(`${path}/cgroup.freeze`, '0')
+    return stoodStill
   }
 
   /** Ends it, whatever it does. */

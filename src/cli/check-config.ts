@@ -1,5 +1,5 @@
 import { explain, why } from '../calls/reason.ts'
-import type { Config } from '../policy/config.ts'
+import { type Config, LIMITS, type Limits } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import { forUser } from '../policy/user.ts'
@@ -20,6 +20,11 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
 
 const list = (names: ReadonlySet<string>): string => [...names].join(', ') || 'none'
 
+const limitsOf = ({ limits }: Config): string =>
+  Object.entries(LIMITS)
+    .map(([name, { usually }]) => `${name} ${limits[name as keyof Limits] ?? usually}`)
+    .join(', ')
+
 /** What a configuration means: for a container that names no profile, for each profile, and for annotations. @param user of `serve --user` */
 export function describeConfig(config: Config, user: boolean): readonly string[] {
   return [
@@ -30,6 +35,7 @@ export function describeConfig(config: Config, user: boolean): readonly string[]
       ...keysOf(config, `profile=${name}`, user),
     ]),
     `annotations may choose the profiles: ${list(config.annotations.profiles)}`,
+    `limits: ${limitsOf(config)}`,
     `annotations may set these keys, and all others only to less: ${list(config.annotations.raise)}`,
   ]
 }

@@ -43,7 +43,11 @@ A configuration file, all of it optional:
     profiles: [vpn]                   # what a container's annotations may choose
     raise: []                         # keys that they may set; all others they may only lower
   log: { level: info }                # debug, info, warn, error
-  limits: { callsPerContainer: 3 }    # in flight at once
+  limits:
+    callsPerContainer: 3              # served at once: more wait
+    calls: 32                         # of all containers, each by a thread: more are left to the kernel
+    listenersPerContainer: 1024       # a process that is exec'd has one: more are not served
+    connections: 2048                 # that have not handed over yet: more are refused
 
 A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
 only root of the host do, such as making devices, is left to the kernel there.

@@ -10,21 +10,24 @@ import type { KeeperOptions } from './events.ts'
 import { listenExclusively } from './listen.ts'
 import type { Reactor } from './reactor.ts'
 
-/** crun connects when it creates a container, and is silent until that is started: far more than a host creates at once. */
-const RUNTIMES_LIMIT = 2048
-/** A monitor of LXC is silent until its container makes its first call: there is one for each that makes none. */
-const MONITORS_LIMIT = 2048
-
 /**
  * Takes what was handed over with a container: a listener, or the connection of a monitor of LXC, which forwards calls. It
  * owns the descriptor, also if it throws.
  */
 export type Register = (handover: Handover, fd: Fd, type: 'listener' | 'monitor', runtime?: RuntimeCall) => void
 
+interface Places extends Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'> {
+  /**
+   * Of each socket. crun connects when it creates a container, and is silent until that is started; a monitor of LXC until
+   * its container makes its first call.
+   */
+  readonly limit: number
+}
+
 /** Opens the sockets of the daemon: all, or none. @throws {Error} if one is in use */
 export function openDoors(
   reactor: Reactor,
-  { socketPath, lxcSocketPath }: Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'>,
+  { socketPath, lxcSocketPath, limit }: Places,
   register: Register,
   refuse: (message: string) => void,
   estate: Estate,
@@ -39,10 +42,10 @@ export function openDoors(
   // At once: what it is can be seen only as long as it is there, and it is gone when its container is started.
   const enter = (fd: Fd): Guest => runtime(fd, runtimeOf(fd), register, estate)
   try {
-    const oci = open('oci', { path: socketPath, type: 'stream', limit: RUNTIMES_LIMIT, enter })
+    const oci = open('oci', { path: socketPath, type: 'stream', limit, enter })
     for (const { fd, runtime: kept } of estate.guests()) oci.admit(runtime(fd, kept, register, estate), fd)
     if (lxcSocketPath !== undefined)
-      open('lxc', { path: lxcSocketPath, type: 'packet', limit: MONITORS_LIMIT, enter: (fd) => monitor(fd, register) })
+      open('lxc', { path: lxcSocketPath, type: 'packet', limit, enter: (fd) => monitor(fd, register) })
     return doors
   } catch (error) {
     for (const door of doors) door.close()

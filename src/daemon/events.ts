@@ -1,6 +1,7 @@
 import type { ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
 import type { ProgramEnd } from '../engine/messages.ts'
+import type { Limits } from '../policy/config.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { RuntimeCall } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'
@@ -29,6 +30,8 @@ export type KeeperEvent =
   /** A container of a keeper before this one is served on. */
   | { readonly type: 'resumed'; readonly id: string }
   | { readonly type: 'ended'; readonly id: string }
+  /** A container has reached a limit since the last look: calls of it have waited. */
+  | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
   /** A connection or a hand-over that was not taken. */
   | { readonly type: 'refused'; readonly message: string }
   /** A program that was started in a container failed. */
@@ -50,8 +53,7 @@ export interface KeeperOptions {
   /** The runtime of all containers; otherwise it is the one that connects. */
   readonly runtime?: RuntimeCall
   readonly threads?: number
-  readonly threadLimit?: number
-  readonly callsPerContainer?: number
+  readonly limits?: Partial<Limits>
   /** How long no engine is started, the first time that they fail all the time; in milliseconds. */
   readonly restartPause?: number
   /** Keeps for the next keeper what this one has. */

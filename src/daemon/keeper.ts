@@ -8,6 +8,7 @@ import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
+import { LIMITS, type Limits } from '../policy/config.ts'
 import type { RuntimeCall } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { type Init, inspect } from '../runtimes/inspect.ts'
@@ -25,7 +26,9 @@ import { served } from './withheld.ts'
 
 /** How often records are read that nobody called for, and the beat of the engine is looked for. */
 const LOOK_MS = 1000
-const DEFAULTS = { threads: 4, threadLimit: 32, callsPerContainer: 3 }
+const THREADS = 4
+const names = Object.keys(LIMITS) as (keyof Limits)[]
+const USUAL = Object.fromEntries(names.map((name) => [name, LIMITS[name].usually])) as unknown as Limits
 
 interface Starting {
   ready(): void
@@ -38,6 +41,7 @@ interface Starting {
  */
 export class Keeper {
   readonly #options: KeeperOptions
+  readonly #limits: Limits
   readonly #reactor: Reactor
   readonly #registry = new Registry()
   readonly #early = new EarlyExecs((...said) => this.#register(...said), {
@@ -70,6 +74,7 @@ export class Keeper {
 
   private constructor(options: KeeperOptions, starting: Starting) {
     this.#options = options
+    this.#limits = { ...USUAL, ...options.limits }
     this.#starting = starting
     this.#reactor = new Reactor()
     this.#estate = new Estate(options.manager)
@@ -159,7 +164,8 @@ export class Keeper {
   }
 
   #startEngines(memory: ArrayBuffer): Engines {
-    const { threads, threadLimit, callsPerContainer } = { ...DEFAULTS, ...this.#options }
+    const { calls: threadLimit, callsPerContainer } = this.#limits
+    const threads = this.#options.threads ?? Math.min(THREADS, threadLimit)
     return new Engines({
       reactor: this.#reactor,
       journal: this.#journal,
@@ -181,8 +187,9 @@ export class Keeper {
 
   #openDoors(): readonly Door[] {
     try {
+      const { connections: limit } = this.#limits
       const refuse = (message: string): void => this.#refuse(message)
-      return openDoors(this.#reactor, this.#options, this.#early.register, refuse, this.#estate)
+      return openDoors(this.#reactor, { ...this.#options, limit }, this.#early.register, refuse, this.#estate)
     } catch (error) {
       this.#reactor.close()
       throw error
@@ -196,6 +203,7 @@ export class Keeper {
       if (type === 'listener' && !isListener)
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
       const entry = this.#entry(handover, runtime)
+      this.#requireRoom(entry)
       const listener = this.#registry.hold(entry, fd, type)
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engines.tell({ type, listener, container: entry.container.index }, [fd])
@@ -206,6 +214,14 @@ export class Keeper {
       // A command may have ended before we could look at it: nobody waits for us then.
       if (!over) throw error
     }
+  }
+
+  #requireRoom({ container: { id }, listeners }: Entry): void {
+    const { listenersPerContainer: limit } = this.#limits
+    if (listeners >= limit)
+      throw new Error(
+        `Cannot serve container ${id}: ${limit} listeners of it are served already (listenersPerContainer)`,
+      )
   }
 
   #keep({ container: { index }, handover, init, listeners }: Entry, number: number, fd: Fd): void {
@@ -275,6 +291,7 @@ export class Keeper {
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
     else if (message.type === 'program') this.#program(message)
+    else if (message.type === 'waited') this.#waited(message.container)
     else this.#options.onEvent(message)
   }
 
@@ -287,6 +304,12 @@ export class Keeper {
     this.#estate.dropContainer(ended.container.index, ended.init)
     this.#engines.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
+  }
+
+  #waited(container: number): void {
+    const id = this.#registry.at(container)?.container.id
+    if (id === undefined) return
+    this.#options.onEvent({ type: 'limit', id, limit: 'callsPerContainer', value: this.#limits.callsPerContainer })
   }
 
   #program({ container, ...end }: Extract<ToKeeper, { type: 'program' }>): void {

@@ -38,7 +38,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
   })
   keeper = await Keeper.start({
     ...place,
-    ...config.limits,
+    limits: config.limits,
     manager,
     resolve: (handover) => resolved(config, handover),
     onEvent: (event) => {
@@ -85,6 +85,11 @@ function report(log: Log, event: KeeperEvent): void {
     case 'ended':
       log.write('info', 'container ended', { container: event.id })
       break
+    case 'limit': {
+      const { id: container, limit, value } = event
+      log.write('debug', 'calls have waited for others of their container', { container, [limit]: value })
+      break
+    }
     case 'refused':
       log.write('warn', event.message)
       break

@@ -49,6 +49,7 @@ async function main(): Promise<void> {
     onGone: (listener) => tell({ type: 'gone', listener }),
     onHalfFull: () => tell({ type: 'halfFull' }),
     onFault: fault,
+    onWaited: (container) => tell({ type: 'waited', container }),
     onProgram: (container, end) => tell({ type: 'program', container, ...end }),
   })
   setInterval(() => pool.beat(), BEAT_MS)

@@ -35,6 +35,8 @@ export type ToKeeper =
   | { readonly type: 'ready'; readonly threads: number }
   /** The last task of this listener has ended: its descriptor is closed here. */
   | { readonly type: 'gone'; readonly listener: number }
+  /** Calls of this container have waited for others of it, since the last time that this was said. */
+  | { readonly type: 'waited'; readonly container: number }
   /** The ring of records is half full: read it now. */
   | { readonly type: 'halfFull' }
   /** A program that was started in a container did not do its work. */

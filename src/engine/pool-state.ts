@@ -54,10 +54,11 @@ export class PoolState {
   readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
   readonly #containerMuted: Int32Array
+  readonly #containerWaited: Int32Array
 
   constructor(
     buffer = new SharedArrayBuffer(
-      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (6 + PER_CONTAINER) * CONTAINERS),
+      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (7 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -82,6 +83,7 @@ export class PoolState {
     this.#containerWalker = array(CONTAINERS)
     this.#containerMounts = array(CONTAINERS)
     this.#containerMuted = array(CONTAINERS)
+    this.#containerWaited = array(CONTAINERS)
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
     this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
     this.programs = new ProgramStore(array(STORE_WORDS * CONTAINERS))
@@ -91,6 +93,11 @@ export class PoolState {
   /** Listeners that wait for the cap of their container. */
   muted(container: number): number {
     return Atomics.load(this.#containerMuted, container)
+  }
+
+  /** Has a listener of this container waited since it was asked last? */
+  hasWaited(container: number): boolean {
+    return Atomics.exchange(this.#containerWaited, container, 0) === 1
   }
 
   /** @returns whether the listener waited */
@@ -118,6 +125,7 @@ export class PoolState {
   }
 
   countMuted(listener: number, change: 1 | -1): void {
+    if (change > 0) Atomics.store(this.#containerWaited, this.listenerContainer[listener]!, 1)
     Atomics.add(this.#containerMuted, this.listenerContainer[listener]!, change)
   }
 

@@ -35,6 +35,8 @@ export interface PoolOptions extends Omit<ThreadData, 'state' | 'contexts' | 'nu
   readonly onGone: (listener: number) => void
   readonly onHalfFull: () => void
   readonly onFault: (message: string) => void
+  /** Calls of a container have waited for others of it. */
+  readonly onWaited: (container: number) => void
   /** A program in a container failed. */
   readonly onProgram: (container: number, end: ProgramEnd) => void
 }
@@ -156,6 +158,8 @@ export class Pool {
     const waits = this.#event.wait(this.#options.epoll.raw, 0)
     if (!waits || answered !== this.#answered) this.#beat.give()
     this.#answered = answered
+    for (const container of this.#containers.keys())
+      if (this.#state.hasWaited(container)) this.#options.onWaited(container)
   }
 
   #passLost(index: number, listener: number): void {
@@ -164,7 +168,7 @@ export class Pool {
   }
 
   #start(): void {
-    const { onReady: _r, onGone: _g, onHalfFull: _h, onFault: _f, onProgram: _p, ...rest } = this.#options
+    const { onReady: _r, onGone: _g, onHalfFull: _h, onFault: _f, onProgram: _p, onWaited: _w, ...rest } = this.#options
     const { threads: _t, epoll, ...shared } = rest
     const workerData: ThreadData = {
       ...shared,

@@ -6,6 +6,19 @@ import type { Entry } from './lines.ts'
 import { parsePolicy } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
+/** What is bounded, so that nobody can have all of it. */
+export const LIMITS = {
+  /** Calls of one container that are served at once: more wait. */
+  callsPerContainer: { usually: 3, from: 1, to: 256 },
+  /** Calls of all containers that are served at once, each by a thread: more are left to the kernel. */
+  calls: { usually: 32, from: 8, to: 512 },
+  /** Each process that is exec'd into a container has one as long as it runs: more are not served. */
+  listenersPerContainer: { usually: 1024, from: 1, to: 4096 },
+  /** Of runtimes, and of monitors of LXC, that have not handed over yet: more are refused. */
+  connections: { usually: 2048, from: 1, to: 2048 },
+} as const
+export type Limits = { readonly [K in keyof typeof LIMITS]: number }
+
 /** The daemon's configuration file, checked to the last value. */
 export interface Config {
   /** Keys that hold for every container unless something stronger says otherwise. */
@@ -14,7 +27,7 @@ export interface Config {
   /** What the annotations of a container may do beyond lowering: choose these profiles, set these keys (short names). */
   readonly annotations: { readonly profiles: ReadonlySet<string>; readonly raise: ReadonlySet<string> }
   readonly log: { readonly level: LogLevel }
-  readonly limits: { readonly callsPerContainer?: number }
+  readonly limits: Partial<Limits>
 }
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const
@@ -32,7 +45,19 @@ const value = v.union([scalar, v.array(scalar), v.record(v.string(), scalar)], '
 const keyMap = mapOf(v.record(v.string(), value), 'a map of keys')
 const names = v.optional(v.array(v.string('a text'), 'a list'), [])
 const level = v.optional(v.picklist(logLevels, logLevels.join(', ')), 'info')
-const calls = v.pipe(v.number('a whole number from 1'), v.integer('a whole number from 1'), v.minValue(1, 'at least 1'))
+const bounded = ({ from, to }: { readonly from: number; readonly to: number }) =>
+  v.pipe(
+    v.number(`a whole number from ${from}`),
+    v.integer(`a whole number from ${from}`),
+    v.minValue(from, `at least ${from}`),
+    v.maxValue(to, `at most ${to}`),
+  )
+const limits = v.strictObject({
+  callsPerContainer: v.exactOptional(bounded(LIMITS.callsPerContainer)),
+  calls: v.exactOptional(bounded(LIMITS.calls)),
+  listenersPerContainer: v.exactOptional(bounded(LIMITS.listenersPerContainer)),
+  connections: v.exactOptional(bounded(LIMITS.connections)),
+})
 
 /** A section whose lines are all commented out is null, and means as little as a missing one. */
 const shape = {
@@ -40,10 +65,7 @@ const shape = {
   profiles: v.nullish(mapOf(v.record(v.string(), keyMap), 'a map of profiles'), {}),
   annotations: v.nullish(mapOf(v.strictObject({ profiles: names, raise: names }), 'a map of profiles and raise'), {}),
   log: v.nullish(mapOf(v.strictObject({ level }), 'a map of level'), {}),
-  limits: v.nullish(
-    mapOf(v.strictObject({ callsPerContainer: v.exactOptional(calls) }), 'a map of callsPerContainer'),
-    {},
-  ),
+  limits: v.nullish(mapOf(limits, `a map of ${Object.keys(LIMITS).join(', ')}`), {}),
 }
 const sections = Object.keys(shape)
 const File = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)

@@ -50,7 +50,7 @@ let device: string
 beforeAll(async () => {
   if (cannot) return
   images = new Images()
-  host = await Host.start(policy, { callsPerContainer: 8 })
+  host = await Host.start(policy, { limits: { callsPerContainer: 8 } })
   device = nodeFor(images.device('ext4'))
 })
 afterAll(() => {

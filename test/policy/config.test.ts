@@ -59,7 +59,9 @@ test.each([
   ['log: {level: loud}', 'log.level is "loud" at line 1, allowed is debug, info, warn, error'],
   ['\nlimits:\n  callsPerContainer: 0', 'limits.callsPerContainer is 0 at line 3, allowed is at least 1'],
   ['limits:\n  callsPerContainer: 1.5', 'limits.callsPerContainer is 1.5 at line 2, allowed is a whole number from 1'],
-  ['limits:\n  calls: 1', 'unknown key "limits.calls" at line 2'],
+  ['limits:\n  connections: 4096', 'limits.connections is 4096 at line 2, allowed is at most 2048'],
+  ['limits:\n  calls: 4', 'limits.calls is 4 at line 2, allowed is at least 8'],
+  ['limits:\n  call: 1', 'unknown key "limits.call" at line 2'],
   [
     'profiles: {build: {}}\nannotations:\n  profiles:\n    - biuld',
     'unknown profile "biuld" at line 4 (did you mean "build"?)',

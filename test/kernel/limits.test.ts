@@ -1,0 +1,57 @@
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { connectUnix } from '../../src/kernel/socket.ts'
+import { Maker } from './daemon.ts'
+import { Host, until } from './host.ts'
+import { Load, policy } from './restart-world.ts'
+
+let host: Host
+const makers: Maker[] = []
+beforeEach(async () => {
+  host = await Host.start(policy, { limits: { callsPerContainer: 1, listenersPerContainer: 2, connections: 2 } })
+})
+afterEach(() => {
+  for (const maker of makers.splice(0)) maker.end()
+  host.close()
+})
+
+const start = (...options: readonly string[]): Maker => {
+  const maker = new Maker(host, options)
+  makers.push(maker)
+  return maker
+}
+
+test('more calls at once than a container may have wait for their turn, and that is an event', async () => {
+  const load = new Load(host, 'load')
+  try {
+    const waited = () => host.events.find(({ type }) => type === 'limit')
+    await until('calls have waited', () => waited() !== undefined, 30)
+    expect(waited()).toEqual({ type: 'limit', id: 'load', limit: 'callsPerContainer', value: 1 })
+    expect((await load.end()).failures).toEqual({})
+  } finally {
+    await load.kill()
+  }
+})
+
+test('more listeners than a container may have are refused with a reason, and their calls do not hang', async () => {
+  expect(await start('--id', 'many').make()).toBe('ok')
+  expect(await start('--id', 'many', '--status', 'running').make()).not.toBe('undefined')
+  expect(await start('--id', 'many', '--status', 'running').make()).toBe('Function not implemented')
+  expect(host.events.filter(({ type }) => type === 'refused')).toEqual([
+    {
+      type: 'refused',
+      message: 'Cannot serve container many: 2 listeners of it are served already (listenersPerContainer)',
+    },
+  ])
+})
+
+test('more connections than there may be are refused with a reason', async () => {
+  const silent = [connectUnix(host.socket), connectUnix(host.socket), connectUnix(host.socket)]
+  const isRefused = (): boolean =>
+    host.events.some((event) => event.type === 'refused' && /2 runtimes are connected already/.test(event.message))
+  await until('the third is refused', isRefused)
+  for (const fd of silent) fd[Symbol.dispose]()
+  const mknod = () => host.call(['mknod', join(host.directory, 'node'), '020666', '1', '3'])
+  await until('they are gone', () => host.events.filter(({ type }) => type === 'refused').length >= 3)
+  expect(await mknod()).toMatchObject({ result: 'ok' })
+})

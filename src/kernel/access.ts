@@ -1,5 +1,6 @@
+import { errnos } from '../abi/errno.ts'
 import type { Handle } from './handle.ts'
-import { check, libc } from './libc.ts'
+import { check, lastErrno, libc } from './libc.ts'
 
 export const R_OK = 4
 export const W_OK = 2
@@ -9,6 +10,8 @@ export const X_OK = 1
 const FACCESSAT2 = 439
 const AT_EACCESS = 0x200
 const AT_EMPTY_PATH = 0x1000
+const AT_SYMLINK_NOFOLLOW = 0x100
+const F_OK = 0
 const EMPTY = new Uint8Array([0])
 const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t *path, int mode, int flags)')
 
@@ -21,3 +24,8 @@ const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t 
 export function access(file: Handle, mode: number): void {
   check('faccessat2', syscallFaccessat2(FACCESSAT2, file.raw, EMPTY, mode, AT_EACCESS | AT_EMPTY_PATH))
 }
+
+/** Does nothing stand in `dir` under this name, as the calling thread is now? If it cannot be told, no. */
+export const isAbsent = (dir: Handle, name: Uint8Array): boolean =>
+  syscallFaccessat2(FACCESSAT2, dir.raw, name, F_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) !== 0 &&
+  lastErrno() === errnos.ENOENT

@@ -1,7 +1,7 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { mknodat } from '../kernel/files.ts'
 import { createIn, sets } from './create.ts'
-import { isMadeSince, isNode, ONCE_NAMED, standing } from './traces.ts'
+import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
 
 const MAKE = sets('MKNOD')
 
@@ -15,10 +15,14 @@ export const mknod: Verb<Verbs['mknod']> = {
     'that the kernel makes for the caller itself. A capability over files that the caller holds in its user namespace counts ' +
     'for this one directory, if both its owner and its group are mapped there.',
   run({ dir, name, mode, dev }, caller) {
-    createIn(caller, dir, mode, MAKE, () => mknodat(dir, name, mode, dev))
+    createIn(caller, dir, mode, MAKE, () => {
+      noteAbsence(caller, dir, name)
+      mknodat(dir, name, mode, dev)
+    })
     return { value: 0n }
   },
   found({ dir, name, mode, dev }, caller, trace) {
+    if (!wasAbsent(trace)) return undefined
     using node = standing(caller, dir, name)
     return node && isMadeSince(node, trace) && isNode(node, mode, dev) ? { value: 0n } : undefined
   },

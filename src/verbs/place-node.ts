@@ -6,7 +6,7 @@ import { PassOn } from '../calls/verdict.ts'
 import { identify, mknodat, O_NOFOLLOW, O_PATH, openat, unlinkat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { createIn, sets } from './create.ts'
-import { isMadeSince, isNode, ONCE_NAMED, standing } from './traces.ts'
+import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
 
 type Place = Verbs['placeNode']
 const MAKE = sets()
@@ -21,10 +21,14 @@ export const placeNode: Verb<Place> = {
     "that file, by its handle, a device node of the policy is mounted that lies on a file system of ours and has the file's " +
     'owner, group and mode. The mount is in the mount namespace of the caller only, whose owner may remove it.',
   run(act, caller) {
-    createIn(caller, act.dir, act.mode, MAKE, () => mknodat(act.dir, act.name, asFile(act.mode), NO_DEVICE))
+    createIn(caller, act.dir, act.mode, MAKE, () => {
+      noteAbsence(caller, act.dir, act.name)
+      mknodat(act.dir, act.name, asFile(act.mode), NO_DEVICE)
+    })
     return complete(act, caller)
   },
   found(act, caller, trace) {
+    if (!wasAbsent(trace)) return undefined
     using made = standing(caller, act.dir, act.name)
     if (!made || !isMadeSince(made, trace)) return undefined
     if (isNode(made, act.mode, act.dev)) return { value: 0n }

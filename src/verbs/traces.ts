@@ -3,6 +3,7 @@ import { errno } from '../abi/errno.ts'
 import { fileType, S_IFCHR } from '../abi/stat.ts'
 import type { Mark, Once, Trace } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
+import { isAbsent } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { deviceOf, identify, marksOf, O_NOFOLLOW, O_PATH, openat, timesOf } from '../kernel/files.ts'
@@ -25,6 +26,19 @@ export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | und
 }
 
 export const isMadeSince = (file: Handle, { since }: Trace): boolean => timesOf(file).born >= since - TICK_MS
+
+/** What is noted of a name under which nothing stood before it was made. */
+const WAS_NOT = 1n
+
+/**
+ * To be called right before something is made: by its time alone it would be taken for what the call before this one made
+ * under the same name, if an engine ends here.
+ */
+export function noteAbsence(caller: Caller, dir: Handle, name: PathBytes): void {
+  if (isAbsent(dir, name)) caller.note(WAS_NOT)
+}
+
+export const wasAbsent = ({ note }: Trace): boolean => note === WAS_NOT
 
 export const isChangedSince = (file: Handle, { since }: Trace): boolean => timesOf(file).changed >= since - TICK_MS
 

@@ -33,7 +33,8 @@ test('a call that came while the engine stood still is not served when it is too
     expect(performance.now() - start).toBeLessThan(PATIENCE_MS)
     // The monitor answers now, by itself; nothing was done.
     expect(lxc.returned).toEqual(['ok'])
-    const isSaid = (): boolean => host.events.some((event) => event.type === 'fault' && /too long|hangs for/.test(event.message))
+    const isSaid = (): boolean =>
+      host.events.some((event) => event.type === 'fault' && /too long|hangs for/.test(event.message))
     await until('it is said', isSaid)
   } finally {
     await lxc.end()

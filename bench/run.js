@@ -10,6 +10,7 @@ import { cpus, loadavg, release } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { journalCost } from './journal.js'
 import { writeDocs } from './page.js'
 import { OURS, summarize, table } from './report.js'
 import { BASE, compile, intercede, native, notifier, Servers, unfiltered } from './sides.js'
@@ -178,6 +179,7 @@ const facts = (loadBefore) => ({
   'load after': loadavg()[0].toFixed(2),
   rounds,
   count,
+  'the journal costs': `${journalCost().toFixed(2)} us a call (goal: under 0.5)`,
 })
 
 function save(results, machine) {

@@ -25,8 +25,9 @@ export function compile(/** @type {string} */ folder) {
     filtered: '../test/fixtures/filtered.c',
     loop: '../test/fixtures/mknod-loop.c',
   }
+  const flags = ['-O2', '-Wall', '-Wextra', '-Werror', '-pthread', `-DFIXTURES="${source('../test/fixtures/')}"`]
   for (const [name, path] of Object.entries(built)) {
-    execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-pthread', '-o', join(folder, name), source(path)])
+    execFileSync('gcc', [...flags, '-o', join(folder, name), source(path)])
   }
   return Object.fromEntries(Object.keys(built).map((name) => [name, join(folder, name)]))
 }

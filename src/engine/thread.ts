@@ -1,6 +1,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
+import { DevicePlaces } from '../caller/device-places.ts'
 import type { Goal, Start } from '../caller/lookup.ts'
 import { Nodes } from '../caller/nodes.ts'
 import type { Status } from '../caller/status.ts'
@@ -140,7 +141,7 @@ class EngineThread {
       informant: new Informant(this.#state.info, identity, proc),
       status: Buffer.alloc(STATUS_LIMIT),
       nodes: new Nodes(),
-      mounts: new Map<bigint, boolean>(),
+      places: new DevicePlaces(),
       mounting: {
         lend: ({ index }: Container) => this.#lend(index),
         giveBack: (socket: number, lost: boolean) => this.#post({ type: 'giveBack', socket, lost }),

@@ -1,0 +1,116 @@
+import type { Tid } from '../abi/brand.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../kernel/files.ts'
+import type { Desk } from './desk.ts'
+import { Sleep } from './sleep.ts'
+import { parseStatus, type Status } from './status.ts'
+
+/**
+ * The thread that made a call, as `/proc/TID` shows it. What is opened by its number is its own as long as the call waits,
+ * which is looked at after the opening. `using` closes all of it.
+ */
+export class Asker implements Disposable {
+  readonly tid: Tid
+  /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
+  readonly waits: () => boolean
+  readonly #desk: Desk
+  readonly #opened: Disposable[] = []
+  #taskDir: Fd | undefined
+  #read: Status | undefined
+
+  constructor(desk: Desk, tid: Tid, waits: () => boolean) {
+    this.#desk = desk
+    this.tid = tid
+    this.waits = waits
+  }
+
+  /** Its `/proc/TID`: not needed for most calls. */
+  get task(): Fd {
+    if (!this.#taskDir) {
+      const { proc, names } = this.#desk
+      const open = (): Fd => openat(proc.raw, names.of(this.tid, '.'), O_PATH | O_DIRECTORY)
+      this.#taskDir = orPass('gone', () => this.own(open()))
+      this.mustWait()
+    }
+    return this.#taskDir
+  }
+
+  get status(): Status {
+    this.#read ??= orPass('gone', () => {
+      const { proc, names, status } = this.#desk
+      const file = openat(proc.raw, names.of(this.tid, 'status'), O_RDONLY)
+      try {
+        return parseStatus(status, read(file, status))
+      } finally {
+        file[Symbol.dispose]()
+      }
+    })
+    return this.#read
+  }
+
+  /** The inode of its user namespace. */
+  get userns(): number {
+    const { proc, names } = this.#desk
+    return orPass('gone', () => namespaceInode(proc.raw, names.of(this.tid, 'ns/user')))
+  }
+
+  get sleep(): Sleep {
+    const { proc, names, identity } = this.#desk
+    return new Sleep({ tid: this.tid, proc, names, identity })
+  }
+
+  link(name: 'root' | 'cwd'): Fd {
+    const { identity, proc, names } = this.#desk
+    const open = (): Fd => this.own(openat(proc.raw, names.of(this.tid, name), O_PATH))
+    return orPass('gone', () => identity.looking(open))
+  }
+
+  /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
+  base(dirfd: number): Fd {
+    if (dirfd === AT_FDCWD) return this.link('cwd')
+    const { identity, proc, names } = this.#desk
+    const open = (): Fd => this.own(openat(proc.raw, names.of(this.tid, `fd/${dirfd}`), O_PATH))
+    return orPass('pathNotResolved', () => identity.searching(open))
+  }
+
+  /**
+   * A descriptor of O_PATH is no open file to most calls: EBADF. Its link in procfs has no permission at all, as the only
+   * kind but that of the access mode 3, which nobody uses (linux/fs/proc/fd.c tid_fd_update_inode()).
+   *
+   * @throws {PassOn}
+   */
+  mustBeOpen(fd: number): void {
+    const { identity, proc, names } = this.#desk
+    const look = (): number => linkMode(proc, names.of(this.tid, `fd/${fd}`))
+    const mode = orPass('pathNotResolved', () => identity.searching(look))
+    if ((mode & 0o700) === 0) throw new PassOn('pathDescriptor')
+  }
+
+  /** @throws {PassOn} */
+  mustWait(): void {
+    if (!this.waits()) throw new PassOn('gone')
+  }
+
+  /** Closes it when the call is over. */
+  own<T extends Disposable>(fd: T): T {
+    this.#opened.push(fd)
+    return fd
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#opened) fd[Symbol.dispose]()
+  }
+}
+
+/** A failed look at the caller is no errno of its call: the kernel shall judge. */
+export function orPass<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look: () => T): T {
+  try {
+    return look()
+  } catch (error) {
+    if (error instanceof SyscallError) throw new PassOn(code, error.errno)
+    throw error instanceof RangeError ? new PassOn(code) : error
+  }
+}

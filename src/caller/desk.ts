@@ -1,0 +1,50 @@
+import type { Dev, Tid } from '../abi/brand.ts'
+import type { Fd } from '../kernel/fd.ts'
+import type { Handle } from '../kernel/handle.ts'
+import type { RemoteMemory } from '../kernel/memory.ts'
+import type { Container } from './container.ts'
+import type { DevicePlaces } from './device-places.ts'
+import type { FuseDesk } from './fuse.ts'
+import type { Goal, Start } from './lookup.ts'
+import type { MountDesk } from './mounts.ts'
+import type { Nodes } from './nodes.ts'
+import type { ProgramStore } from './program-store.ts'
+import type { Status } from './status.ts'
+import type { TaskNames } from './task-names.ts'
+import type { ThreadIdentity } from './thread-identity.ts'
+
+/** What a thread needs to look at callers: made once. */
+export interface Desk {
+  readonly identity: ThreadIdentity
+  readonly memory: RemoteMemory
+  /** The host's /proc. */
+  readonly proc: Handle
+  readonly names: TaskNames
+  /** Our own /proc/self/fd there. */
+  readonly descriptors: Handle
+  readonly status: Buffer
+  readonly nodes: Nodes
+  readonly places: DevicePlaces
+  /**
+   * What the device rules of a task's control groups allow; asked once in a while. `stillThere` is called after the task was
+   * looked at, and throws if it may have been another one.
+   */
+  readonly deviceRules: (
+    container: Container,
+    tid: Tid,
+    dev: Dev,
+    stillThere: () => void,
+  ) => { readonly mknod: boolean; readonly open: boolean }
+  /** The device programs that containers have loaded. */
+  readonly programs: ProgramStore
+  /** Counts the mounts that a container gets. */
+  readonly mayMount: (container: Container) => boolean
+  /** Knows what sysinfo(2) shall report. */
+  readonly informant: { report(container: Container, bits: 32 | 64): Uint8Array }
+  readonly mounting: MountDesk
+  readonly fuse: FuseDesk
+  /** Called before something that may block for long. */
+  readonly mayBlock: () => void
+  /** Lets the container's walker look up. @throws {PassOn} if it has none that answers */
+  readonly walk: (container: Container, start: Start, status: Status, goal: Goal) => Fd
+}

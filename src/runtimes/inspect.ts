@@ -13,6 +13,7 @@ import { openGroups } from './cgroup.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { startTime } from './launch/cgroup.ts'
+import { recordedRuntime } from './recorded.ts'
 
 /** What becomes `Container.handles` in the engine. */
 type InitHandles = { readonly [K in keyof ContainerHandles]: Fd }
@@ -111,7 +112,7 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
     walkable: !isOurs && namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
-    exec: execFor(handover, runtime),
+    exec: execFor(handover, runtime ?? recordedRuntime(handover)),
     barred,
     [Symbol.dispose]: () => {
       for (const handle of Object.values(handles)) handle[Symbol.dispose]()

@@ -20,7 +20,7 @@ import { PoolState } from './pool-state.ts'
 import { Priority } from './priority.ts'
 import { ProxyDeadlines } from './proxy-deadlines.ts'
 import { encodeRules } from './rules-cache.ts'
-import type { FromThread, ThreadData, ToThread } from './thread.ts'
+import type { FromThread, ThreadData, ToThread } from './thread-messages.ts'
 import { Walkers } from './walkers.ts'
 
 type Announced = Extract<ToEngine, { type: 'container' }>

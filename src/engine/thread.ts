@@ -1,82 +1,23 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import type { Dev, Tid } from '../abi/brand.ts'
+import type { Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
-import { DevicePlaces } from '../caller/device-places.ts'
-import type { Goal, Start } from '../caller/lookup.ts'
-import { Nodes } from '../caller/nodes.ts'
-import type { Status } from '../caller/status.ts'
-import { TaskNames } from '../caller/task-names.ts'
-import { ThreadIdentity } from '../caller/thread-identity.ts'
-import { askWalker, WalkerStuck } from '../caller/walker.ts'
-import type { ReasonCode } from '../calls/reason.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
-import { PassOn } from '../calls/verdict.ts'
 import { requireBuild } from '../kernel/build.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
-import { address } from '../kernel/libc.ts'
-import { RemoteMemory } from '../kernel/memory.ts'
 import { currentTid, isRunning } from '../kernel/process.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Alarm } from '../kernel/timer.ts'
 import { Adoptions } from './adoption.ts'
-import { Contexts } from './contexts.ts'
-import type { DeviceRules } from './device-rules.ts'
-import { type Asked, ExecJob } from './exec-job.ts'
 import { Monitors } from './forwarded.ts'
-import { Informant } from './informant.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
 import { Lead } from './lead.ts'
 import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from './orphans.ts'
 import { PoolState } from './pool-state.ts'
 import { type Call, Server } from './server.ts'
-
-/** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
-export interface ThreadData {
-  readonly build: string
-  readonly number: number
-  readonly state: SharedArrayBuffer
-  /** For `Contexts`. */
-  readonly contexts: SharedArrayBuffer
-  readonly journal: number
-  readonly epoll: number
-  /** A timerfd: see `Lead`. */
-  readonly alarm: number
-  /** Readable: see `Orphans`. */
-  readonly orphans: number
-  readonly hostRoot: number
-  readonly proc: number
-  /** Our own mount namespace. */
-  readonly mounts: number
-  /** Our own /proc/self/fd. */
-  readonly descriptors: number
-  /** Threads at most. */
-  readonly threadLimit: number
-  /** How many threads may work at once before it only costs time. */
-  readonly processors: number
-  /** How many calls of one container may be in flight. */
-  readonly callsPerContainer: number
-}
-
-/** From the main thread: what a container is now, or that it is gone. */
-export type ToThread = { readonly container: Container } | { readonly forget: number }
-/** To the main thread; all off the path of a call. */
-export type FromThread =
-  | { readonly type: 'ready' | 'grow' | 'halfFull' }
-  | { readonly type: 'gone'; readonly index: number; readonly generation: number }
-  | { readonly type: 'lost' | 'fault'; readonly message: string }
-  | { readonly type: 'walker' | 'unmute'; readonly container: number }
-  | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
-  /** Lend me a mounter; the answer is its socket, or -1. */
-  | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
-  /** Start a program in a container. */
-  | ({ readonly type: 'exec'; readonly container: number } & Asked)
-  /** Nobody looks at that program any more. */
-  | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
-  | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
-  | { readonly type: 'context' }
-  | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
+import { Services } from './services.ts'
+import type { FromThread, ThreadData, ToThread } from './thread-messages.ts'
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
 const TURNS = 1000
@@ -96,10 +37,6 @@ const UNKNOWN: Container = {
 const LEADER_MS = 2
 /** Threads that no container gets: the leader and its deputy. */
 const SPARE = 2
-const WALKER_START_MS = 5000
-/** 65,536 groups are allowed, of up to 11 bytes each. */
-const STATUS_LIMIT = 1024 * 1024
-const PATH_MAX = 4096
 
 class EngineThread {
   readonly #data: ThreadData
@@ -119,7 +56,6 @@ class EngineThread {
   #term: number | undefined
   /** It does not count as one that works. */
   #away = true
-  #jobs = 0
 
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
@@ -130,32 +66,11 @@ class EngineThread {
     this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#slots = new Slots(journal)
-    const proc = new Fd(data.proc)
-    const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
-    const desk = {
-      identity,
-      memory: new RemoteMemory(PATH_MAX, address),
-      proc,
-      names: new TaskNames(),
-      descriptors: new Fd(data.descriptors),
-      informant: new Informant(this.#state.info, identity, proc),
-      status: Buffer.alloc(STATUS_LIMIT),
-      nodes: new Nodes(),
-      places: new DevicePlaces(),
-      mounting: {
-        lend: ({ index }: Container) => this.#lend(index),
-        giveBack: (socket: number, lost: boolean) => this.#post({ type: 'giveBack', socket, lost }),
-        keeping: new Contexts(data.contexts),
-        onKept: () => this.#post({ type: 'context' }),
-      },
-      fuse: { start: ({ index }: Container, program: string, process: string) => this.#exec(index, program, process) },
-      programs: this.#state.programs,
-      mayBlock: () => this.#passLead(),
-      mayMount: ({ index }: Container) => this.#state.countMount(index),
-      deviceRules: ({ index }: Container, tid: Tid, dev: Dev, stillThere: () => void) =>
-        this.#deviceRules(index, tid, dev, stillThere),
-      walk: ({ index }: Container, start: Start, status: Status, goal: Goal) => this.#walk(index, start, status, goal),
-    }
+    const { desk } = new Services(data, this.#state, {
+      post: (message) => this.#post(message),
+      passLead: () => this.#passLead(),
+      unmute: (container) => this.#unmute(container),
+    })
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
     const adoptions = new Adoptions(this.#state.undelivered, this.#slots.view)
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
@@ -295,57 +210,6 @@ class EngineThread {
       if (!this.#server.settle(call)) this.#serve(call, index)
     } finally {
       this.#orphans.finish()
-    }
-  }
-
-  /** What the device rules allow; the main thread finds out, by a process that joins the group. */
-  #deviceRules(container: number, tid: Tid, dev: Dev, stillThere: () => void): DeviceRules {
-    return this.#state.rules.get(container, dev, () => {
-      this.#passLead()
-      const answer = new Int32Array(new SharedArrayBuffer(4))
-      this.#post({ type: 'device', tid, dev, answer: answer.buffer })
-      Atomics.wait(answer, 0, 0)
-      stillThere()
-      return answer[0]!
-    })
-  }
-
-  /** By the main thread, which starts it if there is none. */
-  #lend(container: number): number | undefined {
-    const answer = new Int32Array(new SharedArrayBuffer(4))
-    this.#post({ type: 'lend', container, answer: answer.buffer })
-    Atomics.wait(answer, 0, 0)
-    return answer[0]! > 0 ? answer[0] : undefined
-  }
-
-  /** While the call waits for a program of its own container, the calls of that program must not wait for this one. */
-  #exec(container: number, program: string, process: string): ExecJob | undefined {
-    const job = new ExecJob(`${this.#data.number}:${++this.#jobs}`, {
-      ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
-      over: (number, failed) => {
-        this.#state.standAside(container, -1)
-        this.#post({ type: 'execOver', job: number, failed })
-      },
-    })
-    if (!job.start(program, process)) return undefined
-    this.#state.standAside(container, 1)
-    this.#unmute(container)
-    return job
-  }
-
-  /** By the walker of the container; a call waits for its start. */
-  #walk(container: number, start: Start, status: Status, goal: Goal): Fd {
-    this.#passLead()
-    if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
-    this.#state.awaitWalker(container, WALKER_START_MS)
-    const walker = this.#state.walker(container)
-    if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
-    try {
-      return askWalker(new Fd(walker), start, status, goal)
-    } catch (error) {
-      if (!(error instanceof WalkerStuck)) throw error
-      this.#post({ type: 'walkerStuck', container, walker })
-      throw new PassOn('walkerStuck')
     }
   }
 

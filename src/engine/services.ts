@@ -1,0 +1,133 @@
+import type { Dev, Tid } from '../abi/brand.ts'
+import type { Container } from '../caller/container.ts'
+import type { Desk } from '../caller/desk.ts'
+import { DevicePlaces } from '../caller/device-places.ts'
+import type { Goal, Start } from '../caller/lookup.ts'
+import { Nodes } from '../caller/nodes.ts'
+import type { Status } from '../caller/status.ts'
+import { TaskNames } from '../caller/task-names.ts'
+import { ThreadIdentity } from '../caller/thread-identity.ts'
+import { askWalker, WalkerStuck } from '../caller/walker.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { Fd } from '../kernel/fd.ts'
+import { address } from '../kernel/libc.ts'
+import { RemoteMemory } from '../kernel/memory.ts'
+import { Contexts } from './contexts.ts'
+import type { DeviceRules } from './device-rules.ts'
+import { ExecJob } from './exec-job.ts'
+import { Informant } from './informant.ts'
+import type { PoolState } from './pool-state.ts'
+import type { FromThread, ThreadData } from './thread-messages.ts'
+
+const WALKER_START_MS = 5000
+/** 65,536 groups are allowed, of up to 11 bytes each. */
+const STATUS_LIMIT = 1024 * 1024
+const PATH_MAX = 4096
+
+/** Of the thread whose services they are. */
+interface Ties {
+  /** To the main thread. */
+  readonly post: (message: FromThread) => void
+  /** Called before it waits. */
+  readonly passLead: () => void
+  /** Calls of a container may be served that waited for another one. */
+  readonly unmute: (container: number) => void
+}
+
+/**
+ * What a thread has for its calls: what is made once, and whom it asks. All that takes processes is done by the main thread,
+ * which is asked by a message and answers in shared memory.
+ */
+export class Services {
+  readonly desk: Desk
+  readonly #number: number
+  readonly #state: PoolState
+  readonly #post: Ties['post']
+  readonly #passLead: Ties['passLead']
+  readonly #unmute: Ties['unmute']
+  #jobs = 0
+
+  constructor(data: ThreadData, state: PoolState, { post, passLead, unmute }: Ties) {
+    this.#number = data.number
+    this.#state = state
+    this.#post = post
+    this.#passLead = passLead
+    this.#unmute = unmute
+    const proc = new Fd(data.proc)
+    const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
+    this.desk = {
+      identity,
+      memory: new RemoteMemory(PATH_MAX, address),
+      proc,
+      names: new TaskNames(),
+      descriptors: new Fd(data.descriptors),
+      informant: new Informant(state.info, identity, proc),
+      status: Buffer.alloc(STATUS_LIMIT),
+      nodes: new Nodes(),
+      places: new DevicePlaces(),
+      mounting: {
+        lend: ({ index }) => this.#lend(index),
+        giveBack: (socket, lost) => post({ type: 'giveBack', socket, lost }),
+        keeping: new Contexts(data.contexts),
+        onKept: () => post({ type: 'context' }),
+      },
+      fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
+      programs: state.programs,
+      mayBlock: passLead,
+      mayMount: ({ index }) => state.countMount(index),
+      deviceRules: ({ index }, tid, dev, stillThere) => this.#deviceRules(index, tid, dev, stillThere),
+      walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
+    }
+  }
+
+  /** What the device rules allow; the main thread finds out, by a process that joins the group. */
+  #deviceRules(container: number, tid: Tid, dev: Dev, stillThere: () => void): DeviceRules {
+    return this.#state.rules.get(container, dev, () => {
+      this.#passLead()
+      const answer = new Int32Array(new SharedArrayBuffer(4))
+      this.#post({ type: 'device', tid, dev, answer: answer.buffer })
+      Atomics.wait(answer, 0, 0)
+      stillThere()
+      return answer[0]!
+    })
+  }
+
+  /** By the main thread, which starts it if there is none. */
+  #lend(container: number): number | undefined {
+    const answer = new Int32Array(new SharedArrayBuffer(4))
+    this.#post({ type: 'lend', container, answer: answer.buffer })
+    Atomics.wait(answer, 0, 0)
+    return answer[0]! > 0 ? answer[0] : undefined
+  }
+
+  /** While the call waits for a program of its own container, the calls of that program must not wait for this one. */
+  #exec(container: number, program: string, process: string): ExecJob | undefined {
+    const job = new ExecJob(`${this.#number}:${++this.#jobs}`, {
+      ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
+      over: (number, failed) => {
+        this.#state.standAside(container, -1)
+        this.#post({ type: 'execOver', job: number, failed })
+      },
+    })
+    if (!job.start(program, process)) return undefined
+    this.#state.standAside(container, 1)
+    this.#unmute(container)
+    return job
+  }
+
+  /** By the walker of the container; a call waits for its start. */
+  #walk(container: number, start: Start, status: Status, goal: Goal): Fd {
+    this.#passLead()
+    if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
+    this.#state.awaitWalker(container, WALKER_START_MS)
+    const walker = this.#state.walker(container)
+    if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
+    try {
+      return askWalker(new Fd(walker), start, status, goal)
+    } catch (error) {
+      if (!(error instanceof WalkerStuck)) throw error
+      this.#post({ type: 'walkerStuck', container, walker })
+      throw new PassOn('walkerStuck')
+    }
+  }
+}

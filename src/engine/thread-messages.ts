@@ -1,0 +1,50 @@
+import type { Dev, Tid } from '../abi/brand.ts'
+import type { Container } from '../caller/container.ts'
+import type { ReasonCode } from '../calls/reason.ts'
+import type { Asked } from './exec-job.ts'
+
+/** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
+export interface ThreadData {
+  readonly build: string
+  readonly number: number
+  readonly state: SharedArrayBuffer
+  /** For `Contexts`. */
+  readonly contexts: SharedArrayBuffer
+  readonly journal: number
+  readonly epoll: number
+  /** A timerfd: see `Lead`. */
+  readonly alarm: number
+  /** Readable: see `Orphans`. */
+  readonly orphans: number
+  readonly hostRoot: number
+  readonly proc: number
+  /** Our own mount namespace. */
+  readonly mounts: number
+  /** Our own /proc/self/fd. */
+  readonly descriptors: number
+  /** Threads at most. */
+  readonly threadLimit: number
+  /** How many threads may work at once before it only costs time. */
+  readonly processors: number
+  /** How many calls of one container may be in flight. */
+  readonly callsPerContainer: number
+}
+
+/** From the main thread: what a container is now, or that it is gone. */
+export type ToThread = { readonly container: Container } | { readonly forget: number }
+/** To the main thread; all off the path of a call. */
+export type FromThread =
+  | { readonly type: 'ready' | 'grow' | 'halfFull' }
+  | { readonly type: 'gone'; readonly index: number; readonly generation: number }
+  | { readonly type: 'lost' | 'fault'; readonly message: string }
+  | { readonly type: 'walker' | 'unmute'; readonly container: number }
+  | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
+  /** Lend me a mounter; the answer is its socket, or -1. */
+  | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
+  /** Start a program in a container. */
+  | ({ readonly type: 'exec'; readonly container: number } & Asked)
+  /** Nobody looks at that program any more. */
+  | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
+  | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
+  | { readonly type: 'context' }
+  | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }

@@ -1,28 +1,21 @@
-import { fstatSync } from 'node:fs'
-import { misplaced } from '../caller/cgroup-place.ts'
-import type { ContainerHandles } from '../caller/container.ts'
-import type { ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
-import { Beat, isJournal, JOURNAL_SIZE, markJournal, RecordReader, Slots } from '../engine/journal.ts'
+import { Beat, RecordReader, Slots } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
-import { map, memfd } from '../kernel/shared-memory.ts'
 import { LIMITS, type Limits } from '../policy/config.ts'
-import type { RuntimeCall } from '../runtimes/exec.ts'
-import type { Handover } from '../runtimes/handover.ts'
-import { type Init, inspect } from '../runtimes/inspect.ts'
+import { Admission, announce, requireRoom } from './admission.ts'
 import type { Door } from './door.ts'
 import { openDoors, type Register } from './doors.ts'
 import { EarlyExecs } from './early.ts'
 import type { EngineLink } from './engine-link.ts'
 import { Engines } from './engines.ts'
 import { Estate } from './estate.ts'
-import type { KeeperOptions, Resolved } from './events.ts'
+import type { KeeperOptions } from './events.ts'
+import { keptJournal } from './kept-journal.ts'
 import { PassThrough } from './pass-through.ts'
 import { Reactor } from './reactor.ts'
-import { type Entry, Registry, type Said } from './registry.ts'
-import { served } from './withheld.ts'
+import { type Entry, Registry } from './registry.ts'
 
 /** How often records are read that nobody called for, and the beat of the engine is looked for. */
 const LOOK_MS = 1000
@@ -50,6 +43,7 @@ export class Keeper {
     othersWait: () => this.#doors.some(({ size }) => size > 1),
     refuse: (message) => this.#refuse(message),
   })
+  readonly #admission: Admission
   readonly #estate: Estate
   readonly #doors: readonly Door[]
   readonly #journal: Fd
@@ -76,10 +70,11 @@ export class Keeper {
     this.#options = options
     this.#limits = { ...USUAL, ...options.limits }
     this.#starting = starting
+    this.#admission = new Admission(options, this.#registry, (message, fds) => this.#engines.tell(message, fds))
     this.#reactor = new Reactor()
     this.#estate = new Estate(options.manager)
     this.#doors = this.#openDoors()
-    const { journal, memory } = this.#openJournal()
+    const { journal, memory } = keptJournal(this.#estate, (message) => this.#fault(message))
     this.#journal = journal
     this.#resume()
     this.#estate.close()
@@ -125,26 +120,10 @@ export class Keeper {
     this.#reactor.close()
   }
 
-  /** That of a keeper before this one, with its calls in flight; otherwise a new one. */
-  #openJournal(): { readonly journal: Fd; readonly memory: ArrayBuffer } {
-    const kept = this.#estate.journal
-    if (kept && fstatSync(kept.raw).size === JOURNAL_SIZE) {
-      const memory = map(kept, JOURNAL_SIZE)
-      if (isJournal(memory)) return { journal: kept, memory }
-    }
-    if (kept) this.#fault('Cannot read the journal of an earlier intercede: calls that were in flight are lost')
-    kept?.[Symbol.dispose]()
-    const journal = memfd('intercede-journal', JOURNAL_SIZE)
-    const memory = map(journal, JOURNAL_SIZE)
-    markJournal(memory)
-    this.#estate.keepJournal(journal)
-    return { journal, memory }
-  }
-
   /** Goes on with what a keeper before this one had. */
   #resume(): void {
     for (const { index, handover, init } of this.#estate.containers((message) => this.#fault(message))) {
-      const { said } = this.#say(handover)
+      const { said } = this.#admission.say(handover)
       const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
       this.#registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, index)
       this.#options.onEvent({ type: 'resumed', id: handover.id })
@@ -202,8 +181,8 @@ export class Keeper {
     try {
       if (type === 'listener' && !isListener)
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
-      const entry = this.#entry(handover, runtime)
-      this.#requireRoom(entry)
+      const entry = this.#admission.entry(handover, runtime)
+      requireRoom(entry, this.#limits.listenersPerContainer)
       const listener = this.#registry.hold(entry, fd, type)
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engines.tell({ type, listener, container: entry.container.index }, [fd])
@@ -216,74 +195,15 @@ export class Keeper {
     }
   }
 
-  #requireRoom({ container: { id }, listeners }: Entry): void {
-    const { listenersPerContainer: limit } = this.#limits
-    if (listeners >= limit)
-      throw new Error(
-        `Cannot serve container ${id}: ${limit} listeners of it are served already (listenersPerContainer)`,
-      )
-  }
-
   #keep({ container: { index }, handover, init, listeners }: Entry, number: number, fd: Fd): void {
     if (listeners === 1) this.#estate.keepContainer({ index, handover, init })
     this.#estate.keepListener({ number, container: index, fd })
-  }
-
-  /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
-  #entry(handover: Handover, runtime: RuntimeCall | undefined): Entry {
-    const known = this.#registry.known(handover)
-    if (known) {
-      this.#options.onEvent({ type: 'joined', handover })
-      return known
-    }
-    const { resolved, said, withheld } = this.#say(handover)
-    const { forUser = false } = this.#options
-    const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
-    const { init, ...found } = inspect(handover, { runtime: starts, forUser })
-    const barred = said.barred ?? found.barred
-    const entry = this.#add(handover, { ...said, ...(barred ? { barred } : {}) }, init)
-    announce(entry, (message, fds) => this.#engines.tell(message, fds))
-    const unruly = init ? misplaced(init.handles.cgroup) : undefined
-    this.#options.onEvent({
-      type: 'registered',
-      handover,
-      barred,
-      unruly,
-      resolved: { ...resolved, ...said },
-      withheld,
-    })
-    return entry
   }
 
   #inventory(tell: EngineLink['tell']): void {
     for (const entry of this.#registry.entries) announce(entry, tell)
     for (const [listener, { entry, fd, type }] of this.#registry.listeners)
       tell({ type, listener, container: entry.container.index }, [fd])
-  }
-
-  #add(handover: Handover, said: Said, init: Init | undefined): Entry {
-    try {
-      return this.#registry.add(handover, said, init)
-    } catch (error) {
-      init?.[Symbol.dispose]()
-      throw error
-    }
-  }
-
-  /** What the engine is told to do for a container. */
-  #say(handover: Handover): { readonly resolved: Resolved; readonly said: Said; readonly withheld: readonly string[] } {
-    const { resolved, wrong } = this.#resolve(handover)
-    const { withheld, ...said } = served(resolved.policy, this.#options.forUser)
-    return { resolved, said: { ...said, ...(wrong ? { barred: wrong } : {}) }, withheld }
-  }
-
-  #resolve(handover: Handover): { readonly resolved: Resolved; readonly wrong?: ReasonCode } {
-    try {
-      return { resolved: this.#options.resolve(handover) }
-    } catch (error) {
-      this.#refuse(`Cannot use the policy of container ${handover.id}: ${(error as Error).message}`)
-      return { resolved: { policy: {}, details: {} }, wrong: 'policyInvalid' }
-    }
   }
 
   #hear(message: ToKeeper): void {
@@ -351,13 +271,4 @@ export class Keeper {
     this.#passes = false
     this.#passThrough.stop()
   }
-}
-
-/** Says once per container what the engine may do for it. */
-function announce({ container, init }: Entry, tell: EngineLink['tell']): void {
-  const handles = Object.entries(init?.handles ?? {})
-  const names = handles.map(([name]) => name as keyof ContainerHandles)
-  const walkable = init?.walkable === true && container.barred === undefined
-  const fds = handles.map(([, fd]) => fd)
-  tell({ type: 'container', container, walkable, handles: names }, fds)
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Argument, Command, Option } from 'commander'
 import type { Target } from '../filter/target.ts'
 import { parseConfig } from '../policy/config.ts'
+import { idleKeys } from '../policy/idle.ts'
 import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'
 import { capabilitiesFor } from '../policy/needs.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -11,6 +12,7 @@ import { effective, settle, toPolicy } from '../policy/settings.ts'
 import { mustServeUser } from '../policy/user.ts'
 import { type Engine, engines, KUBELET_FOLDER, KUBELET_PROFILES } from '../runtimes/flags.ts'
 import { rulesFor } from '../syscalls/index.ts'
+import { profileName } from './profile-name.ts'
 import { collect } from './run-options.ts'
 
 interface Options {
@@ -29,6 +31,7 @@ interface Reader {
   /** Who reads the profile, in the words of `intercede profile`. */
   readonly format: readonly string[]
   readonly directory: string
+  /** One for each runtime in a directory: the files of two differ in their filters and flags. */
   readonly ending: string
   /** The filter that the runtime would use without ours, where it lies in a file. */
   readonly base?: string
@@ -48,8 +51,8 @@ const readers: Record<Engine, Reader> = {
     base: '/usr/share/containers/seccomp.json',
     prepared: ['/etc/subuid', '/etc/subgid'].map((file) => [file, /^containers:/m] as const),
   },
-  docker: { ...oci('docker'), prepared: [['/etc/docker/daemon.json', /"userns-remap"/]] },
-  containerd: oci('runc'),
+  docker: { ...oci('docker'), ending: '.docker.json', prepared: [['/etc/docker/daemon.json', /"userns-remap"/]] },
+  containerd: { ...oci('runc'), ending: '.containerd.json' },
   kubernetes: oci('runc', join(KUBELET_PROFILES, KUBELET_FOLDER)),
   lxc: {
     ...{ format: ['--format', 'lxc'], directory: '/etc/intercede', ending: '.seccomp' },
@@ -125,13 +128,16 @@ function main(engine: Engine, options: Options): void {
   const policy = toPolicy(settings)
   if (options.user) mustServeUser(policy)
   if (rulesFor(policy).length === 0)
-    throw new Error('Cannot say anything: the keys that are on trap no call; try -c mknod')
+    throw new Error(`Cannot say anything: ${idleKeys(settings).join('; ') || 'no key is on; try -c mknod'}`)
   const given = effective(settings).filter(({ origin }) => origin === 'given')
   const annotations = (options.annotation ?? []).map((text) => parseAssignment(text))
+  // A value that no configuration would take is a mistake; what one could let them do is said below.
+  settle(annotations.filter(([key]) => key !== PROFILE))
   const reader = readerOf(engine, options.user)
   const { directory: usual, ending } = reader
   const directory = typeof options.write === 'string' ? options.write : usual
-  const file = join(directory, `${options.name ?? Object.keys(policy).join('-').toLowerCase()}${ending}`)
+  const keys = given.map(({ key, text }) => `${key}=${text}`)
+  const file = join(directory, `${options.name ?? profileName(Object.keys(policy), keys, options.listener)}${ending}`)
   const caps = capabilitiesFor(policy)
   if (options.write !== undefined) write(directory, profileCommand(engine, file, caps, options))
   else if (!existsSync(file)) {
@@ -139,7 +145,6 @@ function main(engine: Engine, options: Options): void {
     say(`write the profile first: intercede ${command.map(quote).join(' ')}`)
   }
 
-  const keys = given.map(({ key, text }) => `${key}=${text}`)
   const { lines, besides } = engines[engine]({
     caps,
     profile: file,
@@ -151,7 +156,7 @@ function main(engine: Engine, options: Options): void {
     user: options.user === true,
     fuse: policy.mount !== undefined && policy.mount.fuse.size > 0,
   })
-  for (const text of [...besides, ...ignored(entries, annotations)]) say(text)
+  for (const text of [...besides, ...idleKeys(settings), ...ignored(entries, annotations)]) say(text)
   process.stdout.write(`${lines.join('\n')}\n`)
 }
 
@@ -171,7 +176,7 @@ export const command = new Command('flags')
   .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect)
   .option('-a, --annotation <KEY=VALUE>', 'as an annotation of the container, may be repeated', collect)
   .option('--write [dir]', 'write the profile, instead of saying how')
-  .option('--name <name>', 'the name of its file (default: the keys)')
+  .option('--name <name>', 'the name of its file (default: one for these keys)')
   .option('--base <file>', 'the filter to keep (default: that of podman or LXC)')
   .option('--no-base', 'keep none')
   .option('--listener <path>', 'the socket of "intercede serve" (default: that of "intercede profile")')

@@ -8,6 +8,7 @@ import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { flagsFor, machines, resolvesGuards, type Target, targets } from '../filter/target.ts'
+import { idleKeys } from '../policy/idle.ts'
 import { fullName, keyNames, keys } from '../policy/keys.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
@@ -108,10 +109,12 @@ function write(options: Options): void {
     return
   }
   const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
-  const policy = toPolicy(settle(entries))
+  const settings = settle(entries)
+  const policy = toPolicy(settings)
   if (options.user) mustServeUser(policy)
   const rules = rulesFor(policy)
-  if (rules.length === 0) throw new Error('Cannot make a profile: the keys that are on trap no call; try -c mknod')
+  if (rules.length === 0)
+    throw new Error(`Cannot make a profile: ${idleKeys(settings).join('; ') || 'no key is on; try -c mknod'}`)
   const lines = policyLines(entries)
   if (options.format === 'oci') {
     put(ociProfile(options, rules, lines), options.output)

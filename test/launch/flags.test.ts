@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type Document, parse } from 'yaml'
+import { profileName } from '../../src/cli/profile-name.ts'
 import { type Engine, engines, type Wanted } from '../../src/runtimes/flags.ts'
 
 const P = 'security.syscalls.intercept.'
@@ -110,4 +111,27 @@ test.each<[Engine, Wanted, RegExp]>([
   ['kubernetes', { ...bare, fuse: true }, /device plugin/],
 ])('engines.%s() says what its lines cannot', (engine, wanted, says) => {
   expect(engines[engine](wanted).besides.join('\n')).toMatch(says)
+})
+
+describe('profileName()', () => {
+  const key = (name: string): string => `security.syscalls.intercept.${name}`
+  const nameOf = (...keys: readonly string[]): string => profileName(['mknod'], keys.map(key))
+
+  test('says which calls are turned on', () => {
+    const keys = ['mknod=true', 'sched_setscheduler=true'].map(key)
+    expect(profileName(['mknod', 'schedSetscheduler'], keys)).toBe('mknod-schedsetscheduler')
+  })
+
+  test('differs for other values and another socket: a file is the policy of all containers that name it', () => {
+    const names = [
+      nameOf('mknod=true'),
+      nameOf('mknod=true', 'mknod.devices=c:10:200'),
+      nameOf('mknod=true', 'mknod.devices=c:10:229'),
+      nameOf('mknod=true', 'sysinfo=false'),
+      profileName(['mknod'], [key('mknod=true')], '/run/other.sock'),
+    ]
+    expect(new Set(names).size).toBe(names.length)
+    expect(nameOf('mknod.devices=c:10:200', 'mknod=true')).toBe(names[1])
+    for (const name of names) expect(name).toMatch(/^mknod(-[0-9a-f]{8})?$/)
+  })
 })

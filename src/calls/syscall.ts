@@ -10,6 +10,8 @@ export interface Syscall<R> extends Traps {
    * looked at.
    */
   screen(args: Registers, policy: Policy): Verdict | undefined
+  /** So soon done that nobody needs to look for other calls meanwhile. */
+  readonly brief?: boolean
   /** Copies the caller's memory, once. */
   decode(args: Registers, caller: Caller): R
   /** May read and open; changes nothing. The handles of the act are those that it looked at. */

@@ -69,6 +69,7 @@ export class Server {
   readonly #registers: SlotRegisters
   readonly #onFault: (message: string) => void
   readonly #faults = new Set<string>()
+  #isBrief = false
   readonly #adoptions: Adoptions
   /** Of the act that this thread does now. */
   #adoption: Adoption<Act> | undefined
@@ -89,6 +90,11 @@ export class Server {
     this.#answer = new Answer(slots.view)
     this.#giver = new Giver(this.#answer, slots)
     this.#registers = new SlotRegisters(slots.view)
+  }
+
+  /** Is the call that was just screened one that is soon done? */
+  get isBrief(): boolean {
+    return this.#isBrief
   }
 
   /** Answers at once what the registers alone decide. @returns false if the caller must be looked at */
@@ -176,6 +182,7 @@ export class Server {
     const handler = this.#handler(slot)
     if (!handler) return pass('notServed')
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return pass('invisibleCaller')
+    this.#isBrief = handler.brief === true
     const verdict = handler.screen(this.#registers, container.policy)
     const withheld =
       verdict?.why.code === 'keyOff' && handler.names.some((name) => container.ofUser?.withheld.has(name))

@@ -181,7 +181,7 @@ class EngineThread {
   /** Who leads while this thread serves a call? */
   #leadOn(container: number): void {
     if (this.#state.distrusts(container)) this.#passLead()
-    else if (this.#next.wait(this.#data.epoll, 0)) {
+    else if (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0)) {
       this.#lead.share(this.#term!, this.#data.processors)
       this.#term = undefined
     } else this.#lead.serve(this.#term!, container)

@@ -5,6 +5,7 @@ import { sysinfoTraps } from './sysinfo-traps.ts'
 /** sysinfo(2): reports the container instead of the machine. To any of its tasks, in whatever namespace: it is no secret. */
 export const sysinfo: Syscall<bigint> = {
   ...sysinfoTraps,
+  brief: true,
   screen: (_, policy) => (policy.sysinfo ? undefined : pass('keyOff')),
   decode: (args) => args.pointer(0),
   decide: (at, caller) => act({ verb: 'report', writes: [{ at, bytes: caller.systemInfo() }] }),

@@ -5,6 +5,7 @@ import { Keeper } from '../daemon/keeper.ts'
 import { compileOci } from '../filter/compile.ts'
 import { flagsFor, machines } from '../filter/target.ts'
 import { requireKernel } from '../kernel/require.ts'
+import { idleKeys } from '../policy/idle.ts'
 import { parseAssignment } from '../policy/lines.ts'
 import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
@@ -21,8 +22,10 @@ type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' 
 
 /** What `-c` means for a container; without a key that traps a call there is no filter and no keeper. */
 export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
-  const policy = toPolicy(settle(config.map((text) => parseAssignment(text))))
+  const settings = settle(config.map((text) => parseAssignment(text)))
+  const policy = toPolicy(settings)
   const rules = rulesFor(policy)
+  for (const text of idleKeys(settings)) say(text)
   if (rules.length === 0) return {}
   requireKernel()
   return {

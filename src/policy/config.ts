@@ -33,10 +33,17 @@ export interface Config {
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
 
+/** Names of JavaScript's own, which valibot leaves out of a map without a word. */
+const RESERVED = ['__proto__', 'prototype', 'constructor']
+
 /** A map of YAML; valibot alone would take a list for one. */
 const mapOf = <S extends v.GenericSchema>(schema: S, allowed: string) =>
   v.pipe(
     v.custom<v.InferInput<S>>((given) => typeof given === 'object' && given !== null && !Array.isArray(given), allowed),
+    v.check(
+      (given) => !RESERVED.some((name) => Object.hasOwn(given as object, name)),
+      `one without ${RESERVED.join(', ')}`,
+    ),
     schema,
   )
 
@@ -115,7 +122,16 @@ function parseYaml(text: string, file: string): readonly [unknown, Where] {
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
   const [error] = document.errors
   if (error) throw new PolicyError(error.message, { file, line: lines.linePos(error.pos[0]).line })
-  return [document.toJS() ?? {}, locator(document, lines, file)]
+  return [toValue(document, file), locator(document, lines, file)]
+}
+
+function toValue(document: Document, file: string): unknown {
+  try {
+    return document.toJS() ?? {}
+  } catch (error) {
+    // Aliases that multiply what they stand for.
+    throw new PolicyError((error as Error).message, { file })
+  }
 }
 
 /**

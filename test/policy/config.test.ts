@@ -56,6 +56,15 @@ test.each([
     `${P}mknod is "maybe" at line 3: not a boolean, allowed is true, 1, yes, on, false, 0, no or off`,
   ],
   ['default: [mknod]', 'default is Array at line 1, allowed is a map of keys'],
+  [
+    'profiles: {constructor: {mknod: true}}',
+    'profiles is Object at line 1, allowed is one without __proto__, prototype, constructor',
+  ],
+  ['default: {__proto__: x}', 'default is Object at line 1, allowed is one without __proto__, prototype, constructor'],
+  [
+    `default: &a [${'x,'.repeat(99)}]\nprofiles: [${'*a,'.repeat(99)}]\nlog: [${'*a,'.repeat(99)}]`,
+    'Excessive alias count indicates a resource exhaustion attack',
+  ],
   ['log: {level: loud}', 'log.level is "loud" at line 1, allowed is debug, info, warn, error'],
   ['\nlimits:\n  callsPerContainer: 0', 'limits.callsPerContainer is 0 at line 3, allowed is at least 1'],
   ['limits:\n  callsPerContainer: 1.5', 'limits.callsPerContainer is 1.5 at line 2, allowed is a whole number from 1'],

@@ -7,6 +7,7 @@ import { type Circumstances, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
+import { readProfile } from '../filter/read.ts'
 import { flagsFor, machines, resolvesGuards, type Target, targets } from '../filter/target.ts'
 import { idleKeys } from '../policy/idle.ts'
 import { fullName, keyNames, keys } from '../policy/keys.ts'
@@ -53,21 +54,18 @@ function circumstances(caps: readonly string[]): Circumstances {
   return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
 }
 
-function readProfile(file: string, refuse: (why: string) => Error): OciSeccomp {
-  let profile: OciSeccomp
+function profileIn(file: string, refuse: (why: string) => Error): OciSeccomp {
   try {
-    profile = JSON.parse(readFileSync(file, 'utf8')) as OciSeccomp
+    return readProfile(readFileSync(file, 'utf8'))
   } catch (error) {
     throw refuse((error as Error).message)
   }
-  if (typeof profile?.defaultAction !== 'string') throw refuse('it has no defaultAction')
-  return profile
 }
 
 /** Says all that is wrong or unwise about a profile, and fails if anything is wrong. */
 function check(file: string, runtime: Target): void {
   const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
-  const findings = lintProfile(readProfile(file, refuse), runtime)
+  const findings = lintProfile(profileIn(file, refuse), runtime)
   for (const { is, says } of findings) process.stdout.write(`${is}: ${says}\n`)
   const count = findings.filter(({ is }) => is === 'wrong').length
   if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong`)
@@ -78,7 +76,7 @@ const listenerOf = ({ listener, user }: Pick<Options, 'listener' | 'user'>): str
 
 function readBase(file: string, { runtime, capAdd = [], ...options }: Options): OciSeccomp {
   const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
-  const base = readProfile(file, refuse)
+  const base = profileIn(file, refuse)
   const finding = lintProfile(base, runtime, listenerOf(options)).find(({ is }) => is === 'wrong')
   if (finding) throw refuse(finding.says)
   return resolvesGuards(runtime) ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))

@@ -4,9 +4,11 @@ import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../kernel/files.ts'
+import { waitReadable } from '../kernel/socket.ts'
 import type { Desk } from './desk.ts'
 import { Sleep } from './sleep.ts'
 import { parseStatus, type Status } from './status.ts'
+import { pin } from './task.ts'
 
 /**
  * The thread that made a call, as `/proc/TID` shows it. What is opened by its number is its own as long as the call waits,
@@ -92,6 +94,19 @@ export class Asker implements Disposable {
   /** @throws {PassOn} */
   mustWait(): void {
     if (!this.waits()) throw new PassOn('gone')
+  }
+
+  /**
+   * Holds the task itself, for what takes longer than a call may wait: a signal may cancel that, again and again.
+   *
+   * @returns a check that it has not ended meanwhile, so that its number was its own @throws {PassOn}
+   */
+  hold(): () => void {
+    const pidfd = this.own(pin(this.tid))
+    this.mustWait()
+    return () => {
+      if (waitReadable(pidfd, 0)) throw new PassOn('gone')
+    }
   }
 
   /** Closes it when the call is over. */

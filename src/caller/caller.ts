@@ -154,7 +154,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    return this.#desk.deviceRules(this.#container, this.tid, dev, () => this.#asker.mustWait())
+    return this.#desk.deviceRules(this.#container, this.tid, dev, () => this.#asker.hold())
   }
 
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {

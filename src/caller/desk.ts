@@ -26,14 +26,14 @@ export interface Desk {
   readonly nodes: Nodes
   readonly places: DevicePlaces
   /**
-   * What the device rules of a task's control groups allow; asked once in a while. `stillThere` is called after the task was
-   * looked at, and throws if it may have been another one.
+   * What the device rules of a task's control groups allow; asked once in a while. `hold` is called before the task is looked
+   * at, and what it returns after that: it throws if it may have been another task.
    */
   readonly deviceRules: (
     container: Container,
     tid: Tid,
     dev: Dev,
-    stillThere: () => void,
+    hold: () => () => void,
   ) => { readonly mknod: boolean; readonly open: boolean }
   /** The device programs that containers have loaded. */
   readonly programs: ProgramStore

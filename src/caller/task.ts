@@ -86,7 +86,8 @@ function translate(namespace: Handle, pid: number): Tid {
   }
 }
 
-function pin(tid: Tid): Fd {
+/** Holds a task by its number, process or thread. @throws {PassOn} if there is none, or the kernel cannot hold it */
+export function pin(tid: Tid): Fd {
   try {
     return pidfdOpen(tid, PIDFD_THREAD)
   } catch (error) {

@@ -75,19 +75,20 @@ export class Services {
       programs: state.programs,
       mayBlock: passLead,
       mayMount: ({ index }) => state.countMount(index),
-      deviceRules: ({ index }, tid, dev, stillThere) => this.#deviceRules(index, tid, dev, stillThere),
+      deviceRules: ({ index }, tid, dev, hold) => this.#deviceRules(index, tid, dev, hold),
       walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
     }
   }
 
   /** What the device rules allow; the main thread finds out, by a process that joins the group. */
-  #deviceRules(container: number, tid: Tid, dev: Dev, stillThere: () => void): DeviceRules {
+  #deviceRules(container: number, tid: Tid, dev: Dev, hold: () => () => void): DeviceRules {
     return this.#state.rules.get(container, dev, () => {
       this.#passLead()
+      const mustBeIt = hold()
       const answer = new Int32Array(new SharedArrayBuffer(4))
       this.#post({ type: 'device', tid, dev, answer: answer.buffer })
       Atomics.wait(answer, 0, 0)
-      stillThere()
+      mustBeIt()
       return answer[0]!
     })
   }

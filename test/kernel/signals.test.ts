@@ -6,7 +6,7 @@ import { fixture } from '../fixtures.ts'
 import { BASE, execute, Host, mknodPolicy } from './host.ts'
 
 /** More on demand: INTERCEDE_SIGNALLED=25000 are 100,000 calls by four threads. */
-const COUNT = Number(process.env.INTERCEDE_SIGNALLED ?? 250)
+const COUNT = Number(process.env.INTERCEDE_SIGNALLED ?? 60)
 const policy: Policy = { ...mknodPolicy, setxattr: { read: false } }
 const TIMEOUT_MS = 120_000 + 50 * COUNT
 

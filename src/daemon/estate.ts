@@ -68,7 +68,7 @@ export class Estate {
 
   /** Is there anybody who keeps what is ours? */
   get isKept(): boolean {
-    return this.#manager !== undefined
+    return this.#manager?.isThere === true
   }
 
   /** The listening socket that a unit of this name has, or that was kept under it. */

@@ -32,6 +32,10 @@ export class ServiceManager {
     for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete env[name]
   }
 
+  get isThere(): boolean {
+    return this.#socket !== undefined
+  }
+
   /** @param status one line for `systemctl status` */
   ready(status: string): void {
     this.#tell(`READY=1\nSTATUS=${status}`)

@@ -49,8 +49,9 @@ export function deviceGroups(task: string): readonly string[] {
 
 /** Is a group, or one above it, being frozen, or frozen already? Who joins it then stops at once. */
 export function isFrozen(group: string): boolean {
-  for (let path = group; existsSync(`${path}/cgroup.freeze`); path = dirname(path))
-    if (readFileSync(`${path}/cgroup.freeze`, 'latin1').startsWith('1')) return true
+  const freezer = (path: string): Buffer => Buffer.from(`${path}/cgroup.freeze`, 'latin1')
+  for (let path = group; existsSync(freezer(path)); path = dirname(path))
+    if (readFileSync(freezer(path), 'latin1').startsWith('1')) return true
   return false
 }
 

@@ -20,14 +20,13 @@ const PAUSE_MS = 50
  * Only the kernel can tell: the rules are a program of cgroup v2 that it runs for a process of the group. So one joins, and
  * tries. After it has joined it starts nothing: the group may allow no further process.
  *
- *   $1 a directory to mount a tmpfs on, in a mount namespace of its own; $2 major, $3 minor; then the groups
+ *   $1 a directory to mount a tmpfs on, in a mount namespace of its own; $2 major, $3 minor; the groups, a line each, on
+ *   standard input, for their names are bytes; no name of a group has a line feed
  */
 const PROBE = `mount -t tmpfs none "$1" && cd "$1" && mknod probe c "$2" "$3" && chmod 666 probe || exit 3
-major=$2 minor=$3
-shift 3
-for group; do echo 0 >"$group/cgroup.procs" || exit 3; done
+while IFS= read -r group; do echo 0 >"$group/cgroup.procs" || exit 3; done
 [ -r probe ] || [ -w probe ] && echo open
-exec mknod node c "$major" "$minor"`
+exec mknod node c "$2" "$3"`
 
 /** Tries what the control groups of `tid` allow. @returns UNKNOWN, which allows nothing, if that cannot be found out */
 export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules> {
@@ -55,14 +54,16 @@ async function tryIn(groups: readonly string[], dev: Dev): Promise<DeviceRules |
     '/run',
     `${major(dev)}`,
     `${minor(dev)}`,
-    ...groups,
   ]
   const child = spawn('unshare', args, {
-    stdio: ['ignore', 'pipe', 'ignore'],
+    stdio: ['pipe', 'pipe', 'ignore'],
     timeout: PATIENCE_MS,
     killSignal: 'SIGKILL',
     cwd: '/',
   })
+  // It may have ended before it has read them.
+  child.stdin.on('error', () => {})
+  child.stdin.end(Buffer.from(groups.map((group) => `${group}\n`).join(''), 'latin1'))
   let said = ''
   child.stdout.on('data', (chunk: Buffer) => {
     said += chunk.toString()

@@ -6,7 +6,8 @@ import { fixture } from '../fixtures.ts'
 import { execute, Host, USERNS, until } from './host.ts'
 
 const CONTROLLER = '/sys/fs/cgroup/devices'
-const group = join(CONTROLLER, `intercede-test-${process.pid}`)
+/** Names are bytes, and a container can make groups of its own. */
+const group = join(CONTROLLER, `intercede-test é "$x\\ ${process.pid}`)
 const skipped = existsSync(join(CONTROLLER, 'devices.list')) ? undefined : 'there is no devices controller of cgroup v1'
 
 let host: Host
@@ -39,7 +40,7 @@ test.skipIf(skipped).each([
   const before = host.records.length
   const call = [fixture('caller'), 'mknod', join(host.directory, `n${minor}`), '020666', '1', `${minor}`]
   const container = [fixture('filtered'), host.socket, '--userns', USERNS, '--await-agent', '--', ...call]
-  const { stdout } = await execute('sh', ['-c', `echo 0 >${group}/cgroup.procs && exec "$@"`, 'sh', ...container])
+  const { stdout } = await execute('sh', ['-c', 'echo 0 >"$0/cgroup.procs" && exec "$@"', group, ...container])
   const said = JSON.parse(stdout) as { ok?: true; errno?: string }
   expect(said.ok ? 'ok' : said.errno).toBe(result)
   await host.settle(before)

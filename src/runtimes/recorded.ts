@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import type { RuntimeCall } from './exec.ts'
@@ -16,9 +16,18 @@ const NAMES = Object.keys(records) as readonly RuntimeName[]
 /** The `--root` of runtimes that are not told one, and those that containerd and Docker tell theirs. */
 function usualRoots(): readonly string[] {
   const { XDG_RUNTIME_DIR: own } = process.env
-  const runs = own?.startsWith('/') ? [own, '/run'] : ['/run']
+  const runs = own?.startsWith('/') && isOurs(own) ? [own, '/run'] : ['/run']
   const usual = runs.flatMap((run) => NAMES.map((name) => join(run, name)))
   return [...usual, ...['/run/containerd/runc', '/run/docker/runtime-runc'].flatMap(foldersIn)]
+}
+
+/** After `su` it may be that of a user, who could write down there whatever the runtime shall believe when we call it. */
+function isOurs(folder: string): boolean {
+  try {
+    return statSync(folder).uid === process.geteuid?.()
+  } catch {
+    return false
+  }
 }
 
 function foldersIn(folder: string): readonly string[] {

@@ -1,6 +1,6 @@
-import { writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { recordedRuntime } from '../../src/runtimes/recorded.ts'
 import { missing } from '../fixtures.ts'
 import { execute } from '../kernel/host.ts'
@@ -38,5 +38,19 @@ describe.skipIf(absent)(`recordedRuntime()${absent ?? ''}`, () => {
     expect((await machine.run(program, ...options, 'exec', id, 'echo', 'here')).stdout).toBe('here\n')
     expect(recordedRuntime({ id, pid: pid + 1 })).toBeUndefined()
     expect(recordedRuntime({ id: `../${name}/${id}`, pid })).toBeUndefined()
+  })
+
+  test('takes no word of a user for it', () => {
+    const run = join(machine.directory, 'run')
+    mkdirSync(join(run, 'crun/c'), { recursive: true })
+    writeFileSync(join(run, 'crun/c/status'), '{"pid": 7}')
+    vi.stubEnv('XDG_RUNTIME_DIR', run)
+    try {
+      expect(recordedRuntime({ id: 'c', pid: 7 })?.options).toEqual(['--root', join(run, 'crun')])
+      chownSync(run, BASE, BASE)
+      expect(recordedRuntime({ id: 'c', pid: 7 })).toBeUndefined()
+    } finally {
+      vi.unstubAllEnvs()
+    }
   })
 })

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { decodeNotification } from '../../src/abi/seccomp.ts'
@@ -298,11 +299,19 @@ test('a monitor whose container ended without a call goes away without a word', 
   expect(refusals(from)).toEqual([])
 })
 
-test('only root may connect', async () => {
-  const script = `import socket; s=socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect("${host.lxcSocket}")`
-  const { status, stderr } = await execute('setpriv', ['--reuid', '1234', '--clear-groups', 'python3', '-c', script])
-  expect(status).not.toBe(0)
-  expect(stderr).toContain('Permission denied')
+test('only root may connect, whatever the mode of the socket', async () => {
+  const socket = 'socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)'
+  const script = `import socket; s=${socket}; s.connect("${host.lxcSocket}"); print(s.recv(1))`
+  const user = ['--reuid', '1234', '--clear-groups', '/usr/bin/python3', '-c', script]
+  expect((await execute('setpriv', user)).stderr).toContain('PermissionError')
+  const from = host.events.length
+  chmodSync(host.lxcSocket, 0o666)
+  try {
+    expect((await execute('setpriv', user)).stdout).toBe("b''\n")
+  } finally {
+    chmodSync(host.lxcSocket, 0o600)
+  }
+  expect(refusals(from)).toEqual([expect.stringContaining('only root may hand over a listener, not user 1234')])
 })
 
 test('a daemon that ends lets the connection go; its successor serves the next call', async () => {

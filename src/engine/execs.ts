@@ -93,7 +93,7 @@ function exec({ id, exec, handles }: Container, spec: string, file: Handle, word
   // No runtime sets it for a program: it would have that of the engine.
   const score = wanted === ownScore() ? [] : ['choom', '-n', wanted, '--']
   const enter = handles?.runtime === undefined ? [] : ['nsenter', `--mount=${own}/${handles.runtime}`, '--']
-  const command = [...score, ...enter, program, ...options, 'exec', '--process', `${own}/${file.raw}`, id]
+  const command = [...score, ...enter, program, ...options, 'exec', '--process', `${own}/${file.raw}`, '--', id]
   const input = pipe()
   input.write[Symbol.dispose]()
   using stdin = input.read

@@ -1,11 +1,13 @@
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { recordedRuntime } from '../../src/runtimes/recorded.ts'
 import { missing } from '../fixtures.ts'
 import { execute } from '../kernel/host.ts'
 import { writeBundle } from './bundle.ts'
-import { BASE, Machine } from './machine.ts'
+import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from './fuse-image.ts'
+import { BASE, CLI, Machine } from './machine.ts'
+import { writeProfile } from './podman.ts'
 
 const absent = missing('crun', 'runc', 'busybox')
 const names = ['crun', 'runc'] as const
@@ -18,6 +20,7 @@ const initOf = async (name: string): Promise<number> =>
 beforeAll(async () => {
   machine = new Machine()
   if (absent) return
+  if (!lacksFuse()) await installFuse(machine)
   writeFileSync(join(machine.directory, 'allow.json'), JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW' }))
   await execute('chown', ['-R', `${BASE}:${BASE}`, machine.rootfs])
 })
@@ -53,4 +56,37 @@ describe.skipIf(absent)(`recordedRuntime()${absent ?? ''}`, () => {
       vi.unstubAllEnvs()
     }
   })
+
+  test.skipIf(lacksFuse())(
+    'a program is started in a container whose runtime was gone, whatever it is called',
+    async () => {
+      const profile = await writeProfile(machine, 'fuse.json', [...FUSE_KEYS, '--runtime', 'runc'])
+      const id = `-late-${process.pid}`
+      const fuse = { type: 'c', major: 10, minor: 229 }
+      const devices = [{ allow: true, access: 'rwm', ...fuse }]
+      const folder = writeBundle(machine, {
+        id,
+        args: ['sleep', '1000'],
+        profile,
+        capabilities: ['CAP_SYS_ADMIN'],
+        devices,
+      })
+      const file = join(folder, 'config.json')
+      const spec = JSON.parse(readFileSync(file, 'utf8'))
+      spec.linux.devices = [{ path: '/dev/fuse', fileMode: 0o666, ...fuse }]
+      writeFileSync(file, JSON.stringify(spec))
+      // The daemon must see the control groups that the runtime saw.
+      const script = `"$0" "$1" serve --socket "$2" 2>"$5" & daemon=$!
+trap 'runc delete --force -- "$4"; kill -CONT $daemon; kill $daemon; wait' EXIT
+until [ -S "$2" ]; do sleep 0.1; done
+kill -STOP $daemon
+runc run --detach --bundle "$3" -- "$4" </dev/zero >/dev/null 2>&1
+kill -CONT $daemon
+runc exec -- "$4" sh -c '${MOUNT}'`
+      const log = join(machine.directory, 'log')
+      const args = [process.execPath, CLI, machine.socket, folder, id, log]
+      const { stdout, stderr } = await machine.run('bash', '-c', script, ...args)
+      expect(stdout.trim().split('\n'), `${stderr}${readFileSync(log, 'utf8')}`).toEqual(MOUNTED)
+    },
+  )
 })

@@ -1,4 +1,5 @@
 import type { Tid } from '../abi/brand.ts'
+import { now } from '../kernel/clock.ts'
 import type { Alarm } from '../kernel/timer.ts'
 
 /** Each in a cache line of its own. */
@@ -159,8 +160,8 @@ export class Lead {
    */
   #begin(): void {
     Atomics.add(this.#words, WORDS.progress, 1)
-    const now = Math.trunc(process.uptime() * 1000)
-    if (Atomics.exchange(this.#words, WORDS.alarmed, now) !== now) this.#alarm.set()
+    const ms = Math.trunc(now())
+    if (Atomics.exchange(this.#words, WORDS.alarmed, ms) !== ms) this.#alarm.set()
   }
 
   /** The deputy shall come at once. */

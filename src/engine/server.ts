@@ -12,6 +12,7 @@ import { type Reason, type ReasonCode, why } from '../calls/reason.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { PassOn, pass, Refused, type Verdict } from '../calls/verdict.ts'
+import { now } from '../kernel/clock.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Policy } from '../policy/policy.ts'
@@ -30,7 +31,7 @@ export interface Call {
   readonly slot: number
   readonly listener: number
   readonly container: Container
-  /** performance.now() at the receipt. */
+  /** `now()` at the receipt. */
   readonly start: number
   /** Of a call that somebody else received: waits for a reply after the answer. */
   readonly forwarded?: ForwardedCall
@@ -282,7 +283,7 @@ export class Server {
       reason: code,
       a: a ?? 0,
       b: b ?? 0,
-      microseconds: (performance.now() - start) * 1000,
+      microseconds: (now() - start) * 1000,
       time: Date.now(),
     })
   }

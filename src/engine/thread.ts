@@ -3,6 +3,7 @@ import type { Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import { requireBuild } from '../kernel/build.ts'
+import { now } from '../kernel/clock.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
 import { currentTid, isRunning } from '../kernel/process.ts'
@@ -133,7 +134,7 @@ class EngineThread {
       return
     }
     this.#slots.receive(slot)
-    const call: Call = { slot, listener, container, start: performance.now() }
+    const call: Call = { slot, listener, container, start: now() }
     if (this.#server.screen(call)) return
     this.#serve(call, index)
   }
@@ -153,7 +154,7 @@ class EngineThread {
     }
     using forwarded = received
     this.#slots.receive(slot)
-    const call: Call = { slot, listener: forwarded.listener, container, start: performance.now(), forwarded }
+    const call: Call = { slot, listener: forwarded.listener, container, start: now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#cap) this.#server.pass(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)
   }
@@ -205,7 +206,7 @@ class EngineThread {
     if (!orphan) return
     const { index, ...found } = orphan
     const container = this.#containers.get(this.#slots.view.getUint32(slot + SLOT.container, true)) ?? UNKNOWN
-    const call: Call = { slot, ...found, container, start: performance.now() }
+    const call: Call = { slot, ...found, container, start: now() }
     try {
       if (!this.#server.settle(call)) this.#serve(call, index)
     } finally {

@@ -1,4 +1,14 @@
+import { performance } from 'node:perf_hooks'
 import { check, libc } from './libc.ts'
+
+/** performance.now() counts from the start of each thread. */
+const OFFSET = process.uptime() * 1000 - performance.now()
+
+/**
+ * Milliseconds that pass alike for all threads of this process. The global names `performance` and `process` are getters,
+ * which cost more than the clock itself.
+ */
+export const now = (): number => performance.now() + OFFSET
 
 const CLOCK_BOOTTIME = 7
 const SC_CLK_TCK = 2

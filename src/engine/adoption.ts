@@ -1,3 +1,4 @@
+import type { Tid } from '../abi/brand.ts'
 import { NOTIF } from '../abi/seccomp.ts'
 import type { Caller } from '../caller/caller.ts'
 import type { Container } from '../caller/container.ts'
@@ -35,6 +36,11 @@ export class Adoptions {
     this.#slots = slots
   }
 
+  /** Waits for the call before, if that was cancelled and is still being served. To be called before anything is looked at. */
+  await({ index, lasting }: Container, tid: Tid): void {
+    if (!lasting) this.#acts.await(index, tid)
+  }
+
   /** @returns undefined where the answer cannot get lost, or the act can be done twice */
   of<A extends Act>(act: A, caller: Caller, call: Interruptible, waits: () => boolean): Adoption<A> | undefined {
     if (call.container.lasting) return undefined
@@ -45,7 +51,12 @@ export class Adoptions {
     if (stamp === 'gone') throw new PassOn('gone')
     const key = stamp === 'awake' ? undefined : this.#key(once, act, stamp, call.slot)
     const container = call.container.index
-    const place = key === undefined ? undefined : this.#acts.begin(container, key)
+    const place = key === undefined ? undefined : this.#acts.begin(container, caller.tid, key)
+    // From here on, whoever serves the call that comes again waits for this one.
+    if (place && !waits()) {
+      this.#acts.end(container, place, key!, false, undefined)
+      throw new PassOn('gone')
+    }
     return place && new Adoption({ acts: this.#acts, once, act, sleep, waits, container, key: key!, place })
   }
 

@@ -202,6 +202,7 @@ export class Server {
     const { slot, listener, container, left } = call
     const handler = this.#handler(slot)!
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
+    this.#adoptions.await(container, tid)
     const thread = { tid, bits: this.#registers.bits }
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
     const waits = (): boolean => this.#answer.waits(listener, slot)

@@ -1,11 +1,13 @@
+import type { Tid } from '../abi/brand.ts'
+
 /** For each container: whoever makes more calls at once has no more of them remembered. */
 const PLACES = 16
 const LOCK = 0
 const TICKET = 1
 const HEAD = 2
-/** A place: what it is, whose turn it was, and two numbers of 64 bits. */
-const WORD = { state: 0, ticket: 1, key: 2, result: 4 } as const
-const WORDS = 6
+/** A place: what it is, whose turn it was, by which thread, and two numbers of 64 bits. */
+const WORD = { state: 0, ticket: 1, tid: 2, key: 4, result: 6 } as const
+const WORDS = 8
 const AREA = HEAD + PLACES * WORDS
 export const UNDELIVERED_WORDS = AREA
 
@@ -31,8 +33,18 @@ export class Undelivered {
     this.#words = words
   }
 
+  /** Waits until no call of this thread is being served: one that is was cancelled, for a thread makes one at a time. */
+  await(container: number, tid: Tid): void {
+    for (;;) {
+      const busy = this.#locked(container, (area) =>
+        placesOf(area).find((at) => this.#is(at, STATE.acting) && this.#words[at + WORD.tid] === tid),
+      )
+      if (busy === undefined || !this.#hasEnded(busy)) return
+    }
+  }
+
   /** An act begins. @returns undefined if every place of the container has a call that is being served */
-  begin(container: number, key: bigint): Place | undefined {
+  begin(container: number, tid: Tid, key: bigint): Place | undefined {
     return this.#locked(container, (area) => {
       const words = this.#words
       // One that is free, or else the oldest of those that nobody came back for.
@@ -42,6 +54,7 @@ export class Undelivered {
       if (at === undefined) return undefined
       const ticket = ++words[area + TICKET]!
       words[at + WORD.ticket] = ticket
+      words[at + WORD.tid] = tid
       this.#store(at + WORD.key, key)
       Atomics.store(words, at + WORD.state, STATE.acting)
       return { at, ticket }
@@ -57,7 +70,7 @@ export class Undelivered {
       const found = this.#locked(container, (area) => this.#latest(area, place, key))
       if (found === undefined) return undefined
       if (typeof found === 'bigint') return found
-      if (Atomics.wait(this.#words, found.at + WORD.state, STATE.acting, WAIT_MS) === 'timed-out') return undefined
+      if (!this.#hasEnded(found.at)) return undefined
     }
   }
 
@@ -89,6 +102,10 @@ export class Undelivered {
     if (last === undefined) return undefined
     this.#words[last + WORD.state] = STATE.free
     return this.#load(last + WORD.result)
+  }
+
+  #hasEnded(at: number): boolean {
+    return Atomics.wait(this.#words, at + WORD.state, STATE.acting, WAIT_MS) !== 'timed-out'
   }
 
   /** The oldest first. */

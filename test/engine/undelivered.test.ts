@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
+import type { Tid } from '../../src/abi/brand.ts'
 import { UNDELIVERED_WORDS, Undelivered } from '../../src/engine/undelivered.ts'
 
 const CONTAINER = 1
+const TID = 42 as Tid
 const [KEY, OTHER] = [0x1234_5678_9abc_def0n, 7n]
 const RESULT = 0xfedc_ba98_7654_3210n
 
@@ -9,13 +11,13 @@ const table = (): Undelivered => new Undelivered(new Int32Array(new SharedArrayB
 
 /** A call that has acted, and whose answer did not arrive. */
 function leave(acts: Undelivered, key = KEY, result = RESULT): void {
-  acts.end(CONTAINER, acts.begin(CONTAINER, key)!, key, false, result)
+  acts.end(CONTAINER, acts.begin(CONTAINER, TID, key)!, key, false, result)
 }
 
 test('a call that comes again gets what was done, once', () => {
   const acts = table()
   leave(acts)
-  const again = acts.begin(CONTAINER, KEY)!
+  const again = acts.begin(CONTAINER, TID, KEY)!
   expect(acts.take(CONTAINER, again, KEY)).toBe(RESULT)
   expect(acts.take(CONTAINER, again, KEY)).toBeUndefined()
 })
@@ -24,40 +26,40 @@ test('the last one, if it was done more than once', () => {
   const acts = table()
   leave(acts)
   leave(acts, KEY, 5n)
-  expect(acts.take(CONTAINER, acts.begin(CONTAINER, KEY)!, KEY)).toBe(5n)
+  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY)).toBe(5n)
 })
 
 test('nothing of another call, of another container, or of a later one', () => {
   const acts = table()
-  const first = acts.begin(CONTAINER, KEY)!
+  const first = acts.begin(CONTAINER, TID, KEY)!
   leave(acts)
   expect(acts.take(CONTAINER, first, KEY)).toBeUndefined()
-  expect(acts.take(CONTAINER, acts.begin(CONTAINER, OTHER)!, OTHER)).toBeUndefined()
-  expect(acts.take(0, acts.begin(0, KEY)!, KEY)).toBeUndefined()
+  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, OTHER)!, OTHER)).toBeUndefined()
+  expect(acts.take(0, acts.begin(0, TID, KEY)!, KEY)).toBeUndefined()
 })
 
 test('an answer that arrives ends what was left for such a call; one that does not, and did nothing, leaves it', () => {
   const acts = table()
   leave(acts)
-  acts.end(CONTAINER, acts.begin(CONTAINER, KEY)!, KEY, false, undefined)
-  const third = acts.begin(CONTAINER, KEY)!
+  acts.end(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY, false, undefined)
+  const third = acts.begin(CONTAINER, TID, KEY)!
   acts.end(CONTAINER, third, KEY, true, undefined)
-  expect(acts.take(CONTAINER, acts.begin(CONTAINER, KEY)!, KEY)).toBeUndefined()
+  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY)).toBeUndefined()
 })
 
 test('a container has sixteen places; the oldest that nobody came back for makes room', () => {
   const acts = table()
   leave(acts, OTHER)
   for (let key = 100n; key < 115n; key++) leave(acts, key)
-  expect(acts.begin(CONTAINER, KEY)).toBeDefined()
+  expect(acts.begin(CONTAINER, TID, KEY)).toBeDefined()
   expect(acts.take(CONTAINER, { at: -1, ticket: 1000 }, OTHER)).toBeUndefined()
   expect(acts.take(CONTAINER, { at: -1, ticket: 1000 }, 100n)).toBe(RESULT)
 })
 
 test('calls that are being served keep their places', () => {
   const acts = table()
-  for (let key = 0n; key < 16n; key++) expect(acts.begin(CONTAINER, key)).toBeDefined()
-  expect(acts.begin(CONTAINER, KEY)).toBeUndefined()
+  for (let key = 0n; key < 16n; key++) expect(acts.begin(CONTAINER, TID, key)).toBeDefined()
+  expect(acts.begin(CONTAINER, TID, KEY)).toBeUndefined()
   acts.forget(CONTAINER)
-  expect(acts.begin(CONTAINER, KEY)).toBeDefined()
+  expect(acts.begin(CONTAINER, TID, KEY)).toBeDefined()
 })

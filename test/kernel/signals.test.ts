@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../src/policy/policy.ts'
@@ -7,7 +7,13 @@ import { BASE, execute, Host, mknodPolicy } from './host.ts'
 
 /** More on demand: INTERCEDE_SIGNALLED=25000 are 100,000 calls by four threads. */
 const COUNT = Number(process.env.INTERCEDE_SIGNALLED ?? 60)
-const policy: Policy = { ...mknodPolicy, setxattr: { read: false } }
+const MOUNTED = 'hugetlbfs'
+const canMount = readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED)
+const policy: Policy = {
+  ...mknodPolicy,
+  setxattr: { read: false },
+  mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },
+}
 const TIMEOUT_MS = 120_000 + 50 * COUNT
 
 interface Said {
@@ -50,8 +56,8 @@ async function signalled(container: readonly string[], ...options: readonly stri
   host.drain()
   const before = host.records.length
   const drained = setInterval(() => host.drain(), 100)
-  const command = [fixture('signalled'), '--count', String(COUNT), ...options, directory]
-  const { stdout, stderr } = await host.run([...container, '--xattr'], command)
+  const command = ['unshare', '--mount', fixture('signalled'), '--count', String(COUNT), ...options, directory]
+  const { stdout, stderr } = await host.run([...container, '--pidns', '--mounts', '--xattr'], command)
   clearInterval(drained)
   await host.settle(before)
   if (stdout === '') throw new Error(`signalled said nothing: ${stderr}`)
@@ -110,6 +116,31 @@ describe.each([
       const said = await signalled(container, '--mode', mode)
       expect(said).toMatchObject({ wrongOk: 0, other: 0 })
       expect(said.wrongExist).toBeLessThanOrEqual(mode === 'replace' ? said.calls : said.calls / 100)
+    },
+    TIMEOUT_MS,
+  )
+})
+
+describe.skipIf(!canMount).each([
+  ['with WAIT_KILLABLE_RECV', []],
+  ['without it', ['--no-killable']],
+] as const)(`%s a mount of ${MOUNTED}${canMount ? '' : ' (the kernel has none)'}`, (_, container) => {
+  test.each([RESTARTS, RETURNS])(
+    'is there once, with handlers that %s',
+    async (_handlers, handler) => {
+      const said = await signalled(
+        container,
+        '--call',
+        'mount',
+        '--count',
+        '25',
+        '--threads',
+        '2',
+        '--period',
+        '5000',
+        ...handler,
+      )
+      expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
     },
     TIMEOUT_MS,
   )

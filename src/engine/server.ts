@@ -1,28 +1,25 @@
 import type { Errno, Tid } from '../abi/brand.ts'
-import { errno } from '../abi/errno.ts'
 import { NOTIF } from '../abi/seccomp.ts'
 import { syscallName } from '../abi/syscalls.ts'
 import { Caller } from '../caller/caller.ts'
 import type { Container } from '../caller/container.ts'
 import type { Desk } from '../caller/desk.ts'
 import { LostThread } from '../caller/thread-identity.ts'
-import type { Act, Effect, Trace, Verb } from '../calls/act.ts'
-import type { Registers } from '../calls/caller.ts'
+import type { Act, Effect, Trace } from '../calls/act.ts'
 import { type Reason, type ReasonCode, why } from '../calls/reason.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { PassOn, pass, Refused, type Verdict } from '../calls/verdict.ts'
+import { pass, type Verdict } from '../calls/verdict.ts'
 import { now } from '../kernel/clock.ts'
-import { SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Policy } from '../policy/policy.ts'
-import { verbs } from '../verbs/index.ts'
 import type { Adoption, Adoptions } from './adoption.ts'
 import { Answer } from './answer.ts'
 import { routes } from './dispatch.ts'
 import type { ForwardedCall } from './forwarded.ts'
 import { Giver } from './giver.ts'
 import type { RecordWriter, Slots } from './journal.ts'
+import { type Outcome, settle, settled, UNSETTLED, written } from './outcome.ts'
+import { judge, run, runAgain } from './perform.ts'
 import { SlotRegisters } from './registers.ts'
 
 /** A call that its thread has received. */
@@ -41,24 +38,8 @@ export interface Call {
   readonly isPoison?: boolean
 }
 
-/** What a thread did with a call: everything that the record needs. */
-type Outcome = {
-  readonly is: 'continue' | 'act' | 'errno'
-  readonly errno: Errno | 0
-  readonly value: bigint
-  readonly why: Reason
-  /** Goes with the answer instead of a value. */
-  readonly fd?: Handle | undefined
-  readonly cloexec?: boolean | undefined
-  readonly replaces?: number | undefined
-  readonly sent?: ((fd: number) => void) | undefined
-}
-
 /** Of faults that one thread tells. */
 const FAULTS_LIMIT = 64
-
-/** Something may have been done for it, and it cannot be told what: the kernel must not judge it. */
-const UNSETTLED: Outcome = { is: 'errno', errno: errno('EIO'), value: 0n, why: why('unsettled') }
 
 /** Serves calls on one thread: decode, decide, act, answer, record. */
 export class Server {
@@ -288,74 +269,4 @@ export class Server {
       time: Date.now(),
     })
   }
-}
-
-/** Before the act a failed kernel call of ours is no answer to the caller: the kernel shall judge it. */
-function judge(handler: Syscall<unknown>, args: Registers, caller: Caller, policy: Policy): Verdict {
-  try {
-    return handler.decide(handler.decode(args, caller), caller, policy)
-  } catch (error) {
-    if (error instanceof SyscallError) return pass('lookFailed', error.errno)
-    if (error instanceof PassOn) return { is: 'continue', why: error.why }
-    throw error
-  }
-}
-
-/**
- * An earlier engine had begun with the act: what it has done is adopted. It is looked for again where the act fails, for a
- * thread that hangs may have gone on meanwhile, even in a process that was killed.
- */
-function runAgain<A extends Act>(act: A, caller: Caller, trace: Trace): Effect {
-  const verb = verbs[act.verb] as Verb<A>
-  const done = verb.found?.(act, caller, trace)
-  if (done) return done
-  try {
-    return verb.run(act, caller)
-  } catch (error) {
-    const late = error instanceof SyscallError ? verb.found?.(act, caller, trace) : undefined
-    if (late) return late
-    throw error
-  }
-}
-
-/** The verbs are a closed list; each act goes to the verb that it names. */
-function run<A extends Act>(act: A, caller: Caller): Effect {
-  return (verbs[act.verb] as Verb<A>).run(act, caller)
-}
-
-/**
- * Gives the caller what an act has for its memory; a page that cannot be written takes the descriptor back. Members are
- * named one by one: with rest and spread this cost 2 us of each call.
- */
-function written(
-  { value, writes, errno, why: said, fd, cloexec, replaces, sent }: Effect,
-  caller: Caller,
-  done: Reason,
-): Outcome {
-  try {
-    if (writes) caller.write(writes)
-  } catch (error) {
-    fd?.[Symbol.dispose]()
-    throw error
-  }
-  if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? why('kernelAnswered'), fd, cloexec }
-  return { is: 'act', errno: 0, value, why: said ?? done, fd, cloexec, replaces, sent }
-}
-
-const settled = (verdict: Verdict): Outcome => ({
-  is: verdict.is,
-  errno: verdict.is === 'errno' ? verdict.errno : 0,
-  value: 0n,
-  why: verdict.why,
-})
-
-/**
- * What an exception means for the call. A fault of ours answers this one call with EIO and takes nothing else with it: it
- * may have acted, so the kernel must not judge again.
- */
-function settle(error: unknown): Outcome {
-  if (error instanceof Refused) return { is: 'errno', errno: error.errno, value: 0n, why: error.why }
-  if (error instanceof PassOn) return { is: 'continue', errno: 0, value: 0n, why: error.why }
-  if (error instanceof SyscallError) return { is: 'errno', errno: error.errno, value: 0n, why: why('kernelAnswered') }
-  return { is: 'errno', errno: errno('EIO'), value: 0n, why: why('fault') }
 }

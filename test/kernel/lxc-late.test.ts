@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
@@ -8,6 +9,13 @@ import { Monitor } from './monitor.ts'
 
 /** A monitor of LXC waits so long for a reply; what comes later it takes for the reply to its next call. */
 const PATIENCE_MS = 30_000
+
+/** What its threads do, a letter each. */
+const statesOf = (pid: number): readonly string[] =>
+  readdirSync(`/proc/${pid}/task`).map((tid) => {
+    const stat = readFileSync(`/proc/${pid}/task/${tid}/stat`, 'latin1')
+    return stat.charAt(stat.lastIndexOf(')') + 2)
+  })
 
 /** Both wait for half a minute. */
 const AT_ONCE = { concurrent: true }
@@ -25,6 +33,8 @@ test('a call that came while the engine stood still is not served when it is too
     lxc.ask('mknod', join(host.directory, 'late'), '020666', '1', '3')
     const notification = await lxc.receive()
     process.kill(pid, 'SIGSTOP')
+    // Each thread stops when it gets a processor: until then one may serve the call.
+    await until('every thread stands still', () => statesOf(pid).every((state) => state === 'T'))
     const start = performance.now()
     lxc.forward(lxc.message(notification), notification)
     await sleep(21_000)

@@ -282,11 +282,11 @@ export interface Reason {
 /** The codes in the order of the table; a record holds the index. */
 export const reasonCodes = Object.keys(reasons) as readonly ReasonCode[]
 
-export const why = (code: ReasonCode, a?: number, b?: number): Reason => ({
-  code,
-  ...(a === undefined ? {} : { a }),
-  ...(b === undefined ? {} : { b }),
-})
+/** Every call has one, so no member is spread into it. */
+export function why(code: ReasonCode, a?: number, b?: number): Reason {
+  if (a === undefined) return { code }
+  return b === undefined ? { code, a } : { code, a, b }
+}
 
 /** The sentence and the remedy of a reason, its numbers filled in; the remedy is empty where none is needed. */
 export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string; readonly remedy: string } {

@@ -1,11 +1,12 @@
 import { NOTIF } from '../abi/seccomp.ts'
 import type { Registers } from '../calls/caller.ts'
 
+const LOW = 0xffff_ffffn
+
 /** The registers of the call in one slot, read where the kernel wrote them. One per thread, moved from slot to slot. */
 export class SlotRegisters implements Registers {
   readonly #view: DataView
   #at = 0
-  #mask = 0n
   /** Of the architecture of the call. */
   bits: 32 | 64 = 64
 
@@ -17,7 +18,6 @@ export class SlotRegisters implements Registers {
   moveTo(slot: number, bits: 32 | 64): void {
     this.#at = slot + NOTIF.args
     this.bits = bits
-    this.#mask = bits === 32 ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn
   }
 
   int(index: number): number {
@@ -29,6 +29,7 @@ export class SlotRegisters implements Registers {
   }
 
   pointer(index: number): bigint {
-    return this.#view.getBigUint64(this.#at + 8 * index, true) & this.#mask
+    const register = this.#view.getBigUint64(this.#at + 8 * index, true)
+    return this.bits === 64 ? register : register & LOW
   }
 }

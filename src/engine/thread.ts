@@ -51,7 +51,7 @@ class EngineThread {
   readonly #epoll: Epoll
   readonly #lead: Lead
   readonly #orphans: Orphans
-  readonly #containers = new Map<number, Container>()
+  readonly #containers: (Container | undefined)[] = []
   #epoch = -1
   /** Of the lead that this thread has. */
   #term: number | undefined
@@ -121,7 +121,7 @@ class EngineThread {
 
   #receive(index: number): void {
     const state = this.#state
-    const container = this.#containers.get(state.listenerContainer[index]!) ?? UNKNOWN
+    const container = this.#containers[state.listenerContainer[index]!] ?? UNKNOWN
     if (Atomics.load(state.containerCalls, container.index) >= this.#cap) {
       this.#mute(index, container)
       return
@@ -142,7 +142,7 @@ class EngineThread {
   /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
   #receiveForwarded(index: number, generation: number): void {
     const { listenerFd, listenerContainer, containerCalls } = this.#state
-    const container = this.#containers.get(listenerContainer[index]!) ?? UNKNOWN
+    const container = this.#containers[listenerContainer[index]!] ?? UNKNOWN
     const slot = this.#take(index, container)
     if (slot < 0) return
     const connection = new Fd(listenerFd[index]!)
@@ -205,7 +205,7 @@ class EngineThread {
     const orphan = adopt(slot, this.#slots, this.#state)
     if (!orphan) return
     const { index, ...found } = orphan
-    const container = this.#containers.get(this.#slots.view.getUint32(slot + SLOT.container, true)) ?? UNKNOWN
+    const container = this.#containers[this.#slots.view.getUint32(slot + SLOT.container, true)] ?? UNKNOWN
     const call: Call = { slot, ...found, container, start: now() }
     try {
       if (!this.#server.settle(call)) this.#serve(call, index)
@@ -261,8 +261,8 @@ class EngineThread {
     this.#epoch = epoch
     for (let heard = receiveMessageOnPort(this.#port); heard; heard = receiveMessageOnPort(this.#port)) {
       const message = heard.message as ToThread
-      if ('container' in message) this.#containers.set(message.container.index, message.container)
-      else this.#containers.delete(message.forget)
+      if ('container' in message) this.#containers[message.container.index] = message.container
+      else this.#containers[message.forget] = undefined
     }
   }
 

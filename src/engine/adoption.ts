@@ -2,7 +2,7 @@ import type { Tid } from '../abi/brand.ts'
 import { NOTIF } from '../abi/seccomp.ts'
 import type { Caller } from '../caller/caller.ts'
 import type { Container } from '../caller/container.ts'
-import type { Sleep, Stamp } from '../caller/sleep.ts'
+import type { Sleep } from '../caller/sleep.ts'
 import type { Act, Effect, Mark, Once, Verb } from '../calls/act.ts'
 import { why } from '../calls/reason.ts'
 import { PassOn } from '../calls/verdict.ts'
@@ -47,25 +47,28 @@ export class Adoptions {
     const { once } = verbs[act.verb] as Verb<A>
     if (!once || once.applies?.(act) === false) return undefined
     const { sleep } = caller
-    const stamp = asleep(waits, AWAKE_MS, () => (sleep.isSound ? sleep.stamp() : undefined))
-    if (stamp === 'gone') throw new PassOn('gone')
-    const key = stamp === 'awake' ? undefined : this.#key(once, act, stamp, call.slot)
+    const key = this.#key(once, act, sleep, call.slot, waits)
     const container = call.container.index
-    const place = key === undefined ? undefined : this.#acts.begin(container, caller.tid, key)
+    if (key === undefined) return undefined
+    const place = this.#acts.begin(container, caller.tid, key)
+    if (!place) return undefined
     // From here on, whoever serves the call that comes again waits for this one.
-    if (place && !waits()) {
-      this.#acts.end(container, place, key!, false, undefined)
+    if (!waits()) {
+      this.#acts.end(container, place, key, false, undefined)
       throw new PassOn('gone')
     }
-    return place && new Adoption({ acts: this.#acts, once, act, sleep, waits, container, key: key!, place })
+    return new Adoption({ acts: this.#acts, once, act, sleep, waits, container, key, place })
   }
 
-  #key<A>(once: Once<A>, act: A, { born, stack }: Stamp, slot: number): bigint | undefined {
+  /** @returns undefined for what cannot be looked at: it cannot be known again either @throws {PassOn} */
+  #key<A>(once: Once<A>, act: A, sleep: Sleep, slot: number, waits: () => boolean): bigint | undefined {
     try {
+      const stamp = asleep(waits, AWAKE_MS, () => (sleep.isSound ? sleep.stamp() : undefined))
+      if (stamp === 'gone') throw new PassOn('gone')
+      if (stamp === 'awake') return undefined
       const call = new Uint8Array(this.#slots.buffer, slot + NOTIF.tid, NOTIF.args - NOTIF.tid)
-      return fingerprint([call, born, stack, ...once.about(act)])
+      return fingerprint([call, stamp.born, stamp.stack, ...once.about(act)])
     } catch (error) {
-      // What cannot be looked at cannot be known again.
       if (error instanceof SyscallError) return undefined
       throw error
     }

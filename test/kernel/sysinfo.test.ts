@@ -77,7 +77,8 @@ describe('without a limit', () => {
   test('is served, and recorded as done', async () => {
     const { result, records } = await host.call(['sysinfo'], ['--all-sysinfo'])
     expect(result).toBe('ok')
-    expect(records).toMatchObject([{ verdict: 'act', errno: 0, reason: 'done' }])
+    // That of a call before may come late.
+    expect(records.at(-1)).toMatchObject({ verdict: 'act', errno: 0, reason: 'done' })
   })
 
   test.each([

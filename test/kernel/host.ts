@@ -92,7 +92,7 @@ export class Host {
     caller: readonly string[],
     options: readonly string[] = [],
   ): Promise<{ readonly result: string; readonly records: CallRecord[] }> {
-    this.drain()
+    await this.#quiet()
     const before = this.records.length
     const { stdout, stderr } = await this.run(options, [fixture('caller'), ...caller])
     await this.settle(before)
@@ -111,6 +111,16 @@ export class Host {
       },
       0.2,
     ).catch(() => {})
+  }
+
+  /** Those of calls before, too: each is written after its answer. */
+  async #quiet(): Promise<void> {
+    for (let seen = -1; seen !== this.records.length; ) {
+      this.drain()
+      seen = this.records.length
+      await new Promise((resolve) => setTimeout(resolve, 3))
+      this.drain()
+    }
   }
 
   drain(): void {

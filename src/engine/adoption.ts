@@ -30,15 +30,18 @@ interface Interruptible {
 export class Adoptions {
   readonly #acts: Undelivered
   readonly #slots: DataView
+  readonly #mayBlock: () => void
 
-  constructor(acts: Undelivered, slots: DataView) {
+  /** @param mayBlock called before a thread waits for a caller, or for another thread */
+  constructor(acts: Undelivered, slots: DataView, mayBlock: () => void) {
     this.#acts = acts
     this.#slots = slots
+    this.#mayBlock = mayBlock
   }
 
   /** Waits for the call before, if that was cancelled and is still being served. To be called before anything is looked at. */
   await({ index, lasting }: Container, tid: Tid): void {
-    if (!lasting) this.#acts.await(index, tid)
+    if (!lasting) this.#acts.await(index, tid, this.#mayBlock)
   }
 
   /** @returns undefined where the answer cannot get lost, or the act can be done twice */
@@ -57,13 +60,13 @@ export class Adoptions {
       this.#acts.end(container, place, key, false, undefined)
       throw new PassOn('gone')
     }
-    return new Adoption({ acts: this.#acts, once, act, sleep, waits, container, key, place })
+    return new Adoption({ acts: this.#acts, mayBlock: this.#mayBlock, once, act, sleep, waits, container, key, place })
   }
 
   /** @returns undefined for what cannot be looked at: it cannot be known again either @throws {PassOn} */
   #key<A>(once: Once<A>, act: A, sleep: Sleep, slot: number, waits: () => boolean): bigint | undefined {
     try {
-      const stamp = asleep(waits, AWAKE_MS, () => (sleep.isSound ? sleep.stamp() : undefined))
+      const stamp = asleep(waits, AWAKE_MS, this.#mayBlock, () => (sleep.isSound ? sleep.stamp() : undefined))
       if (stamp === 'gone') throw new PassOn('gone')
       if (stamp === 'awake') return undefined
       const call = new Uint8Array(this.#slots.buffer, slot + NOTIF.tid, NOTIF.args - NOTIF.tid)
@@ -77,6 +80,7 @@ export class Adoptions {
 
 interface Parts<A> {
   readonly acts: Undelivered
+  readonly mayBlock: () => void
   readonly once: Once<A>
   readonly act: A
   readonly sleep: Sleep
@@ -117,15 +121,15 @@ export class Adoption<A> {
    * one that is awake gets the time to leave. @returns whether it was delivered
    */
   answer(send: () => boolean): boolean {
-    const { acts, container, sleep, waits, key, place } = this.#parts
-    const delivered = asleep(waits, LEAVING_MS, () => sleep.isSound || undefined) !== 'gone' && send()
+    const { acts, mayBlock, container, sleep, waits, key, place } = this.#parts
+    const delivered = asleep(waits, LEAVING_MS, mayBlock, () => sleep.isSound || undefined) !== 'gone' && send()
     acts.end(container, place, key, delivered, this.#result)
     return delivered
   }
 
   #adopt(caller: Caller): Effect | undefined {
-    const { acts, container, once, act, key, place } = this.#parts
-    const result = acts.take(container, place, key)
+    const { acts, mayBlock, container, once, act, key, place } = this.#parts
+    const result = acts.take(container, place, key, mayBlock)
     if (result === undefined || marked(once.stands(act, caller)) !== result) return undefined
     this.#result = result
     return { value: 0n, why: why('adopted') }
@@ -137,12 +141,18 @@ export class Adoption<A> {
  *
  * @returns gone: its call does not wait any more; awake: it did not sleep
  */
-function asleep<T>(waits: () => boolean, ms: number, look: () => T | undefined): T | 'gone' | 'awake' {
+function asleep<T>(
+  waits: () => boolean,
+  ms: number,
+  mayBlock: () => void,
+  look: () => T | undefined,
+): T | 'gone' | 'awake' {
   for (const end = performance.now() + ms; ; ) {
     const seen = look()
     if (!waits()) return 'gone'
     if (seen !== undefined) return seen
     if (performance.now() > end) return 'awake'
+    mayBlock()
     Atomics.wait(pause, 0, 0, PAUSE_MS)
   }
 }

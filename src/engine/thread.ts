@@ -73,7 +73,7 @@ class EngineThread {
       unmute: (container) => this.#unmute(container),
     })
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
-    const adoptions = new Adoptions(this.#state.undelivered, this.#slots.view)
+    const adoptions = new Adoptions(this.#state.undelivered, this.#slots.view, () => this.#passLead())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
     this.#server = new Server(desk, this.#slots, records, adoptions, onFault)
     this.#monitors = new Monitors(this.#state.proxies, (why) =>

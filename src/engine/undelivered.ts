@@ -34,12 +34,14 @@ export class Undelivered {
   }
 
   /** Waits until no call of this thread is being served: one that is was cancelled, for a thread makes one at a time. */
-  await(container: number, tid: Tid): void {
+  await(container: number, tid: Tid, mayBlock: () => void): void {
     for (;;) {
       const busy = this.#locked(container, (area) =>
         placesOf(area).find((at) => this.#is(at, STATE.acting) && this.#words[at + WORD.tid] === tid),
       )
-      if (busy === undefined || !this.#hasEnded(busy)) return
+      if (busy === undefined) return
+      mayBlock()
+      if (!this.#hasEnded(busy)) return
     }
   }
 
@@ -65,11 +67,12 @@ export class Undelivered {
    * What was done for an earlier call with the same key, whose answer did not arrive; waits as long as that is not known.
    * The result is not to be had a second time.
    */
-  take(container: number, place: Place, key: bigint): bigint | undefined {
+  take(container: number, place: Place, key: bigint, mayBlock: () => void): bigint | undefined {
     for (;;) {
       const found = this.#locked(container, (area) => this.#latest(area, place, key))
       if (found === undefined) return undefined
       if (typeof found === 'bigint') return found
+      mayBlock()
       if (!this.#hasEnded(found.at)) return undefined
     }
   }

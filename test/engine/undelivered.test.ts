@@ -7,6 +7,10 @@ const TID = 42 as Tid
 const [KEY, OTHER] = [0x1234_5678_9abc_def0n, 7n]
 const RESULT = 0xfedc_ba98_7654_3210n
 
+const noWait = (): never => {
+  throw new Error('It waits')
+}
+
 const table = (): Undelivered => new Undelivered(new Int32Array(new SharedArrayBuffer(4 * 2 * UNDELIVERED_WORDS)))
 
 /** A call that has acted, and whose answer did not arrive. */
@@ -18,24 +22,24 @@ test('a call that comes again gets what was done, once', () => {
   const acts = table()
   leave(acts)
   const again = acts.begin(CONTAINER, TID, KEY)!
-  expect(acts.take(CONTAINER, again, KEY)).toBe(RESULT)
-  expect(acts.take(CONTAINER, again, KEY)).toBeUndefined()
+  expect(acts.take(CONTAINER, again, KEY, noWait)).toBe(RESULT)
+  expect(acts.take(CONTAINER, again, KEY, noWait)).toBeUndefined()
 })
 
 test('the last one, if it was done more than once', () => {
   const acts = table()
   leave(acts)
   leave(acts, KEY, 5n)
-  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY)).toBe(5n)
+  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY, noWait)).toBe(5n)
 })
 
 test('nothing of another call, of another container, or of a later one', () => {
   const acts = table()
   const first = acts.begin(CONTAINER, TID, KEY)!
   leave(acts)
-  expect(acts.take(CONTAINER, first, KEY)).toBeUndefined()
-  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, OTHER)!, OTHER)).toBeUndefined()
-  expect(acts.take(0, acts.begin(0, TID, KEY)!, KEY)).toBeUndefined()
+  expect(acts.take(CONTAINER, first, KEY, noWait)).toBeUndefined()
+  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, OTHER)!, OTHER, noWait)).toBeUndefined()
+  expect(acts.take(0, acts.begin(0, TID, KEY)!, KEY, noWait)).toBeUndefined()
 })
 
 test('an answer that arrives ends what was left for such a call; one that does not, and did nothing, leaves it', () => {
@@ -44,7 +48,7 @@ test('an answer that arrives ends what was left for such a call; one that does n
   acts.end(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY, false, undefined)
   const third = acts.begin(CONTAINER, TID, KEY)!
   acts.end(CONTAINER, third, KEY, true, undefined)
-  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY)).toBeUndefined()
+  expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY, noWait)).toBeUndefined()
 })
 
 test('a container has sixteen places; the oldest that nobody came back for makes room', () => {
@@ -52,8 +56,8 @@ test('a container has sixteen places; the oldest that nobody came back for makes
   leave(acts, OTHER)
   for (let key = 100n; key < 115n; key++) leave(acts, key)
   expect(acts.begin(CONTAINER, TID, KEY)).toBeDefined()
-  expect(acts.take(CONTAINER, { at: -1, ticket: 1000 }, OTHER)).toBeUndefined()
-  expect(acts.take(CONTAINER, { at: -1, ticket: 1000 }, 100n)).toBe(RESULT)
+  expect(acts.take(CONTAINER, { at: -1, ticket: 1000 }, OTHER, noWait)).toBeUndefined()
+  expect(acts.take(CONTAINER, { at: -1, ticket: 1000 }, 100n, noWait)).toBe(RESULT)
 })
 
 test('calls that are being served keep their places', () => {

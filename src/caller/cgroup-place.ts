@@ -8,6 +8,7 @@ import type { Fd } from '../kernel/fd.ts'
 import { type Identity, identify, O_PATH, O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { parentUserNamespace } from '../kernel/pidfd.ts'
+import { parentIn } from '../kernel/process.ts'
 
 const PARENT = Buffer.from('..\0')
 const PROCS = Buffer.from('cgroup.procs\0')
@@ -138,16 +139,10 @@ function isWithin(proc: Handle, pid: string, userns: bigint): boolean {
   }
 }
 
-/** The second field after the name, which may hold anything but is the only one in parentheses; proc_pid_stat(5). */
-const PPID = /^.*\) \S (\d+) /s
-const STAT_LIMIT = 1024
-
 /** Did the engine start it? No process of a container can have the engine as its parent. */
 function isChild(proc: Handle, pid: string): boolean {
   try {
-    using file = openat(proc.raw, Buffer.from(`${pid}/stat\0`), O_RDONLY)
-    const stat = Buffer.alloc(STAT_LIMIT)
-    return PPID.exec(stat.toString('latin1', 0, read(file, stat)))?.[1] === String(process.pid)
+    return parentIn(proc.raw, Buffer.from(`${pid}/stat\0`)) === process.pid
   } catch (error) {
     if (error instanceof SyscallError) return false
     throw error

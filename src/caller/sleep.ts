@@ -2,7 +2,7 @@ import type { Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import { O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { stateOf } from '../kernel/process.ts'
+import { startIn, stateIn } from '../kernel/process.ts'
 import type { TaskNames } from './task-names.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
@@ -24,9 +24,7 @@ export interface Stamp {
 
 /** `/proc/TID/syscall` is as private as the memory of the task. */
 const PRIVATE: readonly Cap[] = ['SYS_PTRACE', 'DAC_READ_SEARCH']
-const LIMIT = 1024
-/** Of the fields of `/proc/TID/stat` after the name, which may hold anything. */
-const STARTTIME = 19
+const bytes = Buffer.alloc(1024)
 /** Of `/proc/TID/syscall`: number, six arguments, stack pointer, program counter. */
 const STACK = 7
 
@@ -36,7 +34,6 @@ const STACK = 7
  */
 export class Sleep {
   readonly #view: View
-  readonly #bytes = Buffer.alloc(LIMIT)
 
   constructor(view: View) {
     this.#view = view
@@ -44,22 +41,23 @@ export class Sleep {
 
   /** Is it asleep, and not being woken? */
   get isSound(): boolean {
-    const state = stateOf(this.#view.proc, this.#view.tid)
+    const state = stateIn(this.#view.proc.raw, this.#name('stat'))
     return state === 'S' || state === 'D'
   }
 
   /** Inside. @returns undefined while it runs @throws {SyscallError} ENOENT, ESRCH if it is gone */
   stamp(): Stamp | undefined {
-    const fields = this.#view.identity.looking(() => this.#read('syscall'), PRIVATE).split(' ')
-    const stack = fields[STACK]
-    return stack === undefined ? undefined : { born: Number(startOf(this.#read('stat'))), stack: BigInt(stack) }
+    const stack = this.#view.identity.looking(() => this.#fields(), PRIVATE)[STACK]
+    if (stack === undefined) return undefined
+    return { born: startIn(this.#view.proc.raw, this.#name('stat')), stack: BigInt(stack) }
   }
 
-  #read(name: string): string {
-    const { proc, names, tid } = this.#view
-    using file = openat(proc.raw, names.of(tid, name), O_RDONLY)
-    return this.#bytes.toString('latin1', 0, read(file, this.#bytes))
+  #fields(): readonly string[] {
+    using file = openat(this.#view.proc.raw, this.#name('syscall'), O_RDONLY)
+    return bytes.toString('latin1', 0, read(file, bytes)).split(' ')
+  }
+
+  #name(file: string): Uint8Array {
+    return this.#view.names.of(this.#view.tid, file)
   }
 }
-
-const startOf = (stat: string): string | undefined => stat.slice(stat.lastIndexOf(')') + 2).split(' ')[STARTTIME]

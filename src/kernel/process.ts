@@ -2,7 +2,6 @@ import type { Tid } from '../abi/brand.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { O_RDONLY, openat, read } from './files.ts'
-import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const PR_SET_SECUREBITS = 28
@@ -29,24 +28,67 @@ export function setSecurebits(bits: number): void {
   check('prctl', libcPrctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
 }
 
-const STAT_LIMIT = 512
-const stat = Buffer.alloc(STAT_LIMIT)
+const stat = Buffer.alloc(1024)
+const NAME_END = 0x29
+const SPACE = 0x20
+const DIGIT = 0x30
+/** Fields of proc_pid_stat(5), counted from the one after the name. */
+const STATE = 0
+const PPID = 1
+const STARTTIME = 19
 
-/** Does this thread of ours run, or wait only for a processor? @returns false if it waits for anything else, or is gone */
-export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, `/proc/self/task/${thread}/stat`) === 'R'
+/**
+ * Reads a file such as /proc/TID/stat. The name in it may hold anything, but no field after it a parenthesis.
+ *
+ * @returns where a field begins in `stat`
+ * @throws {SyscallError} ENOENT, ESRCH if the task is gone
+ */
+function find(field: number, directory: number, path: Uint8Array): number {
+  using file = openat(directory, path, O_RDONLY)
+  const length = read(file, stat)
+  let at = stat.lastIndexOf(NAME_END, length - 1) + 2
+  for (let skipped = 0; skipped < field; skipped++) at = stat.indexOf(SPACE, at) + 1
+  return at
+}
 
-/** What a task does, as one letter: R runs, S sleeps, D sleeps whatever signal comes. @returns '' if it is gone */
-export const stateOf = (proc: Handle, tid: Tid): string => stateIn(proc.raw, `${tid}/stat`)
+function numberAt(start: number): number {
+  let value = 0
+  for (let at = start; stat[at]! >= DIGIT; at++) value = value * 10 + stat[at]! - DIGIT
+  return value
+}
 
-function stateIn(directory: number, path: string): string {
+/**
+ * What a task does, as one letter: R runs, S sleeps, D sleeps whatever signal comes.
+ *
+ * @param directory a descriptor, or AT_FDCWD
+ * @param path of its `stat`
+ * @returns '' if it is gone
+ */
+export function stateIn(directory: number, path: Uint8Array): string {
   try {
-    using file = openat(directory, cstring(path), O_RDONLY)
-    const text = stat.toString('latin1', 0, read(file, stat))
-    return text.charAt(text.lastIndexOf(')') + 2)
+    return String.fromCharCode(stat[find(STATE, directory, path)]!)
   } catch {
     return ''
   }
 }
+
+/** The process that a task is a child of. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
+export const parentIn = (directory: number, path: Uint8Array): number => numberAt(find(PPID, directory, path))
+
+/** When a task was started, in ticks since the boot. @throws {SyscallError} ENOENT, ESRCH if it is gone */
+export const startIn = (directory: number, path: Uint8Array): number => numberAt(find(STARTTIME, directory, path))
+
+/** When a process was started, in ticks since the boot. @returns undefined if there is none of that number */
+export function startTime(pid: number | 'self'): number | undefined {
+  try {
+    return startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`))
+  } catch {
+    return undefined
+  }
+}
+
+/** Does this thread of ours run, or wait only for a processor? @returns false if it waits for anything else, or is gone */
+export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`)) === 'R'
 
 const status = Buffer.alloc(4096)
 const numberAfter = (text: string, label: string): number =>

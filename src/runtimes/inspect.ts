@@ -9,10 +9,10 @@ import { dup, type Fd } from '../kernel/fd.ts'
 import { identify, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
+import { startIn } from '../kernel/process.ts'
 import { openGroups } from './cgroup.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
-import { startTime } from './launch/cgroup.ts'
 import { recordedRuntime } from './recorded.ts'
 
 /** What becomes `Container.handles` in the engine. */
@@ -108,7 +108,7 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
   return {
     handles,
     usernsInode: identify(handles.userns.raw).ino,
-    startedMs: (1000 * Number(startTime(pid))) / ticksPerSecond(),
+    startedMs: (1000 * startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`))) / ticksPerSecond(),
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
     walkable: !isOurs && namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),

@@ -1,10 +1,10 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { PROXY_FDS, PROXY_LISTENER, PROXY_MESSAGE_LIMIT, parseProxyRequest } from '../abi/lxc-proxy.ts'
 import type { Fd } from '../kernel/fd.ts'
+import { startTime } from '../kernel/process.ts'
 import { isSeccompListener } from '../kernel/seccomp.ts'
 import { MSG_PEEK, peerCredentials, receive } from '../kernel/socket.ts'
 import type { Handover } from './handover.ts'
-import { startTime } from './launch/cgroup.ts'
 
 const NAME_LIMIT = 255
 
@@ -45,7 +45,7 @@ function identity(
   if (!isVisible) return { id, pid: 0, started: 0 }
   const started = startTime(init)
   if (started === undefined) throw new Error(`there is no process ${init}`)
-  return { id, pid: init, started: Number(started) }
+  return { id, pid: init, started: started }
 }
 
 /**

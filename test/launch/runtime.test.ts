@@ -25,8 +25,8 @@ test('boundingCapabilities() reads the mask of our own bounding set', () => {
 })
 
 test.each([
-  { name: '5-100', alive: '100', leftover: false },
-  { name: '5-100', alive: '101', leftover: true },
+  { name: '5-100', alive: 100, leftover: false },
+  { name: '5-100', alive: 101, leftover: true },
   { name: '5-100', alive: undefined, leftover: true },
   { name: 'foreign', alive: undefined, leftover: false },
 ])('isLeftover($name) is $leftover where the process started at $alive', ({ name, alive, leftover }) => {

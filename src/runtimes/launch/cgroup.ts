@@ -1,20 +1,11 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
 import { barOpening } from '../../abi/bpf.ts'
 import { AT_FDCWD } from '../../abi/fcntl.ts'
 import { attachDeviceProgram } from '../../kernel/bpf.ts'
 import { O_DIRECTORY, O_RDONLY, openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
+import { startTime } from '../../kernel/process.ts'
 import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
-
-/** The 22nd field of proc_pid_stat(5), in clock ticks since boot; undefined if there is no such process. */
-export function startTime(pid: number | 'self'): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  } catch {
-    return undefined
-  }
-}
 
 /** Names the process that owns a cgroup, so that the next run knows whether it lives. */
 const ownName = (): string => `${process.pid}-${startTime('self')}`

@@ -1,11 +1,12 @@
 import { readdirSync } from 'node:fs'
-import { killCgroup, removeCgroup, startTime } from './cgroup.ts'
+import { startTime } from '../../kernel/process.ts'
+import { killCgroup, removeCgroup } from './cgroup.ts'
 import type { Hierarchies } from './hierarchies.ts'
 
 /** A name is `PID-STARTTIME` of the run that made it, see `ownName`. */
-export function isLeftover(name: string, startTimeOf: (pid: number) => string | undefined = startTime): boolean {
+export function isLeftover(name: string, startTimeOf: (pid: number) => number | undefined = startTime): boolean {
   const [, pid, started] = /^(\d+)-(\d+)$/.exec(name) ?? []
-  return pid !== undefined && startTimeOf(Number(pid)) !== started
+  return pid !== undefined && startTimeOf(Number(pid)) !== Number(started)
 }
 
 function namesIn(family: string): string[] {

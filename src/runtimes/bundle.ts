@@ -12,17 +12,18 @@ const Flags = v.object({ linux: v.object({ seccomp: v.object({ flags: v.array(v.
  * @returns undefined if the bundle does not say
  */
 export function boundingCapabilities(bundle: string): ReadonlySet<string> | undefined {
-  const config = read(bundle, Capabilities)
+  const config = readBundle(bundle, Capabilities)
   return config && new Set(config.process.capabilities.bounding)
 }
 
 /** Does the runtime set SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV? The kernel tells the flags of a filter to nobody. */
 export function waitsKillably(bundle: string): boolean {
-  const flags = read(bundle, Flags)?.linux.seccomp.flags
+  const flags = readBundle(bundle, Flags)?.linux.seccomp.flags
   return flags?.includes('SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV') === true
 }
 
-function read<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {
+/** What the `config.json` of a bundle says. @returns undefined if it says it otherwise, or there is none */
+export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {
   if (!isAbsolute(bundle)) return undefined
   try {
     return v.parse(schema, JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')))

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
 import * as v from 'valibot'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import type { Exec } from '../calls/fuse.ts'
@@ -9,6 +9,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { peerProcess } from '../kernel/peer.ts'
 import { keepsNumber } from '../kernel/pidfd.ts'
+import { readBundle } from './bundle.ts'
 import type { Handover } from './handover.ts'
 import { which } from './launch/runtime.ts'
 
@@ -110,9 +111,9 @@ const CONFIG_LIMIT = 64 * 1024
 
 /** How a program is started in a container that is being made; undefined if that is not known. */
 export function execFor({ bundle, pid }: Handover, runtime: RuntimeCall | undefined): Exec | undefined {
-  if (!runtime) return undefined
+  const process = runtime && readBundle(bundle, Config)?.process
+  if (!process) return undefined
   try {
-    const { process } = v.parse(Config, JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')))
     const filters = /^Seccomp_filters:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
     const { program, options, env } = runtime
     const exec = { program, options, env, process, filters: Number(filters) }

@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Rule } from '../calls/rule.ts'
 import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
 import { NOTIFY } from '../filter/oci.ts'
 import { machines } from '../filter/target.ts'
+import { readText } from '../kernel/text-file.ts'
 
 export const LXC_SOCKET = '/run/intercede/lxc.sock'
 
@@ -36,7 +36,7 @@ function readBase(file: string): LxcPolicy {
   const refuse = (why: string): Error => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
   let policy: LxcPolicy
   try {
-    policy = parseLxcPolicy(readFileSync(file, 'utf8'), machines[process.arch]?.sections ?? new Set())
+    policy = parseLxcPolicy(readText(file, { pipes: true }), machines[process.arch]?.sections ?? new Set())
   } catch (error) {
     throw refuse((error as Error).message)
   }

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
@@ -9,6 +9,7 @@ import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { flagsFor, machines, resolvesGuards, type Target, targets } from '../filter/target.ts'
+import { readText } from '../kernel/text-file.ts'
 import { idleKeys } from '../policy/idle.ts'
 import { fullName, keyNames, keys } from '../policy/keys.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
@@ -56,7 +57,7 @@ function circumstances(caps: readonly string[]): Circumstances {
 
 function profileIn(file: string, refuse: (why: string) => Error): OciSeccomp {
   try {
-    return readProfile(readFileSync(file, 'utf8'))
+    return readProfile(readText(file, { pipes: true }))
   } catch (error) {
     throw refuse((error as Error).message)
   }

@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Command } from 'commander'
 import { serve } from '../daemon/serve.ts'
 import { requireKernel, requireUserNamespace } from '../kernel/require.ts'
+import { readText } from '../kernel/text-file.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { describeConfig } from './check-config.ts'
 import { SOCKET, userSocket } from './sockets.ts'
@@ -73,7 +73,7 @@ async function main({ config: file, checkConfig, user = false, ...sockets }: Opt
 function readConfig(file: string): Config {
   let text: string
   try {
-    text = readFileSync(file, 'utf8')
+    text = readText(file)
   } catch (error) {
     throw new Error(`Cannot read configuration "${file}": ${(error as Error).message}`)
   }

@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import * as v from 'valibot'
+import { readText } from '../kernel/text-file.ts'
 
 const Capabilities = v.object({ process: v.object({ capabilities: v.object({ bounding: v.array(v.string()) }) }) })
 const Flags = v.object({ linux: v.object({ seccomp: v.object({ flags: v.array(v.string()) }) }) })
@@ -26,7 +26,7 @@ export function waitsKillably(bundle: string): boolean {
 export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {
   if (!isAbsolute(bundle)) return undefined
   try {
-    return v.parse(schema, JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')))
+    return v.parse(schema, JSON.parse(readText(join(bundle, 'config.json'))))
   } catch {
     return undefined
   }

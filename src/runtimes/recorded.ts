@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import { readText } from '../kernel/text-file.ts'
 import type { RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { type RuntimeName, which } from './launch/runtime.ts'
@@ -55,7 +56,7 @@ export function recordedRuntime({ id, pid }: Pick<Handover, 'id' | 'pid'>): Runt
 function pidOf(name: RuntimeName, folder: string): number | undefined {
   const { file, init } = records[name]
   try {
-    const record = v.parse(v.record(v.string(), v.unknown()), JSON.parse(readFileSync(join(folder, file), 'utf8')))
+    const record = v.parse(v.record(v.string(), v.unknown()), JSON.parse(readText(join(folder, file))))
     return Number(record[init])
   } catch {
     // No such container there.

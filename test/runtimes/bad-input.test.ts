@@ -78,6 +78,24 @@ describe('one clear sentence, a status that is not 0, nothing left behind', () =
       says: /Cannot read configuration "\/no\/such": ENOENT/,
     },
     {
+      what: 'serve: a configuration that never ends',
+      args: ['serve', '--config', '/dev/zero'],
+      status: 1,
+      says: /Cannot read configuration "\/dev\/zero": it is no regular file; name one/,
+    },
+    {
+      what: 'profile: a base that never ends',
+      args: ['profile', '-c', 'mknod', '--base', '/dev/zero'],
+      status: 1,
+      says: /Cannot use the base profile "\/dev\/zero": it is no regular file; name one/,
+    },
+    {
+      what: 'profile: a policy of LXC that never ends',
+      args: [...FOR_LXC, '--base', '/dev/zero'],
+      status: 1,
+      says: /Cannot use the base profile "\/dev\/zero": it is no regular file; name one/,
+    },
+    {
       what: 'serve: a bad boolean',
       args: ['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)],
       status: 1,

@@ -1,0 +1,31 @@
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+
+const { O_NONBLOCK, O_RDONLY } = constants
+/** More than any configuration, profile or bundle takes: a text is parsed at once, and nothing else is done meanwhile. */
+const LIMIT = 1024 * 1024
+
+/**
+ * Reads a file of text that somebody names: it may be a device that never ends, or a FIFO to which nobody writes.
+ *
+ * @param pipes waits for what comes out of a pipe, as a command in a shell does
+ * @throws {Error} that says what is wrong with the file, without its name
+ */
+export function readText(path: string, { pipes = false } = {}): string {
+  const file = openSync(path, O_RDONLY | (pipes ? 0 : O_NONBLOCK))
+  try {
+    const about = fstatSync(file)
+    if (!about.isFile() && !(pipes && about.isFIFO()))
+      throw new Error('it is no regular file; name one that holds the text')
+    return textOf(file)
+  } finally {
+    closeSync(file)
+  }
+}
+
+function textOf(file: number): string {
+  const bytes = Buffer.allocUnsafe(LIMIT + 1)
+  let length = 0
+  for (let more = 1; more > 0 && length <= LIMIT; length += more) more = readSync(file, bytes, { offset: length })
+  if (length > LIMIT) throw new Error('it is larger than 1 MiB; is it the right file?')
+  return bytes.toString('utf8', 0, length)
+}

@@ -33,7 +33,7 @@ export type Request =
 /** `stage`: what failed, where the errno alone would not tell. */
 export interface Reply {
   readonly errno: number
-  readonly stage?: 'groups' | 'shift'
+  readonly stage?: 'groups' | 'shift' | 'source'
 }
 
 /** The mounter did not answer, or nobody waits for its answer any more: it must not be used again. */
@@ -48,7 +48,7 @@ export class MounterLost extends Error {
   }
 }
 
-/** The device rules of the caller could not be put on the mounter, or the file system cannot be shifted. */
+/** The device rules of the caller could not be put on the mounter, its source is none, or the file system cannot be shifted. */
 export class MountRefused extends Error {
   override readonly name = 'MountRefused'
   readonly stage: NonNullable<Reply['stage']>

@@ -1,9 +1,10 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
-import { errno } from '../abi/errno.ts'
+import { errno, errnos } from '../abi/errno.ts'
 import { attributesOf } from '../abi/mount.ts'
 import type { Context, Keeping, Unplaced } from '../calls/context.ts'
 import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mounts.ts'
+import type { ReasonCode } from '../calls/reason.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { isSameFile } from '../kernel/compare.ts'
 import { dup, Fd } from '../kernel/fd.ts'
@@ -201,5 +202,15 @@ function refusal(error: unknown): unknown {
   if (error instanceof MounterLost)
     return error.ended ? new Refused('mounterEnded', errno('EIO')) : new Refused('mountStuck', errno('ETIMEDOUT'))
   if (!(error instanceof MountRefused)) return error
-  return new Refused(error.stage === 'shift' ? 'cannotShift' : 'groupsNotJoined', error.errno)
+  return new Refused(reasonOf(error), error.errno)
 }
+
+const STAGES = { groups: 'groupsNotJoined', shift: 'cannotShift' } as const
+/** Why a caller cannot use its source, by what it is told. */
+const SOURCES: Readonly<Partial<Record<number, ReasonCode>>> = {
+  [errnos.ENOENT]: 'sourceMissing',
+  [errnos.EPERM]: 'sourceBarred',
+  [errnos.EACCES]: 'sourceClosed',
+}
+const reasonOf = ({ stage, errno }: MountRefused): ReasonCode =>
+  stage === 'source' ? (SOURCES[errno] ?? 'kernelAnswered') : STAGES[stage]

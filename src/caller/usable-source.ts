@@ -6,6 +6,7 @@ import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { linkOf, O_NONBLOCK, O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
+import { MountRefused } from './mounter.ts'
 
 /** Its options show the behaviour only where it is not what the image says. */
 const EXT: ReadonlySet<string> = new Set(['ext2', 'ext3', 'ext4'])
@@ -57,6 +58,6 @@ export function orOwn({ kind }: Source, action: () => void): void {
   } catch (error) {
     const missing = error instanceof SyscallError && error.errno === errnos.ENOENT
     if (!missing || !('errno' in kind)) throw error
-    throw new SyscallError('mount', kind.errno)
+    throw new MountRefused('source', kind.errno)
   }
 }

@@ -95,7 +95,19 @@ export const reasons = {
   changesMounts: ['no new file system is mounted, so the kernel judges the call alone', ''],
   fileSystemNotAllowed: [
     'the file system is not in security.syscalls.intercept.mount.allowed',
-    'mount it by FUSE, or allow it if you trust its driver with bytes that the container made',
+    'mount it by FUSE, or allow it if you trust its driver with bytes that the container made; if nobody named it, mount(8) could not look into the device and tries all there are: show it that, for intercede run and podman by --device',
+  ],
+  sourceMissing: [
+    'the source of the mount is not there for the caller',
+    'show the device to the container, for intercede run and podman by --device',
+  ],
+  sourceBarred: [
+    'the device rules of the control group of the caller do not let the source of the mount be opened',
+    'allow the device where the container is started, for intercede run and podman by --device',
+  ],
+  sourceClosed: [
+    'the caller may not open the source of the mount: its owner and mode, or a file system without devices (nodev), forbid it',
+    'give the device to the container, for intercede run and podman by --device; if the runtime binds the node of the host (runc, LXC), let that belong to the user who is root there',
   ],
   kernelMountsIt: ['a file system that the kernel mounts for any container', ''],
   takesDescriptors: [

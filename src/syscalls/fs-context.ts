@@ -43,7 +43,8 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
   decode: (args, caller) => ({ type: caller.string(args.pointer(0)), cloexec: args.uint(1) === CLOEXEC }),
   decide({ type, cloexec }, caller, { mount }) {
     if (!mount) return pass('keyOff')
-    if (type === undefined) return pass('unreadable')
+    // A null pointer, by which mount(8) finds out whether there is such a call.
+    if (type === undefined) return pass('changesMounts')
     const left = judgeType(type, mount) ?? judgeMounter(caller)
     if (left) return left
     // What libmount takes for a kernel without this call: then it uses mount(2).

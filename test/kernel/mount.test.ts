@@ -255,8 +255,12 @@ describe.skipIf(cannot)('callers', () => {
   test('a user that has only CAP_SYS_ADMIN cannot mount a device that it may not open', async () => {
     const become = 'setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps +sys_admin --ambient-caps +sys_admin'
     const { stdout, stderr } = await contained(`${become} ${mount()}; chmod 666 $DEVICE; ${become} ${mount()}`)
-    expect({ stdout, stderr }).toEqual({ stdout: '{"errno":"EACCES"}\n{"ok":true}\n', stderr: '' })
     chmodSync(device, 0o600)
+    expect({ stdout, stderr }).toEqual({ stdout: '{"errno":"EACCES"}\n{"ok":true}\n', stderr: '' })
+    await until('the record', () => {
+      host.drain()
+      return host.records.some(({ errno, reason }) => errno === errnos.EACCES && reason === 'sourceClosed')
+    })
   })
 
   test('a device that it may only read is mounted read-only, and else not', async () => {

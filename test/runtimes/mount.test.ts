@@ -76,6 +76,19 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stderr).toContain('fsmount EINVAL: the file system cannot be shown')
   })
 
+  test.skipIf(!has('ext4'))('who forgot --device is told so, in every way', () => {
+    const without = (how: string): string =>
+      run(['-c', 'mount', '-c', 'mount.allowed=ext4', ...sh(`${how} ${devices.get('ext4')} /mnt`)]).stderr
+    for (const way of Object.values(WAYS)) {
+      const why = 'the source of the mount is not there for the caller; show the device to the container'
+      expect(without(`${way} -t ext4`), way).toMatch(new RegExp(`ENOENT: ${why}, .* by --device`))
+    }
+    // It cannot look into the device, and tries ext3 first.
+    const stderr = without('mount')
+    expect(stderr).toMatch(/the file system is not in .*mount\.allowed.* by --device/)
+    expect(stderr).not.toContain('memory')
+  })
+
   test.skipIf(!has('ext4'))('options mean what they mean for root of the host, but for nodev', () => {
     const options = [
       'defaults',
@@ -140,8 +153,10 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     const script =
       'mkdir /tmp/m; mount $dev /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -r -t ext4 /mnt/disk /tmp/m; mount -r -t ext4 /mnt/disk /tmp/m'
     const { stderr } = mounting(devices.get('ext4')!, script, ['mount.nodev=false'])
-    expect(stderr).toContain('mount EPERM: done as the caller: the kernel itself answered with this errno')
-    expect(stderr).toContain('fsconfig EPERM: done as the caller: the kernel itself answered with this errno')
+    const why =
+      'the device rules of the control group of the caller do not let the source of the mount be opened; allow the device'
+    expect(stderr).toContain(`mount EPERM: ${why}`)
+    expect(stderr).toContain(`fsconfig EPERM: ${why}`)
   })
 
   test.skipIf(!has('ext4'))('they hold for a device that the host has mounted, too', async () => {
@@ -155,8 +170,8 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     const script = `mkdir a; mount $dev /mnt && chmod 666 /mnt/victim && ls /mnt/victim; ${tries.join('; ')}; ls a`
     const { stdout, stderr } = mounting(images.attach(image), script, ['mount.nodev=false', 'mount.shift=true'])
     expect(stdout, stderr).toBe('/mnt/victim\n')
-    expect(stderr).toContain('mount EPERM 4 times: done as the caller')
-    expect(stderr).toContain('fsconfig EPERM 2 times: done as the caller')
+    expect(stderr).toContain('mount EPERM 4 times: the device rules')
+    expect(stderr).toContain('fsconfig EPERM 2 times: the device rules')
   })
 
   test.skipIf(!has('ext4') || missing('squashfuse') !== undefined)(

@@ -220,6 +220,8 @@ describe('contexts', () => {
     const fused = fsopen.decide({ ...request, type: 'xfs' }, caller(), policy)
     expect(fused).toMatchObject({ is: 'errno', errno: 38, why: { code: 'fuseByMount' } })
     expect(fsopen.decide({ ...request, type: 'overlay' }, caller(), policy)).toMatchObject({ is: 'continue' })
+    const asked = fsopen.decide({ ...request, type: undefined }, caller(), policy)
+    expect(asked).toMatchObject({ is: 'continue', why: { code: 'changesMounts' } })
   })
 })
 

@@ -97,6 +97,10 @@ export const reasons = {
     'the file system is not in security.syscalls.intercept.mount.allowed',
     'mount it by FUSE, or allow it if you trust its driver with bytes that the container made; if nobody named it, mount(8) could not look into the device and tries all there are: show it that, for intercede run and podman by --device',
   ],
+  fileSystemMiswritten: [
+    'the kernel knows no file system of that name, which it takes letter by letter',
+    'write the name in small letters',
+  ],
   sourceMissing: [
     'the source of the mount is not there for the caller',
     'show the device to the container, for intercede run and podman by --device',

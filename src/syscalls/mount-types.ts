@@ -14,13 +14,20 @@ const OPEN_TO_ALL: ReadonlySet<string> = new Set([
 const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p', 'coda'])
 
 /** Is a file system left to the kernel, whoever asks? */
-export function judgeType(type: string, { allowed, fuse }: MountPolicy): Verdict | undefined {
+export function judgeType(type: string, policy: MountPolicy): Verdict | undefined {
+  const { allowed, fuse } = policy
   if (fuse.has(type)) return undefined
   if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return pass('kernelMountsIt')
-  if (!allowed.has(type)) return pass('fileSystemNotAllowed')
+  if (!allowed.has(type)) return pass(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed')
   // A subtype, as in fuseblk.ntfs, is the same driver; linux/fs/filesystems.c get_fs_type()
   if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return pass('takesDescriptors')
   return undefined
+}
+
+/** As EXT4: no file system of Linux has a capital in its name. */
+function isMiswritten(type: string, { allowed, fuse }: MountPolicy): boolean {
+  const lower = type.toLowerCase()
+  return lower !== type && (allowed.has(lower) || fuse.has(lower) || OPEN_TO_ALL.has(lower))
 }
 
 /** Is a caller left to the kernel, whatever it mounts? */

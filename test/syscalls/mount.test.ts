@@ -61,6 +61,10 @@ describe('mount.decide()', () => {
     reason: string
   }>([
     { what: 'a type that is not in the list', change: { type: 'btrfs' }, reason: 'fileSystemNotAllowed' },
+    { what: 'one in capitals that is', change: { type: 'EXT4' }, reason: 'fileSystemMiswritten' },
+    { what: 'one of the kernel in capitals', change: { type: 'TmpFS' }, reason: 'fileSystemMiswritten' },
+    { what: 'one of FUSE in capitals', change: { type: 'XFS' }, reason: 'fileSystemMiswritten' },
+    { what: 'one in capitals that is not', change: { type: 'BTRFS' }, reason: 'fileSystemNotAllowed' },
     { what: 'no type', change: { type: undefined }, reason: 'changesMounts' },
     { what: 'a type of the kernel, listed or not', change: { type: 'tmpfs' }, reason: 'kernelMountsIt' },
     { what: 'a type with a subtype of FUSE', change: { type: 'fuse.xfs' }, reason: 'kernelMountsIt' },

@@ -47,8 +47,8 @@ export function locate(home: Handle, candidate: Handle, own: (fd: Fd) => Fd): Lo
   return above.some((fd) => isSame(identify(fd.raw), homeId)) ? { group, above } : 'outsideCgroup'
 }
 
-/** A descriptor may outlive its group. */
-function reopen(home: Handle, id: bigint): Fd | undefined {
+/** A descriptor may outlive its group, and so may a link. @returns undefined if that was removed */
+export function reopen(home: Handle, id: bigint): Fd | undefined {
   try {
     return openGroup(home, id)
   } catch (error) {

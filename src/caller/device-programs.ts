@@ -4,13 +4,12 @@ import { errno, errnos } from '../abi/errno.ts'
 import type { DevicePrograms as Contract, Group, NoGroup, OwnProgram } from '../calls/device-programs.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { type Attached, attachedPrograms, objectInfo, programById } from '../kernel/bpf.ts'
-import { openGroup } from '../kernel/cgroup.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { pipe } from '../kernel/pipe.ts'
-import { locate, misplaced, strangers } from './cgroup-place.ts'
+import { locate, misplaced, reopen, strangers } from './cgroup-place.ts'
 import type { Container } from './container.ts'
 import type { ProgramStore } from './program-store.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
@@ -139,7 +138,10 @@ export class DevicePrograms implements Contract {
     const id = this.#groupOfLink(own(link))
     if (id === undefined || !this.#home) return undefined
     identity.with(OPEN)
-    using group = openGroup(this.#home, id)
+    const group = reopen(this.#home, id)
+    // It attaches nothing any more: the kernel knows whether it has noticed that yet.
+    if (!group) return link
+    own(group)
     return typeof locate(this.#home, group, own) === 'string' ? undefined : link
   }
 
@@ -148,7 +150,7 @@ export class DevicePrograms implements Contract {
     return raw === undefined ? undefined : { raw, [Symbol.dispose]: () => {} }
   }
 
-  /** The id of the cgroup to which a link of a device program of this container is attached. */
+  /** The id of the cgroup to which a link of a device program of this container is attached; 0 if to none any more. */
   #groupOfLink(link: Handle): bigint | undefined {
     this.#around.identity.with(ASK)
     try {

@@ -5,6 +5,7 @@ import type { ReasonCode } from '../../src/calls/reason.ts'
 import { fixture } from '../fixtures.ts'
 import {
   ALLOW,
+  type Attr,
   attr,
   Caller,
   DENY,
@@ -164,6 +165,37 @@ describe.skipIf(why)(`device programs of a container${why ? `: skipped, ${why}` 
       expect(await outsider.attached(below)).toEqual([await numberOf(first)])
       await caller.ask(`close ${other}`)
       expect(await outsider.attached(below)).toEqual([])
+    })
+
+    test('a link whose group was removed, or that was detached, is updated and detached as natively', async () => {
+      const native = Caller.native()
+      /** What a link says once its attachment has ended, which the kernel notices a little after a group was removed. */
+      async function seenAfter(
+        by: Caller,
+        path: string,
+        end: (link: Attr) => Promise<unknown>,
+      ): Promise<Said['result'][]> {
+        const [first, second, group] = [await load(by, DENY), await load(by), await open(path, by)]
+        const link = Number((await by.bpf(BPF.LINK_CREATE, attr(16, { 0: first, 4: group, 8: DEVICE }))).result)
+        const update = async (words = {}): Promise<Said['result']> =>
+          (await by.bpf(BPF.LINK_UPDATE, attr(16, { 0: link, 4: second, ...words }))).result
+        await end(attr(4, { 0: link }))
+        let said: Said['result'] = 0
+        while (said === 0) said = await update()
+        const exact = await update({ 8: REPLACE, 12: first })
+        return [said, exact, (await by.bpf(BPF.LINK_DETACH, attr(4, { 0: link }))).result]
+      }
+      try {
+        for (const by of [native, caller]) {
+          const path = home.below(`removed-${by.pid}`)
+          expect(await seenAfter(by, path, async () => rmdirSync(path))).toEqual(['ENOLINK', 'ENOLINK', 0])
+          const other = home.below(`detached-${by.pid}`)
+          const gone = (link: Attr): Promise<Said> => by.bpf(BPF.LINK_DETACH, link)
+          expect(await seenAfter(by, other, gone)).toEqual(['ENOLINK', 'ENOLINK', 0])
+        }
+      } finally {
+        await native.close()
+      }
     })
 
     test('in a thread whose table of descriptors is its own', async () => {

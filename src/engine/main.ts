@@ -35,17 +35,21 @@ async function main(): Promise<void> {
       exitGroup(1)
     }
   })
+  const { threads, ...limits } = options
   const pool = new Pool({
-    ...options,
-    build,
-    journal: JOURNAL_FD,
-    processors: availableParallelism(),
+    threads,
     epoll: new Epoll(),
-    hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
-    mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,
-    proc: openat(AT_FDCWD, cstring('/proc'), O_PATH | O_DIRECTORY).raw,
-    descriptors: openat(AT_FDCWD, cstring('/proc/self/fd'), O_PATH | O_DIRECTORY).raw,
-    onReady: (threads) => tell({ type: 'ready', threads }),
+    data: {
+      ...limits,
+      build,
+      journal: JOURNAL_FD,
+      processors: availableParallelism(),
+      hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
+      mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,
+      proc: openat(AT_FDCWD, cstring('/proc'), O_PATH | O_DIRECTORY).raw,
+      descriptors: openat(AT_FDCWD, cstring('/proc/self/fd'), O_PATH | O_DIRECTORY).raw,
+    },
+    onReady: (ready) => tell({ type: 'ready', threads: ready }),
     onGone: (listener) => tell({ type: 'gone', listener }),
     onHalfFull: () => tell({ type: 'halfFull' }),
     onFault: fault,

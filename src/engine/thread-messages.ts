@@ -32,19 +32,30 @@ export interface ThreadData {
 
 /** From the main thread: what a container is now, or that it is gone. */
 export type ToThread = { readonly container: Container } | { readonly forget: number }
-/** To the main thread; all off the path of a call. */
-export type FromThread =
-  | { readonly type: 'ready' | 'grow' | 'halfFull' }
-  | { readonly type: 'gone'; readonly index: number; readonly generation: number }
-  | { readonly type: 'lost' | 'fault'; readonly message: string }
-  | { readonly type: 'walker' | 'unmute'; readonly container: number }
+
+/** For `Helpers`. */
+export type Help =
   | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
   /** Lend me a mounter; the answer is its socket, or -1. */
   | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
+  | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
   /** Start a program in a container. */
   | ({ readonly type: 'exec'; readonly container: number } & Asked)
   /** Nobody looks at that program any more. */
   | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
-  | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
   | { readonly type: 'context' }
+  | { readonly type: 'walker'; readonly container: number }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
+
+/** What is not about the thread that says it. */
+export type Errand =
+  | Help
+  | { readonly type: 'gone'; readonly index: number; readonly generation: number }
+  | { readonly type: 'unmute'; readonly container: number }
+  | { readonly type: 'halfFull' }
+
+/** To the main thread; all off the path of a call. */
+export type FromThread =
+  | Errand
+  | { readonly type: 'ready' | 'grow' }
+  | { readonly type: 'lost' | 'fault'; readonly message: string }

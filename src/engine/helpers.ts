@@ -1,0 +1,105 @@
+import type { Dev, Tid } from '../abi/brand.ts'
+import type { Container } from '../caller/container.ts'
+import { isHeldIn } from '../caller/held.ts'
+import type { IsHeld } from '../calls/context.ts'
+import { Fd } from '../kernel/fd.ts'
+import { CONTEXT_BYTES, Contexts } from './contexts.ts'
+import { tryDevice, UNKNOWN } from './device-rules.ts'
+import { Execs } from './execs.ts'
+import type { ProgramEnd } from './messages.ts'
+import { Mounters } from './mounters.ts'
+import type { PoolState } from './pool-state.ts'
+import { encodeRules } from './rules-cache.ts'
+import type { Help } from './thread-messages.ts'
+import { Walkers } from './walkers.ts'
+
+interface Parts {
+  /** The host's procfs. */
+  readonly proc: number
+  readonly onFault: (message: string) => void
+  /** A program in a container failed. */
+  readonly onProgram: (container: number, end: ProgramEnd) => void
+}
+
+/** How often contexts of fsopen(2) are looked through. */
+const EXPIRE_MS = 5000
+
+/** What a thread cannot do by itself for a call: all that takes another process, or a look at all containers. See `Services`. */
+export class Helpers {
+  readonly contextMemory = new SharedArrayBuffer(CONTEXT_BYTES)
+  readonly #contexts = new Contexts(this.contextMemory)
+  readonly #walkers: Walkers
+  readonly #mounters: Mounters
+  readonly #execs: Execs
+  readonly #isHeld: IsHeld
+  #expiring: NodeJS.Timeout | undefined
+
+  constructor(state: PoolState, { proc, onFault, onProgram }: Parts) {
+    this.#walkers = new Walkers(state, onFault)
+    this.#mounters = new Mounters(onFault)
+    this.#execs = new Execs(onProgram)
+    this.#isHeld = isHeldIn(new Fd(proc))
+  }
+
+  /** A container that may have a walker; `userns` outlives it. */
+  admit(container: number, userns: Fd): void {
+    this.#walkers.admit(container, userns)
+  }
+
+  forget(container: number): void {
+    this.#walkers.forget(container)
+    this.#contexts.forget(container)
+  }
+
+  /** @param container in which a program shall be started, if it is still there */
+  help(asked: Help, container?: Container): void {
+    switch (asked.type) {
+      case 'device':
+        void this.#tryDevice(asked.tid, asked.dev, new Int32Array(asked.answer))
+        break
+      case 'lend':
+        this.#lend(asked.container, new Int32Array(asked.answer))
+        break
+      case 'giveBack':
+        this.#mounters.giveBack(asked.socket, asked.lost)
+        break
+      case 'exec':
+        this.#execs.start(container, asked)
+        break
+      case 'execOver':
+        this.#execs.over(asked.job, asked.failed)
+        break
+      case 'context':
+        this.#expiring ??= setInterval(() => this.#expireContexts(), EXPIRE_MS)
+        break
+      case 'walker':
+        this.#walkers.start(asked.container)
+        break
+      case 'walkerStuck':
+        this.#walkers.abandon(asked.container, asked.walker)
+    }
+  }
+
+  async #tryDevice(tid: Tid, dev: Dev, answer: Int32Array): Promise<void> {
+    const rules = await tryDevice(tid, dev).catch(() => UNKNOWN)
+    settle(answer, encodeRules(rules))
+  }
+
+  #lend(container: number, answer: Int32Array): void {
+    this.#mounters.lend(container, (socket) => settle(answer, socket ?? -1))
+  }
+
+  /** Only while there is one: an idle engine has no timer. */
+  #expireContexts(): void {
+    this.#contexts.tidy(undefined, this.#isHeld)
+    if (this.#contexts.size > 0) return
+    clearInterval(this.#expiring)
+    this.#expiring = undefined
+  }
+}
+
+/** Answers a thread that waits for a word other than 0. */
+function settle(answer: Int32Array, word: number): void {
+  Atomics.store(answer, 0, word)
+  Atomics.notify(answer, 0)
+}

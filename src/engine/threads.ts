@@ -1,0 +1,97 @@
+import { Worker } from 'node:worker_threads'
+import type { Tid } from '../abi/brand.ts'
+import { Alarm, timerfd } from '../kernel/timer.ts'
+import { Lead } from './lead.ts'
+import type { Errand, FromThread, ThreadData, ToThread } from './thread-messages.ts'
+
+/** What is the same for all of them. */
+export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
+
+interface Ties {
+  /** Called with each thread that is started, before it serves: it knows nothing yet. */
+  readonly onStart: (tell: (message: ToThread) => void) => void
+  /** Those that were wanted at the start are there. */
+  readonly onReady: (threads: number) => void
+  readonly onErrand: (errand: Errand) => void
+  readonly onFault: (message: string) => void
+}
+
+/** The ending of this file is the ending of the other: it runs from the sources' build only. */
+const THREAD = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+
+/** The worker threads that serve: more are made when none is left to take the lead, and one that is lost is replaced. */
+export class Threads {
+  readonly #data: SharedData
+  readonly #ties: Ties
+  readonly #alarm = timerfd()
+  readonly #lead: Lead
+  readonly #wanted: number
+  readonly #workers = new Set<Worker>()
+  /** Those that were started and are not ready yet: one is enough at a time. */
+  readonly #starting = new Set<Worker>()
+  #ready = 0
+  #lost = 0
+  #number = 0
+
+  /**
+   * @param count at the start
+   * @param lead the words of it
+   */
+  constructor(count: number, data: SharedData, lead: Int32Array, ties: Ties) {
+    this.#wanted = count
+    this.#data = data
+    this.#ties = ties
+    this.#lead = new Lead(lead, new Alarm(this.#alarm.raw, 1), 0 as Tid, () => false)
+    for (let started = 0; started < count; started++) this.#start()
+  }
+
+  tell(message: ToThread): void {
+    for (const worker of this.#workers) worker.postMessage(message)
+    this.#lead.announce()
+  }
+
+  #start(): void {
+    const workerData: ThreadData = { ...this.#data, alarm: this.#alarm.raw, number: ++this.#number }
+    const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
+    this.#workers.add(worker)
+    this.#starting.add(worker)
+    this.#ties.onStart((message) => worker.postMessage(message))
+    worker.on('message', (message: FromThread) => this.#hear(message, worker))
+    worker.on('error', (error) => this.#ties.onFault(`An engine thread failed: ${error.message}`))
+    worker.on('exit', () => this.#lose(worker))
+  }
+
+  #hear(message: FromThread, worker: Worker): void {
+    switch (message.type) {
+      case 'ready':
+        this.#starting.delete(worker)
+        if (++this.#ready === this.#wanted) this.#ties.onReady(this.#ready)
+        break
+      case 'grow':
+        this.#grow()
+        break
+      case 'lost':
+        this.#ties.onFault(message.message)
+        this.#lose(worker)
+        break
+      case 'fault':
+        this.#ties.onFault(message.message)
+        break
+      default:
+        this.#ties.onErrand(message)
+    }
+  }
+
+  #grow(): void {
+    if (this.#lead.parked > 0 || this.#starting.size > 0 || this.#workers.size >= this.#data.threadLimit) return
+    this.#start()
+  }
+
+  /** A thread that is gone or stands somewhere else is replaced; an engine that loses them all the time gives up. */
+  #lose(worker: Worker): void {
+    this.#starting.delete(worker)
+    if (!this.#workers.delete(worker)) return
+    if (++this.#lost > this.#data.threadLimit) throw new Error(`Cannot go on: ${this.#lost} threads were lost`)
+    this.#start()
+  }
+}

@@ -1,24 +1,23 @@
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { requireBuild } from '../kernel/build.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { Fd } from '../kernel/fd.ts'
+import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { MS_PRIVATE, MS_REC, mount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, unshare } from '../kernel/namespaces.ts'
 import { exitGroup } from '../kernel/process.ts'
-import { receive, send, waitReadable } from '../kernel/socket.ts'
 import { NotJoined } from './cgroups.ts'
 import { LockRoom } from './lock-room.ts'
-import { MountRefused, REQUEST_LIMIT, type Reply, type Request } from './mounter.ts'
+import { MountRefused, type Reply, type Request } from './mounter.ts'
 import { Mounting } from './mounting.ts'
+import { reply, serveRequests } from './requests.ts'
 
 /**
  * A mounter: a process of the host in which file systems are mounted for callers, one at a time, since that may hang in the
  * kernel and must stand in the caller's control groups. It holds nothing of a container between two requests. When it
  * hangs it is left alone, and ends when it comes back.
  */
-const SOCKET = 3
 const EPERM = 1
 
 Error.stackTraceLimit = 0
@@ -42,13 +41,6 @@ function replyTo(error: unknown): Reply {
 }
 
 function serve(request: Request, [answers, ...handles]: readonly Fd[]): void {
-  const reply = (said: Reply, fds: readonly Fd[] = []): void => {
-    try {
-      send(answers!, Buffer.from(JSON.stringify(said)), fds)
-    } catch {
-      // Nobody waits any more: what was made goes with its descriptor.
-    }
-  }
   let said: Reply = { errno: 0 }
   let made: readonly Fd[] = []
   try {
@@ -58,18 +50,8 @@ function serve(request: Request, [answers, ...handles]: readonly Fd[]): void {
   }
   // Before the answer: what we hold of a mount would keep the caller from unmounting it.
   for (const handle of handles) handle[Symbol.dispose]()
-  reply(said, made)
+  reply<Reply>(answers!, said, made)
   for (const fd of made) fd[Symbol.dispose]()
 }
 
-const socket = new Fd(SOCKET)
-const bytes = new Uint8Array(REQUEST_LIMIT)
-for (let turn = 0; ; turn++) {
-  if (!waitReadable(socket, -1)) continue
-  const message = receive(socket, bytes)
-  if (!message) continue
-  if (message.length === 0) exitGroup(0)
-  serve(JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Request, message.fds)
-  for (const fd of message.fds) fd[Symbol.dispose]()
-  if (turn % 100 === 99) await new Promise((resolve) => setImmediate(resolve))
-}
+await serveRequests(serve)

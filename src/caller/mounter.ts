@@ -5,8 +5,6 @@ import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../kernel/socket.ts'
 
-/** Room for the strings of mount(2), a page each, in JSON. */
-export const REQUEST_LIMIT = 128 * 1024
 const REPLY_LIMIT = 256
 /** A mount may take as long as its device; after that it counts as hanging. */
 const PATIENCE_MS = 20_000

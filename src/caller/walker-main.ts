@@ -14,13 +14,13 @@ import {
   setResuid,
 } from '../kernel/credentials.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { Fd } from '../kernel/fd.ts'
+import type { Fd } from '../kernel/fd.ts'
 import { chrootTo, O_PATH, openat } from '../kernel/files.ts'
 import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
-import { exitGroup, SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
-import { receive, send, waitReadable } from '../kernel/socket.ts'
+import { SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
 import { lookup } from './lookup.ts'
-import { REQUEST_LIMIT, type Reply, type Request } from './walker.ts'
+import { reply, serveRequests } from './requests.ts'
+import type { Reply, Request } from './walker.ts'
 
 /**
  * The walker of one container: a process in its user namespace that looks paths up as a caller would, with the
@@ -28,7 +28,6 @@ import { REQUEST_LIMIT, type Reply, type Request } from './walker.ts'
  * file systems of the container, which let nobody else in. It knows nothing else, holds nothing else, and when it hangs
  * it is left alone.
  */
-const SOCKET = 3
 
 /** To become a caller. */
 const BECOME: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_READ_SEARCH']
@@ -67,13 +66,6 @@ function become({ uids, gids, groups, effective }: Request, root: Fd): void {
 }
 
 function serve(request: Request, [answers, root, base, task]: readonly Fd[]): void {
-  const reply = (said: Reply, fds: readonly Fd[] = []): void => {
-    try {
-      send(answers!, Buffer.from(JSON.stringify(said)), fds)
-    } catch {
-      // Nobody waits any more.
-    }
-  }
   try {
     become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
@@ -81,22 +73,12 @@ function serve(request: Request, [answers, root, base, task]: readonly Fd[]): vo
     // `become` has made the root its own.
     const start = { base: base!, root: () => root!, task: () => task!, proc, numbers, stand: () => {} }
     using found = lookup(start, { path, wanted: request.wanted }, () => {})
-    reply({ errno: 0 }, [found])
+    reply<Reply>(answers!, { errno: 0 }, [found])
   } catch (error) {
     // EACCES: then the kernel judges the caller alone.
-    reply({ errno: error instanceof SyscallError ? error.errno : 13 })
+    reply<Reply>(answers!, { errno: error instanceof SyscallError ? error.errno : 13 })
   }
 }
 
 Error.stackTraceLimit = 0
-const socket = new Fd(SOCKET)
-const bytes = new Uint8Array(REQUEST_LIMIT)
-for (let turn = 0; ; turn++) {
-  if (!waitReadable(socket, -1)) continue
-  const message = receive(socket, bytes)
-  if (!message) continue
-  if (message.length === 0) exitGroup(0)
-  serve(JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Request, message.fds)
-  for (const fd of message.fds) fd[Symbol.dispose]()
-  if (turn % 1000 === 999) await new Promise((resolve) => setImmediate(resolve))
-}
+await serveRequests(serve)

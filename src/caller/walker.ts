@@ -9,7 +9,6 @@ import type { Status } from './status.ts'
 
 /** How long a walker may take before the call is left to the kernel, which then hangs as it would have without us. */
 const PATIENCE_MS = 2000
-export const REQUEST_LIMIT = 128 * 1024
 
 /** The walker hangs in a file system of the container. */
 export class WalkerStuck extends Error {

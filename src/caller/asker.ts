@@ -21,6 +21,7 @@ export class Asker implements Disposable {
   readonly #desk: Desk
   readonly #opened: Disposable[] = []
   #taskDir: Fd | undefined
+  #processDir: Fd | undefined
   #read: Status | undefined
 
   constructor(desk: Desk, tid: Tid, waits: () => boolean) {
@@ -38,6 +39,17 @@ export class Asker implements Disposable {
       this.mustWait()
     }
     return this.#taskDir
+  }
+
+  /** The directory of its process. */
+  get process(): Fd {
+    if (!this.#processDir) {
+      const { proc, names } = this.#desk
+      const open = (): Fd => openat(proc.raw, names.of(this.status.tgid as Tid, '.'), O_PATH | O_DIRECTORY)
+      this.#processDir = orPass('gone', () => this.own(open()))
+      this.mustWait()
+    }
+    return this.#processDir
   }
 
   get status(): Status {

@@ -18,9 +18,9 @@ import { copyOf, handleOf } from './descriptors.ts'
 import type { Desk } from './desk.ts'
 import { DevicePrograms } from './device-programs.ts'
 import { CallerFuse } from './fuse.ts'
-import { type Goal, lookup, type Start } from './lookup.ts'
 import { CallerMounts } from './mounts.ts'
-import { isAbsolute, splitParent } from './path.ts'
+import { splitParent } from './path.ts'
+import { Paths } from './paths.ts'
 import type { Sleep } from './sleep.ts'
 import { readOptions, readString } from './strings.ts'
 import { findTask } from './task.ts'
@@ -57,6 +57,7 @@ export class Caller implements CallerContract, Disposable {
   readonly #desk: Desk
   readonly #container: Container
   readonly #asker: Asker
+  readonly #paths: Paths
   readonly #notes: (what: bigint) => void
   #onFuse = false
   #mounts: CallerMounts | undefined
@@ -67,6 +68,7 @@ export class Caller implements CallerContract, Disposable {
     this.tid = tid
     this.bits = bits
     this.#asker = new Asker(desk, tid, waits)
+    this.#paths = new Paths(desk, container, this.#asker)
     this.#notes = notes
   }
 
@@ -127,17 +129,17 @@ export class Caller implements CallerContract, Disposable {
 
   parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
     const { parent, name } = splitParent(path)
-    return { dir: this.#resolve(dirfd, { path: parent, wanted: 'directory' }), name }
+    return { dir: this.#paths.resolve(dirfd, { path: parent, wanted: 'directory' }), name }
   }
 
   object(dirfd: number, path: PathBytes, follow: boolean): Handle {
-    return this.#resolve(dirfd, { path, wanted: follow ? 'object' : 'link' })
+    return this.#paths.resolve(dirfd, { path, wanted: follow ? 'object' : 'link' })
   }
 
   descriptor(fd: number): Handle {
     const object = this.#asker.base(fd)
     if (fd !== AT_FDCWD) this.#asker.mustBeOpen(fd)
-    this.#enter()
+    this.#paths.enter()
     return object
   }
 
@@ -146,9 +148,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   task(pid: number): Task {
-    const { proc } = this.#desk
-    const mustWait = (): void => this.#asker.mustWait()
-    const found = findTask({ container: this.#container, tid: this.tid, task: this.#asker.task, proc, mustWait }, pid)
+    const found = findTask(this.#paths.view, pid)
     this.#asker.own(found.pidfd)
     return found
   }
@@ -237,50 +237,5 @@ export class Caller implements CallerContract, Disposable {
   [Symbol.dispose](): void {
     this.#desk.identity.home()
     this.#asker[Symbol.dispose]()
-  }
-
-  #resolve(dirfd: number, goal: Goal): Fd {
-    const absolute = isAbsolute(goal.path)
-    const base = absolute ? this.#asker.link('root') : this.#asker.base(dirfd)
-    const { tgid } = this.#enter()
-    return this.#lookup(this.#start(base, absolute, tgid), goal)
-  }
-
-  /** Most paths need neither the root nor the procfs of the caller, so they are opened when they do. */
-  #start(base: Fd, isRoot: boolean, tgid: number): Start {
-    const { identity, proc } = this.#desk
-    let opened = isRoot ? base : undefined
-    const root = (): Fd => {
-      opened ??= this.#asker.link('root')
-      // What was opened by the number of a task that still waits is its own.
-      this.#asker.mustWait()
-      return opened
-    }
-    return {
-      ...{ base, proc, root, numbers: [this.tid, tgid] },
-      task: () => identity.looking(() => this.#asker.task),
-      stand: () => identity.stand(root()),
-    }
-  }
-
-  /** Becomes the caller, after everything that is needed of it was opened. */
-  #enter(): { readonly tgid: number } {
-    const status = this.#asker.status
-    this.#asker.mustWait()
-    this.#desk.identity.enter(status)
-    return status
-  }
-
-  /** Looks up as the caller; where only its own user namespace is let in, its walker does. */
-  #lookup(start: Start, goal: Goal): Fd {
-    const { mayBlock, walk } = this.#desk
-    try {
-      return this.#asker.own(lookup(start, goal, mayBlock))
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error
-      if (error.errno !== errnos.EACCES)
-        throw new PassOn(error.errno === errnos.ELOOP ? 'crossesProc' : 'pathNotResolved', error.errno)
-    }
-    return orPass('pathNotResolved', () => this.#asker.own(walk(this.#container, start, this.#asker.status, goal)))
   }
 }

@@ -26,12 +26,19 @@ export interface Start {
   readonly stand: () => void
   /** What the path starts from: the root if it is absolute. */
   readonly base: Handle
-  /** The caller's `/proc/TID` in the host's procfs. */
-  readonly task: () => Handle
-  /** The procfs in which we know ourselves, as the host sees it. */
+  /** The procfs in which we know ourselves, as the host sees it: no container can mount there. */
   readonly proc: Handle
   /** The caller's thread and process there. */
   readonly numbers: readonly [tid: number, tgid: number]
+  /** The directory of the caller's process there. */
+  readonly process: () => Handle
+  /** Runs `action` with the right to follow the links of the caller's own process, which itself may follow them in any case. */
+  readonly looking: <T>(action: () => T) => T
+  /**
+   * The directory of another task of the container there, by its number in the caller's pid namespace, or by the host's.
+   * The walker has none.
+   */
+  readonly other?: (number: number, isOfHost: boolean) => Fd
 }
 
 /** What shall be at the end: a directory; anything; or anything, and a symbolic link there is not followed. */

@@ -3,12 +3,12 @@ import { errnos } from '../abi/errno.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
+import { Fd } from '../kernel/fd.ts'
 import { identify, O_RDONLY, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import {
-  isInPidNamespace,
   keepsNumber,
+  numberInNamespace,
   PIDFD_THREAD,
   parentUserNamespace,
   pidfdOpen,
@@ -17,7 +17,7 @@ import {
 import type { Container } from './container.ts'
 
 /** From where a number is looked at. */
-interface View {
+export interface View {
   readonly container: Container
   /** The caller, its `/proc/TID`, and a check that both are still what they were. */
   readonly tid: Tid
@@ -53,11 +53,18 @@ export function findTask(view: View, pid: number): Pinned {
   if (pid === 0) return findSelf(view)
   using namespace = openat(view.task.raw, NS_PID, O_RDONLY)
   view.mustWait()
-  const tid = translate(namespace, pid)
+  return pinHere(view, () => translate(namespace, pid))
+}
+
+/** The same by a number of ours, where the container sees those. */
+export const findTaskHere = (view: View, tid: Tid): Pinned => pinHere(view, () => tid)
+
+function pinHere(view: View, number: () => Tid): Pinned {
+  const tid = number()
   const pidfd = pin(tid)
   try {
     const here = isOfContainer(view, tid)
-    if (translate(namespace, pid) !== tid || !keepsNumber(pidfd)) throw new PassOn('noSuchTask')
+    if (number() !== tid || !keepsNumber(pidfd)) throw new PassOn('noSuchTask')
     if (!here) throw new PassOn('outsideContainer')
     return { tid, pidfd }
   } catch (error) {
@@ -114,7 +121,7 @@ function passFor(error: unknown, reasons: Readonly<Record<number, ReasonCode>>):
 
 function isOfContainer({ container, proc }: View, tid: Tid): boolean {
   const { handles, userns } = container
-  if (!handles || !isInPidNamespace(handles.pidns, tid)) return false
+  if (!handles || numberInNamespace(new Fd(handles.pidns), tid) === undefined) return false
   let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${tid}/ns/user\0`), O_RDONLY)
   for (let depth = 0; namespace && depth <= NESTED; depth++) {
     using owned: Fd = namespace

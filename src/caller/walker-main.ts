@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { HostId, PathBytes } from '../abi/brand.ts'
 import { type Cap, capMask } from '../abi/capability.ts'
+import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
 import { requireBuild } from '../kernel/build.ts'
@@ -17,9 +18,10 @@ import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { chrootTo, O_PATH, openat } from '../kernel/files.ts'
 import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
-import { SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
-import { lookup } from './lookup.ts'
+import { exitGroup, SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
+import { type Goal, lookup, type Start } from './lookup.ts'
 import { reply, serveRequests } from './requests.ts'
+import { walk } from './walk.ts'
 import type { Reply, Request } from './walker.ts'
 
 /**
@@ -43,6 +45,7 @@ unshare(CLONE_FS)
 const { permitted } = getCapabilities()
 const set = (effective: bigint): CapabilitySet => new CapabilitySet({ effective, permitted, inheritable: 0n })
 const becoming = set(capMask(...BECOME))
+const looking = set(capMask('SYS_PTRACE', 'DAC_READ_SEARCH'))
 
 function inside(map: readonly IdExtent[], id: number): number {
   const found = toInside(map, id)
@@ -50,7 +53,8 @@ function inside(map: readonly IdExtent[], id: number): number {
   return found
 }
 
-function become({ uids, gids, groups, effective }: Request, root: Fd): void {
+/** @returns the capabilities that it has then */
+function become({ uids, gids, groups, effective }: Request, root: Fd): CapabilitySet {
   becoming.enter()
   setGroups(Uint32Array.from(groups, (id) => inside(gidMap, id)))
   const [rgid, egid, sgid, fsgid] = gids.map((id) => inside(gidMap, id)) as [number, number, number, number]
@@ -63,20 +67,45 @@ function become({ uids, gids, groups, effective }: Request, root: Fd): void {
   const caps = set(BigInt(`0x${effective}`) & COUNTING)
   caps.enter()
   if (!caps.entered) throw new RangeError('Cannot take the capabilities of the caller')
+  return caps
 }
 
-function serve(request: Request, [answers, root, base, task]: readonly Fd[]): void {
+/** What a caller may look at in any case, as itself, another process may with these capabilities only. */
+function lookingBeside(caps: CapabilitySet): Start['looking'] {
+  return (action) => {
+    looking.enter()
+    try {
+      return action()
+    } finally {
+      caps.enter()
+      if (!caps.entered) exitGroup(1)
+    }
+  }
+}
+
+/** To whom it must not lead, a link of procfs says that, and not that it is one. */
+function find(start: Start, goal: Goal): Fd {
   try {
-    become(request, root!)
+    return lookup(start, goal, () => {})
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw error
+    return walk(start, goal)
+  }
+}
+
+function serve(request: Request, [answers, root, base, process]: readonly Fd[]): void {
+  try {
+    const caps = become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
     const { numbers } = request
     // `become` has made the root its own.
-    const start = { base: base!, root: () => root!, task: () => task!, proc, numbers, stand: () => {} }
-    using found = lookup(start, { path, wanted: request.wanted }, () => {})
+    const handles = { base: base!, root: () => root!, process: () => process!, proc }
+    const start = { ...handles, numbers, stand: () => {}, looking: lookingBeside(caps) }
+    using found = find(start, { path, wanted: request.wanted })
     reply<Reply>(answers!, { errno: 0 }, [found])
   } catch (error) {
     // EACCES: then the kernel judges the caller alone.
-    reply<Reply>(answers!, { errno: error instanceof SyscallError ? error.errno : 13 })
+    reply<Reply>(answers!, { errno: error instanceof SyscallError ? error.errno : errnos.EACCES })
   }
 }
 

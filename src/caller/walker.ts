@@ -15,7 +15,7 @@ export class WalkerStuck extends Error {
   override readonly name = 'WalkerStuck'
 }
 
-/** What a walker is asked; the descriptors are: where to answer, root, base and task of a `Start`. */
+/** What a walker is asked; the descriptors are: where to answer, root, base and process of a `Start`. */
 export interface Request {
   readonly uids: Status['uids']
   readonly gids: Status['gids']
@@ -40,7 +40,7 @@ export interface Reply {
  * @throws {SyscallError} what the kernel says to the caller
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
-export function askWalker(walker: Handle, { root, base, task, numbers }: Start, status: Status, goal: Goal): Fd {
+export function askWalker(walker: Handle, { root, base, process, numbers }: Start, status: Status, goal: Goal): Fd {
   const { uids, gids, groups, effective } = status
   const request: Request = {
     uids,
@@ -56,7 +56,7 @@ export function askWalker(walker: Handle, { root, base, task, numbers }: Start, 
   {
     using end = theirs
     try {
-      send(walker, Buffer.from(JSON.stringify(request)), [end, root(), base, task()], MSG_DONTWAIT)
+      send(walker, Buffer.from(JSON.stringify(request)), [end, root(), base, process()], MSG_DONTWAIT)
     } catch (error) {
       throw new WalkerStuck((error as Error).message)
     }

@@ -48,9 +48,11 @@ export function tidFromNamespace(namespace: Handle, pid: number): Tid {
   return check('NS_GET_PID_FROM_PIDNS', libcIoctl(namespace.raw, NS_GET_PID_FROM_PIDNS, pid)) as Tid
 }
 
-/** Has the task with this number of ours one in the pid namespace too, is it in there or below? */
-export const isInPidNamespace = (namespace: number, tid: Tid): boolean =>
-  libcIoctl(namespace, NS_GET_PID_IN_PIDNS, tid) > 0
+/** The number in a pid namespace of the task with this number of ours; undefined if it has none there, and before 6.11. */
+export function numberInNamespace(namespace: Handle, tid: number): number | undefined {
+  const number = libcIoctl(namespace.raw, NS_GET_PID_IN_PIDNS, tid)
+  return number > 0 ? number : undefined
+}
 
 /** A copy of the descriptor `fd` of another process. @throws {SyscallError} EBADF, EPERM, ESRCH */
 export function pidfdGetfd(pidfd: Handle, fd: number): Fd {

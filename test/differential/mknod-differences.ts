@@ -1,6 +1,6 @@
 import { type Difference, refusedBy } from './differences.ts'
 import type { MknodCase } from './mknod.ts'
-import { mountOf, overFiles, standsInProcfs, throughProcfs } from './scene.ts'
+import { mountOf } from './scene.ts'
 
 export const mknodDifferences: readonly Difference<MknodCase>[] = [
   {
@@ -17,22 +17,6 @@ export const mknodDifferences: readonly Difference<MknodCase>[] = [
     wanted: true,
     covers: (mismatch) =>
       mountOf(mismatch.trial.case.scene)?.kind === 'noDevices' && refusedBy(mismatch, 'nodevMount', 'hostMounts'),
-  },
-  {
-    name: 'a descriptor or a working directory in procfs',
-    why: 'From there its links are not followed yet; the kernel answers.',
-    wanted: false,
-    covers: (mismatch) =>
-      standsInProcfs(mismatch.trial.case.scene) && refusedBy(mismatch, 'crossesProc', 'pathNotResolved'),
-  },
-  {
-    name: 'a link of procfs and a directory that only capabilities over files open',
-    why: 'What resolves with the capabilities does not follow such a link.',
-    wanted: false,
-    covers: (mismatch) => {
-      const { scene } = mismatch.trial.case
-      return throughProcfs(scene) && overFiles(scene.caller) && refusedBy(mismatch, 'pathNotResolved')
-    },
   },
   {
     name: 'an idmapped mount that does not map the root of the host',

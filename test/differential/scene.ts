@@ -149,9 +149,6 @@ export const overFiles = ({ caps }: Credentials): boolean => (capSets[caps] & OV
 export const mayAdmin = ({ caps }: Credentials): boolean => (capSets[caps] & capMask('SYS_ADMIN')) !== 0n
 export const mayMknod = ({ caps }: Credentials): boolean => (capSets[caps] & capMask('MKNOD')) !== 0n
 
-const inProcfs: ReadonlySet<Start> = new Set(['procDirfd', 'cwdInProc'] as const)
-/** Does the caller stand in procfs, or hold a directory there? */
-export const standsInProcfs = ({ start }: Scene): boolean => inProcfs.has(start)
 /** Does the path lead through a link of procfs? */
 export const throughProcfs = ({ start, way }: Scene): boolean =>
   /proc|thread|devFd/i.test(start) || way.startsWith('linkProc')

@@ -1,6 +1,6 @@
 import type { Mismatch } from './compare.ts'
 import type { Difference } from './differences.ts'
-import { mountOf, overFiles, standsInProcfs, throughProcfs } from './scene.ts'
+import { mountOf, throughProcfs } from './scene.ts'
 import type { XattrCase } from './setxattr-case.ts'
 
 const leftFor = ({ record }: Mismatch<XattrCase>, ...reasons: readonly string[]): boolean =>
@@ -45,21 +45,5 @@ export const xattrDifferences: readonly Difference<XattrCase>[] = [
     wanted: true,
     covers: (mismatch) =>
       mismatch.theirs === 'EOPNOTSUPP' && throughProcfs(mismatch.trial.case.scene) && leftFor(mismatch, 'crossesProc'),
-  },
-  {
-    name: 'a descriptor or a working directory in procfs',
-    why: 'From there its links are not followed yet; the kernel answers.',
-    wanted: false,
-    covers: (mismatch) =>
-      standsInProcfs(mismatch.trial.case.scene) && leftFor(mismatch, 'crossesProc', 'pathNotResolved'),
-  },
-  {
-    name: 'a link of procfs and a directory that only capabilities over files open',
-    why: 'What resolves with the capabilities does not follow such a link.',
-    wanted: false,
-    covers: (mismatch) => {
-      const { scene } = mismatch.trial.case
-      return throughProcfs(scene) && overFiles(scene.caller) && leftFor(mismatch, 'pathNotResolved')
-    },
   },
 ]

@@ -1,13 +1,4 @@
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ReasonCode } from '../../src/calls/reason.ts'
@@ -337,65 +328,5 @@ describe('capabilities over files count where the owner and the group are of the
     const { result, records } = await host.call(['mknod', join(dir, 'theirs/deep/v'), '020666', '1', '3'])
     expect(result).toBe('EPERM')
     expect(records).toMatchObject([{ verdict: 'continue', reason: 'noWalker' }])
-  })
-})
-
-/** The fixture's container sees the host's procfs: there `self` of an engine thread is the engine. */
-describe('links of procfs lead where they lead for the caller', () => {
-  test.each([
-    { link: '/proc/self/cwd', at: '', result: 'ok' },
-    { link: '/proc/thread-self/cwd', at: '', result: 'ok' },
-    { link: '/proc/self/cwd/in', at: 'in', result: 'ok' },
-    { link: '/dev/fd/9', at: 'in', result: 'ok' },
-    { link: '/proc/self/fd/9', at: 'in', result: 'ok' },
-    { link: '/proc/thread-self/fd/9/..', at: '', result: 'ok' },
-    // A way back within one's own directory is not followed: left to the kernel.
-    { link: '/proc/self/task/../cwd', at: undefined, result: 'EPERM' },
-    { link: '/proc/$$/cwd', at: '', result: 'ok' },
-    { link: '/proc/$$/task/$$/cwd/in', at: 'in', result: 'ok' },
-    { link: '/proc/self/root', at: undefined, result: 'EACCES' },
-    { link: '/proc/thread-self/root/tmp/nowhere', at: undefined, result: 'ENOENT' },
-    { link: '/proc/self/fd/8', at: undefined, result: 'ENOENT' },
-    { link: '/proc/self/cwd/../../../../../proc/self/root', at: undefined, result: 'EACCES' },
-    { link: '/proc/self', at: undefined, result: 'ENOENT' },
-    { link: '/proc/1/root', at: undefined, result: 'EACCES' },
-    { link: '/proc/1/cwd', at: undefined, result: 'EACCES' },
-  ])('$link: $result', async ({ link, at, result }) => {
-    const place = directory(join(dir, `proc${serial++}`), BASE, 0o755)
-    directory(join(place, 'in'), BASE, 0o755)
-    const name = `intercede-test-${process.pid}-${serial++}`
-    const script = `cd ${place} && exec 9<in && exec ${fixture('caller')} mknod ${link}/${name} 020666 1 3`
-    const before = host.records.length
-    const { stdout } = await host.run([], ['sh', '-c', script])
-    const said = JSON.parse(stdout) as { ok?: true; errno?: string }
-    expect(said.ok ? 'ok' : said.errno).toBe(result)
-    if (at !== undefined) expect(lstatSync(join(place, at, name)).isCharacterDevice()).toBe(true)
-    for (const elsewhere of ['/', '/tmp', host.directory, process.cwd(), dir]) {
-      expect(existsSync(join(elsewhere, name))).toBe(false)
-    }
-    await host.settle(before)
-  })
-
-  /** In a mount namespace of its own a container may put our directory of procfs in other places. */
-  test('the numbers of the engine lead nowhere, also where they are mounted on others', async () => {
-    const name = `intercede-test-${process.pid}-${serial++}`
-    const threads = readdirSync(`/proc/${host.enginePid}/task`)
-    const place = directory(join(dir, `mounts${serial++}`), BASE, 0o755)
-    const script = `mount -t tmpfs none ${place} && mkdir ${place}/deep ${place}/empty
-      for pid in ${threads.join(' ')} ${process.pid}; do
-        for link in root cwd task/$pid/root fd/3; do ${fixture('caller')} mknod /proc/$pid/$link/tmp/${name} 020666 1 3; done
-        mount --bind /proc/$pid ${place}/deep && cd ${place}/deep
-        for link in ${place}/deep root cwd; do ${fixture('caller')} mknod $link/root/tmp/${name} 020666 1 3; done
-        cd /; umount -l ${place}/deep
-        mount --bind /proc/$pid /proc/$$ && ${fixture('caller')} mknod /proc/$$/root/tmp/${name} 020666 1 3
-        umount -l /proc/$$
-        mount --bind ${place}/empty /proc/${host.enginePid} && ${fixture('caller')} mknod /proc/$pid/root/tmp/${name} 020666 1 3
-        umount -l /proc/${host.enginePid}
-        true
-      done`
-    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
-    expect(done.stdout.match(/"errno"/g)?.length).toBeGreaterThan(50)
-    expect(done.stdout).not.toMatch(/"ok"/)
-    expect(existsSync(`/tmp/${name}`)).toBe(false)
   })
 })

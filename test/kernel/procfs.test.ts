@@ -1,0 +1,171 @@
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { fixture } from '../fixtures.ts'
+import { BASE, type Done, Host } from './host.ts'
+
+let host: Host
+let dir: string
+let serial = 0
+
+beforeAll(async () => {
+  host = await Host.start()
+  dir = directory(join(host.directory, 'work'), BASE, 0o755)
+})
+afterAll(() => host.close())
+
+function directory(path: string, owner: number, mode: number): string {
+  mkdirSync(path)
+  chownSync(path, owner, owner)
+  chmodSync(path, mode)
+  return path
+}
+
+/** A name that nothing on the host has. */
+const newName = (): string => `intercede-test-${process.pid}-${serial++}`
+
+/** The fixture's container sees the host's procfs: there `self` of an engine thread is the engine. */
+describe('links of procfs lead where they lead for the caller', () => {
+  test.each([
+    { link: '/proc/self/cwd', at: '', result: 'ok' },
+    { link: '/proc/thread-self/cwd', at: '', result: 'ok' },
+    { link: '/proc/self/cwd/in', at: 'in', result: 'ok' },
+    { link: '/dev/fd/9', at: 'in', result: 'ok' },
+    { link: '/proc/self/fd/9', at: 'in', result: 'ok' },
+    { link: '/proc/thread-self/fd/9/..', at: '', result: 'ok' },
+    // A way back within one's own directory is not followed: left to the kernel.
+    { link: '/proc/self/task/../cwd', at: undefined, result: 'EPERM' },
+    { link: '/proc/$$/cwd', at: '', result: 'ok' },
+    { link: '/proc/$$/task/$$/cwd/in', at: 'in', result: 'ok' },
+    { link: '/proc/self/root', at: undefined, result: 'EACCES' },
+    { link: '/proc/thread-self/root/tmp/nowhere', at: undefined, result: 'ENOENT' },
+    { link: '/proc/self/fd/8', at: undefined, result: 'ENOENT' },
+    { link: '/proc/self/cwd/../../../../../proc/self/root', at: undefined, result: 'EACCES' },
+    { link: '/proc/self', at: undefined, result: 'ENOENT' },
+    { link: '/proc/1/root', at: undefined, result: 'EACCES' },
+    { link: '/proc/1/cwd', at: undefined, result: 'EACCES' },
+  ])('$link: $result', async ({ link, at, result }) => {
+    const place = directory(join(dir, `proc${serial++}`), BASE, 0o755)
+    directory(join(place, 'in'), BASE, 0o755)
+    const name = `intercede-test-${process.pid}-${serial++}`
+    const script = `cd ${place} && exec 9<in && exec ${fixture('caller')} mknod ${link}/${name} 020666 1 3`
+    const before = host.records.length
+    const { stdout } = await host.run([], ['sh', '-c', script])
+    const said = JSON.parse(stdout) as { ok?: true; errno?: string }
+    expect(said.ok ? 'ok' : said.errno).toBe(result)
+    if (at !== undefined) expect(lstatSync(join(place, at, name)).isCharacterDevice()).toBe(true)
+    for (const elsewhere of ['/', '/tmp', host.directory, process.cwd(), dir]) {
+      expect(existsSync(join(elsewhere, name))).toBe(false)
+    }
+    await host.settle(before)
+  })
+})
+
+interface Places {
+  readonly place: string
+  readonly proc: string
+}
+
+const places = (): Places => {
+  const place = directory(join(dir, `own${serial++}`), BASE, 0o755)
+  directory(join(place, 'in'), BASE, 0o755)
+  return { place, proc: directory(join(place, 'proc'), BASE, 0o755) }
+}
+
+/** In a pid namespace, with a procfs of it besides the host's; another process stands in "in": it has the number $other there, $host here. */
+function inside(script: string, { place, proc }: Places): Promise<Done> {
+  const setting = [
+    `proc=${proc} place=${place} caller=${fixture('caller')} engine=${host.enginePid}`,
+    'mount -t proc none $proc && cd $place/in || exit',
+    // The first field of its stat in the host's procfs is its number there.
+    'mkfifo number; { read host rest </proc/self/stat; echo $host >number; exec sleep 60 >/dev/zero 2>&1; } & other=$!',
+    'read host <number',
+    `cd $place`,
+    script,
+    'kill $other',
+  ].join('\n')
+  return host.run(['--pidns'], ['unshare', '--mount', 'sh', '-c', setting])
+}
+
+const NODE = '020666 1 3'
+
+describe.each([
+  { where: "the host's procfs", procfs: '/proc', number: '$host' },
+  { where: "the container's", procfs: '$proc', number: '$other' },
+])('links in $where', ({ procfs, number }) => {
+  test.each([
+    { what: 'from a descriptor of the own directory', call: 'mknodat $p/self cwd/{}', at: '' },
+    { what: 'from one of the own thread', call: 'mknodat $p/thread-self cwd/in/{}', at: 'in' },
+    { what: 'from one of the own descriptors', call: 'mknodat $p/self/fd 9/{}', at: 'in' },
+    { what: 'from one of all own threads', call: 'mknodat $p/self/task ../../none/{}', errno: 'ENOENT' },
+    { what: 'from the working directory', call: '--cd $p/self mknod root/$place/{}', at: '' },
+    { what: 'from a deeper one', call: '--cd $p/thread-self/fd mknod 9/{}', at: 'in' },
+    { what: 'from the one of another thread', call: '--thread --cd $p/self mknod root/$place/{}', at: '' },
+    { what: 'of another process', call: 'mknod $p/$number/cwd/{}', at: 'in' },
+    { what: 'of its thread', call: 'mknod $p/$number/task/$number/cwd/{}', at: 'in' },
+    { what: 'from a directory of nobody', call: 'mknodat $p/sys kernel/../none/{}', errno: 'ENOENT' },
+  ])('$what', async ({ call, at, errno }) => {
+    const where = places()
+    const name = newName()
+    const script = `exec 9<in; p=${procfs}; number=${number}; $caller ${call.replace('{}', name)} ${NODE}`
+    const { stdout } = await inside(script, where)
+    expect(JSON.parse(stdout)).toEqual(errno ? { errno } : { ok: true })
+    if (at !== undefined) expect(lstatSync(join(where.place, at, name)).isCharacterDevice()).toBe(true)
+  })
+})
+
+describe('attacks', () => {
+  /** In a mount namespace of its own a container may put our directory of procfs in other places. */
+  test('the numbers of the engine lead nowhere, also where they are mounted on others', async () => {
+    const name = `intercede-test-${process.pid}-${serial++}`
+    const threads = readdirSync(`/proc/${host.enginePid}/task`)
+    const place = directory(join(dir, `mounts${serial++}`), BASE, 0o755)
+    const script = `mount -t tmpfs none ${place} && mkdir ${place}/deep ${place}/empty
+      for pid in ${threads.join(' ')} ${process.pid}; do
+        for link in root cwd task/$pid/root fd/3; do ${fixture('caller')} mknod /proc/$pid/$link/tmp/${name} 020666 1 3; done
+        mount --bind /proc/$pid ${place}/deep && cd ${place}/deep
+        for link in root cwd fd/3; do ${fixture('caller')} mknodat /proc/$pid $link/tmp/${name} 020666 1 3; done
+        for link in ${place}/deep root cwd; do ${fixture('caller')} mknod $link/root/tmp/${name} 020666 1 3; done
+        cd /; umount -l ${place}/deep
+        mount --bind /proc/$pid /proc/$$ && ${fixture('caller')} mknod /proc/$$/root/tmp/${name} 020666 1 3
+        umount -l /proc/$$
+        mount --bind ${place}/empty /proc/${host.enginePid} && ${fixture('caller')} mknod /proc/$pid/root/tmp/${name} 020666 1 3
+        umount -l /proc/${host.enginePid}
+        true
+      done`
+    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+    expect(done.stdout.match(/"errno"/g)?.length).toBeGreaterThan(50)
+    expect(done.stdout).not.toMatch(/"ok"/)
+    expect(existsSync(`/tmp/${name}`)).toBe(false)
+  })
+
+  /** In one procfs lie the links of the engine, in the other one those that may be followed. */
+  test('a link of the engine, mounted on one of another process between two looks', async () => {
+    const where = places()
+    const name = newName()
+    // Where that process stands there is no such directory.
+    const swapped = ['/proc/$engine/root', '$proc/$other/cwd', '2000', `$proc/$other/cwd/tmp/${name}`]
+    const { stdout } = await inside([fixture('link-swapper'), ...swapped].join(' '), where)
+    const { made, mounted } = JSON.parse(stdout) as { made: number; mounted: number }
+    expect({ made, escaped: existsSync(`/tmp/${name}`) }).toEqual({ made: 0, escaped: false })
+    expect(mounted).toBeGreaterThan(100)
+  })
+
+  /** It stands in the host's root directory, as a process of the container's user namespace. */
+  test('the numbers of the walker', async () => {
+    const where = places()
+    const name = newName()
+    const closed = directory(join(where.place, 'closed'), BASE + 1, 0o700)
+    directory(join(closed, 'in'), BASE + 1, 0o700)
+    const script = `$caller mknod ${closed}/in/${name} ${NODE}
+      for walker in $(grep -l walker-mai[n] /proc/[0-9]*/cmdline | cut -d/ -f3); do for task in /proc/$walker/task/*; do
+        for link in root cwd fd/3/../root; do $caller mknod $task/$link/tmp/${name} ${NODE}; done
+        $caller mknodat $task root/tmp/${name} ${NODE}
+      done; done`
+    const [first, ...others] = (await inside(script, where)).stdout.trimEnd().split('\n')
+    expect(first).toBe('{"ok":true}')
+    expect(others.length).toBeGreaterThan(10)
+    expect(others).not.toContain('{"ok":true}')
+    expect(existsSync(`/tmp/${name}`)).toBe(false)
+  })
+})

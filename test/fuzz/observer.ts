@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type Mount, parseMountinfo } from '../../src/runtimes/launch/mountinfo.ts'
 import { fixture } from '../fixtures.ts'
+import { statFields } from '../stat.ts'
 import { descriptors } from './descriptors.ts'
-import { family, isContained, isEngine, isOfHost, link, list, processes, read, statOf } from './processes.ts'
+import { family, isContained, isEngine, isOfHost, link, list, processes, read } from './processes.ts'
 
 /** In each device program of the hostile container, and in the names of its cgroups; several may attack at once. */
 export const MARK = 0x0f00_0000 + process.pid
@@ -149,7 +150,7 @@ export class Observer {
     const own = new Set(family(this.#keeper))
     for (const pid of processes().filter((each) => isOfHost(each) && (own.has(each) || !isOthers(each)))) {
       for (const tid of list(`/proc/${pid}/task`)) {
-        const stat = statOf(`/proc/${pid}/task/${tid}`)
+        const stat = statFields(`/proc/${pid}/task/${tid}/stat`)
         if (stat.length < 40) continue
         const scheduling = `nice ${stat[16]}, priority ${stat[37]}, policy ${stat[38]}`
         found.set(`${pid}/${tid}@${stat[19]}`, { name: read(`/proc/${pid}/task/${tid}/comm`).trim(), scheduling })

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { statFields } from '../stat.ts'
 
 /** What /proc says, or '' if the process has ended meanwhile. */
 export function read(path: string): string {
@@ -27,17 +28,11 @@ export function list(path: string): string[] {
 
 export const processes = (): string[] => list('/proc').filter((name) => /^\d+$/.test(name))
 
-/** The fields of /proc/PID/stat from the third on, proc_pid_stat(5). */
-export const statOf = (path: string): string[] => {
-  const stat = read(`${path}/stat`)
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-}
-
 /** The process and all that it has started, by their numbers. */
 export function family(first: number): string[] {
   const children = new Map<string, string[]>()
   for (const pid of processes()) {
-    const parent = statOf(`/proc/${pid}`)[1] ?? ''
+    const parent = statFields(`/proc/${pid}/stat`)[1] ?? ''
     children.set(parent, [...(children.get(parent) ?? []), pid])
   }
   const all = [String(first)]

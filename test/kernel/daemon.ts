@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { fixture } from '../fixtures.ts'
+import { stateOf } from '../stat.ts'
 import { BASE, USERNS, until } from './host.ts'
-import { stateOf } from './journal-view.ts'
 
 const CLI = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
 

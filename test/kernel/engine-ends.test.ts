@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { stateOf } from '../stat.ts'
 import { Daemon, Maker } from './daemon.ts'
 import { MemoryGroup, unlimitable } from './groups.ts'
 import { execute, until } from './host.ts'
-import { stateOf } from './journal-view.ts'
 
 const LONG = 60_000
 /** The engine that hangs is found out by its missing beat, after ten looks of one second. */

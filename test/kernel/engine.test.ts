@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../fixtures.ts'
+import { statFields } from '../stat.ts'
 import { BASE, execute, Host, until } from './host.ts'
 import { descriptorsOf } from './hostile.ts'
 
@@ -86,7 +87,7 @@ async function attached(strace: ChildProcess): Promise<void> {
 
 describe('signals', () => {
   test('the engine is in a process group of its own: what is meant for a container or the keeper does not end it', () => {
-    const [, , group] = readFileSync(`/proc/${host.enginePid}/stat`, 'latin1').split(') ')[1]!.split(' ')
+    const [, , group] = statFields(`/proc/${host.enginePid}/stat`)
     expect(Number(group)).toBe(host.enginePid)
   })
 

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { fixture } from '../fixtures.ts'
+import { threadStateOf } from '../stat.ts'
 import { BASE, execute, USERNS, until } from './host.ts'
 
 /** Calls in which a thread of the engine may wait for something of a container, by their numbers in /proc/TID/syscall. */
@@ -125,8 +126,7 @@ export function stuckThreads(pid: number): readonly string[] {
 }
 
 /** Threads of a process that no signal can end now. */
-export const unkillable = (pid: number): number =>
-  threads(pid).filter((tid) => /\) D /.test(readOr(`/proc/${pid}/task/${tid}/stat`))).length
+export const unkillable = (pid: number): number => threads(pid).filter((tid) => threadStateOf(pid, tid) === 'D').length
 
 /** The walkers of an engine, also those that it has given up. */
 export function walkersOf(enginePid: number): readonly number[] {

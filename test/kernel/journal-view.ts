@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readlinkSync } from 'node:fs'
 import { SECCOMP_NOTIF_SIZE } from '../../src/abi/seccomp.ts'
 import { STATE } from '../../src/calls/slot.ts'
 import { JOURNAL_SIZE, Slots } from '../../src/engine/journal.ts'
@@ -36,15 +36,5 @@ export class JournalView {
     const name = NAME.get(this.#slots.state(slot))!
     const bytes = new Uint8Array(this.#slots.view.buffer, slot, SECCOMP_NOTIF_SIZE)
     return name === 'receiving' && bytes.every((byte) => byte === 0) ? 'waiting' : name
-  }
-}
-
-/** The state of a process: the one letter of /proc/PID/stat. */
-export function stateOf(pid: number): string {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    return stat.charAt(stat.lastIndexOf(')') + 2)
-  } catch {
-    return ''
   }
 }

@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { fixture } from '../fixtures.ts'
+import { threadStateOf } from '../stat.ts'
 import { Host, until } from './host.ts'
 import { Hostile, withoutFuse } from './hostile.ts'
 import { Monitor } from './monitor.ts'
@@ -10,12 +11,8 @@ import { Monitor } from './monitor.ts'
 /** A monitor of LXC waits so long for a reply; what comes later it takes for the reply to its next call. */
 const PATIENCE_MS = 30_000
 
-/** What its threads do, a letter each. */
 const statesOf = (pid: number): readonly string[] =>
-  readdirSync(`/proc/${pid}/task`).map((tid) => {
-    const stat = readFileSync(`/proc/${pid}/task/${tid}/stat`, 'latin1')
-    return stat.charAt(stat.lastIndexOf(')') + 2)
-  })
+  readdirSync(`/proc/${pid}/task`).map((tid) => threadStateOf(pid, tid))
 
 /** Both wait for half a minute. */
 const AT_ONCE = { concurrent: true }

@@ -7,8 +7,9 @@ import { askMounter, MounterLost } from '../../src/caller/mounter.ts'
 import { socketpair } from '../../src/kernel/socket.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
+import { stateOf } from '../stat.ts'
 import { BASE, Host, until } from './host.ts'
-import { mounters, socketsOf, stateOf } from './mounters.ts'
+import { mounters, socketsOf } from './mounters.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? (existsSync('/dev/fuse') ? undefined : 'no /dev/fuse')
 const policy = { mount: { allowed: new Set(['ext4', 'xfs']), fuse: new Map(), shift: false, nodev: true } }

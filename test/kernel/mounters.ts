@@ -1,16 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-
-/** The fields of /proc/PID/stat behind the name: the state, the parent, ... */
-function fieldsOf(pid: string): readonly string[] {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    return []
-  }
-}
-
-export const stateOf = (pid: string): string | undefined => fieldsOf(pid)[0]
+import { statFields } from '../stat.ts'
 
 function isMounter(pid: string): boolean {
   try {
@@ -22,7 +11,7 @@ function isMounter(pid: string): boolean {
 
 /** Processes that an engine has started to mount. */
 export const mounters = (engine: number): string[] =>
-  readdirSync('/proc').filter((pid) => fieldsOf(pid)[1] === String(engine) && isMounter(pid))
+  readdirSync('/proc').filter((pid) => statFields(`/proc/${pid}/stat`)[1] === String(engine) && isMounter(pid))
 
 /** How many sockets an engine holds: the threads that it makes meanwhile hold none, a mounter one. */
 export const socketsOf = (engine: number): number =>

@@ -1,8 +1,8 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { stateOf } from '../stat.ts'
 import { until } from './host.ts'
-import { stateOf } from './journal-view.ts'
 
 /** A copy of the build in which one thing is wrong. */
 export class PatchedBuild {

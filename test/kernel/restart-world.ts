@@ -3,9 +3,10 @@ import { chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from '
 import { join } from 'node:path'
 import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
+import { stateOf } from '../stat.ts'
 import { Group, withoutCgroups } from './bpf-world.ts'
 import { BASE, execute, type Host, mknodPolicy, USERNS, until } from './host.ts'
-import { JournalView, stateOf } from './journal-view.ts'
+import { JournalView } from './journal-view.ts'
 
 const PROCESSES = 8
 const MOUNTED = 'hugetlbfs'

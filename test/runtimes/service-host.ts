@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BASE, type Done, execute, until } from '../kernel/host.ts'
-import { stateOf } from '../kernel/journal-view.ts'
+import { stateOf } from '../stat.ts'
 import { CLI } from './machine.ts'
 
 const SHIPPED = fileURLToPath(new URL('../../deploy/systemd', import.meta.url))

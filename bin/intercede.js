@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 import { existsSync } from 'node:fs'
 
+// A process that goes on as this program: whoever asks it to once more shall not end it, as SIGHUP does before it is loaded.
+if (process.env.INTERCEDE_LEFT) process.on('SIGHUP', () => {})
+
 const main = new URL('../dist/cli/main.js', import.meta.url)
 if (!existsSync(main)) {
   process.stderr.write('intercede: not built yet: run "npm run build" in the checkout\n')

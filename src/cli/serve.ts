@@ -1,6 +1,8 @@
 import { dirname, join } from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
+import { FORMAT } from '../daemon/estate.ts'
 import { serve } from '../daemon/serve.ts'
+import { requireWhole } from '../kernel/build.ts'
 import { requireKernel, requireUserNamespace } from '../kernel/require.ts'
 import { readText } from '../kernel/text-file.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
@@ -13,6 +15,7 @@ interface Options {
   readonly socket?: string
   readonly lxcSocket?: string
   readonly checkConfig?: true
+  readonly takesOver?: string
 }
 
 export const command = new Command('serve')
@@ -28,6 +31,8 @@ export const command = new Command('serve')
     'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other; with --user none)',
   )
   .option('--check-config', 'serve nothing, but say what the configuration means: every effective key of each profile')
+  // What a program asks that is about to become this one.
+  .addOption(new Option('--takes-over <format>').hideHelp())
   .addHelpText(
     'after',
     `
@@ -52,12 +57,15 @@ A configuration file, all of it optional:
 A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
 only root of the host do, such as making devices, is left to the kernel there.
 
-It logs one JSON object a line on standard error, and ends on SIGTERM and SIGINT.`,
+It logs one JSON object a line on standard error, and ends on SIGTERM and SIGINT. On SIGHUP it reads the
+configuration again and goes on as the program that its files are now; without SIGHUP too, soon after
+they were replaced. No call is lost; if it cannot be, it says why and goes on as it is.`,
   )
   .action(main)
 
-async function main({ config: file, checkConfig, user = false, ...sockets }: Options): Promise<void> {
+async function main({ config: file, checkConfig, takesOver, user = false, ...sockets }: Options): Promise<void> {
   const config = file === undefined ? parseConfig('', '') : readConfig(file)
+  if (takesOver !== undefined) requireSuccessor(takesOver)
   if (checkConfig) {
     process.stdout.write(`${describeConfig(config, user).join('\n')}\n`)
     return
@@ -68,6 +76,13 @@ async function main({ config: file, checkConfig, user = false, ...sockets }: Opt
   // No container of a user of LXC is in a user namespace below ours.
   const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(socketPath), 'lxc.sock'))
   await serve({ socketPath, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user }, config)
+}
+
+/** @throws {Error} if we cannot go on with what another program has */
+function requireSuccessor(format: string): void {
+  requireWhole()
+  if (format !== String(FORMAT))
+    throw new Error(`Cannot take over from a program that stores format ${format}, not ${FORMAT}: restart it instead`)
 }
 
 function readConfig(file: string): Config {

@@ -1,11 +1,13 @@
 import { rmSync } from 'node:fs'
 import type { Fd } from '../kernel/fd.ts'
 import { accept, peerCredentials, type SocketType } from '../kernel/socket.ts'
-import { listenExclusively } from './listen.ts'
+import type { KeptSocket } from './estate.ts'
 import type { Reactor } from './reactor.ts'
 
 /** Somebody who has connected; closed once it has been heard, has gone wrong, or the door closes. */
 export interface Guest extends Disposable {
+  /** Has it said something, but not all? */
+  readonly isMidway: boolean
   /**
    * Takes what it says, without blocking.
    *
@@ -20,8 +22,8 @@ export interface DoorOptions {
   readonly type: SocketType
   /** How many may be connected that have not said all yet. */
   readonly limit: number
-  /** The socket that listens at `path` already, and goes on when we end. */
-  readonly socket?: Fd | undefined
+  /** It listens at `path`; owned by the door. */
+  readonly socket: KeptSocket
   /** Makes a guest of a connection, which it owns. */
   enter(connection: Fd): Guest
   refuse(message: string): void
@@ -31,16 +33,13 @@ export interface DoorOptions {
 export class Door {
   readonly #reactor: Reactor
   readonly #options: DoorOptions
-  readonly #socket: Fd
   readonly #unwatch: () => void
   readonly #guests = new Map<Guest, () => void>()
 
-  /** @throws {Error} if the socket is in use */
   constructor(reactor: Reactor, options: DoorOptions) {
     this.#reactor = reactor
     this.#options = options
-    this.#socket = options.socket ?? listenExclusively(options.path, options.type)
-    this.#unwatch = reactor.watch(this.#socket, () => this.#accept())
+    this.#unwatch = reactor.watch(options.socket.fd, () => this.#accept())
   }
 
   /** How many are connected that have not said all. */
@@ -48,15 +47,22 @@ export class Door {
     return this.#guests.size
   }
 
+  /** Is nobody in the middle of what it has to say? */
+  get isQuiet(): boolean {
+    return [...this.#guests.keys()].every(({ isMidway }) => !isMidway)
+  }
+
   close(): void {
+    const { path, socket } = this.#options
     this.#unwatch()
     for (const guest of this.#guests.keys()) this.#dismiss(guest)
-    if (!this.#options.socket) rmSync(this.#options.path, { force: true })
-    this.#socket[Symbol.dispose]()
+    if (socket.isOurs) rmSync(path, { force: true })
+    socket.fd[Symbol.dispose]()
   }
 
   #accept(): void {
-    for (let fd = accept(this.#socket); fd; fd = accept(this.#socket)) {
+    const { fd: socket } = this.#options.socket
+    for (let fd = accept(socket); fd; fd = accept(socket)) {
       const refusal = this.#refusal(fd)
       if (refusal === undefined) this.admit(this.#options.enter(fd), fd)
       else {

@@ -5,7 +5,7 @@ import type { Handover } from '../runtimes/handover.ts'
 import { readContainer } from '../runtimes/lxc.ts'
 import { OciConnection } from '../runtimes/oci.ts'
 import { Door, type DoorOptions, type Guest } from './door.ts'
-import type { Estate } from './estate.ts'
+import type { Estate, KeptSocket } from './estate.ts'
 import type { KeeperOptions } from './events.ts'
 import { listenExclusively } from './listen.ts'
 import type { Reactor } from './reactor.ts'
@@ -34,8 +34,7 @@ export function openDoors(
 ): readonly Door[] {
   const doors: Door[] = []
   const open = (name: string, options: Omit<DoorOptions, 'refuse' | 'socket'>): Door => {
-    const socket = socketOf(name, options, estate)
-    const door = new Door(reactor, { ...options, refuse, socket })
+    const door = new Door(reactor, { ...options, refuse, socket: socketOf(name, options, estate) })
     doors.push(door)
     return door
   }
@@ -53,20 +52,18 @@ export function openDoors(
   }
 }
 
-/** One that is there already; else one of ours, which is there for the next of us if somebody keeps it. */
-function socketOf(name: string, { path, type }: Pick<DoorOptions, 'path' | 'type'>, estate: Estate): Fd | undefined {
-  const there = estate.socket(name)
-  if (there || !estate.isKept) return there
-  const socket = listenExclusively(path, type)
-  estate.keepSocket(name, socket)
-  return socket
-}
+/** One that is there already; else a new one, which is there for the next of us. @throws {Error} if it is in use */
+const socketOf = (name: string, { path, type }: Pick<DoorOptions, 'path' | 'type'>, estate: Estate): KeptSocket =>
+  estate.socket(name) ?? estate.keepSocket(name, listenExclusively(path, type))
 
 /** Hands over one listener. */
 function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, estate: Estate): Guest {
   const connection = new OciConnection(fd)
   const forget = estate.keepGuest(fd, caller)
   return {
+    get isMidway() {
+      return connection.isMidway
+    },
     hear() {
       const progress = connection.read()
       if (progress) register(progress.handover, progress.listener, 'listener', caller)
@@ -84,6 +81,8 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, es
 function monitor(fd: Fd, register: Register): Guest {
   stampMessages(fd)
   return {
+    // It is looked at without being taken until all of it is there.
+    isMidway: false,
     hear() {
       const handover = readContainer(fd)
       if (handover !== undefined && handover !== 'gone') register(handover, dup(fd), 'monitor')

@@ -38,6 +38,11 @@ export class EarlyExecs {
     if (handover.creating) this.#admit(handover.id)
   }
 
+  /** Does nobody wait? */
+  get isEmpty(): boolean {
+    return this.#waiting.size === 0
+  }
+
   close(): void {
     for (const { timer, drop } of [...this.#waiting.values()].flat()) {
       clearTimeout(timer)

@@ -26,6 +26,12 @@ export interface EnginesOptions {
   ended(how: string, pause: number): void
   /** An engine is about to be started: nobody else may receive calls any more. */
   starting(): void
+  /**
+   * If no engine of ours can be started, for the files were replaced: goes on as the program that they are now.
+   *
+   * @returns why that cannot be
+   */
+  follow?: (() => Promise<string> | undefined) | undefined
 }
 
 /** One engine after the other: as soon as one has ended, the next one starts, and settles what that left. */
@@ -38,6 +44,8 @@ export class Engines {
   #silent = 0
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
+  /** Called when there is no engine any more, and will be none. */
+  #held: (() => void) | undefined
 
   constructor(options: EnginesOptions) {
     this.#options = options
@@ -63,6 +71,22 @@ export class Engines {
     this.#link?.kill()
   }
 
+  /** Ends the engine. @returns once it has ended; no other one is started until `resume` */
+  hold(): Promise<void> {
+    clearTimeout(this.#timer)
+    return new Promise((resolve) => {
+      this.#held = resolve
+      if (this.#link) this.#link.kill()
+      else resolve()
+    })
+  }
+
+  resume(): void {
+    this.#held = undefined
+    this.#options.starting()
+    this.#launch(false)
+  }
+
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
@@ -71,10 +95,20 @@ export class Engines {
 
   /** @param failed how the one before it ended */
   #start(failed: boolean): void {
-    const { reactor, journal, engine, inventory, starting } = this.#options
+    const { starting, follow } = this.#options
     starting()
     this.#isReady = false
     this.#silent = 0
+    const following = follow?.()
+    if (!following) this.#launch(failed)
+    else
+      void following.then(
+        (why) => this.#link ?? this.#ended(`could not be started, for the files are of another program: ${why}`, true),
+      )
+  }
+
+  #launch(failed: boolean): void {
+    const { reactor, journal, engine, inventory } = this.#options
     const link = new EngineLink(reactor, journal, engine, {
       hear: (message) => this.#hear(message),
       ended: (how, byItself) => this.#ended(how, byItself),
@@ -92,6 +126,10 @@ export class Engines {
 
   #ended(how: string, failed: boolean): void {
     this.#link = undefined
+    if (this.#held) {
+      this.#held()
+      return
+    }
     const pause = this.#restarts.after({ at: performance.now(), failed, wasReady: this.#isReady })
     this.#options.ended(how, pause)
     if (this.#isClosed) return

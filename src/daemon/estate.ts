@@ -10,7 +10,7 @@ import type { Init } from '../runtimes/inspect.ts'
 import type { ServiceManager } from './service-manager.ts'
 
 /** Of what is stored: another one is not understood. */
-const FORMAT = 1
+export const FORMAT = 1
 
 /** A container as it was when its keeper ended. */
 export interface KeptContainer {
@@ -24,6 +24,13 @@ export interface KeptListener {
   readonly number: number
   readonly container: number
   readonly fd: Fd
+}
+
+/** A socket on which we listen. */
+export interface KeptSocket {
+  readonly fd: Fd
+  /** Nobody else has made it or keeps it: it is of no use without us. */
+  readonly isOurs: boolean
 }
 
 /** A runtime that has connected and said nothing yet. */
@@ -44,10 +51,10 @@ type WrittenContainer = Omit<KeptContainer, 'init' | 'index'> & { readonly init:
 type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
 
 /**
- * What must outlive the keeper, in the store of the service manager. The names are short, for all of them go into one
- * variable of the environment, which may have 128 KiB:
+ * What must outlive the keeper, in the store of the service manager. The names are short, for systemd puts all of them into
+ * one variable of the environment, which may have 128 KiB:
  *
- *   oci, lxc the sockets | j the journal | cN what is said of container N, cN.H its handle H | lN.M listener N, of container M |
+ *   oci, lxc the sockets, oci.own, lxc.own where they end with the process | j the journal | cN what is said of container N, cN.H its handle H | lN.M listener N, of container M |
  *   gN a connection that was silent so far, gN.r what its runtime is, gN.m that one's mount namespace
  *
  * Connections of LXC's monitors are not here: a monitor connects anew with its next call, and says everything again.
@@ -66,20 +73,19 @@ export class Estate {
     }
   }
 
-  /** Is there anybody who keeps what is ours? */
-  get isKept(): boolean {
-    return this.#manager?.isThere === true
-  }
-
   /** The listening socket that a unit of this name has, or that was kept under it. */
-  socket(name: string): Fd | undefined {
-    const socket = this.#take(name)
-    if (socket) setNonblocking(socket.raw)
-    return socket
+  socket(name: string): KeptSocket | undefined {
+    const own = this.#take(`${name}.own`)
+    const fd = own ?? this.#take(name)
+    if (!fd) return undefined
+    setNonblocking(fd.raw)
+    return { fd, isOurs: own !== undefined }
   }
 
-  keepSocket(name: string, socket: Handle): void {
-    this.#manager?.store(name, [socket])
+  keepSocket(name: string, fd: Fd): KeptSocket {
+    const isOurs = this.#manager?.isThere !== true
+    this.#manager?.store(isOurs ? `${name}.own` : name, fd)
+    return { fd, isOurs }
   }
 
   get journal(): Fd | undefined {
@@ -88,7 +94,7 @@ export class Estate {
 
   keepJournal(journal: Handle): void {
     this.#manager?.remove('j')
-    this.#manager?.store('j', [journal])
+    this.#manager?.store('j', journal)
   }
 
   keepContainer({ index, handover, init }: KeptContainer): void {
@@ -96,11 +102,11 @@ export class Estate {
     const handles = Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
     const written: WrittenContainer = { handover, init: init && { ...plain(init), handles } }
     this.#write(`c${index}`, written)
-    for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, [init!.handles[name]!])
+    for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
   }
 
   keepListener({ number, container, fd }: Omit<KeptListener, 'fd'> & { readonly fd: Handle }): void {
-    this.#manager?.store(`l${number}.${container}`, [fd])
+    this.#manager?.store(`l${number}.${container}`, fd)
   }
 
   dropListener(number: number, container: number): void {
@@ -119,8 +125,8 @@ export class Estate {
     const name = `g${this.#guests++}`
     const { mounts, ...said } = runtime ?? {}
     this.#write(`${name}.r`, runtime && (said as WrittenRuntime))
-    if (mounts) manager.store(`${name}.m`, [mounts])
-    manager.store(name, [connection])
+    if (mounts) manager.store(`${name}.m`, mounts)
+    manager.store(name, connection)
     return () => {
       for (const each of [name, `${name}.r`, ...(mounts ? [`${name}.m`] : [])]) manager.remove(each)
     }
@@ -134,6 +140,7 @@ export class Estate {
         return [{ handover, index: index!, init: init && this.#init(name, init) }]
       } catch (error) {
         failed((error as Error).message)
+        this.#manager?.remove(name)
         return []
       }
     })
@@ -180,7 +187,7 @@ export class Estate {
 
   #write(name: string, of: unknown): void {
     using file = bytesFile(`intercede-${name}`, serialize({ format: FORMAT, of } satisfies Written))
-    this.#manager!.store(name, [file])
+    this.#manager!.store(name, file)
   }
 
   /** Only ever our own bytes: nobody but the manager, which is root, can put anything there. */

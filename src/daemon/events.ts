@@ -43,6 +43,14 @@ export type KeeperEvent =
   /** The next one starts after `pause` milliseconds; what it finds in flight it settles. */
   | { readonly type: 'engineEnded'; readonly how: string; readonly pause: number }
 
+/** The program that the files are now. */
+export interface Successor {
+  /** If the files were replaced: goes on as it. @returns why that cannot be */
+  follow(): Promise<string> | undefined
+  /** The same without being in need of it; to be called once a second. */
+  look(): void
+}
+
 export interface KeeperOptions {
   /** Where the runtimes connect. */
   readonly socketPath: string
@@ -58,6 +66,8 @@ export interface KeeperOptions {
   readonly restartPause?: number
   /** Keeps for the next keeper what this one has. */
   readonly manager?: ServiceManager
+  /** Without one the files must not be replaced. */
+  readonly successor?: Successor
   /** @throws {Error} if what came with the container is no valid policy: nothing is done for it then */
   resolve(handover: Handover): Resolved
   onEvent(event: KeeperEvent): void

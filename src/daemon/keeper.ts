@@ -1,5 +1,5 @@
-import type { CallRecord } from '../calls/record.ts'
-import { Beat, RecordReader, Slots } from '../engine/journal.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Beat, Slots } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
@@ -15,11 +15,15 @@ import type { KeeperOptions } from './events.ts'
 import { keptJournal } from './kept-journal.ts'
 import { PassThrough } from './pass-through.ts'
 import { Reactor } from './reactor.ts'
+import { Records } from './records.ts'
 import { type Entry, Registry } from './registry.ts'
+import { resume } from './resume.ts'
 
 /** How often records are read that nobody called for, and the beat of the engine is looked for. */
 const LOOK_MS = 1000
 const THREADS = 4
+/** Of handing over: an exec that is early waits for 2 seconds. */
+const QUIET_MS = 5000
 const names = Object.keys(LIMITS) as (keyof Limits)[]
 const USUAL = Object.fromEntries(names.map((name) => [name, LIMITS[name].usually])) as unknown as Limits
 
@@ -47,14 +51,13 @@ export class Keeper {
   readonly #estate: Estate
   readonly #doors: readonly Door[]
   readonly #journal: Fd
-  readonly #reader: RecordReader
+  readonly #records: Records
   readonly #engines: Engines
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
   /** Until the first engine serves. */
   #starting: Starting | undefined
   #passes = false
-  #lost = 0
   #closed = false
 
   /** @returns once the engine serves @throws {Error} if the socket is in use or the engine does not start */
@@ -76,9 +79,9 @@ export class Keeper {
     this.#doors = this.#openDoors()
     const { journal, memory } = keptJournal(this.#estate, (message) => this.#fault(message))
     this.#journal = journal
-    this.#resume()
+    resume(this.#estate, this.#registry, this.#admission, options.onEvent)
     this.#estate.close()
-    this.#reader = new RecordReader(memory)
+    this.#records = new Records(memory, this.#registry, options)
     this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
     this.#engines = this.#startEngines(memory)
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
@@ -97,12 +100,23 @@ export class Keeper {
 
   /** Hands out the records that are there now. @param isOver the engine that wrote them has ended */
   drain(isOver = false): void {
-    const take = (record: CallRecord): void =>
-      this.#options.onRecord(record, this.#registry.at(record.container)?.container.id ?? '')
-    this.#reader.drain(take, isOver)
-    if (this.#reader.lost === this.#lost) return
-    this.#options.onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })
-    this.#lost = this.#reader.lost
+    this.#records.drain(isOver)
+  }
+
+  /**
+   * Ends the engine, and stands still: calls wait.
+   *
+   * @returns once all that the next program in this process needs is stored; it must become that at once, or `goOn`
+   */
+  async standStill(): Promise<void> {
+    await this.#quiet()
+    await this.#engines.hold()
+    await this.#quiet()
+    this.drain(true)
+  }
+
+  goOn(): void {
+    this.#engines.resume()
   }
 
   /** Lets everything go: the calls that wait, and all later ones, fail with ENOSYS by the kernel. */
@@ -120,28 +134,6 @@ export class Keeper {
     this.#reactor.close()
   }
 
-  /** Goes on with what a keeper before this one had. */
-  #resume(): void {
-    for (const { index, handover, init } of this.#estate.containers((message) => this.#fault(message))) {
-      const { said } = this.#admission.say(handover)
-      const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
-      this.#registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, index)
-      this.#options.onEvent({ type: 'resumed', id: handover.id })
-    }
-    for (const { number, container, fd } of this.#estate.listeners()) {
-      const entry = this.#registry.at(container)
-      if (entry) this.#registry.hold(entry, fd, 'listener', number)
-      else this.#leave(number, container, fd)
-    }
-    for (const { container, init } of this.#registry.tidy()) this.#estate.dropContainer(container.index, init)
-  }
-
-  #leave(number: number, container: number, fd: Fd): void {
-    this.#fault(`Cannot serve listener ${number} on: its container ${container} is not known any more`)
-    this.#estate.dropListener(number, container)
-    fd[Symbol.dispose]()
-  }
-
   #startEngines(memory: ArrayBuffer): Engines {
     const { calls: threadLimit, callsPerContainer } = this.#limits
     const threads = this.#options.threads ?? Math.min(THREADS, threadLimit)
@@ -155,6 +147,7 @@ export class Keeper {
       hear: (message) => this.#hear(message),
       ended: (how, pause) => this.#engineEnded(how, pause),
       starting: () => this.#stopPassing(),
+      follow: this.#options.successor && (() => this.#options.successor?.follow()),
     })
   }
 
@@ -162,6 +155,15 @@ export class Keeper {
     this.drain()
     this.#engines.look()
     this.#options.manager?.alive()
+    this.#options.successor?.look()
+  }
+
+  /** Waits, but not for ever, for those who are in the middle of something that is stored nowhere. */
+  async #quiet(): Promise<void> {
+    const { manager } = this.#options
+    const isQuiet = (): boolean =>
+      this.#early.isEmpty && this.#doors.every((door) => door.isQuiet) && manager?.isIdle !== false
+    for (const end = performance.now() + QUIET_MS; !isQuiet() && performance.now() < end; ) await sleep(QUIET_MS / 1000)
   }
 
   #openDoors(): readonly Door[] {
@@ -178,17 +180,19 @@ export class Keeper {
   /** Serves what was handed over; if that cannot be, it is closed, and its calls fail with ENOSYS. */
   #register(...[handover, fd, type, runtime]: Parameters<Register>): void {
     const isListener = type === 'listener' && isSeccompListener(fd)
+    let listener: number | undefined
     try {
       if (type === 'listener' && !isListener)
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
       const entry = this.#admission.entry(handover, runtime)
       requireRoom(entry, this.#limits.listenersPerContainer)
-      const listener = this.#registry.hold(entry, fd, type)
+      listener = this.#registry.hold(entry, fd, type)
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engines.tell({ type, listener, container: entry.container.index }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
     } catch (error) {
       const over = isListener && isOver(fd)
+      if (listener !== undefined) this.#gone(listener)
       fd[Symbol.dispose]()
       // A command may have ended before we could look at it: nobody waits for us then.
       if (!over) throw error

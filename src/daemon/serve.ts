@@ -7,6 +7,7 @@ import { CallLog } from './call-log.ts'
 import type { KeeperEvent, KeeperOptions, Resolved } from './events.ts'
 import { Keeper } from './keeper.ts'
 import { Log } from './log.ts'
+import { Reexec } from './reexec.ts'
 import { obstacles } from './registration.ts'
 import { ServiceManager } from './service-manager.ts'
 
@@ -32,6 +33,13 @@ export async function serve(place: Place, config: Config): Promise<void> {
   }
   const manager = new ServiceManager(process.env)
   let keeper: Keeper | undefined
+  let reexec: Reexec | undefined
+  let isAsked = false
+  const reload = (): void => {
+    isAsked = true
+    void reexec?.go()
+  }
+  process.on('SIGHUP', reload)
   process.on('uncaughtException', (error) => {
     log.write('error', `Cannot go on: ${error.message}`, { stack: error.stack })
     end(1)
@@ -40,6 +48,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
     ...place,
     limits: config.limits,
     manager,
+    successor: { follow: () => reexec?.follow(), look: () => reexec?.look() },
     resolve: (handover) => resolved(config, handover),
     onEvent: (event) => {
       if (event.type === 'ended') calls.forget(event.id)
@@ -52,6 +61,8 @@ export async function serve(place: Place, config: Config): Promise<void> {
   const limits = forUser ? { limits: FOR_USER } : {}
   log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
   manager.ready(keeper.status)
+  reexec = new Reexec(keeper, manager, log)
+  if (isAsked) reload()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       log.write('info', `ended by ${signal}`)

@@ -1,6 +1,7 @@
 import { SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, RECORDS } from '../calls/record.ts'
 import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../calls/slot.ts'
+import { writeShape } from './foreign-journal.ts'
 
 /** Header of the shared memory: 32-bit words. */
 const HEAD = 0
@@ -18,6 +19,7 @@ const CURRENT = 1
 /** Says how new memory is used. */
 export function markJournal(memory: ArrayBuffer): void {
   new DataView(memory).setInt32(LAYOUT, CURRENT, true)
+  writeShape(memory, HEADER_SIZE)
 }
 
 /** Was this memory used by a program that uses it as we do? */

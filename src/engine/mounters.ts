@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { build } from '../kernel/build.ts'
+import { build, requireOwnFiles } from '../kernel/build.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
 import { shareOf } from './share.ts'
@@ -103,6 +103,7 @@ export class Mounters {
   }
 
   #start(): Mounter {
+    requireOwnFiles()
     const [ours, theirs] = socketpair()
     using end = theirs
     const child = spawn(process.execPath, [...FLAGS, MAIN.pathname, build], {

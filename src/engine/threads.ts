@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import type { Tid } from '../abi/brand.ts'
+import { requireOwnFiles } from '../kernel/build.ts'
 import { Alarm, timerfd } from '../kernel/timer.ts'
 import { Lead } from './lead.ts'
 import type { Errand, FromThread, ThreadData, ToThread } from './thread-messages.ts'
@@ -50,7 +51,9 @@ export class Threads {
     this.#lead.announce()
   }
 
+  /** @throws {Error} that ends this engine if the files were replaced: the keeper sees to it that the next one is of them */
   #start(): void {
+    requireOwnFiles()
     const workerData: ThreadData = { ...this.#data, alarm: this.#alarm.raw, number: ++this.#number }
     const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
     this.#workers.add(worker)

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { build } from '../kernel/build.ts'
+import { build, requireOwnFiles } from '../kernel/build.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
 import type { PoolState } from './pool-state.ts'
@@ -70,6 +70,7 @@ export class Walkers {
   }
 
   #spawn(userns: Fd, socket: Fd): ChildProcess {
+    requireOwnFiles()
     const how = reach([process.execPath, MAIN.pathname])
     prepareReach(how)
     const [node = '', main = ''] = how.paths

@@ -11,6 +11,7 @@ const F_SETFD = 2
 const F_GETFL = 3
 const F_SETFL = 4
 const FD_CLOEXEC = 1
+const CLOSE_RANGE_CLOEXEC = 4
 const O_NONBLOCK = 0o4000
 
 /** Closes a descriptor number that nothing owns; errors are of no use to anybody here. */
@@ -21,6 +22,11 @@ export function closeRaw(raw: number): void {
 /** Closes every descriptor from `first` on, whoever owns it: for a process that ends. */
 export function closeFrom(first: number): void {
   libcCloseRange(first, 0xffff_ffff, 0)
+}
+
+/** Marks every descriptor from `first` on, whoever owns it, as `setCloexec` does. @throws {SyscallError} EINVAL before 5.11 */
+export function setCloexecFrom(first: number): void {
+  check('close_range', libcCloseRange(first, 0xffff_ffff, CLOSE_RANGE_CLOEXEC))
 }
 
 /** An owned descriptor. It is closed once: by `using`, by `[Symbol.dispose]()`, or not at all after `release()`. */
@@ -60,6 +66,12 @@ export function dup(fd: Handle): Fd {
 export function setNonblocking(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFL, 0))
   check('fcntl', libcFcntl(raw, F_SETFL, flags | O_NONBLOCK))
+}
+
+/** Lets the next program that this process becomes have a descriptor. */
+export function passOn(raw: number): void {
+  const flags = check('fcntl', libcFcntl(raw, F_GETFD, 0))
+  check('fcntl', libcFcntl(raw, F_SETFD, flags & ~FD_CLOEXEC))
 }
 
 /** Marks a descriptor that was inherited, so that no program started later gets it. */

@@ -47,6 +47,11 @@ export class OciConnection implements Disposable {
     return this.#isComplete ? this.#finish() : undefined
   }
 
+  /** Has it said something, but not all? */
+  get isMidway(): boolean {
+    return this.#bytes > 0
+  }
+
   [Symbol.dispose](): void {
     this.fd[Symbol.dispose]()
     for (const fd of this.#fds) fd[Symbol.dispose]()

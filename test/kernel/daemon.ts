@@ -19,22 +19,30 @@ export class Daemon {
   readonly #child: ChildProcess
   #said = ''
 
-  /** @param config as YAML @param env more of it */
-  constructor(config = '', env: NodeJS.ProcessEnv = {}) {
+  /** @param config as YAML @param env more of it @param program instead of the usual one */
+  constructor(config = '', env: NodeJS.ProcessEnv = {}, program = CLI) {
     chownSync(this.directory, BASE, BASE)
     chmodSync(this.directory, 0o755)
-    const file = join(this.directory, 'config.yaml')
-    writeFileSync(file, config)
+    this.configure(config)
     // It dies on purpose in these tests: no core of it is wanted.
-    const limited = ['--core=0', process.execPath, CLI, 'serve', '--socket', this.socket, '--config', file]
+    const limited = ['--core=0', process.execPath, program, 'serve', '--socket', this.socket, '--config', this.#file]
     this.#child = spawn('prlimit', limited, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } })
     this.#child.stderr!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
   }
 
-  static async start(config = ''): Promise<Daemon> {
-    const daemon = new Daemon(config)
-    await until('the daemon serves', () => daemon.log.some(({ message }) => message === 'serving'), 20)
+  static async start(config = '', program = CLI): Promise<Daemon> {
+    const daemon = new Daemon(config, {}, program)
+    await until('the daemon serves', () => daemon.logged('serving') > 0, 60)
     return daemon
+  }
+
+  /** Writes its configuration, which it reads when it starts, and on SIGHUP. */
+  configure(config: string): void {
+    writeFileSync(this.#file, config)
+  }
+
+  get #file(): string {
+    return join(this.directory, 'config.yaml')
   }
 
   /** The keeper; `undefined` once it has ended. */
@@ -51,6 +59,11 @@ export class Daemon {
   get log(): readonly Line[] {
     const lines = this.#said.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}'))
     return lines.map((line) => JSON.parse(line) as Line)
+  }
+
+  /** How often it has said this. */
+  logged(message: string): number {
+    return this.log.filter((line) => line.message === message).length
   }
 
   async close(): Promise<void> {
@@ -89,6 +102,13 @@ export class Maker {
     this.#child.stdin!.write(`${join(this.#directory, `${this.#child.pid}-${this.#count++}`)}\n`)
     const { value } = await this.#lines.next()
     return String(value).replace(/^.*: /, '')
+  }
+
+  /** As `make`, as the only thing that it does. */
+  async once(): Promise<string> {
+    const said = await this.make()
+    this.end()
+    return said
   }
 
   end(): void {

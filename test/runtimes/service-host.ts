@@ -67,7 +67,10 @@ export class ServiceHost {
     cpSync(SHIPPED, units, { recursive: true })
     writeFileSync(join(units, 'host.target'), TARGET)
     for (const unit of ['intercede.socket', 'intercede-lxc.socket', 'intercede.service']) this.#drop(unit, ALONE)
-    const exec = `ExecStart=\nExecStart=${process.execPath} ${CLI} serve\nStandardError=append:${this.#logFile}\n`
+    this.configure('')
+    const serve = `${process.execPath} ${CLI} serve --config ${this.#configFile}`
+    const words = ['ExecStart=', `ExecStart=${serve}`, 'ExecReload=', `ExecReload=${serve} --check-config`]
+    const exec = [...words, `StandardError=append:${this.#logFile}`, ''].join('\n')
     this.#drop('intercede.service', `${ALONE}[Service]\n${exec}`)
     this.#child = spawn('unshare', ['--mount', 'bash', '-c', OUTSIDE, 'bash', this.directory, this.#group, INSIDE], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -120,6 +123,14 @@ export class ServiceHost {
       `mount -t cgroup2 none /mnt && find "/mnt/${this.#group}" -depth -type d -exec rmdir {} +`,
     ])
     rmSync(this.directory, { recursive: true, force: true })
+  }
+
+  configure(config: string): void {
+    writeFileSync(this.#configFile, config)
+  }
+
+  get #configFile(): string {
+    return join(this.directory, 'config.yaml')
   }
 
   get #logFile(): string {

@@ -60,6 +60,47 @@ test.skipIf(cannot)(
   },
 )
 
+test.skipIf(cannot)(
+  `${RESTARTS} reloads of the service under load: the process is the same, every call returns what it must, and is done once${cannot ? `: skipped, ${cannot}` : ''}`,
+  { timeout: 120_000 + 15_000 * RESTARTS },
+  async () => {
+    const host = await ServiceHost.start()
+    let load: Load | undefined
+    try {
+      load = new Load(host, 'load', { within: host.within, hasGroups: false, metadata })
+      await until('the container is known', () => logged(host, 'container') === 1, 60)
+      const pid = await host.property('MainPID')
+      const stored = await host.property('NFileDescriptorStore')
+      for (let reload = 0; reload < RESTARTS; reload++) {
+        await sleep(Math.random() * 500)
+        // Once that has returned it serves.
+        expect(await host.run('systemctl', 'reload', 'intercede.service')).toMatchObject({ status: 0 })
+        expect(logged(host, 'serving')).toBe(reload + 2)
+      }
+      expect(await host.property('MainPID')).toBe(pid)
+      expect(await host.property('NFileDescriptorStore')).toBe(stored)
+      host.configure('defautl: {}')
+      expect(await host.run('systemctl', 'reload', 'intercede.service')).toMatchObject({ status: 1 })
+      await until('it serves on', async () => (await host.property('ActiveState')) === 'active', 60)
+      expect(await host.property('StatusText')).toMatch(/cannot reload: .*unknown key "defautl"/)
+      host.configure('')
+      // What systemd keeps is still all that the next process needs.
+      await host.run('systemctl', 'kill', '--signal=KILL', 'intercede.service')
+      await until('the service runs again', () => logged(host, 'serving') === RESTARTS + 2, 60)
+      expect(await host.property('MainPID')).not.toBe(pid)
+      const said = await load.end()
+      console.log(`${RESTARTS} reloads`, said)
+      const { 'a descriptor too many': spare = 0, ...failures } = said.failures
+      expect(failures).toEqual({})
+      expect(spare).toBeLessThanOrEqual(1)
+      expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+    } finally {
+      await load?.kill()
+      await host.close()
+    }
+  },
+)
+
 test.skipIf(cannot)('the score of the unit in the documents is what systemd-analyze gives it', async () => {
   const { stdout } = await execute('systemd-analyze', [
     'security',

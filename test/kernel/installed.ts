@@ -1,0 +1,70 @@
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { execute } from './host.ts'
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+
+/** A copy of the program, the files of which can be replaced, all at once. */
+export class Installed {
+  readonly program: string
+  readonly #directory: string
+  readonly #next: string
+
+  constructor() {
+    const cache = join(ROOT, 'node_modules/.cache')
+    mkdirSync(cache, { recursive: true })
+    this.#directory = mkdtempSync(join(cache, 'intercede-installed-'))
+    this.#next = join(this.#directory, 'next')
+    this.program = join(this.#directory, 'bin/intercede.js')
+    for (const part of ['bin', 'dist', 'package.json']) this.#copy(part, '.')
+    for (const part of ['dist', 'scripts', 'package.json']) this.#copy(part, 'next')
+  }
+
+  /** Changes the next build. @param from stands once in the file */
+  rewrite(file: string, from: string, to: string): void {
+    const path = join(this.#next, 'dist', file)
+    const parts = readFileSync(path, 'utf8').split(from)
+    if (parts.length !== 2) throw new Error(`Cannot change ${file}: "${from}" stands there ${parts.length - 1} times`)
+    writeFileSync(path, parts.join(to))
+  }
+
+  /** Puts a build of its own in the place of the present one. @param isWhole all of its files are of it */
+  async replace(isWhole = true): Promise<void> {
+    await this.prepare(isWhole)
+    this.swap()
+  }
+
+  async prepare(isWhole = true): Promise<void> {
+    const log = join(this.#next, 'dist/daemon/log.js')
+    appendFileSync(log, '// another\n')
+    const { status, stderr } = await execute(process.execPath, [join(this.#next, 'scripts/build-id.js')])
+    if (status !== 0) throw new Error(stderr)
+    if (!isWhole) appendFileSync(log, '// and another\n')
+    cpSync(join(this.#next, 'dist'), join(this.#directory, 'dist.new'), { recursive: true })
+  }
+
+  swap(): void {
+    const last = join(this.#directory, 'last')
+    renameSync(join(this.#directory, 'dist'), last)
+    renameSync(join(this.#directory, 'dist.new'), join(this.#directory, 'dist'))
+    rmSync(last, { recursive: true })
+  }
+
+  remove(): void {
+    rmSync(this.#directory, { recursive: true, force: true })
+  }
+
+  #copy(part: string, to: string): void {
+    cpSync(join(ROOT, part), join(this.#directory, to, part), { recursive: true })
+  }
+}

@@ -1,30 +1,32 @@
 import type { Tid } from '../abi/brand.ts'
 import { now } from '../kernel/clock.ts'
 import type { Alarm } from '../kernel/timer.ts'
+import { SEAT_WORDS, Seats } from './seats.ts'
 
 /** Each in a cache line of its own. */
 const WORDS = {
   lead: 0,
-  wake: 16,
-  parked: 32,
-  deputy: 48,
-  serving: 64,
-  epoch: 80,
-  leader: 96,
-  active: 112,
-  progress: 128,
-  alarmed: 144,
-  rung: 160,
+  deputy: 16,
+  serving: 32,
+  epoch: 48,
+  leader: 64,
+  active: 80,
+  progress: 96,
+  alarmed: 112,
+  rung: 128,
 } as const
-export const LEAD_WORDS = 176
+const SEATS_AT = 144
+export const LEAD_WORDS = SEATS_AT + SEAT_WORDS
 
-/** How often a thread asks for the lead again before it parks: about as long as another one takes to receive a call. */
-const SPINS = 200
+/** How often a thread asks for the lead again before it parks, if the leader waits for a call, or receives one. */
+const SPINS = 20
+const RECEIVING_SPINS = 2000
 
 /** The lead word is a state and the term in which somebody has it. */
 const FREE = 0
 const WAITING = 1
 const SERVING = 2
+const RECEIVING = 3
 const STATE_BITS = 2
 const STATE_MASK = 3
 /** Terms come round after this many, long after anybody still believes in an old one. */
@@ -32,6 +34,13 @@ const TERMS = 1 << 28
 
 const word = (term: number, state: number): number => (term << STATE_BITS) | state
 const after = (lead: number): number => ((lead >> STATE_BITS) + 1) % TERMS
+
+interface Threads {
+  /** The one that this is made for. */
+  readonly self: Tid
+  /** Has a thread work, or does it wait for something? */
+  readonly isRunning: (thread: Tid) => boolean
+}
 
 /**
  * Who receives the notifications: one thread at a time, the leader. Without it two threads race into receive and one blocks
@@ -42,19 +51,23 @@ const after = (lead: number): number => ((lead >> STATE_BITS) + 1) % TERMS
  * was begun since the last one and the leader is not back, the deputy leads. A leader that knows that it will block passes the lead on before.
  *
  * When more calls wait than one, as many threads as there are processors share the lead: each holds it only while it
- * receives, and none has to be woken, for each comes back for the next call by itself.
+ * receives, and none has to be woken, for each comes back for the next call by itself. One that comes back while another one
+ * receives waits for that with its processor: if it parked, both would soon be woken on the same processor, the other one idle.
  *
  * Each lead has a term of its own: a thread that comes back late must not take or free the lead of another.
  */
 export class Lead {
   readonly #words: Int32Array
+  readonly #seats: Seats
+  readonly #processors: number
   readonly #alarm: Alarm
   readonly #self: Tid
-  readonly #isRunning: (thread: Tid) => boolean
+  readonly #isRunning: Threads['isRunning']
 
-  /** @param self the thread that this is made for @param isRunning whether a thread has work, or waits for something */
-  constructor(words: Int32Array, alarm: Alarm, self: Tid, isRunning: (thread: Tid) => boolean) {
+  constructor(words: Int32Array, processors: number, alarm: Alarm, { self, isRunning }: Threads) {
     this.#words = words
+    this.#seats = new Seats(words.subarray(SEATS_AT))
+    this.#processors = processors
     this.#alarm = alarm
     this.#self = self
     this.#isRunning = isRunning
@@ -62,7 +75,7 @@ export class Lead {
 
   /** Threads that are parked now, the deputy apart: none left means that the pool should grow. */
   get parked(): number {
-    return Atomics.load(this.#words, WORDS.parked)
+    return this.#seats.parked
   }
 
   /** Counts what was posted to the threads. */
@@ -77,6 +90,16 @@ export class Lead {
     return (lead & STATE_MASK) === FREE && this.#change(lead, word(term, WAITING)) ? term : undefined
   }
 
+  /** The leader waits for a call. */
+  wait(term: number): void {
+    Atomics.store(this.#words, WORDS.lead, word(term, WAITING))
+  }
+
+  /** There is a call: the leader will soon share the lead, or serve. */
+  receive(term: number): void {
+    Atomics.store(this.#words, WORDS.lead, word(term, RECEIVING))
+  }
+
   /** The leader is about to serve a call of this container. */
   serve(term: number, container: number): void {
     Atomics.store(this.#words, WORDS.serving, container)
@@ -85,22 +108,24 @@ export class Lead {
     this.#begin()
   }
 
-  /**
-   * The leader is about to serve a call and more calls wait: whoever comes back first shall lead.
-   *
-   * @param processors how many threads may be active at once: one more is woken if there are fewer
-   */
-  share(term: number, processors: number): void {
-    if (!this.#change(word(term, WAITING), word(term, FREE))) return
-    if (Atomics.load(this.#words, WORDS.active) < processors && this.parked > 0) this.#wakeOne()
+  /** Has every processor a thread that will come back for a call by itself? Then nobody need be woken. */
+  get isCrowded(): boolean {
+    return Atomics.load(this.#words, WORDS.active) >= this.#processors
+  }
+
+  /** The leader is about to serve a call: whoever comes back first shall lead. */
+  share(term: number): void {
+    if (!this.#change(word(term, RECEIVING), word(term, FREE))) return
+    if (!this.isCrowded) this.#seats.wakeOne()
     this.#begin()
   }
 
   /** Takes the lead as soon as nobody has it, if that is soon. @returns its term, or undefined */
   await(): number | undefined {
-    for (let spins = 0; spins < SPINS; spins++) {
+    for (let spins = 0; spins < RECEIVING_SPINS; spins++) {
       const term = this.take()
       if (term !== undefined) return term
+      if (spins > SPINS && (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) !== RECEIVING) return undefined
     }
     return undefined
   }
@@ -117,16 +142,17 @@ export class Lead {
 
   /** The leader will block or end: somebody else shall lead. @returns false if the deputy does already */
   pass(term: number): boolean {
-    const free = word(term, FREE)
-    if (!this.#change(word(term, SERVING), free) && !this.#change(word(term, WAITING), free)) return false
+    const lead = Atomics.load(this.#words, WORDS.lead)
+    const isOurs = lead >> STATE_BITS === term && (lead & STATE_MASK) !== FREE
+    if (!isOurs || !this.#change(lead, word(term, FREE))) return false
     this.offer()
     return true
   }
 
   /** If nobody leads, somebody who has nothing else to do shall. */
   offer(): void {
-    if ((Atomics.load(this.#words, WORDS.lead) & STATE_MASK) !== FREE) return
-    if (this.parked > 0) this.#wakeOne()
+    if (!this.#isFree) return
+    if (this.parked > 0) this.#seats.wakeOne()
     else this.#ring()
   }
 
@@ -137,20 +163,15 @@ export class Lead {
    */
   park(): { readonly term: number; readonly slow: number } | undefined {
     if (Atomics.compareExchange(this.#words, WORDS.deputy, 0, 1) === 0) return this.#deputize()
-    const seen = Atomics.load(this.#words, WORDS.wake)
-    if ((Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === FREE || Atomics.load(this.#words, WORDS.deputy) === 0)
-      return undefined
-    Atomics.add(this.#words, WORDS.parked, 1)
-    Atomics.wait(this.#words, WORDS.wake, seen)
-    Atomics.sub(this.#words, WORDS.parked, 1)
+    const { epoch } = this
+    this.#seats.sit(() => this.#isFree || Atomics.load(this.#words, WORDS.deputy) === 0 || this.epoch !== epoch)
     return undefined
   }
 
   /** Makes every parked thread look at what was posted to it. */
   announce(): void {
     Atomics.add(this.#words, WORDS.epoch, 1)
-    Atomics.add(this.#words, WORDS.wake, 1)
-    Atomics.notify(this.#words, WORDS.wake)
+    this.#seats.wakeAll()
     this.#ring()
   }
 
@@ -178,7 +199,7 @@ export class Lead {
     const leads = (lead & STATE_MASK) === SERVING && this.#change(lead, word(term, WAITING))
     Atomics.store(this.#words, WORDS.deputy, 0)
     // It will lead, now or if nobody else is faster: another one becomes the deputy.
-    if (leads || (lead & STATE_MASK) === FREE) this.#wakeOne()
+    if (leads || (lead & STATE_MASK) === FREE) this.#seats.wakeOne()
     return leads ? { term, slow } : undefined
   }
 
@@ -192,21 +213,21 @@ export class Lead {
       const progress = Atomics.load(this.#words, WORDS.progress)
       // A leader that only waits for a processor will be back: nobody else is any faster.
       const moves = progress !== seen || this.#isBusy()
-      const waits = (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === WAITING
+      const state = Atomics.load(this.#words, WORDS.lead) & STATE_MASK
+      const waits = state === WAITING || state === RECEIVING
       if (!moves && !waits) return
       seen = progress
       if (!waits) this.#alarm.set()
     }
   }
 
+  get #isFree(): boolean {
+    return (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === FREE
+  }
+
   #isBusy(): boolean {
     const serves = (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === SERVING
     return serves && this.#isRunning(Atomics.load(this.#words, WORDS.leader) as Tid)
-  }
-
-  #wakeOne(): void {
-    Atomics.add(this.#words, WORDS.wake, 1)
-    Atomics.notify(this.#words, WORDS.wake, 1)
   }
 
   #change(from: number, to: number): boolean {

@@ -62,7 +62,10 @@ class EngineThread {
     this.#data = data
     this.#port = port
     this.#state = new PoolState(data.state)
-    this.#lead = new Lead(this.#state.lead, new Alarm(data.alarm, LEADER_MS), currentTid(), isRunning)
+    this.#lead = new Lead(this.#state.lead, data.processors, new Alarm(data.alarm, LEADER_MS), {
+      self: currentTid(),
+      isRunning,
+    })
     this.#epoll = new Epoll(new Fd(data.epoll))
     this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
@@ -95,7 +98,9 @@ class EngineThread {
 
   #turn(): void {
     while (this.#term === undefined) this.#follow()
+    this.#lead.wait(this.#term)
     if (!this.#event.wait(this.#data.epoll, -1)) return
+    this.#lead.receive(this.#term)
     this.#hear()
     const { token: index, generation, events } = this.#event
     if (index === ORPHANS_TOKEN) this.#resume()
@@ -182,8 +187,8 @@ class EngineThread {
   /** Who leads while this thread serves a call? */
   #leadOn(container: number): void {
     if (this.#state.distrusts(container)) this.#passLead()
-    else if (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0)) {
-      this.#lead.share(this.#term!, this.#data.processors)
+    else if (this.#lead.isCrowded || (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0))) {
+      this.#lead.share(this.#term!)
       this.#term = undefined
     } else this.#lead.serve(this.#term!, container)
   }

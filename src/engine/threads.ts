@@ -42,7 +42,7 @@ export class Threads {
     this.#wanted = count
     this.#data = data
     this.#ties = ties
-    this.#lead = new Lead(lead, new Alarm(this.#alarm.raw, 1), 0 as Tid, () => false)
+    this.#lead = new Lead(lead, data.processors, new Alarm(this.#alarm.raw, 1), { self: 0 as Tid, isRunning: () => false })
     for (let started = 0; started < count; started++) this.#start()
   }
 

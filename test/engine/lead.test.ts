@@ -10,7 +10,8 @@ const alarm = { set: () => {}, ring: () => {}, wait: () => {} } as unknown as Al
 /** Whether the leader has work, or waits. */
 let running = false
 
-const lead = (): Lead => new Lead(new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS)), alarm, 1 as Tid, () => running)
+const memory = (): Int32Array => new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS))
+const lead = (words = memory()): Lead => new Lead(words, 2, alarm, { self: 1 as Tid, isRunning: () => running })
 
 test('one thread leads, and serves, and leads again', () => {
   const it = lead()
@@ -45,7 +46,8 @@ test("calls that are begun keep the deputy away, and a shared lead is nobody's",
   let term = it.take()!
   alarm.wait = () => {
     if (++waits > 3) return
-    it.share(term, 2)
+    it.receive(term)
+    it.share(term)
     term = it.take()!
     it.serve(term, 7)
   }
@@ -57,13 +59,14 @@ test("calls that are begun keep the deputy away, and a shared lead is nobody's",
 test('a shared lead goes to whoever asks first', () => {
   const it = lead()
   const term = it.take()!
-  it.share(term, 2)
+  it.receive(term)
+  it.share(term)
   expect(it.resume(term)).toBe(false)
   expect(it.pass(term)).toBe(false)
   const next = it.await()!
   expect(next).not.toBe(term)
   expect(it.await()).toBeUndefined()
-  it.share(term, 2)
+  it.share(term)
   expect(it.take()).toBeUndefined()
 })
 
@@ -84,12 +87,14 @@ test('a leader that has work to do is waited for', () => {
 
 /** Whatever late threads do, there is never a second leader: at most one term can resume or pass. */
 test('a late thread never takes or frees the lead of another', () => {
-  const steps = fc.array(fc.constantFrom('take', 'serve', 'share', 'park', 'resume', 'pass'), { maxLength: 60 })
+  const steps = fc.array(fc.constantFrom('take', 'receive', 'wait', 'serve', 'share', 'park', 'resume', 'pass'), {
+    maxLength: 60,
+  })
   fc.assert(
     fc.property(steps, fc.array(fc.nat(7), { minLength: 60, maxLength: 60 }), (words, picks) => {
       const it = lead()
       const terms: number[] = []
-      let current: { term: number; serving: boolean } | undefined
+      let current: { term: number; serving: boolean; receiving?: boolean } | undefined
       for (const [index, step] of words.entries()) {
         const term = terms[picks[index]! % Math.max(1, terms.length)] ?? 0
         const isCurrent = current?.term === term
@@ -100,9 +105,12 @@ test('a late thread never takes or frees the lead of another', () => {
         } else if (step === 'serve' && isCurrent) {
           it.serve(term, 1)
           current = { term, serving: true }
+        } else if ((step === 'receive' || step === 'wait') && isCurrent && !current!.serving) {
+          it[step](term)
+          current = { term, serving: false, receiving: step === 'receive' }
         } else if (step === 'share') {
-          it.share(term, 2)
-          if (isCurrent && !current!.serving) current = undefined
+          it.share(term)
+          if (isCurrent && current!.receiving) current = undefined
         } else if (step === 'park') {
           // Nobody rings: a deputy would wait for ever where the leader waits for calls.
           if (current && !current.serving) it.announce()

@@ -23,6 +23,8 @@ export interface Desk {
   /** Our own /proc/self/fd there. */
   readonly descriptors: Handle
   readonly status: Buffer
+  /** Of the one path that is looked up at a time. */
+  readonly room: { readonly path: Uint8Array; readonly parent: Uint8Array }
   readonly nodes: Nodes
   readonly places: DevicePlaces
   /**

@@ -9,16 +9,20 @@ const DOT = Uint8Array.of(0x2e, 0) as PathBytes
  * slashes only (EEXIST either way).
  *
  * @param path NUL-terminated, not empty
+ * @param room where the parent is kept until the next call
  * @see linux/fs/namei.c filename_create()
  */
-export function splitParent(path: PathBytes): { readonly parent: PathBytes; readonly name: PathBytes } {
+export function splitParent(
+  path: PathBytes,
+  room: Uint8Array,
+): { readonly parent: PathBytes; readonly name: PathBytes } {
   const length = path.length - 1
   let end = length
   while (end > 0 && path[end - 1] === SLASH) end--
   if (end === 0) return { parent: path, name: DOT }
   let start = end
   while (start > 0 && path[start - 1] !== SLASH) start--
-  return { parent: start === 0 ? DOT : terminated(path.subarray(0, start)), name: path.subarray(start) as PathBytes }
+  return { parent: start === 0 ? DOT : terminated(path, start, room), name: path.subarray(start) as PathBytes }
 }
 
 /** Has the path a component `..`? */
@@ -33,8 +37,17 @@ export function leadsUp(path: PathBytes): boolean {
 
 export const isAbsolute = (path: PathBytes): boolean => path[0] === SLASH
 
-function terminated(bytes: Uint8Array): PathBytes {
-  const copy = new Uint8Array(bytes.length + 1)
-  copy.set(bytes)
-  return copy as PathBytes
+/**
+ * Copies the first bytes of a path into memory that is made once: what the kernel calls get of a new array costs them more
+ * than all else about a path.
+ */
+export function kept(bytes: Uint8Array, length: number, room: Uint8Array): PathBytes {
+  room.set(bytes.subarray(0, length))
+  return room.subarray(0, length) as PathBytes
+}
+
+function terminated(bytes: Uint8Array, length: number, room: Uint8Array): PathBytes {
+  const copy = kept(bytes, length + 1, room)
+  copy[length] = 0
+  return copy
 }

@@ -58,6 +58,7 @@ export class Services {
     this.desk = {
       identity,
       memory: new RemoteMemory(PATH_MAX, address),
+      room: { path: new Uint8Array(PATH_MAX), parent: new Uint8Array(PATH_MAX) },
       proc,
       names: new TaskNames(),
       descriptors: new Fd(data.descriptors),

@@ -6,6 +6,7 @@ import { type IdExtent, toInside, toOutside } from '../abi/id-map.ts'
 import type { Write } from '../calls/act.ts'
 import type { Barred, Caller as CallerContract, NodeLike, Task } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
+import { now } from '../kernel/clock.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify } from '../kernel/files.ts'
@@ -19,7 +20,7 @@ import type { Desk } from './desk.ts'
 import { DevicePrograms } from './device-programs.ts'
 import { CallerFuse } from './fuse.ts'
 import { CallerMounts } from './mounts.ts'
-import { splitParent } from './path.ts'
+import { kept, splitParent } from './path.ts'
 import { Paths } from './paths.ts'
 import type { Sleep } from './sleep.ts'
 import { readOptions, readString } from './strings.ts'
@@ -32,6 +33,8 @@ interface Thread {
 }
 
 interface Waiting {
+  /** `now()` when the call was seen to wait. */
+  readonly since: number
   /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
   readonly waits: () => boolean
   /** Where a note stays when this engine ends. */
@@ -39,6 +42,8 @@ interface Waiting {
 }
 
 const PATH_MAX = 4096
+/** A task is killed, all numbers of tasks are given out, and its own one again: not within this time after it called. */
+const NUMBER_MS = 1
 const BYTES_MAX = 65536
 /** What shows for an id that a mount or a namespace does not map. */
 const OVERFLOW_ID = 65534
@@ -58,17 +63,19 @@ export class Caller implements CallerContract, Disposable {
   readonly #container: Container
   readonly #asker: Asker
   readonly #paths: Paths
+  readonly #since: number
   readonly #notes: (what: bigint) => void
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { waits, notes }: Waiting) {
+  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { since, waits, notes }: Waiting) {
     this.#desk = desk
     this.#container = container
     this.tid = tid
     this.bits = bits
     this.#asker = new Asker(desk, tid, waits)
     this.#paths = new Paths(desk, container, this.#asker)
+    this.#since = since
     this.#notes = notes
   }
 
@@ -83,23 +90,23 @@ export class Caller implements CallerContract, Disposable {
 
   /**
    * Writes into the caller's memory, from home: a thread with the caller's own ids could not. Another task could have the
-   * number by now only if the caller was killed since the look at it and every number was given out meanwhile.
+   * number by now only if the caller was killed and every number was given out since the call was seen to wait.
    *
    * @throws {SyscallError} EFAULT; what comes before the bad page is written then, as the kernel does it
    */
   write(writes: readonly Write[]): void {
     this.#desk.identity.home()
-    this.#asker.mustWait()
+    if (now() - this.#since > NUMBER_MS) this.#asker.mustWait()
     for (const { at, bytes } of writes) copyTo(this.#desk.memory, this.tid, at, bytes)
   }
 
   path(at: bigint): PathBytes {
-    const { memory } = this.#desk
+    const { memory, room } = this.#desk
     const length = orPass('unreadable', () => memory.read(this.tid, at, PATH_MAX))
     const end = memory.bytes.indexOf(0)
     if (end < 0 || end >= length) throw new PassOn('unreadable')
     if (end === 0) throw new PassOn('pathNotResolved')
-    return memory.bytes.slice(0, end + 1) as PathBytes
+    return kept(memory.bytes, end + 1, room.path)
   }
 
   string(at: bigint, limit?: number): string | undefined {
@@ -128,7 +135,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
-    const { parent, name } = splitParent(path)
+    const { parent, name } = splitParent(path, this.#desk.room.parent)
     return { dir: this.#paths.resolve(dirfd, { path: parent, wanted: 'directory' }), name }
   }
 

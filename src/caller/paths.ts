@@ -61,12 +61,10 @@ export class Paths {
       return opened
     }
     const looking = <T>(action: () => T): T => identity.looking(action, OWN)
-    return {
-      ...{ base, proc, root, looking, numbers: [this.#asker.tid, tgid] },
-      process: () => looking(() => this.#asker.process),
-      other: (number, isOfHost) => looking(() => this.#other(number, isOfHost)),
-      stand: () => identity.stand(root()),
-    }
+    const process = (): Fd => looking(() => this.#asker.process)
+    const other: Start['other'] = (number, isOfHost) => looking(() => this.#other(number, isOfHost))
+    const stand = (): void => identity.stand(root())
+    return { base, proc, root, looking, process, other, stand, numbers: [this.#asker.tid, tgid] }
   }
 
   /** The directory of another task of the container in our procfs. */

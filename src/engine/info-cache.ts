@@ -1,7 +1,7 @@
 import { encodeSysinfo32, encodeSysinfo64, SYSINFO_SIZE, type SystemInfo, UPTIME } from '../abi/sysinfo.ts'
 
 /** For so long what was found holds: a program that asks all the time must not make us read the files all the time. */
-const FRESH_MS = 100
+export const FRESH_MS = 100
 /** Odd while the figures are being written. */
 const SEQUENCE = 0
 /** When somebody went to look for new ones. */

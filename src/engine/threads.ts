@@ -42,7 +42,10 @@ export class Threads {
     this.#wanted = count
     this.#data = data
     this.#ties = ties
-    this.#lead = new Lead(lead, data.processors, new Alarm(this.#alarm.raw, 1), { self: 0 as Tid, isRunning: () => false })
+    this.#lead = new Lead(lead, data.processors, new Alarm(this.#alarm.raw, 1), {
+      self: 0 as Tid,
+      isRunning: () => false,
+    })
     for (let started = 0; started < count; started++) this.#start()
   }
 

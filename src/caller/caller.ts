@@ -13,12 +13,14 @@ import { identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { copyFrom, copyTo } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
+import { mountNumber } from '../kernel/mounted.ts'
 import { Asker, orPass } from './asker.ts'
 import type { Container } from './container.ts'
 import { copyOf, handleOf } from './descriptors.ts'
 import type { Desk } from './desk.ts'
 import { DevicePrograms } from './device-programs.ts'
 import { CallerFuse } from './fuse.ts'
+import { isTmpfsOfHost, mountLine } from './mount-line.ts'
 import { CallerMounts } from './mounts.ts'
 import { kept, splitParent } from './path.ts'
 import { Paths } from './paths.ts'
@@ -166,9 +168,19 @@ export class Caller implements CallerContract, Disposable {
 
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {
     const { identity, places } = this.#desk
-    const { barred, onFuse } = places.look({ dir, name }, { identity, fsuid: this.#asker.status.uids[3] })
+    const as = { identity, fsuid: this.#asker.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
+    const { barred, onFuse } = places.look({ dir, name }, as)
     this.#onFuse = onFuse
     return barred
+  }
+
+  /** Is it on a tmpfs that was not mounted in the container? */
+  #isOfHost(dir: Handle): boolean {
+    const { identity, proc, mayBlock } = this.#desk
+    const { uidMap, gidMap } = this.#container
+    mayBlock()
+    const line = identity.looking(() => mountLine(this.#asker.task, mountNumber(proc, dir)))
+    return line !== undefined && isTmpfsOfHost(line, uidMap, gidMap)
   }
 
   mountNode(node: NodeLike, target: Handle): void {

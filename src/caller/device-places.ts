@@ -28,6 +28,8 @@ interface Place {
 interface As {
   readonly identity: ThreadIdentity
   readonly fsuid: HostId
+  /** Is the file system of the directory sure to be one of the host? It takes a look at all mounts of the caller. */
+  readonly isOfHost: () => boolean
 }
 
 /** Knows where a device node can be opened. One for each thread. */
@@ -57,18 +59,19 @@ export class DevicePlaces {
     const known = mount === undefined ? undefined : this.#mounts.get(mount)
     if (known !== undefined) return known
     const errno = tryAsHostRoot(place, as)
+    const inside = errno === errnos.EOVERFLOW && !as.isOfHost()
     if (mount !== undefined && CONCLUSIVE.has(errno)) {
       if (this.#mounts.size >= MOUNTS_KNOWN) this.#mounts.clear()
-      this.#mounts.set(mount, errno === errnos.EOVERFLOW)
+      this.#mounts.set(mount, inside)
     }
-    return errno === errnos.EOVERFLOW
+    return inside
   }
 }
 
 /**
  * Nothing tells directly who mounted a file system (SB_I_NODEV does not show in statfs). But one of the container maps no
  * id of the host's root: creating anything as that user gives EOVERFLOW before all other checks of permission. Without
- * CAP_MKNOD the call cannot succeed.
+ * CAP_MKNOD the call cannot succeed. An idmapped mount of the host's may map none either.
  *
  * @see linux/fs/namei.c may_create(), fsuidgid_has_mapping()
  */

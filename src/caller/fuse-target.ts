@@ -8,7 +8,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { changeMount, detachAt, mountNumber } from '../kernel/mounted.ts'
 import type { FuseCaller } from './fuse.ts'
-import { readText } from './standing.ts'
+import { mountLine } from './mount-line.ts'
 
 const LOOK = ['SYS_PTRACE'] as const
 
@@ -97,9 +97,7 @@ export class FuseTarget {
     if (number === this.before) return false
     const { proc, container } = this.#caller
     using init = openat(proc.raw, cstring(`${container.initTid}`), O_PATH | O_DIRECTORY)
-    const line = readText(init, 'mountinfo')
-      .split('\n')
-      .find((each) => each.startsWith(`${number} `))
+    const line = mountLine(init, number)
     return line !== undefined && / - fuse(\.\S*)? /.test(line)
   }
 }

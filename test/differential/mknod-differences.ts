@@ -18,13 +18,4 @@ export const mknodDifferences: readonly Difference<MknodCase>[] = [
     covers: (mismatch) =>
       mountOf(mismatch.trial.case.scene)?.kind === 'noDevices' && refusedBy(mismatch, 'nodevMount', 'hostMounts'),
   },
-  {
-    name: 'an idmapped mount that does not map the root of the host',
-    why: 'It is taken for a file system that the container mounted.',
-    wanted: false,
-    covers: (mismatch) => {
-      const kind = mountOf(mismatch.trial.case.scene)?.kind
-      return (kind === 'shift' || kind === 'narrow') && refusedBy(mismatch, 'hostMounts', 'containerSuperblock')
-    },
-  },
 ]

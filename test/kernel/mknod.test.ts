@@ -277,6 +277,38 @@ describe('what is not made, with the errno of the kernel', () => {
     }
   })
 
+  /** No id of the host's root is mapped there either, as on a tmpfs that the container mounted. */
+  test('an idmapped mount of a tmpfs of the host holds one', async () => {
+    const [source, shown] = ['source', 'shown'].map((name) => directory(join(dir, name), 0, 0o755)) as [string, string]
+    await execute('mount', ['-t', 'tmpfs', 'intercede-test', source])
+    await execute('mount', ['--bind', '-o', `X-mount.idmap=b:0:${BASE}:65536`, source, shown])
+    try {
+      const script = `${fixture('caller')} mknod ${shown}/n 020666 1 3 && echo lost >${shown}/n && stat -c %F ${shown}/n`
+      const done = await host.run([], ['sh', '-c', script])
+      expect(done).toMatchObject({ stdout: '{"ok":true}\ncharacter special file\n', stderr: '' })
+      expect(nodeAt(join(source, 'n'))).toMatchObject({ rdev: 0x103, uid: 0, gid: 0 })
+    } finally {
+      await execute('umount', [shown])
+      await execute('umount', [source])
+    }
+  })
+
+  test('on one of a tmpfs of the container a node of ours is mounted, for its own would not open', async () => {
+    const [source, shown] = ['inside', 'shifted'].map((name) => directory(join(dir, name), BASE, 0o755)) as [
+      string,
+      string,
+    ]
+    const script = [
+      `mount -t tmpfs none ${source} && mount --bind -o X-mount.idmap=b:0:0:65536 ${source} ${shown}`,
+      `${fixture('caller')} mknod ${shown}/n 020666 1 3 && echo lost >${shown}/n && stat -c %F ${shown}/n ${source}/n`,
+    ].join('; ')
+    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+    expect(done).toMatchObject({
+      stdout: '{"ok":true}\ncharacter special file\nregular empty file\n',
+      stderr: '',
+    })
+  })
+
   test('a read-only mount', async () => {
     const path = directory(join(dir, 'readonly'), BASE, 0o755)
     await execute('mount', ['-t', 'tmpfs', '-o', `ro,uid=${BASE}`, 'intercede-test', path])

@@ -6,6 +6,7 @@ import type { Sleep } from '../caller/sleep.ts'
 import type { Act, Effect, Mark, Once, Verb } from '../calls/act.ts'
 import { why } from '../calls/reason.ts'
 import { PassOn } from '../calls/verdict.ts'
+import { now } from '../kernel/clock.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { verbs } from '../verbs/index.ts'
 import type { Place, Undelivered } from './undelivered.ts'
@@ -147,11 +148,11 @@ function asleep<T>(
   mayBlock: () => void,
   look: () => T | undefined,
 ): T | 'gone' | 'awake' {
-  for (const end = performance.now() + ms; ; ) {
+  for (const end = now() + ms; ; ) {
     const seen = look()
     if (!waits()) return 'gone'
     if (seen !== undefined) return seen
-    if (performance.now() > end) return 'awake'
+    if (now() > end) return 'awake'
     mayBlock()
     Atomics.wait(pause, 0, 0, PAUSE_MS)
   }

@@ -4,6 +4,7 @@ import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
 import type { PoolState } from './pool-state.ts'
 import { prepareReach, reach } from './reachable.ts'
+import { unseen } from './unseen.ts'
 
 /** Walkers of one container that hung and were left alone: after that many it gets no other. */
 const ABANDONED_LIMIT = 2
@@ -75,7 +76,7 @@ export class Walkers {
     prepareReach(how)
     const [node = '', main = ''] = how.paths
     const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main, build]
-    const [program = '', ...args] = [...how.prefix, ...enter]
+    const [program = '', ...args] = [...unseen(), ...how.prefix, ...enter]
     return spawn(program, args, {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },

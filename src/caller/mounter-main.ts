@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import { requireBuild } from '../kernel/build.ts'
+import { build, requireBuild } from '../kernel/build.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
@@ -19,8 +20,12 @@ import { reply, serveRequests } from './requests.ts'
  * hangs it is left alone, and ends when it comes back.
  */
 const EPERM = 1
+const REPLACED_MS = 10_000
 
 Error.stackTraceLimit = 0
+// The files were replaced while we were started: the keeper sees that soon, ends the engine, and the next one does the mount.
+// A caller that waits for us must not be told before that it has failed.
+if (process.argv[2] !== build) await sleep(REPLACED_MS)
 requireBuild(process.argv[2])
 unshare(CLONE_NEWNS)
 mount('none', '/', MS_REC | MS_PRIVATE)

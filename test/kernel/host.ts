@@ -132,6 +132,12 @@ export class Host {
     if (event.type === 'engineEnded' && !this.mayLoseEngine) throw new Error(`The engine ${event.how}`)
   }
 
+  /** As before it becomes another program. @returns what lets it go on when that could not be */
+  async standStill(): Promise<() => void> {
+    await this.#keeper!.standStill()
+    return () => this.#keeper!.goOn()
+  }
+
   /** Between two engines there is none. */
   get maybeEnginePid(): number | undefined {
     return this.#keeper?.enginePid

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { connectUnix, send, socketpair } from '../../src/kernel/socket.ts'
 import { Daemon, Maker } from './daemon.ts'
-import { execute, until } from './host.ts'
+import { execute, Host, until } from './host.ts'
 import { Installed } from './installed.ts'
 import { Load, sleep } from './restart-world.ts'
 
@@ -11,7 +11,7 @@ const RELOADS = Number(process.env.INTERCEDE_RELOADS ?? 20)
 /** Others may work on the machine too. */
 const START_S = 60
 
-const LAYOUTS = 5
+const UPGRADES = 5
 const OTHER_JOURNAL = /^Cannot read all of the journal of an earlier intercede: of \d+ calls in flight/
 
 /** Everything that the load makes calls of. */
@@ -186,6 +186,31 @@ test('files that are not whole are not used', { timeout: 120_000 }, async () => 
   }
 })
 
+test(`${UPGRADES} times files that are replaced under load: every call returns what it must, and is done once`, {
+  timeout: 180_000,
+}, async () => {
+  const installed = new Installed()
+  const daemon = await Daemon.start('', installed.program)
+  const load = new Load(daemon, 'load', { metadata })
+  try {
+    await until('the container is known', () => daemon.logged('container') === 1, START_S)
+    for (let upgrade = 1; upgrade <= UPGRADES; upgrade++) {
+      await sleep(Math.random() * 200)
+      await installed.replace()
+      await until('the next program serves', () => daemon.logged('serving') === upgrade + 1, START_S)
+    }
+    const said = await load.end()
+    const { 'a descriptor too many': _, ...failures } = said.failures
+    console.log(`${UPGRADES} upgrades`, said)
+    expect(failures).toEqual({})
+    expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+  } finally {
+    await load.kill()
+    await daemon.close()
+    installed.remove()
+  }
+})
+
 test('a program with a journal of another layout settles the calls in flight: what was not begun is done, the rest is EIO', {
   timeout: 120_000,
 }, async () => {
@@ -195,7 +220,7 @@ test('a program with a journal of another layout settles the calls in flight: wh
   const moved = (): number => daemon.log.filter(({ message }) => OTHER_JOURNAL.test(String(message))).length
   try {
     await until('the container is known', () => daemon.logged('container') === 1, START_S)
-    for (let layout = 1; layout <= LAYOUTS; layout++) {
+    for (let layout = 1; layout <= UPGRADES; layout++) {
       await sleep(200)
       installed.rewrite('engine/journal.js', `const CURRENT = ${layout}`, `const CURRENT = ${layout + 1}`)
       installed.rewrite('calls/slot.js', `SLOT_SIZE = ${64 + 64 * layout}`, `SLOT_SIZE = ${128 + 64 * layout}`)
@@ -209,11 +234,29 @@ test('a program with a journal of another layout settles the calls in flight: wh
     )
     const { 'a descriptor too many': _, ...failures } = said.failures
     for (const failure of Object.keys(failures)) expect(failure).toMatch(/EIO/)
-    expect(moved()).toBe(LAYOUTS)
+    expect(moved()).toBe(UPGRADES)
   } finally {
     await load.kill()
     await daemon.close()
     installed.remove()
+  }
+})
+
+test('a keeper that could not become another program after all serves the calls that waited', async () => {
+  const host = await Host.start()
+  const maker = new Maker(host)
+  try {
+    expect(await maker.make()).toBe('ok')
+    const goOn = await host.standStill()
+    expect(host.maybeEnginePid).toBeUndefined()
+    const [late, early] = [maker.make(), new Maker(host).once()]
+    await sleep(200)
+    goOn()
+    expect(await Promise.all([late, early])).toEqual(['ok', 'ok'])
+    expect(host.events.filter(({ type }) => type === 'engineEnded')).toEqual([])
+  } finally {
+    maker.end()
+    host.close()
   }
 })
 

@@ -6,9 +6,9 @@ import type { Sleep } from '../caller/sleep.ts'
 import type { Act, Effect, Mark, Once, Verb } from '../calls/act.ts'
 import { why } from '../calls/reason.ts'
 import { PassOn } from '../calls/verdict.ts'
-import { now } from '../kernel/clock.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { verbs } from '../verbs/index.ts'
+import { asleep, pause } from './asleep.ts'
 import type { Place, Undelivered } from './undelivered.ts'
 
 /** A caller that was woken before it has an answer goes away, as soon as it gets a processor. */
@@ -51,24 +51,25 @@ export class Adoptions {
     const { once } = verbs[act.verb] as Verb<A>
     if (!once || once.applies?.(act) === false) return undefined
     const { sleep } = caller
-    const key = this.#key(once, act, sleep, call.slot, waits)
     const container = call.container.index
+    const key = this.#key(once, act, sleep, call.slot, waits)
+    if (key === 'gone') this.#gone(container)
     if (key === undefined) return undefined
     const place = this.#acts.begin(container, caller.tid, key)
     if (!place) return undefined
     // From here on, whoever serves the call that comes again waits for this one.
     if (!waits()) {
       this.#acts.end(container, place, key, false, undefined)
-      throw new PassOn('gone')
+      this.#gone(container)
     }
     return new Adoption({ acts: this.#acts, mayBlock: this.#mayBlock, once, act, sleep, waits, container, key, place })
   }
 
-  /** @returns undefined for what cannot be looked at: it cannot be known again either @throws {PassOn} */
-  #key<A>(once: Once<A>, act: A, sleep: Sleep, slot: number, waits: () => boolean): bigint | undefined {
+  /** @returns undefined for what cannot be looked at: it cannot be known again either */
+  #key<A>(once: Once<A>, act: A, sleep: Sleep, slot: number, waits: () => boolean): bigint | 'gone' | undefined {
     try {
       const stamp = asleep(waits, AWAKE_MS, this.#mayBlock, () => (sleep.isSound ? sleep.stamp() : undefined))
-      if (stamp === 'gone') throw new PassOn('gone')
+      if (stamp === 'gone') return 'gone'
       if (stamp === 'awake') return undefined
       const call = new Uint8Array(this.#slots.buffer, slot + NOTIF.tid, NOTIF.args - NOTIF.tid)
       return fingerprint([call, stamp.born, stamp.stack, ...once.about(act)])
@@ -77,6 +78,19 @@ export class Adoptions {
       throw error
     }
   }
+
+  #gone(container: number): never {
+    keepPlace(this.#acts, container, this.#mayBlock)
+    throw new PassOn('gone')
+  }
+}
+
+/** A call was cancelled: it stays one of those in flight for a time, if there are many such. */
+function keepPlace(acts: Undelivered, container: number, mayBlock: () => void): void {
+  const ms = acts.cancelled(container)
+  if (ms === 0) return
+  mayBlock()
+  pause(ms)
 }
 
 interface Parts<A> {
@@ -123,8 +137,10 @@ export class Adoption<A> {
    */
   answer(send: () => boolean): boolean {
     const { acts, mayBlock, container, sleep, waits, key, place } = this.#parts
+    acts.answering(place)
     const delivered = asleep(waits, LEAVING_MS, mayBlock, () => sleep.isSound || undefined) !== 'gone' && send()
     acts.end(container, place, key, delivered, this.#result)
+    if (!delivered) keepPlace(acts, container, mayBlock)
     return delivered
   }
 
@@ -136,29 +152,6 @@ export class Adoption<A> {
     return { value: 0n, why: why('adopted') }
   }
 }
-
-/**
- * Looks until the caller sleeps, for a time.
- *
- * @returns gone: its call does not wait any more; awake: it did not sleep
- */
-function asleep<T>(
-  waits: () => boolean,
-  ms: number,
-  mayBlock: () => void,
-  look: () => T | undefined,
-): T | 'gone' | 'awake' {
-  for (const end = now() + ms; ; ) {
-    const seen = look()
-    if (!waits()) return 'gone'
-    if (seen !== undefined) return seen
-    if (now() > end) return 'awake'
-    mayBlock()
-    Atomics.wait(pause, 0, 0, PAUSE_MS)
-  }
-}
-const PAUSE_MS = 0.02
-const pause = new Int32Array(new SharedArrayBuffer(4))
 
 const marked = (marks: readonly Mark[] | undefined): bigint | undefined => marks && fingerprint(marks)
 

@@ -67,3 +67,26 @@ test('calls that are being served keep their places', () => {
   acts.forget(CONTAINER)
   expect(acts.begin(CONTAINER, TID, KEY)).toBeDefined()
 })
+
+test('a call that is being answered keeps nobody from looking at the next one, and its place until it is over', () => {
+  const acts = table()
+  const first = acts.begin(CONTAINER, TID, KEY)!
+  acts.answering(first)
+  acts.await(CONTAINER, TID, noWait)
+  const again = acts.begin(CONTAINER, TID, KEY)!
+  expect(again.at).not.toBe(first.at)
+  expect(acts.take(CONTAINER, again, KEY, () => acts.end(CONTAINER, first, KEY, false, RESULT))).toBe(RESULT)
+})
+
+test('a call whose act is being done is waited for by the next one of its thread, and by no other', () => {
+  const acts = table()
+  const first = acts.begin(CONTAINER, TID, KEY)!
+  acts.await(CONTAINER, (TID + 1) as Tid, noWait)
+  acts.await(0, TID, noWait)
+  let waited = 0
+  acts.await(CONTAINER, TID, () => {
+    waited++
+    acts.answering(first)
+  })
+  expect(waited).toBe(1)
+})

@@ -1,7 +1,7 @@
 import { errno } from '../abi/errno.ts'
 import { fileType, S_IFLNK } from '../abi/stat.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { dup, type Fd } from '../kernel/fd.ts'
+import { dup, type Fd, guarded } from '../kernel/fd.ts'
 import {
   type Identity,
   identify,
@@ -71,10 +71,11 @@ export class Procfs {
     const number = Number(name)
     const found = number === tgid ? this.#own('.', known) : number === tid ? this.#own(this.#thread, known) : undefined
     const task = found ?? this.#other(number, known)
-    if (known || this.#startOf(seen) === this.#startOf(task.dir)) return task
-    // Of another pid namespace than the caller.
-    task.dir[Symbol.dispose]()
-    throw notFollowed()
+    return guarded(task.dir, () => {
+      // Of another pid namespace than the caller's.
+      if (!known && this.#startOf(seen) !== this.#startOf(task.dir)) throw notFollowed()
+      return task
+    })
   }
 
   /**

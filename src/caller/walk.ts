@@ -1,7 +1,7 @@
 import { errno } from '../abi/errno.ts'
 import { fileType, S_IFDIR, S_IFLNK } from '../abi/stat.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { dup, type Fd } from '../kernel/fd.ts'
+import { dup, type Fd, guarded } from '../kernel/fd.ts'
 import { fileSystemType, identify, O_NOFOLLOW, O_PATH, openat, PROC_SUPER_MAGIC, readlink } from '../kernel/files.ts'
 import type { Goal, Start } from './lookup.ts'
 import { isRoot, notFollowed, openOwn, Procfs, type TaskDirectory, terminated } from './procfs.ts'
@@ -13,6 +13,7 @@ const SLASH = 0x2f
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
 const inProcfs = (object: Fd): boolean => fileSystemType(object) === PROC_SUPER_MAGIC
+const isLink = (object: Fd): boolean => guarded(object, () => fileType(identify(object.raw).mode) === S_IFLNK)
 
 /** Where a walk stands: at an object that the caller reaches, or in a directory of a task in procfs. */
 type Place = { readonly dir: Fd } | TaskDirectory
@@ -83,12 +84,8 @@ class Walk {
 
   #stepPlain(dir: Fd, name: string, keepLink: boolean): void {
     const next = openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
-    if (fileType(identify(next.raw).mode) !== S_IFLNK || keepLink) this.#go({ dir: next })
-    // Mounted there: its text is not where it leads.
-    else if (inProcfs(next)) {
-      next[Symbol.dispose]()
-      throw notFollowed()
-    } else this.#followLink(next)
+    if (!isLink(next) || keepLink) this.#go({ dir: next })
+    else this.#followLink(next)
   }
 
   /** In procfs: its root knows `self`; below it are links that lead to objects. */
@@ -110,24 +107,26 @@ class Walk {
   /** @param inRoot there the links are names, as long as they are the entries themselves */
   #stepEntry(dir: Fd, name: string, inRoot: boolean): void {
     const next = openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
-    if (fileType(identify(next.raw).mode) !== S_IFLNK) this.#go({ dir: next })
+    if (!isLink(next)) this.#go({ dir: next })
     else {
       next[Symbol.dispose]()
       if (!inRoot) throw notFollowed()
-      this.#followLink(openOwn(dir, name))
+      this.#followLink(openOwn(dir, name), true)
     }
   }
 
   #stepTask(place: TaskDirectory, name: string): void {
     const next = this.#procfs.enter(place, name)
     if ('object' in next) {
-      this.#count()
+      guarded(next.object, () => this.#count())
       this.#go({ dir: next.object })
     } else this.#go(next)
   }
 
-  #followLink(link: Fd): void {
+  /** @param inRoot it is one of procfs that is a name; any other is mounted here, and its text is not where it leads */
+  #followLink(link: Fd, inRoot = false): void {
     using owned = link
+    if (!inRoot && inProcfs(owned)) throw notFollowed()
     this.#count()
     const target = text(readlink(owned))
     if (target === '') throw new SyscallError('walk', errno('ENOENT'))

@@ -79,3 +79,13 @@ export function setCloexec(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFD, 0))
   check('fcntl', libcFcntl(raw, F_SETFD, flags | FD_CLOEXEC))
 }
+
+/** Closes `fd` if `action` fails: a container can see to it that it does, over and over. */
+export function guarded<T>(fd: Fd, action: () => T): T {
+  try {
+    return action()
+  } catch (error) {
+    fd[Symbol.dispose]()
+    throw error
+  }
+}

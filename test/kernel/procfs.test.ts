@@ -2,7 +2,8 @@ import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync } f
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../fixtures.ts'
-import { BASE, type Done, Host } from './host.ts'
+import { BASE, type Done, Host, until } from './host.ts'
+import { descriptorsOf } from './hostile.ts'
 
 let host: Host
 let dir: string
@@ -149,6 +150,18 @@ describe('attacks', () => {
     const { made, mounted } = JSON.parse(stdout) as { made: number; mounted: number }
     expect({ made, escaped: existsSync(`/tmp/${name}`) }).toEqual({ made: 0, escaped: false })
     expect(mounted).toBeGreaterThan(100)
+  })
+
+  test('entries with something mounted on them leave no descriptor of ours open', async () => {
+    const where = places()
+    const call = `$caller mknod $proc/$other/cwd/${newName()} ${NODE}`
+    await inside(call, where)
+    const before = descriptorsOf(host.enginePid).length
+    const calls = `for turn in $(seq 30); do ${call}; done`
+    const { stdout } = await inside(`mkfifo fifo; mount --bind fifo $proc/$other/stat; ${calls}`, places())
+    expect(stdout).toBe('{"errno":"EPERM"}\n'.repeat(30))
+    const open = (): number => descriptorsOf(host.enginePid).length
+    await until('they are closed', () => open() < before + 10)
   })
 
   /** It stands in the host's root directory, as a process of the container's user namespace, whose root may look at all of them. */

@@ -91,14 +91,14 @@ export class Caller implements CallerContract, Disposable {
   }
 
   /**
-   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. Another task could have the
-   * number by now only if the caller was killed and every number was given out since the call was seen to wait.
+   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. A call that lasts until its
+   * caller dies was seen to wait a moment ago; another task has the number by then only if all numbers were given out since.
    *
    * @throws {SyscallError} EFAULT; what comes before the bad page is written then, as the kernel does it
    */
   write(writes: readonly Write[]): void {
     this.#desk.identity.home()
-    if (now() - this.#since > NUMBER_MS) this.#asker.mustWait()
+    if (!this.#container.lasting || now() - this.#since > NUMBER_MS) this.#asker.mustWait()
     for (const { at, bytes } of writes) copyTo(this.#desk.memory, this.tid, at, bytes)
   }
 

@@ -1,5 +1,5 @@
 import { explain, why } from '../calls/reason.ts'
-import { type Config, LIMITS, type Limits } from '../policy/config.ts'
+import { type Config, effectiveLimits } from '../policy/config.ts'
 import { idleKeys } from '../policy/idle.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
@@ -23,8 +23,8 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
 const list = (names: ReadonlySet<string>): string => [...names].join(', ') || 'none'
 
 const limitsOf = ({ limits }: Config): string =>
-  Object.entries(LIMITS)
-    .map(([name, { usually }]) => `${name} ${limits[name as keyof Limits] ?? usually}`)
+  Object.entries(effectiveLimits(limits))
+    .map(([name, value]) => `${name} ${value}`)
     .join(', ')
 
 /** What a configuration means: for a container that names no profile, for each profile, and for annotations. @param user of `serve --user` */

@@ -3,7 +3,7 @@ import { Beat, Slots } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
-import { LIMITS, type Limits } from '../policy/config.ts'
+import { effectiveLimits, type Limits } from '../policy/config.ts'
 import { Admission, announce, requireRoom } from './admission.ts'
 import type { Door } from './door.ts'
 import { openDoors, type Register } from './doors.ts'
@@ -24,8 +24,6 @@ const LOOK_MS = 1000
 const THREADS = 4
 /** Of handing over: an exec that is early waits for 2 seconds. */
 const QUIET_MS = 5000
-const names = Object.keys(LIMITS) as (keyof Limits)[]
-const USUAL = Object.fromEntries(names.map((name) => [name, LIMITS[name].usually])) as unknown as Limits
 
 interface Starting {
   ready(): void
@@ -71,7 +69,7 @@ export class Keeper {
 
   private constructor(options: KeeperOptions, starting: Starting) {
     this.#options = options
-    this.#limits = { ...USUAL, ...options.limits }
+    this.#limits = effectiveLimits(options.limits)
     this.#starting = starting
     this.#admission = new Admission(options, this.#registry, (message, fds) => this.#engines.tell(message, fds))
     this.#reactor = new Reactor()

@@ -7,7 +7,7 @@ import { parsePolicy } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
 /** What is bounded, so that nobody can have all of it. */
-export const LIMITS = {
+const LIMITS = {
   /** Calls of one container that are served at once: more wait. */
   callsPerContainer: { usually: 3, from: 1, to: 256 },
   /** Calls of all containers that are served at once, each by a thread: more are left to the kernel. */
@@ -18,6 +18,10 @@ export const LIMITS = {
   connections: { usually: 2048, from: 1, to: 2048 },
 } as const
 export type Limits = { readonly [K in keyof typeof LIMITS]: number }
+
+const usual = Object.fromEntries(Object.entries(LIMITS).map(([name, { usually }]) => [name, usually]))
+/** What holds where only some are given. */
+export const effectiveLimits = (given: Partial<Limits> = {}): Limits => ({ ...(usual as unknown as Limits), ...given })
 
 /** The daemon's configuration file, checked to the last value. */
 export interface Config {

@@ -260,10 +260,11 @@ test('a keeper that could not become another program after all serves the calls 
   }
 })
 
-test('the socket of a program that has reloaded is gone when it ends', { timeout: 120_000 }, async () => {
+test('the sockets of a program that has reloaded are gone when it ends', { timeout: 120_000 }, async () => {
   const daemon = await Daemon.start()
   try {
     await reload(daemon)
+    using _ = connectUnix(join(daemon.directory, 'lxc.sock'), 'packet')
     process.kill(daemon.pid!, 'SIGTERM')
     await until('it has ended', () => daemon.pid === undefined, START_S)
     expect(readdirSync(daemon.directory)).toEqual(['config.yaml'])

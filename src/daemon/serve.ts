@@ -10,6 +10,7 @@ import { Log } from './log.ts'
 import { Reexec } from './reexec.ts'
 import { obstacles } from './registration.ts'
 import { ServiceManager } from './service-manager.ts'
+import { Strangers } from './strangers.ts'
 
 type Place = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'forUser'>
 
@@ -31,6 +32,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
     keeper?.close()
     return exitGroup(status)
   }
+  const strangers = new Strangers()
   const manager = new ServiceManager(process.env)
   let keeper: Keeper | undefined
   let reexec: Reexec | undefined
@@ -40,6 +42,10 @@ export async function serve(place: Place, config: Config): Promise<void> {
     void reexec?.go()
   }
   process.on('SIGHUP', reload)
+  const look = (): void => {
+    strangers.look()
+    reexec?.look()
+  }
   process.on('uncaughtException', (error) => {
     log.write('error', `Cannot go on: ${error.message}`, { stack: error.stack })
     end(1)
@@ -48,7 +54,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
     ...place,
     limits: config.limits,
     manager,
-    successor: { follow: () => reexec?.follow(), look: () => reexec?.look() },
+    successor: { follow: () => reexec?.follow(), look },
     resolve: (handover) => resolved(config, handover),
     onEvent: (event) => {
       if (event.type === 'ended') calls.forget(event.id)

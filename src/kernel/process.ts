@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
@@ -19,6 +20,22 @@ export function exitGroup(status: number): never {
   libcSyscall(exit_group, status)
   throw new Error('unreachable')
 }
+
+const WNOHANG = 1
+const libcWaitpid = libc.func('int waitpid(int pid, void *status, int options)')
+
+/** @returns those of the main thread; none where the kernel does not list them (CONFIG_PROC_CHILDREN) */
+export function children(): readonly number[] {
+  try {
+    const list = readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1')
+    return list.split(' ').filter(Boolean).map(Number)
+  } catch {
+    return []
+  }
+}
+
+/** Has this child ended? Then it is none any more. Not for one that Node has started, which waits for it itself. */
+export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNOHANG) !== 0
 
 /** The id of the calling thread. */
 export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid

@@ -8,7 +8,7 @@ import { fixture } from '../fixtures.ts'
 import { stateOf } from '../stat.ts'
 import { BASE, USERNS, until } from './host.ts'
 
-const CLI = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
+export const CLI = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
 
 type Line = Readonly<Record<string, unknown>>
 

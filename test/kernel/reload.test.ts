@@ -1,10 +1,15 @@
-import { readdirSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { connectUnix, send, socketpair } from '../../src/kernel/socket.ts'
-import { Daemon, Maker } from './daemon.ts'
+import { stateOf } from '../stat.ts'
+import { CLI, Daemon, Maker } from './daemon.ts'
 import { execute, Host, until } from './host.ts'
 import { Installed } from './installed.ts'
+
 import { Load, sleep } from './restart-world.ts'
 
 const RELOADS = Number(process.env.INTERCEDE_RELOADS ?? 20)
@@ -271,5 +276,22 @@ test('the sockets of a program that has reloaded are gone when it ends', { timeo
     expect(() => connectUnix(join(daemon.directory, 'oci.sock'))).toThrow(/ENOENT/)
   } finally {
     await daemon.close()
+  }
+})
+
+test('a child of the program that the process was before leaves no zombie', { timeout: 120_000 }, async () => {
+  const command = 'sleep 1 & echo $!; exec "$0" "$@"'
+  const directory = mkdtempSync(join(tmpdir(), 'intercede-children-'))
+  const serve = [process.execPath, CLI, 'serve', '--socket', join(directory, 'oci.sock')]
+  const daemon = spawn('sh', ['-c', command, ...serve], { stdio: ['ignore', 'pipe', 'ignore'] })
+  try {
+    const [child] = (await once(daemon.stdout, 'data')) as [Buffer]
+    expect(stateOf(Number(child))).not.toBe('')
+    await until('nothing is left of it', () => stateOf(Number(child)) === '', START_S)
+    expect(daemon.exitCode).toBeNull()
+  } finally {
+    daemon.kill('SIGTERM')
+    await once(daemon, 'exit')
+    rmSync(directory, { recursive: true, force: true })
   }
 })

@@ -32,8 +32,13 @@ export class Daemon {
 
   static async start(config = '', program = CLI): Promise<Daemon> {
     const daemon = new Daemon(config, {}, program)
-    await until('the daemon serves', () => daemon.logged('serving') > 0, 60)
-    return daemon
+    try {
+      await until('the daemon serves', () => daemon.logged('serving') > 0, 60)
+      return daemon
+    } catch (error) {
+      await daemon.close()
+      throw error
+    }
   }
 
   /** Writes its configuration, which it reads when it starts, and on SIGHUP. */

@@ -108,16 +108,19 @@ export class Lead {
     this.#begin()
   }
 
-  /** Has every processor a thread that will come back for a call by itself? Then nobody need be woken. */
-  get isCrowded(): boolean {
-    return Atomics.load(this.#words, WORDS.active) >= this.#processors
-  }
-
-  /** The leader is about to serve a call: whoever comes back first shall lead. */
+  /** The leader is about to serve a call and more calls wait: whoever comes back first shall lead. */
   share(term: number): void {
     if (!this.#change(word(term, RECEIVING), word(term, FREE))) return
-    if (!this.isCrowded) this.#seats.wakeOne()
+    if (Atomics.load(this.#words, WORDS.active) < this.#processors) this.#seats.wakeOne()
     this.#begin()
+  }
+
+  /** Wakes a thread to be the deputy, if there is none. @returns false if there is none, and nobody to wake */
+  callDeputy(): boolean {
+    if (Atomics.load(this.#words, WORDS.deputy) !== 0) return true
+    if (this.parked === 0) return false
+    this.#seats.wakeOne()
+    return true
   }
 
   /** Takes the lead as soon as nobody has it, if that is soon. @returns its term, or undefined */

@@ -36,6 +36,7 @@ const UNKNOWN: Container = {
 }
 /** How long a leader may serve a call before the deputy leads. */
 const LEADER_MS = 2
+const GROW_MS = 10
 /** Threads that no container gets: the leader and its deputy. */
 const SPARE = 2
 
@@ -55,6 +56,8 @@ class EngineThread {
   #epoch = -1
   /** Of the lead that this thread has. */
   #term: number | undefined
+  /** When it has last asked for another thread. */
+  #grown = Number.NEGATIVE_INFINITY
   /** It does not count as one that works. */
   #away = true
 
@@ -111,16 +114,18 @@ class EngineThread {
   }
 
   #follow(): void {
-    this.#term = this.#lead.take()
-    if (this.#term !== undefined) return
     this.#term = this.#lead.await()
-    if (this.#term !== undefined) return
+    if (this.#term === undefined) this.#park()
+    // Whoever leads without a deputy, and blocks, blocks all.
+    if (this.#term !== undefined && !this.#lead.callDeputy()) this.#grow()
+  }
+
+  #park(): void {
     this.#lead.countActive(-1)
     const late = this.#lead.park()
     this.#lead.countActive(1)
     if (late) this.#state.strike(late.slow)
     this.#term = late?.term ?? this.#lead.take()
-    if (this.#term !== undefined) this.#growIfNoneParked()
     this.#hear()
   }
 
@@ -180,14 +185,14 @@ class EngineThread {
       this.#comeBack()
       this.#state.countCall(index, container, -1)
       this.#unmute(container)
-      if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#term = undefined
+      if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#replaced()
     }
   }
 
   /** Who leads while this thread serves a call? */
   #leadOn(container: number): void {
     if (this.#state.distrusts(container)) this.#passLead()
-    else if (this.#lead.isCrowded || (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0))) {
+    else if (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0)) {
       this.#lead.share(this.#term!)
       this.#term = undefined
     } else this.#lead.serve(this.#term!, container)
@@ -248,7 +253,13 @@ class EngineThread {
     this.#term = undefined
     this.#growIfNoneParked()
     if (term === undefined) this.#lead.offer()
-    else this.#lead.pass(term)
+    else if (!this.#lead.pass(term)) this.#lead.countActive(1)
+  }
+
+  /** The deputy leads since this thread was late, and has counted it out. */
+  #replaced(): void {
+    this.#term = undefined
+    this.#lead.countActive(1)
   }
 
   #comeBack(): void {
@@ -257,7 +268,15 @@ class EngineThread {
   }
 
   #growIfNoneParked(): void {
-    if (this.#lead.parked === 0) this.#post({ type: 'grow' })
+    if (this.#lead.parked === 0) this.#grow()
+  }
+
+  /** Not with every call: a thread takes a while to start, and there may be as many as there can be. */
+  #grow(): void {
+    const time = now()
+    if (time - this.#grown < GROW_MS) return
+    this.#grown = time
+    this.#post({ type: 'grow' })
   }
 
   #hear(): void {

@@ -56,6 +56,18 @@ test("calls that are begun keep the deputy away, and a shared lead is nobody's",
   alarm.wait = original
 })
 
+test('a leader learns that there is no deputy, and nobody who could be one', () => {
+  const it = lead()
+  const term = it.take()!
+  expect(it.callDeputy()).toBe(false)
+  it.serve(term, 7)
+  const original = alarm.wait
+  alarm.wait = () => expect(it.callDeputy()).toBe(true)
+  expect(it.park()).toBeDefined()
+  alarm.wait = original
+  expect(it.callDeputy()).toBe(false)
+})
+
 test('a shared lead goes to whoever asks first', () => {
   const it = lead()
   const term = it.take()!

@@ -19,8 +19,10 @@ const SEATS_AT = 144
 export const LEAD_WORDS = SEATS_AT + SEAT_WORDS
 
 /** How often a thread asks for the lead again before it parks, if the leader waits for a call, or receives one. */
-const SPINS = 20
+const SPINS = 500
 const RECEIVING_SPINS = 2000
+
+const POSTS = 64
 
 /** The lead word is a state and the term in which somebody has it. */
 const FREE = 0
@@ -171,9 +173,12 @@ export class Lead {
     return undefined
   }
 
-  /** Makes every parked thread look at what was posted to it. */
+  /**
+   * Something was posted to all threads: each looks at it before it leads. Parked ones are woken for it once in a while only,
+   * so that not too much is kept for them: afterwards others lead than before, whose code is not compiled yet.
+   */
   announce(): void {
-    Atomics.add(this.#words, WORDS.epoch, 1)
+    if (Atomics.add(this.#words, WORDS.epoch, 1) % POSTS !== 0) return
     this.#seats.wakeAll()
     this.#ring()
   }

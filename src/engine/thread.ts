@@ -37,6 +37,8 @@ const UNKNOWN: Container = {
 /** How long a leader may serve a call before the deputy leads. */
 const LEADER_MS = 2
 const GROW_MS = 10
+/** Of a leader that serves nobody, but is away for a moment. */
+const NO_CONTAINER = -1
 /** Threads that no container gets: the leader and its deputy. */
 const SPARE = 2
 
@@ -90,12 +92,14 @@ class EngineThread {
 
   run(): void {
     this.#comeBack()
+    this.#resumeLead()
     try {
       for (let turn = 0; turn < TURNS; turn++) this.#turn()
     } catch (error) {
       this.#abandon(error as Error)
     }
-    this.#passLead()
+    // It keeps the lead: another thread would wake on another processor than that of the callers.
+    if (this.#term !== undefined) this.#lead.serve(this.#term, NO_CONTAINER)
     setImmediate(() => this.run())
   }
 
@@ -124,7 +128,7 @@ class EngineThread {
     this.#lead.countActive(-1)
     const late = this.#lead.park()
     this.#lead.countActive(1)
-    if (late) this.#state.strike(late.slow)
+    if (late) this.#countOut(late.slow)
     this.#term = late?.term ?? this.#lead.take()
     this.#hear()
   }
@@ -185,7 +189,7 @@ class EngineThread {
       this.#comeBack()
       this.#state.countCall(index, container, -1)
       this.#unmute(container)
-      if (this.#term !== undefined && !this.#lead.resume(this.#term)) this.#replaced()
+      this.#resumeLead()
     }
   }
 
@@ -256,8 +260,9 @@ class EngineThread {
     else if (!this.#lead.pass(term)) this.#lead.countActive(1)
   }
 
-  /** The deputy leads since this thread was late, and has counted it out. */
-  #replaced(): void {
+  /** Where the deputy leads, since this thread was late, that has counted it out. */
+  #resumeLead(): void {
+    if (this.#term === undefined || this.#lead.resume(this.#term)) return
     this.#term = undefined
     this.#lead.countActive(1)
   }
@@ -265,6 +270,12 @@ class EngineThread {
   #comeBack(): void {
     if (this.#away) this.#lead.countActive(1)
     this.#away = false
+  }
+
+  /** The deputy takes the place of a leader that was late for a call of this container. */
+  #countOut(container: number): void {
+    this.#lead.countActive(-1)
+    if (container !== NO_CONTAINER) this.#state.strike(container)
   }
 
   #growIfNoneParked(): void {

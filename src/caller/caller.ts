@@ -64,7 +64,7 @@ export class Caller implements CallerContract, Disposable {
   readonly #desk: Desk
   readonly #container: Container
   readonly #asker: Asker
-  readonly #paths: Paths
+  #resolver: Paths | undefined
   readonly #since: number
   readonly #notes: (what: bigint) => void
   #onFuse = false
@@ -76,9 +76,13 @@ export class Caller implements CallerContract, Disposable {
     this.tid = tid
     this.bits = bits
     this.#asker = new Asker(desk, tid, waits)
-    this.#paths = new Paths(desk, container, this.#asker)
     this.#since = since
     this.#notes = notes
+  }
+
+  get #paths(): Paths {
+    this.#resolver ??= new Paths(this.#desk, this.#container, this.#asker)
+    return this.#resolver
   }
 
   systemInfo(): Uint8Array {

@@ -22,8 +22,7 @@ export class Informant {
   }
 
   /** The clock of the process stands still while the machine sleeps, so it is set anew as often as the figures are. */
-  #bootTime(): number {
-    const time = now()
+  #bootTime(time: number): number {
     if (time - this.#set > FRESH_MS) {
       this.#set = time
       this.#ahead = bootTime() - time
@@ -38,6 +37,7 @@ export class Informant {
   report(container: Container, bits: 32 | 64): Uint8Array {
     // A container may close the directory of a group that it was given, but not hide its limits by that.
     const look = () => this.#identity.searching(() => containerInfo(container, this.#proc))
-    return this.#cache.get(container.index, bits, now(), uptime(container.startedMs, this.#bootTime()), look)
+    const time = now()
+    return this.#cache.get(container.index, bits, time, uptime(container.startedMs, this.#bootTime(time)), look)
   }
 }

@@ -1,5 +1,4 @@
 import type { Tid } from '../abi/brand.ts'
-import { now } from '../kernel/clock.ts'
 import type { Alarm } from '../kernel/timer.ts'
 import { SEAT_WORDS, Seats } from './seats.ts'
 
@@ -102,19 +101,19 @@ export class Lead {
     Atomics.store(this.#words, WORDS.lead, word(term, RECEIVING))
   }
 
-  /** The leader is about to serve a call of this container. */
-  serve(term: number, container: number): void {
+  /** The leader is about to serve a call of this container. @param time `now()` */
+  serve(term: number, container: number, time: number): void {
     Atomics.store(this.#words, WORDS.serving, container)
     Atomics.store(this.#words, WORDS.leader, this.#self)
     Atomics.store(this.#words, WORDS.lead, word(term, SERVING))
-    this.#begin()
+    this.#begin(time)
   }
 
-  /** The leader is about to serve a call and more calls wait: whoever comes back first shall lead. */
-  share(term: number): void {
+  /** The leader is about to serve a call and more calls wait: whoever comes back first shall lead. @param time `now()` */
+  share(term: number, time: number): void {
     if (!this.#change(word(term, RECEIVING), word(term, FREE))) return
     if (Atomics.load(this.#words, WORDS.active) < this.#processors) this.#seats.wakeOne()
-    this.#begin()
+    this.#begin(time)
   }
 
   /** Wakes a thread to be the deputy, if there is none. @returns false if there is none, and nobody to wake */
@@ -187,9 +186,9 @@ export class Lead {
    * A call is begun. The alarm is put off once a millisecond at most, and goes off a little early then; when it did, the
    * deputy looks whether there was progress.
    */
-  #begin(): void {
+  #begin(time: number): void {
     Atomics.add(this.#words, WORDS.progress, 1)
-    const ms = Math.trunc(now())
+    const ms = Math.trunc(time)
     if (Atomics.exchange(this.#words, WORDS.alarmed, ms) !== ms) this.#alarm.set()
   }
 

@@ -19,11 +19,17 @@ export function judge(handler: Syscall<unknown>, args: Registers, caller: Caller
 }
 
 /**
- * An earlier engine had begun with the act: what it has done is adopted. It is looked for again where the act fails, for a
- * thread that hangs may have gone on meanwhile, even in a process that was killed.
+ * Does the act; the verbs are a closed list, and each act goes to the verb that it names.
+ *
+ * @param again where an earlier engine had begun with it: what that has done is adopted
  */
-export function runAgain<A extends Act>(act: A, caller: Caller, trace: Trace): Effect {
+export function perform<A extends Act>(act: A, caller: Caller, again: Trace | undefined): Effect {
   const verb = verbs[act.verb] as Verb<A>
+  return again ? runAgain(verb, act, caller, again) : verb.run(act, caller)
+}
+
+/** What was done is looked for again where the act fails: a thread that hangs may go on even in a process that was killed. */
+function runAgain<A extends Act>(verb: Verb<A>, act: A, caller: Caller, trace: Trace): Effect {
   const done = verb.found?.(act, caller, trace)
   if (done) return done
   try {
@@ -33,9 +39,4 @@ export function runAgain<A extends Act>(act: A, caller: Caller, trace: Trace): E
     if (late) return late
     throw error
   }
-}
-
-/** The verbs are a closed list; each act goes to the verb that it names. */
-export function run<A extends Act>(act: A, caller: Caller): Effect {
-  return (verbs[act.verb] as Verb<A>).run(act, caller)
 }

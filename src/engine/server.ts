@@ -19,7 +19,7 @@ import type { ForwardedCall } from './forwarded.ts'
 import { Giver } from './giver.ts'
 import type { RecordWriter, Slots } from './journal.ts'
 import { type Outcome, settle, settled, UNSETTLED, written } from './outcome.ts'
-import { judge, run, runAgain } from './perform.ts'
+import { judge, perform } from './perform.ts'
 import { SlotRegisters } from './registers.ts'
 
 /** A call that its thread has received. */
@@ -52,6 +52,9 @@ export class Server {
   readonly #onFault: (message: string) => void
   readonly #faults = new Set<string>()
   #isBrief = false
+  /** Of the call before: most are of one architecture. */
+  #arch: number | undefined
+  #route: ReturnType<typeof routes.get>
   readonly #adoptions: Adoptions
   /** Of the act that this thread does now. */
   #adoption: Adoption<Act> | undefined
@@ -173,7 +176,10 @@ export class Server {
 
   #handler(slot: number): Syscall<unknown> | undefined {
     const { view } = this.#slots
-    const route = routes.get(view.getUint32(slot + NOTIF.arch, true))
+    const arch = view.getUint32(slot + NOTIF.arch, true)
+    if (arch !== this.#arch) this.#route = routes.get(arch)
+    this.#arch = arch
+    const route = this.#route
     if (!route) return undefined
     this.#registers.moveTo(slot, route.bits)
     return route.handlers[view.getInt32(slot + NOTIF.nr, true)]
@@ -197,14 +203,17 @@ export class Server {
       this.#adoption = this.#adoptions.of(verdict.act, caller, call, waits)
       this.#slots.setState(slot, STATE.acting)
       const again = left === STATE.acting ? this.#trace(slot) : undefined
-      const perform = (): Effect => (again ? runAgain(verdict.act, caller, again) : run(verdict.act, caller))
-      const effect = this.#adoption ? this.#adoption.run(caller, perform) : perform()
+      const effect = this.#perform(verdict.act, caller, again)
       // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
       return written(effect, caller, verdict.why)
     } finally {
       caller[Symbol.dispose]()
     }
+  }
+
+  #perform(act: Act, caller: Caller, again: Trace | undefined): Effect {
+    return this.#adoption ? this.#adoption.run(caller, () => perform(act, caller, again)) : perform(act, caller, again)
   }
 
   #trace(slot: number): Trace {

@@ -99,7 +99,7 @@ class EngineThread {
       this.#abandon(error as Error)
     }
     // It keeps the lead: another thread would wake on another processor than that of the callers.
-    if (this.#term !== undefined) this.#lead.serve(this.#term, NO_CONTAINER)
+    if (this.#term !== undefined) this.#lead.serve(this.#term, NO_CONTAINER, now())
     setImmediate(() => this.run())
   }
 
@@ -182,7 +182,7 @@ class EngineThread {
       return
     }
     this.#state.countCall(index, container, 1)
-    this.#leadOn(container)
+    this.#leadOn(call)
     try {
       this.#server.serve(call)
     } finally {
@@ -194,12 +194,12 @@ class EngineThread {
   }
 
   /** Who leads while this thread serves a call? */
-  #leadOn(container: number): void {
-    if (this.#state.distrusts(container)) this.#passLead()
+  #leadOn({ container: { index }, start }: Call): void {
+    if (this.#state.distrusts(index)) this.#passLead()
     else if (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0)) {
-      this.#lead.share(this.#term!)
+      this.#lead.share(this.#term!, start)
       this.#term = undefined
-    } else this.#lead.serve(this.#term!, container)
+    } else this.#lead.serve(this.#term!, index, start)
   }
 
   /** How many calls of one container may be in flight: when half of all threads are taken, who hangs gets no second one. */

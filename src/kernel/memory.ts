@@ -11,7 +11,8 @@ const libcWritev = libc.func(
 )
 
 const PAGE = 4096
-const OFFSET = 4095n
+const OFFSET = 4095
+const LOW = 0xffff_ffff
 
 /**
  * Copies another task's memory through buffers that are made once: `struct iovec` is 0 u64 address | 8 u64 length.
@@ -54,16 +55,19 @@ export class RemoteMemory {
 
   /** Numbers where they do, since a bigint is an object of its own each time; upper halves stay 0. */
   #aim(at: bigint, length: number): 1 | 2 {
-    const first = PAGE - Number(at & OFFSET)
+    const remote = this.#remoteView
     this.#localView.setUint32(8, length, true)
-    this.#remoteView.setBigUint64(0, at, true)
+    remote.setBigUint64(0, at, true)
+    const low = remote.getUint32(0, true)
+    const first = PAGE - (low & OFFSET)
     if (length <= first) {
-      this.#remoteView.setUint32(8, length, true)
+      remote.setUint32(8, length, true)
       return 1
     }
-    this.#remoteView.setUint32(8, first, true)
-    this.#remoteView.setBigUint64(16, at + BigInt(first), true)
-    this.#remoteView.setUint32(24, length - first, true)
+    remote.setUint32(8, first, true)
+    remote.setUint32(16, low + first, true)
+    remote.setUint32(20, remote.getUint32(4, true) + (low + first > LOW ? 1 : 0), true)
+    remote.setUint32(24, length - first, true)
     return 2
   }
 }

@@ -22,7 +22,7 @@ test('one thread leads, and serves, and leads again', () => {
   const it = lead()
   const term = it.take()!
   expect(it.take()).toBeUndefined()
-  it.serve(term, 7)
+  it.serve(term, 7, 0)
   expect(it.resume(term)).toBe(true)
   expect(it.pass(term)).toBe(true)
   expect(it.take()).not.toBe(term)
@@ -33,13 +33,13 @@ test('the deputy leads when the leader is late, and says for whom it was', () =>
   const late = it.take()!
   ring(it)
   expect(it.park()).toBeUndefined()
-  it.serve(late, 7)
+  it.serve(late, 7, 0)
   const deputy = it.park()!
   expect(deputy.slow).toBe(7)
   expect(it.resume(late)).toBe(false)
   expect(it.pass(late)).toBe(false)
   expect(it.take()).toBeUndefined()
-  it.serve(deputy.term, 8)
+  it.serve(deputy.term, 8, 0)
   expect(it.resume(late)).toBe(false)
   expect(it.resume(deputy.term)).toBe(true)
 })
@@ -52,9 +52,9 @@ test("calls that are begun keep the deputy away, and a shared lead is nobody's",
   alarm.wait = () => {
     if (++waits > 3) return
     it.receive(term)
-    it.share(term)
+    it.share(term, 0)
     term = it.take()!
-    it.serve(term, 7)
+    it.serve(term, 7, 0)
   }
   expect(it.park()).toMatchObject({ slow: 7 })
   expect(waits).toBe(4)
@@ -65,7 +65,7 @@ test('a leader learns that there is no deputy, and nobody who could be one', () 
   const it = lead()
   const term = it.take()!
   expect(it.callDeputy()).toBe(false)
-  it.serve(term, 7)
+  it.serve(term, 7, 0)
   const original = alarm.wait
   alarm.wait = () => expect(it.callDeputy()).toBe(true)
   expect(it.park()).toBeDefined()
@@ -77,20 +77,20 @@ test('a shared lead goes to whoever asks first', () => {
   const it = lead()
   const term = it.take()!
   it.receive(term)
-  it.share(term)
+  it.share(term, 0)
   expect(it.resume(term)).toBe(false)
   expect(it.pass(term)).toBe(false)
   const next = it.await()!
   expect(next).not.toBe(term)
   expect(it.await()).toBeUndefined()
-  it.share(term)
+  it.share(term, 0)
   expect(it.take()).toBeUndefined()
 })
 
 test('a leader that has work to do is waited for', () => {
   const it = lead()
   const term = it.take()!
-  it.serve(term, 7)
+  it.serve(term, 7, 0)
   let waits = 0
   running = true
   const original = alarm.wait
@@ -120,13 +120,13 @@ test('a late thread never takes or frees the lead of another', () => {
           expect(taken === undefined).toBe(current !== undefined)
           if (taken !== undefined) current = { term: taken, serving: false }
         } else if (step === 'serve' && isCurrent) {
-          it.serve(term, 1)
+          it.serve(term, 1, 0)
           current = { term, serving: true }
         } else if ((step === 'receive' || step === 'wait') && isCurrent && !current!.serving) {
           it[step](term)
           current = { term, serving: false, receiving: step === 'receive' }
         } else if (step === 'share') {
-          it.share(term)
+          it.share(term, 0)
           if (isCurrent && current!.receiving) current = undefined
         } else if (step === 'park') {
           // Nobody rings: a deputy would wait for ever where the leader waits for calls.

@@ -6,7 +6,6 @@ import { type IdExtent, toInside, toOutside } from '../abi/id-map.ts'
 import type { Write } from '../calls/act.ts'
 import type { Barred, Caller as CallerContract, NodeLike, Task } from '../calls/caller.ts'
 import { PassOn } from '../calls/verdict.ts'
-import { now } from '../kernel/clock.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify } from '../kernel/files.ts'
@@ -35,8 +34,6 @@ interface Thread {
 }
 
 interface Waiting {
-  /** `now()` when the call was seen to wait. */
-  readonly since: number
   /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
   readonly waits: () => boolean
   /** Where a note stays when this engine ends. */
@@ -44,8 +41,6 @@ interface Waiting {
 }
 
 const PATH_MAX = 4096
-/** A task is killed, all numbers of tasks are given out, and its own one again: not within this time after it called. */
-const NUMBER_MS = 1
 const BYTES_MAX = 65536
 /** What shows for an id that a mount or a namespace does not map. */
 const OVERFLOW_ID = 65534
@@ -65,18 +60,16 @@ export class Caller implements CallerContract, Disposable {
   readonly #container: Container
   readonly #asker: Asker
   #resolver: Paths | undefined
-  readonly #since: number
   readonly #notes: (what: bigint) => void
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { since, waits, notes }: Waiting) {
+  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { waits, notes }: Waiting) {
     this.#desk = desk
     this.#container = container
     this.tid = tid
     this.bits = bits
     this.#asker = new Asker(desk, tid, waits)
-    this.#since = since
     this.#notes = notes
   }
 
@@ -95,14 +88,15 @@ export class Caller implements CallerContract, Disposable {
   }
 
   /**
-   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. A call that lasts until its
-   * caller dies was seen to wait a moment ago; another task has the number by then only if all numbers were given out since.
+   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. That it still waits is looked at
+   * last: a thread beside it that calls execve(2) ends it and takes its number, with the memory of another program, perhaps one
+   * that is set-user-ID.
    *
    * @throws {SyscallError} EFAULT; what comes before the bad page is written then, as the kernel does it
    */
   write(writes: readonly Write[]): void {
     this.#desk.identity.home()
-    if (!this.#container.lasting || now() - this.#since > NUMBER_MS) this.#asker.mustWait()
+    this.#asker.mustWait()
     for (const { at, bytes } of writes) copyTo(this.#desk.memory, this.tid, at, bytes)
   }
 

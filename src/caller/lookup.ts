@@ -39,6 +39,8 @@ export interface Start {
    * The walker has none.
    */
   readonly other?: (number: number, isOfHost: boolean) => Fd
+  /** As `looking`, for what `other` gave. */
+  readonly lookingAtOther?: <T>(action: () => T) => T
 }
 
 /** What shall be at the end: a directory; anything; or anything, and a symbolic link there is not followed. */
@@ -60,8 +62,11 @@ const FLAGS: Readonly<Record<Wanted, number>> = {
 /** What a quick lookup gives that met a link, or would have to ask the file system. */
 const NOT_ENOUGH: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.EAGAIN])
 
-/** What a lookup gives that met a link of procfs, or looked for `self` where the looking thread does not exist. */
-const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT])
+/**
+ * What a lookup gives that met a link of procfs, or looked for `self` where the looking thread does not exist. Whether it may look
+ * at the task comes before that it does not follow the link.
+ */
+const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT, errnos.EACCES])
 
 /**
  * Opens what `goal` names as the caller, whose ids and groups the calling thread has. First from the kernel's

@@ -1,5 +1,5 @@
 import type { Tid } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
+import { type Cap, capMask } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -63,12 +63,19 @@ export class Paths {
     const looking = <T>(action: () => T): T => identity.looking(action, OWN)
     const process = (): Fd => looking(() => this.#asker.process)
     const other: Start['other'] = (number, isOfHost) => looking(() => this.#other(number, isOfHost))
+    const lookingAtOther: Start['lookingAtOther'] = (action) => identity.looking(action)
     const stand = (): void => identity.stand(root())
-    return { base, proc, root, looking, process, other, stand, numbers: [this.#asker.tid, tgid] }
+    return { base, proc, root, looking, process, other, lookingAtOther, stand, numbers: [this.#asker.tid, tgid] }
   }
 
-  /** The directory of another task of the container in our procfs. */
+  /**
+   * The directory of another task of the container in our procfs, for who may look at any: whether the kernel would let the
+   * caller look at just this one takes more than we can see of it (linux/kernel/ptrace.c __ptrace_may_access()).
+   */
   #other(number: number, isOfHost: boolean): Fd {
+    const { status, userns } = this.#asker
+    const isPtracer = (status.effective & capMask('SYS_PTRACE')) !== 0n && userns === Number(this.#container.userns)
+    if (!isPtracer) throw new PassOn('crossesProc')
     const view = this.view
     const { tid, pidfd } = isOfHost ? findTaskHere(view, number as Tid) : findTask(view, number)
     using held = pidfd

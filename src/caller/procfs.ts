@@ -181,7 +181,8 @@ export class Procfs {
   }
 
   #looking<T>(own: boolean, action: () => T): T {
-    return own ? this.#start.looking(action) : action()
+    const { looking, lookingAtOther } = this.#start
+    return own || !lookingAtOther ? looking(action) : lookingAtOther(action)
   }
 }
 

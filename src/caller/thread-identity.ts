@@ -4,6 +4,7 @@ import {
   CapabilitySet,
   getCapabilities,
   groupCount,
+  setEffectiveUid,
   setFsgid,
   setFsuid,
   setGroups,
@@ -72,6 +73,9 @@ export class ThreadIdentity {
     this.#set(ENTER)
     unshare(CLONE_FS)
     setSecurebits(SECBIT_NO_SETUID_FIXUP)
+    // Whose effective user has made a user namespace has all rights in it, whatever its capabilities: also those to look at its
+    // tasks, which the caller may not have. (linux/security/commoncap.c cap_capable())
+    if (!setEffectiveUid(NOBODY_AT_ALL)) throw new LostThread('Cannot change the effective user id')
     this.#grouped = true
     this.#elsewhere = true
     this.#home()
@@ -124,8 +128,7 @@ export class ThreadIdentity {
   }
 
   /**
-   * Runs `action` inside with the right to look at the caller, as at home. Root of the host has it in any user namespace that
-   * it has made, whatever its capabilities; but not in one of a user, nor in its own.
+   * Runs `action` inside with the right to look at the caller, as at home.
    */
   looking<T>(action: () => T, caps = LOOK): T {
     if (!this.#inside && caps === LOOK) return action()

@@ -5,7 +5,7 @@ import { type EngineOptions, startEngine } from '../engine/start.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { PIDFD_THREAD, pidfdOpen } from '../kernel/pidfd.ts'
+import { isDefunct } from '../kernel/process.ts'
 import { type Message, MSG_DONTWAIT, receive, send, socketpair } from '../kernel/socket.ts'
 import type { Reactor } from './reactor.ts'
 
@@ -36,10 +36,9 @@ export class EngineLink {
   readonly #child: ChildProcess
   readonly #socket: Fd
   readonly #listener: EngineListener
-  readonly #unwatch: (() => void)[]
+  readonly #unwatch: () => void
   readonly #bytes = new Uint8Array(MESSAGE_LIMIT)
   readonly #queue: { readonly bytes: Uint8Array; readonly fds: readonly Handle[] }[] = []
-  #pidfd: Fd | undefined
   #isOver = false
 
   constructor(reactor: Reactor, journal: Handle, options: Omit<EngineOptions, 'build'>, listener: EngineListener) {
@@ -48,7 +47,7 @@ export class EngineLink {
     this.#listener = listener
     this.#child = startEngine(theirs, journal, options)
     theirs[Symbol.dispose]()
-    this.#unwatch = [reactor.watch(ours, () => this.#hear()), this.#watchFirstThread(reactor)]
+    this.#unwatch = reactor.watch(ours, () => this.#hear())
     this.#child.on('exit', (status, signal) => {
       this.#end(signal ? `was ended by ${signal}` : `ended with status ${status}`, signal !== 'SIGKILL')
     })
@@ -69,6 +68,7 @@ export class EngineLink {
   /** Ends it, as somebody might: it is replaced then. It cannot be in the middle of anything that another one would not settle. */
   kill(): void {
     this.#child.kill('SIGKILL')
+    this.#lookSoon()
   }
 
   /** Ends the engine for good, also while threads of it are stuck: it lets its descriptors go, and the kernel answers (ENOSYS). */
@@ -79,23 +79,20 @@ export class EngineLink {
   }
 
   /**
-   * A thread that hangs in a file system of a container outlives SIGKILL, and with it the process: nobody reports its end.
-   * But its first thread is gone, and no other one will ever run again.
+   * Has it ended? To be called once in a while: a thread that hangs in a file system of a container outlives SIGKILL, and with it
+   * the process, so that nobody reports its end. But its first thread is gone, and no other one will ever run again. (A pidfd of
+   * the first thread tells that only up to Linux 6.15.)
    */
-  #watchFirstThread(reactor: Reactor): () => void {
+  look(): void {
     const { pid } = this.#child
-    if (pid === undefined) return () => {}
-    try {
-      this.#pidfd = pidfdOpen(pid, PIDFD_THREAD)
-    } catch {
-      // Before 6.9 there is no such descriptor: the missing beat tells.
-      return () => {}
-    }
-    const unwatch = reactor.watch(this.#pidfd, () => {
-      unwatch()
-      setTimeout(() => this.#end('has ended, but for threads that hang', false), REAP_MS)
-    })
-    return unwatch
+    if (this.#isOver || pid === undefined || !isDefunct(pid)) return
+    setTimeout(() => this.#end('has ended, but for threads that hang', false), REAP_MS)
+  }
+
+  #lookSoon(): void {
+    if (this.#isOver) return
+    this.look()
+    setTimeout(() => this.#lookSoon(), REAP_MS)
   }
 
   #flush(): void {
@@ -125,7 +122,7 @@ export class EngineLink {
   #hear(): void {
     for (let message = take(this.#socket, this.#bytes); message; message = take(this.#socket, this.#bytes)) {
       if (message === 'over' || message.length === 0) {
-        this.#unwatch[0]!()
+        this.#unwatch()
         return
       }
       this.#listener.hear(decode(this.#bytes.subarray(0, message.length)))
@@ -145,8 +142,7 @@ export class EngineLink {
   #release(): void {
     this.#isOver = true
     this.#queue.length = 0
-    for (const unwatch of this.#unwatch) unwatch()
-    this.#pidfd?.[Symbol.dispose]()
+    this.#unwatch()
     this.#socket[Symbol.dispose]()
   }
 }

@@ -61,8 +61,9 @@ export class Engines {
     this.#link?.tell(message, fds)
   }
 
-  /** Ends an engine that has given no beat for long. To be called once a second. */
+  /** Notices the end of an engine, and ends one that has given no beat for long. To be called once a second. */
   look(): void {
+    this.#link?.look()
     const { count } = this.#options.beat
     this.#silent = count === this.#beats ? this.#silent + 1 : 0
     this.#beats = count

@@ -193,9 +193,7 @@ export class Server {
     const thread = { tid, bits: this.#registers.bits }
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
     const waits = (): boolean => this.#answer.waits(listener, slot)
-    // What a monitor of LXC has received waited for an unknown time before.
-    const since = call.forwarded ? Number.NEGATIVE_INFINITY : call.start
-    const caller = new Caller(this.#desk, container, thread, { since, waits, notes })
+    const caller = new Caller(this.#desk, container, thread, { waits, notes })
     // As `using` would, which is compiled to what costs a microsecond.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)

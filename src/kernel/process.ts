@@ -118,3 +118,7 @@ export function forkedBy(tid: Tid): Tid {
   const process = numberAfter(text, '\nTgid:\t')
   return (process === tid ? numberAfter(text, '\nPPid:\t') : process) as Tid
 }
+
+/** Is the first thread of this process gone? The others may still hang. */
+export const isDefunct = (pid: number): boolean =>
+  ['Z', 'X', ''].includes(stateIn(AT_FDCWD, cstring(`/proc/${pid}/stat`)))

@@ -1,9 +1,12 @@
 import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { fixture } from '../fixtures.ts'
 import { stateOf } from '../stat.ts'
 import { Daemon, Maker } from './daemon.ts'
 import { MemoryGroup, unlimitable } from './groups.ts'
 import { execute, until } from './host.ts'
+import { Hostile, stuckThreads, withoutFuse } from './hostile.ts'
 
 const LONG = 60_000
 /** The engine that hangs is found out by its missing beat, after ten looks of one second. */
@@ -76,3 +79,29 @@ for (const { way, skip, end } of WAYS) {
       },
     )
 }
+
+/** Its process is there, as a zombie, until the threads come back: nothing else tells that it has ended. */
+test
+  .skipIf(withoutFuse())
+  .concurrent(
+    `an engine that is killed while a thread of it hangs is replaced at once`,
+    { timeout: LONG },
+    async () => {
+      const daemon = await Daemon.start('default: { security.syscalls.intercept.mknod: true }\n')
+      const [maker, hostile] = [new Maker(daemon), new Hostile(daemon.directory)]
+      try {
+        const calls = [fixture('stuck-calls'), '--how', 'silent', join(hostile.merged, 'dir/n')]
+        await hostile.start(daemon.socket, ['--overlay', hostile.overlay], calls)
+        const { engine } = daemon
+        await until('a thread hangs', () => stuckThreads(engine).length > 0)
+        process.kill(engine, 'SIGKILL')
+        expect(await maker.make()).toBe('ok')
+        expect(daemon.engine).not.toBe(engine)
+        expect(stateOf(engine)).toBe('Z')
+      } finally {
+        maker.end()
+        await hostile.end()
+        await daemon.close()
+      }
+    },
+  )

@@ -104,11 +104,17 @@ describe.each([
     { what: 'from the one of another thread', call: '--thread --cd $p/self mknod root/$place/{}', at: '' },
     { what: 'of another process', call: 'mknod $p/$number/cwd/{}', at: 'in' },
     { what: 'of its thread', call: 'mknod $p/$number/task/$number/cwd/{}', at: 'in' },
+    {
+      what: 'of another process, for who may not look at it',
+      call: 'mknod $p/$number/cwd/{}',
+      caller: 'setpriv --bounding-set=-sys_ptrace $caller',
+      errno: 'EACCES',
+    },
     { what: 'from a directory of nobody', call: 'mknodat $p/sys kernel/../none/{}', errno: 'ENOENT' },
-  ])('$what', async ({ call, at, errno }) => {
+  ])('$what', async ({ call, caller = '$caller', at, errno }) => {
     const where = places()
     const name = newName()
-    const script = `exec 9<in; p=${procfs}; number=${number}; $caller ${call.replace('{}', name)} ${NODE}`
+    const script = `exec 9<in; p=${procfs}; number=${number}; ${caller} ${call.replace('{}', name)} ${NODE}`
     const { stdout } = await inside(script, where)
     expect(JSON.parse(stdout)).toEqual(errno ? { errno } : { ok: true })
     if (at !== undefined) expect(lstatSync(join(where.place, at, name)).isCharacterDevice()).toBe(true)

@@ -8,6 +8,8 @@ import { isRoot, notFollowed, openOwn, Procfs, type TaskDirectory, terminated } 
 
 /** Links that one path may follow, as in the kernel (MAXSYMLINKS). */
 const LINKS = 40
+/** Each takes some system calls of ours: forty links of a page each would take a second. */
+const STEPS = 1000
 const NUMBER = /^[1-9]\d*$/
 const SLASH = 0x2f
 
@@ -35,6 +37,7 @@ class Walk {
   readonly #procfs: Procfs
   #place: Place
   #links = 0
+  #steps = 0
 
   constructor(start: Start) {
     this.#start = start
@@ -72,6 +75,7 @@ class Walk {
   }
 
   #step(name: string, keepLink: boolean): void {
+    if (++this.#steps > STEPS) throw notFollowed()
     const place = this.#place
     const { dir } = place
     const within = inProcfs(dir)

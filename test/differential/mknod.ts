@@ -116,7 +116,7 @@ class MknodSides implements Sides<MknodCase> {
       overFiles(scene.caller) ? undefined : made(this.#native, 'device', caps),
     ])
     if (ours.result.startsWith('setup') && member.result === ours.result) return undefined
-    this.#served.count()
+    await this.#served.count()
     const natives = host ? { member, host } : { member }
     if (ours.result !== HUNG) return { case: one, ours, natives }
     const effect = this.#served.threads
@@ -125,7 +125,7 @@ class MknodSides implements Sides<MknodCase> {
   }
 
   record(): Promise<CallRecord | undefined> {
-    return this.#served.record()
+    return Promise.resolve(this.#served.record)
   }
 
   async #startAgain(): Promise<void> {

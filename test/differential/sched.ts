@@ -213,12 +213,12 @@ class SchedSides implements Sides<SchedCase> {
 
   async run(one: SchedCase): Promise<Trial<SchedCase>> {
     const [ours, host] = await Promise.all([this.#ours.make(one), this.#host.make(one)])
-    this.#served.count()
+    await this.#served.count()
     return { case: one, ours, natives: { host } }
   }
 
   record(): Promise<CallRecord | undefined> {
-    return this.#served.record()
+    return Promise.resolve(this.#served.record)
   }
 
   async close(): Promise<void> {

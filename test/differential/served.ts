@@ -24,11 +24,20 @@ export class Served {
     return [fixture('filtered'), this.#host.socket, '--userns', USERNS, '--pidns', how, ...more, '--', program]
   }
 
-  /** @param records that a call leaves: none if it is not trapped */
-  count(records: 0 | 1 = 1): void {
+  /**
+   * Waits for what a call leaves: the next one may be served by another thread, and be noted first.
+   *
+   * @param records none if it is not trapped
+   */
+  async count(records: 0 | 1 = 1): Promise<void> {
     this.#last = records
     this.#calls += records
+    if (!this.#isNoted) await until('a record', () => this.#isNoted, 2).catch(() => {})
+  }
+
+  get #isNoted(): boolean {
     this.#host.drain()
+    return this.#host.records.length >= this.#calls
   }
 
   /** How many records there must be. */
@@ -37,14 +46,8 @@ export class Served {
   }
 
   /** What was noted about the last call; undefined if it was not trapped. */
-  async record(): Promise<CallRecord | undefined> {
-    const noted = (): boolean => {
-      this.#host.drain()
-      return this.#host.records.length >= this.#calls
-    }
-    if (this.#last === 0) return undefined
-    if (!noted()) await until('a record', noted, 2).catch(() => {})
-    return this.#host.records[this.#calls - 1]
+  get record(): CallRecord | undefined {
+    return this.#last === 0 ? undefined : this.#host.records[this.#calls - 1]
   }
 
   /** The last call gets no answer, and so no record. */

@@ -101,7 +101,7 @@ class XattrSides implements Sides<XattrCase> {
       }),
     ])
     if (ours.result.startsWith('setup')) return undefined
-    this.#served.count(isTrapped(one) ? 1 : 0)
+    await this.#served.count(isTrapped(one) ? 1 : 0)
     const trial = { case: one, ours: effectOf(one, ours), natives: Object.fromEntries(natives) }
     if (ours.result !== HUNG) return trial
     const effect = this.#served.threads
@@ -126,7 +126,7 @@ class XattrSides implements Sides<XattrCase> {
   }
 
   record(): Promise<CallRecord | undefined> {
-    return this.#served.record()
+    return Promise.resolve(this.#served.record)
   }
 
   async close(): Promise<void> {

@@ -34,6 +34,8 @@ const UNKNOWN: Container = {
   lasting: false,
   barred: 'unknownContainer',
 }
+/** So often it keeps the lead then. */
+const LEADS = 4
 /** How long a leader may serve a call before the deputy leads. */
 const LEADER_MS = 2
 const GROW_MS = 10
@@ -58,6 +60,7 @@ class EngineThread {
   #epoch = -1
   /** Of the lead that this thread has. */
   #term: number | undefined
+  #runs = 0
   /** When it has last asked for another thread. */
   #grown = Number.NEGATIVE_INFINITY
   /** It does not count as one that works. */
@@ -98,8 +101,10 @@ class EngineThread {
     } catch (error) {
       this.#abandon(error as Error)
     }
-    // It keeps the lead: another thread would wake on another processor than that of the callers.
-    if (this.#term !== undefined) this.#lead.serve(this.#term, NO_CONTAINER, now())
+    // It keeps the lead, for another thread would wake on another processor than that of the callers; but not for ever, for it
+    // may be on another one itself.
+    if (++this.#runs % LEADS === 0) this.#passLead()
+    else if (this.#term !== undefined) this.#lead.serve(this.#term, NO_CONTAINER, now())
     setImmediate(() => this.run())
   }
 

@@ -1,5 +1,6 @@
 import type { HostId } from '../abi/brand.ts'
 import { type Cap, capMask } from '../abi/capability.ts'
+import { errnos } from '../abi/errno.ts'
 import {
   CapabilitySet,
   getCapabilities,
@@ -10,6 +11,7 @@ import {
   setGroups,
   setRealUid,
 } from '../kernel/credentials.ts'
+import { SyscallError } from '../kernel/error.ts'
 import { chrootTo, umask } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { CLONE_FS, CLONE_NEWNS, setns, unshare } from '../kernel/namespaces.ts'
@@ -37,6 +39,15 @@ const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
 
 function countAs(uid: HostId): void {
   if (!setRealUid(uid)) throw new LostThread('Cannot change the real user id')
+}
+
+/** In the namespace of a user, whose daemon it is then, there is no such id: it stays that user, and has no more rights. */
+function becomeNobody(): void {
+  try {
+    setEffectiveUid(NOBODY_AT_ALL)
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL) throw error
+  }
 }
 
 /**
@@ -75,7 +86,7 @@ export class ThreadIdentity {
     setSecurebits(SECBIT_NO_SETUID_FIXUP)
     // Whose effective user has made a user namespace has all rights in it, whatever its capabilities: also those to look at its
     // tasks, which the caller may not have. (linux/security/commoncap.c cap_capable())
-    if (!setEffectiveUid(NOBODY_AT_ALL)) throw new LostThread('Cannot change the effective user id')
+    becomeNobody()
     this.#grouped = true
     this.#elsewhere = true
     this.#home()

@@ -35,8 +35,10 @@ export function setResuid(real: number, effective: number, saved: number): void 
 /** Sets the real user id alone. Needs CAP_SETUID. @returns whether it is set now */
 export const setRealUid = (uid: HostId): boolean => Number(syscall3(setresuid, uid, NOTHING, NOTHING)) === 0
 
-/** Sets the effective user id, and with it the file system's. Needs CAP_SETUID. @returns whether it is set now */
-export const setEffectiveUid = (uid: HostId): boolean => Number(syscall3(setresuid, NOTHING, uid, NOTHING)) === 0
+/** Sets the effective user id, and with it the file system's. @throws {SyscallError} EPERM without CAP_SETUID; EINVAL where there is no such id */
+export function setEffectiveUid(uid: HostId): void {
+  setResuid(NOTHING, uid, NOTHING)
+}
 
 /** As `setResuid`, for the group id. */
 export function setResgid(real: number, effective: number, saved: number): void {

@@ -238,7 +238,8 @@ test('a program with a journal of another layout settles the calls in flight: wh
       daemon.log.filter(({ level }) => level === 'error').map(({ message }) => message),
     )
     const { 'a descriptor too many': _, ...failures } = said.failures
-    for (const failure of Object.keys(failures)) expect(failure).toMatch(/EIO/)
+    // A mount that was begun may be there after its EIO.
+    for (const failure of Object.keys(failures)) expect(failure).toMatch(/EIO|^mount not once$/)
     expect(moved()).toBe(UPGRADES)
   } finally {
     await load.kill()

@@ -59,7 +59,7 @@ export class Caller implements CallerContract, Disposable {
   readonly #desk: Desk
   readonly #container: Container
   readonly #asker: Asker
-  #resolver: Paths | undefined
+  readonly #paths: Paths
   readonly #notes: (what: bigint) => void
   #onFuse = false
   #mounts: CallerMounts | undefined
@@ -70,12 +70,8 @@ export class Caller implements CallerContract, Disposable {
     this.tid = tid
     this.bits = bits
     this.#asker = new Asker(desk, tid, waits)
+    this.#paths = new Paths(desk, container, this.#asker)
     this.#notes = notes
-  }
-
-  get #paths(): Paths {
-    this.#resolver ??= new Paths(this.#desk, this.#container, this.#asker)
-    return this.#resolver
   }
 
   systemInfo(): Uint8Array {

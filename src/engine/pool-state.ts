@@ -139,7 +139,7 @@ export class PoolState {
     Atomics.add(this.#containerStrikes, container, 1)
   }
 
-  /** Must the calls of this container be served by a thread that does not lead? So it can stall others for 3 ms a second at most. */
+  /** Must the calls of this container be served by a thread that does not lead? Who hangs while the lead is shared is not struck. */
   distrusts(container: number): boolean {
     return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
   }

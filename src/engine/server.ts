@@ -52,9 +52,6 @@ export class Server {
   readonly #onFault: (message: string) => void
   readonly #faults = new Set<string>()
   #isBrief = false
-  /** Of the call before: most are of one architecture. */
-  #arch: number | undefined
-  #route: ReturnType<typeof routes.get>
   readonly #adoptions: Adoptions
   /** Of the act that this thread does now. */
   #adoption: Adoption<Act> | undefined
@@ -176,10 +173,7 @@ export class Server {
 
   #handler(slot: number): Syscall<unknown> | undefined {
     const { view } = this.#slots
-    const arch = view.getUint32(slot + NOTIF.arch, true)
-    if (arch !== this.#arch) this.#route = routes.get(arch)
-    this.#arch = arch
-    const route = this.#route
+    const route = routes.get(view.getUint32(slot + NOTIF.arch, true))
     if (!route) return undefined
     this.#registers.moveTo(slot, route.bits)
     return route.handlers[view.getInt32(slot + NOTIF.nr, true)]

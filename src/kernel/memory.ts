@@ -12,7 +12,6 @@ const libcWritev = libc.func(
 
 const PAGE = 4096
 const OFFSET = 4095
-const LOW = 0xffff_ffff
 
 /**
  * Copies another task's memory through buffers that are made once: `struct iovec` is 0 u64 address | 8 u64 length.
@@ -58,15 +57,13 @@ export class RemoteMemory {
     const remote = this.#remoteView
     this.#localView.setUint32(8, length, true)
     remote.setBigUint64(0, at, true)
-    const low = remote.getUint32(0, true)
-    const first = PAGE - (low & OFFSET)
+    const first = PAGE - (remote.getUint32(0, true) & OFFSET)
     if (length <= first) {
       remote.setUint32(8, length, true)
       return 1
     }
     remote.setUint32(8, first, true)
-    remote.setUint32(16, low + first, true)
-    remote.setUint32(20, remote.getUint32(4, true) + (low + first > LOW ? 1 : 0), true)
+    remote.setBigUint64(16, at + BigInt(first), true)
     remote.setUint32(24, length - first, true)
     return 2
   }

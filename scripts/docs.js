@@ -52,6 +52,9 @@ done by a thread with no capability but the ones named here, which for files has
 directory, umask, ids and groups; and only if the caller stands in the initial user namespace of its container and holds there the
 capability that the kernel asks for, where it asks for one.
 
+What is written into a caller's memory goes through a handle of that memory, opened while the call waits: another program that
+a thread beside the caller executes has other memory, even where it has the caller's number.
+
 ${sections.join('\n')}`
 }
 

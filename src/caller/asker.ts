@@ -3,7 +3,8 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../kernel/files.ts'
+import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, openat, read } from '../kernel/files.ts'
+import { HeldMemory } from '../kernel/held-memory.ts'
 import { waitReadable } from '../kernel/socket.ts'
 import type { Desk } from './desk.ts'
 import { Sleep } from './sleep.ts'
@@ -74,6 +75,14 @@ export class Asker implements Disposable {
   get sleep(): Sleep {
     const { proc, names, identity } = this.#desk
     return new Sleep({ tid: this.tid, proc, names, identity })
+  }
+
+  /** Its memory, held from now on: whether it still waits is to be looked at before anything is written. */
+  openMemory(): HeldMemory {
+    const { identity, proc, names } = this.#desk
+    const open = (name: string, flags: number): Fd => this.own(openat(proc.raw, names.of(this.tid, name), flags))
+    const hold = (): HeldMemory => new HeldMemory(open('mem', O_WRONLY), open('maps', O_RDONLY))
+    return orPass('unreadable', () => identity.reaching(hold))
   }
 
   link(name: 'root' | 'cwd'): Fd {

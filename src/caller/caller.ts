@@ -10,7 +10,7 @@ import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { copyFrom, copyTo } from '../kernel/memory.ts'
+import { copyFrom } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
 import { mountNumber } from '../kernel/mounted.ts'
 import { Asker, orPass } from './asker.ts'
@@ -84,16 +84,19 @@ export class Caller implements CallerContract, Disposable {
   }
 
   /**
-   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. That it still waits is looked at
-   * last: a thread beside it that calls execve(2) ends it and takes its number, with the memory of another program, perhaps one
-   * that is set-user-ID.
+   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. The memory is held first, then
+   * the call looked at: a thread beside it that calls execve(2) ends it and takes its number, with the memory of another
+   * program, perhaps one that is set-user-ID.
    *
    * @throws {SyscallError} EFAULT; what comes before the bad page is written then, as the kernel does it
    */
   write(writes: readonly Write[]): void {
     this.#desk.identity.home()
+    const held = this.#asker.openMemory()
     this.#asker.mustWait()
-    for (const { at, bytes } of writes) copyTo(this.#desk.memory, this.tid, at, bytes)
+    const { memory } = this.#desk
+    const fetch = (at: bigint, length: number): unknown => copyFrom(memory, this.tid, at, length)
+    for (const { at, bytes } of writes) held.write(at, bytes, fetch)
   }
 
   path(at: bigint): PathBytes {

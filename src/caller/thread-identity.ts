@@ -36,6 +36,8 @@ const CHANGE_USER: readonly Cap[] = ['SETUID']
 const MOUNT: readonly Cap[] = ['SYS_ADMIN', 'SYS_CHROOT']
 /** While entering: the caller's root directory may be closed to us. */
 const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
+/** While opening the memory of a caller, which is its own file. */
+const REACH: readonly Cap[] = [...REST, 'DAC_OVERRIDE']
 
 function countAs(uid: HostId): void {
   if (!setRealUid(uid)) throw new LostThread('Cannot change the real user id')
@@ -130,7 +132,16 @@ export class ThreadIdentity {
 
   /** Runs `action` at home with the right to search directories that are closed to root without capabilities. */
   searching<T>(action: () => T): T {
-    this.with(ENTER)
+    return this.#atHome(ENTER, action)
+  }
+
+  /** Runs `action` at home with the right to open the memory of a task, a file that only its user may write. */
+  reaching<T>(action: () => T): T {
+    return this.#atHome(REACH, action)
+  }
+
+  #atHome<T>(caps: readonly Cap[], action: () => T): T {
+    this.with(caps)
     try {
       return action()
     } finally {

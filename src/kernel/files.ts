@@ -7,6 +7,7 @@ import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
 export const O_RDONLY = 0
+export const O_WRONLY = 1
 export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
 export const O_NOFOLLOW = process.arch === 'arm64' ? 0o100000 : 0o400000
 export const O_NONBLOCK = 0o4000

@@ -6,17 +6,14 @@ import { check, libc } from './libc.ts'
 const libcReadv = libc.func(
   'long process_vm_readv(int pid, void *local, ulong localCount, uint8_t *remote, ulong remoteCount, ulong flags)',
 )
-const libcWritev = libc.func(
-  'long process_vm_writev(int pid, void *local, ulong localCount, uint8_t *remote, ulong remoteCount, ulong flags)',
-)
 
 const PAGE = 4096
 const OFFSET = 4095
 
 /**
- * Copies another task's memory through buffers that are made once: `struct iovec` is 0 u64 address | 8 u64 length.
- * process_vm_readv honours page protection as the kernel's own copies do, and a thread that it hangs can be killed;
- * `/proc/PID/mem` is neither.
+ * Copies another task's memory through buffers that are made once: `struct iovec` is 0 u64 address | 8 u64 length. What came
+ * is the task's own if its call still waits afterwards. process_vm_readv honours page protection as the kernel's own copies
+ * do, and a thread that it hangs can be killed; `/proc/PID/mem` is neither.
  */
 export class RemoteMemory {
   readonly #local = new Uint8Array(16)
@@ -44,12 +41,6 @@ export class RemoteMemory {
   read(tid: Tid, at: bigint, length: number): number {
     const pieces = this.#aim(at, length)
     return check('process_vm_readv', Number(libcReadv(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
-  }
-
-  /** Copies the first `length` of `bytes` to `at`. @returns how many arrived @throws {SyscallError} EFAULT if none did */
-  write(tid: Tid, at: bigint, length: number): number {
-    const pieces = this.#aim(at, length)
-    return check('process_vm_writev', Number(libcWritev(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
   }
 
   /** Numbers where they do, since a bigint is an object of its own each time; upper halves stay 0. */
@@ -80,16 +71,4 @@ export function copyFrom(memory: RemoteMemory, tid: Tid, at: bigint, length: num
     done += chunk
   }
   return copy
-}
-
-/** Writes all of `bytes` into another task's memory. @throws {SyscallError} EFAULT if not all of them could be written */
-export function copyTo(memory: RemoteMemory, tid: Tid, at: bigint, bytes: Uint8Array): void {
-  const most = memory.bytes.length
-  if (bytes.length > most) {
-    copyTo(memory, tid, at, bytes.subarray(0, most))
-    copyTo(memory, tid, at + BigInt(most), bytes.subarray(most))
-    return
-  }
-  memory.bytes.set(bytes)
-  if (memory.write(tid, at, bytes.length) !== bytes.length) throw new SyscallError('process_vm_writev', errno('EFAULT'))
 }

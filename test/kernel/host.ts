@@ -178,7 +178,7 @@ export function execute(
 }
 
 /** Waits until `condition` holds, for things that another process does. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 5): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 20): Promise<void> {
   for (const end = Date.now() + 1000 * seconds; Date.now() < end; ) {
     if (await condition()) return
     await new Promise((resolve) => setTimeout(resolve, 10))

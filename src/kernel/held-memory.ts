@@ -1,0 +1,113 @@
+import { errno, errnos } from '../abi/errno.ts'
+import { _IOWR } from '../abi/ioctl.ts'
+import { SyscallError } from './error.ts'
+import { read } from './files.ts'
+import type { Handle } from './handle.ts'
+import { lastErrno, libc } from './libc.ts'
+
+const libcPwrite = libc.func('long pwrite(int fd, uint8_t *bytes, size_t length, uint64_t offset)')
+const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
+
+const PROCMAP_QUERY_SIZE = 104
+/** Since 6.11. */
+const PROCMAP_QUERY = _IOWR(0x66, 17, PROCMAP_QUERY_SIZE)
+const PROCMAP_QUERY_VMA_WRITABLE = 2
+
+/** A mapping that may be written. */
+interface Mapping {
+  /** The address after its last one. */
+  readonly end: bigint
+  /** Its pages are those of a file, whose server may never give them. */
+  readonly ofFile: boolean
+}
+
+const query = new Uint8Array(PROCMAP_QUERY_SIZE)
+const queryView = new DataView(query.buffer)
+
+/**
+ * Looks for the mapping at `at`, if that may be written; `struct procmap_query`: 0 u64 size | 8 u64 flags | 16 u64 address |
+ * 32 u64 end | 64 u64 inode.
+ *
+ * @param maps `/proc/PID/maps`
+ * @throws {SyscallError} EFAULT; ENOTTY before 6.11; ESRCH if the memory is gone
+ */
+export function queryWritable(maps: Handle, at: bigint): Mapping {
+  query.fill(0)
+  queryView.setUint32(0, PROCMAP_QUERY_SIZE, true)
+  queryView.setUint32(8, PROCMAP_QUERY_VMA_WRITABLE, true)
+  queryView.setBigUint64(16, at, true)
+  if (libcIoctl(maps.raw, PROCMAP_QUERY, query) === 0)
+    return { end: queryView.getBigUint64(32, true), ofFile: queryView.getBigUint64(64, true) !== 0n }
+  const why = lastErrno()
+  throw new SyscallError('PROCMAP_QUERY', why === errnos.ENOENT ? errno('EFAULT') : why)
+}
+
+const LINE = /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)/
+const chunk = Buffer.alloc(65_536)
+
+/** The same from the text, as any kernel has it. @param maps opened anew, for it is read from where it stands */
+export function findWritable(maps: Handle, at: bigint): Mapping {
+  let rest = ''
+  for (let length = read(maps, chunk); length > 0; length = read(maps, chunk)) {
+    const lines = (rest + chunk.toString('latin1', 0, length)).split('\n')
+    rest = lines.pop()!
+    for (const line of lines) {
+      const [, from, to, mode, inode] = LINE.exec(line)!
+      const end = BigInt(`0x${to}`)
+      if (end <= at) continue
+      if (BigInt(`0x${from}`) > at || !mode!.includes('w')) throw new SyscallError('read', errno('EFAULT'))
+      return { end, ofFile: inode !== '0' }
+    }
+  }
+  throw new SyscallError('read', errno('EFAULT'))
+}
+
+/**
+ * The memory that a task had when its files were opened. It stays that memory, or is gone, whatever program has the task's
+ * number when it is written: process_vm_writev(2) would look for the task again.
+ *
+ * `/proc/PID/mem` ignores the protection of private pages (FOLL_FORCE), so the mappings are asked for it. A page that the
+ * task protects or replaces in between is its own all the same.
+ */
+export class HeldMemory {
+  readonly #mem: Handle
+  readonly #maps: Handle
+
+  /**
+   * @param mem `/proc/PID/mem`, opened for writing
+   * @param maps `/proc/PID/maps`
+   */
+  constructor(mem: Handle, maps: Handle) {
+    this.#mem = mem
+    this.#maps = maps
+  }
+
+  /**
+   * Writes all of `bytes`, or what comes before the bad page.
+   *
+   * @param fetch is called with a part that lies in a file, before it is written: it may hang, and a thread that hangs in
+   *   `/proc/PID/mem` cannot be killed
+   * @throws {SyscallError} EFAULT
+   */
+  write(at: bigint, bytes: Uint8Array, fetch: (at: bigint, length: number) => unknown): void {
+    for (let done = 0; done < bytes.length; ) {
+      const start = at + BigInt(done)
+      const { end, ofFile } = this.#mapping(start)
+      const length = Math.min(bytes.length - done, Number(end - start))
+      if (ofFile) fetch(start, length)
+      const part = done === 0 ? bytes : bytes.subarray(done)
+      if (Number(libcPwrite(this.#mem.raw, part, length, start)) !== length)
+        throw new SyscallError('pwrite', errno('EFAULT'))
+      done += length
+    }
+  }
+
+  #mapping(at: bigint): Mapping {
+    try {
+      return queryWritable(this.#maps, at)
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.errno !== errnos.ENOTTY) throw error
+      return findWritable(this.#maps, at)
+    }
+  }
+}

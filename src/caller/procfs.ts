@@ -1,21 +1,12 @@
-import { errno } from '../abi/errno.ts'
 import { fileType, S_IFLNK } from '../abi/stat.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd, guarded } from '../kernel/fd.ts'
-import {
-  type Identity,
-  identify,
-  O_NOFOLLOW,
-  O_PATH,
-  O_RDONLY,
-  openat,
-  openat2,
-  RESOLVE_NO_XDEV,
-} from '../kernel/files.ts'
+import { type Identity, identify, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { numberInNamespace, tidFromNamespace } from '../kernel/pidfd.ts'
-import { startIn } from '../kernel/process.ts'
+import { tidFromNamespace } from '../kernel/pidfd.ts'
+import type { Numbers } from '../kernel/process.ts'
 import type { Start } from './lookup.ts'
+import { isSameTask, notFollowed, numbersOf, openOwn, terminated } from './procfs-entry.ts'
 
 const ROOT_INO = 1n
 /** As deep as `PID/task/TID/fd`. */
@@ -29,6 +20,8 @@ const UP = '..'
  */
 export interface TaskDirectory {
   readonly dir: Fd
+  /** The same in the procfs that the caller sees: what is mounted on an entry there leads elsewhere. */
+  readonly seen: Fd
   /** Of the caller's own process. */
   readonly own: boolean
   /** Are the numbers that the caller sees the host's? */
@@ -37,14 +30,7 @@ export interface TaskDirectory {
   readonly threads: boolean
 }
 
-/** A name is bytes, which text has as Latin-1. */
-export const terminated = (name: string): Uint8Array => Buffer.from(`${name}\0`, 'latin1')
-
-export const notFollowed = (): SyscallError => new SyscallError('walk', errno('ELOOP'))
-
-/** Opens what the file system itself has under `name`, not what a container may have mounted on it. */
-export const openOwn = (dir: Handle, name: string): Fd =>
-  openat2(dir.raw, terminated(name), O_PATH | O_NOFOLLOW, RESOLVE_NO_XDEV)
+type Entered = TaskDirectory | { readonly object: Fd }
 
 export const isRoot = (dir: Handle): boolean => identify(dir.raw).ino === ROOT_INO
 
@@ -58,24 +44,29 @@ export class Procfs {
     this.#start = start
   }
 
-  /** What `self` and `thread-self` lead to. */
+  /** What `self` and `thread-self` lead to: a path, on which a container may mount another directory. */
   self(root: Handle, name: 'self' | 'thread-self'): TaskDirectory {
-    return this.#own(name === 'self' ? '.' : this.#thread, this.#isKnown(root))
+    this.#start.looking(() => openOwn(root, name))[Symbol.dispose]()
+    const known = this.#isKnown(root)
+    const numbers = this.#numbers(root, known)
+    if (!numbers) throw notFollowed()
+    const [tid, tgid] = numbers
+    const isThread = name === 'thread-self'
+    const seen = this.#start.looking(() => openOwn(root, isThread ? `${tgid}/task/${tid}` : `${tgid}`))
+    return this.#own(seen, isThread ? this.#thread : '.', known)
   }
 
   /** The task of this number; the number must be the entry itself: a container may mount another directory on it. */
   task(root: Handle, name: string): TaskDirectory {
-    using seen = openOwn(root, name)
+    const seen = openOwn(root, name)
     const known = this.#isKnown(root)
-    const [tid, tgid] = this.#numbers(known) ?? []
-    const number = Number(name)
-    const found = number === tgid ? this.#own('.', known) : number === tid ? this.#own(this.#thread, known) : undefined
-    const task = found ?? this.#other(number, known)
-    return guarded(task.dir, () => {
-      // Of another pid namespace than the caller's.
-      if (!known && this.#startOf(seen) !== this.#startOf(task.dir)) throw notFollowed()
-      return task
+    const task = guarded(seen, () => {
+      const [tid, tgid] = this.#numbers(root, known) ?? []
+      const number = Number(name)
+      if (number === tgid) return this.#own(seen, '.', known)
+      return number === tid ? this.#own(seen, this.#thread, known) : this.#other(seen, number, known)
     })
+    return this.#same(task)
   }
 
   /**
@@ -86,7 +77,7 @@ export class Procfs {
     using root = this.#rootOf(dir)
     if (!root) return undefined
     const known = this.#isKnown(root)
-    const numbers = this.#numbers(known)
+    const numbers = this.#numbers(root, known)
     if (!numbers) return undefined
     const [tid, tgid] = numbers
     const places = [
@@ -99,47 +90,69 @@ export class Procfs {
     ] as const
     const wanted = identify(dir.raw)
     const place = places.find(([there]) => isAt(root, there, wanted))
-    return place && this.#own(place[1], known)
+    return place && this.#own(dup(dir), place[1], known)
   }
 
   /** What is in the directory of a task: an object that a link leads to, or a directory of it. */
-  enter(place: TaskDirectory, name: string): TaskDirectory | { readonly object: Fd } {
+  enter(place: TaskDirectory, name: string): Entered {
     if (name === UP) throw notFollowed()
     const { own, known } = place
     const here = place.threads ? this.#threadHere(name, known) : name
-    return this.#looking(own, () => {
-      using next = openOwn(place.dir, here)
-      if (fileType(identify(next.raw).mode) === S_IFLNK)
-        return { object: openat(place.dir.raw, terminated(here), O_PATH) }
-      return { dir: dup(next), own, known, threads: here === 'task' }
+    const entered: Entered = this.#looking(own, (): Entered => {
+      const seen = openOwn(place.seen, name)
+      return guarded(seen, () => {
+        using next = openOwn(place.dir, here)
+        if (fileType(identify(next.raw).mode) !== S_IFLNK)
+          return { dir: dup(next), seen, own, known, threads: here === 'task' }
+        const object = openat(place.dir.raw, terminated(here), O_PATH)
+        seen[Symbol.dispose]()
+        return { object }
+      })
     })
+    return place.threads && 'dir' in entered ? this.#same(entered) : entered
   }
 
   get #thread(): string {
     return `task/${this.#start.numbers[0]}`
   }
 
-  #own(name: string, known: boolean): TaskDirectory {
-    return { dir: openOwn(this.#start.process(), name), own: true, known, threads: name === 'task' }
+  #own(seen: Fd, name: string, known: boolean): TaskDirectory {
+    const dir = guarded(seen, () => openOwn(this.#start.process(), name))
+    return { dir, seen, own: true, known, threads: name === 'task' }
   }
 
-  #other(number: number, known: boolean): TaskDirectory {
+  #other(seen: Fd, number: number, known: boolean): TaskDirectory {
     const dir = this.#start.other?.(number, known)
     if (!dir) throw notFollowed()
-    return { dir, own: false, known, threads: false }
+    return { dir, seen, own: false, known, threads: false }
+  }
+
+  /** The number may be that of a task of another pid namespace than the caller's. */
+  #same(task: TaskDirectory): TaskDirectory {
+    const { seen, dir, own, known } = task
+    if (known) return task
+    return guarded(dir, () =>
+      guarded(seen, () => {
+        if (!this.#looking(own, () => isSameTask(this.#start.proc, seen, dir))) throw notFollowed()
+        return task
+      }),
+    )
   }
 
   #isKnown(root: Handle): boolean {
     return isSame(identify(root.raw), identify(this.#start.proc.raw))
   }
 
-  /** Of the caller: as the host sees them, or as its own pid namespace does. undefined before 6.11 */
-  #numbers(known: boolean): readonly [tid: number, tgid: number] | undefined {
-    const { numbers } = this.#start
+  /** Of the caller: as the host sees them, or as they are in a procfs of another pid namespace, if it is there what it is here. */
+  #numbers(root: Handle, known: boolean): Numbers | undefined {
+    const { numbers, looking, process, proc } = this.#start
     if (known) return numbers
-    using namespace = this.#namespace
-    const [tid, tgid] = numbers.map((number) => numberInNamespace(namespace, number))
-    return tid === undefined || tgid === undefined ? undefined : [tid, tgid]
+    const own = process()
+    return looking(() => {
+      using thread = openOwn(own, this.#thread)
+      const [, ...others] = numbersOf(proc, thread)
+      return others.find(([tid, tgid]) => isTask(proc, root, `${tgid}/task/${tid}`, thread))
+    })
   }
 
   /** The host's number of a thread of which the caller sees another one. */
@@ -171,15 +184,6 @@ export class Procfs {
     return undefined
   }
 
-  /**
-   * Tells two tasks apart that have the same number in different pid namespaces. The file must be the entry itself, before it is
-   * opened for reading: to open another one could take for ever.
-   */
-  #startOf(task: Handle): number {
-    using stat = openOwn(task, 'stat')
-    return startIn(this.#start.proc.raw, terminated(`self/fd/${stat.raw}`))
-  }
-
   #looking<T>(own: boolean, action: () => T): T {
     const { looking, lookingAtOther } = this.#start
     return own || !lookingAtOther ? looking(action) : lookingAtOther(action)
@@ -190,6 +194,16 @@ function isAt(root: Handle, name: string, wanted: Identity): boolean {
   try {
     using seen = openOwn(root, name)
     return isSame(identify(seen.raw), wanted)
+  } catch (error) {
+    if (error instanceof SyscallError) return false
+    throw error
+  }
+}
+
+function isTask(proc: Handle, root: Handle, name: string, wanted: Handle): boolean {
+  try {
+    using seen = openOwn(root, name)
+    return isSameTask(proc, seen, wanted)
   } catch (error) {
     if (error instanceof SyscallError) return false
     throw error

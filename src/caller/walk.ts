@@ -4,7 +4,8 @@ import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd, guarded } from '../kernel/fd.ts'
 import { fileSystemType, identify, O_NOFOLLOW, O_PATH, openat, PROC_SUPER_MAGIC, readlink } from '../kernel/files.ts'
 import type { Goal, Start } from './lookup.ts'
-import { isRoot, notFollowed, openOwn, Procfs, type TaskDirectory, terminated } from './procfs.ts'
+import { isRoot, Procfs, type TaskDirectory } from './procfs.ts'
+import { notFollowed, openOwn, terminated } from './procfs-entry.ts'
 
 /** Links that one path may follow, as in the kernel (MAXSYMLINKS). */
 const LINKS = 40
@@ -19,6 +20,11 @@ const isLink = (object: Fd): boolean => guarded(object, () => fileType(identify(
 
 /** Where a walk stands: at an object that the caller reaches, or in a directory of a task in procfs. */
 type Place = { readonly dir: Fd } | TaskDirectory
+
+function close(place: Place): void {
+  place.dir[Symbol.dispose]()
+  if ('seen' in place) place.seen[Symbol.dispose]()
+}
 
 /**
  * Resolves a path that crosses procfs, component by component, as the caller. `self` and `thread-self` are the caller's. The
@@ -53,7 +59,7 @@ class Walk {
       if (wanted === 'directory') this.#mustBeDirectory()
       return this.#place.dir
     } catch (error) {
-      this.#place.dir[Symbol.dispose]()
+      close(this.#place)
       throw error
     }
   }
@@ -142,7 +148,7 @@ class Walk {
   }
 
   #go(place: Place): void {
-    this.#place.dir[Symbol.dispose]()
+    close(this.#place)
     this.#place = place
   }
 }

@@ -107,9 +107,37 @@ export function startTime(pid: number | 'self'): number | undefined {
 /** Does this thread of ours run, or wait only for a processor? @returns false if it waits for anything else, or is gone */
 export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`)) === 'R'
 
-const status = Buffer.alloc(4096)
+const status = Buffer.alloc(64 * 1024)
 const numberAfter = (text: string, label: string): number =>
   Number.parseInt(text.slice(text.indexOf(label) + label.length), 10)
+
+const numbersAfter = (text: string, label: string): readonly number[] => {
+  const start = text.indexOf(label)
+  return start < 0
+    ? []
+    : text
+        .slice(start + label.length, text.indexOf('\n', start + 1))
+        .split('\t')
+        .map(Number)
+}
+
+/** Of a thread and its process in one pid namespace. */
+export type Numbers = readonly [tid: number, tgid: number]
+
+/**
+ * The numbers of a task in all pid namespaces that it is in: first in the one of the procfs, last in its own.
+ *
+ * @param directory a descriptor
+ * @param path of its `status`
+ * @returns none if the list of its groups is too long
+ * @throws {SyscallError} ENOENT, ESRCH if the task is gone
+ */
+export function numbersIn(directory: number, path: Uint8Array): readonly Numbers[] {
+  using file = openat(directory, path, O_RDONLY)
+  const text = status.toString('latin1', 0, read(file, status))
+  const tids = numbersAfter(text, '\nNSpid:\t')
+  return numbersAfter(text, '\nNStgid:\t').map((tgid, index) => [tids[index]!, tgid])
+}
 
 /** From which task this one was forked, as far as the kernel tells: for a thread, the first one of its process. */
 export function forkedBy(tid: Tid): Tid {

@@ -79,7 +79,7 @@ function inside(script: string, { place, proc }: Places): Promise<Done> {
     `proc=${proc} place=${place} caller=${fixture('caller')} engine=${host.enginePid}`,
     'mount -t proc none $proc && cd $place/in || exit',
     // The first field of its stat in the host's procfs is its number there.
-    'mkfifo number; { read host rest </proc/self/stat; echo $host >number; exec sleep 60 >/dev/zero 2>&1; } & other=$!',
+    'mkfifo number; { read host rest </proc/self/stat; echo $host >number; exec sleep 60 9<. >/dev/zero 2>&1; } & other=$!',
     'read host <number',
     `cd $place`,
     script,
@@ -115,6 +115,60 @@ describe.each([
     const where = places()
     const name = newName()
     const script = `exec 9<in; p=${procfs}; number=${number}; ${caller} ${call.replace('{}', name)} ${NODE}`
+    const { stdout } = await inside(script, where)
+    expect(JSON.parse(stdout)).toEqual(errno ? { errno } : { ok: true })
+    if (at !== undefined) expect(lstatSync(join(where.place, at, name)).isCharacterDevice()).toBe(true)
+  })
+})
+
+/** Who may mount in the container's mount namespace may do so on the entries of a task: natively a path leads where that leads. */
+describe.each([
+  { where: "the host's procfs", procfs: '/proc', number: '$host' },
+  { where: "the container's", procfs: '$proc', number: '$other' },
+])('what is mounted on an entry of $where', ({ procfs, number }) => {
+  const link = (name: string, covered: string): string => `${fixture('link-swapper')} $p/$number/${name} $p/${covered}`
+  test.each([
+    { on: 'self', mount: 'mount --bind $p/$number $p/$me', path: 'self/cwd' },
+    // There the other process has no thread of this number.
+    { on: 'self', mount: 'mount --bind $p/$number $p/$me', path: 'thread-self/cwd', errno: 'ENOENT' },
+    { on: 'self', mount: 'mount --bind $p/$number $p/$me', path: 'self/fd/9' },
+    { on: 'self', mount: 'mount --bind $p/$number $p/$me', path: '$me/cwd' },
+    { on: 'fd', mount: 'mount --bind $p/$number/fd $p/$me/fd', path: 'self/fd/9' },
+    { on: 'task', mount: 'mount --bind $p/$number/task $p/$me/task', path: 'self/task/$number/cwd' },
+    { on: 'a thread', mount: 'mount --bind $p/$number $p/$me/task/$me', path: 'thread-self/cwd' },
+    { on: 'a thread', mount: 'mount --bind $p/$number $p/$me/task/$me', path: 'self/task/$me/cwd' },
+    { on: 'cwd', mount: link('cwd', '$me/cwd'), path: 'self/cwd' },
+    { on: 'cwd of a thread', mount: link('cwd', '$me/task/$me/cwd'), path: 'thread-self/cwd' },
+    { on: 'root', mount: link('cwd', '$me/root'), path: 'self/root' },
+    { on: 'the link self', mount: link('cwd', 'self'), path: 'self' },
+  ])('$on, by $path: is left to the kernel', async ({ mount, path, errno = 'EPERM' }) => {
+    const where = places()
+    const name = newName()
+    // The redirection shows where the kernel goes; it is the shell's own, which becomes the caller.
+    const script = `p=${procfs} number=${number}; exec 9<.
+      ( read me rest <$p/self/stat; ${mount} || exit
+        ${errno === 'EPERM' ? `: >$p/${path}/native;` : ''} exec $caller mknod $p/${path}/${name} ${NODE} )`
+    const { stdout, stderr } = await inside(script, where)
+    expect({ stdout, stderr }).toEqual({ stdout: `{"errno":"${errno}"}\n`, stderr: '' })
+    expect(existsSync(join(where.place, 'in', 'native'))).toBe(errno === 'EPERM')
+    expect([join(where.place, name), join(where.place, 'in', name)].filter(existsSync)).toEqual([])
+  })
+})
+
+describe("the container's procfs, seen from a pid namespace in it", () => {
+  test.each([
+    { path: 'self/cwd', at: '' },
+    { path: 'thread-self/cwd', at: '' },
+    { path: '$me/cwd', at: '' },
+    { path: 'self/task/$me/cwd', errno: 'EPERM' },
+    // It has the number 1 there, which here is another task.
+    { path: '1/cwd', errno: 'EPERM' },
+    { path: '$other/cwd', errno: 'EPERM' },
+  ])('$path', async ({ path, at, errno }) => {
+    const where = places()
+    const name = newName()
+    const call = `read me rest <$proc/self/stat; exec $caller mknod $proc/${path}/${name} ${NODE}`
+    const script = `export proc other caller; unshare --pid --fork sh -c '${call}'`
     const { stdout } = await inside(script, where)
     expect(JSON.parse(stdout)).toEqual(errno ? { errno } : { ok: true })
     if (at !== undefined) expect(lstatSync(join(where.place, at, name)).isCharacterDevice()).toBe(true)

@@ -1,0 +1,47 @@
+import { errno, errnos } from '../abi/errno.ts'
+import { SyscallError } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { O_NOFOLLOW, O_PATH, openat2, RESOLVE_NO_XDEV } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { type Numbers, numbersIn, startIn } from '../kernel/process.ts'
+
+/** A name is bytes, which text has as Latin-1. */
+export const terminated = (name: string): Uint8Array => Buffer.from(`${name}\0`, 'latin1')
+
+export const notFollowed = (): SyscallError => new SyscallError('walk', errno('ELOOP'))
+
+/**
+ * Opens what the file system itself has under `name`, a path of entries.
+ *
+ * @throws {SyscallError} ELOOP if a container has mounted something on one of them
+ */
+export function openOwn(dir: Handle, name: string): Fd {
+  try {
+    return openat2(dir.raw, terminated(name), O_PATH | O_NOFOLLOW, RESOLVE_NO_XDEV)
+  } catch (error) {
+    throw error instanceof SyscallError && error.errno === errnos.EXDEV ? notFollowed() : error
+  }
+}
+
+/**
+ * Reads a file of a task in a procfs that a container sees. It must be the entry itself, before it is opened for reading: to
+ * open another one could take for ever.
+ */
+function readOwn<T>(proc: Handle, task: Handle, name: string, read: (directory: number, path: Uint8Array) => T): T {
+  using entry = openOwn(task, name)
+  return read(proc.raw, terminated(`self/fd/${entry.raw}`))
+}
+
+/** @param proc our own procfs */
+export const numbersOf = (proc: Handle, task: Handle): readonly Numbers[] => readOwn(proc, task, 'status', numbersIn)
+
+/** Tells two tasks apart that have the same number in different pid namespaces: by when they started, and their other numbers. */
+export function isSameTask(proc: Handle, seen: Handle, task: Handle): boolean {
+  const [from, ...others] = numbersOf(proc, seen)
+  const expected = numbersOf(proc, task).slice(-1 - others.length)
+  return (
+    from !== undefined &&
+    String(expected) === String([from, ...others]) &&
+    readOwn(proc, seen, 'stat', startIn) === readOwn(proc, task, 'stat', startIn)
+  )
+}

@@ -1,6 +1,6 @@
 import { explain, why } from '../calls/reason.ts'
+import { idleHere } from '../daemon/idle.ts'
 import { type Config, effectiveLimits } from '../policy/config.ts'
-import { idleKeys } from '../policy/idle.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import { forUser } from '../policy/user.ts'
@@ -12,7 +12,7 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
   const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
   return [
     ...keys,
-    ...idleKeys(settings).map((text) => `  # ${text}`),
+    ...idleHere(settings).map((text) => `  # ${text}`),
     ...(user ? forUser(policy).withheld : []).map(
       (key) => `  # ${key} is left to the kernel: ${explain(why('userDaemon')).says}`,
     ),

@@ -2,9 +2,9 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Argument, Command, Option } from 'commander'
+import { idleHere } from '../daemon/idle.ts'
 import type { Target } from '../filter/target.ts'
 import { parseConfig } from '../policy/config.ts'
-import { idleKeys } from '../policy/idle.ts'
 import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'
 import { capabilitiesFor } from '../policy/needs.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -128,7 +128,7 @@ function main(engine: Engine, options: Options): void {
   const policy = toPolicy(settings)
   if (options.user) mustServeUser(policy)
   if (rulesFor(policy).length === 0)
-    throw new Error(`Cannot say anything: ${idleKeys(settings).join('; ') || 'no key is on; try -c mknod'}`)
+    throw new Error(`Cannot say anything: ${idleHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
   const given = effective(settings).filter(({ origin }) => origin === 'given')
   const annotations = (options.annotation ?? []).map((text) => parseAssignment(text))
   // A value that no configuration would take is a mistake; what one could let them do is said below.
@@ -156,7 +156,7 @@ function main(engine: Engine, options: Options): void {
     user: options.user === true,
     fuse: policy.mount !== undefined && policy.mount.fuse.size > 0,
   })
-  for (const text of [...besides, ...idleKeys(settings), ...ignored(entries, annotations)]) say(text)
+  for (const text of [...besides, ...idleHere(settings), ...ignored(entries, annotations)]) say(text)
   process.stdout.write(`${lines.join('\n')}\n`)
 }
 

@@ -3,6 +3,7 @@ import { release } from 'node:os'
 import { dirname } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Rule } from '../calls/rule.ts'
+import { idleHere } from '../daemon/idle.ts'
 import { type Circumstances, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
@@ -10,7 +11,6 @@ import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { flagsFor, machines, resolvesGuards, type Target, targets } from '../filter/target.ts'
 import { readText } from '../kernel/text-file.ts'
-import { idleKeys } from '../policy/idle.ts'
 import { fullName, keyNames, keys } from '../policy/keys.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
@@ -113,7 +113,7 @@ function write(options: Options): void {
   if (options.user) mustServeUser(policy)
   const rules = rulesFor(policy)
   if (rules.length === 0)
-    throw new Error(`Cannot make a profile: ${idleKeys(settings).join('; ') || 'no key is on; try -c mknod'}`)
+    throw new Error(`Cannot make a profile: ${idleHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
   const lines = policyLines(entries)
   if (options.format === 'oci') {
     put(ociProfile(options, rules, lines), options.output)

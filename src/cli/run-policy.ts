@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Rule } from '../calls/rule.ts'
 import type { KeeperEvent, KeeperOptions } from '../daemon/events.ts'
+import { idleHere } from '../daemon/idle.ts'
 import { Keeper } from '../daemon/keeper.ts'
 import { compileOci } from '../filter/compile.ts'
 import { flagsFor, machines } from '../filter/target.ts'
 import { requireKernel } from '../kernel/require.ts'
-import { idleKeys } from '../policy/idle.ts'
 import { parseAssignment } from '../policy/lines.ts'
 import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
@@ -25,7 +25,7 @@ export function interception(config: readonly string[], refusals: Refusals, say:
   const settings = settle(config.map((text) => parseAssignment(text)))
   const policy = toPolicy(settings)
   const rules = rulesFor(policy)
-  for (const text of idleKeys(settings)) say(text)
+  for (const text of idleHere(settings)) say(text)
   if (rules.length === 0) return {}
   requireKernel()
   return {

@@ -5,6 +5,7 @@ import { effective } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { CallLog } from './call-log.ts'
 import type { KeeperEvent, KeeperOptions, Resolved } from './events.ts'
+import { idleIn } from './idle.ts'
 import { Keeper } from './keeper.ts'
 import { Log } from './log.ts'
 import { Reexec } from './reexec.ts'
@@ -66,6 +67,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
   const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = place
   const limits = forUser ? { limits: FOR_USER } : {}
   log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
+  for (const text of idleIn(config)) log.write('warn', text)
   manager.ready(keeper.status)
   reexec = new Reexec(keeper, manager, log)
   if (isAsked) reload()

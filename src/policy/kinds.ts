@@ -38,10 +38,18 @@ function fileSystem(text: string): string {
   return text
 }
 
+/** One that the kernel has: none of Linux has capitals, so another one would never be meant by anybody. */
+function kernelFileSystem(text: string): string {
+  const name = fileSystem(text)
+  const lower = name.toLowerCase()
+  if (name === lower) return name
+  throw new RangeError(`no file system has capitals as in ${JSON.stringify(name)}: write ${JSON.stringify(lower)}`)
+}
+
 /** Names as in /proc/filesystems. */
 export const fileSystems: Kind<ReadonlySet<string>> = kind({
   allowed: 'a list of file systems such as ext4,xfs',
-  parse: (text) => new Set(elements(text).map(fileSystem)),
+  parse: (text) => new Set(elements(text).map(kernelFileSystem)),
   format: (names) => [...names].join(','),
   lowers: (from, to) => [...to].every((name) => from.has(name)),
 })

@@ -92,6 +92,11 @@ describe('parsePolicy()', () => {
       ': "ext4;xfs" is no name of a file system, allowed is a list of file systems such as ext4,xfs',
     ],
     [
+      'mount.allowed',
+      'xfs,EXT4',
+      ': no file system has capitals as in "EXT4": write "ext4", allowed is a list of file systems such as ext4,xfs',
+    ],
+    [
       'mount.fuse',
       'ext4',
       ': "ext4" does not name a program, allowed is a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',

@@ -54,6 +54,11 @@ test('only kernel/ imports koffi', () => {
   expect(users.filter((from) => !from.startsWith('kernel/'))).toEqual([])
 })
 
+test('only kernel/clock.ts asks for the time that passes', () => {
+  const asks = files.filter((file) => /\bperformance\./.test(readFileSync(join(src, file), 'utf8')))
+  expect(asks).toEqual(['kernel/clock.ts'])
+})
+
 test('only cli/ writes to standard output or ends the process by Node', () => {
   const offenders = files.filter((file) => !file.startsWith('cli/'))
   const printing = /console\.(log|error|warn)|process\.stdout\.write|process\.exit\(/

@@ -9,6 +9,7 @@ import type { Exec, Fuse, FuseMount, Readiness } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { access, X_OK } from '../kernel/access.ts'
+import { now } from '../kernel/clock.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { deviceOf, fstatfs, identify, O_NOFOLLOW, O_PATH, openat, readlink } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -112,7 +113,7 @@ export class CallerFuse implements Fuse {
   mounted({ target: where, namespace, attributes }: FuseMount, note: bigint): boolean {
     const target = new FuseTarget(this.#caller, where, namespace, Number(note))
     this.#caller.mayBlock()
-    for (const end = performance.now() + STILL_MS; performance.now() < end; sleep(LOOK_MS)) {
+    for (const end = now() + STILL_MS; now() < end; sleep(LOOK_MS)) {
       if (target.look()) return target.set(attributes)
       if (!this.#caller.waits()) return false
     }
@@ -133,17 +134,17 @@ export class CallerFuse implements Fuse {
 
   /** @returns why nothing is mounted */
   #await(job: Job, target: FuseTarget): ReasonCode | undefined {
-    const start = performance.now()
+    const start = now()
     for (let mounted: number | undefined; ; ) {
       job.wait(LOOK_MS)
-      const now = performance.now()
+      const at = now()
       const { status } = job
       if (!this.#caller.waits()) return 'gone'
       if (status !== undefined && status !== 0) return 'fuseFailed'
-      if (target.look()) mounted ??= now
-      if (mounted !== undefined && (status === 0 || now - mounted > STAYS_MS)) return undefined
+      if (target.look()) mounted ??= at
+      if (mounted !== undefined && (status === 0 || at - mounted > STAYS_MS)) return undefined
       if (status === 0) return 'fuseNotMounted'
-      if (now - start > PATIENCE_MS) return 'fuseTimeout'
+      if (at - start > PATIENCE_MS) return 'fuseTimeout'
     }
   }
 

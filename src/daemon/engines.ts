@@ -1,6 +1,7 @@
 import type { Beat } from '../engine/journal.ts'
 import type { ToEngine, ToKeeper } from '../engine/messages.ts'
 import type { EngineOptions } from '../engine/start.ts'
+import { now } from '../kernel/clock.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { EngineLink } from './engine-link.ts'
 import type { Reactor } from './reactor.ts'
@@ -131,7 +132,7 @@ export class Engines {
       this.#held()
       return
     }
-    const pause = this.#restarts.after({ at: performance.now(), failed, wasReady: this.#isReady })
+    const pause = this.#restarts.after({ at: now(), failed, wasReady: this.#isReady })
     this.#options.ended(how, pause)
     if (this.#isClosed) return
     if (pause === 0) this.#start(failed)

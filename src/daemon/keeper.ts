@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Beat, Slots } from '../engine/journal.ts'
 import type { ToKeeper } from '../engine/messages.ts'
+import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
 import { effectiveLimits, type Limits } from '../policy/config.ts'
@@ -161,7 +162,7 @@ export class Keeper {
     const { manager } = this.#options
     const isQuiet = (): boolean =>
       this.#early.isEmpty && this.#doors.every((door) => door.isQuiet) && manager?.isIdle !== false
-    for (const end = performance.now() + QUIET_MS; !isQuiet() && performance.now() < end; ) await sleep(QUIET_MS / 1000)
+    for (const end = now() + QUIET_MS; !isQuiet() && now() < end; ) await sleep(QUIET_MS / 1000)
   }
 
   #openDoors(): readonly Door[] {

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { build, buildNow } from '../kernel/build.ts'
+import { now } from '../kernel/clock.ts'
 import { execv } from '../kernel/execute.ts'
 import { FORMAT } from './estate.ts'
 import type { Successor } from './events.ts'
@@ -35,7 +36,7 @@ export class Reexec implements Successor {
   go(): Promise<string> {
     this.#running ??= this.#go().finally(() => {
       this.#running = undefined
-      this.#next = performance.now() + RETRY_MS
+      this.#next = now() + RETRY_MS
     })
     return this.#running
   }
@@ -45,7 +46,7 @@ export class Reexec implements Successor {
   }
 
   look(): void {
-    if (performance.now() >= this.#next && buildNow() !== build) void this.go()
+    if (now() >= this.#next && buildNow() !== build) void this.go()
   }
 
   async #go(): Promise<string> {

@@ -1,3 +1,4 @@
+import { now } from '../kernel/clock.ts'
 import { closeRaw, Fd } from '../kernel/fd.ts'
 
 const WORD = {
@@ -98,7 +99,7 @@ export class Entries {
 
   /** @returns false if another thread has it for too long */
   lock(index: number): boolean {
-    for (const end = performance.now() + LOCK_MS; performance.now() < end; ) {
+    for (const end = now() + LOCK_MS; now() < end; ) {
       if (this.tryLock(index)) return true
       Atomics.wait(this.#words, index * WORDS + WORD.lock, 1, LOCK_MS)
     }

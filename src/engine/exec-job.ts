@@ -1,5 +1,6 @@
 import type { Job } from '../caller/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
+import { now } from '../kernel/clock.ts'
 
 /** Words of an answer: how far it is, and the exit status. */
 const STATE = 0
@@ -65,8 +66,8 @@ export class ExecJob implements Job {
 
   over(failed?: ReasonCode): void {
     this.#main.over(this.#job, failed)
-    const end = performance.now() + TOLD_MS
-    for (let left = TOLD_MS; failed !== undefined && left > 0; left = end - performance.now()) {
+    const end = now() + TOLD_MS
+    for (let left = TOLD_MS; failed !== undefined && left > 0; left = end - now()) {
       const state = Atomics.load(this.#words, STATE)
       if (state === EXEC.told) return
       Atomics.wait(this.#words, STATE, state, left)

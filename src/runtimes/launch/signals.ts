@@ -1,3 +1,5 @@
+import { now } from '../../kernel/clock.ts'
+
 /** What is passed on to the container. Terminal signals reach only us: the runtime has a session of its own. */
 const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
 const ENDING = new Set<NodeJS.Signals>(['SIGINT', 'SIGTERM'])
@@ -17,8 +19,8 @@ export interface SignalTargets {
 export function forwardSignals({ forward, kill }: SignalTargets): Disposable {
   let last = Number.NEGATIVE_INFINITY
   const handle = (signal: NodeJS.Signals): void => {
-    const insists = ENDING.has(signal) && performance.now() - last < INSISTENCE_MS
-    if (ENDING.has(signal)) last = performance.now()
+    const insists = ENDING.has(signal) && now() - last < INSISTENCE_MS
+    if (ENDING.has(signal)) last = now()
     if (insists) kill()
     else forward(signal)
   }

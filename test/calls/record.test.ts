@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
@@ -37,6 +38,13 @@ test('explain() fills in the numbers', () => {
     remedy: 'if it is harmless, add c:10:200 to security.syscalls.intercept.mknod.devices',
   })
   expect(explain({ code: 'lacksCapability', a: 27 }).remedy).toContain('--cap-add MKNOD')
+})
+
+test('each code stands in one family', async () => {
+  const folder = new URL('../../src/calls/reasons/', import.meta.url)
+  const families = await Promise.all(readdirSync(folder).map((name) => import(new URL(name, folder).href)))
+  const codes = families.flatMap((family) => Object.values<object>(family).flatMap((table) => Object.keys(table)))
+  expect(codes.sort()).toEqual([...reasonCodes].sort())
 })
 
 test.each(Object.entries(reasons))('%s is one sentence without a full stop, and uses known places only', (_, texts) => {

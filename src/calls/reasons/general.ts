@@ -1,0 +1,60 @@
+import type { Sentences } from './sentences.ts'
+
+/** Of any call. */
+export const general = {
+  done: ['done for the caller', ''],
+  kernelAnswered: ['done as the caller: the kernel itself answered with this errno', ''],
+  adopted: ['done before a signal interrupted the call, which then came again', ''],
+  keyOff: ['the policy of this container does not serve this call', 'set the key security.syscalls.intercept.* for it'],
+  notServed: ['this version does not serve this call yet', 'leave its key off: trapping it only costs time'],
+  lacksCapability: [
+    'the caller lacks CAP_{a:cap} in its user namespace',
+    'run it as the container root, and start the container with --cap-add {a:cap}',
+  ],
+  childUserns: [
+    'the caller is in a child user namespace of the container, whose capabilities give nothing',
+    'make the call from the initial user namespace of the container',
+  ],
+  hostUserns: [
+    'the container has no user namespace of its own',
+    'start it with --userns=auto (podman), --userns-remap (Docker), hostUsers: false (Kubernetes) or lxc.idmap (LXC)',
+  ],
+  userDaemon: [
+    'intercede runs for a user here (serve --user), and the kernel lets only root of the host do this',
+    'have the administrator run intercede serve, and start the container as root with a user namespace of its own',
+  ],
+  foreignUserns: [
+    'the user namespace of the container is not a direct child of that of intercede',
+    'run intercede in the user namespace in which the runtime runs',
+  ],
+  unclearUserns: [
+    'the init of the container is not in the user namespace that owns its pid namespace, so which one it began in is unclear',
+    'start the container with a pid namespace of its own, and leave its init in its first user namespace',
+  ],
+  policyInvalid: [
+    'the policy that came with the container is invalid; the log line of its start says why',
+    'correct the policy and start the container again',
+  ],
+  unknownContainer: [
+    'the container was started before this daemon, or its hand-over failed',
+    'start the container again',
+  ],
+  invisibleCaller: [
+    'the caller is not visible in the pid namespace of intercede',
+    'run intercede in the host pid namespace',
+  ],
+  gone: ['the caller died or was interrupted before the answer', ''],
+  unreadable: ['the arguments cannot be read from the memory of the caller', ''],
+  lookFailed: ['a look at the caller or its files failed with errno {a}, so the kernel judges it alone', ''],
+  containerBusy: [
+    'too many calls of all containers hang in their file systems',
+    'find the containers whose calls are logged late, and what hangs there',
+  ],
+  engineFailed: ['the engine fails with such calls', 'please report it with the log lines before'],
+  unsettled: ['the engine ended in the middle of the act, and what it did cannot be told', ''],
+  otherThread: [
+    'before Linux 6.9 the descriptors of a thread that is not the first of its process cannot be looked at',
+    'make the call from the main thread',
+  ],
+  fault: ['a fault of intercede itself', 'please report it with the log line'],
+} as const satisfies Sentences

@@ -1,0 +1,35 @@
+import type { Sentences } from './sentences.ts'
+
+/** Of mknod(2). */
+export const node = {
+  doneButClosed: [
+    'done for the caller, but the device rules of its control group do not let it be opened',
+    'allow the device where the container is started, for podman by --device-cgroup-rule',
+  ],
+  deviceCgroup: [
+    'the device rules of the control group of the caller do not let the device {a}:{b} be made',
+    'allow it where the container is started, for podman by --device-cgroup-rule',
+  ],
+  notCharDevice: ['only character devices are made, the rest is left to the kernel', ''],
+  kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anybody', ''],
+  deviceNotAllowed: [
+    'the device {a}:{b} is not allowed',
+    'if it is harmless, add c:{a}:{b} to security.syscalls.intercept.mknod.devices',
+  ],
+  nodevMount: [
+    'the mount does not allow devices (nodev): a node there could not be opened',
+    'make the node on a mount without nodev',
+  ],
+  hostMounts: [
+    'it could only be done in a mount namespace of the container, and the caller is in none',
+    'start the container with a mount namespace of its own',
+  ],
+  tooManyMounts: [
+    'the container has had too many device nodes mounted',
+    'make them on a file system that the host mounted without nodev',
+  ],
+  containerSuperblock: [
+    'the file system was mounted inside the container: a device node there could not be opened',
+    'make the node on a file system that the host mounted',
+  ],
+} as const satisfies Sentences

@@ -43,8 +43,9 @@ notifier in C does: [bench/notifier.c](../bench/notifier.c), compiled with -O2, 
 still waits, takes on the caller's root, umask and ids with no capability over files, opens the directory and makes the
 node. For \`sched_setscheduler\` it reads the parameter, looks at the caller, translates the number, pins the task and looks
 where it belongs. For \`setxattr\` it reads path, name and value, looks at the caller, takes on its root and ids, opens a
-handle, looks whose the inode is and sets the attribute. For \`sysinfo\` it asks whether the call still waits and writes figures that it has read once. It has no
-policy, no limits and no records, looks at no device rules, and serves one container.
+handle, looks whose the inode is and sets the attribute. For \`sysinfo\` it opens the memory of the caller, asks whether the
+call still waits and the place may be written, and writes figures that it has read once. It has no policy, no limits and no
+records, looks at no device rules, and serves one container.
 
 Intercede is the daemon as it is shipped, with a policy file. All are measured in one run, in turn, ${facts.rounds} rounds of
 ${facts.count} calls of each process, in the same directory, by the same program under the same seccomp filter; one more round went

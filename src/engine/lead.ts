@@ -1,21 +1,24 @@
-import type { Tid } from '../abi/brand.ts'
+import { now } from '../kernel/clock.ts'
 import type { Alarm } from '../kernel/timer.ts'
+import { FREE, LeadWord, RECEIVING, SERVING, WAITING } from './lead-word.ts'
 import { SEAT_WORDS, Seats } from './seats.ts'
+import type { Workers } from './workers.ts'
 
 /** Each in a cache line of its own. */
 const WORDS = {
   lead: 0,
   deputy: 16,
-  serving: 32,
+  leader: 32,
   epoch: 48,
-  leader: 64,
-  active: 80,
-  progress: 96,
-  alarmed: 112,
-  rung: 128,
+  progress: 64,
+  alarmed: 80,
+  rung: 96,
 } as const
-const SEATS_AT = 144
+const SEATS_AT = 112
 export const LEAD_WORDS = SEATS_AT + SEAT_WORDS
+
+/** How long a leader may serve a call before the deputy leads. */
+export const LEADER_MS = 2
 
 /** How often a thread asks for the lead again before it parks, if the leader waits for a call, or receives one. */
 const SPINS = 500
@@ -23,24 +26,15 @@ const RECEIVING_SPINS = 2000
 
 const POSTS = 64
 
-/** The lead word is a state and the term in which somebody has it. */
-const FREE = 0
-const WAITING = 1
-const SERVING = 2
-const RECEIVING = 3
-const STATE_BITS = 2
-const STATE_MASK = 3
-/** Terms come round after this many, long after anybody still believes in an old one. */
-const TERMS = 1 << 28
+/** Of a leader that serves nobody, but is away for a moment. */
+const NO_CONTAINER = -1
 
-const word = (term: number, state: number): number => (term << STATE_BITS) | state
-const after = (lead: number): number => ((lead >> STATE_BITS) + 1) % TERMS
-
-interface Threads {
-  /** The one that this is made for. */
-  readonly self: Tid
-  /** Has a thread work, or does it wait for something? */
-  readonly isRunning: (thread: Tid) => boolean
+interface Means {
+  /** How many threads may work at once before it only costs time. */
+  readonly processors: number
+  readonly alarm: Alarm
+  /** A call of this container has kept a thread waiting. */
+  readonly strike: (container: number) => void
 }
 
 /**
@@ -56,22 +50,33 @@ interface Threads {
  * receives waits for that with its processor: if it parked, both would soon be woken on the same processor, the other one idle.
  *
  * Each lead has a term of its own: a thread that comes back late must not take or free the lead of another.
+ *
+ * This is made for one thread, and knows whether that leads.
  */
 export class Lead {
   readonly #words: Int32Array
+  readonly #lead: LeadWord
   readonly #seats: Seats
+  readonly #workers: Workers
   readonly #processors: number
   readonly #alarm: Alarm
-  readonly #self: Tid
-  readonly #isRunning: Threads['isRunning']
+  readonly #strike: (container: number) => void
+  /** Of the lead that this thread has. */
+  #term: number | undefined
 
-  constructor(words: Int32Array, processors: number, alarm: Alarm, { self, isRunning }: Threads) {
+  constructor(words: Int32Array, workers: Workers, { processors, alarm, strike }: Means) {
     this.#words = words
+    this.#lead = new LeadWord(words, WORDS.lead)
     this.#seats = new Seats(words.subarray(SEATS_AT))
+    this.#workers = workers
     this.#processors = processors
     this.#alarm = alarm
-    this.#self = self
-    this.#isRunning = isRunning
+    this.#strike = strike
+  }
+
+  /** Does this thread lead? It may be late, and another one does: `resume` tells. */
+  get isOurs(): boolean {
+    return this.#term !== undefined
   }
 
   /** Threads that are parked now, the deputy apart: none left means that the pool should grow. */
@@ -84,35 +89,44 @@ export class Lead {
     return Atomics.load(this.#words, WORDS.epoch)
   }
 
-  /** Takes the lead if nobody has it. @returns its term, or undefined */
-  take(): number | undefined {
-    const lead = Atomics.load(this.#words, WORDS.lead)
-    const term = after(lead)
-    return (lead & STATE_MASK) === FREE && this.#change(lead, word(term, WAITING)) ? term : undefined
+  /** Takes the lead if nobody has it. */
+  take(): boolean {
+    return this.#takeFrom(FREE)
   }
 
   /** The leader waits for a call. */
-  wait(term: number): void {
-    Atomics.store(this.#words, WORDS.lead, word(term, WAITING))
+  wait(): void {
+    this.#lead.set(this.#term!, WAITING)
   }
 
   /** There is a call: the leader will soon share the lead, or serve. */
-  receive(term: number): void {
-    Atomics.store(this.#words, WORDS.lead, word(term, RECEIVING))
+  receive(): void {
+    this.#lead.set(this.#term!, RECEIVING)
   }
 
   /** The leader is about to serve a call of this container. @param time `now()` */
-  serve(term: number, container: number, time: number): void {
-    Atomics.store(this.#words, WORDS.serving, container)
-    Atomics.store(this.#words, WORDS.leader, this.#self)
-    Atomics.store(this.#words, WORDS.lead, word(term, SERVING))
+  serve(container: number, time: number): void {
+    this.#workers.begin(container, time)
+    this.#lead.set(this.#term!, SERVING)
     this.#begin(time)
   }
 
-  /** The leader is about to serve a call and more calls wait: whoever comes back first shall lead. @param time `now()` */
-  share(term: number, time: number): void {
-    if (!this.#change(word(term, RECEIVING), word(term, FREE))) return
-    if (Atomics.load(this.#words, WORDS.active) < this.#processors) this.#seats.wakeOne()
+  /** The leader does something else for a moment. */
+  rest(): void {
+    this.serve(NO_CONTAINER, now())
+  }
+
+  /**
+   * The leader is about to serve a call of this container and more calls wait: whoever comes back first shall lead.
+   *
+   * @param time `now()`
+   */
+  share(container: number, time: number): void {
+    this.#workers.begin(container, time)
+    const term = this.#term!
+    this.#term = undefined
+    if (!this.#lead.change(term, RECEIVING, FREE)) return
+    if (this.#workers.active < this.#processors) this.#seats.wakeOne()
     this.#begin(time)
   }
 
@@ -124,33 +138,28 @@ export class Lead {
     return true
   }
 
-  /** Takes the lead as soon as nobody has it, if that is soon. @returns its term, or undefined */
-  await(): number | undefined {
+  /** Takes the lead as soon as nobody has it, if that is soon. */
+  await(): boolean {
     for (let spins = 0; spins < RECEIVING_SPINS; spins++) {
-      const term = this.take()
-      if (term !== undefined) return term
-      if (spins > SPINS && (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) !== RECEIVING) return undefined
+      if (this.take()) return true
+      if (spins > SPINS && this.#lead.state !== RECEIVING) return false
     }
-    return undefined
+    return false
   }
 
-  /** The thread works from now on (1), or waits for what may take long (-1): others are woken in its place. */
-  countActive(change: 1 | -1): void {
-    Atomics.add(this.#words, WORDS.active, change)
+  /** The thread works: it has served its call, or is new. If it led, it goes on leading, unless the deputy does now. */
+  resume(): void {
+    this.#workers.come()
+    if (this.#term === undefined || this.#lead.change(this.#term, SERVING, WAITING)) return
+    this.#term = undefined
   }
 
-  /** The leader has served its call. @returns false if the deputy leads now */
-  resume(term: number): boolean {
-    return this.#change(word(term, SERVING), word(term, WAITING))
-  }
-
-  /** The leader will block or end: somebody else shall lead. @returns false if the deputy does already */
-  pass(term: number): boolean {
-    const lead = Atomics.load(this.#words, WORDS.lead)
-    const isOurs = lead >> STATE_BITS === term && (lead & STATE_MASK) !== FREE
-    if (!isOurs || !this.#change(lead, word(term, FREE))) return false
-    this.offer()
-    return true
+  /** The thread will block or end: if it leads, somebody else shall. */
+  pass(): void {
+    this.#workers.leave()
+    const term = this.#term
+    this.#term = undefined
+    if (term === undefined || this.#lead.free(term)) this.offer()
   }
 
   /** If nobody leads, somebody who has nothing else to do shall. */
@@ -160,16 +169,16 @@ export class Lead {
     else this.#ring()
   }
 
-  /**
-   * Blocks the thread until there may be something to do: the lead, or what was posted.
-   *
-   * @returns the term and the container whose call kept the leader too long, if this thread leads now because of it
-   */
-  park(): { readonly term: number; readonly slow: number } | undefined {
-    if (Atomics.compareExchange(this.#words, WORDS.deputy, 0, 1) === 0) return this.#deputize()
-    const { epoch } = this
-    this.#seats.sit(() => this.#isFree || Atomics.load(this.#words, WORDS.deputy) === 0 || this.epoch !== epoch)
-    return undefined
+  /** Blocks the thread until there may be something to do: the lead, or what was posted. It leads then if it can. */
+  park(): void {
+    this.#workers.leave()
+    if (Atomics.compareExchange(this.#words, WORDS.deputy, 0, 1) === 0) this.#deputize()
+    else {
+      const { epoch } = this
+      this.#seats.sit(() => this.#isFree || Atomics.load(this.#words, WORDS.deputy) === 0 || this.epoch !== epoch)
+    }
+    this.#workers.come()
+    if (this.#term === undefined) this.take()
   }
 
   /**
@@ -198,16 +207,12 @@ export class Lead {
     this.#alarm.ring()
   }
 
-  #deputize(): { readonly term: number; readonly slow: number } | undefined {
+  #deputize(): void {
     this.#watch()
-    const lead = Atomics.load(this.#words, WORDS.lead)
-    const slow = Atomics.load(this.#words, WORDS.serving)
-    const term = after(lead)
-    const leads = (lead & STATE_MASK) === SERVING && this.#change(lead, word(term, WAITING))
+    const leads = this.#takeFrom(SERVING)
     Atomics.store(this.#words, WORDS.deputy, 0)
     // It will lead, now or if nobody else is faster: another one becomes the deputy.
-    if (leads || (lead & STATE_MASK) === FREE) this.#seats.wakeOne()
-    return leads ? { term, slow } : undefined
+    if (leads || this.#isFree) this.#seats.wakeOne()
   }
 
   /** Returns when nothing moves any more, or somebody rang. */
@@ -218,26 +223,35 @@ export class Lead {
       Atomics.store(this.#words, WORDS.alarmed, 0)
       if (Atomics.exchange(this.#words, WORDS.rung, 0) === 1) return
       const progress = Atomics.load(this.#words, WORDS.progress)
-      // A leader that only waits for a processor will be back: nobody else is any faster.
-      const moves = progress !== seen || this.#isBusy()
-      const state = Atomics.load(this.#words, WORDS.lead) & STATE_MASK
+      const { state } = this.#lead
+      const leader = Atomics.load(this.#words, WORDS.leader)
       const waits = state === WAITING || state === RECEIVING
+      const areBlocked = this.#countOut(waits ? leader : undefined)
+      if (areBlocked && state === FREE) return
+      // A leader that only waits for a processor will be back: nobody else is any faster.
+      const moves = progress !== seen || (state === SERVING && this.#workers.isBusy(leader))
       if (!moves && !waits) return
       seen = progress
       if (!waits) this.#alarm.set()
     }
   }
 
+  /** @param idle the leader that waits for calls @returns whether there were any */
+  #countOut(idle: number | undefined): boolean {
+    const blocked = this.#workers.countOutBlocked(idle, now())
+    for (const container of blocked) if (container !== NO_CONTAINER) this.#strike(container)
+    return blocked.length > 0
+  }
+
+  #takeFrom(state: number): boolean {
+    const term = this.#lead.takeFrom(state)
+    if (term === undefined) return false
+    this.#term = term
+    Atomics.store(this.#words, WORDS.leader, this.#workers.self)
+    return true
+  }
+
   get #isFree(): boolean {
-    return (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === FREE
-  }
-
-  #isBusy(): boolean {
-    const serves = (Atomics.load(this.#words, WORDS.lead) & STATE_MASK) === SERVING
-    return serves && this.#isRunning(Atomics.load(this.#words, WORDS.leader) as Tid)
-  }
-
-  #change(from: number, to: number): boolean {
-    return Atomics.compareExchange(this.#words, WORDS.lead, from, to) === from
+    return this.#lead.state === FREE
   }
 }

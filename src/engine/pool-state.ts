@@ -5,6 +5,7 @@ import { ORPHAN_WORDS } from './orphans.ts'
 import { ProxyWords } from './proxy-words.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
 import { UNDELIVERED_WORDS, Undelivered } from './undelivered.ts'
+import { WORKER_WORDS } from './workers.ts'
 
 /** How many listeners and containers one engine can hold; more are refused at registration. */
 export const LISTENERS = 4096
@@ -27,6 +28,8 @@ export class PoolState {
   readonly buffer: SharedArrayBuffer
   /** For `Lead`. */
   readonly lead: Int32Array
+  /** For `Workers`. */
+  readonly workers: Int32Array
   readonly #counts: Int32Array
   /** For `Orphans`. */
   readonly orphans: Int32Array
@@ -38,7 +41,7 @@ export class PoolState {
   readonly listenerMuted: Int32Array
   /** Which of them are connections of LXC's monitors, and what those do. */
   readonly proxies: ProxyWords
-  /** By container: calls in flight; how often it kept a leader too long, and the second at which that is forgotten. */
+  /** By container: calls in flight; how often it kept a thread waiting, and the second at which that is forgotten. */
   readonly containerCalls: Int32Array
   readonly #containerStrikes: Int32Array
   readonly #containerForgiven: Int32Array
@@ -58,7 +61,7 @@ export class PoolState {
 
   constructor(
     buffer = new SharedArrayBuffer(
-      4 * (LEAD_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (7 + PER_CONTAINER) * CONTAINERS),
+      4 * (LEAD_WORDS + WORKER_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (7 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -69,6 +72,7 @@ export class PoolState {
       return words
     }
     this.lead = array(LEAD_WORDS)
+    this.workers = array(WORKER_WORDS)
     this.#counts = array(16)
     this.orphans = array(ORPHAN_WORDS)
     this.listenerFd = array(LISTENERS)
@@ -129,7 +133,7 @@ export class PoolState {
     Atomics.add(this.#containerMuted, this.listenerContainer[listener]!, change)
   }
 
-  /** A call of this container kept a leader too long, because it blocked or because the machine is busy. */
+  /** A call of this container has kept a thread waiting: the deputy saw it. */
   strike(container: number): void {
     const now = seconds()
     if (this.#containerForgiven[container]! <= now) {
@@ -139,7 +143,7 @@ export class PoolState {
     Atomics.add(this.#containerStrikes, container, 1)
   }
 
-  /** Must the calls of this container be served by a thread that does not lead? Who hangs while the lead is shared is not struck. */
+  /** Must the calls of this container be served by a thread that does not lead? */
   distrusts(container: number): boolean {
     return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
   }

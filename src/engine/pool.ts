@@ -59,7 +59,7 @@ export class Pool {
       state: this.#state.buffer,
       contexts: this.#helpers.contextMemory,
     }
-    this.#threads = new Threads(threads, shared, this.#state.lead, {
+    this.#threads = new Threads(threads, shared, this.#state, {
       ...options,
       onStart: (tell) => this.#introduce(tell),
       onErrand: (errand) => this.#run(errand),

@@ -13,12 +13,13 @@ import { Alarm } from '../kernel/timer.ts'
 import { Adoptions } from './adoption.ts'
 import { Monitors } from './forwarded.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
-import { Lead } from './lead.ts'
+import { LEADER_MS, Lead } from './lead.ts'
 import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from './orphans.ts'
 import { PoolState } from './pool-state.ts'
 import { type Call, Server } from './server.ts'
 import { Services } from './services.ts'
 import type { FromThread, ThreadData, ToThread } from './thread-messages.ts'
+import { Workers } from './workers.ts'
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
 const TURNS = 1000
@@ -36,11 +37,7 @@ const UNKNOWN: Container = {
 }
 /** So often it keeps the lead then. */
 const LEADS = 4
-/** How long a leader may serve a call before the deputy leads. */
-const LEADER_MS = 2
 const GROW_MS = 10
-/** Of a leader that serves nobody, but is away for a moment. */
-const NO_CONTAINER = -1
 /** Threads that no container gets: the leader and its deputy. */
 const SPARE = 2
 
@@ -58,21 +55,19 @@ class EngineThread {
   readonly #orphans: Orphans
   readonly #containers: (Container | undefined)[] = []
   #epoch = -1
-  /** Of the lead that this thread has. */
-  #term: number | undefined
   #runs = 0
   /** When it has last asked for another thread. */
   #grown = Number.NEGATIVE_INFINITY
-  /** It does not count as one that works. */
-  #away = true
 
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
     this.#port = port
     this.#state = new PoolState(data.state)
-    this.#lead = new Lead(this.#state.lead, data.processors, new Alarm(data.alarm, LEADER_MS), {
-      self: currentTid(),
-      isRunning,
+    const workers = new Workers(this.#state.workers, currentTid(), isRunning)
+    this.#lead = new Lead(this.#state.lead, workers, {
+      processors: data.processors,
+      alarm: new Alarm(data.alarm, LEADER_MS),
+      strike: (container) => this.#state.strike(container),
     })
     this.#epoll = new Epoll(new Fd(data.epoll))
     this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
@@ -94,8 +89,7 @@ class EngineThread {
   }
 
   run(): void {
-    this.#comeBack()
-    this.#resumeLead()
+    this.#lead.resume()
     try {
       for (let turn = 0; turn < TURNS; turn++) this.#turn()
     } catch (error) {
@@ -104,15 +98,15 @@ class EngineThread {
     // It keeps the lead, for another thread would wake on another processor than that of the callers; but not for ever, for it
     // may be on another one itself.
     if (++this.#runs % LEADS === 0) this.#passLead()
-    else if (this.#term !== undefined) this.#lead.serve(this.#term, NO_CONTAINER, now())
+    else if (this.#lead.isOurs) this.#lead.rest()
     setImmediate(() => this.run())
   }
 
   #turn(): void {
-    while (this.#term === undefined) this.#follow()
-    this.#lead.wait(this.#term)
+    while (!this.#lead.isOurs) this.#follow()
+    this.#lead.wait()
     if (!this.#event.wait(this.#data.epoll, -1)) return
-    this.#lead.receive(this.#term)
+    this.#lead.receive()
     this.#hear()
     const { token: index, generation, events } = this.#event
     if (index === ORPHANS_TOKEN) this.#resume()
@@ -123,19 +117,12 @@ class EngineThread {
   }
 
   #follow(): void {
-    this.#term = this.#lead.await()
-    if (this.#term === undefined) this.#park()
+    if (!this.#lead.await()) {
+      this.#lead.park()
+      this.#hear()
+    }
     // Whoever leads without a deputy, and blocks, blocks all.
-    if (this.#term !== undefined && !this.#lead.callDeputy()) this.#grow()
-  }
-
-  #park(): void {
-    this.#lead.countActive(-1)
-    const late = this.#lead.park()
-    this.#lead.countActive(1)
-    if (late) this.#countOut(late.slow)
-    this.#term = late?.term ?? this.#lead.take()
-    this.#hear()
+    if (this.#lead.isOurs && !this.#lead.callDeputy()) this.#grow()
   }
 
   #receive(index: number): void {
@@ -191,20 +178,17 @@ class EngineThread {
     try {
       this.#server.serve(call)
     } finally {
-      this.#comeBack()
       this.#state.countCall(index, container, -1)
       this.#unmute(container)
-      this.#resumeLead()
+      this.#lead.resume()
     }
   }
 
   /** Who leads while this thread serves a call? */
   #leadOn({ container: { index }, start }: Call): void {
     if (this.#state.distrusts(index)) this.#passLead()
-    else if (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0)) {
-      this.#lead.share(this.#term!, start)
-      this.#term = undefined
-    } else this.#lead.serve(this.#term!, index, start)
+    else if (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0)) this.#lead.share(index, start)
+    else this.#lead.serve(index, start)
   }
 
   /** How many calls of one container may be in flight: when half of all threads are taken, who hangs gets no second one. */
@@ -256,35 +240,8 @@ class EngineThread {
 
   /** The thread may wait for long from now on: somebody else leads, and works in its place. */
   #passLead(): void {
-    if (!this.#away) this.#lead.countActive(-1)
-    this.#away = true
-    const term = this.#term
-    this.#term = undefined
-    this.#growIfNoneParked()
-    if (term === undefined) this.#lead.offer()
-    else if (!this.#lead.pass(term)) this.#lead.countActive(1)
-  }
-
-  /** Where the deputy leads, since this thread was late, that has counted it out. */
-  #resumeLead(): void {
-    if (this.#term === undefined || this.#lead.resume(this.#term)) return
-    this.#term = undefined
-    this.#lead.countActive(1)
-  }
-
-  #comeBack(): void {
-    if (this.#away) this.#lead.countActive(1)
-    this.#away = false
-  }
-
-  /** The deputy takes the place of a leader that was late for a call of this container. */
-  #countOut(container: number): void {
-    this.#lead.countActive(-1)
-    if (container !== NO_CONTAINER) this.#state.strike(container)
-  }
-
-  #growIfNoneParked(): void {
     if (this.#lead.parked === 0) this.#grow()
+    this.#lead.pass()
   }
 
   /** Not with every call: a thread takes a while to start, and there may be as many as there can be. */

@@ -1,9 +1,11 @@
 import { Worker } from 'node:worker_threads'
-import type { Tid } from '../abi/brand.ts'
 import { requireOwnFiles } from '../kernel/build.ts'
+import { currentTid, isRunning } from '../kernel/process.ts'
 import { Alarm, timerfd } from '../kernel/timer.ts'
-import { Lead } from './lead.ts'
+import { LEADER_MS, Lead } from './lead.ts'
+import type { PoolState } from './pool-state.ts'
 import type { Errand, FromThread, ThreadData, ToThread } from './thread-messages.ts'
+import { Workers } from './workers.ts'
 
 /** What is the same for all of them. */
 export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
@@ -36,15 +38,15 @@ export class Threads {
 
   /**
    * @param count at the start
-   * @param lead the words of it
    */
-  constructor(count: number, data: SharedData, lead: Int32Array, ties: Ties) {
+  constructor(count: number, data: SharedData, state: PoolState, ties: Ties) {
     this.#wanted = count
     this.#data = data
     this.#ties = ties
-    this.#lead = new Lead(lead, data.processors, new Alarm(this.#alarm.raw, 1), {
-      self: 0 as Tid,
-      isRunning: () => false,
+    this.#lead = new Lead(state.lead, new Workers(state.workers, currentTid(), isRunning), {
+      processors: data.processors,
+      alarm: new Alarm(this.#alarm.raw, LEADER_MS),
+      strike: (container) => state.strike(container),
     })
     for (let started = 0; started < count; started++) this.#start()
   }

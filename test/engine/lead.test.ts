@@ -2,16 +2,35 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import { LEAD_WORDS, Lead } from '../../src/engine/lead.ts'
+import { WORKER_WORDS, Workers } from '../../src/engine/workers.ts'
 import type { Alarm } from '../../src/kernel/timer.ts'
 
-/** An alarm that goes off at once for whoever waits. */
-const alarm = { set: () => {}, ring: () => {}, wait: () => {} } as unknown as Alarm
+/** Of threads that run here one after the other: what one does while another one is parked is done by its alarm. */
+class World {
+  /** An alarm that goes off at once for whoever waits. */
+  readonly alarm = { set: () => {}, ring: () => {}, wait: () => {} }
+  /** Those that have work; the others wait. */
+  readonly running = new Set<number>()
+  readonly struck: number[] = []
+  readonly #lead = new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS))
+  readonly #workers = new Int32Array(new SharedArrayBuffer(4 * WORKER_WORDS))
+  #threads = 0
 
-/** Whether the leader has work, or waits. */
-let running = false
+  thread(): Lead {
+    const workers = new Workers(this.#workers, ++this.#threads as Tid, (thread) => this.running.has(thread))
+    const lead = new Lead(this.#lead, workers, {
+      processors: 2,
+      alarm: this.alarm as unknown as Alarm,
+      strike: (container) => this.struck.push(container),
+    })
+    lead.resume()
+    return lead
+  }
 
-const memory = (): Int32Array => new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS))
-const lead = (words = memory()): Lead => new Lead(words, 2, alarm, { self: 1 as Tid, isRunning: () => running })
+  get active(): number {
+    return this.#workers[0]!
+  }
+}
 
 /** Posts so often that parked threads are woken for it, the deputy among them. */
 function ring(it: Lead): void {
@@ -19,129 +38,200 @@ function ring(it: Lead): void {
 }
 
 test('one thread leads, and serves, and leads again', () => {
-  const it = lead()
-  const term = it.take()!
-  expect(it.take()).toBeUndefined()
-  it.serve(term, 7, 0)
-  expect(it.resume(term)).toBe(true)
-  expect(it.pass(term)).toBe(true)
-  expect(it.take()).not.toBe(term)
+  const world = new World()
+  const [one, other] = [world.thread(), world.thread()]
+  expect([one.take(), one.isOurs]).toEqual([true, true])
+  expect([other.take(), other.isOurs]).toEqual([false, false])
+  one.serve(7, 0)
+  one.resume()
+  expect(one.isOurs).toBe(true)
+  one.pass()
+  expect(one.isOurs).toBe(false)
+  expect(other.take()).toBe(true)
 })
 
-test('the deputy leads when the leader is late, and says for whom it was', () => {
-  const it = lead()
-  const late = it.take()!
-  ring(it)
-  expect(it.park()).toBeUndefined()
-  it.serve(late, 7, 0)
-  const deputy = it.park()!
-  expect(deputy.slow).toBe(7)
-  expect(it.resume(late)).toBe(false)
-  expect(it.pass(late)).toBe(false)
-  expect(it.take()).toBeUndefined()
-  it.serve(deputy.term, 8, 0)
-  expect(it.resume(late)).toBe(false)
-  expect(it.resume(deputy.term)).toBe(true)
+test('the deputy leads when the leader is late, which is struck, and counted out until it comes back', () => {
+  const world = new World()
+  const [late, deputy] = [world.thread(), world.thread()]
+  late.take()
+  ring(late)
+  deputy.park()
+  expect(deputy.isOurs).toBe(false)
+  late.serve(7, 0)
+  deputy.park()
+  expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [7], 1])
+  deputy.serve(8, 0)
+  late.resume()
+  expect([late.isOurs, late.take(), world.active]).toEqual([false, false, 2])
+  deputy.resume()
+  expect(deputy.isOurs).toBe(true)
 })
 
 test("calls that are begun keep the deputy away, and a shared lead is nobody's", () => {
-  const it = lead()
+  const world = new World()
+  const [leader, deputy] = [world.thread(), world.thread()]
+  world.running.add(1)
   let waits = 0
-  const original = alarm.wait
-  let term = it.take()!
-  alarm.wait = () => {
-    if (++waits > 3) return
-    it.receive(term)
-    it.share(term, 0)
-    term = it.take()!
-    it.serve(term, 7, 0)
+  leader.take()
+  world.alarm.wait = () => {
+    if (++waits > 3) {
+      world.running.clear()
+      return
+    }
+    leader.receive()
+    leader.share(6, 0)
+    leader.take()
+    leader.serve(7, 0)
   }
-  expect(it.park()).toMatchObject({ slow: 7 })
-  expect(waits).toBe(4)
-  alarm.wait = original
+  deputy.park()
+  expect([deputy.isOurs, world.struck, waits]).toEqual([true, [7], 4])
+})
+
+test('a leader that waits again and again, but never for long, is struck each time that it is seen', () => {
+  const world = new World()
+  const [leader, deputy] = [world.thread(), world.thread()]
+  let waits = 0
+  leader.take()
+  leader.serve(7, 0)
+  world.alarm.wait = () => {
+    if (++waits > 5) return
+    leader.resume()
+    leader.serve(7, 0)
+  }
+  deputy.park()
+  expect([deputy.isOurs, waits]).toEqual([true, 6])
+  expect(world.struck).toEqual([7, 7, 7, 7, 7])
+})
+
+test('a thread that waits while the lead is shared is struck and counted out, and the deputy works in its place', () => {
+  const world = new World()
+  const [one, other, deputy] = [world.thread(), world.thread(), world.thread()]
+  one.take()
+  one.receive()
+  one.share(6, 0)
+  other.take()
+  world.running.add(2)
+  world.alarm.wait = () => {
+    other.receive()
+    other.share(8, 0)
+  }
+  deputy.park()
+  expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [6], 2])
+  one.resume()
+  expect(world.active).toBe(3)
+})
+
+test('a leader that waits for calls is not struck', () => {
+  const world = new World()
+  const [leader, deputy] = [world.thread(), world.thread()]
+  leader.take()
+  leader.serve(7, 0)
+  let waits = 0
+  world.alarm.wait = () => {
+    leader.resume()
+    leader.wait()
+    if (++waits === 3) ring(leader)
+  }
+  deputy.park()
+  expect([deputy.isOurs, world.struck]).toEqual([false, []])
 })
 
 test('a leader learns that there is no deputy, and nobody who could be one', () => {
-  const it = lead()
-  const term = it.take()!
-  expect(it.callDeputy()).toBe(false)
-  it.serve(term, 7, 0)
-  const original = alarm.wait
-  alarm.wait = () => expect(it.callDeputy()).toBe(true)
-  expect(it.park()).toBeDefined()
-  alarm.wait = original
-  expect(it.callDeputy()).toBe(false)
+  const world = new World()
+  const [leader, deputy] = [world.thread(), world.thread()]
+  leader.take()
+  expect(leader.callDeputy()).toBe(false)
+  leader.serve(7, 0)
+  world.alarm.wait = () => expect(leader.callDeputy()).toBe(true)
+  deputy.park()
+  expect(deputy.isOurs).toBe(true)
+  expect(deputy.callDeputy()).toBe(false)
 })
 
 test('a shared lead goes to whoever asks first', () => {
-  const it = lead()
-  const term = it.take()!
-  it.receive(term)
-  it.share(term, 0)
-  expect(it.resume(term)).toBe(false)
-  expect(it.pass(term)).toBe(false)
-  const next = it.await()!
-  expect(next).not.toBe(term)
-  expect(it.await()).toBeUndefined()
-  it.share(term, 0)
-  expect(it.take()).toBeUndefined()
+  const world = new World()
+  const [one, other] = [world.thread(), world.thread()]
+  one.take()
+  one.receive()
+  one.share(7, 0)
+  expect(one.isOurs).toBe(false)
+  expect(other.await()).toBe(true)
+  expect(one.await()).toBe(false)
+  one.pass()
+  expect([other.isOurs, one.take()]).toEqual([true, false])
 })
 
 test('a leader that has work to do is waited for', () => {
-  const it = lead()
-  const term = it.take()!
-  it.serve(term, 7, 0)
+  const world = new World()
+  const [leader, deputy] = [world.thread(), world.thread()]
+  leader.take()
+  leader.serve(7, 0)
   let waits = 0
-  running = true
-  const original = alarm.wait
-  alarm.wait = () => {
-    if (++waits === 3) running = false
+  world.running.add(1)
+  world.alarm.wait = () => {
+    if (++waits === 3) world.running.clear()
   }
-  expect(it.park()!.slow).toBe(7)
-  expect(waits).toBe(3)
-  alarm.wait = original
+  deputy.park()
+  expect([deputy.isOurs, world.struck, waits]).toEqual([true, [7], 3])
 })
 
-/** Whatever late threads do, there is never a second leader: at most one term can resume or pass. */
+/** Whatever late threads do: there is never a second leader, and those who work are counted. */
 test('a late thread never takes or frees the lead of another', () => {
-  const steps = fc.array(fc.constantFrom('take', 'receive', 'wait', 'serve', 'share', 'park', 'resume', 'pass'), {
-    maxLength: 60,
-  })
+  const steps = fc.array(
+    fc.tuple(fc.constantFrom('take', 'receive', 'wait', 'serve', 'share', 'park', 'resume', 'pass'), fc.nat(3)),
+    { maxLength: 80 },
+  )
   fc.assert(
-    fc.property(steps, fc.array(fc.nat(7), { minLength: 60, maxLength: 60 }), (words, picks) => {
-      const it = lead()
-      const terms: number[] = []
-      let current: { term: number; serving: boolean; receiving?: boolean } | undefined
-      for (const [index, step] of words.entries()) {
-        const term = terms[picks[index]! % Math.max(1, terms.length)] ?? 0
-        const isCurrent = current?.term === term
-        if (step === 'take') {
-          const taken = it.take()
-          expect(taken === undefined).toBe(current !== undefined)
-          if (taken !== undefined) current = { term: taken, serving: false }
-        } else if (step === 'serve' && isCurrent) {
-          it.serve(term, 1, 0)
-          current = { term, serving: true }
-        } else if ((step === 'receive' || step === 'wait') && isCurrent && !current!.serving) {
-          it[step](term)
-          current = { term, serving: false, receiving: step === 'receive' }
-        } else if (step === 'share') {
-          it.share(term, 0)
-          if (isCurrent && current!.receiving) current = undefined
-        } else if (step === 'park') {
+    fc.property(steps, (words) => {
+      const world = new World()
+      const threads = Array.from({ length: 4 }, () => ({ lead: world.thread(), away: false }))
+      let rung = false
+      let current: { thread: number; is: 'waiting' | 'receiving' | 'serving' } | undefined
+      for (const [step, number] of words) {
+        const thread = threads[number]!
+        const { lead } = thread
+        const leads = current?.thread === number
+        const counted = (): number => threads.filter(({ away }) => !away).length
+        if (step === 'take' && !lead.isOurs) {
+          expect(lead.take()).toBe(current === undefined)
+          current ??= { thread: number, is: 'waiting' }
+        } else if (step === 'serve' && leads) {
+          lead.serve(1, 0)
+          current = { thread: number, is: 'serving' }
+        } else if ((step === 'receive' || step === 'wait') && leads && current!.is !== 'serving') {
+          lead[step]()
+          current = { thread: number, is: step === 'receive' ? 'receiving' : 'waiting' }
+        } else if (step === 'share' && leads && current!.is === 'receiving') {
+          lead.share(1, 0)
+          current = undefined
+        } else if (step === 'park' && !lead.isOurs) {
           // Nobody rings: a deputy would wait for ever where the leader waits for calls.
-          if (current && !current.serving) ring(it)
-          const late = it.park()
-          expect(late !== undefined).toBe(current?.serving === true)
-          if (late) current = { term: late.term, serving: false }
-        } else if (step === 'resume') {
-          expect(it.resume(term)).toBe(isCurrent && current!.serving)
-          if (isCurrent) current = { term, serving: false }
+          if (current && current.is !== 'serving') {
+            ring(lead)
+            rung = true
+          }
+          // The deputy looks who waits, unless somebody rang.
+          if (!rung) for (const each of threads) each.away = true
+          rung = false
+          const leads = current === undefined || current.is === 'serving'
+          lead.park()
+          thread.away = false
+          expect(lead.isOurs).toBe(leads)
+          if (lead.isOurs) current = { thread: number, is: 'waiting' }
+        } else if (step === 'resume' && (!leads || current!.is === 'serving')) {
+          lead.resume()
+          thread.away = false
+          if (leads) current = { thread: number, is: 'waiting' }
+          else expect(lead.isOurs).toBe(false)
         } else if (step === 'pass') {
-          expect(it.pass(term)).toBe(isCurrent)
-          if (isCurrent) current = undefined
+          lead.pass()
+          thread.away = true
+          if (leads) current = undefined
+          rung ||= current === undefined
         }
-        if (current && !terms.includes(current.term)) terms.push(current.term)
+        expect(world.active, step).toBe(counted())
+        for (const [other, { lead: its }] of threads.entries())
+          if (current?.thread === other) expect(its.isOurs).toBe(true)
       }
     }),
   )

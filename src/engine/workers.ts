@@ -1,0 +1,91 @@
+import type { Tid } from '../abi/brand.ts'
+
+/** As many as there can be threads, with those that were lost. */
+const WORKERS = 1024
+/** Each has a cache line. */
+const LINE = 16
+export const WORKER_WORDS = LINE + WORKERS * LINE
+
+const ACTIVE = 0
+const LINES = 1
+
+/** In the line of a worker: its thread, whether it is counted, for which container it works and since which millisecond. */
+const THREAD = 0
+const COUNTED = 1
+const CONTAINER = 2
+const SINCE = 3
+
+/** Whoever works for this long and does not run, waits for something. */
+const LONG_MS = 1
+
+/**
+ * Which threads work, and on what. Those that wait for long are counted out, by themselves before they wait, or by the
+ * deputy that sees them: others work in their place. Either may come first, and who comes back is counted in again.
+ */
+export class Workers {
+  readonly #words: Int32Array
+  readonly #isRunning: (thread: Tid) => boolean
+  /** The line of the thread that this is made for. */
+  readonly self: number
+
+  /**
+   * @param words WORKER_WORDS that all threads share
+   * @param isRunning has a thread work, or does it wait for something?
+   */
+  constructor(words: Int32Array, self: Tid, isRunning: (thread: Tid) => boolean) {
+    this.#words = words
+    this.#isRunning = isRunning
+    this.self = LINE * (1 + Atomics.add(words, LINES, 1))
+    words[this.self + THREAD] = self
+  }
+
+  /** How many work. */
+  get active(): number {
+    return Atomics.load(this.#words, ACTIVE)
+  }
+
+  /** The thread works from now on. */
+  come(): void {
+    if (Atomics.exchange(this.#words, this.self + COUNTED, 1) === 0) Atomics.add(this.#words, ACTIVE, 1)
+  }
+
+  /** The thread waits from now on, maybe for long. */
+  leave(): void {
+    this.#countOut(this.self)
+  }
+
+  /** The thread works for this container from now on. @param time `now()` */
+  begin(container: number, time: number): void {
+    Atomics.store(this.#words, this.self + CONTAINER, container)
+    Atomics.store(this.#words, this.self + SINCE, Math.trunc(time))
+  }
+
+  isBusy(worker: number): boolean {
+    return this.#isRunning(this.#words[worker + THREAD] as Tid)
+  }
+
+  /**
+   * Counts out who waits.
+   *
+   * @param idle one that waits for calls, and nothing else
+   * @param time `now()`
+   * @returns for which containers they work
+   */
+  countOutBlocked(idle: number | undefined, time: number): number[] {
+    const blocked: number[] = []
+    const before = Math.trunc(time) - LONG_MS
+    const end = LINE * (1 + Atomics.load(this.#words, LINES))
+    for (let worker = LINE; worker < end; worker += LINE) {
+      if (Atomics.load(this.#words, worker + COUNTED) === 0 || worker === idle) continue
+      if (Atomics.load(this.#words, worker + SINCE) > before || this.isBusy(worker)) continue
+      if (this.#countOut(worker)) blocked.push(Atomics.load(this.#words, worker + CONTAINER))
+    }
+    return blocked
+  }
+
+  #countOut(worker: number): boolean {
+    if (Atomics.exchange(this.#words, worker + COUNTED, 0) === 0) return false
+    Atomics.sub(this.#words, ACTIVE, 1)
+    return true
+  }
+}

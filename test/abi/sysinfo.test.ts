@@ -78,14 +78,19 @@ describe('encodeSysinfo32()', () => {
   })
 })
 
-const size = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER })
+const size = fc.nat({ max: Number.MAX_SAFE_INTEGER })
+/** At most so much: a share of it in floating point may come out larger than all of it. */
+const within = (total: number): fc.Arbitrary<number> => fc.nat({ max: total })
+/** Free memory and buffers are parts of the total that do not overlap. */
+const ram = size
+  .chain((totalram) => fc.tuple(fc.constant(totalram), within(totalram)))
+  .chain(([totalram, freeram]) => within(totalram - freeram).map((bufferram) => ({ totalram, freeram, bufferram })))
+const swap = size.chain((totalswap) => within(totalswap).map((freeswap) => ({ totalswap, freeswap })))
 
 test('no figure wraps, whatever it is, and what is free stays within the total', () => {
   fc.assert(
-    fc.property(size, fc.nat(100), fc.nat(100), size, size, (totalram, percent, more, totalswap, procs) => {
-      const freeram = Math.floor((totalram / 100) * percent)
-      const bufferram = Math.floor(((totalram - freeram) / 100) * more)
-      const given = { ...info, totalram, freeram, bufferram, sharedram: 0, totalswap, freeswap: totalswap, procs }
+    fc.property(ram, swap, size, (memory, disk, procs) => {
+      const given = { ...info, ...memory, ...disk, sharedram: 0, procs }
       const { view } = room(SYSINFO_SIZE[32])
       encodeSysinfo32(view, given)
       const got = decode32(view)
@@ -94,6 +99,7 @@ test('no figure wraps, whatever it is, and what is free stays within the total',
         expect(got[name]).toBeGreaterThan(given[name] - got.unit)
       }
       expect(got.freeram! + got.bufferram!).toBeLessThanOrEqual(got.totalram!)
+      expect(got.freeswap!).toBeLessThanOrEqual(got.totalswap!)
       expect(got.procs).toBe(Math.min(procs, 65535))
     }),
   )

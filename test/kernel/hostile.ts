@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { fixture } from '../fixtures.ts'
-import { threadStateOf } from '../stat.ts'
+import { stateOf, threadStateOf } from '../stat.ts'
 import { BASE, execute, USERNS, until } from './host.ts'
 
 /** Calls in which a thread of the engine may wait for something of a container, by their numbers in /proc/TID/syscall. */
@@ -88,6 +88,21 @@ export class Hostile {
     if (child.exitCode !== null) throw new Error(`The hostile container ended: ${this.#errors}`)
   }
 
+  /**
+   * Does a thread of this process wait for an answer to what the server has taken, and never gives if it is silent? No
+   * signal ends that; as long as the server has not taken it, SIGKILL does.
+   */
+  holds(pid: number): boolean {
+    const waits = threads(pid).some((tid) => callOf(pid, tid) === 'openat2' && threadStateOf(pid, tid) === 'S')
+    // In this order: to ask wakes the server, and it does not sleep again before it has taken all.
+    return waits && stateOf(this.#server) === 'S'
+  }
+
+  get #server(): number {
+    const program = `${fixture('fuse-server')}\0`
+    return descendants(this.#child!.pid!).find((pid) => readOr(`/proc/${pid}/cmdline`).startsWith(program))!
+  }
+
   /** What calls that returned gave, in their order. */
   get returned(): readonly string[] {
     return this.#said.split('\n').slice(1, -1)
@@ -119,10 +134,11 @@ function descendants(pid: number): number[] {
 
 /** In which calls the threads of a process other than its main one are, of those that can wait for a container. */
 export function stuckThreads(pid: number): readonly string[] {
-  return threads(pid).flatMap((tid) => {
-    const name = WAITS[process.arch]?.[Number.parseInt(readOr(`/proc/${pid}/task/${tid}/syscall`), 10)]
-    return tid !== pid && name ? [name] : []
-  })
+  return threads(pid).flatMap((tid) => (tid === pid ? [] : (callOf(pid, tid) ?? [])))
+}
+
+function callOf(pid: number, tid: number): string | undefined {
+  return WAITS[process.arch]?.[Number.parseInt(readOr(`/proc/${pid}/task/${tid}/syscall`), 10)]
 }
 
 /** Threads of a process that no signal can end now. */

@@ -1,5 +1,7 @@
 import { rmSync } from 'node:fs'
-import type { Fd } from '../kernel/fd.ts'
+import { errnos } from '../abi/errno.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { type Fd, guarded, requireDescriptors } from '../kernel/fd.ts'
 import { accept, peerCredentials, type SocketType } from '../kernel/socket.ts'
 import type { KeptSocket } from './estate.ts'
 import type { Reactor } from './reactor.ts'
@@ -29,17 +31,29 @@ export interface DoorOptions {
   refuse(message: string): void
 }
 
-/** A socket on which runtimes connect, for root only. Nobody is waited for: who says nothing keeps no one else waiting. */
+/** So many descriptors must be free, or nobody is accepted: of what one hands over several are kept. */
+const ROOM = 16
+/** How long nobody is accepted then. */
+const REST_MS = 200
+const SHORTAGES: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.ENOMEM])
+
+/**
+ * A socket on which runtimes connect, for root only. Nobody is waited for: who says nothing keeps no one else waiting. As
+ * long as there are no descriptors for them they wait where the kernel keeps them.
+ */
 export class Door {
   readonly #reactor: Reactor
   readonly #options: DoorOptions
-  readonly #unwatch: () => void
+  #unwatch: () => void = () => {}
+  #rest: NodeJS.Timeout | undefined
+  /** It has been said. */
+  #isShort = false
   readonly #guests = new Map<Guest, () => void>()
 
   constructor(reactor: Reactor, options: DoorOptions) {
     this.#reactor = reactor
     this.#options = options
-    this.#unwatch = reactor.watch(options.socket.fd, () => this.#accept())
+    this.#watch()
   }
 
   /** How many are connected that have not said all. */
@@ -54,21 +68,51 @@ export class Door {
 
   close(): void {
     const { path, socket } = this.#options
+    clearTimeout(this.#rest)
     this.#unwatch()
     for (const guest of this.#guests.keys()) this.#dismiss(guest)
     if (socket.isOurs) rmSync(path, { force: true })
     socket.fd[Symbol.dispose]()
   }
 
+  #watch(): void {
+    this.#unwatch = this.#reactor.watch(this.#options.socket.fd, () => this.#accept())
+  }
+
   #accept(): void {
-    const { fd: socket } = this.#options.socket
-    for (let fd = accept(socket); fd; fd = accept(socket)) {
-      const refusal = this.#refusal(fd)
-      if (refusal === undefined) this.admit(this.#options.enter(fd), fd)
-      else {
-        fd[Symbol.dispose]()
-        this.#options.refuse(`Cannot take the connection: ${refusal}`)
-      }
+    try {
+      for (let fd = this.#next(); fd; fd = this.#next()) this.#take(fd)
+      this.#isShort = false
+    } catch (error) {
+      if (!(error instanceof SyscallError && SHORTAGES.has(error.errno))) throw error
+      this.#wait(error)
+    }
+  }
+
+  #next(): Fd | undefined {
+    const { fd } = this.#options.socket
+    requireDescriptors(fd, ROOM)
+    return accept(fd)
+  }
+
+  /** The socket stays readable: who watched it would never rest. */
+  #wait({ message }: SyscallError): void {
+    if (!this.#isShort) this.#options.refuse(`Cannot take connections until descriptors are free: ${message}`)
+    this.#isShort = true
+    this.#unwatch()
+    this.#rest = setTimeout(() => this.#watch(), REST_MS)
+  }
+
+  #take(fd: Fd): void {
+    const refusal = this.#refusal(fd)
+    if (refusal === undefined)
+      this.admit(
+        guarded(fd, () => this.#options.enter(fd)),
+        fd,
+      )
+    else {
+      fd[Symbol.dispose]()
+      this.#options.refuse(`Cannot take the connection: ${refusal}`)
     }
   }
 

@@ -62,6 +62,16 @@ export function dup(fd: Handle): Fd {
   return new Fd(check('fcntl', libcFcntl(fd.raw, F_DUPFD_CLOEXEC, 3)))
 }
 
+/** @param fd any that is open @throws {SyscallError} EMFILE, ENFILE if this process cannot have so many more descriptors now */
+export function requireDescriptors(fd: Handle, count: number): void {
+  const room: Fd[] = []
+  try {
+    while (room.length < count) room.push(dup(fd))
+  } finally {
+    for (const each of room) each[Symbol.dispose]()
+  }
+}
+
 /** For a socket that was inherited. It holds for all who share it. */
 export function setNonblocking(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFL, 0))

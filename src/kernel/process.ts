@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
+import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
+import { SyscallError } from './error.ts'
 import { O_RDONLY, openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
 
@@ -147,6 +149,12 @@ export function forkedBy(tid: Tid): Tid {
   return (process === tid ? numberAfter(text, '\nPPid:\t') : process) as Tid
 }
 
-/** Is the first thread of this process gone? The others may still hang. */
-export const isDefunct = (pid: number): boolean =>
-  ['Z', 'X', ''].includes(stateIn(AT_FDCWD, cstring(`/proc/${pid}/stat`)))
+/** Is the first thread of this process gone? The others may still hang. @returns false if that cannot be seen now */
+export function isDefunct(pid: number): boolean {
+  try {
+    return 'ZX'.includes(String.fromCharCode(stat[find(STATE, AT_FDCWD, cstring(`/proc/${pid}/stat`))]!))
+  } catch (error) {
+    // Without a free descriptor nobody can look: that it is gone, nothing else tells.
+    return error instanceof SyscallError && (error.errno === errnos.ENOENT || error.errno === errnos.ESRCH)
+  }
+}

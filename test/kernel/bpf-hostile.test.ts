@@ -20,6 +20,7 @@ import { Host, until } from './host.ts'
 
 const why = withoutCgroups()
 const RANDOM = 10_000
+const SEED = Number(process.env.INTERCEDE_SEED ?? 20_260_101)
 const LOADS = 10_000
 const COMMANDS = 5_000
 const MAP_BY_FD = 1
@@ -84,7 +85,7 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
   }
 
   test(`${RANDOM} random arguments and programs`, async () => {
-    const next = random(20260101)
+    const next = random(SEED)
     const before = await settled()
     const own = await caller.number('fds')
     const tally: Record<string, number> = {}
@@ -118,7 +119,7 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
   })
 
   test(`${COMMANDS} random calls of every command, with descriptors of all kinds: only groups below are touched`, async () => {
-    const next = random(20260202)
+    const next = random(SEED + 1)
     const outsider = new Outsider()
     const parent = new Group()
     const own = new Group(`${parent.path}/own`).delegate()

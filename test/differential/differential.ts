@@ -4,13 +4,10 @@ import { experiment, type Findings } from './experiment.ts'
 import { summary, table, tallyOf } from './report.ts'
 import type { Sides, Subject } from './subject.ts'
 
-/** Below that, what is rare may be absent. */
-const MANY = 2000
-
 /**
  * The tests of one subject: makes its cases on all sides before them.
  *
- * @param usually how many cases, if nobody asks for a number
+ * @param usually how many cases, if nobody asks for a number; with fewer, what is rare may be absent
  * @returns whether there are so many cases that everything rare must be there, and what was found, once tests run
  */
 export function differential<C>(
@@ -19,7 +16,7 @@ export function differential<C>(
 ): { readonly many: boolean; readonly findings: () => Findings<C> } {
   const cases = Number(process.env.DIFFERENTIAL_CASES ?? usually)
   const seed = Number(process.env.DIFFERENTIAL_SEED ?? 1)
-  const many = cases >= MANY
+  const many = cases >= usually
   let sides: Sides<C> | undefined
   let findings: Findings<C>
 

@@ -20,6 +20,14 @@ import {
 export const weighted = <T>(...choices: readonly (readonly [weight: number, value: T])[]): fc.Arbitrary<T> =>
   fc.oneof({ withCrossShrink: true }, ...choices.map(([weight, value]) => ({ weight, arbitrary: fc.constant(value) })))
 
+/** `usual` cases, and among forty of them one of each aim: for results that few would give, but every seed must. */
+export const withAims = <C>(usual: fc.Arbitrary<C>, ...aims: readonly ((one: C) => C)[]): fc.Arbitrary<C> =>
+  fc.oneof(
+    { withCrossShrink: true },
+    { weight: 40 - aims.length, arbitrary: usual },
+    ...aims.map((aim) => ({ weight: 1, arbitrary: usual.map(aim) })),
+  )
+
 const rarely = <T>(value: fc.Arbitrary<T>, weight = 1): fc.Arbitrary<T | undefined> =>
   fc.oneof({ withCrossShrink: true }, { weight: 8, arbitrary: fc.constant(undefined) }, { weight, arbitrary: value })
 
@@ -132,3 +140,15 @@ export const scenes = (caps: fc.Arbitrary<CapSet>, last: fc.Arbitrary<Last>): fc
     pointer: weighted([60, 'good'], [1, 'null'], [1, 'unmapped'], [1, 'cross'], [2, 'edge']),
     caller: credentials(caps),
   })
+
+/** The same scene with nothing in the way of its caller, who is root of the container. */
+export const unobstructed = (scene: Scene): Scene => ({
+  ...scene,
+  directories: scene.directories.map(() => ({ user: 'root', group: 'root', mode: 0o777 })),
+  mount: undefined,
+  start: 'relative',
+  way: 'plain',
+  length: 0,
+  pointer: 'good',
+  caller: { ...scene.caller, uid: 'root' },
+})

@@ -3,7 +3,7 @@ import type { CallRecord } from '../../src/calls/record.ts'
 import { fixture } from '../fixtures.ts'
 import { BASE } from '../kernel/host.ts'
 import { HUNG } from './conversation.ts'
-import { newName, scenes, weighted } from './generate.ts'
+import { newName, scenes, unobstructed, weighted, withAims } from './generate.ts'
 import { mknodDifferences } from './mknod-differences.ts'
 import { callerWords, pathArgument, walkOf } from './path.ts'
 import { Places } from './places.ts'
@@ -34,13 +34,32 @@ const caps = weighted<CapSet>(
   [1, 'allButMknod'],
 )
 
-const mknodCase: fc.Arbitrary<MknodCase> = fc.record({
+const usual: fc.Arbitrary<MknodCase> = fc.record({
   scene: scenes(caps, newName),
   mode: fc.oneof({ weight: 1, arbitrary: fc.constant(0o666) }, { weight: 4, arbitrary: fc.nat(0o7777) }),
   device: weighted([12, [1, 3]], [2, [5, 0]], [2, [1, 9]], [1, [1, 1]]),
   viaMknodat: fc.boolean(),
   substitute: fc.constantFrom('whiteout', 'fifo'),
 })
+
+/** A device that is allowed, under a new name, by who may make it. */
+function served(one: MknodCase, changes: Partial<Scene>): MknodCase {
+  const scene = unobstructed(one.scene)
+  const caller: Scene['caller'] = { ...scene.caller, caps: 'mknod' }
+  const last: Scene['last'] = { kind: 'name', bytes: [0x6e] }
+  return { ...one, device: [1, 3], scene: { ...scene, fileSystem: 'disk', caller, last, ...changes } }
+}
+
+const mknodCase: fc.Arbitrary<MknodCase> = withAims(
+  usual,
+  // EOVERFLOW: a user that the mount does not map
+  (one) =>
+    served(one, { mount: { kind: 'narrow', over: 0 }, caller: { ...one.scene.caller, uid: 'user', caps: 'mknod' } }),
+  // ENOSPC
+  (one) => served(one, { mount: { kind: 'full', over: 0 } }),
+  // EBADF
+  (one) => served(one, { start: 'badDirfd' }),
+)
 
 const NR_MKNOD = 133
 const NR_MKNODAT = 259

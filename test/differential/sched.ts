@@ -3,7 +3,7 @@ import type { CallRecord } from '../../src/calls/record.ts'
 import { fixture } from '../fixtures.ts'
 import { Look, type Scheduled, World } from '../kernel/sched-world.ts'
 import { HUNG } from './conversation.ts'
-import { weighted } from './generate.ts'
+import { weighted, withAims } from './generate.ts'
 import { schedDifferences } from './sched-differences.ts'
 import { Served } from './served.ts'
 import type { Outcome, Sides, Subject, Trial } from './subject.ts'
@@ -103,7 +103,7 @@ const attr: fc.Arbitrary<Attr> = fc.record({
   callFlags: weighted([20, 0], [1, 1]),
 })
 
-const schedCase: fc.Arbitrary<SchedCase> = fc.record({
+const usual: fc.Arbitrary<SchedCase> = fc.record({
   call: fc.constantFrom('sched_setscheduler', 'sched_setparam', 'sched_setattr', 'sched_setattr'),
   caller: CALLERS,
   target: TARGETS,
@@ -114,6 +114,17 @@ const schedCase: fc.Arbitrary<SchedCase> = fc.record({
   attr,
   i386: weighted([4, false], [1, true]),
 })
+
+const schedCase: fc.Arbitrary<SchedCase> = withAims(
+  usual,
+  // E2BIG
+  ({ attr, ...one }) => ({
+    ...{ ...one, call: 'sched_setattr', target: 'self', pointer: 'p' },
+    attr: { ...attr, size: 47, length: 56, callFlags: 0 },
+  }),
+  // EFAULT
+  ({ attr, ...one }) => ({ ...one, target: 'self', pointer: 'unmapped', attr: { ...attr, callFlags: 0 } }),
+)
 
 /** Numbers for x86_64 and for i386. */
 const NUMBERS = { sched_setscheduler: [144, 156], sched_setparam: [142, 154], sched_setattr: [314, 351] } as const

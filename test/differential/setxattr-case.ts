@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { rulesFor } from '../../src/syscalls/index.ts'
 import { type DiskType, diskTypes } from './disks.ts'
-import { newName, scenes, weighted } from './generate.ts'
+import { newName, scenes, unobstructed, weighted, withAims } from './generate.ts'
 import { type CapSet, type Last, type Scene, targets, type Who } from './scene.ts'
 import type { ObjectAttributes } from './tree.ts'
 
@@ -90,7 +90,7 @@ const names = weighted(
 const frequency: Partial<Record<Naming, number>> = { path: 24, link: 12, badDescriptor: 1, atBad: 1, handle: 2 }
 
 /** Simple cases are the most frequent ones, or hardly one would get to its end. */
-export const cases: fc.Arbitrary<XattrCase> = fc.record({
+const usual: fc.Arbitrary<XattrCase> = fc.record({
   scene: scenes(caps, last),
   disk: fc.constantFrom(...diskTypes),
   object,
@@ -103,6 +103,36 @@ export const cases: fc.Arbitrary<XattrCase> = fc.record({
   size: weighted([40, 1], [6, 0], [4, 64], [2, 7], [1, 65_537]),
   flags: weighted([20, 0], [10, 1], [6, 2], [1, 3], [1, 4], [1, -1]),
 })
+
+/** By who may, on a file that has the attribute. */
+const served = (one: XattrCase, scene = unobstructed(one.scene)): XattrCase => ({
+  ...one,
+  scene: { ...scene, last: { kind: 'there', target: 'file' }, caller: { ...scene.caller, caps: 'admin' } },
+  object: { user: 'root', group: 'root', mode: 0o644, flag: undefined, opaque: 'y' },
+  operation: 'set',
+  naming: 'path',
+  name: OPAQUE,
+  namePointer: 'good',
+  value: 'y',
+  valuePointer: 'good',
+  size: 1,
+  flags: 0,
+})
+
+export const cases: fc.Arbitrary<XattrCase> = withAims(
+  usual,
+  // EEXIST
+  (one) => ({ ...served(one), flags: 1 }),
+  // ELOOP
+  (one) => served(one, { ...unobstructed(one.scene), way: 'linkLoop' }),
+  // ERANGE
+  (one) => {
+    const { object, ...rest } = served(one)
+    return { ...rest, object: { ...object, opaque: 'longer than its usual value' }, operation: 'get', size: 7 }
+  },
+  // EROFS
+  (one) => served(one, { ...unobstructed(one.scene), mount: { kind: 'readOnly', over: 0 } }),
+)
 
 const byDescriptor: readonly Naming[] = ['handle', 'descriptor', 'badDescriptor']
 export const namesDescriptor = ({ naming }: XattrCase): boolean => byDescriptor.includes(naming)

@@ -34,7 +34,7 @@ export interface Subject<C> {
   readonly counted: string
   /** The words of a line of an effect, to name what differs. */
   readonly fields: readonly string[]
-  /** Results that must occur at least 20 times, here and natively, in 2,000 cases: else little was compared. */
+  /** Results that must occur at least 20 times, here and natively, in as many cases as are usual: else little was compared. */
   readonly results: readonly string[]
   readonly differences: readonly Difference<C>[]
   /** What a case is counted under. */

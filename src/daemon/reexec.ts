@@ -23,6 +23,7 @@ export class Reexec implements Successor {
   readonly #manager: ServiceManager
   readonly #log: Log
   #running: Promise<string> | undefined
+  #isAsked = false
   #next = 0
   #said = ''
 
@@ -41,6 +42,12 @@ export class Reexec implements Successor {
     return this.#running
   }
 
+  /** Somebody asks for it: what is being looked at may have been changed since then. */
+  ask(): void {
+    if (this.#running) this.#isAsked = true
+    else void this.go()
+  }
+
   follow(): Promise<string> | undefined {
     return buildNow() === build ? undefined : this.go()
   }
@@ -51,7 +58,11 @@ export class Reexec implements Successor {
 
   async #go(): Promise<string> {
     this.#manager.reloading()
-    const why = (await refusal()) ?? (await this.#become())
+    let why: string
+    do {
+      this.#isAsked = false
+      why = (await refusal()) ?? (await this.#become())
+    } while (this.#isAsked)
     if (why !== this.#said) this.#log.write('error', `Cannot go on as the program that the files are now: ${why}`)
     this.#said = why
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)

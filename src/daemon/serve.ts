@@ -40,7 +40,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
   let isAsked = false
   const reload = (): void => {
     isAsked = true
-    void reexec?.go()
+    reexec?.ask()
   }
   process.on('SIGHUP', reload)
   const look = (): void => {

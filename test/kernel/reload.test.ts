@@ -113,6 +113,30 @@ test('a configuration that is invalid changes nothing; a valid one holds for the
   }
 })
 
+test('SIGHUP while the configuration is read: it is read again', { timeout: 120_000 }, async () => {
+  const daemon = await Daemon.start()
+  const { pid } = daemon
+  const reader = async (): Promise<string> =>
+    (await execute('pgrep', ['-P', String(pid), '-f', 'check-config'])).stdout.trim()
+  try {
+    daemon.configure('defautl: {}')
+    process.kill(pid!, 'SIGHUP')
+    const children: string[] = []
+    await until('it is read', async () => children.push(await reader()) > 0 && children.at(-1) !== '', START_S)
+    const child = children.at(-1)!
+    // It does not hear of the error before it has got the next signal.
+    process.kill(pid!, 'SIGSTOP')
+    await until('it has been read', () => stateOf(child) === 'Z', START_S)
+    daemon.configure('')
+    process.kill(pid!, 'SIGHUP')
+    process.kill(pid!, 'SIGCONT')
+    await until('it serves again', () => daemon.logged('serving') === 2, START_S)
+    expect(daemon.log.filter(({ level }) => level === 'error')).toEqual([])
+  } finally {
+    await daemon.close()
+  }
+})
+
 test('a runtime that has connected is heard afterwards; one that is in the middle of its state, before', {
   timeout: 120_000,
 }, async () => {

@@ -1,4 +1,4 @@
 import { differential } from './differential.ts'
 import { sched } from './sched.ts'
 
-differential(sched, 1000)
+differential(sched, 2000)

@@ -273,12 +273,15 @@ async function expectNothingLeft(round: () => Promise<void>): Promise<void> {
 }
 
 test('20 containers in a row leave descriptors and threads as they were', { timeout: 600_000 }, async () => {
-  const one = () => container({ runtime: 'crun', args: ['sh', '-c', 'caller mknod /tmp 020666 1 3'] })
-  await one()
-  const settled = () => until('all have ended', () => ends() === starts())
   const count = (wanted: string) => machine.log.filter(({ message }) => message === wanted).length
-  const ends = () => count('container ended')
-  const starts = () => count('container')
+  let made = count('container')
+  const one = () => {
+    made++
+    return container({ runtime: 'crun', args: ['sh', '-c', 'caller mknod /tmp 020666 1 3'] })
+  }
+  const settled = () =>
+    until('all have ended', () => count('container') === made && count('container ended') === made, 30)
+  await one()
   await settled()
   await expectNothingLeft(async () => {
     for (let count = 0; count < 20; count++) expect(await one()).toMatchObject({ stdout: '{"errno":"EEXIST"}\n' })

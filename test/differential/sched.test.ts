@@ -1,4 +1,4 @@
 import { differential } from './differential.ts'
 import { sched } from './sched.ts'
 
-differential(sched, 2000)
+differential(sched, 1000)

@@ -1,5 +1,5 @@
 import type { Container, ContainerHandles } from '../caller/container.ts'
-import { type Epoll, EpollEvent } from '../kernel/epoll.ts'
+import type { Epoll } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Helpers } from './helpers.ts'
@@ -41,7 +41,6 @@ export class Pool {
   readonly #threads: Threads
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
-  readonly #event = new EpollEvent()
   #answered = 0
 
   constructor(options: PoolOptions) {
@@ -113,7 +112,7 @@ export class Pool {
   /** Says that this engine serves: a call waits only as long as others are answered. */
   beat(): void {
     const { answered } = this.#beat
-    const waits = this.#event.wait(this.#options.epoll.raw, 0)
+    const waits = this.#options.epoll.isReady
     if (!waits || answered !== this.#answered) this.#beat.give()
     this.#answered = answered
     for (const container of this.#containers.keys())

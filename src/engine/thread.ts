@@ -49,7 +49,6 @@ class EngineThread {
   readonly #server: Server
   readonly #monitors: Monitors
   readonly #event = new EpollEvent()
-  readonly #next = new EpollEvent()
   readonly #epoll: Epoll
   readonly #lead: Lead
   readonly #orphans: Orphans
@@ -187,7 +186,7 @@ class EngineThread {
   /** Who leads while this thread serves a call? */
   #leadOn({ container: { index }, start }: Call): void {
     if (this.#state.distrusts(index)) this.#passLead()
-    else if (!this.#server.isBrief && this.#next.wait(this.#data.epoll, 0)) this.#lead.share(index, start)
+    else if (!this.#server.isBrief && this.#epoll.isReady) this.#lead.share(index, start)
     else this.#lead.serve(index, start)
   }
 

@@ -12,6 +12,10 @@ const COUNT = 300
 const PERIOD = 300
 /** Until the storm has used up what costs it nothing. */
 const WARM_MS = 600
+/** Without a signal: all its threads always have a call that waits. */
+const BUSY = ['--threads', '8', '--period', '0']
+/** There were 9 to 31: a look whether more calls wait took the turn of the other one. */
+const TURNS_FOR_ONE = 8
 /** It was 1.3 to 3 before there was a rate for cancelled calls, and a caller's next call waited for the answer's sender. */
 const MORE_THAN_WITH_FLAG = 1.2
 
@@ -46,12 +50,16 @@ async function measure(): Promise<number> {
   return medianNs / 1000
 }
 
-/** The same beside a container whose threads are sent a signal all the time. @param options of the fixture `filtered` */
-async function besideStorm(options: readonly string[]): Promise<number> {
+/**
+ * The same beside a container whose threads do nothing but calls, and are sent a signal all the time.
+ *
+ * @param options of the fixture `filtered` @param how options of the fixture `signalled`
+ */
+async function beside<T>(options: readonly string[], how: readonly string[], look: () => Promise<T>): Promise<T> {
   const directory = join(place, `storm${serial++}`)
   mkdirSync(directory)
   chownSync(directory, BASE, BASE)
-  const calls = [fixture('signalled'), '--threads', '2', '--period', String(PERIOD), '--count', '1000000000', directory]
+  const calls = [fixture('signalled'), ...how, '--count', '1000000000', directory]
   const before = host.records.length
   const storm = spawn(fixture('filtered'), [
     host.socket,
@@ -65,11 +73,26 @@ async function besideStorm(options: readonly string[]): Promise<number> {
   try {
     await until('the storm has come up', () => host.records.length > before + 10)
     await new Promise((resolve) => setTimeout(resolve, WARM_MS))
-    return await measure()
+    return await look()
   } finally {
     storm.kill('SIGKILL')
     await once(storm, 'exit')
   }
+}
+
+const besideStorm = (options: readonly string[]): Promise<number> =>
+  beside(options, ['--threads', '2', '--period', String(PERIOD)], measure)
+
+/** For each call of a container that does nothing unusual, the calls of the other one that were served meanwhile. */
+async function turnsForOne(): Promise<number> {
+  host.drain()
+  const other = host.records.at(-1)!.container
+  const before = host.records.length
+  await measure()
+  host.drain()
+  const served = host.records.slice(before).map(({ container }) => container !== other)
+  const meanwhile = served.slice(served.indexOf(true), served.lastIndexOf(true))
+  return meanwhile.filter((own) => !own).length / COUNT
 }
 
 const median = (of: readonly number[]): number => of.toSorted((a, b) => a - b)[Math.trunc(of.length / 2)]!
@@ -87,4 +110,11 @@ test('a container that cancels its own calls all the time keeps others waiting n
     `alone ${alone.toFixed(0)} us, beside a storm ${times(flag)}, without WAIT_KILLABLE_RECV ${times(without)}`,
   )
   expect(without).toBeLessThan(MORE_THAN_WITH_FLAG * flag)
+}, 120_000)
+
+test('a container with more calls than can be served takes no turn of another one', async () => {
+  const turns: number[] = []
+  for (let round = 0; round < ROUNDS; round++) turns.push(await beside([], BUSY, turnsForOne))
+  console.log(`calls of the other one for each of this one: ${turns.map((each) => each.toFixed(1)).join(', ')}`)
+  expect(median(turns)).toBeLessThan(TURNS_FOR_ONE)
 }, 120_000)

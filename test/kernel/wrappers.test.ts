@@ -11,6 +11,7 @@ import {
   SECCOMP_NOTIF_ADDFD_SIZE,
   SECCOMP_NOTIF_SIZE,
 } from '../../src/abi/seccomp.ts'
+import { EPOLLIN, Epoll, EpollEvent } from '../../src/kernel/epoll.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { O_RDONLY, openat } from '../../src/kernel/files.ts'
 import { address, cstring } from '../../src/kernel/libc.ts'
@@ -44,6 +45,25 @@ test('descriptors come over a socket, close-on-exec, with the bytes', () => {
   expect(peerCredentials(one)).toMatchObject({ pid: process.pid, uid: 0 })
   for (const fd of [one, other, ...message.fds]) fd[Symbol.dispose]()
   closeSync(file)
+})
+
+test('a look whether anything is ready takes no turn of what is', () => {
+  using epoll = new Epoll()
+  const event = new EpollEvent()
+  expect(epoll.isReady).toBe(false)
+  const ends = [socketpair(), socketpair()].flat()
+  for (const [index, end] of ends.entries()) {
+    if (index % 2 === 0) send(end, Buffer.from('x'))
+    else epoll.add(end, EPOLLIN, [index, 0])
+  }
+  const turns = Array.from({ length: 4 }, () => {
+    expect(epoll.isReady).toBe(true)
+    expect(event.wait(epoll.raw, 0)).toBe(true)
+    return event.token
+  })
+  expect(turns.slice(0, 2).toSorted()).toEqual([1, 3])
+  expect(turns.slice(2)).toEqual(turns.slice(0, 2))
+  for (const end of ends) end[Symbol.dispose]()
 })
 
 test('pidfd_getfd gives a copy of a descriptor of another process', () => {

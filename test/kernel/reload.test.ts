@@ -68,6 +68,7 @@ test(`${RELOADS} times SIGHUP under load: the process is the same, every call re
     const said = await load.end()
     const { 'a descriptor too many': spare = 0, ...failures } = said.failures
     console.log(`${RELOADS} reloads`, said)
+    if (Object.keys(failures).length) console.log('FAILLOG', JSON.stringify(daemon.log.filter((line) => JSON.stringify(line).includes('EAGAIN') || line.level !== 'info')))
     expect(failures).toEqual({})
     expect(spare).toBeLessThanOrEqual(1 + RELOADS / 10)
     expect(said.acts).toBeGreaterThan(said.calls / 3)

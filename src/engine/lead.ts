@@ -2,7 +2,7 @@ import { now } from '../kernel/clock.ts'
 import type { Alarm } from '../kernel/timer.ts'
 import { FREE, LeadWord, RECEIVING, SERVING, WAITING } from './lead-word.ts'
 import { SEAT_WORDS, Seats } from './seats.ts'
-import type { Workers } from './workers.ts'
+import { NO_CONTAINER, type Workers } from './workers.ts'
 
 /** Each in a cache line of its own. */
 const WORDS = {
@@ -13,21 +13,21 @@ const WORDS = {
   progress: 64,
   alarmed: 80,
   rung: 96,
+  looked: 112,
 } as const
-const SEATS_AT = 112
+const SEATS_AT = 128
 export const LEAD_WORDS = SEATS_AT + SEAT_WORDS
 
 /** How long a leader may serve a call before the deputy leads. */
 export const LEADER_MS = 2
+/** So often the deputy looks who hangs, also where there is progress. */
+const LOOK_MS = 16
 
 /** How often a thread asks for the lead again before it parks, if the leader waits for a call, or receives one. */
 const SPINS = 500
 const RECEIVING_SPINS = 2000
 
 const POSTS = 64
-
-/** Of a leader that serves nobody, but is away for a moment. */
-const NO_CONTAINER = -1
 
 interface Means {
   /** How many threads may work at once before it only costs time. */
@@ -193,12 +193,14 @@ export class Lead {
 
   /**
    * A call is begun. The alarm is put off once a millisecond at most, and goes off a little early then; when it did, the
-   * deputy looks whether there was progress.
+   * deputy looks whether there was progress. It is not put off for ever.
    */
   #begin(time: number): void {
     Atomics.add(this.#words, WORDS.progress, 1)
     const ms = Math.trunc(time)
-    if (Atomics.exchange(this.#words, WORDS.alarmed, ms) !== ms) this.#alarm.set()
+    const alarmed = Atomics.exchange(this.#words, WORDS.alarmed, ms)
+    if (alarmed === ms) return
+    if (alarmed === 0 || ms - Atomics.load(this.#words, WORDS.looked) < LOOK_MS) this.#alarm.set()
   }
 
   /** The deputy shall come at once. */
@@ -209,7 +211,9 @@ export class Lead {
 
   #deputize(): void {
     this.#watch()
+    const late = Atomics.load(this.#words, WORDS.leader)
     const leads = this.#takeFrom(SERVING)
+    if (leads && this.#workers.countOut(late)) this.#strikeFor(this.#workers.containerOf(late))
     Atomics.store(this.#words, WORDS.deputy, 0)
     // It will lead, now or if nobody else is faster: another one becomes the deputy.
     if (leads || this.#isFree) this.#seats.wakeOne()
@@ -220,14 +224,16 @@ export class Lead {
     let seen = Atomics.load(this.#words, WORDS.progress)
     for (;;) {
       this.#alarm.wait()
+      const time = now()
+      Atomics.store(this.#words, WORDS.looked, Math.trunc(time))
       Atomics.store(this.#words, WORDS.alarmed, 0)
       if (Atomics.exchange(this.#words, WORDS.rung, 0) === 1) return
       const progress = Atomics.load(this.#words, WORDS.progress)
       const { state } = this.#lead
       const leader = Atomics.load(this.#words, WORDS.leader)
       const waits = state === WAITING || state === RECEIVING
-      const areBlocked = this.#countOut(waits ? leader : undefined)
-      if (areBlocked && state === FREE) return
+      for (const container of this.#workers.countOutHanging(waits ? leader : undefined, time))
+        this.#strikeFor(container)
       // A leader that only waits for a processor will be back: nobody else is any faster.
       const moves = progress !== seen || (state === SERVING && this.#workers.isBusy(leader))
       if (!moves && !waits) return
@@ -236,11 +242,8 @@ export class Lead {
     }
   }
 
-  /** @param idle the leader that waits for calls @returns whether there were any */
-  #countOut(idle: number | undefined): boolean {
-    const blocked = this.#workers.countOutBlocked(idle, now())
-    for (const container of blocked) if (container !== NO_CONTAINER) this.#strike(container)
-    return blocked.length > 0
+  #strikeFor(container: number): void {
+    if (container !== NO_CONTAINER) this.#strike(container)
   }
 
   #takeFrom(state: number): boolean {

@@ -6,6 +6,9 @@ const WORKERS = 1024
 const LINE = 16
 export const WORKER_WORDS = LINE + WORKERS * LINE
 
+/** Of a thread that serves nobody, but is away for a moment. */
+export const NO_CONTAINER = -1
+
 const ACTIVE = 0
 const LINES = 1
 
@@ -15,8 +18,11 @@ const COUNTED = 1
 const CONTAINER = 2
 const SINCE = 3
 
-/** Whoever works for this long and does not run, waits for something. */
-const LONG_MS = 1
+/**
+ * Whoever works for so long and does not run, hangs. Who makes a node may wait for less: for the lock of the directory, which
+ * a process has that waits for a processor. Another thread in its place would only be one too many soon.
+ */
+const HANG_MS = 16
 
 /**
  * Which threads work, and on what. Those that wait for long are counted out, by themselves before they wait, or by the
@@ -46,44 +52,53 @@ export class Workers {
 
   /** The thread works from now on. */
   come(): void {
-    if (Atomics.exchange(this.#words, this.self + COUNTED, 1) === 0) Atomics.add(this.#words, ACTIVE, 1)
+    if (Atomics.load(this.#words, this.self + COUNTED) === 1) return
+    this.#words[this.self + CONTAINER] = NO_CONTAINER
+    Atomics.store(this.#words, this.self + COUNTED, 1)
+    Atomics.add(this.#words, ACTIVE, 1)
   }
 
   /** The thread waits from now on, maybe for long. */
   leave(): void {
-    this.#countOut(this.self)
+    this.countOut(this.self)
   }
 
-  /** The thread works for this container from now on. @param time `now()` */
+  /** The thread works for this container from now on. Whoever looks may see it late. @param time `now()` */
   begin(container: number, time: number): void {
-    Atomics.store(this.#words, this.self + CONTAINER, container)
-    Atomics.store(this.#words, this.self + SINCE, Math.trunc(time))
+    this.#words[this.self + CONTAINER] = container
+    this.#words[this.self + SINCE] = Math.trunc(time)
   }
 
   isBusy(worker: number): boolean {
     return this.#isRunning(this.#words[worker + THREAD] as Tid)
   }
 
+  /** For which container it works, or has worked last. */
+  containerOf(worker: number): number {
+    return Atomics.load(this.#words, worker + CONTAINER)
+  }
+
   /**
-   * Counts out who waits.
+   * Counts out who hangs.
    *
    * @param idle one that waits for calls, and nothing else
    * @param time `now()`
    * @returns for which containers they work
    */
-  countOutBlocked(idle: number | undefined, time: number): number[] {
-    const blocked: number[] = []
-    const before = Math.trunc(time) - LONG_MS
+  countOutHanging(idle: number | undefined, time: number): number[] {
+    const hanging: number[] = []
+    const before = Math.trunc(time) - HANG_MS
     const end = LINE * (1 + Atomics.load(this.#words, LINES))
     for (let worker = LINE; worker < end; worker += LINE) {
       if (Atomics.load(this.#words, worker + COUNTED) === 0 || worker === idle) continue
       if (Atomics.load(this.#words, worker + SINCE) > before || this.isBusy(worker)) continue
-      if (this.#countOut(worker)) blocked.push(Atomics.load(this.#words, worker + CONTAINER))
+      if (this.countOut(worker)) hanging.push(this.containerOf(worker))
     }
-    return blocked
+    return hanging
   }
 
-  #countOut(worker: number): boolean {
+  /** @returns whether it was counted */
+  countOut(worker: number): boolean {
     if (Atomics.exchange(this.#words, worker + COUNTED, 0) === 0) return false
     Atomics.sub(this.#words, ACTIVE, 1)
     return true

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import { LEAD_WORDS, Lead } from '../../src/engine/lead.ts'
 import { WORKER_WORDS, Workers } from '../../src/engine/workers.ts'
+import { now } from '../../src/kernel/clock.ts'
 import type { Alarm } from '../../src/kernel/timer.ts'
 
 /** Of threads that run here one after the other: what one does while another one is parked is done by its alarm. */
@@ -87,23 +88,7 @@ test("calls that are begun keep the deputy away, and a shared lead is nobody's",
   expect([deputy.isOurs, world.struck, waits]).toEqual([true, [7], 4])
 })
 
-test('a leader that waits again and again, but never for long, is struck each time that it is seen', () => {
-  const world = new World()
-  const [leader, deputy] = [world.thread(), world.thread()]
-  let waits = 0
-  leader.take()
-  leader.serve(7, 0)
-  world.alarm.wait = () => {
-    if (++waits > 5) return
-    leader.resume()
-    leader.serve(7, 0)
-  }
-  deputy.park()
-  expect([deputy.isOurs, waits]).toEqual([true, 6])
-  expect(world.struck).toEqual([7, 7, 7, 7, 7])
-})
-
-test('a thread that waits while the lead is shared is struck and counted out, and the deputy works in its place', () => {
+test('a thread that hangs while the lead is shared is struck and counted out, and is back when it comes back', () => {
   const world = new World()
   const [one, other, deputy] = [world.thread(), world.thread(), world.thread()]
   one.take()
@@ -111,14 +96,28 @@ test('a thread that waits while the lead is shared is struck and counted out, an
   one.share(6, 0)
   other.take()
   world.running.add(2)
+  let waits = 0
   world.alarm.wait = () => {
+    if (++waits > 1) return
     other.receive()
-    other.share(8, 0)
+    other.share(8, now())
   }
   deputy.park()
   expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [6], 2])
   one.resume()
   expect(world.active).toBe(3)
+})
+
+test('who waits for a moment while the lead is shared is neither struck nor counted out', () => {
+  const world = new World()
+  const [one, deputy] = [world.thread(), world.thread()]
+  one.take()
+  one.receive()
+  one.share(6, now() - 4)
+  deputy.park()
+  expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [], 2])
+  one.pass()
+  expect(world.active).toBe(1)
 })
 
 test('a leader that waits for calls is not struck', () => {

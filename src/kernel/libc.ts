@@ -5,8 +5,11 @@ import { SyscallError } from './error.ts'
 /** The C library of the running process: kernel/ declares its foreign functions on it. */
 export const libc = koffi.load(null)
 
+/** `errno` of this thread, read in place: a call to ask for it is one more chance for the runtime to change it. */
+const errnoWord = new Int32Array(koffi.view(libc.func('void *__errno_location()')(), 4))
+
 /** The error number of the last foreign call of this thread; right only directly after it, never after an `await`. */
-export const lastErrno = (): Errno => koffi.errno() as Errno
+export const lastErrno = (): Errno => errnoWord[0] as Errno
 
 /**
  * The one place where a failed kernel call becomes an exception.

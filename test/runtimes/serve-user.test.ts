@@ -30,8 +30,9 @@ const steps = {
   socket: 'stat -c "%a %U" $XDG_RUNTIME_DIR/intercede/oci.sock',
   plain: 'podman_run $FLAGS alice sh -c "$MOUNT"',
   auto: 'podman_run --userns=auto $FLAGS alice sh -c "$MOUNT"',
+  // podman may end before it has passed on what was printed last.
   exec: `podman_run -d --name one $FLAGS alice sleep 1000 >/dev/null
-$PODMAN exec -i one sh -c "$MOUNT" </dev/zero; $PODMAN rm --force --time 0 one >/dev/null`,
+$PODMAN exec -i one sh -c "$MOUNT; sleep 1" </dev/zero; $PODMAN rm --force --time 0 one >/dev/null`,
   mount8: `podman_run $(intercede flags podman --user -c mount -c mount.fuse=image=fuse2fs --write) alice \\
   sh -c '/bin/mount -t image /ext4.img /mnt; cat /mnt/hello'`,
   crun: '$PODMAN unshare crun --cgroup-manager=disabled run --bundle "$SCRATCH/bundle" by-crun </dev/zero',

@@ -1,11 +1,13 @@
 import { ProgramStore, STORE_WORDS } from '../caller/program-store.ts'
+import { currentTid, isRunning } from '../kernel/process.ts'
+import { Alarm } from '../kernel/timer.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
-import { LEAD_WORDS } from './lead.ts'
+import { LEAD_WORDS, LEADER_MS, Lead } from './lead.ts'
 import { ORPHAN_WORDS } from './orphans.ts'
 import { ProxyWords } from './proxy-words.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
 import { UNDELIVERED_WORDS, Undelivered } from './undelivered.ts'
-import { WORKER_WORDS } from './workers.ts'
+import { WORKER_WORDS, Workers } from './workers.ts'
 
 /** How many listeners and containers one engine can hold; more are refused at registration. */
 export const LISTENERS = 4096
@@ -26,10 +28,8 @@ const FORGIVEN_S = 10
  */
 export class PoolState {
   readonly buffer: SharedArrayBuffer
-  /** For `Lead`. */
-  readonly lead: Int32Array
-  /** For `Workers`. */
-  readonly workers: Int32Array
+  readonly #lead: Int32Array
+  readonly #workers: Int32Array
   readonly #counts: Int32Array
   /** For `Orphans`. */
   readonly orphans: Int32Array
@@ -71,8 +71,8 @@ export class PoolState {
       at += 4 * length
       return words
     }
-    this.lead = array(LEAD_WORDS)
-    this.workers = array(WORKER_WORDS)
+    this.#lead = array(LEAD_WORDS)
+    this.#workers = array(WORKER_WORDS)
     this.#counts = array(16)
     this.orphans = array(ORPHAN_WORDS)
     this.listenerFd = array(LISTENERS)
@@ -92,6 +92,13 @@ export class PoolState {
     this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
     this.programs = new ProgramStore(array(STORE_WORDS * CONTAINERS))
     this.undelivered = new Undelivered(array(UNDELIVERED_WORDS * CONTAINERS))
+  }
+
+  /** The lead, as the calling thread has it or not. @param alarm a timerfd */
+  leadOf({ processors, alarm }: { readonly processors: number; readonly alarm: number }): Lead {
+    const workers = new Workers(this.#workers, currentTid(), isRunning)
+    const strike = (container: number): void => this.strike(container)
+    return new Lead(this.#lead, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike })
   }
 
   /** Listeners that wait for the cap of their container. */

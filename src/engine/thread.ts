@@ -6,20 +6,17 @@ import { requireBuild } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
-import { currentTid, isRunning } from '../kernel/process.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
-import { Alarm } from '../kernel/timer.ts'
 import { Adoptions } from './adoption.ts'
 import { Monitors } from './forwarded.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
-import { LEADER_MS, Lead } from './lead.ts'
+import type { Lead } from './lead.ts'
 import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from './orphans.ts'
 import { PoolState } from './pool-state.ts'
 import { type Call, Server } from './server.ts'
 import { Services } from './services.ts'
 import type { FromThread, ThreadData, ToThread } from './thread-messages.ts'
-import { Workers } from './workers.ts'
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
 const TURNS = 1000
@@ -62,12 +59,7 @@ class EngineThread {
     this.#data = data
     this.#port = port
     this.#state = new PoolState(data.state)
-    const workers = new Workers(this.#state.workers, currentTid(), isRunning)
-    this.#lead = new Lead(this.#state.lead, workers, {
-      processors: data.processors,
-      alarm: new Alarm(data.alarm, LEADER_MS),
-      strike: (container) => this.#state.strike(container),
-    })
+    this.#lead = this.#state.leadOf(data)
     this.#epoll = new Epoll(new Fd(data.epoll))
     this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)

@@ -1,11 +1,9 @@
 import { Worker } from 'node:worker_threads'
 import { requireOwnFiles } from '../kernel/build.ts'
-import { currentTid, isRunning } from '../kernel/process.ts'
-import { Alarm, timerfd } from '../kernel/timer.ts'
-import { LEADER_MS, Lead } from './lead.ts'
+import { timerfd } from '../kernel/timer.ts'
+import type { Lead } from './lead.ts'
 import type { PoolState } from './pool-state.ts'
 import type { Errand, FromThread, ThreadData, ToThread } from './thread-messages.ts'
-import { Workers } from './workers.ts'
 
 /** What is the same for all of them. */
 export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
@@ -43,11 +41,7 @@ export class Threads {
     this.#wanted = count
     this.#data = data
     this.#ties = ties
-    this.#lead = new Lead(state.lead, new Workers(state.workers, currentTid(), isRunning), {
-      processors: data.processors,
-      alarm: new Alarm(this.#alarm.raw, LEADER_MS),
-      strike: (container) => state.strike(container),
-    })
+    this.#lead = state.leadOf({ processors: data.processors, alarm: this.#alarm.raw })
     for (let started = 0; started < count; started++) this.#start()
   }
 

@@ -1,7 +1,7 @@
 import type { Tid } from '../abi/brand.ts'
 
-/** As many as there can be threads, with those that were lost. */
-const WORKERS = 1024
+/** As many as there can be threads, as many that were lost, and the main one. */
+const WORKERS = 2 * 512 + 1
 /** Each has a cache line. */
 const LINE = 16
 export const WORKER_WORDS = LINE + WORKERS * LINE

@@ -3,6 +3,7 @@ import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
+import { POLLIN, poll } from './poll.ts'
 
 export const EPOLLIN = 0x001
 export const EPOLLERR = 0x008
@@ -20,17 +21,13 @@ const EVENT_SIZE = DATA + 8
 const libcEpollCreate1 = libc.func('int epoll_create1(int flags)')
 const libcEpollCtl = libc.func('int epoll_ctl(int epoll, int operation, int fd, uint8_t *event)')
 const libcEpollWait = libc.func('int epoll_wait(int epoll, uint8_t *events, int count, int timeout)')
-const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
 
 /** The kernel's set of watched descriptors. Changing it is allowed while another thread waits in it. */
 export class Epoll implements Disposable {
   readonly #fd: Fd
-  /** `struct pollfd`: s32 fd | s16 events | s16 revents. */
-  readonly #pollfd: Uint8Array
 
   constructor(fd: Fd = new Fd(check('epoll_create1', libcEpollCreate1(EPOLL_CLOEXEC)))) {
     this.#fd = fd
-    this.#pollfd = new Uint8Array(new Int32Array([fd.raw, EPOLLIN]).buffer)
   }
 
   get raw(): number {
@@ -42,7 +39,7 @@ export class Epoll implements Disposable {
    * serves has lost its turn (fs/eventpoll.c ep_send_events()), and of two that are always ready it may be always the same.
    */
   get isReady(): boolean {
-    return settled('poll', libcPoll(this.#pollfd, 1, 0))
+    return poll(this.#fd.raw, POLLIN, 0) !== 0
   }
 
   /** @param token two numbers of 32 bits that come back with each event */
@@ -101,21 +98,21 @@ export class EpollEvent {
    * @returns false after the time-out or a signal
    */
   wait(epoll: number, timeout: number): boolean {
-    return settled('epoll_wait', libcEpollWait(epoll, this.#bytes, 1, timeout))
+    return settled(libcEpollWait(epoll, this.#bytes, 1, timeout))
   }
 
   /** As `wait`, on a thread of libuv's pool: for a main thread that must go on. */
   waitAsync(epoll: number, done: (ready: boolean) => void): void {
     libcEpollWait.async(epoll, this.#bytes, 1, -1, (error: Error | null, result: number) => {
       if (error) throw error
-      done(settled('epoll_wait', result))
+      done(settled(result))
     })
   }
 }
 
-function settled(call: string, result: number): boolean {
+function settled(result: number): boolean {
   if (result >= 0) return result > 0
   const errno = lastErrno()
   if (errno === errnos.EINTR) return false
-  throw new SyscallError(call, errno)
+  throw new SyscallError('epoll_wait', errno)
 }

@@ -10,14 +10,12 @@ import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
+import { POLLHUP, poll } from './poll.ts'
 
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 const libcSyscall = libc.func('long syscall(long number, uint32_t operation, uint32_t flags, uint8_t *argument)')
 
-const libcPoll = libc.func('int poll(int16_t *fds, ulong count, int timeout)')
-
 const SECCOMP_GET_NOTIF_SIZES = 3
-const POLLHUP = 0x10
 
 /**
  * The sizes of the kernel's structs: `[seccomp_notif, seccomp_notif_resp, seccomp_data]` in bytes.
@@ -86,11 +84,7 @@ function goneOrThrow(request: string): false {
 }
 
 /** Has the last task ended whose calls would come to this listener? */
-export function isOver(listener: Handle): boolean {
-  // `struct pollfd`: s32 fd | s16 events | s16 revents
-  const pollfd = new Int16Array(new Int32Array([listener.raw, 0]).buffer)
-  return libcPoll(pollfd, 1, 0) === 1 && (pollfd[3]! & POLLHUP) !== 0
-}
+export const isOver = (listener: Handle): boolean => (poll(listener.raw, 0, 0) & POLLHUP) !== 0
 
 /** Is this descriptor a listener? No call has the id 0, which a listener answers with ENOENT and nothing else does. */
 export function isSeccompListener(fd: Handle): boolean {

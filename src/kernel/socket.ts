@@ -3,6 +3,7 @@ import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { address, check, lastErrno, libc } from './libc.ts'
+import { POLLIN, poll } from './poll.ts'
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1
@@ -33,7 +34,6 @@ const libcShutdown = libc.func('int shutdown(int fd, int how)')
 const libcSetsockopt = libc.func('int setsockopt(int fd, int level, int name, uint8_t *value, uint32_t length)')
 const libcGetsockopt = libc.func('int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)')
 const libcRecvmsg = libc.func('int recvmsg(int fd, uint8_t *message, int flags)')
-const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
 const libcSendmsg = libc.func('int sendmsg(int fd, uint8_t *message, int flags)')
 
 /** `struct sockaddr_un`: u16 family, then the path with its NUL. */
@@ -202,18 +202,7 @@ function ancillary(control: Buffer): { readonly fds: readonly Fd[]; readonly sen
 }
 
 /** Blocks until there is something to receive. @param timeout milliseconds, or -1 @returns false after the time-out */
-export function waitReadable(fd: Handle, timeout: number): boolean {
-  // `struct pollfd`: s32 fd | s16 events | s16 revents
-  const pollfd = new DataView(new ArrayBuffer(8))
-  pollfd.setInt32(0, fd.raw, true)
-  pollfd.setInt16(4, 1, true)
-  for (;;) {
-    const ready = libcPoll(new Uint8Array(pollfd.buffer), 1, timeout)
-    if (ready >= 0) return ready > 0
-    const errno = lastErrno()
-    if (errno !== errnos.EINTR) throw new SyscallError('poll', errno)
-  }
-}
+export const waitReadable = (fd: Handle, timeout: number): boolean => poll(fd.raw, POLLIN, timeout) !== 0
 
 /**
  * Sends bytes and copies of descriptors in one message; blocks while the peer's queue is full, or with MSG_DONTWAIT

@@ -1,0 +1,30 @@
+import { errnos } from '../abi/errno.ts'
+import { SyscallError } from './error.ts'
+import { lastErrno, libc } from './libc.ts'
+
+export const POLLIN = 0x001
+export const POLLERR = 0x008
+export const POLLHUP = 0x010
+
+const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
+
+/** `struct pollfd`: s32 fd | s16 events | s16 revents. */
+const pollfd = new Uint8Array(8)
+const view = new DataView(pollfd.buffer)
+
+/**
+ * What there is of `events` at one descriptor; errors and its end (POLLERR, POLLHUP) are told in any case.
+ *
+ * @param timeout milliseconds, anew after a signal, or -1
+ * @returns 0 after the time-out
+ */
+export function poll(fd: number, events: number, timeout: number): number {
+  view.setInt32(0, fd, true)
+  view.setInt16(4, events, true)
+  for (;;) {
+    const ready = libcPoll(pollfd, 1, timeout)
+    if (ready >= 0) return ready === 0 ? 0 : view.getInt16(6, true)
+    const errno = lastErrno()
+    if (errno !== errnos.EINTR) throw new SyscallError('poll', errno)
+  }
+}

@@ -160,7 +160,9 @@ export class Caller implements CallerContract, Disposable {
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    return this.#desk.deviceRules(this.#container, this.tid, dev, () => this.#asker.hold())
+    const rules = this.#desk.deviceRules(this.#container, this.tid, dev, () => this.#asker.hold())
+    if (!rules) throw new PassOn('deviceRulesUnknown')
+    return rules
   }
 
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {

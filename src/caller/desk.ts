@@ -28,7 +28,7 @@ export interface Desk {
   readonly nodes: Nodes
   readonly places: DevicePlaces
   /**
-   * What the device rules of a task's control groups allow; asked once in a while. `hold` is called before the task is looked
+   * What the device rules of a task's control groups allow, undefined if nobody knows; asked once in a while. `hold` is called before the task is looked
    * at, and what it returns after that: it throws if it may have been another task.
    */
   readonly deviceRules: (
@@ -36,7 +36,7 @@ export interface Desk {
     tid: Tid,
     dev: Dev,
     hold: () => () => void,
-  ) => { readonly mknod: boolean; readonly open: boolean }
+  ) => { readonly mknod: boolean; readonly open: boolean } | undefined
   /** The device programs that containers have loaded. */
   readonly programs: ProgramStore
   /** Counts the mounts that a container gets. */

@@ -85,7 +85,11 @@ export interface Caller {
    * @throws {PassOn} if there is none
    */
   task(pid: number): Task
-  /** What do the device rules of its control groups allow? */
+  /**
+   * What do the device rules of its control groups allow?
+   *
+   * @throws {PassOn} if that cannot be found out
+   */
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /** Could a device node in this directory be opened? undefined: yes, else why not. */
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined

@@ -12,9 +12,10 @@ export interface DeviceRules {
   readonly open: boolean
 }
 
-export const UNKNOWN: DeviceRules = { mknod: false, open: false }
 const PATIENCE_MS = 3000
 const PAUSE_MS = 50
+/** As a shell has it. */
+const NOT_STARTED = 127
 
 /**
  * Only the kernel can tell: the rules are a program of cgroup v2 that it runs for a process of the group. So one joins, and
@@ -23,26 +24,26 @@ const PAUSE_MS = 50
  *   $1 a directory to mount a tmpfs on, in a mount namespace of its own; $2 major, $3 minor; the groups, a line each, on
  *   standard input, for their names are bytes; no name of a group has a line feed
  */
-const PROBE = `mount -t tmpfs none "$1" && cd "$1" && mknod probe c "$2" "$3" && chmod 666 probe || exit 3
-while IFS= read -r group; do echo 0 >"$group/cgroup.procs" || exit 3; done
+const PROBE = `mount -t tmpfs none "$1" && cd "$1" && mknod probe c "$2" "$3" && chmod 666 probe || exit
+while IFS= read -r group; do echo 0 >"$group/cgroup.procs" || exit; done
+echo joined
 [ -r probe ] || [ -w probe ] && echo open
 exec mknod node c "$2" "$3"`
 
-/** Tries what the control groups of `tid` allow. @returns UNKNOWN, which allows nothing, if that cannot be found out */
-export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules> {
+/** Tries what the control groups of `tid` allow. @returns undefined if that cannot be found out: the host lacks memory, say */
+export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules | undefined> {
   const groups = groupsOf(tid)
-  if (!groups) return UNKNOWN
+  if (!groups) return undefined
   for (;;) {
     const rules = await tryIn(groups, dev)
-    if (rules) return rules
-    if (!groups.some(isFrozen) || !groupsOf(tid)) return UNKNOWN
+    if (rules !== 'late') return rules
+    if (!groups.some(isFrozen) || !groupsOf(tid)) return undefined
     // With what has joined the caller itself is to stop: it can wait until all of them go on.
     await sleep(PAUSE_MS)
   }
 }
 
-/** @returns undefined if there was no answer in time */
-async function tryIn(groups: readonly string[], dev: Dev): Promise<DeviceRules | undefined> {
+async function tryIn(groups: readonly string[], dev: Dev): Promise<DeviceRules | 'late' | undefined> {
   const args = [
     '--mount',
     '--propagation',
@@ -69,11 +70,12 @@ async function tryIn(groups: readonly string[], dev: Dev): Promise<DeviceRules |
     said += chunk.toString()
   })
   const status = await new Promise<number | null>((resolve) => {
-    child.on('error', () => resolve(null))
+    child.on('error', () => resolve(NOT_STARTED))
     child.on('close', resolve)
   })
-  if (status === null) return undefined
-  if (status === 3) return UNKNOWN
+  if (status === null) return 'late'
+  // mknod(1) ends with 0 or 1; the shell with more where it cannot execute it.
+  if (status > 1 || !said.includes('joined')) return undefined
   return { mknod: status === 0, open: said.includes('open') }
 }
 

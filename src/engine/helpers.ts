@@ -4,7 +4,7 @@ import { isHeldIn } from '../caller/held.ts'
 import type { IsHeld } from '../calls/context.ts'
 import { Fd } from '../kernel/fd.ts'
 import { CONTEXT_BYTES, Contexts } from './contexts.ts'
-import { tryDevice, UNKNOWN } from './device-rules.ts'
+import { tryDevice } from './device-rules.ts'
 import { Execs } from './execs.ts'
 import type { ProgramEnd } from './messages.ts'
 import { Mounters } from './mounters.ts'
@@ -81,7 +81,7 @@ export class Helpers {
   }
 
   async #tryDevice(tid: Tid, dev: Dev, answer: Int32Array): Promise<void> {
-    const rules = await tryDevice(tid, dev).catch(() => UNKNOWN)
+    const rules = await tryDevice(tid, dev).catch(() => undefined)
     settle(answer, encodeRules(rules))
   }
 

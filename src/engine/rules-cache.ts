@@ -3,14 +3,19 @@ import type { DeviceRules } from './device-rules.ts'
 
 /** For so long an answer holds: device rules of a running container change rarely, and to ask costs milliseconds. */
 const FRESH_S = 10
+/** To ask costs even more where it fails, and the next time it may be known. */
+const UNKNOWN_FRESH_S = 1
 /** Places for devices, of each container; two devices of one place take turns. */
 const PLACES = 16
 const WORDS = 3
 export const RULES_WORDS = PLACES * WORDS
 
+const UNKNOWN = 8
 /** One word that is never 0, so that it can be waited for. */
-export const encodeRules = ({ mknod, open }: DeviceRules): number => 1 | (mknod ? 2 : 0) | (open ? 4 : 0)
-const decodeRules = (word: number): DeviceRules => ({ mknod: (word & 2) !== 0, open: (word & 4) !== 0 })
+export const encodeRules = (rules: DeviceRules | undefined): number =>
+  rules ? 1 | (rules.mknod ? 2 : 0) | (rules.open ? 4 : 0) : UNKNOWN
+const decodeRules = (word: number): DeviceRules | undefined =>
+  word === UNKNOWN ? undefined : { mknod: (word & 2) !== 0, open: (word & 4) !== 0 }
 
 /**
  * What is known of the device rules of containers, in memory that the threads share. A place is: the device and 1, what is
@@ -26,14 +31,14 @@ export class RulesCache {
     this.#seconds = seconds
   }
 
-  get(container: number, dev: Dev, find: () => number): DeviceRules {
+  get(container: number, dev: Dev, find: () => number): DeviceRules | undefined {
     const at = container * RULES_WORDS + (dev % PLACES) * WORDS
     const [known, rules, until] = [this.#load(at), this.#load(at + 1), this.#load(at + 2)]
     if (known === tag(dev) && until > this.#seconds() && this.#load(at) === known) return decodeRules(rules)
     const found = find()
     Atomics.store(this.#words, at, 0)
     Atomics.store(this.#words, at + 1, found)
-    Atomics.store(this.#words, at + 2, this.#seconds() + FRESH_S)
+    Atomics.store(this.#words, at + 2, this.#seconds() + (found === UNKNOWN ? UNKNOWN_FRESH_S : FRESH_S))
     Atomics.store(this.#words, at, tag(dev))
     return decodeRules(found)
   }

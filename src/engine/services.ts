@@ -82,7 +82,7 @@ export class Services {
   }
 
   /** What the device rules allow; the main thread finds out, by a process that joins the group. */
-  #deviceRules(container: number, tid: Tid, dev: Dev, hold: () => () => void): DeviceRules {
+  #deviceRules(container: number, tid: Tid, dev: Dev, hold: () => () => void): DeviceRules | undefined {
     return this.#state.rules.get(container, dev, () => {
       this.#passLead()
       const mustBeIt = hold()

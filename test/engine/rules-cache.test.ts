@@ -26,6 +26,18 @@ test('an answer holds for ten seconds, for its container and device', () => {
   expect(ask(1, 3)).toEqual(allowed)
 })
 
+test('that nobody knows holds for a second only', () => {
+  let now = 0
+  const cache = new RulesCache(new Int32Array(RULES_WORDS), () => now)
+  const ask = (rules: typeof allowed | undefined) => cache.get(0, makedev(1, 3), () => encodeRules(rules))
+  expect(ask(undefined)).toBeUndefined()
+  expect(ask(allowed)).toBeUndefined()
+  now = 1
+  expect(ask(allowed)).toEqual(allowed)
+  now = 2
+  expect(ask(undefined)).toEqual(allowed)
+})
+
 test('two devices that share a place do not get each other for an answer', () => {
   const cache = new RulesCache(new Int32Array(RULES_WORDS), () => 0)
   expect(cache.get(0, makedev(1, 3), () => encodeRules(allowed))).toEqual(allowed)

@@ -46,3 +46,18 @@ test.skipIf(skipped).each([
   await host.settle(before)
   expect(host.records.at(-1)).toMatchObject({ reason })
 })
+
+/** What the engine starts has its limits: a process with no room for a program cannot ask. */
+test('rules that nobody can ask for let nothing be made, say so, and are asked for again soon', async () => {
+  const make = async (name: string): Promise<{ readonly said: string; readonly reason: string | undefined }> => {
+    const before = host.records.length
+    const { stdout } = await host.run([], [fixture('caller'), 'mknod', join(host.directory, name), '020666', '1', '3'])
+    await host.settle(before)
+    return { said: stdout, reason: host.records.at(-1)?.reason }
+  }
+  const limit = (bytes: string) => execute('prlimit', ['--pid', `${host.enginePid}`, `--stack=${bytes}:unlimited`])
+  await limit('4096')
+  expect(await make('unknown')).toMatchObject({ said: expect.stringContaining('EPERM'), reason: 'deviceRulesUnknown' })
+  await limit('unlimited')
+  await until('they are known', async () => (await make(`known${Date.now()}`)).reason === 'done')
+})

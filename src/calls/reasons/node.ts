@@ -10,6 +10,10 @@ export const node = {
     'the device rules of the control group of the caller do not let the device {a}:{b} be made',
     'allow it where the container is started, for podman by --device-cgroup-rule',
   ],
+  deviceRulesUnknown: [
+    'what the device rules of the control group of the caller allow could not be found out: no process could be started in it',
+    'see whether the group has room for one more process (pids.max), and the host for one more',
+  ],
   notCharDevice: ['only character devices are made, the rest is left to the kernel', ''],
   kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anybody', ''],
   deviceNotAllowed: [

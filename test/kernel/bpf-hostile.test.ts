@@ -83,6 +83,21 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
     await by.ask(`close ${result}`)
     return now
   }
+  /** Another container, and what ends it: when that is done, its programs are let go too. */
+  function another(
+    group: string,
+    options: { readonly options?: readonly string[] } = {},
+  ): [Caller, () => Promise<void>] {
+    const { programs } = held()
+    const other = Caller.contained(host, group, options)
+    return [
+      other,
+      async () => {
+        await other.close()
+        await until('its programs are let go', () => held().programs <= programs)
+      },
+    ]
+  }
 
   test(`${RANDOM} random arguments and programs`, async () => {
     const next = random(SEED)
@@ -124,7 +139,7 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
     const parent = new Group()
     const own = new Group(`${parent.path}/own`).delegate()
     const [below, beside] = [own.below('below'), new Group(`${parent.path}/beside`)]
-    const other = Caller.contained(host, own.path)
+    const [other, end] = another(own.path)
     try {
       const theirs = await Promise.all([parent, own, beside].map(({ path }) => outsider.attach(path, 2, ALLOW)))
       const { id } = await outsider.attach(below, 2, ALLOW)
@@ -151,7 +166,7 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
         expect(await outsider.attached(path)).toEqual([theirs[index]!.id])
       expect(await outsider.attached(below)).toContain(id)
     } finally {
-      await other.close()
+      await end()
       await outsider.close()
       await parent.remove()
     }
@@ -197,7 +212,7 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
     { how: 'without', options: ['--no-killable'] },
   ])(`${LOADS} loads under a timer of 1 ms, $how: no descriptor is left on either side`, async ({ how, options }) => {
     const group = new Group()
-    const other = Caller.contained(host, group.path, { options })
+    const [other, end] = another(group.path, { options })
     try {
       const before = await settled(other)
       const own = await other.number('fds')
@@ -210,7 +225,7 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
       expect(await other.number('fds')).toBe(own)
       expect(await settled(other)).toEqual(before)
     } finally {
-      await other.close()
+      await end()
       await group.remove()
     }
   })
@@ -254,13 +269,12 @@ describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () 
   })
 
   test('its programs go when it ends', async () => {
-    const before = await settled()
+    const { programs } = await settled()
     const group = new Group()
-    const other = Caller.contained(host, group.path)
+    const [other, end] = another(group.path)
     for (let count = 0; count < 10; count++) await other.bpf(BPF.PROG_LOAD, loading())
-    expect(held().programs).toBeGreaterThanOrEqual(10)
-    await other.close()
-    await until('they are gone', () => held().programs <= before.programs)
+    expect(held().programs).toBeGreaterThanOrEqual(programs + 10)
+    await end()
     await group.remove()
   })
 })

@@ -1,29 +1,68 @@
-// node scripts/test-summary.js FOLDER: adds up the JSON reports of vitest in FOLDER, one per Node. Names every test that
-// was skipped (by our convention its reason stands in its name) and failed, and ends with "N passed, N failed, N skipped".
-import { readdirSync, readFileSync } from 'node:fs'
+// node scripts/test-summary.js FOLDER: adds up the JSON reports of vitest in FOLDER: NAME.json of each Node, and
+// NAME.again.json of the files that were run a second time, alone, because a test of them had failed. Names every test that
+// was skipped (by our convention its reason stands in its name), failed, with what it said, or passed only the second time,
+// and ends with "N passed, N failed, N skipped".
+//
+// node scripts/test-summary.js --failed REPORT: prints the files in which a test failed, each in a line.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
 
-const [folder] = process.argv.slice(2)
-const count = { passed: 0, failed: 0, skipped: 0 }
+/** What a failed test said is shown so far. */
+const SHOWN_LINES = 12
+/** How vitest calls the files in which a test failed, or that could not be loaded. */
+const FAILED = 'failed'
 
-for (const name of readdirSync(folder).sort()) {
-  const report = JSON.parse(readFileSync(join(folder, name), 'utf8'))
-  for (const file of report.testResults) {
-    const where = `${name.replace('.json', '')} ${relative('.', file.name)}`
-    // A file that could not be loaded has no tests, but it has failed.
-    if (file.status === 'failed' && file.assertionResults.length === 0) {
-      count.failed++
-      console.log(`failed: ${where}: ${file.message}`)
-    }
-    for (const { status, fullName } of file.assertionResults) {
-      const outcome = status === 'passed' || status === 'failed' ? status : 'skipped'
-      count[outcome]++
-      if (outcome !== 'passed') console.log(`${outcome}: ${where}: ${fullName}`)
-    }
-  }
+const filesOf = (report) => JSON.parse(readFileSync(report, 'utf8')).testResults
+
+function shown(messages) {
+  const lines = stripVTControlCharacters(messages.join('\n')).split('\n')
+  return lines
+    .slice(0, SHOWN_LINES)
+    .map((line) => `    ${line}`)
+    .join('\n')
 }
 
-const { passed, failed, skipped } = count
-if (passed === 0) console.log('No test was run')
-console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
-process.exitCode = failed > 0 || passed === 0 ? 1 : 0
+function summary(folder) {
+  const count = { passed: 0, failed: 0, skipped: 0 }
+  let again = 0
+  for (const name of readdirSync(folder).sort()) {
+    if (name.endsWith('.again.json')) continue
+    const second = join(folder, name.replace('.json', '.again.json'))
+    const repeated = new Map(existsSync(second) ? filesOf(second).map((file) => [file.name, file]) : [])
+    for (const first of filesOf(join(folder, name))) {
+      const where = `${name.replace('.json', '')} ${relative('.', first.name)}`
+      const file = repeated.get(first.name) ?? first
+      // A file that could not be loaded has no tests, but it has failed.
+      if (file.status === FAILED && file.assertionResults.length === 0) {
+        count.failed++
+        console.log(`failed: ${where}:\n${shown([file.message])}`)
+      }
+      for (const { status, fullName, failureMessages } of file.assertionResults) {
+        const outcome = status === 'passed' || status === FAILED ? status : 'skipped'
+        count[outcome]++
+        if (outcome === 'skipped') console.log(`skipped: ${where}: ${fullName}`)
+        if (outcome === FAILED) console.log(`failed: ${where}: ${fullName}\n${shown(failureMessages)}`)
+      }
+      if (file === first) continue
+      for (const { status, fullName, failureMessages } of first.assertionResults.filter(
+        ({ status }) => status === FAILED,
+      )) {
+        again++
+        console.log(
+          `run a second time, alone: ${where}: ${fullName}: the first time it ${status}:\n${shown(failureMessages)}`,
+        )
+      }
+    }
+  }
+  const { passed, failed, skipped } = count
+  if (passed === 0) console.log('No test was run')
+  if (again > 0) console.log(`${again} of these tests failed the first time, and their files were run again, alone`)
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
+  return failed > 0 || passed === 0 ? 1 : 0
+}
+
+const [first, report] = process.argv.slice(2)
+if (first === '--failed') {
+  for (const { name, status } of filesOf(report)) if (status === FAILED) console.log(name)
+} else process.exitCode = summary(first)

@@ -47,6 +47,10 @@ export type Cap = (typeof capabilities)[number]
 /** The number of a capability, for bit masks and for reasons. */
 export const capNumber = (cap: Cap): number => capabilities.indexOf(cap)
 
-/** A set of capabilities as one 64-bit mask, as in `/proc/PID/status`. */
-export const capMask = (...caps: readonly Cap[]): bigint =>
-  caps.reduce((mask, cap) => mask | (1n << BigInt(capNumber(cap))), 0n)
+const bits = Object.fromEntries(capabilities.map((cap, number) => [cap, 1n << BigInt(number)])) as Record<Cap, bigint>
+
+/** One capability as a 64-bit mask, as in `/proc/PID/status`: looked up, for every call asks for some. */
+export const capBit = (cap: Cap): bigint => bits[cap]
+
+/** A set of capabilities as one mask. */
+export const capMask = (...caps: readonly Cap[]): bigint => caps.reduce((mask, cap) => mask | capBit(cap), 0n)

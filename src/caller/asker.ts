@@ -54,22 +54,33 @@ export class Asker implements Disposable {
   }
 
   get status(): Status {
-    this.#read ??= orPass('gone', () => {
-      const { proc, names, status } = this.#desk
+    this.#read ??= this.#readStatus()
+    return this.#read
+  }
+
+  /** Every call comes here: a function that is made for it would cost more than what it does. */
+  #readStatus(): Status {
+    const { proc, names, status } = this.#desk
+    try {
       const file = openat(proc.raw, names.of(this.tid, 'status'), O_RDONLY)
       try {
         return parseStatus(status, read(file, status))
       } finally {
         file[Symbol.dispose]()
       }
-    })
-    return this.#read
+    } catch (error) {
+      throw passedOn('gone', error)
+    }
   }
 
   /** The inode of its user namespace. */
   get userns(): number {
     const { proc, names } = this.#desk
-    return orPass('gone', () => namespaceInode(proc.raw, names.of(this.tid, 'ns/user')))
+    try {
+      return namespaceInode(proc.raw, names.of(this.tid, 'ns/user'))
+    } catch (error) {
+      throw passedOn('gone', error)
+    }
   }
 
   get sleep(): Sleep {
@@ -87,8 +98,12 @@ export class Asker implements Disposable {
 
   link(name: 'root' | 'cwd'): Fd {
     const { identity, proc, names } = this.#desk
-    const open = (): Fd => this.own(openat(proc.raw, names.of(this.tid, name), O_PATH))
-    return orPass('gone', () => identity.looking(open))
+    try {
+      if (!identity.inside) return this.own(openat(proc.raw, names.of(this.tid, name), O_PATH))
+      return identity.looking(() => this.own(openat(proc.raw, names.of(this.tid, name), O_PATH)))
+    } catch (error) {
+      throw passedOn('gone', error)
+    }
   }
 
   /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
@@ -146,7 +161,12 @@ export function orPass<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look:
   try {
     return look()
   } catch (error) {
-    if (error instanceof SyscallError) throw new PassOn(code, error.errno)
-    throw error instanceof RangeError ? new PassOn(code) : error
+    throw passedOn(code, error)
   }
+}
+
+/** The same for who asks without a function. */
+export function passedOn(code: Parameters<typeof orPass>[0], error: unknown): unknown {
+  if (error instanceof SyscallError) return new PassOn(code, error.errno)
+  return error instanceof RangeError ? new PassOn(code) : error
 }

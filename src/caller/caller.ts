@@ -1,5 +1,5 @@
 import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
-import { type Cap, capMask } from '../abi/capability.ts'
+import { type Cap, capBit } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, toInside, toOutside } from '../abi/id-map.ts'
@@ -13,7 +13,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { copyFrom } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
 import { mountNumber } from '../kernel/mounted.ts'
-import { Asker, orPass } from './asker.ts'
+import { Asker, orPass, passedOn } from './asker.ts'
 import type { Container } from './container.ts'
 import { copyOf, handleOf } from './descriptors.ts'
 import type { Desk } from './desk.ts'
@@ -101,11 +101,19 @@ export class Caller implements CallerContract, Disposable {
 
   path(at: bigint): PathBytes {
     const { memory, room } = this.#desk
-    const length = orPass('unreadable', () => memory.read(this.tid, at, PATH_MAX))
+    const length = this.#read(at)
     const end = memory.bytes.indexOf(0)
     if (end < 0 || end >= length) throw new PassOn('unreadable')
     if (end === 0) throw new PassOn('pathNotResolved')
     return kept(memory.bytes, end + 1, room.path)
+  }
+
+  #read(at: bigint): number {
+    try {
+      return this.#desk.memory.readString(this.tid, at, PATH_MAX)
+    } catch (error) {
+      throw passedOn('unreadable', error)
+    }
   }
 
   string(at: bigint, limit?: number): string | undefined {
@@ -123,7 +131,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   holds(cap: Cap): boolean {
-    return (this.#asker.status.effective & capMask(cap)) !== 0n
+    return (this.#asker.status.effective & capBit(cap)) !== 0n
   }
 
   commands(inode: Handle, cap: Cap): boolean {
@@ -160,7 +168,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    const rules = this.#desk.deviceRules(this.#container, this.tid, dev, () => this.#asker.hold())
+    const rules = this.#desk.deviceRules(this.#container, dev, this.#asker)
     if (!rules) throw new PassOn('deviceRulesUnknown')
     return rules
   }

@@ -1,7 +1,8 @@
-import type { Dev, Tid } from '../abi/brand.ts'
+import type { Dev } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { RemoteMemory } from '../kernel/memory.ts'
+import type { Asker } from './asker.ts'
 import type { Container } from './container.ts'
 import type { DevicePlaces } from './device-places.ts'
 import type { FuseDesk } from './fuse.ts'
@@ -28,14 +29,13 @@ export interface Desk {
   readonly nodes: Nodes
   readonly places: DevicePlaces
   /**
-   * What the device rules of a task's control groups allow, undefined if nobody knows; asked once in a while. `hold` is called before the task is looked
-   * at, and what it returns after that: it throws if it may have been another task.
+   * What the device rules of a task's control groups allow, undefined if nobody knows; asked once in a while. The asker is
+   * held before it is looked at.
    */
   readonly deviceRules: (
     container: Container,
-    tid: Tid,
     dev: Dev,
-    hold: () => () => void,
+    asker: Asker,
   ) => { readonly mknod: boolean; readonly open: boolean } | undefined
   /** The device programs that containers have loaded. */
   readonly programs: ProgramStore

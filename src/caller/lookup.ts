@@ -21,9 +21,9 @@ import { walk } from './walk.ts'
 /** Where a lookup starts, and whose it is. */
 export interface Start {
   /** The caller's root directory, opened when it is needed. */
-  readonly root: () => Handle
+  root(): Handle
   /** Makes it the root of the looking thread, whose it need not be before. */
-  readonly stand: () => void
+  stand(): void
   /** What the path starts from: the root if it is absolute. */
   readonly base: Handle
   /** The procfs in which we know ourselves, as the host sees it: no container can mount there. */
@@ -31,16 +31,16 @@ export interface Start {
   /** The caller's thread and process there. */
   readonly numbers: readonly [tid: number, tgid: number]
   /** The directory of the caller's process there. */
-  readonly process: () => Handle
+  process(): Handle
   /** Runs `action` with the right to follow the links of the caller's own process, which itself may follow them in any case. */
-  readonly looking: <T>(action: () => T) => T
+  looking<T>(action: () => T): T
   /**
    * The directory of another task of the container there, by its number in the caller's pid namespace, or by the host's.
    * The walker has none.
    */
-  readonly other?: (number: number, isOfHost: boolean) => Fd
+  other?(number: number, isOfHost: boolean): Fd
   /** As `looking`, for what `other` gave. */
-  readonly lookingAtOther?: <T>(action: () => T) => T
+  lookingAtOther?<T>(action: () => T): T
 }
 
 /** What shall be at the end: a directory; anything; or anything, and a symbolic link there is not followed. */
@@ -109,9 +109,9 @@ function quickly({ base }: Start, { path, wanted }: Goal): Fd | undefined {
   }
 }
 
-function usually({ base, stand }: Start, { path, wanted }: Goal, mayBlock: () => void): Fd {
-  stand()
-  const open = (resolve: number): Fd => openat2(base.raw, path, FLAGS[wanted], RESOLVE_NO_MAGICLINKS | resolve)
+function usually(start: Start, { path, wanted }: Goal, mayBlock: () => void): Fd {
+  start.stand()
+  const open = (resolve: number): Fd => openat2(start.base.raw, path, FLAGS[wanted], RESOLVE_NO_MAGICLINKS | resolve)
   try {
     return open(RESOLVE_CACHED)
   } catch (error) {

@@ -42,7 +42,7 @@ export const isAbsolute = (path: PathBytes): boolean => path[0] === SLASH
  * than all else about a path.
  */
 export function kept(bytes: Uint8Array, length: number, room: Uint8Array): PathBytes {
-  room.set(bytes.subarray(0, length))
+  for (let at = 0; at < length; at++) room[at] = bytes[at]!
   return room.subarray(0, length) as PathBytes
 }
 

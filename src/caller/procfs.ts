@@ -145,13 +145,13 @@ export class Procfs {
 
   /** Of the caller: as the host sees them, or as they are in a procfs of another pid namespace, if it is there what it is here. */
   #numbers(root: Handle, known: boolean): Numbers | undefined {
-    const { numbers, looking, process, proc } = this.#start
-    if (known) return numbers
-    const own = process()
-    return looking(() => {
+    const start = this.#start
+    if (known) return start.numbers
+    const own = start.process()
+    return start.looking(() => {
       using thread = openOwn(own, this.#thread)
-      const [, ...others] = numbersOf(proc, thread)
-      return others.find(([tid, tgid]) => isTask(proc, root, `${tgid}/task/${tid}`, thread))
+      const [, ...others] = numbersOf(start.proc, thread)
+      return others.find(([tid, tgid]) => isTask(start.proc, root, `${tgid}/task/${tid}`, thread))
     })
   }
 
@@ -185,8 +185,8 @@ export class Procfs {
   }
 
   #looking<T>(own: boolean, action: () => T): T {
-    const { looking, lookingAtOther } = this.#start
-    return own || !lookingAtOther ? looking(action) : lookingAtOther(action)
+    const start = this.#start
+    return own || !start.lookingAtOther ? start.looking(action) : start.lookingAtOther(action)
   }
 }
 

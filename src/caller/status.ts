@@ -18,13 +18,22 @@ const LINE = 0x0a
 const DIGIT = 0x30
 const LETTER = 0x61 - 10
 
-const label = (name: string): Uint8Array => Buffer.from(`\n${name}:`, 'latin1')
-const UMASK = label('Umask')
-const TGID = label('Tgid')
-const UID = label('Uid')
-const GID = label('Gid')
-const GROUPS = label('Groups')
-const EFFECTIVE = label('CapEff')
+/** How a line begins, and where it began the last time: most files are as long as the one before, up to there. */
+class Label {
+  readonly codes: readonly number[]
+  at = 0
+
+  constructor(name: string) {
+    this.codes = [...Buffer.from(`\n${name}:`, 'latin1')]
+  }
+}
+
+const UMASK = new Label('Umask')
+const TGID = new Label('Tgid')
+const UID = new Label('Uid')
+const GID = new Label('Gid')
+const GROUPS = new Label('Groups')
+const EFFECTIVE = new Label('CapEff')
 
 /**
  * Parses `/proc/TID/status` as it was read: every call reads it, so no string is made of it. The lines are searched for in
@@ -74,17 +83,26 @@ class Line {
   }
 
   /** Goes on to the line with this label. @throws {RangeError} if it is not there as a whole */
-  seek(name: Uint8Array): this {
-    const bytes = this.#bytes
-    for (let at = this.#at; at < this.#length; at = bytes.indexOf(LINE, at + 1)) {
-      if (at < 0) break
-      if (!startsAt(bytes, at, name)) continue
-      this.#at = at + name.length
-      const end = bytes.indexOf(LINE, this.#at)
-      if (end >= 0 && end < this.#length) return this
-      break
+  seek(label: Label): this {
+    const at = label.at >= this.#at && this.#isAt(label, label.at) ? label.at : this.#find(label)
+    label.at = at
+    this.#at = at + label.codes.length
+    return this
+  }
+
+  #find(label: Label): number {
+    for (let at = this.#at; at >= 0 && at < this.#length; at = this.#bytes.indexOf(LINE, at + 1)) {
+      if (this.#isAt(label, at)) return at
     }
-    throw new RangeError(`Cannot read status: no ${Buffer.from(name).toString().trim()}`)
+    throw new RangeError(`Cannot read status: no ${String.fromCharCode(...label.codes).trim()}`)
+  }
+
+  /** Does a whole line with this label begin here? What lies behind the file is of another one. */
+  #isAt({ codes }: Label, start: number): boolean {
+    let at = start
+    for (const code of codes) if (this.#bytes[at++] !== code) return false
+    while (at < this.#length && this.#bytes[at] !== LINE) at++
+    return at < this.#length
   }
 
   /** No number is left in this line. */
@@ -96,11 +114,15 @@ class Line {
   /** The next number. @param digits at most */
   number(base: 8 | 10 | 16, digits = 16): number {
     this.#skip()
+    const bytes = this.#bytes
+    const end = this.#at + digits
+    let at = this.#at
     let value = 0
-    for (let count = 0; count < digits && this.#bytes[this.#at]! > DIGIT - 1; count++) {
-      const byte = this.#bytes[this.#at++]!
+    for (; at < end && bytes[at]! >= DIGIT; at++) {
+      const byte = bytes[at]!
       value = value * base + byte - (byte > LETTER ? LETTER : DIGIT)
     }
+    this.#at = at
     return value
   }
 
@@ -108,9 +130,4 @@ class Line {
   #skip(): void {
     while (this.#bytes[this.#at] === 0x09 || this.#bytes[this.#at] === 0x20) this.#at++
   }
-}
-
-function startsAt(bytes: Uint8Array, at: number, name: Uint8Array): boolean {
-  for (let index = 0; index < name.length; index++) if (bytes[at + index] !== name[index]) return false
-  return true
 }

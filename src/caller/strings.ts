@@ -13,7 +13,7 @@ const PAGE = 4096
  * @throws {RangeError} if it is longer
  */
 export function readString(memory: RemoteMemory, tid: Tid, at: bigint, limit = PAGE): string {
-  const length = memory.read(tid, at, PAGE)
+  const length = memory.readString(tid, at, PAGE)
   const end = memory.bytes.subarray(0, length).indexOf(0)
   if (end >= limit || (end < 0 && length >= limit)) throw new RangeError('Cannot copy the string: it is too long')
   if (end < 0) throw new SyscallError('process_vm_readv', errno('EFAULT'))

@@ -40,14 +40,14 @@ export interface Reply {
  * @throws {SyscallError} what the kernel says to the caller
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
-export function askWalker(walker: Handle, { root, base, process, numbers }: Start, status: Status, goal: Goal): Fd {
+export function askWalker(walker: Handle, start: Start, status: Status, goal: Goal): Fd {
   const { uids, gids, groups, effective } = status
   const request: Request = {
     uids,
     gids,
     groups: [...groups],
     effective: effective.toString(16),
-    numbers,
+    numbers: start.numbers,
     path: Buffer.from(goal.path.subarray(0, -1)).toString('latin1'),
     wanted: goal.wanted,
   }
@@ -56,7 +56,7 @@ export function askWalker(walker: Handle, { root, base, process, numbers }: Star
   {
     using end = theirs
     try {
-      send(walker, Buffer.from(JSON.stringify(request)), [end, root(), base, process()], MSG_DONTWAIT)
+      send(walker, Buffer.from(JSON.stringify(request)), [end, start.root(), start.base, start.process()], MSG_DONTWAIT)
     } catch (error) {
       throw new WalkerStuck((error as Error).message)
     }

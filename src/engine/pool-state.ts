@@ -1,4 +1,5 @@
 import { ProgramStore, STORE_WORDS } from '../caller/program-store.ts'
+import { now } from '../kernel/clock.ts'
 import { currentTid, isRunning } from '../kernel/process.ts'
 import { Alarm } from '../kernel/timer.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
@@ -142,9 +143,9 @@ export class PoolState {
 
   /** A call of this container has kept a thread waiting: the deputy saw it. */
   strike(container: number): void {
-    const now = seconds()
-    if (this.#containerForgiven[container]! <= now) {
-      this.#containerForgiven[container] = now + FORGIVEN_S
+    const time = seconds()
+    if (this.#containerForgiven[container]! <= time) {
+      this.#containerForgiven[container] = time + FORGIVEN_S
       this.#containerStrikes[container] = 0
     }
     Atomics.add(this.#containerStrikes, container, 1)
@@ -193,4 +194,4 @@ export class PoolState {
   }
 }
 
-const seconds = (): number => Math.trunc(process.uptime())
+const seconds = (): number => Math.trunc(now() / 1000)

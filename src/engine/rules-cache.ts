@@ -14,8 +14,10 @@ const UNKNOWN = 8
 /** One word that is never 0, so that it can be waited for. */
 export const encodeRules = (rules: DeviceRules | undefined): number =>
   rules ? 1 | (rules.mknod ? 2 : 0) | (rules.open ? 4 : 0) : UNKNOWN
-const decodeRules = (word: number): DeviceRules | undefined =>
-  word === UNKNOWN ? undefined : { mknod: (word & 2) !== 0, open: (word & 4) !== 0 }
+/** By the word. */
+const decoded = Array.from({ length: UNKNOWN }, (_, word) => ({ mknod: (word & 2) !== 0, open: (word & 4) !== 0 }))
+/** @returns undefined if nobody knows */
+export const decodeRules = (word: number): DeviceRules | undefined => decoded[word]
 
 /**
  * What is known of the device rules of containers, in memory that the threads share. A place is: the device and 1, what is
@@ -31,16 +33,21 @@ export class RulesCache {
     this.#seconds = seconds
   }
 
-  get(container: number, dev: Dev, find: () => number): DeviceRules | undefined {
-    const at = container * RULES_WORDS + (dev % PLACES) * WORDS
-    const [known, rules, until] = [this.#load(at), this.#load(at + 1), this.#load(at + 2)]
-    if (known === tag(dev) && until > this.#seconds() && this.#load(at) === known) return decodeRules(rules)
-    const found = find()
+  /** @returns the word of the answer; 0 if it must be asked for */
+  get(container: number, dev: Dev): number {
+    const at = placeOf(container, dev)
+    const known = this.#load(at)
+    const rules = this.#load(at + 1)
+    const until = this.#load(at + 2)
+    return known === tag(dev) && until > this.#seconds() && this.#load(at) === known ? rules : 0
+  }
+
+  set(container: number, dev: Dev, word: number): void {
+    const at = placeOf(container, dev)
     Atomics.store(this.#words, at, 0)
-    Atomics.store(this.#words, at + 1, found)
-    Atomics.store(this.#words, at + 2, this.#seconds() + (found === UNKNOWN ? UNKNOWN_FRESH_S : FRESH_S))
+    Atomics.store(this.#words, at + 1, word)
+    Atomics.store(this.#words, at + 2, this.#seconds() + (word === UNKNOWN ? UNKNOWN_FRESH_S : FRESH_S))
     Atomics.store(this.#words, at, tag(dev))
-    return decodeRules(found)
   }
 
   forget(container: number): void {
@@ -52,4 +59,5 @@ export class RulesCache {
   }
 }
 
+const placeOf = (container: number, dev: Dev): number => container * RULES_WORDS + (dev % PLACES) * WORDS
 const tag = (dev: Dev): number => (dev + 1) | 0

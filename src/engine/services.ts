@@ -1,4 +1,5 @@
-import type { Dev, Tid } from '../abi/brand.ts'
+import type { Dev } from '../abi/brand.ts'
+import type { Asker } from '../caller/asker.ts'
 import type { Container } from '../caller/container.ts'
 import type { Desk } from '../caller/desk.ts'
 import { DevicePlaces } from '../caller/device-places.ts'
@@ -17,6 +18,7 @@ import type { DeviceRules } from './device-rules.ts'
 import { ExecJob } from './exec-job.ts'
 import { Informant } from './informant.ts'
 import type { PoolState } from './pool-state.ts'
+import { decodeRules } from './rules-cache.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
 
 const WALKER_START_MS = 5000
@@ -76,22 +78,24 @@ export class Services {
       programs: state.programs,
       mayBlock: passLead,
       mayMount: ({ index }) => state.countMount(index),
-      deviceRules: ({ index }, tid, dev, hold) => this.#deviceRules(index, tid, dev, hold),
+      deviceRules: ({ index }, dev, asker) => this.#deviceRules(index, dev, asker),
       walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
     }
   }
 
   /** What the device rules allow; the main thread finds out, by a process that joins the group. */
-  #deviceRules(container: number, tid: Tid, dev: Dev, hold: () => () => void): DeviceRules | undefined {
-    return this.#state.rules.get(container, dev, () => {
-      this.#passLead()
-      const mustBeIt = hold()
-      const answer = new Int32Array(new SharedArrayBuffer(4))
-      this.#post({ type: 'device', tid, dev, answer: answer.buffer })
-      Atomics.wait(answer, 0, 0)
-      mustBeIt()
-      return answer[0]!
-    })
+  #deviceRules(container: number, dev: Dev, asker: Asker): DeviceRules | undefined {
+    const { rules } = this.#state
+    const known = rules.get(container, dev)
+    if (known !== 0) return decodeRules(known)
+    this.#passLead()
+    const mustBeIt = asker.hold()
+    const answer = new Int32Array(new SharedArrayBuffer(4))
+    this.#post({ type: 'device', tid: asker.tid, dev, answer: answer.buffer })
+    Atomics.wait(answer, 0, 0)
+    mustBeIt()
+    rules.set(container, dev, answer[0]!)
+    return decodeRules(answer[0]!)
   }
 
   /** By the main thread, which starts it if there is none. */

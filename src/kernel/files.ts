@@ -200,7 +200,6 @@ export function isMountRoot(fd: Handle): boolean {
 }
 
 const target = new Uint8Array(4096)
-const BRACKET = 0x5b
 const DIGIT = 0x30
 
 /**
@@ -213,7 +212,10 @@ const DIGIT = 0x30
 export function namespaceInode(dir: number, path: Uint8Array): number {
   const length = check('readlinkat', Number(libcReadlinkat(dir, path, target, target.length)))
   let value = 0
-  for (let at = target.indexOf(BRACKET) + 1; at < length - 1; at++) value = value * 10 + target[at]! - DIGIT
+  for (let at = 0; at < length; at++) {
+    const digit = target[at]! - DIGIT
+    if (digit >= 0 && digit < 10) value = value * 10 + digit
+  }
   return value
 }
 

@@ -8,6 +8,7 @@ const libcReadv = libc.func(
 )
 
 const PAGE = 4096
+const PAGE_BITS = 12
 const OFFSET = 4095
 
 /**
@@ -41,6 +42,22 @@ export class RemoteMemory {
   read(tid: Tid, at: bigint, length: number): number {
     const pieces = this.#aim(at, length)
     return check('process_vm_readv', Number(libcReadv(tid, this.#localAddress, 1, this.#remote, pieces, 0)))
+  }
+
+  /**
+   * As `read`, for a string: the next page is looked for only if the string goes on there, and each one takes the kernel a
+   * while.
+   */
+  readString(tid: Tid, at: bigint, length: number): number {
+    const whole = Math.min(length, PAGE - Number(BigInt.asUintN(PAGE_BITS, at)))
+    const arrived = this.read(tid, at, whole)
+    if (arrived < length && arrived === whole && !this.#hasEnd(arrived)) return this.read(tid, at, length)
+    return arrived
+  }
+
+  #hasEnd(length: number): boolean {
+    for (let index = 0; index < length; index++) if (this.bytes[index] === 0) return true
+    return false
   }
 
   /** Numbers where they do, since a bigint is an object of its own each time; upper halves stay 0. */

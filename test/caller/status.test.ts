@@ -39,3 +39,19 @@ test('a name cannot forge a line, since the kernel escapes line feeds', () => {
 test('a file that was cut off is an error', () => {
   expect(() => parse(status('sh', '').slice(0, 150))).toThrow(RangeError)
 })
+
+test('a line is found wherever the one of the file before stood, and never behind the file', () => {
+  const bytes = Buffer.alloc(1000)
+  const parseOver = (text: string): Status => {
+    bytes.write(text, 'latin1')
+    return parseStatus(bytes, text.length)
+  }
+  const [long, short] = [status('a-name-that-is-long', '1 2 3 4 5 6 7 8 9 10 '), status('sh', '')]
+  const [ofLong, ofShort] = [parseOver(long), parseOver(short)]
+  expect(ofLong.groups).toHaveLength(10)
+  expect({ ...ofLong, groups: ofShort.groups }).toEqual(ofShort)
+  expect(parseOver(long)).toEqual(ofLong)
+  // The rest of the longer file is still there, and its CapEff where it was found last.
+  expect(() => parseOver(short.slice(0, short.indexOf('CapEff')))).toThrow(RangeError)
+  expect(parseOver(short)).toEqual(ofShort)
+})

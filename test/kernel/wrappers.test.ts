@@ -137,3 +137,25 @@ test('more than a page of another task is copied in pieces, or not at all', () =
   expect(Buffer.from(copyFrom(memory, currentTid(), address(text), text.length)).equals(text)).toBe(true)
   expect(() => copyFrom(memory, currentTid(), 16n, 3)).toThrow('EFAULT')
 })
+
+test('a string is copied whole wherever the end of its page lies, and as far as it can be read', () => {
+  const memory = new RemoteMemory(4096, address)
+  const there = Buffer.alloc(4 * 4096)
+  const page = (address(there) + 4095n) & ~4095n
+  const text = `a name\0${'x'.repeat(20)}`
+  for (let before = 0; before <= text.length; before++) {
+    there.fill(0xff)
+    const at = page + 4096n - BigInt(before)
+    there.write(text, Number(at - address(there)), 'latin1')
+    memory.bytes.fill(0)
+    const length = memory.readString(currentTid(), at, 4096)
+    expect(length).toBeGreaterThanOrEqual('a name\0'.length)
+    expect(Buffer.from(memory.bytes.subarray(0, 7)).toString('latin1')).toBe('a name\0')
+  }
+  // No end at all: as much as was asked for.
+  there.fill(0xff)
+  expect(memory.readString(currentTid(), page + 4000n, 4096)).toBe(4096)
+  expect(memory.readString(currentTid(), page, 4096)).toBe(4096)
+  expect(memory.readString(currentTid(), page + 4000n, 10)).toBe(10)
+  expect(() => memory.readString(currentTid(), 16n, 11)).toThrow('EFAULT')
+})

@@ -224,7 +224,9 @@ function comparable(said: Said): Said {
   attr.writeUInt32LE(attr.readUInt32LE(LOAD.logTrueSize) > 0 ? 1 : 0, LOAD.logTrueSize)
   if (log === undefined) return { ...said, attr: attr.toString('hex') }
   const text = Buffer.from(log, 'hex').toString('latin1')
-  const timeless = said.result === 'ENOSPC' ? text.slice(-AFTER_TIME) : text.replace(/time \d+ usec/, 'time')
+  // Behind its end lies what was there before it: the longer the time, the less of that.
+  const [ended = ''] = text.split('\0')
+  const timeless = said.result === 'ENOSPC' ? text.slice(-AFTER_TIME) : ended.replace(/time \d+ usec/, 'time')
   return { ...said, attr: attr.toString('hex'), buffers: [instructions!, licence!, timeless] }
 }
 

@@ -35,13 +35,17 @@ function readOwn<T>(proc: Handle, task: Handle, name: string, read: (directory: 
 /** @param proc our own procfs */
 export const numbersOf = (proc: Handle, task: Handle): readonly Numbers[] => readOwn(proc, task, 'status', numbersIn)
 
-/** Tells two tasks apart that have the same number in different pid namespaces: by when they started, and their other numbers. */
-export function isSameTask(proc: Handle, seen: Handle, task: Handle): boolean {
-  const [from, ...others] = numbersOf(proc, seen)
-  const expected = numbersOf(proc, task).slice(-1 - others.length)
+/**
+ * Tells two tasks apart that have the same number in different pid namespaces: by their other numbers, and by when they started,
+ * which many do within one tick of the clock.
+ *
+ * @param depth how many pid namespaces lie between our procfs and the one in which the first one is seen
+ */
+export function isSameTask(proc: Handle, seen: Handle, task: Handle, depth: number): boolean {
+  const expected = numbersOf(proc, task).slice(depth)
   return (
-    from !== undefined &&
-    String(expected) === String([from, ...others]) &&
+    expected.length > 0 &&
+    String(expected) === String(numbersOf(proc, seen)) &&
     readOwn(proc, seen, 'stat', startIn) === readOwn(proc, task, 'stat', startIn)
   )
 }

@@ -24,10 +24,18 @@ export interface TaskDirectory {
   readonly seen: Fd
   /** Of the caller's own process. */
   readonly own: boolean
-  /** Are the numbers that the caller sees the host's? */
-  readonly known: boolean
+  /** By how many pid namespaces the procfs that the caller sees is below the host's: with none, its numbers are the host's. */
+  readonly depth: number
   /** Is it `PID/task`? */
   readonly threads: boolean
+}
+
+/** The caller, as a procfs shows it. */
+interface Found {
+  readonly numbers: Numbers
+  readonly depth: number
+  /** Are the numbers those that the caller itself knows, or the host's? Only then those of other tasks can be found. */
+  readonly translates: boolean
 }
 
 type Entered = TaskDirectory | { readonly object: Fd }
@@ -47,24 +55,24 @@ export class Procfs {
   /** What `self` and `thread-self` lead to: a path, on which a container may mount another directory. */
   self(root: Handle, name: 'self' | 'thread-self'): TaskDirectory {
     this.#start.looking(() => openOwn(root, name))[Symbol.dispose]()
-    const known = this.#isKnown(root)
-    const numbers = this.#numbers(root, known)
-    if (!numbers) throw notFollowed()
-    const [tid, tgid] = numbers
+    const found = this.#find(root)
+    if (!found) throw notFollowed()
+    const [tid, tgid] = found.numbers
     const isThread = name === 'thread-self'
     const seen = this.#start.looking(() => openOwn(root, isThread ? `${tgid}/task/${tid}` : `${tgid}`))
-    return this.#own(seen, isThread ? this.#thread : '.', known)
+    return this.#own(seen, isThread ? this.#thread : '.', found.depth)
   }
 
   /** The task of this number; the number must be the entry itself: a container may mount another directory on it. */
   task(root: Handle, name: string): TaskDirectory {
     const seen = openOwn(root, name)
-    const known = this.#isKnown(root)
     const task = guarded(seen, () => {
-      const [tid, tgid] = this.#numbers(root, known) ?? []
+      const found = this.#find(root)
+      if (!found) throw notFollowed()
+      const [tid, tgid] = found.numbers
       const number = Number(name)
-      if (number === tgid) return this.#own(seen, '.', known)
-      return number === tid ? this.#own(seen, this.#thread, known) : this.#other(seen, number, known)
+      if (number === tgid) return this.#own(seen, '.', found.depth)
+      return number === tid ? this.#own(seen, this.#thread, found.depth) : this.#other(seen, number, found)
     })
     return this.#same(task)
   }
@@ -76,10 +84,9 @@ export class Procfs {
   recognize(dir: Handle): TaskDirectory | undefined {
     using root = this.#rootOf(dir)
     if (!root) return undefined
-    const known = this.#isKnown(root)
-    const numbers = this.#numbers(root, known)
-    if (!numbers) return undefined
-    const [tid, tgid] = numbers
+    const found = this.#find(root)
+    if (!found) return undefined
+    const [tid, tgid] = found.numbers
     const places = [
       [`${tgid}`, '.'],
       [`${tgid}/fd`, 'fd'],
@@ -90,20 +97,20 @@ export class Procfs {
     ] as const
     const wanted = identify(dir.raw)
     const place = places.find(([there]) => isAt(root, there, wanted))
-    return place && this.#own(dup(dir), place[1], known)
+    return place && this.#own(dup(dir), place[1], found.depth)
   }
 
   /** What is in the directory of a task: an object that a link leads to, or a directory of it. */
   enter(place: TaskDirectory, name: string): Entered {
     if (name === UP) throw notFollowed()
-    const { own, known } = place
-    const here = place.threads ? this.#threadHere(name, known) : name
+    const { own, depth } = place
+    const here = place.threads ? this.#threadHere(name, depth) : name
     const entered: Entered = this.#looking(own, (): Entered => {
       const seen = openOwn(place.seen, name)
       return guarded(seen, () => {
         using next = openOwn(place.dir, here)
         if (fileType(identify(next.raw).mode) !== S_IFLNK)
-          return { dir: dup(next), seen, own, known, threads: here === 'task' }
+          return { dir: dup(next), seen, own, depth, threads: here === 'task' }
         const object = openat(place.dir.raw, terminated(here), O_PATH)
         seen[Symbol.dispose]()
         return { object }
@@ -116,24 +123,24 @@ export class Procfs {
     return `task/${this.#start.numbers[0]}`
   }
 
-  #own(seen: Fd, name: string, known: boolean): TaskDirectory {
+  #own(seen: Fd, name: string, depth: number): TaskDirectory {
     const dir = guarded(seen, () => openOwn(this.#start.process(), name))
-    return { dir, seen, own: true, known, threads: name === 'task' }
+    return { dir, seen, own: true, depth, threads: name === 'task' }
   }
 
-  #other(seen: Fd, number: number, known: boolean): TaskDirectory {
-    const dir = this.#start.other?.(number, known)
+  #other(seen: Fd, number: number, { depth, translates }: Found): TaskDirectory {
+    const dir = translates ? this.#start.other?.(number, depth === 0) : undefined
     if (!dir) throw notFollowed()
-    return { dir, seen, own: false, known, threads: false }
+    return { dir, seen, own: false, depth, threads: false }
   }
 
   /** The number may be that of a task of another pid namespace than the caller's. */
   #same(task: TaskDirectory): TaskDirectory {
-    const { seen, dir, own, known } = task
-    if (known) return task
+    const { seen, dir, own, depth } = task
+    if (depth === 0) return task
     return guarded(dir, () =>
       guarded(seen, () => {
-        if (!this.#looking(own, () => isSameTask(this.#start.proc, seen, dir))) throw notFollowed()
+        if (!this.#looking(own, () => isSameTask(this.#start.proc, seen, dir, depth))) throw notFollowed()
         return task
       }),
     )
@@ -143,21 +150,27 @@ export class Procfs {
     return isSame(identify(root.raw), identify(this.#start.proc.raw))
   }
 
-  /** Of the caller: as the host sees them, or as they are in a procfs of another pid namespace, if it is there what it is here. */
-  #numbers(root: Handle, known: boolean): Numbers | undefined {
+  /** The caller as the host sees it, or as it is in a procfs of another pid namespace, if it is there what it is here. */
+  #find(root: Handle): Found | undefined {
     const start = this.#start
-    if (known) return start.numbers
+    if (this.#isKnown(root)) return { numbers: start.numbers, depth: 0, translates: true }
     const own = start.process()
     return start.looking(() => {
       using thread = openOwn(own, this.#thread)
-      const [, ...others] = numbersOf(start.proc, thread)
-      return others.find(([tid, tgid]) => isTask(start.proc, root, `${tgid}/task/${tid}`, thread))
+      const all = numbersOf(start.proc, thread)
+      for (let depth = 1; depth < all.length; depth++) {
+        const numbers = all[depth]!
+        const [tid, tgid] = numbers
+        const isThere = isTask(start.proc, root, `${tgid}/task/${tid}`, thread, depth)
+        if (isThere) return { numbers, depth, translates: depth === all.length - 1 }
+      }
+      return undefined
     })
   }
 
   /** The host's number of a thread of which the caller sees another one. */
-  #threadHere(name: string, known: boolean): string {
-    if (known) return name
+  #threadHere(name: string, depth: number): string {
+    if (depth === 0) return name
     using namespace = this.#namespace
     return `${tidFromNamespace(namespace, Number(name))}`
   }
@@ -200,10 +213,10 @@ function isAt(root: Handle, name: string, wanted: Identity): boolean {
   }
 }
 
-function isTask(proc: Handle, root: Handle, name: string, wanted: Handle): boolean {
+function isTask(proc: Handle, root: Handle, name: string, wanted: Handle, depth: number): boolean {
   try {
     using seen = openOwn(root, name)
-    return isSameTask(proc, seen, wanted)
+    return isSameTask(proc, seen, wanted, depth)
   } catch (error) {
     if (error instanceof SyscallError) return false
     throw error

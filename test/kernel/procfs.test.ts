@@ -175,6 +175,18 @@ describe("the container's procfs, seen from a pid namespace in it", () => {
   })
 })
 
+/** When a task started is known to a hundredth of a second. */
+test('the caller is 1 in its pid namespace, and not what is 1 in the one above and started at once with it', async () => {
+  for (let count = 0; count < 20; count++) {
+    const { place, proc } = places()
+    const name = newName()
+    const call = `cd ${place} && mount -t proc none ${proc} && unshare --pid --fork ${fixture('caller')} mknod ${proc}/1/cwd/${name} ${NODE}`
+    const { stdout, stderr } = await host.run(['--pidns'], ['unshare', '--mount', 'sh', '-c', call])
+    expect({ stdout, stderr }).toEqual({ stdout: '{"errno":"EPERM"}\n', stderr: '' })
+    expect(existsSync(join(place, name))).toBe(false)
+  }
+})
+
 describe('attacks', () => {
   /** In a mount namespace of its own a container may put our directory of procfs in other places. */
   test('the numbers of the engine lead nowhere, also where they are mounted on others', async () => {

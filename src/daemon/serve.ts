@@ -15,6 +15,8 @@ import { Strangers } from './strangers.ts'
 
 type Place = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'forUser'>
 
+/** For so long a signal that ends it waits while it starts. */
+const STARTS_MS = 5000
 /** What changes the status. */
 const CHANGES: ReadonlySet<KeeperEvent['type']> = new Set(['registered', 'joined', 'ended'])
 /** Said at the start of the log. */
@@ -43,6 +45,19 @@ export async function serve(place: Place, config: Config): Promise<void> {
     reexec?.ask()
   }
   process.on('SIGHUP', reload)
+  // While it starts, its sockets may be there already: it ends once it knows them, if that is soon.
+  let ending: NodeJS.Signals | undefined
+  const stop = (signal: NodeJS.Signals): void => {
+    if (!keeper) {
+      ending = signal
+      setTimeout(end, STARTS_MS, 0)
+      return
+    }
+    log.write('info', `ended by ${signal}`)
+    manager.stopping()
+    end(0)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop)
   const look = (): void => {
     strangers.look()
     reexec?.look()
@@ -64,6 +79,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
     },
     onRecord: (record, container) => calls.add(record, container),
   })
+  if (ending) stop(ending)
   const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = place
   const limits = forUser ? { limits: FOR_USER } : {}
   log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
@@ -71,13 +87,6 @@ export async function serve(place: Place, config: Config): Promise<void> {
   manager.ready(keeper.status)
   reexec = new Reexec(keeper, manager, log)
   if (isAsked) reload()
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      log.write('info', `ended by ${signal}`)
-      manager.stopping()
-      end(0)
-    })
-  }
 }
 
 function resolved(config: Config, { metadata, annotations }: Handover): Resolved {

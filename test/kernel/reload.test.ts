@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -303,6 +303,20 @@ test('the sockets of a program that has reloaded are gone when it ends', { timeo
     expect(readdirSync(daemon.directory)).toEqual(['config.yaml'])
     expect(() => connectUnix(join(daemon.directory, 'oci.sock'))).toThrow(/ENOENT/)
   } finally {
+    await daemon.close()
+  }
+})
+
+test('SIGTERM while it starts: nothing of it is left', { timeout: 120_000 }, async () => {
+  for (const after of ['its socket', 'its engine']) {
+    const daemon = new Daemon()
+    const engines = async (): Promise<string> =>
+      (await execute('pgrep', ['-P', String(daemon.pid), '-f', 'engine'])).stdout
+    const isThere = async () => existsSync(daemon.socket) && (after === 'its socket' || (await engines()) !== '')
+    await until(`${after} is there`, isThere, START_S)
+    process.kill(daemon.pid!, 'SIGTERM')
+    await until('it has ended', () => daemon.pid === undefined, START_S)
+    expect(readdirSync(daemon.directory)).toEqual(['config.yaml'])
     await daemon.close()
   }
 })

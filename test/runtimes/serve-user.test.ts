@@ -30,27 +30,31 @@ const steps = {
   socket: 'stat -c "%a %U" $XDG_RUNTIME_DIR/intercede/oci.sock',
   plain: 'podman_run $FLAGS alice sh -c "$MOUNT"',
   auto: 'podman_run --userns=auto $FLAGS alice sh -c "$MOUNT"',
-  // podman may end before it has passed on what was printed last.
   exec: `podman_run -d --name one $FLAGS alice sleep 1000 >/dev/null
-$PODMAN exec -i one sh -c "$MOUNT; sleep 1" </dev/zero; $PODMAN rm --force --time 0 one >/dev/null`,
+$PODMAN exec -i one sh -c "$MOUNT" <&8; $PODMAN rm --force --time 0 one >/dev/null`,
   mount8: `podman_run $(intercede flags podman --user -c mount -c mount.fuse=image=fuse2fs --write) alice \\
   sh -c '/bin/mount -t image /ext4.img /mnt; cat /mnt/hello'`,
   crun: '$PODMAN unshare crun --cgroup-manager=disabled run --bundle "$SCRATCH/bundle" by-crun </dev/zero',
   served: 'podman_run --cap-add MKNOD,SYS_NICE,SYS_ADMIN --security-opt seccomp=$SCRATCH/all.json alice sh -c "$CALLS"',
   stock: 'podman_run --cap-add MKNOD,SYS_NICE,SYS_ADMIN alice sh -c "$CALLS"',
   alone: `unshare --map-root-user --map-auto --mount sh -c '
-intercede serve --user --socket $SCRATCH/alone/oci.sock 2>alone.log & until grep -q serving alone.log || ! kill -0 $!; do sleep 0.1; done
+intercede serve --user --socket $SCRATCH/alone/oci.sock 2>alone.log & until grep -qs serving alone.log || ! kill -0 $!; do sleep 0.1; done
 crun --cgroup-manager=disabled run --bundle $SCRATCH/alone alone </dev/zero'`,
 } as const
 type Step = keyof typeof steps
 
+/**
+ * Without -i podman gives the container the host's /dev/null, which crun takes from root. Its standard input says nothing and has
+ * no end: where that cannot be passed on any more, podman ends before it has passed on what the container has printed last.
+ */
 const START = `PODMAN="podman --runtime crun --cgroup-manager cgroupfs"
 MOUNT='four-calls /tmp; ${MOUNT}'
 CALLS='${CALLS}'
-podman_run() { $PODMAN run --rm -i --cgroups=disabled --network=none "$@" </dev/zero; }
+mkfifo idle && exec 8<>idle
+podman_run() { $PODMAN run --rm -i --cgroups=disabled --network=none "$@" <&8; }
 $PODMAN import --quiet - alice <"$SCRATCH/image.tar" >/dev/null
 $PODMAN unshare intercede serve --user 2>log &
-until grep -q serving log || ! kill -0 $!; do sleep 0.1; done
+until grep -qs serving log || ! kill -0 $!; do sleep 0.1; done
 FLAGS=$(intercede flags podman --user -c sysinfo ${FUSE_KEYS.join(' ')} --write)
 `
 

@@ -73,9 +73,9 @@ test.skipIf(cannot)(
       const stored = await host.property('NFileDescriptorStore')
       for (let reload = 0; reload < RESTARTS; reload++) {
         await sleep(Math.random() * 500)
-        // Once that has returned it serves.
         expect(await host.run('systemctl', 'reload', 'intercede.service')).toMatchObject({ status: 0 })
-        expect(logged(host, 'serving')).toBe(reload + 2)
+        // Once that has returned it serves and has said so, which may still be on its way to us.
+        await until('it has said that it serves', () => logged(host, 'serving') === reload + 2)
       }
       expect(await host.property('MainPID')).toBe(pid)
       expect(await host.property('NFileDescriptorStore')).toBe(stored)

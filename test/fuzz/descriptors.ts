@@ -6,6 +6,9 @@ const ANONYMOUS = /^(anon_inode:|socket:|\/memfd:|net:|mnt:|user:|pid:|cgroup:)/
 /** A runtime that starts a FUSE program is inside for a moment, with descriptors of its own. */
 const RUNTIMES = /crun|runc|^\/$|^$/
 const O_ACCMODE = 3
+const O_CLOEXEC = 0o2000000
+/** A process that becomes another program is that before its old descriptors are closed (linux/fs/exec.c begin_new_exec()). */
+const BECOMING_MS = 50
 /** Input, output and error. */
 const FIRST = 3
 
@@ -23,6 +26,7 @@ export function descriptors(pids: readonly string[], foreign: ReadonlySet<number
       const info = read(`/proc/${pid}/fdinfo/${fd}`)
       // It may be closed by now, or the process has become another program.
       if (link(`/proc/${pid}/exe`) !== program || Number(fd) < FIRST || !isForeign(what, info, foreign)) return []
+      if ((flagsIn(info) & O_CLOEXEC) !== 0 && isGoneSoon(`/proc/${pid}/fd/${fd}`, what)) return []
       return [`${program} has ${fd}: ${what} ${info.replaceAll('\n', ' ')}`]
     })
   })
@@ -32,7 +36,13 @@ function isForeign(what: string, info: string, foreign: ReadonlySet<number>): bo
   const mount = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1] ?? 0)
   if (foreign.has(mount)) return true
   // The reading end of a pipe stands for a device program.
-  if (what.startsWith('pipe:'))
-    return (Number.parseInt(/^flags:\s*(\d+)$/m.exec(info)?.[1] ?? '0', 8) & O_ACCMODE) !== 0
+  if (what.startsWith('pipe:')) return (flagsIn(info) & O_ACCMODE) !== 0
   return ANONYMOUS.test(what) && !GIVEN.test(what)
+}
+
+const flagsIn = (info: string): number => Number.parseInt(/^flags:\s*(\d+)$/m.exec(info)?.[1] ?? '0', 8)
+
+function isGoneSoon(path: string, what: string): boolean {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BECOMING_MS)
+  return link(path) !== what
 }

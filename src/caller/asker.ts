@@ -99,7 +99,6 @@ export class Asker implements Disposable {
   link(name: 'root' | 'cwd'): Fd {
     const { identity, proc, names } = this.#desk
     try {
-      if (!identity.inside) return this.own(openat(proc.raw, names.of(this.tid, name), O_PATH))
       return identity.looking(() => this.own(openat(proc.raw, names.of(this.tid, name), O_PATH)))
     } catch (error) {
       throw passedOn('gone', error)

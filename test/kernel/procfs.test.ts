@@ -79,7 +79,7 @@ function inside(script: string, { place, proc }: Places): Promise<Done> {
     `proc=${proc} place=${place} caller=${fixture('caller')} engine=${host.enginePid}`,
     'mount -t proc none $proc && cd $place/in || exit',
     // The first field of its stat in the host's procfs is its number there.
-    'mkfifo number; { read host rest </proc/self/stat; echo $host >number; exec sleep 60 9<. >/dev/zero 2>&1; } & other=$!',
+    'mkfifo number; { exec 9<.; read host rest </proc/self/stat; echo $host >number; exec sleep 60 >/dev/zero 2>&1; } & other=$!',
     'read host <number',
     `cd $place`,
     script,

@@ -33,6 +33,8 @@ export interface Said {
   readonly calls: number
   readonly acts: number
   readonly longestMs: number
+  /** Which call that was. */
+  readonly longest: string
   readonly nodes: number
   readonly attributes: number
   readonly mounts: number

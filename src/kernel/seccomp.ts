@@ -48,13 +48,13 @@ export function notifRecv(listener: number, slot: Uint8Array): boolean {
  * @throws {SyscallError} EINVAL for CONTINUE with a value
  */
 export function notifSend(listener: number, response: Uint8Array): boolean {
-  if (libcIoctl(listener, SECCOMP_IOCTL_NOTIF_SEND, response) === 0) return true
+  if (notify(listener, SECCOMP_IOCTL_NOTIF_SEND, response) === 0) return true
   return goneOrThrow('SECCOMP_IOCTL_NOTIF_SEND')
 }
 
 /** Is the call with this id (8 bytes) still waiting? Then all that was read of its thread belonged to it. */
 export function notifIdValid(listener: number, id: Uint8Array): boolean {
-  if (libcIoctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, id) === 0) return true
+  if (notify(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, id) === 0) return true
   return goneOrThrow('SECCOMP_IOCTL_NOTIF_ID_VALID')
 }
 
@@ -64,7 +64,7 @@ export function notifIdValid(listener: number, id: Uint8Array): boolean {
  * @returns the number there, or undefined if the call is no longer waiting
  */
 export function notifAddfd(listener: number, addfd: Uint8Array): number | undefined {
-  const fd = libcIoctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, addfd)
+  const fd = notify(listener, SECCOMP_IOCTL_NOTIF_ADDFD, addfd)
   if (fd >= 0) return fd
   goneOrThrow('SECCOMP_IOCTL_NOTIF_ADDFD')
   return undefined
@@ -76,6 +76,19 @@ export function notifSetFlags(listener: number, flags: number): boolean {
   return libcIoctlNumber(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) === 0
 }
 const libcIoctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
+
+/**
+ * Of a call that was received. A stop, a freeze or a tracer of ours interrupts the wait for the filter's lock: nothing was
+ * done then, and a caller would wait for ever for an answer that is not given again.
+ *
+ * @see kernel/seccomp.c mutex_lock_interruptible()
+ */
+function notify(listener: number, request: number, argument: Uint8Array): number {
+  for (;;) {
+    const result = libcIoctl(listener, request, argument)
+    if (result >= 0 || lastErrno() !== errnos.EINTR) return result
+  }
+}
 
 function goneOrThrow(request: string): false {
   const errno = lastErrno()

@@ -1,11 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../fixtures.ts'
 import { statFields } from '../stat.ts'
 import { BASE, execute, Host, until } from './host.ts'
 import { descriptorsOf } from './hostile.ts'
+import { Strace } from './strace.ts'
 
 let host: Host
 beforeAll(async () => {
@@ -20,17 +21,14 @@ describe('one call under strace', () => {
     const warm = join(host.directory, 'warm')
     for (let call = 0; call < 20; call++) await host.call(['mknod', `${warm}${call}`, '020666', '1', '3'])
     const output = join(host.directory, 'strace')
-    const strace = spawn('strace', ['-f', '-y', '-o', output, '-p', `${host.enginePid}`], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    await attached(strace)
+    const strace = await Strace.attach(host.enginePid, ['-y', '-o', output])
+    await new Promise((resolve) => setTimeout(resolve, 100))
     // The first call of a container finds out its device rules, which another process does; the second one is meant.
     const call = (name: string): string => `${fixture('caller')} mknod ${join(host.directory, name)} 020666 1 3`
     const done = await host.run([], ['sh', '-c', `${call('first')}; ${call('traced')}`])
     expect(done.stdout).toBe('{"ok":true}\n{"ok":true}\n')
     await new Promise((resolve) => setTimeout(resolve, 200))
-    strace.kill('SIGINT')
-    await new Promise((resolve) => strace.on('exit', resolve))
+    await strace.end()
     lines = callOf(readFileSync(output, 'utf8').split('\n'))
   })
 
@@ -71,18 +69,6 @@ function callOf(trace: readonly string[]): string[] {
   const send = own.findLastIndex(isSend)
   const receive = own.slice(0, send).findLastIndex((line) => line.includes('SECCOMP_IOCTL_NOTIF_RECV'))
   return own.slice(receive, send + 1).filter((line) => !/ (munmap|mmap|madvise|futex|mprotect)\(/.test(line))
-}
-
-async function attached(strace: ChildProcess): Promise<void> {
-  let said = ''
-  strace.stderr!.on('data', (chunk: Buffer) => {
-    said += chunk.toString()
-  })
-  await until('strace attaches to every thread', () => {
-    const threads = readdirSync(`/proc/${host.enginePid}/task`).length
-    return new RegExp(`with ${threads} threads`).test(said)
-  })
-  await new Promise((resolve) => setTimeout(resolve, 100))
 }
 
 describe('signals', () => {

@@ -1,10 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { CallRecord } from '../../src/calls/record.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { BASE, execute, Host, until } from './host.ts'
+import { Strace } from './strace.ts'
 
 const OPAQUE = 'trusted.overlay.opaque'
 /** Of the minimal container: what it traps, and that it has a pid namespace, for its walker. */
@@ -223,8 +223,8 @@ describe.skipIf(absent)(`paths${absent ? ` (${absent})` : ''}`, () => {
 const noStrace = missing('strace', 'getfattr')
 
 describe.skipIf(noStrace)(`what could wait or act when it is opened${noStrace ? ` (${noStrace})` : ''}`, () => {
-  let strace: ChildProcess | undefined
-  afterEach(() => strace?.kill('SIGINT'))
+  let strace: Strace | undefined
+  afterEach(() => strace?.end())
 
   /** One of each, of the container. */
   async function targets(): Promise<readonly string[]> {
@@ -245,10 +245,7 @@ describe.skipIf(noStrace)(`what could wait or act when it is opened${noStrace ? 
     const output = join(host.directory, 'strace')
     // A container that stays, so that what is done once for each is not in the trace.
     await call(['setxattr', file()])
-    strace = spawn('strace', ['-f', '-y', '-e', 'trace=file,desc', '-o', output, '-p', `${host.enginePid}`], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    await attached(strace)
+    strace = await Strace.attach(host.enginePid, ['-y', '-e', 'trace=file,desc', '-o', output])
     for (const path of paths) {
       const { result, records } = await call(['lsetxattr', path])
       expect([path, result, await opaqueOf(path)]).toEqual([path, 'ok', 'y'])
@@ -256,25 +253,13 @@ describe.skipIf(noStrace)(`what could wait or act when it is opened${noStrace ? 
       for (const reading of ['getxattr', 'listxattr', 'removexattr'])
         expect([reading, (await call([reading, path])).result]).toEqual([reading, 'ok'])
     }
-    strace.kill('SIGINT')
-    await new Promise((resolve) => strace!.on('exit', resolve))
+    await strace.end()
     const opened = readFileSync(output, 'utf8')
       .split('\n')
       .filter((line) => / open(at2?)?\(/.test(line) && line.includes(dir))
     expect(opened.length).toBeGreaterThanOrEqual(4 * paths.length)
     expect(opened.filter((line) => !line.includes('O_PATH'))).toEqual([])
   })
-
-  async function attached({ stderr }: ChildProcess): Promise<void> {
-    let said = ''
-    stderr!.on('data', (chunk: Buffer) => {
-      said += chunk.toString()
-    })
-    await until('strace attaches to every thread', () => {
-      const threads = readdirSync(`/proc/${host.enginePid}/task`).length
-      return new RegExp(`with ${threads} threads`).test(said)
-    })
-  }
 })
 
 test('calls leave no descriptor behind', async () => {

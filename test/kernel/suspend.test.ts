@@ -1,7 +1,9 @@
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { withoutCgroups } from './bpf-world.ts'
 import { Host, until } from './host.ts'
 import { Load, policy, sleep } from './restart-world.ts'
+import { Strace } from './strace.ts'
 
 const FREEZES = 20
 /** Half of what the keeper takes for an engine that hangs. */
@@ -59,3 +61,23 @@ test('an engine that is stopped for five seconds goes on, and so do its containe
     await sleep(500)
   }),
 )
+
+test('an answer that a stop interrupts in the kernel is given again', { timeout: 60_000 }, async () => {
+  const host = await Host.start()
+  const mknod = (name: string) => host.call(['mknod', join(host.directory, name), '020666', '1', '3'])
+  try {
+    expect(await mknod('before')).toMatchObject({ result: 'ok' })
+    const strace = await Strace.attach(host.enginePid, ['-e', 'trace=ioctl', '-e', 'inject=ioctl:error=EINTR:when=2+2'])
+    try {
+      for (let call = 0; call < 10; call++) expect(await mknod(`at-${call}`)).toMatchObject({ result: 'ok' })
+      expect(await host.call(['mknod', join(host.directory, 'mem'), '020666', '1', '1'])).toMatchObject({
+        result: 'EPERM',
+      })
+    } finally {
+      await strace.end()
+    }
+    expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
+  } finally {
+    host.close()
+  }
+})

@@ -9,6 +9,7 @@ const TAIL = 16
 const BEAT = 32
 const LAYOUT = 48
 const HEADER_SIZE = 4096
+const LAST = SLOTS - 1
 const RECORDS_AT = HEADER_SIZE + SLOTS * SLOT_SIZE
 
 export const JOURNAL_SIZE = RECORDS_AT + RECORDS * RECORD_SIZE
@@ -32,7 +33,10 @@ interface Origin {
   readonly thread: number
 }
 
-/** The slots of calls in flight. Only the leader takes one; whoever served the call frees it. */
+/**
+ * The slots of calls in flight. Only the leader takes one, but for the last, which is for who attends a listener; whoever
+ * served the call frees it.
+ */
 export class Slots {
   readonly view: DataView
   readonly #words: Int32Array
@@ -52,19 +56,28 @@ export class Slots {
    *
    * @returns its offset; -1 if all are taken
    */
-  take({ listener, container, thread }: Origin): number {
-    for (let tries = 0; tries < SLOTS; tries++) {
-      this.#cursor = (this.#cursor + 1) % SLOTS
+  take(origin: Origin): number {
+    for (let tries = 0; tries < LAST; tries++) {
+      this.#cursor = (this.#cursor + 1) % LAST
       const at = HEADER_SIZE + this.#cursor * SLOT_SIZE
-      if (Atomics.load(this.#words, (at + SLOT.state) >> 2) !== STATE.free) continue
-      this.#bytes.fill(0, at, at + SLOT_SIZE)
-      this.view.setUint32(at + SLOT.listener, listener, true)
-      this.view.setUint32(at + SLOT.container, container, true)
-      this.view.setUint32(at + SLOT.thread, thread, true)
-      this.setState(at, STATE.receiving)
-      return at
+      if (this.state(at) === STATE.free) return this.#open(at, origin)
     }
     return -1
+  }
+
+  /** As `take`, of the last slot. */
+  takeLast(origin: Origin): number {
+    const at = HEADER_SIZE + LAST * SLOT_SIZE
+    return this.state(at) === STATE.free ? this.#open(at, origin) : -1
+  }
+
+  #open(at: number, { listener, container, thread }: Origin): number {
+    this.#bytes.fill(0, at, at + SLOT_SIZE)
+    this.view.setUint32(at + SLOT.listener, listener, true)
+    this.view.setUint32(at + SLOT.container, container, true)
+    this.view.setUint32(at + SLOT.thread, thread, true)
+    this.setState(at, STATE.receiving)
+    return at
   }
 
   /** The notification is there. */

@@ -111,6 +111,13 @@ export class Lead {
     this.#begin(time)
   }
 
+  /** This thread, which does not lead, is about to serve a call of this container. @param time `now()` */
+  help(container: number, time: number): void {
+    this.#workers.come()
+    this.#workers.begin(container, time)
+    this.#begin(time)
+  }
+
   /** The leader does something else for a moment. */
   rest(): void {
     this.serve(NO_CONTAINER, now())

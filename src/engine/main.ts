@@ -6,6 +6,7 @@ import { build, requireBuild } from '../kernel/build.ts'
 import { EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { closeFrom, Fd, setCloexec } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { armInterrupts } from '../kernel/interrupt.ts'
 import { cstring } from '../kernel/libc.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
@@ -25,6 +26,7 @@ async function main(): Promise<void> {
   requireBuild(options.build)
   // libuv's threads must be born at home, before any thread stands in a container: the first one starts the pool.
   await stat('/')
+  armInterrupts()
   const control = new Fd(CONTROL_FD)
   const tell = (message: ToKeeper): void => send(control, encode(message))
   const fault = (message: string): void => tell({ type: 'fault', message })

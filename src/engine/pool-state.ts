@@ -2,6 +2,7 @@ import { ProgramStore, STORE_WORDS } from '../caller/program-store.ts'
 import { now } from '../kernel/clock.ts'
 import { currentTid, isRunning } from '../kernel/process.ts'
 import { Alarm } from '../kernel/timer.ts'
+import { ATTENDANCE_WORDS } from './attendance.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
 import { LEAD_WORDS, LEADER_MS, Lead } from './lead.ts'
 import { ORPHAN_WORDS } from './orphans.ts'
@@ -32,6 +33,8 @@ export class PoolState {
   readonly #lead: Int32Array
   readonly #workers: Int32Array
   readonly #counts: Int32Array
+  /** For `Attendance`. */
+  readonly attendance: Int32Array
   /** For `Orphans`. */
   readonly orphans: Int32Array
   /** By listener, as the keeper counts them: its descriptor or 0, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
@@ -62,7 +65,14 @@ export class PoolState {
 
   constructor(
     buffer = new SharedArrayBuffer(
-      4 * (LEAD_WORDS + WORKER_WORDS + 16 + ORPHAN_WORDS + 6 * LISTENERS + (7 + PER_CONTAINER) * CONTAINERS),
+      4 *
+        (LEAD_WORDS +
+          WORKER_WORDS +
+          16 +
+          ATTENDANCE_WORDS +
+          ORPHAN_WORDS +
+          6 * LISTENERS +
+          (7 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -75,6 +85,7 @@ export class PoolState {
     this.#lead = array(LEAD_WORDS)
     this.#workers = array(WORKER_WORDS)
     this.#counts = array(16)
+    this.attendance = array(ATTENDANCE_WORDS)
     this.orphans = array(ORPHAN_WORDS)
     this.listenerFd = array(LISTENERS)
     this.listenerContainer = array(LISTENERS)

@@ -2,6 +2,7 @@ import type { Container, ContainerHandles } from '../caller/container.ts'
 import type { Epoll } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
 import { map } from '../kernel/shared-memory.ts'
+import { Recall } from './attendance.ts'
 import { Helpers } from './helpers.ts'
 import { Beat, JOURNAL_SIZE, Slots } from './journal.ts'
 import { Listeners } from './listeners.ts'
@@ -35,6 +36,7 @@ export class Pool {
   readonly #options: PoolOptions
   readonly #state = new PoolState()
   readonly #beat: Beat
+  readonly #recall: Recall
   readonly #priority: Priority
   readonly #listeners: Listeners
   readonly #helpers: Helpers
@@ -48,6 +50,7 @@ export class Pool {
     const { epoll, data, threads, onFault } = options
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#beat = new Beat(journal)
+    this.#recall = new Recall(this.#state.attendance)
     this.#priority = new Priority(onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
     this.#helpers = new Helpers(this.#state, { ...options, proc: data.proc })
@@ -115,6 +118,7 @@ export class Pool {
     const waits = this.#options.epoll.isReady
     if (!waits || answered !== this.#answered) this.#beat.give()
     this.#answered = answered
+    this.#recall.look()
     for (const container of this.#containers.keys())
       if (this.#state.hasWaited(container)) this.#options.onWaited(container)
   }

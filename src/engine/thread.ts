@@ -9,6 +9,7 @@ import { Fd } from '../kernel/fd.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Adoptions } from './adoption.ts'
+import { Attendance } from './attendance.ts'
 import { Monitors } from './forwarded.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
 import type { Lead } from './lead.ts'
@@ -49,6 +50,7 @@ class EngineThread {
   readonly #epoll: Epoll
   readonly #lead: Lead
   readonly #orphans: Orphans
+  readonly #attendance: Attendance
   readonly #containers: (Container | undefined)[] = []
   #epoch = -1
   #runs = 0
@@ -64,6 +66,7 @@ class EngineThread {
     this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#slots = new Slots(journal)
+    this.#attendance = new Attendance({ state: this.#state, slots: this.#slots, epoll: this.#epoll })
     const { desk } = new Services(data, this.#state, {
       post: (message) => this.#post(message),
       passLead: () => this.#passLead(),
@@ -80,7 +83,7 @@ class EngineThread {
   }
 
   run(): void {
-    this.#lead.resume()
+    if (!this.#attends) this.#lead.resume()
     try {
       for (let turn = 0; turn < TURNS; turn++) this.#turn()
     } catch (error) {
@@ -88,12 +91,16 @@ class EngineThread {
     }
     // It keeps the lead, for another thread would wake on another processor than that of the callers; but not for ever, for it
     // may be on another one itself.
-    if (++this.#runs % LEADS === 0) this.#passLead()
+    if (!this.#attends && ++this.#runs % LEADS === 0) this.#passLead()
     else if (this.#lead.isOurs) this.#lead.rest()
     setImmediate(() => this.run())
   }
 
   #turn(): void {
+    if (this.#attendance.listener !== undefined) {
+      this.#attend(this.#attendance.listener)
+      return
+    }
     while (!this.#lead.isOurs) this.#follow()
     this.#lead.wait()
     if (!this.#event.wait(this.#data.epoll, -1)) return
@@ -105,6 +112,10 @@ class EngineThread {
     if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
     else if ((events & EPOLLIN) !== 0) this.#receive(index)
     else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) this.#hangUp(index, generation)
+  }
+
+  get #attends(): boolean {
+    return this.#attendance.listener !== undefined
   }
 
   #follow(): void {
@@ -132,7 +143,20 @@ class EngineThread {
     }
     this.#slots.receive(slot)
     const call: Call = { slot, listener, container, start: now() }
+    if (!this.#server.screen(call)) this.#serve(call, index)
+    else if (this.#attendance.note(index) && this.#lead.parked > 0 && this.#attendance.begin(index)) this.#passLead()
+  }
+
+  /** Waits for the next call of the one listener that this thread attends. */
+  #attend(index: number): void {
+    const received = this.#attendance.receive()
+    this.#hear()
+    if (!received) return
+    const { listenerFd, listenerContainer } = this.#state
+    const container = this.#containers[listenerContainer[index]!] ?? UNKNOWN
+    const call: Call = { slot: this.#attendance.slot, listener: listenerFd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
+    this.#attendance.end()
     this.#serve(call, index)
   }
 
@@ -164,6 +188,7 @@ class EngineThread {
       this.#server.pass(call, 'containerBusy')
       return
     }
+    this.#attendance.note(undefined)
     this.#state.countCall(index, container, 1)
     this.#leadOn(call)
     try {
@@ -177,7 +202,8 @@ class EngineThread {
 
   /** Who leads while this thread serves a call? */
   #leadOn({ container: { index }, start }: Call): void {
-    if (this.#state.distrusts(index)) this.#passLead()
+    if (!this.#lead.isOurs) this.#lead.help(index, start)
+    else if (this.#state.distrusts(index)) this.#passLead()
     else if (!this.#server.isBrief && this.#epoll.isReady) this.#lead.share(index, start)
     else this.#lead.serve(index, start)
   }

@@ -86,11 +86,15 @@ export function loadProgram({ attr: members, instructions, licence, log }: Progr
   view.setBigUint64(LOAD.instructions, instructionRoom.put(instructions), true)
   view.setBigUint64(LOAD.licence, licenceRoom.put(licence), true)
   view.setBigUint64(LOAD.log, log ? address(log) : 0n, true)
-  let fd = call(BPF.PROG_LOAD)
+  let outcome = load()
   // The verifier gives up where a signal is pending, which was ours and not the caller's: kernel/bpf/verifier.c do_check().
-  for (let tries = 1; fd < 0 && lastErrno() === errnos.EAGAIN && tries < LOADS; tries++) fd = call(BPF.PROG_LOAD)
-  const outcome = fd < 0 ? { errno: lastErrno() } : { fd: new Fd(fd) }
+  for (let tries = 1; outcome.errno === errnos.EAGAIN && tries < LOADS; tries++) outcome = load()
   return { ...outcome, logSize: view.getUint32(LOAD.logTrueSize, true) }
+}
+
+function load(): Omit<Loaded, 'logSize'> {
+  const fd = call(BPF.PROG_LOAD)
+  return fd < 0 ? { errno: lastErrno() } : { fd: new Fd(fd) }
 }
 
 /** @throws {SyscallError} EPERM if a group above does not allow it; E2BIG for too many programs */

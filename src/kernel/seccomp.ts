@@ -1,3 +1,4 @@
+import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import {
   SECCOMP_IOCTL_NOTIF_ADDFD,
@@ -39,7 +40,8 @@ export function notifSizes(): readonly [number, number, number] {
  */
 export function notifRecv(listener: number, slot: Uint8Array): boolean {
   if (libcIoctl(listener, SECCOMP_IOCTL_NOTIF_RECV, slot) === 0) return true
-  return goneOrThrow('SECCOMP_IOCTL_NOTIF_RECV')
+  const errno = lastErrno()
+  return errno === errnos.EINTR ? false : goneOrThrow('SECCOMP_IOCTL_NOTIF_RECV', errno)
 }
 
 /**
@@ -48,14 +50,14 @@ export function notifRecv(listener: number, slot: Uint8Array): boolean {
  * @throws {SyscallError} EINVAL for CONTINUE with a value
  */
 export function notifSend(listener: number, response: Uint8Array): boolean {
-  if (notify(listener, SECCOMP_IOCTL_NOTIF_SEND, response) === 0) return true
-  return goneOrThrow('SECCOMP_IOCTL_NOTIF_SEND')
+  const result = notify(listener, SECCOMP_IOCTL_NOTIF_SEND, response)
+  return result >= 0 || goneOrThrow('SECCOMP_IOCTL_NOTIF_SEND', -result)
 }
 
 /** Is the call with this id (8 bytes) still waiting? Then all that was read of its thread belonged to it. */
 export function notifIdValid(listener: number, id: Uint8Array): boolean {
-  if (notify(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, id) === 0) return true
-  return goneOrThrow('SECCOMP_IOCTL_NOTIF_ID_VALID')
+  const result = notify(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, id)
+  return result >= 0 || goneOrThrow('SECCOMP_IOCTL_NOTIF_ID_VALID', -result)
 }
 
 /**
@@ -64,10 +66,8 @@ export function notifIdValid(listener: number, id: Uint8Array): boolean {
  * @returns the number there, or undefined if the call is no longer waiting
  */
 export function notifAddfd(listener: number, addfd: Uint8Array): number | undefined {
-  const fd = notify(listener, SECCOMP_IOCTL_NOTIF_ADDFD, addfd)
-  if (fd >= 0) return fd
-  goneOrThrow('SECCOMP_IOCTL_NOTIF_ADDFD')
-  return undefined
+  const result = notify(listener, SECCOMP_IOCTL_NOTIF_ADDFD, addfd)
+  return result >= 0 || goneOrThrow('SECCOMP_IOCTL_NOTIF_ADDFD', -result) ? result : undefined
 }
 
 /** Sets SECCOMP_USER_NOTIF_FD_* on a listener. @returns false before 6.6, where it does not exist */
@@ -81,19 +81,22 @@ const libcIoctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
  * Of a call that was received. A stop, a freeze or a tracer of ours interrupts the wait for the filter's lock: nothing was
  * done then, and a caller would wait for ever for an answer that is not given again.
  *
+ * @returns what the kernel returned, as it does: below zero it is an error number
  * @see kernel/seccomp.c mutex_lock_interruptible()
  */
 function notify(listener: number, request: number, argument: Uint8Array): number {
   for (;;) {
     const result = libcIoctl(listener, request, argument)
-    if (result >= 0 || lastErrno() !== errnos.EINTR) return result
+    if (result >= 0) return result
+    const errno = lastErrno()
+    if (errno !== errnos.EINTR) return -errno
   }
 }
 
-function goneOrThrow(request: string): false {
-  const errno = lastErrno()
-  if (errno === errnos.ENOENT || errno === errnos.EINTR || errno === errnos.EINPROGRESS) return false
-  throw new SyscallError(request, errno)
+/** @returns false if the call is gone, or answered */
+function goneOrThrow(request: string, errno: number): false {
+  if (errno === errnos.ENOENT || errno === errnos.EINPROGRESS) return false
+  throw new SyscallError(request, errno as Errno)
 }
 
 /** Has the last task ended whose calls would come to this listener? */

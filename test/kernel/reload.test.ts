@@ -76,7 +76,8 @@ test(`${RELOADS} times SIGHUP under load: the process is the same, every call re
     expect(await maker.make()).toBe('ok')
     await until('what has ended is let go', () => descriptors() < before, START_S)
     expect(daemon.pid).toBe(pid)
-    expect(daemon.log.filter(({ level }) => level === 'error' || level === 'warn')).toEqual([])
+    const complaints = daemon.log.filter(({ level }) => level === 'error' || level === 'warn')
+    expect(complaints, JSON.stringify(complaints)).toEqual([])
     // An engine of the program before may have ended too late for that one to take note of it: the next look does.
     const children = async (): Promise<string> => (await execute('pgrep', ['-P', String(pid)])).stdout.trim()
     await until('the engine is the only child', async () => (await children()) === String(daemon.engine), START_S)
@@ -264,9 +265,10 @@ test('a program with a journal of another layout settles the calls in flight: wh
       said,
       daemon.log.filter(({ level }) => level === 'error').map(({ message }) => message),
     )
-    const { 'a descriptor too many': _, ...failures } = said.failures
-    // A mount that was begun may be there after its EIO.
+    // What was begun may be there after its EIO, or not.
+    const { 'a descriptor too many': _, 'mknod again ok for EEXIST': notThere = 0, ...failures } = said.failures
     for (const failure of Object.keys(failures)) expect(failure).toMatch(/EIO|^mount not once$/)
+    expect(notThere).toBeLessThanOrEqual(failures['mknod EIO for ok'] ?? 0)
     expect(moved()).toBe(UPGRADES)
   } finally {
     await load.kill()

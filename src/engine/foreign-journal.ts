@@ -36,7 +36,9 @@ export function takeCalls(foreign: ArrayBuffer, slots: Slots): number | undefine
   const open = all.filter((slot) => view.getInt32(slot + state, true) !== STATE.free).slice(0, SLOTS)
   for (const slot of open) {
     const number = (offset: number): number => view.getUint32(slot + offset, true)
-    const taken = slots.take({ listener: number(listener), container: number(container), thread: 0 })
+    const origin = { listener: number(listener), container: number(container), thread: 0 }
+    const free = slots.take(origin)
+    const taken = free < 0 ? slots.takeLast(origin) : free
     slots.notification(taken).set(new Uint8Array(foreign, slot, SECCOMP_NOTIF_SIZE))
     const begun = !NOT_BEGUN.has(number(state))
     slots.view.setUint32(taken + SLOT.attempts, begun ? GIVEN_UP : 0, true)

@@ -1,5 +1,4 @@
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import type { Tid } from '../abi/brand.ts'
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import type { Container } from '../caller/container.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import { requireBuild } from '../kernel/build.ts'
@@ -12,32 +11,21 @@ import { Adoptions } from './adoption.ts'
 import { Attendance } from './attendance.ts'
 import { Monitors } from './forwarded.ts'
 import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
+import { KnownContainers } from './known-containers.ts'
 import type { Lead } from './lead.ts'
 import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from './orphans.ts'
 import { PoolState } from './pool-state.ts'
 import { type Call, Server } from './server.ts'
 import { Services } from './services.ts'
-import type { FromThread, ThreadData, ToThread } from './thread-messages.ts'
+import type { FromThread, ThreadData } from './thread-messages.ts'
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
 const TURNS = 1000
-const UNKNOWN: Container = {
-  index: 0,
-  id: '',
-  policy: {},
-  uidMap: [],
-  gidMap: [],
-  userns: 0n,
-  initTid: 0 as Tid,
-  startedMs: 0,
-  lasting: false,
-  barred: 'unknownContainer',
-}
 /** So often it keeps the lead then. */
 const LEADS = 4
 const GROW_MS = 10
-/** Threads that no container gets: the leader and its deputy. */
-const SPARE = 2
+/** Threads that no container gets: the leader, its deputy, and who attends a listener. */
+const SPARE = 3
 
 class EngineThread {
   readonly #data: ThreadData
@@ -51,8 +39,7 @@ class EngineThread {
   readonly #lead: Lead
   readonly #orphans: Orphans
   readonly #attendance: Attendance
-  readonly #containers: (Container | undefined)[] = []
-  #epoch = -1
+  readonly #known: KnownContainers
   #runs = 0
   /** When it has last asked for another thread. */
   #grown = Number.NEGATIVE_INFINITY
@@ -60,6 +47,7 @@ class EngineThread {
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
     this.#port = port
+    this.#known = new KnownContainers(port)
     this.#state = new PoolState(data.state)
     this.#lead = this.#state.leadOf(data)
     this.#epoll = new Epoll(new Fd(data.epoll))
@@ -105,7 +93,7 @@ class EngineThread {
     this.#lead.wait()
     if (!this.#event.wait(this.#data.epoll, -1)) return
     this.#lead.receive()
-    this.#hear()
+    this.#known.hear(this.#lead.epoch)
     const { token: index, generation, events } = this.#event
     if (index === ORPHANS_TOKEN) this.#resume()
     if (this.#state.listenerGeneration[index] !== generation) return
@@ -121,7 +109,7 @@ class EngineThread {
   #follow(): void {
     if (!this.#lead.await()) {
       this.#lead.park()
-      this.#hear()
+      this.#known.hear(this.#lead.epoch)
     }
     // Whoever leads without a deputy, and blocks, blocks all.
     if (this.#lead.isOurs && !this.#lead.callDeputy()) this.#grow()
@@ -129,7 +117,7 @@ class EngineThread {
 
   #receive(index: number): void {
     const state = this.#state
-    const container = this.#containers[state.listenerContainer[index]!] ?? UNKNOWN
+    const container = this.#known.of(state.listenerContainer[index]!)
     if (Atomics.load(state.containerCalls, container.index) >= this.#cap) {
       this.#mute(index, container)
       return
@@ -150,10 +138,10 @@ class EngineThread {
   /** Waits for the next call of the one listener that this thread attends. */
   #attend(index: number): void {
     const received = this.#attendance.receive()
-    this.#hear()
+    this.#known.hear(this.#lead.epoch)
     if (!received) return
     const { listenerFd, listenerContainer } = this.#state
-    const container = this.#containers[listenerContainer[index]!] ?? UNKNOWN
+    const container = this.#known.of(listenerContainer[index]!)
     const call: Call = { slot: this.#attendance.slot, listener: listenerFd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
     this.#attendance.end()
@@ -163,7 +151,7 @@ class EngineThread {
   /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
   #receiveForwarded(index: number, generation: number): void {
     const { listenerFd, listenerContainer, containerCalls } = this.#state
-    const container = this.#containers[listenerContainer[index]!] ?? UNKNOWN
+    const container = this.#known.of(listenerContainer[index]!)
     const slot = this.#take(index, container)
     if (slot < 0) return
     const connection = new Fd(listenerFd[index]!)
@@ -225,7 +213,7 @@ class EngineThread {
     const orphan = adopt(slot, this.#slots, this.#state)
     if (!orphan) return
     const { index, ...found } = orphan
-    const container = this.#containers[this.#slots.view.getUint32(slot + SLOT.container, true)] ?? UNKNOWN
+    const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
     const call: Call = { slot, ...found, container, start: now() }
     try {
       if (!this.#server.settle(call)) this.#serve(call, index)
@@ -267,17 +255,6 @@ class EngineThread {
     if (time - this.#grown < GROW_MS) return
     this.#grown = time
     this.#post({ type: 'grow' })
-  }
-
-  #hear(): void {
-    const { epoch } = this.#lead
-    if (epoch === this.#epoch) return
-    this.#epoch = epoch
-    for (let heard = receiveMessageOnPort(this.#port); heard; heard = receiveMessageOnPort(this.#port)) {
-      const message = heard.message as ToThread
-      if ('container' in message) this.#containers[message.container.index] = message.container
-      else this.#containers[message.forget] = undefined
-    }
   }
 
   #post(message: FromThread): void {

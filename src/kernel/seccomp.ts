@@ -33,9 +33,9 @@ export function notifSizes(): readonly [number, number, number] {
 
 /**
  * Receives the next notification straight into `slot`, which must be zero. Blocks if there is none (O_NONBLOCK does
- * nothing here): only the leader calls it, and only after epoll said so.
+ * nothing here): so only the leader calls it after epoll said so, and who attends the listener, alone.
  *
- * @returns false if the call went away in between (ENOENT)
+ * @returns false if the call went away in between, or nobody is left who could call (ENOENT), or after a signal
  * @throws {SyscallError} EINVAL if the slot was not zero
  */
 export function notifRecv(listener: number, slot: Uint8Array): boolean {

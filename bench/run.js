@@ -5,9 +5,20 @@
 // bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. Needs root and gcc. The npm script runs
 // it in a mount namespace of its own, so no mount outlives it.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { journalCost } from './journal.js'
@@ -201,6 +212,19 @@ function tell(results, machine) {
   if (options['write-docs']) writeDocs(results, machine)
 }
 
+/** Ends and removes what is there by now. Calls that were interrupted are made to the end yet. */
+async function removeAll(/** @type {Servers} */ servers, /** @type {string} */ folder, /** @type {string} */ tmpfs) {
+  await servers.stop()
+  if (existsSync(GROUP)) {
+    for (let tries = 0; readFileSync(`${GROUP}/cgroup.procs`, 'utf8') !== '' && tries < 50; tries++) await sleep(100)
+    rmdirSync(GROUP)
+  }
+  try {
+    execFileSync('umount', ['--lazy', tmpfs], { stdio: 'ignore' })
+  } catch {} // it was not mounted yet
+  rmSync(folder, { recursive: true, force: true, maxRetries: 10 })
+}
+
 async function main() {
   if (process.getuid?.() !== 0) throw new Error('Cannot measure: this needs root')
   // Not /tmp, which is a tmpfs on many machines.
@@ -208,7 +232,13 @@ async function main() {
   const servers = new Servers()
   const [loadBefore] = loadavg()
   const tmpfs = join(folder, 'tmpfs')
-  const abort = () => servers.stop().finally(() => process.exit(130))
+  /** @type {Promise<void> | undefined} */
+  let cleaned
+  const cleanUp = () => {
+    cleaned ??= removeAll(servers, folder, tmpfs)
+    return cleaned
+  }
+  const abort = () => cleanUp().finally(() => process.exit(130))
   process.once('SIGINT', abort).once('SIGTERM', abort)
   try {
     chmodSync(folder, 0o755)
@@ -224,12 +254,7 @@ async function main() {
     }
     tell(summarize(measured), facts(loadBefore))
   } finally {
-    await servers.stop()
-    try {
-      execFileSync('umount', [tmpfs], { stdio: 'ignore' })
-    } catch {} // it was not mounted yet
-    rmdirSync(GROUP)
-    rmSync(folder, { recursive: true, force: true })
+    await cleanUp()
   }
 }
 

@@ -70,6 +70,8 @@ export class Attendance {
   begin(listener: number): boolean {
     const { attendance, listenerCalls, listenerFd } = this.#state
     this.#streak = 0
+    // A call that came to be served there, and hangs.
+    if (this.#slots.isLastTaken) return false
     if (Atomics.compareExchange(attendance, THREAD, 0, this.#thread) !== 0) return false
     // As a call in flight does, it keeps the main thread from closing the descriptor.
     Atomics.add(listenerCalls, listener, 1)

@@ -71,6 +71,10 @@ export class Slots {
     return this.state(at) === STATE.free ? this.#open(at, origin) : -1
   }
 
+  get isLastTaken(): boolean {
+    return this.state(HEADER_SIZE + LAST * SLOT_SIZE) !== STATE.free
+  }
+
   #open(at: number, { listener, container, thread }: Origin): number {
     this.#bytes.fill(0, at, at + SLOT_SIZE)
     this.view.setUint32(at + SLOT.listener, listener, true)

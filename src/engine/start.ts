@@ -16,14 +16,19 @@ export interface EngineOptions {
 const MAIN = new URL(`./main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
 /**
+ * Functions that were not called for a while stay compiled: to compile one between a foreign call and the look at its errno
+ * may change that.
+ */
+const FLAGS = ['--max-semi-space-size=2', '--stack-trace-limit=0', '--no-flush-bytecode']
+
+/**
  * Starts the engine process. It gets nothing of our environment but what it needs: no io_uring (its threads would do file
  * calls at home for a thread that is elsewhere), no time zone to load while inside a container.
  *
  * @param control the engine's end of the keeper's socket; stays the caller's
  */
 export function startEngine(control: Handle, journal: Handle, options: Omit<EngineOptions, 'build'>): ChildProcess {
-  const flags = ['--max-semi-space-size=2', '--stack-trace-limit=0']
-  return spawn(process.execPath, [...flags, MAIN.pathname, JSON.stringify({ ...options, build })], {
+  return spawn(process.execPath, [...FLAGS, MAIN.pathname, JSON.stringify({ ...options, build })], {
     stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw],
     env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     cwd: '/',

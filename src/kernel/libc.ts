@@ -10,6 +10,8 @@ const errnoWord = new Int32Array(koffi.view(libc.func('void *__errno_location()'
 
 /** The error number of the last foreign call of this thread; right only directly after it, never after an `await`. */
 export const lastErrno = (): Errno => errnoWord[0] as Errno
+// Compiled before the first call fails: see the engine's flags.
+lastErrno()
 
 /**
  * The one place where a failed kernel call becomes an exception.

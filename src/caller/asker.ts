@@ -1,4 +1,5 @@
 import type { Tid } from '../abi/brand.ts'
+import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -164,8 +165,11 @@ export function orPass<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look:
   }
 }
 
+/** They tell of us, not of the caller. */
+const OURS: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.ENOMEM])
+
 /** The same for who asks without a function. */
 export function passedOn(code: Parameters<typeof orPass>[0], error: unknown): unknown {
-  if (error instanceof SyscallError) return new PassOn(code, error.errno)
+  if (error instanceof SyscallError) return new PassOn(OURS.has(error.errno) ? 'lookFailed' : code, error.errno)
   return error instanceof RangeError ? new PassOn(code) : error
 }

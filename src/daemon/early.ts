@@ -51,11 +51,11 @@ export class EarlyExecs {
     this.#waiting.clear()
   }
 
-  #wait(...[handover, fd, type]: Parameters<Register>): void {
+  #wait(...[handover, fd, ...rest]: Parameters<Register>): void {
     const { id } = handover
     const admit = (): void => {
       try {
-        this.#register(handover, fd, type)
+        this.#register(handover, fd, ...rest)
       } catch (error) {
         this.#options.refuse((error as Error).message)
       }

@@ -111,10 +111,17 @@ export class Engines {
 
   #launch(failed: boolean): void {
     const { reactor, journal, engine, inventory } = this.#options
-    const link = new EngineLink(reactor, journal, engine, {
-      hear: (message) => this.#hear(message),
-      ended: (how, byItself) => this.#ended(how, byItself),
-    })
+    let link: EngineLink
+    try {
+      link = new EngineLink(reactor, journal, engine, {
+        hear: (message) => this.#hear(message),
+        ended: (how, byItself) => this.#ended(how, byItself),
+      })
+    } catch (error) {
+      // No descriptor is free, for example: there may be one after the pause.
+      setImmediate(() => this.#ended(`could not be started: ${(error as Error).message}`, true))
+      return
+    }
     this.#link = link
     link.tell({ type: 'inherit', failed })
     inventory((message, fds) => link.tell(message, fds))

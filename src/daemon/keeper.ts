@@ -25,6 +25,9 @@ const LOOK_MS = 1000
 const THREADS = 4
 /** Of handing over: an exec that is early waits for 2 seconds. */
 const QUIET_MS = 5000
+/** For who came in between: calls wait meanwhile. */
+const QUIET_AGAIN_MS = 500
+const QUIET_LOOK_MS = 5
 
 interface Starting {
   ready(): void
@@ -108,9 +111,9 @@ export class Keeper {
    * @returns once all that the next program in this process needs is stored; it must become that at once, or `goOn`
    */
   async standStill(): Promise<void> {
-    await this.#quiet()
+    await this.#quiet(QUIET_MS)
     await this.#engines.hold()
-    await this.#quiet()
+    await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
   }
 
@@ -158,11 +161,11 @@ export class Keeper {
   }
 
   /** Waits, but not for ever, for those who are in the middle of something that is stored nowhere. */
-  async #quiet(): Promise<void> {
+  async #quiet(patience: number): Promise<void> {
     const { manager } = this.#options
     const isQuiet = (): boolean =>
       this.#early.isEmpty && this.#doors.every((door) => door.isQuiet) && manager?.isIdle !== false
-    for (const end = now() + QUIET_MS; !isQuiet() && now() < end; ) await sleep(QUIET_MS / 1000)
+    for (const end = now() + patience; !isQuiet() && now() < end; ) await sleep(QUIET_LOOK_MS)
   }
 
   #openDoors(): readonly Door[] {

@@ -7,9 +7,10 @@ import { notifRecv } from '../kernel/seccomp.ts'
 import type { Slots } from './journal.ts'
 import type { PoolState } from './pool-state.ts'
 
-/** In the words that all threads share: who attends a listener, and how many calls it has received. */
+/** In the words that all threads share: who attends a listener, how many calls it has received, and which listener that is. */
 const THREAD = 0
 const RECEIVED = 1
+const LISTENER = 2
 export const ATTENDANCE_WORDS = 16
 
 /** So many calls of one listener in a row, all of them passed on by what their registers say, make it worth the while. */
@@ -68,15 +69,16 @@ export class Attendance {
 
   /** For the leader, which passes the lead then. @returns false if another thread attends a listener */
   begin(listener: number): boolean {
-    const { attendance, listenerCalls, listenerFd } = this.#state
+    const { attendance, listenerCalls, listenerFd, listenerGeneration } = this.#state
     this.#streak = 0
     // A call that came to be served there, and hangs.
     if (this.#slots.isLastTaken) return false
     if (Atomics.compareExchange(attendance, THREAD, 0, this.#thread) !== 0) return false
     // As a call in flight does, it keeps the main thread from closing the descriptor.
     Atomics.add(listenerCalls, listener, 1)
+    Atomics.store(attendance, LISTENER, listener)
     this.#listener = listener
-    this.#epoll.modify(listenerFd[listener]!, 0, this.#token(listener))
+    this.#epoll.modify(listenerFd[listener]!, 0, [listener, listenerGeneration[listener]!])
     allowInterrupts(true)
     return true
   }
@@ -101,34 +103,39 @@ export class Attendance {
     return received
   }
 
+  /** The listener is everybody's again. */
   end(): void {
-    const { attendance, listenerCalls, listenerFd } = this.#state
-    const listener = this.#listener!
     allowInterrupts(false)
-    this.#epoll.modify(listenerFd[listener]!, EPOLLIN, this.#token(listener))
     this.#listener = undefined
-    Atomics.sub(listenerCalls, listener, 1)
-    Atomics.store(attendance, THREAD, 0)
+    release(this.#state, this.#epoll)
   }
+}
 
-  #token(listener: number): readonly [number, number] {
-    return [listener, this.#state.listenerGeneration[listener]!]
-  }
+function release({ attendance, listenerCalls, listenerFd, listenerGeneration }: PoolState, epoll: Epoll): void {
+  const listener = Atomics.load(attendance, LISTENER)
+  epoll.modify(listenerFd[listener]!, EPOLLIN, [listener, listenerGeneration[listener]!])
+  Atomics.sub(listenerCalls, listener, 1)
+  Atomics.store(attendance, THREAD, 0)
 }
 
 /** Calls back who attends a listener that nobody calls any more: for the main thread, to be asked once a second. */
 export class Recall {
-  readonly #words: Int32Array
+  readonly #state: PoolState
+  readonly #epoll: Epoll
   #received = 0
 
-  constructor(words: Int32Array) {
-    this.#words = words
+  constructor(state: PoolState, epoll: Epoll) {
+    this.#state = state
+    this.#epoll = epoll
   }
 
   look(): void {
-    const thread = Atomics.load(this.#words, THREAD)
-    const received = Atomics.load(this.#words, RECEIVED)
-    if (thread !== 0 && received === this.#received) interrupt(thread as Tid)
+    const { attendance } = this.#state
+    const thread = Atomics.load(attendance, THREAD)
+    const received = Atomics.load(attendance, RECEIVED)
+    const isQuiet = thread !== 0 && received === this.#received
+    // A thread that has ended meanwhile, for want of memory, has left its listener to nobody.
+    if (isQuiet && !interrupt(thread as Tid)) release(this.#state, this.#epoll)
     this.#received = received
   }
 }

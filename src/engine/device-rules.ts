@@ -62,17 +62,20 @@ async function tryIn(groups: readonly string[], dev: Dev): Promise<DeviceRules |
     killSignal: 'SIGKILL',
     cwd: '/',
   })
-  // It may have ended before it has read them.
-  child.stdin.on('error', () => {})
-  child.stdin.end(Buffer.from(groups.map((group) => `${group}\n`).join(''), 'latin1'))
   let said = ''
-  child.stdout.on('data', (chunk: Buffer) => {
-    said += chunk.toString()
-  })
-  const status = await new Promise<number | null>((resolve) => {
+  const ended = new Promise<number | null>((resolve) => {
     child.on('error', () => resolve(NOT_STARTED))
     child.on('close', resolve)
   })
+  // Where no descriptor is free, Node gives the child no pipes.
+  const { stdin, stdout } = child as Partial<typeof child>
+  // It may have ended before it has read them.
+  stdin?.on('error', () => {})
+  stdin?.end(Buffer.from(groups.map((group) => `${group}\n`).join(''), 'latin1'))
+  stdout?.on('data', (chunk: Buffer) => {
+    said += chunk.toString()
+  })
+  const status = await ended
   if (status === null) return 'late'
   // mknod(1) ends with 0 or 1; the shell with more where it cannot execute it.
   if (status > 1 || !said.includes('joined')) return undefined

@@ -134,11 +134,6 @@ export class Beat {
   get count(): number {
     return Atomics.load(this.#words, BEAT)
   }
-
-  /** How many calls were answered, by any engine. */
-  get answered(): number {
-    return Atomics.load(this.#words, HEAD)
-  }
 }
 
 /** The writing end of the ring of records, for any number of threads. A slow reader loses records, never a call. */

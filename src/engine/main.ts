@@ -8,7 +8,7 @@ import { closeFrom, Fd, setCloexec } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { armInterrupts } from '../kernel/interrupt.ts'
 import { cstring } from '../kernel/libc.ts'
-import { exitGroup } from '../kernel/process.ts'
+import { exitGroup, SIGCONT, signalAtParentsDeath } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
 import { type Message, receive, send } from '../kernel/socket.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './messages.ts'
@@ -27,6 +27,8 @@ async function main(): Promise<void> {
   // libuv's threads must be born at home, before any thread stands in a container: the first one starts the pool.
   await stat('/')
   armInterrupts()
+  // Also one that is stopped must let the listeners go when the keeper is gone.
+  signalAtParentsDeath(SIGCONT)
   const control = new Fd(CONTROL_FD)
   const tell = (message: ToKeeper): void => send(control, encode(message))
   const fault = (message: string): void => tell({ type: 'fault', message })
@@ -72,6 +74,10 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
     event.waitAsync(epoll.raw, () => {
       for (let message = take(control, bytes); message; message = take(control, bytes)) {
         if (message.length === 0) end()
+        if (message.truncated) {
+          fault('The engine failed: no descriptor is free for what it shall serve (RLIMIT_NOFILE)')
+          exitGroup(1)
+        }
         try {
           obey(pool, decode(bytes.subarray(0, message.length)), message.fds)
         } catch (error) {

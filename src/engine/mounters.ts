@@ -70,7 +70,8 @@ export class Mounters {
     if (mine.length >= shareOf(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
     const idle = [...this.#all].find((each) => each.open && each.container === undefined)
     if (!idle && this.#all.size >= MOUNTERS) return undefined
-    const mounter = idle ?? this.#start()
+    const mounter = idle ?? this.#tryStart()
+    if (!mounter) return undefined
     clearTimeout(mounter.idle)
     mounter.container = container
     return mounter.socket.raw
@@ -102,8 +103,17 @@ export class Mounters {
     if (mounter.ended) this.#all.delete(mounter)
   }
 
-  #start(): Mounter {
+  #tryStart(): Mounter | undefined {
     requireOwnFiles()
+    try {
+      return this.#start()
+    } catch (error) {
+      this.#fault(`Cannot start a mounter: ${(error as Error).message}`)
+      return undefined
+    }
+  }
+
+  #start(): Mounter {
     const [ours, theirs] = socketpair()
     using end = theirs
     const child = spawn(process.execPath, [...FLAGS, MAIN.pathname, build], {

@@ -21,6 +21,7 @@ const WALKER = { never: 0, none: -1, wanted: -2 } as const
 const MOUNTS_LIMIT = 4096
 const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_WORDS + UNDELIVERED_WORDS
 const CALLS = 8
+const ANSWERED = 0
 const STRIKES = 16
 const FORGIVEN_S = 10
 
@@ -133,6 +134,20 @@ export class PoolState {
   /** Calls in flight that are served, of all containers. */
   get calls(): number {
     return Atomics.load(this.#counts, CALLS)
+  }
+
+  /** Calls that were answered, but for those of a listener that is attended: those need no leader. */
+  get answered(): number {
+    return Atomics.load(this.#counts, ANSWERED)
+  }
+
+  countAnswer(): void {
+    Atomics.add(this.#counts, ANSWERED, 1)
+  }
+
+  /** A listener is in use, besides the calls that are counted, or no longer (-1): its descriptor stays. */
+  holdListener(listener: number, change: 1 | -1): void {
+    Atomics.add(this.listenerCalls, listener, change)
   }
 
   /** A call is begun (1) or over (-1). */

@@ -50,7 +50,7 @@ export class Pool {
     const { epoll, data, threads, onFault } = options
     const journal = map(new Fd(data.journal), JOURNAL_SIZE)
     this.#beat = new Beat(journal)
-    this.#recall = new Recall(this.#state.attendance)
+    this.#recall = new Recall(this.#state, epoll)
     this.#priority = new Priority(onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
     this.#helpers = new Helpers(this.#state, { ...options, proc: data.proc })
@@ -114,7 +114,7 @@ export class Pool {
 
   /** Says that this engine serves: a call waits only as long as others are answered. */
   beat(): void {
-    const { answered } = this.#beat
+    const { answered } = this.#state
     const waits = this.#options.epoll.isReady
     if (!waits || answered !== this.#answered) this.#beat.give()
     this.#answered = answered

@@ -5,8 +5,8 @@ import type { DeviceRules } from './device-rules.ts'
 const FRESH_S = 10
 /** To ask costs even more where it fails, and the next time it may be known. */
 const UNKNOWN_FRESH_S = 1
-/** Places for devices, of each container; two devices of one place take turns. */
-const PLACES = 16
+/** Places for devices, of each container. */
+const PLACES = 64
 const WORDS = 3
 export const RULES_WORDS = PLACES * WORDS
 
@@ -35,7 +35,7 @@ export class RulesCache {
 
   /** @returns the word of the answer; 0 if it must be asked for */
   get(container: number, dev: Dev): number {
-    const at = placeOf(container, dev)
+    const at = this.#find(container, dev)
     const known = this.#load(at)
     const rules = this.#load(at + 1)
     const until = this.#load(at + 2)
@@ -43,7 +43,7 @@ export class RulesCache {
   }
 
   set(container: number, dev: Dev, word: number): void {
-    const at = placeOf(container, dev)
+    const at = this.#find(container, dev)
     Atomics.store(this.#words, at, 0)
     Atomics.store(this.#words, at + 1, word)
     Atomics.store(this.#words, at + 2, this.#seconds() + (word === UNKNOWN ? UNKNOWN_FRESH_S : FRESH_S))
@@ -54,10 +54,22 @@ export class RulesCache {
     this.#words.fill(0, container * RULES_WORDS, (container + 1) * RULES_WORDS)
   }
 
+  /** The place of a device; else one that is free, or no longer fresh; else that of the device that has its own. */
+  #find(container: number, dev: Dev): number {
+    const first = container * RULES_WORDS
+    const own = dev % PLACES
+    let found = first + own * WORDS
+    for (let tries = 0; tries < PLACES; tries++) {
+      const at = first + ((own + tries) % PLACES) * WORDS
+      if (this.#load(at) === tag(dev) || this.#load(at) === 0) return at
+      if (tries > 0 && this.#load(at + 2) <= this.#seconds()) found = at
+    }
+    return found
+  }
+
   #load(at: number): number {
     return Atomics.load(this.#words, at)
   }
 }
 
-const placeOf = (container: number, dev: Dev): number => container * RULES_WORDS + (dev % PLACES) * WORDS
 const tag = (dev: Dev): number => (dev + 1) | 0

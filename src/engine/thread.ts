@@ -131,21 +131,36 @@ class EngineThread {
     }
     this.#slots.receive(slot)
     const call: Call = { slot, listener, container, start: now() }
-    if (!this.#server.screen(call)) this.#serve(call, index)
-    else if (this.#attendance.note(index) && this.#lead.parked > 0 && this.#attendance.begin(index)) this.#passLead()
+    if (!this.#server.screen(call)) {
+      this.#serve(call, index)
+      return
+    }
+    this.#state.countAnswer()
+    if (this.#attendance.note(index) && this.#lead.parked > 0 && this.#attendance.begin(index)) this.#passLead()
   }
 
-  /** Waits for the next call of the one listener that this thread attends. */
+  /**
+   * Waits for the next call of the one listener that this thread attends. One that must be served may be one more than its
+   * container may have in flight, for it has been received.
+   */
   #attend(index: number): void {
     const received = this.#attendance.receive()
     this.#known.hear(this.#lead.epoch)
-    if (!received) return
+    if (!received) {
+      this.#lead.resume()
+      return
+    }
     const { listenerFd, listenerContainer } = this.#state
     const container = this.#known.of(listenerContainer[index]!)
     const call: Call = { slot: this.#attendance.slot, listener: listenerFd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
+    this.#state.holdListener(index, 1)
     this.#attendance.end()
-    this.#serve(call, index)
+    try {
+      this.#serve(call, index)
+    } finally {
+      this.#state.holdListener(index, -1)
+    }
   }
 
   /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
@@ -166,6 +181,7 @@ class EngineThread {
     const call: Call = { slot, listener: forwarded.listener, container, start: now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#cap) this.#server.pass(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)
+    this.#state.countAnswer()
   }
 
   /** From here on the thread may block on what belongs to the container: the deputy leads if it does not come back soon. */
@@ -183,6 +199,7 @@ class EngineThread {
       this.#server.serve(call)
     } finally {
       this.#state.countCall(index, container, -1)
+      this.#state.countAnswer()
       this.#unmute(container)
       this.#lead.resume()
     }
@@ -219,6 +236,7 @@ class EngineThread {
       if (!this.#server.settle(call)) this.#serve(call, index)
     } finally {
       this.#orphans.finish()
+      this.#state.countAnswer()
     }
   }
 
@@ -263,6 +281,7 @@ class EngineThread {
 
   /** The thread may stand anywhere with anybody's ids: it says so and never runs again. Its call has been answered. */
   #abandon(error: Error): never {
+    if (this.#attends) this.#attendance.end()
     this.#passLead()
     this.#post({ type: 'lost', message: error.message })
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)

@@ -43,14 +43,18 @@ export class Walkers {
       this.#state.setWalker(container, 'never')
       return
     }
-    const [ours, theirs] = socketpair()
-    const child = this.#spawn(place.userns, theirs)
-    theirs[Symbol.dispose]()
-    place.child = child
-    const raw = ours.release()
-    child.on('error', (error) => this.#fault(`Cannot start a walker: ${error.message}`))
-    child.on('exit', () => this.#ended(container, child))
-    this.#state.setWalker(container, raw)
+    try {
+      const [ours, theirs] = socketpair()
+      using end = theirs
+      const child = this.#spawn(place.userns, end)
+      place.child = child
+      child.on('error', (error) => this.#fault(`Cannot start a walker: ${error.message}`))
+      child.on('exit', () => this.#ended(container, child))
+      this.#state.setWalker(container, ours.release())
+    } catch (error) {
+      this.#fault(`Cannot start a walker: ${(error as Error).message}`)
+      this.#state.setWalker(container, 'none')
+    }
   }
 
   /** The walker hangs. It ends by itself when it comes back, for its socket is closed; it cannot be killed where it hangs. */

@@ -33,7 +33,5 @@ export function allowInterrupts(may: boolean): void {
   libcPthreadSigmask(may ? SIG_UNBLOCK : SIG_BLOCK, set, null)
 }
 
-/** Interrupts a thread of this process, if it lets that be and waits in the kernel. */
-export function interrupt(thread: Tid): void {
-  libcSyscall(tgkill, process.pid, thread, SIGURG)
-}
+/** Interrupts a thread of this process, if it lets that be and waits in the kernel. @returns false if it is gone */
+export const interrupt = (thread: Tid): boolean => libcSyscall(tgkill, process.pid, thread, SIGURG) === 0

@@ -7,6 +7,7 @@ import { SyscallError } from './error.ts'
 import { O_RDONLY, openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
 
+const PR_SET_PDEATHSIG = 1
 const PR_SET_SECUREBITS = 28
 export const SECBIT_NO_SETUID_FIXUP = 4
 
@@ -41,6 +42,13 @@ export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNO
 
 /** The id of the calling thread. */
 export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid
+
+export const SIGCONT = 18
+
+/** The calling process gets this signal when the thread that has started it ends. */
+export function signalAtParentsDeath(signal: number): void {
+  check('prctl', libcPrctl(PR_SET_PDEATHSIG, signal, 0, 0, 0))
+}
 
 /** Securebits of the calling thread. @throws {SyscallError} EPERM without CAP_SETPCAP */
 export function setSecurebits(bits: number): void {

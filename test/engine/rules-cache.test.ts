@@ -49,9 +49,18 @@ test('that nobody knows holds for a second only', () => {
   expect(ask(undefined)).toEqual(allowed)
 })
 
-test('two devices that share a place do not get each other for an answer', () => {
-  const cache = new RulesCache(new Int32Array(RULES_WORDS), () => 0)
-  expect(askIn(cache, 0, makedev(1, 3), () => allowed)).toEqual(allowed)
-  expect(askIn(cache, 0, makedev(1, 3 + 16), () => refused)).toEqual(refused)
-  expect(askIn(cache, 0, makedev(1, 3), () => refused)).toEqual(refused)
+test('devices whose numbers are alike do not get each other for an answer, and take no place of each other', () => {
+  let now = 0
+  const cache = new RulesCache(new Int32Array(2 * RULES_WORDS), () => now)
+  const minors = Array.from({ length: 64 }, (_, index) => 3 + 64 * index)
+  const rulesOf = (minor: number): DeviceRules => (minor % 3 === 0 ? refused : allowed)
+  const ask = (minor: number): DeviceRules | undefined => askIn(cache, 0, makedev(1, minor), () => rulesOf(minor))
+  for (const minor of minors) expect(ask(minor)).toEqual(rulesOf(minor))
+  for (const minor of minors) expect(cache.get(0, makedev(1, minor))).toBe(encodeRules(rulesOf(minor)))
+  // One more takes the place of one; when they are old, of any.
+  expect(ask(1)).toEqual(rulesOf(1))
+  expect(minors.filter((minor) => cache.get(0, makedev(1, minor)) === 0)).toHaveLength(1)
+  now = 10
+  for (const minor of minors) expect(ask(minor)).toEqual(rulesOf(minor))
+  expect(cache.get(1, makedev(1, 3))).toBe(0)
 })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { fixture } from '../fixtures.ts'
 import { Host, USERNS, until } from './host.ts'
+import { PatchedBuild } from './patched-build.ts'
 import { Strace } from './strace.ts'
 
 let host: Host
@@ -19,8 +20,8 @@ afterEach(() => {
 /** A listener that is attended is in the set without events (epoll(7) adds EPOLLERR and EPOLLHUP). */
 const NO_EVENTS = /^tfd:.*events:\s+18 /gm
 
-function attended(): number {
-  const directory = `/proc/${host.enginePid}/fdinfo`
+function attended(pid = host.enginePid): number {
+  const directory = `/proc/${pid}/fdinfo`
   const infoOf = (fd: string): string => {
     try {
       return readFileSync(`${directory}/${fd}`, 'utf8')
@@ -38,8 +39,12 @@ const passes = (count: number): string[] => {
 }
 
 /** A container that stays until its stdin ends. @returns its lines */
-function container(id: string, script: string): { readonly child: ChildProcess; readonly lines: string[] } {
-  const args = [host.socket, '--userns', USERNS, '--pidns', '--id', id, '--await-agent', '--', 'sh', '-c', script]
+function container(
+  id: string,
+  script: string,
+  { socket } = host,
+): { readonly child: ChildProcess; readonly lines: string[] } {
+  const args = [socket, '--userns', USERNS, '--pidns', '--id', id, '--await-agent', '--', 'sh', '-c', script]
   const child = spawn(fixture('filtered'), args, { stdio: ['pipe', 'pipe', 'inherit'] })
   children.push(child)
   const lines: string[] = []
@@ -112,4 +117,50 @@ test('an engine that is killed while a listener is attended: the next one answer
   }
   await until('the loop has ended', () => lines.length === 1, 60)
   expect(errorsOf(lines[0]!)).toEqual({ EPERM: 400_000 })
+})
+
+test('an engine whose leader hangs is replaced also while somebody attends a listener', {
+  timeout: 90_000,
+}, async () => {
+  const takes =
+    'const slot = this.#take(index, container);\n        if (slot < 0)\n            return;\n        if (!notifRecv'
+  const hangs = `if (container.id === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);`
+  const build = new PatchedBuild('engine/thread.js', takes, hangs + takes)
+  const ill = await Host.start(undefined, {}, build.url)
+  ill.mayLoseEngine = true
+  const engine = ill.enginePid
+  try {
+    const { child } = container('flood', passes(100_000_000).join(' '), ill)
+    await until('it is attended', () => attended(engine) === 1, 10)
+    container('hang', passes(1).join(' '), ill)
+    await until('the container is known', () => ill.events.filter(({ type }) => type === 'registered').length === 2)
+    container('third', passes(1).join(' '), ill)
+    await until('the engine is replaced', () => ill.events.some(({ type }) => type === 'engineEnded'), 40)
+    child.kill('SIGKILL')
+  } finally {
+    const last = ill.maybeEnginePid
+    ill.close()
+    await build.remove(last)
+  }
+})
+
+test('the listener of an attendant that fails is served by others', { timeout: 60_000 }, async () => {
+  const receives = 'const received = this.#attendance.receive();'
+  const fails = `${receives} if (received && ++globalThis.count === 50) throw new Error('of a test');`
+  const build = new PatchedBuild('engine/thread.js', receives, `globalThis.count ??= 0; ${fails}`)
+  const ill = await Host.start(undefined, {}, build.url)
+  const engine = ill.enginePid
+  try {
+    const { lines } = container(
+      'hot',
+      `${passes(1).join(' ')}; ${passes(2000).join(' ')} & sleep 3; ${passes(200).join(' ')}`,
+      ill,
+    )
+    await until('others serve it', () => lines.length >= 2, 20)
+    expect(ill.events).toContainEqual({ type: 'fault', message: 'of a test' })
+    expect(ill.enginePid).toBe(engine)
+  } finally {
+    ill.close()
+    await build.remove(engine)
+  }
 })

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { stateOf } from '../stat.ts'
@@ -12,6 +12,7 @@ export class PatchedBuild {
   /** @param from stands once in `file`; `to` takes its place */
   constructor(file: string, from: string, to: string) {
     const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
+    mkdirSync(cache, { recursive: true })
     this.#directory = mkdtempSync(join(cache, 'intercede-patched-'))
     this.url = pathToFileURL(`${this.#directory}/`)
     cpSync(new URL('../../dist', import.meta.url), this.#directory, { recursive: true })

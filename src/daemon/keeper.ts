@@ -29,6 +29,10 @@ const QUIET_MS = 5000
 const QUIET_AGAIN_MS = 500
 const QUIET_LOOK_MS = 5
 
+async function waitFor(condition: () => boolean, patience: number): Promise<void> {
+  for (const end = now() + patience; !condition() && now() < end; ) await sleep(QUIET_LOOK_MS)
+}
+
 interface Starting {
   ready(): void
   failed(error: Error): void
@@ -160,12 +164,10 @@ export class Keeper {
     this.#options.successor?.look()
   }
 
-  /** Waits, but not for ever, for those who are in the middle of something that is stored nowhere. */
+  /** Waits, but not for ever, for those who are in the middle of something that is stored nowhere, and until all is stored. */
   async #quiet(patience: number): Promise<void> {
-    const { manager } = this.#options
-    const isQuiet = (): boolean =>
-      this.#early.isEmpty && this.#doors.every((door) => door.isQuiet) && manager?.isIdle !== false
-    for (const end = now() + patience; !isQuiet() && now() < end; ) await sleep(QUIET_LOOK_MS)
+    await waitFor(() => this.#early.isEmpty && this.#doors.every((door) => door.isQuiet), patience)
+    await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_MS)
   }
 
   #openDoors(): readonly Door[] {

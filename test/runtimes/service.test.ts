@@ -69,6 +69,8 @@ test.skipIf(cannot)(
     try {
       load = new Load(host, 'load', { within: host.within, hasGroups: false, metadata })
       await until('the container is known', () => logged(host, 'container') === 1, 60)
+      // A reload that is asked for before is part of the start for systemd: nothing is told.
+      await until('it has started', async () => (await host.property('ActiveState')) === 'active')
       const pid = await host.property('MainPID')
       const stored = await host.property('NFileDescriptorStore')
       for (let reload = 0; reload < RESTARTS; reload++) {

@@ -16,13 +16,19 @@ const REAP_MS = 20
 /** When the queue of the socket is full: an engine that starts reads nothing yet. */
 const RETRY_MS = 5
 
-/** An engine that ended with something of ours unread (ECONNRESET) ended all the same. */
+/**
+ * That an engine ended with something of ours unread is told first, once, and instead of what it had said before
+ * (ECONNRESET): net/core/datagram.c __skb_try_recv_datagram().
+ */
 function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
-  try {
-    return receive(socket, bytes)
-  } catch {
-    return 'over'
+  for (let tries = 0; tries < 2; tries++) {
+    try {
+      return receive(socket, bytes)
+    } catch {
+      // What it said is still there.
+    }
   }
+  return 'over'
 }
 
 export interface EngineListener {

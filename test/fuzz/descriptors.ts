@@ -1,4 +1,4 @@
-import { link, list, read } from './processes.ts'
+import { isContained, link, list, processes, read } from './processes.ts'
 
 /** What the hostile program gets from its calls, and what FUSE programs open; it makes no sockets, pidfds or memfds. */
 const GIVEN = /^anon_inode:(\[fscontext\]|bpf-prog|bpf_link|\[fuse\])$/
@@ -28,11 +28,18 @@ export function descriptors(pids: readonly string[], foreign: ReadonlySet<number
       if (link(`/proc/${pid}/exe`) !== program || Number(fd) < FIRST || !isForeign(what, info, foreign)) return []
       // Of a program that was executed: its own, or it has become that program just now and closes what it had before, which
       // takes long where tasks of a higher priority spin (linux/fs/exec.c begin_new_exec()).
-      if ((flagsIn(info) & O_CLOEXEC) !== 0 && !CALLER.test(program)) return []
+      if (!CALLER.test(program) && ((flagsIn(info) & O_CLOEXEC) !== 0 || isOwnPipe(what))) return []
       return [`${program} has ${fd}: ${what} ${info.replaceAll('\n', ' ')}`]
     })
   })
 }
+
+/** libfuse has one for a moment while a program becomes a daemon (fuse_daemonize()): nobody else has an end of it. */
+const isOwnPipe = (what: string): boolean =>
+  what.startsWith('pipe:') &&
+  !processes().some(
+    (pid) => !isContained(pid) && list(`/proc/${pid}/fd`).some((fd) => link(`/proc/${pid}/fd/${fd}`) === what),
+  )
 
 function isForeign(what: string, info: string, foreign: ReadonlySet<number>): boolean {
   const mount = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1] ?? 0)

@@ -69,13 +69,13 @@ export class Attendance {
 
   /** For the leader, which passes the lead then. @returns false if another thread attends a listener */
   begin(listener: number): boolean {
-    const { attendance, listenerCalls, listenerFd, listenerGeneration } = this.#state
+    const { attendance, listenerFd, listenerGeneration } = this.#state
     this.#streak = 0
     // A call that came to be served there, and hangs.
     if (this.#slots.isLastTaken) return false
     if (Atomics.compareExchange(attendance, THREAD, 0, this.#thread) !== 0) return false
     // As a call in flight does, it keeps the main thread from closing the descriptor.
-    Atomics.add(listenerCalls, listener, 1)
+    this.#state.holdListener(listener, 1)
     Atomics.store(attendance, LISTENER, listener)
     this.#listener = listener
     this.#epoll.modify(listenerFd[listener]!, 0, [listener, listenerGeneration[listener]!])
@@ -111,10 +111,11 @@ export class Attendance {
   }
 }
 
-function release({ attendance, listenerCalls, listenerFd, listenerGeneration }: PoolState, epoll: Epoll): void {
+function release(state: PoolState, epoll: Epoll): void {
+  const { attendance, listenerFd, listenerGeneration } = state
   const listener = Atomics.load(attendance, LISTENER)
   epoll.modify(listenerFd[listener]!, EPOLLIN, [listener, listenerGeneration[listener]!])
-  Atomics.sub(listenerCalls, listener, 1)
+  state.holdListener(listener, -1)
   Atomics.store(attendance, THREAD, 0)
 }
 

@@ -43,6 +43,7 @@ export class Walkers {
       this.#state.setWalker(container, 'never')
       return
     }
+    requireOwnFiles()
     try {
       const [ours, theirs] = socketpair()
       using end = theirs
@@ -75,7 +76,6 @@ export class Walkers {
   }
 
   #spawn(userns: Fd, socket: Fd): ChildProcess {
-    requireOwnFiles()
     const how = reach([process.execPath, MAIN.pathname])
     prepareReach(how)
     const [node = '', main = ''] = how.paths

@@ -19,6 +19,7 @@ const LOOK_MS = 200
  *   that is not locked, if the mount is.
  * renew: that copy; answered as finish.
  * attach: a detached mount, its target, the target's mount namespace; `isNew` as mount(2) does it.
+ * greet: nothing; answered when all is done that was asked before.
  */
 export type Request =
   /** Flags are hexadecimal here, and so are attributes. */
@@ -27,6 +28,7 @@ export type Request =
   | ({ readonly do: 'finish'; readonly attributes: string } & Manner)
   | { readonly do: 'renew'; readonly attributes: string }
   | { readonly do: 'attach'; readonly isNew: boolean }
+  | { readonly do: 'greet' }
 
 /** `stage`: what failed, where the errno alone would not tell. */
 export interface Reply {

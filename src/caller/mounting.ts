@@ -67,6 +67,8 @@ export class Mounting {
       case 'attach':
         this.#attach(request, first!, second!, third!)
         return []
+      case 'greet':
+        return []
     }
   }
 

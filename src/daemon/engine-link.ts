@@ -3,7 +3,7 @@ import { errnos } from '../abi/errno.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../engine/messages.ts'
 import { type EngineOptions, startEngine } from '../engine/start.ts'
 import { SyscallError } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
+import { type Fd, FdClosed } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { isDefunct } from '../kernel/process.ts'
 import { type Message, MSG_DONTWAIT, receive, send, socketpair } from '../kernel/socket.ts'
@@ -32,7 +32,8 @@ function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
 }
 
 export interface EngineListener {
-  hear(message: ToKeeper): void
+  /** @param fds owned by whoever hears it */
+  hear(message: ToKeeper, fds: readonly Fd[]): void
   /** Called once if the engine ends by itself. @param failed not by somebody's will */
   ended(how: string, failed: boolean): void
 }
@@ -64,7 +65,7 @@ export class EngineLink {
     return this.#child.pid
   }
 
-  /** Never blocks: what the socket does not take now is sent later. `fds` stay open until then. */
+  /** Never blocks: what the socket does not take now is sent later, unless one of `fds` is closed by then. */
   tell(message: ToEngine, fds: readonly Handle[] = []): void {
     if (this.#isOver) return
     this.#queue.push({ bytes: encode(message), fds })
@@ -118,6 +119,8 @@ export class EngineLink {
       send(this.#socket, bytes, fds, MSG_DONTWAIT)
       return true
     } catch (error) {
+      // What was let go in between is not there any more.
+      if (error instanceof FdClosed) return true
       if (!(error instanceof SyscallError)) throw error
       if (error.errno === errnos.EAGAIN || error.errno === errnos.ETOOMANYREFS) return false
       if (error.errno === errnos.EPIPE || error.errno === errnos.ECONNRESET) return true
@@ -131,7 +134,7 @@ export class EngineLink {
         this.#unwatch()
         return
       }
-      this.#listener.hear(decode(this.#bytes.subarray(0, message.length)))
+      this.#listener.hear(decode(this.#bytes.subarray(0, message.length)), message.fds)
       if (this.#isOver) return
     }
   }

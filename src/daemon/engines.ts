@@ -2,6 +2,7 @@ import type { Beat } from '../engine/journal.ts'
 import type { ToEngine, ToKeeper } from '../engine/messages.ts'
 import type { EngineOptions } from '../engine/start.ts'
 import { now } from '../kernel/clock.ts'
+import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { EngineLink } from './engine-link.ts'
 import type { Reactor } from './reactor.ts'
@@ -22,7 +23,7 @@ export interface EnginesOptions {
   readonly pause: number | undefined
   /** Tells a new engine all that it shall serve. */
   inventory(tell: EngineLink['tell']): void
-  hear(message: ToKeeper): void
+  hear(message: ToKeeper, fds: readonly Fd[]): void
   /** The calls in flight wait for the next engine, which starts after `pause` milliseconds. */
   ended(how: string, pause: number): void
   /** An engine is about to be started: nobody else may receive calls any more. */
@@ -114,7 +115,7 @@ export class Engines {
     let link: EngineLink
     try {
       link = new EngineLink(reactor, journal, engine, {
-        hear: (message) => this.#hear(message),
+        hear: (...said) => this.#hear(...said),
         ended: (how, byItself) => this.#ended(how, byItself),
       })
     } catch (error) {
@@ -128,9 +129,9 @@ export class Engines {
     link.tell({ type: 'all' })
   }
 
-  #hear(message: ToKeeper): void {
+  #hear(message: ToKeeper, fds: readonly Fd[]): void {
     if (message.type === 'ready') this.#isReady = true
-    this.#options.hear(message)
+    this.#options.hear(message, fds)
   }
 
   #ended(how: string, failed: boolean): void {

@@ -14,6 +14,7 @@ import { Engines } from './engines.ts'
 import { Estate } from './estate.ts'
 import type { KeeperOptions } from './events.ts'
 import { keptJournal } from './kept-journal.ts'
+import { KeptMounters } from './kept-mounters.ts'
 import { PassThrough } from './pass-through.ts'
 import { Reactor } from './reactor.ts'
 import { Records } from './records.ts'
@@ -55,6 +56,7 @@ export class Keeper {
   })
   readonly #admission: Admission
   readonly #estate: Estate
+  readonly #mounters: KeptMounters
   readonly #doors: readonly Door[]
   readonly #journal: Fd
   readonly #records: Records
@@ -81,6 +83,7 @@ export class Keeper {
     this.#starting = starting
     this.#admission = new Admission(options, this.#registry, (message, fds) => this.#engines.tell(message, fds))
     this.#reactor = new Reactor()
+    this.#mounters = new KeptMounters(this.#reactor)
     this.#estate = new Estate(options.manager)
     this.#doors = this.#openDoors()
     const { journal, memory } = keptJournal(this.#estate, (message) => this.#fault(message))
@@ -135,6 +138,7 @@ export class Keeper {
     this.drain()
     for (const door of this.#doors) door.close()
     this.#early.close()
+    this.#mounters.close()
     this.#registry.close()
     this.#journal[Symbol.dispose]()
     this.#reactor.close()
@@ -150,7 +154,7 @@ export class Keeper {
       engine: { threads, threadLimit, callsPerContainer },
       pause: this.#options.restartPause,
       inventory: (tell) => this.#inventory(tell),
-      hear: (message) => this.#hear(message),
+      hear: (...said) => this.#hear(...said),
       ended: (how, pause) => this.#engineEnded(how, pause),
       starting: () => this.#stopPassing(),
       follow: this.#options.successor && (() => this.#options.successor?.follow()),
@@ -209,13 +213,15 @@ export class Keeper {
   }
 
   #inventory(tell: EngineLink['tell']): void {
+    this.#mounters.handOn(tell)
     for (const entry of this.#registry.entries) announce(entry, tell)
     for (const [listener, { entry, fd, type }] of this.#registry.listeners)
       tell({ type, listener, container: entry.container.index }, [fd])
   }
 
-  #hear(message: ToKeeper): void {
+  #hear(message: ToKeeper, fds: readonly Fd[]): void {
     if (message.type === 'ready') this.#ready()
+    else if (message.type === 'mounter') this.#mounters.keep(fds)
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
     else if (message.type === 'program') this.#program(message)

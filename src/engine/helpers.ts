@@ -7,6 +7,7 @@ import { CONTEXT_BYTES, Contexts } from './contexts.ts'
 import { tryDevice } from './device-rules.ts'
 import { Execs } from './execs.ts'
 import type { ProgramEnd } from './messages.ts'
+import type { MounterProcess } from './mounter-process.ts'
 import { Mounters } from './mounters.ts'
 import type { PoolState } from './pool-state.ts'
 import { encodeRules } from './rules-cache.ts'
@@ -17,6 +18,8 @@ interface Parts {
   /** The host's procfs. */
   readonly proc: number
   readonly onFault: (message: string) => void
+  /** A mounter was started. */
+  readonly onMounter: (mounter: MounterProcess) => void
   /** A program in a container failed. */
   readonly onProgram: (container: number, end: ProgramEnd) => void
 }
@@ -34,9 +37,9 @@ export class Helpers {
   readonly #isHeld: IsHeld
   #expiring: NodeJS.Timeout | undefined
 
-  constructor(state: PoolState, { proc, onFault, onProgram }: Parts) {
+  constructor(state: PoolState, { proc, onFault, onMounter, onProgram }: Parts) {
     this.#walkers = new Walkers(state, onFault)
-    this.#mounters = new Mounters(onFault)
+    this.#mounters = new Mounters({ keep: onMounter, fault: onFault })
     this.#execs = new Execs(onProgram)
     this.#isHeld = isHeldIn(new Fd(proc))
   }
@@ -44,6 +47,11 @@ export class Helpers {
   /** A container that may have a walker; `userns` outlives it. */
   admit(container: number, userns: Fd): void {
     this.#walkers.admit(container, userns)
+  }
+
+  /** A mounter of an engine before this one. */
+  adopt(socket: Fd, pidfd: Fd): void {
+    this.#mounters.adopt(socket, pidfd)
   }
 
   forget(container: number): void {

@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   // Also one that is stopped must let the listeners go when the keeper is gone.
   signalAtParentsDeath(SIGCONT)
   const control = new Fd(CONTROL_FD)
-  const tell = (message: ToKeeper): void => send(control, encode(message))
+  const tell = (message: ToKeeper, fds: readonly Fd[] = []): void => send(control, encode(message), fds)
   const fault = (message: string): void => tell({ type: 'fault', message })
   process.on('uncaughtException', (error) => {
     try {
@@ -57,6 +57,7 @@ async function main(): Promise<void> {
     onGone: (listener) => tell({ type: 'gone', listener }),
     onHalfFull: () => tell({ type: 'halfFull' }),
     onFault: fault,
+    onMounter: ({ socket, pidfd }) => tell({ type: 'mounter' }, [socket, pidfd]),
     onWaited: (container) => tell({ type: 'waited', container }),
     onProgram: (container, end) => tell({ type: 'program', container, ...end }),
   })
@@ -112,6 +113,7 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
   else if (message.type === 'all') pool.settle()
   else if (message.type === 'container') pool.announce(message, fds)
   else if (message.type === 'forget') pool.forget(message.container)
+  else if (message.type === 'mounter') pool.adopt(fds[0]!, fds[1]!)
   else if (message.type === 'monitor') pool.listen(message.listener, message.container, fds[0]!, true)
   else {
     // Matters more than anything else for speed: the caller is woken on the processor of the thread that answers.

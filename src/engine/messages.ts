@@ -2,6 +2,11 @@ import { deserialize, serialize } from 'node:v8'
 import type { Container, ContainerHandles } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 
+/** With the socket of a mounter and its pidfd: it outlives the engine that has started it. */
+interface MounterFds {
+  readonly type: 'mounter'
+}
+
 /** What the keeper tells the engine; each message is one packet of their socket. */
 export type ToEngine =
   /** With the descriptors that `handles` names, in its order; none if the init was not seen. */
@@ -18,6 +23,7 @@ export type ToEngine =
    */
   | { readonly type: 'inherit'; readonly failed: boolean }
   | { readonly type: 'all' }
+  | MounterFds
   /** With the listener's descriptor. */
   | { readonly type: 'listener'; readonly listener: number; readonly container: number }
   /** With the connection of a monitor of LXC, which forwards calls. */
@@ -39,6 +45,7 @@ export type ToKeeper =
   | { readonly type: 'waited'; readonly container: number }
   /** The ring of records is half full: read it now. */
   | { readonly type: 'halfFull' }
+  | MounterFds
   /** A program that was started in a container did not do its work. */
   | ({ readonly type: 'program'; readonly container: number } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }

@@ -1,27 +1,27 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { build, requireOwnFiles } from '../kernel/build.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fd } from '../kernel/fd.ts'
-import { socketpair } from '../kernel/socket.ts'
+import { MounterProcess } from './mounter-process.ts'
 import { shareOf } from './share.ts'
 
 /** Mounters at once, of the host and working for one container; those that hang count until they end. */
-const MOUNTERS = 8
+export const MOUNTERS = 8
 const MOUNTERS_PER_CONTAINER = 2
 /** How long a mount waits for those before it. */
 const QUEUE_MS = 5000
 /** Processes of 40 MB: one is kept for the next mount, for so long. */
 const IDLE_MS = 10_000
-const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
-const MAIN = new URL(`../caller/mounter-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+/** How long one may still work for an engine before this one until it counts as hanging, and until no mount waits for it. */
+const PATIENCE_MS = 20_000
+const HASTE_MS = 200
+/** For which container it works is not known. */
+const EARLIER = -1
 
 interface Mounter {
-  readonly child: ChildProcess
-  readonly socket: Fd
+  readonly process: MounterProcess
   /** For which container it works, or hangs. */
   container: number | undefined
   /** Its socket is: it may be lent. */
   open: boolean
-  ended: boolean
   idle: NodeJS.Timeout | undefined
 }
 
@@ -33,14 +33,32 @@ interface Wish {
   readonly timer: NodeJS.Timeout
 }
 
-/** The mounters, each lent to one thread at a time; see caller/mounter-main.ts. */
+interface Ties {
+  /** Called with each that was started: whoever holds its descriptors lets it outlive this engine. */
+  readonly keep: (mounter: MounterProcess) => void
+  readonly fault: (message: string) => void
+}
+
+/**
+ * The mounters, each lent to one thread at a time; see caller/mounter-main.ts. They outlive the engine, since it may be followed
+ * by many that do not live until a mounter of theirs has started.
+ */
 export class Mounters {
   readonly #all = new Set<Mounter>()
   readonly #queue = new Set<Wish>()
-  readonly #fault: (message: string) => void
+  readonly #ties: Ties
+  /** Those of an engine before this one that may soon be free. */
+  #awaited = 0
 
-  constructor(fault: (message: string) => void) {
-    this.#fault = fault
+  constructor(ties: Ties) {
+    this.#ties = ties
+  }
+
+  /** Takes one over from an engine before this one. @param socket owned here, and so is `pidfd` */
+  adopt(socket: Fd, pidfd: Fd): void {
+    const mounter = { process: new MounterProcess(socket, pidfd), container: EARLIER, open: true, idle: undefined }
+    this.#all.add(mounter)
+    void this.#await(mounter)
   }
 
   /** Lends one as soon as it can. */
@@ -54,7 +72,36 @@ export class Mounters {
     this.#serve()
   }
 
+  /** @param lost it did not answer: it is ended, and where the kernel does not let it, it counts until it is back */
+  giveBack(socket: number, lost: boolean): void {
+    const mounter = [...this.#all].find((each) => each.open && each.process.socket.raw === socket)
+    if (mounter) this.#release(mounter, lost)
+  }
+
+  async #await(mounter: Mounter): Promise<void> {
+    const comesFree = mounter.process.comesFree(PATIENCE_MS).catch(() => false)
+    this.#awaited++
+    const soon = await Promise.race([comesFree, sleep(HASTE_MS)])
+    this.#awaited--
+    if (soon === undefined) this.#serve()
+    this.#release(mounter, !(await comesFree))
+  }
+
+  #release(mounter: Mounter, lost: boolean): void {
+    mounter.container = lost ? mounter.container : undefined
+    if (lost) {
+      this.#close(mounter)
+      mounter.process.kill()
+    }
+    this.#serve()
+    if (!mounter.open || mounter.container !== undefined) return
+    const spare = [...this.#all].some((each) => each !== mounter && each.open && each.container === undefined)
+    if (spare) this.#close(mounter)
+    else mounter.idle = setTimeout(() => this.#close(mounter), IDLE_MS)
+  }
+
   #serve(): void {
+    this.#tidy()
     for (const wish of this.#queue) {
       const socket = this.#find(wish.container)
       if (socket === undefined) continue
@@ -68,74 +115,38 @@ export class Mounters {
     const busy = [...this.#all].filter((each) => each.container !== undefined)
     const mine = busy.filter((each) => each.container === container)
     if (mine.length >= shareOf(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
-    const idle = [...this.#all].find((each) => each.open && each.container === undefined)
-    if (!idle && this.#all.size >= MOUNTERS) return undefined
-    const mounter = idle ?? this.#tryStart()
+    const mounter = [...this.#all].find((each) => each.open && each.container === undefined) ?? this.#start()
     if (!mounter) return undefined
     clearTimeout(mounter.idle)
     mounter.container = container
-    return mounter.socket.raw
+    return mounter.process.socket.raw
   }
 
-  /** @param lost it did not answer: it is ended, and where the kernel does not let it, it counts until it is back */
-  giveBack(socket: number, lost: boolean): void {
-    const mounter = [...this.#all].find((each) => each.open && each.socket.raw === socket)
-    if (!mounter) return
-    if (lost || mounter.ended) {
-      this.#close(mounter)
-      mounter.child.kill('SIGKILL')
-      this.#serve()
-      return
-    }
-    mounter.container = undefined
-    this.#serve()
-    if (mounter.container !== undefined) return
-    const spare = [...this.#all].some((each) => each !== mounter && each.open && each.container === undefined)
-    if (spare) this.#close(mounter)
-    else mounter.idle = setTimeout(() => this.#close(mounter), IDLE_MS)
-  }
-
-  /** It ends at the end of its socket. */
-  #close(mounter: Mounter): void {
-    clearTimeout(mounter.idle)
-    mounter.open = false
-    mounter.socket[Symbol.dispose]()
-    if (mounter.ended) this.#all.delete(mounter)
-  }
-
-  #tryStart(): Mounter | undefined {
-    requireOwnFiles()
-    try {
-      return this.#start()
-    } catch (error) {
-      this.#fault(`Cannot start a mounter: ${(error as Error).message}`)
-      return undefined
-    }
-  }
-
-  #start(): Mounter {
-    const [ours, theirs] = socketpair()
-    using end = theirs
-    const child = spawn(process.execPath, [...FLAGS, MAIN.pathname, build], {
-      stdio: ['ignore', 'ignore', 'inherit', end.raw],
-      env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-      cwd: '/',
-    })
-    const mounter: Mounter = { child, socket: ours, container: undefined, open: true, ended: false, idle: undefined }
+  #start(): Mounter | undefined {
+    if (this.#awaited > 0 || this.#all.size >= MOUNTERS) return undefined
+    const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
+    const process = MounterProcess.start({ onEnd: () => this.#serve(), onError: fault })
+    if (!process) return undefined
+    const mounter = { process, container: undefined, open: true, idle: undefined }
     this.#all.add(mounter)
-    child.on('error', (error) => {
-      this.#fault(`Cannot start a mounter: ${error.message}`)
-      this.#onEnd(mounter)
-    })
-    child.on('exit', () => this.#onEnd(mounter))
+    this.#ties.keep(process)
     return mounter
   }
 
-  /** A thread that has it finds the end of its socket, and gives it back. */
-  #onEnd(mounter: Mounter): void {
-    mounter.ended = true
-    if (!mounter.open) this.#all.delete(mounter)
-    else if (mounter.container === undefined) this.#close(mounter)
-    this.#serve()
+  #close(mounter: Mounter): void {
+    clearTimeout(mounter.idle)
+    mounter.open = false
+    mounter.process.close()
+  }
+
+  /** Forgets those that have ended; a thread that has one finds the end of its socket, and gives it back. */
+  #tidy(): void {
+    for (const mounter of this.#all) {
+      if (!mounter.process.hasEnded) continue
+      if (mounter.open && mounter.container === undefined) this.#close(mounter)
+      if (mounter.open) continue
+      this.#all.delete(mounter)
+      mounter.process.pidfd[Symbol.dispose]()
+    }
   }
 }

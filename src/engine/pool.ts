@@ -7,6 +7,7 @@ import { Helpers } from './helpers.ts'
 import { Beat, JOURNAL_SIZE, Slots } from './journal.ts'
 import { Listeners } from './listeners.ts'
 import type { ProgramEnd, ToEngine } from './messages.ts'
+import type { MounterProcess } from './mounter-process.ts'
 import { PoolState } from './pool-state.ts'
 import { Priority } from './priority.ts'
 import type { Errand, ToThread } from './thread-messages.ts'
@@ -25,6 +26,7 @@ export interface PoolOptions {
   readonly onGone: (listener: number) => void
   readonly onHalfFull: () => void
   readonly onFault: (message: string) => void
+  readonly onMounter: (mounter: MounterProcess) => void
   /** Calls of a container have waited for others of it. */
   readonly onWaited: (container: number) => void
   /** A program in a container failed. */
@@ -105,6 +107,11 @@ export class Pool {
   /** What follows is what an engine before this one had. */
   inherit(failed: boolean): void {
     this.#listeners.inherit(failed)
+  }
+
+  /** A mounter of an engine before this one. */
+  adopt(socket: Fd, pidfd: Fd): void {
+    this.#helpers.adopt(socket, pidfd)
   }
 
   /** All of it is here: its calls in flight may be served. */

@@ -29,6 +29,11 @@ export function setCloexecFrom(first: number): void {
   check('close_range', libcCloseRange(first, 0xffff_ffff, CLOSE_RANGE_CLOEXEC))
 }
 
+/** A descriptor was used that was closed or passed on: a bug of ours, never to reach another descriptor. */
+export class FdClosed extends Error {
+  override readonly name = 'FdClosed'
+}
+
 /** An owned descriptor. It is closed once: by `using`, by `[Symbol.dispose]()`, or not at all after `release()`. */
 export class Fd implements Handle {
   #raw: number
@@ -37,9 +42,9 @@ export class Fd implements Handle {
     this.#raw = raw
   }
 
-  /** @throws {Error} after the descriptor was closed or passed on: a bug of ours, never to reach another descriptor */
+  /** @throws {FdClosed} */
   get raw(): number {
-    if (this.#raw < 0) throw new Error('Cannot use descriptor: it was closed or passed on')
+    if (this.#raw < 0) throw new FdClosed('Cannot use descriptor: it was closed or passed on')
     return this.#raw
   }
 

@@ -43,6 +43,7 @@ export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNO
 /** The id of the calling thread. */
 export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid
 
+export const SIGKILL = 9
 export const SIGCONT = 18
 
 /** The calling process gets this signal when the thread that has started it ends. */

@@ -177,6 +177,12 @@ export function execute(
   })
 }
 
+/** How many files below a directory have the attribute that overlayfs marks a directory with. */
+export async function attributesBelow(directory: string): Promise<number> {
+  const { stdout } = await execute('getfattr', ['-R', '-P', '-n', 'trusted.overlay.opaque', directory])
+  return stdout.split('\n').filter((line) => line.startsWith('trusted.overlay.opaque=')).length
+}
+
 /** Waits until `condition` holds, for things that another process does. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 20): Promise<void> {
   for (const end = Date.now() + 1000 * seconds; Date.now() < end; ) {

@@ -9,7 +9,7 @@ import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { stateOf } from '../stat.ts'
 import { BASE, Host, until } from './host.ts'
-import { mounters, socketsOf } from './mounters.ts'
+import { endEngine, mounters, socketsOf } from './mounters.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? (existsSync('/dev/fuse') ? undefined : 'no /dev/fuse')
 const policy = { mount: { allowed: new Set(['ext4', 'xfs']), fuse: new Map(), shift: false, nodev: true } }
@@ -61,6 +61,7 @@ afterAll(() => {
 
 function nodeFor(loop: string): string {
   const path = join(host.directory, loop.slice('/dev/'.length))
+  if (existsSync(path)) return path
   execFileSync('mknod', ['-m', '600', path, 'b', '7', loop.replace(/\D/g, '')])
   chownSync(path, BASE, BASE)
   return path
@@ -104,6 +105,27 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
     await until('the mounters have ended', () => mounters(host.enginePid).length <= 1)
     await until('no descriptor is left', () => socketsOf(host.enginePid) === before + mounters(host.enginePid).length)
   })
+
+  test('outlives the engine that it was asked by, and the next one mounts for others', async () => {
+    const dead = new DeadDevice()
+    let hung: string[] = []
+    try {
+      await until('the device is there', () => dead.ready)
+      const node = nodeFor(dead.path)
+      const hanging = contained(`LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 8 mount -t xfs ${node} /mnt`)
+      const inKernel = (engine: number): string[] => mounters(engine).filter((pid) => stateOf(pid) === 'D')
+      await until('a mounter hangs', () => inKernel(host.enginePid).length === 1)
+      hung = mounters(host.enginePid)
+      await endEngine(host)
+      const other = await contained(`mount -t ext4 ${device} /mnt && cat /mnt/hello && umount /mnt`)
+      expect(other).toMatchObject({ status: 0, stdout: 'hello\n', stderr: '' })
+      await hanging
+    } finally {
+      await dead[Symbol.asyncDispose]()
+    }
+    await until('what hung has ended', () => hung.every((pid) => !existsSync(`/proc/${pid}`)), 30)
+    await until('and all but one of the next engine', () => mounters(host.enginePid).length <= 1)
+  }, 60_000)
 })
 
 describe('askMounter()', () => {

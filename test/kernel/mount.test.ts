@@ -6,7 +6,7 @@ import { errnos } from '../../src/abi/errno.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images, must } from '../images.ts'
 import { BASE, type Done, execute, Host, until } from './host.ts'
-import { mounters, socketsOf } from './mounters.ts'
+import { endEngine, mounters, socketsOf } from './mounters.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'python3')
 const policy = (nodev: boolean) => ({
@@ -359,6 +359,21 @@ describe.skipIf(cannot)('many mounts', () => {
     await until('it has ended', () => mounters(host.enginePid).length === 0)
     expect(await contained(script)).toMatchObject({ stdout: 'hello\n', stderr: '' })
   })
+
+  test('a mounter that waits outlives its engine, serves the next one, and ends when nobody mounts any more', async () => {
+    const script = 'mount -t ext4 $DEVICE m && cat m/hello && umount m'
+    expect(await contained(script)).toMatchObject({ stdout: 'hello\n' })
+    const [mounter] = mounters(host.enginePid)
+    await endEngine(host)
+    expect(await contained(script)).toMatchObject({ stdout: 'hello\n', stderr: '' })
+    expect(mounters(host.enginePid)).toEqual([])
+    const { keeperFds, engineFds } = host.footprint
+    await until('it has ended', () => !existsSync(`/proc/${mounter}`), 20)
+    await until('no descriptor of it is left', () => host.footprint.keeperFds === keeperFds - 2)
+    // What it has given to its threads is closed somewhat later.
+    await until('nor in the engine', () => host.footprint.engineFds <= engineFds - 1)
+    expect(await contained(script)).toMatchObject({ stdout: 'hello\n', stderr: '' })
+  }, 40_000)
 
   test('at once wait for each other', async () => {
     const script = `for i in 1 2 3 4 5 6; do mkdir $i; mount -t ext4 $DEVICE $i & done; wait; cat ?/hello | wc -l`

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { statFields } from '../stat.ts'
+import { type Host, until } from './host.ts'
 
 function isMounter(pid: string): boolean {
   try {
@@ -22,3 +23,12 @@ export const socketsOf = (engine: number): number =>
       return false
     }
   }).length
+
+/** @returns once the next one is there */
+export async function endEngine(host: Host): Promise<void> {
+  const ended = host.enginePid
+  host.mayLoseEngine = true
+  process.kill(ended, 'SIGKILL')
+  await until('the next engine is there', () => (host.maybeEnginePid ?? ended) !== ended)
+  host.mayLoseEngine = false
+}

@@ -5,7 +5,7 @@ import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
 import { stateOf } from '../stat.ts'
 import { Group, withoutCgroups } from './bpf-world.ts'
-import { BASE, execute, type Host, mknodPolicy, USERNS, until } from './host.ts'
+import { attributesBelow, BASE, type Host, mknodPolicy, USERNS, until } from './host.ts'
 import { JournalView } from './journal-view.ts'
 
 const PROCESSES = 8
@@ -108,10 +108,8 @@ export class Load {
   /** What is there, whatever anybody said. */
   async onDisk(): Promise<{ readonly nodes: number; readonly attributes: number }> {
     const all = readdirSync(this.directory, { recursive: true, withFileTypes: true })
-    const files = all.filter((each) => each.isFile()).map((each) => join(each.parentPath, each.name))
     const nodes = all.filter((each) => each.isCharacterDevice()).length
-    const { stdout } = await execute('getfattr', ['-n', 'trusted.overlay.opaque', ...files])
-    return { nodes, attributes: stdout.split('\n').filter((line) => line.startsWith('trusted.overlay.opaque=')).length }
+    return { nodes, attributes: await attributesBelow(this.directory) }
   }
 }
 

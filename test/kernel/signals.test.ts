@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
-import { BASE, execute, Host, mknodPolicy } from './host.ts'
+import { attributesBelow, BASE, Host, mknodPolicy } from './host.ts'
 
 /** More on demand: INTERCEDE_SIGNALLED=25000 are 100,000 calls by four threads. */
 const COUNT = Number(process.env.INTERCEDE_SIGNALLED ?? 60)
@@ -37,10 +37,7 @@ afterAll(() => host.close())
 /** How many of what the calls make are there. */
 async function onDisk(directory: string): Promise<number> {
   const names = readdirSync(directory, { withFileTypes: true })
-  const files = names.filter((each) => each.isFile()).map((each) => join(directory, each.name))
-  if (files.length === 0) return names.length
-  const { stdout } = await execute('getfattr', ['-n', 'trusted.overlay.opaque', ...files])
-  return stdout.split('\n').filter((line) => line.startsWith('trusted.overlay.opaque=')).length
+  return names.some((each) => each.isFile()) ? attributesBelow(directory) : names.length
 }
 
 interface Outcome extends Said {

@@ -1,0 +1,89 @@
+import { spawn } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Request } from '../caller/mounter.ts'
+import { build, requireOwnFiles } from '../kernel/build.ts'
+import { now } from '../kernel/clock.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
+import { SIGKILL } from '../kernel/process.ts'
+import { MSG_DONTWAIT, receive, send, shutdown, socketpair, waitReadable } from '../kernel/socket.ts'
+
+const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
+const MAIN = new URL(`../caller/mounter-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+const GREETING: Request = { do: 'greet' }
+const REPLY_LIMIT = 256
+/** Between looks for the answer to a greeting: at first, and at last. */
+const SOON_MS = 1
+const LATE_MS = 200
+
+interface Ties {
+  readonly onEnd: () => void
+  readonly onError: (error: Error) => void
+}
+
+/** A mounter as an engine sees it that has started it, or has it from an engine before. */
+export class MounterProcess {
+  /** It serves what comes here, one after the other, and ends at the end of it. */
+  readonly socket: Fd
+  readonly pidfd: Fd
+
+  constructor(socket: Fd, pidfd: Fd) {
+    this.socket = socket
+    this.pidfd = pidfd
+  }
+
+  /**
+   * @returns undefined if it cannot be started: `onError` is told
+   * @throws {Error} that ends this engine if the files were replaced
+   */
+  static start({ onEnd, onError }: Ties): MounterProcess | undefined {
+    requireOwnFiles()
+    try {
+      const [ours, theirs] = socketpair()
+      using end = theirs
+      const child = spawn(process.execPath, [...FLAGS, MAIN.pathname, build], {
+        stdio: ['ignore', 'ignore', 'inherit', end.raw],
+        env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+        cwd: '/',
+      })
+      child.on('exit', onEnd)
+      child.on('error', onError)
+      if (child.pid !== undefined) return new MounterProcess(ours, pidfdOpen(child.pid))
+      ours[Symbol.dispose]()
+    } catch (error) {
+      onError(error as Error)
+    }
+    return undefined
+  }
+
+  get hasEnded(): boolean {
+    return waitReadable(this.pidfd, 0)
+  }
+
+  /** @returns whether it has done, within `patience` milliseconds, all that it was asked for before */
+  async comesFree(patience: number): Promise<boolean> {
+    const [ours, theirs] = socketpair()
+    using answers = ours
+    {
+      using end = theirs
+      send(this.socket, Buffer.from(JSON.stringify(GREETING)), [end], MSG_DONTWAIT)
+    }
+    const end = now() + patience
+    for (let pause = SOON_MS; !waitReadable(answers, 0); pause = Math.min(2 * pause, LATE_MS)) {
+      if (now() > end) return false
+      await sleep(pause)
+    }
+    const answer = receive(answers, new Uint8Array(REPLY_LIMIT))
+    return answer !== undefined && answer.length > 0
+  }
+
+  /** Lets it end as soon as it can; also where somebody else holds the socket. */
+  close(): void {
+    shutdown(this.socket)
+    this.socket[Symbol.dispose]()
+  }
+
+  kill(): void {
+    signalTo(this.pidfd, SIGKILL)
+  }
+}

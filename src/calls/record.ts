@@ -8,7 +8,6 @@ import { type ReasonCode, reasonCodes } from './reason.ts'
  *   24 u16 reason | 28 u32 a | 32 u32 b | 36 f32 microseconds | 40 f64 time (milliseconds since 1970)
  */
 export const RECORD_SIZE = 64
-export const RECORDS = 16384
 
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]

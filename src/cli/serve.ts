@@ -53,6 +53,7 @@ A configuration file, all of it optional:
     calls: 32                         # of all containers, each by a thread: more are left to the kernel
     listenersPerContainer: 1024       # a process that is exec'd has one: more are not served
     connections: 2048                 # that have not handed over yet: more are refused
+    records: 16384                    # of calls that the log has not taken yet: of more the oldest are lost
 
 A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
 only root of the host do, such as making devices, is left to the kernel there.

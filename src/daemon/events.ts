@@ -60,7 +60,6 @@ export interface KeeperOptions {
   readonly forUser?: boolean
   /** The runtime of all containers; otherwise it is the one that connects. */
   readonly runtime?: RuntimeCall
-  readonly threads?: number
   readonly limits?: Partial<Limits>
   /** How long no engine is started, the first time that they fail all the time; in milliseconds. */
   readonly restartPause?: number

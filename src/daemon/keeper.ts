@@ -86,7 +86,7 @@ export class Keeper {
     this.#mounters = new KeptMounters(this.#reactor)
     this.#estate = new Estate(options.manager)
     this.#doors = this.#openDoors()
-    const { journal, memory } = keptJournal(this.#estate, (message) => this.#fault(message))
+    const { journal, memory } = keptJournal(this.#estate, this.#limits.records, (message) => this.#fault(message))
     this.#journal = journal
     resume(this.#estate, this.#registry, this.#admission, options.onEvent)
     this.#estate.close()
@@ -145,13 +145,12 @@ export class Keeper {
   }
 
   #startEngines(memory: ArrayBuffer): Engines {
-    const { calls: threadLimit, callsPerContainer } = this.#limits
-    const threads = this.#options.threads ?? Math.min(THREADS, threadLimit)
+    const { calls, callsPerContainer } = this.#limits
     return new Engines({
       reactor: this.#reactor,
       journal: this.#journal,
       beat: new Beat(memory),
-      engine: { threads, threadLimit, callsPerContainer },
+      engine: { threads: THREADS, calls, callsPerContainer },
       pause: this.#options.restartPause,
       inventory: (tell) => this.#inventory(tell),
       hear: (...said) => this.#hear(...said),

@@ -1,20 +1,30 @@
-import { fstatSync } from 'node:fs'
 import { takeCalls } from '../engine/foreign-journal.ts'
-import { isJournal, JOURNAL_SIZE, markJournal, Slots } from '../engine/journal.ts'
+import { isJournal, journalSize, markJournal, moveJournal, Slots } from '../engine/journal.ts'
 import { Fd } from '../kernel/fd.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
 import type { Estate } from './estate.ts'
 
-/** The journal of a keeper before this one, with its calls in flight; otherwise a new one, with them if they can be found. */
-export function keptJournal(estate: Estate, fault: (message: string) => void): { journal: Fd; memory: ArrayBuffer } {
+interface Journal {
+  readonly journal: Fd
+  readonly memory: ArrayBuffer
+}
+
+/**
+ * The journal of a keeper before this one, with its calls in flight; otherwise a new one, with them if they can be found.
+ *
+ * @param records as in `Limits`
+ */
+export function keptJournal(estate: Estate, records: number, fault: (message: string) => void): Journal {
   using kept = estate.journal
-  const size = kept ? fstatSync(kept.raw).size : 0
-  const before = kept && map(kept, size)
-  if (size === JOURNAL_SIZE && isJournal(before!)) return { journal: new Fd(kept!.release()), memory: before! }
-  const journal = memfd('intercede-journal', JOURNAL_SIZE)
-  const memory = map(journal, JOURNAL_SIZE)
+  const before = kept && map(kept)
+  const size = journalSize(records)
+  const isOurs = before !== undefined && isJournal(before)
+  if (isOurs && before.byteLength === size) return { journal: new Fd(kept!.release()), memory: before }
+  const journal = memfd('intercede-journal', size)
+  const memory = map(journal)
   markJournal(memory)
-  if (before) fault(settled(takeCalls(before, new Slots(memory))))
+  if (isOurs) moveJournal(before, memory)
+  else if (before) fault(settled(takeCalls(before, new Slots(memory))))
   estate.keepJournal(journal)
   return { journal, memory }
 }

@@ -1,5 +1,5 @@
 import { SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
-import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, RECORDS } from '../calls/record.ts'
+import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE } from '../calls/record.ts'
 import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../calls/slot.ts'
 import { writeShape } from './foreign-journal.ts'
 
@@ -12,7 +12,8 @@ const HEADER_SIZE = 4096
 const LAST = SLOTS - 1
 const RECORDS_AT = HEADER_SIZE + SLOTS * SLOT_SIZE
 
-export const JOURNAL_SIZE = RECORDS_AT + RECORDS * RECORD_SIZE
+/** In bytes. @param records how many the ring holds, a power of two: their numbers wrap at 32 bits */
+export const journalSize = (records: number): number => RECORDS_AT + records * RECORD_SIZE
 
 /** Of the slots and the records: a journal of another one cannot be read. To be changed with it. */
 const CURRENT = 1
@@ -136,14 +137,41 @@ export class Beat {
   }
 }
 
+/** Where the records lie. */
+class Ring {
+  readonly size: number
+
+  constructor(memory: ArrayBuffer) {
+    this.size = (memory.byteLength - RECORDS_AT) / RECORD_SIZE
+  }
+
+  at(sequence: number): number {
+    return RECORDS_AT + ((sequence >>> 0) % this.size) * RECORD_SIZE
+  }
+}
+
+/** Takes all that is in a journal into a new one whose ring has another size; nobody uses either of them meanwhile. */
+export function moveJournal(from: ArrayBuffer, to: ArrayBuffer): void {
+  new Uint8Array(to).set(new Uint8Array(from, 0, RECORDS_AT))
+  const [before, after] = [new Ring(from), new Ring(to)]
+  const words = new Int32Array(from)
+  const [head, tail] = [words[HEAD]!, words[TAIL]!]
+  for (let unread = Math.min((head - tail) | 0, before.size); unread > 0; unread--) {
+    const sequence = (head - unread) | 0
+    new Uint8Array(to, after.at(sequence), RECORD_SIZE).set(new Uint8Array(from, before.at(sequence), RECORD_SIZE))
+  }
+}
+
 /** The writing end of the ring of records, for any number of threads. A slow reader loses records, never a call. */
 export class RecordWriter {
+  readonly #ring: Ring
   readonly #view: DataView
   readonly #words: Int32Array
   readonly #halfFull: () => void
 
   /** @param halfFull called when the reader should come now; it also looks once a second by itself */
   constructor(memory: ArrayBuffer, halfFull: () => void) {
+    this.#ring = new Ring(memory)
     this.#view = new DataView(memory)
     this.#words = new Int32Array(memory)
     this.#halfFull = halfFull
@@ -151,21 +179,23 @@ export class RecordWriter {
 
   write(record: CallRecord): void {
     const sequence = Atomics.add(this.#words, HEAD, 1)
-    const at = recordAt(sequence)
+    const at = this.#ring.at(sequence)
     encodeRecord(this.#view, at, record)
     Atomics.store(this.#words, at >> 2, (sequence + 1) | 0)
-    if (((sequence - Atomics.load(this.#words, TAIL)) | 0) === RECORDS / 2) this.#halfFull()
+    if (((sequence - Atomics.load(this.#words, TAIL)) | 0) === this.#ring.size / 2) this.#halfFull()
   }
 }
 
 /** The reading end, in one process only. */
 export class RecordReader {
+  readonly #ring: Ring
   readonly #view: DataView
   readonly #words: Int32Array
   /** Records that were overwritten before they were read. */
   lost = 0
 
   constructor(memory: ArrayBuffer) {
+    this.#ring = new Ring(memory)
     this.#view = new DataView(memory)
     this.#words = new Int32Array(memory)
   }
@@ -176,17 +206,18 @@ export class RecordReader {
    * @param isOver nobody writes any more: what is not complete never will be
    */
   drain(take: (record: CallRecord) => void, isOver = false): void {
+    const { size } = this.#ring
     let tail = Atomics.load(this.#words, TAIL)
     for (;;) {
       const behind = (Atomics.load(this.#words, HEAD) - tail) | 0
       if (behind <= 0) break
-      if (behind > RECORDS) {
-        this.lost += behind - RECORDS
-        tail = (tail + behind - RECORDS) | 0
+      if (behind > size) {
+        this.lost += behind - size
+        tail = (tail + behind - size) | 0
       }
       const record = this.#at(tail)
       // A hole that its writer will fill in a moment; when half the ring lies behind it, the writer is dead.
-      if (!record && !isOver && behind < RECORDS / 2) break
+      if (!record && !isOver && behind < size / 2) break
       if (record) take(record)
       else this.lost++
       tail = (tail + 1) | 0
@@ -195,12 +226,10 @@ export class RecordReader {
   }
 
   #at(sequence: number): CallRecord | undefined {
-    const at = recordAt(sequence)
+    const at = this.#ring.at(sequence)
     const published = (sequence + 1) | 0
     if (Atomics.load(this.#words, at >> 2) !== published) return undefined
     const record = decodeRecord(this.#view, at)
     return Atomics.load(this.#words, at >> 2) === published ? record : undefined
   }
 }
-
-const recordAt = (sequence: number): number => RECORDS_AT + ((sequence >>> 0) % RECORDS) * RECORD_SIZE

@@ -4,7 +4,7 @@ import { Fd } from '../kernel/fd.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Recall } from './attendance.ts'
 import { Helpers } from './helpers.ts'
-import { Beat, JOURNAL_SIZE, Slots } from './journal.ts'
+import { Beat, Slots } from './journal.ts'
 import { Listeners } from './listeners.ts'
 import type { ProgramEnd, ToEngine } from './messages.ts'
 import type { MounterProcess } from './mounter-process.ts'
@@ -50,7 +50,7 @@ export class Pool {
   constructor(options: PoolOptions) {
     this.#options = options
     const { epoll, data, threads, onFault } = options
-    const journal = map(new Fd(data.journal), JOURNAL_SIZE)
+    const journal = map(new Fd(data.journal))
     this.#beat = new Beat(journal)
     this.#recall = new Recall(this.#state, epoll)
     this.#priority = new Priority(onFault)

@@ -9,7 +9,8 @@ export const JOURNAL_FD = 4
 export interface EngineOptions {
   readonly build: string
   readonly threads: number
-  readonly threadLimit: number
+  /** As in `Limits`. */
+  readonly calls: number
   readonly callsPerContainer: number
 }
 

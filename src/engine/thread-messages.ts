@@ -22,8 +22,8 @@ export interface ThreadData {
   readonly mounts: number
   /** Our own /proc/self/fd. */
   readonly descriptors: number
-  /** Threads at most. */
-  readonly threadLimit: number
+  /** How many calls of all containers may be in flight. */
+  readonly calls: number
   /** How many threads may work at once before it only costs time. */
   readonly processors: number
   /** How many calls of one container may be in flight. */

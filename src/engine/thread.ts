@@ -10,7 +10,7 @@ import { map } from '../kernel/shared-memory.ts'
 import { Adoptions } from './adoption.ts'
 import { Attendance } from './attendance.ts'
 import { Monitors } from './forwarded.ts'
-import { JOURNAL_SIZE, RecordWriter, Slots } from './journal.ts'
+import { RecordWriter, Slots } from './journal.ts'
 import { KnownContainers } from './known-containers.ts'
 import type { Lead } from './lead.ts'
 import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from './orphans.ts'
@@ -24,8 +24,6 @@ const TURNS = 1000
 /** So often it keeps the lead then. */
 const LEADS = 4
 const GROW_MS = 10
-/** Threads that no container gets: the leader, its deputy, and who attends a listener. */
-const SPARE = 3
 
 class EngineThread {
   readonly #data: ThreadData
@@ -52,7 +50,7 @@ class EngineThread {
     this.#lead = this.#state.leadOf(data)
     this.#epoll = new Epoll(new Fd(data.epoll))
     this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
-    const journal = map(new Fd(data.journal), JOURNAL_SIZE)
+    const journal = map(new Fd(data.journal))
     this.#slots = new Slots(journal)
     this.#attendance = new Attendance({ state: this.#state, slots: this.#slots, epoll: this.#epoll })
     const { desk } = new Services(data, this.#state, {
@@ -187,8 +185,8 @@ class EngineThread {
   /** From here on the thread may block on what belongs to the container: the deputy leads if it does not come back soon. */
   #serve(call: Call, index: number): void {
     const { index: container } = call.container
-    // One thread is always kept: this call is left to the kernel rather than that all of them hang.
-    if (this.#state.calls >= this.#data.threadLimit - SPARE && !hasBegun(call)) {
+    // It is left to the kernel rather than that nobody is left to lead.
+    if (this.#state.calls >= this.#data.calls && !hasBegun(call)) {
       this.#server.pass(call, 'containerBusy')
       return
     }
@@ -213,10 +211,10 @@ class EngineThread {
     else this.#lead.serve(index, start)
   }
 
-  /** How many calls of one container may be in flight: when half of all threads are taken, who hangs gets no second one. */
+  /** How many calls of one container may be in flight: when half of all are taken, who hangs gets no second one. */
   get #cap(): number {
-    const { callsPerContainer, threadLimit } = this.#data
-    return this.#state.calls >= threadLimit / 2 ? 1 : callsPerContainer
+    const { callsPerContainer, calls } = this.#data
+    return this.#state.calls >= calls / 2 ? 1 : callsPerContainer
   }
 
   #take(listener: number, container: Container): number {

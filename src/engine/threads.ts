@@ -17,6 +17,8 @@ interface Ties {
   readonly onFault: (message: string) => void
 }
 
+/** Threads that no call gets: the leader, its deputy, and who attends a listener. */
+const SPARE = 3
 /** The ending of this file is the ending of the other: it runs from the sources' build only. */
 const THREAD = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
@@ -84,8 +86,12 @@ export class Threads {
     }
   }
 
+  get #most(): number {
+    return this.#data.calls + SPARE
+  }
+
   #grow(): void {
-    if (this.#lead.parked > 0 || this.#starting.size > 0 || this.#workers.size >= this.#data.threadLimit) return
+    if (this.#lead.parked > 0 || this.#starting.size > 0 || this.#workers.size >= this.#most) return
     this.#start()
   }
 
@@ -93,7 +99,7 @@ export class Threads {
   #lose(worker: Worker): void {
     this.#starting.delete(worker)
     if (!this.#workers.delete(worker)) return
-    if (++this.#lost > this.#data.threadLimit) throw new Error(`Cannot go on: ${this.#lost} threads were lost`)
+    if (++this.#lost > this.#most) throw new Error(`Cannot go on: ${this.#lost} threads were lost`)
     this.#start()
   }
 }

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc, view } from './libc.ts'
@@ -18,8 +19,9 @@ export function memfd(name: string, length: number): Fd {
   return fd
 }
 
-/** Maps shared memory for the life of the process; the same bytes in every process and thread that maps it. */
-export function map(fd: Handle, length: number): ArrayBuffer {
+/** Maps all of a shared memory for the life of the process; the same bytes in every process and thread that maps it. */
+export function map(fd: Handle): ArrayBuffer {
+  const { size: length } = fstatSync(fd.raw)
   const at = BigInt(libcMmap(0, length, PROT_READ_WRITE, MAP_SHARED, fd.raw, 0))
   if (at === MAP_FAILED) check('mmap', -1)
   return view(at, length)

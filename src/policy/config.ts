@@ -16,6 +16,8 @@ const LIMITS = {
   listenersPerContainer: { usually: 1024, from: 1, to: 4096 },
   /** Of runtimes, and of monitors of LXC, that have not handed over yet: more are refused. */
   connections: { usually: 2048, from: 1, to: 2048 },
+  /** Of calls, of 64 bytes each, that wait for the log: of more the oldest are lost. */
+  records: { usually: 16_384, from: 1024, to: 1_048_576 },
 } as const
 export type Limits = { readonly [K in keyof typeof LIMITS]: number }
 
@@ -63,11 +65,13 @@ const bounded = ({ from, to }: { readonly from: number; readonly to: number }) =
     v.minValue(from, `at least ${from}`),
     v.maxValue(to, `at most ${to}`),
   )
+const isPowerOfTwo = (number: number): boolean => Number.isInteger(Math.log2(number))
 const limits = v.strictObject({
   callsPerContainer: v.exactOptional(bounded(LIMITS.callsPerContainer)),
   calls: v.exactOptional(bounded(LIMITS.calls)),
   listenersPerContainer: v.exactOptional(bounded(LIMITS.listenersPerContainer)),
   connections: v.exactOptional(bounded(LIMITS.connections)),
+  records: v.exactOptional(v.pipe(bounded(LIMITS.records), v.check(isPowerOfTwo, 'a power of two'))),
 })
 
 /** A section whose lines are all commented out is null, and means as little as a missing one. */

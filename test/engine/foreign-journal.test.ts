@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { SLOT, STATE } from '../../src/calls/slot.ts'
 import { takeCalls } from '../../src/engine/foreign-journal.ts'
-import { JOURNAL_SIZE, markJournal, Slots } from '../../src/engine/journal.ts'
+import { journalSize, markJournal, Slots } from '../../src/engine/journal.ts'
 
 /** Where a journal says how it looks, in 32-bit words: for ever. */
 const SHAPE = 48
@@ -22,7 +22,7 @@ function foreign(states: readonly number[]): ArrayBuffer {
 }
 
 function ours(): Slots {
-  const memory = new ArrayBuffer(JOURNAL_SIZE)
+  const memory = new ArrayBuffer(journalSize(1024))
   markJournal(memory)
   return new Slots(memory)
 }
@@ -47,7 +47,7 @@ test('calls that were not begun are in the same state, those that were begun are
 })
 
 test('our own journal can be taken so', () => {
-  const memory = new ArrayBuffer(JOURNAL_SIZE)
+  const memory = new ArrayBuffer(journalSize(1024))
   markJournal(memory)
   const before = new Slots(memory)
   const slot = before.take({ listener: 3, container: 4, thread: 5 })

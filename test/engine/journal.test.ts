@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
-import { type CallRecord, RECORDS } from '../../src/calls/record.ts'
+import type { CallRecord } from '../../src/calls/record.ts'
 import { SLOTS, STATE } from '../../src/calls/slot.ts'
-import { JOURNAL_SIZE, RecordReader, RecordWriter, Slots } from '../../src/engine/journal.ts'
+import { journalSize, moveJournal, RecordReader, RecordWriter, Slots } from '../../src/engine/journal.ts'
 
 const record = (container: number): CallRecord => ({
   container,
@@ -18,10 +18,11 @@ const record = (container: number): CallRecord => ({
   time: 2,
 })
 
+const RECORDS = 1024
 const ORIGIN = { listener: 5, container: 6, thread: 7 }
 
 function ring() {
-  const memory = new ArrayBuffer(JOURNAL_SIZE)
+  const memory = new ArrayBuffer(journalSize(RECORDS))
   let halfFull = 0
   const writer = new RecordWriter(memory, () => halfFull++)
   const reader = new RecordReader(memory)
@@ -79,7 +80,7 @@ test('a record that was begun and not finished holds the reader up only until ha
 })
 
 test('slots are taken zeroed, and none when all are in use', () => {
-  const memory = new ArrayBuffer(JOURNAL_SIZE)
+  const memory = new ArrayBuffer(journalSize(RECORDS))
   const slots = new Slots(memory)
   const taken = new Set<number>()
   for (let index = 1; index <= SLOTS; index++) {
@@ -96,3 +97,37 @@ test('slots are taken zeroed, and none when all are in use', () => {
   expect(slots.take(ORIGIN)).toBe(free)
   expect(slots.notification(free!).every((byte) => byte === 0)).toBe(true)
 })
+
+test.each([
+  ['a larger', 4 * RECORDS, 0],
+  ['a smaller', RECORDS / 4, RECORDS / 2 - RECORDS / 4],
+])(
+  'all that is unread goes into a journal with %s ring, as far as there is room, and so do the calls in flight',
+  (_, size, lost) => {
+    const { memory, write, drain } = ring()
+    write(0, RECORDS - 100)
+    drain()
+    write(RECORDS, RECORDS / 2)
+    const before = new Slots(memory)
+    const at = before.take(ORIGIN)
+    before.notification(at).fill(7)
+    before.receive(at)
+    const moved = new ArrayBuffer(journalSize(size))
+    moveJournal(memory, moved)
+    const reader = new RecordReader(moved)
+    const seen: number[] = []
+    reader.drain(({ container }) => seen.push(container))
+    expect({ lost: reader.lost, first: seen[0], last: seen.at(-1), count: seen.length }).toEqual({
+      lost,
+      first: RECORDS + lost,
+      last: RECORDS + RECORDS / 2 - 1,
+      count: RECORDS / 2 - lost,
+    })
+    const after = new Slots(moved)
+    expect(after.state(at)).toBe(STATE.received)
+    expect(after.notification(at)).toEqual(before.notification(at))
+    new RecordWriter(moved, () => {}).write(record(5))
+    reader.drain(({ container }) => seen.push(container))
+    expect(seen.at(-1)).toBe(5)
+  },
+)

@@ -1,7 +1,7 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import { SECCOMP_NOTIF_SIZE } from '../../src/abi/seccomp.ts'
 import { STATE } from '../../src/calls/slot.ts'
-import { JOURNAL_SIZE, Slots } from '../../src/engine/journal.ts'
+import { Slots } from '../../src/engine/journal.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { map } from '../../src/kernel/shared-memory.ts'
 
@@ -22,7 +22,7 @@ export class JournalView {
     }
     const fd = readdirSync('/proc/self/fd').findLast(isJournal)
     if (fd === undefined) throw new Error('This process has no journal')
-    this.#slots = new Slots(map(new Fd(Number(fd)), JOURNAL_SIZE))
+    this.#slots = new Slots(map(new Fd(Number(fd))))
   }
 
   /** The states of the calls in flight. */

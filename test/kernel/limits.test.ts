@@ -1,8 +1,11 @@
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { connectUnix } from '../../src/kernel/socket.ts'
+import { fixture } from '../fixtures.ts'
 import { Maker } from './daemon.ts'
 import { Host, until } from './host.ts'
+import { Hostile, withoutFuse } from './hostile.ts'
+import { JournalView } from './journal-view.ts'
 import { Load, policy } from './restart-world.ts'
 
 let host: Host
@@ -55,3 +58,42 @@ test('more connections than there may be are refused with a reason', async () =>
   await until('they are gone', () => host.events.filter(({ type }) => type === 'refused').length >= 3)
   expect(await mknod()).toMatchObject({ result: 'ok' })
 })
+
+test.skipIf(withoutFuse())(
+  'as many calls at once are served as all containers may have, and more are left to the kernel',
+  async () => {
+    const calls = 8
+    const small = await Host.start(policy, { limits: { calls, callsPerContainer: calls } })
+    const hostiles: Hostile[] = []
+    const strike = async (): Promise<void> => {
+      const hostile = new Hostile(small.directory)
+      hostiles.push(hostile)
+      const stuck = ['--threads', `${calls}`, '--how', 'silent', join(hostile.merged, 'dir/n')]
+      await hostile.start(small.socket, ['--overlay', hostile.overlay], [fixture('stuck-calls'), ...stuck])
+    }
+    const journal = new JournalView()
+    const inFlight = (): number => journal.states().filter((state) => state !== 'waiting').length
+    const make = async (name: string) => {
+      const { result, records } = await small.call(['mknod', join(small.directory, name), '020666', '1', '3'])
+      return { result, reason: records.at(-1)?.reason }
+    }
+    try {
+      // Half of them; from there on each container has one.
+      for (const most of [4, 5, 6, 7]) {
+        await strike()
+        await until(`${most} calls hang`, () => inFlight() === most)
+      }
+      expect(await make('last')).toEqual({ result: 'ok', reason: 'done' })
+      await strike()
+      await until('all calls hang', () => inFlight() === calls)
+      expect(await make('over')).toEqual({ result: 'EPERM', reason: 'containerBusy' })
+      await hostiles[4]!.end()
+      await until('one is over', () => inFlight() < calls)
+      expect(await make('again')).toEqual({ result: 'ok', reason: 'done' })
+    } finally {
+      for (const hostile of hostiles) await hostile.end()
+      small.close()
+    }
+  },
+  60_000,
+)

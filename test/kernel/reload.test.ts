@@ -61,6 +61,8 @@ test(`${RELOADS} times SIGHUP under load: the process is the same, every call re
     const before = descriptors()
     for (let count = 1; count < RELOADS; count++) {
       await sleep(Math.random() * 200)
+      // The journal moves into one of another size.
+      daemon.configure(`limits: { records: ${count % 2 === 0 ? 1024 : 16_384} }`)
       await reload(daemon)
       // Others come and go.
       if (count % 5 === 0) expect(await new Maker(daemon).once()).toBe('ok')

@@ -38,6 +38,7 @@ interface Waiting {
   readonly waits: () => boolean
   /** Where a note stays when this engine ends. */
   readonly notes: (what: bigint) => void
+  readonly noted: bigint
 }
 
 const PATH_MAX = 4096
@@ -56,6 +57,7 @@ const optional = (fd: Fd | undefined, own: (fd: Fd) => Fd): Fd | undefined => fd
 export class Caller implements CallerContract, Disposable {
   readonly tid: Tid
   readonly bits: 32 | 64
+  readonly noted: bigint
   readonly #desk: Desk
   readonly #container: Container
   readonly #asker: Asker
@@ -64,7 +66,7 @@ export class Caller implements CallerContract, Disposable {
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { waits, notes }: Waiting) {
+  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
     this.#desk = desk
     this.#container = container
     this.tid = tid
@@ -72,6 +74,7 @@ export class Caller implements CallerContract, Disposable {
     this.#asker = new Asker(desk, tid, waits)
     this.#paths = new Paths(desk, container, this.#asker)
     this.#notes = notes
+    this.noted = noted
   }
 
   systemInfo(): Uint8Array {
@@ -210,7 +213,6 @@ export class Caller implements CallerContract, Disposable {
       desk: this.#desk.mounting,
       task: () => this.#asker.task,
       tgid: () => this.#asker.status.tgid as Tid,
-      proc: this.#desk.proc,
       waits: this.#asker.waits,
       mayBlock: this.#desk.mayBlock,
       own: (handle) => this.#asker.own(handle),
@@ -263,5 +265,6 @@ export class Caller implements CallerContract, Disposable {
   [Symbol.dispose](): void {
     this.#desk.identity.home()
     this.#asker[Symbol.dispose]()
+    if (this.#mounts) this.#desk.mounting.settle()
   }
 }

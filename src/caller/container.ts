@@ -25,6 +25,8 @@ export interface ContainerHandles {
 /** A container as the engine's threads know it. Structured-cloneable. */
 export interface Container {
   readonly index: number
+  /** No other container has it, also none that gets the same index later. Above 0. */
+  readonly serial: number
   readonly id: string
   readonly policy: Policy
   /** Of its initial user namespace: what is mapped there is the container's. */

@@ -8,6 +8,8 @@ import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../kernel
 const REPLY_LIMIT = 256
 /** A mount may take as long as its device; after that it counts as hanging. */
 const PATIENCE_MS = 20_000
+/** It is done then, but for a processor. */
+const CLOSING_MS = 1000
 /** How often the caller is looked at meanwhile. */
 const LOOK_MS = 200
 
@@ -108,6 +110,8 @@ function answerOf(socket: Handle): readonly Fd[] {
   const message = receive(socket, bytes)
   if (!message || message.length === 0) throw new MounterLost('it ended', true)
   const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
+  // It has closed its copies when it closes this: whoever has a mount open keeps the caller from unmounting it.
+  waitReadable(socket, CLOSING_MS)
   if (stage) throw new MountRefused(stage, errno as Errno)
   if (errno !== 0) throw new SyscallError('mount', errno as Errno)
   return message.fds

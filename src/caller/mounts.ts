@@ -2,7 +2,7 @@ import type { Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import { attributesOf } from '../abi/mount.ts'
-import type { Context, Keeping, Unplaced } from '../calls/context.ts'
+import type { Context, Keeping, Told, Unplaced } from '../calls/context.ts'
 import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mounts.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
@@ -13,7 +13,7 @@ import { fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { ownerOf } from '../kernel/pidfd.ts'
 import type { Container } from './container.ts'
-import { isHeldIn, mountOf } from './held.ts'
+import { isHeld, mountOf } from './held.ts'
 import { askMounter, MounterLost, MountRefused, type Request } from './mounter.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
@@ -25,6 +25,8 @@ export interface MountDesk {
   readonly keeping: Keeping
   /** Called when something is kept: somebody must let it go some day. */
   readonly onKept: () => void
+  /** Called when all that a call had of mounts is closed. @returns once nobody else has a copy */
+  readonly settle: () => void
 }
 
 /** The caller, as far as its mounts need it. */
@@ -36,8 +38,6 @@ export interface Mounting {
   /** Its `/proc/TID`. */
   readonly task: () => Handle
   readonly tgid: () => Tid
-  /** The host's `/proc`. */
-  readonly proc: Handle
   readonly waits: () => boolean
   /** Called before the thread waits for somebody else. */
   readonly mayBlock: () => void
@@ -84,13 +84,13 @@ export class CallerMounts implements Mounts {
   }
 
   openContext(type: string): Given {
-    const { container, identity, desk, mayBlock } = this.#caller
+    const { container, identity, desk, mayBlock, tgid } = this.#caller
     // It may have to load a module.
     mayBlock()
     identity.with(OPEN)
     using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
     const fd = dup(kept)
-    return this.#given(fd, desk.keeping.addContext(container.index, kept, type))
+    return this.#given(fd, desk.keeping.addContext(container.index, kept, type, tgid()))
   }
 
   context(fd: number): Context | undefined {
@@ -100,14 +100,14 @@ export class CallerMounts implements Mounts {
     return this.#mine(desk.keeping.findContext(container.index, (opened) => isSameFile(tid, fd, opened)))
   }
 
-  create({ source: { node, ...source }, ...rest }: Description, context: Context): void {
+  create({ source: { node, ...source }, ...rest }: Description): Fd {
     const [made] = this.#ask({ do: 'create', ...rest, source }, [this.#caller.task(), ...maybe(node)])
-    context.keep(made!)
+    return made!
   }
 
-  finish(context: Handle, attributes: bigint, manner: Manner): Given {
+  finish(made: Handle, attributes: bigint, manner: Manner, told: Told): Given {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
-    return this.#keep(this.#ask(request, [context, this.#userns]))
+    return this.#keep(this.#ask(request, [made, this.#userns]), told)
   }
 
   attributes({ handle }: Unplaced): bigint {
@@ -116,15 +116,15 @@ export class CallerMounts implements Mounts {
     return attributesOf(fstatfs(handle).flags)
   }
 
-  renew({ free }: Unplaced, attributes: bigint): Given {
-    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [free!]))
+  renew({ free, type, parameters }: Unplaced, attributes: bigint): Given {
+    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [free!]), { type, parameters })
   }
 
-  #keep([tree, root, free]: readonly Fd[]): Given {
-    const { container, desk } = this.#caller
+  #keep([tree, root, free]: readonly Fd[], told: Told): Given {
+    const { container, desk, tgid } = this.#caller
     using made = tree!
     using copy = free
-    return this.#given(root!, desk.keeping.addMount(container.index, made, copy))
+    return this.#given(root!, desk.keeping.addMount(container.index, { tree: made, free: copy, told }, tgid()))
   }
 
   unplaced(fd: number): Unplaced | undefined {
@@ -136,8 +136,8 @@ export class CallerMounts implements Mounts {
   }
 
   tidy(): void {
-    const { container, identity, desk, proc } = this.#caller
-    if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, isHeldIn(proc)))
+    const { container, identity, desk } = this.#caller
+    if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, isHeld))
   }
 
   #mine<T extends Disposable>(found: T | 'busy' | undefined): T | undefined {
@@ -154,8 +154,7 @@ export class CallerMounts implements Mounts {
       throw new Refused('tooManyContexts', errno('EMFILE'))
     }
     this.#caller.desk.onKept()
-    const process = this.#caller.tgid()
-    return { fd, sent: (number) => tell({ process, fd: number }) }
+    return { fd, sent: tell }
   }
 
   get #userns(): Handle {

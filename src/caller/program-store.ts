@@ -1,6 +1,7 @@
 import type { OwnProgram } from '../calls/device-programs.ts'
 import { closeRaw, dup, type Fd } from '../kernel/fd.ts'
 import { isAbandoned } from '../kernel/pipe.ts'
+import type { Legacy, Place, Vault } from './vault.ts'
 
 /** Programs of one container that may be there at once. */
 const PROGRAMS = 128
@@ -16,9 +17,9 @@ const STAND_IN = 6
 const FREE = 0
 const OPEN = 1
 const KNOWN = 2
-/** Before the places: who works on them, and whether a program is being loaded. */
-const LOCKS = 2
-export const STORE_WORDS = LOCKS + PROGRAMS * WORDS
+/** Of one container: who works on its places, and whether a program is being loaded. */
+export const STORE_LOCKS = 2
+export const STORE_WORDS = PROGRAMS * WORDS
 
 /** A program and the pipe whose reading end stands for it in the container; both descriptors go to the store. */
 interface Standing extends OwnProgram {
@@ -28,7 +29,7 @@ interface Standing extends OwnProgram {
 }
 
 /**
- * The device programs that containers have loaded, in memory that the threads share, as they share the descriptors. For
+ * The device programs that containers have loaded, in memory that the threads share and that outlives them. For
  * each there is the descriptor of the program and the writing end of a pipe; the container has the reading end. When that
  * is closed everywhere, the descriptors go, and the number of the program is kept as long as the kernel has it.
  *
@@ -36,10 +37,32 @@ interface Standing extends OwnProgram {
  */
 export class ProgramStore {
   readonly #words: Int32Array
+  readonly #from: number
+  readonly #locks: Int32Array
+  readonly #vault: Vault
 
-  /** @param words STORE_WORDS for each container */
-  constructor(words: Int32Array) {
+  constructor({ words, from, locks }: Place, vault: Vault) {
     this.#words = words
+    this.#from = from
+    this.#locks = locks
+    this.#vault = vault
+  }
+
+  /** Takes over what an engine before this one has left of a container; of a program without a descriptor the number is known. */
+  restore(container: number, legacy: Legacy): void {
+    for (const at of this.#places(container)) {
+      if (this.#words[at + STATE] !== OPEN) continue
+      const [program, standIn] = [legacy.take(at + PROGRAM), legacy.take(at + STAND_IN)]
+      if (program && standIn) {
+        this.#words[at + PROGRAM] = program.release()
+        this.#words[at + STAND_IN] = standIn.release()
+        continue
+      }
+      this.#words[at + STATE] = KNOWN
+      const left = [program, standIn].flatMap((fd, index) => (fd ? [{ fd, place: at + PROGRAM + index }] : []))
+      for (const { fd } of left) fd[Symbol.dispose]()
+      if (left.length > 0) this.#vault.drop(left.map(({ place }) => place))
+    }
   }
 
   /**
@@ -55,9 +78,11 @@ export class ProgramStore {
       this.#words[at + LOADED] = Number(BigInt.asIntN(32, standing.loaded))
       this.#words[at + LOADED + 1] = Number(standing.loaded >> 32n)
       this.#words[at + INODE] = Number(BigInt.asIntN(32, standing.inode))
+      this.#vault.keep(at + PROGRAM, standing.program, container)
+      this.#vault.keep(at + STAND_IN, standing.standIn, container)
       this.#words[at + PROGRAM] = standing.program.release()
       this.#words[at + STAND_IN] = standing.standIn.release()
-      this.#words[at + STATE] = OPEN
+      Atomics.store(this.#words, at + STATE, OPEN)
       return true
     })
   }
@@ -80,7 +105,7 @@ export class ProgramStore {
 
   /** Runs loads of a container one after the other: no more than one processor works for its verifier. */
   loading<T>(container: number, mayWait: () => void, load: () => T): T {
-    return this.#locked(container * STORE_WORDS + 1, mayWait, load)
+    return this.#locked(container * STORE_LOCKS + 1, mayWait, load)
   }
 
   /** A descriptor of a program, if there is still one here. */
@@ -123,6 +148,7 @@ export class ProgramStore {
   #close(at: number): void {
     closeRaw(this.#words[at + PROGRAM]!)
     closeRaw(this.#words[at + STAND_IN]!)
+    this.#vault.drop([at + PROGRAM, at + STAND_IN])
   }
 
   #programAt(at: number): OwnProgram {
@@ -142,25 +168,25 @@ export class ProgramStore {
   }
 
   *#places(container: number): Generator<number> {
-    const first = container * STORE_WORDS + LOCKS
-    for (let at = first; at < first + PROGRAMS * WORDS; at += WORDS) yield at
+    const first = this.#from + container * STORE_WORDS
+    for (let at = first; at < first + STORE_WORDS; at += WORDS) yield at
   }
 
   #alone<T>(container: number, action: () => T): T {
-    return this.#locked(container * STORE_WORDS, () => {}, action)
+    return this.#locked(container * STORE_LOCKS, () => {}, action)
   }
 
   /** @param mayWait called before the thread waits for another */
   #locked<T>(lock: number, mayWait: () => void, action: () => T): T {
-    for (let tries = 0; Atomics.compareExchange(this.#words, lock, 0, 1) !== 0; tries++) {
+    for (let tries = 0; Atomics.compareExchange(this.#locks, lock, 0, 1) !== 0; tries++) {
       if (tries === 0) mayWait()
-      Atomics.wait(this.#words, lock, 1)
+      Atomics.wait(this.#locks, lock, 1)
     }
     try {
       return action()
     } finally {
-      Atomics.store(this.#words, lock, 0)
-      Atomics.notify(this.#words, lock, 1)
+      Atomics.store(this.#locks, lock, 0)
+      Atomics.notify(this.#locks, lock, 1)
     }
   }
 }

@@ -33,7 +33,14 @@ export interface Verbs extends ProgramVerbs {
   readonly fuse: FuseMount
   readonly placeMount: { readonly mount: Unplaced; readonly target: Handle; readonly namespace: Handle }
   /** What takes the place of a mount in the caller's table. */
-  readonly renewMount: { readonly mount: Unplaced; readonly attributes: bigint; readonly replaces: number }
+  readonly renewMount: {
+    readonly mount: Unplaced
+    /** What it is made of, if it may have been used up already. */
+    readonly anew?: Description
+    readonly attributes: bigint
+    readonly manner: Manner
+    readonly replaces: number
+  }
   /** A context that is given to the caller. */
   readonly openContext: { readonly type: string; readonly cloexec: boolean }
   readonly create: { readonly context: Context; readonly description: Description }
@@ -41,6 +48,8 @@ export interface Verbs extends ProgramVerbs {
   readonly mountContext: {
     readonly context: Context
     readonly made: Handle
+    /** What it is made of, if it may have been mounted already. */
+    readonly anew?: Description
     /** MOUNT_ATTR_*. */
     readonly attributes: bigint
     readonly cloexec: boolean

@@ -101,6 +101,8 @@ export interface Caller {
   mountNode(node: NodeLike, target: Handle): void
   /** Its cgroups and the programs that rule devices there. */
   readonly devicePrograms: DevicePrograms
+  /** What was noted for this call by an engine that had begun with it, and ended; 0 for any other call. */
+  readonly noted: bigint
   /** Notes what the act is about to do, by which `Verb.found` knows it again. */
   note(what: bigint): void
   /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */

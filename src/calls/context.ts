@@ -2,6 +2,9 @@ import type { Tid } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 
+/** The note of an act on what is kept: so far nothing has come of it. */
+export const BEGUN = 1n
+
 /** What fsconfig(2) sets: a flag, or a string. Bytes as Latin-1. */
 export type Parameter = readonly [key: string, value?: string]
 
@@ -9,15 +12,20 @@ export type Parameter = readonly [key: string, value?: string]
 export interface Kept extends Disposable {
   /** Our handle of what the container's descriptor is open for. */
   readonly handle: Handle
-  /** Let it go: nothing more comes of it. */
+  /** Let it go when the call is over: nothing more comes of it. */
   end(): void
+  /** Let it go, after the call. */
+  drop(): void
 }
 
-/** A context that fsopen(2) gave to the caller's container. */
-export interface Context extends Kept {
+/** What was told of a file system that is to be made. */
+export interface Told {
   readonly type: string
-  /** What it was told so far. */
   readonly parameters: readonly Parameter[]
+}
+
+/** A context that fsopen(2) gave to the caller's container, and what it was told so far. */
+export interface Context extends Kept, Told {
   /** Of ours: the file system was made in it, and is to be mounted. */
   readonly made: Handle | undefined
   /** @returns false if it has been told too much */
@@ -27,18 +35,28 @@ export interface Context extends Kept {
   /** It could not be made: as in the kernel nothing can be any more. */
   fail(): void
   readonly hasFailed: boolean
+  /** It was mounted, and the mount is on its way to the caller. */
+  use(): void
+  readonly isUsed: boolean
 }
 
-/** A mount that fsmount(2) gave to the caller's container, and that stands nowhere yet. */
-export interface Unplaced extends Kept {
+/** A mount that fsmount(2) gave to the caller's container, and that stands nowhere yet; and what its context was told. */
+export interface Unplaced extends Kept, Told {
   /** A copy that is not locked, if it is: only that one can be changed. */
   readonly free: Handle | undefined
 }
 
-/** Where a container has a descriptor. */
-export interface Holder {
+/** Where a container has a descriptor; its number is not known before the call is answered. */
+interface Holder {
   readonly process: Tid
-  readonly fd: number
+  readonly fd?: number
+}
+
+/** As `Unplaced` has it. */
+export interface NewMount {
+  readonly tree: Fd
+  readonly free: Fd | undefined
+  readonly told: Told
 }
 
 /** The things that are kept, of all containers. */
@@ -47,11 +65,12 @@ export interface Keeping {
    * Keeps a context; the oldest of a container makes room.
    *
    * @param opened owned there from now on
-   * @returns what is to be told who has it; undefined if there is no room: `opened` is still the caller's
+   * @param process that will have it
+   * @returns what is to be told its number there; undefined if there is no room: `opened` is still the caller's
    */
-  addContext(container: number, opened: Fd, type: string): ((holder: Holder) => void) | undefined
+  addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined
   /** As `addContext`, for a mount that stands nowhere yet. */
-  addMount(container: number, tree: Fd, free: Fd | undefined): ((holder: Holder) => void) | undefined
+  addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined
   /** The context of this container that `isIt`, locked until it is disposed; 'busy' if another call has it for too long. */
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined
   findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined

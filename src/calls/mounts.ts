@@ -1,6 +1,7 @@
 import type { Dev, Errno } from '../abi/brand.ts'
+import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Context, Parameter, Unplaced } from './context.ts'
+import type { Context, Parameter, Told, Unplaced } from './context.ts'
 
 /** What a source leads to for the caller: a block device, something else, or nothing that it may use. */
 export type SourceKind =
@@ -70,12 +71,12 @@ export interface Mounts {
   attributes(mount: Unplaced): bigint
   /** Makes such a mount anew with other attributes. @returns its root directory, to be given to the caller */
   renew(mount: Unplaced, attributes: bigint): Given
-  /** Makes a file system, in a context of ours. */
-  create(description: Description, context: Context): void
+  /** Makes a file system. @returns the context of ours in which that is; the caller's to close */
+  create(description: Description): Fd
   /**
    * Makes a mount of what was made, which stands nowhere yet, and keeps it for a while.
    *
    * @returns its root directory, to be given to the caller
    */
-  finish(context: Handle, attributes: bigint, manner: Manner): Given
+  finish(made: Handle, attributes: bigint, manner: Manner, told: Told): Given
 }

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { errnos } from '../abi/errno.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../engine/messages.ts'
-import { type EngineOptions, startEngine } from '../engine/start.ts'
+import { type EngineOptions, type Memories, startEngine } from '../engine/start.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { type Fd, FdClosed } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -48,11 +48,11 @@ export class EngineLink {
   readonly #queue: { readonly bytes: Uint8Array; readonly fds: readonly Handle[] }[] = []
   #isOver = false
 
-  constructor(reactor: Reactor, journal: Handle, options: Omit<EngineOptions, 'build'>, listener: EngineListener) {
+  constructor(reactor: Reactor, memories: Memories, options: Omit<EngineOptions, 'build'>, listener: EngineListener) {
     const [ours, theirs] = socketpair()
     this.#socket = ours
     this.#listener = listener
-    this.#child = startEngine(theirs, journal, options)
+    this.#child = startEngine(theirs, memories, options)
     theirs[Symbol.dispose]()
     this.#unwatch = reactor.watch(ours, () => this.#hear())
     this.#child.on('exit', (status, signal) => {

@@ -1,6 +1,6 @@
 import type { Beat } from '../engine/journal.ts'
 import type { ToEngine, ToKeeper } from '../engine/messages.ts'
-import type { EngineOptions } from '../engine/start.ts'
+import type { EngineOptions, Memories } from '../engine/start.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -16,12 +16,14 @@ const SILENT_LOOKS = 10
 
 export interface EnginesOptions {
   readonly reactor: Reactor
-  readonly journal: Handle
+  readonly memories: Memories
   readonly beat: Beat
   readonly engine: Omit<EngineOptions, 'build'>
   /** Milliseconds, see `Restarts`. */
   readonly pause: number | undefined
-  /** Tells a new engine all that it shall serve. */
+  /** Gives a new engine what the one before it had. */
+  handOn(tell: EngineLink['tell']): void
+  /** Tells it all that it shall serve. */
   inventory(tell: EngineLink['tell']): void
   hear(message: ToKeeper, fds: readonly Fd[]): void
   /** The calls in flight wait for the next engine, which starts after `pause` milliseconds. */
@@ -111,10 +113,10 @@ export class Engines {
   }
 
   #launch(failed: boolean): void {
-    const { reactor, journal, engine, inventory } = this.#options
+    const { reactor, memories, engine, handOn, inventory } = this.#options
     let link: EngineLink
     try {
-      link = new EngineLink(reactor, journal, engine, {
+      link = new EngineLink(reactor, memories, engine, {
         hear: (...said) => this.#hear(...said),
         ended: (how, byItself) => this.#ended(how, byItself),
       })
@@ -124,8 +126,10 @@ export class Engines {
       return
     }
     this.#link = link
+    const tell: EngineLink['tell'] = (message, fds) => link.tell(message, fds)
+    handOn(tell)
     link.tell({ type: 'inherit', failed })
-    inventory((message, fds) => link.tell(message, fds))
+    inventory(tell)
     link.tell({ type: 'all' })
   }
 

@@ -15,6 +15,7 @@ export const FORMAT = 1
 /** A container as it was when its keeper ended. */
 export interface KeptContainer {
   readonly index: number
+  readonly serial: number
   readonly handover: Handover
   readonly init: Init | undefined
 }
@@ -22,6 +23,13 @@ export interface KeptContainer {
 /** A listener as the keeper before knew it. */
 export interface KeptListener {
   readonly number: number
+  readonly container: number
+  readonly fd: Fd
+}
+
+/** A descriptor of the vault. */
+export interface KeptDescriptor {
+  readonly place: number
   readonly container: number
   readonly fd: Fd
 }
@@ -54,7 +62,7 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  * What must outlive the keeper, in the store of the service manager. The names are short, for systemd puts all of them into
  * one variable of the environment, which may have 128 KiB:
  *
- *   oci, lxc the sockets, oci.own, lxc.own where they end with the process | j the journal | cN what is said of container N, cN.H its handle H | lN.M listener N, of container M |
+ *   oci, lxc the sockets, oci.own, lxc.own where they end with the process | j the journal | m the lasting memory, vP.C what is kept at its place P for container C | cN what is said of container N, cN.H its handle H | lN.M listener N, of container M |
  *   gN a connection that was silent so far, gN.r what its runtime is, gN.m that one's mount namespace
  *
  * Connections of LXC's monitors are not here: a monitor connects anew with its next call, and says everything again.
@@ -97,10 +105,31 @@ export class Estate {
     this.#manager?.store('j', journal)
   }
 
-  keepContainer({ index, handover, init }: KeptContainer): void {
+  get lasting(): Fd | undefined {
+    return this.#take('m')
+  }
+
+  keepLasting(memory: Handle): void {
+    this.#manager?.remove('m')
+    this.#manager?.store('m', memory)
+  }
+
+  keepDescriptor({ place, container, fd }: KeptDescriptor): void {
+    this.#manager?.store(`v${place}.${container}`, fd)
+  }
+
+  /** They are to be kept anew. */
+  descriptors(): readonly KeptDescriptor[] {
+    return this.#numbers(/^v(\d+)\.(\d+)$/).map(([name, place, container]) => {
+      this.#manager?.remove(name)
+      return { place: place!, container: container!, fd: this.#take(name)! }
+    })
+  }
+
+  keepContainer({ index, serial, handover, init }: KeptContainer): void {
     if (!this.#manager) return
     const handles = Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
-    const written: WrittenContainer = { handover, init: init && { ...plain(init), handles } }
+    const written: WrittenContainer = { serial, handover, init: init && { ...plain(init), handles } }
     this.#write(`c${index}`, written)
     for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
   }
@@ -136,8 +165,8 @@ export class Estate {
   containers(failed: (message: string) => void): readonly KeptContainer[] {
     return this.#numbers(/^c(\d+)$/).flatMap(([name, index]) => {
       try {
-        const { init, handover } = this.#read(name) as WrittenContainer
-        return [{ handover, index: index!, init: init && this.#init(name, init) }]
+        const { init, handover, serial } = this.#read(name) as WrittenContainer
+        return [{ handover, serial, index: index!, init: init && this.#init(name, init) }]
       } catch (error) {
         failed((error as Error).message)
         this.#manager?.remove(name)

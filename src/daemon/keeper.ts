@@ -13,8 +13,7 @@ import type { EngineLink } from './engine-link.ts'
 import { Engines } from './engines.ts'
 import { Estate } from './estate.ts'
 import type { KeeperOptions } from './events.ts'
-import { keptJournal } from './kept-journal.ts'
-import { KeptMounters } from './kept-mounters.ts'
+import { Heritage } from './heritage.ts'
 import { PassThrough } from './pass-through.ts'
 import { Reactor } from './reactor.ts'
 import { Records } from './records.ts'
@@ -56,9 +55,8 @@ export class Keeper {
   })
   readonly #admission: Admission
   readonly #estate: Estate
-  readonly #mounters: KeptMounters
+  readonly #heritage: Heritage
   readonly #doors: readonly Door[]
-  readonly #journal: Fd
   readonly #records: Records
   readonly #engines: Engines
   readonly #passThrough: PassThrough
@@ -83,11 +81,10 @@ export class Keeper {
     this.#starting = starting
     this.#admission = new Admission(options, this.#registry, (message, fds) => this.#engines.tell(message, fds))
     this.#reactor = new Reactor()
-    this.#mounters = new KeptMounters(this.#reactor)
     this.#estate = new Estate(options.manager)
     this.#doors = this.#openDoors()
-    const { journal, memory } = keptJournal(this.#estate, this.#limits.records, (message) => this.#fault(message))
-    this.#journal = journal
+    this.#heritage = new Heritage(this.#estate, this.#reactor, this.#limits.records, (message) => this.#fault(message))
+    const { memory } = this.#heritage
     resume(this.#estate, this.#registry, this.#admission, options.onEvent)
     this.#estate.close()
     this.#records = new Records(memory, this.#registry, options)
@@ -120,8 +117,16 @@ export class Keeper {
   async standStill(): Promise<void> {
     await this.#quiet(QUIET_MS)
     await this.#engines.hold()
+    this.#heritage.store()
     await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
+  }
+
+  /** Ends the engine, and stores for the next process of the service what it needs: calls wait for that. */
+  async leave(): Promise<void> {
+    await this.#engines.hold()
+    this.#heritage.store()
+    await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_AGAIN_MS)
   }
 
   goOn(): void {
@@ -138,9 +143,8 @@ export class Keeper {
     this.drain()
     for (const door of this.#doors) door.close()
     this.#early.close()
-    this.#mounters.close()
     this.#registry.close()
-    this.#journal[Symbol.dispose]()
+    this.#heritage.close()
     this.#reactor.close()
   }
 
@@ -148,10 +152,11 @@ export class Keeper {
     const { calls, callsPerContainer } = this.#limits
     return new Engines({
       reactor: this.#reactor,
-      journal: this.#journal,
+      memories: this.#heritage.memories,
       beat: new Beat(memory),
       engine: { threads: THREADS, calls, callsPerContainer },
       pause: this.#options.restartPause,
+      handOn: (tell) => this.#heritage.handOn(tell),
       inventory: (tell) => this.#inventory(tell),
       hear: (...said) => this.#hear(...said),
       ended: (how, pause) => this.#engineEnded(how, pause),
@@ -206,21 +211,20 @@ export class Keeper {
     }
   }
 
-  #keep({ container: { index }, handover, init, listeners }: Entry, number: number, fd: Fd): void {
-    if (listeners === 1) this.#estate.keepContainer({ index, handover, init })
+  #keep({ container: { index, serial }, handover, init, listeners }: Entry, number: number, fd: Fd): void {
+    if (listeners === 1) this.#estate.keepContainer({ index, serial, handover, init })
     this.#estate.keepListener({ number, container: index, fd })
   }
 
   #inventory(tell: EngineLink['tell']): void {
-    this.#mounters.handOn(tell)
     for (const entry of this.#registry.entries) announce(entry, tell)
     for (const [listener, { entry, fd, type }] of this.#registry.listeners)
       tell({ type, listener, container: entry.container.index }, [fd])
   }
 
   #hear(message: ToKeeper, fds: readonly Fd[]): void {
+    if (this.#heritage.hear(message, fds)) return
     if (message.type === 'ready') this.#ready()
-    else if (message.type === 'mounter') this.#mounters.keep(fds)
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
     else if (message.type === 'program') this.#program(message)

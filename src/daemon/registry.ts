@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import type { Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import { CONTAINERS, LISTENERS } from '../engine/pool-state.ts'
@@ -13,6 +14,11 @@ export interface Entry {
   readonly init: Init | undefined
   listeners: number
 }
+
+/** Of a container. */
+type Numbers = Pick<Container, 'index' | 'serial'>
+/** Not counted, for keepers follow each other. */
+const SERIALS = 2 ** 31
 
 /** What is to be done for a container. */
 export type Said = Pick<Container, 'policy' | 'ofUser' | 'barred'>
@@ -54,13 +60,22 @@ export class Registry {
     return this.#byIndex.size
   }
 
-  /** @param at its number, if it has one already @throws {Error} if there are too many */
-  add(handover: Handover, said: Said, init: Init | undefined, at?: number): Entry {
-    const index = take(this.#free, at)
+  /** @param before what it had with a keeper before this one @throws {Error} if there are too many */
+  add(handover: Handover, said: Said, init: Init | undefined, before?: Numbers): Entry {
+    const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
     const container: Container = {
-      ...{ index, id: handover.id, userns, uidMap, gidMap, initTid: handover.pid as Tid, startedMs },
+      ...{
+        index,
+        serial: before?.serial ?? randomInt(1, SERIALS),
+        id: handover.id,
+        userns,
+        uidMap,
+        gidMap,
+        initTid: handover.pid as Tid,
+        startedMs,
+      },
       lasting: waitsKillably(handover.bundle),
       ...said,
       ...(exec ? { exec } : {}),

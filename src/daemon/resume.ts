@@ -17,10 +17,10 @@ export function resume(
     estate.dropListener(number, container)
     fd[Symbol.dispose]()
   }
-  for (const { index, handover, init } of estate.containers(fault)) {
+  for (const { index, serial, handover, init } of estate.containers(fault)) {
     const { said } = admission.say(handover)
     const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
-    registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, index)
+    registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
     onEvent({ type: 'resumed', id: handover.id })
   }
   for (const { number, container, fd } of estate.listeners()) {

@@ -55,7 +55,8 @@ export async function serve(place: Place, config: Config): Promise<void> {
     }
     log.write('info', `ended by ${signal}`)
     manager.stopping()
-    end(0)
+    if (manager.isThere) void keeper.leave().then(() => end(0))
+    else end(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop)
   const look = (): void => {

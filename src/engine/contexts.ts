@@ -1,29 +1,33 @@
 import type { Tid } from '../abi/brand.ts'
-import type { Context, Holder, IsHeld, Keeping, Kept, Parameter, Unplaced } from '../calls/context.ts'
+import type { Legacy, Place, Vault } from '../caller/vault.ts'
+import type { Context, IsHeld, Keeping, Kept, NewMount, Parameter, Told, Unplaced } from '../calls/context.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { ENTRY_BYTES, Entries } from './entries.ts'
+import { ENTRY_WORDS, Entries } from './entries.ts'
 
 /** Of all containers, and of one; a program has one at a time, and for a moment. */
-const ENTRIES = 256
+export const ENTRIES = 256
 const ENTRIES_PER_CONTAINER = 8
 /** As many bytes of parameters as mount(2) takes: a page. */
 const PARAMETERS = 4096
-/** Whoever was not told in that time who has it was not given to anybody. */
+/** What was not told in that time where it is may not have been given to anybody: all descriptors of the process are looked at. */
 const GIVEN_S = 2
-const KIND = { context: 0, mount: 1, failed: 2 } as const
-const CONTEXTS: readonly number[] = [KIND.context, KIND.failed]
+/** failed: nothing could be made of it. used: it was mounted, and is known only until its caller has the mount. */
+const KIND = { context: 0, mount: 1, failed: 2, used: 3 } as const
+const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used]
 const MOUNTS: readonly number[] = [KIND.mount]
 const NO_VALUE = 0xffff
+const UNKNOWN = -1
 
-export const CONTEXT_BYTES = ENTRIES * (ENTRY_BYTES + PARAMETERS)
+export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
 
 /** What an entry is made of. */
 interface New {
   readonly kind: number
   readonly opened: Fd
   readonly made?: Fd | undefined
-  readonly type?: string
+  readonly told: Told
+  readonly process: Tid
 }
 
 /**
@@ -36,28 +40,41 @@ export class Contexts implements Keeping {
   readonly #bytes: Uint8Array
   readonly #seconds: () => number
 
-  constructor(memory: SharedArrayBuffer, seconds: () => number = () => Math.trunc(process.uptime())) {
-    this.#entries = new Entries(memory, ENTRIES)
-    this.#bytes = new Uint8Array(memory, ENTRIES * ENTRY_BYTES)
+  /** @param seconds of a clock that all engines have in common */
+  constructor(place: Place, vault: Vault, seconds: () => number = () => process.hrtime()[0]) {
+    const { words, from } = place
+    this.#entries = new Entries(place, vault)
+    this.#bytes = new Uint8Array(
+      words.buffer,
+      words.byteOffset + 4 * (from + ENTRIES * ENTRY_WORDS),
+      ENTRIES * PARAMETERS,
+    )
     this.#seconds = seconds
   }
 
-  addContext(container: number, opened: Fd, type: string): ((holder: Holder) => void) | undefined {
-    return this.#add(container, { kind: KIND.context, opened, type })
+  /** Takes over what an engine before this one has left. */
+  restore(legacy: Legacy): void {
+    this.#entries.restore(legacy)
   }
 
-  addMount(container: number, tree: Fd, free: Fd | undefined): ((holder: Holder) => void) | undefined {
-    return this.#add(container, { kind: KIND.mount, opened: tree, made: free })
+  addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined {
+    return this.#add(container, { kind: KIND.context, opened, told: { type, parameters: [] }, process })
+  }
+
+  addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined {
+    const { tree: opened, free: made, told } = mount
+    return this.#add(container, { kind: KIND.mount, opened, made, told, process })
   }
 
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
     const index = this.#find(container, CONTEXTS, isIt)
-    return typeof index === 'number' ? this.#context(index) : index
+    return typeof index === 'number' ? this.#context(index, container) : index
   }
 
   findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined {
     const index = this.#find(container, MOUNTS, isIt)
-    return typeof index === 'number' ? { ...this.#kept(index), free: this.#entries.made(index) } : index
+    if (typeof index !== 'number') return index
+    return { ...this.#kept(index), ...this.#told(index), free: this.#entries.made(index) }
   }
 
   has(container: number): boolean {
@@ -71,8 +88,6 @@ export class Contexts implements Keeping {
   tidy(container: number | undefined, isHeld: IsHeld): void {
     const entries = this.#entries
     for (const index of container === undefined ? entries.owned : this.#of(container)) {
-      // To look at a mount is to hold it for a moment: not while its caller is about to place it.
-      if (container === undefined && this.#age(index) <= GIVEN_S) continue
       if (!entries.tryLock(index)) continue
       if (!this.#isHeld(index, isHeld)) entries.doom(index)
       entries.unlock(index)
@@ -89,13 +104,13 @@ export class Contexts implements Keeping {
 
   #isHeld(index: number, isHeld: IsHeld): boolean {
     const entries = this.#entries
-    const holder = { process: entries.get(index, 'holder') as Tid, fd: entries.get(index, 'holderFd') }
-    if (holder.process === 0) return this.#age(index) <= GIVEN_S
+    const [process, fd] = [entries.get(index, 'holder') as Tid, entries.get(index, 'holderFd')]
+    if (fd === UNKNOWN && this.#age(index) <= GIVEN_S) return true
     const kind = entries.get(index, 'kind') === KIND.mount ? 'mount' : 'context'
-    return isHeld(kind, entries.opened(index), holder)
+    return isHeld(kind, entries.opened(index), fd === UNKNOWN ? { process } : { process, fd })
   }
 
-  #add(container: number, what: New): ((holder: Holder) => void) | undefined {
+  #add(container: number, what: New): ((fd: number) => void) | undefined {
     const entries = this.#entries
     const own = this.#of(container).sort((a, b) => entries.get(a, 'born') - entries.get(b, 'born'))
     if (own.length >= ENTRIES_PER_CONTAINER) entries.drop(own[0]!)
@@ -107,27 +122,25 @@ export class Contexts implements Keeping {
     return tell
   }
 
-  #fill(index: number, container: number, { kind, opened, made, type = '' }: New): void {
+  #fill(index: number, container: number, { kind, opened, made, told: { type, parameters }, process }: New): void {
     const entries = this.#entries
-    entries.renew(index, opened, made)
+    entries.renew(index, container, opened, made)
     entries.set(index, 'kind', kind)
-    entries.set(index, 'holder', 0)
+    entries.set(index, 'holder', process)
+    entries.set(index, 'holderFd', UNKNOWN)
     entries.set(index, 'length', 0)
     entries.set(index, 'born', this.#seconds())
-    this.#append(index, [type])
+    for (const record of [[type] as const, ...parameters]) this.#append(index, record)
     entries.set(index, 'owner', container + 1)
   }
 
   /** The entry may be another one by then. */
-  #tell(index: number): (holder: Holder) => void {
+  #tell(index: number): (fd: number) => void {
     const entries = this.#entries
     const serial = entries.serial(index)
-    return ({ process, fd }) => {
+    return (fd) => {
       if (!entries.lock(index)) return
-      if (entries.serial(index) === serial) {
-        entries.set(index, 'holderFd', fd)
-        entries.set(index, 'holder', process)
-      }
+      if (entries.serial(index) === serial) entries.set(index, 'holderFd', fd)
       entries.unlock(index)
     }
   }
@@ -150,27 +163,37 @@ export class Contexts implements Keeping {
 
   #kept(index: number): Kept {
     const entries = this.#entries
+    const serial = entries.serial(index)
     return {
       handle: entries.opened(index),
       end: () => entries.doom(index),
+      drop: () => {
+        if (entries.serial(index) === serial) entries.drop(index)
+      },
       [Symbol.dispose]: () => entries.unlock(index),
     }
   }
 
-  #context(index: number): Context {
-    const at = index * PARAMETERS
-    const told = this.#bytes.slice(at, at + this.#entries.get(index, 'length'))
-    const [type, ...parameters] = decode(Buffer.from(told))
+  #context(index: number, container: number): Context {
+    const kind = this.#entries.get(index, 'kind')
     return {
       ...this.#kept(index),
-      type: type![0],
-      parameters,
+      ...this.#told(index),
       made: this.#entries.made(index),
       add: (parameter) => this.#append(index, parameter),
-      keep: (context) => this.#entries.keep(index, context),
+      keep: (context) => this.#entries.keep(index, container, context),
       fail: () => this.#entries.set(index, 'kind', KIND.failed),
-      hasFailed: this.#entries.get(index, 'kind') === KIND.failed,
+      hasFailed: kind === KIND.failed,
+      use: () => this.#entries.set(index, 'kind', KIND.used),
+      isUsed: kind === KIND.used,
     }
+  }
+
+  #told(index: number): Told {
+    const at = index * PARAMETERS
+    const bytes = this.#bytes.slice(at, at + this.#entries.get(index, 'length'))
+    const [type, ...parameters] = decode(Buffer.from(bytes))
+    return { type: type![0], parameters }
   }
 
   #append(index: number, parameter: Parameter): boolean {

@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dev, Tid } from '../abi/brand.ts'
 import { major, minor } from '../abi/dev.ts'
 import { deviceGroups, isFrozen } from '../caller/cgroups.ts'
+import type { Spawn } from './spawning.ts'
 
 /** What the device rules of a caller's control groups allow for one device. */
 export interface DeviceRules {
@@ -31,11 +31,11 @@ echo joined
 exec mknod node c "$2" "$3"`
 
 /** Tries what the control groups of `tid` allow. @returns undefined if that cannot be found out: the host lacks memory, say */
-export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules | undefined> {
+export async function tryDevice(spawn: Spawn, tid: Tid, dev: Dev): Promise<DeviceRules | undefined> {
   const groups = groupsOf(tid)
   if (!groups) return undefined
   for (;;) {
-    const rules = await tryIn(groups, dev)
+    const rules = await tryIn(spawn, groups, dev)
     if (rules !== 'late') return rules
     if (!groups.some(isFrozen) || !groupsOf(tid)) return undefined
     // With what has joined the caller itself is to stop: it can wait until all of them go on.
@@ -43,7 +43,7 @@ export async function tryDevice(tid: Tid, dev: Dev): Promise<DeviceRules | undef
   }
 }
 
-async function tryIn(groups: readonly string[], dev: Dev): Promise<DeviceRules | 'late' | undefined> {
+async function tryIn(spawn: Spawn, groups: readonly string[], dev: Dev): Promise<DeviceRules | 'late' | undefined> {
   const args = [
     '--mount',
     '--propagation',

@@ -1,21 +1,22 @@
+import type { Legacy, Place, Vault } from '../caller/vault.ts'
 import { now } from '../kernel/clock.ts'
 import { closeRaw, Fd } from '../kernel/fd.ts'
 
 const WORD = {
-  lock: 0,
-  owner: 1,
-  kind: 2,
-  opened: 3,
-  made: 4,
-  born: 5,
-  length: 6,
-  doomed: 7,
-  holder: 8,
-  holderFd: 9,
-  serial: 10,
+  owner: 0,
+  kind: 1,
+  opened: 2,
+  made: 3,
+  born: 4,
+  length: 5,
+  doomed: 6,
+  holder: 7,
+  holderFd: 8,
+  serial: 9,
 } as const
-const WORDS = 11
-export const ENTRY_BYTES = 4 * WORDS
+export const ENTRY_WORDS = 10
+/** Those that hold the number of a descriptor. */
+type Held = typeof WORD.opened | typeof WORD.made
 const NONE = -1
 /** All but the making of a file system takes microseconds, and who comes meanwhile is too late. */
 const LOCK_MS = 100
@@ -24,28 +25,49 @@ const LOCK_MS = 100
 type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
 
 /**
- * Entries of a few words each in memory that threads share. An entry has an owner, or none; whoever changes it locks it, and
+ * Entries of a few words each in memory that threads share, and that outlives them. An entry has an owner, or none; whoever changes it locks it, and
  * one that is doomed lets its descriptors go when it is unlocked.
  */
 export class Entries {
   readonly #words: Int32Array
-  readonly #count: number
+  readonly #from: number
+  readonly #locks: Int32Array
+  readonly #vault: Vault
 
-  constructor(memory: SharedArrayBuffer, count: number) {
-    this.#words = new Int32Array(memory, 0, count * WORDS)
-    this.#count = count
+  constructor({ words, from, locks }: Place, vault: Vault) {
+    this.#words = words
+    this.#from = from
+    this.#locks = locks
+    this.#vault = vault
+  }
+
+  /** Takes over those of an engine before this one of which all descriptors are left; the others are no more. */
+  restore(legacy: Legacy): void {
+    for (const index of this.owned) {
+      const [opened, made] = [this.#take(index, WORD.opened, legacy), this.#take(index, WORD.made, legacy)]
+      if (!opened || !made) this.doom(index)
+      this.unlock(index)
+    }
+  }
+
+  /** @returns false if there should be one, and is not */
+  #take(index: number, word: Held, legacy: Legacy): boolean {
+    if (this.#get(index, word) === NONE) return true
+    const fd = legacy.take(this.#at(index, word))
+    this.#set(index, word, fd?.release() ?? NONE)
+    return fd !== undefined
   }
 
   /** Those that have an owner. */
   get owned(): number[] {
     const owned: number[] = []
-    for (let index = 0; index < this.#count; index++) if (this.get(index, 'owner') !== 0) owned.push(index)
+    for (let index = 0; index < this.#locks.length; index++) if (this.get(index, 'owner') !== 0) owned.push(index)
     return owned
   }
 
   /** Locks one that has no owner; undefined if there is none. */
   lockFree(): number | undefined {
-    for (let index = 0; index < this.#count; index++) {
+    for (let index = 0; index < this.#locks.length; index++) {
       if (this.get(index, 'owner') !== 0 || !this.tryLock(index)) continue
       if (this.get(index, 'owner') === 0) return index
       this.unlock(index)
@@ -54,11 +76,11 @@ export class Entries {
   }
 
   /** Makes a locked one new. The descriptors are owned by it from now on. */
-  renew(index: number, opened: Fd, made: Fd | undefined): void {
+  renew(index: number, container: number, opened: Fd, made: Fd | undefined): void {
     this.#set(index, WORD.doomed, 0)
-    this.#set(index, WORD.opened, opened.release())
-    this.keep(index, made)
-    Atomics.add(this.#words, index * WORDS + WORD.serial, 1)
+    this.#put(index, WORD.opened, container, opened)
+    this.#put(index, WORD.made, container, made)
+    this.#set(index, WORD.serial, this.#get(index, WORD.serial) + 1)
   }
 
   /** Counts how often an entry was made new. */
@@ -75,8 +97,16 @@ export class Entries {
     return raw === NONE ? undefined : new Fd(raw)
   }
 
-  keep(index: number, made: Fd | undefined): void {
-    this.#set(index, WORD.made, made?.release() ?? NONE)
+  /** Takes the place of what was made before. */
+  keep(index: number, container: number, made: Fd): void {
+    const before = this.#get(index, WORD.made)
+    this.#put(index, WORD.made, container, made)
+    if (before !== NONE) closeRaw(before)
+  }
+
+  #put(index: number, word: Held, container: number, fd: Fd | undefined): void {
+    if (fd) this.#vault.keep(this.#at(index, word), fd, container)
+    this.#set(index, word, fd?.release() ?? NONE)
   }
 
   isDoomed(index: number): boolean {
@@ -94,26 +124,29 @@ export class Entries {
   }
 
   tryLock(index: number): boolean {
-    return Atomics.compareExchange(this.#words, index * WORDS + WORD.lock, 0, 1) === 0
+    return Atomics.compareExchange(this.#locks, index, 0, 1) === 0
   }
 
   /** @returns false if another thread has it for too long */
   lock(index: number): boolean {
     for (const end = now() + LOCK_MS; now() < end; ) {
       if (this.tryLock(index)) return true
-      Atomics.wait(this.#words, index * WORDS + WORD.lock, 1, LOCK_MS)
+      Atomics.wait(this.#locks, index, 1, LOCK_MS)
     }
     return false
   }
 
   unlock(index: number): void {
-    if (this.get(index, 'owner') !== 0 && this.isDoomed(index)) {
-      this.set(index, 'owner', 0)
-      closeRaw(this.#get(index, WORD.opened))
-      if (this.#get(index, WORD.made) !== NONE) closeRaw(this.#get(index, WORD.made))
-    }
-    this.#set(index, WORD.lock, 0)
-    Atomics.notify(this.#words, index * WORDS + WORD.lock)
+    if (this.get(index, 'owner') !== 0 && this.isDoomed(index)) this.#end(index)
+    Atomics.store(this.#locks, index, 0)
+    Atomics.notify(this.#locks, index)
+  }
+
+  #end(index: number): void {
+    const held = [WORD.opened, WORD.made].filter((word) => this.#get(index, word) !== NONE)
+    for (const word of held) closeRaw(this.#get(index, word))
+    if (held.length > 0) this.#vault.drop(held.map((word) => this.#at(index, word)))
+    this.set(index, 'owner', 0)
   }
 
   get(index: number, word: Word): number {
@@ -125,10 +158,14 @@ export class Entries {
   }
 
   #get(index: number, word: number): number {
-    return Atomics.load(this.#words, index * WORDS + word)
+    return Atomics.load(this.#words, this.#at(index, word))
   }
 
   #set(index: number, word: number, value: number): void {
-    Atomics.store(this.#words, index * WORDS + word, value)
+    Atomics.store(this.#words, this.#at(index, word), value)
+  }
+
+  #at(index: number, word: number): number {
+    return this.#from + index * ENTRY_WORDS + word
   }
 }

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Container } from '../caller/container.ts'
@@ -11,10 +11,16 @@ import { type Answer, type Asked, answerOf } from './exec-job.ts'
 import { LastWords } from './last-words.ts'
 import type { ProgramEnd } from './messages.ts'
 import { shareOf } from './share.ts'
+import type { Spawn } from './spawning.ts'
 
 /** Programs that are being started and looked at, of the host and for one container: a thread waits for each. */
 const STARTING = 8
 const STARTING_PER_CONTAINER = 4
+
+interface Given {
+  readonly file: Handle
+  readonly words: LastWords
+}
 
 interface Started {
   readonly container: number
@@ -31,9 +37,11 @@ interface Started {
  */
 export class Execs {
   readonly #started = new Map<string, Started>()
+  readonly #spawn: Spawn
   readonly #onProgram: (container: number, end: ProgramEnd) => void
 
-  constructor(onProgram: (container: number, end: ProgramEnd) => void) {
+  constructor(spawn: Spawn, onProgram: (container: number, end: ProgramEnd) => void) {
+    this.#spawn = spawn
     this.#onProgram = onProgram
   }
 
@@ -48,7 +56,7 @@ export class Execs {
     const words = new LastWords()
     // The runtime opens it by the number of our descriptor: so it inherits none.
     const file = textFile('intercede-process', process)
-    const child = exec(container, process, file, words)
+    const child = exec(this.#spawn, container, process, { file, words })
     const ended = statusOf(child).then((status) => {
       file[Symbol.dispose]()
       answer('ended', status)
@@ -86,7 +94,7 @@ const statusOf = (child: ChildProcess): Promise<number> =>
     child.on('exit', (status, signal) => resolve(status ?? 128 + (signal ? constants.signals[signal] : 0)))
   })
 
-function exec({ id, exec, handles }: Container, spec: string, file: Handle, words: LastWords): ChildProcess {
+function exec(spawn: Spawn, { id, exec, handles }: Container, spec: string, { file, words }: Given): ChildProcess {
   const { program, options, env } = exec!
   const own = `/proc/${process.pid}/fd`
   const wanted = scoreOf(spec)

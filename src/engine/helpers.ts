@@ -1,9 +1,8 @@
 import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
-import { isHeldIn } from '../caller/held.ts'
-import type { IsHeld } from '../calls/context.ts'
-import { Fd } from '../kernel/fd.ts'
-import { CONTEXT_BYTES, Contexts } from './contexts.ts'
+import { isHeld } from '../caller/held.ts'
+import type { Fd } from '../kernel/fd.ts'
+import type { Contexts } from './contexts.ts'
 import { tryDevice } from './device-rules.ts'
 import { Execs } from './execs.ts'
 import type { ProgramEnd } from './messages.ts'
@@ -11,12 +10,12 @@ import type { MounterProcess } from './mounter-process.ts'
 import { Mounters } from './mounters.ts'
 import type { PoolState } from './pool-state.ts'
 import { encodeRules } from './rules-cache.ts'
+import type { Spawn } from './spawning.ts'
 import type { Help } from './thread-messages.ts'
 import { Walkers } from './walkers.ts'
 
 interface Parts {
-  /** The host's procfs. */
-  readonly proc: number
+  readonly contexts: Contexts
   readonly onFault: (message: string) => void
   /** A mounter was started. */
   readonly onMounter: (mounter: MounterProcess) => void
@@ -29,24 +28,30 @@ const EXPIRE_MS = 5000
 
 /** What a thread cannot do by itself for a call: all that takes another process, or a look at all containers. See `Services`. */
 export class Helpers {
-  readonly contextMemory = new SharedArrayBuffer(CONTEXT_BYTES)
-  readonly #contexts = new Contexts(this.contextMemory)
+  readonly #spawn: Spawn
+  readonly #contexts: Contexts
   readonly #walkers: Walkers
   readonly #mounters: Mounters
   readonly #execs: Execs
-  readonly #isHeld: IsHeld
   #expiring: NodeJS.Timeout | undefined
 
-  constructor(state: PoolState, { proc, onFault, onMounter, onProgram }: Parts) {
+  constructor(state: PoolState, { contexts, onFault, onMounter, onProgram }: Parts) {
+    this.#contexts = contexts
+    const { spawn } = state.spawning
+    this.#spawn = spawn
     this.#walkers = new Walkers(state, onFault)
-    this.#mounters = new Mounters({ keep: onMounter, fault: onFault })
-    this.#execs = new Execs(onProgram)
-    this.#isHeld = isHeldIn(new Fd(proc))
+    this.#mounters = new Mounters({ spawn, keep: onMounter, fault: onFault })
+    this.#execs = new Execs(spawn, onProgram)
   }
 
   /** A container that may have a walker; `userns` outlives it. */
   admit(container: number, userns: Fd): void {
     this.#walkers.admit(container, userns)
+  }
+
+  /** When nobody does anything any more for an engine before this one. */
+  get settled(): Promise<unknown> {
+    return this.#mounters.greeted
   }
 
   /** A mounter of an engine before this one. */
@@ -56,7 +61,6 @@ export class Helpers {
 
   forget(container: number): void {
     this.#walkers.forget(container)
-    this.#contexts.forget(container)
   }
 
   /** @param container in which a program shall be started, if it is still there */
@@ -89,7 +93,7 @@ export class Helpers {
   }
 
   async #tryDevice(tid: Tid, dev: Dev, answer: Int32Array): Promise<void> {
-    const rules = await tryDevice(tid, dev).catch(() => undefined)
+    const rules = await tryDevice(this.#spawn, tid, dev).catch(() => undefined)
     settle(answer, encodeRules(rules))
   }
 
@@ -99,7 +103,7 @@ export class Helpers {
 
   /** Only while there is one: an idle engine has no timer. */
   #expireContexts(): void {
-    this.#contexts.tidy(undefined, this.#isHeld)
+    this.#contexts.tidy(undefined, isHeld)
     if (this.#contexts.size > 0) return
     clearInterval(this.#expiring)
     this.#expiring = undefined

@@ -5,6 +5,7 @@ import type { ToThread } from './thread-messages.ts'
 
 const UNKNOWN: Container = {
   index: 0,
+  serial: 0,
   id: '',
   policy: {},
   uidMap: [],

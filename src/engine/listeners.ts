@@ -48,10 +48,10 @@ export class Listeners {
     this.#orphans.find(this.#parts.slots, failed)
   }
 
-  /** All of it is here: its calls in flight may be served. */
-  settle(): void {
+  /** All of it is here. @param settled resolves when its calls in flight may be served */
+  settle(settled: Promise<unknown>): void {
     this.#inherits = false
-    this.#orphans.offer()
+    void settled.then(() => this.#orphans.offer())
   }
 
   /**

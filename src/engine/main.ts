@@ -13,7 +13,7 @@ import { notifSetFlags } from '../kernel/seccomp.ts'
 import { type Message, receive, send } from '../kernel/socket.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './messages.ts'
 import { Pool } from './pool.ts'
-import { CONTROL_FD, type EngineOptions, JOURNAL_FD } from './start.ts'
+import { CONTROL_FD, type EngineOptions, JOURNAL_FD, LASTING_FD } from './start.ts'
 
 /** The keeper ends an engine that does not give it for many times as long. */
 const BEAT_MS = 1000
@@ -22,6 +22,7 @@ const BEAT_MS = 1000
 async function main(): Promise<void> {
   setCloexec(CONTROL_FD)
   setCloexec(JOURNAL_FD)
+  setCloexec(LASTING_FD)
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   // libuv's threads must be born at home, before any thread stands in a container: the first one starts the pool.
@@ -47,6 +48,8 @@ async function main(): Promise<void> {
       ...limits,
       build,
       journal: JOURNAL_FD,
+      lasting: LASTING_FD,
+      control: CONTROL_FD,
       processors: availableParallelism(),
       hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
       mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,
@@ -109,7 +112,8 @@ function end(): never {
 }
 
 function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
-  if (message.type === 'inherit') pool.inherit(message.failed)
+  if (message.type === 'kept') pool.take(message.places, fds)
+  else if (message.type === 'inherit') pool.inherit(message.failed)
   else if (message.type === 'all') pool.settle()
   else if (message.type === 'container') pool.announce(message, fds)
   else if (message.type === 'forget') pool.forget(message.container)

@@ -7,6 +7,14 @@ interface MounterFds {
   readonly type: 'mounter'
 }
 
+/** What goes from one engine to the next. */
+export type ToHeritage =
+  | MounterFds
+  /** With the descriptor: see `Lasting`. */
+  | { readonly type: 'keep'; readonly place: number; readonly container: number }
+  /** With a socket that is closed when they are. */
+  | { readonly type: 'drop'; readonly places: readonly number[] }
+
 /** What the keeper tells the engine; each message is one packet of their socket. */
 export type ToEngine =
   /** With the descriptors that `handles` names, in its order; none if the init was not seen. */
@@ -17,8 +25,10 @@ export type ToEngine =
       readonly handles: readonly (keyof ContainerHandles)[]
     }
   | { readonly type: 'forget'; readonly container: number }
+  /** With the descriptors: what an engine before this one has left. Comes before all others. */
+  | { readonly type: 'kept'; readonly places: readonly number[] }
   /**
-   * Comes first. The journal may hold calls of an engine before this one: what is handed over until `all` is what that had,
+   * Comes next. The journal may hold calls of an engine before this one: what is handed over until `all` is what that had,
    * too. `failed`: it ended by itself, not by somebody's will.
    */
   | { readonly type: 'inherit'; readonly failed: boolean }
@@ -45,7 +55,7 @@ export type ToKeeper =
   | { readonly type: 'waited'; readonly container: number }
   /** The ring of records is half full: read it now. */
   | { readonly type: 'halfFull' }
-  | MounterFds
+  | ToHeritage
   /** A program that was started in a container did not do its work. */
   | ({ readonly type: 'program'; readonly container: number } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Request } from '../caller/mounter.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
@@ -7,6 +6,7 @@ import type { Fd } from '../kernel/fd.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { SIGKILL } from '../kernel/process.ts'
 import { MSG_DONTWAIT, receive, send, shutdown, socketpair, waitReadable } from '../kernel/socket.ts'
+import type { Spawn } from './spawning.ts'
 
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const MAIN = new URL(`../caller/mounter-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
@@ -17,6 +17,7 @@ const SOON_MS = 1
 const LATE_MS = 200
 
 interface Ties {
+  readonly spawn: Spawn
   readonly onEnd: () => void
   readonly onError: (error: Error) => void
 }
@@ -36,7 +37,7 @@ export class MounterProcess {
    * @returns undefined if it cannot be started: `onError` is told
    * @throws {Error} that ends this engine if the files were replaced
    */
-  static start({ onEnd, onError }: Ties): MounterProcess | undefined {
+  static start({ spawn, onEnd, onError }: Ties): MounterProcess | undefined {
     requireOwnFiles()
     try {
       const [ours, theirs] = socketpair()

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fd } from '../kernel/fd.ts'
 import { MounterProcess } from './mounter-process.ts'
 import { shareOf } from './share.ts'
+import type { Spawn } from './spawning.ts'
 
 /** Mounters at once, of the host and working for one container; those that hang count until they end. */
 export const MOUNTERS = 8
@@ -12,7 +13,7 @@ const QUEUE_MS = 5000
 const IDLE_MS = 10_000
 /** How long one may still work for an engine before this one until it counts as hanging, and until no mount waits for it. */
 const PATIENCE_MS = 20_000
-const HASTE_MS = 200
+const HASTE_MS = 500
 /** For which container it works is not known. */
 const EARLIER = -1
 
@@ -34,6 +35,7 @@ interface Wish {
 }
 
 interface Ties {
+  readonly spawn: Spawn
   /** Called with each that was started: whoever holds its descriptors lets it outlive this engine. */
   readonly keep: (mounter: MounterProcess) => void
   readonly fault: (message: string) => void
@@ -49,6 +51,7 @@ export class Mounters {
   readonly #ties: Ties
   /** Those of an engine before this one that may soon be free. */
   #awaited = 0
+  readonly #greeted: Promise<unknown>[] = []
 
   constructor(ties: Ties) {
     this.#ties = ties
@@ -59,6 +62,14 @@ export class Mounters {
     const mounter = { process: new MounterProcess(socket, pidfd), container: EARLIER, open: true, idle: undefined }
     this.#all.add(mounter)
     void this.#await(mounter)
+  }
+
+  /**
+   * Resolves when those of an engine before this one have done what that has asked for, but for those that hang: only then it
+   * can be seen what became of its mounts.
+   */
+  get greeted(): Promise<unknown> {
+    return Promise.all(this.#greeted)
   }
 
   /** Lends one as soon as it can. */
@@ -81,7 +92,9 @@ export class Mounters {
   async #await(mounter: Mounter): Promise<void> {
     const comesFree = mounter.process.comesFree(PATIENCE_MS).catch(() => false)
     this.#awaited++
-    const soon = await Promise.race([comesFree, sleep(HASTE_MS)])
+    const first = Promise.race([comesFree, sleep(HASTE_MS)])
+    this.#greeted.push(first)
+    const soon = await first
     this.#awaited--
     if (soon === undefined) this.#serve()
     this.#release(mounter, !(await comesFree))
@@ -125,7 +138,7 @@ export class Mounters {
   #start(): Mounter | undefined {
     if (this.#awaited > 0 || this.#all.size >= MOUNTERS) return undefined
     const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
-    const process = MounterProcess.start({ onEnd: () => this.#serve(), onError: fault })
+    const process = MounterProcess.start({ spawn: this.#ties.spawn, onEnd: () => this.#serve(), onError: fault })
     if (!process) return undefined
     const mounter = { process, container: undefined, open: true, idle: undefined }
     this.#all.add(mounter)

@@ -1,13 +1,15 @@
-import { ProgramStore, STORE_WORDS } from '../caller/program-store.ts'
+import { STORE_LOCKS } from '../caller/program-store.ts'
 import { now } from '../kernel/clock.ts'
 import { currentTid, isRunning } from '../kernel/process.ts'
 import { Alarm } from '../kernel/timer.ts'
 import { ATTENDANCE_WORDS } from './attendance.ts'
+import { ENTRIES } from './contexts.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
 import { LEAD_WORDS, LEADER_MS, Lead } from './lead.ts'
 import { ORPHAN_WORDS } from './orphans.ts'
 import { ProxyWords } from './proxy-words.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
+import { Spawning } from './spawning.ts'
 import { UNDELIVERED_WORDS, Undelivered } from './undelivered.ts'
 import { WORKER_WORDS, Workers } from './workers.ts'
 
@@ -19,9 +21,10 @@ export const CONTAINERS = 1024
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /** Each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
-const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_WORDS + UNDELIVERED_WORDS
+const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_LOCKS + UNDELIVERED_WORDS
 const CALLS = 8
 const ANSWERED = 0
+const SPAWNING = 4
 const STRIKES = 16
 const FORGIVEN_S = 10
 
@@ -54,8 +57,9 @@ export class PoolState {
   readonly rules: RulesCache
   /** What is reported of the containers. */
   readonly info: InfoCache
-  /** The device programs that they have loaded. */
-  readonly programs: ProgramStore
+  readonly spawning: Spawning
+  /** For `Lasting`. */
+  readonly lastingLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
   /** What was done for calls whose answers may get lost. */
   readonly undelivered: Undelivered
   /** A descriptor, or one of WALKER. */
@@ -72,6 +76,7 @@ export class PoolState {
           16 +
           ATTENDANCE_WORDS +
           ORPHAN_WORDS +
+          ENTRIES +
           6 * LISTENERS +
           (7 + PER_CONTAINER) * CONTAINERS),
     ),
@@ -86,6 +91,7 @@ export class PoolState {
     this.#lead = array(LEAD_WORDS)
     this.#workers = array(WORKER_WORDS)
     this.#counts = array(16)
+    this.spawning = new Spawning(this.#counts.subarray(SPAWNING, SPAWNING + 1))
     this.attendance = array(ATTENDANCE_WORDS)
     this.orphans = array(ORPHAN_WORDS)
     this.listenerFd = array(LISTENERS)
@@ -103,7 +109,7 @@ export class PoolState {
     this.#containerWaited = array(CONTAINERS)
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
     this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
-    this.programs = new ProgramStore(array(STORE_WORDS * CONTAINERS))
+    this.lastingLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
     this.undelivered = new Undelivered(array(UNDELIVERED_WORDS * CONTAINERS))
   }
 

@@ -1,10 +1,12 @@
 import type { Container, ContainerHandles } from '../caller/container.ts'
+import { Legacy } from '../caller/vault.ts'
 import type { Epoll } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Recall } from './attendance.ts'
 import { Helpers } from './helpers.ts'
 import { Beat, Slots } from './journal.ts'
+import { Lasting } from './lasting.ts'
 import { Listeners } from './listeners.ts'
 import type { ProgramEnd, ToEngine } from './messages.ts'
 import type { MounterProcess } from './mounter-process.ts'
@@ -12,6 +14,7 @@ import { PoolState } from './pool-state.ts'
 import { Priority } from './priority.ts'
 import type { Errand, ToThread } from './thread-messages.ts'
 import { type SharedData, Threads } from './threads.ts'
+import { KeepersVault } from './vault.ts'
 
 type Announced = Extract<ToEngine, { type: 'container' }>
 
@@ -20,7 +23,7 @@ export interface PoolOptions {
   /** At the start. */
   readonly threads: number
   /** What the pool does not make by itself. */
-  readonly data: Omit<SharedData, 'state' | 'contexts' | 'epoll' | 'orphans'>
+  readonly data: Omit<SharedData, 'state' | 'epoll' | 'orphans'>
   readonly onReady: (threads: number) => void
   /** All its tasks have ended, its descriptor is closed. */
   readonly onGone: (listener: number) => void
@@ -41,6 +44,8 @@ export class Pool {
   readonly #recall: Recall
   readonly #priority: Priority
   readonly #listeners: Listeners
+  readonly #lasting: Lasting
+  readonly #legacy = new Legacy()
   readonly #helpers: Helpers
   readonly #threads: Threads
   readonly #containers = new Map<number, Container>()
@@ -55,13 +60,14 @@ export class Pool {
     this.#recall = new Recall(this.#state, epoll)
     this.#priority = new Priority(onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
-    this.#helpers = new Helpers(this.#state, { ...options, proc: data.proc })
+    const vault = new KeepersVault(new Fd(data.control))
+    this.#lasting = new Lasting(map(new Fd(data.lasting)), this.#state.lastingLocks, vault)
+    this.#helpers = new Helpers(this.#state, { ...options, contexts: this.#lasting.contexts })
     const shared: SharedData = {
       ...data,
       epoll: epoll.raw,
       orphans: this.#listeners.orphans,
       state: this.#state.buffer,
-      contexts: this.#helpers.contextMemory,
     }
     this.#threads = new Threads(threads, shared, this.#state, {
       ...options,
@@ -79,6 +85,7 @@ export class Pool {
     this.#containers.set(index, container)
     this.#handles.set(index, fds)
     this.#state.resetContainer(index)
+    this.#lasting.admit(index, bare.serial)
     const userns = fds[names.indexOf('userns')]
     if (userns && walkable) this.#helpers.admit(index, userns)
     this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
@@ -89,7 +96,7 @@ export class Pool {
     this.#containers.delete(container)
     this.#helpers.forget(container)
     this.#priority.forget(container)
-    this.#state.programs.forget(container)
+    this.#lasting.forget(container)
     for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
     this.#handles.delete(container)
     this.#threads.tell({ forget: container })
@@ -104,8 +111,14 @@ export class Pool {
     this.#listeners.add(index, container, fd, isMonitor)
   }
 
-  /** What follows is what an engine before this one had. */
+  /** Takes over what an engine before this one has kept. @param fds owned here */
+  take(places: readonly number[], fds: readonly Fd[]): void {
+    for (const [index, fd] of fds.entries()) this.#legacy.add(places[index]!, fd)
+  }
+
+  /** That was all of it; what follows is what an engine before this one had. */
   inherit(failed: boolean): void {
+    this.#lasting.restore(this.#legacy)
     this.#listeners.inherit(failed)
   }
 
@@ -116,7 +129,8 @@ export class Pool {
 
   /** All of it is here: its calls in flight may be served. */
   settle(): void {
-    this.#listeners.settle()
+    this.#lasting.keepOnly(this.#containers)
+    this.#listeners.settle(this.#helpers.settled)
   }
 
   /** Says that this engine serves: a call waits only as long as others are answered. */

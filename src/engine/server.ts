@@ -187,14 +187,14 @@ export class Server {
     const thread = { tid, bits: this.#registers.bits }
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
     const waits = (): boolean => this.#answer.waits(listener, slot)
-    const caller = new Caller(this.#desk, container, thread, { waits, notes })
+    const again = left === STATE.acting ? this.#trace(slot) : undefined
+    const caller = new Caller(this.#desk, container, thread, { waits, notes, noted: again?.note ?? 0n })
     // As `using` would, which is compiled to what costs a microsecond.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)
-      if (verdict.is !== 'act') return left === STATE.acting ? UNSETTLED : settled(verdict)
+      if (verdict.is !== 'act') return again ? UNSETTLED : settled(verdict)
       this.#adoption = this.#adoptions.of(verdict.act, caller, call, waits)
       this.#slots.setState(slot, STATE.acting)
-      const again = left === STATE.acting ? this.#trace(slot) : undefined
       const effect = this.#perform(verdict.act, caller, again)
       // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
@@ -238,7 +238,11 @@ export class Server {
     if (errno !== 0) return this.#answer.errno(listener, slot, errno)
     if (!fd) return this.#answer.value(listener, slot, value)
     using passed = fd
-    if (replaces !== undefined) return this.#replace(listener, slot, passed, replaces, value)
+    if (replaces !== undefined) {
+      const replaced = this.#replace(listener, slot, passed, replaces, value)
+      if (replaced) sent?.(replaces)
+      return replaced
+    }
     const number = this.#giver.give(listener, slot, container, passed, cloexec === true)
     if (number !== undefined) sent?.(number)
     return number !== undefined

@@ -13,13 +13,15 @@ import { PassOn } from '../calls/verdict.ts'
 import { Fd } from '../kernel/fd.ts'
 import { address } from '../kernel/libc.ts'
 import { RemoteMemory } from '../kernel/memory.ts'
-import { Contexts } from './contexts.ts'
+import { map } from '../kernel/shared-memory.ts'
 import type { DeviceRules } from './device-rules.ts'
 import { ExecJob } from './exec-job.ts'
 import { Informant } from './informant.ts'
+import { Lasting } from './lasting.ts'
 import type { PoolState } from './pool-state.ts'
 import { decodeRules } from './rules-cache.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
+import { KeepersVault } from './vault.ts'
 
 const WALKER_START_MS = 5000
 /** 65,536 groups are allowed, of up to 11 bytes each. */
@@ -56,6 +58,8 @@ export class Services {
     this.#passLead = passLead
     this.#unmute = unmute
     const proc = new Fd(data.proc)
+    const vault = new KeepersVault(new Fd(data.control))
+    const lasting = new Lasting(map(new Fd(data.lasting)), state.lastingLocks, vault)
     const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
     this.desk = {
       identity,
@@ -71,11 +75,12 @@ export class Services {
       mounting: {
         lend: ({ index }) => this.#lend(index),
         giveBack: (socket, lost) => post({ type: 'giveBack', socket, lost }),
-        keeping: new Contexts(data.contexts),
+        keeping: lasting.contexts,
         onKept: () => post({ type: 'context' }),
+        settle: () => state.spawning.settle(),
       },
       fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
-      programs: state.programs,
+      programs: lasting.programs,
       mayBlock: passLead,
       mayMount: ({ index }) => state.countMount(index),
       deviceRules: ({ index }, dev, asker) => this.#deviceRules(index, dev, asker),

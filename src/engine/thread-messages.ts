@@ -8,9 +8,11 @@ export interface ThreadData {
   readonly build: string
   readonly number: number
   readonly state: SharedArrayBuffer
-  /** For `Contexts`. */
-  readonly contexts: SharedArrayBuffer
   readonly journal: number
+  /** The memory of `Lasting`. */
+  readonly lasting: number
+  /** The socket to the keeper. */
+  readonly control: number
   readonly epoll: number
   /** A timerfd: see `Lead`. */
   readonly alarm: number

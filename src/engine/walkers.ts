@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
@@ -81,7 +81,7 @@ export class Walkers {
     const [node = '', main = ''] = how.paths
     const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main, build]
     const [program = '', ...args] = [...unseen(), ...how.prefix, ...enter]
-    return spawn(program, args, {
+    return this.#state.spawning.spawn(program, args, {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
       cwd: '/',

@@ -1,12 +1,11 @@
 import { errno } from '../abi/errno.ts'
 import { fsconfig as command, isFsmountAttributes } from '../abi/mount.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
-import type { Context, Parameter } from '../calls/context.ts'
+import { BEGUN, type Context, type Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
-import { HUGETLBFS, withHostIds } from './hugetlbfs.ts'
-import { isWritable, judgeParameter } from './mount-options.ts'
-import { sourceOf } from './mount-source.ts'
+import { describe, mannerOf } from './mount-description.ts'
+import { judgeParameter } from './mount-options.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
@@ -105,23 +104,28 @@ const parameterOf = (key: string, value: string | undefined): Parameter => (valu
 
 const isOver = ({ made, hasFailed }: Context): boolean => made !== undefined || hasFailed
 
-/** The kernel takes one source only; a second one also comes from a call that was interrupted and made again. */
+const isSame = ([key, value]: Parameter, [other, otherValue]: Parameter): boolean =>
+  key === other && value === otherValue
+
+/**
+ * The kernel takes one source only. A call that was interrupted and made again, or left to another engine, was told already: no
+ * parameter means anything else the second time in a row.
+ */
 function note(context: Context, parameter: Parameter): boolean {
-  const again = parameter[0] === 'source' && context.parameters.some(([key]) => key === 'source')
+  const { parameters } = context
+  const last = parameters.at(-1)
+  const again =
+    (last && isSame(last, parameter)) || (parameter[0] === 'source' && parameters.some(([key]) => key === 'source'))
   return again || context.add(parameter)
 }
 
 function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
   const left = judgeMounter(caller)
   if (left) return left
-  if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
+  if (isOver(context) && caller.noted !== BEGUN) return refuse('contextBusy', errno('EBUSY'))
   caller.mounts.tidy()
   caller.mounts.namespace()
-  const { type } = context
-  const parameters = type === HUGETLBFS ? withHostIds(caller, context.parameters) : context.parameters
-  const source = parameters.find(([key]) => key === 'source')?.[1]
-  const description = { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
-  return act({ verb: 'create', context, description })
+  return act({ verb: 'create', context, description: describe(context, exclusive, caller) })
 }
 
 interface Mounted {
@@ -146,9 +150,12 @@ export const fsmount: Syscall<Mounted> = {
     if (!context) return pass('foreignContext')
     const left = judgeMounter(caller)
     if (left) return left
-    if (!context.made) return pass('contextUnready')
+    const isBegun = caller.noted === BEGUN
+    if (!context.made || (context.isUsed && !isBegun)) return pass('contextUnready')
     caller.mounts.namespace()
-    const manner = { nodev: mount.nodev, shift: mount.shift && context.type !== HUGETLBFS }
-    return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner })
+    const manner = mannerOf(context.type, mount)
+    // The kernel mounts what was made once. Whether it has is not known then: so it is made anew.
+    const anew = isBegun ? { anew: describe(context, false, caller) } : {}
+    return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner, ...anew })
   },
 }

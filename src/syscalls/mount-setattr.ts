@@ -1,6 +1,8 @@
 import { ACCESS_TIMES, AT_EMPTY_PATH, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
+import { BEGUN } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
+import { describe, mannerOf } from './mount-description.ts'
 import { mountTraps } from './mount-traps.ts'
 import { judgeMounter } from './mount-types.ts'
 
@@ -27,17 +29,24 @@ export const mountSetattr: Syscall<Request> = {
     path: caller.string(args.pointer(1)),
     attributes: caller.bytes(args.pointer(3), MOUNT_ATTR_SIZE),
   }),
-  decide({ fd, path, attributes }, caller) {
+  decide({ fd, path, attributes }, caller, { mount: rules }) {
+    if (!rules) return pass('keyOff')
     const change = decodeAttributes(attributes)
     if (path !== '' || !change) return pass('changesMounts')
     const mount = caller.mounts.unplaced(fd)
     if (!mount?.free) return pass('foreignMount')
     const now = caller.mounts.attributes(mount)
     const wanted = (now & ~change.clear) | change.set
-    if (((now ^ wanted) & ACCESS_TIMES) === 0n) return pass('changesMounts')
+    const isBegun = caller.noted === BEGUN
+    if (((now ^ wanted) & ACCESS_TIMES) === 0n && !isBegun) return pass('changesMounts')
     const left = judgeMounter(caller)
     if (left) return left
     caller.mounts.namespace()
-    return act({ verb: 'renewMount', mount, attributes: wanted, replaces: fd })
+    // What can be changed is used up by that. Whether it was is not known then: so it is made anew.
+    const anew = isBegun ? { anew: describe(mount, false, caller) } : {}
+    return act({
+      verb: 'renewMount',
+      ...{ mount, ...anew, attributes: wanted, manner: mannerOf(mount.type, rules), replaces: fd },
+    })
   },
 }

@@ -1,4 +1,8 @@
-import type { Verb, Verbs } from '../calls/act.ts'
+import type { Effect, Verb, Verbs } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
+import { BEGUN, type Kept } from '../calls/context.ts'
+import type { Given } from '../calls/mounts.ts'
+import type { Handle } from '../kernel/handle.ts'
 
 export const openContext: Verb<Verbs['openContext']> = {
   caps: ['SYS_ADMIN'],
@@ -18,14 +22,16 @@ export const create: Verb<Verbs['create']> = {
     'As `mount`, by the parameters that were noted, in a context that the container never gets: with it, it could mount the ' +
     'file system by itself and open devices there.',
   run({ context, description }, caller) {
+    caller.note(BEGUN)
     try {
-      caller.mounts.create(description, context)
+      context.keep(caller.mounts.create(description))
     } catch (error) {
       context.fail()
       throw error
     }
     return { value: 0n }
   },
+  found: ({ context }, _caller, { note }) => (note === BEGUN && context.made ? { value: 0n } : undefined),
 }
 
 export const mountContext: Verb<Verbs['mountContext']> = {
@@ -35,12 +41,34 @@ export const mountContext: Verb<Verbs['mountContext']> = {
   safe:
     'A mount of what was made for this container, nodev and locked by the kernel before the container gets it; what it may ' +
     'change of it, and where it may put it, the kernel judges as it does for any mount of the container.',
-  run({ context, made, attributes, cloexec, manner }, caller) {
-    const given = caller.mounts.finish(made, attributes, manner)
-    context.end()
-    return { value: 0n, ...given, cloexec }
+  run(act, caller) {
+    caller.note(BEGUN)
+    return mounted(act, act.made, caller)
+  },
+  found(act, caller, { note }) {
+    if (note !== BEGUN || !act.anew) return undefined
+    using made = caller.mounts.create(act.anew)
+    return mounted(act, made, caller)
   },
 }
+
+/** The context is known until its caller has the mount: another engine may have to go on with it. */
+function mounted(
+  { context, attributes, cloexec, manner }: Verbs['mountContext'],
+  made: Handle,
+  caller: Caller,
+): Effect {
+  const { fd, sent } = caller.mounts.finish(made, attributes, manner, context)
+  context.use()
+  return { value: 0n, fd, cloexec, sent: thenDrop(context, sent) }
+}
+
+const thenDrop =
+  (kept: Kept, sent: Given['sent']): Given['sent'] =>
+  (number) => {
+    sent(number)
+    kept.drop()
+  }
 
 export const renewMount: Verb<Verbs['renewMount']> = {
   caps: ['SYS_ADMIN'],
@@ -49,10 +77,21 @@ export const renewMount: Verb<Verbs['renewMount']> = {
   safe:
     'What `mountContext` gave to this container is made anew with another policy of access times, which is locked with the rest ' +
     'and so cannot be changed: again nodev and locked before the container gets it, in the place of the first one.',
-  run({ mount, attributes, replaces }, caller) {
-    const given = caller.mounts.renew(mount, attributes)
-    mount.end()
-    // As fsmount(2) gives it to all programs that are known; what fcntl(2) made of it since is not.
-    return { value: 0n, ...given, cloexec: true, replaces }
+  run(act, caller) {
+    caller.note(BEGUN)
+    return renewed(act, caller.mounts.renew(act.mount, act.attributes))
+  },
+  found(act, caller, { note }) {
+    const { mount, anew, attributes, manner } = act
+    if (note !== BEGUN || !anew) return undefined
+    if (caller.mounts.attributes(mount) === attributes) return { value: 0n }
+    using made = caller.mounts.create(anew)
+    return renewed(act, caller.mounts.finish(made, attributes, manner, mount))
   },
 }
+
+/** As fsmount(2) gives it to all programs that are known; what fcntl(2) made of it since is not. */
+const renewed = ({ mount, replaces }: Verbs['renewMount'], { fd, sent }: Given): Effect => ({
+  value: 0n,
+  ...{ fd, cloexec: true, replaces, sent: thenDrop(mount, sent) },
+})

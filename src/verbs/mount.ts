@@ -39,6 +39,7 @@ export const placeMount: Verb<Verbs['placeMount']> = {
     'What `mountContext` gave to this container is put where the container may put it: on a handle of the target that the ' +
     'caller found, in its own mount namespace.',
   run({ mount: unplaced, target, namespace }, caller) {
+    caller.note(mountId(unplaced.handle) ?? 0n)
     try {
       caller.mounts.attach(unplaced.handle, { target, namespace }, false)
     } catch (error) {
@@ -46,6 +47,12 @@ export const placeMount: Verb<Verbs['placeMount']> = {
       if (error instanceof PassOn) unplaced.end()
       throw error
     }
+    unplaced.end()
+    return { value: 0n }
+  },
+  /** As of `mount`. */
+  found({ mount: unplaced, target }, _caller, { note }) {
+    if (note === 0n || mountId(target) !== note) return undefined
     unplaced.end()
     return { value: 0n }
   },

@@ -1,14 +1,21 @@
-import { readlinkSync } from 'node:fs'
+import { readdirSync, readlinkSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import type { Context, Parameter } from '../../src/calls/context.ts'
-import { CONTEXT_BYTES, Contexts } from '../../src/engine/contexts.ts'
+import { CONTEXT_WORDS, Contexts, ENTRIES } from '../../src/engine/contexts.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
+import { identify } from '../../src/kernel/files.ts'
+import type { Handle } from '../../src/kernel/handle.ts'
 import { pipe } from '../../src/kernel/pipe.ts'
+import { OwnVault, placeIn } from './lasting-world.ts'
 
+const PROCESS = 1 as Tid
+const TOLD = { type: 'ext4', parameters: [['source', '/none']] } as const
 let now = 0
-const contexts = (): Contexts => new Contexts(new SharedArrayBuffer(CONTEXT_BYTES), () => now)
+const memory = (): Int32Array => new Int32Array(CONTEXT_WORDS + 7)
+const contexts = (words = memory(), vault = new OwnVault()): Contexts =>
+  new Contexts(placeIn(words, ENTRIES, 7), vault, () => now)
 
 /** A descriptor of its own, and what it is: so that a test sees when it was closed. */
 function descriptor(): { readonly fd: Fd; readonly raw: number; readonly isOpen: () => boolean } {
@@ -43,7 +50,7 @@ describe('Contexts', () => {
       fc.property(fc.array(parameter, { maxLength: 7 }), (parameters) => {
         const all = contexts()
         const { fd, raw } = descriptor()
-        all.addContext(1, fd, 'ext4')
+        all.addContext(1, fd, 'ext4', PROCESS)
         for (const each of parameters) {
           using context = held(all, 1, raw)
           expect(context.add(each)).toBe(true)
@@ -60,7 +67,7 @@ describe('Contexts', () => {
   test('take a page of parameters, and no more', () => {
     const all = contexts()
     const { fd, raw } = descriptor()
-    all.addContext(1, fd, 'ext4')
+    all.addContext(1, fd, 'ext4', PROCESS)
     using context = held(all, 1, raw)
     const large: Parameter = ['k'.repeat(250), 'v'.repeat(250)]
     expect(Array.from({ length: 10 }, () => context.add(large)).filter(Boolean)).toHaveLength(8)
@@ -72,11 +79,11 @@ describe('Contexts', () => {
     const mine = Array.from({ length: 9 }, () => {
       now++
       const made = descriptor()
-      all.addContext(1, made.fd, 'ext4')
+      all.addContext(1, made.fd, 'ext4', PROCESS)
       return made
     })
     const theirs = descriptor()
-    all.addContext(2, theirs.fd, 'ext4')
+    all.addContext(2, theirs.fd, 'ext4', PROCESS)
     expect(mine.map(({ isOpen }) => isOpen())).toEqual([false, ...Array.from({ length: 8 }, () => true)])
     expect(all.findContext(1, ({ raw }) => raw === theirs.raw)).toBeUndefined()
     all.forget(1)
@@ -89,7 +96,7 @@ describe('Contexts', () => {
   test('end when the call is over, with what was made', () => {
     const all = contexts()
     const [opened, made] = [descriptor(), descriptor()]
-    all.addContext(1, opened.fd, 'ext4')
+    all.addContext(1, opened.fd, 'ext4', PROCESS)
     {
       using context = held(all, 1, opened.raw)
       context.keep(made.fd)
@@ -103,10 +110,9 @@ describe('Contexts', () => {
   test('are let go when their holder has closed them, or was never told to have them', () => {
     const all = contexts()
     const [kept, closed, lost] = [descriptor(), descriptor(), descriptor()]
-    const process = 1 as Tid
-    all.addContext(1, kept.fd, 'ext4')!({ process, fd: 3 })
-    all.addMount(1, closed.fd, undefined)!({ process, fd: 4 })
-    all.addContext(1, lost.fd, 'ext4')
+    all.addContext(1, kept.fd, 'ext4', PROCESS)!(3)
+    all.addMount(1, { tree: closed.fd, free: undefined, told: TOLD }, PROCESS)!(4)
+    all.addContext(1, lost.fd, 'ext4', PROCESS)
     const tidy = (): void => all.tidy(1, (_, __, { fd }) => fd === 3)
     tidy()
     expect([kept, closed, lost].map(({ isOpen }) => isOpen())).toEqual([true, false, true])
@@ -119,9 +125,47 @@ describe('Contexts', () => {
   test('whoever comes while a call has one is told that it is busy', () => {
     const all = contexts()
     const { fd, raw } = descriptor()
-    all.addContext(1, fd, 'ext4')
+    all.addContext(1, fd, 'ext4', PROCESS)
     using context = held(all, 1, raw)
     expect(all.findContext(1, () => true)).toBe('busy')
     context.end()
+  })
+
+  test('go on in the next engine, with what they were told and what was made, also if a call had one when the first ended', () => {
+    const [words, vault] = [memory(), new OwnVault()]
+    const before = contexts(words, vault)
+    const [opened, made] = [descriptor(), descriptor()]
+    const { ino } = identify(opened.raw)
+    before.addContext(1, opened.fd, 'ext4', PROCESS)!(3)
+    const context = held(before, 1, opened.raw)
+    context.add(['source', '/dev/x'])
+    context.keep(made.fd)
+    const after = contexts(words, vault)
+    after.restore(vault.legacy())
+    const isIt = ({ raw }: Handle): boolean => identify(raw).ino === ino
+    {
+      using again = after.findContext(1, isIt) as Context
+      expect(again).toMatchObject({ type: 'ext4', parameters: [['source', '/dev/x']], isUsed: false })
+      expect(identify(again.made!.raw).ino).toBe(identify(made.raw).ino)
+      expect(again.made!.raw).not.toBe(made.raw)
+      again.end()
+    }
+    expect({ size: after.size, kept: vault.places }).toEqual({ size: 0, kept: [] })
+  })
+
+  test.each(['opened', 'made'])('of which %s was not kept are no more, and nothing stays open', (lost) => {
+    const [words, vault] = [memory(), new OwnVault()]
+    const before = contexts(words, vault)
+    const [opened, made] = [descriptor(), descriptor()]
+    before.addMount(1, { tree: opened.fd, free: made.fd, told: TOLD }, PROCESS)
+    const descriptors = readdirSync('/proc/self/fd').length
+    vault.drop([vault.places[lost === 'opened' ? 0 : 1]!])
+    const after = contexts(words, vault)
+    const legacy = vault.legacy()
+    after.restore(legacy)
+    expect(legacy.close()).toEqual([])
+    expect({ size: after.size, kept: vault.places }).toEqual({ size: 0, kept: [] })
+    // The two copies of the vault are gone too.
+    expect(readdirSync('/proc/self/fd')).toHaveLength(descriptors - 2)
   })
 })

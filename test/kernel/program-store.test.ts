@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest'
-import { ProgramStore, STORE_WORDS } from '../../src/caller/program-store.ts'
+import { ProgramStore, STORE_LOCKS, STORE_WORDS } from '../../src/caller/program-store.ts'
 import type { OwnProgram } from '../../src/calls/device-programs.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { identify } from '../../src/kernel/files.ts'
 import { isAbandoned, pipe } from '../../src/kernel/pipe.ts'
+import { OwnVault, placeIn } from '../engine/lasting-world.ts'
 
 const LIMIT = 128
 const missing = (): boolean => false
@@ -20,7 +21,9 @@ function add(store: ProgramStore, container: number, about: OwnProgram, exists: 
   return undefined
 }
 
-const store = (): ProgramStore => new ProgramStore(new Int32Array(2 * STORE_WORDS))
+const memory = (): Int32Array => new Int32Array(2 * STORE_WORDS + 5)
+const store = (words = memory(), vault = new OwnVault()): ProgramStore =>
+  new ProgramStore(placeIn(words, 2 * STORE_LOCKS, 5), vault)
 const big = { id: 0x8000_0001, loaded: 0xfedc_ba98_7654_3210n }
 
 test('a program is found by what stands for it and by its number, in its own container only', () => {
@@ -70,4 +73,21 @@ test('isAbandoned() when the last copy of the other end is closed', () => {
   expect(isAbandoned(end.raw)).toBe(false)
   read[Symbol.dispose]()
   expect(isAbandoned(end.raw)).toBe(true)
+})
+
+test('the next engine knows them by what stands for them and by their numbers, and of one that was not kept the number', () => {
+  const [words, vault] = [memory(), new OwnVault()]
+  const before = store(words, vault)
+  using standIn = add(before, 1, big, there)!
+  const { ino } = identify(standIn.raw)
+  const after = store(words, vault)
+  after.restore(1, vault.legacy())
+  expect(after.named(1, ino)).toEqual(big)
+  using _ = after.open(1, big)!
+  vault.drop([vault.places[0]!])
+  const late = store(words, vault)
+  late.restore(1, vault.legacy())
+  expect(late.named(1, ino)).toBeUndefined()
+  expect(late.numbered(1, big.id)).toEqual(big)
+  expect(vault.places).toEqual([])
 })

@@ -49,6 +49,8 @@ interface Ways {
   /** May it have a cgroup of its own, which it takes for bpf? */
   readonly hasGroups?: boolean
   readonly metadata?: string
+  /** Without what takes several calls. */
+  readonly isSingle?: boolean
 }
 
 /** Processes of a container that make calls of all kinds, each in a directory of its own; see the fixture's top. */
@@ -61,7 +63,7 @@ export class Load {
   constructor(
     { directory, socket }: Agent,
     name: string,
-    { within = [], hasGroups = CAN.bpf, metadata = '' }: Ways = {},
+    { within = [], hasGroups = CAN.bpf, metadata = '', isSingle = false }: Ways = {},
   ) {
     this.directory = join(directory, name)
     const places = Array.from({ length: PROCESSES }, (_, number) => join(this.directory, String(number)))
@@ -69,12 +71,16 @@ export class Load {
       mkdirSync(place)
       chownSync(place, BASE, BASE)
     }
-    this.#group = hasGroups ? new Group() : undefined
+    this.#group = hasGroups ? new Group().delegate() : undefined
     const traps = ['--mounts', '--bpf', '--sched', '--xattr', '--all-sysinfo']
     const place = this.#group ? ['--cgroup', this.#group.path] : []
     const said = ['--metadata', metadata, '--id', name]
     const container = [socket, '--userns', USERNS, '--pidns', ...traps, ...place, ...said, '--await-agent', '--']
-    const kinds = [...(CAN.mount ? ['--mount', MOUNTED] : []), ...(hasGroups ? ['--bpf'] : [])]
+    const kinds = [
+      ...(CAN.mount ? ['--mount', MOUNTED] : []),
+      ...(this.#group ? ['--bpf', this.#group.path] : []),
+      ...(isSingle ? ['--single'] : []),
+    ]
     const load = ['unshare', '--mount', fixture('restart-load'), this.directory, String(PROCESSES), ...kinds]
     const [program, ...args] = [...within, fixture('filtered'), ...container, ...load]
     this.#child = spawn(program!, args, { stdio: ['pipe', 'pipe', 'inherit'] })

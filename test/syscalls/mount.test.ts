@@ -156,7 +156,10 @@ describe('contexts', () => {
     keep: () => {},
     fail: () => {},
     hasFailed: false,
+    use: () => {},
+    isUsed: false,
     end: () => {},
+    drop: () => {},
     [Symbol.dispose]() {},
     ...changes,
   })
@@ -178,6 +181,7 @@ describe('contexts', () => {
   test.each([
     { what: 'a parameter', parameter: ['commit', '7'] as const, noted: [['commit', '7']] },
     { what: 'a second source', parameter: ['source', '/other'] as const, noted: [] },
+    { what: 'the same again', parameter: ['source', '/none'] as const, noted: [] },
   ])('$what is told to the kernel too', ({ parameter, noted }) => {
     told.length = 0
     const verdict = fsconfig.decide({ fd: 3, command: 1, parameter }, having(), policy)
@@ -209,6 +213,17 @@ describe('contexts', () => {
     expect(fsmount.decide({ fd: 3, cloexec: true, attributes: 0n }, caller(), policy)).toMatchObject(foreign)
   })
 
+  test('what another engine had begun is an act, also if it was done', () => {
+    const begun = (changes: Partial<Context>): Caller => caller({ noted: 1n }, { context: () => context(changes) })
+    const create = { fd: 3, command: 6, parameter: undefined }
+    expect(fsconfig.decide(create, begun({ made: handle(4) }), policy)).toMatchObject({ is: 'act' })
+    const request = { fd: 3, cloexec: true, attributes: 0n }
+    const used = { made: handle(4), isUsed: true }
+    const act = { verb: 'mountContext', anew: { type: 'ext4', exclusive: false } }
+    expect(fsmount.decide(request, begun(used), policy)).toMatchObject({ is: 'act', act })
+    expect(fsmount.decide(request, having(used), policy)).toMatchObject({ is: 'continue' })
+  })
+
   test('fsmount before create is left to the kernel, after it is an act', () => {
     const request = { fd: 3, cloexec: true, attributes: 0n }
     expect(fsmount.decide(request, having(), policy)).toMatchObject({ is: 'continue', why: { code: 'contextUnready' } })
@@ -230,7 +245,15 @@ describe('contexts', () => {
 })
 
 describe('mounts that stand nowhere yet', () => {
-  const unplaced = { handle: handle(5), free: handle(6), end: () => {}, [Symbol.dispose]() {} }
+  const unplaced = {
+    type: 'ext4',
+    parameters: [],
+    handle: handle(5),
+    free: handle(6),
+    end: () => {},
+    drop: () => {},
+    [Symbol.dispose]() {},
+  }
   const having = caller({}, { unplaced: () => unplaced })
   const request = { from: 4, fromPath: '', to: -100, toPath: '/target', flags: 4n }
 

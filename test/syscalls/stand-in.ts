@@ -50,6 +50,7 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
     return unasked()
   },
   note: unasked,
+  noted: 0n,
   act: (_, action) => action(),
   look: (_, action) => action(),
   ...changes,

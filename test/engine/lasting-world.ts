@@ -1,0 +1,35 @@
+import { Legacy, type Place, type Vault } from '../../src/caller/vault.ts'
+import { dup, type Fd } from '../../src/kernel/fd.ts'
+import type { Handle } from '../../src/kernel/handle.ts'
+
+/** As the keeper's, in this process: what an engine leaves goes to the next one. */
+export class OwnVault implements Vault {
+  readonly #kept = new Map<number, Fd>()
+
+  keep(place: number, fd: Handle): void {
+    this.drop([place])
+    this.#kept.set(place, dup(fd))
+  }
+
+  drop(places: readonly number[]): void {
+    for (const place of places) {
+      this.#kept.get(place)?.[Symbol.dispose]()
+      this.#kept.delete(place)
+    }
+  }
+
+  get places(): readonly number[] {
+    return [...this.#kept.keys()].sort((a, b) => a - b)
+  }
+
+  legacy(): Legacy {
+    return new Legacy(new Map([...this.#kept].map(([place, fd]) => [place, dup(fd)])))
+  }
+}
+
+/** What an engine finds: the memory of the one before it, and locks of its own. */
+export const placeIn = (words: Int32Array, locks: number, from = 0): Place => ({
+  words,
+  from,
+  locks: new Int32Array(new SharedArrayBuffer(4 * locks)),
+})

@@ -1,0 +1,137 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { chownSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { BPF, BPF_F_ALLOW_MULTI } from '../../src/abi/bpf-attr.ts'
+import { fixture, missing } from '../fixtures.ts'
+import { Images } from '../images.ts'
+import { attr, Caller, DENY, DIRECTORY, describing, Group, idOf, loading, probe, withoutCgroups } from './bpf-world.ts'
+import { BASE, Host, mknodPolicy, USERNS, until } from './host.ts'
+import { endEngine, socketsOf } from './mounters.ts'
+
+const policy = {
+  ...mknodPolicy,
+  bpf: { devices: true },
+  mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: false, nodev: true },
+} as const
+
+let host: Host
+beforeAll(async () => {
+  host = await Host.start(policy)
+})
+afterAll(() => host.close())
+
+const cannotMount = missing('gcc', 'losetup', 'mkfs.ext4')
+
+describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped, ${cannotMount}` : ''}`, () => {
+  const NAMES = 'fsopen source ro create create-again fsmount fsmount-again mount_setattr move_mount look umount'.split(
+    ' ',
+  )
+  let images: Images
+  let device: string
+  const steps: Steps[] = []
+
+  beforeAll(() => {
+    images = new Images()
+    const loop = images.device('ext4')
+    device = join(host.directory, 'device')
+    execFileSync('mknod', ['-m', '600', device, 'b', '7', loop.replace(/\D/g, '')])
+    chownSync(device, BASE, BASE)
+  })
+  afterEach(async () => {
+    for (const each of steps.splice(0)) await each.end()
+  })
+  afterAll(() => images[Symbol.dispose]())
+
+  /** The fixture `mount-steps` in a container. */
+  class Steps {
+    readonly #child: ChildProcess
+    #said = ''
+
+    constructor() {
+      const container = [host.socket, '--userns', USERNS, '--await-agent', '--mounts', '--', 'unshare', '--mount']
+      const command = [fixture('mount-steps'), 'ext4', device, '/mnt']
+      this.#child = spawn(fixture('filtered'), [...container, ...command], { stdio: ['pipe', 'pipe', 'inherit'] })
+      this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
+      steps.push(this)
+    }
+
+    async next(): Promise<void> {
+      const lines = (): number => this.#said.split('\n').filter((line) => /: \w+$/.test(line)).length
+      const before = lines()
+      this.#child.stdin!.write('\n')
+      await until('the call has returned', () => lines() > before && this.#said.endsWith('\n'))
+    }
+
+    async end(): Promise<string> {
+      this.#child.stdin!.end()
+      await until('it has ended', () => this.#child.exitCode !== null)
+      return this.#said
+    }
+  }
+
+  /** @param between called before each step with its number */
+  async function mounted(between: (step: number) => Promise<void>): Promise<string> {
+    const all = new Steps()
+    for (const step of NAMES.keys()) {
+      if (step > 0) await between(step)
+      await all.next()
+    }
+    return all.end()
+  }
+
+  const EXPECTED =
+    /^fsopen: ok\nsource: ok\nro: ok\ncreate: ok\ncreate again: EBUSY\nfsmount: ok\nfsmount again: E\w+\nmount_setattr: ok\nmove_mount: ok\n[\w,]*nodev,noatime\nmounted: 1\nlook: ok\numount: ok\n$/
+
+  test.each(NAMES.slice(1).map((name, index) => ({ name, at: index + 1 })))(
+    'goes on with the next engine when one ends before $name',
+    async ({ at }) => {
+      const expected = await mounted(async () => {})
+      expect(expected).toMatch(EXPECTED)
+      expect(await mounted(async (step) => void (step === at && (await endEngine(host))))).toBe(expected)
+    },
+  )
+
+  test('goes on when an engine ends before each of them, and leaves nothing', async () => {
+    const expected = await mounted(async () => {})
+    const [sockets, { keeperFds }] = [socketsOf(host.enginePid), host.footprint]
+    expect(await mounted(() => endEngine(host))).toBe(expected)
+    await until('the descriptors are gone', () => host.footprint.keeperFds <= keeperFds)
+    expect(socketsOf(host.enginePid)).toBeLessThanOrEqual(sockets + 1)
+  }, 60_000)
+})
+
+const cannotBpf = withoutCgroups() ?? missing('gcc')
+
+test.skipIf(cannotBpf)(
+  `a device program is loaded, attached, found by its number and detached, by one engine after the other${cannotBpf ? `: skipped, ${cannotBpf}` : ''}`,
+  async () => {
+    const group = new Group()
+    const inner = group.below('inner')
+    const caller = Caller.contained(host, group.path)
+    try {
+      const { result: program } = await caller.bpf(BPF.PROG_LOAD, loading(DENY))
+      await endEngine(host)
+      const { buffers } = await caller.bpf(BPF.OBJ_GET_INFO_BY_FD, describing(Number(program)))
+      const id = idOf(buffers[0]!)
+      await endEngine(host)
+      const fd = await caller.number(`open ${inner} ${DIRECTORY}`)
+      const place = attr(20, { 0: fd, 4: Number(program), 8: 6, 12: BPF_F_ALLOW_MULTI })
+      expect(await caller.bpf(BPF.PROG_ATTACH, place)).toMatchObject({ result: 0 })
+      expect(await probe(inner, '/dev/null')).toBe('closed')
+      await caller.ask(`close ${program}`)
+      await endEngine(host)
+      // Nothing stands for it any more, but the container has loaded it.
+      const { result: found } = await caller.bpf(BPF.PROG_GET_FD_BY_ID, attr(12, { 0: id }))
+      expect(found).toBeGreaterThan(0)
+      await endEngine(host)
+      const detaching = attr(20, { 0: fd, 4: Number(found), 8: 6 })
+      expect(await caller.bpf(BPF.PROG_DETACH, detaching)).toMatchObject({ result: 0 })
+      expect(await probe(inner, '/dev/null')).toBe('open')
+    } finally {
+      await caller.close()
+      await group.remove()
+    }
+  },
+  60_000,
+)

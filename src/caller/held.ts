@@ -5,11 +5,10 @@ import { isSameFile } from '../kernel/compare.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { isMountRoot, mountId, O_PATH, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { mountNumberOf } from '../kernel/mounted.ts'
 
-const ownPid = process.pid as Tid
 /** A process with more is not looked through: it is taken to have what we keep. */
 const DESCRIPTORS = 1024
+const GONE: ReadonlySet<unknown> = new Set(['ENOENT', 'ESRCH'])
 
 /** The mount whose root directory a descriptor of a task is open for. @param task its `/proc/TID` */
 export function mountOf(task: Handle, fd: number): bigint | undefined {
@@ -22,34 +21,24 @@ export function mountOf(task: Handle, fd: number): bigint | undefined {
   }
 }
 
-/** The caller must be at home, and allowed to search there. */
-export const isHeld: IsHeld = (kind, ours, { process, fd }) => {
-  const mount = kind === 'mount' ? mountNumberOf(ownPid, ours.raw) : undefined
-  const isIt = (fd: number): boolean => (mount === undefined ? isSameFile(process, fd, ours) : isIn(mount, process, fd))
-  return fd === undefined ? hasOne(process, isIt) : isIt(fd)
-}
+/**
+ * Nothing of the process is opened or read: a mount that is open for a moment is busy for that moment, and what a descriptor
+ * says of itself (`fdinfo`) may wait for its file system. The calling thread must be at home, with the right to search there.
+ */
+export const isHeld: IsHeld = (given, { process, fd }) =>
+  fd === undefined ? hasOne(process, given) : isSameFile(process, fd, given)
 
-function isIn(mount: number, process: Tid, fd: number): boolean {
-  try {
-    return mountNumberOf(process, fd) === mount
-  } catch (error) {
-    if (error instanceof SyscallError) return false
-    throw error
-  }
-}
-
-function hasOne(process: Tid, isIt: (fd: number) => boolean): boolean {
+function hasOne(process: Tid, given: Handle): boolean {
   try {
     using directory = opened(`/proc/${process}/fd`)
     for (let count = 0; count < DESCRIPTORS; count++) {
       const name = directory.next()
       if (name === undefined) return false
-      if (isIt(Number(name))) return true
+      if (isSameFile(process, Number(name), given)) return true
     }
     return true
-  } catch {
-    // The process has ended.
-    return false
+  } catch (error) {
+    return !GONE.has((error as NodeJS.ErrnoException).code)
   }
 }
 

@@ -21,7 +21,7 @@ const LOOK_MS = 200
  *   that is not locked, if the mount is.
  * renew: that copy; answered as finish.
  * attach: a detached mount, its target, the target's mount namespace; `isNew` as mount(2) does it.
- * greet: nothing; answered when all is done that was asked before.
+ * greet: whatever is to be closed; answered when that is done, and all that was asked before.
  */
 export type Request =
   /** Flags are hexadecimal here, and so are attributes. */

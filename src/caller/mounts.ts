@@ -124,7 +124,9 @@ export class CallerMounts implements Mounts {
     const { container, desk, tgid } = this.#caller
     using made = tree!
     using copy = free
-    return this.#given(root!, desk.keeping.addMount(container.index, { tree: made, free: copy, told }, tgid()))
+    using given = dup(root!)
+    const kept = { root: given, tree: made, free: copy, told }
+    return this.#given(root!, desk.keeping.addMount(container.index, kept, tgid()))
   }
 
   unplaced(fd: number): Unplaced | undefined {

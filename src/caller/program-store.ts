@@ -59,9 +59,9 @@ export class ProgramStore {
         continue
       }
       this.#words[at + STATE] = KNOWN
-      const left = [program, standIn].flatMap((fd, index) => (fd ? [{ fd, place: at + PROGRAM + index }] : []))
-      for (const { fd } of left) fd[Symbol.dispose]()
-      if (left.length > 0) this.#vault.drop(left.map(({ place }) => place))
+      this.#vault.drop([at + PROGRAM, at + STAND_IN])
+      program?.[Symbol.dispose]()
+      standIn?.[Symbol.dispose]()
     }
   }
 
@@ -120,8 +120,9 @@ export class ProgramStore {
   forget(container: number): void {
     this.#alone(container, () => {
       for (const at of this.#places(container)) {
-        if (this.#words[at + STATE] === OPEN) this.#close(at)
+        const isOpen = this.#words[at + STATE] === OPEN
         this.#words[at + STATE] = FREE
+        if (isOpen) this.#close(at)
       }
     })
   }
@@ -140,15 +141,15 @@ export class ProgramStore {
   #closeAbandoned(container: number): void {
     for (const at of this.#places(container)) {
       if (this.#words[at + STATE] !== OPEN || !isAbandoned(this.#words[at + STAND_IN]!)) continue
-      this.#close(at)
       this.#words[at + STATE] = KNOWN
+      this.#close(at)
     }
   }
 
   #close(at: number): void {
+    this.#vault.drop([at + PROGRAM, at + STAND_IN])
     closeRaw(this.#words[at + PROGRAM]!)
     closeRaw(this.#words[at + STAND_IN]!)
-    this.#vault.drop([at + PROGRAM, at + STAND_IN])
   }
 
   #programAt(at: number): OwnProgram {

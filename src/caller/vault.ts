@@ -8,8 +8,16 @@ import type { Handle } from '../kernel/handle.ts'
 export interface Vault {
   /** Replaces what is there. What is one too many is not kept: it ends with the engine, and so does what it is for. */
   keep(place: number, fd: Handle, container: number): void
-  /** @returns once they are closed: before that a mount could not be unmounted */
+  /** Closes the copies. @returns once that is done: before, a mount could not be unmounted */
   drop(places: readonly number[]): void
+  /** Drops the copies, then closes ours: whoever is the last to close a file system may have to wait for it, and hang. */
+  end(held: readonly HeldFd[]): void
+}
+
+/** The number of a descriptor of ours, and its place. */
+export interface HeldFd {
+  readonly place: number
+  readonly raw: number
 }
 
 /** Where something lies in the lasting memory, and the locks for it, which do not last: who had one has ended. */
@@ -39,11 +47,10 @@ export class Legacy {
     return fd
   }
 
-  /** Closes what nobody has taken. @returns its places */
-  close(): readonly number[] {
-    const places = [...this.#fds.keys()]
-    for (const fd of this.#fds.values()) fd[Symbol.dispose]()
+  /** What nobody has taken; the caller's from now on. */
+  rest(): readonly HeldFd[] {
+    const rest = [...this.#fds].map(([place, fd]) => ({ place, raw: fd.release() }))
     this.#fds.clear()
-    return places
+    return rest
   }
 }

@@ -54,6 +54,8 @@ interface Holder {
 
 /** As `Unplaced` has it. */
 export interface NewMount {
+  /** A copy of what the caller has: its root directory. */
+  readonly root: Fd
   readonly tree: Fd
   readonly free: Fd | undefined
   readonly told: Told
@@ -80,5 +82,5 @@ export interface Keeping {
   tidy(container: number | undefined, isHeld: IsHeld): void
 }
 
-/** Has the process still a descriptor that is open for what we keep? */
-export type IsHeld = (kind: 'context' | 'mount', ours: Handle, holder: Holder) => boolean
+/** Has the process still a descriptor of the file of which `given` is one of ours? */
+export type IsHeld = (given: Handle, holder: Holder) => boolean

@@ -49,7 +49,7 @@ export class Engines {
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
   /** Called when there is no engine any more, and will be none. */
-  #held: (() => void) | undefined
+  #held: (() => void)[] | undefined
 
   constructor(options: EnginesOptions) {
     this.#options = options
@@ -80,7 +80,7 @@ export class Engines {
   hold(): Promise<void> {
     clearTimeout(this.#timer)
     return new Promise((resolve) => {
-      this.#held = resolve
+      this.#held = [...(this.#held ?? []), resolve]
       if (this.#link) this.#link.kill()
       else resolve()
     })
@@ -141,7 +141,7 @@ export class Engines {
   #ended(how: string, failed: boolean): void {
     this.#link = undefined
     if (this.#held) {
-      this.#held()
+      for (const resolve of this.#held) resolve()
       return
     }
     const pause = this.#restarts.after({ at: now(), failed, wasReady: this.#isReady })

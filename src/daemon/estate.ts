@@ -27,6 +27,9 @@ export interface KeptListener {
   readonly fd: Fd
 }
 
+/** Who goes on: another program in this process, or the next process of the service. */
+export type Heir = 'program' | 'process'
+
 /** A descriptor of the vault. */
 export interface KeptDescriptor {
   readonly place: number
@@ -114,8 +117,15 @@ export class Estate {
     this.#manager?.store('m', memory)
   }
 
-  keepDescriptor({ place, container, fd }: KeptDescriptor): void {
-    this.#manager?.store(`v${place}.${container}`, fd)
+  /** @param heir the next process gets it from the service manager, which is late to close its own copy */
+  keepDescriptor({ place, container, fd }: KeptDescriptor, heir: Heir): void {
+    const name = `v${place}.${container}`
+    if (heir === 'process') this.#manager?.store(name, fd)
+    else this.#manager?.hold(name, fd)
+  }
+
+  dropDescriptor(place: number, container: number): void {
+    this.#manager?.remove(`v${place}.${container}`)
   }
 
   /** They are to be kept anew. */

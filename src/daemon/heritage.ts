@@ -4,7 +4,7 @@ import type { Memories } from '../engine/start.ts'
 import { Fd } from '../kernel/fd.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
 import type { EngineLink } from './engine-link.ts'
-import type { Estate } from './estate.ts'
+import type { Estate, Heir } from './estate.ts'
 import { keptJournal } from './kept-journal.ts'
 import { KeptMounters } from './kept-mounters.ts'
 import type { Reactor } from './reactor.ts'
@@ -48,8 +48,12 @@ export class Heritage {
   }
 
   /** Leaves all of it to the next keeper. */
-  store(): void {
-    this.#vault.store(this.#estate)
+  store(heir: Heir): void {
+    this.#vault.store(this.#estate, heir)
+  }
+
+  takeBack(): void {
+    this.#vault.takeBack(this.#estate)
   }
 
   close(): void {

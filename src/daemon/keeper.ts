@@ -28,6 +28,8 @@ const QUIET_MS = 5000
 /** For who came in between: calls wait meanwhile. */
 const QUIET_AGAIN_MS = 500
 const QUIET_LOOK_MS = 5
+/** For an engine that does not end. */
+const LEAVE_MS = 1500
 
 async function waitFor(condition: () => boolean, patience: number): Promise<void> {
   for (const end = now() + patience; !condition() && now() < end; ) await sleep(QUIET_LOOK_MS)
@@ -65,6 +67,7 @@ export class Keeper {
   #starting: Starting | undefined
   #passes = false
   #closed = false
+  #isLeaving = false
 
   /** @returns once the engine serves @throws {Error} if the socket is in use or the engine does not start */
   static async start(options: KeeperOptions): Promise<Keeper> {
@@ -117,19 +120,23 @@ export class Keeper {
   async standStill(): Promise<void> {
     await this.#quiet(QUIET_MS)
     await this.#engines.hold()
-    this.#heritage.store()
+    this.#heritage.store('program')
     await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
+    if (this.#isLeaving) throw new Error('it is told to end')
   }
 
   /** Ends the engine, and stores for the next process of the service what it needs: calls wait for that. */
   async leave(): Promise<void> {
-    await this.#engines.hold()
-    this.#heritage.store()
+    this.#isLeaving = true
+    await Promise.race([this.#engines.hold(), sleep(LEAVE_MS)])
+    this.#heritage.store('process')
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_AGAIN_MS)
   }
 
   goOn(): void {
+    if (this.#isLeaving) return
+    this.#heritage.takeBack()
     this.#engines.resume()
   }
 

@@ -70,8 +70,8 @@ export class Reexec implements Successor {
   }
 
   async #become(): Promise<string> {
-    await this.#keeper.standStill()
     try {
+      await this.#keeper.standStill()
       const args = [...process.execArgv, ...process.argv.slice(1)]
       return this.#manager.leave((fds) => execv(process.execPath, args, fds))
     } catch (error) {

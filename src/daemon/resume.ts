@@ -20,7 +20,12 @@ export function resume(
   for (const { index, serial, handover, init } of estate.containers(fault)) {
     const { said } = admission.say(handover)
     const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
-    registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
+    const { container } = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
+    // One that an older version has left has none.
+    if (serial !== container.serial) {
+      estate.dropContainer(index, init)
+      estate.keepContainer({ index, serial: container.serial, handover, init })
+    }
     onEvent({ type: 'resumed', id: handover.id })
   }
   for (const { number, container, fd } of estate.listeners()) {

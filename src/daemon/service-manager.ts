@@ -88,6 +88,11 @@ export class ServiceManager {
     this.#tell(`FDSTORE=1\nFDPOLL=0\nFDNAME=${name}`, [fd])
   }
 
+  /** Keeps a copy for the next program in this process only. */
+  hold(name: string, fd: Handle): void {
+    this.#keep(name, fd)
+  }
+
   /** It shall close all that were stored under that name. */
   remove(name: string): void {
     this.#kept.get(name)?.[Symbol.dispose]()

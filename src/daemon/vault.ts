@@ -1,9 +1,9 @@
 import type { Fd } from '../kernel/fd.ts'
 import type { EngineLink } from './engine-link.ts'
-import type { Estate } from './estate.ts'
+import type { Estate, Heir } from './estate.ts'
 
 /** Descriptors at once: a container has a few contexts, mounts and programs for a moment, and must not take ours from others. */
-const LIMIT = 4096
+const LIMIT = 1024
 const LIMIT_PER_CONTAINER = 64
 /** A message carries up to 253. */
 const BATCH = 128
@@ -19,7 +19,7 @@ export class Vault {
 
   /** @param estate what an earlier keeper has left is taken from there: as long as it lies there, a mount is busy */
   constructor(estate: Estate) {
-    for (const { place, container, fd } of estate.descriptors()) this.#all.set(place, { container, fd })
+    for (const { place, container, fd } of estate.descriptors()) this.keep(place, container, fd)
   }
 
   keep(place: number, container: number, fd: Fd | undefined): void {
@@ -47,8 +47,13 @@ export class Vault {
   }
 
   /** Leaves copies to the next keeper. */
-  store(estate: Estate): void {
-    for (const [place, kept] of this.#all) estate.keepDescriptor({ place, ...kept })
+  store(estate: Estate, heir: Heir): void {
+    for (const [place, kept] of this.#all) estate.keepDescriptor({ place, ...kept }, heir)
+  }
+
+  /** Takes them back, for there is none. */
+  takeBack(estate: Estate): void {
+    for (const [place, { container }] of this.#all) estate.dropDescriptor(place, container)
   }
 
   close(): void {

@@ -24,8 +24,8 @@ export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
 /** What an entry is made of. */
 interface New {
   readonly kind: number
-  readonly opened: Fd
-  readonly made?: Fd | undefined
+  /** given: what the caller has. made: a context of ours, or the mount. free: a copy of that which is not locked. */
+  readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly free?: Fd | undefined }
   readonly told: Told
   readonly process: Tid
 }
@@ -58,23 +58,23 @@ export class Contexts implements Keeping {
   }
 
   addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined {
-    return this.#add(container, { kind: KIND.context, opened, told: { type, parameters: [] }, process })
+    return this.#add(container, { kind: KIND.context, fds: { given: opened }, told: { type, parameters: [] }, process })
   }
 
   addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined {
-    const { tree: opened, free: made, told } = mount
-    return this.#add(container, { kind: KIND.mount, opened, made, told, process })
+    const { root: given, tree: made, free, told } = mount
+    return this.#add(container, { kind: KIND.mount, fds: { given, made, free }, told, process })
   }
 
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
-    const index = this.#find(container, CONTEXTS, isIt)
+    const index = this.#find(container, CONTEXTS, 'given', isIt)
     return typeof index === 'number' ? this.#context(index, container) : index
   }
 
   findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined {
-    const index = this.#find(container, MOUNTS, isIt)
+    const index = this.#find(container, MOUNTS, 'made', isIt)
     if (typeof index !== 'number') return index
-    return { ...this.#kept(index), ...this.#told(index), free: this.#entries.made(index) }
+    return { ...this.#kept(index, 'made'), ...this.#told(index), free: this.#entries.fd(index, 'free') }
   }
 
   has(container: number): boolean {
@@ -89,8 +89,11 @@ export class Contexts implements Keeping {
     const entries = this.#entries
     for (const index of container === undefined ? entries.owned : this.#of(container)) {
       if (!entries.tryLock(index)) continue
-      if (!this.#isHeld(index, isHeld)) entries.doom(index)
-      entries.unlock(index)
+      try {
+        if (!this.#isHeld(index, isHeld)) entries.doom(index)
+      } finally {
+        entries.unlock(index)
+      }
     }
   }
 
@@ -106,14 +109,15 @@ export class Contexts implements Keeping {
     const entries = this.#entries
     const [process, fd] = [entries.get(index, 'holder') as Tid, entries.get(index, 'holderFd')]
     if (fd === UNKNOWN && this.#age(index) <= GIVEN_S) return true
-    const kind = entries.get(index, 'kind') === KIND.mount ? 'mount' : 'context'
-    return isHeld(kind, entries.opened(index), fd === UNKNOWN ? { process } : { process, fd })
+    return isHeld(entries.fd(index, 'given')!, fd === UNKNOWN ? { process } : { process, fd })
   }
 
   #add(container: number, what: New): ((fd: number) => void) | undefined {
     const entries = this.#entries
     const own = this.#of(container).sort((a, b) => entries.get(a, 'born') - entries.get(b, 'born'))
-    if (own.length >= ENTRIES_PER_CONTAINER) entries.drop(own[0]!)
+    for (const oldest of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(oldest)
+    // One that a call has stays until that is over: a container must not get more in the meantime.
+    if (this.#of(container).length >= ENTRIES_PER_CONTAINER) return undefined
     const index = entries.lockFree()
     if (index === undefined) return undefined
     this.#fill(index, container, what)
@@ -122,9 +126,9 @@ export class Contexts implements Keeping {
     return tell
   }
 
-  #fill(index: number, container: number, { kind, opened, made, told: { type, parameters }, process }: New): void {
+  #fill(index: number, container: number, { kind, fds, told: { type, parameters }, process }: New): void {
     const entries = this.#entries
-    entries.renew(index, container, opened, made)
+    entries.renew(index, container, fds)
     entries.set(index, 'kind', kind)
     entries.set(index, 'holder', process)
     entries.set(index, 'holderFd', UNKNOWN)
@@ -145,13 +149,18 @@ export class Contexts implements Keeping {
     }
   }
 
-  #find(container: number, kinds: readonly number[], isIt: (opened: Handle) => boolean): number | 'busy' | undefined {
+  #find(
+    container: number,
+    kinds: readonly number[],
+    by: 'given' | 'made',
+    isIt: (ours: Handle) => boolean,
+  ): number | 'busy' | undefined {
     const entries = this.#entries
     const matches = (index: number): boolean =>
       entries.get(index, 'owner') === container + 1 &&
       kinds.includes(entries.get(index, 'kind')) &&
       !entries.isDoomed(index) &&
-      isIt(entries.opened(index))
+      isIt(entries.fd(index, by)!)
     const index = this.#of(container).find(matches)
     if (index === undefined) return undefined
     if (!entries.lock(index)) return 'busy'
@@ -161,11 +170,11 @@ export class Contexts implements Keeping {
     return undefined
   }
 
-  #kept(index: number): Kept {
+  #kept(index: number, word: 'given' | 'made'): Kept {
     const entries = this.#entries
     const serial = entries.serial(index)
     return {
-      handle: entries.opened(index),
+      handle: entries.fd(index, word)!,
       end: () => entries.doom(index),
       drop: () => {
         if (entries.serial(index) === serial) entries.drop(index)
@@ -177,9 +186,9 @@ export class Contexts implements Keeping {
   #context(index: number, container: number): Context {
     const kind = this.#entries.get(index, 'kind')
     return {
-      ...this.#kept(index),
+      ...this.#kept(index, 'given'),
       ...this.#told(index),
-      made: this.#entries.made(index),
+      made: this.#entries.fd(index, 'made'),
       add: (parameter) => this.#append(index, parameter),
       keep: (context) => this.#entries.keep(index, container, context),
       fail: () => this.#entries.set(index, 'kind', KIND.failed),

@@ -1,22 +1,24 @@
 import type { Legacy, Place, Vault } from '../caller/vault.ts'
 import { now } from '../kernel/clock.ts'
-import { closeRaw, Fd } from '../kernel/fd.ts'
+import { Fd } from '../kernel/fd.ts'
 
 const WORD = {
   owner: 0,
   kind: 1,
-  opened: 2,
+  given: 2,
   made: 3,
-  born: 4,
-  length: 5,
-  doomed: 6,
-  holder: 7,
-  holderFd: 8,
-  serial: 9,
+  free: 4,
+  born: 5,
+  length: 6,
+  doomed: 7,
+  holder: 8,
+  holderFd: 9,
+  serial: 10,
 } as const
-export const ENTRY_WORDS = 10
+export const ENTRY_WORDS = 11
 /** Those that hold the number of a descriptor. */
-type Held = typeof WORD.opened | typeof WORD.made
+const HELD = ['given', 'made', 'free'] as const
+type Held = (typeof HELD)[number]
 const NONE = -1
 /** All but the making of a file system takes microseconds, and who comes meanwhile is too late. */
 const LOCK_MS = 100
@@ -44,17 +46,17 @@ export class Entries {
   /** Takes over those of an engine before this one of which all descriptors are left; the others are no more. */
   restore(legacy: Legacy): void {
     for (const index of this.owned) {
-      const [opened, made] = [this.#take(index, WORD.opened, legacy), this.#take(index, WORD.made, legacy)]
-      if (!opened || !made) this.doom(index)
+      const isWhole = HELD.map((word) => this.#take(index, word, legacy)).every(Boolean)
+      if (!isWhole) this.doom(index)
       this.unlock(index)
     }
   }
 
   /** @returns false if there should be one, and is not */
   #take(index: number, word: Held, legacy: Legacy): boolean {
-    if (this.#get(index, word) === NONE) return true
-    const fd = legacy.take(this.#at(index, word))
-    this.#set(index, word, fd?.release() ?? NONE)
+    if (this.#raw(index, word) === NONE) return true
+    const fd = legacy.take(this.#at(index, WORD[word]))
+    this.#set(index, WORD[word], fd?.release() ?? NONE)
     return fd !== undefined
   }
 
@@ -76,10 +78,9 @@ export class Entries {
   }
 
   /** Makes a locked one new. The descriptors are owned by it from now on. */
-  renew(index: number, container: number, opened: Fd, made: Fd | undefined): void {
+  renew(index: number, container: number, fds: Partial<Record<Held, Fd | undefined>>): void {
     this.#set(index, WORD.doomed, 0)
-    this.#put(index, WORD.opened, container, opened)
-    this.#put(index, WORD.made, container, made)
+    for (const word of HELD) this.#put(index, word, container, fds[word])
     this.#set(index, WORD.serial, this.#get(index, WORD.serial) + 1)
   }
 
@@ -88,25 +89,26 @@ export class Entries {
     return this.#get(index, WORD.serial)
   }
 
-  opened(index: number): Fd {
-    return new Fd(this.#get(index, WORD.opened))
-  }
-
-  made(index: number): Fd | undefined {
-    const raw = this.#get(index, WORD.made)
+  fd(index: number, word: Held): Fd | undefined {
+    const raw = this.#raw(index, word)
     return raw === NONE ? undefined : new Fd(raw)
   }
 
   /** Takes the place of what was made before. */
   keep(index: number, container: number, made: Fd): void {
-    const before = this.#get(index, WORD.made)
-    this.#put(index, WORD.made, container, made)
-    if (before !== NONE) closeRaw(before)
+    const before = this.#raw(index, 'made')
+    if (before !== NONE) this.#vault.end([{ place: this.#at(index, WORD.made), raw: before }])
+    this.#put(index, 'made', container, made)
   }
 
   #put(index: number, word: Held, container: number, fd: Fd | undefined): void {
-    if (fd) this.#vault.keep(this.#at(index, word), fd, container)
-    this.#set(index, word, fd?.release() ?? NONE)
+    const place = this.#at(index, WORD[word])
+    if (fd) this.#vault.keep(place, fd, container)
+    this.#set(index, WORD[word], fd?.release() ?? NONE)
+  }
+
+  #raw(index: number, word: Held): number {
+    return this.#get(index, WORD[word])
   }
 
   isDoomed(index: number): boolean {
@@ -143,9 +145,8 @@ export class Entries {
   }
 
   #end(index: number): void {
-    const held = [WORD.opened, WORD.made].filter((word) => this.#get(index, word) !== NONE)
-    for (const word of held) closeRaw(this.#get(index, word))
-    if (held.length > 0) this.#vault.drop(held.map((word) => this.#at(index, word)))
+    const held = HELD.map((word) => ({ place: this.#at(index, WORD[word]), raw: this.#raw(index, word) }))
+    this.#vault.end(held.filter(({ raw }) => raw !== NONE))
     this.set(index, 'owner', 0)
   }
 

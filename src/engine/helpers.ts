@@ -54,6 +54,11 @@ export class Helpers {
     return this.#mounters.greeted
   }
 
+  /** Closes what may hang when it is closed. @param fds owned here */
+  discard(fds: readonly Fd[]): void {
+    this.#mounters.discard(fds)
+  }
+
   /** A mounter of an engine before this one. */
   adopt(socket: Fd, pidfd: Fd): void {
     this.#mounters.adopt(socket, pidfd)

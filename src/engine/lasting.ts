@@ -55,8 +55,7 @@ export class Lasting {
     this.contexts.restore(legacy)
     for (const [container, serial] of this.#serials.entries())
       if (serial !== 0) this.programs.restore(container, legacy)
-    const left = legacy.close()
-    if (left.length > 0) this.#vault.drop(left)
+    this.#vault.end(legacy.rest())
   }
 
   /** @param serial no other container has it */
@@ -73,8 +72,9 @@ export class Lasting {
   }
 
   forget(container: number): void {
-    this.#serials[container] = 0
     this.contexts.forget(container)
     this.programs.forget(container)
+    // Last: an engine that ends before has the next one do it.
+    this.#serials[container] = 0
   }
 }

@@ -3,6 +3,7 @@ import type { Request } from '../caller/mounter.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
+import type { Handle } from '../kernel/handle.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { SIGKILL } from '../kernel/process.ts'
 import { MSG_DONTWAIT, receive, send, shutdown, socketpair, waitReadable } from '../kernel/socket.ts'
@@ -39,8 +40,10 @@ export class MounterProcess {
    */
   static start({ spawn, onEnd, onError }: Ties): MounterProcess | undefined {
     requireOwnFiles()
+    let socket: Fd | undefined
     try {
       const [ours, theirs] = socketpair()
+      socket = ours
       using end = theirs
       const child = spawn(process.execPath, [...FLAGS, MAIN.pathname, build], {
         stdio: ['ignore', 'ignore', 'inherit', end.raw],
@@ -50,10 +53,10 @@ export class MounterProcess {
       child.on('exit', onEnd)
       child.on('error', onError)
       if (child.pid !== undefined) return new MounterProcess(ours, pidfdOpen(child.pid))
-      ours[Symbol.dispose]()
     } catch (error) {
       onError(error as Error)
     }
+    socket?.[Symbol.dispose]()
     return undefined
   }
 
@@ -61,21 +64,20 @@ export class MounterProcess {
     return waitReadable(this.pidfd, 0)
   }
 
-  /** @returns whether it has done, within `patience` milliseconds, all that it was asked for before */
-  async comesFree(patience: number): Promise<boolean> {
+  /**
+   * @param closing descriptors that it closes, which may take long; ours are closed here
+   * @returns whether it has done, within `patience` milliseconds, all that it was asked for
+   * @throws {SyscallError} if it cannot be asked: then nothing is closed
+   */
+  async comesFree(patience: number, closing: readonly Fd[] = []): Promise<boolean> {
     const [ours, theirs] = socketpair()
     using answers = ours
     {
       using end = theirs
-      send(this.socket, Buffer.from(JSON.stringify(GREETING)), [end], MSG_DONTWAIT)
+      send(this.socket, Buffer.from(JSON.stringify(GREETING)), [end, ...closing], MSG_DONTWAIT)
     }
-    const end = now() + patience
-    for (let pause = SOON_MS; !waitReadable(answers, 0); pause = Math.min(2 * pause, LATE_MS)) {
-      if (now() > end) return false
-      await sleep(pause)
-    }
-    const answer = receive(answers, new Uint8Array(REPLY_LIMIT))
-    return answer !== undefined && answer.length > 0
+    for (const fd of closing) fd[Symbol.dispose]()
+    return await isAnswered(answers, patience)
   }
 
   /** Lets it end as soon as it can; also where somebody else holds the socket. */
@@ -86,5 +88,19 @@ export class MounterProcess {
 
   kill(): void {
     signalTo(this.pidfd, SIGKILL)
+  }
+}
+
+async function isAnswered(socket: Handle, patience: number): Promise<boolean> {
+  const end = now() + patience
+  for (let pause = SOON_MS; !waitReadable(socket, 0); pause = Math.min(2 * pause, LATE_MS)) {
+    if (now() > end) return false
+    await sleep(pause)
+  }
+  try {
+    const answer = receive(socket, new Uint8Array(REPLY_LIMIT))
+    return answer !== undefined && answer.length > 0
+  } catch {
+    return false
   }
 }

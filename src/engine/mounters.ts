@@ -14,7 +14,9 @@ const IDLE_MS = 10_000
 /** How long one may still work for an engine before this one until it counts as hanging, and until no mount waits for it. */
 const PATIENCE_MS = 20_000
 const HASTE_MS = 500
-/** For which container it works is not known. */
+/** When all mounters are busy, or none can be started. */
+const RETRY_MS = 1000
+/** For which container it works is not known, or it works for none. */
 const EARLIER = -1
 
 interface Mounter {
@@ -100,6 +102,28 @@ export class Mounters {
     this.#release(mounter, !(await comesFree))
   }
 
+  /**
+   * Lets a mounter close what may be the last of a file system, and so may hang where that does: the main thread must not.
+   *
+   * @param fds owned here
+   */
+  discard(fds: readonly Fd[]): void {
+    const mounter = this.#free ?? this.#start()
+    if (!mounter) {
+      setTimeout(() => this.discard(fds), RETRY_MS)
+      return
+    }
+    clearTimeout(mounter.idle)
+    mounter.container = EARLIER
+    mounter.process.comesFree(PATIENCE_MS, fds).then(
+      (isFree) => this.#release(mounter, !isFree),
+      () => {
+        this.#release(mounter, true)
+        setTimeout(() => this.discard(fds), RETRY_MS)
+      },
+    )
+  }
+
   #release(mounter: Mounter, lost: boolean): void {
     mounter.container = lost ? mounter.container : undefined
     if (lost) {
@@ -128,11 +152,15 @@ export class Mounters {
     const busy = [...this.#all].filter((each) => each.container !== undefined)
     const mine = busy.filter((each) => each.container === container)
     if (mine.length >= shareOf(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
-    const mounter = [...this.#all].find((each) => each.open && each.container === undefined) ?? this.#start()
+    const mounter = this.#free ?? this.#start()
     if (!mounter) return undefined
     clearTimeout(mounter.idle)
     mounter.container = container
     return mounter.process.socket.raw
+  }
+
+  get #free(): Mounter | undefined {
+    return [...this.#all].find((each) => each.open && each.container === undefined)
   }
 
   #start(): Mounter | undefined {

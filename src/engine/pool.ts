@@ -60,7 +60,8 @@ export class Pool {
     this.#recall = new Recall(this.#state, epoll)
     this.#priority = new Priority(onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
-    const vault = new KeepersVault(new Fd(data.control))
+    const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))
+    const vault = new KeepersVault(new Fd(data.control), discard)
     this.#lasting = new Lasting(map(new Fd(data.lasting)), this.#state.lastingLocks, vault)
     this.#helpers = new Helpers(this.#state, { ...options, contexts: this.#lasting.contexts })
     const shared: SharedData = {
@@ -119,6 +120,7 @@ export class Pool {
   /** That was all of it; what follows is what an engine before this one had. */
   inherit(failed: boolean): void {
     this.#lasting.restore(this.#legacy)
+    if (this.#lasting.contexts.size > 0) this.#helpers.help({ type: 'context' })
     this.#listeners.inherit(failed)
   }
 

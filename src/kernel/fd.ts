@@ -62,9 +62,9 @@ export class Fd implements Handle {
   }
 }
 
-/** @throws {SyscallError} EMFILE */
-export function dup(fd: Handle): Fd {
-  return new Fd(check('fcntl', libcFcntl(fd.raw, F_DUPFD_CLOEXEC, 3)))
+/** @param least its number is that, or above @throws {SyscallError} EMFILE, EINVAL if no number is so high */
+export function dup(fd: Handle, least = 3): Fd {
+  return new Fd(check('fcntl', libcFcntl(fd.raw, F_DUPFD_CLOEXEC, least)))
 }
 
 /** @param fd any that is open @throws {SyscallError} EMFILE, ENFILE if this process cannot have so many more descriptors now */

@@ -1,5 +1,3 @@
-import type { Tid } from '../abi/brand.ts'
-import { AT_FDCWD } from '../abi/fcntl.ts'
 import { O_RDONLY, openat, read } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
@@ -33,26 +31,16 @@ export function detachAt(name: Uint8Array): void {
   check('umount2', libcUmount2(name, MNT_DETACH | UMOUNT_NOFOLLOW))
 }
 
+const fdinfo = Buffer.alloc(4096)
+
 /**
  * The number of the mount of a descriptor of ours, as mountinfo has it: used again later. The file system is not asked for it,
  * as statx(2) asks FUSE, which refuses whoever is not of its user namespace.
  *
  * @param proc the host's procfs
  */
-export const mountNumber = (proc: Handle, fd: Handle): number => numberIn(proc.raw, `self/fdinfo/${fd.raw}`)
-
-/**
- * The same of a descriptor of another process, which is not opened: whoever has a mount open keeps it from being unmounted. For a
- * thread whose /proc is the host's.
- *
- * @throws {SyscallError} ENOENT, EACCES
- */
-export const mountNumberOf = (process: Tid, fd: number): number => numberIn(AT_FDCWD, `/proc/${process}/fdinfo/${fd}`)
-
-const fdinfo = Buffer.alloc(4096)
-
-function numberIn(dir: number, path: string): number {
-  using file = openat(dir, cstring(path), O_RDONLY)
+export function mountNumber(proc: Handle, fd: Handle): number {
+  using file = openat(proc.raw, cstring(`self/fdinfo/${fd.raw}`), O_RDONLY)
   const [, number] = /^mnt_id:\s*(\d+)$/m.exec(fdinfo.toString('latin1', 0, read(file, fdinfo))) ?? []
   return Number(number)
 }

@@ -3,6 +3,7 @@ import { SyscallError } from './error.ts'
 import { lastErrno, libc } from './libc.ts'
 
 export const POLLIN = 0x001
+export const POLLOUT = 0x004
 export const POLLERR = 0x008
 export const POLLHUP = 0x010
 

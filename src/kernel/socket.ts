@@ -3,7 +3,7 @@ import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { address, check, lastErrno, libc } from './libc.ts'
-import { POLLIN, poll } from './poll.ts'
+import { POLLIN, POLLOUT, poll } from './poll.ts'
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1
@@ -203,6 +203,8 @@ function ancillary(control: Buffer): { readonly fds: readonly Fd[]; readonly sen
 
 /** Blocks until there is something to receive. @param timeout milliseconds, or -1 @returns false after the time-out */
 export const waitReadable = (fd: Handle, timeout: number): boolean => poll(fd.raw, POLLIN, timeout) !== 0
+/** The same until something can be sent. */
+export const waitWritable = (fd: Handle, timeout: number): boolean => poll(fd.raw, POLLOUT, timeout) !== 0
 
 /**
  * Sends bytes and copies of descriptors in one message; blocks while the peer's queue is full, or with MSG_DONTWAIT

@@ -109,11 +109,11 @@ describe('Contexts', () => {
 
   test('are let go when their holder has closed them, or was never told to have them', () => {
     const all = contexts()
-    const [kept, closed, lost] = [descriptor(), descriptor(), descriptor()]
+    const [kept, root, closed, lost] = [descriptor(), descriptor(), descriptor(), descriptor()]
     all.addContext(1, kept.fd, 'ext4', PROCESS)!(3)
-    all.addMount(1, { tree: closed.fd, free: undefined, told: TOLD }, PROCESS)!(4)
+    all.addMount(1, { root: root.fd, tree: closed.fd, free: undefined, told: TOLD }, PROCESS)!(4)
     all.addContext(1, lost.fd, 'ext4', PROCESS)
-    const tidy = (): void => all.tidy(1, (_, __, { fd }) => fd === 3)
+    const tidy = (): void => all.tidy(1, (_, { fd }) => fd === 3)
     tidy()
     expect([kept, closed, lost].map(({ isOpen }) => isOpen())).toEqual([true, false, true])
     now += 10
@@ -153,19 +153,23 @@ describe('Contexts', () => {
     expect({ size: after.size, kept: vault.places }).toEqual({ size: 0, kept: [] })
   })
 
-  test.each(['opened', 'made'])('of which %s was not kept are no more, and nothing stays open', (lost) => {
+  test.each([
+    ['the root', 0],
+    ['the mount', 1],
+    ['its copy', 2],
+  ])('of which %s was not kept are no more, and nothing stays open', (_, index) => {
     const [words, vault] = [memory(), new OwnVault()]
     const before = contexts(words, vault)
-    const [opened, made] = [descriptor(), descriptor()]
-    before.addMount(1, { tree: opened.fd, free: made.fd, told: TOLD }, PROCESS)
+    const [root, tree, free] = [descriptor(), descriptor(), descriptor()]
+    before.addMount(1, { root: root.fd, tree: tree.fd, free: free.fd, told: TOLD }, PROCESS)
     const descriptors = readdirSync('/proc/self/fd').length
-    vault.drop([vault.places[lost === 'opened' ? 0 : 1]!])
+    vault.drop([vault.places[index]!])
     const after = contexts(words, vault)
     const legacy = vault.legacy()
     after.restore(legacy)
-    expect(legacy.close()).toEqual([])
+    expect(legacy.rest()).toEqual([])
     expect({ size: after.size, kept: vault.places }).toEqual({ size: 0, kept: [] })
-    // The two copies of the vault are gone too.
-    expect(readdirSync('/proc/self/fd')).toHaveLength(descriptors - 2)
+    // The copies of the vault are gone too.
+    expect(readdirSync('/proc/self/fd')).toHaveLength(descriptors - 3)
   })
 })

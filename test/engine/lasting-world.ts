@@ -1,5 +1,5 @@
-import { Legacy, type Place, type Vault } from '../../src/caller/vault.ts'
-import { dup, type Fd } from '../../src/kernel/fd.ts'
+import { type HeldFd, Legacy, type Place, type Vault } from '../../src/caller/vault.ts'
+import { closeRaw, dup, type Fd } from '../../src/kernel/fd.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
 
 /** As the keeper's, in this process: what an engine leaves goes to the next one. */
@@ -16,6 +16,11 @@ export class OwnVault implements Vault {
       this.#kept.get(place)?.[Symbol.dispose]()
       this.#kept.delete(place)
     }
+  }
+
+  end(held: readonly HeldFd[]): void {
+    this.drop(held.map(({ place }) => place))
+    for (const { raw } of held) closeRaw(raw)
   }
 
   get places(): readonly number[] {

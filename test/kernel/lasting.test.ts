@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chownSync } from 'node:fs'
+import { chownSync, readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { BPF, BPF_F_ALLOW_MULTI } from '../../src/abi/bpf-attr.ts'
@@ -39,7 +39,7 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
     chownSync(device, BASE, BASE)
   })
   afterEach(async () => {
-    for (const each of steps.splice(0)) await each.end()
+    for (const each of steps.splice(0)) await each.kill()
   })
   afterAll(() => images[Symbol.dispose]())
 
@@ -48,8 +48,9 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
     readonly #child: ChildProcess
     #said = ''
 
-    constructor() {
-      const container = [host.socket, '--userns', USERNS, '--await-agent', '--mounts', '--', 'unshare', '--mount']
+    constructor(options: readonly string[] = [], within: readonly string[] = []) {
+      const filtered = [host.socket, '--userns', USERNS, '--await-agent', '--mounts', ...options]
+      const container = [...filtered, '--', 'unshare', '--mount', ...within]
       const command = [fixture('mount-steps'), 'ext4', device, '/mnt']
       this.#child = spawn(fixture('filtered'), [...container, ...command], { stdio: ['pipe', 'pipe', 'inherit'] })
       this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
@@ -63,10 +64,23 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
       await until('the call has returned', () => lines() > before && this.#said.endsWith('\n'))
     }
 
-    async end(): Promise<string> {
+    close(): void {
       this.#child.stdin!.end()
-      await until('it has ended', () => this.#child.exitCode !== null)
+    }
+
+    async kill(): Promise<void> {
+      this.#child.kill('SIGKILL')
+      await until('it is gone', () => this.hasEnded)
+    }
+
+    async end(): Promise<string> {
+      this.close()
+      await until('it has ended', () => this.hasEnded)
       return this.#said
+    }
+
+    get hasEnded(): boolean {
+      return this.#child.exitCode !== null || this.#child.signalCode !== null
     }
   }
 
@@ -80,6 +94,16 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
     return all.end()
   }
 
+  /** Mounts that stand nowhere, of which this process, the keeper, has a descriptor. */
+  const trees = (): number =>
+    readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`) === '/'
+      } catch {
+        return false
+      }
+    }).length
+
   const EXPECTED =
     /^fsopen: ok\nsource: ok\nro: ok\ncreate: ok\ncreate again: EBUSY\nfsmount: ok\nfsmount again: E\w+\nmount_setattr: ok\nmove_mount: ok\n[\w,]*nodev,noatime\nmounted: 1\nlook: ok\numount: ok\n$/
 
@@ -91,6 +115,20 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
       expect(await mounted(async (step) => void (step === at && (await endEngine(host))))).toBe(expected)
     },
   )
+
+  test('that its process does not go on with is let go by the next engine, though nobody mounts any more', async () => {
+    const left = new Steps(['--pidns'], ['sh', '-c', '"$@"; exec sleep 1000', 'sh'])
+    for (const name of NAMES) {
+      if (name === 'mount_setattr') break
+      await left.next()
+    }
+    await endEngine(host)
+    // The mount, a copy of it, and its root directory.
+    expect(trees()).toBe(3)
+    left.close()
+    await until('all of it is let go', () => trees() === 0, 15)
+    expect(left.hasEnded).toBe(false)
+  }, 30_000)
 
   test('goes on when an engine ends before each of them, and leaves nothing', async () => {
     const expected = await mounted(async () => {})

@@ -47,9 +47,11 @@ test.skipIf(cannot).each(WAYS)(
       const said = await load.end()
       console.log(`${restarts} x ${how}`, said, await host.property('NFileDescriptorStore'))
       expect(pids.size).toBe(restarts + 1)
-      const { 'a descriptor too many': spare = 0, ...failures } = said.failures
+      // systemd closes what it has stored when it gets to it: a mount that was on its way is busy until then.
+      const { 'a descriptor too many': spare = 0, 'umount of what was moved': busy = 0, ...failures } = said.failures
       expect(failures).toEqual({})
       expect(spare).toBeLessThanOrEqual(1 + restarts / 10)
+      expect(busy).toBeLessThanOrEqual(1 + restarts / 4)
       expect(said.acts).toBeGreaterThan(said.calls / 3)
       expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
       expect(host.log.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([])

@@ -90,7 +90,8 @@ export class Contexts implements Keeping {
     for (const index of container === undefined ? entries.owned : this.#of(container)) {
       if (!entries.tryLock(index)) continue
       try {
-        if (!this.#isHeld(index, isHeld)) entries.doom(index)
+        // It may have ended before it was locked.
+        if (entries.get(index, 'owner') !== 0 && !this.#isHeld(index, isHeld)) entries.doom(index)
       } finally {
         entries.unlock(index)
       }

@@ -27,8 +27,8 @@ const LOCK_MS = 100
 type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
 
 /**
- * Entries of a few words each in memory that threads share, and that outlives them. An entry has an owner, or none; whoever changes it locks it, and
- * one that is doomed lets its descriptors go when it is unlocked.
+ * Entries of a few words each in memory that threads share, and that outlives them. An entry has an owner, or none; whoever
+ * changes it locks it, and one that is doomed lets its descriptors go when it is unlocked.
  */
 export class Entries {
   readonly #words: Int32Array

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { build, buildNow } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
 import { execv } from '../kernel/execute.ts'
+import { withoutCopies } from '../kernel/started.ts'
 import { FORMAT } from './estate.ts'
 import type { Successor } from './events.ts'
 import type { Keeper } from './keeper.ts'
@@ -86,8 +87,10 @@ function refusal(): Promise<string | undefined> {
   const args = [...process.execArgv, ...process.argv.slice(1), '--check-config', '--takes-over', String(FORMAT)]
   const options = { timeout: CHECK_MS, maxBuffer: Number.POSITIVE_INFINITY }
   return new Promise((resolve) => {
-    execFile(process.execPath, args, options, (error, _, said) => {
-      resolve(error ? said.trim().replace(/^intercede: /, '') || error.message : undefined)
-    })
+    withoutCopies(() =>
+      execFile(process.execPath, args, options, (error, _, said) => {
+        resolve(error ? said.trim().replace(/^intercede: /, '') || error.message : undefined)
+      }),
+    )
   })
 }

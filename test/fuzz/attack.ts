@@ -201,13 +201,13 @@ const HELPERS = 2
 /**
  * How many more of these there may be afterwards: what each thread of the pool has, which may have grown; the file system on
  * which it makes nodes that are mounted; the last program that was closed, which is let go when the next one is loaded; and
- * the sockets of helpers.
+ * the sockets and pidfds of helpers.
  */
 const allowed = (before: Footprint, now: Footprint): Readonly<Record<string, number>> => {
   const grown = Math.max(0, now.threads - before.threads)
   return {
     ...{ 'anon_inode:[eventfd]': grown, 'anon_inode:[eventpoll]': grown, 'pipe:[N]': 2 * grown + 1 },
-    ...{ '/': now.threads, 'anon_inode:bpf-prog': 1, 'socket:[N]': now.helpers },
+    ...{ '/': now.threads, 'anon_inode:bpf-prog': 1, 'socket:[N]': now.helpers, 'anon_inode:[pidfd]': now.helpers },
   }
 }
 

@@ -84,12 +84,14 @@ export const detach: Command = {
     if (isVerdict(target)) return target
     const { group } = target
     const { flags, ids } = devicePrograms.attached(group)
-    if (ids.length === 0) return deny('ENOENT', 'notAttached')
+    // An engine that has ended since may have done it: then the verb finds that out.
+    const isBegun = caller.noted !== 0n
+    if (ids.length === 0 && !isBegun) return deny('ENOENT', 'notAttached')
     const named = devicePrograms.named(view.getUint32(ATTACH.program, true))
-    const one = (flags & BPF_F_ALLOW_MULTI) === 0
+    const one = ids.length > 0 && (flags & BPF_F_ALLOW_MULTI) === 0
     const program = one ? devicePrograms.numbered(ids[0]!) : named
     if (!program || typeof program === 'string') return deny('EPERM', 'notOurs')
-    if (!ids.includes(program.id)) return deny('ENOENT', 'notAttached')
+    if (!ids.includes(program.id) && !isBegun) return deny('ENOENT', 'notAttached')
     return act({ verb: 'detachProgram', group, program })
   },
 }

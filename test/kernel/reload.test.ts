@@ -72,6 +72,7 @@ test(`${RELOADS} times SIGHUP under load: the process is the same, every call re
     console.log(`${RELOADS} reloads`, said)
     const notOnlyInfo = daemon.log.filter((line) => line.level !== 'info' || /EAGAIN|EIO/.test(JSON.stringify(line)))
     expect(failures, JSON.stringify(notOnlyInfo)).toEqual({})
+    expect(said.busy).toBeLessThanOrEqual(1 + RELOADS / 10)
     expect(spare).toBeLessThanOrEqual(1 + RELOADS / 10)
     expect(said.acts).toBeGreaterThan(said.calls / 3)
     expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })

@@ -38,6 +38,8 @@ export interface Said {
   readonly nodes: number
   readonly attributes: number
   readonly mounts: number
+  /** How often one could be unmounted only somewhat later. */
+  readonly busy: number
   readonly failures: Record<string, number>
 }
 

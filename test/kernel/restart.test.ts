@@ -35,6 +35,7 @@ test(
       // Where an engine ends after the caller has taken its descriptor and before that is noted, the next one gives another.
       const { 'a descriptor too many': spare = 0, ...failures } = said.failures
       expect(failures).toEqual({})
+      expect(said.busy).toBeLessThanOrEqual(1 + KILLS / 50)
       expect(spare).toBeLessThanOrEqual(1 + KILLS / 10)
       expect(said.acts).toBeGreaterThan(said.calls / 3)
       expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })

@@ -281,6 +281,13 @@ describe('bpf.decide()', () => {
     expect(decide(command, bytes, changes)).toMatchObject(verdict)
   })
 
+  test.each([[[8]], [[]]])('a detachment that another engine had begun is an act, when there are %j still', (ids) => {
+    const changes = { attached: () => ({ flags: ids.length === 0 ? 0 : 2, ids, revision: 0n }) }
+    const bytes = attr(12, { 0: 3, 4: 4, 8: 6 })
+    expect(decide(9, bytes, changes, { noted: 1n })).toMatchObject({ is: 'act', act: { program } })
+    expect(decide(9, bytes, changes)).toMatchObject({ is: 'errno', errno: errnos.ENOENT })
+  })
+
   test('unreadable memory is for the kernel to find', () => {
     expect(decide(5, loading({ 8: 0x7000 }))).toMatchObject({ is: 'act', act: { load: { instructions: undefined } } })
     expect(decide(5, loading({ 16: 0x7000 }))).toMatchObject({ is: 'act', act: { load: { licence: undefined } } })

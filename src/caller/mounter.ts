@@ -88,21 +88,33 @@ export function askMounter(
   handles: readonly Handle[],
   { waits, patience = PATIENCE_MS, isFrozen }: Waiting,
 ): readonly Fd[] {
-  const [ours, theirs] = socketpair()
-  using answers = ours
-  {
-    using end = theirs
-    try {
-      send(mounter, Buffer.from(JSON.stringify(request)), [end, ...handles], MSG_DONTWAIT)
-    } catch (error) {
-      throw new MounterLost((error as Error).message, true)
-    }
-  }
+  using answers = orLost(() => tellMounter(mounter, request, handles))
   for (let waited = 0; !waitReadable(answers, LOOK_MS); waited += LOOK_MS) {
     if (!waits()) throw new MounterLost('the caller is gone')
     if (waited >= patience && !isFrozen?.()) throw new MounterLost('no answer')
   }
   return answerOf(answers)
+}
+
+/** @returns where it answers, and what it closes when it has done that @throws {SyscallError} if it cannot be told */
+export function tellMounter(mounter: Handle, request: Request, handles: readonly Handle[]): Fd {
+  const [ours, theirs] = socketpair()
+  using end = theirs
+  try {
+    send(mounter, Buffer.from(JSON.stringify(request)), [end, ...handles], MSG_DONTWAIT)
+    return ours
+  } catch (error) {
+    ours[Symbol.dispose]()
+    throw error
+  }
+}
+
+function orLost<T>(action: () => T): T {
+  try {
+    return action()
+  } catch (error) {
+    throw new MounterLost((error as Error).message, true)
+  }
 }
 
 function answerOf(socket: Handle): readonly Fd[] {

@@ -86,6 +86,9 @@ export interface Effect {
   readonly sent?: (fd: number) => void
 }
 
+/** The note of an act: what it wants to reach was not so before. */
+export const WAS_NOT = 1n
+
 /** What an engine that ended has left of an act. */
 export interface Trace {
   /** When it received the call, in milliseconds since 1970. */

@@ -2,9 +2,6 @@ import type { Tid } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-/** The note of an act on what is kept: so far nothing has come of it. */
-export const BEGUN = 1n
-
 /** What fsconfig(2) sets: a flag, or a string. Bytes as Latin-1. */
 export type Parameter = readonly [key: string, value?: string]
 

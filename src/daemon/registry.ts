@@ -66,16 +66,14 @@ export class Registry {
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
     const container: Container = {
-      ...{
-        index,
-        serial: before?.serial ?? randomInt(1, SERIALS),
-        id: handover.id,
-        userns,
-        uidMap,
-        gidMap,
-        initTid: handover.pid as Tid,
-        startedMs,
-      },
+      index,
+      serial: before?.serial ?? randomInt(1, SERIALS),
+      id: handover.id,
+      userns,
+      uidMap,
+      gidMap,
+      initTid: handover.pid as Tid,
+      startedMs,
       lasting: waitsKillably(handover.bundle),
       ...said,
       ...(exec ? { exec } : {}),

@@ -1,17 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Request } from '../caller/mounter.ts'
+import { tellMounter } from '../caller/mounter.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { SIGKILL } from '../kernel/process.ts'
-import { MSG_DONTWAIT, receive, send, shutdown, socketpair, waitReadable } from '../kernel/socket.ts'
+import { receive, shutdown, socketpair, waitReadable } from '../kernel/socket.ts'
 import type { Spawn } from './spawning.ts'
 
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const MAIN = new URL(`../caller/mounter-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
-const GREETING: Request = { do: 'greet' }
 const REPLY_LIMIT = 256
 /** Between looks for the answer to a greeting: at first, and at last. */
 const SOON_MS = 1
@@ -70,12 +69,7 @@ export class MounterProcess {
    * @throws {SyscallError} if it cannot be asked: then nothing is closed
    */
   async comesFree(patience: number, closing: readonly Fd[] = []): Promise<boolean> {
-    const [ours, theirs] = socketpair()
-    using answers = ours
-    {
-      using end = theirs
-      send(this.socket, Buffer.from(JSON.stringify(GREETING)), [end, ...closing], MSG_DONTWAIT)
-    }
+    using answers = tellMounter(this.socket, { do: 'greet' }, closing)
     for (const fd of closing) fd[Symbol.dispose]()
     return await isAnswered(answers, patience)
   }

@@ -8,6 +8,7 @@ import {
   UPDATE,
 } from '../abi/bpf-attr.ts'
 import type { ErrnoName } from '../abi/errno.ts'
+import { WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Group, NoGroup, OwnProgram } from '../calls/device-programs.ts'
 import { act, pass, type Verdict } from '../calls/verdict.ts'
@@ -85,7 +86,7 @@ export const detach: Command = {
     const { group } = target
     const { flags, ids } = devicePrograms.attached(group)
     // An engine that has ended since may have done it: then the verb finds that out.
-    const isBegun = caller.noted !== 0n
+    const isBegun = caller.noted === WAS_NOT
     if (ids.length === 0 && !isBegun) return deny('ENOENT', 'notAttached')
     const named = devicePrograms.named(view.getUint32(ATTACH.program, true))
     const one = ids.length > 0 && (flags & BPF_F_ALLOW_MULTI) === 0

@@ -1,7 +1,8 @@
 import { errno } from '../abi/errno.ts'
 import { fsconfig as command, isFsmountAttributes } from '../abi/mount.ts'
+import { WAS_NOT } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
-import { BEGUN, type Context, type Parameter } from '../calls/context.ts'
+import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
 import { describe, mannerOf } from './mount-description.ts'
@@ -122,7 +123,7 @@ function note(context: Context, parameter: Parameter): boolean {
 function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
   const left = judgeMounter(caller)
   if (left) return left
-  if (isOver(context) && caller.noted !== BEGUN) return refuse('contextBusy', errno('EBUSY'))
+  if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextBusy', errno('EBUSY'))
   caller.mounts.tidy()
   caller.mounts.namespace()
   return act({ verb: 'create', context, description: describe(context, exclusive, caller) })
@@ -150,7 +151,7 @@ export const fsmount: Syscall<Mounted> = {
     if (!context) return pass('foreignContext')
     const left = judgeMounter(caller)
     if (left) return left
-    const isBegun = caller.noted === BEGUN
+    const isBegun = caller.noted === WAS_NOT
     if (!context.made || (context.isUsed && !isBegun)) return pass('contextUnready')
     caller.mounts.namespace()
     const manner = mannerOf(context.type, mount)

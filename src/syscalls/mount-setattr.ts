@@ -1,5 +1,5 @@
 import { ACCESS_TIMES, AT_EMPTY_PATH, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
-import { BEGUN } from '../calls/context.ts'
+import { WAS_NOT } from '../calls/act.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
 import { describe, mannerOf } from './mount-description.ts'
@@ -37,7 +37,7 @@ export const mountSetattr: Syscall<Request> = {
     if (!mount?.free) return pass('foreignMount')
     const now = caller.mounts.attributes(mount)
     const wanted = (now & ~change.clear) | change.set
-    const isBegun = caller.noted === BEGUN
+    const isBegun = caller.noted === WAS_NOT
     if (((now ^ wanted) & ACCESS_TIMES) === 0n && !isBegun) return pass('changesMounts')
     const left = judgeMounter(caller)
     if (left) return left

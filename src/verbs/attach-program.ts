@@ -1,6 +1,6 @@
 import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
-import type { Effect, Verb, Verbs } from '../calls/act.ts'
+import { type Effect, type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { DevicePrograms, OwnProgram } from '../calls/device-programs.ts'
 import { why } from '../calls/reason.ts'
@@ -19,9 +19,6 @@ const TIGHTENS =
   'Only programs that this container has loaded are attached or replaced.'
 
 type Attach = Verbs['attachProgram']
-
-/** The note of an act: what it wants to reach was not so before. */
-export const WAS_NOT = 1n
 
 export const isAttached = (programs: DevicePrograms, group: Handle, { id }: OwnProgram): boolean =>
   programs.attached(group).ids.includes(id)

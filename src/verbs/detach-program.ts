@@ -1,7 +1,7 @@
 import type { Cap } from '../abi/capability.ts'
-import type { Verb, Verbs } from '../calls/act.ts'
+import { type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
 import { detachProgram as take, detachLink as takeLink, updateLink as update } from '../kernel/bpf.ts'
-import { isAttached, WAS_NOT } from './attach-program.ts'
+import { isAttached } from './attach-program.ts'
 
 /** Before 6.4 bpf(2) asks for CAP_BPF whatever the command is. */
 const CHANGE: readonly Cap[] = ['BPF', 'NET_ADMIN']

@@ -1,6 +1,6 @@
-import type { Effect, Verb, Verbs } from '../calls/act.ts'
+import { type Effect, type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
-import { BEGUN, type Kept } from '../calls/context.ts'
+import type { Kept } from '../calls/context.ts'
 import type { Given } from '../calls/mounts.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -22,7 +22,7 @@ export const create: Verb<Verbs['create']> = {
     'As `mount`, by the parameters that were noted, in a context that the container never gets: with it, it could mount the ' +
     'file system by itself and open devices there.',
   run({ context, description }, caller) {
-    caller.note(BEGUN)
+    caller.note(WAS_NOT)
     try {
       context.keep(caller.mounts.create(description))
     } catch (error) {
@@ -31,7 +31,7 @@ export const create: Verb<Verbs['create']> = {
     }
     return { value: 0n }
   },
-  found: ({ context }, _caller, { note }) => (note === BEGUN && context.made ? { value: 0n } : undefined),
+  found: ({ context }, _caller, { note }) => (note === WAS_NOT && context.made ? { value: 0n } : undefined),
 }
 
 export const mountContext: Verb<Verbs['mountContext']> = {
@@ -42,11 +42,11 @@ export const mountContext: Verb<Verbs['mountContext']> = {
     'A mount of what was made for this container, nodev and locked by the kernel before the container gets it; what it may ' +
     'change of it, and where it may put it, the kernel judges as it does for any mount of the container.',
   run(act, caller) {
-    caller.note(BEGUN)
+    caller.note(WAS_NOT)
     return mounted(act, act.made, caller)
   },
   found(act, caller, { note }) {
-    if (note !== BEGUN || !act.anew) return undefined
+    if (note !== WAS_NOT || !act.anew) return undefined
     using made = caller.mounts.create(act.anew)
     return mounted(act, made, caller)
   },
@@ -78,12 +78,12 @@ export const renewMount: Verb<Verbs['renewMount']> = {
     'What `mountContext` gave to this container is made anew with another policy of access times, which is locked with the rest ' +
     'and so cannot be changed: again nodev and locked before the container gets it, in the place of the first one.',
   run(act, caller) {
-    caller.note(BEGUN)
+    caller.note(WAS_NOT)
     return renewed(act, caller.mounts.renew(act.mount, act.attributes))
   },
   found(act, caller, { note }) {
     const { mount, anew, attributes, manner } = act
-    if (note !== BEGUN || !anew) return undefined
+    if (note !== WAS_NOT || !anew) return undefined
     if (caller.mounts.attributes(mount) === attributes) return { value: 0n }
     using made = caller.mounts.create(anew)
     return renewed(act, caller.mounts.finish(made, attributes, manner, mount))

@@ -1,7 +1,7 @@
 import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
 import { fileType, S_IFCHR } from '../abi/stat.ts'
-import type { Mark, Once, Trace } from '../calls/act.ts'
+import { type Mark, type Once, type Trace, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { isAbsent } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -26,9 +26,6 @@ export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | und
 }
 
 export const isMadeSince = (file: Handle, { since }: Trace): boolean => timesOf(file).born >= since - TICK_MS
-
-/** What is noted of a name under which nothing stood before it was made. */
-const WAS_NOT = 1n
 
 /**
  * To be called right before something is made: by its time alone it would be taken for what the call before this one made

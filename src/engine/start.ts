@@ -24,11 +24,7 @@ export interface Memories {
 
 const MAIN = new URL(`./main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
-/**
- * Functions that were not called for a while stay compiled: to compile one between a foreign call and the look at its errno
- * may change that.
- */
-const FLAGS = ['--max-semi-space-size=2', '--stack-trace-limit=0', '--no-flush-bytecode']
+const FLAGS = ['--max-semi-space-size=2', '--stack-trace-limit=0']
 
 /**
  * Starts the engine process. It gets nothing of our environment but what it needs: no io_uring (its threads would do file

@@ -2,16 +2,38 @@ import koffi from 'koffi'
 import type { Errno } from '../abi/brand.ts'
 import { SyscallError } from './error.ts'
 
-/** The C library of the running process: kernel/ declares its foreign functions on it. */
-export const libc = koffi.load(null)
+const library = koffi.load(null)
+/** `errno` of this thread, in place. */
+const errnoWord = new Int32Array(koffi.view(library.func('void *__errno_location()')(), 4))
+let errno = 0
 
-/** `errno` of this thread, read in place: a call to ask for it is one more chance for the runtime to change it. */
-const errnoWord = new Int32Array(koffi.view(libc.func('void *__errno_location()')(), 4))
+/**
+ * The C library of the running process: kernel/ declares its foreign functions on it. Each of them notes errno in the same
+ * breath: as soon as another function is called, be it one of ours, the runtime may collect or compile, and malloc(3) of that
+ * has an errno of its own, also where it succeeds.
+ */
+export const libc = {
+  func: ((...declaration: Parameters<typeof library.func>) => {
+    const call = library.func(...declaration)
+    const noted = (...args: unknown[]): unknown => {
+      const result = call(...args)
+      errno = errnoWord[0]!
+      return result
+    }
+    const async = (...args: unknown[]): void => {
+      const done = args.pop() as (...said: unknown[]) => void
+      call.async(...args, (...said: unknown[]) => {
+        errno = errnoWord[0]!
+        done(...said)
+      })
+    }
+    return Object.assign(noted, { async })
+  }) as typeof library.func,
+  symbol: ((...named: Parameters<typeof library.symbol>) => library.symbol(...named)) as typeof library.symbol,
+}
 
-/** The error number of the last foreign call of this thread; right only directly after it, never after an `await`. */
-export const lastErrno = (): Errno => errnoWord[0] as Errno
-// Compiled before the first call fails: see the engine's flags.
-lastErrno()
+/** The error number of the last foreign call of this thread; right only before another one, and never after an `await`. */
+export const lastErrno = (): Errno => errno as Errno
 
 /**
  * The one place where a failed kernel call becomes an exception.

@@ -77,19 +77,24 @@ export function notifSetFlags(listener: number, flags: number): boolean {
 }
 const libcIoctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 
+/** How often one is asked again that has no memory, which only ADDFD may lack: it was seen of others where an engine starts. */
+const TRIES = 8
+
 /**
- * Of a call that was received. A stop, a freeze or a tracer of ours interrupts the wait for the filter's lock: nothing was
- * done then, and a caller would wait for ever for an answer that is not given again.
+ * Of a call that was received. A stop, a freeze or a tracer of ours interrupts the wait for the filter's lock (EINTR): nothing
+ * was done then, and a caller would wait for ever for an answer that is not given again.
  *
  * @returns what the kernel returned, as it does: below zero it is an error number
  * @see kernel/seccomp.c mutex_lock_interruptible()
  */
 function notify(listener: number, request: number, argument: Uint8Array): number {
-  for (;;) {
+  for (let lacks = 0; ; ) {
     const result = libcIoctl(listener, request, argument)
     if (result >= 0) return result
     const errno = lastErrno()
-    if (errno !== errnos.EINTR) return -errno
+    if (errno === errnos.ENOMEM) lacks++
+    else if (errno !== errnos.EINTR) return -errno
+    if (lacks === TRIES) return -errno
   }
 }
 

@@ -2,7 +2,9 @@ import { spawn } from 'node:child_process'
 import { closeSync, mkdtempSync, openSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import koffi from 'koffi'
 import { afterAll, expect, test } from 'vitest'
+import { errnos } from '../../src/abi/errno.ts'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
 import {
   encodeAddfd,
@@ -14,7 +16,7 @@ import {
 import { EPOLLIN, Epoll, EpollEvent } from '../../src/kernel/epoll.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { O_RDONLY, openat } from '../../src/kernel/files.ts'
-import { address, cstring } from '../../src/kernel/libc.ts'
+import { address, cstring, lastErrno, libc } from '../../src/kernel/libc.ts'
 import { copyFrom, RemoteMemory } from '../../src/kernel/memory.ts'
 import { setns } from '../../src/kernel/namespaces.ts'
 import { parentUserNamespace, pidfdGetfd, pidfdOpen } from '../../src/kernel/pidfd.ts'
@@ -158,4 +160,20 @@ test('a string is copied whole wherever the end of its page lies, and as far as 
   expect(memory.readString(currentTid(), page, 4096)).toBe(4096)
   expect(memory.readString(currentTid(), page + 4000n, 10)).toBe(10)
   expect(() => memory.readString(currentTid(), 16n, 11)).toThrow('EFAULT')
+})
+
+test('errno is that of our last call, whatever the runtime has changed since', async () => {
+  const open = libc.func('int open(const char *path, int flags)')
+  const somebodyElses = koffi.load(null).func('int close(int fd)')
+  expect(open('/nowhere', O_RDONLY)).toBe(-1)
+  expect(somebodyElses(-1)).toBe(-1)
+  expect(koffi.errno()).toBe(errnos.EBADF)
+  expect(lastErrno()).toBe(errnos.ENOENT)
+  const seen = new Promise((resolve) => {
+    open.async('/dev/null/nowhere', O_RDONLY, () => {
+      somebodyElses(-1)
+      resolve(lastErrno())
+    })
+  })
+  expect(await seen).toBe(errnos.ENOTDIR)
 })

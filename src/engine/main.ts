@@ -33,13 +33,15 @@ async function main(): Promise<void> {
   const control = new Fd(CONTROL_FD)
   const tell = (message: ToKeeper, fds: readonly Fd[] = []): void => send(control, encode(message), fds)
   const fault = (message: string): void => tell({ type: 'fault', message })
-  process.on('uncaughtException', (error) => {
+  // Whatever it was about, a call may wait for it for ever: the next engine begins anew.
+  const fail = ({ message }: Error): never => {
     try {
-      fault(`The engine failed: ${error.message}`)
+      fault(`The engine failed: ${message}`)
     } finally {
       exitGroup(1)
     }
-  })
+  }
+  process.on('uncaughtException', fail)
   const { threads, ...limits } = options
   const pool = new Pool({
     threads,
@@ -65,11 +67,11 @@ async function main(): Promise<void> {
     onProgram: (container, end) => tell({ type: 'program', container, ...end }),
   })
   setInterval(() => pool.beat(), BEAT_MS)
-  hear(control, pool, fault)
+  hear(control, pool, fail)
 }
 
 /** Waits for the keeper's messages, for ever; the engine ends with the keeper. */
-function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
+function hear(control: Fd, pool: Pool, fail: (error: Error) => never): void {
   const epoll = new Epoll()
   epoll.add(control, EPOLLIN, [0, 0])
   const event = new EpollEvent()
@@ -78,14 +80,11 @@ function hear(control: Fd, pool: Pool, fault: (message: string) => void): void {
     event.waitAsync(epoll.raw, () => {
       for (let message = take(control, bytes); message; message = take(control, bytes)) {
         if (message.length === 0) end()
-        if (message.truncated) {
-          fault('The engine failed: no descriptor is free for what it shall serve (RLIMIT_NOFILE)')
-          exitGroup(1)
-        }
+        if (message.truncated) fail(new Error('no descriptor is free for what it shall serve (RLIMIT_NOFILE)'))
         try {
           obey(pool, decode(bytes.subarray(0, message.length)), message.fds)
         } catch (error) {
-          fault((error as Error).message)
+          fail(error as Error)
         }
       }
       next()

@@ -60,4 +60,4 @@ export type Errand =
 export type FromThread =
   | Errand
   | { readonly type: 'ready' | 'grow' }
-  | { readonly type: 'lost' | 'fault'; readonly message: string }
+  | { readonly type: 'lost' | 'failed' | 'fault'; readonly message: string }

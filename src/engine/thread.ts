@@ -1,5 +1,6 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import type { Container } from '../caller/container.ts'
+import { LostThread } from '../caller/thread-identity.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import { requireBuild } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
@@ -277,11 +278,14 @@ class EngineThread {
     this.#port.postMessage(message)
   }
 
-  /** The thread may stand anywhere with anybody's ids: it says so and never runs again. Its call has been answered. */
+  /**
+   * The thread may stand anywhere with anybody's ids: it says so and never runs again. If its call was not answered, this engine
+   * ends, so that the next one does it.
+   */
   #abandon(error: Error): never {
     if (this.#attends) this.#attendance.end()
     this.#passLead()
-    this.#post({ type: 'lost', message: error.message })
+    this.#post({ type: error instanceof LostThread ? 'lost' : 'failed', message: error.message })
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
     throw error
   }

@@ -22,6 +22,11 @@ const SPARE = 3
 /** The ending of this file is the ending of the other: it runs from the sources' build only. */
 const THREAD = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
+/** Its call may wait for an answer: this engine ends, and the next one sees to it. */
+function failed({ message }: Error): never {
+  throw new Error(`a thread failed: ${message}`)
+}
+
 /** The worker threads that serve: more are made when none is left to take the lead, and one that is lost is replaced. */
 export class Threads {
   readonly #data: SharedData
@@ -61,8 +66,8 @@ export class Threads {
     this.#starting.add(worker)
     this.#ties.onStart((message) => worker.postMessage(message))
     worker.on('message', (message: FromThread) => this.#hear(message, worker))
-    worker.on('error', (error) => this.#ties.onFault(`An engine thread failed: ${error.message}`))
-    worker.on('exit', () => this.#lose(worker))
+    worker.on('error', failed)
+    worker.on('exit', () => failed(new Error('it is over')))
   }
 
   #hear(message: FromThread, worker: Worker): void {
@@ -77,6 +82,9 @@ export class Threads {
       case 'lost':
         this.#ties.onFault(message.message)
         this.#lose(worker)
+        break
+      case 'failed':
+        failed(new Error(message.message))
         break
       case 'fault':
         this.#ties.onFault(message.message)
@@ -95,7 +103,7 @@ export class Threads {
     this.#start()
   }
 
-  /** A thread that is gone or stands somewhere else is replaced; an engine that loses them all the time gives up. */
+  /** A thread that stands somewhere else is replaced; an engine that loses them all the time gives up. */
   #lose(worker: Worker): void {
     this.#starting.delete(worker)
     if (!this.#workers.delete(worker)) return

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { fixture } from '../fixtures.ts'
 import { Host, USERNS, until } from './host.ts'
-import { PatchedBuild } from './patched-build.ts'
+import { FAILS_ONCE, PatchedBuild } from './patched-build.ts'
 import { Strace } from './strace.ts'
 
 let host: Host
@@ -144,23 +144,20 @@ test('an engine whose leader hangs is replaced also while somebody attends a lis
   }
 })
 
-test('the listener of an attendant that fails is served by others', { timeout: 60_000 }, async () => {
+test('the calls of an attendant that fails are answered by the next engine', { timeout: 60_000 }, async () => {
   const receives = 'const received = this.#attendance.receive();'
-  const fails = `${receives} if (received && ++globalThis.count === 50) throw new Error('of a test');`
-  const build = new PatchedBuild('engine/thread.js', receives, `globalThis.count ??= 0; ${fails}`)
+  const fails = `globalThis.count ??= 0; ${receives} if (received && ++globalThis.count === 50) ${FAILS_ONCE}`
+  const build = new PatchedBuild('engine/thread.js', receives, fails)
   const ill = await Host.start(undefined, {}, build.url)
-  const engine = ill.enginePid
+  ill.mayLoseEngine = true
   try {
-    const { lines } = container(
-      'hot',
-      `${passes(1).join(' ')}; ${passes(2000).join(' ')} & sleep 3; ${passes(200).join(' ')}`,
-      ill,
-    )
-    await until('others serve it', () => lines.length >= 2, 20)
-    expect(ill.events).toContainEqual({ type: 'fault', message: 'of a test' })
-    expect(ill.enginePid).toBe(engine)
+    const { lines } = container('hot', passes(2000).join(' '), ill)
+    await until('all have returned', () => lines.length === 1, 30)
+    expect(errorsOf(lines[0]!)).toEqual({ EPERM: 2000 })
+    expect(ill.events).toContainEqual({ type: 'fault', message: 'The engine failed: a thread failed: of a test' })
   } finally {
+    const last = ill.maybeEnginePid
     ill.close()
-    await build.remove(engine)
+    await build.remove(last)
   }
 })

@@ -4,6 +4,13 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { stateOf } from '../stat.ts'
 import { until } from './host.ts'
 
+/** A statement that throws where it is run first, in whichever process of a build. */
+export const FAILS_ONCE = `{
+  let isFirst = true
+  try { process.getBuiltinModule('fs').mkdirSync(import.meta.dirname + '/failed') } catch { isFirst = false }
+  if (isFirst) throw new Error('of a test')
+}`
+
 /** A copy of the build in which one thing is wrong. */
 export class PatchedBuild {
   readonly url: URL

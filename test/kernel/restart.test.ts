@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Host, until } from './host.ts'
-import { PatchedBuild } from './patched-build.ts'
+import { FAILS_ONCE, PatchedBuild } from './patched-build.ts'
 import { Killer, Load, policy, STATES, sleep } from './restart-world.ts'
 
 /** More on demand: npm run restart. */
@@ -85,3 +85,38 @@ test('control: an engine that copies what it has received into the slot loses a 
     await build.remove(pid)
   }
 })
+
+test.each([
+  ['as it takes over a listener', 'engine/lost-calls.js', 'const { view } = slots;\n    const own'],
+  ['with a call that was left', 'engine/server.js', 'const { slot, listener, left, isPoison } = call;'],
+])(
+  'an engine that fails %s is replaced by one that does not: every call returns what it must',
+  { timeout: 60_000 },
+  async (_, file, from) => {
+    const build = new PatchedBuild(file, from, `${FAILS_ONCE}\n${from}`)
+    const host = await Host.start(policy, {}, build.url)
+    host.mayLoseEngine = true
+    const load = new Load(host, 'load')
+    try {
+      await registered(host)
+      const killer = new Killer(host)
+      const failed = (): boolean => host.events.some(({ type }) => type === 'fault')
+      while (!failed()) {
+        await killer.untilServed()
+        await sleep(Math.random() * 50)
+        await killer.kill('received')
+        await killer.untilServed()
+      }
+      const { failures } = await load.end()
+      expect(failures).toEqual({})
+      expect(host.events.filter(({ type }) => type === 'fault')).toEqual([
+        { type: 'fault', message: expect.stringMatching(/^The engine failed: (a thread failed: )?of a test$/) },
+      ])
+    } finally {
+      await load.kill()
+      const pid = host.maybeEnginePid
+      host.close()
+      await build.remove(pid)
+    }
+  },
+)

@@ -203,7 +203,7 @@ export class RecordReader {
   /**
    * Hands out all records that are complete, oldest first.
    *
-   * @param isOver nobody writes any more: what is not complete never will be
+   * @param isOver nobody writes any more: what is not complete never will be, and the next engine writes one of that call
    */
   drain(take: (record: CallRecord) => void, isOver = false): void {
     const { size } = this.#ring
@@ -219,7 +219,7 @@ export class RecordReader {
       // A hole that its writer will fill in a moment; when half the ring lies behind it, the writer is dead.
       if (!record && !isOver && behind < size / 2) break
       if (record) take(record)
-      else this.lost++
+      else if (!isOver) this.lost++
       tail = (tail + 1) | 0
     }
     Atomics.store(this.#words, TAIL, tail)

@@ -96,12 +96,20 @@ export class Server {
   /** Does for a call of an earlier engine what needs no look at the caller. @returns false if it must be served */
   settle(call: Call): boolean {
     const { slot, listener, left, isPoison } = call
-    if (!this.#answer.waits(listener, slot)) this.#slots.setState(slot, STATE.free)
+    if (!this.#answer.waits(listener, slot)) this.#conclude(call)
     else if (left === STATE.acted) this.#finish(call, this.#acted(slot))
     else if (left !== STATE.acting) return isPoison ? this.#leave(call) : this.screen(call)
     else if (isPoison) this.#finish(call, UNSETTLED)
     else return false
     return true
+  }
+
+  /** It was answered, or interrupted, and that engine may have ended before it could tell; or none was received. */
+  #conclude(call: Call): void {
+    const { view } = this.#slots
+    const isCall = view.getBigUint64(call.slot + NOTIF.id, true) !== 0n
+    if (isCall) this.#record(call, 'continue', 0, { code: 'engineEnded' }, false)
+    this.#slots.setState(call.slot, STATE.free)
   }
 
   #leave(call: Call): true {

@@ -26,9 +26,9 @@ function ring() {
   let halfFull = 0
   const writer = new RecordWriter(memory, () => halfFull++)
   const reader = new RecordReader(memory)
-  const drain = (): number[] => {
+  const drain = (isOver = false): number[] => {
     const seen: number[] = []
-    reader.drain(({ container }) => seen.push(container))
+    reader.drain(({ container }) => seen.push(container), isOver)
     return seen
   }
   const write = (from: number, count: number): void => {
@@ -77,6 +77,15 @@ test('a record that was begun and not finished holds the reader up only until ha
   const seen = drain()
   expect(seen[0]).toBe(2)
   expect(reader.lost).toBe(1)
+})
+
+test('a record that an engine had begun when it ended is not lost: the next one writes one of that call', () => {
+  const { memory, write, drain, reader } = ring()
+  write(0, 1)
+  Atomics.add(new Int32Array(memory), 0, 1)
+  write(2, 1)
+  expect(drain(true)).toEqual([0, 2])
+  expect(reader.lost).toBe(0)
 })
 
 test('slots are taken zeroed, and none when all are in use', () => {

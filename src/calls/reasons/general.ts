@@ -51,6 +51,7 @@ export const general = {
     'find the containers whose calls are logged late, and what hangs there',
   ],
   engineFailed: ['the engine fails with such calls', 'please report it with the log lines before'],
+  engineEnded: ['an engine ended when it had answered the call, or the caller died or was interrupted just then', ''],
   unsettled: ['the engine ended in the middle of the act, and what it did cannot be told', ''],
   otherThread: [
     'before Linux 6.9 the descriptors of a thread that is not the first of its process cannot be looked at',

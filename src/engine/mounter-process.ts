@@ -14,7 +14,7 @@ const MAIN = new URL(`../caller/mounter-main${import.meta.url.endsWith('.ts') ? 
 const REPLY_LIMIT = 256
 /** Between looks for the answer to a greeting: at first, and at last. */
 const SOON_MS = 1
-const LATE_MS = 200
+const LATE_MS = 20
 
 interface Ties {
   readonly spawn: Spawn

@@ -11,8 +11,9 @@ const MOUNTERS_PER_CONTAINER = 2
 const QUEUE_MS = 5000
 /** Processes of 40 MB: one is kept for the next mount, for so long. */
 const IDLE_MS = 10_000
-/** How long one may still work for an engine before this one until it counts as hanging, and until no mount waits for it. */
+/** How long one may take to start, or still work for an engine before this one, until it counts as hanging. */
 const PATIENCE_MS = 20_000
+/** And how long mounts wait for it. */
 const HASTE_MS = 500
 /** When all mounters are busy, or none can be started. */
 const RETRY_MS = 1000
@@ -25,6 +26,8 @@ interface Mounter {
   container: number | undefined
   /** Its socket is: it may be lent. */
   open: boolean
+  /** Resolves once it has started. */
+  readonly started?: Promise<unknown>
   idle: NodeJS.Timeout | undefined
 }
 
@@ -115,13 +118,17 @@ export class Mounters {
     }
     clearTimeout(mounter.idle)
     mounter.container = EARLIER
-    mounter.process.comesFree(PATIENCE_MS, fds).then(
-      (isFree) => this.#release(mounter, !isFree),
-      () => {
-        this.#release(mounter, true)
-        setTimeout(() => this.discard(fds), RETRY_MS)
-      },
-    )
+    void this.#discard(fds, mounter)
+  }
+
+  async #discard(fds: readonly Fd[], mounter: Mounter): Promise<void> {
+    await mounter.started
+    try {
+      this.#release(mounter, !(await mounter.process.comesFree(PATIENCE_MS, fds)))
+    } catch {
+      this.#release(mounter, true)
+      setTimeout(() => this.discard(fds), RETRY_MS)
+    }
   }
 
   #release(mounter: Mounter, lost: boolean): void {
@@ -140,15 +147,24 @@ export class Mounters {
   #serve(): void {
     this.#tidy()
     for (const wish of this.#queue) {
-      const socket = this.#find(wish.container)
-      if (socket === undefined) continue
+      const mounter = this.#find(wish.container)
+      if (!mounter) continue
       clearTimeout(wish.timer)
       this.#queue.delete(wish)
-      wish.grant(socket)
+      void this.#grant(mounter, wish.grant)
     }
   }
 
-  #find(container: number): number | undefined {
+  /**
+   * Only when it has started: what lies in its socket until then nobody can take back if this engine ends, and a mount that
+   * lies there cannot be unmounted. One that does not start is lent all the same: whoever asks it learns why.
+   */
+  async #grant({ process, started }: Mounter, grant: Wish['grant']): Promise<void> {
+    await started
+    grant(process.socket.raw)
+  }
+
+  #find(container: number): Mounter | undefined {
     const busy = [...this.#all].filter((each) => each.container !== undefined)
     const mine = busy.filter((each) => each.container === container)
     if (mine.length >= shareOf(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
@@ -156,7 +172,7 @@ export class Mounters {
     if (!mounter) return undefined
     clearTimeout(mounter.idle)
     mounter.container = container
-    return mounter.process.socket.raw
+    return mounter
   }
 
   get #free(): Mounter | undefined {
@@ -168,7 +184,8 @@ export class Mounters {
     const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
     const process = MounterProcess.start({ spawn: this.#ties.spawn, onEnd: () => this.#serve(), onError: fault })
     if (!process) return undefined
-    const mounter = { process, container: undefined, open: true, idle: undefined }
+    const started = process.comesFree(PATIENCE_MS).catch(() => false)
+    const mounter = { process, container: undefined, open: true, started, idle: undefined }
     this.#all.add(mounter)
     this.#ties.keep(process)
     return mounter

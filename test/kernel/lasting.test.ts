@@ -1,13 +1,15 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chownSync, readdirSync, readlinkSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { BPF, BPF_F_ALLOW_MULTI } from '../../src/abi/bpf-attr.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
+import { stateOf } from '../stat.ts'
 import { attr, Caller, DENY, DIRECTORY, describing, Group, idOf, loading, probe, withoutCgroups } from './bpf-world.ts'
 import { BASE, Host, mknodPolicy, USERNS, until } from './host.ts'
-import { endEngine, socketsOf } from './mounters.ts'
+import { endEngine, mounters, socketsOf } from './mounters.ts'
+import { PatchedBuild } from './patched-build.ts'
 
 const policy = {
   ...mknodPolicy,
@@ -48,8 +50,8 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
     readonly #child: ChildProcess
     #said = ''
 
-    constructor(options: readonly string[] = [], within: readonly string[] = []) {
-      const filtered = [host.socket, '--userns', USERNS, '--await-agent', '--mounts', ...options]
+    constructor(options: readonly string[] = [], within: readonly string[] = [], { socket } = host) {
+      const filtered = [socket, '--userns', USERNS, '--await-agent', '--mounts', ...options]
       const container = [...filtered, '--', 'unshare', '--mount', ...within]
       const command = [fixture('mount-steps'), 'ext4', device, '/mnt']
       this.#child = spawn(fixture('filtered'), [...container, ...command], { stdio: ['pipe', 'pipe', 'inherit'] })
@@ -57,10 +59,11 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
       steps.push(this)
     }
 
-    async next(): Promise<void> {
+    async next(meanwhile = async (): Promise<void> => {}): Promise<void> {
       const lines = (): number => this.#said.split('\n').filter((line) => /: \w+$/.test(line)).length
       const before = lines()
       this.#child.stdin!.write('\n')
+      await meanwhile()
       await until('the call has returned', () => lines() > before && this.#said.endsWith('\n'))
     }
 
@@ -93,6 +96,40 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
     }
     return all.end()
   }
+
+  test('is not kept busy by a mounter that an engine has started and ended before', async () => {
+    const expected = await mounted(async () => {})
+    const unshares = 'unshare(CLONE_NEWNS);'
+    const slowly = `try { process.getBuiltinModule('fs').rmdirSync(import.meta.dirname + '/slow'); await sleep(60000) } catch {}`
+    const build = new PatchedBuild('caller/mounter-main.js', unshares, `${slowly}\n${unshares}`)
+    const ill = await Host.start(policy, {}, build.url)
+    const slow = new URL('caller/slow', build.url)
+    const started: string[] = []
+    try {
+      const all = new Steps([], [], ill)
+      for (const name of NAMES) {
+        if (name !== 'move_mount') {
+          await all.next()
+          continue
+        }
+        const before = mounters(ill.enginePid)
+        for (const mounter of before) process.kill(Number(mounter), 'SIGKILL')
+        await until('it is gone', () => before.every((mounter) => stateOf(mounter) === ''))
+        mkdirSync(slow)
+        await all.next(async () => {
+          await until('the next mounter starts, slowly', () => !existsSync(slow))
+          started.push(...mounters(ill.enginePid))
+          await endEngine(ill)
+        })
+      }
+      expect(await all.end()).toBe(expected)
+    } finally {
+      for (const mounter of started) process.kill(Number(mounter), 'SIGKILL')
+      const engine = ill.maybeEnginePid
+      ill.close()
+      await build.remove(engine)
+    }
+  }, 60_000)
 
   /** Mounts that stand nowhere, of which this process, the keeper, has a descriptor. */
   const trees = (): number =>

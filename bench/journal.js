@@ -1,14 +1,15 @@
 // What the journal costs: all that is written of one call from its receipt to its answer, in the memory that survives.
 import { STATE } from '../dist/calls/slot.js'
-import { JOURNAL_SIZE, Slots } from '../dist/engine/journal.js'
+import { journalSize, Slots } from '../dist/engine/journal.js'
 import { map, memfd } from '../dist/kernel/shared-memory.js'
+import { effectiveLimits } from '../dist/policy/config.js'
 
 const CALLS = 200_000
 const ROUNDS = 9
 
 /** @returns {number} microseconds a call, the median of several rounds */
 export function journalCost() {
-  const slots = new Slots(map(memfd('intercede-bench', JOURNAL_SIZE), JOURNAL_SIZE))
+  const slots = new Slots(map(memfd('intercede-bench', journalSize(effectiveLimits().records))))
   const origin = { listener: 1, container: 1, thread: 1 }
   const round = () => {
     const start = performance.now()

@@ -15,12 +15,18 @@ afterEach(async () => {
   await daemon.close()
 })
 
-/** Lets a process have so many descriptors more than it has now without a gap. */
-function leave(pid: number, count: number): Promise<unknown> {
-  const taken = new Set(readdirSync(`/proc/${pid}/fd`))
+/** Lets a process have so many descriptors more than it has now without a gap, and without those that it has for a moment. */
+async function leave(pid: number, count: number): Promise<void> {
+  let taken: readonly string[] = []
+  await until('it has as many as before', async () => {
+    const before = taken
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    taken = readdirSync(`/proc/${pid}/fd`)
+    return before.join() === taken.join()
+  })
   let free = 0
-  while (taken.has(String(free))) free++
-  return execute('prlimit', ['--pid', String(pid), `--nofile=${free + count}:`])
+  while (taken.includes(String(free))) free++
+  await execute('prlimit', ['--pid', String(pid), `--nofile=${free + count}:`])
 }
 
 const failures = (): string => JSON.stringify(daemon.log.filter(({ level }) => level === 'error' || level === 'warn'))
@@ -69,5 +75,5 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
 test('a call for which the engine has no descriptor is left to the kernel, for that reason', async () => {
   await leave(daemon.engine, 0)
   expect(await maker.make()).toBe('Operation not permitted')
-  await until('it is logged', () => JSON.stringify(daemon.log).includes('failed with errno 24'), 10)
+  await expect.poll(() => JSON.stringify(daemon.log), { timeout: 10_000 }).toContain('failed with errno 24')
 })

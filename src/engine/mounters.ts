@@ -26,8 +26,8 @@ interface Mounter {
   container: number | undefined
   /** Its socket is: it may be lent. */
   open: boolean
-  /** Resolves once it has started. */
-  readonly started?: Promise<unknown>
+  /** Resolves once it has started, and done what an engine before this one has asked for; to false if it does not. */
+  readonly started: Promise<boolean>
   idle: NodeJS.Timeout | undefined
 }
 
@@ -64,9 +64,7 @@ export class Mounters {
 
   /** Takes one over from an engine before this one. @param socket owned here, and so is `pidfd` */
   adopt(socket: Fd, pidfd: Fd): void {
-    const mounter = { process: new MounterProcess(socket, pidfd), container: EARLIER, open: true, idle: undefined }
-    this.#all.add(mounter)
-    void this.#await(mounter)
+    void this.#await(this.#add(new MounterProcess(socket, pidfd), EARLIER))
   }
 
   /**
@@ -95,14 +93,13 @@ export class Mounters {
   }
 
   async #await(mounter: Mounter): Promise<void> {
-    const comesFree = mounter.process.comesFree(PATIENCE_MS).catch(() => false)
     this.#awaited++
-    const first = Promise.race([comesFree, sleep(HASTE_MS)])
+    const first = Promise.race([mounter.started, sleep(HASTE_MS)])
     this.#greeted.push(first)
     const soon = await first
     this.#awaited--
     if (soon === undefined) this.#serve()
-    this.#release(mounter, !(await comesFree))
+    this.#release(mounter, !(await mounter.started))
   }
 
   /**
@@ -111,14 +108,9 @@ export class Mounters {
    * @param fds owned here
    */
   discard(fds: readonly Fd[]): void {
-    const mounter = this.#free ?? this.#start()
-    if (!mounter) {
-      setTimeout(() => this.discard(fds), RETRY_MS)
-      return
-    }
-    clearTimeout(mounter.idle)
-    mounter.container = EARLIER
-    void this.#discard(fds, mounter)
+    const mounter = this.#take(EARLIER)
+    if (mounter) void this.#discard(fds, mounter)
+    else setTimeout(() => this.discard(fds), RETRY_MS)
   }
 
   async #discard(fds: readonly Fd[], mounter: Mounter): Promise<void> {
@@ -168,6 +160,10 @@ export class Mounters {
     const busy = [...this.#all].filter((each) => each.container !== undefined)
     const mine = busy.filter((each) => each.container === container)
     if (mine.length >= shareOf(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
+    return this.#take(container)
+  }
+
+  #take(container: number): Mounter | undefined {
     const mounter = this.#free ?? this.#start()
     if (!mounter) return undefined
     clearTimeout(mounter.idle)
@@ -184,10 +180,15 @@ export class Mounters {
     const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
     const process = MounterProcess.start({ spawn: this.#ties.spawn, onEnd: () => this.#serve(), onError: fault })
     if (!process) return undefined
-    const started = process.comesFree(PATIENCE_MS).catch(() => false)
-    const mounter = { process, container: undefined, open: true, started, idle: undefined }
-    this.#all.add(mounter)
+    const mounter = this.#add(process, undefined)
     this.#ties.keep(process)
+    return mounter
+  }
+
+  #add(process: MounterProcess, container: number | undefined): Mounter {
+    const started = process.comesFree(PATIENCE_MS).catch(() => false)
+    const mounter = { process, container, open: true, started, idle: undefined }
+    this.#all.add(mounter)
     return mounter
   }
 

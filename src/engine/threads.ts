@@ -23,7 +23,7 @@ const SPARE = 3
 const THREAD = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
 /** Its call may wait for an answer: this engine ends, and the next one sees to it. */
-function failed({ message }: Error): never {
+function failed({ message }: { readonly message: string }): never {
   throw new Error(`a thread failed: ${message}`)
 }
 
@@ -67,7 +67,7 @@ export class Threads {
     this.#ties.onStart((message) => worker.postMessage(message))
     worker.on('message', (message: FromThread) => this.#hear(message, worker))
     worker.on('error', failed)
-    worker.on('exit', () => failed(new Error('it is over')))
+    worker.on('exit', () => failed({ message: 'it is over' }))
   }
 
   #hear(message: FromThread, worker: Worker): void {
@@ -84,7 +84,7 @@ export class Threads {
         this.#lose(worker)
         break
       case 'failed':
-        failed(new Error(message.message))
+        failed(message)
         break
       case 'fault':
         this.#ties.onFault(message.message)

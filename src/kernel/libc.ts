@@ -12,7 +12,7 @@ let errno = 0
  * breath: as soon as another function is called, be it one of ours, the runtime may collect or compile, and malloc(3) of that
  * has an errno of its own, also where it succeeds.
  */
-export const libc = {
+export const libc: Pick<typeof library, 'func' | 'symbol'> = {
   func: ((...declaration: Parameters<typeof library.func>) => {
     const call = library.func(...declaration)
     const noted = (...args: unknown[]): unknown => {
@@ -29,7 +29,7 @@ export const libc = {
     }
     return Object.assign(noted, { async })
   }) as typeof library.func,
-  symbol: ((...named: Parameters<typeof library.symbol>) => library.symbol(...named)) as typeof library.symbol,
+  symbol: library.symbol.bind(library),
 }
 
 /** The error number of the last foreign call of this thread; right only before another one, and never after an `await`. */

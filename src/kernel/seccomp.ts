@@ -92,9 +92,8 @@ function notify(listener: number, request: number, argument: Uint8Array): number
     const result = libcIoctl(listener, request, argument)
     if (result >= 0) return result
     const errno = lastErrno()
-    if (errno === errnos.ENOMEM) lacks++
-    else if (errno !== errnos.EINTR) return -errno
-    if (lacks === TRIES) return -errno
+    if (errno === errnos.EINTR) continue
+    if (errno !== errnos.ENOMEM || ++lacks === TRIES) return -errno
   }
 }
 

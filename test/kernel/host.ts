@@ -138,6 +138,11 @@ export class Host {
     return () => this.#keeper!.goOn()
   }
 
+  /** How many engines have served after the first one. */
+  get restarts(): number {
+    return this.events.filter(({ type }) => type === 'engineStarted').length
+  }
+
   /** Between two engines there is none. */
   get maybeEnginePid(): number | undefined {
     return this.#keeper?.enginePid

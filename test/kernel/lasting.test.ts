@@ -59,11 +59,10 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
       steps.push(this)
     }
 
-    async next(meanwhile = async (): Promise<void> => {}): Promise<void> {
+    async next(): Promise<void> {
       const lines = (): number => this.#said.split('\n').filter((line) => /: \w+$/.test(line)).length
       const before = lines()
       this.#child.stdin!.write('\n')
-      await meanwhile()
       await until('the call has returned', () => lines() > before && this.#said.endsWith('\n'))
     }
 
@@ -116,11 +115,11 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
         for (const mounter of before) process.kill(Number(mounter), 'SIGKILL')
         await until('it is gone', () => before.every((mounter) => stateOf(mounter) === ''))
         mkdirSync(slow)
-        await all.next(async () => {
-          await until('the next mounter starts, slowly', () => !existsSync(slow))
-          started.push(...mounters(ill.enginePid))
-          await endEngine(ill)
-        })
+        const moved = all.next()
+        await until('the next mounter starts, slowly', () => !existsSync(slow))
+        started.push(...mounters(ill.enginePid))
+        await endEngine(ill)
+        await moved
       }
       expect(await all.end()).toBe(expected)
     } finally {

@@ -26,10 +26,9 @@ export const socketsOf = (engine: number): number =>
 
 /** @returns once the next one serves: of engines that end before, the keeper takes ten in a row for a reason to wait */
 export async function endEngine(host: Host): Promise<void> {
-  const started = (): number => host.events.filter(({ type }) => type === 'engineStarted').length
-  const before = started()
+  const before = host.restarts
   host.mayLoseEngine = true
   process.kill(host.enginePid, 'SIGKILL')
-  await until('the next engine serves', () => started() > before)
+  await until('the next engine serves', () => host.restarts > before)
   host.mayLoseEngine = false
 }

@@ -137,7 +137,7 @@ export class Killer {
   }
 
   async kill(wanted: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    this.#served = serves(this.#host)
+    this.#served = this.#host.restarts
     const pid = this.#host.enginePid
     await this.#catch(pid, wanted)
     this.kills++
@@ -159,7 +159,7 @@ export class Killer {
 
   /** Until the engine that came after the last one serves. */
   untilServed(): Promise<void> {
-    return until('the engine serves', () => this.kills === 0 || serves(this.#host) > this.#served, START_S)
+    return until('the engine serves', () => this.kills === 0 || this.#host.restarts > this.#served, START_S)
   }
 
   /** Stops the engine again and again, until a call is in that state; a stopped engine is as good as a killed one. */
@@ -176,5 +176,3 @@ export class Killer {
 
 /** States in which a call can be caught; `waiting`, in which nothing is received yet, cannot: receiving does not wait. */
 export const STATES = ['receiving', 'received', 'acting', 'acted'] as const
-
-const serves = (host: Host): number => host.events.filter(({ type }) => type === 'engineStarted').length

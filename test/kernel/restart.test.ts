@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import type { Policy } from '../../src/policy/policy.ts'
 import { Host, until } from './host.ts'
 import { FAILS_ONCE, PatchedBuild } from './patched-build.ts'
 import { Killer, Load, policy, STATES, sleep } from './restart-world.ts'
@@ -14,15 +15,30 @@ const LOSE_WITHIN = 40
 const registered = (host: Host): Promise<void> =>
   until('the container is known', () => host.events.some(({ type }) => type === 'registered'))
 
+/** @param build in which one thing is wrong */
+async function underLoad(
+  policy: Policy,
+  build: PatchedBuild | undefined,
+  attempt: (host: Host, killer: Killer, load: Load) => Promise<void>,
+): Promise<void> {
+  const host = await Host.start(policy, {}, build?.url)
+  host.mayLoseEngine = true
+  const load = new Load(host, 'load')
+  try {
+    await registered(host)
+    await attempt(host, new Killer(host), load)
+  } finally {
+    await load.kill()
+    const engine = host.maybeEnginePid
+    host.close()
+    await build?.remove(engine)
+  }
+}
+
 test(
   `${KILLS} times SIGKILL under load: every call returns what it must, and is done once`,
-  async () => {
-    const host = await Host.start(policy)
-    host.mayLoseEngine = true
-    const load = new Load(host, 'load')
-    try {
-      await registered(host)
-      const killer = new Killer(host)
+  () =>
+    underLoad(policy, undefined, async (host, killer, load) => {
       for (let kill = 0; kill < KILLS; kill++) {
         // Now and then the engine has not even started.
         if (kill % 7 !== 0) await killer.untilServed()
@@ -44,11 +60,7 @@ test(
       // The container is still served.
       const { result } = await host.call(['mknod', join(host.directory, 'after'), '020666', '1', '3'])
       expect(result).toBe('ok')
-    } finally {
-      await load.kill()
-      host.close()
-    }
-  },
+    }),
   20_000 + 6000 * KILLS,
 )
 
@@ -56,18 +68,10 @@ const RECEIVES = 'notifRecv(listener, this.#slots.notification(slot))'
 /** Receives into memory of its own, and copies that into the slot. */
 const COPIES = `((own, slot) => notifRecv(listener, own) && !slot.set(own))(new Uint8Array(80), this.#slots.notification(slot))`
 
-test('control: an engine that copies what it has received into the slot loses a call', {
-  timeout: 120_000,
-}, async () => {
-  const build = new PatchedBuild('engine/thread.js', RECEIVES, COPIES)
+test('control: an engine that copies what it has received into the slot loses a call', { timeout: 120_000 }, () => {
   // Mounts would only start programs of a build that is removed.
   const { mount: _, ...quick } = policy
-  const host = await Host.start(quick, {}, build.url)
-  host.mayLoseEngine = true
-  const load = new Load(host, 'load')
-  try {
-    await registered(host)
-    const killer = new Killer(host)
+  return underLoad(quick, new PatchedBuild('engine/thread.js', RECEIVES, COPIES), async (host, killer) => {
     const lost = (): boolean =>
       host.events.some(({ type, ...said }) => type === 'fault' && /were lost/.test(JSON.stringify(said)))
     while (!lost() && killer.kills < LOSE_WITHIN) {
@@ -78,12 +82,7 @@ test('control: an engine that copies what it has received into the slot loses a 
     await killer.untilServed()
     console.log(`a call was lost at kill ${killer.kills}`, killer.met)
     expect(lost()).toBe(true)
-  } finally {
-    await load.kill()
-    const pid = host.maybeEnginePid
-    host.close()
-    await build.remove(pid)
-  }
+  })
 })
 
 test.each([
@@ -92,14 +91,8 @@ test.each([
 ])(
   'an engine that fails %s is replaced by one that does not: every call returns what it must',
   { timeout: 60_000 },
-  async (_, file, from) => {
-    const build = new PatchedBuild(file, from, `${FAILS_ONCE}\n${from}`)
-    const host = await Host.start(policy, {}, build.url)
-    host.mayLoseEngine = true
-    const load = new Load(host, 'load')
-    try {
-      await registered(host)
-      const killer = new Killer(host)
+  (_, file, from) =>
+    underLoad(policy, new PatchedBuild(file, from, `${FAILS_ONCE}\n${from}`), async (host, killer, load) => {
       const failed = (): boolean => host.events.some(({ type }) => type === 'fault')
       while (!failed()) {
         await killer.untilServed()
@@ -112,11 +105,5 @@ test.each([
       expect(host.events.filter(({ type }) => type === 'fault')).toEqual([
         { type: 'fault', message: expect.stringMatching(/^The engine failed: (a thread failed: )?of a test$/) },
       ])
-    } finally {
-      await load.kill()
-      const pid = host.maybeEnginePid
-      host.close()
-      await build.remove(pid)
-    }
-  },
+    }),
 )

@@ -41,6 +41,11 @@ Beside these two, which are what there is between all other steps:
 - from the receipt of a call to its verdict
 ${rows(phases.looking.steps).replaceAll(/^/gm, '  ')}
 - after an act, ${rows(phases.answering.steps).slice(2)}
+
+A thread that serves is permitted what is named on this page and no more:
+${list(permitted)}.
+Its bounding set, its inheritable and its ambient set are empty, and it has no_new_privs, so no program that it executed
+would give it any more. It executes none: processes are started by the engine's main thread, which serves no call.
 `
 
 const done = ({ steps }) =>
@@ -71,7 +76,7 @@ ${[threads(), ...sections].join('\n')}`
 }
 
 const { reasons } = await import(dist('calls/reason.js'))
-const { capsOf, phases, steps } = await import(dist('calls/steps.js'))
+const { capsOf, permitted, phases, steps } = await import(dist('calls/steps.js'))
 const { verbs } = await import(dist('verbs/index.js'))
 const check = process.argv.includes('--check')
 for (const [name, text] of Object.entries({ 'reasons.md': reasonsPage(reasons), 'security.md': securityPage(verbs) })) {

@@ -1,9 +1,11 @@
 import type { HostId } from '../abi/brand.ts'
 import { capMask } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
-import { capsOf, OWN_SETS, type Phase, phases, type Step, steps } from '../calls/steps.ts'
+import { capsOf, OWN_SETS, type Phase, permitted, phases, type Step, steps } from '../calls/steps.ts'
 import {
+  boundingSet,
   CapabilitySet,
+  dropBoundingSet,
   getCapabilities,
   groupCount,
   setEffectiveUid,
@@ -16,7 +18,7 @@ import { SyscallError } from '../kernel/error.ts'
 import { chrootTo, umask } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { CLONE_FS, CLONE_NEWNS, setns, unshare } from '../kernel/namespaces.ts'
-import { SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
+import { hasNoNewPrivileges, SECBIT_NO_SETUID_FIXUP, setNoNewPrivileges, setSecurebits } from '../kernel/process.ts'
 import type { Status } from './status.ts'
 
 /** A thread that could not get home: it may stand in a container with somebody's ids, and must never be used again. */
@@ -47,7 +49,8 @@ function becomeNobody(): void {
  * and umask those of a caller and takes every capability away; `home` brings it back. All of it is
  * of this thread alone, and each change is read back.
  *
- * What it may ever have in effect is declared (calls/steps.ts), and what now, by the phase that it is in.
+ * What it may ever have in effect is declared (calls/steps.ts), and what now, by the phase that it is in. It is permitted no
+ * more than that, and can get no more: its bounding set is empty, and no program that it executed would give it any.
  */
 export class ThreadIdentity {
   readonly #hostRoot: Handle
@@ -75,7 +78,7 @@ export class ThreadIdentity {
   constructor(hostRoot: Handle, mounts: Handle) {
     this.#hostRoot = hostRoot
     this.#mounts = mounts
-    this.#permitted = getCapabilities().permitted
+    this.#permitted = getCapabilities().permitted & capMask(...permitted)
     this.#sets = new Array(Object.keys(steps).length * OWN_SETS).fill(undefined)
     this.#rest = this.#set(steps.rest, 0)
     this.#set(steps.stand, 0)
@@ -84,9 +87,13 @@ export class ThreadIdentity {
     // Whose effective user has made a user namespace has all rights in it, whatever its capabilities: also those to look at its
     // tasks, which the caller may not have. (linux/security/commoncap.c cap_capable())
     becomeNobody()
+    dropBoundingSet()
+    setNoNewPrivileges()
     this.#grouped = true
     this.#elsewhere = true
     this.#home()
+    if (getCapabilities().permitted !== this.#permitted || boundingSet() !== 0n || !hasNoNewPrivileges())
+      throw new LostThread('Cannot give capabilities up: they are there still')
   }
 
   get inside(): boolean {

@@ -1,4 +1,4 @@
-import type { Cap } from '../abi/capability.ts'
+import { type Cap, capabilities } from '../abi/capability.ts'
 
 /**
  * Capabilities over files that an act may borrow of its caller, for one inode of the container, as bits: each combination
@@ -74,6 +74,11 @@ export const steps = {
   askRuntime: step("have the container's runtime start its program", []),
   countApart: step('make a pipe that is counted for nobody', ['SETUID']),
 } as const satisfies Record<string, Step>
+
+/** All that can ever be in effect: a serving thread is permitted no more. */
+export const permitted: readonly Cap[] = capabilities.filter((cap) =>
+  Object.values(steps).some((each) => capsOf(each, each.own).includes(cap)),
+)
 
 /**
  * A part of a call, and what may be done with capabilities in effect during it. Between its steps a thread is the caller, or

@@ -25,10 +25,11 @@ export const describeProgram: Verb<Verbs['describeProgram']> = {
     'What the kernel tells whoever has a descriptor of a program without capabilities: number, name, tag, times; none of its ' +
     'code, and nothing through pointers that the caller gives. Nothing is changed.',
   run({ program, infoAt, length, lengthAt }, caller) {
-    using fd = caller.devicePrograms.open(program)
-    const info = forOwner(caller.act(steps.describeProgram, () => objectInfo(fd)))
+    // First, as the kernel does it (kernel/bpf/syscall.c bpf_prog_get_info_by_fd()), and at home: no later step may read memory.
     if (length > PROG_INFO_SIZE && !isZero(caller, infoAt + BigInt(PROG_INFO_SIZE), length - PROG_INFO_SIZE))
       return { value: 0n, errno: errno('E2BIG') }
+    using fd = caller.devicePrograms.open(program)
+    const info = forOwner(caller.act(steps.describeProgram, () => objectInfo(fd)))
     const told = info.subarray(0, length)
     return {
       value: 0n,

@@ -45,7 +45,8 @@ ${rows(phases.looking.steps).replaceAll(/^/gm, '  ')}
 A thread that serves is permitted what is named on this page and no more:
 ${list(permitted)}.
 Its bounding set, its inheritable and its ambient set are empty, and it has no_new_privs, so no program that it executed
-would give it any more. It executes none: processes are started by the engine's main thread, which serves no call.
+would give it any more. It executes none: processes are started by the engine's main thread, which serves no call. That is
+permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))} too; its bounding set is left whole for what it starts.
 `
 
 const done = ({ steps }) =>
@@ -76,7 +77,7 @@ ${[threads(), ...sections].join('\n')}`
 }
 
 const { reasons } = await import(dist('calls/reason.js'))
-const { capsOf, permitted, phases, steps } = await import(dist('calls/steps.js'))
+const { capsOf, permitted, permittedMain, phases, steps } = await import(dist('calls/steps.js'))
 const { verbs } = await import(dist('verbs/index.js'))
 const check = process.argv.includes('--check')
 for (const [name, text] of Object.entries({ 'reasons.md': reasonsPage(reasons), 'security.md': securityPage(verbs) })) {

@@ -81,6 +81,12 @@ export const permitted: readonly Cap[] = capabilities.filter((cap) =>
 )
 
 /**
+ * The engine's main thread, which serves no call: what its threads shall have, CAP_SETPCAP to settle them, and CAP_KILL to end
+ * what a container's program has started. Its bounding set stays: the runtime of a container, which it starts, needs that.
+ */
+export const permittedMain: readonly Cap[] = [...permitted, 'KILL', 'SETPCAP']
+
+/**
  * A part of a call, and what may be done with capabilities in effect during it. Between its steps a thread is the caller, or
  * rests at home, and it may go from one to the other.
  */

@@ -126,3 +126,12 @@ export class CapabilitySet {
     return dataView.getUint32(0, true) === this.#low && dataView.getUint32(12, true) === this.#high
   }
 }
+
+/** Gives all capabilities of the calling thread up but these. @throws {Error} if they do not read back */
+export function keepOnly(mask: bigint): void {
+  const kept = getCapabilities().permitted & mask
+  new CapabilitySet({ effective: kept, permitted: kept, inheritable: 0n }).enter()
+  const { effective, permitted, inheritable } = getCapabilities()
+  if (effective !== kept || permitted !== kept || inheritable !== 0n)
+    throw new Error('Cannot give capabilities up: they are there still')
+}

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BPF } from '../../src/abi/bpf-attr.ts'
@@ -10,8 +10,8 @@ import { type Step, steps } from '../../src/calls/steps.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { attr, Caller, DIRECTORY, describing, Group, idOf, loading, withoutCgroups } from './bpf-world.ts'
-import { maskOf, named, row, type Sample, Sampler, undeclared } from './capability-samples.ts'
-import { BASE, Host, mknodPolicy, USERNS } from './host.ts'
+import { MAIN, maskIn, maskOf, named, row, type Sample, Sampler, undeclared } from './capability-samples.ts'
+import { BASE, Host, mknodPolicy, USERNS, until } from './host.ts'
 import { PatchedBuild } from './patched-build.ts'
 
 const policy = {
@@ -304,6 +304,12 @@ describe.skipIf(absent)(`what is in effect during each act${absent ? `: skipped,
       sees: [[`bpf:${BPF.LINK_DETACH}`, steps.changePrograms]],
     },
   }
+  test("the engine's main thread is permitted what its threads need, and what it needs to settle them and to end programs", () => {
+    const status = readFileSync(`/proc/${host.enginePid}/status`, 'latin1')
+    const [inherited, allowed, effective] = ['CapInh', 'CapPrm', 'CapEff'].map((set) => maskIn(status, set))
+    expect([inherited, named(allowed!), named(effective!)]).toEqual([0n, named(MAIN), named(MAIN)])
+  })
+
   const rows: string[] = []
   afterAll(() => {
     if (process.env.INTERCEDE_CAPABILITIES)
@@ -352,6 +358,7 @@ async function scheduling(
 
 const VERB = 'verbs/schedule.js'
 const DOES = 'caller.act(steps.schedule,'
+const DECIDES = 'function decide({ pid, policy, priority, to }, caller, { schedSetscheduler }) {'
 
 describe.skipIf(absent)(`with one capability too many${absent ? `: skipped, ${absent}` : ''}`, () => {
   test.each<Wrong & { readonly found: string }>([
@@ -374,29 +381,37 @@ describe.skipIf(absent)(`with one capability too many${absent ? `: skipped, ${ab
       what: 'permitted',
       file: 'caller/thread-identity.js',
       from: 'capMask(...permitted)',
-      to: 'capMask(...permitted, "SYS_MODULE")',
-      found: 'sched_setscheduler with SYS_MODULE permitted',
+      to: 'capMask(...permitted, "KILL")',
+      found: 'sched_setscheduler with KILL permitted',
     },
   ])('$what: it is found', async ({ found, ...wrong }) => {
     await scheduling(wrong, async ({ samples }) => expect(undeclared('schedule', samples)).toContain(found))
   })
 
-  test('asked for, but not declared: the call fails, nothing is done, and the thread serves the next one', async () => {
-    const wrong = { what: '', file: VERB, from: DOES, to: 'caller.act(steps.findProgram,' }
-    await scheduling(wrong, async ({ samples, said, host }) => {
-      expect(said).toContain('Input/output error')
-      expect(said).toContain('SCHED_OTHER')
-      expect(samples.filter(({ call }) => call === 'sched_setscheduler')).toEqual([])
-      expect(undeclared('schedule', samples)).toEqual([])
-      expect(host.events.filter(({ type }) => type === 'fault')).toEqual([
-        {
-          type: 'fault',
-          message:
-            'Cannot serve sched_setscheduler: Error: Cannot open a program by its number: "schedule" does not declare it',
-        },
-      ])
-      const made = await host.call(['mknod', join(host.directory, 'next'), '020666', '1', '3'])
-      expect(made).toMatchObject({ result: 'ok' })
-    })
-  })
+  test.each<Wrong & { readonly by: string }>([
+    { what: 'by an act', file: VERB, from: DOES, to: 'caller.act(steps.findProgram,', by: 'schedule' },
+    {
+      what: 'before there is a verdict',
+      file: 'syscalls/sched.js',
+      from: DECIDES,
+      to: `${DECIDES} caller.act(${JSON.stringify(steps.findProgram)}, () => {});`,
+      by: 'looking',
+    },
+  ])(
+    'asked for $what, but not declared: the call fails, and the thread serves the next one',
+    async ({ by, ...wrong }) => {
+      await scheduling(wrong, async ({ samples, said, host }) => {
+        expect(said).toContain('Input/output error')
+        expect(said).toContain('SCHED_OTHER')
+        expect(samples.filter(({ call }) => call === 'sched_setscheduler')).toEqual([])
+        expect(undeclared('schedule', samples)).toEqual([])
+        const message = `Cannot serve sched_setscheduler: Error: Cannot open a program by its number: "${by}" does not declare it`
+        const faults = () => host.events.filter(({ type }) => type === 'fault')
+        await until('the fault is told', () => faults().length > 0)
+        expect(faults()).toEqual([{ type: 'fault', message }])
+        const made = await host.call(['mknod', join(host.directory, 'next'), '020666', '1', '3'])
+        expect(made).toMatchObject({ result: 'ok' })
+      })
+    },
+  )
 })

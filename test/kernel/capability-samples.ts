@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import { type Cap, capabilities, capBit, capMask } from '../../src/abi/capability.ts'
 import { SECCOMP_IOCTL_NOTIF_RECV } from '../../src/abi/seccomp.ts'
 import type { Verbs } from '../../src/calls/act.ts'
-import { capsOf, OWN_SETS, permitted, phases, type Step, steps } from '../../src/calls/steps.ts'
+import { capsOf, OWN_SETS, permitted, permittedMain, phases, type Step, steps } from '../../src/calls/steps.ts'
 import { verbs } from '../../src/verbs/index.ts'
 import { fixture } from '../fixtures.ts'
 
@@ -89,9 +89,15 @@ const setsOf = (declared: readonly Step[]): readonly bigint[] =>
   )
 
 const anyway = [steps.rest, steps.asCaller, ...Object.values(phases).flatMap((phase) => phase.steps)]
+/** A set in proc_pid_status(5), such as CapPrm. */
+export const maskIn = (status: string, set: string): bigint =>
+  BigInt(`0x${new RegExp(`^${set}:\\s*(\\w+)$`, 'm').exec(status)?.[1]}`)
+
 /** What this process may have, which has started the engine. */
-const ours = BigInt(`0x${/^CapPrm:\s*(\w+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1]}`)
+const ours = maskIn(readFileSync('/proc/self/status', 'latin1'), 'CapPrm')
 const PERMITTED = capMask(...permitted) & ours
+/** Of the engine's main thread. */
+export const MAIN = capMask(...permittedMain) & ours
 
 /** What was seen while acts of one kind were done and is not declared, in sentences. */
 export function undeclared(verb: keyof Verbs, samples: readonly Sample[]): readonly string[] {

@@ -24,41 +24,60 @@ ${rows.join('\n')}
 `
 }
 
-const LANES = {
-  fast: 'never blocks',
-  slow: 'may block, so its thread first sees to it that another one can serve',
-  process: 'in a process of its own, since it may block in the kernel or must stand in the cgroup of the caller',
-}
+const list = (caps) => caps.map((cap) => `CAP_${cap}`).join(', ') || 'none'
+const own = (step) => capsOf(step, step.own).filter((cap) => !step.caps.includes(cap))
+const over = (step) => (step.own === 0 ? '' : `, and of the caller's own ${list(own(step))}`)
+const row = (step) => `- to ${step.to}: ${list(step.caps)}${over(step)}`
+const rows = (steps) => steps.map(row).join('\n')
 
-const list = (caps) => (caps.length ? caps.map((cap) => `CAP_${cap}`).join(', ') : 'none')
+/** What the threads that serve may have in effect, beside what an act declares. */
+const threads = () => `## Between acts
+
+${rows([steps.rest, steps.asCaller])}
+
+Beside these two, which are what there is between all other steps:
+
+- from one call to the next, ${rows(phases.resting.steps).slice(2)}
+- from the receipt of a call to its verdict
+${rows(phases.looking.steps).replaceAll(/^/gm, '  ')}
+- after an act, ${rows(phases.answering.steps).slice(2)}
+
+A thread that serves is permitted what is named on this page and no more:
+${list(permitted)}.
+Its bounding set, its inheritable and its ambient set are empty, and it has no_new_privs, so no program that it executed
+would give it any more. It executes none: processes are started by the engine's main thread, which serves no call. That is
+permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))} too; its bounding set is left whole for what it starts.
+`
+
+const done = ({ steps }) =>
+  steps.length === 0
+    ? 'No capability is in effect in the thread that serves the call.'
+    : `Capabilities in effect, by what they are for:\n\n${rows(steps)}`
 
 function securityPage(verbs) {
-  const sections = Object.entries(verbs).map(
-    ([name, { caps, over, lane, safe }]) => `## \`${name}\`
-
-${safe}
-
-- Capabilities while it is done: ${list(caps)}
-- Of the caller's own, for an inode that belongs to the container: ${list(over)}
-- Where: *${lane}* lane, ${LANES[lane]}
-`,
-  )
+  const sections = Object.entries(verbs).map(([name, verb]) => `## \`${name}\`\n\n${verb.safe}\n\n${done(verb)}\n`)
   return `# Why each privileged act is safe
 
 ${GENERATED}
 A container can make Intercede do these things and nothing else: the list is closed, and everything that is decided
 about a call ends in one of them, in an errno, or in the kernel doing the call as if Intercede were not there. Each is
-done by a thread with no capability but the ones named here, which for files has taken on the caller's root, working
-directory, umask, ids and groups; and only if the caller stands in the initial user namespace of its container and holds there the
-capability that the kernel asks for, where it asks for one.
+done by a thread that for files has taken on the caller's root, working directory, umask, ids and groups; and only if the
+caller stands in the initial user namespace of its container and holds there the capability that the kernel asks for, where
+it asks for one.
 
 What is written into a caller's memory goes through a handle of that memory, opened while the call waits: another program that
 a thread beside the caller executes has other memory, even where it has the caller's number.
 
-${sections.join('\n')}`
+The capabilities below are those that the code is held to: a thread can have in effect exactly one of these sets at a time,
+and during an act only one that the act is said to need, or none but those of *rest*. Code that asks for another one gets
+an exception, and its call EIO. A capability of the caller's own counts for one inode, if the caller holds it and both the
+owner and the group of the inode are mapped in the container.
+
+${[threads(), ...sections].join('\n')}`
 }
 
 const { reasons } = await import(dist('calls/reason.js'))
+const { capsOf, permitted, permittedMain, phases, steps } = await import(dist('calls/steps.js'))
 const { verbs } = await import(dist('verbs/index.js'))
 const check = process.argv.includes('--check')
 for (const [name, text] of Object.entries({ 'reasons.md': reasonsPage(reasons), 'security.md': securityPage(verbs) })) {

@@ -5,6 +5,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, toInside, toOutside } from '../abi/id-map.ts'
 import type { Write } from '../calls/act.ts'
 import type { Barred, Caller as CallerContract, NodeLike, Task } from '../calls/caller.ts'
+import { type Phase, phases, type Step } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -75,6 +76,12 @@ export class Caller implements CallerContract, Disposable {
     this.#paths = new Paths(desk, container, this.#asker)
     this.#notes = notes
     this.noted = noted
+    desk.identity.begin(phases.looking)
+  }
+
+  /** From now on only what `phase` declares can be in effect. */
+  begin(phase: Phase): void {
+    this.#desk.identity.begin(phase)
   }
 
   systemInfo(): Uint8Array {
@@ -95,6 +102,7 @@ export class Caller implements CallerContract, Disposable {
    */
   write(writes: readonly Write[]): void {
     this.#desk.identity.home()
+    this.begin(phases.answering)
     const held = this.#asker.openMemory()
     this.#asker.mustWait()
     const { memory } = this.#desk
@@ -234,13 +242,13 @@ export class Caller implements CallerContract, Disposable {
     return new CallerFuse({ ...parts, tid: this.tid, task: () => this.#asker.task, waits: this.#asker.waits })
   }
 
-  act<T>(caps: readonly Cap[], action: () => T): T {
+  act<T>(step: Step, action: () => T, own = 0): T {
     this.#asker.mustWait()
-    return this.look(caps, action)
+    return this.look(step, action, own)
   }
 
-  look<T>(caps: readonly Cap[], action: () => T): T {
-    this.#desk.identity.with(caps)
+  look<T>(step: Step, action: () => T, own = 0): T {
+    this.#desk.identity.with(step, own)
     try {
       return action()
     } catch (error) {

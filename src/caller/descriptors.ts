@@ -1,6 +1,6 @@
 import type { Tid } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -8,8 +8,6 @@ import { O_NOFOLLOW, O_PATH, openat, readlink } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { PIDFD_THREAD, pidfdGetfd, pidfdOpen } from '../kernel/pidfd.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
-
-const COPY: readonly Cap[] = ['SYS_PTRACE']
 
 /** The descriptors of one thread, whose table need not be that of its process. */
 export interface Table {
@@ -49,7 +47,7 @@ export function copyOf(table: Table, fd: number, kind: string): Fd | undefined {
     const link = identity.searching(() => openat(task.raw, name(fd), O_PATH | O_NOFOLLOW))
     using held = link
     if (Buffer.from(readlink(held)).toString('latin1') !== kind) return undefined
-    identity.with(COPY)
+    identity.with(steps.look)
     using thread = pidfdOfThread(tid, tgid)
     return pidfdGetfd(thread, fd)
   })

@@ -1,8 +1,8 @@
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_LINK_TYPE_CGROUP, LINK_INFO, PROG_INFO } from '../abi/bpf-attr.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import type { DevicePrograms as Contract, Group, NoGroup, OwnProgram } from '../calls/device-programs.ts'
 import type { ReasonCode } from '../calls/reason.ts'
+import { steps } from '../calls/steps.ts'
 import { type Attached, attachedPrograms, objectInfo, programById } from '../kernel/bpf.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -19,12 +19,6 @@ const YOUNG_S = 30
 /** So often, with so many milliseconds between, a young one looks at a group that somebody is in. */
 const LOOKS = 300
 const LOOK_MS = 10
-/** To open a cgroup by its id. */
-const OPEN: readonly Cap[] = ['DAC_READ_SEARCH', 'SYS_PTRACE']
-/** To ask what is attached; before 6.4 bpf(2) asks for CAP_BPF too. */
-const ASK: readonly Cap[] = ['BPF', 'NET_ADMIN']
-/** To open a program by its number. */
-const FIND: readonly Cap[] = ['SYS_ADMIN']
 
 /** What procfs says of a descriptor of a link. */
 const LINK = 'anon_inode:bpf_link'
@@ -61,7 +55,7 @@ export class DevicePrograms implements Contract {
   get barred(): ReasonCode | undefined {
     const { identity, container, proc, mayBlock } = this.#around
     const home = this.#home
-    identity.with(OPEN)
+    identity.with(steps.lookClosely)
     return misplaced(home) ?? this.#strangers(() => strangers(home!, container.userns, proc, mayBlock))
   }
 
@@ -81,7 +75,7 @@ export class DevicePrograms implements Contract {
     const { identity, handleOf, own } = this.#around
     const candidate = handleOf(fd)
     if (!candidate) return 'notOpen'
-    identity.with(OPEN)
+    identity.with(steps.lookClosely)
     return locate(this.#home!, candidate, own)
   }
 
@@ -99,7 +93,7 @@ export class DevicePrograms implements Contract {
   }
 
   attached(group: Handle): Attached {
-    this.#around.identity.with(ASK)
+    this.#around.identity.with(steps.askPrograms)
     return attachedPrograms(group)
   }
 
@@ -120,7 +114,7 @@ export class DevicePrograms implements Contract {
   standIn(program: Fd): Fd | undefined {
     const { identity, container, store } = this.#around
     using kept = program
-    identity.with(ASK)
+    identity.with(steps.askPrograms)
     const about = describe(kept)
     const { read, write } = identity.countedApart(pipe)
     using standIn = write
@@ -137,7 +131,7 @@ export class DevicePrograms implements Contract {
     if (!link) return undefined
     const id = this.#groupOfLink(own(link))
     if (id === undefined || !this.#home) return undefined
-    identity.with(OPEN)
+    identity.with(steps.lookClosely)
     const group = reopen(this.#home, id)
     // It attaches nothing any more: the kernel knows whether it has noticed that yet.
     if (!group) return link
@@ -152,7 +146,7 @@ export class DevicePrograms implements Contract {
 
   /** The id of the cgroup to which a link of a device program of this container is attached; 0 if to none any more. */
   #groupOfLink(link: Handle): bigint | undefined {
-    this.#around.identity.with(ASK)
+    this.#around.identity.with(steps.askPrograms)
     try {
       const info = new DataView(objectInfo(link).buffer)
       const isDevice =
@@ -175,7 +169,7 @@ export class DevicePrograms implements Contract {
 
   #find({ id, loaded }: OwnProgram): Fd | undefined {
     const { identity } = this.#around
-    identity.with(FIND)
+    identity.with(steps.findProgram)
     let fd: Fd
     try {
       fd = programById(id)
@@ -183,7 +177,7 @@ export class DevicePrograms implements Contract {
       if (error instanceof SyscallError && error.errno === errnos.ENOENT) return undefined
       throw error
     }
-    identity.with(ASK)
+    identity.with(steps.askPrograms)
     if (describe(fd).loaded === loaded) return fd
     fd[Symbol.dispose]()
     return undefined

@@ -1,6 +1,7 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { changeDirectory, O_DIRECTORY, O_NOFOLLOW, O_PATH, openat } from '../kernel/files.ts'
@@ -9,8 +10,6 @@ import { cstring } from '../kernel/libc.ts'
 import { changeMount, detachAt, mountNumber } from '../kernel/mounted.ts'
 import type { FuseCaller } from './fuse.ts'
 import { mountLine } from './mount-line.ts'
-
-const LOOK = ['SYS_PTRACE'] as const
 
 /**
  * Where a FUSE program shall mount. It finds its way there by itself, as the caller; here is only looked what came of it. What
@@ -87,7 +86,7 @@ export class FuseTarget {
   }
 
   #number(handle: Handle): number {
-    this.#caller.identity.with(LOOK)
+    this.#caller.identity.with(steps.look)
     return mountNumber(this.#caller.proc, handle)
   }
 

@@ -1,5 +1,4 @@
 import type { PathBytes, Tid } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { makedev } from '../abi/dev.ts'
 import { errno } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
@@ -7,6 +6,7 @@ import { fileType, S_IFCHR, S_IFREG } from '../abi/stat.ts'
 import type { Caller as CallerContract } from '../calls/caller.ts'
 import type { Exec, Fuse, FuseMount, Readiness } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { access, X_OK } from '../kernel/access.ts'
 import { now } from '../kernel/clock.ts'
@@ -51,8 +51,6 @@ export interface FuseCaller {
   readonly mayBlock: () => void
 }
 
-const LOOK: readonly Cap[] = ['SYS_PTRACE']
-const NO_CAPS: readonly Cap[] = []
 const DEV_FUSE = makedev(10, 229)
 const ST_NODEV = 4
 
@@ -80,7 +78,7 @@ export class CallerFuse implements Fuse {
     const { container, identity, task, proc, waits } = this.#caller
     const { exec } = container
     if (!exec) throw new PassOn('fuseNoRuntime')
-    identity.with(LOOK)
+    identity.with(steps.look)
     mustStandAsInit(task(), container, proc)
     const told = {
       status: readText(task(), 'status'),
@@ -96,11 +94,12 @@ export class CallerFuse implements Fuse {
   }
 
   mount({ program, process, args, target: where, namespace, attributes, otherwise }: FuseMount): void {
-    const { container, desk, mayBlock } = this.#caller
+    const { container, desk, identity, mayBlock } = this.#caller
     const target = new FuseTarget(this.#caller, where, namespace)
     this.#caller.caller.note(BigInt(target.before))
     const command = [program, ...args].map(asUtf8)
     mayBlock()
+    identity.with(steps.askRuntime)
     const job = desk.start(container, program, exactJson({ ...process, args: command }))
     if (!job) throw new Refused('fuseBusy', errno('EAGAIN'))
     const failed = this.#outcome(job, target, attributes)
@@ -187,7 +186,7 @@ export class CallerFuse implements Fuse {
     const file = orUndefined(() => caller.object(AT_FDCWD, path(candidate), true))
     if (!file || fileType(identify(file.raw).mode) !== S_IFREG) return false
     try {
-      caller.act(NO_CAPS, () => access(file, X_OK))
+      caller.act(steps.asCaller, () => access(file, X_OK))
       return true
     } catch (error) {
       if (error instanceof SyscallError) return false

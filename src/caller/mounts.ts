@@ -1,10 +1,10 @@
 import type { Tid } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import { attributesOf } from '../abi/mount.ts'
 import type { Context, Keeping, Told, Unplaced } from '../calls/context.ts'
 import type { Description, Given, Manner, MountCall, Mounts } from '../calls/mounts.ts'
 import type { ReasonCode } from '../calls/reason.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn, Refused } from '../calls/verdict.ts'
 import { isSameFile } from '../kernel/compare.ts'
 import { dup, Fd } from '../kernel/fd.ts'
@@ -45,8 +45,6 @@ export interface Mounting {
   readonly own: <T extends Disposable>(handle: T) => T
 }
 
-const LOOK: readonly Cap[] = ['SYS_PTRACE']
-const OPEN: readonly Cap[] = ['SYS_ADMIN']
 /** In the directory of a cgroup. */
 const FREEZE = Buffer.from('cgroup.freeze\0')
 const NS_MNT = Buffer.from('ns/mnt\0')
@@ -62,7 +60,7 @@ export class CallerMounts implements Mounts {
 
   namespace(): Handle {
     const { identity, task, own, container } = this.#caller
-    identity.with(LOOK)
+    identity.with(steps.look)
     const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
     using owner = ownerOf(mounts)
     // A container without mounts of its own shares the host's: nothing is ever mounted there.
@@ -87,7 +85,7 @@ export class CallerMounts implements Mounts {
     const { container, identity, desk, mayBlock, tgid } = this.#caller
     // It may have to load a module.
     mayBlock()
-    identity.with(OPEN)
+    identity.with(steps.openContext)
     using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
     const fd = dup(kept)
     return this.#given(fd, desk.keeping.addContext(container.index, kept, type, tgid()))
@@ -96,7 +94,7 @@ export class CallerMounts implements Mounts {
   context(fd: number): Context | undefined {
     const { tid, container, identity, desk } = this.#caller
     if (!desk.keeping.has(container.index)) return undefined
-    identity.with(LOOK)
+    identity.with(steps.look)
     return this.#mine(desk.keeping.findContext(container.index, (opened) => isSameFile(tid, fd, opened)))
   }
 
@@ -166,7 +164,8 @@ export class CallerMounts implements Mounts {
   }
 
   #ask(request: Request, handles: readonly Handle[]): readonly Fd[] {
-    const { waits } = this.#caller
+    const { waits, identity } = this.#caller
+    identity.with(steps.askMounter)
     const mounter = this.#lent()
     try {
       return askMounter(mounter, request, handles, { waits, isFrozen: () => this.#isFrozen })

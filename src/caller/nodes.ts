@@ -1,15 +1,13 @@
 import type { Mode, PathBytes } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { S_IFCHR } from '../abi/stat.ts'
 import type { NodeLike } from '../calls/caller.ts'
+import { steps } from '../calls/steps.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { changeGroup, mknodat, umask, unlinkat } from '../kernel/files.ts'
 import { detachedTmpfs } from '../kernel/fs-context.ts'
 import { cloneFile } from '../kernel/mount.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
-const MOUNT: readonly Cap[] = ['SYS_ADMIN']
-const MAKE: readonly Cap[] = ['MKNOD', 'CHOWN']
 const NAME = Uint8Array.of(0x6e, 0) as PathBytes
 const NO_UMASK = 0 as Mode
 /** Everybody may create, since a caller does; nobody but us reaches it. */
@@ -27,15 +25,15 @@ export class Nodes {
    * be attached; the node then lives as long as that mount. Its name is removed last: an unlinked file cannot be attached.
    */
   use(identity: ThreadIdentity, { mode, dev, gid }: NodeLike, attach: (copy: Fd) => void): void {
-    identity.with(MOUNT)
+    identity.with(steps.makeMount)
     this.#tmpfs ??= detachedTmpfs(OPTIONS)
     const tmpfs = this.#tmpfs
-    identity.with(MAKE)
+    identity.with(steps.makeOwnNode)
     umask(NO_UMASK)
     mknodat(tmpfs, NAME, ((mode & 0o7777) | S_IFCHR) as Mode, dev)
     try {
       changeGroup(tmpfs, NAME, gid)
-      identity.with(MOUNT)
+      identity.with(steps.makeMount)
       using copy = cloneFile(tmpfs, NAME)
       attach(copy)
     } finally {

@@ -1,5 +1,4 @@
 import type { Tid } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { O_RDONLY, openat, read } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { startIn, stateIn } from '../kernel/process.ts'
@@ -22,8 +21,6 @@ export interface Stamp {
   readonly stack: bigint
 }
 
-/** `/proc/TID/syscall` is as private as the memory of the task. */
-const PRIVATE: readonly Cap[] = ['SYS_PTRACE', 'DAC_READ_SEARCH']
 const bytes = Buffer.alloc(1024)
 /** Of `/proc/TID/syscall`: number, six arguments, stack pointer, program counter. */
 const STACK = 7
@@ -47,7 +44,8 @@ export class Sleep {
 
   /** Inside. @returns undefined while it runs @throws {SyscallError} ENOENT, ESRCH if it is gone */
   stamp(): Stamp | undefined {
-    const stack = this.#view.identity.looking(() => this.#fields(), PRIVATE)[STACK]
+    // `/proc/TID/syscall` is as private as the memory of the task.
+    const stack = this.#view.identity.searching(() => this.#fields())[STACK]
     if (stack === undefined) return undefined
     return { born: startIn(this.#view.proc.raw, this.#name('stat')), stack: BigInt(stack) }
   }

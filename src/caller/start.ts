@@ -1,5 +1,5 @@
 import type { Tid } from '../abi/brand.ts'
-import { type Cap, capBit } from '../abi/capability.ts'
+import { capBit } from '../abi/capability.ts'
 import { PassOn } from '../calls/verdict.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
@@ -11,9 +11,6 @@ import type { Container } from './container.ts'
 import type { Desk } from './desk.ts'
 import type { Start } from './lookup.ts'
 import { findTask, findTaskHere, type View } from './task.ts'
-
-/** What a process may look at in its own directory of procfs whatever its ids and capabilities. */
-const OWN: readonly Cap[] = ['SYS_PTRACE', 'DAC_READ_SEARCH']
 
 /** Where a path of the caller starts. Most paths need neither its root nor its procfs, so they are opened when they do. */
 export class CallerStart implements Start {
@@ -54,8 +51,9 @@ export class CallerStart implements Start {
     return this.looking(() => this.#asker.process)
   }
 
+  /** A process may look at its own directory of procfs whatever its ids and capabilities. */
   looking<T>(action: () => T): T {
-    return this.#desk.identity.looking(action, OWN)
+    return this.#desk.identity.searching(action)
   }
 
   lookingAtOther<T>(action: () => T): T {

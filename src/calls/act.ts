@@ -1,5 +1,4 @@
 import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller, Task } from './caller.ts'
 import type { Context, Unplaced } from './context.ts'
@@ -7,6 +6,7 @@ import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
 import type { Description, Manner, MountCall } from './mounts.ts'
 import type { Reason } from './reason.ts'
+import type { Step } from './steps.ts'
 
 /** What each of the three calls says; they differ in what they leave as it is. */
 export type Scheduling =
@@ -116,12 +116,8 @@ export interface Once<A> {
 export type Mark = bigint | number | string | Uint8Array
 
 export interface Verb<A> {
-  /** The effective capabilities during the act, and no others. */
-  readonly caps: readonly Cap[]
-  /** Capabilities of the caller that may count for the one inode acted on, if it belongs to the container. */
-  readonly over: readonly Cap[]
-  /** fast: never blocks. slow: may block on what belongs to the container. process: needs a process of its own. */
-  readonly lane: 'fast' | 'slow' | 'process'
+  /** All that it may do with capabilities in effect, whenever it runs: `perform` sees to it. */
+  readonly steps: readonly Step[]
   /** Why this is safe, in one sentence: docs/security.md is generated from it. */
   readonly safe: string
   /** @throws {SyscallError} the kernel's own errno for the caller @throws {PassOn} only if nothing was done */

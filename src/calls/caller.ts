@@ -4,6 +4,7 @@ import type { Handle } from '../kernel/handle.ts'
 import type { DevicePrograms } from './device-programs.ts'
 import type { Fuse } from './fuse.ts'
 import type { Mounts } from './mounts.ts'
+import type { Step } from './steps.ts'
 
 /** The six registers of a call; each is read as the kernel reads it. */
 export interface Registers {
@@ -105,8 +106,13 @@ export interface Caller {
   readonly noted: bigint
   /** Notes what the act is about to do, by which `Verb.found` knows it again. */
   note(what: bigint): void
-  /** Runs `action` as the caller with exactly the capabilities of one verb, after a last look that the call still waits. */
-  act<T>(caps: readonly Cap[], action: () => T): T
+  /**
+   * Runs `action` as the caller with exactly the capabilities of one step, after a last look that the call still waits.
+   *
+   * @param own what is added of the caller's own: a combination of `OWN`
+   * @throws {Error} if the act does not declare the step
+   */
+  act<T>(step: Step, action: () => T, own?: number): T
   /** The same for what changes nothing: also when the call does not wait any more. */
-  look<T>(caps: readonly Cap[], action: () => T): T
+  look<T>(step: Step, action: () => T, own?: number): T
 }

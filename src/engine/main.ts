@@ -1,8 +1,11 @@
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
+import { capMask } from '../abi/capability.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } from '../abi/seccomp.ts'
+import { permittedMain } from '../calls/steps.ts'
 import { build, requireBuild } from '../kernel/build.ts'
+import { keepOnly } from '../kernel/credentials.ts'
 import { EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { closeFrom, Fd, setCloexec } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
@@ -25,6 +28,7 @@ async function main(): Promise<void> {
   setCloexec(LASTING_FD)
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
+  keepOnly(capMask(...permittedMain))
   // libuv's threads must be born at home, before any thread stands in a container: the first one starts the pool.
   await stat('/')
   armInterrupts()

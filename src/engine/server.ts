@@ -5,7 +5,7 @@ import { Caller } from '../caller/caller.ts'
 import type { Container } from '../caller/container.ts'
 import type { Desk } from '../caller/desk.ts'
 import { LostThread } from '../caller/thread-identity.ts'
-import type { Act, Effect, Trace } from '../calls/act.ts'
+import type { Act, Trace } from '../calls/act.ts'
 import { type Reason, type ReasonCode, why } from '../calls/reason.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import type { Syscall } from '../calls/syscall.ts'
@@ -203,17 +203,13 @@ export class Server {
       if (verdict.is !== 'act') return again ? UNSETTLED : settled(verdict)
       this.#adoption = this.#adoptions.of(verdict.act, caller, call, waits)
       this.#slots.setState(slot, STATE.acting)
-      const effect = this.#perform(verdict.act, caller, again)
+      const effect = perform(verdict.act, caller, again, this.#adoption)
       // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
       return written(effect, caller, verdict.why)
     } finally {
       caller[Symbol.dispose]()
     }
-  }
-
-  #perform(act: Act, caller: Caller, again: Trace | undefined): Effect {
-    return this.#adoption ? this.#adoption.run(caller, () => perform(act, caller, again)) : perform(act, caller, again)
   }
 
   #trace(slot: number): Trace {

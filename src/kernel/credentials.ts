@@ -1,4 +1,5 @@
 import type { HostId } from '../abi/brand.ts'
+import { PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../abi/prctl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
 
@@ -81,6 +82,23 @@ export function getCapabilities(): Capabilities {
 const both = (at: number): bigint =>
   BigInt(dataView.getUint32(at, true)) | (BigInt(dataView.getUint32(at + 12, true)) << 32n)
 
+const libcPrctl = libc.func('int prctl(int option, ulong a)')
+
+/** Does the calling thread's bounding set have this one? @returns -1 if the kernel has no capability of that number */
+const isBounded = (number: number): number => libcPrctl(PR_CAPBSET_READ, number)
+
+/** The capabilities that the calling thread could still gain, as a 64-bit mask. */
+export function boundingSet(): bigint {
+  let set = 0n
+  for (let number = 0, has = isBounded(0); has >= 0; has = isBounded(++number)) set |= BigInt(has) << BigInt(number)
+  return set
+}
+
+/** Takes them all away, for good. @throws {SyscallError} EPERM without CAP_SETPCAP */
+export function dropBoundingSet(): void {
+  for (let number = 0; isBounded(number) >= 0; number++) check('prctl', libcPrctl(PR_CAPBSET_DROP, number))
+}
+
 /** A prepared argument of capset(2): sets are few and known at the start, so the path of a call only passes one on. */
 export class CapabilitySet {
   readonly #bytes = new Uint8Array(24)
@@ -107,4 +125,13 @@ export class CapabilitySet {
     check('capget', syscallBytes(capget, header, data))
     return dataView.getUint32(0, true) === this.#low && dataView.getUint32(12, true) === this.#high
   }
+}
+
+/** Gives all capabilities of the calling thread up but these. @throws {Error} if they do not read back */
+export function keepOnly(mask: bigint): void {
+  const kept = getCapabilities().permitted & mask
+  new CapabilitySet({ effective: kept, permitted: kept, inheritable: 0n }).enter()
+  const { effective, permitted, inheritable } = getCapabilities()
+  if (effective !== kept || permitted !== kept || inheritable !== 0n)
+    throw new Error('Cannot give capabilities up: they are there still')
 }

@@ -2,13 +2,12 @@ import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_SECUREBITS } from '../abi/prctl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import { O_RDONLY, openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
 
-const PR_SET_PDEATHSIG = 1
-const PR_SET_SECUREBITS = 28
 export const SECBIT_NO_SETUID_FIXUP = 4
 
 const libcPrctl = libc.func('int prctl(int option, ulong a, ulong b, ulong c, ulong d)')
@@ -55,6 +54,14 @@ export function signalAtParentsDeath(signal: number): void {
 export function setSecurebits(bits: number): void {
   check('prctl', libcPrctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
 }
+
+/** No program that the calling thread executes gives it more than it has: for good, and for what it starts. */
+export function setNoNewPrivileges(): void {
+  check('prctl', libcPrctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+}
+
+/** Of the calling thread. */
+export const hasNoNewPrivileges = (): boolean => libcPrctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) === 1
 
 const stat = Buffer.alloc(1024)
 const NAME_END = 0x29

@@ -1,10 +1,10 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { fileType, S_IFBLK } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Source } from '../calls/mounts.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -12,7 +12,6 @@ import { deviceOf, fstatfs, identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 const ST_NODEV = 4
-const NO_CAPS: readonly Cap[] = []
 
 /**
  * What the source leads to for the caller. Nothing is opened yet: that takes the caller's control groups. A type without a
@@ -45,7 +44,7 @@ function found(caller: Caller, node: Handle, writable: boolean): Source {
 /** By its ids and groups, or by its own capability over the node. */
 function mayOpen(caller: Caller, node: Handle, mode: number): boolean {
   try {
-    caller.act(NO_CAPS, () => access(node, mode))
+    caller.act(steps.asCaller, () => access(node, mode))
     return true
   } catch (error) {
     if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw error

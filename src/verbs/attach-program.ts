@@ -1,15 +1,13 @@
-import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
 import { type Effect, type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { DevicePrograms, OwnProgram } from '../calls/device-programs.ts'
 import { why } from '../calls/reason.ts'
+import { steps } from '../calls/steps.ts'
 import { createLink, attachProgram as put, detachProgram as take } from '../kernel/bpf.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-/** Attaching itself asks for nothing on new kernels; before 6.4 bpf(2) asks for CAP_BPF first. */
-const ATTACH: readonly Cap[] = ['BPF', 'NET_ADMIN']
 const LOOSENS: Effect = { value: 0n, errno: errno('EPERM'), why: why('loosens') }
 const BELOW =
   'The cgroup lies strictly below the one into which the runtime put the container, found by its id in our own mount, so that ' +
@@ -24,15 +22,13 @@ export const isAttached = (programs: DevicePrograms, group: Handle, { id }: OwnP
   programs.attached(group).ids.includes(id)
 
 export const attachProgram: Verb<Verbs['attachProgram']> = {
-  caps: ATTACH,
-  over: [],
-  lane: 'fast',
+  steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
   safe: BELOW + TIGHTENS,
   run(act, caller) {
     const { group, program, flags } = act
     using programs = opened(act, caller)
     caller.note(isAttached(caller.devicePrograms, group, program) ? 0n : WAS_NOT)
-    caller.act(ATTACH, () => put(group, programs.fd, flags, programs.old))
+    caller.act(steps.changePrograms, () => put(group, programs.fd, flags, programs.old))
     return keepIfTight(act, caller, programs)
   },
   found(act, caller, { note }) {
@@ -68,14 +64,12 @@ function opened({ program, replace }: Attach, { devicePrograms }: Caller): Opene
 /** Takes back what took programs above out of force. */
 function keepIfTight({ group, above, flags }: Attach, caller: Caller, { fd, old }: Opened): Effect {
   if (!caller.devicePrograms.loosens(above)) return { value: 0n }
-  caller.act(ATTACH, () => (old ? put(group, old, flags, fd) : take(group, fd)))
+  caller.act(steps.changePrograms, () => (old ? put(group, old, flags, fd) : take(group, fd)))
   return LOOSENS
 }
 
 export const linkProgram: Verb<Verbs['linkProgram']> = {
-  caps: ATTACH,
-  over: [],
-  lane: 'fast',
+  steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
   safe:
     BELOW +
     TIGHTENS +
@@ -83,7 +77,7 @@ export const linkProgram: Verb<Verbs['linkProgram']> = {
   run({ group, above, program }, caller) {
     const { devicePrograms } = caller
     using fd = devicePrograms.open(program)
-    const link = caller.act(ATTACH, () => createLink(group, fd))
+    const link = caller.act(steps.changePrograms, () => createLink(group, fd))
     if (!devicePrograms.loosens(above)) return { value: 0n, fd: link, cloexec: true }
     // With its last descriptor the link ends.
     link[Symbol.dispose]()

@@ -1,28 +1,9 @@
 import type { Mode } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import type { Caller } from '../calls/caller.ts'
+import { OWN, type Step } from '../calls/steps.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
-
-/** Capability sets by what else is needed: each is one object, since the kernel's form of a set is kept by it. */
-export interface Sets {
-  readonly plain: readonly Cap[]
-  readonly DAC_OVERRIDE: readonly Cap[]
-  readonly DAC_READ_SEARCH: readonly Cap[]
-}
-
-const kinds = (...caps: readonly Cap[]): Sets => ({
-  plain: caps,
-  DAC_OVERRIDE: [...caps, 'DAC_OVERRIDE'],
-  DAC_READ_SEARCH: [...caps, 'DAC_READ_SEARCH'],
-})
-
-/** For an act that takes `caps`. */
-export const sets = (...caps: readonly Cap[]): { readonly usual: Sets; readonly keepingSgid: Sets } => ({
-  usual: kinds(...caps),
-  keepingSgid: kinds(...caps, 'FSETID'),
-})
 
 /** Only a mode with both is changed by the kernel, for a caller without CAP_FSETID; linux/fs/inode.c mode_strip_sgid() */
 const SGID_AND_GROUP_EXECUTE = 0o2010
@@ -39,18 +20,18 @@ export function createIn<T>(
   caller: Caller,
   dir: Handle,
   mode: Mode,
-  all: ReturnType<typeof sets>,
+  step: Step,
   make: () => T,
   how: 'act' | 'look' = 'act',
 ): T {
   const keeps = (mode & SGID_AND_GROUP_EXECUTE) === SGID_AND_GROUP_EXECUTE && caller.commands(dir, 'FSETID')
-  const set = keeps ? all.keepingSgid : all.usual
+  const own = keeps ? OWN.FSETID : 0
   try {
-    return caller[how](set.plain, make)
+    return caller[how](step, make, own)
   } catch (error) {
     const refused = error instanceof SyscallError && error.errno === errnos.EACCES
     const cap = refused ? OVER_FILES.find((each) => caller.commands(dir, each)) : undefined
     if (!cap) throw error
-    return caller[how](set[cap], make)
+    return caller[how](step, make, own | OWN[cap])
   }
 }

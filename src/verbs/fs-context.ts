@@ -2,12 +2,11 @@ import { type Effect, type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Kept } from '../calls/context.ts'
 import type { Given } from '../calls/mounts.ts'
+import { steps } from '../calls/steps.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 export const openContext: Verb<Verbs['openContext']> = {
-  caps: ['SYS_ADMIN'],
-  over: [],
-  lane: 'slow',
+  steps: [steps.openContext],
   safe:
     'A context of fsopen(2) for a file system of the policy: the kernel makes nothing in it for a container, since that takes ' +
     'CAP_SYS_ADMIN of the host, and we never do. A container has a few at a time; older ones are forgotten.',
@@ -15,9 +14,7 @@ export const openContext: Verb<Verbs['openContext']> = {
 }
 
 export const create: Verb<Verbs['create']> = {
-  caps: ['SYS_ADMIN'],
-  over: ['DAC_OVERRIDE'],
-  lane: 'process',
+  steps: [steps.askMounter],
   safe:
     'As `mount`, by the parameters that were noted, in a context that the container never gets: with it, it could mount the ' +
     'file system by itself and open devices there.',
@@ -35,9 +32,7 @@ export const create: Verb<Verbs['create']> = {
 }
 
 export const mountContext: Verb<Verbs['mountContext']> = {
-  caps: ['SYS_ADMIN'],
-  over: [],
-  lane: 'process',
+  steps: [steps.askMounter],
   safe:
     'A mount of what was made for this container, nodev and locked by the kernel before the container gets it; what it may ' +
     'change of it, and where it may put it, the kernel judges as it does for any mount of the container.',
@@ -71,9 +66,7 @@ const thenDrop =
   }
 
 export const renewMount: Verb<Verbs['renewMount']> = {
-  caps: ['SYS_ADMIN'],
-  over: [],
-  lane: 'process',
+  steps: [steps.askMounter],
   safe:
     'What `mountContext` gave to this container is made anew with another policy of access times, which is locked with the rest ' +
     'and so cannot be changed: again nodev and locked before the container gets it, in the place of the first one.',

@@ -1,9 +1,8 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import { steps } from '../calls/steps.ts'
 
 export const fuse: Verb<Verbs['fuse']> = {
-  caps: ['SYS_ADMIN'],
-  over: [],
-  lane: 'process',
+  steps: [steps.look, steps.lookClosely, steps.stand, steps.askRuntime, steps.attachMount],
   safe:
     "The program is one of the container's own image and is started by the container's own runtime, as `exec` starts one: in all " +
     'of its namespaces and its cgroup, under its seccomp filter, its label and its device rules, with the ids, groups, ' +

@@ -1,20 +1,15 @@
-import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
 import type { Verb, Verbs, Write } from '../calls/act.ts'
+import { steps } from '../calls/steps.ts'
 import { attachedPrograms } from '../kernel/bpf.ts'
 
-/** CAP_NET_ADMIN to ask; before 6.4 CAP_BPF too. */
-const ASK: readonly Cap[] = ['BPF', 'NET_ADMIN']
-
 export const listPrograms: Verb<Verbs['listPrograms']> = {
-  caps: ASK,
-  over: [],
-  lane: 'fast',
+  steps: [steps.askPrograms],
   safe:
     'Of a cgroup below the one into which the runtime put the container, only the numbers of programs are told that the ' +
     'container has loaded itself. Nothing is changed.',
   run({ group, room, idsAt, flagsOfEachAt, attachFlagsAt, countAt, revisionAt }, caller) {
-    const { flags, ids, revision } = caller.act(ASK, () => attachedPrograms(group))
+    const { flags, ids, revision } = caller.act(steps.askPrograms, () => attachedPrograms(group))
     const own = ids.filter((id) => caller.devicePrograms.numbered(id))
     const writes: Write[] = [
       { at: attachFlagsAt, bytes: words(flags) },

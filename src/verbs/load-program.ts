@@ -1,12 +1,11 @@
 import { LOAD as MEMBERS } from '../abi/bpf-attr.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
 import type { Verb, Verbs, Write } from '../calls/act.ts'
 import { why } from '../calls/reason.ts'
+import { steps } from '../calls/steps.ts'
 import { type Loaded, loadProgram as load } from '../kernel/bpf.ts'
 
 type Load = Verbs['loadProgram']
-const LOAD: readonly Cap[] = ['BPF', 'NET_ADMIN']
 /** The verifier is done with so many bytes of instructions, without a log, before another thread could take over. */
 const QUICK = 8 * 128
 /** Of a log no more is kept; libbpf and Go's library ask for no more at first. */
@@ -17,9 +16,7 @@ const LOG_SIZE_MAX = 0xffff_ffff >>> 2
 const SOME = new Uint8Array(1)
 
 export const loadProgram: Verb<Load> = {
-  caps: LOAD,
-  over: [],
-  lane: 'slow',
+  steps: [steps.changePrograms, steps.askPrograms, steps.countApart, steps.findProgram],
   safe:
     'Only programs that rule the devices of a cgroup, of at most 4,096 instructions that can do nothing but calculate, jump and ' +
     'read their context and stack, are given to the verifier, by a thread that has exactly the two capabilities that the kernel ' +
@@ -30,7 +27,7 @@ export const loadProgram: Verb<Load> = {
     const log = roomFor(act)
     const isLong = log !== undefined || (act.load.instructions?.length ?? 0) > QUICK
     const members = { ...act.load, attr: withLogSize(act, log), log }
-    const loaded = caller.devicePrograms.loading(isLong, () => caller.act(LOAD, () => load(members)))
+    const loaded = caller.devicePrograms.loading(isLong, () => caller.act(steps.changePrograms, () => load(members)))
     const writes = writesOf(act, loaded, log)
     if (!loaded.fd) return { value: 0n, errno: loaded.errno!, writes }
     const fd = caller.devicePrograms.standIn(loaded.fd)

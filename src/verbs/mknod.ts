@@ -1,21 +1,18 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import { steps } from '../calls/steps.ts'
 import { mknodat } from '../kernel/files.ts'
-import { createIn, sets } from './create.ts'
+import { createIn } from './create.ts'
 import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
 
-const MAKE = sets('MKNOD')
-
 export const mknod: Verb<Verbs['mknod']> = {
-  caps: MAKE.usual.plain,
-  over: ['DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID'],
-  lane: 'slow',
+  steps: [steps.makeNode, steps.inDirectory],
   safe:
     'Only character devices of the policy are made, whose drivers give nothing beyond what every container has in its /dev; ' +
     'in a directory that was opened as the caller, with its ids, groups and umask, so that every permission check is the one ' +
     'that the kernel makes for the caller itself. A capability over files that the caller holds in its user namespace counts ' +
     'for this one directory, if both its owner and its group are mapped there.',
   run({ dir, name, mode, dev }, caller) {
-    createIn(caller, dir, mode, MAKE, () => {
+    createIn(caller, dir, mode, steps.makeNode, () => {
       noteAbsence(caller, dir, name)
       mknodat(dir, name, mode, dev)
     })

@@ -1,11 +1,10 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { mountId } from '../kernel/files.ts'
 
 export const mount: Verb<Verbs['mount']> = {
-  caps: ['SYS_ADMIN'],
-  over: ['DAC_OVERRIDE'],
-  lane: 'process',
+  steps: [steps.askMounter],
   safe:
     'Only a file system of the policy is mounted, and only for root of the container in a mount namespace of the container: a ' +
     'kernel driver reads bytes that the container made, which is why no file system is allowed unless the administrator ' +
@@ -32,9 +31,7 @@ export const mount: Verb<Verbs['mount']> = {
 }
 
 export const placeMount: Verb<Verbs['placeMount']> = {
-  caps: ['SYS_ADMIN'],
-  over: [],
-  lane: 'process',
+  steps: [steps.askMounter],
   safe:
     'What `mountContext` gave to this container is put where the container may put it: on a handle of the target that the ' +
     'caller found, in its own mount namespace.',

@@ -1,18 +1,14 @@
 import { forOwner, PROG_INFO_SIZE } from '../abi/bpf-attr.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
 import type { Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { why } from '../calls/reason.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { objectInfo } from '../kernel/bpf.ts'
 
-const LOOK: readonly Cap[] = ['BPF']
-
 export const openProgram: Verb<Verbs['openProgram']> = {
-  caps: ['SYS_ADMIN'],
-  over: [],
-  lane: 'fast',
+  steps: [steps.findProgram, steps.askPrograms, steps.countApart],
   safe:
     'The number is one of a program that this container has loaded, and the time of loading is compared, since numbers are ' +
     'used again. It is opened by the one call that takes CAP_SYS_ADMIN; the container gets a pipe that stands for it.',
@@ -24,17 +20,16 @@ export const openProgram: Verb<Verbs['openProgram']> = {
 }
 
 export const describeProgram: Verb<Verbs['describeProgram']> = {
-  caps: LOOK,
-  over: [],
-  lane: 'fast',
+  steps: [steps.describeProgram, steps.findProgram, steps.askPrograms],
   safe:
     'What the kernel tells whoever has a descriptor of a program without capabilities: number, name, tag, times; none of its ' +
     'code, and nothing through pointers that the caller gives. Nothing is changed.',
   run({ program, infoAt, length, lengthAt }, caller) {
-    using fd = caller.devicePrograms.open(program)
-    const info = forOwner(caller.act(LOOK, () => objectInfo(fd)))
+    // First, as the kernel does it (kernel/bpf/syscall.c bpf_prog_get_info_by_fd()), and at home: no later step may read memory.
     if (length > PROG_INFO_SIZE && !isZero(caller, infoAt + BigInt(PROG_INFO_SIZE), length - PROG_INFO_SIZE))
       return { value: 0n, errno: errno('E2BIG') }
+    using fd = caller.devicePrograms.open(program)
+    const info = forOwner(caller.act(steps.describeProgram, () => objectInfo(fd)))
     const told = info.subarray(0, length)
     return {
       value: 0n,

@@ -2,26 +2,24 @@ import type { Dev, Mode } from '../abi/brand.ts'
 import { fileType, S_IFREG } from '../abi/stat.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { identify, mknodat, O_NOFOLLOW, O_PATH, openat, unlinkat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { createIn, sets } from './create.ts'
+import { createIn } from './create.ts'
 import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
 
 type Place = Verbs['placeNode']
-const MAKE = sets()
 const NO_DEVICE = 0 as Dev
 
 export const placeNode: Verb<Place> = {
-  caps: ['MKNOD', 'CHOWN', 'SYS_ADMIN', 'SYS_CHROOT'],
-  over: ['DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID'],
-  lane: 'slow',
+  steps: [steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.attachMount],
   safe:
     'An empty file is made as the caller, with no capability but its own, and fails where the caller may not make one; onto ' +
     "that file, by its handle, a device node of the policy is mounted that lies on a file system of ours and has the file's " +
     'owner, group and mode. The mount is in the mount namespace of the caller only, whose owner may remove it.',
   run(act, caller) {
-    createIn(caller, act.dir, act.mode, MAKE, () => {
+    createIn(caller, act.dir, act.mode, steps.inDirectory, () => {
       noteAbsence(caller, act.dir, act.name)
       mknodat(act.dir, act.name, asFile(act.mode), NO_DEVICE)
     })
@@ -66,5 +64,5 @@ function mountOver({ dir, name, dev }: Place, caller: Caller): void {
 
 /** Removes the file again, as it was made. */
 function remove(caller: Caller, { dir, name, mode }: Place): void {
-  createIn(caller, dir, mode, MAKE, () => unlinkat(dir, name))
+  createIn(caller, dir, mode, steps.inDirectory, () => unlinkat(dir, name))
 }

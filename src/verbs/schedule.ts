@@ -1,26 +1,22 @@
 import type { Tid } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import { childOf, decodeSchedAttr, SCHED_FLAG, SCHED_RESET_ON_FORK, type SchedAttr } from '../abi/sched.ts'
 import type { Scheduling, Verb, Verbs } from '../calls/act.ts'
+import { steps } from '../calls/steps.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { keepsNumber } from '../kernel/pidfd.ts'
 import { forkedBy } from '../kernel/process.ts'
 import { schedGetattr, schedSetattr, schedSetparam, schedSetscheduler, schedulingOf } from '../kernel/sched.ts'
 
-const CAPS: readonly Cap[] = ['SYS_NICE']
-
 export const schedule: Verb<Verbs['schedule']> = {
-  caps: CAPS,
-  over: [],
-  lane: 'fast',
+  steps: [steps.schedule],
   safe:
     'Only a task that lies in the pid namespace of the container and in its initial user namespace or below gets another ' +
     'policy, never SCHED_DEADLINE, and never a priority above the one that the administrator allows. The kernel takes a ' +
     'number here, not a descriptor: so the descriptor of the task must say before and after that it keeps its number. If it ' +
     'died in between, a task that has its number since then gets back what it inherited.',
   run({ task, to }, caller) {
-    caller.act(CAPS, () => {
+    caller.act(steps.schedule, () => {
       if (!keepsNumber(task.pidfd)) throw new SyscallError(to.by, errno('ESRCH'))
       apply(task.tid, to)
       if (keepsNumber(task.pidfd)) return

@@ -3,22 +3,22 @@ import { errno } from '../abi/errno.ts'
 import { fileType, S_IFCHR } from '../abi/stat.ts'
 import { type Mark, type Once, type Trace, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
+import { steps } from '../calls/steps.ts'
 import { isAbsent } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { deviceOf, identify, marksOf, O_NOFOLLOW, O_PATH, openat, timesOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { createIn, sets } from './create.ts'
+import { createIn } from './create.ts'
 
 /** How far the clock of a file system may be behind: a tick of the slowest kernel. */
 const TICK_MS = 10
-const LOOK = sets()
 const NO_MODE = 0 as Mode
 
 /** What stands in a directory under a name, as the caller sees it: opened as where it was created. */
 export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | undefined {
   try {
-    return createIn(caller, dir, NO_MODE, LOOK, () => openat(dir.raw, name, O_PATH | O_NOFOLLOW), 'look')
+    return createIn(caller, dir, NO_MODE, steps.inDirectory, () => openat(dir.raw, name, O_PATH | O_NOFOLLOW), 'look')
   } catch (error) {
     if (error instanceof SyscallError) return undefined
     throw error

@@ -1,9 +1,9 @@
 import type { PathBytes } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
+import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { marksOf } from '../kernel/files.ts'
@@ -15,12 +15,8 @@ import { inodeOf, isChangedSince } from './traces.ts'
 export const OPAQUE = Buffer.from('trusted.overlay.opaque\0') as Uint8Array as PathBytes
 export const YES = Buffer.from('y')
 
-/** What the kernel asks for `trusted.*`; for these no permission of the file itself counts (fs/xattr.c xattr_permission()). */
-const ADMIN: readonly Cap[] = ['SYS_ADMIN']
-const NONE: readonly Cap[] = []
 const NOTHING = new Uint8Array(0)
 
-const LANE = 'slow'
 const WHERE =
   'The inode was reached as the caller, is only held by a handle that opens nothing, and its owner and group are mapped in the ' +
   "container's initial user namespace."
@@ -32,7 +28,7 @@ const WHERE =
 function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named) => T, how: 'act' | 'look' = 'act'): T {
   const named = { links: caller.descriptors, inode }
   try {
-    return caller[how](ADMIN, () => action(named))
+    return caller[how](steps.attribute, () => action(named))
   } catch (error) {
     if (error instanceof SyscallError && error.errno === errnos.EACCES) throw new PassOn('closedToUs')
     throw error
@@ -40,9 +36,7 @@ function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named)
 }
 
 export const setxattr: Verb<Verbs['setxattr']> = {
-  caps: ADMIN,
-  over: [],
-  lane: LANE,
+  steps: [steps.attribute],
   safe:
     'Only trusted.overlay.opaque is set, and only to y: it means something to an overlay mount alone, where it hides what the ' +
     `same path has in lower layers. ${WHERE}`,
@@ -63,9 +57,7 @@ export const setxattr: Verb<Verbs['setxattr']> = {
 }
 
 export const removexattr: Verb<Verbs['removexattr']> = {
-  caps: ADMIN,
-  over: [],
-  lane: LANE,
+  steps: [steps.attribute],
   safe: `Only trusted.overlay.opaque is removed, which the caller could have set. ${WHERE}`,
   run({ inode }, caller) {
     asAdmin(caller, inode, (named) => kernel.removexattr(named, OPAQUE))
@@ -93,9 +85,7 @@ const answer = (length: number, at: bigint, size: number): Effect =>
   size === 0 ? { value: BigInt(length) } : { value: BigInt(length), writes: [{ at, bytes: bytes.subarray(0, length) }] }
 
 export const getxattr: Verb<Verbs['getxattr']> = {
-  caps: ADMIN,
-  over: [],
-  lane: LANE,
+  steps: [steps.attribute],
   safe: `Only the value of trusted.overlay.opaque is read. ${WHERE}`,
   run({ inode, at, size }, caller) {
     const room = bytes.subarray(0, Math.min(size, XATTR_SIZE_MAX))
@@ -105,9 +95,7 @@ export const getxattr: Verb<Verbs['getxattr']> = {
 }
 
 export const listxattr: Verb<Verbs['listxattr']> = {
-  caps: ADMIN,
-  over: [],
-  lane: LANE,
+  steps: [steps.attribute],
   safe:
     'To the names that the kernel lists for the caller without any capability, trusted.overlay.opaque is added if it is there. ' +
     WHERE,
@@ -131,7 +119,7 @@ const OPAQUE_NAME = Buffer.from(OPAQUE.subarray(0, -1)).toString()
 /** Leaves the names in `bytes`. @returns their length; some file systems list the attribute to everybody */
 function listFor(caller: Caller, inode: Handle, size: number): number {
   const named = { links: caller.descriptors, inode }
-  const length = caller.act(NONE, () => kernel.listxattr(named, bytes))
+  const length = caller.act(steps.asCaller, () => kernel.listxattr(named, bytes))
   const names = Buffer.from(bytes.buffer, 0, length).toString('latin1').split('\0')
   const whole = names.includes(OPAQUE_NAME) ? length : length + OPAQUE.length
   if (size > 0 && whole > Math.min(size, XATTR_LIST_MAX))

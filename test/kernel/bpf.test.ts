@@ -148,6 +148,29 @@ describe.skipIf(why)(`device programs of a container${why ? `: skipped, ${why}` 
       }
     })
 
+    test('a caller that knows more of a program than we do is told of it if the rest is zero, as natively', async () => {
+      const SIZE = 512
+      const asked = async (by: Caller, last: string): Promise<Said['result']> => {
+        const program = await load(by)
+        const zeros = '00'.repeat(SIZE - 1)
+        const { result } = await by.bpf(
+          BPF.OBJ_GET_INFO_BY_FD,
+          attr(16, { 0: program, 4: SIZE }, [`8:${zeros}${last}`]),
+        )
+        return result
+      }
+      const native = Caller.native()
+      try {
+        for (const by of [native, caller])
+          expect([await asked(by, '00'), await asked(by, '01')], by === native ? 'native' : 'ours').toEqual([
+            0,
+            'E2BIG',
+          ])
+      } finally {
+        await native.close()
+      }
+    })
+
     test('by a link, whose program is exchanged, and which ends with its descriptor', async () => {
       const below = home.below('linked')
       const [first, second, group] = [await load(caller, DENY), await load(), await open(below)]

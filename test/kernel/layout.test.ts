@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import * as attr from '../../src/abi/bpf-attr.ts'
 import { capMask, capNumber } from '../../src/abi/capability.ts'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
+import * as prctl from '../../src/abi/prctl.ts'
 import * as seccomp from '../../src/abi/seccomp.ts'
 import { architectures, ownSyscalls } from '../../src/abi/syscalls.ts'
 import {
@@ -159,6 +160,12 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
     const commands = Object.fromEntries(Object.entries(attr.BPF).map(([name, value]) => [`BPF_${name}`, value]))
     const both = shared({ ...attr, ...commands }, c.constants)
     expect(both.length).toBe(18)
+    for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
+  })
+
+  test('on the options of prctl', () => {
+    const both = shared({ ...prctl }, c.constants)
+    expect(both.length).toBe(6)
     for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
   })
 

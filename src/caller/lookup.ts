@@ -1,4 +1,4 @@
-import type { PathBytes } from '../abi/brand.ts'
+import type { PathBytes, Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -34,13 +34,16 @@ export interface Start {
   process(): Handle
   /** Runs `action` with the right to follow the links of the caller's own process, which itself may follow them in any case. */
   looking<T>(action: () => T): T
+  /** Has the caller CAP_SYS_PTRACE in the container's user namespace? Only then links of other tasks are followed. */
+  readonly isPtracer: boolean
   /**
-   * The directory of another task of the container there, by its number in the caller's pid namespace, or by the host's.
-   * The walker has none.
+   * The directory there of another task of the container. Only for who has the rights of the caller and no more, which is the
+   * walker: whether a task may be looked at the kernel alone can say (linux/kernel/ptrace.c __ptrace_may_access() asks of whom
+   * its memory is), and an engine thread it would let look at any.
+   *
+   * @param number gives its number there
    */
-  other?(number: number, isOfHost: boolean): Fd
-  /** As `looking`, for what `other` gave. */
-  lookingAtOther?<T>(action: () => T): T
+  other?(number: () => Tid): Fd
 }
 
 /** What shall be at the end: a directory; anything; or anything, and a symbolic link there is not followed. */

@@ -1,13 +1,13 @@
 import { errnos } from '../abi/errno.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
-import { type Asker, orPass } from './asker.ts'
+import { Fd } from '../kernel/fd.ts'
+import { type Asker, passedOn } from './asker.ts'
 import type { Container } from './container.ts'
 import type { Desk } from './desk.ts'
 import { type Goal, lookup, type Start } from './lookup.ts'
 import { isAbsolute } from './path.ts'
-import { CallerStart, viewOf } from './start.ts'
+import { CallerStart } from './start.ts'
 import type { View } from './task.ts'
 
 /** Resolves the paths of one call, as its caller. */
@@ -38,19 +38,29 @@ export class Paths {
 
   /** From where the caller looks at tasks. */
   get view(): View {
-    return viewOf(this.#desk, this.#container, this.#asker)
+    const { tid, task } = this.#asker
+    const { handles, userns } = this.#container
+    const bounds = handles && { pidns: new Fd(handles.pidns), userns, proc: this.#desk.proc }
+    return { bounds, tid, task, mustWait: () => this.#asker.mustWait() }
   }
 
-  /** Looks up as the caller; where only its own user namespace is let in, its walker does. */
+  /** Looks up as the caller; where only a process of its own user namespace is let in, its walker does. */
   #lookup(start: Start, goal: Goal): Fd {
     const { mayBlock, walk } = this.#desk
     try {
       return this.#asker.own(lookup(start, goal, mayBlock))
     } catch (error) {
-      if (!(error instanceof SyscallError)) throw error
-      if (error.errno !== errnos.EACCES)
-        throw new PassOn(error.errno === errnos.ELOOP ? 'crossesProc' : 'pathNotResolved', error.errno)
+      if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw unresolved(error)
     }
-    return orPass('pathNotResolved', () => this.#asker.own(walk(this.#container, start, this.#asker.status, goal)))
+    try {
+      return this.#asker.own(walk(this.#container, start, this.#asker.status, goal))
+    } catch (error) {
+      throw unresolved(error)
+    }
   }
+}
+
+function unresolved(error: unknown): unknown {
+  const isLoop = error instanceof SyscallError && error.errno === errnos.ELOOP
+  return isLoop ? new PassOn('crossesProc', error.errno) : passedOn('pathNotResolved', error)
 }

@@ -10,6 +10,9 @@ export const terminated = (name: string): Uint8Array => Buffer.from(`${name}\0`,
 
 export const notFollowed = (): SyscallError => new SyscallError('walk', errno('ELOOP'))
 
+/** As where a file system lets only a process of the container's user namespace in. */
+export const forWalker = (): SyscallError => new SyscallError('walk', errno('EACCES'))
+
 /**
  * Opens what the file system itself has under `name`, a path of entries.
  *

@@ -1,3 +1,4 @@
+import type { Tid } from '../abi/brand.ts'
 import { fileType, S_IFLNK } from '../abi/stat.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd, guarded } from '../kernel/fd.ts'
@@ -6,7 +7,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { tidFromNamespace } from '../kernel/pidfd.ts'
 import type { Numbers } from '../kernel/process.ts'
 import type { Start } from './lookup.ts'
-import { isSameTask, notFollowed, numbersOf, openOwn, terminated } from './procfs-entry.ts'
+import { forWalker, isSameTask, notFollowed, numbersOf, openOwn, terminated } from './procfs-entry.ts'
 
 const ROOT_INO = 1n
 /** As deep as `PID/task/TID/fd`. */
@@ -129,8 +130,11 @@ export class Procfs {
   }
 
   #other(seen: Fd, number: number, { depth, translates }: Found): TaskDirectory {
-    const dir = translates ? this.#start.other?.(number, depth === 0) : undefined
-    if (!dir) throw notFollowed()
+    const start = this.#start
+    if (!translates || !start.isPtracer) throw notFollowed()
+    if (!start.other) throw forWalker()
+    using namespace = depth === 0 ? undefined : this.#namespace
+    const dir = start.other(() => (namespace ? tidFromNamespace(namespace, number) : (number as Tid)))
     return { dir, seen, own: false, depth, threads: false }
   }
 
@@ -197,9 +201,9 @@ export class Procfs {
     return undefined
   }
 
+  /** At another task with the rights of the caller alone. */
   #looking<T>(own: boolean, action: () => T): T {
-    const start = this.#start
-    return own || !start.lookingAtOther ? start.looking(action) : start.lookingAtOther(action)
+    return own ? this.#start.looking(action) : action()
   }
 }
 

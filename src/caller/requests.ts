@@ -6,14 +6,14 @@ import { receive, send, waitReadable } from '../kernel/socket.ts'
 /** Where a mounter or a walker finds its end of the socket. */
 const SOCKET = 3
 /** Room for the strings of mount(2), a page each, in JSON. */
-const LIMIT = 128 * 1024
+export const REQUEST_LIMIT = 128 * 1024
 /** A thread that never yields leaks. */
 const TURNS = 100
 
 /** The work of a mounter or a walker: serves what it is asked, one after the other, as long as there is an engine. */
 export async function serveRequests<R>(serve: (request: R, fds: readonly Fd[]) => void): Promise<never> {
   const socket = new Fd(SOCKET)
-  const bytes = new Uint8Array(LIMIT)
+  const bytes = new Uint8Array(REQUEST_LIMIT)
   for (let turn = 1; ; turn++) {
     if (!waitReadable(socket, -1)) continue
     const message = receive(socket, bytes)

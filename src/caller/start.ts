@@ -1,16 +1,10 @@
-import type { Tid } from '../abi/brand.ts'
 import { capBit } from '../abi/capability.ts'
-import { PassOn } from '../calls/verdict.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { cstring } from '../kernel/libc.ts'
-import { keepsNumber } from '../kernel/pidfd.ts'
 import type { Asker } from './asker.ts'
 import type { Container } from './container.ts'
 import type { Desk } from './desk.ts'
 import type { Start } from './lookup.ts'
-import { findTask, findTaskHere, type View } from './task.ts'
 
 /** Where a path of the caller starts. Most paths need neither its root nor its procfs, so they are opened when they do. */
 export class CallerStart implements Start {
@@ -56,34 +50,9 @@ export class CallerStart implements Start {
     return this.#desk.identity.searching(action)
   }
 
-  lookingAtOther<T>(action: () => T): T {
-    return this.#desk.identity.looking(action)
+  /** Its capability counts in its own user namespace, which is the walker's only if it is the container's first one. */
+  get isPtracer(): boolean {
+    if ((this.#asker.status.effective & capBit('SYS_PTRACE')) === 0n) return false
+    return this.looking(() => this.#asker.userns) === Number(this.#container.userns)
   }
-
-  other(number: number, isOfHost: boolean): Fd {
-    return this.looking(() => this.#other(number, isOfHost))
-  }
-
-  /**
-   * The directory of another task of the container in our procfs, for who may look at any: whether the kernel would let the
-   * caller look at just this one takes more than we can see of it (linux/kernel/ptrace.c __ptrace_may_access()).
-   */
-  #other(number: number, isOfHost: boolean): Fd {
-    const { status, userns } = this.#asker
-    const isPtracer = (status.effective & capBit('SYS_PTRACE')) !== 0n && userns === Number(this.#container.userns)
-    if (!isPtracer) throw new PassOn('crossesProc')
-    const view = viewOf(this.#desk, this.#container, this.#asker)
-    const { tid, pidfd } = isOfHost ? findTaskHere(view, number as Tid) : findTask(view, number)
-    using held = pidfd
-    const directory = openat(view.proc.raw, cstring(`${tid}`), O_PATH | O_DIRECTORY)
-    if (keepsNumber(held)) return directory
-    directory[Symbol.dispose]()
-    throw new PassOn('noSuchTask')
-  }
-}
-
-/** From where a caller looks at tasks. */
-export function viewOf({ proc }: Desk, container: Container, asker: Asker): View {
-  const { tid, task } = asker
-  return { container, tid, task, proc, mustWait: () => asker.mustWait() }
 }

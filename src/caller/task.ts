@@ -3,7 +3,7 @@ import { errnos } from '../abi/errno.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { Fd } from '../kernel/fd.ts'
+import type { Fd } from '../kernel/fd.ts'
 import { identify, O_RDONLY, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import {
@@ -14,17 +14,25 @@ import {
   pidfdOpen,
   tidFromNamespace,
 } from '../kernel/pidfd.ts'
-import type { Container } from './container.ts'
+
+/** Where the tasks of a container are. */
+interface Bounds {
+  /** The pid namespace of its init. */
+  readonly pidns: Handle
+  /** The inode of its initial user namespace. */
+  readonly userns: bigint
+  /** The host's /proc. */
+  readonly proc: Handle
+}
 
 /** From where a number is looked at. */
 export interface View {
-  readonly container: Container
+  /** undefined: they are not known, and no task is in them. */
+  readonly bounds: Bounds | undefined
   /** The caller, its `/proc/TID`, and a check that both are still what they were. */
   readonly tid: Tid
   readonly task: Handle
   readonly mustWait: () => void
-  /** The host's /proc. */
-  readonly proc: Handle
 }
 
 interface Pinned {
@@ -35,17 +43,15 @@ interface Pinned {
 const NS_PID = Buffer.from('ns/pid\0')
 /** As deep as the kernel lets user namespaces nest; linux/kernel/user_namespace.c create_user_ns(). */
 const NESTED = 33
+const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
+  [errnos.ESRCH]: 'noSuchTask',
+  [errnos.ENOENT]: 'noSuchTask',
+  [errnos.ENOTTY]: 'pidNotTranslated',
+}
 
 /**
  * Finds the task that the caller means by a number: of its *own* pid namespace, a process or a thread, 0 for itself.
  * Natively the kernel looks it up in the caller's namespace; we have another one, in which the number is somebody else's.
- *
- * The task must be in the container: in its initial user namespace or below, which is where the kernel would let
- * CAP_SYS_NICE of the caller count if it asked for it by namespace; and in the pid namespace of its init or below, which
- * keeps out what the host moved into that user namespace for itself. A container that shares the host's pid namespace sees
- * all tasks of the host, and then it is the user namespace alone that tells. A task never leaves either.
- *
- * The descriptor is opened first. What is looked at by the number then was the task's if it has its number still.
  *
  * @throws {PassOn} the kernel says why, by its own lookup
  */
@@ -53,23 +59,32 @@ export function findTask(view: View, pid: number): Pinned {
   if (pid === 0) return findSelf(view)
   using namespace = openat(view.task.raw, NS_PID, O_RDONLY)
   view.mustWait()
-  return pinHere(view, () => translate(namespace, pid))
+  return pinWithin(view.bounds, () => tidFromNamespace(namespace, pid))
 }
 
-/** The same by a number of ours, where the container sees those. */
-export const findTaskHere = (view: View, tid: Tid): Pinned => pinHere(view, () => tid)
-
-function pinHere(view: View, number: () => Tid): Pinned {
-  const tid = number()
-  const pidfd = pin(tid)
+/**
+ * Holds another task of the container: one in its initial user namespace or below, which is where the kernel would let a
+ * capability of the caller count if it asked for it by namespace; and in the pid namespace of its init or below, which
+ * keeps out what the host moved into that user namespace for itself. A container that shares the host's pid namespace sees
+ * all tasks of the host, and then it is the user namespace alone that tells. A task never leaves either.
+ *
+ * The descriptor is opened first. What is looked at by the number then was the task's if it has its number still.
+ *
+ * @param number gives its number here
+ * @throws {PassOn} if there is none
+ */
+export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned {
+  let pidfd: Fd | undefined
   try {
-    const here = isOfContainer(view, tid)
+    const tid = number()
+    pidfd = pin(tid)
+    const here = bounds && isWithin(bounds, tid)
     if (number() !== tid || !keepsNumber(pidfd)) throw new PassOn('noSuchTask')
     if (!here) throw new PassOn('outsideContainer')
     return { tid, pidfd }
   } catch (error) {
-    pidfd[Symbol.dispose]()
-    throw passFor(error, { [errnos.ESRCH]: 'noSuchTask', [errnos.ENOENT]: 'noSuchTask' })
+    pidfd?.[Symbol.dispose]()
+    throw passFor(error, NOT_FOUND)
   }
 }
 
@@ -82,14 +97,6 @@ function findSelf({ tid, mustWait }: View): Pinned {
   } catch (error) {
     pidfd[Symbol.dispose]()
     throw error
-  }
-}
-
-function translate(namespace: Handle, pid: number): Tid {
-  try {
-    return tidFromNamespace(namespace, pid)
-  } catch (error) {
-    throw passFor(error, { [errnos.ESRCH]: 'noSuchTask', [errnos.ENOTTY]: 'pidNotTranslated' })
   }
 }
 
@@ -119,9 +126,8 @@ function passFor(error: unknown, reasons: Readonly<Record<number, ReasonCode>>):
   return code ? new PassOn(code) : error
 }
 
-function isOfContainer({ container, proc }: View, tid: Tid): boolean {
-  const { handles, userns } = container
-  if (!handles || numberInNamespace(new Fd(handles.pidns), tid) === undefined) return false
+function isWithin({ pidns, userns, proc }: Bounds, tid: Tid): boolean {
+  if (numberInNamespace(pidns, tid) === undefined) return false
   let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${tid}/ns/user\0`), O_RDONLY)
   for (let depth = 0; namespace && depth <= NESTED; depth++) {
     using owned: Fd = namespace

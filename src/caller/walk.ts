@@ -30,9 +30,9 @@ function close(place: Place): void {
  * Resolves a path that crosses procfs, component by component, as the caller. `self` and `thread-self` are the caller's. The
  * links of a process, which lead to an object instead of a name, are never followed in a procfs that the container sees: it
  * can mount the link of any process there on any other, between a look at it and its use. They are followed in our own, if the
- * process is the caller or of its container.
+ * process is the caller, or for the walker one of its container.
  *
- * @throws {SyscallError} what the kernel would say; ELOOP also for what is not followed
+ * @throws {SyscallError} what the kernel would say; ELOOP also for what is not followed, EACCES for what only the walker follows
  */
 export function walk(start: Start, goal: Goal): Fd {
   return new Walk(start).resolve(goal)

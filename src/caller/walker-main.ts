@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
-import type { HostId, PathBytes } from '../abi/brand.ts'
-import { type Cap, capMask } from '../abi/capability.ts'
+import type { HostId, PathBytes, Tid } from '../abi/brand.ts'
+import { type Cap, capBit, capMask } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
+import { PassOn } from '../calls/verdict.ts'
 import { requireBuild } from '../kernel/build.ts'
 import {
   CapabilitySet,
@@ -15,21 +16,26 @@ import {
   setResuid,
 } from '../kernel/credentials.ts'
 import { SyscallError } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
-import { chrootTo, O_PATH, openat } from '../kernel/files.ts'
+import { Fd } from '../kernel/fd.ts'
+import { chrootTo, identify, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { cstring } from '../kernel/libc.ts'
 import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
+import { keepsNumber } from '../kernel/pidfd.ts'
 import { exitGroup, SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
-import { type Goal, lookup, type Start } from './lookup.ts'
+import { lookup, type Start } from './lookup.ts'
 import { reply, serveRequests } from './requests.ts'
-import { walk } from './walk.ts'
+import { pinWithin } from './task.ts'
 import type { Reply, Request } from './walker.ts'
 
 /**
  * The walker of one container: a process in its user namespace that looks paths up as a caller would, with the
- * capabilities over files that the caller has there, which no thread of the initial user namespace can have, and into FUSE
- * file systems of the container, which let nobody else in. It knows nothing else, holds nothing else, and when it hangs
- * it is left alone.
+ * capabilities over files that the caller has there, which no thread of the initial user namespace can have, into FUSE
+ * file systems of the container, which let nobody else in, and through the links of its tasks in procfs, at which the kernel
+ * lets it look as it would let the caller. It knows nothing else, holds nothing else, and when it hangs it is left alone.
  */
+
+/** The pid namespace of the container's init, in which we are not. */
+const PIDNS = 5
 
 /** To become a caller. */
 const BECOME: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_READ_SEARCH']
@@ -43,9 +49,15 @@ const gidMap = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1'))
 setSecurebits(SECBIT_NO_SETUID_FIXUP)
 unshare(CLONE_FS)
 const { permitted } = getCapabilities()
+const bounds = { pidns: new Fd(PIDNS), userns: ownUserns(), proc }
 const set = (effective: bigint): CapabilitySet => new CapabilitySet({ effective, permitted, inheritable: 0n })
 const becoming = set(capMask(...BECOME))
 const looking = set(capMask('SYS_PTRACE', 'DAC_READ_SEARCH'))
+
+function ownUserns(): bigint {
+  using namespace = openat(proc.raw, cstring('self/ns/user'), O_RDONLY)
+  return identify(namespace.raw).ino
+}
 
 function inside(map: readonly IdExtent[], id: number): number {
   const found = toInside(map, id)
@@ -83,14 +95,20 @@ function lookingBeside(caps: CapabilitySet): Start['looking'] {
   }
 }
 
-/** To whom it must not lead, a link of procfs says that, and not that it is one. */
-function find(start: Start, goal: Goal): Fd {
-  try {
-    return lookup(start, goal, () => {})
-  } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw error
-    return walk(start, goal)
-  }
+/** As the caller, not `looking`. Our own process is none of these: to us its links are always open. */
+function otherTask(number: () => Tid): Fd {
+  const { tid, pidfd } = pinWithin(bounds, number)
+  using held = pidfd
+  const directory = openat(proc.raw, cstring(`${tid}`), O_PATH | O_DIRECTORY)
+  if (keepsNumber(held)) return directory
+  directory[Symbol.dispose]()
+  throw new PassOn('noSuchTask')
+}
+
+/** EACCES: then the kernel judges the caller alone. ELOOP: as all that is not followed. */
+function errnoOf(error: unknown): number {
+  if (error instanceof SyscallError) return error.errno
+  return error instanceof PassOn ? errnos.ELOOP : errnos.EACCES
 }
 
 function serve(request: Request, [answers, root, base, process]: readonly Fd[]): void {
@@ -100,12 +118,16 @@ function serve(request: Request, [answers, root, base, process]: readonly Fd[]):
     const { numbers } = request
     // `become` has made the root its own.
     const handles = { base: base!, root: () => root!, process: () => process!, proc }
-    const start = { ...handles, numbers, stand: () => {}, looking: lookingBeside(caps) }
-    using found = find(start, { path, wanted: request.wanted })
+    const isPtracer = (BigInt(`0x${request.effective}`) & capBit('SYS_PTRACE')) !== 0n
+    const rights = { looking: lookingBeside(caps), isPtracer, other: otherTask }
+    using found = lookup(
+      { ...handles, numbers, stand: () => {}, ...rights },
+      { path, wanted: request.wanted },
+      () => {},
+    )
     reply<Reply>(answers!, { errno: 0 }, [found])
   } catch (error) {
-    // EACCES: then the kernel judges the caller alone.
-    reply<Reply>(answers!, { errno: error instanceof SyscallError ? error.errno : errnos.EACCES })
+    reply<Reply>(answers!, { errno: errnoOf(error) })
   }
 }
 

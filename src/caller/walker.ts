@@ -1,14 +1,19 @@
 import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
+import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../kernel/socket.ts'
 import type { Goal, Start, Wanted } from './lookup.ts'
+import { REQUEST_LIMIT } from './requests.ts'
 import type { Status } from './status.ts'
 
 /** How long a walker may take before the call is left to the kernel, which then hangs as it would have without us. */
 const PATIENCE_MS = 2000
+
+/** What a failed request tells of the walker: its queue is full, or it has ended. All else tells of us, or of the request. */
+const ITS_OWN: ReadonlySet<number> = new Set([errnos.EAGAIN, errnos.EPIPE, errnos.ECONNRESET])
 
 /** The walker hangs in a file system of the container. */
 export class WalkerStuck extends Error {
@@ -38,6 +43,7 @@ export interface Reply {
  *
  * @param walker its socket, which many threads use: each request brings its own one for the answer
  * @throws {SyscallError} what the kernel says to the caller
+ * @throws {PassOn} if it cannot be asked that, because of a list of groups that is too long, or for want of memory
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
 export function askWalker(walker: Handle, start: Start, status: Status, goal: Goal): Fd {
@@ -51,18 +57,24 @@ export function askWalker(walker: Handle, start: Start, status: Status, goal: Go
     path: Buffer.from(goal.path.subarray(0, -1)).toString('latin1'),
     wanted: goal.wanted,
   }
-  const [ours, theirs] = socketpair()
-  using answers = ours
-  {
-    using end = theirs
-    try {
-      send(walker, Buffer.from(JSON.stringify(request)), [end, start.root(), start.base, start.process()], MSG_DONTWAIT)
-    } catch (error) {
-      throw new WalkerStuck((error as Error).message)
-    }
-  }
+  using answers = tell(walker, Buffer.from(JSON.stringify(request)), [start.root(), start.base, start.process()])
   if (!waitReadable(answers, PATIENCE_MS)) throw new WalkerStuck('no answer')
   return answerOf(answers)
+}
+
+/** @returns where it answers */
+function tell(walker: Handle, request: Uint8Array, handles: readonly Handle[]): Fd {
+  if (request.length > REQUEST_LIMIT) throw new PassOn('lookFailed', errnos.EMSGSIZE)
+  const [ours, theirs] = socketpair()
+  using end = theirs
+  try {
+    send(walker, request, [end, ...handles], MSG_DONTWAIT)
+    return ours
+  } catch (error) {
+    ours[Symbol.dispose]()
+    if (!(error instanceof SyscallError)) throw error
+    throw ITS_OWN.has(error.errno) ? new WalkerStuck(error.message) : new PassOn('lookFailed', error.errno)
+  }
 }
 
 function answerOf(socket: Handle): Fd {
@@ -72,6 +84,7 @@ function answerOf(socket: Handle): Fd {
   const { errno } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
   const [fd] = message.fds
   if (errno !== 0) throw new SyscallError('walk', errno as Errno)
-  if (!fd) throw new SyscallError('walk', errnos.EACCES as Errno)
+  // We had no room for it.
+  if (!fd) throw new PassOn('lookFailed', errnos.EMFILE)
   return fd
 }

@@ -12,7 +12,7 @@ import type { PoolState } from './pool-state.ts'
 import { encodeRules } from './rules-cache.ts'
 import type { Spawn } from './spawning.ts'
 import type { Help } from './thread-messages.ts'
-import { Walkers } from './walkers.ts'
+import { type Namespaces, Walkers } from './walkers.ts'
 
 interface Parts {
   readonly contexts: Contexts
@@ -44,9 +44,9 @@ export class Helpers {
     this.#execs = new Execs(spawn, onProgram)
   }
 
-  /** A container that may have a walker; `userns` outlives it. */
-  admit(container: number, userns: Fd): void {
-    this.#walkers.admit(container, userns)
+  /** A container that may have a walker. */
+  admit(container: number, namespaces: Namespaces): void {
+    this.#walkers.admit(container, namespaces)
   }
 
   /** When nobody does anything any more for an engine before this one. */

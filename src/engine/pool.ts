@@ -87,8 +87,8 @@ export class Pool {
     this.#handles.set(index, fds)
     this.#state.resetContainer(index)
     this.#lasting.admit(index, bare.serial)
-    const userns = fds[names.indexOf('userns')]
-    if (userns && walkable) this.#helpers.admit(index, userns)
+    const [userns, pidns] = [fds[names.indexOf('userns')], fds[names.indexOf('pidns')]]
+    if (userns && pidns && walkable) this.#helpers.admit(index, { userns, pidns })
     this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
     this.#threads.tell({ container })
   }

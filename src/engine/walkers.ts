@@ -12,8 +12,13 @@ const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const LINGER_MS = 5000
 const MAIN = new URL(`../caller/walker-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
-interface Place {
+/** Of the container, by handles that outlive its walker. */
+export interface Namespaces {
   readonly userns: Fd
+  readonly pidns: Fd
+}
+
+interface Place extends Namespaces {
   child: ChildProcess | undefined
   abandoned: number
 }
@@ -29,9 +34,9 @@ export class Walkers {
     this.#fault = fault
   }
 
-  /** A container that may have a walker; `userns` outlives it. */
-  admit(container: number, userns: Fd): void {
-    this.#places.set(container, { userns, child: undefined, abandoned: 0 })
+  /** A container that may have a walker. */
+  admit(container: number, { userns, pidns }: Namespaces): void {
+    this.#places.set(container, { userns, pidns, child: undefined, abandoned: 0 })
     this.#state.setWalker(container, 'none')
   }
 
@@ -47,7 +52,7 @@ export class Walkers {
     try {
       const [ours, theirs] = socketpair()
       using end = theirs
-      const child = this.#spawn(place.userns, end)
+      const child = this.#spawn(place, end)
       place.child = child
       child.on('error', (error) => this.#fault(`Cannot start a walker: ${error.message}`))
       child.on('exit', () => this.#ended(container, child))
@@ -75,14 +80,14 @@ export class Walkers {
     this.#close(container, 'never')
   }
 
-  #spawn(userns: Fd, socket: Fd): ChildProcess {
+  #spawn({ userns, pidns }: Namespaces, socket: Fd): ChildProcess {
     const how = reach([process.execPath, MAIN.pathname])
     prepareReach(how)
     const [node = '', main = ''] = how.paths
     const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main, build]
     const [program = '', ...args] = [...unseen(), ...how.prefix, ...enter]
     return this.#state.spawning.spawn(program, args, {
-      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw],
+      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
       cwd: '/',
     })

@@ -4,6 +4,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { fileType, S_IFBLK } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Source } from '../calls/mounts.ts'
+import type { ReasonCode } from '../calls/reason.ts'
 import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
@@ -12,6 +13,8 @@ import { deviceOf, fstatfs, identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 const ST_NODEV = 4
+/** Of a path that the kernel, or a walk like its own, has followed. */
+const TOLD: ReadonlySet<ReasonCode> = new Set(['pathNotResolved', 'crossesProc'])
 
 /**
  * What the source leads to for the caller. Nothing is opened yet: that takes the caller's control groups. A type without a
@@ -26,7 +29,7 @@ export function sourceOf(caller: Caller, text: string | undefined, writable: boo
     const node = caller.object(AT_FDCWD, Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes, true)
     return { text, ...found(caller, node, writable) }
   } catch (error) {
-    if (error instanceof PassOn && error.why.code !== 'gone' && error.why.a !== undefined)
+    if (error instanceof PassOn && TOLD.has(error.why.code) && error.why.a !== undefined)
       return { text, kind: { errno: error.why.a as Errno } }
     throw error
   }

@@ -5,7 +5,7 @@ export const path = {
   pathNotResolved: ['the path does not resolve for the caller, so the kernel reports why', ''],
   pathDescriptor: ['the descriptor was opened with O_PATH, so the kernel refuses it', ''],
   noWalker: [
-    'the directory can only be opened in the user namespace of the container, where there is nobody to do it',
+    'the path can only be resolved in the user namespace of the container, where there is nobody to do it',
     'start the container with a pid namespace of its own',
   ],
   walkerStuck: [

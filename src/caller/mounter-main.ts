@@ -5,13 +5,14 @@ import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { MS_PRIVATE, MS_REC, mount } from '../kernel/mount.ts'
-import { CLONE_NEWNS, unshare } from '../kernel/namespaces.ts'
+import { mount } from '../kernel/mount.ts'
 import { exitGroup } from '../kernel/process.ts'
-import { NotJoined } from './cgroups.ts'
+import { hierarchies, NotJoined } from './cgroups.ts'
 import { LockRoom } from './lock-room.ts'
 import { MountRefused, type Reply, type Request } from './mounter.ts'
 import { Mounting } from './mounting.ts'
+import { enterOwnMounts } from './own-mounts.ts'
+import { programFiles } from './program-files.ts'
 import { reply, serveRequests } from './requests.ts'
 
 /**
@@ -27,8 +28,7 @@ Error.stackTraceLimit = 0
 // A caller that waits for us must not be told before that it has failed.
 if (process.argv[2] !== build) await sleep(REPLACED_MS)
 requireBuild(process.argv[2])
-unshare(CLONE_NEWNS)
-mount('none', '/', MS_REC | MS_PRIVATE)
+enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(LockRoom.programs)])
 mount('tmpfs', '/run', 0, 'mode=0755,size=64k')
 const home = {
   root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { tellMounter } from '../caller/mounter.ts'
+import { SEARCH_PATH } from '../caller/program-files.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -46,7 +47,7 @@ export class MounterProcess {
       using end = theirs
       const child = spawn(process.execPath, [...FLAGS, MAIN.pathname, build], {
         stdio: ['ignore', 'ignore', 'inherit', end.raw],
-        env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+        env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
         cwd: '/',
       })
       child.on('exit', onEnd)

@@ -1,10 +1,11 @@
 import type { ChildProcess } from 'node:child_process'
+import { SEARCH_PATH } from '../caller/program-files.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
 import type { PoolState } from './pool-state.ts'
-import { prepareReach, reach } from './reachable.ts'
-import { unseen } from './unseen.ts'
+import { reach } from './reachable.ts'
+import { walkerMounts } from './walker-mounts.ts'
 
 /** Walkers of one container that hung and were left alone: after that many it gets no other. */
 const ABANDONED_LIMIT = 2
@@ -77,13 +78,12 @@ export class Walkers {
 
   #spawn(userns: Fd, socket: Fd): ChildProcess {
     const how = reach([process.execPath, MAIN.pathname])
-    prepareReach(how)
     const [node = '', main = ''] = how.paths
-    const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main, build]
-    const [program = '', ...args] = [...unseen(), ...how.prefix, ...enter]
-    return this.#state.spawning.spawn(program, args, {
-      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw],
-      env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    using mounts = walkerMounts(how, [])
+    const enter = mounts ? ['--mount=/proc/self/fd/5', '--user=/proc/self/fd/4'] : ['--user=/proc/self/fd/4']
+    return this.#state.spawning.spawn('nsenter', [...enter, '--', node, ...FLAGS, main, build], {
+      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, ...(mounts ? [mounts.raw] : [])],
+      env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
       cwd: '/',
     })
   }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Done, execute } from '../kernel/host.ts'
 
@@ -39,10 +40,10 @@ export class HostMounts implements AsyncDisposable {
     return execute(first, rest)
   }
 
-  /** What is mounted there, without the numbers of the mounts. */
+  /** What is mounted there but for the disk, without the numbers of the mounts; in /tmp other tests mount and remove. */
   get table(): readonly string[] {
     const lines = readFileSync(`/proc/${this.#holder.pid}/mountinfo`, 'latin1').split('\n')
-    return lines.map((line) => line.split(' ').slice(2).join(' '))
+    return lines.map((line) => line.split(' ').slice(2).join(' ')).filter((line) => !line.includes(` ${tmpdir()}/`))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

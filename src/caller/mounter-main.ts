@@ -11,7 +11,9 @@ import { hierarchies, NotJoined } from './cgroups.ts'
 import { LockRoom } from './lock-room.ts'
 import { MountRefused, type Reply, type Request } from './mounter.ts'
 import { Mounting } from './mounting.ts'
+import { OwnCaps } from './own-caps.ts'
 import { enterOwnMounts } from './own-mounts.ts'
+import { processCaps } from './process-caps.ts'
 import { programFiles } from './program-files.ts'
 import { reply, serveRequests } from './requests.ts'
 
@@ -28,6 +30,8 @@ Error.stackTraceLimit = 0
 // A caller that waits for us must not be told before that it has failed.
 if (process.argv[2] !== build) await sleep(REPLACED_MS)
 requireBuild(process.argv[2])
+const caps = new OwnCaps(processCaps.mounter)
+caps.enter('start')
 enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(LockRoom.programs)])
 mount('tmpfs', '/run', 0, 'mode=0755,size=64k')
 const home = {
@@ -36,6 +40,7 @@ const home = {
   network: openat(AT_FDCWD, cstring('/proc/self/ns/net'), O_RDONLY),
 }
 const mounting = new Mounting(home, await LockRoom.open(home.mounts))
+caps.rest()
 
 function replyTo(error: unknown): Reply {
   if (error instanceof MountRefused) return { errno: error.errno, stage: error.stage }
@@ -49,7 +54,7 @@ function serve(request: Request, [answers, ...handles]: readonly Fd[]): void {
   let said: Reply = { errno: 0 }
   let made: readonly Fd[] = []
   try {
-    made = mounting.serve(request, handles)
+    made = caps.during(request.do, () => mounting.serve(request, handles))
   } catch (error) {
     said = replyTo(error)
   }

@@ -1,8 +1,10 @@
 import type { ChildProcess } from 'node:child_process'
+import { processCaps } from '../caller/process-caps.ts'
 import { SEARCH_PATH } from '../caller/program-files.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
+import { LIMITER, limitedTo } from './limited.ts'
 import type { PoolState } from './pool-state.ts'
 import { reach } from './reachable.ts'
 import { walkerMounts } from './walker-mounts.ts'
@@ -79,9 +81,11 @@ export class Walkers {
   #spawn(userns: Fd, socket: Fd): ChildProcess {
     const how = reach([process.execPath, MAIN.pathname])
     const [node = '', main = ''] = how.paths
-    using mounts = walkerMounts(how, [])
+    using mounts = walkerMounts(how, [LIMITER])
     const enter = mounts ? ['--mount=/proc/self/fd/5', '--user=/proc/self/fd/4'] : ['--user=/proc/self/fd/4']
-    return this.#state.spawning.spawn('nsenter', [...enter, '--', node, ...FLAGS, main, build], {
+    // To enter a user namespace gives all capabilities there, so they are limited after that.
+    const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
+    return this.#state.spawning.spawn('nsenter', [...enter, '--', ...limited, node, ...FLAGS, main, build], {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, ...(mounts ? [mounts.raw] : [])],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
       cwd: '/',

@@ -32,7 +32,40 @@ const LANES = {
 
 const list = (caps) => (caps.length ? caps.map((cap) => `CAP_${cap}`).join(', ') : 'none')
 
-function securityPage(verbs) {
+function processesSection(processes) {
+  const needed = (kind, caps) => {
+    const entries = Object.entries(caps)
+    return entries.length
+      ? entries.map(([cap, why]) => `| \`${kind}\` | CAP_${cap} | ${cell(why)} |`)
+      : [`| \`${kind}\` | none | |`]
+  }
+  const sections = Object.entries(processes).map(
+    ([name, { is, permitted, effective }]) => `### The ${name}
+
+It is ${is}.
+
+- Permitted, and its bounding set: ${list(permitted)}
+
+| to | effective | for |
+| --- | --- | --- |
+${Object.entries(effective)
+  .flatMap(([kind, caps]) => needed(kind, caps))
+  .join('\n')}
+`,
+  )
+  return `## Processes
+
+What may hang in the kernel, or must stand where a container stands, is done by processes of their own. setpriv(1) takes all
+capabilities but these away before their programs are executed, with no_new_privs, so that no thread of them ever has others,
+nor has what they execute; the walker's once it is in the user namespace of its container, and only there. The main thread, which
+alone does what is asked for, raises for each request what is named here and reads it back; between two requests its effective
+set is empty. The other threads are those of Node, of its pool and of V8: they have in their effective sets what the process is permitted,
+but nothing that comes from a container makes them do anything.
+
+${sections.join('\n')}`
+}
+
+function securityPage(verbs, processes) {
   const sections = Object.entries(verbs).map(
     ([name, { caps, over, lane, safe }]) => `## \`${name}\`
 
@@ -55,13 +88,18 @@ capability that the kernel asks for, where it asks for one.
 What is written into a caller's memory goes through a handle of that memory, opened while the call waits: another program that
 a thread beside the caller executes has other memory, even where it has the caller's number.
 
-${sections.join('\n')}`
+${sections.join('\n')}
+${processesSection(processes)}`
 }
 
 const { reasons } = await import(dist('calls/reason.js'))
 const { verbs } = await import(dist('verbs/index.js'))
+const { processCaps } = await import(dist('caller/process-caps.js'))
 const check = process.argv.includes('--check')
-for (const [name, text] of Object.entries({ 'reasons.md': reasonsPage(reasons), 'security.md': securityPage(verbs) })) {
+for (const [name, text] of Object.entries({
+  'reasons.md': reasonsPage(reasons),
+  'security.md': securityPage(verbs, processCaps),
+})) {
   const path = new URL(`../docs/${name}`, import.meta.url)
   if (!check) {
     writeFileSync(path, text)

@@ -43,12 +43,30 @@ export function enterOwnMounts(paths: readonly string[], trees: readonly string[
   const points = mountPoints(readFileSync('/proc/self/mountinfo', 'utf8'), ways, trees)
   unshare(CLONE_NEWNS)
   mount('none', '/', MS_REC | MS_SLAVE)
+  try {
+    replaceRoot(points)
+  } catch (error) {
+    // Where the kernel does not let it be left, as an initramfs or the root of a user namespace, all stays as it was copied.
+    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL) throw error
+  }
+  using root = openRoot()
+  changeDirectory(root)
+}
+
+/** @throws {SyscallError} EINVAL if that cannot be: then nothing has changed */
+function replaceRoot(points: readonly string[]): void {
   using old = openRoot()
   using root = cloneTree('/')
   attachTree(root, old)
-  for (const point of points) copyMount(point, root)
   changeDirectory(root)
-  leave(old)
+  try {
+    for (const point of points) copyMount(point, root)
+    pivotRoot()
+    changeDirectory(old)
+  } finally {
+    // Where the thread stands: the old root, or what could not take its place.
+    detachAt(HERE)
+  }
 }
 
 const openRoot = (): Fd => openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY)
@@ -71,17 +89,4 @@ function copyMount(point: string, root: Handle): void {
     // Another mount hides it, so nothing can be needed of it.
     if (!(error instanceof SyscallError) || error.errno !== errnos.ENOENT) throw error
   }
-}
-
-/** Makes the new root, in which the thread stands, the only one. Where the old one cannot be left, all stays as it was copied. */
-function leave(old: Handle): void {
-  try {
-    pivotRoot()
-    changeDirectory(old)
-  } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL) throw error
-  }
-  detachAt(HERE)
-  using root = openRoot()
-  changeDirectory(root)
 }

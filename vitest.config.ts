@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-/** unit: pure, seconds. kernel: the real kernel, as root. runtimes: crun, runc, podman, one file at a time. */
+/** unit: pure, seconds. kernel: the real kernel, as root. runtimes: crun, runc, podman, one file at a time. attacks: what must fail. */
 export default defineConfig({
   test: {
     projects: [
@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**', 'test/attacks/**'],
+          exclude: ['test/attacks/**', 'test/kernel/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**'],
           // A busy machine runs the comparisons of filters for more than the usual five seconds.
           testTimeout: 30_000,
         },

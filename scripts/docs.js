@@ -54,7 +54,40 @@ const done = ({ steps }) =>
     ? 'No capability is in effect in the thread that serves the call.'
     : `Capabilities in effect, by what they are for:\n\n${rows(steps)}`
 
-function securityPage(verbs) {
+function processesSection(processes) {
+  const needed = (kind, caps) => {
+    const entries = Object.entries(caps)
+    return entries.length
+      ? entries.map(([cap, why]) => `| \`${kind}\` | CAP_${cap} | ${cell(why)} |`)
+      : [`| \`${kind}\` | none | |`]
+  }
+  const sections = Object.entries(processes).map(
+    ([name, { is, permitted, effective }]) => `### The ${name}
+
+It is ${is}.
+
+- Permitted, and its bounding set: ${list(permitted)}
+
+| to | effective | for |
+| --- | --- | --- |
+${Object.entries(effective)
+  .flatMap(([kind, caps]) => needed(kind, caps))
+  .join('\n')}
+`,
+  )
+  return `## Processes
+
+What may hang in the kernel, or must stand where a container stands, is done by processes of their own. setpriv(1) takes all
+capabilities but these away before their programs are executed, with no_new_privs, so that no thread of them ever has others,
+nor has what they execute; the walker's once it is in the user namespace of its container, and only there. The main thread, which
+alone does what is asked for, raises for each request what is named here and reads it back; between two requests its effective
+set is empty. The other threads are those of Node, of its pool and of V8: they have in their effective sets what the process is permitted,
+but nothing that comes from a container makes them do anything.
+
+${sections.join('\n')}`
+}
+
+function securityPage(verbs, processes) {
   const sections = Object.entries(verbs).map(([name, verb]) => `## \`${name}\`\n\n${verb.safe}\n\n${done(verb)}\n`)
   return `# Why each privileged act is safe
 
@@ -73,14 +106,18 @@ and during an act only one that the act is said to need, or none but those of *r
 an exception, and its call EIO. A capability of the caller's own counts for one inode, if the caller holds it and both the
 owner and the group of the inode are mapped in the container.
 
-${[threads(), ...sections].join('\n')}`
+${[threads(), ...sections, processesSection(processes)].join('\n')}`
 }
 
 const { reasons } = await import(dist('calls/reason.js'))
 const { capsOf, permitted, permittedMain, phases, steps } = await import(dist('calls/steps.js'))
 const { verbs } = await import(dist('verbs/index.js'))
+const { processCaps } = await import(dist('caller/process-caps.js'))
 const check = process.argv.includes('--check')
-for (const [name, text] of Object.entries({ 'reasons.md': reasonsPage(reasons), 'security.md': securityPage(verbs) })) {
+for (const [name, text] of Object.entries({
+  'reasons.md': reasonsPage(reasons),
+  'security.md': securityPage(verbs, processCaps),
+})) {
   const path = new URL(`../docs/${name}`, import.meta.url)
   if (!check) {
     writeFileSync(path, text)

@@ -147,6 +147,7 @@ const own = {
     capset: 126,
     sched_setparam: 142,
     sched_setscheduler: 144,
+    pivot_root: 155,
     gettid: 186,
     tgkill: 234,
     exit_group: 231,
@@ -161,6 +162,7 @@ const own = {
     pidfd_getfd: 438,
   },
   arm64: {
+    pivot_root: 41,
     capget: 90,
     capset: 91,
     exit_group: 94,

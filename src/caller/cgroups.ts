@@ -16,6 +16,11 @@ export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
   return mounts
 }
 
+/** Where the hierarchies are that can have device rules. */
+export const hierarchies = (): readonly string[] => [
+  ...cgroupMounts(readFileSync('/proc/self/mountinfo', 'latin1')).values(),
+]
+
 /** @param cgroup the text of `/proc/TID/cgroup`: hierarchy:controllers:path */
 export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>): readonly string[] {
   return cgroup

@@ -26,6 +26,8 @@ const WAIT = 'echo in; read -r _'
  * @see linux/fs/pnode.c propagate_mnt(), linux/fs/namespace.c lock_mnt_tree(), can_change_locked_flags()
  */
 export class LockRoom {
+  /** What it starts to be made. */
+  static readonly programs: readonly string[] = ['unshare', 'sh']
   readonly #room: Handle
   readonly #home: Handle
 
@@ -44,8 +46,9 @@ export class LockRoom {
     mount('tmpfs', PLACE, 0, 'mode=0755,size=64k')
     mount('none', PLACE, MS_SHARED)
     mkdirSync(DOOR)
-    const args = ['--user', '--map-root-user', '--mount', '--propagation', 'unchanged', 'sh', '-c', WAIT]
-    const child = spawn('unshare', args, { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' })
+    // It has no ids, which it would need a capability for; and no /dev/null where there is no /dev.
+    const args = ['--user', '--mount', '--propagation', 'unchanged', 'sh', '-c', WAIT]
+    const child = spawn('unshare', args, { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/' })
     try {
       await firstWord(child)
       // The namespace lives as long as this handle: the process has done its part.

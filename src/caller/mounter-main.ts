@@ -5,13 +5,16 @@ import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { MS_PRIVATE, MS_REC, mount } from '../kernel/mount.ts'
-import { CLONE_NEWNS, unshare } from '../kernel/namespaces.ts'
+import { mount } from '../kernel/mount.ts'
 import { exitGroup } from '../kernel/process.ts'
-import { NotJoined } from './cgroups.ts'
+import { hierarchies, NotJoined } from './cgroups.ts'
 import { LockRoom } from './lock-room.ts'
 import { MountRefused, type Reply, type Request } from './mounter.ts'
 import { Mounting } from './mounting.ts'
+import { OwnCaps } from './own-caps.ts'
+import { enterOwnMounts } from './own-mounts.ts'
+import { processCaps } from './process-caps.ts'
+import { programFiles } from './program-files.ts'
 import { reply, serveRequests } from './requests.ts'
 
 /**
@@ -27,8 +30,9 @@ Error.stackTraceLimit = 0
 // A caller that waits for us must not be told before that it has failed.
 if (process.argv[2] !== build) await sleep(REPLACED_MS)
 requireBuild(process.argv[2])
-unshare(CLONE_NEWNS)
-mount('none', '/', MS_REC | MS_PRIVATE)
+const caps = new OwnCaps(processCaps.mounter)
+caps.enter('start')
+enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(LockRoom.programs)])
 mount('tmpfs', '/run', 0, 'mode=0755,size=64k')
 const home = {
   root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),
@@ -36,6 +40,7 @@ const home = {
   network: openat(AT_FDCWD, cstring('/proc/self/ns/net'), O_RDONLY),
 }
 const mounting = new Mounting(home, await LockRoom.open(home.mounts))
+caps.rest()
 
 function replyTo(error: unknown): Reply {
   if (error instanceof MountRefused) return { errno: error.errno, stage: error.stage }
@@ -49,7 +54,7 @@ function serve(request: Request, [answers, ...handles]: readonly Fd[]): void {
   let said: Reply = { errno: 0 }
   let made: readonly Fd[] = []
   try {
-    made = mounting.serve(request, handles)
+    made = caps.during(request.do, () => mounting.serve(request, handles))
   } catch (error) {
     said = replyTo(error)
   }

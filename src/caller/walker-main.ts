@@ -1,28 +1,21 @@
 import { readFileSync } from 'node:fs'
 import type { HostId, PathBytes, Tid } from '../abi/brand.ts'
-import { type Cap, capBit, capMask } from '../abi/capability.ts'
+import { capBit } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { requireBuild } from '../kernel/build.ts'
-import {
-  CapabilitySet,
-  getCapabilities,
-  setFsgid,
-  setFsuid,
-  setGroups,
-  setResgid,
-  setResuid,
-} from '../kernel/credentials.ts'
+import { setFsgid, setFsuid, setGroups, setResgid, setResuid } from '../kernel/credentials.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { Fd } from '../kernel/fd.ts'
 import { chrootTo, identify, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
 import { keepsNumber } from '../kernel/pidfd.ts'
-import { exitGroup, SECBIT_NO_SETUID_FIXUP, setSecurebits } from '../kernel/process.ts'
 import { lookup, type Start } from './lookup.ts'
+import { OwnCaps } from './own-caps.ts'
+import { processCaps } from './process-caps.ts'
 import { reply, serveRequests } from './requests.ts'
 import { pinWithin } from './task.ts'
 import type { Reply, Request } from './walker.ts'
@@ -37,22 +30,14 @@ import type { Reply, Request } from './walker.ts'
 /** The pid namespace of the container's init, in which we are not. */
 const PIDNS = 5
 
-/** To become a caller. */
-const BECOME: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_READ_SEARCH']
-/** Of a caller's capabilities, those that count in a lookup. */
-const COUNTING = capMask('DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE')
-
 requireBuild(process.argv[2])
 const proc = openat(AT_FDCWD, Buffer.from('/proc\0'), O_PATH)
 const uidMap = parseIdMap(readFileSync('/proc/self/uid_map', 'latin1'))
 const gidMap = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1'))
-setSecurebits(SECBIT_NO_SETUID_FIXUP)
 unshare(CLONE_FS)
-const { permitted } = getCapabilities()
 const bounds = { pidns: new Fd(PIDNS), userns: ownUserns(), proc }
-const set = (effective: bigint): CapabilitySet => new CapabilitySet({ effective, permitted, inheritable: 0n })
-const becoming = set(capMask(...BECOME))
-const looking = set(capMask('SYS_PTRACE', 'DAC_READ_SEARCH'))
+const own = new OwnCaps(processCaps.walker)
+own.rest()
 
 function ownUserns(): bigint {
   using namespace = openat(proc.raw, cstring('self/ns/user'), O_RDONLY)
@@ -65,9 +50,8 @@ function inside(map: readonly IdExtent[], id: number): number {
   return found
 }
 
-/** @returns the capabilities that it has then */
-function become({ uids, gids, groups, effective }: Request, root: Fd): CapabilitySet {
-  becoming.enter()
+function become({ uids, gids, groups, effective }: Request, root: Fd): void {
+  own.enter('become')
   setGroups(Uint32Array.from(groups, (id) => inside(gidMap, id)))
   const [rgid, egid, sgid, fsgid] = gids.map((id) => inside(gidMap, id)) as [number, number, number, number]
   const [ruid, euid, suid, fsuid] = uids.map((id) => inside(uidMap, id)) as [number, number, number, number]
@@ -76,24 +60,20 @@ function become({ uids, gids, groups, effective }: Request, root: Fd): Capabilit
   if (!setFsgid(fsgid as HostId) || !setFsuid(fsuid as HostId)) throw new RangeError('Cannot become the caller')
   // As the caller, whom its own root directory may let in by its ids alone, and not as the one before.
   chrootTo(root)
-  const caps = set(BigInt(`0x${effective}`) & COUNTING)
-  caps.enter()
-  if (!caps.entered) throw new RangeError('Cannot take the capabilities of the caller')
-  return caps
+  own.enter('walk', BigInt(`0x${effective}`))
 }
 
 /** What a caller may look at in any case, as itself, another process may with these capabilities only. */
-function lookingBeside(caps: CapabilitySet): Start['looking'] {
-  return (action) => {
-    looking.enter()
+const lookingBeside =
+  ({ effective }: Request): Start['looking'] =>
+  (action) => {
+    own.enter('beside')
     try {
       return action()
     } finally {
-      caps.enter()
-      if (!caps.entered) exitGroup(1)
+      own.enter('walk', BigInt(`0x${effective}`))
     }
   }
-}
 
 /** As the caller, not `looking`. Our own process is none of these: to us its links are always open. */
 function otherTask(number: () => Tid): Fd {
@@ -113,13 +93,13 @@ function errnoOf(error: unknown): number {
 
 function serve(request: Request, [answers, root, base, process]: readonly Fd[]): void {
   try {
-    const caps = become(request, root!)
+    become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
     const { numbers } = request
     // `become` has made the root its own.
     const handles = { base: base!, root: () => root!, process: () => process!, proc }
     const isPtracer = (BigInt(`0x${request.effective}`) & capBit('SYS_PTRACE')) !== 0n
-    const rights = { looking: lookingBeside(caps), isPtracer, other: otherTask }
+    const rights = { looking: lookingBeside(request), isPtracer, other: otherTask }
     using found = lookup(
       { ...handles, numbers, stand: () => {}, ...rights },
       { path, wanted: request.wanted },
@@ -128,6 +108,8 @@ function serve(request: Request, [answers, root, base, process]: readonly Fd[]):
     reply<Reply>(answers!, { errno: 0 }, [found])
   } catch (error) {
     reply<Reply>(answers!, { errno: errnoOf(error) })
+  } finally {
+    own.rest()
   }
 }
 

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { tellMounter } from '../caller/mounter.ts'
+import { processCaps } from '../caller/process-caps.ts'
+import { SEARCH_PATH } from '../caller/program-files.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -7,6 +9,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { SIGKILL } from '../kernel/process.ts'
 import { receive, shutdown, socketpair, waitReadable } from '../kernel/socket.ts'
+import { limitedTo } from './limited.ts'
 import type { Spawn } from './spawning.ts'
 
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
@@ -44,9 +47,11 @@ export class MounterProcess {
       const [ours, theirs] = socketpair()
       socket = ours
       using end = theirs
-      const child = spawn(process.execPath, [...FLAGS, MAIN.pathname, build], {
+      const command = [...limitedTo(processCaps.mounter.permitted), process.execPath, ...FLAGS, MAIN.pathname, build]
+      const [first = '', ...rest] = command
+      const child = spawn(first, rest, {
         stdio: ['ignore', 'ignore', 'inherit', end.raw],
-        env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+        env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
         cwd: '/',
       })
       child.on('exit', onEnd)

@@ -1,24 +1,22 @@
-import { mkdirSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { dirname, join, relative, sep } from 'node:path'
 
 /** Where programs that only we may read are shown to a process of a container's user namespace, a directory each. */
 const SHOWN_AT = '/run/intercede/program'
 const OTHERS_SEARCH = 0o001
 
+/** A directory, and where it must be mounted too: that must exist. */
+export type Bind = readonly [what: string, place: string]
+
 /** How to start programs for a user who may only enter what everybody may. */
 export interface Reach {
-  /** Put before the command; empty if all can be reached as they are. */
-  readonly prefix: readonly string[]
+  /** Empty if all can be reached as they are. */
+  readonly binds: readonly Bind[]
   /** Where they are then, in the order asked for. */
   readonly paths: readonly string[]
-  /** Directories that must exist. */
-  readonly places: readonly string[]
 }
 
 const everybodySearches = (directory: string): boolean => (statSync(directory).mode & OTHERS_SEARCH) !== 0
-
-/** $1 is mounted on $2, and so on in pairs up to --. */
-const BIND = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 1; shift 2; done; shift; exec "$@"'
 
 /**
  * Makes programs reachable for any user, who sees their directories in a mount namespace of the process's own: a checkout
@@ -29,18 +27,12 @@ export function reach(
   searches: (directory: string) => boolean = everybodySearches,
 ): Reach {
   const shown = programs.map((program, index) => show(program, join(SHOWN_AT, String(index)), searches))
-  const binds = shown.flatMap(({ bind }) => (bind ? [bind] : []))
-  const inNamespace = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', BIND, 'sh', ...binds.flat(), '--']
-  return {
-    prefix: binds.length > 0 ? inNamespace : [],
-    paths: shown.map(({ path }) => path),
-    places: binds.map(([, place]) => place),
-  }
+  return { binds: shown.flatMap(({ bind }) => (bind ? [bind] : [])), paths: shown.map(({ path }) => path) }
 }
 
 interface Shown {
   readonly path: string
-  readonly bind?: readonly [what: string, place: string]
+  readonly bind?: Bind
 }
 
 function show(program: string, place: string, searches: (directory: string) => boolean): Shown {
@@ -51,11 +43,6 @@ function show(program: string, place: string, searches: (directory: string) => b
   return rest.length === 0
     ? { path: join(place, next), bind: [closed, place] }
     : { path: join(place, ...rest), bind: [join(closed, next), place] }
-}
-
-/** Creates the places of a `Reach`; world-readable and empty. */
-export function prepareReach({ places }: Reach): void {
-  for (const place of places) mkdirSync(place, { recursive: true, mode: 0o755 })
 }
 
 /** From the innermost to the root. */

@@ -1,10 +1,13 @@
 import type { ChildProcess } from 'node:child_process'
+import { processCaps } from '../caller/process-caps.ts'
+import { SEARCH_PATH } from '../caller/program-files.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
 import { closeRaw, type Fd } from '../kernel/fd.ts'
 import { socketpair } from '../kernel/socket.ts'
+import { LIMITER, limitedTo } from './limited.ts'
 import type { PoolState } from './pool-state.ts'
-import { prepareReach, reach } from './reachable.ts'
-import { unseen } from './unseen.ts'
+import { reach } from './reachable.ts'
+import { walkerMounts } from './walker-mounts.ts'
 
 /** Walkers of one container that hung and were left alone: after that many it gets no other. */
 const ABANDONED_LIMIT = 2
@@ -82,13 +85,14 @@ export class Walkers {
 
   #spawn({ userns, pidns }: Namespaces, socket: Fd): ChildProcess {
     const how = reach([process.execPath, MAIN.pathname])
-    prepareReach(how)
     const [node = '', main = ''] = how.paths
-    const enter = ['nsenter', '--user=/proc/self/fd/4', '--', node, ...FLAGS, main, build]
-    const [program = '', ...args] = [...unseen(), ...how.prefix, ...enter]
-    return this.#state.spawning.spawn(program, args, {
-      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw],
-      env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    using mounts = walkerMounts(how, [LIMITER])
+    const enter = mounts ? ['--mount=/proc/self/fd/6', '--user=/proc/self/fd/4'] : ['--user=/proc/self/fd/4']
+    // To enter a user namespace gives all capabilities there, so they are limited after that.
+    const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
+    return this.#state.spawning.spawn('nsenter', [...enter, '--', ...limited, node, ...FLAGS, main, build], {
+      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw, ...(mounts ? [mounts.raw] : [])],
+      env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
       cwd: '/',
     })
   }

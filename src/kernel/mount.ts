@@ -1,4 +1,5 @@
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
@@ -8,6 +9,7 @@ export const MS_NODEV = 4
 export const MS_NOEXEC = 8
 export const MS_REC = 0x4000
 export const MS_PRIVATE = 0x40000
+export const MS_SLAVE = 0x80000
 export const MS_SHARED = 0x100000
 const MNT_DETACH = 2
 
@@ -26,10 +28,13 @@ const MOVE_MOUNT_F_EMPTY_PATH = 0x4
 const MOVE_MOUNT_T_EMPTY_PATH = 0x40
 const AT_SYMLINK_NOFOLLOW = 0x100
 const EMPTY = new Uint8Array([0])
+const DOT = new Uint8Array([0x2e, 0])
 
 const libcMount = libc.func(
   'int mount(uint8_t *source, uint8_t *target, uint8_t *type, unsigned long flags, uint8_t *data)',
 )
+const { pivot_root } = ownSyscalls(process.arch)
+const syscallPivotRoot = libc.func('long syscall(long number, uint8_t *root, uint8_t *old)')
 const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
 const syscallOpenTree = libc.func('long syscall(long number, int dir, uint8_t *path, uint32_t flags)')
 const syscallMoveMount = libc.func(
@@ -90,11 +95,24 @@ export function cloneFile(dir: Handle, name: Uint8Array): Fd {
   return new Fd(check('open_tree', syscallOpenTree(OPEN_TREE, dir.raw, name, flags)))
 }
 
+/**
+ * Makes the mount on which the working directory lies the root of the mount namespace of the calling thread, and lays the old
+ * root on top of it.
+ *
+ * @throws {SyscallError} EINVAL where the old root is the kernel's first one (an initramfs), which nothing can replace
+ * @see pivot_root(2), linux/fs/namespace.c
+ */
+export function pivotRoot(): void {
+  check('pivot_root', syscallPivotRoot(pivot_root, DOT, DOT))
+}
+
 /** What mount_setattr(2) changes. */
 interface AttributeChange {
   /** MOUNT_ATTR_*. */
   readonly set?: bigint
   readonly clear?: bigint
+  /** MS_PRIVATE, say. */
+  readonly propagation?: number
   /** The mapping for an idmapped mount: what the disk calls 0 is then the root of that user namespace. */
   readonly userns?: Handle
 }
@@ -105,10 +123,14 @@ interface AttributeChange {
  * @throws {SyscallError} EINVAL if the file system knows no idmapped mounts; EPERM for what is locked
  * @see mount_setattr(2): `struct mount_attr` is 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 userns
  */
-export function changeAttributes(tree: Handle, { set = 0n, clear = 0n, userns }: AttributeChange): void {
+export function changeAttributes(
+  tree: Handle,
+  { set = 0n, clear = 0n, propagation = 0, userns }: AttributeChange,
+): void {
   const attributes = Buffer.alloc(32)
   attributes.writeBigUInt64LE(set | (userns ? MOUNT_ATTR_IDMAP : 0n), 0)
   attributes.writeBigUInt64LE(clear, 8)
+  attributes.writeBigUInt64LE(BigInt(propagation), 16)
   attributes.writeBigUInt64LE(BigInt(userns?.raw ?? 0), 24)
   const flags = AT_EMPTY_PATH | AT_RECURSIVE
   check('mount_setattr', syscallMountSetattr(MOUNT_SETATTR, tree.raw, EMPTY, flags, attributes, attributes.length))

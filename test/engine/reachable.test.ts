@@ -9,22 +9,23 @@ const PLACE = '/run/intercede/program'
 
 test('programs that everybody can reach are started as they are', () => {
   expect(reach(['/usr/bin/node', '/usr/lib/i/dist/x.js'], closed())).toEqual({
-    prefix: [],
+    binds: [],
     paths: ['/usr/bin/node', '/usr/lib/i/dist/x.js'],
-    places: [],
   })
 })
 
 test('below a closed directory the part beneath it is shown elsewhere', () => {
-  const { prefix, paths, places } = reach(['/usr/bin/node', '/root/src/i/dist/x.js'], closed('/root'))
+  const { binds, paths } = reach(['/usr/bin/node', '/root/src/i/dist/x.js'], closed('/root'))
   expect(paths).toEqual(['/usr/bin/node', `${PLACE}/1/i/dist/x.js`])
-  expect(places).toEqual([`${PLACE}/1`])
-  expect(prefix.slice(-3)).toEqual(['/root/src', `${PLACE}/1`, '--'])
+  expect(binds).toEqual([['/root/src', `${PLACE}/1`]])
 })
 
 test('the innermost closed directory counts, and each program has a place of its own', () => {
-  const { prefix, paths } = reach(['/root/.nvm/bin/node', '/root/src/i/x.js'], closed('/root', '/root/src'))
-  expect(prefix.slice(-5)).toEqual(['/root/.nvm', `${PLACE}/0`, '/root/src/i', `${PLACE}/1`, '--'])
+  const { binds, paths } = reach(['/root/.nvm/bin/node', '/root/src/i/x.js'], closed('/root', '/root/src'))
+  expect(binds).toEqual([
+    ['/root/.nvm', `${PLACE}/0`],
+    ['/root/src/i', `${PLACE}/1`],
+  ])
   expect(paths).toEqual([`${PLACE}/0/bin/node`, `${PLACE}/1/x.js`])
 })
 

@@ -19,19 +19,25 @@ export class Daemon {
   readonly #child: ChildProcess
   #said = ''
 
-  /** @param config as YAML @param env more of it @param program instead of the usual one */
-  constructor(config = '', env: NodeJS.ProcessEnv = {}, program = CLI) {
+  /**
+   * @param config as YAML
+   * @param env more of it
+   * @param program instead of the usual one
+   * @param within words before the command, such as an nsenter(1)
+   */
+  constructor(config = '', env: NodeJS.ProcessEnv = {}, program = CLI, within: readonly string[] = []) {
     chownSync(this.directory, BASE, BASE)
     chmodSync(this.directory, 0o755)
     this.configure(config)
     // It dies on purpose in these tests: no core of it is wanted.
-    const limited = ['--core=0', process.execPath, program, 'serve', '--socket', this.socket, '--config', this.#file]
-    this.#child = spawn('prlimit', limited, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } })
+    const serve = [process.execPath, program, 'serve', '--socket', this.socket, '--config', this.#file]
+    const [first = '', ...rest] = [...within, 'prlimit', '--core=0', ...serve]
+    this.#child = spawn(first, rest, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } })
     this.#child.stderr!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
   }
 
-  static async start(config = '', program = CLI): Promise<Daemon> {
-    const daemon = new Daemon(config, {}, program)
+  static async start(config = '', program = CLI, within: readonly string[] = []): Promise<Daemon> {
+    const daemon = new Daemon(config, {}, program, within)
     try {
       await until('the daemon serves', () => daemon.logged('serving') > 0, 60)
       return daemon

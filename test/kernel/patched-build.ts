@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { stateOf } from '../stat.ts'
@@ -21,6 +21,8 @@ export class PatchedBuild {
     const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
     mkdirSync(cache, { recursive: true })
     this.#directory = mkdtempSync(join(cache, 'intercede-patched-'))
+    // A walker must be able to read it.
+    chmodSync(this.#directory, 0o755)
     this.url = pathToFileURL(`${this.#directory}/`)
     cpSync(new URL('../../dist', import.meta.url), this.#directory, { recursive: true })
     const path = join(this.#directory, file)

@@ -26,7 +26,7 @@ export const AGENT_SOCKET: string = layout.agent
  */
 export async function launch(options: LaunchOptions): Promise<number> {
   const plan = planLaunch(options)
-  enterPrivateMounts()
+  enterPrivateMounts(plan)
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)
   using cgroup = new Cgroup(hierarchies, options.memory)

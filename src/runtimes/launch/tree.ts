@@ -7,7 +7,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, openat, openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { attachTree, changeAttributes, cloneTree } from '../../kernel/mount.ts'
+import { attachTree, changeAttributes, cloneTree, MS_PRIVATE } from '../../kernel/mount.ts'
 
 const RESOLVE_IN_ROOT = 0x10
 
@@ -35,9 +35,12 @@ export interface Graft {
   readonly userns?: Handle | undefined
 }
 
-/** Mounts a copy of the directory `source` on `target`. The attributes are in force before it is visible. */
+/**
+ * Mounts a copy of the directory `source` on `target`. The attributes are in force before it is visible. It is private: what
+ * the host mounts in that directory later is not for the container.
+ */
 export function graft(source: string, target: Handle, { recursive = false, set = 0n, userns }: Graft = {}): void {
   using tree = cloneTree(source, recursive)
-  if (set !== 0n || userns) changeAttributes(tree, { set, ...(userns && { userns }) })
+  changeAttributes(tree, { set, propagation: MS_PRIVATE, ...(userns && { userns }) })
   attachTree(tree, target)
 }

@@ -1,0 +1,81 @@
+import type { Cap } from '../abi/capability.ts'
+
+/** Capabilities with what each is needed for. */
+type Needed = Readonly<Partial<Record<Cap, string>>>
+
+/** What a process of ours may do, beside the engine. */
+export interface ProcessCaps {
+  /** What it is. */
+  readonly is: string
+  /**
+   * What each of its threads may have at most, and what a program that it executes gets: its bounding set from before its program
+   * is executed, with no_new_privs.
+   */
+  readonly permitted: readonly Cap[]
+  /** What its main thread has in its effective set, by what it does. Between two requests that set is empty. */
+  readonly effective: Readonly<Record<string, Needed>>
+}
+
+const OWN = 'to make its mount namespace and the lock room, and to see that this one locks'
+const MOUNT =
+  'mount(2), umount2(2), mount_setattr(2), move_mount(2), and setns(2) to the lock room and to the network of the caller'
+const ROOM = 'setns(2) to the lock room, in which nodev is locked'
+
+const DESCRIBED: Needed = {
+  SYS_ADMIN: MOUNT,
+  SYS_CHROOT: 'chroot(2) to a directory that holds nothing but the source, and setns(2) to the lock room',
+  MKNOD: 'the node of the source in that directory, by the name that the caller gave',
+  DAC_OVERRIDE: "to open the caller's node of the device, and `cgroup.procs` of groups that belong to the container",
+  SYS_PTRACE: 'to open the network namespace of the caller, for types that have no device',
+}
+
+const FINISHED: Needed = {
+  SYS_ADMIN: 'fsmount(2), mount_setattr(2) and move_mount(2), also with ids shifted',
+  SYS_CHROOT: ROOM,
+  DAC_READ_SEARCH: 'to open the root directory of what was mounted, for the descriptor that the caller gets',
+}
+
+/**
+ * Enforced: a mounter and a walker enter these sets and read them back, and their starters take all else away.
+ *
+ * @see capabilities(7), linux/security/commoncap.c cap_bprm_creds_from_file()
+ */
+export const processCaps = {
+  mounter: {
+    is: 'a process of the host that mounts for one caller at a time, in its control groups',
+    permitted: ['SYS_ADMIN', 'SYS_CHROOT', 'MKNOD', 'DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE'],
+    effective: {
+      start: { SYS_ADMIN: OWN, SYS_CHROOT: ROOM },
+      mount: DESCRIBED,
+      create: DESCRIBED,
+      finish: FINISHED,
+      renew: FINISHED,
+      attach: {
+        SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and move_mount(2) there',
+        SYS_CHROOT: 'setns(2)',
+      },
+      greet: {},
+    },
+  },
+  walker: {
+    is: "a process of a container's user namespace that looks paths up for callers; it has all of these in that namespace only",
+    permitted: ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE'],
+    effective: {
+      become: {
+        SETUID: 'to take the user ids of the caller',
+        SETGID: 'to take its group ids and groups',
+        SYS_CHROOT: "chroot(2) to the caller's root directory",
+        DAC_READ_SEARCH: 'the same, where its ids do not let it in',
+      },
+      walk: {
+        DAC_OVERRIDE: 'only if the caller has it, for it counts in a lookup',
+        DAC_READ_SEARCH: 'only if the caller has it, as above',
+        SYS_PTRACE: 'only if the caller has it, as above, for links of procfs',
+      },
+      beside: {
+        DAC_READ_SEARCH: 'to look in procfs at what the caller may look at as itself',
+        SYS_PTRACE: 'the same',
+      },
+    },
+  },
+} as const satisfies Record<string, ProcessCaps>

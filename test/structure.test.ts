@@ -48,6 +48,13 @@ test('imports point downwards', () => {
   expect(inside.filter(({ from, to }) => level(to) < level(from))).toEqual([])
 })
 
+test('the launcher stands on the rest of runtimes/, which imports nothing of it', () => {
+  const isLauncher = (file: string): boolean => file.startsWith('runtimes/launch/')
+  const rest = imports.filter(({ from }) => from.startsWith('runtimes/') && !isLauncher(from))
+  expect(rest.length).toBeGreaterThan(20)
+  expect(rest.filter(({ to }) => isLauncher(to))).toEqual([])
+})
+
 test('only kernel/ imports koffi', () => {
   const users = imports.filter(({ to }) => to === 'koffi').map(({ from }) => from)
   expect(users.length).toBeGreaterThan(0)

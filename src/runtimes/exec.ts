@@ -11,7 +11,7 @@ import { peerProcess } from '../kernel/peer.ts'
 import { keepsNumber } from '../kernel/pidfd.ts'
 import { readBundle } from './bundle.ts'
 import type { Handover } from './handover.ts'
-import { which } from './launch/runtime.ts'
+import { which } from './which.ts'
 
 /** A runtime, and how it is called so that it finds its containers. */
 export interface RuntimeCall {

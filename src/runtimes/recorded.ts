@@ -4,7 +4,7 @@ import * as v from 'valibot'
 import { readText } from '../kernel/text-file.ts'
 import type { RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
-import { type RuntimeName, which } from './launch/runtime.ts'
+import { which } from './which.ts'
 
 /** What a runtime writes down of a container before it hands over its listener: only the process tells ours from others. */
 const records = {
@@ -12,6 +12,7 @@ const records = {
   runc: { file: 'state.json', init: 'init_process_pid' },
 } as const
 
+type RuntimeName = keyof typeof records
 const NAMES = Object.keys(records) as readonly RuntimeName[]
 
 /** The `--root` of runtimes that are not told one, and those that containerd and Docker tell theirs. */

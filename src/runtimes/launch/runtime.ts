@@ -1,5 +1,6 @@
-import { accessSync, constants, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { type Cap, capabilities, capMask } from '../../abi/capability.ts'
+import { which } from '../which.ts'
 
 export type RuntimeName = 'crun' | 'runc'
 
@@ -10,24 +11,6 @@ export interface Runtime {
 
 /** crun first: it starts in half the time and lets the kernel wait for our answer when a signal comes. */
 const PREFERRED: readonly RuntimeName[] = ['crun', 'runc']
-
-const SEARCH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** The path of a program; administrators' PATH often lacks the sbin directories, so those are searched as well. */
-export const which = (name: string): string | undefined =>
-  `${process.env.PATH ?? ''}:${SEARCH}`
-    .split(':')
-    .map((directory) => `${directory}/${name}`)
-    .find((path) => path.startsWith('/') && isExecutable(path))
 
 /**
  * The OCI runtime to use.

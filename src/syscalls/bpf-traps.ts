@@ -17,8 +17,5 @@ const served = {
 const COMMAND = { arg: 0, mask: 0xffff_ffffn }
 
 /** bpf(2): the commands that are served, once both keys are on. */
-export const bpfTraps: Traps = {
-  names: ['bpf'],
-  traps: ({ bpf }) =>
-    bpf?.devices ? Object.values(served).map((equals) => ({ name: 'bpf', when: [{ ...COMMAND, equals }] })) : [],
-}
+export const bpfTraps: Traps = ({ bpf }) =>
+  bpf?.devices ? Object.values(served).map((equals) => ({ name: 'bpf', when: [{ ...COMMAND, equals }] })) : []

@@ -3,7 +3,6 @@ import { WAS_NOT } from '../calls/act.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
 import { describe, mannerOf } from './mount-description.ts'
-import { mountTraps } from './mount-traps.ts'
 import { judgeMounter } from './mount-types.ts'
 
 interface Request {
@@ -18,7 +17,6 @@ interface Request {
  */
 export const mountSetattr: Syscall<Request> = {
   names: ['mount_setattr'],
-  traps: (policy) => mountTraps.traps(policy).filter(({ name }) => name === 'mount_setattr'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
     const usual = BigInt(args.uint(2)) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE

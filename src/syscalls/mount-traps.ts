@@ -41,15 +41,12 @@ const ofDescriptor: Condition = { arg: 2, mask: AT_EMPTY_PATH, equals: AT_EMPTY_
  * places a file system. What changes mounts that stand somewhere is not trapped: the kernel judges it as the container's own,
  * and what we lock on a mount stays locked.
  */
-export const mountTraps: Traps = {
-  names: ['mount', 'fsopen', 'fsconfig', 'fsmount', 'move_mount', 'mount_setattr'],
-  traps({ mount }) {
-    if (!mount || mount.allowed.size + mount.fuse.size === 0) return []
-    return [
-      ...newSuperblock.map((condition) => ({ name: 'mount', when: [condition] })),
-      ...['fsopen', 'fsconfig', 'fsmount'].map((name) => ({ name })),
-      { name: 'move_mount', when: [fromDescriptor] },
-      { name: 'mount_setattr', when: [ofDescriptor] },
-    ]
-  },
+export const mountTraps: Traps = ({ mount }) => {
+  if (!mount || mount.allowed.size + mount.fuse.size === 0) return []
+  return [
+    ...newSuperblock.map((condition) => ({ name: 'mount', when: [condition] })),
+    ...['fsopen', 'fsconfig', 'fsmount'].map((name) => ({ name })),
+    { name: 'move_mount', when: [fromDescriptor] },
+    { name: 'mount_setattr', when: [ofDescriptor] },
+  ]
 }

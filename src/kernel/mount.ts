@@ -1,4 +1,5 @@
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
@@ -13,11 +14,7 @@ const MNT_DETACH = 2
 
 const MOUNT_ATTR_IDMAP = 0x100000n
 
-/** The new mount calls came after the numbers were unified: one number on every architecture. */
-const OPEN_TREE = 428
-const MOVE_MOUNT = 429
-const MOUNT_SETATTR = 442
-
+const numbers = ownSyscalls(process.arch)
 const AT_EMPTY_PATH = 0x1000
 const AT_RECURSIVE = 0x8000
 const OPEN_TREE_CLONE = 1
@@ -77,7 +74,7 @@ export function unmount(target: string): void {
  */
 export function cloneTree(path: string, recursive = false): Fd {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)
-  return new Fd(check('open_tree', syscallOpenTree(OPEN_TREE, AT_FDCWD, cstring(path), flags)))
+  return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, AT_FDCWD, cstring(path), flags)))
 }
 
 /**
@@ -87,7 +84,7 @@ export function cloneTree(path: string, recursive = false): Fd {
  */
 export function cloneFile(dir: Handle, name: Uint8Array): Fd {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
-  return new Fd(check('open_tree', syscallOpenTree(OPEN_TREE, dir.raw, name, flags)))
+  return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, dir.raw, name, flags)))
 }
 
 /** What mount_setattr(2) changes. */
@@ -111,11 +108,14 @@ export function changeAttributes(tree: Handle, { set = 0n, clear = 0n, userns }:
   attributes.writeBigUInt64LE(clear, 8)
   attributes.writeBigUInt64LE(BigInt(userns?.raw ?? 0), 24)
   const flags = AT_EMPTY_PATH | AT_RECURSIVE
-  check('mount_setattr', syscallMountSetattr(MOUNT_SETATTR, tree.raw, EMPTY, flags, attributes, attributes.length))
+  check(
+    'mount_setattr',
+    syscallMountSetattr(numbers.mount_setattr, tree.raw, EMPTY, flags, attributes, attributes.length),
+  )
 }
 
 /** Attaches a detached copy on `target`, which must lie in the mount namespace of the calling thread. @see move_mount(2) */
 export function attachTree(tree: Handle, target: Handle): void {
   const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-  check('move_mount', syscallMoveMount(MOVE_MOUNT, tree.raw, EMPTY, target.raw, EMPTY, flags))
+  check('move_mount', syscallMoveMount(numbers.move_mount, tree.raw, EMPTY, target.raw, EMPTY, flags))
 }

@@ -8,12 +8,19 @@ import { ociRuntimes, runtimes } from './known/index.ts'
 import type { OciRuntime } from './runtime.ts'
 import { which } from './which.ts'
 
+interface Place {
+  readonly root: string
+  /** Whose record it may hold. */
+  readonly runtime: OciRuntime
+}
+
 /** The `--root` of runtimes that are not told one, and those that containerd and Docker tell theirs. */
-function usualRoots(): readonly string[] {
-  const { XDG_RUNTIME_DIR: own } = process.env
-  const runs = own?.startsWith('/') && isOurs(own) ? [own, '/run'] : ['/run']
-  const usual = runs.flatMap((run) => ociRuntimes.map(({ record }) => join(run, record.root)))
-  return [...usual, ...runtimes.flatMap(({ rootsIn }) => (rootsIn === undefined ? [] : foldersIn(rootsIn)))]
+function usualPlaces(): readonly Place[] {
+  const { XDG_RUNTIME_DIR: ours } = process.env
+  const runs = ours?.startsWith('/') && isOurs(ours) ? [ours, '/run'] : ['/run']
+  const own = runs.flatMap((run) => ociRuntimes.map((runtime) => ({ root: join(run, runtime.record.root), runtime })))
+  const told = runtimes.flatMap(({ rootsIn }) => (rootsIn === undefined ? [] : foldersIn(rootsIn)))
+  return [...own, ...told.flatMap((root) => ociRuntimes.map((runtime) => ({ root, runtime })))]
 }
 
 /** After `su` it may be that of a user, who could write down there whatever the runtime shall believe when we call it. */
@@ -39,10 +46,10 @@ function foldersIn(folder: string): readonly string[] {
  */
 export function recordedRuntime({ id, pid }: Pick<Handover, 'id' | 'pid'>): RuntimeCall | undefined {
   if (id.includes('/')) return undefined
-  for (const root of usualRoots()) {
+  for (const { root, runtime } of usualPlaces()) {
     // Another root may have a container of the same name: its init process tells them apart.
-    const runtime = ociRuntimes.find(({ record }) => pidOf(record, join(root, id)) === pid)
-    const program = runtime && which(runtime.installed.program)
+    if (pidOf(runtime.record, join(root, id)) !== pid) continue
+    const program = which(runtime.installed.program)
     if (program) return { program, options: ['--root', root], env: {} }
   }
   return undefined

@@ -3,6 +3,7 @@ import type { Cap } from '../abi/capability.ts'
 import { makedev } from '../abi/dev.ts'
 import { errno } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { ST_NODEV } from '../abi/mount.ts'
 import { fileType, S_IFCHR, S_IFREG } from '../abi/stat.ts'
 import type { Caller as CallerContract } from '../calls/caller.ts'
 import type { Exec, Fuse, FuseMount, Readiness } from '../calls/fuse.ts'
@@ -54,7 +55,6 @@ export interface FuseCaller {
 const LOOK: readonly Cap[] = ['SYS_PTRACE']
 const NO_CAPS: readonly Cap[] = []
 const DEV_FUSE = makedev(10, 229)
-const ST_NODEV = 4
 
 /** How long a program may take until its file system is mounted. */
 const PATIENCE_MS = 10_000

@@ -2,6 +2,7 @@ import type { Errno, PathBytes } from '../abi/brand.ts'
 import type { Cap } from '../abi/capability.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { ST_NODEV } from '../abi/mount.ts'
 import { fileType, S_IFBLK } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Source } from '../calls/mounts.ts'
@@ -11,7 +12,6 @@ import { SyscallError } from '../kernel/error.ts'
 import { deviceOf, fstatfs, identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-const ST_NODEV = 4
 const NO_CAPS: readonly Cap[] = []
 
 /**

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import * as attr from '../../src/abi/bpf-attr.ts'
 import { capMask, capNumber } from '../../src/abi/capability.ts'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
+import * as mount from '../../src/abi/mount.ts'
 import * as seccomp from '../../src/abi/seccomp.ts'
 import { architectures, ownSyscalls } from '../../src/abi/syscalls.ts'
 import {
@@ -69,6 +70,12 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
     const both = shared(ours, c.constants)
     expect(both.length).toBeGreaterThan(12)
     for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
+  })
+
+  test('on the constants of mounts', () => {
+    const both = shared(mount, c.constants)
+    expect(both.length).toBe(7)
+    for (const [name, our, their] of both) expect([name, Number(our)]).toEqual([name, their])
   })
 
   test('on where the members of a notification and of an answer stand', () => {

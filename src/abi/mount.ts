@@ -118,9 +118,6 @@ export function isFsmountAttributes(attributes: bigint): boolean {
 /** The flags of mount(2) without the magic of the 1990s, which the kernel drops first. */
 export const withoutMagic = (flags: bigint): bigint => ((flags & MS_MGC_MSK) === MS_MGC_VAL ? flags & 0xffffn : flags)
 
-/** Of mount_setattr(2): only the descriptor counts. */
-export const AT_EMPTY_PATH = 0x1000n
-
 /** Flags of move_mount(2). The first two: of these paths only the descriptor counts. */
 export const MOVE_MOUNT_F_EMPTY_PATH = 0x4n
 export const MOVE_MOUNT_T_EMPTY_PATH = 0x40n

@@ -1,4 +1,4 @@
-import { AT_FDCWD } from '../abi/fcntl.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
@@ -15,13 +15,10 @@ const MNT_DETACH = 2
 const MOUNT_ATTR_IDMAP = 0x100000n
 
 const numbers = ownSyscalls(process.arch)
-const AT_EMPTY_PATH = 0x1000
-const AT_RECURSIVE = 0x8000
 const OPEN_TREE_CLONE = 1
 const OPEN_TREE_CLOEXEC = 0o2000000
 const MOVE_MOUNT_F_EMPTY_PATH = 0x4
 const MOVE_MOUNT_T_EMPTY_PATH = 0x40
-const AT_SYMLINK_NOFOLLOW = 0x100
 const EMPTY = new Uint8Array([0])
 
 const libcMount = libc.func(

@@ -1,10 +1,10 @@
+import { AT_EMPTY_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { O_RDONLY, openat, read } from './files.ts'
+import { openat, read } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const { mount_setattr } = ownSyscalls(process.arch)
-const AT_EMPTY_PATH = 0x1000
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
 const EMPTY = new Uint8Array([0])

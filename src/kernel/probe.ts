@@ -1,4 +1,5 @@
 import { errnos } from '../abi/errno.ts'
+import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import { _IOWR } from '../abi/ioctl.ts'
 import {
   encodeAddfd,
@@ -8,13 +9,12 @@ import {
 } from '../abi/seccomp.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
-import { O_PATH, O_RDONLY, openat, openat2, RESOLVE_CACHED } from './files.ts'
+import { openat, openat2 } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 import { PIDFD_THREAD, pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'
 
-const AT_FDCWD = -100
 const SECCOMP_SET_MODE_FILTER = 1
 const SECCOMP_GET_ACTION_AVAIL = 2
 const SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { AT_FDCWD } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
-import { O_RDONLY, openat, read } from './files.ts'
+import { openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const PR_SET_PDEATHSIG = 1

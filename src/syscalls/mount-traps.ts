@@ -1,5 +1,5 @@
+import { AT_EMPTY_PATH } from '../abi/fcntl.ts'
 import {
-  AT_EMPTY_PATH,
   MOVE_MOUNT_F_EMPTY_PATH,
   MS_BIND,
   MS_MGC_MSK,
@@ -34,7 +34,7 @@ const newSuperblock: readonly Condition[] = [
 const fromDescriptor: Condition = { arg: 4, mask: MOVE_MOUNT_F_EMPTY_PATH, equals: MOVE_MOUNT_F_EMPTY_PATH }
 
 /** mount_setattr(2) of what a descriptor is open for. */
-const ofDescriptor: Condition = { arg: 2, mask: AT_EMPTY_PATH, equals: AT_EMPTY_PATH }
+const ofDescriptor: Condition = { arg: 2, mask: BigInt(AT_EMPTY_PATH), equals: BigInt(AT_EMPTY_PATH) }
 
 /**
  * mount(2): new superblocks only, and only if the policy names a file system. Of the new mount API what describes, makes and

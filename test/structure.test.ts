@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { join, relative, resolve } from 'node:path'
+import { basename, join, relative, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 
 const src = new URL('../src', import.meta.url).pathname
@@ -46,6 +46,23 @@ test('imports point downwards', () => {
   const inside = imports.filter(({ from, to }) => from !== 'index.ts' && level(to) >= 0)
   expect(inside.length).toBeGreaterThan(200)
   expect(inside.filter(({ from, to }) => level(to) < level(from))).toEqual([])
+})
+
+test('the launcher stands on the rest of runtimes/, which imports nothing of it', () => {
+  const isLauncher = (file: string): boolean => file.startsWith('runtimes/launch/')
+  const rest = imports.filter(({ from }) => from.startsWith('runtimes/') && !isLauncher(from))
+  expect(rest.length).toBeGreaterThan(20)
+  expect(rest.filter(({ to }) => isLauncher(to))).toEqual([])
+})
+
+test('only its own file calls a runtime by its name: all else goes by the list of them', () => {
+  const isKnown = (file: string): boolean => file.startsWith('runtimes/known/')
+  const names = files.filter(isKnown).map((file) => basename(file, '.ts'))
+  // LXC is a format of profiles and a protocol too.
+  const named = new RegExp(`['"](${names.filter((name) => name !== 'index' && name !== 'lxc').join('|')})['"]`)
+  const naming = files.filter((file) => named.test(readFileSync(join(src, file), 'utf8')))
+  expect(naming.length).toBeGreaterThan(5)
+  expect(naming.filter((file) => !isKnown(file))).toEqual([])
 })
 
 test('only kernel/ imports koffi', () => {

@@ -1,4 +1,4 @@
-/** Commands of bpf(2), linux/bpf.h enum bpf_cmd. */
+/** The commands of bpf(2) with which runtimes and systemd set the device programs of a cgroup, linux/bpf.h enum bpf_cmd. */
 export const BPF = {
   PROG_LOAD: 5,
   PROG_ATTACH: 8,

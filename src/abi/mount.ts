@@ -84,16 +84,27 @@ export function decodeAttributes(bytes: Uint8Array): AttributeChange | undefined
   return known && takesAtime ? { set: set!, clear: clear! } : undefined
 }
 
+/** Flags of a mount that statfs(2) reports, linux/statfs.h. */
+export const ST_RDONLY = 0x1
+export const ST_NOSUID = 0x2
+export const ST_NODEV = 0x4
+export const ST_NOEXEC = 0x8
+export const ST_NOATIME = 0x400
+export const ST_NODIRATIME = 0x800
+export const ST_RELATIME = 0x1000
+export const ST_NOSYMFOLLOW = 0x2000
+
 /** The attributes of a mount by its flags of statfs(2). */
 export function attributesOf(statfs: number): bigint {
   const pairs = [
-    [1, MOUNT_ATTR_RDONLY],
-    [2, MOUNT_ATTR_NOSUID],
-    [8, MOUNT_ATTR_NOEXEC],
-    [2048, MOUNT_ATTR_NODIRATIME],
-    [8192, MOUNT_ATTR_NOSYMFOLLOW],
+    [ST_RDONLY, MOUNT_ATTR_RDONLY],
+    [ST_NOSUID, MOUNT_ATTR_NOSUID],
+    [ST_NOEXEC, MOUNT_ATTR_NOEXEC],
+    [ST_NODIRATIME, MOUNT_ATTR_NODIRATIME],
+    [ST_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW],
   ] as const
-  const atime = (statfs & 1024) !== 0 ? MOUNT_ATTR_NOATIME : (statfs & 4096) !== 0 ? 0n : MOUNT_ATTR_STRICTATIME
+  const otherwise = (statfs & ST_RELATIME) !== 0 ? 0n : MOUNT_ATTR_STRICTATIME
+  const atime = (statfs & ST_NOATIME) !== 0 ? MOUNT_ATTR_NOATIME : otherwise
   return pairs.reduce((set, [flag, attribute]) => ((statfs & flag) === 0 ? set : set | attribute), atime)
 }
 
@@ -106,9 +117,6 @@ export function isFsmountAttributes(attributes: bigint): boolean {
 
 /** The flags of mount(2) without the magic of the 1990s, which the kernel drops first. */
 export const withoutMagic = (flags: bigint): bigint => ((flags & MS_MGC_MSK) === MS_MGC_VAL ? flags & 0xffffn : flags)
-
-/** Of mount_setattr(2): only the descriptor counts. */
-export const AT_EMPTY_PATH = 0x1000n
 
 /** Flags of move_mount(2). The first two: of these paths only the descriptor counts. */
 export const MOVE_MOUNT_F_EMPTY_PATH = 0x4n

@@ -134,9 +134,25 @@ for (const { audit, numbers } of Object.values<Architecture>(architectures)) {
 /** The name of a call by the architecture that it was made in; undefined if we know none, as for x32. */
 export const syscallName = (arch: number, nr: number): string | undefined => names.get(`${arch >>> 0}:${nr}`)
 
+/** What came after the numbers were unified has one number on every architecture. */
+const unified = {
+  pidfd_send_signal: 424,
+  open_tree: 428,
+  move_mount: 429,
+  fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
+  pidfd_open: 434,
+  openat2: 437,
+  pidfd_getfd: 438,
+  faccessat2: 439,
+  mount_setattr: 442,
+}
+
 /** Numbers of the calls that we make ourselves where the C library has no wrapper, or one for the whole process. */
 const own = {
   x64: {
+    ...unified,
     getgroups: 115,
     setgroups: 116,
     setresuid: 117,
@@ -156,12 +172,9 @@ const own = {
     kcmp: 312,
     seccomp: 317,
     bpf: 321,
-    pidfd_send_signal: 424,
-    pidfd_open: 434,
-    openat2: 437,
-    pidfd_getfd: 438,
   },
   arm64: {
+    ...unified,
     pivot_root: 41,
     capget: 90,
     capset: 91,
@@ -181,10 +194,6 @@ const own = {
     kcmp: 272,
     seccomp: 277,
     bpf: 280,
-    pidfd_send_signal: 424,
-    pidfd_open: 434,
-    openat2: 437,
-    pidfd_getfd: 438,
   },
 } as const
 

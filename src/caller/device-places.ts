@@ -1,6 +1,7 @@
 import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { makedev } from '../abi/dev.ts'
 import { errnos } from '../abi/errno.ts'
+import { ST_NODEV } from '../abi/mount.ts'
 import { S_IFCHR } from '../abi/stat.ts'
 import type { Barred } from '../calls/caller.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -13,7 +14,6 @@ const FUSE_SUPER_MAGIC = 0x65735546
 const MEMORY: ReadonlySet<number> = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */])
 const OVERLAY = 0x794c7630
 const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, OVERLAY, FUSE_SUPER_MAGIC])
-const ST_NODEV = 4
 /** Answers that come after the mapping of ids was looked at, or from it; EEXIST comes before. */
 const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM, errnos.EACCES])
 const MOUNTS_KNOWN = 1024

@@ -2,6 +2,7 @@ import type { PathBytes, Tid } from '../abi/brand.ts'
 import { makedev } from '../abi/dev.ts'
 import { errno } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { ST_NODEV } from '../abi/mount.ts'
 import { fileType, S_IFCHR, S_IFREG } from '../abi/stat.ts'
 import type { Caller as CallerContract } from '../calls/caller.ts'
 import type { Exec, Fuse, FuseMount, Readiness } from '../calls/fuse.ts'
@@ -52,7 +53,6 @@ export interface FuseCaller {
 }
 
 const DEV_FUSE = makedev(10, 229)
-const ST_NODEV = 4
 
 /** How long a program may take until its file system is mounted. */
 const PATIENCE_MS = 10_000

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { build, requireBuild } from '../kernel/build.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -22,7 +23,6 @@ import { reply, serveRequests } from './requests.ts'
  * kernel and must stand in the caller's control groups. It holds nothing of a container between two requests. When it
  * hangs it is left alone, and ends when it comes back.
  */
-const EPERM = 1
 const REPLACED_MS = 10_000
 
 Error.stackTraceLimit = 0
@@ -44,7 +44,7 @@ caps.rest()
 
 function replyTo(error: unknown): Reply {
   if (error instanceof MountRefused) return { errno: error.errno, stage: error.stage }
-  if (error instanceof NotJoined) return { errno: EPERM, stage: 'groups' }
+  if (error instanceof NotJoined) return { errno: errnos.EPERM, stage: 'groups' }
   if (error instanceof SyscallError) return { errno: error.errno }
   // It may stand anywhere: whoever waits sees the end of the socket.
   return exitGroup(1)

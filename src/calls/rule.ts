@@ -7,7 +7,7 @@ export interface Condition {
   readonly equals: bigint
 }
 
-/** Trap the system call `name` if all conditions hold. A handler states its rules; filter/ only compiles them. */
+/** Trap the system call `name` if all conditions hold. Each family of calls states its rules; filter/ only compiles them. */
 export interface Rule {
   readonly name: string
   readonly when?: readonly Condition[]
@@ -16,9 +16,5 @@ export interface Rule {
 /** All 64 bits: an exact comparison. */
 export const EXACT = 0xffff_ffff_ffff_ffffn
 
-/** The half of a handler that the filter needs. */
-export interface Traps {
-  readonly names: readonly string[]
-  /** What to trap under this policy; nothing if it does not serve the call. */
-  traps(policy: Policy): readonly Rule[]
-}
+/** What to trap of a family of calls under this policy; nothing if it does not serve them. */
+export type Traps = (policy: Policy) => readonly Rule[]

@@ -1,10 +1,10 @@
 import type { Policy } from '../policy/policy.ts'
 import type { Caller, Registers } from './caller.ts'
-import type { Traps } from './rule.ts'
 import type { Verdict } from './verdict.ts'
 
-/** One system call: what to trap, what the registers mean, what to do. */
-export interface Syscall<R> extends Traps {
+/** One system call, or several that differ in nothing but the name: what the registers mean, what to do. */
+export interface Syscall<R> {
+  readonly names: readonly string[]
   /**
    * What the registers alone decide: answered at once by the thread that received the call. undefined: the caller must be
    * looked at.

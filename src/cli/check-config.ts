@@ -4,7 +4,6 @@ import { type Config, effectiveLimits } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import { forUser } from '../policy/user.ts'
-import { unserved } from '../syscalls/index.ts'
 
 /** Every key with its effective value and who gave it, for a container whose metadata is this. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
@@ -16,7 +15,6 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
     ...(user ? forUser(policy).withheld : []).map(
       (key) => `  # ${key} is left to the kernel: ${explain(why('userDaemon')).says}`,
     ),
-    ...unserved(policy).map((name) => `  # ${name} is left to the kernel: this version does not serve it`),
   ]
 }
 

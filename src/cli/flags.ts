@@ -1,17 +1,17 @@
-import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Argument, Command, Option } from 'commander'
 import { idleHere } from '../daemon/idle.ts'
-import type { Target } from '../filter/target.ts'
 import { parseConfig } from '../policy/config.ts'
 import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'
 import { capabilitiesFor } from '../policy/needs.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
 import { mustServeUser } from '../policy/user.ts'
-import { type Engine, engines, KUBELET_FOLDER, KUBELET_PROFILES } from '../runtimes/flags.ts'
+import type { Instructions } from '../runtimes/flags.ts'
+import { runtimes } from '../runtimes/known/index.ts'
 import { rulesFor } from '../syscalls/index.ts'
+import { makeProfile, type ProfileOptions, socketPath, writeProfile } from './make-profile.ts'
 import { profileName } from './profile-name.ts'
 import { collect } from './run-options.ts'
 
@@ -27,53 +27,16 @@ interface Options {
   readonly write?: string | true
 }
 
-interface Reader {
-  /** Who reads the profile, in the words of `intercede profile`. */
-  readonly format: readonly string[]
-  readonly directory: string
-  /** One for each runtime in a directory: the files of two differ in their filters and flags. */
-  readonly ending: string
-  /** The filter that the runtime would use without ours, where it lies in a file. */
-  readonly base?: string
-  /** What must stand in these files for containers to have user namespaces. */
-  readonly prepared?: readonly (readonly [file: string, text: RegExp])[]
-}
+const told = runtimes.filter(({ instructions }) => instructions)
+const namesOfUsers = told.filter(({ instructions }) => instructions?.userDirectory).map(({ name }) => name)
 
-const oci = (target: Target, directory = '/etc/intercede'): Reader => ({
-  format: ['--runtime', target],
-  directory,
-  ending: '.json',
-})
-
-const readers: Record<Engine, Reader> = {
-  podman: {
-    ...oci('podman'),
-    base: '/usr/share/containers/seccomp.json',
-    prepared: ['/etc/subuid', '/etc/subgid'].map((file) => [file, /^containers:/m] as const),
-  },
-  docker: { ...oci('docker'), ending: '.docker.json', prepared: [['/etc/docker/daemon.json', /"userns-remap"/]] },
-  containerd: { ...oci('runc'), ending: '.containerd.json' },
-  kubernetes: oci('runc', join(KUBELET_PROFILES, KUBELET_FOLDER)),
-  lxc: {
-    ...{ format: ['--format', 'lxc'], directory: '/etc/intercede', ending: '.seccomp' },
-    base: '/usr/share/lxc/config/common.seccomp',
-  },
-}
-
-/** Of a user, whose containers have the user namespace that podman made: as the daemon of that user has. */
-const forUsers: Reader = {
-  ...readers.podman,
-  prepared: [],
-  get directory() {
-    const { XDG_CONFIG_HOME: config, HOME: home = '/' } = process.env
-    return join(config?.startsWith('/') ? config : join(home, '.config'), 'intercede')
-  },
-}
-
-function readerOf(engine: Engine, user = false): Reader {
-  if (!user) return readers[engine]
-  if (engine !== 'podman') throw new Error(`Cannot say anything about ${engine} of a user: --user is for podman`)
-  return forUsers
+function instructionsFor(name: string, user = false): Instructions {
+  const instructions = told.find((runtime) => runtime.name === name)!.instructions!
+  if (!user) return instructions
+  if (!instructions.userDirectory)
+    throw new Error(`Cannot say anything about ${name} of a user: --user is for ${namesOfUsers.join(', ')}`)
+  // podman has made the user namespace of a user's containers, which is that of the user's daemon too.
+  return { ...instructions, prepared: [], directory: instructions.userDirectory() }
 }
 
 const say = (text: string): void => void process.stderr.write(`intercede: ${text}\n`)
@@ -89,40 +52,53 @@ function ignored(entries: readonly Entry[], annotations: readonly (readonly [str
   })
 }
 
-const isPrepared = ({ prepared = [] }: Reader): boolean =>
+const isPrepared = ({ prepared = [] }: Instructions): boolean =>
   prepared.every(([file, text]) => existsSync(file) && text.test(readFileSync(file, 'utf8')))
 
-/** The arguments of `intercede profile` that write the file. */
-function profileCommand(engine: Engine, file: string, caps: readonly string[], options: Options): readonly string[] {
-  const { format, base } = readerOf(engine, options.user)
-  const usual = base !== undefined && existsSync(base) ? base : undefined
-  const chosen = options.base === false ? undefined : (options.base ?? usual)
-  if (chosen === undefined) {
-    say(`the profile will allow all that it does not trap, in place of the filter of ${engine}; --base FILE keeps one`)
-  }
-  const keys = (options.config ?? []).flatMap((key) => ['-c', key])
-  const guards = chosen !== undefined && format[1] === 'runc' ? caps.flatMap((cap) => ['--cap-add', cap]) : []
+/** The filter that is kept where we trap nothing. */
+function baseFor(name: string, { base: usual }: Instructions, { base: wanted }: Options): string | undefined {
+  const there = usual !== undefined && existsSync(usual) ? usual : undefined
+  const chosen = wanted === false ? undefined : (wanted ?? there)
+  if (chosen === undefined)
+    say(`the profile will allow all that it does not trap, in place of the filter of ${name}; --base FILE keeps one`)
+  return chosen
+}
+
+/** The arguments of `intercede profile` that make the same. */
+function wordsFor({
+  config = [],
+  target,
+  base,
+  listener,
+  user,
+  capAdd = [],
+  output,
+}: ProfileOptions): readonly string[] {
+  const option = (name: string, value: string | undefined): readonly string[] =>
+    value === undefined ? [] : [name, value]
   return [
     'profile',
-    ...keys,
-    ...format,
-    ...(chosen === undefined ? [] : ['--base', chosen]),
-    ...(options.listener === undefined ? [] : ['--listener', options.listener]),
-    ...(options.user ? ['--user'] : []),
-    ...guards,
-    '--output',
-    file,
+    ...config.flatMap((key) => ['-c', key]),
+    ...(target ? ['--runtime', target.name] : ['--format', 'lxc']),
+    ...option('--base', base),
+    ...option('--listener', listener),
+    ...(user ? ['--user'] : []),
+    ...capAdd.flatMap((cap) => ['--cap-add', cap]),
+    ...option('--output', output),
   ]
 }
 
-/** Runs the very command that is otherwise shown; what it prints for LXC is among our own lines. */
-function write(directory: string, command: readonly string[]): void {
-  mkdirSync(directory, { recursive: true })
-  const { status, stderr } = spawnSync(process.execPath, [process.argv[1]!, ...command], { encoding: 'utf8' })
-  if (status !== 0) throw new Error(stderr.trim().replace(/^intercede: /, ''))
+/** Writes the profile, or says how that is done; the lines for LXC that go with it are among our own. */
+function provide(profile: ProfileOptions & { readonly output: string }, now: boolean): void {
+  if (!now) {
+    say(`write the profile first: intercede ${wordsFor(profile).map(quote).join(' ')}`)
+    return
+  }
+  mkdirSync(dirname(profile.output), { recursive: true })
+  writeProfile(makeProfile(profile).text, profile.output)
 }
 
-function main(engine: Engine, options: Options): void {
+function main(name: string, options: Options): void {
   const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
   const settings = settle(entries)
   const policy = toPolicy(settings)
@@ -133,26 +109,30 @@ function main(engine: Engine, options: Options): void {
   const annotations = (options.annotation ?? []).map((text) => parseAssignment(text))
   // A value that no configuration would take is a mistake; what one could let them do is said below.
   settle(annotations.filter(([key]) => key !== PROFILE))
-  const reader = readerOf(engine, options.user)
-  const { directory: usual, ending } = reader
-  const directory = typeof options.write === 'string' ? options.write : usual
+  const instructions = instructionsFor(name, options.user)
+  const directory = typeof options.write === 'string' ? options.write : instructions.directory
   const keys = given.map(({ key, text }) => `${key}=${text}`)
-  const file = join(directory, `${options.name ?? profileName(Object.keys(policy), keys, options.listener)}${ending}`)
+  const file = join(
+    directory,
+    `${options.name ?? profileName(Object.keys(policy), keys, options.listener)}${instructions.ending}`,
+  )
   const caps = capabilitiesFor(policy)
-  if (options.write !== undefined) write(directory, profileCommand(engine, file, caps, options))
-  else if (!existsSync(file)) {
-    const command = profileCommand(engine, file, caps, options)
-    say(`write the profile first: intercede ${command.map(quote).join(' ')}`)
+  if (options.write !== undefined || !existsSync(file)) {
+    const base = baseFor(name, instructions, options)
+    const { config, listener, user } = options
+    const { target } = instructions
+    const capAdd = base !== undefined && target && !target.resolvesGuards ? caps : []
+    provide({ config, target, base, listener, user, capAdd, output: file }, options.write !== undefined)
   }
 
-  const { lines, besides } = engines[engine]({
+  const { lines, besides } = instructions.flags({
     caps,
     profile: file,
     keys,
     annotations,
     firstId: Number(options.firstId),
     listener: options.listener,
-    prepared: isPrepared(reader),
+    prepared: isPrepared(instructions),
     user: options.user === true,
     fuse: policy.mount !== undefined && policy.mount.fuse.size > 0,
   })
@@ -172,14 +152,14 @@ Examples:
 
 export const command = new Command('flags')
   .description('What to tell a runtime so that a container works with these keys')
-  .addArgument(new Argument('<runtime>').choices(Object.keys(engines)))
+  .addArgument(new Argument('<runtime>').choices(told.map(({ name }) => name)))
   .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect)
   .option('-a, --annotation <KEY=VALUE>', 'as an annotation of the container, may be repeated', collect)
   .option('--write [dir]', 'write the profile, instead of saying how')
   .option('--name <name>', 'the name of its file (default: one for these keys)')
   .option('--base <file>', 'the filter to keep (default: that of podman or LXC)')
   .option('--no-base', 'keep none')
-  .option('--listener <path>', 'the socket of "intercede serve" (default: that of "intercede profile")')
+  .option('--listener <path>', 'the socket of "intercede serve" (default: that of "intercede profile")', socketPath)
   .option('--user', 'rootless podman, and the socket of "intercede serve --user"')
   .addOption(new Option('--first-id <id>', 'the first id of the host, for containerd and LXC').default('300000'))
   .addHelpText('after', examples)

@@ -11,14 +11,14 @@ export interface LxcOptions {
   readonly rules: readonly Rule[]
   /** The policy, a KEY=VALUE a line. */
   readonly keys: string
-  readonly base?: string
-  readonly listener?: string
-  readonly output?: string
+  readonly base?: string | undefined
+  readonly listener?: string | undefined
+  readonly output?: string | undefined
 }
 
 /** What goes into the policy file, and the lines of the container's configuration that name it. */
 export function profileForLxc({ rules, keys, base, listener = LXC_SOCKET, output }: LxcOptions): {
-  readonly policy: string
+  readonly text: string
   readonly configuration: string
 } {
   const configuration = [
@@ -28,8 +28,8 @@ export function profileForLxc({ rules, keys, base, listener = LXC_SOCKET, output
     `lxc.seccomp.notify.cookie = ${keys.trim().replaceAll('\n', ';')}`,
   ]
   const comments = output === undefined ? ['In the configuration of the container:', ...configuration] : []
-  const policy = compileLxc(rules, base === undefined ? undefined : readBase(base), comments)
-  return { policy, configuration: `${configuration.join('\n')}\n` }
+  const text = compileLxc(rules, base === undefined ? undefined : readBase(base), comments)
+  return { text, configuration: `${configuration.join('\n')}\n` }
 }
 
 function readBase(file: string): LxcPolicy {

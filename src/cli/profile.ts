@@ -1,28 +1,17 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { release } from 'node:os'
-import { dirname } from 'node:path'
-import { Command, InvalidArgumentError, Option } from 'commander'
-import type { Rule } from '../calls/rule.ts'
-import { idleHere } from '../daemon/idle.ts'
-import { type Circumstances, resolveGuards } from '../filter/base.ts'
-import { compileOci } from '../filter/compile.ts'
+import { Command, Option } from 'commander'
 import { lintProfile } from '../filter/lint.ts'
-import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
-import { readProfile } from '../filter/read.ts'
-import { flagsFor, machines, resolvesGuards, type Target, targets } from '../filter/target.ts'
-import { readText } from '../kernel/text-file.ts'
+import type { Target } from '../filter/target.ts'
 import { fullName, keyNames, keys } from '../policy/keys.ts'
-import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
-import { effective, settle, toPolicy } from '../policy/settings.ts'
-import { mustServeUser } from '../policy/user.ts'
-import { rulesFor } from '../syscalls/index.ts'
-import { LXC_SOCKET, profileForLxc } from './profile-lxc.ts'
-import { SOCKET, userSocket } from './sockets.ts'
+import { ociRuntimes, runtimes } from '../runtimes/known/index.ts'
+import { makeProfile, profileIn, socketPath, writeProfile } from './make-profile.ts'
+import { LXC_SOCKET } from './profile-lxc.ts'
+import { collect } from './run-options.ts'
+import { SOCKET } from './sockets.ts'
 
 interface Options {
   readonly config?: readonly string[]
   readonly format: 'oci' | 'lxc'
-  readonly runtime: Target
+  readonly runtime: string
   readonly base?: string
   readonly capAdd?: readonly string[]
   readonly listener?: string
@@ -31,110 +20,31 @@ interface Options {
   readonly check?: string
 }
 
-/** What podman gives a container without --cap-add; a base profile may depend on capabilities. */
-const usualCaps =
-  'CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT'.split(' ')
-
-const collect = (value: string, previous: readonly string[] = []): readonly string[] => [...previous, value]
-
-/** sun_path holds 108 bytes with the final NUL; a runtime reports a longer path only when a container starts. */
-function socketPath(path: string): string {
-  if (path.startsWith('/') && Buffer.byteLength(path) < 108) return path
-  throw new InvalidArgumentError('It must be an absolute path of at most 107 bytes.')
-}
-
-function machine(): (typeof machines)[string] {
-  const known = machines[process.arch]
-  if (!known) throw new Error(`Cannot make a profile: the architecture ${process.arch} is not supported`)
-  return known
-}
-
-function circumstances(caps: readonly string[]): Circumstances {
-  const names = [...usualCaps, ...caps].map((cap) => `CAP_${cap.toUpperCase().replace(/^CAP_/, '')}`)
-  const [major = 0, minor = 0] = release().split('.').map(Number)
-  return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
-}
-
-function profileIn(file: string, refuse: (why: string) => Error): OciSeccomp {
-  try {
-    return readProfile(readText(file, { pipes: true }))
-  } catch (error) {
-    throw refuse((error as Error).message)
-  }
-}
+const targets = runtimes.flatMap(({ target }) => target ?? [])
+const unresolved = targets.filter(({ resolvesGuards }) => !resolvesGuards).map(({ name }) => name)
 
 /** Says all that is wrong or unwise about a profile, and fails if anything is wrong. */
-function check(file: string, runtime: Target): void {
+function check(file: string, target: Target): void {
   const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
-  const findings = lintProfile(profileIn(file, refuse), runtime)
+  const findings = lintProfile(profileIn(file, refuse), target)
   for (const { is, says } of findings) process.stdout.write(`${is}: ${says}\n`)
   const count = findings.filter(({ is }) => is === 'wrong').length
   if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong`)
 }
 
-const listenerOf = ({ listener, user }: Pick<Options, 'listener' | 'user'>): string =>
-  listener ?? (user ? userSocket() : SOCKET)
-
-function readBase(file: string, { runtime, capAdd = [], ...options }: Options): OciSeccomp {
-  const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
-  const base = profileIn(file, refuse)
-  const finding = lintProfile(base, runtime, listenerOf(options)).find(({ is }) => is === 'wrong')
-  if (finding) throw refuse(finding.says)
-  return resolvesGuards(runtime) ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
-}
-
-/** The policy as lines, with every value in its one spelling. */
-function policyLines(entries: readonly Entry[]): string {
-  const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
-  return formatLines({ entries: given.map(({ key, text }) => [key, text]) })
-}
-
-function ociProfile(options: Options, rules: readonly Rule[], metadata: string): string {
-  const { base, runtime } = options
-  const profile = compileOci({
-    rules,
-    architectures: machine().architectures,
-    ...(base === undefined ? {} : { base: readBase(base, options) }),
-    flags: flagsFor(runtime),
-    listenerPath: listenerOf(options),
-    metadata,
-  })
-  return formatProfile(profile)
-}
-
-function write(options: Options): void {
-  if (options.check !== undefined) {
-    check(options.check, options.runtime)
+function main({ format, runtime, check: checked, ...options }: Options): void {
+  const target = targets.find(({ name }) => name === runtime)!
+  if (checked !== undefined) {
+    check(checked, target)
     return
   }
-  const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
-  const settings = settle(entries)
-  const policy = toPolicy(settings)
-  if (options.user) mustServeUser(policy)
-  const rules = rulesFor(policy)
-  if (rules.length === 0)
-    throw new Error(`Cannot make a profile: ${idleHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
-  const lines = policyLines(entries)
-  if (options.format === 'oci') {
-    put(ociProfile(options, rules, lines), options.output)
-    return
-  }
-  const written = profileForLxc({ ...options, rules, keys: lines })
-  put(written.policy, options.output)
-  if (options.output !== undefined) put(written.configuration)
-}
-
-function put(text: string, file?: string): void {
-  if (file === undefined) {
+  const { text, configuration } = makeProfile({ ...options, target: format === 'oci' ? target : undefined })
+  if (options.output === undefined) {
     process.stdout.write(text)
     return
   }
-  try {
-    mkdirSync(dirname(file), { recursive: true })
-    writeFileSync(file, text)
-  } catch (error) {
-    throw new Error(`Cannot write the profile: ${(error as Error).message}`)
-  }
+  writeProfile(text, options.output)
+  if (configuration !== undefined) process.stdout.write(configuration)
 }
 
 const keyHelp = keyNames
@@ -170,10 +80,12 @@ export const command = new Command('profile')
     new Option('--format <format>', 'OCI linux.seccomp, or a policy of LXC').choices(['oci', 'lxc']).default('oci'),
   )
   .addOption(
-    new Option('--runtime <runtime>', 'with the format oci: who reads the file').choices(targets).default('crun'),
+    new Option('--runtime <runtime>', 'with the format oci: who reads the file')
+      .choices(targets.map(({ name }) => name))
+      .default(ociRuntimes[0]!.name),
   )
   .option('--base <file>', 'keep the meaning of this profile for all that is not trapped')
-  .option('--cap-add <cap>', 'with --base for crun and runc: a capability beyond the usual ones', collect)
+  .option('--cap-add <cap>', `with --base for ${unresolved.join(' and ')}: a capability beyond the usual ones`, collect)
   .option(
     '--listener <path>',
     `the socket of "intercede serve" (default: ${SOCKET}, for lxc ${LXC_SOCKET})`,
@@ -183,4 +95,4 @@ export const command = new Command('profile')
   .option('--output <file>', 'write there instead of to stdout')
   .option('--check <file>', 'make nothing, but say what is wrong or unwise about this profile')
   .addHelpText('after', examples)
-  .action(write)
+  .action(main)

@@ -4,14 +4,13 @@ import type { KeeperEvent, KeeperOptions } from '../daemon/events.ts'
 import { idleHere } from '../daemon/idle.ts'
 import { Keeper } from '../daemon/keeper.ts'
 import { compileOci } from '../filter/compile.ts'
-import { flagsFor, machines } from '../filter/target.ts'
+import { machines, type Target } from '../filter/target.ts'
 import { requireKernel } from '../kernel/require.ts'
 import { parseAssignment } from '../policy/lines.ts'
 import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
 import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
 import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
-import type { RuntimeName } from '../runtimes/launch/runtime.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import type { Refusals } from './refusals.ts'
 
@@ -32,15 +31,15 @@ export function interception(config: readonly string[], refusals: Refusals, say:
     // A FUSE program opens it in the container.
     ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
     policyDevices: policy.mknod?.devices,
-    seccomp: (runtime) => filter(rules, runtime),
+    seccomp: (target) => filter(rules, target),
     startAgent: (socketPath, runtime) => startKeeper({ socketPath, runtime }, policy, refusals, say),
   }
 }
 
-function filter(rules: readonly Rule[], runtime: RuntimeName): object {
+function filter(rules: readonly Rule[], { flags }: Target): object {
   const architectures = machines[process.arch]?.architectures
   if (!architectures) throw new Error(`Cannot make a filter: the architecture ${process.arch} is not supported`)
-  return compileOci({ rules, architectures, flags: flagsFor(runtime), listenerPath: AGENT_SOCKET, metadata: '' })
+  return compileOci({ rules, architectures, flags, listenerPath: AGENT_SOCKET, metadata: '' })
 }
 
 /** A keeper with one container: whatever it is called, it has our policy. */

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander'
 import { exitGroup } from '../kernel/process.ts'
+import { ociRuntimes } from '../runtimes/known/index.ts'
 import { launch } from '../runtimes/launch/launch.ts'
-import type { RuntimeName } from '../runtimes/launch/runtime.ts'
 import { Refusals } from './refusals.ts'
 import { collect, parseEnv, parseName, parseSize, parseUser } from './run-options.ts'
 import { interception } from './run-policy.ts'
@@ -14,7 +14,7 @@ interface Options {
   readonly device?: readonly string[]
   readonly memory?: number
   readonly net: 'none' | 'host'
-  readonly runtime?: RuntimeName
+  readonly runtime?: string
   readonly name?: string
   readonly env?: readonly string[]
   readonly workdir?: string
@@ -26,11 +26,12 @@ interface Options {
 type Notes = string[]
 
 async function run(command: readonly string[], options: Options, notes: Notes): Promise<number> {
-  const { config = [], bind: binds, device: asked = [], quiet, ...rest } = options
+  const { config = [], bind: binds, device: asked = [], runtime: wanted, quiet, ...rest } = options
   const refusals = new Refusals()
   const intercepted = interception(config, refusals, (text) => notes.push(text))
   const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]
-  const status = await launch({ ...rest, ...intercepted, binds, devices, command })
+  const runtime = ociRuntimes.find(({ name }) => name === wanted)
+  const status = await launch({ ...rest, ...intercepted, runtime, binds, devices, command })
   if (!quiet) notes.push(...refusals.lines())
   return status
 }
@@ -50,6 +51,8 @@ async function main(words: readonly string[], options: Options): Promise<never> 
   }
 }
 
+const names = ociRuntimes.map(({ name }) => name)
+
 export const command = new Command('run')
   .description(
     "Run a command in a container of its own, by default over the host's file systems, thrown away at the end",
@@ -67,7 +70,7 @@ export const command = new Command('run')
   .option('--device <path[:path]>', 'allow a device of the host', collect)
   .option('--memory <size>', 'the most memory that it may use, such as 512m', parseSize)
   .addOption(new Option('--net <mode>', 'its network').choices(['none', 'host']).default('none'))
-  .addOption(new Option('--runtime <name>', 'the OCI runtime (default: crun, else runc)').choices(['crun', 'runc']))
+  .addOption(new Option('--runtime <name>', `the OCI runtime (default: ${names.join(', else ')})`).choices(names))
   .option('--name <name>', 'its host name', parseName)
   .option('--env <key=value>', 'a variable of its environment; a KEY alone is passed on', parseEnv)
   .option('--workdir <dir>', 'where the command starts')

@@ -1,7 +1,10 @@
 import { type Cap, capMask } from '../abi/capability.ts'
+import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
 import { PROC_USER_INIT_INO } from '../kernel/require.ts'
+import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { chooseRange, ID_COUNT } from '../runtimes/launch/ids.ts'
+import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { Machine } from './machine.ts'
 
 /** What a probe found: whether it is as it should be, and what is there. */
@@ -19,8 +22,6 @@ export interface Probe {
   readonly follows: string
   readonly remedy: string
 }
-
-const WAIT_KILLABLE = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
 
 const feature = (name: KernelFeature) => (machine: Machine) => ({ ok: machine.kernel[name]() })
 
@@ -190,61 +191,63 @@ const surroundings: readonly Probe[] = [
 ]
 
 /** A program that knows the flag has its name in its file: neither crun nor older runc list it among their features. */
-const knowsWaitKillable = ({ which, contains }: Machine, name: string): boolean => {
-  const path = which(name)
-  return path !== undefined && contains(path, WAIT_KILLABLE)
+const knowsWaitKillable = ({ which, contains }: Machine, program: string): boolean => {
+  const path = which(program)
+  return path !== undefined && contains(path, WAIT_KILLABLE_RECV)
 }
 
-const versionOf = ({ run }: Machine, name: string): string | undefined =>
-  /\d+\.\d+[^\s,]*/.exec(run(name, '--version') ?? '')?.[0]
+const versionOf = ({ run }: Machine, program: string): string | undefined =>
+  /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '')?.[0]
 
-function ociRuntime(name: string): readonly Probe[] {
+const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
+
+function ociRuntime(runtime: OciRuntime): readonly Probe[] {
+  const { label, program } = runtime.installed
   return [
     {
-      name: `${name} with seccomp notification`,
+      name: `${label} with seccomp notification`,
       probe(machine) {
-        const version = versionOf(machine, name)
+        const version = versionOf(machine, program)
         if (version === undefined) return { ok: false, found: 'not installed' }
-        return { ok: (machine.run(name, 'features') ?? '').includes('SCMP_ACT_NOTIFY'), found: version }
+        return { ok: (machine.run(program, 'features') ?? '').includes('SCMP_ACT_NOTIFY'), found: version }
       },
-      follows: `containers of ${name} cannot be intercepted`,
-      remedy: `apt-get install ${name}`,
+      follows: `containers of ${label} cannot be intercepted`,
+      remedy: install(runtime.installed),
     },
     {
-      name: `${name} with WAIT_KILLABLE_RECV`,
-      probe: (machine) => ({ ok: knowsWaitKillable(machine, name) }),
-      follows: `a signal to a caller in a container of ${name} restarts its call`,
-      remedy: name === 'crun' ? 'install a newer crun' : 'use crun, or a runc that knows the flag',
+      name: `${label} with WAIT_KILLABLE_RECV`,
+      probe: (machine) => ({ ok: knowsWaitKillable(machine, program) }),
+      follows: `a signal to a caller in a container of ${label} restarts its call`,
+      remedy: runtime.remedyForSignals,
     },
   ]
 }
 
-const tool = (name: string, label: string, follows: string, remedy: string): Probe => ({
-  name: label,
+/** Of a runtime that stands on another one. */
+const installation = (installed: Installed): Probe => ({
+  name: installed.label,
   probe(machine) {
-    const version = versionOf(machine, name)
+    const version = versionOf(machine, installed.program)
     return { ok: version !== undefined, found: version ?? 'not installed' }
   },
-  follows,
-  remedy,
+  follows: `containers of ${installed.label} are not available`,
+  remedy: install(installed),
 })
 
-const runtimes: readonly Probe[] = [
+const installations: readonly Probe[] = [
   {
     name: 'an OCI runtime',
     needed: true,
     probe(machine) {
-      const found = ['crun', 'runc'].filter((name) => machine.which(name) !== undefined)
-      return { ok: found.length > 0, found: found.join(', ') }
+      const found = ociRuntimes.filter(({ installed }) => machine.which(installed.program) !== undefined)
+      return { ok: found.length > 0, found: found.map(({ name }) => name).join(', ') }
     },
     follows: 'run has nothing to start a container with, and nobody can hand one over to serve',
-    remedy: 'apt-get install crun',
+    remedy: install(ociRuntimes[0]!.installed),
   },
-  ...ociRuntime('crun'),
-  ...ociRuntime('runc'),
-  tool('podman', 'podman', 'containers of podman are not available', 'apt-get install podman crun'),
-  tool('lxc-start', 'LXC', 'containers of LXC are not available', 'apt-get install lxc'),
+  ...ociRuntimes.flatMap(ociRuntime),
+  ...otherRuntimes.flatMap(({ installed }) => (installed ? [installation(installed)] : [])),
 ]
 
 /** Everything that `intercede doctor` asks, in the order of its report. */
-export const probes: readonly Probe[] = [...kernel, ...surroundings, ...runtimes]
+export const probes: readonly Probe[] = [...kernel, ...surroundings, ...installations]

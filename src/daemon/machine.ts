@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { release } from 'node:os'
 import { type KernelFeature, kernelFeatures } from '../kernel/probe.ts'
-import { which } from '../runtimes/launch/runtime.ts'
+import { which } from '../runtimes/which.ts'
 
 /** What may be asked about the machine; a test gives another one. Nothing here throws but the kernel's features. */
 export interface Machine {

@@ -2,7 +2,6 @@ import { type Cap, capNumber } from '../abi/capability.ts'
 import { explain, type ReasonCode, why } from '../calls/reason.ts'
 import { needs } from '../policy/needs.ts'
 import { boundingCapabilities } from '../runtimes/bundle.ts'
-import { unserved } from '../syscalls/index.ts'
 import type { KeeperEvent } from './events.ts'
 
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
@@ -16,15 +15,9 @@ export function obstacles({ barred, unruly, handover, withheld, resolved: { poli
     const lacks = policy[key] ? sets.map(lacking) : []
     return lacks.length > 0 && lacks.every((cap) => cap !== undefined) ? [lacks[0]!] : []
   })
-  const missing = unserved(policy).map((name) => `${name}: ${sentence('notServed')}`)
   const place = policy.bpf?.devices && unruly ? [sentence(unruly)] : []
   const left = withheld.map((key) => `${key}: ${sentence('userDaemon')}`)
-  return [
-    ...left,
-    ...[...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap))),
-    ...place,
-    ...missing,
-  ]
+  return [...left, ...[...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap))), ...place]
 }
 
 function sentence(code: ReasonCode, a?: number): string {

@@ -1,6 +1,6 @@
 import { isGuarded } from './base.ts'
 import { NOTIFY, type OciRule, type OciSeccomp } from './oci.ts'
-import { type Target, takesFlags, WAIT_KILLABLE_RECV } from './target.ts'
+import { type Target, WAIT_KILLABLE_RECV } from './target.ts'
 
 export interface Finding {
   /** No profile is made on top of one that is wrong; what is merely unwise is said by `intercede profile --check`. */
@@ -11,27 +11,12 @@ export interface Finding {
 const wrong = (says: string): Finding => ({ is: 'wrong', says })
 const unwise = (says: string): Finding => ({ is: 'unwise', says })
 
-/**
- * What runc calls itself, in the filtered task, to tell its parent the number of the listener: trapped, it would wait for
- * an agent that waits for runc. It refuses that profile itself, but only when a container starts.
- *
- * No other call is refused. crun hands over by a helper that shares its descriptors, runc's parent takes the listener out
- * of the task: whatever else is trapped waits for the agent for a moment and is answered. test/runtimes/lint.test.ts shows
- * both for every call that they make around the hand-over.
- *
- * @see opencontainers/runc libcontainer/seccomp/seccomp_linux.go InitSeccomp()
- */
-const beforeHandOver: Readonly<Partial<Record<Target, readonly string[]>>> = {
-  runc: ['write'],
-  docker: ['write'],
-}
-
 const notifying = (profile: OciSeccomp): readonly OciRule[] =>
   (profile.syscalls ?? []).filter(({ action }) => action === NOTIFY)
 
-function hanging(profile: OciSeccomp, target: Target): readonly Finding[] {
+function hanging(profile: OciSeccomp, { name: target, callsBeforeHandOver }: Target): readonly Finding[] {
   const names = new Set(notifying(profile).flatMap((rule) => rule.names))
-  return (beforeHandOver[target] ?? [])
+  return callsBeforeHandOver
     .filter((name) => names.has(name))
     .map((name) => wrong(`SCMP_ACT_NOTIFY for ${name} would hang ${target} before it can hand over the listener`))
 }
@@ -51,7 +36,7 @@ function agent(profile: OciSeccomp, listenerPath: string | undefined): readonly 
 
 function interruptible(profile: OciSeccomp, target: Target): readonly Finding[] {
   if (notifying(profile).length === 0 || profile.flags?.includes(WAIT_KILLABLE_RECV)) return []
-  const lack = takesFlags(target) ? `the flag ${WAIT_KILLABLE_RECV} is missing` : `${target} takes no flags`
+  const lack = target.flags.length > 0 ? `the flag ${WAIT_KILLABLE_RECV} is missing` : `${target.name} takes no flags`
   return [unwise(`${lack}: a signal restarts a call that is being served, and it may then find its own work (EEXIST)`)]
 }
 

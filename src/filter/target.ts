@@ -1,31 +1,18 @@
-/** Who reads the profile. */
-export type Target = 'crun' | 'runc' | 'podman' | 'docker'
-export const targets = ['crun', 'runc', 'podman', 'docker'] as const satisfies readonly Target[]
-
-const SPEC_ALLOW = 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'
-export const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
-
-/**
- * The flags that a target takes. With WAIT_KILLABLE_RECV (Linux 5.19) a signal cannot cancel a call that is being served.
- * Checked with crun 1.21: it passes the flag on; without any flag it sets SPEC_ALLOW itself, with one only those named,
- * so that is named too. runc 1.1.15 refuses a profile with any flag ("seccomp flags are not yet supported by runc").
- * Docker passes all on to its runtime, which is runc unless it is told otherwise.
- * podman 5.4.2 passes flags, listenerPath and listenerMetadata on to its runtime, by default crun.
- */
-const flags: Record<Target, readonly string[]> = {
-  crun: [SPEC_ALLOW, WAIT_KILLABLE_RECV],
-  podman: [SPEC_ALLOW, WAIT_KILLABLE_RECV],
-  runc: [],
-  docker: [],
+/** Who reads a profile, and what it takes. Each runtime states it of itself, in its file of runtimes/known/. */
+export interface Target {
+  /** As `--runtime` of `intercede profile` and what is said about a profile call it. */
+  readonly name: string
+  /** The filter flags of a profile for it; none for a reader that refuses a profile with flags. */
+  readonly flags: readonly string[]
+  /** Does it resolve capabilities and `archMap` of a base profile itself? */
+  readonly resolvesGuards: boolean
+  /** The calls that it makes in the filtered task before an agent has the listener: trapped, they would hang it. */
+  readonly callsBeforeHandOver: readonly string[]
 }
 
-export const flagsFor = (target: Target): readonly string[] => flags[target]
-
-/** Does the target take any flag at all? */
-export const takesFlags = (target: Target): boolean => flags[target].length > 0
-
-/** Does the target resolve capabilities and `archMap` of a base profile itself? */
-export const resolvesGuards = (target: Target): boolean => target === 'podman' || target === 'docker'
+export const SPEC_ALLOW = 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'
+/** With this flag (Linux 5.19) a signal cannot cancel a call that is being served. */
+export const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
 
 /** What a filter must cover on a machine (Node's `process.arch`): a mode that is not covered is killed by libseccomp. */
 export const machines: Record<

@@ -1,4 +1,6 @@
 import { errnos } from '../abi/errno.ts'
+import { AT_EACCESS, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
 import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
@@ -6,11 +8,7 @@ export const R_OK = 4
 export const W_OK = 2
 export const X_OK = 1
 
-/** It came after the numbers were unified: one number on every architecture. */
-const FACCESSAT2 = 439
-const AT_EACCESS = 0x200
-const AT_EMPTY_PATH = 0x1000
-const AT_SYMLINK_NOFOLLOW = 0x100
+const { faccessat2 } = ownSyscalls(process.arch)
 const F_OK = 0
 const EMPTY = new Uint8Array([0])
 const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t *path, int mode, int flags)')
@@ -22,10 +20,10 @@ const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t 
  * @see faccessat2(2)
  */
 export function access(file: Handle, mode: number): void {
-  check('faccessat2', syscallFaccessat2(FACCESSAT2, file.raw, EMPTY, mode, AT_EACCESS | AT_EMPTY_PATH))
+  check('faccessat2', syscallFaccessat2(faccessat2, file.raw, EMPTY, mode, AT_EACCESS | AT_EMPTY_PATH))
 }
 
 /** Does nothing stand in `dir` under this name, as the calling thread is now? If it cannot be told, no. */
 export const isAbsent = (dir: Handle, name: Uint8Array): boolean =>
-  syscallFaccessat2(FACCESSAT2, dir.raw, name, F_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) !== 0 &&
+  syscallFaccessat2(faccessat2, dir.raw, name, F_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) !== 0 &&
   lastErrno() === errnos.ENOENT

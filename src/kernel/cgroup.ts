@@ -1,5 +1,6 @@
+import { O_CLOEXEC, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { Fd } from './fd.ts'
-import { O_CLOEXEC, O_DIRECTORY, O_PATH, O_RDONLY, openat } from './files.ts'
+import { openat } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 

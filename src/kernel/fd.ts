@@ -1,3 +1,4 @@
+import { F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_NONBLOCK } from '../abi/fcntl.ts'
 import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 
@@ -5,14 +6,7 @@ const libcClose = libc.func('int close(int fd)')
 const libcCloseRange = libc.func('int close_range(uint32_t first, uint32_t last, uint32_t flags)')
 const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
 
-const F_DUPFD_CLOEXEC = 1030
-const F_GETFD = 1
-const F_SETFD = 2
-const F_GETFL = 3
-const F_SETFL = 4
-const FD_CLOEXEC = 1
 const CLOSE_RANGE_CLOEXEC = 4
-const O_NONBLOCK = 0o4000
 
 /** Closes a descriptor number that nothing owns; errors are of no use to anybody here. */
 export function closeRaw(raw: number): void {

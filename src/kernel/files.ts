@@ -1,26 +1,26 @@
 import type { Dev, HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { makedev } from '../abi/dev.ts'
-import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
+import { AT_EMPTY_PATH, AT_STATX_DONT_SYNC, AT_SYMLINK_NOFOLLOW, O_CLOEXEC } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
-export const O_RDONLY = 0
-export const O_WRONLY = 1
-export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
-export const O_NOFOLLOW = process.arch === 'arm64' ? 0o100000 : 0o400000
-export const O_NONBLOCK = 0o4000
-export const O_CLOEXEC = 0o2000000
-export const O_PATH = 0o10000000
+export {
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDONLY,
+  O_WRONLY,
+  RESOLVE_CACHED,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+  RESOLVE_NO_XDEV,
+} from '../abi/fcntl.ts'
 
-export const RESOLVE_NO_XDEV = 0x01
-export const RESOLVE_NO_MAGICLINKS = 0x02
-export const RESOLVE_NO_SYMLINKS = 0x04
-export const RESOLVE_IN_ROOT = 0x10
-export const RESOLVE_CACHED = 0x20
-
-const AT_STATX_DONT_SYNC = 0x4000
 /** STATX_TYPE, STATX_UID, STATX_GID, STATX_INO and STATX_SIZE. */
 const STATX_IDENTITY = 0x319
 export const PROC_SUPER_MAGIC = 0x9fa0

@@ -1,13 +1,11 @@
 import { fsconfig } from '../abi/mount.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
-/** These came after the numbers were unified: one number on every architecture. */
-const FSOPEN = 430
-const FSCONFIG = 431
-const FSMOUNT = 432
 const CLOEXEC = 1
+const numbers = ownSyscalls(process.arch)
 
 const syscallFsopen = libc.func('long syscall(long number, uint8_t *type, uint32_t flags)')
 const syscallFsconfig = libc.func(
@@ -22,7 +20,7 @@ const syscallFsmount = libc.func('syscall', 'long', ['long', 'int', 'uint32_t', 
  * @throws {SyscallError} ENODEV for a type that the kernel lacks
  * @see fsopen(2)
  */
-export const fsopen = (type: Uint8Array): Fd => new Fd(check('fsopen', syscallFsopen(FSOPEN, type, CLOEXEC)))
+export const fsopen = (type: Uint8Array): Fd => new Fd(check('fsopen', syscallFsopen(numbers.fsopen, type, CLOEXEC)))
 
 /**
  * Tells a context one parameter: a flag, or with `value` a string. Both are NUL-terminated, 255 bytes at most.
@@ -31,7 +29,7 @@ export const fsopen = (type: Uint8Array): Fd => new Fd(check('fsopen', syscallFs
  */
 export function setParameter(context: Handle, key: Uint8Array, value: Uint8Array | null): void {
   const command = value ? fsconfig.SET_STRING : fsconfig.SET_FLAG
-  check('fsconfig', syscallFsconfig(FSCONFIG, context.raw, command, key, value, 0))
+  check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, key, value, 0))
 }
 
 /**
@@ -42,12 +40,12 @@ export function setParameter(context: Handle, key: Uint8Array, value: Uint8Array
  */
 export function create(context: Handle, exclusive = false): void {
   const command = exclusive ? fsconfig.CMD_CREATE_EXCL : fsconfig.CMD_CREATE
-  check('fsconfig', syscallFsconfig(FSCONFIG, context.raw, command, null, null, 0))
+  check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, null, null, 0))
 }
 
 /** A mount of what a context made, which stands nowhere and vanishes with its descriptor. @param attributes MOUNT_ATTR_* */
 export function fsmount(context: Handle, attributes = 0n): Fd {
-  return new Fd(check('fsmount', syscallFsmount(FSMOUNT, context.raw, CLOEXEC, Number(attributes))))
+  return new Fd(check('fsmount', syscallFsmount(numbers.fsmount, context.raw, CLOEXEC, Number(attributes))))
 }
 
 /** A tmpfs that is mounted nowhere and vanishes with its descriptor. @param options such as `[['mode', '1777']]` */

@@ -1,4 +1,4 @@
-import { AT_FDCWD } from '../abi/fcntl.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
@@ -15,25 +15,17 @@ const MNT_DETACH = 2
 
 const MOUNT_ATTR_IDMAP = 0x100000n
 
-/** The new mount calls came after the numbers were unified: one number on every architecture. */
-const OPEN_TREE = 428
-const MOVE_MOUNT = 429
-const MOUNT_SETATTR = 442
-
-const AT_EMPTY_PATH = 0x1000
-const AT_RECURSIVE = 0x8000
+const numbers = ownSyscalls(process.arch)
 const OPEN_TREE_CLONE = 1
 const OPEN_TREE_CLOEXEC = 0o2000000
 const MOVE_MOUNT_F_EMPTY_PATH = 0x4
 const MOVE_MOUNT_T_EMPTY_PATH = 0x40
-const AT_SYMLINK_NOFOLLOW = 0x100
 const EMPTY = new Uint8Array([0])
 const DOT = new Uint8Array([0x2e, 0])
 
 const libcMount = libc.func(
   'int mount(uint8_t *source, uint8_t *target, uint8_t *type, unsigned long flags, uint8_t *data)',
 )
-const { pivot_root } = ownSyscalls(process.arch)
 const syscallPivotRoot = libc.func('long syscall(long number, uint8_t *root, uint8_t *old)')
 const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
 const syscallOpenTree = libc.func('long syscall(long number, int dir, uint8_t *path, uint32_t flags)')
@@ -82,7 +74,7 @@ export function unmount(target: string): void {
  */
 export function cloneTree(path: string, recursive = false): Fd {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)
-  return new Fd(check('open_tree', syscallOpenTree(OPEN_TREE, AT_FDCWD, cstring(path), flags)))
+  return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, AT_FDCWD, cstring(path), flags)))
 }
 
 /**
@@ -92,7 +84,7 @@ export function cloneTree(path: string, recursive = false): Fd {
  */
 export function cloneFile(dir: Handle, name: Uint8Array): Fd {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
-  return new Fd(check('open_tree', syscallOpenTree(OPEN_TREE, dir.raw, name, flags)))
+  return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, dir.raw, name, flags)))
 }
 
 /**
@@ -103,7 +95,7 @@ export function cloneFile(dir: Handle, name: Uint8Array): Fd {
  * @see pivot_root(2), linux/fs/namespace.c
  */
 export function pivotRoot(): void {
-  check('pivot_root', syscallPivotRoot(pivot_root, DOT, DOT))
+  check('pivot_root', syscallPivotRoot(numbers.pivot_root, DOT, DOT))
 }
 
 /** What mount_setattr(2) changes. */
@@ -133,11 +125,14 @@ export function changeAttributes(
   attributes.writeBigUInt64LE(BigInt(propagation), 16)
   attributes.writeBigUInt64LE(BigInt(userns?.raw ?? 0), 24)
   const flags = AT_EMPTY_PATH | AT_RECURSIVE
-  check('mount_setattr', syscallMountSetattr(MOUNT_SETATTR, tree.raw, EMPTY, flags, attributes, attributes.length))
+  check(
+    'mount_setattr',
+    syscallMountSetattr(numbers.mount_setattr, tree.raw, EMPTY, flags, attributes, attributes.length),
+  )
 }
 
 /** Attaches a detached copy on `target`, which must lie in the mount namespace of the calling thread. @see move_mount(2) */
 export function attachTree(tree: Handle, target: Handle): void {
   const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-  check('move_mount', syscallMoveMount(MOVE_MOUNT, tree.raw, EMPTY, target.raw, EMPTY, flags))
+  check('move_mount', syscallMoveMount(numbers.move_mount, tree.raw, EMPTY, target.raw, EMPTY, flags))
 }

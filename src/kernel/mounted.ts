@@ -1,10 +1,10 @@
-import { O_RDONLY, openat, read } from './files.ts'
+import { AT_EMPTY_PATH, O_RDONLY } from '../abi/fcntl.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import { openat, read } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
-/** It came after the numbers were unified: one number on every architecture. */
-const MOUNT_SETATTR = 442
-const AT_EMPTY_PATH = 0x1000
+const { mount_setattr } = ownSyscalls(process.arch)
 const MNT_DETACH = 2
 const UMOUNT_NOFOLLOW = 8
 const EMPTY = new Uint8Array([0])
@@ -23,7 +23,7 @@ const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
 export function changeMount(mounted: Handle, set: bigint): void {
   const attributes = Buffer.alloc(32)
   attributes.writeBigUInt64LE(set, 0)
-  check('mount_setattr', syscallMountSetattr(MOUNT_SETATTR, mounted.raw, EMPTY, AT_EMPTY_PATH, attributes, 32))
+  check('mount_setattr', syscallMountSetattr(mount_setattr, mounted.raw, EMPTY, AT_EMPTY_PATH, attributes, 32))
 }
 
 /** Takes away what is mounted at a name in the working directory of the calling thread. @throws {SyscallError} EINVAL */

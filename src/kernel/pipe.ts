@@ -1,8 +1,8 @@
+import { O_CLOEXEC } from '../abi/fcntl.ts'
 import { Fd } from './fd.ts'
 import { check, libc } from './libc.ts'
 import { POLLERR, poll } from './poll.ts'
 
-const O_CLOEXEC = 0o2000000
 const libcPipe2 = libc.func('int pipe2(int32_t *fds, int flags)')
 
 /**

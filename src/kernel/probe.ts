@@ -1,4 +1,5 @@
 import { errnos } from '../abi/errno.ts'
+import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import { _IOWR } from '../abi/ioctl.ts'
 import {
   encodeAddfd,
@@ -8,13 +9,12 @@ import {
 } from '../abi/seccomp.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
-import { O_PATH, O_RDONLY, openat, openat2, RESOLVE_CACHED } from './files.ts'
+import { openat, openat2 } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 import { PIDFD_THREAD, pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'
 
-const AT_FDCWD = -100
 const SECCOMP_SET_MODE_FILTER = 1
 const SECCOMP_GET_ACTION_AVAIL = 2
 const SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
@@ -27,10 +27,8 @@ const STATX_MNT_ID_UNIQUE = 0x4000
 const PIDFD_INFO_SIZE = 64
 const PIDFD_GET_INFO = _IOWR(0xff, 11, PIDFD_INFO_SIZE)
 const PIDFD_INFO_CREDS = 2
-/** One number on every architecture. */
-const FSOPEN = 430
-const MOUNT_SETATTR = 442
 const FSOPEN_CLOEXEC = 1
+const numbers = ownSyscalls(process.arch)
 
 const syscallSeccomp = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', 'uint8_t *'])
 const syscallFsopen = libc.func('syscall', 'long', ['long', 'uint8_t *', 'uint32_t'])
@@ -39,7 +37,7 @@ const libcStatx = libc.func('statx', 'int', ['int', 'uint8_t *', 'int', 'uint32_
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'uint8_t *'])
 
 const seccomp = (operation: number, flags: number, argument: Uint8Array | null): number =>
-  Number(syscallSeccomp(ownSyscalls(process.arch).seccomp, operation, flags, argument))
+  Number(syscallSeccomp(numbers.seccomp, operation, flags, argument))
 
 /** Flags are looked at before the filter is read (kernel/seccomp.c): without a filter a known flag gives EFAULT. */
 function knowsFilterFlag(flag: number): boolean {
@@ -112,11 +110,11 @@ function uniqueMountIds(): boolean {
 
 /** Known calls refuse an attribute of no bytes, unknown ones themselves. */
 const mountSetattr = (): boolean =>
-  Number(syscallMountSetattr(MOUNT_SETATTR, -1, cstring(''), 0, null, 0)) < 0 && lastErrno() !== errnos.ENOSYS
+  Number(syscallMountSetattr(numbers.mount_setattr, -1, cstring(''), 0, null, 0)) < 0 && lastErrno() !== errnos.ENOSYS
 
 /** Opens a context and drops it again; the kernel loads the module if it has one. */
 const fileSystem = (name: string): boolean =>
-  succeeds(() => new Fd(check('fsopen', Number(syscallFsopen(FSOPEN, cstring(name), FSOPEN_CLOEXEC)))))
+  succeeds(() => new Fd(check('fsopen', Number(syscallFsopen(numbers.fsopen, cstring(name), FSOPEN_CLOEXEC)))))
 
 function userNotification(): boolean {
   const action = new Uint8Array(new Uint32Array([SECCOMP_RET_USER_NOTIF]).buffer)

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { AT_FDCWD } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import { PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_SECUREBITS } from '../abi/prctl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
-import { O_RDONLY, openat, read } from './files.ts'
+import { openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
 
 export const SECBIT_NO_SETUID_FIXUP = 4

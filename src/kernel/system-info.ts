@@ -1,5 +1,6 @@
+import { O_RDONLY } from '../abi/fcntl.ts'
 import { decodeSysinfo, SYSINFO_SIZE, type SystemInfo } from '../abi/sysinfo.ts'
-import { O_RDONLY, openat, read } from './files.ts'
+import { openat, read } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 

@@ -11,7 +11,9 @@ import { peerProcess } from '../kernel/peer.ts'
 import { keepsNumber } from '../kernel/pidfd.ts'
 import { readBundle } from './bundle.ts'
 import type { Handover } from './handover.ts'
-import { which } from './launch/runtime.ts'
+import { ociRuntimes } from './known/index.ts'
+import type { OciRuntime } from './runtime.ts'
+import { which } from './which.ts'
 
 /** A runtime, and how it is called so that it finds its containers. */
 export interface RuntimeCall {
@@ -23,22 +25,20 @@ export interface RuntimeCall {
   readonly mounts?: Fd | undefined
 }
 
-/** The runtimes whose `exec` was tried. */
-const KNOWN = /(?:^|[/:])(crun|runc)(?:_cloned\b|$| \(deleted\)$)/
-/** Options before the command that say which containers there are, and how their groups are managed. */
-const VALUES: ReadonlySet<string> = new Set(['--root', '--cgroup-manager', '--rootless'])
-const WORDS: ReadonlySet<string> = new Set(['--systemd-cgroup'])
 /** Where it looks for containers if it is not told. */
 const VARIABLES = ['XDG_RUNTIME_DIR']
 
 /** The options of a runtime's command line that hold for all of its commands. */
-export function sharedOptions(argv: readonly string[]): readonly string[] {
+export function sharedOptions(
+  argv: readonly string[],
+  { values, words }: OciRuntime['sharedOptions'],
+): readonly string[] {
   const options: string[] = []
   for (const [index, word] of argv.entries()) {
     const [name = '', value] = word.split('=', 2)
-    if (WORDS.has(word)) options.push(word)
-    else if (VALUES.has(name)) options.push(name, value ?? argv[index + 1] ?? '')
-    else if (COMMANDS.has(word) && !VALUES.has(argv[index - 1] ?? '')) break
+    if (words.includes(word)) options.push(word)
+    else if (values.includes(name)) options.push(name, value ?? argv[index + 1] ?? '')
+    else if (COMMANDS.has(word) && !values.includes(argv[index - 1] ?? '')) break
   }
   return options
 }
@@ -66,35 +66,53 @@ export function runtimeOf(connection: Handle): RuntimeCall | undefined {
 function look(pid: number): RuntimeCall | undefined {
   const listOf = (name: string): string[] => readFileSync(`/proc/${pid}/${name}`, 'utf8').split('\0').slice(0, -1)
   const [own = '', ...argv] = listOf('cmdline')
-  const program = programOf(`/proc/${pid}/exe`, own)
-  if (program === undefined) return undefined
+  const found = findProgram(`/proc/${pid}/exe`, own)
+  if (!found) return undefined
   const env = listOf('environ').map((entry) => entry.split('=', 2) as [string, string])
   const isElsewhere = readlinkSync(`/proc/${pid}/ns/mnt`) !== readlinkSync('/proc/self/ns/mnt')
   return {
-    program,
-    options: sharedOptions(argv),
+    program: found.program,
+    options: sharedOptions(argv, found.runtime.sharedOptions),
     env: Object.fromEntries(env.filter(([key]) => VARIABLES.includes(key))),
     mounts: isElsewhere ? openat(AT_FDCWD, cstring(`/proc/${pid}/ns/mnt`), O_RDONLY) : undefined,
   }
 }
 
+interface Found {
+  readonly runtime: OciRuntime
+  readonly program: string
+}
+
+/** What /proc/PID/exe shows of each runtime. */
+const SHOWN = ociRuntimes.map((runtime) => {
+  const { copy, installed } = runtime
+  return { runtime, exe: new RegExp(`(?:^|[/:])(?:${installed.program}(?:$| \\(deleted\\)$)|${copy}\\b)`) }
+})
+
 /**
  * The path of a runtime. It may run from a copy of its own in memory, or, as crun does for a user, from a mount that is in no
  * tree, where it is "/".
  */
-function programOf(exe: string, own: string): string | undefined {
+function findProgram(exe: string, own: string): Found | undefined {
   const file = readlinkSync(exe)
-  const [, name] = KNOWN.exec(file) ?? []
-  if (name !== undefined) return [file, own].find((path) => basename(path) === name && isFile(path)) ?? which(name)
+  const runtime = SHOWN.find((shown) => shown.exe.test(file))?.runtime
+  if (!runtime) return findByInode(exe, own)
+  const { program: name } = runtime.installed
+  const program = [file, own].find((path) => basename(path) === name && isFile(path)) ?? which(name)
+  return program === undefined ? undefined : { runtime, program }
+}
+
+function findByInode(exe: string, own: string): Found | undefined {
   const { dev, ino } = statSync(exe)
   const isIt = (path: string): boolean => {
     const there = statSync(path, { throwIfNoEntry: false })
     return there?.dev === dev && there.ino === ino
   }
-  const known = [own, which('crun'), which('runc')].filter(
-    (path): path is string => path !== undefined && KNOWN.test(path),
-  )
-  return known.find((path) => isFile(path) && isIt(path))
+  return SHOWN.flatMap(({ runtime, exe: shown }): readonly Found[] =>
+    [own, which(runtime.installed.program)]
+      .filter((path): path is string => path !== undefined && shown.test(path))
+      .map((program) => ({ runtime, program })),
+  ).find(({ program }) => isFile(program) && isIt(program))
 }
 
 const isFile = (path: string): boolean => path.startsWith('/') && existsSync(path)

@@ -4,22 +4,23 @@ import * as v from 'valibot'
 import { readText } from '../kernel/text-file.ts'
 import type { RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
-import { type RuntimeName, which } from './launch/runtime.ts'
+import { ociRuntimes, runtimes } from './known/index.ts'
+import type { OciRuntime } from './runtime.ts'
+import { which } from './which.ts'
 
-/** What a runtime writes down of a container before it hands over its listener: only the process tells ours from others. */
-const records = {
-  crun: { file: 'status', init: 'pid' },
-  runc: { file: 'state.json', init: 'init_process_pid' },
-} as const
-
-const NAMES = Object.keys(records) as readonly RuntimeName[]
+interface Place {
+  readonly root: string
+  /** Whose record it may hold. */
+  readonly runtime: OciRuntime
+}
 
 /** The `--root` of runtimes that are not told one, and those that containerd and Docker tell theirs. */
-function usualRoots(): readonly string[] {
-  const { XDG_RUNTIME_DIR: own } = process.env
-  const runs = own?.startsWith('/') && isOurs(own) ? [own, '/run'] : ['/run']
-  const usual = runs.flatMap((run) => NAMES.map((name) => join(run, name)))
-  return [...usual, ...['/run/containerd/runc', '/run/docker/runtime-runc'].flatMap(foldersIn)]
+function usualPlaces(): readonly Place[] {
+  const { XDG_RUNTIME_DIR: ours } = process.env
+  const runs = ours?.startsWith('/') && isOurs(ours) ? [ours, '/run'] : ['/run']
+  const own = runs.flatMap((run) => ociRuntimes.map((runtime) => ({ root: join(run, runtime.record.root), runtime })))
+  const told = runtimes.flatMap(({ rootsIn }) => (rootsIn === undefined ? [] : foldersIn(rootsIn)))
+  return [...own, ...told.flatMap((root) => ociRuntimes.map((runtime) => ({ root, runtime })))]
 }
 
 /** After `su` it may be that of a user, who could write down there whatever the runtime shall believe when we call it. */
@@ -45,19 +46,19 @@ function foldersIn(folder: string): readonly string[] {
  */
 export function recordedRuntime({ id, pid }: Pick<Handover, 'id' | 'pid'>): RuntimeCall | undefined {
   if (id.includes('/')) return undefined
-  for (const root of usualRoots()) {
-    const name = NAMES.find((one) => pidOf(one, join(root, id)) === pid)
-    const program = name && which(name)
+  for (const { root, runtime } of usualPlaces()) {
+    // Another root may have a container of the same name: its init process tells them apart.
+    if (pidOf(runtime.record, join(root, id)) !== pid) continue
+    const program = which(runtime.installed.program)
     if (program) return { program, options: ['--root', root], env: {} }
   }
   return undefined
 }
 
-function pidOf(name: RuntimeName, folder: string): number | undefined {
-  const { file, init } = records[name]
+function pidOf({ file, init }: OciRuntime['record'], folder: string): number | undefined {
   try {
-    const record = v.parse(v.record(v.string(), v.unknown()), JSON.parse(readText(join(folder, file))))
-    return Number(record[init])
+    const written = v.parse(v.record(v.string(), v.unknown()), JSON.parse(readText(join(folder, file))))
+    return Number(written[init])
   } catch {
     // No such container there.
     return undefined

@@ -7,7 +7,6 @@ import { attach, createLink, detach, detachLink, updateLink } from './bpf-cgroup
 import { type Argument, type Command, deny } from './bpf-command.ts'
 import { load, readText } from './bpf-load.ts'
 import { describe, list, open } from './bpf-programs.ts'
-import { bpfTraps } from './bpf-traps.ts'
 
 interface Request extends Argument {
   readonly number: number
@@ -32,7 +31,7 @@ const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
 
 /** bpf(2): lets a container rule the devices of the cgroups that it makes below its own. */
 export const bpf: Syscall<Request> = {
-  ...bpfTraps,
+  names: ['bpf'],
   screen(args, policy) {
     if (!policy.bpf?.devices) return pass('keyOff')
     if (!commands.has(args.int(COMMAND))) return pass('bpfCommand', args.uint(COMMAND))

@@ -7,7 +7,6 @@ import type { Syscall } from '../calls/syscall.ts'
 import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
 import { describe, mannerOf } from './mount-description.ts'
 import { judgeParameter } from './mount-options.ts'
-import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
 /** FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC. */
@@ -23,11 +22,6 @@ const NOT_TOLD: ReadonlySet<number> = new Set([
   command.SET_FD,
 ])
 
-const only =
-  (name: string): Syscall<unknown>['traps'] =>
-  (policy) =>
-    mountTraps.traps(policy).filter((rule) => rule.name === name)
-
 /**
  * fsopen(2): gives the caller a context in which nothing is ever made: what it is told is noted, and told to a context of
  * ours when the file system is made. If the container held the one in which it is made, it could mount it by itself, and
@@ -35,7 +29,6 @@ const only =
  */
 export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloexec: boolean }> = {
   names: ['fsopen'],
-  traps: only('fsopen'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
     return (args.uint(1) & ~CLOEXEC) === 0 ? undefined : pass('changesMounts')
@@ -67,7 +60,6 @@ interface Told {
  */
 export const fsconfig: Syscall<Told> = {
   names: ['fsconfig'],
-  traps: only('fsconfig'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
     return isWellFormed(args) ? undefined : pass('changesMounts')
@@ -138,7 +130,6 @@ interface Mounted {
 /** fsmount(2): a mount of what was made, locked as the policy says before the caller has it. */
 export const fsmount: Syscall<Mounted> = {
   names: ['fsmount'],
-  traps: only('fsmount'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
     const taken = (args.uint(1) & ~CLOEXEC) === 0 && isFsmountAttributes(BigInt(args.uint(2)))

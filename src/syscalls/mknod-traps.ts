@@ -1,6 +1,5 @@
 import { S_IFBLK, S_IFCHR, S_IFMT } from '../abi/stat.ts'
-import type { Condition, Rule } from '../calls/rule.ts'
-import type { Policy } from '../policy/policy.ts'
+import type { Condition, Traps } from '../calls/rule.ts'
 
 /**
  * Character and block devices, which differ in one bit: a block device is never made, but the container's owner is told
@@ -10,7 +9,7 @@ const isDevice = (arg: number): readonly Condition[] => [
   { arg, mask: BigInt(S_IFMT & ~(S_IFCHR ^ S_IFBLK)), equals: BigInt(S_IFCHR & S_IFBLK) },
 ]
 
-export const mknodTraps = ({ mknod }: Policy): readonly Rule[] =>
+export const mknodTraps: Traps = ({ mknod }) =>
   mknod
     ? [
         { name: 'mknod', when: isDevice(1) },

@@ -6,7 +6,6 @@ import { fileType, S_IFCHR } from '../abi/stat.ts'
 import type { Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
-import { mknodTraps } from './mknod-traps.ts'
 
 interface Request {
   readonly dirfd: number
@@ -23,7 +22,6 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
   const devOf = (args: Registers): Dev => args.uint(path + 2) as Dev
   return {
     names: [name],
-    traps: (policy) => mknodTraps(policy).filter((rule) => rule.name === name),
     screen(args, { mknod }) {
       const dev = devOf(args)
       if (fileType(modeOf(args)) !== S_IFCHR) return pass('notCharDevice')

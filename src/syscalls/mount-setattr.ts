@@ -1,9 +1,9 @@
-import { ACCESS_TIMES, AT_EMPTY_PATH, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
+import { AT_EMPTY_PATH } from '../abi/fcntl.ts'
+import { ACCESS_TIMES, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
 import { describe, mannerOf } from './mount-description.ts'
-import { mountTraps } from './mount-traps.ts'
 import { judgeMounter } from './mount-types.ts'
 
 interface Request {
@@ -18,10 +18,9 @@ interface Request {
  */
 export const mountSetattr: Syscall<Request> = {
   names: ['mount_setattr'],
-  traps: (policy) => mountTraps.traps(policy).filter(({ name }) => name === 'mount_setattr'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
-    const usual = BigInt(args.uint(2)) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE
+    const usual = args.uint(2) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE
     return usual ? undefined : pass('changesMounts')
   },
   decode: (args, caller) => ({

@@ -1,6 +1,7 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
 import { errno, errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { ST_NODEV } from '../abi/mount.ts'
 import { fileType, S_IFBLK } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Source } from '../calls/mounts.ts'
@@ -12,7 +13,6 @@ import { SyscallError } from '../kernel/error.ts'
 import { deviceOf, fstatfs, identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-const ST_NODEV = 4
 /** Of a path that the kernel, or a walk like its own, has followed. */
 const TOLD: ReadonlySet<ReasonCode> = new Set(['pathNotResolved', 'crossesProc'])
 

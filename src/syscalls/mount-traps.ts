@@ -1,5 +1,5 @@
+import { AT_EMPTY_PATH } from '../abi/fcntl.ts'
 import {
-  AT_EMPTY_PATH,
   MOVE_MOUNT_F_EMPTY_PATH,
   MS_BIND,
   MS_MGC_MSK,
@@ -34,22 +34,19 @@ const newSuperblock: readonly Condition[] = [
 const fromDescriptor: Condition = { arg: 4, mask: MOVE_MOUNT_F_EMPTY_PATH, equals: MOVE_MOUNT_F_EMPTY_PATH }
 
 /** mount_setattr(2) of what a descriptor is open for. */
-const ofDescriptor: Condition = { arg: 2, mask: AT_EMPTY_PATH, equals: AT_EMPTY_PATH }
+const ofDescriptor: Condition = { arg: 2, mask: BigInt(AT_EMPTY_PATH), equals: BigInt(AT_EMPTY_PATH) }
 
 /**
  * mount(2): new superblocks only, and only if the policy names a file system. Of the new mount API what describes, makes and
  * places a file system. What changes mounts that stand somewhere is not trapped: the kernel judges it as the container's own,
  * and what we lock on a mount stays locked.
  */
-export const mountTraps: Traps = {
-  names: ['mount', 'fsopen', 'fsconfig', 'fsmount', 'move_mount', 'mount_setattr'],
-  traps({ mount }) {
-    if (!mount || mount.allowed.size + mount.fuse.size === 0) return []
-    return [
-      ...newSuperblock.map((condition) => ({ name: 'mount', when: [condition] })),
-      ...['fsopen', 'fsconfig', 'fsmount'].map((name) => ({ name })),
-      { name: 'move_mount', when: [fromDescriptor] },
-      { name: 'mount_setattr', when: [ofDescriptor] },
-    ]
-  },
+export const mountTraps: Traps = ({ mount }) => {
+  if (!mount || mount.allowed.size + mount.fuse.size === 0) return []
+  return [
+    ...newSuperblock.map((condition) => ({ name: 'mount', when: [condition] })),
+    ...['fsopen', 'fsconfig', 'fsmount'].map((name) => ({ name })),
+    { name: 'move_mount', when: [fromDescriptor] },
+    { name: 'mount_setattr', when: [ofDescriptor] },
+  ]
 }

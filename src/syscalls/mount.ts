@@ -19,7 +19,6 @@ import { HUGETLBFS, optionsWithHostIds } from './hugetlbfs.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
-import { mountTraps } from './mount-traps.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
 interface Request {
@@ -38,7 +37,6 @@ const flagsOf = (args: Registers): bigint => withoutMagic(args.pointer(3))
 /** mount(2): mounts the file systems of the policy for callers that are root in their container. */
 export const mount: Syscall<Request> = {
   names: ['mount'],
-  traps: (policy) => mountTraps.traps(policy).filter(({ name }) => name === 'mount'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
     return (flagsOf(args) & OTHER) === 0n ? undefined : pass('changesMounts')

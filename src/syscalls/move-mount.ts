@@ -9,7 +9,6 @@ import type { Caller } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { mountTraps } from './mount-traps.ts'
 import { judgeMounter } from './mount-types.ts'
 
 interface Request {
@@ -26,7 +25,6 @@ interface Request {
  */
 export const moveMount: Syscall<Request> = {
   names: ['move_mount'],
-  traps: (policy) => mountTraps.traps(policy).filter(({ name }) => name === 'move_mount'),
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
     const flags = BigInt(args.uint(4))

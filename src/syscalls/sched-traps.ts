@@ -5,7 +5,5 @@ import type { Traps } from '../calls/rule.ts'
  * and even a policy that is not real-time needs CAP_SYS_NICE on a task of another user
  * (kernel/sched/syscalls.c user_check_sched_setscheduler()).
  */
-export const schedTraps: Traps = {
-  names: ['sched_setscheduler', 'sched_setparam', 'sched_setattr'],
-  traps: ({ schedSetscheduler }) => (schedSetscheduler ? schedTraps.names.map((name) => ({ name })) : []),
-}
+export const schedTraps: Traps = ({ schedSetscheduler }) =>
+  schedSetscheduler ? ['sched_setscheduler', 'sched_setparam', 'sched_setattr'].map((name) => ({ name })) : []

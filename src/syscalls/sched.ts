@@ -14,7 +14,6 @@ import type { Syscall } from '../calls/syscall.ts'
 import { act, PassOn, pass, type Verdict } from '../calls/verdict.ts'
 import { schedulingOf } from '../kernel/sched.ts'
 import type { Policy } from '../policy/policy.ts'
-import { schedTraps } from './sched-traps.ts'
 
 interface Request {
   readonly pid: number
@@ -140,7 +139,6 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
 
 const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
   names: [name],
-  traps: (policy) => schedTraps.traps(policy).filter((rule) => rule.name === name),
   screen(args, { schedSetscheduler }) {
     if (args.int(0) < 0 || args.pointer(pointer) === 0n) return pass('invalidArguments')
     return schedSetscheduler ? screen(args) : pass('keyOff')

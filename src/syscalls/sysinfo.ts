@@ -1,10 +1,9 @@
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
-import { sysinfoTraps } from './sysinfo-traps.ts'
 
 /** sysinfo(2): reports the container instead of the machine. To any of its tasks, in whatever namespace: it is no secret. */
 export const sysinfo: Syscall<bigint> = {
-  ...sysinfoTraps,
+  names: ['sysinfo'],
   brief: true,
   screen: (_, policy) => (policy.sysinfo ? undefined : pass('keyOff')),
   decode: (args) => args.pointer(0),

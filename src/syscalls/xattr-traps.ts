@@ -1,5 +1,4 @@
 import { type Condition, EXACT, type Traps } from '../calls/rule.ts'
-import type { Policy } from '../policy/policy.ts'
 
 /** `size` is a size_t: the kernel reads the whole register. */
 const oneByte: readonly Condition[] = [{ arg: 3, mask: EXACT, equals: 1n }]
@@ -17,14 +16,11 @@ const READING = [
  * one byte are trapped, such as the "y" of trusted.overlay.opaque; setxattrat(2) keeps even the size in memory, so all of
  * it. The reading ones have nothing to go by: `ls -l` makes one of them for each file, so they have a key of their own.
  */
-export const xattrTraps: Traps = {
-  names: [...SETTING, 'setxattrat', ...READING],
-  traps: ({ setxattr }: Policy) =>
-    setxattr
-      ? [
-          ...SETTING.map((name) => ({ name, when: oneByte })),
-          { name: 'setxattrat' },
-          ...(setxattr.read ? READING.map((name) => ({ name })) : []),
-        ]
-      : [],
-}
+export const xattrTraps: Traps = ({ setxattr }) =>
+  setxattr
+    ? [
+        ...SETTING.map((name) => ({ name, when: oneByte })),
+        { name: 'setxattrat' },
+        ...(setxattr.read ? READING.map((name) => ({ name })) : []),
+      ]
+    : []

@@ -9,7 +9,6 @@ import type { Handle } from '../kernel/handle.ts'
 import { hasXattrat } from '../kernel/xattr.ts'
 import { OPAQUE, YES } from '../verbs/xattr.ts'
 import { type Inode, open, type Shape, shapes } from './xattr-inode.ts'
-import { xattrTraps } from './xattr-traps.ts'
 
 /** What is to be done with the inode once it is known. */
 type Deed = (inode: Handle) => Act
@@ -89,7 +88,6 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
   const reads = operation !== set
   return {
     names: [name],
-    traps: (policy) => xattrTraps.traps(policy).filter((rule) => rule.name === name),
     screen(_, { setxattr }) {
       if (!setxattr || (reads && !setxattr.read)) return pass('keyOff')
       return shape.suffix === 'at' && !hasXattrat() ? pass('callUnknown') : undefined

@@ -5,8 +5,8 @@ import type { Rule } from '../../src/calls/rule.ts'
 import { resolveGuards } from '../../src/filter/base.ts'
 import { compileOci } from '../../src/filter/compile.ts'
 import { formatProfile, type OciArg, type OciRule, type OciSeccomp } from '../../src/filter/oci.ts'
-import { flagsFor } from '../../src/filter/target.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
+import { crun } from '../../src/runtimes/known/crun.ts'
 import { rulesFor } from '../../src/syscalls/index.ts'
 import { interpret, ruleCount } from './interpreter.ts'
 
@@ -31,7 +31,7 @@ const everyRule = rulesFor(
 
 test('compileOci() of mknod is exactly this', () => {
   const rules = rulesFor(parsePolicy([['mknod', 'true']]))
-  expect(compileOci({ ...common, rules, flags: flagsFor('crun') })).toEqual({
+  expect(compileOci({ ...common, rules, flags: crun.target.flags })).toEqual({
     defaultAction: 'SCMP_ACT_ALLOW',
     architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86'],
     flags: ['SECCOMP_FILTER_FLAG_SPEC_ALLOW', 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'],

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
 import { type Finding, lintProfile } from '../../src/filter/lint.ts'
 import type { OciRule, OciSeccomp } from '../../src/filter/oci.ts'
-import { flagsFor, type Target } from '../../src/filter/target.ts'
+import type { Target } from '../../src/filter/target.ts'
+import { crun } from '../../src/runtimes/known/crun.ts'
+import { runc } from '../../src/runtimes/known/runc.ts'
 
 const SOCKET = '/run/a.sock'
 const allow: OciRule = { names: ['mknod', 'read'], action: 'SCMP_ACT_ALLOW' }
@@ -9,7 +11,7 @@ const trap = (...names: string[]): OciRule => ({ names, action: 'SCMP_ACT_NOTIFY
 const profile = (...syscalls: OciRule[]): OciSeccomp => ({
   defaultAction: 'SCMP_ACT_ERRNO',
   listenerPath: SOCKET,
-  flags: flagsFor('crun'),
+  flags: crun.target.flags,
   syscalls,
 })
 const { flags: _, ...flagless } = profile(trap('mknod'))
@@ -24,7 +26,7 @@ test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: Findin
   {
     what: 'write for runc, which takes no flags either',
     profile: { ...flagless, syscalls: [trap('sendmsg', 'write', 'close')] },
-    target: 'runc',
+    target: runc.target,
     findings: [
       { is: 'wrong', says: 'SCMP_ACT_NOTIFY for write would hang runc before it can hand over the listener' },
       { is: 'unwise', says: `runc takes no flags: ${RESTARTS}` },
@@ -33,7 +35,7 @@ test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: Findin
   {
     what: 'an allowed write',
     profile: { defaultAction: 'SCMP_ACT_ERRNO', syscalls: [{ names: ['write'], action: 'SCMP_ACT_ALLOW' }] },
-    target: 'runc',
+    target: runc.target,
     findings: [],
   },
   {
@@ -88,6 +90,6 @@ test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: Findin
     profile: profile({ ...trap('mknod'), ...when }, { ...allow, includes: { caps: ['CAP_SYS_ADMIN'] } }),
     findings: [],
   },
-])('lintProfile() of $what', ({ profile, target = 'crun', findings }) =>
+])('lintProfile() of $what', ({ profile, target = crun.target, findings }) =>
   expect(lintProfile(profile, target, SOCKET)).toEqual(findings),
 )

@@ -7,6 +7,7 @@ import { lintProfile } from '../../src/filter/lint.ts'
 import type { OciSeccomp } from '../../src/filter/oci.ts'
 import { machines } from '../../src/filter/target.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
+import { crun } from '../../src/runtimes/known/crun.ts'
 import { rulesFor } from '../../src/syscalls/index.ts'
 import { type Architecture, compile, execute, NOTIFIED, numberOf, seccompData, unable } from './libseccomp.ts'
 
@@ -141,7 +142,7 @@ describe.skipIf(unable)(`compileOci() as the kernel runs it${unable ? `: ${unabl
         // Nothing is shown by calls that all end alike.
         for (const often of ['7fff0000', '7fc00000', '50001']) expect(seen.get(often)).toBeGreaterThan(1000)
         expect([...seen.values()].reduce((sum, count) => sum + count)).toBe(COUNT)
-        expect(lintProfile(merged, 'crun').filter(({ is }) => is === 'wrong')).toEqual([])
+        expect(lintProfile(merged, crun.target).filter(({ is }) => is === 'wrong')).toEqual([])
         // BPF_MAXINSNS; the kernel takes no more.
         expect(after.byteLength / 8).toBeLessThan(4096)
       },

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { syscallName } from '../../src/abi/syscalls.ts'
 import { readRange } from '../../src/runtimes/launch/ids.ts'
-import type { RuntimeName } from '../../src/runtimes/launch/runtime.ts'
 import { fixture } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { until } from '../kernel/host.ts'
@@ -63,7 +62,7 @@ export interface Outcome {
 export interface AttackOptions {
   readonly seed: number
   /** runc knows no flag with which a signal leaves a call alone that is being served. */
-  readonly runtime: RuntimeName
+  readonly runtime: 'crun' | 'runc'
   readonly seconds: number
 }
 

@@ -3,18 +3,11 @@ import { existsSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import * as attr from '../../src/abi/bpf-attr.ts'
 import { capMask, capNumber } from '../../src/abi/capability.ts'
-import { AT_FDCWD } from '../../src/abi/fcntl.ts'
+import * as fcntl from '../../src/abi/fcntl.ts'
+import * as mount from '../../src/abi/mount.ts'
 import * as prctl from '../../src/abi/prctl.ts'
 import * as seccomp from '../../src/abi/seccomp.ts'
 import { architectures, ownSyscalls } from '../../src/abi/syscalls.ts'
-import {
-  O_CLOEXEC,
-  O_DIRECTORY,
-  O_NOFOLLOW,
-  O_PATH,
-  RESOLVE_CACHED,
-  RESOLVE_NO_MAGICLINKS,
-} from '../../src/kernel/files.ts'
 import { PIDFD_THREAD } from '../../src/kernel/pidfd.ts'
 import { fixture, missing } from '../fixtures.ts'
 
@@ -56,20 +49,16 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
   })
 
   test('on the constants of seccomp and of files', () => {
-    const ours = {
-      ...seccomp,
-      O_CLOEXEC,
-      O_DIRECTORY,
-      O_NOFOLLOW,
-      O_PATH,
-      RESOLVE_CACHED,
-      RESOLVE_NO_MAGICLINKS,
-      PIDFD_THREAD,
-      AT_FDCWD,
-    }
+    const ours = { ...seccomp, ...fcntl, PIDFD_THREAD }
     const both = shared(ours, c.constants)
-    expect(both.length).toBeGreaterThan(12)
+    expect(both.length).toBeGreaterThan(Object.keys(fcntl).length)
     for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
+  })
+
+  test('on the constants of mounts', () => {
+    const both = shared(mount, c.constants)
+    expect(both.length).toBe(7)
+    for (const [name, our, their] of both) expect([name, Number(our)]).toEqual([name, their])
   })
 
   test('on where the members of a notification and of an answer stand', () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { expect, test } from 'vitest'
 import { execFor, sharedOptions } from '../../src/runtimes/exec.ts'
+import { crun } from '../../src/runtimes/known/crun.ts'
 
 test.each([
   { line: 'run --bundle /b name', options: '' },
@@ -11,7 +12,7 @@ test.each([
   { line: '--cgroup-manager cgroupfs --debug create name', options: '--cgroup-manager cgroupfs' },
   { line: '--root create --log run create --root /not/this', options: '--root create' },
 ])('sharedOptions() of $line', ({ line, options }) => {
-  expect(sharedOptions(line.split(' ')).join(' ')).toBe(options)
+  expect(sharedOptions(line.split(' '), crun.sharedOptions).join(' ')).toBe(options)
 })
 
 test('execFor() takes what a container was started with from its bundle, which only a whole path names', () => {

@@ -1,7 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import { type Document, parse } from 'yaml'
 import { profileName } from '../../src/cli/profile-name.ts'
-import { type Engine, engines, type Wanted } from '../../src/runtimes/flags.ts'
+import type { Wanted } from '../../src/runtimes/flags.ts'
+import { containerd } from '../../src/runtimes/known/containerd.ts'
+import { docker } from '../../src/runtimes/known/docker.ts'
+import { kubernetes } from '../../src/runtimes/known/kubernetes.ts'
+import { lxc } from '../../src/runtimes/known/lxc.ts'
+import { podman } from '../../src/runtimes/known/podman.ts'
+
+const told = { podman, docker, lxc, containerd, kubernetes }
+type Told = keyof typeof told
 
 const P = 'security.syscalls.intercept.'
 const bare: Wanted = {
@@ -20,10 +28,10 @@ const full: Wanted = {
   firstId: 300_000,
 }
 
-test.each<{ engine: Engine; wanted: Wanted; lines: string[] }>([
-  { engine: 'podman', wanted: bare, lines: ['--userns=auto', '--security-opt=seccomp=/etc/intercede/a.json'] },
+test.each<{ runtime: Told; wanted: Wanted; lines: string[] }>([
+  { runtime: 'podman', wanted: bare, lines: ['--userns=auto', '--security-opt=seccomp=/etc/intercede/a.json'] },
   {
-    engine: 'podman',
+    runtime: 'podman',
     wanted: full,
     lines: [
       '--userns=auto',
@@ -34,13 +42,13 @@ test.each<{ engine: Engine; wanted: Wanted; lines: string[] }>([
     ],
   },
   {
-    engine: 'podman',
+    runtime: 'podman',
     wanted: { ...bare, caps: ['SYS_ADMIN'], user: true, fuse: true },
     lines: ['--cap-add=SYS_ADMIN', '--device=/dev/fuse', '--security-opt=seccomp=/etc/intercede/a.json'],
   },
-  { engine: 'docker', wanted: bare, lines: ['--security-opt=seccomp=/etc/intercede/a.json'] },
+  { runtime: 'docker', wanted: bare, lines: ['--security-opt=seccomp=/etc/intercede/a.json'] },
   {
-    engine: 'containerd',
+    runtime: 'containerd',
     wanted: full,
     lines: [
       '--uidmap=0:300000:65536',
@@ -53,7 +61,7 @@ test.each<{ engine: Engine; wanted: Wanted; lines: string[] }>([
     ],
   },
   {
-    engine: 'lxc',
+    runtime: 'lxc',
     wanted: { ...full, annotations: [], listener: '/run/other.sock' },
     lines: [
       'lxc.idmap = u 0 300000 65536',
@@ -63,12 +71,12 @@ test.each<{ engine: Engine; wanted: Wanted; lines: string[] }>([
       `lxc.seccomp.notify.cookie = ${P}mknod=true;${P}mknod.devices=c:10:200`,
     ],
   },
-])('engines.$engine() of $wanted.caps', ({ engine, wanted, lines }) => {
-  expect(engines[engine](wanted).lines).toEqual(lines)
+])('flags() of $runtime with $wanted.caps', ({ runtime, wanted, lines }) => {
+  expect(told[runtime].instructions.flags(wanted).lines).toEqual(lines)
 })
 
-describe('engines.kubernetes()', () => {
-  const pod = (wanted: Wanted): Document => parse(engines.kubernetes(wanted).lines.join('\n'))
+describe('flags() of kubernetes', () => {
+  const pod = (wanted: Wanted): Document => parse(kubernetes.instructions.flags(wanted).lines.join('\n'))
 
   test('gives the fields of a Pod, with annotations as text', () => {
     expect(pod(full)).toEqual({
@@ -96,11 +104,14 @@ describe('engines.kubernetes()', () => {
   })
 })
 
-test.each(['podman', 'docker'] as const)('engines.%s() has nothing to add on a machine that is prepared', (engine) => {
-  expect(engines[engine]({ ...full, prepared: true }).besides).toEqual([])
-})
+test.each(['podman', 'docker'] as const)(
+  'flags() of %s has nothing to add on a machine that is prepared',
+  (runtime) => {
+    expect(told[runtime].instructions.flags({ ...full, prepared: true }).besides).toEqual([])
+  },
+)
 
-test.each<[Engine, Wanted, RegExp]>([
+test.each<[Told, Wanted, RegExp]>([
   ['podman', bare, /containers.*\/etc\/subuid/],
   ['docker', bare, /userns-remap/],
   ['kubernetes', bare, /DaemonSet/],
@@ -109,8 +120,8 @@ test.each<[Engine, Wanted, RegExp]>([
   ['lxc', full, /no annotations/],
   ['lxc', { ...bare, fuse: true }, /mount.fuse is not served/],
   ['kubernetes', { ...bare, fuse: true }, /device plugin/],
-])('engines.%s() says what its lines cannot', (engine, wanted, says) => {
-  expect(engines[engine](wanted).besides.join('\n')).toMatch(says)
+])('flags() of %s says what its lines cannot', (runtime, wanted, says) => {
+  expect(told[runtime].instructions.flags(wanted).besides.join('\n')).toMatch(says)
 })
 
 describe('profileName()', () => {

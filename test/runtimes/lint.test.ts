@@ -1,7 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { flagsFor, type Target } from '../../src/filter/target.ts'
+import { crun } from '../../src/runtimes/known/crun.ts'
+import { runc } from '../../src/runtimes/known/runc.ts'
 import { type Done, execute } from '../kernel/host.ts'
 import { BASE, Machine } from './machine.ts'
 
@@ -24,6 +25,9 @@ const AROUND_THE_HAND_OVER = [
 ]
 const TIMEOUT_S = 5
 
+const targets = { crun: crun.target, runc: runc.target }
+type Name = keyof typeof targets
+
 let machine: Machine
 beforeAll(async () => {
   machine = new Machine()
@@ -34,7 +38,7 @@ afterAll(async () => machine.close())
 let serial = 0
 
 /** Runs `echo hello` in a container that has these calls trapped, for at most `TIMEOUT_S`. */
-async function run(runtime: Target, names: readonly string[], noNewPrivileges: boolean): Promise<Done> {
+async function run(runtime: Name, names: readonly string[], noNewPrivileges: boolean): Promise<Done> {
   const id = `lint-${process.pid}-${serial++}`
   const bundle = join(machine.directory, id)
   mkdirSync(bundle)
@@ -48,13 +52,13 @@ async function run(runtime: Target, names: readonly string[], noNewPrivileges: b
       ...{ uidMappings: ids, gidMappings: ids },
       namespaces: ['pid', 'mount', 'ipc', 'uts', 'user'].map((type) => ({ type })),
       seccomp: {
-        ...{ defaultAction: 'SCMP_ACT_ALLOW', listenerPath: machine.socket, flags: flagsFor(runtime) },
+        ...{ defaultAction: 'SCMP_ACT_ALLOW', listenerPath: machine.socket, flags: targets[runtime].flags },
         syscalls: [{ names, action: 'SCMP_ACT_NOTIFY' }],
       },
     },
   }
   writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec))
-  const global = [runtime, '--root', join(machine.directory, 'state')]
+  const global: string[] = [runtime, '--root', join(machine.directory, 'state')]
   if (runtime === 'crun') global.push('--cgroup-manager', 'cgroupfs')
   const limit = ['--kill-after=1', String(TIMEOUT_S)]
   const done = await machine.run('timeout', ...limit, ...global, 'run', '--bundle', bundle, id)
@@ -64,7 +68,7 @@ async function run(runtime: Target, names: readonly string[], noNewPrivileges: b
 
 /** That many times, since where a Go program waits is a matter of chance. */
 const TIMES = 5
-const together = (runtime: Target, names: readonly string[], flag: boolean): Promise<readonly Done[]> =>
+const together = (runtime: Name, names: readonly string[], flag: boolean): Promise<readonly Done[]> =>
   Promise.all(Array.from({ length: TIMES }, () => run(runtime, names, flag)))
 
 describe.each([{ noNewPrivileges: false }, { noNewPrivileges: true }])(

@@ -1,15 +1,17 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
-import { findRuntime, type RuntimeName } from '../../src/runtimes/launch/runtime.ts'
+import { crun } from '../../src/runtimes/known/crun.ts'
+import { runc } from '../../src/runtimes/known/runc.ts'
+import { findRuntime } from '../../src/runtimes/launch/runtime.ts'
 
 export const INTERCEDE = new URL('../../bin/intercede.js', import.meta.url).pathname
 
 /** Why `run` cannot be tested here; undefined if it can. */
 export const unable = (): string | undefined => (process.geteuid?.() === 0 ? undefined : 'only root can run containers')
 
-export function hasRuntime(name: RuntimeName): boolean {
+export function hasRuntime(name: 'crun' | 'runc'): boolean {
   try {
-    return findRuntime(name).path !== ''
+    return findRuntime({ crun, runc }[name]).path !== ''
   } catch {
     return false
   }

@@ -48,7 +48,7 @@ export function writeBundle({ options, runtime, ids, rootfs, devices }: Plan, cg
     cgroupsPath: cgroupsPath(cgroup.name),
     devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
     memory: cgroup.runtimeMemory,
-    seccomp: options.seccomp?.(runtime.name),
+    seccomp: options.seccomp?.(runtime.known.target),
   })
   writeFileSync(`${layout.bundle}/config.json`, exactJson(config))
 }

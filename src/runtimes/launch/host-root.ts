@@ -2,8 +2,9 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync } fr
 import { MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../../kernel/mount.ts'
+import { type Mount, parseMountinfo } from '../mountinfo.ts'
+import { hostFileSystems } from './host-file-systems.ts'
 import { layout } from './layout.ts'
-import { hostFileSystems, type Mount, parseMountinfo } from './mountinfo.ts'
 import { graft, openDirectory } from './tree.ts'
 
 /** What the host forbids on a file system is forbidden on its overlay; an overlay does not look at its lower mount. */

@@ -51,11 +51,11 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   using _signals = forwardSignals({ forward: (signal) => runtime.kill(signal), kill: () => cgroup.kill() })
   const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
   const [status] = await Promise.all([statusOf(runtime), stdio.relay(ended)])
-  return exitStatus(status, runtimeLog())
+  return exitStatus(status, runtimeLog(), plan.runtime.known.failures)
 }
 
 const terminalFor = ({ runtime, ids }: Plan, onResize: () => void): Stdio =>
-  runtime.name === 'crun' ? consoleTerminal(ids) : terminal(onResize)
+  runtime.known.sendsTerminal ? consoleTerminal(ids) : terminal(onResize)
 
 function runtimeLog(): string {
   try {

@@ -1,11 +1,13 @@
 import { resolve } from 'node:path'
 import type { Dev } from '../../abi/brand.ts'
+import type { Target } from '../../filter/target.ts'
 import type { RuntimeCall } from '../exec.ts'
+import type { OciRuntime } from '../runtime.ts'
 import { type Bind, readBind } from './binds.ts'
 import { type Device, readDevice } from './devices.ts'
 import { type IdRange, readRange } from './ids.ts'
 import { inspectRootfs } from './rootfs.ts'
-import { findRuntime, type Runtime, type RuntimeName } from './runtime.ts'
+import { type FoundRuntime, findRuntime } from './runtime.ts'
 
 /** What to run and in what: the options of `intercede run`, as data. */
 export interface LaunchOptions {
@@ -20,12 +22,12 @@ export interface LaunchOptions {
   /** Bytes. */
   readonly memory?: number | undefined
   readonly net?: 'none' | 'host' | undefined
-  readonly runtime?: RuntimeName | undefined
+  readonly runtime?: OciRuntime | undefined
   readonly env?: readonly string[] | undefined
   readonly workdir?: string | undefined
   readonly user?: { readonly uid: number; readonly gid: number } | undefined
   /** Makes the OCI `linux.seccomp` object for a runtime; its `listenerPath` is `AGENT_SOCKET`. */
-  readonly seccomp?: ((runtime: RuntimeName) => object) | undefined
+  readonly seccomp?: ((target: Target) => object) | undefined
   /** Starts what takes the container's listener; the socket must be there when the call returns its promise. */
   readonly startAgent?: ((socketPath: string, runtime: RuntimeCall) => Promise<Agent>) | undefined
 }
@@ -37,7 +39,7 @@ export interface Agent {
 
 export interface Plan {
   readonly options: LaunchOptions
-  readonly runtime: Runtime
+  readonly runtime: FoundRuntime
   readonly ids: IdRange
   readonly rootfs: string | undefined
   /** Whether host files are shown with the container's ids, for which a user namespace is needed early. */

@@ -2,8 +2,8 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { enterOwnMounts } from '../../caller/own-mounts.ts'
 import { programFiles } from '../../caller/program-files.ts'
 import { mount } from '../../kernel/mount.ts'
+import { hostFileSystems, parseMountinfo } from '../mountinfo.ts'
 import { BASE, layout } from './layout.ts'
-import { hostFileSystems, parseMountinfo } from './mountinfo.ts'
 import type { Plan } from './plan.ts'
 
 /** All that a container writes to its default root lies in memory: bounded in bytes and in inodes. */

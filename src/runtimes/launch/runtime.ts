@@ -1,46 +1,29 @@
-import { accessSync, constants, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { type Cap, capabilities, capMask } from '../../abi/capability.ts'
+import { ociRuntimes } from '../known/index.ts'
+import type { OciRuntime } from '../runtime.ts'
+import { which } from '../which.ts'
 
-export type RuntimeName = 'crun' | 'runc'
-
-export interface Runtime {
-  readonly name: RuntimeName
+/** A runtime that is installed. */
+export interface FoundRuntime {
+  readonly known: OciRuntime
   readonly path: string
 }
-
-/** crun first: it starts in half the time and lets the kernel wait for our answer when a signal comes. */
-const PREFERRED: readonly RuntimeName[] = ['crun', 'runc']
-
-const SEARCH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** The path of a program; administrators' PATH often lacks the sbin directories, so those are searched as well. */
-export const which = (name: string): string | undefined =>
-  `${process.env.PATH ?? ''}:${SEARCH}`
-    .split(':')
-    .map((directory) => `${directory}/${name}`)
-    .find((path) => path.startsWith('/') && isExecutable(path))
 
 /**
  * The OCI runtime to use.
  *
  * @throws {Error} if the wanted one, or any, is not installed
  */
-export function findRuntime(wanted?: RuntimeName): Runtime {
-  const names = wanted ? [wanted] : PREFERRED
-  for (const name of names) {
-    const path = which(name)
-    if (path) return { name, path }
+export function findRuntime(wanted?: OciRuntime): FoundRuntime {
+  const candidates = wanted ? [wanted] : ociRuntimes
+  for (const known of candidates) {
+    const path = which(known.installed.program)
+    if (path) return { known, path }
   }
-  throw new Error(`Cannot start a container: no ${names.join(' or ')} found: apt-get install ${names[0]}`)
+  const names = candidates.map(({ name }) => name).join(' or ')
+  const packages = candidates[0]!.installed.packages.join(' ')
+  throw new Error(`Cannot start a container: no ${names} found: apt-get install ${packages}`)
 }
 
 /** The capabilities in our bounding set: a runtime fails if it is asked for one that the machine does not give. */
@@ -54,17 +37,11 @@ interface LogLine {
   readonly msg: string
 }
 
-/** The texts in which crun and runc say what podman's exit codes 126 and 127 stand for. */
-const FAILURES: readonly (readonly [RegExp, number])[] = [
-  [/executable file .*not found|exec.*no such file or directory/i, 127],
-  [/exec: ".*": |not executable|not a regular file|exec format error/i, 126],
-]
-
 /**
  * The exit status of `run` when the runtime ended with `status`. Runtimes answer 1 both for a command that ended so and
  * for their own failure; only the latter leaves an error in their log.
  */
-export function exitStatus(status: number, log: string): number {
+export function exitStatus(status: number, log: string, failures: OciRuntime['failures']): number {
   const errors = log
     .split('\n')
     .filter((line) => line.startsWith('{'))
@@ -73,5 +50,5 @@ export function exitStatus(status: number, log: string): number {
     .map(({ msg }) => msg)
     .join('\n')
   if (errors === '' || status !== 1) return status
-  return FAILURES.find(([text]) => text.test(errors))?.[1] ?? 125
+  return failures.find(([text]) => text.test(errors))?.[1] ?? 125
 }

@@ -1,15 +1,13 @@
 import { mkdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { errnos } from '../../abi/errno.ts'
-import { AT_FDCWD } from '../../abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { O_DIRECTORY, O_PATH, openat, openat2 } from '../../kernel/files.ts'
+import { openat, openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { attachTree, changeAttributes, cloneTree, MS_PRIVATE } from '../../kernel/mount.ts'
-
-const RESOLVE_IN_ROOT = 0x10
 
 export const openDirectory = (path: string): Fd => openat(AT_FDCWD, cstring(path), O_PATH | O_DIRECTORY)
 

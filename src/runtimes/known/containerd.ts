@@ -1,0 +1,26 @@
+import { annotationsOf, deviceOf, ID_COUNT, options } from '../flags.ts'
+import type { Runtime } from '../runtime.ts'
+import { runc } from './runc.ts'
+
+/** With its client ctr: a profile is handed to runc as it is. */
+export const containerd = {
+  name: 'containerd',
+  instructions: {
+    ...{ target: runc.target, directory: '/etc/intercede', ending: '.containerd.json' },
+    flags(wanted) {
+      const ids = `0:${wanted.firstId}:${ID_COUNT}`
+      const caps = wanted.caps.map((cap) => `CAP_${cap}`)
+      const lines = [
+        `--uidmap=${ids}`,
+        `--gidmap=${ids}`,
+        ...options('cap-add', caps),
+        ...deviceOf(wanted),
+        '--seccomp',
+        `--seccomp-profile=${wanted.profile}`,
+        ...options('annotation', annotationsOf(wanted)),
+      ]
+      return { lines, besides: [] }
+    },
+  },
+  rootsIn: '/run/containerd/runc',
+} satisfies Runtime

@@ -1,0 +1,28 @@
+import type { Target } from '../../filter/target.ts'
+import { annotationsOf, deviceOf, options } from '../flags.ts'
+import type { Runtime } from '../runtime.ts'
+import { runc } from './runc.ts'
+
+/** Docker passes all of a profile on to its runtime, which is runc unless it is told otherwise. */
+const target: Target = { ...runc.target, name: 'docker', resolvesGuards: true }
+
+export const docker = {
+  name: 'docker',
+  target,
+  instructions: {
+    ...{ target, directory: '/etc/intercede', ending: '.docker.json' },
+    prepared: [['/etc/docker/daemon.json', /"userns-remap"/]],
+    flags(wanted) {
+      const lines = [
+        ...options('cap-add', wanted.caps),
+        ...deviceOf(wanted),
+        `--security-opt=seccomp=${wanted.profile}`,
+        ...options('annotation', annotationsOf(wanted)),
+      ]
+      const remap =
+        'Docker has user namespaces for all containers or none: "userns-remap": "default" in /etc/docker/daemon.json'
+      return { lines, besides: wanted.prepared ? [] : [remap] }
+    },
+  },
+  rootsIn: '/run/docker/runtime-runc',
+} satisfies Runtime

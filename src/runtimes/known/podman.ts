@@ -1,0 +1,36 @@
+import { join } from 'node:path'
+import type { Target } from '../../filter/target.ts'
+import { annotationsOf, deviceOf, options } from '../flags.ts'
+import type { Runtime } from '../runtime.ts'
+import { crun } from './crun.ts'
+
+/** podman 5.4.2 passes flags, listenerPath and listenerMetadata on to its runtime, by default crun. */
+const target: Target = { ...crun.target, name: 'podman', resolvesGuards: true }
+
+/** Of a user, whose containers have the user namespace that podman made: as the daemon of that user has. */
+function userDirectory(): string {
+  const { XDG_CONFIG_HOME: config, HOME: home = '/' } = process.env
+  return join(config?.startsWith('/') ? config : join(home, '.config'), 'intercede')
+}
+
+export const podman = {
+  name: 'podman',
+  target,
+  instructions: {
+    ...{ target, directory: '/etc/intercede', ending: '.json', userDirectory },
+    base: '/usr/share/containers/seccomp.json',
+    prepared: ['/etc/subuid', '/etc/subgid'].map((file) => [file, /^containers:/m] as const),
+    flags(wanted) {
+      const lines = [
+        ...(wanted.user ? [] : ['--userns=auto']),
+        ...options('cap-add', wanted.caps),
+        ...deviceOf(wanted),
+        `--security-opt=seccomp=${wanted.profile}`,
+        ...options('annotation', annotationsOf(wanted)),
+      ]
+      const ids = '--userns=auto takes the ids of "containers" in /etc/subuid and /etc/subgid, and there are none yet'
+      return { lines, besides: wanted.prepared ? [] : [ids] }
+    },
+  },
+  installed: { label: 'podman', program: 'podman', packages: ['podman', 'crun'] },
+} satisfies Runtime

@@ -1,0 +1,19 @@
+import { accessSync, constants } from 'node:fs'
+
+const SEARCH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** The path of a program; administrators' PATH often lacks the sbin directories, so those are searched as well. */
+export const which = (name: string): string | undefined =>
+  `${process.env.PATH ?? ''}:${SEARCH}`
+    .split(':')
+    .map((directory) => `${directory}/${name}`)
+    .find((path) => path.startsWith('/') && isExecutable(path))

@@ -10,6 +10,7 @@ import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { flagsFor, machines, resolvesGuards, type Target, targets } from '../filter/target.ts'
+import { deviceNames } from '../kernel/device-names.ts'
 import { readText } from '../kernel/text-file.ts'
 import { fullName, keyNames, keys } from '../policy/keys.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
@@ -109,7 +110,7 @@ function write(options: Options): void {
   }
   const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
   const settings = settle(entries)
-  const policy = toPolicy(settings)
+  const policy = toPolicy(settings, deviceNames)
   if (options.user) mustServeUser(policy)
   const rules = rulesFor(policy)
   if (rules.length === 0)

@@ -145,7 +145,7 @@ describe('kinds', () => {
   const texts: Record<KeyName, fc.Arbitrary<string>> = Object.fromEntries(
     keyNames.map((name) => {
       if (name === 'mknod.devices') {
-        const device = fc.tuple(fc.integer({ min: 203, max: 4095 }), fc.integer({ min: 0, max: 1048575 }))
+        const device = fc.tuple(fc.integer({ min: 300, max: 4095 }), fc.integer({ min: 0, max: 1048575 }))
         return [name, fc.array(device).map((list) => list.map(([a, b]) => `c:${a}:${b}`).join(' ,'))]
       }
       const system = fc.constantFrom('ext4', 'xfs', 'fuse.sshfs', '9p')

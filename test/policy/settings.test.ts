@@ -97,6 +97,11 @@ describe('parsePolicy()', () => {
       ': no file system has capitals as in "EXT4": write "ext4", allowed is a list of file systems such as ext4,xfs',
     ],
     [
+      'mount.allowed',
+      'ext4,zfs',
+      ': "zfs" would mount any file system of the pools of the host; mount.fuse can name a program that runs in the container, allowed is a list of file systems such as ext4,xfs',
+    ],
+    [
       'mount.fuse',
       'ext4',
       ': "ext4" does not name a program, allowed is a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',
@@ -123,6 +128,28 @@ describe('parsePolicy()', () => {
         message: `Cannot read policy: the file system "ext4" is in both ${P}mount.allowed and ${P}mount.fuse, allowed is one of them`,
       }),
     )
+  })
+
+  test.each([
+    ...[
+      'nfs',
+      'nfs4',
+      'cifs',
+      'smb3',
+      'ceph',
+      'afs',
+      'zfs',
+      'ubifs',
+      'jffs2',
+      'virtiofs',
+      'gfs2',
+      'devtmpfs',
+      'debugfs',
+    ],
+    ...['efivarfs', 'zfs.x'],
+  ])('refuses %s in mount.allowed, and takes it for mount.fuse', (type) => {
+    expect(() => parsePolicy([['mount.allowed', type]])).toThrow(`"${type}" would `)
+    expect(parsePolicy([['mount.fuse', `${type}=program`]])).toEqual({})
   })
 
   test.each(['c:10:237', 'c:10:232', 'c:10:229', 'c:0:0', 'c:4095:1048575'])('allows the device %s', (device) => {

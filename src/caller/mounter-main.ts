@@ -37,7 +37,6 @@ mount('tmpfs', '/run', 0, 'mode=0755,size=64k')
 const home = {
   root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),
   mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY),
-  network: openat(AT_FDCWD, cstring('/proc/self/ns/net'), O_RDONLY),
 }
 const mounting = new Mounting(home, await LockRoom.open(home.mounts))
 caps.rest()

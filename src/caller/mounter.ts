@@ -35,7 +35,7 @@ export type Request =
 /** `stage`: what failed, where the errno alone would not tell. */
 export interface Reply {
   readonly errno: number
-  readonly stage?: 'groups' | 'shift' | 'source'
+  readonly stage?: 'groups' | 'shift' | 'source' | 'type'
 }
 
 /** The mounter did not answer, or nobody waits for its answer any more: it must not be used again. */

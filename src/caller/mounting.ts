@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import type { Parameter } from '../calls/context.ts'
 import type { Manner, Source } from '../calls/mounts.ts'
@@ -10,14 +9,14 @@ import { create, fsmount, fsopen, setParameter } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { attachTree, changeAttributes, cloneTree, mountBytes, unmount } from '../kernel/mount.ts'
-import { CLONE_NEWNET, CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
+import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 import { inGroupsOf } from './cgroups.ts'
 import { comeHome } from './come-home.ts'
 import type { LockRoom } from './lock-room.ts'
 import { checkTarget } from './mount-target.ts'
 import { MountRefused, type Request } from './mounter.ts'
 import { SourceRoot } from './source-root.ts'
-import { opened, orOwn } from './usable-source.ts'
+import { mustBeOfDevice, opened, orOwn } from './usable-source.ts'
 
 type Asked<D extends Request['do']> = Extract<Request, { do: D }>
 
@@ -25,7 +24,6 @@ type Asked<D extends Request['do']> = Extract<Request, { do: D }>
 interface Home {
   readonly root: Handle
   readonly mounts: Handle
-  readonly network: Handle
 }
 
 const withNode = <D extends { readonly source: Source }>(request: D, node: Fd | undefined): D =>
@@ -37,10 +35,6 @@ const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
 
 const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
-
-/** Types that are mounted from a device; others may look at the network instead. */
-const needsDevice = (type: string): boolean =>
-  !readFileSync('/proc/filesystems', 'latin1').split('\n').includes(`nodev\t${type}`)
 
 /** What a mounter does, in a mount namespace of its own. What is left is left by `comeHome`. */
 export class Mounting {
@@ -73,7 +67,8 @@ export class Mounting {
   }
 
   #mount(request: Asked<'mount'>, task: Fd, userns: Fd): Fd {
-    using tree = this.#asCaller(request.type, task, () => this.#make(request))
+    mustBeOfDevice(request)
+    using tree = inGroups(task, () => this.#make(request))
     const [made, free] = this.#settle(tree, { ...request, later: laterOf(BigInt(`0x${request.flags}`)) }, userns)
     free?.[Symbol.dispose]()
     return made
@@ -96,7 +91,8 @@ export class Mounting {
   }
 
   #create(request: Asked<'create'>, task: Fd): Fd {
-    return this.#asCaller(request.type, task, () => this.#describe(request))
+    mustBeOfDevice(request)
+    return inGroups(task, () => this.#describe(request))
   }
 
   #describe({ type, source, parameters, exclusive }: Asked<'create'>): Fd {
@@ -155,21 +151,10 @@ export class Mounting {
   #rootFor({ text = '', kind }: Source): SourceRoot {
     return new SourceRoot(this.#home.root, Buffer.from(text, 'latin1'), kind)
   }
-
-  /** Where the rules for the caller bind: its control groups, and for a type without a device its network. */
-  #asCaller<T>(type: string, task: Fd, action: () => T): T {
-    return inGroupsOf(readTask(task, 'cgroup'), () => {
-      if (needsDevice(type)) return action()
-      using network = openat(task.raw, cstring('ns/net'), O_RDONLY)
-      setns(network, CLONE_NEWNET)
-      try {
-        return action()
-      } finally {
-        comeHome(() => setns(this.#home.network, CLONE_NEWNET))
-      }
-    })
-  }
 }
+
+/** Where the device rules for the caller bind. */
+const inGroups = <T>(task: Fd, action: () => T): T => inGroupsOf(readTask(task, 'cgroup'), action)
 
 /** Puts the root directory behind the mount, opened: the kernel puts no handle of O_PATH into the table of another process. */
 function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {

@@ -205,7 +205,7 @@ function refusal(error: unknown): unknown {
   return new Refused(reasonOf(error), error.errno)
 }
 
-const STAGES = { groups: 'groupsNotJoined', shift: 'cannotShift' } as const
+const STAGES = { groups: 'groupsNotJoined', shift: 'cannotShift', type: 'namesHost' } as const
 /** Why a caller cannot use its source, by what it is told. */
 const SOURCES: Readonly<Partial<Record<number, ReasonCode>>> = {
   [errnos.ENOENT]: 'sourceMissing',

@@ -1,12 +1,37 @@
+import { readFileSync } from 'node:fs'
 import { errno, errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import type { Parameter } from '../calls/context.ts'
-import type { Source } from '../calls/mounts.ts'
+import { HUGETLBFS, type Source } from '../calls/mounts.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { linkOf, O_NONBLOCK, O_RDONLY, openat, read } from '../kernel/files.ts'
+import { fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
+import { cstring } from '../kernel/libc.ts'
 import { MountRefused } from './mounter.ts'
+
+/** linux/drivers/mtd/mtdsuper.c get_tree_mtd() */
+const FLASH = /^mtd(\d|:)/
+
+/**
+ * Only a device is looked up as the caller. Any other source is a string to the driver, which it takes for the name of something
+ * that the mounting process may have, and that is root of the host: a pool, flash memory, a share of the hypervisor, a server to
+ * which it logs in with the keys and tickets of the host. And some file systems show the host itself.
+ *
+ * @throws {MountRefused} for such a type or source @throws {SyscallError} for a type that there is not
+ */
+export function mustBeOfDevice({ type, source }: { readonly type: string; readonly source: Source }): void {
+  if (type === HUGETLBFS) return
+  // The first who asks for a module gets it loaded: only then it is in the list.
+  fsopen(cstring(type))[Symbol.dispose]()
+  if (isWithoutDevice(type) || FLASH.test(source.text ?? '')) throw new MountRefused('type', errno('EPERM'))
+}
+
+const isWithoutDevice = (type: string): boolean =>
+  readFileSync('/proc/filesystems', 'latin1')
+    .split('\n')
+    .includes(`nodev\t${type.split('.')[0]}`)
 
 /** Its options show the behaviour only where it is not what the image says. */
 const EXT: ReadonlySet<string> = new Set(['ext2', 'ext3', 'ext4'])

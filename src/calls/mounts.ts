@@ -18,6 +18,9 @@ export interface Source {
   readonly node?: Handle
 }
 
+/** Of those that the kernel mounts for root of the host only, the one without a device that is served: it has no source. */
+export const HUGETLBFS = 'hugetlbfs'
+
 /** How a mount shall be, whatever makes it. */
 export interface Manner {
   /** Idmapped with the container's user namespace. */

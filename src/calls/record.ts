@@ -5,9 +5,12 @@ import { type ReasonCode, reasonCodes } from './reason.ts'
  * What became of one call. Records leave the engine through a ring in shared memory.
  *
  *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 s32 nr | 12 u32 arch | 16 u32 tid | 20 u16 errno | 22 u8 verdict |
- *   24 u16 reason | 28 u32 a | 32 u32 b | 36 f32 microseconds | 40 f64 time (milliseconds since 1970)
+ *   24 u16 reason | 28 u32 a | 32 u32 b | 36 f32 microseconds | 40 f64 time (milliseconds since 1970) |
+ *   48 s32 1 while a writer is at it
  */
 export const RECORD_SIZE = 64
+/** Where that is said. */
+export const RECORD_WRITER = 48
 
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]
@@ -32,7 +35,7 @@ export interface CallRecord {
 const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
 const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))
 
-/** @param view of at least 48 bytes; the sequence number is the writer's business */
+/** @param view of at least 48 bytes; the sequence number, and what is behind them, is the business of the ring */
 export function encodeRecord(view: DataView, at: number, record: CallRecord): void {
   view.setUint32(at + 4, record.container, true)
   view.setInt32(at + 8, record.nr, true)

@@ -1,5 +1,6 @@
 import { explain, why } from '../calls/reason.ts'
 import { idleHere } from '../daemon/idle.ts'
+import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, effectiveLimits } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
@@ -7,7 +8,7 @@ import { forUser } from '../policy/user.ts'
 
 /** Every key with its effective value and who gave it, for a container whose metadata is this. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
-  const { settings, policy } = resolve(config, { metadata })
+  const { settings, policy } = resolve(config, { metadata }, deviceNames)
   const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
   return [
     ...keys,

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Argument, Command, Option } from 'commander'
 import { idleHere } from '../daemon/idle.ts'
+import { deviceNames } from '../kernel/device-names.ts'
 import { parseConfig } from '../policy/config.ts'
 import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'
 import { capabilitiesFor } from '../policy/needs.ts'
@@ -45,7 +46,11 @@ const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `
 /** What the annotations would not do under a configuration that says nothing about them. */
 function ignored(entries: readonly Entry[], annotations: readonly (readonly [string, string])[]): readonly string[] {
   const metadata = formatLines({ entries })
-  const { notes } = resolve(parseConfig('', ''), { metadata, annotations: Object.fromEntries(annotations) })
+  const { notes } = resolve(
+    parseConfig('', ''),
+    { metadata, annotations: Object.fromEntries(annotations) },
+    deviceNames,
+  )
   return notes.map(({ key, why }) => {
     const section = key === PROFILE ? 'annotations.profiles' : 'annotations.raise'
     return `${key}: ${why}; unless ${section} of the daemon's configuration lists it`
@@ -101,7 +106,7 @@ function provide(profile: ProfileOptions & { readonly output: string }, now: boo
 function main(name: string, options: Options): void {
   const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
   const settings = settle(entries)
-  const policy = toPolicy(settings)
+  const policy = toPolicy(settings, deviceNames)
   if (options.user) mustServeUser(policy)
   if (rulesFor(policy).length === 0)
     throw new Error(`Cannot say anything: ${idleHere(settings).join('; ') || 'no key is on; try -c mknod'}`)

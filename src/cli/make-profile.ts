@@ -10,6 +10,7 @@ import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { machines, type Target } from '../filter/target.ts'
+import { deviceNames } from '../kernel/device-names.ts'
 import { readText } from '../kernel/text-file.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
@@ -107,7 +108,7 @@ export function makeProfile(options: ProfileOptions): Profile {
   const { config = [], target, base, listener, output } = options
   const entries: readonly Entry[] = config.map((text) => parseAssignment(text))
   const settings = settle(entries)
-  const policy = toPolicy(settings)
+  const policy = toPolicy(settings, deviceNames)
   if (options.user) mustServeUser(policy)
   const rules = rulesFor(policy)
   if (rules.length === 0)

@@ -5,6 +5,7 @@ import { idleHere } from '../daemon/idle.ts'
 import { Keeper } from '../daemon/keeper.ts'
 import { compileOci } from '../filter/compile.ts'
 import { machines, type Target } from '../filter/target.ts'
+import { deviceNames } from '../kernel/device-names.ts'
 import { requireKernel } from '../kernel/require.ts'
 import { parseAssignment } from '../policy/lines.ts'
 import type { Policy } from '../policy/policy.ts'
@@ -22,7 +23,7 @@ type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' 
 /** What `-c` means for a container; without a key that traps a call there is no filter and no keeper. */
 export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
   const settings = settle(config.map((text) => parseAssignment(text)))
-  const policy = toPolicy(settings)
+  const policy = toPolicy(settings, deviceNames)
   const rules = rulesFor(policy)
   for (const text of idleHere(settings)) say(text)
   if (rules.length === 0) return {}

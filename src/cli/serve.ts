@@ -3,6 +3,7 @@ import { Command, Option } from 'commander'
 import { FORMAT } from '../daemon/estate.ts'
 import { serve } from '../daemon/serve.ts'
 import { requireWhole } from '../kernel/build.ts'
+import { deviceNames } from '../kernel/device-names.ts'
 import { requireKernel, requireUserNamespace } from '../kernel/require.ts'
 import { readText } from '../kernel/text-file.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
@@ -93,5 +94,5 @@ function readConfig(file: string): Config {
   } catch (error) {
     throw new Error(`Cannot read configuration "${file}": ${(error as Error).message}`)
   }
-  return parseConfig(text, file)
+  return parseConfig(text, file, deviceNames)
 }

@@ -3,7 +3,7 @@ import { deserialize, serialize } from 'node:v8'
 import type { ContainerHandles } from '../caller/container.ts'
 import { type Fd, setNonblocking } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { bytesFile } from '../kernel/shared-memory.ts'
+import { bytesFile, restrict } from '../kernel/shared-memory.ts'
 import type { RuntimeCall } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import type { Init } from '../runtimes/inspect.ts'
@@ -100,7 +100,7 @@ export class Estate {
   }
 
   get journal(): Fd | undefined {
-    return this.#take('j')
+    return this.#memory('j')
   }
 
   keepJournal(journal: Handle): void {
@@ -109,7 +109,7 @@ export class Estate {
   }
 
   get lasting(): Fd | undefined {
-    return this.#take('m')
+    return this.#memory('m')
   }
 
   keepLasting(memory: Handle): void {
@@ -244,6 +244,13 @@ export class Estate {
       return match ? [[name, ...match.slice(1).map(Number)] as const] : []
     })
     return found.sort(([, a], [, b]) => a! - b!)
+  }
+
+  /** An earlier intercede may have left it open to all. */
+  #memory(name: string): Fd | undefined {
+    const memory = this.#take(name)
+    if (memory) restrict(memory)
+    return memory
   }
 
   #take(name: string): Fd | undefined {

@@ -1,18 +1,21 @@
+import { deviceNames } from '../kernel/device-names.ts'
 import { knownFileSystems } from '../kernel/file-systems.ts'
 import type { Config } from '../policy/config.ts'
 import { unknownFileSystems } from '../policy/file-systems.ts'
 import { idleKeys } from '../policy/idle.ts'
 import { resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
+import { unclaimedDevices } from '../policy/unclaimed.ts'
 
 /** What was given and does nothing on this machine as it stands, each with what to do. */
 export const idleHere = (settings: Settings): readonly string[] => [
   ...idleKeys(settings),
   ...unknownFileSystems(settings, knownFileSystems),
+  ...unclaimedDevices(settings, deviceNames),
 ]
 
 /** Of a configuration, each only once. */
 export function idleIn(config: Config): readonly string[] {
   const metadata = ['', ...[...config.profiles.keys()].map((name) => `profile=${name}`)]
-  return [...new Set(metadata.flatMap((text) => idleHere(resolve(config, { metadata: text }).settings)))]
+  return [...new Set(metadata.flatMap((text) => idleHere(resolve(config, { metadata: text }, deviceNames).settings)))]
 }

@@ -1,5 +1,5 @@
 import { takeCalls } from '../engine/foreign-journal.ts'
-import { isJournal, journalSize, markJournal, moveJournal, Slots } from '../engine/journal.ts'
+import { freePlaces, isJournal, journalSize, markJournal, moveJournal, Slots } from '../engine/journal.ts'
 import { Fd } from '../kernel/fd.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
 import type { Estate } from './estate.ts'
@@ -19,6 +19,7 @@ export function keptJournal(estate: Estate, records: number, fault: (message: st
   const before = kept && map(kept)
   const size = journalSize(records)
   const isOurs = before !== undefined && isJournal(before)
+  if (isOurs) freePlaces(before)
   if (isOurs && before.byteLength === size) return { journal: new Fd(kept!.release()), memory: before }
   const journal = memfd('intercede-journal', size)
   const memory = map(journal)

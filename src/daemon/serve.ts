@@ -1,3 +1,4 @@
+import { deviceNames } from '../kernel/device-names.ts'
 import { exitGroup } from '../kernel/process.ts'
 import type { Config } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -91,7 +92,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
 }
 
 function resolved(config: Config, { metadata, annotations }: Handover): Resolved {
-  const { settings, policy, notes } = resolve(config, { metadata, annotations })
+  const { settings, policy, notes } = resolve(config, { metadata, annotations }, deviceNames)
   const keys = effective(settings).map(({ key, text, origin }) => [key, `${text} (${origin})`])
   return { policy, details: { keys: Object.fromEntries(keys), ...(notes.length ? { ignored: notes } : {}) } }
 }

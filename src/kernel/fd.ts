@@ -1,4 +1,5 @@
 import { F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_NONBLOCK } from '../abi/fcntl.ts'
+import { F_ADD_SEALS } from '../abi/memfd.ts'
 import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 
@@ -87,6 +88,11 @@ export function passOn(raw: number): void {
 export function setCloexec(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFD, 0))
   check('fcntl', libcFcntl(raw, F_SETFD, flags | FD_CLOEXEC))
+}
+
+/** Rules out for ever what `seals` says, for all who have the file. @throws {SyscallError} EPERM for one that takes none */
+export function addSeals(fd: Handle, seals: number): void {
+  check('fcntl', libcFcntl(fd.raw, F_ADD_SEALS, seals))
 }
 
 /** Closes `fd` if `action` fails: a container can see to it that it does, over and over. */

@@ -3,6 +3,7 @@ import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocume
 import { type Place, PolicyError } from './error.ts'
 import { toKeyName } from './keys.ts'
 import type { Entry } from './lines.ts'
+import type { Named } from './refused-devices.ts'
 import { parsePolicy } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
@@ -145,10 +146,10 @@ function toValue(document: Document, file: string): unknown {
 /**
  * Reads the configuration file.
  *
- * @param file its name, for errors
+ * @param file its name, for errors @param named what the numbers of devices mean on this host now, where that matters
  * @throws {PolicyError} for anything that is not understood, naming the key, the value, what is allowed and the line
  */
-export function parseConfig(text: string, file: string): Config {
+export function parseConfig(text: string, file: string, named?: Named): Config {
   const [given, where] = parseYaml(text, file)
   const checked = v.safeParse(File, given, { abortEarly: true })
   if (!checked.success) complain(checked.issues[0], where)
@@ -160,7 +161,7 @@ export function parseConfig(text: string, file: string): Config {
       toEntries(keys, `profile ${name}`, ['profiles', name], where),
     ]),
   )
-  for (const entries of [[], ...profiles.values()]) parsePolicy([...defaults, ...entries])
+  for (const entries of [[], ...profiles.values()]) parsePolicy([...defaults, ...entries], named)
   return { default: defaults, profiles, annotations: checkAnnotations(annotations, profiles, where), log, limits }
 }
 

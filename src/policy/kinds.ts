@@ -1,3 +1,4 @@
+import { hostFileSystem } from './host-file-systems.ts'
 import { elements, type Kind, kind } from './kind.ts'
 
 /** LXD's spellings, so that its documentation and its users' habits hold. */
@@ -46,10 +47,18 @@ function kernelFileSystem(text: string): string {
   throw new RangeError(`no file system has capitals as in ${JSON.stringify(name)}: write ${JSON.stringify(lower)}`)
 }
 
+/** One that is made of a device that the container was given, and of nothing else of the host. */
+function mountedFileSystem(text: string): string {
+  const name = kernelFileSystem(text)
+  const why = hostFileSystem(name)
+  if (why === undefined) return name
+  throw new RangeError(`${JSON.stringify(name)} ${why}; mount.fuse can name a program that runs in the container`)
+}
+
 /** Names as in /proc/filesystems. */
 export const fileSystems: Kind<ReadonlySet<string>> = kind({
   allowed: 'a list of file systems such as ext4,xfs',
-  parse: (text) => new Set(elements(text).map(kernelFileSystem)),
+  parse: (text) => new Set(elements(text).map(mountedFileSystem)),
   format: (names) => [...names].join(','),
   lowers: (from, to) => [...to].every((name) => from.has(name)),
 })

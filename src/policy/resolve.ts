@@ -3,6 +3,7 @@ import { PolicyError } from './error.ts'
 import { keys, PREFIX, toKeyName } from './keys.ts'
 import { type Entry, type Lines, PROFILE, parseLines } from './lines.ts'
 import type { Policy } from './policy.ts'
+import type { Named } from './refused-devices.ts'
 import { type Settings, settle, toPolicy } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
@@ -12,6 +13,11 @@ export interface Given {
   readonly metadata?: string | undefined
   /** Of a pod's author, who is not the administrator. */
   readonly annotations?: Readonly<Record<string, string>> | undefined
+}
+
+interface Host {
+  readonly config: Config
+  readonly named: Named
 }
 
 /** An annotation that was ignored. */
@@ -52,7 +58,7 @@ function orNote<T>(attempt: () => T, unchanged: T, note: (why: string) => void):
 }
 
 /** Lays one annotation over what is granted, if it lowers it or may raise it. */
-function annotate(settings: Settings, entry: Entry, config: Config, note: (why: string) => void): Settings {
+function annotate(settings: Settings, entry: Entry, { config, named }: Host, note: (why: string) => void): Settings {
   const name = toKeyName(entry[0])
   const next = settle([entry], settings)
   const lowers = keys[name].lowers(settings.get(name)!.text, next.get(name)!.text)
@@ -60,7 +66,7 @@ function annotate(settings: Settings, entry: Entry, config: Config, note: (why: 
     note(`an annotation may only lower this key, which is ${JSON.stringify(settings.get(name)!.text)}`)
     return settings
   }
-  toPolicy(next)
+  toPolicy(next, named)
   return next
 }
 
@@ -69,35 +75,38 @@ function annotate(settings: Settings, entry: Entry, config: Config, note: (why: 
  * more than the administrator gives, is ignored with a note, since its author must not be able to stop the container's
  * other settings from holding.
  *
+ * @param named what the numbers of devices mean on this host now
  * @throws {PolicyError} if the administrator's own texts are wrong
  */
-export function resolve(config: Config, { metadata, annotations = {} }: Given): Resolved {
+export function resolve(config: Config, { metadata, annotations = {} }: Given, named: Named): Resolved {
+  const host = { config, named }
   const notes: Note[] = []
   const noter = (key: string, value: string) => (why: string) => void notes.push({ key, value, why })
   const lines = parseLines(metadata ?? '', 'metadata')
   const own = granted(config, profileOf(lines, config), lines)
-  toPolicy(own)
+  toPolicy(own, named)
 
   const { [PROFILE]: wanted, ...rest } = annotations
   let settings = own
-  if (wanted !== undefined) settings = choose(config, wanted, lines, own, noter(PROFILE, wanted))
+  if (wanted !== undefined) settings = choose(host, wanted, lines, own, noter(PROFILE, wanted))
   for (const [key, value] of Object.entries(rest)) {
     if (!key.startsWith(PREFIX)) continue
     const [base, note] = [settings, noter(key, value)]
-    settings = orNote(() => annotate(base, [key, value, 'annotation'], config, note), base, note)
+    settings = orNote(() => annotate(base, [key, value, 'annotation'], host, note), base, note)
   }
-  return { settings, policy: toPolicy(settings), notes }
+  return { settings, policy: toPolicy(settings, named), notes }
 }
 
 /** An annotation may choose the profile instead of the metadata, among those that the configuration lists for it. */
-function choose(config: Config, name: string, lines: Lines, own: Settings, note: (why: string) => void): Settings {
+function choose(host: Host, name: string, lines: Lines, own: Settings, note: (why: string) => void): Settings {
+  const { config, named } = host
   if (!config.annotations.profiles.has(name)) {
     note(`annotations may choose among the profiles: ${[...config.annotations.profiles].join(', ') || 'none'}`)
     return own
   }
   const attempt = () => {
     const settings = granted(config, name, lines)
-    toPolicy(settings)
+    toPolicy(settings, named)
     return settings
   }
   return orNote(attempt, own, note)

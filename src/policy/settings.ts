@@ -1,8 +1,10 @@
-import { harmless } from './devices.ts'
+import type { Dev } from '../abi/brand.ts'
+import { harmless, written } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
 import { fullName, type KeyName, keyNames, keys, toKeyName, type Value } from './keys.ts'
 import type { Entry } from './lines.ts'
 import type { Policy } from './policy.ts'
+import { givenByName, type Named } from './refused-devices.ts'
 
 /** One effective value in its canonical text, and who gave it: "default", "metadata", "profile build", ... */
 export interface Setting {
@@ -49,17 +51,34 @@ function mount(get: <K extends KeyName>(name: K) => Value<K>): NonNullable<Polic
   return { allowed, fuse, shift: get('mount.shift'), nodev: get('mount.nodev') }
 }
 
+/** @throws {PolicyError} if one is refused by the name that its number has now */
+function devices(listed: ReadonlySet<Dev>, named: Named): readonly Dev[] {
+  for (const dev of listed) {
+    const found = givenByName(dev, named)
+    if (!found) continue
+    const { name, gives } = found
+    throw new PolicyError(
+      `${fullName('mknod.devices')} has ${written(dev)}, which is ${JSON.stringify(name)} on this host: it would give the container ${gives}`,
+    )
+  }
+  return [...harmless, ...listed]
+}
+
+const NOBODY: Named = () => []
+
 /**
- * Makes the policy that settings mean. The lists of mount are checked even while mount is off, so that turning it on
- * later cannot fail.
+ * Makes the policy that settings mean. The lists of mount and mknod are checked even while those are off, so that turning them
+ * on later cannot fail.
  *
- * @throws {PolicyError} if keys contradict each other
+ * @param named what the numbers of devices mean on this host now, where that matters
+ * @throws {PolicyError} if keys contradict each other, or a listed device is one that no container may have
  */
-export function toPolicy(settings: Settings): Policy {
+export function toPolicy(settings: Settings, named: Named = NOBODY): Policy {
   const get = <K extends KeyName>(name: K) => keys[name].parse(settings.get(name)!.text) as Value<K>
   const mounts = mount(get)
+  const nodes = devices(get('mknod.devices'), named)
   return {
-    ...(get('mknod') && { mknod: { devices: new Set([...harmless, ...get('mknod.devices')]) } }),
+    ...(get('mknod') && { mknod: { devices: new Set(nodes) } }),
     ...(get('mount') && { mount: mounts }),
     ...(get('bpf') && { bpf: { devices: get('bpf.devices') } }),
     ...(get('sched_setscheduler') && {
@@ -71,7 +90,7 @@ export function toPolicy(settings: Settings): Policy {
 }
 
 /** @throws {PolicyError} for an unknown key, a bad value or a contradiction */
-export const parsePolicy = (entries: Iterable<Entry>): Policy => toPolicy(settle(entries))
+export const parsePolicy = (entries: Iterable<Entry>, named?: Named): Policy => toPolicy(settle(entries), named)
 
 /** Every key in full with its effective value and where that came from, for the log line of a container. */
 export const effective = (settings: Settings): readonly (Setting & { readonly key: string })[] =>

@@ -4,7 +4,6 @@ import { optionsOf } from './mount-options.ts'
 
 /** No id: the kernel refuses it (EINVAL), as it would an id that the container does not map. */
 const INVALID = '4294967295'
-export const HUGETLBFS = 'hugetlbfs'
 const IDS = ['uid', 'gid'] as const
 
 /**

@@ -1,8 +1,8 @@
 import type { Caller } from '../calls/caller.ts'
 import type { Told } from '../calls/context.ts'
-import type { Description, Manner } from '../calls/mounts.ts'
+import { type Description, HUGETLBFS, type Manner } from '../calls/mounts.ts'
 import type { Policy } from '../policy/policy.ts'
-import { HUGETLBFS, withHostIds } from './hugetlbfs.ts'
+import { withHostIds } from './hugetlbfs.ts'
 import { isWritable } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 

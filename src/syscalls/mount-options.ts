@@ -8,6 +8,9 @@ const LABELS: ReadonlySet<string> = new Set([
   ...['smackfsdef', 'smackfsdefault', 'smackfsfloor', 'smackfshat', 'smackfsroot', 'smackfstransmute'],
 ])
 
+/** Of erofs: its image is not a device then, but lies in the cache of the host (CONFIG_EROFS_FS_ONDEMAND). */
+const CACHED: ReadonlySet<string> = new Set(['fsid', 'domain_id'])
+
 /**
  * Options that are about the machine and not about the file system, which the kernel takes from root of the host only. EINVAL,
  * as for an option that it does not know.
@@ -15,6 +18,9 @@ const LABELS: ReadonlySet<string> = new Set([
 export function judgeParameter([key, value]: Parameter): Verdict | undefined {
   // ext4, f2fs, squashfs, vfat and others: errors; btrfs: fatal_errors; ufs: onerror.
   if (value === 'panic') return refuse('endsMachine', errno('EINVAL'))
+  if (CACHED.has(key)) return refuse('namesHost', errno('EINVAL'))
+  // Of hugetlbfs: linux/mm/hugetlb.c hugepage_new_subpool() reserves it at once.
+  if (key === 'min_size') return refuse('reservesPages', errno('EINVAL'))
   if (LABELS.has(key)) return refuse('labelsFiles', errno('EINVAL'))
   return undefined
 }

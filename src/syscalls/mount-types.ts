@@ -6,8 +6,8 @@ import type { Policy } from '../policy/policy.ts'
 export type MountPolicy = NonNullable<Policy['mount']>
 
 /** The kernel mounts them for any user namespace (FS_USERNS_MOUNT), where they are the container's own. */
-const OPEN_TO_ALL: ReadonlySet<string> = new Set([
-  ...['tmpfs', 'ramfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'overlay', 'fuse', 'bpf', 'binfmt_misc'],
+export const OPEN_TO_ALL: ReadonlySet<string> = new Set([
+  ...['tmpfs', 'ramfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'overlay', 'fuse', 'bpf', 'binfmt_misc', 'binder'],
   ...['cgroup', 'cgroup2', 'cpuset', 'rpc_pipefs', 'nfsd'],
 ])
 /** Their options name descriptors of the process that mounts, which would be ours. */

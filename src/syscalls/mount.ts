@@ -13,9 +13,10 @@ import {
   withoutMagic,
 } from '../abi/mount.ts'
 import type { Registers } from '../calls/caller.ts'
+import { HUGETLBFS } from '../calls/mounts.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
-import { HUGETLBFS, optionsWithHostIds } from './hugetlbfs.ts'
+import { optionsWithHostIds } from './hugetlbfs.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'

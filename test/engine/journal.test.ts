@@ -1,8 +1,8 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import type { CallRecord } from '../../src/calls/record.ts'
 import { SLOTS, STATE } from '../../src/calls/slot.ts'
-import { journalSize, moveJournal, RecordReader, RecordWriter, Slots } from '../../src/engine/journal.ts'
+import { freePlaces, journalSize, moveJournal, RecordReader, RecordWriter, Slots } from '../../src/engine/journal.ts'
 
 const record = (container: number): CallRecord => ({
   container,
@@ -140,3 +140,116 @@ test.each([
     expect(seen.at(-1)).toBe(5)
   },
 )
+
+/** A record all of whose numbers are the same, so that one of two records shows; something happens when the writer is at `field`. */
+function uniform(number: number, happens: Partial<Record<keyof CallRecord, () => void>> = {}): CallRecord {
+  const of = { ...record(number), nr: number, arch: number, tid: number as Tid, a: number, b: number }
+  const fields = Object.entries(happens).map(([field, action]) => {
+    const value = of[field as keyof CallRecord]
+    const get = (): unknown => {
+      action()
+      return value
+    }
+    return [field, { get, enumerable: true }] as const
+  })
+  return Object.defineProperties(of, Object.fromEntries(fields))
+}
+
+const isWhole = ({ container, nr, arch, tid, a, b }: CallRecord): boolean =>
+  [nr, arch, tid, a, b].every((number) => number === container)
+
+/** Runs `action` before the atomic step of this number that is taken from now on. */
+function atStep(wanted: number, action: () => void): Disposable {
+  const load = Atomics.load
+  let steps = 0
+  const spy = vi.spyOn(Atomics, 'load').mockImplementation(((words: Int32Array, index: number) => {
+    if (steps++ === wanted) action()
+    return load(words, index)
+  }) as typeof Atomics.load)
+  return { [Symbol.dispose]: () => spy.mockRestore() }
+}
+
+class Died extends Error {}
+const dies = (): never => {
+  throw new Died()
+}
+
+/** Everything up to `field` is written, the rest is not, as long as anybody looks. */
+function begin(writer: RecordWriter, number: number, field: keyof CallRecord): void {
+  try {
+    writer.write(uniform(number, { [field]: dies }))
+  } catch (error) {
+    if (!(error instanceof Died)) throw error
+  }
+}
+
+test('a reader that is overtaken at any step gives whole records only, and counts the others', () => {
+  for (let step = 0; step < 64; step++) {
+    const memory = new ArrayBuffer(journalSize(RECORDS))
+    const writer = new RecordWriter(memory, () => {})
+    const reader = new RecordReader(memory)
+    for (let number = 1; number <= RECORDS; number++) writer.write(uniform(number))
+    const seen: CallRecord[] = []
+    {
+      using _ = atStep(step, () => begin(writer, RECORDS + 1, 'a'))
+      reader.drain((each) => seen.push(each))
+    }
+    expect(seen.filter((each) => !isWhole(each))).toEqual([])
+    expect(seen.length + reader.lost).toBe(RECORDS)
+  }
+})
+
+test.each(['container', 'nr', 'tid', 'b'] as const)(
+  'a writer that is overtaken at %s spoils no record of the one that overtakes it, and is counted',
+  (field) => {
+    const { memory, reader } = ring()
+    const writer = new RecordWriter(memory, () => {})
+    const seen: CallRecord[] = []
+    const overtaken = uniform(1, {
+      [field]() {
+        for (let number = 2; number <= 2 * RECORDS; number++) writer.write(uniform(number))
+      },
+      microseconds: () => reader.drain((each) => seen.push(each)),
+    })
+    writer.write(overtaken)
+    reader.drain((each) => seen.push(each))
+    expect(seen.filter((each) => !isWhole(each))).toEqual([])
+    writer.write(uniform(2 * RECORDS + 1))
+    reader.drain((each) => seen.push(each))
+    expect(seen.at(-1)?.container).toBe(2 * RECORDS + 1)
+    expect(seen.length + reader.lost).toBe(2 * RECORDS + 1)
+  },
+)
+
+test('a writer that was overtaken before it began leaves the place to the one that has it', () => {
+  const { memory, reader } = ring()
+  const writer = new RecordWriter(memory, () => {})
+  const seen: CallRecord[] = []
+  const exchange = Atomics.compareExchange
+  const spy = vi.spyOn(Atomics, 'compareExchange').mockImplementationOnce(((
+    words: Int32Array,
+    ...rest: [number, number, number]
+  ) => {
+    for (let number = 2; number <= RECORDS + 1; number++) writer.write(uniform(number))
+    return exchange(words, ...rest)
+  }) as typeof Atomics.compareExchange)
+  writer.write(uniform(1))
+  expect(spy).toHaveBeenCalled()
+  spy.mockRestore()
+  reader.drain((each) => seen.push(each))
+  expect(seen.map(({ container }) => container)).toEqual(Array.from({ length: RECORDS }, (_, index) => index + 2))
+  expect(reader.lost).toBe(1)
+})
+
+test.each([
+  { how: 'when its engine has ended', over: (_: ArrayBuffer, reader: RecordReader) => reader.drain(() => {}, true) },
+  { how: 'when its keeper is replaced', over: (memory: ArrayBuffer) => freePlaces(memory) },
+])('the place of a writer that died in it is free again $how', ({ over }) => {
+  const { memory, reader, drain, write } = ring()
+  begin(new RecordWriter(memory, () => {}), 1, 'a')
+  over(memory, reader)
+  write(1, RECORDS)
+  expect(drain()).toHaveLength(RECORDS)
+  write(1, 1)
+  expect(drain()).toEqual([1])
+})

@@ -1,9 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { parseConfig } from '../../src/policy/config.ts'
+import { type Config, parseConfig } from '../../src/policy/config.ts'
 import { fullName, type KeyName, keyNames, keys } from '../../src/policy/keys.ts'
 import { PROFILE } from '../../src/policy/lines.ts'
-import { type Given, resolve } from '../../src/policy/resolve.ts'
+import { type Given, resolve as resolveHere } from '../../src/policy/resolve.ts'
 import { linesOf } from '../../src/runtimes/lxc.ts'
+
+/** On a host where nobody has a device. */
+const resolve = (...given: [config: Config, from: Given]) => resolveHere(...given, () => [])
 
 /** For each key a value that gives more than its default, and one that gives less. */
 const values: Record<KeyName, { readonly more: string; readonly less: string }> = {

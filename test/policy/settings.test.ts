@@ -97,6 +97,11 @@ describe('parsePolicy()', () => {
       ': no file system has capitals as in "EXT4": write "ext4", allowed is a list of file systems such as ext4,xfs',
     ],
     [
+      'mount.allowed',
+      'ext4,zfs',
+      ': "zfs" would mount any file system of the pools of the host; mount.fuse can name a program that runs in the container, allowed is a list of file systems such as ext4,xfs',
+    ],
+    [
       'mount.fuse',
       'ext4',
       ': "ext4" does not name a program, allowed is a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',
@@ -125,6 +130,28 @@ describe('parsePolicy()', () => {
     )
   })
 
+  test.each([
+    ...[
+      'nfs',
+      'nfs4',
+      'cifs',
+      'smb3',
+      'ceph',
+      'afs',
+      'zfs',
+      'ubifs',
+      'jffs2',
+      'virtiofs',
+      'gfs2',
+      'devtmpfs',
+      'debugfs',
+    ],
+    ...['efivarfs', 'zfs.x'],
+  ])('refuses %s in mount.allowed, and takes it for mount.fuse', (type) => {
+    expect(() => parsePolicy([['mount.allowed', type]])).toThrow(`"${type}" would `)
+    expect(parsePolicy([['mount.fuse', `${type}=program`]])).toEqual({})
+  })
+
   test.each(['c:10:237', 'c:10:232', 'c:10:229', 'c:0:0', 'c:4095:1048575'])('allows the device %s', (device) => {
     expect(parsePolicy([['mknod.devices', device]])).toEqual({})
   })
@@ -145,7 +172,7 @@ describe('kinds', () => {
   const texts: Record<KeyName, fc.Arbitrary<string>> = Object.fromEntries(
     keyNames.map((name) => {
       if (name === 'mknod.devices') {
-        const device = fc.tuple(fc.integer({ min: 203, max: 4095 }), fc.integer({ min: 0, max: 1048575 }))
+        const device = fc.tuple(fc.integer({ min: 300, max: 4095 }), fc.integer({ min: 0, max: 1048575 }))
         return [name, fc.array(device).map((list) => list.map(([a, b]) => `c:${a}:${b}`).join(' ,'))]
       }
       const system = fc.constantFrom('ext4', 'xfs', 'fuse.sshfs', '9p')

@@ -67,6 +67,7 @@ describe('mount.decide()', () => {
     { what: 'one in capitals that is not', change: { type: 'BTRFS' }, reason: 'fileSystemNotAllowed' },
     { what: 'no type', change: { type: undefined }, reason: 'changesMounts' },
     { what: 'a type of the kernel, listed or not', change: { type: 'tmpfs' }, reason: 'kernelMountsIt' },
+    { what: 'one of them that is rare', change: { type: 'binder' }, reason: 'kernelMountsIt' },
     { what: 'a type with a subtype of FUSE', change: { type: 'fuse.xfs' }, reason: 'kernelMountsIt' },
     { what: 'a type that takes descriptors', change: { type: '9p' }, reason: 'takesDescriptors' },
     { what: 'a subtype of one', change: { type: 'fuseblk.ntfs' }, reason: 'takesDescriptors' },
@@ -126,6 +127,10 @@ describe('options that are about the machine', () => {
     { option: 'fatal_errors=panic', reason: 'endsMachine' },
     { option: 'context="system_u:object_r:etc_t:s0:c1,c2"', reason: 'labelsFiles' },
     { option: 'smackfsroot=*', reason: 'labelsFiles' },
+    { option: 'min_size=2M', reason: 'reservesPages' },
+    { option: 'size=2M', reason: undefined },
+    { option: 'fsid=boot', reason: 'namesHost' },
+    { option: 'domain_id=boot', reason: 'namesHost' },
     { option: 'errors=continue', reason: undefined },
     { option: 'panic', reason: undefined },
   ])('$option: $reason', ({ option, reason }) => {

@@ -28,6 +28,14 @@ export const mount = {
     'the file system takes descriptors as options, which mean something else for intercede',
     'leave it out of security.syscalls.intercept.mount.allowed',
   ],
+  namesHost: [
+    'its source or an option is no device but the name of something of the host, which intercede would mount as root of the host',
+    'take a file system from a block device, or one by FUSE; see docs/mount.md',
+  ],
+  reservesPages: [
+    'the option takes huge pages away from the host before anybody uses one',
+    'leave min_size out; size, which is a limit, is served',
+  ],
   endsMachine: [
     'the option asks the kernel to panic when the file system has an error, and that would be the whole machine',
     'take errors=remount-ro instead',

@@ -1,0 +1,41 @@
+/**
+ * File systems that no list can allow: each is mounted as root of the host, and finds what it mounts by a string, which the
+ * container would say, or shows the host without being asked. Of all others without a block device the kernel tells when they
+ * are mounted (caller/usable-source.ts); what these are is known before.
+ */
+const names: readonly (readonly [types: readonly string[], why: string])[] = [
+  [
+    // A namespace of the network is not enough: request-key(8) and rpc.gssd(8) answer on the host, with its tickets and keys.
+    ['nfs', 'nfs4', 'cifs', 'smb3', 'ceph', 'afs', 'orangefs', 'pvfs2', 'lustre', 'gpfs', 'beegfs'],
+    'would log in to servers as the host, with its Kerberos tickets, keys and reserved ports',
+  ],
+  [['gfs2', 'ocfs2', 'ocfs2_dlmfs'], 'would join the cluster of the host'],
+  [['zfs'], 'would mount any file system of the pools of the host'],
+  [['ubifs', 'jffs2', 'yaffs', 'yaffs2'], 'would mount the flash memory of the host'],
+  [['virtiofs', 'vboxsf', 'vmhgfs', 'prl_fs', 'hostfs'], 'would mount what the hypervisor shares with the host'],
+  [['ecryptfs'], 'would use the keys of the host'],
+  [['devtmpfs'], 'would show the devices of the host'],
+  [
+    [
+      ...[
+        'debugfs',
+        'tracefs',
+        'securityfs',
+        'configfs',
+        'pstore',
+        'efivarfs',
+        'selinuxfs',
+        'smackfs',
+        'resctrl',
+        'xenfs',
+      ],
+      ...['functionfs', 'gadgetfs', 'fusectl', 'spufs', 'openpromfs', 'ibmasmfs', 's390_hypfs'],
+    ],
+    'would show the kernel of the host and let it be changed',
+  ],
+]
+
+const reasons = new Map(names.flatMap(([types, why]) => types.map((type) => [type, why] as const)))
+
+/** What it would be to allow this one; undefined if nothing is known against it. A subtype, as in fuseblk.ntfs, is the same driver. */
+export const hostFileSystem = (type: string): string | undefined => reasons.get(type.split('.')[0]!)

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-/** unit: pure, seconds. kernel: the real kernel, as root. runtimes: crun, runc, podman, one file at a time. */
+/** unit: pure, seconds. kernel: the real kernel, as root. attacks: what a hostile container does. runtimes: crun, runc, podman, one file at a time. */
 export default defineConfig({
   test: {
     projects: [
@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**'],
+          exclude: ['test/kernel/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**', 'test/attacks/**'],
           // A busy machine runs the comparisons of filters for more than the usual five seconds.
           testTimeout: 30_000,
         },
@@ -16,6 +16,15 @@ export default defineConfig({
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
       { test: { name: 'differential', include: ['test/differential/**/*.test.ts'] } },
       { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
+      {
+        test: {
+          name: 'attacks',
+          include: ['test/attacks/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
       {
         test: {
           name: 'runtimes',

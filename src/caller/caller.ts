@@ -171,7 +171,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    const rules = this.#desk.deviceRules(this.#container, dev, this.#asker)
+    const rules = this.#desk.rules.ofCaller(this.#container, dev, this.#asker)
     if (!rules) throw new PassOn('deviceRulesUnknown')
     return rules
   }

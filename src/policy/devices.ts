@@ -17,6 +17,12 @@ export const harmless: readonly Dev[] = [
 ]
 
 /**
+ * What may be made, but opened by nobody who has got the node from us: the driver would open a terminal of the host, whatever
+ * the container has as its console (linux/drivers/tty/tty_io.c tty_lookup_driver()).
+ */
+export const opensHost: ReadonlySet<Dev> = new Set([makedev(5, 1)])
+
+/**
  * Devices that no list can allow, because who may open them owns the host or ends it. A device whose driver checks a
  * capability in the initial user namespace is still named where the check is not in open(). Others are the
  * administrator's decision: /dev/loop-control (10:237) for one only adds and removes loop devices, whose block nodes

@@ -62,7 +62,7 @@ describe('refusedInstruction()', () => {
   })
 
   test('the programs of our own pass', () => {
-    expect(refusedInstruction(barOpening(5, 1))).toBe(-1)
+    expect(refusedInstruction(barOpening(makedev(5, 1)))).toBe(-1)
   })
 })
 

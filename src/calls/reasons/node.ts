@@ -10,6 +10,10 @@ export const node = {
     'the device rules of the control group of the caller do not let the device {a}:{b} be made',
     'allow it where the container is started, for podman by --device-cgroup-rule',
   ],
+  opensHost: [
+    "the device {a}:{b} would open one of the host, and the container's control group does not let that be barred",
+    'start the container with a control group of its own (not with --cgroups=disabled), or with device rules that bar opening it',
+  ],
   deviceRulesUnknown: [
     'what the device rules of the control group of the caller allow could not be found out: no process could be started in it',
     'see whether the group has room for one more process (pids.max), and the host for one more',

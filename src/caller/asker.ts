@@ -86,9 +86,9 @@ export class Asker implements Disposable {
 
   /** The text of its `/proc/TID/cgroup`. @returns how many bytes */
   cgroups(into: Uint8Array): number {
-    const { proc, names } = this.#desk
+    const { identity, proc, names } = this.#desk
     try {
-      const file = openat(proc.raw, names.of(this.tid, 'cgroup'), O_RDONLY)
+      const file = identity.looking(() => openat(proc.raw, names.of(this.tid, 'cgroup'), O_RDONLY))
       try {
         // The kernel gives all of it at once (linux/fs/proc/base.c proc_single_show()).
         return read(file, into)

@@ -71,7 +71,7 @@ async function podmanOptions(machine: Machine): Promise<readonly string[]> {
   return ['--rm', '--network=none', `--security-opt=seccomp=${profile}`, '--userns=auto', '--cap-add=MKNOD']
 }
 /** With a control group; this machine has no controller that would limit it. */
-const GROUPED = '--pids-limit=-1'
+const GROUPED = '--pids-limit=0'
 
 async function podman(machine: Machine): Promise<Running> {
   const engine = await Podman.start(machine)

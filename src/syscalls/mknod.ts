@@ -44,9 +44,9 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       if (!caller.holds('MKNOD')) return pass('lacksCapability', capNumber('MKNOD'))
       const rules = caller.deviceRules(dev)
       if (!rules.mknod) return pass('deviceCgroup', major(dev), minor(dev))
-      const isBarred = opensHost.has(dev)
-      if (isBarred && !caller.barOpening(dev)) return pass('opensHost', major(dev), minor(dev))
-      const done = rules.open && !isBarred ? 'done' : 'doneButClosed'
+      const bar = opensHost.has(dev)
+      if (bar && !caller.barOpening(dev)) return pass('opensHost', major(dev), minor(dev))
+      const done = bar ? 'doneAndBarred' : rules.open ? 'done' : 'doneButClosed'
       const { dir, name } = caller.parent(dirfd, path)
       const barred = caller.devicesBarred(dir, name)
       if (!barred) return act({ verb: 'mknod', dir, name, mode, dev }, done)

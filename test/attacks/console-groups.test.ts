@@ -68,7 +68,7 @@ describe.skipIf(why)(`in a group of v2${why ? `: skipped, ${why}` : ''}`, () => 
   test('it is made and does not open, by the caller or in a group below; one program bars it for good', async () => {
     const below = nested('below')
     const script = `${attack()}; ${attack()}; ${entering(below)}; ${attack()}`
-    expect(await inHome(script)).toEqual({ stdout: HELD.repeat(3), reason: 'doneButClosed' })
+    expect(await inHome(script)).toEqual({ stdout: HELD.repeat(3), reason: 'doneAndBarred' })
     expect(await inHome(attack())).toMatchObject({ stdout: HELD })
     expect(await outsider.attached(home.path)).toHaveLength(1)
     expect(await outsider.attached(below)).toHaveLength(0)
@@ -169,7 +169,7 @@ describe.skipIf(noLegacy)(`in a group of v1 alone${noLegacy ? `: skipped, ${noLe
     { what: 'that allows it among others', rules: ['a', 'c *:* m', 'c 1:* rwm', 'c 5:1 rwm'] },
   ])('$what: it is made and does not open', async ({ rules }) => {
     setRules(rules)
-    expect(await inGroup(`${attack()}; ${attack()}`)).toEqual({ stdout: HELD.repeat(2), reason: 'doneButClosed' })
+    expect(await inGroup(`${attack()}; ${attack()}`)).toEqual({ stdout: HELD.repeat(2), reason: 'doneAndBarred' })
   })
 
   test('that allows all character devices by one rule, of which nothing can be taken: refused', async () => {

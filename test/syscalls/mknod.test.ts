@@ -97,7 +97,7 @@ describe('mknodat.decide()', () => {
     {
       opens: 'nowhere in it',
       closed: true,
-      verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneButClosed' } },
+      verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneAndBarred' } },
     },
   ])("the host's console, which opens $opens", ({ closed, verdict }) => {
     const console = registers(5n, 0x1000n, BigInt(S_IFCHR | 0o600), BigInt(makedev(5, 1)))

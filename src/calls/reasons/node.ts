@@ -6,6 +6,10 @@ export const node = {
     'done for the caller, but the device rules of its control group do not let it be opened',
     'allow the device where the container is started, for podman by --device-cgroup-rule',
   ],
+  doneAndBarred: [
+    'done for the caller; nothing in the container can open it, for what it would open is a device of the host',
+    '',
+  ],
   deviceCgroup: [
     'the device rules of the control group of the caller do not let the device {a}:{b} be made',
     'allow it where the container is started, for podman by --device-cgroup-rule',

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-/** unit: pure, seconds. kernel: the real kernel, as root. runtimes: crun, runc, podman, one file at a time. attacks: what must fail. */
+/** unit: pure, seconds. kernel: the real kernel, as root. attacks: what a hostile container does. runtimes: crun, runc, podman, one file at a time. */
 export default defineConfig({
   test: {
     projects: [
@@ -14,6 +14,8 @@ export default defineConfig({
         },
       },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
+      { test: { name: 'differential', include: ['test/differential/**/*.test.ts'] } },
+      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
       {
         test: {
           name: 'attacks',
@@ -23,8 +25,6 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
-      { test: { name: 'differential', include: ['test/differential/**/*.test.ts'] } },
-      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
       {
         test: {
           name: 'runtimes',

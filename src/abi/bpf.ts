@@ -1,3 +1,6 @@
+import type { Dev } from './brand.ts'
+import { major, minor } from './dev.ts'
+
 /** One instruction of eBPF: `struct bpf_insn`, linux/bpf.h. */
 interface Instruction {
   readonly code: number
@@ -76,12 +79,12 @@ function isHarmless(code: number, source: number): boolean {
 }
 
 /** A program for a control group that lets one device be made but not opened, and says nothing about all others. */
-export const barOpening = (major: number, minor: number): Uint8Array =>
+export const barOpening = (dev: Dev): Uint8Array =>
   encode([
     { code: LDX_W, dst: 2, src: 1, off: CTX.major },
-    { code: JNE, dst: 2, off: 8, imm: major },
+    { code: JNE, dst: 2, off: 8, imm: major(dev) },
     { code: LDX_W, dst: 2, src: 1, off: CTX.minor },
-    { code: JNE, dst: 2, off: 6, imm: minor },
+    { code: JNE, dst: 2, off: 6, imm: minor(dev) },
     { code: LDX_W, dst: 2, src: 1, off: CTX.access },
     { code: RSH, dst: 2, imm: 16 },
     { code: AND, dst: 2, imm: OPEN },

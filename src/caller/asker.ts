@@ -84,6 +84,22 @@ export class Asker implements Disposable {
     }
   }
 
+  /** The text of its `/proc/TID/cgroup`. @returns how many bytes */
+  cgroups(into: Uint8Array): number {
+    const { identity, proc, names } = this.#desk
+    try {
+      const file = identity.looking(() => openat(proc.raw, names.of(this.tid, 'cgroup'), O_RDONLY))
+      try {
+        // The kernel gives all of it at once (linux/fs/proc/base.c proc_single_show()).
+        return read(file, into)
+      } finally {
+        file[Symbol.dispose]()
+      }
+    } catch (error) {
+      throw passedOn('gone', error)
+    }
+  }
+
   get sleep(): Sleep {
     const { proc, names, identity } = this.#desk
     return new Sleep({ tid: this.tid, proc, names, identity })

@@ -18,6 +18,7 @@ import { Asker, orPass, passedOn } from './asker.ts'
 import type { Container } from './container.ts'
 import { copyOf, handleOf } from './descriptors.ts'
 import type { Desk } from './desk.ts'
+import { barOpening } from './device-bar.ts'
 import { DevicePrograms } from './device-programs.ts'
 import { CallerFuse } from './fuse.ts'
 import { isTmpfsOfHost, mountLine } from './mount-line.ts'
@@ -179,9 +180,17 @@ export class Caller implements CallerContract, Disposable {
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    const rules = this.#desk.deviceRules(this.#container, dev, this.#asker)
+    const rules = this.#desk.rules.ofCaller(this.#container, dev, this.#asker)
     if (!rules) throw new PassOn('deviceRulesUnknown')
     return rules
+  }
+
+  barOpening(dev: Dev): boolean {
+    const { identity, proc, mayBlock, programs, rules } = this.#desk
+    const bar = (): boolean => barOpening(dev, this.#container, { identity, proc, mayBlock, store: programs })
+    const closed = rules.closed(this.#container, dev, this.#asker, bar)
+    if (closed === undefined) throw new PassOn('deviceRulesUnknown')
+    return closed
   }
 
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {

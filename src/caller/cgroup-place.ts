@@ -1,4 +1,5 @@
 import { errnos } from '../abi/errno.ts'
+import { toInside } from '../abi/id-map.ts'
 import { fileType, S_IFDIR } from '../abi/stat.ts'
 import type { NoGroup } from '../calls/device-programs.ts'
 import type { ReasonCode } from '../calls/reason.ts'
@@ -9,6 +10,7 @@ import { type Identity, identify, O_PATH, O_RDONLY, openat, read } from '../kern
 import type { Handle } from '../kernel/handle.ts'
 import { parentUserNamespace } from '../kernel/pidfd.ts'
 import { parentIn } from '../kernel/process.ts'
+import type { Container } from './container.ts'
 
 const PARENT = Buffer.from('..\0')
 const PROCS = Buffer.from('cgroup.procs\0')
@@ -20,6 +22,10 @@ const USERNS_LIMIT = 33
 const PROCS_LIMIT = 64 * 1024
 /** To look at more of them takes milliseconds. */
 const FEW = 64
+
+/** Between two looks. */
+const LOOK_MS = 10
+const never = new Int32Array(new SharedArrayBuffer(4))
 
 const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino
 
@@ -89,6 +95,32 @@ export function misplaced(home: Handle | undefined): 'noCgroup' | 'rootCgroup' |
   using parent = openat(home.raw, PARENT, O_PATH)
   const [one, other] = [identify(home.raw), identify(parent.raw)]
   return isSame(one, other) || one.dev !== other.dev ? 'rootCgroup' : undefined
+}
+
+/**
+ * Could something of the container be beside this group or above it? Who owns the group above, or may write there, may move
+ * his processes.
+ */
+export function isNested(home: Handle, { uidMap, gidMap }: Pick<Container, 'uidMap' | 'gidMap'>): boolean {
+  using parent = openat(home.raw, PARENT, O_PATH)
+  const { uid, gid, mode } = identify(parent.raw)
+  const isOfGroup = (mode & 0o020) !== 0 && toInside(gidMap, gid) !== undefined
+  return toInside(uidMap, uid) !== undefined || isOfGroup || (mode & 0o002) !== 0
+}
+
+/** Looks up to so often, as long as there are strangers: what joins to enter the container is there for a moment. */
+export function strangersAtLast(
+  looks: number,
+  mayBlock: () => void,
+  look: () => ReasonCode | undefined,
+): ReasonCode | undefined {
+  let found = look()
+  for (let more = looks - 1; found === 'sharedCgroup' && more > 0; more--) {
+    mayBlock()
+    Atomics.wait(never, 0, 0, LOOK_MS)
+    found = look()
+  }
+  return found
 }
 
 const text = Buffer.alloc(PROCS_LIMIT)

@@ -16,6 +16,8 @@ export interface ContainerHandles {
   readonly cgroup?: number
   /** The same in the hierarchy of v1's memory controller, if the host uses that. */
   readonly memory?: number
+  /** The same in the hierarchy of v1's controller of devices, where that group is not ours too. */
+  readonly devices?: number
   /** The group that holds its tasks and nobody else's, as far as that can be told. */
   readonly tasks?: number
   /** The mount namespace of its runtime, where that is not ours. */

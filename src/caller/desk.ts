@@ -14,6 +14,22 @@ import type { Status } from './status.ts'
 import type { TaskNames } from './task-names.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
+/** Knows what device rules allow; they are asked for once in a while. The asker is held before it is looked at. */
+export interface DeviceRulesDesk {
+  /** What those of the control groups of a task allow; undefined if nobody knows. */
+  ofCaller(
+    container: Container,
+    dev: Dev,
+    asker: Asker,
+  ): { readonly mknod: boolean; readonly open: boolean } | undefined
+  /**
+   * Can the device be opened neither in the control groups of its container, nor by the task? undefined if nobody knows.
+   *
+   * @param bar called if it can be opened in those of the container, to change that; returns whether it has
+   */
+  closed(container: Container, dev: Dev, asker: Asker, bar: () => boolean): boolean | undefined
+}
+
 /** What a thread needs to look at callers: made once. */
 export interface Desk {
   readonly identity: ThreadIdentity
@@ -28,15 +44,7 @@ export interface Desk {
   readonly room: { readonly path: Uint8Array; readonly parent: Uint8Array }
   readonly nodes: Nodes
   readonly places: DevicePlaces
-  /**
-   * What the device rules of a task's control groups allow, undefined if nobody knows; asked once in a while. The asker is
-   * held before it is looked at.
-   */
-  readonly deviceRules: (
-    container: Container,
-    dev: Dev,
-    asker: Asker,
-  ) => { readonly mknod: boolean; readonly open: boolean } | undefined
+  readonly rules: DeviceRulesDesk
   /** The device programs that containers have loaded. */
   readonly programs: ProgramStore
   /** Counts the mounts that a container gets. */

@@ -9,16 +9,15 @@ import type { Fd } from '../kernel/fd.ts'
 import { identify } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { pipe } from '../kernel/pipe.ts'
-import { locate, misplaced, reopen, strangers } from './cgroup-place.ts'
+import { locate, misplaced, reopen, strangers, strangersAtLast } from './cgroup-place.ts'
 import type { Container } from './container.ts'
 import type { ProgramStore } from './program-store.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
 /** An engine is young for so many seconds. */
 const YOUNG_S = 30
-/** So often, with so many milliseconds between, a young one looks at a group that somebody is in. */
+/** So often a young one looks at a group that somebody is in. */
 const LOOKS = 300
-const LOOK_MS = 10
 
 /** What procfs says of a descriptor of a link. */
 const LINK = 'anon_inode:bpf_link'
@@ -61,14 +60,7 @@ export class DevicePrograms implements Contract {
 
   /** What an engine that was killed had in the group is there for a moment still: who is not gone soon is a stranger. */
   #strangers(look: () => ReasonCode | undefined): ReasonCode | undefined {
-    let found = look()
-    const looksAtMost = process.uptime() < YOUNG_S ? LOOKS : 1
-    for (let looks = 1; found === 'sharedCgroup' && looks < looksAtMost; looks++) {
-      this.#around.mayBlock()
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS)
-      found = look()
-    }
-    return found
+    return strangersAtLast(process.uptime() < YOUNG_S ? LOOKS : 1, this.#around.mayBlock, look)
   }
 
   group(fd: number): Group | NoGroup {

@@ -92,6 +92,14 @@ export interface Caller {
    * @throws {PassOn} if that cannot be found out
    */
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
+  /**
+   * Sees to it that nothing in its container can open a device, whatever node there may be of it, if need be by rules of
+   * ours: they only forbid, so it is no act.
+   *
+   * @returns false if it can be opened all the same
+   * @throws {PassOn} if that cannot be found out
+   */
+  barOpening(dev: Dev): boolean
   /** Could a device node in this directory be opened? undefined: yes, else why not. */
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined
   readonly mounts: Mounts

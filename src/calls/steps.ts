@@ -70,6 +70,8 @@ export const steps = {
   changePrograms: step('load, attach or detach programs', ['BPF', 'NET_ADMIN']),
   describeProgram: step('ask what the program is', ['BPF']),
   findProgram: step('open a program by its number', ['SYS_ADMIN']),
+  /** The rules of v1 ask for CAP_SYS_ADMIN, and their file may belong to the container. */
+  denyDevice: step('forbid a device to a group of cgroup v1', ['SYS_ADMIN', 'DAC_OVERRIDE']),
   askMounter: step('have a mounter do it', []),
   askRuntime: step("have the container's runtime start its program", []),
   countApart: step('make a pipe that is counted for nobody', ['SETUID']),
@@ -112,6 +114,14 @@ export const phases = {
   resting: new Phase('resting', [steps.ownPriority]),
   /** From the receipt of a call to its verdict. */
   looking: new Phase('looking', [steps.look, steps.lookClosely, steps.stand, steps.asHostRoot, steps.askPrograms]),
+  /** Before a node is made that nobody shall open: a device of the host is closed to the container. */
+  barring: new Phase('barring', [
+    steps.lookClosely,
+    steps.askPrograms,
+    steps.changePrograms,
+    steps.findProgram,
+    steps.denyDevice,
+  ]),
   /** What an act has for the caller's memory. */
   answering: new Phase('answering', [steps.reach]),
 } as const satisfies Record<string, Phase>

@@ -1,4 +1,3 @@
-import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import { isHeld } from '../caller/held.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -72,7 +71,7 @@ export class Helpers {
   help(asked: Help, container?: Container): void {
     switch (asked.type) {
       case 'device':
-        void this.#tryDevice(asked.tid, asked.dev, new Int32Array(asked.answer))
+        void this.#tryDevice(asked)
         break
       case 'lend':
         this.#lend(asked.container, new Int32Array(asked.answer))
@@ -97,9 +96,9 @@ export class Helpers {
     }
   }
 
-  async #tryDevice(tid: Tid, dev: Dev, answer: Int32Array): Promise<void> {
-    const rules = await tryDevice(this.#spawn, tid, dev).catch(() => undefined)
-    settle(answer, encodeRules(rules))
+  async #tryDevice(asked: Extract<Help, { type: 'device' }>): Promise<void> {
+    const rules = await tryDevice(this.#spawn, asked).catch(() => undefined)
+    settle(new Int32Array(asked.answer), encodeRules(rules))
   }
 
   #lend(container: number, answer: Int32Array): void {

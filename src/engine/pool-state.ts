@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { STORE_LOCKS } from '../caller/program-store.ts'
 import { now } from '../kernel/clock.ts'
 import { currentTid, isRunning } from '../kernel/process.ts'
@@ -7,8 +8,10 @@ import { ENTRIES } from './contexts.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
 import { LEAD_WORDS, LEADER_MS, Lead } from './lead.ts'
 import { ORPHAN_WORDS } from './orphans.ts'
+import { Pace } from './pace.ts'
 import { ProxyWords } from './proxy-words.ts'
 import { RULES_WORDS, RulesCache } from './rules-cache.ts'
+import { SEED_BYTES } from './rules-desk.ts'
 import { Spawning } from './spawning.ts'
 import { UNDELIVERED_WORDS, Undelivered } from './undelivered.ts'
 import { WORKER_WORDS, Workers } from './workers.ts'
@@ -21,6 +24,7 @@ export const CONTAINERS = 1024
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /** Each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
+const SEED_WORDS = SEED_BYTES / 4
 const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_LOCKS + UNDELIVERED_WORDS
 const CALLS = 8
 const ANSWERED = 0
@@ -55,6 +59,10 @@ export class PoolState {
   readonly #containerForgiven: Int32Array
   /** What the device rules of the containers allow. */
   readonly rules: RulesCache
+  /** How often that is asked for. */
+  readonly rulesPace: Pace
+  /** Nobody else knows it: see `RulesDesk`. */
+  readonly rulesSeed: Uint8Array
   /** What is reported of the containers. */
   readonly info: InfoCache
   readonly spawning: Spawning
@@ -74,11 +82,12 @@ export class PoolState {
         (LEAD_WORDS +
           WORKER_WORDS +
           16 +
+          SEED_WORDS +
           ATTENDANCE_WORDS +
           ORPHAN_WORDS +
           ENTRIES +
           6 * LISTENERS +
-          (7 + PER_CONTAINER) * CONTAINERS),
+          (8 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -108,9 +117,18 @@ export class PoolState {
     this.#containerMuted = array(CONTAINERS)
     this.#containerWaited = array(CONTAINERS)
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
+    this.rulesPace = new Pace(array(CONTAINERS), now)
+    this.rulesSeed = this.#seed(array(SEED_WORDS))
     this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
     this.lastingLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
     this.undelivered = new Undelivered(array(UNDELIVERED_WORDS * CONTAINERS))
+  }
+
+  /** Chosen by the first who has the memory, before there is a second. */
+  #seed(words: Int32Array): Uint8Array {
+    const bytes = new Uint8Array(words.buffer, words.byteOffset, SEED_BYTES)
+    if (bytes.every((byte) => byte === 0)) bytes.set(randomBytes(SEED_BYTES))
+    return bytes
   }
 
   /** The lead, as the calling thread has it or not. @param alarm a timerfd */
@@ -193,6 +211,7 @@ export class PoolState {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
     this.rules.forget(container)
+    this.rulesPace.forget(container)
     this.info.forget(container)
     this.undelivered.forget(container)
     this.setWalker(container, 'never')

@@ -1,5 +1,3 @@
-import type { Dev } from '../abi/brand.ts'
-import type { Asker } from '../caller/asker.ts'
 import type { Container } from '../caller/container.ts'
 import type { Desk } from '../caller/desk.ts'
 import { DevicePlaces } from '../caller/device-places.ts'
@@ -14,12 +12,11 @@ import { Fd } from '../kernel/fd.ts'
 import { address } from '../kernel/libc.ts'
 import { RemoteMemory } from '../kernel/memory.ts'
 import { map } from '../kernel/shared-memory.ts'
-import type { DeviceRules } from './device-rules.ts'
 import { ExecJob } from './exec-job.ts'
 import { Informant } from './informant.ts'
 import { Lasting } from './lasting.ts'
 import type { PoolState } from './pool-state.ts'
-import { decodeRules } from './rules-cache.ts'
+import { RulesDesk } from './rules-desk.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
 import { KeepersVault } from './vault.ts'
 
@@ -83,24 +80,9 @@ export class Services {
       programs: lasting.programs,
       mayBlock: passLead,
       mayMount: ({ index }) => state.countMount(index),
-      deviceRules: ({ index }, dev, asker) => this.#deviceRules(index, dev, asker),
+      rules: new RulesDesk({ cache: state.rules, pace: state.rulesPace, seed: state.rulesSeed, post, passLead }),
       walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
     }
-  }
-
-  /** What the device rules allow; the main thread finds out, by a process that joins the group. */
-  #deviceRules(container: number, dev: Dev, asker: Asker): DeviceRules | undefined {
-    const { rules } = this.#state
-    const known = rules.get(container, dev)
-    if (known !== 0) return decodeRules(known)
-    this.#passLead()
-    const mustBeIt = asker.hold()
-    const answer = new Int32Array(new SharedArrayBuffer(4))
-    this.#post({ type: 'device', tid: asker.tid, dev, answer: answer.buffer })
-    Atomics.wait(answer, 0, 0)
-    mustBeIt()
-    rules.set(container, dev, answer[0]!)
-    return decodeRules(answer[0]!)
   }
 
   /** By the main thread, which starts it if there is none. */

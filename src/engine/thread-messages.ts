@@ -1,6 +1,7 @@
 import type { Dev, Tid } from '../abi/brand.ts'
 import type { Container } from '../caller/container.ts'
 import type { ReasonCode } from '../calls/reason.ts'
+import type { Groups } from './device-rules.ts'
 import type { Asked } from './exec-job.ts'
 
 /** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
@@ -37,7 +38,14 @@ export type ToThread = { readonly container: Container } | { readonly forget: nu
 
 /** For `Helpers`. */
 export type Help =
-  | { readonly type: 'device'; readonly tid: Tid; readonly dev: Dev; readonly answer: SharedArrayBuffer }
+  /** Try what these control groups allow; the answer is a word of `RulesCache`. */
+  | {
+      readonly type: 'device'
+      readonly tid: Tid
+      readonly dev: Dev
+      readonly groups: Groups
+      readonly answer: SharedArrayBuffer
+    }
   /** Lend me a mounter; the answer is its socket, or -1. */
   | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
   | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }

@@ -190,19 +190,24 @@ export function detachLink(link: Handle): void {
   check('bpf', call(BPF.LINK_DETACH))
 }
 
-/**
- * Puts a device program on a control group of v2: with the programs of the groups below, all must allow. It is there as long
- * as the group.
- *
- * @throws {SyscallError} EPERM without CAP_BPF and CAP_NET_ADMIN; EINVAL for a program that the kernel rejects
- */
-export function attachDeviceProgram(group: Handle, instructions: Uint8Array): void {
+/** Loads a device program. @throws {SyscallError} EPERM without CAP_BPF and CAP_NET_ADMIN; EINVAL for one that is rejected */
+export function loadDeviceProgram(instructions: Uint8Array): Fd {
   const members = new DataView(new ArrayBuffer(ATTR_SIZE))
   members.setUint32(LOAD.type, BPF_PROG_TYPE_CGROUP_DEVICE, true)
   members.setUint32(LOAD.count, instructions.length / 8, true)
   const load = { attr: new Uint8Array(members.buffer), instructions, licence: cstring('GPL'), log: undefined }
   const { fd, errno } = loadProgram(load)
   if (!fd) throw new SyscallError('bpf', errno!)
-  using program = fd
+  return fd
+}
+
+/**
+ * Puts a device program on a control group of v2: with the programs of the groups below, all must allow. It is there as long
+ * as the group.
+ *
+ * @throws {SyscallError} as to load; EPERM where what is attached there bears no other
+ */
+export function attachDeviceProgram(group: Handle, instructions: Uint8Array): void {
+  using program = loadDeviceProgram(instructions)
   attachProgram(group, program, BPF_F_ALLOW_MULTI)
 }

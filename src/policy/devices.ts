@@ -17,6 +17,12 @@ export const harmless: readonly Dev[] = [
   makedev(1, 5), // zero
 ]
 
+/**
+ * What may be made, but opened by nobody who has got the node from us: the driver would open a terminal of the host, whatever
+ * the container has as its console (linux/drivers/tty/tty_io.c tty_lookup_driver()).
+ */
+export const opensHost: ReadonlySet<Dev> = new Set([makedev(5, 1)])
+
 const MAJOR_MAX = 0xfff
 const MINOR_MAX = 0xfffff
 

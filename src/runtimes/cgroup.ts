@@ -11,6 +11,8 @@ export interface Groups {
   readonly cgroup?: Fd
   /** Of v1's memory controller. */
   readonly memory?: Fd
+  /** Of v1's controller of devices, if it is not our own too. */
+  readonly devices?: Fd
   /** The one that counts its tasks, if it is not our own too: then it holds those of the host. */
   readonly tasks?: Fd
 }
@@ -30,8 +32,13 @@ export function openGroups(pid: number, isLate: boolean): Groups {
   const open = (hierarchy: string): Fd | undefined => openGroup(paths.get(hierarchy), mounts, hierarchy)
   const openOthers = (hierarchy: string): Fd | undefined =>
     paths.get(hierarchy) === own.get(hierarchy) ? undefined : open(hierarchy)
-  const [cgroup, memory, tasks] = [open(''), open('memory'), openOthers('pids') ?? openOthers('')]
-  return { ...(cgroup && { cgroup }), ...(memory && { memory }), ...(tasks && { tasks }) }
+  const groups = {
+    cgroup: open(''),
+    memory: open('memory'),
+    devices: openOthers('devices'),
+    tasks: openOthers('pids') ?? openOthers(''),
+  }
+  return Object.fromEntries(Object.entries(groups).filter(([, fd]) => fd)) as Groups
 }
 
 /**

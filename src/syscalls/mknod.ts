@@ -6,6 +6,7 @@ import { fileType, S_IFCHR } from '../abi/stat.ts'
 import type { Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, pass } from '../calls/verdict.ts'
+import { opensHost } from '../policy/devices.ts'
 
 interface Request {
   readonly dirfd: number
@@ -41,7 +42,9 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       if (!caller.holds('MKNOD')) return pass('lacksCapability', capNumber('MKNOD'))
       const rules = caller.deviceRules(dev)
       if (!rules.mknod) return pass('deviceCgroup', major(dev), minor(dev))
-      const done = rules.open ? 'done' : 'doneButClosed'
+      const bar = opensHost.has(dev)
+      if (bar && !caller.barOpening(dev)) return pass('opensHost', major(dev), minor(dev))
+      const done = bar ? 'doneAndBarred' : rules.open ? 'done' : 'doneButClosed'
       const { dir, name } = caller.parent(dirfd, path)
       const barred = caller.devicesBarred(dir, name)
       if (!barred) return act({ verb: 'mknod', dir, name, mode, dev }, done)

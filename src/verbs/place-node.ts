@@ -15,7 +15,7 @@ const NO_DEVICE = 0 as Dev
 export const placeNode: Verb<Place> = {
   steps: [steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.attachMount],
   safe:
-    'An empty file is made as the caller, with no capability but its own, and fails where the caller may not make one; onto ' +
+    'Only the devices that mknod makes, under the same conditions. An empty file is made as the caller, with no capability but its own, and fails where the caller may not make one; onto ' +
     "that file, by its handle, a device node of the policy is mounted that lies on a file system of ours and has the file's " +
     'owner, group and mode. The mount is in the mount namespace of the caller only, whose owner may remove it.',
   run(act, caller) {

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { barOpening, refusedInstruction } from '../../src/abi/bpf.ts'
 import { ATTR_MAX, attrView, BPF, forOwner, PROG_INFO_SIZE, strayByte } from '../../src/abi/bpf-attr.ts'
+import { makedev } from '../../src/abi/dev.ts'
 
 const instruction = (code: number, source = 0): Uint8Array => Uint8Array.of(code, source << 4, 0, 0, 0, 0, 0, 0)
 
@@ -62,7 +63,7 @@ describe('refusedInstruction()', () => {
   })
 
   test('the programs of our own pass', () => {
-    expect(refusedInstruction(barOpening(5, 1))).toBe(-1)
+    expect(refusedInstruction(barOpening(makedev(5, 1)))).toBe(-1)
   })
 })
 

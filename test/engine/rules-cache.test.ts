@@ -1,27 +1,35 @@
+import { hash } from 'node:crypto'
 import { expect, test } from 'vitest'
-import type { Dev } from '../../src/abi/brand.ts'
-import { makedev } from '../../src/abi/dev.ts'
 import type { DeviceRules } from '../../src/engine/device-rules.ts'
-import { decodeRules, encodeRules, RULES_WORDS, RulesCache } from '../../src/engine/rules-cache.ts'
+import {
+  decodeRules,
+  encodeRules,
+  isOpen,
+  RULES_WORDS,
+  RulesCache,
+  staying,
+  stays,
+} from '../../src/engine/rules-cache.ts'
 
 const allowed = { mknod: true, open: true }
 const refused = { mknod: false, open: false }
+const keyOf = (of: number | string): Buffer => hash('sha256', `${of}`, 'buffer')
 
 /** As a thread does it. */
-function askIn(cache: RulesCache, container: number, dev: Dev, find: () => DeviceRules | undefined) {
-  const known = cache.get(container, dev)
+function askIn(cache: RulesCache, container: number, of: number | string, find: () => DeviceRules | undefined) {
+  const known = cache.get(container, keyOf(of))
   if (known !== 0) return decodeRules(known)
   const word = encodeRules(find())
-  cache.set(container, dev, word)
+  cache.set(container, keyOf(of), word)
   return decodeRules(word)
 }
 
-test('an answer holds for ten seconds, for its container and device', () => {
+test('an answer holds for ten seconds, for its container and key', () => {
   let now = 0
   let asked = 0
   const cache = new RulesCache(new Int32Array(2 * RULES_WORDS), () => now)
-  const ask = (container: number, minor: number, rules = allowed) =>
-    askIn(cache, container, makedev(1, minor), () => {
+  const ask = (container: number, of: number, rules = allowed) =>
+    askIn(cache, container, of, () => {
       asked++
       return rules
     })
@@ -40,7 +48,7 @@ test('an answer holds for ten seconds, for its container and device', () => {
 test('that nobody knows holds for a second only', () => {
   let now = 0
   const cache = new RulesCache(new Int32Array(RULES_WORDS), () => now)
-  const ask = (rules: typeof allowed | undefined) => askIn(cache, 0, makedev(1, 3), () => rules)
+  const ask = (rules: typeof allowed | undefined) => askIn(cache, 0, 3, () => rules)
   expect(ask(undefined)).toBeUndefined()
   expect(ask(allowed)).toBeUndefined()
   now = 1
@@ -49,18 +57,40 @@ test('that nobody knows holds for a second only', () => {
   expect(ask(undefined)).toEqual(allowed)
 })
 
-test('devices whose numbers are alike do not get each other for an answer, and take no place of each other', () => {
+test('64 questions have a place each; one more takes that of one, of any when they are old', () => {
   let now = 0
   const cache = new RulesCache(new Int32Array(2 * RULES_WORDS), () => now)
-  const minors = Array.from({ length: 64 }, (_, index) => 3 + 64 * index)
-  const rulesOf = (minor: number): DeviceRules => (minor % 3 === 0 ? refused : allowed)
-  const ask = (minor: number): DeviceRules | undefined => askIn(cache, 0, makedev(1, minor), () => rulesOf(minor))
-  for (const minor of minors) expect(ask(minor)).toEqual(rulesOf(minor))
-  for (const minor of minors) expect(cache.get(0, makedev(1, minor))).toBe(encodeRules(rulesOf(minor)))
-  // One more takes the place of one; when they are old, of any.
-  expect(ask(1)).toEqual(rulesOf(1))
-  expect(minors.filter((minor) => cache.get(0, makedev(1, minor)) === 0)).toHaveLength(1)
+  const questions = Array.from({ length: 64 }, (_, index) => index)
+  const rulesOf = (of: number): DeviceRules => (of % 3 === 0 ? refused : allowed)
+  const ask = (of: number): DeviceRules | undefined => askIn(cache, 0, of, () => rulesOf(of))
+  for (const of of questions) expect(ask(of)).toEqual(rulesOf(of))
+  for (const of of questions) expect(cache.get(0, keyOf(of))).toBe(encodeRules(rulesOf(of)))
+  expect(ask(64)).toEqual(rulesOf(64))
+  expect(questions.filter((of) => cache.get(0, keyOf(of)) === 0)).toHaveLength(1)
   now = 10
-  for (const minor of minors) expect(ask(minor)).toEqual(rulesOf(minor))
-  expect(cache.get(1, makedev(1, 3))).toBe(0)
+  for (const of of questions) expect(ask(of)).toEqual(rulesOf(of))
+  expect(cache.get(1, keyOf(3))).toBe(0)
+})
+
+test('a place that another thread is writing is neither read nor written', () => {
+  const words = new Int32Array(RULES_WORDS)
+  const cache = new RulesCache(words, () => 0)
+  const key = keyOf('one')
+  cache.set(0, key, encodeRules(allowed))
+  const at = words.findIndex((word) => word !== 0)
+  const written = words.slice()
+  // As `set` has taken it.
+  words[at] = 2
+  expect(cache.get(0, key)).toBe(0)
+  words.fill(2)
+  cache.set(0, key, encodeRules(refused))
+  expect(words).toEqual(new Int32Array(RULES_WORDS).fill(2))
+  words.set(written)
+  expect(decodeRules(cache.get(0, key))).toEqual(allowed)
+})
+
+test('an answer that stays is the same answer', () => {
+  const word = staying(encodeRules(allowed))
+  expect([decodeRules(word), isOpen(word), stays(word)]).toEqual([allowed, true, true])
+  expect(stays(encodeRules(allowed))).toBe(false)
 })

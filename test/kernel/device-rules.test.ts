@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { makedev } from '../../src/abi/dev.ts'
@@ -45,6 +45,29 @@ test.skipIf(skipped).each([
   expect(said.ok ? 'ok' : said.errno).toBe(result)
   await host.settle(before)
   expect(host.records.at(-1)).toMatchObject({ reason })
+})
+
+/** A copy of the host's mounts would keep those busy that somebody unmounts meanwhile. */
+test('what asks has no mount namespace of its own', async () => {
+  const seen = new Set<string>()
+  const look = (): void => {
+    for (const pid of readFileSync(`/proc/${host.enginePid}/task/${host.enginePid}/children`, 'latin1')
+      .trim()
+      .split(' ')) {
+      try {
+        seen.add(`${readFileSync(`/proc/${pid}/comm`, 'latin1').trim()} ${readlinkSync(`/proc/${pid}/ns/mnt`)}`)
+      } catch {
+        // It has ended.
+      }
+    }
+  }
+  const timer = setInterval(look, 1)
+  for (const name of ['a', 'b', 'c', 'd'])
+    await host.run([], [fixture('caller'), 'mknod', join(host.directory, `seen-${name}`), '020666', '1', '3'])
+  clearInterval(timer)
+  const ours = readlinkSync(`/proc/${host.enginePid}/ns/mnt`)
+  expect([...seen].map((process) => process.split(' ')[0])).toContain('sh')
+  expect([...seen].filter((process) => !process.endsWith(ours))).toEqual([])
 })
 
 /** What the engine starts has its limits: a process with no room for a program cannot ask. */

@@ -88,6 +88,23 @@ describe('mknodat.decide()', () => {
     expect(mknodat.decide(mknodat.decode(args, asked), asked, policy)).toMatchObject(verdict)
   })
 
+  test.each([
+    {
+      opens: 'somewhere in the container',
+      closed: false,
+      verdict: { is: 'continue', why: { code: 'opensHost', a: 5, b: 1 } },
+    },
+    {
+      opens: 'nowhere in it',
+      closed: true,
+      verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneAndBarred' } },
+    },
+  ])("the host's console, which opens $opens", ({ closed, verdict }) => {
+    const console = registers(5n, 0x1000n, BigInt(S_IFCHR | 0o600), BigInt(makedev(5, 1)))
+    const asked = caller({ barOpening: () => closed })
+    expect(mknodat.decide(mknodat.decode(console, asked), asked, policy)).toMatchObject(verdict)
+  })
+
   test('decodes what the call uses, once', () => {
     const asked = caller()
     expect(mknodat.decode(args, asked)).toEqual({

@@ -31,6 +31,7 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   commands: () => true,
   task: unasked,
   deviceRules: () => ({ mknod: true, open: true }),
+  barOpening: unasked,
   parent: unasked,
   string: unasked,
   options: unasked,

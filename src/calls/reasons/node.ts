@@ -6,9 +6,17 @@ export const node = {
     'done for the caller, but the device rules of its control group do not let it be opened',
     'allow the device where the container is started, for podman by --device-cgroup-rule',
   ],
+  doneAndBarred: [
+    'done for the caller; nothing in the container can open it, for what it would open is a device of the host',
+    '',
+  ],
   deviceCgroup: [
     'the device rules of the control group of the caller do not let the device {a}:{b} be made',
     'allow it where the container is started, for podman by --device-cgroup-rule',
+  ],
+  opensHost: [
+    "the device {a}:{b} would open one of the host, and the container's control group does not let that be barred",
+    'start the container with a control group of its own (not with --cgroups=disabled), or with device rules that bar opening it',
   ],
   deviceRulesUnknown: [
     'what the device rules of the control group of the caller allow could not be found out: no process could be started in it',

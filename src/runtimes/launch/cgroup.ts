@@ -5,6 +5,7 @@ import { attachDeviceProgram } from '../../kernel/bpf.ts'
 import { O_DIRECTORY, O_RDONLY, openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { startTime } from '../../kernel/process.ts'
+import { opensHost } from '../../policy/devices.ts'
 import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
 
 /** Names the process that owns a cgroup, so that the next run knows whether it lives. */
@@ -73,9 +74,9 @@ function removeIfEmpty(family: string): void {
 }
 
 /** Every runtime lets a container open 5:1, which in its /dev is a terminal; a node of that number opens the host's console. */
-function barConsole(path: string): void {
+function barHost(path: string): void {
   using group = openat(AT_FDCWD, cstring(path), O_RDONLY | O_DIRECTORY)
-  attachDeviceProgram(group, barOpening(5, 1))
+  for (const dev of opensHost) attachDeviceProgram(group, barOpening(dev))
 }
 
 /** A container may make groups below its own: not deeper than a path can name, nor more than are removed in a moment. */
@@ -102,7 +103,7 @@ export class Cgroup implements Disposable {
     this.runtimeMemory = by === 'runtime' ? memory : undefined
     this.#families = by === 'v1' ? [hierarchies.unified, hierarchies.memory!] : [hierarchies.unified]
     const [own, limited] = this.#families.map((family) => makeCgroup(family, this.name))
-    barConsole(own!)
+    barHost(own!)
     boundTree(own!)
     if (limited === undefined) return
     writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import type { Dev } from '../../abi/brand.ts'
-import { makedev } from '../../abi/dev.ts'
 import { formatProfile, type OciSeccomp } from '../../filter/oci.ts'
+import { opensHost } from '../../policy/devices.ts'
 import { type Cgroup, cgroupsPath } from './cgroup.ts'
 import { ruleFor } from './devices.ts'
 import { layout } from './layout.ts'
@@ -21,9 +21,8 @@ const environment = (terminal: boolean, extra: readonly string[]): string[] => [
   ...extra,
 ]
 
-const CONSOLE = makedev(5, 1)
-/** Of the devices that may be made, those that may be opened too: not the console, which is the host's. */
-const openable = (devices: Iterable<Dev>): Dev[] => [...devices].filter((dev) => dev !== CONSOLE)
+/** Of the devices that may be made, those that may be opened too. */
+const openable = (devices: Iterable<Dev>): Dev[] => [...devices].filter((dev) => !opensHost.has(dev))
 
 const ROOT = { uid: 0, gid: 0 }
 

@@ -1,0 +1,34 @@
+/** At most so many at once, and one more each so often. */
+const BURST = 64
+const EVERY_MS = 50
+
+/** Spaces out what costs the host a process, for each container, in memory that the threads share: nobody starves, all wait. */
+export class Pace {
+  /** By container: when what was begun so far would be over at that rate, counted in EVERY_MS. */
+  readonly #words: Int32Array
+  readonly #now: () => number
+
+  constructor(words: Int32Array, now: () => number) {
+    this.#words = words
+    this.#now = now
+  }
+
+  /** One more is to begin. @returns after how many milliseconds */
+  wait(container: number): number {
+    const time = this.#time()
+    for (;;) {
+      const seen = Atomics.load(this.#words, container)
+      const ahead = Math.max(0, (seen - time) | 0)
+      if (Atomics.compareExchange(this.#words, container, seen, (time + ahead + 1) | 0) !== seen) continue
+      return Math.max(0, ahead + 1 - BURST) * EVERY_MS
+    }
+  }
+
+  forget(container: number): void {
+    Atomics.store(this.#words, container, this.#time())
+  }
+
+  #time(): number {
+    return Math.trunc(this.#now() / EVERY_MS) | 0
+  }
+}

@@ -88,7 +88,7 @@ function find(start: Start, goal: Goal): Fd {
   try {
     return lookup(start, goal, () => {})
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw error
+    if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES || goal.wanted === 'outsideProc') throw error
     return walk(start, goal)
   }
 }

@@ -247,7 +247,8 @@ export class Caller implements CallerContract, Disposable {
 
   get fuse(): CallerFuse {
     const { identity, fuse: desk, proc, mayBlock } = this.#desk
-    const parts = { identity, desk, proc, mayBlock, caller: this, container: this.#container }
+    const outsideProc = (path: PathBytes): Handle => this.#paths.resolve(AT_FDCWD, { path, wanted: 'outsideProc' })
+    const parts = { identity, desk, proc, mayBlock, outsideProc, caller: this, container: this.#container }
     return new CallerFuse({ ...parts, tid: this.tid, task: () => this.#asker.task, waits: this.#asker.waits })
   }
 

@@ -43,6 +43,12 @@ export interface FuseCaller {
   readonly identity: ThreadIdentity
   readonly desk: FuseDesk
   readonly caller: Pick<CallerContract, 'object' | 'parent' | 'deviceRules' | 'act' | 'note'>
+  /**
+   * What the caller finds under a path, if every other process of its container finds the same there.
+   *
+   * @throws {PassOn} if it does not resolve, or leads through procfs
+   */
+  readonly outsideProc: (path: PathBytes) => Handle
   /** Its `/proc/TID`. */
   readonly task: () => Handle
   /** The host's `/proc`. */
@@ -66,6 +72,14 @@ const sleep = (milliseconds: number): unknown =>
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 
 const path = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes
+
+/**
+ * May this be said to the runtime, which finds it by its own descriptors and its own /proc/self? Also where something else lies on
+ * /proc now: the container can take that away before the runtime looks.
+ */
+function mustLeadPastProc(place: string): void {
+  if (/^\/+(\.\/+)*proc(\/|$)/.test(place)) throw new PassOn('crossesProc')
+}
 
 export class CallerFuse implements Fuse {
   readonly #caller: FuseCaller
@@ -153,8 +167,9 @@ export class CallerFuse implements Fuse {
   }
 
   #isAt(cwd: string): boolean {
-    const { caller } = this.#caller
-    return placeOf(caller.object(AT_FDCWD, path(cwd), true)) === placeOf(caller.object(AT_FDCWD, path('.'), true))
+    const { caller, outsideProc } = this.#caller
+    mustLeadPastProc(cwd)
+    return placeOf(outsideProc(path(cwd))) === placeOf(caller.object(AT_FDCWD, path('.'), true))
   }
 
   #mustHaveDevice(): void {
@@ -182,8 +197,11 @@ export class CallerFuse implements Fuse {
   }
 
   #isProgram(candidate: string): boolean {
-    const { caller } = this.#caller
-    const file = orUndefined(() => caller.object(AT_FDCWD, path(candidate), true))
+    const { caller, outsideProc } = this.#caller
+    mustLeadPastProc(candidate)
+    const file = orUndefined(() => outsideProc(path(candidate)))
+    // For us there is no /proc/self in a procfs of the container: what is there for the caller alone leads through that.
+    if (!file && orUndefined(() => caller.object(AT_FDCWD, path(candidate), true))) throw new PassOn('crossesProc')
     if (!file || fileType(identify(file.raw).mode) !== S_IFREG) return false
     try {
       caller.act(steps.asCaller, () => access(file, X_OK))

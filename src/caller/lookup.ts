@@ -16,6 +16,7 @@ import {
 } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { isAbsolute, leadsUp } from './path.ts'
+import { notFollowed } from './procfs-entry.ts'
 import { walk } from './walk.ts'
 
 /** Where a lookup starts, and whose it is. */
@@ -46,8 +47,11 @@ export interface Start {
   other?(number: () => Tid): Fd
 }
 
-/** What shall be at the end: a directory; anything; or anything, and a symbolic link there is not followed. */
-export type Wanted = 'directory' | 'object' | 'link'
+/**
+ * What shall be at the end: a directory; anything; anything, and a symbolic link there is not followed; or anything that
+ * another process finds under the same path, so nothing in procfs and no link of it on the way.
+ */
+export type Wanted = 'directory' | 'object' | 'link' | 'outsideProc'
 
 /** What a lookup looks for. */
 export interface Goal {
@@ -60,6 +64,7 @@ const FLAGS: Readonly<Record<Wanted, number>> = {
   directory: O_PATH | O_DIRECTORY,
   object: O_PATH,
   link: O_PATH | O_NOFOLLOW,
+  outsideProc: O_PATH,
 }
 
 /** What a quick lookup gives that met a link, or would have to ask the file system. */
@@ -87,8 +92,10 @@ export function lookup(start: Start, goal: Goal, mayBlock: () => void): Fd {
     if (fileSystemType(found) !== PROC_SUPER_MAGIC) return found
     found[Symbol.dispose]()
   } catch (error) {
+    if (goal.wanted === 'outsideProc') throw error
     if (!(error instanceof SyscallError) || !MAY_BE_PROC.has(error.errno)) throw error
   }
+  if (goal.wanted === 'outsideProc') throw notFollowed()
   mayBlock()
   start.stand()
   return walk(start, goal)

@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path'
 import { Command, Option } from 'commander'
 import { FORMAT } from '../daemon/estate.ts'
+import { requireSafeFiles } from '../daemon/own-files.ts'
 import { serve } from '../daemon/serve.ts'
 import { requireWhole } from '../kernel/build.ts'
 import { deviceNames } from '../kernel/device-names.ts'
@@ -68,6 +69,7 @@ they were replaced. No call is lost; if it cannot be, it says why and goes on as
 async function main({ config: file, checkConfig, takesOver, user = false, ...sockets }: Options): Promise<void> {
   const config = file === undefined ? parseConfig('', '') : readConfig(file)
   if (takesOver !== undefined) requireSuccessor(takesOver)
+  if (takesOver !== undefined || !checkConfig) requireSafeFiles(file === undefined ? [] : [file])
   if (checkConfig) {
     process.stdout.write(`${describeConfig(config, user).join('\n')}\n`)
     return

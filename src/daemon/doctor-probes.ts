@@ -6,6 +6,7 @@ import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { chooseRange, ID_COUNT } from '../runtimes/launch/ids.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { Machine } from './machine.ts'
+import { summary } from './own-files.ts'
 
 /** What a probe found: whether it is as it should be, and what is there. */
 export interface Finding {
@@ -177,6 +178,16 @@ const surroundings: readonly Probe[] = [
     },
     follows: 'devices of a container cannot be limited, so run starts none',
     remedy: 'boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified',
+  },
+  {
+    name: "intercede's own files",
+    probe(machine) {
+      const flaws = machine.openToOthers()
+      return { ok: flaws.length === 0, ...(flaws.length === 0 ? {} : { found: summary(flaws) }) }
+    },
+    follows: 'serve does not start: who may change them could make it, which is root, do anything',
+    remedy:
+      'give them, and the directories that they are in, to root, writable for root only; or install a copy for root',
   },
   {
     name: 'Node',

@@ -3,6 +3,7 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { release } from 'node:os'
 import { type KernelFeature, kernelFeatures } from '../kernel/probe.ts'
 import { which } from '../runtimes/which.ts'
+import { openToOthers } from './own-files.ts'
 
 /** What may be asked about the machine; a test gives another one. Nothing here throws but the kernel's features. */
 export interface Machine {
@@ -15,6 +16,8 @@ export interface Machine {
   link(path: string): string | undefined
   which(program: string): string | undefined
   contains(path: string, text: string): boolean
+  /** What of intercede's own files somebody else may change. */
+  openToOthers(): readonly string[]
   /** What a program prints; undefined if it is not there or fails. */
   run(program: string, ...args: readonly string[]): string | undefined
 }
@@ -38,6 +41,7 @@ export const thisMachine: Machine = {
   link: (path) => orElse(() => readlinkSync(path)),
   which,
   contains: (path, text) => orElse(() => readFileSync(path).includes(text)) ?? false,
+  openToOthers: () => openToOthers(),
   run(program, ...args) {
     const path = which(program)
     if (path === undefined) return undefined

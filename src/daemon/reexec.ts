@@ -7,6 +7,7 @@ import { FORMAT } from './estate.ts'
 import type { Successor } from './events.ts'
 import type { Keeper } from './keeper.ts'
 import type { Log } from './log.ts'
+import { openToOthers, summary } from './own-files.ts'
 import type { ServiceManager } from './service-manager.ts'
 
 /** It takes a tenth of a second. */
@@ -83,7 +84,9 @@ export class Reexec implements Successor {
 }
 
 /** Why the program that the files are now could not go on with what we have; in the words of that program. */
-function refusal(): Promise<string | undefined> {
+async function refusal(): Promise<string | undefined> {
+  const flaws = openToOthers()
+  if (flaws.length > 0) return summary(flaws)
   const args = [...process.execArgv, ...process.argv.slice(1), '--check-config', '--takes-over', String(FORMAT)]
   const options = { timeout: CHECK_MS, maxBuffer: Number.POSITIVE_INFINITY }
   return new Promise((resolve) => {

@@ -16,6 +16,8 @@ type Line = Readonly<Record<string, unknown>>
 export class Daemon {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-daemon-'))
   readonly socket = join(this.directory, 'oci.sock')
+  /** Of root: the other one is the container's. */
+  readonly #own = mkdtempSync(join(tmpdir(), 'intercede-config-'))
   readonly #child: ChildProcess
   #said = ''
 
@@ -53,7 +55,7 @@ export class Daemon {
   }
 
   get #file(): string {
-    return join(this.directory, 'config.yaml')
+    return join(this.#own, 'config.yaml')
   }
 
   /** The keeper; `undefined` once it has ended. */
@@ -82,7 +84,7 @@ export class Daemon {
     this.#child.kill('SIGTERM')
     await until('the daemon has ended', () => this.pid === undefined, 10)
     await until('its engine has ended', () => engine === undefined || !/[^ZX]/.test(stateOf(engine)), 10)
-    rmSync(this.directory, { recursive: true, force: true })
+    for (const directory of [this.directory, this.#own]) rmSync(directory, { recursive: true, force: true })
   }
 }
 

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -279,14 +279,17 @@ describe.skipIf(withoutFuse())(
 describe.skipIf(withoutFuse())(`the daemon, while threads of it are stuck (${withoutFuse() ?? 'FUSE'})`, () => {
   let daemon: ChildProcess | undefined
   let log = ''
-  afterAll(() => daemon?.kill('SIGKILL'))
+  afterAll(() => {
+    daemon?.kill('SIGKILL')
+    rmSync(`${host.directory}.yaml`, { force: true })
+  })
 
   /** The start of its engine's line in the log. */
   async function serve(): Promise<{ readonly socket: string; readonly engine: number }> {
     const own = join(host.directory, 'daemon')
     mkdirSync(own, { recursive: true })
     const socket = join(own, 'oci.sock')
-    const config = join(host.directory, 'config.yaml')
+    const config = `${host.directory}.yaml`
     const keys = ['mknod: true', 'mknod.devices: c:1:3'].map((key) => `  security.syscalls.intercept.${key}\n`)
     writeFileSync(config, `default:\n${keys.join('')}`)
     const child = spawn(process.execPath, [CLI, 'serve', '--socket', socket, '--config', config])

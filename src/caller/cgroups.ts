@@ -18,7 +18,7 @@ export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
 
 /** Where the hierarchies are that can have device rules. */
 export const hierarchies = (): readonly string[] => [
-  ...cgroupMounts(readFileSync('/proc/self/mountinfo', 'latin1')).values(),
+  ...cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1')).values(),
 ]
 
 /** @param cgroup the text of `/proc/TID/cgroup`: hierarchy:controllers:path */
@@ -43,7 +43,7 @@ export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>):
  * @throws {RangeError} if the task is in a group that we cannot name
  */
 export function deviceGroups(task: string): readonly string[] {
-  const mounts = cgroupMounts(readFileSync('/proc/self/mountinfo', 'latin1'))
+  const mounts = cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1'))
   // A hierarchy that is covered by another mount cannot be joined, nor did the runtime set anything in it.
   const visible = new Map([...mounts].filter(([, point]) => existsSync(`${point}/cgroup.procs`)))
   const paths = groupPaths(task, visible)

@@ -40,7 +40,7 @@ export function mountPoints(mountinfo: string, paths: readonly string[], trees: 
  */
 export function enterOwnMounts(paths: readonly string[], trees: readonly string[] = []): void {
   const ways = [...paths, ...trees].flatMap(waysTo)
-  const points = mountPoints(readFileSync('/proc/self/mountinfo', 'utf8'), ways, trees)
+  const points = mountPoints(readFileSync('/proc/thread-self/mountinfo', 'utf8'), ways, trees)
   unshare(CLONE_NEWNS)
   mount('none', '/', MS_REC | MS_SLAVE)
   try {

@@ -52,7 +52,7 @@ export const processCaps = {
       renew: FINISHED,
       attach: {
         SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and move_mount(2) there',
-        SYS_CHROOT: 'setns(2)',
+        SYS_CHROOT: 'setns(2), for it changes the root directory too',
       },
       greet: {},
     },

@@ -46,17 +46,25 @@ async function mustComeFree(host: HostMounts): Promise<void> {
   await until('the disk is free', () => !isBusy(disk), SOON)
 }
 
-/** Starts something that says "done" and then waits, and tells what was said before. */
-async function started(program: string, args: readonly string[]): Promise<{ said: string; end: () => Promise<void> }> {
+interface Started {
+  /** Before it waits. */
+  readonly said: string
+  /** @returns all that was said */
+  readonly end: () => Promise<string>
+}
+
+/** Starts something that says "done" and then waits. */
+async function started(program: string, args: readonly string[]): Promise<Started> {
   const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
-  const ended = new Promise((resolve) => child.once('exit', resolve))
+  const ended = new Promise((resolve) => child.once('close', resolve))
   let said = ''
   child.stdout.on('data', (chunk: Buffer) => {
     said += chunk.toString()
   })
-  const end = async (): Promise<void> => {
+  const end = async (): Promise<string> => {
     child.stdin.end()
     await ended
+    return said
   }
   try {
     await until('it is done', () => said.endsWith('done\n') || child.exitCode !== null)
@@ -151,6 +159,31 @@ describe.skipIf(cannot).each(PROPAGATIONS)('where mounts are %s a disk comes fre
       expect(host.table).toEqual(before)
     },
   )
+})
+
+// The price of slaves: what the host mounts later comes to them, and a runtime may make the container's mounts slaves of those.
+describe.skipIf(cannot).each(['crun', 'runc'])('what the host mounts later in a directory that %s shows', (runtime) => {
+  test.skipIf(missing(runtime))('is not for the container', async () => {
+    await using host = await HostMounts.open('shared', scratch, disk)
+    const later = join(scratch, 'shown', 'later')
+    mkdirSync(later, { recursive: true })
+    const shown = ['--bind', `${join(scratch, 'shown')}:/shown`]
+    const command = [
+      CLI,
+      'run',
+      '--runtime',
+      runtime,
+      ...shown,
+      '--',
+      'sh',
+      '-c',
+      `${AND_WAIT}; ls /shown/later; echo end`,
+    ]
+    const [first = '', ...rest] = [...host.within, process.execPath, ...command]
+    const { end } = await started(first, rest)
+    expect(await host.run('mount', [mounted, later])).toMatchObject({ status: 0, stderr: '' })
+    expect(await end()).toBe('done\nend\n')
+  })
 })
 
 /** What the container uses: a node of a disk, and a directory that only a capability over files opens. */

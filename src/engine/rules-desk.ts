@@ -18,8 +18,9 @@ const TEXT_AT = DEV_AT + 4
 /** A line for each hierarchy, of up to 4 KiB. */
 const TEXT_LIMIT = 64 * 1024
 /**
- * To read where a task is takes the kernel as long as all else that is looked at. Who was allowed everything so lately is taken
- * to be where it was: no number of a task is given to another one so soon, for the numbers must go round before.
+ * To read where a task is takes the kernel 7 us where there are ten hierarchies, an eighth of a whole call. Who was allowed
+ * everything so lately is taken to be where it was: its number is not given to another task so soon, for the numbers must go
+ * round before.
  */
 const LATELY_MS = 10
 const ALLOWED: DeviceRules = { mknod: true, open: true }

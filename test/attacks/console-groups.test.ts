@@ -119,6 +119,12 @@ describe.skipIf(why)(`in a group of v2${why ? `: skipped, ${why}` : ''}`, () => 
     expect(await outsider.attached(inner)).toHaveLength(0)
   })
 
+  test('so it is where the rules of that group bar it, which the container may have made', async () => {
+    const inner = nested('inner')
+    await outsider.attach(inner, MULTI, Buffer.from(barOpening(makedev(5, 1))))
+    expect(await run(['--cgroup', inner], attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
+  })
+
   test('the container cannot take the program off, whatever it may do with programs of its own', async () => {
     const [go, said] = [join(host.directory, `go${serial}`), join(host.directory, `said${serial++}`)]
     const path = join(host.directory, `console${serial++}`)

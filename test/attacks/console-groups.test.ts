@@ -55,6 +55,7 @@ describe.skipIf(why)(`in a group of v2${why ? `: skipped, ${why}` : ''}`, () => 
   })
   afterEach(async () => {
     await outsider.close()
+    writeFileSync(`${home.path}/cgroup.kill`, '1')
     await home.remove()
   })
   const inHome = (script: string) => run(['--cgroup', home.path], script)

@@ -18,7 +18,7 @@ import { Asker, orPass, passedOn } from './asker.ts'
 import type { Container } from './container.ts'
 import { copyOf, handleOf } from './descriptors.ts'
 import type { Desk } from './desk.ts'
-import { barOpening } from './device-bar.ts'
+import { barOpening, isEnclosed } from './device-bar.ts'
 import { DevicePrograms } from './device-programs.ts'
 import { CallerFuse } from './fuse.ts'
 import { isTmpfsOfHost, mountLine } from './mount-line.ts'
@@ -187,6 +187,7 @@ export class Caller implements CallerContract, Disposable {
 
   barOpening(dev: Dev): boolean {
     const { identity, proc, mayBlock, programs, rules } = this.#desk
+    if (!isEnclosed(this.#container, identity)) return false
     const bar = (): boolean => barOpening(dev, this.#container, { identity, proc, mayBlock, store: programs })
     const closed = rules.closed(this.#container, dev, this.#asker, bar)
     if (closed === undefined) throw new PassOn('deviceRulesUnknown')

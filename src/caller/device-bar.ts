@@ -28,6 +28,7 @@ interface Surroundings {
  * below cannot loosen; else by the rules of v1, which only the host's root can change. What is not sure to be the container's
  * own group is not touched.
  *
+ * @param container one that `isEnclosed`
  * @returns whether it has been done
  */
 export function barOpening(dev: Dev, container: Container, around: Surroundings): boolean {
@@ -46,6 +47,17 @@ export function barOpening(dev: Dev, container: Container, around: Surroundings)
   }
 }
 
+/** Is nothing of the container beside its groups or above them? Only then is what their rules forbid forbidden to all of it. */
+export function isEnclosed(container: Container, identity: ThreadIdentity): boolean {
+  const { cgroup, devices } = container.handles ?? {}
+  identity.with(LOOK)
+  try {
+    return [cgroup, devices].every((raw) => raw === undefined || !isNested(handleOf(raw), container))
+  } finally {
+    identity.home()
+  }
+}
+
 /** Where the kernel refuses, nothing is barred. */
 function tried(bar: () => boolean): boolean {
   try {
@@ -58,13 +70,13 @@ function tried(bar: () => boolean): boolean {
 
 const isSystemError = (error: unknown): boolean => error instanceof Error && 'syscall' in error
 
-/** Does everything of the container, and nothing else, lie in this group? */
+/** Does nothing else lie in this group? */
 function isOwn(raw: number | undefined, container: Container, { identity, proc, mayBlock }: Surroundings): boolean {
   if (raw === undefined) return false
   const group = handleOf(raw)
   identity.with(steps.lookClosely)
   const look = () => strangers(group, container.userns, proc, mayBlock)
-  return !misplaced(group) && !isNested(group, container) && !strangersAtLast(LOOKS, mayBlock, look)
+  return !misplaced(group) && !strangersAtLast(LOOKS, mayBlock, look)
 }
 
 /** An engine before this one may have attached it; the tag of a program is a digest of its instructions. */

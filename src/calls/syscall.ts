@@ -14,6 +14,6 @@ export interface Syscall<R> {
   readonly brief?: boolean
   /** Copies the caller's memory, once. */
   decode(args: Registers, caller: Caller): R
-  /** May read and open; changes nothing. The handles of the act are those that it looked at. */
+  /** May read, open and bar; changes nothing else. The handles of the act are those that it looked at. */
   decide(request: R, caller: Caller, policy: Policy): Verdict
 }

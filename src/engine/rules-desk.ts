@@ -4,6 +4,7 @@ import type { Dev } from '../abi/brand.ts'
 import type { Asker } from '../caller/asker.ts'
 import type { Container } from '../caller/container.ts'
 import type { DeviceRulesDesk } from '../caller/desk.ts'
+import { now } from '../kernel/clock.ts'
 import { pause } from './asleep.ts'
 import type { DeviceRules, Groups } from './device-rules.ts'
 import type { Pace } from './pace.ts'
@@ -16,6 +17,13 @@ const DEV_AT = SEED_BYTES
 const TEXT_AT = DEV_AT + 4
 /** A line for each hierarchy, of up to 4 KiB. */
 const TEXT_LIMIT = 64 * 1024
+/**
+ * To read where a task is takes the kernel 7 us where there are ten hierarchies, an eighth of a whole call. Who was allowed
+ * everything so lately is taken to be where it was: its number is not given to another task so soon, for the numbers must go
+ * round before.
+ */
+const LATELY_MS = 10
+const ALLOWED: DeviceRules = { mknod: true, open: true }
 /** No line of `/proc/TID/cgroup`. */
 const HOME = Buffer.from('home')
 
@@ -41,6 +49,8 @@ interface Question {
 export class RulesDesk implements DeviceRulesDesk {
   readonly #parts: Parts
   readonly #room = Buffer.alloc(TEXT_AT + TEXT_LIMIT)
+  /** Who was allowed everything last, for which device, and until when that is lately. */
+  readonly #last = { serial: 0, tid: 0, dev: 0, until: 0 }
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -48,7 +58,17 @@ export class RulesDesk implements DeviceRulesDesk {
   }
 
   ofCaller(container: Container, dev: Dev, asker: Asker): DeviceRules | undefined {
-    return decodeRules(this.#known(this.#ofCaller(container, dev, asker)))
+    const [last, time] = [this.#last, now()]
+    const isLast = last.tid === asker.tid && last.dev === dev && last.serial === container.serial
+    if (isLast && time < last.until) return ALLOWED
+    const rules = decodeRules(this.#known(this.#ofCaller(container, dev, asker)))
+    if (rules?.mknod && rules.open) {
+      last.serial = container.serial
+      last.tid = asker.tid
+      last.dev = dev
+      last.until = time + LATELY_MS
+    }
+    return rules
   }
 
   closed(container: Container, dev: Dev, asker: Asker, bar: () => boolean): boolean | undefined {

@@ -55,6 +55,7 @@ describe.skipIf(why)(`in a group of v2${why ? `: skipped, ${why}` : ''}`, () => 
   })
   afterEach(async () => {
     await outsider.close()
+    writeFileSync(`${home.path}/cgroup.kill`, '1')
     await home.remove()
   })
   const inHome = (script: string) => run(['--cgroup', home.path], script)
@@ -117,6 +118,12 @@ describe.skipIf(why)(`in a group of v2${why ? `: skipped, ${why}` : ''}`, () => 
     const inner = nested('inner')
     expect(await run(['--cgroup', inner], attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
     expect(await outsider.attached(inner)).toHaveLength(0)
+  })
+
+  test('so it is where the rules of that group bar it, which the container may have made', async () => {
+    const inner = nested('inner')
+    await outsider.attach(inner, MULTI, Buffer.from(barOpening(makedev(5, 1))))
+    expect(await run(['--cgroup', inner], attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
   })
 
   test('the container cannot take the program off, whatever it may do with programs of its own', async () => {

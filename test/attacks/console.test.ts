@@ -134,7 +134,7 @@ function find(word: string): string | undefined {
 describe.each(WAYS)('$way', ({ programs, start }) => {
   const why = missing(...programs) ?? unable() ?? (UNIFIED ? undefined : 'no cgroup v2 is mounted here')
   let machine: Machine
-  let container: Running
+  let container: Running | undefined
   beforeAll(async () => {
     if (why) return
     machine = new Machine()
@@ -143,19 +143,19 @@ describe.each(WAYS)('$way', ({ programs, start }) => {
   })
   afterAll(async () => {
     if (why) return
-    await container.end()
+    await container?.end()
     await machine.close()
   })
 
   test.skipIf(why)('a node of its own does not open', async () => {
-    expect(await container.exec(attack('/tmp/c'))).toMatchObject({ stdout: HELD, stderr: '' })
+    expect(await container!.exec(attack('/tmp/c'))).toMatchObject({ stdout: HELD, stderr: '' })
     // A mount of its own gets a node of ours mounted.
-    expect(await container.exec(attack('/dev/c'))).toMatchObject({ stdout: HELD, stderr: '' })
+    expect(await container!.exec(attack('/dev/c'))).toMatchObject({ stdout: HELD, stderr: '' })
   })
 
   test.skipIf(why)('nor in a group below its own', async () => {
     const name = `/tmp/below-${serial++}`
-    const done = container.exec(`until [ -e ${name} ]; do sleep 0.05; done; busybox rm ${name}; ${attack(name)}`)
+    const done = container!.exec(`until [ -e ${name} ]; do sleep 0.05; done; busybox rm ${name}; ${attack(name)}`)
     await until('it is there', () => find(name) !== undefined)
     const pid = find(name)!
     const below = `${groupOf(pid)}/below`

@@ -24,7 +24,10 @@ describe.skipIf(why)(`device rules of nested groups${why ? `: skipped, ${why}` :
   beforeEach(() => {
     home = new Group().delegate()
   })
-  afterEach(() => home.remove())
+  afterEach(async () => {
+    writeFileSync(`${home.path}/cgroup.kill`, '1')
+    await home.remove()
+  })
 
   /** One below the container's, to which its root may move. */
   const nested = (name: string): string => {

@@ -50,7 +50,7 @@ export function barOpening(dev: Dev, container: Container, around: Surroundings)
 /** Is nothing of the container beside its groups or above them? Only then is what their rules forbid forbidden to all of it. */
 export function isEnclosed(container: Container, identity: ThreadIdentity): boolean {
   const { cgroup, devices } = container.handles ?? {}
-  identity.with(LOOK)
+  identity.with(steps.lookClosely)
   try {
     return [cgroup, devices].every((raw) => raw === undefined || !isNested(handleOf(raw), container))
   } finally {

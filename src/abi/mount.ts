@@ -1,3 +1,5 @@
+import { O_CLOEXEC } from './fcntl.ts'
+
 /** Flags of mount(2), linux/mount.h. */
 export const MS_RDONLY = 1n << 0n
 export const MS_NOSUID = 1n << 1n
@@ -70,6 +72,19 @@ export interface AttributeChange {
   readonly set: bigint
   readonly clear: bigint
 }
+
+/** Of mount_setattr(2) alone: with the user namespace of the struct. */
+export const MOUNT_ATTR_IDMAP = 0x100000n
+
+/** Flags of umount2(2). */
+export const MNT_DETACH = 0x2
+export const UMOUNT_NOFOLLOW = 0x8
+
+/** Flags of open_tree(2), fsopen(2) and fsmount(2). */
+export const OPEN_TREE_CLONE = 0x1
+export const OPEN_TREE_CLOEXEC = O_CLOEXEC
+export const FSOPEN_CLOEXEC = 0x1
+export const FSMOUNT_CLOEXEC = 0x1
 
 /** `struct mount_attr`: 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 user namespace. */
 export const MOUNT_ATTR_SIZE = 32

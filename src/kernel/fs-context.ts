@@ -1,10 +1,9 @@
-import { fsconfig } from '../abi/mount.ts'
+import { FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, fsconfig } from '../abi/mount.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
-const CLOEXEC = 1
 const numbers = ownSyscalls(process.arch)
 
 const syscallFsopen = libc.func('long syscall(long number, uint8_t *type, uint32_t flags)')
@@ -20,7 +19,8 @@ const syscallFsmount = libc.func('syscall', 'long', ['long', 'int', 'uint32_t', 
  * @throws {SyscallError} ENODEV for a type that the kernel lacks
  * @see fsopen(2)
  */
-export const fsopen = (type: Uint8Array): Fd => new Fd(check('fsopen', syscallFsopen(numbers.fsopen, type, CLOEXEC)))
+export const fsopen = (type: Uint8Array): Fd =>
+  new Fd(check('fsopen', syscallFsopen(numbers.fsopen, type, FSOPEN_CLOEXEC)))
 
 /**
  * Tells a context one parameter: a flag, or with `value` a string. Both are NUL-terminated, 255 bytes at most.
@@ -45,7 +45,7 @@ export function create(context: Handle, exclusive = false): void {
 
 /** A mount of what a context made, which stands nowhere and vanishes with its descriptor. @param attributes MOUNT_ATTR_* */
 export function fsmount(context: Handle, attributes = 0n): Fd {
-  return new Fd(check('fsmount', syscallFsmount(numbers.fsmount, context.raw, CLOEXEC, Number(attributes))))
+  return new Fd(check('fsmount', syscallFsmount(numbers.fsmount, context.raw, FSMOUNT_CLOEXEC, Number(attributes))))
 }
 
 /** A tmpfs that is mounted nowhere and vanishes with its descriptor. @param options such as `[['mode', '1777']]` */

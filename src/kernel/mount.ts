@@ -1,4 +1,13 @@
 import { AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
+import {
+  MNT_DETACH,
+  MOUNT_ATTR_IDMAP,
+  MOUNT_ATTR_SIZE,
+  MOVE_MOUNT_F_EMPTY_PATH,
+  MOVE_MOUNT_T_EMPTY_PATH,
+  OPEN_TREE_CLOEXEC,
+  OPEN_TREE_CLONE,
+} from '../abi/mount.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
@@ -11,15 +20,8 @@ export const MS_REC = 0x4000
 export const MS_PRIVATE = 0x40000
 export const MS_SLAVE = 0x80000
 export const MS_SHARED = 0x100000
-const MNT_DETACH = 2
-
-const MOUNT_ATTR_IDMAP = 0x100000n
 
 const numbers = ownSyscalls(process.arch)
-const OPEN_TREE_CLONE = 1
-const OPEN_TREE_CLOEXEC = 0o2000000
-const MOVE_MOUNT_F_EMPTY_PATH = 0x4
-const MOVE_MOUNT_T_EMPTY_PATH = 0x40
 const EMPTY = new Uint8Array([0])
 const DOT = new Uint8Array([0x2e, 0])
 
@@ -119,7 +121,7 @@ export function changeAttributes(
   tree: Handle,
   { set = 0n, clear = 0n, propagation = 0, userns }: AttributeChange,
 ): void {
-  const attributes = Buffer.alloc(32)
+  const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
   attributes.writeBigUInt64LE(set | (userns ? MOUNT_ATTR_IDMAP : 0n), 0)
   attributes.writeBigUInt64LE(clear, 8)
   attributes.writeBigUInt64LE(BigInt(propagation), 16)
@@ -133,6 +135,6 @@ export function changeAttributes(
 
 /** Attaches a detached copy on `target`, which must lie in the mount namespace of the calling thread. @see move_mount(2) */
 export function attachTree(tree: Handle, target: Handle): void {
-  const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+  const flags = Number(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
   check('move_mount', syscallMoveMount(numbers.move_mount, tree.raw, EMPTY, target.raw, EMPTY, flags))
 }

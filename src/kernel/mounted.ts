@@ -1,12 +1,11 @@
 import { AT_EMPTY_PATH, O_RDONLY } from '../abi/fcntl.ts'
+import { MNT_DETACH, MOUNT_ATTR_SIZE, UMOUNT_NOFOLLOW } from '../abi/mount.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { openat, read } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const { mount_setattr } = ownSyscalls(process.arch)
-const MNT_DETACH = 2
-const UMOUNT_NOFOLLOW = 8
 const EMPTY = new Uint8Array([0])
 
 const syscallMountSetattr = libc.func(
@@ -21,9 +20,12 @@ const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
  * @throws {SyscallError} EINVAL if it does not stand there
  */
 export function changeMount(mounted: Handle, set: bigint): void {
-  const attributes = Buffer.alloc(32)
+  const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
   attributes.writeBigUInt64LE(set, 0)
-  check('mount_setattr', syscallMountSetattr(mount_setattr, mounted.raw, EMPTY, AT_EMPTY_PATH, attributes, 32))
+  check(
+    'mount_setattr',
+    syscallMountSetattr(mount_setattr, mounted.raw, EMPTY, AT_EMPTY_PATH, attributes, MOUNT_ATTR_SIZE),
+  )
 }
 
 /** Takes away what is mounted at a name in the working directory of the calling thread. @throws {SyscallError} EINVAL */

@@ -1,6 +1,7 @@
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import { _IOWR } from '../abi/ioctl.ts'
+import { FSOPEN_CLOEXEC } from '../abi/mount.ts'
 import {
   encodeAddfd,
   SECCOMP_ADDFD_FLAG_SEND,
@@ -27,7 +28,6 @@ const STATX_MNT_ID_UNIQUE = 0x4000
 const PIDFD_INFO_SIZE = 64
 const PIDFD_GET_INFO = _IOWR(0xff, 11, PIDFD_INFO_SIZE)
 const PIDFD_INFO_CREDS = 2
-const FSOPEN_CLOEXEC = 1
 const numbers = ownSyscalls(process.arch)
 
 const syscallSeccomp = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', 'uint8_t *'])

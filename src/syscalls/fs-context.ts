@@ -1,5 +1,5 @@
 import { errno } from '../abi/errno.ts'
-import { fsconfig as command, isFsmountAttributes } from '../abi/mount.ts'
+import { fsconfig as command, FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, isFsmountAttributes } from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'
@@ -9,8 +9,6 @@ import { describe, mannerOf } from './mount-description.ts'
 import { judgeParameter } from './mount-options.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
-/** FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC. */
-const CLOEXEC = 1
 /** With the NUL: linux/fs/fsopen.c fsconfig(). */
 const STRING = 256
 const TOLD: ReadonlySet<number> = new Set([command.SET_FLAG, command.SET_STRING])
@@ -31,9 +29,9 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
   names: ['fsopen'],
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
-    return (args.uint(1) & ~CLOEXEC) === 0 ? undefined : pass('changesMounts')
+    return (args.uint(1) & ~FSOPEN_CLOEXEC) === 0 ? undefined : pass('changesMounts')
   },
-  decode: (args, caller) => ({ type: caller.string(args.pointer(0)), cloexec: args.uint(1) === CLOEXEC }),
+  decode: (args, caller) => ({ type: caller.string(args.pointer(0)), cloexec: args.uint(1) === FSOPEN_CLOEXEC }),
   decide({ type, cloexec }, caller, { mount }) {
     if (!mount) return pass('keyOff')
     // A null pointer, by which mount(8) finds out whether there is such a call.
@@ -132,10 +130,10 @@ export const fsmount: Syscall<Mounted> = {
   names: ['fsmount'],
   screen(args, policy) {
     if (!policy.mount) return pass('keyOff')
-    const taken = (args.uint(1) & ~CLOEXEC) === 0 && isFsmountAttributes(BigInt(args.uint(2)))
+    const taken = (args.uint(1) & ~FSMOUNT_CLOEXEC) === 0 && isFsmountAttributes(BigInt(args.uint(2)))
     return taken ? undefined : pass('changesMounts')
   },
-  decode: (args) => ({ fd: args.int(0), cloexec: args.uint(1) === CLOEXEC, attributes: BigInt(args.uint(2)) }),
+  decode: (args) => ({ fd: args.int(0), cloexec: args.uint(1) === FSMOUNT_CLOEXEC, attributes: BigInt(args.uint(2)) }),
   decide({ fd, cloexec, attributes }, caller, { mount }) {
     if (!mount) return pass('keyOff')
     const context = caller.mounts.context(fd)

@@ -5,6 +5,7 @@ import * as attr from '../../src/abi/bpf-attr.ts'
 import { capMask, capNumber } from '../../src/abi/capability.ts'
 import * as fcntl from '../../src/abi/fcntl.ts'
 import * as mount from '../../src/abi/mount.ts'
+import { MOUNT_ATTR_SIZE } from '../../src/abi/mount.ts'
 import * as prctl from '../../src/abi/prctl.ts'
 import * as seccomp from '../../src/abi/seccomp.ts'
 import { architectures, ownSyscalls } from '../../src/abi/syscalls.ts'
@@ -42,7 +43,7 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
       cmsghdr: 16,
       ucred: 12,
       open_how: 24,
-      mount_attr: 32,
+      mount_attr: MOUNT_ATTR_SIZE,
       epoll_event: process.arch === 'x64' ? 12 : 16,
     }
     expect(c.sizes).toMatchObject(ours)
@@ -57,7 +58,7 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
 
   test('on the constants of mounts', () => {
     const both = shared(mount, c.constants)
-    expect(both.length).toBe(7)
+    expect(both.length).toBeGreaterThan(30)
     for (const [name, our, their] of both) expect([name, Number(our)]).toEqual([name, their])
   })
 

@@ -13,6 +13,7 @@ export const MS_NOATIME = 1n << 10n
 export const MS_NODIRATIME = 1n << 11n
 export const MS_BIND = 1n << 12n
 export const MS_MOVE = 1n << 13n
+export const MS_REC = 1n << 14n
 export const MS_UNBINDABLE = 1n << 17n
 export const MS_PRIVATE = 1n << 18n
 export const MS_SLAVE = 1n << 19n

@@ -2,14 +2,14 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import { MOUNT_ATTR_NODEV } from '../abi/mount.ts'
+import { MOUNT_ATTR_NODEV, MS_SHARED } from '../abi/mount.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { identify, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
 import { detachedTmpfs } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
-import { attachTree, changeAttributes, cloneTree, MS_SHARED, mount, unmount } from '../kernel/mount.ts'
+import { attachTree, changeAttributes, cloneTree, mount, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 import { comeHome } from './come-home.ts'
 
@@ -43,7 +43,7 @@ export class LockRoom {
    */
   static async open(home: Handle): Promise<LockRoom> {
     mkdirSync(PLACE)
-    mount('tmpfs', PLACE, 0, 'mode=0755,size=64k')
+    mount('tmpfs', PLACE, 0n, 'mode=0755,size=64k')
     mount('none', PLACE, MS_SHARED)
     mkdirSync(DOOR)
     // It has no ids, which it would need a capability for; and no /dev/null where there is no /dev.

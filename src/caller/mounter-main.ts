@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
+import { MS_PRIVATE, MS_REC } from '../abi/mount.ts'
 import { build, requireBuild } from '../kernel/build.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -33,7 +34,7 @@ requireBuild(process.argv[2])
 const caps = new OwnCaps(processCaps.mounter)
 caps.enter('start')
 enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(LockRoom.programs)])
-mount('tmpfs', '/run', 0, 'mode=0755,size=64k')
+mount('tmpfs', '/run', 0n, 'mode=0755,size=64k')
 const home = {
   root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),
   mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY),

@@ -32,7 +32,7 @@ export class SourceRoot implements Disposable {
   constructor(home: Handle, source: Buffer, kind: SourceKind) {
     this.#home = home
     mkdirSync(PLACE, { recursive: true })
-    mount('tmpfs', PLACE, 0, OPTIONS)
+    mount('tmpfs', PLACE, 0n, OPTIONS)
     this.#root = openat(AT_FDCWD, cstring(PLACE), O_PATH | O_DIRECTORY)
     if (!('errno' in kind)) build(source, kind)
   }

@@ -72,7 +72,7 @@ function abroad<T>(action: () => T): T {
 /** On a tmpfs, since /run may be mounted with noexec. */
 function hide(loader: string): void {
   const copy = `${PLACE}/loader`
-  mount('tmpfs', PLACE, 0, 'mode=0755,size=4m')
+  mount('tmpfs', PLACE, 0n, 'mode=0755,size=4m')
   copyFileSync(loader, copy)
   chmodSync(copy, 0o711)
   bind(copy, loader)

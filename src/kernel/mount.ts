@@ -13,14 +13,6 @@ import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
-export const MS_NOSUID = 2
-export const MS_NODEV = 4
-export const MS_NOEXEC = 8
-export const MS_REC = 0x4000
-export const MS_PRIVATE = 0x40000
-export const MS_SLAVE = 0x80000
-export const MS_SHARED = 0x100000
-
 const numbers = ownSyscalls(process.arch)
 const EMPTY = new Uint8Array([0])
 const DOT = new Uint8Array([0x2e, 0])
@@ -44,7 +36,7 @@ const syscallMountSetattr = libc.func(
  * @throws {SyscallError} EPERM, ENODEV for a file system that the kernel lacks, EINVAL for its options
  * @see mount(2)
  */
-export function mount(type: string, target: string, flags: number, data = ''): void {
+export function mount(type: string, target: string, flags: bigint, data = ''): void {
   check('mount', libcMount(cstring(type), cstring(target), cstring(type), flags, cstring(data)))
 }
 
@@ -106,7 +98,7 @@ interface AttributeChange {
   readonly set?: bigint
   readonly clear?: bigint
   /** MS_PRIVATE, say. */
-  readonly propagation?: number
+  readonly propagation?: bigint
   /** The mapping for an idmapped mount: what the disk calls 0 is then the root of that user namespace. */
   readonly userns?: Handle
 }
@@ -119,12 +111,12 @@ interface AttributeChange {
  */
 export function changeAttributes(
   tree: Handle,
-  { set = 0n, clear = 0n, propagation = 0, userns }: AttributeChange,
+  { set = 0n, clear = 0n, propagation = 0n, userns }: AttributeChange,
 ): void {
   const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
   attributes.writeBigUInt64LE(set | (userns ? MOUNT_ATTR_IDMAP : 0n), 0)
   attributes.writeBigUInt64LE(clear, 8)
-  attributes.writeBigUInt64LE(BigInt(propagation), 16)
+  attributes.writeBigUInt64LE(propagation, 16)
   attributes.writeBigUInt64LE(BigInt(userns?.raw ?? 0), 24)
   const flags = AT_EMPTY_PATH | AT_RECURSIVE
   check(

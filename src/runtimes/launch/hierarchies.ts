@@ -22,7 +22,7 @@ export function openHierarchies(): Hierarchies {
   const memory = /^\d+:memory:/m.test(readFileSync('/proc/self/cgroup', 'utf8')) ? layout.memory : undefined
   if (memory) {
     mkdirSync(memory)
-    mount('cgroup', memory, 0, 'memory')
+    mount('cgroup', memory, 0n, 'memory')
   }
   mountUnified()
   return { unified, memory: memory && `${memory}/${FAMILY}` }
@@ -38,7 +38,7 @@ function isPure(): boolean {
 
 function mountUnified(): void {
   try {
-    mount('cgroup2', CGROUP_ROOT, 0)
+    mount('cgroup2', CGROUP_ROOT, 0n)
   } catch (error) {
     throw new Error(
       `Cannot limit devices: this kernel gives no cgroup v2 at ${CGROUP_ROOT} (${(error as Error).message})`,

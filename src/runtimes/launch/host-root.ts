@@ -1,16 +1,23 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync } from 'node:fs'
-import { MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
+import {
+  MOUNT_ATTR_NODEV,
+  MOUNT_ATTR_NOSUID,
+  MOUNT_ATTR_RDONLY,
+  MS_NODEV,
+  MS_NOEXEC,
+  MS_NOSUID,
+} from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../../kernel/mount.ts'
+import { mount } from '../../kernel/mount.ts'
 import { type Mount, parseMountinfo } from '../mountinfo.ts'
 import { hostFileSystems } from './host-file-systems.ts'
 import { layout } from './layout.ts'
 import { graft, openDirectory } from './tree.ts'
 
 /** What the host forbids on a file system is forbidden on its overlay; an overlay does not look at its lower mount. */
-const KEPT: Readonly<Record<string, number>> = { nosuid: MS_NOSUID, nodev: MS_NODEV, noexec: MS_NOEXEC }
+const KEPT: Readonly<Record<string, bigint>> = { nosuid: MS_NOSUID, nodev: MS_NODEV, noexec: MS_NOEXEC }
 
-const keptFlags = ({ options }: Mount): number => options.reduce((flags, option) => flags | (KEPT[option] ?? 0), 0)
+const keptFlags = ({ options }: Mount): bigint => options.reduce((flags, option) => flags | (KEPT[option] ?? 0n), 0n)
 
 /**
  * The host's own file systems as the container's root, each under an overlay that is thrown away.

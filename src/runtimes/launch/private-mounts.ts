@@ -24,7 +24,7 @@ export function enterPrivateMounts({ rootfs, binds, runtime }: Plan): void {
   const shown = rootfs === undefined ? hostPoints() : [rootfs]
   const trees = [...KERNELS, ...binds.map(({ source }) => source)]
   enterOwnMounts([...shown, BASE, runtime.path, ...programFiles(PROGRAMS)], trees)
-  mount('tmpfs', BASE, 0, `mode=0711,${LIMITS}`)
+  mount('tmpfs', BASE, 0n, `mode=0711,${LIMITS}`)
   for (const directory of [layout.root, layout.layers, layout.fresh, layout.bundle, layout.state]) {
     mkdirSync(directory, { mode: 0o711 })
   }

@@ -2,12 +2,13 @@ import { mkdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { errnos } from '../../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
+import { MS_PRIVATE } from '../../abi/mount.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { attachTree, changeAttributes, cloneTree, MS_PRIVATE } from '../../kernel/mount.ts'
+import { attachTree, changeAttributes, cloneTree } from '../../kernel/mount.ts'
 
 export const openDirectory = (path: string): Fd => openat(AT_FDCWD, cstring(path), O_PATH | O_DIRECTORY)
 

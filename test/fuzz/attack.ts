@@ -1,14 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { syscallName } from '../../src/abi/syscalls.ts'
-import { readRange } from '../../src/runtimes/launch/ids.ts'
-import { fixture } from '../fixtures.ts'
-import { Images } from '../images.ts'
 import { until } from '../kernel/host.ts'
-import { MARK, Observer, openOf } from './observer.ts'
-import { family, isEngine, list, read } from './processes.ts'
+import { declarations } from './capability-sets.ts'
+import { Ground } from './ground.ts'
+import { HostMounts, mountsLeft } from './host-mounts.ts'
+import { MARK } from './mark.ts'
+import { Neighbours } from './neighbours.ts'
+import { Observer, openOf } from './observer.ts'
+import { family, isContained, isEngine, list, read } from './processes.ts'
 
 const KEYS = [
   'mknod',
@@ -20,6 +20,10 @@ const KEYS = [
 ]
 const PROCESSES = 5
 const LOOK_MS = 1500
+/** Rounds of looks. */
+const MOUNTS_EVERY = 2
+const PATIENCE_S = 10
+const ENDED = 'a mount of a container that has ended'
 /** Whoever waits for a call that does not return is told after this. */
 const LATE_S = 100
 
@@ -36,6 +40,10 @@ interface Said {
   readonly compat: number
   readonly killed: number
   readonly reused: number
+  /** Tasks of others that it found, those that it stopped, and paths through links of theirs. */
+  readonly met: number
+  readonly stopped: number
+  readonly through: number
 }
 
 /** How often the engine noted this. */
@@ -57,53 +65,23 @@ export interface Outcome {
   readonly complaints: readonly string[]
   /** What the engine has more than before, once the attack is over. */
   readonly left: readonly string[]
+  /** Of containers beside, how many started, and how many programs in them. */
+  readonly beside: Neighbours['counts']
+  /** Whose capability sets the build does not declare, so that they were not looked at. */
+  readonly unsaid: readonly string[]
+  /** And whose it does, but none was there. */
+  readonly unseen: readonly string[]
 }
+
+/** Whether other containers share its namespaces of users and processes. */
+type WorldName = 'alone' | 'shared'
 
 export interface AttackOptions {
   readonly seed: number
   /** runc knows no flag with which a signal leaves a call alone that is being served. */
   readonly runtime: 'crun' | 'runc'
+  readonly world: WorldName
   readonly seconds: number
-}
-
-/** What the container sees of the host, and what lies beside it. */
-class Ground {
-  readonly top = mkdtempSync(join(tmpdir(), 'intercede-fuzz-'))
-  readonly inside = join(this.top, 'in')
-  readonly outside = join(this.top, 'out')
-  readonly programs = join(this.top, 'programs')
-  readonly images = new Images()
-  readonly ext4: string
-  readonly squashfs: string
-  readonly ext2: string
-
-  constructor() {
-    const { uid, gid } = readRange()
-    for (const path of [this.inside, this.outside, this.programs]) mkdirSync(path)
-    chmodSync(this.top, 0o755)
-    chownSync(this.inside, uid, gid)
-    for (const name of ['', 'a', 'b', 'a/b']) this.#expose(name, (path) => mkdirSync(path, { recursive: true }), 0o777)
-    for (const name of ['f0', 'a/f0', 'a/f2', 'a/b/f1']) this.#expose(name, (path) => writeFileSync(path, name), 0o666)
-    symlinkSync('/', join(this.outside, 'l'))
-    copyFileSync(fixture('fuzz-calls', ['-static']), join(this.programs, 'fuzz-calls'))
-    this.ext4 = this.images.device('ext4')
-    this.squashfs = this.images.device('squashfs')
-    this.ext2 = this.images.device('ext2')
-  }
-
-  /** Whoever gets there could do what he likes: but no path of the container leads there. */
-  #expose(name: string, make: (path: string) => void, mode: number): void {
-    const { uid, gid } = readRange()
-    const path = join(this.outside, name)
-    make(path)
-    chownSync(path, uid, gid)
-    chmodSync(path, mode)
-  }
-
-  remove(): void {
-    this.images[Symbol.dispose]()
-    rmSync(this.top, { recursive: true, force: true })
-  }
 }
 
 /** A container of `intercede run` with all keys, which attacks the host for a while. */
@@ -113,7 +91,10 @@ class Attack {
   #kinds: readonly (readonly [string, number])[] = []
   readonly complaints: string[] = []
 
-  constructor({ inside, outside, programs, ext4, squashfs, ext2 }: Ground, { seed, seconds, runtime }: AttackOptions) {
+  constructor(
+    { inside, outside, programs, ext4, squashfs, ext2 }: Ground,
+    { seed, seconds, runtime, world }: AttackOptions,
+  ) {
     const mounts = ['mount', 'mount.allowed=ext4,squashfs,hugetlbfs', 'mount.fuse=ext2=fuse2fs', 'bpf', 'bpf.devices']
     const sources = ['--device', ext4, 'ext4', '--device', squashfs, 'squashfs', '--device', 'none', 'hugetlbfs']
     const options = {
@@ -123,7 +104,7 @@ class Attack {
       devices: [ext4, squashfs, ext2],
       command: [
         ...['/programs/fuzz-calls', `${seed}`, `${seconds}`, `${PROCESSES}`, outside, `${MARK}`],
-        ...[...sources, '--fuse', ext2, 'ext2', '/in', '/tmp', '/dev/shm'],
+        ...[...sources, '--fuse', ext2, 'ext2', ...(world === 'shared' ? ['--others'] : []), '/in', '/tmp', '/dev/shm'],
       ],
     }
     const script = new URL('./contained.js', import.meta.url).pathname
@@ -142,6 +123,11 @@ class Attack {
 
   get pid(): number {
     return this.#child.pid!
+  }
+
+  /** The first process inside. */
+  get init(): string {
+    return family(this.pid).find(isContained)!
   }
 
   get enginePid(): number {
@@ -219,37 +205,57 @@ function more(before: Footprint, now: Footprint): string[] {
   return [...open.map(([kind, count]) => `${count} more of ${kind}`), ...helpers]
 }
 
-/** Lets a hostile container make calls for some seconds, and tells what came of it. */
-export async function attack(options: AttackOptions): Promise<Outcome> {
-  const ground = new Ground()
-  const under = new Attack(ground, options)
-  try {
-    await under.said(0)
-    const observer = new Observer(ground.top, ground.outside, under.pid)
-    const engine = under.enginePid
-    const before = footprint(engine)
-    under.begin()
-    const looking = setInterval(() => observer.check(), LOOK_MS)
-    try {
-      await until('the attack is over', () => under.isOver, options.seconds).catch(() => {})
-      await under.said(1)
-    } finally {
-      clearInterval(looking)
-    }
+/** Looks at the host until the attack is over, while the host mounts and unmounts what is its own. */
+async function watch(under: Attack, observer: Observer, mounts: HostMounts, seconds: number): Promise<void> {
+  const end = Date.now() + 1000 * seconds
+  for (let round = 1; !under.isOver && Date.now() < end; round++) {
+    await sleep(LOOK_MS)
     observer.check()
-    const left = await leftOver(before, engine)
-    await under.end()
-    observer.checkAll()
-    const { result: said, noted, complaints } = under
-    return { seed: options.seed, said, noted, findings: [...observer.findings], complaints, left }
-  } finally {
-    await under.end().catch(() => {})
-    ground.remove()
+    if (round % MOUNTS_EVERY === 0) for (const line of await mounts.cycle(under.pid)) observer.note('host', line)
   }
 }
 
-/** After a while, for what is let go slowly. */
-async function leftOver(before: Footprint, engine: number): Promise<string[]> {
-  await until('the engine is as before', () => more(before, footprint(engine)).length === 0, 10).catch(() => {})
-  return more(before, footprint(engine))
+/** Lets a hostile container make calls for some seconds, and tells what came of it. */
+export async function attack(options: AttackOptions): Promise<Outcome> {
+  using ground = new Ground()
+  using mounts = new HostMounts(ground.mounts, ground.disk)
+  const { declared, unsaid } = await declarations()
+  const under = new Attack(ground, options)
+  let observer: Observer | undefined
+  let neighbours: Neighbours | undefined
+  try {
+    await under.said(0)
+    observer = new Observer({ ...ground.scene, keeper: under.pid, declared })
+    const engine = under.enginePid
+    const before = footprint(engine)
+    if (options.world === 'shared') neighbours = new Neighbours({ ...options, ground, init: under.init })
+    under.begin()
+    await watch(under, observer, mounts, options.seconds)
+    await neighbours?.stop()
+    const { devices, mounts: host } = ground
+    const ours = (): string[] => family(under.pid).filter((pid) => !isContained(pid))
+    for (const line of await gone(() => mountsLeft([], host, ours()))) observer.note(ENDED, line)
+    await under.said(1)
+    observer.check()
+    const left = await gone(() => more(before, footprint(engine)))
+    await under.end()
+    await observer.checkAll()
+    for (const line of await gone(() => mountsLeft(devices, host))) observer.note(ENDED, line)
+    const { result: said, noted, complaints } = under
+    const beside = neighbours?.counts ?? { started: 0, executed: 0 }
+    return {
+      ...{ seed: options.seed, said, noted, complaints, left, beside, unsaid, unseen: observer.unseen },
+      findings: [...observer.findings],
+    }
+  } finally {
+    await neighbours?.stop()
+    await under.end().catch(() => {})
+    observer?.tidy()
+  }
+}
+
+/** What is left a while after the containers have ended. */
+async function gone(left: () => readonly string[]): Promise<readonly string[]> {
+  await until('nothing is left', () => left().length === 0, PATIENCE_S).catch(() => {})
+  return left()
 }

@@ -3,18 +3,20 @@ import { fixture, missing } from '../fixtures.ts'
 import { until } from '../kernel/host.ts'
 import { Machine } from '../runtimes/machine.ts'
 import { hasRuntime, unable } from '../runtimes/run-machine.ts'
-import { attack, type Outcome } from './attack.ts'
+import { type AttackOptions, attack, type Outcome } from './attack.ts'
 import { isAsBefore, ProtocolFuzzer, weights } from './protocol.ts'
 import { actShare, report } from './report.ts'
 
 const TOOLS = ['gcc', 'crun', 'losetup', 'mkfs.ext2', 'mkfs.ext4', 'mksquashfs', 'getfattr'] as const
 const cannot = unable() ?? missing(...TOOLS) ?? (process.arch === 'x64' ? undefined : 'its calls are those of x86_64')
 
-/** More on demand: npm run fuzz. */
-const seconds = Number(process.env.FUZZ_SECONDS ?? 10)
-const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000)
+/** Of both worlds, by seeds that follow each other: see below. */
+const SHORT = { rounds: 2, seconds: 8 } as const
 /** One attack is that long at most: each begins with a new container, and with the next seed. */
-const ROUND_S = 60
+const ROUND_S = process.env.FUZZ_SECONDS === undefined ? SHORT.seconds : 60
+/** More on demand: npm run fuzz. */
+const seconds = Number(process.env.FUZZ_SECONDS ?? SHORT.rounds * SHORT.seconds)
+const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000)
 const PROTOCOL_S = Math.min(ROUND_S, Math.max(3, seconds / 5))
 /** What an attack takes that is not the attack, on a busy machine. */
 const SLACK_S = 150
@@ -25,16 +27,23 @@ const LIES =
 const ACTS = 0.2
 
 const runtimes = (['crun', 'runc'] as const).filter(hasRuntime)
-const rounds = Array.from({ length: Math.ceil(seconds / ROUND_S) }, (_, index) => ({
-  seed: seed + index,
-  runtime: runtimes[(seed + index) % runtimes.length] ?? 'crun',
-  seconds: Math.min(ROUND_S, seconds - index * ROUND_S),
-}))
+/** The seed says all: in turn in a world of its own and in one that it shares, and with one runtime and the other. */
+const attackOf = (one: number, long: number): AttackOptions => ({
+  seed: one,
+  world: one % 2 === 0 ? 'shared' : 'alone',
+  runtime: runtimes[(one >> 1) % runtimes.length] ?? 'crun',
+  seconds: long,
+})
+const rounds = Array.from({ length: Math.ceil(seconds / ROUND_S) }, (_, index) =>
+  attackOf(seed + index, Math.min(ROUND_S, seconds - index * ROUND_S)),
+)
+/** What there must be of in a world that is shared. */
+const busy = ({ beside, said }: Outcome): readonly number[] => [beside.started, said.met, said.stopped, said.through]
 const again = (one: number, long: number): string => `to repeat it: npm run fuzz -- --seed ${one} --seconds ${long}`
 
 describe.skipIf(cannot)(`a hostile container${cannot ? `: skipped, ${cannot}` : ''}`, () => {
   test.each(rounds)(
-    'seed $seed, for $seconds s, with $runtime: it changes nothing outside, and the engine survives it',
+    'seed $seed, for $seconds s, with $runtime, $world: it changes nothing outside, and the engine survives it',
     { timeout: (ROUND_S + SLACK_S) * 1000 },
     async (round) => {
       const how = again(round.seed, round.seconds)
@@ -43,12 +52,13 @@ describe.skipIf(cannot)(`a hostile container${cannot ? `: skipped, ${cannot}` : 
         throw new Error(how, { cause: error })
       })
       console.log(report(outcome), outcome.findings, outcome.complaints)
-      const { findings, complaints, left, said, noted } = outcome
+      const { findings, complaints, left, unseen, said, noted } = outcome
       const faults = noted.filter(({ reason }) => reason === 'fault')
-      expect({ findings, complaints, left, faults, hung: said.hung }, how).toEqual({
-        ...{ findings: [], complaints: [], left: [], faults: [], hung: 0 },
+      expect({ findings, complaints, left, unseen, faults, hung: said.hung }, how).toEqual({
+        ...{ findings: [], complaints: [], left: [], unseen: [], faults: [], hung: 0 },
       })
       expect(actShare(outcome), how).toBeGreaterThan(ACTS)
+      if (round.world === 'shared') expect(Math.min(...busy(outcome)), how).toBeGreaterThan(0)
     },
   )
 })

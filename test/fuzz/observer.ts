@@ -1,29 +1,20 @@
-import { spawnSync } from 'node:child_process'
 import { lstatSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { type Mount, parseMountinfo } from '../../src/runtimes/mountinfo.ts'
 import { fixture } from '../fixtures.ts'
+import { until } from '../kernel/host.ts'
 import { statFields } from '../stat.ts'
+import { CapabilitySets, type Declarations } from './capability-sets.ts'
 import { descriptors } from './descriptors.ts'
+import { lines } from './lines.ts'
+import { MARK, MARKED } from './mark.ts'
 import { family, isContained, isEngine, isOfHost, link, list, processes, read } from './processes.ts'
+import { hostPoints, Strays } from './strays.ts'
 
-/** In each device program of the hostile container, and in the names of its cgroups; several may attack at once. */
-export const MARK = 0x0f00_0000 + process.pid
-/** What the hostile container calls its cgroups. */
-const GROUP = `fuzz-${MARK}-`
 /** Where other tests and container engines mount. */
+const LINGER_S = 10
 const OTHERS = [`${tmpdir()}/`, '/var/tmp/', '/run/', '/var/lib/']
-/** Those of the file systems that hold what tells of a change. */
-const ON_DISK = new Set(['ext4', 'xfs', 'btrfs', 'tmpfs', 'devtmpfs', 'overlay', 'ext2', 'ext3'])
-
-/** What a program says. That it fails is no matter: what it looks at may go away. */
-function lines(program: string, args: readonly string[]): string[] {
-  const { stdout, error } = spawnSync(program, args, { encoding: 'latin1', maxBuffer: 256 * 1024 * 1024 })
-  if (error) throw error
-  return stdout.split('\n').filter((line) => line !== '')
-}
-
 /** Engines of other tests set the priority of their threads, and programs of tests may be scheduled by them. */
 const isOthers = (pid: string): boolean =>
   /engine\/main|intercede-fixtures|^(chrt|sleep)\0/.test(read(`/proc/${pid}/cmdline`))
@@ -43,28 +34,42 @@ interface World {
   readonly loops: readonly string[]
 }
 
+/** What an attack has, and where. */
+export interface Scene {
+  /** The directory of the attack. */
+  readonly ours: string
+  /** A directory in it that the container does not have: nothing at all may change there. */
+  readonly outside: string
+  /** A directory in it where the host mounts and unmounts meanwhile. */
+  readonly mounts: string
+  /** Directories in which the container may make what it likes. */
+  readonly own: readonly string[]
+  /** Root directories of others. */
+  readonly others: readonly string[]
+  /** The process that started the container. */
+  readonly keeper: number
+  readonly declared: Declarations
+}
+
 /**
  * Looks at the host while a container attacks it, for what no container may change. Other tests may run beside: what is in
  * the temporary directory or in cgroups of this project is theirs, unless it bears the mark of the attack.
  */
 export class Observer {
-  readonly #ours: string
-  readonly #outside: string
+  readonly #scene: Scene
   readonly #keeper: number
   readonly #before: World
   readonly #nodes: readonly string[]
+  readonly #strays: Strays
+  readonly #sets: CapabilitySets
   readonly #began = Date.now() / 1000
   readonly findings = new Set<string>()
 
-  /**
-   * @param ours directory of the attack
-   * @param outside a directory in it that the container does not have: nothing at all may change there
-   * @param keeper the process that started the container
-   */
-  constructor(ours: string, outside: string, keeper: number) {
-    this.#ours = ours
-    this.#outside = outside
-    this.#keeper = keeper
+  constructor(scene: Scene) {
+    this.#scene = scene
+    this.#keeper = scene.keeper
+    this.#strays = new Strays(scene.own, scene.others)
+    this.#sets = new CapabilitySets(scene.keeper, scene.declared)
     this.#before = this.#look()
     this.#nodes = this.#deviceNodes()
   }
@@ -73,31 +78,35 @@ export class Observer {
   check(): void {
     const now = this.#look()
     const { mounts, groups, threads, outside, loops } = this.#before
-    for (const [id, line] of mounts) if (now.mounts.get(id) !== line) this.#note('a mount of the host changed', line)
-    for (const [id, line] of now.mounts) if (!mounts.has(id)) this.#note('a mount came to the host', line)
+    for (const [id, line] of mounts) if (now.mounts.get(id) !== line) this.note('a mount of the host changed', line)
+    for (const [id, line] of now.mounts) if (!mounts.has(id)) this.note('a mount came to the host', line)
     for (const [path, owner] of now.groups)
-      if ((groups.get(path) ?? owner) !== owner)
-        this.#note('a cgroup changed', `${path}: ${groups.get(path)}, ${owner}`)
+      if ((groups.get(path) ?? owner) !== owner) this.note('a cgroup changed', `${path}: ${groups.get(path)}, ${owner}`)
     for (const path of now.groups.keys())
-      if (path.includes(GROUP) && !this.#isOwnGroup(path)) this.#note('a cgroup was made', path)
+      if (path.includes(MARKED) && !this.#isOwnGroup(path)) this.note('a cgroup was made', path)
     for (const [id, { name, scheduling }] of threads) {
       const then = now.threads.get(id)?.scheduling
       if (then !== undefined && then !== scheduling)
-        this.#note('a thread of the host was scheduled', `${id} ${name}: ${scheduling} became ${then}`)
+        this.note('a thread of the host was scheduled', `${id} ${name}: ${scheduling} became ${then}`)
     }
-    if (now.outside.join() !== outside.join()) this.#note('outside of the container', difference(outside, now.outside))
-    if (now.loops.join() !== loops.join()) this.#note('loop devices', difference(loops, now.loops))
+    if (now.outside.join() !== outside.join()) this.note('outside of the container', difference(outside, now.outside))
+    if (now.loops.join() !== loops.join()) this.note('loop devices', difference(loops, now.loops))
+    for (const path of this.#strays.look()) this.note('made outside of the container', path)
+    for (const line of this.#sets.look()) this.note('capability sets', line)
     this.#checkInside()
-    this.#checkPrograms(false)
+    for (const line of this.#programs()) if (line.startsWith('attached')) this.note('a program of the container', line)
   }
 
   /** What takes longer; once, after the container has ended. */
-  checkAll(): void {
-    this.#checkPrograms(true)
+  async checkAll(): Promise<void> {
+    // The kernel lets go of what a process had a while after it has ended.
+    await until('no program is left', () => this.#programs().length === 0, LINGER_S).catch(() => {})
+    for (const line of this.#programs()) this.note('a program of the container', line)
+    for (const path of this.#strays.lookAll()) this.note('made outside of the container', path)
     const nodes = this.#deviceNodes()
-    if (nodes.join() !== this.#nodes.join()) this.#note('device nodes', difference(this.#nodes, nodes))
+    if (nodes.join() !== this.#nodes.join()) this.note('device nodes', difference(this.#nodes, nodes))
     const attributes = this.#changedWithAttributes()
-    if (attributes.length > 0) this.#note('attributes', attributes.join(' '))
+    if (attributes.length > 0) this.note('attributes', attributes.join(' '))
   }
 
   /** The container's processes, each with what it may not have. */
@@ -106,30 +115,32 @@ export class Observer {
     // What mounts for the container, and a runtime that starts a program in it, are in its mount namespace for a while.
     const home = members.filter((pid) => pid === String(this.#keeper) || isEngine(pid))
     const ids = ['1', ...home].flatMap((pid) => parseMountinfo(read(`/proc/${pid}/mountinfo`)).map(({ id }) => id))
-    for (const line of descriptors(members.filter(isContained), new Set(ids))) this.#note('a descriptor inside', line)
+    for (const line of descriptors(members.filter(isContained), new Set(ids))) this.note('a descriptor inside', line)
     for (const pid of members.filter(isContained))
-      if (isOfHost(pid)) this.#note('a process inside has the user namespace of the host', read(`/proc/${pid}/comm`))
+      if (isOfHost(pid)) this.note('a process inside has the user namespace of the host', read(`/proc/${pid}/comm`))
   }
 
-  #checkPrograms(isOver: boolean): void {
+  #programs(): string[] {
     const groups = [...this.#groupOwners().keys()].filter((path) => !this.#isOwnGroup(path))
-    const found = lines(fixture('host-programs'), [`${MARK}`, ...groups])
-    for (const line of found) if (isOver || line.startsWith('attached')) this.#note('a program of the container', line)
+    return lines(fixture('host-programs'), [`${MARK}`, ...groups])
   }
 
   #look(): World {
     return {
       mounts: new Map(this.#mounts().map((mount) => [String(mount.id), JSON.stringify(mount)])),
-      groups: new Map([...this.#groupOwners()].filter(([path]) => !path.includes('intercede') || path.includes(GROUP))),
+      groups: new Map(
+        [...this.#groupOwners()].filter(([path]) => !path.includes('intercede') || path.includes(MARKED)),
+      ),
       threads: this.#threads(),
-      outside: this.#tree(this.#outside),
+      outside: this.#tree(this.#scene.outside),
       loops: this.#loops(),
     }
   }
 
   #mounts(): Mount[] {
+    const { ours, mounts } = this.#scene
     const isOfOthers = ({ point }: Mount): boolean =>
-      OTHERS.some((path) => point.startsWith(path)) && !point.startsWith(this.#ours)
+      point.startsWith(mounts) || (OTHERS.some((path) => point.startsWith(path)) && !point.startsWith(ours))
     return parseMountinfo(read('/proc/self/mountinfo')).filter((mount) => !isOfOthers(mount))
   }
 
@@ -174,19 +185,15 @@ export class Observer {
 
   #loops(): string[] {
     const files = list('/sys/block').map((name) => `${name} ${read(`/sys/block/${name}/loop/backing_file`).trim()}`)
-    return files.filter((line) => line.includes(this.#ours) || line.includes(dirname(this.#outside)))
+    return files.filter((line) => line.includes(this.#scene.ours))
   }
 
   /** Where the file systems of the host are, without the temporary directory but for what is ours. */
   #search(...tests: readonly string[]): string[] {
-    const mounts = parseMountinfo(read('/proc/self/mountinfo')).filter(
-      ({ type, root }) => ON_DISK.has(type) && root === '/',
-    )
-    const points = [...new Set(mounts.map(({ point }) => point))].filter((point) => !point.startsWith(tmpdir()))
     const others = [`${tmpdir()}/*`, '/dev/loop*', '/dev/shm/intercede-*']
       .flatMap((path) => ['-o', '-path', path])
       .slice(1)
-    return lines('find', [...points, '-xdev', '(', ...others, ')', '-prune', '-o', ...tests])
+    return lines('find', [...hostPoints(), '-xdev', '(', ...others, ')', '-prune', '-o', ...tests])
   }
 
   #deviceNodes(): string[] {
@@ -213,7 +220,17 @@ export class Observer {
     return this.#search('-newerct', `@${this.#began}`, '-exec', ...show, '{}', '+')
   }
 
-  #note(what: string, detail: string): void {
+  /** Whose capability sets were to be looked at, and nobody was there. */
+  get unseen(): readonly string[] {
+    return [...this.#scene.declared.keys()].filter((kind) => !this.#sets.seen.has(kind))
+  }
+
+  /** Takes away what was made outside. */
+  tidy(): void {
+    this.#strays.remove()
+  }
+
+  note(what: string, detail: string): void {
     if (this.findings.size < 50) this.findings.add(`${what}: ${detail}`)
   }
 }

@@ -23,7 +23,7 @@ export const actShare = ({ noted }: Outcome): number =>
 
 /** The acts by verb, and the rest by verdict, for each call; then what the callers saw. */
 export function report(outcome: Outcome): string {
-  const { seed, said, noted, left } = outcome
+  const { seed, said, noted, left, beside, unsaid } = outcome
   const all = sum(noted.map(({ count }) => count))
   const of = (some: readonly Noted[]): number => sum(some.map(({ count }) => count))
   const names = counted(
@@ -58,6 +58,9 @@ export function report(outcome: Outcome): string {
   return [
     `seed ${seed}: ${all} calls noted, acts ${percent(of(noted.filter(isAct)), all)}, ${said.compat} of 32 bits; ` +
       `${said.killed} processes killed, ${said.reused} numbers used again`,
+    `${beside.started} containers beside, ${beside.executed} programs in them; ${said.met} tasks of others met, ` +
+      `${said.stopped} stopped; ${said.through} paths through their links`,
+    `capability sets not declared by the build: ${unsaid.join(', ') || 'none'}`,
     ...rows,
     `not acted on: ${listed(reasons)}`,
     'as the callers saw it:',

@@ -1,5 +1,5 @@
 // npm run fuzz -- [--minutes N | --seconds N] [--seed S]: as the tests, for as long and with the seed that you want; each
-// minute is a container of its own, with the next seed.
+// minute is a container of its own, with the next seed, which says with which runtime and whether others share its namespaces.
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 

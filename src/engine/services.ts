@@ -5,7 +5,7 @@ import type { Desk } from '../caller/desk.ts'
 import { DevicePlaces } from '../caller/device-places.ts'
 import type { Goal, Start } from '../caller/lookup.ts'
 import { Nodes } from '../caller/nodes.ts'
-import type { Status } from '../caller/status.ts'
+import { STATUS_SIZE, type Status } from '../caller/status.ts'
 import { TaskNames } from '../caller/task-names.ts'
 import { ThreadIdentity } from '../caller/thread-identity.ts'
 import { askWalker, WalkerStuck } from '../caller/walker.ts'
@@ -24,8 +24,6 @@ import type { FromThread, ThreadData } from './thread-messages.ts'
 import { KeepersVault } from './vault.ts'
 
 const WALKER_START_MS = 5000
-/** 65,536 groups are allowed, of up to 11 bytes each. */
-const STATUS_LIMIT = 1024 * 1024
 const PATH_MAX = 4096
 
 /** Of the thread whose services they are. */
@@ -69,7 +67,7 @@ export class Services {
       names: new TaskNames(),
       descriptors: new Fd(data.descriptors),
       informant: new Informant(state.info, identity, proc),
-      status: Buffer.alloc(STATUS_LIMIT),
+      status: Buffer.alloc(STATUS_SIZE),
       nodes: new Nodes(),
       places: new DevicePlaces(),
       mounting: {

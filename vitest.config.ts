@@ -8,12 +8,21 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/kernel/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**'],
+          exclude: ['test/kernel/**', 'test/attacks/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**'],
           // A busy machine runs the comparisons of filters for more than the usual five seconds.
           testTimeout: 30_000,
         },
       },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
+      {
+        test: {
+          name: 'attacks',
+          include: ['test/attacks/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
       { test: { name: 'differential', include: ['test/differential/**/*.test.ts'] } },
       { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
       {

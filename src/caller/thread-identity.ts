@@ -36,6 +36,8 @@ const CHANGE_USER: readonly Cap[] = ['SETUID']
 const MOUNT: readonly Cap[] = ['SYS_ADMIN', 'SYS_CHROOT']
 /** While entering: the caller's root directory may be closed to us. */
 const ENTER: readonly Cap[] = [...REST, 'DAC_READ_SEARCH']
+/** While it takes the priority of who serves again. */
+const RAISE: readonly Cap[] = ['SYS_NICE']
 /** While opening the memory of a caller, which is its own file. */
 const REACH: readonly Cap[] = [...REST, 'DAC_OVERRIDE']
 
@@ -138,6 +140,11 @@ export class ThreadIdentity {
   /** Runs `action` at home with the right to open the memory of a task, a file that only its user may write. */
   reaching<T>(action: () => T): T {
     return this.#atHome(REACH, action)
+  }
+
+  /** Runs `action` at home with the right to raise the priority of this thread, and no other. */
+  raising<T>(action: () => T): T {
+    return this.#atHome(RAISE, action)
   }
 
   #atHome<T>(caps: readonly Cap[], action: () => T): T {

@@ -4,7 +4,9 @@ import { currentTid, isRunning } from '../kernel/process.ts'
 import { Alarm } from '../kernel/timer.ts'
 import { ATTENDANCE_WORDS } from './attendance.ts'
 import { ENTRIES } from './contexts.ts'
+import { FairShare } from './fair-share.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
+import { LANE_WORDS, Lanes } from './lane.ts'
 import { LEAD_WORDS, LEADER_MS, Lead } from './lead.ts'
 import { ORPHAN_WORDS } from './orphans.ts'
 import { ProxyWords } from './proxy-words.ts'
@@ -67,6 +69,10 @@ export class PoolState {
   readonly #containerMounts: Int32Array
   readonly #containerMuted: Int32Array
   readonly #containerWaited: Int32Array
+  /** Which of the threads do what may take long, and the priority of the others. */
+  readonly lanes: Lanes
+  /** Which containers take more of the processors than they should. */
+  readonly share: FairShare
 
   constructor(
     buffer = new SharedArrayBuffer(
@@ -77,8 +83,9 @@ export class PoolState {
           ATTENDANCE_WORDS +
           ORPHAN_WORDS +
           ENTRIES +
+          LANE_WORDS +
           6 * LISTENERS +
-          (7 + PER_CONTAINER) * CONTAINERS),
+          (8 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer
@@ -94,6 +101,7 @@ export class PoolState {
     this.spawning = new Spawning(this.#counts.subarray(SPAWNING, SPAWNING + 1))
     this.attendance = array(ATTENDANCE_WORDS)
     this.orphans = array(ORPHAN_WORDS)
+    this.lanes = new Lanes(array(LANE_WORDS))
     this.listenerFd = array(LISTENERS)
     this.listenerContainer = array(LISTENERS)
     this.listenerGeneration = array(LISTENERS)
@@ -107,6 +115,7 @@ export class PoolState {
     this.#containerMounts = array(CONTAINERS)
     this.#containerMuted = array(CONTAINERS)
     this.#containerWaited = array(CONTAINERS)
+    this.share = new FairShare(array(CONTAINERS))
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
     this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
     this.lastingLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
@@ -192,6 +201,7 @@ export class PoolState {
   resetContainer(container: number): void {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
+    this.share.forget(container)
     this.rules.forget(container)
     this.info.forget(container)
     this.undelivered.forget(container)

@@ -30,8 +30,8 @@ const PATH_MAX = 4096
 interface Ties {
   /** To the main thread. */
   readonly post: (message: FromThread) => void
-  /** Called before it waits. */
-  readonly passLead: () => void
+  /** Called before what may take long: it waits, or another process works for it. */
+  readonly mayBlock: () => void
   /** Calls of a container may be served that waited for another one. */
   readonly unmute: (container: number) => void
 }
@@ -45,15 +45,15 @@ export class Services {
   readonly #number: number
   readonly #state: PoolState
   readonly #post: Ties['post']
-  readonly #passLead: Ties['passLead']
+  readonly #mayBlock: Ties['mayBlock']
   readonly #unmute: Ties['unmute']
   #jobs = 0
 
-  constructor(data: ThreadData, state: PoolState, { post, passLead, unmute }: Ties) {
+  constructor(data: ThreadData, state: PoolState, { post, mayBlock, unmute }: Ties) {
     this.#number = data.number
     this.#state = state
     this.#post = post
-    this.#passLead = passLead
+    this.#mayBlock = mayBlock
     this.#unmute = unmute
     const proc = new Fd(data.proc)
     const vault = new KeepersVault(new Fd(data.control))
@@ -79,7 +79,7 @@ export class Services {
       },
       fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
       programs: lasting.programs,
-      mayBlock: passLead,
+      mayBlock,
       mayMount: ({ index }) => state.countMount(index),
       deviceRules: ({ index }, dev, asker) => this.#deviceRules(index, dev, asker),
       walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
@@ -91,7 +91,7 @@ export class Services {
     const { rules } = this.#state
     const known = rules.get(container, dev)
     if (known !== 0) return decodeRules(known)
-    this.#passLead()
+    this.#mayBlock()
     const mustBeIt = asker.hold()
     const answer = new Int32Array(new SharedArrayBuffer(4))
     this.#post({ type: 'device', tid: asker.tid, dev, answer: answer.buffer })
@@ -126,7 +126,7 @@ export class Services {
 
   /** By the walker of the container; a call waits for its start. */
   #walk(container: number, start: Start, status: Status, goal: Goal): Fd {
-    this.#passLead()
+    this.#mayBlock()
     if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
     this.#state.awaitWalker(container, WALKER_START_MS)
     const walker = this.#state.walker(container)

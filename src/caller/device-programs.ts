@@ -45,9 +45,10 @@ export class DevicePrograms implements Contract {
     this.#around = around
   }
 
-  loading<T>(isLong: boolean, load: () => T): T {
+  loading<T>(load: () => T): T {
     const { container, store, mayBlock } = this.#around
-    if (isLong) mayBlock()
+    // The verifier walks a million instructions of a program that has a hundred: kernel/bpf/verifier.c do_check().
+    mayBlock()
     return store.loading(container.index, mayBlock, load)
   }
 

@@ -19,6 +19,7 @@ import type { Container } from './container.ts'
 import { FuseTarget } from './fuse-target.ts'
 import { exactJson, processSpec } from './process-spec.ts'
 import { mustStandAsInit, placeOf, readText } from './standing.ts'
+import { STATUS_SIZE } from './status.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
 /** A program that the runtime of a container has been asked to start in it. */
@@ -95,7 +96,7 @@ export class CallerFuse implements Fuse {
     identity.with(steps.look)
     mustStandAsInit(task(), container, proc)
     const told = {
-      status: readText(task(), 'status'),
+      status: readText(task(), 'status', STATUS_SIZE),
       limits: readText(task(), 'limits'),
       oomScoreAdj: readText(task(), 'oom_score_adj'),
       cwd: this.#cwd(),

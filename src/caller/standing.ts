@@ -61,11 +61,11 @@ function labelOf(task: Handle): string | undefined {
   }
 }
 
-/** A file of procfs. @param task `/proc/TID` */
-export function readText(task: Handle, name: string): string {
+/** A file of procfs. @param task `/proc/TID` @param limit of bytes: what follows is not read */
+export function readText(task: Handle, name: string, limit = TEXT_LIMIT): string {
   using file = openat(task.raw, cstring(name), O_RDONLY)
-  const bytes = Buffer.alloc(TEXT_LIMIT)
+  const bytes = Buffer.alloc(limit)
   let length = 0
-  for (let more = 1; more > 0 && length < TEXT_LIMIT; length += more) more = read(file, bytes.subarray(length))
+  for (let more = 1; more > 0 && length < limit; length += more) more = read(file, bytes.subarray(length))
   return bytes.toString('latin1', 0, length)
 }

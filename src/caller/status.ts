@@ -1,4 +1,5 @@
 import type { HostId, Mode } from '../abi/brand.ts'
+import { PassOn } from '../calls/verdict.ts'
 
 type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
 
@@ -12,6 +13,14 @@ export interface Status {
   readonly groups: Uint32Array
   readonly effective: bigint
 }
+
+/**
+ * So many supplementary groups a caller may have. The kernel allows 65,536, which make each call cost a thousand times as much;
+ * what a directory gives a user is less: Active Directory 1,015.
+ */
+const GROUPS_LIMIT = 1024
+/** As much of the file as is needed with so many groups of ten digits; what lies before and behind them takes 2 KiB at most. */
+export const STATUS_SIZE = 16 * 1024
 
 const NONE = new Uint32Array(0)
 const LINE = 0x0a
@@ -40,17 +49,25 @@ const EFFECTIVE = new Label('CapEff')
  * their order. The name in the first one cannot forge another: the kernel escapes line feeds.
  *
  * @param bytes of which the first `length` are the file
- * @throws {RangeError} if a field is missing, as when the buffer was too small for a long list of groups
+ * @throws {PassOn} if there are too many groups, or so many that the file was longer than `bytes`
+ * @throws {RangeError} if a field is missing
  * @see proc_pid_status(5), linux/fs/proc/array.c task_state()
  */
 export function parseStatus(bytes: Uint8Array, length: number): Status {
-  const line = new Line(bytes, length)
+  try {
+    return parse(new Line(bytes, length))
+  } catch (error) {
+    throw error instanceof RangeError && length === bytes.length ? tooManyGroups() : error
+  }
+}
+
+function parse(line: Line): Status {
   return {
     umask: line.seek(UMASK).number(8) as Mode,
     tgid: line.seek(TGID).number(10),
     uids: ids(line.seek(UID)),
     gids: ids(line.seek(GID)),
-    groups: list(line.seek(GROUPS)),
+    groups: list(line.seek(GROUPS), GROUPS_LIMIT),
     effective: wide(line.seek(EFFECTIVE)),
   }
 }
@@ -58,10 +75,13 @@ export function parseStatus(bytes: Uint8Array, length: number): Status {
 const ids = (line: Line): Ids =>
   [line.number(10), line.number(10), line.number(10), line.number(10)] as readonly number[] as Ids
 
-function list(line: Line): Uint32Array {
+const tooManyGroups = (): PassOn => new PassOn('tooManyGroups', GROUPS_LIMIT)
+
+function list(line: Line, limit: number): Uint32Array {
   if (line.ended) return NONE
   const numbers: number[] = []
   while (!line.ended) numbers.push(line.number(10))
+  if (numbers.length > limit) throw tooManyGroups()
   return Uint32Array.from(numbers)
 }
 

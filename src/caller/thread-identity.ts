@@ -164,6 +164,11 @@ export class ThreadIdentity {
     return this.#during(steps.reach, action)
   }
 
+  /** Runs `action` between two calls with the right to raise the priority of this thread, and no other. */
+  raising<T>(action: () => T): T {
+    return this.#during(steps.ownPriority, action)
+  }
+
   /** Runs `action` with the right to look at the caller, which it has at home in any case. */
   looking<T>(action: () => T): T {
     return this.#inside ? this.#during(steps.look, action) : action()

@@ -21,12 +21,8 @@ export type NoGroup = 'notOpen' | 'notCgroup' | 'removedCgroup' | 'ownCgroup' | 
 
 /** What may be asked about cgroups and programs for the thread that made the call. */
 export interface DevicePrograms {
-  /**
-   * Runs a load, one at a time for each container: the verifier may take most of a second, with a log more than ten.
-   *
-   * @param isLong whether another thread should serve the other calls meanwhile
-   */
-  loading<T>(isLong: boolean, load: () => T): T
+  /** Runs a load, one at a time for each container: the verifier may take most of a second, with a log more than ten. */
+  loading<T>(load: () => T): T
   /** Why nothing may be attached for this container: its cgroup is not its own. */
   readonly barred: ReasonCode | undefined
   /** The cgroup that a descriptor of the caller names. */

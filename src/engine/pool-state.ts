@@ -5,7 +5,9 @@ import { currentTid, isRunning } from '../kernel/process.ts'
 import { Alarm } from '../kernel/timer.ts'
 import { ATTENDANCE_WORDS } from './attendance.ts'
 import { ENTRIES } from './contexts.ts'
+import { FairShare } from './fair-share.ts'
 import { INFO_WORDS, InfoCache } from './info-cache.ts'
+import { LANE_WORDS, Lanes } from './lane.ts'
 import { LEAD_WORDS, LEADER_MS, Lead } from './lead.ts'
 import { ORPHAN_WORDS } from './orphans.ts'
 import { Pace } from './pace.ts'
@@ -75,6 +77,10 @@ export class PoolState {
   readonly #containerMounts: Int32Array
   readonly #containerMuted: Int32Array
   readonly #containerWaited: Int32Array
+  /** Which of the threads do what may take long, and the priority of the others. */
+  readonly lanes: Lanes
+  /** Which containers take more of the processors than they should. */
+  readonly share: FairShare
 
   constructor(
     buffer = new SharedArrayBuffer(
@@ -86,6 +92,7 @@ export class PoolState {
           ATTENDANCE_WORDS +
           ORPHAN_WORDS +
           ENTRIES +
+          LANE_WORDS +
           6 * LISTENERS +
           (8 + PER_CONTAINER) * CONTAINERS),
     ),
@@ -103,6 +110,7 @@ export class PoolState {
     this.spawning = new Spawning(this.#counts.subarray(SPAWNING, SPAWNING + 1))
     this.attendance = array(ATTENDANCE_WORDS)
     this.orphans = array(ORPHAN_WORDS)
+    this.lanes = new Lanes(array(LANE_WORDS))
     this.listenerFd = array(LISTENERS)
     this.listenerContainer = array(LISTENERS)
     this.listenerGeneration = array(LISTENERS)
@@ -116,6 +124,7 @@ export class PoolState {
     this.#containerMounts = array(CONTAINERS)
     this.#containerMuted = array(CONTAINERS)
     this.#containerWaited = array(CONTAINERS)
+    this.share = new FairShare(array(CONTAINERS))
     this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
     this.rulesPace = new Pace(array(CONTAINERS), now)
     this.rulesSeed = this.#seed(array(SEED_WORDS))
@@ -210,6 +219,7 @@ export class PoolState {
   resetContainer(container: number): void {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
+    this.share.forget(container)
     this.rules.forget(container)
     this.rulesPace.forget(container)
     this.info.forget(container)

@@ -58,7 +58,7 @@ export class Pool {
     const journal = map(new Fd(data.journal))
     this.#beat = new Beat(journal)
     this.#recall = new Recall(this.#state, epoll)
-    this.#priority = new Priority(onFault)
+    this.#priority = new Priority(this.#state.lanes, onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
     const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))
     const vault = new KeepersVault(new Fd(data.control), discard)
@@ -142,8 +142,11 @@ export class Pool {
     if (!waits || answered !== this.#answered) this.#beat.give()
     this.#answered = answered
     this.#recall.look()
-    for (const container of this.#containers.keys())
+    for (const container of this.#containers.keys()) {
       if (this.#state.hasWaited(container)) this.#options.onWaited(container)
+      // A call that hangs, alone since its container was dear, must not keep the others of it waiting for ever.
+      if (this.#state.muted(container) > 0 && !this.#state.share.isDear(container)) this.#listeners.unmute(container)
+    }
   }
 
   /** Lets a new thread know all containers. */

@@ -1,10 +1,11 @@
 import { readdirSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { SCHED, SCHED_RESET_ON_FORK, type SchedAttr } from '../abi/sched.ts'
+import { SCHED, type SchedAttr } from '../abi/sched.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { currentTid } from '../kernel/process.ts'
-import { schedSetscheduler, schedulingOf } from '../kernel/sched.ts'
+import { schedulingOf } from '../kernel/sched.ts'
+import type { Lanes } from './lane.ts'
 
 const HIGHEST = 99
 /** Is a task with this before all tasks below that real-time priority already? */
@@ -16,19 +17,21 @@ const outranks = ({ policy, priority }: SchedAttr, wanted: number): boolean =>
  * other container for 385 ms. Only as long as there is such a container, and no higher than needed, since the engine then
  * runs before the host's own tasks of a lower priority.
  *
- * All threads of the process, also those of V8 and libuv: the collector of an engine thread waits for them. What the process
- * starts is scheduled as usual.
+ * All threads of the process, also those of V8 and libuv: the collector of an engine thread waits for them. But for an engine
+ * thread in the slow lane, which does what may take long for a container that may itself give no priority.
  */
 export class Priority {
   /** By container: the highest priority that it may give. */
   readonly #given = new Map<number, number>()
   readonly #fault: (message: string) => void
+  readonly #lanes: Lanes
   /** How the process was started: an administrator may have given it a priority. */
   readonly #usual = schedulingOf(currentTid())
-  #raised = 0
 
-  constructor(fault: (message: string) => void) {
+  constructor(lanes: Lanes, fault: (message: string) => void) {
     this.#fault = fault
+    this.#lanes = lanes
+    lanes.start(this.#usual)
   }
 
   /** @param highest undefined: it may give none */
@@ -43,34 +46,34 @@ export class Priority {
 
   /** For threads that were started meanwhile. */
   renew(): void {
-    if (this.#raised > 0) this.#apply(SCHED.RR | SCHED_RESET_ON_FORK, this.#raised)
+    if (this.#lanes.priority > 0) this.#apply()
   }
 
   #settle(): void {
     const needed = this.#given.size > 0 ? Math.min(HIGHEST, 1 + Math.max(...this.#given.values())) : 0
     const wanted = outranks(this.#usual, needed) ? 0 : needed
-    if (wanted === this.#raised) return
-    this.#raised = wanted
-    if (wanted > 0) this.renew()
-    else this.#apply(this.#usual.policy, this.#usual.priority)
+    if (wanted === this.#lanes.priority) return
+    this.#lanes.priority = wanted
+    this.#apply()
   }
 
-  #apply(policy: number, priority: number): void {
+  #apply(): void {
     try {
-      for (const tid of readdirSync('/proc/self/task')) setOne(Number(tid) as Tid, policy, priority)
+      for (const tid of readdirSync('/proc/self/task')) this.#schedule(Number(tid) as Tid)
     } catch (error) {
+      this.#lanes.priority = 0
       this.#fault(
         `Cannot run before the tasks of containers: ${(error as Error).message}; one with sched_setscheduler can stall the others`,
       )
     }
   }
-}
 
-/** A thread may end while the list of them is read. */
-function setOne(tid: Tid, policy: number, priority: number): void {
-  try {
-    schedSetscheduler(tid, policy, priority)
-  } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.ESRCH) throw error
+  /** A thread may end while the list of them is read. */
+  #schedule(tid: Tid): void {
+    try {
+      this.#lanes.schedule(tid)
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.errno !== errnos.ESRCH) throw error
+    }
   }
 }

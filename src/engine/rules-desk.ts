@@ -33,7 +33,7 @@ interface Parts {
   readonly seed: Uint8Array
   readonly post: (message: FromThread) => void
   /** Called before it waits. */
-  readonly passLead: () => void
+  readonly mayBlock: () => void
 }
 
 /** What may be allowed for a device in some groups. */
@@ -110,10 +110,10 @@ export class RulesDesk implements DeviceRulesDesk {
 
   /** A container could have its calls ask about one group after the other: they wait then, and others of it with them. */
   #find(question: Question): number {
-    const { cache, pace, post, passLead } = this.#parts
+    const { cache, pace, post, mayBlock } = this.#parts
     const { container, dev, asker, key } = question
     const groups = question.groups()
-    passLead()
+    mayBlock()
     const mustBeIt = asker.hold()
     const wait = pace.wait(container)
     if (wait > 0) {

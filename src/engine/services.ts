@@ -3,7 +3,7 @@ import type { Desk } from '../caller/desk.ts'
 import { DevicePlaces } from '../caller/device-places.ts'
 import type { Goal, Start } from '../caller/lookup.ts'
 import { Nodes } from '../caller/nodes.ts'
-import type { Status } from '../caller/status.ts'
+import { STATUS_SIZE, type Status } from '../caller/status.ts'
 import { TaskNames } from '../caller/task-names.ts'
 import { ThreadIdentity } from '../caller/thread-identity.ts'
 import { askWalker, WalkerStuck } from '../caller/walker.ts'
@@ -21,16 +21,14 @@ import type { FromThread, ThreadData } from './thread-messages.ts'
 import { KeepersVault } from './vault.ts'
 
 const WALKER_START_MS = 5000
-/** 65,536 groups are allowed, of up to 11 bytes each. */
-const STATUS_LIMIT = 1024 * 1024
 const PATH_MAX = 4096
 
 /** Of the thread whose services they are. */
 interface Ties {
   /** To the main thread. */
   readonly post: (message: FromThread) => void
-  /** Called before it waits. */
-  readonly passLead: () => void
+  /** Called before what may take long: it waits, or another process works for it. */
+  readonly mayBlock: () => void
   /** Calls of a container may be served that waited for another one. */
   readonly unmute: (container: number) => void
 }
@@ -44,15 +42,15 @@ export class Services {
   readonly #number: number
   readonly #state: PoolState
   readonly #post: Ties['post']
-  readonly #passLead: Ties['passLead']
+  readonly #mayBlock: Ties['mayBlock']
   readonly #unmute: Ties['unmute']
   #jobs = 0
 
-  constructor(data: ThreadData, state: PoolState, { post, passLead, unmute }: Ties) {
+  constructor(data: ThreadData, state: PoolState, { post, mayBlock, unmute }: Ties) {
     this.#number = data.number
     this.#state = state
     this.#post = post
-    this.#passLead = passLead
+    this.#mayBlock = mayBlock
     this.#unmute = unmute
     const proc = new Fd(data.proc)
     const vault = new KeepersVault(new Fd(data.control))
@@ -66,7 +64,7 @@ export class Services {
       names: new TaskNames(),
       descriptors: new Fd(data.descriptors),
       informant: new Informant(state.info, identity, proc),
-      status: Buffer.alloc(STATUS_LIMIT),
+      status: Buffer.alloc(STATUS_SIZE),
       nodes: new Nodes(),
       places: new DevicePlaces(),
       mounting: {
@@ -78,9 +76,9 @@ export class Services {
       },
       fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
       programs: lasting.programs,
-      mayBlock: passLead,
+      mayBlock,
       mayMount: ({ index }) => state.countMount(index),
-      rules: new RulesDesk({ cache: state.rules, pace: state.rulesPace, seed: state.rulesSeed, post, passLead }),
+      rules: new RulesDesk({ cache: state.rules, pace: state.rulesPace, seed: state.rulesSeed, post, mayBlock }),
       walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
     }
   }
@@ -110,7 +108,7 @@ export class Services {
 
   /** By the walker of the container; a call waits for its start. */
   #walk(container: number, start: Start, status: Status, goal: Goal): Fd {
-    this.#passLead()
+    this.#mayBlock()
     if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
     this.#state.awaitWalker(container, WALKER_START_MS)
     const walker = this.#state.walker(container)

@@ -3,16 +3,18 @@ import type { Container } from '../caller/container.ts'
 import { LostThread } from '../caller/thread-identity.ts'
 import { SLOT, STATE } from '../calls/slot.ts'
 import { requireBuild } from '../kernel/build.ts'
-import { now } from '../kernel/clock.ts'
+import { accountedTime, now, threadTime } from '../kernel/clock.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { Fd } from '../kernel/fd.ts'
 import { notifRecv } from '../kernel/seccomp.ts'
 import { map } from '../kernel/shared-memory.ts'
 import { Adoptions } from './adoption.ts'
 import { Attendance } from './attendance.ts'
+import { FairShare } from './fair-share.ts'
 import { Monitors } from './forwarded.ts'
 import { RecordWriter, Slots } from './journal.ts'
 import { KnownContainers } from './known-containers.ts'
+import type { Lane } from './lane.ts'
 import type { Lead } from './lead.ts'
 import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from './orphans.ts'
 import { PoolState } from './pool-state.ts'
@@ -36,6 +38,7 @@ class EngineThread {
   readonly #event = new EpollEvent()
   readonly #epoll: Epoll
   readonly #lead: Lead
+  readonly #lane: Lane
   readonly #orphans: Orphans
   readonly #attendance: Attendance
   readonly #known: KnownContainers
@@ -56,12 +59,13 @@ class EngineThread {
     this.#attendance = new Attendance({ state: this.#state, slots: this.#slots, epoll: this.#epoll })
     const { desk } = new Services(data, this.#state, {
       post: (message) => this.#post(message),
-      passLead: () => this.#passLead(),
+      mayBlock: () => this.#mayBlock(),
       unmute: (container) => this.#unmute(container),
     })
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
-    const adoptions = new Adoptions(this.#state.undelivered, this.#slots.view, () => this.#passLead())
+    const adoptions = new Adoptions(this.#state.undelivered, this.#slots.view, () => this.#mayBlock())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
+    this.#lane = this.#state.lanes.own(desk.identity, onFault)
     this.#server = new Server(desk, this.#slots, records, adoptions, onFault)
     this.#monitors = new Monitors(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
@@ -117,7 +121,7 @@ class EngineThread {
   #receive(index: number): void {
     const state = this.#state
     const container = this.#known.of(state.listenerContainer[index]!)
-    if (Atomics.load(state.containerCalls, container.index) >= this.#cap) {
+    if (Atomics.load(state.containerCalls, container.index) >= this.#capOf(container)) {
       this.#mute(index, container)
       return
     }
@@ -178,7 +182,8 @@ class EngineThread {
     using forwarded = received
     this.#slots.receive(slot)
     const call: Call = { slot, listener: forwarded.listener, container, start: now(), forwarded }
-    if (Atomics.load(containerCalls, container.index) >= this.#cap) this.#server.pass(call, 'containerBusy')
+    if (Atomics.load(containerCalls, container.index) >= this.#capOf(container))
+      this.#server.pass(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)
     this.#state.countAnswer()
   }
@@ -194,28 +199,41 @@ class EngineThread {
     this.#attendance.note(undefined)
     this.#state.countCall(index, container, 1)
     this.#leadOn(call)
+    const accounted = accountedTime()
     try {
       this.#server.serve(call)
+      this.#lane.fast()
     } finally {
       this.#state.countCall(index, container, -1)
       this.#state.countAnswer()
       this.#unmute(container)
       this.#lead.resume()
     }
+    this.#charge(call, accounted)
+  }
+
+  /** @param accounted how long the thread had worked when the call began, as far as that was known then */
+  #charge({ container: { index }, start }: Call, accounted: number): void {
+    const took = now() - start
+    if (FairShare.isCheap(took)) return
+    // All wait for who leads: it must not lose its processor now. What it serves, it serves alone.
+    const time = this.#lead.isOurs ? accountedTime() : threadTime()
+    this.#state.share.charge(index, Math.min(took, time - accounted))
   }
 
   /** Who leads while this thread serves a call? */
   #leadOn({ container: { index }, start }: Call): void {
-    if (!this.#lead.isOurs) this.#lead.help(index, start)
+    if (this.#state.share.isDear(index)) this.#mayBlock()
+    else if (!this.#lead.isOurs) this.#lead.help(index, start)
     else if (this.#state.distrusts(index)) this.#passLead()
     else if (!this.#server.isBrief && this.#epoll.isReady) this.#lead.share(index, start)
     else this.#lead.serve(index, start)
   }
 
-  /** How many calls of one container may be in flight: when half of all are taken, who hangs gets no second one. */
-  get #cap(): number {
+  /** How many calls of a container may be in flight: when half of all are taken, who hangs gets no second one. */
+  #capOf({ index }: Container): number {
     const { callsPerContainer, calls } = this.#data
-    return this.#state.calls >= calls / 2 ? 1 : callsPerContainer
+    return this.#state.calls >= calls / 2 || this.#state.share.isDear(index) ? 1 : callsPerContainer
   }
 
   #take(listener: number, container: Container): number {
@@ -246,7 +264,7 @@ class EngineThread {
     state.countMuted(index, 1)
     Atomics.store(state.listenerMuted, index, 1)
     // A call may have ended in between, before it could see the mark.
-    if (Atomics.load(state.containerCalls, container.index) < this.#cap) this.#unmute(container.index)
+    if (Atomics.load(state.containerCalls, container.index) < this.#capOf(container)) this.#unmute(container.index)
   }
 
   /** By the main thread, which alone closes descriptors: a listener that ends meanwhile must not be confused with another. */
@@ -258,6 +276,12 @@ class EngineThread {
     this.#epoll.remove(this.#state.listenerFd[index]!)
     this.#state.clearMuted(index)
     this.#post({ type: 'gone', index, generation })
+  }
+
+  /** What the call of this thread needs may take long: it is done as any other process would do it. */
+  #mayBlock(): void {
+    this.#passLead()
+    this.#lane.slow()
   }
 
   /** The thread may wait for long from now on: somebody else leads, and works in its place. */

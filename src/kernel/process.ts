@@ -125,7 +125,8 @@ export function startTime(pid: number | 'self'): number | undefined {
 /** Does this thread of ours run, or wait only for a processor? @returns false if it waits for anything else, or is gone */
 export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`)) === 'R'
 
-const status = Buffer.alloc(64 * 1024)
+/** Room for about a thousand groups; what is looked for stands before them, or soon after. */
+const status = Buffer.alloc(16 * 1024)
 const numberAfter = (text: string, label: string): number =>
   Number.parseInt(text.slice(text.indexOf(label) + label.length), 10)
 
@@ -152,7 +153,10 @@ export type Numbers = readonly [tid: number, tgid: number]
  */
 export function numbersIn(directory: number, path: Uint8Array): readonly Numbers[] {
   using file = openat(directory, path, O_RDONLY)
-  const text = status.toString('latin1', 0, read(file, status))
+  const length = read(file, status)
+  // It may end within a number.
+  if (length === status.length) return []
+  const text = status.toString('latin1', 0, length)
   const tids = numbersAfter(text, '\nNSpid:\t')
   return numbersAfter(text, '\nNStgid:\t').map((tgid, index) => [tids[index]!, tgid])
 }

@@ -6,8 +6,6 @@ import { steps } from '../calls/steps.ts'
 import { type Loaded, loadProgram as load } from '../kernel/bpf.ts'
 
 type Load = Verbs['loadProgram']
-/** The verifier is done with so many bytes of instructions, without a log, before another thread could take over. */
-const QUICK = 8 * 128
 /** Of a log no more is kept; libbpf and Go's library ask for no more at first. */
 const LOG_LIMIT = 16 * 1024 * 1024
 /** Beyond it the kernel refuses the size, kernel/bpf/log.c bpf_verifier_log_attr_valid(). */
@@ -25,9 +23,8 @@ export const loadProgram: Verb<Load> = {
     'program itself anybody could attach it to any cgroup of the host.',
   run(act, caller) {
     const log = roomFor(act)
-    const isLong = log !== undefined || (act.load.instructions?.length ?? 0) > QUICK
     const members = { ...act.load, attr: withLogSize(act, log), log }
-    const loaded = caller.devicePrograms.loading(isLong, () => caller.act(steps.changePrograms, () => load(members)))
+    const loaded = caller.devicePrograms.loading(() => caller.act(steps.changePrograms, () => load(members)))
     const writes = writesOf(act, loaded, log)
     if (!loaded.fd) return { value: 0n, errno: loaded.errno!, writes }
     const fd = caller.devicePrograms.standIn(loaded.fd)

@@ -44,6 +44,10 @@ export const general = {
     'run intercede in the host pid namespace',
   ],
   gone: ['the caller died or was interrupted before the answer', ''],
+  tooManyGroups: [
+    'the caller has more than {a} supplementary groups, which to read and take on for each call would keep others waiting',
+    'make the call from a process with fewer groups',
+  ],
   unreadable: ['the arguments cannot be read from the memory of the caller', ''],
   lookFailed: ['a look at the caller or its files failed with errno {a}, so the kernel judges it alone', ''],
   containerBusy: [

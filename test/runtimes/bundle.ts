@@ -10,10 +10,15 @@ export interface BundleOptions {
   readonly capabilities: readonly string[]
   /** Rules beyond the runtime's own. */
   readonly devices?: readonly object[]
+  /** A process whose user and pid namespaces it joins. */
+  readonly joins?: number
 }
 
 /** Writes a bundle for a container over the machine's root file system, in a folder called as the container. */
-export function writeBundle(machine: Machine, { id, args, profile, capabilities, devices }: BundleOptions): string {
+export function writeBundle(
+  machine: Machine,
+  { id, args, profile, capabilities, devices, joins }: BundleOptions,
+): string {
   const folder = join(machine.directory, id)
   mkdirSync(folder)
   const ids = [{ containerID: 0, hostID: BASE, size: 65_536 }]
@@ -27,8 +32,13 @@ export function writeBundle(machine: Machine, { id, args, profile, capabilities,
     root: { path: machine.rootfs },
     mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
     linux: {
-      ...{ uidMappings: ids, gidMappings: ids },
-      namespaces: ['pid', 'mount', 'ipc', 'uts', 'user', 'cgroup'].map((type) => ({ type })),
+      ...(joins === undefined ? { uidMappings: ids, gidMappings: ids } : {}),
+      namespaces: [
+        ...['mount', 'ipc', 'uts', 'cgroup'].map((type) => ({ type })),
+        ...['pid', 'user'].map((type) =>
+          joins === undefined ? { type } : { type, path: `/proc/${joins}/ns/${type}` },
+        ),
+      ],
       seccomp: JSON.parse(readFileSync(profile, 'utf8')),
       ...(devices ? { resources: { devices } } : {}),
     },

@@ -94,7 +94,7 @@ export class PoolState {
           ENTRIES +
           LANE_WORDS +
           6 * LISTENERS +
-          (8 + PER_CONTAINER) * CONTAINERS),
+          (9 + PER_CONTAINER) * CONTAINERS),
     ),
   ) {
     this.buffer = buffer

@@ -38,7 +38,6 @@ export function barOpening(dev: Dev, container: Container, around: Surroundings)
   const bar = (): boolean =>
     tried(() => isOwn(cgroup, container, around) && attachOnce(cgroup!, dev, identity)) ||
     tried(() => isOwn(devices, container, around) && deny(devices!, dev, identity))
-  identity.home()
   identity.begin(phases.barring)
   try {
     return store.loading(container.index, mayBlock, bar)
@@ -50,12 +49,8 @@ export function barOpening(dev: Dev, container: Container, around: Surroundings)
 /** Is nothing of the container beside its groups or above them? Only then is what their rules forbid forbidden to all of it. */
 export function isEnclosed(container: Container, identity: ThreadIdentity): boolean {
   const { cgroup, devices } = container.handles ?? {}
-  identity.with(steps.lookClosely)
-  try {
-    return [cgroup, devices].every((raw) => raw === undefined || !isNested(handleOf(raw), container))
-  } finally {
-    identity.home()
-  }
+  const isWhole = (raw: number | undefined): boolean => raw === undefined || !isNested(handleOf(raw), container)
+  return identity.searching(() => [cgroup, devices].every(isWhole))
 }
 
 /** Where the kernel refuses, nothing is barred. */

@@ -45,7 +45,8 @@ describe('one call under strace', () => {
     expect(names).toEqual([
       // The call and its caller; from here on only what was opened is used.
       ...['ioctl', 'poll', 'timerfd_settime', 'getrusage', 'process_vm_readv', 'readlinkat'],
-      ...['openat', 'read', 'close', 'openat', 'ioctl'],
+      // Its status, its control groups (each call is another task's), and its directory.
+      ...['openat', 'read', 'close', 'openat', 'read', 'close', 'openat', 'ioctl'],
       // Becoming the caller.
       ...['umask', 'setfsgid', 'setfsgid', 'setfsuid', 'setfsuid', 'capset', 'capget'],
       // The lookup, the look at the file system, and the act with its one capability, after what was there before.

@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { setPriority, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,6 +8,7 @@ import { capabilities, capMask } from '../../src/abi/capability.ts'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
 import { attachDeviceProgram } from '../../src/kernel/bpf.ts'
 import { O_DIRECTORY, O_RDONLY, openat } from '../../src/kernel/files.ts'
+import { readRange } from '../../src/runtimes/launch/ids.ts'
 import { missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
 import { Group, withoutCgroups } from '../kernel/bpf-world.ts'
@@ -169,11 +170,13 @@ describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, {
   })
 
   test('takes away what was made outside', async () => {
-    const path = `/var/tmp/${MARKED}n4`
+    const paths = [`/var/tmp/${MARKED}n4`, `/var/tmp/mutated-${process.pid}`] as const
     const strays = new Strays([], [])
-    writeFileSync(path, '')
-    undo.push(() => rmSync(path, { force: true }))
-    expect(strays.look()).toContain(path)
+    undo.push(() => paths.forEach((path) => void rmSync(path, { force: true })))
+    writeFileSync(paths[0], '')
+    execFileSync('mknod', [paths[1], 'c', '1', '3'])
+    chownSync(paths[1], readRange().uid, readRange().gid)
+    expect(strays.look()).toEqual(expect.arrayContaining([...paths]))
     strays.remove()
     expect(strays.look()).toEqual([])
   })

@@ -1,7 +1,19 @@
-import { rmSync, statSync } from 'node:fs'
+import { lstatSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+
+<<<<<<< HEAD
+
 import { join } from 'node:path'
 import { parseMountinfo } from '../../src/runtimes/mountinfo.ts'
+
+=======
+
+import { basename, join } from 'node:path'
+import { ID_COUNT, readRange } from '../../src/runtimes/launch/ids.ts'
+import { parseMountinfo } from '../../src/runtimes/launch/mountinfo.ts'
+
+>>>>>>> fz
+
 import { lines } from './lines.ts'
 import { MARKED } from './mark.ts'
 import { list, read } from './processes.ts'
@@ -10,6 +22,7 @@ import { list, read } from './processes.ts'
 const ON_DISK = new Set(['ext4', 'xfs', 'btrfs', 'tmpfs', 'devtmpfs', 'overlay', 'ext2', 'ext3'])
 /** Deeper than that nobody finds a directory by chance. */
 const DEPTH = '4'
+const FIRST = readRange().uid
 
 /** Where the file systems of the host are, without those that are mounted in the temporary directory. */
 export const hostPoints = (): string[] => {
@@ -20,11 +33,19 @@ export const hostPoints = (): string[] => {
 
 const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 
+/** Also one whose name was mutated, so that it lost the mark. */
+function isNodeOfContainer(path: string): boolean {
+  const stat = lstatSync(path, { throwIfNoEntry: false })
+  const isNode = stat?.isCharacterDevice() || stat?.isBlockDevice()
+  return isNode === true && stat!.uid >= FIRST && stat!.uid < FIRST + ID_COUNT
+}
+
 /** What bears the mark of the attack, and lies where the container has nothing. */
 export class Strays {
   /** Where everybody may write, and where others have their trees. */
   readonly #likely: readonly string[]
   readonly #own: readonly string[]
+  readonly #before: ReadonlySet<string>
   readonly #seen = new Set<string>()
 
   /**
@@ -34,16 +55,17 @@ export class Strays {
   constructor(own: readonly string[], others: readonly string[]) {
     this.#own = own
     const open = lines('find', [...hostPoints(), '-xdev', '-maxdepth', DEPTH, '-type', 'd', '-perm', '-0002'])
-    this.#likely = ['/', '/run', '/dev', tmpdir(), ...open, ...others.flatMap((path) => [path, join(path, 'tmp')])]
+    this.#likely = ['/', '/run', tmpdir(), ...open, ...others.flatMap((path) => [path, join(path, 'tmp')])]
+    this.#before = new Set(this.#listed())
+  }
+
+  #listed(): string[] {
+    const all = this.#likely.flatMap((path) => list(path).map((name) => join(path, name)))
+    return all.filter((path) => basename(path).startsWith(MARKED) || isNodeOfContainer(path))
   }
 
   look(): string[] {
-    const found = this.#likely.flatMap((path) =>
-      list(path)
-        .filter((name) => name.startsWith(MARKED))
-        .map((name) => join(path, name)),
-    )
-    return this.#foreign(found)
+    return this.#foreign(this.#listed().filter((path) => !this.#before.has(path)))
   }
 
   /** Everywhere; takes long. */

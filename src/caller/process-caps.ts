@@ -17,8 +17,7 @@ export interface ProcessCaps {
 }
 
 const OWN = 'to make its mount namespace and the lock room, and to see that this one locks'
-const MOUNT =
-  'mount(2), umount2(2), mount_setattr(2), move_mount(2), and setns(2) to the lock room and to the network of the caller'
+const MOUNT = 'mount(2), umount2(2), mount_setattr(2), move_mount(2), and setns(2) to the lock room'
 const ROOM = 'setns(2) to the lock room, in which nodev is locked'
 
 const DESCRIBED: Needed = {
@@ -26,7 +25,6 @@ const DESCRIBED: Needed = {
   SYS_CHROOT: 'chroot(2) to a directory that holds nothing but the source, and setns(2) to the lock room',
   MKNOD: 'the node of the source in that directory, by the name that the caller gave',
   DAC_OVERRIDE: "to open the caller's node of the device, and `cgroup.procs` of groups that belong to the container",
-  SYS_PTRACE: 'to open the network namespace of the caller, for types that have no device',
 }
 
 const FINISHED: Needed = {
@@ -43,7 +41,7 @@ const FINISHED: Needed = {
 export const processCaps = {
   mounter: {
     is: 'a process of the host that mounts for one caller at a time, in its control groups',
-    permitted: ['SYS_ADMIN', 'SYS_CHROOT', 'MKNOD', 'DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE'],
+    permitted: ['SYS_ADMIN', 'SYS_CHROOT', 'MKNOD', 'DAC_OVERRIDE', 'DAC_READ_SEARCH'],
     effective: {
       start: { SYS_ADMIN: OWN, SYS_CHROOT: ROOM },
       mount: DESCRIBED,

@@ -1,18 +1,9 @@
 import { lstatSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 
-<<<<<<< HEAD
-
-import { join } from 'node:path'
-import { parseMountinfo } from '../../src/runtimes/mountinfo.ts'
-
-=======
-
 import { basename, join } from 'node:path'
 import { ID_COUNT, readRange } from '../../src/runtimes/launch/ids.ts'
-import { parseMountinfo } from '../../src/runtimes/launch/mountinfo.ts'
-
->>>>>>> fz
+import { parseMountinfo } from '../../src/runtimes/mountinfo.ts'
 
 import { lines } from './lines.ts'
 import { MARKED } from './mark.ts'

@@ -85,8 +85,13 @@ export class Reexec implements Successor {
 
 /** Why the program that the files are now could not go on with what we have; in the words of that program. */
 async function refusal(): Promise<string | undefined> {
-  const flaws = openToOthers()
-  if (flaws.length > 0) return summary(flaws)
+  try {
+    const flaws = openToOthers()
+    if (flaws.length > 0) return summary(flaws)
+  } catch (error) {
+    // No descriptor is free, for example.
+    return `they cannot be looked at: ${(error as Error).message}`
+  }
   const args = [...process.execArgv, ...process.argv.slice(1), '--check-config', '--takes-over', String(FORMAT)]
   const options = { timeout: CHECK_MS, maxBuffer: Number.POSITIVE_INFINITY }
   return new Promise((resolve) => {

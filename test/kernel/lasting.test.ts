@@ -98,7 +98,7 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
 
   test('is not kept busy by a mounter that an engine has started and ended before', async () => {
     const expected = await mounted(async () => {})
-    const unshares = 'unshare(CLONE_NEWNS);'
+    const unshares = 'enterOwnMounts(['
     const slowly = `try { process.getBuiltinModule('fs').rmdirSync(import.meta.dirname + '/slow'); await sleep(60000) } catch {}`
     const build = new PatchedBuild('caller/mounter-main.js', unshares, `${slowly}\n${unshares}`)
     const ill = await Host.start(policy, {}, build.url)

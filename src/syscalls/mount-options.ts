@@ -16,6 +16,8 @@ const CACHED: ReadonlySet<string> = new Set(['fsid', 'domain_id'])
  * as for an option that it does not know.
  */
 export function judgeParameter([key, value]: Parameter): Verdict | undefined {
+  // A driver of the old kind reads key and value as one option: linux/fs/fs_context.c legacy_parse_param()
+  if (key.includes('=')) return judgeOptions(value === undefined ? key : `${key}=${value}`)
   // ext4, f2fs, squashfs, vfat and others: errors; btrfs: fatal_errors; ufs: onerror.
   if (value === 'panic') return refuse('endsMachine', errno('EINVAL'))
   if (CACHED.has(key)) return refuse('namesHost', errno('EINVAL'))

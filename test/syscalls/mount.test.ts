@@ -143,6 +143,9 @@ describe('options that are about the machine', () => {
     expect(fsconfig.decide({ fd: 3, command: 1, parameter: ['errors', 'panic'] }, who, policy)).toMatchObject({
       ...{ is: 'errno', errno: 22, why: { code: 'endsMachine' } },
     })
+    expect(fsconfig.decide({ fd: 3, command: 0, parameter: ['errors=panic'] }, who, policy)).toMatchObject({
+      ...{ is: 'errno', errno: 22, why: { code: 'endsMachine' } },
+    })
     const request = { type: 'ext4', source: '/none', target: bytes('/target'), data: 'ro,errors=panic', flags: 0n }
     expect(mount.decide(request, caller(), policy)).toMatchObject({ is: 'errno', errno: 22 })
     const fuse = { ready: () => ({ program: '/x', process: {} }), mount: () => {}, mounted: () => false }

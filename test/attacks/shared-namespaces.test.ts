@@ -77,9 +77,12 @@ describe.each(['crun', 'runc'])('%s', (runtime) => {
   const needs = absent ?? missing(runtime)
   test.skipIf(needs)(`no node is made on the host${needs ? `: ${needs}` : ''}`, async () => {
     const said = await attacked(await podOf(runtime))
-    const closed = said.filter((line) => line.startsWith('native=EACCES '))
-    expect(closed.length, String(said)).toBeGreaterThanOrEqual(STARTS / 2)
-    expect(closed.filter((line) => line !== 'native=EACCES made=root:EACCES,cwd:EACCES,fds:0')).toEqual([])
-    expect(readdirSync(machine.shared)).toEqual([])
+    expect(readdirSync(machine.shared), String(said)).toEqual([])
+    // Who is not stopped in time is in its own root directory soon, where it may be looked at: there is no such directory.
+    const closed = /^native=EACCES made=root:(EACCES|ENOENT|EPERM),cwd:\w+,fds:0$/
+    expect(said.filter((line) => line.startsWith('native=EACCES ') && !closed.test(line))).toEqual([])
+    // Some were looked at while they were still of the runtime.
+    const early = said.filter((line) => line.startsWith('native=EACCES made=root:EACCES,cwd:EACCES,'))
+    expect(early.length, String(said)).toBeGreaterThan(0)
   })
 })

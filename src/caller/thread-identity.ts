@@ -119,9 +119,7 @@ export class ThreadIdentity {
   /** Makes `root` the root and working directory, inside. */
   stand(root: Handle): void {
     this.#elsewhere = true
-    this.with(steps.stand)
-    chrootTo(root)
-    this.#take(steps.asCaller)
+    this.#during(steps.stand, () => chrootTo(root))
   }
 
   /** From now on only what `phase` declares can be in effect. */

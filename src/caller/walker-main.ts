@@ -6,6 +6,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { requireBuild } from '../kernel/build.ts'
+import { threadTime } from '../kernel/clock.ts'
 import { setFsgid, setFsuid, setGroups, setResgid, setResuid } from '../kernel/credentials.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { Fd } from '../kernel/fd.ts'
@@ -38,6 +39,7 @@ unshare(CLONE_FS)
 const bounds = { pidns: new Fd(PIDNS), userns: ownUserns(), proc }
 const own = new OwnCaps(processCaps.walker)
 own.rest()
+let counted = threadTime()
 
 function ownUserns(): bigint {
   using namespace = openat(proc.raw, cstring('self/ns/user'), O_RDONLY)
@@ -48,6 +50,13 @@ function inside(map: readonly IdExtent[], id: number): number {
   const found = toInside(map, id)
   if (found === undefined) throw new RangeError(`Cannot become ${id}: it is not mapped`)
   return found
+}
+
+/** Milliseconds since it was asked last: what follows an answer is counted with the next one. */
+function worked(): number {
+  const last = counted
+  counted = threadTime()
+  return counted - last
 }
 
 function become({ uids, gids, groups, effective }: Request, root: Fd): void {
@@ -105,9 +114,9 @@ function serve(request: Request, [answers, root, base, process]: readonly Fd[]):
       { path, wanted: request.wanted },
       () => {},
     )
-    reply<Reply>(answers!, { errno: 0 }, [found])
+    reply<Reply>(answers!, { errno: 0, worked: worked() }, [found])
   } catch (error) {
-    reply<Reply>(answers!, { errno: errnoOf(error) })
+    reply<Reply>(answers!, { errno: errnoOf(error), worked: worked() })
   } finally {
     own.rest()
   }

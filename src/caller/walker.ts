@@ -36,17 +36,26 @@ export interface Request {
 /** The answer: 0 with a descriptor, or an errno. */
 export interface Reply {
   readonly errno: number
+  /** Milliseconds that processors have worked for it. */
+  readonly worked: number
+}
+
+/** A walker as who asks it sees it. */
+export interface Walker {
+  /** Many threads use it: each request brings its own one for the answer. */
+  readonly socket: Handle
+  /** Called with what it says of its work, whatever it finds. */
+  readonly onWorked: (ms: number) => void
 }
 
 /**
  * Lets a container's walker, a process of its user namespace, look a path up as the caller.
  *
- * @param walker its socket, which many threads use: each request brings its own one for the answer
  * @throws {SyscallError} what the kernel says to the caller
  * @throws {PassOn} if it cannot be asked that, because of a list of groups that is too long, or for want of memory
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
-export function askWalker(walker: Handle, start: Start, status: Status, goal: Goal): Fd {
+export function askWalker({ socket, onWorked }: Walker, start: Start, status: Status, goal: Goal): Fd {
   const { uids, gids, groups, effective } = status
   const request: Request = {
     uids,
@@ -57,9 +66,9 @@ export function askWalker(walker: Handle, start: Start, status: Status, goal: Go
     path: Buffer.from(goal.path.subarray(0, -1)).toString('latin1'),
     wanted: goal.wanted,
   }
-  using answers = tell(walker, Buffer.from(JSON.stringify(request)), [start.root(), start.base, start.process()])
+  using answers = tell(socket, Buffer.from(JSON.stringify(request)), [start.root(), start.base, start.process()])
   if (!waitReadable(answers, PATIENCE_MS)) throw new WalkerStuck('no answer')
-  return answerOf(answers)
+  return answerOf(answers, onWorked)
 }
 
 /** @returns where it answers */
@@ -77,11 +86,12 @@ function tell(walker: Handle, request: Uint8Array, handles: readonly Handle[]): 
   }
 }
 
-function answerOf(socket: Handle): Fd {
+function answerOf(socket: Handle, onWorked: Walker['onWorked']): Fd {
   const bytes = new Uint8Array(256)
   const message = receive(socket, bytes)
   if (!message || message.length === 0) throw new WalkerStuck('it ended')
-  const { errno } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
+  const { errno, worked } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
+  onWorked(worked)
   const [fd] = message.fds
   if (errno !== 0) throw new SyscallError('walk', errno as Errno)
   // We had no room for it.

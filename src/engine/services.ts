@@ -114,7 +114,8 @@ export class Services {
     const walker = this.#state.walker(container)
     if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
     try {
-      return askWalker(new Fd(walker), start, status, goal)
+      const onWorked = (ms: number): void => this.#state.share.charge(container, ms)
+      return askWalker({ socket: new Fd(walker), onWorked }, start, status, goal)
     } catch (error) {
       if (!(error instanceof WalkerStuck)) throw error
       this.#post({ type: 'walkerStuck', container, walker })

@@ -1,4 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { parseIdMap } from '../abi/id-map.ts'
 import { processCaps } from '../caller/process-caps.ts'
 import { SEARCH_PATH } from '../caller/program-files.ts'
 import { build, requireOwnFiles } from '../kernel/build.ts'
@@ -11,9 +13,28 @@ import { walkerMounts } from './walker-mounts.ts'
 
 /** Walkers of one container that hung and were left alone: after that many it gets no other. */
 const ABANDONED_LIMIT = 2
+/** `suid_dumpable` in proc_sys_fs(5). */
+const DUMPABLE_BY_ALL = '1'
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const LINGER_MS = 5000
 const MAIN = new URL(`../caller/walker-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+
+const CANNOT_HIDE =
+  'Cannot start a walker: its container could trace it, for fs.suid_dumpable is 1, or there is one group id only'
+
+/**
+ * The real group of nsenter(1), which is root of the host still for a moment in the user namespace of a container, whose root
+ * may trace there whatever is dumpable. A program that is executed while the real group is not the effective one is not, and
+ * its memory belongs to our own user namespace. The last group of that: on the host nobody has it.
+ *
+ * @returns undefined if no such program can be made: there is no other group, or the kernel makes them dumpable all the same
+ * @see linux/fs/exec.c begin_new_exec(), linux/kernel/ptrace.c __ptrace_may_access()
+ */
+function realGroupApart(): number | undefined {
+  if (readFileSync('/proc/sys/fs/suid_dumpable', 'latin1').trim() === DUMPABLE_BY_ALL) return undefined
+  const last = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1')).at(-1)
+  return (last && last.inside + last.count - 1) || undefined
+}
 
 /** Of the container, by handles that outlive its walker. */
 export interface Namespaces {
@@ -31,6 +52,7 @@ export class Walkers {
   readonly #state: PoolState
   readonly #fault: (message: string) => void
   readonly #places = new Map<number, Place>()
+  #isRefusalSaid = false
 
   constructor(state: PoolState, fault: (message: string) => void) {
     this.#state = state
@@ -53,9 +75,14 @@ export class Walkers {
     }
     requireOwnFiles()
     try {
+      const apart = realGroupApart()
+      if (apart === undefined) {
+        this.#refuse(container)
+        return
+      }
       const [ours, theirs] = socketpair()
       using end = theirs
-      const child = this.#spawn(place, end)
+      const child = this.#spawn(place, end, apart)
       place.child = child
       child.on('error', (error) => this.#fault(`Cannot start a walker: ${error.message}`))
       child.on('exit', () => this.#ended(container, child))
@@ -64,6 +91,12 @@ export class Walkers {
       this.#fault(`Cannot start a walker: ${(error as Error).message}`)
       this.#state.setWalker(container, 'none')
     }
+  }
+
+  #refuse(container: number): void {
+    if (!this.#isRefusalSaid) this.#fault(CANNOT_HIDE)
+    this.#isRefusalSaid = true
+    this.#state.setWalker(container, 'never')
   }
 
   /** The walker hangs. It ends by itself when it comes back, for its socket is closed; it cannot be killed where it hangs. */
@@ -83,14 +116,16 @@ export class Walkers {
     this.#close(container, 'never')
   }
 
-  #spawn({ userns, pidns }: Namespaces, socket: Fd): ChildProcess {
+  /** @param apart a group that is not ours, see `realGroupApart` */
+  #spawn({ userns, pidns }: Namespaces, socket: Fd, apart: number): ChildProcess {
     const how = reach([process.execPath, MAIN.pathname])
     const [node = '', main = ''] = how.paths
     using mounts = walkerMounts(how, [LIMITER])
     const enter = mounts ? ['--mount=/proc/self/fd/6', '--user=/proc/self/fd/4'] : ['--user=/proc/self/fd/4']
     // To enter a user namespace gives all capabilities there, so they are limited after that.
     const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
-    return this.#state.spawning.spawn('nsenter', [...enter, '--', ...limited, node, ...FLAGS, main, build], {
+    const command = ['nsenter', ...enter, '--', ...limited, node, ...FLAGS, main, build]
+    return this.#state.spawning.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw, ...(mounts ? [mounts.raw] : [])],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
       cwd: '/',

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander'
-import { openToOthers, summary } from '../daemon/own-files.ts'
+import { openToOthers } from '../daemon/own-files.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 import { launch } from '../runtimes/launch/launch.ts'
@@ -28,8 +28,8 @@ type Notes = string[]
 
 async function run(command: readonly string[], options: Options, notes: Notes): Promise<number> {
   const { config = [], bind: binds, device: asked = [], runtime: wanted, quiet, ...rest } = options
-  const flaws = openToOthers()
-  if (flaws.length > 0) notes.push(summary(flaws))
+  const wrong = openToOthers()
+  if (wrong !== undefined) notes.push(wrong)
   const refusals = new Refusals()
   const intercepted = interception(config, refusals, (text) => notes.push(text))
   const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]

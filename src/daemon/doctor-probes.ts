@@ -6,7 +6,6 @@ import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { chooseRange, ID_COUNT } from '../runtimes/launch/ids.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { Machine } from './machine.ts'
-import { summary } from './own-files.ts'
 
 /** What a probe found: whether it is as it should be, and what is there. */
 export interface Finding {
@@ -182,8 +181,8 @@ const surroundings: readonly Probe[] = [
   {
     name: "intercede's own files",
     probe(machine) {
-      const flaws = machine.openToOthers()
-      return { ok: flaws.length === 0, ...(flaws.length === 0 ? {} : { found: summary(flaws) }) }
+      const found = machine.openToOthers()
+      return { ok: found === undefined, ...(found === undefined ? {} : { found }) }
     },
     follows: 'serve does not start: who may change them could make it, which is root, do anything',
     remedy:

@@ -16,8 +16,8 @@ export interface Machine {
   link(path: string): string | undefined
   which(program: string): string | undefined
   contains(path: string, text: string): boolean
-  /** What of intercede's own files somebody else may change. */
-  openToOthers(): readonly string[]
+  /** What is wrong with intercede's own files if somebody else may change them. */
+  openToOthers(): string | undefined
   /** What a program prints; undefined if it is not there or fails. */
   run(program: string, ...args: readonly string[]): string | undefined
 }

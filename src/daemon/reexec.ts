@@ -7,7 +7,7 @@ import { FORMAT } from './estate.ts'
 import type { Successor } from './events.ts'
 import type { Keeper } from './keeper.ts'
 import type { Log } from './log.ts'
-import { openToOthers, summary } from './own-files.ts'
+import { openToOthers } from './own-files.ts'
 import type { ServiceManager } from './service-manager.ts'
 
 /** It takes a tenth of a second. */
@@ -85,13 +85,8 @@ export class Reexec implements Successor {
 
 /** Why the program that the files are now could not go on with what we have; in the words of that program. */
 async function refusal(): Promise<string | undefined> {
-  try {
-    const flaws = openToOthers()
-    if (flaws.length > 0) return summary(flaws)
-  } catch (error) {
-    // No descriptor is free, for example.
-    return `they cannot be looked at: ${(error as Error).message}`
-  }
+  const wrong = openToOthers()
+  if (wrong !== undefined) return wrong
   const args = [...process.execArgv, ...process.argv.slice(1), '--check-config', '--takes-over', String(FORMAT)]
   const options = { timeout: CHECK_MS, maxBuffer: Number.POSITIVE_INFINITY }
   return new Promise((resolve) => {

@@ -1,10 +1,21 @@
 // The daemon is root and becomes whatever its files are: it does not start if others may change them, fs/namei.c inode_permission().
-import { spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const directory = mkdtempSync(join(tmpdir(), 'intercede-own-'))
@@ -24,22 +35,33 @@ beforeEach(() => {
 })
 afterAll(() => rmSync(directory, { recursive: true }))
 
-/** It serves until it is told to end, if it starts. */
-function serve(): { readonly started: boolean; readonly says: string } {
+/** @returns whether it starts, and what it says until then, or instead */
+async function serve(file = config): Promise<{ readonly started: boolean; readonly says: string }> {
   const socket = ['--socket', join(directory, 'oci.sock')]
-  const args = [join(installed, 'bin/intercede.js'), 'serve', ...socket, '--config', config]
-  const { stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 5000 })
-  return { started: stderr.includes('"message":"serving"'), says: stderr }
+  const child = spawn(process.execPath, [join(installed, 'bin/intercede.js'), 'serve', ...socket, '--config', file], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: 60_000,
+  })
+  const ended = once(child, 'close')
+  let says = ''
+  let started = false
+  child.stderr.on('data', (chunk: Buffer) => {
+    says += chunk.toString()
+    started ||= says.includes('"message":"serving"')
+    if (started) child.kill()
+  })
+  await ended
+  return { started, says }
 }
 const cli = (...args: readonly string[]) =>
   spawnSync(process.execPath, [join(installed, 'bin/intercede.js'), ...args], { encoding: 'utf8' })
 
 describe('serve', () => {
-  test('starts with files of root', () => expect(serve()).toMatchObject({ started: true }))
+  test('starts with files of root', async () => expect(await serve()).toMatchObject({ started: true }))
 
-  test('starts in a directory that everybody may write to, but with the sticky bit', () => {
+  test('starts in a directory that everybody may write to, but with the sticky bit', async () => {
     chmodSync(directory, 0o1777)
-    expect(serve()).toMatchObject({ started: true })
+    expect(await serve()).toMatchObject({ started: true })
     chmodSync(directory, 0o755)
   })
 
@@ -74,9 +96,9 @@ describe('serve', () => {
     ['its configuration', config, (path) => chmodSync(path, 0o664), 'its group: chmod go-w'],
     ['the directory of its configuration', join(directory, 'etc'), (path) => chownSync(path, SOMEBODY, 0), 'user 1000'],
   ]
-  test.each(cases)('does not start with %s', (_, path, spoil, says) => {
+  test.each(cases)('does not start with %s', async (_, path, spoil, says) => {
     spoil(path)
-    const said = serve()
+    const said = await serve()
     chmodSync(directory, 0o755)
     expect(said).toEqual({
       started: false,
@@ -86,10 +108,119 @@ describe('serve', () => {
   })
 })
 
+/** Where an installer puts packages, from the directory that we are in; each may be a link to where it really is. */
+const LAYOUTS = {
+  'in node_modules': (name: string) => join(installed, 'node_modules', name),
+  'of the directory above': (name: string) => join(directory, 'node_modules', name),
+  'of pnpm': (name: string) => {
+    // Beside each package are links to those which it needs.
+    const owner = name.startsWith('@koromix/') ? 'koffi' : 'intercede'
+    const store = join(installed, 'node_modules/.pnpm')
+    const real = join(store, `${name.replace('/', '+')}@1.0.0/node_modules`, name)
+    const link = join(
+      owner === 'koffi' ? join(store, 'koffi@1.0.0/node_modules') : join(installed, 'node_modules'),
+      name,
+    )
+    mkdirSync(dirname(link), { recursive: true })
+    symlinkSync(real, link)
+    return real
+  },
+} as const
+const PLATFORM = `@koromix/koffi-${process.platform}-${process.arch}`
+
+/** Real copies of what we need of others. @returns where each is */
+function install(layout: keyof typeof LAYOUTS): (name: string) => string {
+  rmSync(join(installed, 'node_modules'))
+  const places = new Map<string, string>()
+  for (const name of ['commander', 'koffi', 'valibot', 'yaml', PLATFORM]) {
+    const place = LAYOUTS[layout](name)
+    cpSync(join(ROOT, 'node_modules', name), place, { recursive: true })
+    places.set(name, place)
+  }
+  return (name) => places.get(name)!
+}
+
+describe.each(Object.keys(LAYOUTS) as readonly (keyof typeof LAYOUTS)[])('serve, with packages %s', (layout) => {
+  afterEach(() => rmSync(join(directory, 'node_modules'), { recursive: true, force: true }))
+
+  test('starts with files of root', async () => {
+    install(layout)
+    expect(await serve()).toMatchObject({ started: true })
+  })
+
+  const native = `linux_${process.arch}/koffi.node`
+  test.each([
+    ['native code that everybody may write', PLATFORM, native, 0o666],
+    ['the directory of native code', PLATFORM, '..', 0o777],
+    ['a module that is not the main one', 'yaml', 'dist/visit.js', 0o666],
+    ['a directory of modules', 'yaml', 'dist/nodes', 0o777],
+    ["a package's package.json", 'valibot', 'package.json', 0o666],
+    ['what a package is found in', 'commander', '..', 0o777],
+  ])('does not start with %s', async (_, name, file, mode) => {
+    const path = join(install(layout)(name), file)
+    chmodSync(path, mode)
+    expect(await serve()).toEqual({
+      started: false,
+      says: expect.stringContaining(`${JSON.stringify(path)} can be written`),
+    })
+  })
+})
+
+describe('serve, with links', () => {
+  const mine = join(directory, 'somebodys')
+  const hop = join(mine, 'hop')
+  const link = join(directory, 'etc', 'link.yaml')
+  beforeEach(() => {
+    rmSync(mine, { recursive: true, force: true })
+    mkdirSync(mine)
+    symlinkSync(config, hop)
+    symlinkSync('../somebodys/hop', link)
+  })
+
+  test('starts if all of them are of root', async () => expect(await serve(link)).toMatchObject({ started: true }))
+
+  test('does not start with one in a directory of somebody else', async () => {
+    chownSync(mine, SOMEBODY, SOMEBODY)
+    expect(await serve(link)).toEqual({
+      started: false,
+      says: expect.stringContaining(`${JSON.stringify(mine)} belongs to user 1000`),
+    })
+  })
+
+  test('does not start with one of somebody else', async () => {
+    lchownSync(hop, SOMEBODY, SOMEBODY)
+    expect(await serve(link)).toEqual({
+      started: false,
+      says: expect.stringContaining(`${JSON.stringify(hop)} belongs to user 1000`),
+    })
+  })
+
+  test('does not start with a way through a directory of somebody else and back', async () => {
+    chownSync(mine, SOMEBODY, SOMEBODY)
+    symlinkSync(join(directory, 'etc'), join(mine, 'back'))
+    expect(await serve(`${mine}/back/../etc/config.yaml`)).toEqual({
+      started: false,
+      says: expect.stringContaining(`${JSON.stringify(mine)} belongs to user 1000`),
+    })
+  })
+})
+
 test('doctor names them, and run says so at the end', () => {
   chownSync(join(installed, 'dist'), SOMEBODY, SOMEBODY)
   expect(cli('doctor').stdout).toMatch(
     /missing +intercede's own files: others could change what it runs: "[^"]*dist" belongs to user 1000/,
   )
   expect(cli('run', '--', 'true').stderr).toContain('intercede: others could change what it runs: ')
+})
+
+test('without a free descriptor it is not known, which does not end the process', () => {
+  const program = `
+    import { openSync } from 'node:fs'
+    const { openToOthers } = await import(${JSON.stringify(join(installed, 'dist/daemon/own-files.js'))})
+    const fds = []
+    try { for (;;) fds.push(openSync('/dev/null')) } catch {}
+    process.stdout.write(String(openToOthers()))`
+  const args = ['--nofile=256', process.execPath, '--input-type=module', '--eval', program]
+  const { stdout, stderr } = spawnSync('prlimit', args, { encoding: 'utf8' })
+  expect(stdout + stderr).toMatch(/^who could change what it runs cannot be known: EMFILE: [^\n]*$/)
 })

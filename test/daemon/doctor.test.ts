@@ -37,7 +37,7 @@ function machine(lacks: readonly KernelFeature[], changes: Partial<Machine> = {}
     link: (path) => LINKS[path],
     which: (program) => `/usr/bin/${program}`,
     contains: () => true,
-    openToOthers: () => [],
+    openToOthers: () => undefined,
     run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.21`),
     ...changes,
   }
@@ -56,7 +56,7 @@ test('examine() finds nothing on a machine where all is well', () => {
 test.each<{ what: string; on: Machine; missing: string; able: boolean; remedy: RegExp }>([
   {
     what: 'a checkout of somebody else',
-    on: machine([], { openToOthers: () => ['"/home/x" belongs to user 1000: chown root "/home/x"'] }),
+    on: machine([], { openToOthers: () => '"/home/x" belongs to user 1000: chown root "/home/x"' }),
     missing: "intercede's own files",
     able: true,
     remedy: /to root/,

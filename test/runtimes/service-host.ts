@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { BASE, type Done, execute, until } from '../kernel/host.ts'
+import { type Done, execute, until } from '../kernel/host.ts'
 import { stateOf } from '../stat.ts'
 import { CLI } from './machine.ts'
 
@@ -60,7 +60,7 @@ export class ServiceHost {
   #init = 0
 
   constructor() {
-    chownSync(this.directory, BASE, BASE)
+    // It stays root's, for the daemon's configuration is in it.
     chmodSync(this.directory, 0o755)
     writeFileSync(this.#logFile, '')
     const units = join(this.directory, 'units')

@@ -16,6 +16,15 @@ export default defineConfig({
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
       {
         test: {
+          name: 'attacks',
+          include: ['test/attacks/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
           name: 'runtimes',
           include: ['test/runtimes/**/*.test.ts'],
           fileParallelism: false,

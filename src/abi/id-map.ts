@@ -5,6 +5,9 @@ export interface IdExtent {
   readonly count: number
 }
 
+/** What shows for an id that a mount or a namespace does not map. */
+export const OVERFLOW_ID = 65534
+
 /** @see user_namespaces(7) */
 export function parseIdMap(text: string): readonly IdExtent[] {
   return text

@@ -9,4 +9,8 @@ export const S_IFREG = 0o100000
 export const S_IFDIR = 0o040000
 export const S_IFLNK = 0o120000
 
+/** Its sticky bit, and that all others may write. */
+export const S_ISVTX = 0o1000
+export const S_IWOTH = 0o2
+
 export const fileType = (mode: Mode): number => mode & S_IFMT

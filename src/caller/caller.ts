@@ -2,7 +2,7 @@ import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
 import { type Cap, capBit } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import { type IdExtent, toInside, toOutside } from '../abi/id-map.ts'
+import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.ts'
 import type { Write } from '../calls/act.ts'
 import type { Barred, Caller as CallerContract, NodeLike, Task } from '../calls/caller.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
@@ -45,8 +45,6 @@ interface Waiting {
 
 const PATH_MAX = 4096
 const BYTES_MAX = 65536
-/** What shows for an id that a mount or a namespace does not map. */
-const OVERFLOW_ID = 65534
 const isMapped = (map: readonly IdExtent[], id: number): boolean =>
   id !== OVERFLOW_ID && toInside(map, id) !== undefined
 

@@ -5,7 +5,7 @@ import { ST_NODEV } from '../abi/mount.ts'
 import { S_IFCHR } from '../abi/stat.ts'
 import type { Barred } from '../calls/caller.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { fstatfs, mknodat, mountId } from '../kernel/files.ts'
+import { fstatfs, mknodat, mountId, O_PATH, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { ThreadIdentity } from './thread-identity.ts'
 
@@ -14,10 +14,11 @@ const FUSE_SUPER_MAGIC = 0x65735546
 const MEMORY: ReadonlySet<number> = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */])
 const OVERLAY = 0x794c7630
 const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, OVERLAY, FUSE_SUPER_MAGIC])
-/** Answers that come after the mapping of ids was looked at, or from it; EEXIST comes before. */
+/** Answers that come after the mapping of ids was looked at, or from it; EEXIST comes before, and EACCES may. */
 const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM, errnos.EACCES])
 const MOUNTS_KNOWN = 1024
 const DEV_NULL = makedev(1, 3)
+const HERE = Uint8Array.of(0x2e, 0)
 
 interface Place {
   readonly dir: Handle
@@ -58,9 +59,9 @@ export class DevicePlaces {
     const mount = mountId(place.dir)
     const known = mount === undefined ? undefined : this.#mounts.get(mount)
     if (known !== undefined) return known
-    const errno = tryAsHostRoot(place, as)
-    const inside = errno === errnos.EOVERFLOW && !as.isOfHost()
-    if (mount !== undefined && CONCLUSIVE.has(errno)) {
+    const { errno, searched } = tryAsHostRoot(place, as)
+    const inside = (errno === errnos.EOVERFLOW || !searched) && !as.isOfHost()
+    if (mount !== undefined && searched && CONCLUSIVE.has(errno)) {
       if (this.#mounts.size >= MOUNTS_KNOWN) this.#mounts.clear()
       this.#mounts.set(mount, inside)
     }
@@ -68,21 +69,38 @@ export class DevicePlaces {
   }
 }
 
+/** What creating something as the host's root gives, and whether it may search the directory. */
+interface Tried {
+  readonly errno: number
+  readonly searched: boolean
+}
+
 /**
  * Nothing tells directly who mounted a file system (SB_I_NODEV does not show in statfs). But one of the container maps no
- * id of the host's root: creating anything as that user gives EOVERFLOW before all other checks of permission. Without
- * CAP_MKNOD the call cannot succeed. An idmapped mount of the host's may map none either.
+ * id of the host's root: creating anything as that user gives EOVERFLOW before all other checks of permission but the one
+ * whether it may search the directory. Its mode alone never forbids that to CAP_DAC_READ_SEARCH, but an idmapped mount that
+ * does not map its owner or group may. Without CAP_MKNOD the call cannot succeed. An idmapped mount of the host's may not
+ * map root either.
  *
- * @see linux/fs/namei.c may_create(), fsuidgid_has_mapping()
+ * @see linux/fs/namei.c may_create(), fsuidgid_has_mapping(), may_lookup(); linux/kernel/capability.c
+ *   privileged_wrt_inode_uidgid()
  */
-function tryAsHostRoot({ dir, name }: Place, { identity, fsuid }: As): number {
+function tryAsHostRoot({ dir, name }: Place, { identity, fsuid }: As): Tried {
   return identity.asHostRoot(fsuid, () => {
-    try {
-      mknodat(dir, name, S_IFCHR as Mode, DEV_NULL)
-    } catch (error) {
-      if (error instanceof SyscallError) return error.errno
-      throw error
-    }
-    throw new Error('Cannot go on: a node was made without CAP_MKNOD')
+    const errno = errnoOf(() => mknodat(dir, name, S_IFCHR as Mode, DEV_NULL))
+    if (errno === 0) throw new Error('Cannot go on: a node was made without CAP_MKNOD')
+    return { errno, searched: errno !== errnos.EACCES || maySearch(dir) }
   })
+}
+
+const maySearch = (dir: Handle): boolean => errnoOf(() => openat(dir.raw, HERE, O_PATH)[Symbol.dispose]()) === 0
+
+function errnoOf(action: () => void): number {
+  try {
+    action()
+    return 0
+  } catch (error) {
+    if (error instanceof SyscallError) return error.errno
+    throw error
+  }
 }

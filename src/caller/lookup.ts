@@ -1,4 +1,4 @@
-import type { PathBytes, Tid } from '../abi/brand.ts'
+import type { HostId, PathBytes, Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -31,6 +31,8 @@ export interface Start {
   readonly proc: Handle
   /** The caller's thread and process there. */
   readonly numbers: readonly [tid: number, tgid: number]
+  /** The caller's file system user, as the looking thread sees it. */
+  readonly fsuid: HostId
   /** The directory of the caller's process there. */
   process(): Handle
   /** Runs `action` with the right to follow the links of the caller's own process, which itself may follow them in any case. */

@@ -1,3 +1,4 @@
+import type { HostId } from '../abi/brand.ts'
 import { capBit } from '../abi/capability.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -28,6 +29,10 @@ export class CallerStart implements Start {
 
   get numbers(): Start['numbers'] {
     return [this.#asker.tid, this.#asker.status.tgid]
+  }
+
+  get fsuid(): HostId {
+    return this.#asker.status.uids[3]
   }
 
   root(): Fd {

@@ -104,13 +104,14 @@ function serve(request: Request, [answers, root, base, process]: readonly Fd[]):
   try {
     become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
-    const { numbers } = request
+    const { numbers, uids } = request
+    const fsuid = inside(uidMap, uids[3]) as HostId
     // `become` has made the root its own.
     const handles = { base: base!, root: () => root!, process: () => process!, proc }
     const isPtracer = (BigInt(`0x${request.effective}`) & capBit('SYS_PTRACE')) !== 0n
     const rights = { looking: lookingBeside(request), isPtracer, other: otherTask }
     using found = lookup(
-      { ...handles, numbers, stand: () => {}, ...rights },
+      { ...handles, numbers, fsuid, stand: () => {}, ...rights },
       { path, wanted: request.wanted },
       () => {},
     )

@@ -50,7 +50,8 @@ export const steps = {
   /** Also what a process may look at in its own directory of procfs whatever its ids and capabilities. */
   lookClosely: step('look at what is closed to root without capabilities', ['SYS_PTRACE', 'DAC_READ_SEARCH']),
   stand: step("stand in the caller's root directory, which may be closed", ['SYS_CHROOT', 'DAC_READ_SEARCH']),
-  asHostRoot: step("ask a file system whether it maps the host's root", ['SETUID']),
+  /** Also in a directory that the host's root may not search. */
+  asHostRoot: step("ask a file system whether it maps the host's root", ['SETUID', 'DAC_READ_SEARCH']),
   /** Before 6.4 bpf(2) asks for CAP_BPF whatever the command is. */
   askPrograms: step('ask which device programs are attached, and what they are', ['BPF', 'NET_ADMIN']),
 

@@ -247,6 +247,38 @@ describe('what is not made, with the errno of the kernel', () => {
     ])
   })
 
+  /** The host's root may not even search it. That says nothing of who mounted it, and must not be kept for when it is opened. */
+  test.each(['', 'gid=7,', 'uid=9,'])('in one that is closed to others a node works, too (%s)', async (ids) => {
+    const at = directory(join(dir, `closed${serial++}`), BASE, 0o755)
+    const script = [
+      `mount -t tmpfs -o ${ids}mode=0700 none ${at} && cd ${at}`,
+      `${fixture('caller')} mknod n 020666 1 3 && echo lost >n && stat -c "%F %t:%T" n`,
+      'chmod 755 .',
+      `${fixture('caller')} mknod c 020666 1 3 && echo lost >c && stat -c "%F %t:%T" c`,
+    ].join('; ')
+    const done = await host.run(['--pidns'], ['unshare', '--mount', 'sh', '-c', script])
+    const works = '{"ok":true}\ncharacter special file 1:3\n'
+    expect(done).toMatchObject({ stdout: works + works, stderr: '' })
+  })
+
+  /** No capability helps where an idmapped mount does not map a group: linux/kernel/capability.c privileged_wrt_inode_uidgid() */
+  test('a directory that nobody else may ever search tells nothing of others on its mount', async () => {
+    const [source, shown] = ['partly', 'mapped'].map((name) => directory(join(dir, name), BASE, 0o755)) as [
+      string,
+      string,
+    ]
+    const script = [
+      `mount -t tmpfs none ${source} && cd ${source} && mkdir -m 700 closed open && chgrp 7 closed`,
+      `mount --bind -o X-mount.idmap="u:0:0:65536 g:0:0:6" ${source} ${shown} && cd ${shown}`,
+      // What is known, each thread knows for itself.
+      `for turn in $(seq 20); do ${fixture('caller')} mknod closed/n 020666 1 3; done`,
+      `${fixture('caller')} mknod open/n 020666 1 3 && echo lost >open/n && stat -c "%F %t:%T" open/n`,
+    ].join('; ')
+    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+    const works = '{"ok":true}\ncharacter special file 1:3\n'
+    expect(done).toMatchObject({ stdout: '{"errno":"EACCES"}\n'.repeat(20) + works, stderr: '' })
+  })
+
   test('a nodev mount of the host, for a container without mounts of its own: nothing is mounted on the host', async () => {
     const path = directory(join(dir, 'nodev'), BASE, 0o755)
     await execute('mount', ['-t', 'tmpfs', '-o', `nodev,uid=${BASE}`, 'intercede-test', path])

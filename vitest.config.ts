@@ -27,24 +27,6 @@ export default defineConfig({
       },
       {
         test: {
-          name: 'attacks',
-          include: ['test/attacks/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          fileParallelism: false,
-        },
-      },
-      {
-        test: {
-          name: 'attacks',
-          include: ['test/attacks/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          fileParallelism: false,
-        },
-      },
-      {
-        test: {
           name: 'runtimes',
           include: ['test/runtimes/**/*.test.ts'],
           fileParallelism: false,

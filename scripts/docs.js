@@ -81,8 +81,9 @@ ${Object.entries(effective)
 
 What may hang in the kernel, or must stand where a container stands, is done by processes of their own. setpriv(1) takes all
 capabilities but these away before their programs are executed, with no_new_privs, so that no thread of them ever has others,
-nor has what they execute; the walker's once it is in the user namespace of its container, and only there. The main thread, which
-alone does what is asked for, raises for each request what is named here and reads it back; between two requests its effective
+nor has what they execute; the walker's once it is in the user namespace of its container, and only there. Until then it is
+nsenter(1), root of the host, which nobody there can trace: it is not dumpable, and where \`fs.suid_dumpable\` is 1 there is no
+walker. The main thread, which alone does what is asked for, raises for each request what is named here and reads it back; between two requests its effective
 set is empty. The other threads are those of Node, of its pool and of V8: they have in their effective sets what the process is permitted,
 but nothing that comes from a container makes them do anything.
 

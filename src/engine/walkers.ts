@@ -33,7 +33,8 @@ const CANNOT_HIDE =
 function realGroupApart(): number | undefined {
   if (readFileSync('/proc/sys/fs/suid_dumpable', 'latin1').trim() === DUMPABLE_BY_ALL) return undefined
   const last = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1')).at(-1)
-  return (last && last.inside + last.count - 1) || undefined
+  const group = last && last.inside + last.count - 1
+  return group === process.getegid!() ? undefined : group
 }
 
 /** Of the container, by handles that outlive its walker. */

@@ -6,7 +6,7 @@ export const path = {
   pathDescriptor: ['the descriptor was opened with O_PATH, so the kernel refuses it', ''],
   noWalker: [
     'the path can only be resolved in the user namespace of the container, where there is nobody to do it',
-    'start the container with a pid namespace of its own',
+    'start the container with a pid namespace of its own; fs.suid_dumpable must not be 1',
   ],
   walkerStuck: [
     'the directory lies on a file system of the container that does not answer',

@@ -3,7 +3,7 @@ import type { Handle } from '../kernel/handle.ts'
 
 /**
  * Keeps copies of descriptors beyond the end of this engine. Each has a place: the word of the lasting memory in which its
- * number stands, see engine/lasting.ts.
+ * number stands, see engine/kept/persistent-state.ts.
  */
 export interface Vault {
   /** Replaces what is there. What is one too many is not kept: it ends with the engine, and so does what it is for. */

@@ -1,6 +1,6 @@
 import type { ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
-import type { ProgramEnd } from '../engine/messages.ts'
+import type { ProgramEnd } from '../engine/protocol/messages.ts'
 import type { Limits } from '../policy/config.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { RuntimeCall } from '../runtimes/exec.ts'

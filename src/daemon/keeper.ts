@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Beat, Slots } from '../engine/journal.ts'
-import type { ToKeeper } from '../engine/messages.ts'
+import { Beat, Slots } from '../engine/journal/journal.ts'
+import type { ToKeeper } from '../engine/protocol/messages.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'

@@ -1,5 +1,5 @@
-import { takeCalls } from '../engine/foreign-journal.ts'
-import { freePlaces, isJournal, journalSize, markJournal, moveJournal, Slots } from '../engine/journal.ts'
+import { takeCalls } from '../engine/journal/import-journal.ts'
+import { freePlaces, isJournal, journalSize, markJournal, moveJournal, Slots } from '../engine/journal/journal.ts'
 import { Fd } from '../kernel/fd.ts'
 import { map, memfd } from '../kernel/shared-memory.ts'
 import type { Estate } from './estate.ts'

@@ -1,4 +1,4 @@
-import { MOUNTERS } from '../engine/mounters.ts'
+import { MOUNTERS } from '../engine/helpers/mounters.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { EngineLink } from './engine-link.ts'
 import type { Reactor } from './reactor.ts'

@@ -1,4 +1,4 @@
-import { RecordReader } from '../engine/journal.ts'
+import { RecordReader } from '../engine/journal/journal.ts'
 import type { KeeperOptions } from './events.ts'
 import type { Registry } from './registry.ts'
 

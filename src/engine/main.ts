@@ -14,9 +14,9 @@ import { cstring } from '../kernel/libc.ts'
 import { exitGroup, SIGCONT, signalAtParentsDeath } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
 import { type Message, receive, send } from '../kernel/socket.ts'
-import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './messages.ts'
-import { Pool } from './pool.ts'
-import { CONTROL_FD, type EngineOptions, JOURNAL_FD, LASTING_FD } from './start.ts'
+import { Pool } from './pool/pool.ts'
+import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './protocol/messages.ts'
+import { CONTROL_FD, type EngineOptions, JOURNAL_FD, LASTING_FD } from './protocol/spawn-engine.ts'
 
 /** The keeper ends an engine that does not give it for many times as long. */
 const BEAT_MS = 1000

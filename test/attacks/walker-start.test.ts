@@ -107,7 +107,7 @@ describe.skipIf(cannot)('who starts a walker is not to be traced from its contai
   test('a build that starts it with equal groups is found', async () => {
     const installed = new Installed()
     try {
-      installed.rewrite('engine/walkers.js', '`--rgid=', '`--regid=')
+      installed.rewrite('engine/helpers/walkers.js', '`--rgid=', '`--regid=')
       await installed.replace()
       expect(await watch(BOUNDING, installed.program)).toMatchObject({ user: '0', root: '/' })
     } finally {

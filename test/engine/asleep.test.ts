@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { asleep } from '../../src/engine/asleep.ts'
+import { asleep } from '../../src/engine/replay/wait-asleep.ts'
 
 const waiting = (): boolean => true
 

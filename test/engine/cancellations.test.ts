@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Cancellations } from '../../src/engine/cancellations.ts'
+import { Cancellations } from '../../src/engine/replay/cancel-rate-limit.ts'
 
 /** As many cost nothing; at one in 2 ms they never end. */
 const BURST = 100

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { expect, test } from 'vitest'
-import { killBelow } from '../../src/engine/descendants.ts'
+import { killBelow } from '../../src/engine/execs/kill-tree.ts'
 import { startTime } from '../../src/kernel/process.ts'
 
 test('a process is killed with what it has started, and what that has', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { FairShare } from '../../src/engine/fair-share.ts'
+import { FairShare } from '../../src/engine/thread/fair-share.ts'
 
 const table = (): FairShare => new FairShare(new Int32Array(new SharedArrayBuffer(8)))
 

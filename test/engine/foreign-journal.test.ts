@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { SLOT, STATE } from '../../src/calls/slot.ts'
-import { takeCalls } from '../../src/engine/foreign-journal.ts'
-import { journalSize, markJournal, Slots } from '../../src/engine/journal.ts'
+import { takeCalls } from '../../src/engine/journal/import-journal.ts'
+import { journalSize, markJournal, Slots } from '../../src/engine/journal/journal.ts'
 
 /** Where a journal says how it looks, in 32-bit words: for ever. */
 const SHAPE = 48

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { decodeSysinfo, type SystemInfo } from '../../src/abi/sysinfo.ts'
-import { INFO_WORDS, InfoCache } from '../../src/engine/info-cache.ts'
+import { INFO_WORDS, InfoCache } from '../../src/engine/facts/sysinfo-cache.ts'
 
 const info = (totalram: number): SystemInfo => ({
   ...{ uptime: 0, loads: [0, 0, 0], procs: 1, totalram, freeram: 0, sharedram: 0, bufferram: 0 },

@@ -2,7 +2,14 @@ import { expect, test, vi } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import type { CallRecord } from '../../src/calls/record.ts'
 import { SLOTS, STATE } from '../../src/calls/slot.ts'
-import { freePlaces, journalSize, moveJournal, RecordReader, RecordWriter, Slots } from '../../src/engine/journal.ts'
+import {
+  freePlaces,
+  journalSize,
+  moveJournal,
+  RecordReader,
+  RecordWriter,
+  Slots,
+} from '../../src/engine/journal/journal.ts'
 
 const record = (container: number): CallRecord => ({
   container,

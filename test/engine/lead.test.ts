@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
-import { LEAD_WORDS, Lead } from '../../src/engine/lead.ts'
-import { WORKER_WORDS, Workers } from '../../src/engine/workers.ts'
+import { LEAD_WORDS, Lead } from '../../src/engine/leader/leadership.ts'
+import { WORKER_WORDS, Workers } from '../../src/engine/leader/thread-activity.ts'
 import { now } from '../../src/kernel/clock.ts'
 import type { Alarm } from '../../src/kernel/timer.ts'
 

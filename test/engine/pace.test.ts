@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Pace } from '../../src/engine/pace.ts'
+import { Pace } from '../../src/engine/facts/probe-pace.ts'
 
 function paceAt(start: number) {
   const clock = { now: start }

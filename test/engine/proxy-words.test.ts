@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { ProxyWords } from '../../src/engine/proxy-words.ts'
+import { ProxyWords } from '../../src/engine/lxc/lxc-proxy-state.ts'
 
 describe('ProxyWords', () => {
   test('tell a connection from a listener, and for how long a monitor waits', () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { reach } from '../../src/engine/reachable.ts'
+import { reach } from '../../src/engine/helpers/expose-programs.ts'
 
 const closed =
   (...directories: string[]) =>

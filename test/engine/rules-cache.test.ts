@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto'
 import { expect, test } from 'vitest'
-import type { DeviceRules } from '../../src/engine/device-rules.ts'
 import {
   decodeRules,
   encodeRules,
@@ -9,7 +8,8 @@ import {
   RulesCache,
   staying,
   stays,
-} from '../../src/engine/rules-cache.ts'
+} from '../../src/engine/facts/device-rules-cache.ts'
+import type { DeviceRules } from '../../src/engine/facts/probe-device-rules.ts'
 
 const allowed = { mknod: true, open: true }
 const refused = { mknod: false, open: false }

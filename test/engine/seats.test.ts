@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { SEAT_WORDS, Seats } from '../../src/engine/seats.ts'
+import { SEAT_WORDS, Seats } from '../../src/engine/leader/parking-lot.ts'
 
 const seats = (): Seats => new Seats(new Int32Array(new SharedArrayBuffer(4 * SEAT_WORDS)))
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { shareOf } from '../../src/engine/share.ts'
+import { shareOf } from '../../src/engine/helpers/pool-share.ts'
 
 test.each([
   { taken: 0, share: 2 },

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
-import { UNDELIVERED_WORDS, Undelivered } from '../../src/engine/undelivered.ts'
+import { UNDELIVERED_WORDS, Undelivered } from '../../src/engine/replay/reply-cache.ts'
 
 const CONTAINER = 1
 const TID = 42 as Tid

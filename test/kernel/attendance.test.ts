@@ -125,7 +125,7 @@ test('an engine whose leader hangs is replaced also while somebody attends a lis
   const takes =
     'const slot = this.#take(index, container);\n        if (slot < 0)\n            return;\n        if (!notifRecv'
   const hangs = `if (container.id === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);`
-  const build = new PatchedBuild('engine/thread.js', takes, hangs + takes)
+  const build = new PatchedBuild('engine/thread/thread.js', takes, hangs + takes)
   const ill = await Host.start(undefined, {}, build.url)
   ill.mayLoseEngine = true
   const engine = ill.enginePid
@@ -147,7 +147,7 @@ test('an engine whose leader hangs is replaced also while somebody attends a lis
 test('the calls of an attendant that fails are answered by the next engine', { timeout: 60_000 }, async () => {
   const receives = 'const received = this.#attendance.receive();'
   const fails = `globalThis.count ??= 0; ${receives} if (received && ++globalThis.count === 50) ${FAILS_ONCE}`
-  const build = new PatchedBuild('engine/thread.js', receives, fails)
+  const build = new PatchedBuild('engine/thread/thread.js', receives, fails)
   const ill = await Host.start(undefined, {}, build.url)
   ill.mayLoseEngine = true
   try {

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import type { CallRecord } from '../../src/calls/record.ts'
-import { journalSize, RecordReader } from '../../src/engine/journal.ts'
+import { journalSize, RecordReader } from '../../src/engine/journal/journal.ts'
 import { map, memfd } from '../../src/kernel/shared-memory.ts'
 
 const RECORDS = 1024
@@ -12,7 +12,7 @@ const dist = (path: string): string => new URL(`../../dist/${path}`, import.meta
 /** Writes records all of whose numbers are the same, as fast as it can. */
 const WRITE = `
   import { parentPort, workerData } from 'node:worker_threads'
-  import { RecordWriter } from '${dist('engine/journal.js')}'
+  import { RecordWriter } from '${dist('engine/journal/journal.js')}'
   import { Fd } from '${dist('kernel/fd.js')}'
   import { map } from '${dist('kernel/shared-memory.js')}'
   const { fd, first } = workerData

@@ -133,7 +133,7 @@ function walkerDifferences({ rest, trace }: Seen): readonly string[] {
   return [...rest, ...walked, ...sets, ...becoming]
 }
 
-const AT_REST = { file: 'engine/limited.js', from: "['-all',", to: "['-all', '+sys_nice'," }
+const AT_REST = { file: 'engine/helpers/limited-exec.js', from: "['-all',", to: "['-all', '+sys_nice'," }
 const AT_WORK = { file: 'caller/own-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
 const patched = ({ file, from, to }: typeof AT_REST): PatchedBuild => new PatchedBuild(file, from, to)
 

@@ -71,7 +71,7 @@ const COPIES = `((own, slot) => notifRecv(listener, own) && !slot.set(own))(new 
 test('control: an engine that copies what it has received into the slot loses a call', { timeout: 120_000 }, () => {
   // Mounts would only start programs of a build that is removed.
   const { mount: _, ...quick } = policy
-  return underLoad(quick, new PatchedBuild('engine/thread.js', RECEIVES, COPIES), async (host, killer) => {
+  return underLoad(quick, new PatchedBuild('engine/thread/thread.js', RECEIVES, COPIES), async (host, killer) => {
     const lost = (): boolean =>
       host.events.some(({ type, ...said }) => type === 'fault' && /were lost/.test(JSON.stringify(said)))
     while (!lost() && killer.kills < LOSE_WITHIN) {
@@ -86,8 +86,8 @@ test('control: an engine that copies what it has received into the slot loses a 
 })
 
 test.each([
-  ['as it takes over a listener', 'engine/lost-calls.js', 'const { view } = slots;\n    const own'],
-  ['with a call that was left', 'engine/server.js', 'const { slot, listener, left, isPoison } = call;'],
+  ['as it takes over a listener', 'engine/journal/lost-calls.js', 'const { view } = slots;\n    const own'],
+  ['with a call that was left', 'engine/serve/server.js', 'const { slot, listener, left, isPoison } = call;'],
 ])(
   'an engine that fails %s is replaced by one that does not: every call returns what it must',
   { timeout: 60_000 },

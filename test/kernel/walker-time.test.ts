@@ -25,7 +25,7 @@ const chargedIn = (path: string): number =>
     .reduce((sum, spent) => sum + Number(spent), 0)
 
 test.skipIf(missing('gcc'))('a container is charged with what its walker works, found or not', async () => {
-  const build = new PatchedBuild('engine/fair-share.js', CHARGES, CHARGES + WRITES)
+  const build = new PatchedBuild('engine/thread/fair-share.js', CHARGES, CHARGES + WRITES)
   const charged = fileURLToPath(new URL('engine/charged', build.url))
   writeFileSync(charged, '')
   // The thread is the caller while it is told.

@@ -1,0 +1,119 @@
+import type { ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
+import type { Container } from '../../caller/container.ts'
+import type { ReasonCode } from '../../calls/reason.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { pipe } from '../../kernel/pipe.ts'
+import { textFile } from '../../kernel/shared-memory.ts'
+import { shareOf } from '../helpers/pool-share.ts'
+import type { Spawn } from '../helpers/spawn-guard.ts'
+import type { ProgramEnd } from '../protocol/messages.ts'
+import { type Answer, type Asked, answerOf } from './exec-job.ts'
+import { killBelow } from './kill-tree.ts'
+import { LastWords } from './output-tail.ts'
+
+/** Programs that are being started and looked at, of the host and for one container: a thread waits for each. */
+const STARTING = 8
+const STARTING_PER_CONTAINER = 4
+
+interface Given {
+  readonly file: Handle
+  readonly words: LastWords
+}
+
+interface Started {
+  readonly container: number
+  readonly program: string
+  readonly child: ChildProcess
+  readonly words: LastWords
+  readonly ended: Promise<number>
+  readonly answer: Answer
+}
+
+/**
+ * Starts programs in containers by their runtime's own `exec`: so they have all that a container gives its programs, also
+ * what only the runtime can give, such as the container's seccomp filter. Nothing of ours goes with them but a pipe.
+ */
+export class Execs {
+  readonly #started = new Map<string, Started>()
+  readonly #spawn: Spawn
+  readonly #onProgram: (container: number, end: ProgramEnd) => void
+
+  constructor(spawn: Spawn, onProgram: (container: number, end: ProgramEnd) => void) {
+    this.#spawn = spawn
+    this.#onProgram = onProgram
+  }
+
+  start(container: Container | undefined, { job, program, process, answer: buffer }: Asked): void {
+    const answer = answerOf(buffer)
+    const mine = [...this.#started.values()].filter((each) => each.container === container?.index)
+    const { size } = this.#started
+    if (!container?.exec || size >= STARTING || mine.length >= shareOf(size, STARTING, STARTING_PER_CONTAINER)) {
+      answer('refused')
+      return
+    }
+    const words = new LastWords()
+    // The runtime opens it by the number of our descriptor: so it inherits none.
+    const file = textFile('intercede-process', process)
+    const child = exec(this.#spawn, container, process, { file, words })
+    const ended = statusOf(child).then((status) => {
+      file[Symbol.dispose]()
+      answer('ended', status)
+      return status
+    })
+    this.#started.set(job, { container: container.index, program, child, words, ended, answer })
+    answer('runs')
+  }
+
+  /** @param failed the program is ended, and what it said is told */
+  over(job: string, failed: ReasonCode | undefined): void {
+    const started = this.#started.get(job)
+    if (!started) return
+    this.#started.delete(job)
+    const { child, words } = started
+    if (failed === undefined) {
+      words.close()
+      return
+    }
+    if (child.exitCode === null && child.pid !== undefined) killBelow(child.pid)
+    void this.#tell(started, failed)
+  }
+
+  async #tell({ container, program, words, ended, answer }: Started, reason: ReasonCode): Promise<void> {
+    const status = await ended
+    this.#onProgram(container, { program, reason, words: await words.last() })
+    words.close()
+    answer('told', status)
+  }
+}
+
+const statusOf = (child: ChildProcess): Promise<number> =>
+  new Promise((resolve) => {
+    child.on('error', () => resolve(127))
+    child.on('exit', (status, signal) => resolve(status ?? 128 + (signal ? constants.signals[signal] : 0)))
+  })
+
+function exec(spawn: Spawn, { id, exec, handles }: Container, spec: string, { file, words }: Given): ChildProcess {
+  const { program, options, env } = exec!
+  const own = `/proc/${process.pid}/fd`
+  const wanted = scoreOf(spec)
+  // No runtime sets it for a program: it would have that of the engine.
+  const score = wanted === ownScore() ? [] : ['choom', '-n', wanted, '--']
+  const enter = handles?.runtime === undefined ? [] : ['nsenter', `--mount=${own}/${handles.runtime}`, '--']
+  const command = [...score, ...enter, program, ...options, 'exec', '--process', `${own}/${file.raw}`, '--', id]
+  const input = pipe()
+  input.write[Symbol.dispose]()
+  using stdin = input.read
+  using output = words.writer
+  const [first = '', ...rest] = command
+  return spawn(first, rest, {
+    stdio: [stdin.raw, output.raw, output.raw],
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...env },
+    cwd: '/',
+    detached: true,
+  })
+}
+
+const scoreOf = (spec: string): string => String((JSON.parse(spec) as { readonly oomScoreAdj: number }).oomScoreAdj)
+const ownScore = (): string => readFileSync('/proc/self/oom_score_adj', 'latin1').trim()

@@ -1,0 +1,105 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { tellMounter } from '../../caller/mounter.ts'
+import { processCaps } from '../../caller/process-caps.ts'
+import { SEARCH_PATH } from '../../caller/program-files.ts'
+import { build, requireOwnFiles } from '../../kernel/build.ts'
+import { now } from '../../kernel/clock.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
+import { SIGKILL } from '../../kernel/process.ts'
+import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket.ts'
+import { limitedTo } from './limited-exec.ts'
+import type { Spawn } from './spawn-guard.ts'
+
+const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
+const MAIN = new URL(`../../caller/mounter-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+const REPLY_LIMIT = 256
+/** Between looks for the answer to a greeting: at first, and at last. */
+const SOON_MS = 1
+const LATE_MS = 20
+
+interface Ties {
+  readonly spawn: Spawn
+  readonly onEnd: () => void
+  readonly onError: (error: Error) => void
+}
+
+/** A mounter as an engine sees it that has started it, or has it from an engine before. */
+export class MounterProcess {
+  /** It serves what comes here, one after the other, and ends at the end of it. */
+  readonly socket: Fd
+  readonly pidfd: Fd
+
+  constructor(socket: Fd, pidfd: Fd) {
+    this.socket = socket
+    this.pidfd = pidfd
+  }
+
+  /**
+   * @returns undefined if it cannot be started: `onError` is told
+   * @throws {Error} that ends this engine if the files were replaced
+   */
+  static start({ spawn, onEnd, onError }: Ties): MounterProcess | undefined {
+    requireOwnFiles()
+    let socket: Fd | undefined
+    try {
+      const [ours, theirs] = socketpair()
+      socket = ours
+      using end = theirs
+      const command = [...limitedTo(processCaps.mounter.permitted), process.execPath, ...FLAGS, MAIN.pathname, build]
+      const [first = '', ...rest] = command
+      const child = spawn(first, rest, {
+        stdio: ['ignore', 'ignore', 'inherit', end.raw],
+        env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
+        cwd: '/',
+      })
+      child.on('exit', onEnd)
+      child.on('error', onError)
+      if (child.pid !== undefined) return new MounterProcess(ours, pidfdOpen(child.pid))
+    } catch (error) {
+      onError(error as Error)
+    }
+    socket?.[Symbol.dispose]()
+    return undefined
+  }
+
+  get hasEnded(): boolean {
+    return waitReadable(this.pidfd, 0)
+  }
+
+  /**
+   * @param closing descriptors that it closes, which may take long; ours are closed here
+   * @returns whether it has done, within `patience` milliseconds, all that it was asked for
+   * @throws {SyscallError} if it cannot be asked: then nothing is closed
+   */
+  async comesFree(patience: number, closing: readonly Fd[] = []): Promise<boolean> {
+    using answers = tellMounter(this.socket, { do: 'greet' }, closing)
+    for (const fd of closing) fd[Symbol.dispose]()
+    return await isAnswered(answers, patience)
+  }
+
+  /** Lets it end as soon as it can; also where somebody else holds the socket. */
+  close(): void {
+    shutdown(this.socket)
+    this.socket[Symbol.dispose]()
+  }
+
+  kill(): void {
+    signalTo(this.pidfd, SIGKILL)
+  }
+}
+
+async function isAnswered(socket: Handle, patience: number): Promise<boolean> {
+  const end = now() + patience
+  for (let pause = SOON_MS; !waitReadable(socket, 0); pause = Math.min(2 * pause, LATE_MS)) {
+    if (now() > end) return false
+    await sleep(pause)
+  }
+  try {
+    const answer = receive(socket, new Uint8Array(REPLY_LIMIT))
+    return answer !== undefined && answer.length > 0
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,50 @@
+import { SECCOMP_NOTIF_SIZE } from '../../abi/seccomp.ts'
+import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../../calls/slot.ts'
+import type { Slots } from './journal.ts'
+
+/**
+ * Where any later program finds the calls in flight of a journal that it cannot read otherwise: 32-bit words of the header,
+ * from this one on, which with the numbers of the states are the same for ever. The notification is the start of a slot.
+ */
+const SHAPE = 48
+const WORDS = 6
+/** More attempts than any engine makes. */
+const GIVEN_UP = 0xffff
+
+/** Says where the slots of a journal lie. @param at of the first */
+export function writeShape(memory: ArrayBuffer, at: number): void {
+  const words = [at, SLOT_SIZE, SLOTS, SLOT.state, SLOT.listener, SLOT.container]
+  new Int32Array(memory).set(words, SHAPE)
+}
+
+/**
+ * Takes the calls in flight of a journal of another layout into one of ours. What was not begun is served; of what was begun
+ * nothing is known but that the kernel must not judge it, so it is given up.
+ *
+ * @returns how many there were; undefined if the journal does not say where they are
+ */
+export function takeCalls(foreign: ArrayBuffer, slots: Slots): number | undefined {
+  const [at = 0, size = 0, count = 0, state = 0, listener = 0, container = 0] = new Int32Array(
+    foreign,
+    SHAPE * 4,
+    WORDS,
+  )
+  const last = Math.max(SECCOMP_NOTIF_SIZE, state + 4, listener + 4, container + 4)
+  if (at <= 0 || count <= 0 || size < last || at + count * size > foreign.byteLength) return undefined
+  const view = new DataView(foreign)
+  const all = Array.from({ length: count }, (_, index) => at + index * size)
+  const open = all.filter((slot) => view.getInt32(slot + state, true) !== STATE.free).slice(0, SLOTS)
+  for (const slot of open) {
+    const number = (offset: number): number => view.getUint32(slot + offset, true)
+    const origin = { listener: number(listener), container: number(container), thread: 0 }
+    const free = slots.take(origin)
+    const taken = free < 0 ? slots.takeLast(origin) : free
+    slots.notification(taken).set(new Uint8Array(foreign, slot, SECCOMP_NOTIF_SIZE))
+    const begun = !NOT_BEGUN.has(number(state))
+    slots.view.setUint32(taken + SLOT.attempts, begun ? GIVEN_UP : 0, true)
+    slots.setState(taken, begun ? STATE.acting : number(state))
+  }
+  return open.length
+}
+
+const NOT_BEGUN: ReadonlySet<number> = new Set([STATE.received, STATE.receiving])

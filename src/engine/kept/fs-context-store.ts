@@ -1,0 +1,244 @@
+import type { Tid } from '../../abi/brand.ts'
+import type { Legacy, Place, Vault } from '../../caller/vault.ts'
+import type { Context, IsHeld, Keeping, Kept, NewMount, Parameter, Told, Unplaced } from '../../calls/context.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { ENTRY_WORDS, Entries } from './shared-entries.ts'
+
+/** Of all containers, and of one; a program has one at a time, and for a moment. */
+export const ENTRIES = 256
+const ENTRIES_PER_CONTAINER = 8
+/** As many bytes of parameters as mount(2) takes: a page. */
+const PARAMETERS = 4096
+/** What was not told in that time where it is may not have been given to anybody: all descriptors of the process are looked at. */
+const GIVEN_S = 2
+/** failed: nothing could be made of it. used: it was mounted, and is known only until its caller has the mount. */
+const KIND = { context: 0, mount: 1, failed: 2, used: 3 } as const
+const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used]
+const MOUNTS: readonly number[] = [KIND.mount]
+const NO_VALUE = 0xffff
+const UNKNOWN = -1
+
+export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
+
+/** What an entry is made of. */
+interface New {
+  readonly kind: number
+  /** given: what the caller has. made: a context of ours, or the mount. free: a copy of that which is not locked. */
+  readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly free?: Fd | undefined }
+  readonly told: Told
+  readonly process: Tid
+}
+
+/**
+ * What containers do with fsopen(2) and what follows it, in memory that the threads share. A container holds a context that
+ * nothing is ever made of; we hold a copy, by which we know it again, what it was told, and later the context of ours in
+ * which the file system was made. Then the mount, which would vanish if we did not hold it until it stands somewhere.
+ */
+export class Contexts implements Keeping {
+  readonly #entries: Entries
+  readonly #bytes: Uint8Array
+  readonly #seconds: () => number
+
+  /** @param seconds of a clock that all engines have in common */
+  constructor(place: Place, vault: Vault, seconds: () => number = () => process.hrtime()[0]) {
+    const { words, from } = place
+    this.#entries = new Entries(place, vault)
+    this.#bytes = new Uint8Array(
+      words.buffer,
+      words.byteOffset + 4 * (from + ENTRIES * ENTRY_WORDS),
+      ENTRIES * PARAMETERS,
+    )
+    this.#seconds = seconds
+  }
+
+  /** Takes over what an engine before this one has left. */
+  restore(legacy: Legacy): void {
+    this.#entries.restore(legacy)
+  }
+
+  addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined {
+    return this.#add(container, { kind: KIND.context, fds: { given: opened }, told: { type, parameters: [] }, process })
+  }
+
+  addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined {
+    const { root: given, tree: made, free, told } = mount
+    return this.#add(container, { kind: KIND.mount, fds: { given, made, free }, told, process })
+  }
+
+  findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
+    const index = this.#find(container, CONTEXTS, 'given', isIt)
+    return typeof index === 'number' ? this.#context(index, container) : index
+  }
+
+  findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined {
+    const index = this.#find(container, MOUNTS, 'made', isIt)
+    if (typeof index !== 'number') return index
+    return { ...this.#kept(index, 'made'), ...this.#told(index), free: this.#entries.fd(index, 'free') }
+  }
+
+  has(container: number): boolean {
+    return this.#of(container).length > 0
+  }
+
+  get size(): number {
+    return this.#entries.owned.length
+  }
+
+  tidy(container: number | undefined, isHeld: IsHeld): void {
+    const entries = this.#entries
+    for (const index of container === undefined ? entries.owned : this.#of(container)) {
+      if (!entries.tryLock(index)) continue
+      try {
+        // It may have ended before it was locked.
+        if (entries.get(index, 'owner') !== 0 && !this.#isHeld(index, isHeld)) entries.doom(index)
+      } finally {
+        entries.unlock(index)
+      }
+    }
+  }
+
+  forget(container: number): void {
+    for (const index of this.#of(container)) this.#entries.drop(index)
+  }
+
+  #age(index: number): number {
+    return this.#seconds() - this.#entries.get(index, 'born')
+  }
+
+  #isHeld(index: number, isHeld: IsHeld): boolean {
+    const entries = this.#entries
+    const [process, fd] = [entries.get(index, 'holder') as Tid, entries.get(index, 'holderFd')]
+    if (fd === UNKNOWN && this.#age(index) <= GIVEN_S) return true
+    return isHeld(entries.fd(index, 'given')!, fd === UNKNOWN ? { process } : { process, fd })
+  }
+
+  #add(container: number, what: New): ((fd: number) => void) | undefined {
+    const entries = this.#entries
+    const own = this.#of(container).sort((a, b) => entries.get(a, 'born') - entries.get(b, 'born'))
+    for (const oldest of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(oldest)
+    // One that a call has stays until that is over: a container must not get more in the meantime.
+    if (this.#of(container).length >= ENTRIES_PER_CONTAINER) return undefined
+    const index = entries.lockFree()
+    if (index === undefined) return undefined
+    this.#fill(index, container, what)
+    const tell = this.#tell(index)
+    entries.unlock(index)
+    return tell
+  }
+
+  #fill(index: number, container: number, { kind, fds, told: { type, parameters }, process }: New): void {
+    const entries = this.#entries
+    entries.renew(index, container, fds)
+    entries.set(index, 'kind', kind)
+    entries.set(index, 'holder', process)
+    entries.set(index, 'holderFd', UNKNOWN)
+    entries.set(index, 'length', 0)
+    entries.set(index, 'born', this.#seconds())
+    for (const record of [[type] as const, ...parameters]) this.#append(index, record)
+    entries.set(index, 'owner', container + 1)
+  }
+
+  /** The entry may be another one by then. */
+  #tell(index: number): (fd: number) => void {
+    const entries = this.#entries
+    const serial = entries.serial(index)
+    return (fd) => {
+      if (!entries.lock(index)) return
+      if (entries.serial(index) === serial) entries.set(index, 'holderFd', fd)
+      entries.unlock(index)
+    }
+  }
+
+  #find(
+    container: number,
+    kinds: readonly number[],
+    by: 'given' | 'made',
+    isIt: (ours: Handle) => boolean,
+  ): number | 'busy' | undefined {
+    const entries = this.#entries
+    const matches = (index: number): boolean =>
+      entries.get(index, 'owner') === container + 1 &&
+      kinds.includes(entries.get(index, 'kind')) &&
+      !entries.isDoomed(index) &&
+      isIt(entries.fd(index, by)!)
+    const index = this.#of(container).find(matches)
+    if (index === undefined) return undefined
+    if (!entries.lock(index)) return 'busy'
+    // Another call may have ended it in between, and something else may have its descriptor.
+    if (matches(index)) return index
+    entries.unlock(index)
+    return undefined
+  }
+
+  #kept(index: number, word: 'given' | 'made'): Kept {
+    const entries = this.#entries
+    const serial = entries.serial(index)
+    return {
+      handle: entries.fd(index, word)!,
+      end: () => entries.doom(index),
+      drop: () => {
+        if (entries.serial(index) === serial) entries.drop(index)
+      },
+      [Symbol.dispose]: () => entries.unlock(index),
+    }
+  }
+
+  #context(index: number, container: number): Context {
+    const kind = this.#entries.get(index, 'kind')
+    return {
+      ...this.#kept(index, 'given'),
+      ...this.#told(index),
+      made: this.#entries.fd(index, 'made'),
+      add: (parameter) => this.#append(index, parameter),
+      keep: (context) => this.#entries.keep(index, container, context),
+      fail: () => this.#entries.set(index, 'kind', KIND.failed),
+      hasFailed: kind === KIND.failed,
+      use: () => this.#entries.set(index, 'kind', KIND.used),
+      isUsed: kind === KIND.used,
+    }
+  }
+
+  #told(index: number): Told {
+    const at = index * PARAMETERS
+    const bytes = this.#bytes.slice(at, at + this.#entries.get(index, 'length'))
+    const [type, ...parameters] = decode(Buffer.from(bytes))
+    return { type: type![0], parameters }
+  }
+
+  #append(index: number, parameter: Parameter): boolean {
+    const length = this.#entries.get(index, 'length')
+    const record = encode(parameter)
+    if (length + record.length > PARAMETERS) return false
+    this.#bytes.set(record, index * PARAMETERS + length)
+    this.#entries.set(index, 'length', length + record.length)
+    return true
+  }
+
+  #of(container: number): number[] {
+    return this.#entries.owned.filter((index) => this.#entries.get(index, 'owner') === container + 1)
+  }
+}
+
+/** `u16 length of the key | u16 length of the value, or NO_VALUE | key | value` */
+function encode([key, value]: Parameter): Buffer {
+  const record = Buffer.alloc(4 + key.length + (value?.length ?? 0))
+  record.writeUInt16LE(key.length, 0)
+  record.writeUInt16LE(value?.length ?? NO_VALUE, 2)
+  record.write(key, 4, 'latin1')
+  record.write(value ?? '', 4 + key.length, 'latin1')
+  return record
+}
+
+function decode(all: Buffer): Parameter[] {
+  const parameters: Parameter[] = []
+  for (let at = 0; at < all.length; ) {
+    const [key, value] = [all.readUInt16LE(at), all.readUInt16LE(at + 2)]
+    const middle = at + 4 + key
+    const end = middle + (value === NO_VALUE ? 0 : value)
+    const name = all.toString('latin1', at + 4, middle)
+    parameters.push(value === NO_VALUE ? [name] : [name, all.toString('latin1', middle, end)])
+    at = end
+  }
+  return parameters
+}

@@ -1,0 +1,80 @@
+import { ProgramStore, STORE_WORDS } from '../../caller/program-store.ts'
+import type { Legacy, Vault } from '../../caller/vault.ts'
+import { CONTAINERS } from '../thread/shared-state.ts'
+import { CONTEXT_WORDS, Contexts } from './fs-context-store.ts'
+
+/** Where what begins, in 32-bit words. */
+const LAYOUT = 0
+const SERIALS = 1
+const CONTEXTS = SERIALS + CONTAINERS
+const PROGRAMS = CONTEXTS + CONTEXT_WORDS
+const WORDS = PROGRAMS + CONTAINERS * STORE_WORDS
+
+/** Of all of it: memory of another one is of no use. To be changed with it. */
+const CURRENT = 1
+
+/** In bytes. */
+export const LASTING_SIZE = 4 * WORDS
+
+/** Says how new memory is used. */
+export function markLasting(memory: ArrayBuffer): void {
+  new Int32Array(memory)[LAYOUT] = CURRENT
+}
+
+/** Was this memory used by a program that uses it as we do? */
+export const isLasting = (memory: ArrayBuffer): boolean =>
+  memory.byteLength === LASTING_SIZE && new Int32Array(memory)[LAYOUT] === CURRENT
+
+/** What threads take to work on it, in memory of one engine: what one that has ended had locked is free. */
+interface Locks {
+  readonly contexts: Int32Array
+  readonly programs: Int32Array
+}
+
+/**
+ * What containers have got from us with which they go on by another call: contexts and mounts of fsopen(2), device programs.
+ * It lies in memory of the keeper, which also keeps the descriptors; so a sequence of calls goes on with the next engine.
+ */
+export class Lasting {
+  readonly contexts: Contexts
+  readonly programs: ProgramStore
+  /** By container: whose all this is, for numbers of containers are used again. */
+  readonly #serials: Int32Array
+  readonly #vault: Vault
+
+  constructor(memory: ArrayBuffer, { contexts, programs }: Locks, vault: Vault) {
+    const words = new Int32Array(memory)
+    this.#vault = vault
+    this.#serials = words.subarray(SERIALS, CONTEXTS)
+    this.contexts = new Contexts({ words, from: CONTEXTS, locks: contexts }, vault)
+    this.programs = new ProgramStore({ words, from: PROGRAMS, locks: programs }, vault)
+  }
+
+  /** Takes over what an engine before this one has left. Before any thread looks at it. */
+  restore(legacy: Legacy): void {
+    this.contexts.restore(legacy)
+    for (const [container, serial] of this.#serials.entries())
+      if (serial !== 0) this.programs.restore(container, legacy)
+    this.#vault.end(legacy.rest())
+  }
+
+  /** @param serial no other container has it */
+  admit(container: number, serial: number): void {
+    if (this.#serials[container] === serial) return
+    this.forget(container)
+    this.#serials[container] = serial
+  }
+
+  /** Of all others nothing stays. */
+  keepOnly(containers: { has(container: number): boolean }): void {
+    for (const [container, serial] of this.#serials.entries())
+      if (serial !== 0 && !containers.has(container)) this.forget(container)
+  }
+
+  forget(container: number): void {
+    this.contexts.forget(container)
+    this.programs.forget(container)
+    // Last: an engine that ends before has the next one do it.
+    this.#serials[container] = 0
+  }
+}

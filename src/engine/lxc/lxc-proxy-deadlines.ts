@@ -1,0 +1,44 @@
+import { Fd } from '../../kernel/fd.ts'
+import { shutdown } from '../../kernel/socket.ts'
+import type { ProxyWords } from './lxc-proxy-state.ts'
+
+/** A monitor gives up after 30 s, by itself and for good: see forwarded.ts. */
+const DEADLINE_S = 20
+const LOOK_MS = 1000
+
+/** Lets the connections of LXC's monitors go whose call hangs: on the main thread, for the thread of the call hangs too. */
+export class ProxyDeadlines {
+  readonly #words: ProxyWords
+  readonly #connections = new Map<number, number>()
+  readonly #fault: (message: string) => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(words: ProxyWords, fault: (message: string) => void) {
+    this.#words = words
+    this.#fault = fault
+  }
+
+  watch(index: number, connection: number): void {
+    this.#words.open(index)
+    this.#connections.set(index, connection)
+    this.#timer ??= setInterval(() => this.#look(), LOOK_MS)
+  }
+
+  /** The connection is about to be closed. */
+  forget(index: number): void {
+    if (!this.#connections.delete(index)) return
+    this.#words.close(index)
+    if (this.#connections.size > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  #look(): void {
+    for (const [index, raw] of this.#connections) {
+      if (this.#words.waiting(index) < DEADLINE_S) continue
+      this.#words.end(index)
+      this.#fault(`Cannot let a monitor of LXC wait any longer: a call of its container hangs for ${DEADLINE_S} s`)
+      shutdown(new Fd(raw))
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import type { Container } from '../../caller/container.ts'
+import { isHeld } from '../../caller/held.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { Execs } from '../execs/container-execs.ts'
+import { encodeRules } from '../facts/device-rules-cache.ts'
+import { tryDevice } from '../facts/probe-device-rules.ts'
+import type { MounterProcess } from '../helpers/mounter-process.ts'
+import { Mounters } from '../helpers/mounters.ts'
+import type { Spawn } from '../helpers/spawn-guard.ts'
+import { type Namespaces, Walkers } from '../helpers/walkers.ts'
+import type { Contexts } from '../kept/fs-context-store.ts'
+import type { ProgramEnd } from '../protocol/messages.ts'
+import type { PoolState } from '../thread/shared-state.ts'
+import type { Help } from '../thread/thread-messages.ts'
+
+interface Parts {
+  readonly contexts: Contexts
+  readonly onFault: (message: string) => void
+  /** A mounter was started. */
+  readonly onMounter: (mounter: MounterProcess) => void
+  /** A program in a container failed. */
+  readonly onProgram: (container: number, end: ProgramEnd) => void
+}
+
+/** How often contexts of fsopen(2) are looked through. */
+const EXPIRE_MS = 5000
+
+/** What a thread cannot do by itself for a call: all that takes another process, or a look at all containers. See `Services`. */
+export class Helpers {
+  readonly #spawn: Spawn
+  readonly #contexts: Contexts
+  readonly #walkers: Walkers
+  readonly #mounters: Mounters
+  readonly #execs: Execs
+  #expiring: NodeJS.Timeout | undefined
+
+  constructor(state: PoolState, { contexts, onFault, onMounter, onProgram }: Parts) {
+    this.#contexts = contexts
+    const { spawn } = state.spawning
+    this.#spawn = spawn
+    this.#walkers = new Walkers(state, onFault)
+    this.#mounters = new Mounters({ spawn, keep: onMounter, fault: onFault })
+    this.#execs = new Execs(spawn, onProgram)
+  }
+
+  /** A container that may have a walker. */
+  admit(container: number, namespaces: Namespaces): void {
+    this.#walkers.admit(container, namespaces)
+  }
+
+  /** When nobody does anything any more for an engine before this one. */
+  get settled(): Promise<unknown> {
+    return this.#mounters.greeted
+  }
+
+  /** Closes what may hang when it is closed. @param fds owned here */
+  discard(fds: readonly Fd[]): void {
+    this.#mounters.discard(fds)
+  }
+
+  /** A mounter of an engine before this one. */
+  adopt(socket: Fd, pidfd: Fd): void {
+    this.#mounters.adopt(socket, pidfd)
+  }
+
+  forget(container: number): void {
+    this.#walkers.forget(container)
+  }
+
+  /** @param container in which a program shall be started, if it is still there */
+  help(asked: Help, container?: Container): void {
+    switch (asked.type) {
+      case 'device':
+        void this.#tryDevice(asked)
+        break
+      case 'lend':
+        this.#lend(asked.container, new Int32Array(asked.answer))
+        break
+      case 'giveBack':
+        this.#mounters.giveBack(asked.socket, asked.lost)
+        break
+      case 'exec':
+        this.#execs.start(container, asked)
+        break
+      case 'execOver':
+        this.#execs.over(asked.job, asked.failed)
+        break
+      case 'context':
+        this.#expiring ??= setInterval(() => this.#expireContexts(), EXPIRE_MS)
+        break
+      case 'walker':
+        this.#walkers.start(asked.container)
+        break
+      case 'walkerStuck':
+        this.#walkers.abandon(asked.container, asked.walker)
+    }
+  }
+
+  async #tryDevice(asked: Extract<Help, { type: 'device' }>): Promise<void> {
+    const rules = await tryDevice(this.#spawn, asked).catch(() => undefined)
+    settle(new Int32Array(asked.answer), encodeRules(rules))
+  }
+
+  #lend(container: number, answer: Int32Array): void {
+    this.#mounters.lend(container, (socket) => settle(answer, socket ?? -1))
+  }
+
+  /** Only while there is one: an idle engine has no timer. */
+  #expireContexts(): void {
+    this.#contexts.tidy(undefined, isHeld)
+    if (this.#contexts.size > 0) return
+    clearInterval(this.#expiring)
+    this.#expiring = undefined
+  }
+}
+
+/** Answers a thread that waits for a word other than 0. */
+function settle(answer: Int32Array, word: number): void {
+  Atomics.store(answer, 0, word)
+  Atomics.notify(answer, 0)
+}

@@ -1,0 +1,176 @@
+import type { Container, ContainerHandles } from '../../caller/container.ts'
+import { Legacy } from '../../caller/vault.ts'
+import type { Epoll } from '../../kernel/epoll.ts'
+import { Fd } from '../../kernel/fd.ts'
+import { map } from '../../kernel/shared-memory.ts'
+import type { MounterProcess } from '../helpers/mounter-process.ts'
+import { Beat, Slots } from '../journal/journal.ts'
+import { KeepersVault } from '../kept/keeper-fd-store.ts'
+import { Lasting } from '../kept/persistent-state.ts'
+import { Recall } from '../leader/dedicated-receiver.ts'
+import type { ProgramEnd, ToEngine } from '../protocol/messages.ts'
+import { PoolState } from '../thread/shared-state.ts'
+import type { Errand, ToThread } from '../thread/thread-messages.ts'
+import { Helpers } from './helper-requests.ts'
+import { Listeners } from './listeners.ts'
+import { Priority } from './rt-priority.ts'
+import { type SharedData, Threads } from './threads.ts'
+
+type Announced = Extract<ToEngine, { type: 'container' }>
+
+export interface PoolOptions {
+  readonly epoll: Epoll
+  /** At the start. */
+  readonly threads: number
+  /** What the pool does not make by itself. */
+  readonly data: Omit<SharedData, 'state' | 'epoll' | 'orphans'>
+  readonly onReady: (threads: number) => void
+  /** All its tasks have ended, its descriptor is closed. */
+  readonly onGone: (listener: number) => void
+  readonly onHalfFull: () => void
+  readonly onFault: (message: string) => void
+  readonly onMounter: (mounter: MounterProcess) => void
+  /** Calls of a container have waited for others of it. */
+  readonly onWaited: (container: number) => void
+  /** A program in a container failed. */
+  readonly onProgram: (container: number, end: ProgramEnd) => void
+}
+
+/** The threads of the engine and what they serve, kept by the main thread, which serves nothing itself. */
+export class Pool {
+  readonly #options: PoolOptions
+  readonly #state = new PoolState()
+  readonly #beat: Beat
+  readonly #recall: Recall
+  readonly #priority: Priority
+  readonly #listeners: Listeners
+  readonly #lasting: Lasting
+  readonly #legacy = new Legacy()
+  readonly #helpers: Helpers
+  readonly #threads: Threads
+  readonly #containers = new Map<number, Container>()
+  readonly #handles = new Map<number, readonly Fd[]>()
+  #answered = 0
+
+  constructor(options: PoolOptions) {
+    this.#options = options
+    const { epoll, data, threads, onFault } = options
+    const journal = map(new Fd(data.journal))
+    this.#beat = new Beat(journal)
+    this.#recall = new Recall(this.#state, epoll)
+    this.#priority = new Priority(this.#state.lanes, onFault)
+    this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
+    const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))
+    const vault = new KeepersVault(new Fd(data.control), discard)
+    this.#lasting = new Lasting(map(new Fd(data.lasting)), this.#state.lastingLocks, vault)
+    this.#helpers = new Helpers(this.#state, { ...options, contexts: this.#lasting.contexts })
+    const shared: SharedData = {
+      ...data,
+      epoll: epoll.raw,
+      orphans: this.#listeners.orphans,
+      state: this.#state.buffer,
+    }
+    this.#threads = new Threads(threads, shared, this.#state, {
+      ...options,
+      onStart: (tell) => this.#introduce(tell),
+      onErrand: (errand) => this.#run(errand),
+    })
+  }
+
+  /** @param fds owned here; they become `handles` of the container */
+  announce({ container: bare, handles: names, walkable }: Announced, fds: readonly Fd[]): void {
+    const { index } = bare
+    const raws = fds.map(({ raw }, position) => [names[position], raw])
+    const handles = fds.length > 0 ? (Object.fromEntries(raws) as ContainerHandles) : undefined
+    const container = { ...bare, ...(handles && { handles }) }
+    this.#containers.set(index, container)
+    this.#handles.set(index, fds)
+    this.#state.resetContainer(index)
+    this.#lasting.admit(index, bare.serial)
+    const [userns, pidns] = [fds[names.indexOf('userns')], fds[names.indexOf('pidns')]]
+    if (userns && pidns && walkable) this.#helpers.admit(index, { userns, pidns })
+    this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
+    this.#threads.tell({ container })
+  }
+
+  forget(container: number): void {
+    this.#containers.delete(container)
+    this.#helpers.forget(container)
+    this.#priority.forget(container)
+    this.#lasting.forget(container)
+    for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
+    this.#handles.delete(container)
+    this.#threads.tell({ forget: container })
+  }
+
+  /**
+   * Serves `fd` from now on and owns it: a listener, or the connection of a monitor of LXC.
+   *
+   * @param index the keeper's number of it
+   */
+  listen(index: number, container: number, fd: Fd, isMonitor = false): void {
+    this.#listeners.add(index, container, fd, isMonitor)
+  }
+
+  /** Takes over what an engine before this one has kept. @param fds owned here */
+  take(places: readonly number[], fds: readonly Fd[]): void {
+    for (const [index, fd] of fds.entries()) this.#legacy.add(places[index]!, fd)
+  }
+
+  /** That was all of it; what follows is what an engine before this one had. */
+  inherit(failed: boolean): void {
+    this.#lasting.restore(this.#legacy)
+    if (this.#lasting.contexts.size > 0) this.#helpers.help({ type: 'context' })
+    this.#listeners.inherit(failed)
+  }
+
+  /** A mounter of an engine before this one. */
+  adopt(socket: Fd, pidfd: Fd): void {
+    this.#helpers.adopt(socket, pidfd)
+  }
+
+  /** All of it is here: its calls in flight may be served. */
+  settle(): void {
+    this.#lasting.keepOnly(this.#containers)
+    this.#listeners.settle(this.#helpers.settled)
+  }
+
+  /** Says that this engine serves: a call waits only as long as others are answered. */
+  beat(): void {
+    const { answered } = this.#state
+    const waits = this.#options.epoll.isReady
+    if (!waits || answered !== this.#answered) this.#beat.give()
+    this.#answered = answered
+    this.#recall.look()
+    for (const container of this.#containers.keys()) {
+      if (this.#state.hasWaited(container)) this.#options.onWaited(container)
+      // A call that hangs, alone since its container was dear, must not keep the others of it waiting for ever.
+      if (this.#state.muted(container) > 0 && !this.#state.share.isDear(container)) this.#listeners.unmute(container)
+    }
+  }
+
+  /** Lets a new thread know all containers. */
+  #introduce(tell: (message: ToThread) => void): void {
+    this.#priority.renew()
+    for (const container of this.#containers.values()) tell({ container })
+  }
+
+  #run(errand: Errand): void {
+    switch (errand.type) {
+      case 'gone':
+        this.#listeners.close(errand.index, errand.generation)
+        break
+      case 'unmute':
+        this.#listeners.unmute(errand.container)
+        break
+      case 'halfFull':
+        this.#options.onHalfFull()
+        break
+      case 'exec':
+        this.#helpers.help(errand, this.#containers.get(errand.container))
+        break
+      default:
+        this.#helpers.help(errand)
+    }
+  }
+}

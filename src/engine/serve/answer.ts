@@ -1,0 +1,84 @@
+import type { Errno } from '../../abi/brand.ts'
+import {
+  NOTIF,
+  SECCOMP_ADDFD_FLAG_SEND,
+  SECCOMP_ADDFD_FLAG_SETFD,
+  SECCOMP_NOTIF_ADDFD_SIZE,
+  SECCOMP_NOTIF_RESP_SIZE,
+  SECCOMP_USER_NOTIF_FLAG_CONTINUE,
+} from '../../abi/seccomp.ts'
+import { O_CLOEXEC } from '../../kernel/files.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { notifAddfd, notifIdValid, notifSend } from '../../kernel/seccomp.ts'
+
+/** How a descriptor is given. */
+export interface Giving {
+  /** Shall it be closed by execve(2)? */
+  readonly cloexec: boolean
+  /** It takes the place of this one. */
+  readonly replaces?: number | undefined
+  /** Its number is the answer, in one step. */
+  readonly isAnswer?: boolean
+}
+
+/** The answers of one thread, in memory that is made once. */
+export class Answer {
+  readonly #slots: DataView
+  readonly #response = new Uint8Array(SECCOMP_NOTIF_RESP_SIZE)
+  readonly #view = new DataView(this.#response.buffer)
+  readonly #addfd = new Uint8Array(SECCOMP_NOTIF_ADDFD_SIZE)
+  readonly #addfdView = new DataView(this.#addfd.buffer)
+  readonly #id = new Uint8Array(this.#response.buffer, 0, 8)
+
+  constructor(slots: DataView) {
+    this.#slots = slots
+  }
+
+  /** The kernel shall run the call as the caller. @returns false if the call no longer waits */
+  continue(listener: number, slot: number): boolean {
+    return this.#send(listener, slot, 0n, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE)
+  }
+
+  errno(listener: number, slot: number, errno: Errno): boolean {
+    return this.#send(listener, slot, 0n, -errno, 0)
+  }
+
+  value(listener: number, slot: number, value: bigint): boolean {
+    return this.#send(listener, slot, value, 0, 0)
+  }
+
+  /**
+   * Puts a descriptor into the caller's table.
+   *
+   * @returns the number there; undefined if the call no longer waits
+   */
+  descriptor(listener: number, slot: number, fd: Handle, { cloexec, replaces, isAnswer }: Giving): number | undefined {
+    const flags = isAnswer ? SECCOMP_ADDFD_FLAG_SEND : 0
+    this.#copyId(slot)
+    this.#addfd.set(this.#id)
+    this.#addfdView.setUint32(8, replaces === undefined ? flags : SECCOMP_ADDFD_FLAG_SETFD, true)
+    this.#addfdView.setUint32(12, fd.raw, true)
+    this.#addfdView.setUint32(16, replaces ?? 0, true)
+    this.#addfdView.setUint32(20, cloexec ? O_CLOEXEC : 0, true)
+    return notifAddfd(listener, this.#addfd)
+  }
+
+  /** Does the call in `slot` still wait? */
+  waits(listener: number, slot: number): boolean {
+    this.#copyId(slot)
+    return notifIdValid(listener, this.#id)
+  }
+
+  #send(listener: number, slot: number, value: bigint, error: number, flags: number): boolean {
+    this.#copyId(slot)
+    this.#view.setBigInt64(8, value, true)
+    this.#view.setInt32(16, error, true)
+    this.#view.setUint32(20, flags, true)
+    return notifSend(listener, this.#response)
+  }
+
+  #copyId(slot: number): void {
+    this.#view.setUint32(0, this.#slots.getUint32(slot + NOTIF.id, true), true)
+    this.#view.setUint32(4, this.#slots.getUint32(slot + NOTIF.id + 4, true), true)
+  }
+}

@@ -1,0 +1,34 @@
+import type { Container } from '../../caller/container.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import type { Slots } from '../journal/journal.ts'
+import type { Answer, Giving } from './answer.ts'
+
+/**
+ * Answers calls with descriptors. One step (SECCOMP_ADDFD_FLAG_SEND) is exact if a signal cancels the call in between; but
+ * if it is this thread that is stopped, frozen or killed while the caller has yet to take the descriptor, the call returns 0
+ * and there is none: kernel/seccomp.c seccomp_notify_addfd() takes back the descriptor and not the answer. Two steps are
+ * exact whatever becomes of this thread, where no signal can cancel a call: with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+ */
+export class Giver {
+  readonly #answer: Answer
+  readonly #slots: Slots
+
+  constructor(answer: Answer, slots: Slots) {
+    this.#answer = answer
+    this.#slots = slots
+  }
+
+  /**
+   * @param fd is used up: a mount whose descriptor we still held when the caller goes on could not be unmounted
+   * @returns its number in the caller's table; undefined if the call no longer waits
+   */
+  give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
+    const isAnswer = !container.lasting
+    const giving: Giving = { cloexec, isAnswer }
+    const number = this.#answer.descriptor(listener, slot, fd, giving)
+    fd[Symbol.dispose]()
+    if (number === undefined || isAnswer) return number
+    this.#slots.settle(slot, BigInt(number), 0)
+    return this.#answer.value(listener, slot, BigInt(number)) ? number : undefined
+  }
+}

@@ -1,0 +1,283 @@
+import type { Errno, Tid } from '../../abi/brand.ts'
+import { NOTIF } from '../../abi/seccomp.ts'
+import { syscallName } from '../../abi/syscalls.ts'
+import { Caller } from '../../caller/caller.ts'
+import type { Container } from '../../caller/container.ts'
+import type { Desk } from '../../caller/desk.ts'
+import { LostThread } from '../../caller/thread-identity.ts'
+import type { Act, Trace } from '../../calls/act.ts'
+import { type Reason, type ReasonCode, why } from '../../calls/reason.ts'
+import { SLOT, STATE } from '../../calls/slot.ts'
+import type { Syscall } from '../../calls/syscall.ts'
+import { pass, type Verdict } from '../../calls/verdict.ts'
+import { now } from '../../kernel/clock.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import type { RecordWriter, Slots } from '../journal/journal.ts'
+import type { ForwardedCall } from '../lxc/lxc-proxy.ts'
+import type { Adoption, Adoptions } from '../replay/replay.ts'
+import { Answer } from './answer.ts'
+import { routes } from './dispatch.ts'
+import { Giver } from './fd-answer.ts'
+import { type Outcome, settle, settled, UNSETTLED, written } from './outcome.ts'
+import { judge, perform } from './perform.ts'
+import { SlotRegisters } from './registers.ts'
+
+/** A call that its thread has received. */
+export interface Call {
+  /** Offset in the journal. */
+  readonly slot: number
+  readonly listener: number
+  readonly container: Container
+  /** `now()` at the receipt. */
+  readonly start: number
+  /** Of a call that somebody else received: waits for a reply after the answer. */
+  readonly forwarded?: ForwardedCall
+  /** Of a call that an earlier engine received: the state in which that left it. */
+  readonly left?: number
+  /** It seems to let engines fail. */
+  readonly isPoison?: boolean
+}
+
+/** Of faults that one thread tells. */
+const FAULTS_LIMIT = 64
+
+/** Serves calls on one thread: decode, decide, act, answer, record. */
+export class Server {
+  readonly #desk: Desk
+  readonly #slots: Slots
+  readonly #records: RecordWriter
+  readonly #answer: Answer
+  readonly #giver: Giver
+  readonly #registers: SlotRegisters
+  readonly #onFault: (message: string) => void
+  readonly #faults = new Set<string>()
+  #isBrief = false
+  readonly #adoptions: Adoptions
+  /** Of the act that this thread does now. */
+  #adoption: Adoption<Act> | undefined
+
+  /** @param onFault told of each fault of ours, in a sentence */
+  constructor(
+    desk: Desk,
+    slots: Slots,
+    records: RecordWriter,
+    adoptions: Adoptions,
+    onFault: (message: string) => void,
+  ) {
+    this.#onFault = onFault
+    this.#desk = desk
+    this.#adoptions = adoptions
+    this.#slots = slots
+    this.#records = records
+    this.#answer = new Answer(slots.view)
+    this.#giver = new Giver(this.#answer, slots)
+    this.#registers = new SlotRegisters(slots.view)
+  }
+
+  /** Is the call that was just screened one that is soon done? */
+  get isBrief(): boolean {
+    return this.#isBrief
+  }
+
+  /** Answers at once what the registers alone decide. @returns false if the caller must be looked at */
+  screen(call: Call): boolean {
+    let outcome: Outcome | undefined
+    try {
+      const verdict = this.#screen(call)
+      outcome = verdict && settled(verdict)
+    } catch (error) {
+      outcome = this.#settle(error, call)
+    }
+    if (!outcome) return false
+    this.#finish(call, outcome)
+    return true
+  }
+
+  /** Does for a call of an earlier engine what needs no look at the caller. @returns false if it must be served */
+  settle(call: Call): boolean {
+    const { slot, listener, left, isPoison } = call
+    if (!this.#answer.waits(listener, slot)) this.#conclude(call)
+    else if (left === STATE.acted) this.#finish(call, this.#acted(slot))
+    else if (left !== STATE.acting) return isPoison ? this.#leave(call) : this.screen(call)
+    else if (isPoison) this.#finish(call, UNSETTLED)
+    else return false
+    return true
+  }
+
+  /** It was answered, or interrupted, and that engine may have ended before it could tell; or none was received. */
+  #conclude(call: Call): void {
+    const { view } = this.#slots
+    const isCall = view.getBigUint64(call.slot + NOTIF.id, true) !== 0n
+    if (isCall) this.#record(call, 'continue', 0, { code: 'engineEnded' }, false)
+    this.#slots.setState(call.slot, STATE.free)
+  }
+
+  #leave(call: Call): true {
+    this.pass(call, 'engineFailed')
+    return true
+  }
+
+  /** What an earlier engine had done for the call. */
+  #acted(slot: number): Outcome {
+    const { view } = this.#slots
+    const number = view.getUint32(slot + SLOT.errno, true) as Errno | 0
+    const value = view.getBigInt64(slot + SLOT.value, true)
+    return {
+      is: number === 0 ? 'act' : 'errno',
+      errno: number,
+      value,
+      why: why(number === 0 ? 'done' : 'kernelAnswered'),
+    }
+  }
+
+  /** Leaves a call to the kernel. */
+  pass(call: Call, code: ReasonCode): void {
+    this.#finish(call, settled(pass(code)))
+  }
+
+  /**
+   * Serves a call that `screen` left open. May block on whatever belongs to the container.
+   *
+   * @throws {LostThread} after the call was answered: the thread must not be used again
+   */
+  serve(call: Call): void {
+    let lost = false
+    let outcome: Outcome
+    try {
+      outcome = this.#serve(call)
+    } catch (error) {
+      lost = error instanceof LostThread || this.#desk.identity.inside
+      outcome = this.#settle(error, call)
+    }
+    this.#finish(call, outcome)
+    if (lost) throw new LostThread('Cannot use the thread again: it did not get home')
+  }
+
+  /** What an exception means for the call. A fault of ours is told, once: a container may call again and again. */
+  #settle(error: unknown, { slot }: Call): Outcome {
+    const outcome = settle(error)
+    const { view } = this.#slots
+    if (outcome.why.code === 'fault' && this.#faults.size < FAULTS_LIMIT) {
+      const [arch, nr] = [view.getUint32(slot + NOTIF.arch, true), view.getInt32(slot + NOTIF.nr, true)]
+      const message = `Cannot serve ${syscallName(arch, nr) ?? nr}: ${error}`
+      if (!this.#faults.has(message)) this.#onFault(message)
+      this.#faults.add(message)
+    }
+    return outcome
+  }
+
+  #screen({ slot, container }: Call): Verdict | undefined {
+    const { view } = this.#slots
+    if (container.barred) return pass(container.barred)
+    const handler = this.#handler(slot)
+    if (!handler) return pass('notServed')
+    if (view.getUint32(slot + NOTIF.tid, true) === 0) return pass('invisibleCaller')
+    this.#isBrief = handler.brief === true
+    const verdict = handler.screen(this.#registers, container.policy)
+    const withheld =
+      verdict?.why.code === 'keyOff' && handler.names.some((name) => container.ofUser?.withheld.has(name))
+    return withheld ? pass('userDaemon') : verdict
+  }
+
+  #handler(slot: number): Syscall<unknown> | undefined {
+    const { view } = this.#slots
+    const route = routes.get(view.getUint32(slot + NOTIF.arch, true))
+    if (!route) return undefined
+    this.#registers.moveTo(slot, route.bits)
+    return route.handlers[view.getInt32(slot + NOTIF.nr, true)]
+  }
+
+  #serve(call: Call): Outcome {
+    const { slot, listener, container, left } = call
+    const handler = this.#handler(slot)!
+    const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
+    this.#adoptions.await(container, tid)
+    const thread = { tid, bits: this.#registers.bits }
+    const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
+    const waits = (): boolean => this.#answer.waits(listener, slot)
+    const again = left === STATE.acting ? this.#trace(slot) : undefined
+    const caller = new Caller(this.#desk, container, thread, { waits, notes, noted: again?.note ?? 0n })
+    // As `using` would, which is compiled to what costs a microsecond.
+    try {
+      const verdict = judge(handler, this.#registers, caller, container.policy)
+      if (verdict.is !== 'act') return again ? UNSETTLED : settled(verdict)
+      this.#adoption = this.#adoptions.of(verdict.act, caller, call, waits)
+      this.#slots.setState(slot, STATE.acting)
+      const effect = perform(verdict.act, caller, again, this.#adoption)
+      // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
+      if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
+      return written(effect, caller, verdict.why)
+    } finally {
+      caller[Symbol.dispose]()
+    }
+  }
+
+  #trace(slot: number): Trace {
+    const { view } = this.#slots
+    return { since: view.getFloat64(slot + SLOT.since, true), note: view.getBigUint64(slot + SLOT.note, true) }
+  }
+
+  #finish(call: Call, outcome: Outcome): void {
+    const { slot } = call
+    const { is, errno, why } = outcome
+    const adoption = this.#adoption
+    this.#adoption = undefined
+    let delivered: boolean
+    try {
+      delivered = adoption ? adoption.answer(() => this.#send(call, outcome)) : this.#send(call, outcome)
+    } catch (error) {
+      // The caller's table is full: nothing went there, and the call still waits.
+      if (!outcome.fd) throw error
+      this.#finish(call, settle(error))
+      return
+    }
+    call.forwarded?.reply(outcome, delivered)
+    this.#record(call, is, errno, delivered ? why : { code: 'gone' }, delivered)
+    this.#slots.setState(slot, STATE.free)
+  }
+
+  /** @returns whether the call still waited */
+  #send({ slot, listener, container }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
+    if (is === 'continue') return this.#answer.continue(listener, slot)
+    if (errno !== 0) return this.#answer.errno(listener, slot, errno)
+    if (!fd) return this.#answer.value(listener, slot, value)
+    using passed = fd
+    if (replaces !== undefined) {
+      const replaced = this.#replace(listener, slot, passed, replaces, value)
+      if (replaced) sent?.(replaces)
+      return replaced
+    }
+    const number = this.#giver.give(listener, slot, container, passed, cloexec === true)
+    if (number !== undefined) sent?.(number)
+    return number !== undefined
+  }
+
+  #replace(listener: number, slot: number, fd: Handle, replaces: number, value: bigint): boolean {
+    const number = this.#answer.descriptor(listener, slot, fd, { cloexec: true, replaces })
+    fd[Symbol.dispose]()
+    return number !== undefined && this.#answer.value(listener, slot, value)
+  }
+
+  #record(
+    { slot, container, start }: Call,
+    is: Outcome['is'],
+    errno: number,
+    { code, a, b }: Reason,
+    delivered: boolean,
+  ): void {
+    const { view } = this.#slots
+    this.#records.write({
+      container: container.index,
+      nr: view.getInt32(slot + NOTIF.nr, true),
+      arch: view.getUint32(slot + NOTIF.arch, true),
+      tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
+      verdict: delivered ? is : 'gone',
+      errno,
+      reason: code,
+      a: a ?? 0,
+      b: b ?? 0,
+      microseconds: (now() - start) * 1000,
+      time: Date.now(),
+    })
+  }
+}

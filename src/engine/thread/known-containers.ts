@@ -1,0 +1,45 @@
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
+import type { Tid } from '../../abi/brand.ts'
+import type { Container } from '../../caller/container.ts'
+import type { ToThread } from './thread-messages.ts'
+
+const UNKNOWN: Container = {
+  index: 0,
+  serial: 0,
+  id: '',
+  policy: {},
+  uidMap: [],
+  gidMap: [],
+  userns: 0n,
+  initTid: 0 as Tid,
+  startedMs: 0,
+  lasting: false,
+  barred: 'unknownContainer',
+}
+
+/** The containers as one thread knows them from what the main thread has told it. */
+export class KnownContainers {
+  readonly #port: MessagePort
+  readonly #all: (Container | undefined)[] = []
+  #epoch = -1
+
+  constructor(port: MessagePort) {
+    this.#port = port
+  }
+
+  /** One that nobody has told of gets nothing. */
+  of(index: number): Container {
+    return this.#all[index] ?? UNKNOWN
+  }
+
+  /** Takes what was told. @param epoch of `Lead`: as long as that is the same, there is nothing new */
+  hear(epoch: number): void {
+    if (epoch === this.#epoch) return
+    this.#epoch = epoch
+    for (let heard = receiveMessageOnPort(this.#port); heard; heard = receiveMessageOnPort(this.#port)) {
+      const message = heard.message as ToThread
+      if ('container' in message) this.#all[message.container.index] = message.container
+      else this.#all[message.forget] = undefined
+    }
+  }
+}

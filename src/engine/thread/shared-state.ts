@@ -1,0 +1,258 @@
+import { randomBytes } from 'node:crypto'
+import { STORE_LOCKS } from '../../caller/program-store.ts'
+import { now } from '../../kernel/clock.ts'
+import { currentTid, isRunning } from '../../kernel/process.ts'
+import { Alarm } from '../../kernel/timer.ts'
+import { RULES_WORDS, RulesCache } from '../facts/device-rules-cache.ts'
+import { Pace } from '../facts/probe-pace.ts'
+import { INFO_WORDS, InfoCache } from '../facts/sysinfo-cache.ts'
+import { Spawning } from '../helpers/spawn-guard.ts'
+import { ORPHAN_WORDS } from '../journal/inherited-calls.ts'
+import { ENTRIES } from '../kept/fs-context-store.ts'
+import { ATTENDANCE_WORDS } from '../leader/dedicated-receiver.ts'
+import { LEAD_WORDS, LEADER_MS, Lead } from '../leader/leadership.ts'
+import { WORKER_WORDS, Workers } from '../leader/thread-activity.ts'
+import { ProxyWords } from '../lxc/lxc-proxy-state.ts'
+import { UNDELIVERED_WORDS, Undelivered } from '../replay/reply-cache.ts'
+import { SEED_BYTES } from './caller-device-rules.ts'
+import { FairShare } from './fair-share.ts'
+import { LANE_WORDS, Lanes } from './lane.ts'
+
+/** How many listeners and containers one engine can hold; more are refused at registration. */
+export const LISTENERS = 4096
+export const CONTAINERS = 1024
+
+/** never: there may be none. none: not started yet. wanted: the main thread is starting it. */
+const WALKER = { never: 0, none: -1, wanted: -2 } as const
+/** Each holds kernel memory that is charged to us. */
+const MOUNTS_LIMIT = 4096
+const SEED_WORDS = SEED_BYTES / 4
+const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_LOCKS + UNDELIVERED_WORDS
+const CALLS = 8
+const ANSWERED = 0
+const SPAWNING = 4
+const STRIKES = 16
+const FORGIVEN_S = 10
+
+/**
+ * What the threads of the pool share: who leads, and a few words for each listener and each container. Everything else is a
+ * thread's own.
+ */
+export class PoolState {
+  readonly buffer: SharedArrayBuffer
+  readonly #lead: Int32Array
+  readonly #workers: Int32Array
+  readonly #counts: Int32Array
+  /** For `Attendance`. */
+  readonly attendance: Int32Array
+  /** For `Orphans`. */
+  readonly orphans: Int32Array
+  /** By listener, as the keeper counts them: its descriptor or 0, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
+  readonly listenerFd: Int32Array
+  readonly listenerContainer: Int32Array
+  readonly listenerGeneration: Int32Array
+  readonly listenerCalls: Int32Array
+  readonly listenerMuted: Int32Array
+  /** Which of them are connections of LXC's monitors, and what those do. */
+  readonly proxies: ProxyWords
+  /** By container: calls in flight; how often it kept a thread waiting, and the second at which that is forgotten. */
+  readonly containerCalls: Int32Array
+  readonly #containerStrikes: Int32Array
+  readonly #containerForgiven: Int32Array
+  /** What the device rules of the containers allow. */
+  readonly rules: RulesCache
+  /** How often that is asked for. */
+  readonly rulesPace: Pace
+  /** Nobody else knows it: see `RulesDesk`. */
+  readonly rulesSeed: Uint8Array
+  /** What is reported of the containers. */
+  readonly info: InfoCache
+  readonly spawning: Spawning
+  /** For `Lasting`. */
+  readonly lastingLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
+  /** What was done for calls whose answers may get lost. */
+  readonly undelivered: Undelivered
+  /** A descriptor, or one of WALKER. */
+  readonly #containerWalker: Int32Array
+  readonly #containerMounts: Int32Array
+  readonly #containerMuted: Int32Array
+  readonly #containerWaited: Int32Array
+  /** Which of the threads do what may take long, and the priority of the others. */
+  readonly lanes: Lanes
+  /** Which containers take more of the processors than they should. */
+  readonly share: FairShare
+
+  constructor(
+    buffer = new SharedArrayBuffer(
+      4 *
+        (LEAD_WORDS +
+          WORKER_WORDS +
+          16 +
+          SEED_WORDS +
+          ATTENDANCE_WORDS +
+          ORPHAN_WORDS +
+          ENTRIES +
+          LANE_WORDS +
+          6 * LISTENERS +
+          (9 + PER_CONTAINER) * CONTAINERS),
+    ),
+  ) {
+    this.buffer = buffer
+    let at = 0
+    const array = (length: number): Int32Array => {
+      const words = new Int32Array(buffer, at, length)
+      at += 4 * length
+      return words
+    }
+    this.#lead = array(LEAD_WORDS)
+    this.#workers = array(WORKER_WORDS)
+    this.#counts = array(16)
+    this.spawning = new Spawning(this.#counts.subarray(SPAWNING, SPAWNING + 1))
+    this.attendance = array(ATTENDANCE_WORDS)
+    this.orphans = array(ORPHAN_WORDS)
+    this.lanes = new Lanes(array(LANE_WORDS))
+    this.listenerFd = array(LISTENERS)
+    this.listenerContainer = array(LISTENERS)
+    this.listenerGeneration = array(LISTENERS)
+    this.listenerCalls = array(LISTENERS)
+    this.listenerMuted = array(LISTENERS)
+    this.proxies = new ProxyWords(array(LISTENERS), seconds)
+    this.containerCalls = array(CONTAINERS)
+    this.#containerStrikes = array(CONTAINERS)
+    this.#containerForgiven = array(CONTAINERS)
+    this.#containerWalker = array(CONTAINERS)
+    this.#containerMounts = array(CONTAINERS)
+    this.#containerMuted = array(CONTAINERS)
+    this.#containerWaited = array(CONTAINERS)
+    this.share = new FairShare(array(CONTAINERS))
+    this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
+    this.rulesPace = new Pace(array(CONTAINERS), now)
+    this.rulesSeed = this.#seed(array(SEED_WORDS))
+    this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
+    this.lastingLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
+    this.undelivered = new Undelivered(array(UNDELIVERED_WORDS * CONTAINERS))
+  }
+
+  /** Chosen by the first who has the memory, before there is a second. */
+  #seed(words: Int32Array): Uint8Array {
+    const bytes = new Uint8Array(words.buffer, words.byteOffset, SEED_BYTES)
+    if (bytes.every((byte) => byte === 0)) bytes.set(randomBytes(SEED_BYTES))
+    return bytes
+  }
+
+  /** The lead, as the calling thread has it or not. @param alarm a timerfd */
+  leadOf({ processors, alarm }: { readonly processors: number; readonly alarm: number }): Lead {
+    const workers = new Workers(this.#workers, currentTid(), isRunning)
+    const strike = (container: number): void => this.strike(container)
+    return new Lead(this.#lead, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike })
+  }
+
+  /** Listeners that wait for the cap of their container. */
+  muted(container: number): number {
+    return Atomics.load(this.#containerMuted, container)
+  }
+
+  /** Has a listener of this container waited since it was asked last? */
+  hasWaited(container: number): boolean {
+    return Atomics.exchange(this.#containerWaited, container, 0) === 1
+  }
+
+  /** @returns whether the listener waited */
+  clearMuted(listener: number): boolean {
+    const waited = Atomics.exchange(this.listenerMuted, listener, 0) === 1
+    if (waited) this.countMuted(listener, -1)
+    return waited
+  }
+
+  /** Calls in flight that are served, of all containers. */
+  get calls(): number {
+    return Atomics.load(this.#counts, CALLS)
+  }
+
+  /** Calls that were answered, but for those of a listener that is attended: those need no leader. */
+  get answered(): number {
+    return Atomics.load(this.#counts, ANSWERED)
+  }
+
+  countAnswer(): void {
+    Atomics.add(this.#counts, ANSWERED, 1)
+  }
+
+  /** A listener is in use, besides the calls that are counted, or no longer (-1): its descriptor stays. */
+  holdListener(listener: number, change: 1 | -1): void {
+    Atomics.add(this.listenerCalls, listener, change)
+  }
+
+  /** A call is begun (1) or over (-1). */
+  countCall(listener: number, container: number, change: 1 | -1): void {
+    Atomics.add(this.listenerCalls, listener, change)
+    Atomics.add(this.containerCalls, container, change)
+    Atomics.add(this.#counts, CALLS, change)
+  }
+
+  /** A call in flight is not counted for the cap of its container, or is again (-1): others may be served that it waits for. */
+  standAside(container: number, change: 1 | -1): void {
+    Atomics.sub(this.containerCalls, container, change)
+  }
+
+  countMuted(listener: number, change: 1 | -1): void {
+    if (change > 0) Atomics.store(this.#containerWaited, this.listenerContainer[listener]!, 1)
+    Atomics.add(this.#containerMuted, this.listenerContainer[listener]!, change)
+  }
+
+  /** A call of this container has kept a thread waiting: the deputy saw it. */
+  strike(container: number): void {
+    const time = seconds()
+    if (this.#containerForgiven[container]! <= time) {
+      this.#containerForgiven[container] = time + FORGIVEN_S
+      this.#containerStrikes[container] = 0
+    }
+    Atomics.add(this.#containerStrikes, container, 1)
+  }
+
+  /** Must the calls of this container be served by a thread that does not lead? */
+  distrusts(container: number): boolean {
+    return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
+  }
+
+  /** A new container has this number. */
+  resetContainer(container: number): void {
+    this.#containerForgiven[container] = 0
+    this.#containerMounts[container] = 0
+    this.share.forget(container)
+    this.rules.forget(container)
+    this.rulesPace.forget(container)
+    this.info.forget(container)
+    this.undelivered.forget(container)
+    this.setWalker(container, 'never')
+  }
+
+  /** One more mount of ours goes to this container. @returns false if it has had too many */
+  countMount(container: number): boolean {
+    return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
+  }
+
+  /** The socket of a container's walker, or why there is none. */
+  walker(container: number): number | keyof typeof WALKER {
+    const word = Atomics.load(this.#containerWalker, container)
+    if (word > 0) return word
+    return word === WALKER.never ? 'never' : word === WALKER.none ? 'none' : 'wanted'
+  }
+
+  setWalker(container: number, walker: number | keyof typeof WALKER): void {
+    Atomics.store(this.#containerWalker, container, typeof walker === 'number' ? walker : WALKER[walker])
+    Atomics.notify(this.#containerWalker, container)
+  }
+
+  /** @returns whether this thread is the one to ask for it */
+  wantWalker(container: number): boolean {
+    return Atomics.compareExchange(this.#containerWalker, container, WALKER.none, WALKER.wanted) === WALKER.none
+  }
+
+  /** Blocks while the walker is being started. @param timeout milliseconds */
+  awaitWalker(container: number, timeout: number): void {
+    Atomics.wait(this.#containerWalker, container, WALKER.wanted, timeout)
+  }
+}
+
+const seconds = (): number => Math.trunc(now() / 1000)

@@ -1,0 +1,71 @@
+import type { Dev, Tid } from '../../abi/brand.ts'
+import type { Container } from '../../caller/container.ts'
+import type { ReasonCode } from '../../calls/reason.ts'
+import type { Asked } from '../execs/exec-job.ts'
+import type { Groups } from '../facts/probe-device-rules.ts'
+
+/** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
+export interface ThreadData {
+  readonly build: string
+  readonly number: number
+  readonly state: SharedArrayBuffer
+  readonly journal: number
+  /** The memory of `Lasting`. */
+  readonly lasting: number
+  /** The socket to the keeper. */
+  readonly control: number
+  readonly epoll: number
+  /** A timerfd: see `Lead`. */
+  readonly alarm: number
+  /** Readable: see `Orphans`. */
+  readonly orphans: number
+  readonly hostRoot: number
+  readonly proc: number
+  /** Our own mount namespace. */
+  readonly mounts: number
+  /** Our own /proc/self/fd. */
+  readonly descriptors: number
+  /** How many calls of all containers may be in flight. */
+  readonly calls: number
+  /** How many threads may work at once before it only costs time. */
+  readonly processors: number
+  /** How many calls of one container may be in flight. */
+  readonly callsPerContainer: number
+}
+
+/** From the main thread: what a container is now, or that it is gone. */
+export type ToThread = { readonly container: Container } | { readonly forget: number }
+
+/** For `Helpers`. */
+export type Help =
+  /** Try what these control groups allow; the answer is a word of `RulesCache`. */
+  | {
+      readonly type: 'device'
+      readonly tid: Tid
+      readonly dev: Dev
+      readonly groups: Groups
+      readonly answer: SharedArrayBuffer
+    }
+  /** Lend me a mounter; the answer is its socket, or -1. */
+  | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
+  | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
+  /** Start a program in a container. */
+  | ({ readonly type: 'exec'; readonly container: number } & Asked)
+  /** Nobody looks at that program any more. */
+  | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
+  | { readonly type: 'context' }
+  | { readonly type: 'walker'; readonly container: number }
+  | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
+
+/** What is not about the thread that says it. */
+export type Errand =
+  | Help
+  | { readonly type: 'gone'; readonly index: number; readonly generation: number }
+  | { readonly type: 'unmute'; readonly container: number }
+  | { readonly type: 'halfFull' }
+
+/** To the main thread; all off the path of a call. */
+export type FromThread =
+  | Errand
+  | { readonly type: 'ready' | 'grow' }
+  | { readonly type: 'lost' | 'failed' | 'fault'; readonly message: string }

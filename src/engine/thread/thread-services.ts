@@ -1,0 +1,125 @@
+import type { Container } from '../../caller/container.ts'
+import type { Desk } from '../../caller/desk.ts'
+import { DevicePlaces } from '../../caller/device-places.ts'
+import type { Goal, Start } from '../../caller/lookup.ts'
+import { Nodes } from '../../caller/nodes.ts'
+import { STATUS_SIZE, type Status } from '../../caller/status.ts'
+import { TaskNames } from '../../caller/task-names.ts'
+import { ThreadIdentity } from '../../caller/thread-identity.ts'
+import { askWalker, WalkerStuck } from '../../caller/walker.ts'
+import { PassOn } from '../../calls/verdict.ts'
+import { Fd } from '../../kernel/fd.ts'
+import { address } from '../../kernel/libc.ts'
+import { RemoteMemory } from '../../kernel/memory.ts'
+import { map } from '../../kernel/shared-memory.ts'
+import { ExecJob } from '../execs/exec-job.ts'
+import { Informant } from '../facts/sysinfo-source.ts'
+import { KeepersVault } from '../kept/keeper-fd-store.ts'
+import { Lasting } from '../kept/persistent-state.ts'
+import { RulesDesk } from './caller-device-rules.ts'
+import type { PoolState } from './shared-state.ts'
+import type { FromThread, ThreadData } from './thread-messages.ts'
+
+const WALKER_START_MS = 5000
+const PATH_MAX = 4096
+
+/** Of the thread whose services they are. */
+interface Ties {
+  /** To the main thread. */
+  readonly post: (message: FromThread) => void
+  /** Called before what may take long: it waits, or another process works for it. */
+  readonly mayBlock: () => void
+  /** Calls of a container may be served that waited for another one. */
+  readonly unmute: (container: number) => void
+}
+
+/**
+ * What a thread has for its calls: what is made once, and whom it asks. All that takes processes is done by the main thread,
+ * which is asked by a message and answers in shared memory.
+ */
+export class Services {
+  readonly desk: Desk
+  readonly #number: number
+  readonly #state: PoolState
+  readonly #post: Ties['post']
+  readonly #mayBlock: Ties['mayBlock']
+  readonly #unmute: Ties['unmute']
+  #jobs = 0
+
+  constructor(data: ThreadData, state: PoolState, { post, mayBlock, unmute }: Ties) {
+    this.#number = data.number
+    this.#state = state
+    this.#post = post
+    this.#mayBlock = mayBlock
+    this.#unmute = unmute
+    const proc = new Fd(data.proc)
+    const vault = new KeepersVault(new Fd(data.control))
+    const lasting = new Lasting(map(new Fd(data.lasting)), state.lastingLocks, vault)
+    const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
+    this.desk = {
+      identity,
+      memory: new RemoteMemory(PATH_MAX, address),
+      room: { path: new Uint8Array(PATH_MAX), parent: new Uint8Array(PATH_MAX) },
+      proc,
+      names: new TaskNames(),
+      descriptors: new Fd(data.descriptors),
+      informant: new Informant(state.info, identity, proc),
+      status: Buffer.alloc(STATUS_SIZE),
+      nodes: new Nodes(),
+      places: new DevicePlaces(),
+      mounting: {
+        lend: ({ index }) => this.#lend(index),
+        giveBack: (socket, lost) => post({ type: 'giveBack', socket, lost }),
+        keeping: lasting.contexts,
+        onKept: () => post({ type: 'context' }),
+        settle: () => state.spawning.settle(),
+      },
+      fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
+      programs: lasting.programs,
+      mayBlock,
+      mayMount: ({ index }) => state.countMount(index),
+      rules: new RulesDesk({ cache: state.rules, pace: state.rulesPace, seed: state.rulesSeed, post, mayBlock }),
+      walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
+    }
+  }
+
+  /** By the main thread, which starts it if there is none. */
+  #lend(container: number): number | undefined {
+    const answer = new Int32Array(new SharedArrayBuffer(4))
+    this.#post({ type: 'lend', container, answer: answer.buffer })
+    Atomics.wait(answer, 0, 0)
+    return answer[0]! > 0 ? answer[0] : undefined
+  }
+
+  /** While the call waits for a program of its own container, the calls of that program must not wait for this one. */
+  #exec(container: number, program: string, process: string): ExecJob | undefined {
+    const job = new ExecJob(`${this.#number}:${++this.#jobs}`, {
+      ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
+      over: (number, failed) => {
+        this.#state.standAside(container, -1)
+        this.#post({ type: 'execOver', job: number, failed })
+      },
+    })
+    if (!job.start(program, process)) return undefined
+    this.#state.standAside(container, 1)
+    this.#unmute(container)
+    return job
+  }
+
+  /** By the walker of the container; a call waits for its start. */
+  #walk(container: number, start: Start, status: Status, goal: Goal): Fd {
+    this.#mayBlock()
+    if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
+    this.#state.awaitWalker(container, WALKER_START_MS)
+    const walker = this.#state.walker(container)
+    if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
+    try {
+      const onWorked = (ms: number): void => this.#state.share.charge(container, ms)
+      return askWalker({ socket: new Fd(walker), onWorked }, start, status, goal)
+    } catch (error) {
+      if (!(error instanceof WalkerStuck)) throw error
+      this.#post({ type: 'walkerStuck', container, walker })
+      throw new PassOn('walkerStuck')
+    }
+  }
+}

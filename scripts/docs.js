@@ -115,7 +115,7 @@ ${[threads(), ...sections, processesSection(processes)].join('\n')}`
 const { reasons } = await import(dist('calls/reason.js'))
 const { capsOf, permitted, permittedMain, phases, steps } = await import(dist('calls/steps.js'))
 const { verbs } = await import(dist('verbs/index.js'))
-const { processCaps } = await import(dist('caller/process-caps.js'))
+const { processCaps } = await import(dist('processes/process-caps.js'))
 const check = process.argv.includes('--check')
 for (const [name, text] of Object.entries({
   'reasons.md': reasonsPage(reasons),

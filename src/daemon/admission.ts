@@ -1,5 +1,5 @@
-import { misplaced } from '../caller/cgroup-place.ts'
-import type { ContainerHandles } from '../caller/container.ts'
+import type { ContainerHandles } from '../caller/identity/container.ts'
+import { misplaced } from '../caller/programs/cgroup-lookup.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import type { RuntimeCall } from '../runtimes/exec.ts'
 import type { Handover } from '../runtimes/handover.ts'

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { deserialize, serialize } from 'node:v8'
-import type { ContainerHandles } from '../caller/container.ts'
+import type { ContainerHandles } from '../caller/identity/container.ts'
 import { type Fd, setNonblocking } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { bytesFile, restrict } from '../kernel/shared-memory.ts'

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Tid } from '../abi/brand.ts'
-import type { Container } from '../caller/container.ts'
+import type { Container } from '../caller/identity/container.ts'
 import { CONTAINERS, LISTENERS } from '../engine/thread/shared-state.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { waitsKillably } from '../runtimes/bundle.ts'

@@ -1,4 +1,4 @@
-import type { Container } from '../caller/container.ts'
+import type { Container } from '../caller/identity/container.ts'
 import type { Policy } from '../policy/policy.ts'
 import { forUser } from '../policy/user.ts'
 import { rulesFor } from '../syscalls/index.ts'

@@ -1,7 +1,7 @@
 /**
  * File systems that no list can allow: each is mounted as root of the host, and finds what it mounts by a string, which the
  * container would say, or shows the host without being asked. Of all others without a block device the kernel tells when they
- * are mounted (caller/usable-source.ts); what these are is known before.
+ * are mounted (mounter/mount-source.ts); what these are is known before.
  */
 const names: readonly (readonly [types: readonly string[], why: string])[] = [
   [

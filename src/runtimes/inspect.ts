@@ -1,7 +1,7 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap } from '../abi/id-map.ts'
-import type { ContainerHandles } from '../caller/container.ts'
+import type { ContainerHandles } from '../caller/identity/container.ts'
 import type { Exec } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { ticksPerSecond } from '../kernel/clock.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { cgroupMounts, groupPaths } from '../../src/caller/cgroups.ts'
+import { cgroupMounts, groupPaths } from '../../src/mounter/join-cgroups.ts'
 
 const HYBRID = `24 22 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 30 24 0:25 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices

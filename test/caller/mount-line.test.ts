@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isTmpfsOfHost } from '../../src/caller/mount-line.ts'
+import { isTmpfsOfHost } from '../../src/caller/mounts/mountinfo-entry.ts'
 
 const map = [{ inside: 0, outside: 200_000, count: 65_536 }]
 const line = (rest: string): string => `65 44 0:40 / /mnt\\040-\\040tmpfs rw,relatime,idmapped shared:7 - ${rest}`

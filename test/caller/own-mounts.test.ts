@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { mountPoints } from '../../src/caller/own-mounts.ts'
+import { mountPoints } from '../../src/processes/own-mounts.ts'
 
 const mountinfo = (...points: readonly string[]): string =>
   points.map((point, index) => `${index + 2} 1 0:${index} / ${point} rw shared:1 - ext4 /dev/x rw\n`).join('')

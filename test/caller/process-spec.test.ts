@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { exactJson, processSpec, type Told } from '../../src/caller/process-spec.ts'
+import { exactJson, processSpec, type Told } from '../../src/caller/fuse/oci-process.ts'
 import type { Exec } from '../../src/calls/fuse.ts'
 import { PassOn } from '../../src/calls/verdict.ts'
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseStatus, type Status } from '../../src/caller/status.ts'
+import { parseStatus, type Status } from '../../src/caller/identity/proc-status.ts'
 
 const parse = (text: string): Status => parseStatus(Buffer.from(`${text}what the buffer held before`), text.length)
 

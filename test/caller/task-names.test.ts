@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
-import { TaskNames } from '../../src/caller/task-names.ts'
+import { TaskNames } from '../../src/caller/task/proc-names.ts'
 
 /** As the kernel reads it: up to the first NUL. */
 const text = (bytes: Uint8Array): string => Buffer.from(bytes.subarray(0, bytes.indexOf(0))).toString('latin1')

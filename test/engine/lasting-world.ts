@@ -1,4 +1,4 @@
-import { type HeldFd, Legacy, type Place, type Vault } from '../../src/caller/vault.ts'
+import { type HeldFd, Legacy, type Place, type Vault } from '../../src/caller/programs/fd-store.ts'
 import { closeRaw, dup, type Fd } from '../../src/kernel/fd.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
-import { STORE_LOCKS } from '../../src/caller/program-store.ts'
+import { STORE_LOCKS } from '../../src/caller/programs/bpf-program-store.ts'
 import { ENTRIES } from '../../src/engine/kept/fs-context-store.ts'
 import { isLasting, LASTING_SIZE, Lasting, markLasting } from '../../src/engine/kept/persistent-state.ts'
 import { CONTAINERS } from '../../src/engine/thread/shared-state.ts'

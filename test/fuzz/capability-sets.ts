@@ -146,7 +146,7 @@ async function servingThreads(): Promise<Entries> {
 
 async function helpers(): Promise<Entries> {
   const said = await built<{ readonly processCaps: Readonly<Record<'mounter' | 'walker', Limit>> }>(
-    'caller/process-caps.js',
+    'processes/process-caps.js',
   )
   if (!said) return []
   return (['mounter', 'walker'] as const).map((kind) => {

@@ -4,7 +4,7 @@ import { execute } from './host.ts'
 const dist = (file: string): string => new URL(`../../dist/${file}`, import.meta.url).pathname
 
 test.each([
-  { what: 'the walker', args: [dist('caller/walker-main.js'), 'another'] },
+  { what: 'the walker', args: [dist('walker/main.js'), 'another'] },
   { what: 'the engine', args: [dist('engine/main.js'), '{"build":"another"}'] },
 ])('$what refuses to work for another build', async ({ args }) => {
   const done = await execute(process.execPath, args)

@@ -379,7 +379,7 @@ describe.skipIf(absent)(`with one capability too many${absent ? `: skipped, ${ab
     },
     {
       what: 'permitted',
-      file: 'caller/thread-identity.js',
+      file: 'caller/identity/thread-identity.js',
       from: 'capMask(...permitted)',
       to: 'capMask(...permitted, "KILL")',
       found: 'sched_setscheduler with KILL permitted',

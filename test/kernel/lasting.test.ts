@@ -100,7 +100,7 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
     const expected = await mounted(async () => {})
     const unshares = 'enterOwnMounts(['
     const slowly = `try { process.getBuiltinModule('fs').rmdirSync(import.meta.dirname + '/slow'); await sleep(60000) } catch {}`
-    const build = new PatchedBuild('caller/mounter-main.js', unshares, `${slowly}\n${unshares}`)
+    const build = new PatchedBuild('mounter/main.js', unshares, `${slowly}\n${unshares}`)
     const ill = await Host.start(policy, {}, build.url)
     const slow = new URL('caller/slow', build.url)
     const started: string[] = []

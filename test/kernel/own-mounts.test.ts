@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { mountPoints } from '../../src/caller/own-mounts.ts'
+import { mountPoints } from '../../src/processes/own-mounts.ts'
 import { execute } from './host.ts'
 
 const ENTER = `

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Cap, capMask } from '../../src/abi/capability.ts'
-import { type ProcessCaps, processCaps } from '../../src/caller/process-caps.ts'
+import { type ProcessCaps, processCaps } from '../../src/processes/process-caps.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images, must } from '../images.ts'
 import { BASE, Host, mknodPolicy } from './host.ts'
@@ -134,7 +134,7 @@ function walkerDifferences({ rest, trace }: Seen): readonly string[] {
 }
 
 const AT_REST = { file: 'engine/helpers/limited-exec.js', from: "['-all',", to: "['-all', '+sys_nice'," }
-const AT_WORK = { file: 'caller/own-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
+const AT_WORK = { file: 'processes/own-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
 const patched = ({ file, from, to }: typeof AT_REST): PatchedBuild => new PatchedBuild(file, from, to)
 
 describe.skipIf(cannot)('a mounter has no capability but those declared', () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { ProgramStore, STORE_LOCKS, STORE_WORDS } from '../../src/caller/program-store.ts'
+import { ProgramStore, STORE_LOCKS, STORE_WORDS } from '../../src/caller/programs/bpf-program-store.ts'
 import type { OwnProgram } from '../../src/calls/device-programs.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { identify } from '../../src/kernel/files.ts'

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { type Cap, capabilities, capMask } from '../../src/abi/capability.ts'
-import type { ProcessCaps } from '../../src/caller/process-caps.ts'
+import type { ProcessCaps } from '../../src/processes/process-caps.ts'
 
 /** Calls for which the kernel asks for a capability, wherever it asks; and those by which a request begins. */
 const PRIVILEGED = [

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import type { Container } from '../../caller/container.ts'
+import type { Container } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'

@@ -1,4 +1,4 @@
-import type { Job } from '../../caller/fuse.ts'
+import type { Job } from '../../caller/fuse/fuse.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { now } from '../../kernel/clock.ts'
 

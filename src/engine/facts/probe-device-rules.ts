@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dev, Mode, PathBytes, Tid } from '../../abi/brand.ts'
 import { major, minor } from '../../abi/dev.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
-import { deviceGroups, isFrozen } from '../../caller/cgroups.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { mknodat } from '../../kernel/files.ts'
 import { detachedTmpfs } from '../../kernel/fs-context.ts'
+import { deviceGroups, isFrozen } from '../../mounter/join-cgroups.ts'
 import type { Spawn } from '../helpers/spawn-guard.ts'
 
 /** What the device rules of some control groups allow for one device. */

@@ -1,7 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { tellMounter } from '../../caller/mounter.ts'
-import { processCaps } from '../../caller/process-caps.ts'
-import { SEARCH_PATH } from '../../caller/program-files.ts'
+import { tellMounter } from '../../caller/mounts/mounter-client.ts'
 import { build, requireOwnFiles } from '../../kernel/build.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
@@ -9,11 +7,13 @@ import type { Handle } from '../../kernel/handle.ts'
 import { pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { SIGKILL } from '../../kernel/process.ts'
 import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket.ts'
+import { processCaps } from '../../processes/process-caps.ts'
+import { SEARCH_PATH } from '../../processes/program-files.ts'
 import { limitedTo } from './limited-exec.ts'
 import type { Spawn } from './spawn-guard.ts'
 
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
-const MAIN = new URL(`../../caller/mounter-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+const MAIN = new URL(`../../mounter/main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 const REPLY_LIMIT = 256
 /** Between looks for the answer to a greeting: at first, and at last. */
 const SOON_MS = 1

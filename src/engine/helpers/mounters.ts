@@ -47,7 +47,7 @@ interface Ties {
 }
 
 /**
- * The mounters, each lent to one thread at a time; see caller/mounter-main.ts. They outlive the engine, since it may be followed
+ * The mounters, each lent to one thread at a time; see mounter/main.ts. They outlive the engine, since it may be followed
  * by many that do not live until a mounter of theirs has started.
  */
 export class Mounters {

@@ -1,13 +1,13 @@
 import { chmodSync, copyFileSync, mkdirSync } from 'node:fs'
 import { AT_FDCWD } from '../../abi/fcntl.ts'
-import { enterOwnMounts } from '../../caller/own-mounts.ts'
-import { executed, programFiles } from '../../caller/program-files.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { changeDirectory, chrootTo, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { attachTree, cloneTree, mount } from '../../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../../kernel/namespaces.ts'
 import { exitGroup } from '../../kernel/process.ts'
+import { enterOwnMounts } from '../../processes/own-mounts.ts'
+import { executed, programFiles } from '../../processes/program-files.ts'
 import type { Bind, Reach } from './expose-programs.ts'
 
 /** Where the copy of the loader lies, in the mount namespace of a walker alone. */

@@ -1,11 +1,11 @@
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { parseIdMap } from '../../abi/id-map.ts'
-import { processCaps } from '../../caller/process-caps.ts'
-import { SEARCH_PATH } from '../../caller/program-files.ts'
 import { build, requireOwnFiles } from '../../kernel/build.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { socketpair } from '../../kernel/socket.ts'
+import { processCaps } from '../../processes/process-caps.ts'
+import { SEARCH_PATH } from '../../processes/program-files.ts'
 import type { PoolState } from '../thread/shared-state.ts'
 import { reach } from './expose-programs.ts'
 import { LIMITER, limitedTo } from './limited-exec.ts'
@@ -17,7 +17,7 @@ const ABANDONED_LIMIT = 2
 const DUMPABLE_BY_ALL = '1'
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const LINGER_MS = 5000
-const MAIN = new URL(`../../caller/walker-main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+const MAIN = new URL(`../../walker/main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
 const CANNOT_HIDE =
   'Cannot start a walker: its container could trace it, for fs.suid_dumpable is 1, or there is one group id only'
@@ -48,7 +48,7 @@ interface Place extends Namespaces {
   abandoned: number
 }
 
-/** The walkers, started by the main thread when a thread asks for the first time; see caller/walker-main.ts. */
+/** The walkers, started by the main thread when a thread asks for the first time; see walker/main.ts. */
 export class Walkers {
   readonly #state: PoolState
   readonly #fault: (message: string) => void

@@ -1,5 +1,5 @@
 import type { Tid } from '../../abi/brand.ts'
-import type { Legacy, Place, Vault } from '../../caller/vault.ts'
+import type { Legacy, Place, Vault } from '../../caller/programs/fd-store.ts'
 import type { Context, IsHeld, Keeping, Kept, NewMount, Parameter, Told, Unplaced } from '../../calls/context.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'

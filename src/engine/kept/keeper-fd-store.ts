@@ -1,4 +1,4 @@
-import type { HeldFd, Vault } from '../../caller/vault.ts'
+import type { HeldFd, Vault } from '../../caller/programs/fd-store.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { closeRaw } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'

@@ -1,5 +1,5 @@
-import { ProgramStore, STORE_WORDS } from '../../caller/program-store.ts'
-import type { Legacy, Vault } from '../../caller/vault.ts'
+import { ProgramStore, STORE_WORDS } from '../../caller/programs/bpf-program-store.ts'
+import type { Legacy, Vault } from '../../caller/programs/fd-store.ts'
 import { CONTAINERS } from '../thread/shared-state.ts'
 import { CONTEXT_WORDS, Contexts } from './fs-context-store.ts'
 

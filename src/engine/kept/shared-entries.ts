@@ -1,4 +1,4 @@
-import type { Legacy, Place, Vault } from '../../caller/vault.ts'
+import type { Legacy, Place, Vault } from '../../caller/programs/fd-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { Fd } from '../../kernel/fd.ts'
 

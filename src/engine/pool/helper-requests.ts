@@ -1,5 +1,5 @@
-import type { Container } from '../../caller/container.ts'
-import { isHeld } from '../../caller/held.ts'
+import type { Container } from '../../caller/identity/container.ts'
+import { isHeld } from '../../caller/mounts/fd-holders.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { Execs } from '../execs/container-execs.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'

@@ -1,5 +1,5 @@
-import type { Container, ContainerHandles } from '../../caller/container.ts'
-import { Legacy } from '../../caller/vault.ts'
+import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
+import { Legacy } from '../../caller/programs/fd-store.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map } from '../../kernel/shared-memory.ts'

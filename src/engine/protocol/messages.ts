@@ -1,5 +1,5 @@
 import { deserialize, serialize } from 'node:v8'
-import type { Container, ContainerHandles } from '../../caller/container.ts'
+import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 
 /** With the socket of a mounter and its pidfd: it outlives the engine that has started it. */

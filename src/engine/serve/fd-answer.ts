@@ -1,4 +1,4 @@
-import type { Container } from '../../caller/container.ts'
+import type { Container } from '../../caller/identity/container.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { Slots } from '../journal/journal.ts'
 import type { Answer, Giving } from './answer.ts'

@@ -1,6 +1,6 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import type { Tid } from '../../abi/brand.ts'
-import type { Container } from '../../caller/container.ts'
+import type { Container } from '../../caller/identity/container.ts'
 import type { ToThread } from './thread-messages.ts'
 
 const UNKNOWN: Container = {

@@ -1,6 +1,6 @@
 import type { Tid } from '../../abi/brand.ts'
 import { SCHED, SCHED_RESET_ON_FORK } from '../../abi/sched.ts'
-import { LostThread, type ThreadIdentity } from '../../caller/thread-identity.ts'
+import { LostThread, type ThreadIdentity } from '../../caller/identity/thread-identity.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { schedSetscheduler } from '../../kernel/sched.ts'
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { STORE_LOCKS } from '../../caller/program-store.ts'
+import { STORE_LOCKS } from '../../caller/programs/bpf-program-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
 import { Alarm } from '../../kernel/timer.ts'

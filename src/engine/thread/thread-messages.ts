@@ -1,5 +1,5 @@
 import type { Dev, Tid } from '../../abi/brand.ts'
-import type { Container } from '../../caller/container.ts'
+import type { Container } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { Asked } from '../execs/exec-job.ts'
 import type { Groups } from '../facts/probe-device-rules.ts'

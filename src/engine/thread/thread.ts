@@ -1,6 +1,6 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
-import type { Container } from '../../caller/container.ts'
-import { LostThread } from '../../caller/thread-identity.ts'
+import type { Container } from '../../caller/identity/container.ts'
+import { LostThread } from '../../caller/identity/thread-identity.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
 import { requireBuild } from '../../kernel/build.ts'
 import { accountedTime, now, threadTime } from '../../kernel/clock.ts'

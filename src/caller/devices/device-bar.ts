@@ -1,0 +1,107 @@
+import { writeFileSync } from 'node:fs'
+import { barOpening as program } from '../../abi/bpf.ts'
+import { BPF_F_ALLOW_MULTI, PROG_INFO, TAG_BYTES } from '../../abi/bpf-attr.ts'
+import type { Dev } from '../../abi/brand.ts'
+import { major, minor } from '../../abi/dev.ts'
+import { phases, steps } from '../../calls/steps.ts'
+import { attachedPrograms, attachProgram, loadDeviceProgram, objectInfo, programById } from '../../kernel/bpf.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import type { Container } from '../identity/container.ts'
+import type { ThreadIdentity } from '../identity/thread-identity.ts'
+import type { ProgramStore } from '../programs/bpf-program-store.ts'
+import { isNested, misplaced, strangers, strangersAtLast } from '../programs/cgroup-lookup.ts'
+
+/** So often a group is looked at in which a runtime starts something just now. */
+const LOOKS = 30
+
+/** Of the thread that serves the call. */
+interface Surroundings {
+  readonly identity: ThreadIdentity
+  readonly store: ProgramStore
+  readonly proc: Handle
+  readonly mayBlock: () => void
+}
+
+/**
+ * Forbids a whole container to open a device, for as long as its control group exists: by a program of v2, which all that lies
+ * below cannot loosen; else by the rules of v1, which only the host's root can change. What is not sure to be the container's
+ * own group is not touched.
+ *
+ * @param container one that `isEnclosed`
+ * @returns whether it has been done
+ */
+export function barOpening(dev: Dev, container: Container, around: Surroundings): boolean {
+  const { identity, store, mayBlock } = around
+  const { cgroup, devices } = container.handles ?? {}
+  mayBlock()
+  const bar = (): boolean =>
+    tried(() => isOwn(cgroup, container, around) && attachOnce(cgroup!, dev, identity)) ||
+    tried(() => isOwn(devices, container, around) && deny(devices!, dev, identity))
+  identity.begin(phases.barring)
+  try {
+    return store.loading(container.index, mayBlock, bar)
+  } finally {
+    identity.begin(phases.looking)
+  }
+}
+
+/** Is nothing of the container beside its groups or above them? Only then is what their rules forbid forbidden to all of it. */
+export function isEnclosed(container: Container, identity: ThreadIdentity): boolean {
+  const { cgroup, devices } = container.handles ?? {}
+  const isWhole = (raw: number | undefined): boolean => raw === undefined || !isNested(handleOf(raw), container)
+  return identity.searching(() => [cgroup, devices].every(isWhole))
+}
+
+/** Where the kernel refuses, nothing is barred. */
+function tried(bar: () => boolean): boolean {
+  try {
+    return bar()
+  } catch (error) {
+    if (error instanceof SyscallError || isSystemError(error)) return false
+    throw error
+  }
+}
+
+const isSystemError = (error: unknown): boolean => error instanceof Error && 'syscall' in error
+
+/** Does nothing else lie in this group? */
+function isOwn(raw: number | undefined, container: Container, { identity, proc, mayBlock }: Surroundings): boolean {
+  if (raw === undefined) return false
+  const group = handleOf(raw)
+  identity.with(steps.lookClosely)
+  const look = () => strangers(group, container.userns, proc, mayBlock)
+  return !misplaced(group) && !strangersAtLast(LOOKS, mayBlock, look)
+}
+
+/** An engine before this one may have attached it; the tag of a program is a digest of its instructions. */
+function attachOnce(raw: number, dev: Dev, identity: ThreadIdentity): boolean {
+  const group = handleOf(raw)
+  identity.with(steps.changePrograms)
+  using ours = loadDeviceProgram(program(dev))
+  const tag = tagOf(ours)
+  identity.with(steps.askPrograms)
+  const { ids } = attachedPrograms(group)
+  if (ids.some((id) => tagOfNumber(id, identity).equals(tag))) return true
+  identity.with(steps.changePrograms)
+  attachProgram(group, ours, BPF_F_ALLOW_MULTI)
+  return true
+}
+
+function tagOfNumber(id: number, identity: ThreadIdentity): Buffer {
+  identity.with(steps.findProgram)
+  using program = programById(id)
+  identity.with(steps.askPrograms)
+  return tagOf(program)
+}
+
+const tagOf = (of: Handle): Buffer => Buffer.from(objectInfo(of).subarray(PROG_INFO.tag, PROG_INFO.tag + TAG_BYTES))
+
+/** Reading and writing only: the node may still be made. */
+function deny(raw: number, dev: Dev, identity: ThreadIdentity): boolean {
+  identity.with(steps.denyDevice)
+  writeFileSync(`/proc/self/fd/${raw}/devices.deny`, `c ${major(dev)}:${minor(dev)} rw`)
+  return true
+}
+
+const handleOf = (raw: number): Handle => ({ raw, [Symbol.dispose]: () => {} })

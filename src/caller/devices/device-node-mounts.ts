@@ -1,0 +1,43 @@
+import type { Mode, PathBytes } from '../../abi/brand.ts'
+import { S_IFCHR } from '../../abi/stat.ts'
+import type { NodeLike } from '../../calls/caller.ts'
+import { steps } from '../../calls/steps.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { changeGroup, mknodat, umask, unlinkat } from '../../kernel/files.ts'
+import { detachedTmpfs } from '../../kernel/fs-context.ts'
+import { cloneFile } from '../../kernel/mount.ts'
+import type { ThreadIdentity } from '../identity/thread-identity.ts'
+
+const NAME = Uint8Array.of(0x6e, 0) as PathBytes
+const NO_UMASK = 0 as Mode
+/** Everybody may create, since a caller does; nobody but us reaches it. */
+const OPTIONS = [
+  ['mode', '1777'],
+  ['size', '64k'],
+] as const
+
+/** Device nodes on a file system of our own, one per thread, that is mounted nowhere: made, copied as a mount, and removed. */
+export class Nodes {
+  #tmpfs: Fd | undefined
+
+  /**
+   * Makes a device node that belongs to the caller that the thread is inside as, and hands out a detached mount of it to
+   * be attached; the node then lives as long as that mount. Its name is removed last: an unlinked file cannot be attached.
+   */
+  use(identity: ThreadIdentity, { mode, dev, gid }: NodeLike, attach: (copy: Fd) => void): void {
+    identity.with(steps.makeMount)
+    this.#tmpfs ??= detachedTmpfs(OPTIONS)
+    const tmpfs = this.#tmpfs
+    identity.with(steps.makeOwnNode)
+    umask(NO_UMASK)
+    mknodat(tmpfs, NAME, ((mode & 0o7777) | S_IFCHR) as Mode, dev)
+    try {
+      changeGroup(tmpfs, NAME, gid)
+      identity.with(steps.makeMount)
+      using copy = cloneFile(tmpfs, NAME)
+      attach(copy)
+    } finally {
+      unlinkat(tmpfs, NAME)
+    }
+  }
+}

@@ -1,0 +1,233 @@
+import type { PathBytes, Tid } from '../../abi/brand.ts'
+import { makedev } from '../../abi/dev.ts'
+import { errno } from '../../abi/errno.ts'
+import { AT_FDCWD } from '../../abi/fcntl.ts'
+import { ST_NODEV } from '../../abi/mount.ts'
+import { fileType, S_IFCHR, S_IFREG } from '../../abi/stat.ts'
+import type { Caller as CallerContract } from '../../calls/caller.ts'
+import type { Exec, Fuse, FuseMount, Readiness } from '../../calls/fuse.ts'
+import type { ReasonCode } from '../../calls/reason.ts'
+import { steps } from '../../calls/steps.ts'
+import { PassOn, Refused } from '../../calls/verdict.ts'
+import { access, X_OK } from '../../kernel/access.ts'
+import { now } from '../../kernel/clock.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import { deviceOf, fstatfs, identify, O_NOFOLLOW, O_PATH, openat, readlink } from '../../kernel/files.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { cstring } from '../../kernel/libc.ts'
+import type { Container } from '../identity/container.ts'
+import { STATUS_SIZE } from '../identity/proc-status.ts'
+import type { ThreadIdentity } from '../identity/thread-identity.ts'
+import { mustStandAsInit, placeOf, readText } from '../task/same-as-init.ts'
+import { FuseTarget } from './fuse-target.ts'
+import { exactJson, processSpec } from './oci-process.ts'
+
+/** A program that the runtime of a container has been asked to start in it. */
+export interface Job {
+  /** Its exit status, once it has ended; what daemonizes ends when its work begins. */
+  readonly status: number | undefined
+  /** Waits until it has ended. */
+  wait(milliseconds: number): void
+  /** It is not looked at any more. @param failed ends it, and waits until its last words are told */
+  over(failed?: ReasonCode): void
+}
+
+export interface FuseDesk {
+  /** @returns undefined if the container or the host has too many starting already */
+  readonly start: (container: Container, program: string, process: string) => Job | undefined
+}
+
+/** The caller, as far as its FUSE programs need it. */
+export interface FuseCaller {
+  readonly tid: Tid
+  readonly container: Container
+  readonly identity: ThreadIdentity
+  readonly desk: FuseDesk
+  readonly caller: Pick<CallerContract, 'object' | 'parent' | 'deviceRules' | 'act' | 'note'>
+  /**
+   * What the caller finds under a path, if every other process of its container finds the same there.
+   *
+   * @throws {PassOn} if it does not resolve, or leads through procfs
+   */
+  readonly outsideProc: (path: PathBytes) => Handle
+  /** Its `/proc/TID`. */
+  readonly task: () => Handle
+  /** The host's `/proc`. */
+  readonly proc: Handle
+  readonly waits: () => boolean
+  /** Called before the thread waits for somebody else. */
+  readonly mayBlock: () => void
+}
+
+const DEV_FUSE = makedev(10, 229)
+
+/** How long a program may take until its file system is mounted. */
+const PATIENCE_MS = 10_000
+const LOOK_MS = 100
+/** One that does not become a daemon has mounted by now; it goes on. */
+const STAYS_MS = 500
+/** How long is waited for one that an engine before this one has started. */
+const STILL_MS = 2000
+
+const sleep = (milliseconds: number): unknown =>
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+
+const path = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes
+
+/**
+ * May this be said to the runtime, which finds it by its own descriptors and its own /proc/self? Also where something else lies on
+ * /proc now: the container can take that away before the runtime looks.
+ */
+function mustLeadPastProc(place: string): void {
+  if (/^\/+(\.\/+)*proc(\/|$)/.test(place)) throw new PassOn('crossesProc')
+}
+
+export class CallerFuse implements Fuse {
+  readonly #caller: FuseCaller
+
+  constructor(caller: FuseCaller) {
+    this.#caller = caller
+  }
+
+  ready(program: string): Readiness {
+    const { container, identity, task, proc, waits } = this.#caller
+    const { exec } = container
+    if (!exec) throw new PassOn('fuseNoRuntime')
+    identity.with(steps.look)
+    mustStandAsInit(task(), container, proc)
+    const told = {
+      status: readText(task(), 'status', STATUS_SIZE),
+      limits: readText(task(), 'limits'),
+      oomScoreAdj: readText(task(), 'oom_score_adj'),
+      cwd: this.#cwd(),
+    }
+    const process = processSpec(told, container, exec)
+    if (!waits()) throw new PassOn('gone')
+    if (!this.#isAt(told.cwd)) throw new PassOn('fuseElsewhere')
+    this.#mustHaveDevice()
+    return { program: this.#find(program, exec), process }
+  }
+
+  mount({ program, process, args, target: where, namespace, attributes, otherwise }: FuseMount): void {
+    const { container, desk, identity, mayBlock } = this.#caller
+    const target = new FuseTarget(this.#caller, where, namespace)
+    this.#caller.caller.note(BigInt(target.before))
+    const command = [program, ...args].map(asUtf8)
+    mayBlock()
+    identity.with(steps.askRuntime)
+    const job = desk.start(container, program, exactJson({ ...process, args: command }))
+    if (!job) throw new Refused('fuseBusy', errno('EAGAIN'))
+    const failed = this.#outcome(job, target, attributes)
+    if (failed === undefined) return
+    target.detach()
+    if (failed === 'gone') throw new PassOn('gone')
+    throw new Refused(failed, failed === 'fuseTimeout' ? errno('ETIMEDOUT') : otherwise, job.status)
+  }
+
+  mounted({ target: where, namespace, attributes }: FuseMount, note: bigint): boolean {
+    const target = new FuseTarget(this.#caller, where, namespace, Number(note))
+    this.#caller.mayBlock()
+    for (const end = now() + STILL_MS; now() < end; sleep(LOOK_MS)) {
+      if (target.look()) return target.set(attributes)
+      if (!this.#caller.waits()) return false
+    }
+    return false
+  }
+
+  /** @returns why it is not mounted as it shall be */
+  #outcome(job: Job, target: FuseTarget, attributes: bigint): ReasonCode | undefined {
+    let failed: ReasonCode | undefined = 'fault'
+    try {
+      failed = this.#await(job, target)
+      if (failed === undefined && !target.set(attributes)) failed = 'fuseNotMounted'
+      return failed
+    } finally {
+      job.over(failed)
+    }
+  }
+
+  /** @returns why nothing is mounted */
+  #await(job: Job, target: FuseTarget): ReasonCode | undefined {
+    const start = now()
+    for (let mounted: number | undefined; ; ) {
+      job.wait(LOOK_MS)
+      const at = now()
+      const { status } = job
+      if (!this.#caller.waits()) return 'gone'
+      if (status !== undefined && status !== 0) return 'fuseFailed'
+      if (target.look()) mounted ??= at
+      if (mounted !== undefined && (status === 0 || at - mounted > STAYS_MS)) return undefined
+      if (status === 0) return 'fuseNotMounted'
+      if (at - start > PATIENCE_MS) return 'fuseTimeout'
+    }
+  }
+
+  #cwd(): string {
+    using link = openat(this.#caller.task().raw, cstring('cwd'), O_PATH | O_NOFOLLOW)
+    return Buffer.from(readlink(link)).toString('latin1')
+  }
+
+  #isAt(cwd: string): boolean {
+    const { caller, outsideProc } = this.#caller
+    mustLeadPastProc(cwd)
+    return placeOf(outsideProc(path(cwd))) === placeOf(caller.object(AT_FDCWD, path('.'), true))
+  }
+
+  #mustHaveDevice(): void {
+    const { caller } = this.#caller
+    const node = orUndefined(() => caller.object(AT_FDCWD, path('/dev/fuse'), true))
+    const there = node && fileType(identify(node.raw).mode) === S_IFCHR && deviceOf(node) === DEV_FUSE
+    if (!there || (fstatfs(node).flags & ST_NODEV) !== 0 || !this.#mayOpen()) throw new PassOn('fuseNoDevice')
+  }
+
+  /** A user cannot ask for the device rules: that takes a node of one's own. The program is bound by them all the same. */
+  #mayOpen(): boolean {
+    const { caller, container } = this.#caller
+    return container.ofUser !== undefined || caller.deviceRules(DEV_FUSE).open
+  }
+
+  /** As execvp(3) would for a program of the container. */
+  #find(program: string, { process: { env } }: Exec): string {
+    const search = env.find((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) ?? ''
+    const candidates = program.includes('/')
+      ? [program]
+      : search.split(':').map((directory) => `${directory || '.'}/${program}`)
+    const found = candidates.find((candidate) => this.#isProgram(candidate))
+    if (found === undefined) throw new PassOn(program.startsWith('/') ? 'fuseNotInImage' : 'fuseNoProgram')
+    return found
+  }
+
+  #isProgram(candidate: string): boolean {
+    const { caller, outsideProc } = this.#caller
+    mustLeadPastProc(candidate)
+    const file = orUndefined(() => outsideProc(path(candidate)))
+    // For us there is no /proc/self in a procfs of the container: what is there for the caller alone leads through that.
+    if (!file && orUndefined(() => caller.object(AT_FDCWD, path(candidate), true))) throw new PassOn('crossesProc')
+    if (!file || fileType(identify(file.raw).mode) !== S_IFREG) return false
+    try {
+      caller.act(steps.asCaller, () => access(file, X_OK))
+      return true
+    } catch (error) {
+      if (error instanceof SyscallError) return false
+      throw error
+    }
+  }
+}
+
+function orUndefined<T>(look: () => T): T | undefined {
+  try {
+    return look()
+  } catch (error) {
+    if (error instanceof PassOn && error.why.code === 'pathNotResolved') return undefined
+    throw error
+  }
+}
+
+/** What is told to a runtime must be text. @throws {PassOn} if the bytes are none */
+function asUtf8(bytes: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(bytes, 'latin1'))
+  } catch {
+    throw new PassOn('fuseNotText')
+  }
+}

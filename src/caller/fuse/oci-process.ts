@@ -1,0 +1,85 @@
+import { capabilities, capMask } from '../../abi/capability.ts'
+import { type IdExtent, toInside } from '../../abi/id-map.ts'
+import { parseLimits } from '../../abi/rlimit.ts'
+import type { Exec, ProcessSpec } from '../../calls/fuse.ts'
+import { PassOn } from '../../calls/verdict.ts'
+
+/** What procfs tells of the caller: `/proc/TID/status`, `limits` and `oom_score_adj`. */
+export interface Told {
+  readonly status: string
+  readonly limits: string
+  readonly oomScoreAdj: string
+  /** As a path from the root of the container. */
+  readonly cwd: string
+}
+
+interface Maps {
+  readonly uidMap: readonly IdExtent[]
+  readonly gidMap: readonly IdExtent[]
+}
+
+const SETS = [
+  ['bounding', 'CapBnd'],
+  ['effective', 'CapEff'],
+  ['permitted', 'CapPrm'],
+  ['inheritable', 'CapInh'],
+  ['ambient', 'CapAmb'],
+] as const
+
+/**
+ * A process that has what a program would have that the caller itself starts: its ids, groups, capabilities, no_new_privs,
+ * umask, limits and working directory. Two things are the container's, as it was started: the environment, since that of the
+ * caller is memory that it may fill at will, and the label of the security module, which the caller must have too.
+ *
+ * @throws {PassOn} for a caller that has several ids at once or one that its container does not map, or has more seccomp
+ * filters than its container: the runtime could not start its like
+ */
+export function processSpec(told: Told, { uidMap, gidMap }: Maps, { process, filters }: Exec): ProcessSpec {
+  const of = (label: string): string => new RegExp(`^${label}:[ \t]*(.*)$`, 'm').exec(told.status)?.[1]?.trim() ?? ''
+  if (Number(of('Seccomp_filters')) !== filters) throw new PassOn('fuseFilters')
+  const { apparmorProfile, selinuxLabel } = process
+  return {
+    terminal: false,
+    user: {
+      uid: only(of('Uid'), uidMap),
+      gid: only(of('Gid'), gidMap),
+      additionalGids: numbers(of('Groups')).map((gid) => mapped(gidMap, gid)),
+      umask: Number.parseInt(of('Umask'), 8),
+    },
+    cwd: told.cwd,
+    env: process.env,
+    capabilities: Object.fromEntries(SETS.map(([name, label]) => [name, capsOf(of(label))])),
+    noNewPrivileges: of('NoNewPrivs') === '1',
+    rlimits: parseLimits(told.limits),
+    oomScoreAdj: Number(told.oomScoreAdj),
+    ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
+    ...(selinuxLabel === undefined ? {} : { selinuxLabel }),
+  }
+}
+
+const numbers = (text: string): readonly number[] => (text === '' ? [] : text.split(/\s+/).map(Number))
+
+/** Real, effective, saved and that for files: all the same. */
+function only(text: string, map: readonly IdExtent[]): number {
+  const [id = -1, ...others] = numbers(text)
+  if (others.some((other) => other !== id)) throw new PassOn('fuseIds')
+  return mapped(map, id)
+}
+
+function mapped(map: readonly IdExtent[], id: number): number {
+  const inside = toInside(map, id)
+  if (inside === undefined) throw new PassOn('fuseIds')
+  return inside
+}
+
+function capsOf(hex: string): readonly string[] {
+  const mask = BigInt(`0x${hex || '0'}`)
+  return capabilities.filter((cap) => (mask & capMask(cap)) !== 0n).map((cap) => `CAP_${cap}`)
+}
+
+/** JSON with its 64-bit numbers in full: no text of a process holds a NUL. */
+export const exactJson = (value: object): string =>
+  JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? `\0${part}` : part)).replaceAll(
+    /"\\u0000(\d+)"/g,
+    '$1',
+  )

@@ -1,0 +1,216 @@
+import type { Tid } from '../../abi/brand.ts'
+import { errno, errnos } from '../../abi/errno.ts'
+import { attributesOf } from '../../abi/mount.ts'
+import type { Context, Keeping, Told, Unplaced } from '../../calls/context.ts'
+import type { Description, Given, Manner, MountCall, Mounts } from '../../calls/mounts.ts'
+import type { ReasonCode } from '../../calls/reason.ts'
+import { steps } from '../../calls/steps.ts'
+import { PassOn, Refused } from '../../calls/verdict.ts'
+import { isSameFile } from '../../kernel/compare.ts'
+import { dup, Fd } from '../../kernel/fd.ts'
+import { fstatfs, identify, mountId, O_RDONLY, openat, read } from '../../kernel/files.ts'
+import { fsopen } from '../../kernel/fs-context.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { ownerOf } from '../../kernel/pidfd.ts'
+import type { Container } from '../identity/container.ts'
+import type { ThreadIdentity } from '../identity/thread-identity.ts'
+import { isHeld, mountOf } from './fd-holders.ts'
+import { askMounter, MounterLost, MountRefused, type Request } from './mounter-client.ts'
+
+/** What the engine has for mounts. */
+export interface MountDesk {
+  /** Lends a mounter to this thread. @returns its socket; undefined if the container has as many mounts in flight as it may */
+  readonly lend: (container: Container) => number | undefined
+  readonly giveBack: (socket: number, lost: boolean) => void
+  readonly keeping: Keeping
+  /** Called when something is kept: somebody must let it go some day. */
+  readonly onKept: () => void
+  /** Called when all that a call had of mounts is closed. @returns once nobody else has a copy */
+  readonly settle: () => void
+}
+
+/** The caller, as far as its mounts need it. */
+export interface Mounting {
+  readonly tid: Tid
+  readonly container: Container
+  readonly identity: ThreadIdentity
+  readonly desk: MountDesk
+  /** Its `/proc/TID`. */
+  readonly task: () => Handle
+  readonly tgid: () => Tid
+  readonly waits: () => boolean
+  /** Called before the thread waits for somebody else. */
+  readonly mayBlock: () => void
+  /** Hands a handle over that is closed when the call is over. */
+  readonly own: <T extends Disposable>(handle: T) => T
+}
+
+/** In the directory of a cgroup. */
+const FREEZE = Buffer.from('cgroup.freeze\0')
+const NS_MNT = Buffer.from('ns/mnt\0')
+
+export class CallerMounts implements Mounts {
+  readonly #caller: Mounting
+  #mounter: Handle | undefined
+  #lost = false
+
+  constructor(caller: Mounting) {
+    this.#caller = caller
+  }
+
+  namespace(): Handle {
+    const { identity, task, own, container } = this.#caller
+    identity.with(steps.look)
+    const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
+    using owner = ownerOf(mounts)
+    // A container without mounts of its own shares the host's: nothing is ever mounted there.
+    if (identify(owner.raw).ino !== container.userns) throw new PassOn('hostMounts')
+    return mounts
+  }
+
+  mount({ flags, source: { node, ...source }, ...rest }: MountCall): Handle {
+    const request = { do: 'mount', ...rest, source, flags: flags.toString(16) } as const
+    return this.#ask(request, [this.#caller.task(), this.#userns, ...maybe(node)])[0]!
+  }
+
+  attach(
+    tree: Handle,
+    { target, namespace }: { readonly target: Handle; readonly namespace: Handle },
+    isNew: boolean,
+  ): void {
+    this.#ask({ do: 'attach', isNew }, [tree, target, namespace])
+  }
+
+  openContext(type: string): Given {
+    const { container, identity, desk, mayBlock, tgid } = this.#caller
+    // It may have to load a module.
+    mayBlock()
+    identity.with(steps.openContext)
+    using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
+    const fd = dup(kept)
+    return this.#given(fd, desk.keeping.addContext(container.index, kept, type, tgid()))
+  }
+
+  context(fd: number): Context | undefined {
+    const { tid, container, identity, desk } = this.#caller
+    if (!desk.keeping.has(container.index)) return undefined
+    identity.with(steps.look)
+    return this.#mine(desk.keeping.findContext(container.index, (opened) => isSameFile(tid, fd, opened)))
+  }
+
+  create({ source: { node, ...source }, ...rest }: Description): Fd {
+    const [made] = this.#ask({ do: 'create', ...rest, source }, [this.#caller.task(), ...maybe(node)])
+    return made!
+  }
+
+  finish(made: Handle, attributes: bigint, manner: Manner, told: Told): Given {
+    const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
+    return this.#keep(this.#ask(request, [made, this.#userns]), told)
+  }
+
+  attributes({ handle }: Unplaced): bigint {
+    // Its file system may have to ask somebody.
+    this.#caller.mayBlock()
+    return attributesOf(fstatfs(handle).flags)
+  }
+
+  renew({ free, type, parameters }: Unplaced, attributes: bigint): Given {
+    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [free!]), { type, parameters })
+  }
+
+  #keep([tree, root, free]: readonly Fd[], told: Told): Given {
+    const { container, desk, tgid } = this.#caller
+    using made = tree!
+    using copy = free
+    using given = dup(root!)
+    const kept = { root: given, tree: made, free: copy, told }
+    return this.#given(root!, desk.keeping.addMount(container.index, kept, tgid()))
+  }
+
+  unplaced(fd: number): Unplaced | undefined {
+    const { container, identity, desk, task } = this.#caller
+    if (!desk.keeping.has(container.index)) return undefined
+    const id = identity.searching(() => mountOf(task(), fd))
+    if (id === undefined) return undefined
+    return this.#mine(desk.keeping.findMount(container.index, (tree) => mountId(tree) === id))
+  }
+
+  tidy(): void {
+    const { container, identity, desk } = this.#caller
+    if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, isHeld))
+  }
+
+  #mine<T extends Disposable>(found: T | 'busy' | undefined): T | undefined {
+    if (found === 'busy') throw new Refused('contextBusy', errno('EBUSY'))
+    if (!found) return undefined
+    this.#caller.own(found)
+    if (!this.#caller.waits()) throw new PassOn('gone')
+    return found
+  }
+
+  #given(fd: Fd, tell: ReturnType<Keeping['addMount']>): Given {
+    if (!tell) {
+      fd[Symbol.dispose]()
+      throw new Refused('tooManyContexts', errno('EMFILE'))
+    }
+    this.#caller.desk.onKept()
+    return { fd, sent: tell }
+  }
+
+  get #userns(): Handle {
+    const raw = this.#caller.container.handles?.userns
+    if (raw === undefined) throw new PassOn('unknownContainer')
+    return new Fd(raw)
+  }
+
+  #ask(request: Request, handles: readonly Handle[]): readonly Fd[] {
+    const { waits, identity } = this.#caller
+    identity.with(steps.askMounter)
+    const mounter = this.#lent()
+    try {
+      return askMounter(mounter, request, handles, { waits, isFrozen: () => this.#isFrozen })
+    } catch (error) {
+      this.#lost = error instanceof MounterLost
+      throw this.#lost && !waits() ? new PassOn('gone') : refusal(error)
+    }
+  }
+
+  get #isFrozen(): boolean {
+    const group = this.#caller.container.handles?.cgroup
+    if (group === undefined) return false
+    using file = openat(group, FREEZE, O_RDONLY)
+    const state = Buffer.alloc(1)
+    return read(file, state) === 1 && state.toString() === '1'
+  }
+
+  /** One mounter for all that this call asks for, given back when the call is over. */
+  #lent(): Handle {
+    if (this.#mounter) return this.#mounter
+    const { container, desk, mayBlock, own } = this.#caller
+    mayBlock()
+    const socket = desk.lend(container)
+    if (socket === undefined) throw new Refused('mountsBusy', errno('EAGAIN'))
+    own({ [Symbol.dispose]: () => desk.giveBack(socket, this.#lost) })
+    this.#mounter = new Fd(socket)
+    return this.#mounter
+  }
+}
+
+const maybe = (node: Handle | undefined): readonly Handle[] => (node ? [node] : [])
+
+function refusal(error: unknown): unknown {
+  if (error instanceof MounterLost)
+    return error.ended ? new Refused('mounterEnded', errno('EIO')) : new Refused('mountStuck', errno('ETIMEDOUT'))
+  if (!(error instanceof MountRefused)) return error
+  return new Refused(reasonOf(error), error.errno)
+}
+
+const STAGES = { groups: 'groupsNotJoined', shift: 'cannotShift', type: 'namesHost' } as const
+/** Why a caller cannot use its source, by what it is told. */
+const SOURCES: Readonly<Partial<Record<number, ReasonCode>>> = {
+  [errnos.ENOENT]: 'sourceMissing',
+  [errnos.EPERM]: 'sourceBarred',
+  [errnos.EACCES]: 'sourceClosed',
+}
+const reasonOf = ({ stage, errno }: MountRefused): ReasonCode =>
+  stage === 'source' ? (SOURCES[errno] ?? 'kernelAnswered') : STAGES[stage]

@@ -1,0 +1,134 @@
+import type { HostId, PathBytes, Tid } from '../../abi/brand.ts'
+import { errnos } from '../../abi/errno.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import {
+  fileSystemType,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_PATH,
+  openat2,
+  PROC_SUPER_MAGIC,
+  RESOLVE_CACHED,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+} from '../../kernel/files.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { isAbsolute, leadsUp } from './path-bytes.ts'
+import { notFollowed } from './procfs-entry.ts'
+import { walk } from './procfs-walk.ts'
+
+/** Where a lookup starts, and whose it is. */
+export interface Start {
+  /** The caller's root directory, opened when it is needed. */
+  root(): Handle
+  /** Makes it the root of the looking thread, whose it need not be before. */
+  stand(): void
+  /** What the path starts from: the root if it is absolute. */
+  readonly base: Handle
+  /** The procfs in which we know ourselves, as the host sees it: no container can mount there. */
+  readonly proc: Handle
+  /** The caller's thread and process there. */
+  readonly numbers: readonly [tid: number, tgid: number]
+  /** The caller's file system user, as the looking thread sees it. */
+  readonly fsuid: HostId
+  /** The directory of the caller's process there. */
+  process(): Handle
+  /** Runs `action` with the right to follow the links of the caller's own process, which itself may follow them in any case. */
+  looking<T>(action: () => T): T
+  /** Has the caller CAP_SYS_PTRACE in the container's user namespace? Only then links of other tasks are followed. */
+  readonly isPtracer: boolean
+  /**
+   * The directory there of another task of the container. Only for who has the rights of the caller and no more, which is the
+   * walker: whether a task may be looked at the kernel alone can say (linux/kernel/ptrace.c __ptrace_may_access() asks of whom
+   * its memory is), and an engine thread it would let look at any.
+   *
+   * @param number gives its number there
+   */
+  other?(number: () => Tid): Fd
+}
+
+/**
+ * What shall be at the end: a directory; anything; anything, and a symbolic link there is not followed; or anything that
+ * another process finds under the same path, so nothing in procfs and no link of it on the way.
+ */
+export type Wanted = 'directory' | 'object' | 'link' | 'outsideProc'
+
+/** What a lookup looks for. */
+export interface Goal {
+  readonly path: PathBytes
+  readonly wanted: Wanted
+}
+
+/** Only ever a handle: nothing that is looked for is opened, for that could wait, or do something to a device. */
+const FLAGS: Readonly<Record<Wanted, number>> = {
+  directory: O_PATH | O_DIRECTORY,
+  object: O_PATH,
+  link: O_PATH | O_NOFOLLOW,
+  outsideProc: O_PATH,
+}
+
+/** What a quick lookup gives that met a link, or would have to ask the file system. */
+const NOT_ENOUGH: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.EAGAIN])
+
+/**
+ * What a lookup gives that met a link of procfs, or looked for `self` where the looking thread does not exist. Whether it may look
+ * at the task comes before that it does not follow the link.
+ */
+const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT, errnos.EACCES])
+
+/**
+ * Opens what `goal` names as the caller, whose ids and groups the calling thread has. First from the kernel's
+ * caches alone, which cannot block. Links of procfs that lead to an object instead of a name are not followed: for this
+ * thread `self` is the engine. Only a path that failed in a way that such a link can explain, or that ended in procfs, is
+ * taken apart.
+ *
+ * @param mayBlock called before the file system may have to be asked
+ * @throws {SyscallError} what the kernel says: EACCES also for a FUSE file system, which only a process of its own user
+ *   namespace may enter
+ */
+export function lookup(start: Start, goal: Goal, mayBlock: () => void): Fd {
+  try {
+    const found = quickly(start, goal) ?? usually(start, goal, mayBlock)
+    if (fileSystemType(found) !== PROC_SUPER_MAGIC) return found
+    found[Symbol.dispose]()
+  } catch (error) {
+    if (goal.wanted === 'outsideProc') throw error
+    if (!(error instanceof SyscallError) || !MAY_BE_PROC.has(error.errno)) throw error
+  }
+  if (goal.wanted === 'outsideProc') throw notFollowed()
+  mayBlock()
+  start.stand()
+  return walk(start, goal)
+}
+
+/**
+ * Without changing the root of the thread: an absolute path below the caller's root, which the kernel takes for `/` then, and
+ * a relative one that neither leads up nor meets a link, so that it does not matter where the root is.
+ *
+ * @returns undefined if that is not enough
+ */
+function quickly({ base }: Start, { path, wanted }: Goal): Fd | undefined {
+  const absolute = isAbsolute(path)
+  if (!absolute && leadsUp(path)) return undefined
+  const resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS | (absolute ? RESOLVE_IN_ROOT : RESOLVE_NO_SYMLINKS)
+  try {
+    return openat2(base.raw, path, FLAGS[wanted], resolve)
+  } catch (error) {
+    if (error instanceof SyscallError && NOT_ENOUGH.has(error.errno)) return undefined
+    throw error
+  }
+}
+
+function usually(start: Start, { path, wanted }: Goal, mayBlock: () => void): Fd {
+  start.stand()
+  const open = (resolve: number): Fd => openat2(start.base.raw, path, FLAGS[wanted], RESOLVE_NO_MAGICLINKS | resolve)
+  try {
+    return open(RESOLVE_CACHED)
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== errnos.EAGAIN) throw error
+  }
+  mayBlock()
+  return open(0)
+}

@@ -1,0 +1,71 @@
+import type { Memory, SystemInfo } from '../../abi/sysinfo.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { availableMemory, hostInfo } from '../../kernel/system-info.ts'
+import type { Container } from '../identity/container.ts'
+import { groupFiles } from './cgroup-files.ts'
+import { type Level, legacyLevels, unifiedLevels } from './memcg.ts'
+import { countTasks } from './task-count.ts'
+
+/** What the whole machine has. */
+export interface Machine extends Memory {
+  /** What could be had without swapping: MemAvailable of proc_meminfo(5). */
+  readonly available: number
+}
+
+/**
+ * Looks at the control groups of a container.
+ *
+ * @param proc the host's /proc
+ * @returns all but the uptime, which changes with every call: 0
+ */
+export function containerInfo({ handles }: Container, proc: Handle): SystemInfo {
+  const host = hostInfo()
+  const machine = { ...host, available: availableMemory(proc) }
+  const { memory, cgroup, tasks } = handles ?? {}
+  const legacy = memory === undefined ? [] : legacyLevels(groupFiles(memory))
+  const unified = cgroup === undefined ? [] : unifiedLevels(groupFiles(cgroup))
+  const procs = (tasks === undefined ? undefined : countTasks(tasks)) ?? host.procs
+  return { uptime: 0, loads: host.loads, procs, ...withinLimits(machine, [...legacy, ...unified]) }
+}
+
+/** Whole seconds, a begun one counted as the kernel does it, since the init of a container started. */
+export const uptime = (startedMs: number, now: number): number =>
+  within(Math.ceil((now - startedMs) / 1000), 0x7fff_ffff)
+
+const within = (value: number, most: number): number => Math.max(0, Math.min(value, most))
+const least = (values: readonly number[]): number => Math.min(Number.POSITIVE_INFINITY, ...values)
+
+/**
+ * The memory of a container: the smallest limit of all levels is its total; what is free is the least of what is free at
+ * any level, the machine's among them. A page of a file that was read can be given back at once, so it counts as free:
+ * otherwise a container that has read a lot would seem to be full. Without any limit the machine's figures hold.
+ *
+ * @param levels from the inside out
+ */
+export function withinLimits(machine: Machine, levels: readonly Level[]): Memory {
+  return { ...ram(machine, levels), ...swap(machine, levels) }
+}
+
+function ram(
+  machine: Machine,
+  levels: readonly Level[],
+): Pick<Memory, 'totalram' | 'freeram' | 'sharedram' | 'bufferram'> {
+  const limited = levels.filter(({ limit }) => limit < machine.totalram)
+  const [own] = levels
+  if (!own || limited.length === 0) {
+    const { totalram, freeram, sharedram, bufferram } = machine
+    return { totalram, freeram, sharedram, bufferram }
+  }
+  const totalram = least(limited.map(({ limit }) => limit))
+  const free = least(limited.map(({ limit, used }) => limit - used))
+  const freeram = within(Math.min(free, machine.available), totalram)
+  const bufferram = within(own.kernelCache, totalram - freeram)
+  return { totalram, freeram, bufferram, sharedram: within(own.shared, totalram) }
+}
+
+function swap(machine: Machine, levels: readonly Level[]): Pick<Memory, 'totalswap' | 'freeswap'> {
+  const limited = levels.filter(({ swapLimit }) => swapLimit < machine.totalswap)
+  const totalswap = least([machine.totalswap, ...limited.map(({ swapLimit }) => swapLimit)])
+  const free = least([machine.freeswap, ...limited.map(({ swapLimit, swapUsed }) => swapLimit - swapUsed)])
+  return { totalswap, freeswap: within(free, totalswap) }
+}

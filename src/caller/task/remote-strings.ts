@@ -1,0 +1,33 @@
+import type { Tid } from '../../abi/brand.ts'
+import { errno } from '../../abi/errno.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { RemoteMemory } from '../../kernel/memory.ts'
+
+const PAGE = 4096
+
+/**
+ * Copies a string of a task as Latin-1, so that its bytes stay what they are.
+ *
+ * @param limit with the NUL; a page at most
+ * @throws {SyscallError} EFAULT
+ * @throws {RangeError} if it is longer
+ */
+export function readString(memory: RemoteMemory, tid: Tid, at: bigint, limit = PAGE): string {
+  const length = memory.readString(tid, at, PAGE)
+  const end = memory.bytes.subarray(0, length).indexOf(0)
+  if (end >= limit || (end < 0 && length >= limit)) throw new RangeError('Cannot copy the string: it is too long')
+  if (end < 0) throw new SyscallError('process_vm_readv', errno('EFAULT'))
+  return Buffer.from(memory.bytes.subarray(0, end)).toString('latin1')
+}
+
+/**
+ * Copies the options of mount(2) as Latin-1: as much of a page as can be read, up to the first NUL.
+ *
+ * @see linux/fs/namespace.c copy_mount_options()
+ */
+export function readOptions(memory: RemoteMemory, tid: Tid, at: bigint): string {
+  const length = Math.min(memory.read(tid, at, PAGE), PAGE - 1)
+  const bytes = Buffer.from(memory.bytes.subarray(0, length))
+  const end = bytes.indexOf(0)
+  return bytes.toString('latin1', 0, end < 0 ? length : end)
+}

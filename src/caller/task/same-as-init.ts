@@ -1,0 +1,71 @@
+import { PassOn } from '../../calls/verdict.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import { Fd } from '../../kernel/fd.ts'
+import { identify, mountId, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../../kernel/files.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { cstring } from '../../kernel/libc.ts'
+import { keepsNumber } from '../../kernel/pidfd.ts'
+import type { Container } from '../identity/container.ts'
+
+/** A program that a runtime starts is in all of these of the container's init. */
+const NAMESPACES = ['user', 'mnt', 'pid', 'net', 'ipc', 'uts', 'cgroup', 'time'].map((name) => cstring(`ns/${name}`))
+const TEXT_LIMIT = 1024 * 1024
+
+/**
+ * Is the caller where the runtime would start a program: in the namespaces, below the root directory and under the label of
+ * the container's init?
+ *
+ * @param task its `/proc/TID`
+ * @param proc the host's procfs
+ * @throws {PassOn} if it is not
+ */
+export function mustStandAsInit(task: Handle, { handles, initTid }: Container, proc: Handle): void {
+  if (!handles) throw new PassOn('unknownContainer')
+  using init = openat(proc.raw, cstring(`${initTid}`), O_PATH | O_DIRECTORY)
+  if (!keepsNumber(new Fd(handles.init))) throw new PassOn('gone')
+  const same =
+    NAMESPACES.every((name) => inodeOf(task, name) === inodeOf(init, name)) &&
+    rootOf(task) === rootOf(init) &&
+    labelOf(task) === labelOf(init)
+  if (!same) throw new PassOn('fuseElsewhere')
+}
+
+/** undefined: this kernel has no such namespaces. */
+function inodeOf(task: Handle, name: Uint8Array): number | undefined {
+  try {
+    return namespaceInode(task.raw, name)
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined
+    throw error
+  }
+}
+
+/** A name of the directory and of the mount on which it lies. */
+export function placeOf(directory: Handle): string {
+  const { dev, ino } = identify(directory.raw)
+  return `${dev}:${ino}:${mountId(directory)}`
+}
+
+function rootOf(task: Handle): string {
+  using root = openat(task.raw, cstring('root'), O_PATH | O_DIRECTORY)
+  return placeOf(root)
+}
+
+/** Of AppArmor or SELinux; without either there is none to read. */
+function labelOf(task: Handle): string | undefined {
+  try {
+    return readText(task, 'attr/current')
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined
+    throw error
+  }
+}
+
+/** A file of procfs. @param task `/proc/TID` @param limit of bytes: what follows is not read */
+export function readText(task: Handle, name: string, limit = TEXT_LIMIT): string {
+  using file = openat(task.raw, cstring(name), O_RDONLY)
+  const bytes = Buffer.alloc(limit)
+  let length = 0
+  for (let more = 1; more > 0 && length < limit; length += more) more = read(file, bytes.subarray(length))
+  return bytes.toString('latin1', 0, length)
+}

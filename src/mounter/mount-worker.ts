@@ -1,0 +1,187 @@
+import { randomBytes } from 'node:crypto'
+import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
+import { MountRefused, type Request } from '../caller/mounts/mounter-client.ts'
+import type { Parameter } from '../calls/context.ts'
+import type { Manner, Source } from '../calls/mounts.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { dup, type Fd } from '../kernel/fd.ts'
+import { O_DIRECTORY, O_RDONLY, openat, read } from '../kernel/files.ts'
+import { create, fsmount, fsopen, setParameter } from '../kernel/fs-context.ts'
+import type { Handle } from '../kernel/handle.ts'
+import { cstring } from '../kernel/libc.ts'
+import { attachTree, changeAttributes, cloneTree, mountBytes, unmount } from '../kernel/mount.ts'
+import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
+import { comeHome } from '../processes/restore.ts'
+import { inGroupsOf } from './join-cgroups.ts'
+import type { LockRoom } from './mount-locker.ts'
+import { mustBeOfDevice, opened, orOwn } from './mount-source.ts'
+import { checkTarget } from './mount-target.ts'
+import { SourceRoot } from './source-chroot.ts'
+
+type Asked<D extends Request['do']> = Extract<Request, { do: D }>
+
+/** Where a mounter belongs. */
+interface Home {
+  readonly root: Handle
+  readonly mounts: Handle
+}
+
+const withNode = <D extends { readonly source: Source }>(request: D, node: Fd | undefined): D =>
+  node ? { ...request, source: { ...request.source, node } } : request
+
+const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? [] : [what])
+
+const CGROUP_LIMIT = 64 * 1024
+const DOT = cstring('.')
+
+const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
+
+/** What a mounter does, in a mount namespace of its own. What is left is left by `comeHome`. */
+export class Mounting {
+  readonly #home: Home
+  readonly #room: LockRoom
+
+  constructor(home: Home, room: LockRoom) {
+    this.#home = home
+    this.#room = room
+  }
+
+  /** @returns the descriptors of what was made */
+  serve(request: Request, handles: readonly Fd[]): readonly Fd[] {
+    const [first, second, third] = handles
+    switch (request.do) {
+      case 'mount':
+        return [this.#mount(withNode(request, third), first!, second!)]
+      case 'create':
+        return [this.#create(withNode(request, second), first!)]
+      case 'finish':
+        return this.#finish(request, first!, second!)
+      case 'renew':
+        return this.#renew(request, first!)
+      case 'attach':
+        this.#attach(request, first!, second!, third!)
+        return []
+      case 'greet':
+        return []
+    }
+  }
+
+  #mount(request: Asked<'mount'>, task: Fd, userns: Fd): Fd {
+    mustBeOfDevice(request)
+    using tree = inGroups(task, () => this.#make(request))
+    const [made, free] = this.#settle(tree, { ...request, later: laterOf(BigInt(`0x${request.flags}`)) }, userns)
+    free?.[Symbol.dispose]()
+    return made
+  }
+
+  #make({ type, source, flags, data }: Asked<'mount'>): Fd {
+    const usable = opened(source, type)
+    using root = this.#rootFor(usable)
+    const name = `.${randomBytes(8).toString('hex')}`
+    const place = root.makeDirectory(name)
+    const text = source.text === undefined ? null : bytesOf(source.text)
+    const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
+    const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
+    orOwn(usable, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options)))
+    try {
+      return cloneTree(place)
+    } finally {
+      comeHome(() => unmount(place))
+    }
+  }
+
+  #create(request: Asked<'create'>, task: Fd): Fd {
+    mustBeOfDevice(request)
+    return inGroups(task, () => this.#describe(request))
+  }
+
+  #describe({ type, source, parameters, exclusive }: Asked<'create'>): Fd {
+    const usable = opened(source, type)
+    using root = this.#rootFor(usable)
+    const context = fsopen(bytesOf(type))
+    try {
+      // A parameter may name a path too, so they are told inside.
+      root.inside(() => {
+        for (const parameter of [...maybe(usable.first), ...parameters]) tell(context, parameter)
+        orOwn(usable, () => create(context, exclusive))
+      })
+      return context
+    } catch (error) {
+      context[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  #finish({ attributes, ...manner }: Asked<'finish'>, context: Fd, userns: Fd): readonly Fd[] {
+    const all = BigInt(`0x${attributes}`)
+    using tree = fsmount(context, all & ~SET_LATER)
+    return withRoot(this.#settle(tree, { ...manner, later: all & SET_LATER }, userns))
+  }
+
+  /** The same mount with other attributes, of the copy that was not locked. */
+  #renew({ attributes }: Asked<'renew'>, free: Fd): readonly Fd[] {
+    const all = BigInt(`0x${attributes}`)
+    changeAttributes(free, { clear: ACCESS_TIMES, set: all & ACCESS_TIMES })
+    return withRoot(this.#lock(free, all & SET_LATER))
+  }
+
+  /** Makes a detached mount as it shall be for the container. Idmapped first: what was seen in any place cannot be any more. */
+  #settle(tree: Fd, { shift, nodev, later }: Manner & { readonly later: bigint }, userns: Handle): readonly [Fd, Fd?] {
+    if (shift) shiftTo(tree, userns)
+    changeAttributes(tree, { clear: SET_LATER, set: nodev ? MOUNT_ATTR_NODEV : later })
+    return nodev ? this.#lock(tree, later) : [dup(tree)]
+  }
+
+  #lock(tree: Handle, later: bigint): readonly [locked: Fd, free: Fd] {
+    const { locked, free } = this.#room.lock(tree)
+    if (later !== 0n) changeAttributes(locked, { set: later })
+    return [locked, free]
+  }
+
+  #attach({ isNew }: Asked<'attach'>, tree: Fd, target: Fd, mounts: Fd): void {
+    if (isNew) checkTarget(tree, target)
+    setns(mounts, CLONE_NEWNS)
+    try {
+      attachTree(tree, target)
+    } finally {
+      comeHome(() => setns(this.#home.mounts, CLONE_NEWNS))
+    }
+  }
+
+  #rootFor({ text = '', kind }: Source): SourceRoot {
+    return new SourceRoot(this.#home.root, Buffer.from(text, 'latin1'), kind)
+  }
+}
+
+/** Where the device rules for the caller bind. */
+const inGroups = <T>(task: Fd, action: () => T): T => inGroupsOf(readTask(task, 'cgroup'), action)
+
+/** Puts the root directory behind the mount, opened: the kernel puts no handle of O_PATH into the table of another process. */
+function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
+  const root = openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)
+  return free ? [made, root, free] : [made, root]
+}
+
+/** The kernel has told the caller already, of its own context, that it does not take a parameter, and went on without it. */
+function tell(context: Handle, [key, value]: Parameter): void {
+  try {
+    setParameter(context, bytesOf(key), value === undefined ? null : bytesOf(value))
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error
+  }
+}
+
+function shiftTo(tree: Handle, userns: Handle): void {
+  try {
+    changeAttributes(tree, { userns })
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error
+    throw new MountRefused('shift', error.errno)
+  }
+}
+
+function readTask(task: Handle, name: string): string {
+  using file = openat(task.raw, cstring(name), O_RDONLY)
+  const bytes = Buffer.alloc(CGROUP_LIMIT)
+  return bytes.toString('latin1', 0, read(file, bytes))
+}

@@ -1,0 +1,61 @@
+import { type Cap, capMask } from '../abi/capability.ts'
+import { CapabilitySet } from '../kernel/credentials.ts'
+import type { ProcessCaps } from './process-caps.ts'
+import { comeHome } from './restore.ts'
+
+/** The capabilities of the main thread of a helper process: at most what is declared, and at rest none. */
+export class OwnCaps<K extends string> {
+  readonly #permitted: bigint
+  readonly #effective: ReadonlyMap<string, bigint>
+  readonly #sets = new Map<bigint, CapabilitySet>()
+
+  constructor({ permitted, effective }: Omit<ProcessCaps, 'effective'> & { readonly effective: Record<K, object> }) {
+    this.#permitted = capMask(...permitted)
+    const masks = Object.entries<object>(effective).map(
+      ([kind, needed]) => [kind, capMask(...namesOf(needed))] as const,
+    )
+    this.#effective = new Map(masks)
+  }
+
+  /**
+   * Has those that are declared for `kind` from now on.
+   *
+   * @param among only those of this mask
+   * @throws {Error} never a SyscallError: a process whose capabilities are not those declared must end
+   */
+  enter(kind: K, among = -1n): void {
+    this.#enter(this.#effective.get(kind)! & among)
+  }
+
+  rest(): void {
+    this.#enter(0n)
+  }
+
+  /** Has those of one kind of request while `action` runs. */
+  during<T>(kind: K, action: () => T): T {
+    this.enter(kind)
+    try {
+      return action()
+    } finally {
+      this.rest()
+    }
+  }
+
+  #enter(effective: bigint): void {
+    comeHome(() => {
+      const set = this.#set(effective)
+      set.enter()
+      if (!set.entered) throw new Error('capabilities do not read back')
+    })
+  }
+
+  #set(effective: bigint): CapabilitySet {
+    const known = this.#sets.get(effective)
+    if (known) return known
+    const made = new CapabilitySet({ effective, permitted: this.#permitted, inheritable: 0n })
+    this.#sets.set(effective, made)
+    return made
+  }
+}
+
+const namesOf = (needed: object): readonly Cap[] => Object.keys(needed) as Cap[]

@@ -1,0 +1,127 @@
+import { readFileSync } from 'node:fs'
+import type { HostId, PathBytes, Tid } from '../abi/brand.ts'
+import { capBit } from '../abi/capability.ts'
+import { errnos } from '../abi/errno.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
+import { lookup, type Start } from '../caller/paths/lookup.ts'
+import type { Reply, Request } from '../caller/paths/walker-client.ts'
+import { pinWithin } from '../caller/task/find-task.ts'
+import { PassOn } from '../calls/verdict.ts'
+import { requireBuild } from '../kernel/build.ts'
+import { threadTime } from '../kernel/clock.ts'
+import { setFsgid, setFsuid, setGroups, setResgid, setResuid } from '../kernel/credentials.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { Fd } from '../kernel/fd.ts'
+import { chrootTo, identify, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { cstring } from '../kernel/libc.ts'
+import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
+import { keepsNumber } from '../kernel/pidfd.ts'
+import { OwnCaps } from '../processes/own-caps.ts'
+import { processCaps } from '../processes/process-caps.ts'
+import { reply, serveRequests } from '../processes/serve-requests.ts'
+
+/**
+ * The walker of one container: a process in its user namespace that looks paths up as a caller would, with the
+ * capabilities over files that the caller has there, which no thread of the initial user namespace can have, into FUSE
+ * file systems of the container, which let nobody else in, and through the links of its tasks in procfs, at which the kernel
+ * lets it look as it would let the caller. It knows nothing else, holds nothing else, and when it hangs it is left alone.
+ */
+
+/** The pid namespace of the container's init, in which we are not. */
+const PIDNS = 5
+
+requireBuild(process.argv[2])
+const proc = openat(AT_FDCWD, Buffer.from('/proc\0'), O_PATH)
+const uidMap = parseIdMap(readFileSync('/proc/self/uid_map', 'latin1'))
+const gidMap = parseIdMap(readFileSync('/proc/self/gid_map', 'latin1'))
+unshare(CLONE_FS)
+const bounds = { pidns: new Fd(PIDNS), userns: ownUserns(), proc }
+const own = new OwnCaps(processCaps.walker)
+own.rest()
+let counted = threadTime()
+
+function ownUserns(): bigint {
+  using namespace = openat(proc.raw, cstring('self/ns/user'), O_RDONLY)
+  return identify(namespace.raw).ino
+}
+
+function inside(map: readonly IdExtent[], id: number): number {
+  const found = toInside(map, id)
+  if (found === undefined) throw new RangeError(`Cannot become ${id}: it is not mapped`)
+  return found
+}
+
+/** Milliseconds since it was asked last: what follows an answer is counted with the next one. */
+function worked(): number {
+  const last = counted
+  counted = threadTime()
+  return counted - last
+}
+
+function become({ uids, gids, groups, effective }: Request, root: Fd): void {
+  own.enter('become')
+  setGroups(Uint32Array.from(groups, (id) => inside(gidMap, id)))
+  const [rgid, egid, sgid, fsgid] = gids.map((id) => inside(gidMap, id)) as [number, number, number, number]
+  const [ruid, euid, suid, fsuid] = uids.map((id) => inside(uidMap, id)) as [number, number, number, number]
+  setResgid(rgid, egid, sgid)
+  setResuid(ruid, euid, suid)
+  if (!setFsgid(fsgid as HostId) || !setFsuid(fsuid as HostId)) throw new RangeError('Cannot become the caller')
+  // As the caller, whom its own root directory may let in by its ids alone, and not as the one before.
+  chrootTo(root)
+  own.enter('walk', BigInt(`0x${effective}`))
+}
+
+/** What a caller may look at in any case, as itself, another process may with these capabilities only. */
+const lookingBeside =
+  ({ effective }: Request): Start['looking'] =>
+  (action) => {
+    own.enter('beside')
+    try {
+      return action()
+    } finally {
+      own.enter('walk', BigInt(`0x${effective}`))
+    }
+  }
+
+/** As the caller, not `looking`. Our own process is none of these: to us its links are always open. */
+function otherTask(number: () => Tid): Fd {
+  const { tid, pidfd } = pinWithin(bounds, number)
+  using held = pidfd
+  const directory = openat(proc.raw, cstring(`${tid}`), O_PATH | O_DIRECTORY)
+  if (keepsNumber(held)) return directory
+  directory[Symbol.dispose]()
+  throw new PassOn('noSuchTask')
+}
+
+/** EACCES: then the kernel judges the caller alone. ELOOP: as all that is not followed. */
+function errnoOf(error: unknown): number {
+  if (error instanceof SyscallError) return error.errno
+  return error instanceof PassOn ? errnos.ELOOP : errnos.EACCES
+}
+
+function serve(request: Request, [answers, root, base, process]: readonly Fd[]): void {
+  try {
+    become(request, root!)
+    const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
+    const { numbers, uids } = request
+    const fsuid = inside(uidMap, uids[3]) as HostId
+    // `become` has made the root its own.
+    const handles = { base: base!, root: () => root!, process: () => process!, proc }
+    const isPtracer = (BigInt(`0x${request.effective}`) & capBit('SYS_PTRACE')) !== 0n
+    const rights = { looking: lookingBeside(request), isPtracer, other: otherTask }
+    using found = lookup(
+      { ...handles, numbers, fsuid, stand: () => {}, ...rights },
+      { path, wanted: request.wanted },
+      () => {},
+    )
+    reply<Reply>(answers!, { errno: 0, worked: worked() }, [found])
+  } catch (error) {
+    reply<Reply>(answers!, { errno: errnoOf(error), worked: worked() })
+  } finally {
+    own.rest()
+  }
+}
+
+Error.stackTraceLimit = 0
+await serveRequests(serve)

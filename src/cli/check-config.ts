@@ -1,5 +1,5 @@
 import { explain, why } from '../calls/reason.ts'
-import { idleHere } from '../daemon/idle.ts'
+import { idleHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, effectiveLimits } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'

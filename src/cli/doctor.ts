@@ -1,6 +1,6 @@
 import { Command } from 'commander'
-import { type Diagnosis, examine, type Report } from '../daemon/doctor.ts'
-import { thisMachine } from '../daemon/machine.ts'
+import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
+import { thisMachine } from '../doctor/host-facts.ts'
 
 function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
   const label = needed && health !== 'ok' ? 'NEEDED' : health

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Argument, Command, Option } from 'commander'
-import { idleHere } from '../daemon/idle.ts'
+import { idleHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { parseConfig } from '../policy/config.ts'
 import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'

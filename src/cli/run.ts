@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander'
-import { openToOthers } from '../daemon/own-files.ts'
+import { openToOthers } from '../doctor/own-files.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 import { launch } from '../runtimes/launch/launch.ts'

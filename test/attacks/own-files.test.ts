@@ -216,7 +216,7 @@ test('doctor names them, and run says so at the end', () => {
 test('without a free descriptor it is not known, which does not end the process', () => {
   const program = `
     import { openSync } from 'node:fs'
-    const { openToOthers } = await import(${JSON.stringify(join(installed, 'dist/daemon/own-files.js'))})
+    const { openToOthers } = await import(${JSON.stringify(join(installed, 'dist/doctor/own-files.js'))})
     const fds = []
     try { for (;;) fds.push(openSync('/dev/null')) } catch {}
     process.stdout.write(String(openToOthers()))`

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import type { CallRecord } from '../../src/calls/record.ts'
-import { CallLog } from '../../src/daemon/call-log.ts'
+import { CallLog } from '../../src/keeper/log/call-log.ts'
 
 const record = (changes: Partial<CallRecord>): CallRecord => ({
   container: 1,

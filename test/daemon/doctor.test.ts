@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { examine } from '../../src/daemon/doctor.ts'
-import type { Machine } from '../../src/daemon/machine.ts'
+import { examine } from '../../src/doctor/doctor.ts'
+import type { Machine } from '../../src/doctor/host-facts.ts'
 import type { KernelFeature } from '../../src/kernel/probe.ts'
 
 const FEATURES: readonly KernelFeature[] = [

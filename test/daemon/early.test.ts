@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import type { Register } from '../../src/daemon/doors.ts'
-import { EarlyExecs } from '../../src/daemon/early.ts'
+import { EarlyExecs } from '../../src/keeper/sockets/early-execs.ts'
+import type { Register } from '../../src/keeper/sockets/sockets.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 
 const handover = (id: string, creating: boolean) => ({

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { obstacles } from '../../src/daemon/registration.ts'
+import { obstacles } from '../../src/keeper/log/registration-warnings.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 
 const handover = { id: 'one', creating: true, pid: 7, bundle: '', annotations: {}, metadata: '' }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { Restarts } from '../../src/daemon/restarts.ts'
+import { Restarts } from '../../src/keeper/engines/restart-backoff.ts'
 
 const SECOND = 1000
 

@@ -1,7 +1,7 @@
 import { fstatSync, readdirSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { Estate } from '../../src/daemon/estate.ts'
-import { Vault } from '../../src/daemon/vault.ts'
+import { Vault } from '../../src/keeper/persist/fd-store.ts'
+import { Estate } from '../../src/keeper/persist/persisted-state.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { pipe } from '../../src/kernel/pipe.ts'
 

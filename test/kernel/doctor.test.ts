@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import type { Report } from '../../src/daemon/doctor.ts'
+import type { Report } from '../../src/doctor/doctor.ts'
 
 // In a process of its own: the probes put a filter on the thread that asks.
 const main = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))

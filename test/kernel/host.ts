@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makedev } from '../../src/abi/dev.ts'
 import type { CallRecord } from '../../src/calls/record.ts'
-import type { KeeperEvent, KeeperOptions } from '../../src/daemon/events.ts'
-import type { Keeper } from '../../src/daemon/keeper.ts'
+import type { Keeper } from '../../src/keeper/keeper.ts'
+import type { KeeperEvent, KeeperOptions } from '../../src/keeper/process/events.ts'
 import type { Policy } from '../../src/policy/policy.ts'
 import { fixture } from '../fixtures.ts'
 
@@ -56,7 +56,7 @@ export class Host {
     build: URL = new URL('../../dist/', import.meta.url),
   ): Promise<Host> {
     const host = new Host()
-    const built = new URL('daemon/keeper.js', build)
+    const built = new URL('keeper/keeper.js', build)
     const { Keeper: BuiltKeeper } = (await import(built.href)) as { Keeper: typeof Keeper }
     try {
       host.#keeper = await BuiltKeeper.start({

@@ -45,7 +45,7 @@ export class Installed {
   }
 
   async prepare(isWhole = true): Promise<void> {
-    const log = join(this.#next, 'dist/daemon/log.js')
+    const log = join(this.#next, 'dist/keeper/log/log.js')
     appendFileSync(log, '// another\n')
     const { status, stderr } = await execute(process.execPath, [join(this.#next, 'scripts/build-id.js')])
     if (status !== 0) throw new Error(stderr)

@@ -1,0 +1,56 @@
+import type { Machine } from './host-facts.ts'
+import { type Finding, type Probe, probes } from './probes.ts'
+
+/** `unknown`: the machine would not let us ask. */
+type Health = 'ok' | 'missing' | 'unknown'
+
+export interface Diagnosis {
+  readonly name: string
+  readonly health: Health
+  readonly needed: boolean
+  readonly found: string
+  /** What follows and what to do; empty if all is well. */
+  readonly follows: string
+  readonly remedy: string
+}
+
+export interface Report {
+  readonly kernel: string
+  readonly arch: string
+  readonly node: string
+  /** `run` and `serve` can work here. */
+  readonly able: boolean
+  /** `serve --user` can work here: this is the user namespace of a user. */
+  readonly ableForUser: boolean
+  readonly diagnoses: readonly Diagnosis[]
+}
+
+function ask(probe: Probe, machine: Machine): Finding & { readonly health: Health } {
+  try {
+    const finding = probe.probe(machine)
+    return { ...finding, health: finding.ok ? 'ok' : 'missing' }
+  } catch (error) {
+    return { ok: false, found: (error as Error).message, health: 'unknown' }
+  }
+}
+
+function diagnose(probe: Probe, machine: Machine): Diagnosis {
+  const { health, found = '' } = ask(probe, machine)
+  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : probe
+  return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
+}
+
+/** What this kernel and this machine can do, and what to do about the rest. */
+export function examine(machine: Machine): Report {
+  const diagnoses = probes.map((probe) => diagnose(probe, machine))
+  const isWell = (needed: Probe['needed']): boolean =>
+    probes.every((probe, index) => probe.needed !== needed || diagnoses[index]!.health === 'ok')
+  return {
+    kernel: machine.release,
+    arch: machine.arch,
+    node: machine.node,
+    able: isWell(true) && isWell('on the host'),
+    ableForUser: isWell(true) && !isWell('on the host'),
+    diagnoses,
+  }
+}

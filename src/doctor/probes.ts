@@ -1,0 +1,263 @@
+import { type Cap, capMask } from '../abi/capability.ts'
+import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
+import type { KernelFeature } from '../kernel/probe.ts'
+import { PROC_USER_INIT_INO } from '../kernel/require.ts'
+import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
+import { chooseRange, ID_COUNT } from '../runtimes/launch/ids.ts'
+import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
+import type { Machine } from './host-facts.ts'
+
+/** What a probe found: whether it is as it should be, and what is there. */
+export interface Finding {
+  readonly ok: boolean
+  readonly found?: string
+}
+
+/** One question to the machine, and for the answer "no" what follows from it and what to do. */
+export interface Probe {
+  readonly name: string
+  /** Without it neither `run` nor `serve` works; without what is needed `on the host`, at least `serve --user` does. */
+  readonly needed?: true | 'on the host'
+  probe(machine: Machine): Finding
+  readonly follows: string
+  readonly remedy: string
+}
+
+const feature = (name: KernelFeature) => (machine: Machine) => ({ ok: machine.kernel[name]() })
+
+/** By its inode number, include/linux/proc_ns.h. */
+const initial = (kind: 'user' | 'pid', inode: number) => (machine: Machine) => ({
+  ok: machine.link(`/proc/self/ns/${kind}`) === `${kind}:[${inode}]`,
+})
+
+const kernel: readonly Probe[] = [
+  {
+    name: 'seccomp user notification',
+    needed: true,
+    probe: feature('userNotification'),
+    follows: 'no system call can be intercepted',
+    remedy: 'boot Linux 5.9 or later with CONFIG_SECCOMP_FILTER',
+  },
+  {
+    name: 'answers with a descriptor in one step (ADDFD_FLAG_SEND)',
+    probe: feature('addfdSend'),
+    follows: 'calls that give back a descriptor cannot be served',
+    remedy: 'boot Linux 5.14 or later',
+  },
+  {
+    name: 'notifications that outlive signals (WAIT_KILLABLE_RECV)',
+    probe: feature('waitKillableRecv'),
+    follows: 'a signal to a caller restarts its call: about one in 10,000 of those ends with a wrong EEXIST',
+    remedy: 'boot Linux 5.19 or later',
+  },
+  {
+    name: 'wake-up on the same processor (SYNC_WAKE_UP)',
+    probe: feature('syncWakeUp'),
+    follows: 'each intercepted call may take some 40 us more',
+    remedy: 'boot Linux 6.6 or later',
+  },
+  {
+    name: 'lookups that never block (RESOLVE_CACHED)',
+    needed: true,
+    probe: feature('resolveCached'),
+    follows: 'a path of a container could not be resolved without the risk of hanging in its file systems',
+    remedy: 'boot Linux 5.12 or later',
+  },
+  {
+    name: 'idmapped mounts',
+    needed: true,
+    probe: feature('mountSetattr'),
+    follows: 'run cannot show a root directory that belongs to the host, and mounts cannot be shifted',
+    remedy: 'boot Linux 5.12 or later',
+  },
+  {
+    name: 'overlayfs',
+    probe: feature('overlay'),
+    follows: "run needs --rootfs: it cannot show the host's file systems under a throw-away layer",
+    remedy: 'load the module: modprobe overlay',
+  },
+  {
+    name: 'descriptors of threads (PIDFD_THREAD)',
+    probe: feature('pidfdThread'),
+    follows: 'calls that name another task are served for main threads only',
+    remedy: 'boot Linux 6.9 or later',
+  },
+  {
+    name: 'translation of process numbers (NS_GET_PID_FROM_PIDNS)',
+    probe: feature('pidTranslation'),
+    follows: 'calls that name another process are left to the kernel',
+    remedy: 'boot Linux 6.11 or later',
+  },
+  {
+    name: 'credentials by descriptor (PIDFD_GET_INFO)',
+    probe: feature('pidfdInfo'),
+    follows: 'they are read from /proc, which costs some 10 us a call',
+    remedy: 'boot Linux 6.13 or later',
+  },
+  {
+    name: 'unique mount ids',
+    probe: feature('uniqueMountIds'),
+    follows: 'mounts of the host and of a container cannot be told apart for certain: more calls take the slow way',
+    remedy: 'boot Linux 6.8 or later',
+  },
+]
+
+/** Without these an engine thread cannot become its caller, or do anything for it. */
+const NEEDED: readonly Cap[] = [
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'DAC_READ_SEARCH',
+  'FOWNER',
+  'KILL',
+  'MKNOD',
+  'SETGID',
+  'SETPCAP',
+  'SETUID',
+  'SYS_ADMIN',
+  'SYS_CHROOT',
+  'SYS_PTRACE',
+]
+
+const surroundings: readonly Probe[] = [
+  {
+    name: 'capabilities of this process',
+    needed: true,
+    probe({ read }) {
+      const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status'))?.[1] ?? '0'}`)
+      const absent = NEEDED.filter((cap) => (effective & capMask(cap)) === 0n)
+      return { ok: absent.length === 0, found: absent.map((cap) => `no CAP_${cap}`).join(', ') }
+    },
+    follows: 'nothing can be done for a container',
+    remedy:
+      'run it as root, with sudo, or by podman unshare for the containers of a user; in a service, do not narrow CapabilityBoundingSet',
+  },
+  {
+    name: "the host's user namespace",
+    needed: 'on the host',
+    probe: initial('user', PROC_USER_INIT_INO),
+    follows:
+      'our privileges end here: the kernel refuses all that we would do but what serve --user does, sysinfo and mount.fuse',
+    remedy: 'run it as root on the host, not in an unprivileged container or user namespace',
+  },
+  {
+    name: "the host's pid namespace",
+    probe: initial('pid', 0xeffffffc),
+    follows: 'callers outside of ours are not visible, and their calls are left to the kernel',
+    remedy: 'run it on the host, or with --pid=host',
+  },
+  {
+    name: 'user namespaces',
+    needed: true,
+    probe({ read }) {
+      const limit = Number(read('/proc/sys/user/max_user_namespaces') || 0)
+      return { ok: limit > 0, found: `${limit} allowed` }
+    },
+    follows: 'there can be no unprivileged container',
+    remedy: 'sysctl user.max_user_namespaces=15000',
+  },
+  {
+    name: 'ids for the containers of run',
+    probe({ read }) {
+      try {
+        const { uid, gid } = chooseRange(read('/etc/subuid'), read('/etc/subgid'))
+        return { ok: true, found: `${ID_COUNT} user ids from ${uid}, group ids from ${gid}` }
+      } catch (error) {
+        return { ok: false, found: (error as Error).message }
+      }
+    },
+    follows: 'run cannot start a container',
+    remedy: `add a line "intercede:FIRST:${ID_COUNT}" to /etc/subuid and to /etc/subgid`,
+  },
+  {
+    name: 'cgroup v2',
+    probe({ read }) {
+      const at = /^\S+ (\S+) cgroup2 /m.exec(read('/proc/self/mounts'))?.[1]
+      if (at === undefined) return { ok: false, found: 'v1 only' }
+      return { ok: true, found: at === '/sys/fs/cgroup' ? 'v2 only' : `hybrid, v2 at ${at}` }
+    },
+    follows: 'devices of a container cannot be limited, so run starts none',
+    remedy: 'boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified',
+  },
+  {
+    name: "intercede's own files",
+    probe(machine) {
+      const found = machine.openToOthers()
+      return { ok: found === undefined, ...(found === undefined ? {} : { found }) }
+    },
+    follows: 'serve does not start: who may change them could make it, which is root, do anything',
+    remedy:
+      'give them, and the directories that they are in, to root, writable for root only; or install a copy for root',
+  },
+  {
+    name: 'Node',
+    needed: true,
+    probe({ node }) {
+      const [major = 0, minor = 0] = node.split('.').map(Number)
+      return { ok: major > 20 || (major === 20 && minor >= 19), found: node }
+    },
+    follows: 'this version of Node is not tested',
+    remedy: 'install Node 20.19 or later',
+  },
+]
+
+/** A program that knows the flag has its name in its file: neither crun nor older runc list it among their features. */
+const knowsWaitKillable = ({ which, contains }: Machine, program: string): boolean => {
+  const path = which(program)
+  return path !== undefined && contains(path, WAIT_KILLABLE_RECV)
+}
+
+const versionOf = ({ run }: Machine, program: string): string | undefined =>
+  /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '')?.[0]
+
+const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
+
+function ociRuntime(runtime: OciRuntime): readonly Probe[] {
+  const { label, program } = runtime.installed
+  return [
+    {
+      name: `${label} with seccomp notification`,
+      probe(machine) {
+        const version = versionOf(machine, program)
+        if (version === undefined) return { ok: false, found: 'not installed' }
+        return { ok: (machine.run(program, 'features') ?? '').includes('SCMP_ACT_NOTIFY'), found: version }
+      },
+      follows: `containers of ${label} cannot be intercepted`,
+      remedy: install(runtime.installed),
+    },
+    {
+      name: `${label} with WAIT_KILLABLE_RECV`,
+      probe: (machine) => ({ ok: knowsWaitKillable(machine, program) }),
+      follows: `a signal to a caller in a container of ${label} restarts its call`,
+      remedy: runtime.remedyForSignals,
+    },
+  ]
+}
+
+/** Of a runtime that stands on another one. */
+const installation = (installed: Installed): Probe => ({
+  name: installed.label,
+  probe(machine) {
+    const version = versionOf(machine, installed.program)
+    return { ok: version !== undefined, found: version ?? 'not installed' }
+  },
+  follows: `containers of ${installed.label} are not available`,
+  remedy: install(installed),
+})
+
+const installations: readonly Probe[] = [
+  {
+    name: 'an OCI runtime',
+    needed: true,
+    probe(machine) {
+      const found = ociRuntimes.filter(({ installed }) => machine.which(installed.program) !== undefined)
+      return { ok: found.length > 0, found: found.map(({ name }) => name).join(', ') }
+    },
+    follows: 'run has nothing to start a container with, and nobody can hand one over to serve',
+    remedy: install(ociRuntimes[0]!.installed),
+  },
+  ...ociRuntimes.flatMap(ociRuntime),
+  ...otherRuntimes.flatMap(({ installed }) => (installed ? [installation(installed)] : [])),
+]
+
+/** Everything that `intercede doctor` asks, in the order of its report. */
+export const probes: readonly Probe[] = [...kernel, ...surroundings, ...installations]

@@ -1,0 +1,93 @@
+import type { ContainerHandles } from '../../caller/identity/container.ts'
+import { misplaced } from '../../caller/programs/cgroup-lookup.ts'
+import type { ReasonCode } from '../../calls/reason.ts'
+import type { RuntimeCall } from '../../runtimes/exec.ts'
+import type { Handover } from '../../runtimes/handover.ts'
+import { type Init, inspect } from '../../runtimes/inspect.ts'
+import type { EngineLink } from '../engines/engine-process.ts'
+import type { KeeperOptions, Resolved } from '../process/events.ts'
+import type { Entry, Registry, Said } from './registry.ts'
+import { served } from './rootless.ts'
+
+/** Lets containers in: looks at what was handed over, and says what may be done for it. */
+export class Admission {
+  readonly #options: KeeperOptions
+  readonly #registry: Registry
+  readonly #tell: EngineLink['tell']
+
+  /** @param tell told of each new container */
+  constructor(options: KeeperOptions, registry: Registry, tell: EngineLink['tell']) {
+    this.#options = options
+    this.#registry = registry
+    this.#tell = tell
+  }
+
+  /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
+  entry(handover: Handover, runtime: RuntimeCall | undefined): Entry {
+    const known = this.#registry.known(handover)
+    if (known) {
+      this.#options.onEvent({ type: 'joined', handover })
+      return known
+    }
+    const { resolved, said, withheld } = this.say(handover)
+    const { forUser = false } = this.#options
+    const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
+    const { init, ...found } = inspect(handover, { runtime: starts, forUser })
+    const barred = said.barred ?? found.barred
+    const entry = this.#add(handover, { ...said, ...(barred ? { barred } : {}) }, init)
+    announce(entry, this.#tell)
+    const unruly = init ? misplaced(init.handles.cgroup) : undefined
+    this.#options.onEvent({
+      type: 'registered',
+      handover,
+      barred,
+      unruly,
+      resolved: { ...resolved, ...said },
+      withheld,
+    })
+    return entry
+  }
+
+  #add(handover: Handover, said: Said, init: Init | undefined): Entry {
+    try {
+      return this.#registry.add(handover, said, init)
+    } catch (error) {
+      init?.[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  /** What the engine is told to do for a container. */
+  say(handover: Handover): { readonly resolved: Resolved; readonly said: Said; readonly withheld: readonly string[] } {
+    const { resolved, wrong } = this.#resolve(handover)
+    const { withheld, ...said } = served(resolved.policy, this.#options.forUser)
+    return { resolved, said: { ...said, ...(wrong ? { barred: wrong } : {}) }, withheld }
+  }
+
+  #resolve(handover: Handover): { readonly resolved: Resolved; readonly wrong?: ReasonCode } {
+    try {
+      return { resolved: this.#options.resolve(handover) }
+    } catch (error) {
+      this.#options.onEvent({
+        type: 'refused',
+        message: `Cannot use the policy of container ${handover.id}: ${(error as Error).message}`,
+      })
+      return { resolved: { policy: {}, details: {} }, wrong: 'policyInvalid' }
+    }
+  }
+}
+
+/** @throws {Error} if it has as many listeners as it may */
+export function requireRoom({ container: { id }, listeners }: Entry, limit: number): void {
+  if (listeners >= limit)
+    throw new Error(`Cannot serve container ${id}: ${limit} listeners of it are served already (listenersPerContainer)`)
+}
+
+/** Says once per container what the engine may do for it. */
+export function announce({ container, init }: Entry, tell: EngineLink['tell']): void {
+  const handles = Object.entries(init?.handles ?? {})
+  const names = handles.map(([name]) => name as keyof ContainerHandles)
+  const walkable = init?.walkable === true && container.barred === undefined
+  const fds = handles.map(([, fd]) => fd)
+  tell({ type: 'container', container, walkable, handles: names }, fds)
+}

@@ -1,0 +1,84 @@
+import type { Errno } from '../../abi/brand.ts'
+import { errno } from '../../abi/errno.ts'
+import { SLOT, STATE } from '../../calls/slot.ts'
+import type { Slots } from '../../engine/journal/journal.ts'
+import { Answer } from '../../engine/serve/answer.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { isOver, notifRecv } from '../../kernel/seccomp.ts'
+import type { Reactor } from '../process/reactor.ts'
+import type { Held } from './registry.ts'
+
+/**
+ * Answers calls while there is no engine, because engines fail all the time: every call is left to the kernel, which judges
+ * the caller as it is. So nothing is done for containers then, but they go on.
+ */
+export class PassThrough {
+  readonly #reactor: Reactor
+  readonly #slots: Slots
+  readonly #answer: Answer
+  readonly #gone: (listener: number) => void
+  readonly #unwatch = new Map<number, () => void>()
+
+  /** @param gone told that the last task of a listener has ended */
+  constructor(reactor: Reactor, slots: Slots, gone: (listener: number) => void) {
+    this.#reactor = reactor
+    this.#slots = slots
+    this.#answer = new Answer(slots.view)
+    this.#gone = gone
+  }
+
+  /** Settles what was left, and serves these. A monitor of LXC gets no reply: it answers its calls itself. */
+  start(listeners: Iterable<[number, Held]>): void {
+    const all = new Map(listeners)
+    for (const slot of this.#slots.all()) this.#settle(slot, all)
+    for (const [number, held] of all) this.serve(number, held)
+  }
+
+  serve(number: number, { fd, type, entry }: Held): void {
+    if (type === 'monitor') return
+    const origin = { listener: number, container: entry.container.index, thread: 0 }
+    const pass = (): void => {
+      if (isOver(fd)) this.#end(number)
+      else this.#pass(fd, origin)
+    }
+    this.#unwatch.set(number, this.#reactor.watch(fd, pass))
+  }
+
+  #pass(fd: Fd, origin: Parameters<Slots['take']>[0]): void {
+    const slot = this.#slots.take(origin)
+    if (slot < 0) return
+    if (notifRecv(fd.raw, this.#slots.notification(slot))) this.#answer.continue(fd.raw, slot)
+    this.#slots.setState(slot, STATE.free)
+  }
+
+  stop(): void {
+    for (const unwatch of this.#unwatch.values()) unwatch()
+    this.#unwatch.clear()
+  }
+
+  #end(number: number): void {
+    this.#unwatch.get(number)?.()
+    this.#unwatch.delete(number)
+    this.#gone(number)
+  }
+
+  /** What was begun must not be judged by the kernel. */
+  #settle(slot: number, listeners: ReadonlyMap<number, Held>): void {
+    const { view } = this.#slots
+    const state = this.#slots.state(slot)
+    if (state === STATE.free) return
+    const held = listeners.get(view.getUint32(slot + SLOT.listener, true))
+    if (held?.type === 'listener') this.#send(held.fd.raw, slot, state)
+    this.#slots.setState(slot, STATE.free)
+  }
+
+  #send(listener: number, slot: number, state: number): void {
+    const { view } = this.#slots
+    if (!this.#answer.waits(listener, slot)) return
+    const number = view.getUint32(slot + SLOT.errno, true) as Errno | 0
+    if (state === STATE.acting) this.#answer.errno(listener, slot, errno('EIO'))
+    else if (state !== STATE.acted) this.#answer.continue(listener, slot)
+    else if (number !== 0) this.#answer.errno(listener, slot, number)
+    else this.#answer.value(listener, slot, view.getBigInt64(slot + SLOT.value, true))
+  }
+}

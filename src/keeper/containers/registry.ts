@@ -1,0 +1,141 @@
+import { randomInt } from 'node:crypto'
+import type { Tid } from '../../abi/brand.ts'
+import type { Container } from '../../caller/identity/container.ts'
+import { CONTAINERS, LISTENERS } from '../../engine/thread/shared-state.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { waitsKillably } from '../../runtimes/bundle.ts'
+import type { Handover } from '../../runtimes/handover.ts'
+import type { Init } from '../../runtimes/inspect.ts'
+
+/** A container that is known now. It lives as long as one of its listeners. */
+export interface Entry {
+  readonly container: Container
+  readonly handover: Handover
+  readonly init: Init | undefined
+  listeners: number
+}
+
+/** Of a container. */
+type Numbers = Pick<Container, 'index' | 'serial'>
+/** Not counted, for keepers follow each other. */
+const SERIALS = 2 ** 31
+
+/** What is to be done for a container. */
+export type Said = Pick<Container, 'policy' | 'ofUser' | 'barred'>
+
+/** A listener, or the connection of a monitor of LXC. */
+export interface Held {
+  readonly entry: Entry
+  readonly fd: Fd
+  readonly type: 'listener' | 'monitor'
+}
+
+/** The lowest is the last. */
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => count - 1 - index)
+
+/** The next free number, or that one, if it is free. */
+const take = (free: number[], at: number | undefined): number | undefined =>
+  at === undefined ? free.pop() : free.splice(free.indexOf(at) >>> 0, 1)[0]
+
+/** The containers and their listeners. */
+export class Registry {
+  readonly #byId = new Map<string, Entry>()
+  readonly #byIndex = new Map<number, Entry>()
+  readonly #listeners = new Map<number, Held>()
+  readonly #free = numbers(CONTAINERS)
+  readonly #freeListeners = numbers(LISTENERS)
+
+  /** The container that a hand-over speaks of, if it is known; one with a new init is another one. */
+  known({ id, creating, pid, started }: Handover): Entry | undefined {
+    const entry = this.#byId.get(id)
+    if (started === undefined) return creating ? undefined : entry
+    return entry?.handover.pid === pid && entry.handover.started === started ? entry : undefined
+  }
+
+  at(index: number): Entry | undefined {
+    return this.#byIndex.get(index)
+  }
+
+  get size(): number {
+    return this.#byIndex.size
+  }
+
+  /** @param before what it had with a keeper before this one @throws {Error} if there are too many */
+  add(handover: Handover, said: Said, init: Init | undefined, before?: Numbers): Entry {
+    const index = take(this.#free, before?.index)
+    if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
+    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
+    const container: Container = {
+      index,
+      serial: before?.serial ?? randomInt(1, SERIALS),
+      id: handover.id,
+      userns,
+      uidMap,
+      gidMap,
+      initTid: handover.pid as Tid,
+      startedMs,
+      lasting: waitsKillably(handover.bundle),
+      ...said,
+      ...(exec ? { exec } : {}),
+    }
+    const entry: Entry = { container, handover, init, listeners: 0 }
+    this.#byId.set(handover.id, entry)
+    this.#byIndex.set(index, entry)
+    return entry
+  }
+
+  /**
+   * @returns the number under which the engine knows the listener; `fd` is owned here
+   * @param at that number, if it has one already
+   * @throws {Error} if there are too many
+   */
+  hold(entry: Entry, fd: Fd, type: Held['type'], at?: number): number {
+    const number = take(this.#freeListeners, at)
+    if (number === undefined)
+      throw new Error(`Cannot serve container ${entry.container.id}: ${LISTENERS} listeners are served already`)
+    this.#listeners.set(number, { entry, fd, type })
+    entry.listeners++
+    return number
+  }
+
+  get entries(): Iterable<Entry> {
+    return this.#byIndex.values()
+  }
+
+  held(listener: number): Held | undefined {
+    return this.#listeners.get(listener)
+  }
+
+  /** By their numbers. */
+  get listeners(): Iterable<[number, Held]> {
+    return this.#listeners
+  }
+
+  /** Lets a listener go. @returns the container if it was its last one, now forgotten */
+  release(listener: number): Entry | undefined {
+    const held = this.#listeners.get(listener)
+    if (!held) return undefined
+    this.#listeners.delete(listener)
+    this.#freeListeners.push(listener)
+    held.fd[Symbol.dispose]()
+    return --held.entry.listeners === 0 ? this.#forget(held.entry) : undefined
+  }
+
+  /** Forgets containers that have none. @returns them */
+  tidy(): readonly Entry[] {
+    return [...this.#byIndex.values()].filter(({ listeners }) => listeners === 0).map((entry) => this.#forget(entry))
+  }
+
+  close(): void {
+    for (const listener of [...this.#listeners.keys()]) this.release(listener)
+  }
+
+  #forget(entry: Entry): Entry {
+    const { index, id } = entry.container
+    if (this.#byId.get(id) === entry) this.#byId.delete(id)
+    this.#byIndex.delete(index)
+    entry.init?.[Symbol.dispose]()
+    this.#free.push(index)
+    return entry
+  }
+}

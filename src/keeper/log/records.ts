@@ -1,0 +1,26 @@
+import { RecordReader } from '../../engine/journal/journal.ts'
+import type { Registry } from '../containers/registry.ts'
+import type { KeeperOptions } from '../process/events.ts'
+
+/** Hands out the records of calls, and says how many were lost. */
+export class Records {
+  readonly #reader: RecordReader
+  readonly #registry: Registry
+  readonly #options: KeeperOptions
+  #lost = 0
+
+  constructor(memory: ArrayBuffer, registry: Registry, options: KeeperOptions) {
+    this.#reader = new RecordReader(memory)
+    this.#registry = registry
+    this.#options = options
+  }
+
+  /** @param isOver the engine that wrote them has ended */
+  drain(isOver: boolean): void {
+    const { onRecord, onEvent } = this.#options
+    this.#reader.drain((record) => onRecord(record, this.#registry.at(record.container)?.container.id ?? ''), isOver)
+    if (this.#reader.lost === this.#lost) return
+    onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })
+    this.#lost = this.#reader.lost
+  }
+}

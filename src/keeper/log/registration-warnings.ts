@@ -1,0 +1,26 @@
+import { type Cap, capNumber } from '../../abi/capability.ts'
+import { explain, type ReasonCode, why } from '../../calls/reason.ts'
+import { needs } from '../../policy/needs.ts'
+import { boundingCapabilities } from '../../runtimes/bundle.ts'
+import type { KeeperEvent } from '../process/events.ts'
+
+type Registered = Extract<KeeperEvent, { type: 'registered' }>
+
+/** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
+export function obstacles({ barred, unruly, handover, withheld, resolved: { policy } }: Registered): readonly string[] {
+  if (barred) return [sentence(barred)]
+  const bounding = boundingCapabilities(handover.bundle)
+  const lacking = (set: readonly Cap[]): Cap | undefined => set.find((cap) => bounding?.has(`CAP_${cap}`) === false)
+  const dropped = needs.flatMap(([key, ...sets]) => {
+    const lacks = policy[key] ? sets.map(lacking) : []
+    return lacks.length > 0 && lacks.every((cap) => cap !== undefined) ? [lacks[0]!] : []
+  })
+  const place = policy.bpf?.devices && unruly ? [sentence(unruly)] : []
+  const left = withheld.map((key) => `${key}: ${sentence('userDaemon')}`)
+  return [...left, ...[...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap))), ...place]
+}
+
+function sentence(code: ReasonCode, a?: number): string {
+  const { says, remedy } = explain(why(code, a))
+  return remedy ? `${says}: ${remedy}` : says
+}

@@ -1,0 +1,36 @@
+import { takeCalls } from '../../engine/journal/import-journal.ts'
+import { freePlaces, isJournal, journalSize, markJournal, moveJournal, Slots } from '../../engine/journal/journal.ts'
+import { Fd } from '../../kernel/fd.ts'
+import { map, memfd } from '../../kernel/shared-memory.ts'
+import type { Estate } from './persisted-state.ts'
+
+interface Journal {
+  readonly journal: Fd
+  readonly memory: ArrayBuffer
+}
+
+/**
+ * The journal of a keeper before this one, with its calls in flight; otherwise a new one, with them if they can be found.
+ *
+ * @param records as in `Limits`
+ */
+export function keptJournal(estate: Estate, records: number, fault: (message: string) => void): Journal {
+  using kept = estate.journal
+  const before = kept && map(kept)
+  const size = journalSize(records)
+  const isOurs = before !== undefined && isJournal(before)
+  if (isOurs) freePlaces(before)
+  if (isOurs && before.byteLength === size) return { journal: new Fd(kept!.release()), memory: before }
+  const journal = memfd('intercede-journal', size)
+  const memory = map(journal)
+  markJournal(memory)
+  if (isOurs) moveJournal(before, memory)
+  else if (before) fault(settled(takeCalls(before, new Slots(memory))))
+  estate.keepJournal(journal)
+  return { journal, memory }
+}
+
+const settled = (calls: number | undefined): string =>
+  calls === undefined
+    ? 'Cannot read the journal of an earlier intercede: calls that were in flight are lost'
+    : `Cannot read all of the journal of an earlier intercede: of ${calls} calls in flight, those that it had begun fail with EIO`

@@ -1,0 +1,51 @@
+import { EPOLLIN, Epoll, EpollEvent } from '../../kernel/epoll.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { socketpair } from '../../kernel/socket.ts'
+
+/**
+ * Calls back when descriptors become readable that Node cannot watch itself, such as sockets from which descriptors are
+ * received. It waits on a thread of libuv's pool.
+ */
+export class Reactor {
+  readonly #epoll = new Epoll()
+  readonly #event = new EpollEvent()
+  readonly #watched = new Map<number, { readonly raw: number; readonly ready: () => void }>()
+  /** Closing one end wakes the waiting thread, so that it can be waited for. */
+  readonly #wake: [Fd, Fd] = socketpair()
+  #token = 1
+
+  constructor() {
+    this.#epoll.add(this.#wake[0], EPOLLIN, [0, 0])
+    this.#next()
+  }
+
+  /** @returns a function that stops it, to be called before the descriptor is closed */
+  watch(fd: Handle, ready: () => void): () => void {
+    const token = this.#token++
+    const { raw } = fd
+    this.#watched.set(token, { raw, ready })
+    this.#epoll.add(fd, EPOLLIN, [token, 0])
+    return () => {
+      if (this.#watched.delete(token)) this.#epoll.remove(raw)
+    }
+  }
+
+  close(): void {
+    this.#watched.clear()
+    this.#wake[1][Symbol.dispose]()
+  }
+
+  #next(): void {
+    this.#event.waitAsync(this.#epoll.raw, (ready) => {
+      const { token } = this.#event
+      if (ready && token === 0) {
+        this.#epoll[Symbol.dispose]()
+        this.#wake[0][Symbol.dispose]()
+        return
+      }
+      if (ready) this.#watched.get(token)?.ready()
+      this.#next()
+    })
+  }
+}

@@ -1,0 +1,176 @@
+import { readFileSync } from 'node:fs'
+import { errnos } from '../../abi/errno.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import { dup, Fd, setCloexec } from '../../kernel/fd.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { textFile } from '../../kernel/shared-memory.ts'
+import { connectDatagram, MSG_DONTWAIT, send } from '../../kernel/socket.ts'
+
+/** Where descriptors begin that systemd passes on, SD_LISTEN_FDS_START of sd-daemon.h. */
+const FIRST = 3
+/** When the queue of its socket is full. */
+const RETRY_MS = 5
+/** The number of a descriptor of a file that names those which the program before left us in this process. */
+const LEFT = 'INTERCEDE_LEFT'
+/** They are removed from the environment, for they are for this process only. */
+const OWN = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'] as const
+
+/** A descriptor that came from the service manager, or from the program that this process was before. */
+export interface Inherited {
+  readonly name: string
+  readonly fd: Fd
+}
+
+/**
+ * What the service manager, which is systemd, has for a service, and hears from it. What it stores for the next process is
+ * kept here too, for the next program in this process, also where there is no service manager.
+ *
+ * @see sd_notify(3), sd_listen_fds(3)
+ */
+export class ServiceManager {
+  /** Sockets of its units, and what an earlier process of the service stored; owned by whoever takes them. */
+  readonly inherited: readonly Inherited[]
+  readonly #kept = new Map<string, Fd>()
+  readonly #env: NodeJS.ProcessEnv
+  readonly #own: NodeJS.ProcessEnv
+  readonly #socket: Fd | undefined
+  readonly #hasWatchdog: boolean
+  readonly #queue: { readonly text: string; readonly fds: readonly Fd[] }[] = []
+
+  /** @param env of the process, from which is removed what is for us only */
+  constructor(env: NodeJS.ProcessEnv) {
+    this.inherited = [...inherit(env), ...left(env)]
+    for (const { name, fd } of this.inherited) this.#keep(name, fd)
+    const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: watchdog, WATCHDOG_PID: watched } = env
+    this.#socket = socket ? connectDatagram(socket) : undefined
+    this.#hasWatchdog = watchdog !== undefined && (watched === undefined || watched === String(process.pid))
+    this.#env = env
+    this.#own = Object.fromEntries(OWN.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])))
+    for (const name of OWN) delete env[name]
+  }
+
+  get isThere(): boolean {
+    return this.#socket !== undefined
+  }
+
+  /** @param status one line for `systemctl status` */
+  ready(status: string): void {
+    this.#tell(`READY=1\nSTATUS=${status}`)
+  }
+
+  /** Until `ready` is said again. */
+  reloading(): void {
+    // Of CLOCK_MONOTONIC, as libuv's clock is.
+    this.#tell(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`)
+  }
+
+  status(status: string): void {
+    this.#tell(`STATUS=${status}`)
+  }
+
+  stopping(): void {
+    this.#tell('STOPPING=1')
+  }
+
+  /** To be called once a second. */
+  alive(): void {
+    if (this.#hasWatchdog) this.#tell('WATCHDOG=1')
+  }
+
+  /** Has it been sent all that it was told? */
+  get isIdle(): boolean {
+    return this.#queue.length === 0
+  }
+
+  /** Gives it a copy of a descriptor, which the next process of the service gets; it stores none twice. */
+  store(name: string, fd: Handle): void {
+    this.#keep(name, fd)
+    this.#tell(`FDSTORE=1\nFDPOLL=0\nFDNAME=${name}`, [fd])
+  }
+
+  /** Keeps a copy for the next program in this process only. */
+  hold(name: string, fd: Handle): void {
+    this.#keep(name, fd)
+  }
+
+  /** It shall close all that were stored under that name. */
+  remove(name: string): void {
+    this.#kept.get(name)?.[Symbol.dispose]()
+    this.#kept.delete(name)
+    this.#tell(`FDSTOREREMOVE=1\nFDNAME=${name}`)
+  }
+
+  /**
+   * Leaves all that is stored, and what is known of the service manager, to the program that this process becomes. The names
+   * are in a file: all of them can be longer than the kernel lets one variable of an environment be.
+   *
+   * @param become does that with these descriptors @throws {Error} what it throws; all is as before then
+   */
+  leave(become: (fds: readonly Handle[]) => never): never {
+    const fds = [...this.#kept].map(([name, { raw }]) => [name, raw])
+    using list = textFile('intercede-left', JSON.stringify(fds))
+    Object.assign(this.#env, this.#own, { [LEFT]: String(list.raw) })
+    try {
+      return become([...this.#kept.values(), list])
+    } finally {
+      for (const name of [LEFT, ...OWN]) delete this.#env[name]
+    }
+  }
+
+  #keep(name: string, fd: Handle): void {
+    this.#kept.get(name)?.[Symbol.dispose]()
+    this.#kept.set(name, dup(fd))
+  }
+
+  #tell(text: string, fds: readonly Handle[] = []): void {
+    if (!this.#socket || (this.#queue.length === 0 && this.#send(text, fds))) return
+    this.#queue.push({ text, fds: fds.map(dup) })
+    if (this.#queue.length === 1) setTimeout(() => this.#flush(), RETRY_MS)
+  }
+
+  #flush(): void {
+    while (this.#queue.length > 0) {
+      const { text, fds } = this.#queue[0]!
+      if (!this.#send(text, fds)) {
+        setTimeout(() => this.#flush(), RETRY_MS)
+        return
+      }
+      for (const fd of fds) fd[Symbol.dispose]()
+      this.#queue.shift()
+    }
+  }
+
+  /** @returns false if there is no room now; a manager that does not listen is no reason to end */
+  #send(text: string, fds: readonly Handle[]): boolean {
+    try {
+      send(this.#socket!, Buffer.from(text), fds, MSG_DONTWAIT)
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error
+      return error.errno !== errnos.EAGAIN && error.errno !== errnos.ETOOMANYREFS
+    }
+    return true
+  }
+}
+
+function left(env: NodeJS.ProcessEnv): readonly Inherited[] {
+  const { [LEFT]: raw } = env
+  if (raw === undefined) return []
+  delete env[LEFT]
+  using list = new Fd(Number(raw))
+  const fds = JSON.parse(readFileSync(`/proc/self/fd/${list.raw}`, 'utf8')) as readonly (readonly [string, number])[]
+  return fds.map(([name, each]) => {
+    setCloexec(each)
+    return { name, fd: new Fd(each) }
+  })
+}
+
+function inherit(env: NodeJS.ProcessEnv): readonly Inherited[] {
+  const { LISTEN_PID: pid, LISTEN_FDS: count, LISTEN_FDNAMES: names = '' } = env
+  for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PIDFDID']) delete env[name]
+  if (pid !== String(process.pid)) return []
+  const all = names.split(':')
+  return Array.from({ length: Number(count) }, (_, index) => {
+    setCloexec(FIRST + index)
+    return { name: all[index] ?? '', fd: new Fd(FIRST + index) }
+  })
+}

@@ -1,0 +1,34 @@
+import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { errnos } from '../../abi/errno.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts'
+
+/**
+ * Listens at `path`, for root only, and removes what a daemon that was killed left there.
+ *
+ * @throws {Error} if something else is there, or a daemon that still answers
+ */
+export function listenExclusively(path: string, type: SocketType = 'stream'): Fd {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o711 })
+  const there = lstatSync(path, { throwIfNoEntry: false })
+  if (there && !there.isSocket()) throw new Error(`Cannot listen on "${path}": it is there already and no socket`)
+  if (there && answers(path, type)) throw new Error(`Cannot listen on "${path}": another intercede serves it`)
+  rmSync(path, { force: true })
+  const socket = listenUnix(path, type)
+  chmodSync(path, 0o600)
+  return socket
+}
+
+function answers(path: string, type: SocketType): boolean {
+  try {
+    connectUnix(path, type)[Symbol.dispose]()
+    return true
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === errnos.ECONNREFUSED) return false
+    // Somebody listens there, for connections of another type.
+    if (error instanceof SyscallError && error.errno === errnos.EPROTOTYPE) return true
+    throw error
+  }
+}

@@ -16,7 +16,7 @@ import { notifSetFlags } from '../kernel/seccomp.ts'
 import { type Message, receive, send } from '../kernel/socket.ts'
 import { Pool } from './pool/pool.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './protocol/messages.ts'
-import { CONTROL_FD, type EngineOptions, JOURNAL_FD, LASTING_FD } from './protocol/spawn-engine.ts'
+import { CONTROL_FD, type EngineOptions, JOURNAL_FD, PERSISTENT_FD } from './protocol/spawn-engine.ts'
 
 /** The keeper ends an engine that does not give it for many times as long. */
 const BEAT_MS = 1000
@@ -25,7 +25,7 @@ const BEAT_MS = 1000
 async function main(): Promise<void> {
   setCloexec(CONTROL_FD)
   setCloexec(JOURNAL_FD)
-  setCloexec(LASTING_FD)
+  setCloexec(PERSISTENT_FD)
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   keepOnly(capMask(...permittedMain))
@@ -54,7 +54,7 @@ async function main(): Promise<void> {
       ...limits,
       build,
       journal: JOURNAL_FD,
-      lasting: LASTING_FD,
+      persistent: PERSISTENT_FD,
       control: CONTROL_FD,
       processors: availableParallelism(),
       hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
@@ -120,7 +120,7 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
   else if (message.type === 'all') pool.settle()
   else if (message.type === 'container') pool.announce(message, fds)
   else if (message.type === 'forget') pool.forget(message.container)
-  else if (message.type === 'mounter') pool.adopt(fds[0]!, fds[1]!)
+  else if (message.type === 'mounter') pool.takeOverMounter(fds[0]!, fds[1]!)
   else if (message.type === 'monitor') pool.listen(message.listener, message.container, fds[0]!, true)
   else {
     // Matters more than anything else for speed: the caller is woken on the processor of the thread that answers.

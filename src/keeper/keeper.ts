@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Beat, Slots } from '../engine/journal/journal.ts'
+import { Heartbeat, Slots } from '../engine/journal/journal.ts'
 import type { ToKeeper } from '../engine/protocol/messages.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -160,7 +160,7 @@ export class Keeper {
     return new Engines({
       reactor: this.#reactor,
       memories: this.#heritage.memories,
-      beat: new Beat(memory),
+      beat: new Heartbeat(memory),
       engine: { threads: THREADS, calls, callsPerContainer },
       pause: this.#options.restartPause,
       handOn: (tell) => this.#heritage.handOn(tell),

@@ -4,8 +4,8 @@ import { AT_FDCWD } from '../../src/abi/fcntl.ts'
 import type { Caller } from '../../src/caller/caller.ts'
 import type { Container } from '../../src/caller/identity/container.ts'
 import type { Act } from '../../src/calls/act.ts'
-import { Adoptions } from '../../src/engine/replay/replay.ts'
-import { UNDELIVERED_WORDS, Undelivered } from '../../src/engine/replay/reply-cache.ts'
+import { Replays } from '../../src/engine/replay/replay.ts'
+import { REPLY_CACHE_WORDS, ReplyCache } from '../../src/engine/replay/reply-cache.ts'
 import { O_PATH, openat } from '../../src/kernel/files.ts'
 import { cstring } from '../../src/kernel/libc.ts'
 
@@ -14,7 +14,7 @@ const KEY = 7n
 const container = { index: 0, lasting: false } as Container
 const waiting = (): boolean => true
 
-const table = (): Undelivered => new Undelivered(new Int32Array(new SharedArrayBuffer(4 * UNDELIVERED_WORDS)))
+const table = (): ReplyCache => new ReplyCache(new Int32Array(new SharedArrayBuffer(4 * REPLY_CACHE_WORDS)))
 
 /** More looks than are made without a pause. */
 const LONG = 6
@@ -40,8 +40,8 @@ const act: Act = {
   dev: 0 as Dev,
 }
 
-const adoptions = (acts: Undelivered, mayBlock: () => void): Adoptions =>
-  new Adoptions(acts, new DataView(new SharedArrayBuffer(256)), mayBlock)
+const adoptions = (acts: ReplyCache, mayBlock: () => void): Replays =>
+  new Replays(acts, new DataView(new SharedArrayBuffer(256)), mayBlock)
 
 const begun = (mayBlock: () => void, caller: Caller) =>
   adoptions(table(), mayBlock).of(act, caller, { container, slot: 0 }, waiting)!

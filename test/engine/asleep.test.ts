@@ -1,11 +1,11 @@
 import { expect, test, vi } from 'vitest'
-import { asleep } from '../../src/engine/replay/wait-asleep.ts'
+import { waitUntilAsleep } from '../../src/engine/replay/wait-asleep.ts'
 
 const waiting = (): boolean => true
 
 test('a caller that sleeps at the first look costs no pause', () => {
   const mayBlock = vi.fn()
-  expect(asleep(waiting, 1000, mayBlock, () => 'seen')).toBe('seen')
+  expect(waitUntilAsleep(waiting, 1000, mayBlock, () => 'seen')).toBe('seen')
   expect(mayBlock).not.toHaveBeenCalled()
 })
 
@@ -13,13 +13,13 @@ test('the lead is passed once, before the first pause', () => {
   const mayBlock = vi.fn()
   const passed: number[] = []
   const look = (): 'seen' | undefined => (passed.push(mayBlock.mock.calls.length) < 7 ? undefined : 'seen')
-  expect(asleep(waiting, 1000, mayBlock, look)).toBe('seen')
+  expect(waitUntilAsleep(waiting, 1000, mayBlock, look)).toBe('seen')
   expect(passed).toEqual([0, 0, 0, 0, 1, 1, 1])
 })
 
 test('it is looked at ever less often, and at last no more', () => {
   const look = vi.fn(() => undefined)
-  expect(asleep(waiting, 100, () => {}, look)).toBe('awake')
+  expect(waitUntilAsleep(waiting, 100, () => {}, look)).toBe('awake')
   // By steps of 20 us there would be 1,000 of them.
   expect(look.mock.calls.length).toBeLessThan(25)
 })
@@ -27,7 +27,7 @@ test('it is looked at ever less often, and at last no more', () => {
 test('a call that does not wait any more is gone, whatever was seen', () => {
   const mayBlock = vi.fn()
   expect(
-    asleep(
+    waitUntilAsleep(
       () => false,
       1000,
       mayBlock,

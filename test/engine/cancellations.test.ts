@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
-import { Cancellations } from '../../src/engine/replay/cancel-rate-limit.ts'
+import { CancelRateLimit } from '../../src/engine/replay/cancel-rate-limit.ts'
 
 /** As many cost nothing; at one in 2 ms they never end. */
 const BURST = 100
 
-const table = (): Cancellations => new Cancellations(new Int32Array(new SharedArrayBuffer(8)))
+const table = (): CancelRateLimit => new CancelRateLimit(new Int32Array(new SharedArrayBuffer(8)))
 
-function countMany(cancellations: Cancellations, count: number, ms: number): readonly number[] {
+function countMany(cancellations: CancelRateLimit, count: number, ms: number): readonly number[] {
   return Array.from({ length: count }, () => cancellations.count(0, ms))
 }
 

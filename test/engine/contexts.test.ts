@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import type { Context, Parameter } from '../../src/calls/context.ts'
-import { CONTEXT_WORDS, Contexts, ENTRIES } from '../../src/engine/kept/fs-context-store.ts'
+import { CONTEXT_WORDS, ENTRIES, FsContextStore } from '../../src/engine/kept/fs-context-store.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { identify } from '../../src/kernel/files.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
@@ -14,8 +14,8 @@ const PROCESS = 1 as Tid
 const TOLD = { type: 'ext4', parameters: [['source', '/none']] } as const
 let now = 0
 const memory = (): Int32Array => new Int32Array(CONTEXT_WORDS + 7)
-const contexts = (words = memory(), vault = new OwnVault()): Contexts =>
-  new Contexts(placeIn(words, ENTRIES, 7), vault, () => now)
+const contexts = (words = memory(), vault = new OwnVault()): FsContextStore =>
+  new FsContextStore(placeIn(words, ENTRIES, 7), vault, () => now)
 
 /** A descriptor of its own, and what it is: so that a test sees when it was closed. */
 function descriptor(): { readonly fd: Fd; readonly raw: number; readonly isOpen: () => boolean } {
@@ -33,7 +33,7 @@ function descriptor(): { readonly fd: Fd; readonly raw: number; readonly isOpen:
   return { fd, raw, isOpen: () => link() === was }
 }
 
-const held = (all: Contexts, container: number, raw: number): Context => {
+const held = (all: FsContextStore, container: number, raw: number): Context => {
   const found = all.findContext(container, (opened) => opened.raw === raw)
   if (!found || found === 'busy') throw new Error(`It is ${found}`)
   return found

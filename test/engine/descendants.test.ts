@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { expect, test } from 'vitest'
-import { killBelow } from '../../src/engine/execs/kill-tree.ts'
+import { killTree } from '../../src/engine/execs/kill-tree.ts'
 import { startTime } from '../../src/kernel/process.ts'
 
 test('a process is killed with what it has started, and what that has', async () => {
@@ -11,7 +11,7 @@ test('a process is killed with what it has started, and what that has', async ()
   const others = said.toString().trim().split(' ').map(Number)
   expect(others.map((pid) => startTime(pid) !== undefined)).toEqual([true, true])
   const closed = new Promise((resolve) => child.once('close', resolve))
-  killBelow(child.pid!)
+  killTree(child.pid!)
   // All of them hold the pipe.
   await closed
   expect(child.signalCode).toBe('SIGKILL')

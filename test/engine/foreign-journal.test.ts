@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { SLOT, STATE } from '../../src/calls/slot.ts'
-import { takeCalls } from '../../src/engine/journal/import-journal.ts'
-import { journalSize, markJournal, Slots } from '../../src/engine/journal/journal.ts'
+import { importCalls } from '../../src/engine/journal/import-journal.ts'
+import { journalSize, Slots, writeMagic } from '../../src/engine/journal/journal.ts'
 
 /** Where a journal says how it looks, in 32-bit words: for ever. */
 const SHAPE = 48
@@ -23,7 +23,7 @@ function foreign(states: readonly number[]): ArrayBuffer {
 
 function ours(): Slots {
   const memory = new ArrayBuffer(journalSize(1024))
-  markJournal(memory)
+  writeMagic(memory)
   return new Slots(memory)
 }
 
@@ -31,7 +31,7 @@ test('calls that were not begun are in the same state, those that were begun are
   const slots = ours()
   const LATER = 77
   const states = [STATE.received, STATE.free, STATE.receiving, STATE.acting, STATE.acted, LATER]
-  expect(takeCalls(foreign(states), slots)).toBe(5)
+  expect(importCalls(foreign(states), slots)).toBe(5)
   const taken = slots.all().filter((slot) => slots.state(slot) !== STATE.free)
   const { view } = slots
   const word = (slot: number, field: keyof typeof SLOT): number => view.getUint32(slot + SLOT[field], true)
@@ -48,11 +48,11 @@ test('calls that were not begun are in the same state, those that were begun are
 
 test('our own journal can be taken so', () => {
   const memory = new ArrayBuffer(journalSize(1024))
-  markJournal(memory)
+  writeMagic(memory)
   const before = new Slots(memory)
   const slot = before.take({ listener: 3, container: 4, thread: 5 })
   before.receive(slot)
-  expect(takeCalls(memory, ours())).toBe(1)
+  expect(importCalls(memory, ours())).toBe(1)
 })
 
 test.each([
@@ -63,5 +63,5 @@ test.each([
 ])('a journal that $what is not read', ({ shape }) => {
   const memory = foreign([STATE.received])
   new Int32Array(memory).set(shape, SHAPE)
-  expect(takeCalls(memory, ours())).toBeUndefined()
+  expect(importCalls(memory, ours())).toBeUndefined()
 })

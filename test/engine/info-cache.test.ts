@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { decodeSysinfo, type SystemInfo } from '../../src/abi/sysinfo.ts'
-import { INFO_WORDS, InfoCache } from '../../src/engine/facts/sysinfo-cache.ts'
+import { INFO_WORDS, SysinfoCache } from '../../src/engine/facts/sysinfo-cache.ts'
 
 const info = (totalram: number): SystemInfo => ({
   ...{ uptime: 0, loads: [0, 0, 0], procs: 1, totalram, freeram: 0, sharedram: 0, bufferram: 0 },
@@ -10,7 +10,7 @@ const info = (totalram: number): SystemInfo => ({
 function machine() {
   const words = new Int32Array(new SharedArrayBuffer(4 * 3 * INFO_WORDS))
   const looks: number[] = []
-  const cache = new InfoCache(words)
+  const cache = new SysinfoCache(words)
   const ask = (container: number, now: number, finds = container, by = cache): number => {
     const look = (): SystemInfo => {
       looks.push(container)
@@ -24,7 +24,7 @@ function machine() {
 
 test('InfoCache looks once in 100 ms, for all threads', () => {
   const { words, looks, ask } = machine()
-  const another = new InfoCache(words)
+  const another = new SysinfoCache(words)
   expect([
     ask(1, 5000, 10),
     ask(1, 5099, 20),
@@ -57,7 +57,7 @@ test('InfoCache has the struct of either architecture, each with the uptime of n
 
 test('InfoCache forgets a container before another one gets its number', () => {
   const { words, cache, ask } = machine()
-  const another = new InfoCache(words)
+  const another = new SysinfoCache(words)
   ask(1, 5000, 10)
   ask(1, 5000, 10, another)
   cache.forget(1)

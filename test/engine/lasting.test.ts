@@ -2,26 +2,35 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import { STORE_LOCKS } from '../../src/caller/programs/bpf-program-store.ts'
 import { ENTRIES } from '../../src/engine/kept/fs-context-store.ts'
-import { isLasting, LASTING_SIZE, Lasting, markLasting } from '../../src/engine/kept/persistent-state.ts'
+import {
+  isPersistent,
+  markPersistent,
+  PERSISTENT_SIZE,
+  PersistentState,
+} from '../../src/engine/kept/persistent-state.ts'
 import { CONTAINERS } from '../../src/engine/thread/shared-state.ts'
 import { pipe } from '../../src/kernel/pipe.ts'
 import { OwnVault } from './lasting-world.ts'
 
 const memory = (): ArrayBuffer => {
-  const fresh = new ArrayBuffer(LASTING_SIZE)
-  markLasting(fresh)
+  const fresh = new ArrayBuffer(PERSISTENT_SIZE)
+  markPersistent(fresh)
   return fresh
 }
 const words = (count: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * count))
 
 /** As an engine begins. */
-function engine(shared: ArrayBuffer, vault: OwnVault): Lasting {
-  const lasting = new Lasting(shared, { contexts: words(ENTRIES), programs: words(STORE_LOCKS * CONTAINERS) }, vault)
+function engine(shared: ArrayBuffer, vault: OwnVault): PersistentState {
+  const lasting = new PersistentState(
+    shared,
+    { contexts: words(ENTRIES), programs: words(STORE_LOCKS * CONTAINERS) },
+    vault,
+  )
   lasting.restore(vault.legacy())
   return lasting
 }
 
-function withContext(lasting: Lasting, container: number): void {
+function withContext(lasting: PersistentState, container: number): void {
   const { read, write } = pipe()
   write[Symbol.dispose]()
   expect(lasting.contexts.addContext(container, read, 'ext4', 1 as Tid)).toBeDefined()
@@ -69,7 +78,7 @@ test('what was kept for nothing is closed and dropped', () => {
 })
 
 test('memory of another layout is not used', () => {
-  expect(isLasting(memory())).toBe(true)
-  expect(isLasting(new ArrayBuffer(LASTING_SIZE))).toBe(false)
-  expect(isLasting(memory().slice(4))).toBe(false)
+  expect(isPersistent(memory())).toBe(true)
+  expect(isPersistent(new ArrayBuffer(PERSISTENT_SIZE))).toBe(false)
+  expect(isPersistent(memory().slice(4))).toBe(false)
 })

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
-import { LEAD_WORDS, Lead } from '../../src/engine/leader/leadership.ts'
-import { WORKER_WORDS, Workers } from '../../src/engine/leader/thread-activity.ts'
+import { LEADERSHIP_WORDS, Leadership } from '../../src/engine/leader/leadership.ts'
+import { ACTIVITY_WORDS, ThreadActivity } from '../../src/engine/leader/thread-activity.ts'
 import { now } from '../../src/kernel/clock.ts'
 import type { Alarm } from '../../src/kernel/timer.ts'
 
@@ -13,18 +13,18 @@ class World {
   /** Those that have work; the others wait. */
   readonly running = new Set<number>()
   readonly struck: number[] = []
-  readonly #lead = new Int32Array(new SharedArrayBuffer(4 * LEAD_WORDS))
-  readonly #workers = new Int32Array(new SharedArrayBuffer(4 * WORKER_WORDS))
+  readonly #lead = new Int32Array(new SharedArrayBuffer(4 * LEADERSHIP_WORDS))
+  readonly #workers = new Int32Array(new SharedArrayBuffer(4 * ACTIVITY_WORDS))
   #threads = 0
 
-  thread(): Lead {
-    const workers = new Workers(this.#workers, ++this.#threads as Tid, (thread) => this.running.has(thread))
-    const lead = new Lead(this.#lead, workers, {
+  thread(): Leadership {
+    const workers = new ThreadActivity(this.#workers, ++this.#threads as Tid, (thread) => this.running.has(thread))
+    const lead = new Leadership(this.#lead, workers, {
       processors: 2,
       alarm: this.alarm as unknown as Alarm,
       strike: (container) => this.struck.push(container),
     })
-    lead.resume()
+    lead.rejoin()
     return lead
   }
 
@@ -34,8 +34,8 @@ class World {
 }
 
 /** Posts so often that parked threads are woken for it, the deputy among them. */
-function ring(it: Lead): void {
-  for (let posts = 0; posts < 64; posts++) it.announce()
+function ring(it: Leadership): void {
+  for (let posts = 0; posts < 64; posts++) it.wakeFollower()
 }
 
 test('one thread leads, and serves, and leads again', () => {
@@ -44,9 +44,9 @@ test('one thread leads, and serves, and leads again', () => {
   expect([one.take(), one.isOurs]).toEqual([true, true])
   expect([other.take(), other.isOurs]).toEqual([false, false])
   one.serve(7, 0)
-  one.resume()
+  one.rejoin()
   expect(one.isOurs).toBe(true)
-  one.pass()
+  one.handOver()
   expect(one.isOurs).toBe(false)
   expect(other.take()).toBe(true)
 })
@@ -62,9 +62,9 @@ test('the deputy leads when the leader is late, which is struck, and counted out
   deputy.park()
   expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [7], 1])
   deputy.serve(8, 0)
-  late.resume()
+  late.rejoin()
   expect([late.isOurs, late.take(), world.active]).toEqual([false, false, 2])
-  deputy.resume()
+  deputy.rejoin()
   expect(deputy.isOurs).toBe(true)
 })
 
@@ -80,7 +80,7 @@ test("calls that are begun keep the deputy away, and a shared lead is nobody's",
       return
     }
     leader.receive()
-    leader.share(6, 0)
+    leader.receiveTogether(6, 0)
     leader.take()
     leader.serve(7, 0)
   }
@@ -93,18 +93,18 @@ test('a thread that hangs while the lead is shared is struck and counted out, an
   const [one, other, deputy] = [world.thread(), world.thread(), world.thread()]
   one.take()
   one.receive()
-  one.share(6, 0)
+  one.receiveTogether(6, 0)
   other.take()
   world.running.add(2)
   let waits = 0
   world.alarm.wait = () => {
     if (++waits > 1) return
     other.receive()
-    other.share(8, now())
+    other.receiveTogether(8, now())
   }
   deputy.park()
   expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [6], 2])
-  one.resume()
+  one.rejoin()
   expect(world.active).toBe(3)
 })
 
@@ -113,10 +113,10 @@ test('who waits for a moment while the lead is shared is neither struck nor coun
   const [one, deputy] = [world.thread(), world.thread()]
   one.take()
   one.receive()
-  one.share(6, now() - 4)
+  one.receiveTogether(6, now() - 4)
   deputy.park()
   expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [], 2])
-  one.pass()
+  one.handOver()
   expect(world.active).toBe(1)
 })
 
@@ -127,7 +127,7 @@ test('a leader that waits for calls is not struck', () => {
   leader.serve(7, 0)
   let waits = 0
   world.alarm.wait = () => {
-    leader.resume()
+    leader.rejoin()
     leader.wait()
     if (++waits === 3) ring(leader)
   }
@@ -152,11 +152,11 @@ test('a shared lead goes to whoever asks first', () => {
   const [one, other] = [world.thread(), world.thread()]
   one.take()
   one.receive()
-  one.share(7, 0)
+  one.receiveTogether(7, 0)
   expect(one.isOurs).toBe(false)
   expect(other.await()).toBe(true)
   expect(one.await()).toBe(false)
-  one.pass()
+  one.handOver()
   expect([other.isOurs, one.take()]).toEqual([true, false])
 })
 
@@ -201,7 +201,7 @@ test('a late thread never takes or frees the lead of another', () => {
           lead[step]()
           current = { thread: number, is: step === 'receive' ? 'receiving' : 'waiting' }
         } else if (step === 'share' && leads && current!.is === 'receiving') {
-          lead.share(1, 0)
+          lead.receiveTogether(1, 0)
           current = undefined
         } else if (step === 'park' && !lead.isOurs) {
           // Nobody rings: a deputy would wait for ever where the leader waits for calls.
@@ -218,12 +218,12 @@ test('a late thread never takes or frees the lead of another', () => {
           expect(lead.isOurs).toBe(leads)
           if (lead.isOurs) current = { thread: number, is: 'waiting' }
         } else if (step === 'resume' && (!leads || current!.is === 'serving')) {
-          lead.resume()
+          lead.rejoin()
           thread.away = false
           if (leads) current = { thread: number, is: 'waiting' }
           else expect(lead.isOurs).toBe(false)
         } else if (step === 'pass') {
-          lead.pass()
+          lead.handOver()
           thread.away = true
           if (leads) current = undefined
           rung ||= current === undefined

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { Pace } from '../../src/engine/facts/probe-pace.ts'
+import { ProbePace } from '../../src/engine/facts/probe-pace.ts'
 
 function paceAt(start: number) {
   const clock = { now: start }
-  return { clock, pace: new Pace(new Int32Array(2), () => clock.now) }
+  return { clock, pace: new ProbePace(new Int32Array(2), () => clock.now) }
 }
 const times = (count: number, wait: () => number): number[] => Array.from({ length: count }, wait)
 

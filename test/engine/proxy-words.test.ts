@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { ProxyWords } from '../../src/engine/lxc/lxc-proxy-state.ts'
+import { LxcProxyState } from '../../src/engine/lxc/lxc-proxy-state.ts'
 
 describe('ProxyWords', () => {
   test('tell a connection from a listener, and for how long a monitor waits', () => {
     let now = 100
-    const words = new ProxyWords(new Int32Array(4), () => now)
+    const words = new LxcProxyState(new Int32Array(4), () => now)
     expect([words.has(1), words.waiting(1)]).toEqual([false, 0])
     words.open(1)
     expect([words.has(1), words.isFresh(1), words.waiting(1)]).toEqual([true, true, 0])
@@ -18,7 +18,7 @@ describe('ProxyWords', () => {
   })
 
   test('a call that is older than the engine', () => {
-    const words = new ProxyWords(new Int32Array(1), () => 2)
+    const words = new LxcProxyState(new Int32Array(1), () => 2)
     words.begin(0, 10)
     expect(words.waiting(0)).toBe(2)
   })

@@ -1,11 +1,11 @@
 import { hash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import {
+  DeviceRulesCache,
   decodeRules,
   encodeRules,
   isOpen,
   RULES_WORDS,
-  RulesCache,
   staying,
   stays,
 } from '../../src/engine/facts/device-rules-cache.ts'
@@ -16,7 +16,7 @@ const refused = { mknod: false, open: false }
 const keyOf = (of: number | string): Buffer => hash('sha256', `${of}`, 'buffer')
 
 /** As a thread does it. */
-function askIn(cache: RulesCache, container: number, of: number | string, find: () => DeviceRules | undefined) {
+function askIn(cache: DeviceRulesCache, container: number, of: number | string, find: () => DeviceRules | undefined) {
   const known = cache.get(container, keyOf(of))
   if (known !== 0) return decodeRules(known)
   const word = encodeRules(find())
@@ -27,7 +27,7 @@ function askIn(cache: RulesCache, container: number, of: number | string, find: 
 test('an answer holds for ten seconds, for its container and key', () => {
   let now = 0
   let asked = 0
-  const cache = new RulesCache(new Int32Array(2 * RULES_WORDS), () => now)
+  const cache = new DeviceRulesCache(new Int32Array(2 * RULES_WORDS), () => now)
   const ask = (container: number, of: number, rules = allowed) =>
     askIn(cache, container, of, () => {
       asked++
@@ -47,7 +47,7 @@ test('an answer holds for ten seconds, for its container and key', () => {
 
 test('that nobody knows holds for a second only', () => {
   let now = 0
-  const cache = new RulesCache(new Int32Array(RULES_WORDS), () => now)
+  const cache = new DeviceRulesCache(new Int32Array(RULES_WORDS), () => now)
   const ask = (rules: typeof allowed | undefined) => askIn(cache, 0, 3, () => rules)
   expect(ask(undefined)).toBeUndefined()
   expect(ask(allowed)).toBeUndefined()
@@ -59,7 +59,7 @@ test('that nobody knows holds for a second only', () => {
 
 test('64 questions have a place each; one more takes that of one, of any when they are old', () => {
   let now = 0
-  const cache = new RulesCache(new Int32Array(2 * RULES_WORDS), () => now)
+  const cache = new DeviceRulesCache(new Int32Array(2 * RULES_WORDS), () => now)
   const questions = Array.from({ length: 64 }, (_, index) => index)
   const rulesOf = (of: number): DeviceRules => (of % 3 === 0 ? refused : allowed)
   const ask = (of: number): DeviceRules | undefined => askIn(cache, 0, of, () => rulesOf(of))
@@ -74,7 +74,7 @@ test('64 questions have a place each; one more takes that of one, of any when th
 
 test('a place that another thread is writing is neither read nor written', () => {
   const words = new Int32Array(RULES_WORDS)
-  const cache = new RulesCache(words, () => 0)
+  const cache = new DeviceRulesCache(words, () => 0)
   const key = keyOf('one')
   cache.set(0, key, encodeRules(allowed))
   const at = words.findIndex((word) => word !== 0)

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { SEAT_WORDS, Seats } from '../../src/engine/leader/parking-lot.ts'
+import { PARKING_WORDS, ParkingLot } from '../../src/engine/leader/parking-lot.ts'
 
-const seats = (): Seats => new Seats(new Int32Array(new SharedArrayBuffer(4 * SEAT_WORDS)))
+const seats = (): ParkingLot => new ParkingLot(new Int32Array(new SharedArrayBuffer(4 * PARKING_WORDS)))
 
 test('who is wanted does not stay, and who was woken before it sleeps does not sleep', () => {
   const it = seats()
@@ -14,7 +14,7 @@ test('who is wanted does not stay, and who was woken before it sleeps does not s
 })
 
 /** A thread that sits while another one is about to: the second is within the first one's question. */
-const two = (it: Seats, meanwhile: () => boolean): void =>
+const two = (it: ParkingLot, meanwhile: () => boolean): void =>
   it.sit(() => {
     it.sit(meanwhile)
     return false

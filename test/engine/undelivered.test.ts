@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
-import { UNDELIVERED_WORDS, Undelivered } from '../../src/engine/replay/reply-cache.ts'
+import { REPLY_CACHE_WORDS, ReplyCache } from '../../src/engine/replay/reply-cache.ts'
 
 const CONTAINER = 1
 const TID = 42 as Tid
@@ -11,10 +11,10 @@ const noWait = (): never => {
   throw new Error('It waits')
 }
 
-const table = (): Undelivered => new Undelivered(new Int32Array(new SharedArrayBuffer(4 * 2 * UNDELIVERED_WORDS)))
+const table = (): ReplyCache => new ReplyCache(new Int32Array(new SharedArrayBuffer(4 * 2 * REPLY_CACHE_WORDS)))
 
 /** A call that has acted, and whose answer did not arrive. */
-function leave(acts: Undelivered, key = KEY, result = RESULT): void {
+function leave(acts: ReplyCache, key = KEY, result = RESULT): void {
   acts.end(CONTAINER, acts.begin(CONTAINER, TID, key)!, key, false, result)
 }
 

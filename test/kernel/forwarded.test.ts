@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { decodeResponse } from '../../src/abi/seccomp.ts'
-import { ForwardedCall } from '../../src/engine/lxc/lxc-proxy.ts'
-import { ProxyDeadlines } from '../../src/engine/lxc/lxc-proxy-deadlines.ts'
-import { ProxyWords } from '../../src/engine/lxc/lxc-proxy-state.ts'
+import { LxcProxyCall } from '../../src/engine/lxc/lxc-proxy.ts'
+import { LxcProxyDeadlines } from '../../src/engine/lxc/lxc-proxy-deadlines.ts'
+import { LxcProxyState } from '../../src/engine/lxc/lxc-proxy-state.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { receive, send, socketpair, stampMessages } from '../../src/kernel/socket.ts'
 import { until } from './host.ts'
@@ -15,7 +15,7 @@ function forwarded(
   age: number,
   isAgeKnown = true,
   atEnd = () => {},
-): { readonly call: ForwardedCall; readonly isOver: () => boolean } {
+): { readonly call: LxcProxyCall; readonly isOver: () => boolean } {
   const message = Buffer.alloc(136)
   message.writeBigUInt64LE(7n, 32)
   let isOver = false
@@ -24,7 +24,7 @@ function forwarded(
     atEnd()
   }
   const waiting = { connection, listener: connection, fds: [], since: Date.now() - age, isAgeKnown, end }
-  return { call: new ForwardedCall(message, 112, waiting), isOver: () => isOver }
+  return { call: new LxcProxyCall(message, 112, waiting), isOver: () => isOver }
 }
 
 describe('ForwardedCall.reply() sends nothing that the monitor could take for another reply', () => {
@@ -81,9 +81,9 @@ describe('ForwardedCall.reply() sends nothing that the monitor could take for an
 
 test('ProxyDeadlines lets go of the connection whose call hangs, and of no other', async () => {
   let now = 0
-  const words = new ProxyWords(new Int32Array(8), () => now)
+  const words = new LxcProxyState(new Int32Array(8), () => now)
   const faults: string[] = []
-  const deadlines = new ProxyDeadlines(words, (message) => faults.push(message))
+  const deadlines = new LxcProxyDeadlines(words, (message) => faults.push(message))
   const pairs = [socketpair(), socketpair(), socketpair()] as const
   for (const [index, [ours]] of pairs.entries()) deadlines.watch(index, ours.raw)
   words.begin(0, 0)

@@ -6,12 +6,12 @@ import type { ReasonCode } from '../../calls/reason.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import { textFile } from '../../kernel/shared-memory.ts'
-import { shareOf } from '../helpers/pool-share.ts'
+import { poolShare } from '../helpers/pool-share.ts'
 import type { Spawn } from '../helpers/spawn-guard.ts'
 import type { ProgramEnd } from '../protocol/messages.ts'
-import { type Answer, type Asked, answerOf } from './exec-job.ts'
-import { killBelow } from './kill-tree.ts'
-import { LastWords } from './output-tail.ts'
+import { answerOf, type ExecAnswer, type ExecRequest } from './exec-job.ts'
+import { killTree } from './kill-tree.ts'
+import { OutputTail } from './output-tail.ts'
 
 /** Programs that are being started and looked at, of the host and for one container: a thread waits for each. */
 const STARTING = 8
@@ -19,23 +19,23 @@ const STARTING_PER_CONTAINER = 4
 
 interface Given {
   readonly file: Handle
-  readonly words: LastWords
+  readonly words: OutputTail
 }
 
 interface Started {
   readonly container: number
   readonly program: string
   readonly child: ChildProcess
-  readonly words: LastWords
+  readonly words: OutputTail
   readonly ended: Promise<number>
-  readonly answer: Answer
+  readonly answer: ExecAnswer
 }
 
 /**
  * Starts programs in containers by their runtime's own `exec`: so they have all that a container gives its programs, also
  * what only the runtime can give, such as the container's seccomp filter. Nothing of ours goes with them but a pipe.
  */
-export class Execs {
+export class ContainerExecs {
   readonly #started = new Map<string, Started>()
   readonly #spawn: Spawn
   readonly #onProgram: (container: number, end: ProgramEnd) => void
@@ -45,15 +45,15 @@ export class Execs {
     this.#onProgram = onProgram
   }
 
-  start(container: Container | undefined, { job, program, process, answer: buffer }: Asked): void {
+  start(container: Container | undefined, { job, program, process, answer: buffer }: ExecRequest): void {
     const answer = answerOf(buffer)
     const mine = [...this.#started.values()].filter((each) => each.container === container?.index)
     const { size } = this.#started
-    if (!container?.exec || size >= STARTING || mine.length >= shareOf(size, STARTING, STARTING_PER_CONTAINER)) {
+    if (!container?.exec || size >= STARTING || mine.length >= poolShare(size, STARTING, STARTING_PER_CONTAINER)) {
       answer('refused')
       return
     }
-    const words = new LastWords()
+    const words = new OutputTail()
     // The runtime opens it by the number of our descriptor: so it inherits none.
     const file = textFile('intercede-process', process)
     const child = exec(this.#spawn, container, process, { file, words })
@@ -76,7 +76,7 @@ export class Execs {
       words.close()
       return
     }
-    if (child.exitCode === null && child.pid !== undefined) killBelow(child.pid)
+    if (child.exitCode === null && child.pid !== undefined) killTree(child.pid)
     void this.#tell(started, failed)
   }
 

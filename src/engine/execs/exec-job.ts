@@ -10,7 +10,7 @@ const EXEC = { asked: 0, runs: 1, refused: 2, ended: 3, told: 4 } as const
 const TOLD_MS = 2000
 
 /** What a thread asks the main thread for: to start a program in a container. */
-export interface Asked {
+export interface ExecRequest {
   /** By which it is known. */
   readonly job: string
   /** Its name, for the log. */
@@ -21,9 +21,9 @@ export interface Asked {
   readonly answer: SharedArrayBuffer
 }
 
-export type Answer = (state: keyof typeof EXEC, status?: number) => void
+export type ExecAnswer = (state: keyof typeof EXEC, status?: number) => void
 
-export const answerOf = (buffer: SharedArrayBuffer): Answer => {
+export const answerOf = (buffer: SharedArrayBuffer): ExecAnswer => {
   const words = new Int32Array(buffer)
   return (state: keyof typeof EXEC, status = 0): void => {
     Atomics.store(words, STATUS, status)
@@ -33,7 +33,7 @@ export const answerOf = (buffer: SharedArrayBuffer): Answer => {
 }
 
 interface Main {
-  readonly ask: (asked: Asked) => void
+  readonly ask: (asked: ExecRequest) => void
   readonly over: (job: string, failed: ReasonCode | undefined) => void
 }
 

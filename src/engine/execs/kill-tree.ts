@@ -18,7 +18,7 @@ interface Found {
  * Kills a child of ours, which was not waited for yet, with all that it has started. Each is stopped before its children are
  * looked for: so it makes no more, and they stay its own until they have been told.
  */
-export function killBelow(child: number): void {
+export function killTree(child: number): void {
   const found: Found[] = [{ pid: child, pidfd: pidfdOpen(child) }]
   for (const parent of found) {
     signalTo(parent.pidfd, SIGSTOP)

@@ -11,7 +11,7 @@ const PAUSE_MS = 50
 const LAST_MS = 500
 
 /** The last words of a program of a container, through a pipe. */
-export class LastWords {
+export class OutputTail {
   /** The program's end, to be closed when the program has it. */
   readonly writer: Fd
   readonly #socket: Socket

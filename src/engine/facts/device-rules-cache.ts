@@ -44,7 +44,7 @@ const third = (key: Buffer): number => key.readInt32LE(8)
  * What is known of the device rules of containers, in memory that the threads share. Who writes a place takes it first, and
  * writes its first word last; who reads it looks at that word before and after: no thread mixes two answers.
  */
-export class RulesCache {
+export class DeviceRulesCache {
   readonly #words: Int32Array
   readonly #seconds: () => number
 

@@ -17,7 +17,7 @@ export interface DeviceRules {
 }
 
 /** Control groups: the text of `/proc/TID/cgroup` of who is in them, or their directories. */
-export type Groups = string | readonly string[]
+export type GroupsToJoin = string | readonly string[]
 
 const PATIENCE_MS = 3000
 const PAUSE_MS = 50
@@ -50,7 +50,7 @@ exec mknod node c "$1" "$2"`
  */
 export async function tryDevice(
   spawn: Spawn,
-  { tid, groups, dev }: { readonly tid: Tid; readonly groups: Groups; readonly dev: Dev },
+  { tid, groups, dev }: { readonly tid: Tid; readonly groups: GroupsToJoin; readonly dev: Dev },
 ): Promise<DeviceRules | undefined> {
   const directories = typeof groups === 'string' ? deviceGroups(groups) : groups
   for (;;) {

@@ -3,7 +3,7 @@ const BURST = 64
 const EVERY_MS = 50
 
 /** Spaces out what costs the host a process, for each container, in memory that the threads share: nobody starves, all wait. */
-export class Pace {
+export class ProbePace {
   /** By container: when what was begun so far would be over at that rate, counted in EVERY_MS. */
   readonly #words: Int32Array
   readonly #now: () => number

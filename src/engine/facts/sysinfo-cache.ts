@@ -16,7 +16,7 @@ export const INFO_WORDS = HEAD + BODY
  * What sysinfo(2) reports of containers, in memory that the threads share, already in the form in which callers get it: the
  * struct of 64-bit callers, then that of 32-bit ones. Only the uptime is not part of it.
  */
-export class InfoCache {
+export class SysinfoCache {
   readonly #words: Int32Array
   /** This thread's copy of the figures of one container, and their sequence: most calls find that they are still right. */
   readonly #body = new Int32Array(BODY)

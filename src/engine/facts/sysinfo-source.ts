@@ -3,11 +3,11 @@ import type { ThreadIdentity } from '../../caller/identity/thread-identity.ts'
 import { containerInfo, uptime } from '../../caller/sysinfo/container-sysinfo.ts'
 import { bootTime, now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { FRESH_MS, type InfoCache } from './sysinfo-cache.ts'
+import { FRESH_MS, type SysinfoCache } from './sysinfo-cache.ts'
 
 /** Knows what sysinfo(2) shall report to the callers of a container. */
-export class Informant {
-  readonly #cache: InfoCache
+export class SysinfoSource {
+  readonly #cache: SysinfoCache
   readonly #identity: ThreadIdentity
   readonly #proc: Handle
   /** When our clock was compared with the boot clock, and how far that was ahead. */
@@ -15,7 +15,7 @@ export class Informant {
   #ahead = 0
 
   /** @param proc the host's /proc */
-  constructor(cache: InfoCache, identity: ThreadIdentity, proc: Handle) {
+  constructor(cache: SysinfoCache, identity: ThreadIdentity, proc: Handle) {
     this.#cache = cache
     this.#identity = identity
     this.#proc = proc

@@ -6,12 +6,12 @@ const SHOWN_AT = '/run/intercede/program'
 const OTHERS_SEARCH = 0o001
 
 /** A directory, and where it must be mounted too: that must exist. */
-export type Bind = readonly [what: string, place: string]
+export type ProgramBind = readonly [what: string, place: string]
 
 /** How to start programs for a user who may only enter what everybody may. */
-export interface Reach {
+export interface Exposed {
   /** Empty if all can be reached as they are. */
-  readonly binds: readonly Bind[]
+  readonly binds: readonly ProgramBind[]
   /** Where they are then, in the order asked for. */
   readonly paths: readonly string[]
 }
@@ -22,17 +22,17 @@ const everybodySearches = (directory: string): boolean => (statSync(directory).m
  * Makes programs reachable for any user, who sees their directories in a mount namespace of the process's own: a checkout
  * below /root must work too, and a Node that somebody installed in a home directory; Node loads a program by its path.
  */
-export function reach(
+export function exposePrograms(
   programs: readonly string[],
   searches: (directory: string) => boolean = everybodySearches,
-): Reach {
+): Exposed {
   const shown = programs.map((program, index) => show(program, join(SHOWN_AT, String(index)), searches))
   return { binds: shown.flatMap(({ bind }) => (bind ? [bind] : [])), paths: shown.map(({ path }) => path) }
 }
 
 interface Shown {
   readonly path: string
-  readonly bind?: Bind
+  readonly bind?: ProgramBind
 }
 
 function show(program: string, place: string, searches: (directory: string) => boolean): Shown {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fd } from '../../kernel/fd.ts'
 import { MounterProcess } from './mounter-process.ts'
-import { shareOf } from './pool-share.ts'
+import { poolShare } from './pool-share.ts'
 import type { Spawn } from './spawn-guard.ts'
 
 /** Mounters at once, of the host and working for one container; those that hang count until they end. */
@@ -63,7 +63,7 @@ export class Mounters {
   }
 
   /** Takes one over from an engine before this one. @param socket owned here, and so is `pidfd` */
-  adopt(socket: Fd, pidfd: Fd): void {
+  takeOver(socket: Fd, pidfd: Fd): void {
     void this.#await(this.#add(new MounterProcess(socket, pidfd), EARLIER))
   }
 
@@ -159,7 +159,7 @@ export class Mounters {
   #find(container: number): Mounter | undefined {
     const busy = [...this.#all].filter((each) => each.container !== undefined)
     const mine = busy.filter((each) => each.container === container)
-    if (mine.length >= shareOf(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
+    if (mine.length >= poolShare(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
     return this.#take(container)
   }
 

@@ -9,7 +9,7 @@ const PATIENCE_MS = 1000
  * A process that is being started has copies of all our descriptors until it executes its program, which takes milliseconds
  * where no processor is free: what was closed meanwhile is still open, and a mount that its caller has just placed is busy.
  */
-export class Spawning {
+export class SpawnGuard {
   readonly #word: Int32Array
 
   /** @param word shared by the main thread, which alone starts processes, and all others */

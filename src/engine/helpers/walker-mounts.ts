@@ -8,7 +8,7 @@ import { CLONE_NEWNS, setns } from '../../kernel/namespaces.ts'
 import { exitGroup } from '../../kernel/process.ts'
 import { enterOwnMounts } from '../../processes/own-mounts.ts'
 import { executed, programFiles } from '../../processes/program-files.ts'
-import type { Bind, Reach } from './expose-programs.ts'
+import type { Exposed, ProgramBind } from './expose-programs.ts'
 
 /** Where the copy of the loader lies, in the mount namespace of a walker alone. */
 const PLACE = '/run/intercede/loader'
@@ -26,7 +26,7 @@ const LOADER = /\/ld-(linux|musl)[^/]*$/
  * @returns undefined for the daemon of a user, which may not make the place
  * @see linux/fs/exec.c would_dump(), linux/fs/binfmt_elf.c load_elf_binary()
  */
-export function walkerMounts({ binds }: Reach, programs: readonly string[]): Fd | undefined {
+export function walkerMounts({ binds }: Exposed, programs: readonly string[]): Fd | undefined {
   const loader = executed().find((path) => LOADER.test(path))
   if (loader === undefined) throw new Error('Cannot start a walker: the loader of our own program is not known')
   if (!makePlaces(binds)) return undefined
@@ -40,7 +40,7 @@ export function walkerMounts({ binds }: Reach, programs: readonly string[]): Fd 
 }
 
 /** On the host, where they stay empty. */
-function makePlaces(binds: readonly Bind[]): boolean {
+function makePlaces(binds: readonly ProgramBind[]): boolean {
   try {
     for (const place of [PLACE, ...binds.map(([, each]) => each)]) mkdirSync(place, { recursive: true, mode: 0o755 })
     return true

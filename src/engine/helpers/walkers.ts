@@ -6,8 +6,8 @@ import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { socketpair } from '../../kernel/socket.ts'
 import { processCaps } from '../../processes/process-caps.ts'
 import { SEARCH_PATH } from '../../processes/program-files.ts'
-import type { PoolState } from '../thread/shared-state.ts'
-import { reach } from './expose-programs.ts'
+import type { SharedState } from '../thread/shared-state.ts'
+import { exposePrograms } from './expose-programs.ts'
 import { LIMITER, limitedTo } from './limited-exec.ts'
 import { walkerMounts } from './walker-mounts.ts'
 
@@ -50,12 +50,12 @@ interface Place extends Namespaces {
 
 /** The walkers, started by the main thread when a thread asks for the first time; see walker/main.ts. */
 export class Walkers {
-  readonly #state: PoolState
+  readonly #state: SharedState
   readonly #fault: (message: string) => void
   readonly #places = new Map<number, Place>()
   #isRefusalSaid = false
 
-  constructor(state: PoolState, fault: (message: string) => void) {
+  constructor(state: SharedState, fault: (message: string) => void) {
     this.#state = state
     this.#fault = fault
   }
@@ -119,14 +119,14 @@ export class Walkers {
 
   /** @param apart a group that is not ours, see `realGroupApart` */
   #spawn({ userns, pidns }: Namespaces, socket: Fd, apart: number): ChildProcess {
-    const how = reach([process.execPath, MAIN.pathname])
+    const how = exposePrograms([process.execPath, MAIN.pathname])
     const [node = '', main = ''] = how.paths
     using mounts = walkerMounts(how, [LIMITER])
     const enter = mounts ? ['--mount=/proc/self/fd/6', '--user=/proc/self/fd/4'] : ['--user=/proc/self/fd/4']
     // To enter a user namespace gives all capabilities there, so they are limited after that.
     const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
     const command = ['nsenter', ...enter, '--', ...limited, node, ...FLAGS, main, build]
-    return this.#state.spawning.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
+    return this.#state.spawnGuard.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw, ...(mounts ? [mounts.raw] : [])],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
       cwd: '/',

@@ -23,7 +23,7 @@ export function writeShape(memory: ArrayBuffer, at: number): void {
  *
  * @returns how many there were; undefined if the journal does not say where they are
  */
-export function takeCalls(foreign: ArrayBuffer, slots: Slots): number | undefined {
+export function importCalls(foreign: ArrayBuffer, slots: Slots): number | undefined {
   const [at = 0, size = 0, count = 0, state = 0, listener = 0, container = 0] = new Int32Array(
     foreign,
     SHAPE * 4,

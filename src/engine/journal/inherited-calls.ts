@@ -3,13 +3,13 @@ import { EPOLLIN, type Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { shutdown } from '../../kernel/socket.ts'
-import type { PoolState } from '../thread/shared-state.ts'
+import type { SharedState } from '../thread/shared-state.ts'
 import type { Slots } from './journal.ts'
 
 const WORD = { taken: 0, count: 1, finished: 2, first: 3 } as const
-export const ORPHAN_WORDS = WORD.first + SLOTS
+export const INHERITED_WORDS = WORD.first + SLOTS
 /** What the set of listeners says when there are some. */
-export const ORPHANS_TOKEN = 0xffff_fff0
+export const INHERITED_TOKEN = 0xffff_fff0
 /** Engines that may fail with the same call in their hands: then it is taken for the call that lets them fail. */
 const ATTEMPTS = 2
 
@@ -17,7 +17,7 @@ const ATTEMPTS = 2
  * The calls that an engine left when it ended. They come out of the same set as new ones: as long as there are some, a
  * descriptor in it is readable, and whoever leads takes one.
  */
-export class Orphans {
+export class InheritedCalls {
   readonly #words: Int32Array
   readonly #epoll: Epoll
   readonly #ready: Handle
@@ -43,7 +43,7 @@ export class Orphans {
 
   /** Those who serve may have them: all listeners are there. */
   offer(): void {
-    if (this.some) this.#epoll.add(this.#ready, EPOLLIN, [ORPHANS_TOKEN, 0])
+    if (this.some) this.#epoll.add(this.#ready, EPOLLIN, [INHERITED_TOKEN, 0])
   }
 
   /** @returns the slot of one of them, this thread's from now on */
@@ -68,7 +68,7 @@ function countAttempt(view: DataView, slot: number): void {
   view.setUint32(slot + SLOT.attempts, view.getUint32(slot + SLOT.attempts, true) + 1, true)
 }
 
-interface Orphan {
+interface InheritedCall {
   readonly index: number
   readonly listener: number
   /** In what state it was left. */
@@ -81,7 +81,11 @@ interface Orphan {
 export const hasBegun = ({ left }: { readonly left?: number }): boolean => left === STATE.acting || left === STATE.acted
 
 /** @returns what is known of a call that was left; undefined if nobody waits for it, or nobody can answer it: its slot is free then */
-export function adopt(slot: number, slots: Slots, { listenerFd, proxies }: PoolState): Orphan | undefined {
+export function resumeInherited(
+  slot: number,
+  slots: Slots,
+  { listenerFd, proxies }: SharedState,
+): InheritedCall | undefined {
   const { view } = slots
   const index = view.getUint32(slot + SLOT.listener, true)
   const listener = listenerFd[index] ?? 0

@@ -19,7 +19,7 @@ export const journalSize = (records: number): number => RECORDS_AT + records * R
 const CURRENT = 1
 
 /** Says how new memory is used. */
-export function markJournal(memory: ArrayBuffer): void {
+export function writeMagic(memory: ArrayBuffer): void {
   new DataView(memory).setInt32(LAYOUT, CURRENT, true)
   writeShape(memory, HEADER_SIZE)
 }
@@ -120,7 +120,7 @@ export class Slots {
 }
 
 /** The sign that an engine gives as long as it serves, in the header of the shared memory. */
-export class Beat {
+export class Heartbeat {
   readonly #words: Int32Array
 
   constructor(memory: ArrayBuffer) {

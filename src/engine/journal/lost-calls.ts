@@ -17,7 +17,7 @@ const LIMIT = 8192n
  * @param listener its descriptor, from which nothing is being received
  * @returns how many there were
  */
-export function passLost(slots: Slots, index: number, listener: number): number {
+export function continueLostCalls(slots: Slots, index: number, listener: number): number {
   const { view } = slots
   const own = slots.all().filter((slot) => view.getUint32(slot + SLOT.listener, true) === index)
   const ids = own.map((slot) => view.getBigUint64(slot + NOTIF.id, true)).filter((id) => id !== 0n)

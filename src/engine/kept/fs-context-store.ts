@@ -3,7 +3,7 @@ import type { Legacy, Place, Vault } from '../../caller/programs/fd-store.ts'
 import type { Context, IsHeld, Keeping, Kept, NewMount, Parameter, Told, Unplaced } from '../../calls/context.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { ENTRY_WORDS, Entries } from './shared-entries.ts'
+import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
 
 /** Of all containers, and of one; a program has one at a time, and for a moment. */
 export const ENTRIES = 256
@@ -35,15 +35,15 @@ interface New {
  * nothing is ever made of; we hold a copy, by which we know it again, what it was told, and later the context of ours in
  * which the file system was made. Then the mount, which would vanish if we did not hold it until it stands somewhere.
  */
-export class Contexts implements Keeping {
-  readonly #entries: Entries
+export class FsContextStore implements Keeping {
+  readonly #entries: SharedEntries
   readonly #bytes: Uint8Array
   readonly #seconds: () => number
 
   /** @param seconds of a clock that all engines have in common */
   constructor(place: Place, vault: Vault, seconds: () => number = () => process.hrtime()[0]) {
     const { words, from } = place
-    this.#entries = new Entries(place, vault)
+    this.#entries = new SharedEntries(place, vault)
     this.#bytes = new Uint8Array(
       words.buffer,
       words.byteOffset + 4 * (from + ENTRIES * ENTRY_WORDS),

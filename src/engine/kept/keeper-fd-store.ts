@@ -16,7 +16,7 @@ const closeHere: Close = (raws) => {
 }
 
 /** The keeper's, which outlives the engine. Whatever becomes of it, nothing is thrown: it is asked in the middle of everything. */
-export class KeepersVault implements Vault {
+export class KeeperFdStore implements Vault {
   readonly #control: Handle
   readonly #close: Close
 

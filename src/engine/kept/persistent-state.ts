@@ -1,7 +1,7 @@
 import { ProgramStore, STORE_WORDS } from '../../caller/programs/bpf-program-store.ts'
 import type { Legacy, Vault } from '../../caller/programs/fd-store.ts'
 import { CONTAINERS } from '../thread/shared-state.ts'
-import { CONTEXT_WORDS, Contexts } from './fs-context-store.ts'
+import { CONTEXT_WORDS, FsContextStore } from './fs-context-store.ts'
 
 /** Where what begins, in 32-bit words. */
 const LAYOUT = 0
@@ -14,16 +14,16 @@ const WORDS = PROGRAMS + CONTAINERS * STORE_WORDS
 const CURRENT = 1
 
 /** In bytes. */
-export const LASTING_SIZE = 4 * WORDS
+export const PERSISTENT_SIZE = 4 * WORDS
 
 /** Says how new memory is used. */
-export function markLasting(memory: ArrayBuffer): void {
+export function markPersistent(memory: ArrayBuffer): void {
   new Int32Array(memory)[LAYOUT] = CURRENT
 }
 
 /** Was this memory used by a program that uses it as we do? */
-export const isLasting = (memory: ArrayBuffer): boolean =>
-  memory.byteLength === LASTING_SIZE && new Int32Array(memory)[LAYOUT] === CURRENT
+export const isPersistent = (memory: ArrayBuffer): boolean =>
+  memory.byteLength === PERSISTENT_SIZE && new Int32Array(memory)[LAYOUT] === CURRENT
 
 /** What threads take to work on it, in memory of one engine: what one that has ended had locked is free. */
 interface Locks {
@@ -35,8 +35,8 @@ interface Locks {
  * What containers have got from us with which they go on by another call: contexts and mounts of fsopen(2), device programs.
  * It lies in memory of the keeper, which also keeps the descriptors; so a sequence of calls goes on with the next engine.
  */
-export class Lasting {
-  readonly contexts: Contexts
+export class PersistentState {
+  readonly contexts: FsContextStore
   readonly programs: ProgramStore
   /** By container: whose all this is, for numbers of containers are used again. */
   readonly #serials: Int32Array
@@ -46,7 +46,7 @@ export class Lasting {
     const words = new Int32Array(memory)
     this.#vault = vault
     this.#serials = words.subarray(SERIALS, CONTEXTS)
-    this.contexts = new Contexts({ words, from: CONTEXTS, locks: contexts }, vault)
+    this.contexts = new FsContextStore({ words, from: CONTEXTS, locks: contexts }, vault)
     this.programs = new ProgramStore({ words, from: PROGRAMS, locks: programs }, vault)
   }
 

@@ -30,7 +30,7 @@ type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
  * Entries of a few words each in memory that threads share, and that outlives them. An entry has an owner, or none; whoever
  * changes it locks it, and one that is doomed lets its descriptors go when it is unlocked.
  */
-export class Entries {
+export class SharedEntries {
   readonly #words: Int32Array
   readonly #from: number
   readonly #locks: Int32Array

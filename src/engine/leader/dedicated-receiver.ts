@@ -5,19 +5,19 @@ import { allowInterrupts, interrupt } from '../../kernel/interrupt.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import type { Slots } from '../journal/journal.ts'
-import type { PoolState } from '../thread/shared-state.ts'
+import type { SharedState } from '../thread/shared-state.ts'
 
 /** In the words that all threads share: who attends a listener, how many calls it has received, and which listener that is. */
 const THREAD = 0
 const RECEIVED = 1
 const LISTENER = 2
-export const ATTENDANCE_WORDS = 16
+export const DEDICATED_WORDS = 16
 
 /** So many calls of one listener in a row, all of them passed on by what their registers say, make it worth the while. */
 const STREAK = 64
 
 interface Means {
-  readonly state: PoolState
+  readonly state: SharedState
   readonly slots: Slots
   readonly epoll: Epoll
 }
@@ -32,8 +32,8 @@ interface Means {
  *
  * This is made for one thread.
  */
-export class Attendance {
-  readonly #state: PoolState
+export class DedicatedReceiver {
+  readonly #state: SharedState
   readonly #slots: Slots
   readonly #epoll: Epoll
   readonly #thread: Tid = currentTid()
@@ -69,7 +69,7 @@ export class Attendance {
 
   /** For the leader, which passes the lead then. @returns false if another thread attends a listener */
   begin(listener: number): boolean {
-    const { attendance, listenerFd, listenerGeneration } = this.#state
+    const { dedicated: attendance, listenerFd, listenerGeneration } = this.#state
     this.#streak = 0
     // A call that came to be served there, and hangs.
     if (this.#slots.isLastTaken) return false
@@ -85,7 +85,7 @@ export class Attendance {
 
   /** Waits for a call. @returns false if there is none any more, or the thread was called back: it attends nothing then */
   receive(): boolean {
-    const { attendance, listenerFd, listenerContainer } = this.#state
+    const { dedicated: attendance, listenerFd, listenerContainer } = this.#state
     const listener = this.#listener!
     this.#slot = this.#slots.takeLast({
       listener,
@@ -111,8 +111,8 @@ export class Attendance {
   }
 }
 
-function release(state: PoolState, epoll: Epoll): void {
-  const { attendance, listenerFd, listenerGeneration } = state
+function release(state: SharedState, epoll: Epoll): void {
+  const { dedicated: attendance, listenerFd, listenerGeneration } = state
   const listener = Atomics.load(attendance, LISTENER)
   epoll.modify(listenerFd[listener]!, EPOLLIN, [listener, listenerGeneration[listener]!])
   state.holdListener(listener, -1)
@@ -120,18 +120,18 @@ function release(state: PoolState, epoll: Epoll): void {
 }
 
 /** Calls back who attends a listener that nobody calls any more: for the main thread, to be asked once a second. */
-export class Recall {
-  readonly #state: PoolState
+export class IdleWaker {
+  readonly #state: SharedState
   readonly #epoll: Epoll
   #received = 0
 
-  constructor(state: PoolState, epoll: Epoll) {
+  constructor(state: SharedState, epoll: Epoll) {
     this.#state = state
     this.#epoll = epoll
   }
 
   look(): void {
-    const { attendance } = this.#state
+    const { dedicated: attendance } = this.#state
     const thread = Atomics.load(attendance, THREAD)
     const received = Atomics.load(attendance, RECEIVED)
     const isQuiet = thread !== 0 && received === this.#received

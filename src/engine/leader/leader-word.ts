@@ -12,7 +12,7 @@ const TERMS = 1 << 28
 const word = (term: number, state: number): number => (term << STATE_BITS) | state
 
 /** Whose the lead is, in one word that all threads share: a state, and the term in which somebody has it. */
-export class LeadWord {
+export class LeaderWord {
   readonly #words: Int32Array
   readonly #at: number
 

@@ -1,8 +1,8 @@
 import { now } from '../../kernel/clock.ts'
 import type { Alarm } from '../../kernel/timer.ts'
-import { FREE, LeadWord, RECEIVING, SERVING, WAITING } from './leader-word.ts'
-import { SEAT_WORDS, Seats } from './parking-lot.ts'
-import { NO_CONTAINER, type Workers } from './thread-activity.ts'
+import { FREE, LeaderWord, RECEIVING, SERVING, WAITING } from './leader-word.ts'
+import { PARKING_WORDS, ParkingLot } from './parking-lot.ts'
+import { NO_CONTAINER, type ThreadActivity } from './thread-activity.ts'
 
 /** Each in a cache line of its own. */
 const WORDS = {
@@ -16,7 +16,7 @@ const WORDS = {
   looked: 112,
 } as const
 const SEATS_AT = 128
-export const LEAD_WORDS = SEATS_AT + SEAT_WORDS
+export const LEADERSHIP_WORDS = SEATS_AT + PARKING_WORDS
 
 /** How long a leader may serve a call before the deputy leads. */
 export const LEADER_MS = 2
@@ -53,22 +53,22 @@ interface Means {
  *
  * This is made for one thread, and knows whether that leads.
  */
-export class Lead {
+export class Leadership {
   readonly #words: Int32Array
-  readonly #lead: LeadWord
-  readonly #seats: Seats
-  readonly #workers: Workers
+  readonly #lead: LeaderWord
+  readonly #parking: ParkingLot
+  readonly #activity: ThreadActivity
   readonly #processors: number
   readonly #alarm: Alarm
   readonly #strike: (container: number) => void
   /** Of the lead that this thread has. */
   #term: number | undefined
 
-  constructor(words: Int32Array, workers: Workers, { processors, alarm, strike }: Means) {
+  constructor(words: Int32Array, workers: ThreadActivity, { processors, alarm, strike }: Means) {
     this.#words = words
-    this.#lead = new LeadWord(words, WORDS.lead)
-    this.#seats = new Seats(words.subarray(SEATS_AT))
-    this.#workers = workers
+    this.#lead = new LeaderWord(words, WORDS.lead)
+    this.#parking = new ParkingLot(words.subarray(SEATS_AT))
+    this.#activity = workers
     this.#processors = processors
     this.#alarm = alarm
     this.#strike = strike
@@ -81,7 +81,7 @@ export class Lead {
 
   /** Threads that are parked now, the deputy apart: none left means that the pool should grow. */
   get parked(): number {
-    return this.#seats.parked
+    return this.#parking.parked
   }
 
   /** Counts what was posted to the threads. */
@@ -106,20 +106,20 @@ export class Lead {
 
   /** The leader is about to serve a call of this container. @param time `now()` */
   serve(container: number, time: number): void {
-    this.#workers.begin(container, time)
+    this.#activity.begin(container, time)
     this.#lead.set(this.#term!, SERVING)
     this.#begin(time)
   }
 
   /** This thread, which does not lead, is about to serve a call of this container. @param time `now()` */
-  help(container: number, time: number): void {
-    this.#workers.come()
-    this.#workers.begin(container, time)
+  helpServe(container: number, time: number): void {
+    this.#activity.come()
+    this.#activity.begin(container, time)
     this.#begin(time)
   }
 
   /** The leader does something else for a moment. */
-  rest(): void {
+  stepDown(): void {
     this.serve(NO_CONTAINER, now())
   }
 
@@ -128,12 +128,12 @@ export class Lead {
    *
    * @param time `now()`
    */
-  share(container: number, time: number): void {
-    this.#workers.begin(container, time)
+  receiveTogether(container: number, time: number): void {
+    this.#activity.begin(container, time)
     const term = this.#term!
     this.#term = undefined
     if (!this.#lead.change(term, RECEIVING, FREE)) return
-    if (this.#workers.active < this.#processors) this.#seats.wakeOne()
+    if (this.#activity.active < this.#processors) this.#parking.wakeOne()
     this.#begin(time)
   }
 
@@ -141,7 +141,7 @@ export class Lead {
   callDeputy(): boolean {
     if (Atomics.load(this.#words, WORDS.deputy) !== 0) return true
     if (this.parked === 0) return false
-    this.#seats.wakeOne()
+    this.#parking.wakeOne()
     return true
   }
 
@@ -155,15 +155,15 @@ export class Lead {
   }
 
   /** The thread works: it has served its call, or is new. If it led, it goes on leading, unless the deputy does now. */
-  resume(): void {
-    this.#workers.come()
+  rejoin(): void {
+    this.#activity.come()
     if (this.#term === undefined || this.#lead.change(this.#term, SERVING, WAITING)) return
     this.#term = undefined
   }
 
   /** The thread will block or end: if it leads, somebody else shall. */
-  pass(): void {
-    this.#workers.leave()
+  handOver(): void {
+    this.#activity.leave()
     const term = this.#term
     this.#term = undefined
     if (term === undefined || this.#lead.free(term)) this.offer()
@@ -172,19 +172,19 @@ export class Lead {
   /** If nobody leads, somebody who has nothing else to do shall. */
   offer(): void {
     if (!this.#isFree) return
-    if (this.parked > 0) this.#seats.wakeOne()
+    if (this.parked > 0) this.#parking.wakeOne()
     else this.#ring()
   }
 
   /** Blocks the thread until there may be something to do: the lead, or what was posted. It leads then if it can. */
   park(): void {
-    this.#workers.leave()
+    this.#activity.leave()
     if (Atomics.compareExchange(this.#words, WORDS.deputy, 0, 1) === 0) this.#deputize()
     else {
       const { epoch } = this
-      this.#seats.sit(() => this.#isFree || Atomics.load(this.#words, WORDS.deputy) === 0 || this.epoch !== epoch)
+      this.#parking.sit(() => this.#isFree || Atomics.load(this.#words, WORDS.deputy) === 0 || this.epoch !== epoch)
     }
-    this.#workers.come()
+    this.#activity.come()
     if (this.#term === undefined) this.take()
   }
 
@@ -192,9 +192,9 @@ export class Lead {
    * Something was posted to all threads: each looks at it before it leads. Parked ones are woken for it once in a while only,
    * so that not too much is kept for them: afterwards others lead than before, whose code is not compiled yet.
    */
-  announce(): void {
+  wakeFollower(): void {
     if (Atomics.add(this.#words, WORDS.epoch, 1) % POSTS !== 0) return
-    this.#seats.wakeAll()
+    this.#parking.wakeAll()
     this.#ring()
   }
 
@@ -220,10 +220,10 @@ export class Lead {
     this.#watch()
     const late = Atomics.load(this.#words, WORDS.leader)
     const leads = this.#takeFrom(SERVING)
-    if (leads && this.#workers.countOut(late)) this.#strikeFor(this.#workers.containerOf(late))
+    if (leads && this.#activity.countOut(late)) this.#strikeFor(this.#activity.containerOf(late))
     Atomics.store(this.#words, WORDS.deputy, 0)
     // It will lead, now or if nobody else is faster: another one becomes the deputy.
-    if (leads || this.#isFree) this.#seats.wakeOne()
+    if (leads || this.#isFree) this.#parking.wakeOne()
   }
 
   /** Returns when nothing moves any more, or somebody rang. */
@@ -239,10 +239,10 @@ export class Lead {
       const { state } = this.#lead
       const leader = Atomics.load(this.#words, WORDS.leader)
       const waits = state === WAITING || state === RECEIVING
-      for (const container of this.#workers.countOutHanging(waits ? leader : undefined, time))
+      for (const container of this.#activity.countOutHanging(waits ? leader : undefined, time))
         this.#strikeFor(container)
       // A leader that only waits for a processor will be back: nobody else is any faster.
-      const moves = progress !== seen || (state === SERVING && this.#workers.isBusy(leader))
+      const moves = progress !== seen || (state === SERVING && this.#activity.isBusy(leader))
       if (!moves && !waits) return
       seen = progress
       if (!waits) this.#alarm.set()
@@ -257,7 +257,7 @@ export class Lead {
     const term = this.#lead.takeFrom(state)
     if (term === undefined) return false
     this.#term = term
-    Atomics.store(this.#words, WORDS.leader, this.#workers.self)
+    Atomics.store(this.#words, WORDS.leader, this.#activity.self)
     return true
   }
 

@@ -3,7 +3,7 @@ const SEATS = 512
 const PARKED = 0
 /** In a cache line of their own. */
 const FIRST = 16
-export const SEAT_WORDS = FIRST + SEATS
+export const PARKING_WORDS = FIRST + SEATS
 
 /** What a seat is; `left` until the thread that was woken has gone. */
 const EMPTY = 0
@@ -15,7 +15,7 @@ const LEFT = 2
  * each with warm caches on the processor where it worked before. When all were woken in turn they met on one processor while
  * the other one was idle for a third of the time.
  */
-export class Seats {
+export class ParkingLot {
   readonly #words: Int32Array
 
   /** @param words SEAT_WORDS that all threads share */
@@ -37,11 +37,11 @@ export class Seats {
   }
 
   wakeOne(): void {
-    for (let seat = FIRST; this.parked > 0 && seat < SEAT_WORDS; seat++) if (this.#wake(seat)) return
+    for (let seat = FIRST; this.parked > 0 && seat < PARKING_WORDS; seat++) if (this.#wake(seat)) return
   }
 
   wakeAll(): void {
-    for (let seat = FIRST; seat < SEAT_WORDS; seat++) this.#wake(seat)
+    for (let seat = FIRST; seat < PARKING_WORDS; seat++) this.#wake(seat)
   }
 
   /** @returns whether a thread sat there */

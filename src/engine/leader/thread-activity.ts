@@ -4,7 +4,7 @@ import type { Tid } from '../../abi/brand.ts'
 const WORKERS = 2 * 512 + 1
 /** Each has a cache line. */
 const LINE = 16
-export const WORKER_WORDS = LINE + WORKERS * LINE
+export const ACTIVITY_WORDS = LINE + WORKERS * LINE
 
 /** Of a thread that serves nobody, but is away for a moment. */
 export const NO_CONTAINER = -1
@@ -28,7 +28,7 @@ const HANG_MS = 16
  * Which threads work, and on what. Those that wait for long are counted out, by themselves before they wait, or by the
  * deputy that sees them: others work in their place. Either may come first, and who comes back is counted in again.
  */
-export class Workers {
+export class ThreadActivity {
   readonly #words: Int32Array
   readonly #isRunning: (thread: Tid) => boolean
   /** The line of the thread that this is made for. */

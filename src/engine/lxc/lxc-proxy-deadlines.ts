@@ -1,19 +1,19 @@
 import { Fd } from '../../kernel/fd.ts'
 import { shutdown } from '../../kernel/socket.ts'
-import type { ProxyWords } from './lxc-proxy-state.ts'
+import type { LxcProxyState } from './lxc-proxy-state.ts'
 
 /** A monitor gives up after 30 s, by itself and for good: see forwarded.ts. */
 const DEADLINE_S = 20
 const LOOK_MS = 1000
 
 /** Lets the connections of LXC's monitors go whose call hangs: on the main thread, for the thread of the call hangs too. */
-export class ProxyDeadlines {
-  readonly #words: ProxyWords
+export class LxcProxyDeadlines {
+  readonly #words: LxcProxyState
   readonly #connections = new Map<number, number>()
   readonly #fault: (message: string) => void
   #timer: NodeJS.Timeout | undefined
 
-  constructor(words: ProxyWords, fault: (message: string) => void) {
+  constructor(words: LxcProxyState, fault: (message: string) => void) {
     this.#words = words
     this.#fault = fault
   }

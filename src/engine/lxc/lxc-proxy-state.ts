@@ -5,7 +5,7 @@ const WORD = { none: 0, fresh: 1, idle: 2, serving: 3 } as const
  * What the connections of LXC's monitors do, in memory that the threads share: a word for each place of a listener. While a
  * call is being served it is the second of the process at which the monitor forwarded it, and WORD.serving.
  */
-export class ProxyWords {
+export class LxcProxyState {
   readonly #words: Int32Array
   readonly #seconds: () => number
 

@@ -10,14 +10,14 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { isSeccompListener, notifSetFlags } from '../../kernel/seccomp.ts'
 import { type Message, MSG_DONTWAIT, receive, send, shutdown } from '../../kernel/socket.ts'
-import type { ProxyWords } from './lxc-proxy-state.ts'
+import type { LxcProxyState } from './lxc-proxy-state.ts'
 
 /** A call that has waited for us so long is not begun, and no reply is sent that much later: the monitor waits 30 s. */
 const BEGIN_MS = 20_000
 const REPLY_MS = 25_000
 
 /** What a call was answered. */
-export interface Answered {
+export interface LxcProxyAnswer {
   readonly is: 'continue' | 'act' | 'errno'
   readonly errno: number
   readonly value: bigint
@@ -32,13 +32,13 @@ export interface Answered {
  *
  * @see lxc src/lxc/seccomp.c seccomp_notify_handler()
  */
-export class Monitors {
-  readonly #words: ProxyWords
+export class LxcProxyReceiver {
+  readonly #words: LxcProxyState
   readonly #refuse: (why: string) => void
   readonly #bytes = new Uint8Array(PROXY_MESSAGE_LIMIT + 1)
 
   /** @param refuse is told what a monitor did wrong, before its connection is shut down */
-  constructor(words: ProxyWords, refuse: (why: string) => void) {
+  constructor(words: LxcProxyState, refuse: (why: string) => void) {
     this.#words = words
     this.#refuse = refuse
   }
@@ -49,7 +49,7 @@ export class Monitors {
    * @param index the place of the connection among the listeners
    * @returns undefined if nothing was there; 'over' if the connection is of no more use
    */
-  receive(index: number, connection: Handle, slot: Uint8Array): ForwardedCall | 'over' | undefined {
+  receive(index: number, connection: Handle, slot: Uint8Array): LxcProxyCall | 'over' | undefined {
     const message = take(connection, this.#bytes)
     if (message === 'over' || message === undefined) return message
     try {
@@ -66,7 +66,7 @@ export class Monitors {
     }
   }
 
-  #parse(index: number, connection: Handle, { length, fds, truncated, sent }: Message): ForwardedCall {
+  #parse(index: number, connection: Handle, { length, fds, truncated, sent }: Message): LxcProxyCall {
     const { response, replyLength } = parseProxyRequest(this.#bytes.subarray(0, length))
     const listener = fds[PROXY_LISTENER]
     if (truncated || fds.length !== PROXY_FDS || !listener || !isSeccompListener(listener))
@@ -79,7 +79,7 @@ export class Monitors {
     this.#words.begin(index, Math.trunc((now - since) / 1000))
     notifSetFlags(listener.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
     const end = (): void => this.#words.end(index)
-    return new ForwardedCall(this.#bytes.subarray(0, replyLength), response, {
+    return new LxcProxyCall(this.#bytes.subarray(0, replyLength), response, {
       ...{ connection, since, isAgeKnown, fds, listener, end },
     })
   }
@@ -97,7 +97,7 @@ interface Waiting {
 }
 
 /** A call that its caller and a monitor wait for. Its listener is the monitor's: nothing may be received from it. */
-export class ForwardedCall implements Disposable {
+export class LxcProxyCall implements Disposable {
   readonly #message: Uint8Array
   readonly #response: number
   readonly #waiting: Waiting
@@ -119,7 +119,7 @@ export class ForwardedCall implements Disposable {
    *
    * @param delivered whether the call still waited for our answer
    */
-  reply({ is, errno, value }: Answered, delivered: boolean): void {
+  reply({ is, errno, value }: LxcProxyAnswer, delivered: boolean): void {
     const { connection, since, isAgeKnown, end } = this.#waiting
     const { buffer, byteOffset } = this.#message
     encodeResponse(new DataView(buffer, byteOffset + this.#response), {

@@ -1,20 +1,20 @@
 import type { Container } from '../../caller/identity/container.ts'
 import { isHeld } from '../../caller/mounts/fd-holders.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { Execs } from '../execs/container-execs.ts'
+import { ContainerExecs } from '../execs/container-execs.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'
 import { tryDevice } from '../facts/probe-device-rules.ts'
 import type { MounterProcess } from '../helpers/mounter-process.ts'
 import { Mounters } from '../helpers/mounters.ts'
 import type { Spawn } from '../helpers/spawn-guard.ts'
 import { type Namespaces, Walkers } from '../helpers/walkers.ts'
-import type { Contexts } from '../kept/fs-context-store.ts'
+import type { FsContextStore } from '../kept/fs-context-store.ts'
 import type { ProgramEnd } from '../protocol/messages.ts'
-import type { PoolState } from '../thread/shared-state.ts'
-import type { Help } from '../thread/thread-messages.ts'
+import type { SharedState } from '../thread/shared-state.ts'
+import type { HelperRequest } from '../thread/thread-messages.ts'
 
 interface Parts {
-  readonly contexts: Contexts
+  readonly contexts: FsContextStore
   readonly onFault: (message: string) => void
   /** A mounter was started. */
   readonly onMounter: (mounter: MounterProcess) => void
@@ -26,21 +26,21 @@ interface Parts {
 const EXPIRE_MS = 5000
 
 /** What a thread cannot do by itself for a call: all that takes another process, or a look at all containers. See `Services`. */
-export class Helpers {
+export class HelperRequests {
   readonly #spawn: Spawn
-  readonly #contexts: Contexts
+  readonly #contexts: FsContextStore
   readonly #walkers: Walkers
   readonly #mounters: Mounters
-  readonly #execs: Execs
+  readonly #execs: ContainerExecs
   #expiring: NodeJS.Timeout | undefined
 
-  constructor(state: PoolState, { contexts, onFault, onMounter, onProgram }: Parts) {
+  constructor(state: SharedState, { contexts, onFault, onMounter, onProgram }: Parts) {
     this.#contexts = contexts
-    const { spawn } = state.spawning
+    const { spawn } = state.spawnGuard
     this.#spawn = spawn
     this.#walkers = new Walkers(state, onFault)
     this.#mounters = new Mounters({ spawn, keep: onMounter, fault: onFault })
-    this.#execs = new Execs(spawn, onProgram)
+    this.#execs = new ContainerExecs(spawn, onProgram)
   }
 
   /** A container that may have a walker. */
@@ -59,8 +59,8 @@ export class Helpers {
   }
 
   /** A mounter of an engine before this one. */
-  adopt(socket: Fd, pidfd: Fd): void {
-    this.#mounters.adopt(socket, pidfd)
+  takeOverMounter(socket: Fd, pidfd: Fd): void {
+    this.#mounters.takeOver(socket, pidfd)
   }
 
   forget(container: number): void {
@@ -68,7 +68,7 @@ export class Helpers {
   }
 
   /** @param container in which a program shall be started, if it is still there */
-  help(asked: Help, container?: Container): void {
+  help(asked: HelperRequest, container?: Container): void {
     switch (asked.type) {
       case 'device':
         void this.#tryDevice(asked)
@@ -96,7 +96,7 @@ export class Helpers {
     }
   }
 
-  async #tryDevice(asked: Extract<Help, { type: 'device' }>): Promise<void> {
+  async #tryDevice(asked: Extract<HelperRequest, { type: 'device' }>): Promise<void> {
     const rules = await tryDevice(this.#spawn, asked).catch(() => undefined)
     settle(new Int32Array(asked.answer), encodeRules(rules))
   }

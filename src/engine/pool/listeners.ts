@@ -1,11 +1,11 @@
 import { EPOLLIN, type Epoll } from '../../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { Alarm, timerfd } from '../../kernel/timer.ts'
-import { Orphans } from '../journal/inherited-calls.ts'
+import { InheritedCalls } from '../journal/inherited-calls.ts'
 import type { Slots } from '../journal/journal.ts'
-import { passLost } from '../journal/lost-calls.ts'
-import { ProxyDeadlines } from '../lxc/lxc-proxy-deadlines.ts'
-import type { PoolState } from '../thread/shared-state.ts'
+import { continueLostCalls } from '../journal/lost-calls.ts'
+import { LxcProxyDeadlines } from '../lxc/lxc-proxy-deadlines.ts'
+import type { SharedState } from '../thread/shared-state.ts'
 
 interface Parts {
   readonly epoll: Epoll
@@ -20,38 +20,38 @@ const LINGER_MS = 50
 
 /** The listeners and connections that the threads wait for, and the calls that came from an engine before this one. */
 export class Listeners {
-  readonly #state: PoolState
+  readonly #state: SharedState
   readonly #parts: Parts
   readonly #all = new Set<number>()
-  readonly #deadlines: ProxyDeadlines
-  readonly #orphans: Orphans
+  readonly #deadlines: LxcProxyDeadlines
+  readonly #inherited: InheritedCalls
   /** Readable for ever. */
   readonly #ready = timerfd()
   #inherits = false
 
-  constructor(state: PoolState, parts: Parts) {
+  constructor(state: SharedState, parts: Parts) {
     this.#state = state
     this.#parts = parts
-    this.#deadlines = new ProxyDeadlines(state.proxies, parts.onFault)
+    this.#deadlines = new LxcProxyDeadlines(state.proxies, parts.onFault)
     new Alarm(this.#ready.raw, 1).ring()
-    this.#orphans = new Orphans(state.orphans, parts.epoll, this.#ready)
+    this.#inherited = new InheritedCalls(state.inherited, parts.epoll, this.#ready)
   }
 
   /** What is readable while there are orphans. */
-  get orphans(): number {
+  get inherited(): number {
     return this.#ready.raw
   }
 
   /** What follows is what an engine before this one had. */
   inherit(failed: boolean): void {
     this.#inherits = true
-    this.#orphans.find(this.#parts.slots, failed)
+    this.#inherited.find(this.#parts.slots, failed)
   }
 
   /** All of it is here. @param settled resolves when its calls in flight may be served */
   settle(settled: Promise<unknown>): void {
     this.#inherits = false
-    void settled.then(() => this.#orphans.offer())
+    void settled.then(() => this.#inherited.offer())
   }
 
   /**
@@ -66,7 +66,7 @@ export class Listeners {
     state.listenerContainer[index] = container
     const generation = Atomics.add(state.listenerGeneration, index, 1) + 1
     if (isMonitor) this.#deadlines.watch(index, fd.raw)
-    else if (this.#inherits) this.#passLost(index, fd.raw)
+    else if (this.#inherits) this.#continueLost(index, fd.raw)
     this.#parts.epoll.add(fd, EPOLLIN, [index, generation])
     fd.release()
   }
@@ -74,7 +74,7 @@ export class Listeners {
   close(index: number, generation: number): void {
     const state = this.#state
     if (state.listenerGeneration[index] !== generation || !this.#all.has(index)) return
-    if (Atomics.load(state.listenerCalls, index) > 0 || this.#orphans.some) {
+    if (Atomics.load(state.listenerCalls, index) > 0 || this.#inherited.some) {
       setTimeout(() => this.close(index, generation), LINGER_MS)
       return
     }
@@ -96,9 +96,9 @@ export class Listeners {
     }
   }
 
-  #passLost(index: number, listener: number): void {
+  #continueLost(index: number, listener: number): void {
     const { slots, onFault } = this.#parts
-    const count = passLost(slots, index, listener)
+    const count = continueLostCalls(slots, index, listener)
     if (count > 0) onFault(`Cannot serve ${count} calls: they were lost, and are left to the kernel`)
   }
 }

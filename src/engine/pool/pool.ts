@@ -4,16 +4,16 @@ import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map } from '../../kernel/shared-memory.ts'
 import type { MounterProcess } from '../helpers/mounter-process.ts'
-import { Beat, Slots } from '../journal/journal.ts'
-import { KeepersVault } from '../kept/keeper-fd-store.ts'
-import { Lasting } from '../kept/persistent-state.ts'
-import { Recall } from '../leader/dedicated-receiver.ts'
+import { Heartbeat, Slots } from '../journal/journal.ts'
+import { KeeperFdStore } from '../kept/keeper-fd-store.ts'
+import { PersistentState } from '../kept/persistent-state.ts'
+import { IdleWaker } from '../leader/dedicated-receiver.ts'
 import type { ProgramEnd, ToEngine } from '../protocol/messages.ts'
-import { PoolState } from '../thread/shared-state.ts'
-import type { Errand, ToThread } from '../thread/thread-messages.ts'
-import { Helpers } from './helper-requests.ts'
+import { SharedState } from '../thread/shared-state.ts'
+import type { MainRequest, ToThread } from '../thread/thread-messages.ts'
+import { HelperRequests } from './helper-requests.ts'
 import { Listeners } from './listeners.ts'
-import { Priority } from './rt-priority.ts'
+import { RtPriority } from './rt-priority.ts'
 import { type SharedData, Threads } from './threads.ts'
 
 type Announced = Extract<ToEngine, { type: 'container' }>
@@ -39,14 +39,14 @@ export interface PoolOptions {
 /** The threads of the engine and what they serve, kept by the main thread, which serves nothing itself. */
 export class Pool {
   readonly #options: PoolOptions
-  readonly #state = new PoolState()
-  readonly #beat: Beat
-  readonly #recall: Recall
-  readonly #priority: Priority
+  readonly #state = new SharedState()
+  readonly #heartbeat: Heartbeat
+  readonly #idleWaker: IdleWaker
+  readonly #priority: RtPriority
   readonly #listeners: Listeners
-  readonly #lasting: Lasting
-  readonly #legacy = new Legacy()
-  readonly #helpers: Helpers
+  readonly #persistent: PersistentState
+  readonly #inheritedFds = new Legacy()
+  readonly #helpers: HelperRequests
   readonly #threads: Threads
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
@@ -56,18 +56,18 @@ export class Pool {
     this.#options = options
     const { epoll, data, threads, onFault } = options
     const journal = map(new Fd(data.journal))
-    this.#beat = new Beat(journal)
-    this.#recall = new Recall(this.#state, epoll)
-    this.#priority = new Priority(this.#state.lanes, onFault)
+    this.#heartbeat = new Heartbeat(journal)
+    this.#idleWaker = new IdleWaker(this.#state, epoll)
+    this.#priority = new RtPriority(this.#state.lanes, onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
     const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))
-    const vault = new KeepersVault(new Fd(data.control), discard)
-    this.#lasting = new Lasting(map(new Fd(data.lasting)), this.#state.lastingLocks, vault)
-    this.#helpers = new Helpers(this.#state, { ...options, contexts: this.#lasting.contexts })
+    const vault = new KeeperFdStore(new Fd(data.control), discard)
+    this.#persistent = new PersistentState(map(new Fd(data.persistent)), this.#state.persistentLocks, vault)
+    this.#helpers = new HelperRequests(this.#state, { ...options, contexts: this.#persistent.contexts })
     const shared: SharedData = {
       ...data,
       epoll: epoll.raw,
-      orphans: this.#listeners.orphans,
+      orphans: this.#listeners.inherited,
       state: this.#state.buffer,
     }
     this.#threads = new Threads(threads, shared, this.#state, {
@@ -86,7 +86,7 @@ export class Pool {
     this.#containers.set(index, container)
     this.#handles.set(index, fds)
     this.#state.resetContainer(index)
-    this.#lasting.admit(index, bare.serial)
+    this.#persistent.admit(index, bare.serial)
     const [userns, pidns] = [fds[names.indexOf('userns')], fds[names.indexOf('pidns')]]
     if (userns && pidns && walkable) this.#helpers.admit(index, { userns, pidns })
     this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
@@ -97,7 +97,7 @@ export class Pool {
     this.#containers.delete(container)
     this.#helpers.forget(container)
     this.#priority.forget(container)
-    this.#lasting.forget(container)
+    this.#persistent.forget(container)
     for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
     this.#handles.delete(container)
     this.#threads.tell({ forget: container })
@@ -114,24 +114,24 @@ export class Pool {
 
   /** Takes over what an engine before this one has kept. @param fds owned here */
   take(places: readonly number[], fds: readonly Fd[]): void {
-    for (const [index, fd] of fds.entries()) this.#legacy.add(places[index]!, fd)
+    for (const [index, fd] of fds.entries()) this.#inheritedFds.add(places[index]!, fd)
   }
 
   /** That was all of it; what follows is what an engine before this one had. */
   inherit(failed: boolean): void {
-    this.#lasting.restore(this.#legacy)
-    if (this.#lasting.contexts.size > 0) this.#helpers.help({ type: 'context' })
+    this.#persistent.restore(this.#inheritedFds)
+    if (this.#persistent.contexts.size > 0) this.#helpers.help({ type: 'context' })
     this.#listeners.inherit(failed)
   }
 
   /** A mounter of an engine before this one. */
-  adopt(socket: Fd, pidfd: Fd): void {
-    this.#helpers.adopt(socket, pidfd)
+  takeOverMounter(socket: Fd, pidfd: Fd): void {
+    this.#helpers.takeOverMounter(socket, pidfd)
   }
 
   /** All of it is here: its calls in flight may be served. */
   settle(): void {
-    this.#lasting.keepOnly(this.#containers)
+    this.#persistent.keepOnly(this.#containers)
     this.#listeners.settle(this.#helpers.settled)
   }
 
@@ -139,9 +139,9 @@ export class Pool {
   beat(): void {
     const { answered } = this.#state
     const waits = this.#options.epoll.isReady
-    if (!waits || answered !== this.#answered) this.#beat.give()
+    if (!waits || answered !== this.#answered) this.#heartbeat.give()
     this.#answered = answered
-    this.#recall.look()
+    this.#idleWaker.look()
     for (const container of this.#containers.keys()) {
       if (this.#state.hasWaited(container)) this.#options.onWaited(container)
       // A call that hangs, alone since its container was dear, must not keep the others of it waiting for ever.
@@ -155,7 +155,7 @@ export class Pool {
     for (const container of this.#containers.values()) tell({ container })
   }
 
-  #run(errand: Errand): void {
+  #run(errand: MainRequest): void {
     switch (errand.type) {
       case 'gone':
         this.#listeners.close(errand.index, errand.generation)

@@ -20,7 +20,7 @@ const outranks = ({ policy, priority }: SchedAttr, wanted: number): boolean =>
  * All threads of the process, also those of V8 and libuv: the collector of an engine thread waits for them. But for an engine
  * thread in the slow lane, which does what may take long for a container that may itself give no priority.
  */
-export class Priority {
+export class RtPriority {
   /** By container: the highest priority that it may give. */
   readonly #given = new Map<number, number>()
   readonly #fault: (message: string) => void

@@ -1,9 +1,9 @@
 import { Worker } from 'node:worker_threads'
 import { requireOwnFiles } from '../../kernel/build.ts'
 import { timerfd } from '../../kernel/timer.ts'
-import type { Lead } from '../leader/leadership.ts'
-import type { PoolState } from '../thread/shared-state.ts'
-import type { Errand, FromThread, ThreadData, ToThread } from '../thread/thread-messages.ts'
+import type { Leadership } from '../leader/leadership.ts'
+import type { SharedState } from '../thread/shared-state.ts'
+import type { FromThread, MainRequest, ThreadData, ToThread } from '../thread/thread-messages.ts'
 
 /** What is the same for all of them. */
 export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
@@ -13,7 +13,7 @@ interface Ties {
   readonly onStart: (tell: (message: ToThread) => void) => void
   /** Those that were wanted at the start are there. */
   readonly onReady: (threads: number) => void
-  readonly onErrand: (errand: Errand) => void
+  readonly onErrand: (errand: MainRequest) => void
   readonly onFault: (message: string) => void
 }
 
@@ -32,7 +32,7 @@ export class Threads {
   readonly #data: SharedData
   readonly #ties: Ties
   readonly #alarm = timerfd()
-  readonly #lead: Lead
+  readonly #lead: Leadership
   readonly #wanted: number
   readonly #workers = new Set<Worker>()
   /** Those that were started and are not ready yet: one is enough at a time. */
@@ -44,17 +44,17 @@ export class Threads {
   /**
    * @param count at the start
    */
-  constructor(count: number, data: SharedData, state: PoolState, ties: Ties) {
+  constructor(count: number, data: SharedData, state: SharedState, ties: Ties) {
     this.#wanted = count
     this.#data = data
     this.#ties = ties
-    this.#lead = state.leadOf({ processors: data.processors, alarm: this.#alarm.raw })
+    this.#lead = state.leadershipOf({ processors: data.processors, alarm: this.#alarm.raw })
     for (let started = 0; started < count; started++) this.#start()
   }
 
   tell(message: ToThread): void {
     for (const worker of this.#workers) worker.postMessage(message)
-    this.#lead.announce()
+    this.#lead.wakeFollower()
   }
 
   /** @throws {Error} that ends this engine if the files were replaced: the keeper sees to it that the next one is of them */

@@ -8,7 +8,7 @@ interface MounterFds {
 }
 
 /** What goes from one engine to the next. */
-export type ToHeritage =
+export type ToEngineHandover =
   | MounterFds
   /** With the descriptor: see `Lasting`. */
   | { readonly type: 'keep'; readonly place: number; readonly container: number }
@@ -55,7 +55,7 @@ export type ToKeeper =
   | { readonly type: 'waited'; readonly container: number }
   /** The ring of records is half full: read it now. */
   | { readonly type: 'halfFull' }
-  | ToHeritage
+  | ToEngineHandover
   /** A program that was started in a container did not do its work. */
   | ({ readonly type: 'program'; readonly container: number } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }

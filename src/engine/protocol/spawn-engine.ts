@@ -5,7 +5,7 @@ import type { Handle } from '../../kernel/handle.ts'
 /** Descriptors that the engine process inherits. */
 export const CONTROL_FD = 3
 export const JOURNAL_FD = 4
-export const LASTING_FD = 5
+export const PERSISTENT_FD = 5
 
 export interface EngineOptions {
   readonly build: string
@@ -16,10 +16,10 @@ export interface EngineOptions {
 }
 
 /** What the keeper and all its engines have in common. */
-export interface Memories {
+export interface SharedMemories {
   readonly journal: Handle
   /** For `Lasting`. */
-  readonly lasting: Handle
+  readonly persistent: Handle
 }
 
 const MAIN = new URL(`../main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
@@ -32,9 +32,9 @@ const FLAGS = ['--max-semi-space-size=2', '--stack-trace-limit=0']
  *
  * @param control the engine's end of the keeper's socket; stays the caller's
  */
-export function startEngine(
+export function spawnEngine(
   control: Handle,
-  { journal, lasting }: Memories,
+  { journal, persistent: lasting }: SharedMemories,
   options: Omit<EngineOptions, 'build'>,
 ): ChildProcess {
   return spawn(process.execPath, [...FLAGS, MAIN.pathname, JSON.stringify({ ...options, build })], {

@@ -12,7 +12,7 @@ const LONGEST_US = 256 * INTERVAL_US
  * so beyond a rate, and beyond as many as were answered, each keeps its place among the calls in flight for a time, and the
  * container waits for nobody but itself. A call that is received is served at once: otherwise a timer could cancel each one.
  */
-export class Cancellations {
+export class CancelRateLimit {
   /** At which microsecond a container will have paid for what it had. */
   readonly #due: Int32Array
 

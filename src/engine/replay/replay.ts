@@ -8,8 +8,8 @@ import { why } from '../../calls/reason.ts'
 import { PassOn } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { verbs } from '../../verbs/index.ts'
-import type { Place, Undelivered } from './reply-cache.ts'
-import { asleep, pause } from './wait-asleep.ts'
+import type { CachedReply, ReplyCache } from './reply-cache.ts'
+import { sleepMs, waitUntilAsleep } from './wait-asleep.ts'
 
 /** A caller that was woken before it has an answer goes away, as soon as it gets a processor. */
 const AWAKE_MS = 1000
@@ -28,25 +28,25 @@ interface Interruptible {
  * instruction, and what was done for it stands in its way. The act is done again first; only if the kernel refuses it for
  * what our own act explains, and that is still there unchanged, the call gets the result of the first time.
  */
-export class Adoptions {
-  readonly #acts: Undelivered
+export class Replays {
+  readonly #cache: ReplyCache
   readonly #slots: DataView
   readonly #mayBlock: () => void
 
   /** @param mayBlock called before a thread waits for a caller, or for another thread */
-  constructor(acts: Undelivered, slots: DataView, mayBlock: () => void) {
-    this.#acts = acts
+  constructor(acts: ReplyCache, slots: DataView, mayBlock: () => void) {
+    this.#cache = acts
     this.#slots = slots
     this.#mayBlock = mayBlock
   }
 
   /** Waits for the call before, if that was cancelled and is still being served. To be called before anything is looked at. */
   await({ index, lasting }: Container, tid: Tid): void {
-    if (!lasting) this.#acts.await(index, tid, this.#mayBlock)
+    if (!lasting) this.#cache.await(index, tid, this.#mayBlock)
   }
 
   /** @returns undefined where the answer cannot get lost, or the act can be done twice */
-  of<A extends Act>(act: A, caller: Caller, call: Interruptible, waits: () => boolean): Adoption<A> | undefined {
+  of<A extends Act>(act: A, caller: Caller, call: Interruptible, waits: () => boolean): Replay<A> | undefined {
     if (call.container.lasting) return undefined
     const { once } = verbs[act.verb] as Verb<A>
     if (!once || once.applies?.(act) === false) return undefined
@@ -55,20 +55,20 @@ export class Adoptions {
     const key = this.#key(once, act, sleep, call.slot, waits)
     if (key === 'gone') this.#gone(container)
     if (key === undefined) return undefined
-    const place = this.#acts.begin(container, caller.tid, key)
+    const place = this.#cache.begin(container, caller.tid, key)
     if (!place) return undefined
     // From here on, whoever serves the call that comes again waits for this one.
     if (!waits()) {
-      this.#acts.end(container, place, key, false, undefined)
+      this.#cache.end(container, place, key, false, undefined)
       this.#gone(container)
     }
-    return new Adoption({ acts: this.#acts, mayBlock: this.#mayBlock, once, act, sleep, waits, container, key, place })
+    return new Replay({ acts: this.#cache, mayBlock: this.#mayBlock, once, act, sleep, waits, container, key, place })
   }
 
   /** @returns undefined for what cannot be looked at: it cannot be known again either */
   #key<A>(once: Once<A>, act: A, sleep: Sleep, slot: number, waits: () => boolean): bigint | 'gone' | undefined {
     try {
-      const stamp = asleep(waits, AWAKE_MS, this.#mayBlock, () => (sleep.isSound ? sleep.stamp() : undefined))
+      const stamp = waitUntilAsleep(waits, AWAKE_MS, this.#mayBlock, () => (sleep.isSound ? sleep.stamp() : undefined))
       if (stamp === 'gone') return 'gone'
       if (stamp === 'awake') return undefined
       const call = new Uint8Array(this.#slots.buffer, slot + NOTIF.tid, NOTIF.args - NOTIF.tid)
@@ -80,21 +80,21 @@ export class Adoptions {
   }
 
   #gone(container: number): never {
-    keepPlace(this.#acts, container, this.#mayBlock)
+    keepPlace(this.#cache, container, this.#mayBlock)
     throw new PassOn('gone')
   }
 }
 
 /** A call was cancelled: it stays one of those in flight for a time, if there are many such. */
-function keepPlace(acts: Undelivered, container: number, mayBlock: () => void): void {
+function keepPlace(acts: ReplyCache, container: number, mayBlock: () => void): void {
   const ms = acts.cancelled(container)
   if (ms === 0) return
   mayBlock()
-  pause(ms)
+  sleepMs(ms)
 }
 
 interface Parts<A> {
-  readonly acts: Undelivered
+  readonly acts: ReplyCache
   readonly mayBlock: () => void
   readonly once: Once<A>
   readonly act: A
@@ -102,11 +102,11 @@ interface Parts<A> {
   readonly waits: () => boolean
   readonly container: number
   readonly key: bigint
-  readonly place: Place
+  readonly place: CachedReply
 }
 
 /** One act whose answer may get lost. */
-export class Adoption<A> {
+export class Replay<A> {
   readonly #parts: Parts<A>
   #result: bigint | undefined
 
@@ -117,7 +117,7 @@ export class Adoption<A> {
   /** Does the act, or finds it done. @throws whatever the act throws */
   run(caller: Caller, run: () => Effect): Effect {
     const { once, act } = this.#parts
-    const before = once.conflict === undefined ? this.#adopt(caller) : undefined
+    const before = once.conflict === undefined ? this.#replay(caller) : undefined
     if (before) return before
     try {
       const effect = run()
@@ -125,7 +125,7 @@ export class Adoption<A> {
       return effect
     } catch (error) {
       const isConflict = error instanceof SyscallError && error.errno === once.conflict
-      const adopted = isConflict ? this.#adopt(caller) : undefined
+      const adopted = isConflict ? this.#replay(caller) : undefined
       if (adopted) return adopted
       throw error
     }
@@ -138,13 +138,14 @@ export class Adoption<A> {
   answer(send: () => boolean): boolean {
     const { acts, mayBlock, container, sleep, waits, key, place } = this.#parts
     acts.answering(place)
-    const delivered = asleep(waits, LEAVING_MS, mayBlock, () => sleep.isSound || undefined) !== 'gone' && send()
+    const delivered =
+      waitUntilAsleep(waits, LEAVING_MS, mayBlock, () => sleep.isSound || undefined) !== 'gone' && send()
     acts.end(container, place, key, delivered, this.#result)
     if (!delivered) keepPlace(acts, container, mayBlock)
     return delivered
   }
 
-  #adopt(caller: Caller): Effect | undefined {
+  #replay(caller: Caller): Effect | undefined {
     const { acts, mayBlock, container, once, act, key, place } = this.#parts
     const result = acts.take(container, place, key, mayBlock)
     if (result === undefined || marked(once.stands(act, caller)) !== result) return undefined

@@ -1,5 +1,5 @@
 import type { Tid } from '../../abi/brand.ts'
-import { Cancellations } from './cancel-rate-limit.ts'
+import { CancelRateLimit } from './cancel-rate-limit.ts'
 
 /** For each container: whoever makes more calls at once has no more of them remembered. */
 const PLACES = 16
@@ -11,7 +11,7 @@ const HEAD = 3
 const WORD = { state: 0, ticket: 1, tid: 2, key: 4, result: 6 } as const
 const WORDS = 8
 const AREA = HEAD + PLACES * WORDS
-export const UNDELIVERED_WORDS = AREA
+export const REPLY_CACHE_WORDS = AREA
 
 /**
  * acting: its call is being served. answering: whatever was done is done, and the answer is under way. left: the act was
@@ -21,7 +21,7 @@ const STATE = { free: 0, acting: 1, answering: 2, left: 3 } as const
 const WAIT_MS = 1000
 
 /** What was done for a call, by a place in the table. */
-export interface Place {
+export interface CachedReply {
   readonly at: number
   readonly ticket: number
 }
@@ -30,14 +30,14 @@ export interface Place {
  * The acts of calls whose answers may get lost, in memory that the threads share. A container has places of its own: what
  * one does takes nothing from another.
  */
-export class Undelivered {
+export class ReplyCache {
   readonly #words: Int32Array
-  readonly #cancellations: Cancellations
+  readonly #cancellations: CancelRateLimit
 
   /** @param words UNDELIVERED_WORDS for each container */
   constructor(words: Int32Array) {
     this.#words = words
-    this.#cancellations = new Cancellations(words)
+    this.#cancellations = new CancelRateLimit(words)
   }
 
   /** Waits until no act is done for this thread: one that is was for a call that was cancelled, for it makes one at a time. */
@@ -51,7 +51,7 @@ export class Undelivered {
   }
 
   /** An act begins. @returns undefined if every place of the container has a call that is being served */
-  begin(container: number, tid: Tid, key: bigint): Place | undefined {
+  begin(container: number, tid: Tid, key: bigint): CachedReply | undefined {
     return this.#locked(container, (area) => {
       const words = this.#words
       // One that is free, or else the oldest of those that nobody came back for.
@@ -72,7 +72,7 @@ export class Undelivered {
    * What was done for an earlier call with the same key, whose answer did not arrive; waits as long as that is not known.
    * The result is not to be had a second time.
    */
-  take(container: number, place: Place, key: bigint, mayBlock: () => void): bigint | undefined {
+  take(container: number, place: CachedReply, key: bigint, mayBlock: () => void): bigint | undefined {
     for (;;) {
       const found = this.#locked(container, (area) => this.#latest(area, place, key))
       if (found === undefined) return undefined
@@ -83,7 +83,7 @@ export class Undelivered {
   }
 
   /** The act of a place is over: from here on its answer may arrive, and the caller makes its next call at once. */
-  answering({ at }: Place): void {
+  answering({ at }: CachedReply): void {
     this.#set(at, STATE.answering)
   }
 
@@ -92,7 +92,13 @@ export class Undelivered {
    *
    * @param result of its act, if it did something
    */
-  end(container: number, { at, ticket }: Place, key: bigint, delivered: boolean, result: bigint | undefined): void {
+  end(
+    container: number,
+    { at, ticket }: CachedReply,
+    key: bigint,
+    delivered: boolean,
+    result: bigint | undefined,
+  ): void {
     this.#locked(container, (area) => {
       const words = this.#words
       if (result !== undefined) this.#store(at + WORD.result, result)
@@ -115,7 +121,7 @@ export class Undelivered {
   /** @returns what was left last; or the place of a call before, of which it is not known yet */
   #latest(
     area: number,
-    { ticket }: Place,
+    { ticket }: CachedReply,
     key: bigint,
   ): bigint | { readonly at: number; readonly state: number } | undefined {
     const unknown = this.#before(area, ticket, key, (at) => this.#isUnknown(at))[0]

@@ -12,7 +12,7 @@ const LONGEST_MS = 10
  * @param mayBlock called before the first pause
  * @returns gone: its call does not wait any more; awake: it did not sleep
  */
-export function asleep<T>(
+export function waitUntilAsleep<T>(
   waits: () => boolean,
   ms: number,
   mayBlock: () => void,
@@ -26,10 +26,10 @@ export function asleep<T>(
     if (now() > end) return 'awake'
     if (looks < LOOKS) continue
     if (looks === LOOKS) mayBlock()
-    pause(Math.min(FIRST_MS * 2 ** (looks - LOOKS), LONGEST_MS))
+    sleepMs(Math.min(FIRST_MS * 2 ** (looks - LOOKS), LONGEST_MS))
   }
 }
 
 /** Blocks this thread. */
-export const pause = (ms: number): void => void Atomics.wait(never, 0, 0, ms)
+export const sleepMs = (ms: number): void => void Atomics.wait(never, 0, 0, ms)
 const never = new Int32Array(new SharedArrayBuffer(4))

@@ -12,7 +12,7 @@ import type { Handle } from '../../kernel/handle.ts'
 import { notifAddfd, notifIdValid, notifSend } from '../../kernel/seccomp.ts'
 
 /** How a descriptor is given. */
-export interface Giving {
+export interface AddFd {
   /** Shall it be closed by execve(2)? */
   readonly cloexec: boolean
   /** It takes the place of this one. */
@@ -52,7 +52,7 @@ export class Answer {
    *
    * @returns the number there; undefined if the call no longer waits
    */
-  descriptor(listener: number, slot: number, fd: Handle, { cloexec, replaces, isAnswer }: Giving): number | undefined {
+  descriptor(listener: number, slot: number, fd: Handle, { cloexec, replaces, isAnswer }: AddFd): number | undefined {
     const flags = isAnswer ? SECCOMP_ADDFD_FLAG_SEND : 0
     this.#copyId(slot)
     this.#addfd.set(this.#id)

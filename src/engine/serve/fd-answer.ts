@@ -1,7 +1,7 @@
 import type { Container } from '../../caller/identity/container.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { Slots } from '../journal/journal.ts'
-import type { Answer, Giving } from './answer.ts'
+import type { AddFd, Answer } from './answer.ts'
 
 /**
  * Answers calls with descriptors. One step (SECCOMP_ADDFD_FLAG_SEND) is exact if a signal cancels the call in between; but
@@ -9,7 +9,7 @@ import type { Answer, Giving } from './answer.ts'
  * and there is none: kernel/seccomp.c seccomp_notify_addfd() takes back the descriptor and not the answer. Two steps are
  * exact whatever becomes of this thread, where no signal can cancel a call: with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
  */
-export class Giver {
+export class FdAnswer {
   readonly #answer: Answer
   readonly #slots: Slots
 
@@ -24,7 +24,7 @@ export class Giver {
    */
   give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
     const isAnswer = !container.lasting
-    const giving: Giving = { cloexec, isAnswer }
+    const giving: AddFd = { cloexec, isAnswer }
     const number = this.#answer.descriptor(listener, slot, fd, giving)
     fd[Symbol.dispose]()
     if (number === undefined || isAnswer) return number

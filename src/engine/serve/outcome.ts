@@ -21,13 +21,13 @@ export interface Outcome {
 }
 
 /** Something may have been done for it, and it cannot be told what: the kernel must not judge it. */
-export const UNSETTLED: Outcome = { is: 'errno', errno: errno('EIO'), value: 0n, why: why('unsettled') }
+export const UNKNOWN_OUTCOME: Outcome = { is: 'errno', errno: errno('EIO'), value: 0n, why: why('unsettled') }
 
 /**
  * Gives the caller what an act has for its memory; a page that cannot be written takes the descriptor back. Members are
  * named one by one: with rest and spread this cost 2 us of each call.
  */
-export function written(
+export function writeBack(
   { value, writes, errno, why: said, fd, cloexec, replaces, sent }: Effect,
   caller: Caller,
   done: Reason,
@@ -42,7 +42,7 @@ export function written(
   return { is: 'act', errno: 0, value, why: said ?? done, fd, cloexec, replaces, sent }
 }
 
-export const settled = (verdict: Verdict): Outcome => ({
+export const outcomeOfVerdict = (verdict: Verdict): Outcome => ({
   is: verdict.is,
   errno: verdict.is === 'errno' ? verdict.errno : 0,
   value: 0n,
@@ -53,7 +53,7 @@ export const settled = (verdict: Verdict): Outcome => ({
  * What an exception means for the call. A fault of ours answers this one call with EIO and takes nothing else with it: it
  * may have acted, so the kernel must not judge again.
  */
-export function settle(error: unknown): Outcome {
+export function outcomeOfError(error: unknown): Outcome {
   if (error instanceof Refused) return { is: 'errno', errno: error.errno, value: 0n, why: error.why }
   if (error instanceof PassOn) return { is: 'continue', errno: 0, value: 0n, why: error.why }
   if (error instanceof SyscallError) return { is: 'errno', errno: error.errno, value: 0n, why: why('kernelAnswered') }

@@ -7,7 +7,7 @@ import { PassOn, pass, type Verdict } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Policy } from '../../policy/policy.ts'
 import { verbs } from '../../verbs/index.ts'
-import type { Adoption } from '../replay/replay.ts'
+import type { Replay } from '../replay/replay.ts'
 
 /** Before the act a failed kernel call of ours is no answer to the caller: the kernel shall judge it. */
 export function judge(handler: Syscall<unknown>, args: Registers, caller: Caller, policy: Policy): Verdict {
@@ -37,7 +37,7 @@ export function perform<A extends Act>(
   act: A,
   caller: Caller,
   again: Trace | undefined,
-  adoption: Adoption<A> | undefined,
+  adoption: Replay<A> | undefined,
 ): Effect {
   const verb = verbs[act.verb] as Verb<A>
   caller.begin(acting[act.verb])

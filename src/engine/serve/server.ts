@@ -13,12 +13,12 @@ import { pass, type Verdict } from '../../calls/verdict.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { RecordWriter, Slots } from '../journal/journal.ts'
-import type { ForwardedCall } from '../lxc/lxc-proxy.ts'
-import type { Adoption, Adoptions } from '../replay/replay.ts'
+import type { LxcProxyCall } from '../lxc/lxc-proxy.ts'
+import type { Replay, Replays } from '../replay/replay.ts'
 import { Answer } from './answer.ts'
 import { routes } from './dispatch.ts'
-import { Giver } from './fd-answer.ts'
-import { type Outcome, settle, settled, UNSETTLED, written } from './outcome.ts'
+import { FdAnswer } from './fd-answer.ts'
+import { type Outcome, outcomeOfError, outcomeOfVerdict, UNKNOWN_OUTCOME, writeBack } from './outcome.ts'
 import { judge, perform } from './perform.ts'
 import { SlotRegisters } from './registers.ts'
 
@@ -31,7 +31,7 @@ export interface Call {
   /** `now()` at the receipt. */
   readonly start: number
   /** Of a call that somebody else received: waits for a reply after the answer. */
-  readonly forwarded?: ForwardedCall
+  readonly forwarded?: LxcProxyCall
   /** Of a call that an earlier engine received: the state in which that left it. */
   readonly left?: number
   /** It seems to let engines fail. */
@@ -43,34 +43,28 @@ const FAULTS_LIMIT = 64
 
 /** Serves calls on one thread: decode, decide, act, answer, record. */
 export class Server {
-  readonly #desk: Desk
+  readonly #context: Desk
   readonly #slots: Slots
   readonly #records: RecordWriter
   readonly #answer: Answer
-  readonly #giver: Giver
+  readonly #fdAnswer: FdAnswer
   readonly #registers: SlotRegisters
   readonly #onFault: (message: string) => void
   readonly #faults = new Set<string>()
   #isBrief = false
-  readonly #adoptions: Adoptions
+  readonly #replays: Replays
   /** Of the act that this thread does now. */
-  #adoption: Adoption<Act> | undefined
+  #replay: Replay<Act> | undefined
 
   /** @param onFault told of each fault of ours, in a sentence */
-  constructor(
-    desk: Desk,
-    slots: Slots,
-    records: RecordWriter,
-    adoptions: Adoptions,
-    onFault: (message: string) => void,
-  ) {
+  constructor(desk: Desk, slots: Slots, records: RecordWriter, adoptions: Replays, onFault: (message: string) => void) {
     this.#onFault = onFault
-    this.#desk = desk
-    this.#adoptions = adoptions
+    this.#context = desk
+    this.#replays = adoptions
     this.#slots = slots
     this.#records = records
     this.#answer = new Answer(slots.view)
-    this.#giver = new Giver(this.#answer, slots)
+    this.#fdAnswer = new FdAnswer(this.#answer, slots)
     this.#registers = new SlotRegisters(slots.view)
   }
 
@@ -84,9 +78,9 @@ export class Server {
     let outcome: Outcome | undefined
     try {
       const verdict = this.#screen(call)
-      outcome = verdict && settled(verdict)
+      outcome = verdict && outcomeOfVerdict(verdict)
     } catch (error) {
-      outcome = this.#settle(error, call)
+      outcome = this.#outcomeOf(error, call)
     }
     if (!outcome) return false
     this.#finish(call, outcome)
@@ -99,7 +93,7 @@ export class Server {
     if (!this.#answer.waits(listener, slot)) this.#conclude(call)
     else if (left === STATE.acted) this.#finish(call, this.#acted(slot))
     else if (left !== STATE.acting) return isPoison ? this.#leave(call) : this.screen(call)
-    else if (isPoison) this.#finish(call, UNSETTLED)
+    else if (isPoison) this.#finish(call, UNKNOWN_OUTCOME)
     else return false
     return true
   }
@@ -113,7 +107,7 @@ export class Server {
   }
 
   #leave(call: Call): true {
-    this.pass(call, 'engineFailed')
+    this.continue(call, 'engineFailed')
     return true
   }
 
@@ -131,8 +125,8 @@ export class Server {
   }
 
   /** Leaves a call to the kernel. */
-  pass(call: Call, code: ReasonCode): void {
-    this.#finish(call, settled(pass(code)))
+  continue(call: Call, code: ReasonCode): void {
+    this.#finish(call, outcomeOfVerdict(pass(code)))
   }
 
   /**
@@ -146,16 +140,16 @@ export class Server {
     try {
       outcome = this.#serve(call)
     } catch (error) {
-      lost = error instanceof LostThread || this.#desk.identity.inside
-      outcome = this.#settle(error, call)
+      lost = error instanceof LostThread || this.#context.identity.inside
+      outcome = this.#outcomeOf(error, call)
     }
     this.#finish(call, outcome)
     if (lost) throw new LostThread('Cannot use the thread again: it did not get home')
   }
 
   /** What an exception means for the call. A fault of ours is told, once: a container may call again and again. */
-  #settle(error: unknown, { slot }: Call): Outcome {
-    const outcome = settle(error)
+  #outcomeOf(error: unknown, { slot }: Call): Outcome {
+    const outcome = outcomeOfError(error)
     const { view } = this.#slots
     if (outcome.why.code === 'fault' && this.#faults.size < FAULTS_LIMIT) {
       const [arch, nr] = [view.getUint32(slot + NOTIF.arch, true), view.getInt32(slot + NOTIF.nr, true)]
@@ -191,22 +185,22 @@ export class Server {
     const { slot, listener, container, left } = call
     const handler = this.#handler(slot)!
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
-    this.#adoptions.await(container, tid)
+    this.#replays.await(container, tid)
     const thread = { tid, bits: this.#registers.bits }
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
     const waits = (): boolean => this.#answer.waits(listener, slot)
     const again = left === STATE.acting ? this.#trace(slot) : undefined
-    const caller = new Caller(this.#desk, container, thread, { waits, notes, noted: again?.note ?? 0n })
+    const caller = new Caller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
     // As `using` would, which is compiled to what costs a microsecond.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)
-      if (verdict.is !== 'act') return again ? UNSETTLED : settled(verdict)
-      this.#adoption = this.#adoptions.of(verdict.act, caller, call, waits)
+      if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
+      this.#replay = this.#replays.of(verdict.act, caller, call, waits)
       this.#slots.setState(slot, STATE.acting)
-      const effect = perform(verdict.act, caller, again, this.#adoption)
+      const effect = perform(verdict.act, caller, again, this.#replay)
       // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
-      return written(effect, caller, verdict.why)
+      return writeBack(effect, caller, verdict.why)
     } finally {
       caller[Symbol.dispose]()
     }
@@ -220,15 +214,15 @@ export class Server {
   #finish(call: Call, outcome: Outcome): void {
     const { slot } = call
     const { is, errno, why } = outcome
-    const adoption = this.#adoption
-    this.#adoption = undefined
+    const adoption = this.#replay
+    this.#replay = undefined
     let delivered: boolean
     try {
       delivered = adoption ? adoption.answer(() => this.#send(call, outcome)) : this.#send(call, outcome)
     } catch (error) {
       // The caller's table is full: nothing went there, and the call still waits.
       if (!outcome.fd) throw error
-      this.#finish(call, settle(error))
+      this.#finish(call, outcomeOfError(error))
       return
     }
     call.forwarded?.reply(outcome, delivered)
@@ -247,7 +241,7 @@ export class Server {
       if (replaced) sent?.(replaces)
       return replaced
     }
-    const number = this.#giver.give(listener, slot, container, passed, cloexec === true)
+    const number = this.#fdAnswer.give(listener, slot, container, passed, cloexec === true)
     if (number !== undefined) sent?.(number)
     return number !== undefined
   }

@@ -5,10 +5,10 @@ import type { Container } from '../../caller/identity/container.ts'
 import type { Asker } from '../../caller/task/caller-task.ts'
 import type { DeviceRulesDesk } from '../../caller/thread-context.ts'
 import { now } from '../../kernel/clock.ts'
-import { decodeRules, isOpen, type RulesCache, staying, stays } from '../facts/device-rules-cache.ts'
-import type { DeviceRules, Groups } from '../facts/probe-device-rules.ts'
-import type { Pace } from '../facts/probe-pace.ts'
-import { pause } from '../replay/wait-asleep.ts'
+import { type DeviceRulesCache, decodeRules, isOpen, staying, stays } from '../facts/device-rules-cache.ts'
+import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
+import type { ProbePace } from '../facts/probe-pace.ts'
+import { sleepMs } from '../replay/wait-asleep.ts'
 import type { FromThread } from './thread-messages.ts'
 
 /** Of a key of the cache: random and the same for all threads, so that no container can choose groups with the same key. */
@@ -28,8 +28,8 @@ const ALLOWED: DeviceRules = { mknod: true, open: true }
 const HOME = Buffer.from('home')
 
 interface Parts {
-  readonly cache: RulesCache
-  readonly pace: Pace
+  readonly cache: DeviceRulesCache
+  readonly pace: ProbePace
   readonly seed: Uint8Array
   readonly post: (message: FromThread) => void
   /** Called before it waits. */
@@ -42,11 +42,11 @@ interface Question {
   readonly dev: Dev
   readonly asker: Asker
   readonly key: Buffer
-  readonly groups: () => Groups
+  readonly groups: () => GroupsToJoin
 }
 
 /** Knows what device rules allow; what nobody has asked lately the main thread finds out, by a process that joins the groups. */
-export class RulesDesk implements DeviceRulesDesk {
+export class CallerDeviceRules implements DeviceRulesDesk {
   readonly #parts: Parts
   readonly #room = Buffer.alloc(TEXT_AT + TEXT_LIMIT)
   /** Who was allowed everything last, for which device, and until when that is lately. */
@@ -117,7 +117,7 @@ export class RulesDesk implements DeviceRulesDesk {
     const mustBeIt = asker.hold()
     const wait = pace.wait(container)
     if (wait > 0) {
-      pause(wait)
+      sleepMs(wait)
       mustBeIt()
     }
     const answer = new Int32Array(new SharedArrayBuffer(4))

@@ -3,17 +3,17 @@ import { STORE_LOCKS } from '../../caller/programs/bpf-program-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
 import { Alarm } from '../../kernel/timer.ts'
-import { RULES_WORDS, RulesCache } from '../facts/device-rules-cache.ts'
-import { Pace } from '../facts/probe-pace.ts'
-import { INFO_WORDS, InfoCache } from '../facts/sysinfo-cache.ts'
-import { Spawning } from '../helpers/spawn-guard.ts'
-import { ORPHAN_WORDS } from '../journal/inherited-calls.ts'
+import { DeviceRulesCache, RULES_WORDS } from '../facts/device-rules-cache.ts'
+import { ProbePace } from '../facts/probe-pace.ts'
+import { INFO_WORDS, SysinfoCache } from '../facts/sysinfo-cache.ts'
+import { SpawnGuard } from '../helpers/spawn-guard.ts'
+import { INHERITED_WORDS } from '../journal/inherited-calls.ts'
 import { ENTRIES } from '../kept/fs-context-store.ts'
-import { ATTENDANCE_WORDS } from '../leader/dedicated-receiver.ts'
-import { LEAD_WORDS, LEADER_MS, Lead } from '../leader/leadership.ts'
-import { WORKER_WORDS, Workers } from '../leader/thread-activity.ts'
-import { ProxyWords } from '../lxc/lxc-proxy-state.ts'
-import { UNDELIVERED_WORDS, Undelivered } from '../replay/reply-cache.ts'
+import { DEDICATED_WORDS } from '../leader/dedicated-receiver.ts'
+import { LEADER_MS, LEADERSHIP_WORDS, Leadership } from '../leader/leadership.ts'
+import { ACTIVITY_WORDS, ThreadActivity } from '../leader/thread-activity.ts'
+import { LxcProxyState } from '../lxc/lxc-proxy-state.ts'
+import { REPLY_CACHE_WORDS, ReplyCache } from '../replay/reply-cache.ts'
 import { SEED_BYTES } from './caller-device-rules.ts'
 import { FairShare } from './fair-share.ts'
 import { LANE_WORDS, Lanes } from './lane.ts'
@@ -27,7 +27,7 @@ const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /** Each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
 const SEED_WORDS = SEED_BYTES / 4
-const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_LOCKS + UNDELIVERED_WORDS
+const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_LOCKS + REPLY_CACHE_WORDS
 const CALLS = 8
 const ANSWERED = 0
 const SPAWNING = 4
@@ -38,15 +38,15 @@ const FORGIVEN_S = 10
  * What the threads of the pool share: who leads, and a few words for each listener and each container. Everything else is a
  * thread's own.
  */
-export class PoolState {
+export class SharedState {
   readonly buffer: SharedArrayBuffer
-  readonly #lead: Int32Array
-  readonly #workers: Int32Array
+  readonly #leadership: Int32Array
+  readonly #activity: Int32Array
   readonly #counts: Int32Array
   /** For `Attendance`. */
-  readonly attendance: Int32Array
+  readonly dedicated: Int32Array
   /** For `Orphans`. */
-  readonly orphans: Int32Array
+  readonly inherited: Int32Array
   /** By listener, as the keeper counts them: its descriptor or 0, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
   readonly listenerFd: Int32Array
   readonly listenerContainer: Int32Array
@@ -54,24 +54,24 @@ export class PoolState {
   readonly listenerCalls: Int32Array
   readonly listenerMuted: Int32Array
   /** Which of them are connections of LXC's monitors, and what those do. */
-  readonly proxies: ProxyWords
+  readonly proxies: LxcProxyState
   /** By container: calls in flight; how often it kept a thread waiting, and the second at which that is forgotten. */
   readonly containerCalls: Int32Array
   readonly #containerStrikes: Int32Array
   readonly #containerForgiven: Int32Array
   /** What the device rules of the containers allow. */
-  readonly rules: RulesCache
+  readonly deviceRules: DeviceRulesCache
   /** How often that is asked for. */
-  readonly rulesPace: Pace
+  readonly rulesPace: ProbePace
   /** Nobody else knows it: see `RulesDesk`. */
   readonly rulesSeed: Uint8Array
   /** What is reported of the containers. */
-  readonly info: InfoCache
-  readonly spawning: Spawning
+  readonly sysinfo: SysinfoCache
+  readonly spawnGuard: SpawnGuard
   /** For `Lasting`. */
-  readonly lastingLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
+  readonly persistentLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
   /** What was done for calls whose answers may get lost. */
-  readonly undelivered: Undelivered
+  readonly replyCache: ReplyCache
   /** A descriptor, or one of WALKER. */
   readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
@@ -85,12 +85,12 @@ export class PoolState {
   constructor(
     buffer = new SharedArrayBuffer(
       4 *
-        (LEAD_WORDS +
-          WORKER_WORDS +
+        (LEADERSHIP_WORDS +
+          ACTIVITY_WORDS +
           16 +
           SEED_WORDS +
-          ATTENDANCE_WORDS +
-          ORPHAN_WORDS +
+          DEDICATED_WORDS +
+          INHERITED_WORDS +
           ENTRIES +
           LANE_WORDS +
           6 * LISTENERS +
@@ -104,19 +104,19 @@ export class PoolState {
       at += 4 * length
       return words
     }
-    this.#lead = array(LEAD_WORDS)
-    this.#workers = array(WORKER_WORDS)
+    this.#leadership = array(LEADERSHIP_WORDS)
+    this.#activity = array(ACTIVITY_WORDS)
     this.#counts = array(16)
-    this.spawning = new Spawning(this.#counts.subarray(SPAWNING, SPAWNING + 1))
-    this.attendance = array(ATTENDANCE_WORDS)
-    this.orphans = array(ORPHAN_WORDS)
+    this.spawnGuard = new SpawnGuard(this.#counts.subarray(SPAWNING, SPAWNING + 1))
+    this.dedicated = array(DEDICATED_WORDS)
+    this.inherited = array(INHERITED_WORDS)
     this.lanes = new Lanes(array(LANE_WORDS))
     this.listenerFd = array(LISTENERS)
     this.listenerContainer = array(LISTENERS)
     this.listenerGeneration = array(LISTENERS)
     this.listenerCalls = array(LISTENERS)
     this.listenerMuted = array(LISTENERS)
-    this.proxies = new ProxyWords(array(LISTENERS), seconds)
+    this.proxies = new LxcProxyState(array(LISTENERS), seconds)
     this.containerCalls = array(CONTAINERS)
     this.#containerStrikes = array(CONTAINERS)
     this.#containerForgiven = array(CONTAINERS)
@@ -125,12 +125,12 @@ export class PoolState {
     this.#containerMuted = array(CONTAINERS)
     this.#containerWaited = array(CONTAINERS)
     this.share = new FairShare(array(CONTAINERS))
-    this.rules = new RulesCache(array(RULES_WORDS * CONTAINERS), seconds)
-    this.rulesPace = new Pace(array(CONTAINERS), now)
+    this.deviceRules = new DeviceRulesCache(array(RULES_WORDS * CONTAINERS), seconds)
+    this.rulesPace = new ProbePace(array(CONTAINERS), now)
     this.rulesSeed = this.#seed(array(SEED_WORDS))
-    this.info = new InfoCache(array(INFO_WORDS * CONTAINERS))
-    this.lastingLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
-    this.undelivered = new Undelivered(array(UNDELIVERED_WORDS * CONTAINERS))
+    this.sysinfo = new SysinfoCache(array(INFO_WORDS * CONTAINERS))
+    this.persistentLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
+    this.replyCache = new ReplyCache(array(REPLY_CACHE_WORDS * CONTAINERS))
   }
 
   /** Chosen by the first who has the memory, before there is a second. */
@@ -141,10 +141,10 @@ export class PoolState {
   }
 
   /** The lead, as the calling thread has it or not. @param alarm a timerfd */
-  leadOf({ processors, alarm }: { readonly processors: number; readonly alarm: number }): Lead {
-    const workers = new Workers(this.#workers, currentTid(), isRunning)
+  leadershipOf({ processors, alarm }: { readonly processors: number; readonly alarm: number }): Leadership {
+    const workers = new ThreadActivity(this.#activity, currentTid(), isRunning)
     const strike = (container: number): void => this.strike(container)
-    return new Lead(this.#lead, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike })
+    return new Leadership(this.#leadership, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike })
   }
 
   /** Listeners that wait for the cap of their container. */
@@ -220,10 +220,10 @@ export class PoolState {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
     this.share.forget(container)
-    this.rules.forget(container)
+    this.deviceRules.forget(container)
     this.rulesPace.forget(container)
-    this.info.forget(container)
-    this.undelivered.forget(container)
+    this.sysinfo.forget(container)
+    this.replyCache.forget(container)
     this.setWalker(container, 'never')
   }
 

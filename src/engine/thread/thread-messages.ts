@@ -1,8 +1,8 @@
 import type { Dev, Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
-import type { Asked } from '../execs/exec-job.ts'
-import type { Groups } from '../facts/probe-device-rules.ts'
+import type { ExecRequest } from '../execs/exec-job.ts'
+import type { GroupsToJoin } from '../facts/probe-device-rules.ts'
 
 /** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
 export interface ThreadData {
@@ -11,7 +11,7 @@ export interface ThreadData {
   readonly state: SharedArrayBuffer
   readonly journal: number
   /** The memory of `Lasting`. */
-  readonly lasting: number
+  readonly persistent: number
   /** The socket to the keeper. */
   readonly control: number
   readonly epoll: number
@@ -37,20 +37,20 @@ export interface ThreadData {
 export type ToThread = { readonly container: Container } | { readonly forget: number }
 
 /** For `Helpers`. */
-export type Help =
+export type HelperRequest =
   /** Try what these control groups allow; the answer is a word of `RulesCache`. */
   | {
       readonly type: 'device'
       readonly tid: Tid
       readonly dev: Dev
-      readonly groups: Groups
+      readonly groups: GroupsToJoin
       readonly answer: SharedArrayBuffer
     }
   /** Lend me a mounter; the answer is its socket, or -1. */
   | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
   | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
   /** Start a program in a container. */
-  | ({ readonly type: 'exec'; readonly container: number } & Asked)
+  | ({ readonly type: 'exec'; readonly container: number } & ExecRequest)
   /** Nobody looks at that program any more. */
   | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
   | { readonly type: 'context' }
@@ -58,14 +58,14 @@ export type Help =
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 
 /** What is not about the thread that says it. */
-export type Errand =
-  | Help
+export type MainRequest =
+  | HelperRequest
   | { readonly type: 'gone'; readonly index: number; readonly generation: number }
   | { readonly type: 'unmute'; readonly container: number }
   | { readonly type: 'halfFull' }
 
 /** To the main thread; all off the path of a call. */
 export type FromThread =
-  | Errand
+  | MainRequest
   | { readonly type: 'ready' | 'grow' }
   | { readonly type: 'lost' | 'failed' | 'fault'; readonly message: string }

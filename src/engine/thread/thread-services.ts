@@ -13,11 +13,11 @@ import { address } from '../../kernel/libc.ts'
 import { RemoteMemory } from '../../kernel/memory.ts'
 import { map } from '../../kernel/shared-memory.ts'
 import { ExecJob } from '../execs/exec-job.ts'
-import { Informant } from '../facts/sysinfo-source.ts'
-import { KeepersVault } from '../kept/keeper-fd-store.ts'
-import { Lasting } from '../kept/persistent-state.ts'
-import { RulesDesk } from './caller-device-rules.ts'
-import type { PoolState } from './shared-state.ts'
+import { SysinfoSource } from '../facts/sysinfo-source.ts'
+import { KeeperFdStore } from '../kept/keeper-fd-store.ts'
+import { PersistentState } from '../kept/persistent-state.ts'
+import { CallerDeviceRules } from './caller-device-rules.ts'
+import type { SharedState } from './shared-state.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
 
 const WALKER_START_MS = 5000
@@ -37,24 +37,24 @@ interface Ties {
  * What a thread has for its calls: what is made once, and whom it asks. All that takes processes is done by the main thread,
  * which is asked by a message and answers in shared memory.
  */
-export class Services {
+export class ThreadServices {
   readonly desk: Desk
   readonly #number: number
-  readonly #state: PoolState
+  readonly #state: SharedState
   readonly #post: Ties['post']
   readonly #mayBlock: Ties['mayBlock']
   readonly #unmute: Ties['unmute']
   #jobs = 0
 
-  constructor(data: ThreadData, state: PoolState, { post, mayBlock, unmute }: Ties) {
+  constructor(data: ThreadData, state: SharedState, { post, mayBlock, unmute }: Ties) {
     this.#number = data.number
     this.#state = state
     this.#post = post
     this.#mayBlock = mayBlock
     this.#unmute = unmute
     const proc = new Fd(data.proc)
-    const vault = new KeepersVault(new Fd(data.control))
-    const lasting = new Lasting(map(new Fd(data.lasting)), state.lastingLocks, vault)
+    const vault = new KeeperFdStore(new Fd(data.control))
+    const lasting = new PersistentState(map(new Fd(data.persistent)), state.persistentLocks, vault)
     const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
     this.desk = {
       identity,
@@ -63,7 +63,7 @@ export class Services {
       proc,
       names: new TaskNames(),
       descriptors: new Fd(data.descriptors),
-      informant: new Informant(state.info, identity, proc),
+      informant: new SysinfoSource(state.sysinfo, identity, proc),
       status: Buffer.alloc(STATUS_SIZE),
       nodes: new Nodes(),
       places: new DevicePlaces(),
@@ -72,13 +72,19 @@ export class Services {
         giveBack: (socket, lost) => post({ type: 'giveBack', socket, lost }),
         keeping: lasting.contexts,
         onKept: () => post({ type: 'context' }),
-        settle: () => state.spawning.settle(),
+        settle: () => state.spawnGuard.settle(),
       },
       fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
       programs: lasting.programs,
       mayBlock,
       mayMount: ({ index }) => state.countMount(index),
-      rules: new RulesDesk({ cache: state.rules, pace: state.rulesPace, seed: state.rulesSeed, post, mayBlock }),
+      rules: new CallerDeviceRules({
+        cache: state.deviceRules,
+        pace: state.rulesPace,
+        seed: state.rulesSeed,
+        post,
+        mayBlock,
+      }),
       walk: ({ index }: Container, start, status, goal) => this.#walk(index, start, status, goal),
     }
   }

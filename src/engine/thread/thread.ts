@@ -8,19 +8,19 @@ import { EPOLLERR, EPOLLHUP, EPOLLIN, Epoll, EpollEvent } from '../../kernel/epo
 import { Fd } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import { map } from '../../kernel/shared-memory.ts'
-import { adopt, hasBegun, ORPHANS_TOKEN, Orphans } from '../journal/inherited-calls.ts'
+import { hasBegun, INHERITED_TOKEN, InheritedCalls, resumeInherited } from '../journal/inherited-calls.ts'
 import { RecordWriter, Slots } from '../journal/journal.ts'
-import { Attendance } from '../leader/dedicated-receiver.ts'
-import type { Lead } from '../leader/leadership.ts'
-import { Monitors } from '../lxc/lxc-proxy.ts'
-import { Adoptions } from '../replay/replay.ts'
+import { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
+import type { Leadership } from '../leader/leadership.ts'
+import { LxcProxyReceiver } from '../lxc/lxc-proxy.ts'
+import { Replays } from '../replay/replay.ts'
 import { type Call, Server } from '../serve/server.ts'
 import { FairShare } from './fair-share.ts'
 import { KnownContainers } from './known-containers.ts'
 import type { Lane } from './lane.ts'
-import { PoolState } from './shared-state.ts'
+import { SharedState } from './shared-state.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
-import { Services } from './thread-services.ts'
+import { ThreadServices } from './thread-services.ts'
 
 /** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
 const TURNS = 1000
@@ -31,16 +31,16 @@ const GROW_MS = 10
 class EngineThread {
   readonly #data: ThreadData
   readonly #port: MessagePort
-  readonly #state: PoolState
+  readonly #state: SharedState
   readonly #slots: Slots
   readonly #server: Server
-  readonly #monitors: Monitors
+  readonly #lxc: LxcProxyReceiver
   readonly #event = new EpollEvent()
   readonly #epoll: Epoll
-  readonly #lead: Lead
+  readonly #leadership: Leadership
   readonly #lane: Lane
-  readonly #orphans: Orphans
-  readonly #attendance: Attendance
+  readonly #inherited: InheritedCalls
+  readonly #dedicated: DedicatedReceiver
   readonly #known: KnownContainers
   #runs = 0
   /** When it has last asked for another thread. */
@@ -50,31 +50,31 @@ class EngineThread {
     this.#data = data
     this.#port = port
     this.#known = new KnownContainers(port)
-    this.#state = new PoolState(data.state)
-    this.#lead = this.#state.leadOf(data)
+    this.#state = new SharedState(data.state)
+    this.#leadership = this.#state.leadershipOf(data)
     this.#epoll = new Epoll(new Fd(data.epoll))
-    this.#orphans = new Orphans(this.#state.orphans, this.#epoll, new Fd(data.orphans))
+    this.#inherited = new InheritedCalls(this.#state.inherited, this.#epoll, new Fd(data.orphans))
     const journal = map(new Fd(data.journal))
     this.#slots = new Slots(journal)
-    this.#attendance = new Attendance({ state: this.#state, slots: this.#slots, epoll: this.#epoll })
-    const { desk } = new Services(data, this.#state, {
+    this.#dedicated = new DedicatedReceiver({ state: this.#state, slots: this.#slots, epoll: this.#epoll })
+    const { desk } = new ThreadServices(data, this.#state, {
       post: (message) => this.#post(message),
       mayBlock: () => this.#mayBlock(),
       unmute: (container) => this.#unmute(container),
     })
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
-    const adoptions = new Adoptions(this.#state.undelivered, this.#slots.view, () => this.#mayBlock())
+    const adoptions = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
     this.#lane = this.#state.lanes.own(desk.identity, onFault)
     this.#server = new Server(desk, this.#slots, records, adoptions, onFault)
-    this.#monitors = new Monitors(this.#state.proxies, (why) =>
+    this.#lxc = new LxcProxyReceiver(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )
     this.#post({ type: 'ready' })
   }
 
   run(): void {
-    if (!this.#attends) this.#lead.resume()
+    if (!this.#isDedicated) this.#leadership.rejoin()
     try {
       for (let turn = 0; turn < TURNS; turn++) this.#turn()
     } catch (error) {
@@ -82,40 +82,40 @@ class EngineThread {
     }
     // It keeps the lead, for another thread would wake on another processor than that of the callers; but not for ever, for it
     // may be on another one itself.
-    if (!this.#attends && ++this.#runs % LEADS === 0) this.#passLead()
-    else if (this.#lead.isOurs) this.#lead.rest()
+    if (!this.#isDedicated && ++this.#runs % LEADS === 0) this.#handOver()
+    else if (this.#leadership.isOurs) this.#leadership.stepDown()
     setImmediate(() => this.run())
   }
 
   #turn(): void {
-    if (this.#attendance.listener !== undefined) {
-      this.#attend(this.#attendance.listener)
+    if (this.#dedicated.listener !== undefined) {
+      this.#receiveDedicated(this.#dedicated.listener)
       return
     }
-    while (!this.#lead.isOurs) this.#follow()
-    this.#lead.wait()
+    while (!this.#leadership.isOurs) this.#follow()
+    this.#leadership.wait()
     if (!this.#event.wait(this.#data.epoll, -1)) return
-    this.#lead.receive()
-    this.#known.hear(this.#lead.epoch)
+    this.#leadership.receive()
+    this.#known.hear(this.#leadership.epoch)
     const { token: index, generation, events } = this.#event
-    if (index === ORPHANS_TOKEN) this.#resume()
+    if (index === INHERITED_TOKEN) this.#serveInherited()
     if (this.#state.listenerGeneration[index] !== generation) return
     if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
     else if ((events & EPOLLIN) !== 0) this.#receive(index)
     else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) this.#hangUp(index, generation)
   }
 
-  get #attends(): boolean {
-    return this.#attendance.listener !== undefined
+  get #isDedicated(): boolean {
+    return this.#dedicated.listener !== undefined
   }
 
   #follow(): void {
-    if (!this.#lead.await()) {
-      this.#lead.park()
-      this.#known.hear(this.#lead.epoch)
+    if (!this.#leadership.await()) {
+      this.#leadership.park()
+      this.#known.hear(this.#leadership.epoch)
     }
     // Whoever leads without a deputy, and blocks, blocks all.
-    if (this.#lead.isOurs && !this.#lead.callDeputy()) this.#grow()
+    if (this.#leadership.isOurs && !this.#leadership.callDeputy()) this.#askForThread()
   }
 
   #receive(index: number): void {
@@ -139,26 +139,26 @@ class EngineThread {
       return
     }
     this.#state.countAnswer()
-    if (this.#attendance.note(index) && this.#lead.parked > 0 && this.#attendance.begin(index)) this.#passLead()
+    if (this.#dedicated.note(index) && this.#leadership.parked > 0 && this.#dedicated.begin(index)) this.#handOver()
   }
 
   /**
    * Waits for the next call of the one listener that this thread attends. One that must be served may be one more than its
    * container may have in flight, for it has been received.
    */
-  #attend(index: number): void {
-    const received = this.#attendance.receive()
-    this.#known.hear(this.#lead.epoch)
+  #receiveDedicated(index: number): void {
+    const received = this.#dedicated.receive()
+    this.#known.hear(this.#leadership.epoch)
     if (!received) {
-      this.#lead.resume()
+      this.#leadership.rejoin()
       return
     }
     const { listenerFd, listenerContainer } = this.#state
     const container = this.#known.of(listenerContainer[index]!)
-    const call: Call = { slot: this.#attendance.slot, listener: listenerFd[index]!, container, start: now() }
+    const call: Call = { slot: this.#dedicated.slot, listener: listenerFd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
     this.#state.holdListener(index, 1)
-    this.#attendance.end()
+    this.#dedicated.end()
     try {
       this.#serve(call, index)
     } finally {
@@ -173,7 +173,7 @@ class EngineThread {
     const slot = this.#take(index, container)
     if (slot < 0) return
     const connection = new Fd(listenerFd[index]!)
-    const received = this.#monitors.receive(index, connection, this.#slots.notification(slot))
+    const received = this.#lxc.receive(index, connection, this.#slots.notification(slot))
     if (received === 'over') this.#hangUp(index, generation)
     if (received === 'over' || received === undefined) {
       this.#slots.setState(slot, STATE.free)
@@ -183,7 +183,7 @@ class EngineThread {
     this.#slots.receive(slot)
     const call: Call = { slot, listener: forwarded.listener, container, start: now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#capOf(container))
-      this.#server.pass(call, 'containerBusy')
+      this.#server.continue(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)
     this.#state.countAnswer()
   }
@@ -193,12 +193,12 @@ class EngineThread {
     const { index: container } = call.container
     // It is left to the kernel rather than that nobody is left to lead.
     if (this.#state.calls >= this.#data.calls && !hasBegun(call)) {
-      this.#server.pass(call, 'containerBusy')
+      this.#server.continue(call, 'containerBusy')
       return
     }
-    this.#attendance.note(undefined)
+    this.#dedicated.note(undefined)
     this.#state.countCall(index, container, 1)
-    this.#leadOn(call)
+    this.#handOverOrKeep(call)
     const accounted = accountedTime()
     try {
       this.#server.serve(call)
@@ -207,7 +207,7 @@ class EngineThread {
       this.#state.countCall(index, container, -1)
       this.#state.countAnswer()
       this.#unmute(container)
-      this.#lead.resume()
+      this.#leadership.rejoin()
     }
     this.#charge(call, accounted)
   }
@@ -217,17 +217,17 @@ class EngineThread {
     const took = now() - start
     if (FairShare.isCheap(took)) return
     // All wait for who leads: it must not lose its processor now. What it serves, it serves alone.
-    const time = this.#lead.isOurs ? accountedTime() : threadTime()
+    const time = this.#leadership.isOurs ? accountedTime() : threadTime()
     this.#state.share.charge(index, Math.min(took, time - accounted))
   }
 
   /** Who leads while this thread serves a call? */
-  #leadOn({ container: { index }, start }: Call): void {
+  #handOverOrKeep({ container: { index }, start }: Call): void {
     if (this.#state.share.isDear(index)) this.#mayBlock()
-    else if (!this.#lead.isOurs) this.#lead.help(index, start)
-    else if (this.#state.distrusts(index)) this.#passLead()
-    else if (!this.#server.isBrief && this.#epoll.isReady) this.#lead.share(index, start)
-    else this.#lead.serve(index, start)
+    else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
+    else if (this.#state.distrusts(index)) this.#handOver()
+    else if (!this.#server.isBrief && this.#epoll.isReady) this.#leadership.receiveTogether(index, start)
+    else this.#leadership.serve(index, start)
   }
 
   /** How many calls of a container may be in flight: when half of all are taken, who hangs gets no second one. */
@@ -241,10 +241,10 @@ class EngineThread {
   }
 
   /** One of the calls that an engine before this one has left. */
-  #resume(): void {
-    const slot = this.#orphans.take()
+  #serveInherited(): void {
+    const slot = this.#inherited.take()
     if (slot === undefined) return
-    const orphan = adopt(slot, this.#slots, this.#state)
+    const orphan = resumeInherited(slot, this.#slots, this.#state)
     if (!orphan) return
     const { index, ...found } = orphan
     const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
@@ -252,7 +252,7 @@ class EngineThread {
     try {
       if (!this.#server.settle(call)) this.#serve(call, index)
     } finally {
-      this.#orphans.finish()
+      this.#inherited.finish()
       this.#state.countAnswer()
     }
   }
@@ -280,18 +280,18 @@ class EngineThread {
 
   /** What the call of this thread needs may take long: it is done as any other process would do it. */
   #mayBlock(): void {
-    this.#passLead()
+    this.#handOver()
     this.#lane.slow()
   }
 
   /** The thread may wait for long from now on: somebody else leads, and works in its place. */
-  #passLead(): void {
-    if (this.#lead.parked === 0) this.#grow()
-    this.#lead.pass()
+  #handOver(): void {
+    if (this.#leadership.parked === 0) this.#askForThread()
+    this.#leadership.handOver()
   }
 
   /** Not with every call: a thread takes a while to start, and there may be as many as there can be. */
-  #grow(): void {
+  #askForThread(): void {
     const time = now()
     if (time - this.#grown < GROW_MS) return
     this.#grown = time
@@ -307,8 +307,8 @@ class EngineThread {
    * ends, so that the next one does it.
    */
   #abandon(error: Error): never {
-    if (this.#attends) this.#attendance.end()
-    this.#passLead()
+    if (this.#isDedicated) this.#dedicated.end()
+    this.#handOver()
     this.#post({ type: error instanceof LostThread ? 'lost' : 'failed', message: error.message })
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
     throw error

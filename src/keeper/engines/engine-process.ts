@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { errnos } from '../../abi/errno.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../../engine/protocol/messages.ts'
-import { type EngineOptions, type Memories, startEngine } from '../../engine/protocol/spawn-engine.ts'
+import { type EngineOptions, type SharedMemories, spawnEngine } from '../../engine/protocol/spawn-engine.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { type Fd, FdClosed } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -48,11 +48,16 @@ export class EngineLink {
   readonly #queue: { readonly bytes: Uint8Array; readonly fds: readonly Handle[] }[] = []
   #isOver = false
 
-  constructor(reactor: Reactor, memories: Memories, options: Omit<EngineOptions, 'build'>, listener: EngineListener) {
+  constructor(
+    reactor: Reactor,
+    memories: SharedMemories,
+    options: Omit<EngineOptions, 'build'>,
+    listener: EngineListener,
+  ) {
     const [ours, theirs] = socketpair()
     this.#socket = ours
     this.#listener = listener
-    this.#child = startEngine(theirs, memories, options)
+    this.#child = spawnEngine(theirs, memories, options)
     theirs[Symbol.dispose]()
     this.#unwatch = reactor.watch(ours, () => this.#hear())
     this.#child.on('exit', (status, signal) => {

@@ -1,6 +1,6 @@
-import type { Beat } from '../../engine/journal/journal.ts'
+import type { Heartbeat } from '../../engine/journal/journal.ts'
 import type { ToEngine, ToKeeper } from '../../engine/protocol/messages.ts'
-import type { EngineOptions, Memories } from '../../engine/protocol/spawn-engine.ts'
+import type { EngineOptions, SharedMemories } from '../../engine/protocol/spawn-engine.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -16,8 +16,8 @@ const SILENT_LOOKS = 10
 
 export interface EnginesOptions {
   readonly reactor: Reactor
-  readonly memories: Memories
-  readonly beat: Beat
+  readonly memories: SharedMemories
+  readonly beat: Heartbeat
   readonly engine: Omit<EngineOptions, 'build'>
   /** Milliseconds, see `Restarts`. */
   readonly pause: number | undefined

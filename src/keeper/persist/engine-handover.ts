@@ -1,6 +1,6 @@
-import { isLasting, LASTING_SIZE, markLasting } from '../../engine/kept/persistent-state.ts'
-import type { ToHeritage, ToKeeper } from '../../engine/protocol/messages.ts'
-import type { Memories } from '../../engine/protocol/spawn-engine.ts'
+import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../engine/kept/persistent-state.ts'
+import type { ToEngineHandover, ToKeeper } from '../../engine/protocol/messages.ts'
+import type { SharedMemories } from '../../engine/protocol/spawn-engine.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
 import type { EngineLink } from '../engines/engine-process.ts'
@@ -12,7 +12,7 @@ import type { Estate, Heir } from './persisted-state.ts'
 
 /** What goes from one engine to the next: the memories that they share with the keeper, descriptors, and mounters. */
 export class Heritage {
-  readonly memories: Memories
+  readonly memories: SharedMemories
   /** The journal. */
   readonly memory: ArrayBuffer
   readonly #estate: Estate
@@ -24,7 +24,7 @@ export class Heritage {
     this.#estate = estate
     const { journal, memory } = keptJournal(estate, records, fault)
     const { lasting, isNew } = keptLasting(estate)
-    this.memories = { journal, lasting }
+    this.memories = { journal, persistent: lasting }
     this.memory = memory
     this.#vault = new Vault(estate)
     // It tells of what is in the memory of before.
@@ -33,7 +33,7 @@ export class Heritage {
   }
 
   /** @returns whether it was about this */
-  hear(message: ToKeeper, fds: readonly Fd[]): message is ToHeritage {
+  hear(message: ToKeeper, fds: readonly Fd[]): message is ToEngineHandover {
     if (message.type === 'keep') this.#vault.keep(message.place, message.container, fds[0])
     else if (message.type === 'drop') this.#vault.drop(message.places, fds[0])
     else if (message.type === 'mounter') this.#mounters.keep(fds)
@@ -60,15 +60,15 @@ export class Heritage {
     this.#vault.close()
     this.#mounters.close()
     this.memories.journal[Symbol.dispose]()
-    this.memories.lasting[Symbol.dispose]()
+    this.memories.persistent[Symbol.dispose]()
   }
 }
 
 function keptLasting(estate: Estate): { readonly lasting: Fd; readonly isNew: boolean } {
   using kept = estate.lasting
-  if (kept && isLasting(map(kept))) return { lasting: new Fd(kept.release()), isNew: false }
-  const lasting = memfd('intercede-lasting', LASTING_SIZE)
-  markLasting(map(lasting))
+  if (kept && isPersistent(map(kept))) return { lasting: new Fd(kept.release()), isNew: false }
+  const lasting = memfd('intercede-lasting', PERSISTENT_SIZE)
+  markPersistent(map(lasting))
   estate.keepLasting(lasting)
   return { lasting, isNew: true }
 }

@@ -1,5 +1,5 @@
-import { takeCalls } from '../../engine/journal/import-journal.ts'
-import { freePlaces, isJournal, journalSize, markJournal, moveJournal, Slots } from '../../engine/journal/journal.ts'
+import { importCalls } from '../../engine/journal/import-journal.ts'
+import { freePlaces, isJournal, journalSize, moveJournal, Slots, writeMagic } from '../../engine/journal/journal.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
 import type { Estate } from './persisted-state.ts'
@@ -23,9 +23,9 @@ export function keptJournal(estate: Estate, records: number, fault: (message: st
   if (isOurs && before.byteLength === size) return { journal: new Fd(kept!.release()), memory: before }
   const journal = memfd('intercede-journal', size)
   const memory = map(journal)
-  markJournal(memory)
+  writeMagic(memory)
   if (isOurs) moveJournal(before, memory)
-  else if (before) fault(settled(takeCalls(before, new Slots(memory))))
+  else if (before) fault(settled(importCalls(before, new Slots(memory))))
   estate.keepJournal(journal)
   return { journal, memory }
 }

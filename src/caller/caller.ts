@@ -14,20 +14,20 @@ import type { Handle } from '../kernel/handle.ts'
 import { copyFrom } from '../kernel/memory.ts'
 import { attachTree } from '../kernel/mount.ts'
 import { mountNumber } from '../kernel/mounted.ts'
-import { barOpening, isEnclosed } from './devices/device-bar.ts'
+import { barDevice, isEnclosed } from './devices/device-bar.ts'
 import { CallerFuse } from './fuse/fuse.ts'
 import type { Container } from './identity/container.ts'
 import { CallerMounts } from './mounts/caller-mounts.ts'
-import { isTmpfsOfHost, mountLine } from './mounts/mountinfo-entry.ts'
-import { kept, splitParent } from './paths/path-bytes.ts'
-import { Paths } from './paths/path-resolver.ts'
-import { DevicePrograms } from './programs/caller-bpf.ts'
+import { isTmpfsOfHost, mountinfoEntry } from './mounts/mountinfo-entry.ts'
+import { copyPath, splitParent } from './paths/path-bytes.ts'
+import { PathResolver } from './paths/path-resolver.ts'
+import { CallerBpf } from './programs/caller-bpf.ts'
 import { copyOf, handleOf } from './task/caller-fds.ts'
-import { Asker, orPass, passedOn } from './task/caller-task.ts'
+import { asContinue, CallerTask, orContinue } from './task/caller-task.ts'
 import { findTask } from './task/find-task.ts'
 import { readOptions, readString } from './task/remote-strings.ts'
-import type { Sleep } from './task/sleep-state.ts'
-import type { Desk } from './thread-context.ts'
+import type { SleepState } from './task/sleep-state.ts'
+import type { ThreadContext } from './thread-context.ts'
 
 /** Who made the call, by the notification. */
 interface Thread {
@@ -54,25 +54,25 @@ const optional = (fd: Fd | undefined, own: (fd: Fd) => Fd): Fd | undefined => fd
  * The thread that made one call. Handles of `/proc/TID` are opened first, then the call is checked to be still waiting,
  * then only the handles are used. `using` closes them and brings the serving thread home.
  */
-export class Caller implements CallerContract, Disposable {
+export class NotifiedCaller implements CallerContract, Disposable {
   readonly tid: Tid
   readonly bits: 32 | 64
   readonly noted: bigint
-  readonly #desk: Desk
+  readonly #desk: ThreadContext
   readonly #container: Container
-  readonly #asker: Asker
-  readonly #paths: Paths
+  readonly #asker: CallerTask
+  readonly #paths: PathResolver
   readonly #notes: (what: bigint) => void
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  constructor(desk: Desk, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
+  constructor(desk: ThreadContext, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
     this.#desk = desk
     this.#container = container
     this.tid = tid
     this.bits = bits
-    this.#asker = new Asker(desk, tid, waits)
-    this.#paths = new Paths(desk, container, this.#asker)
+    this.#asker = new CallerTask(desk, tid, waits)
+    this.#paths = new PathResolver(desk, container, this.#asker)
     this.#notes = notes
     this.noted = noted
     desk.identity.begin(phases.looking)
@@ -84,12 +84,12 @@ export class Caller implements CallerContract, Disposable {
   }
 
   systemInfo(): Uint8Array {
-    return this.#desk.informant.report(this.#container, this.bits)
+    return this.#desk.sysinfo.report(this.#container, this.bits)
   }
 
   bytes(at: bigint, length: number): Uint8Array {
     if (length > BYTES_MAX) throw new PassOn('unreadable')
-    return orPass('unreadable', () => copyFrom(this.#desk.memory, this.tid, at, length))
+    return orContinue('unreadable', () => copyFrom(this.#desk.memory, this.tid, at, length))
   }
 
   /**
@@ -110,30 +110,30 @@ export class Caller implements CallerContract, Disposable {
   }
 
   path(at: bigint): PathBytes {
-    const { memory, room } = this.#desk
+    const { memory, pathBuffers: room } = this.#desk
     const length = this.#read(at)
     const end = memory.bytes.indexOf(0)
     if (end < 0 || end >= length) throw new PassOn('unreadable')
     if (end === 0) throw new PassOn('pathNotResolved')
-    return kept(memory.bytes, end + 1, room.path)
+    return copyPath(memory.bytes, end + 1, room.path)
   }
 
   #read(at: bigint): number {
     try {
       return this.#desk.memory.readString(this.tid, at, PATH_MAX)
     } catch (error) {
-      throw passedOn('unreadable', error)
+      throw asContinue('unreadable', error)
     }
   }
 
   string(at: bigint, limit?: number): string | undefined {
     if (at === 0n) return undefined
-    return orPass('unreadable', () => readString(this.#desk.memory, this.tid, at, limit))
+    return orContinue('unreadable', () => readString(this.#desk.memory, this.tid, at, limit))
   }
 
   options(at: bigint): string | undefined {
     if (at === 0n) return undefined
-    return orPass('unreadable', () => readOptions(this.#desk.memory, this.tid, at))
+    return orContinue('unreadable', () => readOptions(this.#desk.memory, this.tid, at))
   }
 
   get inInitialUserns(): boolean {
@@ -152,7 +152,7 @@ export class Caller implements CallerContract, Disposable {
   }
 
   parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
-    const { parent, name } = splitParent(path, this.#desk.room.parent)
+    const { parent, name } = splitParent(path, this.#desk.pathBuffers.parent)
     return { dir: this.#paths.resolve(dirfd, { path: parent, wanted: 'directory' }), name }
   }
 
@@ -186,14 +186,14 @@ export class Caller implements CallerContract, Disposable {
   barOpening(dev: Dev): boolean {
     const { identity, proc, mayBlock, programs, rules } = this.#desk
     if (!isEnclosed(this.#container, identity)) return false
-    const bar = (): boolean => barOpening(dev, this.#container, { identity, proc, mayBlock, store: programs })
+    const bar = (): boolean => barDevice(dev, this.#container, { identity, proc, mayBlock, store: programs })
     const closed = rules.closed(this.#container, dev, this.#asker, bar)
     if (closed === undefined) throw new PassOn('deviceRulesUnknown')
     return closed
   }
 
   devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {
-    const { identity, places } = this.#desk
+    const { identity, nodev: places } = this.#desk
     const as = { identity, fsuid: this.#asker.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
     const { barred, onFuse } = places.look({ dir, name }, as)
     this.#onFuse = onFuse
@@ -205,12 +205,12 @@ export class Caller implements CallerContract, Disposable {
     const { identity, proc, mayBlock } = this.#desk
     const { uidMap, gidMap } = this.#container
     mayBlock()
-    const line = identity.looking(() => mountLine(this.#asker.task, mountNumber(proc, dir)))
+    const line = identity.looking(() => mountinfoEntry(this.#asker.task, mountNumber(proc, dir)))
     return line !== undefined && isTmpfsOfHost(line, uidMap, gidMap)
   }
 
   mountNode(node: NodeLike, target: Handle): void {
-    const { identity, nodes, mayMount } = this.#desk
+    const { identity, deviceNodes: nodes, mayMount } = this.#desk
     if (!mayMount(this.#container)) throw new PassOn('tooManyMounts')
     this.#asker.mustWait()
     const mounts = this.mounts.namespace()
@@ -226,7 +226,7 @@ export class Caller implements CallerContract, Disposable {
       tid: this.tid,
       container: this.#container,
       identity: this.#desk.identity,
-      desk: this.#desk.mounting,
+      services: this.#desk.mounts,
       task: () => this.#asker.task,
       tgid: () => this.#asker.status.tgid as Tid,
       waits: this.#asker.waits,
@@ -236,7 +236,7 @@ export class Caller implements CallerContract, Disposable {
     return this.#mounts
   }
 
-  get sleep(): Sleep {
+  get sleep(): SleepState {
     return this.#asker.sleep
   }
 
@@ -245,9 +245,9 @@ export class Caller implements CallerContract, Disposable {
   }
 
   get fuse(): CallerFuse {
-    const { identity, fuse: desk, proc, mayBlock } = this.#desk
+    const { identity, fuse: services, proc, mayBlock } = this.#desk
     const outsideProc = (path: PathBytes): Handle => this.#paths.resolve(AT_FDCWD, { path, wanted: 'outsideProc' })
-    const parts = { identity, desk, proc, mayBlock, outsideProc, caller: this, container: this.#container }
+    const parts = { identity, services, proc, mayBlock, outsideProc, caller: this, container: this.#container }
     return new CallerFuse({ ...parts, tid: this.tid, task: () => this.#asker.task, waits: this.#asker.waits })
   }
 
@@ -268,11 +268,11 @@ export class Caller implements CallerContract, Disposable {
     }
   }
 
-  get devicePrograms(): DevicePrograms {
+  get devicePrograms(): CallerBpf {
     const { identity, proc, mayBlock, programs: store } = this.#desk
     const table = { tid: this.tid, tgid: this.#asker.status.tgid, task: this.#asker.task, identity }
     const own = (fd: Fd): Fd => this.#asker.own(fd)
-    return new DevicePrograms({
+    return new CallerBpf({
       ...{ identity, proc, mayBlock, store, own, container: this.#container },
       handleOf: (fd) => optional(handleOf(table, fd), own),
       copyOf: (fd, kind) => optional(copyOf(table, fd, kind), own),
@@ -282,6 +282,6 @@ export class Caller implements CallerContract, Disposable {
   [Symbol.dispose](): void {
     this.#desk.identity.home()
     this.#asker[Symbol.dispose]()
-    if (this.#mounts) this.#desk.mounting.settle()
+    if (this.#mounts) this.#desk.mounts.settle()
   }
 }

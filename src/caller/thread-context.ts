@@ -2,59 +2,59 @@ import type { Dev } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { RemoteMemory } from '../kernel/memory.ts'
-import type { Nodes } from './devices/device-node-mounts.ts'
-import type { DevicePlaces } from './devices/nodev.ts'
-import type { FuseDesk } from './fuse/fuse.ts'
+import type { DeviceNodes } from './devices/device-node-mounts.ts'
+import type { NodevProbe } from './devices/nodev.ts'
+import type { FuseServices } from './fuse/fuse.ts'
 import type { Container } from './identity/container.ts'
-import type { Status } from './identity/proc-status.ts'
+import type { ProcStatus } from './identity/proc-status.ts'
 import type { ThreadIdentity } from './identity/thread-identity.ts'
-import type { MountDesk } from './mounts/caller-mounts.ts'
-import type { Goal, Start } from './paths/lookup.ts'
-import type { ProgramStore } from './programs/bpf-program-store.ts'
-import type { Asker } from './task/caller-task.ts'
-import type { TaskNames } from './task/proc-names.ts'
+import type { MountServices } from './mounts/caller-mounts.ts'
+import type { LookupRequest, LookupStart } from './paths/lookup.ts'
+import type { BpfProgramStore } from './programs/bpf-program-store.ts'
+import type { CallerTask } from './task/caller-task.ts'
+import type { ProcNames } from './task/proc-names.ts'
 
 /** Knows what device rules allow; they are asked for once in a while. The asker is held before it is looked at. */
-export interface DeviceRulesDesk {
+export interface DeviceRulesServices {
   /** What those of the control groups of a task allow; undefined if nobody knows. */
   ofCaller(
     container: Container,
     dev: Dev,
-    asker: Asker,
+    asker: CallerTask,
   ): { readonly mknod: boolean; readonly open: boolean } | undefined
   /**
    * Can the device be opened neither in the control groups of its container, nor by the task? undefined if nobody knows.
    *
    * @param bar called if it can be opened in those of the container, to change that; returns whether it has
    */
-  closed(container: Container, dev: Dev, asker: Asker, bar: () => boolean): boolean | undefined
+  closed(container: Container, dev: Dev, asker: CallerTask, bar: () => boolean): boolean | undefined
 }
 
 /** What a thread needs to look at callers: made once. */
-export interface Desk {
+export interface ThreadContext {
   readonly identity: ThreadIdentity
   readonly memory: RemoteMemory
   /** The host's /proc. */
   readonly proc: Handle
-  readonly names: TaskNames
+  readonly names: ProcNames
   /** Our own /proc/self/fd there. */
   readonly descriptors: Handle
   readonly status: Buffer
   /** Of the one path that is looked up at a time. */
-  readonly room: { readonly path: Uint8Array; readonly parent: Uint8Array }
-  readonly nodes: Nodes
-  readonly places: DevicePlaces
-  readonly rules: DeviceRulesDesk
+  readonly pathBuffers: { readonly path: Uint8Array; readonly parent: Uint8Array }
+  readonly deviceNodes: DeviceNodes
+  readonly nodev: NodevProbe
+  readonly rules: DeviceRulesServices
   /** The device programs that containers have loaded. */
-  readonly programs: ProgramStore
+  readonly programs: BpfProgramStore
   /** Counts the mounts that a container gets. */
   readonly mayMount: (container: Container) => boolean
   /** Knows what sysinfo(2) shall report. */
-  readonly informant: { report(container: Container, bits: 32 | 64): Uint8Array }
-  readonly mounting: MountDesk
-  readonly fuse: FuseDesk
+  readonly sysinfo: { report(container: Container, bits: 32 | 64): Uint8Array }
+  readonly mounts: MountServices
+  readonly fuse: FuseServices
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
   /** Lets the container's walker look up. @throws {PassOn} if it has none that answers */
-  readonly walk: (container: Container, start: Start, status: Status, goal: Goal) => Fd
+  readonly walk: (container: Container, start: LookupStart, status: ProcStatus, goal: LookupRequest) => Fd
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import { MountRefused, type Reply, type Request } from '../caller/mounts/mounter-client.ts'
+import { type MounterReply, type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
 import { build, requireBuild } from '../kernel/build.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -41,7 +41,7 @@ const home = {
 const mounting = new Mounting(home, await LockRoom.open(home.mounts))
 caps.rest()
 
-function replyTo(error: unknown): Reply {
+function replyTo(error: unknown): MounterReply {
   if (error instanceof MountRefused) return { errno: error.errno, stage: error.stage }
   if (error instanceof NotJoined) return { errno: errnos.EPERM, stage: 'groups' }
   if (error instanceof SyscallError) return { errno: error.errno }
@@ -49,8 +49,8 @@ function replyTo(error: unknown): Reply {
   return exitGroup(1)
 }
 
-function serve(request: Request, [answers, ...handles]: readonly Fd[]): void {
-  let said: Reply = { errno: 0 }
+function serve(request: MounterRequest, [answers, ...handles]: readonly Fd[]): void {
+  let said: MounterReply = { errno: 0 }
   let made: readonly Fd[] = []
   try {
     made = caps.during(request.do, () => mounting.serve(request, handles))
@@ -59,7 +59,7 @@ function serve(request: Request, [answers, ...handles]: readonly Fd[]): void {
   }
   // Before the answer: what we hold of a mount would keep the caller from unmounting it.
   for (const handle of handles) handle[Symbol.dispose]()
-  reply<Reply>(answers!, said, made)
+  reply<MounterReply>(answers!, said, made)
   for (const fd of made) fd[Symbol.dispose]()
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
-import { MountRefused, type Request } from '../caller/mounts/mounter-client.ts'
+import { type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { Parameter } from '../calls/context.ts'
 import type { Manner, Source } from '../calls/mounts.ts'
 import { SyscallError } from '../kernel/error.ts'
@@ -18,7 +18,7 @@ import { mustBeOfDevice, opened, orOwn } from './mount-source.ts'
 import { checkTarget } from './mount-target.ts'
 import { SourceRoot } from './source-chroot.ts'
 
-type Asked<D extends Request['do']> = Extract<Request, { do: D }>
+type Asked<D extends MounterRequest['do']> = Extract<MounterRequest, { do: D }>
 
 /** Where a mounter belongs. */
 interface Home {
@@ -47,7 +47,7 @@ export class Mounting {
   }
 
   /** @returns the descriptors of what was made */
-  serve(request: Request, handles: readonly Fd[]): readonly Fd[] {
+  serve(request: MounterRequest, handles: readonly Fd[]): readonly Fd[] {
     const [first, second, third] = handles
     switch (request.do) {
       case 'mount':

@@ -4,8 +4,8 @@ import { capBit } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
-import { lookup, type Start } from '../caller/paths/lookup.ts'
-import type { Reply, Request } from '../caller/paths/walker-client.ts'
+import { type LookupStart, lookup } from '../caller/paths/lookup.ts'
+import type { WalkReply, WalkRequest } from '../caller/paths/walker-client.ts'
 import { pinWithin } from '../caller/task/find-task.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { requireBuild } from '../kernel/build.ts'
@@ -59,7 +59,7 @@ function worked(): number {
   return counted - last
 }
 
-function become({ uids, gids, groups, effective }: Request, root: Fd): void {
+function become({ uids, gids, groups, effective }: WalkRequest, root: Fd): void {
   own.enter('become')
   setGroups(Uint32Array.from(groups, (id) => inside(gidMap, id)))
   const [rgid, egid, sgid, fsgid] = gids.map((id) => inside(gidMap, id)) as [number, number, number, number]
@@ -74,7 +74,7 @@ function become({ uids, gids, groups, effective }: Request, root: Fd): void {
 
 /** What a caller may look at in any case, as itself, another process may with these capabilities only. */
 const lookingBeside =
-  ({ effective }: Request): Start['looking'] =>
+  ({ effective }: WalkRequest): LookupStart['looking'] =>
   (action) => {
     own.enter('beside')
     try {
@@ -100,7 +100,7 @@ function errnoOf(error: unknown): number {
   return error instanceof PassOn ? errnos.ELOOP : errnos.EACCES
 }
 
-function serve(request: Request, [answers, root, base, process]: readonly Fd[]): void {
+function serve(request: WalkRequest, [answers, root, base, process]: readonly Fd[]): void {
   try {
     become(request, root!)
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
@@ -115,9 +115,9 @@ function serve(request: Request, [answers, root, base, process]: readonly Fd[]):
       { path, wanted: request.wanted },
       () => {},
     )
-    reply<Reply>(answers!, { errno: 0, worked: worked() }, [found])
+    reply<WalkReply>(answers!, { errno: 0, worked: worked() }, [found])
   } catch (error) {
-    reply<Reply>(answers!, { errno: errnoOf(error), worked: worked() })
+    reply<WalkReply>(answers!, { errno: errnoOf(error), worked: worked() })
   } finally {
     own.rest()
   }

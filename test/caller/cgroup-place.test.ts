@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
-import { strangers } from '../../src/caller/programs/cgroup-lookup.ts'
+import { foreignProcesses } from '../../src/caller/programs/cgroup-lookup.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { O_PATH, openat } from '../../src/kernel/files.ts'
 import { cstring } from '../../src/kernel/libc.ts'
@@ -23,7 +23,7 @@ test.each([
   using proc = handle('/proc')
   let waited = 0
   const mayTakeLong = (): number => waited++
-  expect(strangers(group, own, proc, mayTakeLong)).toBeUndefined()
-  expect(strangers(group, own + 1n, proc, mayTakeLong)).toBe('sharedCgroup')
+  expect(foreignProcesses(group, own, proc, mayTakeLong)).toBeUndefined()
+  expect(foreignProcesses(group, own + 1n, proc, mayTakeLong)).toBe('sharedCgroup')
   expect(waited).toBe(2 * waits)
 })

@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Machine, uptime, withinLimits } from '../../src/caller/sysinfo/container-sysinfo.ts'
+import { type HostSysinfo, uptime, withinLimits } from '../../src/caller/sysinfo/container-sysinfo.ts'
 import type { Level } from '../../src/caller/sysinfo/memcg.ts'
 
 const MiB = 2 ** 20
 const NONE = Number.POSITIVE_INFINITY
 
-const machine: Machine = {
+const machine: HostSysinfo = {
   totalram: 8000 * MiB,
   freeram: 500 * MiB,
   sharedram: 20 * MiB,

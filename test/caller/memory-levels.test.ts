@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
-import { groupFiles, TOP } from '../../src/caller/sysinfo/cgroup-files.ts'
+import { cgroupFiles, TOP } from '../../src/caller/sysinfo/cgroup-files.ts'
 import { legacyLevels, unifiedLevels } from '../../src/caller/sysinfo/memcg.ts'
 import { countTasks, firstDirectories } from '../../src/caller/sysinfo/task-count.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
@@ -36,7 +36,7 @@ describe('unifiedLevels()', () => {
         'anon 1\nfile 90000000\nshmem 8192\ninactive_file 60000000\nactive_file 30000000\nslab_reclaimable 77\n',
     })
     using leaf = group('v2/middle/leaf', { 'cgroup.procs': '' })
-    expect(unifiedLevels(groupFiles(leaf.raw))).toEqual([
+    expect(unifiedLevels(cgroupFiles(leaf.raw))).toEqual([
       {
         limit: 123 * MiB,
         used: 104_857_600 - 90_000_000,
@@ -55,7 +55,7 @@ describe('unifiedLevels()', () => {
       'memory.current': '10\n',
       'memory.stat': 'shmem 5\nworkingset_inactive_file 9\ninactive_file 20\n',
     })
-    expect(unifiedLevels(groupFiles(only.raw))).toMatchObject([{ limit: 4096, used: 0, shared: 5, swapLimit: NONE }])
+    expect(unifiedLevels(cgroupFiles(only.raw))).toMatchObject([{ limit: 4096, used: 0, shared: 5, swapLimit: NONE }])
   })
 })
 
@@ -68,7 +68,7 @@ describe('legacyLevels()', () => {
       'memory.memsw.usage_in_bytes': '51000000\n',
       'memory.stat': 'inactive_file 1\ntotal_inactive_file 10000000\ntotal_active_file 20000000\ntotal_shmem 3\n',
     })
-    expect(legacyLevels(groupFiles(only.raw))).toEqual([
+    expect(legacyLevels(cgroupFiles(only.raw))).toEqual([
       { limit: 123 * MiB, used: 20_000_000, swapLimit: 10_000_000, swapUsed: 1_000_000, shared: 3, kernelCache: 0 },
     ])
   })
@@ -76,7 +76,7 @@ describe('legacyLevels()', () => {
   test('takes the number that v1 writes for no limit as none, also for swap', () => {
     const unlimited = '9223372036854771712\n'
     using only = group('v1none', { 'memory.limit_in_bytes': unlimited, 'memory.memsw.limit_in_bytes': unlimited })
-    expect(legacyLevels(groupFiles(only.raw))).toMatchObject([{ limit: NONE, swapLimit: NONE, swapUsed: 0 }])
+    expect(legacyLevels(cgroupFiles(only.raw))).toMatchObject([{ limit: NONE, swapLimit: NONE, swapUsed: 0 }])
   })
 })
 
@@ -88,7 +88,7 @@ describe('groupFiles()', () => {
   test('does not leave the file system of the groups', ({ skip }) => {
     if (!v2) return skip('no cgroup v2 is mounted')
     using root = open(v2)
-    const read = groupFiles(root.raw)
+    const read = cgroupFiles(root.raw)
     expect(read(0, 'cgroup.controllers')).toBeTypeOf('string')
     expect(read(1, 'cgroup.controllers')).toBe(TOP)
     expect(read(0, 'memory.max')).toBeUndefined()
@@ -96,7 +96,7 @@ describe('groupFiles()', () => {
 
   test('reads a list that is longer than a page', () => {
     using long = group('long', { list: '12345\n'.repeat(2000) })
-    expect(groupFiles(long.raw)(0, 'list')).toHaveLength(12_000)
+    expect(cgroupFiles(long.raw)(0, 'list')).toHaveLength(12_000)
   })
 })
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { exactJson, processSpec, type Told } from '../../src/caller/fuse/oci-process.ts'
+import { exactJson, ociProcess, type ProcTexts } from '../../src/caller/fuse/oci-process.ts'
 import type { Exec } from '../../src/calls/fuse.ts'
 import { PassOn } from '../../src/calls/verdict.ts'
 
@@ -34,7 +34,7 @@ Max open files            1024                 524288               files
 Max nice priority         0                    20                   
 Max of a later kernel     1                    2                    things    
 `
-const told = (changes: Readonly<Record<string, string>> = {}): Told => ({
+const told = (changes: Readonly<Record<string, string>> = {}): ProcTexts => ({
   status: status(changes),
   limits,
   oomScoreAdj: '-5\n',
@@ -43,7 +43,7 @@ const told = (changes: Readonly<Record<string, string>> = {}): Told => ({
 
 describe('processSpec()', () => {
   test('has what the caller has, in the ids of its container', () => {
-    expect(processSpec(told(), maps, exec)).toEqual({
+    expect(ociProcess(told(), maps, exec)).toEqual({
       terminal: false,
       user: { uid: 0, gid: 7, additionalGids: [1, 2], umask: 0o27 },
       cwd: '/root',
@@ -67,7 +67,7 @@ describe('processSpec()', () => {
 
   test('has the label of the container', () => {
     const process = { env: [], apparmorProfile: 'a', selinuxLabel: 'b' }
-    expect(processSpec(told(), maps, { ...exec, process })).toMatchObject({ apparmorProfile: 'a', selinuxLabel: 'b' })
+    expect(ociProcess(told(), maps, { ...exec, process })).toMatchObject({ apparmorProfile: 'a', selinuxLabel: 'b' })
   })
 
   test.each([
@@ -78,7 +78,7 @@ describe('processSpec()', () => {
     { what: 'a user of the host', changes: { Uid: '0\t0\t0\t0' }, code: 'fuseIds' },
     { what: 'a group of the host', changes: { Groups: '200001 44' }, code: 'fuseIds' },
   ])('passes on for a caller with $what', ({ changes, code }) => {
-    const attempt = () => processSpec(told(changes), maps, exec)
+    const attempt = () => ociProcess(told(changes), maps, exec)
     expect(attempt).toThrow(PassOn)
     expect(attempt).toThrow(code)
   })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { parseStatus, type Status } from '../../src/caller/identity/proc-status.ts'
+import { type ProcStatus, parseStatus } from '../../src/caller/identity/proc-status.ts'
 
-const parse = (text: string): Status => parseStatus(Buffer.from(`${text}what the buffer held before`), text.length)
+const parse = (text: string): ProcStatus => parseStatus(Buffer.from(`${text}what the buffer held before`), text.length)
 
 const status = (name: string, groups: string): string => `Name:\t${name}
 Umask:\t0027
@@ -42,7 +42,7 @@ test('a file that was cut off is an error', () => {
 
 test('a line is found wherever the one of the file before stood, and never behind the file', () => {
   const bytes = Buffer.alloc(1000)
-  const parseOver = (text: string): Status => {
+  const parseOver = (text: string): ProcStatus => {
     bytes.write(text, 'latin1')
     return parseStatus(bytes, text.length)
   }

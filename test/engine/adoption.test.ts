@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest'
 import type { Dev, Mode, PathBytes, Tid } from '../../src/abi/brand.ts'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
-import type { Caller } from '../../src/caller/caller.ts'
+import type { NotifiedCaller } from '../../src/caller/caller.ts'
 import type { Container } from '../../src/caller/identity/container.ts'
 import type { Act } from '../../src/calls/act.ts'
 import { Replays } from '../../src/engine/replay/replay.ts'
@@ -11,7 +11,7 @@ import { cstring } from '../../src/kernel/libc.ts'
 
 const TID = 42 as Tid
 const KEY = 7n
-const container = { index: 0, lasting: false } as Container
+const container = { index: 0, waitKillable: false } as Container
 const waiting = (): boolean => true
 
 const table = (): ReplyCache => new ReplyCache(new Int32Array(new SharedArrayBuffer(4 * REPLY_CACHE_WORDS)))
@@ -20,7 +20,7 @@ const table = (): ReplyCache => new ReplyCache(new Int32Array(new SharedArrayBuf
 const LONG = 6
 
 /** @param after so many looks it is awake, for LONG */
-function callerThatWakes(after: number): Caller {
+function callerThatWakes(after: number): NotifiedCaller {
   let looks = 0
   const sleep = {
     get isSound(): boolean {
@@ -29,7 +29,7 @@ function callerThatWakes(after: number): Caller {
     },
     stamp: () => ({ born: 1, stack: 2n }),
   }
-  return { tid: TID, sleep } as unknown as Caller
+  return { tid: TID, sleep } as unknown as NotifiedCaller
 }
 
 const act: Act = {
@@ -43,7 +43,7 @@ const act: Act = {
 const adoptions = (acts: ReplyCache, mayBlock: () => void): Replays =>
   new Replays(acts, new DataView(new SharedArrayBuffer(256)), mayBlock)
 
-const begun = (mayBlock: () => void, caller: Caller) =>
+const begun = (mayBlock: () => void, caller: NotifiedCaller) =>
   adoptions(table(), mayBlock).of(act, caller, { container, slot: 0 }, waiting)!
 
 test('the lead is passed before a wait for a caller that is awake, and only then', () => {

@@ -1,9 +1,9 @@
-import { type HeldFd, Legacy, type Place, type Vault } from '../../src/caller/programs/fd-store.ts'
+import { type FdStore, InheritedFds, type StoredFd, type WordRange } from '../../src/caller/programs/fd-store.ts'
 import { closeRaw, dup, type Fd } from '../../src/kernel/fd.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
 
 /** As the keeper's, in this process: what an engine leaves goes to the next one. */
-export class OwnVault implements Vault {
+export class OwnVault implements FdStore {
   readonly #kept = new Map<number, Fd>()
 
   keep(place: number, fd: Handle): void {
@@ -18,7 +18,7 @@ export class OwnVault implements Vault {
     }
   }
 
-  end(held: readonly HeldFd[]): void {
+  end(held: readonly StoredFd[]): void {
     this.drop(held.map(({ place }) => place))
     for (const { raw } of held) closeRaw(raw)
   }
@@ -27,13 +27,13 @@ export class OwnVault implements Vault {
     return [...this.#kept.keys()].sort((a, b) => a - b)
   }
 
-  legacy(): Legacy {
-    return new Legacy(new Map([...this.#kept].map(([place, fd]) => [place, dup(fd)])))
+  legacy(): InheritedFds {
+    return new InheritedFds(new Map([...this.#kept].map(([place, fd]) => [place, dup(fd)])))
   }
 }
 
 /** What an engine finds: the memory of the one before it, and locks of its own. */
-export const placeIn = (words: Int32Array, locks: number, from = 0): Place => ({
+export const placeIn = (words: Int32Array, locks: number, from = 0): WordRange => ({
   words,
   from,
   locks: new Int32Array(new SharedArrayBuffer(4 * locks)),

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AT_FDCWD } from '../../src/abi/fcntl.ts'
-import { strangers } from '../../src/caller/programs/cgroup-lookup.ts'
+import { foreignProcesses } from '../../src/caller/programs/cgroup-lookup.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { O_DIRECTORY, O_RDONLY, openat } from '../../src/kernel/files.ts'
 import { Group, withoutCgroups } from './bpf-world.ts'
@@ -27,7 +27,7 @@ describe.skipIf(why)(`strangers() in the cgroup of a container${why ? `: skipped
     writeFileSync(`${group.path}/cgroup.procs`, String(pid))
     using home = openDirectory(group.path)
     using proc = openDirectory('/proc')
-    return strangers(home, userns, proc, () => {})
+    return foreignProcesses(home, userns, proc, () => {})
   }
   let userns: bigint
 

@@ -3,7 +3,7 @@ import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { askMounter, MounterLost } from '../../src/caller/mounts/mounter-client.ts'
+import { MounterLost, requestMount } from '../../src/caller/mounts/mounter-client.ts'
 import { socketpair } from '../../src/kernel/socket.ts'
 import { fixture, missing } from '../fixtures.ts'
 import { Images } from '../images.ts'
@@ -135,20 +135,20 @@ describe('askMounter()', () => {
     const [mine, theirs] = socketpair()
     using ours = mine
     using _theirs = theirs
-    expect(() => askMounter(ours, attach, [], { waits: () => true, patience: 300 })).toThrow('no answer')
+    expect(() => requestMount(ours, attach, [], { waits: () => true, patience: 300 })).toThrow('no answer')
   })
 
   test('gives up when the caller is gone', () => {
     const [mine, theirs] = socketpair()
     using ours = mine
     using _theirs = theirs
-    expect(() => askMounter(ours, attach, [], { waits: () => false })).toThrow('the caller is gone')
+    expect(() => requestMount(ours, attach, [], { waits: () => false })).toThrow('the caller is gone')
   })
 
   test('sees that the mounter has ended', () => {
     const [mine, theirs] = socketpair()
     using ours = mine
     theirs[Symbol.dispose]()
-    expect(() => askMounter(ours, attach, [], { waits: () => true })).toThrow(MounterLost)
+    expect(() => requestMount(ours, attach, [], { waits: () => true })).toThrow(MounterLost)
   })
 })

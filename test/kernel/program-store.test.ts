@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { ProgramStore, STORE_LOCKS, STORE_WORDS } from '../../src/caller/programs/bpf-program-store.ts'
+import { BpfProgramStore, STORE_LOCKS, STORE_WORDS } from '../../src/caller/programs/bpf-program-store.ts'
 import type { OwnProgram } from '../../src/calls/device-programs.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { identify } from '../../src/kernel/files.ts'
@@ -11,7 +11,7 @@ const missing = (): boolean => false
 const there = (): boolean => true
 
 /** A program: any descriptor will do. What comes back is what the container gets. */
-function add(store: ProgramStore, container: number, about: OwnProgram, exists: () => boolean): Fd | undefined {
+function add(store: BpfProgramStore, container: number, about: OwnProgram, exists: () => boolean): Fd | undefined {
   const { read, write } = pipe()
   const other = pipe()
   other.read[Symbol.dispose]()
@@ -22,8 +22,8 @@ function add(store: ProgramStore, container: number, about: OwnProgram, exists: 
 }
 
 const memory = (): Int32Array => new Int32Array(2 * STORE_WORDS + 5)
-const store = (words = memory(), vault = new OwnVault()): ProgramStore =>
-  new ProgramStore(placeIn(words, 2 * STORE_LOCKS, 5), vault)
+const store = (words = memory(), vault = new OwnVault()): BpfProgramStore =>
+  new BpfProgramStore(placeIn(words, 2 * STORE_LOCKS, 5), vault)
 const big = { id: 0x8000_0001, loaded: 0xfedc_ba98_7654_3210n }
 
 test('a program is found by what stands for it and by its number, in its own container only', () => {

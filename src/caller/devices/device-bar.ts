@@ -9,16 +9,16 @@ import { SyscallError } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import type { ProgramStore } from '../programs/bpf-program-store.ts'
-import { isNested, misplaced, strangers, strangersAtLast } from '../programs/cgroup-lookup.ts'
+import type { BpfProgramStore } from '../programs/bpf-program-store.ts'
+import { cgroupProblem, foreignProcesses, isNested, strangersAtLast } from '../programs/cgroup-lookup.ts'
 
 /** So often a group is looked at in which a runtime starts something just now. */
 const LOOKS = 30
 
 /** Of the thread that serves the call. */
-interface Surroundings {
+interface BarContext {
   readonly identity: ThreadIdentity
-  readonly store: ProgramStore
+  readonly store: BpfProgramStore
   readonly proc: Handle
   readonly mayBlock: () => void
 }
@@ -31,7 +31,7 @@ interface Surroundings {
  * @param container one that `isEnclosed`
  * @returns whether it has been done
  */
-export function barOpening(dev: Dev, container: Container, around: Surroundings): boolean {
+export function barDevice(dev: Dev, container: Container, around: BarContext): boolean {
   const { identity, store, mayBlock } = around
   const { cgroup, devices } = container.handles ?? {}
   mayBlock()
@@ -66,12 +66,12 @@ function tried(bar: () => boolean): boolean {
 const isSystemError = (error: unknown): boolean => error instanceof Error && 'syscall' in error
 
 /** Does nothing else lie in this group? */
-function isOwn(raw: number | undefined, container: Container, { identity, proc, mayBlock }: Surroundings): boolean {
+function isOwn(raw: number | undefined, container: Container, { identity, proc, mayBlock }: BarContext): boolean {
   if (raw === undefined) return false
   const group = handleOf(raw)
   identity.with(steps.lookClosely)
-  const look = () => strangers(group, container.userns, proc, mayBlock)
-  return !misplaced(group) && !strangersAtLast(LOOKS, mayBlock, look)
+  const look = () => foreignProcesses(group, container.userns, proc, mayBlock)
+  return !cgroupProblem(group) && !strangersAtLast(LOOKS, mayBlock, look)
 }
 
 /** An engine before this one may have attached it; the tag of a program is a digest of its instructions. */

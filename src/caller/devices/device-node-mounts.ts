@@ -17,7 +17,7 @@ const OPTIONS = [
 ] as const
 
 /** Device nodes on a file system of our own, one per thread, that is mounted nowhere: made, copied as a mount, and removed. */
-export class Nodes {
+export class DeviceNodes {
   #tmpfs: Fd | undefined
 
   /**

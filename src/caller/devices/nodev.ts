@@ -34,7 +34,7 @@ interface As {
 }
 
 /** Knows where a device node can be opened. One for each thread. */
-export class DevicePlaces {
+export class NodevProbe {
   /** By mount: whether its file system was mounted inside a container. That never changes. */
   readonly #mounts = new Map<bigint, boolean>()
 

@@ -8,7 +8,7 @@ import { changeDirectory, O_DIRECTORY, O_NOFOLLOW, O_PATH, openat } from '../../
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { changeMount, detachAt, mountNumber } from '../../kernel/mounted.ts'
-import { mountLine } from '../mounts/mountinfo-entry.ts'
+import { mountinfoEntry } from '../mounts/mountinfo-entry.ts'
 import type { FuseCaller } from './fuse.ts'
 
 /**
@@ -96,7 +96,7 @@ export class FuseTarget {
     if (number === this.before) return false
     const { proc, container } = this.#caller
     using init = openat(proc.raw, cstring(`${container.initTid}`), O_PATH | O_DIRECTORY)
-    const line = mountLine(init, number)
+    const line = mountinfoEntry(init, number)
     return line !== undefined && / - fuse(\.\S*)? /.test(line)
   }
 }

@@ -18,12 +18,12 @@ import { cstring } from '../../kernel/libc.ts'
 import type { Container } from '../identity/container.ts'
 import { STATUS_SIZE } from '../identity/proc-status.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import { mustStandAsInit, placeOf, readText } from '../task/same-as-init.ts'
+import { directoryId, readProcText, requireSameAsInit } from '../task/same-as-init.ts'
 import { FuseTarget } from './fuse-target.ts'
-import { exactJson, processSpec } from './oci-process.ts'
+import { exactJson, ociProcess } from './oci-process.ts'
 
 /** A program that the runtime of a container has been asked to start in it. */
-export interface Job {
+export interface FuseJob {
   /** Its exit status, once it has ended; what daemonizes ends when its work begins. */
   readonly status: number | undefined
   /** Waits until it has ended. */
@@ -32,9 +32,9 @@ export interface Job {
   over(failed?: ReasonCode): void
 }
 
-export interface FuseDesk {
+export interface FuseServices {
   /** @returns undefined if the container or the host has too many starting already */
-  readonly start: (container: Container, program: string, process: string) => Job | undefined
+  readonly start: (container: Container, program: string, process: string) => FuseJob | undefined
 }
 
 /** The caller, as far as its FUSE programs need it. */
@@ -42,7 +42,7 @@ export interface FuseCaller {
   readonly tid: Tid
   readonly container: Container
   readonly identity: ThreadIdentity
-  readonly desk: FuseDesk
+  readonly services: FuseServices
   readonly caller: Pick<CallerContract, 'object' | 'parent' | 'deviceRules' | 'act' | 'note'>
   /**
    * What the caller finds under a path, if every other process of its container finds the same there.
@@ -94,14 +94,14 @@ export class CallerFuse implements Fuse {
     const { exec } = container
     if (!exec) throw new PassOn('fuseNoRuntime')
     identity.with(steps.look)
-    mustStandAsInit(task(), container, proc)
+    requireSameAsInit(task(), container, proc)
     const told = {
-      status: readText(task(), 'status', STATUS_SIZE),
-      limits: readText(task(), 'limits'),
-      oomScoreAdj: readText(task(), 'oom_score_adj'),
+      status: readProcText(task(), 'status', STATUS_SIZE),
+      limits: readProcText(task(), 'limits'),
+      oomScoreAdj: readProcText(task(), 'oom_score_adj'),
       cwd: this.#cwd(),
     }
-    const process = processSpec(told, container, exec)
+    const process = ociProcess(told, container, exec)
     if (!waits()) throw new PassOn('gone')
     if (!this.#isAt(told.cwd)) throw new PassOn('fuseElsewhere')
     this.#mustHaveDevice()
@@ -109,7 +109,7 @@ export class CallerFuse implements Fuse {
   }
 
   mount({ program, process, args, target: where, namespace, attributes, otherwise }: FuseMount): void {
-    const { container, desk, identity, mayBlock } = this.#caller
+    const { container, services: desk, identity, mayBlock } = this.#caller
     const target = new FuseTarget(this.#caller, where, namespace)
     this.#caller.caller.note(BigInt(target.before))
     const command = [program, ...args].map(asUtf8)
@@ -135,7 +135,7 @@ export class CallerFuse implements Fuse {
   }
 
   /** @returns why it is not mounted as it shall be */
-  #outcome(job: Job, target: FuseTarget, attributes: bigint): ReasonCode | undefined {
+  #outcome(job: FuseJob, target: FuseTarget, attributes: bigint): ReasonCode | undefined {
     let failed: ReasonCode | undefined = 'fault'
     try {
       failed = this.#await(job, target)
@@ -147,7 +147,7 @@ export class CallerFuse implements Fuse {
   }
 
   /** @returns why nothing is mounted */
-  #await(job: Job, target: FuseTarget): ReasonCode | undefined {
+  #await(job: FuseJob, target: FuseTarget): ReasonCode | undefined {
     const start = now()
     for (let mounted: number | undefined; ; ) {
       job.wait(LOOK_MS)
@@ -170,7 +170,7 @@ export class CallerFuse implements Fuse {
   #isAt(cwd: string): boolean {
     const { caller, outsideProc } = this.#caller
     mustLeadPastProc(cwd)
-    return placeOf(outsideProc(path(cwd))) === placeOf(caller.object(AT_FDCWD, path('.'), true))
+    return directoryId(outsideProc(path(cwd))) === directoryId(caller.object(AT_FDCWD, path('.'), true))
   }
 
   #mustHaveDevice(): void {

@@ -5,7 +5,7 @@ import type { Exec, ProcessSpec } from '../../calls/fuse.ts'
 import { PassOn } from '../../calls/verdict.ts'
 
 /** What procfs tells of the caller: `/proc/TID/status`, `limits` and `oom_score_adj`. */
-export interface Told {
+export interface ProcTexts {
   readonly status: string
   readonly limits: string
   readonly oomScoreAdj: string
@@ -34,7 +34,7 @@ const SETS = [
  * @throws {PassOn} for a caller that has several ids at once or one that its container does not map, or has more seccomp
  * filters than its container: the runtime could not start its like
  */
-export function processSpec(told: Told, { uidMap, gidMap }: Maps, { process, filters }: Exec): ProcessSpec {
+export function ociProcess(told: ProcTexts, { uidMap, gidMap }: Maps, { process, filters }: Exec): ProcessSpec {
   const of = (label: string): string => new RegExp(`^${label}:[ \t]*(.*)$`, 'm').exec(told.status)?.[1]?.trim() ?? ''
   if (Number(of('Seccomp_filters')) !== filters) throw new PassOn('fuseFilters')
   const { apparmorProfile, selinuxLabel } = process

@@ -43,7 +43,7 @@ export interface Container {
   /** undefined for a container whose init was not seen: then it is barred. */
   readonly handles?: ContainerHandles
   /** No signal cancels a call of it that is being served: its filter has SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. */
-  readonly lasting: boolean
+  readonly waitKillable: boolean
   /** How its runtime starts a program in it; only where the policy has FUSE programs. */
   readonly exec?: Exec
   /** Only for a daemon that a user runs. */

@@ -4,7 +4,7 @@ import { PassOn } from '../../calls/verdict.ts'
 type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
 
 /** What `/proc/TID/status` tells of a thread, in host ids. */
-export interface Status {
+export interface ProcStatus {
   readonly tgid: number
   readonly umask: Mode
   /** Real, effective, saved and file system id. */
@@ -53,7 +53,7 @@ const EFFECTIVE = new Label('CapEff')
  * @throws {RangeError} if a field is missing
  * @see proc_pid_status(5), linux/fs/proc/array.c task_state()
  */
-export function parseStatus(bytes: Uint8Array, length: number): Status {
+export function parseStatus(bytes: Uint8Array, length: number): ProcStatus {
   try {
     return parse(new Line(bytes, length))
   } catch (error) {
@@ -61,7 +61,7 @@ export function parseStatus(bytes: Uint8Array, length: number): Status {
   }
 }
 
-function parse(line: Line): Status {
+function parse(line: Line): ProcStatus {
   return {
     umask: line.seek(UMASK).number(8) as Mode,
     tgid: line.seek(TGID).number(10),

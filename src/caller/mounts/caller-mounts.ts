@@ -14,11 +14,11 @@ import type { Handle } from '../../kernel/handle.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import { isHeld, mountOf } from './fd-holders.ts'
-import { askMounter, MounterLost, MountRefused, type Request } from './mounter-client.ts'
+import { callerHolds, mountOfFd } from './fd-holders.ts'
+import { MounterLost, type MounterRequest, MountRefused, requestMount } from './mounter-client.ts'
 
 /** What the engine has for mounts. */
-export interface MountDesk {
+export interface MountServices {
   /** Lends a mounter to this thread. @returns its socket; undefined if the container has as many mounts in flight as it may */
   readonly lend: (container: Container) => number | undefined
   readonly giveBack: (socket: number, lost: boolean) => void
@@ -30,11 +30,11 @@ export interface MountDesk {
 }
 
 /** The caller, as far as its mounts need it. */
-export interface Mounting {
+export interface MountCaller {
   readonly tid: Tid
   readonly container: Container
   readonly identity: ThreadIdentity
-  readonly desk: MountDesk
+  readonly services: MountServices
   /** Its `/proc/TID`. */
   readonly task: () => Handle
   readonly tgid: () => Tid
@@ -50,11 +50,11 @@ const FREEZE = Buffer.from('cgroup.freeze\0')
 const NS_MNT = Buffer.from('ns/mnt\0')
 
 export class CallerMounts implements Mounts {
-  readonly #caller: Mounting
+  readonly #caller: MountCaller
   #mounter: Handle | undefined
   #lost = false
 
-  constructor(caller: Mounting) {
+  constructor(caller: MountCaller) {
     this.#caller = caller
   }
 
@@ -82,7 +82,7 @@ export class CallerMounts implements Mounts {
   }
 
   openContext(type: string): Given {
-    const { container, identity, desk, mayBlock, tgid } = this.#caller
+    const { container, identity, services: desk, mayBlock, tgid } = this.#caller
     // It may have to load a module.
     mayBlock()
     identity.with(steps.openContext)
@@ -92,7 +92,7 @@ export class CallerMounts implements Mounts {
   }
 
   context(fd: number): Context | undefined {
-    const { tid, container, identity, desk } = this.#caller
+    const { tid, container, identity, services: desk } = this.#caller
     if (!desk.keeping.has(container.index)) return undefined
     identity.with(steps.look)
     return this.#mine(desk.keeping.findContext(container.index, (opened) => isSameFile(tid, fd, opened)))
@@ -119,7 +119,7 @@ export class CallerMounts implements Mounts {
   }
 
   #keep([tree, root, free]: readonly Fd[], told: Told): Given {
-    const { container, desk, tgid } = this.#caller
+    const { container, services: desk, tgid } = this.#caller
     using made = tree!
     using copy = free
     using given = dup(root!)
@@ -128,16 +128,16 @@ export class CallerMounts implements Mounts {
   }
 
   unplaced(fd: number): Unplaced | undefined {
-    const { container, identity, desk, task } = this.#caller
+    const { container, identity, services: desk, task } = this.#caller
     if (!desk.keeping.has(container.index)) return undefined
-    const id = identity.searching(() => mountOf(task(), fd))
+    const id = identity.searching(() => mountOfFd(task(), fd))
     if (id === undefined) return undefined
     return this.#mine(desk.keeping.findMount(container.index, (tree) => mountId(tree) === id))
   }
 
   tidy(): void {
-    const { container, identity, desk } = this.#caller
-    if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, isHeld))
+    const { container, identity, services: desk } = this.#caller
+    if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, callerHolds))
   }
 
   #mine<T extends Disposable>(found: T | 'busy' | undefined): T | undefined {
@@ -153,7 +153,7 @@ export class CallerMounts implements Mounts {
       fd[Symbol.dispose]()
       throw new Refused('tooManyContexts', errno('EMFILE'))
     }
-    this.#caller.desk.onKept()
+    this.#caller.services.onKept()
     return { fd, sent: tell }
   }
 
@@ -163,12 +163,12 @@ export class CallerMounts implements Mounts {
     return new Fd(raw)
   }
 
-  #ask(request: Request, handles: readonly Handle[]): readonly Fd[] {
+  #ask(request: MounterRequest, handles: readonly Handle[]): readonly Fd[] {
     const { waits, identity } = this.#caller
     identity.with(steps.askMounter)
     const mounter = this.#lent()
     try {
-      return askMounter(mounter, request, handles, { waits, isFrozen: () => this.#isFrozen })
+      return requestMount(mounter, request, handles, { waits, isFrozen: () => this.#isFrozen })
     } catch (error) {
       this.#lost = error instanceof MounterLost
       throw this.#lost && !waits() ? new PassOn('gone') : refusal(error)
@@ -186,7 +186,7 @@ export class CallerMounts implements Mounts {
   /** One mounter for all that this call asks for, given back when the call is over. */
   #lent(): Handle {
     if (this.#mounter) return this.#mounter
-    const { container, desk, mayBlock, own } = this.#caller
+    const { container, services: desk, mayBlock, own } = this.#caller
     mayBlock()
     const socket = desk.lend(container)
     if (socket === undefined) throw new Refused('mountsBusy', errno('EAGAIN'))

@@ -11,7 +11,7 @@ const DESCRIPTORS = 1024
 const GONE: ReadonlySet<unknown> = new Set(['ENOENT', 'ESRCH'])
 
 /** The mount whose root directory a descriptor of a task is open for. @param task its `/proc/TID` */
-export function mountOf(task: Handle, fd: number): bigint | undefined {
+export function mountOfFd(task: Handle, fd: number): bigint | undefined {
   try {
     using handle = openat(task.raw, Buffer.from(`fd/${fd}\0`), O_PATH)
     return isMountRoot(handle) ? mountId(handle) : undefined
@@ -25,7 +25,7 @@ export function mountOf(task: Handle, fd: number): bigint | undefined {
  * Nothing of the process is opened or read: a mount that is open for a moment is busy for that moment, and what a descriptor
  * says of itself (`fdinfo`) may wait for its file system. The calling thread must be at home, with the right to search there.
  */
-export const isHeld: IsHeld = (given, { process, fd }) =>
+export const callerHolds: IsHeld = (given, { process, fd }) =>
   fd === undefined ? hasOne(process, given) : isSameFile(process, fd, given)
 
 function hasOne(process: Tid, given: Handle): boolean {

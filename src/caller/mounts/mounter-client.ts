@@ -23,7 +23,7 @@ const LOOK_MS = 200
  * attach: a detached mount, its target, the target's mount namespace; `isNew` as mount(2) does it.
  * greet: whatever is to be closed; answered when that is done, and all that was asked before.
  */
-export type Request =
+export type MounterRequest =
   /** Flags are hexadecimal here, and so are attributes. */
   | ({ readonly do: 'mount'; readonly flags: string } & Omit<MountCall, 'flags'>)
   | ({ readonly do: 'create' } & Description)
@@ -33,7 +33,7 @@ export type Request =
   | { readonly do: 'greet' }
 
 /** `stage`: what failed, where the errno alone would not tell. */
-export interface Reply {
+export interface MounterReply {
   readonly errno: number
   readonly stage?: 'groups' | 'shift' | 'source' | 'type'
 }
@@ -53,10 +53,10 @@ export class MounterLost extends Error {
 /** The device rules of the caller could not be put on the mounter, its source is none, or the file system cannot be shifted. */
 export class MountRefused extends Error {
   override readonly name = 'MountRefused'
-  readonly stage: NonNullable<Reply['stage']>
+  readonly stage: NonNullable<MounterReply['stage']>
   readonly errno: Errno
 
-  constructor(stage: NonNullable<Reply['stage']>, errno: Errno) {
+  constructor(stage: NonNullable<MounterReply['stage']>, errno: Errno) {
     super(stage)
     this.stage = stage
     this.errno = errno
@@ -82,13 +82,13 @@ interface Waiting {
  * @throws {MountRefused} for what the kernel was not asked for
  * @throws {MounterLost}
  */
-export function askMounter(
+export function requestMount(
   mounter: Handle,
-  request: Request,
+  request: MounterRequest,
   handles: readonly Handle[],
   { waits, patience = PATIENCE_MS, isFrozen }: Waiting,
 ): readonly Fd[] {
-  using answers = orLost(() => tellMounter(mounter, request, handles))
+  using answers = orLost(() => sendToMounter(mounter, request, handles))
   for (let waited = 0; !waitReadable(answers, LOOK_MS); waited += LOOK_MS) {
     if (!waits()) throw new MounterLost('the caller is gone')
     if (waited >= patience && !isFrozen?.()) throw new MounterLost('no answer')
@@ -97,7 +97,7 @@ export function askMounter(
 }
 
 /** @returns where it answers, and what it closes when it has done that @throws {SyscallError} if it cannot be told */
-export function tellMounter(mounter: Handle, request: Request, handles: readonly Handle[]): Fd {
+export function sendToMounter(mounter: Handle, request: MounterRequest, handles: readonly Handle[]): Fd {
   const [ours, theirs] = socketpair()
   using end = theirs
   try {
@@ -121,7 +121,7 @@ function answerOf(socket: Handle): readonly Fd[] {
   const bytes = new Uint8Array(REPLY_LIMIT)
   const message = receive(socket, bytes)
   if (!message || message.length === 0) throw new MounterLost('it ended', true)
-  const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
+  const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as MounterReply
   // It has closed its copies when it closes this: whoever has a mount open keeps the caller from unmounting it.
   waitReadable(socket, CLOSING_MS)
   if (stage) throw new MountRefused(stage, errno as Errno)

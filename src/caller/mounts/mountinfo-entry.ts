@@ -1,6 +1,6 @@
 import { type IdExtent, toInside } from '../../abi/id-map.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { readText } from '../task/same-as-init.ts'
+import { readProcText } from '../task/same-as-init.ts'
 
 /**
  * What the mount namespace of a task tells of one mount, see proc_pid_mountinfo(5).
@@ -8,8 +8,8 @@ import { readText } from '../task/same-as-init.ts'
  * @param task its `/proc/TID`
  * @returns undefined if it is not there, below the root directory of the task
  */
-export const mountLine = (task: Handle, number: number): string | undefined =>
-  readText(task, 'mountinfo')
+export const mountinfoEntry = (task: Handle, number: number): string | undefined =>
+  readProcText(task, 'mountinfo')
     .split('\n')
     .find((line) => line.startsWith(`${number} `))
 

@@ -3,19 +3,19 @@ import { capBit } from '../../abi/capability.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { Container } from '../identity/container.ts'
-import type { Asker } from '../task/caller-task.ts'
-import type { Desk } from '../thread-context.ts'
-import type { Start } from './lookup.ts'
+import type { CallerTask } from '../task/caller-task.ts'
+import type { ThreadContext } from '../thread-context.ts'
+import type { LookupStart } from './lookup.ts'
 
 /** Where a path of the caller starts. Most paths need neither its root nor its procfs, so they are opened when they do. */
-export class CallerStart implements Start {
+export class CallerStart implements LookupStart {
   readonly base: Handle
-  readonly #desk: Desk
+  readonly #desk: ThreadContext
   readonly #container: Container
-  readonly #asker: Asker
+  readonly #asker: CallerTask
   #root: Fd | undefined
 
-  constructor(desk: Desk, container: Container, asker: Asker, base: Fd, isRoot: boolean) {
+  constructor(desk: ThreadContext, container: Container, asker: CallerTask, base: Fd, isRoot: boolean) {
     this.#desk = desk
     this.#container = container
     this.#asker = asker
@@ -27,7 +27,7 @@ export class CallerStart implements Start {
     return this.#desk.proc
   }
 
-  get numbers(): Start['numbers'] {
+  get numbers(): LookupStart['numbers'] {
     return [this.#asker.tid, this.#asker.status.tgid]
   }
 

@@ -15,12 +15,12 @@ import {
   RESOLVE_NO_SYMLINKS,
 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { isAbsolute, leadsUp } from './path-bytes.ts'
+import { containsDotDot, isAbsolute } from './path-bytes.ts'
 import { notFollowed } from './procfs-entry.ts'
 import { walk } from './procfs-walk.ts'
 
 /** Where a lookup starts, and whose it is. */
-export interface Start {
+export interface LookupStart {
   /** The caller's root directory, opened when it is needed. */
   root(): Handle
   /** Makes it the root of the looking thread, whose it need not be before. */
@@ -53,16 +53,16 @@ export interface Start {
  * What shall be at the end: a directory; anything; anything, and a symbolic link there is not followed; or anything that
  * another process finds under the same path, so nothing in procfs and no link of it on the way.
  */
-export type Wanted = 'directory' | 'object' | 'link' | 'outsideProc'
+export type LookupKind = 'directory' | 'object' | 'link' | 'outsideProc'
 
 /** What a lookup looks for. */
-export interface Goal {
+export interface LookupRequest {
   readonly path: PathBytes
-  readonly wanted: Wanted
+  readonly wanted: LookupKind
 }
 
 /** Only ever a handle: nothing that is looked for is opened, for that could wait, or do something to a device. */
-const FLAGS: Readonly<Record<Wanted, number>> = {
+const FLAGS: Readonly<Record<LookupKind, number>> = {
   directory: O_PATH | O_DIRECTORY,
   object: O_PATH,
   link: O_PATH | O_NOFOLLOW,
@@ -88,7 +88,7 @@ const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT, e
  * @throws {SyscallError} what the kernel says: EACCES also for a FUSE file system, which only a process of its own user
  *   namespace may enter
  */
-export function lookup(start: Start, goal: Goal, mayBlock: () => void): Fd {
+export function lookup(start: LookupStart, goal: LookupRequest, mayBlock: () => void): Fd {
   try {
     const found = quickly(start, goal) ?? usually(start, goal, mayBlock)
     if (fileSystemType(found) !== PROC_SUPER_MAGIC) return found
@@ -109,9 +109,9 @@ export function lookup(start: Start, goal: Goal, mayBlock: () => void): Fd {
  *
  * @returns undefined if that is not enough
  */
-function quickly({ base }: Start, { path, wanted }: Goal): Fd | undefined {
+function quickly({ base }: LookupStart, { path, wanted }: LookupRequest): Fd | undefined {
   const absolute = isAbsolute(path)
-  if (!absolute && leadsUp(path)) return undefined
+  if (!absolute && containsDotDot(path)) return undefined
   const resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS | (absolute ? RESOLVE_IN_ROOT : RESOLVE_NO_SYMLINKS)
   try {
     return openat2(base.raw, path, FLAGS[wanted], resolve)
@@ -121,7 +121,7 @@ function quickly({ base }: Start, { path, wanted }: Goal): Fd | undefined {
   }
 }
 
-function usually(start: Start, { path, wanted }: Goal, mayBlock: () => void): Fd {
+function usually(start: LookupStart, { path, wanted }: LookupRequest, mayBlock: () => void): Fd {
   start.stand()
   const open = (resolve: number): Fd => openat2(start.base.raw, path, FLAGS[wanted], RESOLVE_NO_MAGICLINKS | resolve)
   try {

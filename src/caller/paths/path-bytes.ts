@@ -26,7 +26,7 @@ export function splitParent(
 }
 
 /** Has the path a component `..`? */
-export function leadsUp(path: PathBytes): boolean {
+export function containsDotDot(path: PathBytes): boolean {
   for (let at = path.indexOf(DOT[0]!); at >= 0; at = path.indexOf(DOT[0]!, at + 1)) {
     const next = path[at + 2]
     const whole = (at === 0 || path[at - 1] === SLASH) && (next === 0 || next === SLASH)
@@ -41,13 +41,13 @@ export const isAbsolute = (path: PathBytes): boolean => path[0] === SLASH
  * Copies the first bytes of a path into memory that is made once: what the kernel calls get of a new array costs them more
  * than all else about a path.
  */
-export function kept(bytes: Uint8Array, length: number, room: Uint8Array): PathBytes {
+export function copyPath(bytes: Uint8Array, length: number, room: Uint8Array): PathBytes {
   for (let at = 0; at < length; at++) room[at] = bytes[at]!
   return room.subarray(0, length) as PathBytes
 }
 
 function terminated(bytes: Uint8Array, length: number, room: Uint8Array): PathBytes {
-  const copy = kept(bytes, length + 1, room)
+  const copy = copyPath(bytes, length + 1, room)
   copy[length] = 0
   return copy
 }

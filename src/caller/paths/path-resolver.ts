@@ -3,26 +3,26 @@ import { PassOn } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { Container } from '../identity/container.ts'
-import { type Asker, passedOn } from '../task/caller-task.ts'
-import type { View } from '../task/find-task.ts'
-import type { Desk } from '../thread-context.ts'
-import { type Goal, lookup, type Start } from './lookup.ts'
+import { asContinue, type CallerTask } from '../task/caller-task.ts'
+import type { TaskView } from '../task/find-task.ts'
+import type { ThreadContext } from '../thread-context.ts'
+import { type LookupRequest, type LookupStart, lookup } from './lookup.ts'
 import { CallerStart } from './lookup-start.ts'
 import { isAbsolute } from './path-bytes.ts'
 
 /** Resolves the paths of one call, as its caller. */
-export class Paths {
-  readonly #desk: Desk
+export class PathResolver {
+  readonly #desk: ThreadContext
   readonly #container: Container
-  readonly #asker: Asker
+  readonly #asker: CallerTask
 
-  constructor(desk: Desk, container: Container, asker: Asker) {
+  constructor(desk: ThreadContext, container: Container, asker: CallerTask) {
     this.#desk = desk
     this.#container = container
     this.#asker = asker
   }
 
-  resolve(dirfd: number, goal: Goal): Fd {
+  resolve(dirfd: number, goal: LookupRequest): Fd {
     const absolute = isAbsolute(goal.path)
     const base = absolute ? this.#asker.link('root') : this.#asker.base(dirfd)
     this.enter()
@@ -37,7 +37,7 @@ export class Paths {
   }
 
   /** From where the caller looks at tasks. */
-  get view(): View {
+  get view(): TaskView {
     const { tid, task } = this.#asker
     const { handles, userns } = this.#container
     const bounds = handles && { pidns: new Fd(handles.pidns), userns, proc: this.#desk.proc }
@@ -45,7 +45,7 @@ export class Paths {
   }
 
   /** Looks up as the caller; where only a process of its own user namespace is let in, its walker does. */
-  #lookup(start: Start, goal: Goal): Fd {
+  #lookup(start: LookupStart, goal: LookupRequest): Fd {
     const { mayBlock, walk } = this.#desk
     try {
       return this.#asker.own(lookup(start, goal, mayBlock))
@@ -62,5 +62,5 @@ export class Paths {
 
 function unresolved(error: unknown): unknown {
   const isLoop = error instanceof SyscallError && error.errno === errnos.ELOOP
-  return isLoop ? new PassOn('crossesProc', error.errno) : passedOn('pathNotResolved', error)
+  return isLoop ? new PassOn('crossesProc', error.errno) : asContinue('pathNotResolved', error)
 }

@@ -16,7 +16,7 @@ import {
   readlink,
 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import type { Goal, Start, Wanted } from './lookup.ts'
+import type { LookupKind, LookupRequest, LookupStart } from './lookup.ts'
 import { isRoot, Procfs, type TaskDirectory } from './procfs.ts'
 import { notFollowed, openOwn, terminated } from './procfs-entry.ts'
 
@@ -40,7 +40,7 @@ const isForAll = ({ mode }: Identity): boolean => (mode & (S_ISVTX | S_IWOTH)) =
 type Links = 'inner' | 'trailing' | 'kept'
 
 /** A parent is never the last component (LOOKUP_PARENT). What crosses procfs is not walked for `outsideProc`. */
-const AT_END: Readonly<Record<Wanted, Links>> = {
+const AT_END: Readonly<Record<LookupKind, Links>> = {
   directory: 'inner',
   object: 'trailing',
   link: 'kept',
@@ -66,24 +66,24 @@ function close(place: Place): void {
  *
  * @throws {SyscallError} what the kernel would say; ELOOP also for what is not followed, EACCES for what only the walker follows
  */
-export function walk(start: Start, goal: Goal): Fd {
+export function walk(start: LookupStart, goal: LookupRequest): Fd {
   return new Walk(start).resolve(goal)
 }
 
 class Walk {
-  readonly #start: Start
+  readonly #start: LookupStart
   readonly #procfs: Procfs
   #place: Place
   #links = 0
   #steps = 0
 
-  constructor(start: Start) {
+  constructor(start: LookupStart) {
     this.#start = start
     this.#procfs = new Procfs(start)
     this.#place = { dir: dup(start.base) }
   }
 
-  resolve({ path, wanted }: Goal): Fd {
+  resolve({ path, wanted }: LookupRequest): Fd {
     try {
       this.#follow(text(path.subarray(0, -1)), AT_END[wanted])
       // Nothing can be made in procfs; the kernel says so.

@@ -6,7 +6,7 @@ import { type Identity, identify, O_PATH, O_RDONLY, openat } from '../../kernel/
 import type { Handle } from '../../kernel/handle.ts'
 import { tidFromNamespace } from '../../kernel/pidfd.ts'
 import type { Numbers } from '../../kernel/process.ts'
-import type { Start } from './lookup.ts'
+import type { LookupStart } from './lookup.ts'
 import { forWalker, isSameTask, notFollowed, numbersOf, openOwn, terminated } from './procfs-entry.ts'
 
 const ROOT_INO = 1n
@@ -47,9 +47,9 @@ const isSame = (one: Identity, other: Identity): boolean => one.dev === other.de
 
 /** What a caller meets in a procfs, found again in the host's. Which procfs it is nothing tells: each mount is one of its own. */
 export class Procfs {
-  readonly #start: Start
+  readonly #start: LookupStart
 
-  constructor(start: Start) {
+  constructor(start: LookupStart) {
     this.#start = start
   }
 

@@ -6,8 +6,8 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { REQUEST_LIMIT } from '../../processes/serve-requests.ts'
-import type { Status } from '../identity/proc-status.ts'
-import type { Goal, Start, Wanted } from './lookup.ts'
+import type { ProcStatus } from '../identity/proc-status.ts'
+import type { LookupKind, LookupRequest, LookupStart } from './lookup.ts'
 
 /** How long a walker may take before the call is left to the kernel, which then hangs as it would have without us. */
 const PATIENCE_MS = 2000
@@ -21,20 +21,20 @@ export class WalkerStuck extends Error {
 }
 
 /** What a walker is asked; the descriptors are: where to answer, root, base and process of a `Start`. */
-export interface Request {
-  readonly uids: Status['uids']
-  readonly gids: Status['gids']
+export interface WalkRequest {
+  readonly uids: ProcStatus['uids']
+  readonly gids: ProcStatus['gids']
   readonly groups: readonly number[]
   /** Hexadecimal. */
   readonly effective: string
   /** Bytes as Latin-1, without the NUL. */
   readonly path: string
-  readonly wanted: Wanted
-  readonly numbers: Start['numbers']
+  readonly wanted: LookupKind
+  readonly numbers: LookupStart['numbers']
 }
 
 /** The answer: 0 with a descriptor, or an errno. */
-export interface Reply {
+export interface WalkReply {
   readonly errno: number
   /** Milliseconds that processors have worked for it. */
   readonly worked: number
@@ -55,9 +55,14 @@ export interface Walker {
  * @throws {PassOn} if it cannot be asked that, because of a list of groups that is too long, or for want of memory
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
-export function askWalker({ socket, onWorked }: Walker, start: Start, status: Status, goal: Goal): Fd {
+export function requestWalk(
+  { socket, onWorked }: Walker,
+  start: LookupStart,
+  status: ProcStatus,
+  goal: LookupRequest,
+): Fd {
   const { uids, gids, groups, effective } = status
-  const request: Request = {
+  const request: WalkRequest = {
     uids,
     gids,
     groups: [...groups],
@@ -90,7 +95,7 @@ function answerOf(socket: Handle, onWorked: Walker['onWorked']): Fd {
   const bytes = new Uint8Array(256)
   const message = receive(socket, bytes)
   if (!message || message.length === 0) throw new WalkerStuck('it ended')
-  const { errno, worked } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as Reply
+  const { errno, worked } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as WalkReply
   onWorked(worked)
   const [fd] = message.fds
   if (errno !== 0) throw new SyscallError('walk', errno as Errno)

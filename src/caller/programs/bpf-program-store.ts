@@ -1,7 +1,7 @@
 import type { OwnProgram } from '../../calls/device-programs.ts'
 import { closeRaw, dup, type Fd } from '../../kernel/fd.ts'
 import { isAbandoned } from '../../kernel/pipe.ts'
-import type { Legacy, Place, Vault } from './fd-store.ts'
+import type { FdStore, InheritedFds, WordRange } from './fd-store.ts'
 
 /** Programs of one container that may be there at once. */
 const PROGRAMS = 128
@@ -35,13 +35,13 @@ interface Standing extends OwnProgram {
  *
  * One thread at a time works on a container's part: a number of a descriptor that was closed may be another's by now.
  */
-export class ProgramStore {
+export class BpfProgramStore {
   readonly #words: Int32Array
   readonly #from: number
   readonly #locks: Int32Array
-  readonly #vault: Vault
+  readonly #vault: FdStore
 
-  constructor({ words, from, locks }: Place, vault: Vault) {
+  constructor({ words, from, locks }: WordRange, vault: FdStore) {
     this.#words = words
     this.#from = from
     this.#locks = locks
@@ -49,7 +49,7 @@ export class ProgramStore {
   }
 
   /** Takes over what an engine before this one has left of a container; of a program without a descriptor the number is known. */
-  restore(container: number, legacy: Legacy): void {
+  restore(container: number, legacy: InheritedFds): void {
     for (const at of this.#places(container)) {
       if (this.#words[at + STATE] !== OPEN) continue
       const [program, standIn] = [legacy.take(at + PROGRAM), legacy.take(at + STAND_IN)]

@@ -11,8 +11,8 @@ import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import type { ProgramStore } from './bpf-program-store.ts'
-import { locate, misplaced, reopen, strangers, strangersAtLast } from './cgroup-lookup.ts'
+import type { BpfProgramStore } from './bpf-program-store.ts'
+import { cgroupProblem, foreignProcesses, locate, reopen, strangersAtLast } from './cgroup-lookup.ts'
 
 /** An engine is young for so many seconds. */
 const YOUNG_S = 30
@@ -23,10 +23,10 @@ const LOOKS = 300
 const LINK = 'anon_inode:bpf_link'
 
 /** What the call of one caller needs of its thread, container and descriptors. */
-export interface Surroundings {
+export interface BpfContext {
   readonly identity: ThreadIdentity
   readonly container: Container
-  readonly store: ProgramStore
+  readonly store: BpfProgramStore
   readonly proc: Handle
   /** A handle without the right to read or write of what the caller's descriptor names; undefined if it names nothing. */
   readonly handleOf: (fd: number) => Handle | undefined
@@ -38,10 +38,10 @@ export interface Surroundings {
 }
 
 /** Cgroups and device programs, as the thread that made the call names them. */
-export class DevicePrograms implements Contract {
-  readonly #around: Surroundings
+export class CallerBpf implements Contract {
+  readonly #around: BpfContext
 
-  constructor(around: Surroundings) {
+  constructor(around: BpfContext) {
     this.#around = around
   }
 
@@ -56,7 +56,7 @@ export class DevicePrograms implements Contract {
     const { identity, container, proc, mayBlock } = this.#around
     const home = this.#home
     identity.with(steps.lookClosely)
-    return misplaced(home) ?? this.#strangers(() => strangers(home!, container.userns, proc, mayBlock))
+    return cgroupProblem(home) ?? this.#strangers(() => foreignProcesses(home!, container.userns, proc, mayBlock))
   }
 
   /** What an engine that was killed had in the group is there for a moment still: who is not gone soon is a stranger. */

@@ -90,7 +90,7 @@ function ancestors(group: Fd, own: (fd: Fd) => Fd): readonly Fd[] {
 }
 
 /** Why a container may attach nothing, by the cgroup into which its init was put. */
-export function misplaced(home: Handle | undefined): 'noCgroup' | 'rootCgroup' | undefined {
+export function cgroupProblem(home: Handle | undefined): 'noCgroup' | 'rootCgroup' | undefined {
   if (!home) return 'noCgroup'
   using parent = openat(home.raw, PARENT, O_PATH)
   const [one, other] = [identify(home.raw), identify(parent.raw)]
@@ -140,7 +140,7 @@ function fill(file: Handle): number {
  * @param mayTakeLong called before a look at many
  * @returns why not
  */
-export function strangers(
+export function foreignProcesses(
   group: Handle,
   userns: bigint,
   proc: Handle,

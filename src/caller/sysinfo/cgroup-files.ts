@@ -11,7 +11,7 @@ export const TOP = Symbol('top')
  * @param height how many groups above: 0 is the group itself
  * @returns TOP if there is no group so high; undefined if the group has no such file, or is gone
  */
-export type ReadGroup = (height: number, name: string) => string | undefined | typeof TOP
+export type ReadCgroup = (height: number, name: string) => string | undefined | typeof TOP
 
 /** Several times as long as `memory.stat`; a list of tasks may be longer and is cut. */
 const FILE_LIMIT = 32 * 1024
@@ -20,7 +20,7 @@ const WITHIN = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
 const buffer = Buffer.alloc(FILE_LIMIT)
 
 /** @param group a descriptor of its directory, which outlives what is returned */
-export function groupFiles(group: number): ReadGroup {
+export function cgroupFiles(group: number): ReadCgroup {
   return (height, name) => {
     try {
       // The parents by `..`, which leads to where the group lies now, and not out of its file system.

@@ -2,12 +2,12 @@ import type { Memory, SystemInfo } from '../../abi/sysinfo.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { availableMemory, hostInfo } from '../../kernel/system-info.ts'
 import type { Container } from '../identity/container.ts'
-import { groupFiles } from './cgroup-files.ts'
+import { cgroupFiles } from './cgroup-files.ts'
 import { type Level, legacyLevels, unifiedLevels } from './memcg.ts'
 import { countTasks } from './task-count.ts'
 
 /** What the whole machine has. */
-export interface Machine extends Memory {
+export interface HostSysinfo extends Memory {
   /** What could be had without swapping: MemAvailable of proc_meminfo(5). */
   readonly available: number
 }
@@ -18,12 +18,12 @@ export interface Machine extends Memory {
  * @param proc the host's /proc
  * @returns all but the uptime, which changes with every call: 0
  */
-export function containerInfo({ handles }: Container, proc: Handle): SystemInfo {
+export function containerSysinfo({ handles }: Container, proc: Handle): SystemInfo {
   const host = hostInfo()
   const machine = { ...host, available: availableMemory(proc) }
   const { memory, cgroup, tasks } = handles ?? {}
-  const legacy = memory === undefined ? [] : legacyLevels(groupFiles(memory))
-  const unified = cgroup === undefined ? [] : unifiedLevels(groupFiles(cgroup))
+  const legacy = memory === undefined ? [] : legacyLevels(cgroupFiles(memory))
+  const unified = cgroup === undefined ? [] : unifiedLevels(cgroupFiles(cgroup))
   const procs = (tasks === undefined ? undefined : countTasks(tasks)) ?? host.procs
   return { uptime: 0, loads: host.loads, procs, ...withinLimits(machine, [...legacy, ...unified]) }
 }
@@ -42,12 +42,12 @@ const least = (values: readonly number[]): number => Math.min(Number.POSITIVE_IN
  *
  * @param levels from the inside out
  */
-export function withinLimits(machine: Machine, levels: readonly Level[]): Memory {
+export function withinLimits(machine: HostSysinfo, levels: readonly Level[]): Memory {
   return { ...ram(machine, levels), ...swap(machine, levels) }
 }
 
 function ram(
-  machine: Machine,
+  machine: HostSysinfo,
   levels: readonly Level[],
 ): Pick<Memory, 'totalram' | 'freeram' | 'sharedram' | 'bufferram'> {
   const limited = levels.filter(({ limit }) => limit < machine.totalram)
@@ -63,7 +63,7 @@ function ram(
   return { totalram, freeram, bufferram, sharedram: within(own.shared, totalram) }
 }
 
-function swap(machine: Machine, levels: readonly Level[]): Pick<Memory, 'totalswap' | 'freeswap'> {
+function swap(machine: HostSysinfo, levels: readonly Level[]): Pick<Memory, 'totalswap' | 'freeswap'> {
   const limited = levels.filter(({ swapLimit }) => swapLimit < machine.totalswap)
   const totalswap = least([machine.totalswap, ...limited.map(({ swapLimit }) => swapLimit)])
   const free = least([machine.freeswap, ...limited.map(({ swapLimit, swapUsed }) => swapLimit - swapUsed)])

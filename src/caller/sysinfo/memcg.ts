@@ -1,4 +1,4 @@
-import { type ReadGroup, TOP } from './cgroup-files.ts'
+import { type ReadCgroup, TOP } from './cgroup-files.ts'
 
 /** What one control group lets its processes have, in bytes; Infinity where it sets no limit. */
 export interface Level {
@@ -52,12 +52,12 @@ const legacy: Format = {
 }
 
 /** @see linux/Documentation/admin-guide/cgroup-v2.rst */
-export const unifiedLevels = (read: ReadGroup): readonly Level[] => levels(read, unified)
+export const unifiedLevels = (read: ReadCgroup): readonly Level[] => levels(read, unified)
 /** @see linux/Documentation/admin-guide/cgroup-v1/memory.rst */
-export const legacyLevels = (read: ReadGroup): readonly Level[] => levels(read, legacy)
+export const legacyLevels = (read: ReadCgroup): readonly Level[] => levels(read, legacy)
 
 /** The group and all that it lies in, from the inside out; those without the controller have no level. */
-function levels(read: ReadGroup, format: Format): readonly Level[] {
+function levels(read: ReadCgroup, format: Format): readonly Level[] {
   const found: Level[] = []
   for (let height = 0; height < HEIGHT_LIMIT; height++) {
     const limit = read(height, format.limit)

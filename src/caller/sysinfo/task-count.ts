@@ -1,5 +1,5 @@
 import { type Dir, type Dirent, opendirSync } from 'node:fs'
-import { groupFiles, type ReadGroup } from './cgroup-files.ts'
+import { cgroupFiles, type ReadCgroup } from './cgroup-files.ts'
 
 /** Groups within groups, that a container makes as it likes. */
 const GROUPS_LIMIT = 64
@@ -12,7 +12,7 @@ const GROUPS_LIMIT = 64
  * @returns undefined if nothing tells, or the group is gone
  */
 export function countTasks(group: number): number | undefined {
-  const read = groupFiles(group)
+  const read = cgroupFiles(group)
   const current = read(0, 'pids.current')
   if (typeof current === 'string') return Number.parseInt(current, 10)
   const own = threadsIn(read, '')
@@ -20,13 +20,13 @@ export function countTasks(group: number): number | undefined {
   return below(group, read).reduce((sum, path) => sum + (threadsIn(read, path) ?? 0), own)
 }
 
-function threadsIn(read: ReadGroup, path: string): number | undefined {
+function threadsIn(read: ReadCgroup, path: string): number | undefined {
   const threads = read(0, `${path}cgroup.threads`)
   return typeof threads === 'string' ? threads.split('\n').length - 1 : undefined
 }
 
 /** The paths of the groups below, each with a slash at its end. */
-function below(group: number, read: ReadGroup): readonly string[] {
+function below(group: number, read: ReadCgroup): readonly string[] {
   const stat = read(0, 'cgroup.stat')
   if (typeof stat !== 'string' || stat.startsWith('nr_descendants 0\n')) return []
   const paths = ['']

@@ -10,7 +10,7 @@ import { PIDFD_THREAD, pidfdGetfd, pidfdOpen } from '../../kernel/pidfd.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
 /** The descriptors of one thread, whose table need not be that of its process. */
-export interface Table {
+export interface FdTable {
   readonly tid: Tid
   readonly tgid: number
   /** Its directory in the host's procfs. */
@@ -31,7 +31,7 @@ function unlessClosed<T>(look: () => T): T | undefined {
 }
 
 /** What a descriptor names, as a handle: nothing is opened or closed by it, so no file system of the container is asked. */
-export const handleOf = ({ task, identity }: Table, fd: number): Fd | undefined =>
+export const handleOf = ({ task, identity }: FdTable, fd: number): Fd | undefined =>
   unlessClosed(() => identity.searching(() => openat(task.raw, name(fd), O_PATH)))
 
 /**
@@ -41,7 +41,7 @@ export const handleOf = ({ task, identity }: Table, fd: number): Fd | undefined 
  * @returns undefined for a closed one, or of another kind
  * @throws {PassOn} before 6.9 for a thread that is not the first of its process: its table may be another
  */
-export function copyOf(table: Table, fd: number, kind: string): Fd | undefined {
+export function copyOf(table: FdTable, fd: number, kind: string): Fd | undefined {
   const { task, identity, tid, tgid } = table
   return unlessClosed(() => {
     const link = identity.searching(() => openat(task.raw, name(fd), O_PATH | O_NOFOLLOW))

@@ -7,26 +7,26 @@ import type { Fd } from '../../kernel/fd.ts'
 import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, openat, read } from '../../kernel/files.ts'
 import { HeldMemory } from '../../kernel/held-memory.ts'
 import { waitReadable } from '../../kernel/socket.ts'
-import { parseStatus, type Status } from '../identity/proc-status.ts'
-import type { Desk } from '../thread-context.ts'
+import { type ProcStatus, parseStatus } from '../identity/proc-status.ts'
+import type { ThreadContext } from '../thread-context.ts'
 import { pin } from './find-task.ts'
-import { Sleep } from './sleep-state.ts'
+import { SleepState } from './sleep-state.ts'
 
 /**
  * The thread that made a call, as `/proc/TID` shows it. What is opened by its number is its own as long as the call waits,
  * which is looked at after the opening. `using` closes all of it.
  */
-export class Asker implements Disposable {
+export class CallerTask implements Disposable {
   readonly tid: Tid
   /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
   readonly waits: () => boolean
-  readonly #desk: Desk
+  readonly #desk: ThreadContext
   readonly #opened: Disposable[] = []
   #taskDir: Fd | undefined
   #processDir: Fd | undefined
-  #read: Status | undefined
+  #read: ProcStatus | undefined
 
-  constructor(desk: Desk, tid: Tid, waits: () => boolean) {
+  constructor(desk: ThreadContext, tid: Tid, waits: () => boolean) {
     this.#desk = desk
     this.tid = tid
     this.waits = waits
@@ -37,7 +37,7 @@ export class Asker implements Disposable {
     if (!this.#taskDir) {
       const { proc, names } = this.#desk
       const open = (): Fd => openat(proc.raw, names.of(this.tid, '.'), O_PATH | O_DIRECTORY)
-      this.#taskDir = orPass('gone', () => this.own(open()))
+      this.#taskDir = orContinue('gone', () => this.own(open()))
       this.mustWait()
     }
     return this.#taskDir
@@ -48,19 +48,19 @@ export class Asker implements Disposable {
     if (!this.#processDir) {
       const { proc, names } = this.#desk
       const open = (): Fd => openat(proc.raw, names.of(this.status.tgid as Tid, '.'), O_PATH | O_DIRECTORY)
-      this.#processDir = orPass('gone', () => this.own(open()))
+      this.#processDir = orContinue('gone', () => this.own(open()))
       this.mustWait()
     }
     return this.#processDir
   }
 
-  get status(): Status {
+  get status(): ProcStatus {
     this.#read ??= this.#readStatus()
     return this.#read
   }
 
   /** Every call comes here: a function that is made for it would cost more than what it does. */
-  #readStatus(): Status {
+  #readStatus(): ProcStatus {
     const { proc, names, status } = this.#desk
     try {
       const file = openat(proc.raw, names.of(this.tid, 'status'), O_RDONLY)
@@ -70,7 +70,7 @@ export class Asker implements Disposable {
         file[Symbol.dispose]()
       }
     } catch (error) {
-      throw passedOn('gone', error)
+      throw asContinue('gone', error)
     }
   }
 
@@ -80,7 +80,7 @@ export class Asker implements Disposable {
     try {
       return namespaceInode(proc.raw, names.of(this.tid, 'ns/user'))
     } catch (error) {
-      throw passedOn('gone', error)
+      throw asContinue('gone', error)
     }
   }
 
@@ -96,13 +96,13 @@ export class Asker implements Disposable {
         file[Symbol.dispose]()
       }
     } catch (error) {
-      throw passedOn('gone', error)
+      throw asContinue('gone', error)
     }
   }
 
-  get sleep(): Sleep {
+  get sleep(): SleepState {
     const { proc, names, identity } = this.#desk
-    return new Sleep({ tid: this.tid, proc, names, identity })
+    return new SleepState({ tid: this.tid, proc, names, identity })
   }
 
   /** Its memory, held from now on: whether it still waits is to be looked at before anything is written. */
@@ -110,7 +110,7 @@ export class Asker implements Disposable {
     const { identity, proc, names } = this.#desk
     const open = (name: string, flags: number): Fd => this.own(openat(proc.raw, names.of(this.tid, name), flags))
     const hold = (): HeldMemory => new HeldMemory(open('mem', O_WRONLY), open('maps', O_RDONLY))
-    return orPass('unreadable', () => identity.reaching(hold))
+    return orContinue('unreadable', () => identity.reaching(hold))
   }
 
   link(name: 'root' | 'cwd'): Fd {
@@ -118,7 +118,7 @@ export class Asker implements Disposable {
     try {
       return identity.looking(() => this.own(openat(proc.raw, names.of(this.tid, name), O_PATH)))
     } catch (error) {
-      throw passedOn('gone', error)
+      throw asContinue('gone', error)
     }
   }
 
@@ -127,7 +127,7 @@ export class Asker implements Disposable {
     if (dirfd === AT_FDCWD) return this.link('cwd')
     const { identity, proc, names } = this.#desk
     const open = (): Fd => this.own(openat(proc.raw, names.of(this.tid, `fd/${dirfd}`), O_PATH))
-    return orPass('pathNotResolved', () => identity.searching(open))
+    return orContinue('pathNotResolved', () => identity.searching(open))
   }
 
   /**
@@ -139,7 +139,7 @@ export class Asker implements Disposable {
   mustBeOpen(fd: number): void {
     const { identity, proc, names } = this.#desk
     const look = (): number => linkMode(proc, names.of(this.tid, `fd/${fd}`))
-    const mode = orPass('pathNotResolved', () => identity.searching(look))
+    const mode = orContinue('pathNotResolved', () => identity.searching(look))
     if ((mode & 0o700) === 0) throw new PassOn('pathDescriptor')
   }
 
@@ -173,11 +173,11 @@ export class Asker implements Disposable {
 }
 
 /** A failed look at the caller is no errno of its call: the kernel shall judge. */
-export function orPass<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look: () => T): T {
+export function orContinue<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look: () => T): T {
   try {
     return look()
   } catch (error) {
-    throw passedOn(code, error)
+    throw asContinue(code, error)
   }
 }
 
@@ -185,7 +185,7 @@ export function orPass<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look:
 const OURS: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.ENOMEM])
 
 /** The same for who asks without a function. */
-export function passedOn(code: Parameters<typeof orPass>[0], error: unknown): unknown {
+export function asContinue(code: Parameters<typeof orContinue>[0], error: unknown): unknown {
   if (error instanceof SyscallError) return new PassOn(OURS.has(error.errno) ? 'lookFailed' : code, error.errno)
   return error instanceof RangeError ? new PassOn(code) : error
 }

@@ -26,7 +26,7 @@ interface Bounds {
 }
 
 /** From where a number is looked at. */
-export interface View {
+export interface TaskView {
   /** undefined: they are not known, and no task is in them. */
   readonly bounds: Bounds | undefined
   /** The caller, its `/proc/TID`, and a check that both are still what they were. */
@@ -55,7 +55,7 @@ const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
  *
  * @throws {PassOn} the kernel says why, by its own lookup
  */
-export function findTask(view: View, pid: number): Pinned {
+export function findTask(view: TaskView, pid: number): Pinned {
   if (pid === 0) return findSelf(view)
   using namespace = openat(view.task.raw, NS_PID, O_RDONLY)
   view.mustWait()
@@ -89,7 +89,7 @@ export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned
 }
 
 /** The caller is of the container, and has its number as long as it waits. */
-function findSelf({ tid, mustWait }: View): Pinned {
+function findSelf({ tid, mustWait }: TaskView): Pinned {
   const pidfd = pin(tid)
   try {
     mustWait()

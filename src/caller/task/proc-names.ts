@@ -6,7 +6,7 @@ const ZERO = 0x30
 const SLASH = 0x2f
 
 /** Names below /proc, written into memory that is made once: each is good until the next one. */
-export class TaskNames {
+export class ProcNames {
   readonly #bytes = Buffer.alloc(LENGTH)
 
   /** `TID/name` and a NUL; byte by byte, since to write a string takes as long as the system call that it is for. */

@@ -19,7 +19,7 @@ const TEXT_LIMIT = 1024 * 1024
  * @param proc the host's procfs
  * @throws {PassOn} if it is not
  */
-export function mustStandAsInit(task: Handle, { handles, initTid }: Container, proc: Handle): void {
+export function requireSameAsInit(task: Handle, { handles, initTid }: Container, proc: Handle): void {
   if (!handles) throw new PassOn('unknownContainer')
   using init = openat(proc.raw, cstring(`${initTid}`), O_PATH | O_DIRECTORY)
   if (!keepsNumber(new Fd(handles.init))) throw new PassOn('gone')
@@ -41,20 +41,20 @@ function inodeOf(task: Handle, name: Uint8Array): number | undefined {
 }
 
 /** A name of the directory and of the mount on which it lies. */
-export function placeOf(directory: Handle): string {
+export function directoryId(directory: Handle): string {
   const { dev, ino } = identify(directory.raw)
   return `${dev}:${ino}:${mountId(directory)}`
 }
 
 function rootOf(task: Handle): string {
   using root = openat(task.raw, cstring('root'), O_PATH | O_DIRECTORY)
-  return placeOf(root)
+  return directoryId(root)
 }
 
 /** Of AppArmor or SELinux; without either there is none to read. */
 function labelOf(task: Handle): string | undefined {
   try {
-    return readText(task, 'attr/current')
+    return readProcText(task, 'attr/current')
   } catch (error) {
     if (error instanceof SyscallError) return undefined
     throw error
@@ -62,7 +62,7 @@ function labelOf(task: Handle): string | undefined {
 }
 
 /** A file of procfs. @param task `/proc/TID` @param limit of bytes: what follows is not read */
-export function readText(task: Handle, name: string, limit = TEXT_LIMIT): string {
+export function readProcText(task: Handle, name: string, limit = TEXT_LIMIT): string {
   using file = openat(task.raw, cstring(name), O_RDONLY)
   const bytes = Buffer.alloc(limit)
   let length = 0

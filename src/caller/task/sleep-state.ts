@@ -3,18 +3,18 @@ import { O_RDONLY, openat, read } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { startIn, stateIn } from '../../kernel/process.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import type { TaskNames } from './proc-names.ts'
+import type { ProcNames } from './proc-names.ts'
 
 interface View {
   readonly tid: Tid
   /** The host's /proc. */
   readonly proc: Handle
-  readonly names: TaskNames
+  readonly names: ProcNames
   readonly identity: ThreadIdentity
 }
 
 /** By what a thread is known when its call comes again. */
-export interface Stamp {
+export interface SleepStamp {
   /** When it was started, in ticks since the boot. */
   readonly born: number
   /** Its stack pointer: the call of a signal handler has another one. */
@@ -29,7 +29,7 @@ const STACK = 7
  * How the thread of a call sleeps while it waits for its answer. Every look may be at another task, if the call does not wait
  * any more.
  */
-export class Sleep {
+export class SleepState {
   readonly #view: View
 
   constructor(view: View) {
@@ -43,7 +43,7 @@ export class Sleep {
   }
 
   /** Inside. @returns undefined while it runs @throws {SyscallError} ENOENT, ESRCH if it is gone */
-  stamp(): Stamp | undefined {
+  stamp(): SleepStamp | undefined {
     // `/proc/TID/syscall` is as private as the memory of the task.
     const stack = this.#view.identity.searching(() => this.#fields())[STACK]
     if (stack === undefined) return undefined

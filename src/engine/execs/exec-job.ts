@@ -1,4 +1,4 @@
-import type { Job } from '../../caller/fuse/fuse.ts'
+import type { FuseJob } from '../../caller/fuse/fuse.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { now } from '../../kernel/clock.ts'
 
@@ -38,7 +38,7 @@ interface Main {
 }
 
 /** A thread's view of a program that the main thread has started for it. */
-export class ExecJob implements Job {
+export class ExecJob implements FuseJob {
   readonly #words = new Int32Array(new SharedArrayBuffer(8))
   readonly #job: string
   readonly #main: Main

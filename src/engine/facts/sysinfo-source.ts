@@ -1,6 +1,6 @@
 import type { Container } from '../../caller/identity/container.ts'
 import type { ThreadIdentity } from '../../caller/identity/thread-identity.ts'
-import { containerInfo, uptime } from '../../caller/sysinfo/container-sysinfo.ts'
+import { containerSysinfo, uptime } from '../../caller/sysinfo/container-sysinfo.ts'
 import { bootTime, now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { FRESH_MS, type SysinfoCache } from './sysinfo-cache.ts'
@@ -36,7 +36,7 @@ export class SysinfoSource {
    */
   report(container: Container, bits: 32 | 64): Uint8Array {
     // A container may close the directory of a group that it was given, but not hide its limits by that.
-    const look = () => this.#identity.searching(() => containerInfo(container, this.#proc))
+    const look = () => this.#identity.searching(() => containerSysinfo(container, this.#proc))
     const time = now()
     return this.#cache.get(container.index, bits, time, uptime(container.startedMs, this.#bootTime(time)), look)
   }

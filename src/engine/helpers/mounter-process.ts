@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { tellMounter } from '../../caller/mounts/mounter-client.ts'
+import { sendToMounter } from '../../caller/mounts/mounter-client.ts'
 import { build, requireOwnFiles } from '../../kernel/build.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
@@ -74,7 +74,7 @@ export class MounterProcess {
    * @throws {SyscallError} if it cannot be asked: then nothing is closed
    */
   async comesFree(patience: number, closing: readonly Fd[] = []): Promise<boolean> {
-    using answers = tellMounter(this.socket, { do: 'greet' }, closing)
+    using answers = sendToMounter(this.socket, { do: 'greet' }, closing)
     for (const fd of closing) fd[Symbol.dispose]()
     return await isAnswered(answers, patience)
   }

@@ -1,5 +1,5 @@
 import type { Tid } from '../../abi/brand.ts'
-import type { Legacy, Place, Vault } from '../../caller/programs/fd-store.ts'
+import type { FdStore, InheritedFds, WordRange } from '../../caller/programs/fd-store.ts'
 import type { Context, IsHeld, Keeping, Kept, NewMount, Parameter, Told, Unplaced } from '../../calls/context.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -41,7 +41,7 @@ export class FsContextStore implements Keeping {
   readonly #seconds: () => number
 
   /** @param seconds of a clock that all engines have in common */
-  constructor(place: Place, vault: Vault, seconds: () => number = () => process.hrtime()[0]) {
+  constructor(place: WordRange, vault: FdStore, seconds: () => number = () => process.hrtime()[0]) {
     const { words, from } = place
     this.#entries = new SharedEntries(place, vault)
     this.#bytes = new Uint8Array(
@@ -53,7 +53,7 @@ export class FsContextStore implements Keeping {
   }
 
   /** Takes over what an engine before this one has left. */
-  restore(legacy: Legacy): void {
+  restore(legacy: InheritedFds): void {
     this.#entries.restore(legacy)
   }
 

@@ -1,4 +1,4 @@
-import type { HeldFd, Vault } from '../../caller/programs/fd-store.ts'
+import type { FdStore, StoredFd } from '../../caller/programs/fd-store.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { closeRaw } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -16,7 +16,7 @@ const closeHere: Close = (raws) => {
 }
 
 /** The keeper's, which outlives the engine. Whatever becomes of it, nothing is thrown: it is asked in the middle of everything. */
-export class KeeperFdStore implements Vault {
+export class KeeperFdStore implements FdStore {
   readonly #control: Handle
   readonly #close: Close
 
@@ -34,7 +34,7 @@ export class KeeperFdStore implements Vault {
     if (places.length > 0) orNothing(() => this.#drop(places))
   }
 
-  end(held: readonly HeldFd[]): void {
+  end(held: readonly StoredFd[]): void {
     this.drop(held.map(({ place }) => place))
     if (held.length > 0) this.#close(held.map(({ raw }) => raw))
   }

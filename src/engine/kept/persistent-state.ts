@@ -1,5 +1,5 @@
-import { ProgramStore, STORE_WORDS } from '../../caller/programs/bpf-program-store.ts'
-import type { Legacy, Vault } from '../../caller/programs/fd-store.ts'
+import { BpfProgramStore, STORE_WORDS } from '../../caller/programs/bpf-program-store.ts'
+import type { FdStore, InheritedFds } from '../../caller/programs/fd-store.ts'
 import { CONTAINERS } from '../thread/shared-state.ts'
 import { CONTEXT_WORDS, FsContextStore } from './fs-context-store.ts'
 
@@ -37,21 +37,21 @@ interface Locks {
  */
 export class PersistentState {
   readonly contexts: FsContextStore
-  readonly programs: ProgramStore
+  readonly programs: BpfProgramStore
   /** By container: whose all this is, for numbers of containers are used again. */
   readonly #serials: Int32Array
-  readonly #vault: Vault
+  readonly #vault: FdStore
 
-  constructor(memory: ArrayBuffer, { contexts, programs }: Locks, vault: Vault) {
+  constructor(memory: ArrayBuffer, { contexts, programs }: Locks, vault: FdStore) {
     const words = new Int32Array(memory)
     this.#vault = vault
     this.#serials = words.subarray(SERIALS, CONTEXTS)
     this.contexts = new FsContextStore({ words, from: CONTEXTS, locks: contexts }, vault)
-    this.programs = new ProgramStore({ words, from: PROGRAMS, locks: programs }, vault)
+    this.programs = new BpfProgramStore({ words, from: PROGRAMS, locks: programs }, vault)
   }
 
   /** Takes over what an engine before this one has left. Before any thread looks at it. */
-  restore(legacy: Legacy): void {
+  restore(legacy: InheritedFds): void {
     this.contexts.restore(legacy)
     for (const [container, serial] of this.#serials.entries())
       if (serial !== 0) this.programs.restore(container, legacy)

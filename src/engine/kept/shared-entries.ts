@@ -1,4 +1,4 @@
-import type { Legacy, Place, Vault } from '../../caller/programs/fd-store.ts'
+import type { FdStore, InheritedFds, WordRange } from '../../caller/programs/fd-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { Fd } from '../../kernel/fd.ts'
 
@@ -34,9 +34,9 @@ export class SharedEntries {
   readonly #words: Int32Array
   readonly #from: number
   readonly #locks: Int32Array
-  readonly #vault: Vault
+  readonly #vault: FdStore
 
-  constructor({ words, from, locks }: Place, vault: Vault) {
+  constructor({ words, from, locks }: WordRange, vault: FdStore) {
     this.#words = words
     this.#from = from
     this.#locks = locks
@@ -44,7 +44,7 @@ export class SharedEntries {
   }
 
   /** Takes over those of an engine before this one of which all descriptors are left; the others are no more. */
-  restore(legacy: Legacy): void {
+  restore(legacy: InheritedFds): void {
     for (const index of this.owned) {
       const isWhole = HELD.map((word) => this.#take(index, word, legacy)).every(Boolean)
       if (!isWhole) this.doom(index)
@@ -53,7 +53,7 @@ export class SharedEntries {
   }
 
   /** @returns false if there should be one, and is not */
-  #take(index: number, word: Held, legacy: Legacy): boolean {
+  #take(index: number, word: Held, legacy: InheritedFds): boolean {
     if (this.#raw(index, word) === NONE) return true
     const fd = legacy.take(this.#at(index, WORD[word]))
     this.#set(index, WORD[word], fd?.release() ?? NONE)

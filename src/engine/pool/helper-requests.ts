@@ -1,5 +1,5 @@
 import type { Container } from '../../caller/identity/container.ts'
-import { isHeld } from '../../caller/mounts/fd-holders.ts'
+import { callerHolds } from '../../caller/mounts/fd-holders.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { ContainerExecs } from '../execs/container-execs.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'
@@ -107,7 +107,7 @@ export class HelperRequests {
 
   /** Only while there is one: an idle engine has no timer. */
   #expireContexts(): void {
-    this.#contexts.tidy(undefined, isHeld)
+    this.#contexts.tidy(undefined, callerHolds)
     if (this.#contexts.size > 0) return
     clearInterval(this.#expiring)
     this.#expiring = undefined

@@ -1,5 +1,5 @@
 import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
-import { Legacy } from '../../caller/programs/fd-store.ts'
+import { InheritedFds } from '../../caller/programs/fd-store.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map } from '../../kernel/shared-memory.ts'
@@ -45,7 +45,7 @@ export class Pool {
   readonly #priority: RtPriority
   readonly #listeners: Listeners
   readonly #persistent: PersistentState
-  readonly #inheritedFds = new Legacy()
+  readonly #inheritedFds = new InheritedFds()
   readonly #helpers: HelperRequests
   readonly #threads: Threads
   readonly #containers = new Map<number, Container>()

@@ -1,8 +1,8 @@
 import type { Tid } from '../../abi/brand.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
-import type { Caller } from '../../caller/caller.ts'
+import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
-import type { Sleep } from '../../caller/task/sleep-state.ts'
+import type { SleepState } from '../../caller/task/sleep-state.ts'
 import type { Act, Effect, Mark, Once, Verb } from '../../calls/act.ts'
 import { why } from '../../calls/reason.ts'
 import { PassOn } from '../../calls/verdict.ts'
@@ -41,13 +41,13 @@ export class Replays {
   }
 
   /** Waits for the call before, if that was cancelled and is still being served. To be called before anything is looked at. */
-  await({ index, lasting }: Container, tid: Tid): void {
+  await({ index, waitKillable: lasting }: Container, tid: Tid): void {
     if (!lasting) this.#cache.await(index, tid, this.#mayBlock)
   }
 
   /** @returns undefined where the answer cannot get lost, or the act can be done twice */
-  of<A extends Act>(act: A, caller: Caller, call: Interruptible, waits: () => boolean): Replay<A> | undefined {
-    if (call.container.lasting) return undefined
+  of<A extends Act>(act: A, caller: NotifiedCaller, call: Interruptible, waits: () => boolean): Replay<A> | undefined {
+    if (call.container.waitKillable) return undefined
     const { once } = verbs[act.verb] as Verb<A>
     if (!once || once.applies?.(act) === false) return undefined
     const { sleep } = caller
@@ -66,7 +66,7 @@ export class Replays {
   }
 
   /** @returns undefined for what cannot be looked at: it cannot be known again either */
-  #key<A>(once: Once<A>, act: A, sleep: Sleep, slot: number, waits: () => boolean): bigint | 'gone' | undefined {
+  #key<A>(once: Once<A>, act: A, sleep: SleepState, slot: number, waits: () => boolean): bigint | 'gone' | undefined {
     try {
       const stamp = waitUntilAsleep(waits, AWAKE_MS, this.#mayBlock, () => (sleep.isSound ? sleep.stamp() : undefined))
       if (stamp === 'gone') return 'gone'
@@ -98,7 +98,7 @@ interface Parts<A> {
   readonly mayBlock: () => void
   readonly once: Once<A>
   readonly act: A
-  readonly sleep: Sleep
+  readonly sleep: SleepState
   readonly waits: () => boolean
   readonly container: number
   readonly key: bigint
@@ -115,7 +115,7 @@ export class Replay<A> {
   }
 
   /** Does the act, or finds it done. @throws whatever the act throws */
-  run(caller: Caller, run: () => Effect): Effect {
+  run(caller: NotifiedCaller, run: () => Effect): Effect {
     const { once, act } = this.#parts
     const before = once.conflict === undefined ? this.#replay(caller) : undefined
     if (before) return before
@@ -145,7 +145,7 @@ export class Replay<A> {
     return delivered
   }
 
-  #replay(caller: Caller): Effect | undefined {
+  #replay(caller: NotifiedCaller): Effect | undefined {
     const { acts, mayBlock, container, once, act, key, place } = this.#parts
     const result = acts.take(container, place, key, mayBlock)
     if (result === undefined || marked(once.stands(act, caller)) !== result) return undefined

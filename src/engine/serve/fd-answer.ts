@@ -23,7 +23,7 @@ export class FdAnswer {
    * @returns its number in the caller's table; undefined if the call no longer waits
    */
   give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
-    const isAnswer = !container.lasting
+    const isAnswer = !container.waitKillable
     const giving: AddFd = { cloexec, isAnswer }
     const number = this.#answer.descriptor(listener, slot, fd, giving)
     fd[Symbol.dispose]()

@@ -1,6 +1,6 @@
 import type { Errno } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
-import type { Caller } from '../../caller/caller.ts'
+import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Effect } from '../../calls/act.ts'
 import { type Reason, why } from '../../calls/reason.ts'
 import { PassOn, Refused, type Verdict } from '../../calls/verdict.ts'
@@ -29,7 +29,7 @@ export const UNKNOWN_OUTCOME: Outcome = { is: 'errno', errno: errno('EIO'), valu
  */
 export function writeBack(
   { value, writes, errno, why: said, fd, cloexec, replaces, sent }: Effect,
-  caller: Caller,
+  caller: NotifiedCaller,
   done: Reason,
 ): Outcome {
   try {

@@ -1,4 +1,4 @@
-import type { Caller } from '../../caller/caller.ts'
+import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Act, Effect, Trace, Verb } from '../../calls/act.ts'
 import type { Registers } from '../../calls/caller.ts'
 import { Phase } from '../../calls/steps.ts'
@@ -10,7 +10,7 @@ import { verbs } from '../../verbs/index.ts'
 import type { Replay } from '../replay/replay.ts'
 
 /** Before the act a failed kernel call of ours is no answer to the caller: the kernel shall judge it. */
-export function judge(handler: Syscall<unknown>, args: Registers, caller: Caller, policy: Policy): Verdict {
+export function judge(handler: Syscall<unknown>, args: Registers, caller: NotifiedCaller, policy: Policy): Verdict {
   try {
     return handler.decide(handler.decode(args, caller), caller, policy)
   } catch (error) {
@@ -35,7 +35,7 @@ const acting = Object.fromEntries(names.map((name) => [name, new Phase(name, ver
  */
 export function perform<A extends Act>(
   act: A,
-  caller: Caller,
+  caller: NotifiedCaller,
   again: Trace | undefined,
   adoption: Replay<A> | undefined,
 ): Effect {
@@ -45,11 +45,11 @@ export function perform<A extends Act>(
   return run(verb, act, caller, again)
 }
 
-const run = <A extends Act>(verb: Verb<A>, act: A, caller: Caller, again: Trace | undefined): Effect =>
+const run = <A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, again: Trace | undefined): Effect =>
   again ? runAgain(verb, act, caller, again) : verb.run(act, caller)
 
 /** What was done is looked for again where the act fails: a thread that hangs may go on even in a process that was killed. */
-function runAgain<A extends Act>(verb: Verb<A>, act: A, caller: Caller, trace: Trace): Effect {
+function runAgain<A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, trace: Trace): Effect {
   const done = verb.found?.(act, caller, trace)
   if (done) return done
   try {

@@ -1,10 +1,10 @@
 import type { Errno, Tid } from '../../abi/brand.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
 import { syscallName } from '../../abi/syscalls.ts'
-import { Caller } from '../../caller/caller.ts'
+import { NotifiedCaller } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
-import type { Desk } from '../../caller/thread-context.ts'
+import type { ThreadContext } from '../../caller/thread-context.ts'
 import type { Act, Trace } from '../../calls/act.ts'
 import { type Reason, type ReasonCode, why } from '../../calls/reason.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
@@ -43,7 +43,7 @@ const FAULTS_LIMIT = 64
 
 /** Serves calls on one thread: decode, decide, act, answer, record. */
 export class Server {
-  readonly #context: Desk
+  readonly #context: ThreadContext
   readonly #slots: Slots
   readonly #records: RecordWriter
   readonly #answer: Answer
@@ -57,7 +57,13 @@ export class Server {
   #replay: Replay<Act> | undefined
 
   /** @param onFault told of each fault of ours, in a sentence */
-  constructor(desk: Desk, slots: Slots, records: RecordWriter, adoptions: Replays, onFault: (message: string) => void) {
+  constructor(
+    desk: ThreadContext,
+    slots: Slots,
+    records: RecordWriter,
+    adoptions: Replays,
+    onFault: (message: string) => void,
+  ) {
     this.#onFault = onFault
     this.#context = desk
     this.#replays = adoptions
@@ -190,7 +196,7 @@ export class Server {
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
     const waits = (): boolean => this.#answer.waits(listener, slot)
     const again = left === STATE.acting ? this.#trace(slot) : undefined
-    const caller = new Caller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
+    const caller = new NotifiedCaller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
     // As `using` would, which is compiled to what costs a microsecond.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)

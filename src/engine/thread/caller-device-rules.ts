@@ -2,8 +2,8 @@ import { hash } from 'node:crypto'
 import { readlinkSync } from 'node:fs'
 import type { Dev } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
-import type { Asker } from '../../caller/task/caller-task.ts'
-import type { DeviceRulesDesk } from '../../caller/thread-context.ts'
+import type { CallerTask } from '../../caller/task/caller-task.ts'
+import type { DeviceRulesServices } from '../../caller/thread-context.ts'
 import { now } from '../../kernel/clock.ts'
 import { type DeviceRulesCache, decodeRules, isOpen, staying, stays } from '../facts/device-rules-cache.ts'
 import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
@@ -40,13 +40,13 @@ interface Parts {
 interface Question {
   readonly container: number
   readonly dev: Dev
-  readonly asker: Asker
+  readonly asker: CallerTask
   readonly key: Buffer
   readonly groups: () => GroupsToJoin
 }
 
 /** Knows what device rules allow; what nobody has asked lately the main thread finds out, by a process that joins the groups. */
-export class CallerDeviceRules implements DeviceRulesDesk {
+export class CallerDeviceRules implements DeviceRulesServices {
   readonly #parts: Parts
   readonly #room = Buffer.alloc(TEXT_AT + TEXT_LIMIT)
   /** Who was allowed everything last, for which device, and until when that is lately. */
@@ -57,7 +57,7 @@ export class CallerDeviceRules implements DeviceRulesDesk {
     this.#room.set(parts.seed)
   }
 
-  ofCaller(container: Container, dev: Dev, asker: Asker): DeviceRules | undefined {
+  ofCaller(container: Container, dev: Dev, asker: CallerTask): DeviceRules | undefined {
     const [last, time] = [this.#last, now()]
     const isLast = last.tid === asker.tid && last.dev === dev && last.serial === container.serial
     if (isLast && time < last.until) return ALLOWED
@@ -71,7 +71,7 @@ export class CallerDeviceRules implements DeviceRulesDesk {
     return rules
   }
 
-  closed(container: Container, dev: Dev, asker: Asker, bar: () => boolean): boolean | undefined {
+  closed(container: Container, dev: Dev, asker: CallerTask, bar: () => boolean): boolean | undefined {
     const home = pathsOf(container)
     if (home.length === 0) return false
     const inHome = { container: container.index, dev, asker, key: this.#key(dev, HOME), groups: () => home }
@@ -88,7 +88,7 @@ export class CallerDeviceRules implements DeviceRulesDesk {
     return decodeRules(word) && !isOpen(word)
   }
 
-  #ofCaller({ index }: Container, dev: Dev, asker: Asker): Question {
+  #ofCaller({ index }: Container, dev: Dev, asker: CallerTask): Question {
     const text = this.#room.subarray(TEXT_AT)
     const length = asker.cgroups(text)
     const key = this.#key(dev, length)

@@ -13,7 +13,7 @@ const UNKNOWN: Container = {
   userns: 0n,
   initTid: 0 as Tid,
   startedMs: 0,
-  lasting: false,
+  waitKillable: false,
   barred: 'unknownContainer',
 }
 

@@ -1,12 +1,12 @@
-import { Nodes } from '../../caller/devices/device-node-mounts.ts'
-import { DevicePlaces } from '../../caller/devices/nodev.ts'
+import { DeviceNodes } from '../../caller/devices/device-node-mounts.ts'
+import { NodevProbe } from '../../caller/devices/nodev.ts'
 import type { Container } from '../../caller/identity/container.ts'
-import { STATUS_SIZE, type Status } from '../../caller/identity/proc-status.ts'
+import { type ProcStatus, STATUS_SIZE } from '../../caller/identity/proc-status.ts'
 import { ThreadIdentity } from '../../caller/identity/thread-identity.ts'
-import type { Goal, Start } from '../../caller/paths/lookup.ts'
-import { askWalker, WalkerStuck } from '../../caller/paths/walker-client.ts'
-import { TaskNames } from '../../caller/task/proc-names.ts'
-import type { Desk } from '../../caller/thread-context.ts'
+import type { LookupRequest, LookupStart } from '../../caller/paths/lookup.ts'
+import { requestWalk, WalkerStuck } from '../../caller/paths/walker-client.ts'
+import { ProcNames } from '../../caller/task/proc-names.ts'
+import type { ThreadContext } from '../../caller/thread-context.ts'
 import { PassOn } from '../../calls/verdict.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { address } from '../../kernel/libc.ts'
@@ -38,7 +38,7 @@ interface Ties {
  * which is asked by a message and answers in shared memory.
  */
 export class ThreadServices {
-  readonly desk: Desk
+  readonly desk: ThreadContext
   readonly #number: number
   readonly #state: SharedState
   readonly #post: Ties['post']
@@ -59,15 +59,15 @@ export class ThreadServices {
     this.desk = {
       identity,
       memory: new RemoteMemory(PATH_MAX, address),
-      room: { path: new Uint8Array(PATH_MAX), parent: new Uint8Array(PATH_MAX) },
+      pathBuffers: { path: new Uint8Array(PATH_MAX), parent: new Uint8Array(PATH_MAX) },
       proc,
-      names: new TaskNames(),
+      names: new ProcNames(),
       descriptors: new Fd(data.descriptors),
-      informant: new SysinfoSource(state.sysinfo, identity, proc),
+      sysinfo: new SysinfoSource(state.sysinfo, identity, proc),
       status: Buffer.alloc(STATUS_SIZE),
-      nodes: new Nodes(),
-      places: new DevicePlaces(),
-      mounting: {
+      deviceNodes: new DeviceNodes(),
+      nodev: new NodevProbe(),
+      mounts: {
         lend: ({ index }) => this.#lend(index),
         giveBack: (socket, lost) => post({ type: 'giveBack', socket, lost }),
         keeping: lasting.contexts,
@@ -113,7 +113,7 @@ export class ThreadServices {
   }
 
   /** By the walker of the container; a call waits for its start. */
-  #walk(container: number, start: Start, status: Status, goal: Goal): Fd {
+  #walk(container: number, start: LookupStart, status: ProcStatus, goal: LookupRequest): Fd {
     this.#mayBlock()
     if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
     this.#state.awaitWalker(container, WALKER_START_MS)
@@ -121,7 +121,7 @@ export class ThreadServices {
     if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
     try {
       const onWorked = (ms: number): void => this.#state.share.charge(container, ms)
-      return askWalker({ socket: new Fd(walker), onWorked }, start, status, goal)
+      return requestWalk({ socket: new Fd(walker), onWorked }, start, status, goal)
     } catch (error) {
       if (!(error instanceof WalkerStuck)) throw error
       this.#post({ type: 'walkerStuck', container, walker })

@@ -1,5 +1,5 @@
 import type { ContainerHandles } from '../../caller/identity/container.ts'
-import { misplaced } from '../../caller/programs/cgroup-lookup.ts'
+import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
@@ -36,7 +36,7 @@ export class Admission {
     const barred = said.barred ?? found.barred
     const entry = this.#add(handover, { ...said, ...(barred ? { barred } : {}) }, init)
     announce(entry, this.#tell)
-    const unruly = init ? misplaced(init.handles.cgroup) : undefined
+    const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
     this.#options.onEvent({
       type: 'registered',
       handover,

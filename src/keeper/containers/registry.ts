@@ -74,7 +74,7 @@ export class Registry {
       gidMap,
       initTid: handover.pid as Tid,
       startedMs,
-      lasting: waitsKillably(handover.bundle),
+      waitKillable: waitsKillably(handover.bundle),
       ...said,
       ...(exec ? { exec } : {}),
     }

@@ -75,7 +75,7 @@ export class NotJoined extends Error {
  * @param task the text of `/proc/TID/cgroup`
  * @throws {NotJoined} if a group cannot be joined: then nothing was done
  */
-export function inGroupsOf<T>(task: string, action: () => T): T {
+export function insideCgroupsOf<T>(task: string, action: () => T): T {
   const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'))
   const theirs = groupsToJoin(task, own)
   try {

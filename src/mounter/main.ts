@@ -15,8 +15,8 @@ import { processCaps } from '../processes/process-caps.ts'
 import { programFiles } from '../processes/program-files.ts'
 import { reply, serveRequests } from '../processes/serve-requests.ts'
 import { hierarchies, NotJoined } from './join-cgroups.ts'
-import { LockRoom } from './mount-locker.ts'
-import { Mounting } from './mount-worker.ts'
+import { MountLocker } from './mount-locker.ts'
+import { MountWorker } from './mount-worker.ts'
 
 /**
  * A mounter: a process of the host in which file systems are mounted for callers, one at a time, since that may hang in the
@@ -32,13 +32,13 @@ if (process.argv[2] !== build) await sleep(REPLACED_MS)
 requireBuild(process.argv[2])
 const caps = new OwnCaps(processCaps.mounter)
 caps.enter('start')
-enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(LockRoom.programs)])
+enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(MountLocker.programs)])
 mount('tmpfs', '/run', 0n, 'mode=0755,size=64k')
 const home = {
   root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),
   mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY),
 }
-const mounting = new Mounting(home, await LockRoom.open(home.mounts))
+const mounting = new MountWorker(home, await MountLocker.open(home.mounts))
 caps.rest()
 
 function replyTo(error: unknown): MounterReply {

@@ -25,7 +25,7 @@ const WAIT = 'echo in; read -r _'
  *
  * @see linux/fs/pnode.c propagate_mnt(), linux/fs/namespace.c lock_mnt_tree(), can_change_locked_flags()
  */
-export class LockRoom {
+export class MountLocker {
   /** What it starts to be made. */
   static readonly programs: readonly string[] = ['unshare', 'sh']
   readonly #room: Handle
@@ -41,7 +41,7 @@ export class LockRoom {
    *
    * @param home that mount namespace
    */
-  static async open(home: Handle): Promise<LockRoom> {
+  static async open(home: Handle): Promise<MountLocker> {
     mkdirSync(PLACE)
     mount('tmpfs', PLACE, 0n, 'mode=0755,size=64k')
     mount('none', PLACE, MS_SHARED)
@@ -53,7 +53,7 @@ export class LockRoom {
       await firstWord(child)
       // The namespace lives as long as this handle: the process has done its part.
       const room = openat(AT_FDCWD, cstring(`/proc/${child.pid}/ns/mnt`), O_RDONLY)
-      const made = new LockRoom(room, home)
+      const made = new MountLocker(room, home)
       made.#prove()
       return made
     } finally {

@@ -51,7 +51,7 @@ interface Usable extends Source {
  *
  * @see linux/fs/super.c get_tree_bdev_flags(), linux/fs/namei.c may_open_dev(), inode_permission()
  */
-export function opened({ node, ...source }: Source, type: string): Usable {
+export function openSource({ node, ...source }: Source, type: string): Usable {
   if (!('dev' in source.kind)) return source
   if (!node) return { ...source, kind: { errno: errno('EACCES') } }
   try {
@@ -77,7 +77,7 @@ function onErrors(device: Handle): Parameter {
 }
 
 /** In our root a source that the caller cannot use is missing; what it would have been told is known. */
-export function orOwn({ kind }: Source, action: () => void): void {
+export function orOwnErrno({ kind }: Source, action: () => void): void {
   try {
     action()
   } catch (error) {

@@ -12,11 +12,11 @@ import { cstring } from '../kernel/libc.ts'
 import { attachTree, changeAttributes, cloneTree, mountBytes, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 import { comeHome } from '../processes/restore.ts'
-import { inGroupsOf } from './join-cgroups.ts'
-import type { LockRoom } from './mount-locker.ts'
-import { mustBeOfDevice, opened, orOwn } from './mount-source.ts'
+import { insideCgroupsOf } from './join-cgroups.ts'
+import type { MountLocker } from './mount-locker.ts'
+import { mustBeOfDevice, openSource, orOwnErrno } from './mount-source.ts'
 import { checkTarget } from './mount-target.ts'
-import { SourceRoot } from './source-chroot.ts'
+import { SourceChroot } from './source-chroot.ts'
 
 type Asked<D extends MounterRequest['do']> = Extract<MounterRequest, { do: D }>
 
@@ -37,11 +37,11 @@ const DOT = cstring('.')
 const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 
 /** What a mounter does, in a mount namespace of its own. What is left is left by `comeHome`. */
-export class Mounting {
+export class MountWorker {
   readonly #home: Home
-  readonly #room: LockRoom
+  readonly #room: MountLocker
 
-  constructor(home: Home, room: LockRoom) {
+  constructor(home: Home, room: MountLocker) {
     this.#home = home
     this.#room = room
   }
@@ -75,14 +75,14 @@ export class Mounting {
   }
 
   #make({ type, source, flags, data }: Asked<'mount'>): Fd {
-    const usable = opened(source, type)
+    const usable = openSource(source, type)
     using root = this.#rootFor(usable)
     const name = `.${randomBytes(8).toString('hex')}`
     const place = root.makeDirectory(name)
     const text = source.text === undefined ? null : bytesOf(source.text)
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
     const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
-    orOwn(usable, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options)))
+    orOwnErrno(usable, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options)))
     try {
       return cloneTree(place)
     } finally {
@@ -96,14 +96,14 @@ export class Mounting {
   }
 
   #describe({ type, source, parameters, exclusive }: Asked<'create'>): Fd {
-    const usable = opened(source, type)
+    const usable = openSource(source, type)
     using root = this.#rootFor(usable)
     const context = fsopen(bytesOf(type))
     try {
       // A parameter may name a path too, so they are told inside.
       root.inside(() => {
         for (const parameter of [...maybe(usable.first), ...parameters]) tell(context, parameter)
-        orOwn(usable, () => create(context, exclusive))
+        orOwnErrno(usable, () => create(context, exclusive))
       })
       return context
     } catch (error) {
@@ -148,13 +148,13 @@ export class Mounting {
     }
   }
 
-  #rootFor({ text = '', kind }: Source): SourceRoot {
-    return new SourceRoot(this.#home.root, Buffer.from(text, 'latin1'), kind)
+  #rootFor({ text = '', kind }: Source): SourceChroot {
+    return new SourceChroot(this.#home.root, Buffer.from(text, 'latin1'), kind)
   }
 }
 
 /** Where the device rules for the caller bind. */
-const inGroups = <T>(task: Fd, action: () => T): T => inGroupsOf(readTask(task, 'cgroup'), action)
+const inGroups = <T>(task: Fd, action: () => T): T => insideCgroupsOf(readTask(task, 'cgroup'), action)
 
 /** Puts the root directory behind the mount, opened: the kernel puts no handle of O_PATH into the table of another process. */
 function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {

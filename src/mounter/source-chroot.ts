@@ -21,7 +21,7 @@ const NODE = (S_IFBLK | 0o600) as Mode
  * the name shows in its mount table as it wrote it, and no path that the options or the file system itself may name leads to
  * anything of the host.
  */
-export class SourceRoot implements Disposable {
+export class SourceChroot implements Disposable {
   readonly #root: Fd
   readonly #home: Handle
 

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { comeHome } from '../processes/restore.ts'
+import { restoreOrDie } from '../processes/restore.ts'
 
 /** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */
 export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
@@ -81,14 +81,14 @@ export function insideCgroupsOf<T>(task: string, action: () => T): T {
   try {
     join(theirs)
   } catch (error) {
-    comeHome(() => join(own))
+    restoreOrDie(() => join(own))
     throw new NotJoined((error as Error).message)
   }
   try {
     return action()
   } finally {
     // To join takes the kernel milliseconds, so only what was left.
-    if (theirs.length > 0) comeHome(() => join(own))
+    if (theirs.length > 0) restoreOrDie(() => join(own))
   }
 }
 

@@ -11,7 +11,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { attachTree, changeAttributes, cloneTree, mount, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
-import { comeHome } from '../processes/restore.ts'
+import { restoreOrDie } from '../processes/restore.ts'
 
 const PLACE = '/run/room'
 const DOOR = `${PLACE}/door`
@@ -77,7 +77,7 @@ export class MountLocker {
       if (identify(locked.raw).dev !== identify(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
       return { locked, free }
     } finally {
-      comeHome(() => unmount(DOOR))
+      restoreOrDie(() => unmount(DOOR))
     }
   }
 
@@ -102,7 +102,7 @@ export class MountLocker {
     try {
       return action()
     } finally {
-      comeHome(() => setns(this.#home, CLONE_NEWNS))
+      restoreOrDie(() => setns(this.#home, CLONE_NEWNS))
     }
   }
 }

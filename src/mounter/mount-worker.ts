@@ -11,7 +11,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { attachTree, changeAttributes, cloneTree, mountBytes, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
-import { comeHome } from '../processes/restore.ts'
+import { restoreOrDie } from '../processes/restore.ts'
 import { insideCgroupsOf } from './join-cgroups.ts'
 import type { MountLocker } from './mount-locker.ts'
 import { mustBeOfDevice, openSource, orOwnErrno } from './mount-source.ts'
@@ -86,7 +86,7 @@ export class MountWorker {
     try {
       return cloneTree(place)
     } finally {
-      comeHome(() => unmount(place))
+      restoreOrDie(() => unmount(place))
     }
   }
 
@@ -144,7 +144,7 @@ export class MountWorker {
     try {
       attachTree(tree, target)
     } finally {
-      comeHome(() => setns(this.#home.mounts, CLONE_NEWNS))
+      restoreOrDie(() => setns(this.#home.mounts, CLONE_NEWNS))
     }
   }
 

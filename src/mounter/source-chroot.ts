@@ -8,7 +8,7 @@ import { chrootTo, mknodat, O_DIRECTORY, O_PATH, openat } from '../kernel/files.
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mount, unmount } from '../kernel/mount.ts'
-import { comeHome } from '../processes/restore.ts'
+import { restoreOrDie } from '../processes/restore.ts'
 
 /** Where it is mounted, in a mount namespace of ours. */
 const PLACE = '/run/source'
@@ -49,13 +49,13 @@ export class SourceChroot implements Disposable {
     try {
       return action()
     } finally {
-      comeHome(() => chrootTo(this.#home))
+      restoreOrDie(() => chrootTo(this.#home))
     }
   }
 
   [Symbol.dispose](): void {
     this.#root[Symbol.dispose]()
-    comeHome(() => unmount(PLACE))
+    restoreOrDie(() => unmount(PLACE))
   }
 }
 

@@ -1,7 +1,7 @@
 import { type Cap, capMask } from '../abi/capability.ts'
 import { CapabilitySet } from '../kernel/credentials.ts'
 import type { ProcessCaps } from './process-caps.ts'
-import { comeHome } from './restore.ts'
+import { restoreOrDie } from './restore.ts'
 
 /** The capabilities of the main thread of a helper process: at most what is declared, and at rest none. */
 export class OwnCaps<K extends string> {
@@ -42,7 +42,7 @@ export class OwnCaps<K extends string> {
   }
 
   #enter(effective: bigint): void {
-    comeHome(() => {
+    restoreOrDie(() => {
       const set = this.#set(effective)
       set.enter()
       if (!set.entered) throw new Error('capabilities do not read back')

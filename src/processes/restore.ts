@@ -3,7 +3,7 @@
  *
  * @throws {Error} never a SyscallError, which would be taken for an answer: a process that cannot come home must end
  */
-export function comeHome(action: () => void): void {
+export function restoreOrDie(action: () => void): void {
   try {
     action()
   } catch (error) {

@@ -1,5 +1,5 @@
 import { explain, why } from '../calls/reason.ts'
-import { idleHere } from '../keeper/ineffective-keys.ts'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, effectiveLimits } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -12,7 +12,7 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
   const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
   return [
     ...keys,
-    ...idleHere(settings).map((text) => `  # ${text}`),
+    ...ineffectiveHere(settings).map((text) => `  # ${text}`),
     ...(user ? forUser(policy).withheld : []).map(
       (key) => `  # ${key} is left to the kernel: ${explain(why('userDaemon')).says}`,
     ),

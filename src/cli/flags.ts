@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Argument, Command, Option } from 'commander'
-import { idleHere } from '../keeper/ineffective-keys.ts'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { parseConfig } from '../policy/config.ts'
 import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'
@@ -109,7 +109,7 @@ function main(name: string, options: Options): void {
   const policy = toPolicy(settings, deviceNames)
   if (options.user) mustServeUser(policy)
   if (rulesFor(policy).length === 0)
-    throw new Error(`Cannot say anything: ${idleHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
+    throw new Error(`Cannot say anything: ${ineffectiveHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
   const given = effective(settings).filter(({ origin }) => origin === 'given')
   const annotations = (options.annotation ?? []).map((text) => parseAssignment(text))
   // A value that no configuration would take is a mistake; what one could let them do is said below.
@@ -141,7 +141,7 @@ function main(name: string, options: Options): void {
     user: options.user === true,
     fuse: policy.mount !== undefined && policy.mount.fuse.size > 0,
   })
-  for (const text of [...besides, ...idleHere(settings), ...ignored(entries, annotations)]) say(text)
+  for (const text of [...besides, ...ineffectiveHere(settings), ...ignored(entries, annotations)]) say(text)
   process.stdout.write(`${lines.join('\n')}\n`)
 }
 

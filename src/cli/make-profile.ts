@@ -9,7 +9,7 @@ import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { machines, type Target } from '../filter/target.ts'
-import { idleHere } from '../keeper/ineffective-keys.ts'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { readText } from '../kernel/text-file.ts'
 import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
@@ -112,7 +112,7 @@ export function makeProfile(options: ProfileOptions): Profile {
   if (options.user) mustServeUser(policy)
   const rules = rulesFor(policy)
   if (rules.length === 0)
-    throw new Error(`Cannot make a profile: ${idleHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
+    throw new Error(`Cannot make a profile: ${ineffectiveHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
   const keys = policyLines(entries)
   return target
     ? { text: ociProfile(options, target, rules, keys) }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Rule } from '../calls/rule.ts'
 import { compileOci } from '../filter/compile.ts'
 import { machines, type Target } from '../filter/target.ts'
-import { idleHere } from '../keeper/ineffective-keys.ts'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { Keeper } from '../keeper/keeper.ts'
 import type { KeeperEvent, KeeperOptions } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
@@ -25,7 +25,7 @@ export function interception(config: readonly string[], refusals: Refusals, say:
   const settings = settle(config.map((text) => parseAssignment(text)))
   const policy = toPolicy(settings, deviceNames)
   const rules = rulesFor(policy)
-  for (const text of idleHere(settings)) say(text)
+  for (const text of ineffectiveHere(settings)) say(text)
   if (rules.length === 0) return {}
   requireKernel()
   return {

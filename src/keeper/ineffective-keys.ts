@@ -8,14 +8,16 @@ import type { Settings } from '../policy/settings.ts'
 import { unclaimedDevices } from '../policy/unclaimed.ts'
 
 /** What was given and does nothing on this machine as it stands, each with what to do. */
-export const idleHere = (settings: Settings): readonly string[] => [
+export const ineffectiveHere = (settings: Settings): readonly string[] => [
   ...idleKeys(settings),
   ...unknownFileSystems(settings, knownFileSystems),
   ...unclaimedDevices(settings, deviceNames),
 ]
 
 /** Of a configuration, each only once. */
-export function idleIn(config: Config): readonly string[] {
+export function ineffectiveIn(config: Config): readonly string[] {
   const metadata = ['', ...[...config.profiles.keys()].map((name) => `profile=${name}`)]
-  return [...new Set(metadata.flatMap((text) => idleHere(resolve(config, { metadata: text }, deviceNames).settings)))]
+  return [
+    ...new Set(metadata.flatMap((text) => ineffectiveHere(resolve(config, { metadata: text }, deviceNames).settings))),
+  ]
 }

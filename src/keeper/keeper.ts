@@ -7,18 +7,18 @@ import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
 import { effectiveLimits, type Limits } from '../policy/config.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
-import { type Entry, Registry } from './containers/registry.ts'
-import { resume } from './containers/restore-containers.ts'
-import type { EngineLink } from './engines/engine-process.ts'
-import { Engines } from './engines/engine-supervisor.ts'
+import { type ContainerEntry, Registry } from './containers/registry.ts'
+import { restoreContainers } from './containers/restore-containers.ts'
+import type { EngineProcess } from './engines/engine-process.ts'
+import { EngineSupervisor } from './engines/engine-supervisor.ts'
 import { Records } from './log/records.ts'
-import { Heritage } from './persist/engine-handover.ts'
-import { Estate } from './persist/persisted-state.ts'
+import { EngineHandover } from './persist/engine-handover.ts'
+import { PersistedState } from './persist/persisted-state.ts'
 import type { KeeperOptions } from './process/events.ts'
 import { Reactor } from './process/reactor.ts'
 import { EarlyExecs } from './sockets/early-execs.ts'
-import type { Door } from './sockets/listen-socket.ts'
-import { openDoors, type Register } from './sockets/sockets.ts'
+import type { Acceptor } from './sockets/listen-socket.ts'
+import { openSockets, type Register } from './sockets/sockets.ts'
 
 /** How often records are read that nobody called for, and the beat of the engine is looked for. */
 const LOOK_MS = 1000
@@ -49,18 +49,18 @@ export class Keeper {
   readonly #limits: Limits
   readonly #reactor: Reactor
   readonly #registry = new Registry()
-  readonly #early = new EarlyExecs((...said) => this.#register(...said), {
+  readonly #earlyExecs = new EarlyExecs((...said) => this.#register(...said), {
     isKnown: (handover) => this.#registry.known(handover) !== undefined,
     // Who is being heard is one of them.
-    othersWait: () => this.#doors.some(({ size }) => size > 1),
+    othersWait: () => this.#sockets.some(({ size }) => size > 1),
     refuse: (message) => this.#refuse(message),
   })
   readonly #admission: Admission
-  readonly #estate: Estate
-  readonly #heritage: Heritage
-  readonly #doors: readonly Door[]
+  readonly #state: PersistedState
+  readonly #handover: EngineHandover
+  readonly #sockets: readonly Acceptor[]
   readonly #records: Records
-  readonly #engines: Engines
+  readonly #engine: EngineSupervisor
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
   /** Until the first engine serves. */
@@ -82,23 +82,25 @@ export class Keeper {
     this.#options = options
     this.#limits = effectiveLimits(options.limits)
     this.#starting = starting
-    this.#admission = new Admission(options, this.#registry, (message, fds) => this.#engines.tell(message, fds))
+    this.#admission = new Admission(options, this.#registry, (message, fds) => this.#engine.tell(message, fds))
     this.#reactor = new Reactor()
-    this.#estate = new Estate(options.manager)
-    this.#doors = this.#openDoors()
-    this.#heritage = new Heritage(this.#estate, this.#reactor, this.#limits.records, (message) => this.#fault(message))
-    const { memory } = this.#heritage
-    resume(this.#estate, this.#registry, this.#admission, options.onEvent)
-    this.#estate.close()
+    this.#state = new PersistedState(options.manager)
+    this.#sockets = this.#openSockets()
+    this.#handover = new EngineHandover(this.#state, this.#reactor, this.#limits.records, (message) =>
+      this.#fault(message),
+    )
+    const { memory } = this.#handover
+    restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
+    this.#state.close()
     this.#records = new Records(memory, this.#registry, options)
     this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
-    this.#engines = this.#startEngines(memory)
+    this.#engine = this.#startEngines(memory)
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
   }
 
   /** The process of the engine, if there is one now. */
   get enginePid(): number | undefined {
-    return this.#engines.pid
+    return this.#engine.pid
   }
 
   /** For one line. */
@@ -117,27 +119,27 @@ export class Keeper {
    *
    * @returns once all that the next program in this process needs is stored; it must become that at once, or `goOn`
    */
-  async standStill(): Promise<void> {
+  async quiesce(): Promise<void> {
     await this.#quiet(QUIET_MS)
-    await this.#engines.hold()
-    this.#heritage.store('program')
+    await this.#engine.hold()
+    this.#handover.store('program')
     await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
     if (this.#isLeaving) throw new Error('it is told to end')
   }
 
   /** Ends the engine, and stores for the next process of the service what it needs: calls wait for that. */
-  async leave(): Promise<void> {
+  async detach(): Promise<void> {
     this.#isLeaving = true
-    await Promise.race([this.#engines.hold(), sleep(LEAVE_MS)])
-    this.#heritage.store('process')
+    await Promise.race([this.#engine.hold(), sleep(LEAVE_MS)])
+    this.#handover.store('process')
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_AGAIN_MS)
   }
 
-  goOn(): void {
+  resume(): void {
     if (this.#isLeaving) return
-    this.#heritage.takeBack()
-    this.#engines.resume()
+    this.#handover.takeBack()
+    this.#engine.resume()
   }
 
   /** Lets everything go: the calls that wait, and all later ones, fail with ENOSYS by the kernel. */
@@ -146,24 +148,24 @@ export class Keeper {
     this.#closed = true
     clearInterval(this.#timer)
     this.#passThrough.stop()
-    this.#engines.close()
+    this.#engine.close()
     this.drain()
-    for (const door of this.#doors) door.close()
-    this.#early.close()
+    for (const door of this.#sockets) door.close()
+    this.#earlyExecs.close()
     this.#registry.close()
-    this.#heritage.close()
+    this.#handover.close()
     this.#reactor.close()
   }
 
-  #startEngines(memory: ArrayBuffer): Engines {
+  #startEngines(memory: ArrayBuffer): EngineSupervisor {
     const { calls, callsPerContainer } = this.#limits
-    return new Engines({
+    return new EngineSupervisor({
       reactor: this.#reactor,
-      memories: this.#heritage.memories,
+      memories: this.#handover.memories,
       beat: new Heartbeat(memory),
       engine: { threads: THREADS, calls, callsPerContainer },
       pause: this.#options.restartPause,
-      handOn: (tell) => this.#heritage.handOn(tell),
+      handOn: (tell) => this.#handover.handOn(tell),
       inventory: (tell) => this.#inventory(tell),
       hear: (...said) => this.#hear(...said),
       ended: (how, pause) => this.#engineEnded(how, pause),
@@ -174,22 +176,22 @@ export class Keeper {
 
   #look(): void {
     this.drain()
-    this.#engines.look()
+    this.#engine.look()
     this.#options.manager?.alive()
     this.#options.successor?.look()
   }
 
   /** Waits, but not for ever, for those who are in the middle of something that is stored nowhere, and until all is stored. */
   async #quiet(patience: number): Promise<void> {
-    await waitFor(() => this.#early.isEmpty && this.#doors.every((door) => door.isQuiet), patience)
+    await waitFor(() => this.#earlyExecs.isEmpty && this.#sockets.every((door) => door.isQuiet), patience)
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_MS)
   }
 
-  #openDoors(): readonly Door[] {
+  #openSockets(): readonly Acceptor[] {
     try {
       const { connections: limit } = this.#limits
       const refuse = (message: string): void => this.#refuse(message)
-      return openDoors(this.#reactor, { ...this.#options, limit }, this.#early.register, refuse, this.#estate)
+      return openSockets(this.#reactor, { ...this.#options, limit }, this.#earlyExecs.register, refuse, this.#state)
     } catch (error) {
       this.#reactor.close()
       throw error
@@ -207,7 +209,7 @@ export class Keeper {
       requireRoom(entry, this.#limits.listenersPerContainer)
       listener = this.#registry.hold(entry, fd, type)
       if (type === 'listener') this.#keep(entry, listener, fd)
-      this.#engines.tell({ type, listener, container: entry.container.index }, [fd])
+      this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
     } catch (error) {
       const over = isListener && isOver(fd)
@@ -218,19 +220,19 @@ export class Keeper {
     }
   }
 
-  #keep({ container: { index, serial }, handover, init, listeners }: Entry, number: number, fd: Fd): void {
-    if (listeners === 1) this.#estate.keepContainer({ index, serial, handover, init })
-    this.#estate.keepListener({ number, container: index, fd })
+  #keep({ container: { index, serial }, handover, init, listeners }: ContainerEntry, number: number, fd: Fd): void {
+    if (listeners === 1) this.#state.keepContainer({ index, serial, handover, init })
+    this.#state.keepListener({ number, container: index, fd })
   }
 
-  #inventory(tell: EngineLink['tell']): void {
+  #inventory(tell: EngineProcess['tell']): void {
     for (const entry of this.#registry.entries) announce(entry, tell)
     for (const [listener, { entry, fd, type }] of this.#registry.listeners)
       tell({ type, listener, container: entry.container.index }, [fd])
   }
 
   #hear(message: ToKeeper, fds: readonly Fd[]): void {
-    if (this.#heritage.hear(message, fds)) return
+    if (this.#handover.hear(message, fds)) return
     if (message.type === 'ready') this.#ready()
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
@@ -242,11 +244,11 @@ export class Keeper {
   #gone(listener: number): void {
     this.drain()
     const held = this.#registry.held(listener)
-    if (held?.type === 'listener') this.#estate.dropListener(listener, held.entry.container.index)
+    if (held?.type === 'listener') this.#state.dropListener(listener, held.entry.container.index)
     const ended = this.#registry.release(listener)
     if (!ended) return
-    this.#estate.dropContainer(ended.container.index, ended.init)
-    this.#engines.tell({ type: 'forget', container: ended.container.index })
+    this.#state.dropContainer(ended.container.index, ended.init)
+    this.#engine.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
   }
 

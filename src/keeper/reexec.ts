@@ -73,11 +73,11 @@ export class Reexec implements Successor {
 
   async #become(): Promise<string> {
     try {
-      await this.#keeper.standStill()
+      await this.#keeper.quiesce()
       const args = [...process.execArgv, ...process.argv.slice(1)]
       return this.#manager.leave((fds) => execv(process.execPath, args, fds))
     } catch (error) {
-      this.#keeper.goOn()
+      this.#keeper.resume()
       return (error as Error).message
     }
   }

@@ -4,13 +4,13 @@ import type { Config } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
-import { idleIn } from './ineffective-keys.ts'
+import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
 import { CallLog } from './log/call-log.ts'
 import { Log } from './log/log.ts'
-import { obstacles } from './log/registration-warnings.ts'
-import type { KeeperEvent, KeeperOptions, Resolved } from './process/events.ts'
-import { Strangers } from './process/inherited-children.ts'
+import { registrationWarnings } from './log/registration-warnings.ts'
+import type { KeeperEvent, KeeperOptions, PolicyDetails } from './process/events.ts'
+import { InheritedChildren } from './process/inherited-children.ts'
 import { ServiceManager } from './process/service-manager.ts'
 import { Reexec } from './reexec.ts'
 
@@ -36,7 +36,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
     keeper?.close()
     return exitGroup(status)
   }
-  const strangers = new Strangers()
+  const strangers = new InheritedChildren()
   const manager = new ServiceManager(process.env)
   let keeper: Keeper | undefined
   let reexec: Reexec | undefined
@@ -56,7 +56,7 @@ export async function serve(place: Place, config: Config): Promise<void> {
     }
     log.write('info', `ended by ${signal}`)
     manager.stopping()
-    if (manager.isThere) void keeper.leave().then(() => end(0))
+    if (manager.isThere) void keeper.detach().then(() => end(0))
     else end(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop)
@@ -85,13 +85,13 @@ export async function serve(place: Place, config: Config): Promise<void> {
   const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = place
   const limits = forUser ? { limits: FOR_USER } : {}
   log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
-  for (const text of idleIn(config)) log.write('warn', text)
+  for (const text of ineffectiveIn(config)) log.write('warn', text)
   manager.ready(keeper.status)
   reexec = new Reexec(keeper, manager, log)
   if (isAsked) reload()
 }
 
-function resolved(config: Config, { metadata, annotations }: Handover): Resolved {
+function resolved(config: Config, { metadata, annotations }: Handover): PolicyDetails {
   const { settings, policy, notes } = resolve(config, { metadata, annotations }, deviceNames)
   const keys = effective(settings).map(({ key, text, origin }) => [key, `${text} (${origin})`])
   return { policy, details: { keys: Object.fromEntries(keys), ...(notes.length ? { ignored: notes } : {}) } }
@@ -101,7 +101,7 @@ function report(log: Log, event: KeeperEvent): void {
   switch (event.type) {
     case 'registered': {
       const { handover, resolved } = event
-      const cannot = obstacles(event)
+      const cannot = registrationWarnings(event)
       const details = { container: handover.id, process: handover.pid, ...resolved.details }
       log.write(cannot.length ? 'warn' : 'info', 'container', cannot.length ? { ...details, cannot } : details)
       break

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { obstacles } from '../../src/keeper/log/registration-warnings.ts'
+import { registrationWarnings } from '../../src/keeper/log/registration-warnings.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 
 const handover = { id: 'one', creating: true, pid: 7, bundle: '', annotations: {}, metadata: '' }
@@ -35,7 +35,7 @@ test.each([
     ],
   },
 ])('obstacles() of $what', ({ event, says }) => {
-  const said = obstacles(event)
+  const said = registrationWarnings(event)
   expect(said).toHaveLength(says.length)
   for (const [index, pattern] of says.entries()) expect(said[index]).toMatch(pattern)
 })

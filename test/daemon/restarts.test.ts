@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { Restarts } from '../../src/keeper/engines/restart-backoff.ts'
+import { RestartBackoff } from '../../src/keeper/engines/restart-backoff.ts'
 
 const SECOND = 1000
 
 /** The waits after engines that end one after the other. */
-function waits(count: number, end: (index: number) => Parameters<Restarts['after']>[0]): number[] {
-  const restarts = new Restarts(30 * SECOND)
+function waits(count: number, end: (index: number) => Parameters<RestartBackoff['after']>[0]): number[] {
+  const restarts = new RestartBackoff(30 * SECOND)
   return Array.from({ length: count }, (_, index) => restarts.after(end(index)))
 }
 

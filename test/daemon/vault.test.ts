@@ -1,7 +1,7 @@
 import { fstatSync, readdirSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { Vault } from '../../src/keeper/persist/fd-store.ts'
-import { Estate } from '../../src/keeper/persist/persisted-state.ts'
+import { KeeperFdTable } from '../../src/keeper/persist/fd-store.ts'
+import { PersistedState } from '../../src/keeper/persist/persisted-state.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { pipe } from '../../src/kernel/pipe.ts'
 
@@ -13,7 +13,7 @@ function descriptor(): Fd {
   return read
 }
 
-function handedOn(vault: Vault): readonly number[] {
+function handedOn(vault: KeeperFdTable): readonly number[] {
   const places: number[] = []
   vault.handOn((message, fds = []) => {
     if (message.type !== 'kept') throw new Error(message.type)
@@ -26,7 +26,7 @@ function handedOn(vault: Vault): readonly number[] {
 
 test('a container keeps so many descriptors and no more, and does not take them from others', () => {
   const before = opened()
-  const vault = new Vault(new Estate(undefined))
+  const vault = new KeeperFdTable(new PersistedState(undefined))
   for (let place = 0; place < 100; place++) vault.keep(place, 1, descriptor())
   vault.keep(500, 2, descriptor())
   expect(handedOn(vault)).toEqual([...Array.from({ length: 64 }, (_, place) => place), 500])
@@ -39,7 +39,7 @@ test('a container keeps so many descriptors and no more, and does not take them 
 })
 
 test('what is dropped is closed before that is said', () => {
-  const vault = new Vault(new Estate(undefined))
+  const vault = new KeeperFdTable(new PersistedState(undefined))
   const kept = descriptor()
   const { raw } = kept
   vault.keep(7, 1, kept)

@@ -134,8 +134,8 @@ export class Host {
 
   /** As before it becomes another program. @returns what lets it go on when that could not be */
   async standStill(): Promise<() => void> {
-    await this.#keeper!.standStill()
-    return () => this.#keeper!.goOn()
+    await this.#keeper!.quiesce()
+    return () => this.#keeper!.resume()
   }
 
   /** How many engines have served after the first one. */

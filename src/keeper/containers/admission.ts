@@ -4,26 +4,26 @@ import type { ReasonCode } from '../../calls/reason.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { type Init, inspect } from '../../runtimes/inspect.ts'
-import type { EngineLink } from '../engines/engine-process.ts'
-import type { KeeperOptions, Resolved } from '../process/events.ts'
-import type { Entry, Registry, Said } from './registry.ts'
-import { served } from './rootless.ts'
+import type { EngineProcess } from '../engines/engine-process.ts'
+import type { KeeperOptions, PolicyDetails } from '../process/events.ts'
+import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
+import { servedRootless } from './rootless.ts'
 
 /** Lets containers in: looks at what was handed over, and says what may be done for it. */
 export class Admission {
   readonly #options: KeeperOptions
   readonly #registry: Registry
-  readonly #tell: EngineLink['tell']
+  readonly #tell: EngineProcess['tell']
 
   /** @param tell told of each new container */
-  constructor(options: KeeperOptions, registry: Registry, tell: EngineLink['tell']) {
+  constructor(options: KeeperOptions, registry: Registry, tell: EngineProcess['tell']) {
     this.#options = options
     this.#registry = registry
     this.#tell = tell
   }
 
   /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
-  entry(handover: Handover, runtime: RuntimeCall | undefined): Entry {
+  entry(handover: Handover, runtime: RuntimeCall | undefined): ContainerEntry {
     const known = this.#registry.known(handover)
     if (known) {
       this.#options.onEvent({ type: 'joined', handover })
@@ -48,7 +48,7 @@ export class Admission {
     return entry
   }
 
-  #add(handover: Handover, said: Said, init: Init | undefined): Entry {
+  #add(handover: Handover, said: PolicyDecision, init: Init | undefined): ContainerEntry {
     try {
       return this.#registry.add(handover, said, init)
     } catch (error) {
@@ -58,13 +58,17 @@ export class Admission {
   }
 
   /** What the engine is told to do for a container. */
-  say(handover: Handover): { readonly resolved: Resolved; readonly said: Said; readonly withheld: readonly string[] } {
+  say(handover: Handover): {
+    readonly resolved: PolicyDetails
+    readonly said: PolicyDecision
+    readonly withheld: readonly string[]
+  } {
     const { resolved, wrong } = this.#resolve(handover)
-    const { withheld, ...said } = served(resolved.policy, this.#options.forUser)
+    const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
     return { resolved, said: { ...said, ...(wrong ? { barred: wrong } : {}) }, withheld }
   }
 
-  #resolve(handover: Handover): { readonly resolved: Resolved; readonly wrong?: ReasonCode } {
+  #resolve(handover: Handover): { readonly resolved: PolicyDetails; readonly wrong?: ReasonCode } {
     try {
       return { resolved: this.#options.resolve(handover) }
     } catch (error) {
@@ -78,13 +82,13 @@ export class Admission {
 }
 
 /** @throws {Error} if it has as many listeners as it may */
-export function requireRoom({ container: { id }, listeners }: Entry, limit: number): void {
+export function requireRoom({ container: { id }, listeners }: ContainerEntry, limit: number): void {
   if (listeners >= limit)
     throw new Error(`Cannot serve container ${id}: ${limit} listeners of it are served already (listenersPerContainer)`)
 }
 
 /** Says once per container what the engine may do for it. */
-export function announce({ container, init }: Entry, tell: EngineLink['tell']): void {
+export function announce({ container, init }: ContainerEntry, tell: EngineProcess['tell']): void {
   const handles = Object.entries(init?.handles ?? {})
   const names = handles.map(([name]) => name as keyof ContainerHandles)
   const walkable = init?.walkable === true && container.barred === undefined

@@ -6,7 +6,7 @@ import { Answer } from '../../engine/serve/answer.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { isOver, notifRecv } from '../../kernel/seccomp.ts'
 import type { Reactor } from '../process/reactor.ts'
-import type { Held } from './registry.ts'
+import type { HeldListener } from './registry.ts'
 
 /**
  * Answers calls while there is no engine, because engines fail all the time: every call is left to the kernel, which judges
@@ -28,13 +28,13 @@ export class PassThrough {
   }
 
   /** Settles what was left, and serves these. A monitor of LXC gets no reply: it answers its calls itself. */
-  start(listeners: Iterable<[number, Held]>): void {
+  start(listeners: Iterable<[number, HeldListener]>): void {
     const all = new Map(listeners)
     for (const slot of this.#slots.all()) this.#settle(slot, all)
     for (const [number, held] of all) this.serve(number, held)
   }
 
-  serve(number: number, { fd, type, entry }: Held): void {
+  serve(number: number, { fd, type, entry }: HeldListener): void {
     if (type === 'monitor') return
     const origin = { listener: number, container: entry.container.index, thread: 0 }
     const pass = (): void => {
@@ -63,7 +63,7 @@ export class PassThrough {
   }
 
   /** What was begun must not be judged by the kernel. */
-  #settle(slot: number, listeners: ReadonlyMap<number, Held>): void {
+  #settle(slot: number, listeners: ReadonlyMap<number, HeldListener>): void {
     const { view } = this.#slots
     const state = this.#slots.state(slot)
     if (state === STATE.free) return

@@ -8,7 +8,7 @@ import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
 
 /** A container that is known now. It lives as long as one of its listeners. */
-export interface Entry {
+export interface ContainerEntry {
   readonly container: Container
   readonly handover: Handover
   readonly init: Init | undefined
@@ -21,11 +21,11 @@ type Numbers = Pick<Container, 'index' | 'serial'>
 const SERIALS = 2 ** 31
 
 /** What is to be done for a container. */
-export type Said = Pick<Container, 'policy' | 'ofUser' | 'barred'>
+export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'>
 
 /** A listener, or the connection of a monitor of LXC. */
-export interface Held {
-  readonly entry: Entry
+export interface HeldListener {
+  readonly entry: ContainerEntry
   readonly fd: Fd
   readonly type: 'listener' | 'monitor'
 }
@@ -39,20 +39,20 @@ const take = (free: number[], at: number | undefined): number | undefined =>
 
 /** The containers and their listeners. */
 export class Registry {
-  readonly #byId = new Map<string, Entry>()
-  readonly #byIndex = new Map<number, Entry>()
-  readonly #listeners = new Map<number, Held>()
+  readonly #byId = new Map<string, ContainerEntry>()
+  readonly #byIndex = new Map<number, ContainerEntry>()
+  readonly #listeners = new Map<number, HeldListener>()
   readonly #free = numbers(CONTAINERS)
   readonly #freeListeners = numbers(LISTENERS)
 
   /** The container that a hand-over speaks of, if it is known; one with a new init is another one. */
-  known({ id, creating, pid, started }: Handover): Entry | undefined {
+  known({ id, creating, pid, started }: Handover): ContainerEntry | undefined {
     const entry = this.#byId.get(id)
     if (started === undefined) return creating ? undefined : entry
     return entry?.handover.pid === pid && entry.handover.started === started ? entry : undefined
   }
 
-  at(index: number): Entry | undefined {
+  at(index: number): ContainerEntry | undefined {
     return this.#byIndex.get(index)
   }
 
@@ -61,7 +61,7 @@ export class Registry {
   }
 
   /** @param before what it had with a keeper before this one @throws {Error} if there are too many */
-  add(handover: Handover, said: Said, init: Init | undefined, before?: Numbers): Entry {
+  add(handover: Handover, said: PolicyDecision, init: Init | undefined, before?: Numbers): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
@@ -78,7 +78,7 @@ export class Registry {
       ...said,
       ...(exec ? { exec } : {}),
     }
-    const entry: Entry = { container, handover, init, listeners: 0 }
+    const entry: ContainerEntry = { container, handover, init, listeners: 0 }
     this.#byId.set(handover.id, entry)
     this.#byIndex.set(index, entry)
     return entry
@@ -89,7 +89,7 @@ export class Registry {
    * @param at that number, if it has one already
    * @throws {Error} if there are too many
    */
-  hold(entry: Entry, fd: Fd, type: Held['type'], at?: number): number {
+  hold(entry: ContainerEntry, fd: Fd, type: HeldListener['type'], at?: number): number {
     const number = take(this.#freeListeners, at)
     if (number === undefined)
       throw new Error(`Cannot serve container ${entry.container.id}: ${LISTENERS} listeners are served already`)
@@ -98,21 +98,21 @@ export class Registry {
     return number
   }
 
-  get entries(): Iterable<Entry> {
+  get entries(): Iterable<ContainerEntry> {
     return this.#byIndex.values()
   }
 
-  held(listener: number): Held | undefined {
+  held(listener: number): HeldListener | undefined {
     return this.#listeners.get(listener)
   }
 
   /** By their numbers. */
-  get listeners(): Iterable<[number, Held]> {
+  get listeners(): Iterable<[number, HeldListener]> {
     return this.#listeners
   }
 
   /** Lets a listener go. @returns the container if it was its last one, now forgotten */
-  release(listener: number): Entry | undefined {
+  release(listener: number): ContainerEntry | undefined {
     const held = this.#listeners.get(listener)
     if (!held) return undefined
     this.#listeners.delete(listener)
@@ -122,7 +122,7 @@ export class Registry {
   }
 
   /** Forgets containers that have none. @returns them */
-  tidy(): readonly Entry[] {
+  tidy(): readonly ContainerEntry[] {
     return [...this.#byIndex.values()].filter(({ listeners }) => listeners === 0).map((entry) => this.#forget(entry))
   }
 
@@ -130,7 +130,7 @@ export class Registry {
     for (const listener of [...this.#listeners.keys()]) this.release(listener)
   }
 
-  #forget(entry: Entry): Entry {
+  #forget(entry: ContainerEntry): ContainerEntry {
     const { index, id } = entry.container
     if (this.#byId.get(id) === entry) this.#byId.delete(id)
     this.#byIndex.delete(index)

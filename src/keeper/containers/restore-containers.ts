@@ -1,12 +1,12 @@
 import type { Fd } from '../../kernel/fd.ts'
-import type { Estate } from '../persist/persisted-state.ts'
+import type { PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions } from '../process/events.ts'
 import type { Admission } from './admission.ts'
 import type { Registry } from './registry.ts'
 
 /** Goes on with the containers that a keeper before this one had; what may be done for them is said anew. */
-export function resume(
-  estate: Estate,
+export function restoreContainers(
+  estate: PersistedState,
   registry: Registry,
   admission: Admission,
   onEvent: KeeperOptions['onEvent'],

@@ -39,7 +39,7 @@ export interface EngineListener {
 }
 
 /** The keeper's end of one engine: its process and the socket to it. */
-export class EngineLink {
+export class EngineProcess {
   readonly #child: ChildProcess
   readonly #socket: Fd
   readonly #listener: EngineListener

@@ -5,8 +5,8 @@ import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { EngineLink } from './engine-process.ts'
-import { Restarts } from './restart-backoff.ts'
+import { EngineProcess } from './engine-process.ts'
+import { RestartBackoff } from './restart-backoff.ts'
 
 /**
  * So many looks, one a second, may find no beat: a machine that is suspended or busy delays ours as well. An engine that
@@ -14,7 +14,7 @@ import { Restarts } from './restart-backoff.ts'
  */
 const SILENT_LOOKS = 10
 
-export interface EnginesOptions {
+export interface SupervisorOptions {
   readonly reactor: Reactor
   readonly memories: SharedMemories
   readonly beat: Heartbeat
@@ -22,9 +22,9 @@ export interface EnginesOptions {
   /** Milliseconds, see `Restarts`. */
   readonly pause: number | undefined
   /** Gives a new engine what the one before it had. */
-  handOn(tell: EngineLink['tell']): void
+  handOn(tell: EngineProcess['tell']): void
   /** Tells it all that it shall serve. */
-  inventory(tell: EngineLink['tell']): void
+  inventory(tell: EngineProcess['tell']): void
   hear(message: ToKeeper, fds: readonly Fd[]): void
   /** The calls in flight wait for the next engine, which starts after `pause` milliseconds. */
   ended(how: string, pause: number): void
@@ -39,10 +39,10 @@ export interface EnginesOptions {
 }
 
 /** One engine after the other: as soon as one has ended, the next one starts, and settles what that left. */
-export class Engines {
-  readonly #options: EnginesOptions
-  readonly #restarts: Restarts
-  #link: EngineLink | undefined
+export class EngineSupervisor {
+  readonly #options: SupervisorOptions
+  readonly #restarts: RestartBackoff
+  #link: EngineProcess | undefined
   #isReady = false
   #beats = 0
   #silent = 0
@@ -51,9 +51,9 @@ export class Engines {
   /** Called when there is no engine any more, and will be none. */
   #held: (() => void)[] | undefined
 
-  constructor(options: EnginesOptions) {
+  constructor(options: SupervisorOptions) {
     this.#options = options
-    this.#restarts = new Restarts(options.pause)
+    this.#restarts = new RestartBackoff(options.pause)
     this.#start(false)
   }
 
@@ -114,9 +114,9 @@ export class Engines {
 
   #launch(failed: boolean): void {
     const { reactor, memories, engine, handOn, inventory } = this.#options
-    let link: EngineLink
+    let link: EngineProcess
     try {
-      link = new EngineLink(reactor, memories, engine, {
+      link = new EngineProcess(reactor, memories, engine, {
         hear: (...said) => this.#hear(...said),
         ended: (how, byItself) => this.#ended(how, byItself),
       })
@@ -126,7 +126,7 @@ export class Engines {
       return
     }
     this.#link = link
-    const tell: EngineLink['tell'] = (message, fds) => link.tell(message, fds)
+    const tell: EngineProcess['tell'] = (message, fds) => link.tell(message, fds)
     handOn(tell)
     link.tell({ type: 'inherit', failed })
     inventory(tell)

@@ -17,7 +17,7 @@ interface End {
 }
 
 /** When the next engine shall start: at once, unless they end all the time. */
-export class Restarts {
+export class RestartBackoff {
   #failures: number[] = []
   #unready = 0
   #pause: number

@@ -7,7 +7,13 @@ import type { KeeperEvent } from '../process/events.ts'
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 
 /** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
-export function obstacles({ barred, unruly, handover, withheld, resolved: { policy } }: Registered): readonly string[] {
+export function registrationWarnings({
+  barred,
+  unruly,
+  handover,
+  withheld,
+  resolved: { policy },
+}: Registered): readonly string[] {
   if (barred) return [sentence(barred)]
   const bounding = boundingCapabilities(handover.bundle)
   const lacking = (set: readonly Cap[]): Cap | undefined => set.find((cap) => bounding?.has(`CAP_${cap}`) === false)

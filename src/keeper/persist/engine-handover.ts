@@ -3,72 +3,72 @@ import type { ToEngineHandover, ToKeeper } from '../../engine/protocol/messages.
 import type { SharedMemories } from '../../engine/protocol/spawn-engine.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
-import type { EngineLink } from '../engines/engine-process.ts'
+import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { Vault } from './fd-store.ts'
-import { KeptMounters } from './mounter-fds.ts'
-import { keptJournal } from './open-journal.ts'
-import type { Estate, Heir } from './persisted-state.ts'
+import { KeeperFdTable } from './fd-store.ts'
+import { MounterFds } from './mounter-fds.ts'
+import { openJournal } from './open-journal.ts'
+import type { PersistedState, StateStore } from './persisted-state.ts'
 
 /** What goes from one engine to the next: the memories that they share with the keeper, descriptors, and mounters. */
-export class Heritage {
+export class EngineHandover {
   readonly memories: SharedMemories
   /** The journal. */
   readonly memory: ArrayBuffer
-  readonly #estate: Estate
-  readonly #vault: Vault
-  readonly #mounters: KeptMounters
+  readonly #state: PersistedState
+  readonly #fds: KeeperFdTable
+  readonly #mounters: MounterFds
 
   /** @param records as in `Limits` @param fault told what of an earlier keeper cannot be used */
-  constructor(estate: Estate, reactor: Reactor, records: number, fault: (message: string) => void) {
-    this.#estate = estate
-    const { journal, memory } = keptJournal(estate, records, fault)
-    const { lasting, isNew } = keptLasting(estate)
+  constructor(estate: PersistedState, reactor: Reactor, records: number, fault: (message: string) => void) {
+    this.#state = estate
+    const { journal, memory } = openJournal(estate, records, fault)
+    const { lasting, isNew } = openPersistent(estate)
     this.memories = { journal, persistent: lasting }
     this.memory = memory
-    this.#vault = new Vault(estate)
+    this.#fds = new KeeperFdTable(estate)
     // It tells of what is in the memory of before.
-    if (isNew) this.#vault.close()
-    this.#mounters = new KeptMounters(reactor)
+    if (isNew) this.#fds.close()
+    this.#mounters = new MounterFds(reactor)
   }
 
   /** @returns whether it was about this */
   hear(message: ToKeeper, fds: readonly Fd[]): message is ToEngineHandover {
-    if (message.type === 'keep') this.#vault.keep(message.place, message.container, fds[0])
-    else if (message.type === 'drop') this.#vault.drop(message.places, fds[0])
+    if (message.type === 'keep') this.#fds.keep(message.place, message.container, fds[0])
+    else if (message.type === 'drop') this.#fds.drop(message.places, fds[0])
     else if (message.type === 'mounter') this.#mounters.keep(fds)
     else return false
     return true
   }
 
   /** To a new engine. */
-  handOn(tell: EngineLink['tell']): void {
-    this.#vault.handOn(tell)
+  handOn(tell: EngineProcess['tell']): void {
+    this.#fds.handOn(tell)
     this.#mounters.handOn(tell)
   }
 
   /** Leaves all of it to the next keeper. */
-  store(heir: Heir): void {
-    this.#vault.store(this.#estate, heir)
+  store(heir: StateStore): void {
+    this.#fds.store(this.#state, heir)
   }
 
   takeBack(): void {
-    this.#vault.takeBack(this.#estate)
+    this.#fds.takeBack(this.#state)
   }
 
   close(): void {
-    this.#vault.close()
+    this.#fds.close()
     this.#mounters.close()
     this.memories.journal[Symbol.dispose]()
     this.memories.persistent[Symbol.dispose]()
   }
 }
 
-function keptLasting(estate: Estate): { readonly lasting: Fd; readonly isNew: boolean } {
-  using kept = estate.lasting
+function openPersistent(estate: PersistedState): { readonly lasting: Fd; readonly isNew: boolean } {
+  using kept = estate.persistent
   if (kept && isPersistent(map(kept))) return { lasting: new Fd(kept.release()), isNew: false }
   const lasting = memfd('intercede-lasting', PERSISTENT_SIZE)
   markPersistent(map(lasting))
-  estate.keepLasting(lasting)
+  estate.keepPersistent(lasting)
   return { lasting, isNew: true }
 }

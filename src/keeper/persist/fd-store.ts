@@ -1,6 +1,6 @@
 import type { Fd } from '../../kernel/fd.ts'
-import type { EngineLink } from '../engines/engine-process.ts'
-import type { Estate, Heir } from './persisted-state.ts'
+import type { EngineProcess } from '../engines/engine-process.ts'
+import type { PersistedState, StateStore } from './persisted-state.ts'
 
 /** Descriptors at once: a container has a few contexts, mounts and programs for a moment, and must not take ours from others. */
 const LIMIT = 1024
@@ -14,11 +14,11 @@ interface Kept {
 }
 
 /** Descriptors that an engine has and the next one shall have too, by their places; nothing is known here of what they are for. */
-export class Vault {
+export class KeeperFdTable {
   readonly #all = new Map<number, Kept>()
 
   /** @param estate what an earlier keeper has left is taken from there: as long as it lies there, a mount is busy */
-  constructor(estate: Estate) {
+  constructor(estate: PersistedState) {
     for (const { place, container, fd } of estate.descriptors()) this.keep(place, container, fd)
   }
 
@@ -37,7 +37,7 @@ export class Vault {
     done?.[Symbol.dispose]()
   }
 
-  handOn(tell: EngineLink['tell']): void {
+  handOn(tell: EngineProcess['tell']): void {
     const all = [...this.#all]
     for (let at = 0; at < all.length; at += BATCH) {
       const batch = all.slice(at, at + BATCH)
@@ -47,12 +47,12 @@ export class Vault {
   }
 
   /** Leaves copies to the next keeper. */
-  store(estate: Estate, heir: Heir): void {
+  store(estate: PersistedState, heir: StateStore): void {
     for (const [place, kept] of this.#all) estate.keepDescriptor({ place, ...kept }, heir)
   }
 
   /** Takes them back, for there is none. */
-  takeBack(estate: Estate): void {
+  takeBack(estate: PersistedState): void {
     for (const [place, { container }] of this.#all) estate.dropDescriptor(place, container)
   }
 

@@ -1,6 +1,6 @@
 import { MOUNTERS } from '../../engine/helpers/mounters.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import type { EngineLink } from '../engines/engine-process.ts'
+import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
 
 interface Kept {
@@ -13,7 +13,7 @@ interface Kept {
  * Holds what leads to the mounters that engines have started, and gives it to the next engine: a mounter takes longer to start
  * than an engine may live when one after the other is ended, and then no mount would ever be done. Nothing is asked of them here.
  */
-export class KeptMounters {
+export class MounterFds {
   readonly #reactor: Reactor
   readonly #all = new Set<Kept>()
 
@@ -32,7 +32,7 @@ export class KeptMounters {
     pidfd?.[Symbol.dispose]()
   }
 
-  handOn(tell: EngineLink['tell']): void {
+  handOn(tell: EngineProcess['tell']): void {
     for (const { socket, pidfd } of this.#all) tell({ type: 'mounter' }, [socket, pidfd])
   }
 

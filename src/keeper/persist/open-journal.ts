@@ -2,7 +2,7 @@ import { importCalls } from '../../engine/journal/import-journal.ts'
 import { freePlaces, isJournal, journalSize, moveJournal, Slots, writeMagic } from '../../engine/journal/journal.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
-import type { Estate } from './persisted-state.ts'
+import type { PersistedState } from './persisted-state.ts'
 
 interface Journal {
   readonly journal: Fd
@@ -14,7 +14,7 @@ interface Journal {
  *
  * @param records as in `Limits`
  */
-export function keptJournal(estate: Estate, records: number, fault: (message: string) => void): Journal {
+export function openJournal(estate: PersistedState, records: number, fault: (message: string) => void): Journal {
   using kept = estate.journal
   const before = kept && map(kept)
   const size = journalSize(records)

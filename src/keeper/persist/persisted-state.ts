@@ -28,7 +28,7 @@ export interface KeptListener {
 }
 
 /** Who goes on: another program in this process, or the next process of the service. */
-export type Heir = 'program' | 'process'
+export type StateStore = 'program' | 'process'
 
 /** A descriptor of the vault. */
 export interface KeptDescriptor {
@@ -45,7 +45,7 @@ export interface KeptSocket {
 }
 
 /** A runtime that has connected and said nothing yet. */
-export interface KeptGuest {
+export interface KeptConnection {
   readonly fd: Fd
   readonly runtime: RuntimeCall | undefined
 }
@@ -70,17 +70,17 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *
  * Connections of LXC's monitors are not here: a monitor connects anew with its next call, and says everything again.
  */
-export class Estate {
+export class PersistedState {
   readonly #manager: ServiceManager | undefined
-  readonly #left: Map<string, Fd>
-  #guests = 0
+  readonly #restored: Map<string, Fd>
+  #connections = 0
 
   constructor(manager: ServiceManager | undefined) {
     this.#manager = manager
-    this.#left = new Map()
+    this.#restored = new Map()
     for (const { name, fd } of manager?.inherited ?? []) {
-      this.#left.get(name)?.[Symbol.dispose]()
-      this.#left.set(name, fd)
+      this.#restored.get(name)?.[Symbol.dispose]()
+      this.#restored.set(name, fd)
     }
   }
 
@@ -108,17 +108,17 @@ export class Estate {
     this.#manager?.store('j', journal)
   }
 
-  get lasting(): Fd | undefined {
+  get persistent(): Fd | undefined {
     return this.#memory('m')
   }
 
-  keepLasting(memory: Handle): void {
+  keepPersistent(memory: Handle): void {
     this.#manager?.remove('m')
     this.#manager?.store('m', memory)
   }
 
   /** @param heir the next process gets it from the service manager, which is late to close its own copy */
-  keepDescriptor({ place, container, fd }: KeptDescriptor, heir: Heir): void {
+  keepDescriptor({ place, container, fd }: KeptDescriptor, heir: StateStore): void {
     const name = `v${place}.${container}`
     if (heir === 'process') this.#manager?.store(name, fd)
     else this.#manager?.hold(name, fd)
@@ -158,10 +158,10 @@ export class Estate {
   }
 
   /** @returns what forgets it again */
-  keepGuest(connection: Handle, runtime: RuntimeCall | undefined): () => void {
+  keepConnection(connection: Handle, runtime: RuntimeCall | undefined): () => void {
     const manager = this.#manager
     if (!manager) return () => {}
-    const name = `g${this.#guests++}`
+    const name = `g${this.#connections++}`
     const { mounts, ...said } = runtime ?? {}
     this.#write(`${name}.r`, runtime && (said as WrittenRuntime))
     if (mounts) manager.store(`${name}.m`, mounts)
@@ -192,7 +192,7 @@ export class Estate {
   }
 
   /** They are to be kept anew. */
-  guests(): readonly KeptGuest[] {
+  connections(): readonly KeptConnection[] {
     return this.#numbers(/^g(\d+)$/).map(([name]) => {
       const said = this.#read(`${name}.r`) as WrittenRuntime
       const mounts = this.#take(`${name}.m`)
@@ -203,11 +203,11 @@ export class Estate {
 
   /** What nobody has taken is of no use to anybody. */
   close(): void {
-    for (const [name, fd] of this.#left) {
+    for (const [name, fd] of this.#restored) {
       this.#manager?.remove(name)
       fd[Symbol.dispose]()
     }
-    this.#left.clear()
+    this.#restored.clear()
   }
 
   #init(container: string, { handles: names, ...written }: WrittenInit): Init {
@@ -239,7 +239,7 @@ export class Estate {
   }
 
   #numbers(pattern: RegExp): readonly (readonly [name: string, ...numbers: number[]])[] {
-    const found = [...this.#left.keys()].flatMap((name) => {
+    const found = [...this.#restored.keys()].flatMap((name) => {
       const match = pattern.exec(name)
       return match ? [[name, ...match.slice(1).map(Number)] as const] : []
     })
@@ -254,8 +254,8 @@ export class Estate {
   }
 
   #take(name: string): Fd | undefined {
-    const fd = this.#left.get(name)
-    this.#left.delete(name)
+    const fd = this.#restored.get(name)
+    this.#restored.delete(name)
     return fd
   }
 }

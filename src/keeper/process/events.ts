@@ -8,7 +8,7 @@ import type { Handover } from '../../runtimes/handover.ts'
 import type { ServiceManager } from './service-manager.ts'
 
 /** What a policy was made of, for the log: each key with its value and where it came from. */
-export interface Resolved {
+export interface PolicyDetails {
   readonly policy: Policy
   /** Said at the registration, as it is. */
   readonly details: Readonly<Record<string, unknown>>
@@ -22,7 +22,7 @@ export type KeeperEvent =
       readonly barred: ReasonCode | undefined
       /** Why it can rule no devices below its cgroup. */
       readonly unruly: ReasonCode | undefined
-      readonly resolved: Resolved
+      readonly resolved: PolicyDetails
       /** Keys of the policy that are left to the kernel, because a user runs us. */
       readonly withheld: readonly string[]
     }
@@ -68,7 +68,7 @@ export interface KeeperOptions {
   /** Without one the files must not be replaced. */
   readonly successor?: Successor
   /** @throws {Error} if what came with the container is no valid policy: nothing is done for it then */
-  resolve(handover: Handover): Resolved
+  resolve(handover: Handover): PolicyDetails
   onEvent(event: KeeperEvent): void
   onRecord(record: CallRecord, containerId: string): void
 }

@@ -7,7 +7,7 @@ import type { KeptSocket } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 
 /** Somebody who has connected; closed once it has been heard, has gone wrong, or the door closes. */
-export interface Guest extends Disposable {
+export interface Connection extends Disposable {
   /** Has it said something, but not all? */
   readonly isMidway: boolean
   /**
@@ -19,7 +19,7 @@ export interface Guest extends Disposable {
   hear(): boolean
 }
 
-export interface DoorOptions {
+export interface AcceptorOptions {
   readonly path: string
   readonly type: SocketType
   /** How many may be connected that have not said all yet. */
@@ -27,7 +27,7 @@ export interface DoorOptions {
   /** It listens at `path`; owned by the door. */
   readonly socket: KeptSocket
   /** Makes a guest of a connection, which it owns. */
-  enter(connection: Fd): Guest
+  enter(connection: Fd): Connection
   refuse(message: string): void
 }
 
@@ -41,16 +41,16 @@ const SHORTAGES: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, er
  * A socket on which runtimes connect, for root only. Nobody is waited for: who says nothing keeps no one else waiting. As
  * long as there are no descriptors for them they wait where the kernel keeps them.
  */
-export class Door {
+export class Acceptor {
   readonly #reactor: Reactor
-  readonly #options: DoorOptions
+  readonly #options: AcceptorOptions
   #unwatch: () => void = () => {}
   #rest: NodeJS.Timeout | undefined
   /** It has been said. */
   #isShort = false
-  readonly #guests = new Map<Guest, () => void>()
+  readonly #guests = new Map<Connection, () => void>()
 
-  constructor(reactor: Reactor, options: DoorOptions) {
+  constructor(reactor: Reactor, options: AcceptorOptions) {
     this.#reactor = reactor
     this.#options = options
     this.#watch()
@@ -124,7 +124,7 @@ export class Door {
   }
 
   /** @param fd its connection */
-  admit(guest: Guest, fd: Fd): void {
+  admit(guest: Connection, fd: Fd): void {
     const hear = (): void => {
       try {
         if (!guest.hear()) return
@@ -136,7 +136,7 @@ export class Door {
     this.#guests.set(guest, this.#reactor.watch(fd, hear))
   }
 
-  #dismiss(guest: Guest): void {
+  #dismiss(guest: Connection): void {
     this.#guests.get(guest)?.()
     this.#guests.delete(guest)
     guest[Symbol.dispose]()

@@ -4,11 +4,11 @@ import { type RuntimeCall, runtimeOf } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { readContainer } from '../../runtimes/lxc.ts'
 import { OciConnection } from '../../runtimes/oci.ts'
-import type { Estate, KeptSocket } from '../persist/persisted-state.ts'
+import type { KeptSocket, PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { listenExclusively } from './listen.ts'
-import { Door, type DoorOptions, type Guest } from './listen-socket.ts'
+import { Acceptor, type AcceptorOptions, type Connection } from './listen-socket.ts'
 
 /**
  * Takes what was handed over with a container: a listener, or the connection of a monitor of LXC, which forwards calls. It
@@ -25,24 +25,24 @@ interface Places extends Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'> {
 }
 
 /** Opens the sockets of the daemon: all, or none. @throws {Error} if one is in use */
-export function openDoors(
+export function openSockets(
   reactor: Reactor,
   { socketPath, lxcSocketPath, limit }: Places,
   register: Register,
   refuse: (message: string) => void,
-  estate: Estate,
-): readonly Door[] {
-  const doors: Door[] = []
-  const open = (name: string, options: Omit<DoorOptions, 'refuse' | 'socket'>): Door => {
-    const door = new Door(reactor, { ...options, refuse, socket: socketOf(name, options, estate) })
+  estate: PersistedState,
+): readonly Acceptor[] {
+  const doors: Acceptor[] = []
+  const open = (name: string, options: Omit<AcceptorOptions, 'refuse' | 'socket'>): Acceptor => {
+    const door = new Acceptor(reactor, { ...options, refuse, socket: socketOf(name, options, estate) })
     doors.push(door)
     return door
   }
   // At once: what it is can be seen only as long as it is there, and it is gone when its container is started.
-  const enter = (fd: Fd): Guest => runtime(fd, runtimeOf(fd), register, estate)
+  const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, estate)
   try {
     const oci = open('oci', { path: socketPath, type: 'stream', limit, enter })
-    for (const { fd, runtime: kept } of estate.guests()) oci.admit(runtime(fd, kept, register, estate), fd)
+    for (const { fd, runtime: kept } of estate.connections()) oci.admit(runtime(fd, kept, register, estate), fd)
     if (lxcSocketPath !== undefined)
       open('lxc', { path: lxcSocketPath, type: 'packet', limit, enter: (fd) => monitor(fd, register) })
     return doors
@@ -53,13 +53,16 @@ export function openDoors(
 }
 
 /** One that is there already; else a new one, which is there for the next of us. @throws {Error} if it is in use */
-const socketOf = (name: string, { path, type }: Pick<DoorOptions, 'path' | 'type'>, estate: Estate): KeptSocket =>
-  estate.socket(name) ?? estate.keepSocket(name, listenExclusively(path, type))
+const socketOf = (
+  name: string,
+  { path, type }: Pick<AcceptorOptions, 'path' | 'type'>,
+  estate: PersistedState,
+): KeptSocket => estate.socket(name) ?? estate.keepSocket(name, listenExclusively(path, type))
 
 /** Hands over one listener. */
-function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, estate: Estate): Guest {
+function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, estate: PersistedState): Connection {
   const connection = new OciConnection(fd)
-  const forget = estate.keepGuest(fd, caller)
+  const forget = estate.keepConnection(fd, caller)
   return {
     get isMidway() {
       return connection.isMidway
@@ -78,7 +81,7 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, es
 }
 
 /** Says with its first message whose calls it forwards; from then on the connection is the engine's. */
-function monitor(fd: Fd, register: Register): Guest {
+function monitor(fd: Fd, register: Register): Connection {
   stampMessages(fd)
   return {
     // It is looked at without being taken until all of it is there.

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
-import { thisMachine } from '../doctor/host-facts.ts'
+import { thisHost } from '../doctor/host-facts.ts'
 
 function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
   const label = needed && health !== 'ok' ? 'NEEDED' : health
@@ -23,7 +23,7 @@ export const command = new Command('doctor')
   .description('what this kernel and machine can do, and what to do about the rest')
   .option('--json', 'print the findings as one JSON object')
   .action(({ json }: { readonly json?: boolean }) => {
-    const report = examine(thisMachine)
+    const report = examine(thisHost)
     process.stdout.write(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
     process.exitCode = report.able || report.ableForUser ? 0 : 1
   })

@@ -1,4 +1,4 @@
-import type { Machine } from './host-facts.ts'
+import type { HostFacts } from './host-facts.ts'
 import { type Finding, type Probe, probes } from './probes.ts'
 
 /** `unknown`: the machine would not let us ask. */
@@ -25,7 +25,7 @@ export interface Report {
   readonly diagnoses: readonly Diagnosis[]
 }
 
-function ask(probe: Probe, machine: Machine): Finding & { readonly health: Health } {
+function ask(probe: Probe, machine: HostFacts): Finding & { readonly health: Health } {
   try {
     const finding = probe.probe(machine)
     return { ...finding, health: finding.ok ? 'ok' : 'missing' }
@@ -34,14 +34,14 @@ function ask(probe: Probe, machine: Machine): Finding & { readonly health: Healt
   }
 }
 
-function diagnose(probe: Probe, machine: Machine): Diagnosis {
+function diagnose(probe: Probe, machine: HostFacts): Diagnosis {
   const { health, found = '' } = ask(probe, machine)
   const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : probe
   return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
 }
 
 /** What this kernel and this machine can do, and what to do about the rest. */
-export function examine(machine: Machine): Report {
+export function examine(machine: HostFacts): Report {
   const diagnoses = probes.map((probe) => diagnose(probe, machine))
   const isWell = (needed: Probe['needed']): boolean =>
     probes.every((probe, index) => probe.needed !== needed || diagnoses[index]!.health === 'ok')

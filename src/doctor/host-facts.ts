@@ -6,7 +6,7 @@ import { which } from '../runtimes/which.ts'
 import { openToOthers } from './own-files.ts'
 
 /** What may be asked about the machine; a test gives another one. Nothing here throws but the kernel's features. */
-export interface Machine {
+export interface HostFacts {
   readonly release: string
   readonly arch: string
   readonly node: string
@@ -32,7 +32,7 @@ function orElse<T>(attempt: () => T): T | undefined {
 }
 
 /** The machine that we run on. */
-export const thisMachine: Machine = {
+export const thisHost: HostFacts = {
   release: release(),
   arch: process.arch,
   node: process.versions.node,

@@ -5,7 +5,7 @@ import { PROC_USER_INIT_INO } from '../kernel/require.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { chooseRange, ID_COUNT } from '../runtimes/launch/ids.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
-import type { Machine } from './host-facts.ts'
+import type { HostFacts } from './host-facts.ts'
 
 /** What a probe found: whether it is as it should be, and what is there. */
 export interface Finding {
@@ -18,15 +18,15 @@ export interface Probe {
   readonly name: string
   /** Without it neither `run` nor `serve` works; without what is needed `on the host`, at least `serve --user` does. */
   readonly needed?: true | 'on the host'
-  probe(machine: Machine): Finding
+  probe(machine: HostFacts): Finding
   readonly follows: string
   readonly remedy: string
 }
 
-const feature = (name: KernelFeature) => (machine: Machine) => ({ ok: machine.kernel[name]() })
+const feature = (name: KernelFeature) => (machine: HostFacts) => ({ ok: machine.kernel[name]() })
 
 /** By its inode number, include/linux/proc_ns.h. */
-const initial = (kind: 'user' | 'pid', inode: number) => (machine: Machine) => ({
+const initial = (kind: 'user' | 'pid', inode: number) => (machine: HostFacts) => ({
   ok: machine.link(`/proc/self/ns/${kind}`) === `${kind}:[${inode}]`,
 })
 
@@ -201,12 +201,12 @@ const surroundings: readonly Probe[] = [
 ]
 
 /** A program that knows the flag has its name in its file: neither crun nor older runc list it among their features. */
-const knowsWaitKillable = ({ which, contains }: Machine, program: string): boolean => {
+const knowsWaitKillable = ({ which, contains }: HostFacts, program: string): boolean => {
   const path = which(program)
   return path !== undefined && contains(path, WAIT_KILLABLE_RECV)
 }
 
-const versionOf = ({ run }: Machine, program: string): string | undefined =>
+const versionOf = ({ run }: HostFacts, program: string): string | undefined =>
   /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '')?.[0]
 
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { examine } from '../../src/doctor/doctor.ts'
-import type { Machine } from '../../src/doctor/host-facts.ts'
+import type { HostFacts } from '../../src/doctor/host-facts.ts'
 import type { KernelFeature } from '../../src/kernel/probe.ts'
 
 const FEATURES: readonly KernelFeature[] = [
@@ -27,12 +27,12 @@ const LINKS: Record<string, string> = {
 }
 
 /** A machine on which all is well, but for the given features of its kernel. */
-function machine(lacks: readonly KernelFeature[], changes: Partial<Machine> = {}): Machine {
+function machine(lacks: readonly KernelFeature[], changes: Partial<HostFacts> = {}): HostFacts {
   return {
     release: '6.18.0',
     arch: 'x64',
     node: '24.0.0',
-    kernel: Object.fromEntries(FEATURES.map((name) => [name, () => !lacks.includes(name)])) as Machine['kernel'],
+    kernel: Object.fromEntries(FEATURES.map((name) => [name, () => !lacks.includes(name)])) as HostFacts['kernel'],
     read: (path) => FILES[path] ?? '',
     link: (path) => LINKS[path],
     which: (program) => `/usr/bin/${program}`,
@@ -43,7 +43,7 @@ function machine(lacks: readonly KernelFeature[], changes: Partial<Machine> = {}
   }
 }
 
-const reading = (changes: Record<string, string>): Partial<Machine> => ({
+const reading = (changes: Record<string, string>): Partial<HostFacts> => ({
   read: (path) => changes[path] ?? FILES[path] ?? '',
 })
 
@@ -53,7 +53,7 @@ test('examine() finds nothing on a machine where all is well', () => {
   expect(diagnoses.filter(({ health }) => health !== 'ok')).toEqual([])
 })
 
-test.each<{ what: string; on: Machine; missing: string; able: boolean; remedy: RegExp }>([
+test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy: RegExp }>([
   {
     what: 'a checkout of somebody else',
     on: machine([], { openToOthers: () => '"/home/x" belongs to user 1000: chown root "/home/x"' }),

@@ -9,10 +9,10 @@ import { type Phase, phases, type Step } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { identify } from '../kernel/files.ts'
+import { statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { copyFrom } from '../kernel/memory.ts'
-import { attachTree } from '../kernel/mount.ts'
+import { moveMount } from '../kernel/mount.ts'
 import { mountNumber } from '../kernel/mounted.ts'
 import { barDevice, isEnclosed } from './devices/device-bar.ts'
 import { CallerFuse } from './fuse/fuse.ts'
@@ -146,7 +146,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   commands(inode: Handle, cap: Cap): boolean {
     if (!this.holds(cap)) return false
-    const { uid, gid } = identify(inode.raw)
+    const { uid, gid } = statx(inode.raw)
     const { uidMap, gidMap } = this.#container
     return isMapped(uidMap, uid) && isMapped(gidMap, gid)
   }
@@ -214,7 +214,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
     if (!mayMount(this.#container)) throw new PassOn('tooManyMounts')
     this.#asker.mustWait()
     const mounts = this.mounts.namespace()
-    nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => attachTree(copy, target)))
+    nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => moveMount(copy, target)))
   }
 
   hostId(kind: 'uid' | 'gid', id: number): number | undefined {

@@ -3,7 +3,7 @@ import { openToOthers } from '../doctor/own-files.ts'
 import { build, buildNow } from '../kernel/build.ts'
 import { now } from '../kernel/clock.ts'
 import { execv } from '../kernel/execute.ts'
-import { withoutCopies } from '../kernel/started.ts'
+import { spawnWithoutInheritedFds } from '../kernel/started.ts'
 import type { Keeper } from './keeper.ts'
 import type { Log } from './log/log.ts'
 import { FORMAT } from './persist/persisted-state.ts'
@@ -90,7 +90,7 @@ async function refusal(): Promise<string | undefined> {
   const args = [...process.execArgv, ...process.argv.slice(1), '--check-config', '--takes-over', String(FORMAT)]
   const options = { timeout: CHECK_MS, maxBuffer: Number.POSITIVE_INFINITY }
   return new Promise((resolve) => {
-    withoutCopies(() =>
+    spawnWithoutInheritedFds(() =>
       execFile(process.execPath, args, options, (error, _, said) => {
         resolve(error ? said.trim().replace(/^intercede: /, '') || error.message : undefined)
       }),

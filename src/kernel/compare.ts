@@ -14,5 +14,5 @@ const { kcmp } = ownSyscalls(process.arch)
  * @returns false also if there is no such task or descriptor
  * @see kcmp(2): needs the right to trace the task
  */
-export const isSameFile = (tid: Tid, fd: number, ours: Handle): boolean =>
+export const kcmpFile = (tid: Tid, fd: number, ours: Handle): boolean =>
   Number(syscallKcmp(kcmp, tid, process.pid, KCMP_FILE, fd, ours.raw)) === 0

@@ -107,7 +107,7 @@ export function unlinkat(parent: Handle, name: Uint8Array): void {
 }
 
 /** Changes the group of a name that is no symbolic link. @throws {SyscallError} EPERM without CAP_CHOWN */
-export function changeGroup(parent: Handle, name: Uint8Array, gid: HostId): void {
+export function fchownGroup(parent: Handle, name: Uint8Array, gid: HostId): void {
   check('fchownat', libcFchownat(parent.raw, name, 0xffff_ffff, gid, 0))
 }
 
@@ -130,7 +130,7 @@ const statxView = new DataView(statxBytes.buffer)
  *
  * @throws {SyscallError} EACCES on a FUSE file system of another user namespace
  */
-export function identify(fd: number): Identity {
+export function statx(fd: number): Identity {
   check('statx', libcStatx(fd, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_IDENTITY, statxBytes))
   return {
     dev: (BigInt(statxView.getUint32(136, true)) << 32n) | BigInt(statxView.getUint32(140, true)),

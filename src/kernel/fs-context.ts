@@ -27,7 +27,7 @@ export const fsopen = (type: Uint8Array): Fd =>
  *
  * @throws {SyscallError} EINVAL for one that the type does not know
  */
-export function setParameter(context: Handle, key: Uint8Array, value: Uint8Array | null): void {
+export function fsconfigSet(context: Handle, key: Uint8Array, value: Uint8Array | null): void {
   const command = value ? fsconfig.SET_STRING : fsconfig.SET_FLAG
   check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, key, value, 0))
 }
@@ -38,7 +38,7 @@ export function setParameter(context: Handle, key: Uint8Array, value: Uint8Array
  *
  * @throws {SyscallError} what mount(2) says of the source and of what it holds
  */
-export function create(context: Handle, exclusive = false): void {
+export function fsconfigCreate(context: Handle, exclusive = false): void {
   const command = exclusive ? fsconfig.CMD_CREATE_EXCL : fsconfig.CMD_CREATE
   check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, null, null, 0))
 }
@@ -51,7 +51,7 @@ export function fsmount(context: Handle, attributes = 0n): Fd {
 /** A tmpfs that is mounted nowhere and vanishes with its descriptor. @param options such as `[['mode', '1777']]` */
 export function detachedTmpfs(options: readonly (readonly [key: string, value: string])[]): Fd {
   using context = fsopen(cstring('tmpfs'))
-  for (const [key, value] of options) setParameter(context, cstring(key), cstring(value))
-  create(context)
+  for (const [key, value] of options) fsconfigSet(context, cstring(key), cstring(value))
+  fsconfigCreate(context)
   return fsmount(context)
 }

@@ -46,7 +46,7 @@ export function mount(type: string, target: string, flags: bigint, data = ''): v
  * @param source a path as the calling thread sees it, or what else the type takes
  * @throws {SyscallError} what the kernel says to a caller that may do everything
  */
-export function mountBytes(
+export function mountRaw(
   type: Uint8Array,
   source: Uint8Array | null,
   target: string,
@@ -66,7 +66,7 @@ export function unmount(target: string): void {
  *
  * @see open_tree(2)
  */
-export function cloneTree(path: string, recursive = false): Fd {
+export function openTree(path: string, recursive = false): Fd {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)
   return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, AT_FDCWD, cstring(path), flags)))
 }
@@ -109,10 +109,7 @@ interface AttributeChange {
  * @throws {SyscallError} EINVAL if the file system knows no idmapped mounts; EPERM for what is locked
  * @see mount_setattr(2): `struct mount_attr` is 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 userns
  */
-export function changeAttributes(
-  tree: Handle,
-  { set = 0n, clear = 0n, propagation = 0n, userns }: AttributeChange,
-): void {
+export function mountSetattr(tree: Handle, { set = 0n, clear = 0n, propagation = 0n, userns }: AttributeChange): void {
   const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
   attributes.writeBigUInt64LE(set | (userns ? MOUNT_ATTR_IDMAP : 0n), 0)
   attributes.writeBigUInt64LE(clear, 8)
@@ -126,7 +123,7 @@ export function changeAttributes(
 }
 
 /** Attaches a detached copy on `target`, which must lie in the mount namespace of the calling thread. @see move_mount(2) */
-export function attachTree(tree: Handle, target: Handle): void {
+export function moveMount(tree: Handle, target: Handle): void {
   const flags = Number(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
   check('move_mount', syscallMoveMount(numbers.move_mount, tree.raw, EMPTY, target.raw, EMPTY, flags))
 }

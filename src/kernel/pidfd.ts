@@ -35,7 +35,7 @@ export function pidfdOpen(pid: number, flags = 0): Fd {
  * Has the task of this pidfd still its number? Of a dead one that was not waited for too: only then the number is free for
  * another task. What a signal 0 would be refused for does not matter.
  */
-export function keepsNumber(pidfd: Handle): boolean {
+export function pidfdIsAlive(pidfd: Handle): boolean {
   return Number(syscall4(pidfd_send_signal, pidfd.raw, 0, 0, 0)) === 0 || lastErrno() !== errnos.ESRCH
 }
 

@@ -13,7 +13,7 @@ const LAST = 16_384
  * execve(2) closes descriptors in the order of their numbers (fs/file.c do_close_on_exec()), and libuv's sign that it has begun
  * is one of the first: so there is one that is closed last.
  */
-export function withoutCopies<T>(start: () => T): T {
+export function spawnWithoutInheritedFds<T>(start: () => T): T {
   const ends = last()
   if (!ends) return start()
   using read = ends.read

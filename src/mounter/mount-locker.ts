@@ -5,11 +5,11 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { MOUNT_ATTR_NODEV, MS_SHARED } from '../abi/mount.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { identify, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { O_DIRECTORY, O_PATH, O_RDONLY, openat, statx } from '../kernel/files.ts'
 import { detachedTmpfs } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
-import { attachTree, changeAttributes, cloneTree, mount, unmount } from '../kernel/mount.ts'
+import { mount, mountSetattr, moveMount, openTree, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
@@ -68,13 +68,13 @@ export class MountLocker {
   lock(tree: Handle): { readonly locked: Fd; readonly free: Fd } {
     {
       using door = openat(AT_FDCWD, cstring(DOOR), O_PATH | O_DIRECTORY)
-      attachTree(tree, door)
+      moveMount(tree, door)
     }
     try {
-      const free = cloneTree(DOOR)
-      const locked = this.#inRoom(() => cloneTree(DOOR))
+      const free = openTree(DOOR)
+      const locked = this.#inRoom(() => openTree(DOOR))
       // Where nothing had arrived it would be a copy of the door itself.
-      if (identify(locked.raw).dev !== identify(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
+      if (statx(locked.raw).dev !== statx(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
       return { locked, free }
     } finally {
       restoreOrDie(() => unmount(DOOR))
@@ -84,12 +84,12 @@ export class MountLocker {
   /** Locks a mount and tries to change it, as somebody who may do everything. @throws {Error} if this kernel locks nothing */
   #prove(): void {
     using tree = detachedTmpfs([])
-    changeAttributes(tree, { set: MOUNT_ATTR_NODEV })
+    mountSetattr(tree, { set: MOUNT_ATTR_NODEV })
     const { locked, free } = this.lock(tree)
     using _locked = locked
     using _free = free
     try {
-      changeAttributes(locked, { clear: MOUNT_ATTR_NODEV })
+      mountSetattr(locked, { clear: MOUNT_ATTR_NODEV })
     } catch (error) {
       if (error instanceof SyscallError && error.errno === errnos.EPERM) return
       throw error

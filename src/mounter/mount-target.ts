@@ -1,7 +1,7 @@
 import { errno, errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { identify, isMountRoot, linkOf, O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
+import { isMountRoot, linkOf, O_DIRECTORY, O_PATH, openat, statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 /** What mount(2) says about its target, and move_mount(2) does not; linux/fs/namespace.c do_add_mount(), graft_tree(). */
@@ -13,7 +13,7 @@ export function checkTarget(tree: Handle, target: Handle): void {
 /** The same file system twice on one mount point. What cannot be looked at is a file system of the container. */
 function isRootOfSame(tree: Handle, target: Handle): boolean {
   try {
-    return isMountRoot(target) && identify(tree.raw).dev === identify(target.raw).dev
+    return isMountRoot(target) && statx(tree.raw).dev === statx(target.raw).dev
   } catch (error) {
     if (error instanceof SyscallError && error.errno === errnos.EACCES) return false
     throw error

@@ -6,10 +6,10 @@ import type { Manner, Source } from '../calls/mounts.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_RDONLY, openat, read } from '../kernel/files.ts'
-import { create, fsmount, fsopen, setParameter } from '../kernel/fs-context.ts'
+import { fsconfigCreate, fsconfigSet, fsmount, fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
-import { attachTree, changeAttributes, cloneTree, mountBytes, unmount } from '../kernel/mount.ts'
+import { mountRaw, mountSetattr, moveMount, openTree, unmount } from '../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../kernel/namespaces.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 import { insideCgroupsOf } from './join-cgroups.ts'
@@ -82,9 +82,9 @@ export class MountWorker {
     const text = source.text === undefined ? null : bytesOf(source.text)
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
     const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
-    orOwnErrno(usable, () => root.inside(() => mountBytes(bytesOf(type), text, `/${name}`, options)))
+    orOwnErrno(usable, () => root.inside(() => mountRaw(bytesOf(type), text, `/${name}`, options)))
     try {
-      return cloneTree(place)
+      return openTree(place)
     } finally {
       restoreOrDie(() => unmount(place))
     }
@@ -103,7 +103,7 @@ export class MountWorker {
       // A parameter may name a path too, so they are told inside.
       root.inside(() => {
         for (const parameter of [...maybe(usable.first), ...parameters]) tell(context, parameter)
-        orOwnErrno(usable, () => create(context, exclusive))
+        orOwnErrno(usable, () => fsconfigCreate(context, exclusive))
       })
       return context
     } catch (error) {
@@ -121,20 +121,20 @@ export class MountWorker {
   /** The same mount with other attributes, of the copy that was not locked. */
   #renew({ attributes }: Asked<'renew'>, free: Fd): readonly Fd[] {
     const all = BigInt(`0x${attributes}`)
-    changeAttributes(free, { clear: ACCESS_TIMES, set: all & ACCESS_TIMES })
+    mountSetattr(free, { clear: ACCESS_TIMES, set: all & ACCESS_TIMES })
     return withRoot(this.#lock(free, all & SET_LATER))
   }
 
   /** Makes a detached mount as it shall be for the container. Idmapped first: what was seen in any place cannot be any more. */
   #settle(tree: Fd, { shift, nodev, later }: Manner & { readonly later: bigint }, userns: Handle): readonly [Fd, Fd?] {
     if (shift) shiftTo(tree, userns)
-    changeAttributes(tree, { clear: SET_LATER, set: nodev ? MOUNT_ATTR_NODEV : later })
+    mountSetattr(tree, { clear: SET_LATER, set: nodev ? MOUNT_ATTR_NODEV : later })
     return nodev ? this.#lock(tree, later) : [dup(tree)]
   }
 
   #lock(tree: Handle, later: bigint): readonly [locked: Fd, free: Fd] {
     const { locked, free } = this.#room.lock(tree)
-    if (later !== 0n) changeAttributes(locked, { set: later })
+    if (later !== 0n) mountSetattr(locked, { set: later })
     return [locked, free]
   }
 
@@ -142,7 +142,7 @@ export class MountWorker {
     if (isNew) checkTarget(tree, target)
     setns(mounts, CLONE_NEWNS)
     try {
-      attachTree(tree, target)
+      moveMount(tree, target)
     } finally {
       restoreOrDie(() => setns(this.#home.mounts, CLONE_NEWNS))
     }
@@ -165,7 +165,7 @@ function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
 /** The kernel has told the caller already, of its own context, that it does not take a parameter, and went on without it. */
 function tell(context: Handle, [key, value]: Parameter): void {
   try {
-    setParameter(context, bytesOf(key), value === undefined ? null : bytesOf(value))
+    fsconfigSet(context, bytesOf(key), value === undefined ? null : bytesOf(value))
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
   }
@@ -173,7 +173,7 @@ function tell(context: Handle, [key, value]: Parameter): void {
 
 function shiftTo(tree: Handle, userns: Handle): void {
   try {
-    changeAttributes(tree, { userns })
+    mountSetattr(tree, { userns })
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
     throw new MountRefused('shift', error.errno)

@@ -7,7 +7,7 @@ import type { Fd } from '../kernel/fd.ts'
 import { changeDirectory, O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
-import { attachTree, cloneTree, mount, pivotRoot } from '../kernel/mount.ts'
+import { mount, moveMount, openTree, pivotRoot } from '../kernel/mount.ts'
 import { detachAt } from '../kernel/mounted.ts'
 import { CLONE_NEWNS, unshare } from '../kernel/namespaces.ts'
 
@@ -57,8 +57,8 @@ export function enterOwnMounts(paths: readonly string[], trees: readonly string[
 /** @throws {SyscallError} EINVAL if that cannot be: then nothing has changed */
 function replaceRoot(points: readonly string[]): void {
   using old = openRoot()
-  using root = cloneTree('/')
-  attachTree(root, old)
+  using root = openTree('/')
+  moveMount(root, old)
   changeDirectory(root)
   try {
     for (const point of points) copyMount(point, root)
@@ -83,9 +83,9 @@ function waysTo(path: string): readonly string[] {
 /** By absolute paths the old root is seen, until it is left. */
 function copyMount(point: string, root: Handle): void {
   try {
-    using tree = cloneTree(point)
+    using tree = openTree(point)
     using target = openat(root.raw, cstring(`.${point}`), O_PATH)
-    attachTree(tree, target)
+    moveMount(tree, target)
   } catch (error) {
     // Another mount hides it, so nothing can be needed of it.
     if (!(error instanceof SyscallError) || error.errno !== errnos.ENOENT) throw error

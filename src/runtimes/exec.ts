@@ -8,7 +8,7 @@ import { O_RDONLY, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { peerProcess } from '../kernel/peer.ts'
-import { keepsNumber } from '../kernel/pidfd.ts'
+import { pidfdIsAlive } from '../kernel/pidfd.ts'
 import { readBundle } from './bundle.ts'
 import type { Handover } from './handover.ts'
 import { ociRuntimes } from './known/index.ts'
@@ -55,7 +55,7 @@ export function runtimeOf(connection: Handle): RuntimeCall | undefined {
   try {
     const call = look(peer.pid)
     // What was read by its number was its own if it has that still.
-    if (call && keepsNumber(peer.pidfd)) return call
+    if (call && pidfdIsAlive(peer.pidfd)) return call
     call?.mounts?.[Symbol.dispose]()
   } catch {
     // It is gone.

@@ -6,7 +6,7 @@ import type { Exec } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { ticksPerSecond } from '../kernel/clock.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
-import { identify, O_RDONLY, openat } from '../kernel/files.ts'
+import { O_RDONLY, openat, statx } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
 import { startIn } from '../kernel/process.ts'
@@ -72,7 +72,7 @@ export function inspect(
  */
 function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
   using owner = ownerOf(handles.pidns)
-  return identify(owner.raw).ino === usernsInode ? undefined : 'unclearUserns'
+  return statx(owner.raw).ino === usernsInode ? undefined : 'unclearUserns'
 }
 
 /**
@@ -107,7 +107,7 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
   const barred = forUser && isOurs ? undefined : barredBy(handles.userns)
   return {
     handles,
-    usernsInode: identify(handles.userns.raw).ino,
+    usernsInode: statx(handles.userns.raw).ino,
     startedMs: (1000 * startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`))) / ticksPerSecond(),
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
@@ -129,8 +129,8 @@ const namespaceOf = (pid: number | 'self', name: string): string => readlinkSync
 
 function barredBy(userns: Fd): ReasonCode | undefined {
   using ours = openat(AT_FDCWD, cstring('/proc/self/ns/user'), O_RDONLY)
-  const our = identify(ours.raw).ino
-  if (identify(userns.raw).ino === our) return 'hostUserns'
+  const our = statx(ours.raw).ino
+  if (statx(userns.raw).ino === our) return 'hostUserns'
   using parent = parentUserNamespace(userns)
-  return parent && identify(parent.raw).ino === our ? undefined : 'foreignUserns'
+  return parent && statx(parent.raw).ino === our ? undefined : 'foreignUserns'
 }

@@ -10,7 +10,7 @@ import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { deviceOf, fstatfs, identify } from '../kernel/files.ts'
+import { deviceOf, fstatfs, statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 /** Of a path that the kernel, or a walk like its own, has followed. */
@@ -36,7 +36,7 @@ export function sourceOf(caller: Caller, text: string | undefined, writable: boo
 }
 
 function found(caller: Caller, node: Handle, writable: boolean): Source {
-  if (fileType(identify(node.raw).mode) !== S_IFBLK) return { kind: { other: true } }
+  if (fileType(statx(node.raw).mode) !== S_IFBLK) return { kind: { other: true } }
   // linux/fs/namei.c may_open_dev()
   if ((fstatfs(node).flags & ST_NODEV) !== 0) return { kind: { errno: errno('EACCES') } }
   const mode = R_OK | (writable ? W_OK : 0)

@@ -4,7 +4,7 @@ import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { PassOn } from '../calls/verdict.ts'
-import { identify, mknodat, O_NOFOLLOW, O_PATH, openat, unlinkat } from '../kernel/files.ts'
+import { mknodat, O_NOFOLLOW, O_PATH, openat, statx, unlinkat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { createIn } from './create.ts'
 import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
@@ -48,7 +48,7 @@ function complete(act: Place, caller: Caller): Effect {
 }
 
 function isEmptyFile(file: Handle, asked: Mode): boolean {
-  const { mode, size } = identify(file.raw)
+  const { mode, size } = statx(file.raw)
   return fileType(mode) === S_IFREG && size === 0n && (mode & ~asked & 0o777) === 0
 }
 
@@ -56,7 +56,7 @@ const asFile = (mode: Mode): Mode => ((mode & 0o7777) | S_IFREG) as Mode
 
 function mountOver({ dir, name, dev }: Place, caller: Caller): void {
   using file = openat(dir.raw, name, O_PATH | O_NOFOLLOW)
-  const { mode, gid } = identify(file.raw)
+  const { mode, gid } = statx(file.raw)
   // Another thread of the container may have put something else there: that is not ours to cover.
   if (fileType(mode) !== S_IFREG) throw new PassOn('gone')
   caller.mountNode({ mode, dev, gid }, file)

@@ -4,7 +4,7 @@ import { childOf, decodeSchedAttr, SCHED_FLAG, SCHED_RESET_ON_FORK, type SchedAt
 import type { Scheduling, Verb, Verbs } from '../calls/act.ts'
 import { steps } from '../calls/steps.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { keepsNumber } from '../kernel/pidfd.ts'
+import { pidfdIsAlive } from '../kernel/pidfd.ts'
 import { forkedBy } from '../kernel/process.ts'
 import { schedGetattr, schedSetattr, schedSetparam, schedSetscheduler, schedulingOf } from '../kernel/sched.ts'
 
@@ -17,9 +17,9 @@ export const schedule: Verb<Verbs['schedule']> = {
     'died in between, a task that has its number since then gets back what it inherited.',
   run({ task, to }, caller) {
     caller.act(steps.schedule, () => {
-      if (!keepsNumber(task.pidfd)) throw new SyscallError(to.by, errno('ESRCH'))
+      if (!pidfdIsAlive(task.pidfd)) throw new SyscallError(to.by, errno('ESRCH'))
       apply(task.tid, to)
-      if (keepsNumber(task.pidfd)) return
+      if (pidfdIsAlive(task.pidfd)) return
       takeBack(task.tid, to)
       throw new SyscallError(to.by, errno('ESRCH'))
     })

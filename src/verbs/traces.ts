@@ -7,7 +7,7 @@ import { steps } from '../calls/steps.ts'
 import { isAbsent } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { deviceOf, identify, marksOf, O_NOFOLLOW, O_PATH, openat, timesOf } from '../kernel/files.ts'
+import { deviceOf, marksOf, O_NOFOLLOW, O_PATH, openat, statx, timesOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { createIn } from './create.ts'
 
@@ -41,13 +41,13 @@ export const isChangedSince = (file: Handle, { since }: Trace): boolean => times
 
 /** Is it such a device node? A umask or an access list may have taken from its mode, nothing adds to it. */
 export function isNode(file: Handle, asked: Mode, dev: Dev): boolean {
-  const { mode } = identify(file.raw)
+  const { mode } = statx(file.raw)
   return fileType(mode) === S_IFCHR && deviceOf(file) === dev && (mode & ~asked & 0o777) === 0
 }
 
 /** Which inode: the rest of its marks may change in between. */
 export function inodeOf(file: Handle): readonly Mark[] {
-  const { dev, ino } = identify(file.raw)
+  const { dev, ino } = statx(file.raw)
   return [dev, ino]
 }
 

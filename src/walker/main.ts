@@ -13,10 +13,10 @@ import { threadTime } from '../kernel/clock.ts'
 import { setFsgid, setFsuid, setGroups, setResgid, setResuid } from '../kernel/credentials.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { Fd } from '../kernel/fd.ts'
-import { chrootTo, identify, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../kernel/files.ts'
+import { chrootTo, O_DIRECTORY, O_PATH, O_RDONLY, openat, statx } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { CLONE_FS, unshare } from '../kernel/namespaces.ts'
-import { keepsNumber } from '../kernel/pidfd.ts'
+import { pidfdIsAlive } from '../kernel/pidfd.ts'
 import { OwnCaps } from '../processes/own-caps.ts'
 import { processCaps } from '../processes/process-caps.ts'
 import { reply, serveRequests } from '../processes/serve-requests.ts'
@@ -43,7 +43,7 @@ let counted = threadTime()
 
 function ownUserns(): bigint {
   using namespace = openat(proc.raw, cstring('self/ns/user'), O_RDONLY)
-  return identify(namespace.raw).ino
+  return statx(namespace.raw).ino
 }
 
 function inside(map: readonly IdExtent[], id: number): number {
@@ -89,7 +89,7 @@ function otherTask(number: () => Tid): Fd {
   const { tid, pidfd } = pinWithin(bounds, number)
   using held = pidfd
   const directory = openat(proc.raw, cstring(`${tid}`), O_PATH | O_DIRECTORY)
-  if (keepsNumber(held)) return directory
+  if (pidfdIsAlive(held)) return directory
   directory[Symbol.dispose]()
   throw new PassOn('noSuchTask')
 }

@@ -5,7 +5,7 @@ import type { Tid } from '../../src/abi/brand.ts'
 import type { Context, Parameter } from '../../src/calls/context.ts'
 import { CONTEXT_WORDS, ENTRIES, FsContextStore } from '../../src/engine/kept/fs-context-store.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
-import { identify } from '../../src/kernel/files.ts'
+import { statx } from '../../src/kernel/files.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
 import { pipe } from '../../src/kernel/pipe.ts'
 import { OwnVault, placeIn } from './lasting-world.ts'
@@ -135,18 +135,18 @@ describe('Contexts', () => {
     const [words, vault] = [memory(), new OwnVault()]
     const before = contexts(words, vault)
     const [opened, made] = [descriptor(), descriptor()]
-    const { ino } = identify(opened.raw)
+    const { ino } = statx(opened.raw)
     before.addContext(1, opened.fd, 'ext4', PROCESS)!(3)
     const context = held(before, 1, opened.raw)
     context.add(['source', '/dev/x'])
     context.keep(made.fd)
     const after = contexts(words, vault)
     after.restore(vault.legacy())
-    const isIt = ({ raw }: Handle): boolean => identify(raw).ino === ino
+    const isIt = ({ raw }: Handle): boolean => statx(raw).ino === ino
     {
       using again = after.findContext(1, isIt) as Context
       expect(again).toMatchObject({ type: 'ext4', parameters: [['source', '/dev/x']], isUsed: false })
-      expect(identify(again.made!.raw).ino).toBe(identify(made.raw).ino)
+      expect(statx(again.made!.raw).ino).toBe(statx(made.raw).ino)
       expect(again.made!.raw).not.toBe(made.raw)
       again.end()
     }

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { BpfProgramStore, STORE_LOCKS, STORE_WORDS } from '../../src/caller/programs/bpf-program-store.ts'
 import type { OwnProgram } from '../../src/calls/device-programs.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
-import { identify } from '../../src/kernel/files.ts'
+import { statx } from '../../src/kernel/files.ts'
 import { isAbandoned, pipe } from '../../src/kernel/pipe.ts'
 import { OwnVault, placeIn } from '../engine/lasting-world.ts'
 
@@ -15,7 +15,7 @@ function add(store: BpfProgramStore, container: number, about: OwnProgram, exist
   const { read, write } = pipe()
   const other = pipe()
   other.read[Symbol.dispose]()
-  const { ino: inode } = identify(read.raw)
+  const { ino: inode } = statx(read.raw)
   if (store.add(container, { ...about, program: other.write, standIn: write, inode }, exists)) return read
   for (const fd of [read, write, other.write]) fd[Symbol.dispose]()
   return undefined
@@ -29,7 +29,7 @@ const big = { id: 0x8000_0001, loaded: 0xfedc_ba98_7654_3210n }
 test('a program is found by what stands for it and by its number, in its own container only', () => {
   const programs = store()
   using standIn = add(programs, 1, big, there)!
-  const { ino } = identify(standIn.raw)
+  const { ino } = statx(standIn.raw)
   expect(programs.named(1, ino)).toEqual(big)
   expect(programs.numbered(1, big.id)).toEqual(big)
   expect(programs.named(0, ino)).toBeUndefined()
@@ -52,8 +52,8 @@ test('of one that nothing stands for any more the number is known, until the ker
   expect(add(programs, 0, { id: 3, loaded: 3n }, there)).toBeUndefined()
   using last = add(programs, 0, { id: 3, loaded: 3n }, missing)!
   expect(programs.numbered(0, big.id)).toBeUndefined()
-  expect(programs.named(0, identify(last.raw).ino)).toEqual({ id: 3, loaded: 3n })
-  expect(programs.named(0, identify(other.raw).ino)).toEqual({ id: 2, loaded: 2n })
+  expect(programs.named(0, statx(last.raw).ino)).toEqual({ id: 3, loaded: 3n })
+  expect(programs.named(0, statx(other.raw).ino)).toEqual({ id: 2, loaded: 2n })
   programs.forget(0)
   for (const fd of rest) fd![Symbol.dispose]()
 })
@@ -62,9 +62,9 @@ test('one that is opened again takes its old place', () => {
   const programs = store()
   for (let count = 0; count < 3 * LIMIT; count++) add(programs, 0, big, there)![Symbol.dispose]()
   using standIn = add(programs, 0, big, there)!
-  expect(programs.named(0, identify(standIn.raw).ino)).toEqual(big)
+  expect(programs.named(0, statx(standIn.raw).ino)).toEqual(big)
   programs.forget(0)
-  expect(programs.named(0, identify(standIn.raw).ino)).toBeUndefined()
+  expect(programs.named(0, statx(standIn.raw).ino)).toBeUndefined()
 })
 
 test('isAbandoned() when the last copy of the other end is closed', () => {
@@ -79,7 +79,7 @@ test('the next engine knows them by what stands for them and by their numbers, a
   const [words, vault] = [memory(), new OwnVault()]
   const before = store(words, vault)
   using standIn = add(before, 1, big, there)!
-  const { ino } = identify(standIn.raw)
+  const { ino } = statx(standIn.raw)
   const after = store(words, vault)
   after.restore(1, vault.legacy())
   expect(after.named(1, ino)).toEqual(big)

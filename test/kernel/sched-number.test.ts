@@ -6,7 +6,7 @@ import { SCHED } from '../../src/abi/sched.ts'
 import type { Scheduling } from '../../src/calls/act.ts'
 import type { Caller } from '../../src/calls/caller.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
-import { keepsNumber, PIDFD_THREAD, pidfdOpen } from '../../src/kernel/pidfd.ts'
+import { PIDFD_THREAD, pidfdIsAlive, pidfdOpen } from '../../src/kernel/pidfd.ts'
 import { schedule, takeBack } from '../../src/verbs/schedule.ts'
 import { fixture } from '../fixtures.ts'
 import { Look } from './sched-world.ts'
@@ -32,10 +32,10 @@ beforeEach(async () => {
   const first = spawn('sleep', ['100'], { stdio: 'ignore' })
   number = first.pid as Tid
   dead = pidfdOpen(number, PIDFD_THREAD)
-  expect(keepsNumber(dead)).toBe(true)
+  expect(pidfdIsAlive(dead)).toBe(true)
   first.kill('SIGKILL')
   await once(first, 'exit')
-  expect(keepsNumber(dead)).toBe(false)
+  expect(pidfdIsAlive(dead)).toBe(false)
   const second = spawn('chrt', ['-b', '0', 'nice', '-n', '3', fixture('pid-at'), `${number}`, 'sleep', '100'])
   children.push(second)
   parent = second.pid!

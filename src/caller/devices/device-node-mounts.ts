@@ -3,7 +3,7 @@ import { S_IFCHR } from '../../abi/stat.ts'
 import type { NodeLike } from '../../calls/caller.ts'
 import { steps } from '../../calls/steps.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { changeGroup, mknodat, umask, unlinkat } from '../../kernel/files.ts'
+import { fchownGroup, mknodat, umask, unlinkat } from '../../kernel/files.ts'
 import { detachedTmpfs } from '../../kernel/fs-context.ts'
 import { cloneFile } from '../../kernel/mount.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
@@ -32,7 +32,7 @@ export class DeviceNodes {
     umask(NO_UMASK)
     mknodat(tmpfs, NAME, ((mode & 0o7777) | S_IFCHR) as Mode, dev)
     try {
-      changeGroup(tmpfs, NAME, gid)
+      fchownGroup(tmpfs, NAME, gid)
       identity.with(steps.makeMount)
       using copy = cloneFile(tmpfs, NAME)
       attach(copy)

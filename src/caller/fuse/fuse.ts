@@ -12,7 +12,7 @@ import { PassOn, Refused } from '../../calls/verdict.ts'
 import { access, X_OK } from '../../kernel/access.ts'
 import { now } from '../../kernel/clock.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import { deviceOf, fstatfs, identify, O_NOFOLLOW, O_PATH, openat, readlink } from '../../kernel/files.ts'
+import { deviceOf, fstatfs, O_NOFOLLOW, O_PATH, openat, readlink, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
 import type { Container } from '../identity/container.ts'
@@ -176,7 +176,7 @@ export class CallerFuse implements Fuse {
   #mustHaveDevice(): void {
     const { caller } = this.#caller
     const node = orUndefined(() => caller.object(AT_FDCWD, path('/dev/fuse'), true))
-    const there = node && fileType(identify(node.raw).mode) === S_IFCHR && deviceOf(node) === DEV_FUSE
+    const there = node && fileType(statx(node.raw).mode) === S_IFCHR && deviceOf(node) === DEV_FUSE
     if (!there || (fstatfs(node).flags & ST_NODEV) !== 0 || !this.#mayOpen()) throw new PassOn('fuseNoDevice')
   }
 
@@ -203,7 +203,7 @@ export class CallerFuse implements Fuse {
     const file = orUndefined(() => outsideProc(path(candidate)))
     // For us there is no /proc/self in a procfs of the container: what is there for the caller alone leads through that.
     if (!file && orUndefined(() => caller.object(AT_FDCWD, path(candidate), true))) throw new PassOn('crossesProc')
-    if (!file || fileType(identify(file.raw).mode) !== S_IFREG) return false
+    if (!file || fileType(statx(file.raw).mode) !== S_IFREG) return false
     try {
       caller.act(steps.asCaller, () => access(file, X_OK))
       return true

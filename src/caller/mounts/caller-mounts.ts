@@ -6,9 +6,9 @@ import type { Description, Given, Manner, MountCall, Mounts } from '../../calls/
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
 import { PassOn, Refused } from '../../calls/verdict.ts'
-import { isSameFile } from '../../kernel/compare.ts'
+import { kcmpFile } from '../../kernel/compare.ts'
 import { dup, Fd } from '../../kernel/fd.ts'
-import { fstatfs, identify, mountId, O_RDONLY, openat, read } from '../../kernel/files.ts'
+import { fstatfs, mountId, O_RDONLY, openat, read, statx } from '../../kernel/files.ts'
 import { fsopen } from '../../kernel/fs-context.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
@@ -64,7 +64,7 @@ export class CallerMounts implements Mounts {
     const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
     using owner = ownerOf(mounts)
     // A container without mounts of its own shares the host's: nothing is ever mounted there.
-    if (identify(owner.raw).ino !== container.userns) throw new PassOn('hostMounts')
+    if (statx(owner.raw).ino !== container.userns) throw new PassOn('hostMounts')
     return mounts
   }
 
@@ -95,7 +95,7 @@ export class CallerMounts implements Mounts {
     const { tid, container, identity, services: desk } = this.#caller
     if (!desk.keeping.has(container.index)) return undefined
     identity.with(steps.look)
-    return this.#mine(desk.keeping.findContext(container.index, (opened) => isSameFile(tid, fd, opened)))
+    return this.#mine(desk.keeping.findContext(container.index, (opened) => kcmpFile(tid, fd, opened)))
   }
 
   create({ source: { node, ...source }, ...rest }: Description): Fd {

@@ -1,7 +1,7 @@
 import { opendirSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
 import type { IsHeld } from '../../calls/context.ts'
-import { isSameFile } from '../../kernel/compare.ts'
+import { kcmpFile } from '../../kernel/compare.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { isMountRoot, mountId, O_PATH, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -26,7 +26,7 @@ export function mountOfFd(task: Handle, fd: number): bigint | undefined {
  * says of itself (`fdinfo`) may wait for its file system. The calling thread must be at home, with the right to search there.
  */
 export const callerHolds: IsHeld = (given, { process, fd }) =>
-  fd === undefined ? hasOne(process, given) : isSameFile(process, fd, given)
+  fd === undefined ? hasOne(process, given) : kcmpFile(process, fd, given)
 
 function hasOne(process: Tid, given: Handle): boolean {
   try {
@@ -34,7 +34,7 @@ function hasOne(process: Tid, given: Handle): boolean {
     for (let count = 0; count < DESCRIPTORS; count++) {
       const name = directory.next()
       if (name === undefined) return false
-      if (isSameFile(process, Number(name), given)) return true
+      if (kcmpFile(process, Number(name), given)) return true
     }
     return true
   } catch (error) {

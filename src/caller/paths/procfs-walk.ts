@@ -8,12 +8,12 @@ import {
   fileSystemType,
   fstatfs,
   type Identity,
-  identify,
   O_NOFOLLOW,
   O_PATH,
   openat,
   PROC_SUPER_MAGIC,
   readlink,
+  statx,
 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup.ts'
@@ -111,7 +111,7 @@ class Walk {
   }
 
   #mustBeDirectory(): void {
-    if (fileType(identify(this.#place.dir.raw).mode) !== S_IFDIR) throw new SyscallError('walk', errno('ENOTDIR'))
+    if (fileType(statx(this.#place.dir.raw).mode) !== S_IFDIR) throw new SyscallError('walk', errno('ENOTDIR'))
   }
 
   #step(name: string, links: Links): void {
@@ -128,7 +128,7 @@ class Walk {
 
   #stepPlain(dir: Fd, name: string, links: Links): void {
     const next = openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
-    const found = guarded(next, () => identify(next.raw))
+    const found = guarded(next, () => statx(next.raw))
     if (!isLink(found) || links === 'kept') this.#go({ dir: next })
     else {
       if (links === 'trailing') guarded(next, () => this.#mustBeTrusted(found, dir))
@@ -138,7 +138,7 @@ class Walk {
 
   /** @see linux/fs/namei.c may_follow_link(); an owner that we cannot tell from others is nobody's */
   #mustBeTrusted({ uid }: Identity, dir: Handle): void {
-    const parent = identify(dir.raw)
+    const parent = statx(dir.raw)
     const isOwners = uid !== OVERFLOW_ID && (uid === this.#start.fsuid || uid === parent.uid)
     if (!isOwners && isForAll(parent)) throw new SyscallError('walk', errno('EACCES'))
   }
@@ -162,7 +162,7 @@ class Walk {
   /** @param links in the root: there the links are names, as long as they are the entries themselves */
   #stepEntry(dir: Fd, name: string, links: Links | undefined): void {
     const next = openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
-    if (!guarded(next, () => isLink(identify(next.raw)))) this.#go({ dir: next })
+    if (!guarded(next, () => isLink(statx(next.raw)))) this.#go({ dir: next })
     else {
       next[Symbol.dispose]()
       if (!links) throw notFollowed()

@@ -2,7 +2,7 @@ import type { Tid } from '../../abi/brand.ts'
 import { fileType, S_IFLNK } from '../../abi/stat.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { dup, type Fd, guarded } from '../../kernel/fd.ts'
-import { type Identity, identify, O_PATH, O_RDONLY, openat } from '../../kernel/files.ts'
+import { type Identity, O_PATH, O_RDONLY, openat, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { tidFromNamespace } from '../../kernel/pidfd.ts'
 import type { Numbers } from '../../kernel/process.ts'
@@ -41,7 +41,7 @@ interface Found {
 
 type Entered = TaskDirectory | { readonly object: Fd }
 
-export const isRoot = (dir: Handle): boolean => identify(dir.raw).ino === ROOT_INO
+export const isRoot = (dir: Handle): boolean => statx(dir.raw).ino === ROOT_INO
 
 const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino
 
@@ -96,7 +96,7 @@ export class Procfs {
       [`${tgid}/task/${tid}/fd`, `${this.#thread}/fd`],
       [`${tid}`, this.#thread],
     ] as const
-    const wanted = identify(dir.raw)
+    const wanted = statx(dir.raw)
     const place = places.find(([there]) => isAt(root, there, wanted))
     return place && this.#own(dup(dir), place[1], found.depth)
   }
@@ -110,7 +110,7 @@ export class Procfs {
       const seen = openOwn(place.seen, name)
       return guarded(seen, () => {
         using next = openOwn(place.dir, here)
-        if (fileType(identify(next.raw).mode) !== S_IFLNK)
+        if (fileType(statx(next.raw).mode) !== S_IFLNK)
           return { dir: dup(next), seen, own, depth, threads: here === 'task' }
         const object = openat(place.dir.raw, terminated(here), O_PATH)
         seen[Symbol.dispose]()
@@ -151,7 +151,7 @@ export class Procfs {
   }
 
   #isKnown(root: Handle): boolean {
-    return isSame(identify(root.raw), identify(this.#start.proc.raw))
+    return isSame(statx(root.raw), statx(this.#start.proc.raw))
   }
 
   /** The caller as the host sees it, or as it is in a procfs of another pid namespace, if it is there what it is here. */
@@ -210,7 +210,7 @@ export class Procfs {
 function isAt(root: Handle, name: string, wanted: Identity): boolean {
   try {
     using seen = openOwn(root, name)
-    return isSame(identify(seen.raw), wanted)
+    return isSame(statx(seen.raw), wanted)
   } catch (error) {
     if (error instanceof SyscallError) return false
     throw error

@@ -6,7 +6,7 @@ import { steps } from '../../calls/steps.ts'
 import { type Attached, attachedPrograms, objectInfo, programById } from '../../kernel/bpf.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { identify } from '../../kernel/files.ts'
+import { statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import type { Container } from '../identity/container.ts'
@@ -111,7 +111,7 @@ export class CallerBpf implements Contract {
     const about = describe(kept)
     const { read, write } = identity.countedApart(pipe)
     using standIn = write
-    const { ino: inode } = identify(read.raw)
+    const { ino: inode } = statx(read.raw)
     const standing = { ...about, program: kept, standIn, inode }
     if (store.add(container.index, standing, (other) => this.#exists(other))) return read
     read[Symbol.dispose]()
@@ -188,7 +188,7 @@ let pipes: bigint | undefined
 /** The inode of a pipe; undefined for anything else. */
 function pipeIdentity(handle: Handle): bigint | undefined {
   try {
-    const { dev, ino } = identify(handle.raw)
+    const { dev, ino } = statx(handle.raw)
     pipes ??= pipeFileSystem()
     return dev === pipes ? ino : undefined
   } catch (error) {
@@ -201,5 +201,5 @@ function pipeFileSystem(): bigint {
   const { read, write } = pipe()
   using one = read
   using _ = write
-  return identify(one.raw).dev
+  return statx(one.raw).dev
 }

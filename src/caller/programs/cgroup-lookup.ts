@@ -6,7 +6,7 @@ import type { ReasonCode } from '../../calls/reason.ts'
 import { openGroup } from '../../kernel/cgroup.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { type Identity, identify, O_PATH, O_RDONLY, openat, read } from '../../kernel/files.ts'
+import { type Identity, O_PATH, O_RDONLY, openat, read, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { parentUserNamespace } from '../../kernel/pidfd.ts'
 import { parentIn } from '../../kernel/process.ts'
@@ -42,7 +42,7 @@ export interface Located {
  * @param own keeps what is opened
  */
 export function locate(home: Handle, candidate: Handle, own: (fd: Fd) => Fd): Located | NoGroup {
-  const homeId = identify(home.raw)
+  const homeId = statx(home.raw)
   const { dev, ino, mode } = identifyAny(candidate) ?? homeless
   if (dev !== homeId.dev || fileType(mode) !== S_IFDIR) return 'notCgroup'
   if (ino === homeId.ino) return 'ownCgroup'
@@ -50,7 +50,7 @@ export function locate(home: Handle, candidate: Handle, own: (fd: Fd) => Fd): Lo
   if (!group) return 'removedCgroup'
   own(group)
   const above = ancestors(group, own)
-  return above.some((fd) => isSame(identify(fd.raw), homeId)) ? { group, above } : 'outsideCgroup'
+  return above.some((fd) => isSame(statx(fd.raw), homeId)) ? { group, above } : 'outsideCgroup'
 }
 
 /** A descriptor may outlive its group, and so may a link. @returns undefined if that was removed */
@@ -68,7 +68,7 @@ const homeless = { dev: -1n, ino: 0n, mode: 0 } as unknown as Identity
 /** A file system of the container may refuse even that: then it is none of ours. */
 function identifyAny(handle: Handle): Identity | undefined {
   try {
-    return identify(handle.raw)
+    return statx(handle.raw)
   } catch (error) {
     if (error instanceof SyscallError) return undefined
     throw error
@@ -81,7 +81,7 @@ function ancestors(group: Fd, own: (fd: Fd) => Fd): readonly Fd[] {
   for (let here = group; above.length < DEPTH_LIMIT; ) {
     const parent = own(openat(here.raw, PARENT, O_PATH))
     // The root is its own parent; above the root of a mount lies another file system.
-    const [one, other] = [identify(here.raw), identify(parent.raw)]
+    const [one, other] = [statx(here.raw), statx(parent.raw)]
     if (isSame(one, other) || one.dev !== other.dev) return above
     above.push(parent)
     here = parent
@@ -93,7 +93,7 @@ function ancestors(group: Fd, own: (fd: Fd) => Fd): readonly Fd[] {
 export function cgroupProblem(home: Handle | undefined): 'noCgroup' | 'rootCgroup' | undefined {
   if (!home) return 'noCgroup'
   using parent = openat(home.raw, PARENT, O_PATH)
-  const [one, other] = [identify(home.raw), identify(parent.raw)]
+  const [one, other] = [statx(home.raw), statx(parent.raw)]
   return isSame(one, other) || one.dev !== other.dev ? 'rootCgroup' : undefined
 }
 
@@ -103,7 +103,7 @@ export function cgroupProblem(home: Handle | undefined): 'noCgroup' | 'rootCgrou
  */
 export function isNested(home: Handle, { uidMap, gidMap }: Pick<Container, 'uidMap' | 'gidMap'>): boolean {
   using parent = openat(home.raw, PARENT, O_PATH)
-  const { uid, gid, mode } = identify(parent.raw)
+  const { uid, gid, mode } = statx(parent.raw)
   const isOfGroup = (mode & 0o020) !== 0 && toInside(gidMap, gid) !== undefined
   return toInside(uidMap, uid) !== undefined || isOfGroup || (mode & 0o002) !== 0
 }
@@ -160,7 +160,7 @@ function isWithin(proc: Handle, pid: string, userns: bigint): boolean {
     let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${pid}/ns/user\0`), O_RDONLY)
     for (let depth = 0; namespace && depth < USERNS_LIMIT; depth++) {
       using held: Fd = namespace
-      if (identify(held.raw).ino === userns) return true
+      if (statx(held.raw).ino === userns) return true
       namespace = parentUserNamespace(held)
     }
     namespace?.[Symbol.dispose]()

@@ -4,13 +4,13 @@ import type { ReasonCode } from '../../calls/reason.ts'
 import { PassOn } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { identify, O_RDONLY, openat } from '../../kernel/files.ts'
+import { O_RDONLY, openat, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import {
-  keepsNumber,
   numberInNamespace,
   PIDFD_THREAD,
   parentUserNamespace,
+  pidfdIsAlive,
   pidfdOpen,
   tidFromNamespace,
 } from '../../kernel/pidfd.ts'
@@ -79,7 +79,7 @@ export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned
     const tid = number()
     pidfd = pin(tid)
     const here = bounds && isWithin(bounds, tid)
-    if (number() !== tid || !keepsNumber(pidfd)) throw new PassOn('noSuchTask')
+    if (number() !== tid || !pidfdIsAlive(pidfd)) throw new PassOn('noSuchTask')
     if (!here) throw new PassOn('outsideContainer')
     return { tid, pidfd }
   } catch (error) {
@@ -131,7 +131,7 @@ function isWithin({ pidns, userns, proc }: Bounds, tid: Tid): boolean {
   let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${tid}/ns/user\0`), O_RDONLY)
   for (let depth = 0; namespace && depth <= NESTED; depth++) {
     using owned: Fd = namespace
-    if (identify(owned.raw).ino === userns) return true
+    if (statx(owned.raw).ino === userns) return true
     namespace = parentUserNamespace(owned)
   }
   return false

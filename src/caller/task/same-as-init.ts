@@ -1,10 +1,10 @@
 import { PassOn } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
-import { identify, mountId, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, openat, read } from '../../kernel/files.ts'
+import { mountId, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, openat, read, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { keepsNumber } from '../../kernel/pidfd.ts'
+import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import type { Container } from '../identity/container.ts'
 
 /** A program that a runtime starts is in all of these of the container's init. */
@@ -22,7 +22,7 @@ const TEXT_LIMIT = 1024 * 1024
 export function requireSameAsInit(task: Handle, { handles, initTid }: Container, proc: Handle): void {
   if (!handles) throw new PassOn('unknownContainer')
   using init = openat(proc.raw, cstring(`${initTid}`), O_PATH | O_DIRECTORY)
-  if (!keepsNumber(new Fd(handles.init))) throw new PassOn('gone')
+  if (!pidfdIsAlive(new Fd(handles.init))) throw new PassOn('gone')
   const same =
     NAMESPACES.every((name) => inodeOf(task, name) === inodeOf(init, name)) &&
     rootOf(task) === rootOf(init) &&
@@ -42,7 +42,7 @@ function inodeOf(task: Handle, name: Uint8Array): number | undefined {
 
 /** A name of the directory and of the mount on which it lies. */
 export function directoryId(directory: Handle): string {
-  const { dev, ino } = identify(directory.raw)
+  const { dev, ino } = statx(directory.raw)
   return `${dev}:${ino}:${mountId(directory)}`
 }
 

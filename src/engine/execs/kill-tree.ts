@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Tid } from '../../abi/brand.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { keepsNumber, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
+import { pidfdIsAlive, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { forkedBy } from '../../kernel/process.ts'
 
 const { SIGSTOP, SIGKILL } = constants.signals
@@ -38,7 +38,7 @@ function hold(pid: number, parent: Found): Fd | undefined {
   let pidfd: Fd | undefined
   try {
     pidfd = pidfdOpen(pid)
-    if (forkedBy(pid as Tid) === parent.pid && keepsNumber(parent.pidfd)) return pidfd
+    if (forkedBy(pid as Tid) === parent.pid && pidfdIsAlive(parent.pidfd)) return pidfd
   } catch {
     // It has ended.
   }

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { withoutCopies } from '../../kernel/started.ts'
+import { spawnWithoutInheritedFds } from '../../kernel/started.ts'
 
 export type Spawn = typeof spawn
 
@@ -21,7 +21,7 @@ export class SpawnGuard {
   readonly spawn: Spawn = ((...args: Parameters<Spawn>): ChildProcess => {
     Atomics.store(this.#word, 0, 1)
     try {
-      return withoutCopies(() => spawn(...args))
+      return spawnWithoutInheritedFds(() => spawn(...args))
     } finally {
       Atomics.store(this.#word, 0, 0)
       Atomics.notify(this.#word, 0)

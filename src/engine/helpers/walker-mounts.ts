@@ -3,7 +3,7 @@ import { AT_FDCWD } from '../../abi/fcntl.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { changeDirectory, chrootTo, O_DIRECTORY, O_PATH, O_RDONLY, openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { attachTree, cloneTree, mount } from '../../kernel/mount.ts'
+import { mount, moveMount, openTree } from '../../kernel/mount.ts'
 import { CLONE_NEWNS, setns } from '../../kernel/namespaces.ts'
 import { exitGroup } from '../../kernel/process.ts'
 import { enterOwnMounts } from '../../processes/own-mounts.ts'
@@ -79,7 +79,7 @@ function hide(loader: string): void {
 }
 
 function bind(what: string, place: string): void {
-  using tree = cloneTree(what)
+  using tree = openTree(what)
   using target = openat(AT_FDCWD, cstring(place), O_PATH)
-  attachTree(tree, target)
+  moveMount(tree, target)
 }

@@ -8,7 +8,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { attachTree, changeAttributes, cloneTree } from '../../kernel/mount.ts'
+import { mountSetattr, moveMount, openTree } from '../../kernel/mount.ts'
 
 export const openDirectory = (path: string): Fd => openat(AT_FDCWD, cstring(path), O_PATH | O_DIRECTORY)
 
@@ -39,7 +39,7 @@ export interface Graft {
  * the host mounts in that directory later is not for the container.
  */
 export function graft(source: string, target: Handle, { recursive = false, set = 0n, userns }: Graft = {}): void {
-  using tree = cloneTree(source, recursive)
-  changeAttributes(tree, { set, propagation: MS_PRIVATE, ...(userns && { userns }) })
-  attachTree(tree, target)
+  using tree = openTree(source, recursive)
+  mountSetattr(tree, { set, propagation: MS_PRIVATE, ...(userns && { userns }) })
+  moveMount(tree, target)
 }

@@ -4,9 +4,9 @@ import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.ts'
 import type { Write } from '../calls/act.ts'
-import type { Barred, Caller as CallerContract, NodeLike, Task } from '../calls/caller.ts'
+import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { statx } from '../kernel/files.ts'
@@ -88,7 +88,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   bytes(at: bigint, length: number): Uint8Array {
-    if (length > BYTES_MAX) throw new PassOn('unreadable')
+    if (length > BYTES_MAX) throw new ContinueError('unreadable')
     return orContinue('unreadable', () => copyFrom(this.#desk.memory, this.tid, at, length))
   }
 
@@ -113,8 +113,8 @@ export class NotifiedCaller implements CallerContract, Disposable {
     const { memory, pathBuffers: room } = this.#desk
     const length = this.#read(at)
     const end = memory.bytes.indexOf(0)
-    if (end < 0 || end >= length) throw new PassOn('unreadable')
-    if (end === 0) throw new PassOn('pathNotResolved')
+    if (end < 0 || end >= length) throw new ContinueError('unreadable')
+    if (end === 0) throw new ContinueError('pathNotResolved')
     return copyPath(memory.bytes, end + 1, room.path)
   }
 
@@ -179,7 +179,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
     const rules = this.#desk.rules.ofCaller(this.#container, dev, this.#asker)
-    if (!rules) throw new PassOn('deviceRulesUnknown')
+    if (!rules) throw new ContinueError('deviceRulesUnknown')
     return rules
   }
 
@@ -188,11 +188,11 @@ export class NotifiedCaller implements CallerContract, Disposable {
     if (!isEnclosed(this.#container, identity)) return false
     const bar = (): boolean => barDevice(dev, this.#container, { identity, proc, mayBlock, store: programs })
     const closed = rules.closed(this.#container, dev, this.#asker, bar)
-    if (closed === undefined) throw new PassOn('deviceRulesUnknown')
+    if (closed === undefined) throw new ContinueError('deviceRulesUnknown')
     return closed
   }
 
-  devicesBarred(dir: Handle, name: PathBytes): Barred | undefined {
+  devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
     const { identity, nodev: places } = this.#desk
     const as = { identity, fsuid: this.#asker.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
     const { barred, onFuse } = places.look({ dir, name }, as)
@@ -211,7 +211,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   mountNode(node: NodeLike, target: Handle): void {
     const { identity, deviceNodes: nodes, mayMount } = this.#desk
-    if (!mayMount(this.#container)) throw new PassOn('tooManyMounts')
+    if (!mayMount(this.#container)) throw new ContinueError('tooManyMounts')
     this.#asker.mustWait()
     const mounts = this.mounts.namespace()
     nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => moveMount(copy, target)))
@@ -263,7 +263,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
     } catch (error) {
       // A FUSE file system of the container refuses *us*, before it looks at the caller: nothing was done.
       if (this.#onFuse && error instanceof SyscallError && error.errno === errnos.EACCES)
-        throw new PassOn('containerSuperblock')
+        throw new ContinueError('containerSuperblock')
       throw error
     }
   }

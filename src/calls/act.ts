@@ -1,10 +1,10 @@
 import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller, Task } from './caller.ts'
-import type { Context, Unplaced } from './context.ts'
+import type { Context, DetachedMount } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
-import type { Description, Manner, MountCall } from './mounts.ts'
+import type { MountCall, MountManner, SuperblockRequest } from './mounts.ts'
 import type { Reason } from './reason.ts'
 import type { Step } from './steps.ts'
 
@@ -31,29 +31,29 @@ export interface Verbs extends ProgramVerbs {
   readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
   /** By a FUSE program of the container's own. */
   readonly fuse: FuseMount
-  readonly placeMount: { readonly mount: Unplaced; readonly target: Handle; readonly namespace: Handle }
+  readonly placeMount: { readonly mount: DetachedMount; readonly target: Handle; readonly namespace: Handle }
   /** What takes the place of a mount in the caller's table. */
   readonly renewMount: {
-    readonly mount: Unplaced
+    readonly mount: DetachedMount
     /** What it is made of, if it may have been used up already. */
-    readonly anew?: Description
+    readonly anew?: SuperblockRequest
     readonly attributes: bigint
-    readonly manner: Manner
+    readonly manner: MountManner
     readonly replaces: number
   }
   /** A context that is given to the caller. */
   readonly openContext: { readonly type: string; readonly cloexec: boolean }
-  readonly create: { readonly context: Context; readonly description: Description }
+  readonly create: { readonly context: Context; readonly description: SuperblockRequest }
   /** A mount that is given to the caller. */
   readonly mountContext: {
     readonly context: Context
     readonly made: Handle
     /** What it is made of, if it may have been mounted already. */
-    readonly anew?: Description
+    readonly anew?: SuperblockRequest
     /** MOUNT_ATTR_*. */
     readonly attributes: bigint
     readonly cloexec: boolean
-    readonly manner: Manner
+    readonly manner: MountManner
   }
 }
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]
@@ -90,7 +90,7 @@ export interface Effect {
 export const WAS_NOT = 1n
 
 /** What an engine that ended has left of an act. */
-export interface Trace {
+export interface RecoveryTrace {
   /** When it received the call, in milliseconds since 1970. */
   readonly since: number
   /** What the act has noted last; 0 for nothing. */
@@ -101,15 +101,15 @@ export interface Trace {
  * How an act is known again that was done, but whose answer did not arrive: a signal had cancelled the call, which then
  * comes again.
  */
-export interface Once<A> {
+export interface Replayable<A> {
   /** What the kernel says to the call that comes again; undefined if it would just do it twice. */
-  readonly conflict: Errno | undefined
+  readonly unrepeatedErrno: Errno | undefined
   /** Not an act of this kind that can be repeated? */
-  readonly applies?: (act: A) => boolean
+  readonly isReplayable?: (act: A) => boolean
   /** What the two calls have in common, beyond thread and registers. */
-  readonly about: (act: A) => readonly Mark[]
+  readonly key: (act: A) => readonly Mark[]
   /** What stands there after the act, and when the call comes again: equal, if it is that and nobody has changed it. */
-  readonly stands: (act: A, caller: Caller) => readonly Mark[] | undefined
+  readonly fingerprint: (act: A, caller: Caller) => readonly Mark[] | undefined
 }
 
 /** A part of what tells one thing from another. */
@@ -126,7 +126,7 @@ export interface Verb<A> {
    * Was this act, which an engine had begun and that ended meanwhile, done? Completes it where only a part was. Without this
    * an act is one that can be done again.
    */
-  found?(act: A, caller: Caller, trace: Trace): Effect | undefined
+  recover?(act: A, caller: Caller, trace: RecoveryTrace): Effect | undefined
   /** Of an act that must not be done twice. */
-  readonly once?: Once<A>
+  readonly once?: Replayable<A>
 }

@@ -17,7 +17,7 @@ export interface Registers {
 }
 
 /** Why a device node on some file system could not be opened, and whether one of ours can be mounted there instead. */
-export interface Barred {
+export interface NodevReason {
   readonly why: 'nodevMount' | 'containerSuperblock'
   readonly mountable: boolean
 }
@@ -101,7 +101,7 @@ export interface Caller {
    */
   barOpening(dev: Dev): boolean
   /** Could a device node in this directory be opened? undefined: yes, else why not. */
-  devicesBarred(dir: Handle, name: PathBytes): Barred | undefined
+  devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
   readonly mounts: Mounts
   /** The host's number of an id of its container. */
   hostId(kind: 'uid' | 'gid', id: number): number | undefined

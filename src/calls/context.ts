@@ -6,7 +6,7 @@ import type { Handle } from '../kernel/handle.ts'
 export type Parameter = readonly [key: string, value?: string]
 
 /** Something that a container describes or places, and that we keep meanwhile. It is one call's alone until it is disposed. */
-export interface Kept extends Disposable {
+export interface StoredFsContext extends Disposable {
   /** Our handle of what the container's descriptor is open for. */
   readonly handle: Handle
   /** Let it go when the call is over: nothing more comes of it. */
@@ -16,13 +16,13 @@ export interface Kept extends Disposable {
 }
 
 /** What was told of a file system that is to be made. */
-export interface Told {
+export interface FsParameters {
   readonly type: string
   readonly parameters: readonly Parameter[]
 }
 
 /** A context that fsopen(2) gave to the caller's container, and what it was told so far. */
-export interface Context extends Kept, Told {
+export interface Context extends StoredFsContext, FsParameters {
   /** Of ours: the file system was made in it, and is to be mounted. */
   readonly made: Handle | undefined
   /** @returns false if it has been told too much */
@@ -38,7 +38,7 @@ export interface Context extends Kept, Told {
 }
 
 /** A mount that fsmount(2) gave to the caller's container, and that stands nowhere yet; and what its context was told. */
-export interface Unplaced extends Kept, Told {
+export interface DetachedMount extends StoredFsContext, FsParameters {
   /** A copy that is not locked, if it is: only that one can be changed. */
   readonly free: Handle | undefined
 }
@@ -55,7 +55,7 @@ export interface NewMount {
   readonly root: Fd
   readonly tree: Fd
   readonly free: Fd | undefined
-  readonly told: Told
+  readonly told: FsParameters
 }
 
 /** The things that are kept, of all containers. */
@@ -72,7 +72,7 @@ export interface Keeping {
   addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined
   /** The context of this container that `isIt`, locked until it is disposed; 'busy' if another call has it for too long. */
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined
-  findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined
+  findMount(container: number, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined
   /** Does it keep anything of this container? */
   has(container: number): boolean
   /** Lets go of what nobody has any more, by `isHeld`. */

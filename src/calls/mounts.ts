@@ -1,7 +1,7 @@
 import type { Dev, Errno } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Context, Parameter, Told, Unplaced } from './context.ts'
+import type { Context, DetachedMount, FsParameters, Parameter } from './context.ts'
 
 /** What a source leads to for the caller: a block device, something else, or nothing that it may use. */
 export type SourceKind =
@@ -22,7 +22,7 @@ export interface Source {
 export const HUGETLBFS = 'hugetlbfs'
 
 /** How a mount shall be, whatever makes it. */
-export interface Manner {
+export interface MountManner {
   /** Idmapped with the container's user namespace. */
   readonly shift: boolean
   /** Nodev, for good. */
@@ -30,7 +30,7 @@ export interface Manner {
 }
 
 /** As mount(2) has it. */
-export interface MountCall extends Manner {
+export interface MountCall extends MountManner {
   readonly type: string
   readonly source: Source
   readonly flags: bigint
@@ -38,7 +38,7 @@ export interface MountCall extends Manner {
 }
 
 /** As fsopen(2) and fsconfig(2) have it. */
-export interface Description {
+export interface SuperblockRequest {
   readonly type: string
   readonly source: Source
   readonly parameters: readonly Parameter[]
@@ -46,7 +46,7 @@ export interface Description {
 }
 
 /** A descriptor for the caller, and whom to tell its number in the caller's table. */
-export interface Given {
+export interface FdForCaller {
   readonly fd: Handle
   readonly sent: (fd: number) => void
 }
@@ -65,21 +65,21 @@ export interface Mounts {
   /** @param isNew as mount(2) does it, not move_mount(2) */
   attach(tree: Handle, place: { readonly target: Handle; readonly namespace: Handle }, isNew: boolean): void
   /** Opens a context that nothing is ever made of, to be given to the caller, and knows it from now on. */
-  openContext(type: string): Given
+  openContext(type: string): FdForCaller
   /** What the caller's descriptor is open for, if it is such a context; locked until the call is over. */
   context(fd: number): Context | undefined
   /** The mount that the caller's descriptor is in, if `finish` gave it to its container. */
-  unplaced(fd: number): Unplaced | undefined
+  unplaced(fd: number): DetachedMount | undefined
   /** How it is: MOUNT_ATTR_*. */
-  attributes(mount: Unplaced): bigint
+  attributes(mount: DetachedMount): bigint
   /** Makes such a mount anew with other attributes. @returns its root directory, to be given to the caller */
-  renew(mount: Unplaced, attributes: bigint): Given
+  renew(mount: DetachedMount, attributes: bigint): FdForCaller
   /** Makes a file system. @returns the context of ours in which that is; the caller's to close */
-  create(description: Description): Fd
+  create(description: SuperblockRequest): Fd
   /**
    * Makes a mount of what was made, which stands nowhere yet, and keeps it for a while.
    *
    * @returns its root directory, to be given to the caller
    */
-  finish(made: Handle, attributes: bigint, manner: Manner, told: Told): Given
+  finish(made: Handle, attributes: bigint, manner: MountManner, told: FsParameters): FdForCaller
 }

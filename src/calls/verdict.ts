@@ -11,7 +11,10 @@ export type Verdict =
   | { readonly is: 'errno'; readonly errno: Errno; readonly why: Reason }
   | { readonly is: 'act'; readonly act: Act; readonly why: Reason }
 
-export const pass = (code: ReasonCode, a?: number, b?: number): Verdict => ({ is: 'continue', why: why(code, a, b) })
+export const continueWith = (code: ReasonCode, a?: number, b?: number): Verdict => ({
+  is: 'continue',
+  why: why(code, a, b),
+})
 export const refuse = (code: ReasonCode, errno: Errno, a?: number, b?: number): Verdict => ({
   is: 'errno',
   errno,
@@ -36,7 +39,7 @@ export class Refused extends Error {
  * Nothing was done and nothing will be: the kernel shall judge. Thrown from deep inside a lookup, and by a verb only
  * before its act: never `continue` after acting.
  */
-export class PassOn extends Error {
+export class ContinueError extends Error {
   override readonly name = 'PassOn'
   readonly why: Reason
 

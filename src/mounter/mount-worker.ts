@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { Parameter } from '../calls/context.ts'
-import type { Manner, Source } from '../calls/mounts.ts'
+import type { MountManner, Source } from '../calls/mounts.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_RDONLY, openat, read } from '../kernel/files.ts'
@@ -126,7 +126,11 @@ export class MountWorker {
   }
 
   /** Makes a detached mount as it shall be for the container. Idmapped first: what was seen in any place cannot be any more. */
-  #settle(tree: Fd, { shift, nodev, later }: Manner & { readonly later: bigint }, userns: Handle): readonly [Fd, Fd?] {
+  #settle(
+    tree: Fd,
+    { shift, nodev, later }: MountManner & { readonly later: bigint },
+    userns: Handle,
+  ): readonly [Fd, Fd?] {
     if (shift) shiftTo(tree, userns)
     mountSetattr(tree, { clear: SET_LATER, set: nodev ? MOUNT_ATTR_NODEV : later })
     return nodev ? this.#lock(tree, later) : [dup(tree)]

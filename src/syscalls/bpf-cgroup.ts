@@ -11,7 +11,7 @@ import type { ErrnoName } from '../abi/errno.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Group, NoGroup, OwnProgram } from '../calls/device-programs.ts'
-import { act, pass, type Verdict } from '../calls/verdict.ts'
+import { act, continueWith, type Verdict } from '../calls/verdict.ts'
 import { type Command, deny, MANAGE, ours } from './bpf-command.ts'
 
 const FLAGS = BPF_F_ALLOW_OVERRIDE | BPF_F_ALLOW_MULTI | BPF_F_REPLACE
@@ -19,7 +19,7 @@ const FLAGS = BPF_F_ALLOW_OVERRIDE | BPF_F_ALLOW_MULTI | BPF_F_REPLACE
 /** ATTACH, DETACH and LINK_CREATE have the type of the attachment at the same place. */
 const foreign = (view: DataView): Verdict | undefined => {
   const type = view.getUint32(ATTACH.type, true)
-  return type === BPF_CGROUP_DEVICE ? undefined : pass('bpfAttachType', type)
+  return type === BPF_CGROUP_DEVICE ? undefined : continueWith('bpfAttachType', type)
 }
 
 const isVerdict = (found: object): found is Verdict => 'is' in found
@@ -119,7 +119,7 @@ export const updateLink: Command = {
   foreign: ours,
   decide({ view }, caller) {
     const link = caller.devicePrograms.link(view.getUint32(UPDATE.link, true))
-    if (!link) return pass('notOurs')
+    if (!link) return continueWith('notOurs')
     const flags = view.getUint32(UPDATE.flags, true)
     if ((flags & ~BPF_F_REPLACE) !== 0) return deny('EINVAL', 'bpfFlags', flags)
     const program = programOf(caller, view.getUint32(UPDATE.program, true))
@@ -136,6 +136,6 @@ export const detachLink: Command = {
   foreign: ours,
   decide({ view }, caller) {
     const link = caller.devicePrograms.link(view.getUint32(UPDATE.link, true))
-    return link ? act({ verb: 'detachLink', link }) : pass('notOurs')
+    return link ? act({ verb: 'detachLink', link }) : continueWith('notOurs')
   },
 }

@@ -8,7 +8,7 @@ import {
   LOAD,
 } from '../abi/bpf-attr.ts'
 import type { Caller } from '../calls/caller.ts'
-import { act, PassOn, pass } from '../calls/verdict.ts'
+import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import { type Command, deny, MANAGE, type Text } from './bpf-command.ts'
 
 /** Of a licence the kernel reads no more, and ends it there. */
@@ -34,11 +34,11 @@ const isServed = (view: DataView): boolean => typeOf(view) === BPF_PROG_TYPE_CGR
 /** BPF_PROG_LOAD of a device program. */
 export const load: Command = {
   needs: MANAGE,
-  foreign: (view) => (isServed(view) ? undefined : pass('bpfProgramType', typeOf(view))),
+  foreign: (view) => (isServed(view) ? undefined : continueWith('bpfProgramType', typeOf(view))),
   decide({ at, size, view, text }) {
     const { instructions, licence } = text ?? {}
     if (mayBeProbe(view) && !instructions?.every((byte, index) => byte === PROBE[index]))
-      return pass('bpfProgramType', typeOf(view))
+      return continueWith('bpfProgramType', typeOf(view))
     const [count, flags] = [countOf(view), view.getUint32(LOAD.flags, true)]
     if ((flags & ~FLAGS) !== 0) return deny('EINVAL', 'bpfFlags', flags)
     if (count > BPF_MAXINSNS) return deny('E2BIG', 'bpfTooLong', count)
@@ -69,7 +69,7 @@ function readable(read: () => Uint8Array): Uint8Array | undefined {
   try {
     return read()
   } catch (error) {
-    if (error instanceof PassOn && error.why.code === 'unreadable') return undefined
+    if (error instanceof ContinueError && error.why.code === 'unreadable') return undefined
     throw error
   }
 }

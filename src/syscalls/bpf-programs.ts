@@ -1,5 +1,5 @@
 import { BPF_CGROUP_DEVICE, BY_ID, INFO, QUERY } from '../abi/bpf-attr.ts'
-import { act, pass } from '../calls/verdict.ts'
+import { act, continueWith } from '../calls/verdict.ts'
 import { noGroup } from './bpf-cgroup.ts'
 import { type Command, deny, ours } from './bpf-command.ts'
 
@@ -8,7 +8,7 @@ export const list: Command = {
   needs: [['SYS_ADMIN'], ['NET_ADMIN']],
   foreign: (view) => {
     const type = view.getUint32(QUERY.type, true)
-    return type === BPF_CGROUP_DEVICE ? undefined : pass('bpfAttachType', type)
+    return type === BPF_CGROUP_DEVICE ? undefined : continueWith('bpfAttachType', type)
   },
   decide({ at, size, view }, caller) {
     const flags = view.getUint32(QUERY.queryFlags, true)
@@ -34,7 +34,7 @@ export const open: Command = {
   foreign: ours,
   decide({ view }, { devicePrograms }) {
     const program = devicePrograms.numbered(view.getUint32(BY_ID.id, true))
-    return program ? act({ verb: 'openProgram', program }) : pass('notOurs')
+    return program ? act({ verb: 'openProgram', program }) : continueWith('notOurs')
   },
 }
 
@@ -44,7 +44,7 @@ export const describe: Command = {
   foreign: ours,
   decide({ at, view }, { devicePrograms }) {
     const program = devicePrograms.named(view.getUint32(INFO.object, true))
-    if (typeof program === 'string') return pass(program)
+    if (typeof program === 'string') return continueWith(program)
     return act({
       verb: 'describeProgram',
       program,

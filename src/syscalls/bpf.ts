@@ -2,7 +2,7 @@ import { ATTR_MAX, attrView, BPF, strayByte } from '../abi/bpf-attr.ts'
 import { type Cap, capNumber } from '../abi/capability.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { pass, type Verdict } from '../calls/verdict.ts'
+import { continueWith, type Verdict } from '../calls/verdict.ts'
 import { attach, createLink, detach, detachLink, updateLink } from './bpf-cgroup.ts'
 import { type Argument, type Command, deny } from './bpf-command.ts'
 import { load, readText } from './bpf-load.ts'
@@ -33,10 +33,10 @@ const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
 export const bpf: Syscall<Request> = {
   names: ['bpf'],
   screen(args, policy) {
-    if (!policy.bpf?.devices) return pass('keyOff')
-    if (!commands.has(args.int(COMMAND))) return pass('bpfCommand', args.uint(COMMAND))
+    if (!policy.bpf?.devices) return continueWith('keyOff')
+    if (!commands.has(args.int(COMMAND))) return continueWith('bpfCommand', args.uint(COMMAND))
     // E2BIG
-    if (args.uint(SIZE) > ATTR_MAX) return pass('bpfUnknownMember', ATTR_MAX)
+    if (args.uint(SIZE) > ATTR_MAX) return continueWith('bpfUnknownMember', ATTR_MAX)
     return undefined
   },
   decode(args, caller) {
@@ -51,7 +51,7 @@ export const bpf: Syscall<Request> = {
     const foreign = command.foreign(view)
     if (foreign) return foreign
     const stray = strayByte(number, attr)
-    if (stray && !stray.known) return pass('bpfUnknownMember', stray.at)
+    if (stray && !stray.known) return continueWith('bpfUnknownMember', stray.at)
     const barred = unable(command, caller)
     if (barred) return barred
     return stray ? deny('EINVAL', 'bpfMember', stray.at) : command.decide(request, caller)
@@ -60,10 +60,10 @@ export const bpf: Syscall<Request> = {
 
 /** Why the caller may not do it, as the kernel would ask in the initial user namespace; and whether its cgroup is its own. */
 function unable({ needs }: Command, caller: Caller): Verdict | undefined {
-  if (!caller.inInitialUserns) return pass('childUserns')
+  if (!caller.inInitialUserns) return continueWith('childUserns')
   const lacks = (caps: readonly Cap[]): Cap | undefined => caps.find((cap) => !caller.holds(cap))
   const lacking = needs.map(lacks)
-  if (lacking.every((cap) => cap !== undefined)) return pass('lacksCapability', capNumber(lacking[0]!))
+  if (lacking.every((cap) => cap !== undefined)) return continueWith('lacksCapability', capNumber(lacking[0]!))
   const { barred } = caller.devicePrograms
-  return barred ? pass(barred) : undefined
+  return barred ? continueWith(barred) : undefined
 }

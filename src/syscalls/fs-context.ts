@@ -4,7 +4,7 @@ import { WAS_NOT } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, pass, refuse, type Verdict } from '../calls/verdict.ts'
+import { act, continueWith, refuse, type Verdict } from '../calls/verdict.ts'
 import { describe, mannerOf } from './mount-description.ts'
 import { judgeParameter } from './mount-options.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
@@ -28,14 +28,14 @@ const NOT_TOLD: ReadonlySet<number> = new Set([
 export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloexec: boolean }> = {
   names: ['fsopen'],
   screen(args, policy) {
-    if (!policy.mount) return pass('keyOff')
-    return (args.uint(1) & ~FSOPEN_CLOEXEC) === 0 ? undefined : pass('changesMounts')
+    if (!policy.mount) return continueWith('keyOff')
+    return (args.uint(1) & ~FSOPEN_CLOEXEC) === 0 ? undefined : continueWith('changesMounts')
   },
   decode: (args, caller) => ({ type: caller.string(args.pointer(0)), cloexec: args.uint(1) === FSOPEN_CLOEXEC }),
   decide({ type, cloexec }, caller, { mount }) {
-    if (!mount) return pass('keyOff')
+    if (!mount) return continueWith('keyOff')
     // A null pointer, by which mount(8) finds out whether there is such a call.
-    if (type === undefined) return pass('changesMounts')
+    if (type === undefined) return continueWith('changesMounts')
     const left = judgeType(type, mount) ?? judgeMounter(caller)
     if (left) return left
     // What libmount takes for a kernel without this call: then it uses mount(2).
@@ -59,8 +59,8 @@ interface Told {
 export const fsconfig: Syscall<Told> = {
   names: ['fsconfig'],
   screen(args, policy) {
-    if (!policy.mount) return pass('keyOff')
-    return isWellFormed(args) ? undefined : pass('changesMounts')
+    if (!policy.mount) return continueWith('keyOff')
+    return isWellFormed(args) ? undefined : continueWith('changesMounts')
   },
   decode(args, caller) {
     const code = args.uint(1)
@@ -69,16 +69,16 @@ export const fsconfig: Syscall<Told> = {
     return { fd: args.int(0), command: code, parameter: key === undefined ? undefined : parameterOf(key, value) }
   },
   decide({ fd, command: code, parameter }, caller, { mount }) {
-    if (!mount) return pass('keyOff')
+    if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
-    if (!context) return pass('foreignContext')
+    if (!context) return continueWith('foreignContext')
     if (MAKES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
     if (NOT_TOLD.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
     if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
     const refused = parameter && judgeParameter(parameter)
     if (refused) return refused
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
-    return pass('contextTold')
+    return continueWith('contextTold')
   },
 }
 
@@ -129,19 +129,19 @@ interface Mounted {
 export const fsmount: Syscall<Mounted> = {
   names: ['fsmount'],
   screen(args, policy) {
-    if (!policy.mount) return pass('keyOff')
+    if (!policy.mount) return continueWith('keyOff')
     const taken = (args.uint(1) & ~FSMOUNT_CLOEXEC) === 0 && isFsmountAttributes(BigInt(args.uint(2)))
-    return taken ? undefined : pass('changesMounts')
+    return taken ? undefined : continueWith('changesMounts')
   },
   decode: (args) => ({ fd: args.int(0), cloexec: args.uint(1) === FSMOUNT_CLOEXEC, attributes: BigInt(args.uint(2)) }),
   decide({ fd, cloexec, attributes }, caller, { mount }) {
-    if (!mount) return pass('keyOff')
+    if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
-    if (!context) return pass('foreignContext')
+    if (!context) return continueWith('foreignContext')
     const left = judgeMounter(caller)
     if (left) return left
     const isBegun = caller.noted === WAS_NOT
-    if (!context.made || (context.isUsed && !isBegun)) return pass('contextUnready')
+    if (!context.made || (context.isUsed && !isBegun)) return continueWith('contextUnready')
     caller.mounts.namespace()
     const manner = mannerOf(context.type, mount)
     // The kernel mounts what was made once. Whether it has is not known then: so it is made anew.

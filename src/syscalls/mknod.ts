@@ -5,7 +5,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { fileType, S_IFCHR } from '../abi/stat.ts'
 import type { Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, pass } from '../calls/verdict.ts'
+import { act, continueWith } from '../calls/verdict.ts'
 import { opensHost } from '../policy/devices.ts'
 
 interface Request {
@@ -25,10 +25,10 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
     names: [name],
     screen(args, { mknod }) {
       const dev = devOf(args)
-      if (fileType(modeOf(args)) !== S_IFCHR) return pass('notCharDevice')
-      if (dev === WHITEOUT) return pass('kernelMakesWhiteouts')
-      if (!mknod) return pass('keyOff')
-      if (!mknod.devices.has(dev)) return pass('deviceNotAllowed', major(dev), minor(dev))
+      if (fileType(modeOf(args)) !== S_IFCHR) return continueWith('notCharDevice')
+      if (dev === WHITEOUT) return continueWith('kernelMakesWhiteouts')
+      if (!mknod) return continueWith('keyOff')
+      if (!mknod.devices.has(dev)) return continueWith('deviceNotAllowed', major(dev), minor(dev))
       return undefined
     },
     decode: (args, caller) => ({
@@ -38,17 +38,17 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       dev: devOf(args),
     }),
     decide({ dirfd, path, mode, dev }, caller) {
-      if (!caller.inInitialUserns) return pass('childUserns')
-      if (!caller.holds('MKNOD')) return pass('lacksCapability', capNumber('MKNOD'))
+      if (!caller.inInitialUserns) return continueWith('childUserns')
+      if (!caller.holds('MKNOD')) return continueWith('lacksCapability', capNumber('MKNOD'))
       const rules = caller.deviceRules(dev)
-      if (!rules.mknod) return pass('deviceCgroup', major(dev), minor(dev))
+      if (!rules.mknod) return continueWith('deviceCgroup', major(dev), minor(dev))
       const bar = opensHost.has(dev)
-      if (bar && !caller.barOpening(dev)) return pass('opensHost', major(dev), minor(dev))
+      if (bar && !caller.barOpening(dev)) return continueWith('opensHost', major(dev), minor(dev))
       const done = bar ? 'doneAndBarred' : rules.open ? 'done' : 'doneButClosed'
       const { dir, name } = caller.parent(dirfd, path)
       const barred = caller.devicesBarred(dir, name)
       if (!barred) return act({ verb: 'mknod', dir, name, mode, dev }, done)
-      return barred.mountable ? act({ verb: 'placeNode', dir, name, mode, dev }, done) : pass(barred.why)
+      return barred.mountable ? act({ verb: 'placeNode', dir, name, mode, dev }, done) : continueWith(barred.why)
     },
   }
 }

@@ -2,7 +2,7 @@ import { AT_EMPTY_PATH } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, pass } from '../calls/verdict.ts'
+import { act, continueWith } from '../calls/verdict.ts'
 import { describe, mannerOf } from './mount-description.ts'
 import { judgeMounter } from './mount-types.ts'
 
@@ -19,9 +19,9 @@ interface Request {
 export const mountSetattr: Syscall<Request> = {
   names: ['mount_setattr'],
   screen(args, policy) {
-    if (!policy.mount) return pass('keyOff')
+    if (!policy.mount) return continueWith('keyOff')
     const usual = args.uint(2) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE
-    return usual ? undefined : pass('changesMounts')
+    return usual ? undefined : continueWith('changesMounts')
   },
   decode: (args, caller) => ({
     fd: args.int(0),
@@ -29,15 +29,15 @@ export const mountSetattr: Syscall<Request> = {
     attributes: caller.bytes(args.pointer(3), MOUNT_ATTR_SIZE),
   }),
   decide({ fd, path, attributes }, caller, { mount: rules }) {
-    if (!rules) return pass('keyOff')
+    if (!rules) return continueWith('keyOff')
     const change = decodeAttributes(attributes)
-    if (path !== '' || !change) return pass('changesMounts')
+    if (path !== '' || !change) return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(fd)
-    if (!mount?.free) return pass('foreignMount')
+    if (!mount?.free) return continueWith('foreignMount')
     const now = caller.mounts.attributes(mount)
     const wanted = (now & ~change.clear) | change.set
     const isBegun = caller.noted === WAS_NOT
-    if (((now ^ wanted) & ACCESS_TIMES) === 0n && !isBegun) return pass('changesMounts')
+    if (((now ^ wanted) & ACCESS_TIMES) === 0n && !isBegun) return continueWith('changesMounts')
     const left = judgeMounter(caller)
     if (left) return left
     caller.mounts.namespace()

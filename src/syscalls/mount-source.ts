@@ -7,7 +7,7 @@ import type { Caller } from '../calls/caller.ts'
 import type { Source } from '../calls/mounts.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { steps } from '../calls/steps.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import { access, R_OK, W_OK } from '../kernel/access.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { deviceOf, fstatfs, statx } from '../kernel/files.ts'
@@ -29,7 +29,7 @@ export function sourceOf(caller: Caller, text: string | undefined, writable: boo
     const node = caller.object(AT_FDCWD, Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes, true)
     return { text, ...found(caller, node, writable) }
   } catch (error) {
-    if (error instanceof PassOn && TOLD.has(error.why.code) && error.why.a !== undefined)
+    if (error instanceof ContinueError && TOLD.has(error.why.code) && error.why.a !== undefined)
       return { text, kind: { errno: error.why.a as Errno } }
     throw error
   }

@@ -1,6 +1,6 @@
 import { capNumber } from '../abi/capability.ts'
 import type { Caller } from '../calls/caller.ts'
-import { pass, type Verdict } from '../calls/verdict.ts'
+import { continueWith, type Verdict } from '../calls/verdict.ts'
 import type { Policy } from '../policy/policy.ts'
 
 export type MountPolicy = NonNullable<Policy['mount']>
@@ -17,10 +17,11 @@ const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p
 export function judgeType(type: string, policy: MountPolicy): Verdict | undefined {
   const { allowed, fuse } = policy
   if (fuse.has(type)) return undefined
-  if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return pass('kernelMountsIt')
-  if (!allowed.has(type)) return pass(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed')
+  if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return continueWith('kernelMountsIt')
+  if (!allowed.has(type))
+    return continueWith(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed')
   // A subtype, as in fuseblk.ntfs, is the same driver; linux/fs/filesystems.c get_fs_type()
-  if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return pass('takesDescriptors')
+  if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return continueWith('takesDescriptors')
   return undefined
 }
 
@@ -32,7 +33,7 @@ function isMiswritten(type: string, { allowed, fuse }: MountPolicy): boolean {
 
 /** Is a caller left to the kernel, whatever it mounts? */
 export function judgeMounter(caller: Caller): Verdict | undefined {
-  if (!caller.inInitialUserns) return pass('childUserns')
-  if (!caller.holds('SYS_ADMIN')) return pass('lacksCapability', capNumber('SYS_ADMIN'))
+  if (!caller.inInitialUserns) return continueWith('childUserns')
+  if (!caller.holds('SYS_ADMIN')) return continueWith('lacksCapability', capNumber('SYS_ADMIN'))
   return undefined
 }

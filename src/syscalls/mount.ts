@@ -15,7 +15,7 @@ import {
 import type { Registers } from '../calls/caller.ts'
 import { HUGETLBFS } from '../calls/mounts.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, pass } from '../calls/verdict.ts'
+import { act, continueWith } from '../calls/verdict.ts'
 import { optionsWithHostIds } from './hugetlbfs.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
@@ -39,8 +39,8 @@ const flagsOf = (args: Registers): bigint => withoutMagic(args.pointer(3))
 export const mount: Syscall<Request> = {
   names: ['mount'],
   screen(args, policy) {
-    if (!policy.mount) return pass('keyOff')
-    return (flagsOf(args) & OTHER) === 0n ? undefined : pass('changesMounts')
+    if (!policy.mount) return continueWith('keyOff')
+    return (flagsOf(args) & OTHER) === 0n ? undefined : continueWith('changesMounts')
   },
   decode: (args, caller) => ({
     type: caller.string(args.pointer(2)),
@@ -50,8 +50,8 @@ export const mount: Syscall<Request> = {
     flags: flagsOf(args),
   }),
   decide({ type, source, target, data, flags }, caller, { mount: policy }) {
-    if (!policy) return pass('keyOff')
-    if (type === undefined) return pass('changesMounts')
+    if (!policy) return continueWith('keyOff')
+    if (type === undefined) return continueWith('changesMounts')
     const program = policy.fuse.get(type)
     const judged =
       judgeType(type, policy) ?? judgeMounter(caller) ?? (program === undefined ? judgeOptions(data) : undefined)

@@ -7,7 +7,7 @@ import {
 } from '../abi/mount.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, pass } from '../calls/verdict.ts'
+import { act, continueWith } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { judgeMounter } from './mount-types.ts'
 
@@ -26,10 +26,10 @@ interface Request {
 export const moveMount: Syscall<Request> = {
   names: ['move_mount'],
   screen(args, policy) {
-    if (!policy.mount) return pass('keyOff')
+    if (!policy.mount) return continueWith('keyOff')
     const flags = BigInt(args.uint(4))
     const usual = (flags & MOVE_MOUNT_F_EMPTY_PATH) !== 0n && (flags & ~MOVE_MOUNT_LOOKUP) === 0n
-    return usual ? undefined : pass('changesMounts')
+    return usual ? undefined : continueWith('changesMounts')
   },
   decode: (args, caller) => ({
     from: args.int(0),
@@ -40,14 +40,14 @@ export const moveMount: Syscall<Request> = {
   }),
   decide({ from, fromPath, to, toPath, flags }, caller) {
     // A null pointer means the descriptor too, since 6.14.
-    if (fromPath !== undefined && fromPath !== '') return pass('changesMounts')
+    if (fromPath !== undefined && fromPath !== '') return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(from)
-    if (!mount) return pass('foreignMount')
+    if (!mount) return continueWith('foreignMount')
     const left = judgeMounter(caller)
     if (left) return left
     const namespace = caller.mounts.namespace()
     const target = targetOf(caller, to, { path: toPath, flags })
-    return target ? act({ verb: 'placeMount', mount, target, namespace }) : pass('pathNotResolved')
+    return target ? act({ verb: 'placeMount', mount, target, namespace }) : continueWith('pathNotResolved')
   },
 }
 

@@ -11,7 +11,7 @@ import {
 import type { Scheduling } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, PassOn, pass, type Verdict } from '../calls/verdict.ts'
+import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
 import { schedulingOf } from '../kernel/sched.ts'
 import type { Policy } from '../policy/policy.ts'
 
@@ -60,10 +60,10 @@ function readPriority(at: bigint, caller: Caller): number {
 function readAttr(at: bigint, caller: Caller): Uint8Array {
   const first = caller.bytes(at, SCHED_ATTR_SIZE_VER0)
   const size = new DataView(first.buffer, first.byteOffset).getUint32(0, true) || SCHED_ATTR_SIZE_VER0
-  if (size < SCHED_ATTR_SIZE_VER0 || size > SCHED_ATTR_LIMIT) throw new PassOn('invalidArguments')
+  if (size < SCHED_ATTR_SIZE_VER0 || size > SCHED_ATTR_LIMIT) throw new ContinueError('invalidArguments')
   const rest = size - SCHED_ATTR_SIZE_VER0
   const all = rest > 0 ? Buffer.concat([first, caller.bytes(at + BigInt(first.length), rest)]) : Buffer.from(first)
-  if (all.subarray(SCHED_ATTR_SIZE_VER1).some((byte) => byte !== 0)) throw new PassOn('invalidArguments')
+  if (all.subarray(SCHED_ATTR_SIZE_VER1).some((byte) => byte !== 0)) throw new ContinueError('invalidArguments')
   const known = size < SCHED_ATTR_SIZE_VER1 ? SCHED_ATTR_SIZE_VER0 : SCHED_ATTR_SIZE_VER1
   all.writeUInt32LE(known, 0)
   all.fill(0, ...DEADLINE)
@@ -96,12 +96,12 @@ const forms: readonly Form[] = [
   {
     name: 'sched_setattr',
     pointer: 1,
-    screen: (args) => (args.uint(2) === 0 ? undefined : pass('invalidArguments')),
+    screen: (args) => (args.uint(2) === 0 ? undefined : continueWith('invalidArguments')),
     read(_args, at, caller) {
       const attr = readAttr(at, caller)
       const { policy, priority, flags } = decodeSchedAttr(attr)
       // Even where the policy is to be kept the kernel wants this one not to be negative.
-      if ((flags & ~FLAGS) !== 0n || policy > 0x7fff_ffff) throw new PassOn('schedulingNotServed', policy)
+      if ((flags & ~FLAGS) !== 0n || policy > 0x7fff_ffff) throw new ContinueError('schedulingNotServed', policy)
       const has = (flag: number): boolean => (flags & BigInt(flag)) !== 0n
       return {
         policy: has(SCHED_FLAG.KEEP_POLICY) ? undefined : policy,
@@ -114,34 +114,34 @@ const forms: readonly Form[] = [
 ]
 
 const screenPolicy = (policy: number): Verdict | undefined =>
-  SERVED.has(policy) ? undefined : pass('schedulingNotServed', policy >>> 0)
+  SERVED.has(policy) ? undefined : continueWith('schedulingNotServed', policy >>> 0)
 
 /**
  * What is asked for must be within the policy, and so must be what the task has now: else the host gave it that, and to
  * change a part of it (a flag, its policy but not its priority) would carry more than the policy allows on to children.
  */
 function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedSetscheduler }: Policy): Verdict {
-  if (!schedSetscheduler) return pass('keyOff')
+  if (!schedSetscheduler) return continueWith('keyOff')
   const { maxPriority } = schedSetscheduler
-  if (policy !== undefined && !SERVED.has(policy)) return pass('schedulingNotServed', policy)
-  if (priority < 0 || priority > HIGHEST) return pass('invalidArguments')
+  if (policy !== undefined && !SERVED.has(policy)) return continueWith('schedulingNotServed', policy)
+  if (priority < 0 || priority > HIGHEST) return continueWith('invalidArguments')
   if (priority > maxPriority)
     return policy === undefined || hasPriority(policy)
-      ? pass('priorityTooHigh', priority, maxPriority)
-      : pass('invalidArguments')
-  if (!caller.inInitialUserns) return pass('childUserns')
-  if (!caller.holds('SYS_NICE')) return pass('lacksCapability', capNumber('SYS_NICE'))
+      ? continueWith('priorityTooHigh', priority, maxPriority)
+      : continueWith('invalidArguments')
+  if (!caller.inInitialUserns) return continueWith('childUserns')
+  if (!caller.holds('SYS_NICE')) return continueWith('lacksCapability', capNumber('SYS_NICE'))
   const task = caller.task(pid)
   const now = schedulingOf(task.tid)
-  if (!SERVED.has(now.policy) || now.priority > maxPriority) return pass('scheduledByHost')
+  if (!SERVED.has(now.policy) || now.priority > maxPriority) return continueWith('scheduledByHost')
   return act({ verb: 'schedule', task, to })
 }
 
 const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
   names: [name],
   screen(args, { schedSetscheduler }) {
-    if (args.int(0) < 0 || args.pointer(pointer) === 0n) return pass('invalidArguments')
-    return schedSetscheduler ? screen(args) : pass('keyOff')
+    if (args.int(0) < 0 || args.pointer(pointer) === 0n) return continueWith('invalidArguments')
+    return schedSetscheduler ? screen(args) : continueWith('keyOff')
   },
   decode: (args, caller) => ({ pid: args.int(0), ...read(args, args.pointer(pointer), caller) }),
   decide,

@@ -1,11 +1,11 @@
 import type { Syscall } from '../calls/syscall.ts'
-import { act, pass } from '../calls/verdict.ts'
+import { act, continueWith } from '../calls/verdict.ts'
 
 /** sysinfo(2): reports the container instead of the machine. To any of its tasks, in whatever namespace: it is no secret. */
 export const sysinfo: Syscall<bigint> = {
   names: ['sysinfo'],
   brief: true,
-  screen: (_, policy) => (policy.sysinfo ? undefined : pass('keyOff')),
+  screen: (_, policy) => (policy.sysinfo ? undefined : continueWith('keyOff')),
   decode: (args) => args.pointer(0),
   decide: (at, caller) => act({ verb: 'report', writes: [{ at, bytes: caller.systemInfo() }] }),
 }

@@ -1,7 +1,7 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 /** How a call names an inode: by a path, or by a descriptor alone. */
@@ -34,7 +34,7 @@ const at: Shape = {
   rest: 3,
   inode(args, caller) {
     const [dirfd, pointer, flags] = [args.int(0), args.pointer(1), args.uint(2)]
-    if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) !== 0) throw new PassOn('invalidArgument')
+    if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) !== 0) throw new ContinueError('invalidArgument')
     const mayBeEmpty = (flags & AT_EMPTY_PATH) !== 0
     if (mayBeEmpty && (pointer === 0n || caller.bytes(pointer, 1)[0] === 0)) return { fd: dirfd }
     return { dirfd, path: caller.path(pointer), follow: (flags & AT_SYMLINK_NOFOLLOW) === 0 }

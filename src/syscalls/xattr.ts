@@ -4,7 +4,7 @@ import { decodeXattrArgs, XATTR_ARGS_SIZE, XATTR_CREATE, XATTR_REPLACE, type Xat
 import type { Act } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, PassOn, pass } from '../calls/verdict.ts'
+import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { hasXattrat } from '../kernel/xattr.ts'
 import { OPAQUE, YES } from '../verbs/xattr.ts'
@@ -21,18 +21,18 @@ interface Request {
 /** One thing to do with an attribute, for which there are four calls. */
 interface Operation {
   readonly name: 'setxattr' | 'getxattr' | 'listxattr' | 'removexattr'
-  /** Reads the registers from that of the shape on. @throws {PassOn} if it is about anything but our one attribute */
+  /** Reads the registers from that of the shape on. @throws {ContinueError} if it is about anything but our one attribute */
   deed(args: Registers, caller: Caller, shape: Shape): Deed
 }
 
-/** @throws {PassOn} for every other name; one that ends at a page that cannot be read is another one too */
+/** @throws {ContinueError} for every other name; one that ends at a page that cannot be read is another one too */
 function mustBeOpaque(at: bigint, caller: Caller): void {
-  if (Buffer.compare(caller.bytes(at, OPAQUE.length), OPAQUE) !== 0) throw new PassOn('otherAttribute')
+  if (Buffer.compare(caller.bytes(at, OPAQUE.length), OPAQUE) !== 0) throw new ContinueError('otherAttribute')
 }
 
-/** The `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {PassOn} for one of a kernel to come */
+/** The `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {ContinueError} for one of a kernel to come */
 function argsAt(args: Registers, caller: Caller, rest: number): XattrArgs {
-  if (args.pointer(rest + 2) !== BigInt(XATTR_ARGS_SIZE)) throw new PassOn('invalidArgument')
+  if (args.pointer(rest + 2) !== BigInt(XATTR_ARGS_SIZE)) throw new ContinueError('invalidArgument')
   return decodeXattrArgs(caller.bytes(args.pointer(rest + 1), XATTR_ARGS_SIZE))
 }
 
@@ -48,10 +48,10 @@ const set: Operation = {
   name: 'setxattr',
   deed(args, caller, shape) {
     const { value, size, flags } = buffer(args, caller, shape)
-    if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) !== 0) throw new PassOn('invalidArgument')
-    if (size !== YES.length) throw new PassOn('otherAttribute')
+    if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) !== 0) throw new ContinueError('invalidArgument')
+    if (size !== YES.length) throw new ContinueError('otherAttribute')
     mustBeOpaque(args.pointer(shape.rest), caller)
-    if (caller.bytes(value, 1)[0] !== YES[0]) throw new PassOn('otherAttribute')
+    if (caller.bytes(value, 1)[0] !== YES[0]) throw new ContinueError('otherAttribute')
     return (inode) => ({ verb: 'setxattr', inode, flags })
   },
 }
@@ -61,7 +61,7 @@ const get: Operation = {
   deed(args, caller, shape) {
     mustBeOpaque(args.pointer(shape.rest), caller)
     const { value: at, size, flags } = buffer(args, caller, shape)
-    if (shape.suffix === 'at' && flags !== 0) throw new PassOn('invalidArgument')
+    if (shape.suffix === 'at' && flags !== 0) throw new ContinueError('invalidArgument')
     return (inode) => ({ verb: 'getxattr', inode, at, size })
   },
 }
@@ -89,17 +89,17 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
   return {
     names: [name],
     screen(_, { setxattr }) {
-      if (!setxattr || (reads && !setxattr.read)) return pass('keyOff')
-      return shape.suffix === 'at' && !hasXattrat() ? pass('callUnknown') : undefined
+      if (!setxattr || (reads && !setxattr.read)) return continueWith('keyOff')
+      return shape.suffix === 'at' && !hasXattrat() ? continueWith('callUnknown') : undefined
     },
     decode: (args, caller) => ({ deed: operation.deed(args, caller, shape), inode: shape.inode(args, caller) }),
     decide({ inode: named, deed }, caller) {
       // The kernel (6.18) takes AT_FDCWD without a path everywhere but here: EBADF (fs/xattr.c path_removexattrat()).
-      if (operation === remove && 'fd' in named && named.fd === AT_FDCWD) return pass('invalidArgument')
-      if (!caller.inInitialUserns) return pass('childUserns')
-      if (!caller.holds('SYS_ADMIN')) return pass('lacksCapability', capNumber('SYS_ADMIN'))
+      if (operation === remove && 'fd' in named && named.fd === AT_FDCWD) return continueWith('invalidArgument')
+      if (!caller.inInitialUserns) return continueWith('childUserns')
+      if (!caller.holds('SYS_ADMIN')) return continueWith('lacksCapability', capNumber('SYS_ADMIN'))
       const inode = open(named, caller)
-      return caller.commands(inode, 'SYS_ADMIN') ? act(deed(inode)) : pass('notOfContainer')
+      return caller.commands(inode, 'SYS_ADMIN') ? act(deed(inode)) : continueWith('notOfContainer')
     },
   }
 }

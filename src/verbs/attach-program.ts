@@ -31,7 +31,7 @@ export const attachProgram: Verb<Verbs['attachProgram']> = {
     caller.act(steps.changePrograms, () => put(group, programs.fd, flags, programs.old))
     return keepIfTight(act, caller, programs)
   },
-  found(act, caller, { note }) {
+  recover(act, caller, { note }) {
     if (note !== WAS_NOT || !isAttached(caller.devicePrograms, act.group, act.program)) return undefined
     using programs = opened(act, caller)
     return keepIfTight(act, caller, programs)

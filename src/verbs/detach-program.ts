@@ -14,7 +14,7 @@ export const detachProgram: Verb<Verbs['detachProgram']> = {
     caller.act(steps.changePrograms, () => take(group, fd))
     return { value: 0n }
   },
-  found({ group, program }, { devicePrograms }, { note }) {
+  recover({ group, program }, { devicePrograms }, { note }) {
     return note === WAS_NOT && !isAttached(devicePrograms, group, program) ? { value: 0n } : undefined
   },
 }

@@ -1,7 +1,7 @@
 import { type Effect, type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
-import type { Kept } from '../calls/context.ts'
-import type { Given } from '../calls/mounts.ts'
+import type { StoredFsContext } from '../calls/context.ts'
+import type { FdForCaller } from '../calls/mounts.ts'
 import { steps } from '../calls/steps.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -28,7 +28,7 @@ export const create: Verb<Verbs['create']> = {
     }
     return { value: 0n }
   },
-  found: ({ context }, _caller, { note }) => (note === WAS_NOT && context.made ? { value: 0n } : undefined),
+  recover: ({ context }, _caller, { note }) => (note === WAS_NOT && context.made ? { value: 0n } : undefined),
 }
 
 export const mountContext: Verb<Verbs['mountContext']> = {
@@ -40,7 +40,7 @@ export const mountContext: Verb<Verbs['mountContext']> = {
     caller.note(WAS_NOT)
     return mounted(act, act.made, caller)
   },
-  found(act, caller, { note }) {
+  recover(act, caller, { note }) {
     if (note !== WAS_NOT || !act.anew) return undefined
     using made = caller.mounts.create(act.anew)
     return mounted(act, made, caller)
@@ -59,7 +59,7 @@ function mounted(
 }
 
 const thenDrop =
-  (kept: Kept, sent: Given['sent']): Given['sent'] =>
+  (kept: StoredFsContext, sent: FdForCaller['sent']): FdForCaller['sent'] =>
   (number) => {
     sent(number)
     kept.drop()
@@ -74,7 +74,7 @@ export const renewMount: Verb<Verbs['renewMount']> = {
     caller.note(WAS_NOT)
     return renewed(act, caller.mounts.renew(act.mount, act.attributes))
   },
-  found(act, caller, { note }) {
+  recover(act, caller, { note }) {
     const { mount, anew, attributes, manner } = act
     if (note !== WAS_NOT || !anew) return undefined
     if (caller.mounts.attributes(mount) === attributes) return { value: 0n }
@@ -84,7 +84,7 @@ export const renewMount: Verb<Verbs['renewMount']> = {
 }
 
 /** As fsmount(2) gives it to all programs that are known; what fcntl(2) made of it since is not. */
-const renewed = ({ mount, replaces }: Verbs['renewMount'], { fd, sent }: Given): Effect => ({
+const renewed = ({ mount, replaces }: Verbs['renewMount'], { fd, sent }: FdForCaller): Effect => ({
   value: 0n,
   ...{ fd, cloexec: true, replaces, sent: thenDrop(mount, sent) },
 })

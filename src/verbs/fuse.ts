@@ -14,7 +14,7 @@ export const fuse: Verb<Verbs['fuse']> = {
     return { value: 0n }
   },
   /** The program goes on when the engine ends, and is given a while. */
-  found(mount, caller, { note }) {
+  recover(mount, caller, { note }) {
     return note !== 0n && caller.fuse.mounted(mount, note) ? { value: 0n } : undefined
   },
 }

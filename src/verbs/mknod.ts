@@ -20,7 +20,7 @@ export const mknod: Verb<Verbs['mknod']> = {
     })
     return { value: 0n }
   },
-  found({ dir, name, mode, dev }, caller, trace) {
+  recover({ dir, name, mode, dev }, caller, trace) {
     if (!wasAbsent(trace)) return undefined
     using node = standing(caller, dir, name)
     return node && isMadeSince(node, trace) && isNode(node, mode, dev) ? { value: 0n } : undefined

@@ -1,6 +1,6 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { steps } from '../calls/steps.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import { mountId } from '../kernel/files.ts'
 
 export const mount: Verb<Verbs['mount']> = {
@@ -19,14 +19,14 @@ export const mount: Verb<Verbs['mount']> = {
     return { value: 0n, made: [id] }
   },
   /** The target is looked up anew, and that leads into what was mounted there. */
-  found({ target }, _caller, { note }) {
+  recover({ target }, _caller, { note }) {
     return note !== 0n && mountId(target) === note ? { value: 0n } : undefined
   },
   /** A second one would be mounted over the first. The target is not compared: it is another directory then. */
   once: {
-    conflict: undefined,
-    about: ({ call: { type, source, flags, data = '' } }) => [type, JSON.stringify(source), flags, data],
-    stands: ({ target }) => [mountId(target) ?? 0n],
+    unrepeatedErrno: undefined,
+    key: ({ call: { type, source, flags, data = '' } }) => [type, JSON.stringify(source), flags, data],
+    fingerprint: ({ target }) => [mountId(target) ?? 0n],
   },
 }
 
@@ -41,14 +41,14 @@ export const placeMount: Verb<Verbs['placeMount']> = {
       caller.mounts.attach(unplaced.handle, { target, namespace }, false)
     } catch (error) {
       // It may stand there all the same, and as long as we hold it nobody could unmount it.
-      if (error instanceof PassOn) unplaced.end()
+      if (error instanceof ContinueError) unplaced.end()
       throw error
     }
     unplaced.end()
     return { value: 0n }
   },
   /** As of `mount`. */
-  found({ mount: unplaced, target }, _caller, { note }) {
+  recover({ mount: unplaced, target }, _caller, { note }) {
     if (note === 0n || mountId(target) !== note) return undefined
     unplaced.end()
     return { value: 0n }

@@ -4,7 +4,7 @@ import type { Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { why } from '../calls/reason.ts'
 import { steps } from '../calls/steps.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import { objectInfo } from '../kernel/bpf.ts'
 
 export const openProgram: Verb<Verbs['openProgram']> = {
@@ -49,7 +49,7 @@ function isZero(caller: Caller, at: bigint, length: number): boolean {
   try {
     return caller.bytes(at, length).every((byte) => byte === 0)
   } catch (error) {
-    if (error instanceof PassOn) return false
+    if (error instanceof ContinueError) return false
     throw error
   }
 }

@@ -3,7 +3,7 @@ import { fileType, S_IFREG } from '../abi/stat.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import { mknodat, O_NOFOLLOW, O_PATH, openat, statx, unlinkat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { createIn } from './create.ts'
@@ -25,7 +25,7 @@ export const placeNode: Verb<Place> = {
     })
     return complete(act, caller)
   },
-  found(act, caller, trace) {
+  recover(act, caller, trace) {
     if (!wasAbsent(trace)) return undefined
     using made = standing(caller, act.dir, act.name)
     if (!made || !isMadeSince(made, trace)) return undefined
@@ -42,7 +42,7 @@ function complete(act: Place, caller: Caller): Effect {
   } catch (error) {
     // Nothing is left of it then, so the kernel may judge: it says what it would have said without us.
     remove(caller, act)
-    throw error instanceof PassOn ? error : new PassOn('containerSuperblock')
+    throw error instanceof ContinueError ? error : new ContinueError('containerSuperblock')
   }
   return { value: 0n }
 }
@@ -58,7 +58,7 @@ function mountOver({ dir, name, dev }: Place, caller: Caller): void {
   using file = openat(dir.raw, name, O_PATH | O_NOFOLLOW)
   const { mode, gid } = statx(file.raw)
   // Another thread of the container may have put something else there: that is not ours to cover.
-  if (fileType(mode) !== S_IFREG) throw new PassOn('gone')
+  if (fileType(mode) !== S_IFREG) throw new ContinueError('gone')
   caller.mountNode({ mode, dev, gid }, file)
 }
 

@@ -1,7 +1,7 @@
 import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
 import { fileType, S_IFCHR } from '../abi/stat.ts'
-import { type Mark, type Once, type Trace, WAS_NOT } from '../calls/act.ts'
+import { type Mark, type RecoveryTrace, type Replayable, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { isAbsent } from '../kernel/access.ts'
@@ -25,7 +25,7 @@ export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | und
   }
 }
 
-export const isMadeSince = (file: Handle, { since }: Trace): boolean => timesOf(file).born >= since - TICK_MS
+export const isMadeSince = (file: Handle, { since }: RecoveryTrace): boolean => timesOf(file).born >= since - TICK_MS
 
 /**
  * To be called right before something is made: by its time alone it would be taken for what the call before this one made
@@ -35,9 +35,10 @@ export function noteAbsence(caller: Caller, dir: Handle, name: PathBytes): void 
   if (isAbsent(dir, name)) caller.note(WAS_NOT)
 }
 
-export const wasAbsent = ({ note }: Trace): boolean => note === WAS_NOT
+export const wasAbsent = ({ note }: RecoveryTrace): boolean => note === WAS_NOT
 
-export const isChangedSince = (file: Handle, { since }: Trace): boolean => timesOf(file).changed >= since - TICK_MS
+export const isChangedSince = (file: Handle, { since }: RecoveryTrace): boolean =>
+  timesOf(file).changed >= since - TICK_MS
 
 /** Is it such a device node? A umask or an access list may have taken from its mode, nothing adds to it. */
 export function isNode(file: Handle, asked: Mode, dev: Dev): boolean {
@@ -59,10 +60,10 @@ interface Node {
 }
 
 /** A name that is made: the second time there is one. */
-export const ONCE_NAMED: Once<Node> = {
-  conflict: errno('EEXIST'),
-  about: ({ dir, name, mode, dev }) => [...inodeOf(dir), name, mode, dev],
-  stands({ dir, name }, caller) {
+export const ONCE_NAMED: Replayable<Node> = {
+  unrepeatedErrno: errno('EEXIST'),
+  key: ({ dir, name, mode, dev }) => [...inodeOf(dir), name, mode, dev],
+  fingerprint({ dir, name }, caller) {
     using node = standing(caller, dir, name)
     return node && marksOf(node)
   },

@@ -4,7 +4,7 @@ import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { marksOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -30,7 +30,7 @@ function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named)
   try {
     return caller[how](steps.attribute, () => action(named))
   } catch (error) {
-    if (error instanceof SyscallError && error.errno === errnos.EACCES) throw new PassOn('closedToUs')
+    if (error instanceof SyscallError && error.errno === errnos.EACCES) throw new ContinueError('closedToUs')
     throw error
   }
 }
@@ -44,15 +44,15 @@ export const setxattr: Verb<Verbs['setxattr']> = {
     asAdmin(caller, inode, (named) => kernel.setxattr(named, OPAQUE, YES, flags))
     return { value: 0n }
   },
-  found({ inode, flags }, caller, trace) {
+  recover({ inode, flags }, caller, trace) {
     const isDone = (flags & XATTR_CREATE) !== 0 && isOpaque(caller, inode) && isChangedSince(inode, trace)
     return isDone ? { value: 0n } : undefined
   },
   once: {
-    conflict: errno('EEXIST'),
-    applies: ({ flags }) => (flags & XATTR_CREATE) !== 0,
-    about: ({ inode }) => inodeOf(inode),
-    stands: ({ inode }, caller) => (isOpaque(caller, inode) ? marksOf(inode) : undefined),
+    unrepeatedErrno: errno('EEXIST'),
+    isReplayable: ({ flags }) => (flags & XATTR_CREATE) !== 0,
+    key: ({ inode }) => inodeOf(inode),
+    fingerprint: ({ inode }, caller) => (isOpaque(caller, inode) ? marksOf(inode) : undefined),
   },
 }
 
@@ -63,7 +63,7 @@ export const removexattr: Verb<Verbs['removexattr']> = {
     asAdmin(caller, inode, (named) => kernel.removexattr(named, OPAQUE))
     return { value: 0n }
   },
-  found({ inode }, caller, trace) {
+  recover({ inode }, caller, trace) {
     return !isOpaque(caller, inode) && isChangedSince(inode, trace) ? { value: 0n } : undefined
   },
 }
@@ -105,12 +105,12 @@ export const listxattr: Verb<Verbs['listxattr']> = {
   },
 }
 
-/** @throws {PassOn} without it the kernel's own list is complete */
+/** @throws {ContinueError} without it the kernel's own list is complete */
 function mustHaveOpaque(caller: Caller, inode: Handle): void {
   try {
     asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, bytes.subarray(0, 0)))
   } catch (error) {
-    throw error instanceof SyscallError ? new PassOn('attributeAbsent') : error
+    throw error instanceof SyscallError ? new ContinueError('attributeAbsent') : error
   }
 }
 

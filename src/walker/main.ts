@@ -7,7 +7,7 @@ import { type IdExtent, parseIdMap, toInside } from '../abi/id-map.ts'
 import { type LookupStart, lookup } from '../caller/paths/lookup.ts'
 import type { WalkReply, WalkRequest } from '../caller/paths/walker-client.ts'
 import { pinWithin } from '../caller/task/find-task.ts'
-import { PassOn } from '../calls/verdict.ts'
+import { ContinueError } from '../calls/verdict.ts'
 import { requireBuild } from '../kernel/build.ts'
 import { threadTime } from '../kernel/clock.ts'
 import { setFsgid, setFsuid, setGroups, setResgid, setResuid } from '../kernel/credentials.ts'
@@ -91,13 +91,13 @@ function otherTask(number: () => Tid): Fd {
   const directory = openat(proc.raw, cstring(`${tid}`), O_PATH | O_DIRECTORY)
   if (pidfdIsAlive(held)) return directory
   directory[Symbol.dispose]()
-  throw new PassOn('noSuchTask')
+  throw new ContinueError('noSuchTask')
 }
 
 /** EACCES: then the kernel judges the caller alone. ELOOP: as all that is not followed. */
 function errnoOf(error: unknown): number {
   if (error instanceof SyscallError) return error.errno
-  return error instanceof PassOn ? errnos.ELOOP : errnos.EACCES
+  return error instanceof ContinueError ? errnos.ELOOP : errnos.EACCES
 }
 
 function serve(request: WalkRequest, [answers, root, base, process]: readonly Fd[]): void {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { exactJson, ociProcess, type ProcTexts } from '../../src/caller/fuse/oci-process.ts'
 import type { Exec } from '../../src/calls/fuse.ts'
-import { PassOn } from '../../src/calls/verdict.ts'
+import { ContinueError } from '../../src/calls/verdict.ts'
 
 const exec: Exec = { program: '/usr/bin/crun', options: [], env: {}, process: { env: ['PATH=/bin'] }, filters: 1 }
 const maps = {
@@ -79,7 +79,7 @@ describe('processSpec()', () => {
     { what: 'a group of the host', changes: { Groups: '200001 44' }, code: 'fuseIds' },
   ])('passes on for a caller with $what', ({ changes, code }) => {
     const attempt = () => ociProcess(told(changes), maps, exec)
-    expect(attempt).toThrow(PassOn)
+    expect(attempt).toThrow(ContinueError)
     expect(attempt).toThrow(code)
   })
 })

@@ -3,7 +3,7 @@ import { BPF } from '../../src/abi/bpf-attr.ts'
 import { errnos } from '../../src/abi/errno.ts'
 import type { Caller } from '../../src/calls/caller.ts'
 import type { DevicePrograms, Group, OwnProgram } from '../../src/calls/device-programs.ts'
-import { PassOn, type Verdict } from '../../src/calls/verdict.ts'
+import { ContinueError, type Verdict } from '../../src/calls/verdict.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { bpf } from '../../src/syscalls/bpf.ts'
 import { handle, registers, standIn } from './stand-in.ts'
@@ -57,7 +57,7 @@ function decide(
   const caller = standIn({
     bytes(at, length) {
       const found = memory.get(at)
-      if (!found) throw new PassOn('unreadable')
+      if (!found) throw new ContinueError('unreadable')
       return found.subarray(0, length)
     },
     ...more,

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Caller } from '../../src/calls/caller.ts'
 import type { Context, Parameter } from '../../src/calls/context.ts'
 import type { Mounts } from '../../src/calls/mounts.ts'
-import { PassOn } from '../../src/calls/verdict.ts'
+import { ContinueError } from '../../src/calls/verdict.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { fsconfig, fsmount, fsopen } from '../../src/syscalls/fs-context.ts'
 import { optionsWithHostIds, withHostIds } from '../../src/syscalls/hugetlbfs.ts'
@@ -31,7 +31,7 @@ const caller = (changes: Partial<Caller> = {}, mounts: Partial<Mounts> = {}): Ca
     } as Mounts,
     object: (_, path) => {
       if (Buffer.from(path).toString().startsWith('/target')) return handle(7)
-      throw new PassOn('pathNotResolved', 2)
+      throw new ContinueError('pathNotResolved', 2)
     },
     hostId: (_, id) => (id < 65536 ? id + 200_000 : undefined),
     ...changes,
@@ -98,7 +98,7 @@ describe('mount.decide()', () => {
   })
 
   test('a target that does not resolve is left to the kernel', () => {
-    expect(() => mount.decide({ ...request, target: bytes('/none') }, caller(), policy)).toThrow(PassOn)
+    expect(() => mount.decide({ ...request, target: bytes('/none') }, caller(), policy)).toThrow(ContinueError)
   })
 
   test('a source that leads nowhere is an act all the same: the kernel looks at the options first', () => {
@@ -115,7 +115,7 @@ describe('mount.decide()', () => {
   test('a source that hangs is no errno of the call', () => {
     const object = (_: number, path: Uint8Array) => {
       if (Buffer.from(path).toString().startsWith('/target')) return handle(7)
-      throw new PassOn('gone')
+      throw new ContinueError('gone')
     }
     expect(() => mount.decide(request as never, caller({ object }), policy)).toThrow('gone')
   })

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { childOf, decodeSchedAttr, encodeSchedAttr, SCHED } from '../../src/abi/sched.ts'
 import type { Caller, Registers } from '../../src/calls/caller.ts'
-import { PassOn } from '../../src/calls/verdict.ts'
+import { ContinueError } from '../../src/calls/verdict.ts'
 import { currentTid } from '../../src/kernel/process.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { sched } from '../../src/syscalls/sched.ts'
@@ -45,7 +45,7 @@ function callerWith(memory: Uint8Array, changes: Partial<Caller> = {}): Caller {
   return standIn({
     bytes(at, length) {
       const start = Number(at) - AT
-      if (start < 0 || start + length > memory.length) throw new PassOn('unreadable')
+      if (start < 0 || start + length > memory.length) throw new ContinueError('unreadable')
       return memory.slice(start, start + length)
     },
     task: () => ({ tid: currentTid(), pidfd: handle(7) }),
@@ -58,7 +58,7 @@ function verdict(memory: Uint8Array, changes: Partial<Caller> = {}) {
   try {
     return setattr.decide(setattr.decode(registers(0, AT, 0), caller), caller, policy)
   } catch (error) {
-    if (error instanceof PassOn) return { is: 'continue', why: error.why }
+    if (error instanceof ContinueError) return { is: 'continue', why: error.why }
     throw error
   }
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { PathBytes } from '../../src/abi/brand.ts'
 import type { Caller } from '../../src/calls/caller.ts'
 import type { Reason } from '../../src/calls/reason.ts'
-import { PassOn, type Verdict } from '../../src/calls/verdict.ts'
+import { ContinueError, type Verdict } from '../../src/calls/verdict.ts'
 import { xattrHandlers } from '../../src/syscalls/xattr.ts'
 import { handle, registers, standIn } from './stand-in.ts'
 
@@ -27,7 +27,7 @@ function structure(size: number, flags: number): Uint8Array {
 function callerWith(memory: ReadonlyMap<bigint, Uint8Array>, changes: Partial<Caller> = {}): Caller {
   const at = (address: bigint): Uint8Array => {
     const bytes = memory.get(address)
-    if (!bytes) throw new PassOn('unreadable')
+    if (!bytes) throw new ContinueError('unreadable')
     return bytes
   }
   return standIn({
@@ -54,7 +54,7 @@ function ask(name: string, args: readonly bigint[], caller: Caller): Verdict | R
   try {
     return handler.screen(values, policy) ?? handler.decide(handler.decode(values, caller), caller, policy)
   } catch (error) {
-    if (error instanceof PassOn) return error.why
+    if (error instanceof ContinueError) return error.why
     throw error
   }
 }

@@ -3,7 +3,7 @@ import { makedev } from '../../abi/dev.ts'
 import { errnos } from '../../abi/errno.ts'
 import { ST_NODEV } from '../../abi/mount.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
-import type { Barred } from '../../calls/caller.ts'
+import type { NodevReason } from '../../calls/caller.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { fstatfs, mknodat, mountId, O_PATH, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -39,12 +39,12 @@ export class NodevProbe {
   readonly #mounts = new Map<bigint, boolean>()
 
   /** @returns undefined where a node can be opened, else why not; and whether a file of FUSE is asked for */
-  look(place: Place, as: As): { readonly barred: Barred | undefined; readonly onFuse: boolean } {
+  look(place: Place, as: As): { readonly barred: NodevReason | undefined; readonly onFuse: boolean } {
     const { type, flags } = fstatfs(place.dir)
     return { barred: this.#barred(type, flags, () => this.#madeInside(place, as)), onFuse: type === FUSE_SUPER_MAGIC }
   }
 
-  #barred(type: number, flags: number, inside: () => boolean): Barred | undefined {
+  #barred(type: number, flags: number, inside: () => boolean): NodevReason | undefined {
     if ((flags & ST_NODEV) !== 0) {
       // The root of a container of podman is such a one: an overlay of the host, by default with nodev.
       const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type) || (type === OVERLAY && !inside())

@@ -2,7 +2,7 @@ import type { PathBytes } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
 import { AT_FDCWD } from '../../abi/fcntl.ts'
 import { steps } from '../../calls/steps.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { changeDirectory, O_DIRECTORY, O_NOFOLLOW, O_PATH, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -25,7 +25,7 @@ export class FuseTarget {
   readonly #parent: { readonly dir: Handle; readonly name: PathBytes }
   #mounted: Handle | undefined
 
-  /** @throws {PassOn} if the path does not resolve for the caller */
+  /** @throws {ContinueError} if the path does not resolve for the caller */
   constructor(caller: FuseCaller, path: PathBytes, namespace: Handle, before?: number) {
     this.#caller = caller
     this.#path = path
@@ -43,7 +43,7 @@ export class FuseTarget {
       this.#mounted = found
       return true
     } catch (error) {
-      if (error instanceof PassOn) return false
+      if (error instanceof ContinueError) return false
       throw error
     }
   }

@@ -8,7 +8,7 @@ import type { Caller as CallerContract } from '../../calls/caller.ts'
 import type { Exec, Fuse, FuseMount, Readiness } from '../../calls/fuse.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
-import { PassOn, Refused } from '../../calls/verdict.ts'
+import { ContinueError, Refused } from '../../calls/verdict.ts'
 import { access, X_OK } from '../../kernel/access.ts'
 import { now } from '../../kernel/clock.ts'
 import { SyscallError } from '../../kernel/error.ts'
@@ -47,7 +47,7 @@ export interface FuseCaller {
   /**
    * What the caller finds under a path, if every other process of its container finds the same there.
    *
-   * @throws {PassOn} if it does not resolve, or leads through procfs
+   * @throws {ContinueError} if it does not resolve, or leads through procfs
    */
   readonly outsideProc: (path: PathBytes) => Handle
   /** Its `/proc/TID`. */
@@ -79,7 +79,7 @@ const path = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as 
  * /proc now: the container can take that away before the runtime looks.
  */
 function mustLeadPastProc(place: string): void {
-  if (/^\/+(\.\/+)*proc(\/|$)/.test(place)) throw new PassOn('crossesProc')
+  if (/^\/+(\.\/+)*proc(\/|$)/.test(place)) throw new ContinueError('crossesProc')
 }
 
 export class CallerFuse implements Fuse {
@@ -92,7 +92,7 @@ export class CallerFuse implements Fuse {
   ready(program: string): Readiness {
     const { container, identity, task, proc, waits } = this.#caller
     const { exec } = container
-    if (!exec) throw new PassOn('fuseNoRuntime')
+    if (!exec) throw new ContinueError('fuseNoRuntime')
     identity.with(steps.look)
     requireSameAsInit(task(), container, proc)
     const told = {
@@ -102,8 +102,8 @@ export class CallerFuse implements Fuse {
       cwd: this.#cwd(),
     }
     const process = ociProcess(told, container, exec)
-    if (!waits()) throw new PassOn('gone')
-    if (!this.#isAt(told.cwd)) throw new PassOn('fuseElsewhere')
+    if (!waits()) throw new ContinueError('gone')
+    if (!this.#isAt(told.cwd)) throw new ContinueError('fuseElsewhere')
     this.#mustHaveDevice()
     return { program: this.#find(program, exec), process }
   }
@@ -120,7 +120,7 @@ export class CallerFuse implements Fuse {
     const failed = this.#outcome(job, target, attributes)
     if (failed === undefined) return
     target.detach()
-    if (failed === 'gone') throw new PassOn('gone')
+    if (failed === 'gone') throw new ContinueError('gone')
     throw new Refused(failed, failed === 'fuseTimeout' ? errno('ETIMEDOUT') : otherwise, job.status)
   }
 
@@ -177,7 +177,7 @@ export class CallerFuse implements Fuse {
     const { caller } = this.#caller
     const node = orUndefined(() => caller.object(AT_FDCWD, path('/dev/fuse'), true))
     const there = node && fileType(statx(node.raw).mode) === S_IFCHR && deviceOf(node) === DEV_FUSE
-    if (!there || (fstatfs(node).flags & ST_NODEV) !== 0 || !this.#mayOpen()) throw new PassOn('fuseNoDevice')
+    if (!there || (fstatfs(node).flags & ST_NODEV) !== 0 || !this.#mayOpen()) throw new ContinueError('fuseNoDevice')
   }
 
   /** A user cannot ask for the device rules: that takes a node of one's own. The program is bound by them all the same. */
@@ -193,7 +193,7 @@ export class CallerFuse implements Fuse {
       ? [program]
       : search.split(':').map((directory) => `${directory || '.'}/${program}`)
     const found = candidates.find((candidate) => this.#isProgram(candidate))
-    if (found === undefined) throw new PassOn(program.startsWith('/') ? 'fuseNotInImage' : 'fuseNoProgram')
+    if (found === undefined) throw new ContinueError(program.startsWith('/') ? 'fuseNotInImage' : 'fuseNoProgram')
     return found
   }
 
@@ -202,7 +202,8 @@ export class CallerFuse implements Fuse {
     mustLeadPastProc(candidate)
     const file = orUndefined(() => outsideProc(path(candidate)))
     // For us there is no /proc/self in a procfs of the container: what is there for the caller alone leads through that.
-    if (!file && orUndefined(() => caller.object(AT_FDCWD, path(candidate), true))) throw new PassOn('crossesProc')
+    if (!file && orUndefined(() => caller.object(AT_FDCWD, path(candidate), true)))
+      throw new ContinueError('crossesProc')
     if (!file || fileType(statx(file.raw).mode) !== S_IFREG) return false
     try {
       caller.act(steps.asCaller, () => access(file, X_OK))
@@ -218,16 +219,16 @@ function orUndefined<T>(look: () => T): T | undefined {
   try {
     return look()
   } catch (error) {
-    if (error instanceof PassOn && error.why.code === 'pathNotResolved') return undefined
+    if (error instanceof ContinueError && error.why.code === 'pathNotResolved') return undefined
     throw error
   }
 }
 
-/** What is told to a runtime must be text. @throws {PassOn} if the bytes are none */
+/** What is told to a runtime must be text. @throws {ContinueError} if the bytes are none */
 function asUtf8(bytes: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(bytes, 'latin1'))
   } catch {
-    throw new PassOn('fuseNotText')
+    throw new ContinueError('fuseNotText')
   }
 }

@@ -2,7 +2,7 @@ import { capabilities, capMask } from '../../abi/capability.ts'
 import { type IdExtent, toInside } from '../../abi/id-map.ts'
 import { parseLimits } from '../../abi/rlimit.ts'
 import type { Exec, ProcessSpec } from '../../calls/fuse.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 
 /** What procfs tells of the caller: `/proc/TID/status`, `limits` and `oom_score_adj`. */
 export interface ProcTexts {
@@ -31,12 +31,12 @@ const SETS = [
  * umask, limits and working directory. Two things are the container's, as it was started: the environment, since that of the
  * caller is memory that it may fill at will, and the label of the security module, which the caller must have too.
  *
- * @throws {PassOn} for a caller that has several ids at once or one that its container does not map, or has more seccomp
+ * @throws {ContinueError} for a caller that has several ids at once or one that its container does not map, or has more seccomp
  * filters than its container: the runtime could not start its like
  */
 export function ociProcess(told: ProcTexts, { uidMap, gidMap }: Maps, { process, filters }: Exec): ProcessSpec {
   const of = (label: string): string => new RegExp(`^${label}:[ \t]*(.*)$`, 'm').exec(told.status)?.[1]?.trim() ?? ''
-  if (Number(of('Seccomp_filters')) !== filters) throw new PassOn('fuseFilters')
+  if (Number(of('Seccomp_filters')) !== filters) throw new ContinueError('fuseFilters')
   const { apparmorProfile, selinuxLabel } = process
   return {
     terminal: false,
@@ -62,13 +62,13 @@ const numbers = (text: string): readonly number[] => (text === '' ? [] : text.sp
 /** Real, effective, saved and that for files: all the same. */
 function only(text: string, map: readonly IdExtent[]): number {
   const [id = -1, ...others] = numbers(text)
-  if (others.some((other) => other !== id)) throw new PassOn('fuseIds')
+  if (others.some((other) => other !== id)) throw new ContinueError('fuseIds')
   return mapped(map, id)
 }
 
 function mapped(map: readonly IdExtent[], id: number): number {
   const inside = toInside(map, id)
-  if (inside === undefined) throw new PassOn('fuseIds')
+  if (inside === undefined) throw new ContinueError('fuseIds')
   return inside
 }
 

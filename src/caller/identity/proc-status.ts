@@ -1,5 +1,5 @@
 import type { HostId, Mode } from '../../abi/brand.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 
 type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
 
@@ -49,7 +49,7 @@ const EFFECTIVE = new Label('CapEff')
  * their order. The name in the first one cannot forge another: the kernel escapes line feeds.
  *
  * @param bytes of which the first `length` are the file
- * @throws {PassOn} if there are too many groups, or so many that the file was longer than `bytes`
+ * @throws {ContinueError} if there are too many groups, or so many that the file was longer than `bytes`
  * @throws {RangeError} if a field is missing
  * @see proc_pid_status(5), linux/fs/proc/array.c task_state()
  */
@@ -75,7 +75,7 @@ function parse(line: Line): ProcStatus {
 const ids = (line: Line): Ids =>
   [line.number(10), line.number(10), line.number(10), line.number(10)] as readonly number[] as Ids
 
-const tooManyGroups = (): PassOn => new PassOn('tooManyGroups', GROUPS_LIMIT)
+const tooManyGroups = (): ContinueError => new ContinueError('tooManyGroups', GROUPS_LIMIT)
 
 function list(line: Line, limit: number): Uint32Array {
   if (line.ended) return NONE

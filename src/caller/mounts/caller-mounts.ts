@@ -1,11 +1,11 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errno, errnos } from '../../abi/errno.ts'
 import { attributesOf } from '../../abi/mount.ts'
-import type { Context, Keeping, Told, Unplaced } from '../../calls/context.ts'
-import type { Description, Given, Manner, MountCall, Mounts } from '../../calls/mounts.ts'
+import type { Context, DetachedMount, FsParameters, Keeping } from '../../calls/context.ts'
+import type { FdForCaller, MountCall, MountManner, Mounts, SuperblockRequest } from '../../calls/mounts.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
-import { PassOn, Refused } from '../../calls/verdict.ts'
+import { ContinueError, Refused } from '../../calls/verdict.ts'
 import { kcmpFile } from '../../kernel/compare.ts'
 import { dup, Fd } from '../../kernel/fd.ts'
 import { fstatfs, mountId, O_RDONLY, openat, read, statx } from '../../kernel/files.ts'
@@ -64,7 +64,7 @@ export class CallerMounts implements Mounts {
     const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
     using owner = ownerOf(mounts)
     // A container without mounts of its own shares the host's: nothing is ever mounted there.
-    if (statx(owner.raw).ino !== container.userns) throw new PassOn('hostMounts')
+    if (statx(owner.raw).ino !== container.userns) throw new ContinueError('hostMounts')
     return mounts
   }
 
@@ -81,7 +81,7 @@ export class CallerMounts implements Mounts {
     this.#ask({ do: 'attach', isNew }, [tree, target, namespace])
   }
 
-  openContext(type: string): Given {
+  openContext(type: string): FdForCaller {
     const { container, identity, services: desk, mayBlock, tgid } = this.#caller
     // It may have to load a module.
     mayBlock()
@@ -98,27 +98,27 @@ export class CallerMounts implements Mounts {
     return this.#mine(desk.keeping.findContext(container.index, (opened) => kcmpFile(tid, fd, opened)))
   }
 
-  create({ source: { node, ...source }, ...rest }: Description): Fd {
+  create({ source: { node, ...source }, ...rest }: SuperblockRequest): Fd {
     const [made] = this.#ask({ do: 'create', ...rest, source }, [this.#caller.task(), ...maybe(node)])
     return made!
   }
 
-  finish(made: Handle, attributes: bigint, manner: Manner, told: Told): Given {
+  finish(made: Handle, attributes: bigint, manner: MountManner, told: FsParameters): FdForCaller {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
     return this.#keep(this.#ask(request, [made, this.#userns]), told)
   }
 
-  attributes({ handle }: Unplaced): bigint {
+  attributes({ handle }: DetachedMount): bigint {
     // Its file system may have to ask somebody.
     this.#caller.mayBlock()
     return attributesOf(fstatfs(handle).flags)
   }
 
-  renew({ free, type, parameters }: Unplaced, attributes: bigint): Given {
+  renew({ free, type, parameters }: DetachedMount, attributes: bigint): FdForCaller {
     return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [free!]), { type, parameters })
   }
 
-  #keep([tree, root, free]: readonly Fd[], told: Told): Given {
+  #keep([tree, root, free]: readonly Fd[], told: FsParameters): FdForCaller {
     const { container, services: desk, tgid } = this.#caller
     using made = tree!
     using copy = free
@@ -127,7 +127,7 @@ export class CallerMounts implements Mounts {
     return this.#given(root!, desk.keeping.addMount(container.index, kept, tgid()))
   }
 
-  unplaced(fd: number): Unplaced | undefined {
+  unplaced(fd: number): DetachedMount | undefined {
     const { container, identity, services: desk, task } = this.#caller
     if (!desk.keeping.has(container.index)) return undefined
     const id = identity.searching(() => mountOfFd(task(), fd))
@@ -144,11 +144,11 @@ export class CallerMounts implements Mounts {
     if (found === 'busy') throw new Refused('contextBusy', errno('EBUSY'))
     if (!found) return undefined
     this.#caller.own(found)
-    if (!this.#caller.waits()) throw new PassOn('gone')
+    if (!this.#caller.waits()) throw new ContinueError('gone')
     return found
   }
 
-  #given(fd: Fd, tell: ReturnType<Keeping['addMount']>): Given {
+  #given(fd: Fd, tell: ReturnType<Keeping['addMount']>): FdForCaller {
     if (!tell) {
       fd[Symbol.dispose]()
       throw new Refused('tooManyContexts', errno('EMFILE'))
@@ -159,7 +159,7 @@ export class CallerMounts implements Mounts {
 
   get #userns(): Handle {
     const raw = this.#caller.container.handles?.userns
-    if (raw === undefined) throw new PassOn('unknownContainer')
+    if (raw === undefined) throw new ContinueError('unknownContainer')
     return new Fd(raw)
   }
 
@@ -171,7 +171,7 @@ export class CallerMounts implements Mounts {
       return requestMount(mounter, request, handles, { waits, isFrozen: () => this.#isFrozen })
     } catch (error) {
       this.#lost = error instanceof MounterLost
-      throw this.#lost && !waits() ? new PassOn('gone') : refusal(error)
+      throw this.#lost && !waits() ? new ContinueError('gone') : refusal(error)
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Errno } from '../../abi/brand.ts'
-import type { Description, Manner, MountCall } from '../../calls/mounts.ts'
+import type { MountCall, MountManner, SuperblockRequest } from '../../calls/mounts.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -26,8 +26,8 @@ const LOOK_MS = 200
 export type MounterRequest =
   /** Flags are hexadecimal here, and so are attributes. */
   | ({ readonly do: 'mount'; readonly flags: string } & Omit<MountCall, 'flags'>)
-  | ({ readonly do: 'create' } & Description)
-  | ({ readonly do: 'finish'; readonly attributes: string } & Manner)
+  | ({ readonly do: 'create' } & SuperblockRequest)
+  | ({ readonly do: 'finish'; readonly attributes: string } & MountManner)
   | { readonly do: 'renew'; readonly attributes: string }
   | { readonly do: 'attach'; readonly isNew: boolean }
   | { readonly do: 'greet' }

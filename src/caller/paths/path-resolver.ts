@@ -1,5 +1,5 @@
 import { errnos } from '../../abi/errno.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { Container } from '../identity/container.ts'
@@ -62,5 +62,5 @@ export class PathResolver {
 
 function unresolved(error: unknown): unknown {
   const isLoop = error instanceof SyscallError && error.errno === errnos.ELOOP
-  return isLoop ? new PassOn('crossesProc', error.errno) : asContinue('pathNotResolved', error)
+  return isLoop ? new ContinueError('crossesProc', error.errno) : asContinue('pathNotResolved', error)
 }

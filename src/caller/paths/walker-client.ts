@@ -1,6 +1,6 @@
 import type { Errno } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -52,7 +52,7 @@ export interface Walker {
  * Lets a container's walker, a process of its user namespace, look a path up as the caller.
  *
  * @throws {SyscallError} what the kernel says to the caller
- * @throws {PassOn} if it cannot be asked that, because of a list of groups that is too long, or for want of memory
+ * @throws {ContinueError} if it cannot be asked that, because of a list of groups that is too long, or for want of memory
  * @throws {WalkerStuck} if it does not answer in time, or its queue is full
  */
 export function requestWalk(
@@ -78,7 +78,7 @@ export function requestWalk(
 
 /** @returns where it answers */
 function tell(walker: Handle, request: Uint8Array, handles: readonly Handle[]): Fd {
-  if (request.length > REQUEST_LIMIT) throw new PassOn('lookFailed', errnos.EMSGSIZE)
+  if (request.length > REQUEST_LIMIT) throw new ContinueError('lookFailed', errnos.EMSGSIZE)
   const [ours, theirs] = socketpair()
   using end = theirs
   try {
@@ -87,7 +87,7 @@ function tell(walker: Handle, request: Uint8Array, handles: readonly Handle[]): 
   } catch (error) {
     ours[Symbol.dispose]()
     if (!(error instanceof SyscallError)) throw error
-    throw ITS_OWN.has(error.errno) ? new WalkerStuck(error.message) : new PassOn('lookFailed', error.errno)
+    throw ITS_OWN.has(error.errno) ? new WalkerStuck(error.message) : new ContinueError('lookFailed', error.errno)
   }
 }
 
@@ -100,6 +100,6 @@ function answerOf(socket: Handle, onWorked: Walker['onWorked']): Fd {
   const [fd] = message.fds
   if (errno !== 0) throw new SyscallError('walk', errno as Errno)
   // We had no room for it.
-  if (!fd) throw new PassOn('lookFailed', errnos.EMFILE)
+  if (!fd) throw new ContinueError('lookFailed', errnos.EMFILE)
   return fd
 }

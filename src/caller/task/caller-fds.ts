@@ -1,7 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
 import { steps } from '../../calls/steps.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { O_NOFOLLOW, O_PATH, openat, readlink } from '../../kernel/files.ts'
@@ -39,7 +39,7 @@ export const handleOf = ({ task, identity }: FdTable, fd: number): Fd | undefine
  * that the container serves may take for ever.
  *
  * @returns undefined for a closed one, or of another kind
- * @throws {PassOn} before 6.9 for a thread that is not the first of its process: its table may be another
+ * @throws {ContinueError} before 6.9 for a thread that is not the first of its process: its table may be another
  */
 export function copyOf(table: FdTable, fd: number, kind: string): Fd | undefined {
   const { task, identity, tid, tgid } = table
@@ -58,7 +58,7 @@ function pidfdOfThread(tid: Tid, tgid: number): Fd {
     return pidfdOpen(tid, PIDFD_THREAD)
   } catch (error) {
     if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL) throw error
-    if (tid !== tgid) throw new PassOn('otherThread')
+    if (tid !== tgid) throw new ContinueError('otherThread')
     return pidfdOpen(tid)
   }
 }

@@ -1,7 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
 import { AT_FDCWD } from '../../abi/fcntl.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, openat, read } from '../../kernel/files.ts'
@@ -134,30 +134,30 @@ export class CallerTask implements Disposable {
    * A descriptor of O_PATH is no open file to most calls: EBADF. Its link in procfs has no permission at all, as the only
    * kind but that of the access mode 3, which nobody uses (linux/fs/proc/fd.c tid_fd_update_inode()).
    *
-   * @throws {PassOn}
+   * @throws {ContinueError}
    */
   mustBeOpen(fd: number): void {
     const { identity, proc, names } = this.#desk
     const look = (): number => linkMode(proc, names.of(this.tid, `fd/${fd}`))
     const mode = orContinue('pathNotResolved', () => identity.searching(look))
-    if ((mode & 0o700) === 0) throw new PassOn('pathDescriptor')
+    if ((mode & 0o700) === 0) throw new ContinueError('pathDescriptor')
   }
 
-  /** @throws {PassOn} */
+  /** @throws {ContinueError} */
   mustWait(): void {
-    if (!this.waits()) throw new PassOn('gone')
+    if (!this.waits()) throw new ContinueError('gone')
   }
 
   /**
    * Holds the task itself, for what takes longer than a call may wait: a signal may cancel that, again and again.
    *
-   * @returns a check that it has not ended meanwhile, so that its number was its own @throws {PassOn}
+   * @returns a check that it has not ended meanwhile, so that its number was its own @throws {ContinueError}
    */
   hold(): () => void {
     const pidfd = this.own(pin(this.tid))
     this.mustWait()
     return () => {
-      if (waitReadable(pidfd, 0)) throw new PassOn('gone')
+      if (waitReadable(pidfd, 0)) throw new ContinueError('gone')
     }
   }
 
@@ -186,6 +186,6 @@ const OURS: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.
 
 /** The same for who asks without a function. */
 export function asContinue(code: Parameters<typeof orContinue>[0], error: unknown): unknown {
-  if (error instanceof SyscallError) return new PassOn(OURS.has(error.errno) ? 'lookFailed' : code, error.errno)
-  return error instanceof RangeError ? new PassOn(code) : error
+  if (error instanceof SyscallError) return new ContinueError(OURS.has(error.errno) ? 'lookFailed' : code, error.errno)
+  return error instanceof RangeError ? new ContinueError(code) : error
 }

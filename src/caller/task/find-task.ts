@@ -1,7 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { O_RDONLY, openat, statx } from '../../kernel/files.ts'
@@ -53,7 +53,7 @@ const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
  * Finds the task that the caller means by a number: of its *own* pid namespace, a process or a thread, 0 for itself.
  * Natively the kernel looks it up in the caller's namespace; we have another one, in which the number is somebody else's.
  *
- * @throws {PassOn} the kernel says why, by its own lookup
+ * @throws {ContinueError} the kernel says why, by its own lookup
  */
 export function findTask(view: TaskView, pid: number): Pinned {
   if (pid === 0) return findSelf(view)
@@ -71,7 +71,7 @@ export function findTask(view: TaskView, pid: number): Pinned {
  * The descriptor is opened first. What is looked at by the number then was the task's if it has its number still.
  *
  * @param number gives its number here
- * @throws {PassOn} if there is none
+ * @throws {ContinueError} if there is none
  */
 export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned {
   let pidfd: Fd | undefined
@@ -79,8 +79,8 @@ export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned
     const tid = number()
     pidfd = pin(tid)
     const here = bounds && isWithin(bounds, tid)
-    if (number() !== tid || !pidfdIsAlive(pidfd)) throw new PassOn('noSuchTask')
-    if (!here) throw new PassOn('outsideContainer')
+    if (number() !== tid || !pidfdIsAlive(pidfd)) throw new ContinueError('noSuchTask')
+    if (!here) throw new ContinueError('outsideContainer')
     return { tid, pidfd }
   } catch (error) {
     pidfd?.[Symbol.dispose]()
@@ -100,7 +100,7 @@ function findSelf({ tid, mustWait }: TaskView): Pinned {
   }
 }
 
-/** Holds a task by its number, process or thread. @throws {PassOn} if there is none, or the kernel cannot hold it */
+/** Holds a task by its number, process or thread. @throws {ContinueError} if there is none, or the kernel cannot hold it */
 export function pin(tid: Tid): Fd {
   try {
     return pidfdOpen(tid, PIDFD_THREAD)
@@ -123,7 +123,7 @@ export function pin(tid: Tid): Fd {
 /** What a failed look at another task means; anything else is passed on as the failed look that it is. */
 function passFor(error: unknown, reasons: Readonly<Record<number, ReasonCode>>): unknown {
   const code = error instanceof SyscallError ? reasons[error.errno] : undefined
-  return code ? new PassOn(code) : error
+  return code ? new ContinueError(code) : error
 }
 
 function isWithin({ pidns, userns, proc }: Bounds, tid: Tid): boolean {

@@ -1,4 +1,4 @@
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { mountId, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, openat, read, statx } from '../../kernel/files.ts'
@@ -17,17 +17,17 @@ const TEXT_LIMIT = 1024 * 1024
  *
  * @param task its `/proc/TID`
  * @param proc the host's procfs
- * @throws {PassOn} if it is not
+ * @throws {ContinueError} if it is not
  */
 export function requireSameAsInit(task: Handle, { handles, initTid }: Container, proc: Handle): void {
-  if (!handles) throw new PassOn('unknownContainer')
+  if (!handles) throw new ContinueError('unknownContainer')
   using init = openat(proc.raw, cstring(`${initTid}`), O_PATH | O_DIRECTORY)
-  if (!pidfdIsAlive(new Fd(handles.init))) throw new PassOn('gone')
+  if (!pidfdIsAlive(new Fd(handles.init))) throw new ContinueError('gone')
   const same =
     NAMESPACES.every((name) => inodeOf(task, name) === inodeOf(init, name)) &&
     rootOf(task) === rootOf(init) &&
     labelOf(task) === labelOf(init)
-  if (!same) throw new PassOn('fuseElsewhere')
+  if (!same) throw new ContinueError('fuseElsewhere')
 }
 
 /** undefined: this kernel has no such namespaces. */

@@ -1,6 +1,15 @@
 import type { Tid } from '../../abi/brand.ts'
 import type { FdStore, InheritedFds, WordRange } from '../../caller/programs/fd-store.ts'
-import type { Context, IsHeld, Keeping, Kept, NewMount, Parameter, Told, Unplaced } from '../../calls/context.ts'
+import type {
+  Context,
+  DetachedMount,
+  FsParameters,
+  IsHeld,
+  Keeping,
+  NewMount,
+  Parameter,
+  StoredFsContext,
+} from '../../calls/context.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
@@ -26,7 +35,7 @@ interface New {
   readonly kind: number
   /** given: what the caller has. made: a context of ours, or the mount. free: a copy of that which is not locked. */
   readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly free?: Fd | undefined }
-  readonly told: Told
+  readonly told: FsParameters
   readonly process: Tid
 }
 
@@ -71,7 +80,7 @@ export class FsContextStore implements Keeping {
     return typeof index === 'number' ? this.#context(index, container) : index
   }
 
-  findMount(container: number, isIt: (tree: Handle) => boolean): Unplaced | 'busy' | undefined {
+  findMount(container: number, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
     const index = this.#find(container, MOUNTS, 'made', isIt)
     if (typeof index !== 'number') return index
     return { ...this.#kept(index, 'made'), ...this.#told(index), free: this.#entries.fd(index, 'free') }
@@ -171,7 +180,7 @@ export class FsContextStore implements Keeping {
     return undefined
   }
 
-  #kept(index: number, word: 'given' | 'made'): Kept {
+  #kept(index: number, word: 'given' | 'made'): StoredFsContext {
     const entries = this.#entries
     const serial = entries.serial(index)
     return {
@@ -199,7 +208,7 @@ export class FsContextStore implements Keeping {
     }
   }
 
-  #told(index: number): Told {
+  #told(index: number): FsParameters {
     const at = index * PARAMETERS
     const bytes = this.#bytes.slice(at, at + this.#entries.get(index, 'length'))
     const [type, ...parameters] = decode(Buffer.from(bytes))

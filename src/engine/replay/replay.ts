@@ -3,9 +3,9 @@ import { NOTIF } from '../../abi/seccomp.ts'
 import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { SleepState } from '../../caller/task/sleep-state.ts'
-import type { Act, Effect, Mark, Once, Verb } from '../../calls/act.ts'
+import type { Act, Effect, Mark, Replayable, Verb } from '../../calls/act.ts'
 import { why } from '../../calls/reason.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { verbs } from '../../verbs/index.ts'
 import type { CachedReply, ReplyCache } from './reply-cache.ts'
@@ -49,7 +49,7 @@ export class Replays {
   of<A extends Act>(act: A, caller: NotifiedCaller, call: Interruptible, waits: () => boolean): Replay<A> | undefined {
     if (call.container.waitKillable) return undefined
     const { once } = verbs[act.verb] as Verb<A>
-    if (!once || once.applies?.(act) === false) return undefined
+    if (!once || once.isReplayable?.(act) === false) return undefined
     const { sleep } = caller
     const container = call.container.index
     const key = this.#key(once, act, sleep, call.slot, waits)
@@ -66,13 +66,19 @@ export class Replays {
   }
 
   /** @returns undefined for what cannot be looked at: it cannot be known again either */
-  #key<A>(once: Once<A>, act: A, sleep: SleepState, slot: number, waits: () => boolean): bigint | 'gone' | undefined {
+  #key<A>(
+    once: Replayable<A>,
+    act: A,
+    sleep: SleepState,
+    slot: number,
+    waits: () => boolean,
+  ): bigint | 'gone' | undefined {
     try {
       const stamp = waitUntilAsleep(waits, AWAKE_MS, this.#mayBlock, () => (sleep.isSound ? sleep.stamp() : undefined))
       if (stamp === 'gone') return 'gone'
       if (stamp === 'awake') return undefined
       const call = new Uint8Array(this.#slots.buffer, slot + NOTIF.tid, NOTIF.args - NOTIF.tid)
-      return fingerprint([call, stamp.born, stamp.stack, ...once.about(act)])
+      return fingerprint([call, stamp.born, stamp.stack, ...once.key(act)])
     } catch (error) {
       if (error instanceof SyscallError) return undefined
       throw error
@@ -81,7 +87,7 @@ export class Replays {
 
   #gone(container: number): never {
     keepPlace(this.#cache, container, this.#mayBlock)
-    throw new PassOn('gone')
+    throw new ContinueError('gone')
   }
 }
 
@@ -96,7 +102,7 @@ function keepPlace(acts: ReplyCache, container: number, mayBlock: () => void): v
 interface Parts<A> {
   readonly acts: ReplyCache
   readonly mayBlock: () => void
-  readonly once: Once<A>
+  readonly once: Replayable<A>
   readonly act: A
   readonly sleep: SleepState
   readonly waits: () => boolean
@@ -117,14 +123,14 @@ export class Replay<A> {
   /** Does the act, or finds it done. @throws whatever the act throws */
   run(caller: NotifiedCaller, run: () => Effect): Effect {
     const { once, act } = this.#parts
-    const before = once.conflict === undefined ? this.#replay(caller) : undefined
+    const before = once.unrepeatedErrno === undefined ? this.#replay(caller) : undefined
     if (before) return before
     try {
       const effect = run()
-      this.#result = marked(effect.made ?? once.stands(act, caller))
+      this.#result = marked(effect.made ?? once.fingerprint(act, caller))
       return effect
     } catch (error) {
-      const isConflict = error instanceof SyscallError && error.errno === once.conflict
+      const isConflict = error instanceof SyscallError && error.errno === once.unrepeatedErrno
       const adopted = isConflict ? this.#replay(caller) : undefined
       if (adopted) return adopted
       throw error
@@ -148,7 +154,7 @@ export class Replay<A> {
   #replay(caller: NotifiedCaller): Effect | undefined {
     const { acts, mayBlock, container, once, act, key, place } = this.#parts
     const result = acts.take(container, place, key, mayBlock)
-    if (result === undefined || marked(once.stands(act, caller)) !== result) return undefined
+    if (result === undefined || marked(once.fingerprint(act, caller)) !== result) return undefined
     this.#result = result
     return { value: 0n, why: why('adopted') }
   }

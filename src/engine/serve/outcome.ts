@@ -3,7 +3,7 @@ import { errno } from '../../abi/errno.ts'
 import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Effect } from '../../calls/act.ts'
 import { type Reason, why } from '../../calls/reason.ts'
-import { PassOn, Refused, type Verdict } from '../../calls/verdict.ts'
+import { ContinueError, Refused, type Verdict } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 
@@ -55,7 +55,7 @@ export const outcomeOfVerdict = (verdict: Verdict): Outcome => ({
  */
 export function outcomeOfError(error: unknown): Outcome {
   if (error instanceof Refused) return { is: 'errno', errno: error.errno, value: 0n, why: error.why }
-  if (error instanceof PassOn) return { is: 'continue', errno: 0, value: 0n, why: error.why }
+  if (error instanceof ContinueError) return { is: 'continue', errno: 0, value: 0n, why: error.why }
   if (error instanceof SyscallError) return { is: 'errno', errno: error.errno, value: 0n, why: why('kernelAnswered') }
   return { is: 'errno', errno: errno('EIO'), value: 0n, why: why('fault') }
 }

@@ -1,9 +1,9 @@
 import type { NotifiedCaller } from '../../caller/caller.ts'
-import type { Act, Effect, Trace, Verb } from '../../calls/act.ts'
+import type { Act, Effect, RecoveryTrace, Verb } from '../../calls/act.ts'
 import type { Registers } from '../../calls/caller.ts'
 import { Phase } from '../../calls/steps.ts'
 import type { Syscall } from '../../calls/syscall.ts'
-import { PassOn, pass, type Verdict } from '../../calls/verdict.ts'
+import { ContinueError, continueWith, type Verdict } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Policy } from '../../policy/policy.ts'
 import { verbs } from '../../verbs/index.ts'
@@ -14,8 +14,8 @@ export function judge(handler: Syscall<unknown>, args: Registers, caller: Notifi
   try {
     return handler.decide(handler.decode(args, caller), caller, policy)
   } catch (error) {
-    if (error instanceof SyscallError) return pass('lookFailed', error.errno)
-    if (error instanceof PassOn) return { is: 'continue', why: error.why }
+    if (error instanceof SyscallError) return continueWith('lookFailed', error.errno)
+    if (error instanceof ContinueError) return { is: 'continue', why: error.why }
     throw error
   }
 }
@@ -36,7 +36,7 @@ const acting = Object.fromEntries(names.map((name) => [name, new Phase(name, ver
 export function perform<A extends Act>(
   act: A,
   caller: NotifiedCaller,
-  again: Trace | undefined,
+  again: RecoveryTrace | undefined,
   adoption: Replay<A> | undefined,
 ): Effect {
   const verb = verbs[act.verb] as Verb<A>
@@ -45,17 +45,17 @@ export function perform<A extends Act>(
   return run(verb, act, caller, again)
 }
 
-const run = <A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, again: Trace | undefined): Effect =>
+const run = <A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, again: RecoveryTrace | undefined): Effect =>
   again ? runAgain(verb, act, caller, again) : verb.run(act, caller)
 
 /** What was done is looked for again where the act fails: a thread that hangs may go on even in a process that was killed. */
-function runAgain<A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, trace: Trace): Effect {
-  const done = verb.found?.(act, caller, trace)
+function runAgain<A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, trace: RecoveryTrace): Effect {
+  const done = verb.recover?.(act, caller, trace)
   if (done) return done
   try {
     return verb.run(act, caller)
   } catch (error) {
-    const late = error instanceof SyscallError ? verb.found?.(act, caller, trace) : undefined
+    const late = error instanceof SyscallError ? verb.recover?.(act, caller, trace) : undefined
     if (late) return late
     throw error
   }

@@ -5,11 +5,11 @@ import { NotifiedCaller } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
 import type { ThreadContext } from '../../caller/thread-context.ts'
-import type { Act, Trace } from '../../calls/act.ts'
+import type { Act, RecoveryTrace } from '../../calls/act.ts'
 import { type Reason, type ReasonCode, why } from '../../calls/reason.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
 import type { Syscall } from '../../calls/syscall.ts'
-import { pass, type Verdict } from '../../calls/verdict.ts'
+import { continueWith, type Verdict } from '../../calls/verdict.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { RecordWriter, Slots } from '../journal/journal.ts'
@@ -132,7 +132,7 @@ export class Server {
 
   /** Leaves a call to the kernel. */
   continue(call: Call, code: ReasonCode): void {
-    this.#finish(call, outcomeOfVerdict(pass(code)))
+    this.#finish(call, outcomeOfVerdict(continueWith(code)))
   }
 
   /**
@@ -168,15 +168,15 @@ export class Server {
 
   #screen({ slot, container }: Call): Verdict | undefined {
     const { view } = this.#slots
-    if (container.barred) return pass(container.barred)
+    if (container.barred) return continueWith(container.barred)
     const handler = this.#handler(slot)
-    if (!handler) return pass('notServed')
-    if (view.getUint32(slot + NOTIF.tid, true) === 0) return pass('invisibleCaller')
+    if (!handler) return continueWith('notServed')
+    if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith('invisibleCaller')
     this.#isBrief = handler.brief === true
     const verdict = handler.screen(this.#registers, container.policy)
     const withheld =
       verdict?.why.code === 'keyOff' && handler.names.some((name) => container.ofUser?.withheld.has(name))
-    return withheld ? pass('userDaemon') : verdict
+    return withheld ? continueWith('userDaemon') : verdict
   }
 
   #handler(slot: number): Syscall<unknown> | undefined {
@@ -212,7 +212,7 @@ export class Server {
     }
   }
 
-  #trace(slot: number): Trace {
+  #trace(slot: number): RecoveryTrace {
     const { view } = this.#slots
     return { since: view.getFloat64(slot + SLOT.since, true), note: view.getBigUint64(slot + SLOT.note, true) }
   }

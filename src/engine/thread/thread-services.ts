@@ -7,7 +7,7 @@ import type { LookupRequest, LookupStart } from '../../caller/paths/lookup.ts'
 import { requestWalk, WalkerStuck } from '../../caller/paths/walker-client.ts'
 import { ProcNames } from '../../caller/task/proc-names.ts'
 import type { ThreadContext } from '../../caller/thread-context.ts'
-import { PassOn } from '../../calls/verdict.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { address } from '../../kernel/libc.ts'
 import { RemoteMemory } from '../../kernel/memory.ts'
@@ -118,14 +118,14 @@ export class ThreadServices {
     if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
     this.#state.awaitWalker(container, WALKER_START_MS)
     const walker = this.#state.walker(container)
-    if (typeof walker === 'string') throw new PassOn(walker === 'never' ? 'noWalker' : 'walkerStuck')
+    if (typeof walker === 'string') throw new ContinueError(walker === 'never' ? 'noWalker' : 'walkerStuck')
     try {
       const onWorked = (ms: number): void => this.#state.share.charge(container, ms)
       return requestWalk({ socket: new Fd(walker), onWorked }, start, status, goal)
     } catch (error) {
       if (!(error instanceof WalkerStuck)) throw error
       this.#post({ type: 'walkerStuck', container, walker })
-      throw new PassOn('walkerStuck')
+      throw new ContinueError('walkerStuck')
     }
   }
 }

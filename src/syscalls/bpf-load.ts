@@ -55,7 +55,7 @@ export const load: Command = {
 }
 
 /** Copies what a device program consists of; of one that will not be loaded, nothing. */
-export function readText(view: DataView, caller: Caller): Text | undefined {
+export function readProgram(view: DataView, caller: Caller): Text | undefined {
   const count = countOf(view)
   if (!isServed(view) || count > BPF_MAXINSNS) return undefined
   return {

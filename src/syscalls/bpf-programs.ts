@@ -29,7 +29,7 @@ export const list: Command = {
 }
 
 /** BPF_PROG_GET_FD_BY_ID */
-export const open: Command = {
+export const openById: Command = {
   needs: [['SYS_ADMIN']],
   foreign: ours,
   decide({ view }, { devicePrograms }) {
@@ -39,7 +39,7 @@ export const open: Command = {
 }
 
 /** BPF_OBJ_GET_INFO_BY_FD: the kernel tells of every object whoever has a descriptor of it; of a stand-in only we can. */
-export const describe: Command = {
+export const objectInfoById: Command = {
   needs: [[]],
   foreign: ours,
   decide({ at, view }, { devicePrograms }) {

@@ -5,8 +5,8 @@ import type { Syscall } from '../calls/syscall.ts'
 import { continueWith, type Verdict } from '../calls/verdict.ts'
 import { attach, createLink, detach, detachLink, updateLink } from './bpf-cgroup.ts'
 import { type Argument, type Command, deny } from './bpf-command.ts'
-import { load, readText } from './bpf-load.ts'
-import { describe, list, open } from './bpf-programs.ts'
+import { load, readProgram } from './bpf-load.ts'
+import { list, objectInfoById, openById } from './bpf-programs.ts'
 
 interface Request extends Argument {
   readonly number: number
@@ -22,8 +22,8 @@ const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
   [BPF.PROG_ATTACH, attach],
   [BPF.PROG_DETACH, detach],
   [BPF.PROG_QUERY, list],
-  [BPF.PROG_GET_FD_BY_ID, open],
-  [BPF.OBJ_GET_INFO_BY_FD, describe],
+  [BPF.PROG_GET_FD_BY_ID, openById],
+  [BPF.OBJ_GET_INFO_BY_FD, objectInfoById],
   [BPF.LINK_CREATE, createLink],
   [BPF.LINK_UPDATE, updateLink],
   [BPF.LINK_DETACH, detachLink],
@@ -43,7 +43,7 @@ export const bpf: Syscall<Request> = {
     const [number, at, size] = [args.int(COMMAND), args.pointer(ATTR), args.uint(SIZE)]
     const attr = caller.bytes(at, size)
     const view = attrView(attr)
-    return { number, attr, at, size, view, text: number === BPF.PROG_LOAD ? readText(view, caller) : undefined }
+    return { number, attr, at, size, view, text: number === BPF.PROG_LOAD ? readProgram(view, caller) : undefined }
   },
   decide(request, caller) {
     const { number, attr, view } = request

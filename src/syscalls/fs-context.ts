@@ -5,7 +5,7 @@ import type { Caller, Registers } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith, refuse, type Verdict } from '../calls/verdict.ts'
-import { describe, mannerOf } from './mount-description.ts'
+import { mannerOf, superblockRequest } from './mount-description.ts'
 import { judgeParameter } from './mount-options.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
@@ -116,7 +116,7 @@ function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
   if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextBusy', errno('EBUSY'))
   caller.mounts.tidy()
   caller.mounts.namespace()
-  return act({ verb: 'create', context, description: describe(context, exclusive, caller) })
+  return act({ verb: 'create', context, description: superblockRequest(context, exclusive, caller) })
 }
 
 interface Mounted {
@@ -145,7 +145,7 @@ export const fsmount: Syscall<Mounted> = {
     caller.mounts.namespace()
     const manner = mannerOf(context.type, mount)
     // The kernel mounts what was made once. Whether it has is not known then: so it is made anew.
-    const anew = isBegun ? { anew: describe(context, false, caller) } : {}
+    const anew = isBegun ? { anew: superblockRequest(context, false, caller) } : {}
     return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner, ...anew })
   },
 }

@@ -7,7 +7,7 @@ import { isWritable } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 
 /** What a context of fsopen(2) was told, as the file system is to be made. */
-export function describe(
+export function superblockRequest(
   { type, parameters: told }: FsParameters,
   exclusive: boolean,
   caller: Caller,

@@ -3,7 +3,7 @@ import { ACCESS_TIMES, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts
 import { WAS_NOT } from '../calls/act.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
-import { describe, mannerOf } from './mount-description.ts'
+import { mannerOf, superblockRequest } from './mount-description.ts'
 import { judgeMounter } from './mount-types.ts'
 
 interface Request {
@@ -42,7 +42,7 @@ export const mountSetattr: Syscall<Request> = {
     if (left) return left
     caller.mounts.namespace()
     // What can be changed is used up by that. Whether it was is not known then: so it is made anew.
-    const anew = isBegun ? { anew: describe(mount, false, caller) } : {}
+    const anew = isBegun ? { anew: superblockRequest(mount, false, caller) } : {}
     return act({
       verb: 'renewMount',
       ...{ mount, ...anew, attributes: wanted, manner: mannerOf(mount.type, rules), replaces: fd },

@@ -44,5 +44,5 @@ const at: Shape = {
 export const shapes: readonly Shape[] = [byPath('', true), byPath('l', false), byDescriptor, at]
 
 /** A handle of the inode, as the caller reaches it. */
-export const open = (inode: Inode, caller: Caller): Handle =>
+export const openInode = (inode: Inode, caller: Caller): Handle =>
   'fd' in inode ? caller.descriptor(inode.fd) : caller.object(inode.dirfd, inode.path, inode.follow)

@@ -8,7 +8,7 @@ import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { hasXattrat } from '../kernel/xattr.ts'
 import { OPAQUE, YES } from '../verbs/xattr.ts'
-import { type Inode, open, type Shape, shapes } from './xattr-inode.ts'
+import { type Inode, openInode, type Shape, shapes } from './xattr-inode.ts'
 
 /** What is to be done with the inode once it is known. */
 type Deed = (inode: Handle) => Act
@@ -98,7 +98,7 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
       if (operation === remove && 'fd' in named && named.fd === AT_FDCWD) return continueWith('invalidArgument')
       if (!caller.inInitialUserns) return continueWith('childUserns')
       if (!caller.holds('SYS_ADMIN')) return continueWith('lacksCapability', capNumber('SYS_ADMIN'))
-      const inode = open(named, caller)
+      const inode = openInode(named, caller)
       return caller.commands(inode, 'SYS_ADMIN') ? act(deed(inode)) : continueWith('notOfContainer')
     },
   }

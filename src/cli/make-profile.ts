@@ -3,7 +3,7 @@ import { release } from 'node:os'
 import { dirname } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import type { Rule } from '../calls/rule.ts'
-import { type Circumstances, resolveGuards } from '../filter/base.ts'
+import { type GuardFacts, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
@@ -56,7 +56,7 @@ function machine(): (typeof machines)[string] {
   return known
 }
 
-function circumstances(caps: readonly string[]): Circumstances {
+function circumstances(caps: readonly string[]): GuardFacts {
   const names = [...usualCaps, ...caps].map((cap) => `CAP_${cap.toUpperCase().replace(/^CAP_/, '')}`)
   const [major = 0, minor = 0] = release().split('.').map(Number)
   return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }

@@ -56,7 +56,7 @@ export function remainder(name: string, base: OciSeccomp, taken: readonly Cube[]
 }
 
 /** What a container engine knows when it resolves the guards of a profile. */
-export interface Circumstances {
+export interface GuardFacts {
   readonly caps: ReadonlySet<string>
   /** As Go spells it: amd64, arm64. */
   readonly arch: string
@@ -64,7 +64,7 @@ export interface Circumstances {
   readonly kernel: readonly [number, number]
 }
 
-function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel }: Circumstances): boolean {
+function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel }: GuardFacts): boolean {
   const [major = 0, minor = 0] = (includes.minKernel ?? '0.0').split('.').map(Number)
   return (
     (includes.caps ?? []).every((cap) => caps.has(cap)) &&
@@ -81,7 +81,7 @@ function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel
  *
  * @param native the architecture whose entry of `archMap` is taken, such as SCMP_ARCH_X86_64
  */
-export function resolveGuards(base: OciSeccomp, native: string, circumstances: Circumstances): OciSeccomp {
+export function resolveGuards(base: OciSeccomp, native: string, circumstances: GuardFacts): OciSeccomp {
   const { archMap, defaultErrno: _, syscalls = [], ...rest } = base
   const entry = archMap?.find(({ architecture }) => architecture === native)
   return {

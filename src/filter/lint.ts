@@ -2,26 +2,26 @@ import { isGuarded } from './base.ts'
 import { NOTIFY, type OciRule, type OciSeccomp } from './oci.ts'
 import { type Target, WAIT_KILLABLE_RECV } from './target.ts'
 
-export interface Finding {
+export interface LintFinding {
   /** No profile is made on top of one that is wrong; what is merely unwise is said by `intercede profile --check`. */
   readonly is: 'wrong' | 'unwise'
   readonly says: string
 }
 
-const wrong = (says: string): Finding => ({ is: 'wrong', says })
-const unwise = (says: string): Finding => ({ is: 'unwise', says })
+const wrong = (says: string): LintFinding => ({ is: 'wrong', says })
+const unwise = (says: string): LintFinding => ({ is: 'unwise', says })
 
 const notifying = (profile: OciSeccomp): readonly OciRule[] =>
   (profile.syscalls ?? []).filter(({ action }) => action === NOTIFY)
 
-function hanging(profile: OciSeccomp, { name: target, callsBeforeHandOver }: Target): readonly Finding[] {
+function hanging(profile: OciSeccomp, { name: target, callsBeforeHandOver }: Target): readonly LintFinding[] {
   const names = new Set(notifying(profile).flatMap((rule) => rule.names))
   return callsBeforeHandOver
     .filter((name) => names.has(name))
     .map((name) => wrong(`SCMP_ACT_NOTIFY for ${name} would hang ${target} before it can hand over the listener`))
 }
 
-function agent(profile: OciSeccomp, listenerPath: string | undefined): readonly Finding[] {
+function agent(profile: OciSeccomp, listenerPath: string | undefined): readonly LintFinding[] {
   const { defaultAction, listenerPath: other } = profile
   return [
     ...(defaultAction === NOTIFY ? [wrong('the default action must not be SCMP_ACT_NOTIFY')] : []),
@@ -34,7 +34,7 @@ function agent(profile: OciSeccomp, listenerPath: string | undefined): readonly 
   ]
 }
 
-function interruptible(profile: OciSeccomp, target: Target): readonly Finding[] {
+function interruptible(profile: OciSeccomp, target: Target): readonly LintFinding[] {
   if (notifying(profile).length === 0 || profile.flags?.includes(WAIT_KILLABLE_RECV)) return []
   const lack = target.flags.length > 0 ? `the flag ${WAIT_KILLABLE_RECV} is missing` : `${target.name} takes no flags`
   return [unwise(`${lack}: a signal restarts a call that is being served, and it may then find its own work (EEXIST)`)]
@@ -46,7 +46,7 @@ const meaning = ({ action, errnoRet }: OciRule): string => `${action}${errnoRet 
  * Rules that never hold: in libseccomp a rule without conditions beats those with, wherever it stands, and what repeats
  * another one adds nothing. Rules with guards are left out: whether they are there is decided when a container starts.
  */
-function shadowed({ syscalls = [] }: OciSeccomp): readonly Finding[] {
+function shadowed({ syscalls = [] }: OciSeccomp): readonly LintFinding[] {
   const plain = syscalls.filter((rule) => !isGuarded(rule))
   const whole = new Map<string, OciRule>()
   for (const rule of plain.filter(({ args }) => !args?.length)) {
@@ -67,7 +67,7 @@ function shadowed({ syscalls = [] }: OciSeccomp): readonly Finding[] {
  *
  * @param listenerPath ours; left out, any agent is as good
  */
-export function lintProfile(profile: OciSeccomp, target: Target, listenerPath?: string): readonly Finding[] {
+export function lintProfile(profile: OciSeccomp, target: Target, listenerPath?: string): readonly LintFinding[] {
   return [
     ...agent(profile, listenerPath),
     ...hanging(profile, target),

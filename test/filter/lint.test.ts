@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type Finding, lintProfile } from '../../src/filter/lint.ts'
+import { type LintFinding, lintProfile } from '../../src/filter/lint.ts'
 import type { OciRule, OciSeccomp } from '../../src/filter/oci.ts'
 import type { Target } from '../../src/filter/target.ts'
 import { crun } from '../../src/runtimes/known/crun.ts'
@@ -19,7 +19,7 @@ const { listenerPath: __, ...agentless } = profile(trap('mknod'))
 const when = { args: [{ index: 0, value: 1, op: 'SCMP_CMP_EQ' }] }
 const RESTARTS = 'a signal restarts a call that is being served, and it may then find its own work (EEXIST)'
 
-test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: Finding[] }>([
+test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: LintFinding[] }>([
   { what: 'calls of ours', profile: profile(trap('mknod', 'mount')), findings: [] },
   { what: 'a profile without notification', profile: { defaultAction: 'SCMP_ACT_ERRNO' }, findings: [] },
   { what: 'what crun calls around the hand-over', profile: profile(trap('sendmsg', 'write', 'close')), findings: [] },

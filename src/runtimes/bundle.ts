@@ -11,7 +11,7 @@ const Flags = v.object({ linux: v.object({ seccomp: v.object({ flags: v.array(v.
  *
  * @returns undefined if the bundle does not say
  */
-export function boundingCapabilities(bundle: string): ReadonlySet<string> | undefined {
+export function bundleBoundingSet(bundle: string): ReadonlySet<string> | undefined {
   const config = readBundle(bundle, Capabilities)
   return config && new Set(config.process.capabilities.bounding)
 }

@@ -6,7 +6,7 @@ import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
 import { type Mount, parseMountinfo } from './mountinfo.ts'
 
 /** The control groups of a process, each in its hierarchy, where that is mounted and the process is below our own root. */
-export interface Groups {
+export interface InitCgroups {
   /** Of the unified hierarchy, cgroup v2. */
   readonly cgroup?: Fd
   /** Of v1's memory controller. */
@@ -25,7 +25,7 @@ type Paths = ReadonlyMap<string, string>
  *
  * @param isLate whether it may have gone to groups below those of its container: see `payloadOf`
  */
-export function openGroups(pid: number, isLate: boolean): Groups {
+export function openGroups(pid: number, isLate: boolean): InitCgroups {
   const paths = isLate ? new Map([...pathsOf(pid)].map(([name, path]) => [name, payloadOf(path)])) : pathsOf(pid)
   const own = pathsOf('self')
   const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'))
@@ -38,7 +38,7 @@ export function openGroups(pid: number, isLate: boolean): Groups {
     devices: openOthers('devices'),
     tasks: openOthers('pids') ?? openOthers(''),
   }
-  return Object.fromEntries(Object.entries(groups).filter(([, fd]) => fd)) as Groups
+  return Object.fromEntries(Object.entries(groups).filter(([, fd]) => fd)) as InitCgroups
 }
 
 /**

@@ -55,4 +55,4 @@ export const options = (name: string, values: readonly string[]): readonly strin
 export const annotationsOf = ({ annotations }: Wanted): readonly string[] =>
   annotations.map(([key, value]) => `${key}=${value}`)
 
-export const deviceOf = ({ fuse }: Wanted): readonly string[] => (fuse ? ['--device=/dev/fuse'] : [])
+export const fuseDevice = ({ fuse }: Wanted): readonly string[] => (fuse ? ['--device=/dev/fuse'] : [])

@@ -38,7 +38,7 @@ export interface Init extends Disposable {
   readonly barred: ReasonCode | undefined
 }
 
-export interface Circumstances {
+export interface InspectOptions {
   /** If it shall start programs in the container. */
   readonly runtime?: RuntimeCall | undefined
   /** A user runs us, in the user namespace that the containers may share: its root is that user. */
@@ -46,14 +46,14 @@ export interface Circumstances {
 }
 
 /** What was said of a container, and what else is known. */
-interface Starter extends Circumstances {
+interface Starter extends InspectOptions {
   readonly handover: Handover
 }
 
 /** What a hand-over lets us know of its container, and why nothing can be done for it, if so. */
 export function inspect(
   handover: Handover,
-  circumstances: Circumstances,
+  circumstances: InspectOptions,
 ): {
   readonly init: Init | undefined
   readonly barred: ReasonCode | undefined

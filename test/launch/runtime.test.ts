@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { crun } from '../../src/runtimes/known/crun.ts'
 import { runc } from '../../src/runtimes/known/runc.ts'
 import { isLeftover } from '../../src/runtimes/launch/leftovers.ts'
-import { boundingCapabilities, exitStatus } from '../../src/runtimes/launch/runtime.ts'
+import { exitStatus, ownBoundingSet } from '../../src/runtimes/launch/runtime.ts'
 
 const logged = (msg: string, level = 'error'): string => `${JSON.stringify({ level, msg, time: '' })}\n`
 
@@ -23,7 +23,7 @@ test.each([
 })
 
 test('boundingCapabilities() reads the mask of our own bounding set', () => {
-  expect(boundingCapabilities('Name:\tx\nCapBnd:\t0000000008000001\n')).toEqual(['CHOWN', 'MKNOD'])
+  expect(ownBoundingSet('Name:\tx\nCapBnd:\t0000000008000001\n')).toEqual(['CHOWN', 'MKNOD'])
 })
 
 test.each([

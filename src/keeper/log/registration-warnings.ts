@@ -1,7 +1,7 @@
 import { type Cap, capNumber } from '../../abi/capability.ts'
 import { explain, type ReasonCode, why } from '../../calls/reason.ts'
 import { needs } from '../../policy/needs.ts'
-import { boundingCapabilities } from '../../runtimes/bundle.ts'
+import { bundleBoundingSet } from '../../runtimes/bundle.ts'
 import type { KeeperEvent } from '../process/events.ts'
 
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
@@ -15,7 +15,7 @@ export function registrationWarnings({
   resolved: { policy },
 }: Registered): readonly string[] {
   if (barred) return [sentence(barred)]
-  const bounding = boundingCapabilities(handover.bundle)
+  const bounding = bundleBoundingSet(handover.bundle)
   const lacking = (set: readonly Cap[]): Cap | undefined => set.find((cap) => bounding?.has(`CAP_${cap}`) === false)
   const dropped = needs.flatMap(([key, ...sets]) => {
     const lacks = policy[key] ? sets.map(lacking) : []

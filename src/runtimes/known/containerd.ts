@@ -1,4 +1,4 @@
-import { annotationsOf, deviceOf, ID_COUNT, options } from '../flags.ts'
+import { annotationsOf, fuseDevice, ID_COUNT, options } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
@@ -14,7 +14,7 @@ export const containerd = {
         `--uidmap=${ids}`,
         `--gidmap=${ids}`,
         ...options('cap-add', caps),
-        ...deviceOf(wanted),
+        ...fuseDevice(wanted),
         '--seccomp',
         `--seccomp-profile=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),

@@ -1,5 +1,5 @@
 import type { Target } from '../../filter/target.ts'
-import { annotationsOf, deviceOf, options } from '../flags.ts'
+import { annotationsOf, fuseDevice, options } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
@@ -15,7 +15,7 @@ export const docker = {
     flags(wanted) {
       const lines = [
         ...options('cap-add', wanted.caps),
-        ...deviceOf(wanted),
+        ...fuseDevice(wanted),
         `--security-opt=seccomp=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),
       ]

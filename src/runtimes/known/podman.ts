@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { Target } from '../../filter/target.ts'
-import { annotationsOf, deviceOf, options } from '../flags.ts'
+import { annotationsOf, fuseDevice, options } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { crun } from './crun.ts'
 
@@ -24,7 +24,7 @@ export const podman = {
       const lines = [
         ...(wanted.user ? [] : ['--userns=auto']),
         ...options('cap-add', wanted.caps),
-        ...deviceOf(wanted),
+        ...fuseDevice(wanted),
         `--security-opt=seccomp=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),
       ]

@@ -8,7 +8,7 @@ import { layout } from './layout.ts'
 import { ociConfig } from './oci-config.ts'
 import type { Plan } from './plan.ts'
 import { consoleSize } from './raw-relay.ts'
-import { boundingCapabilities } from './runtime.ts'
+import { ownBoundingSet } from './runtime.ts'
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
@@ -42,7 +42,7 @@ export function writeBundle({ options, runtime, ids, rootfs, devices }: Plan, cg
     consoleSize: terminal ? consoleSize() : undefined,
     root: layout.root,
     ids,
-    caps: boundingCapabilities(),
+    caps: ownBoundingSet(),
     net,
     cgroupsPath: cgroupsPath(cgroup.name),
     devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),

@@ -27,7 +27,7 @@ export function findRuntime(wanted?: OciRuntime): FoundRuntime {
 }
 
 /** The capabilities in our bounding set: a runtime fails if it is asked for one that the machine does not give. */
-export function boundingCapabilities(status = readFileSync('/proc/self/status', 'utf8')): Cap[] {
+export function ownBoundingSet(status = readFileSync('/proc/self/status', 'utf8')): Cap[] {
   const mask = BigInt(`0x${/^CapBnd:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`)
   return capabilities.filter((cap) => (mask & capMask(cap)) !== 0n)
 }

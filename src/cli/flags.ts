@@ -4,7 +4,7 @@ import { Argument, Command, Option } from 'commander'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { parseConfig } from '../policy/config.ts'
-import { type Entry, formatLines, PROFILE, parseAssignment } from '../policy/lines.ts'
+import { formatLines, type KeyValueLine, PROFILE, parseAssignment } from '../policy/lines.ts'
 import { capabilitiesFor } from '../policy/needs.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
@@ -44,7 +44,10 @@ const say = (text: string): void => void process.stderr.write(`intercede: ${text
 const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
 
 /** What the annotations would not do under a configuration that says nothing about them. */
-function ignored(entries: readonly Entry[], annotations: readonly (readonly [string, string])[]): readonly string[] {
+function ignored(
+  entries: readonly KeyValueLine[],
+  annotations: readonly (readonly [string, string])[],
+): readonly string[] {
   const metadata = formatLines({ entries })
   const { notes } = resolve(
     parseConfig('', ''),
@@ -104,7 +107,7 @@ function provide(profile: ProfileOptions & { readonly output: string }, now: boo
 }
 
 function main(name: string, options: Options): void {
-  const entries: readonly Entry[] = (options.config ?? []).map((text) => parseAssignment(text))
+  const entries: readonly KeyValueLine[] = (options.config ?? []).map((text) => parseAssignment(text))
   const settings = settle(entries)
   const policy = toPolicy(settings, deviceNames)
   if (options.user) mustServeUser(policy)

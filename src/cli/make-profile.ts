@@ -12,7 +12,7 @@ import { machines, type Target } from '../filter/target.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { readText } from '../kernel/text-file.ts'
-import { type Entry, formatLines, parseAssignment } from '../policy/lines.ts'
+import { formatLines, type KeyValueLine, parseAssignment } from '../policy/lines.ts'
 import { effective, settle, toPolicy } from '../policy/settings.ts'
 import { mustServeUser } from '../policy/user.ts'
 import { rulesFor } from '../syscalls/index.ts'
@@ -80,7 +80,7 @@ function readBase(file: string, target: Target, listener: string, capAdd: readon
 }
 
 /** The policy as lines, with every value in its one spelling. */
-function policyLines(entries: readonly Entry[]): string {
+function policyLines(entries: readonly KeyValueLine[]): string {
   const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
   return formatLines({ entries: given.map(({ key, text }) => [key, text]) })
 }
@@ -106,7 +106,7 @@ function ociProfile(options: ProfileOptions, target: Target, rules: readonly Rul
  */
 export function makeProfile(options: ProfileOptions): Profile {
   const { config = [], target, base, listener, output } = options
-  const entries: readonly Entry[] = config.map((text) => parseAssignment(text))
+  const entries: readonly KeyValueLine[] = config.map((text) => parseAssignment(text))
   const settings = settle(entries)
   const policy = toPolicy(settings, deviceNames)
   if (options.user) mustServeUser(policy)

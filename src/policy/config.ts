@@ -2,8 +2,8 @@ import * as v from 'valibot'
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
 import { type Place, PolicyError } from './error.ts'
 import { toKeyName } from './keys.ts'
-import type { Entry } from './lines.ts'
-import type { Named } from './refused-devices.ts'
+import type { KeyValueLine } from './lines.ts'
+import type { DeviceNames } from './refused-devices.ts'
 import { parsePolicy } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
@@ -29,8 +29,8 @@ export const effectiveLimits = (given: Partial<Limits> = {}): Limits => ({ ...(u
 /** The daemon's configuration file, checked to the last value. */
 export interface Config {
   /** Keys that hold for every container unless something stronger says otherwise. */
-  readonly default: readonly Entry[]
-  readonly profiles: ReadonlyMap<string, readonly Entry[]>
+  readonly default: readonly KeyValueLine[]
+  readonly profiles: ReadonlyMap<string, readonly KeyValueLine[]>
   /** What the annotations of a container may do beyond lowering: choose these profiles, set these keys (short names). */
   readonly annotations: { readonly profiles: ReadonlySet<string>; readonly raise: ReadonlySet<string> }
   readonly log: { readonly level: LogLevel }
@@ -113,7 +113,7 @@ function toText(given: v.InferOutput<typeof value>): string {
 }
 
 type Keys = Readonly<Record<string, v.InferOutput<typeof value>>>
-const toEntries = (given: Keys, origin: string, path: Path, where: Where): readonly Entry[] =>
+const toEntries = (given: Keys, origin: string, path: Path, where: Where): readonly KeyValueLine[] =>
   Object.entries(given).map(([key, text]) => [key, toText(text), origin, where([...path, key])])
 
 function complain(issue: v.BaseIssue<unknown>, where: Where): never {
@@ -149,7 +149,7 @@ function toValue(document: Document, file: string): unknown {
  * @param file its name, for errors @param named what the numbers of devices mean on this host now, where that matters
  * @throws {PolicyError} for anything that is not understood, naming the key, the value, what is allowed and the line
  */
-export function parseConfig(text: string, file: string, named?: Named): Config {
+export function parseConfig(text: string, file: string, named?: DeviceNames): Config {
   const [given, where] = parseYaml(text, file)
   const checked = v.safeParse(File, given, { abortEarly: true })
   if (!checked.success) complain(checked.issues[0], where)

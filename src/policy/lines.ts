@@ -2,13 +2,13 @@ import { type Place, PolicyError } from './error.ts'
 import { expandShort, fullName, keys, toKeyName } from './keys.ts'
 
 /** A key as somebody gave it. `origin` is who, in the words of a log line; a key may be in its short form. */
-export type Entry = readonly [key: string, value: string, origin?: string | undefined, place?: Place]
+export type KeyValueLine = readonly [key: string, value: string, origin?: string | undefined, place?: Place]
 
 /** Lines as they stand in `listenerMetadata`. */
 export interface Lines {
   /** The profile of the configuration that the keys build upon. */
   readonly profile?: { readonly name: string; readonly place?: Place }
-  readonly entries: readonly Entry[]
+  readonly entries: readonly KeyValueLine[]
 }
 
 /** Not a key of the table: names a profile of the daemon's configuration, where a key could stand. */
@@ -30,7 +30,7 @@ export function parseAssignment(text: string, place?: Place): readonly [key: str
 
 /** Reads one `KEY=VALUE` or `profile=NAME` a line, with blank lines and comments. */
 export function parseLines(text: string, origin?: string, file?: string): Lines {
-  const entries: Entry[] = []
+  const entries: KeyValueLine[] = []
   let profile: Lines['profile']
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue

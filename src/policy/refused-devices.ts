@@ -108,14 +108,17 @@ export function givenByNumber(maj: number, min: number): string | undefined {
 }
 
 /** The names that the kernel has for a number now; none if nobody has it. */
-export type Named = (dev: Dev) => readonly string[]
+export type DeviceNames = (dev: Dev) => readonly string[]
 
 /** These have what every container has beside what none may have, and never other numbers. */
 const JUDGED_BY_NUMBER: ReadonlySet<number> = new Set([1, 5])
 const MISC = 10
 
 /** What a container would get with a device, by the name that its number has on this host now. */
-export function givenByName(dev: Dev, named: Named): { readonly name: string; readonly gives: string } | undefined {
+export function givenByName(
+  dev: Dev,
+  named: DeviceNames,
+): { readonly name: string; readonly gives: string } | undefined {
   if (JUDGED_BY_NUMBER.has(major(dev))) return undefined
   for (const name of named(dev)) {
     const gives = byName.find(([names]) => names.test(name))?.[1]
@@ -129,5 +132,5 @@ const isGivenOut = (maj: number, min: number): boolean =>
   maj === MISC ? min < 128 || min > 255 : isWithin(maj, [234, 254]) || isWithin(maj, [384, 511])
 
 /** Has nobody this number, and may any driver that is loaded get it? */
-export const isUnclaimed = (dev: Dev, named: Named): boolean =>
+export const isUnclaimed = (dev: Dev, named: DeviceNames): boolean =>
   isGivenOut(major(dev), minor(dev)) && named(dev).length === 0

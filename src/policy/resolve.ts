@@ -1,14 +1,14 @@
 import type { Config } from './config.ts'
 import { PolicyError } from './error.ts'
 import { keys, PREFIX, toKeyName } from './keys.ts'
-import { type Entry, type Lines, PROFILE, parseLines } from './lines.ts'
+import { type KeyValueLine, type Lines, PROFILE, parseLines } from './lines.ts'
 import type { Policy } from './policy.ts'
-import type { Named } from './refused-devices.ts'
+import type { DeviceNames } from './refused-devices.ts'
 import { type Settings, settle, toPolicy } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
 /** What a container brings with it. */
-export interface Given {
+export interface PolicySources {
   /** `listenerMetadata` of the OCI profile, or the LXC cookie: only an administrator can write it. */
   readonly metadata?: string | undefined
   /** Of a pod's author, who is not the administrator. */
@@ -17,7 +17,7 @@ export interface Given {
 
 interface Host {
   readonly config: Config
-  readonly named: Named
+  readonly named: DeviceNames
 }
 
 /** An annotation that was ignored. */
@@ -27,7 +27,7 @@ interface Note {
   readonly why: string
 }
 
-export interface Resolved {
+export interface ResolvedPolicy {
   readonly settings: Settings
   readonly policy: Policy
   readonly notes: readonly Note[]
@@ -58,7 +58,12 @@ function orNote<T>(attempt: () => T, unchanged: T, note: (why: string) => void):
 }
 
 /** Lays one annotation over what is granted, if it lowers it or may raise it. */
-function annotate(settings: Settings, entry: Entry, { config, named }: Host, note: (why: string) => void): Settings {
+function annotate(
+  settings: Settings,
+  entry: KeyValueLine,
+  { config, named }: Host,
+  note: (why: string) => void,
+): Settings {
   const name = toKeyName(entry[0])
   const next = settle([entry], settings)
   const lowers = keys[name].lowers(settings.get(name)!.text, next.get(name)!.text)
@@ -78,7 +83,11 @@ function annotate(settings: Settings, entry: Entry, { config, named }: Host, not
  * @param named what the numbers of devices mean on this host now
  * @throws {PolicyError} if the administrator's own texts are wrong
  */
-export function resolve(config: Config, { metadata, annotations = {} }: Given, named: Named): Resolved {
+export function resolve(
+  config: Config,
+  { metadata, annotations = {} }: PolicySources,
+  named: DeviceNames,
+): ResolvedPolicy {
   const host = { config, named }
   const notes: Note[] = []
   const noter = (key: string, value: string) => (why: string) => void notes.push({ key, value, why })

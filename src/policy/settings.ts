@@ -2,9 +2,9 @@ import type { Dev } from '../abi/brand.ts'
 import { harmless, written } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
 import { fullName, type KeyName, keyNames, keys, toKeyName, type Value } from './keys.ts'
-import type { Entry } from './lines.ts'
+import type { KeyValueLine } from './lines.ts'
 import type { Policy } from './policy.ts'
-import { givenByName, type Named } from './refused-devices.ts'
+import { type DeviceNames, givenByName } from './refused-devices.ts'
 
 /** One effective value in its canonical text, and who gave it: "default", "metadata", "profile build", ... */
 export interface Setting {
@@ -31,7 +31,7 @@ function canonical(name: KeyName, value: string, place?: Place): string {
 }
 
 /** Lays entries over settings: later ones override earlier ones. */
-export function settle(entries: Iterable<Entry>, base: Settings = defaults): Settings {
+export function settle(entries: Iterable<KeyValueLine>, base: Settings = defaults): Settings {
   const settings = new Map(base)
   for (const [key, value, origin = 'given', place] of entries) {
     const name = toKeyName(key, place)
@@ -52,7 +52,7 @@ function mount(get: <K extends KeyName>(name: K) => Value<K>): NonNullable<Polic
 }
 
 /** @throws {PolicyError} if one is refused by the name that its number has now */
-function devices(listed: ReadonlySet<Dev>, named: Named): readonly Dev[] {
+function devices(listed: ReadonlySet<Dev>, named: DeviceNames): readonly Dev[] {
   for (const dev of listed) {
     const found = givenByName(dev, named)
     if (!found) continue
@@ -64,7 +64,7 @@ function devices(listed: ReadonlySet<Dev>, named: Named): readonly Dev[] {
   return [...harmless, ...listed]
 }
 
-const NOBODY: Named = () => []
+const NOBODY: DeviceNames = () => []
 
 /**
  * Makes the policy that settings mean. The lists of mount and mknod are checked even while those are off, so that turning them
@@ -73,7 +73,7 @@ const NOBODY: Named = () => []
  * @param named what the numbers of devices mean on this host now, where that matters
  * @throws {PolicyError} if keys contradict each other, or a listed device is one that no container may have
  */
-export function toPolicy(settings: Settings, named: Named = NOBODY): Policy {
+export function toPolicy(settings: Settings, named: DeviceNames = NOBODY): Policy {
   const get = <K extends KeyName>(name: K) => keys[name].parse(settings.get(name)!.text) as Value<K>
   const mounts = mount(get)
   const nodes = devices(get('mknod.devices'), named)
@@ -90,7 +90,8 @@ export function toPolicy(settings: Settings, named: Named = NOBODY): Policy {
 }
 
 /** @throws {PolicyError} for an unknown key, a bad value or a contradiction */
-export const parsePolicy = (entries: Iterable<Entry>, named?: Named): Policy => toPolicy(settle(entries), named)
+export const parsePolicy = (entries: Iterable<KeyValueLine>, named?: DeviceNames): Policy =>
+  toPolicy(settle(entries), named)
 
 /** Every key in full with its effective value and where that came from, for the log line of a container. */
 export const effective = (settings: Settings): readonly (Setting & { readonly key: string })[] =>

@@ -1,10 +1,10 @@
 import { written } from './devices.ts'
 import { keys } from './keys.ts'
-import { isUnclaimed, type Named } from './refused-devices.ts'
+import { type DeviceNames, isUnclaimed } from './refused-devices.ts'
 import type { Settings } from './settings.ts'
 
 /** Numbers of `mknod.devices` that nobody has now and any driver may get, each with what to do. */
-export const unclaimedDevices = (settings: Settings, named: Named): readonly string[] =>
+export const unclaimedDevices = (settings: Settings, named: DeviceNames): readonly string[] =>
   [...keys['mknod.devices'].parse(settings.get('mknod.devices')?.text ?? '')]
     .filter((dev) => isUnclaimed(dev, named))
     .map(

@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest'
 import { type Config, parseConfig } from '../../src/policy/config.ts'
 import { fullName, type KeyName, keyNames, keys } from '../../src/policy/keys.ts'
 import { PROFILE } from '../../src/policy/lines.ts'
-import { type Given, resolve as resolveHere } from '../../src/policy/resolve.ts'
+import { type PolicySources, resolve as resolveHere } from '../../src/policy/resolve.ts'
 import { linesOf } from '../../src/runtimes/lxc.ts'
 
 /** On a host where nobody has a device. */
-const resolve = (...given: [config: Config, from: Given]) => resolveHere(...given, () => [])
+const resolve = (...given: [config: Config, from: PolicySources]) => resolveHere(...given, () => [])
 
 /** For each key a value that gives more than its default, and one that gives less. */
 const values: Record<KeyName, { readonly more: string; readonly less: string }> = {
@@ -34,7 +34,7 @@ const withProfile = (annotations: string) =>
   parseConfig(`profiles:\n  most:\n${everything.join('\n')}\n${annotations}`, 'x.yaml')
 const empty = parseConfig('', '')
 
-const settingOf = (name: KeyName, config: typeof empty, given: Given) => {
+const settingOf = (name: KeyName, config: typeof empty, given: PolicySources) => {
   const { settings, notes } = resolve(config, given)
   return { ...settings.get(name), notes: notes.length }
 }

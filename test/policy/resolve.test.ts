@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { type Config, parseConfig } from '../../src/policy/config.ts'
-import { type Given, resolve as resolveHere } from '../../src/policy/resolve.ts'
+import { type PolicySources, resolve as resolveHere } from '../../src/policy/resolve.ts'
 
 /** On a host where nobody has a device. */
-const resolve = (...given: [config: Config, from: Given]) => resolveHere(...given, () => [])
+const resolve = (...given: [config: Config, from: PolicySources]) => resolveHere(...given, () => [])
 
 const P = 'security.syscalls.intercept.'
 const config = parseConfig(
@@ -17,14 +17,14 @@ annotations: { profiles: [mounts], raise: [setxattr] }
 )
 
 /** The settings that are not defaults, as `short key=value (origin)`. */
-function given(from: Given): readonly string[] {
+function given(from: PolicySources): readonly string[] {
   const { settings } = resolve(config, from)
   const own = [...settings].filter(([, { origin }]) => origin !== 'default')
   return own.map(([key, { text, origin }]) => `${key}=${text} (${origin})`)
 }
 
 describe('resolve() lets the stronger source win', () => {
-  test.each<{ what: string; from: Given; settings: string[] }>([
+  test.each<{ what: string; from: PolicySources; settings: string[] }>([
     { what: 'the configuration alone', from: {}, settings: ['sysinfo=true (configuration)'] },
     {
       what: 'a profile named by the metadata',

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest'
-import type { Entry } from '../../src/policy/lines.ts'
+import type { KeyValueLine } from '../../src/policy/lines.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { forUser, mustServeUser } from '../../src/policy/user.ts'
 
 const P = 'security.syscalls.intercept.'
-const on = (...keys: readonly string[]): readonly Entry[] => keys.map((key) => [key, 'true'])
+const on = (...keys: readonly string[]): readonly KeyValueLine[] => keys.map((key) => [key, 'true'])
 
 test('forUser() leaves sysinfo and FUSE mounts, and names every other key that is on', () => {
   const all = on('mknod', 'bpf', 'bpf.devices', 'mount', 'sched_setscheduler', 'setxattr', 'sysinfo')
-  const mounts: readonly Entry[] = [
+  const mounts: readonly KeyValueLine[] = [
     ['mount.fuse', 'ext4=fuse2fs'],
     ['mount.allowed', 'xfs'],
   ]

@@ -45,7 +45,7 @@ export const SET_LATER = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEX
 const FSMOUNT_VALID = SET_LATER | MOUNT_ATTR_NODEV | ACCESS_TIMES
 
 /** enum fsconfig_command, linux/mount.h. */
-export const fsconfig = {
+export const FSCONFIG = {
   SET_FLAG: 0,
   SET_STRING: 1,
   SET_BINARY: 2,

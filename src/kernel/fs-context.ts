@@ -1,4 +1,4 @@
-import { FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, fsconfig } from '../abi/mount.ts'
+import { FSCONFIG, FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC } from '../abi/mount.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
@@ -28,7 +28,7 @@ export const fsopen = (type: Uint8Array): Fd =>
  * @throws {SyscallError} EINVAL for one that the type does not know
  */
 export function fsconfigSet(context: Handle, key: Uint8Array, value: Uint8Array | null): void {
-  const command = value ? fsconfig.SET_STRING : fsconfig.SET_FLAG
+  const command = value ? FSCONFIG.SET_STRING : FSCONFIG.SET_FLAG
   check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, key, value, 0))
 }
 
@@ -39,7 +39,7 @@ export function fsconfigSet(context: Handle, key: Uint8Array, value: Uint8Array 
  * @throws {SyscallError} what mount(2) says of the source and of what it holds
  */
 export function fsconfigCreate(context: Handle, exclusive = false): void {
-  const command = exclusive ? fsconfig.CMD_CREATE_EXCL : fsconfig.CMD_CREATE
+  const command = exclusive ? FSCONFIG.CMD_CREATE_EXCL : FSCONFIG.CMD_CREATE
   check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, null, null, 0))
 }
 

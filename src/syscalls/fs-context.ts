@@ -1,5 +1,5 @@
 import { errno } from '../abi/errno.ts'
-import { fsconfig as command, FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, isFsmountAttributes } from '../abi/mount.ts'
+import { FSCONFIG as command, FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, isFsmountAttributes } from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'

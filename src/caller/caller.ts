@@ -58,38 +58,38 @@ export class NotifiedCaller implements CallerContract, Disposable {
   readonly tid: Tid
   readonly bits: 32 | 64
   readonly noted: bigint
-  readonly #desk: ThreadContext
+  readonly #context: ThreadContext
   readonly #container: Container
-  readonly #asker: CallerTask
+  readonly #callerTask: CallerTask
   readonly #paths: PathResolver
   readonly #notes: (what: bigint) => void
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  constructor(desk: ThreadContext, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
-    this.#desk = desk
+  constructor(context: ThreadContext, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
+    this.#context = context
     this.#container = container
     this.tid = tid
     this.bits = bits
-    this.#asker = new CallerTask(desk, tid, waits)
-    this.#paths = new PathResolver(desk, container, this.#asker)
+    this.#callerTask = new CallerTask(context, tid, waits)
+    this.#paths = new PathResolver(context, container, this.#callerTask)
     this.#notes = notes
     this.noted = noted
-    desk.identity.begin(phases.looking)
+    context.identity.begin(phases.looking)
   }
 
   /** From now on only what `phase` declares can be in effect. */
   begin(phase: Phase): void {
-    this.#desk.identity.begin(phase)
+    this.#context.identity.begin(phase)
   }
 
   systemInfo(): Uint8Array {
-    return this.#desk.sysinfo.report(this.#container, this.bits)
+    return this.#context.sysinfo.report(this.#container, this.bits)
   }
 
   bytes(at: bigint, length: number): Uint8Array {
     if (length > BYTES_MAX) throw new ContinueError('unreadable')
-    return orContinue('unreadable', () => copyFrom(this.#desk.memory, this.tid, at, length))
+    return orContinue('unreadable', () => copyFrom(this.#context.memory, this.tid, at, length))
   }
 
   /**
@@ -100,17 +100,17 @@ export class NotifiedCaller implements CallerContract, Disposable {
    * @throws {SyscallError} EFAULT; what comes before the bad page is written then, as the kernel does it
    */
   write(writes: readonly Write[]): void {
-    this.#desk.identity.home()
+    this.#context.identity.home()
     this.begin(phases.answering)
-    const held = this.#asker.openMemory()
-    this.#asker.mustWait()
-    const { memory } = this.#desk
+    const held = this.#callerTask.openMemory()
+    this.#callerTask.mustWait()
+    const { memory } = this.#context
     const fetch = (at: bigint, length: number): unknown => copyFrom(memory, this.tid, at, length)
     for (const { at, bytes } of writes) held.write(at, bytes, fetch)
   }
 
   path(at: bigint): PathBytes {
-    const { memory, pathBuffers: room } = this.#desk
+    const { memory, pathBuffers: room } = this.#context
     const length = this.#read(at)
     const end = memory.bytes.indexOf(0)
     if (end < 0 || end >= length) throw new ContinueError('unreadable')
@@ -120,7 +120,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   #read(at: bigint): number {
     try {
-      return this.#desk.memory.readString(this.tid, at, PATH_MAX)
+      return this.#context.memory.readString(this.tid, at, PATH_MAX)
     } catch (error) {
       throw asContinue('unreadable', error)
     }
@@ -128,20 +128,20 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   string(at: bigint, limit?: number): string | undefined {
     if (at === 0n) return undefined
-    return orContinue('unreadable', () => readString(this.#desk.memory, this.tid, at, limit))
+    return orContinue('unreadable', () => readString(this.#context.memory, this.tid, at, limit))
   }
 
   options(at: bigint): string | undefined {
     if (at === 0n) return undefined
-    return orContinue('unreadable', () => readOptions(this.#desk.memory, this.tid, at))
+    return orContinue('unreadable', () => readOptions(this.#context.memory, this.tid, at))
   }
 
   get inInitialUserns(): boolean {
-    return this.#asker.userns === Number(this.#container.userns)
+    return this.#callerTask.userns === Number(this.#container.userns)
   }
 
   holds(cap: Cap): boolean {
-    return (this.#asker.status.effective & capBit(cap)) !== 0n
+    return (this.#callerTask.status.effective & capBit(cap)) !== 0n
   }
 
   commands(inode: Handle, cap: Cap): boolean {
@@ -152,7 +152,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
-    const { parent, name } = splitParent(path, this.#desk.pathBuffers.parent)
+    const { parent, name } = splitParent(path, this.#context.pathBuffers.parent)
     return { dir: this.#paths.resolve(dirfd, { path: parent, wanted: 'directory' }), name }
   }
 
@@ -161,40 +161,40 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   descriptor(fd: number): Handle {
-    const object = this.#asker.base(fd)
-    if (fd !== AT_FDCWD) this.#asker.mustBeOpen(fd)
+    const object = this.#callerTask.base(fd)
+    if (fd !== AT_FDCWD) this.#callerTask.mustBeOpen(fd)
     this.#paths.enter()
     return object
   }
 
   get descriptors(): Handle {
-    return this.#desk.descriptors
+    return this.#context.descriptors
   }
 
   task(pid: number): Task {
     const found = findTask(this.#paths.view, pid)
-    this.#asker.own(found.pidfd)
+    this.#callerTask.own(found.pidfd)
     return found
   }
 
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    const rules = this.#desk.rules.ofCaller(this.#container, dev, this.#asker)
+    const rules = this.#context.rules.ofCaller(this.#container, dev, this.#callerTask)
     if (!rules) throw new ContinueError('deviceRulesUnknown')
     return rules
   }
 
   barOpening(dev: Dev): boolean {
-    const { identity, proc, mayBlock, programs, rules } = this.#desk
+    const { identity, proc, mayBlock, programs, rules } = this.#context
     if (!isEnclosed(this.#container, identity)) return false
     const bar = (): boolean => barDevice(dev, this.#container, { identity, proc, mayBlock, store: programs })
-    const closed = rules.closed(this.#container, dev, this.#asker, bar)
+    const closed = rules.closed(this.#container, dev, this.#callerTask, bar)
     if (closed === undefined) throw new ContinueError('deviceRulesUnknown')
     return closed
   }
 
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
-    const { identity, nodev: places } = this.#desk
-    const as = { identity, fsuid: this.#asker.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
+    const { identity, nodev: places } = this.#context
+    const as = { identity, fsuid: this.#callerTask.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
     const { barred, onFuse } = places.look({ dir, name }, as)
     this.#onFuse = onFuse
     return barred
@@ -202,17 +202,17 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   /** Is it on a tmpfs that was not mounted in the container? */
   #isOfHost(dir: Handle): boolean {
-    const { identity, proc, mayBlock } = this.#desk
+    const { identity, proc, mayBlock } = this.#context
     const { uidMap, gidMap } = this.#container
     mayBlock()
-    const line = identity.looking(() => mountinfoEntry(this.#asker.task, mountNumber(proc, dir)))
+    const line = identity.looking(() => mountinfoEntry(this.#callerTask.task, mountNumber(proc, dir)))
     return line !== undefined && isTmpfsOfHost(line, uidMap, gidMap)
   }
 
   mountNode(node: NodeLike, target: Handle): void {
-    const { identity, deviceNodes: nodes, mayMount } = this.#desk
+    const { identity, deviceNodes: nodes, mayMount } = this.#context
     if (!mayMount(this.#container)) throw new ContinueError('tooManyMounts')
-    this.#asker.mustWait()
+    this.#callerTask.mustWait()
     const mounts = this.mounts.namespace()
     nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => moveMount(copy, target)))
   }
@@ -225,19 +225,19 @@ export class NotifiedCaller implements CallerContract, Disposable {
     this.#mounts ??= new CallerMounts({
       tid: this.tid,
       container: this.#container,
-      identity: this.#desk.identity,
-      services: this.#desk.mounts,
-      task: () => this.#asker.task,
-      tgid: () => this.#asker.status.tgid as Tid,
-      waits: this.#asker.waits,
-      mayBlock: this.#desk.mayBlock,
-      own: (handle) => this.#asker.own(handle),
+      identity: this.#context.identity,
+      services: this.#context.mounts,
+      task: () => this.#callerTask.task,
+      tgid: () => this.#callerTask.status.tgid as Tid,
+      waits: this.#callerTask.waits,
+      mayBlock: this.#context.mayBlock,
+      own: (handle) => this.#callerTask.own(handle),
     })
     return this.#mounts
   }
 
   get sleep(): SleepState {
-    return this.#asker.sleep
+    return this.#callerTask.sleep
   }
 
   note(what: bigint): void {
@@ -245,19 +245,19 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   get fuse(): CallerFuse {
-    const { identity, fuse: services, proc, mayBlock } = this.#desk
+    const { identity, fuse: services, proc, mayBlock } = this.#context
     const outsideProc = (path: PathBytes): Handle => this.#paths.resolve(AT_FDCWD, { path, wanted: 'outsideProc' })
     const parts = { identity, services, proc, mayBlock, outsideProc, caller: this, container: this.#container }
-    return new CallerFuse({ ...parts, tid: this.tid, task: () => this.#asker.task, waits: this.#asker.waits })
+    return new CallerFuse({ ...parts, tid: this.tid, task: () => this.#callerTask.task, waits: this.#callerTask.waits })
   }
 
   act<T>(step: Step, action: () => T, own = 0): T {
-    this.#asker.mustWait()
+    this.#callerTask.mustWait()
     return this.look(step, action, own)
   }
 
   look<T>(step: Step, action: () => T, own = 0): T {
-    this.#desk.identity.with(step, own)
+    this.#context.identity.with(step, own)
     try {
       return action()
     } catch (error) {
@@ -269,9 +269,9 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   get devicePrograms(): CallerBpf {
-    const { identity, proc, mayBlock, programs: store } = this.#desk
-    const table = { tid: this.tid, tgid: this.#asker.status.tgid, task: this.#asker.task, identity }
-    const own = (fd: Fd): Fd => this.#asker.own(fd)
+    const { identity, proc, mayBlock, programs: store } = this.#context
+    const table = { tid: this.tid, tgid: this.#callerTask.status.tgid, task: this.#callerTask.task, identity }
+    const own = (fd: Fd): Fd => this.#callerTask.own(fd)
     return new CallerBpf({
       ...{ identity, proc, mayBlock, store, own, container: this.#container },
       handleOf: (fd) => optional(handleOf(table, fd), own),
@@ -280,8 +280,8 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#desk.identity.home()
-    this.#asker[Symbol.dispose]()
-    if (this.#mounts) this.#desk.mounts.settle()
+    this.#context.identity.home()
+    this.#callerTask[Symbol.dispose]()
+    if (this.#mounts) this.#context.mounts.settle()
   }
 }

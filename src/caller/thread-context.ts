@@ -14,20 +14,20 @@ import type { BpfProgramStore } from './programs/bpf-program-store.ts'
 import type { CallerTask } from './task/caller-task.ts'
 import type { ProcNames } from './task/proc-names.ts'
 
-/** Knows what device rules allow; they are asked for once in a while. The asker is held before it is looked at. */
+/** Knows what device rules allow; they are asked for once in a while. The caller's task is held before it is looked at. */
 export interface DeviceRulesServices {
   /** What those of the control groups of a task allow; undefined if nobody knows. */
   ofCaller(
     container: Container,
     dev: Dev,
-    asker: CallerTask,
+    callerTask: CallerTask,
   ): { readonly mknod: boolean; readonly open: boolean } | undefined
   /**
    * Can the device be opened neither in the control groups of its container, nor by the task? undefined if nobody knows.
    *
    * @param bar called if it can be opened in those of the container, to change that; returns whether it has
    */
-  closed(container: Container, dev: Dev, asker: CallerTask, bar: () => boolean): boolean | undefined
+  closed(container: Container, dev: Dev, callerTask: CallerTask, bar: () => boolean): boolean | undefined
 }
 
 /** What a thread needs to look at callers: made once. */
@@ -55,6 +55,6 @@ export interface ThreadContext {
   readonly fuse: FuseServices
   /** Called before something that may block for long. */
   readonly mayBlock: () => void
-  /** Lets the container's walker look up. @throws {PassOn} if it has none that answers */
+  /** Lets the container's walker look up. @throws {ContinueError} if it has none that answers */
   readonly walk: (container: Container, start: LookupStart, status: ProcStatus, goal: LookupRequest) => Fd
 }

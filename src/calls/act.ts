@@ -120,7 +120,7 @@ export interface Verb<A> {
   readonly steps: readonly Step[]
   /** Why this is safe, in one sentence: docs/security.md is generated from it. */
   readonly safe: string
-  /** @throws {SyscallError} the kernel's own errno for the caller @throws {PassOn} only if nothing was done */
+  /** @throws {SyscallError} the kernel's own errno for the caller @throws {ContinueError} only if nothing was done */
   run(act: A, caller: Caller): Effect
   /**
    * Was this act, which an engine had begun and that ended meanwhile, done? Completes it where only a part was. Without this

@@ -41,17 +41,17 @@ export interface Caller {
   readonly tid: Tid
   /** The architecture of the call: how long and size_t are laid out in memory. */
   readonly bits: 32 | 64
-  /** Copies `length` bytes, 64 KiB at most. @throws {PassOn} if the kernel could not read them all either */
+  /** Copies `length` bytes, 64 KiB at most. @throws {ContinueError} if the kernel could not read them all either */
   bytes(at: bigint, length: number): Uint8Array
   /** What sysinfo(2) shall report to it, in its layout; it holds until the next call is served. */
   systemInfo(): Uint8Array
-  /** Copies a path from the caller's memory. @throws {PassOn} if the kernel could not read it either */
+  /** Copies a path from the caller's memory. @throws {ContinueError} if the kernel could not read it either */
   path(at: bigint): PathBytes
   /**
    * Copies a string as Latin-1; undefined for a null pointer.
    *
    * @param limit with its NUL
-   * @throws {PassOn} if the kernel could not read it either, or if it is longer
+   * @throws {ContinueError} if the kernel could not read it either, or if it is longer
    */
   string(at: bigint, limit?: number): string | undefined
   /** Copies the options of mount(2) as Latin-1; undefined for a null pointer. */
@@ -66,30 +66,30 @@ export interface Caller {
    * Resolves all but the last component as the caller.
    *
    * @returns the directory, and the last component with its trailing slashes
-   * @throws {PassOn} if it does not resolve
+   * @throws {ContinueError} if it does not resolve
    */
   parent(dirfd: number, path: PathBytes): { readonly dir: Handle; readonly name: PathBytes }
   /**
    * Resolves a whole path as the caller, to a handle of what is there: nothing is opened, whatever it is.
    *
    * @param follow a symbolic link at the end
-   * @throws {PassOn} if it does not resolve
+   * @throws {ContinueError} if it does not resolve
    */
   object(dirfd: number, path: PathBytes, follow: boolean): Handle
-  /** A handle of what a descriptor of the caller is open for, or of its working directory. @throws {PassOn} if it is not open */
+  /** A handle of what a descriptor of the caller is open for, or of its working directory. @throws {ContinueError} if it is not open */
   descriptor(fd: number): Handle
-  /** The directory in which handles of ours have names, for calls that take none; see `Named`. */
+  /** The directory in which handles of ours have names, for calls that take none; see `DeviceNames`. */
   readonly descriptors: Handle
   /**
    * The task of the container that the caller means by a number of its own pid namespace; 0 is itself.
    *
-   * @throws {PassOn} if there is none
+   * @throws {ContinueError} if there is none
    */
   task(pid: number): Task
   /**
    * What do the device rules of its control groups allow?
    *
-   * @throws {PassOn} if that cannot be found out
+   * @throws {ContinueError} if that cannot be found out
    */
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /**
@@ -97,7 +97,7 @@ export interface Caller {
    * ours: they only forbid, so it is no act.
    *
    * @returns false if it can be opened all the same
-   * @throws {PassOn} if that cannot be found out
+   * @throws {ContinueError} if that cannot be found out
    */
   barOpening(dev: Dev): boolean
   /** Could a device node in this directory be opened? undefined: yes, else why not. */

@@ -49,7 +49,7 @@ interface Holder {
   readonly fd?: number
 }
 
-/** As `Unplaced` has it. */
+/** As `DetachedMount` has it. */
 export interface NewMount {
   /** A copy of what the caller has: its root directory. */
   readonly root: Fd

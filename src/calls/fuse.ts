@@ -30,13 +30,13 @@ export interface Fuse {
    * Can a program be started that has all that the caller has, and serve?
    *
    * @param program a name for the PATH of the container, or a path in it
-   * @throws {PassOn} that says why not
+   * @throws {ContinueError} that says why not
    */
   ready(program: string): Readiness
   /**
    * Starts the program, and waits until something is mounted on the target.
    *
-   * @throws {Refused} if that does not come about; the program is ended then @throws {PassOn} if the caller is gone
+   * @throws {Refused} if that does not come about; the program is ended then @throws {ContinueError} if the caller is gone
    */
   mount(mount: FuseMount): void
   /** Has the program, which an engine had started that ended meanwhile, mounted? @param note what that engine has noted */

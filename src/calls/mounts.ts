@@ -56,7 +56,7 @@ export interface FdForCaller {
  * All throw {SyscallError} with what the kernel says, {Refused} for what it was not asked for.
  */
 export interface Mounts {
-  /** The mount namespace of the caller. @throws {PassOn} if that is not one of its container's own */
+  /** The mount namespace of the caller. @throws {ContinueError} if that is not one of its container's own */
   namespace(): Handle
   /** Lets go of what the container has closed: a device would be in use as long as we hold it. */
   tidy(): void

@@ -36,7 +36,7 @@ const DOT = cstring('.')
 
 const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 
-/** What a mounter does, in a mount namespace of its own. What is left is left by `comeHome`. */
+/** What a mounter does, in a mount namespace of its own. What is left is left by `restoreOrDie`. */
 export class MountWorker {
   readonly #home: Home
   readonly #room: MountLocker

@@ -78,7 +78,7 @@ describe.skipIf(why)(`device rules of nested groups${why ? `: skipped, ${why}` :
     }
   })
 
-  /** More than there are places: see `Pace`. */
+  /** More than there are places: see `ProbePace`. */
   test('of 128 groups each gets its answer, also when they take turns', async () => {
     const groups = Array.from({ length: 128 }, (_, index) => nested(`g${index}`))
     const turns = groups.flatMap((group) => [entering(group), making()])

@@ -109,13 +109,13 @@ export class CallerFuse implements Fuse {
   }
 
   mount({ program, process, args, target: where, namespace, attributes, otherwise }: FuseMount): void {
-    const { container, services: desk, identity, mayBlock } = this.#caller
+    const { container, services, identity, mayBlock } = this.#caller
     const target = new FuseTarget(this.#caller, where, namespace)
     this.#caller.caller.note(BigInt(target.before))
     const command = [program, ...args].map(asUtf8)
     mayBlock()
     identity.with(steps.askRuntime)
-    const job = desk.start(container, program, exactJson({ ...process, args: command }))
+    const job = services.start(container, program, exactJson({ ...process, args: command }))
     if (!job) throw new Refused('fuseBusy', errno('EAGAIN'))
     const failed = this.#outcome(job, target, attributes)
     if (failed === undefined) return

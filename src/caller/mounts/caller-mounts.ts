@@ -82,20 +82,20 @@ export class CallerMounts implements Mounts {
   }
 
   openContext(type: string): FdForCaller {
-    const { container, identity, services: desk, mayBlock, tgid } = this.#caller
+    const { container, identity, services, mayBlock, tgid } = this.#caller
     // It may have to load a module.
     mayBlock()
     identity.with(steps.openContext)
     using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
     const fd = dup(kept)
-    return this.#given(fd, desk.keeping.addContext(container.index, kept, type, tgid()))
+    return this.#given(fd, services.keeping.addContext(container.index, kept, type, tgid()))
   }
 
   context(fd: number): Context | undefined {
-    const { tid, container, identity, services: desk } = this.#caller
-    if (!desk.keeping.has(container.index)) return undefined
+    const { tid, container, identity, services } = this.#caller
+    if (!services.keeping.has(container.index)) return undefined
     identity.with(steps.look)
-    return this.#mine(desk.keeping.findContext(container.index, (opened) => kcmpFile(tid, fd, opened)))
+    return this.#mine(services.keeping.findContext(container.index, (opened) => kcmpFile(tid, fd, opened)))
   }
 
   create({ source: { node, ...source }, ...rest }: SuperblockRequest): Fd {
@@ -119,25 +119,26 @@ export class CallerMounts implements Mounts {
   }
 
   #keep([tree, root, free]: readonly Fd[], told: FsParameters): FdForCaller {
-    const { container, services: desk, tgid } = this.#caller
+    const { container, services, tgid } = this.#caller
     using made = tree!
     using copy = free
     using given = dup(root!)
     const kept = { root: given, tree: made, free: copy, told }
-    return this.#given(root!, desk.keeping.addMount(container.index, kept, tgid()))
+    return this.#given(root!, services.keeping.addMount(container.index, kept, tgid()))
   }
 
   unplaced(fd: number): DetachedMount | undefined {
-    const { container, identity, services: desk, task } = this.#caller
-    if (!desk.keeping.has(container.index)) return undefined
+    const { container, identity, services, task } = this.#caller
+    if (!services.keeping.has(container.index)) return undefined
     const id = identity.searching(() => mountOfFd(task(), fd))
     if (id === undefined) return undefined
-    return this.#mine(desk.keeping.findMount(container.index, (tree) => mountId(tree) === id))
+    return this.#mine(services.keeping.findMount(container.index, (tree) => mountId(tree) === id))
   }
 
   tidy(): void {
-    const { container, identity, services: desk } = this.#caller
-    if (desk.keeping.has(container.index)) identity.searching(() => desk.keeping.tidy(container.index, callerHolds))
+    const { container, identity, services } = this.#caller
+    if (services.keeping.has(container.index))
+      identity.searching(() => services.keeping.tidy(container.index, callerHolds))
   }
 
   #mine<T extends Disposable>(found: T | 'busy' | undefined): T | undefined {
@@ -186,11 +187,11 @@ export class CallerMounts implements Mounts {
   /** One mounter for all that this call asks for, given back when the call is over. */
   #lent(): Handle {
     if (this.#mounter) return this.#mounter
-    const { container, services: desk, mayBlock, own } = this.#caller
+    const { container, services, mayBlock, own } = this.#caller
     mayBlock()
-    const socket = desk.lend(container)
+    const socket = services.lend(container)
     if (socket === undefined) throw new Refused('mountsBusy', errno('EAGAIN'))
-    own({ [Symbol.dispose]: () => desk.giveBack(socket, this.#lost) })
+    own({ [Symbol.dispose]: () => services.giveBack(socket, this.#lost) })
     this.#mounter = new Fd(socket)
     return this.#mounter
   }

@@ -10,54 +10,54 @@ import type { LookupStart } from './lookup.ts'
 /** Where a path of the caller starts. Most paths need neither its root nor its procfs, so they are opened when they do. */
 export class CallerStart implements LookupStart {
   readonly base: Handle
-  readonly #desk: ThreadContext
+  readonly #context: ThreadContext
   readonly #container: Container
-  readonly #asker: CallerTask
+  readonly #callerTask: CallerTask
   #root: Fd | undefined
 
-  constructor(desk: ThreadContext, container: Container, asker: CallerTask, base: Fd, isRoot: boolean) {
-    this.#desk = desk
+  constructor(context: ThreadContext, container: Container, callerTask: CallerTask, base: Fd, isRoot: boolean) {
+    this.#context = context
     this.#container = container
-    this.#asker = asker
+    this.#callerTask = callerTask
     this.base = base
     this.#root = isRoot ? base : undefined
   }
 
   get proc(): Handle {
-    return this.#desk.proc
+    return this.#context.proc
   }
 
   get numbers(): LookupStart['numbers'] {
-    return [this.#asker.tid, this.#asker.status.tgid]
+    return [this.#callerTask.tid, this.#callerTask.status.tgid]
   }
 
   get fsuid(): HostId {
-    return this.#asker.status.uids[3]
+    return this.#callerTask.status.uids[3]
   }
 
   root(): Fd {
-    this.#root ??= this.#asker.link('root')
+    this.#root ??= this.#callerTask.link('root')
     // What was opened by the number of a task that still waits is its own.
-    this.#asker.mustWait()
+    this.#callerTask.mustWait()
     return this.#root
   }
 
   stand(): void {
-    this.#desk.identity.stand(this.root())
+    this.#context.identity.stand(this.root())
   }
 
   process(): Fd {
-    return this.looking(() => this.#asker.process)
+    return this.looking(() => this.#callerTask.process)
   }
 
   /** A process may look at its own directory of procfs whatever its ids and capabilities. */
   looking<T>(action: () => T): T {
-    return this.#desk.identity.searching(action)
+    return this.#context.identity.searching(action)
   }
 
   /** Its capability counts in its own user namespace, which is the walker's only if it is the container's first one. */
   get isPtracer(): boolean {
-    if ((this.#asker.status.effective & capBit('SYS_PTRACE')) === 0n) return false
-    return this.looking(() => this.#asker.userns) === Number(this.#container.userns)
+    if ((this.#callerTask.status.effective & capBit('SYS_PTRACE')) === 0n) return false
+    return this.looking(() => this.#callerTask.userns) === Number(this.#container.userns)
   }
 }

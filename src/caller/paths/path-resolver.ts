@@ -12,48 +12,48 @@ import { isAbsolute } from './path-bytes.ts'
 
 /** Resolves the paths of one call, as its caller. */
 export class PathResolver {
-  readonly #desk: ThreadContext
+  readonly #context: ThreadContext
   readonly #container: Container
-  readonly #asker: CallerTask
+  readonly #callerTask: CallerTask
 
-  constructor(desk: ThreadContext, container: Container, asker: CallerTask) {
-    this.#desk = desk
+  constructor(context: ThreadContext, container: Container, callerTask: CallerTask) {
+    this.#context = context
     this.#container = container
-    this.#asker = asker
+    this.#callerTask = callerTask
   }
 
   resolve(dirfd: number, goal: LookupRequest): Fd {
     const absolute = isAbsolute(goal.path)
-    const base = absolute ? this.#asker.link('root') : this.#asker.base(dirfd)
+    const base = absolute ? this.#callerTask.link('root') : this.#callerTask.base(dirfd)
     this.enter()
-    return this.#lookup(new CallerStart(this.#desk, this.#container, this.#asker, base, absolute), goal)
+    return this.#lookup(new CallerStart(this.#context, this.#container, this.#callerTask, base, absolute), goal)
   }
 
   /** Becomes the caller, after everything that is needed of it was opened. */
   enter(): void {
-    const { status } = this.#asker
-    this.#asker.mustWait()
-    this.#desk.identity.enter(status)
+    const { status } = this.#callerTask
+    this.#callerTask.mustWait()
+    this.#context.identity.enter(status)
   }
 
   /** From where the caller looks at tasks. */
   get view(): TaskView {
-    const { tid, task } = this.#asker
+    const { tid, task } = this.#callerTask
     const { handles, userns } = this.#container
-    const bounds = handles && { pidns: new Fd(handles.pidns), userns, proc: this.#desk.proc }
-    return { bounds, tid, task, mustWait: () => this.#asker.mustWait() }
+    const bounds = handles && { pidns: new Fd(handles.pidns), userns, proc: this.#context.proc }
+    return { bounds, tid, task, mustWait: () => this.#callerTask.mustWait() }
   }
 
   /** Looks up as the caller; where only a process of its own user namespace is let in, its walker does. */
   #lookup(start: LookupStart, goal: LookupRequest): Fd {
-    const { mayBlock, walk } = this.#desk
+    const { mayBlock, walk } = this.#context
     try {
-      return this.#asker.own(lookup(start, goal, mayBlock))
+      return this.#callerTask.own(lookup(start, goal, mayBlock))
     } catch (error) {
       if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw unresolved(error)
     }
     try {
-      return this.#asker.own(walk(this.#container, start, this.#asker.status, goal))
+      return this.#callerTask.own(walk(this.#container, start, this.#callerTask.status, goal))
     } catch (error) {
       throw unresolved(error)
     }

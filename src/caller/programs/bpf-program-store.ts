@@ -39,13 +39,13 @@ export class BpfProgramStore {
   readonly #words: Int32Array
   readonly #from: number
   readonly #locks: Int32Array
-  readonly #vault: FdStore
+  readonly #fdStore: FdStore
 
-  constructor({ words, from, locks }: WordRange, vault: FdStore) {
+  constructor({ words, from, locks }: WordRange, fdStore: FdStore) {
     this.#words = words
     this.#from = from
     this.#locks = locks
-    this.#vault = vault
+    this.#fdStore = fdStore
   }
 
   /** Takes over what an engine before this one has left of a container; of a program without a descriptor the number is known. */
@@ -59,7 +59,7 @@ export class BpfProgramStore {
         continue
       }
       this.#words[at + STATE] = KNOWN
-      this.#vault.drop([at + PROGRAM, at + STAND_IN])
+      this.#fdStore.drop([at + PROGRAM, at + STAND_IN])
       program?.[Symbol.dispose]()
       standIn?.[Symbol.dispose]()
     }
@@ -78,8 +78,8 @@ export class BpfProgramStore {
       this.#words[at + LOADED] = Number(BigInt.asIntN(32, standing.loaded))
       this.#words[at + LOADED + 1] = Number(standing.loaded >> 32n)
       this.#words[at + INODE] = Number(BigInt.asIntN(32, standing.inode))
-      this.#vault.keep(at + PROGRAM, standing.program, container)
-      this.#vault.keep(at + STAND_IN, standing.standIn, container)
+      this.#fdStore.keep(at + PROGRAM, standing.program, container)
+      this.#fdStore.keep(at + STAND_IN, standing.standIn, container)
       this.#words[at + PROGRAM] = standing.program.release()
       this.#words[at + STAND_IN] = standing.standIn.release()
       Atomics.store(this.#words, at + STATE, OPEN)
@@ -147,7 +147,7 @@ export class BpfProgramStore {
   }
 
   #close(at: number): void {
-    this.#vault.drop([at + PROGRAM, at + STAND_IN])
+    this.#fdStore.drop([at + PROGRAM, at + STAND_IN])
     closeRaw(this.#words[at + PROGRAM]!)
     closeRaw(this.#words[at + STAND_IN]!)
   }

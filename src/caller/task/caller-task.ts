@@ -20,14 +20,14 @@ export class CallerTask implements Disposable {
   readonly tid: Tid
   /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
   readonly waits: () => boolean
-  readonly #desk: ThreadContext
+  readonly #context: ThreadContext
   readonly #opened: Disposable[] = []
   #taskDir: Fd | undefined
   #processDir: Fd | undefined
   #read: ProcStatus | undefined
 
-  constructor(desk: ThreadContext, tid: Tid, waits: () => boolean) {
-    this.#desk = desk
+  constructor(context: ThreadContext, tid: Tid, waits: () => boolean) {
+    this.#context = context
     this.tid = tid
     this.waits = waits
   }
@@ -35,7 +35,7 @@ export class CallerTask implements Disposable {
   /** Its `/proc/TID`: not needed for most calls. */
   get task(): Fd {
     if (!this.#taskDir) {
-      const { proc, names } = this.#desk
+      const { proc, names } = this.#context
       const open = (): Fd => openat(proc.raw, names.of(this.tid, '.'), O_PATH | O_DIRECTORY)
       this.#taskDir = orContinue('gone', () => this.own(open()))
       this.mustWait()
@@ -46,7 +46,7 @@ export class CallerTask implements Disposable {
   /** The directory of its process. */
   get process(): Fd {
     if (!this.#processDir) {
-      const { proc, names } = this.#desk
+      const { proc, names } = this.#context
       const open = (): Fd => openat(proc.raw, names.of(this.status.tgid as Tid, '.'), O_PATH | O_DIRECTORY)
       this.#processDir = orContinue('gone', () => this.own(open()))
       this.mustWait()
@@ -61,7 +61,7 @@ export class CallerTask implements Disposable {
 
   /** Every call comes here: a function that is made for it would cost more than what it does. */
   #readStatus(): ProcStatus {
-    const { proc, names, status } = this.#desk
+    const { proc, names, status } = this.#context
     try {
       const file = openat(proc.raw, names.of(this.tid, 'status'), O_RDONLY)
       try {
@@ -76,7 +76,7 @@ export class CallerTask implements Disposable {
 
   /** The inode of its user namespace. */
   get userns(): number {
-    const { proc, names } = this.#desk
+    const { proc, names } = this.#context
     try {
       return namespaceInode(proc.raw, names.of(this.tid, 'ns/user'))
     } catch (error) {
@@ -86,7 +86,7 @@ export class CallerTask implements Disposable {
 
   /** The text of its `/proc/TID/cgroup`. @returns how many bytes */
   cgroups(into: Uint8Array): number {
-    const { identity, proc, names } = this.#desk
+    const { identity, proc, names } = this.#context
     try {
       const file = identity.looking(() => openat(proc.raw, names.of(this.tid, 'cgroup'), O_RDONLY))
       try {
@@ -101,20 +101,20 @@ export class CallerTask implements Disposable {
   }
 
   get sleep(): SleepState {
-    const { proc, names, identity } = this.#desk
+    const { proc, names, identity } = this.#context
     return new SleepState({ tid: this.tid, proc, names, identity })
   }
 
   /** Its memory, held from now on: whether it still waits is to be looked at before anything is written. */
   openMemory(): HeldMemory {
-    const { identity, proc, names } = this.#desk
+    const { identity, proc, names } = this.#context
     const open = (name: string, flags: number): Fd => this.own(openat(proc.raw, names.of(this.tid, name), flags))
     const hold = (): HeldMemory => new HeldMemory(open('mem', O_WRONLY), open('maps', O_RDONLY))
     return orContinue('unreadable', () => identity.reaching(hold))
   }
 
   link(name: 'root' | 'cwd'): Fd {
-    const { identity, proc, names } = this.#desk
+    const { identity, proc, names } = this.#context
     try {
       return identity.looking(() => this.own(openat(proc.raw, names.of(this.tid, name), O_PATH)))
     } catch (error) {
@@ -125,7 +125,7 @@ export class CallerTask implements Disposable {
   /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
   base(dirfd: number): Fd {
     if (dirfd === AT_FDCWD) return this.link('cwd')
-    const { identity, proc, names } = this.#desk
+    const { identity, proc, names } = this.#context
     const open = (): Fd => this.own(openat(proc.raw, names.of(this.tid, `fd/${dirfd}`), O_PATH))
     return orContinue('pathNotResolved', () => identity.searching(open))
   }
@@ -137,7 +137,7 @@ export class CallerTask implements Disposable {
    * @throws {ContinueError}
    */
   mustBeOpen(fd: number): void {
-    const { identity, proc, names } = this.#desk
+    const { identity, proc, names } = this.#context
     const look = (): number => linkMode(proc, names.of(this.tid, `fd/${fd}`))
     const mode = orContinue('pathNotResolved', () => identity.searching(look))
     if ((mode & 0o700) === 0) throw new ContinueError('pathDescriptor')

@@ -50,9 +50,9 @@ export class FsContextStore implements Keeping {
   readonly #seconds: () => number
 
   /** @param seconds of a clock that all engines have in common */
-  constructor(place: WordRange, vault: FdStore, seconds: () => number = () => process.hrtime()[0]) {
+  constructor(place: WordRange, fdStore: FdStore, seconds: () => number = () => process.hrtime()[0]) {
     const { words, from } = place
-    this.#entries = new SharedEntries(place, vault)
+    this.#entries = new SharedEntries(place, fdStore)
     this.#bytes = new Uint8Array(
       words.buffer,
       words.byteOffset + 4 * (from + ENTRIES * ENTRY_WORDS),
@@ -62,8 +62,8 @@ export class FsContextStore implements Keeping {
   }
 
   /** Takes over what an engine before this one has left. */
-  restore(legacy: InheritedFds): void {
-    this.#entries.restore(legacy)
+  restore(inheritedFds: InheritedFds): void {
+    this.#entries.restore(inheritedFds)
   }
 
   addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined {

@@ -40,22 +40,22 @@ export class PersistentState {
   readonly programs: BpfProgramStore
   /** By container: whose all this is, for numbers of containers are used again. */
   readonly #serials: Int32Array
-  readonly #vault: FdStore
+  readonly #fdStore: FdStore
 
-  constructor(memory: ArrayBuffer, { contexts, programs }: Locks, vault: FdStore) {
+  constructor(memory: ArrayBuffer, { contexts, programs }: Locks, fdStore: FdStore) {
     const words = new Int32Array(memory)
-    this.#vault = vault
+    this.#fdStore = fdStore
     this.#serials = words.subarray(SERIALS, CONTEXTS)
-    this.contexts = new FsContextStore({ words, from: CONTEXTS, locks: contexts }, vault)
-    this.programs = new BpfProgramStore({ words, from: PROGRAMS, locks: programs }, vault)
+    this.contexts = new FsContextStore({ words, from: CONTEXTS, locks: contexts }, fdStore)
+    this.programs = new BpfProgramStore({ words, from: PROGRAMS, locks: programs }, fdStore)
   }
 
   /** Takes over what an engine before this one has left. Before any thread looks at it. */
-  restore(legacy: InheritedFds): void {
-    this.contexts.restore(legacy)
+  restore(inheritedFds: InheritedFds): void {
+    this.contexts.restore(inheritedFds)
     for (const [container, serial] of this.#serials.entries())
-      if (serial !== 0) this.programs.restore(container, legacy)
-    this.#vault.end(legacy.rest())
+      if (serial !== 0) this.programs.restore(container, inheritedFds)
+    this.#fdStore.end(inheritedFds.rest())
   }
 
   /** @param serial no other container has it */

@@ -34,28 +34,28 @@ export class SharedEntries {
   readonly #words: Int32Array
   readonly #from: number
   readonly #locks: Int32Array
-  readonly #vault: FdStore
+  readonly #fdStore: FdStore
 
-  constructor({ words, from, locks }: WordRange, vault: FdStore) {
+  constructor({ words, from, locks }: WordRange, fdStore: FdStore) {
     this.#words = words
     this.#from = from
     this.#locks = locks
-    this.#vault = vault
+    this.#fdStore = fdStore
   }
 
   /** Takes over those of an engine before this one of which all descriptors are left; the others are no more. */
-  restore(legacy: InheritedFds): void {
+  restore(inheritedFds: InheritedFds): void {
     for (const index of this.owned) {
-      const isWhole = HELD.map((word) => this.#take(index, word, legacy)).every(Boolean)
+      const isWhole = HELD.map((word) => this.#take(index, word, inheritedFds)).every(Boolean)
       if (!isWhole) this.doom(index)
       this.unlock(index)
     }
   }
 
   /** @returns false if there should be one, and is not */
-  #take(index: number, word: Held, legacy: InheritedFds): boolean {
+  #take(index: number, word: Held, inheritedFds: InheritedFds): boolean {
     if (this.#raw(index, word) === NONE) return true
-    const fd = legacy.take(this.#at(index, WORD[word]))
+    const fd = inheritedFds.take(this.#at(index, WORD[word]))
     this.#set(index, WORD[word], fd?.release() ?? NONE)
     return fd !== undefined
   }
@@ -97,13 +97,13 @@ export class SharedEntries {
   /** Takes the place of what was made before. */
   keep(index: number, container: number, made: Fd): void {
     const before = this.#raw(index, 'made')
-    if (before !== NONE) this.#vault.end([{ place: this.#at(index, WORD.made), raw: before }])
+    if (before !== NONE) this.#fdStore.end([{ place: this.#at(index, WORD.made), raw: before }])
     this.#put(index, 'made', container, made)
   }
 
   #put(index: number, word: Held, container: number, fd: Fd | undefined): void {
     const place = this.#at(index, WORD[word])
-    if (fd) this.#vault.keep(place, fd, container)
+    if (fd) this.#fdStore.keep(place, fd, container)
     this.#set(index, WORD[word], fd?.release() ?? NONE)
   }
 
@@ -146,7 +146,7 @@ export class SharedEntries {
 
   #end(index: number): void {
     const held = HELD.map((word) => ({ place: this.#at(index, WORD[word]), raw: this.#raw(index, word) }))
-    this.#vault.end(held.filter(({ raw }) => raw !== NONE))
+    this.#fdStore.end(held.filter(({ raw }) => raw !== NONE))
     this.set(index, 'owner', 0)
   }
 

@@ -25,7 +25,7 @@ interface Parts {
 /** How often contexts of fsopen(2) are looked through. */
 const EXPIRE_MS = 5000
 
-/** What a thread cannot do by itself for a call: all that takes another process, or a look at all containers. See `Services`. */
+/** What a thread cannot do by itself for a call: all that takes another process, or a look at all containers. See `ThreadServices`. */
 export class HelperRequests {
   readonly #spawn: Spawn
   readonly #contexts: FsContextStore

@@ -10,7 +10,7 @@ interface MounterFds {
 /** What goes from one engine to the next. */
 export type ToEngineHandover =
   | MounterFds
-  /** With the descriptor: see `Lasting`. */
+  /** With the descriptor: see `PersistentState`. */
   | { readonly type: 'keep'; readonly place: number; readonly container: number }
   /** With a socket that is closed when they are. */
   | { readonly type: 'drop'; readonly places: readonly number[] }

@@ -18,7 +18,7 @@ export interface EngineOptions {
 /** What the keeper and all its engines have in common. */
 export interface SharedMemories {
   readonly journal: Handle
-  /** For `Lasting`. */
+  /** For `PersistentState`. */
   readonly persistent: Handle
 }
 

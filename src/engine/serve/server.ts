@@ -58,14 +58,14 @@ export class Server {
 
   /** @param onFault told of each fault of ours, in a sentence */
   constructor(
-    desk: ThreadContext,
+    context: ThreadContext,
     slots: Slots,
     records: RecordWriter,
     adoptions: Replays,
     onFault: (message: string) => void,
   ) {
     this.#onFault = onFault
-    this.#context = desk
+    this.#context = context
     this.#replays = adoptions
     this.#slots = slots
     this.#records = records

@@ -40,7 +40,7 @@ interface Parts {
 interface Question {
   readonly container: number
   readonly dev: Dev
-  readonly asker: CallerTask
+  readonly callerTask: CallerTask
   readonly key: Buffer
   readonly groups: () => GroupsToJoin
 }
@@ -57,26 +57,26 @@ export class CallerDeviceRules implements DeviceRulesServices {
     this.#room.set(parts.seed)
   }
 
-  ofCaller(container: Container, dev: Dev, asker: CallerTask): DeviceRules | undefined {
+  ofCaller(container: Container, dev: Dev, callerTask: CallerTask): DeviceRules | undefined {
     const [last, time] = [this.#last, now()]
-    const isLast = last.tid === asker.tid && last.dev === dev && last.serial === container.serial
+    const isLast = last.tid === callerTask.tid && last.dev === dev && last.serial === container.serial
     if (isLast && time < last.until) return ALLOWED
-    const rules = decodeRules(this.#known(this.#ofCaller(container, dev, asker)))
+    const rules = decodeRules(this.#known(this.#ofCaller(container, dev, callerTask)))
     if (rules?.mknod && rules.open) {
       last.serial = container.serial
-      last.tid = asker.tid
+      last.tid = callerTask.tid
       last.dev = dev
       last.until = time + LATELY_MS
     }
     return rules
   }
 
-  closed(container: Container, dev: Dev, asker: CallerTask, bar: () => boolean): boolean | undefined {
+  closed(container: Container, dev: Dev, callerTask: CallerTask, bar: () => boolean): boolean | undefined {
     const home = pathsOf(container)
     if (home.length === 0) return false
-    const inHome = { container: container.index, dev, asker, key: this.#key(dev, HOME), groups: () => home }
+    const inHome = { container: container.index, dev, callerTask, key: this.#key(dev, HOME), groups: () => home }
     // The caller's group may lie elsewhere, or have been asked before the bar was there.
-    return this.#closed(inHome, bar) && this.#closed(this.#ofCaller(container, dev, asker), () => true)
+    return this.#closed(inHome, bar) && this.#closed(this.#ofCaller(container, dev, callerTask), () => true)
   }
 
   #closed(question: Question, bar: () => boolean): boolean | undefined {
@@ -88,11 +88,11 @@ export class CallerDeviceRules implements DeviceRulesServices {
     return decodeRules(word) && !isOpen(word)
   }
 
-  #ofCaller({ index }: Container, dev: Dev, asker: CallerTask): Question {
+  #ofCaller({ index }: Container, dev: Dev, callerTask: CallerTask): Question {
     const text = this.#room.subarray(TEXT_AT)
-    const length = asker.cgroups(text)
+    const length = callerTask.cgroups(text)
     const key = this.#key(dev, length)
-    return { container: index, dev, asker, key, groups: () => text.toString('latin1', 0, length) }
+    return { container: index, dev, callerTask, key, groups: () => text.toString('latin1', 0, length) }
   }
 
   /** @param text in the room already, so long; or what becomes it */
@@ -111,17 +111,17 @@ export class CallerDeviceRules implements DeviceRulesServices {
   /** A container could have its calls ask about one group after the other: they wait then, and others of it with them. */
   #find(question: Question): number {
     const { cache, pace, post, mayBlock } = this.#parts
-    const { container, dev, asker, key } = question
+    const { container, dev, callerTask, key } = question
     const groups = question.groups()
     mayBlock()
-    const mustBeIt = asker.hold()
+    const mustBeIt = callerTask.hold()
     const wait = pace.wait(container)
     if (wait > 0) {
       sleepMs(wait)
       mustBeIt()
     }
     const answer = new Int32Array(new SharedArrayBuffer(4))
-    post({ type: 'device', tid: asker.tid, dev, groups, answer: answer.buffer })
+    post({ type: 'device', tid: callerTask.tid, dev, groups, answer: answer.buffer })
     Atomics.wait(answer, 0, 0)
     mustBeIt()
     cache.set(container, key, answer[0]!)

@@ -32,7 +32,7 @@ export class KnownContainers {
     return this.#all[index] ?? UNKNOWN
   }
 
-  /** Takes what was told. @param epoch of `Lead`: as long as that is the same, there is nothing new */
+  /** Takes what was told. @param epoch of `Leadership`: as long as that is the same, there is nothing new */
   hear(epoch: number): void {
     if (epoch === this.#epoch) return
     this.#epoch = epoch

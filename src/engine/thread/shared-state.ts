@@ -43,9 +43,9 @@ export class SharedState {
   readonly #leadership: Int32Array
   readonly #activity: Int32Array
   readonly #counts: Int32Array
-  /** For `Attendance`. */
+  /** For `DedicatedReceiver`. */
   readonly dedicated: Int32Array
-  /** For `Orphans`. */
+  /** For `InheritedCalls`. */
   readonly inherited: Int32Array
   /** By listener, as the keeper counts them: its descriptor or 0, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
   readonly listenerFd: Int32Array
@@ -63,12 +63,12 @@ export class SharedState {
   readonly deviceRules: DeviceRulesCache
   /** How often that is asked for. */
   readonly rulesPace: ProbePace
-  /** Nobody else knows it: see `RulesDesk`. */
+  /** Nobody else knows it: see `CallerDeviceRules`. */
   readonly rulesSeed: Uint8Array
   /** What is reported of the containers. */
   readonly sysinfo: SysinfoCache
   readonly spawnGuard: SpawnGuard
-  /** For `Lasting`. */
+  /** For `PersistentState`. */
   readonly persistentLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
   /** What was done for calls whose answers may get lost. */
   readonly replyCache: ReplyCache

@@ -10,14 +10,14 @@ export interface ThreadData {
   readonly number: number
   readonly state: SharedArrayBuffer
   readonly journal: number
-  /** The memory of `Lasting`. */
+  /** The memory of `PersistentState`. */
   readonly persistent: number
   /** The socket to the keeper. */
   readonly control: number
   readonly epoll: number
-  /** A timerfd: see `Lead`. */
+  /** A timerfd: see `Leadership`. */
   readonly alarm: number
-  /** Readable: see `Orphans`. */
+  /** Readable: see `InheritedCalls`. */
   readonly orphans: number
   readonly hostRoot: number
   readonly proc: number
@@ -36,9 +36,9 @@ export interface ThreadData {
 /** From the main thread: what a container is now, or that it is gone. */
 export type ToThread = { readonly container: Container } | { readonly forget: number }
 
-/** For `Helpers`. */
+/** For `HelperRequests`. */
 export type HelperRequest =
-  /** Try what these control groups allow; the answer is a word of `RulesCache`. */
+  /** Try what these control groups allow; the answer is a word of `DeviceRulesCache`. */
   | {
       readonly type: 'device'
       readonly tid: Tid

@@ -38,7 +38,7 @@ interface Ties {
  * which is asked by a message and answers in shared memory.
  */
 export class ThreadServices {
-  readonly desk: ThreadContext
+  readonly context: ThreadContext
   readonly #number: number
   readonly #state: SharedState
   readonly #post: Ties['post']
@@ -53,10 +53,10 @@ export class ThreadServices {
     this.#mayBlock = mayBlock
     this.#unmute = unmute
     const proc = new Fd(data.proc)
-    const vault = new KeeperFdStore(new Fd(data.control))
-    const lasting = new PersistentState(map(new Fd(data.persistent)), state.persistentLocks, vault)
+    const fdStore = new KeeperFdStore(new Fd(data.control))
+    const lasting = new PersistentState(map(new Fd(data.persistent)), state.persistentLocks, fdStore)
     const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
-    this.desk = {
+    this.context = {
       identity,
       memory: new RemoteMemory(PATH_MAX, address),
       pathBuffers: { path: new Uint8Array(PATH_MAX), parent: new Uint8Array(PATH_MAX) },

@@ -57,7 +57,7 @@ class EngineThread {
     const journal = map(new Fd(data.journal))
     this.#slots = new Slots(journal)
     this.#dedicated = new DedicatedReceiver({ state: this.#state, slots: this.#slots, epoll: this.#epoll })
-    const { desk } = new ThreadServices(data, this.#state, {
+    const { context } = new ThreadServices(data, this.#state, {
       post: (message) => this.#post(message),
       mayBlock: () => this.#mayBlock(),
       unmute: (container) => this.#unmute(container),
@@ -65,8 +65,8 @@ class EngineThread {
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
     const adoptions = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
-    this.#lane = this.#state.lanes.own(desk.identity, onFault)
-    this.#server = new Server(desk, this.#slots, records, adoptions, onFault)
+    this.#lane = this.#state.lanes.own(context.identity, onFault)
+    this.#server = new Server(context, this.#slots, records, adoptions, onFault)
     this.#lxc = new LxcProxyReceiver(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )

@@ -6,7 +6,7 @@ import type { Registry } from './registry.ts'
 
 /** Goes on with the containers that a keeper before this one had; what may be done for them is said anew. */
 export function restoreContainers(
-  estate: PersistedState,
+  state: PersistedState,
   registry: Registry,
   admission: Admission,
   onEvent: KeeperOptions['onEvent'],
@@ -14,24 +14,24 @@ export function restoreContainers(
   const fault = (message: string): void => onEvent({ type: 'fault', message })
   const leave = (number: number, container: number, fd: Fd): void => {
     fault(`Cannot serve listener ${number} on: its container ${container} is not known any more`)
-    estate.dropListener(number, container)
+    state.dropListener(number, container)
     fd[Symbol.dispose]()
   }
-  for (const { index, serial, handover, init } of estate.containers(fault)) {
+  for (const { index, serial, handover, init } of state.containers(fault)) {
     const { said } = admission.say(handover)
     const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
     const { container } = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
     // One that an older version has left has none.
     if (serial !== container.serial) {
-      estate.dropContainer(index, init)
-      estate.keepContainer({ index, serial: container.serial, handover, init })
+      state.dropContainer(index, init)
+      state.keepContainer({ index, serial: container.serial, handover, init })
     }
     onEvent({ type: 'resumed', id: handover.id })
   }
-  for (const { number, container, fd } of estate.listeners()) {
+  for (const { number, container, fd } of state.listeners()) {
     const entry = registry.at(container)
     if (entry) registry.hold(entry, fd, 'listener', number)
     else leave(number, container, fd)
   }
-  for (const { container, init } of registry.tidy()) estate.dropContainer(container.index, init)
+  for (const { container, init } of registry.tidy()) state.dropContainer(container.index, init)
 }

@@ -19,7 +19,7 @@ export interface SupervisorOptions {
   readonly memories: SharedMemories
   readonly beat: Heartbeat
   readonly engine: Omit<EngineOptions, 'build'>
-  /** Milliseconds, see `Restarts`. */
+  /** Milliseconds, see `RestartBackoff`. */
   readonly pause: number | undefined
   /** Gives a new engine what the one before it had. */
   handOn(tell: EngineProcess['tell']): void

@@ -20,13 +20,13 @@ export class EngineHandover {
   readonly #mounters: MounterFds
 
   /** @param records as in `Limits` @param fault told what of an earlier keeper cannot be used */
-  constructor(estate: PersistedState, reactor: Reactor, records: number, fault: (message: string) => void) {
-    this.#state = estate
-    const { journal, memory } = openJournal(estate, records, fault)
-    const { lasting, isNew } = openPersistent(estate)
+  constructor(state: PersistedState, reactor: Reactor, records: number, fault: (message: string) => void) {
+    this.#state = state
+    const { journal, memory } = openJournal(state, records, fault)
+    const { lasting, isNew } = openPersistent(state)
     this.memories = { journal, persistent: lasting }
     this.memory = memory
-    this.#fds = new KeeperFdTable(estate)
+    this.#fds = new KeeperFdTable(state)
     // It tells of what is in the memory of before.
     if (isNew) this.#fds.close()
     this.#mounters = new MounterFds(reactor)
@@ -48,8 +48,8 @@ export class EngineHandover {
   }
 
   /** Leaves all of it to the next keeper. */
-  store(heir: StateStore): void {
-    this.#fds.store(this.#state, heir)
+  store(to: StateStore): void {
+    this.#fds.store(this.#state, to)
   }
 
   takeBack(): void {
@@ -64,11 +64,11 @@ export class EngineHandover {
   }
 }
 
-function openPersistent(estate: PersistedState): { readonly lasting: Fd; readonly isNew: boolean } {
-  using kept = estate.persistent
+function openPersistent(state: PersistedState): { readonly lasting: Fd; readonly isNew: boolean } {
+  using kept = state.persistent
   if (kept && isPersistent(map(kept))) return { lasting: new Fd(kept.release()), isNew: false }
   const lasting = memfd('intercede-lasting', PERSISTENT_SIZE)
   markPersistent(map(lasting))
-  estate.keepPersistent(lasting)
+  state.keepPersistent(lasting)
   return { lasting, isNew: true }
 }

@@ -17,9 +17,9 @@ interface Kept {
 export class KeeperFdTable {
   readonly #all = new Map<number, Kept>()
 
-  /** @param estate what an earlier keeper has left is taken from there: as long as it lies there, a mount is busy */
-  constructor(estate: PersistedState) {
-    for (const { place, container, fd } of estate.descriptors()) this.keep(place, container, fd)
+  /** @param state what an earlier keeper has left is taken from there: as long as it lies there, a mount is busy */
+  constructor(state: PersistedState) {
+    for (const { place, container, fd } of state.descriptors()) this.keep(place, container, fd)
   }
 
   keep(place: number, container: number, fd: Fd | undefined): void {
@@ -47,13 +47,13 @@ export class KeeperFdTable {
   }
 
   /** Leaves copies to the next keeper. */
-  store(estate: PersistedState, heir: StateStore): void {
-    for (const [place, kept] of this.#all) estate.keepDescriptor({ place, ...kept }, heir)
+  store(state: PersistedState, to: StateStore): void {
+    for (const [place, kept] of this.#all) state.keepDescriptor({ place, ...kept }, to)
   }
 
   /** Takes them back, for there is none. */
-  takeBack(estate: PersistedState): void {
-    for (const [place, { container }] of this.#all) estate.dropDescriptor(place, container)
+  takeBack(state: PersistedState): void {
+    for (const [place, { container }] of this.#all) state.dropDescriptor(place, container)
   }
 
   close(): void {

@@ -14,8 +14,8 @@ interface Journal {
  *
  * @param records as in `Limits`
  */
-export function openJournal(estate: PersistedState, records: number, fault: (message: string) => void): Journal {
-  using kept = estate.journal
+export function openJournal(state: PersistedState, records: number, fault: (message: string) => void): Journal {
+  using kept = state.journal
   const before = kept && map(kept)
   const size = journalSize(records)
   const isOurs = before !== undefined && isJournal(before)
@@ -26,7 +26,7 @@ export function openJournal(estate: PersistedState, records: number, fault: (mes
   writeMagic(memory)
   if (isOurs) moveJournal(before, memory)
   else if (before) fault(settled(importCalls(before, new Slots(memory))))
-  estate.keepJournal(journal)
+  state.keepJournal(journal)
   return { journal, memory }
 }
 

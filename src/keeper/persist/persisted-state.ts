@@ -117,10 +117,10 @@ export class PersistedState {
     this.#manager?.store('m', memory)
   }
 
-  /** @param heir the next process gets it from the service manager, which is late to close its own copy */
-  keepDescriptor({ place, container, fd }: KeptDescriptor, heir: StateStore): void {
+  /** @param to the next process gets it from the service manager, which is late to close its own copy */
+  keepDescriptor({ place, container, fd }: KeptDescriptor, to: StateStore): void {
     const name = `v${place}.${container}`
-    if (heir === 'process') this.#manager?.store(name, fd)
+    if (to === 'process') this.#manager?.store(name, fd)
     else this.#manager?.hold(name, fd)
   }
 

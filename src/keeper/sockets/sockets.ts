@@ -30,19 +30,19 @@ export function openSockets(
   { socketPath, lxcSocketPath, limit }: Places,
   register: Register,
   refuse: (message: string) => void,
-  estate: PersistedState,
+  state: PersistedState,
 ): readonly Acceptor[] {
   const doors: Acceptor[] = []
   const open = (name: string, options: Omit<AcceptorOptions, 'refuse' | 'socket'>): Acceptor => {
-    const door = new Acceptor(reactor, { ...options, refuse, socket: socketOf(name, options, estate) })
+    const door = new Acceptor(reactor, { ...options, refuse, socket: socketOf(name, options, state) })
     doors.push(door)
     return door
   }
   // At once: what it is can be seen only as long as it is there, and it is gone when its container is started.
-  const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, estate)
+  const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, state)
   try {
     const oci = open('oci', { path: socketPath, type: 'stream', limit, enter })
-    for (const { fd, runtime: kept } of estate.connections()) oci.admit(runtime(fd, kept, register, estate), fd)
+    for (const { fd, runtime: kept } of state.connections()) oci.admit(runtime(fd, kept, register, state), fd)
     if (lxcSocketPath !== undefined)
       open('lxc', { path: lxcSocketPath, type: 'packet', limit, enter: (fd) => monitor(fd, register) })
     return doors
@@ -56,13 +56,13 @@ export function openSockets(
 const socketOf = (
   name: string,
   { path, type }: Pick<AcceptorOptions, 'path' | 'type'>,
-  estate: PersistedState,
-): KeptSocket => estate.socket(name) ?? estate.keepSocket(name, listenExclusively(path, type))
+  state: PersistedState,
+): KeptSocket => state.socket(name) ?? state.keepSocket(name, listenExclusively(path, type))
 
 /** Hands over one listener. */
-function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, estate: PersistedState): Connection {
+function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, state: PersistedState): Connection {
   const connection = new OciConnection(fd)
-  const forget = estate.keepConnection(fd, caller)
+  const forget = state.keepConnection(fd, caller)
   return {
     get isMidway() {
       return connection.isMidway

@@ -1,18 +1,15 @@
 import type { Dev } from '../abi/brand.ts'
-import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { RemoteMemory } from '../kernel/memory.ts'
 import type { DeviceNodes } from './devices/device-node-mounts.ts'
 import type { NodevProbe } from './devices/nodev.ts'
-import type { FuseServices } from './fuse/fuse.ts'
+import type { FuseServices } from './fuse/fuse-caller.ts'
 import type { Container } from './identity/container.ts'
-import type { ProcStatus } from './identity/proc-status.ts'
-import type { ThreadIdentity } from './identity/thread-identity.ts'
 import type { MountServices } from './mounts/caller-mounts.ts'
-import type { LookupRequest, LookupStart } from './paths/lookup.ts'
+import type { LookupServices } from './paths/lookup-types.ts'
 import type { BpfProgramStore } from './programs/bpf-program-store.ts'
 import type { CallerTask } from './task/caller-task.ts'
-import type { ProcNames } from './task/proc-names.ts'
+import type { ProcAccess } from './task/proc-access.ts'
 
 /** Knows what device rules allow; they are asked for once in a while. The caller's task is held before it is looked at. */
 export interface DeviceRulesServices {
@@ -31,15 +28,10 @@ export interface DeviceRulesServices {
 }
 
 /** What a thread needs to look at callers: made once. */
-export interface ThreadContext {
-  readonly identity: ThreadIdentity
+export interface ThreadContext extends ProcAccess, LookupServices {
   readonly memory: RemoteMemory
-  /** The host's /proc. */
-  readonly proc: Handle
-  readonly names: ProcNames
   /** Our own /proc/self/fd there. */
   readonly descriptors: Handle
-  readonly status: Buffer
   /** Of the one path that is looked up at a time. */
   readonly pathBuffers: { readonly path: Uint8Array; readonly parent: Uint8Array }
   readonly deviceNodes: DeviceNodes
@@ -53,8 +45,4 @@ export interface ThreadContext {
   readonly sysinfo: { report(container: Container, bits: 32 | 64): Uint8Array }
   readonly mounts: MountServices
   readonly fuse: FuseServices
-  /** Called before something that may block for long. */
-  readonly mayBlock: () => void
-  /** Lets the container's walker look up. @throws {ContinueError} if it has none that answers */
-  readonly walk: (container: Container, start: LookupStart, status: ProcStatus, goal: LookupRequest) => Fd
 }

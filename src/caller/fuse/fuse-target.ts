@@ -9,7 +9,7 @@ import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { changeMount, detachAt, mountNumber } from '../../kernel/mounted.ts'
 import { mountinfoEntry } from '../mounts/mountinfo-entry.ts'
-import type { FuseCaller } from './fuse.ts'
+import type { FuseCaller } from './fuse-caller.ts'
 
 /**
  * Where a FUSE program shall mount. It finds its way there by itself, as the caller; here is only looked what came of it. What

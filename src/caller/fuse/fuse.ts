@@ -1,10 +1,9 @@
-import type { PathBytes, Tid } from '../../abi/brand.ts'
+import type { PathBytes } from '../../abi/brand.ts'
 import { makedev } from '../../abi/dev.ts'
 import { errno } from '../../abi/errno.ts'
 import { AT_FDCWD } from '../../abi/fcntl.ts'
 import { ST_NODEV } from '../../abi/mount.ts'
 import { fileType, S_IFCHR, S_IFREG } from '../../abi/stat.ts'
-import type { Caller as CallerContract } from '../../calls/caller.ts'
 import type { Exec, Fuse, FuseMount, Readiness } from '../../calls/fuse.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
@@ -13,51 +12,12 @@ import { access, X_OK } from '../../kernel/access.ts'
 import { now } from '../../kernel/clock.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { deviceOf, fstatfs, O_NOFOLLOW, O_PATH, openat, readlink, statx } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import type { Container } from '../identity/container.ts'
 import { STATUS_SIZE } from '../identity/proc-status.ts'
-import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { directoryId, readProcText, requireSameAsInit } from '../task/same-as-init.ts'
+import type { FuseCaller, FuseJob } from './fuse-caller.ts'
 import { FuseTarget } from './fuse-target.ts'
 import { exactJson, ociProcess } from './oci-process.ts'
-
-/** A program that the runtime of a container has been asked to start in it. */
-export interface FuseJob {
-  /** Its exit status, once it has ended; what daemonizes ends when its work begins. */
-  readonly status: number | undefined
-  /** Waits until it has ended. */
-  wait(milliseconds: number): void
-  /** It is not looked at any more. @param failed ends it, and waits until its last words are told */
-  over(failed?: ReasonCode): void
-}
-
-export interface FuseServices {
-  /** @returns undefined if the container or the host has too many starting already */
-  readonly start: (container: Container, program: string, process: string) => FuseJob | undefined
-}
-
-/** The caller, as far as its FUSE programs need it. */
-export interface FuseCaller {
-  readonly tid: Tid
-  readonly container: Container
-  readonly identity: ThreadIdentity
-  readonly services: FuseServices
-  readonly caller: Pick<CallerContract, 'object' | 'parent' | 'deviceRules' | 'act' | 'note'>
-  /**
-   * What the caller finds under a path, if every other process of its container finds the same there.
-   *
-   * @throws {ContinueError} if it does not resolve, or leads through procfs
-   */
-  readonly outsideProc: (path: PathBytes) => Handle
-  /** Its `/proc/TID`. */
-  readonly task: () => Handle
-  /** The host's `/proc`. */
-  readonly proc: Handle
-  readonly waits: () => boolean
-  /** Called before the thread waits for somebody else. */
-  readonly mayBlock: () => void
-}
 
 const DEV_FUSE = makedev(10, 229)
 

@@ -4,18 +4,17 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { Container } from '../identity/container.ts'
 import type { CallerTask } from '../task/caller-task.ts'
-import type { ThreadContext } from '../thread-context.ts'
-import type { LookupStart } from './lookup.ts'
+import type { LookupServices, LookupStart } from './lookup-types.ts'
 
 /** Where a path of the caller starts. Most paths need neither its root nor its procfs, so they are opened when they do. */
 export class CallerStart implements LookupStart {
   readonly base: Handle
-  readonly #context: ThreadContext
+  readonly #context: LookupServices
   readonly #container: Container
   readonly #callerTask: CallerTask
   #root: Fd | undefined
 
-  constructor(context: ThreadContext, container: Container, callerTask: CallerTask, base: Fd, isRoot: boolean) {
+  constructor(context: LookupServices, container: Container, callerTask: CallerTask, base: Fd, isRoot: boolean) {
     this.#context = context
     this.#container = container
     this.#callerTask = callerTask

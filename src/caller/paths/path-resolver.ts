@@ -5,18 +5,18 @@ import { Fd } from '../../kernel/fd.ts'
 import type { Container } from '../identity/container.ts'
 import { asContinue, type CallerTask } from '../task/caller-task.ts'
 import type { TaskView } from '../task/find-task.ts'
-import type { ThreadContext } from '../thread-context.ts'
-import { type LookupRequest, type LookupStart, lookup } from './lookup.ts'
+import { lookup } from './lookup.ts'
 import { CallerStart } from './lookup-start.ts'
+import type { LookupRequest, LookupServices, LookupStart } from './lookup-types.ts'
 import { isAbsolute } from './path-bytes.ts'
 
 /** Resolves the paths of one call, as its caller. */
 export class PathResolver {
-  readonly #context: ThreadContext
+  readonly #context: LookupServices
   readonly #container: Container
   readonly #callerTask: CallerTask
 
-  constructor(context: ThreadContext, container: Container, callerTask: CallerTask) {
+  constructor(context: LookupServices, container: Container, callerTask: CallerTask) {
     this.#context = context
     this.#container = container
     this.#callerTask = callerTask

@@ -16,7 +16,7 @@ import {
   statx,
 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import type { LookupKind, LookupRequest, LookupStart } from './lookup.ts'
+import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 import { isRoot, Procfs, type TaskDirectory } from './procfs.ts'
 import { notFollowed, openOwn, terminated } from './procfs-entry.ts'
 

@@ -6,7 +6,7 @@ import { type Identity, O_PATH, O_RDONLY, openat, statx } from '../../kernel/fil
 import type { Handle } from '../../kernel/handle.ts'
 import { tidFromNamespace } from '../../kernel/pidfd.ts'
 import type { Numbers } from '../../kernel/process.ts'
-import type { LookupStart } from './lookup.ts'
+import type { LookupStart } from './lookup-types.ts'
 import { forWalker, isSameTask, notFollowed, numbersOf, openOwn, terminated } from './procfs-entry.ts'
 
 const ROOT_INO = 1n

@@ -7,7 +7,7 @@ import type { Handle } from '../../kernel/handle.ts'
 import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { REQUEST_LIMIT } from '../../processes/serve-requests.ts'
 import type { ProcStatus } from '../identity/proc-status.ts'
-import type { LookupKind, LookupRequest, LookupStart } from './lookup.ts'
+import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 
 /** How long a walker may take before the call is left to the kernel, which then hangs as it would have without us. */
 const PATIENCE_MS = 2000

@@ -8,8 +8,8 @@ import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, open
 import { HeldMemory } from '../../kernel/held-memory.ts'
 import { waitReadable } from '../../kernel/socket.ts'
 import { type ProcStatus, parseStatus } from '../identity/proc-status.ts'
-import type { ThreadContext } from '../thread-context.ts'
 import { pin } from './find-task.ts'
+import type { ProcAccess } from './proc-access.ts'
 import { SleepState } from './sleep-state.ts'
 
 /**
@@ -20,13 +20,13 @@ export class CallerTask implements Disposable {
   readonly tid: Tid
   /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
   readonly waits: () => boolean
-  readonly #context: ThreadContext
+  readonly #context: ProcAccess
   readonly #opened: Disposable[] = []
   #taskDir: Fd | undefined
   #processDir: Fd | undefined
   #read: ProcStatus | undefined
 
-  constructor(context: ThreadContext, tid: Tid, waits: () => boolean) {
+  constructor(context: ProcAccess, tid: Tid, waits: () => boolean) {
     this.#context = context
     this.tid = tid
     this.waits = waits

@@ -1,4 +1,4 @@
-import type { FuseJob } from '../../caller/fuse/fuse.ts'
+import type { FuseJob } from '../../caller/fuse/fuse-caller.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { now } from '../../kernel/clock.ts'
 

@@ -8,7 +8,7 @@ import {
   PERSISTENT_SIZE,
   PersistentState,
 } from '../../src/engine/kept/persistent-state.ts'
-import { CONTAINERS } from '../../src/engine/thread/shared-state.ts'
+import { CONTAINERS } from '../../src/engine/tables/limits.ts'
 import { pipe } from '../../src/kernel/pipe.ts'
 import { OwnVault } from './lasting-world.ts'
 

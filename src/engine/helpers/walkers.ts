@@ -6,9 +6,10 @@ import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { socketpair } from '../../kernel/socket.ts'
 import { processCaps } from '../../processes/process-caps.ts'
 import { SEARCH_PATH } from '../../processes/program-files.ts'
-import type { SharedState } from '../thread/shared-state.ts'
+import type { WalkerTable } from '../tables/walker-table.ts'
 import { exposePrograms } from './expose-programs.ts'
 import { LIMITER, limitedTo } from './limited-exec.ts'
+import type { SpawnGuard } from './spawn-guard.ts'
 import { walkerMounts } from './walker-mounts.ts'
 
 /** Walkers of one container that hung and were left alone: after that many it gets no other. */
@@ -50,28 +51,30 @@ interface Place extends Namespaces {
 
 /** The walkers, started by the main thread when a thread asks for the first time; see walker/main.ts. */
 export class Walkers {
-  readonly #state: SharedState
+  readonly #table: WalkerTable
+  readonly #spawnGuard: SpawnGuard
   readonly #fault: (message: string) => void
   readonly #places = new Map<number, Place>()
   #isRefusalSaid = false
 
-  constructor(state: SharedState, fault: (message: string) => void) {
-    this.#state = state
+  constructor(table: WalkerTable, spawnGuard: SpawnGuard, fault: (message: string) => void) {
+    this.#table = table
+    this.#spawnGuard = spawnGuard
     this.#fault = fault
   }
 
   /** A container that may have a walker. */
   admit(container: number, { userns, pidns }: Namespaces): void {
     this.#places.set(container, { userns, pidns, child: undefined, abandoned: 0 })
-    this.#state.setWalker(container, 'none')
+    this.#table.set(container, 'none')
   }
 
   /** Starts one, unless there is one; the threads that wait for it are woken. */
   start(container: number): void {
     const place = this.#places.get(container)
-    if (!place || this.#state.walker(container) !== 'wanted') return
+    if (!place || this.#table.get(container) !== 'wanted') return
     if (place.abandoned >= ABANDONED_LIMIT) {
-      this.#state.setWalker(container, 'never')
+      this.#table.set(container, 'never')
       return
     }
     requireOwnFiles()
@@ -87,23 +90,23 @@ export class Walkers {
       place.child = child
       child.on('error', (error) => this.#fault(`Cannot start a walker: ${error.message}`))
       child.on('exit', () => this.#ended(container, child))
-      this.#state.setWalker(container, ours.release())
+      this.#table.set(container, ours.release())
     } catch (error) {
       this.#fault(`Cannot start a walker: ${(error as Error).message}`)
-      this.#state.setWalker(container, 'none')
+      this.#table.set(container, 'none')
     }
   }
 
   #refuse(container: number): void {
     if (!this.#isRefusalSaid) this.#fault(CANNOT_HIDE)
     this.#isRefusalSaid = true
-    this.#state.setWalker(container, 'never')
+    this.#table.set(container, 'never')
   }
 
   /** The walker hangs. It ends by itself when it comes back, for its socket is closed; it cannot be killed where it hangs. */
   abandon(container: number, raw: number): void {
     const place = this.#places.get(container)
-    if (!place || this.#state.walker(container) !== raw) return
+    if (!place || this.#table.get(container) !== raw) return
     place.abandoned++
     place.child = undefined
     this.#close(container, place.abandoned >= ABANDONED_LIMIT ? 'never' : 'none')
@@ -126,7 +129,7 @@ export class Walkers {
     // To enter a user namespace gives all capabilities there, so they are limited after that.
     const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
     const command = ['nsenter', ...enter, '--', ...limited, node, ...FLAGS, main, build]
-    return this.#state.spawnGuard.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
+    return this.#spawnGuard.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw, ...(mounts ? [mounts.raw] : [])],
       env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
       cwd: '/',
@@ -142,8 +145,8 @@ export class Walkers {
   }
 
   #close(container: number, next: 'none' | 'never'): void {
-    const raw = this.#state.walker(container)
-    this.#state.setWalker(container, next)
+    const raw = this.#table.get(container)
+    this.#table.set(container, next)
     // Not at once: a thread that has just read the number may still send to it.
     if (typeof raw === 'number') setTimeout(() => closeRaw(raw), LINGER_MS)
   }

@@ -3,7 +3,7 @@ import { EPOLLIN, type Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { shutdown } from '../../kernel/socket.ts'
-import type { SharedState } from '../thread/shared-state.ts'
+import type { ListenerTable } from '../tables/listener-table.ts'
 import type { Slots } from './journal.ts'
 
 const WORD = { taken: 0, count: 1, finished: 2, first: 3 } as const
@@ -84,11 +84,12 @@ export const hasBegun = ({ left }: { readonly left?: number }): boolean => left 
 export function resumeInherited(
   slot: number,
   slots: Slots,
-  { listenerFd, proxies }: SharedState,
+  { fd }: ListenerTable,
+  proxies: { has(listener: number): boolean },
 ): InheritedCall | undefined {
   const { view } = slots
   const index = view.getUint32(slot + SLOT.listener, true)
-  const listener = listenerFd[index] ?? 0
+  const listener = fd[index] ?? 0
   // The listener of a forwarded call was in the hands of that engine only: its monitor answers it (ENOSYS).
   const isForwarded = listener > 0 && proxies.has(index)
   if (isForwarded) shutdown(new Fd(listener))

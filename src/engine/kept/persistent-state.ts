@@ -1,6 +1,6 @@
 import { BpfProgramStore, STORE_WORDS } from '../../caller/programs/bpf-program-store.ts'
 import type { FdStore, InheritedFds } from '../../caller/programs/fd-store.ts'
-import { CONTAINERS } from '../thread/shared-state.ts'
+import { CONTAINERS } from '../tables/limits.ts'
 import { CONTEXT_WORDS, FsContextStore } from './fs-context-store.ts'
 
 /** Where what begins, in 32-bit words. */

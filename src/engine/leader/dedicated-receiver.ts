@@ -5,7 +5,7 @@ import { allowInterrupts, interrupt } from '../../kernel/interrupt.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import type { Slots } from '../journal/journal.ts'
-import type { SharedState } from '../thread/shared-state.ts'
+import type { ListenerTable } from '../tables/listener-table.ts'
 
 /** In the words that all threads share: who attends a listener, how many calls it has received, and which listener that is. */
 const THREAD = 0
@@ -17,7 +17,7 @@ export const DEDICATED_WORDS = 16
 const STREAK = 64
 
 interface Means {
-  readonly state: SharedState
+  readonly listeners: ListenerTable
   readonly slots: Slots
   readonly epoll: Epoll
 }
@@ -33,7 +33,8 @@ interface Means {
  * This is made for one thread.
  */
 export class DedicatedReceiver {
-  readonly #state: SharedState
+  readonly #words: Int32Array
+  readonly #listeners: ListenerTable
   readonly #slots: Slots
   readonly #epoll: Epoll
   readonly #thread: Tid = currentTid()
@@ -43,8 +44,10 @@ export class DedicatedReceiver {
   #listener: number | undefined
   #slot = 0
 
-  constructor({ state, slots, epoll }: Means) {
-    this.#state = state
+  /** @param words DEDICATED_WORDS that all threads share */
+  constructor(words: Int32Array, { listeners, slots, epoll }: Means) {
+    this.#words = words
+    this.#listeners = listeners
     this.#slots = slots
     this.#epoll = epoll
     allowInterrupts(false)
@@ -69,33 +72,34 @@ export class DedicatedReceiver {
 
   /** For the leader, which passes the lead then. @returns false if another thread attends a listener */
   begin(listener: number): boolean {
-    const { dedicated: attendance, listenerFd, listenerGeneration } = this.#state
+    const words = this.#words
+    const { fd, generation } = this.#listeners
     this.#streak = 0
     // A call that came to be served there, and hangs.
     if (this.#slots.isLastTaken) return false
-    if (Atomics.compareExchange(attendance, THREAD, 0, this.#thread) !== 0) return false
+    if (Atomics.compareExchange(words, THREAD, 0, this.#thread) !== 0) return false
     // As a call in flight does, it keeps the main thread from closing the descriptor.
-    this.#state.holdListener(listener, 1)
-    Atomics.store(attendance, LISTENER, listener)
+    this.#listeners.hold(listener, 1)
+    Atomics.store(words, LISTENER, listener)
     this.#listener = listener
-    this.#epoll.modify(listenerFd[listener]!, 0, [listener, listenerGeneration[listener]!])
+    this.#epoll.modify(fd[listener]!, 0, [listener, generation[listener]!])
     allowInterrupts(true)
     return true
   }
 
   /** Waits for a call. @returns false if there is none any more, or the thread was called back: it attends nothing then */
   receive(): boolean {
-    const { dedicated: attendance, listenerFd, listenerContainer } = this.#state
+    const { fd, container } = this.#listeners
     const listener = this.#listener!
     this.#slot = this.#slots.takeLast({
       listener,
-      container: listenerContainer[listener]!,
+      container: container[listener]!,
       thread: this.#thread,
     })
-    const received = this.#slot >= 0 && notifRecv(listenerFd[listener]!, this.#slots.notification(this.#slot))
+    const received = this.#slot >= 0 && notifRecv(fd[listener]!, this.#slots.notification(this.#slot))
     if (received) {
       this.#slots.receive(this.#slot)
-      Atomics.add(attendance, RECEIVED, 1)
+      Atomics.add(this.#words, RECEIVED, 1)
     } else {
       if (this.#slot >= 0) this.#slots.setState(this.#slot, STATE.free)
       this.end()
@@ -107,36 +111,36 @@ export class DedicatedReceiver {
   end(): void {
     allowInterrupts(false)
     this.#listener = undefined
-    release(this.#state, this.#epoll)
+    release(this.#words, this.#listeners, this.#epoll)
   }
 }
 
-function release(state: SharedState, epoll: Epoll): void {
-  const { dedicated: attendance, listenerFd, listenerGeneration } = state
-  const listener = Atomics.load(attendance, LISTENER)
-  epoll.modify(listenerFd[listener]!, EPOLLIN, [listener, listenerGeneration[listener]!])
-  state.holdListener(listener, -1)
-  Atomics.store(attendance, THREAD, 0)
+function release(words: Int32Array, listeners: ListenerTable, epoll: Epoll): void {
+  const listener = Atomics.load(words, LISTENER)
+  epoll.modify(listeners.fd[listener]!, EPOLLIN, [listener, listeners.generation[listener]!])
+  listeners.hold(listener, -1)
+  Atomics.store(words, THREAD, 0)
 }
 
 /** Calls back who attends a listener that nobody calls any more: for the main thread, to be asked once a second. */
 export class IdleWaker {
-  readonly #state: SharedState
+  readonly #words: Int32Array
+  readonly #listeners: ListenerTable
   readonly #epoll: Epoll
   #received = 0
 
-  constructor(state: SharedState, epoll: Epoll) {
-    this.#state = state
+  constructor(words: Int32Array, listeners: ListenerTable, epoll: Epoll) {
+    this.#words = words
+    this.#listeners = listeners
     this.#epoll = epoll
   }
 
   look(): void {
-    const { dedicated: attendance } = this.#state
-    const thread = Atomics.load(attendance, THREAD)
-    const received = Atomics.load(attendance, RECEIVED)
+    const thread = Atomics.load(this.#words, THREAD)
+    const received = Atomics.load(this.#words, RECEIVED)
     const isQuiet = thread !== 0 && received === this.#received
     // A thread that has ended meanwhile, for want of memory, has left its listener to nobody.
-    if (isQuiet && !interrupt(thread as Tid)) release(this.#state, this.#epoll)
+    if (isQuiet && !interrupt(thread as Tid)) release(this.#words, this.#listeners, this.#epoll)
     this.#received = received
   }
 }

@@ -38,7 +38,7 @@ export class HelperRequests {
     this.#contexts = contexts
     const { spawn } = state.spawnGuard
     this.#spawn = spawn
-    this.#walkers = new Walkers(state, onFault)
+    this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
     this.#mounters = new Mounters({ spawn, keep: onMounter, fault: onFault })
     this.#execs = new ContainerExecs(spawn, onProgram)
   }

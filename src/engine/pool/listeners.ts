@@ -62,9 +62,9 @@ export class Listeners {
   add(index: number, container: number, fd: Fd, isMonitor: boolean): void {
     const state = this.#state
     this.#all.add(index)
-    state.listenerFd[index] = fd.raw
-    state.listenerContainer[index] = container
-    const generation = Atomics.add(state.listenerGeneration, index, 1) + 1
+    state.listeners.fd[index] = fd.raw
+    state.listeners.container[index] = container
+    const generation = Atomics.add(state.listeners.generation, index, 1) + 1
     if (isMonitor) this.#deadlines.watch(index, fd.raw)
     else if (this.#inherits) this.#continueLost(index, fd.raw)
     this.#parts.epoll.add(fd, EPOLLIN, [index, generation])
@@ -73,26 +73,26 @@ export class Listeners {
 
   close(index: number, generation: number): void {
     const state = this.#state
-    if (state.listenerGeneration[index] !== generation || !this.#all.has(index)) return
-    if (Atomics.load(state.listenerCalls, index) > 0 || this.#inherited.some) {
+    if (state.listeners.generation[index] !== generation || !this.#all.has(index)) return
+    if (Atomics.load(state.listeners.calls, index) > 0 || this.#inherited.some) {
       setTimeout(() => this.close(index, generation), LINGER_MS)
       return
     }
     this.#all.delete(index)
     state.clearMuted(index)
     this.#deadlines.forget(index)
-    Atomics.add(state.listenerGeneration, index, 1)
-    closeRaw(state.listenerFd[index]!)
-    state.listenerFd[index] = 0
+    Atomics.add(state.listeners.generation, index, 1)
+    closeRaw(state.listeners.fd[index]!)
+    state.listeners.fd[index] = 0
     this.#parts.onGone(index)
   }
 
   /** Watches those again that waited for the cap of their container. */
   unmute(container: number): void {
-    const { listenerContainer, listenerFd, listenerGeneration } = this.#state
+    const { container: containers, fd, generation } = this.#state.listeners
     for (const index of this.#all) {
-      if (listenerContainer[index] !== container || !this.#state.clearMuted(index)) continue
-      this.#parts.epoll.modify(listenerFd[index]!, EPOLLIN, [index, listenerGeneration[index]!])
+      if (containers[index] !== container || !this.#state.clearMuted(index)) continue
+      this.#parts.epoll.modify(fd[index]!, EPOLLIN, [index, generation[index]!])
     }
   }
 

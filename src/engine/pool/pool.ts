@@ -57,7 +57,7 @@ export class Pool {
     const { epoll, data, threads, onFault } = options
     const journal = map(new Fd(data.journal))
     this.#heartbeat = new Heartbeat(journal)
-    this.#idleWaker = new IdleWaker(this.#state, epoll)
+    this.#idleWaker = new IdleWaker(this.#state.dedicated, this.#state.listeners, epoll)
     this.#priority = new RtPriority(this.#state.lanes, onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
     const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))

@@ -14,16 +14,13 @@ import { LEADER_MS, LEADERSHIP_WORDS, Leadership } from '../leader/leadership.ts
 import { ACTIVITY_WORDS, ThreadActivity } from '../leader/thread-activity.ts'
 import { LxcProxyState } from '../lxc/lxc-proxy-state.ts'
 import { REPLY_CACHE_WORDS, ReplyCache } from '../replay/reply-cache.ts'
+import { CONTAINERS, LISTENERS } from '../tables/limits.ts'
+import { LISTENER_TABLE_WORDS, ListenerTable } from '../tables/listener-table.ts'
+import { WalkerTable } from '../tables/walker-table.ts'
 import { SEED_BYTES } from './caller-device-rules.ts'
 import { FairShare } from './fair-share.ts'
 import { LANE_WORDS, Lanes } from './lane.ts'
 
-/** How many listeners and containers one engine can hold; more are refused at registration. */
-export const LISTENERS = 4096
-export const CONTAINERS = 1024
-
-/** never: there may be none. none: not started yet. wanted: the main thread is starting it. */
-const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /** Each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
 const SEED_WORDS = SEED_BYTES / 4
@@ -33,6 +30,21 @@ const ANSWERED = 0
 const SPAWNING = 4
 const STRIKES = 16
 const FORGIVEN_S = 10
+
+/** Of all of it. */
+const BYTES =
+  4 *
+  (LEADERSHIP_WORDS +
+    ACTIVITY_WORDS +
+    16 +
+    SEED_WORDS +
+    DEDICATED_WORDS +
+    INHERITED_WORDS +
+    ENTRIES +
+    LANE_WORDS +
+    LISTENER_TABLE_WORDS +
+    LISTENERS +
+    (9 + PER_CONTAINER) * CONTAINERS)
 
 /**
  * What the threads of the pool share: who leads, and a few words for each listener and each container. Everything else is a
@@ -47,12 +59,8 @@ export class SharedState {
   readonly dedicated: Int32Array
   /** For `InheritedCalls`. */
   readonly inherited: Int32Array
-  /** By listener, as the keeper counts them: its descriptor or 0, its container, a count of its uses, calls in flight, and whether it waits for the cap. */
-  readonly listenerFd: Int32Array
-  readonly listenerContainer: Int32Array
-  readonly listenerGeneration: Int32Array
-  readonly listenerCalls: Int32Array
-  readonly listenerMuted: Int32Array
+  readonly listeners: ListenerTable
+  readonly walkers: WalkerTable
   /** Which of them are connections of LXC's monitors, and what those do. */
   readonly proxies: LxcProxyState
   /** By container: calls in flight; how often it kept a thread waiting, and the second at which that is forgotten. */
@@ -72,8 +80,6 @@ export class SharedState {
   readonly persistentLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
   /** What was done for calls whose answers may get lost. */
   readonly replyCache: ReplyCache
-  /** A descriptor, or one of WALKER. */
-  readonly #containerWalker: Int32Array
   readonly #containerMounts: Int32Array
   readonly #containerMuted: Int32Array
   readonly #containerWaited: Int32Array
@@ -82,21 +88,8 @@ export class SharedState {
   /** Which containers take more of the processors than they should. */
   readonly share: FairShare
 
-  constructor(
-    buffer = new SharedArrayBuffer(
-      4 *
-        (LEADERSHIP_WORDS +
-          ACTIVITY_WORDS +
-          16 +
-          SEED_WORDS +
-          DEDICATED_WORDS +
-          INHERITED_WORDS +
-          ENTRIES +
-          LANE_WORDS +
-          6 * LISTENERS +
-          (9 + PER_CONTAINER) * CONTAINERS),
-    ),
-  ) {
+  /** @param buffer of the thread that made it first; without one it is made */
+  constructor(buffer = new SharedArrayBuffer(BYTES)) {
     this.buffer = buffer
     let at = 0
     const array = (length: number): Int32Array => {
@@ -111,16 +104,12 @@ export class SharedState {
     this.dedicated = array(DEDICATED_WORDS)
     this.inherited = array(INHERITED_WORDS)
     this.lanes = new Lanes(array(LANE_WORDS))
-    this.listenerFd = array(LISTENERS)
-    this.listenerContainer = array(LISTENERS)
-    this.listenerGeneration = array(LISTENERS)
-    this.listenerCalls = array(LISTENERS)
-    this.listenerMuted = array(LISTENERS)
+    this.listeners = new ListenerTable(array(LISTENER_TABLE_WORDS))
     this.proxies = new LxcProxyState(array(LISTENERS), seconds)
     this.containerCalls = array(CONTAINERS)
     this.#containerStrikes = array(CONTAINERS)
     this.#containerForgiven = array(CONTAINERS)
-    this.#containerWalker = array(CONTAINERS)
+    this.walkers = new WalkerTable(array(CONTAINERS))
     this.#containerMounts = array(CONTAINERS)
     this.#containerMuted = array(CONTAINERS)
     this.#containerWaited = array(CONTAINERS)
@@ -131,6 +120,7 @@ export class SharedState {
     this.sysinfo = new SysinfoCache(array(INFO_WORDS * CONTAINERS))
     this.persistentLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
     this.replyCache = new ReplyCache(array(REPLY_CACHE_WORDS * CONTAINERS))
+    if (at !== BYTES) throw new RangeError(`Cannot lay out the shared state: it takes ${at} bytes, not ${BYTES}`)
   }
 
   /** Chosen by the first who has the memory, before there is a second. */
@@ -159,7 +149,7 @@ export class SharedState {
 
   /** @returns whether the listener waited */
   clearMuted(listener: number): boolean {
-    const waited = Atomics.exchange(this.listenerMuted, listener, 0) === 1
+    const waited = Atomics.exchange(this.listeners.muted, listener, 0) === 1
     if (waited) this.countMuted(listener, -1)
     return waited
   }
@@ -178,14 +168,9 @@ export class SharedState {
     Atomics.add(this.#counts, ANSWERED, 1)
   }
 
-  /** A listener is in use, besides the calls that are counted, or no longer (-1): its descriptor stays. */
-  holdListener(listener: number, change: 1 | -1): void {
-    Atomics.add(this.listenerCalls, listener, change)
-  }
-
   /** A call is begun (1) or over (-1). */
   countCall(listener: number, container: number, change: 1 | -1): void {
-    Atomics.add(this.listenerCalls, listener, change)
+    Atomics.add(this.listeners.calls, listener, change)
     Atomics.add(this.containerCalls, container, change)
     Atomics.add(this.#counts, CALLS, change)
   }
@@ -196,8 +181,8 @@ export class SharedState {
   }
 
   countMuted(listener: number, change: 1 | -1): void {
-    if (change > 0) Atomics.store(this.#containerWaited, this.listenerContainer[listener]!, 1)
-    Atomics.add(this.#containerMuted, this.listenerContainer[listener]!, change)
+    if (change > 0) Atomics.store(this.#containerWaited, this.listeners.container[listener]!, 1)
+    Atomics.add(this.#containerMuted, this.listeners.container[listener]!, change)
   }
 
   /** A call of this container has kept a thread waiting: the deputy saw it. */
@@ -224,34 +209,12 @@ export class SharedState {
     this.rulesPace.forget(container)
     this.sysinfo.forget(container)
     this.replyCache.forget(container)
-    this.setWalker(container, 'never')
+    this.walkers.set(container, 'never')
   }
 
   /** One more mount of ours goes to this container. @returns false if it has had too many */
   countMount(container: number): boolean {
     return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
-  }
-
-  /** The socket of a container's walker, or why there is none. */
-  walker(container: number): number | keyof typeof WALKER {
-    const word = Atomics.load(this.#containerWalker, container)
-    if (word > 0) return word
-    return word === WALKER.never ? 'never' : word === WALKER.none ? 'none' : 'wanted'
-  }
-
-  setWalker(container: number, walker: number | keyof typeof WALKER): void {
-    Atomics.store(this.#containerWalker, container, typeof walker === 'number' ? walker : WALKER[walker])
-    Atomics.notify(this.#containerWalker, container)
-  }
-
-  /** @returns whether this thread is the one to ask for it */
-  wantWalker(container: number): boolean {
-    return Atomics.compareExchange(this.#containerWalker, container, WALKER.none, WALKER.wanted) === WALKER.none
-  }
-
-  /** Blocks while the walker is being started. @param timeout milliseconds */
-  awaitWalker(container: number, timeout: number): void {
-    Atomics.wait(this.#containerWalker, container, WALKER.wanted, timeout)
   }
 }
 

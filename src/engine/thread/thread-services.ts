@@ -115,9 +115,9 @@ export class ThreadServices {
   /** By the walker of the container; a call waits for its start. */
   #walk(container: number, start: LookupStart, status: ProcStatus, goal: LookupRequest): Fd {
     this.#mayBlock()
-    if (this.#state.wantWalker(container)) this.#post({ type: 'walker', container })
-    this.#state.awaitWalker(container, WALKER_START_MS)
-    const walker = this.#state.walker(container)
+    if (this.#state.walkers.want(container)) this.#post({ type: 'walker', container })
+    this.#state.walkers.await(container, WALKER_START_MS)
+    const walker = this.#state.walkers.get(container)
     if (typeof walker === 'string') throw new ContinueError(walker === 'never' ? 'noWalker' : 'walkerStuck')
     try {
       const onWorked = (ms: number): void => this.#state.share.charge(container, ms)

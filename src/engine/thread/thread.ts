@@ -56,7 +56,11 @@ class EngineThread {
     this.#inherited = new InheritedCalls(this.#state.inherited, this.#epoll, new Fd(data.orphans))
     const journal = map(new Fd(data.journal))
     this.#slots = new Slots(journal)
-    this.#dedicated = new DedicatedReceiver({ state: this.#state, slots: this.#slots, epoll: this.#epoll })
+    this.#dedicated = new DedicatedReceiver(this.#state.dedicated, {
+      listeners: this.#state.listeners,
+      slots: this.#slots,
+      epoll: this.#epoll,
+    })
     const { context } = new ThreadServices(data, this.#state, {
       post: (message) => this.#post(message),
       mayBlock: () => this.#mayBlock(),
@@ -99,7 +103,7 @@ class EngineThread {
     this.#known.hear(this.#leadership.epoch)
     const { token: index, generation, events } = this.#event
     if (index === INHERITED_TOKEN) this.#serveInherited()
-    if (this.#state.listenerGeneration[index] !== generation) return
+    if (this.#state.listeners.generation[index] !== generation) return
     if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
     else if ((events & EPOLLIN) !== 0) this.#receive(index)
     else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) this.#hangUp(index, generation)
@@ -120,12 +124,12 @@ class EngineThread {
 
   #receive(index: number): void {
     const state = this.#state
-    const container = this.#known.of(state.listenerContainer[index]!)
+    const container = this.#known.of(state.listeners.container[index]!)
     if (Atomics.load(state.containerCalls, container.index) >= this.#capOf(container)) {
       this.#mute(index, container)
       return
     }
-    const listener = state.listenerFd[index]!
+    const listener = state.listeners.fd[index]!
     const slot = this.#take(index, container)
     if (slot < 0) return
     if (!notifRecv(listener, this.#slots.notification(slot))) {
@@ -153,26 +157,26 @@ class EngineThread {
       this.#leadership.rejoin()
       return
     }
-    const { listenerFd, listenerContainer } = this.#state
-    const container = this.#known.of(listenerContainer[index]!)
-    const call: Call = { slot: this.#dedicated.slot, listener: listenerFd[index]!, container, start: now() }
+    const { fd, container: containers } = this.#state.listeners
+    const container = this.#known.of(containers[index]!)
+    const call: Call = { slot: this.#dedicated.slot, listener: fd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
-    this.#state.holdListener(index, 1)
+    this.#state.listeners.hold(index, 1)
     this.#dedicated.end()
     try {
       this.#serve(call, index)
     } finally {
-      this.#state.holdListener(index, -1)
+      this.#state.listeners.hold(index, -1)
     }
   }
 
   /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
   #receiveForwarded(index: number, generation: number): void {
-    const { listenerFd, listenerContainer, containerCalls } = this.#state
-    const container = this.#known.of(listenerContainer[index]!)
+    const { containerCalls, listeners } = this.#state
+    const container = this.#known.of(listeners.container[index]!)
     const slot = this.#take(index, container)
     if (slot < 0) return
-    const connection = new Fd(listenerFd[index]!)
+    const connection = new Fd(listeners.fd[index]!)
     const received = this.#lxc.receive(index, connection, this.#slots.notification(slot))
     if (received === 'over') this.#hangUp(index, generation)
     if (received === 'over' || received === undefined) {
@@ -244,7 +248,7 @@ class EngineThread {
   #serveInherited(): void {
     const slot = this.#inherited.take()
     if (slot === undefined) return
-    const orphan = resumeInherited(slot, this.#slots, this.#state)
+    const orphan = resumeInherited(slot, this.#slots, this.#state.listeners, this.#state.proxies)
     if (!orphan) return
     const { index, ...found } = orphan
     const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
@@ -260,9 +264,9 @@ class EngineThread {
   /** Over its cap a container's listener stays registered without events: only then does EPOLLHUP still come. */
   #mute(index: number, container: Container): void {
     const state = this.#state
-    this.#epoll.modify(state.listenerFd[index]!, 0, [index, state.listenerGeneration[index]!])
+    this.#epoll.modify(state.listeners.fd[index]!, 0, [index, state.listeners.generation[index]!])
     state.countMuted(index, 1)
-    Atomics.store(state.listenerMuted, index, 1)
+    Atomics.store(state.listeners.muted, index, 1)
     // A call may have ended in between, before it could see the mark.
     if (Atomics.load(state.containerCalls, container.index) < this.#capOf(container)) this.#unmute(container.index)
   }
@@ -273,7 +277,7 @@ class EngineThread {
   }
 
   #hangUp(index: number, generation: number): void {
-    this.#epoll.remove(this.#state.listenerFd[index]!)
+    this.#epoll.remove(this.#state.listeners.fd[index]!)
     this.#state.clearMuted(index)
     this.#post({ type: 'gone', index, generation })
   }

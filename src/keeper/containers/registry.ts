@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import type { Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
-import { CONTAINERS, LISTENERS } from '../../engine/thread/shared-state.ts'
+import { CONTAINERS, LISTENERS } from '../../engine/tables/limits.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'

@@ -1,6 +1,7 @@
 // What the journal costs: all that is written of one call from its receipt to its answer, in the memory that survives.
 import { STATE } from '../dist/calls/slot.js'
-import { journalSize, Slots } from '../dist/engine/journal.js'
+import { journalSize } from '../dist/engine/journal/layout.js'
+import { Slots } from '../dist/engine/journal/slots.js'
 import { map, memfd } from '../dist/kernel/shared-memory.js'
 import { effectiveLimits } from '../dist/policy/config.js'
 

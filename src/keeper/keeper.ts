@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Heartbeat, Slots } from '../engine/journal/journal.ts'
+import { Heartbeat } from '../engine/journal/heartbeat.ts'
+import { Slots } from '../engine/journal/slots.ts'
 import type { ToKeeper } from '../engine/protocol/messages.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'

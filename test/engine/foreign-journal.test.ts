@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { SLOT, STATE } from '../../src/calls/slot.ts'
 import { importCalls } from '../../src/engine/journal/import-journal.ts'
-import { journalSize, Slots, writeMagic } from '../../src/engine/journal/journal.ts'
+import { journalSize, writeMagic } from '../../src/engine/journal/layout.ts'
+import { Slots } from '../../src/engine/journal/slots.ts'
 
 /** Where a journal says how it looks, in 32-bit words: for ever. */
 const SHAPE = 48

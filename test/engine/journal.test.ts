@@ -2,14 +2,9 @@ import { expect, test, vi } from 'vitest'
 import type { Tid } from '../../src/abi/brand.ts'
 import type { CallRecord } from '../../src/calls/record.ts'
 import { SLOTS, STATE } from '../../src/calls/slot.ts'
-import {
-  freePlaces,
-  journalSize,
-  moveJournal,
-  RecordReader,
-  RecordWriter,
-  Slots,
-} from '../../src/engine/journal/journal.ts'
+import { journalSize } from '../../src/engine/journal/layout.ts'
+import { freePlaces, moveJournal, RecordReader, RecordWriter } from '../../src/engine/journal/records.ts'
+import { Slots } from '../../src/engine/journal/slots.ts'
 
 const record = (container: number): CallRecord => ({
   container,

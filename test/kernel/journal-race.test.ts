@@ -1,7 +1,8 @@
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import type { CallRecord } from '../../src/calls/record.ts'
-import { journalSize, RecordReader } from '../../src/engine/journal/journal.ts'
+import { journalSize } from '../../src/engine/journal/layout.ts'
+import { RecordReader } from '../../src/engine/journal/records.ts'
 import { map, memfd } from '../../src/kernel/shared-memory.ts'
 
 const RECORDS = 1024

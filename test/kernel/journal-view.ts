@@ -1,7 +1,7 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import { SECCOMP_NOTIF_SIZE } from '../../src/abi/seccomp.ts'
 import { STATE } from '../../src/calls/slot.ts'
-import { Slots } from '../../src/engine/journal/journal.ts'
+import { Slots } from '../../src/engine/journal/slots.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { map } from '../../src/kernel/shared-memory.ts'
 

@@ -1,21 +1,11 @@
 import { SECCOMP_NOTIF_SIZE } from '../../abi/seccomp.ts'
-import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../../calls/slot.ts'
-import type { Slots } from './journal.ts'
+import { SLOT, SLOTS, STATE } from '../../calls/slot.ts'
+import { SHAPE } from './layout.ts'
+import type { Slots } from './slots.ts'
 
-/**
- * Where any later program finds the calls in flight of a journal that it cannot read otherwise: 32-bit words of the header,
- * from this one on, which with the numbers of the states are the same for ever. The notification is the start of a slot.
- */
-const SHAPE = 48
 const WORDS = 6
 /** More attempts than any engine makes. */
 const GIVEN_UP = 0xffff
-
-/** Says where the slots of a journal lie. @param at of the first */
-export function writeShape(memory: ArrayBuffer, at: number): void {
-  const words = [at, SLOT_SIZE, SLOTS, SLOT.state, SLOT.listener, SLOT.container]
-  new Int32Array(memory).set(words, SHAPE)
-}
 
 /**
  * Takes the calls in flight of a journal of another layout into one of ours. What was not begun is served; of what was begun

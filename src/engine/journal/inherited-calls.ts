@@ -4,7 +4,7 @@ import { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { shutdown } from '../../kernel/socket.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
-import type { Slots } from './journal.ts'
+import type { Slots } from './slots.ts'
 
 const WORD = { taken: 0, count: 1, finished: 2, first: 3 } as const
 export const INHERITED_WORDS = WORD.first + SLOTS

@@ -1,7 +1,7 @@
 import { NOTIF, SECCOMP_NOTIF_RESP_SIZE, SECCOMP_USER_NOTIF_FLAG_CONTINUE } from '../../abi/seccomp.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
 import { notifIdValid, notifSend } from '../../kernel/seccomp.ts'
-import type { Slots } from './journal.ts'
+import type { Slots } from './slots.ts'
 
 /** How far from the calls that are known one may lie that is not: more than there are threads. */
 const AROUND = 128n

@@ -4,7 +4,7 @@ import { EPOLLIN, type Epoll } from '../../kernel/epoll.ts'
 import { allowInterrupts, interrupt } from '../../kernel/interrupt.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
-import type { Slots } from '../journal/journal.ts'
+import type { Slots } from '../journal/slots.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
 
 /** In the words that all threads share: who attends a listener, how many calls it has received, and which listener that is. */

@@ -1,6 +1,6 @@
 import type { Container } from '../../caller/identity/container.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import type { Slots } from '../journal/journal.ts'
+import type { Slots } from '../journal/slots.ts'
 import type { AddFd, Answer } from './answer.ts'
 
 /**

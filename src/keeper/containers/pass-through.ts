@@ -1,7 +1,7 @@
 import type { Errno } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
-import type { Slots } from '../../engine/journal/journal.ts'
+import type { Slots } from '../../engine/journal/slots.ts'
 import { Answer } from '../../engine/serve/answer.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { isOver, notifRecv } from '../../kernel/seccomp.ts'

@@ -1,4 +1,4 @@
-import type { Heartbeat } from '../../engine/journal/journal.ts'
+import type { Heartbeat } from '../../engine/journal/heartbeat.ts'
 import type { ToEngine, ToKeeper } from '../../engine/protocol/messages.ts'
 import type { EngineOptions, SharedMemories } from '../../engine/protocol/spawn-engine.ts'
 import { now } from '../../kernel/clock.ts'

@@ -1,4 +1,4 @@
-import { RecordReader } from '../../engine/journal/journal.ts'
+import { RecordReader } from '../../engine/journal/records.ts'
 import type { Registry } from '../containers/registry.ts'
 import type { KeeperOptions } from '../process/events.ts'
 

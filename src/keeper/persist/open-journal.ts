@@ -1,5 +1,7 @@
 import { importCalls } from '../../engine/journal/import-journal.ts'
-import { freePlaces, isJournal, journalSize, moveJournal, Slots, writeMagic } from '../../engine/journal/journal.ts'
+import { isJournal, journalSize, writeMagic } from '../../engine/journal/layout.ts'
+import { freePlaces, moveJournal } from '../../engine/journal/records.ts'
+import { Slots } from '../../engine/journal/slots.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
 import type { PersistedState } from './persisted-state.ts'

@@ -2,7 +2,8 @@ import { lstatSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 
 import { basename, join } from 'node:path'
-import { ID_COUNT, readRange } from '../../src/runtimes/launch/ids.ts'
+import { ID_COUNT } from '../../src/runtimes/flags.ts'
+import { readRange } from '../../src/runtimes/launch/ids.ts'
 import { parseMountinfo } from '../../src/runtimes/mountinfo.ts'
 
 import { lines } from './lines.ts'

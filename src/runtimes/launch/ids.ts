@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
+import { ID_COUNT } from '../flags.ts'
 
 /** What a container needs: the ids that a Debian system uses, `nobody` (65534) among them. */
-export const ID_COUNT = 65_536
 
 /**
  * Taken if no file names us. It lies above useradd's subordinate ids (100,000 to 600,100,000), above LXD's and above

@@ -1,5 +1,6 @@
 import type { Cap } from '../../abi/capability.ts'
-import { ID_COUNT, type IdRange } from './ids.ts'
+import { ID_COUNT } from '../flags.ts'
+import type { IdRange } from './ids.ts'
 
 export interface DeviceRule {
   readonly allow: boolean

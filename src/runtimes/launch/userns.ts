@@ -5,7 +5,8 @@ import { AT_FDCWD } from '../../abi/fcntl.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { O_RDONLY, openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { ID_COUNT, type IdRange } from './ids.ts'
+import { ID_COUNT } from '../flags.ts'
+import type { IdRange } from './ids.ts'
 
 /**
  * A user namespace with the container's mapping, for idmapped mounts. Node has threads and cannot make one itself: a

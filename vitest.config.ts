@@ -7,8 +7,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/**/*.test.ts'],
-          exclude: ['test/attacks/**', 'test/kernel/**', 'test/runtimes/**', 'test/differential/**', 'test/fuzz/**'],
+          include: ['test/unit/**/*.test.ts'],
           // A busy machine runs the comparisons of filters for more than the usual five seconds.
           testTimeout: 30_000,
         },

@@ -7,9 +7,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { barOpening } from '../../src/abi/bpf.ts'
 import { BPF } from '../../src/abi/bpf-attr.ts'
 import { makedev } from '../../src/abi/dev.ts'
-import { fixture } from '../fixtures.ts'
-import { ALLOW, attr, Caller, DIRECTORY, Group, loading, Outsider, withoutCgroups } from '../kernel/bpf-world.ts'
-import { BASE, Host, mknodPolicy, until } from '../kernel/host.ts'
+import { ALLOW, attr, Caller, DIRECTORY, Group, loading, Outsider, withoutCgroups } from '../support/bpf-world.ts'
+import { fixture } from '../support/fixtures.ts'
+import { BASE, Host, mknodPolicy, until } from '../support/host.ts'
 
 const why = withoutCgroups()
 const OVERRIDE = 1

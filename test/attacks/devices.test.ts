@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { makedev } from '../../src/abi/dev.ts'
 import { deviceNames } from '../../src/kernel/device-names.ts'
-import { CLI, Daemon, Maker } from '../kernel/daemon.ts'
-import { until } from '../kernel/host.ts'
+import { CLI, Daemon, Maker } from '../support/daemon.ts'
+import { until } from '../support/host.ts'
 
 const KEY = 'security.syscalls.intercept.mknod.devices'
 const WANTED = /^(hidraw|watchdog|mei|bsg|rtc|gpiochip|nvme-generic|dax|ndctl|cpu_dma_latency|btrfs-control)$/

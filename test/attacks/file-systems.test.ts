@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { CallRecord } from '../../src/calls/record.ts'
-import { fixture, missing } from '../fixtures.ts'
-import { type Done, Host } from '../kernel/host.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { type Done, Host } from '../support/host.ts'
 
 const cannot = missing('gcc')
 const known = readFileSync('/proc/filesystems', 'latin1')

@@ -3,8 +3,8 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { fixture, missing } from '../fixtures.ts'
-import { hasRuntime, run, sh, unable } from '../runtimes/run-machine.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { hasRuntime, run, sh, unable } from '../support/run-machine.ts'
 
 const cannot = unable() ?? missing('gcc')
 const runtimes = (['crun', 'runc'] as const).filter(hasRuntime)

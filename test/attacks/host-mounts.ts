@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Done, execute } from '../kernel/host.ts'
+import { type Done, execute } from '../support/host.ts'
 
 export type Propagation = 'private' | 'shared'
 

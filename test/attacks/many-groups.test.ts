@@ -4,11 +4,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { fixture, missing } from '../fixtures.ts'
-import { BASE, execute, Host, USERNS } from '../kernel/host.ts'
-import { JournalView } from '../kernel/journal-view.ts'
-import { sleep } from '../kernel/restart-world.ts'
-import { Strace } from '../kernel/strace.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { BASE, execute, Host, USERNS } from '../support/host.ts'
+import { JournalView } from '../support/journal-view.ts'
+import { sleep } from '../support/restart-world.ts'
+import { Strace } from '../support/strace.ts'
 
 const MANY = 60_000
 /** More than so many are too many. */

@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { BPF } from '../../src/abi/bpf-attr.ts'
 import { makedev } from '../../src/abi/dev.ts'
-import { fixture } from '../fixtures.ts'
-import { attr, Caller, DENY, DIRECTORY, Group, loading, Outsider, withoutCgroups } from '../kernel/bpf-world.ts'
-import { BASE, Host, until } from '../kernel/host.ts'
+import { attr, Caller, DENY, DIRECTORY, Group, loading, Outsider, withoutCgroups } from '../support/bpf-world.ts'
+import { fixture } from '../support/fixtures.ts'
+import { BASE, Host, until } from '../support/host.ts'
 
 const why = withoutCgroups()
 const MULTI = 2

@@ -18,9 +18,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 
-import { fixture, missing } from '../fixtures.ts'
-import { Images } from '../images.ts'
-import { attributesBelow, BASE, Host, mknodPolicy, until } from '../kernel/host.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { attributesBelow, BASE, Host, mknodPolicy, until } from '../support/host.ts'
+import { Images } from '../support/images.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4')
 const policy = {

@@ -6,12 +6,12 @@ import { chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { fixture, missing } from '../fixtures.ts'
-import { Images, must } from '../images.ts'
-import { CLI, Daemon } from '../kernel/daemon.ts'
-import { BASE, execute, USERNS, until } from '../kernel/host.ts'
-import { walkersOf } from '../kernel/hostile.ts'
-import { mounters } from '../kernel/mounters.ts'
+import { CLI, Daemon } from '../support/daemon.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { BASE, execute, USERNS, until } from '../support/host.ts'
+import { walkersOf } from '../support/hostile.ts'
+import { Images, must } from '../support/images.ts'
+import { mounters } from '../support/mounters.ts'
 import { HostMounts, isBusy, type Propagation } from './host-mounts.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4')

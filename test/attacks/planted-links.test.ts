@@ -3,8 +3,8 @@
 import { chmodSync, chownSync, lchownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { fixture, missing } from '../fixtures.ts'
-import { attributesBelow, BASE, Host, mknodPolicy } from '../kernel/host.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { attributesBelow, BASE, Host, mknodPolicy } from '../support/host.ts'
 
 const cannot = missing('gcc') ?? missing('getfattr')
 const OTHER = BASE + 1000

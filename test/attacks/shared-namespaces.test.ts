@@ -7,11 +7,11 @@ import { execFileSync } from 'node:child_process'
 import { copyFileSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { fixture, missing } from '../fixtures.ts'
-import { type Done, until } from '../kernel/host.ts'
-import { writeBundle } from '../runtimes/bundle.ts'
-import { BASE, Machine } from '../runtimes/machine.ts'
-import { writeProfile } from '../runtimes/podman.ts'
+import { writeBundle } from '../support/bundle.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { type Done, until } from '../support/host.ts'
+import { BASE, Machine } from '../support/machine.ts'
+import { writeProfile } from '../support/podman.ts'
 
 const CAPABILITIES = ['SETUID', 'SETGID', 'SETPCAP', 'DAC_OVERRIDE', 'SYS_PTRACE', 'KILL', 'MKNOD', 'SYS_ADMIN']
 const STARTS = 8

@@ -6,10 +6,10 @@ import { execFileSync } from 'node:child_process'
 import { copyFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { fixture, missing } from '../fixtures.ts'
-import { type Done, until } from '../kernel/host.ts'
-import { Machine } from '../runtimes/machine.ts'
-import { Podman, writeProfile } from '../runtimes/podman.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { type Done, until } from '../support/host.ts'
+import { Machine } from '../support/machine.ts'
+import { Podman, writeProfile } from '../support/podman.ts'
 
 const CAPABILITIES = ['MKNOD', 'SYS_PTRACE', 'KILL', 'DAC_OVERRIDE', 'SYS_ADMIN']
 /** podman lets nobody join a pid namespace without control groups; this machine may lack controllers for what it limits. */

@@ -6,10 +6,10 @@ import { availableParallelism } from 'node:os'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BPF } from '../../src/abi/bpf-attr.ts'
 import type { Policy } from '../../src/policy/policy.ts'
-import { fixture } from '../fixtures.ts'
-import { Caller, Group, insn, loading, MOV, RETURN, withoutCgroups } from '../kernel/bpf-world.ts'
-import { execute, Host, USERNS, until } from '../kernel/host.ts'
-import { statFields } from '../stat.ts'
+import { Caller, Group, insn, loading, MOV, RETURN, withoutCgroups } from '../support/bpf-world.ts'
+import { fixture } from '../support/fixtures.ts'
+import { execute, Host, USERNS, until } from '../support/host.ts'
+import { statFields } from '../support/stat.ts'
 
 const why = withoutCgroups()
 const MAX = 49

@@ -5,8 +5,8 @@
 import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { fixture, missing } from '../fixtures.ts'
-import { BASE, Host } from '../kernel/host.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { BASE, Host } from '../support/host.ts'
 
 const cannot = missing('gcc', 'python3')
 const EXECUTE = 'import os, sys; os.setgroups(range(int(sys.argv[1]))); os.execv(sys.argv[2], sys.argv[2:])'

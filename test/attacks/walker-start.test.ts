@@ -22,12 +22,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { permittedMain } from '../../src/calls/steps.ts'
-import { fixture, missing } from '../fixtures.ts'
-import { CLI, Daemon } from '../kernel/daemon.ts'
-import { BASE, execute, USERNS, until } from '../kernel/host.ts'
-import { walkersOf } from '../kernel/hostile.ts'
-import { Installed } from '../kernel/installed.ts'
-import { Strace } from '../kernel/strace.ts'
+import { CLI, Daemon } from '../support/daemon.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { BASE, execute, USERNS, until } from '../support/host.ts'
+import { walkersOf } from '../support/hostile.ts'
+import { Installed } from '../support/installed.ts'
+import { Strace } from '../support/strace.ts'
 
 const cannot = missing('gcc', 'strace', 'nsenter', 'setpriv')
 /** The first call that nsenter(1) makes in the user namespace, and no other process of ours at all. */

@@ -1,5 +1,5 @@
 import { capMask } from '../../src/abi/capability.ts'
-import { BASE } from '../kernel/host.ts'
+import { BASE } from '../support/host.ts'
 
 /** Users and groups of the scenes: three of the container, a group that two share, and the host's root. */
 export const ids = { root: 0, user: 1000, other: 1001, shared: 5000 } as const

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import type { CallRecord } from '../../src/calls/record.ts'
 import type { Policy } from '../../src/policy/policy.ts'
-import { fixture } from '../fixtures.ts'
-import { Host, USERNS, until } from '../kernel/host.ts'
+import { fixture } from '../support/fixtures.ts'
+import { Host, USERNS, until } from '../support/host.ts'
 
 /** The engine that serves one side of a comparison, and what it noted; the records of each call must be counted. */
 export class Served {

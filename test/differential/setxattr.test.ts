@@ -1,5 +1,5 @@
 import { describe } from 'vitest'
-import { missing } from '../fixtures.ts'
+import { missing } from '../support/fixtures.ts'
 import { differential } from './differential.ts'
 import { mkfsPrograms } from './disks.ts'
 import { setxattr } from './setxattr.ts'

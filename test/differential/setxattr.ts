@@ -1,6 +1,6 @@
 import type { CallRecord } from '../../src/calls/record.ts'
-import { fixture } from '../fixtures.ts'
-import { BASE } from '../kernel/host.ts'
+import { fixture } from '../support/fixtures.ts'
+import { BASE } from '../support/host.ts'
 import { HUNG } from './conversation.ts'
 import { type DiskType, diskTypes } from './disks.ts'
 import { walkOf } from './path.ts'

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
-import { fixture } from '../fixtures.ts'
+import { fixture } from '../support/fixtures.ts'
 import { Conversation, HUNG } from './conversation.ts'
 import { type DiskType, makeImage, withImage } from './disks.ts'
 import type { Places } from './places.ts'

@@ -1,4 +1,4 @@
-import { BASE } from '../kernel/host.ts'
+import { BASE } from '../support/host.ts'
 import { aclValue } from './acl.ts'
 import { chain, hex, type Walk } from './path.ts'
 import type { Places } from './places.ts'

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { syscallName } from '../../src/abi/syscalls.ts'
-import { until } from '../kernel/host.ts'
+import { until } from '../support/host.ts'
 import { declarations } from './capability-sets.ts'
 import { Ground } from './ground.ts'
 import { HostMounts, mountsLeft } from './host-mounts.ts'

@@ -1,5 +1,5 @@
 import { type Cap, capabilities, capMask } from '../../src/abi/capability.ts'
-import { statFields } from '../stat.ts'
+import { statFields } from '../support/stat.ts'
 import { family, isEngine, list, read } from './processes.ts'
 
 /** What a task may have. */

@@ -2,8 +2,8 @@ import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, sym
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readRange } from '../../src/runtimes/launch/ids.ts'
-import { fixture } from '../fixtures.ts'
-import { Images } from '../images.ts'
+import { fixture } from '../support/fixtures.ts'
+import { Images } from '../support/images.ts'
 import type { Scene } from './observer.ts'
 
 const { uid, gid } = readRange()

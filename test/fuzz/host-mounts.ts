@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process'
 import { closeSync, constants, mkdirSync, openSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { must } from '../images.ts'
-import { until } from '../kernel/host.ts'
+import { until } from '../support/host.ts'
+import { must } from '../support/images.ts'
 import { MARKED } from './mark.ts'
 import { family, isContained, link, processes, read } from './processes.ts'
 

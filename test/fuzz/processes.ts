@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { statFields } from '../stat.ts'
+import { statFields } from '../support/stat.ts'
 
 /** What /proc says, or '' if the process has ended meanwhile. */
 export function read(path: string): string {

@@ -9,7 +9,7 @@ export const crun = {
     flags: [SPEC_ALLOW, WAIT_KILLABLE_RECV],
     resolvesGuards: false,
     // It hands over by a helper that shares its descriptors: whatever is trapped waits for the agent for a moment and is
-    // answered. test/runtimes/lint.test.ts shows that for every call that it makes around the hand-over.
+    // answered. test/runtimes/oci/lint.test.ts shows that for every call that it makes around the hand-over.
     callsBeforeHandOver: [],
   },
   installed: { label: 'crun', program: 'crun', packages: ['crun'] },

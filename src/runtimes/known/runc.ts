@@ -9,7 +9,7 @@ export const runc = {
     resolvesGuards: false,
     // By write it tells its parent, from the filtered task, the number of the listener. It refuses a profile that traps that
     // itself, but only when a container starts. The parent takes the listener out of the task, so all else may be trapped:
-    // test/runtimes/lint.test.ts shows that for every call that it makes around the hand-over.
+    // test/runtimes/oci/lint.test.ts shows that for every call that it makes around the hand-over.
     // libcontainer/seccomp/seccomp_linux.go InitSeccomp()
     callsBeforeHandOver: ['write'],
   },

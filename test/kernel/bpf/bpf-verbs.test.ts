@@ -1,0 +1,73 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { BPF_F_ALLOW_MULTI, BPF_F_REPLACE } from '../../../src/abi/bpf-attr.ts'
+import { AT_FDCWD } from '../../../src/abi/fcntl.ts'
+import type { DevicePrograms, OwnProgram } from '../../../src/calls/device-programs.ts'
+import { attachProgram as attach, attachedPrograms, loadProgram, objectInfo } from '../../../src/kernel/bpf.ts'
+import { dup, type Fd } from '../../../src/kernel/fd.ts'
+import { O_DIRECTORY, O_PATH, openat } from '../../../src/kernel/files.ts'
+import { cstring } from '../../../src/kernel/libc.ts'
+import { attachProgram, linkProgram } from '../../../src/verbs/attach-program.ts'
+import { ALLOW, DENY, Group, loading, withoutCgroups } from '../../support/bpf-world.ts'
+import { standIn } from '../../support/caller-stand-in.ts'
+
+const why = withoutCgroups()
+
+/** What a host changes between a look and the act cannot be timed: here the second look is the one that finds it. */
+describe.skipIf(why)(`a group above that turns loose during the act${why ? `: skipped, ${why}` : ''}`, () => {
+  let place: Group
+  let group: Fd
+  const kept = new Map<number, Fd>()
+  beforeEach(() => {
+    place = new Group()
+    group = openat(AT_FDCWD, cstring(place.path), O_PATH | O_DIRECTORY)
+  })
+  afterEach(async () => {
+    group[Symbol.dispose]()
+    for (const fd of kept.values()) fd[Symbol.dispose]()
+    kept.clear()
+    await place.remove()
+  })
+
+  function load(instructions: Uint8Array): OwnProgram {
+    const licence = Buffer.from('GPL')
+    const { fd } = loadProgram({ attr: loading(instructions).bytes, instructions, licence, log: undefined })
+    const id = new DataView(objectInfo(fd!).buffer).getUint32(4, true)
+    kept.set(id, fd!)
+    return { id, loaded: 0n }
+  }
+  const caller = (loose: boolean) =>
+    standIn({
+      note: () => {},
+      devicePrograms: {
+        loosens: () => loose,
+        attached: attachedPrograms,
+        open: ({ id }: OwnProgram) => dup(kept.get(id)!),
+      } as unknown as DevicePrograms,
+    })
+  const ids = (): readonly number[] => attachedPrograms(group).ids
+  const refusal = { value: 0n, errno: 1, why: { code: 'loosens' } }
+
+  test('what was attached is detached again', () => {
+    const program = load(DENY)
+    const act = { group, above: [], program, flags: BPF_F_ALLOW_MULTI }
+    expect(attachProgram.run(act, caller(false))).toEqual({ value: 0n })
+    expect(ids()).toEqual([program.id])
+    const other = load(ALLOW)
+    expect(attachProgram.run({ ...act, program: other }, caller(true))).toEqual(refusal)
+    expect(ids()).toEqual([program.id])
+  })
+
+  test('what was replaced is back', () => {
+    const [program, other] = [load(DENY), load(ALLOW)]
+    attach(group, kept.get(program.id)!, BPF_F_ALLOW_MULTI)
+    const act = { group, above: [], program: other, flags: BPF_F_ALLOW_MULTI | BPF_F_REPLACE, replace: program }
+    expect(attachProgram.run(act, caller(true))).toEqual(refusal)
+    expect(ids()).toEqual([program.id])
+  })
+
+  test('a link is not handed out, and ends', () => {
+    const program = load(DENY)
+    expect(linkProgram.run({ group, above: [], program }, caller(true))).toEqual(refusal)
+    expect(ids()).toEqual([])
+  })
+})

@@ -1,0 +1,56 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { AT_FDCWD } from '../../../src/abi/fcntl.ts'
+import { foreignProcesses } from '../../../src/caller/programs/cgroup-lookup.ts'
+import type { Fd } from '../../../src/kernel/fd.ts'
+import { O_DIRECTORY, O_RDONLY, openat } from '../../../src/kernel/files.ts'
+import { Group, withoutCgroups } from '../../support/bpf-world.ts'
+import { until } from '../../support/host.ts'
+
+const why = withoutCgroups()
+const openDirectory = (path: string): Fd => openat(AT_FDCWD, Buffer.from(`${path}\0`), O_RDONLY | O_DIRECTORY)
+const usernsOf = (pid: number): bigint => BigInt(statSync(`/proc/${pid}/ns/user`, { bigint: true }).ino)
+const childrenOf = (pid: number): readonly string[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ')
+
+describe.skipIf(why)(`strangers() in the cgroup of a container${why ? `: skipped, ${why}` : ''}`, () => {
+  let group: Group
+  const started: ChildProcess[] = []
+  const start = (...[program, ...args]: [string, ...string[]]): number => {
+    const child = spawn(program, args, { stdio: 'ignore' })
+    started.push(child)
+    return child.pid!
+  }
+  /** Why programs may not be attached with this process in the group as well. */
+  const judge = (pid: number | string, userns: bigint): string | undefined => {
+    writeFileSync(`${group.path}/cgroup.procs`, String(pid))
+    using home = openDirectory(group.path)
+    using proc = openDirectory('/proc')
+    return foreignProcesses(home, userns, proc, () => {})
+  }
+  let userns: bigint
+
+  beforeAll(async () => {
+    group = new Group()
+    const pid = start('unshare', '--user', 'sleep', '1000')
+    await until('the process has its own namespace', () => usernsOf(pid) !== usernsOf(process.pid))
+    userns = usernsOf(pid)
+    expect(judge(pid, userns)).toBeUndefined()
+  })
+  afterAll(async () => {
+    for (const child of started) child.kill('SIGKILL')
+    writeFileSync(`${group.path}/cgroup.kill`, '1')
+    await group.remove()
+  })
+
+  test('a process that we started is none', () => {
+    expect(judge(start('sleep', '1000'), userns)).toBeUndefined()
+  })
+
+  test('any other process of the host is one', async () => {
+    const shell = start('sh', '-c', 'sleep 1000 & wait')
+    await until('it has started another one', () => childrenOf(shell)[0] !== '')
+    expect(judge(childrenOf(shell)[0]!, userns)).toBe('sharedCgroup')
+  })
+})

@@ -1,0 +1,209 @@
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Cap, capMask } from '../../../src/abi/capability.ts'
+import { type ProcessCaps, processCaps } from '../../../src/processes/process-caps.ts'
+import { fixture, missing } from '../../support/fixtures.ts'
+import { BASE, Host, mknodPolicy } from '../../support/host.ts'
+import { walkersOf } from '../../support/hostile.ts'
+import { Images, must } from '../../support/images.ts'
+import { mounters } from '../../support/mounters.ts'
+import { PatchedBuild } from '../../support/patched-build.ts'
+import { Strace } from '../../support/strace.ts'
+import { namesOf, restDifferences, stepsIn, TRACED } from '../../support/traced-helpers.ts'
+
+const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'busybox', 'debugfs', 'strace')
+const policy = {
+  ...mknodPolicy,
+  mount: { allowed: new Set(['ext4', 'hugetlbfs']), fuse: new Map(), shift: false, nodev: true },
+}
+const MOUNTER: ProcessCaps = processCaps.mounter
+const WALKER: ProcessCaps = processCaps.walker
+const TRIES = 3
+/** By which calls a walker becomes a caller. */
+const BECOMING = ['setgroups', 'setresgid', 'setresuid', 'chroot']
+
+let images: Images
+let devices: { readonly open: string; readonly closed: string }
+let scratch: string
+beforeAll(() => {
+  if (cannot) return
+  images = new Images()
+  const closed = images.make('ext4')
+  // Nobody but its owner may open its root directory.
+  for (const change of ['mode 040700', 'uid 1000']) must('debugfs', ['-w', '-R', `set_inode_field / ${change}`, closed])
+  devices = { closed: images.attach(closed), open: images.device('ext4') }
+  scratch = mkdtempSync(join(tmpdir(), 'intercede-caps-'))
+})
+afterAll(() => {
+  images?.[Symbol.dispose]()
+  if (scratch) rmSync(scratch, { recursive: true })
+})
+
+/** Lets a container mount in every way, or take a path that only a walker finds. */
+async function use(host: Host, what: 'mounter' | 'walker'): Promise<string> {
+  const at = (name: string): string => join(host.directory, name)
+  if (what === 'walker') {
+    for (const [index, path] of ['theirs', 'theirs/deep'].entries()) {
+      mkdirSync(at(path), { mode: 0o700 })
+      chownSync(at(path), BASE + 1000 + index, BASE + 1000)
+    }
+    const options = ['--pidns', '--uid', '5', '--gid', '5', '--keep-caps']
+    const call = ['mknod', at('theirs/deep/n'), '020666', '1', '3']
+    // Under strace(1), on a busy machine, a walker may take longer to start than a call waits for it.
+    for (let tries = 1; ; tries++) {
+      const { result } = await host.call(call, options)
+      if (result === 'ok' || tries === TRIES) return result
+    }
+  }
+  for (const [name, device] of Object.entries(devices)) {
+    execFileSync('mknod', ['-m', '600', at(name), 'b', '7', device.replace(/\D/g, '')])
+    chownSync(at(name), BASE, BASE)
+  }
+  // A task that executes what it may not read belongs to the user namespace of the host: fs/exec.c would_dump().
+  for (const program of ['mount', 'busybox']) {
+    copyFileSync(`/usr/bin/${program}`, at(program))
+    chmodSync(at(program), 0o711)
+  }
+  const script = `${at('busybox')} mount -t hugetlbfs none /mnt; umount /mnt; ${at('mount')} -t hugetlbfs none /mnt; umount /mnt
+    LIBMOUNT_FORCE_MOUNT2=always mount -t ext4 ${at('open')} /mnt && cat /mnt/hello && umount /mnt
+    yes | ${fixture('mount-steps')} ext4 ${at('closed')} /mnt`
+  const { stdout, stderr } = await host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', script])
+  return `${stdout}${stderr}`
+}
+
+interface Seen {
+  readonly said: string
+  /** What a process has that rests, beyond or beneath what is declared. */
+  readonly rest: readonly string[]
+  /** What strace(1) saw of its main thread. */
+  readonly trace: string
+}
+
+/** @param build another one, which a test has changed */
+async function watch(what: 'mounter' | 'walker', build?: PatchedBuild): Promise<Seen> {
+  const host = await Host.start(policy, {}, build?.url)
+  const output = mkdtempSync(join(scratch, 'trace-'))
+  const engine = host.enginePid
+  try {
+    const strace = await Strace.attach(engine, ['-ff', '-s', '40', '-e', TRACED, '-o', join(output, 'of')])
+    try {
+      const said = await use(host, what)
+      const [pid] = what === 'mounter' ? mounters(engine) : walkersOf(engine)
+      if (pid === undefined) throw new Error(`There is no ${what}: ${said}`)
+      const rest = restDifferences(pid, processCaps[what])
+      await strace.end()
+      return { said, rest, trace: readFileSync(join(output, `of.${pid}`), 'latin1') }
+    } finally {
+      await strace.end()
+    }
+  } finally {
+    host.close()
+    await build?.remove(engine)
+  }
+}
+
+const namesIn = (effective: ProcessCaps['effective'], kind: string): readonly Cap[] =>
+  Object.keys(effective[kind] ?? {}) as Cap[]
+
+/** Where the main thread of a mounter has other capabilities at a privileged call than are declared for what it was asked. */
+function mounterDifferences({ rest, trace }: Seen): readonly string[] {
+  const calls = stepsIn(trace, capMask(...MOUNTER.permitted)).filter(({ call }) => call !== 'capset')
+  const differences = calls
+    .filter(({ effective, request }) => effective !== capMask(...namesIn(MOUNTER.effective, request)))
+    .map(({ call, effective, request }) => `${request}, ${call}: ${namesOf(effective)}`)
+  return [...new Set([...rest, ...differences])]
+}
+
+/** The sets that a walker enters for one path: of those for walking what its caller has, which here is all. */
+const WALK = ['become', 'walk', 'rest'].map((kind) => capMask(...namesIn(WALKER.effective, kind)))
+
+function walkerDifferences({ rest, trace }: Seen): readonly string[] {
+  const steps = stepsIn(trace, capMask(...WALKER.permitted))
+  const [first, ...entered] = steps.flatMap(({ call, effective }) => (call === 'capset' ? [effective] : []))
+  const sets = entered
+    .filter((set, index) => set !== WALK[index % WALK.length])
+    .map((set) => `unexpected: ${namesOf(set)}`)
+  const becoming = steps
+    .filter(({ call, effective }) => BECOMING.includes(call) && effective !== WALK[0])
+    .map(({ call, effective }) => `${call}: ${namesOf(effective)}`)
+  const walked = first === 0n && entered.length >= WALK.length ? [] : ['it walked not']
+  return [...rest, ...walked, ...sets, ...becoming]
+}
+
+const AT_REST = { file: 'engine/helpers/limited-exec.js', from: "['-all',", to: "['-all', '+sys_nice'," }
+const AT_WORK = { file: 'processes/own-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
+const patched = ({ file, from, to }: typeof AT_REST): PatchedBuild => new PatchedBuild(file, from, to)
+
+describe.skipIf(cannot)('a mounter has no capability but those declared', () => {
+  test('at any privileged call, nor at rest', async () => {
+    const seen = await watch('mounter')
+    expect(seen.said).toMatch(/^hello\n(.*: ok\n){4}create again: EBUSY\n(.*\n)*umount: ok\n$/)
+    const asked = stepsIn(seen.trace, 0n).map(({ request }) => request)
+    expect(new Set(asked)).toEqual(new Set(Object.keys(MOUNTER.effective)))
+    expect(mounterDifferences(seen)).toEqual([])
+  })
+
+  test('a build that permits one more is found', async () => {
+    expect(mounterDifferences(await watch('mounter', patched(AT_REST))).join()).toMatch(/main: CapBnd .*SYS_NICE/)
+  })
+
+  test('a build that has more than a request needs is found', async () => {
+    expect(mounterDifferences(await watch('mounter', patched(AT_WORK))).join()).toMatch(/attach, setns: .*MKNOD/)
+  })
+})
+
+describe.skipIf(cannot)('a walker has no capability but those declared', () => {
+  test('as it becomes its caller and walks, nor at rest', async () => {
+    const seen = await watch('walker')
+    expect(seen.said).toBe('ok')
+    expect(walkerDifferences(seen)).toEqual([])
+  })
+
+  test('a build that permits one more is found', async () => {
+    expect(walkerDifferences(await watch('walker', patched(AT_REST))).join()).toMatch(/main: CapBnd .*SYS_NICE/)
+  })
+
+  test('a build that has more than a step needs is found', async () => {
+    expect(walkerDifferences(await watch('walker', patched(AT_WORK))).join()).toMatch(/chroot: .*DAC_OVERRIDE/)
+  })
+})
+
+/** For a walker: what any one of several capabilities gives is not among them. */
+const NEEDED = [
+  ...['mount', 'create', 'finish', 'renew', 'attach'].flatMap((kind) =>
+    namesIn(MOUNTER.effective, kind).map((cap) => ({ what: 'mounter' as const, kind, cap })),
+  ),
+  ...(['SETUID', 'SETGID', 'SYS_CHROOT'] as const).map((cap) => ({ what: 'walker' as const, kind: 'become', cap })),
+]
+
+describe.skipIf(cannot)('each capability is needed', () => {
+  let all: Record<'mounter' | 'walker', string>
+  beforeAll(async () => {
+    all = { mounter: await without('mounter'), walker: await without('walker') }
+  })
+
+  async function without(what: 'mounter' | 'walker', less?: { kind: string; cap: Cap }): Promise<string> {
+    const mask = less && `(kind === '${less.kind}' ? ~${capMask(less.cap)}n : -1n)`
+    const build = less && patched({ ...AT_WORK, to: `${AT_WORK.from} & ${mask}` })
+    const host = await Host.start(policy, {}, build?.url)
+    const engine = host.enginePid
+    try {
+      return await use(host, what)
+    } finally {
+      host.close()
+      await build?.remove(engine)
+    }
+  }
+
+  test('with all it works', () => {
+    expect(all.walker).toBe('ok')
+    expect(all.mounter).toMatch(/umount: ok\n$/)
+  })
+
+  test.each(NEEDED)('of a $what, to $kind: $cap', async ({ what, ...less }) => {
+    expect(await without(what, less)).not.toBe(all[what])
+  })
+})

@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest'
+import type { Errno } from '../../../src/abi/brand.ts'
+import { SyscallError } from '../../../src/kernel/error.ts'
+import { PROC_USER_INIT_INO, requireKernel, requireUserNamespace } from '../../../src/kernel/require.ts'
+
+test('this kernel will do', () => {
+  expect(() => requireKernel()).not.toThrow()
+})
+
+test('a kernel without notification: one sentence that says what it takes', () => {
+  const old = (): never => {
+    throw new SyscallError('seccomp', 22 as Errno)
+  }
+  expect(() => requireKernel(old, 0)).toThrow(/no seccomp user notification; it takes Linux 5/)
+})
+
+test('a kernel whose structs grew is not guessed at', () => {
+  expect(() => requireKernel(() => [96, 24, 64], 0)).toThrow(/96 bytes/)
+})
+
+test('serve is for the user namespace of the host, serve --user for any other', () => {
+  expect(() => requireUserNamespace(false)).not.toThrow()
+  expect(() => requireUserNamespace(true)).toThrow(/podman unshare intercede serve --user/)
+  expect(() => requireUserNamespace(true, PROC_USER_INIT_INO + 1)).not.toThrow()
+  expect(() => requireUserNamespace(false, PROC_USER_INIT_INO + 1)).toThrow(
+    /with --user it serves sysinfo and mount.fuse/,
+  )
+})

@@ -1,0 +1,163 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { fixture } from '../../support/fixtures.ts'
+import { Host, USERNS, until } from '../../support/host.ts'
+import { FAILS_ONCE, PatchedBuild } from '../../support/patched-build.ts'
+import { Strace } from '../../support/strace.ts'
+
+let host: Host
+const children: ChildProcess[] = []
+beforeEach(async () => {
+  host = await Host.start()
+})
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill('SIGKILL')
+  host.close()
+})
+
+/** A listener that is attended is in the set without events (epoll(7) adds EPOLLERR and EPOLLHUP). */
+const NO_EVENTS = /^tfd:.*events:\s+18 /gm
+
+function attended(pid = host.enginePid): number {
+  const directory = `/proc/${pid}/fdinfo`
+  const infoOf = (fd: string): string => {
+    try {
+      return readFileSync(`${directory}/${fd}`, 'utf8')
+    } catch {
+      return ''
+    }
+  }
+  return readdirSync(directory).flatMap((fd) => infoOf(fd).match(NO_EVENTS) ?? []).length
+}
+
+/** Calls that are passed on: of a device that is not allowed. */
+const passes = (count: number): string[] => {
+  const path = join(host.directory, 'passed')
+  return [fixture('mknod-loop'), '--count', `${count}`, '--device', '1:1', path]
+}
+
+/** A container that stays until its stdin ends. @returns its lines */
+function container(
+  id: string,
+  script: string,
+  { socket } = host,
+): { readonly child: ChildProcess; readonly lines: string[] } {
+  const args = [socket, '--userns', USERNS, '--pidns', '--id', id, '--await-agent', '--', 'sh', '-c', script]
+  const child = spawn(fixture('filtered'), args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  children.push(child)
+  const lines: string[] = []
+  child.stdout!.on('data', (chunk: Buffer) => lines.push(...chunk.toString().split('\n').filter(Boolean)))
+  return { child, lines }
+}
+
+const errorsOf = (line: string): unknown => (JSON.parse(line) as { readonly errors: object }).errors
+
+test('a listener that is called all the time is waited for in receive alone; others are served meanwhile, and it is everybody’s again when it is quiet', async () => {
+  const output = join(host.directory, 'strace')
+  const { child, lines } = container('hot', `${passes(100_000).join(' ')}; read _; ${passes(200).join(' ')}; cat`)
+  await until('it is attended', () => attended() === 1, 10)
+  const strace = await Strace.attach(host.enginePid, ['-e', 'trace=ioctl,epoll_wait', '-o', output])
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  await strace.end()
+  const calls = readFileSync(output, 'latin1').match(/^\d+ +(ioctl\(.*NOTIF_(RECV|SEND)|epoll_wait)/gm) ?? []
+  const waits = calls.filter((line) => line.includes('epoll_wait'))
+  expect(calls.length).toBeGreaterThan(200)
+  expect(waits.length).toBeLessThan(calls.length / 20)
+  const node = await host.call(['mknod', join(host.directory, 'other'), '020666', '1', '3'])
+  expect(node.result).toBe('ok')
+  await until('the loop has ended', () => lines.length === 1, 30)
+  expect(errorsOf(lines[0]!)).toEqual({ EPERM: 100_000 })
+  await until('who attended it was called back', () => attended() === 0, 10)
+  child.stdin!.write('\n')
+  await until('it is served again', () => lines.length === 2, 10)
+  expect(errorsOf(lines[1]!)).toEqual({ EPERM: 200 })
+  expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
+})
+
+test('what may take longer is served while the listener is attended, each time', async () => {
+  const made = (number: number): string =>
+    `${fixture('caller')} mknod ${join(host.directory, `made-${number}`)} 020666 1 3`
+  const { lines } = container(
+    'mixed',
+    Array.from({ length: 20 }, (_, number) => `${passes(300).join(' ')} >/dev/null && ${made(number)}`).join('; '),
+  )
+  await until('all were made', () => lines.length === 20, 30)
+  expect(new Set(lines)).toEqual(new Set(['{"ok":true}']))
+})
+
+test('containers that end while they are attended leave nothing behind', { timeout: 60_000 }, async () => {
+  const ended = (): number => host.events.filter(({ type }) => type === 'ended').length
+  const burst = async (count: number): Promise<void> => {
+    const before = ended()
+    for (let number = 0; number < count; number++) {
+      const { child } = container(`short-${number}`, passes(1_000_000).join(' '))
+      await until('it is attended', () => attended() === 1, 10)
+      child.kill('SIGKILL')
+      await until('nothing is attended any more', () => attended() === 0, 10)
+    }
+    await until('all have ended', () => ended() === before + count, 10)
+  }
+  await burst(5)
+  const before = host.footprint
+  await burst(20)
+  await until('the footprint is as before', () => host.footprint.engineFds <= before.engineFds, 10)
+  expect(host.footprint).toEqual(before)
+})
+
+test('an engine that is killed while a listener is attended: the next one answers, and attends it too', async () => {
+  host.mayLoseEngine = true
+  const { lines } = container('hot', passes(400_000).join(' '))
+  for (let kill = 0; kill < 5; kill++) {
+    await until('it is attended', () => host.maybeEnginePid !== undefined && attended() === 1, 20)
+    const pid = host.enginePid
+    process.kill(pid, 'SIGKILL')
+    await until('there is another engine', () => ![undefined, pid].includes(host.maybeEnginePid), 10)
+  }
+  await until('the loop has ended', () => lines.length === 1, 60)
+  expect(errorsOf(lines[0]!)).toEqual({ EPERM: 400_000 })
+})
+
+test('an engine whose leader hangs is replaced also while somebody attends a listener', {
+  timeout: 90_000,
+}, async () => {
+  const takes =
+    'const slot = this.#take(index, container);\n        if (slot < 0)\n            return;\n        if (!notifRecv'
+  const hangs = `if (container.id === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);`
+  const build = new PatchedBuild('engine/thread/thread.js', takes, hangs + takes)
+  const ill = await Host.start(undefined, {}, build.url)
+  ill.mayLoseEngine = true
+  const engine = ill.enginePid
+  try {
+    const { child } = container('flood', passes(100_000_000).join(' '), ill)
+    await until('it is attended', () => attended(engine) === 1, 10)
+    container('hang', passes(1).join(' '), ill)
+    await until('the container is known', () => ill.events.filter(({ type }) => type === 'registered').length === 2)
+    container('third', passes(1).join(' '), ill)
+    await until('the engine is replaced', () => ill.events.some(({ type }) => type === 'engineEnded'), 40)
+    child.kill('SIGKILL')
+  } finally {
+    const last = ill.maybeEnginePid
+    ill.close()
+    await build.remove(last)
+  }
+})
+
+test('the calls of an attendant that fails are answered by the next engine', { timeout: 60_000 }, async () => {
+  const receives = 'const received = this.#attendance.receive();'
+  const fails = `globalThis.count ??= 0; ${receives} if (received && ++globalThis.count === 50) ${FAILS_ONCE}`
+  const build = new PatchedBuild('engine/thread/thread.js', receives, fails)
+  const ill = await Host.start(undefined, {}, build.url)
+  ill.mayLoseEngine = true
+  try {
+    const { lines } = container('hot', passes(2000).join(' '), ill)
+    await until('all have returned', () => lines.length === 1, 30)
+    expect(errorsOf(lines[0]!)).toEqual({ EPERM: 2000 })
+    expect(ill.events).toContainEqual({ type: 'fault', message: 'The engine failed: a thread failed: of a test' })
+  } finally {
+    const last = ill.maybeEnginePid
+    ill.close()
+    await build.remove(last)
+  }
+})

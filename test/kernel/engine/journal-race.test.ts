@@ -1,0 +1,66 @@
+import { Worker } from 'node:worker_threads'
+import { expect, test } from 'vitest'
+import type { CallRecord } from '../../../src/calls/record.ts'
+import { journalSize } from '../../../src/engine/journal/layout.ts'
+import { RecordReader } from '../../../src/engine/journal/records.ts'
+import { map, memfd } from '../../../src/kernel/shared-memory.ts'
+
+const RECORDS = 1024
+const WRITERS = 3
+const EACH = Number(process.env.INTERCEDE_RECORDS ?? 500_000)
+const dist = (path: string): string => new URL(`../../../dist/${path}`, import.meta.url).href
+
+/** Writes records all of whose numbers are the same, as fast as it can. */
+const WRITE = `
+  import { parentPort, workerData } from 'node:worker_threads'
+  import { RecordWriter } from '${dist('engine/journal/journal.js')}'
+  import { Fd } from '${dist('kernel/fd.js')}'
+  import { map } from '${dist('kernel/shared-memory.js')}'
+  const { fd, first } = workerData
+  const writer = new RecordWriter(map(new Fd(fd)), () => {})
+  for (let number = first; number < first + ${EACH}; number++)
+    writer.write({
+      ...{ container: number, nr: number, arch: number, tid: number, a: number, b: number, time: number },
+      ...{ verdict: 'act', errno: number & 0xffff, reason: 'done', microseconds: Math.fround(number) },
+    })
+  parentPort.postMessage('over')
+`
+
+function startWriter(fd: number, index: number): Promise<void> {
+  const url = new URL(`data:text/javascript,${encodeURIComponent(WRITE)}`)
+  const worker = new Worker(url, { workerData: { fd, first: 1 + index * EACH } })
+  return new Promise((over, failed) => {
+    worker.on('message', () => over())
+    worker.on('error', failed)
+  })
+}
+
+const isWhole = ({ container, nr, arch, tid, a, b, time, errno, microseconds }: CallRecord): boolean =>
+  [nr, arch, tid, a, b, time].every((number) => number === container) &&
+  errno === (container & 0xffff) &&
+  microseconds === Math.fround(container)
+
+test('writers that overtake the reader and each other all the time leave no torn record', {
+  timeout: 60_000 + EACH / 2,
+}, async () => {
+  const journal = memfd('intercede-race', journalSize(RECORDS))
+  const reader = new RecordReader(map(journal))
+  let left = WRITERS
+  const writers = Array.from({ length: WRITERS }, (_, index) => startWriter(journal.raw, index).finally(() => left--))
+  let [seen, torn] = [0, 0]
+  const take = (record: CallRecord): void => {
+    seen++
+    if (!isWhole(record)) torn++
+  }
+  while (left > 0) {
+    for (let round = 0; round < 200; round++) reader.drain(take)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await Promise.all(writers)
+  reader.drain(take)
+  journal[Symbol.dispose]()
+  expect({ seen, torn }).toEqual({ seen, torn: 0 })
+  expect(seen).toBeGreaterThan(RECORDS)
+  expect(reader.lost).toBeGreaterThan(RECORDS)
+  expect(seen + reader.lost).toBeLessThanOrEqual(WRITERS * EACH)
+})

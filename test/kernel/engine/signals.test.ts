@@ -1,0 +1,144 @@
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Policy } from '../../../src/policy/policy.ts'
+import { fixture } from '../../support/fixtures.ts'
+import { attributesBelow, BASE, Host, mknodPolicy } from '../../support/host.ts'
+
+/** More on demand: INTERCEDE_SIGNALLED=25000 are 100,000 calls by four threads. */
+const COUNT = Number(process.env.INTERCEDE_SIGNALLED ?? 60)
+const MOUNTED = 'hugetlbfs'
+const canMount = readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED)
+const policy: Policy = {
+  ...mknodPolicy,
+  setxattr: { read: false },
+  mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },
+}
+const TIMEOUT_MS = 120_000 + 50 * COUNT
+
+interface Said {
+  readonly calls: number
+  readonly ok: number
+  /** EINTR. */
+  readonly interrupted: number
+  readonly signals: number
+  readonly wrongExist: number
+  readonly wrongOk: number
+  readonly other: number
+}
+
+let host: Host
+let number = 0
+beforeAll(async () => {
+  host = await Host.start(policy)
+})
+afterAll(() => host.close())
+
+/** How many of what the calls make are there. */
+async function onDisk(directory: string): Promise<number> {
+  const names = readdirSync(directory, { withFileTypes: true })
+  return names.some((each) => each.isFile()) ? attributesBelow(directory) : names.length
+}
+
+interface Outcome extends Said {
+  readonly adopted: number
+  readonly there: number
+}
+
+async function signalled(container: readonly string[], ...options: readonly string[]): Promise<Outcome> {
+  const directory = join(host.directory, String(number++))
+  mkdirSync(directory)
+  chownSync(directory, BASE, BASE)
+  chmodSync(directory, 0o755)
+  host.drain()
+  const before = host.records.length
+  const drained = setInterval(() => host.drain(), 100)
+  const command = ['unshare', '--mount', fixture('signalled'), '--count', String(COUNT), ...options, directory]
+  const { stdout, stderr } = await host.run([...container, '--pidns', '--mounts', '--xattr'], command)
+  clearInterval(drained)
+  await host.settle(before)
+  if (stdout === '') throw new Error(`signalled said nothing: ${stderr}`)
+  const adopted = host.records.slice(before).filter(({ reason }) => reason === 'adopted').length
+  const said = { ...(JSON.parse(stdout) as Said), adopted, there: await onDisk(directory) }
+  console.log(`${container.join(' ')} ${options.join(' ')}: ${JSON.stringify(said)}`)
+  return said
+}
+
+const RESTARTS = ['restart', []] as const
+const RETURNS = ['no restart', ['--no-restart']] as const
+const CALLS = ['mknod', 'setxattr'] as const
+
+describe.each([RESTARTS, RETURNS])('under a timer of 1 ms, handlers that %s', (_, handler) => {
+  test.each(CALLS)(
+    'with WAIT_KILLABLE_RECV each %s succeeds, and none is done twice',
+    async (call) => {
+      const said = await signalled([], '--call', call, ...handler)
+      expect(said).toMatchObject({ ok: said.calls, wrongExist: 0, wrongOk: 0, other: 0, adopted: 0 })
+      expect(said.there).toBe(said.calls)
+    },
+    TIMEOUT_MS,
+  )
+
+  test.each(CALLS)(
+    'without it each %s succeeds, and none is done twice',
+    async (call) => {
+      const said = await signalled(['--no-killable'], '--call', call, ...handler)
+      expect(said).toMatchObject({ wrongOk: 0, other: 0 })
+      expect(said.adopted).toBeGreaterThan(0)
+      expect(said.ok + said.wrongExist).toBe(said.calls)
+      expect(said.there).toBe(said.calls)
+      // A rest cannot be known, see docs/signals.md: the goal is 1 in 5,000, and a busy machine has more of it.
+      expect(said.wrongExist).toBeLessThanOrEqual(said.calls / 100)
+    },
+    TIMEOUT_MS,
+  )
+})
+
+describe.each([
+  ['with WAIT_KILLABLE_RECV', []],
+  ['without it', ['--no-killable']],
+] as const)('%s nothing is adopted that somebody else has made', (_, container) => {
+  test.each(CALLS)(
+    'an honest second %s',
+    async (call) => {
+      const said = await signalled(container, '--call', call, '--mode', 'double')
+      expect(said).toMatchObject({ wrongOk: 0, other: 0 })
+    },
+    TIMEOUT_MS,
+  )
+
+  test.each(['repeat', 'replace', 'rivals'])(
+    '%s',
+    async (mode) => {
+      const said = await signalled(container, '--mode', mode)
+      expect(said).toMatchObject({ wrongOk: 0, other: 0 })
+      expect(said.wrongExist).toBeLessThanOrEqual(mode === 'replace' ? said.calls : said.calls / 100)
+    },
+    TIMEOUT_MS,
+  )
+})
+
+describe.skipIf(!canMount).each([
+  ['with WAIT_KILLABLE_RECV', []],
+  ['without it', ['--no-killable']],
+] as const)(`%s a mount of ${MOUNTED}${canMount ? '' : ' (the kernel has none)'}`, (_, container) => {
+  test.each([RESTARTS, RETURNS])(
+    'is there once, with handlers that %s',
+    async (_handlers, handler) => {
+      const said = await signalled(
+        container,
+        '--call',
+        'mount',
+        '--count',
+        '25',
+        '--threads',
+        '2',
+        '--period',
+        '5000',
+        ...handler,
+      )
+      expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
+    },
+    TIMEOUT_MS,
+  )
+})

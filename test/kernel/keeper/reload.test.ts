@@ -1,0 +1,342 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { connectUnix, send, socketpair } from '../../../src/kernel/socket.ts'
+import { CLI, Daemon, Maker } from '../../support/daemon.ts'
+import { execute, Host, until } from '../../support/host.ts'
+import { Installed } from '../../support/installed.ts'
+import { Load, sleep } from '../../support/restart-world.ts'
+import { stateOf } from '../../support/stat.ts'
+
+const RELOADS = Number(process.env.INTERCEDE_RELOADS ?? 20)
+/** Others may work on the machine too. */
+const START_S = 60
+
+const UPGRADES = 5
+const OTHER_JOURNAL = /^Cannot read all of the journal of an earlier intercede: of \d+ calls in flight/
+
+/** Everything that the load makes calls of. */
+const KEYS = {
+  mknod: true,
+  setxattr: true,
+  'setxattr.read': true,
+  sched_setscheduler: true,
+  'sched_setscheduler.max_priority': 10,
+  sysinfo: true,
+  mount: true,
+  'mount.allowed': 'hugetlbfs',
+  bpf: true,
+  'bpf.devices': true,
+}
+const metadata = Object.entries(KEYS)
+  .map(([key, value]) => `security.syscalls.intercept.${key}=${value}`)
+  .join('\n')
+
+/** Of a process that hands over. */
+const STATE = Buffer.from(
+  JSON.stringify({ fds: ['seccompFd'], pid: process.pid, state: { id: 'c', status: 'creating', bundle: '/' } }),
+)
+
+const reload = async (daemon: Daemon): Promise<void> => {
+  const before = daemon.logged('serving')
+  process.kill(daemon.pid!, 'SIGHUP')
+  await until('it serves again', () => daemon.logged('serving') > before, START_S)
+}
+
+test(`${RELOADS} times SIGHUP under load: the process is the same, every call returns what it must, and is done once`, {
+  timeout: 60_000 + RELOADS * 10_000,
+}, async () => {
+  const daemon = await Daemon.start()
+  const load = new Load(daemon, 'load', { metadata })
+  const maker = new Maker(daemon)
+  try {
+    await until('the containers are known', () => daemon.logged('container') === 2, START_S)
+    const { pid } = daemon
+    const descriptors = (): number => readdirSync(`/proc/${pid}/fd`).length
+    await reload(daemon)
+    const before = descriptors()
+    for (let count = 1; count < RELOADS; count++) {
+      await sleep(Math.random() * 200)
+      // The journal moves into one of another size.
+      daemon.configure(`limits: { records: ${count % 2 === 0 ? 1024 : 16_384} }`)
+      await reload(daemon)
+      // Others come and go.
+      if (count % 5 === 0) expect(await new Maker(daemon).once()).toBe('ok')
+    }
+    const said = await load.end()
+    const { 'a descriptor too many': spare = 0, ...failures } = said.failures
+    console.log(`${RELOADS} reloads`, said)
+    const notOnlyInfo = daemon.log.filter((line) => line.level !== 'info' || /EAGAIN|EIO/.test(JSON.stringify(line)))
+    expect(failures, JSON.stringify(notOnlyInfo)).toEqual({})
+    expect(said.busy).toBeLessThanOrEqual(1 + RELOADS / 10)
+    expect(spare).toBeLessThanOrEqual(1 + RELOADS / 10)
+    expect(said.acts).toBeGreaterThan(said.calls / 3)
+    expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+    expect(await maker.make()).toBe('ok')
+    await until('what has ended is let go', () => descriptors() < before, START_S)
+    expect(daemon.pid).toBe(pid)
+    const complaints = daemon.log.filter(({ level }) => level === 'error' || level === 'warn')
+    expect(complaints, JSON.stringify(complaints)).toEqual([])
+    // An engine of the program before may have ended too late for that one to take note of it: the next look does.
+    const children = async (): Promise<string> => (await execute('pgrep', ['-P', String(pid)])).stdout.trim()
+    await until('the engine is the only child', async () => (await children()) === String(daemon.engine), START_S)
+  } finally {
+    maker.end()
+    await load.kill()
+    await daemon.close()
+  }
+})
+
+test('a configuration that is invalid changes nothing; a valid one holds for the containers that are there', {
+  timeout: 120_000,
+}, async () => {
+  const daemon = await Daemon.start()
+  const maker = new Maker(daemon, ['--metadata', 'profile=one'])
+  try {
+    // A profile that is not there.
+    expect(await maker.make()).toBe('Operation not permitted')
+    const { pid, engine } = daemon
+    daemon.configure('defautl: {}')
+    process.kill(pid!, 'SIGHUP')
+    await until('it complains', () => daemon.log.some(({ level }) => level === 'error'), START_S)
+    expect(daemon.log.find(({ level }) => level === 'error')!.message).toMatch(
+      /^Cannot go on as the program that the files are now: .*unknown key "defautl" at line 1/,
+    )
+    expect(await maker.make()).toBe('Operation not permitted')
+    expect(daemon.engine).toBe(engine)
+    daemon.configure('profiles: { one: { security.syscalls.intercept.mknod: true } }')
+    await reload(daemon)
+    expect(await maker.make()).toBe('ok')
+    expect(daemon.pid).toBe(pid)
+  } finally {
+    maker.end()
+    await daemon.close()
+  }
+})
+
+test('SIGHUP while the configuration is read: it is read again', { timeout: 120_000 }, async () => {
+  const daemon = await Daemon.start()
+  const { pid } = daemon
+  const reader = async (): Promise<string> =>
+    (await execute('pgrep', ['-P', String(pid), '-f', 'check-config'])).stdout.trim()
+  try {
+    daemon.configure('defautl: {}')
+    process.kill(pid!, 'SIGHUP')
+    const children: string[] = []
+    await until('it is read', async () => children.push(await reader()) > 0 && children.at(-1) !== '', START_S)
+    const child = children.at(-1)!
+    // It does not hear of the error before it has got the next signal.
+    process.kill(pid!, 'SIGSTOP')
+    await until('it has been read', () => stateOf(child) === 'Z', START_S)
+    daemon.configure('')
+    process.kill(pid!, 'SIGHUP')
+    process.kill(pid!, 'SIGCONT')
+    await until('it serves again', () => daemon.logged('serving') === 2, START_S)
+    expect(daemon.log.filter(({ level }) => level === 'error')).toEqual([])
+  } finally {
+    await daemon.close()
+  }
+})
+
+test('a runtime that has connected is heard afterwards; one that is in the middle of its state, before', {
+  timeout: 120_000,
+}, async () => {
+  const daemon = await Daemon.start()
+  const refused = (): number => daemon.log.filter(({ message }) => /no seccomp listener/.test(String(message))).length
+  try {
+    const [none, other] = socketpair()
+    using silent = connectUnix(daemon.socket)
+    using midway = connectUnix(daemon.socket)
+    send(midway, STATE.subarray(0, 10), [none])
+    await sleep(200)
+    const reloaded = reload(daemon)
+    await sleep(1000)
+    expect(daemon.logged('serving')).toBe(1)
+    send(midway, STATE.subarray(10))
+    await reloaded
+    expect(refused()).toBe(1)
+    send(silent, STATE, [none])
+    await until('the silent one is heard', () => refused() === 2, START_S)
+    for (const fd of [none, other]) fd[Symbol.dispose]()
+  } finally {
+    await daemon.close()
+  }
+})
+
+for (const { what, end } of [
+  // The keeper may have seen the new files first: then the engine has ended already.
+  { what: 'the engine ends', end: (engine: number) => void execute('kill', ['-KILL', String(engine)]) },
+  { what: 'nothing ends', end: () => {} },
+])
+  test(`files that were replaced by another build: the service goes on as that when ${what}`, {
+    timeout: 120_000,
+  }, async () => {
+    const installed = new Installed()
+    const daemon = await Daemon.start('', installed.program)
+    const maker = new Maker(daemon)
+    try {
+      expect(await maker.make()).toBe('ok')
+      const { pid, engine } = daemon
+      await installed.prepare()
+      installed.swap()
+      end(engine)
+      while (daemon.logged('serving') < 2) expect(await maker.make()).toBe('ok')
+      expect(await maker.make()).toBe('ok')
+      expect(daemon.pid).toBe(pid)
+      expect(daemon.logged('container goes on')).toBe(1)
+      expect(daemon.log.filter(({ message }) => /^Cannot/.test(String(message)))).toEqual([])
+    } finally {
+      maker.end()
+      await daemon.close()
+      installed.remove()
+    }
+  })
+
+test('files that are not whole are not used', { timeout: 120_000 }, async () => {
+  const installed = new Installed()
+  const daemon = await Daemon.start('', installed.program)
+  const maker = new Maker(daemon)
+  try {
+    expect(await maker.make()).toBe('ok')
+    await installed.replace(false)
+    process.kill(daemon.pid!, 'SIGHUP')
+    await until('it complains', () => daemon.log.some(({ level }) => level === 'error'), START_S)
+    expect(daemon.log.find(({ level }) => level === 'error')!.message).toMatch(/the files are not all of build/)
+    expect(await maker.make()).toBe('ok')
+    // No engine can be started now: in the end calls are left to the kernel.
+    const { pid, engine } = daemon
+    process.kill(engine, 'SIGKILL')
+    expect(await maker.make()).toBe('Operation not permitted')
+    await installed.replace()
+    await until('it goes on as the new program', () => daemon.logged('serving') === 2, START_S)
+    expect(await maker.make()).toBe('ok')
+    expect(daemon.pid).toBe(pid)
+  } finally {
+    maker.end()
+    await daemon.close()
+    installed.remove()
+  }
+})
+
+test(`${UPGRADES} times files that are replaced under load: every call returns what it must, and is done once`, {
+  timeout: 180_000,
+}, async () => {
+  const installed = new Installed()
+  const daemon = await Daemon.start('', installed.program)
+  const load = new Load(daemon, 'load', { metadata })
+  try {
+    await until('the container is known', () => daemon.logged('container') === 1, START_S)
+    for (let upgrade = 1; upgrade <= UPGRADES; upgrade++) {
+      await sleep(Math.random() * 200)
+      await installed.replace()
+      await until('the next program serves', () => daemon.logged('serving') === upgrade + 1, START_S)
+    }
+    const said = await load.end()
+    const { 'a descriptor too many': _, ...failures } = said.failures
+    console.log(`${UPGRADES} upgrades`, said)
+    expect(failures).toEqual({})
+    expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+  } finally {
+    await load.kill()
+    await daemon.close()
+    installed.remove()
+  }
+})
+
+test('a program with a journal of another layout settles the calls in flight: what was not begun is done, the rest is EIO', {
+  timeout: 120_000,
+}, async () => {
+  const installed = new Installed()
+  const daemon = await Daemon.start('', installed.program)
+  const load = new Load(daemon, 'load', { metadata })
+  const moved = (): number => daemon.log.filter(({ message }) => OTHER_JOURNAL.test(String(message))).length
+  try {
+    await until('the container is known', () => daemon.logged('container') === 1, START_S)
+    for (let layout = 1; layout <= UPGRADES; layout++) {
+      await sleep(200)
+      installed.rewrite('engine/journal/journal.js', `const CURRENT = ${layout}`, `const CURRENT = ${layout + 1}`)
+      installed.rewrite('calls/slot.js', `SLOT_SIZE = ${64 + 64 * layout}`, `SLOT_SIZE = ${128 + 64 * layout}`)
+      await installed.replace()
+      await until('the next program serves', () => daemon.logged('serving') === layout + 1, START_S)
+    }
+    const said = await load.end()
+    console.log(
+      said,
+      daemon.log.filter(({ level }) => level === 'error').map(({ message }) => message),
+    )
+    const { 'a descriptor too many': _, ...failures } = said.failures
+    // A mount that was begun may be there after its EIO.
+    for (const failure of Object.keys(failures)) expect(failure).toMatch(/EIO|^(mount|move_mount) not once$/)
+    expect(moved()).toBe(UPGRADES)
+  } finally {
+    await load.kill()
+    await daemon.close()
+    installed.remove()
+  }
+})
+
+test('a keeper that could not become another program after all serves the calls that waited', async () => {
+  const host = await Host.start()
+  const maker = new Maker(host)
+  try {
+    expect(await maker.make()).toBe('ok')
+    const goOn = await host.standStill()
+    expect(host.maybeEnginePid).toBeUndefined()
+    const [late, early] = [maker.make(), new Maker(host).once()]
+    await sleep(200)
+    goOn()
+    expect(await Promise.all([late, early])).toEqual(['ok', 'ok'])
+    expect(host.events.filter(({ type }) => type === 'engineEnded')).toEqual([])
+  } finally {
+    maker.end()
+    host.close()
+  }
+})
+
+test('the sockets of a program that has reloaded are gone when it ends', { timeout: 120_000 }, async () => {
+  const daemon = await Daemon.start()
+  try {
+    await reload(daemon)
+    using _ = connectUnix(join(daemon.directory, 'lxc.sock'), 'packet')
+    process.kill(daemon.pid!, 'SIGTERM')
+    await until('it has ended', () => daemon.pid === undefined, START_S)
+    expect(readdirSync(daemon.directory)).toEqual([])
+    expect(() => connectUnix(join(daemon.directory, 'oci.sock'))).toThrow(/ENOENT/)
+  } finally {
+    await daemon.close()
+  }
+})
+
+test('SIGTERM while it starts: nothing of it is left', { timeout: 120_000 }, async () => {
+  for (const after of ['its socket', 'its engine']) {
+    const daemon = new Daemon()
+    const engines = async (): Promise<string> =>
+      (await execute('pgrep', ['-P', String(daemon.pid), '-f', 'engine'])).stdout
+    const isThere = async () => existsSync(daemon.socket) && (after === 'its socket' || (await engines()) !== '')
+    await until(`${after} is there`, isThere, START_S)
+    process.kill(daemon.pid!, 'SIGTERM')
+    await until('it has ended', () => daemon.pid === undefined, START_S)
+    expect(readdirSync(daemon.directory)).toEqual([])
+    await daemon.close()
+  }
+})
+
+test('a child of the program that the process was before leaves no zombie', { timeout: 120_000 }, async () => {
+  const command = 'sleep 1 & echo $!; exec "$0" "$@"'
+  const directory = mkdtempSync(join(tmpdir(), 'intercede-children-'))
+  const serve = [process.execPath, CLI, 'serve', '--socket', join(directory, 'oci.sock')]
+  const daemon = spawn('sh', ['-c', command, ...serve], { stdio: ['ignore', 'pipe', 'ignore'] })
+  try {
+    const [child] = (await once(daemon.stdout, 'data')) as [Buffer]
+    expect(stateOf(Number(child))).not.toBe('')
+    await until('nothing is left of it', () => stateOf(Number(child)) === '', START_S)
+    expect(daemon.exitCode).toBeNull()
+  } finally {
+    daemon.kill('SIGTERM')
+    await once(daemon, 'exit')
+    rmSync(directory, { recursive: true, force: true })
+  }
+})

@@ -1,0 +1,86 @@
+import { existsSync, mkdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { makedev } from '../../../src/abi/dev.ts'
+import { fixture } from '../../support/fixtures.ts'
+import { execute, Host, USERNS, until } from '../../support/host.ts'
+
+const CONTROLLER = '/sys/fs/cgroup/devices'
+/** Names are bytes, and a container can make groups of its own. */
+const group = join(CONTROLLER, `intercede-test é "$x\\ ${process.pid}`)
+const skipped = existsSync(join(CONTROLLER, 'devices.list')) ? undefined : 'there is no devices controller of cgroup v1'
+
+let host: Host
+beforeAll(async () => {
+  host = await Host.start({ mknod: { devices: new Set([makedev(1, 3), makedev(1, 5), makedev(1, 7)]) } })
+  if (skipped) return
+  mkdirSync(group)
+  writeFileSync(join(group, 'devices.deny'), 'c 1:5 rwm')
+  writeFileSync(join(group, 'devices.deny'), 'c 1:7 rw')
+})
+afterAll(async () => {
+  host.close()
+  if (!skipped) await until('the group is empty', () => removed())
+})
+
+function removed(): boolean {
+  try {
+    rmdirSync(group)
+    return true
+  } catch {
+    return false
+  }
+}
+
+test.skipIf(skipped).each([
+  { minor: 3, result: 'ok', reason: 'done' },
+  { minor: 5, result: 'EPERM', reason: 'deviceCgroup' },
+  { minor: 7, result: 'ok', reason: 'doneButClosed' },
+])('1:$minor in a group with device rules of v1: $result, $reason', async ({ minor, result, reason }) => {
+  const before = host.records.length
+  const call = [fixture('caller'), 'mknod', join(host.directory, `n${minor}`), '020666', '1', `${minor}`]
+  const container = [fixture('filtered'), host.socket, '--userns', USERNS, '--await-agent', '--', ...call]
+  const { stdout } = await execute('sh', ['-c', 'echo 0 >"$0/cgroup.procs" && exec "$@"', group, ...container])
+  const said = JSON.parse(stdout) as { ok?: true; errno?: string }
+  expect(said.ok ? 'ok' : said.errno).toBe(result)
+  await host.settle(before)
+  expect(host.records.at(-1)).toMatchObject({ reason })
+})
+
+/** A copy of the host's mounts would keep those busy that somebody unmounts meanwhile. */
+test('what asks has no mount namespace of its own', async () => {
+  const seen = new Set<string>()
+  const look = (): void => {
+    for (const pid of readFileSync(`/proc/${host.enginePid}/task/${host.enginePid}/children`, 'latin1')
+      .trim()
+      .split(' ')) {
+      try {
+        seen.add(`${readFileSync(`/proc/${pid}/comm`, 'latin1').trim()} ${readlinkSync(`/proc/${pid}/ns/mnt`)}`)
+      } catch {
+        // It has ended.
+      }
+    }
+  }
+  const timer = setInterval(look, 1)
+  for (const name of ['a', 'b', 'c', 'd'])
+    await host.run([], [fixture('caller'), 'mknod', join(host.directory, `seen-${name}`), '020666', '1', '3'])
+  clearInterval(timer)
+  const ours = readlinkSync(`/proc/${host.enginePid}/ns/mnt`)
+  expect([...seen].map((process) => process.split(' ')[0])).toContain('sh')
+  expect([...seen].filter((process) => !process.endsWith(ours))).toEqual([])
+})
+
+/** What the engine starts has its limits: a process with no room for a program cannot ask. */
+test('rules that nobody can ask for let nothing be made, say so, and are asked for again soon', async () => {
+  const make = async (name: string): Promise<{ readonly said: string; readonly reason: string | undefined }> => {
+    const before = host.records.length
+    const { stdout } = await host.run([], [fixture('caller'), 'mknod', join(host.directory, name), '020666', '1', '3'])
+    await host.settle(before)
+    return { said: stdout, reason: host.records.at(-1)?.reason }
+  }
+  const limit = (bytes: string) => execute('prlimit', ['--pid', `${host.enginePid}`, `--stack=${bytes}:unlimited`])
+  await limit('4096')
+  expect(await make('unknown')).toMatchObject({ said: expect.stringContaining('EPERM'), reason: 'deviceRulesUnknown' })
+  await limit('unlimited')
+  await until('they are known', async () => (await make(`known${Date.now()}`)).reason === 'done')
+})

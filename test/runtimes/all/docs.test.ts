@@ -1,0 +1,128 @@
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { missing } from '../../support/fixtures.ts'
+import { type Done, execute } from '../../support/host.ts'
+import { CLI, Machine } from '../../support/machine.ts'
+import { asUser } from '../../support/user.ts'
+
+const pages = new URL('../../../docs/runtimes/', import.meta.url).pathname
+
+/** What a page needs that Debian has; the commands of the others are not run: Kubernetes and Proxmox. */
+const programs: Readonly<Record<string, readonly string[]>> = {
+  'crun-runc.md': ['crun', 'runc', 'python3', 'busybox'],
+  'podman.md': ['podman', 'crun', 'busybox'],
+  'rootless.md': ['podman', 'crun', 'busybox', 'newuidmap', 'setfattr', 'chrt'],
+  'containerd.md': ['containerd', 'ctr', 'runc', 'podman', 'busybox'],
+  'docker.md': ['dockerd', 'docker', 'crun', 'runc', 'busybox'],
+  'nested.md': ['podman', 'crun', 'busybox'],
+  'lxc.md': ['lxc-start', 'newuidmap', 'busybox'],
+}
+
+interface Step {
+  readonly commands: string
+  /** What it prints, where the page shows that. */
+  readonly prints?: string
+}
+
+/** "```sh test" is run; "```text test" after it is what it must print. */
+function stepsOf(page: string): readonly Step[] {
+  const text = readFileSync(join(pages, page), 'utf8')
+  const steps: Step[] = []
+  for (const [, kind, body] of text.matchAll(/^```(sh|text) test\n([\s\S]*?)^```$/gm)) {
+    if (kind === 'sh') steps.push({ commands: body! })
+    else steps.push({ ...steps.pop()!, prints: body! })
+  }
+  return steps
+}
+
+const MARK = '=== next step ==='
+
+/**
+ * A machine on which only root is at work: its /run and the state of engines are fresh and go with the mount namespace. The
+ * engines are told what this machine lacks: controllers of cgroups, and a network.
+ */
+const SURROUNDINGS = `set -e
+export PATH="$SCRATCH/tools:$PATH"
+for folder in /run /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/lxc; do mkdir -p $folder && mount -t tmpfs none $folder; done
+mkdir -p /etc/containers
+printf '[containers]\\ncgroups = "disabled"\\nnetns = "none"\\n[engine]\\nruntime = "crun"\\ncgroup_manager = "cgroupfs"\\n' >/etc/containers/containers.conf
+trap 'jobs -p | xargs -r kill; wait' EXIT
+cd "$SCRATCH/shared"
+`
+
+/** The same for a page whose reader is a user: the test's own settings are beside those of the page. */
+const OF_USER = `set -e
+export CONTAINERS_CONF_OVERRIDE="$HOME/test.conf"
+printf '[containers]\\ncgroups = "disabled"\\nnetns = "none"\\n[engine]\\nruntime = "crun"\\ncgroup_manager = "cgroupfs"\\n' >"$HOME/test.conf"
+`
+
+/** The daemon is started by the page in the background; the next step needs its socket. */
+const after = (run: string): string =>
+  `case "$(jobs -r)" in *serve*) until [ -S ${run}/intercede/oci.sock ]; do sleep 0.1; done;; esac`
+
+function scriptOf(steps: readonly Step[], before: string, run = '/run'): string {
+  const parts = steps.map(({ commands }) => `${commands}\n${after(run)}\necho '${MARK}'\n`)
+  return `${before}\necho '${MARK}'\n${parts.join('')}`
+}
+
+/** What a page takes for granted: a service that the package of Debian starts; and what it must not leave behind. */
+const services: Readonly<Record<string, string>> = {
+  'containerd.md': `containerd >"$SCRATCH/containerd.log" 2>&1 &
+until ctr version >/dev/null 2>&1; do sleep 0.1; done`,
+  'docker.md': `cp /usr/local/share/intercede-tests/docker-seccomp.json default.json
+dockerd --userns-remap default --add-runtime crun=/usr/bin/crun --iptables=false --ip6tables=false --bridge=none \\
+  --storage-driver vfs >"$SCRATCH/dockerd.log" 2>&1 &
+until docker version >/dev/null 2>&1; do sleep 0.1; done`,
+  'lxc.md': `trap 'lxc-ls --running -1 | xargs -r -n 1 lxc-stop --kill --name; jobs -p | xargs -r kill; wait' EXIT`,
+}
+
+function tool(machine: Machine, name: string, line: string): void {
+  const folder = join(machine.directory, 'tools')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, name), `#!/bin/sh\n${line} "$@"\n`)
+  chmodSync(join(folder, name), 0o755)
+}
+
+/** As root, but for the page of a user. */
+async function follow(machine: Machine, page: string, steps: readonly Step[]): Promise<Done> {
+  if (page === 'rootless.md') return asUser(machine, scriptOf(steps, OF_USER, '$XDG_RUNTIME_DIR'))
+  tool(machine, 'intercede', `exec ${process.execPath} ${CLI}`)
+  tool(machine, 'sudo', 'exec')
+  // netns of containers.conf is not for Pods: they would have a bridge of the machine.
+  tool(machine, 'podman', '[ "$1 $2" != "kube play" ] || set -- "$@" --network=none; exec /usr/bin/podman')
+  const file = join(machine.directory, 'page.sh')
+  writeFileSync(file, scriptOf(steps, SURROUNDINGS + (services[page] ?? '')))
+  return machine.run('timeout', '--kill-after=5', '100', 'bash', file)
+}
+
+describe.each(Object.entries(programs))('docs/runtimes/%s', (page, needed) => {
+  const absent = missing(...needed)
+  test.skipIf(absent)(`does what it says${absent ? `: ${absent}` : ''}`, async () => {
+    const steps = stepsOf(page)
+    expect(steps.length).toBeGreaterThan(2)
+    const machine = new Machine()
+    try {
+      const done = await follow(machine, page, steps)
+      expect({ status: done.status, steps: done.stdout.split(MARK).length, ...(done.status ? done : {}) }).toEqual({
+        status: 0,
+        steps: steps.length + 2,
+      })
+      const printed = done.stdout.split(`${MARK}\n`).slice(1)
+      for (const [index, { commands, prints }] of steps.entries()) {
+        if (prints !== undefined) expect(printed[index], commands).toBe(prints)
+      }
+    } finally {
+      await machine.close()
+    }
+  })
+})
+
+test('every page names only pages that exist', async () => {
+  for (const page of readdirSync(pages)) {
+    for (const [, link] of readFileSync(join(pages, page), 'utf8').matchAll(/\]\(([^):#]+)[^)]*\)/g)) {
+      const { status } = await execute('test', ['-e', join(pages, link!)])
+      expect(`${page} ${link} ${status}`).toBe(`${page} ${link} 0`)
+    }
+  }
+})

@@ -1,0 +1,167 @@
+import { writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:net'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { missing } from '../../support/fixtures.ts'
+import { type Done, execute } from '../../support/host.ts'
+import { CLI, Machine } from '../../support/machine.ts'
+
+const BASE = new URL('../../unit/filter/podman-seccomp.json', import.meta.url).pathname
+const KEYS = [
+  'mknod',
+  'setxattr',
+  'sysinfo',
+  'sched_setscheduler',
+  'bpf',
+  'bpf.devices',
+  'mount',
+  'mount.fuse=ext4=fuse2fs',
+]
+
+/**
+ * An agent that loses the listener: read() drops a descriptor that comes along, and with the last listener closed the
+ * kernel answers a trapped call with ENOSYS, which no kernel with these calls gives by itself.
+ */
+let agent: Server
+let machine: Machine
+let handedOver: string[] = []
+
+beforeAll(async () => {
+  machine = new Machine()
+  agent = createServer((connection) => {
+    let text = ''
+    connection.on('data', (chunk) => {
+      text += chunk.toString()
+    })
+    connection.on('close', () => handedOver.push(text))
+  })
+  await new Promise<void>((resolve) => agent.listen(machine.socket, resolve))
+})
+afterAll(async () => {
+  agent.close()
+  await machine.close()
+})
+
+/** The profile as `intercede profile` prints it. */
+async function profile(runtime: string, ...options: readonly string[]): Promise<string> {
+  const keys = KEYS.flatMap((key) => ['-c', key])
+  const args = [CLI, 'profile', ...keys, '--runtime', runtime, '--listener', machine.socket, ...options]
+  const { status, stdout, stderr } = await execute(process.execPath, args)
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  return stdout
+}
+
+/** Runs a command under a profile, as root without a user namespace and without any cgroup of its own. */
+async function run(runtime: string, seccomp: string, command: readonly string[]): Promise<Done> {
+  handedOver = []
+  const capabilities = ['CAP_MKNOD', 'CAP_CHOWN', 'CAP_SYS_ADMIN']
+  const spec = {
+    ociVersion: '1.0.2',
+    process: {
+      user: { uid: 0, gid: 0 },
+      args: command,
+      env: ['PATH=/bin'],
+      cwd: '/',
+      capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
+    },
+    root: { path: machine.rootfs },
+    mounts: [
+      { destination: '/proc', type: 'proc', source: 'proc' },
+      { destination: '/tmp', type: 'tmpfs', source: 'tmpfs' },
+    ],
+    linux: { namespaces: ['pid', 'mount', 'ipc', 'uts'].map((type) => ({ type })), seccomp: JSON.parse(seccomp) },
+  }
+  writeFileSync(join(machine.directory, 'config.json'), JSON.stringify(spec))
+  const manager = runtime === 'crun' ? ['--cgroup-manager', 'cgroupfs'] : []
+  const id = `profile-${process.pid}-${serial++}`
+  const state = join(machine.directory, 'state')
+  return machine.run(runtime, '--root', state, ...manager, 'run', '--bundle', machine.directory, id)
+}
+let serial = 0
+
+/** Podman with everything of its own in the directory of the test. */
+async function podman(seccomp: string, options: readonly string[], command: readonly string[]): Promise<Done> {
+  handedOver = []
+  const at = (name: string) => join(machine.directory, name)
+  writeFileSync(at('seccomp.json'), seccomp)
+  const global = ['--root', at('podman'), '--runroot', at('podman-run'), '--storage-driver', 'vfs', '--runtime', 'crun']
+  const isolation = ['--cgroups=disabled', '--network=none', '--security-opt', `seccomp=${at('seccomp.json')}`]
+  const container = ['run', '--rm', ...isolation, ...options, '--rootfs', machine.rootfs]
+  return machine.run('podman', '--cgroup-manager', 'cgroupfs', ...global, ...container, ...command)
+}
+
+/** Trapped: a device, memory figures. Not trapped, on either side of a condition: a FIFO, a tmpfs by bind. */
+const SCRIPT = [
+  'caller mknod /tmp/n 020666 1 3',
+  'caller mknodat /tmp m 020666 1 3',
+  'caller mknod /tmp/f 010666 0 0',
+  'stat -c %F /tmp/f',
+  'busybox mount -t ext4 none /tmp 2>&1',
+  'busybox mount --bind /tmp /tmp && echo bound',
+  'busybox rm /tmp/f',
+].join('; ')
+const SEEN = [
+  '{"errno":"ENOSYS"}',
+  '{"errno":"ENOSYS"}',
+  '{"ok":true}',
+  'fifo',
+  'mount: mounting none on /tmp failed: Function not implemented',
+  'bound',
+  '',
+].join('\n')
+
+describe.each(['crun', 'runc'])('%s takes the generated profile', (runtime) => {
+  const absent = missing(runtime, 'busybox', 'gcc')
+  test.skipIf(absent).each([
+    { what: 'alone', options: [] },
+    { what: "on top of podman's", options: ['--base', BASE, '--cap-add', 'SYS_ADMIN'] },
+    {
+      what: "on top of podman's, where two of its rules allow bpf",
+      options: ['--base', BASE, '--cap-add', 'SYS_ADMIN', '--cap-add', 'BPF'],
+    },
+  ])(`$what${absent ? ` (${absent})` : ''}`, async ({ options }) => {
+    const done = await run(runtime, await profile(runtime, ...options), ['sh', '-c', SCRIPT])
+    expect(done.stdout).toBe(SEEN)
+    const [state] = handedOver.map((text) => JSON.parse(text) as { metadata: string })
+    expect(state?.metadata.split('\n')).toEqual(
+      [
+        ...['mknod=true', 'bpf=true', 'bpf.devices=true', 'mount=true', 'mount.fuse=ext4=fuse2fs'],
+        ...['sched_setscheduler=true', 'setxattr=true', 'sysinfo=true'],
+      ]
+        .map((line) => `security.syscalls.intercept.${line}`)
+        .concat(''),
+    )
+  })
+})
+
+describe('podman takes the generated profile', () => {
+  const absent = missing('podman', 'crun', 'busybox', 'gcc')
+  test.skipIf(absent).each([
+    { what: 'alone', options: [], caps: [] },
+    { what: 'on top of its own', options: ['--base', BASE], caps: [] },
+    {
+      what: 'on top of its own, where two of its rules allow bpf',
+      options: ['--base', BASE],
+      caps: ['--cap-add=BPF,SYS_ADMIN'],
+    },
+  ])(`$what${absent ? ` (${absent})` : ''}`, async ({ options, caps }) => {
+    const script = 'caller mknod /tmp/n 020666 1 3; caller mknod /tmp/f 010666 0 0; busybox rm /tmp/f'
+    const done = await podman(await profile('podman', ...options), caps, ['sh', '-c', script])
+    expect(done).toEqual({ status: 0, stdout: '{"errno":"ENOSYS"}\n{"ok":true}\n', stderr: expect.any(String) })
+    expect(handedOver).toHaveLength(1)
+  })
+})
+
+test('a base that would hang a runtime is refused', async () => {
+  const base = join(machine.directory, 'base.json')
+  const syscalls = [{ names: ['write'], action: 'SCMP_ACT_NOTIFY' }]
+  const listenerPath = '/run/intercede/oci.sock'
+  writeFileSync(base, JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', listenerPath, syscalls }))
+  const args = [CLI, 'profile', '-c', 'mknod', '--runtime', 'runc', '--base', base]
+  const { status, stdout, stderr } = await execute(process.execPath, args)
+  expect({ status, stdout, stderr }).toEqual({
+    status: 1,
+    stdout: '',
+    stderr: `intercede: Cannot use the base profile "${base}": SCMP_ACT_NOTIFY for write would hang runc before it can hand over the listener\n`,
+  })
+})

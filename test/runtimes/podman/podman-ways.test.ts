@@ -1,0 +1,153 @@
+import { cpSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { missing } from '../../support/fixtures.ts'
+import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support/fuse-image.ts'
+import { type Done, execute } from '../../support/host.ts'
+import { CLI, Machine } from '../../support/machine.ts'
+import { Podman, USUAL, writeProfile } from '../../support/podman.ts'
+
+const absent = missing('podman', 'crun', 'busybox', 'newuidmap') ?? lacksFuse()
+const STOCK = '/usr/share/containers/seccomp.json'
+const MAKES = 'mknod /tmp/n c 1 3 && stat -c %t:%T /tmp/n'
+
+let machine: Machine
+let podman: Podman
+let profile: string
+beforeAll(async () => {
+  machine = new Machine()
+  if (absent) return
+  await machine.serve()
+  await installFuse(machine)
+  podman = await Podman.start(machine)
+  profile = await writeProfile(machine, 'mknod.json', ['-c', 'mknod', '--runtime', 'podman', '--base', STOCK])
+})
+afterAll(async () => {
+  await podman?.close()
+  await machine.close()
+})
+afterEach(() => {
+  delete process.env.CONTAINERS_CONF
+})
+
+/** A containers.conf for the commands that follow. */
+function configure(lines: readonly string[]): void {
+  process.env.CONTAINERS_CONF = join(machine.directory, 'containers.conf')
+  writeFileSync(process.env.CONTAINERS_CONF, `[containers]\ncgroups = "disabled"\n${lines.join('\n')}\n`)
+}
+
+/** What docs/runtimes/podman.md tells to write. */
+const CAPABILITIES =
+  '["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"]'
+
+describe.skipIf(absent)(`podman${absent ? `: ${absent}` : ''}`, () => {
+  test('run with what "intercede flags" prints', async () => {
+    const done = await podman.run('run', ...USUAL, ...(await flagsFor('-c', 'mknod')), 'test', 'sh', '-c', MAKES)
+    expect(done).toEqual({ status: 0, stdout: '1:3\n', stderr: '' })
+  })
+
+  test('run with what it prints for mount.fuse', async () => {
+    const done = await podman.run('run', ...USUAL, ...(await flagsFor(...FUSE_KEYS)), 'test', 'sh', '-c', MOUNT)
+    expect(done).toEqual({ status: 0, stdout: MOUNTED.map((line) => `${line}\n`).join(''), stderr: '' })
+  })
+
+  test("run over an overlay with nodev, podman's default: the node works, by a mount of ours", async () => {
+    const at = (name: string): string => join(machine.directory, name)
+    const overlay = [
+      '--root',
+      at('overlay'),
+      '--runroot',
+      at('overlay-run'),
+      '--runtime',
+      'crun',
+      '--cgroup-manager=cgroupfs',
+    ]
+    overlay.push('--storage-driver=overlay', '--storage-opt=overlay.mountopt=nodev')
+    await machine.run('sh', '-c', `tar -C ${machine.rootfs} -c . | podman ${overlay.join(' ')} import -q - test`)
+    const options = [...USUAL, '--userns=auto', '--cap-add=MKNOD', `--security-opt=seccomp=${profile}`]
+    const script =
+      'busybox grep " / / " /proc/self/mountinfo | busybox cut -d" " -f6; mknod /null c 1 3 && echo x >/null && stat -c "%F %t:%T %a %u" /null'
+    try {
+      const done = await machine.run(
+        'podman',
+        ...overlay,
+        'run',
+        ...options,
+        'test',
+        'sh',
+        '-c',
+        `PATH=/bin; ${script}`,
+      )
+      expect(done.stdout).toMatch(/^rw,nodev.*\ncharacter special file 1:3 644 0\n$/)
+    } finally {
+      await machine.run('podman', ...overlay, 'system', 'reset', '--force')
+    }
+  })
+
+  test('run without an option, where containers.conf says it all', async () => {
+    const run = (): Promise<Done> => podman.run('run', '--rm', '--network=none', 'test', 'sh', '-c', MAKES)
+    configure([`seccomp_profile = "${profile}"`, 'userns = "auto"', `default_capabilities = ${CAPABILITIES}`])
+    expect(await run()).toEqual({ status: 0, stdout: '1:3\n', stderr: '' })
+    configure([`seccomp_profile = "${profile}"`, 'userns = "auto"'])
+    expect(await run()).toMatchObject({ status: 1, stderr: expect.stringContaining('Operation not permitted') })
+  })
+
+  /** podman 5.4.2 does not look at securityContext.seccompProfile. */
+  test('kube play, and exec in its container', async () => {
+    configure([])
+    const name = 'play'
+    const annotations = { 'seccomp.security.alpha.kubernetes.io/pod': 'localhost/mknod.json' }
+    const container = {
+      ...{ name: 'one', image: 'test', imagePullPolicy: 'Never', command: ['sleep', '1000'] },
+      securityContext: { capabilities: { add: ['MKNOD'] } },
+    }
+    const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name, annotations }, spec: { containers: [container] } }
+    writeFileSync(join(machine.directory, `${name}.yaml`), JSON.stringify(pod))
+    const options = ['--userns=auto', '--network=none', '--seccomp-profile-root', machine.directory]
+    const file = join(machine.directory, `${name}.yaml`)
+    expect(await podman.leave('kube', 'play', ...options, file)).toBe(0)
+    try {
+      const done = await podman.run('exec', `${name}-one`, 'sh', '-c', MAKES)
+      expect(done).toEqual({ status: 0, stdout: '1:3\n', stderr: '' })
+    } finally {
+      await podman.run('pod', 'rm', '--force', '--time=0', name)
+    }
+  })
+
+  test('rootless: the socket is closed to a user, and the daemon does not take what a user hands over', async () => {
+    cpSync(machine.rootfs, join(machine.directory, 'alice/rootfs'), { recursive: true, verbatimSymlinks: true })
+    const refused = await alice(machine, profile)
+    expect(refused).toMatchObject({ status: 126, stdout: '' })
+    expect(refused.stderr).toMatch(/open seccomp receiver: connect socket to `.*\/oci\.sock`: Permission denied/)
+
+    await execute('chmod', ['666', machine.socket])
+    const unserved = await alice(machine, profile)
+    expect(unserved.status).not.toBe(0)
+    // It depends on who is faster: crun that still sends, or the daemon that closes.
+    expect(unserved.stderr).toMatch(/send listener fd .* to receiver: Broken pipe|Function not implemented/)
+    expect(machine.log.at(-1)).toMatchObject({
+      level: 'warn',
+      message: expect.stringMatching(/only root may hand over a listener, not user 1234/),
+    })
+  })
+})
+
+async function flagsFor(...keys: readonly string[]): Promise<readonly string[]> {
+  const files = ['--listener', machine.socket, '--write', machine.directory, '--name', 'flags']
+  const { stdout } = await execute(process.execPath, [CLI, 'flags', 'podman', ...keys, ...files])
+  return stdout.trim().split('\n')
+}
+
+/** Rootless podman of a user that is made for it, in the surroundings of the machine. */
+function alice(on: Machine, seccomp: string): Promise<Done> {
+  const home = join(on.directory, 'alice')
+  const script = `set -e
+grep -q alice /etc/passwd || echo 'alice:x:1234:1234::${home}:/bin/sh' >>/etc/passwd
+echo 'alice:x:1234:' >>/etc/group
+echo 'alice:2000000:65536' | tee -a /etc/subuid >>/etc/subgid
+mkdir -p ${home}/run && chown -R 1234:1234 ${home}
+exec setpriv --reuid 1234 --regid 1234 --init-groups env -i PATH=/usr/bin:/bin:/usr/sbin HOME=${home} XDG_RUNTIME_DIR=${home}/run \
+  podman --storage-driver vfs --runtime crun --cgroup-manager cgroupfs run ${USUAL.join(' ')} --security-opt seccomp=${seccomp} \
+  --cap-add MKNOD --rootfs ${home}/rootfs mknod /tmp/n c 1 3`
+  return on.run('sh', '-c', `cd / && ${script}`)
+}

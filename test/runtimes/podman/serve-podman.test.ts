@@ -1,0 +1,129 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Done, execute } from '../../support/host.ts'
+import { CLI, Machine } from '../../support/machine.ts'
+
+const KEY = 'security.syscalls.intercept'
+
+let machine: Machine
+beforeAll(async () => {
+  machine = new Machine()
+  await machine.serve(
+    `profiles:\n  more: { ${KEY}.mknod: true, ${KEY}.mknod.devices: 'c:10:200' }\nannotations: { profiles: [more] }\n`,
+  )
+  const base = '/usr/share/containers/seccomp.json'
+  const args = ['profile', '-c', 'mknod', '--runtime', 'podman', '--base', base, '--listener', machine.socket]
+  const profile = await execute(process.execPath, [CLI, ...args])
+  writeFileSync(join(machine.directory, 'profile.json'), profile.stdout)
+  await machine.run('sh', '-c', `tar -C ${machine.rootfs} -c . | podman ${store().join(' ')} import - test`)
+})
+afterAll(async () => {
+  await podman('system', 'reset', '--force')
+  await machine.close()
+})
+
+/** podman's state is our own; the limits that it sets by itself need controllers that this machine may lack. */
+const store = (): readonly string[] => [
+  ...['--root', join(machine.directory, 'store'), '--runroot', join(machine.directory, 'run')],
+  ...['--cgroup-manager', 'cgroupfs', '--runtime', 'crun'],
+]
+const podman = (...args: readonly string[]): Promise<Done> => machine.run('podman', ...store(), ...args)
+const USUAL = ['--rm', '--cgroups=disabled', '--network=none']
+const run = (options: readonly string[], script: string): Promise<Done> =>
+  podman(
+    'run',
+    ...USUAL,
+    `--security-opt=seccomp=${join(machine.directory, 'profile.json')}`,
+    ...options,
+    'test',
+    'sh',
+    '-c',
+    script,
+  )
+let serial = 0
+const named = (): string => `it-podman-${process.pid}-${serial++}`
+const started = () => machine.log.findLast(({ message }) => message === 'container')!
+
+describe('podman run', () => {
+  test('with --userns=auto --cap-add MKNOD makes devices that work, over its own profile', async () => {
+    const done = await run(
+      ['--userns=auto', '--cap-add=MKNOD'],
+      'mknod /tmp/n c 1 3 && echo x >/tmp/n && stat -c "%F %t:%T %u" /tmp/n; mknod /tmp/m c 1 1',
+    )
+    expect(done.stdout).toBe('character special file 1:3 0\n')
+    expect(done.stderr).toMatch(/Operation not permitted/)
+    expect(started()).toMatchObject({ level: 'info', keys: { [`${KEY}.mknod`]: 'true (metadata)' } })
+    await machine.logged(String(started().container), 'deviceNotAllowed')
+  })
+
+  test('without --cap-add the log names it', async () => {
+    const done = await run(['--userns=auto'], 'mknod /tmp/n c 1 3')
+    expect(done).toMatchObject({ status: 1, stderr: expect.stringMatching(/Operation not permitted/) })
+    expect(started()).toMatchObject({ level: 'warn', cannot: [expect.stringContaining('--cap-add MKNOD')] })
+    expect(await machine.logged(String(started().container), 'lacksCapability')).toMatchObject({ syscall: 'mknodat' })
+  })
+
+  test('without --userns the log names it', async () => {
+    await run(['--cap-add=MKNOD'], 'mknod /tmp/n c 1 3')
+    expect(started()).toMatchObject({ level: 'warn', cannot: [expect.stringContaining('--userns=auto')] })
+    await machine.logged(String(started().container), 'hostUserns')
+  })
+
+  test('as a user of the container: refused without the capability, done with it', async () => {
+    const without = await run(['--userns=auto', '--user=1000'], 'mknod /dev/shm/n c 1 3')
+    expect(without).toMatchObject({ status: 1, stderr: expect.stringMatching(/Operation not permitted/) })
+    await machine.logged(String(started().container), 'lacksCapability')
+    const mount = `--volume=${machine.shared}:/shared`
+    const having = await run(
+      ['--userns=auto', '--user=1000', '--cap-add=MKNOD', mount],
+      'mknod /shared/n c 1 3; stat -c %u /shared/n; busybox rm /shared/n',
+    )
+    expect(having).toMatchObject({ stdout: '1000\n', stderr: '' })
+  })
+
+  test('annotations choose a profile that the configuration lists, and lower keys, and no more', async () => {
+    const choose = ['--annotation', `${KEY}.profile=more`]
+    await run(['--userns=auto', '--cap-add=MKNOD', ...choose], 'mknod /tmp/tun c 10 200')
+    expect(started()).toMatchObject({ keys: { [`${KEY}.mknod.devices`]: 'c:10:200 (profile more)' } })
+    const lower = ['--annotation', `${KEY}.mknod=false`, '--annotation', `${KEY}.sysinfo=true`]
+    await run(['--userns=auto', '--cap-add=MKNOD', ...lower], 'mknod /tmp/n c 1 3')
+    expect(started()).toMatchObject({
+      keys: { [`${KEY}.mknod`]: 'false (annotation)', [`${KEY}.sysinfo`]: 'false (default)' },
+      ignored: [{ key: `${KEY}.sysinfo`, value: 'true' }],
+    })
+    await machine.logged(String(started().container), 'keyOff')
+  })
+})
+
+test('podman exec', async () => {
+  const name = named()
+  const profile = `--security-opt=seccomp=${join(machine.directory, 'profile.json')}`
+  await machine.leave(
+    'podman',
+    ...store(),
+    'run',
+    ...USUAL,
+    '-d',
+    '--name',
+    name,
+    profile,
+    '--userns=auto',
+    '--cap-add=MKNOD',
+    'test',
+    'sleep',
+    '1000',
+  )
+  try {
+    const made = await podman(
+      'exec',
+      name,
+      'sh',
+      '-c',
+      'mknod /tmp/n c 1 5 && stat -c %t:%T /tmp/n; caller --thread mknod /tmp/t 020666 1 3; caller mknodat /tmp n2 020666 1 3',
+    )
+    expect(made.stdout).toBe('1:5\n{"ok":true}\n{"ok":true}\n')
+  } finally {
+    await podman('rm', '--force', '--time=0', name)
+  }
+})

@@ -1,0 +1,189 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { keyNames } from '../../../src/policy/keys.ts'
+import { type Done, execute } from '../../support/host.ts'
+import { CLI } from '../../support/machine.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'intercede-bad-'))
+afterAll(() => rmSync(directory, { recursive: true }))
+
+const KEY = 'security.syscalls.intercept'
+const intercede = (...args: readonly string[]): Promise<Done> => execute(process.execPath, [CLI, ...args])
+const file = (name: string, text: string): string => {
+  writeFileSync(join(directory, name), text)
+  return join(directory, name)
+}
+const SHADOWED = JSON.stringify({
+  defaultAction: 'SCMP_ACT_ERRNO',
+  listenerPath: '/run/intercede/oci.sock',
+  syscalls: [
+    { names: ['chmod'], action: 'SCMP_ACT_NOTIFY', args: [{ index: 1, value: 0, op: 'SCMP_CMP_EQ' }] },
+    { names: ['chmod'], action: 'SCMP_ACT_ALLOW' },
+  ],
+})
+const FOR_LXC = ['profile', '--format', 'lxc', '-c', 'mknod']
+const both = [`${KEY}.mount.allowed=ext4`, `${KEY}.mount.fuse=ext4=fuse2fs`].flatMap((pair) => ['-c', pair])
+
+describe('one clear sentence, a status that is not 0, nothing left behind', () => {
+  test.each([
+    {
+      what: 'run: an unknown key',
+      args: ['run', '-c', 'moutn=true', 'true'],
+      status: 125,
+      says: /moutn.*did you mean.*mount/i,
+    },
+    {
+      what: 'run: a bad boolean',
+      args: ['run', '-c', 'mknod=maybe', 'true'],
+      status: 125,
+      says: /mknod is "maybe".*true, 1, yes/,
+    },
+    {
+      what: 'run: a file system in both lists',
+      args: ['run', '-c', 'mount', ...both, 'true'],
+      status: 125,
+      says: /"ext4" is in both/,
+    },
+    {
+      what: 'run: a missing rootfs',
+      args: ['run', '--rootfs', '/no/such', 'true'],
+      status: 125,
+      says: /\/no\/such.*no such directory/,
+    },
+    { what: 'profile: an unknown key', args: ['profile', '-c', 'x'], status: 1, says: /x/ },
+    {
+      what: 'profile: a policy of LXC of another version',
+      args: [...FOR_LXC, '--base', file('v1.seccomp', '1\nallowlist\n0\n')],
+      status: 1,
+      says: /Cannot use the base profile ".*v1\.seccomp": it is no policy of version 2/,
+    },
+    {
+      what: 'profile: a policy of LXC for another proxy',
+      args: [...FOR_LXC, '--base', file('notify.seccomp', '2\ndenylist\nmount notify\n')],
+      status: 1,
+      says: /it has notify rules of its own, for another proxy/,
+    },
+    {
+      what: 'profile: a base with a trap that never holds',
+      args: ['profile', '-c', 'mknod', '--base', file('shadow.json', SHADOWED)],
+      status: 1,
+      says: /shadow\.json.*SCMP_ACT_NOTIFY for chmod never holds/,
+    },
+    {
+      what: 'serve: a missing configuration',
+      args: ['serve', '--config', '/no/such'],
+      status: 1,
+      says: /Cannot read configuration "\/no\/such": ENOENT/,
+    },
+    {
+      what: 'serve: a configuration that never ends',
+      args: ['serve', '--config', '/dev/zero'],
+      status: 1,
+      says: /Cannot read configuration "\/dev\/zero": it is no regular file; name one/,
+    },
+    {
+      what: 'profile: a base that never ends',
+      args: ['profile', '-c', 'mknod', '--base', '/dev/zero'],
+      status: 1,
+      says: /Cannot use the base profile "\/dev\/zero": it is no regular file; name one/,
+    },
+    {
+      what: 'profile: a policy of LXC that never ends',
+      args: [...FOR_LXC, '--base', '/dev/zero'],
+      status: 1,
+      says: /Cannot use the base profile "\/dev\/zero": it is no regular file; name one/,
+    },
+    {
+      what: 'serve: a bad boolean',
+      args: ['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)],
+      status: 1,
+      says: /bool\.yaml.*maybe.*line 2/,
+    },
+    {
+      what: 'serve: an unknown key',
+      args: ['serve', '--config', file('key.yaml', `default:\n  ${KEY}.moutn: true\n`)],
+      status: 1,
+      says: /moutn.*line 2|line 2.*moutn/,
+    },
+    {
+      what: 'serve: a path that is no socket',
+      args: ['serve', '--socket', file('plain', '')],
+      status: 1,
+      says: /is there already and no socket/,
+    },
+    { what: 'no such command', args: ['rnu'], status: 1, says: /unknown command 'rnu'/ },
+  ])('$what', async ({ args, status, says }) => {
+    const done = await intercede(...args)
+    expect({ status: done.status, stdout: done.stdout }).toEqual({ status, stdout: '' })
+    expect(done.stderr).toMatch(says)
+    expect(done.stderr.trim().split('\n').length).toBeLessThanOrEqual(2)
+    expect(readdirSync('/run/intercede/run')).toEqual([])
+  })
+
+  test('serve --check-config says every effective key of each profile, with its origin', async () => {
+    const text = `default: { ${KEY}.mknod: true }\nprofiles: { vpn: { mknod.devices: 'c:10:200' } }\nannotations: { profiles: [vpn] }\n`
+    const { status, stdout, stderr } = await intercede('serve', '--check-config', '--config', file('good.yaml', text))
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    const [, usual, vpn] = stdout.split(/^(?:default|profile "vpn"):$/m)
+    for (const part of [usual, vpn]) {
+      expect(part).toContain(`  ${KEY}.mknod: "true" # configuration\n`)
+      expect(part?.match(new RegExp(`^  ${KEY}`, 'gm'))).toHaveLength(keyNames.length)
+    }
+    expect(usual).toContain(`  ${KEY}.mknod.devices: "" # default\n`)
+    expect(vpn).toContain(`  ${KEY}.mknod.devices: "c:10:200" # profile vpn\n`)
+    expect(vpn).toMatch(/^annotations may choose the profiles: vpn$/m)
+  })
+
+  test('serve --check-config of a bad file', async () => {
+    const done = await intercede(
+      'serve',
+      '--check-config',
+      '--config',
+      file('bad.yaml', 'profiles: { a: { mknot: 1 } }'),
+    )
+    expect(done).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/mknot.*line 1/) })
+  })
+
+  test.each(['run', 'serve'])('%s by somebody who is not root', async (command) => {
+    const args = command === 'run' ? ['run', '-c', 'mknod', 'true'] : ['serve', '--socket', join(directory, 's')]
+    const done = await execute('setpriv', ['--reuid', '1234', '--clear-groups', process.execPath, CLI, ...args])
+    expect(done.status).toBe(command === 'run' ? 125 : 1)
+    expect(done.stderr).toMatch(/root/)
+  })
+
+  test('run without a runtime names the command that installs one', async () => {
+    const hide =
+      'mount --make-rprivate / && mount --bind /etc/passwd /usr/bin/crun && mount --bind /etc/passwd /usr/sbin/runc && exec "$@"'
+    const done = await execute('unshare', ['--mount', 'sh', '-c', hide, 'sh', process.execPath, CLI, 'run', 'true'])
+    expect(done.status).toBe(125)
+    expect(done.stderr).toMatch(/apt-get install.* crun/)
+  })
+
+  test('run with a range of ids that is too small', async () => {
+    const done = await execute('unshare', [
+      '--mount',
+      'sh',
+      '-c',
+      OVER_ETC,
+      'sh',
+      directory,
+      'intercede:1000000:100',
+      process.execPath,
+      CLI,
+      'run',
+      'true',
+    ])
+    expect(done.status).toBe(125)
+    expect(done.stderr).toMatch(/subuid/)
+  })
+})
+
+/** Another /etc/subuid, in a mount namespace of its own. */
+const OVER_ETC = `set -e
+mount --make-rprivate /
+mkdir -p "$1/etc" && mount -t tmpfs none "$1/etc" && mkdir "$1/etc/upper" "$1/etc/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc/upper,workdir=$1/etc/work" none /etc
+printf '%s\\n' "$2" >/etc/subuid && printf '%s\\n' "$2" >/etc/subgid
+shift 2 && exec "$@"`

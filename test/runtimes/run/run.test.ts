@@ -1,0 +1,187 @@
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { cgroups, ended, hasRuntime, INTERCEDE, run, sh, start, unable } from '../../support/run-machine.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-run-'))
+chmodSync(scratch, 0o755)
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+/** The cgroups of a run that the test itself started; others may run on this machine. */
+const cgroupOf = (pid: number | undefined): string[] => cgroups().filter((name) => name.startsWith(`${pid}-`))
+
+describe.skipIf(unable()).each(['crun', 'runc'] as const)('intercede run with %s', (runtime) => {
+  const wanted = ['--runtime', runtime]
+  beforeEach(({ skip }) => {
+    if (!hasRuntime(runtime)) skip(`${runtime} is not installed`)
+  })
+
+  test.each([
+    { command: sh('exit 7'), status: 7 },
+    { command: sh("sh -c 'kill -9 $$'"), status: 137 },
+    { command: ['no-such-command'], status: 127 },
+    { command: ['/etc/passwd'], status: 126 },
+    { command: ['--workdir', '/nowhere/at/all', 'true'], status: 125 },
+  ])('ends with $status after $command', ({ command, status }) => {
+    expect(run([...wanted, ...command]).status).toBe(status)
+  })
+
+  test('is root inside, and nobody outside', () => {
+    const { stdout } = run([...wanted, ...sh('whoami; pwd; cat /proc/self/uid_map; cat /etc/shadow 2>&1')])
+    expect(stdout).toMatch(/^root\n\/root\n +0 +[1-9]\d+ +65536\n.*Permission denied/)
+  })
+
+  test('leaves the host as it is', () => {
+    const name = `intercede-test-${process.pid}`
+    const { stdout } = run([
+      ...wanted,
+      ...sh(`echo x >/root/${name} && echo fresh; echo x >/usr/${name}; chmod 600 /dev/null`),
+    ])
+    expect(stdout).toBe('fresh\n')
+    expect([`/root/${name}`, `/usr/${name}`].filter((path) => existsSync(path))).toEqual([])
+  })
+
+  test('gives large output whole, and ends the input', () => {
+    const { stdout, status } = run([...wanted, 'head', '-c', '10000000', '/dev/zero'])
+    expect([stdout.length, status]).toEqual([10_000_000, 0])
+    const text = 'line\n'.repeat(200_000)
+    expect(run([...wanted, 'cat'], text).stdout === text).toBe(true)
+  })
+
+  test('lets a command open its own output', () => {
+    const { stdout, stderr } = run([...wanted, ...sh('echo out >/dev/stdout; echo err >/dev/stderr')])
+    expect([stdout, stderr]).toEqual(['out\n', 'err\n'])
+  })
+
+  test('stops a command whose reader went away', () => {
+    const { stdout } = spawnSync('sh', ['-c', `node ${INTERCEDE} run --runtime ${runtime} yes | head -1`], {
+      encoding: 'utf8',
+      input: '',
+      timeout: 30_000,
+    })
+    expect(stdout).toBe('y\n')
+  })
+
+  test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const)('passes %s on', async (signal) => {
+    const trap = `trap "exit 9" ${signal.slice(3)}; echo ready; while :; do sleep 0.05; done`
+    const child = await start([...wanted, ...sh(trap)])
+    child.kill(signal)
+    expect(await ended(child)).toBe(9)
+    expect(cgroupOf(child.pid)).toEqual([])
+  })
+
+  test('kills at the second SIGTERM what ignores the first', async () => {
+    const child = await start([...wanted, ...sh('echo ready; sleep 100')])
+    child.kill('SIGTERM')
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    child.kill('SIGTERM')
+    expect(await ended(child)).toBe(137)
+    expect(cgroupOf(child.pid)).toEqual([])
+  })
+
+  test('removes what a killed run left, and not what still runs', async () => {
+    const [killed, alive] = await Promise.all([1, 2].map(() => start([...wanted, ...sh('echo ready; cat; exit 3')])))
+    killed?.kill('SIGKILL')
+    await ended(killed!)
+    expect(run([...wanted, 'true']).status).toBe(0)
+    expect(cgroupOf(killed?.pid)).toEqual([])
+    expect(cgroupOf(alive?.pid)).toHaveLength(1)
+    alive?.stdin?.end()
+    expect(await ended(alive!)).toBe(3)
+  })
+
+  test('has a terminal where we have one', () => {
+    const command = `stty cols 91 rows 17; node ${INTERCEDE} run --runtime ${runtime} -- sh -c 'tty; stty size; exit 5'`
+    const { stdout, status } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', input: '' })
+    // What script(1) types at the end of its own input is echoed somewhere in between.
+    expect(stdout.replaceAll(/\^@|\0/g, '')).toContain('/dev/pts/0\r\n17 91\r\n')
+    expect(status).toBe(5)
+  })
+
+  test.skipIf(!existsSync('/usr/bin/busybox'))('has a root of its own with --rootfs, whose files are its own', () => {
+    const closed = join(scratch, runtime)
+    const root = join(closed, 'root')
+    mkdirSync(join(root, 'bin'), { recursive: true })
+    copyFileSync('/usr/bin/busybox', join(root, 'bin/busybox'))
+    symlinkSync('busybox', join(root, 'bin/sh'))
+    const script = '/bin/busybox touch /made && /bin/busybox stat -c %u /bin/busybox; echo x >/dev/null'
+    const refused = run([...wanted, '--rootfs', root, ...sh(script)])
+    expect(refused).toMatchObject({
+      status: 125,
+      stderr: expect.stringContaining('every user of the host can reach it'),
+    })
+    chmodSync(closed, 0o700)
+    expect(run([...wanted, '--rootfs', root, ...sh(script)])).toMatchObject({ stdout: '0\n', status: 0 })
+    expect(statSync(join(root, 'made')).uid).toBe(0)
+  })
+
+  test('shows directories and devices that were asked for', () => {
+    writeFileSync(join(scratch, 'file'), 'text')
+    const bind = ['--bind', `${scratch}:/opt/new/place:ro`, '--device', '/dev/zero:/dev/sub/zero']
+    const script = 'cat /opt/new/place/file; touch /opt/new/place/x 2>&1; head -c 3 /dev/sub/zero | wc -c'
+    expect(run([...wanted, ...bind, ...sh(script)]).stdout).toMatch(/^texttouch: .*Read-only file system\n3\n$/)
+  })
+
+  test('limits memory', () => {
+    expect(run([...wanted, '--memory', '40m', ...sh('head -c 200m /dev/zero | tail >/dev/null; echo $?')]).stdout).toBe(
+      '137\n',
+    )
+  })
+
+  test('bounds the cgroups that it makes', () => {
+    const script =
+      'mount -t cgroup2 none /mnt && cd /mnt && n=0; while mkdir $(printf "%0200d" 1) 2>/dev/null && cd $(printf "%0200d" 1); do n=$((n+1)); done; echo $n'
+    const { stdout } = run([...wanted, ...sh(script)])
+    // runc gives a container no cgroup to make others in.
+    expect(Number(stdout)).toBeGreaterThan(runtime === 'crun' ? 3 : -1)
+    expect(Number(stdout)).toBeLessThan(12)
+  })
+
+  test('lets a console be made, and does not open the one of the host', () => {
+    const script = 'mknod c c 5 1 && stat -c %t:%T c; (: <>c) 2>/dev/null || echo closed'
+    expect(run([...wanted, '-c', 'mknod', ...sh(script)]).stdout).toBe('5:1\nclosed\n')
+  })
+
+  test('makes the devices that -c allows, and says what it refused', () => {
+    const script = 'mknod n c 1 3 && echo x >n && stat -c "%F %t:%T" n; mknod m c 1 1'
+    const { stdout, stderr } = run([...wanted, '-c', 'mknod', ...sh(script)])
+    expect(stdout).toBe('character special file 1:3\n')
+    expect(stderr).toContain('the device 1:1 is not allowed')
+    expect(run([...wanted, ...sh('mknod n c 1 3')]).stderr).toContain('Operation not permitted')
+  })
+})
+
+test.skipIf(unable()).each([
+  { what: 'a missing rootfs', args: ['--rootfs', '/no/such/dir', 'true'], says: 'no such directory' },
+  { what: 'an unknown key', args: ['-c', 'moutn', 'true'], says: 'moutn' },
+  { what: 'a device that is none', args: ['--device', '/etc/passwd', 'true'], says: 'it is not a device' },
+  { what: 'a bind of a file', args: ['--bind', '/etc/passwd', 'true'], says: 'is not a directory' },
+  { what: 'no command', args: [], says: 'command' },
+])('intercede run refuses $what in one sentence', ({ args, says }) => {
+  const { status, stderr } = run(args)
+  expect([status, stderr.trim().split('\n').length]).toEqual([125, 1])
+  expect(stderr).toContain(says)
+})
+
+test('intercede run says that it needs root', () => {
+  const drop = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, INTERCEDE, 'run', 'true']
+  const { status, stderr } = spawnSync('setpriv', drop, { encoding: 'utf8', input: '' })
+  expect([status, stderr]).toEqual([125, 'intercede: Cannot run a container: not root: use sudo\n'])
+})
+
+test('intercede run leaves no mount in our namespace', () => {
+  expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain('/run/intercede/run')
+})

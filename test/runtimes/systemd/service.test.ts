@@ -1,0 +1,127 @@
+import { expect, test } from 'vitest'
+import { missing } from '../../support/fixtures.ts'
+import { execute, until } from '../../support/host.ts'
+import { Load, sleep } from '../../support/restart-world.ts'
+import { ServiceHost } from '../../support/service-host.ts'
+
+/** More on demand: npm run restart -- --keeper N. */
+const RESTARTS = Number(process.env.INTERCEDE_RESTARTS ?? 4)
+const POLICY = Object.entries({
+  mknod: 'true',
+  setxattr: 'true',
+  'setxattr.read': 'true',
+  sched_setscheduler: 'true',
+  'sched_setscheduler.max_priority': '10',
+  sysinfo: 'true',
+  mount: 'true',
+  'mount.allowed': 'hugetlbfs',
+})
+const metadata = POLICY.map(([key, value]) => `security.syscalls.intercept.${key}=${value}`).join('\n')
+
+const cannot = missing('systemctl', 'systemd-analyze')
+
+/** A killed process can leave nothing to the next one but what systemd had before: what takes several calls is lost in between. */
+const WAYS = [
+  { how: 'systemctl restart', command: ['restart'], isSingle: false, restarts: RESTARTS },
+  { how: 'SIGKILL', command: ['kill', '--signal=KILL'], isSingle: true, restarts: Math.ceil(RESTARTS / 2) },
+] as const
+
+test.skipIf(cannot).each(WAYS)(
+  `the service ends by $how under load, $restarts times: every call returns what it must, and is done once${cannot ? `: skipped, ${cannot}` : ''}`,
+  { timeout: 120_000 + 15_000 * RESTARTS },
+  async ({ how, command, isSingle, restarts }) => {
+    const host = await ServiceHost.start()
+    let load: Load | undefined
+    try {
+      // Nothing runs: the first runtime that connects starts it.
+      expect(await host.property('MainPID')).toBe('0')
+      load = new Load(host, 'load', { within: host.within, hasGroups: false, metadata, isSingle })
+      await until('the service runs', () => logged(host, 'serving') === 1, 60)
+      const pids = new Set([await host.property('MainPID')])
+      for (let restart = 0; restart < restarts; restart++) {
+        await sleep(Math.random() * 500)
+        expect(await host.run('systemctl', ...command, 'intercede.service')).toMatchObject({ status: 0 })
+        await until('the service runs again', () => logged(host, 'serving') === restart + 2, 60)
+        pids.add(await host.property('MainPID'))
+      }
+      const said = await load.end()
+      console.log(`${restarts} x ${how}`, said, await host.property('NFileDescriptorStore'))
+      expect(pids.size).toBe(restarts + 1)
+      // systemd closes what it has stored when it gets to it: a mount that was on its way is busy until then.
+      const { 'a descriptor too many': spare = 0, ...failures } = said.failures
+      expect(failures).toEqual({})
+      expect(spare).toBeLessThanOrEqual(1 + restarts / 10)
+      expect(said.busy).toBeLessThanOrEqual(1 + restarts / 2)
+      expect(said.acts).toBeGreaterThan(said.calls / 3)
+      expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+      expect(host.log.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([])
+      expect(host.log.filter(({ message }) => message === 'container goes on')).toHaveLength(restarts)
+      // Of a container that has ended nothing is kept but the journal and the lasting memory.
+      await until('it is known that the container has ended', () => logged(host, 'container ended') === 1, 60)
+      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === '2')
+    } finally {
+      await load?.kill()
+      await host.close()
+    }
+  },
+)
+
+test.skipIf(cannot)(
+  `${RESTARTS} reloads of the service under load: the process is the same, every call returns what it must, and is done once${cannot ? `: skipped, ${cannot}` : ''}`,
+  { timeout: 120_000 + 15_000 * RESTARTS },
+  async () => {
+    const host = await ServiceHost.start()
+    let load: Load | undefined
+    try {
+      load = new Load(host, 'load', { within: host.within, hasGroups: false, metadata })
+      await until('the container is known', () => logged(host, 'container') === 1, 60)
+      // A reload that is asked for before is part of the start for systemd: nothing is told.
+      await until('it has started', async () => (await host.property('ActiveState')) === 'active')
+      const pid = await host.property('MainPID')
+      for (let reload = 0; reload < RESTARTS; reload++) {
+        await sleep(Math.random() * 500)
+        expect(await host.run('systemctl', 'reload', 'intercede.service')).toMatchObject({ status: 0 })
+        // Once that has returned it serves and has said so, which may still be on its way to us.
+        await until('it has said that it serves', () => logged(host, 'serving') === reload + 2)
+      }
+      expect(await host.property('MainPID')).toBe(pid)
+      host.configure('defautl: {}')
+      expect(await host.run('systemctl', 'reload', 'intercede.service')).toMatchObject({ status: 1 })
+      await until('it serves on', async () => (await host.property('ActiveState')) === 'active', 60)
+      expect(await host.property('StatusText')).toMatch(/cannot reload: .*unknown key "defautl"/)
+      host.configure('')
+      const said = await load.end()
+      console.log(`${RESTARTS} reloads`, said)
+      const { 'a descriptor too many': spare = 0, ...failures } = said.failures
+      expect(failures).toEqual({})
+      expect(said.busy).toBeLessThanOrEqual(1 + RESTARTS / 4)
+      expect(spare).toBeLessThanOrEqual(1 + RESTARTS / 10)
+      expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+      // What systemd keeps is still all that the next process needs.
+      load = new Load(host, 'later', { within: host.within, hasGroups: false, metadata, isSingle: true })
+      await until('the container is known', () => logged(host, 'container') === 2, 60)
+      await host.run('systemctl', 'kill', '--signal=KILL', 'intercede.service')
+      await until('the service runs again', () => logged(host, 'serving') === RESTARTS + 2, 60)
+      expect(await host.property('MainPID')).not.toBe(pid)
+      expect((await load.end()).failures).toEqual({})
+      // Nothing was stored twice.
+      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === '2', 60)
+    } finally {
+      await load?.kill()
+      await host.close()
+    }
+  },
+)
+
+test.skipIf(cannot)('the score of the unit in the documents is what systemd-analyze gives it', async () => {
+  const { stdout } = await execute('systemd-analyze', [
+    'security',
+    '--offline=yes',
+    '--no-pager',
+    'deploy/systemd/intercede.service',
+  ])
+  expect(stdout).toMatch(/Overall exposure level for intercede.service: 8\.5/)
+})
+
+const logged = (host: ServiceHost, message: string): number =>
+  host.log.filter((line) => line.message === message).length

@@ -1,0 +1,34 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { type Host, until } from './host.ts'
+import { statFields } from './stat.ts'
+
+function isMounter(pid: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('mounter-main')
+  } catch {
+    return false
+  }
+}
+
+/** Processes that an engine has started to mount. */
+export const mounters = (engine: number): string[] =>
+  readdirSync('/proc').filter((pid) => statFields(`/proc/${pid}/stat`)[1] === String(engine) && isMounter(pid))
+
+/** How many sockets an engine holds: the threads that it makes meanwhile hold none, a mounter one. */
+export const socketsOf = (engine: number): number =>
+  readdirSync(`/proc/${engine}/fd`).filter((fd) => {
+    try {
+      return readlinkSync(`/proc/${engine}/fd/${fd}`).startsWith('socket:')
+    } catch {
+      return false
+    }
+  }).length
+
+/** @returns once the next one serves: of engines that end before, the keeper takes ten in a row for a reason to wait */
+export async function endEngine(host: Host): Promise<void> {
+  const before = host.restarts
+  host.mayLoseEngine = true
+  process.kill(host.enginePid, 'SIGKILL')
+  await until('the next engine serves', () => host.restarts > before)
+  host.mayLoseEngine = false
+}

@@ -1,0 +1,39 @@
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { until } from './host.ts'
+import { stateOf } from './stat.ts'
+
+/** A statement that throws where it is run first, in whichever process of a build. */
+export const FAILS_ONCE = `{
+  let isFirst = true
+  try { process.getBuiltinModule('fs').mkdirSync(import.meta.dirname + '/failed') } catch { isFirst = false }
+  if (isFirst) throw new Error('of a test')
+}`
+
+/** A copy of the build in which one thing is wrong. */
+export class PatchedBuild {
+  readonly url: URL
+  readonly #directory: string
+
+  /** @param from stands once in `file`; `to` takes its place */
+  constructor(file: string, from: string, to: string) {
+    const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
+    mkdirSync(cache, { recursive: true })
+    this.#directory = mkdtempSync(join(cache, 'intercede-patched-'))
+    // A walker must be able to read it.
+    chmodSync(this.#directory, 0o755)
+    this.url = pathToFileURL(`${this.#directory}/`)
+    cpSync(new URL('../../dist', import.meta.url), this.#directory, { recursive: true })
+    const path = join(this.#directory, file)
+    const parts = readFileSync(path, 'utf8').split(from)
+    if (parts.length !== 2) throw new Error(`Cannot patch ${file}: "${from}" stands there ${parts.length - 1} times`)
+    writeFileSync(path, parts.join(to))
+  }
+
+  /** What the engine starts is read from here. */
+  async remove(engine: number | undefined): Promise<void> {
+    await until('the engine is gone', () => engine === undefined || stateOf(engine) === '')
+    rmSync(this.#directory, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,55 @@
+import { readdirSync } from 'node:fs'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { Tid } from '../../../src/abi/brand.ts'
+import { explain, reasonCodes, reasons } from '../../../src/calls/reason.ts'
+import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
+
+const u32 = fc.nat(0xffff_ffff)
+
+const records: fc.Arbitrary<CallRecord> = fc.record({
+  container: u32,
+  nr: fc.integer({ min: -0x8000_0000, max: 0x7fff_ffff }),
+  arch: u32,
+  tid: u32 as fc.Arbitrary<Tid>,
+  verdict: fc.constantFrom(...verdicts),
+  errno: fc.nat(4095),
+  reason: fc.constantFrom(...reasonCodes),
+  a: u32,
+  b: u32,
+  microseconds: fc.float({ noNaN: true }),
+  time: fc.double({ noNaN: true }),
+})
+
+test('a record is decoded as it was encoded, beside another one', () => {
+  fc.assert(
+    fc.property(records, records, (one, other) => {
+      const view = new DataView(new ArrayBuffer(2 * RECORD_SIZE))
+      encodeRecord(view, 0, one)
+      encodeRecord(view, RECORD_SIZE, other)
+      expect([decodeRecord(view, 0), decodeRecord(view, RECORD_SIZE)]).toEqual([one, other])
+    }),
+  )
+})
+
+test('explain() fills in the numbers', () => {
+  expect(explain({ code: 'deviceNotAllowed', a: 10, b: 200 })).toEqual({
+    says: 'the device 10:200 is not allowed',
+    remedy: 'if it is harmless, add c:10:200 to security.syscalls.intercept.mknod.devices',
+  })
+  expect(explain({ code: 'lacksCapability', a: 27 }).remedy).toContain('--cap-add MKNOD')
+})
+
+test('each code stands in one family', async () => {
+  const folder = new URL('../../../src/calls/reasons/', import.meta.url)
+  const families = await Promise.all(readdirSync(folder).map((name) => import(new URL(name, folder).href)))
+  const codes = families.flatMap((family) => Object.values<object>(family).flatMap((table) => Object.keys(table)))
+  expect(codes.sort()).toEqual([...reasonCodes].sort())
+})
+
+test.each(Object.entries(reasons))('%s is one sentence without a full stop, and uses known places only', (_, texts) => {
+  for (const text of texts) {
+    expect(text).not.toMatch(/[.\n]$/)
+    expect(text.replaceAll(/\{(a|b|a:cap)\}/g, '')).not.toMatch(/[{}]/)
+  }
+})

@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest'
+import { parseEnv, parseName, parseSize, parseUser } from '../../../src/cli/run-options.ts'
+
+test.each([
+  ['1048576', 1_048_576],
+  ['512m', 536_870_912],
+  ['2G', 2_147_483_648],
+  ['1kb', 1024],
+  ['123MiB', 128_974_848],
+])('parseSize(%j) is %d', (text, bytes) => expect(parseSize(text)).toBe(bytes))
+
+test.each(['', '0', 'm', '5x', '-1', '1.5g', '5ib'])('parseSize(%j) is refused', (text) => {
+  expect(() => parseSize(text)).toThrow('size')
+})
+
+test('parseUser() takes the group of the same number', () => {
+  expect(parseUser('5')).toEqual({ uid: 5, gid: 5 })
+  expect(parseUser('5:6')).toEqual({ uid: 5, gid: 6 })
+  expect(() => parseUser('70000')).toThrow('65535')
+})
+
+test('parseEnv() passes on what is ours, if we have it', () => {
+  expect(parseEnv('A=b=c', ['X=1'])).toEqual(['X=1', 'A=b=c'])
+  expect(parseEnv('PATH')).toEqual([`PATH=${process.env.PATH}`])
+  expect(parseEnv('INTERCEDE_NOT_SET')).toEqual([])
+})
+
+test('parseName() takes what is a host name', () => {
+  expect(parseName('web-1')).toBe('web-1')
+  expect(() => parseName('../x')).toThrow('host name')
+})

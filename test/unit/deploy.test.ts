@@ -1,0 +1,106 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { parseConfig } from '../../src/policy/config.ts'
+import { parseAssignment } from '../../src/policy/lines.ts'
+import { capabilitiesFor } from '../../src/policy/needs.ts'
+import { parsePolicy } from '../../src/policy/settings.ts'
+
+const root = new URL('../../', import.meta.url).pathname
+const folder = join(root, 'deploy/kubernetes')
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-deploy-'))
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+interface Resource {
+  readonly apiVersion: string
+  readonly kind: string
+}
+const read = <T = Resource>(name: string): T => parse(readFileSync(join(folder, name), 'utf8')) as T
+const examples = readdirSync(join(folder, 'examples')).map((name) => `examples/${name}`)
+const kustomization = read<{ readonly resources: readonly string[] } & Resource>('kustomization.yaml')
+
+/**
+ * The API's own schema as types: a literal of one may have no field that the schema lacks, and must have all that it
+ * requires. Sections of a Pod are checked in depth, which a validator that takes unknown fields would not do.
+ */
+function complaints(name: string, resource: Resource): string {
+  const file = join(scratch, `${name.replaceAll(/\W/g, '-')}.ts`)
+  const { apiVersion, kind } = resource
+  const from = `kubernetes-types/${apiVersion.includes('/') ? apiVersion : `core/${apiVersion}`}`
+  writeFileSync(
+    file,
+    `import type { ${kind} } from '${from}'\nexport const it: ${kind} = ${JSON.stringify(resource, null, 1)}\n`,
+  )
+  if (!existsSync(join(scratch, 'node_modules'))) symlinkSync(join(root, 'node_modules'), join(scratch, 'node_modules'))
+  const options = ['--noEmit', '--strict', '--ignoreConfig', '--module', 'nodenext', '--types', '']
+  const { stdout, error } = spawnSync(join(root, 'node_modules/.bin/tsc'), [...options, file], { encoding: 'utf8' })
+  if (error) throw error
+  return stdout
+}
+
+test.each([...kustomization.resources, ...examples])(
+  "deploy/kubernetes/%s is what the API's schema says",
+  { timeout: 60_000 },
+  (name) => {
+    expect(complaints(name, read(name))).toBe('')
+  },
+)
+
+test('the check finds a field that does not exist, one of the wrong type, and one that is missing', {
+  timeout: 60_000,
+}, () => {
+  const pod = read<{ readonly spec: object } & Resource>('examples/mknod.yaml')
+  const withSpec = (change: object) => ({ ...pod, spec: { ...pod.spec, ...change } })
+  expect(complaints('unknown', withSpec({ hostUserz: false }))).toContain('hostUserz')
+  expect(complaints('type', withSpec({ hostUsers: 'no' }))).toContain('not assignable')
+  expect(complaints('missing', withSpec({ containers: [{ image: 'x' }] }))).toContain("'name' is missing")
+})
+
+interface Configuration {
+  readonly data: { readonly 'config.yaml': string; readonly profiles: string }
+}
+const configuration = read<Configuration>('configuration.yaml').data
+const profiles = new Map(
+  configuration.profiles
+    .trim()
+    .split('\n')
+    .map((line) => [line.split(' ')[0]!, line.split(' ').slice(1)] as const),
+)
+
+test("the daemon's configuration is one, and gives annotations nothing", () => {
+  const { annotations } = parseConfig(configuration['config.yaml'], 'config.yaml')
+  expect(annotations).toEqual({ profiles: new Set(), raise: new Set() })
+})
+
+interface Pod {
+  readonly spec: {
+    readonly hostUsers: boolean
+    readonly containers: readonly {
+      readonly securityContext: {
+        readonly capabilities?: { readonly add: readonly string[] }
+        readonly seccompProfile: object
+      }
+    }[]
+  }
+}
+
+test('there is one example for each profile, with what its keys need and no more', () => {
+  expect(examples).toEqual([...profiles.keys()].map((name) => `examples/${name}.yaml`).sort())
+  for (const [name, keys] of profiles) {
+    const { hostUsers, containers } = read<Pod>(`examples/${name}.yaml`).spec
+    const [{ securityContext }] = containers as [Pod['spec']['containers'][0]]
+    expect({ hostUsers, ...securityContext, capabilities: securityContext.capabilities?.add ?? [] }).toEqual({
+      hostUsers: false,
+      capabilities: capabilitiesFor(parsePolicy(keys.map((key) => parseAssignment(key)))),
+      seccompProfile: { type: 'Localhost', localhostProfile: `intercede/${name}.json` },
+    })
+  }
+})
+
+test('it needs no rights at the API server', () => {
+  const kinds = kustomization.resources.map((name) => read(name).kind)
+  expect(kinds).toEqual(['Namespace', 'ConfigMap', 'DaemonSet'])
+})

@@ -1,0 +1,164 @@
+import { expect, test } from 'vitest'
+import { examine } from '../../../src/doctor/doctor.ts'
+import type { HostFacts } from '../../../src/doctor/host-facts.ts'
+import type { KernelFeature } from '../../../src/kernel/probe.ts'
+
+const FEATURES: readonly KernelFeature[] = [
+  'userNotification',
+  'waitKillableRecv',
+  'syncWakeUp',
+  'addfdSend',
+  'pidfdThread',
+  'pidTranslation',
+  'pidfdInfo',
+  'resolveCached',
+  'uniqueMountIds',
+  'mountSetattr',
+  'overlay',
+]
+const FILES: Record<string, string> = {
+  '/proc/self/status': 'CapEff:\t000001ffffffffff\n',
+  '/proc/sys/user/max_user_namespaces': '15000\n',
+  '/proc/self/mounts': 'cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n',
+}
+const LINKS: Record<string, string> = {
+  '/proc/self/ns/user': 'user:[4026531837]',
+  '/proc/self/ns/pid': 'pid:[4026531836]',
+}
+
+/** A machine on which all is well, but for the given features of its kernel. */
+function machine(lacks: readonly KernelFeature[], changes: Partial<HostFacts> = {}): HostFacts {
+  return {
+    release: '6.18.0',
+    arch: 'x64',
+    node: '24.0.0',
+    kernel: Object.fromEntries(FEATURES.map((name) => [name, () => !lacks.includes(name)])) as HostFacts['kernel'],
+    read: (path) => FILES[path] ?? '',
+    link: (path) => LINKS[path],
+    which: (program) => `/usr/bin/${program}`,
+    contains: () => true,
+    openToOthers: () => undefined,
+    run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.21`),
+    ...changes,
+  }
+}
+
+const reading = (changes: Record<string, string>): Partial<HostFacts> => ({
+  read: (path) => changes[path] ?? FILES[path] ?? '',
+})
+
+test('examine() finds nothing on a machine where all is well', () => {
+  const { able, diagnoses } = examine(machine([]))
+  expect(able).toBe(true)
+  expect(diagnoses.filter(({ health }) => health !== 'ok')).toEqual([])
+})
+
+test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy: RegExp }>([
+  {
+    what: 'a checkout of somebody else',
+    on: machine([], { openToOthers: () => '"/home/x" belongs to user 1000: chown root "/home/x"' }),
+    missing: "intercede's own files",
+    able: true,
+    remedy: /to root/,
+  },
+  {
+    what: 'a kernel without notification',
+    on: machine(['userNotification']),
+    missing: 'seccomp user notification',
+    able: false,
+    remedy: /Linux 5\.9/,
+  },
+  {
+    what: 'a kernel that cancels calls at a signal',
+    on: machine(['waitKillableRecv']),
+    missing: 'notifications that outlive signals (WAIT_KILLABLE_RECV)',
+    able: true,
+    remedy: /Linux 5\.19/,
+  },
+  {
+    what: 'an ordinary user',
+    on: machine([], reading({ '/proc/self/status': 'CapEff:\t0000000000000000\n' })),
+    missing: 'capabilities of this process',
+    able: false,
+    remedy: /sudo/,
+  },
+  {
+    what: 'the inside of a container',
+    on: machine([], { link: (path) => LINKS[path]?.replace('4026531837', '4026532000') }),
+    missing: "the host's user namespace",
+    able: false,
+    remedy: /on the host/,
+  },
+  {
+    what: 'user namespaces switched off',
+    on: machine([], reading({ '/proc/sys/user/max_user_namespaces': '0\n' })),
+    missing: 'user namespaces',
+    able: false,
+    remedy: /sysctl/,
+  },
+  {
+    what: 'cgroup v1 alone',
+    on: machine([], reading({ '/proc/self/mounts': 'cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n' })),
+    missing: 'cgroup v2',
+    able: true,
+    remedy: /unified/,
+  },
+  {
+    what: 'a default range that somebody else has',
+    on: machine([], reading({ '/etc/subuid': 'alice:2000000000:65536\n', '/etc/subgid': 'alice:2000000000:65536\n' })),
+    missing: 'ids for the containers of run',
+    able: true,
+    remedy: /\/etc\/subuid/,
+  },
+  {
+    what: 'a runc that does not know the flag',
+    on: machine([], { contains: (path) => !path.endsWith('runc') }),
+    missing: 'runc with WAIT_KILLABLE_RECV',
+    able: true,
+    remedy: /crun/,
+  },
+  {
+    what: 'an old Node',
+    on: machine([], { node: '20.18.3' }),
+    missing: 'Node',
+    able: false,
+    remedy: /20\.19/,
+  },
+])('examine() finds $what', ({ on, missing, able, remedy }) => {
+  const report = examine(on)
+  expect(report.diagnoses.filter(({ health }) => health !== 'ok')).toMatchObject([
+    {
+      name: missing,
+      health: 'missing',
+      needed: !able,
+      follows: expect.stringMatching(/./),
+      remedy: expect.stringMatching(remedy),
+    },
+  ])
+  expect(report.able).toBe(able)
+})
+
+test('examine() finds no runtime at all', () => {
+  const { able, diagnoses } = examine(machine([], { which: () => undefined, run: () => undefined }))
+  expect(able).toBe(false)
+  expect(diagnoses.filter(({ health }) => health !== 'ok').map(({ name }) => name)).toContain('an OCI runtime')
+})
+
+test('examine() says unknown where the kernel would not be asked', () => {
+  const kernel = {
+    ...machine([]).kernel,
+    syncWakeUp: () => {
+      throw new Error('seccomp: EBUSY')
+    },
+  }
+  expect(examine(machine([], { kernel })).diagnoses.filter(({ health }) => health !== 'ok')).toMatchObject([
+    { health: 'unknown', found: 'seccomp: EBUSY' },
+  ])
+})
+
+test('examine() says that serve --user can work in the user namespace of a user', () => {
+  const inside = { link: (path: string) => LINKS[path]?.replace('4026531837', '4026532000') }
+  expect(examine(machine([], inside))).toMatchObject({ able: false, ableForUser: true })
+  expect(examine(machine(['userNotification'], inside))).toMatchObject({ able: false, ableForUser: false })
+  expect(examine(machine([]))).toMatchObject({ able: true, ableForUser: false })
+})

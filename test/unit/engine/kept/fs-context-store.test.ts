@@ -1,0 +1,175 @@
+import { readdirSync, readlinkSync } from 'node:fs'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { Tid } from '../../../../src/abi/brand.ts'
+import type { Context, Parameter } from '../../../../src/calls/context.ts'
+import { CONTEXT_WORDS, ENTRIES, FsContextStore } from '../../../../src/engine/kept/fs-context-store.ts'
+import type { Fd } from '../../../../src/kernel/fd.ts'
+import { statx } from '../../../../src/kernel/files.ts'
+import type { Handle } from '../../../../src/kernel/handle.ts'
+import { pipe } from '../../../../src/kernel/pipe.ts'
+import { OwnVault, placeIn } from '../../../support/persistent-world.ts'
+
+const PROCESS = 1 as Tid
+const TOLD = { type: 'ext4', parameters: [['source', '/none']] } as const
+let now = 0
+const memory = (): Int32Array => new Int32Array(CONTEXT_WORDS + 7)
+const contexts = (words = memory(), vault = new OwnVault()): FsContextStore =>
+  new FsContextStore(placeIn(words, ENTRIES, 7), vault, () => now)
+
+/** A descriptor of its own, and what it is: so that a test sees when it was closed. */
+function descriptor(): { readonly fd: Fd; readonly raw: number; readonly isOpen: () => boolean } {
+  const { read: fd, write } = pipe()
+  write[Symbol.dispose]()
+  const { raw } = fd
+  const link = (): string | undefined => {
+    try {
+      return readlinkSync(`/proc/self/fd/${raw}`)
+    } catch {
+      return undefined
+    }
+  }
+  const was = link()
+  return { fd, raw, isOpen: () => link() === was }
+}
+
+const held = (all: FsContextStore, container: number, raw: number): Context => {
+  const found = all.findContext(container, (opened) => opened.raw === raw)
+  if (!found || found === 'busy') throw new Error(`It is ${found}`)
+  return found
+}
+
+describe('Contexts', () => {
+  test('keep what they were told', () => {
+    const text = fc.string({
+      unit: fc.integer({ min: 1, max: 255 }).map((code) => String.fromCharCode(code)),
+      maxLength: 255,
+    })
+    const parameter = fc.oneof(fc.tuple(text), fc.tuple(text, text)) as fc.Arbitrary<Parameter>
+    fc.assert(
+      fc.property(fc.array(parameter, { maxLength: 7 }), (parameters) => {
+        const all = contexts()
+        const { fd, raw } = descriptor()
+        all.addContext(1, fd, 'ext4', PROCESS)
+        for (const each of parameters) {
+          using context = held(all, 1, raw)
+          expect(context.add(each)).toBe(true)
+        }
+        {
+          using context = held(all, 1, raw)
+          expect([context.type, ...context.parameters]).toEqual(['ext4', ...parameters])
+        }
+        all.forget(1)
+      }),
+    )
+  })
+
+  test('take a page of parameters, and no more', () => {
+    const all = contexts()
+    const { fd, raw } = descriptor()
+    all.addContext(1, fd, 'ext4', PROCESS)
+    using context = held(all, 1, raw)
+    const large: Parameter = ['k'.repeat(250), 'v'.repeat(250)]
+    expect(Array.from({ length: 10 }, () => context.add(large)).filter(Boolean)).toHaveLength(8)
+    context.end()
+  })
+
+  test('of a container are its own, and the last eight', () => {
+    const all = contexts()
+    const mine = Array.from({ length: 9 }, () => {
+      now++
+      const made = descriptor()
+      all.addContext(1, made.fd, 'ext4', PROCESS)
+      return made
+    })
+    const theirs = descriptor()
+    all.addContext(2, theirs.fd, 'ext4', PROCESS)
+    expect(mine.map(({ isOpen }) => isOpen())).toEqual([false, ...Array.from({ length: 8 }, () => true)])
+    expect(all.findContext(1, ({ raw }) => raw === theirs.raw)).toBeUndefined()
+    all.forget(1)
+    expect(mine.some(({ isOpen }) => isOpen())).toBe(false)
+    expect(theirs.isOpen()).toBe(true)
+    all.forget(2)
+    expect(all.size).toBe(0)
+  })
+
+  test('end when the call is over, with what was made', () => {
+    const all = contexts()
+    const [opened, made] = [descriptor(), descriptor()]
+    all.addContext(1, opened.fd, 'ext4', PROCESS)
+    {
+      using context = held(all, 1, opened.raw)
+      context.keep(made.fd)
+      context.end()
+      expect([opened.isOpen(), made.isOpen()]).toEqual([true, true])
+      expect(all.findContext(1, () => true)).toBeUndefined()
+    }
+    expect([opened.isOpen(), made.isOpen()]).toEqual([false, false])
+  })
+
+  test('are let go when their holder has closed them, or was never told to have them', () => {
+    const all = contexts()
+    const [kept, root, closed, lost] = [descriptor(), descriptor(), descriptor(), descriptor()]
+    all.addContext(1, kept.fd, 'ext4', PROCESS)!(3)
+    all.addMount(1, { root: root.fd, tree: closed.fd, free: undefined, told: TOLD }, PROCESS)!(4)
+    all.addContext(1, lost.fd, 'ext4', PROCESS)
+    const tidy = (): void => all.tidy(1, (_, { fd }) => fd === 3)
+    tidy()
+    expect([kept, closed, lost].map(({ isOpen }) => isOpen())).toEqual([true, false, true])
+    now += 10
+    tidy()
+    expect([kept, lost].map(({ isOpen }) => isOpen())).toEqual([true, false])
+    all.forget(1)
+  })
+
+  test('whoever comes while a call has one is told that it is busy', () => {
+    const all = contexts()
+    const { fd, raw } = descriptor()
+    all.addContext(1, fd, 'ext4', PROCESS)
+    using context = held(all, 1, raw)
+    expect(all.findContext(1, () => true)).toBe('busy')
+    context.end()
+  })
+
+  test('go on in the next engine, with what they were told and what was made, also if a call had one when the first ended', () => {
+    const [words, vault] = [memory(), new OwnVault()]
+    const before = contexts(words, vault)
+    const [opened, made] = [descriptor(), descriptor()]
+    const { ino } = statx(opened.raw)
+    before.addContext(1, opened.fd, 'ext4', PROCESS)!(3)
+    const context = held(before, 1, opened.raw)
+    context.add(['source', '/dev/x'])
+    context.keep(made.fd)
+    const after = contexts(words, vault)
+    after.restore(vault.legacy())
+    const isIt = ({ raw }: Handle): boolean => statx(raw).ino === ino
+    {
+      using again = after.findContext(1, isIt) as Context
+      expect(again).toMatchObject({ type: 'ext4', parameters: [['source', '/dev/x']], isUsed: false })
+      expect(statx(again.made!.raw).ino).toBe(statx(made.raw).ino)
+      expect(again.made!.raw).not.toBe(made.raw)
+      again.end()
+    }
+    expect({ size: after.size, kept: vault.places }).toEqual({ size: 0, kept: [] })
+  })
+
+  test.each([
+    ['the root', 0],
+    ['the mount', 1],
+    ['its copy', 2],
+  ])('of which %s was not kept are no more, and nothing stays open', (_, index) => {
+    const [words, vault] = [memory(), new OwnVault()]
+    const before = contexts(words, vault)
+    const [root, tree, free] = [descriptor(), descriptor(), descriptor()]
+    before.addMount(1, { root: root.fd, tree: tree.fd, free: free.fd, told: TOLD }, PROCESS)
+    const descriptors = readdirSync('/proc/self/fd').length
+    vault.drop([vault.places[index]!])
+    const after = contexts(words, vault)
+    const legacy = vault.legacy()
+    after.restore(legacy)
+    expect(legacy.rest()).toEqual([])
+    expect({ size: after.size, kept: vault.places }).toEqual({ size: 0, kept: [] })
+    // The copies of the vault are gone too.
+    expect(readdirSync('/proc/self/fd')).toHaveLength(descriptors - 3)
+  })
+})

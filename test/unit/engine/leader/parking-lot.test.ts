@@ -1,0 +1,47 @@
+import { expect, test } from 'vitest'
+import { PARKING_WORDS, ParkingLot } from '../../../../src/engine/leader/parking-lot.ts'
+
+const seats = (): ParkingLot => new ParkingLot(new Int32Array(new SharedArrayBuffer(4 * PARKING_WORDS)))
+
+test('who is wanted does not stay, and who was woken before it sleeps does not sleep', () => {
+  const it = seats()
+  it.sit(() => it.parked === 1)
+  it.sit(() => {
+    it.wakeOne()
+    return false
+  })
+  expect(it.parked).toBe(0)
+})
+
+/** A thread that sits while another one is about to: the second is within the first one's question. */
+const two = (it: ParkingLot, meanwhile: () => boolean): void =>
+  it.sit(() => {
+    it.sit(meanwhile)
+    return false
+  })
+
+test('the lowest seat is woken: the other thread must be wanted, or it would sleep for ever', () => {
+  const it = seats()
+  two(it, () => {
+    expect(it.parked).toBe(2)
+    it.wakeOne()
+    expect(it.parked).toBe(1)
+    return true
+  })
+  expect(it.parked).toBe(0)
+})
+
+test('all are woken', () => {
+  const it = seats()
+  two(it, () => {
+    it.wakeAll()
+    return false
+  })
+  expect(it.parked).toBe(0)
+})
+
+test('a seat that was left is taken again', () => {
+  const it = seats()
+  for (let times = 0; times < 2000; times++) it.sit(() => true)
+  expect(it.parked).toBe(0)
+})

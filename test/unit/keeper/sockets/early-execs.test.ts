@@ -1,0 +1,67 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { EarlyExecs } from '../../../../src/keeper/sockets/early-execs.ts'
+import type { Register } from '../../../../src/keeper/sockets/sockets.ts'
+import type { Fd } from '../../../../src/kernel/fd.ts'
+
+const handover = (id: string, creating: boolean) => ({
+  id,
+  creating,
+  pid: 7,
+  bundle: '',
+  annotations: {},
+  metadata: '',
+})
+
+let taken: string[]
+let closed: number
+let refused: string[]
+const fd = (): Fd => ({ raw: -1, [Symbol.dispose]: () => void closed++ }) as unknown as Fd
+
+/** @param others is anybody else connected? */
+function make(others: boolean, fails = false): EarlyExecs {
+  const register: Register = ({ id, creating }) => {
+    taken.push(`${creating ? 'init' : 'exec'} ${id}`)
+    if (fails && !creating) throw new Error('Cannot serve it')
+  }
+  const isKnown = ({ id }: { readonly id: string }): boolean => taken.includes(`init ${id}`)
+  return new EarlyExecs(register, { isKnown, othersWait: () => others, refuse: (message) => refused.push(message) })
+}
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  taken = []
+  refused = []
+  closed = 0
+})
+afterEach(() => vi.useRealTimers())
+
+test('EarlyExecs lets an exec wait for the init of its container, and for no other', () => {
+  const { register } = make(true)
+  register(handover('a', false), fd(), 'listener')
+  register(handover('b', true), fd(), 'listener')
+  expect(taken).toEqual(['init b'])
+  register(handover('a', true), fd(), 'listener')
+  expect(taken).toEqual(['init b', 'init a', 'exec a'])
+  register(handover('a', false), fd(), 'listener')
+  expect(taken).toEqual(['init b', 'init a', 'exec a', 'exec a'])
+  vi.runAllTimers()
+  expect(taken).toHaveLength(4)
+})
+
+test('EarlyExecs takes an exec at once where nobody could be its init, and after a while where that does not come', () => {
+  make(false).register(handover('a', false), fd(), 'listener')
+  expect(taken).toEqual(['exec a'])
+  make(true, true).register(handover('b', false), fd(), 'listener')
+  expect(taken).toEqual(['exec a'])
+  vi.runAllTimers()
+  expect(taken).toEqual(['exec a', 'exec b'])
+  expect(refused).toEqual(['Cannot serve it'])
+})
+
+test('EarlyExecs closes what waits when it ends', () => {
+  const early = make(true)
+  early.register(handover('a', false), fd(), 'listener')
+  early.close()
+  vi.runAllTimers()
+  expect({ taken, closed }).toEqual({ taken: [], closed: 1 })
+})

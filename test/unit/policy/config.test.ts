@@ -1,0 +1,90 @@
+import { expect, test } from 'vitest'
+import { parseConfig } from '../../../src/policy/config.ts'
+
+const P = 'security.syscalls.intercept.'
+
+test('parseConfig() of an empty file is the defaults', () => {
+  expect(parseConfig('# nothing\nprofiles:\n  # later\n', 'x.yaml')).toEqual({
+    default: [],
+    profiles: new Map(),
+    annotations: { profiles: new Set(), raise: new Set() },
+    log: { level: 'info' },
+    limits: {},
+  })
+})
+
+test('parseConfig() reads every section', () => {
+  const text = `default:
+  ${P}sysinfo: true
+profiles:
+  build:
+    mknod: yes
+    mknod.devices: [c:10:200, c:10:229]
+    mount.fuse: { ext4: fuse2fs }
+    sched_setscheduler.max_priority: 7
+annotations:
+  profiles: [build]
+  raise: [mknod, ${P}mount]
+log: { level: debug }
+limits: { callsPerContainer: 64 }
+`
+  const place = (line: number) => ({ file: 'x.yaml', line })
+  expect(parseConfig(text, 'x.yaml')).toEqual({
+    default: [[`${P}sysinfo`, 'true', 'configuration', place(2)]],
+    profiles: new Map([
+      [
+        'build',
+        [
+          ['mknod', 'yes', 'profile build', place(5)],
+          ['mknod.devices', 'c:10:200,c:10:229', 'profile build', place(6)],
+          ['mount.fuse', 'ext4=fuse2fs', 'profile build', place(7)],
+          ['sched_setscheduler.max_priority', '7', 'profile build', place(8)],
+        ],
+      ],
+    ]),
+    annotations: { profiles: new Set(['build']), raise: new Set(['mknod', 'mount']) },
+    log: { level: 'debug' },
+    limits: { callsPerContainer: 64 },
+  })
+})
+
+test.each([
+  ['profile:\n  a: {}', 'unknown key "profile" at line 1 (did you mean "profiles"?)'],
+  ['default:\n  mknod: true\n  moutn: true', `unknown key "${P}moutn" at line 3 (did you mean "${P}mount"?)`],
+  [
+    'profiles:\n  a:\n    mknod: maybe',
+    `${P}mknod is "maybe" at line 3: not a boolean, allowed is true, 1, yes, on, false, 0, no or off`,
+  ],
+  ['default: [mknod]', 'default is Array at line 1, allowed is a map of keys'],
+  [
+    'profiles: {constructor: {mknod: true}}',
+    'profiles is Object at line 1, allowed is one without __proto__, prototype, constructor',
+  ],
+  ['default: {__proto__: x}', 'default is Object at line 1, allowed is one without __proto__, prototype, constructor'],
+  [
+    `default: &a [${'x,'.repeat(99)}]\nprofiles: [${'*a,'.repeat(99)}]\nlog: [${'*a,'.repeat(99)}]`,
+    'Excessive alias count indicates a resource exhaustion attack',
+  ],
+  ['log: {level: loud}', 'log.level is "loud" at line 1, allowed is debug, info, warn, error'],
+  ['\nlimits:\n  callsPerContainer: 0', 'limits.callsPerContainer is 0 at line 3, allowed is at least 1'],
+  ['limits:\n  callsPerContainer: 1.5', 'limits.callsPerContainer is 1.5 at line 2, allowed is a whole number from 1'],
+  ['limits:\n  connections: 4096', 'limits.connections is 4096 at line 2, allowed is at most 2048'],
+  ['limits:\n  calls: 4', 'limits.calls is 4 at line 2, allowed is at least 8'],
+  ['limits:\n  call: 1', 'unknown key "limits.call" at line 2'],
+  [
+    'profiles: {build: {}}\nannotations:\n  profiles:\n    - biuld',
+    'unknown profile "biuld" at line 4 (did you mean "build"?)',
+  ],
+  ['annotations: {raise: [mknot]}', `unknown key "${P}mknot" at line 1 (did you mean "${P}mknod"?)`],
+  ['- mknod', 'the file is Array, allowed is a map of default, profiles, annotations, log, limits'],
+  ['default:\n  mknod: true\n  mknod: false', 'Map keys must be unique at line 3'],
+])('parseConfig(%j) is an error that teaches', (text, message) => {
+  expect(() => parseConfig(text, 'x.yaml')).toThrow(
+    expect.objectContaining({ message: `Cannot read policy "x.yaml": ${message}` }),
+  )
+})
+
+test('parseConfig() finds what only contradicts together with the default', () => {
+  const text = 'default: {mount.allowed: ext4}\nprofiles: {a: {mount.fuse: ext4=fuse2fs}}'
+  expect(() => parseConfig(text, 'x.yaml')).toThrow('the file system "ext4" is in both')
+})

@@ -1,0 +1,86 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { expandShort, keyNames, toKeyName } from '../../../src/policy/keys.ts'
+import { formatLines, parseAssignment, parseLines } from '../../../src/policy/lines.ts'
+
+const P = 'security.syscalls.intercept.'
+
+test.each([
+  ['mknod', `${P}mknod`],
+  ['mount.allowed', `${P}mount.allowed`],
+  [`${P}mknod`, `${P}mknod`],
+  ['security.nesting', 'security.nesting'],
+])('expandShort(%j) is %j', (short, full) => expect(expandShort(short)).toBe(full))
+
+test.each([
+  { name: 'mount', key: 'mount' },
+  { name: `${P}sched_setscheduler.max_priority`, key: 'sched_setscheduler.max_priority' },
+  { name: 'moutn', error: `Cannot read policy: unknown key "${P}moutn" (did you mean "${P}mount"?)` },
+  { name: 'raw', error: `Cannot read policy: unknown key "${P}raw"; "intercede profile --help" lists them` },
+  {
+    name: 'security.nesting',
+    error: 'Cannot read policy: unknown key "security.nesting"; "intercede profile --help" lists them',
+  },
+  {
+    name: 'constructor',
+    error: `Cannot read policy: unknown key "${P}constructor"; "intercede profile --help" lists them`,
+  },
+])('toKeyName($name)', ({ name, key, error }) => {
+  if (error === undefined) expect(toKeyName(name)).toBe(key)
+  else expect(() => toKeyName(name)).toThrow(expect.objectContaining({ message: error }))
+})
+
+describe('parseAssignment()', () => {
+  test.each([
+    ['mknod', [`${P}mknod`, 'true']],
+    ['mknod=no', [`${P}mknod`, 'no']],
+    [' mount.fuse = ext4=fuse2fs ', [`${P}mount.fuse`, 'ext4=fuse2fs']],
+    ['mknod.devices=', [`${P}mknod.devices`, '']],
+    [`${P}nonsense=1`, [`${P}nonsense`, '1']],
+  ])('reads %j', (text, pair) => expect(parseAssignment(text)).toEqual(pair))
+
+  test.each([
+    [
+      'mount.allowed',
+      `Cannot read policy: ${P}mount.allowed has no value: allowed is a list of file systems such as ext4,xfs`,
+    ],
+    ['profile', `Cannot read policy: ${P}profile has no value: name a profile`],
+    ['mknot', `Cannot read policy: unknown key "${P}mknot" (did you mean "${P}mknod"?)`],
+  ])('refuses %j', (text, message) =>
+    expect(() => parseAssignment(text)).toThrow(expect.objectContaining({ message: message })),
+  )
+})
+
+describe('parseLines()', () => {
+  test('knows where each entry stood', () => {
+    const text = `# made by hand\n\nprofile=build\r\n${P}mknod=true\n  sysinfo\n`
+    expect(parseLines(text, 'metadata', 'x')).toEqual({
+      profile: { name: 'build', place: { file: 'x', line: 3 } },
+      entries: [
+        [`${P}mknod`, 'true', 'metadata', { file: 'x', line: 4 }],
+        [`${P}sysinfo`, 'true', 'metadata', { file: 'x', line: 5 }],
+      ],
+    })
+  })
+
+  test('names the line of what it cannot read', () => {
+    expect(() => parseLines('mknod\n\n\nmoutn')).toThrow(
+      expect.objectContaining({
+        message: `Cannot read policy: unknown key "${P}moutn" at line 4 (did you mean "${P}mount"?)`,
+      }),
+    )
+  })
+
+  test('is the inverse of formatLines()', () => {
+    const value = fc.stringMatching(/^[A-Za-z0-9=,:./]*$/)
+    const entry = fc.tuple(fc.constantFrom(...keyNames), value)
+    const name = fc.stringMatching(/^[a-z]{1,9}$/)
+    fc.assert(
+      fc.property(fc.array(entry), fc.option(name, { nil: undefined }), (entries, profile) => {
+        const lines = parseLines(formatLines({ entries, ...(profile ? { profile: { name: profile } } : {}) }))
+        expect(lines.entries.map(([key, text]) => [key, text])).toEqual(entries.map(([k, v]) => [`${P}${k}`, v]))
+        expect(lines.profile?.name).toBe(profile)
+      }),
+    )
+  })
+})

@@ -1,0 +1,104 @@
+import { describe, expect, test } from 'vitest'
+import { type Config, parseConfig } from '../../../src/policy/config.ts'
+import { fullName, type KeyName, keyNames, keys } from '../../../src/policy/keys.ts'
+import { PROFILE } from '../../../src/policy/lines.ts'
+import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
+import { linesOf } from '../../../src/runtimes/lxc.ts'
+
+/** On a host where nobody has a device. */
+const resolve = (...given: [config: Config, from: PolicySources]) => resolveHere(...given, () => [])
+
+/** For each key a value that gives more than its default, and one that gives less. */
+const values: Record<KeyName, { readonly more: string; readonly less: string }> = {
+  mknod: { more: 'true', less: 'false' },
+  'mknod.devices': { more: 'c:10:200', less: '' },
+  bpf: { more: 'true', less: 'false' },
+  'bpf.devices': { more: 'true', less: 'false' },
+  mount: { more: 'true', less: 'false' },
+  'mount.allowed': { more: 'ext4', less: '' },
+  'mount.fuse': { more: 'ext4=fuse2fs', less: '' },
+  'mount.shift': { more: 'true', less: 'false' },
+  'mount.nodev': { more: 'false', less: 'true' },
+  sched_setscheduler: { more: 'true', less: 'false' },
+  'sched_setscheduler.max_priority': { more: '99', less: '1' },
+  setxattr: { more: 'true', less: 'false' },
+  'setxattr.read': { more: 'true', less: 'false' },
+  sysinfo: { more: 'true', less: 'false' },
+}
+const row = (name: KeyName) => ({ name, key: fullName(name), ...values[name] })
+const rows = keyNames.map(row)
+
+/** A configuration with one profile, which gives everything that can be given at once. */
+const everything = rows.filter(({ name }) => name !== 'mount.fuse').map(({ key, more }) => `    ${key}: ${more}`)
+const withProfile = (annotations: string) =>
+  parseConfig(`profiles:\n  most:\n${everything.join('\n')}\n${annotations}`, 'x.yaml')
+const empty = parseConfig('', '')
+
+const settingOf = (name: KeyName, config: typeof empty, given: PolicySources) => {
+  const { settings, notes } = resolve(config, given)
+  return { ...settings.get(name), notes: notes.length }
+}
+
+describe.each(rows)('$name', ({ name, key, more, less }) => {
+  const usual = { text: keys[name].default, origin: 'default' }
+
+  test('by the file', () => {
+    const config = parseConfig(`default: { ${key}: '${more}' }`, 'x.yaml')
+    expect(settingOf(name, config, {})).toEqual({ text: more, origin: 'configuration', notes: 0 })
+  })
+  test('by the metadata', () => {
+    expect(settingOf(name, empty, { metadata: `${key}=${more}\n` })).toEqual({
+      text: more,
+      origin: 'metadata',
+      notes: 0,
+    })
+  })
+  test('by the cookie of LXC', () => {
+    const metadata = linesOf(Buffer.from(`${key}=${more};sysinfo=true`))
+    expect(settingOf(name, empty, { metadata })).toMatchObject({ text: more, origin: 'metadata', notes: 0 })
+  })
+  test('not by an annotation', () => {
+    const given = { annotations: { [key]: more } }
+    expect(settingOf(name, empty, given)).toEqual({ ...usual, notes: 1 })
+    expect(resolve(empty, given).policy).toEqual({})
+  })
+  test('less by an annotation', () => {
+    const given = { metadata: `${key}=${more}`, annotations: { [key]: less } }
+    expect(settingOf(name, empty, given)).toEqual({ text: less, origin: 'annotation', notes: 0 })
+  })
+  test('not by an annotation beyond the profile that the metadata names', () => {
+    const config = parseConfig('profiles: { some: { sysinfo: false } }', 'x.yaml')
+    const given = { metadata: 'profile=some', annotations: { [key]: more } }
+    expect(resolve(config, given)).toMatchObject({ policy: {}, notes: [{ key, value: more }] })
+  })
+  test('by an annotation that the file lists, and by no other', () => {
+    const config = parseConfig(`annotations: { raise: [${key}] }`, 'x.yaml')
+    expect(settingOf(name, config, { annotations: { [key]: more } })).toEqual({
+      text: more,
+      origin: 'annotation',
+      notes: 0,
+    })
+    for (const other of rows.filter((one) => one.name !== name)) {
+      const annotations = { [other.key]: other.more }
+      expect(settingOf(other.name, config, { annotations })).toMatchObject({ origin: 'default', notes: 1 })
+    }
+  })
+})
+
+describe('a profile by an annotation', () => {
+  const annotations = { [PROFILE]: 'most' }
+  test('not under the default configuration', () => {
+    expect(resolve(withProfile(''), { annotations })).toMatchObject({ policy: {}, notes: [{ key: PROFILE }] })
+  })
+  test('where the file lists it, and then nothing beyond it', () => {
+    const config = withProfile('annotations: { profiles: [most] }')
+    const chosen = resolve(config, { annotations })
+    expect(chosen.policy).toEqual(resolve(config, { metadata: 'profile=most' }).policy)
+    const more = { ...annotations, [fullName('mknod.devices')]: 'c:10:200,c:10:229', [fullName('mount.fuse')]: 'xfs=a' }
+    expect(resolve(config, { annotations: more })).toMatchObject({ policy: chosen.policy, notes: [{}, {}] })
+  })
+})
+
+test('keys of a container author that are nobody of ours are left alone', () => {
+  expect(resolve(empty, { annotations: { 'run.oci.handler': 'x', 'security.other': 'y' } }).notes).toEqual([])
+})

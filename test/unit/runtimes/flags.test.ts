@@ -1,0 +1,148 @@
+import { describe, expect, test } from 'vitest'
+import { type Document, parse } from 'yaml'
+import { profileName } from '../../../src/cli/profile-name.ts'
+import type { Wanted } from '../../../src/runtimes/flags.ts'
+import { containerd } from '../../../src/runtimes/known/containerd.ts'
+import { docker } from '../../../src/runtimes/known/docker.ts'
+import { kubernetes } from '../../../src/runtimes/known/kubernetes.ts'
+import { lxc } from '../../../src/runtimes/known/lxc.ts'
+import { podman } from '../../../src/runtimes/known/podman.ts'
+
+const told = { podman, docker, lxc, containerd, kubernetes }
+type Told = keyof typeof told
+
+const P = 'security.syscalls.intercept.'
+const bare: Wanted = {
+  caps: [],
+  profile: '/etc/intercede/a.json',
+  keys: [`${P}sysinfo=true`],
+  annotations: [],
+  firstId: 1,
+  ...{ prepared: false, user: false, fuse: false },
+}
+const full: Wanted = {
+  ...bare,
+  caps: ['MKNOD', 'SYS_ADMIN'],
+  keys: [`${P}mknod=true`, `${P}mknod.devices=c:10:200`],
+  annotations: [[`${P}mknod.devices`, '']],
+  firstId: 300_000,
+}
+
+test.each<{ runtime: Told; wanted: Wanted; lines: string[] }>([
+  { runtime: 'podman', wanted: bare, lines: ['--userns=auto', '--security-opt=seccomp=/etc/intercede/a.json'] },
+  {
+    runtime: 'podman',
+    wanted: full,
+    lines: [
+      '--userns=auto',
+      '--cap-add=MKNOD',
+      '--cap-add=SYS_ADMIN',
+      '--security-opt=seccomp=/etc/intercede/a.json',
+      `--annotation=${P}mknod.devices=`,
+    ],
+  },
+  {
+    runtime: 'podman',
+    wanted: { ...bare, caps: ['SYS_ADMIN'], user: true, fuse: true },
+    lines: ['--cap-add=SYS_ADMIN', '--device=/dev/fuse', '--security-opt=seccomp=/etc/intercede/a.json'],
+  },
+  { runtime: 'docker', wanted: bare, lines: ['--security-opt=seccomp=/etc/intercede/a.json'] },
+  {
+    runtime: 'containerd',
+    wanted: full,
+    lines: [
+      '--uidmap=0:300000:65536',
+      '--gidmap=0:300000:65536',
+      '--cap-add=CAP_MKNOD',
+      '--cap-add=CAP_SYS_ADMIN',
+      '--seccomp',
+      '--seccomp-profile=/etc/intercede/a.json',
+      `--annotation=${P}mknod.devices=`,
+    ],
+  },
+  {
+    runtime: 'lxc',
+    wanted: { ...full, annotations: [], listener: '/run/other.sock' },
+    lines: [
+      'lxc.idmap = u 0 300000 65536',
+      'lxc.idmap = g 0 300000 65536',
+      'lxc.seccomp.profile = /etc/intercede/a.json',
+      'lxc.seccomp.notify.proxy = unix:/run/other.sock',
+      `lxc.seccomp.notify.cookie = ${P}mknod=true;${P}mknod.devices=c:10:200`,
+    ],
+  },
+])('flags() of $runtime with $wanted.caps', ({ runtime, wanted, lines }) => {
+  expect(told[runtime].instructions.flags(wanted).lines).toEqual(lines)
+})
+
+describe('flags() of kubernetes', () => {
+  const pod = (wanted: Wanted): Document => parse(kubernetes.instructions.flags(wanted).lines.join('\n'))
+
+  test('gives the fields of a Pod, with annotations as text', () => {
+    expect(pod(full)).toEqual({
+      metadata: { annotations: { [`${P}mknod.devices`]: '' } },
+      spec: {
+        hostUsers: false,
+        containers: [
+          {
+            name: 'NAME',
+            securityContext: {
+              capabilities: { add: ['MKNOD', 'SYS_ADMIN'] },
+              seccompProfile: { type: 'Localhost', localhostProfile: 'intercede/a.json' },
+            },
+          },
+        ],
+      },
+    })
+  })
+
+  test('says no more than is needed', () => {
+    expect(pod(bare)).toMatchObject({
+      spec: { containers: [{ securityContext: expect.not.objectContaining({ capabilities: expect.anything() }) }] },
+    })
+    expect(pod(bare)).not.toHaveProperty('metadata')
+  })
+})
+
+test.each(['podman', 'docker'] as const)(
+  'flags() of %s has nothing to add on a machine that is prepared',
+  (runtime) => {
+    expect(told[runtime].instructions.flags({ ...full, prepared: true }).besides).toEqual([])
+  },
+)
+
+test.each<[Told, Wanted, RegExp]>([
+  ['podman', bare, /containers.*\/etc\/subuid/],
+  ['docker', bare, /userns-remap/],
+  ['kubernetes', bare, /DaemonSet/],
+  ['kubernetes', full, /pod_annotations/],
+  ['lxc', full, /lxc\.cap\.drop.*mknod, sys_admin/],
+  ['lxc', full, /no annotations/],
+  ['lxc', { ...bare, fuse: true }, /mount.fuse is not served/],
+  ['kubernetes', { ...bare, fuse: true }, /device plugin/],
+])('flags() of %s says what its lines cannot', (runtime, wanted, says) => {
+  expect(told[runtime].instructions.flags(wanted).besides.join('\n')).toMatch(says)
+})
+
+describe('profileName()', () => {
+  const key = (name: string): string => `security.syscalls.intercept.${name}`
+  const nameOf = (...keys: readonly string[]): string => profileName(['mknod'], keys.map(key))
+
+  test('says which calls are turned on', () => {
+    const keys = ['mknod=true', 'sched_setscheduler=true'].map(key)
+    expect(profileName(['mknod', 'schedSetscheduler'], keys)).toBe('mknod-schedsetscheduler')
+  })
+
+  test('differs for other values and another socket: a file is the policy of all containers that name it', () => {
+    const names = [
+      nameOf('mknod=true'),
+      nameOf('mknod=true', 'mknod.devices=c:10:200'),
+      nameOf('mknod=true', 'mknod.devices=c:10:229'),
+      nameOf('mknod=true', 'sysinfo=false'),
+      profileName(['mknod'], [key('mknod=true')], '/run/other.sock'),
+    ]
+    expect(new Set(names).size).toBe(names.length)
+    expect(nameOf('mknod.devices=c:10:200', 'mknod=true')).toBe(names[1])
+    for (const name of names) expect(name).toMatch(/^mknod(-[0-9a-f]{8})?$/)
+  })
+})

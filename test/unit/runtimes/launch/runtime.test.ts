@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest'
+import { crun } from '../../../../src/runtimes/known/crun.ts'
+import { runc } from '../../../../src/runtimes/known/runc.ts'
+import { isLeftover } from '../../../../src/runtimes/launch/leftovers.ts'
+import { exitStatus, ownBoundingSet } from '../../../../src/runtimes/launch/runtime.ts'
+
+const logged = (msg: string, level = 'error'): string => `${JSON.stringify({ level, msg, time: '' })}\n`
+
+test.each([
+  { by: crun, ended: 0, log: '', status: 0 },
+  { by: crun, ended: 1, log: '', status: 1 },
+  { by: crun, ended: 1, log: logged('unable to get oom kill count', 'warning'), status: 1 },
+  { by: crun, ended: 7, log: logged('executable file `x` not found in $PATH'), status: 7 },
+  { by: crun, ended: 1, log: logged('executable file `x` not found in $PATH: No such file or directory'), status: 127 },
+  { by: runc, ended: 1, log: logged('runc run failed: exec: "x": executable file not found in $PATH'), status: 127 },
+  { by: runc, ended: 1, log: logged('runc run failed: exec: "/x": stat /x: no such file or directory'), status: 127 },
+  { by: crun, ended: 1, log: logged('the path `/etc/passwd` exists but it is not executable: EPERM'), status: 126 },
+  { by: runc, ended: 1, log: logged('runc run failed: exec: "/etc/passwd": permission denied'), status: 126 },
+  { by: runc, ended: 1, log: logged('error during container init: mkdir /nowhere: permission denied'), status: 125 },
+  { by: crun, ended: 1, log: logged('chdir to `/nowhere`: No such file or directory'), status: 125 },
+])('exitStatus($ended) of $by.name is $status after $log', ({ by, ended, log, status }) => {
+  expect(exitStatus(ended, log, by.failures)).toBe(status)
+})
+
+test('boundingCapabilities() reads the mask of our own bounding set', () => {
+  expect(ownBoundingSet('Name:\tx\nCapBnd:\t0000000008000001\n')).toEqual(['CHOWN', 'MKNOD'])
+})
+
+test.each([
+  { name: '5-100', alive: 100, leftover: false },
+  { name: '5-100', alive: 101, leftover: true },
+  { name: '5-100', alive: undefined, leftover: true },
+  { name: 'foreign', alive: undefined, leftover: false },
+])('isLeftover($name) is $leftover where the process started at $alive', ({ name, alive, leftover }) => {
+  expect(isLeftover(name, () => alive)).toBe(leftover)
+})

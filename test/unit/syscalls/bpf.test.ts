@@ -1,0 +1,308 @@
+import { describe, expect, test } from 'vitest'
+import { BPF } from '../../../src/abi/bpf-attr.ts'
+import { errnos } from '../../../src/abi/errno.ts'
+import type { Caller } from '../../../src/calls/caller.ts'
+import type { DevicePrograms, Group, OwnProgram } from '../../../src/calls/device-programs.ts'
+import { ContinueError, type Verdict } from '../../../src/calls/verdict.ts'
+import { parsePolicy } from '../../../src/policy/settings.ts'
+import { bpf } from '../../../src/syscalls/bpf.ts'
+import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
+
+const policy = parsePolicy([
+  ['bpf', 'true'],
+  ['bpf.devices', 'true'],
+])
+const ATTR = 0x1000
+const INSTRUCTIONS = 0x2000
+const LICENCE = 0x3000
+const GARBAGE = 0xdead_beef_0000_0000n
+const program: OwnProgram = { id: 7, loaded: 70n }
+const group: Group = { group: handle(40), above: [handle(41)] }
+const RETURN_1 = Uint8Array.of(0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0)
+
+function attr(size: number, words: Readonly<Record<number, number>>): Uint8Array {
+  const view = new DataView(new ArrayBuffer(size))
+  for (const [at, value] of Object.entries(words)) view.setUint32(Number(at), value, true)
+  return new Uint8Array(view.buffer)
+}
+
+/** Everything is allowed and there. */
+const programs = (changes: Partial<DevicePrograms> = {}): DevicePrograms => ({
+  loading: (load) => load(),
+  barred: undefined,
+  group: () => group,
+  named: () => program,
+  numbered: () => program,
+  attached: () => ({ flags: 2, ids: [7], revision: 0n }),
+  loosens: () => false,
+  open: () => {
+    throw new Error('Nothing is opened to decide')
+  },
+  standIn: () => undefined,
+  link: () => handle(50),
+  ...changes,
+})
+
+function decide(
+  command: number,
+  bytes: Uint8Array,
+  changes: Partial<DevicePrograms> = {},
+  more: Partial<Caller> = {},
+): Verdict {
+  const memory = new Map([
+    [BigInt(ATTR), bytes],
+    [BigInt(INSTRUCTIONS), RETURN_1],
+    [BigInt(LICENCE), Buffer.from('GPL\0'.padEnd(127, 'x'))],
+  ])
+  const caller = standIn({
+    bytes(at, length) {
+      const found = memory.get(at)
+      if (!found) throw new ContinueError('unreadable')
+      return found.subarray(0, length)
+    },
+    ...more,
+  })
+  Object.defineProperty(caller, 'devicePrograms', { value: programs(changes) })
+  const args = registers(BigInt(command), BigInt(ATTR), BigInt(bytes.length))
+  return bpf.screen(args, policy) ?? bpf.decide(bpf.decode(args, caller), caller, policy)
+}
+
+const loading = (words: Readonly<Record<number, number>> = {}, size = 144): Uint8Array =>
+  attr(size, { 0: 15, 4: 2, 8: INSTRUCTIONS, 16: LICENCE, ...words })
+const attaching = (words: Readonly<Record<number, number>> = {}): Uint8Array =>
+  attr(32, { 0: 3, 4: 4, 8: 6, 12: 2, ...words })
+
+describe('bpf.screen() decides by the registers alone', () => {
+  test.each([
+    { what: 'a command of another kind', command: 0, size: 32, reason: 'bpfCommand' },
+    { what: 'an argument beyond a page', command: BPF.PROG_LOAD, size: 4097, reason: 'bpfUnknownMember' },
+    { what: 'a load', command: BPF.PROG_LOAD, size: 144, reason: undefined },
+  ])('$what: $reason', ({ command, size, reason }) => {
+    for (const high of [0n, GARBAGE]) {
+      const args = registers(high | BigInt(command), 0n, high | BigInt(size))
+      expect(bpf.screen(args, policy)?.why.code).toBe(reason)
+    }
+  })
+
+  test.each([{}, parsePolicy([['bpf', 'true']])])('without both keys nothing is served', (without) => {
+    expect(bpf.screen(registers(5n, 0n, 144n), without)).toMatchObject({ is: 'continue', why: { code: 'keyOff' } })
+  })
+})
+
+describe('bpf.decide()', () => {
+  test.each<{ what: string; command: number; bytes: Uint8Array; changes?: Partial<DevicePrograms>; verdict: object }>([
+    {
+      what: 'a load',
+      command: 5,
+      bytes: loading(),
+      verdict: { is: 'act', act: { verb: 'loadProgram', logSizeAt: 0x108cn } },
+    },
+    {
+      what: 'a load before the size of a log',
+      command: 5,
+      bytes: loading({}, 48),
+      verdict: { is: 'act', act: { verb: 'loadProgram' } },
+    },
+    {
+      what: 'a program of another type',
+      command: 5,
+      bytes: loading({ 0: 1 }),
+      verdict: { is: 'continue', why: { code: 'bpfProgramType', a: 1 } },
+    },
+    {
+      what: 'the probe for networks that is not known',
+      command: 5,
+      bytes: loading({ 0: 8 }),
+      verdict: { is: 'continue', why: { code: 'bpfProgramType', a: 8 } },
+    },
+    {
+      what: 'BTF',
+      command: 5,
+      bytes: loading({ 72: 3 }),
+      verdict: { is: 'errno', errno: errnos.EINVAL, why: { code: 'bpfMember', a: 72 } },
+    },
+    {
+      what: 'what nobody knows',
+      command: 5,
+      bytes: loading({ 168: 3 }, 200),
+      verdict: { is: 'continue', why: { code: 'bpfUnknownMember', a: 168 } },
+    },
+    {
+      what: 'flags',
+      command: 5,
+      bytes: loading({ 44: 1 << 16 }),
+      verdict: { is: 'errno', errno: errnos.EINVAL, why: { code: 'bpfFlags' } },
+    },
+    {
+      what: 'many instructions',
+      command: 5,
+      bytes: loading({ 4: 4097 }),
+      verdict: { is: 'errno', errno: errnos.E2BIG, why: { code: 'bpfTooLong', a: 4097 } },
+    },
+    {
+      what: 'an attachment',
+      command: 8,
+      bytes: attaching(),
+      verdict: { is: 'act', act: { verb: 'attachProgram', program, flags: 2, ...group } },
+    },
+    {
+      what: 'a replacement',
+      command: 8,
+      bytes: attaching({ 12: 6, 16: 9 }),
+      verdict: { is: 'act', act: { verb: 'attachProgram', replace: program } },
+    },
+    {
+      what: 'another attach type',
+      command: 8,
+      bytes: attaching({ 8: 0 }),
+      verdict: { is: 'continue', why: { code: 'bpfAttachType', a: 0 } },
+    },
+    {
+      what: 'a descriptor that is closed',
+      command: 8,
+      bytes: attaching(),
+      changes: { named: () => 'notOpen' },
+      verdict: { is: 'errno', errno: errnos.EBADF },
+    },
+    {
+      what: 'the program of others',
+      command: 8,
+      bytes: attaching(),
+      changes: { named: () => 'notOurs' },
+      verdict: { is: 'errno', errno: errnos.EPERM },
+    },
+    {
+      what: 'the own cgroup',
+      command: 8,
+      bytes: attaching(),
+      changes: { group: () => 'ownCgroup' },
+      verdict: { is: 'errno', errno: errnos.EPERM, why: { code: 'ownCgroup' } },
+    },
+    {
+      what: 'no cgroup',
+      command: 8,
+      bytes: attaching(),
+      changes: { group: () => 'notCgroup' },
+      verdict: { is: 'errno', errno: errnos.EBADF },
+    },
+    {
+      what: 'below a loose one',
+      command: 8,
+      bytes: attaching(),
+      changes: { loosens: () => true },
+      verdict: { is: 'errno', errno: errnos.EPERM, why: { code: 'loosens' } },
+    },
+    {
+      what: 'in the place of others',
+      command: 8,
+      bytes: attaching({ 12: 0 }),
+      changes: { numbered: () => undefined },
+      verdict: { is: 'errno', errno: errnos.EPERM, why: { code: 'notOurs' } },
+    },
+    {
+      what: 'a detachment',
+      command: 9,
+      bytes: attr(12, { 0: 3, 4: 4, 8: 6 }),
+      verdict: { is: 'act', act: { verb: 'detachProgram', program } },
+    },
+    {
+      what: 'of what is not there',
+      command: 9,
+      bytes: attr(12, { 8: 6 }),
+      changes: { attached: () => ({ flags: 2, ids: [8], revision: 0n }) },
+      verdict: { is: 'errno', errno: errnos.ENOENT },
+    },
+    {
+      what: 'a list',
+      command: 16,
+      bytes: attr(64, { 0: 3, 4: 6, 24: 9 }),
+      verdict: { is: 'act', act: { verb: 'listPrograms', room: 9, revisionAt: 0x1038n } },
+    },
+    {
+      what: 'a list with those above',
+      command: 16,
+      bytes: attr(32, { 0: 3, 4: 6, 8: 1 }),
+      verdict: { is: 'errno', errno: errnos.EPERM },
+    },
+    {
+      what: 'a number',
+      command: 13,
+      bytes: attr(4, { 0: 7 }),
+      verdict: { is: 'act', act: { verb: 'openProgram', program } },
+    },
+    {
+      what: 'a number of others',
+      command: 13,
+      bytes: attr(4, { 0: 7 }),
+      changes: { numbered: () => undefined },
+      verdict: { is: 'continue', why: { code: 'notOurs' } },
+    },
+    {
+      what: 'a description',
+      command: 15,
+      bytes: attr(16, { 0: 4, 4: 80, 8: 0x9000 }),
+      verdict: { is: 'act', act: { verb: 'describeProgram', length: 80, infoAt: 0x9000n } },
+    },
+    {
+      what: 'a description of something else',
+      command: 15,
+      bytes: attr(16, { 0: 4 }),
+      changes: { named: () => 'notOurs' },
+      verdict: { is: 'continue' },
+    },
+    { what: 'a link', command: 28, bytes: attr(16, { 8: 6 }), verdict: { is: 'act', act: { verb: 'linkProgram' } } },
+    {
+      what: 'another program for a link',
+      command: 29,
+      bytes: attr(16, { 8: 4, 12: 3 }),
+      verdict: { is: 'act', act: { verb: 'updateLink', old: program } },
+    },
+    {
+      what: 'the end of a link',
+      command: 34,
+      bytes: attr(4, { 0: 3 }),
+      verdict: { is: 'act', act: { verb: 'detachLink' } },
+    },
+    {
+      what: 'the end of a link of others',
+      command: 34,
+      bytes: attr(4, { 0: 3 }),
+      changes: { link: () => undefined },
+      verdict: { is: 'continue' },
+    },
+    {
+      what: 'a cgroup that is shared',
+      command: 5,
+      bytes: loading(),
+      changes: { barred: 'sharedCgroup' },
+      verdict: { is: 'continue', why: { code: 'sharedCgroup' } },
+    },
+  ])('$what', ({ command, bytes, changes, verdict }) => {
+    expect(decide(command, bytes, changes)).toMatchObject(verdict)
+  })
+
+  test.each([[[8]], [[]]])('a detachment that another engine had begun is an act, when there are %j still', (ids) => {
+    const changes = { attached: () => ({ flags: ids.length === 0 ? 0 : 2, ids, revision: 0n }) }
+    const bytes = attr(12, { 0: 3, 4: 4, 8: 6 })
+    expect(decide(9, bytes, changes, { noted: 1n })).toMatchObject({ is: 'act', act: { program } })
+    expect(decide(9, bytes, changes)).toMatchObject({ is: 'errno', errno: errnos.ENOENT })
+  })
+
+  test('unreadable memory is for the kernel to find', () => {
+    expect(decide(5, loading({ 8: 0x7000 }))).toMatchObject({ is: 'act', act: { load: { instructions: undefined } } })
+    expect(decide(5, loading({ 16: 0x7000 }))).toMatchObject({ is: 'act', act: { load: { licence: undefined } } })
+  })
+
+  test.each([
+    { command: 5, bytes: loading(), enough: [['SYS_ADMIN'], ['BPF', 'NET_ADMIN']], few: ['BPF'] },
+    { command: 8, bytes: attaching(), enough: [['SYS_ADMIN'], ['BPF', 'NET_ADMIN']], few: ['NET_ADMIN'] },
+    { command: 16, bytes: attr(32, { 4: 6 }), enough: [['SYS_ADMIN'], ['NET_ADMIN']], few: ['BPF'] },
+    { command: 13, bytes: attr(4, { 0: 7 }), enough: [['SYS_ADMIN']], few: ['BPF', 'NET_ADMIN'] },
+    { command: 15, bytes: attr(16, {}), enough: [[]], few: undefined },
+  ])('command $command asks for $enough', ({ command, bytes, enough, few }) => {
+    const by = (caps: readonly string[]) => decide(command, bytes, {}, { holds: (cap) => caps.includes(cap) })
+    for (const caps of enough) expect(by(caps).is).toBe('act')
+    if (few) expect(by(few)).toMatchObject({ is: 'continue', why: { code: 'lacksCapability' } })
+    expect(decide(command, bytes, {}, { inInitialUserns: false })).toMatchObject({ why: { code: 'childUserns' } })
+  })
+})

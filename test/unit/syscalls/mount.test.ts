@@ -1,0 +1,316 @@
+import { describe, expect, test } from 'vitest'
+import type { Caller } from '../../../src/calls/caller.ts'
+import type { Context, Parameter } from '../../../src/calls/context.ts'
+import type { Mounts } from '../../../src/calls/mounts.ts'
+import { ContinueError } from '../../../src/calls/verdict.ts'
+import { parsePolicy } from '../../../src/policy/settings.ts'
+import { fsconfig, fsmount, fsopen } from '../../../src/syscalls/fs-context.ts'
+import { optionsWithHostIds, withHostIds } from '../../../src/syscalls/hugetlbfs.ts'
+import { mount } from '../../../src/syscalls/mount.ts'
+import { judgeOptions } from '../../../src/syscalls/mount-options.ts'
+import { mountSetattr } from '../../../src/syscalls/mount-setattr.ts'
+import { moveMount } from '../../../src/syscalls/move-mount.ts'
+import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
+
+const policy = parsePolicy([
+  ['mount', 'true'],
+  ['mount.allowed', 'ext4,9p,fuseblk.ntfs,tmpfs,hugetlbfs'],
+  ['mount.fuse', 'xfs=fusexfs'],
+])
+const bytes = (text: string) => Buffer.from(`${text}\0`) as never
+
+/** A caller in whose container there is nothing: a source leads nowhere. */
+const caller = (changes: Partial<Caller> = {}, mounts: Partial<Mounts> = {}): Caller =>
+  standIn({
+    mounts: {
+      namespace: () => handle(9),
+      tidy: () => {},
+      context: () => undefined,
+      unplaced: () => undefined,
+      ...mounts,
+    } as Mounts,
+    object: (_, path) => {
+      if (Buffer.from(path).toString().startsWith('/target')) return handle(7)
+      throw new ContinueError('pathNotResolved', 2)
+    },
+    hostId: (_, id) => (id < 65536 ? id + 200_000 : undefined),
+    ...changes,
+  })
+
+describe('mount.screen() leaves what makes no file system to the kernel', () => {
+  test.each([
+    { what: 'nothing', flags: 0n, reason: undefined },
+    { what: 'ro and the magic', flags: 0xc0ed_0001n, reason: undefined },
+    { what: 'a bind', flags: 4096n, reason: 'changesMounts' },
+    { what: 'a remount and the magic', flags: 0xc0ed_0020n, reason: 'changesMounts' },
+    { what: 'private', flags: 1n << 18n, reason: 'changesMounts' },
+    { what: 'MS_NOUSER', flags: 1n << 31n, reason: 'changesMounts' },
+  ])('$what: $reason', ({ flags, reason }) => {
+    expect(mount.screen(registers(0n, 0n, 0n, flags), policy)?.why.code).toBe(reason)
+    expect(mount.screen(registers(0n, 0n, 0n, flags), {})?.why.code).toBe('keyOff')
+  })
+})
+
+describe('mount.decide()', () => {
+  const request = { type: 'ext4', source: '/none', target: bytes('/target'), data: undefined, flags: 0n }
+
+  test.each<{
+    what: string
+    change: Partial<typeof request> | { type: undefined }
+    who?: Partial<Caller>
+    reason: string
+  }>([
+    { what: 'a type that is not in the list', change: { type: 'btrfs' }, reason: 'fileSystemNotAllowed' },
+    { what: 'one in capitals that is', change: { type: 'EXT4' }, reason: 'fileSystemMiswritten' },
+    { what: 'one of the kernel in capitals', change: { type: 'TmpFS' }, reason: 'fileSystemMiswritten' },
+    { what: 'one of FUSE in capitals', change: { type: 'XFS' }, reason: 'fileSystemMiswritten' },
+    { what: 'one in capitals that is not', change: { type: 'BTRFS' }, reason: 'fileSystemNotAllowed' },
+    { what: 'no type', change: { type: undefined }, reason: 'changesMounts' },
+    { what: 'a type of the kernel, listed or not', change: { type: 'tmpfs' }, reason: 'kernelMountsIt' },
+    { what: 'one of them that is rare', change: { type: 'binder' }, reason: 'kernelMountsIt' },
+    { what: 'a type with a subtype of FUSE', change: { type: 'fuse.xfs' }, reason: 'kernelMountsIt' },
+    { what: 'a type that takes descriptors', change: { type: '9p' }, reason: 'takesDescriptors' },
+    { what: 'a subtype of one', change: { type: 'fuseblk.ntfs' }, reason: 'takesDescriptors' },
+    { what: 'a child user namespace', change: {}, who: { inInitialUserns: false }, reason: 'childUserns' },
+    { what: 'a caller without CAP_SYS_ADMIN', change: {}, who: { holds: () => false }, reason: 'lacksCapability' },
+  ])('$what: left to the kernel, $reason', ({ change, who = {}, reason }) => {
+    const verdict = mount.decide({ ...request, ...change } as never, caller(who), policy)
+    expect(verdict).toMatchObject({ is: 'continue', why: { code: reason } })
+  })
+
+  test.each([
+    { source: '/none', otherwise: 2 },
+    { source: 'none', otherwise: 22 },
+  ])('a type for FUSE is an act of its program: source $source', ({ source, otherwise }) => {
+    const fuse = {
+      ready: (program: string) => ({ program: `/bin/${program}`, process: {} }),
+      mount: () => {},
+      mounted: () => false,
+    }
+    const verdict = mount.decide({ ...request, type: 'xfs', source, flags: 1n } as never, caller({ fuse }), policy)
+    expect(verdict).toMatchObject({
+      is: 'act',
+      act: {
+        ...{ verb: 'fuse', program: '/bin/fusexfs', attributes: 1n, otherwise },
+        args: ['-o', 'ro,allow_other,default_permissions', source, '/target'],
+      },
+    })
+  })
+
+  test('a target that does not resolve is left to the kernel', () => {
+    expect(() => mount.decide({ ...request, target: bytes('/none') }, caller(), policy)).toThrow(ContinueError)
+  })
+
+  test('a source that leads nowhere is an act all the same: the kernel looks at the options first', () => {
+    const verdict = mount.decide({ ...request, data: 'nonsense' } as never, caller(), policy)
+    expect(verdict).toMatchObject({
+      is: 'act',
+      act: {
+        verb: 'mount',
+        call: { data: 'nonsense', source: { text: '/none', kind: { errno: 2 } }, nodev: true, shift: false },
+      },
+    })
+  })
+
+  test('a source that hangs is no errno of the call', () => {
+    const object = (_: number, path: Uint8Array) => {
+      if (Buffer.from(path).toString().startsWith('/target')) return handle(7)
+      throw new ContinueError('gone')
+    }
+    expect(() => mount.decide(request as never, caller({ object }), policy)).toThrow('gone')
+  })
+})
+
+describe('options that are about the machine', () => {
+  test.each([
+    { option: 'errors=panic', reason: 'endsMachine' },
+    { option: 'fatal_errors=panic', reason: 'endsMachine' },
+    { option: 'context="system_u:object_r:etc_t:s0:c1,c2"', reason: 'labelsFiles' },
+    { option: 'smackfsroot=*', reason: 'labelsFiles' },
+    { option: 'min_size=2M', reason: 'reservesPages' },
+    { option: 'size=2M', reason: undefined },
+    { option: 'fsid=boot', reason: 'namesHost' },
+    { option: 'domain_id=boot', reason: 'namesHost' },
+    { option: 'errors=continue', reason: undefined },
+    { option: 'panic', reason: undefined },
+  ])('$option: $reason', ({ option, reason }) => {
+    expect(judgeOptions(`ro,${option},commit=7`)?.why.code).toBe(reason)
+  })
+
+  test('are refused as parameters of a context, and for FUSE they are the business of its program', () => {
+    const known = { parameters: [], made: undefined } as unknown as Context
+    const who = caller({}, { context: () => known })
+    expect(fsconfig.decide({ fd: 3, command: 1, parameter: ['errors', 'panic'] }, who, policy)).toMatchObject({
+      ...{ is: 'errno', errno: 22, why: { code: 'endsMachine' } },
+    })
+    expect(fsconfig.decide({ fd: 3, command: 0, parameter: ['errors=panic'] }, who, policy)).toMatchObject({
+      ...{ is: 'errno', errno: 22, why: { code: 'endsMachine' } },
+    })
+    const request = { type: 'ext4', source: '/none', target: bytes('/target'), data: 'ro,errors=panic', flags: 0n }
+    expect(mount.decide(request, caller(), policy)).toMatchObject({ is: 'errno', errno: 22 })
+    const fuse = { ready: () => ({ program: '/x', process: {} }), mount: () => {}, mounted: () => false }
+    expect(mount.decide({ ...request, type: 'xfs' }, caller({ fuse }), policy)).toMatchObject({ is: 'act' })
+  })
+})
+
+describe('contexts', () => {
+  const told: Parameter[] = []
+  const context = (changes: Partial<Context> = {}): Context => ({
+    type: 'ext4',
+    parameters: [['source', '/none']],
+    made: undefined,
+    handle: handle(5),
+    add: (parameter) => told.push(parameter) > 0,
+    keep: () => {},
+    fail: () => {},
+    hasFailed: false,
+    use: () => {},
+    isUsed: false,
+    end: () => {},
+    drop: () => {},
+    [Symbol.dispose]() {},
+    ...changes,
+  })
+  const having = (changes: Partial<Context> = {}): Caller => caller({}, { context: () => context(changes) })
+
+  test.each([
+    { what: 'a flag', args: [3n, 0n, 0x1000n, 0n, 0n], reason: undefined },
+    { what: 'a flag with a value', args: [3n, 0n, 0x1000n, 0x1000n, 0n], reason: 'changesMounts' },
+    { what: 'a string', args: [3n, 1n, 0x1000n, 0x1000n, 0n], reason: undefined },
+    { what: 'a string without a value', args: [3n, 1n, 0x1000n, 0n, 0n], reason: 'changesMounts' },
+    { what: 'create', args: [3n, 6n, 0n, 0n, 0n], reason: undefined },
+    { what: 'create with a key', args: [3n, 6n, 0x1000n, 0n, 0n], reason: 'changesMounts' },
+    { what: 'reconfigure', args: [3n, 7n, 0n, 0n, 0n], reason: 'changesMounts' },
+    { what: 'no command', args: [3n, 99n, 0n, 0n, 0n], reason: 'changesMounts' },
+  ])('fsconfig.screen() of $what: $reason', ({ args, reason }) => {
+    expect(fsconfig.screen(registers(...args), policy)?.why.code).toBe(reason)
+  })
+
+  test.each([
+    { what: 'a parameter', parameter: ['commit', '7'] as const, noted: [['commit', '7']] },
+    { what: 'a second source', parameter: ['source', '/other'] as const, noted: [] },
+    { what: 'the same again', parameter: ['source', '/none'] as const, noted: [] },
+  ])('$what is told to the kernel too', ({ parameter, noted }) => {
+    told.length = 0
+    const verdict = fsconfig.decide({ fd: 3, command: 1, parameter }, having(), policy)
+    expect(verdict).toMatchObject({ is: 'continue', why: { code: 'contextTold' } })
+    expect(told).toEqual(noted)
+  })
+
+  test.each([
+    { what: 'too many parameters', command: 0, changes: { add: () => false }, is: 'errno', reason: 'contextFull' },
+    { what: 'a parameter too late', command: 0, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
+    { what: 'a descriptor as a parameter', command: 5, changes: {}, is: 'errno', reason: 'parameterNotServed' },
+    { what: 'a second create', command: 6, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
+    {
+      what: 'a create after a failed one',
+      command: 6,
+      changes: { hasFailed: true },
+      is: 'errno',
+      reason: 'contextBusy',
+    },
+    { what: 'create', command: 6, changes: {}, is: 'act', reason: 'done' },
+  ])('$what: $is, $reason', ({ command, changes, is, reason }) => {
+    const verdict = fsconfig.decide({ fd: 3, command, parameter: ['ro'] }, having(changes), policy)
+    expect(verdict).toMatchObject({ is, why: { code: reason } })
+  })
+
+  test('a context that is not ours is the business of the kernel', () => {
+    const foreign = { is: 'continue', why: { code: 'foreignContext' } }
+    expect(fsconfig.decide({ fd: 3, command: 6, parameter: undefined }, caller(), policy)).toMatchObject(foreign)
+    expect(fsmount.decide({ fd: 3, cloexec: true, attributes: 0n }, caller(), policy)).toMatchObject(foreign)
+  })
+
+  test('what another engine had begun is an act, also if it was done', () => {
+    const begun = (changes: Partial<Context>): Caller => caller({ noted: 1n }, { context: () => context(changes) })
+    const create = { fd: 3, command: 6, parameter: undefined }
+    expect(fsconfig.decide(create, begun({ made: handle(4) }), policy)).toMatchObject({ is: 'act' })
+    const request = { fd: 3, cloexec: true, attributes: 0n }
+    const used = { made: handle(4), isUsed: true }
+    const act = { verb: 'mountContext', anew: { type: 'ext4', exclusive: false } }
+    expect(fsmount.decide(request, begun(used), policy)).toMatchObject({ is: 'act', act })
+    expect(fsmount.decide(request, having(used), policy)).toMatchObject({ is: 'continue' })
+  })
+
+  test('fsmount before create is left to the kernel, after it is an act', () => {
+    const request = { fd: 3, cloexec: true, attributes: 0n }
+    expect(fsmount.decide(request, having(), policy)).toMatchObject({ is: 'continue', why: { code: 'contextUnready' } })
+    expect(fsmount.decide(request, having({ made: handle(4) }), policy)).toMatchObject({
+      is: 'act',
+      act: { verb: 'mountContext', manner: { nodev: true, shift: false } },
+    })
+  })
+
+  test('fsopen gives a context for what may be mounted', () => {
+    const request = { type: 'ext4', cloexec: true }
+    expect(fsopen.decide(request, caller(), policy)).toMatchObject({ is: 'act', act: { verb: 'openContext' } })
+    const fused = fsopen.decide({ ...request, type: 'xfs' }, caller(), policy)
+    expect(fused).toMatchObject({ is: 'errno', errno: 38, why: { code: 'fuseByMount' } })
+    expect(fsopen.decide({ ...request, type: 'overlay' }, caller(), policy)).toMatchObject({ is: 'continue' })
+    const asked = fsopen.decide({ ...request, type: undefined }, caller(), policy)
+    expect(asked).toMatchObject({ is: 'continue', why: { code: 'changesMounts' } })
+  })
+})
+
+describe('mounts that stand nowhere yet', () => {
+  const unplaced = {
+    type: 'ext4',
+    parameters: [],
+    handle: handle(5),
+    free: handle(6),
+    end: () => {},
+    drop: () => {},
+    [Symbol.dispose]() {},
+  }
+  const having = caller({}, { unplaced: () => unplaced })
+  const request = { from: 4, fromPath: '', to: -100, toPath: '/target', flags: 4n }
+
+  test('are placed by us', () => {
+    expect(moveMount.decide(request, having, policy)).toMatchObject({ is: 'act', act: { verb: 'placeMount' } })
+    expect(moveMount.decide({ ...request, fromPath: undefined }, having, policy)).toMatchObject({ is: 'act' })
+  })
+
+  test.each([
+    { what: 'a path', change: { fromPath: 'x' }, who: having, reason: 'changesMounts' },
+    { what: 'another mount', change: {}, who: caller(), reason: 'foreignMount' },
+    { what: 'no target', change: { toPath: '' }, who: having, reason: 'pathNotResolved' },
+  ])('$what: $reason', ({ change, who, reason }) => {
+    expect(moveMount.decide({ ...request, ...change }, who, policy)).toMatchObject({
+      is: 'continue',
+      why: { code: reason },
+    })
+  })
+
+  test('mount_setattr of a path, or of what we do not know, is left to the kernel', () => {
+    const attributes = new Uint8Array(32)
+    expect(mountSetattr.decide({ fd: 4, path: 'x', attributes }, having, policy)).toMatchObject({ is: 'continue' })
+    expect(mountSetattr.decide({ fd: 4, path: '', attributes }, caller(), policy)).toMatchObject({
+      is: 'continue',
+      why: { code: 'foreignMount' },
+    })
+  })
+})
+
+describe('hugetlbfs belongs to ids of the container', () => {
+  const who = caller()
+  test.each([
+    { options: '', host: 'uid=200000,gid=200000' },
+    { options: 'uid=5,size=1M,gid=07', host: 'uid=200005,size=1M,gid=200007' },
+    { options: 'uid=0x10', host: 'uid=200016,gid=200000' },
+    { options: 'uid=70000,gid=x', host: 'uid=4294967295,gid=4294967295' },
+    { options: 'uid=,uid=1', host: 'uid=4294967295,uid=200001,gid=200000' },
+  ])('"$options": "$host"', ({ options, host }) => expect(optionsWithHostIds(who, options)).toBe(host))
+
+  test('also by parameters', () => {
+    expect(
+      withHostIds(who, [
+        ['source', 'none'],
+        ['uid', '3'],
+      ]),
+    ).toEqual([
+      ['source', 'none'],
+      ['uid', '200003'],
+      ['gid', '200000'],
+    ])
+  })
+})

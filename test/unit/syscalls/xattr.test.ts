@@ -1,0 +1,209 @@
+import { describe, expect, test } from 'vitest'
+import type { PathBytes } from '../../../src/abi/brand.ts'
+import type { Caller } from '../../../src/calls/caller.ts'
+import type { Reason } from '../../../src/calls/reason.ts'
+import { ContinueError, type Verdict } from '../../../src/calls/verdict.ts'
+import { xattrHandlers } from '../../../src/syscalls/xattr.ts'
+import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
+
+const policy = { setxattr: { read: true } }
+const [PATH, NAME, VALUE, ARGS] = [0x1000n, 0x2000n, 0x3000n, 0x4000n]
+const OPAQUE = 'trusted.overlay.opaque\0'
+const AT_FDCWD = -100n
+const GARBAGE = 0xdead_beef_0000_0000n
+
+const called = (name: string) => xattrHandlers.find(({ names }) => names.includes(name))!
+
+/** `struct xattr_args` that points at VALUE. */
+function structure(size: number, flags: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16))
+  view.setBigUint64(0, VALUE, true)
+  view.setUint32(8, size, true)
+  view.setInt32(12, flags, true)
+  return new Uint8Array(view.buffer)
+}
+
+/** A caller with this memory; what is named by path is handle 7, what by descriptor 8. */
+function callerWith(memory: ReadonlyMap<bigint, Uint8Array>, changes: Partial<Caller> = {}): Caller {
+  const at = (address: bigint): Uint8Array => {
+    const bytes = memory.get(address)
+    if (!bytes) throw new ContinueError('unreadable')
+    return bytes
+  }
+  return standIn({
+    bytes: (address, length) => at(address).subarray(0, length),
+    path: (address) => at(address) as PathBytes,
+    object: () => handle(7),
+    descriptor: () => handle(8),
+    ...changes,
+  })
+}
+
+const memory = (name = OPAQUE, value = 'y', args = structure(1, 0)) =>
+  new Map([
+    [PATH, Buffer.from('f\0')],
+    [NAME, Buffer.from(name)],
+    [VALUE, Buffer.from(value)],
+    [ARGS, args],
+  ])
+
+/** What a call comes to; what is thrown to pass it on is a verdict too. */
+function ask(name: string, args: readonly bigint[], caller: Caller): Verdict | Reason {
+  const handler = called(name)
+  const values = registers(...args, ...Array<bigint>(6 - args.length).fill(0n))
+  try {
+    return handler.screen(values, policy) ?? handler.decide(handler.decode(values, caller), caller, policy)
+  } catch (error) {
+    if (error instanceof ContinueError) return error.why
+    throw error
+  }
+}
+
+describe('each call says what is to be done with which inode', () => {
+  const reads = { at: VALUE, size: 64 }
+  test.each([
+    { call: 'setxattr', args: [PATH, NAME, VALUE, 1n, 2n], act: { verb: 'setxattr', inode: { raw: 7 }, flags: 2 } },
+    { call: 'lsetxattr', args: [PATH, NAME, VALUE, 1n, 0n], act: { verb: 'setxattr', inode: { raw: 7 }, flags: 0 } },
+    { call: 'fsetxattr', args: [5n, NAME, VALUE, 1n, 1n], act: { verb: 'setxattr', inode: { raw: 8 }, flags: 1 } },
+    { call: 'fsetxattr', args: [GARBAGE | 5n, NAME, VALUE, 1n, GARBAGE], act: { verb: 'setxattr', flags: 0 } },
+    { call: 'setxattrat', args: [5n, PATH, 0n, NAME, ARGS, 16n], act: { verb: 'setxattr', inode: { raw: 7 } } },
+    { call: 'setxattrat', args: [5n, 0n, 0x1000n, NAME, ARGS, 16n], act: { verb: 'setxattr', inode: { raw: 8 } } },
+    { call: 'setxattrat', args: [5n, PATH, 0x1000n, NAME, ARGS, 16n], act: { verb: 'setxattr', inode: { raw: 7 } } },
+    { call: 'getxattr', args: [PATH, NAME, VALUE, 64n], act: { verb: 'getxattr', inode: { raw: 7 }, ...reads } },
+    { call: 'flistxattr', args: [5n, VALUE, 64n], act: { verb: 'listxattr', inode: { raw: 8 }, ...reads } },
+    { call: 'listxattrat', args: [5n, PATH, 0n, VALUE, 64n], act: { verb: 'listxattr', ...reads } },
+    { call: 'lremovexattr', args: [PATH, NAME], act: { verb: 'removexattr', inode: { raw: 7 } } },
+    { call: 'removexattrat', args: [5n, PATH, 0n, NAME], act: { verb: 'removexattr', inode: { raw: 7 } } },
+  ])('$call: $act.verb', ({ call, args, act }) => {
+    expect(ask(call, args, callerWith(memory()))).toMatchObject({ is: 'act', act })
+  })
+
+  test('a symbolic link is followed, unless the call or its flags say that it is not', () => {
+    const followed: boolean[] = []
+    const caller = callerWith(memory(), {
+      object: (_, __, follow) => {
+        followed.push(follow)
+        return handle(7)
+      },
+    })
+    ask('setxattr', [PATH, NAME, VALUE, 1n, 0n], caller)
+    ask('lsetxattr', [PATH, NAME, VALUE, 1n, 0n], caller)
+    ask('setxattrat', [5n, PATH, 0n, NAME, ARGS, 16n], caller)
+    ask('setxattrat', [5n, PATH, 0x100n, NAME, ARGS, 16n], caller)
+    expect(followed).toEqual([true, false, true, false])
+  })
+})
+
+describe('what is passed on', () => {
+  const set = [PATH, NAME, VALUE, 1n, 0n]
+  const setAt = [5n, PATH, 0n, NAME, ARGS, 16n]
+  test.each([
+    { what: 'another name', call: 'setxattr', args: set, with: memory('user.a\0'), code: 'otherAttribute' },
+    {
+      what: 'a longer name',
+      call: 'setxattr',
+      args: set,
+      with: memory('trusted.overlay.opaquex\0'),
+      code: 'otherAttribute',
+    },
+    { what: 'another value', call: 'setxattr', args: set, with: memory(OPAQUE, 'x'), code: 'otherAttribute' },
+    {
+      what: 'another size',
+      call: 'setxattr',
+      args: [PATH, NAME, VALUE, 2n, 0n],
+      with: memory(),
+      code: 'otherAttribute',
+    },
+    {
+      what: 'a size in memory',
+      call: 'setxattrat',
+      args: setAt,
+      with: memory(OPAQUE, 'y', structure(2, 0)),
+      code: 'otherAttribute',
+    },
+    {
+      what: 'an unknown flag',
+      call: 'setxattr',
+      args: [PATH, NAME, VALUE, 1n, 4n],
+      with: memory(),
+      code: 'invalidArgument',
+    },
+    {
+      what: 'one in memory',
+      call: 'setxattrat',
+      args: setAt,
+      with: memory(OPAQUE, 'y', structure(1, -1)),
+      code: 'invalidArgument',
+    },
+    {
+      what: 'an unknown flag of the path',
+      call: 'setxattrat',
+      args: [5n, PATH, 0x200n, NAME, ARGS, 16n],
+      with: memory(),
+      code: 'invalidArgument',
+    },
+    {
+      what: 'a struct of another kernel',
+      call: 'setxattrat',
+      args: [5n, PATH, 0n, NAME, ARGS, 24n],
+      with: memory(),
+      code: 'invalidArgument',
+    },
+    {
+      what: 'flags where none are known',
+      call: 'getxattrat',
+      args: setAt,
+      with: memory(OPAQUE, 'y', structure(1, 1)),
+      code: 'invalidArgument',
+    },
+    {
+      what: 'a name that cannot be read',
+      call: 'getxattr',
+      args: [PATH, 0n, VALUE, 64n],
+      with: memory(),
+      code: 'unreadable',
+    },
+    {
+      what: 'a path that cannot be read',
+      call: 'setxattr',
+      args: [0n, NAME, VALUE, 1n, 0n],
+      with: memory(),
+      code: 'unreadable',
+    },
+  ])('$what: $code', ({ call, args, with: there, code }) => {
+    expect(ask(call, args, callerWith(there))).toMatchObject({ code })
+  })
+
+  test.each<{ what: string; changes: Partial<Caller>; why: object }>([
+    { what: 'in a child user namespace', changes: { inInitialUserns: false }, why: { code: 'childUserns' } },
+    { what: 'without CAP_SYS_ADMIN', changes: { holds: () => false }, why: { code: 'lacksCapability', a: 21 } },
+    { what: 'whose inode it is not', changes: { commands: () => false }, why: { code: 'notOfContainer' } },
+  ])('a caller $what', ({ changes, why }) => {
+    for (const [call, args] of [
+      ['setxattr', set],
+      ['listxattr', [PATH, VALUE, 64n]],
+    ] as const)
+      expect(ask(call, args, callerWith(memory(), changes))).toMatchObject({ is: 'continue', why })
+  })
+
+  test('removexattrat(2) of the working directory without a path, which the kernel does not know', () => {
+    const empty = [AT_FDCWD, 0n, 0x1000n]
+    expect(ask('removexattrat', [...empty, NAME], callerWith(memory()))).toMatchObject({
+      why: { code: 'invalidArgument' },
+    })
+    expect(ask('listxattrat', [...empty, VALUE, 64n], callerWith(memory()))).toMatchObject({ is: 'act' })
+  })
+
+  test('everything that the policy does not serve', () => {
+    const args = registers(...set, 0n)
+    const off = { is: 'continue', why: { code: 'keyOff' } }
+    expect(called('setxattr').screen(args, {})).toMatchObject(off)
+    expect(called('getxattr').screen(args, { setxattr: { read: false } })).toMatchObject(off)
+    expect(called('setxattr').screen(args, { setxattr: { read: false } })).toBeUndefined()
+  })
+})
+
+test('the sixteen calls each have a handler', () => {
+  const names = xattrHandlers.flatMap(({ names }) => names)
+  expect(new Set(names).size).toBe(16)
+})

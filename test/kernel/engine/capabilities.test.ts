@@ -374,7 +374,7 @@ describe.skipIf(absent)(`with one capability too many${absent ? `: skipped, ${ab
       file: VERB,
       from: `run({ task, to }, caller) {`,
       to: `steps: [steps.schedule, steps.findProgram], run({ task, to }, caller) {
-        caller.act(steps.findProgram, () => keepsNumber(task.pidfd));`,
+        caller.act(steps.findProgram, () => pidfdIsAlive(task.pidfd));`,
       found: 'pidfd_send_signal with SYS_ADMIN in effect',
     },
     {

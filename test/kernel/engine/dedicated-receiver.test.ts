@@ -145,7 +145,7 @@ test('an engine whose leader hangs is replaced also while somebody attends a lis
 })
 
 test('the calls of an attendant that fails are answered by the next engine', { timeout: 60_000 }, async () => {
-  const receives = 'const received = this.#attendance.receive();'
+  const receives = 'const received = this.#dedicated.receive();'
   const fails = `globalThis.count ??= 0; ${receives} if (received && ++globalThis.count === 50) ${FAILS_ONCE}`
   const build = new PatchedBuild('engine/thread/thread.js', receives, fails)
   const ill = await Host.start(undefined, {}, build.url)

@@ -2,17 +2,22 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join, relative, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 
-const src = new URL('../../src', import.meta.url).pathname
+const root = new URL('../../', import.meta.url).pathname
+const src = join(root, 'src')
 
-/** Imports point downwards in this list; within a folder they are free. */
+/** Imports point downwards in this list. What each folder may do is in CONTRIBUTING.md. */
 const folders = [
   'cli',
-  'daemon',
+  'keeper',
+  'doctor',
   'runtimes',
   'engine',
+  'mounter',
+  'walker',
   'syscalls',
   'verbs',
   'caller',
+  'processes',
   'filter',
   'calls',
   'policy',
@@ -20,7 +25,18 @@ const folders = [
   'abi',
 ]
 
+/** Rooms of the large folders, '' for the files at their top: imports point downwards here too. */
+const rooms: Readonly<Record<string, readonly string[]>> = {
+  keeper: ['', 'sockets', 'log', 'containers', 'persist', 'engines', 'process'],
+  engine: [
+    ...['', 'pool', 'thread', 'serve', 'replay', 'lxc', 'leader', 'kept', 'journal', 'facts', 'execs'],
+    ...['protocol', 'helpers', 'tables'],
+  ],
+  caller: ['', 'sysinfo', 'paths', 'fuse', 'mounts', 'task', 'devices', 'programs', 'identity'],
+}
+
 const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
+const textOf = (file: string): string => readFileSync(join(src, file), 'utf8')
 
 interface Import {
   readonly from: string
@@ -28,8 +44,7 @@ interface Import {
 }
 
 function importsOf(file: string): readonly Import[] {
-  const text = readFileSync(join(src, file), 'utf8')
-  return [...text.matchAll(/(?:from|import\() ?'([^']+)'/g)].map(([, to]) => ({
+  return [...textOf(file).matchAll(/(?:from|import\() ?'([^']+)'/g)].map(([, to]) => ({
     from: file,
     to: to!.startsWith('.') ? relative(src, resolve(src, file, '..', to!)) : to!,
   }))
@@ -37,6 +52,7 @@ function importsOf(file: string): readonly Import[] {
 
 const imports = files.flatMap(importsOf)
 const level = (file: string): number => folders.indexOf(file.split('/')[0]!)
+const roomOf = (file: string): string => file.split('/').slice(1, -1).join('/')
 
 test('every file lies in a known folder, but for the public names', () => {
   expect(files.filter((file) => level(file) < 0)).toEqual(['index.ts'])
@@ -46,6 +62,31 @@ test('imports point downwards', () => {
   const inside = imports.filter(({ from, to }) => from !== 'index.ts' && level(to) >= 0)
   expect(inside.length).toBeGreaterThan(200)
   expect(inside.filter(({ from, to }) => level(to) < level(from))).toEqual([])
+})
+
+test.each(Object.entries(rooms))(
+  '%s/ has these rooms, of at most ten files, and imports point downwards',
+  (folder, order) => {
+    const own = files.filter((file) => file.startsWith(`${folder}/`))
+    expect([...new Set(own.map(roomOf))].sort()).toEqual([...order].sort())
+    for (const room of order) expect(own.filter((file) => roomOf(file) === room).length).toBeLessThanOrEqual(10)
+    const inside = imports.filter(({ from, to }) => [from, to].every((file) => file.startsWith(`${folder}/`)))
+    expect(inside.filter(({ from, to }) => order.indexOf(roomOf(to)) < order.indexOf(roomOf(from)))).toEqual([])
+  },
+)
+
+test('no file imports itself, by whatever way', () => {
+  const graph = new Map(files.map((file) => [file, imports.filter(({ from }) => from === file).map(({ to }) => to)]))
+  const done = new Set<string>()
+  const circles: string[] = []
+  const visit = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' > '))
+    if (done.has(file) || path.includes(file)) return
+    for (const next of graph.get(file) ?? []) visit(next, [...path, file])
+    done.add(file)
+  }
+  for (const file of files) visit(file, [])
+  expect(circles).toEqual([])
 })
 
 test('the launcher stands on the rest of runtimes/, which imports nothing of it', () => {
@@ -72,16 +113,47 @@ test('only kernel/ imports koffi', () => {
 })
 
 test('only kernel/clock.ts asks for the time that passes', () => {
-  const asks = files.filter((file) => /\bperformance\./.test(readFileSync(join(src, file), 'utf8')))
+  const asks = files.filter((file) => /\bperformance\./.test(textOf(file)))
   expect(asks).toEqual(['kernel/clock.ts'])
 })
 
 test('only cli/ writes to standard output or ends the process by Node', () => {
   const offenders = files.filter((file) => !file.startsWith('cli/'))
   const printing = /console\.(log|error|warn)|process\.stdout\.write|process\.exit\(/
-  expect(
-    offenders.filter((file) =>
-      printing.test(readFileSync(join(src, file), 'utf8').replaceAll(/\/\*[\s\S]*?\*\//g, '')),
-    ),
-  ).toEqual([])
+  expect(offenders.filter((file) => printing.test(textOf(file).replaceAll(/\/\*[\s\S]*?\*\//g, '')))).toEqual([])
+})
+
+/** The same name for one system call: its wrapper, its handler, its verb, its reasons. And what each file of cli/ exports. */
+const layers = /^(kernel|syscalls|verbs|calls\/reasons)\//
+const isOneMeaning = (name: string, homes: readonly string[]): boolean =>
+  homes.every((file) => layers.test(file)) || (name === 'command' && homes.every((file) => file.startsWith('cli/')))
+
+test('no exported name has two meanings', () => {
+  const homes = new Map<string, string[]>()
+  for (const file of files)
+    for (const [, name] of textOf(file).matchAll(
+      /^export (?:abstract )?(?:async )?(?:class|interface|type|function\*?|const|enum) (\w+)/gm,
+    ))
+      homes.set(name!, [...(homes.get(name!) ?? []), file])
+  const twice = [...homes].filter(([name, all]) => new Set(all).size > 1 && !isOneMeaning(name, all))
+  expect(twice).toEqual([])
+})
+
+/** Nouns of file and class names of ours; words that any engineer knows need no row. */
+test('every class of engine/, keeper/, mounter/ and processes/ is in the glossary', () => {
+  const glossary = readFileSync(join(root, 'docs/glossary.md'), 'utf8')
+  const classes = files
+    .filter((file) => /^(engine|keeper|mounter|processes)\//.test(file))
+    .flatMap((file) => [...textOf(file).matchAll(/^export (?:abstract )?class (\w+)/gm)].map(([, name]) => name!))
+  expect(classes.length).toBeGreaterThan(40)
+  expect(classes.filter((name) => !glossary.includes(`\`${name}\``))).toEqual([])
+})
+
+test('every file of tests belongs to exactly one project of vitest', () => {
+  const config = readFileSync(join(root, 'vitest.config.ts'), 'utf8')
+  const folders = [...config.matchAll(/include: \['test\/([^']*)\*\*\/\*\.test\.ts'\]/g)].map(([, folder]) => folder!)
+  const tests = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
+  const homes = (file: string): number => folders.filter((folder) => file.startsWith(folder)).length
+  expect(folders.length).toBeGreaterThan(4)
+  expect(tests.filter((name) => name.endsWith('.test.ts') && homes(name) !== 1)).toEqual([])
 })

@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
+/** What runs threads is tested in the build. */
+const BUILT = 'test/support/fresh-build.ts'
+
 /** unit: pure, seconds. kernel: the real kernel, as root. attacks: what a hostile container does. runtimes: crun, runc, podman, one file at a time. */
 export default defineConfig({
   test: {
@@ -12,12 +15,21 @@ export default defineConfig({
           testTimeout: 30_000,
         },
       },
-      { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
-      { test: { name: 'differential', include: ['test/differential/**/*.test.ts'] } },
-      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
+      {
+        test: {
+          name: 'kernel',
+          globalSetup: BUILT,
+          include: ['test/kernel/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      { test: { name: 'differential', globalSetup: BUILT, include: ['test/differential/**/*.test.ts'] } },
+      { test: { name: 'fuzz', globalSetup: BUILT, include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
       {
         test: {
           name: 'attacks',
+          globalSetup: BUILT,
           include: ['test/attacks/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
@@ -27,6 +39,7 @@ export default defineConfig({
       {
         test: {
           name: 'runtimes',
+          globalSetup: BUILT,
           include: ['test/runtimes/**/*.test.ts'],
           fileParallelism: false,
           testTimeout: 120_000,

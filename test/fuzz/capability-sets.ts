@@ -61,8 +61,8 @@ const atRest = ({ effective }: Sets, { rest = effective }: Declared): string[] =
   effective === rest ? [] : [`at rest effective ${names(effective)}, not ${names(rest)}`]
 
 function kindOf(status: string, commandLine: string): Kind | undefined {
-  if (commandLine.includes('walker-main')) return 'walker'
-  if (commandLine.includes('mounter-main')) return 'mounter'
+  if (commandLine.includes('walker/main')) return 'walker'
+  if (commandLine.includes('mounter/main')) return 'mounter'
   return new RegExp(`^Uid:\\s*\\d+\\s+${NOBODY_AT_ALL}\\s`, 'm').test(status) ? 'serving thread' : undefined
 }
 

@@ -122,7 +122,7 @@ describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, {
     {
       what: 'a capability too many',
       async does() {
-        await holder(['bash', '-c', 'exec -a walker-main cat'])
+        await holder(['bash', '-c', 'exec -a walker/main cat'])
       },
       finds: /^capability sets: walker: at rest effective \d\d capabilities, not none$/,
     },
@@ -206,7 +206,7 @@ describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, {
   })
 
   test('sees all that a process may do beyond what is declared', async () => {
-    const child = await holder(['bash', '-c', 'exec -a mounter-main cat'])
+    const child = await holder(['bash', '-c', 'exec -a mounter/main cat'])
     const sets = new CapabilitySets(child.pid!, new Map([['mounter', NOTHING]] as const))
     expect(sets.look()).toEqual([])
     await sleep(100)

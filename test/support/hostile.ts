@@ -147,7 +147,7 @@ export const unkillable = (pid: number): number => threads(pid).filter((tid) => 
 /** The walkers of an engine, also those that it has given up. */
 export function walkersOf(enginePid: number): readonly number[] {
   return processes().filter(
-    (pid) => parentOf(pid) === enginePid && /walker-main|nsenter/.test(readOr(`/proc/${pid}/cmdline`)),
+    (pid) => parentOf(pid) === enginePid && /walker\/main|nsenter/.test(readOr(`/proc/${pid}/cmdline`)),
   )
 }
 

@@ -4,7 +4,7 @@ import { statFields } from './stat.ts'
 
 function isMounter(pid: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('mounter-main')
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('mounter/main')
   } catch {
     return false
   }

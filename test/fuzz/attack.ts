@@ -172,7 +172,7 @@ interface Footprint {
   readonly helpers: number
 }
 
-const isHelper = (pid: string): boolean => /(walker|mounter)-main/.test(read(`/proc/${pid}/cmdline`))
+const isHelper = (pid: string): boolean => /(walker|mounter)\/main/.test(read(`/proc/${pid}/cmdline`))
 
 const footprint = (pid: number): Footprint => ({
   open: openOf(pid),

@@ -115,7 +115,7 @@ export class CapabilitySets {
   #tasks(): string[] {
     const of = (pid: string): string[] => list(`/proc/${pid}/task`).map((tid) => `/proc/${pid}/task/${tid}`)
     return family(this.#keeper)
-      .filter((pid) => isEngine(pid) || /(walker|mounter)-main/.test(read(`/proc/${pid}/cmdline`)))
+      .filter((pid) => isEngine(pid) || /(walker|mounter)\/main/.test(read(`/proc/${pid}/cmdline`)))
       .flatMap(of)
   }
 }

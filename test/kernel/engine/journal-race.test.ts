@@ -13,7 +13,7 @@ const dist = (path: string): string => new URL(`../../../dist/${path}`, import.m
 /** Writes records all of whose numbers are the same, as fast as it can. */
 const WRITE = `
   import { parentPort, workerData } from 'node:worker_threads'
-  import { RecordWriter } from '${dist('engine/journal/journal.js')}'
+  import { RecordWriter } from '${dist('engine/journal/records.js')}'
   import { Fd } from '${dist('kernel/fd.js')}'
   import { map } from '${dist('kernel/shared-memory.js')}'
   const { fd, first } = workerData

@@ -60,10 +60,10 @@ test('only while a container may give priorities the engine is above them, and n
 
 /** As the engine does in its main thread, in a process of its own. */
 const ALONE = `
-const [{ Priority }, { schedulingOf }, { LANE_WORDS, Lanes }] = await Promise.all(process.argv.slice(1).map((url) => import(url)))
+const [{ RtPriority }, { schedulingOf }, { LANE_WORDS, Lanes }] = await Promise.all(process.argv.slice(1).map((url) => import(url)))
 const show = () => { const { policy, priority } = schedulingOf(process.pid); return [policy, priority] }
 const lanes = new Lanes(new Int32Array(LANE_WORDS))
-const priority = new Priority(lanes, (message) => { throw new Error(message) })
+const priority = new RtPriority(lanes, (message) => { throw new Error(message) })
 const seen = []
 for (const step of [() => {}, () => priority.admit(1, 49), () => priority.admit(2, 30), () => priority.admit(3, 99), () => priority.forget(3), () => priority.forget(1), () => priority.forget(2)]) { step(); seen.push(show()) }
 console.log(JSON.stringify(seen))
@@ -77,7 +77,12 @@ test.each([
 ])('a process that was started with $start is raised above the highest, and gets back what it had', async (row) => {
   const { start, usual, raised } = row
   const built = (name: string): string => new URL(`../../../dist/${name}.js`, import.meta.url).href
-  const args = ['--input-type=module', '-e', ALONE, ...['engine/priority', 'kernel/sched', 'engine/lane'].map(built)]
+  const args = [
+    '--input-type=module',
+    '-e',
+    ALONE,
+    ...['engine/pool/rt-priority', 'kernel/sched', 'engine/thread/lane'].map(built),
+  ]
   const { stdout, stderr } = await execute('chrt', [...start, process.execPath, ...args])
   const steps = raised.map((priority) => (priority > 0 ? [SCHED.RR, priority] : usual))
   expect(JSON.parse(stdout || stderr)).toEqual([usual, ...steps, usual])

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { fixture, missing } from '../support/fixtures.ts'
-import { BASE, Host, USERNS } from '../support/host.ts'
-import { walkersOf } from '../support/hostile.ts'
-import { PatchedBuild } from '../support/patched-build.ts'
+import { fixture, missing } from '../../support/fixtures.ts'
+import { BASE, Host, USERNS } from '../../support/host.ts'
+import { walkersOf } from '../../support/hostile.ts'
+import { PatchedBuild } from '../../support/patched-build.ts'
 
 const CHARGES = 'charge(at, spent, ms = now()) {'
 const WRITES = "process.getBuiltinModule('fs').appendFileSync(import.meta.dirname + '/charged', spent + ' ');"
@@ -26,7 +26,7 @@ const chargedIn = (path: string): number =>
 
 test.skipIf(missing('gcc'))('a container is charged with what its walker works, found or not', async () => {
   const build = new PatchedBuild('engine/thread/fair-share.js', CHARGES, CHARGES + WRITES)
-  const charged = fileURLToPath(new URL('engine/charged', build.url))
+  const charged = fileURLToPath(new URL('engine/thread/charged', build.url))
   writeFileSync(charged, '')
   // The thread is the caller while it is told.
   chmodSync(charged, 0o666)

@@ -59,8 +59,8 @@ export class SharedState {
   readonly dedicated: Int32Array
   /** For `InheritedCalls`. */
   readonly inherited: Int32Array
-  readonly listeners: ListenerTable
   readonly walkers: WalkerTable
+  readonly listeners: ListenerTable
   /** Which of them are connections of LXC's monitors, and what those do. */
   readonly proxies: LxcProxyState
   /** By container: calls in flight; how often it kept a thread waiting, and the second at which that is forgotten. */

@@ -40,7 +40,7 @@ export class Refused extends Error {
  * before its act: never `continue` after acting.
  */
 export class ContinueError extends Error {
-  override readonly name = 'PassOn'
+  override readonly name = 'ContinueError'
   readonly why: Reason
 
   constructor(code: ReasonCode, a?: number, b?: number) {

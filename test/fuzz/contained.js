@@ -2,10 +2,12 @@
 // command line sums up, each record, is counted and told to the parent, and so is whatever is said of a fault.
 import { interception } from '../../dist/cli/run-policy.js'
 import { exitGroup } from '../../dist/kernel/process.js'
+import { ociRuntimes } from '../../dist/runtimes/known/index.js'
 import { launch } from '../../dist/runtimes/launch/launch.js'
 
 const TELL_MS = 500
-const { config, ...options } = JSON.parse(process.argv[2])
+const { config, runtime: wanted, ...options } = JSON.parse(process.argv[2])
+const runtime = ociRuntimes.find(({ name }) => name === wanted)
 const kinds = new Map()
 const records = {
   add({ arch, nr, verdict, errno, reason }) {
@@ -19,7 +21,7 @@ setInterval(() => tell(tally()), TELL_MS).unref()
 
 const intercepted = interception(config, records, (said) => tell({ said }))
 const devices = [...(intercepted.devices ?? []), ...options.devices]
-const status = await launch({ ...options, ...intercepted, devices }).catch(({ message }) => {
+const status = await launch({ ...options, ...intercepted, runtime, devices }).catch(({ message }) => {
   tell({ said: message })
   return 125
 })

@@ -19,6 +19,9 @@ const OTHERS = [`${tmpdir()}/`, '/var/tmp/', '/run/', '/var/lib/']
 const isOthers = (pid: string): boolean =>
   /engine\/main|intercede-fixtures|^(chrt|sleep)\0/.test(read(`/proc/${pid}/cmdline`))
 
+/** How a thread of the engine may be scheduled: above max_priority of the attack's policy, or as usual while it may take long. */
+const LANES = /^nice 0, (priority 11, policy 2|priority 0, policy 0)$/
+
 interface Thread {
   readonly name: string
   /** The nice value, the real-time priority and the policy. */
@@ -163,7 +166,8 @@ export class Observer {
       for (const tid of list(`/proc/${pid}/task`)) {
         const stat = statFields(`/proc/${pid}/task/${tid}/stat`)
         if (stat.length < 40) continue
-        const scheduling = `nice ${stat[16]}, priority ${stat[37]}, policy ${stat[38]}`
+        const seen = `nice ${stat[16]}, priority ${stat[37]}, policy ${stat[38]}`
+        const scheduling = isEngine(pid) && LANES.test(seen) ? 'in one of its lanes' : seen
         found.set(`${pid}/${tid}@${stat[19]}`, { name: read(`/proc/${pid}/task/${tid}/comm`).trim(), scheduling })
       }
     }

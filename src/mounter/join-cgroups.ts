@@ -1,17 +1,15 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { parseMountinfo } from '../kernel/mountinfo.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
 /** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */
 export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
   const mounts = new Map<string, string>()
-  for (const line of mountinfo.split('\n')) {
-    const [before = '', after = ''] = line.split(' - ')
-    const [, , , root, point = ''] = before.split(' ')
-    const [type, , options = ''] = after.split(' ')
+  for (const { root, point, type, superOptions } of parseMountinfo(mountinfo)) {
     if (root !== '/') continue
     if (type === 'cgroup2') mounts.set('', point)
-    if (type === 'cgroup' && options.split(',').includes('devices')) mounts.set('devices', point)
+    if (type === 'cgroup' && superOptions.includes('devices')) mounts.set('devices', point)
   }
   return mounts
 }

@@ -9,15 +9,12 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mount, moveMount, openTree, pivotRoot } from '../kernel/mount.ts'
 import { detachAt } from '../kernel/mounted.ts'
+import { parseMountinfo } from '../kernel/mountinfo.ts'
 import { CLONE_NEWNS, unshare } from '../kernel/namespaces.ts'
 
 const HERE = cstring('.')
 
 const contains = (outer: string, inner: string): boolean => inner === outer || inner.startsWith(`${outer}/`)
-
-/** Space, tab, newline and backslash are written as three octal digits. */
-const unquote = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /**
  * The mount points on the way to `paths`, and those below `trees`; the outer ones first, without the root.
@@ -25,7 +22,7 @@ const unquote = (text: string): string =>
  * @param mountinfo see proc_pid_mountinfo(5)
  */
 export function mountPoints(mountinfo: string, paths: readonly string[], trees: readonly string[]): readonly string[] {
-  const points = mountinfo.split('\n').map((line) => unquote(line.split(' ')[4] ?? '/'))
+  const points = parseMountinfo(mountinfo).map(({ point }) => point)
   const isKept = (point: string): boolean =>
     point !== '/' && (paths.some((path) => contains(point, path)) || trees.some((tree) => contains(tree, point)))
   return [...new Set(points)].filter(isKept).toSorted((a, b) => a.length - b.length)

@@ -2,9 +2,9 @@ import { lstatSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 
 import { basename, join } from 'node:path'
+import { parseMountinfo } from '../../src/kernel/mountinfo.ts'
 import { ID_COUNT } from '../../src/runtimes/flags.ts'
 import { readRange } from '../../src/runtimes/launch/ids.ts'
-import { parseMountinfo } from '../../src/runtimes/mountinfo.ts'
 
 import { lines } from './lines.ts'
 import { MARKED } from './mark.ts'

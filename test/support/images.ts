@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -17,6 +17,15 @@ export type ImageType = keyof typeof makers
 /** Runs a program on the host. @returns what it said @throws {Error} if it failed */
 export const must = (program: string, args: readonly string[]): string =>
   execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+
+/** A node of a loop device of the host, in a directory, that belongs to `owner`. */
+export function nodeFor(loop: string, directory: string, owner: number): string {
+  const path = join(directory, loop.slice('/dev/'.length))
+  if (existsSync(path)) return path
+  execFileSync('mknod', ['-m', '600', path, 'b', '7', loop.replace(/\D/g, '')])
+  chownSync(path, owner, owner)
+  return path
+}
 
 /**
  * Images of file systems on loop devices, in a directory of their own. Each holds `hello` of root, `theirs` of 1000:1000 and

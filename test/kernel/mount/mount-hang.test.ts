@@ -1,5 +1,5 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -7,7 +7,7 @@ import { MounterLost, requestMount } from '../../../src/caller/mounts/mounter-cl
 import { socketpair } from '../../../src/kernel/socket.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, until } from '../../support/host.ts'
-import { Images } from '../../support/images.ts'
+import { Images, nodeFor } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
 import { stateOf } from '../../support/stat.ts'
 
@@ -52,20 +52,15 @@ beforeAll(async () => {
   if (cannot) return
   images = new Images()
   host = await Host.start(policy, { limits: { callsPerContainer: 8 } })
-  device = nodeFor(images.device('ext4'))
+  device = hostNode(images.device('ext4'))
 })
 afterAll(() => {
   host?.close()
   images?.[Symbol.dispose]()
 })
 
-function nodeFor(loop: string): string {
-  const path = join(host.directory, loop.slice('/dev/'.length))
-  if (existsSync(path)) return path
-  execFileSync('mknod', ['-m', '600', path, 'b', '7', loop.replace(/\D/g, '')])
-  chownSync(path, BASE, BASE)
-  return path
-}
+/** A node that the root of the containers may open. */
+const hostNode = (loop: string): string => nodeFor(loop, host.directory, BASE)
 
 const contained = (script: string) => host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', script])
 
@@ -75,7 +70,7 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
     const dead = new DeadDevice()
     try {
       await until('the device is there', () => dead.ready)
-      const node = nodeFor(dead.path)
+      const node = hostNode(dead.path)
       const hang = (at: string, type: string): string =>
         `LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 12 mount -t ${type} ${node} ${at}`
       const script = `mount -t tmpfs none /mnt && cd /mnt && mkdir 1 2 3 && (${hang('1', 'ext4')} & ${hang('2', 'xfs')} & sleep 1; ${hang('3', 'ext4')}; wait)`
@@ -111,7 +106,7 @@ describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
     let hung: string[] = []
     try {
       await until('the device is there', () => dead.ready)
-      const node = nodeFor(dead.path)
+      const node = hostNode(dead.path)
       const hanging = contained(`LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 8 mount -t xfs ${node} /mnt`)
       const inKernel = (engine: number): string[] => mounters(engine).filter((pid) => stateOf(pid) === 'D')
       await until('a mounter hangs', () => inKernel(host.enginePid).length === 1)

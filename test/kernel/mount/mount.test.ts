@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { errnos } from '../../../src/abi/errno.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, type Done, execute, Host, until } from '../../support/host.ts'
-import { Images, must } from '../../support/images.ts'
+import { Images, must, nodeFor } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'python3')
@@ -24,21 +24,15 @@ beforeAll(async () => {
   image = images.make('ext4')
   const loop = images.attach(image)
   host = await Host.start(policy(true))
-  device = nodeFor(loop)
+  device = hostNode(loop)
 })
 afterAll(() => {
   host?.close()
   images?.[Symbol.dispose]()
 })
 
-/** A node of a device of the host that belongs to the root of the containers. */
-function nodeFor(loop: string): string {
-  const path = join(host.directory, loop.slice('/dev/'.length))
-  if (existsSync(path)) return path
-  execFileSync('mknod', ['-m', '600', path, 'b', '7', loop.replace(/\D/g, '')])
-  chownSync(path, BASE, BASE)
-  return path
-}
+/** A node that the root of the containers may open. */
+const hostNode = (loop: string): string => nodeFor(loop, host.directory, BASE)
 
 /** In a container with a mount namespace of its own, in a directory of its own. */
 const contained = (script: string, on = host, options: readonly string[] = []): Promise<Done> =>
@@ -125,7 +119,7 @@ describe.skipIf(cannot)('the device rules of the caller', () => {
     const loop = images.device('ext4')
     // The kernel asks no rules for what is mounted already.
     await images.mount(loop)
-    const mounted = nodeFor(loop)
+    const mounted = hostNode(loop)
     mkdirSync(group)
     try {
       writeFileSync(`${group}/devices.deny`, `b 7:* rw`)
@@ -154,7 +148,7 @@ describe.skipIf(cannot ?? missing('tune2fs'))('no file system makes the machine 
     ways
       .map(
         (mount) =>
-          `${mount} -t ext4 ${option} ${nodeFor(loop)} m && grep ^errors /proc/fs/ext4/${loop.slice(5)}/options; umount m`,
+          `${mount} -t ext4 ${option} ${hostNode(loop)} m && grep ^errors /proc/fs/ext4/${loop.slice(5)}/options; umount m`,
       )
       .join('; ')
 

@@ -1,11 +1,30 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { accessSync, constants, existsSync, lstatSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs'
+import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const sources = fileURLToPath(new URL('../fixtures/', import.meta.url))
-const cache = fileURLToPath(new URL('../node_modules/.cache/intercede-fixtures/', import.meta.url))
+/** Containers execute what is here: their root is another user, who may not search a private home. */
+const cache = isOpen(sources)
+  ? fileURLToPath(new URL('../node_modules/.cache/intercede-fixtures/', import.meta.url))
+  : ownCache()
+
+function isOpen(directory: string): boolean {
+  const parent = dirname(directory)
+  return (statSync(directory).mode & 0o001) !== 0 && (parent === directory || isOpen(parent))
+}
+
+/** @throws {Error} if somebody else has made it, or may write there */
+function ownCache(): string {
+  const uid = process.getuid!()
+  const path = `/var/tmp/intercede-fixtures-${uid}`
+  mkdirSync(path, { recursive: true, mode: 0o755 })
+  const found = lstatSync(path)
+  if (!found.isDirectory() || found.uid !== uid || (found.mode & 0o022) !== 0)
+    throw new Error(`Cannot test: ${path} is not a directory that only its owner, user ${uid}, may write to: remove it`)
+  return path
+}
 
 function inPath(program: string): boolean {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => {

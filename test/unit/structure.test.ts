@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, join, relative, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 
@@ -156,4 +156,20 @@ test('every file of tests belongs to exactly one project of vitest', () => {
   const homes = (file: string): number => folders.filter((folder) => file.startsWith(folder)).length
   expect(folders.length).toBeGreaterThan(4)
   expect(tests.filter((name) => name.endsWith('.test.ts') && homes(name) !== 1)).toEqual([])
+})
+
+/** NAME stands for one that the reader gives. */
+test('every file of ours that a page names is there', () => {
+  const folders = ['docs/', 'test/attacks/']
+  const inFolders = folders.flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => `${folder}${name}`),
+  )
+  const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', ...inFolders].filter((name) => name.endsWith('.md'))
+  const named = pages.flatMap((page) =>
+    [...readFileSync(join(root, page), 'utf8').matchAll(/`((?:src|test|bench|scripts)\/[\w./-]+)`/g)].map(
+      ([, path]) => ({ page, path: path! }),
+    ),
+  )
+  expect(named.length).toBeGreaterThan(50)
+  expect(named.filter(({ path }) => !path.includes('NAME') && !existsSync(join(root, path)))).toEqual([])
 })

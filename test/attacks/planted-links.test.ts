@@ -1,10 +1,10 @@
 // Links that the kernel does not let the caller follow: fs/namei.c pick_link() says ELOOP on a mount with nosymfollow, and
 // may_follow_link() EACCES where another user may have planted one. Only paths that cross procfs are followed by us.
-import { chmodSync, chownSync, lchownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chownSync, lchownSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
-import { attributesBelow, BASE, Host, mknodPolicy } from '../support/host.ts'
+import { attributesBelow, BASE, directory, Host, mknodPolicy } from '../support/host.ts'
 
 const cannot = missing('gcc') ?? missing('getfattr')
 const OTHER = BASE + 1000
@@ -18,13 +18,6 @@ beforeAll(async () => {
   if (!cannot) host = await Host.start({ ...mknodPolicy, setxattr: { read: true } })
 })
 afterAll(() => host?.close())
-
-function directory(path: string, owner: number, mode: number): string {
-  mkdirSync(path)
-  chownSync(path, owner, owner)
-  chmodSync(path, mode)
-  return path
-}
 
 function file(path: string): void {
   writeFileSync(path, '')

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makedev } from '../../src/abi/dev.ts'
@@ -12,6 +12,14 @@ import { fixture } from './fixtures.ts'
 /** Containers of these tests: container ids 0 to 65535 are host ids BASE and up. */
 export const BASE = 200_000
 export const USERNS = `${BASE}:65536`
+
+/** Makes a directory that belongs to `owner`. @returns its path */
+export function directory(path: string, owner: number, mode: number): string {
+  mkdirSync(path)
+  chownSync(path, owner, owner)
+  chmodSync(path, mode)
+  return path
+}
 
 const HARMLESS = [
   [1, 3],

@@ -1,10 +1,10 @@
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ReasonCode } from '../../../src/calls/reason.ts'
 import type { VerdictName } from '../../../src/calls/record.ts'
 import { fixture } from '../../support/fixtures.ts'
-import { BASE, execute, Host } from '../../support/host.ts'
+import { BASE, directory, execute, Host } from '../../support/host.ts'
 
 let host: Host
 let dir: string
@@ -17,12 +17,6 @@ beforeAll(async () => {
 })
 afterAll(() => host.close())
 
-function directory(path: string, owner: number, mode: number): string {
-  mkdirSync(path)
-  chownSync(path, owner, owner)
-  chmodSync(path, mode)
-  return path
-}
 const fresh = (): string => join(dir, `n${serial++}`)
 const nodeAt = (path: string) => {
   const { mode, rdev, uid, gid } = lstatSync(path)

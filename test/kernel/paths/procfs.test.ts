@@ -1,8 +1,8 @@
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
-import { BASE, type Done, Host, until } from '../../support/host.ts'
+import { BASE, type Done, directory, Host, until } from '../../support/host.ts'
 import { descriptorsOf } from '../../support/hostile.ts'
 
 let host: Host
@@ -14,13 +14,6 @@ beforeAll(async () => {
   dir = directory(join(host.directory, 'work'), BASE, 0o755)
 })
 afterAll(() => host.close())
-
-function directory(path: string, owner: number, mode: number): string {
-  mkdirSync(path)
-  chownSync(path, owner, owner)
-  chmodSync(path, mode)
-  return path
-}
 
 /** A name that nothing on the host has. */
 const newName = (): string => `intercede-test-${process.pid}-${serial++}`
@@ -48,7 +41,7 @@ describe('links of procfs lead where they lead for the caller', () => {
   ])('$link: $result', async ({ link, at, result }) => {
     const place = directory(join(dir, `proc${serial++}`), BASE, 0o755)
     directory(join(place, 'in'), BASE, 0o755)
-    const name = `intercede-test-${process.pid}-${serial++}`
+    const name = newName()
     const script = `cd ${place} && exec 9<in && exec ${fixture('caller')} mknod ${link}/${name} 020666 1 3`
     const before = host.records.length
     const { stdout } = await host.run([], ['sh', '-c', script])
@@ -190,7 +183,7 @@ test('the caller is 1 in its pid namespace, and not what is 1 in the one above a
 describe('attacks', () => {
   /** In a mount namespace of its own a container may put our directory of procfs in other places. */
   test('the numbers of the engine lead nowhere, also where they are mounted on others', async () => {
-    const name = `intercede-test-${process.pid}-${serial++}`
+    const name = newName()
     const threads = readdirSync(`/proc/${host.enginePid}/task`)
     const place = directory(join(dir, `mounts${serial++}`), BASE, 0o755)
     const script = `mount -t tmpfs none ${place} && mkdir ${place}/deep ${place}/empty

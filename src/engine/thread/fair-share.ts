@@ -1,7 +1,7 @@
 import { now } from '../../kernel/clock.ts'
 
-/** What a call may cost: most take a tenth. */
-const CALL_MS = 0.25
+/** What a call may cost: most take a tenth of that, a third on a slow machine that others use too. Dear ones take 10 to 10,000. */
+const CALL_MS = 1
 /** What is beyond that each container may have as much of as a tenth of a processor gives. */
 const PARTS = 10
 /** As much at once, in milliseconds of the time that pays for it: a new thread compiles what it runs first. */

@@ -5,18 +5,18 @@ const table = (): FairShare => new FairShare(new Int32Array(new SharedArrayBuffe
 
 test('calls that cost what most do are never dear, however many there are', () => {
   const share = table()
-  for (let call = 0; call < 100_000; call++) share.charge(0, 0.25, 5000)
+  for (let call = 0; call < 100_000; call++) share.charge(0, 1, 5000)
   expect(share.isDear(0, 5000)).toBe(false)
 })
 
 test('what is beyond a fifth of a second at once is dear, and cheap calls do not hide it', () => {
   const share = table()
   for (let call = 0; call < 20; call++) {
-    share.charge(0, 10.25, 5000)
+    share.charge(0, 11, 5000)
     for (let cheap = 0; cheap < 1000; cheap++) share.charge(0, 0.2, 5000)
   }
   expect(share.isDear(0, 5000)).toBe(false)
-  share.charge(0, 10.25, 5000)
+  share.charge(0, 11, 5000)
   expect(share.isDear(0, 5000)).toBe(true)
 })
 
@@ -32,7 +32,7 @@ test('a tenth of a processor is not dear for ever, a little more is', () => {
 
 test('time pays, and it takes three seconds at most', () => {
   const share = table()
-  share.charge(0, 350.25, 5000)
+  share.charge(0, 351, 5000)
   expect([5000, 6499, 6500].map((ms) => share.isDear(0, ms))).toEqual([true, true, false])
   for (let call = 0; call < 10; call++) share.charge(0, 100_000, 7000)
   expect([7000, 9999, 10_000].map((ms) => share.isDear(0, ms))).toEqual([true, true, false])

@@ -69,7 +69,9 @@ test(`${RELOADS} times SIGHUP under load: the process is the same, every call re
     const said = await load.end()
     const { 'a descriptor too many': spare = 0, ...failures } = said.failures
     console.log(`${RELOADS} reloads`, said)
-    const notOnlyInfo = daemon.log.filter((line) => line.level !== 'info' || /EAGAIN|EIO|fsconfig.*continue/.test(JSON.stringify(line)))
+    const notOnlyInfo = daemon.log.filter(
+      (line) => line.level !== 'info' || /EAGAIN|EIO|fsconfig.*continue/.test(JSON.stringify(line)),
+    )
     expect(failures, JSON.stringify(notOnlyInfo)).toEqual({})
     expect(said.busy).toBeLessThanOrEqual(1 + RELOADS / 10)
     expect(spare).toBeLessThanOrEqual(1 + RELOADS / 10)

@@ -14,9 +14,10 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
 
-/** Of all containers, and of one; a program has one at a time, and for a moment. */
+/** Of all containers. */
 export const ENTRIES = 256
-const ENTRIES_PER_CONTAINER = 8
+/** A program that mounts has two for a moment: the context, and the mount that it has just made of it. */
+const ENTRIES_PER_CONTAINER = 16
 /** As many bytes of parameters as mount(2) takes: a page. */
 const PARAMETERS = 4096
 /** What was not told in that time where it is may not have been given to anybody: all descriptors of the process are looked at. */
@@ -25,6 +26,8 @@ const GIVEN_S = 2
 const KIND = { context: 0, mount: 1, failed: 2, used: 3 } as const
 const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used]
 const MOUNTS: readonly number[] = [KIND.mount]
+/** Nothing can be made of these any more: they make room first. */
+const SPENT: readonly number[] = [KIND.failed, KIND.used]
 const NO_VALUE = 0xffff
 const UNKNOWN = -1
 
@@ -124,8 +127,8 @@ export class FsContextStore implements Keeping {
 
   #add(container: number, what: New): ((fd: number) => void) | undefined {
     const entries = this.#entries
-    const own = this.#of(container).sort((a, b) => entries.get(a, 'born') - entries.get(b, 'born'))
-    for (const oldest of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(oldest)
+    const own = this.#bySpent(container)
+    for (const first of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(first)
     // One that a call has stays until that is over: a container must not get more in the meantime.
     if (this.#of(container).length >= ENTRIES_PER_CONTAINER) return undefined
     const index = entries.lockFree()
@@ -134,6 +137,15 @@ export class FsContextStore implements Keeping {
     const tell = this.#tell(index)
     entries.unlock(index)
     return tell
+  }
+
+  /** Those of a container: the spent ones first, then the oldest. */
+  #bySpent(container: number): number[] {
+    const entries = this.#entries
+    const isSpent = (index: number): boolean => SPENT.includes(entries.get(index, 'kind'))
+    return this.#of(container).sort(
+      (a, b) => Number(isSpent(b)) - Number(isSpent(a)) || entries.get(a, 'born') - entries.get(b, 'born'),
+    )
   }
 
   #fill(index: number, container: number, { kind, fds, told: { type, parameters }, process }: New): void {

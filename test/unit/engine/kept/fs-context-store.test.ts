@@ -74,9 +74,9 @@ describe('Contexts', () => {
     context.end()
   })
 
-  test('of a container are its own, and the last eight', () => {
+  test('of a container are its own, and the last sixteen', () => {
     const all = contexts()
-    const mine = Array.from({ length: 9 }, () => {
+    const mine = Array.from({ length: 17 }, () => {
       now++
       const made = descriptor()
       all.addContext(1, made.fd, 'ext4', PROCESS)
@@ -84,13 +84,35 @@ describe('Contexts', () => {
     })
     const theirs = descriptor()
     all.addContext(2, theirs.fd, 'ext4', PROCESS)
-    expect(mine.map(({ isOpen }) => isOpen())).toEqual([false, ...Array.from({ length: 8 }, () => true)])
+    expect(mine.map(({ isOpen }) => isOpen())).toEqual([false, ...Array.from({ length: 16 }, () => true)])
     expect(all.findContext(1, ({ raw }) => raw === theirs.raw)).toBeUndefined()
     all.forget(1)
     expect(mine.some(({ isOpen }) => isOpen())).toBe(false)
     expect(theirs.isOpen()).toBe(true)
     all.forget(2)
     expect(all.size).toBe(0)
+  })
+
+  test('of which nothing can be made any more make room before one that waits for its file system', () => {
+    const all = contexts()
+    const opened = Array.from({ length: 17 }, (_, count) => {
+      now++
+      const made = descriptor()
+      all.addContext(1, made.fd, 'ext4', PROCESS)
+      if (count === 5 || count === 9) {
+        using context = held(all, 1, made.raw)
+        if (count === 5) context.use()
+        else context.fail()
+      }
+      return made
+    })
+    const gone = (): number[] => opened.flatMap(({ isOpen }, count) => (isOpen() ? [] : [count]))
+    expect(gone()).toEqual([5])
+    all.addContext(1, descriptor().fd, 'ext4', PROCESS)
+    expect(gone()).toEqual([5, 9])
+    all.addContext(1, descriptor().fd, 'ext4', PROCESS)
+    expect(gone()).toEqual([0, 5, 9])
+    all.forget(1)
   })
 
   test('end when the call is over, with what was made', () => {

@@ -1,6 +1,9 @@
 import { BEAT } from './layout.ts'
 
-/** The sign that an engine gives as long as it serves, in the header of the shared memory. */
+/**
+ * Counts, in the journal's header, the beats of an engine that serves. The keeper ends an engine whose beats stay
+ * away.
+ */
 export class Heartbeat {
   readonly #words: Int32Array
 
@@ -12,7 +15,7 @@ export class Heartbeat {
     Atomics.add(this.#words, BEAT, 1)
   }
 
-  /** How often it was given. */
+  /** Returns the number of beats so far; it wraps at 32 bits. */
   get count(): number {
     return Atomics.load(this.#words, BEAT)
   }

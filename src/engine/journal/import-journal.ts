@@ -4,14 +4,14 @@ import { SHAPE } from './layout.ts'
 import type { Slots } from './slots.ts'
 
 const WORDS = 6
-/** More attempts than any engine makes. */
+/** This number of attempts is above every limit, so no engine tries the call again. */
 const GIVEN_UP = 0xffff
 
 /**
- * Takes the calls in flight of a journal of another layout into one of ours. What was not begun is served; of what was begun
- * nothing is known but that the kernel must not judge it, so it is given up.
+ * Copies the calls in flight from a journal of another layout into ours. A call whose act had not begun is served.
+ * About a begun act nothing is known except that the kernel must not run the call again, so the call is given up.
  *
- * @returns how many there were; undefined if the journal does not say where they are
+ * @returns the number of calls; undefined if the header of `foreign` does not say where its slots are
  */
 export function importCalls(foreign: ArrayBuffer, slots: Slots): number | undefined {
   const [at = 0, size = 0, count = 0, state = 0, listener = 0, container = 0] = new Int32Array(

@@ -8,21 +8,26 @@ import type { Slots } from './slots.ts'
 
 const WORD = { taken: 0, count: 1, finished: 2, first: 3 } as const
 export const INHERITED_WORDS = WORD.first + SLOTS
-/** What the set of listeners says when there are some. */
+/** The token with which the epoll set of the listeners reports inherited calls. */
 export const INHERITED_TOKEN = 0xffff_fff0
-/** Engines that may fail with the same call in their hands: then it is taken for the call that lets them fail. */
+/** After this number of engines have failed while they served the same call, the call counts as the cause. */
 const ATTEMPTS = 2
 
 /**
- * The calls that an engine left when it ended. They come out of the same set as new ones: as long as there are some, a
- * descriptor in it is readable, and whoever leads takes one.
+ * Hands the calls in flight that the previous engine left to the serving threads. They come out of the same epoll set
+ * as new calls: while inherited calls remain, `ready` is in the set and readable, and the leader takes one call per
+ * event.
+ *
+ * Invariant: each inherited slot is returned by `take` to one thread only, since the index is drawn by an atomic add.
+ * Preconditions: the main thread calls `find` before the engine receives its first call, and then `offer`; any serving
+ * thread calls `take` and `finish`, without a lock.
  */
 export class InheritedCalls {
   readonly #words: Int32Array
   readonly #epoll: Epoll
   readonly #ready: Handle
 
-  /** @param ready always readable, not in the set */
+  /** @param ready a descriptor which is always readable and not yet in `epoll` */
   constructor(words: Int32Array, epoll: Epoll, ready: Handle) {
     this.#words = words
     this.#epoll = epoll
@@ -30,9 +35,9 @@ export class InheritedCalls {
   }
 
   /**
-   * Finds them; once in the life of an engine, before it receives anything.
+   * Finds the inherited calls in the journal.
    *
-   * @param failed whether the engine before this one ended by itself, not by somebody's will
+   * @param failed whether the previous engine failed by itself, and was not ended on purpose
    */
   find(slots: Slots, failed: boolean): void {
     const found = slots.all().filter((slot) => slots.state(slot) !== STATE.free)
@@ -41,12 +46,12 @@ export class InheritedCalls {
     Atomics.store(this.#words, WORD.count, found.length)
   }
 
-  /** Those who serve may have them: all listeners are there. */
+  /** Offers the calls to the serving threads. Precondition: the keeper has handed over all listeners. */
   offer(): void {
     if (this.some) this.#epoll.add(this.#ready, EPOLLIN, [INHERITED_TOKEN, 0])
   }
 
-  /** @returns the slot of one of them, this thread's from now on */
+  /** Takes one call. @returns its slot, which from now on belongs to this thread; undefined if none is left */
   take(): number | undefined {
     const count = Atomics.load(this.#words, WORD.count)
     const taken = Atomics.add(this.#words, WORD.taken, 1)
@@ -58,7 +63,7 @@ export class InheritedCalls {
     Atomics.add(this.#words, WORD.finished, 1)
   }
 
-  /** Is there one that was not finished yet? */
+  /** Returns whether a call was found which is not finished yet. */
   get some(): boolean {
     return Atomics.load(this.#words, WORD.finished) < Atomics.load(this.#words, WORD.count)
   }
@@ -71,16 +76,20 @@ function countAttempt(view: DataView, slot: number): void {
 interface InheritedCall {
   readonly index: number
   readonly listener: number
-  /** In what state it was left. */
+  /** The state, of `STATE`, in which the previous engine left the slot. */
   readonly left: number
-  /** Too many engines have failed with it. */
+  /** Too many engines have failed while they served this call. */
   readonly isPoison: boolean
 }
 
-/** Had an earlier engine begun to act for this call? Then the kernel must not judge it any more. */
+/** Returns whether an earlier engine had begun to act for this call: the kernel must not run such a call any more. */
 export const hasBegun = ({ left }: { readonly left?: number }): boolean => left === STATE.acting || left === STATE.acted
 
-/** @returns what is known of a call that was left; undefined if nobody waits for it, or nobody can answer it: its slot is free then */
+/**
+ * Reads what the journal says about an inherited call.
+ *
+ * @returns undefined if its listener is gone or the call was forwarded by a monitor of LXC; then the slot is freed
+ */
 export function resumeInherited(
   slot: number,
   slots: Slots,
@@ -90,7 +99,7 @@ export function resumeInherited(
   const { view } = slots
   const index = view.getUint32(slot + SLOT.listener, true)
   const listener = fd[index] ?? 0
-  // The listener of a forwarded call was in the hands of that engine only: its monitor answers it (ENOSYS).
+  // Only the previous engine had the listener of a forwarded call; its monitor answers the call (ENOSYS).
   const isForwarded = listener > 0 && proxies.has(index)
   if (isForwarded) shutdown(new Fd(listener))
   if (listener <= 0 || isForwarded) {

@@ -3,19 +3,19 @@ import { SLOT, STATE } from '../../calls/slot.ts'
 import { notifIdValid, notifSend } from '../../kernel/seccomp.ts'
 import type { Slots } from './slots.ts'
 
-/** How far from the calls that are known one may lie that is not: more than there are threads. */
+/** How far the id of a lost call may be from the ids of known calls: more than the number of threads. */
 const AROUND = 128n
-/** Of one listener: the kernel is asked for each. */
+/** How many ids of one listener are tried at most: each costs an ioctl. */
 const LIMIT = 8192n
 
 /**
- * Finds calls that were received and stand in no slot, and leaves them to the kernel: nothing was done for them. The
- * notification is written into its slot by the kernel itself, so there should be none; but a caller that nobody answers
- * would wait for ever. The ids of a listener are consecutive, and only those that were received are valid.
+ * Finds calls that were received but are in no slot, and continues them: nothing was done for them. The kernel itself
+ * writes each notification into its slot, so there should be no such call; but a caller without an answer would wait
+ * for ever. The ids of a listener's calls are consecutive, and only ids of received, unanswered calls are valid.
  *
  * @param index the keeper's number of the listener
- * @param listener its descriptor, from which nothing is being received
- * @returns how many there were
+ * @param listener its descriptor, from which no thread receives meanwhile
+ * @returns the number of calls that were continued
  */
 export function continueLostCalls(slots: Slots, index: number, listener: number): number {
   const { view } = slots
@@ -26,7 +26,7 @@ export function continueLostCalls(slots: Slots, index: number, listener: number)
   return range(ids).filter((id) => !known.has(id) && pass(listener, id)).length
 }
 
-/** The newest, and those before it. */
+/** Returns the ids to try: around the known ids, and at most the newest `LIMIT` if they are further apart. */
 function range(ids: readonly bigint[]): bigint[] {
   if (ids.length === 0) return []
   const sorted = [...ids].sort((a, b) => (a < b ? -1 : 1))
@@ -35,7 +35,7 @@ function range(ids: readonly bigint[]): bigint[] {
   return Array.from({ length: Number(newest + AROUND - first) }, (_, step) => BigInt.asUintN(64, first + BigInt(step)))
 }
 
-/** @returns whether it waited */
+/** Continues the call `id`. @returns whether the call was still waiting */
 function pass(listener: number, id: bigint): boolean {
   const response = new Uint8Array(SECCOMP_NOTIF_RESP_SIZE)
   const view = new DataView(response.buffer)

@@ -2,9 +2,11 @@ import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, RECORD_WRITER
 import { HEAD, RECORDS_AT, TAIL } from './layout.ts'
 
 /**
- * Where the records lie, and who may be at a place. A writer takes a number by raising HEAD, then the place of that number,
- * and only then writes; so whoever sees that HEAD is at most the size of the ring ahead of a number knows that nobody with a
- * later one has begun to write there, and of two writers with the same place the later one writes or none.
+ * Maps sequence numbers to places of the ring, and lets one writer at a time into a place.
+ *
+ * Invariant: a writer raises HEAD to draw its sequence number, then enters the place of that number, and only then
+ * writes. So while HEAD is at most `size` ahead of a number, no writer with a later number has begun to write in its
+ * place; and of two writers with the same place, the later one writes or none does.
  */
 class Ring {
   readonly size: number
@@ -19,17 +21,21 @@ class Ring {
     return RECORDS_AT + ((sequence >>> 0) % this.size) * RECORD_SIZE
   }
 
-  /** How many records there are from this one on. */
+  /** Returns how many records were begun from `sequence` on. */
   behind(sequence: number): number {
     return (Atomics.load(this.words, HEAD) - sequence) | 0
   }
 
-  /** May a later record be written, or be there, in the place of this one? */
+  /** Returns whether a later record may be, or may be about to be, in the place of this record. */
   isOvertaken(sequence: number): boolean {
     return this.behind(sequence) > this.size
   }
 
-  /** @returns false if another writer is there, which has stood still for a whole turn of the ring */
+  /**
+   * Enters a place.
+   *
+   * @returns false if another writer, which has not run for a whole turn of the ring, is still in it
+   */
   enter(at: number): boolean {
     return Atomics.compareExchange(this.words, (at + RECORD_WRITER) >> 2, 0, 1) === 0
   }
@@ -39,13 +45,13 @@ class Ring {
   }
 }
 
-/** To be called when nobody writes: those that have ended in a place, with their engine, hold nobody up there. */
+/** Frees the places in which writers died with their engine. Precondition: no thread writes. */
 export function freePlaces(memory: ArrayBuffer): void {
   const ring = new Ring(memory)
   for (let sequence = 0; sequence < ring.size; sequence++) ring.leave(ring.at(sequence))
 }
 
-/** Takes all that is in a journal into a new one whose ring has another size; nobody uses either of them meanwhile. */
+/** Copies a journal into a new journal whose ring has another size. Precondition: no thread uses either of them. */
 export function moveJournal(from: ArrayBuffer, to: ArrayBuffer): void {
   new Uint8Array(to).set(new Uint8Array(from, 0, RECORDS_AT))
   const [before, after] = [new Ring(from), new Ring(to)]
@@ -58,8 +64,10 @@ export function moveJournal(from: ArrayBuffer, to: ArrayBuffer): void {
 }
 
 /**
- * The writing end of the ring of records, for any number of threads, none of which waits for another. A slow reader loses
- * records, never a call, and so does a writer that stands still while the others go once around the ring.
+ * Writes records into the ring, without a lock. A record is lost, never a call, if the reader is slow, or if a writer
+ * does not run while the others write a whole turn of the ring.
+ *
+ * Preconditions: any number of threads may write at once; none waits for another.
  */
 export class RecordWriter {
   readonly #ring: Ring
@@ -67,7 +75,7 @@ export class RecordWriter {
   readonly #words: Int32Array
   readonly #halfFull: () => void
 
-  /** @param halfFull called when the reader should come now; it also looks once a second by itself */
+  /** @param halfFull called when the ring is half full; the reader also reads once a second by itself */
   constructor(memory: ArrayBuffer, halfFull: () => void) {
     this.#ring = new Ring(memory)
     this.#view = new DataView(memory)
@@ -89,13 +97,13 @@ export class RecordWriter {
   }
 }
 
-/** The reading end, in one process only. */
+/** Reads records from the ring. Precondition: only one thread of one process, the keeper, reads. */
 export class RecordReader {
   readonly #memory: ArrayBuffer
   readonly #ring: Ring
   readonly #words: Int32Array
   readonly #copy = new DataView(new ArrayBuffer(RECORD_SIZE))
-  /** Records that were overwritten before they were read, or that nobody wrote to their end. */
+  /** The number of records that were overwritten before they were read, or never completed by their writer. */
   lost = 0
 
   constructor(memory: ArrayBuffer) {
@@ -105,9 +113,9 @@ export class RecordReader {
   }
 
   /**
-   * Hands out all records that are complete, oldest first.
+   * Passes all complete records to `take`, oldest first.
    *
-   * @param isOver nobody writes any more: what is not complete never will be, and the next engine writes one of that call
+   * @param isOver no thread writes any more: an incomplete record stays so, and the next engine records that call
    */
   drain(take: (record: CallRecord) => void, isOver = false): void {
     if (isOver) freePlaces(this.#memory)
@@ -121,9 +129,9 @@ export class RecordReader {
         tail = (tail + behind - size) | 0
       }
       const isThere = this.#read(tail)
-      // What was overwritten while it was copied is counted in the next round.
+      // A record that was overwritten during the copy is counted as lost in the next round.
       if (this.#ring.isOvertaken(tail)) continue
-      // A hole that its writer will fill in a moment; when half the ring lies behind it, the writer is dead.
+      // A writer will soon complete this record; once half a ring was written after it, its writer counts as dead.
       if (!isThere && !isOver && behind < size / 2) break
       if (isThere) take(decodeRecord(this.#copy, 0))
       else if (!isOver) this.lost++
@@ -133,9 +141,9 @@ export class RecordReader {
   }
 
   /**
-   * Copies a record if it is there. Word by word: what is read so is read before HEAD is looked at.
+   * Copies a record if it is complete: word by word with atomic loads, so that all loads precede the next one of HEAD.
    *
-   * @returns whether it is there; whole it is if it was not overtaken by then
+   * @returns whether it was complete; the copy is valid if the record is not overtaken afterwards
    */
   #read(sequence: number): boolean {
     const at = this.#ring.at(sequence)

@@ -4,7 +4,7 @@ import { HEADER_SIZE } from './layout.ts'
 
 const LAST = SLOTS - 1
 
-/** From where a call comes, by the keeper's numbers, and by which thread. */
+/** Where a call comes from, by the keeper's numbers, and the number of the engine thread that receives it. */
 interface Origin {
   readonly listener: number
   readonly container: number
@@ -12,8 +12,11 @@ interface Origin {
 }
 
 /**
- * The slots of calls in flight. Only the leader takes one, but for the last, which is for who attends a listener; whoever
- * served the call frees it.
+ * Takes, fills and frees the slots of the calls in flight (layout: calls/slot.ts).
+ *
+ * Invariant: a slot that is not free belongs to one thread, which alone writes to it and frees it when its call is
+ * over. Preconditions: only the leader calls `take`, only the dedicated receiver `takeLast`; the keeper calls both
+ * while no engine runs.
  */
 export class Slots {
   readonly view: DataView
@@ -29,10 +32,11 @@ export class Slots {
   }
 
   /**
-   * Takes a free slot, its notification zeroed as the kernel demands, and says whose call is being received: an engine that
-   * ends from here on, at any instruction, has left everything that the next one must know.
+   * Takes a free slot and writes into it whose call is about to be received: an engine that ends from here on, at any
+   * instruction, leaves all that the next engine must know. The notification is zeroed, else the kernel refuses it
+   * (EINVAL).
    *
-   * @returns its offset; -1 if all are taken
+   * @returns the slot's offset in bytes; -1 if all slots are taken
    */
   take(origin: Origin): number {
     for (let tries = 0; tries < LAST; tries++) {
@@ -43,7 +47,7 @@ export class Slots {
     return -1
   }
 
-  /** As `take`, of the last slot. */
+  /** Does the same as `take` with the last slot, which is reserved for the dedicated receiver. */
   takeLast(origin: Origin): number {
     const at = HEADER_SIZE + LAST * SLOT_SIZE
     return this.state(at) === STATE.free ? this.#open(at, origin) : -1
@@ -62,13 +66,13 @@ export class Slots {
     return at
   }
 
-  /** The notification is there. */
+  /** Marks the slot when the kernel has written the notification. */
   receive(at: number): void {
     this.view.setFloat64(at + SLOT.since, Date.now(), true)
     this.setState(at, STATE.received)
   }
 
-  /** The act is done: its answer may be sent by whoever has the slot. */
+  /** Stores the result of the act: from here on this engine or the next may send the answer. */
   settle(at: number, value: bigint, errno: number): void {
     this.view.setBigInt64(at + SLOT.value, value, true)
     this.view.setUint32(at + SLOT.errno, errno, true)
@@ -79,12 +83,12 @@ export class Slots {
     return Atomics.load(this.#words, (at + SLOT.state) >> 2)
   }
 
-  /** Offsets of all slots: those that are free tell of the last call that they had. */
+  /** Returns the offsets of all slots; a free slot still has the content of its last call. */
   all(): number[] {
     return Array.from({ length: SLOTS }, (_, index) => HEADER_SIZE + index * SLOT_SIZE)
   }
 
-  /** The 80 bytes that the kernel writes. */
+  /** Returns the 80 bytes into which the kernel writes the notification. */
   notification(at: number): Uint8Array {
     const index = (at - HEADER_SIZE) / SLOT_SIZE
     this.#notifications[index] ??= this.#bytes.subarray(at, at + SECCOMP_NOTIF_SIZE)

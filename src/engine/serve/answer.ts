@@ -11,17 +11,21 @@ import { O_CLOEXEC } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { notifAddfd, notifIdValid, notifSend } from '../../kernel/seccomp.ts'
 
-/** How a descriptor is given. */
+/** How SECCOMP_IOCTL_NOTIF_ADDFD installs a descriptor in the caller's table. */
 export interface AddFd {
-  /** Shall it be closed by execve(2)? */
+  /** Whether execve(2) closes the new descriptor. */
   readonly cloexec: boolean
-  /** It takes the place of this one. */
+  /** The number of the caller's descriptor that is replaced (SECCOMP_ADDFD_FLAG_SETFD). */
   readonly replaces?: number | undefined
-  /** Its number is the answer, in one step. */
+  /** Whether the same ioctl also answers the call, with the new number (SECCOMP_ADDFD_FLAG_SEND). */
   readonly isAnswer?: boolean
 }
 
-/** The answers of one thread, in memory that is made once. */
+/**
+ * Sends the answers of one thread. The structs are allocated once and reused.
+ *
+ * Precondition: each thread has its own `Answer`, and answers only calls in slots which belong to that thread.
+ */
 export class Answer {
   readonly #slots: DataView
   readonly #response = new Uint8Array(SECCOMP_NOTIF_RESP_SIZE)
@@ -34,7 +38,7 @@ export class Answer {
     this.#slots = slots
   }
 
-  /** The kernel shall run the call as the caller. @returns false if the call no longer waits */
+  /** Lets the kernel run the call as the caller. @returns false if the call no longer waits */
   continue(listener: number, slot: number): boolean {
     return this.#send(listener, slot, 0n, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE)
   }
@@ -48,9 +52,9 @@ export class Answer {
   }
 
   /**
-   * Puts a descriptor into the caller's table.
+   * Installs a descriptor in the caller's table.
    *
-   * @returns the number there; undefined if the call no longer waits
+   * @returns its number there; undefined if the call no longer waits
    */
   descriptor(listener: number, slot: number, fd: Handle, { cloexec, replaces, isAnswer }: AddFd): number | undefined {
     const flags = isAnswer ? SECCOMP_ADDFD_FLAG_SEND : 0
@@ -63,7 +67,7 @@ export class Answer {
     return notifAddfd(listener, this.#addfd)
   }
 
-  /** Does the call in `slot` still wait? */
+  /** Returns whether the call in `slot` still waits for its answer. */
   waits(listener: number, slot: number): boolean {
     this.#copyId(slot)
     return notifIdValid(listener, this.#id)

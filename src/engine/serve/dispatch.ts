@@ -2,14 +2,14 @@ import { architectures } from '../../abi/syscalls.ts'
 import type { Syscall } from '../../calls/syscall.ts'
 import { handlers } from '../../syscalls/handlers.ts'
 
-/** Where a call of one architecture goes. */
+/** The handlers for the calls of one architecture. */
 export interface Route {
   readonly bits: 32 | 64
   /** Indexed by the number of the call. */
   readonly handlers: readonly (Syscall<unknown> | undefined)[]
 }
 
-/** By AUDIT_ARCH_*, built once from the table of handlers. Unknown architectures and numbers are left to the kernel. */
+/** Maps AUDIT_ARCH_* to routes. Calls of an architecture or number that is not in here are continued. */
 export const routes: ReadonlyMap<number, Route> = new Map(
   Object.values(architectures).map(({ audit, bits, numbers }): [number, Route] => {
     const table: (Syscall<unknown> | undefined)[] = []

@@ -4,10 +4,13 @@ import type { Slots } from '../journal/slots.ts'
 import type { AddFd, Answer } from './answer.ts'
 
 /**
- * Answers calls with descriptors. One step (SECCOMP_ADDFD_FLAG_SEND) is exact if a signal cancels the call in between; but
- * if it is this thread that is stopped, frozen or killed while the caller has yet to take the descriptor, the call returns 0
- * and there is none: kernel/seccomp.c seccomp_notify_addfd() takes back the descriptor and not the answer. Two steps are
- * exact whatever becomes of this thread, where no signal can cancel a call: with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+ * Answers calls with descriptors, in one step or in two.
+ *
+ * One step (SECCOMP_ADDFD_FLAG_SEND) is exact if a signal cancels the call. But if this thread is stopped, frozen or
+ * killed before the caller has installed the descriptor, the call returns 0 without a descriptor, since
+ * kernel/seccomp.c seccomp_notify_addfd() takes back the descriptor and not the answer. Two steps (ADDFD, then SEND)
+ * are exact whatever happens to this thread, but only where no signal can cancel the call: under
+ * SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
  */
 export class FdAnswer {
   readonly #answer: Answer
@@ -19,8 +22,10 @@ export class FdAnswer {
   }
 
   /**
-   * @param fd is used up: a mount whose descriptor we still held when the caller goes on could not be unmounted
-   * @returns its number in the caller's table; undefined if the call no longer waits
+   * Gives the caller a descriptor as the result of its call.
+   *
+   * @param fd closed here: a mount whose descriptor we still held when the caller goes on could not be unmounted
+   * @returns the number in the caller's table; undefined if the call no longer waits
    */
   give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
     const isAnswer = !container.waitKillable

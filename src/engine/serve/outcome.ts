@@ -7,25 +7,27 @@ import { ContinueError, Refused, type Verdict } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 
-/** What a thread did with a call: everything that the record needs. */
+/** What a thread did with a call: everything that the answer and the record need. */
 export interface Outcome {
   readonly is: 'continue' | 'act' | 'errno'
   readonly errno: Errno | 0
   readonly value: bigint
   readonly why: Reason
-  /** Goes with the answer instead of a value. */
+  /** A descriptor that the caller gets with the answer; its number there is the value, unless it `replaces` another. */
   readonly fd?: Handle | undefined
   readonly cloexec?: boolean | undefined
   readonly replaces?: number | undefined
   readonly sent?: ((fd: number) => void) | undefined
 }
 
-/** Something may have been done for it, and it cannot be told what: the kernel must not judge it. */
+/** The outcome of a call for which an unknown part of its act may be done: the kernel must not run the call again. */
 export const UNKNOWN_OUTCOME: Outcome = { is: 'errno', errno: errno('EIO'), value: 0n, why: why('unsettled') }
 
 /**
- * Gives the caller what an act has for its memory; a page that cannot be written takes the descriptor back. Members are
- * named one by one: with rest and spread this cost 2 us of each call.
+ * Copies the effect's results into the caller's memory; if the copy fails (EFAULT), the effect's descriptor is closed.
+ * Properties are named one by one, since rest and spread cost 2 µs per call here.
+ *
+ * @param done the reason that is recorded, unless the effect has a reason of its own
  */
 export function writeBack(
   { value, writes, errno, why: said, fd, cloexec, replaces, sent }: Effect,
@@ -50,8 +52,8 @@ export const outcomeOfVerdict = (verdict: Verdict): Outcome => ({
 })
 
 /**
- * What an exception means for the call. A fault of ours answers this one call with EIO and takes nothing else with it: it
- * may have acted, so the kernel must not judge again.
+ * Maps an exception to an outcome. A fault of ours answers only this call, with EIO; the call is not continued, since
+ * it may have acted already.
  */
 export function outcomeOfError(error: unknown): Outcome {
   if (error instanceof Refused) return { is: 'errno', errno: error.errno, value: 0n, why: error.why }

@@ -9,7 +9,10 @@ import type { Policy } from '../../policy/policy.ts'
 import { verbs } from '../../verbs/index.ts'
 import type { Replay } from '../replay/replay.ts'
 
-/** Before the act a failed kernel call of ours is no answer to the caller: the kernel shall judge it. */
+/**
+ * Decodes and decides a call. A kernel call of ours that fails here is not an answer to the caller: nothing was done
+ * yet, so the call is continued and the kernel finds the errno itself.
+ */
 export function judge(handler: Syscall<unknown>, args: Registers, caller: NotifiedCaller, policy: Policy): Verdict {
   try {
     return handler.decide(handler.decode(args, caller), caller, policy)
@@ -21,34 +24,37 @@ export function judge(handler: Syscall<unknown>, args: Registers, caller: Notifi
 }
 
 const names = Object.keys(verbs) as readonly Act['verb'][]
-/** By verb, what may be in effect during its acts. */
+/** Maps each verb to the phase which says what capabilities its acts may have in effect. */
 const acting = Object.fromEntries(names.map((name) => [name, new Phase(name, verbs[name].steps)])) as Readonly<
   Record<Act['verb'], Phase>
 >
 
 /**
- * Does the act; the verbs are a closed list, and each act goes to the verb that it names. From here on nothing can be in effect
- * but what that declares.
+ * Runs the verb that the act names, from the closed list of verbs. From here on only the capabilities which that verb
+ * declares can be in effect.
  *
- * @param again where an earlier engine had begun with it: what that has done is adopted
- * @param adoption of an act whose answer may get lost
+ * @param again the trace of an act that an earlier engine had begun: `recover` looks for its result first
+ * @param replay for an act whose answer may get lost: it gives a restarted call the recorded result
  */
 export function perform<A extends Act>(
   act: A,
   caller: NotifiedCaller,
   again: RecoveryTrace | undefined,
-  adoption: Replay<A> | undefined,
+  replay: Replay<A> | undefined,
 ): Effect {
   const verb = verbs[act.verb] as Verb<A>
   caller.begin(acting[act.verb])
-  if (adoption) return adoption.run(caller, () => run(verb, act, caller, again))
+  if (replay) return replay.run(caller, () => run(verb, act, caller, again))
   return run(verb, act, caller, again)
 }
 
 const run = <A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, again: RecoveryTrace | undefined): Effect =>
   again ? runAgain(verb, act, caller, again) : verb.run(act, caller)
 
-/** What was done is looked for again where the act fails: a thread that hangs may go on even in a process that was killed. */
+/**
+ * Looks for the result of the begun act, and acts if there is none. If that act fails, the result is looked for a
+ * second time: a thread that hung in the kernel may complete the first act even after its process was killed.
+ */
 function runAgain<A extends Act>(verb: Verb<A>, act: A, caller: NotifiedCaller, trace: RecoveryTrace): Effect {
   const done = verb.recover?.(act, caller, trace)
   if (done) return done

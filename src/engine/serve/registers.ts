@@ -3,18 +3,18 @@ import type { Registers } from '../../calls/caller.ts'
 
 const LOW = 0xffff_ffffn
 
-/** The registers of the call in one slot, read where the kernel wrote them. One per thread, moved from slot to slot. */
+/** Reads the registers of a call in its slot. Each thread has one such object and moves it from slot to slot. */
 export class SlotRegisters implements Registers {
   readonly #view: DataView
   #at = 0
-  /** Of the architecture of the call. */
+  /** The word size of the call's architecture. */
   bits: 32 | 64 = 64
 
   constructor(view: DataView) {
     this.#view = view
   }
 
-  /** @param bits of the caller's architecture: a 32-bit caller's registers may carry anything in their upper half */
+  /** @param bits word size of the caller's architecture: the upper half of a 32-bit caller's registers means nothing */
   moveTo(slot: number, bits: 32 | 64): void {
     this.#at = slot + NOTIF.args
     this.bits = bits

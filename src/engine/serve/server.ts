@@ -25,24 +25,28 @@ import { SlotRegisters } from './registers.ts'
 
 /** A call that its thread has received. */
 export interface Call {
-  /** Offset in the journal. */
+  /** Offset in the journal, in bytes. */
   readonly slot: number
   readonly listener: number
   readonly container: Container
-  /** `now()` at the receipt. */
+  /** `now()` when the call was received, in milliseconds. */
   readonly start: number
-  /** Of a call that somebody else received: waits for a reply after the answer. */
+  /** Set if a monitor of LXC received the call: the monitor waits for a reply after the caller's answer. */
   readonly forwarded?: LxcProxyCall
-  /** Of a call that an earlier engine received: the state in which that left it. */
+  /** Set if an earlier engine received the call: the state, of `STATE`, in which that engine left the slot. */
   readonly left?: number
-  /** It seems to let engines fail. */
+  /** Engines have failed while they served this call. */
   readonly isPoison?: boolean
 }
 
-/** Of faults that one thread tells. */
+/** How many different faults one thread reports at most. */
 const FAULTS_LIMIT = 64
 
-/** Serves calls on one thread: decode, decide, act, answer, record. */
+/**
+ * Serves calls on one thread: decode, decide, act, answer, record.
+ *
+ * Precondition: each thread has its own `Server`, and passes only calls whose slots belong to that thread.
+ */
 export class Server {
   readonly #context: ThreadContext
   readonly #slots: Slots
@@ -54,20 +58,20 @@ export class Server {
   readonly #faults = new Set<string>()
   #isBrief = false
   readonly #replays: Replays
-  /** Of the act that this thread does now. */
+  /** The replay of the act that this thread is performing. */
   #replay: Replay<Act> | undefined
 
-  /** @param onFault told of each fault of ours, in a sentence */
+  /** @param onFault receives a sentence for each fault of ours */
   constructor(
     context: ThreadContext,
     slots: Slots,
     records: RecordWriter,
-    adoptions: Replays,
+    replays: Replays,
     onFault: (message: string) => void,
   ) {
     this.#onFault = onFault
     this.#context = context
-    this.#replays = adoptions
+    this.#replays = replays
     this.#slots = slots
     this.#records = records
     this.#answer = new Answer(slots.view)
@@ -75,12 +79,12 @@ export class Server {
     this.#registers = new SlotRegisters(slots.view)
   }
 
-  /** Is the call that was just screened one that is soon done? */
+  /** Returns whether the handler of the call that was screened last is declared brief. */
   get isBrief(): boolean {
     return this.#isBrief
   }
 
-  /** Answers at once what the registers alone decide. @returns false if the caller must be looked at */
+  /** Answers the call if its registers alone decide it. @returns false if the call must be served */
   screen(call: Call): boolean {
     let outcome: Outcome | undefined
     try {
@@ -94,7 +98,11 @@ export class Server {
     return true
   }
 
-  /** Does for a call of an earlier engine what needs no look at the caller. @returns false if it must be served */
+  /**
+   * Finishes an inherited call if that is possible without a look at the caller.
+   *
+   * @returns false if it must be served
+   */
   settle(call: Call): boolean {
     const { slot, listener, left, isPoison } = call
     if (!this.#answer.waits(listener, slot)) this.#conclude(call)
@@ -105,7 +113,10 @@ export class Server {
     return true
   }
 
-  /** It was answered, or interrupted, and that engine may have ended before it could tell; or none was received. */
+  /**
+   * Frees the slot of an inherited call that does not wait any more: it was answered or interrupted, and the earlier
+   * engine may have ended before it wrote the record; or that engine ended before the kernel wrote a notification.
+   */
   #conclude(call: Call): void {
     const { view } = this.#slots
     const isCall = view.getBigUint64(call.slot + NOTIF.id, true) !== 0n
@@ -118,7 +129,7 @@ export class Server {
     return true
   }
 
-  /** What an earlier engine had done for the call. */
+  /** Returns the result which an earlier engine stored for the call. */
   #acted(slot: number): Outcome {
     const { view } = this.#slots
     const number = view.getUint32(slot + SLOT.errno, true) as Errno | 0
@@ -131,15 +142,15 @@ export class Server {
     }
   }
 
-  /** Leaves a call to the kernel. */
+  /** Continues a call: the kernel runs it as the caller. */
   continue(call: Call, code: ReasonCode): void {
     this.#finish(call, outcomeOfVerdict(continueWith(code)))
   }
 
   /**
-   * Serves a call that `screen` left open. May block on whatever belongs to the container.
+   * Serves a call that `screen` did not answer. May block in file systems or locks of the container.
    *
-   * @throws {LostThread} after the call was answered: the thread must not be used again
+   * @throws {LostThread} after the call was answered: the thread did not get back to its home state
    */
   serve(call: Call): void {
     let lost = false
@@ -154,7 +165,10 @@ export class Server {
     if (lost) throw new LostThread('Cannot use the thread again: it did not get home')
   }
 
-  /** What an exception means for the call. A fault of ours is told, once: a container may call again and again. */
+  /**
+   * Maps an exception to an outcome. A fault of ours is reported once, since a container may repeat the call for
+   * ever.
+   */
   #outcomeOf(error: unknown, { slot }: Call): Outcome {
     const outcome = outcomeOfError(error)
     const { view } = this.#slots
@@ -198,14 +212,14 @@ export class Server {
     const waits = (): boolean => this.#answer.waits(listener, slot)
     const again = left === STATE.acting ? this.#trace(slot) : undefined
     const caller = new NotifiedCaller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
-    // As `using` would, which is compiled to what costs a microsecond.
+    // The try block does the work of `using`, whose compiled code costs a microsecond more.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)
       if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
       this.#replay = this.#replays.of(verdict.act, caller, call, waits)
       this.#slots.setState(slot, STATE.acting)
       const effect = perform(verdict.act, caller, again, this.#replay)
-      // What goes to the caller with the answer is made anew if this engine ends: that can be repeated.
+      // A result with a descriptor or with memory to write is not stored: the next engine can repeat such an act.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
       return writeBack(effect, caller, verdict.why)
     } finally {
@@ -221,13 +235,13 @@ export class Server {
   #finish(call: Call, outcome: Outcome): void {
     const { slot } = call
     const { is, errno, why } = outcome
-    const adoption = this.#replay
+    const replay = this.#replay
     this.#replay = undefined
     let delivered: boolean
     try {
-      delivered = adoption ? adoption.answer(() => this.#send(call, outcome)) : this.#send(call, outcome)
+      delivered = replay ? replay.answer(() => this.#send(call, outcome)) : this.#send(call, outcome)
     } catch (error) {
-      // The caller's table is full: nothing went there, and the call still waits.
+      // The caller's descriptor table is full (EMFILE): no answer was sent, and the call still waits.
       if (!outcome.fd) throw error
       this.#finish(call, outcomeOfError(error))
       return
@@ -237,7 +251,7 @@ export class Server {
     this.#slots.setState(slot, STATE.free)
   }
 
-  /** @returns whether the call still waited */
+  /** Sends the answer. @returns whether the call still waited */
   #send({ slot, listener, container }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
     if (is === 'continue') return this.#answer.continue(listener, slot)
     if (errno !== 0) return this.#answer.errno(listener, slot, errno)

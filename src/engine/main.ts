@@ -18,10 +18,10 @@ import { Pool } from './pool/pool.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './protocol/messages.ts'
 import { CONTROL_FD, type EngineOptions, JOURNAL_FD, PERSISTENT_FD } from './protocol/spawn-engine.ts'
 
-/** The keeper ends an engine that does not give it for many times as long. */
+/** The interval of the heartbeat; the keeper ends an engine whose beats stay away for ten times as long. */
 const BEAT_MS = 1000
 
-/** The engine process: its main thread hears the keeper and keeps the pool; it never touches a call. */
+/** Runs the engine: this main thread receives the keeper's messages and manages the pool; it never serves a call. */
 async function main(): Promise<void> {
   setCloexec(CONTROL_FD)
   setCloexec(JOURNAL_FD)
@@ -29,15 +29,16 @@ async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   keepOnly(capMask(...permittedMain))
-  // libuv's threads must be born at home, before any thread stands in a container: the first one starts the pool.
+  // The first asynchronous call starts libuv's threads. They must start before any thread is inside a container, for a
+  // new thread has its creator's credentials, namespaces and root.
   await stat('/')
   armInterrupts()
-  // Also one that is stopped must let the listeners go when the keeper is gone.
+  // SIGCONT also wakes a stopped engine, which must close the listeners when the keeper is gone.
   signalAtParentsDeath(SIGCONT)
   const control = new Fd(CONTROL_FD)
   const tell = (message: ToKeeper, fds: readonly Fd[] = []): void => send(control, encode(message), fds)
   const fault = (message: string): void => tell({ type: 'fault', message })
-  // Whatever it was about, a call may wait for it for ever: the next engine begins anew.
+  // A call may wait for ever for what failed here, so this engine ends and the next engine takes over.
   const fail = ({ message }: Error): never => {
     try {
       fault(`The engine failed: ${message}`)
@@ -74,7 +75,7 @@ async function main(): Promise<void> {
   hear(control, pool, fail)
 }
 
-/** Waits for the keeper's messages, for ever; the engine ends with the keeper. */
+/** Obeys the keeper's messages until the keeper ends; then the engine ends too. */
 function hear(control: Fd, pool: Pool, fail: (error: Error) => never): void {
   const epoll = new Epoll()
   epoll.add(control, EPOLLIN, [0, 0])
@@ -96,7 +97,7 @@ function hear(control: Fd, pool: Pool, fail: (error: Error) => never): void {
   next()
 }
 
-/** The next message; a keeper that ended with something of ours unread (ECONNRESET) ended all the same. */
+/** Receives a message. If the keeper exited with messages of ours unread, ECONNRESET takes the place of end of file. */
 function take(control: Fd, bytes: Uint8Array): Message | undefined {
   try {
     return receive(control, bytes)
@@ -106,8 +107,9 @@ function take(control: Fd, bytes: Uint8Array): Message | undefined {
 }
 
 /**
- * The keeper is gone. A thread that hangs in a file system of a container keeps this process, and with it the descriptors,
- * for ever: so they are closed first, and the calls of all other containers fail at once (ENOSYS) instead of waiting.
+ * Ends the engine when the keeper is gone. A thread that hangs in a container's file system keeps the process, and
+ * with it the descriptors, for ever. So the listeners are closed first: the calls of all other containers then fail
+ * with ENOSYS at once, instead of waiting.
  */
 function end(): never {
   closeFrom(CONTROL_FD)
@@ -123,7 +125,7 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
   else if (message.type === 'mounter') pool.takeOverMounter(fds[0]!, fds[1]!)
   else if (message.type === 'monitor') pool.listen(message.listener, message.container, fds[0]!, true)
   else {
-    // Matters more than anything else for speed: the caller is woken on the processor of the thread that answers.
+    // This flag matters most for speed: the kernel wakes the caller on the processor of the thread that answers.
     const fd = fds[0]!
     notifSetFlags(fd.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
     pool.listen(message.listener, message.container, fd)

@@ -13,7 +13,7 @@ import { answerOf, type ExecAnswer, type ExecRequest } from './exec-job.ts'
 import { killTree } from './kill-tree.ts'
 import { OutputTail } from './output-tail.ts'
 
-/** Programs that are being started and looked at, of the host and for one container: a thread waits for each. */
+/** How many programs may be starting at once, on the host and per container; a thread waits for each of them. */
 const STARTING = 8
 const STARTING_PER_CONTAINER = 4
 
@@ -32,8 +32,8 @@ interface Started {
 }
 
 /**
- * Starts programs in containers by their runtime's own `exec`: so they have all that a container gives its programs, also
- * what only the runtime can give, such as the container's seccomp filter. Nothing of ours goes with them but a pipe.
+ * Starts programs in containers by the runtime's own `exec`, in the main thread. So a program gets all that the runtime
+ * gives its containers, such as the seccomp filter. Of our descriptors it gets only the pipes of its standard streams.
  */
 export class ContainerExecs {
   readonly #started = new Map<string, Started>()
@@ -54,7 +54,7 @@ export class ContainerExecs {
       return
     }
     const words = new OutputTail()
-    // The runtime opens it by the number of our descriptor: so it inherits none.
+    // The runtime opens the file through our /proc/PID/fd, so that it need not inherit the descriptor.
     const file = textFile('intercede-process', process)
     const child = exec(this.#spawn, container, process, { file, words })
     const ended = statusOf(child).then((status) => {
@@ -66,7 +66,11 @@ export class ContainerExecs {
     answer('runs')
   }
 
-  /** @param failed the program is ended, and what it said is told */
+  /**
+   * Ends a job.
+   *
+   * @param failed why; then the program is killed and the end of its output reported. undefined: the program may go on
+   */
   over(job: string, failed: ReasonCode | undefined): void {
     const started = this.#started.get(job)
     if (!started) return
@@ -98,7 +102,7 @@ function exec(spawn: Spawn, { id, exec, handles }: Container, spec: string, { fi
   const { program, options, env } = exec!
   const own = `/proc/${process.pid}/fd`
   const wanted = scoreOf(spec)
-  // No runtime sets it for a program: it would have that of the engine.
+  // No runtime sets oom_score_adj for an exec'd program: without choom(1) the program would inherit the engine's.
   const score = wanted === ownScore() ? [] : ['choom', '-n', wanted, '--']
   const enter = handles?.runtime === undefined ? [] : ['nsenter', `--mount=${own}/${handles.runtime}`, '--']
   const command = [...score, ...enter, program, ...options, 'exec', '--process', `${own}/${file.raw}`, '--', id]

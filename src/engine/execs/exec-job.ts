@@ -2,22 +2,22 @@ import type { FuseJob } from '../../caller/fuse/fuse-caller.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { now } from '../../kernel/clock.ts'
 
-/** Words of an answer: how far it is, and the exit status. */
+/** Indices of the two words of an answer: the state of the job, of `EXEC`, and the exit status. */
 const STATE = 0
 const STATUS = 1
 const EXEC = { asked: 0, runs: 1, refused: 2, ended: 3, told: 4 } as const
-/** For a program that was killed, and its last words. */
+/** How long a thread waits until a killed program has ended and its output was reported. */
 const TOLD_MS = 2000
 
 /** What a thread asks the main thread for: to start a program in a container. */
 export interface ExecRequest {
-  /** By which it is known. */
+  /** The job's id, unique in this process. */
   readonly job: string
-  /** Its name, for the log. */
+  /** The program's name, for the log. */
   readonly program: string
-  /** As JSON, for the runtime. */
+  /** The OCI process object as JSON, for the runtime. */
   readonly process: string
-  /** Where the main thread writes how far it is. */
+  /** The words into which the main thread writes state and exit status. */
   readonly answer: SharedArrayBuffer
 }
 
@@ -37,19 +37,24 @@ interface Main {
   readonly over: (job: string, failed: ReasonCode | undefined) => void
 }
 
-/** A thread's view of a program that the main thread has started for it. */
+/**
+ * Asks the main thread to start a program in a container, and waits for that program.
+ *
+ * Invariant: the main thread alone writes the two words, the status before the state; the asking thread reads them and
+ * waits (futex) on the state.
+ */
 export class ExecJob implements FuseJob {
   readonly #words = new Int32Array(new SharedArrayBuffer(8))
   readonly #job: string
   readonly #main: Main
 
-  /** @param job its number: no other one of the process has it */
+  /** @param job an id which no other job of this process has */
   constructor(job: string, main: Main) {
     this.#job = job
     this.#main = main
   }
 
-  /** @returns whether it was started */
+  /** Starts the program. @returns false if the main thread refused, since too many programs are starting */
   start(program: string, process: string): boolean {
     this.#main.ask({ job: this.#job, program, process, answer: this.#words.buffer })
     Atomics.wait(this.#words, STATE, EXEC.asked)

@@ -6,7 +6,7 @@ import { pidfdIsAlive, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { forkedBy } from '../../kernel/process.ts'
 
 const { SIGSTOP, SIGKILL } = constants.signals
-/** A program of a container may make as many as it likes: what is beyond that goes on in the container. */
+/** How many processes are killed at most: a program of a container may fork without end, and the rest goes on there. */
 const LIMIT = 256
 
 interface Found {
@@ -15,8 +15,10 @@ interface Found {
 }
 
 /**
- * Kills a child of ours, which was not waited for yet, with all that it has started. Each is stopped before its children are
- * looked for: so it makes no more, and they stay its own until they have been told.
+ * Kills a child of ours and its descendants. Each process is stopped before its children are listed, so that it cannot
+ * fork any more, nor exit and leave its children to init before they were found.
+ *
+ * Precondition: `child` was not reaped yet, so that its pid cannot be another process's.
  */
 export function killTree(child: number): void {
   const found: Found[] = [{ pid: child, pidfd: pidfdOpen(child) }]
@@ -33,14 +35,18 @@ export function killTree(child: number): void {
   }
 }
 
-/** @returns undefined if the number is not, or not any more, that of a child of `parent`, whose own number may be another's by now */
+/**
+ * Opens a pidfd of a child of `parent`.
+ *
+ * @returns undefined if `pid` is no child of `parent`: since they were listed, both numbers may have been reused
+ */
 function hold(pid: number, parent: Found): Fd | undefined {
   let pidfd: Fd | undefined
   try {
     pidfd = pidfdOpen(pid)
     if (forkedBy(pid as Tid) === parent.pid && pidfdIsAlive(parent.pidfd)) return pidfd
   } catch {
-    // It has ended.
+    // The process has ended.
   }
   pidfd?.[Symbol.dispose]()
   return undefined

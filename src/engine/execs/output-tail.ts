@@ -3,16 +3,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fd } from '../../kernel/fd.ts'
 import { pipe } from '../../kernel/pipe.ts'
 
-/** What is kept of what a program says: the end of it. */
+/** How many bytes are kept: the last ones of the output. */
 const KEPT = 4096
-/** What is read at once; after that the program waits at the full pipe for a while. */
+/** How many bytes are read without a pause; then the program waits at its full pipe for `PAUSE_MS`. */
 const READ = 256 * 1024
 const PAUSE_MS = 50
 const LAST_MS = 500
 
-/** The last words of a program of a container, through a pipe. */
+/** Keeps the last bytes that a program in a container writes to a pipe. */
 export class OutputTail {
-  /** The program's end, to be closed when the program has it. */
+  /** The program's end of the pipe; the caller closes it once the program was started. */
   readonly writer: Fd
   readonly #socket: Socket
   #kept = Buffer.alloc(0)
@@ -26,7 +26,7 @@ export class OutputTail {
     this.#socket.on('error', () => this.close())
   }
 
-  /** With nothing in it that a terminal or a log would obey. */
+  /** Returns the kept output, with control characters replaced, which a terminal or a log would interpret. */
   get text(): string {
     return this.#kept
       .toString()
@@ -34,7 +34,7 @@ export class OutputTail {
       .trim()
   }
 
-  /** Once it cannot say any more, or after a moment: what it has started may have the pipe too. */
+  /** Returns the output at end of file, or after `LAST_MS`, since descendants of the program may keep the pipe open. */
   async last(): Promise<string> {
     const ended = new Promise((resolve) => this.#socket.once('close', resolve))
     await Promise.race([ended, sleep(LAST_MS)])

@@ -1,26 +1,30 @@
 import { statSync } from 'node:fs'
 import { dirname, join, relative, sep } from 'node:path'
 
-/** Where programs that only we may read are shown to a process of a container's user namespace, a directory each. */
+/**
+ * Here a process in a container's user namespace sees the programs that only we may reach, each in its own directory.
+ */
 const SHOWN_AT = '/run/intercede/program'
 const OTHERS_SEARCH = 0o001
 
-/** A directory, and where it must be mounted too: that must exist. */
+/** A directory `what`, and the existing directory `place` at which it must be mounted as well. */
 export type ProgramBind = readonly [what: string, place: string]
 
-/** How to start programs for a user who may only enter what everybody may. */
+/** How a user who may search only directories that are open to everybody can start the programs. */
 export interface Exposed {
-  /** Empty if all can be reached as they are. */
+  /** The mounts that are needed; empty if all programs can be reached at their own paths. */
   readonly binds: readonly ProgramBind[]
-  /** Where they are then, in the order asked for. */
+  /** The paths of the programs once `binds` are mounted, in the order of the programs. */
   readonly paths: readonly string[]
 }
 
 const everybodySearches = (directory: string): boolean => (statSync(directory).mode & OTHERS_SEARCH) !== 0
 
 /**
- * Makes programs reachable for any user, who sees their directories in a mount namespace of the process's own: a checkout
- * below /root must work too, and a Node that somebody installed in a home directory; Node loads a program by its path.
+ * Returns the mounts, for a mount namespace of its own, which make programs reachable for any user. Our checkout may be
+ * below /root and Node in a home directory, and Node can load a program by its path only.
+ *
+ * @param searches whether any user may search a directory
  */
 export function exposePrograms(
   programs: readonly string[],
@@ -39,13 +43,13 @@ function show(program: string, place: string, searches: (directory: string) => b
   const closed = ancestors(program).find((directory) => !searches(directory))
   if (closed === undefined) return { path: program }
   const [next = '', ...rest] = relative(closed, program).split(sep)
-  // A directory is mounted, not the program: it may need its neighbours.
+  // The directory is mounted and not the program alone, which may need the files beside it.
   return rest.length === 0
     ? { path: join(place, next), bind: [closed, place] }
     : { path: join(place, ...rest), bind: [join(closed, next), place] }
 }
 
-/** From the innermost to the root. */
+/** Returns the directories above `path`, the innermost first. */
 function ancestors(path: string): string[] {
   const above = dirname(path)
   return above === path ? [] : [above, ...ancestors(above)]

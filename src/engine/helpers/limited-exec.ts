@@ -1,13 +1,14 @@
 import type { Cap } from '../../abi/capability.ts'
 
-/** The program that limits another one. */
+/** The program that executes another program with limited capabilities. */
 export const LIMITER = 'setpriv'
 
 /**
- * Put before a program that shall have no more than these capabilities, in none of its threads, whatever it executes: a thread
- * cannot take them from others that run already, as those of Node do before our first statement.
+ * Returns the words to put before a command so that none of its threads, nor any program that it executes, can have
+ * more than `caps`. A process cannot do this to itself: capset(2) changes the calling thread only, and Node's other
+ * threads run before our first statement.
  *
- * @param more words of setpriv(1)
+ * @param more further options of setpriv(1)
  */
 export const limitedTo = (caps: readonly Cap[], more: readonly string[] = []): readonly string[] => [
   LIMITER,

@@ -15,7 +15,7 @@ import type { Spawn } from './spawn-guard.ts'
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const MAIN = new URL(`../../mounter/main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 const REPLY_LIMIT = 256
-/** Between looks for the answer to a greeting: at first, and at last. */
+/** The pause between two looks for the answer to a greeting grows from `SOON_MS` to `LATE_MS`. */
 const SOON_MS = 1
 const LATE_MS = 20
 
@@ -25,9 +25,9 @@ interface Ties {
   readonly onError: (error: Error) => void
 }
 
-/** A mounter as an engine sees it that has started it, or has it from an engine before. */
+/** One mounter as the engine sees it: this engine has started it, or taken it over from the previous engine. */
 export class MounterProcess {
-  /** It serves what comes here, one after the other, and ends at the end of it. */
+  /** The mounter serves the requests of this socket in their order, and exits at end of file. */
   readonly socket: Fd
   readonly pidfd: Fd
 
@@ -37,8 +37,10 @@ export class MounterProcess {
   }
 
   /**
-   * @returns undefined if it cannot be started: `onError` is told
-   * @throws {Error} that ends this engine if the files were replaced
+   * Starts a mounter.
+   *
+   * @returns undefined if that fails; `onError` then has the error
+   * @throws {Error} if our program's files were replaced: the error ends this engine
    */
   static start({ spawn, onEnd, onError }: Ties): MounterProcess | undefined {
     requireOwnFiles()
@@ -69,9 +71,12 @@ export class MounterProcess {
   }
 
   /**
-   * @param closing descriptors that it closes, which may take long; ours are closed here
-   * @returns whether it has done, within `patience` milliseconds, all that it was asked for
-   * @throws {SyscallError} if it cannot be asked: then nothing is closed
+   * Waits until the mounter has served all its requests.
+   *
+   * @param patience in milliseconds
+   * @param closing descriptors which the mounter shall close, since that may take long; our copies are closed here
+   * @returns whether the mounter was done in time
+   * @throws {SyscallError} if the request cannot be sent: then nothing is closed
    */
   async comesFree(patience: number, closing: readonly Fd[] = []): Promise<boolean> {
     using answers = sendToMounter(this.socket, { do: 'greet' }, closing)
@@ -79,7 +84,9 @@ export class MounterProcess {
     return await isAnswered(answers, patience)
   }
 
-  /** Lets it end as soon as it can; also where somebody else holds the socket. */
+  /**
+   * Lets the mounter exit after its last request; the shutdown works although the keeper holds a copy of the socket.
+   */
   close(): void {
     shutdown(this.socket)
     this.socket[Symbol.dispose]()

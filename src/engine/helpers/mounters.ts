@@ -4,29 +4,32 @@ import { MounterProcess } from './mounter-process.ts'
 import { poolShare } from './pool-share.ts'
 import type { Spawn } from './spawn-guard.ts'
 
-/** Mounters at once, of the host and working for one container; those that hang count until they end. */
+/**
+ * How many mounters there may be at once, on the host and busy for one container; a hanging mounter counts until its
+ * end.
+ */
 export const MOUNTERS = 8
 const MOUNTERS_PER_CONTAINER = 2
-/** How long a mount waits for those before it. */
+/** How long a mount waits for a free mounter. */
 const QUEUE_MS = 5000
-/** Processes of 40 MB: one is kept for the next mount, for so long. */
+/** How long one idle mounter is kept for the next mount; it is a process of 40 MB. */
 const IDLE_MS = 10_000
-/** How long one may take to start, or still work for an engine before this one, until it counts as hanging. */
+/** How long a mounter may take to start, or to finish the previous engine's requests, before it counts as hanging. */
 const PATIENCE_MS = 20_000
-/** And how long mounts wait for it. */
+/** How long new mounts wait for mounters of the previous engine, before other mounters are started. */
 const HASTE_MS = 500
-/** When all mounters are busy, or none can be started. */
+/** When to try again to discard descriptors, if all mounters are busy or none can be started. */
 const RETRY_MS = 1000
-/** For which container it works is not known, or it works for none. */
-const EARLIER = -1
+/** Stands for the container of a mounter which works for the previous engine, or for no container. */
+const NO_CONTAINER = -1
 
 interface Mounter {
   readonly process: MounterProcess
-  /** For which container it works, or hangs. */
+  /** The container for which the mounter works or hangs; undefined if it is free. */
   container: number | undefined
-  /** Its socket is: it may be lent. */
+  /** Whether its socket is open, so that it may be lent. */
   open: boolean
-  /** Resolves once it has started, and done what an engine before this one has asked for; to false if it does not. */
+  /** Resolves when it has started and served the previous engine's requests; to false after `PATIENCE_MS`. */
   readonly started: Promise<boolean>
   idle: NodeJS.Timeout | undefined
 }
@@ -34,27 +37,30 @@ interface Mounter {
 /** A thread that waits for a mounter. */
 interface Wish {
   readonly container: number
-  /** Given the descriptor of its socket, which stays ours; or undefined, if the container or the host has had too many for long. */
+  /**
+   * Called with the mounter's socket, which `Mounters` still owns; with undefined if the container or the host has had
+   * too many busy mounters for `QUEUE_MS`.
+   */
   readonly grant: (socket: number | undefined) => void
   readonly timer: NodeJS.Timeout
 }
 
 interface Ties {
   readonly spawn: Spawn
-  /** Called with each that was started: whoever holds its descriptors lets it outlive this engine. */
+  /** Called with each mounter that was started: the keeper gets copies of its descriptors, so that it outlives us. */
   readonly keep: (mounter: MounterProcess) => void
   readonly fault: (message: string) => void
 }
 
 /**
- * The mounters, each lent to one thread at a time; see mounter/main.ts. They outlive the engine, since it may be followed
- * by many that do not live until a mounter of theirs has started.
+ * Starts the mounters and lends each to one thread at a time; see mounter/main.ts. Mounters outlive their engine: a row
+ * of engines may each live shorter than a mounter takes to start.
  */
 export class Mounters {
   readonly #all = new Set<Mounter>()
   readonly #queue = new Set<Wish>()
   readonly #ties: Ties
-  /** Those of an engine before this one that may soon be free. */
+  /** The number of mounters of the previous engine which may soon be free. */
   #awaited = 0
   readonly #greeted: Promise<unknown>[] = []
 
@@ -62,20 +68,20 @@ export class Mounters {
     this.#ties = ties
   }
 
-  /** Takes one over from an engine before this one. @param socket owned here, and so is `pidfd` */
+  /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
   takeOver(socket: Fd, pidfd: Fd): void {
-    void this.#await(this.#add(new MounterProcess(socket, pidfd), EARLIER))
+    void this.#await(this.#add(new MounterProcess(socket, pidfd), NO_CONTAINER))
   }
 
   /**
-   * Resolves when those of an engine before this one have done what that has asked for, but for those that hang: only then it
-   * can be seen what became of its mounts.
+   * Resolves when each mounter of the previous engine has served its requests, or has hung for `HASTE_MS`. Only then
+   * can a call that the previous engine had begun be searched for its result.
    */
   get greeted(): Promise<unknown> {
     return Promise.all(this.#greeted)
   }
 
-  /** Lends one as soon as it can. */
+  /** Lends a mounter as soon as one is free or may be started. */
   lend(container: number, grant: Wish['grant']): void {
     const timer = setTimeout(() => {
       this.#queue.delete(wish)
@@ -86,7 +92,7 @@ export class Mounters {
     this.#serve()
   }
 
-  /** @param lost it did not answer: it is ended, and where the kernel does not let it, it counts until it is back */
+  /** Takes a mounter back. @param lost it did not answer: it is killed, and counts until the kernel lets it end */
   giveBack(socket: number, lost: boolean): void {
     const mounter = [...this.#all].find((each) => each.open && each.process.socket.raw === socket)
     if (mounter) this.#release(mounter, lost)
@@ -103,12 +109,13 @@ export class Mounters {
   }
 
   /**
-   * Lets a mounter close what may be the last of a file system, and so may hang where that does: the main thread must not.
+   * Lets a mounter close descriptors: each may be the last reference to a file system, and closing it may hang in that
+   * file system, which the main thread must not.
    *
-   * @param fds owned here
+   * @param fds owned here from now on
    */
   discard(fds: readonly Fd[]): void {
-    const mounter = this.#take(EARLIER)
+    const mounter = this.#take(NO_CONTAINER)
     if (mounter) void this.#discard(fds, mounter)
     else setTimeout(() => this.discard(fds), RETRY_MS)
   }
@@ -148,8 +155,9 @@ export class Mounters {
   }
 
   /**
-   * Only when it has started: what lies in its socket until then nobody can take back if this engine ends, and a mount that
-   * lies there cannot be unmounted. One that does not start is lent all the same: whoever asks it learns why.
+   * Lends the socket only when the mounter has started: a request that lies in the socket when this engine ends
+   * cannot be taken back, and a mount whose descriptor lies there cannot be unmounted. A mounter that does not start
+   * is lent nevertheless, so that the thread gets an error when it asks.
    */
   async #grant({ process, started }: Mounter, grant: Wish['grant']): Promise<void> {
     await started
@@ -198,7 +206,7 @@ export class Mounters {
     mounter.process.close()
   }
 
-  /** Forgets those that have ended; a thread that has one finds the end of its socket, and gives it back. */
+  /** Forgets mounters that have ended, unless a thread has them: that thread reads end of file and gives them back. */
   #tidy(): void {
     for (const mounter of this.#all) {
       if (!mounter.process.hasEnded) continue

@@ -1,5 +1,5 @@
 /**
- * How much one container may have of what the host has `all` of: `most`, or one as soon as half of it is taken. So a few
- * containers in which everything hangs do not take it from the others.
+ * Returns how many of the host's `all` helpers one container may have: `most`, but 1 as soon as half of them are taken.
+ * So a few containers in which every call hangs leave helpers for the other containers.
  */
 export const poolShare = (taken: number, all: number, most: number): number => (taken < all / 2 ? most : 1)

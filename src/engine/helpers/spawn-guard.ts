@@ -6,18 +6,21 @@ export type Spawn = typeof spawn
 const PATIENCE_MS = 1000
 
 /**
- * A process that is being started has copies of all our descriptors until it executes its program, which takes milliseconds
- * where no processor is free: what was closed meanwhile is still open, and a mount that its caller has just placed is busy.
+ * Starts processes, and lets other threads wait until none is being started. A forked process has copies of all our
+ * descriptors until its execve(2), which takes milliseconds if no processor is free: a descriptor that we close
+ * meanwhile is still open there, and so a mount which its caller has just attached is busy.
+ *
+ * Invariant: the word is 1 while the main thread, which alone starts processes, is between fork and execve, else 0.
  */
 export class SpawnGuard {
   readonly #word: Int32Array
 
-  /** @param word shared by the main thread, which alone starts processes, and all others */
+  /** @param word one word of the memory that all threads share */
   constructor(word: Int32Array) {
     this.#word = word
   }
 
-  /** As Node has it; returns when the process has none of our descriptors any more. */
+  /** Does what Node's spawn does, and returns when the new process has no copies of our descriptors any more. */
   readonly spawn: Spawn = ((...args: Parameters<Spawn>): ChildProcess => {
     Atomics.store(this.#word, 0, 1)
     try {
@@ -28,7 +31,7 @@ export class SpawnGuard {
     }
   }) as Spawn
 
-  /** Waits until nobody has any more what was closed before. */
+  /** Waits, for at most `PATIENCE_MS`, until no new process can have descriptors that were closed before this call. */
   settle(): void {
     Atomics.wait(this.#word, 0, 1, PATIENCE_MS)
   }

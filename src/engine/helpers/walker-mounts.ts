@@ -10,20 +10,21 @@ import { enterOwnMounts } from '../../processes/own-mounts.ts'
 import { executed, programFiles } from '../../processes/program-files.ts'
 import type { Exposed, ProgramBind } from './expose-programs.ts'
 
-/** Where the copy of the loader lies, in the mount namespace of a walker alone. */
+/** The directory with the copy of the loader; the copy exists only in the mount namespaces of walkers. */
 const PLACE = '/run/intercede/loader'
 const LOADER = /\/ld-(linux|musl)[^/]*$/
 
 /**
- * Makes the mount namespace of a walker, which has of the host's mounts only what it needs.
+ * Makes the mount namespace of a walker, which has only the mounts of the host that the walker needs.
  *
- * To the kernel a process of a container's user namespace belongs to the container's root, who with CAP_SYS_PTRACE and a sight
- * of the host's procfs could follow its links into the host's root directory and write to its memory; unless it executes what it
- * may not read, then only who may trace everybody can. As read counts the loader of the program too: it sees a copy of that which
- * everybody may execute only.
+ * A walker is in the container's user namespace, so the container's root, who has CAP_SYS_PTRACE there, could follow
+ * the walker's links in the host's procfs to the host's root directory, and write to the walker's memory. The kernel
+ * forbids both if the walker executes a file that it may not read: such a process is not dumpable. The kernel checks
+ * the loader of the program as well, so the walker sees a copy of the loader that everybody may execute and only root
+ * may read.
  *
- * @param programs what is executed there besides our own program
- * @returns undefined for the daemon of a user, which may not make the place
+ * @param programs the programs which are executed there besides our own
+ * @returns undefined if a user's own daemon runs this, which may not make the directory
  * @see linux/fs/exec.c would_dump(), linux/fs/binfmt_elf.c load_elf_binary()
  */
 export function walkerMounts({ binds }: Exposed, programs: readonly string[]): Fd | undefined {
@@ -31,7 +32,7 @@ export function walkerMounts({ binds }: Exposed, programs: readonly string[]): F
   if (loader === undefined) throw new Error('Cannot start a walker: the loader of our own program is not known')
   if (!makePlaces(binds)) return undefined
   const needed = ['/proc', PLACE, ...binds.flat(), ...programFiles(programs)]
-  return abroad(() => {
+  return restoringMounts(() => {
     enterOwnMounts(needed)
     hide(loader)
     for (const [what, place] of binds) bind(what, place)
@@ -39,7 +40,7 @@ export function walkerMounts({ binds }: Exposed, programs: readonly string[]): F
   })
 }
 
-/** On the host, where they stay empty. */
+/** Makes the mount points on the host, where they stay empty. */
 function makePlaces(binds: readonly ProgramBind[]): boolean {
   try {
     for (const place of [PLACE, ...binds.map(([, each]) => each)]) mkdirSync(place, { recursive: true, mode: 0o755 })
@@ -50,8 +51,11 @@ function makePlaces(binds: readonly ProgramBind[]): boolean {
   }
 }
 
-/** Runs `action`, which may change the mount namespace of the calling thread, and brings that home. */
-function abroad<T>(action: () => T): T {
+/**
+ * Runs `action`, which may change the calling thread's mount namespace, and then restores namespace, root and
+ * directory.
+ */
+function restoringMounts<T>(action: () => T): T {
   using mounts = openat(AT_FDCWD, cstring('/proc/thread-self/ns/mnt'), O_RDONLY)
   using root = openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY)
   using directory = openat(AT_FDCWD, cstring('.'), O_PATH | O_DIRECTORY)
@@ -63,13 +67,13 @@ function abroad<T>(action: () => T): T {
       chrootTo(root)
       changeDirectory(directory)
     } catch {
-      // Nothing that this thread starts or opens would be of the host any more.
+      // Whatever this thread starts or opens from now on would be in the walker's mount namespace.
       exitGroup(1)
     }
   }
 }
 
-/** On a tmpfs, since /run may be mounted with noexec. */
+/** Mounts an unreadable copy of the loader over the loader; the copy is on a tmpfs, since /run may be noexec. */
 function hide(loader: string): void {
   const copy = `${PLACE}/loader`
   mount('tmpfs', PLACE, 0n, 'mode=0755,size=4m')

@@ -12,9 +12,9 @@ import { LIMITER, limitedTo } from './limited-exec.ts'
 import type { SpawnGuard } from './spawn-guard.ts'
 import { walkerMounts } from './walker-mounts.ts'
 
-/** Walkers of one container that hung and were left alone: after that many it gets no other. */
+/** After this number of walkers that hung or died, a container gets no other walker. */
 const ABANDONED_LIMIT = 2
-/** `suid_dumpable` in proc_sys_fs(5). */
+/** The value of fs.suid_dumpable with which such processes are dumpable; proc_sys_fs(5). */
 const DUMPABLE_BY_ALL = '1'
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const LINGER_MS = 5000
@@ -24,11 +24,13 @@ const CANNOT_HIDE =
   'Cannot start a walker: its container could trace it, for fs.suid_dumpable is 1, or there is one group id only'
 
 /**
- * The real group of nsenter(1), which is root of the host still for a moment in the user namespace of a container, whose root
- * may trace there whatever is dumpable. A program that is executed while the real group is not the effective one is not, and
- * its memory belongs to our own user namespace. The last group of that: on the host nobody has it.
+ * Returns the real group id with which nsenter(1) is executed: the last of our user namespace, which nobody uses.
  *
- * @returns undefined if no such program can be made: there is no other group, or the kernel makes them dumpable all the same
+ * For a moment nsenter has the host's root ids inside the container's user namespace, whose root may trace any dumpable
+ * process there. A process whose real group differs from the effective group at execve(2) is not dumpable, and its
+ * memory belongs to our user namespace.
+ *
+ * @returns undefined if that does not work: there is no other group, or the kernel makes such processes dumpable
  * @see linux/fs/exec.c begin_new_exec(), linux/kernel/ptrace.c __ptrace_may_access()
  */
 function realGroupApart(): number | undefined {
@@ -38,7 +40,7 @@ function realGroupApart(): number | undefined {
   return group === process.getegid!() ? undefined : group
 }
 
-/** Of the container, by handles that outlive its walker. */
+/** Handles of the container's namespaces; they outlive its walkers. */
 export interface Namespaces {
   readonly userns: Fd
   readonly pidns: Fd
@@ -49,7 +51,7 @@ interface Place extends Namespaces {
   abandoned: number
 }
 
-/** The walkers, started by the main thread when a thread asks for the first time; see walker/main.ts. */
+/** Starts the walker of each container, in the main thread, when a thread first asks for it; see walker/main.ts. */
 export class Walkers {
   readonly #table: WalkerTable
   readonly #spawnGuard: SpawnGuard
@@ -63,13 +65,13 @@ export class Walkers {
     this.#fault = fault
   }
 
-  /** A container that may have a walker. */
+  /** Allows walkers for a container. */
   admit(container: number, { userns, pidns }: Namespaces): void {
     this.#places.set(container, { userns, pidns, child: undefined, abandoned: 0 })
     this.#table.set(container, 'none')
   }
 
-  /** Starts one, unless there is one; the threads that wait for it are woken. */
+  /** Starts a container's walker if a thread wants it and there is none; the table wakes the threads that wait. */
   start(container: number): void {
     const place = this.#places.get(container)
     if (!place || this.#table.get(container) !== 'wanted') return
@@ -103,7 +105,10 @@ export class Walkers {
     this.#table.set(container, 'never')
   }
 
-  /** The walker hangs. It ends by itself when it comes back, for its socket is closed; it cannot be killed where it hangs. */
+  /**
+   * Gives up a walker that hangs. It cannot be killed while it hangs in the kernel; it exits by itself afterwards,
+   * since its socket is closed.
+   */
   abandon(container: number, raw: number): void {
     const place = this.#places.get(container)
     if (!place || this.#table.get(container) !== raw) return
@@ -120,13 +125,13 @@ export class Walkers {
     this.#close(container, 'never')
   }
 
-  /** @param apart a group that is not ours, see `realGroupApart` */
+  /** @param apart a real group id which differs from our effective one: see `realGroupApart` */
   #spawn({ userns, pidns }: Namespaces, socket: Fd, apart: number): ChildProcess {
     const how = exposePrograms([process.execPath, MAIN.pathname])
     const [node = '', main = ''] = how.paths
     using mounts = walkerMounts(how, [LIMITER])
     const enter = mounts ? ['--mount=/proc/self/fd/6', '--user=/proc/self/fd/4'] : ['--user=/proc/self/fd/4']
-    // To enter a user namespace gives all capabilities there, so they are limited after that.
+    // Entering a user namespace gives all capabilities there, so setpriv limits them after nsenter.
     const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
     const command = ['nsenter', ...enter, '--', ...limited, node, ...FLAGS, main, build]
     return this.#spawnGuard.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
@@ -147,7 +152,7 @@ export class Walkers {
   #close(container: number, next: 'none' | 'never'): void {
     const raw = this.#table.get(container)
     this.#table.set(container, next)
-    // Not at once: a thread that has just read the number may still send to it.
+    // The close is delayed, since a thread which has just read the number may still send to it.
     if (typeof raw === 'number') setTimeout(() => closeRaw(raw), LINGER_MS)
   }
 }

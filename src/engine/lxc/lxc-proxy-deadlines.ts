@@ -2,11 +2,14 @@ import { Fd } from '../../kernel/fd.ts'
 import { shutdown } from '../../kernel/socket.ts'
 import type { LxcProxyState } from './lxc-proxy-state.ts'
 
-/** A monitor gives up after 30 s, by itself and for good: see forwarded.ts. */
+/** A monitor waits 30 s for a reply (see lxc-proxy.ts); we end its connection before that. */
 const DEADLINE_S = 20
 const LOOK_MS = 1000
 
-/** Lets the connections of LXC's monitors go whose call hangs: on the main thread, for the thread of the call hangs too. */
+/**
+ * Shuts down the connection of a monitor of LXC whose call hangs. This runs in the main thread, since the thread that
+ * serves the call hangs too.
+ */
 export class LxcProxyDeadlines {
   readonly #words: LxcProxyState
   readonly #connections = new Map<number, number>()
@@ -24,7 +27,7 @@ export class LxcProxyDeadlines {
     this.#timer ??= setInterval(() => this.#look(), LOOK_MS)
   }
 
-  /** The connection is about to be closed. */
+  /** Stops watching a connection. Precondition: its descriptor is not closed yet. */
   forget(index: number): void {
     if (!this.#connections.delete(index)) return
     this.#words.close(index)

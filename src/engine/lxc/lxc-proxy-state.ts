@@ -1,9 +1,14 @@
-/** none: a listener, which no monitor of LXC stands before. fresh: a connection that has not forwarded a call yet. */
+/**
+ * none: the place has a listener, or nothing; fresh: a monitor's connection that has not forwarded a call yet; idle:
+ * the monitor does not wait; serving and above: it waits, and the call was forwarded in second (word - serving).
+ */
 const WORD = { none: 0, fresh: 1, idle: 2, serving: 3 } as const
 
 /**
- * What the connections of LXC's monitors do, in memory that the threads share: a word for each place of a listener. While a
- * call is being served it is the second of the process at which the monitor forwarded it, and WORD.serving.
+ * Holds the state of the connections of LXC's monitors: one word per listener number, in memory that all threads share.
+ *
+ * Invariant: the main thread opens and closes a word while no call of it is served; the thread that serves a forwarded
+ * call begins and ends it; `LxcProxyDeadlines` may end it too, from the main thread.
  */
 export class LxcProxyState {
   readonly #words: Int32Array
@@ -22,17 +27,17 @@ export class LxcProxyState {
     Atomics.store(this.#words, index, WORD.none)
   }
 
-  /** Is there a connection at this place, not a listener? */
+  /** Returns whether `index` is a monitor's connection, and not a listener. */
   has(index: number): boolean {
     return this.#load(index) !== WORD.none
   }
 
-  /** Was nothing forwarded yet? */
+  /** Returns whether the connection has not forwarded any call yet. */
   isFresh(index: number): boolean {
     return this.#load(index) === WORD.fresh
   }
 
-  /** @param age of the call, in seconds */
+  /** Marks that the monitor waits for a reply. @param age seconds since the monitor forwarded the call */
   begin(index: number, age: number): void {
     Atomics.store(this.#words, index, WORD.serving + Math.max(0, this.#seconds() - age))
   }
@@ -41,12 +46,12 @@ export class LxcProxyState {
     Atomics.store(this.#words, index, WORD.idle)
   }
 
-  /** Does the monitor wait for a reply? */
+  /** Returns whether the monitor waits for a reply. */
   isServing(index: number): boolean {
     return this.#load(index) >= WORD.serving
   }
 
-  /** For how many seconds the monitor has been waiting; 0 if it does not wait. */
+  /** Returns for how many seconds the monitor has been waiting; 0 if it does not wait. */
   waiting(index: number): number {
     const word = this.#load(index)
     return word < WORD.serving ? 0 : this.#seconds() - (word - WORD.serving)

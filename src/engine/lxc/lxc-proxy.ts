@@ -12,11 +12,11 @@ import { isSeccompListener, notifSetFlags } from '../../kernel/seccomp.ts'
 import { type Message, MSG_DONTWAIT, receive, send, shutdown } from '../../kernel/socket.ts'
 import type { LxcProxyState } from './lxc-proxy-state.ts'
 
-/** A call that has waited for us so long is not begun, and no reply is sent that much later: the monitor waits 30 s. */
+/** A call older than `BEGIN_MS` is not begun, and after `REPLY_MS` no reply is sent: the monitor waits 30 s. */
 const BEGIN_MS = 20_000
 const REPLY_MS = 25_000
 
-/** What a call was answered. */
+/** The answer that the caller got. */
 export interface LxcProxyAnswer {
   readonly is: 'continue' | 'act' | 'errno'
   readonly errno: number
@@ -24,11 +24,11 @@ export interface LxcProxyAnswer {
 }
 
 /**
- * Receives, for one thread, the calls that LXC's monitors have received and forward to us, one at a time on a connection.
+ * Receives, for one thread, the calls that LXC's monitors forward to us; a connection has at most one call at a time.
  *
- * A monitor waits 30 seconds for the reply, then answers the call itself (ENOSYS) and keeps the connection: whatever came
- * later it would take for the reply to its *next* call. So nothing is ever sent late: the connection is shut down, and the
- * monitor makes another one with its next call.
+ * A monitor waits 30 seconds for the reply, then answers the call itself (ENOSYS) and keeps the connection: it would
+ * take a late reply for the reply to its *next* call. So nothing is ever sent late; the connection is shut down
+ * instead, and the monitor connects again with its next call.
  *
  * @see lxc src/lxc/seccomp.c seccomp_notify_handler()
  */
@@ -37,23 +37,23 @@ export class LxcProxyReceiver {
   readonly #refuse: (why: string) => void
   readonly #bytes = new Uint8Array(PROXY_MESSAGE_LIMIT + 1)
 
-  /** @param refuse is told what a monitor did wrong, before its connection is shut down */
+  /** @param refuse called with what a monitor did wrong, after its connection was shut down */
   constructor(words: LxcProxyState, refuse: (why: string) => void) {
     this.#words = words
     this.#refuse = refuse
   }
 
   /**
-   * Takes the call that was forwarded; its notification goes into `slot`, as if the kernel had written it there.
+   * Receives a forwarded call and copies its notification into `slot`, as if the kernel had written it there.
    *
-   * @param index the place of the connection among the listeners
-   * @returns undefined if nothing was there; 'over' if the connection is of no more use
+   * @param index the keeper's number of the connection
+   * @returns undefined if no message is there; 'over' if the connection has ended or was shut down
    */
   receive(index: number, connection: Handle, slot: Uint8Array): LxcProxyCall | 'over' | undefined {
     const message = take(connection, this.#bytes)
     if (message === 'over' || message === undefined) return message
     try {
-      // It gave that call up: what is sent now would be taken for the reply to this one.
+      // The monitor gave up its last call: it would take our reply to that call for the reply to this one.
       if (this.#words.isServing(index)) throw new RangeError('it did not wait for the reply to its last call')
       const call = this.#parse(index, connection, message)
       slot.set(this.#bytes.subarray(PROXY_NOTIF, PROXY_NOTIF + SECCOMP_NOTIF_SIZE))
@@ -74,7 +74,7 @@ export class LxcProxyReceiver {
     const now = Date.now()
     const since = Math.min(sent ?? now, now)
     if (now - since > BEGIN_MS) throw new RangeError('the call has waited too long already')
-    // Of a connection that was not accepted yet, nobody knows how long its message has been waiting.
+    // A message that was sent before we accepted the connection may have waited longer than its time stamp says.
     const isAgeKnown = sent !== undefined && !this.#words.isFresh(index)
     this.#words.begin(index, Math.trunc((now - since) / 1000))
     notifSetFlags(listener.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
@@ -92,17 +92,20 @@ interface Waiting {
   /** Milliseconds since 1970. */
   readonly since: number
   readonly isAgeKnown: boolean
-  /** The monitor waits no longer. */
+  /** Marks that the monitor does not wait any more. */
   readonly end: () => void
 }
 
-/** A call that its caller and a monitor wait for. Its listener is the monitor's: nothing may be received from it. */
+/**
+ * A forwarded call, for which its caller and a monitor wait. The listener belongs to the monitor: we may answer through
+ * it, but not receive.
+ */
 export class LxcProxyCall implements Disposable {
   readonly #message: Uint8Array
   readonly #response: number
   readonly #waiting: Waiting
 
-  /** @param message what the reply is made of: as the request, but for what stands at `response` */
+  /** @param message the bytes of the reply: those of the request, with the answer written at offset `response` */
   constructor(message: Uint8Array, response: number, waiting: Waiting) {
     this.#message = message
     this.#response = response
@@ -114,8 +117,8 @@ export class LxcProxyCall implements Disposable {
   }
 
   /**
-   * Tells the monitor what the caller has just been answered. Its own answer then comes too late, which it logs; the other
-   * way round we would not learn whether the call still waited.
+   * Sends the monitor the answer that the caller just got. The monitor's own answer then comes too late, and it logs
+   * that; if the monitor answered first, we would not learn whether the call still waited.
    *
    * @param delivered whether the call still waited for our answer
    */
@@ -128,9 +131,9 @@ export class LxcProxyCall implements Disposable {
       error: -errno,
       flags: is === 'continue' ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0,
     })
-    // A monitor that gave up has answered the call: one that still waited proves that it did not.
+    // A monitor that gives up answers the call: so if the call still waited for us, the monitor did not give up.
     const isInTime = Date.now() - since < REPLY_MS && (delivered || isAgeKnown)
-    // Before it: the next call may come, and to another thread, as soon as the monitor has its reply.
+    // `end` goes before the reply: as soon as the monitor has it, another thread may receive the next call.
     end()
     if (!isInTime || !trySend(connection, this.#message)) shutdown(connection)
   }
@@ -149,7 +152,7 @@ function take(connection: Handle, bytes: Uint8Array): Message | 'over' | undefin
   }
 }
 
-/** @returns false if the monitor has gone, or does not read */
+/** Sends a reply without blocking. @returns false if the monitor has gone, or does not read */
 function trySend(connection: Handle, message: Uint8Array): boolean {
   try {
     send(connection, message, [], MSG_DONTWAIT)

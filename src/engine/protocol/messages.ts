@@ -2,22 +2,25 @@ import { deserialize, serialize } from 'node:v8'
 import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 
-/** With the socket of a mounter and its pidfd: it outlives the engine that has started it. */
+/** Carries the socket of a mounter and its pidfd: the mounter outlives the engine that has started it. */
 interface MounterFds {
   readonly type: 'mounter'
 }
 
-/** What goes from one engine to the next. */
+/** Messages to the keeper about descriptors which the next engine gets. */
 export type ToEngineHandover =
   | MounterFds
-  /** With the descriptor: see `PersistentState`. */
+  /** Carries the descriptor to store at `place`: see `PersistentState`. */
   | { readonly type: 'keep'; readonly place: number; readonly container: number }
-  /** With a socket that is closed when they are. */
+  /** Carries a socket, which the keeper closes when it has closed its descriptors of `places`. */
   | { readonly type: 'drop'; readonly places: readonly number[] }
 
-/** What the keeper tells the engine; each message is one packet of their socket. */
+/**
+ * Messages from the keeper to the engine; each is one packet of their SOCK_SEQPACKET socket. Their order: `kept` (any
+ * number), `inherit`, then all that the previous engine had, `all`, then whatever is new.
+ */
 export type ToEngine =
-  /** With the descriptors that `handles` names, in its order; none if the init was not seen. */
+  /** Carries the descriptors that `handles` names, in its order; none if the container's init is not known. */
   | {
       readonly type: 'container'
       readonly container: Container
@@ -25,35 +28,32 @@ export type ToEngine =
       readonly handles: readonly (keyof ContainerHandles)[]
     }
   | { readonly type: 'forget'; readonly container: number }
-  /** With the descriptors: what an engine before this one has left. Comes before all others. */
+  /** Carries the descriptors which the previous engine had stored at `places`. */
   | { readonly type: 'kept'; readonly places: readonly number[] }
-  /**
-   * Comes next. The journal may hold calls of an engine before this one: what is handed over until `all` is what that had,
-   * too. `failed`: it ended by itself, not by somebody's will.
-   */
+  /** Says that the journal may have calls of the previous engine. `failed`: that engine was not ended on purpose. */
   | { readonly type: 'inherit'; readonly failed: boolean }
   | { readonly type: 'all' }
   | MounterFds
-  /** With the listener's descriptor. */
+  /** Carries the listener's descriptor. */
   | { readonly type: 'listener'; readonly listener: number; readonly container: number }
-  /** With the connection of a monitor of LXC, which forwards calls. */
+  /** Carries the connection of a monitor of LXC, which forwards calls. */
   | { readonly type: 'monitor'; readonly listener: number; readonly container: number }
 
-/** How a program of a container failed, and what it said last, which the container may have chosen. */
+/** How a program in a container failed, and the end of its output, which is untrusted. */
 export interface ProgramEnd {
   readonly program: string
   readonly reason: ReasonCode
   readonly words: string
 }
 
-/** What the engine tells the keeper. */
+/** Messages from the engine to the keeper. */
 export type ToKeeper =
   | { readonly type: 'ready'; readonly threads: number }
-  /** The last task of this listener has ended: its descriptor is closed here. */
+  /** The last task under this listener's filter has ended, and the engine has closed its descriptor. */
   | { readonly type: 'gone'; readonly listener: number }
-  /** Calls of this container have waited for others of it, since the last time that this was said. */
+  /** Calls of this container have waited for other calls of it since the last such message. */
   | { readonly type: 'waited'; readonly container: number }
-  /** The ring of records is half full: read it now. */
+  /** The ring of records is half full: the keeper should read it now. */
   | { readonly type: 'halfFull' }
   | ToEngineHandover
   /** A program that was started in a container did not do its work. */
@@ -63,5 +63,5 @@ export type ToKeeper =
 export const MESSAGE_LIMIT = 128 * 1024
 
 export const encode = (message: ToEngine | ToKeeper): Buffer => serialize(message)
-/** Only for bytes of the other half of our own program: never for a container's. */
+/** Decodes a message. Precondition: keeper or engine has encoded it; node:v8 is not safe for a container's bytes. */
 export const decode = <T extends ToEngine | ToKeeper>(bytes: Uint8Array): T => deserialize(bytes) as T

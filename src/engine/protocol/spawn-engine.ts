@@ -10,15 +10,15 @@ export const PERSISTENT_FD = 5
 export interface EngineOptions {
   readonly build: string
   readonly threads: number
-  /** As in `Limits`. */
+  /** How many calls of all containers may be in flight: see `Limits`. */
   readonly calls: number
   readonly callsPerContainer: number
 }
 
-/** What the keeper and all its engines have in common. */
+/** The memfds which the keeper shares with all its engines. */
 export interface SharedMemories {
   readonly journal: Handle
-  /** For `PersistentState`. */
+  /** The memory of `PersistentState`. */
   readonly persistent: Handle
 }
 
@@ -27,21 +27,21 @@ const MAIN = new URL(`../main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`
 const FLAGS = ['--max-semi-space-size=2', '--stack-trace-limit=0']
 
 /**
- * Starts the engine process. It gets nothing of our environment but what it needs: no io_uring (its threads would do file
- * calls at home for a thread that is elsewhere), no time zone to load while inside a container.
+ * Starts the engine process, with only the environment that it needs. No io_uring: the kernel's threads would make file
+ * calls with the host's root for an engine thread that has entered a container. UTC: no time zone file is loaded there.
  *
- * @param control the engine's end of the keeper's socket; stays the caller's
+ * @param control the engine's end of the keeper's socket; the caller still owns it
  */
 export function spawnEngine(
   control: Handle,
-  { journal, persistent: lasting }: SharedMemories,
+  { journal, persistent }: SharedMemories,
   options: Omit<EngineOptions, 'build'>,
 ): ChildProcess {
   return spawn(process.execPath, [...FLAGS, MAIN.pathname, JSON.stringify({ ...options, build })], {
-    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, lasting.raw],
+    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, persistent.raw],
     env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     cwd: '/',
-    // A signal to a whole process group (Ctrl-C, timeout(1)) is meant for the container, or for the keeper, which ends it.
+    // A signal to the whole process group (Ctrl-C, timeout(1)) is meant for container or keeper; the keeper ends us.
     detached: true,
   })
 }

@@ -74,7 +74,7 @@ export class LxcProxyReceiver {
     const now = Date.now()
     const since = Math.min(sent ?? now, now)
     if (now - since > BEGIN_MS) throw new RangeError('the call has waited too long already')
-    // A message that was sent before we accepted the connection may have waited longer than its time stamp says.
+    // A message that was sent before we accepted its connection has no time stamp of its sending: its age is unknown.
     const isAgeKnown = sent !== undefined && !this.#words.isFresh(index)
     this.#words.begin(index, Math.trunc((now - since) / 1000))
     notifSetFlags(listener.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)

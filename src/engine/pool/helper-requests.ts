@@ -16,16 +16,19 @@ import type { HelperRequest } from '../thread/thread-messages.ts'
 interface Parts {
   readonly contexts: FsContextStore
   readonly onFault: (message: string) => void
-  /** A mounter was started. */
+  /** Called with each mounter that was started. */
   readonly onMounter: (mounter: MounterProcess) => void
-  /** A program in a container failed. */
+  /** Called when a program in a container failed. */
   readonly onProgram: (container: number, end: ProgramEnd) => void
 }
 
-/** How often contexts of fsopen(2) are looked through. */
+/** The interval at which contexts of fsopen(2) that no process holds any more are looked for. */
 const EXPIRE_MS = 5000
 
-/** What a thread cannot do by itself for a call: all that takes another process, or a look at all containers. See `ThreadServices`. */
+/**
+ * Serves, in the main thread, the requests of the serving threads which need another process or all containers:
+ * mounters, walkers, probes of device rules, programs. The threads' side is `ThreadServices`.
+ */
 export class HelperRequests {
   readonly #spawn: Spawn
   readonly #contexts: FsContextStore
@@ -43,22 +46,22 @@ export class HelperRequests {
     this.#execs = new ContainerExecs(spawn, onProgram)
   }
 
-  /** A container that may have a walker. */
+  /** Allows walkers for a container. */
   admit(container: number, namespaces: Namespaces): void {
     this.#walkers.admit(container, namespaces)
   }
 
-  /** When nobody does anything any more for an engine before this one. */
+  /** Resolves when no mounter works for the previous engine any more: see `Mounters.greeted`. */
   get settled(): Promise<unknown> {
     return this.#mounters.greeted
   }
 
-  /** Closes what may hang when it is closed. @param fds owned here */
+  /** Lets a mounter close descriptors whose close may hang. @param fds owned here from now on */
   discard(fds: readonly Fd[]): void {
     this.#mounters.discard(fds)
   }
 
-  /** A mounter of an engine before this one. */
+  /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
   takeOverMounter(socket: Fd, pidfd: Fd): void {
     this.#mounters.takeOver(socket, pidfd)
   }
@@ -67,7 +70,7 @@ export class HelperRequests {
     this.#walkers.forget(container)
   }
 
-  /** @param container in which a program shall be started, if it is still there */
+  /** Serves a request. @param container the container of an `exec` request, if it still exists */
   help(asked: HelperRequest, container?: Container): void {
     switch (asked.type) {
       case 'device':
@@ -105,7 +108,9 @@ export class HelperRequests {
     this.#mounters.lend(container, (socket) => settle(answer, socket ?? -1))
   }
 
-  /** Only while there is one: an idle engine has no timer. */
+  /**
+   * Closes contexts that no process holds any more; the timer ends with the last context, so an idle engine has none.
+   */
   #expireContexts(): void {
     this.#contexts.tidy(undefined, callerHolds)
     if (this.#contexts.size > 0) return
@@ -114,7 +119,7 @@ export class HelperRequests {
   }
 }
 
-/** Answers a thread that waits for a word other than 0. */
+/** Answers a thread, which waits (futex) for a word other than 0. */
 function settle(answer: Int32Array, word: number): void {
   Atomics.store(answer, 0, word)
   Atomics.notify(answer, 0)

@@ -10,22 +10,27 @@ import type { SharedState } from '../thread/shared-state.ts'
 interface Parts {
   readonly epoll: Epoll
   readonly slots: Slots
-  /** All its tasks have ended, its descriptor is closed. */
+  /** Called when all tasks of a listener have ended and its descriptor is closed. */
   readonly onGone: (listener: number) => void
   readonly onFault: (message: string) => void
 }
 
-/** How often a listener whose tasks have ended is looked at again while a call of it is still in flight. */
+/** The interval at which closing a listener without tasks is tried again while one of its calls is in flight. */
 const LINGER_MS = 50
 
-/** The listeners and connections that the threads wait for, and the calls that came from an engine before this one. */
+/**
+ * Adds, mutes and closes the listeners and monitors' connections for which the threads wait, and offers the inherited
+ * calls.
+ *
+ * Precondition: only the main thread calls this, so that no descriptor is closed while another is being opened.
+ */
 export class Listeners {
   readonly #state: SharedState
   readonly #parts: Parts
   readonly #all = new Set<number>()
   readonly #deadlines: LxcProxyDeadlines
   readonly #inherited: InheritedCalls
-  /** Readable for ever. */
+  /** A timer that has expired and is never read: always readable. */
   readonly #ready = timerfd()
   #inherits = false
 
@@ -37,18 +42,18 @@ export class Listeners {
     this.#inherited = new InheritedCalls(state.inherited, parts.epoll, this.#ready)
   }
 
-  /** What is readable while there are orphans. */
+  /** Returns the descriptor that is in the epoll set while there are inherited calls: see `InheritedCalls`. */
   get inherited(): number {
     return this.#ready.raw
   }
 
-  /** What follows is what an engine before this one had. */
+  /** Finds the inherited calls; the listeners added until `settle` are those of the previous engine. */
   inherit(failed: boolean): void {
     this.#inherits = true
     this.#inherited.find(this.#parts.slots, failed)
   }
 
-  /** All of it is here. @param settled resolves when its calls in flight may be served */
+  /** Ends the hand-over from the previous engine. @param settled resolves when the inherited calls may be served */
   settle(settled: Promise<unknown>): void {
     this.#inherits = false
     void settled.then(() => this.#inherited.offer())
@@ -87,7 +92,7 @@ export class Listeners {
     this.#parts.onGone(index)
   }
 
-  /** Watches those again that waited for the cap of their container. */
+  /** Watches the listeners of `container` again that were muted for its cap. */
   unmute(container: number): void {
     const { container: containers, fd, generation } = this.#state.listeners
     for (const index of this.#all) {

@@ -21,23 +21,26 @@ type Announced = Extract<ToEngine, { type: 'container' }>
 
 export interface PoolOptions {
   readonly epoll: Epoll
-  /** At the start. */
+  /** How many threads are started at first. */
   readonly threads: number
-  /** What the pool does not make by itself. */
-  readonly data: Omit<SharedData, 'state' | 'epoll' | 'orphans'>
+  /** The threads' data, without what the pool makes itself. */
+  readonly data: Omit<SharedData, 'state' | 'epoll' | 'inheritedReady'>
   readonly onReady: (threads: number) => void
-  /** All its tasks have ended, its descriptor is closed. */
+  /** Called when all tasks of a listener have ended and its descriptor is closed. */
   readonly onGone: (listener: number) => void
   readonly onHalfFull: () => void
   readonly onFault: (message: string) => void
   readonly onMounter: (mounter: MounterProcess) => void
-  /** Calls of a container have waited for others of it. */
+  /** Called when calls of a container have waited for other calls of it. */
   readonly onWaited: (container: number) => void
-  /** A program in a container failed. */
+  /** Called when a program in a container failed. */
   readonly onProgram: (container: number, end: ProgramEnd) => void
 }
 
-/** The threads of the engine and what they serve, kept by the main thread, which serves nothing itself. */
+/**
+ * Manages the threads of the engine, the containers and the listeners, in the main thread, which serves no call
+ * itself.
+ */
 export class Pool {
   readonly #options: PoolOptions
   readonly #state = new SharedState()
@@ -68,7 +71,7 @@ export class Pool {
     const shared: SharedData = {
       ...data,
       epoll: epoll.raw,
-      orphans: this.#listeners.inherited,
+      inheritedReady: this.#listeners.inherited,
       state: this.#state.buffer,
     }
     this.#threads = new Threads(threads, shared, this.#state, {
@@ -78,7 +81,7 @@ export class Pool {
     })
   }
 
-  /** @param fds owned here; they become `handles` of the container */
+  /** Adds a container. @param fds owned here from now on; they become the container's `handles` */
   announce({ container: bare, handles: names, walkable }: Announced, fds: readonly Fd[]): void {
     const { index } = bare
     const raws = fds.map(({ raw }, position) => [names[position], raw])
@@ -113,30 +116,33 @@ export class Pool {
     this.#listeners.add(index, container, fd, isMonitor)
   }
 
-  /** Takes over what an engine before this one has kept. @param fds owned here */
+  /** Takes over descriptors which the previous engine had stored with the keeper. @param fds owned here from now on */
   take(places: readonly number[], fds: readonly Fd[]): void {
     for (const [index, fd] of fds.entries()) this.#inheritedFds.add(places[index]!, fd)
   }
 
-  /** That was all of it; what follows is what an engine before this one had. */
+  /** Restores the persistent state from the descriptors taken so far, and finds the inherited calls. */
   inherit(failed: boolean): void {
     this.#persistent.restore(this.#inheritedFds)
     if (this.#persistent.contexts.size > 0) this.#helpers.help({ type: 'context' })
     this.#listeners.inherit(failed)
   }
 
-  /** A mounter of an engine before this one. */
+  /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
   takeOverMounter(socket: Fd, pidfd: Fd): void {
     this.#helpers.takeOverMounter(socket, pidfd)
   }
 
-  /** All of it is here: its calls in flight may be served. */
+  /** Ends the hand-over from the previous engine: its calls in flight may be served. */
   settle(): void {
     this.#persistent.keepOnly(this.#containers)
     this.#listeners.settle(this.#helpers.settled)
   }
 
-  /** Says that this engine serves: a call waits only as long as others are answered. */
+  /**
+   * Beats if this engine serves: no call waits, or calls were answered since the last beat. Then looks after the
+   * rest.
+   */
   beat(): void {
     const { answered } = this.#state
     const waits = this.#options.epoll.isReady
@@ -145,12 +151,12 @@ export class Pool {
     this.#idleWaker.look()
     for (const container of this.#containers.keys()) {
       if (this.#state.hasWaited(container)) this.#options.onWaited(container)
-      // A call that hangs, alone since its container was dear, must not keep the others of it waiting for ever.
+      // A dear container may have one call in flight; if that call hangs, the others must not wait for it for ever.
       if (this.#state.muted(container) > 0 && !this.#state.share.isDear(container)) this.#listeners.unmute(container)
     }
   }
 
-  /** Lets a new thread know all containers. */
+  /** Sends a new thread all containers. */
   #introduce(tell: (message: ToThread) => void): void {
     this.#priority.renew()
     for (const container of this.#containers.values()) tell({ container })

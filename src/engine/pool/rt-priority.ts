@@ -8,24 +8,25 @@ import { schedulingOf } from '../../kernel/sched.ts'
 import type { Lanes } from '../thread/lane.ts'
 
 const HIGHEST = 99
-/** Is a task with this before all tasks below that real-time priority already? */
+/** Returns whether a task scheduled like this runs before all tasks whose real-time priority is below `wanted`. */
 const outranks = ({ policy, priority }: SchedAttr, wanted: number): boolean =>
   policy === SCHED.DEADLINE || priority >= wanted
 
 /**
- * Keeps the engine above the real-time priorities that its containers may give: two tasks that spin at 99 stalled every
- * other container for 385 ms. Only as long as there is such a container, and no higher than needed, since the engine then
- * runs before the host's own tasks of a lower priority.
+ * Keeps the engine above the real-time priorities that its containers may give to tasks: two tasks that spin at 99
+ * stalled every other container for 385 ms. The priority is raised only while there is such a container, and no
+ * higher than needed, since the engine then runs before the host's own tasks of a lower priority.
  *
- * All threads of the process, also those of V8 and libuv: the collector of an engine thread waits for them. But for an engine
- * thread in the slow lane, which does what may take long for a container that may itself give no priority.
+ * It applies to all threads of the process, including those of V8 and libuv, for which the garbage collection of an
+ * engine thread waits. An engine thread in the slow lane is left out: its call may take long, and the call's container
+ * may have no right to give a priority.
  */
 export class RtPriority {
-  /** By container: the highest priority that it may give. */
+  /** Maps containers to the highest priority that each may give. */
   readonly #given = new Map<number, number>()
   readonly #fault: (message: string) => void
   readonly #lanes: Lanes
-  /** How the process was started: an administrator may have given it a priority. */
+  /** The scheduling with which the process was started: an administrator may have given it a priority. */
   readonly #usual = schedulingOf(currentTid())
 
   constructor(lanes: Lanes, fault: (message: string) => void) {
@@ -34,7 +35,7 @@ export class RtPriority {
     lanes.start(this.#usual)
   }
 
-  /** @param highest undefined: it may give none */
+  /** Adds a container. @param highest the highest priority that it may give; undefined for none */
   admit(container: number, highest: number | undefined): void {
     if (highest !== undefined) this.#given.set(container, highest)
     this.#settle()
@@ -44,7 +45,7 @@ export class RtPriority {
     if (this.#given.delete(container)) this.#settle()
   }
 
-  /** For threads that were started meanwhile. */
+  /** Applies the priority to threads that were started since the last change. */
   renew(): void {
     if (this.#lanes.priority > 0) this.#apply()
   }
@@ -68,7 +69,7 @@ export class RtPriority {
     }
   }
 
-  /** A thread may end while the list of them is read. */
+  /** Schedules a thread, unless it has ended since the list of threads was read. */
   #schedule(tid: Tid): void {
     try {
       this.#lanes.schedule(tid)

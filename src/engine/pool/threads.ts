@@ -5,29 +5,33 @@ import type { Leadership } from '../leader/leadership.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { FromThread, MainRequest, ThreadData, ToThread } from '../thread/thread-messages.ts'
 
-/** What is the same for all of them. */
+/** The data that is the same for all threads. */
 export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
 
 interface Ties {
-  /** Called with each thread that is started, before it serves: it knows nothing yet. */
+  /** Called for each new thread before it serves: it knows no container yet. */
   readonly onStart: (tell: (message: ToThread) => void) => void
-  /** Those that were wanted at the start are there. */
+  /** Called once, when the threads of the start are ready. */
   readonly onReady: (threads: number) => void
   readonly onErrand: (errand: MainRequest) => void
   readonly onFault: (message: string) => void
 }
 
-/** Threads that no call gets: the leader, its deputy, and who attends a listener. */
+/** The number of threads beyond one per call: the leader, its deputy, and the dedicated receiver. */
 const SPARE = 3
-/** The ending of this file is the ending of the other: it runs from the sources' build only. */
+/**
+ * The thread's file has the same ending as this file. A worker cannot be a .ts file on Node 20, so only dist/ works.
+ */
 const THREAD = new URL(`../thread/thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
-/** Its call may wait for an answer: this engine ends, and the next one sees to it. */
+/**
+ * Ends this engine, since the call of the failed thread may wait for its answer: the next engine takes the call over.
+ */
 function failed({ message }: { readonly message: string }): never {
   throw new Error(`a thread failed: ${message}`)
 }
 
-/** The worker threads that serve: more are made when none is left to take the lead, and one that is lost is replaced. */
+/** Starts the serving threads: more when none is parked that could lead, and a new thread for each that is lost. */
 export class Threads {
   readonly #data: SharedData
   readonly #ties: Ties
@@ -35,15 +39,13 @@ export class Threads {
   readonly #lead: Leadership
   readonly #wanted: number
   readonly #workers = new Set<Worker>()
-  /** Those that were started and are not ready yet: one is enough at a time. */
+  /** Threads that were started and are not ready yet; while there is one, the pool does not grow. */
   readonly #starting = new Set<Worker>()
   #ready = 0
   #lost = 0
   #number = 0
 
-  /**
-   * @param count at the start
-   */
+  /** @param count how many threads are started at first */
   constructor(count: number, data: SharedData, state: SharedState, ties: Ties) {
     this.#wanted = count
     this.#data = data
@@ -57,7 +59,9 @@ export class Threads {
     this.#lead.wakeFollower()
   }
 
-  /** @throws {Error} that ends this engine if the files were replaced: the keeper sees to it that the next one is of them */
+  /**
+   * @throws {Error} if our program's files were replaced; it ends this engine, and the keeper starts the new program
+   */
   #start(): void {
     requireOwnFiles()
     const workerData: ThreadData = { ...this.#data, alarm: this.#alarm.raw, number: ++this.#number }
@@ -103,7 +107,7 @@ export class Threads {
     this.#start()
   }
 
-  /** A thread that stands somewhere else is replaced; an engine that loses them all the time gives up. */
+  /** Replaces a thread that did not get back to its home state; an engine that loses too many threads gives up. */
   #lose(worker: Worker): void {
     this.#starting.delete(worker)
     if (!this.#workers.delete(worker)) return

@@ -16,8 +16,8 @@ export type ToEngineHandover =
   | { readonly type: 'drop'; readonly places: readonly number[] }
 
 /**
- * Messages from the keeper to the engine; each is one packet of their SOCK_SEQPACKET socket. Their order: `kept` (any
- * number), `inherit`, then all that the previous engine had, `all`, then whatever is new.
+ * Messages from the keeper to the engine; each is one packet of their SOCK_SEQPACKET socket. A new engine gets, in this
+ * order: `kept` and `mounter` messages, `inherit`, all containers and listeners of the previous engine, `all`.
  */
 export type ToEngine =
   /** Carries the descriptors that `handles` names, in its order; none if the container's init is not known. */

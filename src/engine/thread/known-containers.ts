@@ -17,7 +17,7 @@ const UNKNOWN: Container = {
   barred: 'unknownContainer',
 }
 
-/** The containers as one thread knows them from what the main thread has told it. */
+/** Keeps the containers as one thread knows them from the messages of the main thread. */
 export class KnownContainers {
   readonly #port: MessagePort
   readonly #all: (Container | undefined)[] = []
@@ -27,12 +27,12 @@ export class KnownContainers {
     this.#port = port
   }
 
-  /** One that nobody has told of gets nothing. */
+  /** Returns a container; an unknown container is barred, so all of its calls are continued. */
   of(index: number): Container {
     return this.#all[index] ?? UNKNOWN
   }
 
-  /** Takes what was told. @param epoch of `Leadership`: as long as that is the same, there is nothing new */
+  /** Reads new messages. @param epoch `Leadership.epoch`, which the main thread raises after each message */
   hear(epoch: number): void {
     if (epoch === this.#epoch) return
     this.#epoch = epoch

@@ -4,7 +4,9 @@ import type { ReasonCode } from '../../calls/reason.ts'
 import type { ExecRequest } from '../execs/exec-job.ts'
 import type { GroupsToJoin } from '../facts/probe-device-rules.ts'
 
-/** Given to each thread of the pool at its start. All descriptors are the process's and stay open. */
+/**
+ * What each thread of the pool gets at its start. All numbers of descriptors stay open as long as the process lives.
+ */
 export interface ThreadData {
   readonly build: string
   readonly number: number
@@ -15,10 +17,10 @@ export interface ThreadData {
   /** The socket to the keeper. */
   readonly control: number
   readonly epoll: number
-  /** A timerfd: see `Leadership`. */
+  /** The timerfd of `Leadership`. */
   readonly alarm: number
-  /** Readable: see `InheritedCalls`. */
-  readonly orphans: number
+  /** A descriptor that is always readable: see `InheritedCalls`. */
+  readonly inheritedReady: number
   readonly hostRoot: number
   readonly proc: number
   /** Our own mount namespace. */
@@ -33,12 +35,12 @@ export interface ThreadData {
   readonly callsPerContainer: number
 }
 
-/** From the main thread: what a container is now, or that it is gone. */
+/** Messages from the main thread: a new or changed container, or the number of a container that is gone. */
 export type ToThread = { readonly container: Container } | { readonly forget: number }
 
-/** For `HelperRequests`. */
+/** Requests to `HelperRequests`. */
 export type HelperRequest =
-  /** Try what these control groups allow; the answer is a word of `DeviceRulesCache`. */
+  /** Asks what these control groups allow with `dev`; the answer is a word of `DeviceRulesCache`. */
   | {
       readonly type: 'device'
       readonly tid: Tid
@@ -46,25 +48,25 @@ export type HelperRequest =
       readonly groups: GroupsToJoin
       readonly answer: SharedArrayBuffer
     }
-  /** Lend me a mounter; the answer is its socket, or -1. */
+  /** Asks for a mounter; the answer is its socket, or -1. */
   | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
   | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
-  /** Start a program in a container. */
+  /** Asks for the start of a program in a container. */
   | ({ readonly type: 'exec'; readonly container: number } & ExecRequest)
-  /** Nobody looks at that program any more. */
+  /** Ends a job: the thread does not wait for the program any more. `failed`: the program is to be killed. */
   | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
   | { readonly type: 'context' }
   | { readonly type: 'walker'; readonly container: number }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 
-/** What is not about the thread that says it. */
+/** Requests which do not depend on the thread that sent them. */
 export type MainRequest =
   | HelperRequest
   | { readonly type: 'gone'; readonly index: number; readonly generation: number }
   | { readonly type: 'unmute'; readonly container: number }
   | { readonly type: 'halfFull' }
 
-/** To the main thread; all off the path of a call. */
+/** Messages to the main thread; a call waits for the main thread only if it needs a helper. */
 export type FromThread =
   | MainRequest
   | { readonly type: 'ready' | 'grow' }

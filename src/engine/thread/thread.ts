@@ -23,12 +23,17 @@ import { SharedState } from './shared-state.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
 import { ThreadServices } from './thread-services.ts'
 
-/** A thread that never yields leaks what the event loop would free: so it yields once in so many turns. */
+/** After this number of turns a thread yields to its event loop, which frees memory that would leak otherwise. */
 const TURNS = 1000
-/** So often it keeps the lead then. */
+/** A thread hands the lead over at every `LEADS`th yield, and keeps it at the others. */
 const LEADS = 4
+/** The least time between two requests of a thread for more threads. */
 const GROW_MS = 10
 
+/**
+ * One serving thread: it receives calls while it leads or is dedicated to a listener, serves them, and parks
+ * otherwise.
+ */
 class EngineThread {
   readonly #data: ThreadData
   readonly #port: MessagePort
@@ -44,7 +49,7 @@ class EngineThread {
   readonly #dedicated: DedicatedReceiver
   readonly #known: KnownContainers
   #runs = 0
-  /** When it has last asked for another thread. */
+  /** `now()` when this thread last asked for another thread. */
   #grown = Number.NEGATIVE_INFINITY
 
   constructor(data: ThreadData, port: MessagePort) {
@@ -54,7 +59,7 @@ class EngineThread {
     this.#state = new SharedState(data.state)
     this.#leadership = this.#state.leadershipOf(data)
     this.#epoll = new Epoll(new Fd(data.epoll))
-    this.#inherited = new InheritedCalls(this.#state.inherited, this.#epoll, new Fd(data.orphans))
+    this.#inherited = new InheritedCalls(this.#state.inherited, this.#epoll, new Fd(data.inheritedReady))
     const journal = map(new Fd(data.journal))
     this.#slots = new Slots(journal)
     this.#dedicated = new DedicatedReceiver(this.#state.dedicated, {
@@ -68,10 +73,10 @@ class EngineThread {
       unmute: (container) => this.#unmute(container),
     })
     const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
-    const adoptions = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
+    const replays = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
     this.#lane = this.#state.lanes.own(context.identity, onFault)
-    this.#server = new Server(context, this.#slots, records, adoptions, onFault)
+    this.#server = new Server(context, this.#slots, records, replays, onFault)
     this.#lxc = new LxcProxyReceiver(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )
@@ -85,8 +90,8 @@ class EngineThread {
     } catch (error) {
       this.#abandon(error as Error)
     }
-    // It keeps the lead, for another thread would wake on another processor than that of the callers; but not for ever, for it
-    // may be on another one itself.
+    // The thread usually keeps the lead while it yields, for another thread would wake on another processor than the
+    // callers'. It hands the lead over sometimes, for this thread itself may be on such a processor.
     if (!this.#isDedicated && ++this.#runs % LEADS === 0) this.#handOver()
     else if (this.#leadership.isOurs) this.#leadership.stepDown()
     setImmediate(() => this.run())
@@ -119,7 +124,7 @@ class EngineThread {
       this.#leadership.park()
       this.#known.hear(this.#leadership.epoch)
     }
-    // Whoever leads without a deputy, and blocks, blocks all.
+    // A leader without a deputy that blocks would block the calls of all containers.
     if (this.#leadership.isOurs && !this.#leadership.callDeputy()) this.#askForThread()
   }
 
@@ -148,8 +153,8 @@ class EngineThread {
   }
 
   /**
-   * Waits for the next call of the one listener that this thread attends. One that must be served may be one more than its
-   * container may have in flight, for it has been received.
+   * Waits for the next call of the listener to which this thread is dedicated. A call that must be served may exceed
+   * its container's cap by one, for it was received already.
    */
   #receiveDedicated(index: number): void {
     const received = this.#dedicated.receive()
@@ -171,7 +176,10 @@ class EngineThread {
     }
   }
 
-  /** From a monitor of LXC. It waits for the reply, so its connection is never muted: a call over the cap is passed on. */
+  /**
+   * Receives a call that a monitor of LXC forwards. A call over the cap is continued and the connection is never muted,
+   * since the monitor waits for a reply.
+   */
   #receiveForwarded(index: number, generation: number): void {
     const { containerCalls, listeners } = this.#state
     const container = this.#known.of(listeners.container[index]!)
@@ -193,10 +201,10 @@ class EngineThread {
     this.#state.countAnswer()
   }
 
-  /** From here on the thread may block on what belongs to the container: the deputy leads if it does not come back soon. */
+  /** Serves a call. From here on the thread may block in the container; if it does, the deputy takes the lead. */
   #serve(call: Call, index: number): void {
     const { index: container } = call.container
-    // It is left to the kernel rather than that nobody is left to lead.
+    // At the limit of calls the call is continued, so that a thread is left to lead.
     if (this.#state.calls >= this.#data.calls && !hasBegun(call)) {
       this.#server.continue(call, 'containerBusy')
       return
@@ -217,16 +225,22 @@ class EngineThread {
     this.#charge(call, accounted)
   }
 
-  /** @param accounted how long the thread had worked when the call began, as far as that was known then */
+  /**
+   * Charges a call to its container's fair share.
+   *
+   * @param accounted processor time of this thread when the call began, in milliseconds, as of the scheduler's last
+   * tick
+   */
   #charge({ container: { index }, start }: Call, accounted: number): void {
     const took = now() - start
     if (FairShare.isCheap(took)) return
-    // All wait for who leads: it must not lose its processor now. What it serves, it serves alone.
+    // All callers wait for the leader, so it must not lose its processor now, as `threadTime` may let it. The less
+    // exact time is enough: a leader that serves a call serves alone.
     const time = this.#leadership.isOurs ? accountedTime() : threadTime()
     this.#state.share.charge(index, Math.min(took, time - accounted))
   }
 
-  /** Who leads while this thread serves a call? */
+  /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */
   #handOverOrKeep({ container: { index }, start }: Call): void {
     if (this.#state.share.isDear(index)) this.#mayBlock()
     else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
@@ -235,7 +249,10 @@ class EngineThread {
     else this.#leadership.serve(index, start)
   }
 
-  /** How many calls of a container may be in flight: when half of all are taken, who hangs gets no second one. */
+  /**
+   * Returns how many calls of a container may be in flight: 1 for a dear container, and for all containers while half
+   * of the host's calls are taken, so that a container whose calls hang does not take the other half.
+   */
   #capOf({ index }: Container): number {
     const { callsPerContainer, calls } = this.#data
     return this.#state.calls >= calls / 2 || this.#state.share.isDear(index) ? 1 : callsPerContainer
@@ -245,13 +262,13 @@ class EngineThread {
     return this.#slots.take({ listener, container: container.index, thread: this.#data.number })
   }
 
-  /** One of the calls that an engine before this one has left. */
+  /** Serves a call which the previous engine left. */
   #serveInherited(): void {
     const slot = this.#inherited.take()
     if (slot === undefined) return
-    const orphan = resumeInherited(slot, this.#slots, this.#state.listeners, this.#state.proxies)
-    if (!orphan) return
-    const { index, ...found } = orphan
+    const inherited = resumeInherited(slot, this.#slots, this.#state.listeners, this.#state.proxies)
+    if (!inherited) return
+    const { index, ...found } = inherited
     const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
     const call: Call = { slot, ...found, container, start: now() }
     try {
@@ -262,17 +279,23 @@ class EngineThread {
     }
   }
 
-  /** Over its cap a container's listener stays registered without events: only then does EPOLLHUP still come. */
+  /**
+   * Mutes a listener over its container's cap. It stays in the epoll set, without events, so that EPOLLHUP still
+   * comes.
+   */
   #mute(index: number, container: Container): void {
     const state = this.#state
     this.#epoll.modify(state.listeners.fd[index]!, 0, [index, state.listeners.generation[index]!])
     state.countMuted(index, 1)
     Atomics.store(state.listeners.muted, index, 1)
-    // A call may have ended in between, before it could see the mark.
+    // A call may have ended just before its thread could see that this listener is muted.
     if (Atomics.load(state.containerCalls, container.index) < this.#capOf(container)) this.#unmute(container.index)
   }
 
-  /** By the main thread, which alone closes descriptors: a listener that ends meanwhile must not be confused with another. */
+  /**
+   * Asks the main thread to unmute a container's listeners. It alone closes listeners, so it cannot confuse a listener
+   * that ends meanwhile with another of the same number.
+   */
   #unmute(container: number): void {
     if (this.#state.muted(container) > 0) this.#post({ type: 'unmute', container })
   }
@@ -283,19 +306,19 @@ class EngineThread {
     this.#post({ type: 'gone', index, generation })
   }
 
-  /** What the call of this thread needs may take long: it is done as any other process would do it. */
+  /** Hands the lead over and enters the slow lane: this thread's call may take long, and has no priority any more. */
   #mayBlock(): void {
     this.#handOver()
     this.#lane.slow()
   }
 
-  /** The thread may wait for long from now on: somebody else leads, and works in its place. */
+  /** Lets another thread lead and work in place of this thread, which may block for long from now on. */
   #handOver(): void {
     if (this.#leadership.parked === 0) this.#askForThread()
     this.#leadership.handOver()
   }
 
-  /** Not with every call: a thread takes a while to start, and there may be as many as there can be. */
+  /** Asks for another thread, at most every `GROW_MS`: a thread takes longer to start, or the limit may be reached. */
   #askForThread(): void {
     const time = now()
     if (time - this.#grown < GROW_MS) return
@@ -308,8 +331,8 @@ class EngineThread {
   }
 
   /**
-   * The thread may stand anywhere with anybody's ids: it says so and never runs again. If its call was not answered, this engine
-   * ends, so that the next one does it.
+   * Parks this thread for ever, since it may still have a caller's ids, root or namespaces. A thread that is `lost` has
+   * answered its call and is replaced; one that `failed` ends the engine, so that the next engine serves its call.
    */
   #abandon(error: Error): never {
     if (this.#isDedicated) this.#dedicated.end()

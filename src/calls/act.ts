@@ -8,47 +8,50 @@ import type { MountCall, MountManner, SuperblockRequest } from './mounts.ts'
 import type { Reason } from './reason.ts'
 import type { Step } from './steps.ts'
 
-/** What each of the three calls says; they differ in what they leave as it is. */
+/** The request of each scheduling call; sched_setparam keeps the policy, and the flags of sched_attr can keep more. */
 export type Scheduling =
   | { readonly by: 'sched_setscheduler'; readonly policy: number; readonly priority: number }
   | { readonly by: 'sched_setparam'; readonly priority: number }
   | { readonly by: 'sched_setattr'; readonly attr: Uint8Array }
 
-/** The closed list of privileged things that are done at all. An act is data: it can be compared, tested and moved. */
+/**
+ * The closed list of the privileged things that are done, by verb. An act is data: it can be compared, tested and
+ * moved.
+ */
 export interface Verbs extends ProgramVerbs {
-  /** Where the file system of `dir` cannot hold a node that can be opened. */
+  /** Makes a file and mounts a device node on it, where a node on the file system of `dir` could not be opened. */
   readonly placeNode: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
-  /** `trusted.overlay.opaque` = `y` */
+  /** Sets `trusted.overlay.opaque` to `y`. */
   readonly setxattr: { readonly inode: Handle; readonly flags: number }
   readonly removexattr: { readonly inode: Handle }
-  /** The same attribute, for the caller's buffer. */
+  /** Reads the same attribute into the caller's buffer at address `at`, of `size` bytes. */
   readonly getxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
   readonly listxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
-  /** What is known already; nothing privileged is done. */
+  /** Writes what is known already into the caller's memory; needs no privilege. */
   readonly report: { readonly writes: readonly Write[] }
   readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
   readonly schedule: { readonly task: Task; readonly to: Scheduling }
   readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
-  /** By a FUSE program of the container's own. */
+  /** Mounts by a FUSE program of the container's own image. */
   readonly fuse: FuseMount
   readonly placeMount: { readonly mount: DetachedMount; readonly target: Handle; readonly namespace: Handle }
-  /** What takes the place of a mount in the caller's table. */
+  /** Makes a detached mount with other attributes, which replaces descriptor `replaces` in the caller's table. */
   readonly renewMount: {
     readonly mount: DetachedMount
-    /** What it is made of, if it may have been used up already. */
+    /** How to make the file system again; set if the previous engine's act may have used up the mount. */
     readonly anew?: SuperblockRequest
     readonly attributes: bigint
     readonly manner: MountManner
     readonly replaces: number
   }
-  /** A context that is given to the caller. */
+  /** Opens a context, which the caller gets: fsopen(2). */
   readonly openContext: { readonly type: string; readonly cloexec: boolean }
   readonly create: { readonly context: Context; readonly description: SuperblockRequest }
-  /** A mount that is given to the caller. */
+  /** Makes a mount of what was made in a context, which the caller gets: fsmount(2). */
   readonly mountContext: {
     readonly context: Context
     readonly made: Handle
-    /** What it is made of, if it may have been mounted already. */
+    /** How to make the file system again; set if the previous engine's act may have mounted it. */
     readonly anew?: SuperblockRequest
     /** MOUNT_ATTR_*. */
     readonly attributes: bigint
@@ -58,75 +61,85 @@ export interface Verbs extends ProgramVerbs {
 }
 export type Act = { [V in keyof Verbs]: { readonly verb: V } & Verbs[V] }[keyof Verbs]
 
-/** Bytes for the caller's memory. */
+/** Bytes to write into the caller's memory, and the address there. */
 export interface Write {
   readonly at: bigint
   readonly bytes: Uint8Array
 }
 
-/** What the caller gets back. */
+/** What the caller gets from an act. */
 export interface Effect {
-  /** What the call returns, unless a descriptor goes with the answer. */
+  /** The return value of the call, unless it returns the number of `fd`. */
   readonly value: bigint
-  /** The act was tried and failed, and the kernel's own call has something to write all the same. */
+  /** Set if the act failed and the kernel's own call would write to the caller's memory nevertheless. */
   readonly errno?: Errno
-  /** Why, if the errno is not simply the kernel's, or the act was not done now. */
+  /** The reason to record, if the errno is not simply the kernel's, or if the act was not done for this call. */
   readonly why?: Reason
-  /** Written before the answer; memory that cannot be written makes the call fail with EFAULT. */
+  /** Written before the answer; if that fails, the call fails with EFAULT. */
   readonly writes?: readonly Write[]
-  /** Goes with the answer, atomically, and is the engine's to close: the call returns its number in the caller's table. */
+  /** The caller gets it with the answer and the call returns its number there; the engine closes this descriptor. */
   readonly fd?: Handle
-  /** Shall it be closed by execve(2)? */
+  /** Whether execve(2) closes the caller's descriptor. */
   readonly cloexec?: boolean
-  /** The descriptor takes the place of this one of the caller's, and the call returns `value`. */
+  /** The number of the caller's descriptor which `fd` replaces; the call then returns `value`. */
   readonly replaces?: number
-  /** What will stand there when the call comes again, if `Once.stands` does not see it yet. */
+  /** The fingerprint of the result, where `Replayable.fingerprint` cannot take it yet. */
   readonly made?: readonly Mark[]
-  /** Told the number that the descriptor has in the caller's table. */
+  /** Called with the number of the descriptor in the caller's table. */
   readonly sent?: (fd: number) => void
 }
 
-/** The note of an act: what it wants to reach was not so before. */
+/** The note of an act whose result did not exist before the act began. */
 export const WAS_NOT = 1n
 
-/** What an engine that ended has left of an act. */
+/** What the previous engine left of an act that it had begun. */
 export interface RecoveryTrace {
-  /** When it received the call, in milliseconds since 1970. */
+  /** When that engine received the call, in milliseconds since 1970. */
   readonly since: number
-  /** What the act has noted last; 0 for nothing. */
+  /** The last note of the act; 0 for none. */
   readonly note: bigint
 }
 
 /**
- * How an act is known again that was done, but whose answer did not arrive: a signal had cancelled the call, which then
- * comes again.
+ * How to recognise a call that is repeated because a signal cancelled it: its act was done the first time, but the
+ * answer did not arrive.
  */
 export interface Replayable<A> {
-  /** What the kernel says to the call that comes again; undefined if it would just do it twice. */
+  /** The errno which the kernel gives the repeated call; undefined if the kernel would do the act twice. */
   readonly unrepeatedErrno: Errno | undefined
-  /** Not an act of this kind that can be repeated? */
+  /** Returns false for an act that must not be replayed, since doing it twice does no harm. */
   readonly isReplayable?: (act: A) => boolean
-  /** What the two calls have in common, beyond thread and registers. */
+  /** Returns what the first and the repeated call have in common, besides thread and registers. */
   readonly key: (act: A) => readonly Mark[]
-  /** What stands there after the act, and when the call comes again: equal, if it is that and nobody has changed it. */
+  /**
+   * Identifies what the act left behind; taken after the act and again when the call is repeated. If both are equal,
+   * nobody has changed it since, and the recorded result still holds.
+   */
   readonly fingerprint: (act: A, caller: Caller) => readonly Mark[] | undefined
 }
 
-/** A part of what tells one thing from another. */
+/** A part of a key or fingerprint. */
 export type Mark = bigint | number | string | Uint8Array
 
 export interface Verb<A> {
-  /** All that it may do with capabilities in effect, whenever it runs: `perform` sees to it. */
+  /** All steps that the verb may do with capabilities in effect; `perform` enforces the list. */
   readonly steps: readonly Step[]
-  /** Why this is safe, in one sentence: docs/security.md is generated from it. */
+  /** Why this verb is safe; docs/security.md is generated from it. */
   readonly safe: string
-  /** @throws {SyscallError} the kernel's own errno for the caller @throws {ContinueError} only if nothing was done */
+  /**
+   * Does the act.
+   *
+   * @throws {SyscallError} the kernel's own errno for the caller
+   * @throws {ContinueError} only if nothing was done
+   */
   run(act: A, caller: Caller): Effect
   /**
-   * Was this act, which an engine had begun and that ended meanwhile, done? Completes it where only a part was. Without this
-   * an act is one that can be done again.
+   * Looks for the result of an act that the previous engine had begun, and completes an act that is half done. A verb
+   * without this method can do its act again.
+   *
+   * @returns undefined if the act was not done
    */
   recover?(act: A, caller: Caller, trace: RecoveryTrace): Effect | undefined
-  /** Of an act that must not be done twice. */
+  /** Set if an act must not be done twice when a cancelled call is repeated. */
   readonly once?: Replayable<A>
 }

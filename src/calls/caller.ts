@@ -6,61 +6,69 @@ import type { Fuse } from './fuse.ts'
 import type { Mounts } from './mounts.ts'
 import type { Step } from './steps.ts'
 
-/** The six registers of a call; each is read as the kernel reads it. */
+/** The six argument registers of a call, each read with the type that the kernel gives it. */
 export interface Registers {
-  /** `int`: the low 32 bits, signed. */
+  /** Reads an `int`: the low 32 bits, signed. */
   int(index: number): number
-  /** `unsigned int`, `mode_t`: the low 32 bits. */
+  /** Reads an `unsigned int` or a `mode_t`: the low 32 bits. */
   uint(index: number): number
-  /** A pointer or a `long`: all bits that the architecture has. */
+  /** Reads a pointer or a `long`: all bits that the architecture has. */
   pointer(index: number): bigint
 }
 
-/** Why a device node on some file system could not be opened, and whether one of ours can be mounted there instead. */
+/** Why a device node on a file system could not be opened, and whether a node of ours can be mounted there instead. */
 export interface NodevReason {
   readonly why: 'nodevMount' | 'containerSuperblock'
   readonly mountable: boolean
 }
 
-/** What a device node of ours shall look like. */
+/** The attributes of a device node that we make. */
 export interface NodeLike {
   readonly mode: Mode
   readonly dev: Dev
   readonly gid: HostId
 }
 
-/** A task that no other one can be mistaken for: as long as its descriptor says that it keeps its number, that is its own. */
+/** A task whose number cannot be mistaken: while its pidfd says that the task is not reaped, `tid` is its number. */
 export interface Task {
-  /** A process or a thread, in our pid namespace. */
+  /** The number of the process or thread in our pid namespace. */
   readonly tid: Tid
   readonly pidfd: Handle
 }
 
-/** Everything that may be asked about the thread that made the call. Reading and opening only. */
+/**
+ * Everything that a handler or verb may ask about the thread that made the call. Except for the methods which say that
+ * they act, these only read and open.
+ *
+ * Precondition: only the engine thread that serves the call uses it, and only until the call is over.
+ */
 export interface Caller {
   readonly tid: Tid
-  /** The architecture of the call: how long and size_t are laid out in memory. */
+  /** The word size of the call's architecture: the size of `long` and `size_t` in the caller's memory. */
   readonly bits: 32 | 64
-  /** Copies `length` bytes, 64 KiB at most. @throws {ContinueError} if the kernel could not read them all either */
+  /** Copies `length` bytes, at most 64 KiB. @throws {ContinueError} if not all can be read, as the kernel could not */
   bytes(at: bigint, length: number): Uint8Array
-  /** What sysinfo(2) shall report to it, in its layout; it holds until the next call is served. */
+  /** Returns `struct sysinfo` for the caller, in its architecture's layout; valid until the next call is served. */
   systemInfo(): Uint8Array
-  /** Copies a path from the caller's memory. @throws {ContinueError} if the kernel could not read it either */
+  /** Copies a path from the caller's memory. @throws {ContinueError} if it cannot be read, as the kernel could not */
   path(at: bigint): PathBytes
   /**
    * Copies a string as Latin-1; undefined for a null pointer.
    *
-   * @param limit with its NUL
-   * @throws {ContinueError} if the kernel could not read it either, or if it is longer
+   * @param limit in bytes, including the NUL
+   * @throws {ContinueError} if it cannot be read, or is longer
    */
   string(at: bigint, limit?: number): string | undefined
-  /** Copies the options of mount(2) as Latin-1; undefined for a null pointer. */
+  /** Copies the options of mount(2), at most a page, as Latin-1; undefined for a null pointer. */
   options(at: bigint): string | undefined
-  /** Has it this capability over one inode: is that held, and are the owner and the group mapped in its user namespace? */
+  /**
+   * Returns whether the caller has a capability over an inode: it holds `cap`, and the inode's owner and group are
+   * mapped in its user namespace.
+   */
   commands(inode: Handle, cap: Cap): boolean
-  /** Has the caller this capability in its own user namespace? */
+  /** Returns whether the caller has a capability in its own user namespace. */
   holds(cap: Cap): boolean
-  /** Is it in the container's initial user namespace, where a capability counts? */
+  /** Whether the caller is in the container's initial user namespace: only there its capabilities count. */
   readonly inInitialUserns: boolean
   /**
    * Resolves all but the last component as the caller.
@@ -70,57 +78,64 @@ export interface Caller {
    */
   parent(dirfd: number, path: PathBytes): { readonly dir: Handle; readonly name: PathBytes }
   /**
-   * Resolves a whole path as the caller, to a handle of what is there: nothing is opened, whatever it is.
+   * Resolves a whole path as the caller, to an O_PATH handle: neither a device nor a fifo is opened by that.
    *
-   * @param follow a symbolic link at the end
+   * @param follow whether a symbolic link at the end is followed
    * @throws {ContinueError} if it does not resolve
    */
   object(dirfd: number, path: PathBytes, follow: boolean): Handle
-  /** A handle of what a descriptor of the caller is open for, or of its working directory. @throws {ContinueError} if it is not open */
+  /**
+   * Returns a handle of the file for which the caller's descriptor `fd` is open, or of its working directory.
+   *
+   * @throws {ContinueError} if `fd` is not open
+   */
   descriptor(fd: number): Handle
-  /** The directory in which handles of ours have names, for calls that take none; see `DeviceNames`. */
+  /**
+   * Our /proc/self/fd, in which our handles have paths, for system calls that take no descriptor; see `DeviceNames`.
+   */
   readonly descriptors: Handle
   /**
-   * The task of the container that the caller means by a number of its own pid namespace; 0 is itself.
+   * Returns the task of the container to which the caller refers by a number of its own pid namespace; 0 is the caller.
    *
-   * @throws {ContinueError} if there is none
+   * @throws {ContinueError} if there is no such task
    */
   task(pid: number): Task
   /**
-   * What do the device rules of its control groups allow?
+   * Returns what the device rules of the caller's control groups allow.
    *
-   * @throws {ContinueError} if that cannot be found out
+   * @throws {ContinueError} if the rules cannot be found out
    */
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /**
-   * Sees to it that nothing in its container can open a device, whatever node there may be of it, if need be by rules of
-   * ours: they only forbid, so it is no act.
+   * Makes sure that nothing in the caller's container can open a device, through whatever node, if necessary by device
+   * rules that we add. Such rules only forbid, so they need no act.
    *
-   * @returns false if it can be opened all the same
-   * @throws {ContinueError} if that cannot be found out
+   * @returns false if the device can still be opened
+   * @throws {ContinueError} if the rules cannot be found out
    */
   barOpening(dev: Dev): boolean
-  /** Could a device node in this directory be opened? undefined: yes, else why not. */
+  /** Returns why a device node in this directory could not be opened; undefined if it could. */
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
   readonly mounts: Mounts
-  /** The host's number of an id of its container. */
+  /** Returns the host's number of an id of the caller's container; undefined if the id is not mapped. */
   hostId(kind: 'uid' | 'gid', id: number): number | undefined
   readonly fuse: Fuse
   /** Mounts a device node of ours, with these attributes, on a file in the caller's mount namespace. */
   mountNode(node: NodeLike, target: Handle): void
-  /** Its cgroups and the programs that rule devices there. */
+  /** The caller's cgroups, and the BPF programs with their device rules. */
   readonly devicePrograms: DevicePrograms
-  /** What was noted for this call by an engine that had begun with it, and ended; 0 for any other call. */
+  /** The note of the previous engine, if it had begun to act for this call; else 0. */
   readonly noted: bigint
-  /** Notes what the act is about to do, by which `Verb.found` knows it again. */
+  /** Notes in the journal what the act is about to do, so that `Verb.recover` of the next engine can look for it. */
   note(what: bigint): void
   /**
-   * Runs `action` as the caller with exactly the capabilities of one step, after a last look that the call still waits.
+   * Runs `action` as the caller with exactly the capabilities of one step, after a last check that the call still
+   * waits.
    *
-   * @param own what is added of the caller's own: a combination of `OWN`
+   * @param own the capabilities of the caller which are added: a combination of `OWN`
    * @throws {Error} if the act does not declare the step
    */
   act<T>(step: Step, action: () => T, own?: number): T
-  /** The same for what changes nothing: also when the call does not wait any more. */
+  /** Does the same for an action that changes nothing, without the check that the call still waits. */
   look<T>(step: Step, action: () => T, own?: number): T
 }

@@ -2,82 +2,91 @@ import type { Tid } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-/** What fsconfig(2) sets: a flag, or a string. Bytes as Latin-1. */
+/** A parameter of fsconfig(2): a flag (key only) or a string. Bytes of the container are Latin-1 here. */
 export type Parameter = readonly [key: string, value?: string]
 
-/** Something that a container describes or places, and that we keep meanwhile. It is one call's alone until it is disposed. */
+/**
+ * A context or a mount which we keep for a container between its calls.
+ *
+ * Invariant: it is locked for the call that has found it, until that call disposes it.
+ */
 export interface StoredFsContext extends Disposable {
-  /** Our handle of what the container's descriptor is open for. */
+  /** Our handle of the file for which the container's descriptor is open. */
   readonly handle: Handle
-  /** Let it go when the call is over: nothing more comes of it. */
+  /** Drops the entry when this call is over and unlocks it. */
   end(): void
-  /** Let it go, after the call. */
+  /** Drops the entry after the call, when it is not locked any more. */
   drop(): void
 }
 
-/** What was told of a file system that is to be made. */
+/** The parameters of a file system that is to be made. */
 export interface FsParameters {
   readonly type: string
   readonly parameters: readonly Parameter[]
 }
 
-/** A context that fsopen(2) gave to the caller's container, and what it was told so far. */
+/** A context that fsopen(2) gave to the caller's container, and the parameters that fsconfig(2) has set so far. */
 export interface Context extends StoredFsContext, FsParameters {
-  /** Of ours: the file system was made in it, and is to be mounted. */
+  /** The context of ours in which the file system was made, for fsmount(2); undefined before that. */
   readonly made: Handle | undefined
-  /** @returns false if it has been told too much */
+  /** Adds a parameter. @returns false if there would be more than a page of parameters */
   add(parameter: Parameter): boolean
-  /** Keeps the context in which its file system was made. */
+  /** Keeps the context of ours in which the file system was made. */
   keep(made: Fd): void
-  /** It could not be made: as in the kernel nothing can be any more. */
+  /** Marks that the file system could not be made: as in the kernel, the context is of no more use then. */
   fail(): void
   readonly hasFailed: boolean
-  /** It was mounted, and the mount is on its way to the caller. */
+  /** Marks that the file system was mounted, and that the mount is on its way to the caller. */
   use(): void
   readonly isUsed: boolean
 }
 
-/** A mount that fsmount(2) gave to the caller's container, and that stands nowhere yet; and what its context was told. */
+/** A mount which fsmount(2) gave to the caller's container and which is not attached yet, with its parameters. */
 export interface DetachedMount extends StoredFsContext, FsParameters {
-  /** A copy that is not locked, if it is: only that one can be changed. */
+  /** A copy of the mount without locked attributes; only such a copy can be changed. undefined if none was needed. */
   readonly free: Handle | undefined
 }
 
-/** Where a container has a descriptor; its number is not known before the call is answered. */
+/** The process that has a descriptor, and its number, which is not known before the call is answered. */
 interface Holder {
   readonly process: Tid
   readonly fd?: number
 }
 
-/** As `DetachedMount` has it. */
+/** The descriptors of a new mount, for a `DetachedMount`. */
 export interface NewMount {
-  /** A copy of what the caller has: its root directory. */
+  /** The mount's root directory, of which the caller gets a descriptor as well. */
   readonly root: Fd
   readonly tree: Fd
   readonly free: Fd | undefined
   readonly told: FsParameters
 }
 
-/** The things that are kept, of all containers. */
+/** Keeps contexts and mounts of all containers between calls. */
 export interface Keeping {
   /**
-   * Keeps a context; the oldest of a container makes room.
+   * Keeps a context; if the container has too many, its oldest entry is dropped.
    *
-   * @param opened owned there from now on
-   * @param process that will have it
-   * @returns what is to be told its number there; undefined if there is no room: `opened` is still the caller's
+   * @param opened owned here from now on
+   * @param process the process that gets the descriptor
+   * @returns a function to call with the descriptor's number in that process; undefined if there is no room, and then
+   *   `opened` is not owned here
    */
   addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined
-  /** As `addContext`, for a mount that stands nowhere yet. */
+  /** Does the same as `addContext` for a mount that is not attached yet. */
   addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined
-  /** The context of this container that `isIt`, locked until it is disposed; 'busy' if another call has it for too long. */
+  /**
+   * Finds the context of a container for which `isIt` returns true.
+   *
+   * @returns the context, locked until it is disposed; 'busy' if another call holds its lock for too long
+   */
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined
   findMount(container: number, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined
-  /** Does it keep anything of this container? */
+  /** Returns whether anything of this container is kept. */
   has(container: number): boolean
-  /** Lets go of what nobody has any more, by `isHeld`. */
+  /** Drops entries that no process holds any more, by `isHeld`. @param container undefined: of all containers */
   tidy(container: number | undefined, isHeld: IsHeld): void
 }
 
-/** Has the process still a descriptor of the file of which `given` is one of ours? */
+/** Returns whether the process still has a descriptor of the same open file as our `given`. */
 export type IsHeld = (given: Handle, holder: Holder) => boolean

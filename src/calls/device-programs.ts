@@ -3,14 +3,16 @@ import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { ReasonCode } from './reason.ts'
 
-/** A device program that the container has loaded through us. Its number may be used again, the pair never. */
+/**
+ * A device program that the container has loaded through us. The kernel reuses ids, but never a pair of id and time.
+ */
 export interface OwnProgram {
   readonly id: number
-  /** Nanoseconds since the start of the machine. */
+  /** The time of loading in nanoseconds since boot: bpf_prog_info.load_time. */
   readonly loaded: bigint
 }
 
-/** A cgroup below the one in which the container's init was put, and all above it, the nearest first. */
+/** A cgroup below the cgroup of the container's init, and all cgroups above it, the nearest first. */
 export interface Group {
   readonly group: Handle
   readonly above: readonly Handle[]
@@ -19,44 +21,49 @@ export interface Group {
 /** Why a descriptor names no cgroup for a program of the container. */
 export type NoGroup = 'notOpen' | 'notCgroup' | 'removedCgroup' | 'ownCgroup' | 'outsideCgroup'
 
-/** What may be asked about cgroups and programs for the thread that made the call. */
+/** Answers questions about cgroups and device programs of the thread that made the call. */
 export interface DevicePrograms {
-  /** Runs a load, one at a time for each container: the verifier may take most of a second, with a log more than ten. */
+  /**
+   * Runs `load`, one at a time per container: the verifier may take most of a second, and with a log more than 10 s.
+   */
   loading<T>(load: () => T): T
-  /** Why nothing may be attached for this container: its cgroup is not its own. */
+  /** The reason why nothing may be attached for this container, if its cgroup is not its own. */
   readonly barred: ReasonCode | undefined
-  /** The cgroup that a descriptor of the caller names. */
+  /** Returns the cgroup for which a descriptor of the caller is open. */
   group(fd: number): Group | NoGroup
-  /** The program for which a descriptor of the caller stands: notOpen, or notOurs if for none. */
+  /** Returns the program for which a descriptor of the caller is the stand-in; notOurs if it is no stand-in. */
   named(fd: number): OwnProgram | 'notOpen' | 'notOurs'
-  /** The program with this number, if the container has loaded it. */
+  /** Returns the program with this id, if the container has loaded it. */
   numbered(id: number): OwnProgram | undefined
-  /** What is attached to a cgroup itself. */
+  /** Returns what is attached to a cgroup directly. */
   attached(group: Handle): Attached
-  /** Would a program below one of these take its programs out of force? */
+  /**
+   * Returns whether a program in a cgroup below would replace, instead of join, the programs of one of these cgroups.
+   */
   loosens(above: readonly Handle[]): boolean
   /** Opens a program for an act. @throws {SyscallError} ENOENT if it is gone */
   open(program: OwnProgram): Fd
   /**
-   * Keeps a program for the container, which gets a descriptor that stands for it and is of no use but with us: whoever has
-   * one of the program itself may attach it to any cgroup that he can open, without any capability.
+   * Keeps a program for the container, and returns its stand-in, a descriptor that is of use with us only. The
+   * container never gets a descriptor of the program itself: its holder could attach the program to any cgroup that
+   * it can open, without any capability.
    *
-   * @returns undefined if it has too many
+   * @returns undefined if the container has too many programs
    */
   standIn(program: Fd): Fd | undefined
-  /** The link that a descriptor of the caller names, if it attaches a program of the container below its cgroup. */
+  /** Returns the link for which a descriptor is open, if it attaches a program of the container below its cgroup. */
   link(fd: number): Handle | undefined
 }
 
-/** Where the caller's memory takes what the kernel's own call would write there. */
+/** Addresses in the caller's memory for the results that BPF_PROG_QUERY writes. */
 interface Listing {
   readonly attachFlagsAt: bigint
   readonly countAt: bigint
-  /** 0 for no memory. */
+  /** 0 if the caller wants no ids. */
   readonly idsAt: bigint
   readonly flagsOfEachAt: bigint
   readonly revisionAt?: bigint
-  /** How many there is room for. */
+  /** For how many programs there is room. */
   readonly room: number
 }
 
@@ -64,7 +71,7 @@ interface Listing {
 export interface ProgramVerbs {
   readonly loadProgram: {
     readonly load: Omit<ProgramLoad, 'log'>
-    /** Where the log of the verifier goes, and for how much of it there is room. */
+    /** The address of the buffer for the verifier's log, and its size in bytes. */
     readonly log?: { readonly at: bigint; readonly size: number }
     readonly logSizeAt?: bigint
   }

@@ -1,60 +1,64 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-/** A process of a container, as `process` of the OCI runtime specification has it, without what it shall run. */
+/** The `process` object of the OCI runtime specification, without `args`. */
 export type ProcessSpec = Readonly<Record<string, unknown>>
 
-/** What is needed to start a FUSE program as the caller would, found out before anything is done. */
+/** What is needed to start a FUSE program as the caller would start it; found out before anything is done. */
 export interface Readiness {
-  /** Where the program is for the caller. */
+  /** The program's path, as the caller sees it. */
   readonly program: string
   readonly process: ProcessSpec
 }
 
 /** A mount by a FUSE program. */
 export interface FuseMount extends Readiness {
-  /** Of the program; bytes of the caller are Latin-1 here. */
+  /** The program's arguments; bytes of the caller are Latin-1 here. */
   readonly args: readonly string[]
   readonly target: PathBytes
   /** The caller's mount namespace, which is that of its container. */
   readonly namespace: Handle
-  /** MOUNT_ATTR_* that hold also if the program does not care for its options. */
+  /** MOUNT_ATTR_* that are set on the mount, since the program may ignore its options. */
   readonly attributes: bigint
-  /** What mount(2) says if the program fails. */
+  /** The errno of mount(2) if the program fails. */
   readonly otherwise: Errno
 }
 
-/** FUSE programs of the container's own, which its runtime starts in it: never one of the host's. */
+/**
+ * Mounts by FUSE programs of the container's own image, which its runtime starts in it; never by a program of the
+ * host.
+ */
 export interface Fuse {
   /**
-   * Can a program be started that has all that the caller has, and serve?
+   * Checks that a program can be started with the caller's ids, namespaces and limits, and can serve FUSE.
    *
-   * @param program a name for the PATH of the container, or a path in it
-   * @throws {ContinueError} that says why not
+   * @param program a name to look up in the container's PATH, or a path in the container
+   * @throws {ContinueError} with the reason, if it cannot
    */
   ready(program: string): Readiness
   /**
-   * Starts the program, and waits until something is mounted on the target.
+   * Starts the program, and waits until a file system is mounted on the target.
    *
-   * @throws {Refused} if that does not come about; the program is ended then @throws {ContinueError} if the caller is gone
+   * @throws {Refused} if none is mounted; the program is killed then
+   * @throws {ContinueError} if the caller is gone
    */
   mount(mount: FuseMount): void
-  /** Has the program, which an engine had started that ended meanwhile, mounted? @param note what that engine has noted */
+  /** Returns whether a program that the previous engine started has mounted. @param note the note of that engine */
   mounted(mount: FuseMount, note: bigint): boolean
 }
 
-/** What a container's runtime is asked with, to start a program in a container. */
+/** How to ask a container's runtime to start a program in the container. */
 export interface Exec {
   /** The runtime's path, and its options before the command. */
   readonly program: string
   readonly options: readonly string[]
   readonly env: Readonly<Record<string, string>>
-  /** Of the container: what it was started with. */
+  /** What the container's init was started with. */
   readonly process: {
     readonly env: readonly string[]
     readonly apparmorProfile?: string | undefined
     readonly selinuxLabel?: string | undefined
   }
-  /** How many seccomp filters it was started with. */
+  /** The number of seccomp filters that the container's init was started with. */
   readonly filters: number
 }

@@ -3,33 +3,33 @@ import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Context, DetachedMount, FsParameters, Parameter } from './context.ts'
 
-/** What a source leads to for the caller: a block device, something else, or nothing that it may use. */
+/** What the source's path resolves to for the caller: a block device, another file, or an errno. */
 export type SourceKind =
   | { readonly dev: Dev; readonly writable: boolean }
   | { readonly other: true }
   | { readonly errno: Errno }
 
-/** Bytes of a container are Latin-1 here, without the NUL. */
+/** The source of a mount. Bytes of the container are Latin-1 here, without the NUL. */
 export interface Source {
-  /** What the caller wrote; undefined for a null pointer. */
+  /** The caller's string; undefined for a null pointer. */
   readonly text?: string
   readonly kind: SourceKind
-  /** Of a block device: what was found. */
+  /** A handle of the block device's node; undefined for any other source. */
   readonly node?: Handle
 }
 
-/** Of those that the kernel mounts for root of the host only, the one without a device that is served: it has no source. */
+/** The only file system without a block device that is served and that the kernel mounts only for the host's root. */
 export const HUGETLBFS = 'hugetlbfs'
 
-/** How a mount shall be, whatever makes it. */
+/** How a mount is prepared, whichever call makes it. */
 export interface MountManner {
-  /** Idmapped with the container's user namespace. */
+  /** Whether the mount is idmapped with the container's user namespace. */
   readonly shift: boolean
-  /** Nodev, for good. */
+  /** Whether the mount gets a locked nodev, which the container cannot take off. */
   readonly nodev: boolean
 }
 
-/** As mount(2) has it. */
+/** The arguments of mount(2). */
 export interface MountCall extends MountManner {
   readonly type: string
   readonly source: Source
@@ -37,7 +37,7 @@ export interface MountCall extends MountManner {
   readonly data?: string
 }
 
-/** As fsopen(2) and fsconfig(2) have it. */
+/** A file system as fsopen(2) and fsconfig(2) describe it. */
 export interface SuperblockRequest {
   readonly type: string
   readonly source: Source
@@ -45,41 +45,43 @@ export interface SuperblockRequest {
   readonly exclusive: boolean
 }
 
-/** A descriptor for the caller, and whom to tell its number in the caller's table. */
+/** A descriptor that the caller gets, and a function to call with its number in the caller's table. */
 export interface FdForCaller {
   readonly fd: Handle
   readonly sent: (fd: number) => void
 }
 
 /**
- * What can be mounted for a caller, by a process that may hang and that stands in the caller's control groups.
- * All throw {SyscallError} with what the kernel says, {Refused} for what it was not asked for.
+ * Mounts for a caller, by a mounter, which may hang and which is in the caller's control groups meanwhile. All methods
+ * throw {SyscallError} with the kernel's errno, and {Refused} if the kernel was not asked.
  */
 export interface Mounts {
-  /** The mount namespace of the caller. @throws {ContinueError} if that is not one of its container's own */
+  /** Returns the caller's mount namespace. @throws {ContinueError} if its container does not own that namespace */
   namespace(): Handle
-  /** Lets go of what the container has closed: a device would be in use as long as we hold it. */
+  /** Drops contexts and mounts that the container has closed: while we hold them, their device is in use. */
   tidy(): void
-  /** @returns a mount that stands nowhere yet; the caller's to close */
+  /** Makes a mount. @returns a handle of the detached mount, which the calling function closes */
   mount(call: MountCall): Handle
-  /** @param isNew as mount(2) does it, not move_mount(2) */
+  /** Attaches a mount. @param isNew whether the kernel's checks are those of mount(2), else those of move_mount(2) */
   attach(tree: Handle, place: { readonly target: Handle; readonly namespace: Handle }, isNew: boolean): void
-  /** Opens a context that nothing is ever made of, to be given to the caller, and knows it from now on. */
+  /**
+   * Opens a context for the caller and keeps a copy, by which it is recognised. Nothing is ever made in this context.
+   */
   openContext(type: string): FdForCaller
-  /** What the caller's descriptor is open for, if it is such a context; locked until the call is over. */
+  /** Returns the context of ours for which the caller's descriptor is open, locked until the call is over. */
   context(fd: number): Context | undefined
-  /** The mount that the caller's descriptor is in, if `finish` gave it to its container. */
+  /** Returns the mount in which the caller's descriptor is, if `finish` gave that mount to its container. */
   unplaced(fd: number): DetachedMount | undefined
-  /** How it is: MOUNT_ATTR_*. */
+  /** Returns the mount's attributes: MOUNT_ATTR_*. */
   attributes(mount: DetachedMount): bigint
-  /** Makes such a mount anew with other attributes. @returns its root directory, to be given to the caller */
+  /** Makes a copy of such a mount with other attributes. @returns its root directory, which the caller gets */
   renew(mount: DetachedMount, attributes: bigint): FdForCaller
-  /** Makes a file system. @returns the context of ours in which that is; the caller's to close */
+  /** Makes a file system. @returns the context of ours in which it was made; the calling function closes it */
   create(description: SuperblockRequest): Fd
   /**
-   * Makes a mount of what was made, which stands nowhere yet, and keeps it for a while.
+   * Makes a detached mount of the file system that was made, and keeps it until it is attached or dropped.
    *
-   * @returns its root directory, to be given to the caller
+   * @returns its root directory, which the caller gets
    */
   finish(made: Handle, attributes: bigint, manner: MountManner, told: FsParameters): FdForCaller
 }

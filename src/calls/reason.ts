@@ -9,8 +9,8 @@ import { sched } from './reasons/sched.ts'
 import { xattr } from './reasons/xattr.ts'
 
 /**
- * Every verdict has a reason: a code with up to two numbers. This table is the only place of the sentences; logs, the
- * end of `intercede run`, metrics and docs/reasons.md read it.
+ * Maps the code of each reason to its sentence and remedy, and is the only place of them: the log, the end of
+ * `intercede run`, metrics and docs/reasons.md read this table.
  */
 export const reasons = { ...general, ...path, ...node, ...xattr, ...mount, ...fuse, ...sched, ...bpf }
 
@@ -21,16 +21,16 @@ export interface Reason {
   readonly b?: number
 }
 
-/** The codes in the order of the table; a record holds the index. */
+/** The codes in the order of the table; a record has the index of a code. */
 export const reasonCodes = Object.keys(reasons) as readonly ReasonCode[]
 
-/** Every call has one, so no member is spread into it. */
+/** Makes a reason; each call makes at least one, so its members are not spread, which would cost time. */
 export function why(code: ReasonCode, a?: number, b?: number): Reason {
   if (a === undefined) return { code }
   return b === undefined ? { code, a } : { code, a, b }
 }
 
-/** The sentence and the remedy of a reason, its numbers filled in; the remedy is empty where none is needed. */
+/** Returns the sentence and the remedy of a reason, with its numbers; the remedy is empty where none is needed. */
 export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string; readonly remedy: string } {
   const fill = (text: string): string =>
     text

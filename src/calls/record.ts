@@ -2,32 +2,32 @@ import type { Tid } from '../abi/brand.ts'
 import { type ReasonCode, reasonCodes } from './reason.ts'
 
 /**
- * What became of one call. Records leave the engine through a ring in shared memory.
+ * The outcome of one call, as the engine's threads write it into a ring in shared memory for the keeper.
  *
- *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 s32 nr | 12 u32 arch | 16 u32 tid | 20 u16 errno | 22 u8 verdict |
- *   24 u16 reason | 28 u32 a | 32 u32 b | 36 f32 microseconds | 40 f64 time (milliseconds since 1970) |
- *   48 s32 1 while a writer is at it
+ *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 s32 nr | 12 u32 arch | 16 u32 tid | 20 u16 errno |
+ *   22 u8 verdict | 24 u16 reason | 28 u32 a | 32 u32 b | 36 f32 microseconds | 40 f64 time (milliseconds since 1970) |
+ *   48 s32 writer: 1 while a thread writes here
  */
 export const RECORD_SIZE = 64
-/** Where that is said. */
+/** The offset of `writer`. */
 export const RECORD_WRITER = 48
 
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]
 
 export interface CallRecord {
-  /** The number under which the engine knows the container. */
+  /** The keeper's number of the container. */
   readonly container: number
   readonly nr: number
   readonly arch: number
   readonly tid: Tid
   readonly verdict: VerdictName
-  /** 0 for success and for `continue`, where the kernel decides after us. */
+  /** 0 for success, and for `continue`, since the kernel runs the call afterwards. */
   readonly errno: number
   readonly reason: ReasonCode
   readonly a: number
   readonly b: number
-  /** From the receipt to the answer. */
+  /** The time from receipt to answer. */
   readonly microseconds: number
   readonly time: number
 }
@@ -35,7 +35,7 @@ export interface CallRecord {
 const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
 const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))
 
-/** @param view of at least 48 bytes; the sequence number, and what is behind them, is the business of the ring */
+/** Encodes a record. @param view at least 48 bytes from `at` on; the ring itself writes sequence and writer */
 export function encodeRecord(view: DataView, at: number, record: CallRecord): void {
   view.setUint32(at + 4, record.container, true)
   view.setInt32(at + 8, record.nr, true)
@@ -50,7 +50,7 @@ export function encodeRecord(view: DataView, at: number, record: CallRecord): vo
   view.setFloat64(at + 40, record.time, true)
 }
 
-/** An unknown verdict or reason, which only a fault of ours could write, reads as a fault. */
+/** Decodes a record. An unknown verdict or reason, which only a fault of ours could have written, becomes 'fault'. */
 export function decodeRecord(view: DataView, at: number): CallRecord {
   return {
     container: view.getUint32(at + 4, true),

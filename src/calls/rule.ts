@@ -7,14 +7,17 @@ export interface Condition {
   readonly equals: bigint
 }
 
-/** Trap the system call `name` if all conditions hold. Each family of calls states its rules; filter/ only compiles them. */
+/**
+ * Traps the system call `name` if all conditions hold. Each family of calls has its rules; filter/ only compiles
+ * them.
+ */
 export interface Rule {
   readonly name: string
   readonly when?: readonly Condition[]
 }
 
-/** All 64 bits: an exact comparison. */
+/** The mask of an exact comparison: all 64 bits. */
 export const EXACT = 0xffff_ffff_ffff_ffffn
 
-/** What to trap of a family of calls under this policy; nothing if it does not serve them. */
+/** Returns which calls of a family to trap under a policy; none if the policy does not serve the family. */
 export type Traps = (policy: Policy) => readonly Rule[]

@@ -1,12 +1,12 @@
 /**
- * The one table of calls in flight: it lies in a shared memfd, the kernel writes each notification straight into a slot,
- * and the table serves dispatch, the cap per container and, after the end of an engine, the settling of what was open.
+ * The layout of a slot of the journal. The table of slots is in a memfd shared by keeper and engines: the kernel writes
+ * each notification straight into a slot, and after the end of an engine the next one finds the open calls there.
  *
  *   0 u8[80] struct seccomp_notif | 80 s32 state | 84 u32 listener | 88 u32 container | 92 u32 thread |
  *   96 f64 since (milliseconds since 1970) | 104 s64 value | 112 u32 errno | 116 u32 attempts | 120 u64 note
  *
- * listener and container are the keeper's numbers, which outlive an engine. value and errno are the result of an act; note
- * is what its verb wrote down of it; attempts counts the engines that ended with the call in their hands.
+ * listener and container are the keeper's numbers, which outlive an engine. value and errno are the result of an act;
+ * note is what its verb noted before it acted; attempts counts the engines that failed while they served the call.
  */
 export const SLOT_SIZE = 128
 export const SLOTS = 1024
@@ -24,7 +24,7 @@ export const SLOT = {
 } as const
 
 /**
- * receiving: the kernel may have written a notification, or not yet; received: nothing was done yet; acting: the act has
- * begun; acted: its result is there, the answer may not have been sent yet.
+ * The states of a slot. receiving: the kernel may have written a notification, or not yet; received: nothing was done
+ * yet; acting: the act has begun; acted: the result is stored, but the answer may not have been sent yet.
  */
 export const STATE = { free: 0, received: 1, acting: 2, acted: 3, receiving: 4 } as const

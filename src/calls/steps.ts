@@ -1,33 +1,33 @@
 import { type Cap, capabilities } from '../abi/capability.ts'
 
 /**
- * Capabilities over files that an act may borrow of its caller, for one inode of the container, as bits: each combination
- * of a step with some of them is a set that is prepared once.
+ * Capabilities over files which an act may have in effect, for one inode, if the caller has them itself. They are bits:
+ * each combination of a step with some of them is a capability set that is prepared once.
  */
 export const OWN = { FSETID: 1, DAC_OVERRIDE: 2, DAC_READ_SEARCH: 4 } as const satisfies Partial<Record<Cap, number>>
 type OwnCap = keyof typeof OWN
 export const OWN_SETS = 8
 
-/** One thing that a serving thread does with capabilities in effect: exactly with these. */
+/** One thing that a serving thread does with exactly these capabilities in effect. */
 export interface Step {
-  /** Completes "cannot ...". */
+  /** Completes the sentence "cannot …". */
   readonly to: string
   readonly caps: readonly Cap[]
-  /** What may be added of the caller's own: a combination of `OWN`. */
+  /** Which of the caller's capabilities may be added: a combination of `OWN`. */
   readonly own: number
-  /** Of the sets of this step among all that are prepared. */
+  /** The index of this step's sets among all prepared sets. */
   readonly index: number
 }
 
 const ownCaps = Object.keys(OWN) as readonly OwnCap[]
 
-/** @param own what is added of the caller's own */
+/** Returns the capabilities in effect in a step. @param own those of the caller which are added */
 export const capsOf = (step: Step, own: number): readonly Cap[] => [
   ...step.caps,
   ...ownCaps.filter((cap) => (own & OWN[cap]) !== 0),
 ]
 
-/** Enough to look at a caller and to become it. Nothing that overrides permissions of files. */
+/** The capabilities of a thread at home: enough to look at a caller and to become it, none over files. */
 const REST: readonly Cap[] = ['SETUID', 'SETGID', 'SYS_CHROOT', 'SYS_PTRACE']
 const OVER_FILES = ['DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID'] as const
 
@@ -38,8 +38,8 @@ function step(to: string, caps: readonly Cap[], ...own: readonly OwnCap[]): Step
 }
 
 /**
- * Every set of capabilities that a serving thread ever has in effect. Nothing else can be: `ThreadIdentity.with` takes a
- * step, and only one that the phase declares in which the thread is. docs/security.md is generated from it.
+ * Every set of capabilities that a serving thread ever has in effect: `ThreadIdentity.with` accepts only a step, and
+ * only a step which the thread's current phase declares. docs/security.md is generated from this table.
  */
 export const steps = {
   rest: step('rest at home, look at a caller from there, become it and leave it', REST),
@@ -47,15 +47,15 @@ export const steps = {
   ownPriority: step('change its own scheduling policy', ['SYS_NICE']),
 
   look: step('look at the caller as from home', ['SYS_PTRACE']),
-  /** Also what a process may look at in its own directory of procfs whatever its ids and capabilities. */
+  /** CAP_DAC_READ_SEARCH opens what a process may always open in its own directory of procfs. */
   lookClosely: step('look at what is closed to root without capabilities', ['SYS_PTRACE', 'DAC_READ_SEARCH']),
   stand: step("stand in the caller's root directory, which may be closed", ['SYS_CHROOT', 'DAC_READ_SEARCH']),
-  /** Also in a directory that the host's root may not search. */
+  /** CAP_DAC_READ_SEARCH is for directories which the host's root may not search. */
   asHostRoot: step("ask a file system whether it maps the host's root", ['SETUID', 'DAC_READ_SEARCH']),
-  /** Before 6.4 bpf(2) asks for CAP_BPF whatever the command is. */
+  /** Before Linux 6.4 bpf(2) asks for CAP_BPF for every command. */
   askPrograms: step('ask which device programs are attached, and what they are', ['BPF', 'NET_ADMIN']),
 
-  /** That is a file of its own. */
+  /** /proc/TID/mem belongs to the caller, hence CAP_DAC_OVERRIDE. */
   reach: step("open the caller's memory to write there", ['SYS_PTRACE', 'DAC_OVERRIDE']),
 
   inDirectory: step('look, make or remove in a directory as the caller', [], ...OVER_FILES),
@@ -63,35 +63,36 @@ export const steps = {
   makeOwnNode: step('make the node on a file system of ours', ['MKNOD', 'CHOWN']),
   makeMount: step('make that file system, and a mount of the node alone', ['SYS_ADMIN']),
   attachMount: step("change a mount in the caller's mount namespace", ['SYS_ADMIN', 'SYS_CHROOT']),
-  /** For `trusted.*` no permission of the file itself counts: linux/fs/xattr.c xattr_permission() */
+  /** For `trusted.*` the kernel does not check permissions of the file: linux/fs/xattr.c xattr_permission() */
   attribute: step('get, set or remove the attribute', ['SYS_ADMIN']),
   schedule: step('change the scheduling of the task', ['SYS_NICE']),
   openContext: step('open the context', ['SYS_ADMIN']),
-  /** With more the verifier would let a program do more. */
+  /** With more capabilities, the verifier would allow a program more. */
   changePrograms: step('load, attach or detach programs', ['BPF', 'NET_ADMIN']),
   describeProgram: step('ask what the program is', ['BPF']),
   findProgram: step('open a program by its number', ['SYS_ADMIN']),
-  /** The rules of v1 ask for CAP_SYS_ADMIN, and their file may belong to the container. */
+  /** Device rules of cgroup v1 need CAP_SYS_ADMIN, and their file may belong to the container. */
   denyDevice: step('forbid a device to a group of cgroup v1', ['SYS_ADMIN', 'DAC_OVERRIDE']),
   askMounter: step('have a mounter do it', []),
   askRuntime: step("have the container's runtime start its program", []),
   countApart: step('make a pipe that is counted for nobody', ['SETUID']),
 } as const satisfies Record<string, Step>
 
-/** All that can ever be in effect: a serving thread is permitted no more. */
+/** All capabilities that can ever be in effect; the permitted set of a serving thread has no others. */
 export const permitted: readonly Cap[] = capabilities.filter((cap) =>
   Object.values(steps).some((each) => capsOf(each, each.own).includes(cap)),
 )
 
 /**
- * The engine's main thread, which serves no call: what its threads shall have, CAP_SETPCAP to settle them, and CAP_KILL to end
- * what a container's program has started. Its bounding set stays: the runtime of a container, which it starts, needs that.
+ * The capabilities of the engine's main thread, which serves no call: those which its threads inherit, CAP_SETPCAP to
+ * set theirs up, and CAP_KILL to kill the descendants of a program in a container. Its bounding set stays complete,
+ * since it starts the runtimes of containers, which need more.
  */
 export const permittedMain: readonly Cap[] = [...permitted, 'KILL', 'SETPCAP']
 
 /**
- * A part of a call, and what may be done with capabilities in effect during it. Between its steps a thread is the caller, or
- * rests at home, and it may go from one to the other.
+ * A part of a call, and the steps with capabilities in effect which are allowed in it. Between steps a thread is either
+ * the caller or at home, and may change between the two.
  */
 export class Phase {
   readonly name: string
@@ -109,13 +110,13 @@ export class Phase {
   }
 }
 
-/** The phases of a call beside the act, which is one of its own: see `Verb.steps`. */
+/** The phases of a call, except for those of the acts: each verb has a phase with its `Verb.steps`. */
 export const phases = {
-  /** Between two calls. */
+  /** The phase between two calls. */
   resting: new Phase('resting', [steps.ownPriority]),
-  /** From the receipt of a call to its verdict. */
+  /** The phase from the receipt of a call to its verdict. */
   looking: new Phase('looking', [steps.look, steps.lookClosely, steps.stand, steps.asHostRoot, steps.askPrograms]),
-  /** Before a node is made that nobody shall open: a device of the host is closed to the container. */
+  /** The phase before a node is made whose device belongs to the host: the container is kept from opening it. */
   barring: new Phase('barring', [
     steps.lookClosely,
     steps.askPrograms,
@@ -123,6 +124,6 @@ export const phases = {
     steps.findProgram,
     steps.denyDevice,
   ]),
-  /** What an act has for the caller's memory. */
+  /** The phase in which an act's results are written to the caller's memory. */
   answering: new Phase('answering', [steps.reach]),
 } as const satisfies Record<string, Phase>

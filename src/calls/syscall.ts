@@ -2,18 +2,21 @@ import type { Policy } from '../policy/policy.ts'
 import type { Caller, Registers } from './caller.ts'
 import type { Verdict } from './verdict.ts'
 
-/** One system call, or several that differ in nothing but the name: what the registers mean, what to do. */
+/** The handler of a system call, or of several calls that differ only in their names. */
 export interface Syscall<R> {
   readonly names: readonly string[]
   /**
-   * What the registers alone decide: answered at once by the thread that received the call. undefined: the caller must be
-   * looked at.
+   * Returns the verdict if the registers alone decide it; the thread that received the call then answers at once.
+   *
+   * @returns undefined if the caller must be looked at
    */
   screen(args: Registers, policy: Policy): Verdict | undefined
-  /** So soon done that nobody needs to look for other calls meanwhile. */
+  /** Whether the call is done so soon that no other thread needs to receive calls meanwhile. */
   readonly brief?: boolean
-  /** Copies the caller's memory, once. */
+  /** Copies what the call uses of the caller's memory, once. */
   decode(args: Registers, caller: Caller): R
-  /** May read, open and bar; changes nothing else. The handles of the act are those that it looked at. */
+  /**
+   * Decides the verdict. May read, open and bar, but changes nothing else; an act has the handles that were checked.
+   */
   decide(request: R, caller: Caller, policy: Policy): Verdict
 }

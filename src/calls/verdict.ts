@@ -3,8 +3,8 @@ import type { Act } from './act.ts'
 import { type Reason, type ReasonCode, why } from './reason.ts'
 
 /**
- * continue: the kernel judges the caller as it is, with the caller's own rights. errno: only what the kernel itself could
- * not say. act: to be done for the caller.
+ * What is to be done about a call. continue: the kernel runs the call as the caller, unprivileged. errno: an errno
+ * which the kernel itself would not give. act: the act is done for the caller.
  */
 export type Verdict =
   | { readonly is: 'continue'; readonly why: Reason }
@@ -22,7 +22,7 @@ export const refuse = (code: ReasonCode, errno: Errno, a?: number, b?: number): 
 })
 export const act = (what: Act, code: ReasonCode = 'done'): Verdict => ({ is: 'act', act: what, why: why(code) })
 
-/** What the kernel could not say: it was not asked, or would have been asked for something else. */
+/** An errno for the caller which is not the kernel's: the kernel was not asked, or only for something else. */
 export class Refused extends Error {
   override readonly name = 'Refused'
   readonly errno: Errno
@@ -36,8 +36,8 @@ export class Refused extends Error {
 }
 
 /**
- * Nothing was done and nothing will be: the kernel shall judge. Thrown from deep inside a lookup, and by a verb only
- * before its act: never `continue` after acting.
+ * Makes the engine continue the call: nothing was done for it. Thrown from inside a lookup, and by a verb only before
+ * it has acted: a call is never continued after an act.
  */
 export class ContinueError extends Error {
   override readonly name = 'ContinueError'

@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of bpf(2). */
+/** Reasons of bpf(2). */
 export const bpf = {
   bpfCommand: ['the command {a} of bpf is none that is served for device programs', ''],
   bpfProgramType: ['a program of type {a}: only device programs of cgroups are served', ''],

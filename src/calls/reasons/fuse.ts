@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of file systems that a FUSE program mounts. */
+/** Reasons of file systems that a FUSE program mounts. */
 export const fuse = {
   fuseByMount: [
     'the file system is mounted by a FUSE program, which mount(2) asks for: programs such as mount(8) use that next',

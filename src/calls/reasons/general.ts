@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of any call. */
+/** Reasons that any call may have. */
 export const general = {
   done: ['done for the caller', ''],
   kernelAnswered: ['done as the caller: the kernel itself answered with this errno', ''],

@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of mount(2), and of fsopen(2) and its family. */
+/** Reasons of mount(2), and of fsopen(2) and its family. */
 export const mount = {
   changesMounts: ['no new file system is mounted, so the kernel judges the call alone', ''],
   fileSystemNotAllowed: [

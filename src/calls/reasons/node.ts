@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of mknod(2). */
+/** Reasons of mknod(2). */
 export const node = {
   doneButClosed: [
     'done for the caller, but the device rules of its control group do not let it be opened',

@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of calls that name a file. */
+/** Reasons of calls that name a file. */
 export const path = {
   pathNotResolved: ['the path does not resolve for the caller, so the kernel reports why', ''],
   pathDescriptor: ['the descriptor was opened with O_PATH, so the kernel refuses it', ''],

@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of sched_setscheduler(2) and its family. */
+/** Reasons of sched_setscheduler(2) and its family. */
 export const sched = {
   invalidArguments: ['the arguments are not valid, and the kernel says what is wrong with them', ''],
   schedulingNotServed: [

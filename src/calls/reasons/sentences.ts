@@ -1,2 +1,5 @@
-/** By its code: what a reason says and, where something can be done, what that is. `{a}` and `{b}` are numbers, `{a:cap}` a capability. */
+/**
+ * Maps codes to the sentence of a reason, and its remedy if there is one. `{a}` and `{b}` are replaced by the reason's
+ * numbers, `{a:cap}` by the name of capability a.
+ */
 export type Sentences = Readonly<Record<string, readonly [says: string, remedy: string]>>

@@ -1,6 +1,6 @@
 import type { Sentences } from './sentences.ts'
 
-/** Of setxattr(2) and its family. */
+/** Reasons of setxattr(2) and its family. */
 export const xattr = {
   otherAttribute: ['not the attribute trusted.overlay.opaque with the value y, so the kernel decides', ''],
   attributeAbsent: [

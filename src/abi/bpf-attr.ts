@@ -1,4 +1,4 @@
-/** The commands of bpf(2) with which runtimes and systemd set the device programs of a cgroup, linux/bpf.h enum bpf_cmd. */
+/** The commands of bpf(2) with which runtimes and systemd set a cgroup's device programs: linux/bpf.h enum bpf_cmd. */
 export const BPF = {
   PROG_LOAD: 5,
   PROG_ATTACH: 8,
@@ -71,7 +71,10 @@ interface Layout {
   readonly end: number
 }
 
-/** By command. A member that is not understood may name a descriptor, a BTF id or memory of the one who makes the call. */
+/**
+ * The layouts of the argument, by command. A member that is not understood may name a descriptor, a BTF id or memory,
+ * which the kernel would look up in the process that makes the call, and so in the engine.
+ */
 const layouts: Readonly<Record<number, Layout>> = {
   [BPF.PROG_LOAD]: {
     understood: [
@@ -136,5 +139,9 @@ export function forOwner(info: Uint8Array): Uint8Array {
   return copy
 }
 
-/** `struct bpf_link_info` of a cgroup's link: 0 u32 type | 4 u32 id | 8 u32 program | 16 u64 cgroup | 24 u32 attach type. */
+/**
+ * Offsets within `struct bpf_link_info` of a cgroup's link:
+ *
+ *   0 u32 type | 4 u32 id | 8 u32 program | 16 u64 cgroup | 24 u32 attach type
+ */
 export const LINK_INFO = { type: 0, program: 8, cgroup: 16, attachType: 24 } as const

@@ -48,10 +48,10 @@ const MEMSX = 0x80
 const LDDW = 0x18
 
 /**
- * Which instruction is none that a device program needs? What is left can only calculate, jump, and read its context and its
- * stack: no call, no map, no BTF, no atomic access. The verifier judges the rest.
+ * Finds the first instruction that no device program needs. A program without such instructions can only calculate,
+ * jump, and read its context and its stack: no call, no map, no BTF, no atomic access. The verifier checks the rest.
  *
- * @returns its index, or -1
+ * @returns the instruction's index, or -1
  */
 export function refusedInstruction(instructions: Uint8Array): number {
   for (let at = 0; at + 8 <= instructions.length; at += 8)

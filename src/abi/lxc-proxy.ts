@@ -1,15 +1,15 @@
 import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from './seccomp.ts'
 
 /**
- * The message in which a monitor of LXC forwards a call, `struct seccomp_notify_proxy_msg` and what follows it, in the byte
- * order of the machine:
+ * The message in which a monitor of LXC forwards a call: `struct seccomp_notify_proxy_msg` and the structs after it,
+ * in the machine's byte order:
  *
  *   0 u64 reserved | 8 u32 monitor | 12 u32 init | 16 u16 sizeof seccomp_notif | 18 u16 sizeof seccomp_notif_resp |
  *   20 u16 sizeof seccomp_data | 24 u64 length of the cookie | 32 seccomp_notif | seccomp_notif_resp | cookie, no NUL
  *
- * Both processes are numbers in the monitor's pid namespace. The structs have the sizes that the kernel told the monitor,
- * which may grow: only their first bytes are ours to read. With the message come three descriptors: of the directory
- * /proc/TID, of /proc/TID/mem, and of the listener. The reply is the same message without the cookie.
+ * monitor and init are numbers in the monitor's pid namespace. The structs have the sizes that the kernel told the
+ * monitor, which may grow: we read only the bytes that we know. Three descriptors come with the message: of the
+ * directory /proc/TID, of /proc/TID/mem, and of the listener. The reply is the same message without the cookie.
  *
  * @see lxc src/lxc/lxcseccomp.h, src/lxc/seccomp.c seccomp_notify_handler()
  */

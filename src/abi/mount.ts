@@ -38,8 +38,8 @@ export const ACCESS_TIMES = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
 const MOUNT_ATTR_NOSYMFOLLOW = 0x200000n
 
 /**
- * What is set after a mount was locked against changes: while it is locked, what is set is locked too, but for the policy
- * of access times, which is locked as it is.
+ * The attributes which are set only after a mount was locked: set before, they would be locked too. The policy of
+ * access times is locked as it is in any case.
  */
 export const SET_LATER = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW
 const FSMOUNT_VALID = SET_LATER | MOUNT_ATTR_NODEV | ACCESS_TIMES

@@ -1,7 +1,7 @@
 import type { Tid } from './brand.ts'
 import { _IOW, _IOWR } from './ioctl.ts'
 
-/** Sizes of the structs of linux/seccomp.h (5.0 and later: they may only grow, and the kernel is asked at the start). */
+/** The sizes of the structs of linux/seccomp.h since 5.0; they may only grow, and we ask the kernel at the start. */
 export const SECCOMP_NOTIF_SIZE = 80
 export const SECCOMP_NOTIF_RESP_SIZE = 24
 export const SECCOMP_DATA_SIZE = 64
@@ -31,7 +31,11 @@ export interface Notification {
   readonly args: readonly bigint[]
 }
 
-/** Offsets within `struct seccomp_notif`: 0 u64 id | 8 u32 tid | 12 u32 flags | 16 s32 nr | 20 u32 arch | 24 u64 ip | 32 u64[6] args. */
+/**
+ * Offsets within `struct seccomp_notif`:
+ *
+ *   0 u64 id | 8 u32 tid | 12 u32 flags | 16 s32 nr | 20 u32 arch | 24 u64 ip | 32 u64[6] args
+ */
 export const NOTIF = { id: 0, tid: 8, flags: 12, nr: 16, arch: 20, ip: 24, args: 32 } as const
 
 /**

@@ -1,4 +1,8 @@
-/** System call numbers that we trap, per audit architecture. @see the kernel's syscall_64.tbl, syscall_32.tbl, unistd.h */
+/**
+ * The numbers of the system calls that we trap, per architecture.
+ *
+ * @see linux syscall_64.tbl, syscall_32.tbl, unistd.h
+ */
 interface Architecture {
   /** AUDIT_ARCH_*, linux/audit.h. */
   readonly audit: number

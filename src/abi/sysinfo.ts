@@ -27,8 +27,8 @@ const MAX_PROCS = 0xffff
 /**
  * Decodes `struct sysinfo` of a 64-bit machine: 112 bytes, little endian.
  *
- *   0 s64 uptime | 8 u64[3] loads | 32 u64 totalram, freeram, sharedram, bufferram, totalswap, freeswap | 80 u16 procs |
- *   88 u64 totalhigh, freehigh | 104 u32 mem_unit
+ *   0 s64 uptime | 8 u64[3] loads | 32 u64 totalram, freeram, sharedram, bufferram, totalswap, freeswap |
+ *   80 u16 procs | 88 u64 totalhigh, freehigh | 104 u32 mem_unit
  *
  * @see linux/include/uapi/linux/sysinfo.h
  */
@@ -59,12 +59,12 @@ export function encodeSysinfo64(view: DataView, info: SystemInfo): void {
 }
 
 /**
- * For a 32-bit caller: i386 and arm have the same layout. Writes all 64 bytes. Where memory or swap does not fit into 32
- * bits the unit is a page, as the kernel does it (kernel/sys.c compat_sys_sysinfo()), and larger where even that is too
- * small (from 16 TiB on), where the kernel's own figures wrap.
+ * Writes all 64 bytes of `struct sysinfo` for a 32-bit caller; i386 and arm have the same layout. If memory or swap
+ * does not fit into 32 bits, the unit is a page, as in kernel/sys.c compat_sys_sysinfo(). From 16 TiB on, where the
+ * kernel's own figures wrap, the unit is larger.
  *
- *   0 s32 uptime | 4 u32[3] loads | 16 u32 totalram, freeram, sharedram, bufferram, totalswap, freeswap | 40 u16 procs |
- *   44 u32 totalhigh, freehigh | 52 u32 mem_unit | 56 8 bytes of padding
+ *   0 s32 uptime | 4 u32[3] loads | 16 u32 totalram, freeram, sharedram, bufferram, totalswap, freeswap |
+ *   40 u16 procs | 44 u32 totalhigh, freehigh | 52 u32 mem_unit | 56 8 bytes of padding
  */
 export function encodeSysinfo32(view: DataView, info: SystemInfo): void {
   const unit = unitFor(info)

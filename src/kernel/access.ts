@@ -14,7 +14,7 @@ const EMPTY = new Uint8Array([0])
 const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t *path, int mode, int flags)')
 
 /**
- * May the calling thread, as it is now, open this? Nothing is opened.
+ * Checks whether the calling thread, with its present credentials, may open a file; it opens nothing.
  *
  * @throws {SyscallError} EACCES; EPERM by the device rules of its control group
  * @see faccessat2(2)
@@ -23,7 +23,7 @@ export function access(file: Handle, mode: number): void {
   check('faccessat2', syscallFaccessat2(faccessat2, file.raw, EMPTY, mode, AT_EACCESS | AT_EMPTY_PATH))
 }
 
-/** Does nothing stand in `dir` under this name, as the calling thread is now? If it cannot be told, no. */
+/** Returns whether the calling thread finds no `name` in `dir` (ENOENT); false if it cannot find out. */
 export const isAbsent = (dir: Handle, name: Uint8Array): boolean =>
   syscallFaccessat2(faccessat2, dir.raw, name, F_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) !== 0 &&
   lastErrno() === errnos.ENOENT

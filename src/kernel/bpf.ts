@@ -21,24 +21,24 @@ import type { Handle } from './handle.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 
 const ATTR_SIZE = 144
-/** How often a load is tried, as libbpf does. */
+/** How often a load is tried at most, as in libbpf. */
 const LOADS = 5
 
 const syscallBpf = libc.func('long syscall(long number, int command, uint8_t *attr, uint32_t size)')
 const { bpf } = ownSyscalls(process.arch)
 
-/** The argument of one call, in memory that is made once. */
+/** The argument of the present call, in memory that is allocated once. */
 const attr = new Uint8Array(ATTR_SIZE)
 const view = new DataView(attr.buffer)
 
-/** @param members u32 by their offsets */
+/** Fills the argument. @param members offsets and u32 values */
 function prepare(members: readonly (readonly [at: number, value: number])[]): void {
   attr.fill(0)
   for (const [at, value] of members) view.setUint32(at, value, true)
 }
 const call = (command: number, size = ATTR_SIZE): number => Number(syscallBpf(bpf, command, attr, size))
 
-/** What the kernel reads by a pointer: memory that is made once, so that nothing moves or frees it meanwhile. */
+/** Memory that the kernel reads by a pointer. It is allocated once, so that nothing moves or frees it during a call. */
 class Room {
   readonly bytes: Uint8Array
   readonly at: bigint
@@ -48,7 +48,7 @@ class Room {
     this.at = address(this.bytes)
   }
 
-  /** @returns the address of a copy; 0, at which nothing can be read, if there is nothing */
+  /** Copies `bytes` here. @returns the address of the copy; 0, from which the kernel cannot read, without `bytes` */
   put(bytes: Uint8Array | undefined): bigint {
     if (!bytes) return 0n
     this.bytes.fill(0)
@@ -62,24 +62,30 @@ const licenceRoom = new Room(128)
 const idRoom = new Room(4 * BPF_CGROUP_MAX_PROGS)
 const infoRoom = new Room(PROG_INFO_SIZE)
 
-/** A program to be loaded; what is undefined could not be read, which the kernel shall find at its turn (EFAULT). */
+/**
+ * A program to load. A member which could not be read is undefined: the kernel then fails in its own order (EFAULT).
+ */
 export interface ProgramLoad {
-  /** The members of `union bpf_attr` that are no pointers, at their places. */
+  /** The members of `union bpf_attr` that are not pointers, at their offsets. */
   readonly attr: Uint8Array
   readonly instructions: Uint8Array | undefined
   readonly licence: Uint8Array | undefined
-  /** Memory for the log of the verifier. */
+  /** The buffer for the verifier's log. */
   readonly log: Uint8Array | undefined
 }
 
-/** A descriptor or an errno, and how long the whole log is: 0 before 6.4, and where the verifier was not reached. */
+/** A descriptor or an errno, and the length of the whole log: 0 before 6.4, and if the verifier was not reached. */
 export interface Loaded {
   readonly fd?: Fd
   readonly errno?: Errno
   readonly logSize: number
 }
 
-/** Loads a program. Needs CAP_BPF, and CAP_NET_ADMIN for one of a cgroup. @see bpf(2), kernel/bpf/syscall.c bpf_prog_load() */
+/**
+ * Loads a program. Needs CAP_BPF, and CAP_NET_ADMIN for a program of a cgroup.
+ *
+ * @see bpf(2), kernel/bpf/syscall.c bpf_prog_load()
+ */
 export function loadProgram({ attr: members, instructions, licence, log }: ProgramLoad): Loaded {
   attr.fill(0)
   attr.set(members)
@@ -87,7 +93,8 @@ export function loadProgram({ attr: members, instructions, licence, log }: Progr
   view.setBigUint64(LOAD.licence, licenceRoom.put(licence), true)
   view.setBigUint64(LOAD.log, log ? address(log) : 0n, true)
   let outcome = load()
-  // The verifier gives up where a signal is pending, which was ours and not the caller's: kernel/bpf/verifier.c do_check().
+  // The verifier gives up (EAGAIN) if a signal is pending: kernel/bpf/verifier.c do_check(). That is ours, not the
+  // caller's.
   for (let tries = 1; outcome.errno === errnos.EAGAIN && tries < LOADS; tries++) outcome = load()
   return { ...outcome, logSize: view.getUint32(LOAD.logTrueSize, true) }
 }
@@ -97,7 +104,11 @@ function load(): Omit<Loaded, 'logSize'> {
   return fd < 0 ? { errno: lastErrno() } : { fd: new Fd(fd) }
 }
 
-/** @throws {SyscallError} EPERM if a group above does not allow it; E2BIG for too many programs */
+/**
+ * Attaches a program to a cgroup.
+ *
+ * @throws {SyscallError} EPERM if a cgroup above forbids it; E2BIG if it has too many
+ */
 export function attachProgram(group: Handle, program: Handle, flags: number, replace?: Handle): void {
   prepare([
     [ATTACH.target, group.raw],
@@ -109,7 +120,7 @@ export function attachProgram(group: Handle, program: Handle, flags: number, rep
   check('bpf', call(BPF.PROG_ATTACH))
 }
 
-/** @throws {SyscallError} ENOENT if it is not attached there */
+/** Detaches a program from a cgroup. @throws {SyscallError} ENOENT if it is not attached there */
 export function detachProgram(group: Handle, program: Handle): void {
   prepare([
     [ATTACH.target, group.raw],
@@ -119,16 +130,16 @@ export function detachProgram(group: Handle, program: Handle): void {
   check('bpf', call(BPF.PROG_DETACH))
 }
 
-/** The device programs of one cgroup, without those of the groups above. */
+/** The device programs of one cgroup, without the programs of cgroups above. */
 export interface Attached {
   /** BPF_F_ALLOW_OVERRIDE, BPF_F_ALLOW_MULTI or 0. */
   readonly flags: number
   readonly ids: readonly number[]
-  /** Counts the changes; 0 before 6.17. */
+  /** The number of changes; 0 before 6.17. */
   readonly revision: bigint
 }
 
-/** Needs CAP_NET_ADMIN. */
+/** Returns the device programs attached to a cgroup. Needs CAP_NET_ADMIN. */
 export function attachedPrograms(group: Handle): Attached {
   prepare([
     [QUERY.target, group.raw],
@@ -145,13 +156,13 @@ export function attachedPrograms(group: Handle): Attached {
   }
 }
 
-/** Needs CAP_SYS_ADMIN. @throws {SyscallError} ENOENT */
+/** Opens a program by its id. Needs CAP_SYS_ADMIN. @throws {SyscallError} ENOENT */
 export function programById(id: number): Fd {
   prepare([[0, id]])
   return new Fd(check('bpf', call(BPF.PROG_GET_FD_BY_ID)))
 }
 
-/** `struct bpf_prog_info` or `bpf_link_info` without anything that is told through pointers, as long as the kernel has it. */
+/** Returns `struct bpf_prog_info` or `bpf_link_info`, in the kernel's length, without the data behind its pointers. */
 export function objectInfo(object: Handle): Uint8Array {
   prepare([
     [INFO.object, object.raw],
@@ -163,7 +174,11 @@ export function objectInfo(object: Handle): Uint8Array {
   return infoRoom.bytes.slice(0, view.getUint32(INFO.length, true))
 }
 
-/** Attaches by a link: the program is detached when the last descriptor of the link is closed. @throws {SyscallError} as to attach */
+/**
+ * Attaches a program by a link: it is detached when the last descriptor of the link is closed.
+ *
+ * @throws {SyscallError} as `attachProgram`
+ */
 export function createLink(group: Handle, program: Handle): Fd {
   prepare([
     [LINK.program, program.raw],
@@ -173,7 +188,7 @@ export function createLink(group: Handle, program: Handle): Fd {
   return new Fd(check('bpf', call(BPF.LINK_CREATE)))
 }
 
-/** Puts another program in the place of a link's; with `old`, only if that is the present one (EPERM). */
+/** Replaces the program of a link. @throws {SyscallError} EPERM if the present program is not `old` */
 export function updateLink(link: Handle, program: Handle, flags: number, old?: Handle): void {
   prepare([
     [UPDATE.link, link.raw],
@@ -184,13 +199,17 @@ export function updateLink(link: Handle, program: Handle, flags: number, old?: H
   check('bpf', call(BPF.LINK_UPDATE))
 }
 
-/** @throws {SyscallError} EOPNOTSUPP for a link that cannot */
+/** Detaches the program of a link. @throws {SyscallError} EOPNOTSUPP if this kind of link cannot do it */
 export function detachLink(link: Handle): void {
   prepare([[0, link.raw]])
   check('bpf', call(BPF.LINK_DETACH))
 }
 
-/** Loads a device program. @throws {SyscallError} EPERM without CAP_BPF and CAP_NET_ADMIN; EINVAL for one that is rejected */
+/**
+ * Loads a device program.
+ *
+ * @throws {SyscallError} EPERM without CAP_BPF and CAP_NET_ADMIN; EINVAL if the verifier rejects it
+ */
 export function loadDeviceProgram(instructions: Uint8Array): Fd {
   const members = new DataView(new ArrayBuffer(ATTR_SIZE))
   members.setUint32(LOAD.type, BPF_PROG_TYPE_CGROUP_DEVICE, true)
@@ -202,10 +221,10 @@ export function loadDeviceProgram(instructions: Uint8Array): Fd {
 }
 
 /**
- * Puts a device program on a control group of v2: with the programs of the groups below, all must allow. It is there as long
- * as the group.
+ * Attaches a device program to a cgroup of v2, for as long as the cgroup exists. A device is allowed only if all
+ * programs of its cgroup and of the cgroups above allow it.
  *
- * @throws {SyscallError} as to load; EPERM where what is attached there bears no other
+ * @throws {SyscallError} as `loadDeviceProgram`; EPERM if a program without BPF_F_ALLOW_MULTI is attached there
  */
 export function attachDeviceProgram(group: Handle, instructions: Uint8Array): void {
   using program = loadDeviceProgram(instructions)

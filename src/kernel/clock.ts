@@ -1,12 +1,12 @@
 import { performance } from 'node:perf_hooks'
 import { check, libc } from './libc.ts'
 
-/** performance.now() counts from the start of each thread. */
+/** performance.now() counts from the start of its thread, so this offset makes it the same in all threads. */
 const OFFSET = process.uptime() * 1000 - performance.now()
 
 /**
- * Milliseconds that pass alike for all threads of this process. The global names `performance` and `process` are getters,
- * which cost more than the clock itself.
+ * Returns milliseconds on a clock that all threads of this process share. `performance` is imported, since the globals
+ * `performance` and `process` are getters, which cost more than the clock itself.
  */
 export const now = (): number => performance.now() + OFFSET
 
@@ -24,15 +24,16 @@ const usageView = new DataView(usage.buffer)
 const time = new Uint8Array(16)
 const view = new DataView(time.buffer)
 
-/** Milliseconds since boot, of the time namespace that we are in; it goes on while the machine sleeps, and never goes back. */
+/** Returns milliseconds since boot, of our time namespace; this clock counts while the machine is suspended. */
 export const bootTime = (): number => milliseconds(CLOCK_BOOTTIME)
 
-/** Milliseconds that processors have worked for the calling thread, here and in the kernel. */
+/** Returns the processor time of the calling thread in milliseconds, in user and kernel mode. */
 export const threadTime = (): number => milliseconds(CLOCK_THREAD_CPUTIME_ID)
 
 /**
- * The same as it was when the thread slept last, or at the last tick. It costs less, and lets the thread go on: the exact time is
- * brought up to date first, at which the scheduler sees that somebody else's turn has come, in the middle of a call.
+ * Returns the processor time of the calling thread as of its last sleep or the last tick, in milliseconds. It costs
+ * less than `threadTime` and does not preempt: for the exact time the kernel runs update_curr(), which may find that
+ * another thread's turn has come, in the middle of a call.
  *
  * @see getrusage(2): 0 s64 seconds | 8 s64 microseconds as a user | 16, 24 the same in the kernel;
  *   linux/kernel/sched/fair.c update_curr()
@@ -43,12 +44,12 @@ export function accountedTime(): number {
   return seconds * 1000 + (usageView.getUint32(8, true) + usageView.getUint32(24, true)) / 1000
 }
 
-/** @see clock_gettime(2): `struct timespec` is 0 s64 seconds | 8 s64 nanoseconds */
+/** Reads a clock. @see clock_gettime(2): `struct timespec` is 0 s64 seconds | 8 s64 nanoseconds */
 function milliseconds(clock: number): number {
   check('clock_gettime', libcClockGettime(clock, time))
-  // The seconds have 32 bits for 136 years.
+  // The low 32 bits of the seconds last for 136 years.
   return view.getUint32(0, true) * 1000 + view.getUint32(8, true) / 1e6
 }
 
-/** How many clock ticks of procfs make a second. */
+/** Returns how many clock ticks of procfs make a second. */
 export const ticksPerSecond = (): number => Number(libcSysconf(SC_CLK_TCK))

@@ -8,8 +8,8 @@ const syscallKcmp = libc.func('syscall', 'long', ['long', 'int', 'int', 'int', '
 const { kcmp } = ownSyscalls(process.arch)
 
 /**
- * Is descriptor `fd` of the task `tid` the same open file as ours? Not only the same object: what was opened once, and
- * copied or passed on since.
+ * Returns whether descriptor `fd` of task `tid` is the same open file description as ours: opened once, and
+ * duplicated or passed on since. The same inode alone is not enough.
  *
  * @returns false also if there is no such task or descriptor
  * @see kcmp(2): needs the right to trace the task

@@ -4,8 +4,8 @@ import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
 
 /**
- * Credentials of the calling *thread*. Only raw system calls: the C library's setgroups() and setresuid() change all
- * threads of the process. Whoever changes something reads it back: setfsuid() and setfsgid() do not report failure.
+ * Credentials of the calling *thread*, by raw system calls: the C library's setgroups() and setresuid() change all
+ * threads of the process. Changes are read back where the call does not report failure: setfsuid() and setfsgid().
  */
 const syscall1 = libc.func('syscall', 'long', ['long', 'uint32_t'])
 const syscallBytes = libc.func('long syscall(long number, uint8_t *header, uint8_t *data)')
@@ -16,19 +16,23 @@ const { setfsuid, setfsgid, setresuid, setresgid, setgroups, getgroups, capget, 
 const NOTHING = 0xffff_ffff
 const CAPABILITY_VERSION_3 = 0x20080522
 
-/** Sets the file system user id and tells whether it is set now. */
+/** Sets the file system user id. @returns whether it is set now */
 export function setFsuid(uid: HostId): boolean {
   syscall1(setfsuid, uid)
   return syscall1(setfsuid, NOTHING) === uid
 }
 
-/** Sets the file system group id and tells whether it is set now. */
+/** Sets the file system group id. @returns whether it is set now */
 export function setFsgid(gid: HostId): boolean {
   syscall1(setfsgid, gid)
   return syscall1(setfsgid, NOTHING) === gid
 }
 
-/** Sets the real, effective and saved user id, and with the effective one the file system's. @throws {SyscallError} EPERM, EINVAL */
+/**
+ * Sets the real, effective and saved user id; the file system user id follows the effective id.
+ *
+ * @throws {SyscallError} EPERM, EINVAL
+ */
 export function setResuid(real: number, effective: number, saved: number): void {
   check('setresuid', Number(syscall3(setresuid, real, effective, saved)))
 }
@@ -36,22 +40,26 @@ export function setResuid(real: number, effective: number, saved: number): void 
 /** Sets the real user id alone. Needs CAP_SETUID. @returns whether it is set now */
 export const setRealUid = (uid: HostId): boolean => Number(syscall3(setresuid, uid, NOTHING, NOTHING)) === 0
 
-/** Sets the effective user id, and with it the file system's. @throws {SyscallError} EPERM without CAP_SETUID; EINVAL where there is no such id */
+/**
+ * Sets the effective user id; the file system user id follows it.
+ *
+ * @throws {SyscallError} EPERM without CAP_SETUID; EINVAL if our user namespace does not map the id
+ */
 export function setEffectiveUid(uid: HostId): void {
   setResuid(NOTHING, uid, NOTHING)
 }
 
-/** As `setResuid`, for the group id. */
+/** Does the same as `setResuid` for the group ids. */
 export function setResgid(real: number, effective: number, saved: number): void {
   check('setresgid', Number(syscall3(setresgid, real, effective, saved)))
 }
 
-/** @param groups 4 bytes each @throws {SyscallError} EPERM without CAP_SETGID */
+/** Sets the supplementary groups of the thread. @throws {SyscallError} EPERM without CAP_SETGID */
 export function setGroups(groups: Uint32Array): void {
   check('setgroups', syscallSized(setgroups, groups.length, bytesOf(groups)))
 }
 
-/** How many supplementary groups the thread has. */
+/** Returns how many supplementary groups the thread has. */
 export function groupCount(): number {
   return check('getgroups', syscallSized(getgroups, 0, empty))
 }
@@ -73,7 +81,11 @@ headerView.setUint32(0, CAPABILITY_VERSION_3, true)
 const data = new Uint8Array(24)
 const dataView = new DataView(data.buffer)
 
-/** Capabilities of the calling thread. `struct __user_cap_data_struct[2]`: effective, permitted, inheritable, low halves first. */
+/**
+ * Returns the capabilities of the calling thread.
+ *
+ * @see capget(2): `struct __user_cap_data_struct[2]` is u32 effective, permitted, inheritable; low halves first
+ */
 export function getCapabilities(): Capabilities {
   check('capget', syscallBytes(capget, header, data))
   return { effective: both(0), permitted: both(4), inheritable: both(8) }
@@ -84,22 +96,22 @@ const both = (at: number): bigint =>
 
 const libcPrctl = libc.func('int prctl(int option, ulong a)')
 
-/** Does the calling thread's bounding set have this one? @returns -1 if the kernel has no capability of that number */
+/** Returns 1 or 0: whether the bounding set has a capability; -1 if the kernel has no capability of this number. */
 const isBounded = (number: number): number => libcPrctl(PR_CAPBSET_READ, number)
 
-/** The capabilities that the calling thread could still gain, as a 64-bit mask. */
+/** Returns the calling thread's bounding set, the capabilities that it could still gain, as a 64-bit mask. */
 export function boundingSet(): bigint {
   let set = 0n
   for (let number = 0, has = isBounded(0); has >= 0; has = isBounded(++number)) set |= BigInt(has) << BigInt(number)
   return set
 }
 
-/** Takes them all away, for good. @throws {SyscallError} EPERM without CAP_SETPCAP */
+/** Empties the bounding set, for good. @throws {SyscallError} EPERM without CAP_SETPCAP */
 export function dropBoundingSet(): void {
   for (let number = 0; isBounded(number) >= 0; number++) check('prctl', libcPrctl(PR_CAPBSET_DROP, number))
 }
 
-/** A prepared argument of capset(2): sets are few and known at the start, so the path of a call only passes one on. */
+/** A prepared argument of capset(2): the sets are few and known at the start, so a call only passes a pointer. */
 export class CapabilitySet {
   readonly #bytes = new Uint8Array(24)
   readonly #low: number
@@ -115,19 +127,23 @@ export class CapabilitySet {
     this.#high = view.getUint32(12, true)
   }
 
-  /** Makes this the thread's set. @throws {SyscallError} EPERM for more than is permitted */
+  /** Gives the calling thread these sets. @throws {SyscallError} EPERM for more than is permitted */
   enter(): void {
     check('capset', syscallBytes(capset, header, this.#bytes))
   }
 
-  /** Is the thread's *effective* set exactly this one? */
+  /** Returns whether the thread's *effective* set is exactly the effective set here. */
   get entered(): boolean {
     check('capget', syscallBytes(capget, header, data))
     return dataView.getUint32(0, true) === this.#low && dataView.getUint32(12, true) === this.#high
   }
 }
 
-/** Gives all capabilities of the calling thread up but these. @throws {Error} if they do not read back */
+/**
+ * Gives up all capabilities of the calling thread except those in `mask`.
+ *
+ * @throws {Error} if reading back shows others
+ */
 export function keepOnly(mask: bigint): void {
   const kept = getCapabilities().permitted & mask
   new CapabilitySet({ effective: kept, permitted: kept, inheritable: 0n }).enter()

@@ -6,8 +6,8 @@ import { major, minor } from '../abi/dev.ts'
 const MISC = 10
 
 /**
- * The names that the kernel has for the number of a character device now: those of the drivers of its major number, of its
- * device and of the class of that; none where nobody has the number.
+ * Returns the names which the kernel has now for the number of a character device: of the drivers of its major
+ * number, of the device, and of the device's class. The list is empty if no driver has the number.
  *
  * @see linux/fs/char_dev.c chrdev_show(), linux/drivers/char/misc.c misc_seq_show()
  */
@@ -31,7 +31,7 @@ export function deviceNames(dev: Dev): readonly string[] {
   return [...new Set(names)].filter((name) => name !== '' && !(maj === MISC && name === 'misc'))
 }
 
-/** Of lines with a number and a name. */
+/** Returns the names in the lines "number name" whose number is `number`. */
 const named = (text: string, number: number): readonly string[] =>
   [...text.matchAll(/^ *(\d+) (\S+)$/gm)].filter(([, each]) => Number(each) === number).map(([, , name]) => name!)
 

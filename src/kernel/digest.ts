@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 const root = new URL('../', import.meta.url)
 
-/** Of all that was built. */
+/** Returns the digest of all files that were built: 16 hexadecimal digits. */
 export function digest(): string {
   const hash = createHash('sha256')
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'))

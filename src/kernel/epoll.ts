@@ -22,7 +22,7 @@ const libcEpollCreate1 = libc.func('int epoll_create1(int flags)')
 const libcEpollCtl = libc.func('int epoll_ctl(int epoll, int operation, int fd, uint8_t *event)')
 const libcEpollWait = libc.func('int epoll_wait(int epoll, uint8_t *events, int count, int timeout)')
 
-/** The kernel's set of watched descriptors. Changing it is allowed while another thread waits in it. */
+/** An epoll set. Any thread may change it while another thread waits in it. */
 export class Epoll implements Disposable {
   readonly #fd: Fd
 
@@ -35,19 +35,20 @@ export class Epoll implements Disposable {
   }
 
   /**
-   * Is anything ready? A look that takes no turn: epoll_wait(2) hands out what is ready in turn, so one whose event nobody
-   * serves has lost its turn (fs/eventpoll.c ep_send_events()), and of two that are always ready it may be always the same.
+   * Returns whether any descriptor is ready, by poll(2) and not by epoll_wait(2), which hands out ready descriptors in
+   * turn (fs/eventpoll.c ep_send_events()): a descriptor whose event is not served would lose its turn, and of two that
+   * are always ready it might always be the same one.
    */
   get isReady(): boolean {
     return poll(this.#fd.raw, POLLIN, 0) !== 0
   }
 
-  /** @param token two numbers of 32 bits that come back with each event */
+  /** Adds a descriptor. @param token two 32-bit numbers that come back with each event */
   add(fd: Handle, events: number, token: readonly [number, number]): void {
     this.#control(EPOLL_CTL_ADD, fd.raw, events, token)
   }
 
-  /** A descriptor that was removed meanwhile is no error. */
+  /** Changes the events of a descriptor; ignores a descriptor that was removed meanwhile. */
   modify(fd: number, events: number, token: readonly [number, number]): void {
     try {
       this.#control(EPOLL_CTL_MOD, fd, events, token)
@@ -56,7 +57,7 @@ export class Epoll implements Disposable {
     }
   }
 
-  /** A descriptor that is gone already is no error. */
+  /** Removes a descriptor; ignores a descriptor that is gone already. */
   remove(fd: number): void {
     libcEpollCtl(this.raw, EPOLL_CTL_DEL, fd, new Uint8Array(EVENT_SIZE))
   }
@@ -74,7 +75,7 @@ export class Epoll implements Disposable {
   }
 }
 
-/** One event at a time, in memory of its own: level-triggered epoll hands the ready ones out in turn. */
+/** Waits for one event at a time: level-triggered epoll hands out the ready descriptors in turn. */
 export class EpollEvent {
   readonly #bytes = new Uint8Array(EVENT_SIZE)
   readonly #view = new DataView(this.#bytes.buffer)
@@ -94,14 +95,14 @@ export class EpollEvent {
   /**
    * Blocks until something is ready.
    *
-   * @param timeout milliseconds, or -1
+   * @param timeout milliseconds; -1 for none
    * @returns false after the time-out or a signal
    */
   wait(epoll: number, timeout: number): boolean {
     return settled(libcEpollWait(epoll, this.#bytes, 1, timeout))
   }
 
-  /** As `wait`, on a thread of libuv's pool: for a main thread that must go on. */
+  /** Waits on a thread of libuv's pool, for a main thread that must go on. */
   waitAsync(epoll: number, done: (ready: boolean) => void): void {
     libcEpollWait.async(epoll, this.#bytes, 1, -1, (error: Error | null, result: number) => {
       if (error) throw error

@@ -1,7 +1,7 @@
 import type { Errno } from '../abi/brand.ts'
 import { errnoName } from '../abi/errno.ts'
 
-/** A kernel call failed: made by `check` of kernel/, turned into the container's errno by the engine's answer. */
+/** A failed kernel call: thrown by `check` of kernel/, and turned into the container's errno by the engine's answer. */
 export class SyscallError extends Error {
   override readonly name = 'SyscallError'
   readonly syscall: string

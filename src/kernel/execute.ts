@@ -12,19 +12,21 @@ const SIGACTION_SIZE = 152
 const IGNORED = new Uint8Array(SIGACTION_SIZE)
 /** SIG_IGN. */
 IGNORED[0] = 1
-/** Node marks them close-on-exec when it starts. */
+/** Node marks the standard streams close-on-exec when it starts. */
 const STANDARD = [0, 1, 2]
 
 /**
- * Becomes another program in the same process, which gets our environment, the standard streams and `fds` under their numbers,
- * and nothing else. To be called by the main thread, whose signal mask it gets, while nothing forks. SIGHUP is ignored until
- * the program has reset that: it would end the process.
+ * Replaces the program of this process. The new program gets our environment, the standard streams and `fds` under
+ * their numbers, and no other descriptor. SIGHUP, which would end the process, is ignored until the new program
+ * resets that.
  *
- * @throws {SyscallError} if it cannot be executed: all is as before then, but for the marks of the standard streams
+ * Preconditions: the main thread calls this, whose signal mask the program gets, while no thread forks.
+ *
+ * @throws {SyscallError} if `program` cannot be executed; then only the flags of the standard streams have changed
  * @see execve(2)
  */
 export function execv(program: string, args: readonly string[], fds: readonly Handle[]): never {
-  // Also those that Node itself has got from whoever started it, and does not know of.
+  // This includes descriptors which Node inherited and does not know.
   setCloexecFrom(STANDARD.length)
   for (const raw of [...STANDARD, ...fds.map(({ raw }) => raw)]) passOn(raw)
   const old = new Uint8Array(SIGACTION_SIZE)

@@ -9,22 +9,25 @@ const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
 
 const CLOSE_RANGE_CLOEXEC = 4
 
-/** Closes a descriptor number that nothing owns; errors are of no use to anybody here. */
+/** Closes a descriptor number that no `Fd` owns; errors are ignored. */
 export function closeRaw(raw: number): void {
   libcClose(raw)
 }
 
-/** Closes every descriptor from `first` on, whoever owns it: for a process that ends. */
+/** Closes every descriptor from `first` on, without regard to owners: for a process that ends. */
 export function closeFrom(first: number): void {
   libcCloseRange(first, 0xffff_ffff, 0)
 }
 
-/** Marks every descriptor from `first` on, whoever owns it, as `setCloexec` does. @throws {SyscallError} EINVAL before 5.11 */
+/** Marks every descriptor from `first` on as close-on-exec. @throws {SyscallError} EINVAL before 5.11 */
 export function setCloexecFrom(first: number): void {
   check('close_range', libcCloseRange(first, 0xffff_ffff, CLOSE_RANGE_CLOEXEC))
 }
 
-/** A descriptor was used that was closed or passed on: a bug of ours, never to reach another descriptor. */
+/**
+ * Thrown where a descriptor is used that was closed or passed on: a bug of ours, which must not hit another
+ * descriptor.
+ */
 export class FdClosed extends Error {
   override readonly name = 'FdClosed'
 }
@@ -57,12 +60,22 @@ export class Fd implements Handle {
   }
 }
 
-/** @param least its number is that, or above @throws {SyscallError} EMFILE, EINVAL if no number is so high */
+/**
+ * Duplicates a descriptor.
+ *
+ * @param least the lowest number it may get
+ * @throws {SyscallError} EMFILE; EINVAL if too high
+ */
 export function dup(fd: Handle, least = 3): Fd {
   return new Fd(check('fcntl', libcFcntl(fd.raw, F_DUPFD_CLOEXEC, least)))
 }
 
-/** @param fd any that is open @throws {SyscallError} EMFILE, ENFILE if this process cannot have so many more descriptors now */
+/**
+ * Checks that this process can have `count` more descriptors now.
+ *
+ * @param fd any open descriptor
+ * @throws {SyscallError} EMFILE, ENFILE if it cannot
+ */
 export function requireDescriptors(fd: Handle, count: number): void {
   const room: Fd[] = []
   try {
@@ -72,30 +85,30 @@ export function requireDescriptors(fd: Handle, count: number): void {
   }
 }
 
-/** For a socket that was inherited. It holds for all who share it. */
+/** Makes an inherited socket non-blocking, for all processes that share its open file description. */
 export function setNonblocking(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFL, 0))
   check('fcntl', libcFcntl(raw, F_SETFL, flags | O_NONBLOCK))
 }
 
-/** Lets the next program that this process becomes have a descriptor. */
+/** Keeps a descriptor open across execve(2). */
 export function passOn(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFD, 0))
   check('fcntl', libcFcntl(raw, F_SETFD, flags & ~FD_CLOEXEC))
 }
 
-/** Marks a descriptor that was inherited, so that no program started later gets it. */
+/** Marks an inherited descriptor as close-on-exec, so that no program started later gets it. */
 export function setCloexec(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFD, 0))
   check('fcntl', libcFcntl(raw, F_SETFD, flags | FD_CLOEXEC))
 }
 
-/** Rules out for ever what `seals` says, for all who have the file. @throws {SyscallError} EPERM for one that takes none */
+/** Seals a memfd for ever, for all processes that have it. @throws {SyscallError} EPERM if it takes no more seals */
 export function addSeals(fd: Handle, seals: number): void {
   check('fcntl', libcFcntl(fd.raw, F_ADD_SEALS, seals))
 }
 
-/** Closes `fd` if `action` fails: a container can see to it that it does, over and over. */
+/** Closes `fd` if `action` fails: a container can make it fail over and over, and would use up our descriptors. */
 export function guarded<T>(fd: Fd, action: () => T): T {
   try {
     return action()

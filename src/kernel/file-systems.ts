@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 
-/** What file systems the kernel has, or could load by their names; empty if it does not tell. */
+/** Returns the file systems which the kernel has or can load; empty if that cannot be found out. */
 export function knownFileSystems(): ReadonlySet<string> {
   const listed = read('/proc/filesystems')
   if (listed === '') return new Set()
-  // By this alias the kernel asks for the module; linux/fs/filesystems.c get_fs_type()
+  // The kernel requests the module by this alias: linux/fs/filesystems.c get_fs_type()
   const aliases = read(`/lib/modules/${release()}/modules.alias`)
   const names = [...listed.matchAll(/\t(\S+)$/gm), ...aliases.matchAll(/^alias fs-(\S+) /gm)]
   return new Set(names.map(([, name]) => name!))

@@ -55,7 +55,7 @@ const how = new Uint8Array(24)
 const howView = new DataView(how.buffer)
 
 /**
- * Opens `path` as the calling thread is now, under `resolve`.
+ * Opens `path` with the calling thread's present credentials, under `resolve`; always close-on-exec.
  *
  * @param dir AT_FDCWD or a descriptor
  * @throws {SyscallError} EAGAIN with RESOLVE_CACHED if the lookup would have to ask the file system; ELOOP with
@@ -68,7 +68,7 @@ export function openat2(dir: number, path: Uint8Array, flags: number, resolve: n
   return new Fd(check('openat2', syscallOpenat2(openat2Number, dir, path, how, 24)))
 }
 
-/** @returns how many bytes were read, at most the length of `into` */
+/** Reads into `into`. @returns how many bytes were read */
 export function read(fd: Handle, into: Uint8Array): number {
   return check('read', libcRead(fd.raw, into, into.length))
 }
@@ -93,7 +93,7 @@ export function umask(mask: Mode): void {
  * Creates the file system node `name` in `parent`.
  *
  * @param name one component with its trailing slashes, if it had some, and a NUL
- * @param dev as in the caller's register; the low half of the C library's dev_t has the same encoding
+ * @param dev as in the caller's register, whose encoding is that of the low half of the C library's dev_t
  * @throws {SyscallError} EPERM without CAP_MKNOD in the initial user namespace; EEXIST; EACCES; EROFS; ...
  * @see mknodat(2), linux/fs/namei.c do_mknodat()
  */
@@ -101,22 +101,26 @@ export function mknodat(parent: Handle, name: PathBytes, mode: Mode, dev: Dev): 
   check('mknodat', libcMknodat(parent.raw, name, mode, dev))
 }
 
-/** Removes a name that is no directory. @throws {SyscallError} ENOENT, EACCES, EBUSY where something is mounted */
+/** Removes a name which is not a directory's. @throws {SyscallError} ENOENT; EACCES; EBUSY if a mount is on it */
 export function unlinkat(parent: Handle, name: Uint8Array): void {
   check('unlinkat', libcUnlinkat(parent.raw, name, 0))
 }
 
-/** Changes the group of a name that is no symbolic link. @throws {SyscallError} EPERM without CAP_CHOWN */
+/** Changes the group of a file; `name` must not be a symbolic link, since that would be followed. Needs CAP_CHOWN. */
 export function fchownGroup(parent: Handle, name: Uint8Array, gid: HostId): void {
   check('fchownat', libcFchownat(parent.raw, name, 0xffff_ffff, gid, 0))
 }
 
-/** What `struct statx` tells: 20 u32 uid | 24 u32 gid | 28 u16 mode | 32 u64 ino | 40 u64 size | 136 u32 major | 140 u32 minor. */
+/**
+ * The identity of a file. Offsets within `struct statx`:
+ *
+ *   20 u32 uid | 24 u32 gid | 28 u16 mode | 32 u64 ino | 40 u64 size | 136 u32 major | 140 u32 minor
+ */
 export interface Identity {
   readonly dev: bigint
   readonly ino: bigint
   readonly mode: Mode
-  /** As the mount shows them; 65534 for one that it cannot. */
+  /** Owner and group as the mount shows them; 65534 for an id that is not mapped. */
   readonly uid: HostId
   readonly gid: HostId
   readonly size: bigint
@@ -126,7 +130,7 @@ const statxBytes = new Uint8Array(256)
 const statxView = new DataView(statxBytes.buffer)
 
 /**
- * Looks at the object of a descriptor, without asking a file system that would have to ask its server.
+ * Returns the identity of a descriptor's file from the cache, without a request to the server of a network file system.
  *
  * @throws {SyscallError} EACCES on a FUSE file system of another user namespace
  */
@@ -145,7 +149,7 @@ export function statx(fd: number): Identity {
 const STATX_MNT_ID_UNIQUE = 0x4000
 
 /**
- * A number of the mount of `fd` that is never used again; `struct statx`: 0 u32 mask | 144 u64 mount.
+ * Returns the id of the mount of `fd`, which is never reused; `struct statx`: 0 u32 mask | 144 u64 mount.
  *
  * @returns undefined before 6.8
  */
@@ -154,7 +158,7 @@ export function mountId(fd: Handle): bigint | undefined {
   return (statxView.getUint32(0, true) & STATX_MNT_ID_UNIQUE) === 0 ? undefined : statxView.getBigUint64(144, true)
 }
 
-/** The device that a node stands for; `struct statx`: 128 u32 major | 132 u32 minor. */
+/** Returns the device number of a node; `struct statx`: 128 u32 major | 132 u32 minor. */
 export function deviceOf(node: Handle): Dev {
   check('statx', libcStatx(node.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, statxBytes))
   return makedev(statxView.getUint32(128, true), statxView.getUint32(132, true))
@@ -166,14 +170,14 @@ const STATX_BTIME = 0x800
 const milliseconds = (at: number): number =>
   1000 * Number(statxView.getBigInt64(at, true)) + statxView.getUint32(at + 8, true) / 1e6
 
-/** In milliseconds since 1970, by the clock of the file system, which may be a tick behind. */
+/** Times of a file in milliseconds since 1970, by the clock of the file system, which may be a tick behind. */
 interface Times {
-  /** When it was created, where the file system keeps that: else the same as `changed`. */
+  /** The time of creation; the same as `changed` if the file system does not keep it. */
   readonly born: number
   readonly changed: number
 }
 
-/** `struct statx`: 0 u32 mask | 80 birth | 96 change. */
+/** Returns the times of a file; `struct statx`: 0 u32 mask | 80 birth | 96 change. */
 export function timesOf(fd: Handle): Times {
   check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH, STATX_BTIME | STATX_CTIME, statxBytes))
   const changed = milliseconds(96)
@@ -183,8 +187,8 @@ export function timesOf(fd: Handle): Times {
 const STATX_MARKS = STATX_CTIME | STATX_MNT_ID_UNIQUE | 0x100
 
 /**
- * What tells this object from any other, and from itself after a change: file system, inode and time of change, and through
- * which mount it is seen. `struct statx`: 96 s64 seconds | 104 u32 nanoseconds of the change.
+ * Returns numbers which differ for any other file, and for this file after a change: file system, inode, time of
+ * change, and the mount of `fd`. `struct statx`: 96 s64 seconds | 104 u32 nanoseconds of the change.
  */
 export function marksOf(fd: Handle): readonly bigint[] {
   check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH, STATX_MARKS, statxBytes))
@@ -193,7 +197,7 @@ export function marksOf(fd: Handle): readonly bigint[] {
 
 const STATX_ATTR_MOUNT_ROOT = 0x2000
 
-/** Is it the root directory of its mount, so that something is mounted there? `struct statx`: 8 u64 attributes. */
+/** Returns whether `fd` is the root of its mount, so that a mount is at its path; `struct statx`: 8 u64 attributes. */
 export function isMountRoot(fd: Handle): boolean {
   check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, statxBytes))
   return (statxView.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0
@@ -203,8 +207,8 @@ const target = new Uint8Array(4096)
 const DIGIT = 0x30
 
 /**
- * The inode number of a namespace by its link, such as "user:[4026531837]": a third of the price of stat(2), which makes an
- * inode for it.
+ * Returns the inode number of a namespace from the target of its link, such as "user:[4026531837]". This costs a
+ * third of stat(2), which allocates an inode.
  *
  * @param path of a link below /proc/TID/ns
  * @throws {SyscallError} ENOENT, EACCES
@@ -219,7 +223,7 @@ export function namespaceInode(dir: number, path: Uint8Array): number {
   return value
 }
 
-/** The mode of `path` itself, below a directory. */
+/** Returns the mode of `path` below a directory; a symbolic link at the end is not followed. */
 export function linkMode(dir: Handle, path: Uint8Array): Mode {
   check('statx', libcStatx(dir.raw, path, AT_SYMLINK_NOFOLLOW, STATX_IDENTITY, statxBytes))
   return statxView.getUint16(28, true) as Mode
@@ -241,10 +245,10 @@ export function fstatfs(fd: Handle): FileSystem {
 
 export const fileSystemType = (fd: Handle): number => fstatfs(fd).type
 
-/** A path that leads to what a handle is for, where procfs shows ourselves. */
+/** Returns a path to the file of a handle; it works where /proc is a procfs of our pid namespace. */
 export const linkOf = (handle: Handle): Uint8Array => cstring(`/proc/self/fd/${handle.raw}`)
 
-/** The target of the symbolic link that was opened with O_PATH and O_NOFOLLOW. */
+/** Returns the target of a symbolic link that was opened with O_PATH and O_NOFOLLOW. */
 export function readlink(link: Handle): Uint8Array {
   const length = check('readlinkat', Number(libcReadlinkat(link.raw, EMPTY, target, target.length)))
   return target.slice(0, length)

@@ -13,7 +13,7 @@ const syscallFsconfig = libc.func(
 const syscallFsmount = libc.func('syscall', 'long', ['long', 'int', 'uint32_t', 'uint32_t'])
 
 /**
- * A context in which a file system is described; it belongs to the user namespace of the calling thread.
+ * Opens a context in which a file system is described; it belongs to the user namespace of the calling thread.
  *
  * @param type NUL-terminated
  * @throws {SyscallError} ENODEV for a type that the kernel lacks
@@ -23,9 +23,9 @@ export const fsopen = (type: Uint8Array): Fd =>
   new Fd(check('fsopen', syscallFsopen(numbers.fsopen, type, FSOPEN_CLOEXEC)))
 
 /**
- * Tells a context one parameter: a flag, or with `value` a string. Both are NUL-terminated, 255 bytes at most.
+ * Sets a parameter of a context: a flag, or with `value` a string. Both are NUL-terminated and have at most 255 bytes.
  *
- * @throws {SyscallError} EINVAL for one that the type does not know
+ * @throws {SyscallError} EINVAL for a parameter that the type does not know
  */
 export function fsconfigSet(context: Handle, key: Uint8Array, value: Uint8Array | null): void {
   const command = value ? FSCONFIG.SET_STRING : FSCONFIG.SET_FLAG
@@ -33,22 +33,22 @@ export function fsconfigSet(context: Handle, key: Uint8Array, value: Uint8Array 
 }
 
 /**
- * Makes the file system, or finds the one that is there already, which `exclusive` refuses. Opens the device that `source`
- * names for the calling thread, and may take as long as that device.
+ * Makes the file system, or finds it if it exists already, which `exclusive` refuses (EBUSY). Opens the parameter
+ * `source` as the calling thread; may block as long as that device takes.
  *
- * @throws {SyscallError} what mount(2) says of the source and of what it holds
+ * @throws {SyscallError} the errno that mount(2) has for the source and its content
  */
 export function fsconfigCreate(context: Handle, exclusive = false): void {
   const command = exclusive ? FSCONFIG.CMD_CREATE_EXCL : FSCONFIG.CMD_CREATE
   check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, null, null, 0))
 }
 
-/** A mount of what a context made, which stands nowhere and vanishes with its descriptor. @param attributes MOUNT_ATTR_* */
+/** Makes a detached mount of a context's file system; it ends with its descriptor. @param attributes MOUNT_ATTR_* */
 export function fsmount(context: Handle, attributes = 0n): Fd {
   return new Fd(check('fsmount', syscallFsmount(numbers.fsmount, context.raw, FSMOUNT_CLOEXEC, Number(attributes))))
 }
 
-/** A tmpfs that is mounted nowhere and vanishes with its descriptor. @param options such as `[['mode', '1777']]` */
+/** Makes a detached tmpfs, which ends with its descriptor. @param options such as `[['mode', '1777']]` */
 export function detachedTmpfs(options: readonly (readonly [key: string, value: string])[]): Fd {
   using context = fsopen(cstring('tmpfs'))
   for (const [key, value] of options) fsconfigSet(context, cstring(key), cstring(value))

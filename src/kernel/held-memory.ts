@@ -13,11 +13,11 @@ const PROCMAP_QUERY_SIZE = 104
 const PROCMAP_QUERY = _IOWR(0x66, 17, PROCMAP_QUERY_SIZE)
 const PROCMAP_QUERY_VMA_WRITABLE = 2
 
-/** A mapping that may be written. */
+/** A writable mapping. */
 interface Mapping {
-  /** The address after its last one. */
+  /** The address after the last byte. */
   readonly end: bigint
-  /** Its pages are those of a file, whose server may never give them. */
+  /** Whether it maps a file, whose file system may never deliver a page. */
   readonly ofFile: boolean
 }
 
@@ -25,8 +25,9 @@ const query = new Uint8Array(PROCMAP_QUERY_SIZE)
 const queryView = new DataView(query.buffer)
 
 /**
- * Looks for the mapping at `at`, if that may be written; `struct procmap_query`: 0 u64 size | 8 u64 flags | 16 u64 address |
- * 32 u64 end | 64 u64 inode.
+ * Returns the writable mapping at `at`.
+ *
+ * `struct procmap_query`: 0 u64 size | 8 u64 flags | 16 u64 address | 32 u64 end | 64 u64 inode
  *
  * @param maps `/proc/PID/maps`
  * @throws {SyscallError} EFAULT; ENOTTY before 6.11; ESRCH if the memory is gone
@@ -45,7 +46,11 @@ export function queryWritable(maps: Handle, at: bigint): Mapping {
 const LINE = /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)/
 const chunk = Buffer.alloc(65_536)
 
-/** The same from the text, as any kernel has it. @param maps opened anew, for it is read from where it stands */
+/**
+ * Does the same by the text of the file, on any kernel.
+ *
+ * @param maps just opened, since it is read from its position on
+ */
 export function findWritable(maps: Handle, at: bigint): Mapping {
   let rest = ''
   for (let length = read(maps, chunk); length > 0; length = read(maps, chunk)) {
@@ -63,11 +68,11 @@ export function findWritable(maps: Handle, at: bigint): Mapping {
 }
 
 /**
- * The memory that a task had when its files were opened. It stays that memory, or is gone, whatever program has the task's
- * number when it is written: process_vm_writev(2) would look for the task again.
+ * Writes into the memory that a task had when `mem` was opened. The descriptor keeps that memory: it cannot become
+ * another task's, while process_vm_writev(2) would look up the number again, which may be reused.
  *
- * `/proc/PID/mem` ignores the protection of private pages (FOLL_FORCE), so the mappings are asked for it. A page that the
- * task protects or replaces in between is its own all the same.
+ * `/proc/PID/mem` ignores the protection of private pages (FOLL_FORCE), so the mappings are checked first. If the task
+ * protects or replaces a page in between, it is still a page of this task.
  */
 export class HeldMemory {
   readonly #mem: Handle
@@ -83,10 +88,11 @@ export class HeldMemory {
   }
 
   /**
-   * Writes all of `bytes`, or what comes before the bad page.
+   * Writes `bytes`; if a page is bad, the bytes before it are written.
    *
-   * @param fetch is called with a part that lies in a file, before it is written: it may hang, and a thread that hangs in
-   *   `/proc/PID/mem` cannot be killed
+   * @param fetch called with each part that maps a file before it is written: reading the page may hang, and a thread
+   * that
+   *   hangs in `/proc/PID/mem` cannot be killed
    * @throws {SyscallError} EFAULT
    */
   write(at: bigint, bytes: Uint8Array, fetch: (at: bigint, length: number) => unknown): void {

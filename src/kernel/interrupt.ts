@@ -2,7 +2,7 @@ import type { Tid } from '../abi/brand.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
 
-/** It does nothing where nobody handles it, and Node does not. */
+/** The signal for interrupts: it is ignored without a handler, and Node has none for it. */
 const SIGURG = 23
 const SIG_BLOCK = 0
 const SIG_UNBLOCK = 1
@@ -19,8 +19,8 @@ const set = Buffer.alloc(SIGSET_SIZE)
 set.writeBigUInt64LE(1n << BigInt(SIGURG - 1))
 
 /**
- * From now on `interrupt` ends a system call of a thread that lets it (EINTR), instead of nothing. What handles the signal is
- * abs(3): it takes the number of the signal and does nothing with it.
+ * Installs a handler, without which `interrupt` does nothing: from now on the signal ends a system call of a thread
+ * that allows it (EINTR). The handler is abs(3), a C function that takes the signal's number and has no effect.
  */
 export function armInterrupts(): void {
   const action = Buffer.alloc(SIGACTION_SIZE)
@@ -28,10 +28,10 @@ export function armInterrupts(): void {
   check('sigaction', libcSigaction(SIGURG, action, null))
 }
 
-/** May the calling thread be interrupted? What came while it might not comes when it may. */
+/** Allows or blocks interrupts of the calling thread; an interrupt that comes while they are blocked stays pending. */
 export function allowInterrupts(may: boolean): void {
   libcPthreadSigmask(may ? SIG_UNBLOCK : SIG_BLOCK, set, null)
 }
 
-/** Interrupts a thread of this process, if it lets that be and waits in the kernel. @returns false if it is gone */
+/** Interrupts the system call of a thread, if that thread allows it. @returns false if the thread is gone */
 export const interrupt = (thread: Tid): boolean => libcSyscall(tgkill, process.pid, thread, SIGURG) === 0

@@ -3,14 +3,14 @@ import type { Errno } from '../abi/brand.ts'
 import { SyscallError } from './error.ts'
 
 const library = koffi.load(null)
-/** `errno` of this thread, in place. */
+/** The memory of this thread's `errno`. */
 const errnoWord = new Int32Array(koffi.view(library.func('void *__errno_location()')(), 4))
 let errno = 0
 
 /**
- * The C library of the running process: kernel/ declares its foreign functions on it. Each of them notes errno in the same
- * breath: as soon as another function is called, be it one of ours, the runtime may collect or compile, and malloc(3) of that
- * has an errno of its own, also where it succeeds.
+ * The C library of this process, on which kernel/ declares its foreign functions. Each function saves errno right after
+ * the call: before any other function returns, even one of ours, V8 may collect or compile, and its malloc(3) may set
+ * errno even if it succeeds.
  */
 export const libc: Pick<typeof library, 'func' | 'symbol'> = {
   func: ((...declaration: Parameters<typeof library.func>) => {
@@ -32,13 +32,13 @@ export const libc: Pick<typeof library, 'func' | 'symbol'> = {
   symbol: library.symbol.bind(library),
 }
 
-/** The error number of the last foreign call of this thread; right only before another one, and never after an `await`. */
+/** Returns the errno of this thread's last foreign call; wrong after another foreign call or an `await`. */
 export const lastErrno = (): Errno => errno as Errno
 
 /**
- * The one place where a failed kernel call becomes an exception.
+ * Turns a failed kernel call into an exception.
  *
- * @param result what the C function returned; below zero it failed and errno is set
+ * @param result the return value of the C function; a negative value means failure, with errno set
  * @throws {SyscallError}
  */
 export function check(syscall: string, result: number): number {
@@ -46,9 +46,9 @@ export function check(syscall: string, result: number): number {
   return result
 }
 
-/** A string of ours (never of a container) as NUL-terminated bytes. */
+/** Returns a string of ours (never of a container) as NUL-terminated bytes. */
 export const cstring = (text: string): Uint8Array => Buffer.from(`${text}\0`)
 
-/** The address of memory that outlives the call. */
+/** Returns the address of memory, which must outlive the call that uses it. */
 export const address = (bytes: Uint8Array): bigint => koffi.address(bytes)
 export const view = (pointer: bigint, length: number): ArrayBuffer => koffi.view(pointer, length)

@@ -12,9 +12,9 @@ const PAGE_BITS = 12
 const OFFSET = 4095
 
 /**
- * Copies another task's memory through buffers that are made once: `struct iovec` is 0 u64 address | 8 u64 length. What came
- * is the task's own if its call still waits afterwards. process_vm_readv honours page protection as the kernel's own copies
- * do, and a thread that it hangs can be killed; `/proc/PID/mem` is neither.
+ * Copies another task's memory through buffers that are allocated once: `struct iovec` is 0 u64 address | 8 u64 length.
+ * The bytes are the task's if its call still waits afterwards. process_vm_readv(2) honours page protection as the
+ * kernel's own copies do, and a thread that hangs in it can be killed; neither is true of `/proc/PID/mem`.
  */
 export class RemoteMemory {
   readonly #local = new Uint8Array(16)
@@ -24,7 +24,7 @@ export class RemoteMemory {
   readonly #localAddress: bigint
   readonly bytes: Uint8Array
 
-  /** @param addressOf the address of memory that this object keeps alive */
+  /** @param addressOf returns the address of memory which this object keeps alive */
   constructor(capacity: number, addressOf: (bytes: Uint8Array) => bigint) {
     this.bytes = new Uint8Array(capacity)
     this.#localView.setBigUint64(0, addressOf(this.bytes), true)
@@ -32,8 +32,8 @@ export class RemoteMemory {
   }
 
   /**
-   * Copies up to `length` bytes at `at` into `bytes`. Two pieces that meet at a page bound: the kernel copies whole pieces
-   * only, so what lies before an unmapped page arrives.
+   * Copies up to `length` bytes at `at` into `bytes`. A range that crosses a page boundary is read as two pieces: the
+   * kernel copies whole pieces only, so the bytes before an unmapped page still arrive.
    *
    * @param length at most a page
    * @returns how many bytes arrived
@@ -45,8 +45,8 @@ export class RemoteMemory {
   }
 
   /**
-   * As `read`, for a string: the next page is looked for only if the string goes on there, and each one takes the kernel a
-   * while.
+   * Copies a string as `read` does. The next page is read only if the string continues there, since the kernel needs a
+   * while for each page.
    */
   readString(tid: Tid, at: bigint, length: number): number {
     const whole = Math.min(length, PAGE - Number(BigInt.asUintN(PAGE_BITS, at)))
@@ -60,7 +60,10 @@ export class RemoteMemory {
     return false
   }
 
-  /** Numbers where they do, since a bigint is an object of its own each time; upper halves stay 0. */
+  /**
+   * Writes the pieces and returns their number. Uses numbers instead of bigints where they are enough, since each
+   * bigint is an allocation; the upper halves stay 0.
+   */
   #aim(at: bigint, length: number): 1 | 2 {
     const remote = this.#remoteView
     this.#localView.setUint32(8, length, true)
@@ -77,7 +80,7 @@ export class RemoteMemory {
   }
 }
 
-/** Copies exactly `length` bytes of another task's memory. @throws {SyscallError} EFAULT if not all of them could be read */
+/** Copies exactly `length` bytes of another task's memory. @throws {SyscallError} EFAULT if not all can be read */
 export function copyFrom(memory: RemoteMemory, tid: Tid, at: bigint, length: number): Uint8Array {
   const copy = new Uint8Array(length)
   for (let done = 0; done < length; ) {

@@ -31,7 +31,7 @@ const syscallMountSetattr = libc.func(
 )
 
 /**
- * Mounts, or changes the propagation of what is mounted. Only for paths of ours, in a mount namespace of ours.
+ * Mounts a file system, or changes the propagation of a mount; only for our paths, in a mount namespace of ours.
  *
  * @throws {SyscallError} EPERM, ENODEV for a file system that the kernel lacks, EINVAL for its options
  * @see mount(2)
@@ -41,10 +41,10 @@ export function mount(type: string, target: string, flags: bigint, data = ''): v
 }
 
 /**
- * mount(2) with the bytes of a container, as the calling thread is now.
+ * Calls mount(2) with a container's bytes and the calling thread's present credentials.
  *
- * @param source a path as the calling thread sees it, or what else the type takes
- * @throws {SyscallError} what the kernel says to a caller that may do everything
+ * @param source a path as the calling thread sees it, or another source that the type takes
+ * @throws {SyscallError} the kernel's errno for a caller that may do everything
  */
 export function mountRaw(
   type: Uint8Array,
@@ -55,14 +55,14 @@ export function mountRaw(
   check('mount', libcMount(source, cstring(target), type, flags, data))
 }
 
-/** Takes away what is mounted at `target`, a path of ours; it goes when nothing uses it any more. */
+/** Detaches the mount at `target`, a path of ours; the mount ends when nothing uses it any more (MNT_DETACH). */
 export function unmount(target: string): void {
   check('umount2', libcUmount2(cstring(target), MNT_DETACH))
 }
 
 /**
- * A detached copy of the mount at `path`, with the mounts below it if `recursive`; it vanishes with its descriptor
- * unless it was attached.
+ * Returns a detached copy of the mount at `path`, with the mounts below it if `recursive`. The copy ends with its
+ * descriptor unless it was attached.
  *
  * @see open_tree(2)
  */
@@ -72,7 +72,7 @@ export function openTree(path: string, recursive = false): Fd {
 }
 
 /**
- * A detached copy of the one file `name` in `dir`, which may itself lie on a detached mount.
+ * Returns a detached mount of the single file `name` in `dir`, which may itself be on a detached mount.
  *
  * @throws {SyscallError} EINVAL for a detached mount before 6.15
  */
@@ -82,31 +82,31 @@ export function cloneFile(dir: Handle, name: Uint8Array): Fd {
 }
 
 /**
- * Makes the mount on which the working directory lies the root of the mount namespace of the calling thread, and lays the old
- * root on top of it.
+ * Makes the mount of the working directory the root of the calling thread's mount namespace, and mounts the old root
+ * over it.
  *
- * @throws {SyscallError} EINVAL where the old root is the kernel's first one (an initramfs), which nothing can replace
+ * @throws {SyscallError} EINVAL if the old root is the kernel's first root (an initramfs), which cannot be replaced
  * @see pivot_root(2), linux/fs/namespace.c
  */
 export function pivotRoot(): void {
   check('pivot_root', syscallPivotRoot(numbers.pivot_root, DOT, DOT))
 }
 
-/** What mount_setattr(2) changes. */
+/** A change by mount_setattr(2). */
 interface AttributeChange {
   /** MOUNT_ATTR_*. */
   readonly set?: bigint
   readonly clear?: bigint
-  /** MS_PRIVATE, say. */
+  /** A propagation type, such as MS_PRIVATE. */
   readonly propagation?: bigint
-  /** The mapping for an idmapped mount: what the disk calls 0 is then the root of that user namespace. */
+  /** The user namespace for an idmapped mount: id 0 on the disk then appears as the root of that namespace. */
   readonly userns?: Handle
 }
 
 /**
  * Changes attributes of a detached copy and of every mount in it.
  *
- * @throws {SyscallError} EINVAL if the file system knows no idmapped mounts; EPERM for what is locked
+ * @throws {SyscallError} EINVAL if the file system has no idmapped mounts; EPERM for locked attributes
  * @see mount_setattr(2): `struct mount_attr` is 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 userns
  */
 export function mountSetattr(tree: Handle, { set = 0n, clear = 0n, propagation = 0n, userns }: AttributeChange): void {
@@ -122,7 +122,7 @@ export function mountSetattr(tree: Handle, { set = 0n, clear = 0n, propagation =
   )
 }
 
-/** Attaches a detached copy on `target`, which must lie in the mount namespace of the calling thread. @see move_mount(2) */
+/** Attaches a detached copy on `target`, which must be in the calling thread's mount namespace. @see move_mount(2) */
 export function moveMount(tree: Handle, target: Handle): void {
   const flags = Number(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
   check('move_mount', syscallMoveMount(numbers.move_mount, tree.raw, EMPTY, target.raw, EMPTY, flags))

@@ -14,10 +14,10 @@ const syscallMountSetattr = libc.func(
 const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
 
 /**
- * Sets attributes of one mount, which must stand in the mount namespace of the calling thread.
+ * Sets attributes of one mount, which must be attached in the calling thread's mount namespace.
  *
  * @param set MOUNT_ATTR_*
- * @throws {SyscallError} EINVAL if it does not stand there
+ * @throws {SyscallError} EINVAL if it is not attached there
  */
 export function changeMount(mounted: Handle, set: bigint): void {
   const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
@@ -28,7 +28,11 @@ export function changeMount(mounted: Handle, set: bigint): void {
   )
 }
 
-/** Takes away what is mounted at a name in the working directory of the calling thread. @throws {SyscallError} EINVAL */
+/**
+ * Detaches the mount at a name in the calling thread's working directory.
+ *
+ * @throws {SyscallError} EINVAL if none is there
+ */
 export function detachAt(name: Uint8Array): void {
   check('umount2', libcUmount2(name, MNT_DETACH | UMOUNT_NOFOLLOW))
 }
@@ -36,8 +40,8 @@ export function detachAt(name: Uint8Array): void {
 const fdinfo = Buffer.alloc(4096)
 
 /**
- * The number of the mount of a descriptor of ours, as mountinfo has it: used again later. The file system is not asked for it,
- * as statx(2) asks FUSE, which refuses whoever is not of its user namespace.
+ * Returns the mount id of one of our descriptors, as in mountinfo; the kernel reuses these ids. It comes from fdinfo,
+ * since statx(2) would ask the file system: FUSE refuses processes outside its user namespace.
  *
  * @param proc the host's procfs
  */

@@ -7,11 +7,11 @@ export interface Mount {
   readonly point: string
   readonly options: readonly string[]
   readonly type: string
-  /** Of the file system, for v1 its controllers. */
+  /** Options of the file system; for cgroup v1, its controllers. */
   readonly superOptions: readonly string[]
 }
 
-/** Space, tab, newline and backslash are written as three octal digits. */
+/** Decodes space, tab, newline and backslash, which the kernel writes as three octal digits. */
 const unquote = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 

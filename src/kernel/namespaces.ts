@@ -8,8 +8,8 @@ const libcUnshare = libc.func('int unshare(int flags)')
 const libcSetns = libc.func('int setns(int fd, int type)')
 
 /**
- * Gives the calling thread its own copy of what `flags` names. CLONE_FS: root, working directory and umask;
- * CLONE_NEWNS: the mount namespace (and CLONE_FS with it). Children that this thread starts inherit it.
+ * Gives the calling thread its own copies, by `flags`. CLONE_FS: root, working directory and umask; CLONE_NEWNS: the
+ * mount namespace (which implies CLONE_FS). Children that this thread starts inherit them.
  *
  * @throws {SyscallError} EPERM
  * @see unshare(2)

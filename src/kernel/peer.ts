@@ -14,9 +14,9 @@ export interface Peer extends Disposable {
 }
 
 /**
- * The process that connected, with a handle that no other one of its number can be mistaken for.
+ * Returns the process that connected, with a pidfd, which cannot refer to a later process of the same number.
  *
- * @returns undefined if it is gone, or before Linux 6.5
+ * @returns undefined if the process is gone, or before Linux 6.5
  * @see unix(7) SO_PEERPIDFD
  */
 export function peerProcess(connection: Handle): Peer | undefined {

@@ -12,7 +12,7 @@ const syscall4 = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', '
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 const { pidfd_open, pidfd_getfd, pidfd_send_signal } = ownSyscalls(process.arch)
 
-/** Since 6.9: the descriptor is of one thread. */
+/** The descriptor refers to a single thread; since 6.9. */
 export const PIDFD_THREAD = 0o200
 
 const NSIO = 0xb7
@@ -23,7 +23,7 @@ const NS_GET_PID_FROM_PIDNS = _IOR(NSIO, 0x6, 4)
 const NS_GET_PID_IN_PIDNS = _IOR(NSIO, 0x8, 4)
 
 /**
- * A handle of a process, or with PIDFD_THREAD of a thread, that no later process of the same number can take over.
+ * Opens a handle of a process, or with PIDFD_THREAD of a thread; it never refers to a later task of the same number.
  *
  * @throws {SyscallError} ESRCH; EINVAL for a thread without PIDFD_THREAD
  */
@@ -32,39 +32,43 @@ export function pidfdOpen(pid: number, flags = 0): Fd {
 }
 
 /**
- * Has the task of this pidfd still its number? Of a dead one that was not waited for too: only then the number is free for
- * another task. What a signal 0 would be refused for does not matter.
+ * Returns whether the task still has its number. A dead task keeps it until it is reaped; only then another task can
+ * get it. Any errno of signal 0 other than ESRCH means that the task is there.
  */
 export function pidfdIsAlive(pidfd: Handle): boolean {
   return Number(syscall4(pidfd_send_signal, pidfd.raw, 0, 0, 0)) === 0 || lastErrno() !== errnos.ESRCH
 }
 
-/** Sends a signal to the process of this pidfd; one that is gone already is as good. */
+/** Sends a signal to the process of a pidfd; a process that is gone is no error. */
 export const signalTo = (pidfd: Handle, signal: number): void =>
   void syscall4(pidfd_send_signal, pidfd.raw, signal, 0, 0)
 
-/** The number here of the task that has the number `pid` in a pid namespace. @throws {SyscallError} ESRCH; ENOTTY before 6.11 */
+/**
+ * Returns the number, in our pid namespace, of the task that has the number `pid` in `namespace`.
+ *
+ * @throws {SyscallError} ESRCH; ENOTTY before 6.11
+ */
 export function tidFromNamespace(namespace: Handle, pid: number): Tid {
   return check('NS_GET_PID_FROM_PIDNS', libcIoctl(namespace.raw, NS_GET_PID_FROM_PIDNS, pid)) as Tid
 }
 
-/** The number in a pid namespace of the task with this number of ours; undefined if it has none there, and before 6.11. */
+/** Returns the number, in `namespace`, of the task `tid` of ours; undefined if it has none there, and before 6.11. */
 export function numberInNamespace(namespace: Handle, tid: number): number | undefined {
   const number = libcIoctl(namespace.raw, NS_GET_PID_IN_PIDNS, tid)
   return number > 0 ? number : undefined
 }
 
-/** A copy of the descriptor `fd` of another process. @throws {SyscallError} EBADF, EPERM, ESRCH */
+/** Duplicates descriptor `fd` of another process. @throws {SyscallError} EBADF, EPERM, ESRCH */
 export function pidfdGetfd(pidfd: Handle, fd: number): Fd {
   return new Fd(check('pidfd_getfd', Number(syscall3(pidfd_getfd, pidfd.raw, fd, 0))))
 }
 
-/** The user namespace that owns `namespace`. @throws {SyscallError} EPERM for one that is above ours */
+/** Opens the user namespace that owns `namespace`. @throws {SyscallError} EPERM if it is above ours */
 export function ownerOf(namespace: Handle): Fd {
   return new Fd(check('NS_GET_USERNS', libcIoctl(namespace.raw, NS_GET_USERNS, 0)))
 }
 
-/** The user namespace that owns a user namespace; undefined for one that is above ours. */
+/** Opens the parent of a user namespace; undefined if the parent is above ours. */
 export function parentUserNamespace(namespace: Handle): Fd | undefined {
   const raw = libcIoctl(namespace.raw, NS_GET_PARENT, 0)
   if (raw >= 0) return new Fd(raw)

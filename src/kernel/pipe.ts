@@ -6,7 +6,7 @@ import { POLLERR, poll } from './poll.ts'
 const libcPipe2 = libc.func('int pipe2(int32_t *fds, int flags)')
 
 /**
- * A real pipe: the 'pipe' of Node's child_process is a pair of sockets, which nobody can open by `/dev/stdout`.
+ * Makes a real pipe: the 'pipe' of Node's child_process is a pair of sockets, which cannot be opened by `/dev/stdout`.
  *
  * @throws {SyscallError} EMFILE
  * @see pipe2(2)
@@ -17,5 +17,5 @@ export function pipe(): { readonly read: Fd; readonly write: Fd } {
   return { read: new Fd(fds[0]!), write: new Fd(fds[1]!) }
 }
 
-/** Has nobody the other end of a pipe any more? @param write the number of its writing end */
+/** Returns whether no process has the reading end of a pipe any more. @param write the number of its writing end */
 export const isAbandoned = (write: number): boolean => (poll(write, 0, 0) & POLLERR) !== 0

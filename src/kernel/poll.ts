@@ -14,10 +14,10 @@ const pollfd = new Uint8Array(8)
 const view = new DataView(pollfd.buffer)
 
 /**
- * What there is of `events` at one descriptor; errors and its end (POLLERR, POLLHUP) are told in any case.
+ * Waits for `events` at one descriptor; POLLERR and POLLHUP are always reported.
  *
- * @param timeout milliseconds, anew after a signal, or -1
- * @returns 0 after the time-out
+ * @param timeout milliseconds, which begin again after a signal; -1 for none
+ * @returns the events that have occurred; 0 after the time-out
  */
 export function poll(fd: number, events: number, timeout: number): number {
   view.setInt32(0, fd, true)

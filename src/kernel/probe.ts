@@ -24,7 +24,7 @@ const SECCOMP_RET_USER_NOTIF = 0x7fc00000
 const SECCOMP_RET_ALLOW = 0x7fff0000
 const BPF_RET = 0x06
 const STATX_MNT_ID_UNIQUE = 0x4000
-/** `struct pidfd_info` of 6.13: 0 u64 mask, which asks and answers. @see linux/include/uapi/linux/pidfd.h */
+/** `struct pidfd_info` of 6.13: 0 u64 mask, of request and reply. @see linux/include/uapi/linux/pidfd.h */
 const PIDFD_INFO_SIZE = 64
 const PIDFD_GET_INFO = _IOWR(0xff, 11, PIDFD_INFO_SIZE)
 const PIDFD_INFO_CREDS = 2
@@ -39,7 +39,9 @@ const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'uint8_t *'])
 const seccomp = (operation: number, flags: number, argument: Uint8Array | null): number =>
   Number(syscallSeccomp(numbers.seccomp, operation, flags, argument))
 
-/** Flags are looked at before the filter is read (kernel/seccomp.c): without a filter a known flag gives EFAULT. */
+/**
+ * The kernel checks flags before it reads the filter (kernel/seccomp.c): without a filter a known flag gives EFAULT.
+ */
 function knowsFilterFlag(flag: number): boolean {
   return (
     seccomp(SECCOMP_SET_MODE_FILTER, flag | SECCOMP_FILTER_FLAG_NEW_LISTENER, null) < 0 && lastErrno() === errnos.EFAULT
@@ -47,8 +49,8 @@ function knowsFilterFlag(flag: number): boolean {
 }
 
 /**
- * A listener of our own: a filter on this thread that allows everything, for as long as the thread lives, so only for
- * a program that ends soon.
+ * Opens a listener of our own, by a filter on this thread that allows everything. The filter stays as long as the
+ * thread lives, so this is only for a program that ends soon.
  *
  * @throws {SyscallError} EBUSY under a filter with a listener; EACCES without CAP_SYS_ADMIN
  */
@@ -70,7 +72,7 @@ const theListener = (): Fd => {
   return listener
 }
 
-/** No call has the id 0: a kernel that knows the flag gets as far as looking for it. */
+/** No call has the id 0: a kernel that knows the flag gets as far as looking for this call (ENOENT). */
 function knowsAddfdFlag(flags: number): boolean {
   const addfd = new Uint8Array(SECCOMP_NOTIF_ADDFD_SIZE)
   encodeAddfd(new DataView(addfd.buffer), { id: 0n, flags, srcfd: theListener().raw, newfd: 0, newfdFlags: 0 })
@@ -108,11 +110,11 @@ function uniqueMountIds(): boolean {
   return (new DataView(statx.buffer).getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0
 }
 
-/** Known calls refuse an attribute of no bytes, unknown ones themselves. */
+/** A kernel with mount_setattr(2) refuses a struct of no bytes; another kernel refuses the call (ENOSYS). */
 const mountSetattr = (): boolean =>
   Number(syscallMountSetattr(numbers.mount_setattr, -1, cstring(''), 0, null, 0)) < 0 && lastErrno() !== errnos.ENOSYS
 
-/** Opens a context and drops it again; the kernel loads the module if it has one. */
+/** Opens a context and closes it; the kernel loads the file system's module if there is one. */
 const fileSystem = (name: string): boolean =>
   succeeds(() => new Fd(check('fsopen', Number(syscallFsopen(numbers.fsopen, cstring(name), FSOPEN_CLOEXEC)))))
 
@@ -121,7 +123,7 @@ function userNotification(): boolean {
   return seccomp(SECCOMP_GET_ACTION_AVAIL, 0, action) === 0
 }
 
-/** What a kernel may or may not do; every question leaves the machine as it was. They may throw: then it cannot be asked. */
+/** Probes for features of the kernel, none of which changes the machine. A probe throws if it cannot find out. */
 export const kernelFeatures = {
   userNotification,
   waitKillableRecv: () => knowsFilterFlag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),

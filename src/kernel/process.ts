@@ -15,8 +15,8 @@ const libcSyscall = libc.func('long syscall(long number, long argument)')
 const { exit_group, gettid } = ownSyscalls(process.arch)
 
 /**
- * Ends the process at once. `process.exit`, `worker.terminate` and an uncaught exception hang while another thread is
- * in a foreign call; this does not, and nothing that was registered for the exit runs.
+ * Ends the process at once, without exit handlers. `process.exit`, `worker.terminate` and an uncaught exception hang
+ * while another thread is in a foreign call; this does not.
  */
 export function exitGroup(status: number): never {
   libcSyscall(exit_group, status)
@@ -26,7 +26,7 @@ export function exitGroup(status: number): never {
 const WNOHANG = 1
 const libcWaitpid = libc.func('int waitpid(int pid, void *status, int options)')
 
-/** @returns those of the main thread; none where the kernel does not list them (CONFIG_PROC_CHILDREN) */
+/** Returns the children of the main thread; none if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 export function children(): readonly number[] {
   try {
     const list = readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1')
@@ -36,46 +36,46 @@ export function children(): readonly number[] {
   }
 }
 
-/** Has this child ended? Then it is none any more. Not for one that Node has started, which waits for it itself. */
+/** Reaps a child if it has ended, and returns whether it had. Not for children of Node, which reaps them itself. */
 export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNOHANG) !== 0
 
-/** The id of the calling thread. */
+/** Returns the id of the calling thread. */
 export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid
 
 export const SIGKILL = 9
 export const SIGCONT = 18
 
-/** The calling process gets this signal when the thread that has started it ends. */
+/** Makes the kernel send this process a signal when the thread that started it ends. */
 export function signalAtParentsDeath(signal: number): void {
   check('prctl', libcPrctl(PR_SET_PDEATHSIG, signal, 0, 0, 0))
 }
 
-/** Securebits of the calling thread. @throws {SyscallError} EPERM without CAP_SETPCAP */
+/** Sets the securebits of the calling thread. @throws {SyscallError} EPERM without CAP_SETPCAP */
 export function setSecurebits(bits: number): void {
   check('prctl', libcPrctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
 }
 
-/** No program that the calling thread executes gives it more than it has: for good, and for what it starts. */
+/** Forbids the calling thread and its children, for good, to gain privileges by execve(2). */
 export function setNoNewPrivileges(): void {
   check('prctl', libcPrctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }
 
-/** Of the calling thread. */
+/** Returns whether the calling thread has no_new_privs. */
 export const hasNoNewPrivileges = (): boolean => libcPrctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) === 1
 
 const stat = Buffer.alloc(1024)
 const NAME_END = 0x29
 const SPACE = 0x20
 const DIGIT = 0x30
-/** Fields of proc_pid_stat(5), counted from the one after the name. */
+/** Fields of proc_pid_stat(5), counted from the field after the name. */
 const STATE = 0
 const PPID = 1
 const STARTTIME = 19
 
 /**
- * Reads a file such as /proc/TID/stat. The name in it may hold anything, but no field after it a parenthesis.
+ * Reads a file such as /proc/TID/stat. The name in it may contain anything, but no field after it has a parenthesis.
  *
- * @returns where a field begins in `stat`
+ * @returns the offset of a field in `stat`
  * @throws {SyscallError} ENOENT, ESRCH if the task is gone
  */
 function find(field: number, directory: number, path: Uint8Array): number {
@@ -93,11 +93,11 @@ function numberAt(start: number): number {
 }
 
 /**
- * What a task does, as one letter: R runs, S sleeps, D sleeps whatever signal comes.
+ * Returns the state of a task as one letter: R running, S sleeping, D in uninterruptible sleep.
  *
  * @param directory a descriptor, or AT_FDCWD
- * @param path of its `stat`
- * @returns '' if it is gone
+ * @param path of the task's `stat`
+ * @returns '' if the task is gone
  */
 export function stateIn(directory: number, path: Uint8Array): string {
   try {
@@ -107,13 +107,13 @@ export function stateIn(directory: number, path: Uint8Array): string {
   }
 }
 
-/** The process that a task is a child of. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
+/** Returns the parent process of a task. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
 export const parentIn = (directory: number, path: Uint8Array): number => numberAt(find(PPID, directory, path))
 
-/** When a task was started, in ticks since the boot. @throws {SyscallError} ENOENT, ESRCH if it is gone */
+/** Returns when a task was started, in ticks since boot. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
 export const startIn = (directory: number, path: Uint8Array): number => numberAt(find(STARTTIME, directory, path))
 
-/** When a process was started, in ticks since the boot. @returns undefined if there is none of that number */
+/** Returns when a process was started, in ticks since boot; undefined if there is no process of this number. */
 export function startTime(pid: number | 'self'): number | undefined {
   try {
     return startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`))
@@ -122,10 +122,10 @@ export function startTime(pid: number | 'self'): number | undefined {
   }
 }
 
-/** Does this thread of ours run, or wait only for a processor? @returns false if it waits for anything else, or is gone */
+/** Returns whether a thread of ours runs or waits for a processor; false if it waits for anything else, or is gone. */
 export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`)) === 'R'
 
-/** Room for about a thousand groups; what is looked for stands before them, or soon after. */
+/** Has room for about a thousand groups; the lines that we need are before the groups or soon after. */
 const status = Buffer.alloc(16 * 1024)
 const numberAfter = (text: string, label: string): number =>
   Number.parseInt(text.slice(text.indexOf(label) + label.length), 10)
@@ -140,28 +140,29 @@ const numbersAfter = (text: string, label: string): readonly number[] => {
         .map(Number)
 }
 
-/** Of a thread and its process in one pid namespace. */
+/** The numbers of a thread and its process in one pid namespace. */
 export type Numbers = readonly [tid: number, tgid: number]
 
 /**
- * The numbers of a task in all pid namespaces that it is in: first in the one of the procfs, last in its own.
+ * Returns the numbers of a task in all its pid namespaces: the first in the namespace of the procfs, the last in its
+ * own.
  *
  * @param directory a descriptor
- * @param path of its `status`
- * @returns none if the list of its groups is too long
+ * @param path of the task's `status`
+ * @returns an empty list if the task has too many groups
  * @throws {SyscallError} ENOENT, ESRCH if the task is gone
  */
 export function numbersIn(directory: number, path: Uint8Array): readonly Numbers[] {
   using file = openat(directory, path, O_RDONLY)
   const length = read(file, status)
-  // It may end within a number.
+  // A full buffer may end within a number.
   if (length === status.length) return []
   const text = status.toString('latin1', 0, length)
   const tids = numbersAfter(text, '\nNSpid:\t')
   return numbersAfter(text, '\nNStgid:\t').map((tgid, index) => [tids[index]!, tgid])
 }
 
-/** From which task this one was forked, as far as the kernel tells: for a thread, the first one of its process. */
+/** Returns the task that forked `tid`: the parent of a process; for another thread, the first thread of its process. */
 export function forkedBy(tid: Tid): Tid {
   using file = openat(AT_FDCWD, cstring(`/proc/${tid}/status`), O_RDONLY)
   const text = status.toString('latin1', 0, read(file, status))
@@ -169,12 +170,12 @@ export function forkedBy(tid: Tid): Tid {
   return (process === tid ? numberAfter(text, '\nPPid:\t') : process) as Tid
 }
 
-/** Is the first thread of this process gone? The others may still hang. @returns false if that cannot be seen now */
+/** Returns whether the first thread of a process is gone; others may still hang. false if we cannot find out now. */
 export function isDefunct(pid: number): boolean {
   try {
     return 'ZX'.includes(String.fromCharCode(stat[find(STATE, AT_FDCWD, cstring(`/proc/${pid}/stat`))]!))
   } catch (error) {
-    // Without a free descriptor nobody can look: that it is gone, nothing else tells.
+    // Without a free descriptor (EMFILE) we cannot look; only these two errnos say that the process is gone.
     return error instanceof SyscallError && (error.errno === errnos.ENOENT || error.errno === errnos.ESRCH)
   }
 }

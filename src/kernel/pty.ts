@@ -18,8 +18,7 @@ const libcCfmakeraw = libc.func('void cfmakeraw(uint8_t *termios)')
 const libcIoctlFlags = libc.func('int ioctl(int fd, unsigned long request, long argument)')
 
 /**
- * A pair of terminals of ours. The slave comes from the master itself, so that it does not matter which devpts the
- * caller sees.
+ * Opens a pair of terminals. The slave is opened through the master, so it does not matter which devpts we see.
  *
  * @throws {SyscallError} ENOTTY before Linux 4.13
  * @see ioctl_tty(2) TIOCGPTPEER
@@ -37,7 +36,7 @@ export function openPty(): { readonly master: Fd; readonly slave: Fd } {
   }
 }
 
-/** Tells a terminal its size; its foreground processes get SIGWINCH. `struct winsize` is u16 rows, columns, x, y. */
+/** Sets a terminal's size; its foreground processes get SIGWINCH. `struct winsize` is u16 rows, columns, x, y. */
 export function setWindowSize(terminal: Handle, columns: number, rows: number): void {
   check(
     'TIOCSWINSZ',
@@ -46,8 +45,8 @@ export function setWindowSize(terminal: Handle, columns: number, rows: number): 
 }
 
 /**
- * Makes a terminal of the user raw until the result is disposed. Node's own `setRawMode` keeps ONLCR, which spoils what
- * a full screen program draws.
+ * Makes the user's terminal raw until the result is disposed. Node's `setRawMode` keeps ONLCR, which spoils the
+ * output of full screen programs.
  *
  * @throws {SyscallError} ENOTTY
  * @see termios(3)
@@ -60,7 +59,7 @@ export function makeRaw(fd: number): Disposable {
   check('tcsetattr', libcTcsetattr(fd, TCSADRAIN, raw))
   return {
     [Symbol.dispose]() {
-      libcTcsetattr(fd, TCSADRAIN, before) // a terminal that is gone needs nothing
+      libcTcsetattr(fd, TCSADRAIN, before) // The result is ignored, since the terminal may be gone.
     },
   }
 }

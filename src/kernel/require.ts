@@ -3,14 +3,14 @@ import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
 import { SyscallError } from './error.ts'
 import { notifSizes } from './seccomp.ts'
 
-/** Inode numbers of the first namespaces, include/linux/proc_ns.h. */
+/** The inode number of the initial user namespace: include/linux/proc_ns.h. */
 export const PROC_USER_INIT_INO = 0xeffffffd
 
 /**
- * The user namespace decides what the kernel lets us do.
+ * Checks that we are in the right user namespace, on which the kernel's permissions depend.
  *
- * @param forUser we are to serve the containers of a user
- * @throws {Error} if it is not the one for that
+ * @param forUser whether we serve the containers of a user: then it must not be the host's namespace, else it must be
+ * @throws {Error} if it is the wrong one
  */
 export function requireUserNamespace(forUser: boolean, inode = statSync('/proc/self/ns/user').ino): void {
   const isHosts = inode === PROC_USER_INIT_INO
@@ -25,9 +25,9 @@ export function requireUserNamespace(forUser: boolean, inode = statSync('/proc/s
 }
 
 /**
- * What must be so before anything else is tried.
+ * Checks, before anything else is tried, that we are root and that the kernel has seccomp user notification.
  *
- * @param sizes asks the kernel; another function stands for another kernel in tests
+ * @param sizes asks the kernel; tests pass another function
  * @throws {Error} that says what is missing and what to do
  */
 export function requireKernel(sizes: () => readonly number[] = notifSizes, uid = process.getuid?.()): void {

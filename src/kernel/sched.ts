@@ -3,7 +3,7 @@ import { decodeSchedAttr, SCHED_ATTR_SIZE_VER1, type SchedAttr } from '../abi/sc
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
 
-/** Raw system calls: musl's sched_setscheduler() is a stub, and glibc has had no sched_setattr() for long. */
+/** These are raw system calls: musl's sched_setscheduler() is a stub, and older glibc has no sched_setattr(). */
 const syscallPolicy = libc.func('syscall', 'long', ['long', 'int', 'int', 'uint8_t *'])
 const syscallParam = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *'])
 const syscallAttr = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *', 'uint32_t', 'uint32_t'])
@@ -19,32 +19,39 @@ function paramOf(priority: number): Uint8Array {
 }
 
 /**
- * @param policy with SCHED_RESET_ON_FORK, if that is wanted
+ * Sets the scheduling policy and priority of a task.
+ *
+ * @param policy SCHED_*, with SCHED_RESET_ON_FORK or without
  * @throws {SyscallError} EINVAL for a priority that the policy does not have; EPERM without CAP_SYS_NICE, and for a
- *   real-time policy in a control group of v1 that has no real-time budget; ESRCH
+ *   real-time policy in a cgroup of v1 that has no real-time budget; ESRCH
  * @see linux/kernel/sched/syscalls.c __sched_setscheduler()
  */
 export function schedSetscheduler(tid: Tid, policy: number, priority: number): void {
   check('sched_setscheduler', Number(syscallPolicy(sched_setscheduler, tid, policy, paramOf(priority))))
 }
 
-/** As `schedSetscheduler` with the policy that the task has. */
+/** Sets the priority of a task and keeps its policy. @throws {SyscallError} as `schedSetscheduler` */
 export function schedSetparam(tid: Tid, priority: number): void {
   check('sched_setparam', Number(syscallParam(sched_setparam, tid, paramOf(priority))))
 }
 
-/** @param attr `struct sched_attr` of either size @throws {SyscallError} as `schedSetscheduler`; E2BIG */
+/**
+ * Sets the scheduling of a task.
+ *
+ * @param attr `struct sched_attr`
+ * @throws {SyscallError} as `schedSetscheduler`; E2BIG
+ */
 export function schedSetattr(tid: Tid, attr: Uint8Array): void {
   check('sched_setattr', Number(syscallAttr(sched_setattr, tid, attr, 0, 0)))
 }
 
 const attr = new Uint8Array(SCHED_ATTR_SIZE_VER1)
 
-/** How a task is scheduled now, in memory that the next call overwrites. @throws {SyscallError} ESRCH */
+/** Returns `struct sched_attr` of a task, in memory that the next call overwrites. @throws {SyscallError} ESRCH */
 export function schedGetattr(tid: Tid): Uint8Array {
   check('sched_getattr', Number(syscallAttr(sched_getattr, tid, attr, attr.length, 0)))
   return attr
 }
 
-/** As `schedGetattr`, decoded. */
+/** Returns the scheduling of a task, decoded. @throws {SyscallError} ESRCH */
 export const schedulingOf = (tid: Tid): SchedAttr => decodeSchedAttr(schedGetattr(tid))

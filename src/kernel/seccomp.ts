@@ -19,7 +19,7 @@ const libcSyscall = libc.func('long syscall(long number, uint32_t operation, uin
 const SECCOMP_GET_NOTIF_SIZES = 3
 
 /**
- * The sizes of the kernel's structs: `[seccomp_notif, seccomp_notif_resp, seccomp_data]` in bytes.
+ * Returns the sizes of the kernel's structs: `[seccomp_notif, seccomp_notif_resp, seccomp_data]` in bytes.
  *
  * @throws {SyscallError} EINVAL before 5.0, ENOSYS without seccomp
  */
@@ -32,10 +32,13 @@ export function notifSizes(): readonly [number, number, number] {
 }
 
 /**
- * Receives the next notification straight into `slot`, which must be zero. Blocks if there is none (O_NONBLOCK does
- * nothing here): so only the leader calls it after epoll said so, and who attends the listener, alone.
+ * Receives the next notification straight into `slot`, which must be zeroed. Blocks if there is none, since the kernel
+ * ignores O_NONBLOCK here.
  *
- * @returns false if the call went away in between, or nobody is left who could call (ENOENT), or after a signal
+ * Precondition: no other thread receives from this listener: the leader calls this after an event of epoll, or the
+ * dedicated receiver.
+ *
+ * @returns false if the call went away in between, if no task is left that could call (ENOENT), or after a signal
  * @throws {SyscallError} EINVAL if the slot was not zero
  */
 export function notifRecv(listener: number, slot: Uint8Array): boolean {
@@ -45,8 +48,10 @@ export function notifRecv(listener: number, slot: Uint8Array): boolean {
 }
 
 /**
- * @returns false if the call is no longer waiting (ENOENT), or another holder of the listener has answered it just now
- *   (EINPROGRESS): the answer was not delivered
+ * Sends an answer.
+ *
+ * @returns false if the answer was not delivered: the call no longer waits (ENOENT), or another holder of the listener
+ *   has just answered it (EINPROGRESS)
  * @throws {SyscallError} EINVAL for CONTINUE with a value
  */
 export function notifSend(listener: number, response: Uint8Array): boolean {
@@ -54,37 +59,40 @@ export function notifSend(listener: number, response: Uint8Array): boolean {
   return result >= 0 || goneOrThrow('SECCOMP_IOCTL_NOTIF_SEND', -result)
 }
 
-/** Is the call with this id (8 bytes) still waiting? Then all that was read of its thread belonged to it. */
+/** Returns whether the call with this id (8 bytes) still waits: then all that was read of its thread belonged to it. */
 export function notifIdValid(listener: number, id: Uint8Array): boolean {
   const result = notify(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, id)
   return result >= 0 || goneOrThrow('SECCOMP_IOCTL_NOTIF_ID_VALID', -result)
 }
 
 /**
- * Puts a descriptor of ours into the caller's table; with SECCOMP_ADDFD_FLAG_SEND it is the answer too, atomically.
+ * Installs a descriptor of ours in the caller's table; with SECCOMP_ADDFD_FLAG_SEND this answers the call too,
+ * atomically.
  *
- * @returns the number there, or undefined if the call is no longer waiting
+ * @returns the number there; undefined if the call no longer waits
  */
 export function notifAddfd(listener: number, addfd: Uint8Array): number | undefined {
   const result = notify(listener, SECCOMP_IOCTL_NOTIF_ADDFD, addfd)
   return result >= 0 || goneOrThrow('SECCOMP_IOCTL_NOTIF_ADDFD', -result) ? result : undefined
 }
 
-/** Sets SECCOMP_USER_NOTIF_FD_* on a listener. @returns false before 6.6, where it does not exist */
+/** Sets SECCOMP_USER_NOTIF_FD_* on a listener. @returns false before 6.6, which does not have the ioctl */
 export function notifSetFlags(listener: number, flags: number): boolean {
   // The argument is the number itself, not a pointer.
   return libcIoctlNumber(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) === 0
 }
 const libcIoctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 
-/** How often one is asked again that has no memory, which only ADDFD may lack: it was seen of others where an engine starts. */
+/**
+ * How often an ioctl is tried that fails with ENOMEM. Only ADDFD should; others were seen to while an engine starts.
+ */
 const TRIES = 8
 
 /**
- * Of a call that was received. A stop, a freeze or a tracer of ours interrupts the wait for the filter's lock (EINTR): nothing
- * was done then, and a caller would wait for ever for an answer that is not given again.
+ * Makes an ioctl about a call that was received. A stop, a freeze or a tracer of this process interrupts the wait for
+ * the filter's lock (EINTR). Nothing was done then, so the ioctl is made again: else the caller would wait for ever.
  *
- * @returns what the kernel returned, as it does: below zero it is an error number
+ * @returns the result, or a negative error number
  * @see kernel/seccomp.c mutex_lock_interruptible()
  */
 function notify(listener: number, request: number, argument: Uint8Array): number {
@@ -97,16 +105,19 @@ function notify(listener: number, request: number, argument: Uint8Array): number
   }
 }
 
-/** @returns false if the call is gone, or answered */
+/** Returns false if the errno means that the call is gone or answered; throws for any other errno. */
 function goneOrThrow(request: string, errno: number): false {
   if (errno === errnos.ENOENT || errno === errnos.EINPROGRESS) return false
   throw new SyscallError(request, errno as Errno)
 }
 
-/** Has the last task ended whose calls would come to this listener? */
+/** Returns whether the last task has ended whose calls would come to this listener. */
 export const isOver = (listener: Handle): boolean => (poll(listener.raw, 0, 0) & POLLHUP) !== 0
 
-/** Is this descriptor a listener? No call has the id 0, which a listener answers with ENOENT and nothing else does. */
+/**
+ * Returns whether a descriptor is a listener: no call has the id 0, and only a listener answers such an id with
+ * ENOENT.
+ */
 export function isSeccompListener(fd: Handle): boolean {
   return libcIoctl(fd.raw, SECCOMP_IOCTL_NOTIF_ID_VALID, new Uint8Array(8)) < 0 && lastErrno() === errnos.ENOENT
 }

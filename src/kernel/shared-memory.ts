@@ -16,7 +16,7 @@ import { check, cstring, lastErrno, libc, view } from './libc.ts'
 const PROT_READ_WRITE = 3
 const MAP_SHARED = 1
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn
-/** A size that is for ever: a mapping beyond the end of a file that somebody has cut would kill us by SIGBUS. */
+/** Seals which fix the size: if another process could truncate the file, our mapping of it would kill us by SIGBUS. */
 const SIZED = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL
 
 const libcMemfdCreate = libc.func('int memfd_create(uint8_t *name, uint32_t flags)')
@@ -24,10 +24,11 @@ const libcFtruncate = libc.func('int ftruncate(int fd, int64_t length)')
 const libcMmap = libc.func('uintptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)')
 
 /**
- * A file without a name in any file system, for its owner alone: memfd_create(2) gives it mode 0777 or 0666, and a descriptor for
- * reading can be opened anew by `/proc/PID/fd`, for all that the mode allows.
+ * Makes a memfd that only its owner can open again. memfd_create(2) gives it mode 0777 or 0666, and a process with a
+ * read-only descriptor could open it by `/proc/PID/fd` for all that the mode allows.
  *
- * @param fill makes it as long as it will be @param seals what is ruled out then
+ * @param seals added after `fill`
+ * @param fill gives the file its final length
  */
 function create(name: string, seals: number, fill: (fd: Handle) => void): Fd {
   const fd = new Fd(check('memfd_create', createUnsealed(cstring(name))))
@@ -39,21 +40,21 @@ function create(name: string, seals: number, fill: (fd: Handle) => void): Fd {
   })
 }
 
-/** Never to be executed, on kernels that know that. */
+/** Makes a memfd which can never be executed, if the kernel knows MFD_NOEXEC_SEAL. */
 function createUnsealed(name: Uint8Array): number {
   const usual = MFD_CLOEXEC | MFD_ALLOW_SEALING
   const made: number = libcMemfdCreate(name, usual | MFD_NOEXEC_SEAL)
   return made < 0 && lastErrno() === errnos.EINVAL ? libcMemfdCreate(name, usual) : made
 }
 
-/** Only its owner may open such a file anew. */
+/** Lets only the owner open such a file again. */
 export const restrict = (fd: Handle): void => fchmodSync(fd.raw, 0o600)
 
-/** Memory, zeroed, that other processes get as a descriptor. */
+/** Makes zeroed memory that other processes can get as a descriptor. @param length in bytes */
 export const memfd = (name: string, length: number): Fd =>
   create(name, SIZED, (fd) => check('ftruncate', libcFtruncate(fd.raw, length)))
 
-/** Maps all of a shared memory for the life of the process; the same bytes in every process and thread that maps it. */
+/** Maps a whole memfd for the life of the process; every process and thread that maps it has the same bytes. */
 export function map(fd: Handle): ArrayBuffer {
   const { size: length } = fstatSync(fd.raw)
   const at = BigInt(libcMmap(0, length, PROT_READ_WRITE, MAP_SHARED, fd.raw, 0))
@@ -63,9 +64,9 @@ export function map(fd: Handle): ArrayBuffer {
 
 const libcWrite = libc.func('long write(int fd, uint8_t *bytes, size_t length)')
 
-/** A file that holds a text for ever; whoever may open `/proc/PID/fd/N` of its owner can read it. */
+/** Makes a memfd with an unchangeable text; a process that may open `/proc/PID/fd/N` of its owner can read it. */
 export const textFile = (name: string, text: string): Fd => bytesFile(name, Buffer.from(text))
 
-/** The same for bytes. */
+/** Makes a memfd with unchangeable bytes. */
 export const bytesFile = (name: string, bytes: Uint8Array): Fd =>
   create(name, SIZED | F_SEAL_WRITE, (fd) => check('write', Number(libcWrite(fd.raw, bytes, bytes.length))))

@@ -46,15 +46,15 @@ function addressOf(path: string): Uint8Array {
   return bytes
 }
 
-/** packet: with the bounds of messages (SOCK_SEQPACKET). */
+/** packet: SOCK_SEQPACKET, which keeps the boundaries of messages. */
 export type SocketType = 'stream' | 'packet'
 const types: Readonly<Record<SocketType, number>> = { stream: SOCK_STREAM, packet: SOCK_SEQPACKET }
 
 /**
- * A listening socket at `path`; the caller sets its mode and removes it.
+ * Opens a listening, non-blocking socket at `path`; the calling function sets the file's mode and removes it.
  *
- * @param backlog generous: Go, and so runc, connects without blocking, and gets EAGAIN where it is full
- * @throws {SyscallError} EADDRINUSE if something is there already, ENOENT, EACCES
+ * @param backlog large, since Go, and so runc, connects without blocking, and gets EAGAIN if the backlog is full
+ * @throws {SyscallError} EADDRINUSE if `path` exists; ENOENT; EACCES
  * @see unix(7)
  */
 export function listenUnix(path: string, type: SocketType = 'stream', backlog = 4096): Fd {
@@ -71,19 +71,23 @@ export function listenUnix(path: string, type: SocketType = 'stream', backlog = 
 }
 
 /**
- * A socket whose messages go to the one at `path`, each whole (SOCK_DGRAM). `@` is the NUL of the abstract namespace.
+ * Connects a datagram socket to the socket at `path`; a leading `@` stands for the NUL of the abstract namespace.
  *
- * @throws {SyscallError} ECONNREFUSED if nobody reads there, ENOENT, EPROTOTYPE if it is a socket of another type
+ * @throws {SyscallError} ECONNREFUSED if no process reads there; ENOENT; EPROTOTYPE if that socket has another type
  */
 export const connectDatagram = (path: string): Fd => connect(path.replace(/^@/, '\0'), SOCK_DGRAM)
 
-/** @throws {SyscallError} ECONNREFUSED if nobody listens there, ENOENT, EPROTOTYPE if it is a socket of another type */
+/**
+ * Connects to the socket at `path`.
+ *
+ * @throws {SyscallError} ECONNREFUSED if no process listens there; ENOENT; EPROTOTYPE if that socket has another type
+ */
 export const connectUnix = (path: string, type: SocketType = 'stream'): Fd => connect(path, types[type])
 
 function connect(path: string, type: number): Fd {
   const fd = new Fd(check('socket', libcSocket(AF_UNIX, type | SOCK_CLOEXEC, 0)))
   try {
-    // An abstract name has no NUL at its end: what follows would belong to it.
+    // An abstract name has no NUL at its end: a NUL there would be a part of the name.
     const name = path.startsWith('\0') ? addressOf(path).subarray(0, -1) : addressOf(path)
     check('connect', libcConnect(fd.raw, name, name.length))
     return fd
@@ -93,7 +97,7 @@ function connect(path: string, type: number): Fd {
   }
 }
 
-/** The next connection, non-blocking; undefined if none is waiting. */
+/** Accepts a connection, non-blocking; undefined if none is waiting. */
 export function accept(listening: Handle): Fd | undefined {
   const raw = libcAccept4(listening.raw, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK)
   if (raw >= 0) return new Fd(raw)
@@ -102,14 +106,14 @@ export function accept(listening: Handle): Fd | undefined {
   throw new SyscallError('accept4', errno)
 }
 
-/** Two connected sockets that keep the bounds of messages (SOCK_SEQPACKET). */
+/** Makes two connected sockets that keep the boundaries of messages (SOCK_SEQPACKET). */
 export function socketpair(): [Fd, Fd] {
   const fds = new Int32Array(2)
   check('socketpair', libcSocketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
   return [new Fd(fds[0]!), new Fd(fds[1]!)]
 }
 
-/** `struct ucred` of the peer: who called connect(2). */
+/** Returns `struct ucred` of the peer: of the process that called connect(2). */
 export function peerCredentials(fd: Handle): { readonly pid: number; readonly uid: number; readonly gid: number } {
   const ucred = new Int32Array(3)
   const length = new Uint32Array([12])
@@ -117,13 +121,13 @@ export function peerCredentials(fd: Handle): { readonly pid: number; readonly ui
   return { pid: ucred[0]!, uid: ucred[1]! >>> 0, gid: ucred[2]! >>> 0 }
 }
 
-/** Lets go of a connection without closing the descriptor: both ends read that it is over, and nothing more can be sent. */
+/** Ends a connection without closing the descriptor: both ends read end of file, and nothing more can be sent. */
 export function shutdown(socket: Handle): void {
-  // A peer that has gone already (ENOTCONN) is as good.
+  // The result is ignored, since the peer may have gone already (ENOTCONN).
   libcShutdown(socket.raw, SHUT_RDWR)
 }
 
-/** From now on `receive` says of each message when it was sent: not of those that are there already. */
+/** Makes `receive` return the time of sending for messages that are sent from now on. */
 export function stampMessages(socket: Handle): void {
   const on = new Uint8Array(new Int32Array([1]).buffer)
   check('setsockopt', libcSetsockopt(socket.raw, SOL_SOCKET, SO_TIMESTAMPNS, on, on.length))
@@ -131,13 +135,13 @@ export function stampMessages(socket: Handle): void {
 
 const align8 = (length: number): number => (length + 7) & ~7
 const CMSG_HEADER = 16
-/** SCM_MAX_FD of the kernel: no message carries more. */
+/** SCM_MAX_FD of the kernel: no message has more descriptors. */
 const FDS_LIMIT = 253
 const TIMESPEC = 16
 
 /**
  * `struct msghdr` of 64-bit machines with one iovec: 0 name, 8 namelen, 16 iov, 24 iovlen, 32 control, 40 controllen,
- * 48 flags. The iovec stands behind it at 56, so that both live equally long.
+ * 48 flags. The iovec is in the same buffer, at 56, so that both live equally long.
  */
 function msghdr(data: Uint8Array, control: Uint8Array): Buffer {
   const header = Buffer.alloc(72)
@@ -154,17 +158,17 @@ export interface Message {
   /** 0: the peer closed its end (or, on SOCK_SEQPACKET, sent nothing). */
   readonly length: number
   readonly fds: readonly Fd[]
-  /** Descriptors were lost because there were more than the buffer holds, or we had no room. */
+  /** Whether descriptors were lost, because the buffer was too small or our table of descriptors full. */
   readonly truncated: boolean
-  /** When it was sent, in milliseconds since 1970; only after `stampMessages`. */
+  /** The time of sending in milliseconds since 1970; undefined before `stampMessages`. */
   readonly sent: number | undefined
 }
 
 /**
- * Receives bytes into `data` and descriptors, close-on-exec from birth. Never blocks.
+ * Receives bytes into `data`, and descriptors, which are close-on-exec. Never blocks.
  *
- * @param flags MSG_PEEK leaves the message there; its descriptors come each time anew
- * @returns undefined if nothing is there now
+ * @param flags MSG_PEEK leaves the message in the queue; each such call returns new descriptors
+ * @returns undefined if there is no message now
  * @throws {SyscallError} ECONNRESET
  * @see recvmsg(2), cmsg(3), unix(7) "SCM_RIGHTS"
  */
@@ -185,7 +189,7 @@ export function receive(socket: Handle, data: Uint8Array, flags = 0): Message | 
   }
 }
 
-/** `struct cmsghdr`: u64 length with the header, s32 level, s32 type, then s32 descriptors or a struct timespec. */
+/** Decodes `struct cmsghdr`: u64 length with the header, s32 level, s32 type; then s32 descriptors or a timespec. */
 function ancillary(control: Buffer): { readonly fds: readonly Fd[]; readonly sent: number | undefined } {
   const fds: Fd[] = []
   let sent: number | undefined
@@ -201,16 +205,15 @@ function ancillary(control: Buffer): { readonly fds: readonly Fd[]; readonly sen
   return { fds, sent }
 }
 
-/** Blocks until there is something to receive. @param timeout milliseconds, or -1 @returns false after the time-out */
+/** Blocks until a descriptor is readable. @param timeout milliseconds; -1 for none @returns false after the time-out */
 export const waitReadable = (fd: Handle, timeout: number): boolean => poll(fd.raw, POLLIN, timeout) !== 0
-/** The same until something can be sent. */
+/** Blocks until a descriptor is writable. @param timeout milliseconds; -1 for none @returns false after the time-out */
 export const waitWritable = (fd: Handle, timeout: number): boolean => poll(fd.raw, POLLOUT, timeout) !== 0
 
 /**
- * Sends bytes and copies of descriptors in one message; blocks while the peer's queue is full, or with MSG_DONTWAIT
- * gives EAGAIN.
+ * Sends bytes and copies of descriptors in one message; blocks while the peer's queue is full.
  *
- * @throws {SyscallError} EPIPE, ECONNRESET, EMSGSIZE
+ * @throws {SyscallError} EPIPE; ECONNRESET; EMSGSIZE; EAGAIN with MSG_DONTWAIT while the queue is full
  */
 export function send(socket: Handle, data: Uint8Array, fds: readonly Handle[] = [], flags = 0): void {
   const control = Buffer.alloc(fds.length ? CMSG_HEADER + align8(4 * fds.length) : 0)

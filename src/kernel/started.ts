@@ -3,15 +3,15 @@ import { pipe } from './pipe.ts'
 import { waitReadable } from './socket.ts'
 
 const PATIENCE_MS = 1000
-/** Above the numbers of all others, as long as there are not very many. */
+/** The lowest number of the pipe's writing end: above all other descriptors, unless there are very many. */
 const LAST = 16_384
 
 /**
- * Starts a process and waits until it has no copy of a descriptor of ours any more, beyond those that it is given: a mount that is
- * open somewhere cannot be unmounted.
+ * Runs `start`, which starts a process, and returns when the child has no copies of our descriptors any more, except
+ * for those that it is given: a mount that is open somewhere cannot be unmounted.
  *
- * execve(2) closes descriptors in the order of their numbers (fs/file.c do_close_on_exec()), and libuv's sign that it has begun
- * is one of the first: so there is one that is closed last.
+ * execve(2) closes descriptors in ascending order (fs/file.c do_close_on_exec()), and libuv's own close-on-exec pipe
+ * has a low number, so it reports too early. We give a pipe the highest number, and wait for its end of file.
  */
 export function spawnWithoutInheritedFds<T>(start: () => T): T {
   const ends = last()
@@ -25,7 +25,7 @@ export function spawnWithoutInheritedFds<T>(start: () => T): T {
   }
 }
 
-/** A pipe whose writing end has a high number; undefined if no descriptor may have it. */
+/** Makes a pipe whose writing end has a high number; undefined if RLIMIT_NOFILE does not allow that number. */
 function last(): { readonly read: Fd; readonly write: Fd } | undefined {
   try {
     const { read, write } = pipe()
@@ -36,7 +36,7 @@ function last(): { readonly read: Fd; readonly write: Fd } | undefined {
       read[Symbol.dispose]()
     }
   } catch {
-    // There is no descriptor for it: the process will hardly start either.
+    // No descriptor is free for a pipe, so the process will hardly start either.
   }
   return undefined
 }

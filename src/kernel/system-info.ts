@@ -9,7 +9,7 @@ const libcSysinfo = libc.func('int sysinfo(uint8_t *info)')
 const bytes = new Uint8Array(SYSINFO_SIZE[64])
 const view = new DataView(bytes.buffer)
 
-/** What the kernel reports of the whole machine. @see sysinfo(2) */
+/** Returns the figures of the whole machine. @see sysinfo(2) */
 export function hostInfo(): SystemInfo {
   check('sysinfo', libcSysinfo(bytes))
   return decodeSysinfo(view)
@@ -19,7 +19,7 @@ const MEMINFO = cstring('meminfo')
 const text = Buffer.alloc(4096)
 
 /**
- * What could be had without swapping, in bytes: the kernel's own estimate.
+ * Returns the kernel's estimate of the memory that is available without swapping, in bytes.
  *
  * @see proc_meminfo(5): MemAvailable, in KiB
  */

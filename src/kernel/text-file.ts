@@ -1,13 +1,13 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 
 const { O_NONBLOCK, O_RDONLY } = constants
-/** More than any configuration, profile or bundle takes: a text is parsed at once, and nothing else is done meanwhile. */
+/** In bytes; more than any configuration, profile or bundle has. A text is parsed in one go, which blocks all else. */
 const LIMIT = 1024 * 1024
 
 /**
- * Reads a file of text that somebody names: it may be a device that never ends, or a FIFO to which nobody writes.
+ * Reads a text file whose path comes from outside: it may be a device that never ends, or a FIFO without a writer.
  *
- * @param pipes waits for what comes out of a pipe, as a command in a shell does
+ * @param pipes whether a pipe may be read until its end, as a command in a shell does
  * @throws {Error} that says what is wrong with the file, without its name
  */
 export function readText(path: string, { pipes = false } = {}): string {

@@ -12,14 +12,14 @@ const libcRead = libc.func('long read(int fd, uint8_t *buffer, size_t length)')
 
 export const timerfd = (): Fd => new Fd(check('timerfd_create', libcTimerfdCreate(CLOCK_MONOTONIC, TFD_CLOEXEC)))
 
-/** `struct itimerspec` for once: 0 s64[2] interval | 16 s64 seconds | 24 s64 nanoseconds. */
+/** Encodes `struct itimerspec` of a single expiry: 0 s64[2] interval | 16 s64 seconds | 24 s64 nanoseconds. */
 function once(nanoseconds: number): Uint8Array {
   const bytes = Buffer.alloc(32)
   bytes.writeBigInt64LE(BigInt(nanoseconds), 24)
   return bytes
 }
 
-/** One alarm of a fixed length, which any thread sets again and one thread waits for. */
+/** An alarm of a fixed length on a timerfd. Any thread may set it; one thread waits for it. */
 export class Alarm {
   readonly #raw: number
   readonly #later: Uint8Array
@@ -32,17 +32,17 @@ export class Alarm {
     this.#later = once(milliseconds * 1e6)
   }
 
-  /** Starts the time anew. */
+  /** Starts the alarm's time again. */
   set(): void {
     libcTimerfdSettime(this.#raw, 0, this.#later, null)
   }
 
-  /** Lets it go off at once. */
+  /** Lets the alarm go off at once. */
   ring(): void {
     libcTimerfdSettime(this.#raw, 0, this.#now, null)
   }
 
-  /** Blocks the thread until it goes off. */
+  /** Blocks the calling thread until the alarm goes off, or a signal arrives. */
   wait(): void {
     if (libcRead(this.#raw, this.#expirations, 8) >= 0) return
     const errno = lastErrno()

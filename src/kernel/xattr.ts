@@ -12,9 +12,9 @@ const libcRemove = libc.func('int removexattr(uint8_t *path, uint8_t *name)')
 const syscallSetat = libc.func('syscall', 'long', ['long', 'int', 'long', 'uint32_t', 'long', 'long', 'size_t'])
 
 /**
- * An inode by a handle that was opened with O_PATH. No call on attributes takes such a descriptor, not even setxattrat(2)
- * with AT_EMPTY_PATH (EBADF), so the handle is named by its link in `links`, a handle of our own /proc/self/fd. That
- * holds in any root directory, and the kernel always lets a process through its own links.
+ * An inode, by a handle that was opened with O_PATH. No call on attributes takes such a descriptor, not even
+ * setxattrat(2) with AT_EMPTY_PATH (EBADF), so the call gets the path of its link in `links`, a handle of our own
+ * /proc/self/fd. This works in any root directory, and the kernel always lets a process follow its own links.
  *
  * @see linux/fs/proc/base.c proc_fd_access_allowed(), fd.c proc_fd_permission()
  */
@@ -23,39 +23,52 @@ export interface Named {
   readonly inode: Handle
 }
 
-/** The name of an inode from the working directory of the calling thread, which must have its own and is changed. */
+/** Returns a path to an inode, and changes the calling thread's working directory, which must be its own, for it. */
 function nameOf({ links, inode }: Named): Uint8Array {
   changeDirectory(links)
   return Buffer.from(`${inode.raw}\0`)
 }
 
 /**
+ * Sets an attribute.
+ *
  * @param flags XATTR_CREATE, XATTR_REPLACE
- * @throws {SyscallError} EPERM for `trusted.*` without CAP_SYS_ADMIN in the initial user namespace; EEXIST, ENODATA, EROFS, ...
+ * @throws {SyscallError} EPERM for `trusted.*` without CAP_SYS_ADMIN in the initial user namespace; EEXIST, ENODATA,
+ * EROFS, ...
  * @see linux/fs/xattr.c vfs_setxattr()
  */
 export function setxattr(inode: Named, name: PathBytes, value: Uint8Array, flags: number): void {
   check('setxattr', libcSet(nameOf(inode), name, value, value.length, flags))
 }
 
-/** @returns the length of the value; if `into` is not empty, the value is there @throws {SyscallError} ENODATA, ERANGE, ... */
+/**
+ * Reads an attribute into `into`, unless that is empty.
+ *
+ * @returns the length of the value
+ * @throws {SyscallError} ENODATA, ERANGE, ...
+ */
 export function getxattr(inode: Named, name: PathBytes, into: Uint8Array): number {
   return check('getxattr', Number(libcGet(nameOf(inode), name, into, into.length)))
 }
 
-/** @returns the length of all names with their NULs; if `into` is not empty, they are there @throws {SyscallError} ERANGE, ... */
+/**
+ * Reads the names of all attributes into `into`, unless that is empty.
+ *
+ * @returns the length of all names with their NULs
+ * @throws {SyscallError} ERANGE, ...
+ */
 export function listxattr(inode: Named, into: Uint8Array): number {
   return check('listxattr', Number(libcList(nameOf(inode), into, into.length)))
 }
 
-/** @throws {SyscallError} ENODATA, EPERM, EROFS, ... */
+/** Removes an attribute. @throws {SyscallError} ENODATA, EPERM, EROFS, ... */
 export function removexattr(inode: Named, name: PathBytes): void {
   check('removexattr', libcRemove(nameOf(inode), name))
 }
 
 let known: boolean | undefined
 
-/** Does the kernel have setxattrat(2) and its sisters (6.13)? Without arguments it says EINVAL. */
+/** Returns whether the kernel has setxattrat(2) and its siblings (6.13), which fail with EINVAL without arguments. */
 export function hasXattrat(): boolean {
   known ??= syscallSetat(everywhere.setxattrat, -1, 0, 0, 0, 0, 0) !== -1 || lastErrno() !== errnos.ENOSYS
   return known

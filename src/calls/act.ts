@@ -14,10 +14,7 @@ export type Scheduling =
   | { readonly by: 'sched_setparam'; readonly priority: number }
   | { readonly by: 'sched_setattr'; readonly attr: Uint8Array }
 
-/**
- * The closed list of the privileged things that are done, by verb. An act is data: it can be compared, tested and
- * moved.
- */
+/** The closed list of privileged acts, by verb. An act is data: it can be compared, tested and moved. */
 export interface Verbs extends ProgramVerbs {
   /** Makes a file and mounts a device node on it, where a node on the file system of `dir` could not be opened. */
   readonly placeNode: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }

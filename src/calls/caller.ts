@@ -129,8 +129,7 @@ export interface Caller {
   /** Notes in the journal what the act is about to do, so that `Verb.recover` of the next engine can look for it. */
   note(what: bigint): void
   /**
-   * Runs `action` as the caller with exactly the capabilities of one step, after a last check that the call still
-   * waits.
+   * Runs `action` as the caller with exactly one step's capabilities, after a last check that the call still waits.
    *
    * @param own the capabilities of the caller which are added: a combination of `OWN`
    * @throws {Error} if the act does not declare the step

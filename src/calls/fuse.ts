@@ -24,10 +24,7 @@ export interface FuseMount extends Readiness {
   readonly otherwise: Errno
 }
 
-/**
- * Mounts by FUSE programs of the container's own image, which its runtime starts in it; never by a program of the
- * host.
- */
+/** Mounts by FUSE programs of the container's image, which its runtime starts in it; never by a program of the host. */
 export interface Fuse {
   /**
    * Checks that a program can be started with the caller's ids, namespaces and limits, and can serve FUSE.

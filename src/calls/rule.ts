@@ -7,10 +7,7 @@ export interface Condition {
   readonly equals: bigint
 }
 
-/**
- * Traps the system call `name` if all conditions hold. Each family of calls has its rules; filter/ only compiles
- * them.
- */
+/** Traps the system call `name` if all conditions hold. Each family of calls has its rules; filter/ compiles them. */
 export interface Rule {
   readonly name: string
   readonly when?: readonly Condition[]

@@ -24,10 +24,7 @@ export function setCloexecFrom(first: number): void {
   check('close_range', libcCloseRange(first, 0xffff_ffff, CLOSE_RANGE_CLOEXEC))
 }
 
-/**
- * Thrown where a descriptor is used that was closed or passed on: a bug of ours, which must not hit another
- * descriptor.
- */
+/** Thrown on use of a descriptor that was closed or passed on: a bug of ours, which must not hit another descriptor. */
 export class FdClosed extends Error {
   override readonly name = 'FdClosed'
 }

@@ -66,8 +66,7 @@ export function notifIdValid(listener: number, id: Uint8Array): boolean {
 }
 
 /**
- * Installs a descriptor of ours in the caller's table; with SECCOMP_ADDFD_FLAG_SEND this answers the call too,
- * atomically.
+ * Installs our descriptor in the caller's table; with SECCOMP_ADDFD_FLAG_SEND this also answers the call, atomically.
  *
  * @returns the number there; undefined if the call no longer waits
  */
@@ -114,10 +113,7 @@ function goneOrThrow(request: string, errno: number): false {
 /** Returns whether the last task has ended whose calls would come to this listener. */
 export const isOver = (listener: Handle): boolean => (poll(listener.raw, 0, 0) & POLLHUP) !== 0
 
-/**
- * Returns whether a descriptor is a listener: no call has the id 0, and only a listener answers such an id with
- * ENOENT.
- */
+/** Returns whether a descriptor is a listener: no call has the id 0, and only a listener answers it with ENOENT. */
 export function isSeccompListener(fd: Handle): boolean {
   return libcIoctl(fd.raw, SECCOMP_IOCTL_NOTIF_ID_VALID, new Uint8Array(8)) < 0 && lastErrno() === errnos.ENOENT
 }

@@ -34,7 +34,7 @@ function nameOf({ links, inode }: Named): Uint8Array {
  *
  * @param flags XATTR_CREATE, XATTR_REPLACE
  * @throws {SyscallError} EPERM for `trusted.*` without CAP_SYS_ADMIN in the initial user namespace; EEXIST, ENODATA,
- * EROFS, ...
+ *   EROFS, ...
  * @see linux/fs/xattr.c vfs_setxattr()
  */
 export function setxattr(inode: Named, name: PathBytes, value: Uint8Array, flags: number): void {

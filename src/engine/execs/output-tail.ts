@@ -12,7 +12,7 @@ const LAST_MS = 500
 
 /** Keeps the last bytes that a program in a container writes to a pipe. */
 export class OutputTail {
-  /** The program's end of the pipe; the caller closes it once the program was started. */
+  /** The program's end of the pipe; the function that starts the program closes it afterwards. */
   readonly writer: Fd
   readonly #socket: Socket
   #kept = Buffer.alloc(0)

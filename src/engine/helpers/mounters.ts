@@ -4,10 +4,7 @@ import { MounterProcess } from './mounter-process.ts'
 import { poolShare } from './pool-share.ts'
 import type { Spawn } from './spawn-guard.ts'
 
-/**
- * How many mounters there may be at once, on the host and busy for one container; a hanging mounter counts until its
- * end.
- */
+/** How many mounters there may be, on the host and busy for one container; a hanging mounter counts until its end. */
 export const MOUNTERS = 8
 const MOUNTERS_PER_CONTAINER = 2
 /** How long a mount waits for a free mounter. */

@@ -51,10 +51,7 @@ function makePlaces(binds: readonly ProgramBind[]): boolean {
   }
 }
 
-/**
- * Runs `action`, which may change the calling thread's mount namespace, and then restores namespace, root and
- * directory.
- */
+/** Runs `action`, which may change this thread's mount namespace; then restores namespace, root and directory. */
 function restoringMounts<T>(action: () => T): T {
   using mounts = openat(AT_FDCWD, cstring('/proc/thread-self/ns/mnt'), O_RDONLY)
   using root = openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY)

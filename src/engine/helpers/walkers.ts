@@ -14,7 +14,7 @@ import { walkerMounts } from './walker-mounts.ts'
 
 /** After this number of walkers that hung or died, a container gets no other walker. */
 const ABANDONED_LIMIT = 2
-/** The value of fs.suid_dumpable with which such processes are dumpable; proc_sys_fs(5). */
+/** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
 const DUMPABLE_BY_ALL = '1'
 const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const LINGER_MS = 5000

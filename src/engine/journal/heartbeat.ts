@@ -1,9 +1,6 @@
 import { BEAT } from './layout.ts'
 
-/**
- * Counts, in the journal's header, the beats of an engine that serves. The keeper ends an engine whose beats stay
- * away.
- */
+/** Counts the beats of an engine that serves, in the journal's header. The keeper ends an engine without beats. */
 export class Heartbeat {
   readonly #words: Int32Array
 

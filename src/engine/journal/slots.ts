@@ -14,9 +14,9 @@ interface Origin {
 /**
  * Takes, fills and frees the slots of the calls in flight (layout: calls/slot.ts).
  *
- * Invariant: a slot that is not free belongs to one thread, which alone writes to it and frees it when its call is
- * over. Preconditions: only the leader calls `take`, only the dedicated receiver `takeLast`; the keeper calls both
- * while no engine runs.
+ * Invariant: a slot that is not free belongs to one thread; it alone writes to the slot, and frees it after the call.
+ * Preconditions: only the leader calls `take`, only the dedicated receiver `takeLast`; the keeper calls both while no
+ * engine runs.
  */
 export class Slots {
   readonly view: DataView

@@ -19,10 +19,11 @@ interface Parts {
 const LINGER_MS = 50
 
 /**
- * Adds, mutes and closes the listeners and monitors' connections for which the threads wait, and offers the inherited
+ * Adds, unmutes and closes the listeners and monitors' connections for which the threads wait, and offers the inherited
  * calls.
  *
- * Precondition: only the main thread calls this, so that no descriptor is closed while another is being opened.
+ * Precondition: only the main thread calls this. It alone opens and closes listeners, so it cannot mistake a listener
+ * for another which has got the same descriptor number.
  */
 export class Listeners {
   readonly #state: SharedState

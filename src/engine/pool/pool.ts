@@ -37,10 +37,7 @@ export interface PoolOptions {
   readonly onProgram: (container: number, end: ProgramEnd) => void
 }
 
-/**
- * Manages the threads of the engine, the containers and the listeners, in the main thread, which serves no call
- * itself.
- */
+/** Manages threads, containers and listeners of the engine, in the main thread, which serves no call itself. */
 export class Pool {
   readonly #options: PoolOptions
   readonly #state = new SharedState()
@@ -140,8 +137,8 @@ export class Pool {
   }
 
   /**
-   * Beats if this engine serves: no call waits, or calls were answered since the last beat. Then looks after the
-   * rest.
+   * Beats if this engine serves: no call waits, or calls were answered since the last beat. Then wakes idle dedicated
+   * receivers and muted listeners, and reports containers whose calls have waited.
    */
   beat(): void {
     const { answered } = this.#state

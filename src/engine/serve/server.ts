@@ -165,10 +165,7 @@ export class Server {
     if (lost) throw new LostThread('Cannot use the thread again: it did not get home')
   }
 
-  /**
-   * Maps an exception to an outcome. A fault of ours is reported once, since a container may repeat the call for
-   * ever.
-   */
+  /** Maps an exception to an outcome. A fault of ours is reported once, since a container may repeat the call. */
   #outcomeOf(error: unknown, { slot }: Call): Outcome {
     const outcome = outcomeOfError(error)
     const { view } = this.#slots

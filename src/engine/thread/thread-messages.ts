@@ -4,9 +4,7 @@ import type { ReasonCode } from '../../calls/reason.ts'
 import type { ExecRequest } from '../execs/exec-job.ts'
 import type { GroupsToJoin } from '../facts/probe-device-rules.ts'
 
-/**
- * What each thread of the pool gets at its start. All numbers of descriptors stay open as long as the process lives.
- */
+/** The data that each thread of the pool gets at its start. Its descriptors stay open as long as the process lives. */
 export interface ThreadData {
   readonly build: string
   readonly number: number

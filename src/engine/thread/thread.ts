@@ -31,8 +31,7 @@ const LEADS = 4
 const GROW_MS = 10
 
 /**
- * One serving thread: it receives calls while it leads or is dedicated to a listener, serves them, and parks
- * otherwise.
+ * Receives calls while it leads or is dedicated to a listener, serves them, and parks otherwise: one serving thread.
  */
 class EngineThread {
   readonly #data: ThreadData
@@ -228,8 +227,7 @@ class EngineThread {
   /**
    * Charges a call to its container's fair share.
    *
-   * @param accounted processor time of this thread when the call began, in milliseconds, as of the scheduler's last
-   * tick
+   * @param accounted `accountedTime()` when the call began, in milliseconds
    */
   #charge({ container: { index }, start }: Call, accounted: number): void {
     const took = now() - start
@@ -279,10 +277,7 @@ class EngineThread {
     }
   }
 
-  /**
-   * Mutes a listener over its container's cap. It stays in the epoll set, without events, so that EPOLLHUP still
-   * comes.
-   */
+  /** Mutes a listener over its container's cap: it stays in the epoll set without events, so EPOLLHUP still comes. */
   #mute(index: number, container: Container): void {
     const state = this.#state
     this.#epoll.modify(state.listeners.fd[index]!, 0, [index, state.listeners.generation[index]!])

@@ -7,88 +7,135 @@ import type { Handover } from '../runtimes/handover.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
 import { CallLog } from './log/call-log.ts'
+import { logEvent } from './log/event-log.ts'
 import { Log } from './log/log.ts'
-import { registrationWarnings } from './log/registration-warnings.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from './process/events.ts'
 import { InheritedChildren } from './process/inherited-children.ts'
 import { ServiceManager } from './process/service-manager.ts'
 import { Reexec } from './reexec.ts'
 
-type Place = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'forUser'>
+type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'forUser'>
 
-/** For so long a signal that ends it waits while it starts. */
+/** The longest time that the service goes on starting after a signal that ends it. */
 const STARTS_MS = 5000
-/** What changes the status. */
-const CHANGES: ReadonlySet<KeeperEvent['type']> = new Set(['registered', 'joined', 'ended'])
-/** Said at the start of the log. */
+/** The events that change the status line of the service manager. */
+const STATUS_EVENTS: ReadonlySet<KeeperEvent['type']> = new Set(['registered', 'joined', 'ended'])
 const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to the kernel: a user runs intercede'
 
 /**
- * Serves the containers of this host until a signal ends it. Every way out is exit_group: threads of the engine may be
- * stuck in a container's file system for ever, and nobody waits for them.
+ * Serves the containers of this host until a signal ends it.
  *
  * @throws {Error} if it cannot start
  */
-export async function serve(place: Place, config: Config): Promise<void> {
-  const log = new Log(config.log.level)
-  const calls = new CallLog((container, details) => log.write('info', 'call', { container, ...details }))
-  const end = (status: number): never => {
-    keeper?.close()
-    return exitGroup(status)
+export const serve = (sockets: Sockets, config: Config): Promise<void> => new Service(sockets, config).start()
+
+/**
+ * The process of the keeper as a service: its signals, its log, what the service manager is told, and its end.
+ *
+ *   state     event                             next      method
+ *   starting  SIGHUP                            starting  #reload: a reload is due once the keeper serves
+ *             SIGTERM, SIGINT                   starting  #stop: a stop is due then, or the exit after STARTS_MS
+ *             the keeper serves                 serving   #serve
+ *             the engine ends, no container     -         Keeper.start throws, and so does start
+ *   serving   SIGHUP, other files of ours       serving   Reexec: the program is replaced, or a log line says why not
+ *             the engine ends                   serving   EngineSupervisor, in the keeper
+ *             SIGTERM, SIGINT                   ending    #stop
+ *   ending    all is stored for the next        gone      #exit(0); at once without a service manager, since nobody
+ *             process of the service                      would keep the descriptors
+ *   any       uncaught exception                gone      #fail
+ *
+ * It leaves by exit_group only: threads of the engine may hang in a container's file system for ever, and no other exit
+ * would go on without them.
+ */
+class Service {
+  readonly #sockets: Sockets
+  readonly #config: Config
+  readonly #log: Log
+  readonly #calls: CallLog
+  readonly #children = new InheritedChildren()
+  readonly #manager = new ServiceManager(process.env)
+  /** Undefined in the state starting. */
+  #keeper: Keeper | undefined
+  /** Undefined in the state starting. */
+  #reexec: Reexec | undefined
+  #isReloadDue = false
+  #stopDue: NodeJS.Signals | undefined
+
+  constructor(sockets: Sockets, config: Config) {
+    this.#sockets = sockets
+    this.#config = config
+    this.#log = new Log(config.log.level)
+    this.#calls = new CallLog((container, details) => this.#log.write('info', 'call', { container, ...details }))
   }
-  const strangers = new InheritedChildren()
-  const manager = new ServiceManager(process.env)
-  let keeper: Keeper | undefined
-  let reexec: Reexec | undefined
-  let isAsked = false
-  const reload = (): void => {
-    isAsked = true
-    reexec?.ask()
+
+  /** @throws {Error} if the keeper cannot start */
+  async start(): Promise<void> {
+    process.on('SIGHUP', () => this.#reload())
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#stop(signal))
+    process.on('uncaughtException', (error) => this.#fail(error))
+    this.#serve(
+      await Keeper.start({
+        ...this.#sockets,
+        limits: this.#config.limits,
+        manager: this.#manager,
+        successor: { follow: () => this.#reexec?.follow(), look: () => this.#look() },
+        resolve: (handover) => resolved(this.#config, handover),
+        onEvent: (event) => this.#hear(event),
+        onRecord: (record, container) => this.#calls.add(record, container),
+      }),
+    )
   }
-  process.on('SIGHUP', reload)
-  // While it starts, its sockets may be there already: it ends once it knows them, if that is soon.
-  let ending: NodeJS.Signals | undefined
-  const stop = (signal: NodeJS.Signals): void => {
-    if (!keeper) {
-      ending = signal
-      setTimeout(end, STARTS_MS, 0)
+
+  #reload(): void {
+    if (this.#reexec) this.#reexec.ask()
+    else this.#isReloadDue = true
+  }
+
+  #stop(signal: NodeJS.Signals): void {
+    if (!this.#keeper) {
+      // Its sockets may be there already, and only the keeper that start returns can remove them.
+      this.#stopDue = signal
+      setTimeout(() => this.#exit(0), STARTS_MS)
       return
     }
-    log.write('info', `ended by ${signal}`)
-    manager.stopping()
-    if (manager.isThere) void keeper.detach().then(() => end(0))
-    else end(0)
+    this.#log.write('info', `ended by ${signal}`)
+    this.#manager.stopping()
+    if (this.#manager.isThere) void this.#keeper.detach().then(() => this.#exit(0))
+    else this.#exit(0)
   }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop)
-  const look = (): void => {
-    strangers.look()
-    reexec?.look()
+
+  #serve(keeper: Keeper): void {
+    this.#keeper = keeper
+    if (this.#stopDue) this.#stop(this.#stopDue)
+    const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = this.#sockets
+    const limits = forUser ? { limits: FOR_USER } : {}
+    this.#log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
+    for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
+    this.#manager.ready(keeper.status)
+    this.#reexec = new Reexec(keeper, this.#manager, this.#log)
+    if (this.#isReloadDue) this.#reload()
   }
-  process.on('uncaughtException', (error) => {
-    log.write('error', `Cannot go on: ${error.message}`, { stack: error.stack })
-    end(1)
-  })
-  keeper = await Keeper.start({
-    ...place,
-    limits: config.limits,
-    manager,
-    successor: { follow: () => reexec?.follow(), look },
-    resolve: (handover) => resolved(config, handover),
-    onEvent: (event) => {
-      if (event.type === 'ended') calls.forget(event.id)
-      report(log, event)
-      if (keeper && CHANGES.has(event.type)) manager.status(keeper.status)
-    },
-    onRecord: (record, container) => calls.add(record, container),
-  })
-  if (ending) stop(ending)
-  const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = place
-  const limits = forUser ? { limits: FOR_USER } : {}
-  log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
-  for (const text of ineffectiveIn(config)) log.write('warn', text)
-  manager.ready(keeper.status)
-  reexec = new Reexec(keeper, manager, log)
-  if (isAsked) reload()
+
+  #hear(event: KeeperEvent): void {
+    if (event.type === 'ended') this.#calls.forget(event.id)
+    logEvent(this.#log, event)
+    if (this.#keeper && STATUS_EVENTS.has(event.type)) this.#manager.status(this.#keeper.status)
+  }
+
+  #look(): void {
+    this.#children.look()
+    this.#reexec?.look()
+  }
+
+  #fail({ message, stack }: Error): never {
+    this.#log.write('error', `Cannot go on: ${message}`, { stack })
+    return this.#exit(1)
+  }
+
+  #exit(status: number): never {
+    this.#keeper?.close()
+    return exitGroup(status)
+  }
 }
 
 function resolved(config: Config, { metadata, annotations }: Handover): PolicyDetails {
@@ -96,53 +143,3 @@ function resolved(config: Config, { metadata, annotations }: Handover): PolicyDe
   const keys = effective(settings).map(({ key, text, origin }) => [key, `${text} (${origin})`])
   return { policy, details: { keys: Object.fromEntries(keys), ...(notes.length ? { ignored: notes } : {}) } }
 }
-
-function report(log: Log, event: KeeperEvent): void {
-  switch (event.type) {
-    case 'registered': {
-      const { handover, resolved } = event
-      const cannot = registrationWarnings(event)
-      const details = { container: handover.id, process: handover.pid, ...resolved.details }
-      log.write(cannot.length ? 'warn' : 'info', 'container', cannot.length ? { ...details, cannot } : details)
-      break
-    }
-    case 'resumed':
-      log.write('info', 'container goes on', { container: event.id })
-      break
-    case 'joined':
-      log.write('debug', 'process joined', { container: event.handover.id, process: event.handover.pid })
-      break
-    case 'ended':
-      log.write('info', 'container ended', { container: event.id })
-      break
-    case 'limit': {
-      const { id: container, limit, value } = event
-      log.write('debug', 'calls have waited for others of their container', { container, [limit]: value })
-      break
-    }
-    case 'refused':
-      log.write('warn', event.message)
-      break
-    case 'fault':
-      log.write('error', event.message)
-      break
-    case 'engineStarted':
-      log.write('info', 'the engine serves', { engine: event.pid })
-      break
-    case 'engineEnded':
-      log.write('error', `the engine ${event.how}: ${next(event.pause)}`, event.pause ? { pause: event.pause } : {})
-      break
-    case 'program': {
-      const { id: container, program, reason, words } = event
-      log.write('warn', 'a program in a container failed', { container, program, reason, words })
-      break
-    }
-    case 'recordsLost':
-      log.write('warn', 'records were lost: calls came faster than they could be logged', { count: event.count })
-  }
-}
-
-const next = (pause: number): string =>
-  pause === 0
-    ? 'another one takes over its calls'
-    : 'engines fail all the time, so every call is left to the kernel until the next one is tried'

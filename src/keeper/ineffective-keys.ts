@@ -7,14 +7,14 @@ import { resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
 import { unclaimedDevices } from '../policy/unclaimed.ts'
 
-/** What was given and does nothing on this machine as it stands, each with what to do. */
+/** Lists the given keys and values that do nothing on this machine now: a sentence with its remedy for each. */
 export const ineffectiveHere = (settings: Settings): readonly string[] => [
   ...idleKeys(settings),
   ...unknownFileSystems(settings, knownFileSystems),
   ...unclaimedDevices(settings, deviceNames),
 ]
 
-/** Of a configuration, each only once. */
+/** Lists the same for a configuration with all of its profiles, each sentence once. */
 export function ineffectiveIn(config: Config): readonly string[] {
   const metadata = ['', ...[...config.profiles.keys()].map((name) => `profile=${name}`)]
   return [

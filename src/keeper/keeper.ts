@@ -21,15 +21,15 @@ import { EarlyExecs } from './sockets/early-execs.ts'
 import type { Acceptor } from './sockets/listen-socket.ts'
 import { openSockets, type Register } from './sockets/sockets.ts'
 
-/** How often records are read that nobody called for, and the beat of the engine is looked for. */
+/** Interval at which records are drained without a request, and the heartbeat of the engine is looked for. */
 const LOOK_MS = 1000
 const THREADS = 4
-/** Of handing over: an exec that is early waits for 2 seconds. */
+/** Limit of the wait for connections that are handing over; an early exec alone waits for 2 seconds. */
 const QUIET_MS = 5000
-/** For who came in between: calls wait meanwhile. */
+/** The same for connections that came while the engine was ended; it is short, since calls wait meanwhile. */
 const QUIET_AGAIN_MS = 500
 const QUIET_LOOK_MS = 5
-/** For an engine that does not end. */
+/** Limit of the wait for an engine that does not end. */
 const LEAVE_MS = 1500
 
 async function waitFor(condition: () => boolean, patience: number): Promise<void> {
@@ -42,8 +42,20 @@ interface Starting {
 }
 
 /**
- * Receives the listeners from the runtimes, holds them and starts the engine, which serves them. It decides nothing about
- * a call: it says once per container what the engine may do for it.
+ * Receives the listeners from the runtimes, holds them and starts the engine, which serves them. The keeper decides
+ * nothing about a call: it tells the engine once per container what may be done for that container.
+ *
+ *   state     event                                    next      method
+ *   starting  the first engine is ready                serving   #ready: start() returns
+ *             the engine ends, no container is known   closed    #engineEnded: start() throws
+ *             the engine ends, containers were kept    serving   #engineEnded: as in the state serving
+ *   serving   the engine ends, the next one starts     serving   #engineEnded: calls wait for it
+ *             engines fail all the time                passing   #engineEnded: PassThrough answers calls
+ *   passing   an engine is about to be started         serving   #stopPassing
+ *   serving,  an upgrade                               quiet     quiesce: the engine ends, all is stored, calls wait
+ *   passing   SIGTERM, with a service manager          leaving   detach: the same, and the process exits
+ *   quiet     the new program could not be executed    serving   resume
+ *   any       the end                                  closed    close
  */
 export class Keeper {
   readonly #options: KeeperOptions
@@ -52,7 +64,7 @@ export class Keeper {
   readonly #registry = new Registry()
   readonly #earlyExecs = new EarlyExecs((...said) => this.#register(...said), {
     isKnown: (handover) => this.#registry.known(handover) !== undefined,
-    // Who is being heard is one of them.
+    // The connection whose hand-over is being registered counts in `size` too.
     othersWait: () => this.#sockets.some(({ size }) => size > 1),
     refuse: (message) => this.#refuse(message),
   })
@@ -64,13 +76,18 @@ export class Keeper {
   readonly #engine: EngineSupervisor
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
-  /** Until the first engine serves. */
+  /** Undefined once the first engine serves. */
   #starting: Starting | undefined
   #passes = false
   #closed = false
   #isLeaving = false
 
-  /** @returns once the engine serves @throws {Error} if the socket is in use or the engine does not start */
+  /**
+   * Starts a keeper with its engine.
+   *
+   * @returns the keeper, once its engine serves
+   * @throws {Error} if a socket is in use, or the engine does not start and no container waits for it
+   */
   static async start(options: KeeperOptions): Promise<Keeper> {
     let keeper: Keeper | undefined
     await new Promise<void>((ready, failed) => {
@@ -99,26 +116,27 @@ export class Keeper {
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
   }
 
-  /** The process of the engine, if there is one now. */
+  /** The process id of the engine; undefined while there is no engine. */
   get enginePid(): number | undefined {
     return this.#engine.pid
   }
 
-  /** For one line. */
+  /** One line for `systemctl status`. */
   get status(): string {
     const listeners = [...this.#registry.listeners].length
     return `${this.#registry.size} containers, ${listeners} listeners`
   }
 
-  /** Hands out the records that are there now. @param isOver the engine that wrote them has ended */
+  /** Passes the records in the journal to `onRecord`. @param isOver the engine that wrote them has ended */
   drain(isOver = false): void {
     this.#records.drain(isOver)
   }
 
   /**
-   * Ends the engine, and stands still: calls wait.
+   * Ends the engine and stores what the next program in this process needs. Calls wait until that program serves them,
+   * so the caller of this method must execute it, or `resume`, at once.
    *
-   * @returns once all that the next program in this process needs is stored; it must become that at once, or `goOn`
+   * @throws {Error} if a signal has told the service to end
    */
   async quiesce(): Promise<void> {
     await this.#quiet(QUIET_MS)
@@ -129,7 +147,7 @@ export class Keeper {
     if (this.#isLeaving) throw new Error('it is told to end')
   }
 
-  /** Ends the engine, and stores for the next process of the service what it needs: calls wait for that. */
+  /** Ends the engine and stores what the next process of the service needs. Calls wait for that process. */
   async detach(): Promise<void> {
     this.#isLeaving = true
     await Promise.race([this.#engine.hold(), sleep(LEAVE_MS)])
@@ -137,13 +155,14 @@ export class Keeper {
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_AGAIN_MS)
   }
 
+  /** Starts an engine again after a `quiesce` whose program could not be executed. */
   resume(): void {
     if (this.#isLeaving) return
     this.#handover.takeBack()
     this.#engine.resume()
   }
 
-  /** Lets everything go: the calls that wait, and all later ones, fail with ENOSYS by the kernel. */
+  /** Closes all descriptors: the kernel lets calls that wait, and all later calls, fail with ENOSYS. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -151,7 +170,7 @@ export class Keeper {
     this.#passThrough.stop()
     this.#engine.close()
     this.drain()
-    for (const door of this.#sockets) door.close()
+    for (const socket of this.#sockets) socket.close()
     this.#earlyExecs.close()
     this.#registry.close()
     this.#handover.close()
@@ -182,9 +201,9 @@ export class Keeper {
     this.#options.successor?.look()
   }
 
-  /** Waits, but not for ever, for those who are in the middle of something that is stored nowhere, and until all is stored. */
+  /** Waits, within limits, for half-done hand-overs, since nothing stores them, and for the service manager. */
   async #quiet(patience: number): Promise<void> {
-    await waitFor(() => this.#earlyExecs.isEmpty && this.#sockets.every((door) => door.isQuiet), patience)
+    await waitFor(() => this.#earlyExecs.isEmpty && this.#sockets.every(({ isQuiet }) => isQuiet), patience)
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_MS)
   }
 
@@ -199,7 +218,7 @@ export class Keeper {
     }
   }
 
-  /** Serves what was handed over; if that cannot be, it is closed, and its calls fail with ENOSYS. */
+  /** Serves a listener or monitor that was handed over, or closes it: its calls fail with ENOSYS then. */
   #register(...[handover, fd, type, runtime]: Parameters<Register>): void {
     const isListener = type === 'listener' && isSeccompListener(fd)
     let listener: number | undefined
@@ -216,7 +235,7 @@ export class Keeper {
       const over = isListener && isOver(fd)
       if (listener !== undefined) this.#gone(listener)
       fd[Symbol.dispose]()
-      // A command may have ended before we could look at it: nobody waits for us then.
+      // The only process under the filter may have ended before we looked at it: no call waits for us then.
       if (!over) throw error
     }
   }
@@ -277,7 +296,7 @@ export class Keeper {
     this.#starting = undefined
   }
 
-  /** The calls that wait go on waiting, for the next one; if that is not soon, they are left to the kernel. */
+  /** Lets calls wait for the next engine; if that one does not start soon, calls are left to the kernel. */
   #engineEnded(how: string, pause: number): void {
     this.drain(true)
     if (this.#starting && this.#registry.size === 0) {
@@ -285,7 +304,7 @@ export class Keeper {
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))
       return
     }
-    // Containers of a keeper before this one wait: it goes on as if its engine had ended later.
+    // Calls of restored containers wait: the keeper serves them as if its first engine had ended later.
     this.#starting?.ready()
     this.#starting = undefined
     this.#options.onEvent({ type: 'engineEnded', how, pause })

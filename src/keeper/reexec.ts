@@ -10,15 +10,24 @@ import { FORMAT } from './persist/persisted-state.ts'
 import type { Successor } from './process/events.ts'
 import type { ServiceManager } from './process/service-manager.ts'
 
-/** It takes a tenth of a second. */
+/** Limit of the new program's check of itself, which usually takes a tenth of a second. */
 const CHECK_MS = 30_000
-/** When it could not be, and nobody asks for it: the files may be in the middle of being replaced. */
+/** Interval of attempts without a SIGHUP: the files may be only half replaced. */
 const RETRY_MS = 10_000
 
 /**
- * Goes on as the program that the files are now, in the same process: with another build, another configuration, or the
- * same ones. All that is stored for the next process of a service is left to it, and taken over in the same way. That can
- * fail only as long as this program still serves: the next one is asked before whether it could.
+ * Replaces this program by the program in our files now, in the same process (execve(2)): to change the version, or to
+ * read the configuration again. The new program finds the stored state as the next process of a service would. It is
+ * asked first whether it can take over, so that every failure happens while this program still serves.
+ *
+ *   state     event                                 next      method
+ *   idle      SIGHUP                                checking  ask
+ *             our files have changed                checking  look, every RETRY_MS at most
+ *             they have, and an engine is needed    checking  follow
+ *   checking  the new program refuses               idle      #go: checking again if SIGHUP came meanwhile
+ *             the new program agrees                storing   #become
+ *   storing   all is stored                         -         #become: execve(2) does not return
+ *             SIGTERM came, or execve(2) fails      idle      #become: Keeper.resume; checking again as above
  */
 export class Reexec implements Successor {
   readonly #keeper: Keeper
@@ -35,8 +44,8 @@ export class Reexec implements Successor {
     this.#log = log
   }
 
-  /** @returns why it cannot be; nothing if it can, for nobody is there any more */
-  go(): Promise<string> {
+  /** @returns why the program cannot be replaced; if it can, the promise ends with this program */
+  #start(): Promise<string> {
     this.#running ??= this.#go().finally(() => {
       this.#running = undefined
       this.#next = now() + RETRY_MS
@@ -44,18 +53,18 @@ export class Reexec implements Successor {
     return this.#running
   }
 
-  /** Somebody asks for it: what is being looked at may have been changed since then. */
+  /** Replaces the program on request. During a check the files may have changed since, so they are checked again. */
   ask(): void {
     if (this.#running) this.#isAsked = true
-    else void this.go()
+    else void this.#start()
   }
 
   follow(): Promise<string> | undefined {
-    return buildNow() === build ? undefined : this.go()
+    return buildNow() === build ? undefined : this.#start()
   }
 
   look(): void {
-    if (now() >= this.#next && buildNow() !== build) void this.go()
+    if (now() >= this.#next && buildNow() !== build) void this.#start()
   }
 
   async #go(): Promise<string> {
@@ -83,7 +92,7 @@ export class Reexec implements Successor {
   }
 }
 
-/** Why the program that the files are now could not go on with what we have; in the words of that program. */
+/** @returns why the new program could not take over our state, in its own words; undefined if it could */
 async function refusal(): Promise<string | undefined> {
   const wrong = openToOthers()
   if (wrong !== undefined) return wrong

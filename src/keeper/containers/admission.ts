@@ -9,20 +9,20 @@ import type { KeeperOptions, PolicyDetails } from '../process/events.ts'
 import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
 import { servedRootless } from './rootless.ts'
 
-/** Lets containers in: looks at what was handed over, and says what may be done for it. */
+/** Admits containers: inspects the init that was handed over, and decides what may be done for the container. */
 export class Admission {
   readonly #options: KeeperOptions
   readonly #registry: Registry
   readonly #tell: EngineProcess['tell']
 
-  /** @param tell told of each new container */
+  /** @param tell sends the engine each new container */
   constructor(options: KeeperOptions, registry: Registry, tell: EngineProcess['tell']) {
     this.#options = options
     this.#registry = registry
     this.#tell = tell
   }
 
-  /** The container of a hand-over: made by its init, found by a process that was exec'd into it, which never defines it. */
+  /** Finds the container of a hand-over, or adds it. A process that was exec'd into a container never defines it. */
   entry(handover: Handover, runtime: RuntimeCall | undefined): ContainerEntry {
     const known = this.#registry.known(handover)
     if (known) {
@@ -57,7 +57,7 @@ export class Admission {
     }
   }
 
-  /** What the engine is told to do for a container. */
+  /** Decides what the engine may do for a container. */
   say(handover: Handover): {
     readonly resolved: PolicyDetails
     readonly said: PolicyDecision
@@ -81,13 +81,13 @@ export class Admission {
   }
 }
 
-/** @throws {Error} if it has as many listeners as it may */
+/** @throws {Error} if the container has `limit` listeners already */
 export function requireRoom({ container: { id }, listeners }: ContainerEntry, limit: number): void {
   if (listeners >= limit)
     throw new Error(`Cannot serve container ${id}: ${limit} listeners of it are served already (listenersPerContainer)`)
 }
 
-/** Says once per container what the engine may do for it. */
+/** Tells an engine, once per container, what it may do for that container, with the handles of its init. */
 export function announce({ container, init }: ContainerEntry, tell: EngineProcess['tell']): void {
   const handles = Object.entries(init?.handles ?? {})
   const names = handles.map(([name]) => name as keyof ContainerHandles)

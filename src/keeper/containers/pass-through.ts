@@ -9,8 +9,8 @@ import type { Reactor } from '../process/reactor.ts'
 import type { HeldListener } from './registry.ts'
 
 /**
- * Answers calls while there is no engine, because engines fail all the time: every call is left to the kernel, which judges
- * the caller as it is. So nothing is done for containers then, but they go on.
+ * Answers calls with _continue_ while no engine is started because engines fail all the time. The kernel then judges
+ * each caller with the caller's own rights: containers get no help, but they go on.
  */
 export class PassThrough {
   readonly #reactor: Reactor
@@ -19,7 +19,7 @@ export class PassThrough {
   readonly #gone: (listener: number) => void
   readonly #unwatch = new Map<number, () => void>()
 
-  /** @param gone told that the last task of a listener has ended */
+  /** @param gone is called when the last task of a listener has ended */
   constructor(reactor: Reactor, slots: Slots, gone: (listener: number) => void) {
     this.#reactor = reactor
     this.#slots = slots
@@ -27,7 +27,7 @@ export class PassThrough {
     this.#gone = gone
   }
 
-  /** Settles what was left, and serves these. A monitor of LXC gets no reply: it answers its calls itself. */
+  /** Answers the calls that the last engine left, then new calls. LXC's monitors answer theirs without a reply. */
   start(listeners: Iterable<[number, HeldListener]>): void {
     const all = new Map(listeners)
     for (const slot of this.#slots.all()) this.#settle(slot, all)
@@ -62,7 +62,7 @@ export class PassThrough {
     this.#gone(number)
   }
 
-  /** What was begun must not be judged by the kernel. */
+  /** Answers a call of the last engine. The kernel must not judge a call whose act was begun: it fails with EIO. */
   #settle(slot: number, listeners: ReadonlyMap<number, HeldListener>): void {
     const { view } = this.#slots
     const state = this.#slots.state(slot)

@@ -7,7 +7,7 @@ import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
 
-/** A container that is known now. It lives as long as one of its listeners. */
+/** A container that has at least one listener. */
 export interface ContainerEntry {
   readonly container: Container
   readonly handover: Handover
@@ -15,29 +15,29 @@ export interface ContainerEntry {
   listeners: number
 }
 
-/** Of a container. */
+/** The numbers by which engines know a container. */
 type Numbers = Pick<Container, 'index' | 'serial'>
-/** Not counted, for keepers follow each other. */
+/** Upper bound of serials. Serials are random: the next keeper does not know up to which number we have counted. */
 const SERIALS = 2 ** 31
 
-/** What is to be done for a container. */
+/** The part of a container that its policy decides. */
 export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'>
 
-/** A listener, or the connection of a monitor of LXC. */
+/** A listener, or the connection of a monitor of LXC, with its container. */
 export interface HeldListener {
   readonly entry: ContainerEntry
   readonly fd: Fd
   readonly type: 'listener' | 'monitor'
 }
 
-/** The lowest is the last. */
+/** Free numbers below `count`, the lowest last, where `pop` takes it. */
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => count - 1 - index)
 
-/** The next free number, or that one, if it is free. */
+/** Takes the number `at` if it is given and free, else the lowest free number. */
 const take = (free: number[], at: number | undefined): number | undefined =>
   at === undefined ? free.pop() : free.splice(free.indexOf(at) >>> 0, 1)[0]
 
-/** The containers and their listeners. */
+/** Holds the containers and their listeners by number, and owns their descriptors. */
 export class Registry {
   readonly #byId = new Map<string, ContainerEntry>()
   readonly #byIndex = new Map<number, ContainerEntry>()
@@ -45,7 +45,7 @@ export class Registry {
   readonly #free = numbers(CONTAINERS)
   readonly #freeListeners = numbers(LISTENERS)
 
-  /** The container that a hand-over speaks of, if it is known; one with a new init is another one. */
+  /** Finds the container of a hand-over. A container with the same id and another init is another container. */
   known({ id, creating, pid, started }: Handover): ContainerEntry | undefined {
     const entry = this.#byId.get(id)
     if (started === undefined) return creating ? undefined : entry
@@ -60,7 +60,7 @@ export class Registry {
     return this.#byIndex.size
   }
 
-  /** @param before what it had with a keeper before this one @throws {Error} if there are too many */
+  /** @param before its numbers with the previous keeper @throws {Error} if there are too many containers */
   add(handover: Handover, said: PolicyDecision, init: Init | undefined, before?: Numbers): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
@@ -85,9 +85,11 @@ export class Registry {
   }
 
   /**
-   * @returns the number under which the engine knows the listener; `fd` is owned here
-   * @param at that number, if it has one already
-   * @throws {Error} if there are too many
+   * Adds a listener to a container, and takes ownership of `fd`.
+   *
+   * @param at the number of the listener, if the previous keeper gave it one
+   * @returns the number under which the engine knows the listener
+   * @throws {Error} if there are too many listeners
    */
   hold(entry: ContainerEntry, fd: Fd, type: HeldListener['type'], at?: number): number {
     const number = take(this.#freeListeners, at)
@@ -106,12 +108,12 @@ export class Registry {
     return this.#listeners.get(listener)
   }
 
-  /** By their numbers. */
+  /** All listeners, by number. */
   get listeners(): Iterable<[number, HeldListener]> {
     return this.#listeners
   }
 
-  /** Lets a listener go. @returns the container if it was its last one, now forgotten */
+  /** Closes a listener. @returns its container, now forgotten, if that was the last listener */
   release(listener: number): ContainerEntry | undefined {
     const held = this.#listeners.get(listener)
     if (!held) return undefined
@@ -121,7 +123,7 @@ export class Registry {
     return --held.entry.listeners === 0 ? this.#forget(held.entry) : undefined
   }
 
-  /** Forgets containers that have none. @returns them */
+  /** Forgets containers without a listener. @returns the forgotten containers */
   tidy(): readonly ContainerEntry[] {
     return [...this.#byIndex.values()].filter(({ listeners }) => listeners === 0).map((entry) => this.#forget(entry))
   }

@@ -4,7 +4,7 @@ import type { KeeperOptions } from '../process/events.ts'
 import type { Admission } from './admission.ts'
 import type { Registry } from './registry.ts'
 
-/** Goes on with the containers that a keeper before this one had; what may be done for them is said anew. */
+/** Restores the containers of the previous keeper; our configuration decides anew what may be done for them. */
 export function restoreContainers(
   state: PersistedState,
   registry: Registry,
@@ -21,7 +21,7 @@ export function restoreContainers(
     const { said } = admission.say(handover)
     const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
     const { container } = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
-    // One that an older version has left has none.
+    // A container that an older version stored has no serial.
     if (serial !== container.serial) {
       state.dropContainer(index, init)
       state.keepContainer({ index, serial: container.serial, handover, init })

@@ -3,14 +3,14 @@ import type { Policy } from '../../policy/policy.ts'
 import { forUser } from '../../policy/user.ts'
 import { rulesFor } from '../../syscalls/index.ts'
 
-/** What the engine is told of a policy, and the keys of it that are left to the kernel. */
+/** The part of a policy that the engine serves, and the keys that are left to the kernel. */
 export interface RootlessServed {
   readonly policy: Policy
   readonly ofUser?: NonNullable<Container['ofUser']>
   readonly withheld: readonly string[]
 }
 
-/** @param isUser a user runs us */
+/** Reduces a policy to the part that works without privileges on the host. @param isUser a user runs intercede */
 export function servedRootless(policy: Policy, isUser = false): RootlessServed {
   if (!isUser) return { policy, withheld: [] }
   const { policy: left, withheld } = forUser(policy)

@@ -9,36 +9,39 @@ import { isDefunct } from '../../kernel/process.ts'
 import { type Message, MSG_DONTWAIT, receive, send, socketpair } from '../../kernel/socket.ts'
 import type { Reactor } from '../process/reactor.ts'
 
-/** The engine ends by itself when its socket is closed; this is for one that cannot. */
+/** Time that an engine gets to end by itself, after its socket was closed, before it is killed. */
 const GRACE_MS = 500
-/** How long an engine whose first thread is gone has to be gone as a whole. */
+/** Time that an engine gets to end as a whole, once its first thread is gone. */
 const REAP_MS = 20
-/** When the queue of the socket is full: an engine that starts reads nothing yet. */
+/** Interval of attempts to send while the socket is full: an engine that is starting does not read yet. */
 const RETRY_MS = 5
 
 /**
- * That an engine ended with something of ours unread is told first, once, and instead of what it had said before
- * (ECONNRESET): net/core/datagram.c __skb_try_recv_datagram().
+ * Receives one message. If the engine has ended with messages of ours unread, the first attempt fails with ECONNRESET,
+ * before the engine's last messages are received; hence two attempts.
+ *
+ * @returns 'over' if the socket has failed twice; undefined if there is no message now
+ * @see net/core/datagram.c __skb_try_recv_datagram()
  */
 function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
   for (let tries = 0; tries < 2; tries++) {
     try {
       return receive(socket, bytes)
     } catch {
-      // What it said is still there.
+      // The messages of the engine are still there.
     }
   }
   return 'over'
 }
 
 export interface EngineListener {
-  /** @param fds owned by whoever hears it */
+  /** Takes a message of the engine, and ownership of its descriptors. */
   hear(message: ToKeeper, fds: readonly Fd[]): void
-  /** Called once if the engine ends by itself. @param failed not by somebody's will */
+  /** Called once if the engine ends before `close`. @param failed false if it was killed (SIGKILL) */
   ended(how: string, failed: boolean): void
 }
 
-/** The keeper's end of one engine: its process and the socket to it. */
+/** One engine as the keeper sees it: the process and our end of its socket. */
 export class EngineProcess {
   readonly #child: ChildProcess
   readonly #socket: Fd
@@ -70,20 +73,20 @@ export class EngineProcess {
     return this.#child.pid
   }
 
-  /** Never blocks: what the socket does not take now is sent later, unless one of `fds` is closed by then. */
+  /** Sends a message without blocking: later if the socket is full, not at all if one of `fds` is closed by then. */
   tell(message: ToEngine, fds: readonly Handle[] = []): void {
     if (this.#isOver) return
     this.#queue.push({ bytes: encode(message), fds })
     if (this.#queue.length === 1) this.#flush()
   }
 
-  /** Ends it, as somebody might: it is replaced then. It cannot be in the middle of anything that another one would not settle. */
+  /** Kills the engine as anybody else might: `ended` is called, and the next engine settles every call in flight. */
   kill(): void {
     this.#child.kill('SIGKILL')
     this.#lookSoon()
   }
 
-  /** Ends the engine for good, also while threads of it are stuck: it lets its descriptors go, and the kernel answers (ENOSYS). */
+  /** Ends the engine for good. Also one with stuck threads closes its listeners, and the kernel answers with ENOSYS. */
   close(): void {
     if (this.#isOver) return
     this.#release()
@@ -91,9 +94,9 @@ export class EngineProcess {
   }
 
   /**
-   * Has it ended? To be called once in a while: a thread that hangs in a file system of a container outlives SIGKILL, and with it
-   * the process, so that nobody reports its end. But its first thread is gone, and no other one will ever run again. (A pidfd of
-   * the first thread tells that only up to Linux 6.15.)
+   * Notices the end of the engine; to be called once a second. A thread that hangs in a file system of a container
+   * outlives SIGKILL, and with it the process, so no signal reports the end. But the first thread is gone then, and no
+   * thread of the process ever runs again. (A pidfd of the first thread tells that only up to Linux 6.15.)
    */
   look(): void {
     const { pid } = this.#child
@@ -118,13 +121,13 @@ export class EngineProcess {
     }
   }
 
-  /** @returns false if there is no room now; what an engine that has ended does not get, the next one gets */
+  /** @returns false if the socket is full; true also if the engine has ended, since the next engine is told anew */
   #send(bytes: Uint8Array, fds: readonly Handle[]): boolean {
     try {
       send(this.#socket, bytes, fds, MSG_DONTWAIT)
       return true
     } catch (error) {
-      // What was let go in between is not there any more.
+      // A listener or container has ended since the message was queued.
       if (error instanceof FdClosed) return true
       if (!(error instanceof SyscallError)) throw error
       if (error.errno === errnos.EAGAIN || error.errno === errnos.ETOOMANYREFS) return false
@@ -144,7 +147,7 @@ export class EngineProcess {
     }
   }
 
-  /** What it said before is heard first. */
+  /** Reports the end of the engine, after its last messages. */
   #end(how: string, failed: boolean): void {
     if (this.#isOver) return
     this.#hear()

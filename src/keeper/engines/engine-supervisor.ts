@@ -9,8 +9,8 @@ import { EngineProcess } from './engine-process.ts'
 import { RestartBackoff } from './restart-backoff.ts'
 
 /**
- * So many looks, one a second, may find no beat: a machine that is suspended or busy delays ours as well. An engine that
- * somebody stops for less than that goes on where it was.
+ * Looks in a row, at one a second, that find no heartbeat before the engine is killed. Looks are counted instead of
+ * seconds, since a suspended or busy machine delays both. An engine that is stopped (SIGSTOP) for less time goes on.
  */
 const SILENT_LOOKS = 10
 
@@ -19,36 +19,53 @@ export interface SupervisorOptions {
   readonly memories: SharedMemories
   readonly beat: Heartbeat
   readonly engine: Omit<EngineOptions, 'build'>
-  /** Milliseconds, see `RestartBackoff`. */
+  /** First pause of `RestartBackoff`, in milliseconds. */
   readonly pause: number | undefined
-  /** Gives a new engine what the one before it had. */
+  /** Gives a new engine the descriptors and mounters of the previous engine. */
   handOn(tell: EngineProcess['tell']): void
-  /** Tells it all that it shall serve. */
+  /** Tells a new engine of all containers and listeners. */
   inventory(tell: EngineProcess['tell']): void
   hear(message: ToKeeper, fds: readonly Fd[]): void
-  /** The calls in flight wait for the next engine, which starts after `pause` milliseconds. */
+  /** Called at the end of an engine. Calls in flight wait for the next engine, which starts after `pause` ms. */
   ended(how: string, pause: number): void
-  /** An engine is about to be started: nobody else may receive calls any more. */
+  /** Called before an engine is started: the keeper must not receive calls from then on. */
   starting(): void
   /**
-   * If no engine of ours can be started, for the files were replaced: goes on as the program that they are now.
+   * Replaces this program if our files were replaced, since no engine of our version can be started then.
    *
-   * @returns why that cannot be
+   * @returns undefined if the files are ours; else why this program could not be replaced
    */
   follow?: (() => Promise<string> | undefined) | undefined
 }
 
-/** One engine after the other: as soon as one has ended, the next one starts, and settles what that left. */
+/**
+ * Starts one engine after the other: when an engine has ended, the next one starts and settles the calls in flight.
+ *
+ *   state      event                                     next       method
+ *   starting   the engine is ready                       serving    #hear
+ *   starting,  the engine ends or cannot be started      starting   #ended, #start
+ *   serving    the same, too often for RestartBackoff    pausing    #ended
+ *              our files are replaced when it ends       following  #start
+ *              hold                                      held       hold: the engine is killed
+ *              SILENT_LOOKS without a heartbeat          -          look: the engine is killed, and so ends
+ *   pausing    the pause is over                         starting   #start
+ *              hold                                      held       hold
+ *   following  the new program refuses                   pausing or  #ended: counted as a failure of an engine
+ *                                                        following
+ *              hold                                      held       hold: the new program has agreed
+ *   held       resume: it could not be executed          starting   resume
+ *   any        close                                     closed     close
+ */
 export class EngineSupervisor {
   readonly #options: SupervisorOptions
   readonly #restarts: RestartBackoff
   #link: EngineProcess | undefined
   #isReady = false
   #beats = 0
-  #silent = 0
+  #silentLooks = 0
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
-  /** Called when there is no engine any more, and will be none. */
+  /** Defined in the state held: callbacks that wait for the end of the last engine. */
   #held: (() => void)[] | undefined
 
   constructor(options: SupervisorOptions) {
@@ -65,18 +82,18 @@ export class EngineSupervisor {
     this.#link?.tell(message, fds)
   }
 
-  /** Notices the end of an engine, and ends one that has given no beat for long. To be called once a second. */
+  /** Notices the end of an engine, and kills an engine without a heartbeat. To be called once a second. */
   look(): void {
     this.#link?.look()
     const { count } = this.#options.beat
-    this.#silent = count === this.#beats ? this.#silent + 1 : 0
+    this.#silentLooks = count === this.#beats ? this.#silentLooks + 1 : 0
     this.#beats = count
-    if (this.#silent < SILENT_LOOKS) return
-    this.#silent = 0
+    if (this.#silentLooks < SILENT_LOOKS) return
+    this.#silentLooks = 0
     this.#link?.kill()
   }
 
-  /** Ends the engine. @returns once it has ended; no other one is started until `resume` */
+  /** Kills the engine, and starts no other engine until `resume`. @returns once the engine has ended */
   hold(): Promise<void> {
     clearTimeout(this.#timer)
     return new Promise((resolve) => {
@@ -98,12 +115,12 @@ export class EngineSupervisor {
     this.#link?.close()
   }
 
-  /** @param failed how the one before it ended */
+  /** @param failed whether the previous engine failed, instead of being killed */
   #start(failed: boolean): void {
     const { starting, follow } = this.#options
     starting()
     this.#isReady = false
-    this.#silent = 0
+    this.#silentLooks = 0
     const following = follow?.()
     if (!following) this.#launch(failed)
     else
@@ -121,7 +138,7 @@ export class EngineSupervisor {
         ended: (how, byItself) => this.#ended(how, byItself),
       })
     } catch (error) {
-      // No descriptor is free, for example: there may be one after the pause.
+      // A lack of free descriptors, for example, may be over after a pause.
       setImmediate(() => this.#ended(`could not be started: ${(error as Error).message}`, true))
       return
     }

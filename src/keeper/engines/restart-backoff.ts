@@ -1,33 +1,33 @@
-/** So many engines that fail within that time are too many. */
+/** Limit of engines that fail within WITHIN_MS. */
 const FAILURES = 5
 const WITHIN_MS = 10_000
-/** So are so many in a row that end before they serve, whoever ends them: there may be no memory for one. */
+/** Limit of engines in a row that end before they serve, also by SIGKILL: there may be no memory for an engine. */
 const UNREADY = 10
 const PAUSE_MS = 30_000
 const LONGEST_MS = 5 * 60_000
 
 /** How an engine ended. */
 interface End {
-  /** Milliseconds, of any clock that does not jump. */
+  /** Milliseconds of a clock that does not jump. */
   readonly at: number
-  /** It ended by itself. */
+  /** False if the engine was killed. */
   readonly failed: boolean
-  /** It had served before. */
+  /** True if the engine had served before. */
   readonly wasReady: boolean
 }
 
-/** When the next engine shall start: at once, unless they end all the time. */
+/** Decides when the next engine starts: at once, or after a growing pause if engines fail all the time. */
 export class RestartBackoff {
   #failures: number[] = []
   #unready = 0
   #pause: number
 
-  /** @param pause milliseconds of the first wait; each is twice the one before */
+  /** @param pause first pause in milliseconds; each later pause is twice the previous one, up to LONGEST_MS */
   constructor(pause = PAUSE_MS) {
     this.#pause = pause
   }
 
-  /** @returns milliseconds to wait */
+  /** @returns the pause in milliseconds, 0 for none */
   after({ at, failed, wasReady }: End): number {
     this.#failures = this.#failures.filter((each) => at - each < WITHIN_MS)
     if (failed) this.#failures.push(at)

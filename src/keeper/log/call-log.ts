@@ -3,8 +3,9 @@ import { syscallName } from '../../abi/syscalls.ts'
 import { explain } from '../../calls/reason.ts'
 import type { CallRecord } from '../../calls/record.ts'
 
+/** Shortest time between two log lines for calls of the same kind. */
 const QUIET_MS = 60_000
-/** Of one container: a bound on what it can make us remember. */
+/** Limit for one container: it bounds the memory that a container can make the keeper use. */
 const KINDS_LIMIT = 256
 
 interface Kind {
@@ -12,7 +13,7 @@ interface Kind {
   suppressed: number
 }
 
-/** What a log or a summary says of one record. */
+/** The fields of a record's log line. */
 function describe(record: CallRecord): Readonly<Record<string, unknown>> {
   const { says, remedy } = explain({ code: record.reason, a: record.a, b: record.b })
   return {
@@ -25,7 +26,7 @@ function describe(record: CallRecord): Readonly<Record<string, unknown>> {
   }
 }
 
-/** The calls that are worth a log line: at most one per container, call and reason a minute, with the count of the rest. */
+/** Logs calls: at most one line a minute for each container, call and reason, with the number of suppressed calls. */
 export class CallLog {
   readonly #write: (container: string, details: Readonly<Record<string, unknown>>) => void
   readonly #containers = new Map<string, Map<string, Kind>>()

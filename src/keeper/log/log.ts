@@ -1,12 +1,12 @@
 import { writeSync } from 'node:fs'
 import { type LogLevel, logLevels } from '../../policy/config.ts'
 
-/** Structured log lines: one JSON object a line on standard error, as journald and container engines take them. */
+/** Writes log lines: one JSON object a line on standard error, as journald and container engines take them. */
 export class Log {
   readonly #from: number
   readonly #write: (line: string) => void
 
-  /** @param level the least important one that is written */
+  /** @param level the least important level that is written */
   constructor(level: LogLevel, write: (line: string) => void = (line) => writeSync(2, line)) {
     this.#from = logLevels.indexOf(level)
     this.#write = write

@@ -2,7 +2,7 @@ import { RecordReader } from '../../engine/journal/records.ts'
 import type { Registry } from '../containers/registry.ts'
 import type { KeeperOptions } from '../process/events.ts'
 
-/** Hands out the records of calls, and says how many were lost. */
+/** Passes the records of calls from the journal to `onRecord`, and reports how many records were lost. */
 export class Records {
   readonly #reader: RecordReader
   readonly #registry: Registry

@@ -6,7 +6,7 @@ import type { KeeperEvent } from '../process/events.ts'
 
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 
-/** What of a container's policy cannot work, each with the sentence and what helps: said once, when it starts. */
+/** Lists what cannot work of a new container's policy: a sentence with its remedy for each. */
 export function registrationWarnings({
   barred,
   unruly,

@@ -10,29 +10,29 @@ import { MounterFds } from './mounter-fds.ts'
 import { openJournal } from './open-journal.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
-/** What goes from one engine to the next: the memories that they share with the keeper, descriptors, and mounters. */
+/** Hands state from one engine to the next: the memories that engines share with us, descriptors, and mounters. */
 export class EngineHandover {
   readonly memories: SharedMemories
-  /** The journal. */
+  /** The journal, mapped. */
   readonly memory: ArrayBuffer
   readonly #state: PersistedState
   readonly #fds: KeeperFdTable
   readonly #mounters: MounterFds
 
-  /** @param records as in `Limits` @param fault told what of an earlier keeper cannot be used */
+  /** @param records as in `Limits` @param fault is told what of the previous keeper's state cannot be used */
   constructor(state: PersistedState, reactor: Reactor, records: number, fault: (message: string) => void) {
     this.#state = state
     const { journal, memory } = openJournal(state, records, fault)
-    const { lasting, isNew } = openPersistent(state)
-    this.memories = { journal, persistent: lasting }
+    const { persistent, isNew } = openPersistent(state)
+    this.memories = { journal, persistent }
     this.memory = memory
     this.#fds = new KeeperFdTable(state)
-    // It tells of what is in the memory of before.
+    // Places in the table are places in the old memory.
     if (isNew) this.#fds.close()
     this.#mounters = new MounterFds(reactor)
   }
 
-  /** @returns whether it was about this */
+  /** Takes a message of the engine. @returns whether the message was about this state */
   hear(message: ToKeeper, fds: readonly Fd[]): message is ToEngineHandover {
     if (message.type === 'keep') this.#fds.keep(message.place, message.container, fds[0])
     else if (message.type === 'drop') this.#fds.drop(message.places, fds[0])
@@ -41,17 +41,18 @@ export class EngineHandover {
     return true
   }
 
-  /** To a new engine. */
+  /** Gives everything to a new engine. */
   handOn(tell: EngineProcess['tell']): void {
     this.#fds.handOn(tell)
     this.#mounters.handOn(tell)
   }
 
-  /** Leaves all of it to the next keeper. */
+  /** Stores the descriptors for the next keeper. */
   store(to: StateStore): void {
     this.#fds.store(this.#state, to)
   }
 
+  /** Undoes `store`. */
   takeBack(): void {
     this.#fds.takeBack(this.#state)
   }
@@ -64,11 +65,11 @@ export class EngineHandover {
   }
 }
 
-function openPersistent(state: PersistedState): { readonly lasting: Fd; readonly isNew: boolean } {
+function openPersistent(state: PersistedState): { readonly persistent: Fd; readonly isNew: boolean } {
   using kept = state.persistent
-  if (kept && isPersistent(map(kept))) return { lasting: new Fd(kept.release()), isNew: false }
-  const lasting = memfd('intercede-lasting', PERSISTENT_SIZE)
-  markPersistent(map(lasting))
-  state.keepPersistent(lasting)
-  return { lasting, isNew: true }
+  if (kept && isPersistent(map(kept))) return { persistent: new Fd(kept.release()), isNew: false }
+  const persistent = memfd('intercede-lasting', PERSISTENT_SIZE)
+  markPersistent(map(persistent))
+  state.keepPersistent(persistent)
+  return { persistent, isNew: true }
 }

@@ -2,10 +2,10 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
-/** Descriptors at once: a container has a few contexts, mounts and programs for a moment, and must not take ours from others. */
+/** Limits of descriptors: a container needs a few at a time (contexts, mounts, programs), and must leave us some. */
 const LIMIT = 1024
 const LIMIT_PER_CONTAINER = 64
-/** A message carries up to 253. */
+/** Descriptors in one message; the kernel allows 253 (SCM_MAX_FD). */
 const BATCH = 128
 
 interface Kept {
@@ -13,27 +13,28 @@ interface Kept {
   readonly fd: Fd
 }
 
-/** Descriptors that an engine has and the next one shall have too, by their places; nothing is known here of what they are for. */
+/** Holds copies of an engine's descriptors for the next engine, by place in the persistent state. */
 export class KeeperFdTable {
   readonly #all = new Map<number, Kept>()
 
-  /** @param state what an earlier keeper has left is taken from there: as long as it lies there, a mount is busy */
+  /** Takes the previous keeper's descriptors out of `state`: a mount is busy as long as a copy is stored there. */
   constructor(state: PersistedState) {
     for (const { place, container, fd } of state.descriptors()) this.keep(place, container, fd)
   }
 
+  /** Takes ownership of a copy, and closes it if the container has too many. */
   keep(place: number, container: number, fd: Fd | undefined): void {
-    this.#let(place)
-    // There was none free for it here.
+    this.#close(place)
+    // The keeper had no free descriptor when the message came.
     if (!fd) return
     const ofContainer = [...this.#all.values()].filter((kept) => kept.container === container).length
     if (this.#all.size >= LIMIT || ofContainer >= LIMIT_PER_CONTAINER) fd[Symbol.dispose]()
     else this.#all.set(place, { container, fd })
   }
 
-  /** @param done closed when they are */
+  /** Closes the copies at these places. @param done is closed afterwards, which tells the engine so */
   drop(places: readonly number[], done: Fd | undefined): void {
-    for (const place of places) this.#let(place)
+    for (const place of places) this.#close(place)
     done?.[Symbol.dispose]()
   }
 
@@ -46,21 +47,21 @@ export class KeeperFdTable {
     }
   }
 
-  /** Leaves copies to the next keeper. */
+  /** Stores copies for the next keeper. */
   store(state: PersistedState, to: StateStore): void {
     for (const [place, kept] of this.#all) state.keepDescriptor({ place, ...kept }, to)
   }
 
-  /** Takes them back, for there is none. */
+  /** Undoes `store`, if no other keeper follows. */
   takeBack(state: PersistedState): void {
     for (const [place, { container }] of this.#all) state.dropDescriptor(place, container)
   }
 
   close(): void {
-    for (const place of [...this.#all.keys()]) this.#let(place)
+    for (const place of [...this.#all.keys()]) this.#close(place)
   }
 
-  #let(place: number): void {
+  #close(place: number): void {
     this.#all.get(place)?.fd[Symbol.dispose]()
     this.#all.delete(place)
   }

@@ -10,8 +10,9 @@ interface Kept {
 }
 
 /**
- * Holds what leads to the mounters that engines have started, and gives it to the next engine: a mounter takes longer to start
- * than an engine may live when one after the other is ended, and then no mount would ever be done. Nothing is asked of them here.
+ * Holds a socket and a pidfd of each mounter that an engine has started, and gives them to the next engine. An engine
+ * may live shorter than a mounter takes to start, when engines are ended one after the other: no mount would ever be
+ * made if each engine began with new mounters.
  */
 export class MounterFds {
   readonly #reactor: Reactor
@@ -21,7 +22,7 @@ export class MounterFds {
     this.#reactor = reactor
   }
 
-  /** @param fds its socket and its pidfd, owned here; one of them is missing if we had no descriptor free for it */
+  /** Takes ownership of a mounter's socket and pidfd. One is missing if the keeper had no free descriptor for it. */
   keep([socket, pidfd]: readonly Fd[]): void {
     if (socket && pidfd && this.#all.size < MOUNTERS) {
       const kept = { socket, pidfd, unwatch: this.#reactor.watch(pidfd, () => this.#drop(kept)) }

@@ -12,9 +12,11 @@ interface Journal {
 }
 
 /**
- * The journal of a keeper before this one, with its calls in flight; otherwise a new one, with them if they can be found.
+ * Opens the journal of the previous keeper, with its calls in flight. A journal of another size or layout is replaced
+ * by a new journal, into which the calls are copied.
  *
  * @param records as in `Limits`
+ * @param fault is told how many calls in flight fail, if the old layout is another one
  */
 export function openJournal(state: PersistedState, records: number, fault: (message: string) => void): Journal {
   using kept = state.journal

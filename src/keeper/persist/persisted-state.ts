@@ -9,10 +9,10 @@ import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
 import type { ServiceManager } from '../process/service-manager.ts'
 
-/** Of what is stored: another one is not understood. */
+/** Version of the format in which containers and connections are stored; we read no other version. */
 export const FORMAT = 1
 
-/** A container as it was when its keeper ended. */
+/** A container as the previous keeper stored it. */
 export interface KeptContainer {
   readonly index: number
   readonly serial: number
@@ -20,31 +20,31 @@ export interface KeptContainer {
   readonly init: Init | undefined
 }
 
-/** A listener as the keeper before knew it. */
+/** A listener as the previous keeper stored it. */
 export interface KeptListener {
   readonly number: number
   readonly container: number
   readonly fd: Fd
 }
 
-/** Who goes on: another program in this process, or the next process of the service. */
+/** The successor for which state is stored: another program in this process, or the next process of the service. */
 export type StateStore = 'program' | 'process'
 
-/** A descriptor of the vault. */
+/** A descriptor of the keeper's table, see `KeeperFdTable`. */
 export interface KeptDescriptor {
   readonly place: number
   readonly container: number
   readonly fd: Fd
 }
 
-/** A socket on which we listen. */
+/** A socket on which runtimes connect. */
 export interface KeptSocket {
   readonly fd: Fd
-  /** Nobody else has made it or keeps it: it is of no use without us. */
+  /** True if no service manager keeps the socket: we remove its file at the end. */
   readonly isOurs: boolean
 }
 
-/** A runtime that has connected and said nothing yet. */
+/** A connection of a runtime that has sent nothing yet. */
 export interface KeptConnection {
   readonly fd: Fd
   readonly runtime: RuntimeCall | undefined
@@ -62,13 +62,22 @@ type WrittenContainer = Omit<KeptContainer, 'init' | 'index'> & { readonly init:
 type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
 
 /**
- * What must outlive the keeper, in the store of the service manager. The names are short, for systemd puts all of them into
- * one variable of the environment, which may have 128 KiB:
+ * Stores what must outlive the keeper in the file descriptor store of the service manager, under these names:
  *
- *   oci, lxc the sockets, oci.own, lxc.own where they end with the process | j the journal | m the lasting memory, vP.C what is kept at its place P for container C | cN what is said of container N, cN.H its handle H | lN.M listener N, of container M |
- *   gN a connection that was silent so far, gN.r what its runtime is, gN.m that one's mount namespace
+ *   oci, lxc          listening sockets
+ *   oci.own, lxc.own  the same, if no service manager keeps them: their files are removed at the end
+ *   j                 journal
+ *   m                 persistent memory
+ *   vP.C              descriptor at place P of the persistent memory, of container C
+ *   cN                container N (a file: handover, init, serial)
+ *   cN.H              handle number H of the init of container N, in the order of the names in cN
+ *   lN.C              listener N, of container C
+ *   gN                connection N, on which nothing was sent so far
+ *   gN.r              its runtime (a file)
+ *   gN.m              mount namespace of its runtime
  *
- * Connections of LXC's monitors are not here: a monitor connects anew with its next call, and says everything again.
+ * Names are short because systemd passes all of them in one environment variable, which holds 128 KiB at most.
+ * Connections of LXC's monitors are not stored: a monitor connects anew with its next call, and sends everything again.
  */
 export class PersistedState {
   readonly #manager: ServiceManager | undefined
@@ -84,7 +93,7 @@ export class PersistedState {
     }
   }
 
-  /** The listening socket that a unit of this name has, or that was kept under it. */
+  /** Takes the listening socket of a systemd unit of this name, or the previous keeper's. */
   socket(name: string): KeptSocket | undefined {
     const own = this.#take(`${name}.own`)
     const fd = own ?? this.#take(name)
@@ -117,7 +126,10 @@ export class PersistedState {
     this.#manager?.store('m', memory)
   }
 
-  /** @param to the next process gets it from the service manager, which is late to close its own copy */
+  /**
+   * Stores a descriptor. Only the next process needs a copy in the service manager, which may close its copy
+   * milliseconds late; until then a mount is busy.
+   */
   keepDescriptor({ place, container, fd }: KeptDescriptor, to: StateStore): void {
     const name = `v${place}.${container}`
     if (to === 'process') this.#manager?.store(name, fd)
@@ -128,7 +140,7 @@ export class PersistedState {
     this.#manager?.remove(`v${place}.${container}`)
   }
 
-  /** They are to be kept anew. */
+  /** Takes the descriptors out of the store: the caller stores them anew when it ends. */
   descriptors(): readonly KeptDescriptor[] {
     return this.#numbers(/^v(\d+)\.(\d+)$/).map(([name, place, container]) => {
       this.#manager?.remove(name)
@@ -157,7 +169,7 @@ export class PersistedState {
     for (const place of Object.keys(init?.handles ?? {}).keys()) this.#manager?.remove(`c${index}.${place}`)
   }
 
-  /** @returns what forgets it again */
+  /** Stores a connection. @returns a function that removes it from the store */
   keepConnection(connection: Handle, runtime: RuntimeCall | undefined): () => void {
     const manager = this.#manager
     if (!manager) return () => {}
@@ -171,7 +183,7 @@ export class PersistedState {
     }
   }
 
-  /** @param failed told why one cannot be taken over */
+  /** Takes the stored containers. @param failed is told why a container cannot be taken over */
   containers(failed: (message: string) => void): readonly KeptContainer[] {
     return this.#numbers(/^c(\d+)$/).flatMap(([name, index]) => {
       try {
@@ -191,7 +203,7 @@ export class PersistedState {
     })
   }
 
-  /** They are to be kept anew. */
+  /** Takes the connections out of the store: the caller stores those that it accepts anew. */
   connections(): readonly KeptConnection[] {
     return this.#numbers(/^g(\d+)$/).map(([name]) => {
       const said = this.#read(`${name}.r`) as WrittenRuntime
@@ -201,7 +213,7 @@ export class PersistedState {
     })
   }
 
-  /** What nobody has taken is of no use to anybody. */
+  /** Closes the inherited descriptors that were not taken, and removes them from the store. */
   close(): void {
     for (const [name, fd] of this.#restored) {
       this.#manager?.remove(name)
@@ -229,7 +241,7 @@ export class PersistedState {
     this.#manager!.store(name, file)
   }
 
-  /** Only ever our own bytes: nobody but the manager, which is root, can put anything there. */
+  /** Deserializes a file. Its bytes are our own: only the service manager, which is root, can put files here. */
   #read(name: string): unknown {
     using file = this.#take(name)
     if (!file) throw new Error(`Cannot take over what an earlier intercede left: there is no ${name}`)
@@ -246,7 +258,7 @@ export class PersistedState {
     return found.sort(([, a], [, b]) => a! - b!)
   }
 
-  /** An earlier intercede may have left it open to all. */
+  /** Takes a memory, and restricts its mode, since older versions left it open to every user. */
   #memory(name: string): Fd | undefined {
     const memory = this.#take(name)
     if (memory) restrict(memory)
@@ -260,7 +272,7 @@ export class PersistedState {
   }
 }
 
-/** Without what cannot be written. */
+/** The properties of an init that can be serialized. */
 function plain({ usernsInode, uidMap, gidMap, startedMs, walkable, exec, barred }: Init): Omit<WrittenInit, 'handles'> {
   return { usernsInode, uidMap, gidMap, startedMs, walkable, exec, barred }
 }

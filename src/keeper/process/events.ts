@@ -7,68 +7,73 @@ import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { ServiceManager } from './service-manager.ts'
 
-/** What a policy was made of, for the log: each key with its value and where it came from. */
+/** A policy, and what the log says of it. */
 export interface PolicyDetails {
   readonly policy: Policy
-  /** Said at the registration, as it is. */
+  /** Fields of the log line of the registration, such as each key with its value and origin. */
   readonly details: Readonly<Record<string, unknown>>
 }
 
-/** What happens in a keeper. The daemon logs it; `intercede run` shows some of it. */
+/** An event of a keeper. `serve` logs all events (log/event-log.ts), `run` shows some. */
 export type KeeperEvent =
   | {
       readonly type: 'registered'
       readonly handover: Handover
       readonly barred: ReasonCode | undefined
-      /** Why it can rule no devices below its cgroup. */
+      /** Why the container cannot give device rules to cgroups below its own. */
       readonly unruly: ReasonCode | undefined
       readonly resolved: PolicyDetails
-      /** Keys of the policy that are left to the kernel, because a user runs us. */
+      /** Keys of the policy that are left to the kernel, because a user runs intercede. */
       readonly withheld: readonly string[]
     }
   | { readonly type: 'joined'; readonly handover: Handover }
-  /** A container of a keeper before this one is served on. */
+  /** A container of the previous keeper is served on. */
   | { readonly type: 'resumed'; readonly id: string }
   | { readonly type: 'ended'; readonly id: string }
-  /** A container has reached a limit since the last look: calls of it have waited. */
+  /** Calls of a container have waited since the last look, because it has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
-  /** A connection or a hand-over that was not taken. */
+  /** A connection or a hand-over was refused. */
   | { readonly type: 'refused'; readonly message: string }
   /** A program that was started in a container failed. */
   | ({ readonly type: 'program'; readonly id: string } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }
   | { readonly type: 'recordsLost'; readonly count: number }
-  /** One serves now; not said of the first one. */
+  /** A later engine than the first serves now. */
   | { readonly type: 'engineStarted'; readonly pid: number | undefined }
-  /** The next one starts after `pause` milliseconds; what it finds in flight it settles. */
+  /** The next engine starts after `pause` milliseconds, and settles the calls in flight. */
   | { readonly type: 'engineEnded'; readonly how: string; readonly pause: number }
 
-/** The program that the files are now. */
+/** Replaces this program by the program in our files now, see `Reexec`. */
 export interface Successor {
-  /** If the files were replaced: goes on as it. @returns why that cannot be */
+  /** Replaces this program, if its files have changed. @returns undefined if not; else why it could not be replaced */
   follow(): Promise<string> | undefined
-  /** The same without being in need of it; to be called once a second. */
+  /** Does the same while no engine has to be started, at a lower rate. To be called once a second. */
   look(): void
 }
 
 export interface KeeperOptions {
-  /** Where the runtimes connect. */
+  /** Path of the socket on which runtimes connect. */
   readonly socketPath: string
-  /** Where the monitors of LXC connect. */
+  /** Path of the socket on which LXC's monitors connect. */
   readonly lxcSocketPath?: string
-  /** A user runs us, in a user namespace: only what takes no capability in the initial one is done. */
+  /** True if a user runs intercede in a user namespace: only calls that take no capability on the host are served. */
   readonly forUser?: boolean
-  /** The runtime of all containers; otherwise it is the one that connects. */
+  /** The runtime of all containers; without it, the program that connects. */
   readonly runtime?: RuntimeCall
   readonly limits?: Partial<Limits>
-  /** How long no engine is started, the first time that they fail all the time; in milliseconds. */
+  /** First pause in milliseconds when engines fail all the time, see `RestartBackoff`. */
   readonly restartPause?: number
-  /** Keeps for the next keeper what this one has. */
+  /** Stores the state for the next keeper. */
   readonly manager?: ServiceManager
-  /** Without one the files must not be replaced. */
+  /** Without it, our files must not be replaced while the keeper runs. */
   readonly successor?: Successor
-  /** @throws {Error} if what came with the container is no valid policy: nothing is done for it then */
+  /**
+   * Makes the policy of a container.
+   *
+   * @throws {Error} if the metadata of the container is no valid policy: all its calls are left to the kernel then
+   */
   resolve(handover: Handover): PolicyDetails
   onEvent(event: KeeperEvent): void
+  /** Takes the record of an answered call, up to a second after the answer. */
   onRecord(record: CallRecord, containerId: string): void
 }

@@ -1,13 +1,14 @@
 import { children, hasEnded } from '../../kernel/process.ts'
 
 /**
- * Children of this process that are not of this program, but of the one that it was before: an engine whose threads hung in
- * a file system of a container may end much later, and nobody else takes note of that. To be made before any child is started.
+ * Reaps the children that the previous program in this process has started (see `Reexec`): an engine whose threads hang
+ * in a file system of a container may end much later. To be made before this program starts a child, or that child
+ * would be reaped here too, in place of Node.
  */
 export class InheritedChildren {
   #pids = children()
 
-  /** To be called now and then. */
+  /** Reaps the children that have ended. To be called once a second. */
   look(): void {
     this.#pids = this.#pids.filter((pid) => !hasEnded(pid))
   }

@@ -4,14 +4,14 @@ import type { Handle } from '../../kernel/handle.ts'
 import { socketpair } from '../../kernel/socket.ts'
 
 /**
- * Calls back when descriptors become readable that Node cannot watch itself, such as sockets from which descriptors are
- * received. It waits on a thread of libuv's pool.
+ * Calls back when a descriptor becomes readable that Node cannot watch itself, such as a socket from which descriptors
+ * are received. The reactor waits in epoll_wait(2) on a thread of libuv's pool.
  */
 export class Reactor {
   readonly #epoll = new Epoll()
   readonly #event = new EpollEvent()
   readonly #watched = new Map<number, { readonly raw: number; readonly ready: () => void }>()
-  /** Closing one end wakes the waiting thread, so that it can be waited for. */
+  /** Closing one end wakes the waiting thread, which then closes the epoll descriptor. */
   readonly #wake: [Fd, Fd] = socketpair()
   #token = 1
 
@@ -20,7 +20,7 @@ export class Reactor {
     this.#next()
   }
 
-  /** @returns a function that stops it, to be called before the descriptor is closed */
+  /** Calls `ready` while `fd` is readable. @returns a function that ends this, to be called before `fd` is closed */
   watch(fd: Handle, ready: () => void): () => void {
     const token = this.#token++
     const { raw } = fd

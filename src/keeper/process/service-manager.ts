@@ -6,29 +6,30 @@ import type { Handle } from '../../kernel/handle.ts'
 import { textFile } from '../../kernel/shared-memory.ts'
 import { connectDatagram, MSG_DONTWAIT, send } from '../../kernel/socket.ts'
 
-/** Where descriptors begin that systemd passes on, SD_LISTEN_FDS_START of sd-daemon.h. */
+/** The first descriptor that systemd passes, SD_LISTEN_FDS_START of sd-daemon.h. */
 const FIRST = 3
-/** When the queue of its socket is full. */
+/** Interval of attempts to send while the socket of the service manager is full. */
 const RETRY_MS = 5
-/** The number of a descriptor of a file that names those which the program before left us in this process. */
+/** The variable with the number of a file's descriptor; the file names the descriptors of the previous program. */
 const LEFT = 'INTERCEDE_LEFT'
-/** They are removed from the environment, for they are for this process only. */
+/** Variables that are removed from the environment, since they are for this process and not for its children. */
 const OWN = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'] as const
 
-/** A descriptor that came from the service manager, or from the program that this process was before. */
+/** A descriptor from the service manager, or from the previous program in this process. */
 export interface Inherited {
   readonly name: string
   readonly fd: Fd
 }
 
 /**
- * What the service manager, which is systemd, has for a service, and hears from it. What it stores for the next process is
- * kept here too, for the next program in this process, also where there is no service manager.
+ * Talks to the service manager, which is systemd: takes inherited descriptors, reports the state of the service, and
+ * stores descriptors for the next process. Copies of these stay here for the next program in this process, also where
+ * there is no service manager.
  *
  * @see sd_notify(3), sd_listen_fds(3)
  */
 export class ServiceManager {
-  /** Sockets of its units, and what an earlier process of the service stored; owned by whoever takes them. */
+  /** Sockets of systemd units, and descriptors that the previous process stored; their taker owns them. */
   readonly inherited: readonly Inherited[]
   readonly #kept = new Map<string, Fd>()
   readonly #env: NodeJS.ProcessEnv
@@ -37,7 +38,7 @@ export class ServiceManager {
   readonly #hasWatchdog: boolean
   readonly #queue: { readonly text: string; readonly fds: readonly Fd[] }[] = []
 
-  /** @param env of the process, from which is removed what is for us only */
+  /** @param env environment of the process, from which the variables for us are removed */
   constructor(env: NodeJS.ProcessEnv) {
     this.inherited = [...inherit(env), ...left(env)]
     for (const { name, fd } of this.inherited) this.#keep(name, fd)
@@ -49,18 +50,19 @@ export class ServiceManager {
     for (const name of OWN) delete env[name]
   }
 
+  /** True if the process runs as a service. */
   get isThere(): boolean {
     return this.#socket !== undefined
   }
 
-  /** @param status one line for `systemctl status` */
+  /** Reports that the service serves. @param status one line for `systemctl status` */
   ready(status: string): void {
     this.#tell(`READY=1\nSTATUS=${status}`)
   }
 
-  /** Until `ready` is said again. */
+  /** Reports a reload, which lasts until the next `ready`. */
   reloading(): void {
-    // Of CLOCK_MONOTONIC, as libuv's clock is.
+    // systemd wants CLOCK_MONOTONIC, which is libuv's clock too.
     this.#tell(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`)
   }
 
@@ -72,28 +74,28 @@ export class ServiceManager {
     this.#tell('STOPPING=1')
   }
 
-  /** To be called once a second. */
+  /** Feeds the watchdog. To be called once a second. */
   alive(): void {
     if (this.#hasWatchdog) this.#tell('WATCHDOG=1')
   }
 
-  /** Has it been sent all that it was told? */
+  /** True if all messages were sent. */
   get isIdle(): boolean {
     return this.#queue.length === 0
   }
 
-  /** Gives it a copy of a descriptor, which the next process of the service gets; it stores none twice. */
+  /** Stores a copy of a descriptor for the next process and the next program. systemd stores no descriptor twice. */
   store(name: string, fd: Handle): void {
     this.#keep(name, fd)
     this.#tell(`FDSTORE=1\nFDPOLL=0\nFDNAME=${name}`, [fd])
   }
 
-  /** Keeps a copy for the next program in this process only. */
+  /** Stores a copy for the next program in this process only. */
   hold(name: string, fd: Handle): void {
     this.#keep(name, fd)
   }
 
-  /** It shall close all that were stored under that name. */
+  /** Removes all descriptors of that name. */
   remove(name: string): void {
     this.#kept.get(name)?.[Symbol.dispose]()
     this.#kept.delete(name)
@@ -101,10 +103,11 @@ export class ServiceManager {
   }
 
   /**
-   * Leaves all that is stored, and what is known of the service manager, to the program that this process becomes. The names
-   * are in a file: all of them can be longer than the kernel lets one variable of an environment be.
+   * Hands all copies, and the variables of the service manager, to the next program in this process. A file holds the
+   * names, since one environment variable can be too short for them (MAX_ARG_STRLEN).
    *
-   * @param become does that with these descriptors @throws {Error} what it throws; all is as before then
+   * @param become executes the program, which inherits these descriptors
+   * @throws {Error} the error of `become`; nothing has changed then
    */
   leave(become: (fds: readonly Handle[]) => never): never {
     const fds = [...this.#kept].map(([name, { raw }]) => [name, raw])
@@ -140,7 +143,7 @@ export class ServiceManager {
     }
   }
 
-  /** @returns false if there is no room now; a manager that does not listen is no reason to end */
+  /** @returns false if the socket is full; true also if no service manager listens, which must not end the service */
   #send(text: string, fds: readonly Handle[]): boolean {
     try {
       send(this.#socket!, Buffer.from(text), fds, MSG_DONTWAIT)

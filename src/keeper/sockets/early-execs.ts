@@ -1,6 +1,6 @@
 import type { Register } from './sockets.ts'
 
-/** A container's init takes milliseconds to hand over, once its runtime has returned; on a busy machine more. */
+/** Longest wait for an init, which hands over milliseconds after its runtime has returned, or later under load. */
 const PATIENCE_MS = 2000
 
 interface Early {
@@ -11,14 +11,14 @@ interface Early {
 
 export interface EarlyOptions {
   readonly isKnown: (handover: Parameters<Register>[0]) => boolean
-  /** Is anybody else connected who has not said all: the init of some container, perhaps? */
+  /** True if another connection has not handed over yet, which may be that of the init. */
   readonly othersWait: () => boolean
   readonly refuse: (message: string) => void
 }
 
 /**
- * `crun run --detach` returns while the container's init has still to hand over, so a process that is exec'd into it may be
- * there first. It waits until the init has come: taken as one of an unknown container, it would get nothing.
+ * Holds back the hand-over of an exec'd process until the init of its container has handed over. `crun run --detach`
+ * returns before the init does so, and an exec'd process of an unknown container would be served nothing.
  */
 export class EarlyExecs {
   readonly #register: Register
@@ -38,7 +38,7 @@ export class EarlyExecs {
     if (handover.creating) this.#admit(handover.id)
   }
 
-  /** Does nobody wait? */
+  /** True if no hand-over is held back. */
   get isEmpty(): boolean {
     return this.#waiting.size === 0
   }

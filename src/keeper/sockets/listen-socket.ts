@@ -6,15 +6,15 @@ import { accept, peerCredentials, type SocketType } from '../../kernel/socket.ts
 import type { KeptSocket } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 
-/** Somebody who has connected; closed once it has been heard, has gone wrong, or the door closes. */
+/** A connection of a runtime or monitor; disposed after its hand-over, an error, or the end of its acceptor. */
 export interface Connection extends Disposable {
-  /** Has it said something, but not all? */
+  /** True if a part of the hand-over has arrived. */
   readonly isMidway: boolean
   /**
-   * Takes what it says, without blocking.
+   * Reads what has arrived, without blocking.
    *
-   * @returns whether that was all
-   * @throws {Error} that says what is wrong with it
+   * @returns true after the end of the hand-over
+   * @throws {Error} if the hand-over is invalid
    */
   hear(): boolean
 }
@@ -22,33 +22,43 @@ export interface Connection extends Disposable {
 export interface AcceptorOptions {
   readonly path: string
   readonly type: SocketType
-  /** How many may be connected that have not said all yet. */
+  /** Most connections that have not handed over yet. */
   readonly limit: number
-  /** It listens at `path`; owned by the door. */
+  /** The socket that listens at `path`; owned by the acceptor. */
   readonly socket: KeptSocket
-  /** Makes a guest of a connection, which it owns. */
-  enter(connection: Fd): Connection
+  /** Makes a connection, which owns `fd`. */
+  enter(fd: Fd): Connection
   refuse(message: string): void
 }
 
-/** So many descriptors must be free, or nobody is accepted: of what one hands over several are kept. */
+/** Descriptors that must be free before a connection is accepted, since several are kept of a hand-over. */
 const ROOM = 16
-/** How long nobody is accepted then. */
+/** Time without accepting while descriptors are short. */
 const REST_MS = 200
 const SHORTAGES: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.ENOMEM])
 
 /**
- * A socket on which runtimes connect, for root only. Nobody is waited for: who says nothing keeps no one else waiting. As
- * long as there are no descriptors for them they wait where the kernel keeps them.
+ * Accepts the connections of one socket, for root only, and reads each connection without blocking: a silent runtime
+ * delays no other. While descriptors are short, connections wait in the kernel's queue.
+ *
+ *   socket      event                              next       method
+ *   accepting   a connection                       accepting  #take: refused unless it is root's and within the limit
+ *               fewer than ROOM descriptors free   resting    #wait
+ *   resting     REST_MS are over                   accepting  #watch
+ *
+ *   connection  event                              next       method
+ *   silent      a part of the hand-over arrives    midway     hear
+ *   silent,     its end arrives, or it is invalid  disposed   hear, #dismiss
+ *   midway      the acceptor closes                disposed   close
  */
 export class Acceptor {
   readonly #reactor: Reactor
   readonly #options: AcceptorOptions
   #unwatch: () => void = () => {}
   #rest: NodeJS.Timeout | undefined
-  /** It has been said. */
+  /** True once the shortage was reported. */
   #isShort = false
-  readonly #guests = new Map<Connection, () => void>()
+  readonly #connections = new Map<Connection, () => void>()
 
   constructor(reactor: Reactor, options: AcceptorOptions) {
     this.#reactor = reactor
@@ -56,21 +66,21 @@ export class Acceptor {
     this.#watch()
   }
 
-  /** How many are connected that have not said all. */
+  /** Number of connections that have not handed over. */
   get size(): number {
-    return this.#guests.size
+    return this.#connections.size
   }
 
-  /** Is nobody in the middle of what it has to say? */
+  /** True if no connection is in the middle of its hand-over. */
   get isQuiet(): boolean {
-    return [...this.#guests.keys()].every(({ isMidway }) => !isMidway)
+    return [...this.#connections.keys()].every(({ isMidway }) => !isMidway)
   }
 
   close(): void {
     const { path, socket } = this.#options
     clearTimeout(this.#rest)
     this.#unwatch()
-    for (const guest of this.#guests.keys()) this.#dismiss(guest)
+    for (const connection of this.#connections.keys()) this.#dismiss(connection)
     if (socket.isOurs) rmSync(path, { force: true })
     socket.fd[Symbol.dispose]()
   }
@@ -95,7 +105,7 @@ export class Acceptor {
     return accept(fd)
   }
 
-  /** The socket stays readable: who watched it would never rest. */
+  /** Stops watching for a while: the socket stays readable, so the reactor would call without end. */
   #wait({ message }: SyscallError): void {
     if (!this.#isShort) this.#options.refuse(`Cannot take connections until descriptors are free: ${message}`)
     this.#isShort = true
@@ -120,25 +130,25 @@ export class Acceptor {
     const { uid, pid } = peerCredentials(fd)
     const { limit } = this.#options
     if (uid !== 0) return `only root may hand over a listener, not user ${uid} (pid ${pid})`
-    return this.#guests.size < limit ? undefined : `${limit} runtimes are connected already`
+    return this.#connections.size < limit ? undefined : `${limit} runtimes are connected already`
   }
 
-  /** @param fd its connection */
-  admit(guest: Connection, fd: Fd): void {
+  /** Reads a connection from now on. @param fd descriptor of the connection */
+  admit(connection: Connection, fd: Fd): void {
     const hear = (): void => {
       try {
-        if (!guest.hear()) return
+        if (!connection.hear()) return
       } catch (error) {
         this.#options.refuse((error as Error).message)
       }
-      this.#dismiss(guest)
+      this.#dismiss(connection)
     }
-    this.#guests.set(guest, this.#reactor.watch(fd, hear))
+    this.#connections.set(connection, this.#reactor.watch(fd, hear))
   }
 
-  #dismiss(guest: Connection): void {
-    this.#guests.get(guest)?.()
-    this.#guests.delete(guest)
-    guest[Symbol.dispose]()
+  #dismiss(connection: Connection): void {
+    this.#connections.get(connection)?.()
+    this.#connections.delete(connection)
+    connection[Symbol.dispose]()
   }
 }

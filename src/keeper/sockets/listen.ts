@@ -6,9 +6,9 @@ import type { Fd } from '../../kernel/fd.ts'
 import { connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts'
 
 /**
- * Listens at `path`, for root only, and removes what a daemon that was killed left there.
+ * Listens at `path`, for root only, and removes the socket file of a daemon that was killed.
  *
- * @throws {Error} if something else is there, or a daemon that still answers
+ * @throws {Error} if another file is there, or the socket of a daemon that still answers
  */
 export function listenExclusively(path: string, type: SocketType = 'stream'): Fd {
   mkdirSync(dirname(path), { recursive: true, mode: 0o711 })
@@ -27,7 +27,7 @@ function answers(path: string, type: SocketType): boolean {
     return true
   } catch (error) {
     if (error instanceof SyscallError && error.errno === errnos.ECONNREFUSED) return false
-    // Somebody listens there, for connections of another type.
+    // A daemon listens there, for connections of another type.
     if (error instanceof SyscallError && error.errno === errnos.EPROTOTYPE) return true
     throw error
   }

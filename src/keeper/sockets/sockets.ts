@@ -11,20 +11,20 @@ import { listenExclusively } from './listen.ts'
 import { Acceptor, type AcceptorOptions, type Connection } from './listen-socket.ts'
 
 /**
- * Takes what was handed over with a container: a listener, or the connection of a monitor of LXC, which forwards calls. It
- * owns the descriptor, also if it throws.
+ * Takes a hand-over with its descriptor: a listener, or the connection of a monitor of LXC, which forwards calls. The
+ * function owns the descriptor, also if it throws.
  */
 export type Register = (handover: Handover, fd: Fd, type: 'listener' | 'monitor', runtime?: RuntimeCall) => void
 
 interface Places extends Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'> {
   /**
-   * Of each socket. crun connects when it creates a container, and is silent until that is started; a monitor of LXC until
-   * its container makes its first call.
+   * Most connections of each socket that have not handed over. crun connects when it creates a container, and is silent
+   * until the container is started; a monitor of LXC is silent until the first call of its container.
    */
   readonly limit: number
 }
 
-/** Opens the sockets of the daemon: all, or none. @throws {Error} if one is in use */
+/** Opens all sockets of the daemon, or none. @throws {Error} if a socket is in use */
 export function openSockets(
   reactor: Reactor,
   { socketPath, lxcSocketPath, limit }: Places,
@@ -32,34 +32,34 @@ export function openSockets(
   refuse: (message: string) => void,
   state: PersistedState,
 ): readonly Acceptor[] {
-  const doors: Acceptor[] = []
+  const acceptors: Acceptor[] = []
   const open = (name: string, options: Omit<AcceptorOptions, 'refuse' | 'socket'>): Acceptor => {
-    const door = new Acceptor(reactor, { ...options, refuse, socket: socketOf(name, options, state) })
-    doors.push(door)
-    return door
+    const acceptor = new Acceptor(reactor, { ...options, refuse, socket: socketOf(name, options, state) })
+    acceptors.push(acceptor)
+    return acceptor
   }
-  // At once: what it is can be seen only as long as it is there, and it is gone when its container is started.
+  // The runtime is inspected at once, since it can be seen only until its container is started: then it exits.
   const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, state)
   try {
     const oci = open('oci', { path: socketPath, type: 'stream', limit, enter })
     for (const { fd, runtime: kept } of state.connections()) oci.admit(runtime(fd, kept, register, state), fd)
     if (lxcSocketPath !== undefined)
       open('lxc', { path: lxcSocketPath, type: 'packet', limit, enter: (fd) => monitor(fd, register) })
-    return doors
+    return acceptors
   } catch (error) {
-    for (const door of doors) door.close()
+    for (const acceptor of acceptors) acceptor.close()
     throw error
   }
 }
 
-/** One that is there already; else a new one, which is there for the next of us. @throws {Error} if it is in use */
+/** Takes the inherited socket of that name, or opens and stores a new socket. @throws {Error} if the path is in use */
 const socketOf = (
   name: string,
   { path, type }: Pick<AcceptorOptions, 'path' | 'type'>,
   state: PersistedState,
 ): KeptSocket => state.socket(name) ?? state.keepSocket(name, listenExclusively(path, type))
 
-/** Hands over one listener. */
+/** A connection of a runtime, which hands over one listener. */
 function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, state: PersistedState): Connection {
   const connection = new OciConnection(fd)
   const forget = state.keepConnection(fd, caller)
@@ -80,11 +80,11 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, st
   }
 }
 
-/** Says with its first message whose calls it forwards; from then on the connection is the engine's. */
+/** A connection of a monitor of LXC. Its first message names the container; then the engine reads the connection. */
 function monitor(fd: Fd, register: Register): Connection {
   stampMessages(fd)
   return {
-    // It is looked at without being taken until all of it is there.
+    // The first message is peeked at, and stays in the socket until all of it has arrived.
     isMidway: false,
     hear() {
       const handover = readContainer(fd)

@@ -1,3 +1,4 @@
+/** The public names: pure functions for policies and profiles, and the keeper, which serves containers. */
 export { explain, type Reason, type ReasonCode } from './calls/reason.ts'
 export type { CallRecord } from './calls/record.ts'
 export { compileOci } from './filter/compile.ts'

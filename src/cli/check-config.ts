@@ -6,7 +6,7 @@ import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import { forUser } from '../policy/user.ts'
 
-/** Every key with its effective value and who gave it, for a container whose metadata is this. */
+/** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
   const { settings, policy } = resolve(config, { metadata }, deviceNames)
   const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
@@ -26,7 +26,11 @@ const limitsOf = ({ limits }: Config): string =>
     .map(([name, value]) => `${name} ${value}`)
     .join(', ')
 
-/** What a configuration means: for a container that names no profile, for each profile, and for annotations. @param user of `serve --user` */
+/**
+ * Describes a configuration: its keys for a container without a profile, for each profile, and for annotations.
+ *
+ * @param user whether the configuration is that of `serve --user`
+ */
 export function describeConfig(config: Config, user: boolean): readonly string[] {
   return [
     'default:',

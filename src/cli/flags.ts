@@ -24,26 +24,26 @@ interface Options {
   readonly firstId: string
   readonly listener?: string
   readonly user?: true
-  /** A directory, or true for the usual one. */
+  /** A directory, or true for the default directory. */
   readonly write?: string | true
 }
 
-const told = runtimes.filter(({ instructions }) => instructions)
-const namesOfUsers = told.filter(({ instructions }) => instructions?.userDirectory).map(({ name }) => name)
+const instructed = runtimes.filter(({ instructions }) => instructions)
+const namesOfUsers = instructed.filter(({ instructions }) => instructions?.userDirectory).map(({ name }) => name)
 
 function instructionsFor(name: string, user = false): Instructions {
-  const instructions = told.find((runtime) => runtime.name === name)!.instructions!
+  const instructions = instructed.find((runtime) => runtime.name === name)!.instructions!
   if (!user) return instructions
   if (!instructions.userDirectory)
     throw new Error(`Cannot say anything about ${name} of a user: --user is for ${namesOfUsers.join(', ')}`)
-  // podman has made the user namespace of a user's containers, which is that of the user's daemon too.
+  // podman makes one user namespace for all containers of a user, and the user's daemon runs in it too.
   return { ...instructions, prepared: [], directory: instructions.userDirectory() }
 }
 
 const say = (text: string): void => void process.stderr.write(`intercede: ${text}\n`)
 const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
 
-/** What the annotations would not do under a configuration that says nothing about them. */
+/** Lists the annotations that a configuration without a section `annotations` ignores. */
 function ignored(
   entries: readonly KeyValueLine[],
   annotations: readonly (readonly [string, string])[],
@@ -63,7 +63,7 @@ function ignored(
 const isPrepared = ({ prepared = [] }: Instructions): boolean =>
   prepared.every(([file, text]) => existsSync(file) && text.test(readFileSync(file, 'utf8')))
 
-/** The filter that is kept where we trap nothing. */
+/** Chooses the filter that stays in force for calls that are not trapped. */
 function baseFor(name: string, { base: usual }: Instructions, { base: wanted }: Options): string | undefined {
   const there = usual !== undefined && existsSync(usual) ? usual : undefined
   const chosen = wanted === false ? undefined : (wanted ?? there)
@@ -72,7 +72,7 @@ function baseFor(name: string, { base: usual }: Instructions, { base: wanted }: 
   return chosen
 }
 
-/** The arguments of `intercede profile` that make the same. */
+/** The arguments of `intercede profile` that make the same profile. */
 function wordsFor({
   config = [],
   target,
@@ -96,7 +96,7 @@ function wordsFor({
   ]
 }
 
-/** Writes the profile, or says how that is done; the lines for LXC that go with it are among our own. */
+/** Writes the profile, or prints the command that writes it. The lines for LXC that name it are in our own output. */
 function provide(profile: ProfileOptions & { readonly output: string }, now: boolean): void {
   if (!now) {
     say(`write the profile first: intercede ${wordsFor(profile).map(quote).join(' ')}`)
@@ -115,7 +115,7 @@ function main(name: string, options: Options): void {
     throw new Error(`Cannot say anything: ${ineffectiveHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
   const given = effective(settings).filter(({ origin }) => origin === 'given')
   const annotations = (options.annotation ?? []).map((text) => parseAssignment(text))
-  // A value that no configuration would take is a mistake; what one could let them do is said below.
+  // A value that is invalid in every configuration is an error; annotations that only ours ignores are listed below.
   settle(annotations.filter(([key]) => key !== PROFILE))
   const instructions = instructionsFor(name, options.user)
   const directory = typeof options.write === 'string' ? options.write : instructions.directory
@@ -160,7 +160,7 @@ Examples:
 
 export const command = new Command('flags')
   .description('What to tell a runtime so that a container works with these keys')
-  .addArgument(new Argument('<runtime>').choices(told.map(({ name }) => name)))
+  .addArgument(new Argument('<runtime>').choices(instructed.map(({ name }) => name)))
   .option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated', collect)
   .option('-a, --annotation <KEY=VALUE>', 'as an annotation of the container, may be repeated', collect)
   .option('--write [dir]', 'write the profile, instead of saying how')

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 
-/** A file per subcommand, loaded only when it is asked for: most of the start-up time is loading. */
+/** The file of each subcommand, loaded only when needed: most of the start-up time is loading. */
 const commands: Record<string, () => Promise<{ readonly command: Command }>> = {
   run: () => import('./run.ts'),
   serve: () => import('./serve.ts'),
@@ -20,7 +20,7 @@ async function main(argv: readonly string[]): Promise<void> {
   await program.parseAsync(argv as string[])
 }
 
-/** Errors of ours are one sentence; `exitCode` of the error, if it has one, is the exit status. */
+/** Prints the one sentence of an error, and exits with its `exitCode` or 1. */
 main(process.argv).catch((error: unknown) => {
   const { message, exitCode } = error as Error & { exitCode?: number }
   process.stderr.write(`intercede: ${message}\n`)

@@ -19,32 +19,32 @@ import { rulesFor } from '../syscalls/index.ts'
 import { profileForLxc } from './profile-lxc.ts'
 import { SOCKET, userSocket } from './sockets.ts'
 
-/** What `intercede profile` is told, as data. */
+/** The options of `intercede profile`, as data. */
 export interface ProfileOptions {
   /** The keys of the policy, as on a command line. */
   readonly config?: readonly string[] | undefined
-  /** Who reads the profile; undefined for a policy of LXC. */
+  /** The runtime that reads the profile; undefined for a policy of LXC. */
   readonly target: Target | undefined
   /** The file of a profile whose meaning is kept for all that is not trapped. */
   readonly base?: string | undefined
   readonly capAdd?: readonly string[] | undefined
   readonly listener?: string | undefined
   readonly user?: boolean | undefined
-  /** The file that it will be. */
+  /** Path of the file that will hold the profile. */
   readonly output?: string | undefined
 }
 
 export interface Profile {
   readonly text: string
-  /** The lines of a container of LXC that name it. */
+  /** The configuration lines of an LXC container that name the profile. */
   readonly configuration?: string
 }
 
-/** What podman gives a container without --cap-add; a base profile may depend on capabilities. */
+/** The capabilities of podman's containers without --cap-add; rules of a base profile may depend on capabilities. */
 const usualCaps =
   'CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT'.split(' ')
 
-/** sun_path holds 108 bytes with the final NUL; a runtime reports a longer path only when a container starts. */
+/** Checks the path of a socket: sun_path holds 108 bytes with the NUL; runtimes notice that only at container start. */
 export function socketPath(path: string): string {
   if (path.startsWith('/') && Buffer.byteLength(path) < 108) return path
   throw new InvalidArgumentError('It must be an absolute path of at most 107 bytes.')
@@ -62,7 +62,7 @@ function circumstances(caps: readonly string[]): GuardFacts {
   return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
 }
 
-/** @throws {Error} what `refuse` makes of the reason why it cannot be used */
+/** Reads a profile. @throws {Error} the error that `refuse` makes of the reason why the file is of no use */
 export function profileIn(file: string, refuse: (why: string) => Error): OciSeccomp {
   try {
     return readProfile(readText(file, { pipes: true }))
@@ -79,7 +79,7 @@ function readBase(file: string, target: Target, listener: string, capAdd: readon
   return target.resolvesGuards ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
 }
 
-/** The policy as lines, with every value in its one spelling. */
+/** Formats the given keys of a policy as lines, each value in its canonical spelling. */
 function policyLines(entries: readonly KeyValueLine[]): string {
   const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
   return formatLines({ entries: given.map(({ key, text }) => [key, text]) })
@@ -100,9 +100,9 @@ function ociProfile(options: ProfileOptions, target: Target, rules: readonly Rul
 }
 
 /**
- * Makes the profile that is the filter and the policy of a container.
+ * Makes a profile, which is the filter and the policy of a container.
  *
- * @throws {Error} one sentence
+ * @throws {Error} if no key is on, or the base profile cannot be used
  */
 export function makeProfile(options: ProfileOptions): Profile {
   const { config = [], target, base, listener, output } = options
@@ -119,7 +119,7 @@ export function makeProfile(options: ProfileOptions): Profile {
     : profileForLxc({ rules, keys, base, listener, output })
 }
 
-/** Writes a profile, with the directories above it. */
+/** Writes a profile, and makes the directories above it. */
 export function writeProfile(text: string, file: string): void {
   try {
     mkdirSync(dirname(file), { recursive: true })

@@ -9,14 +9,14 @@ export const LXC_SOCKET = '/run/intercede/lxc.sock'
 
 export interface LxcOptions {
   readonly rules: readonly Rule[]
-  /** The policy, a KEY=VALUE a line. */
+  /** The policy, one KEY=VALUE per line. */
   readonly keys: string
   readonly base?: string | undefined
   readonly listener?: string | undefined
   readonly output?: string | undefined
 }
 
-/** What goes into the policy file, and the lines of the container's configuration that name it. */
+/** Makes the policy file for LXC, and the lines of the container's configuration that name the file. */
 export function profileForLxc({ rules, keys, base, listener = LXC_SOCKET, output }: LxcOptions): {
   readonly text: string
   readonly configuration: string
@@ -24,7 +24,7 @@ export function profileForLxc({ rules, keys, base, listener = LXC_SOCKET, output
   const configuration = [
     `lxc.seccomp.profile = ${output === undefined ? 'THIS FILE' : resolve(output)}`,
     `lxc.seccomp.notify.proxy = unix:${listener}`,
-    // A line of that file holds no line break: see runtimes/lxc.ts.
+    // A value of LXC's configuration cannot hold a line break: see runtimes/lxc.ts.
     `lxc.seccomp.notify.cookie = ${keys.trim().replaceAll('\n', ';')}`,
   ]
   const comments = output === undefined ? ['In the configuration of the container:', ...configuration] : []

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 
 /**
- * The usual name of a profile, without its ending: one for each set of keys and values, and socket, for the file is the policy
- * of all containers that name it. Keys that are merely turned on say it themselves.
+ * Names a profile, without a file ending. Each set of keys, values and socket has its own name, since the file is the
+ * policy of all containers that use it. Without values beyond "true", the name lists the calls and has no hash.
  *
  * @param families the calls that are served, as the policy names them
  * @param keys every given `KEY=VALUE`
@@ -12,8 +12,8 @@ export function profileName(families: readonly string[], keys: readonly string[]
   const isPlain =
     listener === '' && keys.length === families.length && keys.every((key) => /^[^.]*=true$/.test(short(key)))
   if (isPlain) return name
-  const told = [...keys].sort().join('\n')
-  return `${name}-${createHash('sha256').update(`${listener}\n${told}`).digest('hex').slice(0, 8)}`
+  const sorted = [...keys].sort().join('\n')
+  return `${name}-${createHash('sha256').update(`${listener}\n${sorted}`).digest('hex').slice(0, 8)}`
 }
 
 const short = (key: string): string => key.replace(/^security\.syscalls\.intercept\./, '')

@@ -23,7 +23,7 @@ interface Options {
 const targets = runtimes.flatMap(({ target }) => target ?? [])
 const unresolved = targets.filter(({ resolvesGuards }) => !resolvesGuards).map(({ name }) => name)
 
-/** Says all that is wrong or unwise about a profile, and fails if anything is wrong. */
+/** Prints what is wrong or unwise in a profile. @throws {Error} if anything is wrong */
 function check(file: string, target: Target): void {
   const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
   const findings = lintProfile(profileIn(file, refuse), target)

@@ -3,7 +3,7 @@ import { syscallName } from '../abi/syscalls.ts'
 import { explain, type ReasonCode } from '../calls/reason.ts'
 import type { CallRecord } from '../calls/record.ts'
 
-/** A bound on what a container can make us remember; reasons carry numbers that it chooses. */
+/** Limit of distinct refusals: it bounds our memory, since the container chooses the numbers in reasons. */
 const KINDS_LIMIT = 100
 
 interface Kind {
@@ -11,7 +11,7 @@ interface Kind {
   count: number
 }
 
-/** Trapped because a filter cannot look into memory, and meant for the kernel from the first: nobody refused anything. */
+/** Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory. */
 const ORDINARY: ReadonlySet<ReasonCode> = new Set([
   'kernelMountsIt',
   'changesMounts',
@@ -24,7 +24,7 @@ const ORDINARY: ReadonlySet<ReasonCode> = new Set([
 const isNoRefusal = ({ verdict, errno, reason }: CallRecord): boolean =>
   verdict === 'gone' || (verdict === 'act' && errno === 0) || (verdict !== 'act' && ORDINARY.has(reason))
 
-/** What was refused or passed on during one `run`: each reason once, with its count and what can be done about it. */
+/** Collects the refused and continued calls of one `run`: each reason once, with its count and remedy. */
 export class Refusals {
   readonly #kinds = new Map<string, Kind>()
   #unnamed = 0

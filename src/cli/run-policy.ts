@@ -15,12 +15,12 @@ import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import type { Refusals } from './refusals.ts'
 
-/** How long an engine may take to be done with a container that has ended. */
+/** Limit of the wait for the engine to finish with a container that has ended. */
 const PATIENCE_MS = 2000
 
 type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' | 'startAgent'>
 
-/** What `-c` means for a container; without a key that traps a call there is no filter and no keeper. */
+/** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
 export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
   const settings = settle(config.map((text) => parseAssignment(text)))
   const policy = toPolicy(settings, deviceNames)
@@ -29,7 +29,7 @@ export function interception(config: readonly string[], refusals: Refusals, say:
   if (rules.length === 0) return {}
   requireKernel()
   return {
-    // A FUSE program opens it in the container.
+    // FUSE programs open /dev/fuse in the container.
     ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
     policyDevices: policy.mknod?.devices,
     seccomp: (target) => filter(rules, target),
@@ -43,7 +43,7 @@ function filter(rules: readonly Rule[], { flags }: Target): object {
   return compileOci({ rules, architectures, flags, listenerPath: AGENT_SOCKET, metadata: '' })
 }
 
-/** A keeper with one container: whatever it is called, it has our policy. */
+/** Starts a keeper for one container, which gets our policy whatever its id is. */
 async function startKeeper(
   where: Pick<KeeperOptions, 'socketPath' | 'runtime'>,
   policy: Policy,
@@ -71,7 +71,7 @@ async function startKeeper(
   }
 }
 
-/** A call is recorded after it was answered, and that may be the last thing that its container waited for. */
+/** Counts the containers that the engine still serves: a container may end before its last call is recorded. */
 class OpenContainers {
   #count = 0
   #over = (): void => {}
@@ -81,7 +81,7 @@ class OpenContainers {
     if (type === 'ended' && --this.#count === 0) this.#over()
   }
 
-  /** Waits until the engine is done with all of them. */
+  /** Waits until the engine has finished with all containers, for PATIENCE_MS at most. */
   async none(): Promise<void> {
     if (this.#count === 0) return
     const over = new Promise<void>((resolve) => {

@@ -23,7 +23,7 @@ interface Options {
   readonly quiet?: boolean
 }
 
-/** What is said at the end: during the run the terminal is the container's. */
+/** Lines that are printed at the end, since the terminal is the container's during the run. */
 type Notes = string[]
 
 async function run(command: readonly string[], options: Options, notes: Notes): Promise<number> {
@@ -39,7 +39,7 @@ async function run(command: readonly string[], options: Options, notes: Notes): 
   return status
 }
 
-/** The only way out: whatever still waits in the kernel would keep any other from ending. */
+/** Runs the command and exits by exit_group: a thread that waits in the kernel would block any other exit. */
 async function main(words: readonly string[], options: Options): Promise<never> {
   const notes: Notes = []
   const leave = (status: number): never => {

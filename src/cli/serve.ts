@@ -33,7 +33,7 @@ export const command = new Command('serve')
     'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other; with --user none)',
   )
   .option('--check-config', 'serve nothing, but say what the configuration means: every effective key of each profile')
-  // What a program asks that is about to become this one.
+  // The running daemon passes this to the program that is to replace it, see keeper/reexec.ts.
   .addOption(new Option('--takes-over <format>').hideHelp())
   .addHelpText(
     'after',
@@ -77,12 +77,12 @@ async function main({ config: file, checkConfig, takesOver, user = false, ...soc
   requireUserNamespace(user)
   requireKernel()
   const socketPath = sockets.socket ?? (user ? userSocket() : SOCKET)
-  // No container of a user of LXC is in a user namespace below ours.
+  // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.
   const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(socketPath), 'lxc.sock'))
   await serve({ socketPath, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user }, config)
 }
 
-/** @throws {Error} if we cannot go on with what another program has */
+/** @throws {Error} if we cannot take over the state of the running daemon, which has this format */
 function requireSuccessor(format: string): void {
   requireWhole()
   if (format !== String(FORMAT))

@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 
-/** Where runtimes connect, unless they are told otherwise. */
+/** Default path of the socket on which runtimes connect. */
 export const SOCKET = '/run/intercede/oci.sock'
 
-/** The same for the daemon of a user. @throws {Error} if there is no directory for that */
+/** Default path of the same socket for a user's daemon. @throws {Error} if XDG_RUNTIME_DIR is not set */
 export function userSocket(): string {
   const { XDG_RUNTIME_DIR: directory } = process.env
   if (!directory?.startsWith('/'))

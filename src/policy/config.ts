@@ -31,7 +31,7 @@ export interface Config {
   /** Keys that hold for every container unless something stronger says otherwise. */
   readonly default: readonly KeyValueLine[]
   readonly profiles: ReadonlyMap<string, readonly KeyValueLine[]>
-  /** What the annotations of a container may do beyond lowering: choose these profiles, set these keys (short names). */
+  /** The profiles that a container's annotations may choose, and the keys that they may raise (short names). */
   readonly annotations: { readonly profiles: ReadonlySet<string>; readonly raise: ReadonlySet<string> }
   readonly log: { readonly level: LogLevel }
   readonly limits: Partial<Limits>

@@ -2,7 +2,7 @@ import { keys } from './keys.ts'
 import type { Settings } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
-/** Names of `mount.allowed` that the kernel does not know now, each with what to do: they may be of modules that come later. */
+/** Lists names of `mount.allowed` that the kernel does not know, each with its remedy: a module may be loaded later. */
 export function unknownFileSystems(settings: Settings, known: () => ReadonlySet<string>): readonly string[] {
   const allowed = [...keys['mount.allowed'].parse(settings.get('mount.allowed')?.text ?? '')]
   if (allowed.length === 0) return []

@@ -1,11 +1,11 @@
 /**
- * File systems that no list can allow: each is mounted as root of the host, and finds what it mounts by a string, which the
- * container would say, or shows the host without being asked. Of all others without a block device the kernel tells when they
- * are mounted (mounter/mount-source.ts); what these are is known before.
+ * File systems that no list can allow. Each is mounted as root of the host, and either finds its source by a string,
+ * which the container would choose, or shows the host in any case. Other file systems without a block device are found
+ * when they are mounted (mounter/mount-source.ts); these are known before.
  */
 const names: readonly (readonly [types: readonly string[], why: string])[] = [
   [
-    // A namespace of the network is not enough: request-key(8) and rpc.gssd(8) answer on the host, with its tickets and keys.
+    // A network namespace does not help: request-key(8) and rpc.gssd(8) answer on the host, with its tickets and keys.
     ['nfs', 'nfs4', 'cifs', 'smb3', 'ceph', 'afs', 'orangefs', 'pvfs2', 'lustre', 'gpfs', 'beegfs'],
     'would log in to servers as the host, with its Kerberos tickets, keys and reserved ports',
   ],
@@ -37,5 +37,8 @@ const names: readonly (readonly [types: readonly string[], why: string])[] = [
 
 const reasons = new Map(names.flatMap(([types, why]) => types.map((type) => [type, why] as const)))
 
-/** What it would be to allow this one; undefined if nothing is known against it. A subtype, as in fuseblk.ntfs, is the same driver. */
+/**
+ * Says what a container would get with this file system; undefined if nothing is known against it. A subtype, as in
+ * fuseblk.ntfs, is the same driver.
+ */
 export const hostFileSystem = (type: string): string | undefined => reasons.get(type.split('.')[0]!)

@@ -2,15 +2,15 @@ import type { Dev } from '../abi/brand.ts'
 import { major, minor } from '../abi/dev.ts'
 
 /**
- * Character devices that no list can allow, because who may open them owns the host, ends it, or gets its secrets or what is
- * typed on it. A device whose driver checks a capability in the initial user namespace is still named where the check is not
- * in open(). Others are the administrator's decision: /dev/loop-control (10:237) for one only adds and removes loop devices,
- * whose block nodes nobody gets here; /dev/kvm, /dev/fuse, /dev/net/tun and /dev/vhost-net are what the key is for; and who
- * lists a sound card, a camera or a graphics card wants just that.
+ * Character devices that no list can allow, because a process that opens them owns the host, ends it, or reads its
+ * secrets or its keyboard. A device whose driver checks a capability in the initial user namespace is still refused if
+ * the check is not in open(). The administrator decides about other devices: /dev/loop-control (10:237) only adds and
+ * removes loop devices, whose block nodes are never made here; /dev/kvm, /dev/fuse, /dev/net/tun and /dev/vhost-net are
+ * the purpose of the key; and a listed sound card, camera or graphics card is meant.
  */
 type Refusal<What> = readonly [what: What, gives: string]
 
-/** Numbers of the kernel's Documentation/admin-guide/devices.txt, as MAJOR, MAJOR-MAJOR, MAJOR:MINOR or MAJOR:MINOR-MINOR. */
+/** Numbers of Documentation/admin-guide/devices.txt, as MAJOR, MAJOR-MAJOR, MAJOR:MINOR or MAJOR:MINOR-MINOR. */
 const byNumber: readonly Refusal<string>[] = [
   ['1:1 1:6', 'the memory of the host (/dev/mem)'],
   ['1:2', 'the kernel memory of the host (/dev/kmem)'],
@@ -57,8 +57,8 @@ const byNumber: readonly Refusal<string>[] = [
 ]
 
 /**
- * Drivers and classes whose numbers the kernel gives out as they come, by what /proc/devices, /proc/misc and sysfs call them;
- * and those of above once more, for a machine that numbers them otherwise.
+ * Drivers and classes with dynamic numbers, by their names in /proc/devices, /proc/misc and sysfs; and the devices of
+ * `byNumber` by name, for a machine that numbers them otherwise.
  */
 const byName: readonly Refusal<RegExp>[] = [
   [/^(hidraw|hiddev|usbmon|lirc|input|serio_raw\d*|psaux)$/, 'what is typed on the host'],

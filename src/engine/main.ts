@@ -48,29 +48,7 @@ async function main(): Promise<void> {
   }
   process.on('uncaughtException', fail)
   const { threads, ...limits } = options
-  const pool = new Pool({
-    threads,
-    epoll: new Epoll(),
-    data: {
-      ...limits,
-      build,
-      journal: JOURNAL_FD,
-      persistent: PERSISTENT_FD,
-      control: CONTROL_FD,
-      processors: availableParallelism(),
-      hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
-      mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,
-      proc: openat(AT_FDCWD, cstring('/proc'), O_PATH | O_DIRECTORY).raw,
-      descriptors: openat(AT_FDCWD, cstring('/proc/self/fd'), O_PATH | O_DIRECTORY).raw,
-    },
-    onReady: (ready) => tell({ type: 'ready', threads: ready }),
-    onGone: (listener) => tell({ type: 'gone', listener }),
-    onHalfFull: () => tell({ type: 'halfFull' }),
-    onFault: fault,
-    onMounter: ({ socket, pidfd }) => tell({ type: 'mounter' }, [socket, pidfd]),
-    onWaited: (container) => tell({ type: 'waited', container }),
-    onProgram: (container, end) => tell({ type: 'program', container, ...end }),
-  })
+  const pool = new Pool({ threads, epoll: new Epoll(), data: threadData(limits), ...reports(tell, fault) })
   setInterval(() => pool.beat(), BEAT_MS)
   hear(control, pool, fail)
 }
@@ -131,5 +109,35 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
     pool.listen(message.listener, message.container, fd)
   }
 }
+
+type PoolOptions = ConstructorParameters<typeof Pool>[0]
+
+/** Opens what all serving threads share, beside what the pool makes. */
+const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer'>): PoolOptions['data'] => ({
+  ...limits,
+  build,
+  journal: JOURNAL_FD,
+  persistent: PERSISTENT_FD,
+  control: CONTROL_FD,
+  processors: availableParallelism(),
+  hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
+  mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY).raw,
+  proc: openat(AT_FDCWD, cstring('/proc'), O_PATH | O_DIRECTORY).raw,
+  descriptors: openat(AT_FDCWD, cstring('/proc/self/fd'), O_PATH | O_DIRECTORY).raw,
+})
+
+/** Makes the reports of the pool messages to the keeper. */
+const reports = (
+  tell: (message: ToKeeper, fds?: readonly Fd[]) => void,
+  onFault: PoolOptions['onFault'],
+): Omit<PoolOptions, 'threads' | 'epoll' | 'data'> => ({
+  onFault,
+  onReady: (threads) => tell({ type: 'ready', threads }),
+  onGone: (listener) => tell({ type: 'gone', listener }),
+  onHalfFull: () => tell({ type: 'halfFull' }),
+  onMounter: ({ socket, pidfd }) => tell({ type: 'mounter' }, [socket, pidfd]),
+  onWaited: (container) => tell({ type: 'waited', container }),
+  onProgram: (container, end) => tell({ type: 'program', container, ...end }),
+})
 
 await main()

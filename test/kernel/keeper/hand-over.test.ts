@@ -21,6 +21,9 @@ const state = (changes: object = {}): string =>
     ...changes,
   })
 
+/** Between two pieces the keeper, which runs in this thread, must have read: a full socket would block it for ever. */
+const PAUSE_MS = 50
+
 /** Says `pieces` in order to the agent, the first with `fds` descriptors of no use, and closes. @returns the refusal */
 async function say(pieces: readonly string[], fds: number): Promise<string> {
   const before = host.events.length
@@ -28,7 +31,7 @@ async function say(pieces: readonly string[], fds: number): Promise<string> {
   using connection = connectUnix(host.socket)
   for (const [index, piece] of pieces.entries()) {
     send(connection, Buffer.from(piece), index === 0 ? pairs.map(([fd]) => fd) : [])
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
   }
   connection[Symbol.dispose]()
   for (const fd of pairs.flat()) fd[Symbol.dispose]()

@@ -18,8 +18,8 @@ export const harmless: readonly Dev[] = [
 ]
 
 /**
- * Devices whose nodes may be made, but do not open: the driver would open a terminal of the host, whatever device the
- * container has as its console (linux/drivers/tty/tty_io.c tty_lookup_driver()).
+ * What may be made, but opened by nobody who has got the node from us: the driver would open a terminal of the host, whatever
+ * the container has as its console (linux/drivers/tty/tty_io.c tty_lookup_driver()).
  */
 export const opensHost: ReadonlySet<Dev> = new Set([makedev(5, 1)])
 

@@ -27,7 +27,7 @@ function answers(path: string, type: SocketType): boolean {
     return true
   } catch (error) {
     if (error instanceof SyscallError && error.errno === errnos.ECONNREFUSED) return false
-    // A daemon listens there, for connections of another type.
+    // Somebody listens there, for connections of another type.
     if (error instanceof SyscallError && error.errno === errnos.EPROTOTYPE) return true
     throw error
   }

@@ -1,6 +1,6 @@
 import type { Dev } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { RemoteMemory } from '../kernel/memory.ts'
+import type { RemoteMemory } from '../kernel/vm-readv.ts'
 import type { DeviceNodes } from './devices/device-node-mounts.ts'
 import type { NodevProbe } from './devices/nodev.ts'
 import type { FuseServices } from './fuse/fuse-caller.ts'

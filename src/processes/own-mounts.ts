@@ -8,7 +8,7 @@ import { changeDirectory, O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mount, moveMount, openTree, pivotRoot } from '../kernel/mount.ts'
-import { detachAt } from '../kernel/mounted.ts'
+import { detachAt } from '../kernel/mount-attr.ts'
 import { parseMountinfo } from '../kernel/mountinfo.ts'
 import { CLONE_NEWNS, unshare } from '../kernel/namespaces.ts'
 

@@ -7,7 +7,7 @@ import { SyscallError } from '../../kernel/error.ts'
 import { changeDirectory, O_DIRECTORY, O_NOFOLLOW, O_PATH, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { changeMount, detachAt, mountNumber } from '../../kernel/mounted.ts'
+import { changeMount, detachAt, mountNumber } from '../../kernel/mount-attr.ts'
 import { mountinfoEntry } from '../mounts/mountinfo-entry.ts'
 import type { FuseCaller } from './fuse-caller.ts'
 

@@ -1,10 +1,10 @@
 import { opendirSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
 import type { IsHeld } from '../../calls/context.ts'
-import { kcmpFile } from '../../kernel/compare.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { isMountRoot, mountId, O_PATH, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import { kcmpFile } from '../../kernel/kcmp.ts'
 
 /** A process with more is not looked through: it is taken to have what we keep. */
 const DESCRIPTORS = 1024

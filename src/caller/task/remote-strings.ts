@@ -1,7 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import type { RemoteMemory } from '../../kernel/memory.ts'
+import type { RemoteMemory } from '../../kernel/vm-readv.ts'
 
 const PAGE = 4096
 

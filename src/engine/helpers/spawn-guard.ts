@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { spawnWithoutInheritedFds } from '../../kernel/started.ts'
+import { spawnWithoutInheritedFds } from '../../kernel/spawn-fds.ts'
 
 export type Spawn = typeof spawn
 

@@ -7,7 +7,7 @@ const dist = (file: string): string => new URL(`../../../dist/kernel/${file}`, i
 const script = (program: string): string => `
   import { readdirSync } from 'node:fs'
   import { memfd } from '${dist('shared-memory.js')}'
-  import { execv } from '${dist('execute.js')}'
+  import { execv } from '${dist('exec.js')}'
   const [passed, kept] = [memfd('passed', 1), memfd('kept', 1)]
   process.env.LEFT = passed.raw
   process.on('SIGHUP', () => { console.log('SIGHUP'); process.exit() })

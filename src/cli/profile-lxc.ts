@@ -3,7 +3,7 @@ import type { Rule } from '../calls/rule.ts'
 import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
 import { NOTIFY } from '../filter/oci.ts'
 import { machines } from '../filter/target.ts'
-import { readText } from '../kernel/text-file.ts'
+import { readText } from '../runtimes/text-file.ts'
 
 export const LXC_SOCKET = '/run/intercede/lxc.sock'
 

@@ -2,7 +2,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, realpat
 import { createRequire } from 'node:module'
 import { isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { PROC_USER_INIT_INO } from '../kernel/require.ts'
+import { PROC_USER_INIT_INO } from '../processes/requirements.ts'
 
 const PACKAGES = ['commander', 'koffi', 'valibot', 'yaml']
 /** The package of koffi's native code, which is not there if that was built where koffi is. */

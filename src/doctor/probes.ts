@@ -1,7 +1,7 @@
 import { type Cap, capMask } from '../abi/capability.ts'
 import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
-import { PROC_USER_INIT_INO } from '../kernel/require.ts'
+import { PROC_USER_INIT_INO } from '../processes/requirements.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { chooseRange } from '../runtimes/launch/ids.ts'

@@ -1,11 +1,11 @@
 import { deviceNames } from '../kernel/device-names.ts'
-import { knownFileSystems } from '../kernel/file-systems.ts'
 import type { Config } from '../policy/config.ts'
 import { unknownFileSystems } from '../policy/file-systems.ts'
 import { idleKeys } from '../policy/idle.ts'
 import { resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
 import { unclaimedDevices } from '../policy/unclaimed.ts'
+import { knownFileSystems } from './known-file-systems.ts'
 
 /** Lists the given keys and values that do nothing on this machine now: a sentence with its remedy for each. */
 export const ineffectiveHere = (settings: Settings): readonly string[] => [

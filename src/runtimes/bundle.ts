@@ -1,6 +1,6 @@
 import { isAbsolute, join } from 'node:path'
 import * as v from 'valibot'
-import { readText } from '../kernel/text-file.ts'
+import { readText } from './text-file.ts'
 
 const Capabilities = v.object({ process: v.object({ capabilities: v.object({ bounding: v.array(v.string()) }) }) })
 const Flags = v.object({ linux: v.object({ seccomp: v.object({ flags: v.array(v.string()) }) }) })

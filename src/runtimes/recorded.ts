@@ -1,11 +1,11 @@
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
-import { readText } from '../kernel/text-file.ts'
 import type { RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { ociRuntimes, runtimes } from './known/index.ts'
 import type { OciRuntime } from './runtime.ts'
+import { readText } from './text-file.ts'
 import { which } from './which.ts'
 
 interface Place {

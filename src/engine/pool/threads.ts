@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
-import { requireOwnFiles } from '../../kernel/build.ts'
 import { timerfd } from '../../kernel/timer.ts'
+import { requireOwnFiles } from '../../processes/build-id.ts'
 import type { Leadership } from '../leader/leadership.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { FromThread, MainRequest, ThreadData, ToThread } from '../thread/thread-messages.ts'

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { build } from '../../kernel/build.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import { build } from '../../processes/build-id.ts'
 
 /** Descriptors that the engine process inherits. */
 export const CONTROL_FD = 3

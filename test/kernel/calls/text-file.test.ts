@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { readText } from '../../../src/kernel/text-file.ts'
+import { readText } from '../../../src/runtimes/text-file.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'intercede-text-'))
 afterAll(() => rmSync(directory, { recursive: true }))

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
-import { SyscallError } from './error.ts'
-import { notifSizes } from './seccomp.ts'
+import { SyscallError } from '../kernel/error.ts'
+import { notifSizes } from '../kernel/seccomp.ts'
 
 /** The inode number of the initial user namespace: include/linux/proc_ns.h. */
 export const PROC_USER_INIT_INO = 0xeffffffd

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Errno } from '../../../src/abi/brand.ts'
 import { SyscallError } from '../../../src/kernel/error.ts'
-import { PROC_USER_INIT_INO, requireKernel, requireUserNamespace } from '../../../src/kernel/require.ts'
+import { PROC_USER_INIT_INO, requireKernel, requireUserNamespace } from '../../../src/processes/requirements.ts'
 
 test('this kernel will do', () => {
   expect(() => requireKernel()).not.toThrow()

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { parseMountinfo } from '../kernel/mountinfo.ts'
+import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
 /** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */

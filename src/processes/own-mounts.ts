@@ -9,8 +9,8 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mount, moveMount, openTree, pivotRoot } from '../kernel/mount.ts'
 import { detachAt } from '../kernel/mount-attr.ts'
-import { parseMountinfo } from '../kernel/mountinfo.ts'
 import { CLONE_NEWNS, unshare } from '../kernel/namespaces.ts'
+import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 
 const HERE = cstring('.')
 

@@ -3,7 +3,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
-import { type Mount, parseMountinfo } from '../kernel/mountinfo.ts'
+import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 
 /** The control groups of a process, each in its hierarchy, where that is mounted and the process is below our own root. */
 export interface InitCgroups {

@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Mount, parseMountinfo } from '../../src/kernel/mountinfo.ts'
+import { type Mount, parseMountinfo } from '../../src/kernel/procfs/mountinfo.ts'
 import { fixture } from '../support/fixtures.ts'
 import { until } from '../support/host.ts'
 import { statFields } from '../support/stat.ts'

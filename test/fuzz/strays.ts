@@ -2,7 +2,7 @@ import { lstatSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 
 import { basename, join } from 'node:path'
-import { parseMountinfo } from '../../src/kernel/mountinfo.ts'
+import { parseMountinfo } from '../../src/kernel/procfs/mountinfo.ts'
 import { ID_COUNT } from '../../src/runtimes/flags.ts'
 import { readRange } from '../../src/runtimes/launch/ids.ts'
 

@@ -19,7 +19,7 @@ import { chrootTo, umask } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { CLONE_FS, CLONE_NEWNS, setns, unshare } from '../../kernel/namespaces.ts'
 import { hasNoNewPrivileges, SECBIT_NO_SETUID_FIXUP, setNoNewPrivileges, setSecurebits } from '../../kernel/process.ts'
-import type { ProcStatus } from './proc-status.ts'
+import type { ProcStatus } from '../../kernel/procfs/status.ts'
 
 /** A thread that could not get home: it may stand in a container with somebody's ids, and must never be used again. */
 export class LostThread extends Error {

@@ -1,8 +1,8 @@
 import type { HostId, PathBytes, Tid } from '../../abi/brand.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import type { ProcStatus } from '../../kernel/procfs/status.ts'
 import type { Container } from '../identity/container.ts'
-import type { ProcStatus } from '../identity/proc-status.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
 /** Where a lookup starts, and whose it is. */

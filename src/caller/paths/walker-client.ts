@@ -4,9 +4,9 @@ import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import type { ProcStatus } from '../../kernel/procfs/status.ts'
 import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { REQUEST_LIMIT } from '../../processes/serve-requests.ts'
-import type { ProcStatus } from '../identity/proc-status.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 
 /** How long a walker may take before the call is left to the kernel, which then hangs as it would have without us. */

@@ -1,4 +1,4 @@
-import type { Mount } from '../../kernel/mountinfo.ts'
+import type { Mount } from '../../kernel/procfs/mountinfo.ts'
 
 const contains = (outer: string, inner: string): boolean => inner.startsWith(outer === '/' ? '/' : `${outer}/`)
 

@@ -9,7 +9,7 @@ import {
 } from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { mount } from '../../kernel/mount.ts'
-import { type Mount, parseMountinfo } from '../../kernel/mountinfo.ts'
+import { type Mount, parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
 import { hostFileSystems } from './host-file-systems.ts'
 import { layout } from './layout.ts'
 import { graft, openDirectory } from './tree.ts'

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { mount } from '../../kernel/mount.ts'
-import { parseMountinfo } from '../../kernel/mountinfo.ts'
+import { parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
 import { enterOwnMounts } from '../../processes/own-mounts.ts'
 import { programFiles } from '../../processes/program-files.ts'
 import { hostFileSystems } from './host-file-systems.ts'

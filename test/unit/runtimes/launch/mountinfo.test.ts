@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseMountinfo } from '../../../../src/kernel/mountinfo.ts'
+import { parseMountinfo } from '../../../../src/kernel/procfs/mountinfo.ts'
 import { hostFileSystems } from '../../../../src/runtimes/launch/host-file-systems.ts'
 
 const line = (id: number, parent: number, point: string, type: string): string =>

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type ProcStatus, parseStatus } from '../../../../src/caller/identity/proc-status.ts'
+import { type ProcStatus, parseStatus } from '../../../../src/kernel/procfs/status.ts'
 
 const parse = (text: string): ProcStatus => parseStatus(Buffer.from(`${text}what the buffer held before`), text.length)
 

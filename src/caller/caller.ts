@@ -205,8 +205,8 @@ export class NotifiedCaller implements CallerContract, Disposable {
     const { identity, proc, mayBlock } = this.#context
     const { uidMap, gidMap } = this.#container
     mayBlock()
-    const line = identity.looking(() => mountinfoEntry(this.#callerTask.task, mountNumber(proc, dir)))
-    return line !== undefined && isTmpfsOfHost(line, uidMap, gidMap)
+    const mount = identity.looking(() => mountinfoEntry(this.#callerTask.task, mountNumber(proc, dir)))
+    return mount !== undefined && isTmpfsOfHost(mount, uidMap, gidMap)
   }
 
   mountNode(node: NodeLike, target: Handle): void {

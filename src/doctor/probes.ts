@@ -1,6 +1,7 @@
 import { type Cap, capMask } from '../abi/capability.ts'
 import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
+import { statusMask } from '../kernel/procfs/status.ts'
 import { PROC_USER_INIT_INO } from '../processes/requirements.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
@@ -124,7 +125,7 @@ const surroundings: readonly Probe[] = [
     name: 'capabilities of this process',
     needed: true,
     probe({ read }) {
-      const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status'))?.[1] ?? '0'}`)
+      const effective = statusMask(read('/proc/self/status'), 'CapEff')
       const absent = NEEDED.filter((cap) => (effective & capMask(cap)) === 0n)
       return { ok: absent.length === 0, found: absent.map((cap) => `no CAP_${cap}`).join(', ') }
     },

@@ -7,6 +7,8 @@ import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import { openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
+import { STAT, statNumber, statState } from './procfs/stat.ts'
+import { STATUS_SIZE, statusField, statusNumbers } from './procfs/status.ts'
 
 export const SECBIT_NO_SETUID_FIXUP = 4
 
@@ -63,33 +65,13 @@ export function setNoNewPrivileges(): void {
 /** Returns whether the calling thread has no_new_privs. */
 export const hasNoNewPrivileges = (): boolean => libcPrctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) === 1
 
+/** Holds `/proc/TID/stat`: the fields that we need are in its first half. */
 const stat = Buffer.alloc(1024)
-const NAME_END = 0x29
-const SPACE = 0x20
-const DIGIT = 0x30
-/** Fields of proc_pid_stat(5), counted from the field after the name. */
-const STATE = 0
-const PPID = 1
-const STARTTIME = 19
 
-/**
- * Reads a file such as /proc/TID/stat. The name in it may contain anything, but no field after it has a parenthesis.
- *
- * @returns the offset of a field in `stat`
- * @throws {SyscallError} ENOENT, ESRCH if the task is gone
- */
-function find(field: number, directory: number, path: Uint8Array): number {
+/** Reads into `stat`. @returns the number of bytes @throws {SyscallError} ENOENT, ESRCH if the task is gone */
+function readStat(directory: number, path: Uint8Array): number {
   using file = openat(directory, path, O_RDONLY)
-  const length = read(file, stat)
-  let at = stat.lastIndexOf(NAME_END, length - 1) + 2
-  for (let skipped = 0; skipped < field; skipped++) at = stat.indexOf(SPACE, at) + 1
-  return at
-}
-
-function numberAt(start: number): number {
-  let value = 0
-  for (let at = start; stat[at]! >= DIGIT; at++) value = value * 10 + stat[at]! - DIGIT
-  return value
+  return read(file, stat)
 }
 
 /**
@@ -101,17 +83,19 @@ function numberAt(start: number): number {
  */
 export function stateIn(directory: number, path: Uint8Array): string {
   try {
-    return String.fromCharCode(stat[find(STATE, directory, path)]!)
+    return statState(stat, readStat(directory, path))
   } catch {
     return ''
   }
 }
 
 /** Returns the parent process of a task. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
-export const parentIn = (directory: number, path: Uint8Array): number => numberAt(find(PPID, directory, path))
+export const parentIn = (directory: number, path: Uint8Array): number =>
+  statNumber(stat, readStat(directory, path), STAT.ppid)
 
 /** Returns when a task was started, in ticks since boot. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
-export const startIn = (directory: number, path: Uint8Array): number => numberAt(find(STARTTIME, directory, path))
+export const startIn = (directory: number, path: Uint8Array): number =>
+  statNumber(stat, readStat(directory, path), STAT.startTime)
 
 /** Returns when a process was started, in ticks since boot; undefined if there is no process of this number. */
 export function startTime(pid: number | 'self'): number | undefined {
@@ -125,20 +109,7 @@ export function startTime(pid: number | 'self'): number | undefined {
 /** Returns whether a thread of ours runs or waits for a processor; false if it waits for anything else, or is gone. */
 export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`)) === 'R'
 
-/** Has room for about a thousand groups; the lines that we need are before the groups or soon after. */
-const status = Buffer.alloc(16 * 1024)
-const numberAfter = (text: string, label: string): number =>
-  Number.parseInt(text.slice(text.indexOf(label) + label.length), 10)
-
-const numbersAfter = (text: string, label: string): readonly number[] => {
-  const start = text.indexOf(label)
-  return start < 0
-    ? []
-    : text
-        .slice(start + label.length, text.indexOf('\n', start + 1))
-        .split('\t')
-        .map(Number)
-}
+const status = Buffer.alloc(STATUS_SIZE)
 
 /** The numbers of a thread and its process in one pid namespace. */
 export type Numbers = readonly [tid: number, tgid: number]
@@ -158,22 +129,22 @@ export function numbersIn(directory: number, path: Uint8Array): readonly Numbers
   // A full buffer may end within a number.
   if (length === status.length) return []
   const text = status.toString('latin1', 0, length)
-  const tids = numbersAfter(text, '\nNSpid:\t')
-  return numbersAfter(text, '\nNStgid:\t').map((tgid, index) => [tids[index]!, tgid])
+  const tids = statusNumbers(text, 'NSpid')
+  return statusNumbers(text, 'NStgid').map((tgid, index) => [tids[index]!, tgid])
 }
 
 /** Returns the task that forked `tid`: the parent of a process; for another thread, the first thread of its process. */
 export function forkedBy(tid: Tid): Tid {
   using file = openat(AT_FDCWD, cstring(`/proc/${tid}/status`), O_RDONLY)
   const text = status.toString('latin1', 0, read(file, status))
-  const process = numberAfter(text, '\nTgid:\t')
-  return (process === tid ? numberAfter(text, '\nPPid:\t') : process) as Tid
+  const process = Number(statusField(text, 'Tgid'))
+  return (process === tid ? Number(statusField(text, 'PPid')) : process) as Tid
 }
 
 /** Returns whether the first thread of a process is gone; others may still hang. false if we cannot find out now. */
 export function isDefunct(pid: number): boolean {
   try {
-    return 'ZX'.includes(String.fromCharCode(stat[find(STATE, AT_FDCWD, cstring(`/proc/${pid}/stat`))]!))
+    return 'ZX'.includes(statState(stat, readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))))
   } catch (error) {
     // Without a free descriptor (EMFILE) we cannot look; only these two errnos say that the process is gone.
     return error instanceof SyscallError && (error.errno === errnos.ENOENT || error.errno === errnos.ESRCH)

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { parseCgroups } from '../kernel/procfs/cgroup.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
@@ -19,18 +20,12 @@ export const hierarchies = (): readonly string[] => [
   ...cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1')).values(),
 ]
 
-/** @param cgroup the text of `/proc/TID/cgroup`: hierarchy:controllers:path */
+/** @param cgroup the text of `/proc/TID/cgroup` */
 export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>): readonly string[] {
-  return cgroup
-    .split('\n')
-    .filter((line) => line !== '')
-    .flatMap((line) => {
-      const [, controllers = '', ...path] = line.split(':')
-      const mount = [...mounts].find(([name]) =>
-        name === '' ? controllers === '' : controllers.split(',').includes(name),
-      )
-      return mount ? [`${mount[1]}${path.join(':')}`] : []
-    })
+  return parseCgroups(cgroup).flatMap(({ controllers, path }) => {
+    const mount = [...mounts].find(([name]) => (name === '' ? controllers.length === 0 : controllers.includes(name)))
+    return mount ? [`${mount[1]}${path}`] : []
+  })
 }
 
 /**
@@ -38,7 +33,7 @@ export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>):
  * named all the same: the task has moved, and nothing may be done without its rules.
  *
  * @param task the text of `/proc/TID/cgroup`
- * @throws {RangeError} if the task is in a group that we cannot name
+ * @throws {RangeError} if the task is in a group that we cannot name, or the text is cut off
  */
 export function deviceGroups(task: string): readonly string[] {
   const mounts = cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1'))

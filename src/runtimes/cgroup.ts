@@ -3,6 +3,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
+import { parseCgroups } from '../kernel/procfs/cgroup.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 
 /** The control groups of a process, each in its hierarchy, where that is mounted and the process is below our own root. */
@@ -47,11 +48,12 @@ export function openGroups(pid: number, isLate: boolean): InitCgroups {
  */
 export const payloadOf = (path: string): string => /^.*?\/lxc\.payload[^/]*/.exec(path)?.[0] ?? path
 
-/** proc_pid_cgroup(5): `4:memory:/path`, `0::/path`. A path may contain a colon, never a line feed. */
 function pathsOf(pid: number | 'self'): Paths {
-  const lines = readFileSync(`/proc/${pid}/cgroup`, 'latin1').matchAll(/^\d+:([^:]*):(.*)$/gm)
-  const paths = [...lines].flatMap(([, names, path]) => names!.split(',').map((name) => [name, whole(path!)] as const))
-  return new Map(paths)
+  const memberships = parseCgroups(readFileSync(`/proc/${pid}/cgroup`, 'latin1'))
+  const named = memberships.flatMap(({ controllers, path }) =>
+    (controllers.length > 0 ? controllers : ['']).map((name) => [name, whole(path)] as const),
+  )
+  return new Map(named)
 }
 
 /** systemd as an init moves itself to a group of its own, beside those of its services. */

@@ -9,6 +9,7 @@ import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { peerProcess } from '../kernel/peer.ts'
 import { pidfdIsAlive } from '../kernel/pidfd.ts'
+import { statusField } from '../kernel/procfs/status.ts'
 import { readBundle } from './bundle.ts'
 import type { Handover } from './handover.ts'
 import { ociRuntimes } from './known/index.ts'
@@ -132,7 +133,7 @@ export function execFor({ bundle, pid }: Handover, runtime: RuntimeCall | undefi
   const process = runtime && readBundle(bundle, Config)?.process
   if (!process) return undefined
   try {
-    const filters = /^Seccomp_filters:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
+    const filters = statusField(readFileSync(`/proc/${pid}/status`, 'latin1'), 'Seccomp_filters')
     const { program, options, env } = runtime
     const exec = { program, options, env, process, filters: Number(filters) }
     return JSON.stringify(exec).length > CONFIG_LIMIT ? undefined : exec

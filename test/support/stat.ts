@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
+import { STAT, statFieldAt } from '../../src/kernel/procfs/stat.ts'
 
 /** The fields of a file such as /proc/PID/stat from the third on, proc_pid_stat(5); none if the task has ended. */
 export function statFields(path: string): readonly string[] {
   try {
-    const stat = readFileSync(path, 'latin1')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const stat = readFileSync(path)
+    return stat.toString('latin1', statFieldAt(stat, stat.length, STAT.state)).split(' ')
   } catch {
     return []
   }

@@ -96,7 +96,7 @@ export class FuseTarget {
     if (number === this.before) return false
     const { proc, container } = this.#caller
     using init = openat(proc.raw, cstring(`${container.initTid}`), O_PATH | O_DIRECTORY)
-    const line = mountinfoEntry(init, number)
-    return line !== undefined && / - fuse(\.\S*)? /.test(line)
+    const mount = mountinfoEntry(init, number)
+    return mount !== undefined && /^fuse(\.|$)/.test(mount.type)
   }
 }

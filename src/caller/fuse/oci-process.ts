@@ -3,6 +3,7 @@ import { type IdExtent, toInside } from '../../abi/id-map.ts'
 import { parseLimits } from '../../abi/rlimit.ts'
 import type { Exec, ProcessSpec } from '../../calls/fuse.ts'
 import { ContinueError } from '../../calls/verdict.ts'
+import { statusField, statusMask, statusNumbers } from '../../kernel/procfs/status.ts'
 
 /** What procfs tells of the caller: `/proc/TID/status`, `limits` and `oom_score_adj`. */
 export interface ProcTexts {
@@ -35,21 +36,21 @@ const SETS = [
  * filters than its container: the runtime could not start its like
  */
 export function ociProcess(told: ProcTexts, { uidMap, gidMap }: Maps, { process, filters }: Exec): ProcessSpec {
-  const of = (label: string): string => new RegExp(`^${label}:[ \t]*(.*)$`, 'm').exec(told.status)?.[1]?.trim() ?? ''
-  if (Number(of('Seccomp_filters')) !== filters) throw new ContinueError('fuseFilters')
+  const { status } = told
+  if (Number(statusField(status, 'Seccomp_filters')) !== filters) throw new ContinueError('fuseFilters')
   const { apparmorProfile, selinuxLabel } = process
   return {
     terminal: false,
     user: {
-      uid: only(of('Uid'), uidMap),
-      gid: only(of('Gid'), gidMap),
-      additionalGids: numbers(of('Groups')).map((gid) => mapped(gidMap, gid)),
-      umask: Number.parseInt(of('Umask'), 8),
+      uid: only(statusNumbers(status, 'Uid'), uidMap),
+      gid: only(statusNumbers(status, 'Gid'), gidMap),
+      additionalGids: statusNumbers(status, 'Groups').map((gid) => mapped(gidMap, gid)),
+      umask: Number.parseInt(statusField(status, 'Umask') ?? '', 8),
     },
     cwd: told.cwd,
     env: process.env,
-    capabilities: Object.fromEntries(SETS.map(([name, label]) => [name, capsOf(of(label))])),
-    noNewPrivileges: of('NoNewPrivs') === '1',
+    capabilities: Object.fromEntries(SETS.map(([name, label]) => [name, capsOf(statusMask(status, label))])),
+    noNewPrivileges: statusField(status, 'NoNewPrivs') === '1',
     rlimits: parseLimits(told.limits),
     oomScoreAdj: Number(told.oomScoreAdj),
     ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
@@ -57,11 +58,8 @@ export function ociProcess(told: ProcTexts, { uidMap, gidMap }: Maps, { process,
   }
 }
 
-const numbers = (text: string): readonly number[] => (text === '' ? [] : text.split(/\s+/).map(Number))
-
 /** Real, effective, saved and that for files: all the same. */
-function only(text: string, map: readonly IdExtent[]): number {
-  const [id = -1, ...others] = numbers(text)
+function only([id = -1, ...others]: readonly number[], map: readonly IdExtent[]): number {
   if (others.some((other) => other !== id)) throw new ContinueError('fuseIds')
   return mapped(map, id)
 }
@@ -72,10 +70,8 @@ function mapped(map: readonly IdExtent[], id: number): number {
   return inside
 }
 
-function capsOf(hex: string): readonly string[] {
-  const mask = BigInt(`0x${hex || '0'}`)
-  return capabilities.filter((cap) => (mask & capMask(cap)) !== 0n).map((cap) => `CAP_${cap}`)
-}
+const capsOf = (mask: bigint): readonly string[] =>
+  capabilities.filter((cap) => (mask & capMask(cap)) !== 0n).map((cap) => `CAP_${cap}`)
 
 /** JSON with its 64-bit numbers in full: no text of a process holds a NUL. */
 export const exactJson = (value: object): string =>

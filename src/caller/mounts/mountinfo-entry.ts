@@ -1,5 +1,6 @@
 import { type IdExtent, toInside } from '../../abi/id-map.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
 import { readProcText } from '../task/same-as-init.ts'
 
 /**
@@ -8,10 +9,8 @@ import { readProcText } from '../task/same-as-init.ts'
  * @param task its `/proc/TID`
  * @returns undefined if it is not there, below the root directory of the task
  */
-export const mountinfoEntry = (task: Handle, number: number): string | undefined =>
-  readProcText(task, 'mountinfo')
-    .split('\n')
-    .find((line) => line.startsWith(`${number} `))
+export const mountinfoEntry = (task: Handle, number: number): Mount | undefined =>
+  findMount(readProcText(task, 'mountinfo'), number)
 
 /**
  * Was this tmpfs mounted outside of the user namespace with these maps, and of all below it? The user and the group that its
@@ -20,9 +19,9 @@ export const mountinfoEntry = (task: Handle, number: number): string | undefined
  *
  * @see linux/mm/shmem.c shmem_show_options(), shmem_parse_one()
  */
-export function isTmpfsOfHost(line: string, uidMap: readonly IdExtent[], gidMap: readonly IdExtent[]): boolean {
-  const [, type, options] = / - (\S+) \S* (\S+)$/.exec(line) ?? []
-  if (type !== 'tmpfs' || options === undefined) return false
-  const idOf = (kind: 'uid' | 'gid'): number => Number(new RegExp(`(?:^|,)${kind}=(\\d+)`).exec(options)?.[1] ?? 0)
+export function isTmpfsOfHost(mount: Mount, uidMap: readonly IdExtent[], gidMap: readonly IdExtent[]): boolean {
+  if (mount.type !== 'tmpfs') return false
+  const idOf = (kind: 'uid' | 'gid'): number =>
+    Number(mount.superOptions.find((option) => option.startsWith(`${kind}=`))?.slice(kind.length + 1) ?? 0)
   return toInside(uidMap, idOf('uid')) === undefined || toInside(gidMap, idOf('gid')) === undefined
 }

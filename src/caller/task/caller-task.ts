@@ -6,7 +6,7 @@ import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { linkMode, namespaceInode, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, openat, read } from '../../kernel/files.ts'
 import { HeldMemory } from '../../kernel/proc-mem.ts'
-import { type ProcStatus, parseStatus } from '../../kernel/procfs/status.ts'
+import { GROUPS_LIMIT, type ProcStatus, parseStatus, TooManyGroups } from '../../kernel/procfs/status.ts'
 import { waitReadable } from '../../kernel/socket.ts'
 import { pin } from './find-task.ts'
 import type { ProcAccess } from './proc-access.ts'
@@ -70,6 +70,7 @@ export class CallerTask implements Disposable {
         file[Symbol.dispose]()
       }
     } catch (error) {
+      if (error instanceof TooManyGroups) throw new ContinueError('tooManyGroups', GROUPS_LIMIT)
       throw asContinue('gone', error)
     }
   }

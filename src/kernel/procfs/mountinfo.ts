@@ -1,4 +1,4 @@
-/** A mount as `/proc/self/mountinfo` shows it, proc_pid_mountinfo(5). */
+/** A mount as `/proc/PID/mountinfo` shows it, proc_pid_mountinfo(5). */
 export interface Mount {
   readonly id: number
   readonly parent: number
@@ -11,26 +11,41 @@ export interface Mount {
   readonly superOptions: readonly string[]
 }
 
-/** Decodes space, tab, newline and backslash, which the kernel writes as three octal digits. */
+/** Space, tab, newline, number sign and backslash are written as three octal digits; linux/fs/proc_namespace.c mangle(). */
 const unquote = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
-export function parseMountinfo(text: string): Mount[] {
-  return text
+/**
+ * Parses one line: ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS. The source may be empty. Nothing
+ * in the fields can forge the separator, for blanks are escaped.
+ *
+ * @returns undefined for a line that was cut off
+ */
+function parseLine(line: string): Mount | undefined {
+  const [left = '', right = ''] = line.split(' - ')
+  const [type = '', , superOptions] = right.split(' ')
+  const [id, parent, , root = '', point = '', options = ''] = left.split(' ')
+  if (superOptions === undefined) return undefined
+  return {
+    id: Number(id),
+    parent: Number(parent),
+    root: unquote(root),
+    point: unquote(point),
+    options: options.split(','),
+    type,
+    superOptions: superOptions.split(','),
+  }
+}
+
+/** @param text decoded as the paths are wanted: the kernel escapes none but ASCII characters */
+export const parseMountinfo = (text: string): Mount[] =>
+  text
     .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => {
-      const [left = '', right = ''] = line.split(' - ')
-      const [type = '', , superOptions = ''] = right.split(' ')
-      const [id, parent, , root = '', point = '', options = ''] = left.split(' ')
-      return {
-        id: Number(id),
-        parent: Number(parent),
-        root: unquote(root),
-        point: unquote(point),
-        options: options.split(','),
-        type,
-        superOptions: superOptions.split(','),
-      }
-    })
+    .map(parseLine)
+    .filter((mount) => mount !== undefined)
+
+/** The mount of this number, without parsing the others: there may be thousands. */
+export function findMount(text: string, id: number): Mount | undefined {
+  const line = text.split('\n').find((each) => each.startsWith(`${id} `))
+  return line === undefined ? undefined : parseLine(line)
 }

@@ -1,5 +1,4 @@
 import type { HostId, Mode } from '../../abi/brand.ts'
-import { ContinueError } from '../../calls/verdict.ts'
 
 type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
 
@@ -15,12 +14,17 @@ export interface ProcStatus {
 }
 
 /**
- * So many supplementary groups a caller may have. The kernel allows 65,536, which make each call cost a thousand times as much;
+ * How many supplementary groups a caller may have. The kernel allows 65,536, which make each call cost a thousand times as much;
  * what a directory gives a user is less: Active Directory 1,015.
  */
-const GROUPS_LIMIT = 1024
+export const GROUPS_LIMIT = 1024
 /** As much of the file as is needed with so many groups of ten digits; what lies before and behind them takes 2 KiB at most. */
 export const STATUS_SIZE = 16 * 1024
+
+/** There are more supplementary groups than GROUPS_LIMIT. */
+export class TooManyGroups extends Error {
+  override readonly name = 'TooManyGroups'
+}
 
 const NONE = new Uint32Array(0)
 const LINE = 0x0a
@@ -49,7 +53,7 @@ const EFFECTIVE = new Label('CapEff')
  * their order. The name in the first one cannot forge another: the kernel escapes line feeds.
  *
  * @param bytes of which the first `length` are the file
- * @throws {ContinueError} if there are too many groups, or so many that the file was longer than `bytes`
+ * @throws {TooManyGroups} also if there are so many that the file was longer than `bytes`
  * @throws {RangeError} if a field is missing
  * @see proc_pid_status(5), linux/fs/proc/array.c task_state()
  */
@@ -57,7 +61,7 @@ export function parseStatus(bytes: Uint8Array, length: number): ProcStatus {
   try {
     return parse(new Line(bytes, length))
   } catch (error) {
-    throw error instanceof RangeError && length === bytes.length ? tooManyGroups() : error
+    throw error instanceof RangeError && length === bytes.length ? new TooManyGroups() : error
   }
 }
 
@@ -75,13 +79,11 @@ function parse(line: Line): ProcStatus {
 const ids = (line: Line): Ids =>
   [line.number(10), line.number(10), line.number(10), line.number(10)] as readonly number[] as Ids
 
-const tooManyGroups = (): ContinueError => new ContinueError('tooManyGroups', GROUPS_LIMIT)
-
 function list(line: Line, limit: number): Uint32Array {
   if (line.ended) return NONE
   const numbers: number[] = []
   while (!line.ended) numbers.push(line.number(10))
-  if (numbers.length > limit) throw tooManyGroups()
+  if (numbers.length > limit) throw new TooManyGroups()
   return Uint32Array.from(numbers)
 }
 
@@ -151,3 +153,26 @@ class Line {
     while (this.#bytes[this.#at] === 0x09 || this.#bytes[this.#at] === 0x20) this.#at++
   }
 }
+
+/**
+ * One line of `/proc/TID/status`, for whoever is not in a hurry. It is looked for between line feeds, which nothing in the file can
+ * forge: the kernel escapes them in the name. It does not escape a carriage return, which the `^` of a regular expression takes for
+ * an end of line too: so a container could name a process `\rUid:\t0`.
+ *
+ * @returns undefined if it is not there as a whole
+ * @see linux/fs/proc/array.c proc_task_name()
+ */
+export function statusField(text: string, label: string): string | undefined {
+  const start = `\n${text}`.indexOf(`\n${label}:`)
+  const end = start < 0 ? -1 : text.indexOf('\n', start)
+  return end < 0 ? undefined : text.slice(start + label.length + 1, end).trim()
+}
+
+/** A line of numbers, such as `Uid`, `Groups` or `NSpid`; none if it is not there. */
+export function statusNumbers(text: string, label: string): readonly number[] {
+  const field = statusField(text, label) || undefined
+  return field?.split(/\s+/).map(Number) ?? []
+}
+
+/** A set of capabilities such as `CapEff`, as a mask; empty if it is not there. */
+export const statusMask = (text: string, label: string): bigint => BigInt(`0x${statusField(text, label) || '0'}`)

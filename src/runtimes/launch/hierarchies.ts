@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs'
 import { mount } from '../../kernel/mount.ts'
+import { parseCgroups } from '../../kernel/procfs/cgroup.ts'
 import { CGROUP_ROOT, layout } from './layout.ts'
 
 const CGROUP2_SUPER_MAGIC = 0x63677270
@@ -19,7 +20,8 @@ export interface Hierarchies {
 export function openHierarchies(): Hierarchies {
   const unified = `${CGROUP_ROOT}/${FAMILY}`
   if (isPure()) return { unified, memory: undefined }
-  const memory = /^\d+:memory:/m.test(readFileSync('/proc/self/cgroup', 'utf8')) ? layout.memory : undefined
+  const own = parseCgroups(readFileSync('/proc/self/cgroup', 'utf8'))
+  const memory = own.some(({ controllers }) => controllers.join() === 'memory') ? layout.memory : undefined
   if (memory) {
     mkdirSync(memory)
     mount('cgroup', memory, 0n, 'memory')

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { type Cap, capabilities, capMask } from '../../abi/capability.ts'
+import { statusMask } from '../../kernel/procfs/status.ts'
 import { ociRuntimes } from '../known/index.ts'
 import type { OciRuntime } from '../runtime.ts'
 import { which } from '../which.ts'
@@ -28,7 +29,7 @@ export function findRuntime(wanted?: OciRuntime): FoundRuntime {
 
 /** The capabilities in our bounding set: a runtime fails if it is asked for one that the machine does not give. */
 export function ownBoundingSet(status = readFileSync('/proc/self/status', 'utf8')): Cap[] {
-  const mask = BigInt(`0x${/^CapBnd:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`)
+  const mask = statusMask(status, 'CapBnd')
   return capabilities.filter((cap) => (mask & capMask(cap)) !== 0n)
 }
 

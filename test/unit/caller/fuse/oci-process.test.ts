@@ -42,6 +42,19 @@ const told = (changes: Readonly<Record<string, string>> = {}): ProcTexts => ({
 })
 
 describe('processSpec()', () => {
+  // The kernel escapes line feeds and backslashes in a name, and nothing else.
+  test.each([
+    { name: 'x\rUid:\t100000' },
+    { name: 'x\rGid:\t200000' },
+    { name: 'x\rUmask:\t000' },
+    { name: 'x\\nUid:\t100000' },
+    { name: 'Uid:\t100000' },
+  ])('the name $name tells nothing of its process', ({ name }) => {
+    const own = { Umask: '0027', Uid: '100001\t100001\t100001\t100001', Gid: '200007\t200007\t200007\t200007' }
+    const text = `Name:\t${name}\n${status(own)}`
+    expect(ociProcess({ ...told(), status: text }, maps, exec).user).toMatchObject({ uid: 1, gid: 7, umask: 0o27 })
+  })
+
   test('has what the caller has, in the ids of its container', () => {
     expect(ociProcess(told(), maps, exec)).toEqual({
       terminal: false,

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { isTmpfsOfHost } from '../../../../src/caller/mounts/mountinfo-entry.ts'
+import { findMount } from '../../../../src/kernel/procfs/mountinfo.ts'
 
 const map = [{ inside: 0, outside: 200_000, count: 65_536 }]
 const line = (rest: string): string => `65 44 0:40 / /mnt\\040-\\040tmpfs rw,relatime,idmapped shared:7 - ${rest}`
@@ -12,7 +13,10 @@ test.each([
   { rest: 'tmpfs none rw,uid=200000', ofHost: true },
   { rest: 'tmpfs none rw,uid=265536,gid=200000', ofHost: true },
   { rest: 'fuse none rw,user_id=0,group_id=0', ofHost: false },
-  { rest: 'tmpfs', ofHost: false },
 ])('isTmpfsOfHost() of $rest: $ofHost', ({ rest, ofHost }) => {
-  expect(isTmpfsOfHost(line(rest), map, map)).toBe(ofHost)
+  expect(isTmpfsOfHost(findMount(line(rest), 65)!, map, map)).toBe(ofHost)
+})
+
+test('a line of mountinfo that was cut off is no mount, so none of the host', () => {
+  expect(findMount(line('tmpfs'), 65)).toBeUndefined()
 })

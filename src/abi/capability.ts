@@ -54,3 +54,6 @@ export const capBit = (cap: Cap): bigint => bits[cap]
 
 /** A set of capabilities as one mask. */
 export const capMask = (...caps: readonly Cap[]): bigint => caps.reduce((mask, cap) => mask | capBit(cap), 0n)
+
+/** The version of the sets of capget(2) and capset(2) that has 64 bits. */
+export const _LINUX_CAPABILITY_VERSION_3 = 0x20080522

@@ -18,3 +18,6 @@ export function major(dev: Dev): number {
 export function minor(dev: Dev): number {
   return ((dev & 0xff) | ((dev >>> 12) & 0xfff00)) >>> 0
 }
+
+/** linux/major.h: the major number that drivers share which need one device only. */
+export const MISC_MAJOR = 10

@@ -30,3 +30,15 @@ export const RESOLVE_NO_MAGICLINKS = 0x02
 export const RESOLVE_NO_SYMLINKS = 0x04
 export const RESOLVE_IN_ROOT = 0x10
 export const RESOLVE_CACHED = 0x20
+
+/** What access(2) asks. */
+export const F_OK = 0
+export const X_OK = 1
+export const W_OK = 2
+export const R_OK = 4
+
+/** Of close_range(2), linux/close_range.h. */
+export const CLOSE_RANGE_CLOEXEC = 4
+
+/** The type of a handle of a file of kernfs, for open_by_handle_at(2); linux/exportfs.h. */
+export const FILEID_KERNFS = 0xfe

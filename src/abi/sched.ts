@@ -1,5 +1,8 @@
 /** Scheduling policies, linux/include/uapi/linux/sched.h. */
 export const SCHED = { OTHER: 0, FIFO: 1, RR: 2, BATCH: 3, IDLE: 5, DEADLINE: 6 } as const
+/** MAX_RT_PRIO - 1, linux/sched/prio.h. */
+export const RT_PRIORITY_MAX = 99
+
 /** Not a policy of its own: sched_setscheduler(2) takes it together with one. */
 export const SCHED_RESET_ON_FORK = 0x4000_0000
 

@@ -14,6 +14,17 @@ export const SECCOMP_IOCTL_NOTIF_ID_VALID = _IOW(MAGIC, 2, 8)
 export const SECCOMP_IOCTL_NOTIF_ADDFD = _IOW(MAGIC, 3, SECCOMP_NOTIF_ADDFD_SIZE)
 export const SECCOMP_IOCTL_NOTIF_SET_FLAGS = _IOW(MAGIC, 4, 8)
 
+/** Operations of seccomp(2), flags of a filter, and what a filter may return. */
+export const SECCOMP_SET_MODE_FILTER = 1
+export const SECCOMP_GET_ACTION_AVAIL = 2
+export const SECCOMP_GET_NOTIF_SIZES = 3
+export const SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+export const SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+export const SECCOMP_RET_USER_NOTIF = 0x7fc00000
+export const SECCOMP_RET_ALLOW = 0x7fff0000
+/** linux/bpf_common.h: the instruction of a filter that returns. */
+export const BPF_RET = 0x06
+
 export const SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1
 export const SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP = 1
 export const SECCOMP_ADDFD_FLAG_SETFD = 1

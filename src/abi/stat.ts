@@ -9,8 +9,26 @@ export const S_IFREG = 0o100000
 export const S_IFDIR = 0o040000
 export const S_IFLNK = 0o120000
 
-/** Its sticky bit, and that all others may write. */
+/** Bits of its mode. */
+export const S_ISGID = 0o2000
 export const S_ISVTX = 0o1000
+export const S_IWGRP = 0o20
+export const S_IXGRP = 0o10
 export const S_IWOTH = 0o2
+export const S_IXOTH = 0o1
 
 export const fileType = (mode: Mode): number => mode & S_IFMT
+
+/** What statx(2) is asked for, linux/stat.h. */
+export const STATX_TYPE = 0x1
+export const STATX_UID = 0x8
+export const STATX_GID = 0x10
+export const STATX_CTIME = 0x80
+export const STATX_INO = 0x100
+export const STATX_SIZE = 0x200
+export const STATX_BTIME = 0x800
+/** Since 6.8. */
+export const STATX_MNT_ID_UNIQUE = 0x4000
+
+/** An attribute that it reports: it is the root of a mount. */
+export const STATX_ATTR_MOUNT_ROOT = 0x2000

@@ -3,6 +3,7 @@ import { type Cap, capBit } from '../abi/capability.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.ts'
+import { PATH_MAX } from '../abi/limits.ts'
 import type { Write } from '../calls/act.ts'
 import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
@@ -43,7 +44,6 @@ interface Waiting {
   readonly noted: bigint
 }
 
-const PATH_MAX = 4096
 const BYTES_MAX = 65536
 const isMapped = (map: readonly IdExtent[], id: number): boolean =>
   id !== OVERFLOW_ID && toInside(map, id) !== undefined

@@ -2,17 +2,14 @@ import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, realpat
 import { createRequire } from 'node:module'
 import { isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { PROC_USER_INIT_INO } from '../processes/requirements.ts'
+import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
+import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
 
 const PACKAGES = ['commander', 'koffi', 'valibot', 'yaml']
 /** The package of koffi's native code, which is not there if that was built where koffi is. */
 const NATIVE = `@koromix/koffi-${process.platform}-${process.arch}`
 /** What Node can load of a package: far from all of it. */
 const LOADED = /\.([cm]?js|json|node)$/
-/** Who may write. */
-const GROUP = 0o020
-const OTHERS = 0o002
-const STICKY = 0o1000
 /** As the kernel: include/linux/namei.h MAXSYMLINKS. */
 const MAX_LINKS = 40
 
@@ -107,9 +104,9 @@ function flaw(path: string, stat: Stats, good: ReadonlySet<number>): string | un
     const own = stat.isSymbolicLink() ? 'chown -h' : 'chown'
     return `${quoted} belongs to user ${stat.uid}: ${own} root ${quoted}`
   }
-  if (stat.isSymbolicLink() || (stat.isDirectory() && (stat.mode & STICKY) !== 0)) return undefined
-  if ((stat.mode & (GROUP | OTHERS)) === 0) return undefined
-  const who = (stat.mode & OTHERS) === 0 ? 'its group' : 'everybody'
+  if (stat.isSymbolicLink() || (stat.isDirectory() && (stat.mode & S_ISVTX) !== 0)) return undefined
+  if ((stat.mode & (S_IWGRP | S_IWOTH)) === 0) return undefined
+  const who = (stat.mode & S_IWOTH) === 0 ? 'its group' : 'everybody'
   return `${quoted} can be written by ${who}: chmod go-w ${quoted}`
 }
 

@@ -1,8 +1,8 @@
 import { type Cap, capMask } from '../abi/capability.ts'
+import { PROC_PID_INIT_INO, PROC_USER_INIT_INO } from '../abi/namespace.ts'
 import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
-import { PROC_USER_INIT_INO } from '../processes/requirements.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { chooseRange } from '../runtimes/launch/ids.ts'
@@ -143,7 +143,7 @@ const surroundings: readonly Probe[] = [
   },
   {
     name: "the host's pid namespace",
-    probe: initial('pid', 0xeffffffc),
+    probe: initial('pid', PROC_PID_INIT_INO),
     follows: 'callers outside of ours are not visible, and their calls are left to the kernel',
     remedy: 'run it on the host, or with --pid=host',
   },

@@ -1,15 +1,10 @@
 import { errnos } from '../abi/errno.ts'
-import { AT_EACCESS, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
+import { AT_EACCESS, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, F_OK } from '../abi/fcntl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
-export const R_OK = 4
-export const W_OK = 2
-export const X_OK = 1
-
 const { faccessat2 } = ownSyscalls(process.arch)
-const F_OK = 0
 const EMPTY = new Uint8Array([0])
 const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t *path, int mode, int flags)')
 

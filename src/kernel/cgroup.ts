@@ -1,4 +1,4 @@
-import { O_CLOEXEC, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
+import { FILEID_KERNFS, O_CLOEXEC, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { Fd } from './fd.ts'
 import { openat } from './files.ts'
 import type { Handle } from './handle.ts'
@@ -7,7 +7,6 @@ import { check, libc } from './libc.ts'
 const libcOpenByHandleAt = libc.func('int open_by_handle_at(int mount, uint8_t *handle, int flags)')
 /** `struct file_handle`: 0 u32 bytes | 4 s32 type | 8 u64 id; the type is FILEID_KERNFS for kernfs. */
 const ID_BYTES = 8
-const FILEID_KERNFS = 0xfe
 const DOT = Uint8Array.of(0x2e, 0)
 
 /**

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks'
+import { _SC_CLK_TCK, CLOCK_BOOTTIME, CLOCK_THREAD_CPUTIME_ID, RUSAGE_THREAD } from '../abi/time.ts'
 import { check, libc } from './libc.ts'
 
 /** performance.now() counts from the start of its thread, so this offset makes it the same in all threads. */
@@ -9,11 +10,6 @@ const OFFSET = process.uptime() * 1000 - performance.now()
  * `performance` and `process` are getters, which cost more than the clock itself.
  */
 export const now = (): number => performance.now() + OFFSET
-
-const CLOCK_THREAD_CPUTIME_ID = 3
-const CLOCK_BOOTTIME = 7
-const RUSAGE_THREAD = 1
-const SC_CLK_TCK = 2
 
 const libcClockGettime = libc.func('int clock_gettime(int clock, uint8_t *time)')
 const libcGetrusage = libc.func('int getrusage(int who, uint8_t *usage)')
@@ -52,4 +48,4 @@ function milliseconds(clock: number): number {
 }
 
 /** Returns how many clock ticks of procfs make a second. */
-export const ticksPerSecond = (): number => Number(libcSysconf(SC_CLK_TCK))
+export const ticksPerSecond = (): number => Number(libcSysconf(_SC_CLK_TCK))

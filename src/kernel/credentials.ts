@@ -1,4 +1,5 @@
 import type { HostId } from '../abi/brand.ts'
+import { _LINUX_CAPABILITY_VERSION_3 } from '../abi/capability.ts'
 import { PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../abi/prctl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
@@ -14,7 +15,6 @@ const syscall3 = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', '
 const { setfsuid, setfsgid, setresuid, setresgid, setgroups, getgroups, capget, capset } = ownSyscalls(process.arch)
 
 const NOTHING = 0xffff_ffff
-const CAPABILITY_VERSION_3 = 0x20080522
 
 /** Sets the file system user id. @returns whether it is set now */
 export function setFsuid(uid: HostId): boolean {
@@ -77,7 +77,7 @@ export interface Capabilities {
 
 const header = new Uint8Array(8)
 const headerView = new DataView(header.buffer)
-headerView.setUint32(0, CAPABILITY_VERSION_3, true)
+headerView.setUint32(0, _LINUX_CAPABILITY_VERSION_3, true)
 const data = new Uint8Array(24)
 const dataView = new DataView(data.buffer)
 

@@ -1,9 +1,7 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { Dev } from '../abi/brand.ts'
-import { major, minor } from '../abi/dev.ts'
-
-const MISC = 10
+import { MISC_MAJOR, major, minor } from '../abi/dev.ts'
 
 /**
  * Returns the names which the kernel has now for the number of a character device: of the drivers of its major
@@ -16,7 +14,7 @@ export function deviceNames(dev: Dev): readonly string[] {
   const [characters = ''] = orNothing(() => readFileSync('/proc/devices', 'latin1')).split('Block devices:')
   const place = `/sys/dev/char/${maj}:${min}`
   const names = [
-    ...(maj === MISC
+    ...(maj === MISC_MAJOR
       ? named(
           orNothing(() => readFileSync('/proc/misc', 'latin1')),
           min,
@@ -28,7 +26,7 @@ export function deviceNames(dev: Dev): readonly string[] {
       .map((line) => line.slice('DEVNAME='.length)),
     basename(orNothing(() => readlinkSync(`${place}/subsystem`))),
   ]
-  return [...new Set(names)].filter((name) => name !== '' && !(maj === MISC && name === 'misc'))
+  return [...new Set(names)].filter((name) => name !== '' && !(maj === MISC_MAJOR && name === 'misc'))
 }
 
 /** Returns the names in the lines "number name" whose number is `number`. */

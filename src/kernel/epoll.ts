@@ -1,18 +1,10 @@
 import { errnos } from '../abi/errno.ts'
+import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, POLLIN } from '../abi/poll.ts'
 import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
-import { POLLIN, poll } from './poll.ts'
-
-export const EPOLLIN = 0x001
-export const EPOLLERR = 0x008
-export const EPOLLHUP = 0x010
-
-const EPOLL_CLOEXEC = 0o2000000
-const EPOLL_CTL_ADD = 1
-const EPOLL_CTL_DEL = 2
-const EPOLL_CTL_MOD = 3
+import { poll } from './poll.ts'
 
 /** `struct epoll_event`: u32 events, then u64 data; packed on x86 only. */
 const DATA = process.arch === 'x64' ? 4 : 8

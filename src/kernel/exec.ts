@@ -1,3 +1,4 @@
+import { SIG_IGN, SIGACTION_SIZE, SIGHUP } from '../abi/signal.ts'
 import { SyscallError } from './error.ts'
 import { passOn, setCloexecFrom } from './fd.ts'
 import type { Handle } from './handle.ts'
@@ -6,12 +7,9 @@ import { check, lastErrno, libc } from './libc.ts'
 const libcExecv = libc.func('int execv(const char *program, const char **argv)')
 const libcSigaction = libc.func('int sigaction(int signal, uint8_t *action, uint8_t *old)')
 
-const SIGHUP = 1
-/** `struct sigaction` of the C library; the handler is its first word. */
-const SIGACTION_SIZE = 152
+/** The handler is the first word of `struct sigaction`. */
 const IGNORED = new Uint8Array(SIGACTION_SIZE)
-/** SIG_IGN. */
-IGNORED[0] = 1
+IGNORED[0] = SIG_IGN
 /** Node marks the standard streams close-on-exec when it starts. */
 const STANDARD = [0, 1, 2]
 

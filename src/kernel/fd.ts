@@ -1,4 +1,13 @@
-import { F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_NONBLOCK } from '../abi/fcntl.ts'
+import {
+  CLOSE_RANGE_CLOEXEC,
+  F_DUPFD_CLOEXEC,
+  F_GETFD,
+  F_GETFL,
+  F_SETFD,
+  F_SETFL,
+  FD_CLOEXEC,
+  O_NONBLOCK,
+} from '../abi/fcntl.ts'
 import { F_ADD_SEALS } from '../abi/memfd.ts'
 import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
@@ -6,8 +15,6 @@ import { check, libc } from './libc.ts'
 const libcClose = libc.func('int close(int fd)')
 const libcCloseRange = libc.func('int close_range(uint32_t first, uint32_t last, uint32_t flags)')
 const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
-
-const CLOSE_RANGE_CLOEXEC = 4
 
 /** Closes a descriptor number that no `Fd` owns; errors are ignored. */
 export function closeRaw(raw: number): void {

@@ -1,29 +1,23 @@
 import type { Dev, HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { makedev } from '../abi/dev.ts'
 import { AT_EMPTY_PATH, AT_STATX_DONT_SYNC, AT_SYMLINK_NOFOLLOW, O_CLOEXEC } from '../abi/fcntl.ts'
+import {
+  STATX_ATTR_MOUNT_ROOT,
+  STATX_BTIME,
+  STATX_CTIME,
+  STATX_GID,
+  STATX_INO,
+  STATX_MNT_ID_UNIQUE,
+  STATX_SIZE,
+  STATX_TYPE,
+  STATX_UID,
+} from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
-export {
-  O_CLOEXEC,
-  O_DIRECTORY,
-  O_NOFOLLOW,
-  O_NONBLOCK,
-  O_PATH,
-  O_RDONLY,
-  O_WRONLY,
-  RESOLVE_CACHED,
-  RESOLVE_IN_ROOT,
-  RESOLVE_NO_MAGICLINKS,
-  RESOLVE_NO_SYMLINKS,
-  RESOLVE_NO_XDEV,
-} from '../abi/fcntl.ts'
-
-/** STATX_TYPE, STATX_UID, STATX_GID, STATX_INO and STATX_SIZE. */
-const STATX_IDENTITY = 0x319
-export const PROC_SUPER_MAGIC = 0x9fa0
+const IDENTITY = STATX_TYPE | STATX_UID | STATX_GID | STATX_INO | STATX_SIZE
 
 const libcOpenat = libc.func('int openat(int dir, uint8_t *path, int flags, uint32_t mode)')
 const libcRead = libc.func('long read(int fd, uint8_t *buffer, size_t length)')
@@ -135,7 +129,7 @@ const statxView = new DataView(statxBytes.buffer)
  * @throws {SyscallError} EACCES on a FUSE file system of another user namespace
  */
 export function statx(fd: number): Identity {
-  check('statx', libcStatx(fd, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_IDENTITY, statxBytes))
+  check('statx', libcStatx(fd, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, IDENTITY, statxBytes))
   return {
     dev: (BigInt(statxView.getUint32(136, true)) << 32n) | BigInt(statxView.getUint32(140, true)),
     ino: statxView.getBigUint64(32, true),
@@ -145,8 +139,6 @@ export function statx(fd: number): Identity {
     size: statxView.getBigUint64(40, true),
   }
 }
-
-const STATX_MNT_ID_UNIQUE = 0x4000
 
 /**
  * Returns the id of the mount of `fd`, which is never reused; `struct statx`: 0 u32 mask | 144 u64 mount.
@@ -164,8 +156,6 @@ export function deviceOf(node: Handle): Dev {
   return makedev(statxView.getUint32(128, true), statxView.getUint32(132, true))
 }
 
-const STATX_CTIME = 0x80
-const STATX_BTIME = 0x800
 /** `struct statx_timestamp`: s64 seconds | u32 nanoseconds. */
 const milliseconds = (at: number): number =>
   1000 * Number(statxView.getBigInt64(at, true)) + statxView.getUint32(at + 8, true) / 1e6
@@ -184,18 +174,16 @@ export function timesOf(fd: Handle): Times {
   return { born: (statxView.getUint32(0, true) & STATX_BTIME) === 0 ? changed : milliseconds(80), changed }
 }
 
-const STATX_MARKS = STATX_CTIME | STATX_MNT_ID_UNIQUE | 0x100
+const MARKS = STATX_CTIME | STATX_MNT_ID_UNIQUE | STATX_INO
 
 /**
  * Returns numbers which differ for any other file, and for this file after a change: file system, inode, time of
  * change, and the mount of `fd`. `struct statx`: 96 s64 seconds | 104 u32 nanoseconds of the change.
  */
 export function marksOf(fd: Handle): readonly bigint[] {
-  check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH, STATX_MARKS, statxBytes))
+  check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH, MARKS, statxBytes))
   return [136, 32, 96, 104, 144].map((at) => statxView.getBigUint64(at, true))
 }
-
-const STATX_ATTR_MOUNT_ROOT = 0x2000
 
 /** Returns whether `fd` is the root of its mount, so that a mount is at its path; `struct statx`: 8 u64 attributes. */
 export function isMountRoot(fd: Handle): boolean {
@@ -225,7 +213,7 @@ export function namespaceInode(dir: number, path: Uint8Array): number {
 
 /** Returns the mode of `path` below a directory; a symbolic link at the end is not followed. */
 export function linkMode(dir: Handle, path: Uint8Array): Mode {
-  check('statx', libcStatx(dir.raw, path, AT_SYMLINK_NOFOLLOW, STATX_IDENTITY, statxBytes))
+  check('statx', libcStatx(dir.raw, path, AT_SYMLINK_NOFOLLOW, IDENTITY, statxBytes))
   return statxView.getUint16(28, true) as Mode
 }
 

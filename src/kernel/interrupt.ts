@@ -1,20 +1,14 @@
 import type { Tid } from '../abi/brand.ts'
+import { SIG_BLOCK, SIG_UNBLOCK, SIGACTION_SIZE, SIGSET_SIZE, SIGURG } from '../abi/signal.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
-
-/** The signal for interrupts: it is ignored without a handler, and Node has none for it. */
-const SIGURG = 23
-const SIG_BLOCK = 0
-const SIG_UNBLOCK = 1
-/** `struct sigaction` of the C library: handler, mask (128 bytes), flags, restorer. */
-const SIGACTION_SIZE = 152
-const SIGSET_SIZE = 128
 
 const libcSigaction = libc.func('int sigaction(int signal, uint8_t *action, void *old)')
 const libcPthreadSigmask = libc.func('int pthread_sigmask(int how, uint8_t *set, void *old)')
 const libcSyscall = libc.func('long syscall(long number, long process, long thread, long signal)')
 const { tgkill } = ownSyscalls(process.arch)
 
+/** Of SIGURG, which does nothing where nobody handles it, and Node does not. */
 const set = Buffer.alloc(SIGSET_SIZE)
 set.writeBigUInt64LE(1n << BigInt(SIGURG - 1))
 

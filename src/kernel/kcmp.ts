@@ -1,9 +1,9 @@
 import type { Tid } from '../abi/brand.ts'
+import { KCMP_FILE } from '../abi/kcmp.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import type { Handle } from './handle.ts'
 import { libc } from './libc.ts'
 
-const KCMP_FILE = 0
 const syscallKcmp = libc.func('syscall', 'long', ['long', 'int', 'int', 'int', 'ulong', 'ulong'])
 const { kcmp } = ownSyscalls(process.arch)
 

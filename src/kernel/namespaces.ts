@@ -1,9 +1,6 @@
 import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 
-export const CLONE_NEWNS = 0x00020000
-export const CLONE_FS = 0x00000200
-
 const libcUnshare = libc.func('int unshare(int flags)')
 const libcSetns = libc.func('int setns(int fd, int type)')
 

@@ -1,11 +1,9 @@
+import { SO_PEERPIDFD, SOL_SOCKET } from '../abi/socket.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { libc } from './libc.ts'
 import { peerCredentials } from './socket.ts'
 
-const SOL_SOCKET = 1
-/** Since 6.5. */
-const SO_PEERPIDFD = 77
 const libcGetsockopt = libc.func('int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)')
 
 export interface Peer extends Disposable {

@@ -1,6 +1,6 @@
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { _IO, _IOR } from '../abi/ioctl.ts'
+import { NS_GET_PARENT, NS_GET_PID_FROM_PIDNS, NS_GET_PID_IN_PIDNS, NS_GET_USERNS } from '../abi/namespace.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
@@ -11,16 +11,6 @@ const syscall3 = libc.func('syscall', 'long', ['long', 'long', 'long', 'uint32_t
 const syscall4 = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'uint32_t'])
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 const { pidfd_open, pidfd_getfd, pidfd_send_signal } = ownSyscalls(process.arch)
-
-/** The descriptor refers to a single thread; since 6.9. */
-export const PIDFD_THREAD = 0o200
-
-const NSIO = 0xb7
-const NS_GET_USERNS = _IO(NSIO, 0x1)
-const NS_GET_PARENT = _IO(NSIO, 0x2)
-/** Since 6.11. */
-const NS_GET_PID_FROM_PIDNS = _IOR(NSIO, 0x6, 4)
-const NS_GET_PID_IN_PIDNS = _IOR(NSIO, 0x8, 4)
 
 /**
  * Opens a handle of a process, or with PIDFD_THREAD of a thread; it never refers to a later task of the same number.

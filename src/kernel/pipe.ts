@@ -1,7 +1,8 @@
 import { O_CLOEXEC } from '../abi/fcntl.ts'
+import { POLLERR } from '../abi/poll.ts'
 import { Fd } from './fd.ts'
 import { check, libc } from './libc.ts'
-import { POLLERR, poll } from './poll.ts'
+import { poll } from './poll.ts'
 
 const libcPipe2 = libc.func('int pipe2(int32_t *fds, int flags)')
 

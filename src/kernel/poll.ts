@@ -2,11 +2,6 @@ import { errnos } from '../abi/errno.ts'
 import { SyscallError } from './error.ts'
 import { lastErrno, libc } from './libc.ts'
 
-export const POLLIN = 0x001
-export const POLLOUT = 0x004
-export const POLLERR = 0x008
-export const POLLHUP = 0x010
-
 const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
 
 /** `struct pollfd`: s32 fd | s16 events | s16 revents. */

@@ -1,33 +1,29 @@
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
-import { _IOWR } from '../abi/ioctl.ts'
 import { FSOPEN_CLOEXEC } from '../abi/mount.ts'
+import { PIDFD_GET_INFO, PIDFD_INFO_CREDS, PIDFD_INFO_SIZE, PIDFD_THREAD } from '../abi/pidfd.ts'
 import {
+  BPF_RET,
   encodeAddfd,
   SECCOMP_ADDFD_FLAG_SEND,
+  SECCOMP_FILTER_FLAG_NEW_LISTENER,
+  SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+  SECCOMP_GET_ACTION_AVAIL,
   SECCOMP_IOCTL_NOTIF_ADDFD,
   SECCOMP_NOTIF_ADDFD_SIZE,
+  SECCOMP_RET_ALLOW,
+  SECCOMP_RET_USER_NOTIF,
+  SECCOMP_SET_MODE_FILTER,
 } from '../abi/seccomp.ts'
+import { STATX_MNT_ID_UNIQUE } from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
-import { PIDFD_THREAD, pidfdOpen, tidFromNamespace } from './pidfd.ts'
+import { pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'
 
-const SECCOMP_SET_MODE_FILTER = 1
-const SECCOMP_GET_ACTION_AVAIL = 2
-const SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
-const SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
-const SECCOMP_RET_USER_NOTIF = 0x7fc00000
-const SECCOMP_RET_ALLOW = 0x7fff0000
-const BPF_RET = 0x06
-const STATX_MNT_ID_UNIQUE = 0x4000
-/** `struct pidfd_info` of 6.13: 0 u64 mask, of request and reply. @see linux/include/uapi/linux/pidfd.h */
-const PIDFD_INFO_SIZE = 64
-const PIDFD_GET_INFO = _IOWR(0xff, 11, PIDFD_INFO_SIZE)
-const PIDFD_INFO_CREDS = 2
 const numbers = ownSyscalls(process.arch)
 
 const syscallSeccomp = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', 'uint8_t *'])

@@ -1,5 +1,5 @@
 import { errno, errnos } from '../abi/errno.ts'
-import { _IOWR } from '../abi/ioctl.ts'
+import { PROCMAP_QUERY, PROCMAP_QUERY_SIZE, PROCMAP_QUERY_VMA_WRITABLE } from '../abi/procmap.ts'
 import { SyscallError } from './error.ts'
 import { read } from './files.ts'
 import type { Handle } from './handle.ts'
@@ -7,11 +7,6 @@ import { lastErrno, libc } from './libc.ts'
 
 const libcPwrite = libc.func('long pwrite(int fd, uint8_t *bytes, size_t length, uint64_t offset)')
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
-
-const PROCMAP_QUERY_SIZE = 104
-/** Since 6.11. */
-const PROCMAP_QUERY = _IOWR(0x66, 17, PROCMAP_QUERY_SIZE)
-const PROCMAP_QUERY_VMA_WRITABLE = 2
 
 /** A writable mapping. */
 interface Mapping {

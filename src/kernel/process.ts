@@ -3,14 +3,13 @@ import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import { PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_SECUREBITS } from '../abi/prctl.ts'
+import { WNOHANG } from '../abi/signal.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import { openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
 import { STAT, statNumber, statState } from './procfs/stat.ts'
 import { STATUS_SIZE, statusField, statusNumbers } from './procfs/status.ts'
-
-export const SECBIT_NO_SETUID_FIXUP = 4
 
 const libcPrctl = libc.func('int prctl(int option, ulong a, ulong b, ulong c, ulong d)')
 const libcSyscall = libc.func('long syscall(long number, long argument)')
@@ -25,7 +24,6 @@ export function exitGroup(status: number): never {
   throw new Error('unreachable')
 }
 
-const WNOHANG = 1
 const libcWaitpid = libc.func('int waitpid(int pid, void *status, int options)')
 
 /** Returns the children of the main thread; none if the kernel does not list them (CONFIG_PROC_CHILDREN). */
@@ -43,9 +41,6 @@ export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNO
 
 /** Returns the id of the calling thread. */
 export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid
-
-export const SIGKILL = 9
-export const SIGCONT = 18
 
 /** Makes the kernel send this process a signal when the thread that started it ends. */
 export function signalAtParentsDeath(signal: number): void {

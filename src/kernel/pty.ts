@@ -1,15 +1,12 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { O_CLOEXEC } from '../abi/fcntl.ts'
+import { TCSADRAIN, TIOCGPTPEER, TIOCSPTLCK, TIOCSWINSZ } from '../abi/tty.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, libc } from './libc.ts'
 
-const TIOCSWINSZ = 0x5414
-const TIOCSPTLCK = 0x40045431
-const TIOCGPTPEER = 0x5441
 /** Larger than `struct termios` of any C library. */
 const TERMIOS_SIZE = 128
-const TCSADRAIN = 1
 
 const libcIoctlBytes = libc.func('int ioctl(int fd, unsigned long request, uint8_t *argument)')
 const libcTcgetattr = libc.func('int tcgetattr(int fd, uint8_t *termios)')

@@ -1,6 +1,8 @@
 import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
+import { POLLHUP } from '../abi/poll.ts'
 import {
+  SECCOMP_GET_NOTIF_SIZES,
   SECCOMP_IOCTL_NOTIF_ADDFD,
   SECCOMP_IOCTL_NOTIF_ID_VALID,
   SECCOMP_IOCTL_NOTIF_RECV,
@@ -11,12 +13,10 @@ import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
 import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
-import { POLLHUP, poll } from './poll.ts'
+import { poll } from './poll.ts'
 
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 const libcSyscall = libc.func('long syscall(long number, uint32_t operation, uint32_t flags, uint8_t *argument)')
-
-const SECCOMP_GET_NOTIF_SIZES = 3
 
 /**
  * Returns the sizes of the kernel's structs: `[seccomp_notif, seccomp_notif_resp, seccomp_data]` in bytes.

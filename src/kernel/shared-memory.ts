@@ -9,13 +9,11 @@ import {
   MFD_CLOEXEC,
   MFD_NOEXEC_SEAL,
 } from '../abi/memfd.ts'
+import { MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts'
 import { addSeals, Fd, guarded } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, lastErrno, libc, view } from './libc.ts'
 
-const PROT_READ_WRITE = 3
-const MAP_SHARED = 1
-const MAP_FAILED = 0xffff_ffff_ffff_ffffn
 /** Seals which fix the size: if another process could truncate the file, our mapping of it would kill us by SIGBUS. */
 const SIZED = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL
 
@@ -57,7 +55,7 @@ export const memfd = (name: string, length: number): Fd =>
 /** Maps a whole memfd for the life of the process; every process and thread that maps it has the same bytes. */
 export function map(fd: Handle): ArrayBuffer {
   const { size: length } = fstatSync(fd.raw)
-  const at = BigInt(libcMmap(0, length, PROT_READ_WRITE, MAP_SHARED, fd.raw, 0))
+  const at = BigInt(libcMmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd.raw, 0))
   if (at === MAP_FAILED) check('mmap', -1)
   return view(at, length)
 }

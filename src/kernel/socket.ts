@@ -1,26 +1,29 @@
 import { errnos } from '../abi/errno.ts'
+import { POLLIN, POLLOUT } from '../abi/poll.ts'
+import {
+  AF_UNIX,
+  MSG_CMSG_CLOEXEC,
+  MSG_CTRUNC,
+  MSG_DONTWAIT,
+  MSG_NOSIGNAL,
+  SCM_MAX_FD,
+  SCM_RIGHTS,
+  SHUT_RDWR,
+  SO_PEERCRED,
+  SO_TIMESTAMPNS,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_SEQPACKET,
+  SOCK_STREAM,
+  SOL_SOCKET,
+} from '../abi/socket.ts'
 import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { address, check, lastErrno, libc } from './libc.ts'
-import { POLLIN, POLLOUT, poll } from './poll.ts'
+import { poll } from './poll.ts'
 
-const AF_UNIX = 1
-const SOCK_STREAM = 1
-const SOCK_DGRAM = 2
-const SOCK_SEQPACKET = 5
-const SOCK_CLOEXEC = 0o2000000
-const SOCK_NONBLOCK = 0o4000
-const SOL_SOCKET = 1
-const SO_PEERCRED = 17
-const SO_TIMESTAMPNS = 35
-const SCM_RIGHTS = 1
-const SHUT_RDWR = 2
-export const MSG_PEEK = 2
-const MSG_CTRUNC = 8
-export const MSG_DONTWAIT = 0x40
-const MSG_NOSIGNAL = 0x4000
-const MSG_CMSG_CLOEXEC = 0x40000000
 /** `sun_path` holds 108 bytes with its NUL. */
 const PATH_LIMIT = 107
 
@@ -135,8 +138,6 @@ export function stampMessages(socket: Handle): void {
 
 const align8 = (length: number): number => (length + 7) & ~7
 const CMSG_HEADER = 16
-/** SCM_MAX_FD of the kernel: no message has more descriptors. */
-const FDS_LIMIT = 253
 const TIMESPEC = 16
 
 /**
@@ -173,7 +174,7 @@ export interface Message {
  * @see recvmsg(2), cmsg(3), unix(7) "SCM_RIGHTS"
  */
 export function receive(socket: Handle, data: Uint8Array, flags = 0): Message | undefined {
-  const control = Buffer.alloc(2 * CMSG_HEADER + align8(4 * FDS_LIMIT) + TIMESPEC)
+  const control = Buffer.alloc(2 * CMSG_HEADER + align8(4 * SCM_MAX_FD) + TIMESPEC)
   const header = msghdr(data, control)
   const length = libcRecvmsg(socket.raw, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | flags)
   if (length < 0) {

@@ -1,10 +1,8 @@
 import { errnos } from '../abi/errno.ts'
+import { CLOCK_MONOTONIC, TFD_CLOEXEC } from '../abi/time.ts'
 import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import { check, lastErrno, libc } from './libc.ts'
-
-const CLOCK_MONOTONIC = 1
-const TFD_CLOEXEC = 0o2000000
 
 const libcTimerfdCreate = libc.func('int timerfd_create(int clock, int flags)')
 const libcTimerfdSettime = libc.func('int timerfd_settime(int fd, int flags, uint8_t *value, void *old)')

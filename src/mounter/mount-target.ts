@@ -1,7 +1,7 @@
 import { errno, errnos } from '../abi/errno.ts'
-import { AT_FDCWD } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
 import { SyscallError } from '../kernel/error.ts'
-import { isMountRoot, linkOf, O_DIRECTORY, O_PATH, openat, statx } from '../kernel/files.ts'
+import { isMountRoot, linkOf, openat, statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 /** What mount(2) says about its target, and move_mount(2) does not; linux/fs/namespace.c do_add_mount(), graft_tree(). */

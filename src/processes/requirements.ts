@@ -1,10 +1,8 @@
 import { statSync } from 'node:fs'
+import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
 import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { notifSizes } from '../kernel/seccomp.ts'
-
-/** The inode number of the initial user namespace: include/linux/proc_ns.h. */
-export const PROC_USER_INIT_INO = 0xeffffffd
 
 /**
  * Checks that we are in the right user namespace, on which the kernel's permissions depend.

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
-import { AT_FDCWD } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { O_DIRECTORY, O_PATH, openat } from '../kernel/files.ts'
+import { openat } from '../kernel/files.ts'
 import { parseCgroups } from '../kernel/procfs/cgroup.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 

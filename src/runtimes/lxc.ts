@@ -1,9 +1,10 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { PROXY_FDS, PROXY_LISTENER, PROXY_MESSAGE_LIMIT, parseProxyRequest } from '../abi/lxc-proxy.ts'
+import { MSG_PEEK } from '../abi/socket.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { startTime } from '../kernel/process.ts'
 import { isSeccompListener } from '../kernel/seccomp.ts'
-import { MSG_PEEK, peerCredentials, receive } from '../kernel/socket.ts'
+import { peerCredentials, receive } from '../kernel/socket.ts'
 import type { Handover } from './handover.ts'
 
 const NAME_LIMIT = 255

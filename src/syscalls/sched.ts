@@ -1,6 +1,7 @@
 import { capNumber } from '../abi/capability.ts'
 import {
   decodeSchedAttr,
+  RT_PRIORITY_MAX,
   SCHED,
   SCHED_ATTR_LIMIT,
   SCHED_ATTR_SIZE_VER0,
@@ -36,8 +37,6 @@ interface Form {
 
 /** All but SCHED_DEADLINE, which can take a processor for itself, and SCHED_EXT, whose scheduler is the host's. */
 const SERVED: ReadonlySet<number> = new Set([SCHED.OTHER, SCHED.FIFO, SCHED.RR, SCHED.BATCH, SCHED.IDLE])
-/** MAX_RT_PRIO - 1; linux/include/linux/sched/prio.h */
-const HIGHEST = 99
 const hasPriority = (policy: number): boolean => policy === SCHED.FIFO || policy === SCHED.RR
 const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all | flag, 0))
 
@@ -124,7 +123,7 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
   if (!schedSetscheduler) return continueWith('keyOff')
   const { maxPriority } = schedSetscheduler
   if (policy !== undefined && !SERVED.has(policy)) return continueWith('schedulingNotServed', policy)
-  if (priority < 0 || priority > HIGHEST) return continueWith('invalidArguments')
+  if (priority < 0 || priority > RT_PRIORITY_MAX) return continueWith('invalidArguments')
   if (priority > maxPriority)
     return policy === undefined || hasPriority(policy)
       ? continueWith('priorityTooHigh', priority, maxPriority)

@@ -1,12 +1,13 @@
 import type { Mode } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
+import { S_ISGID, S_IXGRP } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
 import { OWN, type Step } from '../calls/steps.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 /** Only a mode with both is changed by the kernel, for a caller without CAP_FSETID; linux/fs/inode.c mode_strip_sgid() */
-const SGID_AND_GROUP_EXECUTE = 0o2010
+const SGID_AND_GROUP_EXECUTE = S_ISGID | S_IXGRP
 
 /** What of a caller's capabilities may let it in; the one that allows more first. */
 const OVER_FILES = ['DAC_OVERRIDE', 'DAC_READ_SEARCH'] as const

@@ -106,6 +106,44 @@ test('only its own file calls a runtime by its name: all else goes by the list o
   expect(naming.filter((file) => !isKnown(file))).toEqual([])
 })
 
+/** How names of the kernel's headers begin, and of those of the C library that go with them; or end. */
+const OF_HEADERS = new RegExp(
+  `^(${[
+    ...[
+      '_LINUX',
+      '_?SC',
+      'AF',
+      'AT',
+      'AUDIT',
+      'BPF',
+      'CAP',
+      'CLOCK',
+      'CLONE',
+      'CLOSE_RANGE',
+      'EPOLL',
+      'FD',
+      'FSCONFIG',
+    ],
+    ...['FSMOUNT', 'FSOPEN', 'F', 'KCMP', 'MAP', 'MFD', 'MNT', 'MOUNT_ATTR', 'MOVE_MOUNT', 'MSG', 'MS', 'NS_GET', 'O'],
+    ...['OPEN_TREE', 'PIDFD', 'PR', 'PROCMAP', 'PROT', 'RESOLVE', 'RLIMIT', 'RUSAGE', 'SCHED', 'SCM', 'SECBIT'],
+    ...['SECCOMP', 'SHUT', 'SIG', 'SOCK', 'SOL', 'SO', 'STATX', 'ST', 'TFD', 'UMOUNT', 'XATTR'],
+  ].join('|')})_|^(S_I|POLL(?!_)|SIG|TIOC|TCSA|[RWXF]_OK$|WNOHANG$)|_(MAGIC|INIT_INO)$|^(PATH_MAX|MISC_MAJOR)$`,
+)
+
+test('only abi/ has numbers of headers, each once', () => {
+  const named = files.flatMap((file) =>
+    [...textOf(file).matchAll(/^(?:export )?const (_?[A-Z]\w*) = (?:-?\d|_IO|O_)/gm)].map(([, name]) => ({
+      file,
+      name: name!,
+    })),
+  )
+  const ofHeaders = named.filter(({ name }) => OF_HEADERS.test(name))
+  expect(ofHeaders.length).toBeGreaterThan(150)
+  expect(ofHeaders.filter(({ file }) => !file.startsWith('abi/'))).toEqual([])
+  const names = ofHeaders.map(({ name }) => name)
+  expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([])
+})
+
 test('only kernel/ imports koffi', () => {
   const users = imports.filter(({ to }) => to === 'koffi').map(({ from }) => from)
   expect(users.length).toBeGreaterThan(0)

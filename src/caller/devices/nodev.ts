@@ -1,19 +1,19 @@
 import type { HostId, Mode, PathBytes } from '../../abi/brand.ts'
 import { makedev } from '../../abi/dev.ts'
 import { errnos } from '../../abi/errno.ts'
+import { O_PATH } from '../../abi/fcntl.ts'
+import { FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, RAMFS_MAGIC, TMPFS_MAGIC } from '../../abi/magic.ts'
 import { ST_NODEV } from '../../abi/mount.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
 import type { NodevReason } from '../../calls/caller.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import { fstatfs, mknodat, mountId, O_PATH, openat } from '../../kernel/files.ts'
+import { fstatfs, mknodat, mountId, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
-/** File systems that a container can mount by itself and in which mknod(2) works; linux/magic.h. */
-const FUSE_SUPER_MAGIC = 0x65735546
-const MEMORY: ReadonlySet<number> = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */])
-const OVERLAY = 0x794c7630
-const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, OVERLAY, FUSE_SUPER_MAGIC])
+/** File systems that a container can mount by itself and in which mknod(2) works. */
+const MEMORY: ReadonlySet<number> = new Set([TMPFS_MAGIC, RAMFS_MAGIC])
+const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC])
 /** Answers that come after the mapping of ids was looked at, or from it; EEXIST comes before, and EACCES may. */
 const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM, errnos.EACCES])
 const MOUNTS_KNOWN = 1024
@@ -47,7 +47,7 @@ export class NodevProbe {
   #barred(type: number, flags: number, inside: () => boolean): NodevReason | undefined {
     if ((flags & ST_NODEV) !== 0) {
       // The root of a container of podman is such a one: an overlay of the host, by default with nodev.
-      const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type) || (type === OVERLAY && !inside())
+      const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type) || (type === OVERLAYFS_SUPER_MAGIC && !inside())
       return { why: 'nodevMount', mountable }
     }
     if (!MOUNTABLE_INSIDE.has(type) || !inside()) return undefined

@@ -1,6 +1,8 @@
 import type { HostId } from '../../abi/brand.ts'
 import { capMask } from '../../abi/capability.ts'
 import { errnos } from '../../abi/errno.ts'
+import { CLONE_FS, CLONE_NEWNS } from '../../abi/namespace.ts'
+import { SECBIT_NO_SETUID_FIXUP } from '../../abi/prctl.ts'
 import { capsOf, OWN_SETS, type Phase, permitted, phases, type Step, steps } from '../../calls/steps.ts'
 import {
   boundingSet,
@@ -17,8 +19,8 @@ import {
 import { SyscallError } from '../../kernel/error.ts'
 import { chrootTo, umask } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { CLONE_FS, CLONE_NEWNS, setns, unshare } from '../../kernel/namespaces.ts'
-import { hasNoNewPrivileges, SECBIT_NO_SETUID_FIXUP, setNoNewPrivileges, setSecurebits } from '../../kernel/process.ts'
+import { setns, unshare } from '../../kernel/namespaces.ts'
+import { hasNoNewPrivileges, setNoNewPrivileges, setSecurebits } from '../../kernel/process.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
 
 /** A thread that could not get home: it may stand in a container with somebody's ids, and must never be used again. */

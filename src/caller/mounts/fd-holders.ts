@@ -1,8 +1,9 @@
 import { opendirSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
+import { O_PATH } from '../../abi/fcntl.ts'
 import type { IsHeld } from '../../calls/context.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import { isMountRoot, mountId, O_PATH, openat } from '../../kernel/files.ts'
+import { isMountRoot, mountId, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { kcmpFile } from '../../kernel/kcmp.ts'
 

@@ -1,9 +1,10 @@
 import type { Errno } from '../../abi/brand.ts'
+import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { MountCall, MountManner, SuperblockRequest } from '../../calls/mounts.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
+import { receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 
 const REPLY_LIMIT = 256
 /** A mount may take as long as its device; after that it counts as hanging. */

@@ -1,18 +1,17 @@
 import { errnos } from '../../abi/errno.ts'
-import { SyscallError } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
 import {
-  fileSystemType,
   O_DIRECTORY,
   O_NOFOLLOW,
   O_PATH,
-  openat2,
-  PROC_SUPER_MAGIC,
   RESOLVE_CACHED,
   RESOLVE_IN_ROOT,
   RESOLVE_NO_MAGICLINKS,
   RESOLVE_NO_SYMLINKS,
-} from '../../kernel/files.ts'
+} from '../../abi/fcntl.ts'
+import { PROC_SUPER_MAGIC } from '../../abi/magic.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { fileSystemType, openat2 } from '../../kernel/files.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 import { containsDotDot, isAbsolute } from './path-bytes.ts'
 import { notFollowed } from './procfs-entry.ts'

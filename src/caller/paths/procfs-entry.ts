@@ -1,7 +1,8 @@
 import { errno, errnos } from '../../abi/errno.ts'
+import { O_NOFOLLOW, O_PATH, RESOLVE_NO_XDEV } from '../../abi/fcntl.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { O_NOFOLLOW, O_PATH, openat2, RESOLVE_NO_XDEV } from '../../kernel/files.ts'
+import { openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { type Numbers, numbersIn, startIn } from '../../kernel/process.ts'
 

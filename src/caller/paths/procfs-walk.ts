@@ -1,20 +1,12 @@
 import { errno } from '../../abi/errno.ts'
+import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
 import { OVERFLOW_ID } from '../../abi/id-map.ts'
+import { PROC_SUPER_MAGIC } from '../../abi/magic.ts'
 import { ST_NOSYMFOLLOW } from '../../abi/mount.ts'
 import { fileType, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH } from '../../abi/stat.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { dup, type Fd, guarded } from '../../kernel/fd.ts'
-import {
-  fileSystemType,
-  fstatfs,
-  type Identity,
-  O_NOFOLLOW,
-  O_PATH,
-  openat,
-  PROC_SUPER_MAGIC,
-  readlink,
-  statx,
-} from '../../kernel/files.ts'
+import { fileSystemType, fstatfs, type Identity, openat, readlink, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 import { isRoot, Procfs, type TaskDirectory } from './procfs.ts'

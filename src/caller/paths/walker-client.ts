@@ -1,11 +1,12 @@
 import type { Errno } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
+import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
-import { MSG_DONTWAIT, receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
+import { receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { REQUEST_LIMIT } from '../../processes/serve-requests.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 

@@ -1,6 +1,7 @@
 import { errnos } from '../../abi/errno.ts'
+import { O_RDONLY, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV } from '../../abi/fcntl.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import { O_RDONLY, openat2, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, read } from '../../kernel/files.ts'
+import { openat2, read } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 
 /** Beyond the root of the hierarchy. */

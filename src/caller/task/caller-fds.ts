@@ -1,12 +1,14 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
+import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
+import { PIDFD_THREAD } from '../../abi/pidfd.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { O_NOFOLLOW, O_PATH, openat, readlink } from '../../kernel/files.ts'
+import { openat, readlink } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { PIDFD_THREAD, pidfdGetfd, pidfdOpen } from '../../kernel/pidfd.ts'
+import { pidfdGetfd, pidfdOpen } from '../../kernel/pidfd.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
 /** The descriptors of one thread, whose table need not be that of its process. */

@@ -1,14 +1,15 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
+import { O_RDONLY } from '../../abi/fcntl.ts'
+import { PIDFD_THREAD } from '../../abi/pidfd.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { O_RDONLY, openat, statx } from '../../kernel/files.ts'
+import { openat, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import {
   numberInNamespace,
-  PIDFD_THREAD,
   parentUserNamespace,
   pidfdIsAlive,
   pidfdOpen,

@@ -1,5 +1,6 @@
 import type { Tid } from '../../abi/brand.ts'
-import { O_RDONLY, openat, read } from '../../kernel/files.ts'
+import { O_RDONLY } from '../../abi/fcntl.ts'
+import { openat, read } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { startIn, stateIn } from '../../kernel/process.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'

@@ -1,11 +1,11 @@
 import { statSync } from 'node:fs'
 import { dirname, join, relative, sep } from 'node:path'
+import { S_IXOTH } from '../../abi/stat.ts'
 
 /**
  * Here a process in a container's user namespace sees the programs that only we may reach, each in its own directory.
  */
 const SHOWN_AT = '/run/intercede/program'
-const OTHERS_SEARCH = 0o001
 
 /** A directory `what`, and the existing directory `place` at which it must be mounted as well. */
 export type ProgramBind = readonly [what: string, place: string]
@@ -18,7 +18,7 @@ export interface Exposed {
   readonly paths: readonly string[]
 }
 
-const everybodySearches = (directory: string): boolean => (statSync(directory).mode & OTHERS_SEARCH) !== 0
+const everybodySearches = (directory: string): boolean => (statSync(directory).mode & S_IXOTH) !== 0
 
 /**
  * Returns the mounts, for a mount namespace of its own, which make programs reachable for any user. Our checkout may be

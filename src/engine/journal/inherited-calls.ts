@@ -1,5 +1,6 @@
+import { EPOLLIN } from '../../abi/poll.ts'
 import { SLOT, SLOTS, STATE } from '../../calls/slot.ts'
-import { EPOLLIN, type Epoll } from '../../kernel/epoll.ts'
+import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { shutdown } from '../../kernel/socket.ts'

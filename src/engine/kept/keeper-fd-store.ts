@@ -1,8 +1,9 @@
+import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { FdStore, StoredFd } from '../../caller/programs/fd-store.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { closeRaw } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { MSG_DONTWAIT, send, socketpair, waitReadable, waitWritable } from '../../kernel/socket.ts'
+import { send, socketpair, waitReadable, waitWritable } from '../../kernel/socket.ts'
 import { encode } from '../protocol/messages.ts'
 
 /** The keeper closes what it is told to within less than a millisecond, when it gets a processor; one that hangs is not waited for. */

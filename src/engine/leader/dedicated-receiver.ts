@@ -1,6 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
+import { EPOLLIN } from '../../abi/poll.ts'
 import { STATE } from '../../calls/slot.ts'
-import { EPOLLIN, type Epoll } from '../../kernel/epoll.ts'
+import type { Epoll } from '../../kernel/epoll.ts'
 import { allowInterrupts, interrupt } from '../../kernel/interrupt.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'

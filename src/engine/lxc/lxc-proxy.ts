@@ -6,10 +6,11 @@ import {
   SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
   SECCOMP_USER_NOTIF_FLAG_CONTINUE,
 } from '../../abi/seccomp.ts'
+import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { isSeccompListener, notifSetFlags } from '../../kernel/seccomp.ts'
-import { type Message, MSG_DONTWAIT, receive, send, shutdown } from '../../kernel/socket.ts'
+import { type Message, receive, send, shutdown } from '../../kernel/socket.ts'
 import type { LxcProxyState } from './lxc-proxy-state.ts'
 
 /** A call older than `BEGIN_MS` is not begun, and after `REPLY_MS` no reply is sent: the monitor waits 30 s. */

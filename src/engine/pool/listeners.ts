@@ -1,4 +1,5 @@
-import { EPOLLIN, type Epoll } from '../../kernel/epoll.ts'
+import { EPOLLIN } from '../../abi/poll.ts'
+import type { Epoll } from '../../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { Alarm, timerfd } from '../../kernel/timer.ts'
 import { InheritedCalls } from '../journal/inherited-calls.ts'

@@ -1,13 +1,12 @@
 import { readdirSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
-import { SCHED, type SchedAttr } from '../../abi/sched.ts'
+import { RT_PRIORITY_MAX, SCHED, type SchedAttr } from '../../abi/sched.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { schedulingOf } from '../../kernel/sched.ts'
 import type { Lanes } from '../thread/lane.ts'
 
-const HIGHEST = 99
 /** Returns whether a task scheduled like this runs before all tasks whose real-time priority is below `wanted`. */
 const outranks = ({ policy, priority }: SchedAttr, wanted: number): boolean =>
   policy === SCHED.DEADLINE || priority >= wanted
@@ -51,7 +50,7 @@ export class RtPriority {
   }
 
   #settle(): void {
-    const needed = this.#given.size > 0 ? Math.min(HIGHEST, 1 + Math.max(...this.#given.values())) : 0
+    const needed = this.#given.size > 0 ? Math.min(RT_PRIORITY_MAX, 1 + Math.max(...this.#given.values())) : 0
     const wanted = outranks(this.#usual, needed) ? 0 : needed
     if (wanted === this.#lanes.priority) return
     this.#lanes.priority = wanted

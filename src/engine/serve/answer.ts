@@ -1,4 +1,5 @@
 import type { Errno } from '../../abi/brand.ts'
+import { O_CLOEXEC } from '../../abi/fcntl.ts'
 import {
   NOTIF,
   SECCOMP_ADDFD_FLAG_SEND,
@@ -7,7 +8,6 @@ import {
   SECCOMP_NOTIF_RESP_SIZE,
   SECCOMP_USER_NOTIF_FLAG_CONTINUE,
 } from '../../abi/seccomp.ts'
-import { O_CLOEXEC } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { notifAddfd, notifIdValid, notifSend } from '../../kernel/seccomp.ts'
 

@@ -1,3 +1,4 @@
+import { PATH_MAX } from '../../abi/limits.ts'
 import { DeviceNodes } from '../../caller/devices/device-node-mounts.ts'
 import { NodevProbe } from '../../caller/devices/nodev.ts'
 import type { Container } from '../../caller/identity/container.ts'
@@ -21,7 +22,6 @@ import type { SharedState } from './shared-state.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
 
 const WALKER_START_MS = 5000
-const PATH_MAX = 4096
 
 /** Of the thread whose services they are. */
 interface Ties {

@@ -1,12 +1,13 @@
 import type { ChildProcess } from 'node:child_process'
 import { errnos } from '../../abi/errno.ts'
+import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../../engine/protocol/messages.ts'
 import { type EngineOptions, type SharedMemories, spawnEngine } from '../../engine/protocol/spawn-engine.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { type Fd, FdClosed } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { isDefunct } from '../../kernel/process.ts'
-import { type Message, MSG_DONTWAIT, receive, send, socketpair } from '../../kernel/socket.ts'
+import { type Message, receive, send, socketpair } from '../../kernel/socket.ts'
 import type { Reactor } from '../process/reactor.ts'
 
 /** Time that an engine gets to end by itself, after its socket was closed, before it is killed. */

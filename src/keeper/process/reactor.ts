@@ -1,4 +1,5 @@
-import { EPOLLIN, Epoll, EpollEvent } from '../../kernel/epoll.ts'
+import { EPOLLIN } from '../../abi/poll.ts'
+import { Epoll, EpollEvent } from '../../kernel/epoll.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { socketpair } from '../../kernel/socket.ts'

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { errnos } from '../../abi/errno.ts'
+import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { dup, Fd, setCloexec } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { textFile } from '../../kernel/shared-memory.ts'
-import { connectDatagram, MSG_DONTWAIT, send } from '../../kernel/socket.ts'
+import { connectDatagram, send } from '../../kernel/socket.ts'
 
 /** The first descriptor that systemd passes, SD_LISTEN_FDS_START of sd-daemon.h. */
 const FIRST = 3

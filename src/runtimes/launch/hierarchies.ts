@@ -1,9 +1,9 @@
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs'
+import { CGROUP2_SUPER_MAGIC } from '../../abi/magic.ts'
 import { mount } from '../../kernel/mount.ts'
 import { parseCgroups } from '../../kernel/procfs/cgroup.ts'
 import { CGROUP_ROOT, layout } from './layout.ts'
 
-const CGROUP2_SUPER_MAGIC = 0x63677270
 /** All containers of `run`, in each hierarchy. */
 export const FAMILY = 'intercede'
 

@@ -1,14 +1,13 @@
 import { realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { errnos } from '../../abi/errno.ts'
+import { S_IXOTH } from '../../abi/stat.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ID_COUNT } from '../flags.ts'
 import type { IdRange } from './ids.ts'
 import { layout } from './layout.ts'
 import { graft, openDirectory } from './tree.ts'
-
-const OTHERS_SEARCH = 0o001
 
 export type Ownership = 'root' | 'mapped'
 
@@ -39,7 +38,7 @@ export function inspectRootfs(path: string, { uid }: IdRange): Ownership {
  */
 function refuseIfReachable(path: string): void {
   for (let directory = realpathSync(path); ; directory = dirname(directory)) {
-    if ((statSync(directory).mode & OTHERS_SEARCH) === 0) return
+    if ((statSync(directory).mode & S_IXOTH) === 0) return
     if (directory === dirname(directory)) break
   }
   throw new Error(

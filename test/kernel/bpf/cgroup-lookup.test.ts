@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { AT_FDCWD } from '../../../src/abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../../src/abi/fcntl.ts'
 import { foreignProcesses } from '../../../src/caller/programs/cgroup-lookup.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
-import { O_DIRECTORY, O_RDONLY, openat } from '../../../src/kernel/files.ts'
+import { openat } from '../../../src/kernel/files.ts'
 import { Group, withoutCgroups } from '../../support/bpf-world.ts'
 import { until } from '../../support/host.ts'
 

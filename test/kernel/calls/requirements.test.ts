@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Errno } from '../../../src/abi/brand.ts'
+import { PROC_USER_INIT_INO } from '../../../src/abi/namespace.ts'
 import { SyscallError } from '../../../src/kernel/error.ts'
-import { PROC_USER_INIT_INO, requireKernel, requireUserNamespace } from '../../../src/processes/requirements.ts'
+import { requireKernel, requireUserNamespace } from '../../../src/processes/requirements.ts'
 
 test('this kernel will do', () => {
   expect(() => requireKernel()).not.toThrow()

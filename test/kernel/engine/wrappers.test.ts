@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import koffi from 'koffi'
 import { afterAll, expect, test } from 'vitest'
 import { errnos } from '../../../src/abi/errno.ts'
-import { AT_FDCWD } from '../../../src/abi/fcntl.ts'
+import { AT_FDCWD, O_RDONLY } from '../../../src/abi/fcntl.ts'
+import { EPOLLIN } from '../../../src/abi/poll.ts'
 import {
   encodeAddfd,
   NOTIF,
@@ -13,9 +14,9 @@ import {
   SECCOMP_NOTIF_ADDFD_SIZE,
   SECCOMP_NOTIF_SIZE,
 } from '../../../src/abi/seccomp.ts'
-import { EPOLLIN, Epoll, EpollEvent } from '../../../src/kernel/epoll.ts'
+import { Epoll, EpollEvent } from '../../../src/kernel/epoll.ts'
 import { Fd } from '../../../src/kernel/fd.ts'
-import { O_RDONLY, openat } from '../../../src/kernel/files.ts'
+import { openat } from '../../../src/kernel/files.ts'
 import { address, cstring, lastErrno, libc } from '../../../src/kernel/libc.ts'
 import { setns } from '../../../src/kernel/namespaces.ts'
 import { parentUserNamespace, pidfdGetfd, pidfdOpen } from '../../../src/kernel/pidfd.ts'

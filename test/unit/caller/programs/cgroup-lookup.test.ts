@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { AT_FDCWD } from '../../../../src/abi/fcntl.ts'
+import { AT_FDCWD, O_PATH } from '../../../../src/abi/fcntl.ts'
 import { foreignProcesses } from '../../../../src/caller/programs/cgroup-lookup.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
-import { O_PATH, openat } from '../../../../src/kernel/files.ts'
+import { openat } from '../../../../src/kernel/files.ts'
 import { cstring } from '../../../../src/kernel/libc.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-place-'))

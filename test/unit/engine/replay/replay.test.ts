@@ -1,12 +1,12 @@
 import { expect, test, vi } from 'vitest'
 import type { Dev, Mode, PathBytes, Tid } from '../../../../src/abi/brand.ts'
-import { AT_FDCWD } from '../../../../src/abi/fcntl.ts'
+import { AT_FDCWD, O_PATH } from '../../../../src/abi/fcntl.ts'
 import type { NotifiedCaller } from '../../../../src/caller/caller.ts'
 import type { Container } from '../../../../src/caller/identity/container.ts'
 import type { Act } from '../../../../src/calls/act.ts'
 import { Replays } from '../../../../src/engine/replay/replay.ts'
 import { REPLY_CACHE_WORDS, ReplyCache } from '../../../../src/engine/replay/reply-cache.ts'
-import { O_PATH, openat } from '../../../../src/kernel/files.ts'
+import { openat } from '../../../../src/kernel/files.ts'
 import { cstring } from '../../../../src/kernel/libc.ts'
 
 const TID = 42 as Tid

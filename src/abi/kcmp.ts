@@ -1,0 +1,2 @@
+/** linux/kcmp.h: compare two descriptors. */
+export const KCMP_FILE = 0

@@ -1,0 +1,24 @@
+/** linux/socket.h, asm-generic/socket.h and linux/net.h. */
+export const AF_UNIX = 1
+export const SOCK_STREAM = 1
+export const SOCK_DGRAM = 2
+export const SOCK_SEQPACKET = 5
+export const SOCK_CLOEXEC = 0o2000000
+export const SOCK_NONBLOCK = 0o4000
+
+export const SOL_SOCKET = 1
+export const SO_PEERCRED = 17
+export const SO_TIMESTAMPNS = 35
+/** Since 6.5. */
+export const SO_PEERPIDFD = 77
+
+export const SCM_RIGHTS = 1
+/** No message carries more descriptors, net/scm.h. */
+export const SCM_MAX_FD = 253
+export const SHUT_RDWR = 2
+
+export const MSG_PEEK = 2
+export const MSG_CTRUNC = 8
+export const MSG_DONTWAIT = 0x40
+export const MSG_NOSIGNAL = 0x4000
+export const MSG_CMSG_CLOEXEC = 0x40000000

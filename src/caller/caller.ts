@@ -1,6 +1,5 @@
 import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
 import { type Cap, capBit } from '../abi/capability.ts'
-import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.ts'
 import { PATH_MAX } from '../abi/limits.ts'
@@ -8,7 +7,7 @@ import type { Write } from '../calls/act.ts'
 import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { isErrno } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -262,8 +261,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
       return action()
     } catch (error) {
       // A FUSE file system of the container refuses *us*, before it looks at the caller: nothing was done.
-      if (this.#onFuse && error instanceof SyscallError && error.errno === errnos.EACCES)
-        throw new ContinueError('containerSuperblock')
+      if (this.#onFuse && isErrno(error, 'EACCES')) throw new ContinueError('containerSuperblock')
       throw error
     }
   }

@@ -1,6 +1,6 @@
 import { errnos } from '../abi/errno.ts'
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, POLLIN } from '../abi/poll.ts'
-import { SyscallError } from './error.ts'
+import { ignoring, SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
@@ -42,11 +42,7 @@ export class Epoll implements Disposable {
 
   /** Changes the events of a descriptor; ignores a descriptor that was removed meanwhile. */
   modify(fd: number, events: number, token: readonly [number, number]): void {
-    try {
-      this.#control(EPOLL_CTL_MOD, fd, events, token)
-    } catch (error) {
-      if (!(error instanceof SyscallError) || error.errno !== errnos.ENOENT) throw error
-    }
+    ignoring(['ENOENT'], () => this.#control(EPOLL_CTL_MOD, fd, events, token))
   }
 
   /** Removes a descriptor; ignores a descriptor that is gone already. */

@@ -1,5 +1,5 @@
 import type { Errno } from '../abi/brand.ts'
-import { errnoName } from '../abi/errno.ts'
+import { type ErrnoName, errnoName, errnos } from '../abi/errno.ts'
 
 /** A failed kernel call: thrown by `check` of kernel/, and turned into the container's errno by the engine's answer. */
 export class SyscallError extends Error {
@@ -13,3 +13,26 @@ export class SyscallError extends Error {
     this.errno = errno
   }
 }
+
+/** Is it a failed kernel call, with one of these error numbers? */
+export const isErrno = (error: unknown, ...names: readonly ErrnoName[]): error is SyscallError =>
+  error instanceof SyscallError && names.some((name) => errnos[name] === error.errno)
+
+/** Which failures of a kernel call are an answer too; every other error is passed on. */
+type Expected = 'any' | readonly ErrnoName[]
+
+/** @returns what `look` gives; undefined if a kernel call in it fails as expected */
+export function orUndefined<T>(expected: Expected, look: () => T): T | undefined {
+  try {
+    return look()
+  } catch (error) {
+    if (expected === 'any' ? error instanceof SyscallError : isErrno(error, ...expected)) return undefined
+    throw error
+  }
+}
+
+/** The same for a question: a failure that is expected means no. */
+export const orFalse = (expected: Expected, look: () => boolean): boolean => orUndefined(expected, look) ?? false
+
+/** The same for what may be in vain. */
+export const ignoring = (expected: Expected, action: () => void): void => orUndefined(expected, action)

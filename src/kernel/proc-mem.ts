@@ -1,6 +1,6 @@
 import { errno, errnos } from '../abi/errno.ts'
 import { PROCMAP_QUERY, PROCMAP_QUERY_SIZE, PROCMAP_QUERY_VMA_WRITABLE } from '../abi/procmap.ts'
-import { SyscallError } from './error.ts'
+import { isErrno, SyscallError } from './error.ts'
 import { read } from './files.ts'
 import type { Handle } from './handle.ts'
 import { lastErrno, libc } from './libc.ts'
@@ -107,7 +107,7 @@ export class HeldMemory {
     try {
       return queryWritable(this.#maps, at)
     } catch (error) {
-      if (!(error instanceof SyscallError) || error.errno !== errnos.ENOTTY) throw error
+      if (!isErrno(error, 'ENOTTY')) throw error
       return findWritable(this.#maps, at)
     }
   }

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
-import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import { PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_SECUREBITS } from '../abi/prctl.ts'
 import { WNOHANG } from '../abi/signal.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { SyscallError } from './error.ts'
+import { isErrno } from './error.ts'
 import { openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
 import { STAT, statNumber, statState } from './procfs/stat.ts'
@@ -142,6 +141,6 @@ export function isDefunct(pid: number): boolean {
     return 'ZX'.includes(statState(stat, readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))))
   } catch (error) {
     // Without a free descriptor (EMFILE) we cannot look; only these two errnos say that the process is gone.
-    return error instanceof SyscallError && (error.errno === errnos.ENOENT || error.errno === errnos.ESRCH)
+    return isErrno(error, 'ENOENT', 'ESRCH')
   }
 }

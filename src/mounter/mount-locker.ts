@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
-import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { MOUNT_ATTR_NODEV, MS_SHARED } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { isErrno } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { openat, statx } from '../kernel/files.ts'
 import { detachedTmpfs } from '../kernel/fs-context.ts'
@@ -92,7 +91,7 @@ export class MountLocker {
     try {
       mountSetattr(locked, { clear: MOUNT_ATTR_NODEV })
     } catch (error) {
-      if (error instanceof SyscallError && error.errno === errnos.EPERM) return
+      if (isErrno(error, 'EPERM')) return
       throw error
     }
     throw new Error('Cannot lock a mount: this kernel lets its attributes be changed')

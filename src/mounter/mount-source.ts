@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
-import { errno, errnos } from '../abi/errno.ts'
+import { errno } from '../abi/errno.ts'
 import { AT_FDCWD, O_NONBLOCK, O_RDONLY, R_OK, W_OK } from '../abi/fcntl.ts'
 import { MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { Parameter } from '../calls/context.ts'
 import { HUGETLBFS, type Source } from '../calls/mounts.ts'
 import { access } from '../kernel/access.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { isErrno, SyscallError } from '../kernel/error.ts'
 import { linkOf, openat, read } from '../kernel/files.ts'
 import { fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -81,8 +81,7 @@ export function orOwnErrno({ kind }: Source, action: () => void): void {
   try {
     action()
   } catch (error) {
-    const missing = error instanceof SyscallError && error.errno === errnos.ENOENT
-    if (!missing || !('errno' in kind)) throw error
+    if (!isErrno(error, 'ENOENT') || !('errno' in kind)) throw error
     throw new MountRefused('source', kind.errno)
   }
 }

@@ -1,6 +1,6 @@
-import { errno, errnos } from '../abi/errno.ts'
+import { errno } from '../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { orFalse, SyscallError } from '../kernel/error.ts'
 import { isMountRoot, linkOf, openat, statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -11,11 +11,5 @@ export function checkTarget(tree: Handle, target: Handle): void {
 }
 
 /** The same file system twice on one mount point. What cannot be looked at is a file system of the container. */
-function isRootOfSame(tree: Handle, target: Handle): boolean {
-  try {
-    return isMountRoot(target) && statx(tree.raw).dev === statx(target.raw).dev
-  } catch (error) {
-    if (error instanceof SyscallError && error.errno === errnos.EACCES) return false
-    throw error
-  }
-}
+const isRootOfSame = (tree: Handle, target: Handle): boolean =>
+  orFalse(['EACCES'], () => isMountRoot(target) && statx(tree.raw).dev === statx(target.raw).dev)

@@ -5,7 +5,7 @@ import { CLONE_NEWNS } from '../abi/namespace.ts'
 import { type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { Parameter } from '../calls/context.ts'
 import type { MountManner, Source } from '../calls/mounts.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { ignoring, SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
 import { openat, read } from '../kernel/files.ts'
 import { fsconfigCreate, fsconfigSet, fsmount, fsopen } from '../kernel/fs-context.ts'
@@ -170,11 +170,7 @@ function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
 
 /** The kernel has told the caller already, of its own context, that it does not take a parameter, and went on without it. */
 function tell(context: Handle, [key, value]: Parameter): void {
-  try {
-    fsconfigSet(context, bytesOf(key), value === undefined ? null : bytesOf(value))
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error
-  }
+  ignoring('any', () => fsconfigSet(context, bytesOf(key), value === undefined ? null : bytesOf(value)))
 }
 
 function shiftTo(tree: Handle, userns: Handle): void {

@@ -1,9 +1,8 @@
 import { readFileSync, realpathSync } from 'node:fs'
-import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
 import { MS_REC, MS_SLAVE } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { ignoring } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { changeDirectory, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -42,12 +41,8 @@ export function enterOwnMounts(paths: readonly string[], trees: readonly string[
   const points = mountPoints(readFileSync('/proc/thread-self/mountinfo', 'utf8'), ways, trees)
   unshare(CLONE_NEWNS)
   mount('none', '/', MS_REC | MS_SLAVE)
-  try {
-    replaceRoot(points)
-  } catch (error) {
-    // Where the kernel does not let it be left, as an initramfs or the root of a user namespace, all stays as it was copied.
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL) throw error
-  }
+  // Where the kernel does not let it be left, as an initramfs or the root of a user namespace, all stays as it was copied.
+  ignoring(['EINVAL'], () => replaceRoot(points))
   using root = openRoot()
   changeDirectory(root)
 }
@@ -80,12 +75,10 @@ function waysTo(path: string): readonly string[] {
 
 /** By absolute paths the old root is seen, until it is left. */
 function copyMount(point: string, root: Handle): void {
-  try {
+  // Another mount may hide it, so that nothing can be needed of it.
+  ignoring(['ENOENT'], () => {
     using tree = openTree(point)
     using target = openat(root.raw, cstring(`.${point}`), O_PATH)
     moveMount(tree, target)
-  } catch (error) {
-    // Another mount hides it, so nothing can be needed of it.
-    if (!(error instanceof SyscallError) || error.errno !== errnos.ENOENT) throw error
-  }
+  })
 }

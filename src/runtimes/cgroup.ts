@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { orUndefined } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { openat } from '../kernel/files.ts'
 import { parseCgroups } from '../kernel/procfs/cgroup.ts'
@@ -69,11 +69,5 @@ function openGroup(path: string | undefined, mounts: readonly Mount[], hierarchy
 }
 
 /** A mount that another one covers does not lead there; a group that cannot be opened has no figures. */
-function openIfThere(path: string): Fd | undefined {
-  try {
-    return openat(AT_FDCWD, Buffer.from(`${path}\0`, 'latin1'), O_PATH | O_DIRECTORY)
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
-}
+const openIfThere = (path: string): Fd | undefined =>
+  orUndefined('any', () => openat(AT_FDCWD, Buffer.from(`${path}\0`, 'latin1'), O_PATH | O_DIRECTORY))

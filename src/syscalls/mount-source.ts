@@ -1,5 +1,5 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
-import { errno, errnos } from '../abi/errno.ts'
+import { errno } from '../abi/errno.ts'
 import { AT_FDCWD, R_OK, W_OK } from '../abi/fcntl.ts'
 import { ST_NODEV } from '../abi/mount.ts'
 import { fileType, S_IFBLK } from '../abi/stat.ts'
@@ -9,7 +9,7 @@ import type { ReasonCode } from '../calls/reason.ts'
 import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { access } from '../kernel/access.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { isErrno } from '../kernel/error.ts'
 import { deviceOf, fstatfs, statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -50,7 +50,7 @@ function mayOpen(caller: Caller, node: Handle, mode: number): boolean {
     caller.act(steps.asCaller, () => access(node, mode))
     return true
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw error
+    if (!isErrno(error, 'EACCES')) throw error
     return caller.commands(node, 'DAC_OVERRIDE')
   }
 }

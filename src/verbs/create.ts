@@ -1,9 +1,8 @@
 import type { Mode } from '../abi/brand.ts'
-import { errnos } from '../abi/errno.ts'
 import { S_ISGID, S_IXGRP } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
 import { OWN, type Step } from '../calls/steps.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { isErrno } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 /** Only a mode with both is changed by the kernel, for a caller without CAP_FSETID; linux/fs/inode.c mode_strip_sgid() */
@@ -30,8 +29,7 @@ export function createIn<T>(
   try {
     return caller[how](step, make, own)
   } catch (error) {
-    const refused = error instanceof SyscallError && error.errno === errnos.EACCES
-    const cap = refused ? OVER_FILES.find((each) => caller.commands(dir, each)) : undefined
+    const cap = isErrno(error, 'EACCES') ? OVER_FILES.find((each) => caller.commands(dir, each)) : undefined
     if (!cap) throw error
     return caller[how](step, make, own | OWN[cap])
   }

@@ -1,9 +1,9 @@
 import type { Tid } from '../abi/brand.ts'
-import { errno, errnos } from '../abi/errno.ts'
+import { errno } from '../abi/errno.ts'
 import { childOf, decodeSchedAttr, SCHED_FLAG, SCHED_RESET_ON_FORK, type SchedAttr } from '../abi/sched.ts'
 import type { Scheduling, Verb, Verbs } from '../calls/act.ts'
 import { steps } from '../calls/steps.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { ignoring, SyscallError } from '../kernel/error.ts'
 import { pidfdIsAlive } from '../kernel/pidfd.ts'
 import { forkedBy } from '../kernel/process.ts'
 import { schedGetattr, schedSetattr, schedSetparam, schedSetscheduler, schedulingOf } from '../kernel/sched.ts'
@@ -39,12 +39,10 @@ function apply(tid: Tid, to: Scheduling): void {
  * asked for, it was not hit.
  */
 export function takeBack(stranger: Tid, to: Scheduling): void {
-  try {
+  // Perhaps nobody has the number any more.
+  ignoring(['ESRCH', 'ENOENT'], () => {
     if (shows(schedulingOf(stranger), to)) schedSetattr(stranger, childOf(schedGetattr(forkedBy(stranger))))
-  } catch (error) {
-    // Nobody has the number.
-    if (!(error instanceof SyscallError) || (error.errno !== errnos.ESRCH && error.errno !== errnos.ENOENT)) throw error
-  }
+  })
 }
 
 function shows(now: SchedAttr, to: Scheduling): boolean {

@@ -6,7 +6,7 @@ import { type Mark, type RecoveryTrace, type Replayable, WAS_NOT } from '../call
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { isAbsent } from '../kernel/access.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { orUndefined } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { deviceOf, marksOf, openat, statx, timesOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -18,12 +18,8 @@ const NO_MODE = 0 as Mode
 
 /** What stands in a directory under a name, as the caller sees it: opened as where it was created. */
 export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | undefined {
-  try {
-    return createIn(caller, dir, NO_MODE, steps.inDirectory, () => openat(dir.raw, name, O_PATH | O_NOFOLLOW), 'look')
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
+  const open = (): Fd => openat(dir.raw, name, O_PATH | O_NOFOLLOW)
+  return orUndefined('any', () => createIn(caller, dir, NO_MODE, steps.inDirectory, open, 'look'))
 }
 
 export const isMadeSince = (file: Handle, { since }: RecoveryTrace): boolean => timesOf(file).born >= since - TICK_MS

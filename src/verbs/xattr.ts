@@ -1,11 +1,11 @@
 import type { PathBytes } from '../abi/brand.ts'
-import { errno, errnos } from '../abi/errno.ts'
+import { errno } from '../abi/errno.ts'
 import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { isErrno, orFalse, SyscallError } from '../kernel/error.ts'
 import { marksOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import * as kernel from '../kernel/xattr.ts'
@@ -30,7 +30,7 @@ function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named)
   try {
     return caller[how](steps.attribute, () => action(named))
   } catch (error) {
-    if (error instanceof SyscallError && error.errno === errnos.EACCES) throw new ContinueError('closedToUs')
+    if (isErrno(error, 'EACCES')) throw new ContinueError('closedToUs')
     throw error
   }
 }
@@ -69,14 +69,8 @@ export const removexattr: Verb<Verbs['removexattr']> = {
 }
 
 /** Has it the attribute, whatever its value? */
-function isOpaque(caller: Caller, inode: Handle): boolean {
-  try {
-    return asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, NOTHING), 'look') > 0
-  } catch (error) {
-    if (error instanceof SyscallError) return false
-    throw error
-  }
-}
+const isOpaque = (caller: Caller, inode: Handle): boolean =>
+  orFalse('any', () => asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, NOTHING), 'look') > 0)
 
 /** Of this thread: what the kernel hands out is written to the caller before anything else is read. */
 const bytes = new Uint8Array(XATTR_SIZE_MAX)

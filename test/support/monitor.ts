@@ -1,11 +1,10 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { errnos } from '../../src/abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../src/abi/fcntl.ts'
 import { PROXY_NOTIF } from '../../src/abi/lxc-proxy.ts'
 import { decodeNotification, decodeResponse, type Response } from '../../src/abi/seccomp.ts'
-import { SyscallError } from '../../src/kernel/error.ts'
+import { isErrno } from '../../src/kernel/error.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { openat } from '../../src/kernel/files.ts'
 import { notifRecv, notifSend } from '../../src/kernel/seccomp.ts'
@@ -151,7 +150,7 @@ export class Monitor {
         message = receive(this.connection, bytes)
       } catch (error) {
         // With something of ours unread.
-        if (error instanceof SyscallError && error.errno === errnos.ECONNRESET) return 'closed'
+        if (isErrno(error, 'ECONNRESET')) return 'closed'
         throw error
       }
       if (!message) await sleep(2)

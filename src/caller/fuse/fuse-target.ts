@@ -1,9 +1,8 @@
 import type { PathBytes } from '../../abi/brand.ts'
-import { errnos } from '../../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError } from '../../calls/verdict.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { ignoring, isErrno } from '../../kernel/error.ts'
 import { changeDirectory, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
@@ -60,7 +59,7 @@ export class FuseTarget {
       this.#caller.identity.inMounts(this.#namespace, () => changeMount(mounted, attributes))
       return true
     } catch (error) {
-      if (error instanceof SyscallError && error.errno === errnos.EINVAL) return false
+      if (isErrno(error, 'EINVAL')) return false
       throw error
     }
   }
@@ -68,17 +67,15 @@ export class FuseTarget {
   /** Takes away what was mounted there meanwhile. */
   detach(): void {
     const { dir, name } = this.#parent
-    try {
+    // The container may have put something else there, or be gone.
+    ignoring('any', () => {
       using top = openat(dir.raw, name, O_PATH | O_NOFOLLOW)
       if (!this.#isNew(top)) return
       this.#caller.identity.inMounts(this.#namespace, () => {
         changeDirectory(dir)
         detachAt(name)
       })
-    } catch (error) {
-      // The container has put something else there, or is gone.
-      if (!(error instanceof SyscallError)) throw error
-    }
+    })
   }
 
   #look(): Handle {

@@ -10,7 +10,7 @@ import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
 import { access } from '../../kernel/access.ts'
 import { now } from '../../kernel/clock.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orFalse } from '../../kernel/error.ts'
 import { deviceOf, fstatfs, openat, readlink, statx } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { STATUS_SIZE } from '../../kernel/procfs/status.ts'
@@ -165,13 +165,10 @@ export class CallerFuse implements Fuse {
     if (!file && orUndefined(() => caller.object(AT_FDCWD, path(candidate), true)))
       throw new ContinueError('crossesProc')
     if (!file || fileType(statx(file.raw).mode) !== S_IFREG) return false
-    try {
+    return orFalse('any', () => {
       caller.act(steps.asCaller, () => access(file, X_OK))
       return true
-    } catch (error) {
-      if (error instanceof SyscallError) return false
-      throw error
-    }
+    })
   }
 }
 

@@ -1,6 +1,5 @@
 import type { HostId } from '../../abi/brand.ts'
 import { capMask } from '../../abi/capability.ts'
-import { errnos } from '../../abi/errno.ts'
 import { CLONE_FS, CLONE_NEWNS } from '../../abi/namespace.ts'
 import { SECBIT_NO_SETUID_FIXUP } from '../../abi/prctl.ts'
 import { capsOf, OWN_SETS, type Phase, permitted, phases, type Step, steps } from '../../calls/steps.ts'
@@ -16,7 +15,7 @@ import {
   setGroups,
   setRealUid,
 } from '../../kernel/credentials.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { ignoring } from '../../kernel/error.ts'
 import { chrootTo, umask } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { setns, unshare } from '../../kernel/namespaces.ts'
@@ -39,11 +38,7 @@ function countAs(uid: HostId): void {
 
 /** In the namespace of a user, whose daemon it is then, there is no such id: it stays that user, and has no more rights. */
 function becomeNobody(): void {
-  try {
-    setEffectiveUid(NOBODY_AT_ALL)
-  } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL) throw error
-  }
+  ignoring(['EINVAL'], () => setEffectiveUid(NOBODY_AT_ALL))
 }
 
 /**

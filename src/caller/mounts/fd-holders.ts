@@ -2,7 +2,7 @@ import { opendirSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
 import { O_PATH } from '../../abi/fcntl.ts'
 import type { IsHeld } from '../../calls/context.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orUndefined } from '../../kernel/error.ts'
 import { isMountRoot, mountId, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { kcmpFile } from '../../kernel/kcmp.ts'
@@ -12,15 +12,11 @@ const DESCRIPTORS = 1024
 const GONE: ReadonlySet<unknown> = new Set(['ENOENT', 'ESRCH'])
 
 /** The mount whose root directory a descriptor of a task is open for. @param task its `/proc/TID` */
-export function mountOfFd(task: Handle, fd: number): bigint | undefined {
-  try {
+export const mountOfFd = (task: Handle, fd: number): bigint | undefined =>
+  orUndefined('any', () => {
     using handle = openat(task.raw, Buffer.from(`fd/${fd}\0`), O_PATH)
     return isMountRoot(handle) ? mountId(handle) : undefined
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
-}
+  })
 
 /**
  * Nothing of the process is opened or read: a mount that is open for a moment is busy for that moment, and what a descriptor

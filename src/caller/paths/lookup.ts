@@ -9,7 +9,7 @@ import {
   RESOLVE_NO_SYMLINKS,
 } from '../../abi/fcntl.ts'
 import { PROC_SUPER_MAGIC } from '../../abi/magic.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { fileSystemType, openat2 } from '../../kernel/files.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
@@ -83,7 +83,7 @@ function usually(start: LookupStart, { path, wanted }: LookupRequest, mayBlock: 
   try {
     return open(RESOLVE_CACHED)
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EAGAIN) throw error
+    if (!isErrno(error, 'EAGAIN')) throw error
   }
   mayBlock()
   return open(0)

@@ -1,6 +1,5 @@
-import { errnos } from '../../abi/errno.ts'
 import { ContinueError } from '../../calls/verdict.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { Container } from '../identity/container.ts'
 import { asContinue, type CallerTask } from '../task/caller-task.ts'
@@ -50,7 +49,7 @@ export class PathResolver {
     try {
       return this.#callerTask.own(lookup(start, goal, mayBlock))
     } catch (error) {
-      if (!(error instanceof SyscallError) || error.errno !== errnos.EACCES) throw unresolved(error)
+      if (!isErrno(error, 'EACCES')) throw unresolved(error)
     }
     try {
       return this.#callerTask.own(walk(this.#container, start, this.#callerTask.status, goal))
@@ -61,6 +60,5 @@ export class PathResolver {
 }
 
 function unresolved(error: unknown): unknown {
-  const isLoop = error instanceof SyscallError && error.errno === errnos.ELOOP
-  return isLoop ? new ContinueError('crossesProc', error.errno) : asContinue('pathNotResolved', error)
+  return isErrno(error, 'ELOOP') ? new ContinueError('crossesProc', error.errno) : asContinue('pathNotResolved', error)
 }

@@ -1,6 +1,6 @@
-import { errno, errnos } from '../../abi/errno.ts'
+import { errno } from '../../abi/errno.ts'
 import { O_NOFOLLOW, O_PATH, RESOLVE_NO_XDEV } from '../../abi/fcntl.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -23,7 +23,7 @@ export function openOwn(dir: Handle, name: string): Fd {
   try {
     return openat2(dir.raw, terminated(name), O_PATH | O_NOFOLLOW, RESOLVE_NO_XDEV)
   } catch (error) {
-    throw error instanceof SyscallError && error.errno === errnos.EXDEV ? notFollowed() : error
+    throw isErrno(error, 'EXDEV') ? notFollowed() : error
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import { O_PATH, O_RDONLY } from '../../abi/fcntl.ts'
 import { fileType, S_IFLNK } from '../../abi/stat.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orFalse, SyscallError } from '../../kernel/error.ts'
 import { dup, type Fd, guarded } from '../../kernel/fd.ts'
 import { type Identity, openat, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -208,22 +208,14 @@ export class Procfs {
   }
 }
 
-function isAt(root: Handle, name: string, wanted: Identity): boolean {
-  try {
+const isAt = (root: Handle, name: string, wanted: Identity): boolean =>
+  orFalse('any', () => {
     using seen = openOwn(root, name)
     return isSame(statx(seen.raw), wanted)
-  } catch (error) {
-    if (error instanceof SyscallError) return false
-    throw error
-  }
-}
+  })
 
-function isTask(proc: Handle, root: Handle, name: string, wanted: Handle, depth: number): boolean {
-  try {
+const isTask = (proc: Handle, root: Handle, name: string, wanted: Handle, depth: number): boolean =>
+  orFalse('any', () => {
     using seen = openOwn(root, name)
     return isSameTask(proc, seen, wanted, depth)
-  } catch (error) {
-    if (error instanceof SyscallError) return false
-    throw error
-  }
-}
+  })

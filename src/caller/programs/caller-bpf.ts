@@ -1,10 +1,10 @@
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_LINK_TYPE_CGROUP, LINK_INFO, PROG_INFO } from '../../abi/bpf-attr.ts'
-import { errno, errnos } from '../../abi/errno.ts'
+import { errno } from '../../abi/errno.ts'
 import type { DevicePrograms as Contract, Group, NoGroup, OwnProgram } from '../../calls/device-programs.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
 import { type Attached, attachedPrograms, objectInfo, programById } from '../../kernel/bpf.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orUndefined, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -140,7 +140,8 @@ export class CallerBpf implements Contract {
   /** The id of the cgroup to which a link of a device program of this container is attached; 0 if to none any more. */
   #groupOfLink(link: Handle): bigint | undefined {
     this.#around.identity.with(steps.askPrograms)
-    try {
+    // It may be no object of bpf at all.
+    return orUndefined('any', () => {
       const info = new DataView(objectInfo(link).buffer)
       const isDevice =
         info.byteLength >= LINK_INFO.attachType + 4 &&
@@ -148,11 +149,7 @@ export class CallerBpf implements Contract {
         info.getUint32(LINK_INFO.attachType, true) === BPF_CGROUP_DEVICE
       if (!isDevice || !this.numbered(info.getUint32(LINK_INFO.program, true))) return undefined
       return info.getBigUint64(LINK_INFO.cgroup, true)
-    } catch (error) {
-      // Not an object of bpf at all.
-      if (error instanceof SyscallError) return undefined
-      throw error
-    }
+    })
   }
 
   #exists(program: OwnProgram): boolean {
@@ -163,13 +160,8 @@ export class CallerBpf implements Contract {
   #find({ id, loaded }: OwnProgram): Fd | undefined {
     const { identity } = this.#around
     identity.with(steps.findProgram)
-    let fd: Fd
-    try {
-      fd = programById(id)
-    } catch (error) {
-      if (error instanceof SyscallError && error.errno === errnos.ENOENT) return undefined
-      throw error
-    }
+    const fd = orUndefined(['ENOENT'], () => programById(id))
+    if (!fd) return undefined
     identity.with(steps.askPrograms)
     if (describe(fd).loaded === loaded) return fd
     fd[Symbol.dispose]()
@@ -187,14 +179,11 @@ let pipes: bigint | undefined
 
 /** The inode of a pipe; undefined for anything else. */
 function pipeIdentity(handle: Handle): bigint | undefined {
-  try {
+  return orUndefined('any', () => {
     const { dev, ino } = statx(handle.raw)
     pipes ??= pipeFileSystem()
     return dev === pipes ? ino : undefined
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
+  })
 }
 
 function pipeFileSystem(): bigint {

@@ -5,7 +5,7 @@ import { fileType, S_IFDIR } from '../../abi/stat.ts'
 import type { NoGroup } from '../../calls/device-programs.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { openGroup } from '../../kernel/cgroup.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno, orFalse, orUndefined, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { type Identity, openat, read, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -55,26 +55,12 @@ export function locate(home: Handle, candidate: Handle, own: (fd: Fd) => Fd): Lo
 }
 
 /** A descriptor may outlive its group, and so may a link. @returns undefined if that was removed */
-export function reopen(home: Handle, id: bigint): Fd | undefined {
-  try {
-    return openGroup(home, id)
-  } catch (error) {
-    if (error instanceof SyscallError && error.errno === errnos.ESTALE) return undefined
-    throw error
-  }
-}
+export const reopen = (home: Handle, id: bigint): Fd | undefined => orUndefined(['ESTALE'], () => openGroup(home, id))
 
 const homeless = { dev: -1n, ino: 0n, mode: 0 } as unknown as Identity
 
 /** A file system of the container may refuse even that: then it is none of ours. */
-function identifyAny(handle: Handle): Identity | undefined {
-  try {
-    return statx(handle.raw)
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
-}
+const identifyAny = (handle: Handle): Identity | undefined => orUndefined('any', () => statx(handle.raw))
 
 /** All groups above, up to the root of the mount. */
 function ancestors(group: Fd, own: (fd: Fd) => Fd): readonly Fd[] {
@@ -168,16 +154,10 @@ function isWithin(proc: Handle, pid: string, userns: bigint): boolean {
     return false
   } catch (error) {
     // It has ended.
-    return pid !== '0' && error instanceof SyscallError && error.errno === errnos.ENOENT
+    return pid !== '0' && isErrno(error, 'ENOENT')
   }
 }
 
 /** Did the engine start it? No process of a container can have the engine as its parent. */
-function isChild(proc: Handle, pid: string): boolean {
-  try {
-    return parentIn(proc.raw, Buffer.from(`${pid}/stat\0`)) === process.pid
-  } catch (error) {
-    if (error instanceof SyscallError) return false
-    throw error
-  }
-}
+const isChild = (proc: Handle, pid: string): boolean =>
+  orFalse('any', () => parentIn(proc.raw, Buffer.from(`${pid}/stat\0`)) === process.pid)

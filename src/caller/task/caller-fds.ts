@@ -1,10 +1,9 @@
 import type { Tid } from '../../abi/brand.ts'
-import { errnos } from '../../abi/errno.ts'
 import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
 import { PIDFD_THREAD } from '../../abi/pidfd.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError } from '../../calls/verdict.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno, orUndefined } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { openat, readlink } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -22,15 +21,7 @@ export interface FdTable {
 
 const name = (fd: number): Uint8Array => Buffer.from(`fd/${fd}\0`)
 
-function unlessClosed<T>(look: () => T): T | undefined {
-  try {
-    return look()
-  } catch (error) {
-    if (error instanceof SyscallError && (error.errno === errnos.ENOENT || error.errno === errnos.EBADF))
-      return undefined
-    throw error
-  }
-}
+const unlessClosed = <T>(look: () => T): T | undefined => orUndefined(['ENOENT', 'EBADF'], look)
 
 /** What a descriptor names, as a handle: nothing is opened or closed by it, so no file system of the container is asked. */
 export const handleOf = ({ task, identity }: FdTable, fd: number): Fd | undefined =>
@@ -59,7 +50,7 @@ function pidfdOfThread(tid: Tid, tgid: number): Fd {
   try {
     return pidfdOpen(tid, PIDFD_THREAD)
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL) throw error
+    if (!isErrno(error, 'EINVAL')) throw error
     if (tid !== tgid) throw new ContinueError('otherThread')
     return pidfdOpen(tid)
   }

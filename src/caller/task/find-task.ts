@@ -4,7 +4,7 @@ import { O_RDONLY } from '../../abi/fcntl.ts'
 import { PIDFD_THREAD } from '../../abi/pidfd.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { ContinueError } from '../../calls/verdict.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { openat, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -107,8 +107,7 @@ export function pin(tid: Tid): Fd {
     return pidfdOpen(tid, PIDFD_THREAD)
   } catch (error) {
     // Before 6.9 there are descriptors of whole processes only, under the number of their first thread.
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL)
-      throw passFor(error, { [errnos.ESRCH]: 'noSuchTask' })
+    if (!isErrno(error, 'EINVAL')) throw passFor(error, { [errnos.ESRCH]: 'noSuchTask' })
   }
   try {
     return pidfdOpen(tid)

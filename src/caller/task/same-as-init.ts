@@ -1,6 +1,6 @@
 import { O_DIRECTORY, O_PATH, O_RDONLY } from '../../abi/fcntl.ts'
 import { ContinueError } from '../../calls/verdict.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orUndefined } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { mountId, namespaceInode, openat, read, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -32,14 +32,8 @@ export function requireSameAsInit(task: Handle, { handles, initTid }: Container,
 }
 
 /** undefined: this kernel has no such namespaces. */
-function inodeOf(task: Handle, name: Uint8Array): number | undefined {
-  try {
-    return namespaceInode(task.raw, name)
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
-}
+const inodeOf = (task: Handle, name: Uint8Array): number | undefined =>
+  orUndefined('any', () => namespaceInode(task.raw, name))
 
 /** A name of the directory and of the mount on which it lies. */
 export function directoryId(directory: Handle): string {
@@ -53,14 +47,7 @@ function rootOf(task: Handle): string {
 }
 
 /** Of AppArmor or SELinux; without either there is none to read. */
-function labelOf(task: Handle): string | undefined {
-  try {
-    return readProcText(task, 'attr/current')
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined
-    throw error
-  }
-}
+const labelOf = (task: Handle): string | undefined => orUndefined('any', () => readProcText(task, 'attr/current'))
 
 /** A file of procfs. @param task `/proc/TID` @param limit of bytes: what follows is not read */
 export function readProcText(task: Handle, name: string, limit = TEXT_LIMIT): string {

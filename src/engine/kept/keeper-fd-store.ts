@@ -1,6 +1,6 @@
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { FdStore, StoredFd } from '../../caller/programs/fd-store.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { ignoring } from '../../kernel/error.ts'
 import { closeRaw } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { send, socketpair, waitReadable, waitWritable } from '../../kernel/socket.ts'
@@ -28,11 +28,11 @@ export class KeeperFdStore implements FdStore {
   }
 
   keep(place: number, fd: Handle, container: number): void {
-    orNothing(() => send(this.#control, encode({ type: 'keep', place, container }), [fd], MSG_DONTWAIT))
+    ignoring('any', () => send(this.#control, encode({ type: 'keep', place, container }), [fd], MSG_DONTWAIT))
   }
 
   drop(places: readonly number[]): void {
-    if (places.length > 0) orNothing(() => this.#drop(places))
+    if (places.length > 0) ignoring('any', () => this.#drop(places))
   }
 
   end(held: readonly StoredFd[]): void {
@@ -50,13 +50,5 @@ export class KeeperFdStore implements FdStore {
       send(this.#control, encode({ type: 'drop', places }), [end], MSG_DONTWAIT)
     }
     waitReadable(answer, PATIENCE_MS)
-  }
-}
-
-function orNothing(action: () => void): void {
-  try {
-    action()
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error
   }
 }

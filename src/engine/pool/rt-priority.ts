@@ -1,8 +1,7 @@
 import { readdirSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
-import { errnos } from '../../abi/errno.ts'
 import { RT_PRIORITY_MAX, SCHED, type SchedAttr } from '../../abi/sched.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { ignoring } from '../../kernel/error.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { schedulingOf } from '../../kernel/sched.ts'
 import type { Lanes } from '../thread/lane.ts'
@@ -70,10 +69,6 @@ export class RtPriority {
 
   /** Schedules a thread, unless it has ended since the list of threads was read. */
   #schedule(tid: Tid): void {
-    try {
-      this.#lanes.schedule(tid)
-    } catch (error) {
-      if (!(error instanceof SyscallError) || error.errno !== errnos.ESRCH) throw error
-    }
+    ignoring(['ESRCH'], () => this.#lanes.schedule(tid))
   }
 }

@@ -1,9 +1,8 @@
 import type { ChildProcess } from 'node:child_process'
-import { errnos } from '../../abi/errno.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../../engine/protocol/messages.ts'
 import { type EngineOptions, type SharedMemories, spawnEngine } from '../../engine/protocol/spawn-engine.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno } from '../../kernel/error.ts'
 import { type Fd, FdClosed } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { isDefunct } from '../../kernel/process.ts'
@@ -130,9 +129,8 @@ export class EngineProcess {
     } catch (error) {
       // A listener or container has ended since the message was queued.
       if (error instanceof FdClosed) return true
-      if (!(error instanceof SyscallError)) throw error
-      if (error.errno === errnos.EAGAIN || error.errno === errnos.ETOOMANYREFS) return false
-      if (error.errno === errnos.EPIPE || error.errno === errnos.ECONNRESET) return true
+      if (isErrno(error, 'EAGAIN', 'ETOOMANYREFS')) return false
+      if (isErrno(error, 'EPIPE', 'ECONNRESET')) return true
       throw error
     }
   }

@@ -1,7 +1,6 @@
 import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { errnos } from '../../abi/errno.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts'
 
@@ -26,9 +25,9 @@ function answers(path: string, type: SocketType): boolean {
     connectUnix(path, type)[Symbol.dispose]()
     return true
   } catch (error) {
-    if (error instanceof SyscallError && error.errno === errnos.ECONNREFUSED) return false
+    if (isErrno(error, 'ECONNREFUSED')) return false
     // Somebody listens there, for connections of another type.
-    if (error instanceof SyscallError && error.errno === errnos.EPROTOTYPE) return true
+    if (isErrno(error, 'EPROTOTYPE')) return true
     throw error
   }
 }

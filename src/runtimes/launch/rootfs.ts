@@ -1,8 +1,7 @@
 import { realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { errnos } from '../../abi/errno.ts'
 import { S_IXOTH } from '../../abi/stat.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ID_COUNT } from '../flags.ts'
 import type { IdRange } from './ids.ts'
@@ -53,7 +52,7 @@ export function mountRootfs(path: string, userns?: Handle): void {
   try {
     graft(path, target, { userns })
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.EINVAL || !userns) throw error
+    if (!isErrno(error, 'EINVAL') || !userns) throw error
     throw new Error(
       `Cannot use --rootfs "${path}": its file system cannot map ids: give the tree to the container's ids`,
     )

@@ -1,9 +1,8 @@
 import { mkdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
-import { errnos } from '../../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
 import { MS_PRIVATE } from '../../abi/mount.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
@@ -20,7 +19,7 @@ export function inside(root: Handle, path: string): Fd {
   try {
     return openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT)
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errnos.ENOENT || path === '/') throw error
+    if (!isErrno(error, 'ENOENT') || path === '/') throw error
   }
   using parent = inside(root, dirname(path))
   mkdirSync(`/proc/self/fd/${parent.raw}/${basename(path)}`, { mode: 0o755 })

@@ -14,14 +14,14 @@ export class SyscallError extends Error {
   }
 }
 
-/** Is it a failed kernel call, with one of these error numbers? */
+/** Returns whether an error is a failed kernel call with one of these error numbers. */
 export const isErrno = (error: unknown, ...names: readonly ErrnoName[]): error is SyscallError =>
   error instanceof SyscallError && names.some((name) => errnos[name] === error.errno)
 
-/** Which failures of a kernel call are an answer too; every other error is passed on. */
+/** The errors of a kernel call that the caller expects; every other error is thrown on. */
 type Expected = 'any' | readonly ErrnoName[]
 
-/** @returns what `look` gives; undefined if a kernel call in it fails as expected */
+/** Returns what `look` returns; undefined if a kernel call in it fails as expected. */
 export function orUndefined<T>(expected: Expected, look: () => T): T | undefined {
   try {
     return look()
@@ -31,8 +31,8 @@ export function orUndefined<T>(expected: Expected, look: () => T): T | undefined
   }
 }
 
-/** The same for a question: a failure that is expected means no. */
+/** Returns what `look` returns; false if a kernel call in it fails as expected. */
 export const orFalse = (expected: Expected, look: () => boolean): boolean => orUndefined(expected, look) ?? false
 
-/** The same for what may be in vain. */
+/** Runs `action` and ignores the expected failures of a kernel call in it. */
 export const ignoring = (expected: Expected, action: () => void): void => orUndefined(expected, action)

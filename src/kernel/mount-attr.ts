@@ -1,9 +1,8 @@
-import { AT_EMPTY_PATH, O_RDONLY } from '../abi/fcntl.ts'
-import { MNT_DETACH, MOUNT_ATTR_SIZE, UMOUNT_NOFOLLOW } from '../abi/mount.ts'
+import { AT_EMPTY_PATH, AT_RECURSIVE } from '../abi/fcntl.ts'
+import { MOUNT_ATTR_IDMAP, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { openat, read } from './files.ts'
 import type { Handle } from './handle.ts'
-import { check, cstring, libc } from './libc.ts'
+import { check, libc } from './libc.ts'
 
 const { mount_setattr } = ownSyscalls(process.arch)
 const EMPTY = new Uint8Array([0])
@@ -11,42 +10,39 @@ const EMPTY = new Uint8Array([0])
 const syscallMountSetattr = libc.func(
   'long syscall(long number, int dir, uint8_t *path, uint32_t flags, uint8_t *attributes, size_t size)',
 )
-const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
+
+/** A change by mount_setattr(2). */
+interface AttributeChange {
+  /** MOUNT_ATTR_*. */
+  readonly set?: bigint
+  readonly clear?: bigint
+  /** A propagation type, such as MS_PRIVATE. */
+  readonly propagation?: bigint
+  /** The user namespace for an idmapped mount: id 0 on the disk then appears as the root of that namespace. */
+  readonly userns?: Handle
+}
 
 /**
- * Sets attributes of one mount, which must be attached in the calling thread's mount namespace.
+ * Changes attributes of a mount, which must be detached or attached in the calling thread's mount namespace.
  *
- * @param set MOUNT_ATTR_*
- * @throws {SyscallError} EINVAL if it is not attached there
+ * @param flags AT_RECURSIVE changes every mount below it too
+ * @throws {SyscallError} EINVAL if it is attached elsewhere, or the file system has no idmapped mounts; EPERM for locked
+ *   attributes
+ * @see mount_setattr(2): `struct mount_attr` is 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 userns
  */
-export function changeMount(mounted: Handle, set: bigint): void {
+export function mountSetattr(
+  mounted: Handle,
+  change: AttributeChange,
+  flags: 0 | typeof AT_RECURSIVE = AT_RECURSIVE,
+): void {
+  const { set = 0n, clear = 0n, propagation = 0n, userns } = change
   const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
-  attributes.writeBigUInt64LE(set, 0)
+  attributes.writeBigUInt64LE(set | (userns ? MOUNT_ATTR_IDMAP : 0n), 0)
+  attributes.writeBigUInt64LE(clear, 8)
+  attributes.writeBigUInt64LE(propagation, 16)
+  attributes.writeBigUInt64LE(BigInt(userns?.raw ?? 0), 24)
   check(
     'mount_setattr',
-    syscallMountSetattr(mount_setattr, mounted.raw, EMPTY, AT_EMPTY_PATH, attributes, MOUNT_ATTR_SIZE),
+    syscallMountSetattr(mount_setattr, mounted.raw, EMPTY, AT_EMPTY_PATH | flags, attributes, attributes.length),
   )
-}
-
-/**
- * Detaches the mount at a name in the calling thread's working directory.
- *
- * @throws {SyscallError} EINVAL if none is there
- */
-export function detachAt(name: Uint8Array): void {
-  check('umount2', libcUmount2(name, MNT_DETACH | UMOUNT_NOFOLLOW))
-}
-
-const fdinfo = Buffer.alloc(4096)
-
-/**
- * Returns the mount id of one of our descriptors, as in mountinfo; the kernel reuses these ids. It comes from fdinfo,
- * since statx(2) would ask the file system: FUSE refuses processes outside its user namespace.
- *
- * @param proc the host's procfs
- */
-export function mountNumber(proc: Handle, fd: Handle): number {
-  using file = openat(proc.raw, cstring(`self/fdinfo/${fd.raw}`), O_RDONLY)
-  const [, number] = /^mnt_id:\s*(\d+)$/m.exec(fdinfo.toString('latin1', 0, read(file, fdinfo))) ?? []
-  return Number(number)
 }

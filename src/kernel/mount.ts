@@ -1,12 +1,11 @@
-import { AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
+import { AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import {
   MNT_DETACH,
-  MOUNT_ATTR_IDMAP,
-  MOUNT_ATTR_SIZE,
   MOVE_MOUNT_F_EMPTY_PATH,
   MOVE_MOUNT_T_EMPTY_PATH,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
+  UMOUNT_NOFOLLOW,
 } from '../abi/mount.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { Fd } from './fd.ts'
@@ -25,9 +24,6 @@ const libcUmount2 = libc.func('int umount2(uint8_t *target, int flags)')
 const syscallOpenTree = libc.func('long syscall(long number, int dir, uint8_t *path, uint32_t flags)')
 const syscallMoveMount = libc.func(
   'long syscall(long number, int from, uint8_t *fromPath, int to, uint8_t *toPath, uint32_t flags)',
-)
-const syscallMountSetattr = libc.func(
-  'long syscall(long number, int dir, uint8_t *path, uint32_t flags, uint8_t *attributes, size_t size)',
 )
 
 /**
@@ -61,6 +57,15 @@ export function unmount(target: string): void {
 }
 
 /**
+ * Detaches the mount at a name in the calling thread's working directory.
+ *
+ * @throws {SyscallError} EINVAL if none is there
+ */
+export function detachAt(name: Uint8Array): void {
+  check('umount2', libcUmount2(name, MNT_DETACH | UMOUNT_NOFOLLOW))
+}
+
+/**
  * Returns a detached copy of the mount at `path`, with the mounts below it if `recursive`. The copy ends with its
  * descriptor unless it was attached.
  *
@@ -90,36 +95,6 @@ export function cloneFile(dir: Handle, name: Uint8Array): Fd {
  */
 export function pivotRoot(): void {
   check('pivot_root', syscallPivotRoot(numbers.pivot_root, DOT, DOT))
-}
-
-/** A change by mount_setattr(2). */
-interface AttributeChange {
-  /** MOUNT_ATTR_*. */
-  readonly set?: bigint
-  readonly clear?: bigint
-  /** A propagation type, such as MS_PRIVATE. */
-  readonly propagation?: bigint
-  /** The user namespace for an idmapped mount: id 0 on the disk then appears as the root of that namespace. */
-  readonly userns?: Handle
-}
-
-/**
- * Changes attributes of a detached copy and of every mount in it.
- *
- * @throws {SyscallError} EINVAL if the file system has no idmapped mounts; EPERM for locked attributes
- * @see mount_setattr(2): `struct mount_attr` is 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 userns
- */
-export function mountSetattr(tree: Handle, { set = 0n, clear = 0n, propagation = 0n, userns }: AttributeChange): void {
-  const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
-  attributes.writeBigUInt64LE(set | (userns ? MOUNT_ATTR_IDMAP : 0n), 0)
-  attributes.writeBigUInt64LE(clear, 8)
-  attributes.writeBigUInt64LE(propagation, 16)
-  attributes.writeBigUInt64LE(BigInt(userns?.raw ?? 0), 24)
-  const flags = AT_EMPTY_PATH | AT_RECURSIVE
-  check(
-    'mount_setattr',
-    syscallMountSetattr(numbers.mount_setattr, tree.raw, EMPTY, flags, attributes, attributes.length),
-  )
 }
 
 /** Attaches a detached copy on `target`, which must be in the calling thread's mount namespace. @see move_mount(2) */

@@ -3,10 +3,12 @@ import { AT_FDCWD, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { ignoring, isErrno } from '../../kernel/error.ts'
+import { mountNumber } from '../../kernel/fdinfo.ts'
 import { changeDirectory, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { changeMount, detachAt, mountNumber } from '../../kernel/mount-attr.ts'
+import { detachAt } from '../../kernel/mount.ts'
+import { mountSetattr } from '../../kernel/mount-attr.ts'
 import { mountinfoEntry } from '../mounts/mountinfo-entry.ts'
 import type { FuseCaller } from './fuse-caller.ts'
 
@@ -56,7 +58,7 @@ export class FuseTarget {
     const mounted = this.#mounted
     if (!mounted || attributes === 0n) return mounted !== undefined
     try {
-      this.#caller.identity.inMounts(this.#namespace, () => changeMount(mounted, attributes))
+      this.#caller.identity.inMounts(this.#namespace, () => mountSetattr(mounted, { set: attributes }, 0))
       return true
     } catch (error) {
       if (isErrno(error, 'EINVAL')) return false

@@ -1,17 +1,17 @@
-/** In which group of one hierarchy a task is, as `/proc/PID/cgroup` shows it, proc_pid_cgroup(5). */
+/** The group of a task in one hierarchy, as `/proc/PID/cgroup` shows it, proc_pid_cgroup(5). */
 export interface Membership {
   /** The controllers of v1, or its `name=NAME`; none for the unified hierarchy, v2. */
   readonly controllers: readonly string[]
-  /** It ends with ` (deleted)` if the group is gone, and begins with `/..` outside of our cgroup namespace. */
+  /** Ends with ` (deleted)` if the group was removed, and begins with `/..` outside our cgroup namespace. */
   readonly path: string
 }
 
 /**
- * Parses lines such as `4:memory:/path` and `0::/path`. A container names its groups with any bytes but a slash and a line feed:
- * a path may hold colons, and a carriage return, which the `^`, `$` and `.` of regular expressions take for an end of line.
+ * Parses lines such as `4:memory:/path` and `0::/path`. A container may name its groups with all bytes but a slash and a
+ * line feed. So a path may contain colons, and a carriage return, which regular expressions take for the end of a line.
  *
- * @throws {RangeError} if a line is no such line, or cut off: whoever is in a group that is not known may not be served as if it
- *   were in none
+ * @throws {RangeError} if a line is malformed or cut off: a caller whose group is unknown must not be served as if it were
+ *   in no group
  */
 export function parseCgroups(text: string): readonly Membership[] {
   const lines = text.split('\n')

@@ -11,13 +11,13 @@ export interface Mount {
   readonly superOptions: readonly string[]
 }
 
-/** Space, tab, newline, number sign and backslash are written as three octal digits; linux/fs/proc_namespace.c mangle(). */
+/** Decodes space, tab, newline, `#` and backslash, which the kernel writes as three octal digits (mangle()). */
 const unquote = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /**
- * Parses one line: ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS. The source may be empty. Nothing
- * in the fields can forge the separator, for blanks are escaped.
+ * Parses one line: ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS. The source may be empty.
+ * No field can forge the separator, since the kernel escapes blanks.
  *
  * @returns undefined for a line that was cut off
  */
@@ -37,14 +37,14 @@ function parseLine(line: string): Mount | undefined {
   }
 }
 
-/** @param text decoded as the paths are wanted: the kernel escapes none but ASCII characters */
+/** Parses all mounts. @param text in the encoding of paths that the caller needs: only ASCII characters are escaped */
 export const parseMountinfo = (text: string): Mount[] =>
   text
     .split('\n')
     .map(parseLine)
     .filter((mount) => mount !== undefined)
 
-/** The mount of this number, without parsing the others: there may be thousands. */
+/** Returns the mount with this id. It does not parse the others, since there may be thousands. */
 export function findMount(text: string, id: number): Mount | undefined {
   const line = text.split('\n').find((each) => each.startsWith(`${id} `))
   return line === undefined ? undefined : parseLine(line)

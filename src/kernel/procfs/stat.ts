@@ -6,8 +6,8 @@ const DIGIT = 0x30
 export const STAT = { state: 0, ppid: 1, startTime: 19 } as const
 
 /**
- * Where a field of `/proc/TID/stat` begins. The name before the fields may hold anything, a parenthesis and a line feed too, but no
- * field after it holds a parenthesis.
+ * Returns the offset of a field of `/proc/TID/stat`. The name before the fields may contain anything, even a parenthesis
+ * or a line feed, but no field after it has a parenthesis.
  *
  * @param bytes of which the first `length` are the file
  * @throws {RangeError} if the file ends before
@@ -20,7 +20,7 @@ export function statFieldAt(bytes: Uint8Array, length: number, field: number): n
   return at
 }
 
-/** A field that is a number and not the last one. @throws {RangeError} if the file ends before, or within */
+/** Returns a number that is not the last field. @throws {RangeError} if the file ends before the field or within it */
 export function statNumber(bytes: Uint8Array, length: number, field: number): number {
   let at = statFieldAt(bytes, length, field)
   let value = 0
@@ -29,6 +29,6 @@ export function statNumber(bytes: Uint8Array, length: number, field: number): nu
   return value
 }
 
-/** What the task does, as one letter: R runs, S sleeps, D sleeps whatever signal comes. @throws {RangeError} if it is cut off */
+/** Returns the state of the task as the letter of proc_pid_stat(5). @throws {RangeError} if the file ends before it */
 export const statState = (bytes: Uint8Array, length: number): string =>
   String.fromCharCode(bytes[statFieldAt(bytes, length, STAT.state)]!)

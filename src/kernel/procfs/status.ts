@@ -21,7 +21,7 @@ export const GROUPS_LIMIT = 1024
 /** As much of the file as is needed with so many groups of ten digits; what lies before and behind them takes 2 KiB at most. */
 export const STATUS_SIZE = 16 * 1024
 
-/** There are more supplementary groups than GROUPS_LIMIT. */
+/** Says that a task has more supplementary groups than GROUPS_LIMIT. */
 export class TooManyGroups extends Error {
   override readonly name = 'TooManyGroups'
 }
@@ -155,11 +155,11 @@ class Line {
 }
 
 /**
- * One line of `/proc/TID/status`, for whoever is not in a hurry. It is looked for between line feeds, which nothing in the file can
- * forge: the kernel escapes them in the name. It does not escape a carriage return, which the `^` of a regular expression takes for
- * an end of line too: so a container could name a process `\rUid:\t0`.
+ * Returns one line of `/proc/TID/status`, where speed does not matter; undefined if no whole line has this label.
  *
- * @returns undefined if it is not there as a whole
+ * It looks between line feeds, which the kernel escapes in the name of the process. The kernel does not escape a carriage
+ * return, which `^` of a regular expression takes for the end of a line too: a container could name a process `\rUid:\t0`.
+ *
  * @see linux/fs/proc/array.c proc_task_name()
  */
 export function statusField(text: string, label: string): string | undefined {
@@ -168,11 +168,11 @@ export function statusField(text: string, label: string): string | undefined {
   return end < 0 ? undefined : text.slice(start + label.length + 1, end).trim()
 }
 
-/** A line of numbers, such as `Uid`, `Groups` or `NSpid`; none if it is not there. */
+/** Returns a line of numbers, such as `Uid`, `Groups` or `NSpid`; empty if the line is missing. */
 export function statusNumbers(text: string, label: string): readonly number[] {
   const field = statusField(text, label) || undefined
   return field?.split(/\s+/).map(Number) ?? []
 }
 
-/** A set of capabilities such as `CapEff`, as a mask; empty if it is not there. */
+/** Returns a set of capabilities, such as `CapEff`, as a mask; empty if the line is missing. */
 export const statusMask = (text: string, label: string): bigint => BigInt(`0x${statusField(text, label) || '0'}`)

@@ -7,7 +7,8 @@ import type { Fd } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { mountSetattr, moveMount, openTree } from '../../kernel/mount.ts'
+import { moveMount, openTree } from '../../kernel/mount.ts'
+import { mountSetattr } from '../../kernel/mount-attr.ts'
 
 export const openDirectory = (path: string): Fd => openat(AT_FDCWD, cstring(path), O_PATH | O_DIRECTORY)
 

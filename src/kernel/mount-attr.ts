@@ -26,8 +26,8 @@ interface AttributeChange {
  * Changes attributes of a mount, which must be detached or attached in the calling thread's mount namespace.
  *
  * @param flags AT_RECURSIVE changes every mount below it too
- * @throws {SyscallError} EINVAL if it is attached elsewhere, or the file system has no idmapped mounts; EPERM for locked
- *   attributes
+ * @throws {SyscallError} EINVAL if it is attached elsewhere, or the file system has no idmapped mounts; EPERM for
+ *   locked attributes
  * @see mount_setattr(2): `struct mount_attr` is 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 userns
  */
 export function mountSetattr(

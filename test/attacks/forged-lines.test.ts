@@ -1,6 +1,7 @@
 /*
- * A container gives its processes and its control groups names that look like lines of procfs. The kernel escapes line feeds in them, or
- * refuses them, but not a carriage return, which the `^` and `$` of a regular expression take for an end of line as well.
+ * A container gives its processes and its control groups names that look like lines of procfs. The kernel escapes or
+ * refuses line feeds in them, but not carriage returns, which `^` and `$` of a regular expression take for the end of
+ * a line as well.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -7,11 +7,12 @@ export interface Membership {
 }
 
 /**
- * Parses lines such as `4:memory:/path` and `0::/path`. A container may name its groups with all bytes but a slash and a
- * line feed. So a path may contain colons, and a carriage return, which regular expressions take for the end of a line.
+ * Parses lines such as `4:memory:/path` and `0::/path`. A container may name its groups with all bytes but a slash and
+ * a line feed. So a path may contain colons, and a carriage return, which regular expressions take for the end of a
+ * line.
  *
- * @throws {RangeError} if a line is malformed or cut off: a caller whose group is unknown must not be served as if it were
- *   in no group
+ * @throws {RangeError} if a line is malformed or cut off: a caller whose group is unknown must not be served as if it
+ *   were in no group
  */
 export function parseCgroups(text: string): readonly Membership[] {
   const lines = text.split('\n')

@@ -16,8 +16,8 @@ const unquote = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /**
- * Parses one line: ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS. The source may be empty.
- * No field can forge the separator, since the kernel escapes blanks.
+ * Parses one line: ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS. The source may be
+ * empty. No field can forge the separator, since the kernel escapes blanks.
  *
  * @returns undefined for a line that was cut off
  */

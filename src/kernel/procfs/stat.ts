@@ -6,8 +6,8 @@ const DIGIT = 0x30
 export const STAT = { state: 0, ppid: 1, startTime: 19 } as const
 
 /**
- * Returns the offset of a field of `/proc/TID/stat`. The name before the fields may contain anything, even a parenthesis
- * or a line feed, but no field after it has a parenthesis.
+ * Returns the offset of a field of `/proc/TID/stat`. The name before the fields may contain anything, even a
+ * parenthesis or a line feed, but no field after it has a parenthesis.
  *
  * @param bytes of which the first `length` are the file
  * @throws {RangeError} if the file ends before

@@ -157,8 +157,9 @@ class Line {
 /**
  * Returns one line of `/proc/TID/status`, where speed does not matter; undefined if no whole line has this label.
  *
- * It looks between line feeds, which the kernel escapes in the name of the process. The kernel does not escape a carriage
- * return, which `^` of a regular expression takes for the end of a line too: a container could name a process `\rUid:\t0`.
+ * It looks between line feeds, which the kernel escapes in the name of the process. The kernel does not escape a
+ * carriage return, which `^` of a regular expression takes for the end of a line too: a container could name a process
+ * `\rUid:\t0`.
  *
  * @see linux/fs/proc/array.c proc_task_name()
  */

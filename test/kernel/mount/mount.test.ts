@@ -321,7 +321,7 @@ describe.skipIf(cannot)('contexts that are not ours are judged as the kernel jud
   })
 
   test('of many only the last ones are known', async () => {
-    expect((await contained(contexts('hoarded'))).stdout).toBe('made: 8\n')
+    expect((await contained(contexts('hoarded'))).stdout).toBe('made: 16\n')
   })
 
   test('of its own fspick: the file system of the host stays as it is', async () => {

@@ -29,7 +29,7 @@ import { readOptions, readString } from './task/remote-strings.ts'
 import type { SleepState } from './task/sleep-state.ts'
 import type { ThreadContext } from './thread-context.ts'
 
-/** Who made the call, by the notification. */
+/** The calling thread, as the notification names it. */
 interface Thread {
   readonly tid: Tid
   readonly bits: 32 | 64
@@ -38,7 +38,7 @@ interface Thread {
 interface Waiting {
   /** Asks the kernel whether the call still waits (SECCOMP_IOCTL_NOTIF_ID_VALID). */
   readonly waits: () => boolean
-  /** Where a note stays when this engine ends. */
+  /** Writes a note to the journal, where the next engine finds it. */
   readonly notes: (what: bigint) => void
   readonly noted: bigint
 }
@@ -50,8 +50,9 @@ const isMapped = (map: readonly IdExtent[], id: number): boolean =>
 const optional = (fd: Fd | undefined, own: (fd: Fd) => Fd): Fd | undefined => fd && own(fd)
 
 /**
- * The thread that made one call. Handles of `/proc/TID` are opened first, then the call is checked to be still waiting,
- * then only the handles are used. `using` closes them and brings the serving thread home.
+ * Answers a handler's questions about the thread that made one call. Its `/proc/TID` handles are opened first, then
+ * the call is checked to be still waiting, then only the handles are used. `using` closes them and returns the
+ * serving thread home.
  */
 export class NotifiedCaller implements CallerContract, Disposable {
   readonly tid: Tid
@@ -77,7 +78,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
     context.identity.begin(phases.looking)
   }
 
-  /** From now on only what `phase` declares can be in effect. */
+  /** Starts `phase`: from now on only the steps that it declares can be in effect. */
   begin(phase: Phase): void {
     this.#context.identity.begin(phase)
   }
@@ -92,11 +93,12 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   /**
-   * Writes into the caller's memory, from home: a thread with the caller's own ids could not. The memory is held first, then
-   * the call looked at: a thread beside it that calls execve(2) ends it and takes its number, with the memory of another
-   * program, perhaps one that is set-user-ID.
+   * Writes into the caller's memory. The thread returns home first, since with the caller's ids it could not open the
+   * memory. The memory is opened before the check that the call still waits: another thread of the process may call
+   * execve(2), which ends the caller and gives its number to a thread with the memory of another, perhaps
+   * set-user-ID, program.
    *
-   * @throws {SyscallError} EFAULT; what comes before the bad page is written then, as the kernel does it
+   * @throws {SyscallError} EFAULT; the bytes before the bad page are then written, as the kernel does
    */
   write(writes: readonly Write[]): void {
     this.#context.identity.home()
@@ -109,12 +111,12 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   path(at: bigint): PathBytes {
-    const { memory, pathBuffers: room } = this.#context
+    const { memory, pathBuffers } = this.#context
     const length = this.#read(at)
     const end = memory.bytes.indexOf(0)
     if (end < 0 || end >= length) throw new ContinueError('unreadable')
     if (end === 0) throw new ContinueError('pathNotResolved')
-    return copyPath(memory.bytes, end + 1, room.path)
+    return copyPath(memory.bytes, end + 1, pathBuffers.path)
   }
 
   #read(at: bigint): number {
@@ -192,14 +194,14 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
-    const { identity, nodev: places } = this.#context
-    const as = { identity, fsuid: this.#callerTask.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
-    const { barred, onFuse } = places.look({ dir, name }, as)
+    const { identity, nodev } = this.#context
+    const callerIdentity = { identity, fsuid: this.#callerTask.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
+    const { barred, onFuse } = nodev.look({ dir, name }, callerIdentity)
     this.#onFuse = onFuse
     return barred
   }
 
-  /** Is it on a tmpfs that was not mounted in the container? */
+  /** Tells whether a directory is on a tmpfs that was mounted outside of the container. */
   #isOfHost(dir: Handle): boolean {
     const { identity, proc, mayBlock } = this.#context
     const { uidMap, gidMap } = this.#container
@@ -260,7 +262,8 @@ export class NotifiedCaller implements CallerContract, Disposable {
     try {
       return action()
     } catch (error) {
-      // A FUSE file system of the container refuses *us*, before it looks at the caller: nothing was done.
+      // A FUSE file system of the container refuses the engine (EACCES) before it looks at the caller, so nothing was
+      // done.
       if (this.#onFuse && isErrno(error, 'EACCES')) throw new ContinueError('containerSuperblock')
       throw error
     }

@@ -11,37 +11,38 @@ import type { BpfProgramStore } from './programs/bpf-program-store.ts'
 import type { CallerTask } from './task/caller-task.ts'
 import type { ProcAccess } from './task/proc-access.ts'
 
-/** Knows what device rules allow; they are asked for once in a while. The caller's task is held before it is looked at. */
+/** Tells what device rules allow, from a cache that a probe renews. The caller's task is held while it is inspected. */
 export interface DeviceRulesServices {
-  /** What those of the control groups of a task allow; undefined if nobody knows. */
+  /** Returns what the rules of the caller's cgroups allow; undefined if that cannot be found out. */
   ofCaller(
     container: Container,
     dev: Dev,
     callerTask: CallerTask,
   ): { readonly mknod: boolean; readonly open: boolean } | undefined
   /**
-   * Can the device be opened neither in the control groups of its container, nor by the task? undefined if nobody knows.
+   * Tells whether the device can be opened neither in the container's cgroups nor by the task; undefined if that
+   * cannot be found out.
    *
-   * @param bar called if it can be opened in those of the container, to change that; returns whether it has
+   * @param bar called if it can be opened in the container's cgroups; forbids that, and returns whether it succeeded
    */
   closed(container: Container, dev: Dev, callerTask: CallerTask, bar: () => boolean): boolean | undefined
 }
 
-/** What a thread needs to look at callers: made once. */
+/** What a thread needs to serve callers; it is made once per thread. */
 export interface ThreadContext extends ProcAccess, LookupServices {
   readonly memory: RemoteMemory
-  /** Our own /proc/self/fd there. */
+  /** Our own /proc/self/fd in `proc`. */
   readonly descriptors: Handle
-  /** Of the one path that is looked up at a time. */
+  /** Buffers of the path that is being looked up; there is only one at a time. */
   readonly pathBuffers: { readonly path: Uint8Array; readonly parent: Uint8Array }
   readonly deviceNodes: DeviceNodes
   readonly nodev: NodevProbe
   readonly rules: DeviceRulesServices
-  /** The device programs that containers have loaded. */
+  /** The BPF device programs that containers have loaded. */
   readonly programs: BpfProgramStore
-  /** Counts the mounts that a container gets. */
+  /** Counts a mount for a container, and tells whether it is within the container's limit. */
   readonly mayMount: (container: Container) => boolean
-  /** Knows what sysinfo(2) shall report. */
+  /** Returns what sysinfo(2) shall report. */
   readonly sysinfo: { report(container: Container, bits: 32 | 64): Uint8Array }
   readonly mounts: MountServices
   readonly fuse: FuseServices

@@ -1,7 +1,7 @@
 import type { HostFacts } from './host-facts.ts'
 import { type Finding, type Probe, probes } from './probes.ts'
 
-/** `unknown`: the machine would not let us ask. */
+/** `unknown`: the probe itself failed. */
 type Health = 'ok' | 'missing' | 'unknown'
 
 export interface Diagnosis {
@@ -9,7 +9,7 @@ export interface Diagnosis {
   readonly health: Health
   readonly needed: boolean
   readonly found: string
-  /** What follows and what to do; empty if all is well. */
+  /** What follows from a missing feature, and what to do; empty if all is well. */
   readonly follows: string
   readonly remedy: string
 }
@@ -18,9 +18,9 @@ export interface Report {
   readonly kernel: string
   readonly arch: string
   readonly node: string
-  /** `run` and `serve` can work here. */
+  /** True if `run` and `serve` can work here. */
   readonly able: boolean
-  /** `serve --user` can work here: this is the user namespace of a user. */
+  /** True if `serve --user` can work here, in the user namespace of a user. */
   readonly ableForUser: boolean
   readonly diagnoses: readonly Diagnosis[]
 }
@@ -40,7 +40,7 @@ function diagnose(probe: Probe, machine: HostFacts): Diagnosis {
   return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
 }
 
-/** What this kernel and this machine can do, and what to do about the rest. */
+/** Returns what this kernel and this machine can do, and what to do about the rest. */
 export function examine(machine: HostFacts): Report {
   const diagnoses = probes.map((probe) => diagnose(probe, machine))
   const isWell = (needed: Probe['needed']): boolean =>

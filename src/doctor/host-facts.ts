@@ -5,20 +5,20 @@ import { type KernelFeature, kernelFeatures } from '../kernel/probe.ts'
 import { which } from '../runtimes/which.ts'
 import { openToOthers } from './own-files.ts'
 
-/** What may be asked about the machine; a test gives another one. Nothing here throws but the kernel's features. */
+/** The questions that probes ask about the machine; tests replace them. Only `kernel` may throw. */
 export interface HostFacts {
   readonly release: string
   readonly arch: string
   readonly node: string
   readonly kernel: Readonly<Record<KernelFeature, () => boolean>>
-  /** The text of a file; empty if it cannot be read. */
+  /** Returns the text of a file; empty if it cannot be read. */
   read(path: string): string
   link(path: string): string | undefined
   which(program: string): string | undefined
   contains(path: string, text: string): boolean
-  /** What is wrong with intercede's own files if somebody else may change them. */
+  /** Returns what is wrong with intercede's own files if other users may change them. */
   openToOthers(): string | undefined
-  /** What a program prints; undefined if it is not there or fails. */
+  /** Returns what a program prints; undefined if it is not installed or fails. */
   run(program: string, ...args: readonly string[]): string | undefined
 }
 
@@ -31,7 +31,7 @@ function orElse<T>(attempt: () => T): T | undefined {
   }
 }
 
-/** The machine that we run on. */
+/** The machine on which this process runs. */
 export const thisHost: HostFacts = {
   release: release(),
   arch: process.arch,

@@ -6,14 +6,17 @@ import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
 import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
 
 const PACKAGES = ['commander', 'koffi', 'valibot', 'yaml']
-/** The package of koffi's native code, which is not there if that was built where koffi is. */
+/** The package of koffi's native code; it does not exist if the code was built in koffi's own package. */
 const NATIVE = `@koromix/koffi-${process.platform}-${process.arch}`
-/** What Node can load of a package: far from all of it. */
+/** Files of a package that Node can load, which are few of all its files. */
 const LOADED = /\.([cm]?js|json|node)$/
-/** As the kernel: include/linux/namei.h MAXSYMLINKS. */
+/** Mode bits: writing by the group and by others, and the sticky bit. */
 const MAX_LINKS = 40
 
-/** For whom a file is good enough: root, who it is run by, and whom this user namespace does not know. */
+/**
+ * Returns the acceptable owners of a file: root, the user who runs us and, in another user namespace, the overflow
+ * uid, as which unmapped users such as the host's root show.
+ */
 function owners(): ReadonlySet<number> {
   const all = [0, process.geteuid!()]
   const isHosts = readlinkSync('/proc/self/ns/user') === `user:[${PROC_USER_INIT_INO}]`
@@ -23,14 +26,14 @@ function owners(): ReadonlySet<number> {
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const DIST = join(ROOT, 'dist')
 
-/** Where Node finds a package: as it is written, for it may be a link. */
+/** Returns where Node finds a package, as an unresolved path, for it may be a link. */
 const packageFrom = (file: string, name: string): string | undefined =>
   createRequire(file)
     .resolve.paths(name)
     ?.map((directory) => join(directory, name))
     .find((path) => existsSync(path))
 
-/** @throws {Error} if one is not there */
+/** Returns the directories of the packages that we load. @throws {Error} if a package is missing */
 function packages(): readonly string[] {
   const found = PACKAGES.map((name) => {
     const path = packageFrom(import.meta.url, name)
@@ -42,19 +45,19 @@ function packages(): readonly string[] {
   return native === undefined ? found : [...found, native]
 }
 
-/** What is below a directory, of its files only some. */
+/** Returns everything below a directory; of the files only those that `isWanted`. */
 const below = (directory: string, isWanted: (name: string) => boolean): readonly string[] =>
   readdirSync(directory, { recursive: true, withFileTypes: true })
     .filter((entry) => !entry.isFile() || isWanted(entry.name))
     .map(({ parentPath, name }) => join(parentPath, name))
 
-/** All files and directories, and links, on the ways to some files. */
-class Ways {
+/** Collects all files, directories and links that lie on the paths to some files. */
+class PathCollector {
   readonly all = new Map<string, Stats>()
 
   /**
-   * Goes as the kernel does, fs/namei.c link_path_walk(): who owns a link, or may write in a directory between two of
-   * them, chooses where the way ends.
+   * Adds a path, which it walks as the kernel does (fs/namei.c link_path_walk()): the owner of a link, or a user who
+   * may write to a directory on the way, chooses where the path ends.
    *
    * @returns the path without links
    */
@@ -64,7 +67,7 @@ class Ways {
     this.#look(at)
     for (let links = 0; left.length > 0; ) {
       const name = left.pop()!
-      // With `..` too, since no directory in `at` is a link.
+      // This is right for `..` too, since no component of `at` is a link.
       const next = join(at, name)
       if (!this.#look(next).isSymbolicLink()) {
         at = next
@@ -78,7 +81,7 @@ class Ways {
     return at
   }
 
-  /** Each is looked at once: nearly all directories are on the way to many files. */
+  /** Calls lstat(2) once for each path, since nearly all directories are on the way to many files. */
   #look(path: string): Stats {
     const stat = this.all.get(path) ?? lstatSync(path)
     this.all.set(path, stat)
@@ -86,9 +89,9 @@ class Ways {
   }
 }
 
-/** The ways to what every start reads or runs: the program, and what it needs of others. */
-function ways(given: readonly string[]): ReadonlyMap<string, Stats> {
-  const found = new Ways()
+/** Returns everything on the paths to what a start reads or executes: the program, and the packages that it needs. */
+function checkedPaths(given: readonly string[]): ReadonlyMap<string, Stats> {
+  const found = new PathCollector()
   const started = process.argv[1] === undefined ? [] : [process.argv[1]]
   for (const path of [process.execPath, ...started, join(ROOT, 'package.json'), ...given]) found.add(path)
   const built = below(found.add(DIST), (name) => !/\.(d\.ts|map)$/.test(name))
@@ -97,10 +100,13 @@ function ways(given: readonly string[]): ReadonlyMap<string, Stats> {
   return found.all
 }
 
-/** What is wrong with one, and what to do; as sudo and ssh judge, who may write in a directory with the sticky bit renames nothing there. */
-function flaw(path: string, stat: Stats, good: ReadonlySet<number>): string | undefined {
+/**
+ * Returns what is wrong with a file, and the remedy. A directory with the sticky bit may be writable, as sudo and ssh
+ * judge too, since other users cannot rename what is in it.
+ */
+function flaw(path: string, stat: Stats, goodOwners: ReadonlySet<number>): string | undefined {
   const quoted = JSON.stringify(path)
-  if (!good.has(stat.uid)) {
+  if (!goodOwners.has(stat.uid)) {
     const own = stat.isSymbolicLink() ? 'chown -h' : 'chown'
     return `${quoted} belongs to user ${stat.uid}: ${own} root ${quoted}`
   }
@@ -110,7 +116,7 @@ function flaw(path: string, stat: Stats, good: ReadonlySet<number>): string | un
   return `${quoted} can be written by ${who}: chmod go-w ${quoted}`
 }
 
-/** Of many the first ones: most often one command mends all. */
+/** Number of flaws that are shown; most often one command mends all. */
 const SHOWN = 3
 
 function summary(flaws: readonly string[]): string {
@@ -119,24 +125,24 @@ function summary(flaws: readonly string[]): string {
 }
 
 /**
- * Looks for files and directories by which somebody other than root, or who runs it, could make intercede do anything: it
- * becomes whatever its files are.
+ * Looks for files and directories through which a user other than root, or than the user who runs intercede, could
+ * make it do anything: it is whatever program its files are.
  *
  * @param given more files, such as the configuration
- * @returns what is wrong, also that it cannot be known, when no descriptor is free or the files are being replaced
+ * @returns what is wrong, also if that cannot be found out: no descriptor is free, or the files are being replaced
  */
 export function openToOthers(given: readonly string[] = []): string | undefined {
   try {
-    const good = owners()
-    const found = [...ways(given)].sort(([one], [other]) => (one < other ? -1 : 1))
-    const flaws = found.flatMap(([path, stat]) => flaw(path, stat, good) ?? [])
+    const goodOwners = owners()
+    const found = [...checkedPaths(given)].sort(([one], [other]) => (one < other ? -1 : 1))
+    const flaws = found.flatMap(([path, stat]) => flaw(path, stat, goodOwners) ?? [])
     return flaws.length === 0 ? undefined : summary(flaws)
   } catch (error) {
     return `who could change what it runs cannot be known: ${(error as Error).message}`
   }
 }
 
-/** @throws {Error} if there are such files */
+/** Requires that no other user can change our files. @throws {Error} if one can */
 export function requireSafeFiles(given: readonly string[] = []): void {
   const wrong = openToOthers(given)
   if (wrong !== undefined) throw new Error(`Cannot serve, since ${wrong}`)

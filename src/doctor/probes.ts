@@ -9,16 +9,16 @@ import { chooseRange } from '../runtimes/launch/ids.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { HostFacts } from './host-facts.ts'
 
-/** What a probe found: whether it is as it should be, and what is there. */
+/** What a probe found, and whether that is as it should be. */
 export interface Finding {
   readonly ok: boolean
   readonly found?: string
 }
 
-/** One question to the machine, and for the answer "no" what follows from it and what to do. */
+/** A question to the machine and, for the answer "no", what follows and what to do. */
 export interface Probe {
   readonly name: string
-  /** Without it neither `run` nor `serve` works; without what is needed `on the host`, at least `serve --user` does. */
+  /** `true`: neither `run` nor `serve` works without it; `on the host`: without it only `serve --user` works. */
   readonly needed?: true | 'on the host'
   probe(machine: HostFacts): Finding
   readonly follows: string
@@ -27,7 +27,7 @@ export interface Probe {
 
 const feature = (name: KernelFeature) => (machine: HostFacts) => ({ ok: machine.kernel[name]() })
 
-/** By its inode number, include/linux/proc_ns.h. */
+/** Tells whether a namespace is the initial one, by its inode number (include/linux/proc_ns.h). */
 const initial = (kind: 'user' | 'pid', inode: number) => (machine: HostFacts) => ({
   ok: machine.link(`/proc/self/ns/${kind}`) === `${kind}:[${inode}]`,
 })
@@ -104,7 +104,7 @@ const kernel: readonly Probe[] = [
   },
 ]
 
-/** Without these an engine thread cannot become its caller, or do anything for it. */
+/** Capabilities without which an engine thread can neither become its caller nor act for it. */
 const NEEDED: readonly Cap[] = [
   'CHOWN',
   'DAC_OVERRIDE',
@@ -202,7 +202,10 @@ const surroundings: readonly Probe[] = [
   },
 ]
 
-/** A program that knows the flag has its name in its file: neither crun nor older runc list it among their features. */
+/**
+ * Tells whether a runtime knows the flag, by searching its file for the name: neither crun nor older runc list it
+ * among their features.
+ */
 const knowsWaitKillable = ({ which, contains }: HostFacts, program: string): boolean => {
   const path = which(program)
   return path !== undefined && contains(path, WAIT_KILLABLE_RECV)
@@ -235,7 +238,7 @@ function ociRuntime(runtime: OciRuntime): readonly Probe[] {
   ]
 }
 
-/** Of a runtime that stands on another one. */
+/** Makes the probe of a runtime that uses an OCI runtime. */
 const installation = (installed: Installed): Probe => ({
   name: installed.label,
   probe(machine) {
@@ -261,5 +264,5 @@ const installations: readonly Probe[] = [
   ...otherRuntimes.flatMap(({ installed }) => (installed ? [installation(installed)] : [])),
 ]
 
-/** Everything that `intercede doctor` asks, in the order of its report. */
+/** All probes of `intercede doctor`, in the order of its report. */
 export const probes: readonly Probe[] = [...kernel, ...surroundings, ...installations]

@@ -7,7 +7,7 @@ const isConditional = ({ args }: OciRule): boolean => (args?.length ?? 0) > 0
 export const isGuarded = ({ includes, excludes }: OciRule): boolean =>
   [includes, excludes].some((guard) => Object.values(guard ?? {}).some((value) => value?.length > 0))
 
-/** Can the two never be in force together, because one wants a capability that the other excludes? */
+/** Tells whether two rules are never in force together, because `a` requires a capability that `b` excludes. */
 const excludesOther = (a: OciRule, b: OciRule): boolean =>
   a.includes?.caps?.some((cap) => b.excludes?.caps?.includes(cap)) === true
 const exclusive = (a: OciRule, b: OciRule): boolean => excludesOther(a, b) || excludesOther(b, a)
@@ -15,7 +15,7 @@ const exclusive = (a: OciRule, b: OciRule): boolean => excludesOther(a, b) || ex
 const overlap = (a: OciRule, b: OciRule): boolean =>
   toCubes(a).some((x) => toCubes(b).some((y) => intersect(x, y).length > 0))
 
-/** Rules that repeat the default are no rules: the runtimes skip them, for libseccomp refuses them. */
+/** Tells whether a rule repeats the default action. Runtimes skip such rules, since libseccomp refuses them. */
 function repeatsDefault(rule: OciRule, { defaultAction, defaultErrnoRet, defaultErrno }: OciSeccomp): boolean {
   const fallback: OciRule = {
     names: [],
@@ -27,10 +27,10 @@ function repeatsDefault(rule: OciRule, { defaultAction, defaultErrnoRet, default
 }
 
 /**
- * The rules of a base profile that decide about the call `name`. An unconditional rule beats a conditional one in
- * libseccomp, wherever it stands; that is settled here, before the unconditional one gets conditions of ours.
+ * Returns the rules of a base profile that decide about the call `name`. In libseccomp an unconditional rule beats a
+ * conditional one wherever it stands; this is resolved here, before the unconditional rule gets conditions of ours.
  *
- * @throws {RangeError} if what the base means depends on the order in which libseccomp happens to compare
+ * @throws {RangeError} if the meaning of the base depends on the order in which libseccomp happens to compare
  */
 function decisive(name: string, base: OciSeccomp): readonly OciRule[] {
   const rules = (base.syscalls ?? []).filter((rule) => rule.names.includes(name) && !repeatsDefault(rule, base))
@@ -43,7 +43,7 @@ function decisive(name: string, base: OciSeccomp): readonly OciRule[] {
   return rules
 }
 
-/** The rules of the base for one call, each cut down to where `taken` does not hold. */
+/** Returns the rules of the base for one call, each restricted to registers that `taken` does not contain. */
 export function remainder(name: string, base: OciSeccomp, taken: readonly Cube[]): readonly OciRule[] {
   return decisive(name, base).flatMap((rule) =>
     toCubes(rule)
@@ -55,12 +55,12 @@ export function remainder(name: string, base: OciSeccomp, taken: readonly Cube[]
   )
 }
 
-/** What a container engine knows when it resolves the guards of a profile. */
+/** The facts by which a container engine resolves the guards of a profile. */
 export interface GuardFacts {
   readonly caps: ReadonlySet<string>
-  /** As Go spells it: amd64, arm64. */
+  /** The architecture as Go spells it: amd64, arm64. */
   readonly arch: string
-  /** Major and minor of the kernel's release. */
+  /** The major and minor version of the kernel. */
   readonly kernel: readonly [number, number]
 }
 
@@ -76,19 +76,19 @@ function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel
 }
 
 /**
- * Turns a profile of podman or Docker into plain OCI, as the engine would for a container with these capabilities: a
- * runtime knows neither guards nor `archMap`.
+ * Turns a profile of podman or Docker into plain OCI, as the engine would for a container with these capabilities:
+ * OCI runtimes know neither guards nor `archMap`.
  *
  * @param native the architecture whose entry of `archMap` is taken, such as SCMP_ARCH_X86_64
  */
-export function resolveGuards(base: OciSeccomp, native: string, circumstances: GuardFacts): OciSeccomp {
+export function resolveGuards(base: OciSeccomp, native: string, facts: GuardFacts): OciSeccomp {
   const { archMap, defaultErrno: _, syscalls = [], ...rest } = base
   const entry = archMap?.find(({ architecture }) => architecture === native)
   return {
     ...rest,
     ...(entry ? { architectures: [native, ...(entry.subArchitectures ?? [])] } : {}),
     syscalls: syscalls
-      .filter((rule) => applies(rule, circumstances))
+      .filter((rule) => applies(rule, facts))
       .map(({ names, action, errnoRet, args }) => ({
         names,
         action,

@@ -6,18 +6,18 @@ import { ALLOW, NOTIFY, type OciArg, type OciRule, type OciSeccomp } from './oci
 
 export interface Compilation {
   readonly rules: readonly Rule[]
-  /** Names as in OCI, the native one first; a `base` that names its own keeps them. */
+  /** Architectures by their OCI names, the native one first; a `base` that names its own keeps them. */
   readonly architectures: readonly string[]
-  /** A profile whose meaning is kept wherever no rule holds. */
+  /** A profile that stays in force for all registers that no rule matches. */
   readonly base?: OciSeccomp
   /** Seccomp filter flags, see `flagsFor()`. */
   readonly flags: readonly string[]
   readonly listenerPath: string
-  /** The lines of the policy: the agent gets them with the listener. */
+  /** The lines of the policy, which the agent gets with the listener. */
   readonly metadata: string
 }
 
-/** The registers that each call is trapped for. */
+/** Returns the registers for which each call is trapped. */
 function trapped(rules: readonly Rule[]): ReadonlyMap<string, readonly Cube[]> {
   const cubes = new Map<string, readonly Cube[]>()
   for (const { name, when = [] } of rules) {
@@ -30,7 +30,7 @@ function trapped(rules: readonly Rule[]): ReadonlyMap<string, readonly Cube[]> {
   return cubes
 }
 
-/** Joins rules that differ in the names only. */
+/** Merges rules that differ only in their names. */
 function join(rules: readonly OciRule[]): readonly OciRule[] {
   const joined = new Map<string, OciRule>()
   for (const rule of rules) {
@@ -42,10 +42,10 @@ function join(rules: readonly OciRule[]): readonly OciRule[] {
 }
 
 /**
- * libseccomp compares the low half of a register alone for 32-bit code (and for x32), so a rule that asks for a bit above
- * it would hold there for everything, over rules of ours.
+ * Checks that no rule for a trapped call needs 64 bits: for 32-bit code (and x32) libseccomp compares only the low
+ * half of a register, so a rule for a higher bit would match everything there, before rules of ours.
  *
- * @throws {RangeError} if a rule for a trapped call is such a one
+ * @throws {RangeError} if there is such a rule
  */
 function checkWidth(rules: readonly OciRule[]): readonly OciRule[] {
   const wide = ({ op, value, valueTwo }: OciArg): boolean =>
@@ -55,16 +55,16 @@ function checkWidth(rules: readonly OciRule[]): readonly OciRule[] {
   return rules
 }
 
-/** The base's rules for all calls that we do not trap, as they are. */
+/** Returns the base's rules for all calls that are not trapped, unchanged. */
 const untouched = (base: OciSeccomp, names: ReadonlyMap<string, unknown>): readonly OciRule[] =>
   (base.syscalls ?? [])
     .map((rule) => ({ ...rule, names: rule.names.filter((name) => !names.has(name)) }))
     .filter((rule) => rule.names.length > 0)
 
 /**
- * Compiles the rules that handlers state into OCI `linux.seccomp`. Pure: the same rules give the same profile.
- *
- * Without a rule there is no listener either: a runtime would hand over one that never speaks.
+ * Compiles the rules of the handlers into OCI `linux.seccomp`. The function is pure: the same rules give the same
+ * profile. Without any rule the profile has no listener, since a runtime would hand over a listener that never
+ * delivers a call.
  *
  * @throws {RangeError} if the base's rules for a trapped call contradict each other, or need 64 bits
  */

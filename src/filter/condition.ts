@@ -4,7 +4,10 @@ import type { OciArg, OciRule } from './oci.ts'
 
 const bits = Array.from({ length: 64 }, (_, index) => 1n << BigInt(63 - index))
 
-/** The values below `value` (`up` false) or above it: equal to it above a bit, and on the other side at that bit. */
+/**
+ * Returns terms for the values below `value` (`up` false) or above it: equal above some bit, and on the other side at
+ * it.
+ */
 const beyond = (arg: number, value: bigint, up: boolean): readonly Term[] =>
   bits
     .filter((bit) => ((value & bit) === 0n) === up)
@@ -15,7 +18,7 @@ const beyond = (arg: number, value: bigint, up: boolean): readonly Term[] =>
 
 const equal = (arg: number, equals: bigint): Term => ({ arg, mask: EXACT, equals })
 
-/** Each comparison of libseccomp as disjoint terms. */
+/** The comparisons of libseccomp as disjoint terms. */
 const operators: Record<string, (arg: number, value: bigint, two: bigint) => readonly Term[]> = {
   SCMP_CMP_EQ: (arg, value) => [equal(arg, value)],
   SCMP_CMP_NE: (arg, value) => [{ ...equal(arg, value), negated: true }],
@@ -26,7 +29,7 @@ const operators: Record<string, (arg: number, value: bigint, two: bigint) => rea
   SCMP_CMP_MASKED_EQ: (arg, mask, equals) => [{ arg, mask, equals: equals & mask }],
 }
 
-/** @throws {RangeError} for what a JavaScript number may have rounded */
+/** Converts to an unsigned 64-bit bigint. @throws {RangeError} for a JavaScript number that may have been rounded */
 function exact(value: number | bigint): bigint {
   if (typeof value === 'number' && !Number.isSafeInteger(value)) throw new RangeError(`${value} is not exact`)
   return BigInt.asUintN(64, BigInt(value))
@@ -39,8 +42,9 @@ function terms({ index, op, value, valueTwo = 0 }: OciArg): readonly Term[] {
 }
 
 /**
- * The registers that a rule holds for. Runtimes join the conditions of one rule by *and*, unless one argument occurs
- * twice: then, as in the first version of runc, by *or* (runc libcontainer/seccomp matchCall(), crun likewise).
+ * Returns the registers that a rule matches. Runtimes join the conditions of a rule by *and*, unless an argument
+ * occurs twice: then, as the first version of runc did, by *or* (runc libcontainer/seccomp matchCall(), crun
+ * likewise).
  *
  * @returns disjoint cubes
  */
@@ -62,5 +66,5 @@ function toArg({ arg: index, mask, equals, negated }: Term): OciArg {
   return { index, value: number(mask), valueTwo: number(equals), op: 'SCMP_CMP_MASKED_EQ' }
 }
 
-/** A cube as the `args` of one rule; none for all registers. */
+/** Converts a cube to the `args` of one rule; a cube of all registers has none. */
 export const toArgs = (cube: Cube): Pick<OciRule, 'args'> => (cube.length > 0 ? { args: cube.map(toArg) } : {})

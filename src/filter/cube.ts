@@ -1,23 +1,25 @@
 import { type Condition, EXACT } from '../calls/rule.ts'
 
 /**
- * Sets of registers, small enough to merge filters exactly. libseccomp does not promise an order between overlapping
- * rules of different actions, so what we give it never overlaps: that needs intersection and difference.
+ * A condition on one argument, of which sets of registers are built. libseccomp promises no order between overlapping
+ * rules of different actions, so profiles must not have any: that takes exact intersection and difference of such
+ * sets.
  *
- * A term limits one argument. It may be negated only where all 64 bits are compared, as SCMP_CMP_NE does: otherwise
- * "not 1" would be 64 rules.
+ * A term may be negated only if it compares all 64 bits, as SCMP_CMP_NE does; otherwise "not 1" would take 64 rules.
  */
 export interface Term extends Condition {
   readonly negated?: true
 }
 
-/** The registers for which every term holds; at most one term an argument, as one OCI rule can hold. */
+/** The set of registers for which every term holds; it has at most one term per argument, as an OCI rule does. */
 export type Cube = readonly Term[]
 
-/** No condition: all registers. */
+/** The set of all registers, which has no condition. */
 export const everything: Cube = []
 
-/** The values that differ from `equals` somewhere in `mask`, as disjoint terms: equal above a bit, different at it. */
+/**
+ * Returns disjoint terms for the values that differ from `equals` within `mask`: equal above a bit, different at it.
+ */
 function differing({ arg, mask, equals }: Condition): readonly Term[] {
   const terms: Term[] = []
   let above = 0n
@@ -32,7 +34,7 @@ function differing({ arg, mask, equals }: Condition): readonly Term[] {
 const plain = (term: Term): readonly Term[] => (term.negated ? differing(term) : [term])
 const disjoint = (a: Condition, b: Condition): boolean => ((a.equals ^ b.equals) & a.mask & b.mask) !== 0n
 
-/** The values of one argument that both terms hold for, as disjoint terms. */
+/** Returns disjoint terms for the values of one argument that match both terms. */
 function meet(a: Term, b: Term): readonly Term[] {
   if (a.negated && b.negated && a.equals === b.equals) return [a]
   if (b.negated && !a.negated && disjoint(a, b)) return [a]
@@ -50,18 +52,21 @@ const limit = (cube: Cube, term: Term): readonly Cube[] => {
   return meet(same, term).map((both) => cube.map((other) => (other === same ? both : other)))
 }
 
-/** @returns disjoint cubes */
+/** Returns the intersection of two cubes, as disjoint cubes. */
 export const intersect = (a: Cube, b: Cube): readonly Cube[] =>
   b.reduce<readonly Cube[]>((cubes, term) => cubes.flatMap((cube) => limit(cube, term)), [a])
 
-/** The conditions of `taken` that `region` leaves open, bit by bit; undefined if the two do not overlap. */
+/** Returns the conditions of `taken` that `region` does not decide, bit by bit; undefined if the two do not overlap. */
 function narrow(region: Cube, taken: readonly Condition[]): readonly Condition[] | undefined {
   if (intersect(region, taken).length === 0) return undefined
   const known = (arg: number) => region.find((term) => term.arg === arg && !term.negated)?.mask ?? 0n
   return taken.map((term) => ({ ...term, mask: term.mask & ~known(term.arg) })).filter(({ mask }) => mask !== 0n)
 }
 
-/** The bit that most of the sets look at, once clear and once set: asking it first keeps the number of rules small. */
+/**
+ * Returns the bit that most of the sets compare, once clear and once set: deciding it first keeps the number of rules
+ * small.
+ */
 function halves(sets: readonly (readonly Condition[])[]): readonly Term[] {
   const votes = new Map<string, { count: number; readonly term: Term }>()
   for (const { arg, mask } of sets.flat()) {
@@ -75,7 +80,7 @@ function halves(sets: readonly (readonly Condition[])[]): readonly Term[] {
   return [term, { ...term, equals: 0n }]
 }
 
-/** Terms of which exactly one holds for any registers. */
+/** Returns terms of which exactly one matches any registers. */
 function split(region: Cube, sets: readonly (readonly Condition[])[]): readonly Term[] {
   const whole = sets[0]!.find(
     ({ arg, equals }) =>
@@ -85,7 +90,7 @@ function split(region: Cube, sets: readonly (readonly Condition[])[]): readonly 
   return whole ? [{ ...whole, negated: true }, whole] : halves(sets)
 }
 
-/** The paths of a decision tree that starts in `region` and ends outside all sets. */
+/** Returns the paths of a decision tree that starts with `region` and ends outside of all sets. */
 function outside(region: Cube, taken: readonly (readonly Condition[])[]): readonly Cube[] {
   const open = taken.map((set) => narrow(region, set)).filter((set) => set !== undefined)
   if (open.length === 0) return [region]
@@ -95,14 +100,14 @@ function outside(region: Cube, taken: readonly (readonly Condition[])[]): readon
     .flatMap((part) => outside(part, taken))
 }
 
-/** The same registers in cubes without negation. */
+/** Converts a cube to cubes without negated terms. */
 const positive = (cube: Cube): readonly Cube[] =>
   cube.reduce<readonly Cube[]>((cubes, term) => cubes.flatMap((one) => plain(term).flatMap((t) => limit(one, t))), [[]])
 
-/** `region` without the registers that are `taken`. @returns disjoint cubes */
+/** Returns `region` without the registers that are `taken`, as disjoint cubes. */
 export const without = (region: Cube, taken: readonly Cube[]): readonly Cube[] =>
   outside(region, taken.flatMap(positive))
 
-/** The same registers in cubes that do not overlap; an earlier cube stays whole. */
+/** Converts cubes to disjoint cubes; a cube keeps what no earlier cube contains. */
 export const separate = (cubes: readonly Cube[]): readonly Cube[] =>
   cubes.flatMap((cube, index) => without(cube, cubes.slice(0, index)))

@@ -3,7 +3,7 @@ import { NOTIFY, type OciRule, type OciSeccomp } from './oci.ts'
 import { type Target, WAIT_KILLABLE_RECV } from './target.ts'
 
 export interface LintFinding {
-  /** No profile is made on top of one that is wrong; what is merely unwise is said by `intercede profile --check`. */
+  /** wrong: no profile is made on top of this one; unwise: `intercede profile --check` only reports it. */
   readonly is: 'wrong' | 'unwise'
   readonly says: string
 }
@@ -43,8 +43,9 @@ function interruptible(profile: OciSeccomp, target: Target): readonly LintFindin
 const meaning = ({ action, errnoRet }: OciRule): string => `${action}${errnoRet === undefined ? '' : ` ${errnoRet}`}`
 
 /**
- * Rules that never hold: in libseccomp a rule without conditions beats those with, wherever it stands, and what repeats
- * another one adds nothing. Rules with guards are left out: whether they are there is decided when a container starts.
+ * Finds rules that never match: in libseccomp an unconditional rule beats conditional ones wherever it stands, and a
+ * rule that repeats another adds nothing. Rules with guards are skipped, since guards are resolved when a container
+ * starts.
  */
 function shadowed({ syscalls = [] }: OciSeccomp): readonly LintFinding[] {
   const plain = syscalls.filter((rule) => !isGuarded(rule))
@@ -63,9 +64,9 @@ function shadowed({ syscalls = [] }: OciSeccomp): readonly LintFinding[] {
 }
 
 /**
- * Says what is wrong with a profile, or unwise.
+ * Returns what is wrong or unwise in a profile.
  *
- * @param listenerPath ours; left out, any agent is as good
+ * @param listenerPath the path of our agent; if it is left out, any agent is accepted
  */
 export function lintProfile(profile: OciSeccomp, target: Target, listenerPath?: string): readonly LintFinding[] {
   return [

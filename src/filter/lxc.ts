@@ -2,11 +2,11 @@ import type { Rule } from '../calls/rule.ts'
 import { compileOci } from './compile.ts'
 import type { OciArg, OciRule, OciSeccomp } from './oci.ts'
 
-/** A policy of LXC, version 2, as lines: each says what it was read as, if it is a rule that is in force. */
+/** An LXC policy of version 2, as lines; a line that is a rule in force has this rule. */
 export interface LxcPolicy {
   readonly style: string
   readonly lines: readonly { readonly text: string; readonly rule?: OciRule }[]
-  /** The same as OCI, for what compares and merges profiles. */
+  /** The policy as an OCI profile, for code that compares and merges profiles. */
   readonly profile: OciSeccomp
 }
 
@@ -30,16 +30,16 @@ const actions: Readonly<Record<string, string>> = {
   notify: 'SCMP_ACT_NOTIFY',
 }
 const actionNames = new Map(Object.entries(actions).map(([name, action]) => [action, name]))
-/** Not the name of a call: LXC makes a rule for umount2 of it. */
+/** A word that is not the name of a call: LXC makes a rule for umount2 of it. */
 const SPECIAL = 'reject_force_umount'
 
 type Action = Pick<OciRule, 'action' | 'errnoRet'>
 
 /**
- * Reads a policy as LXC does: a rule stands for every architecture whatever section it is in, but for one in a section that
- * this machine does not know.
+ * Parses a policy as LXC does: a rule holds for every architecture, whatever section it is in, except in a section
+ * that this machine does not know.
  *
- * @param sections those that it knows, in lower case
+ * @param sections the sections that this machine knows, in lower case
  * @throws {RangeError} that says which line is not understood
  * @see lxc src/lxc/seccomp.c parse_config_v2(), get_v2_action(), get_seccomp_arg_value()
  */
@@ -97,7 +97,7 @@ function toArg(text: string, line: string): OciArg {
   return { index: Number(index), value: toNumber(mask ?? '0', line), valueTwo: toNumber(value, line), op }
 }
 
-/** As strtoull(3) with base 0. */
+/** Parses a number as strtoull(3) with base 0. */
 function toNumber(text: string, line: string): bigint {
   const octal = /^0([0-7]+)$/.exec(text)?.[1]
   if (octal === undefined && !/^(0x[0-9a-f]+|[1-9]\d*|0)$/i.test(text))
@@ -106,10 +106,10 @@ function toNumber(text: string, line: string): bigint {
 }
 
 /**
- * Compiles the rules that handlers state into a policy of LXC. A base keeps its meaning wherever none of them holds: its
- * own lines stay, but for those of the calls that are trapped.
+ * Compiles the rules of the handlers into an LXC policy. A base stays in force wherever no rule matches: its lines
+ * are kept, except for those of trapped calls.
  *
- * @param comments lines to begin it with
+ * @param comments lines for the beginning of the policy
  * @throws {RangeError} if the base is not understood, or its rules for a trapped call contradict each other
  */
 export function compileLxc(

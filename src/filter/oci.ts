@@ -1,6 +1,6 @@
 /**
- * `linux.seccomp` of the OCI runtime specification, and the format of podman's and Docker's profiles, which adds
- * `archMap` and the guards of a rule.
+ * The `linux.seccomp` object of the OCI runtime specification, or a profile of podman or Docker, whose format adds
+ * `archMap` and the guards of rules.
  *
  * @see opencontainers/runtime-spec config-linux.md, containers/common pkg/seccomp/types.go
  */
@@ -27,7 +27,10 @@ export interface OciRule {
   readonly excludes?: OciGuard
 }
 
-/** `value` is the mask of SCMP_CMP_MASKED_EQ, `valueTwo` what the masked argument must be. */
+/**
+ * A condition on one argument. For SCMP_CMP_MASKED_EQ `value` is the mask, and `valueTwo` what the masked argument
+ * must be.
+ */
 export interface OciArg {
   readonly index: number
   readonly value: number | bigint
@@ -35,7 +38,7 @@ export interface OciArg {
   readonly op: string
 }
 
-/** Under which circumstances a rule is used at all; resolved by the container engine, unknown to a runtime. */
+/** The conditions under which a rule is used; container engines resolve them, OCI runtimes do not know them. */
 export interface OciGuard {
   readonly caps?: readonly string[] | null
   readonly arches?: readonly string[] | null
@@ -45,7 +48,7 @@ export interface OciGuard {
 export const ALLOW = 'SCMP_ACT_ALLOW'
 export const NOTIFY = 'SCMP_ACT_NOTIFY'
 
-/** JSON in which the 64-bit values that a JavaScript number cannot hold are exact. */
+/** Formats a profile as JSON in which 64-bit values that a JavaScript number cannot hold are exact. */
 export const formatProfile = (profile: OciSeccomp): string => {
   const marked = JSON.stringify(profile, (_, value) => (typeof value === 'bigint' ? `\u0000${value}` : value), 2)
   return `${marked.replace(/"\\u0000(\d+)"/g, '$1')}\n`

@@ -11,7 +11,7 @@ const action = v.pipe(
   ),
 )
 const whole = v.pipe(v.number('not a number'), v.safeInteger('not a whole number'), v.minValue(0, 'less than 0'))
-/** What a JavaScript number could not hold, as `exactly` leaves it. */
+/** A number that a JavaScript number cannot hold, in the form that `exactly` makes of it. */
 const long = v.pipe(
   v.string(),
   v.regex(/^\d{16,20}$/),
@@ -54,15 +54,15 @@ const Profile = v.looseObject(
   'not an object',
 )
 
-/** JSON.parse() would round a long number: a mask of 64 bits, or -1. */
+/** Quotes long numbers, which JSON.parse() would round: a mask of 64 bits, or -1. */
 const exactly = (json: string): string => json.replace(/("value(?:Two)?"\s*:\s*)(\d{16,})(?=\s*[,}])/g, '$1"$2"')
 
-/** What is null stands for nothing, as in Go, which reads these files otherwise. */
+/** Drops null members, which mean an absent member to Go, in which the usual readers of these files are written. */
 const withoutNull = (object: object): object =>
   Object.fromEntries(Object.entries(object).filter(([, member]) => member !== null))
 
 /**
- * Reads a profile of podman, Docker or a runtime, with what it says beyond our knowledge.
+ * Parses a profile of podman, Docker or a runtime, and keeps members that we do not know.
  *
  * @throws {Error} that says what is wrong with it and where
  */
@@ -70,8 +70,8 @@ export function readProfile(json: string): OciSeccomp {
   const result = v.safeParse(Profile, JSON.parse(exactly(json)))
   if (!result.success) {
     const [issue] = result.issues
-    const place = v.getDotPath(issue) ?? 'the whole'
-    throw new Error(`${place} is ${issue.received === 'undefined' ? 'missing' : `${issue.received}: ${issue.message}`}`)
+    const path = v.getDotPath(issue) ?? 'the whole'
+    throw new Error(`${path} is ${issue.received === 'undefined' ? 'missing' : `${issue.received}: ${issue.message}`}`)
   }
   const { syscalls, ...rest } = result.output
   return withoutNull({ ...rest, ...(syscalls ? { syscalls: syscalls.map(withoutNull) } : {}) }) as OciSeccomp

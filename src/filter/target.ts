@@ -1,26 +1,29 @@
-/** Who reads a profile, and what it takes. Each runtime states it of itself, in its file of runtimes/known/. */
+/** The reader of a profile and what it accepts. Each runtime states it in its own file of runtimes/known/. */
 export interface Target {
-  /** As `--runtime` of `intercede profile` and what is said about a profile call it. */
+  /** The name in `--runtime` of `intercede profile` and in messages about a profile. */
   readonly name: string
-  /** The filter flags of a profile for it; none for a reader that refuses a profile with flags. */
+  /** The filter flags of a profile for this reader; empty for a reader that refuses profiles with flags. */
   readonly flags: readonly string[]
-  /** Does it resolve capabilities and `archMap` of a base profile itself? */
+  /** True if it resolves the capabilities and `archMap` of a base profile itself. */
   readonly resolvesGuards: boolean
-  /** The calls that it makes in the filtered task before an agent has the listener: trapped, they would hang it. */
+  /** The calls that it makes in the filtered task before an agent has the listener; trapping one would hang it. */
   readonly callsBeforeHandOver: readonly string[]
 }
 
 export const SPEC_ALLOW = 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'
-/** With this flag (Linux 5.19) a signal cannot cancel a call that is being served. */
+/** With this flag (Linux 5.19) no signal cancels a call that is being served. */
 export const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
 
-/** What a filter must cover on a machine (Node's `process.arch`): a mode that is not covered is killed by libseccomp. */
+/**
+ * What a filter must cover on a machine (Node's `process.arch`): libseccomp kills calls of an architecture that it
+ * lacks.
+ */
 export const machines: Record<
   string,
   {
     readonly goArch: string
     readonly architectures: readonly [string, ...string[]]
-    /** Sections of a policy of LXC that are in force there. */
+    /** The sections of an LXC policy that are in force on this machine. */
     readonly sections: ReadonlySet<string>
   }
 > = {

@@ -4,7 +4,10 @@ import { parseCgroups } from '../kernel/procfs/cgroup.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
-/** Where hierarchies are mounted from their root: `""` for v2, `devices` for the controller of v1. */
+/**
+ * Returns where cgroup hierarchies are mounted with their root: key `""` for v2, `devices` for v1's devices
+ * controller.
+ */
 export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
   const mounts = new Map<string, string>()
   for (const { root, point, type, superOptions } of parseMountinfo(mountinfo)) {
@@ -15,12 +18,16 @@ export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
   return mounts
 }
 
-/** Where the hierarchies are that can have device rules. */
+/** Returns the mount points of the hierarchies that can have device rules. */
 export const hierarchies = (): readonly string[] => [
   ...cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1')).values(),
 ]
 
-/** @param cgroup the text of `/proc/TID/cgroup` */
+/**
+ * Returns the directories of a task's cgroups in these mounts.
+ *
+ * @param cgroup the text of `/proc/TID/cgroup`: hierarchy:controllers:path
+ */
 export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>): readonly string[] {
   return parseCgroups(cgroup).flatMap(({ controllers, path }) => {
     const mount = [...mounts].find(([name]) => (name === '' ? controllers.length === 0 : controllers.includes(name)))
@@ -29,15 +36,16 @@ export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>):
 }
 
 /**
- * The directories of the groups that can have device rules: cgroup v2, and the controller of v1. One that is gone by now is
- * named all the same: the task has moved, and nothing may be done without its rules.
+ * Returns the directories of a task's cgroups that can have device rules: in cgroup v2 and in v1's devices
+ * controller. A cgroup that was removed meanwhile is included: the task has moved, and nothing may be done without
+ * its device rules.
  *
  * @param task the text of `/proc/TID/cgroup`
- * @throws {RangeError} if the task is in a group that we cannot name, or the text is cut off
+ * @throws {RangeError} if a cgroup of the task is outside of our cgroup namespace, or the text is cut off
  */
 export function deviceGroups(task: string): readonly string[] {
   const mounts = cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1'))
-  // A hierarchy that is covered by another mount cannot be joined, nor did the runtime set anything in it.
+  // A hierarchy that another mount hides cannot be joined, and the runtime could not set rules in it either.
   const visible = new Map([...mounts].filter(([, point]) => existsSync(`${point}/cgroup.procs`)))
   const paths = groupPaths(task, visible)
   const outside = paths.find((path) => path.includes('/../'))
@@ -45,7 +53,7 @@ export function deviceGroups(task: string): readonly string[] {
   return paths
 }
 
-/** Is a group, or one above it, being frozen, or frozen already? Who joins it then stops at once. */
+/** Tells whether a cgroup or an ancestor is frozen or being frozen: a process that joins it stops at once. */
 export function isFrozen(group: string): boolean {
   const freezer = (path: string): Buffer => Buffer.from(`${path}/cgroup.freeze`, 'latin1')
   for (let path = group; existsSync(freezer(path)); path = dirname(path))
@@ -57,16 +65,16 @@ const join = (groups: readonly string[]): void => {
   for (const group of groups) writeFileSync(Buffer.from(`${group}/cgroup.procs`, 'latin1'), '0')
 }
 
-/** The device rules of the caller could not be put on us, so nothing may be opened for it. */
+/** Thrown when this process could not join the caller's cgroups, so that the caller's device rules do not bind it. */
 export class NotJoined extends Error {
   override readonly name = 'NotJoined'
 }
 
 /**
- * Runs `action` in the groups of a task, with all of this process: so its device rules bind what the action opens.
+ * Runs `action` with this process in the cgroups of a task, whose device rules then bind what the action opens.
  *
  * @param task the text of `/proc/TID/cgroup`
- * @throws {NotJoined} if a group cannot be joined: then nothing was done
+ * @throws {NotJoined} if a cgroup cannot be joined; then the action has not run
  */
 export function insideCgroupsOf<T>(task: string, action: () => T): T {
   const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'))
@@ -80,7 +88,7 @@ export function insideCgroupsOf<T>(task: string, action: () => T): T {
   try {
     return action()
   } finally {
-    // To join takes the kernel milliseconds, so only what was left.
+    // Joining a cgroup takes the kernel milliseconds, so this happens only if one was joined.
     if (theirs.length > 0) restoreOrDie(() => join(own))
   }
 }

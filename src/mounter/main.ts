@@ -19,15 +19,17 @@ import { MountLocker } from './mount-locker.ts'
 import { MountWorker } from './mount-worker.ts'
 
 /**
- * A mounter: a process of the host in which file systems are mounted for callers, one at a time, since that may hang in the
- * kernel and must stand in the caller's control groups. It holds nothing of a container between two requests. When it
- * hangs it is left alone, and ends when it comes back.
+ * The entry of a mounter: a process of the host that mounts file systems for one caller at a time, since mount(2) may
+ * hang and must run in the caller's cgroups. It keeps nothing of a container between two requests. A mounter that
+ * hangs is abandoned, and ends when its mount(2) returns.
  */
+
+/** How long a mounter waits before it gives up if its files were replaced, in milliseconds. */
 const REPLACED_MS = 10_000
 
 Error.stackTraceLimit = 0
-// The files were replaced while we were started: the keeper sees that soon, ends the engine, and the next one does the mount.
-// A caller that waits for us must not be told before that it has failed.
+// The program files were replaced while this process was started. The keeper notices that soon and ends the engine,
+// and the next engine does the mount; until then the waiting caller must not get an error.
 if (process.argv[2] !== build) await sleep(REPLACED_MS)
 requireBuild(process.argv[2])
 const caps = new OwnCaps(processCaps.mounter)
@@ -45,21 +47,21 @@ function replyTo(error: unknown): MounterReply {
   if (error instanceof MountRefused) return { errno: error.errno, stage: error.stage }
   if (error instanceof NotJoined) return { errno: errnos.EPERM, stage: 'groups' }
   if (error instanceof SyscallError) return { errno: error.errno }
-  // It may stand anywhere: whoever waits sees the end of the socket.
+  // This process may be in any namespace now, so it ends; the engine sees the end of the socket.
   return exitGroup(1)
 }
 
 function serve(request: MounterRequest, [answers, ...handles]: readonly Fd[]): void {
-  let said: MounterReply = { errno: 0 }
+  let answer: MounterReply = { errno: 0 }
   let made: readonly Fd[] = []
   try {
     made = caps.during(request.do, () => mounting.serve(request, handles))
   } catch (error) {
-    said = replyTo(error)
+    answer = replyTo(error)
   }
-  // Before the answer: what we hold of a mount would keep the caller from unmounting it.
+  // These are closed before the answer, since an open handle of a mount would keep the caller from unmounting it.
   for (const handle of handles) handle[Symbol.dispose]()
-  reply<MounterReply>(answers!, said, made)
+  reply<MounterReply>(answers!, answer, made)
   for (const fd of made) fd[Symbol.dispose]()
 }
 

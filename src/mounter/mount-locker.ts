@@ -14,47 +14,49 @@ import { mountSetattr } from '../kernel/mount-attr.ts'
 import { setns } from '../kernel/namespaces.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
-const PLACE = '/run/room'
-const DOOR = `${PLACE}/door`
-/** Says when it stands in its namespaces, and ends with us. */
+const SHARED_DIR = '/run/room'
+const MOUNT_POINT = `${SHARED_DIR}/door`
+/** The shell script that reports when it is in its namespaces, and ends when this process does. */
 const WAIT = 'echo in; read -r _'
 
 /**
- * Where a mount is locked: a mount namespace that belongs to another user namespace. The kernel locks the attributes of
- * what arrives there from a namespace of a more privileged one, and a copy that is taken there keeps the locks: no
- * remount, no bind copy and no child user namespace takes nodev away again.
+ * Locks the attributes of mounts, by means of a mount namespace that belongs to another user namespace (the lock
+ * room). The kernel locks the attributes of a mount that propagates there from a namespace with more privileges, and
+ * a copy that is taken there stays locked: no remount, no bind mount and no child user namespace can clear nodev
+ * again.
  *
  * @see linux/fs/pnode.c propagate_mnt(), linux/fs/namespace.c lock_mnt_tree(), can_change_locked_flags()
  */
 export class MountLocker {
-  /** What it starts to be made. */
+  /** The programs that `open` executes. */
   static readonly programs: readonly string[] = ['unshare', 'sh']
-  readonly #room: Handle
+  readonly #lockRoom: Handle
   readonly #home: Handle
 
-  private constructor(room: Handle, home: Handle) {
-    this.#room = room
+  private constructor(lockRoom: Handle, home: Handle) {
+    this.#lockRoom = lockRoom
     this.#home = home
   }
 
   /**
-   * Makes one below `/run` of the calling process, which must be in a mount namespace of its own.
+   * Makes a lock room below `/run` of the calling process, which must be in a mount namespace of its own.
    *
-   * @param home that mount namespace
+   * @param home this mount namespace
    */
   static async open(home: Handle): Promise<MountLocker> {
-    mkdirSync(PLACE)
-    mount('tmpfs', PLACE, 0n, 'mode=0755,size=64k')
-    mount('none', PLACE, MS_SHARED)
-    mkdirSync(DOOR)
-    // It has no ids, which it would need a capability for; and no /dev/null where there is no /dev.
+    mkdirSync(SHARED_DIR)
+    mount('tmpfs', SHARED_DIR, 0n, 'mode=0755,size=64k')
+    mount('none', SHARED_DIR, MS_SHARED)
+    mkdirSync(MOUNT_POINT)
+    // The user namespace gets no id maps, which would take a capability, and no /dev/null, since there may be no
+    // /dev.
     const args = ['--user', '--mount', '--propagation', 'unchanged', 'sh', '-c', WAIT]
     const child = spawn('unshare', args, { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/' })
     try {
       await firstWord(child)
-      // The namespace lives as long as this handle: the process has done its part.
-      const room = openat(AT_FDCWD, cstring(`/proc/${child.pid}/ns/mnt`), O_RDONLY)
-      const made = new MountLocker(room, home)
+      // The namespace lives as long as this handle, so the process is no longer needed.
+      const lockRoom = openat(AT_FDCWD, cstring(`/proc/${child.pid}/ns/mnt`), O_RDONLY)
+      const made = new MountLocker(lockRoom, home)
       made.#prove()
       return made
     } finally {
@@ -63,26 +65,31 @@ export class MountLocker {
   }
 
   /**
-   * @param tree a detached mount with the attributes that are to stay; it is used up
-   * @returns a detached copy whose attributes are locked, and one as it was
+   * Locks the attributes of a mount.
+   *
+   * @param tree a detached mount with its final attributes; it is used up
+   * @returns a detached copy whose attributes are locked, and a copy that is not locked
    */
   lock(tree: Handle): { readonly locked: Fd; readonly free: Fd } {
     {
-      using door = openat(AT_FDCWD, cstring(DOOR), O_PATH | O_DIRECTORY)
-      moveMount(tree, door)
+      using mountPoint = openat(AT_FDCWD, cstring(MOUNT_POINT), O_PATH | O_DIRECTORY)
+      moveMount(tree, mountPoint)
     }
     try {
-      const free = openTree(DOOR)
-      const locked = this.#inRoom(() => openTree(DOOR))
-      // Where nothing had arrived it would be a copy of the door itself.
+      const free = openTree(MOUNT_POINT)
+      const locked = this.#inRoom(() => openTree(MOUNT_POINT))
+      // If nothing had propagated, this would be a copy of the empty mount point.
       if (statx(locked.raw).dev !== statx(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
       return { locked, free }
     } finally {
-      restoreOrDie(() => unmount(DOOR))
+      restoreOrDie(() => unmount(MOUNT_POINT))
     }
   }
 
-  /** Locks a mount and tries to change it, as somebody who may do everything. @throws {Error} if this kernel locks nothing */
+  /**
+   * Locks a mount and tries to change it with all capabilities. @throws {Error} if this kernel does not lock
+   * attributes
+   */
   #prove(): void {
     using tree = detachedTmpfs([])
     mountSetattr(tree, { set: MOUNT_ATTR_NODEV })
@@ -99,7 +106,7 @@ export class MountLocker {
   }
 
   #inRoom<T>(action: () => T): T {
-    setns(this.#room, CLONE_NEWNS)
+    setns(this.#lockRoom, CLONE_NEWNS)
     try {
       return action()
     } finally {

@@ -11,19 +11,21 @@ import { fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 
-/** linux/drivers/mtd/mtdsuper.c get_tree_mtd() */
+/** Names of flash devices, see linux/drivers/mtd/mtdsuper.c get_tree_mtd(). */
 const FLASH = /^mtd(\d|:)/
 
 /**
- * Only a device is looked up as the caller. Any other source is a string to the driver, which it takes for the name of something
- * that the mounting process may have, and that is root of the host: a pool, flash memory, a share of the hypervisor, a server to
- * which it logs in with the keys and tickets of the host. And some file systems show the host itself.
+ * Requires that the source is a block device, since only a device is resolved with the caller's rights. Any other
+ * source is a string for the driver, which takes it for something that the mounting process, root of the host, may
+ * use: a pool, flash memory, a share of the hypervisor, or a server on which it authenticates with the host's keys
+ * and tickets. Some file systems even show the host itself.
  *
- * @throws {MountRefused} for such a type or source @throws {SyscallError} for a type that there is not
+ * @throws {MountRefused} for such a type or source
+ * @throws {SyscallError} for an unknown type
  */
 export function mustBeOfDevice({ type, source }: { readonly type: string; readonly source: Source }): void {
   if (type === HUGETLBFS) return
-  // The first who asks for a module gets it loaded: only then it is in the list.
+  // fsopen(2) loads the module of the type, which is not in /proc/filesystems before.
   fsopen(cstring(type))[Symbol.dispose]()
   if (isWithoutDevice(type) || FLASH.test(source.text ?? '')) throw new MountRefused('type', errno('EPERM'))
 }
@@ -33,21 +35,21 @@ const isWithoutDevice = (type: string): boolean =>
     .split('\n')
     .includes(`nodev\t${type.split('.')[0]}`)
 
-/** Its options show the behaviour only where it is not what the image says. */
+/** File systems whose options show the behaviour on errors only where it differs from what the image says. */
 const EXT: ReadonlySet<string> = new Set(['ext2', 'ext3', 'ext4'])
 
 interface Usable extends Source {
-  /** To be said before what the caller says. */
+  /** A parameter that is set before the caller's own. */
   readonly first?: Parameter
 }
 
 /**
- * The source as it is for the caller, in whose control groups the calling process must be: a device must open there, by the
- * very node that the caller named. Two things are seen in no other way:
+ * Returns the source after trying to open it with the caller's rights, by the very node that the caller named. The
+ * calling process must be in the caller's cgroups. Only opening shows two facts:
  *
- * - Whether the device rules allow it: to mount what is mounted already, the kernel looks at the number alone.
- * - Whether the node is worth anything: on a file system that was mounted inside of a container (FUSE, an overlay) a node of
- *   any number can be made, and to open it is EACCES, but nothing else shows that (SB_I_NODEV).
+ * - Whether the device rules allow it: mounting a device that is already mounted checks only the device number.
+ * - Whether the node may be used: on a file system that was mounted inside a container (FUSE, overlay) a node with any
+ *   number can be made, which fails to open with EACCES; nothing else shows this (SB_I_NODEV).
  *
  * @see linux/fs/super.c get_tree_bdev_flags(), linux/fs/namei.c may_open_dev(), inode_permission()
  */
@@ -55,7 +57,7 @@ export function openSource({ node, ...source }: Source, type: string): Usable {
   if (!('dev' in source.kind)) return source
   if (!node) return { ...source, kind: { errno: errno('EACCES') } }
   try {
-    // Opened for reading only: who watches a device is told when somebody who could write closes it.
+    // The device is opened for reading only: closing a writable descriptor notifies watchers of the device (udev).
     access(node, R_OK | (source.kind.writable ? W_OK : 0))
     using device = openat(AT_FDCWD, linkOf(node), O_RDONLY | O_NONBLOCK)
     return EXT.has(type) ? { ...source, first: onErrors(device) } : source
@@ -66,8 +68,9 @@ export function openSource({ node, ...source }: Source, type: string): Usable {
 }
 
 /**
- * An image of ext2, ext3 or ext4 says itself what shall be done when it has an error, and that may be to panic. So it is said
- * aloud, as the image says it or else more calmly; the image may be another one by the time that the kernel reads it.
+ * Returns the `errors` option for an image of ext2, ext3 or ext4. The image itself says what happens on an error,
+ * which may be to panic, so the option is set explicitly: to the image's choice if that is "continue", else to
+ * remount-ro. The image may have changed by the time the kernel reads it.
  *
  * @see linux/fs/ext4/ext4.h `struct ext4_super_block`: at 1024, 60 u16 errors: 1 continue, 2 remount-ro, 3 panic
  */
@@ -76,7 +79,10 @@ function onErrors(device: Handle): Parameter {
   return ['errors', read(device, start) === start.length && start.readUInt16LE(1084) === 1 ? 'continue' : 'remount-ro']
 }
 
-/** In our root a source that the caller cannot use is missing; what it would have been told is known. */
+/**
+ * Runs `action`, and replaces ENOENT by the errno that the caller would have got: a source that the caller cannot use
+ * does not exist in the root directory of the mount.
+ */
 export function orOwnErrno({ kind }: Source, action: () => void): void {
   try {
     action()

@@ -4,12 +4,20 @@ import { orFalse, SyscallError } from '../kernel/error.ts'
 import { isMountRoot, linkOf, openat, statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-/** What mount(2) says about its target, and move_mount(2) does not; linux/fs/namespace.c do_add_mount(), graft_tree(). */
+/**
+ * Makes the checks of a target that mount(2) makes and move_mount(2) does not.
+ *
+ * @throws {SyscallError} EBUSY, ENOTDIR
+ * @see linux/fs/namespace.c do_add_mount(), graft_tree()
+ */
 export function checkTarget(tree: Handle, target: Handle): void {
   if (isRootOfSame(tree, target)) throw new SyscallError('mount', errno('EBUSY'))
   openat(AT_FDCWD, linkOf(target), O_PATH | O_DIRECTORY)[Symbol.dispose]()
 }
 
-/** The same file system twice on one mount point. What cannot be looked at is a file system of the container. */
+/**
+ * Tells whether the target is the root of the same file system. statx(2) is refused (EACCES) only by a file system of
+ * the container, which is another one.
+ */
 const isRootOfSame = (tree: Handle, target: Handle): boolean =>
   orFalse(['EACCES'], () => isMountRoot(target) && statx(tree.raw).dev === statx(target.raw).dev)

@@ -23,7 +23,7 @@ import { SourceChroot } from './source-chroot.ts'
 
 type Asked<D extends MounterRequest['do']> = Extract<MounterRequest, { do: D }>
 
-/** Where a mounter belongs. */
+/** The root directory and mount namespace to which a mounter returns. */
 interface Home {
   readonly root: Handle
   readonly mounts: Handle
@@ -39,17 +39,20 @@ const DOT = cstring('.')
 
 const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 
-/** What a mounter does, in a mount namespace of its own. What is left is left by `restoreOrDie`. */
+/**
+ * Does the work of a mounter, in a mount namespace of its own. Whatever it enters or mounts, it leaves by
+ * `restoreOrDie`.
+ */
 export class MountWorker {
   readonly #home: Home
-  readonly #room: MountLocker
+  readonly #locker: MountLocker
 
-  constructor(home: Home, room: MountLocker) {
+  constructor(home: Home, locker: MountLocker) {
     this.#home = home
-    this.#room = room
+    this.#locker = locker
   }
 
-  /** @returns the descriptors of what was made */
+  /** Serves one request. @returns the descriptors of the answer */
   serve(request: MounterRequest, handles: readonly Fd[]): readonly Fd[] {
     const [first, second, third] = handles
     switch (request.do) {
@@ -81,15 +84,15 @@ export class MountWorker {
     const usable = openSource(source, type)
     using root = this.#rootFor(usable)
     const name = `.${randomBytes(8).toString('hex')}`
-    const place = root.makeDirectory(name)
+    const mountPoint = root.makeDirectory(name)
     const text = source.text === undefined ? null : bytesOf(source.text)
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
     const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
     orOwnErrno(usable, () => root.inside(() => mountRaw(bytesOf(type), text, `/${name}`, options)))
     try {
-      return openTree(place)
+      return openTree(mountPoint)
     } finally {
-      restoreOrDie(() => unmount(place))
+      restoreOrDie(() => unmount(mountPoint))
     }
   }
 
@@ -103,7 +106,7 @@ export class MountWorker {
     using root = this.#rootFor(usable)
     const context = fsopen(bytesOf(type))
     try {
-      // A parameter may name a path too, so they are told inside.
+      // Parameters may name paths too, so they are set inside the source's root directory.
       root.inside(() => {
         for (const parameter of [...maybe(usable.first), ...parameters]) tell(context, parameter)
         orOwnErrno(usable, () => fsconfigCreate(context, exclusive))
@@ -121,14 +124,17 @@ export class MountWorker {
     return withRoot(this.#settle(tree, { ...manner, later: all & SET_LATER }, userns))
   }
 
-  /** The same mount with other attributes, of the copy that was not locked. */
+  /** Returns the mount with other attributes, made from the copy that is not locked. */
   #renew({ attributes }: Asked<'renew'>, free: Fd): readonly Fd[] {
     const all = BigInt(`0x${attributes}`)
     mountSetattr(free, { clear: ACCESS_TIMES, set: all & ACCESS_TIMES })
     return withRoot(this.#lock(free, all & SET_LATER))
   }
 
-  /** Makes a detached mount as it shall be for the container. Idmapped first: what was seen in any place cannot be any more. */
+  /**
+   * Gives a detached mount its attributes. It is idmapped first, since a mount that was ever attached cannot be
+   * idmapped.
+   */
   #settle(
     tree: Fd,
     { shift, nodev, later }: MountManner & { readonly later: bigint },
@@ -140,7 +146,7 @@ export class MountWorker {
   }
 
   #lock(tree: Handle, later: bigint): readonly [locked: Fd, free: Fd] {
-    const { locked, free } = this.#room.lock(tree)
+    const { locked, free } = this.#locker.lock(tree)
     if (later !== 0n) mountSetattr(locked, { set: later })
     return [locked, free]
   }
@@ -160,16 +166,22 @@ export class MountWorker {
   }
 }
 
-/** Where the device rules for the caller bind. */
+/** Runs `action` in the caller's cgroups, so that the caller's device rules bind it. */
 const inGroups = <T>(task: Fd, action: () => T): T => insideCgroupsOf(readTask(task, 'cgroup'), action)
 
-/** Puts the root directory behind the mount, opened: the kernel puts no handle of O_PATH into the table of another process. */
+/**
+ * Inserts an open descriptor of the root directory after the mount: the kernel refuses to pass O_PATH descriptors by
+ * ADDFD.
+ */
 function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
   const root = openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)
   return free ? [made, root, free] : [made, root]
 }
 
-/** The kernel has told the caller already, of its own context, that it does not take a parameter, and went on without it. */
+/**
+ * Sets a parameter. An error is ignored: the caller's own context has already reported it, and the kernel went on
+ * without it.
+ */
 function tell(context: Handle, [key, value]: Parameter): void {
   ignoring('any', () => fsconfigSet(context, bytesOf(key), value === undefined ? null : bytesOf(value)))
 }

@@ -10,40 +10,39 @@ import { cstring } from '../kernel/libc.ts'
 import { mount, unmount } from '../kernel/mount.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
-/** Where it is mounted, in a mount namespace of ours. */
-const PLACE = '/run/source'
-/** Room for the directories of the longest path. */
+/** The mount point of this root directory, in our own mount namespace. */
+const ROOT_DIR = '/run/source'
+/** Mount options; the tmpfs has enough inodes for the directories of the longest path. */
 const OPTIONS = 'mode=0755,size=1m,nr_inodes=4k'
 const NODE = (S_IFBLK | 0o600) as Mode
 
 /**
- * A root directory of ours in which the source has the name that the caller gave it, and in which there is nothing else: so
- * the name shows in its mount table as it wrote it, and no path that the options or the file system itself may name leads to
- * anything of the host.
+ * Makes a root directory that holds nothing but the source, under the name that the caller gave it. So the caller's
+ * mount table shows this name, and no path in the options or in the image leads to anything of the host.
  */
 export class SourceChroot implements Disposable {
   readonly #root: Fd
   readonly #home: Handle
 
   /**
-   * @param home the root directory to come back to
+   * @param home the root directory to return to
    * @param source the caller's string, without a NUL
    */
   constructor(home: Handle, source: Buffer, kind: SourceKind) {
     this.#home = home
-    mkdirSync(PLACE, { recursive: true })
-    mount('tmpfs', PLACE, 0n, OPTIONS)
-    this.#root = openat(AT_FDCWD, cstring(PLACE), O_PATH | O_DIRECTORY)
+    mkdirSync(ROOT_DIR, { recursive: true })
+    mount('tmpfs', ROOT_DIR, 0n, OPTIONS)
+    this.#root = openat(AT_FDCWD, cstring(ROOT_DIR), O_PATH | O_DIRECTORY)
     if (!('errno' in kind)) build(source, kind)
   }
 
-  /** A directory of this root that the caller cannot have named; @returns its path at home */
+  /** Makes a directory that the caller cannot have named. @returns its path outside of this root */
   makeDirectory(name: string): string {
-    mkdirSync(`${PLACE}/${name}`)
-    return `${PLACE}/${name}`
+    mkdirSync(`${ROOT_DIR}/${name}`)
+    return `${ROOT_DIR}/${name}`
   }
 
-  /** Runs `action` with this root as the root and working directory of the thread. */
+  /** Runs `action` with this directory as the root and working directory of the thread. */
   inside<T>(action: () => T): T {
     chrootTo(this.#root)
     try {
@@ -55,11 +54,14 @@ export class SourceChroot implements Disposable {
 
   [Symbol.dispose](): void {
     this.#root[Symbol.dispose]()
-    restoreOrDie(() => unmount(PLACE))
+    restoreOrDie(() => unmount(ROOT_DIR))
   }
 }
 
-/** Makes every directory that the kernel will pass on the way to what a path without links names, and that. */
+/**
+ * Makes every directory on the kernel's way to the source, and the source itself. The path is walked as without
+ * links.
+ */
 function build(source: Buffer, kind: Exclude<SourceKind, { errno: Errno }>): void {
   const names = source.toString('latin1').split('/')
   const last = names.pop()
@@ -72,13 +74,13 @@ function build(source: Buffer, kind: Exclude<SourceKind, { errno: Errno }>): voi
     }
   }
   if (!last || last === '.' || last === '..') return
-  // To the kernel a directory is what every other thing is here: no block device (ENOTBLK).
+  // The kernel treats a directory like any other object that is not a block device (ENOTBLK).
   if ('other' in kind) mkdirSync(pathOf([...at, last]), { recursive: true })
   else placeNode(pathOf(at), last, kind.dev)
 }
 
-/** Names are bytes. */
-const pathOf = (names: readonly string[]): Buffer => Buffer.from([PLACE, ...names].join('/'), 'latin1')
+/** Joins names, which hold bytes as Latin-1. */
+const pathOf = (names: readonly string[]): Buffer => Buffer.from([ROOT_DIR, ...names].join('/'), 'latin1')
 
 function placeNode(directory: Buffer, name: string, dev: Dev): void {
   using parent = openat(AT_FDCWD, Buffer.concat([directory, Buffer.of(0)]), O_PATH | O_DIRECTORY)

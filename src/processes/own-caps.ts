@@ -3,7 +3,11 @@ import { CapabilitySet } from '../kernel/credentials.ts'
 import type { ProcessCaps } from './process-caps.ts'
 import { restoreOrDie } from './restore.ts'
 
-/** The capabilities of the main thread of a helper process: at most what is declared, and at rest none. */
+/**
+ * Sets the capabilities of the main thread of a helper process: at most the declared ones, and none between requests.
+ *
+ * Invariant: called by the main thread only.
+ */
 export class OwnCaps<K extends string> {
   readonly #permitted: bigint
   readonly #effective: ReadonlyMap<string, bigint>
@@ -18,9 +22,9 @@ export class OwnCaps<K extends string> {
   }
 
   /**
-   * Has those that are declared for `kind` from now on.
+   * Makes the effective set the one that is declared for `kind`.
    *
-   * @param among only those of this mask
+   * @param among a mask: only capabilities of it are taken
    * @throws {Error} never a SyscallError: a process whose capabilities are not those declared must end
    */
   enter(kind: K, among = -1n): void {
@@ -31,7 +35,7 @@ export class OwnCaps<K extends string> {
     this.#enter(0n)
   }
 
-  /** Has those of one kind of request while `action` runs. */
+  /** Runs `action` with the capabilities of one kind of request. */
   during<T>(kind: K, action: () => T): T {
     this.enter(kind)
     try {

@@ -16,9 +16,12 @@ const HERE = cstring('.')
 const contains = (outer: string, inner: string): boolean => inner === outer || inner.startsWith(`${outer}/`)
 
 /**
- * The mount points on the way to `paths`, and those below `trees`; the outer ones first, without the root.
+ * Returns the mount points on the way to `paths` and `trees` and those below `trees`, outer ones first, without the
+ * root.
  *
  * @param mountinfo see proc_pid_mountinfo(5)
+ * @param paths paths whose mounts are needed
+ * @param trees paths below which all mounts are needed
  */
 export function mountPoints(mountinfo: string, paths: readonly string[], trees: readonly string[]): readonly string[] {
   const points = parseMountinfo(mountinfo).map(({ point }) => point)
@@ -28,25 +31,29 @@ export function mountPoints(mountinfo: string, paths: readonly string[], trees: 
 }
 
 /**
- * Moves the calling thread, and what it starts from now on, into a mount namespace that has of the host's mounts only what it
- * needs. Each other one would be a copy that keeps a file system in use which the administrator unmounts. What is kept goes
- * where the host's mount is unmounted too, if that is shared; nothing comes back to the host.
+ * Moves the calling thread, and every process that it starts later, into a mount namespace with only the mounts of
+ * the host that it needs: a copy of any other mount would keep a file system in use that the administrator unmounts.
+ * A kept mount is unmounted with the host's mount if that is shared; no mount propagates to the host.
  *
- * @param paths what it needs: the mounts on the way there
- * @param trees what it needs with all that is mounted below
+ * @param paths what the thread needs: the mounts on the way there
+ * @param trees what it needs with everything that is mounted below
  */
 export function enterOwnMounts(paths: readonly string[], trees: readonly string[] = []): void {
-  const ways = [...paths, ...trees].flatMap(waysTo)
-  const points = mountPoints(readFileSync('/proc/thread-self/mountinfo', 'utf8'), ways, trees)
+  const needed = [...paths, ...trees].flatMap(withRealPath)
+  const points = mountPoints(readFileSync('/proc/thread-self/mountinfo', 'utf8'), needed, trees)
   unshare(CLONE_NEWNS)
   mount('none', '/', MS_REC | MS_SLAVE)
-  // Where the kernel does not let it be left, as an initramfs or the root of a user namespace, all stays as it was copied.
+  // The kernel refuses pivot_root(2) in an initramfs and in a user namespace's inherited root (EINVAL): all copied
+  // mounts stay.
   ignoring(['EINVAL'], () => replaceRoot(points))
   using root = openRoot()
   changeDirectory(root)
 }
 
-/** @throws {SyscallError} EINVAL if that cannot be: then nothing has changed */
+/**
+ * Replaces the root by a copy with only some mounts. @throws {SyscallError} EINVAL if that is impossible; nothing has
+ * changed then
+ */
 function replaceRoot(points: readonly string[]): void {
   using old = openRoot()
   using root = openTree('/')
@@ -57,14 +64,14 @@ function replaceRoot(points: readonly string[]): void {
     pivotRoot()
     changeDirectory(old)
   } finally {
-    // Where the thread stands: the old root, or what could not take its place.
+    // The working directory is the old root, or the copy that could not replace it.
     detachAt(HERE)
   }
 }
 
 const openRoot = (): Fd => openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY)
 
-function waysTo(path: string): readonly string[] {
+function withRealPath(path: string): readonly string[] {
   try {
     return [path, realpathSync(path)]
   } catch {
@@ -72,7 +79,7 @@ function waysTo(path: string): readonly string[] {
   }
 }
 
-/** By absolute paths the old root is seen, until it is left. */
+/** Copies a mount to the new root. Absolute paths still lead through the old root. */
 function copyMount(point: string, root: Handle): void {
   // Another mount may hide it, so that nothing can be needed of it.
   ignoring(['ENOENT'], () => {

@@ -1,24 +1,24 @@
 import type { Cap } from '../abi/capability.ts'
 
-/** Capabilities with what each is needed for. */
+/** Maps capabilities to what each is needed for. */
 type Needed = Readonly<Partial<Record<Cap, string>>>
 
-/** What a process of ours may do, beside the engine. */
+/** The capabilities of a helper process of the engine. */
 export interface ProcessCaps {
-  /** What it is. */
+  /** What the process is. */
   readonly is: string
   /**
-   * What each of its threads may have at most, and what a program that it executes gets: its bounding set from before its program
-   * is executed, with no_new_privs.
+   * The capabilities that each thread and each executed program can have at most: the bounding set, which is set
+   * before the process's program is executed, with no_new_privs.
    */
   readonly permitted: readonly Cap[]
-  /** What its main thread has in its effective set, by what it does. Between two requests that set is empty. */
+  /** The effective set of the main thread by what it is doing; it is empty between two requests. */
   readonly effective: Readonly<Record<string, Needed>>
 }
 
 const OWN = 'to make its mount namespace and the lock room, and to see that this one locks'
 const MOUNT = 'mount(2), umount2(2), mount_setattr(2), move_mount(2), and setns(2) to the lock room'
-const ROOM = 'setns(2) to the lock room, in which nodev is locked'
+const LOCK_ROOM = 'setns(2) to the lock room, in which nodev is locked'
 
 const DESCRIBED: Needed = {
   SYS_ADMIN: MOUNT,
@@ -29,12 +29,13 @@ const DESCRIBED: Needed = {
 
 const FINISHED: Needed = {
   SYS_ADMIN: 'fsmount(2), mount_setattr(2) and move_mount(2), also with ids shifted',
-  SYS_CHROOT: ROOM,
+  SYS_CHROOT: LOCK_ROOM,
   DAC_READ_SEARCH: 'to open the root directory of what was mounted, for the descriptor that the caller gets',
 }
 
 /**
- * Enforced: a mounter and a walker enter these sets and read them back, and their starters take all else away.
+ * The capabilities of mounters and walkers. They are enforced: each process enters these sets and reads them back,
+ * and the engine takes all other capabilities away when it starts the process.
  *
  * @see capabilities(7), linux/security/commoncap.c cap_bprm_creds_from_file()
  */
@@ -43,7 +44,7 @@ export const processCaps = {
     is: 'a process of the host that mounts for one caller at a time, in its control groups',
     permitted: ['SYS_ADMIN', 'SYS_CHROOT', 'MKNOD', 'DAC_OVERRIDE', 'DAC_READ_SEARCH'],
     effective: {
-      start: { SYS_ADMIN: OWN, SYS_CHROOT: ROOM },
+      start: { SYS_ADMIN: OWN, SYS_CHROOT: LOCK_ROOM },
       mount: DESCRIBED,
       create: DESCRIBED,
       finish: FINISHED,

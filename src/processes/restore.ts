@@ -1,7 +1,8 @@
 /**
- * Brings a mounter back to where it belongs, after it stood in a place of a container or of a request.
+ * Runs `action`, which returns a mounter from a container or request to its resting state.
  *
- * @throws {Error} never a SyscallError, which would be taken for an answer: a process that cannot come home must end
+ * @throws {Error} if it fails; never a SyscallError, which would be sent as an answer, since the process must then
+ *   end
  */
 export function restoreOrDie(action: () => void): void {
   try {

@@ -3,14 +3,14 @@ import type { Handle } from '../kernel/handle.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { receive, send, waitReadable } from '../kernel/socket.ts'
 
-/** Where a mounter or a walker finds its end of the socket. */
+/** The inherited descriptor of a mounter's or walker's socket. */
 const SOCKET = 3
-/** Room for the strings of mount(2), a page each, in JSON. */
+/** Maximum size of a request in bytes: the strings of mount(2), a page each, in JSON. */
 export const REQUEST_LIMIT = 128 * 1024
-/** A thread that never yields leaks. */
+/** Requests after which the thread yields to the event loop; a thread that never yields leaks memory. */
 const TURNS = 100
 
-/** The work of a mounter or a walker: serves what it is asked, one after the other, as long as there is an engine. */
+/** Serves requests one after the other until the engine closes its end of the socket; then the process exits. */
 export async function serveRequests<R>(serve: (request: R, fds: readonly Fd[]) => void): Promise<never> {
   const socket = new Fd(SOCKET)
   const bytes = new Uint8Array(REQUEST_LIMIT)
@@ -25,11 +25,11 @@ export async function serveRequests<R>(serve: (request: R, fds: readonly Fd[]) =
   }
 }
 
-/** @param to came with the request */
-export function reply<R>(to: Handle, said: R, fds: readonly Handle[] = []): void {
+/** Sends an answer. @param to the socket that came with the request */
+export function reply<R>(to: Handle, answer: R, fds: readonly Handle[] = []): void {
   try {
-    send(to, Buffer.from(JSON.stringify(said)), fds)
+    send(to, Buffer.from(JSON.stringify(answer)), fds)
   } catch {
-    // Nobody waits any more: what was made goes with its descriptor.
+    // The engine no longer waits; what was made ends with its descriptor.
   }
 }

@@ -6,8 +6,8 @@ const Capabilities = v.object({ process: v.object({ capabilities: v.object({ bou
 const Flags = v.object({ linux: v.object({ seccomp: v.object({ flags: v.array(v.string()) }) }) })
 
 /**
- * The capabilities that the runtime will leave a container, such as `CAP_MKNOD`, by its bundle. The process itself does not
- * tell at the hand-over: crun drops them only later.
+ * Returns the capabilities that the runtime will leave a container, such as `CAP_MKNOD`, from its bundle. The process
+ * itself does not show them at the hand-over, since crun drops capabilities later.
  *
  * @returns undefined if the bundle does not say
  */
@@ -16,13 +16,16 @@ export function bundleBoundingSet(bundle: string): ReadonlySet<string> | undefin
   return config && new Set(config.process.capabilities.bounding)
 }
 
-/** Does the runtime set SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV? The kernel tells the flags of a filter to nobody. */
+/**
+ * Tells whether the runtime sets SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; the kernel does not show the flags of a
+ * filter.
+ */
 export function waitsKillably(bundle: string): boolean {
   const flags = readBundle(bundle, Flags)?.linux.seccomp.flags
   return flags?.includes('SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV') === true
 }
 
-/** What the `config.json` of a bundle says. @returns undefined if it says it otherwise, or there is none */
+/** Reads the `config.json` of a bundle. @returns undefined if there is none, or it does not match `schema` */
 export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {
   if (!isAbsolute(bundle)) return undefined
   try {

@@ -6,25 +6,27 @@ import { openat } from '../kernel/files.ts'
 import { parseCgroups } from '../kernel/procfs/cgroup.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 
-/** The control groups of a process, each in its hierarchy, where that is mounted and the process is below our own root. */
+/** The cgroups of a process, for each hierarchy that is mounted if the process is below our own cgroup root. */
 export interface InitCgroups {
-  /** Of the unified hierarchy, cgroup v2. */
+  /** The cgroup of the unified hierarchy, cgroup v2. */
   readonly cgroup?: Fd
-  /** Of v1's memory controller. */
+  /** The cgroup of v1's memory controller. */
   readonly memory?: Fd
-  /** Of v1's controller of devices, if it is not our own too. */
+  /** The cgroup of v1's devices controller; absent if it is our own cgroup too. */
   readonly devices?: Fd
-  /** The one that counts its tasks, if it is not our own too: then it holds those of the host. */
+  /**
+   * The cgroup that counts the container's tasks; absent if it is our own too, since it then holds tasks of the host.
+   */
   readonly tasks?: Fd
 }
 
-/** By the name of a controller of v1; '' is the unified hierarchy. */
+/** Paths by the name of a controller of v1; '' is the unified hierarchy. */
 type Paths = ReadonlyMap<string, string>
 
 /**
- * Opens the groups in which a process is now.
+ * Opens the cgroups in which a process is now.
  *
- * @param isLate whether it may have gone to groups below those of its container: see `payloadOf`
+ * @param isLate whether the process may have moved to descendants of its container's cgroup, see `payloadOf`
  */
 export function openGroups(pid: number, isLate: boolean): InitCgroups {
   const paths = isLate ? new Map([...pathsOf(pid)].map(([name, path]) => [name, payloadOf(path)])) : pathsOf(pid)
@@ -43,8 +45,8 @@ export function openGroups(pid: number, isLate: boolean): InitCgroups {
 }
 
 /**
- * The group that LXC makes for a container, above those that the container makes for itself, as its systemd does at the
- * start. Only the outermost counts: names further down are the container's choice.
+ * Returns the cgroup that LXC makes for a container; the container makes others below it, as its systemd does at the
+ * start. Only the outermost `lxc.payload` counts, since names further down are the container's choice.
  */
 export const payloadOf = (path: string): string => /^.*?\/lxc\.payload[^/]*/.exec(path)?.[0] ?? path
 
@@ -56,7 +58,7 @@ function pathsOf(pid: number | 'self'): Paths {
   return new Map(named)
 }
 
-/** systemd as an init moves itself to a group of its own, beside those of its services. */
+/** Drops `/init.scope`, a cgroup that systemd makes for itself beside those of its services. */
 const whole = (path: string): string => path.replace(/\/init\.scope$/, '') || '/'
 
 function openGroup(path: string | undefined, mounts: readonly Mount[], hierarchy: string): Fd | undefined {
@@ -68,6 +70,6 @@ function openGroup(path: string | undefined, mounts: readonly Mount[], hierarchy
     .reduceRight<Fd | undefined>((found, { point }) => found ?? openIfThere(`${point}${path}`), undefined)
 }
 
-/** A mount that another one covers does not lead there; a group that cannot be opened has no figures. */
+/** Opens a cgroup's directory; undefined if another mount hides it or it cannot be opened. */
 const openIfThere = (path: string): Fd | undefined =>
   orUndefined('any', () => openat(AT_FDCWD, Buffer.from(`${path}\0`, 'latin1'), O_PATH | O_DIRECTORY))

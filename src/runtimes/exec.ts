@@ -16,20 +16,20 @@ import { ociRuntimes } from './known/index.ts'
 import type { OciRuntime } from './runtime.ts'
 import { which } from './which.ts'
 
-/** A runtime, and how it is called so that it finds its containers. */
+/** A runtime, and the options and environment with which it finds its containers. */
 export interface RuntimeCall {
   readonly program: string
-  /** Before the command. */
+  /** The options before the command. */
   readonly options: readonly string[]
   readonly env: Readonly<Record<string, string>>
-  /** Its mount namespace, where that is not ours. */
+  /** The runtime's mount namespace; undefined if it is ours. */
   readonly mounts?: Fd | undefined
 }
 
-/** Where it looks for containers if it is not told. */
+/** Environment variables that decide where a runtime looks for containers by default. */
 const VARIABLES = ['XDG_RUNTIME_DIR']
 
-/** The options of a runtime's command line that hold for all of its commands. */
+/** Returns the options of a runtime's command line that apply to all of its commands. */
 export function sharedOptions(
   argv: readonly string[],
   { values, words }: OciRuntime['sharedOptions'],
@@ -46,20 +46,20 @@ export function sharedOptions(
 const COMMANDS: ReadonlySet<string> = new Set(['create', 'run', 'start', 'restore', 'exec'])
 
 /**
- * The runtime at the other end of a connection, as it is while it connects: later it is gone.
+ * Returns the runtime at the other end of a connection, as it is while it connects, since later it is gone.
  *
- * @returns undefined for none that is known, or if it was gone before all of it was seen
+ * @returns undefined for an unknown program, or if it ended before all of it was read
  */
 export function runtimeOf(connection: Handle): RuntimeCall | undefined {
   using peer = peerProcess(connection)
   if (!peer) return undefined
   try {
     const call = look(peer.pid)
-    // What was read by its number was its own if it has that still.
+    // What was read by its number is the runtime's if it still has this number.
     if (call && pidfdIsAlive(peer.pidfd)) return call
     call?.mounts?.[Symbol.dispose]()
   } catch {
-    // It is gone.
+    // The runtime has ended.
   }
   return undefined
 }
@@ -84,15 +84,15 @@ interface Found {
   readonly program: string
 }
 
-/** What /proc/PID/exe shows of each runtime. */
+/** What /proc/PID/exe shows for each runtime. */
 const SHOWN = ociRuntimes.map((runtime) => {
   const { copy, installed } = runtime
   return { runtime, exe: new RegExp(`(?:^|[/:])(?:${installed.program}(?:$| \\(deleted\\)$)|${copy}\\b)`) }
 })
 
 /**
- * The path of a runtime. It may run from a copy of its own in memory, or, as crun does for a user, from a mount that is in no
- * tree, where it is "/".
+ * Returns the path of a runtime. It may run from a copy of its own in memory or, as rootless crun does, from a
+ * detached mount, where /proc/PID/exe shows "/".
  */
 function findProgram(exe: string, own: string): Found | undefined {
   const file = readlinkSync(exe)
@@ -125,10 +125,10 @@ const Config = v.object({
     selinuxLabel: v.optional(v.string()),
   }),
 })
-/** With the rest of what is told to the engine it must fit into one message. */
+/** Maximum size in bytes; with the container's other data it must fit into one message to the engine. */
 const CONFIG_LIMIT = 64 * 1024
 
-/** How a program is started in a container that is being made; undefined if that is not known. */
+/** Returns how to start a program in a container that is being created; undefined if this is unknown. */
 export function execFor({ bundle, pid }: Handover, runtime: RuntimeCall | undefined): Exec | undefined {
   const process = runtime && readBundle(bundle, Config)?.process
   if (!process) return undefined

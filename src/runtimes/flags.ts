@@ -1,52 +1,58 @@
 import type { Cap } from '../abi/capability.ts'
 import type { Target } from '../filter/target.ts'
 
-/** What a container must have for its keys to work; who writes it down for a runtime only spells it. */
+/** What a container must have for its keys to work, independent of a runtime's syntax. */
 export interface Wanted {
   readonly caps: readonly Cap[]
-  /** The file of `intercede profile`. */
+  /** The path of the profile that `intercede profile` writes. */
   readonly profile: string
-  /** The policy, for a runtime whose file cannot hold it. */
+  /** The lines of the policy, for a runtime whose profile cannot hold them. */
   readonly keys: readonly string[]
-  /** What the container's author says beyond the administrator's file. */
+  /** Annotations, by which the container's author extends the administrator's file. */
   readonly annotations: readonly (readonly [key: string, value: string])[]
-  /** The first id of the host that the container gets, for runtimes that do not choose it themselves. */
+  /** The first host id of the container, for runtimes that do not choose it themselves. */
   readonly firstId: number
-  /** Does the machine give containers of this runtime user namespaces? Only podman and Docker have to be told. */
+  /**
+   * True if the machine already gives containers of this runtime user namespaces; only podman and Docker must be set
+   * up.
+   */
   readonly prepared: boolean
-  /** The container is one of a user, which has the user namespace of the daemon already. */
+  /** True for a container of an unprivileged user, which shares the user namespace of the user's daemon. */
   readonly user: boolean
-  /** Its FUSE programs need their device. */
+  /** True if the container needs /dev/fuse. */
   readonly fuse: boolean
-  /** The socket of the daemon, if it is not the usual one; OCI runtimes have it from the profile. */
+  /** The daemon's socket if it is not the default; OCI runtimes read it from the profile. */
   readonly listener?: string | undefined
 }
 
 interface Flags {
-  /** Options, one a line, or the lines of a file. */
+  /** Options, one per line, or the lines of a file. */
   readonly lines: readonly string[]
-  /** What those lines cannot say, and must be so. */
+  /** Requirements that these lines cannot express. */
   readonly besides: readonly string[]
 }
 
-/** What `intercede flags` says for one runtime. */
+/** What `intercede flags` prints for one runtime. */
 export interface Instructions {
-  /** Who reads the profile; undefined where that is a policy of LXC. */
+  /** The reader of the profile; undefined if the profile is an LXC policy. */
   readonly target: Target | undefined
-  /** Where its profiles usually lie. */
+  /** The usual directory of profiles. */
   readonly directory: string
-  /** What their names end with. One for each runtime in a directory: the files of two differ in their filters and flags. */
+  /**
+   * The ending of profile names. Each runtime in a directory has its own, since their profiles differ in filters and
+   * flags.
+   */
   readonly ending: string
-  /** The filter that the runtime would use without ours, where it lies in a file. */
+  /** The file of the filter that the runtime uses by default, if it is in a file. */
   readonly base?: string
-  /** What must stand in these files for containers to have user namespaces. */
+  /** What these files must contain for containers to have user namespaces. */
   readonly prepared?: readonly (readonly [file: string, text: RegExp])[]
-  /** Where the profiles of a user lie. Left out for a runtime whose containers of a user are not served. */
+  /** Returns the directory of a user's profiles. Absent for a runtime whose rootless containers are not served. */
   userDirectory?(): string
   flags(wanted: Wanted): Flags
 }
 
-/** Every user of a container but nobody (65534) and overflow fits in. */
+/** Number of ids of a container: all 16-bit ids, with nobody (65534). */
 export const ID_COUNT = 65_536
 
 export const options = (name: string, values: readonly string[]): readonly string[] =>

@@ -3,11 +3,14 @@ import * as v from 'valibot'
 /** What a runtime says of a container when it hands over a listener. */
 export interface Handover {
   readonly id: string
-  /** creating: the container's init. Anything else: a process that was exec'd into it. */
+  /**
+   * True in the OCI state "creating": the listener is the init's. False for a process exec'd into the container, and
+   * for LXC.
+   */
   readonly creating: boolean
   /**
-   * LXC: when `pid`, the container's init, was started, in clock ticks since boot. Each connection of a monitor names it, so
-   * it tells whether the container is a known one.
+   * LXC only: when `pid`, the init, was started, in clock ticks since boot. Each connection of a monitor names the
+   * init, so this tells whether the container is already known.
    */
   readonly started?: number
   /** The process that installed the filter, in the pid namespace of the runtime; 0 if the runtime does not say. */
@@ -18,10 +21,10 @@ export interface Handover {
   readonly metadata: string
 }
 
-/** 0: crun 1.21 does not know yet the process that it execs. */
+/** crun 1.21 sends 0 for a process that it execs, whose number it does not know yet. */
 const pid = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0x7fff_ffff))
 
-/** `containerProcessState` of the OCI runtime specification; crun says version 0.2.0, so no version is looked at. */
+/** The `containerProcessState` of the OCI runtime specification. Its version is ignored, since crun sends 0.2.0. */
 const ContainerProcessState = v.object({
   fds: v.array(v.string()),
   pid,
@@ -37,7 +40,7 @@ const ContainerProcessState = v.object({
 /**
  * Parses what an OCI runtime sends with the listener.
  *
- * @returns the hand-over and the position of the listener among the descriptors
+ * @returns the hand-over, and the index of the listener among the descriptors
  * @throws {Error} that says what is wrong with it
  * @see https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#containerprocessstate
  */

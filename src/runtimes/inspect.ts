@@ -15,45 +15,52 @@ import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { recordedRuntime } from './recorded.ts'
 
-/** What becomes `Container.handles` in the engine. */
+/** The descriptors that become `Container.handles` in the engine. */
 type InitHandles = { readonly [K in keyof ContainerHandles]: Fd }
 
-/** What the init of a container looks like at the hand-over. */
+/** What is known of a container's init at the hand-over. */
 export interface Init extends Disposable {
-  /** Held open as long as the container is known: so the number of its user namespace stays its own. */
+  /**
+   * Handles that stay open as long as the container is known, so that the inode number of its user namespace is not
+   * reused.
+   */
   readonly handles: InitHandles
   readonly usernsInode: bigint
   readonly uidMap: readonly IdExtent[]
   readonly gidMap: readonly IdExtent[]
-  /** When it was started: milliseconds on our boot clock. */
+  /** When the init was started, in milliseconds on our boot clock. */
   readonly startedMs: number
   /**
-   * May it have a walker? Not if its processes see those of the host: its root could trace the walker, which is a process of
-   * its user namespace, while that still starts. Nor if that is ours, which nobody can join once more.
+   * True if the container may have a walker, a process in its user namespace. Not if the container shares the host's
+   * pid namespace: its root could trace the walker while it still starts. Nor if its user namespace is ours, which a
+   * process cannot join again.
    */
   readonly walkable: boolean
-  /** How a program is started in it, if that was asked for and is known. */
+  /** How to start a program in the container, if that was requested and is known. */
   readonly exec: Exec | undefined
-  /** Why nothing can be done for this container, if so. */
+  /** Why nothing can be done for this container; undefined if it can be served. */
   readonly barred: ReasonCode | undefined
 }
 
 export interface InspectOptions {
-  /** If it shall start programs in the container. */
+  /** The runtime that shall start programs in the container. */
   readonly runtime?: RuntimeCall | undefined
-  /** A user runs us, in the user namespace that the containers may share: its root is that user. */
+  /**
+   * True if an unprivileged user runs the daemon, in a user namespace whose root is that user and which containers
+   * may share.
+   */
   readonly forUser?: boolean
 }
 
-/** What was said of a container, and what else is known. */
+/** The hand-over and the options of the inspection. */
 interface Starter extends InspectOptions {
   readonly handover: Handover
 }
 
-/** What a hand-over lets us know of its container, and why nothing can be done for it, if so. */
+/** Returns what a hand-over tells of its container, and why nothing can be done for it, if so. */
 export function inspect(
   handover: Handover,
-  circumstances: InspectOptions,
+  options: InspectOptions,
 ): {
   readonly init: Init | undefined
   readonly barred: ReasonCode | undefined
@@ -62,13 +69,13 @@ export function inspect(
   if (started !== undefined && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
   if (!creating && started === undefined) return { init: undefined, barred: 'unknownContainer' }
   const isLate = started !== undefined
-  const init = inspectInit(pid, isLate, { handover, ...circumstances })
+  const init = inspectInit(pid, isLate, { handover, ...options })
   return { init, barred: init.barred ?? (isLate ? barredLate(init) : undefined) }
 }
 
 /**
- * An init that has been running for a while may have made itself another user namespace. The one that owns its pid
- * namespace, which it cannot change, is the one that it was started in.
+ * Checks the user namespace of an init that has been running for a while, which may have entered another one. The
+ * init cannot change its pid namespace, so the owner of this is the user namespace in which it was started.
  */
 function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
   using owner = ownerOf(handles.pidns)
@@ -76,8 +83,8 @@ function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
 }
 
 /**
- * Looks at the process that a runtime handed over in state "creating". The runtime still waits for us, so the process is
- * there and its number is its own.
+ * Inspects the process that a runtime handed over in state "creating". The runtime waits for the answer, so the
+ * process exists and its number is its own.
  *
  * @throws {Error} if there is no such process in our pid namespace (any more)
  */
@@ -95,14 +102,14 @@ function inspectInit(pid: number, isLate: boolean, starter: Starter): Init {
   }
 }
 
-/** @param own is told of each descriptor as soon as it is open */
+/** Opens and reads what is needed of an init. @param own called with each descriptor as soon as it is open */
 function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Starter, own: (fd: Fd) => Fd): Init {
   const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY))
   const namespaces = { userns: open('user'), pidns: open('pid'), init: own(pidfdOpen(pid)) }
   const groups = openGroups(pid, isLate)
   for (const fd of Object.values(groups)) own(fd)
-  const elsewhere = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
-  const handles = { ...namespaces, ...groups, ...elsewhere }
+  const foreignMounts = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
+  const handles = { ...namespaces, ...groups, ...foreignMounts }
   const isOurs = namespaceOf(pid, 'user') === namespaceOf('self', 'user')
   const barred = forUser && isOurs ? undefined : barredBy(handles.userns)
   return {
@@ -120,7 +127,7 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
   }
 }
 
-/** Of a container in our own user namespace. Its file tells how that is mapped in the one above. */
+/** The id map of a container in our own user namespace, whose own map would be relative to the parent namespace. */
 const SAME: readonly IdExtent[] = [{ inside: 0, outside: 0, count: 0xffff_ffff }]
 const mapOf = (pid: number, name: string): readonly IdExtent[] =>
   parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))

@@ -10,10 +10,10 @@ import type { Handover } from './handover.ts'
 const NAME_LIMIT = 255
 
 /**
- * Reads whose calls a monitor of LXC forwards, from its first message, and leaves that there for the engine. The monitor,
- * and the call behind the message, wait meanwhile: so the container's init is there, and its number is its own.
+ * Reads from a monitor's first message of which container it forwards calls, and leaves the message in the socket for
+ * the engine. The monitor and the caller wait meanwhile, so the container's init exists and its number is its own.
  *
- * @returns undefined if the monitor has said nothing yet; 'gone' if it never will: its container ended without a call
+ * @returns undefined if the monitor has sent nothing yet; 'gone' if its container ended without a call
  * @throws {Error} if it breaks the protocol
  */
 export function readContainer(connection: Fd): Handover | 'gone' | undefined {
@@ -36,7 +36,7 @@ export function readContainer(connection: Fd): Handover | 'gone' | undefined {
   }
 }
 
-/** The init of a monitor in another pid namespace than ours has no number here. */
+/** Identifies the container. If the monitor is in another pid namespace, its init's number means nothing here. */
 function identity(
   monitor: number,
   init: number,
@@ -50,8 +50,8 @@ function identity(
 }
 
 /**
- * The name of the container, from what its monitor is called: `[lxc monitor] /var/lib/lxc NAME`, or in the foreground the
- * command `lxc-start` itself.
+ * Returns the container's name from its monitor's command line: `[lxc monitor] /var/lib/lxc NAME`, or in the
+ * foreground the command `lxc-start` itself.
  *
  * @param cmdline the text of /proc/PID/cmdline
  */
@@ -61,5 +61,8 @@ export function monitorName(cmdline: string): string | undefined {
   return (title ?? option)?.slice(0, NAME_LIMIT)
 }
 
-/** A line of LXC's configuration holds no line break: in a cookie, lines end with a semicolon. */
+/**
+ * Returns the lines of a cookie, in which semicolons end lines: LXC's configuration cannot hold a line break in a
+ * value.
+ */
 export const linesOf = (cookie: Uint8Array): string => Buffer.from(cookie).toString('utf8').replaceAll(';', '\n')

@@ -2,18 +2,18 @@ import { Fd } from '../kernel/fd.ts'
 import { receive } from '../kernel/socket.ts'
 import { type Handover, parseHandover } from './handover.ts'
 
-/** More than any runtime sends: a state with long annotations is a few KiB. */
+/** Maximum size of a state in bytes, far above what runtimes send: a state with long annotations is a few KiB. */
 const BYTES_LIMIT = 1024 * 1024
 const FDS_LIMIT = 16
 const CHUNK = 64 * 1024
 
-/** undefined: the client has not said everything yet. */
+/** The complete hand-over; undefined while the client has not sent everything. */
 export type Progress = { readonly handover: Handover; readonly listener: Fd } | undefined
 
 /**
- * One connection of the OCI seccomp agent protocol. crun connects when it creates a container and may stay silent until
- * the container is started, so a connection only ever says what it has. The state may come in pieces, the descriptors with
- * the first. It is complete when it is JSON, or when the client closes: `crun run` keeps the connection open until the
+ * One connection of the OCI seccomp agent protocol. crun connects when it creates a container and may be silent until
+ * the container is started, so reading must not block. The state may come in pieces, the descriptors with the first.
+ * It is complete when it is valid JSON, or when the client closes: `crun run` keeps the connection open until the
  * container ends, so waiting for the end of the stream would hang the container's first trapped call.
  */
 export class OciConnection implements Disposable {
@@ -27,10 +27,10 @@ export class OciConnection implements Disposable {
   }
 
   /**
-   * Takes what is there, without blocking.
+   * Reads what has arrived, without blocking.
    *
-   * @returns the listener, now the caller's, once the state is complete
-   * @throws {Error} if the client breaks the protocol; dispose of the connection then
+   * @returns the hand-over once the state is complete; the caller owns the listener then
+   * @throws {Error} if the client breaks the protocol; the caller must then dispose of the connection
    */
   read(): Progress {
     const chunk = Buffer.allocUnsafe(CHUNK)
@@ -47,7 +47,7 @@ export class OciConnection implements Disposable {
     return this.#isComplete ? this.#finish() : undefined
   }
 
-  /** Has it said something, but not all? */
+  /** True if the client has sent something. */
   get isMidway(): boolean {
     return this.#bytes > 0
   }

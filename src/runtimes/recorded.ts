@@ -8,14 +8,14 @@ import type { OciRuntime } from './runtime.ts'
 import { readText } from './text-file.ts'
 import { which } from './which.ts'
 
-interface Place {
+interface RecordRoot {
   readonly root: string
-  /** Whose record it may hold. */
+  /** The runtime whose records the directory may hold. */
   readonly runtime: OciRuntime
 }
 
-/** The `--root` of runtimes that are not told one, and those that containerd and Docker tell theirs. */
-function usualPlaces(): readonly Place[] {
+/** Returns the default `--root` of each runtime, and those that containerd and Docker set. */
+function usualRoots(): readonly RecordRoot[] {
   const { XDG_RUNTIME_DIR: ours } = process.env
   const runs = ours?.startsWith('/') && isOurs(ours) ? [ours, '/run'] : ['/run']
   const own = runs.flatMap((run) => ociRuntimes.map((runtime) => ({ root: join(run, runtime.record.root), runtime })))
@@ -23,7 +23,10 @@ function usualPlaces(): readonly Place[] {
   return [...own, ...told.flatMap((root) => ociRuntimes.map((runtime) => ({ root, runtime })))]
 }
 
-/** After `su` it may be that of a user, who could write down there whatever the runtime shall believe when we call it. */
+/**
+ * Tells whether a directory is ours. After `su`, XDG_RUNTIME_DIR may be a user's, who could write false records
+ * there.
+ */
 function isOurs(folder: string): boolean {
   try {
     return statSync(folder).uid === process.geteuid?.()
@@ -41,13 +44,13 @@ function foldersIn(folder: string): readonly string[] {
 }
 
 /**
- * The runtime of a container, by what it has written down: for one that was gone before it was looked at, as runtimes are as
- * soon as a detached container has started. It must keep its containers at a usual place.
+ * Finds the runtime of a container by its records, if it ended before it was inspected, as runtimes do as soon as a
+ * detached container has started. The container must be in a usual `--root`.
  */
 export function recordedRuntime({ id, pid }: Pick<Handover, 'id' | 'pid'>): RuntimeCall | undefined {
   if (id.includes('/')) return undefined
-  for (const { root, runtime } of usualPlaces()) {
-    // Another root may have a container of the same name: its init process tells them apart.
+  for (const { root, runtime } of usualRoots()) {
+    // Another root may have a container of the same name; the pid of its init tells them apart.
     if (pidOf(runtime.record, join(root, id)) !== pid) continue
     const program = which(runtime.installed.program)
     if (program) return { program, options: ['--root', root], env: {} }
@@ -60,7 +63,7 @@ function pidOf({ file, init }: OciRuntime['record'], folder: string): number | u
     const written = v.parse(v.record(v.string(), v.unknown()), JSON.parse(readText(join(folder, file))))
     return Number(written[init])
   } catch {
-    // No such container there.
+    // There is no such container in this root.
     return undefined
   }
 }

@@ -1,27 +1,27 @@
 import type { Target } from '../filter/target.ts'
 import type { Instructions } from './flags.ts'
 
-/** How the doctor finds a runtime. */
+/** How the doctor finds an installed runtime. */
 export interface Installed {
-  /** As the doctor's lines call it. */
+  /** The name in the doctor's report. */
   readonly label: string
-  /** The file that is started, as PATH has it. */
+  /** The name of the executable, which is searched in PATH. */
   readonly program: string
-  /** The packages of Debian that bring it. */
+  /** The Debian packages that contain it. */
   readonly packages: readonly string[]
 }
 
-/** All that we know of one runtime. known/ has a file for each: docs/add-a-runtime.md says how one is added. */
+/** All that we know of one runtime. Each has a file in known/; docs/add-a-runtime.md says how to add one. */
 export interface Runtime {
-  /** As `intercede flags NAME`, `--runtime NAME` and its page in docs/runtimes/ call it. */
+  /** The name in `intercede flags NAME`, in `--runtime NAME` and of its page in docs/runtimes/. */
   readonly name: string
-  /** What a profile for it must look like. Left out where the profile is for the runtime that it starts, or for LXC. */
+  /** What a profile for it must look like. Absent if the profile is for the runtime below it, or an LXC policy. */
   readonly target?: Target
-  /** What `intercede flags NAME` says. Left out for a runtime that has a bundle, and no options for what is in that. */
+  /** What `intercede flags NAME` prints. Absent for a runtime that takes everything from a bundle. */
   readonly instructions?: Instructions
-  /** Left out for a runtime that the doctor does not look for. */
+  /** Absent for a runtime that the doctor does not look for. */
   readonly installed?: Installed
-  /** A folder in which there is a `--root` of an OCI runtime for each of its namespaces. */
+  /** A directory with one `--root` of an OCI runtime per namespace. */
   readonly rootsIn?: string
 }
 
@@ -29,28 +29,28 @@ export interface Runtime {
 export interface OciRuntime extends Runtime {
   readonly target: Target
   readonly installed: Installed
-  /** What the doctor advises where the program does not know the flag WAIT_KILLABLE_RECV. */
+  /** What the doctor advises if the program does not know the flag WAIT_KILLABLE_RECV. */
   readonly remedyForSignals: string
-  /** What the file in memory is called that it copies itself into and runs from: so /proc/PID/exe shows it. */
+  /** The name of the memfd into which the runtime copies itself and from which it runs, as /proc/PID/exe shows it. */
   readonly copy: string
-  /** The options before the command without which another call of it would not find a container, or not its groups. */
+  /** Options before the command without which another invocation would not find the container, or not its cgroups. */
   readonly sharedOptions: {
-    /** With a value. */
+    /** Options with a value. */
     readonly values: readonly string[]
-    /** Without one. */
+    /** Options without a value. */
     readonly words: readonly string[]
   }
-  /** What it writes down of a container before it hands over the listener. */
+  /** The record of a container that it writes before it hands over the listener. */
   readonly record: {
-    /** The folder of all containers, in XDG_RUNTIME_DIR or /run, if it is not told another `--root`. */
+    /** The directory of all containers in XDG_RUNTIME_DIR or /run, unless `--root` names another. */
     readonly root: string
-    /** The file in the folder of a container, which is JSON. */
+    /** The JSON file in the directory of a container. */
     readonly file: string
-    /** The member of that file that is the number of the init process. */
+    /** The member of the JSON file with the pid of the init. */
     readonly init: string
   }
-  /** Does it send the container's terminal to `--console-socket` from `run` in the foreground too? */
+  /** True if `run` in the foreground sends the container's terminal to `--console-socket` too. */
   readonly sendsTerminal: boolean
-  /** The errors of its log that say what podman's exit codes 126 and 127 stand for. */
+  /** Errors in its log that correspond to podman's exit codes 126 and 127. */
   readonly failures: readonly (readonly [says: RegExp, exitCode: number])[]
 }

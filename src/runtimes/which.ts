@@ -11,7 +11,9 @@ function isExecutable(path: string): boolean {
   }
 }
 
-/** The path of a program; administrators' PATH often lacks the sbin directories, so those are searched as well. */
+/**
+ * Returns the path of a program. The sbin directories are searched too, since administrators' PATH often lacks them.
+ */
 export const which = (name: string): string | undefined =>
   `${process.env.PATH ?? ''}:${SEARCH}`
     .split(':')

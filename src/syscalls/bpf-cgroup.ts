@@ -16,7 +16,10 @@ import { type Command, deny, MANAGE, ours } from './bpf-command.ts'
 
 const FLAGS = BPF_F_ALLOW_OVERRIDE | BPF_F_ALLOW_MULTI | BPF_F_REPLACE
 
-/** ATTACH, DETACH and LINK_CREATE have the type of the attachment at the same place. */
+/**
+ * Continues a call whose attach type is not BPF_CGROUP_DEVICE; ATTACH, DETACH and LINK_CREATE have the type at the
+ * same offset.
+ */
 const foreign = (view: DataView): Verdict | undefined => {
   const type = view.getUint32(ATTACH.type, true)
   return type === BPF_CGROUP_DEVICE ? undefined : continueWith('bpfAttachType', type)
@@ -24,7 +27,7 @@ const foreign = (view: DataView): Verdict | undefined => {
 
 const isVerdict = (found: object): found is Verdict => 'is' in found
 
-/** What a descriptor must name, or the errno that the kernel has for it. */
+/** Returns the cgroup that a descriptor names, or the verdict with the kernel's errno. */
 function groupOf(caller: Caller, fd: number): Group | Verdict {
   const group = caller.devicePrograms.group(fd)
   return typeof group === 'string' ? noGroup(group) : group
@@ -45,7 +48,7 @@ function programOf(caller: Caller, fd: number): OwnProgram | Verdict {
   return program === 'notOurs' ? deny('EPERM', program) : program
 }
 
-/** BPF_PROG_ATTACH: only below the container's cgroup, and only so that what is above stays in force. */
+/** BPF_PROG_ATTACH: attaches only below the container's cgroup, and only so that every program above stays in force. */
 export const attach: Command = {
   needs: MANAGE,
   foreign,
@@ -67,15 +70,18 @@ export const attach: Command = {
   },
 }
 
-/** Why nothing may be attached there. Without BPF_F_ALLOW_MULTI it would take the place of what is there. */
+/**
+ * Returns why nothing may be attached to a cgroup. Without BPF_F_ALLOW_MULTI the program would replace what is
+ * attached.
+ */
 function unfit({ devicePrograms }: Caller, { group, above }: Group, flags: number): Verdict | undefined {
   if (devicePrograms.loosens(above)) return deny('EPERM', 'loosens')
   if ((flags & BPF_F_ALLOW_MULTI) !== 0) return undefined
-  const strange = devicePrograms.attached(group).ids.some((id) => !devicePrograms.numbered(id))
-  return strange ? deny('EPERM', 'notOurs') : undefined
+  const hasOthers = devicePrograms.attached(group).ids.some((id) => !devicePrograms.numbered(id))
+  return hasOthers ? deny('EPERM', 'notOurs') : undefined
 }
 
-/** BPF_PROG_DETACH. Where only one program can be attached, the kernel takes that one, whichever is named. */
+/** BPF_PROG_DETACH. If a cgroup can have only one program, the kernel detaches it whichever program is named. */
 export const detach: Command = {
   needs: MANAGE,
   foreign,
@@ -85,19 +91,19 @@ export const detach: Command = {
     if (isVerdict(target)) return target
     const { group } = target
     const { flags, ids } = devicePrograms.attached(group)
-    // An engine that has ended since may have done it: then the verb finds that out.
+    // A previous engine may have detached it already; the verb finds that out.
     const isBegun = caller.noted === WAS_NOT
     if (ids.length === 0 && !isBegun) return deny('ENOENT', 'notAttached')
     const named = devicePrograms.named(view.getUint32(ATTACH.program, true))
-    const one = ids.length > 0 && (flags & BPF_F_ALLOW_MULTI) === 0
-    const program = one ? devicePrograms.numbered(ids[0]!) : named
+    const isSingle = ids.length > 0 && (flags & BPF_F_ALLOW_MULTI) === 0
+    const program = isSingle ? devicePrograms.numbered(ids[0]!) : named
     if (!program || typeof program === 'string') return deny('EPERM', 'notOurs')
     if (!ids.includes(program.id) && !isBegun) return deny('ENOENT', 'notAttached')
     return act({ verb: 'detachProgram', group, program })
   },
 }
 
-/** BPF_LINK_CREATE */
+/** BPF_LINK_CREATE: attaches a program by a link, under the same conditions as BPF_PROG_ATTACH. */
 export const createLink: Command = {
   needs: MANAGE,
   foreign,
@@ -108,12 +114,12 @@ export const createLink: Command = {
     if (isVerdict(program)) return program
     const target = groupOf(caller, view.getUint32(LINK.target, true))
     if (isVerdict(target)) return target
-    // A link attaches with BPF_F_ALLOW_MULTI.
+    // The kernel attaches links with BPF_F_ALLOW_MULTI.
     return unfit(caller, target, BPF_F_ALLOW_MULTI) ?? act({ verb: 'linkProgram', ...target, program })
   },
 }
 
-/** BPF_LINK_UPDATE of a link of ours; what other links are, the kernel knows. */
+/** BPF_LINK_UPDATE of a link to a program that the container loaded through us; other links are left to the kernel. */
 export const updateLink: Command = {
   needs: MANAGE,
   foreign: ours,
@@ -130,7 +136,7 @@ export const updateLink: Command = {
   },
 }
 
-/** BPF_LINK_DETACH */
+/** BPF_LINK_DETACH of a link to a program that the container loaded through us. */
 export const detachLink: Command = {
   needs: MANAGE,
   foreign: ours,

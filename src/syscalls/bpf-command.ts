@@ -4,18 +4,18 @@ import type { Caller } from '../calls/caller.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { refuse, type Verdict } from '../calls/verdict.ts'
 
-/** The argument of one command. */
+/** The argument of one command of bpf(2). */
 export interface Argument {
-  /** Where it is in the caller's memory; its members keep their places there. */
+  /** Its address in the caller's memory, from which the addresses of its members follow. */
   readonly at: bigint
   readonly size: number
-  /** The copy, with zeros beyond the size. */
+  /** A copy of it, with zeros beyond the size. */
   readonly view: DataView
-  /** Of a program to be loaded: what could be read of it. */
+  /** The instructions and licence of a program to be loaded; undefined for other commands. */
   readonly text: Text | undefined
 }
 
-/** The two things of a program that lie elsewhere in memory; undefined for what could not be read. */
+/** The two parts of a program that the argument points to; undefined for a part that could not be read. */
 export interface Text {
   readonly instructions: Uint8Array | undefined
   readonly licence: Uint8Array | undefined
@@ -23,17 +23,23 @@ export interface Text {
 
 /** One command of bpf(2). */
 export interface Command {
-  /** What the kernel asks for; one of these sets. For what it leaves to whoever has the descriptor, what it asks to load. */
+  /**
+   * Alternative sets of capabilities that the kernel requires. A command for which the kernel requires none, only a
+   * descriptor, requires the capabilities of loading.
+   */
   readonly needs: readonly (readonly Cap[])[]
-  /** Is it about device programs of cgroups? The verdict if not. */
+  /** Returns undefined for a command about device programs of cgroups, otherwise the verdict. */
   foreign(view: DataView): Verdict | undefined
   decide(argument: Argument, caller: Caller): Verdict
 }
 
-/** As to load a program: before CAP_BPF there was only CAP_SYS_ADMIN, which still counts for both. */
+/**
+ * The capabilities for loading a program: before CAP_BPF the kernel required CAP_SYS_ADMIN, which still counts as
+ * both.
+ */
 export const MANAGE: readonly (readonly Cap[])[] = [['SYS_ADMIN'], ['BPF', 'NET_ADMIN']]
 export const ours = (): undefined => undefined
 
-/** Not left to the kernel, which would judge by a descriptor that only stands for a program. */
+/** Refuses a call instead of leaving it to the kernel, which would take the descriptor for the pipe that it is. */
 export const deny = (name: ErrnoName, code: ReasonCode, a?: number, b?: number): Verdict =>
   refuse(code, errno(name), a, b)

@@ -11,15 +11,16 @@ import type { Caller } from '../calls/caller.ts'
 import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import { type Command, deny, MANAGE, type Text } from './bpf-command.ts'
 
-/** Of a licence the kernel reads no more, and ends it there. */
+/** Maximum length of a licence in bytes; the kernel cuts a longer one. */
 const LICENCE_MAX = 127
 const PAGE = 4096n
 const FLAGS = BPF_F_STRICT_ALIGNMENT | BPF_F_ANY_ALIGNMENT
 
 /**
- * Before it attaches anything Go's library tries whether the kernel can, by loading just this for the network of a cgroup;
- * runc gives its device rules up where that fails. It can be loaded, but never attached: only device programs are, and what
- * stands for the program is of no use elsewhere. systemd tries with another one whether it can rule the network, and cannot.
+ * The program that Go's library loads for a cgroup's network, before it attaches any program, to see whether the
+ * kernel supports attaching; runc gives up its device rules if this fails. It may be loaded but never attached: only
+ * device programs are, and the pipe that stands for a program is useless elsewhere. systemd loads another program to
+ * see whether it can filter the network, which is refused.
  *
  * @see github.com/cilium/ebpf link/syscalls.go haveProgAttach: r0 = 0; exit
  */
@@ -31,7 +32,7 @@ const mayBeProbe = (view: DataView): boolean =>
   typeOf(view) === BPF_PROG_TYPE_CGROUP_SKB && 8 * countOf(view) === PROBE.length
 const isServed = (view: DataView): boolean => typeOf(view) === BPF_PROG_TYPE_CGROUP_DEVICE || mayBeProbe(view)
 
-/** BPF_PROG_LOAD of a device program. */
+/** BPF_PROG_LOAD of a device program, or of PROBE. */
 export const load: Command = {
   needs: MANAGE,
   foreign: (view) => (isServed(view) ? undefined : continueWith('bpfProgramType', typeOf(view))),
@@ -54,7 +55,7 @@ export const load: Command = {
   },
 }
 
-/** Copies what a device program consists of; of one that will not be loaded, nothing. */
+/** Copies the instructions and licence of a device program; undefined for a program that will not be loaded. */
 export function readProgram(view: DataView, caller: Caller): Text | undefined {
   const count = countOf(view)
   if (!isServed(view) || count > BPF_MAXINSNS) return undefined
@@ -64,7 +65,7 @@ export function readProgram(view: DataView, caller: Caller): Text | undefined {
   }
 }
 
-/** Unreadable memory is not the end: the kernel comes to it at its turn, after other errors. */
+/** Returns undefined for unreadable memory, which the kernel reports only after it has checked other errors. */
 function readable(read: () => Uint8Array): Uint8Array | undefined {
   try {
     return read()
@@ -74,7 +75,7 @@ function readable(read: () => Uint8Array): Uint8Array | undefined {
   }
 }
 
-/** A string may end where the memory does. */
+/** Copies a string, page by page, since the string may end where readable memory does. */
 function readString(caller: Caller, at: bigint): Uint8Array {
   const first = caller.bytes(at, Math.min(LICENCE_MAX, Number(PAGE - (at & (PAGE - 1n)))))
   const end = first.indexOf(0)
@@ -85,7 +86,7 @@ function readString(caller: Caller, at: bigint): Uint8Array {
   return Buffer.concat([first, restEnd >= 0 ? rest.subarray(0, restEnd) : rest])
 }
 
-/** The members that are no pointers, and that the kernel does not write. */
+/** Copies the members that are no pointers and that the kernel does not write. */
 function scalars(view: DataView): Uint8Array {
   const attr = new Uint8Array(view.buffer.slice(0, LOAD.logTrueSize + 4))
   attr.fill(0, LOAD.instructions, LOAD.logLevel)

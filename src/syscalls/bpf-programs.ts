@@ -3,7 +3,10 @@ import { act, continueWith } from '../calls/verdict.ts'
 import { noGroup } from './bpf-cgroup.ts'
 import { type Command, deny, ours } from './bpf-command.ts'
 
-/** BPF_PROG_QUERY of one cgroup. With BPF_F_QUERY_EFFECTIVE it would tell of the programs above, which are others'. */
+/**
+ * BPF_PROG_QUERY of one cgroup. BPF_F_QUERY_EFFECTIVE is refused, since it would reveal programs of the cgroups
+ * above.
+ */
 export const list: Command = {
   needs: [['SYS_ADMIN'], ['NET_ADMIN']],
   foreign: (view) => {
@@ -28,7 +31,7 @@ export const list: Command = {
   },
 }
 
-/** BPF_PROG_GET_FD_BY_ID */
+/** BPF_PROG_GET_FD_BY_ID of a program that the container loaded through us. */
 export const openById: Command = {
   needs: [['SYS_ADMIN']],
   foreign: ours,
@@ -38,7 +41,10 @@ export const openById: Command = {
   },
 }
 
-/** BPF_OBJ_GET_INFO_BY_FD: the kernel tells of every object whoever has a descriptor of it; of a stand-in only we can. */
+/**
+ * BPF_OBJ_GET_INFO_BY_FD: the kernel describes every object to the holder of its descriptor; only we can describe the
+ * program behind a stand-in.
+ */
 export const objectInfoById: Command = {
   needs: [[]],
   foreign: ours,

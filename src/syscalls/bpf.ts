@@ -29,13 +29,13 @@ const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
   [BPF.LINK_DETACH, detachLink],
 ])
 
-/** bpf(2): lets a container rule the devices of the cgroups that it makes below its own. */
+/** bpf(2): lets a container control device access in the cgroups that it makes below its own. */
 export const bpf: Syscall<Request> = {
   names: ['bpf'],
   screen(args, policy) {
     if (!policy.bpf?.devices) return continueWith('keyOff')
     if (!commands.has(args.int(COMMAND))) return continueWith('bpfCommand', args.uint(COMMAND))
-    // E2BIG
+    // The kernel answers E2BIG.
     if (args.uint(SIZE) > ATTR_MAX) return continueWith('bpfUnknownMember', ATTR_MAX)
     return undefined
   },
@@ -58,7 +58,10 @@ export const bpf: Syscall<Request> = {
   },
 }
 
-/** Why the caller may not do it, as the kernel would ask in the initial user namespace; and whether its cgroup is its own. */
+/**
+ * Returns why the caller may not use a command: it lacks capabilities in the container's initial user namespace, as
+ * the kernel would check them in the host's, or its cgroup is not its own.
+ */
 function unable({ needs }: Command, caller: Caller): Verdict | undefined {
   if (!caller.inInitialUserns) return continueWith('childUserns')
   const lacks = (caps: readonly Cap[]): Cap | undefined => caps.find((cap) => !caller.holds(cap))

@@ -9,11 +9,11 @@ import { mannerOf, superblockRequest } from './mount-description.ts'
 import { judgeParameter } from './mount-options.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
-/** With the NUL: linux/fs/fsopen.c fsconfig(). */
+/** Maximum size of a string with its NUL, in bytes: linux/fs/fsopen.c fsconfig(). */
 const STRING = 256
-const TOLD: ReadonlySet<number> = new Set([command.SET_FLAG, command.SET_STRING])
-const MAKES: ReadonlySet<number> = new Set([command.CMD_CREATE, command.CMD_CREATE_EXCL])
-const NOT_TOLD: ReadonlySet<number> = new Set([
+const RECORDED: ReadonlySet<number> = new Set([command.SET_FLAG, command.SET_STRING])
+const CREATES: ReadonlySet<number> = new Set([command.CMD_CREATE, command.CMD_CREATE_EXCL])
+const NOT_SUPPORTED: ReadonlySet<number> = new Set([
   command.SET_BINARY,
   command.SET_PATH,
   command.SET_PATH_EMPTY,
@@ -21,9 +21,9 @@ const NOT_TOLD: ReadonlySet<number> = new Set([
 ])
 
 /**
- * fsopen(2): gives the caller a context in which nothing is ever made: what it is told is noted, and told to a context of
- * ours when the file system is made. If the container held the one in which it is made, it could mount it by itself, and
- * open devices there.
+ * fsopen(2): gives the caller a context in which no file system is ever made. Its parameters are recorded, and set in
+ * a context of our own when the file system is made. If the container held our context, it could mount the file
+ * system by itself and open devices on it.
  */
 export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloexec: boolean }> = {
   names: ['fsopen'],
@@ -34,11 +34,11 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
   decode: (args, caller) => ({ type: caller.string(args.pointer(0)), cloexec: args.uint(1) === FSOPEN_CLOEXEC }),
   decide({ type, cloexec }, caller, { mount }) {
     if (!mount) return continueWith('keyOff')
-    // A null pointer, by which mount(8) finds out whether there is such a call.
+    // mount(8) passes a null pointer to find out whether the kernel has this call.
     if (type === undefined) return continueWith('changesMounts')
-    const left = judgeType(type, mount) ?? judgeMounter(caller)
-    if (left) return left
-    // What libmount takes for a kernel without this call: then it uses mount(2).
+    const verdict = judgeType(type, mount) ?? judgeMounter(caller)
+    if (verdict) return verdict
+    // On ENOSYS libmount assumes a kernel without this call, and uses mount(2).
     if (mount.fuse.has(type)) return refuse('fuseByMount', errno('ENOSYS'))
     caller.mounts.tidy()
     caller.mounts.namespace()
@@ -46,17 +46,17 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
   },
 }
 
-interface Told {
+interface FsconfigRequest {
   readonly fd: number
   readonly command: number
   readonly parameter: Parameter | undefined
 }
 
 /**
- * fsconfig(2): what sets a parameter is noted, and the kernel sets it in the caller's own context too: so it checks it, and
- * says what is wrong with it where the caller looks for that.
+ * fsconfig(2): records a parameter, and lets the kernel set it in the caller's context too, so that the kernel checks
+ * it and puts its error message where the caller reads it.
  */
-export const fsconfig: Syscall<Told> = {
+export const fsconfig: Syscall<FsconfigRequest> = {
   names: ['fsconfig'],
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
@@ -64,7 +64,7 @@ export const fsconfig: Syscall<Told> = {
   },
   decode(args, caller) {
     const code = args.uint(1)
-    const key = TOLD.has(code) ? caller.string(args.pointer(2), STRING) : undefined
+    const key = RECORDED.has(code) ? caller.string(args.pointer(2), STRING) : undefined
     const value = code === command.SET_STRING ? caller.string(args.pointer(3), STRING) : undefined
     return { fd: args.int(0), command: code, parameter: key === undefined ? undefined : parameterOf(key, value) }
   },
@@ -72,8 +72,8 @@ export const fsconfig: Syscall<Told> = {
     if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
     if (!context) return continueWith('foreignContext')
-    if (MAKES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
-    if (NOT_TOLD.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
+    if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
+    if (NOT_SUPPORTED.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
     if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
     const refused = parameter && judgeParameter(parameter)
     if (refused) return refused
@@ -82,13 +82,16 @@ export const fsconfig: Syscall<Told> = {
   },
 }
 
-/** Anything else is EINVAL, whatever the descriptor; linux/fs/fsopen.c fsconfig(). */
+/**
+ * Tells whether the arguments are valid; otherwise the kernel answers EINVAL for any descriptor (linux/fs/fsopen.c
+ * fsconfig()).
+ */
 function isWellFormed(args: Registers): boolean {
   const code = args.uint(1)
   const [key, value, aux] = [args.pointer(2) !== 0n, args.pointer(3) !== 0n, args.int(4) !== 0]
-  if (MAKES.has(code)) return !key && !value && !aux
-  if (TOLD.has(code)) return key && !aux && value === (code === command.SET_STRING)
-  return NOT_TOLD.has(code)
+  if (CREATES.has(code)) return !key && !value && !aux
+  if (RECORDED.has(code)) return key && !aux && value === (code === command.SET_STRING)
+  return NOT_SUPPORTED.has(code)
 }
 
 const parameterOf = (key: string, value: string | undefined): Parameter => (value === undefined ? [key] : [key, value])
@@ -99,8 +102,9 @@ const isSame = ([key, value]: Parameter, [other, otherValue]: Parameter): boolea
   key === other && value === otherValue
 
 /**
- * The kernel takes one source only. A call that was interrupted and made again, or left to another engine, was told already: no
- * parameter means anything else the second time in a row.
+ * Records a parameter, unless it repeats. The kernel accepts one source only. A call that was interrupted and made
+ * again, or taken over by another engine, has been recorded already: setting a parameter twice in a row has no
+ * meaning.
  */
 function note(context: Context, parameter: Parameter): boolean {
   const { parameters } = context
@@ -111,8 +115,8 @@ function note(context: Context, parameter: Parameter): boolean {
 }
 
 function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
-  const left = judgeMounter(caller)
-  if (left) return left
+  const verdict = judgeMounter(caller)
+  if (verdict) return verdict
   if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextBusy', errno('EBUSY'))
   caller.mounts.tidy()
   caller.mounts.namespace()
@@ -125,7 +129,7 @@ interface Mounted {
   readonly attributes: bigint
 }
 
-/** fsmount(2): a mount of what was made, locked as the policy says before the caller has it. */
+/** fsmount(2): makes a mount of the context's file system, locked as the policy says before the caller gets it. */
 export const fsmount: Syscall<Mounted> = {
   names: ['fsmount'],
   screen(args, policy) {
@@ -138,13 +142,14 @@ export const fsmount: Syscall<Mounted> = {
     if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
     if (!context) return continueWith('foreignContext')
-    const left = judgeMounter(caller)
-    if (left) return left
+    const verdict = judgeMounter(caller)
+    if (verdict) return verdict
     const isBegun = caller.noted === WAS_NOT
     if (!context.made || (context.isUsed && !isBegun)) return continueWith('contextUnready')
     caller.mounts.namespace()
     const manner = mannerOf(context.type, mount)
-    // The kernel mounts what was made once. Whether it has is not known then: so it is made anew.
+    // The kernel mounts a context once. If an engine ended in this call, it is unknown whether it did, so the file
+    // system is made anew.
     const anew = isBegun ? { anew: superblockRequest(context, false, caller) } : {}
     return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner, ...anew })
   },

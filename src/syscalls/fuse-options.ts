@@ -9,7 +9,7 @@ import {
   MS_SYNCHRONOUS,
 } from '../abi/mount.ts'
 
-/** The flags of mount(2) that FUSE programs know as options; the others mean nothing to them. */
+/** Flags of mount(2) that FUSE programs know as options; other flags have no meaning for them. */
 const FLAGS: readonly (readonly [flag: bigint, option: string])[] = [
   [MS_RDONLY, 'ro'],
   [MS_NOSUID, 'nosuid'],
@@ -21,14 +21,17 @@ const FLAGS: readonly (readonly [flag: bigint, option: string])[] = [
   [MS_NODIRATIME, 'nodiratime'],
 ]
 
-/** As in a file system that the kernel mounts: every user may go in, and the modes of the files say who may do what. */
+/**
+ * Options for the access rules of a file system that the kernel mounts: every user may enter, and the modes of files
+ * decide.
+ */
 const LIKE_KERNEL = ['allow_other', 'default_permissions']
 
-/** What a FUSE program gets after `-o`. @param data the options of mount(2), as they are */
+/** Returns what a FUSE program gets after `-o`. @param data the options of mount(2), unchanged */
 export function fuseOptions(flags: bigint, data = ''): string {
-  const told = FLAGS.filter(([flag]) => (flags & flag) !== 0n).map(([, option]) => option)
-  return [...told, ...LIKE_KERNEL, ...(data === '' ? [] : [data])].join(',')
+  const flagOptions = FLAGS.filter(([flag]) => (flags & flag) !== 0n).map(([, option]) => option)
+  return [...flagOptions, ...LIKE_KERNEL, ...(data === '' ? [] : [data])].join(',')
 }
 
-/** A path that a program does not take for an option. */
+/** Returns a path that a program cannot take for an option. */
 export const asOperand = (path: string): string => (path.startsWith('-') ? `./${path}` : path)

@@ -2,13 +2,13 @@ import type { Caller } from '../calls/caller.ts'
 import type { Parameter } from '../calls/context.ts'
 import { optionsOf } from './mount-options.ts'
 
-/** No id: the kernel refuses it (EINVAL), as it would an id that the container does not map. */
+/** The invalid id -1, which the kernel refuses (EINVAL) as it would an id that the container does not map. */
 const INVALID = '4294967295'
 const IDS = ['uid', 'gid'] as const
 
 /**
- * hugetlbfs belongs to whom its options say, in ids of who mounts it: ours are the host's. What the container says is
- * translated, and where it says nothing its root is meant.
+ * Translates the `uid` and `gid` options of hugetlbfs, which are ids of the mounting process's user namespace: here
+ * the host's. The container's ids are translated, and the container's root is the default.
  */
 export function withHostIds(caller: Pick<Caller, 'hostId'>, parameters: readonly Parameter[]): readonly Parameter[] {
   const translated = parameters.map(([key, value]): Parameter => {
@@ -19,7 +19,7 @@ export function withHostIds(caller: Pick<Caller, 'hostId'>, parameters: readonly
   return [...translated, ...missing.map((id): Parameter => [id, hostId(caller, id, '0')])]
 }
 
-/** The same for the options of mount(2). */
+/** Translates the options of mount(2) likewise. */
 export const optionsWithHostIds = (caller: Pick<Caller, 'hostId'>, options = ''): string =>
   withHostIds(caller, optionsOf(options))
     .map((parameter) => parameter.join('='))
@@ -27,7 +27,7 @@ export const optionsWithHostIds = (caller: Pick<Caller, 'hostId'>, options = '')
 
 const isId = (key: string): key is (typeof IDS)[number] => key === 'uid' || key === 'gid'
 
-/** Numbers as the kernel reads them: decimal, octal with 0, hexadecimal with 0x. */
+/** Translates a number as the kernel reads it: decimal, octal with 0, hexadecimal with 0x. */
 function hostId(caller: Pick<Caller, 'hostId'>, kind: 'uid' | 'gid', text: string): string {
   const id = /^0[0-7]+$/.test(text) ? Number.parseInt(text, 8) : Number(text)
   const known = text !== '' && Number.isInteger(id) ? caller.hostId(kind, id) : undefined

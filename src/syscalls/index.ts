@@ -7,8 +7,11 @@ import { schedTraps } from './sched-traps.ts'
 import { sysinfoTraps } from './sysinfo-traps.ts'
 import { xattrTraps } from './xattr-traps.ts'
 
-/** Every family that a policy can name. The handlers are elsewhere, so that a command need not load them. */
+/**
+ * The traps of every family that a policy can name. They are apart from the handlers, so that a command need not load
+ * these.
+ */
 const traps: readonly Traps[] = [mknodTraps, xattrTraps, schedTraps, sysinfoTraps, mountTraps, bpfTraps]
 
-/** What to trap under a policy, for filter/ to compile. */
+/** Returns the rules of what to trap under a policy, for filter/ to compile. */
 export const rulesFor = (policy: Policy): readonly Rule[] => traps.flatMap((rulesOf) => rulesOf(policy))

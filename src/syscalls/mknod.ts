@@ -17,7 +17,7 @@ interface Request {
 
 const WHITEOUT = makedev(0, 0)
 
-/** mknod(2) and mknodat(2) differ in a leading directory descriptor only. */
+/** Makes the handler of mknod(2) or mknodat(2), which differ only in a leading directory descriptor. */
 function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
   const modeOf = (args: Registers): Mode => (args.uint(path + 1) & 0xffff) as Mode
   const devOf = (args: Registers): Dev => args.uint(path + 2) as Dev
@@ -53,7 +53,7 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
   }
 }
 
-/** mknod(2): makes the character devices that are harmless in any container. */
+/** mknod(2): makes character devices that are harmless in any container. */
 export const mknod = family('mknod', 0)
-/** mknodat(2) */
+/** mknodat(2): the same, relative to a directory. */
 export const mknodat = family('mknodat', 1)

@@ -6,13 +6,13 @@ import { withHostIds } from './hugetlbfs.ts'
 import { isWritable } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 
-/** What a context of fsopen(2) was told, as the file system is to be made. */
+/** Describes the file system of a context by the parameters that were recorded for it. */
 export function superblockRequest(
-  { type, parameters: told }: FsParameters,
+  { type, parameters: recorded }: FsParameters,
   exclusive: boolean,
   caller: Caller,
 ): SuperblockRequest {
-  const parameters = type === HUGETLBFS ? withHostIds(caller, told) : told
+  const parameters = type === HUGETLBFS ? withHostIds(caller, recorded) : recorded
   const source = parameters.find(([key]) => key === 'source')?.[1]
   return { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
 }

@@ -9,7 +9,7 @@ import { sourceOf } from './mount-source.ts'
 
 /** A call of mount(2) for a file system of `mount.fuse`. */
 interface Request {
-  /** As the policy names it. */
+  /** The FUSE program, as the policy names it. */
   readonly program: string
   readonly type: string
   readonly source: string | undefined
@@ -18,14 +18,16 @@ interface Request {
   readonly flags: bigint
 }
 
-/** By the program, as `PROGRAM -o OPTIONS SOURCE TARGET`: it opens the source by itself, with the caller's own rights. */
+/**
+ * Mounts by a FUSE program, as `PROGRAM -o OPTIONS SOURCE TARGET`; it opens the source with the caller's own rights.
+ */
 export function byFuse(request: Request, caller: Caller, namespace: Handle): Verdict {
   const { program, type, source = type, target, data, flags } = request
-  const place = Buffer.from(target.subarray(0, -1)).toString('latin1')
+  const mountPoint = Buffer.from(target.subarray(0, -1)).toString('latin1')
   return act({
     verb: 'fuse',
     ...caller.fuse.ready(program),
-    args: ['-o', fuseOptions(flags, data), asOperand(source), asOperand(place)],
+    args: ['-o', fuseOptions(flags, data), asOperand(source), asOperand(mountPoint)],
     target,
     namespace,
     attributes: laterOf(flags),
@@ -33,7 +35,10 @@ export function byFuse(request: Request, caller: Caller, namespace: Handle): Ver
   })
 }
 
-/** What the kernel would have said of the source; a bad file system is EINVAL to it. Not every source is a path. */
+/**
+ * Returns the errno for a failed program: what the kernel would have said of the source, or EINVAL, its errno for a
+ * bad file system. A source need not be a path.
+ */
 function otherwise(caller: Caller, source: string, writable: boolean): Errno {
   if (!source.startsWith('/')) return errno('EINVAL')
   const { kind } = sourceOf(caller, source, writable)

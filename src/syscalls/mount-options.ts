@@ -8,33 +8,33 @@ const LABELS: ReadonlySet<string> = new Set([
   ...['smackfsdef', 'smackfsdefault', 'smackfsfloor', 'smackfshat', 'smackfsroot', 'smackfstransmute'],
 ])
 
-/** Of erofs: its image is not a device then, but lies in the cache of the host (CONFIG_EROFS_FS_ONDEMAND). */
+/** Options of erofs with which its image is not a device but lies in the host's cache (CONFIG_EROFS_FS_ONDEMAND). */
 const CACHED: ReadonlySet<string> = new Set(['fsid', 'domain_id'])
 
 /**
- * Options that are about the machine and not about the file system, which the kernel takes from root of the host only. EINVAL,
- * as for an option that it does not know.
+ * Refuses options that concern the machine instead of the file system, which the kernel accepts from the host's root
+ * only. The errno is EINVAL, as for an unknown option.
  */
 export function judgeParameter([key, value]: Parameter): Verdict | undefined {
-  // A driver of the old kind reads key and value as one option: linux/fs/fs_context.c legacy_parse_param()
+  // A driver with the old mount API reads key and value as one option: linux/fs/fs_context.c legacy_parse_param()
   if (key.includes('=')) return judgeOptions(value === undefined ? key : `${key}=${value}`)
-  // ext4, f2fs, squashfs, vfat and others: errors; btrfs: fatal_errors; ufs: onerror.
+  // The option is `errors` for ext4, f2fs, squashfs, vfat and others, `fatal_errors` for btrfs, `onerror` for ufs.
   if (value === 'panic') return refuse('endsMachine', errno('EINVAL'))
   if (CACHED.has(key)) return refuse('namesHost', errno('EINVAL'))
-  // Of hugetlbfs: linux/mm/hugetlb.c hugepage_new_subpool() reserves it at once.
+  // hugetlbfs reserves the pages at once: linux/mm/hugetlb.c hugepage_new_subpool()
   if (key === 'min_size') return refuse('reservesPages', errno('EINVAL'))
   if (LABELS.has(key)) return refuse('labelsFiles', errno('EINVAL'))
   return undefined
 }
 
-/** The same for the options of mount(2). */
+/** Refuses options of mount(2) likewise. */
 export function judgeOptions(options?: string): Verdict | undefined {
   return optionsOf(options).map(judgeParameter).find(Boolean)
 }
 
 /**
- * Shall the file system be written to? Of options the last one counts, also against the flag of mount(2), and whatever its
- * value: linux/fs/fs_context.c vfs_parse_sb_flag()
+ * Tells whether the file system shall be writable. The last of the options `ro` and `rw` counts, also against the
+ * flag of mount(2), and whatever its value: linux/fs/fs_context.c vfs_parse_sb_flag()
  */
 export const isWritable = (parameters: readonly Parameter[], byFlag = true): boolean => {
   const said = parameters.findLast(([key]) => key === 'ro' || key === 'rw')?.[0]

@@ -13,8 +13,9 @@ interface Request {
 }
 
 /**
- * mount_setattr(2): the policy of access times of a mount that stands nowhere yet. The lock that keeps nodev keeps that too,
- * and mount(8) asks for noatime only when it has the mount; everything else the kernel does for the container.
+ * mount_setattr(2): changes the policy of access times of a detached mount. The lock that keeps nodev also keeps this
+ * policy, and mount(8) asks for noatime only when it already has the mount. The kernel does all other changes for the
+ * container.
  */
 export const mountSetattr: Syscall<Request> = {
   names: ['mount_setattr'],
@@ -38,10 +39,11 @@ export const mountSetattr: Syscall<Request> = {
     const wanted = (now & ~change.clear) | change.set
     const isBegun = caller.noted === WAS_NOT
     if (((now ^ wanted) & ACCESS_TIMES) === 0n && !isBegun) return continueWith('changesMounts')
-    const left = judgeMounter(caller)
-    if (left) return left
+    const verdict = judgeMounter(caller)
+    if (verdict) return verdict
     caller.mounts.namespace()
-    // What can be changed is used up by that. Whether it was is not known then: so it is made anew.
+    // Changing the mount uses up the copy that is not locked. If an engine ended in this call, it is unknown whether
+    // it did, so the file system is made anew.
     const anew = isBegun ? { anew: superblockRequest(mount, false, caller) } : {}
     return act({
       verb: 'renewMount',

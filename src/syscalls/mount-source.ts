@@ -13,14 +13,14 @@ import { isErrno } from '../kernel/error.ts'
 import { deviceOf, fstatfs, statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-/** Of a path that the kernel, or a walk like its own, has followed. */
-const TOLD: ReadonlySet<ReasonCode> = new Set(['pathNotResolved', 'crossesProc'])
+/** Reasons that carry the errno of a lookup by the kernel, or by a walk that follows the kernel's rules. */
+const LOOKUP_REASONS: ReadonlySet<ReasonCode> = new Set(['pathNotResolved', 'crossesProc'])
 
 /**
- * What the source leads to for the caller. Nothing is opened yet: that takes the caller's control groups. A type without a
- * device does not care, so a source that leads nowhere is no verdict yet.
+ * Resolves the source as the caller, without opening it, since opening needs the caller's cgroups. A source that
+ * leads nowhere is no verdict yet, as file systems without a device ignore it.
  *
- * @param writable shall the file system be written to?
+ * @param writable whether the file system shall be writable
  */
 export function sourceOf(caller: Caller, text: string | undefined, writable: boolean): Source {
   if (text === undefined) return { kind: { errno: errno('EINVAL') } }
@@ -29,7 +29,7 @@ export function sourceOf(caller: Caller, text: string | undefined, writable: boo
     const node = caller.object(AT_FDCWD, Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes, true)
     return { text, ...found(caller, node, writable) }
   } catch (error) {
-    if (error instanceof ContinueError && TOLD.has(error.why.code) && error.why.a !== undefined)
+    if (error instanceof ContinueError && LOOKUP_REASONS.has(error.why.code) && error.why.a !== undefined)
       return { text, kind: { errno: error.why.a as Errno } }
     throw error
   }
@@ -37,14 +37,14 @@ export function sourceOf(caller: Caller, text: string | undefined, writable: boo
 
 function found(caller: Caller, node: Handle, writable: boolean): Source {
   if (fileType(statx(node.raw).mode) !== S_IFBLK) return { kind: { other: true } }
-  // linux/fs/namei.c may_open_dev()
+  // The kernel refuses a device on a nodev mount: linux/fs/namei.c may_open_dev()
   if ((fstatfs(node).flags & ST_NODEV) !== 0) return { kind: { errno: errno('EACCES') } }
   const mode = R_OK | (writable ? W_OK : 0)
   if (!mayOpen(caller, node, mode)) return { kind: { errno: errno('EACCES') } }
   return { node, kind: { dev: deviceOf(node), writable } }
 }
 
-/** By its ids and groups, or by its own capability over the node. */
+/** Tells whether the caller may open the node, by its ids and groups or by its own capability over it. */
 function mayOpen(caller: Caller, node: Handle, mode: number): boolean {
   try {
     caller.act(steps.asCaller, () => access(node, mode))

@@ -30,16 +30,16 @@ const newSuperblock: readonly Condition[] = [
   { arg: FLAGS, mask: PROPAGATION | OTHER, equals: 0n },
 ]
 
-/** move_mount(2) of what a descriptor is open for. */
+/** Matches move_mount(2) of the mount that a descriptor is open for. */
 const fromDescriptor: Condition = { arg: 4, mask: MOVE_MOUNT_F_EMPTY_PATH, equals: MOVE_MOUNT_F_EMPTY_PATH }
 
-/** mount_setattr(2) of what a descriptor is open for. */
+/** Matches mount_setattr(2) of the mount that a descriptor is open for. */
 const ofDescriptor: Condition = { arg: 2, mask: BigInt(AT_EMPTY_PATH), equals: BigInt(AT_EMPTY_PATH) }
 
 /**
- * mount(2): new superblocks only, and only if the policy names a file system. Of the new mount API what describes, makes and
- * places a file system. What changes mounts that stand somewhere is not trapped: the kernel judges it as the container's own,
- * and what we lock on a mount stays locked.
+ * Traps mount(2) for new superblocks only, and only if the policy names a file system, and the calls of the new mount
+ * API that describe, make and attach a file system. Changes of attached mounts are not trapped: the kernel judges
+ * them as the container's own, and the attributes that we lock stay locked.
  */
 export const mountTraps: Traps = ({ mount }) => {
   if (!mount || mount.allowed.size + mount.fuse.size === 0) return []

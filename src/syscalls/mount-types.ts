@@ -5,33 +5,33 @@ import type { Policy } from '../policy/policy.ts'
 
 export type MountPolicy = NonNullable<Policy['mount']>
 
-/** The kernel mounts them for any user namespace (FS_USERNS_MOUNT), where they are the container's own. */
+/** File systems that the kernel mounts in any user namespace (FS_USERNS_MOUNT), as the container's own. */
 export const OPEN_TO_ALL: ReadonlySet<string> = new Set([
   ...['tmpfs', 'ramfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'overlay', 'fuse', 'bpf', 'binfmt_misc', 'binder'],
   ...['cgroup', 'cgroup2', 'cpuset', 'rpc_pipefs', 'nfsd'],
 ])
-/** Their options name descriptors of the process that mounts, which would be ours. */
+/** File systems whose options name descriptors of the mounting process, which would be ours. */
 const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p', 'coda'])
 
-/** Is a file system left to the kernel, whoever asks? */
+/** Returns a verdict for a type that is left to the kernel whoever the caller is. */
 export function judgeType(type: string, policy: MountPolicy): Verdict | undefined {
   const { allowed, fuse } = policy
   if (fuse.has(type)) return undefined
   if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return continueWith('kernelMountsIt')
   if (!allowed.has(type))
     return continueWith(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed')
-  // A subtype, as in fuseblk.ntfs, is the same driver; linux/fs/filesystems.c get_fs_type()
+  // A subtype, as in fuseblk.ntfs, has the same driver: linux/fs/filesystems.c get_fs_type()
   if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return continueWith('takesDescriptors')
   return undefined
 }
 
-/** As EXT4: no file system of Linux has a capital in its name. */
+/** Tells whether a type is misspelled, as EXT4: no file system of Linux has a capital letter in its name. */
 function isMiswritten(type: string, { allowed, fuse }: MountPolicy): boolean {
   const lower = type.toLowerCase()
   return lower !== type && (allowed.has(lower) || fuse.has(lower) || OPEN_TO_ALL.has(lower))
 }
 
-/** Is a caller left to the kernel, whatever it mounts? */
+/** Returns a verdict for a caller that is left to the kernel whatever it mounts. */
 export function judgeMounter(caller: Caller): Verdict | undefined {
   if (!caller.inInitialUserns) return continueWith('childUserns')
   if (!caller.holds('SYS_ADMIN')) return continueWith('lacksCapability', capNumber('SYS_ADMIN'))

@@ -30,7 +30,7 @@ interface Request {
   readonly flags: bigint
 }
 
-/** What makes no new file system, or none that the kernel takes. */
+/** Flags with which mount(2) makes no new file system, or fails. */
 const OTHER = MS_REMOUNT | MS_BIND | MS_MOVE | MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE | MS_NOUSER
 
 const flagsOf = (args: Registers): bigint => withoutMagic(args.pointer(3))

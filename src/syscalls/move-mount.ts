@@ -20,8 +20,8 @@ interface Request {
 }
 
 /**
- * move_mount(2): places a mount that fsmount(2) gave to the container. The kernel could do it too, but it would not tell us,
- * and as long as we hold the mount nobody can unmount it.
+ * move_mount(2): attaches a mount that fsmount(2) gave to the container. The kernel could do it, but would not tell
+ * us, and as long as we hold the mount nobody can unmount it.
  */
 export const moveMount: Syscall<Request> = {
   names: ['move_mount'],
@@ -39,12 +39,12 @@ export const moveMount: Syscall<Request> = {
     flags: BigInt(args.uint(4)),
   }),
   decide({ from, fromPath, to, toPath, flags }, caller) {
-    // A null pointer means the descriptor too, since 6.14.
+    // Since Linux 6.14 a null pointer means the descriptor itself, too.
     if (fromPath !== undefined && fromPath !== '') return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(from)
     if (!mount) return continueWith('foreignMount')
-    const left = judgeMounter(caller)
-    if (left) return left
+    const verdict = judgeMounter(caller)
+    if (verdict) return verdict
     const namespace = caller.mounts.namespace()
     const target = targetOf(caller, to, { path: toPath, flags })
     return target ? act({ verb: 'placeMount', mount, target, namespace }) : continueWith('pathNotResolved')

@@ -1,8 +1,8 @@
 import type { Traps } from '../calls/rule.ts'
 
 /**
- * The calls that set a scheduling policy. All of each: the priority (and for sched_setattr the policy) is in memory,
- * and even a policy that is not real-time needs CAP_SYS_NICE on a task of another user
+ * Traps every call that sets a scheduling policy, whatever its arguments: the priority (and for sched_setattr(2) the
+ * policy) is in memory, and even a policy that is not real-time needs CAP_SYS_NICE on a task of another user
  * (kernel/sched/syscalls.c user_check_sched_setscheduler()).
  */
 export const schedTraps: Traps = ({ schedSetscheduler }) =>

@@ -18,41 +18,44 @@ import type { Policy } from '../policy/policy.ts'
 
 interface Request {
   readonly pid: number
-  /** undefined: the one that the task has. */
+  /** The policy; undefined to keep the task's own. */
   readonly policy: number | undefined
-  /** 0: none, or the one that the task has. */
+  /** The real-time priority; 0 for none, or to keep the task's own. */
   readonly priority: number
   readonly to: Scheduling
 }
 
-/** What differs between the three calls. */
+/** How one of the three calls differs from the others. */
 interface Form {
   readonly name: Scheduling['by']
-  /** The register of the pointer. */
+  /** The index of the register with the pointer. */
   readonly pointer: 1 | 2
-  /** What the registers say about the policy, and whether they are valid. */
+  /** Judges the policy if it is in a register, and whether the registers are valid. */
   screen(args: Registers): Verdict | undefined
   read(args: Registers, at: bigint, caller: Caller): Omit<Request, 'pid'>
 }
 
-/** All but SCHED_DEADLINE, which can take a processor for itself, and SCHED_EXT, whose scheduler is the host's. */
+/**
+ * All policies but SCHED_DEADLINE, which can take a processor for itself, and SCHED_EXT, whose scheduler is the
+ * host's.
+ */
 const SERVED: ReadonlySet<number> = new Set([SCHED.OTHER, SCHED.FIFO, SCHED.RR, SCHED.BATCH, SCHED.IDLE])
 const hasPriority = (policy: number): boolean => policy === SCHED.FIFO || policy === SCHED.RR
 const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all | flag, 0))
 
-/** Where the deadline and the period stand, which no other policy has. */
+/** The byte range of the deadline and the period, which only SCHED_DEADLINE has. */
 const DEADLINE = [32, 48] as const
 
-/** `struct sched_param` is one int. */
+/** Reads `struct sched_param`, which is one int. */
 function readPriority(at: bigint, caller: Caller): number {
   const bytes = caller.bytes(at, 4)
   return new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true)
 }
 
 /**
- * Copies `struct sched_attr` as the kernel takes it: a size of 0 is the first form; what is beyond the last form must be
- * zero. The copy says its own size, for the one in the caller's memory may have changed, and nothing for SCHED_DEADLINE,
- * which a task may have got from the host.
+ * Copies `struct sched_attr` as the kernel does: size 0 means the first version, and all beyond the last version must
+ * be zero. The copy contains its own size, since the size in the caller's memory may have changed, and neither a
+ * deadline nor a period: a task whose policy is kept may have SCHED_DEADLINE from the host.
  *
  * @see linux/kernel/sched/syscalls.c sched_copy_attr()
  */
@@ -99,12 +102,12 @@ const forms: readonly Form[] = [
     read(_args, at, caller) {
       const attr = readAttr(at, caller)
       const { policy, priority, flags } = decodeSchedAttr(attr)
-      // Even where the policy is to be kept the kernel wants this one not to be negative.
+      // Even with KEEP_POLICY the kernel requires a policy that is not negative.
       if ((flags & ~FLAGS) !== 0n || policy > 0x7fff_ffff) throw new ContinueError('schedulingNotServed', policy)
       const has = (flag: number): boolean => (flags & BigInt(flag)) !== 0n
       return {
         policy: has(SCHED_FLAG.KEEP_POLICY) ? undefined : policy,
-        // The kernel then changes neither, whatever is said.
+        // With KEEP_PARAMS the kernel ignores the priority.
         priority: has(SCHED_FLAG.KEEP_PARAMS) ? 0 : priority,
         to: { by: 'sched_setattr', attr },
       }
@@ -116,8 +119,9 @@ const screenPolicy = (policy: number): Verdict | undefined =>
   SERVED.has(policy) ? undefined : continueWith('schedulingNotServed', policy >>> 0)
 
 /**
- * What is asked for must be within the policy, and so must be what the task has now: else the host gave it that, and to
- * change a part of it (a flag, its policy but not its priority) would carry more than the policy allows on to children.
+ * Requires that both the requested scheduling and the task's present one are within the policy. Otherwise the host
+ * set the present one, and changing a part of it (a flag, the policy but not the priority) would pass on to children
+ * more than the policy allows.
  */
 function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedSetscheduler }: Policy): Verdict {
   if (!schedSetscheduler) return continueWith('keyOff')
@@ -147,7 +151,7 @@ const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
 })
 
 /**
- * sched_setscheduler(2), sched_setparam(2) and sched_setattr(2): one decision, and each is done by itself, since they differ
- * in what they leave as it is (a nice value, a time slice).
+ * The handlers of sched_setscheduler(2), sched_setparam(2) and sched_setattr(2). They share one decision, but each
+ * call is made as it is, since they differ in what they leave unchanged (a nice value, a time slice).
  */
 export const sched = forms.map(family)

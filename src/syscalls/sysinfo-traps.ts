@@ -1,4 +1,4 @@
 import type { Traps } from '../calls/rule.ts'
 
-/** sysinfo(2): has no argument to filter on. */
+/** Traps every sysinfo(2), which has no argument to filter on. */
 export const sysinfoTraps: Traps = ({ sysinfo }) => (sysinfo ? [{ name: 'sysinfo' }] : [])

@@ -1,7 +1,10 @@
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 
-/** sysinfo(2): reports the container instead of the machine. To any of its tasks, in whatever namespace: it is no secret. */
+/**
+ * sysinfo(2): reports the container instead of the machine, to any of its tasks in any namespace, since it is no
+ * secret.
+ */
 export const sysinfo: Syscall<bigint> = {
   names: ['sysinfo'],
   brief: true,

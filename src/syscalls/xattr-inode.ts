@@ -9,11 +9,11 @@ export type Inode =
   | { readonly dirfd: number; readonly path: PathBytes; readonly follow: boolean }
   | { readonly fd: number }
 
-/** One of the four calls that do the same and differ in how they name the inode. */
+/** One of the four forms of a call, which differ in how they name the inode. */
 export interface Shape {
   readonly prefix: '' | 'l' | 'f'
   readonly suffix: '' | 'at'
-  /** The first register that is not about the inode. */
+  /** The index of the first register after those that name the inode. */
   readonly rest: number
   inode(args: Registers, caller: Caller): Inode
 }
@@ -27,7 +27,10 @@ const byPath = (prefix: '' | 'l', follow: boolean): Shape => ({
 
 const byDescriptor: Shape = { prefix: 'f', suffix: '', rest: 1, inode: (args) => ({ fd: args.int(0) }) }
 
-/** An empty path, or none at all, means the descriptor itself, if AT_EMPTY_PATH allows that. */
+/**
+ * Reads the arguments of the *at form: with AT_EMPTY_PATH an empty path or a null pointer means the descriptor
+ * itself.
+ */
 const at: Shape = {
   prefix: '',
   suffix: 'at',
@@ -43,6 +46,6 @@ const at: Shape = {
 
 export const shapes: readonly Shape[] = [byPath('', true), byPath('l', false), byDescriptor, at]
 
-/** A handle of the inode, as the caller reaches it. */
+/** Opens a handle of the inode with the caller's rights. */
 export const openInode = (inode: Inode, caller: Caller): Handle =>
   'fd' in inode ? caller.descriptor(inode.fd) : caller.object(inode.dirfd, inode.path, inode.follow)

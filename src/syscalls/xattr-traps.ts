@@ -1,6 +1,6 @@
 import { type Condition, EXACT, type Traps } from '../calls/rule.ts'
 
-/** `size` is a size_t: the kernel reads the whole register. */
+/** Matches a size of 1. `size` is a size_t, of which the kernel reads the whole register. */
 const oneByte: readonly Condition[] = [{ arg: 3, mask: EXACT, equals: 1n }]
 
 const SETTING = ['setxattr', 'lsetxattr', 'fsetxattr'] as const
@@ -12,9 +12,10 @@ const READING = [
 ] as const
 
 /**
- * Calls on extended attributes. Their names are in memory, where a filter cannot look. Of the setting ones only values of
- * one byte are trapped, such as the "y" of trusted.overlay.opaque; setxattrat(2) keeps even the size in memory, so all of
- * it. The reading ones have nothing to go by: `ls -l` makes one of them for each file, so they have a key of their own.
+ * Traps calls on extended attributes, whose names are in memory where a filter cannot look. Of the calls that set
+ * attributes only those with a value of one byte are trapped, as the "y" of trusted.overlay.opaque has; setxattrat(2)
+ * keeps the size in memory too, so it is always trapped. The calls that read offer nothing to filter on, and `ls -l`
+ * makes one for each file, so they have a key of their own.
  */
 export const xattrTraps: Traps = ({ setxattr }) =>
   setxattr

@@ -10,33 +10,38 @@ import { hasXattrat } from '../kernel/xattr.ts'
 import { OPAQUE, YES } from '../verbs/xattr.ts'
 import { type Inode, openInode, type Shape, shapes } from './xattr-inode.ts'
 
-/** What is to be done with the inode once it is known. */
-type Deed = (inode: Handle) => Act
+/** Makes the act, once the inode is known. */
+type MakeAct = (inode: Handle) => Act
 
 interface Request {
   readonly inode: Inode
-  readonly deed: Deed
+  readonly deed: MakeAct
 }
 
-/** One thing to do with an attribute, for which there are four calls. */
+/** An operation on an attribute, for which there are four calls. */
 interface Operation {
   readonly name: 'setxattr' | 'getxattr' | 'listxattr' | 'removexattr'
-  /** Reads the registers from that of the shape on. @throws {ContinueError} if it is about anything but our one attribute */
-  deed(args: Registers, caller: Caller, shape: Shape): Deed
+  /**
+   * Reads the registers after those that name the inode. @throws {ContinueError} for any attribute other than OPAQUE
+   */
+  deed(args: Registers, caller: Caller, shape: Shape): MakeAct
 }
 
-/** @throws {ContinueError} for every other name; one that ends at a page that cannot be read is another one too */
+/**
+ * Requires the name OPAQUE. @throws {ContinueError} for every other name, also for a name that ends at an unreadable
+ * page
+ */
 function mustBeOpaque(at: bigint, caller: Caller): void {
   if (Buffer.compare(caller.bytes(at, OPAQUE.length), OPAQUE) !== 0) throw new ContinueError('otherAttribute')
 }
 
-/** The `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {ContinueError} for one of a kernel to come */
+/** Copies the `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {ContinueError} for another size */
 function argsAt(args: Registers, caller: Caller, rest: number): XattrArgs {
   if (args.pointer(rest + 2) !== BigInt(XATTR_ARGS_SIZE)) throw new ContinueError('invalidArgument')
   return decodeXattrArgs(caller.bytes(args.pointer(rest + 1), XATTR_ARGS_SIZE))
 }
 
-/** A size_t that may be anything, as a number; beyond the limits of the kernel all are the same. */
+/** Converts a size_t to a number, whose rounding does not matter: it happens far beyond the kernel's limits. */
 const sizeOf = (args: Registers, index: number): number => Number(args.pointer(index))
 
 const buffer = (args: Registers, caller: Caller, { suffix, rest }: Shape): XattrArgs =>
@@ -82,7 +87,7 @@ const remove: Operation = {
   },
 }
 
-/** One call: an operation on an inode that is named in one way. */
+/** Makes the handler of one call: an operation on an inode that is named in one form. */
 function handler(operation: Operation, shape: Shape): Syscall<Request> {
   const name = `${shape.prefix}${operation.name}${shape.suffix}`
   const reads = operation !== set
@@ -94,7 +99,8 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
     },
     decode: (args, caller) => ({ deed: operation.deed(args, caller, shape), inode: shape.inode(args, caller) }),
     decide({ inode: named, deed }, caller) {
-      // The kernel (6.18) takes AT_FDCWD without a path everywhere but here: EBADF (fs/xattr.c path_removexattrat()).
+      // The kernel (6.18) accepts AT_FDCWD without a path in all calls but this one: EBADF (fs/xattr.c
+      // path_removexattrat()).
       if (operation === remove && 'fd' in named && named.fd === AT_FDCWD) return continueWith('invalidArgument')
       if (!caller.inInitialUserns) return continueWith('childUserns')
       if (!caller.holds('SYS_ADMIN')) return continueWith('lacksCapability', capNumber('SYS_ADMIN'))
@@ -104,7 +110,10 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
   }
 }
 
-/** `trusted.overlay.opaque`: setxattr(2) and its sisters set it; with a key of their own the others read and remove it. */
+/**
+ * The handlers for `trusted.overlay.opaque`: setxattr(2) and its variants, and by a key of their own the calls that
+ * read, list and remove it.
+ */
 export const xattrHandlers: readonly Syscall<Request>[] = [set, get, list, remove].flatMap((operation) =>
   shapes.map((shape) => handler(operation, shape)),
 )

@@ -61,7 +61,7 @@ function opened({ program, replace }: Attach, { devicePrograms }: Caller): Opene
   }
 }
 
-/** Takes back what took programs above out of force. */
+/** Detaches the program again if it has put programs of the cgroups above out of force. */
 function keepIfTight({ group, above, flags }: Attach, caller: Caller, { fd, old }: Opened): Effect {
   if (!caller.devicePrograms.loosens(above)) return { value: 0n }
   caller.act(steps.changePrograms, () => (old ? put(group, old, flags, fd) : take(group, fd)))
@@ -79,7 +79,7 @@ export const linkProgram: Verb<Verbs['linkProgram']> = {
     using fd = devicePrograms.open(program)
     const link = caller.act(steps.changePrograms, () => createLink(group, fd))
     if (!devicePrograms.loosens(above)) return { value: 0n, fd: link, cloexec: true }
-    // With its last descriptor the link ends.
+    // Closing the last descriptor of a link detaches its program.
     link[Symbol.dispose]()
     return LOOSENS
   },

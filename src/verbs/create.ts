@@ -5,16 +5,16 @@ import { OWN, type Step } from '../calls/steps.ts'
 import { isErrno } from '../kernel/error.ts'
 import type { Handle } from '../kernel/handle.ts'
 
-/** Only a mode with both is changed by the kernel, for a caller without CAP_FSETID; linux/fs/inode.c mode_strip_sgid() */
+/** Mode bits that the kernel changes together for a caller without CAP_FSETID; linux/fs/inode.c mode_strip_sgid(). */
 const SGID_AND_GROUP_EXECUTE = S_ISGID | S_IXGRP
 
-/** What of a caller's capabilities may let it in; the one that allows more first. */
+/** Capabilities by which a caller may enter a directory; the one that allows more comes first. */
 const OVER_FILES = ['DAC_OVERRIDE', 'DAC_READ_SEARCH'] as const
 
 /**
- * Creates something in `dir` as the caller: first without any capability over files, so that success is the kernel's own
- * answer; only when that is refused, with the caller's own, and only if the directory belongs to the container. To be let
- * in without being allowed to write matters too: EEXIST comes before EACCES.
+ * Creates a file in `dir` as the caller: first without any capability over files, so that success is the kernel's own
+ * answer. Only if that is refused, and only if the directory belongs to the container, the caller's own capabilities
+ * are added. Even the right to search without the right to write matters, since EEXIST comes before EACCES.
  */
 export function createIn<T>(
   caller: Caller,

@@ -47,7 +47,7 @@ export const mountContext: Verb<Verbs['mountContext']> = {
   },
 }
 
-/** The context is known until its caller has the mount: another engine may have to go on with it. */
+/** The context is kept until the caller has the mount, since another engine may have to continue the call. */
 function mounted(
   { context, attributes, cloexec, manner }: Verbs['mountContext'],
   made: Handle,
@@ -83,7 +83,9 @@ export const renewMount: Verb<Verbs['renewMount']> = {
   },
 }
 
-/** As fsmount(2) gives it to all programs that are known; what fcntl(2) made of it since is not. */
+/**
+ * The descriptor is close-on-exec, as all known programs ask fsmount(2) for; a later change by fcntl(2) is not known.
+ */
 const renewed = ({ mount, replaces }: Verbs['renewMount'], { fd, sent }: FdForCaller): Effect => ({
   value: 0n,
   ...{ fd, cloexec: true, replaces, sent: thenDrop(mount, sent) },

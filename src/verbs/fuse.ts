@@ -13,7 +13,7 @@ export const fuse: Verb<Verbs['fuse']> = {
     caller.fuse.mount(mount)
     return { value: 0n }
   },
-  /** The program goes on when the engine ends, and is given a while. */
+  /** The program goes on when the engine ends, so it gets some time to mount. */
   recover(mount, caller, { note }) {
     return note !== 0n && caller.fuse.mounted(mount, note) ? { value: 0n } : undefined
   },

@@ -15,13 +15,13 @@ export const listPrograms: Verb<Verbs['listPrograms']> = {
       { at: attachFlagsAt, bytes: words(flags) },
       { at: countAt, bytes: words(own.length) },
     ]
-    // What is shorter does not have the member; the kernel writes it all the same (6.17 and 6.18).
+    // A shorter argument lacks the member; the kernel writes it all the same (6.17 and 6.18).
     if (revisionAt !== undefined)
       writes.push({ at: revisionAt, bytes: new Uint8Array(BigUint64Array.of(revision).buffer) })
     if (room === 0 || idsAt === 0n || own.length === 0) return { value: 0n, writes }
-    const told = own.slice(0, room)
-    writes.push({ at: idsAt, bytes: words(...told) })
-    if (flagsOfEachAt !== 0n) writes.push({ at: flagsOfEachAt, bytes: words(...told.map(() => flags)) })
+    const listed = own.slice(0, room)
+    writes.push({ at: idsAt, bytes: words(...listed) })
+    if (flagsOfEachAt !== 0n) writes.push({ at: flagsOfEachAt, bytes: words(...listed.map(() => flags)) })
     return { value: 0n, writes, ...(own.length > room ? { errno: errno('ENOSPC') } : {}) }
   },
 }

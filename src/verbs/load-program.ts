@@ -6,12 +6,12 @@ import { steps } from '../calls/steps.ts'
 import { type Loaded, loadProgram as load } from '../kernel/bpf.ts'
 
 type Load = Verbs['loadProgram']
-/** Of a log no more is kept; libbpf and Go's library ask for no more at first. */
+/** Maximum number of bytes of a verifier log; libbpf and Go's library do not ask for more at first. */
 const LOG_LIMIT = 16 * 1024 * 1024
-/** Beyond it the kernel refuses the size, kernel/bpf/log.c bpf_verifier_log_attr_valid(). */
+/** Maximum size of a log buffer for the kernel, kernel/bpf/log.c bpf_verifier_log_attr_valid(). */
 const LOG_SIZE_MAX = 0xffff_ffff >>> 2
-/** Where the size is 0 the kernel wants no memory, and says so (EINVAL). */
-const SOME = new Uint8Array(1)
+/** A non-null buffer for an invalid size, for which the kernel answers EINVAL without writing to it. */
+const INVALID_BUFFER = new Uint8Array(1)
 
 export const loadProgram: Verb<Load> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.countApart, steps.findProgram],
@@ -22,7 +22,7 @@ export const loadProgram: Verb<Load> = {
     'up in our own tables or memory. What the container gets is a pipe that stands for the program: with a descriptor of the ' +
     'program itself anybody could attach it to any cgroup of the host.',
   run(act, caller) {
-    const log = roomFor(act)
+    const log = logBufferFor(act)
     const members = { ...act.load, attr: withLogSize(act, log), log }
     const loaded = caller.devicePrograms.loading(() => caller.act(steps.changePrograms, () => load(members)))
     const writes = writesOf(act, loaded, log)
@@ -33,26 +33,29 @@ export const loadProgram: Verb<Load> = {
   },
 }
 
-function roomFor({ log }: Load): Uint8Array | undefined {
+function logBufferFor({ log }: Load): Uint8Array | undefined {
   if (!log) return undefined
-  return log.size === 0 || log.size > LOG_SIZE_MAX ? SOME : new Uint8Array(Math.min(log.size, LOG_LIMIT))
+  return log.size === 0 || log.size > LOG_SIZE_MAX ? INVALID_BUFFER : new Uint8Array(Math.min(log.size, LOG_LIMIT))
 }
 
-function withLogSize({ load: { attr }, log }: Load, room: Uint8Array | undefined): Uint8Array {
-  if (!log || !room || room === SOME) return attr
+function withLogSize({ load: { attr }, log }: Load, logBuffer: Uint8Array | undefined): Uint8Array {
+  if (!log || !logBuffer || logBuffer === INVALID_BUFFER) return attr
   const copy = Uint8Array.from(attr)
-  new DataView(copy.buffer).setUint32(MEMBERS.logSize, room.length, true)
+  new DataView(copy.buffer).setUint32(MEMBERS.logSize, logBuffer.length, true)
   return copy
 }
 
-/** The kernel tells the size of a log also where it cannot be written, and writes as much as there is room for. */
-function writesOf({ log, logSizeAt }: Load, { logSize }: Loaded, room: Uint8Array | undefined): readonly Write[] {
+/**
+ * Returns what to write to the caller's memory. The kernel reports the size of a log even if it cannot be written,
+ * and writes as much as fits.
+ */
+function writesOf({ log, logSizeAt }: Load, { logSize }: Loaded, logBuffer: Uint8Array | undefined): readonly Write[] {
   const writes: Write[] = []
   if (logSize > 0 && logSizeAt !== undefined) writes.push({ at: logSizeAt, bytes: word(logSize) })
-  if (log && room && room !== SOME) {
-    const length = logSize > 0 ? Math.min(logSize, room.length) : room.indexOf(0) + 1
-    const isWritten = logSize > 0 || room[0] !== 0
-    if (isWritten) writes.push({ at: log.at, bytes: room.subarray(0, length) })
+  if (log && logBuffer && logBuffer !== INVALID_BUFFER) {
+    const length = logSize > 0 ? Math.min(logSize, logBuffer.length) : logBuffer.indexOf(0) + 1
+    const isWritten = logSize > 0 || logBuffer[0] !== 0
+    if (isWritten) writes.push({ at: log.at, bytes: logBuffer.subarray(0, length) })
   }
   return writes
 }

@@ -18,11 +18,14 @@ export const mount: Verb<Verbs['mount']> = {
     caller.mounts.attach(tree, { target, namespace }, true)
     return { value: 0n, made: [id] }
   },
-  /** The target is looked up anew, and that leads into what was mounted there. */
+  /** The target is resolved again, which now leads into what was mounted on it. */
   recover({ target }, _caller, { note }) {
     return note !== 0n && mountId(target) === note ? { value: 0n } : undefined
   },
-  /** A second one would be mounted over the first. The target is not compared: it is another directory then. */
+  /**
+   * A repeated mount would be stacked on the first. The key leaves the target out, since it is another directory
+   * then.
+   */
   once: {
     unrepeatedErrno: undefined,
     key: ({ call: { type, source, flags, data = '' } }) => [type, JSON.stringify(source), flags, data],
@@ -40,14 +43,14 @@ export const placeMount: Verb<Verbs['placeMount']> = {
     try {
       caller.mounts.attach(unplaced.handle, { target, namespace }, false)
     } catch (error) {
-      // It may stand there all the same, and as long as we hold it nobody could unmount it.
+      // The mount may be attached all the same, and as long as we hold it nobody could unmount it.
       if (error instanceof ContinueError) unplaced.end()
       throw error
     }
     unplaced.end()
     return { value: 0n }
   },
-  /** As of `mount`. */
+  /** The target is resolved again, as for `mount`. */
   recover({ mount: unplaced, target }, _caller, { note }) {
     if (note === 0n || mountId(target) !== note) return undefined
     unplaced.end()

@@ -25,17 +25,18 @@ export const describeProgram: Verb<Verbs['describeProgram']> = {
     'What the kernel tells whoever has a descriptor of a program without capabilities: number, name, tag, times; none of its ' +
     'code, and nothing through pointers that the caller gives. Nothing is changed.',
   run({ program, infoAt, length, lengthAt }, caller) {
-    // First, as the kernel does it (kernel/bpf/syscall.c bpf_prog_get_info_by_fd()), and at home: no later step may read memory.
+    // The kernel checks this first too (kernel/bpf/syscall.c bpf_prog_get_info_by_fd()). It is done at home, since no
+    // later step may read the caller's memory.
     if (length > PROG_INFO_SIZE && !isZero(caller, infoAt + BigInt(PROG_INFO_SIZE), length - PROG_INFO_SIZE))
       return { value: 0n, errno: errno('E2BIG') }
     using fd = caller.devicePrograms.open(program)
     const info = forOwner(caller.act(steps.describeProgram, () => objectInfo(fd)))
-    const told = info.subarray(0, length)
+    const returned = info.subarray(0, length)
     return {
       value: 0n,
       writes: [
-        { at: infoAt, bytes: told },
-        { at: lengthAt, bytes: new Uint8Array(Uint32Array.of(told.length).buffer) },
+        { at: infoAt, bytes: returned },
+        { at: lengthAt, bytes: new Uint8Array(Uint32Array.of(returned.length).buffer) },
       ],
     }
   },
@@ -43,7 +44,7 @@ export const describeProgram: Verb<Verbs['describeProgram']> = {
 
 const PAGE = 4096
 
-/** What a caller knows beyond our `struct bpf_prog_info` must be zero. */
+/** Tells whether the members beyond our `struct bpf_prog_info` are zero, as the kernel requires. */
 function isZero(caller: Caller, at: bigint, length: number): boolean {
   if (length > PAGE) return false
   try {

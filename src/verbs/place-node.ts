@@ -10,10 +10,10 @@ import type { Handle } from '../kernel/handle.ts'
 import { createIn } from './create.ts'
 import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
 
-type Place = Verbs['placeNode']
+type PlaceNode = Verbs['placeNode']
 const NO_DEVICE = 0 as Dev
 
-export const placeNode: Verb<Place> = {
+export const placeNode: Verb<PlaceNode> = {
   steps: [steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.attachMount],
   safe:
     'Only the devices that mknod makes, under the same conditions. An empty file is made as the caller, with no capability but its own, and fails where the caller may not make one; onto ' +
@@ -31,17 +31,17 @@ export const placeNode: Verb<Place> = {
     using made = standing(caller, act.dir, act.name)
     if (!made || !isMadeSince(made, trace)) return undefined
     if (isNode(made, act.mode, act.dev)) return { value: 0n }
-    // The file alone: whoever made it got no further.
+    // Only the file exists: the engine that made it ended before the mount.
     return isEmptyFile(made, act.mode) ? complete(act, caller) : undefined
   },
   once: ONCE_NAMED,
 }
 
-function complete(act: Place, caller: Caller): Effect {
+function complete(act: PlaceNode, caller: Caller): Effect {
   try {
     mountOver(act, caller)
   } catch (error) {
-    // Nothing is left of it then, so the kernel may judge: it says what it would have said without us.
+    // The file is removed, so the kernel can judge the call and give the answer that it would have given without us.
     remove(caller, act)
     throw error instanceof ContinueError ? error : new ContinueError('containerSuperblock')
   }
@@ -55,15 +55,15 @@ function isEmptyFile(file: Handle, asked: Mode): boolean {
 
 const asFile = (mode: Mode): Mode => ((mode & 0o7777) | S_IFREG) as Mode
 
-function mountOver({ dir, name, dev }: Place, caller: Caller): void {
+function mountOver({ dir, name, dev }: PlaceNode, caller: Caller): void {
   using file = openat(dir.raw, name, O_PATH | O_NOFOLLOW)
   const { mode, gid } = statx(file.raw)
-  // Another thread of the container may have put something else there: that is not ours to cover.
+  // Another thread of the container may have put another file there, which must not be covered.
   if (fileType(mode) !== S_IFREG) throw new ContinueError('gone')
   caller.mountNode({ mode, dev, gid }, file)
 }
 
-/** Removes the file again, as it was made. */
-function remove(caller: Caller, { dir, name, mode }: Place): void {
+/** Removes the file with the rights with which it was made. */
+function remove(caller: Caller, { dir, name, mode }: PlaceNode): void {
   createIn(caller, dir, mode, steps.inDirectory, () => unlinkat(dir, name))
 }

@@ -34,14 +34,16 @@ function apply(tid: Tid, to: Scheduling): void {
 }
 
 /**
- * The number was given to a new task within the few instructions around the act, and that task may have been hit instead.
- * It is younger than they are, so what it should have is what it inherited. Where it shows something else than what was
- * asked for, it was not hit.
+ * Undoes the act if it may have changed a new task that got the number within the few instructions around the act.
+ * This task is younger than the act, so it should have what it inherited. If it shows other values than those
+ * requested, the act did not change it.
+ *
+ * @param newTask the number, which now belongs to another task or to none
  */
-export function takeBack(stranger: Tid, to: Scheduling): void {
-  // Perhaps nobody has the number any more.
+export function takeBack(newTask: Tid, to: Scheduling): void {
+  // Perhaps no task has the number any more.
   ignoring(['ESRCH', 'ENOENT'], () => {
-    if (shows(schedulingOf(stranger), to)) schedSetattr(stranger, childOf(schedGetattr(forkedBy(stranger))))
+    if (shows(schedulingOf(newTask), to)) schedSetattr(newTask, childOf(schedGetattr(forkedBy(newTask))))
   })
 }
 

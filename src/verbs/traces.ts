@@ -12,11 +12,14 @@ import { deviceOf, marksOf, openat, statx, timesOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { createIn } from './create.ts'
 
-/** How far the clock of a file system may be behind: a tick of the slowest kernel. */
+/** How far the timestamps of a file system may lag, in milliseconds: a tick of the slowest kernel. */
 const TICK_MS = 10
 const NO_MODE = 0 as Mode
 
-/** What stands in a directory under a name, as the caller sees it: opened as where it was created. */
+/**
+ * Opens what has a name in a directory, with the rights of `createIn`. @returns undefined if the caller cannot reach
+ * it
+ */
 export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | undefined {
   const open = (): Fd => openat(dir.raw, name, O_PATH | O_NOFOLLOW)
   return orUndefined('any', () => createIn(caller, dir, NO_MODE, steps.inDirectory, open, 'look'))
@@ -25,8 +28,9 @@ export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | und
 export const isMadeSince = (file: Handle, { since }: RecoveryTrace): boolean => timesOf(file).born >= since - TICK_MS
 
 /**
- * To be called right before something is made: by its time alone it would be taken for what the call before this one made
- * under the same name, if an engine ends here.
+ * Notes that a name does not exist; called right before a file is made. Without this note, if an engine ends here,
+ * the next one could take a file that a previous call made under the same name for this call's, since only their
+ * times would tell.
  */
 export function noteAbsence(caller: Caller, dir: Handle, name: PathBytes): void {
   if (isAbsent(dir, name)) caller.note(WAS_NOT)
@@ -37,13 +41,16 @@ export const wasAbsent = ({ note }: RecoveryTrace): boolean => note === WAS_NOT
 export const isChangedSince = (file: Handle, { since }: RecoveryTrace): boolean =>
   timesOf(file).changed >= since - TICK_MS
 
-/** Is it such a device node? A umask or an access list may have taken from its mode, nothing adds to it. */
+/**
+ * Tells whether a file is such a device node. A umask or an access list may have removed mode bits, but nothing adds
+ * any.
+ */
 export function isNode(file: Handle, asked: Mode, dev: Dev): boolean {
   const { mode } = statx(file.raw)
   return fileType(mode) === S_IFCHR && deviceOf(file) === dev && (mode & ~asked & 0o777) === 0
 }
 
-/** Which inode: the rest of its marks may change in between. */
+/** Returns the marks that identify an inode; its other marks may change between two calls. */
 export function inodeOf(file: Handle): readonly Mark[] {
   const { dev, ino } = statx(file.raw)
   return [dev, ino]
@@ -56,7 +63,7 @@ interface Node {
   readonly dev: Dev
 }
 
-/** A name that is made: the second time there is one. */
+/** The replay rules of acts that create a name: the repeated call would fail with EEXIST. */
 export const ONCE_NAMED: Replayable<Node> = {
   unrepeatedErrno: errno('EEXIST'),
   key: ({ dir, name, mode, dev }) => [...inodeOf(dir), name, mode, dev],

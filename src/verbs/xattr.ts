@@ -11,7 +11,9 @@ import type { Handle } from '../kernel/handle.ts'
 import * as kernel from '../kernel/xattr.ts'
 import { inodeOf, isChangedSince } from './traces.ts'
 
-/** The one attribute: it makes a directory of an upper layer hide what lower layers have under its name. */
+/**
+ * The only attribute that is served: on a directory of an upper layer it hides what lower layers have under its name.
+ */
 export const OPAQUE = Buffer.from('trusted.overlay.opaque\0') as Uint8Array as PathBytes
 export const YES = Buffer.from('y')
 
@@ -22,8 +24,8 @@ const WHERE =
   "container's initial user namespace."
 
 /**
- * A FUSE file system of the container refuses *us*, before it looks at the caller, and nothing else does with this errno:
- * nothing was done, so the kernel may judge.
+ * Runs `action` with CAP_SYS_ADMIN. EACCES only comes from a FUSE file system of the container, which refuses the
+ * engine before it looks at the caller: nothing was done, so the kernel may judge.
  */
 function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named) => T, how: 'act' | 'look' = 'act'): T {
   const named = { links: caller.descriptors, inode }
@@ -68,11 +70,11 @@ export const removexattr: Verb<Verbs['removexattr']> = {
   },
 }
 
-/** Has it the attribute, whatever its value? */
+/** Tells whether the inode has the attribute, whatever its value. */
 const isOpaque = (caller: Caller, inode: Handle): boolean =>
   orFalse('any', () => asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, NOTHING), 'look') > 0)
 
-/** Of this thread: what the kernel hands out is written to the caller before anything else is read. */
+/** The buffer of this thread. What the kernel returns in it is written to the caller before it is used again. */
 const bytes = new Uint8Array(XATTR_SIZE_MAX)
 
 const answer = (length: number, at: bigint, size: number): Effect =>
@@ -82,8 +84,8 @@ export const getxattr: Verb<Verbs['getxattr']> = {
   steps: [steps.attribute],
   safe: `Only the value of trusted.overlay.opaque is read. ${WHERE}`,
   run({ inode, at, size }, caller) {
-    const room = bytes.subarray(0, Math.min(size, XATTR_SIZE_MAX))
-    const length = asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, room))
+    const valueBuffer = bytes.subarray(0, Math.min(size, XATTR_SIZE_MAX))
+    const length = asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, valueBuffer))
     return answer(length, at, size)
   },
 }
@@ -99,7 +101,7 @@ export const listxattr: Verb<Verbs['listxattr']> = {
   },
 }
 
-/** @throws {ContinueError} without it the kernel's own list is complete */
+/** Requires the attribute. @throws {ContinueError} if it is absent, since the kernel's own list is complete then */
 function mustHaveOpaque(caller: Caller, inode: Handle): void {
   try {
     asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, bytes.subarray(0, 0)))
@@ -110,7 +112,9 @@ function mustHaveOpaque(caller: Caller, inode: Handle): void {
 
 const OPAQUE_NAME = Buffer.from(OPAQUE.subarray(0, -1)).toString()
 
-/** Leaves the names in `bytes`. @returns their length; some file systems list the attribute to everybody */
+/**
+ * Lists the names into `bytes`, with OPAQUE added unless the file system lists it to everybody. @returns their length
+ */
 function listFor(caller: Caller, inode: Handle, size: number): number {
   const named = { links: caller.descriptors, inode }
   const length = caller.act(steps.asCaller, () => kernel.listxattr(named, bytes))

@@ -24,13 +24,14 @@ import { processCaps } from '../processes/process-caps.ts'
 import { reply, serveRequests } from '../processes/serve-requests.ts'
 
 /**
- * The walker of one container: a process in its user namespace that looks paths up as a caller would, with the
- * capabilities over files that the caller has there, which no thread of the initial user namespace can have, into FUSE
- * file systems of the container, which let nobody else in, and through the links of its tasks in procfs, at which the kernel
- * lets it look as it would let the caller. It knows nothing else, holds nothing else, and when it hangs it is left alone.
+ * The entry of a walker: a process in the user namespace of one container that resolves paths as a caller would.
+ * There it can have the caller's capabilities over files, which no thread of the initial user namespace can have; it
+ * may enter FUSE file systems of the container, which admit nobody else; and through links of other tasks in procfs
+ * the kernel lets it look exactly where it would let the caller. It holds nothing else, and a walker that hangs is
+ * abandoned.
  */
 
-/** The pid namespace of the container's init, in which we are not. */
+/** The inherited descriptor of the init's pid namespace, which the walker itself is not in. */
 const PIDNS = 5
 
 requireBuild(process.argv[2])
@@ -54,7 +55,9 @@ function inside(map: readonly IdExtent[], id: number): number {
   return found
 }
 
-/** Milliseconds since it was asked last: what follows an answer is counted with the next one. */
+/**
+ * Returns the processor time since the previous call, in milliseconds; work after an answer counts for the next one.
+ */
 function worked(): number {
   const last = counted
   counted = threadTime()
@@ -69,12 +72,15 @@ function become({ uids, gids, groups, effective }: WalkRequest, root: Fd): void 
   setResgid(rgid, egid, sgid)
   setResuid(ruid, euid, suid)
   if (!setFsgid(fsgid as HostId) || !setFsuid(fsuid as HostId)) throw new RangeError('Cannot become the caller')
-  // As the caller, whom its own root directory may let in by its ids alone, and not as the one before.
+  // This runs with the caller's ids, not the previous caller's, since the root directory may admit only these.
   chrootTo(root)
   own.enter('walk', BigInt(`0x${effective}`))
 }
 
-/** What a caller may look at in any case, as itself, another process may with these capabilities only. */
+/**
+ * Returns a function that runs an action with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: what a process may always
+ * inspect of itself, another process may only inspect with them.
+ */
 const lookingBeside =
   ({ effective }: WalkRequest): LookupStart['looking'] =>
   (action) => {
@@ -86,7 +92,10 @@ const lookingBeside =
     }
   }
 
-/** As the caller, not `looking`. Our own process is none of these: to us its links are always open. */
+/**
+ * Opens another task's procfs directory with the caller's rights alone. Our own process is not within `bounds`, since
+ * its pid namespace is another: the kernel would always let us follow its links.
+ */
 function otherTask(number: () => Tid): Fd {
   const { tid, pidfd } = pinWithin(bounds, number)
   using held = pidfd
@@ -96,7 +105,10 @@ function otherTask(number: () => Tid): Fd {
   throw new ContinueError('noSuchTask')
 }
 
-/** EACCES: then the kernel judges the caller alone. ELOOP: as all that is not followed. */
+/**
+ * Returns the errno of an answer. EACCES, the default, leaves the call to the kernel; ELOOP means a link was not
+ * followed.
+ */
 function errnoOf(error: unknown): number {
   if (error instanceof SyscallError) return error.errno
   return error instanceof ContinueError ? errnos.ELOOP : errnos.EACCES
@@ -108,7 +120,7 @@ function serve(request: WalkRequest, [answers, root, base, process]: readonly Fd
     const path = Buffer.from(`${request.path}\0`, 'latin1') as Uint8Array as PathBytes
     const { numbers, uids } = request
     const fsuid = inside(uidMap, uids[3]) as HostId
-    // `become` has made the root its own.
+    // `become` has already changed to the caller's root, so `stand` does nothing.
     const handles = { base: base!, root: () => root!, process: () => process!, proc }
     const isPtracer = (BigInt(`0x${request.effective}`) & capBit('SYS_PTRACE')) !== 0n
     const rights = { looking: lookingBeside(request), isPtracer, other: otherTask }

@@ -10,12 +10,12 @@ import type { Handle } from '../../kernel/handle.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import type { BpfProgramStore } from '../programs/bpf-program-store.ts'
-import { cgroupProblem, foreignProcesses, isNested, strangersAtLast } from '../programs/cgroup-lookup.ts'
+import { cgroupProblem, foreignProcesses, isNested, lastingForeignProcesses } from '../programs/cgroup-lookup.ts'
 
-/** So often a group is looked at in which a runtime starts something just now. */
+/** Number of looks at a cgroup in which a runtime may just be starting a process. */
 const LOOKS = 30
 
-/** Of the thread that serves the call. */
+/** What the serving thread provides. */
 interface BarContext {
   readonly identity: ThreadIdentity
   readonly store: BpfProgramStore
@@ -24,20 +24,20 @@ interface BarContext {
 }
 
 /**
- * Forbids a whole container to open a device, for as long as its control group exists: by a program of v2, which all that lies
- * below cannot loosen; else by the rules of v1, which only the host's root can change. What is not sure to be the container's
- * own group is not touched.
+ * Forbids a whole container to open a device, for as long as its cgroup exists: in cgroup v2 by a program, which no
+ * descendant cgroup can loosen; else by the rules of v1, which only the host's root can change. A cgroup that may not
+ * be the container's own is not touched.
  *
- * @param container one that `isEnclosed`
- * @returns whether it has been done
+ * @param container a container that `isEnclosed`
+ * @returns whether the device is barred now
  */
-export function barDevice(dev: Dev, container: Container, around: BarContext): boolean {
-  const { identity, store, mayBlock } = around
+export function barDevice(dev: Dev, container: Container, context: BarContext): boolean {
+  const { identity, store, mayBlock } = context
   const { cgroup, devices } = container.handles ?? {}
   mayBlock()
   const bar = (): boolean =>
-    tried(() => isOwn(cgroup, container, around) && attachOnce(cgroup!, dev, identity)) ||
-    tried(() => isOwn(devices, container, around) && deny(devices!, dev, identity))
+    tried(() => isOwn(cgroup, container, context) && attachOnce(cgroup!, dev, identity)) ||
+    tried(() => isOwn(devices, container, context) && deny(devices!, dev, identity))
   identity.begin(phases.barring)
   try {
     return store.loading(container.index, mayBlock, bar)
@@ -46,14 +46,17 @@ export function barDevice(dev: Dev, container: Container, around: BarContext): b
   }
 }
 
-/** Is nothing of the container beside its groups or above them? Only then is what their rules forbid forbidden to all of it. */
+/**
+ * Tells whether no process of the container can be beside its cgroups or above them; only then their rules bind all
+ * of it.
+ */
 export function isEnclosed(container: Container, identity: ThreadIdentity): boolean {
   const { cgroup, devices } = container.handles ?? {}
   const isWhole = (raw: number | undefined): boolean => raw === undefined || !isNested(handleOf(raw), container)
   return identity.searching(() => [cgroup, devices].every(isWhole))
 }
 
-/** Where the kernel refuses, nothing is barred. */
+/** Runs `bar`, and returns false if the kernel refuses. */
 function tried(bar: () => boolean): boolean {
   try {
     return bar()
@@ -65,16 +68,16 @@ function tried(bar: () => boolean): boolean {
 
 const isSystemError = (error: unknown): boolean => error instanceof Error && 'syscall' in error
 
-/** Does nothing else lie in this group? */
+/** Tells whether a cgroup holds processes of the container only. */
 function isOwn(raw: number | undefined, container: Container, { identity, proc, mayBlock }: BarContext): boolean {
   if (raw === undefined) return false
   const group = handleOf(raw)
   identity.with(steps.lookClosely)
   const look = () => foreignProcesses(group, container.userns, proc, mayBlock)
-  return !cgroupProblem(group) && !strangersAtLast(LOOKS, mayBlock, look)
+  return !cgroupProblem(group) && !lastingForeignProcesses(LOOKS, mayBlock, look)
 }
 
-/** An engine before this one may have attached it; the tag of a program is a digest of its instructions. */
+/** Attaches the program unless the previous engine has done so. A program's tag is a digest of its instructions. */
 function attachOnce(raw: number, dev: Dev, identity: ThreadIdentity): boolean {
   const group = handleOf(raw)
   identity.with(steps.changePrograms)
@@ -97,7 +100,7 @@ function tagOfNumber(id: number, identity: ThreadIdentity): Buffer {
 
 const tagOf = (of: Handle): Buffer => Buffer.from(objectInfo(of).subarray(PROG_INFO.tag, PROG_INFO.tag + TAG_BYTES))
 
-/** Reading and writing only: the node may still be made. */
+/** Denies reading and writing; making the device node stays allowed. */
 function deny(raw: number, dev: Dev, identity: ThreadIdentity): boolean {
   identity.with(steps.denyDevice)
   writeFileSync(`/proc/self/fd/${raw}/devices.deny`, `c ${major(dev)}:${minor(dev)} rw`)

@@ -10,19 +10,20 @@ import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
 const NAME = Uint8Array.of(0x6e, 0) as PathBytes
 const NO_UMASK = 0 as Mode
-/** Everybody may create, since a caller does; nobody but us reaches it. */
+/** Every user may create files, since the thread creates them as the caller; no other process can reach this tmpfs. */
 const OPTIONS = [
   ['mode', '1777'],
   ['size', '64k'],
 ] as const
 
-/** Device nodes on a file system of our own, one per thread, that is mounted nowhere: made, copied as a mount, and removed. */
+/** Makes device nodes on a detached tmpfs, one per thread. Each node is created, cloned as a mount, and unlinked. */
 export class DeviceNodes {
   #tmpfs: Fd | undefined
 
   /**
-   * Makes a device node that belongs to the caller that the thread is inside as, and hands out a detached mount of it to
-   * be attached; the node then lives as long as that mount. Its name is removed last: an unlinked file cannot be attached.
+   * Makes a device node that belongs to the caller which the thread has entered, and passes a detached mount of it to
+   * `attach`; the node lives as long as this mount. Its name is removed last, since an unlinked file cannot be
+   * attached.
    */
   use(identity: ThreadIdentity, { mode, dev, gid }: NodeLike, attach: (copy: Fd) => void): void {
     identity.with(steps.makeMount)

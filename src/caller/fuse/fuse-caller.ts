@@ -5,22 +5,26 @@ import type { Handle } from '../../kernel/handle.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
-/** A program that the runtime of a container has been asked to start in it. */
+/** A program that the container's runtime was asked to start in the container. */
 export interface FuseJob {
-  /** Its exit status, once it has ended; what daemonizes ends when its work begins. */
+  /** The exit status, once the program has ended. A program that daemonizes ends when its file system is ready. */
   readonly status: number | undefined
-  /** Waits until it has ended. */
+  /** Waits until the program has ended, `milliseconds` at most. */
   wait(milliseconds: number): void
-  /** It is not looked at any more. @param failed ends it, and waits until its last words are told */
+  /**
+   * Ends the observation of the program.
+   *
+   * @param failed if given, the program is killed, and the method waits until its last output has been reported
+   */
   over(failed?: ReasonCode): void
 }
 
 export interface FuseServices {
-  /** @returns undefined if the container or the host has too many starting already */
+  /** Starts a program. @returns undefined if the container or the host is already starting too many */
   readonly start: (container: Container, program: string, process: string) => FuseJob | undefined
 }
 
-/** The caller, as far as its FUSE programs need it. */
+/** The caller, as far as FUSE mounts need it. */
 export interface FuseCaller {
   readonly tid: Tid
   readonly container: Container
@@ -28,16 +32,16 @@ export interface FuseCaller {
   readonly services: FuseServices
   readonly caller: Pick<Caller, 'object' | 'parent' | 'deviceRules' | 'act' | 'note'>
   /**
-   * What the caller finds under a path, if every other process of its container finds the same there.
+   * Resolves a path of the caller to an object that every other process of the container finds under the same path.
    *
-   * @throws {ContinueError} if it does not resolve, or leads through procfs
+   * @throws {ContinueError} if the path does not resolve, or leads through procfs
    */
   readonly outsideProc: (path: PathBytes) => Handle
-  /** Its `/proc/TID`. */
+  /** Returns the caller's `/proc/TID`. */
   readonly task: () => Handle
   /** The host's `/proc`. */
   readonly proc: Handle
   readonly waits: () => boolean
-  /** Called before the thread waits for somebody else. */
+  /** Called before the thread waits for another process. */
   readonly mayBlock: () => void
 }

@@ -13,16 +13,16 @@ import { mountinfoEntry } from '../mounts/mountinfo-entry.ts'
 import type { FuseCaller } from './fuse-caller.ts'
 
 /**
- * Where a FUSE program shall mount. It finds its way there by itself, as the caller; here is only looked what came of it. What
- * is there is never asked: its server may not answer.
+ * Observes the path at which a FUSE program shall mount. The program resolves the path by itself, with the caller's
+ * rights; this class only looks at the result. It never asks the mounted file system, whose server may not answer.
  */
 export class FuseTarget {
   readonly #caller: FuseCaller
   readonly #path: PathBytes
   readonly #namespace: Handle
-  /** The number of the mount that was there before. */
+  /** The number of the mount at the path before the program was started. */
   readonly before: number
-  /** How it is found when the caller is gone. */
+  /** The parent directory and name, by which the mount is found again when the caller is gone. */
   readonly #parent: { readonly dir: Handle; readonly name: PathBytes }
   #mounted: Handle | undefined
 
@@ -35,7 +35,7 @@ export class FuseTarget {
     this.before = before ?? this.#number(this.#look())
   }
 
-  /** Is a FUSE file system mounted there by now, which was not before? */
+  /** Tells whether a FUSE file system that was not there before is mounted at the path. */
   look(): boolean {
     if (this.#mounted) return true
     try {
@@ -50,9 +50,10 @@ export class FuseTarget {
   }
 
   /**
-   * Sets attributes of what is mounted: those that the program may have dropped.
+   * Sets mount attributes that the program may have left out.
    *
-   * @returns whether it still stood there
+   * @param attributes MOUNT_ATTR_*
+   * @returns whether the mount was still attached
    */
   set(attributes: bigint): boolean {
     const mounted = this.#mounted
@@ -66,7 +67,7 @@ export class FuseTarget {
     }
   }
 
-  /** Takes away what was mounted there meanwhile. */
+  /** Unmounts what the program has mounted at the path meanwhile. */
   detach(): void {
     const { dir, name } = this.#parent
     // The container may have put something else there, or be gone.
@@ -89,7 +90,10 @@ export class FuseTarget {
     return mountNumber(this.#caller.proc, handle)
   }
 
-  /** By the list of mounts of the init, whose mount namespace is the caller's: that is gone when it is. */
+  /**
+   * Looks in the init's list of mounts: the init is in the caller's mount namespace and still exists when the caller
+   * is gone.
+   */
   #isNew(found: Handle): boolean {
     const number = this.#number(found)
     if (number === this.before) return false

@@ -21,12 +21,12 @@ import { exactJson, ociProcess } from './oci-process.ts'
 
 const DEV_FUSE = makedev(10, 229)
 
-/** How long a program may take until its file system is mounted. */
+/** How long a program may take until its file system is mounted, in milliseconds. */
 const PATIENCE_MS = 10_000
 const LOOK_MS = 100
-/** One that does not become a daemon has mounted by now; it goes on. */
+/** A program that is still in the foreground this long after its mount, in milliseconds, is taken to stay there. */
 const STAYS_MS = 500
-/** How long is waited for one that an engine before this one has started. */
+/** How long to wait for the mount of a program that the previous engine started, in milliseconds. */
 const STILL_MS = 2000
 
 const sleep = (milliseconds: number): unknown =>
@@ -35,11 +35,13 @@ const sleep = (milliseconds: number): unknown =>
 const path = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes
 
 /**
- * May this be said to the runtime, which finds it by its own descriptors and its own /proc/self? Also where something else lies on
- * /proc now: the container can take that away before the runtime looks.
+ * Rejects paths below /proc, which the runtime would resolve with its own descriptors and its own /proc/self. A mount
+ * of the container over /proc does not help: the container can remove it before the runtime looks.
+ *
+ * @throws {ContinueError}
  */
-function mustLeadPastProc(place: string): void {
-  if (/^\/+(\.\/+)*proc(\/|$)/.test(place)) throw new ContinueError('crossesProc')
+function mustLeadPastProc(pathname: string): void {
+  if (/^\/+(\.\/+)*proc(\/|$)/.test(pathname)) throw new ContinueError('crossesProc')
 }
 
 export class CallerFuse implements Fuse {
@@ -55,15 +57,15 @@ export class CallerFuse implements Fuse {
     if (!exec) throw new ContinueError('fuseNoRuntime')
     identity.with(steps.look)
     requireSameAsInit(task(), container, proc)
-    const told = {
+    const texts = {
       status: readProcText(task(), 'status', STATUS_SIZE),
       limits: readProcText(task(), 'limits'),
       oomScoreAdj: readProcText(task(), 'oom_score_adj'),
       cwd: this.#cwd(),
     }
-    const process = ociProcess(told, container, exec)
+    const process = ociProcess(texts, container, exec)
     if (!waits()) throw new ContinueError('gone')
-    if (!this.#isAt(told.cwd)) throw new ContinueError('fuseElsewhere')
+    if (!this.#isAt(texts.cwd)) throw new ContinueError('fuseElsewhere')
     this.#mustHaveDevice()
     return { program: this.#find(program, exec), process }
   }
@@ -94,7 +96,7 @@ export class CallerFuse implements Fuse {
     return false
   }
 
-  /** @returns why it is not mounted as it shall be */
+  /** Waits for the mount and sets its attributes. @returns the reason if that failed */
   #outcome(job: FuseJob, target: FuseTarget, attributes: bigint): ReasonCode | undefined {
     let failed: ReasonCode | undefined = 'fault'
     try {
@@ -106,7 +108,7 @@ export class CallerFuse implements Fuse {
     }
   }
 
-  /** @returns why nothing is mounted */
+  /** Waits until the file system is mounted. @returns the reason if nothing was mounted */
   #await(job: FuseJob, target: FuseTarget): ReasonCode | undefined {
     const start = now()
     for (let mounted: number | undefined; ; ) {
@@ -140,13 +142,16 @@ export class CallerFuse implements Fuse {
     if (!there || (fstatfs(node).flags & ST_NODEV) !== 0 || !this.#mayOpen()) throw new ContinueError('fuseNoDevice')
   }
 
-  /** A user cannot ask for the device rules: that takes a node of one's own. The program is bound by them all the same. */
+  /**
+   * Tells whether the caller's device rules let it open /dev/fuse. A rootless daemon cannot ask, since that takes
+   * making a device node; the rules bind the program in any case.
+   */
   #mayOpen(): boolean {
     const { caller, container } = this.#caller
     return container.ofUser !== undefined || caller.deviceRules(DEV_FUSE).open
   }
 
-  /** As execvp(3) would for a program of the container. */
+  /** Finds a program as execvp(3) would in the container. */
   #find(program: string, { process: { env } }: Exec): string {
     const search = env.find((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) ?? ''
     const candidates = program.includes('/')
@@ -161,7 +166,8 @@ export class CallerFuse implements Fuse {
     const { caller, outsideProc } = this.#caller
     mustLeadPastProc(candidate)
     const file = orUndefined(() => outsideProc(path(candidate)))
-    // For us there is no /proc/self in a procfs of the container: what is there for the caller alone leads through that.
+    // The container's procfs has no /proc/self for this thread, so a path that only the caller resolves leads through
+    // procfs.
     if (!file && orUndefined(() => caller.object(AT_FDCWD, path(candidate), true)))
       throw new ContinueError('crossesProc')
     if (!file || fileType(statx(file.raw).mode) !== S_IFREG) return false
@@ -181,7 +187,7 @@ function orUndefined<T>(look: () => T): T | undefined {
   }
 }
 
-/** What is told to a runtime must be text. @throws {ContinueError} if the bytes are none */
+/** Decodes Latin-1 bytes as UTF-8, since the runtime is told in JSON. @throws {ContinueError} if they are not UTF-8 */
 function asUtf8(bytes: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(bytes, 'latin1'))

@@ -5,12 +5,12 @@ import type { Exec, ProcessSpec } from '../../calls/fuse.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { statusField, statusMask, statusNumbers } from '../../kernel/procfs/status.ts'
 
-/** What procfs tells of the caller: `/proc/TID/status`, `limits` and `oom_score_adj`. */
+/** The texts of `/proc/TID/status`, `limits` and `oom_score_adj` of the caller. */
 export interface ProcTexts {
   readonly status: string
   readonly limits: string
   readonly oomScoreAdj: string
-  /** As a path from the root of the container. */
+  /** The working directory, as a path from the root of the container. */
   readonly cwd: string
 }
 
@@ -28,15 +28,17 @@ const SETS = [
 ] as const
 
 /**
- * A process that has what a program would have that the caller itself starts: its ids, groups, capabilities, no_new_privs,
- * umask, limits and working directory. Two things are the container's, as it was started: the environment, since that of the
- * caller is memory that it may fill at will, and the label of the security module, which the caller must have too.
+ * Describes a process with what a child of the caller would inherit: ids, groups, capabilities, no_new_privs, umask,
+ * limits and working directory. Two properties are taken from the container as it was started: the environment, since
+ * the caller's own is memory that it may fill at will, and the label of the security module, which the caller must
+ * have too.
  *
- * @throws {ContinueError} for a caller that has several ids at once or one that its container does not map, or has more seccomp
- * filters than its container: the runtime could not start its like
+ * @throws {ContinueError} if the caller's real, effective, saved and file system ids differ, if the container does
+ *   not map them, or if the caller has more seccomp filters than its container: the runtime cannot start such a
+ *   process
  */
-export function ociProcess(told: ProcTexts, { uidMap, gidMap }: Maps, { process, filters }: Exec): ProcessSpec {
-  const { status } = told
+export function ociProcess(texts: ProcTexts, { uidMap, gidMap }: Maps, { process, filters }: Exec): ProcessSpec {
+  const { status } = texts
   if (Number(statusField(status, 'Seccomp_filters')) !== filters) throw new ContinueError('fuseFilters')
   const { apparmorProfile, selinuxLabel } = process
   return {
@@ -47,18 +49,18 @@ export function ociProcess(told: ProcTexts, { uidMap, gidMap }: Maps, { process,
       additionalGids: statusNumbers(status, 'Groups').map((gid) => mapped(gidMap, gid)),
       umask: Number.parseInt(statusField(status, 'Umask') ?? '', 8),
     },
-    cwd: told.cwd,
+    cwd: texts.cwd,
     env: process.env,
     capabilities: Object.fromEntries(SETS.map(([name, label]) => [name, capsOf(statusMask(status, label))])),
     noNewPrivileges: statusField(status, 'NoNewPrivs') === '1',
-    rlimits: parseLimits(told.limits),
-    oomScoreAdj: Number(told.oomScoreAdj),
+    rlimits: parseLimits(texts.limits),
+    oomScoreAdj: Number(texts.oomScoreAdj),
     ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
     ...(selinuxLabel === undefined ? {} : { selinuxLabel }),
   }
 }
 
-/** Real, effective, saved and that for files: all the same. */
+/** Returns the id inside the container; the real, effective, saved and file system ids must be equal. */
 function only([id = -1, ...others]: readonly number[], map: readonly IdExtent[]): number {
   if (others.some((other) => other !== id)) throw new ContinueError('fuseIds')
   return mapped(map, id)
@@ -73,7 +75,10 @@ function mapped(map: readonly IdExtent[], id: number): number {
 const capsOf = (mask: bigint): readonly string[] =>
   capabilities.filter((cap) => (mask & capMask(cap)) !== 0n).map((cap) => `CAP_${cap}`)
 
-/** JSON with its 64-bit numbers in full: no text of a process holds a NUL. */
+/**
+ * Serializes to JSON with bigints as exact numbers. They are marked by a NUL meanwhile, which no text of a process
+ * holds.
+ */
 export const exactJson = (value: object): string =>
   JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? `\0${part}` : part)).replaceAll(
     /"\\u0000(\d+)"/g,

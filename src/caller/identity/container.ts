@@ -4,53 +4,58 @@ import type { Exec } from '../../calls/fuse.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { Policy } from '../../policy/policy.ts'
 
-/** Descriptors of the engine, held as long as the container is known. */
+/** File descriptors of the engine that stay open as long as the container is known. */
 export interface ContainerHandles {
-  /** Its initial user namespace. */
+  /** The container's initial user namespace. */
   readonly userns: number
-  /** The pid namespace of its init. */
+  /** The pid namespace of the container's init. */
   readonly pidns: number
-  /** A pidfd of its init. */
+  /** A pidfd of the container's init. */
   readonly init: number
-  /** The directory of the unified hierarchy in which its init was at hand-over, if that is mounted on the host. */
+  /**
+   * The cgroup v2 directory in which the init was at hand-over; absent if the host does not mount the unified
+   * hierarchy.
+   */
   readonly cgroup?: number
-  /** The same in the hierarchy of v1's memory controller, if the host uses that. */
+  /** The init's cgroup directory of v1's memory controller; absent if the host does not use that controller. */
   readonly memory?: number
-  /** The same in the hierarchy of v1's controller of devices, where that group is not ours too. */
+  /** The init's cgroup directory of v1's devices controller; absent if the engine itself is in that cgroup too. */
   readonly devices?: number
-  /** The group that holds its tasks and nobody else's, as far as that can be told. */
+  /** The cgroup that, as far as we can tell, holds all tasks of the container and no other task. */
   readonly tasks?: number
-  /** The mount namespace of its runtime, where that is not ours. */
+  /** The mount namespace of the container's runtime; absent if it is the engine's own. */
   readonly runtime?: number
 }
 
-/** A container as the engine's threads know it. Structured-cloneable. */
+/** Describes a container to the threads of the engine. It is structured-cloneable, so that it can be posted to them. */
 export interface Container {
   readonly index: number
-  /** No other container has it, also none that gets the same index later. Above 0. */
+  /** A number above 0 that no other container ever has, not even a later container with the same index. */
   readonly serial: number
   readonly id: string
   readonly policy: Policy
-  /** Of its initial user namespace: what is mapped there is the container's. */
+  /** The uid map of the initial user namespace: a host id that it maps belongs to the container. */
   readonly uidMap: readonly IdExtent[]
   readonly gidMap: readonly IdExtent[]
-  /** The inode of its initial user namespace, which is held open as long as the container is known. */
+  /** The inode number of the initial user namespace. `handles.userns` keeps it from being reused. */
   readonly userns: bigint
-  /** Its init in our pid namespace; 0 if it is not known. A number, which only the pidfd proves to be still its own. */
+  /**
+   * The init's number in our pid namespace, 0 if unknown. Only the pidfd proves that the number is still the init's.
+   */
   readonly initTid: Tid
-  /** When its init was started: milliseconds on our boot clock. */
+  /** When the init was started, in milliseconds on the host's boot clock. */
   readonly startedMs: number
-  /** undefined for a container whose init was not seen: then it is barred. */
+  /** undefined for a container whose init was not seen; such a container is `barred`. */
   readonly handles?: ContainerHandles
-  /** No signal cancels a call of it that is being served: its filter has SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. */
+  /** True if no signal cancels a call that is being served: the filter has SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. */
   readonly waitKillable: boolean
-  /** How its runtime starts a program in it; only where the policy has FUSE programs. */
+  /** How the runtime starts a program in the container; set only if the policy has FUSE programs. */
   readonly exec?: Exec
-  /** Only for a daemon that a user runs. */
+  /** Set only if an unprivileged user runs the daemon (rootless). */
   readonly ofUser?: {
-    /** Calls that the policy would have us serve, but that only root of the host could. */
+    /** Calls that the policy allows but that only the host's root could serve. */
     readonly withheld: ReadonlySet<string>
   }
-  /** Nothing may be done for it, and why: every call is passed on. */
+  /** Why nothing may be done for this container; every call is then continued. */
   readonly barred?: ReasonCode
 }

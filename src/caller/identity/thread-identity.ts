@@ -22,13 +22,19 @@ import { setns, unshare } from '../../kernel/namespaces.ts'
 import { hasNoNewPrivileges, setNoNewPrivileges, setSecurebits } from '../../kernel/process.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
 
-/** A thread that could not get home: it may stand in a container with somebody's ids, and must never be used again. */
+/**
+ * Thrown when a thread cannot return to its resting state. It may still be in a container's namespace or have a
+ * caller's ids, so the thread must never be used again.
+ */
 export class LostThread extends Error {
   override readonly name = 'LostThread'
 }
 
 const ROOT = 0 as HostId
-/** The last one before -1, which is none: no user has it, so none may signal a thread that has it for a moment. */
+/**
+ * The highest valid uid, since -1 means "no id". No user has it, so no user may signal a thread that has it for a
+ * moment.
+ */
 const NOBODY_AT_ALL = 0xffff_fffe as HostId
 const NO_GROUPS = new Uint32Array(0)
 
@@ -36,37 +42,45 @@ function countAs(uid: HostId): void {
   if (!setRealUid(uid)) throw new LostThread('Cannot change the real user id')
 }
 
-/** In the namespace of a user, whose daemon it is then, there is no such id: it stays that user, and has no more rights. */
+/**
+ * Takes an effective uid that owns no user namespace. A rootless daemon runs in a user namespace that does not map
+ * this uid (EINVAL): there the thread keeps the user's own uid, which gives it no more rights.
+ */
 function becomeNobody(): void {
   ignoring(['EINVAL'], () => setEffectiveUid(NOBODY_AT_ALL))
 }
 
 /**
- * Who the calling thread is. At home it is root of the host without any capability over files; `enter` makes ids, groups
- * and umask those of a caller and takes every capability away; `home` brings it back. All of it is
- * of this thread alone, and each change is read back.
+ * Changes and verifies the credentials of the calling thread. At home the thread is root of the host without any
+ * capability over files. `enter` gives it the ids, groups and umask of a caller and takes every capability away;
+ * `home` undoes this. All of these are attributes of this thread alone, and each change is read back.
  *
- * What it may ever have in effect is declared (calls/steps.ts), and what now, by the phase that it is in. It is permitted no
- * more than that, and can get no more: its bounding set is empty, and no program that it executed would give it any.
+ * The phases and steps of calls/steps.ts declare which capabilities may be in effect at which time. The permitted set
+ * holds no other capability, and the thread cannot gain one: its bounding set is empty and no_new_privs is set.
+ *
+ * Invariant: all methods are called by the thread that made the object.
  */
 export class ThreadIdentity {
   readonly #hostRoot: Handle
   readonly #rest: CapabilitySet
-  /** By step and what is added to it; prepared when they are first needed. */
+  /**
+   * Capability sets by step and the caller's own capabilities that are added to it; each is prepared at its first
+   * use.
+   */
   readonly #sets: (CapabilitySet | undefined)[]
   readonly #permitted: bigint
   /** Our own mount namespace. */
   readonly #mounts: Handle
   #inside = false
   #abroad = false
-  /** Its root directory may be another one than the host's. */
+  /** True if the thread's root directory may differ from the host's. */
   #elsewhere = false
   #grouped = false
   #phase: Phase = phases.resting
   #step: Step = steps.rest
 
   /**
-   * Settles the calling thread at home, for good.
+   * Puts the calling thread into its resting state and gives up irrevocably what it never needs.
    *
    * @param hostRoot a handle of the host's root directory
    * @param mounts our mount namespace
@@ -81,8 +95,8 @@ export class ThreadIdentity {
     this.#set(steps.stand, 0)
     unshare(CLONE_FS)
     setSecurebits(SECBIT_NO_SETUID_FIXUP)
-    // Whose effective user has made a user namespace has all rights in it, whatever its capabilities: also those to look at its
-    // tasks, which the caller may not have. (linux/security/commoncap.c cap_capable())
+    // A task whose effective uid owns a user namespace has all capabilities in it, so as uid 0 this thread could
+    // inspect tasks there that the caller may not inspect (linux/security/commoncap.c cap_capable()).
     becomeNobody()
     dropBoundingSet()
     setNoNewPrivileges()
@@ -98,8 +112,8 @@ export class ThreadIdentity {
   }
 
   /**
-   * Becomes the caller, with no capability at all. The root directory stays the host's until `stand`: inside, only handles are
-   * used, and paths below one of them.
+   * Becomes the caller, with no capability at all. The root directory stays the host's until `stand` is called; until
+   * then the thread uses only handles, and paths relative to them.
    *
    * @throws {LostThread} if what was set does not read back
    */
@@ -113,13 +127,13 @@ export class ThreadIdentity {
     if (!became) throw new LostThread('Cannot become the caller: ids do not read back')
   }
 
-  /** Makes `root` the root and working directory, inside. */
+  /** Makes `root` the root and working directory. The thread must have entered a caller. */
   stand(root: Handle): void {
     this.#elsewhere = true
     this.#during(steps.stand, () => chrootTo(root))
   }
 
-  /** From now on only what `phase` declares can be in effect. */
+  /** Starts `phase`: from now on only the steps that it declares can be in effect. */
   begin(phase: Phase): void {
     this.#phase = phase
     this.#pause()
@@ -128,8 +142,8 @@ export class ThreadIdentity {
   /**
    * Makes the effective set exactly that of `step`.
    *
-   * @param own what is added of the caller's own: a combination of `OWN`
-   * @throws {Error} if the phase does not declare that: nothing has changed then
+   * @param own which of the caller's own capabilities are added: a combination of `OWN`
+   * @throws {Error} if the phase does not declare the step; then nothing has changed
    */
   with(step: Step, own = 0): void {
     if (!this.#phase.allows(step)) throw new Error(`Cannot ${step.to}: "${this.#phase.name}" does not declare it`)
@@ -143,28 +157,28 @@ export class ThreadIdentity {
     if (!set.entered) throw new LostThread('Cannot set capabilities: they do not read back')
   }
 
-  /** Between steps. */
+  /** Returns to the capability set that holds between two steps. */
   #pause(): void {
     const step = this.#inside ? steps.asCaller : steps.rest
     if (this.#step !== step) this.#take(step)
   }
 
-  /** Runs `action` with the right to search directories that are closed to root without capabilities. */
+  /** Runs `action` with the right to search directories that are closed to a root without capabilities. */
   searching<T>(action: () => T): T {
     return this.#during(steps.lookClosely, action)
   }
 
-  /** Runs `action` with the right to open the memory of a task, a file that only its user may write. */
+  /** Runs `action` with the right to open `/proc/TID/mem`, which only the task's own user may write. */
   reaching<T>(action: () => T): T {
     return this.#during(steps.reach, action)
   }
 
-  /** Runs `action` between two calls with the right to raise the priority of this thread, and no other. */
+  /** Runs `action`, between two calls, with the right to raise the priority of this thread and with no other right. */
   raising<T>(action: () => T): T {
     return this.#during(steps.ownPriority, action)
   }
 
-  /** Runs `action` with the right to look at the caller, which it has at home in any case. */
+  /** Runs `action` with the right to inspect the caller in procfs; at home the thread has this right in any case. */
   looking<T>(action: () => T): T {
     return this.#inside ? this.#during(steps.look, action) : action()
   }
@@ -178,7 +192,7 @@ export class ThreadIdentity {
     }
   }
 
-  /** Runs `action` inside with the file system user of the host's root, which owns nothing in a container. */
+  /** Runs `action` as the caller but with fsuid 0, the host's root, which owns nothing in a container. */
   asHostRoot<T>(caller: HostId, action: () => T): T {
     this.with(steps.asHostRoot)
     if (!setFsuid(ROOT)) throw new LostThread('Cannot leave the ids of the caller')
@@ -189,9 +203,10 @@ export class ThreadIdentity {
   }
 
   /**
-   * Runs `action` with a real user id that nobody has: the kernel counts the memory of pipes by it. A container can make a
-   * pipe that it got larger, and what that takes would be missing for all other processes of the host's root that are
-   * without capabilities. Only the real one: the file system's still owns what is made.
+   * Runs `action` with a real uid that no user has, since the kernel charges the memory of pipes to the real uid. A
+   * container can enlarge a pipe that we gave it; charged to uid 0, its memory would be missing for all other
+   * processes of the host's root that lack capabilities. Only the real uid changes: the fsuid still owns what the
+   * action makes.
    *
    * @see linux/fs/pipe.c alloc_pipe_info(), too_many_pipe_buffers_soft()
    */
@@ -206,8 +221,8 @@ export class ThreadIdentity {
   }
 
   /**
-   * Runs `action` inside another mount namespace, with the right to mount there. Its root directory is that namespace's then:
-   * the action uses handles only.
+   * Runs `action` in another mount namespace, with the right to mount there. setns(2) also changes the root directory
+   * to that namespace's, so the action may use only handles.
    */
   inMounts<T>(namespace: Handle, action: () => T): T {
     this.with(steps.attachMount)
@@ -222,7 +237,7 @@ export class ThreadIdentity {
     }
   }
 
-  /** @throws {LostThread} if the thread cannot get home */
+  /** Returns the thread to its resting state. @throws {LostThread} if that fails */
   home(): void {
     if (!this.#inside) {
       this.begin(phases.resting)

@@ -18,35 +18,41 @@ import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { callerHolds, mountOfFd } from './fd-holders.ts'
 import { MounterLost, type MounterRequest, MountRefused, requestMount } from './mounter-client.ts'
 
-/** What the engine has for mounts. */
+/** What the engine provides for mounts. */
 export interface MountServices {
-  /** Lends a mounter to this thread. @returns its socket; undefined if the container has as many mounts in flight as it may */
+  /**
+   * Lends a mounter to this thread. @returns its socket; undefined if the container has its maximum of mounts in
+   * flight
+   */
   readonly lend: (container: Container) => number | undefined
   readonly giveBack: (socket: number, lost: boolean) => void
   readonly keeping: Keeping
-  /** Called when something is kept: somebody must let it go some day. */
+  /** Called when a context or mount was stored, which must be released some day. */
   readonly onKept: () => void
-  /** Called when all that a call had of mounts is closed. @returns once nobody else has a copy */
+  /**
+   * Called when all descriptors of mounts that a call had are closed. Returns once no other process has copies of
+   * them.
+   */
   readonly settle: () => void
 }
 
-/** The caller, as far as its mounts need it. */
+/** The caller, as far as mounts need it. */
 export interface MountCaller {
   readonly tid: Tid
   readonly container: Container
   readonly identity: ThreadIdentity
   readonly services: MountServices
-  /** Its `/proc/TID`. */
+  /** Returns the caller's `/proc/TID`. */
   readonly task: () => Handle
   readonly tgid: () => Tid
   readonly waits: () => boolean
-  /** Called before the thread waits for somebody else. */
+  /** Called before the thread waits for another process. */
   readonly mayBlock: () => void
-  /** Hands a handle over that is closed when the call is over. */
+  /** Takes ownership of a handle, and closes it when the call is over. */
   readonly own: <T extends Disposable>(handle: T) => T
 }
 
-/** In the directory of a cgroup. */
+/** A file in the directory of a cgroup. */
 const FREEZE = Buffer.from('cgroup.freeze\0')
 const NS_MNT = Buffer.from('ns/mnt\0')
 
@@ -64,7 +70,7 @@ export class CallerMounts implements Mounts {
     identity.with(steps.look)
     const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
     using owner = ownerOf(mounts)
-    // A container without mounts of its own shares the host's: nothing is ever mounted there.
+    // A container without a mount namespace of its own shares the host's, in which nothing is ever mounted.
     if (statx(owner.raw).ino !== container.userns) throw new ContinueError('hostMounts')
     return mounts
   }
@@ -84,7 +90,7 @@ export class CallerMounts implements Mounts {
 
   openContext(type: string): FdForCaller {
     const { container, identity, services, mayBlock, tgid } = this.#caller
-    // It may have to load a module.
+    // fsopen(2) may have to load a kernel module.
     mayBlock()
     identity.with(steps.openContext)
     using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
@@ -104,13 +110,13 @@ export class CallerMounts implements Mounts {
     return made!
   }
 
-  finish(made: Handle, attributes: bigint, manner: MountManner, told: FsParameters): FdForCaller {
+  finish(made: Handle, attributes: bigint, manner: MountManner, parameters: FsParameters): FdForCaller {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
-    return this.#keep(this.#ask(request, [made, this.#userns]), told)
+    return this.#keep(this.#ask(request, [made, this.#userns]), parameters)
   }
 
   attributes({ handle }: DetachedMount): bigint {
-    // Its file system may have to ask somebody.
+    // statfs(2) may have to ask the server of the file system.
     this.#caller.mayBlock()
     return attributesOf(fstatfs(handle).flags)
   }
@@ -119,12 +125,12 @@ export class CallerMounts implements Mounts {
     return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [free!]), { type, parameters })
   }
 
-  #keep([tree, root, free]: readonly Fd[], told: FsParameters): FdForCaller {
+  #keep([tree, root, free]: readonly Fd[], parameters: FsParameters): FdForCaller {
     const { container, services, tgid } = this.#caller
     using made = tree!
     using copy = free
     using given = dup(root!)
-    const kept = { root: given, tree: made, free: copy, told }
+    const kept = { root: given, tree: made, free: copy, told: parameters }
     return this.#given(root!, services.keeping.addMount(container.index, kept, tgid()))
   }
 
@@ -185,7 +191,7 @@ export class CallerMounts implements Mounts {
     return read(file, state) === 1 && state.toString() === '1'
   }
 
-  /** One mounter for all that this call asks for, given back when the call is over. */
+  /** Returns the mounter of this call: the same for all of its requests, and given back when the call is over. */
   #lent(): Handle {
     if (this.#mounter) return this.#mounter
     const { container, services, mayBlock, own } = this.#caller
@@ -208,7 +214,7 @@ function refusal(error: unknown): unknown {
 }
 
 const STAGES = { groups: 'groupsNotJoined', shift: 'cannotShift', type: 'namesHost' } as const
-/** Why a caller cannot use its source, by what it is told. */
+/** Reasons why a caller cannot use its source, by the errno that it gets. */
 const SOURCES: Readonly<Partial<Record<number, ReasonCode>>> = {
   [errnos.ENOENT]: 'sourceMissing',
   [errnos.EPERM]: 'sourceBarred',

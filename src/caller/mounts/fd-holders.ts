@@ -7,11 +7,15 @@ import { isMountRoot, mountId, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { kcmpFile } from '../../kernel/kcmp.ts'
 
-/** A process with more is not looked through: it is taken to have what we keep. */
+/** Maximum number of descriptors that are searched; a process with more is assumed to hold what we keep. */
 const DESCRIPTORS = 1024
 const GONE: ReadonlySet<unknown> = new Set(['ENOENT', 'ESRCH'])
 
-/** The mount whose root directory a descriptor of a task is open for. @param task its `/proc/TID` */
+/**
+ * Returns the id of the mount whose root directory a task's descriptor is open for; undefined if it is none.
+ *
+ * @param task the task's `/proc/TID`
+ */
 export const mountOfFd = (task: Handle, fd: number): bigint | undefined =>
   orUndefined('any', () => {
     using handle = openat(task.raw, Buffer.from(`fd/${fd}\0`), O_PATH)
@@ -19,13 +23,15 @@ export const mountOfFd = (task: Handle, fd: number): bigint | undefined =>
   })
 
 /**
- * Nothing of the process is opened or read: a mount that is open for a moment is busy for that moment, and what a descriptor
- * says of itself (`fdinfo`) may wait for its file system. The calling thread must be at home, with the right to search there.
+ * Tells whether a process still has a descriptor of the file `given`. It only compares descriptors (kcmp(2)): opening
+ * a mount makes it busy for that moment, and reading `fdinfo` may wait for the file system.
+ *
+ * Precondition: the calling thread is at home, with the right to search `/proc/PID/fd`.
  */
 export const callerHolds: IsHeld = (given, { process, fd }) =>
-  fd === undefined ? hasOne(process, given) : kcmpFile(process, fd, given)
+  fd === undefined ? holdsAny(process, given) : kcmpFile(process, fd, given)
 
-function hasOne(process: Tid, given: Handle): boolean {
+function holdsAny(process: Tid, given: Handle): boolean {
   try {
     using directory = opened(`/proc/${process}/fd`)
     for (let count = 0; count < DESCRIPTORS; count++) {

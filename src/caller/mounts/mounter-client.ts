@@ -7,25 +7,33 @@ import type { Handle } from '../../kernel/handle.ts'
 import { receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 
 const REPLY_LIMIT = 256
-/** A mount may take as long as its device; after that it counts as hanging. */
+/**
+ * How long a mount may take, in milliseconds; it may be as slow as its device. After this time the mounter counts as
+ * hanging.
+ */
 const PATIENCE_MS = 20_000
-/** It is done then, but for a processor. */
+/**
+ * How long a mounter may take after its answer, in milliseconds, to close its descriptors: it only needs a processor.
+ */
 const CLOSING_MS = 1000
-/** How often the caller is looked at meanwhile. */
+/** Milliseconds between two checks whether the caller still waits. */
 const LOOK_MS = 200
 
 /**
- * What a mounter is asked. The descriptors are: where to answer, and
- * mount: the caller's `/proc/TID`, the container's user namespace, the source if it is a device; answered with a detached mount.
- * create: the caller's `/proc/TID`, the source if it is a device; answered with a context that is ready to be mounted.
- * finish: that context, the container's user namespace; answered with a detached mount, its root directory, and a copy
- *   that is not locked, if the mount is.
- * renew: that copy; answered as finish.
- * attach: a detached mount, its target, the target's mount namespace; `isNew` as mount(2) does it.
- * greet: whatever is to be closed; answered when that is done, and all that was asked before.
+ * A request to a mounter. Its first descriptor is the socket for the answer; the other descriptors and the answer's
+ * are:
+ *
+ *   mount   the caller's `/proc/TID`, the container's user namespace, the source if it is a device;
+ *           answered with a detached mount
+ *   create  the caller's `/proc/TID`, the source if it is a device; answered with a context, ready for fsmount(2)
+ *   finish  this context, the container's user namespace; answered with a detached mount, its root directory and, if
+ *           the mount is locked, a copy that is not locked
+ *   renew   the copy that is not locked; answered as finish
+ *   attach  a detached mount, its target, the target's mount namespace; `isNew`: with the checks of mount(2)
+ *   greet   descriptors to close; answered when they are closed and all earlier requests are done
  */
 export type MounterRequest =
-  /** Flags are hexadecimal here, and so are attributes. */
+  /** Flags and attributes are hexadecimal strings. */
   | ({ readonly do: 'mount'; readonly flags: string } & Omit<MountCall, 'flags'>)
   | ({ readonly do: 'create' } & SuperblockRequest)
   | ({ readonly do: 'finish'; readonly attributes: string } & MountManner)
@@ -33,16 +41,16 @@ export type MounterRequest =
   | { readonly do: 'attach'; readonly isNew: boolean }
   | { readonly do: 'greet' }
 
-/** `stage`: what failed, where the errno alone would not tell. */
+/** A mounter's answer. `stage` says which step failed, where the errno alone would not tell. */
 export interface MounterReply {
   readonly errno: number
   readonly stage?: 'groups' | 'shift' | 'source' | 'type'
 }
 
-/** The mounter did not answer, or nobody waits for its answer any more: it must not be used again. */
+/** Thrown when the mounter did not answer or the caller is gone: the mounter must not be used again. */
 export class MounterLost extends Error {
   override readonly name = 'MounterLost'
-  /** It is not there any more, instead of hanging. */
+  /** True if the mounter has ended, false if it hangs. */
   readonly ended: boolean
 
   constructor(message: string, ended = false) {
@@ -51,7 +59,10 @@ export class MounterLost extends Error {
   }
 }
 
-/** The device rules of the caller could not be put on the mounter, its source is none, or the file system cannot be shifted. */
+/**
+ * Thrown when the mounter refused a request before it asked the kernel: it could not join the caller's cgroups, the
+ * caller cannot use the source, the file system type may show the host, or the file system cannot be idmapped.
+ */
 export class MountRefused extends Error {
   override readonly name = 'MountRefused'
   readonly stage: NonNullable<MounterReply['stage']>
@@ -64,23 +75,23 @@ export class MountRefused extends Error {
   }
 }
 
-/** How long an answer is waited for. */
+/** When to give up waiting for an answer. */
 interface Waiting {
-  /** Does the caller still wait? */
+  /** Tells whether the caller still waits. */
   readonly waits: () => boolean
-  /** In milliseconds. */
+  /** How long to wait, in milliseconds. */
   readonly patience?: number
-  /** Are the caller's processes stopped? The mounter is where they are, and waits with them. */
+  /** Tells whether the container's cgroup is frozen. The mounter has joined it, so it is stopped too. */
   readonly isFrozen?: () => boolean
 }
 
 /**
- * Lets a mounter work, and waits for it as long as the caller waits.
+ * Sends a request to a mounter, and waits for the answer as long as the caller waits.
  *
- * @param mounter its socket; nobody else asks it meanwhile
- * @returns the descriptors that it made
+ * @param mounter the mounter's socket, which no other thread may use meanwhile
+ * @returns the descriptors that the mounter made
  * @throws {SyscallError} what the kernel says
- * @throws {MountRefused} for what the kernel was not asked for
+ * @throws {MountRefused} if the mounter refused before it asked the kernel
  * @throws {MounterLost}
  */
 export function requestMount(
@@ -97,7 +108,12 @@ export function requestMount(
   return answerOf(answers)
 }
 
-/** @returns where it answers, and what it closes when it has done that @throws {SyscallError} if it cannot be told */
+/**
+ * Sends a request to a mounter.
+ *
+ * @returns the socket on which it answers, and whose end it closes when it has closed its other descriptors
+ * @throws {SyscallError} if the request cannot be sent
+ */
 export function sendToMounter(mounter: Handle, request: MounterRequest, handles: readonly Handle[]): Fd {
   const [ours, theirs] = socketpair()
   using end = theirs
@@ -123,7 +139,8 @@ function answerOf(socket: Handle): readonly Fd[] {
   const message = receive(socket, bytes)
   if (!message || message.length === 0) throw new MounterLost('it ended', true)
   const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as MounterReply
-  // It has closed its copies when it closes this: whoever has a mount open keeps the caller from unmounting it.
+  // The mounter closes this socket after its copies of a mount, each of which would keep the caller from unmounting
+  // it.
   waitReadable(socket, CLOSING_MS)
   if (stage) throw new MountRefused(stage, errno as Errno)
   if (errno !== 0) throw new SyscallError('mount', errno as Errno)

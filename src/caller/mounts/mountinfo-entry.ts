@@ -4,19 +4,21 @@ import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
 import { readProcText } from '../task/same-as-init.ts'
 
 /**
- * What the mount namespace of a task tells of one mount, see proc_pid_mountinfo(5).
+ * Returns a mount's line of a task's mountinfo, see proc_pid_mountinfo(5).
  *
- * @param task its `/proc/TID`
- * @returns undefined if it is not there, below the root directory of the task
+ * @param task the task's `/proc/TID`
+ * @param number the mount's id
+ * @returns undefined if the mount is not below the root directory of the task
  */
 export const mountinfoEntry = (task: Handle, number: number): Mount | undefined =>
   findMount(readProcText(task, 'mountinfo'), number)
 
 /**
- * Was this tmpfs mounted outside of the user namespace with these maps, and of all below it? The user and the group that its
- * root directory had at first show in its options, unless they are the host's root; they are of the user namespace in which it
- * was mounted, whoever asked for them.
+ * Tells whether this tmpfs was mounted outside of the user namespace with these maps and its descendants. The options
+ * show the uid and gid that the root directory had at first, unless they are the host's root; whoever asked for them,
+ * they are ids of the user namespace in which the tmpfs was mounted.
  *
+ * @param line the mount's line of mountinfo, as the host reads it
  * @see linux/mm/shmem.c shmem_show_options(), shmem_parse_one()
  */
 export function isTmpfsOfHost(mount: Mount, uidMap: readonly IdExtent[], gidMap: readonly IdExtent[]): boolean {

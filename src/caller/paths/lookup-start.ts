@@ -6,7 +6,10 @@ import type { Container } from '../identity/container.ts'
 import type { CallerTask } from '../task/caller-task.ts'
 import type { LookupServices, LookupStart } from './lookup-types.ts'
 
-/** Where a path of the caller starts. Most paths need neither its root nor its procfs, so they are opened when they do. */
+/**
+ * Opens what a lookup for the caller starts from. The caller's root and process directory are opened only when they
+ * are needed, which is seldom.
+ */
 export class CallerStart implements LookupStart {
   readonly base: Handle
   readonly #context: LookupServices
@@ -36,7 +39,7 @@ export class CallerStart implements LookupStart {
 
   root(): Fd {
     this.#root ??= this.#callerTask.link('root')
-    // What was opened by the number of a task that still waits is its own.
+    // A descriptor that was opened by TID belongs to the caller only if the call still waits afterwards.
     this.#callerTask.mustWait()
     return this.#root
   }
@@ -49,12 +52,15 @@ export class CallerStart implements LookupStart {
     return this.looking(() => this.#callerTask.process)
   }
 
-  /** A process may look at its own directory of procfs whatever its ids and capabilities. */
+  /** Adds CAP_DAC_READ_SEARCH: a process may look at its own directory of procfs whatever its ids and capabilities. */
   looking<T>(action: () => T): T {
     return this.#context.identity.searching(action)
   }
 
-  /** Its capability counts in its own user namespace, which is the walker's only if it is the container's first one. */
+  /**
+   * CAP_SYS_PTRACE of the caller counts in the caller's user namespace, which is the walker's only if it is the
+   * container's initial user namespace.
+   */
   get isPtracer(): boolean {
     if ((this.#callerTask.status.effective & capBit('SYS_PTRACE')) === 0n) return false
     return this.looking(() => this.#callerTask.userns) === Number(this.#container.userns)

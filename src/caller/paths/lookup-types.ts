@@ -5,55 +5,66 @@ import type { ProcStatus } from '../../kernel/procfs/status.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
-/** Where a lookup starts, and whose it is. */
+/** Where a lookup starts, and for which caller it is. */
 export interface LookupStart {
-  /** The caller's root directory, opened when it is needed. */
+  /** Returns the caller's root directory, opened when it is needed. */
   root(): Handle
-  /** Makes it the root of the looking thread, whose it need not be before. */
+  /** Makes the caller's root directory the root of the calling thread, which keeps another root until then. */
   stand(): void
-  /** What the path starts from: the root if it is absolute. */
+  /** The directory from which the path starts: the root if the path is absolute. */
   readonly base: Handle
-  /** The procfs in which we know ourselves, as the host sees it: no container can mount there. */
+  /** Our own mount of the host's procfs, on which no container can mount anything. */
   readonly proc: Handle
-  /** The caller's thread and process there. */
+  /** The caller's thread and process number in `proc`. */
   readonly numbers: readonly [tid: number, tgid: number]
-  /** The caller's file system user, as the looking thread sees it. */
+  /** The caller's fsuid, as a number of the looking thread's user namespace. */
   readonly fsuid: HostId
-  /** The directory of the caller's process there. */
+  /** Returns the directory of the caller's process in `proc`. */
   process(): Handle
-  /** Runs `action` with the right to follow the links of the caller's own process, which itself may follow them in any case. */
+  /**
+   * Runs `action` with the right to follow links of the caller's process in procfs, which the caller itself always
+   * may.
+   */
   looking<T>(action: () => T): T
-  /** Has the caller CAP_SYS_PTRACE in the container's user namespace? Only then links of other tasks are followed. */
+  /**
+   * True if the caller has CAP_SYS_PTRACE in the container's user namespace; otherwise links of other tasks are not
+   * followed.
+   */
   readonly isPtracer: boolean
   /**
-   * The directory there of another task of the container. Only for who has the rights of the caller and no more, which is the
-   * walker: whether a task may be looked at the kernel alone can say (linux/kernel/ptrace.c __ptrace_may_access() asks of whom
-   * its memory is), and an engine thread it would let look at any.
+   * Opens the directory in `proc` of another task of the container. Only a walker has this method, since it has
+   * exactly the caller's rights: the kernel alone can decide whether a task may be inspected (linux/kernel/ptrace.c
+   * __ptrace_may_access() compares the owner of its memory), and it would let an engine thread inspect any task.
    *
-   * @param number gives its number there
+   * @param number returns the task's number in `proc`
    */
   other?(number: () => Tid): Fd
 }
 
 /**
- * What shall be at the end: a directory; anything; anything, and a symbolic link there is not followed; or anything that
- * another process finds under the same path, so nothing in procfs and no link of it on the way.
+ * Which object a lookup may end at:
+ *
+ *   directory    a directory
+ *   object       any object; a symbolic link at the end is followed
+ *   link         any object; a symbolic link at the end is the result itself
+ *   outsideProc  an object that every process finds under the same path: neither the object nor a link on the way
+ *                is in procfs
  */
 export type LookupKind = 'directory' | 'object' | 'link' | 'outsideProc'
 
-/** What a lookup looks for. */
+/** A path and the kind of object that is wanted. */
 export interface LookupRequest {
   readonly path: PathBytes
   readonly wanted: LookupKind
 }
 
-/** What a thread has for lookups: made once. */
+/** What a thread needs for lookups; it is made once per thread. */
 export interface LookupServices {
   readonly identity: ThreadIdentity
   /** The host's /proc. */
   readonly proc: Handle
-  /** Called before something that may block for long. */
+  /** Called before an operation that may block for long. */
   readonly mayBlock: () => void
-  /** Lets the container's walker look up. @throws {ContinueError} if it has none that answers */
+  /** Lets the container's walker look a path up. @throws {ContinueError} if no walker answers */
   readonly walk: (container: Container, start: LookupStart, status: ProcStatus, goal: LookupRequest) => Fd
 }

@@ -17,7 +17,10 @@ import { containsDotDot, isAbsolute } from './path-bytes.ts'
 import { notFollowed } from './procfs-entry.ts'
 import { walk } from './procfs-walk.ts'
 
-/** Only ever a handle: nothing that is looked for is opened, for that could wait, or do something to a device. */
+/**
+ * Flags of openat2(2) by kind. A lookup opens only O_PATH handles: opening the object could block or have an effect
+ * on a device.
+ */
 const FLAGS: Readonly<Record<LookupKind, number>> = {
   directory: O_PATH | O_DIRECTORY,
   object: O_PATH,
@@ -25,24 +28,28 @@ const FLAGS: Readonly<Record<LookupKind, number>> = {
   outsideProc: O_PATH,
 }
 
-/** What a quick lookup gives that met a link, or would have to ask the file system. */
+/**
+ * Errors after which the quick lookup is repeated without its restrictions: ELOOP, it met a symbolic link; EAGAIN,
+ * the kernel would have to ask the file system.
+ */
 const NOT_ENOUGH: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.EAGAIN])
 
 /**
- * What a lookup gives that met a link of procfs, or looked for `self` where the looking thread does not exist. Whether it may look
- * at the task comes before that it does not follow the link.
+ * Errors after which the path is walked component by component: ELOOP, a magic link of procfs; ENOENT, `self` names
+ * our thread, which the container's procfs does not have; EACCES, the kernel checks ptrace access before
+ * RESOLVE_NO_MAGICLINKS.
  */
 const MAY_BE_PROC: ReadonlySet<number> = new Set([errnos.ELOOP, errnos.ENOENT, errnos.EACCES])
 
 /**
- * Opens what `goal` names as the caller, whose ids and groups the calling thread has. First from the kernel's
- * caches alone, which cannot block. Links of procfs that lead to an object instead of a name are not followed: for this
- * thread `self` is the engine. Only a path that failed in a way that such a link can explain, or that ended in procfs, is
- * taken apart.
+ * Opens what `goal` names, as the caller, whose ids and groups the calling thread has. The first attempt uses only
+ * the kernel's caches (RESOLVE_CACHED), so it cannot block. Magic links of procfs, which lead to an object instead of
+ * a path, are not followed, since `self` would be the engine for this thread. A path is walked component by component
+ * only if it failed with an error that such a link can explain, or if it ended in procfs.
  *
  * @param mayBlock called before the file system may have to be asked
- * @throws {SyscallError} what the kernel says: EACCES also for a FUSE file system, which only a process of its own user
- *   namespace may enter
+ * @throws {SyscallError} what the kernel says; EACCES also for a FUSE file system, which admits only processes of its
+ *   own user namespace
  */
 export function lookup(start: LookupStart, goal: LookupRequest, mayBlock: () => void): Fd {
   try {
@@ -60,8 +67,8 @@ export function lookup(start: LookupStart, goal: LookupRequest, mayBlock: () => 
 }
 
 /**
- * Without changing the root of the thread: an absolute path below the caller's root, which the kernel takes for `/` then, and
- * a relative one that neither leads up nor meets a link, so that it does not matter where the root is.
+ * Looks up without changing the root of the thread: an absolute path below the caller's root (RESOLVE_IN_ROOT), or a
+ * relative path without `..` and symbolic links, whose result does not depend on the root.
  *
  * @returns undefined if that is not enough
  */

@@ -9,7 +9,7 @@ import { CallerStart } from './lookup-start.ts'
 import type { LookupRequest, LookupServices, LookupStart } from './lookup-types.ts'
 import { isAbsolute } from './path-bytes.ts'
 
-/** Resolves the paths of one call, as its caller. */
+/** Resolves the paths of one call with its caller's root directory, ids and groups. */
 export class PathResolver {
   readonly #context: LookupServices
   readonly #container: Container
@@ -28,14 +28,14 @@ export class PathResolver {
     return this.#lookup(new CallerStart(this.#context, this.#container, this.#callerTask, base, absolute), goal)
   }
 
-  /** Becomes the caller, after everything that is needed of it was opened. */
+  /** Becomes the caller. What is needed of its `/proc/TID` must have been opened before. */
   enter(): void {
     const { status } = this.#callerTask
     this.#callerTask.mustWait()
     this.#context.identity.enter(status)
   }
 
-  /** From where the caller looks at tasks. */
+  /** The caller's point of view for task numbers. */
   get view(): TaskView {
     const { tid, task } = this.#callerTask
     const { handles, userns } = this.#container
@@ -43,7 +43,10 @@ export class PathResolver {
     return { bounds, tid, task, mustWait: () => this.#callerTask.mustWait() }
   }
 
-  /** Looks up as the caller; where only a process of its own user namespace is let in, its walker does. */
+  /**
+   * Looks up as the caller. If that fails with EACCES, the container's walker looks up, since a FUSE file system
+   * admits only processes of the container's user namespace.
+   */
   #lookup(start: LookupStart, goal: LookupRequest): Fd {
     const { mayBlock, walk } = this.#context
     try {

@@ -12,9 +12,9 @@ import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 import { isRoot, Procfs, type TaskDirectory } from './procfs.ts'
 import { notFollowed, openOwn, terminated } from './procfs-entry.ts'
 
-/** Links that one path may follow, as in the kernel (MAXSYMLINKS). */
+/** Maximum number of links that one path may follow, as in the kernel (MAXSYMLINKS). */
 const LINKS = 40
-/** Each takes some system calls of ours: forty links of a page each would take a second. */
+/** Maximum number of components. Each takes several system calls: forty links of a page each would take a second. */
 const STEPS = 1000
 const NUMBER = /^[1-9]\d*$/
 const SLASH = 0x2f
@@ -22,16 +22,22 @@ const SLASH = 0x2f
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
 const inProcfs = (object: Fd): boolean => fileSystemType(object) === PROC_SUPER_MAGIC
 const isLink = ({ mode }: Identity): boolean => fileType(mode) === S_IFLNK
-/** A directory in which everybody may make links, and nobody may remove those of others. */
+/** A sticky, world-writable directory: everybody may create links there, and nobody may remove those of other users. */
 const isForAll = ({ mode }: Identity): boolean => (mode & (S_ISVTX | S_IWOTH)) === (S_ISVTX | S_IWOTH)
 
 /**
- * What becomes of a symbolic link: it is followed as in the middle of a path, or as the last component of all, where the
- * kernel looks at who has made it (WALK_TRAILING), or it is what is looked for.
+ * How a symbolic link is treated:
+ *
+ *   inner     followed, as in the middle of a path
+ *   trailing  followed as the last component, where the kernel checks who owns the link (WALK_TRAILING)
+ *   kept      not followed: the link itself is the result
  */
 type Links = 'inner' | 'trailing' | 'kept'
 
-/** A parent is never the last component (LOOKUP_PARENT). What crosses procfs is not walked for `outsideProc`. */
+/**
+ * The treatment of the last component by kind. A parent directory is never the last component for the kernel
+ * (LOOKUP_PARENT). Paths through procfs are not walked for `outsideProc`.
+ */
 const AT_END: Readonly<Record<LookupKind, Links>> = {
   directory: 'inner',
   object: 'trailing',
@@ -39,24 +45,26 @@ const AT_END: Readonly<Record<LookupKind, Links>> = {
   outsideProc: 'trailing',
 }
 
-/** Where a walk stands: at an object that the caller reaches, or in a directory of a task in procfs. */
-type Place = { readonly dir: Fd } | TaskDirectory
+/** The position of a walk: an object that the caller reaches, or a directory of a task in procfs. */
+type Position = { readonly dir: Fd } | TaskDirectory
 
-function close(place: Place): void {
-  place.dir[Symbol.dispose]()
-  if ('seen' in place) place.seen[Symbol.dispose]()
+function close(position: Position): void {
+  position.dir[Symbol.dispose]()
+  if ('seen' in position) position.seen[Symbol.dispose]()
 }
 
 /**
- * Resolves a path that crosses procfs, component by component, as the caller. `self` and `thread-self` are the caller's. The
- * links of a process, which lead to an object instead of a name, are never followed in a procfs that the container sees: it
- * can mount the link of any process there on any other, between a look at it and its use. They are followed in our own, if the
- * process is the caller, or for the walker one of its container.
+ * Resolves a path through procfs component by component, as the caller; `self` and `thread-self` are the caller's.
+ * Magic links of a process, which lead to an object instead of a path, are never followed in a procfs that the
+ * container sees: between our check and our use of a link the container can mount the link of another process on it.
+ * They are followed in our own mount of procfs, if the process is the caller's or, for a walker, in the container.
  *
- * No link is followed that the kernel would not follow (linux/fs/namei.c pick_link()), whether fs.protected_symlinks is set
- * or not: without it the kernel has followed all that do not lead into procfs.
+ * Links that the kernel would not follow (linux/fs/namei.c pick_link()) are not followed. That includes links which
+ * fs.protected_symlinks forbids, whether or not it is set: if it is not, the kernel has already followed every link
+ * that does not lead into procfs.
  *
- * @throws {SyscallError} what the kernel would say; ELOOP also for what is not followed, EACCES for what only the walker follows
+ * @throws {SyscallError} what the kernel would say; ELOOP also for a link that is not followed, EACCES for a link
+ *   that only the walker follows
  */
 export function walk(start: LookupStart, goal: LookupRequest): Fd {
   return new Walk(start).resolve(goal)
@@ -65,30 +73,34 @@ export function walk(start: LookupStart, goal: LookupRequest): Fd {
 class Walk {
   readonly #start: LookupStart
   readonly #procfs: Procfs
-  #place: Place
+  #position: Position
   #links = 0
   #steps = 0
 
   constructor(start: LookupStart) {
     this.#start = start
     this.#procfs = new Procfs(start)
-    this.#place = { dir: dup(start.base) }
+    this.#position = { dir: dup(start.base) }
   }
 
   resolve({ path, wanted }: LookupRequest): Fd {
     try {
       this.#follow(text(path.subarray(0, -1)), AT_END[wanted])
-      // Nothing can be made in procfs; the kernel says so.
-      if ('own' in this.#place) throw notFollowed()
+      // No file can be created in procfs; the kernel reports that.
+      if ('own' in this.#position) throw notFollowed()
       if (wanted === 'directory') this.#mustBeDirectory()
-      return this.#place.dir
+      return this.#position.dir
     } catch (error) {
-      close(this.#place)
+      close(this.#position)
       throw error
     }
   }
 
-  /** @param atEnd of a link that is the last component: one before a slash is followed in any case */
+  /**
+   * Walks all components of a path.
+   *
+   * @param atEnd treatment of a link as the last component; a link before a trailing slash is always followed
+   */
   #follow(path: string, atEnd: Links): void {
     if (path.charCodeAt(0) === SLASH) this.#go({ dir: dup(this.#start.root()) })
     const names = path.split('/')
@@ -98,22 +110,22 @@ class Walk {
     names.forEach((name, index) => {
       if (name !== '' && name !== '.') this.#step(name, index === end ? links : 'inner')
     })
-    // Also where a link in the middle of a path leads to "file/".
+    // This check also covers a link in the middle of a path that leads to "file/".
     if (last === '' || last === '.') this.#mustBeDirectory()
   }
 
   #mustBeDirectory(): void {
-    if (fileType(statx(this.#place.dir.raw).mode) !== S_IFDIR) throw new SyscallError('walk', errno('ENOTDIR'))
+    if (fileType(statx(this.#position.dir.raw).mode) !== S_IFDIR) throw new SyscallError('walk', errno('ENOTDIR'))
   }
 
   #step(name: string, links: Links): void {
     if (++this.#steps > STEPS) throw notFollowed()
-    const place = this.#place
-    const { dir } = place
+    const position = this.#position
+    const { dir } = position
     const within = inProcfs(dir)
-    // A link of procfs itself has nothing that could be changed; the kernel says so.
+    // No attribute of a link of procfs can be changed; the kernel reports that.
     if (links === 'kept' && within) throw notFollowed()
-    if ('own' in place) this.#stepTask(place, name)
+    if ('own' in position) this.#stepTask(position, name)
     else if (within && name !== '..') this.#stepProc(dir, name, links)
     else this.#stepPlain(dir, name, links)
   }
@@ -128,14 +140,20 @@ class Walk {
     }
   }
 
-  /** @see linux/fs/namei.c may_follow_link(); an owner that we cannot tell from others is nobody's */
+  /**
+   * Requires that the owner of a link in a sticky, world-writable directory is the caller or the directory's owner.
+   * The overflow uid may stand for any user, so it counts as neither. @see linux/fs/namei.c may_follow_link()
+   */
   #mustBeTrusted({ uid }: Identity, dir: Handle): void {
     const parent = statx(dir.raw)
     const isOwners = uid !== OVERFLOW_ID && (uid === this.#start.fsuid || uid === parent.uid)
     if (!isOwners && isForAll(parent)) throw new SyscallError('walk', errno('EACCES'))
   }
 
-  /** In procfs: its root knows `self`; below it are links that lead to objects. */
+  /**
+   * Takes a component in procfs: the root has `self`, `thread-self` and numbers; directories below it have magic
+   * links.
+   */
   #stepProc(dir: Fd, name: string, links: Links): void {
     const inRoot = isRoot(dir)
     if (inRoot && (name === 'self' || name === 'thread-self')) {
@@ -151,7 +169,11 @@ class Walk {
     }
   }
 
-  /** @param links in the root: there the links are names, as long as they are the entries themselves */
+  /**
+   * Takes an ordinary entry of procfs.
+   *
+   * @param links how links are treated in the root, where procfs's own links are paths; undefined below the root
+   */
   #stepEntry(dir: Fd, name: string, links: Links | undefined): void {
     const next = openat(dir.raw, terminated(name), O_PATH | O_NOFOLLOW)
     if (!guarded(next, () => isLink(statx(next.raw)))) this.#go({ dir: next })
@@ -162,15 +184,20 @@ class Walk {
     }
   }
 
-  #stepTask(place: TaskDirectory, name: string): void {
-    const next = this.#procfs.enter(place, name)
+  #stepTask(position: TaskDirectory, name: string): void {
+    const next = this.#procfs.enter(position, name)
     if ('object' in next) {
-      guarded(next.object, () => this.#mayFollow(place.seen))
+      guarded(next.object, () => this.#mayFollow(position.seen))
       this.#go({ dir: next.object })
     } else this.#go(next)
   }
 
-  /** @param inRoot it is one of procfs that is a name; any other is mounted here, and its text is not where it leads */
+  /**
+   * Follows a link by its text.
+   *
+   * @param inRoot true for a procfs entry of the root, whose text is its path. Any other link of procfs was mounted
+   *   here by the container, and its text is not where it leads.
+   */
   #followLink(link: Fd, links: Links, inRoot = false): void {
     using owned = link
     if (!inRoot && inProcfs(owned)) throw notFollowed()
@@ -180,13 +207,16 @@ class Walk {
     this.#follow(target, links)
   }
 
-  /** @param link or something else of its mount */
+  /**
+   * Counts a link and checks that its mount allows following links. @param link the link, or another object of its
+   * mount
+   */
   #mayFollow(link: Handle): void {
     if (++this.#links > LINKS || (fstatfs(link).flags & ST_NOSYMFOLLOW) !== 0) throw notFollowed()
   }
 
-  #go(place: Place): void {
-    close(this.#place)
-    this.#place = place
+  #go(position: Position): void {
+    close(this.#position)
+    this.#position = position
   }
 }

@@ -11,32 +11,39 @@ import type { LookupStart } from './lookup-types.ts'
 import { forWalker, isSameTask, notFollowed, numbersOf, openOwn, terminated } from './procfs-entry.ts'
 
 const ROOT_INO = 1n
-/** As deep as `PID/task/TID/fd`. */
+/** Maximum depth of a recognized directory below the root: `PID/task/TID/fd`. */
 const DEPTH = 4
 const NS_PID = Buffer.from('ns/pid\0')
 const UP = '..'
 
 /**
- * A directory of a task, in our own mount of the host's procfs: its links lead where they lead in the caller's, but nobody
- * can mount another one on them between a look and the next. It is never handed out, and no way leads up from it.
+ * A directory of a task in our own mount of the host's procfs. Its links lead where the links in the caller's procfs
+ * lead, but nobody can mount over them between two looks. It is never the result of a lookup, and `..` from it is not
+ * followed.
  */
 export interface TaskDirectory {
   readonly dir: Fd
-  /** The same in the procfs that the caller sees: what is mounted on an entry there leads elsewhere. */
+  /**
+   * The same directory in the procfs that the caller sees. What the container mounted on an entry there leads
+   * elsewhere.
+   */
   readonly seen: Fd
-  /** Of the caller's own process. */
+  /** True for a directory of the caller's own process. */
   readonly own: boolean
-  /** By how many pid namespaces the procfs that the caller sees is below the host's: with none, its numbers are the host's. */
+  /** How many pid namespaces the caller's procfs is below the host's; at 0 its numbers are the host's. */
   readonly depth: number
-  /** Is it `PID/task`? */
+  /** True for `PID/task`, whose entries are numbers of threads. */
   readonly threads: boolean
 }
 
-/** The caller, as a procfs shows it. */
+/** The caller's numbers in a procfs that it sees. */
 interface Found {
   readonly numbers: Numbers
   readonly depth: number
-  /** Are the numbers those that the caller itself knows, or the host's? Only then those of other tasks can be found. */
+  /**
+   * True if the procfs has the numbers of the caller's own pid namespace or the host's; only then the numbers of
+   * other tasks can be translated.
+   */
   readonly translates: boolean
 }
 
@@ -46,7 +53,10 @@ export const isRoot = (dir: Handle): boolean => statx(dir.raw).ino === ROOT_INO
 
 const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino
 
-/** What a caller meets in a procfs, found again in the host's. Which procfs it is nothing tells: each mount is one of its own. */
+/**
+ * Finds the entries of a procfs that the caller sees again in the host's procfs. Nothing tells to which pid namespace
+ * a procfs mount belongs, since each mount has a superblock of its own; it is found by the caller's numbers there.
+ */
 export class Procfs {
   readonly #start: LookupStart
 
@@ -54,7 +64,10 @@ export class Procfs {
     this.#start = start
   }
 
-  /** What `self` and `thread-self` lead to: a path, on which a container may mount another directory. */
+  /**
+   * Returns the directory to which `self` or `thread-self` leads. The link is a path, on which a container may have
+   * mounted another directory.
+   */
   self(root: Handle, name: 'self' | 'thread-self'): TaskDirectory {
     this.#start.looking(() => openOwn(root, name))[Symbol.dispose]()
     const found = this.#find(root)
@@ -65,7 +78,10 @@ export class Procfs {
     return this.#own(seen, isThread ? this.#thread : '.', found.depth)
   }
 
-  /** The task of this number; the number must be the entry itself: a container may mount another directory on it. */
+  /**
+   * Returns the directory of the task with this number. `openOwn` makes sure that the container mounted nothing on
+   * the entry.
+   */
   task(root: Handle, name: string): TaskDirectory {
     const seen = openOwn(root, name)
     const task = guarded(seen, () => {
@@ -80,8 +96,8 @@ export class Procfs {
   }
 
   /**
-   * Finds a directory again in which the caller stands or that it holds, if it is one of its own. To take another one for that
-   * would only make its links the caller's.
+   * Recognizes a directory of the caller's own process which the caller has open or as its working directory. A wrong
+   * match would do no harm, since it leads to the caller's own links.
    */
   recognize(dir: Handle): TaskDirectory | undefined {
     using root = this.#rootOf(dir)
@@ -89,7 +105,7 @@ export class Procfs {
     const found = this.#find(root)
     if (!found) return undefined
     const [tid, tgid] = found.numbers
-    const places = [
+    const candidates = [
       [`${tgid}`, '.'],
       [`${tgid}/fd`, 'fd'],
       [`${tgid}/task`, 'task'],
@@ -98,27 +114,27 @@ export class Procfs {
       [`${tid}`, this.#thread],
     ] as const
     const wanted = statx(dir.raw)
-    const place = places.find(([there]) => isAt(root, there, wanted))
-    return place && this.#own(dup(dir), place[1], found.depth)
+    const match = candidates.find(([there]) => isAt(root, there, wanted))
+    return match && this.#own(dup(dir), match[1], found.depth)
   }
 
-  /** What is in the directory of a task: an object that a link leads to, or a directory of it. */
-  enter(place: TaskDirectory, name: string): Entered {
+  /** Returns the entry of a task's directory: the object to which a magic link leads, or a subdirectory. */
+  enter(directory: TaskDirectory, name: string): Entered {
     if (name === UP) throw notFollowed()
-    const { own, depth } = place
-    const here = place.threads ? this.#threadHere(name, depth) : name
+    const { own, depth } = directory
+    const here = directory.threads ? this.#threadHere(name, depth) : name
     const entered: Entered = this.#looking(own, (): Entered => {
-      const seen = openOwn(place.seen, name)
+      const seen = openOwn(directory.seen, name)
       return guarded(seen, () => {
-        using next = openOwn(place.dir, here)
+        using next = openOwn(directory.dir, here)
         if (fileType(statx(next.raw).mode) !== S_IFLNK)
           return { dir: dup(next), seen, own, depth, threads: here === 'task' }
-        const object = openat(place.dir.raw, terminated(here), O_PATH)
+        const object = openat(directory.dir.raw, terminated(here), O_PATH)
         seen[Symbol.dispose]()
         return { object }
       })
     })
-    return place.threads && 'dir' in entered ? this.#same(entered) : entered
+    return directory.threads && 'dir' in entered ? this.#same(entered) : entered
   }
 
   get #thread(): string {
@@ -139,7 +155,7 @@ export class Procfs {
     return { dir, seen, own: false, depth, threads: false }
   }
 
-  /** The number may be that of a task of another pid namespace than the caller's. */
+  /** Checks that both directories are of the same task: the number may belong to a task of another pid namespace. */
   #same(task: TaskDirectory): TaskDirectory {
     const { seen, dir, own, depth } = task
     if (depth === 0) return task
@@ -155,7 +171,10 @@ export class Procfs {
     return isSame(statx(root.raw), statx(this.#start.proc.raw))
   }
 
-  /** The caller as the host sees it, or as it is in a procfs of another pid namespace, if it is there what it is here. */
+  /**
+   * Returns the caller's numbers in this procfs: the host's numbers in our own, else the numbers of the pid namespace
+   * at whose numbers the procfs shows the caller itself.
+   */
   #find(root: Handle): Found | undefined {
     const start = this.#start
     if (this.#isKnown(root)) return { numbers: start.numbers, depth: 0, translates: true }
@@ -173,7 +192,7 @@ export class Procfs {
     })
   }
 
-  /** The host's number of a thread of which the caller sees another one. */
+  /** Translates a thread's number in the caller's pid namespace to the host's. */
   #threadHere(name: string, depth: number): string {
     if (depth === 0) return name
     using namespace = this.#namespace
@@ -185,7 +204,7 @@ export class Procfs {
     return this.#start.looking(() => openat(process.raw, NS_PID, O_RDONLY))
   }
 
-  /** The root of the procfs in which `dir` is, if nothing is mounted on the way up. */
+  /** Opens the root of the procfs of `dir`; undefined if something is mounted on the way up. */
   #rootOf(dir: Handle): Fd | undefined {
     let at = dup(dir)
     try {
@@ -202,7 +221,10 @@ export class Procfs {
     return undefined
   }
 
-  /** At another task with the rights of the caller alone. */
+  /**
+   * Runs `action` with the extra right for the caller's own process, and for other tasks with the caller's rights
+   * alone.
+   */
   #looking<T>(own: boolean, action: () => T): T {
     return own ? this.#start.looking(action) : action()
   }

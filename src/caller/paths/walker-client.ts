@@ -10,51 +10,60 @@ import { receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { REQUEST_LIMIT } from '../../processes/serve-requests.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 
-/** How long a walker may take before the call is left to the kernel, which then hangs as it would have without us. */
+/**
+ * How long a walker may take, in milliseconds, before the call is left to the kernel, which then hangs as it would
+ * have without us.
+ */
 const PATIENCE_MS = 2000
 
-/** What a failed request tells of the walker: its queue is full, or it has ended. All else tells of us, or of the request. */
+/**
+ * Errors that concern the walker: its queue is full, or it has ended. All other errors concern the engine or the
+ * request.
+ */
 const ITS_OWN: ReadonlySet<number> = new Set([errnos.EAGAIN, errnos.EPIPE, errnos.ECONNRESET])
 
-/** The walker hangs in a file system of the container. */
+/** Thrown when the walker does not answer, as it may hang in a file system of the container. */
 export class WalkerStuck extends Error {
   override readonly name = 'WalkerStuck'
 }
 
-/** What a walker is asked; the descriptors are: where to answer, root, base and process of a `Start`. */
+/**
+ * A request to a walker. Its descriptors are: the socket for the answer, then the root, base and process of a
+ * `LookupStart`.
+ */
 export interface WalkRequest {
   readonly uids: ProcStatus['uids']
   readonly gids: ProcStatus['gids']
   readonly groups: readonly number[]
-  /** Hexadecimal. */
+  /** The caller's effective capabilities, in hexadecimal. */
   readonly effective: string
-  /** Bytes as Latin-1, without the NUL. */
+  /** The bytes of the path as Latin-1, without the NUL. */
   readonly path: string
   readonly wanted: LookupKind
   readonly numbers: LookupStart['numbers']
 }
 
-/** The answer: 0 with a descriptor, or an errno. */
+/** A walker's answer: 0 with a descriptor, or an errno. */
 export interface WalkReply {
   readonly errno: number
-  /** Milliseconds that processors have worked for it. */
+  /** Processor time that the walker has used since its previous answer, in milliseconds. */
   readonly worked: number
 }
 
-/** A walker as who asks it sees it. */
+/** A walker, as the threads that send it requests see it. */
 export interface Walker {
-  /** Many threads use it: each request brings its own one for the answer. */
+  /** The socket for requests. Threads share it, so each request carries a socket of its own for the answer. */
   readonly socket: Handle
-  /** Called with what it says of its work, whatever it finds. */
+  /** Called with the processor time of each answer, in milliseconds, whatever the result. */
   readonly onWorked: (ms: number) => void
 }
 
 /**
- * Lets a container's walker, a process of its user namespace, look a path up as the caller.
+ * Lets a container's walker, a process in its user namespace, look a path up as the caller.
  *
  * @throws {SyscallError} what the kernel says to the caller
- * @throws {ContinueError} if it cannot be asked that, because of a list of groups that is too long, or for want of memory
- * @throws {WalkerStuck} if it does not answer in time, or its queue is full
+ * @throws {ContinueError} if the request cannot be sent: the list of groups is too long, or memory is short
+ * @throws {WalkerStuck} if the walker does not answer in time, or its queue is full
  */
 export function requestWalk(
   { socket, onWorked }: Walker,
@@ -72,13 +81,13 @@ export function requestWalk(
     path: Buffer.from(goal.path.subarray(0, -1)).toString('latin1'),
     wanted: goal.wanted,
   }
-  using answers = tell(socket, Buffer.from(JSON.stringify(request)), [start.root(), start.base, start.process()])
+  using answers = sendRequest(socket, Buffer.from(JSON.stringify(request)), [start.root(), start.base, start.process()])
   if (!waitReadable(answers, PATIENCE_MS)) throw new WalkerStuck('no answer')
   return answerOf(answers, onWorked)
 }
 
-/** @returns where it answers */
-function tell(walker: Handle, request: Uint8Array, handles: readonly Handle[]): Fd {
+/** Sends a request to a walker. @returns the socket on which it answers */
+function sendRequest(walker: Handle, request: Uint8Array, handles: readonly Handle[]): Fd {
   if (request.length > REQUEST_LIMIT) throw new ContinueError('lookFailed', errnos.EMSGSIZE)
   const [ours, theirs] = socketpair()
   using end = theirs
@@ -100,7 +109,7 @@ function answerOf(socket: Handle, onWorked: Walker['onWorked']): Fd {
   onWorked(worked)
   const [fd] = message.fds
   if (errno !== 0) throw new SyscallError('walk', errno as Errno)
-  // We had no room for it.
+  // The engine's descriptor table is full.
   if (!fd) throw new ContinueError('lookFailed', errnos.EMFILE)
   return fd
 }

@@ -12,60 +12,66 @@ import { pipe } from '../../kernel/pipe.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import type { BpfProgramStore } from './bpf-program-store.ts'
-import { cgroupProblem, foreignProcesses, locate, reopen, strangersAtLast } from './cgroup-lookup.ts'
+import { cgroupProblem, foreignProcesses, lastingForeignProcesses, locate, reopen } from './cgroup-lookup.ts'
 
-/** An engine is young for so many seconds. */
+/** Seconds after its start during which processes of the previous engine may still be in the container's cgroup. */
 const YOUNG_S = 30
-/** So often a young one looks at a group that somebody is in. */
+/** Number of looks at a cgroup with foreign processes during the first YOUNG_S seconds of an engine. */
 const LOOKS = 300
 
-/** What procfs says of a descriptor of a link. */
+/** The target of the `/proc/TID/fd` entry of a BPF link. */
 const LINK = 'anon_inode:bpf_link'
 
-/** What the call of one caller needs of its thread, container and descriptors. */
+/** What `CallerBpf` needs of the thread, the container and the caller's descriptors. */
 export interface BpfContext {
   readonly identity: ThreadIdentity
   readonly container: Container
   readonly store: BpfProgramStore
   readonly proc: Handle
-  /** A handle without the right to read or write of what the caller's descriptor names; undefined if it names nothing. */
+  /** Returns an O_PATH handle of the object behind the caller's descriptor; undefined if the descriptor is not open. */
   readonly handleOf: (fd: number) => Handle | undefined
-  /** A copy of the caller's descriptor itself, if its link in procfs says so; undefined if not. */
+  /** Returns a duplicate of the caller's descriptor if its entry in procfs reads `kind`; undefined otherwise. */
   readonly copyOf: (fd: number, kind: string) => Fd | undefined
   readonly mayBlock: () => void
-  /** Keeps what is opened until the call is over. */
+  /** Keeps a descriptor open until the call is over. */
   readonly own: (fd: Fd) => Fd
 }
 
-/** Cgroups and device programs, as the thread that made the call names them. */
+/** Resolves the cgroups and device programs that the calling thread names by descriptors. */
 export class CallerBpf implements Contract {
-  readonly #around: BpfContext
+  readonly #context: BpfContext
 
-  constructor(around: BpfContext) {
-    this.#around = around
+  constructor(context: BpfContext) {
+    this.#context = context
   }
 
   loading<T>(load: () => T): T {
-    const { container, store, mayBlock } = this.#around
-    // The verifier walks a million instructions of a program that has a hundred: kernel/bpf/verifier.c do_check().
+    const { container, store, mayBlock } = this.#context
+    // The verifier may walk a million instructions of a program that has a hundred (kernel/bpf/verifier.c
+    // do_check()).
     mayBlock()
     return store.loading(container.index, mayBlock, load)
   }
 
   get barred(): ReasonCode | undefined {
-    const { identity, container, proc, mayBlock } = this.#around
+    const { identity, container, proc, mayBlock } = this.#context
     const home = this.#home
     identity.with(steps.lookClosely)
-    return cgroupProblem(home) ?? this.#strangers(() => foreignProcesses(home!, container.userns, proc, mayBlock))
+    return (
+      cgroupProblem(home) ?? this.#foreignProcesses(() => foreignProcesses(home!, container.userns, proc, mayBlock))
+    )
   }
 
-  /** What an engine that was killed had in the group is there for a moment still: who is not gone soon is a stranger. */
-  #strangers(look: () => ReasonCode | undefined): ReasonCode | undefined {
-    return strangersAtLast(process.uptime() < YOUNG_S ? LOOKS : 1, this.#around.mayBlock, look)
+  /**
+   * Looks for foreign processes in the container's cgroup. Processes of a killed engine stay there for a moment, so a
+   * new engine looks repeatedly: only a process that does not go away soon is foreign.
+   */
+  #foreignProcesses(look: () => ReasonCode | undefined): ReasonCode | undefined {
+    return lastingForeignProcesses(process.uptime() < YOUNG_S ? LOOKS : 1, this.#context.mayBlock, look)
   }
 
   group(fd: number): Group | NoGroup {
-    const { identity, handleOf, own } = this.#around
+    const { identity, handleOf, own } = this.#context
     const candidate = handleOf(fd)
     if (!candidate) return 'notOpen'
     identity.with(steps.lookClosely)
@@ -73,7 +79,7 @@ export class CallerBpf implements Contract {
   }
 
   named(fd: number): OwnProgram | 'notOpen' | 'notOurs' {
-    const { container, store, handleOf } = this.#around
+    const { container, store, handleOf } = this.#context
     const handle = handleOf(fd)
     if (!handle) return 'notOpen'
     const identity = pipeIdentity(handle)
@@ -81,12 +87,12 @@ export class CallerBpf implements Contract {
   }
 
   numbered(id: number): OwnProgram | undefined {
-    const { container, store } = this.#around
+    const { container, store } = this.#context
     return store.numbered(container.index, id)
   }
 
   attached(group: Handle): Attached {
-    this.#around.identity.with(steps.askPrograms)
+    this.#context.identity.with(steps.askPrograms)
     return attachedPrograms(group)
   }
 
@@ -98,49 +104,51 @@ export class CallerBpf implements Contract {
   }
 
   open(program: OwnProgram): Fd {
-    const { container, store } = this.#around
+    const { container, store } = this.#context
     const fd = store.open(container.index, program) ?? this.#find(program)
     if (!fd) throw new SyscallError('bpf', errno('ENOENT'))
     return fd
   }
 
   standIn(program: Fd): Fd | undefined {
-    const { identity, container, store } = this.#around
+    const { identity, container, store } = this.#context
     using kept = program
     identity.with(steps.askPrograms)
     const about = describe(kept)
     const { read, write } = identity.countedApart(pipe)
     using standIn = write
     const { ino: inode } = statx(read.raw)
-    const standing = { ...about, program: kept, standIn, inode }
-    if (store.add(container.index, standing, (other) => this.#exists(other))) return read
+    const entry = { ...about, program: kept, standIn, inode }
+    if (store.add(container.index, entry, (other) => this.#exists(other))) return read
     read[Symbol.dispose]()
     return undefined
   }
 
   link(fd: number): Handle | undefined {
-    const { identity, copyOf, own } = this.#around
+    const { identity, copyOf, own } = this.#context
     const link = copyOf(fd, LINK)
     if (!link) return undefined
     const id = this.#groupOfLink(own(link))
     if (id === undefined || !this.#home) return undefined
     identity.with(steps.lookClosely)
     const group = reopen(this.#home, id)
-    // It attaches nothing any more: the kernel knows whether it has noticed that yet.
+    // The cgroup was removed, so the link attaches nothing; the kernel decides whether it has noticed this yet.
     if (!group) return link
     own(group)
     return typeof locate(this.#home, group, own) === 'string' ? undefined : link
   }
 
   get #home(): Handle | undefined {
-    const raw = this.#around.container.handles?.cgroup
+    const raw = this.#context.container.handles?.cgroup
     return raw === undefined ? undefined : { raw, [Symbol.dispose]: () => {} }
   }
 
-  /** The id of the cgroup to which a link of a device program of this container is attached; 0 if to none any more. */
+  /**
+   * Returns the id of the cgroup to which a link of this container's device program is attached; 0 if it is detached.
+   */
   #groupOfLink(link: Handle): bigint | undefined {
-    this.#around.identity.with(steps.askPrograms)
-    // It may be no object of bpf at all.
+    this.#context.identity.with(steps.askPrograms)
+    // The descriptor may be no BPF object at all.
     return orUndefined('any', () => {
       const info = new DataView(objectInfo(link).buffer)
       const isDevice =
@@ -158,7 +166,7 @@ export class CallerBpf implements Contract {
   }
 
   #find({ id, loaded }: OwnProgram): Fd | undefined {
-    const { identity } = this.#around
+    const { identity } = this.#context
     identity.with(steps.findProgram)
     const fd = orUndefined(['ENOENT'], () => programById(id))
     if (!fd) return undefined
@@ -174,10 +182,10 @@ function describe(program: Handle): OwnProgram {
   return { id: info.getUint32(PROG_INFO.id, true), loaded: info.getBigUint64(PROG_INFO.loadTime, true) }
 }
 
-/** The file system of all pipes. */
+/** The device number of pipefs, the file system of all pipes. */
 let pipes: bigint | undefined
 
-/** The inode of a pipe; undefined for anything else. */
+/** Returns the inode number of a pipe; undefined for any other object. */
 function pipeIdentity(handle: Handle): bigint | undefined {
   return orUndefined('any', () => {
     const { dev, ino } = statx(handle.raw)

@@ -15,36 +15,38 @@ import type { Container } from '../identity/container.ts'
 
 const PARENT = Buffer.from('..\0')
 const PROCS = Buffer.from('cgroup.procs\0')
-/** Each level costs a descriptor during the call, and the kernel itself sets no limit. */
+/** Maximum depth of a cgroup. Each level costs us a descriptor during the call, and the kernel itself sets no limit. */
 const DEPTH_LIMIT = 128
-/** User namespaces nest 32 deep at most, linux/kernel/user_namespace.c. */
+/** Limit of a walk to the parents of a user namespace, which nest 32 deep at most (linux/kernel/user_namespace.c). */
 const USERNS_LIMIT = 33
-/** As many processes of one cgroup are looked at; where there are more, it is not known whose they are. */
+/** Maximum size in bytes of a `cgroup.procs` that is read; in a longer list we cannot tell whose the processes are. */
 const PROCS_LIMIT = 64 * 1024
-/** To look at more of them takes milliseconds. */
+/** Number of processes that are looked at without announcing a long wait; more take milliseconds. */
 const FEW = 64
 
-/** Between two looks. */
+/** Milliseconds between two looks at a cgroup. */
 const LOOK_MS = 10
 const never = new Int32Array(new SharedArrayBuffer(4))
 
 const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino
 
-/** Where a cgroup is: `above` leads from its parent to the root, all in one mount. */
+/** A cgroup and its ancestors: `above` leads from its parent to the root of the mount. */
 export interface Located {
   readonly group: Fd
   readonly above: readonly Fd[]
 }
 
 /**
- * Finds a cgroup by its file system and id, so that it does not matter by which mount the caller sees it.
+ * Finds the caller's cgroup by its file system and id, so that it does not matter through which mount the caller sees
+ * it.
  *
- * @param home the cgroup below which it must be
- * @param own keeps what is opened
+ * @param home the container's cgroup, below which the cgroup must be
+ * @param candidate a handle of what the caller's descriptor names
+ * @param own keeps an opened descriptor until the call is over
  */
 export function locate(home: Handle, candidate: Handle, own: (fd: Fd) => Fd): Located | NoGroup {
   const homeId = statx(home.raw)
-  const { dev, ino, mode } = identifyAny(candidate) ?? homeless
+  const { dev, ino, mode } = identifyAny(candidate) ?? NO_IDENTITY
   if (dev !== homeId.dev || fileType(mode) !== S_IFDIR) return 'notCgroup'
   if (ino === homeId.ino) return 'ownCgroup'
   const group = reopen(home, ino)
@@ -54,39 +56,39 @@ export function locate(home: Handle, candidate: Handle, own: (fd: Fd) => Fd): Lo
   return above.some((fd) => isSame(statx(fd.raw), homeId)) ? { group, above } : 'outsideCgroup'
 }
 
-/** A descriptor may outlive its group, and so may a link. @returns undefined if that was removed */
+/** Opens a cgroup by its id. @returns undefined if it was removed, which a descriptor or link of it may outlive */
 export const reopen = (home: Handle, id: bigint): Fd | undefined => orUndefined(['ESTALE'], () => openGroup(home, id))
 
-const homeless = { dev: -1n, ino: 0n, mode: 0 } as unknown as Identity
+const NO_IDENTITY = { dev: -1n, ino: 0n, mode: 0 } as unknown as Identity
 
-/** A file system of the container may refuse even that: then it is none of ours. */
+/** Returns the identity of a file; undefined if its file system refuses statx(2), as no cgroup file system does. */
 const identifyAny = (handle: Handle): Identity | undefined => orUndefined('any', () => statx(handle.raw))
 
-/** All groups above, up to the root of the mount. */
+/** Opens all ancestors of a cgroup, up to the root of the mount. */
 function ancestors(group: Fd, own: (fd: Fd) => Fd): readonly Fd[] {
   const above: Fd[] = []
-  for (let here = group; above.length < DEPTH_LIMIT; ) {
-    const parent = own(openat(here.raw, PARENT, O_PATH))
-    // The root is its own parent; above the root of a mount lies another file system.
-    const [one, other] = [statx(here.raw), statx(parent.raw)]
-    if (isSame(one, other) || one.dev !== other.dev) return above
+  for (let current = group; above.length < DEPTH_LIMIT; ) {
+    const parent = own(openat(current.raw, PARENT, O_PATH))
+    // The root of a mount namespace is its own parent; the parent of a mount's root is on another file system.
+    const [self, parentId] = [statx(current.raw), statx(parent.raw)]
+    if (isSame(self, parentId) || self.dev !== parentId.dev) return above
     above.push(parent)
-    here = parent
+    current = parent
   }
   throw new SyscallError('openat', errnos.ELOOP as SyscallError['errno'])
 }
 
-/** Why a container may attach nothing, by the cgroup into which its init was put. */
+/** Returns why a container may attach no program, judged by the cgroup `home` into which its init was put. */
 export function cgroupProblem(home: Handle | undefined): 'noCgroup' | 'rootCgroup' | undefined {
   if (!home) return 'noCgroup'
   using parent = openat(home.raw, PARENT, O_PATH)
-  const [one, other] = [statx(home.raw), statx(parent.raw)]
-  return isSame(one, other) || one.dev !== other.dev ? 'rootCgroup' : undefined
+  const [self, parentId] = [statx(home.raw), statx(parent.raw)]
+  return isSame(self, parentId) || self.dev !== parentId.dev ? 'rootCgroup' : undefined
 }
 
 /**
- * Could something of the container be beside this group or above it? Who owns the group above, or may write there, may move
- * his processes.
+ * Tells whether processes of the container could be beside or above this cgroup: a user of the container who owns the
+ * parent cgroup, or may write to it, may move processes there.
  */
 export function isNested(home: Handle, { uidMap, gidMap }: Pick<Container, 'uidMap' | 'gidMap'>): boolean {
   using parent = openat(home.raw, PARENT, O_PATH)
@@ -95,8 +97,13 @@ export function isNested(home: Handle, { uidMap, gidMap }: Pick<Container, 'uidM
   return toInside(uidMap, uid) !== undefined || isOfGroup || (mode & 0o002) !== 0
 }
 
-/** Looks up to so often, as long as there are strangers: what joins to enter the container is there for a moment. */
-export function strangersAtLast(
+/**
+ * Repeats `look` until it finds no foreign process, `looks` times at most: a process that joins the cgroup in order
+ * to enter the container (a runtime's exec) is foreign for a moment only.
+ *
+ * @returns the result of the last look
+ */
+export function lastingForeignProcesses(
   looks: number,
   mayBlock: () => void,
   look: () => ReasonCode | undefined,
@@ -112,7 +119,7 @@ export function strangersAtLast(
 
 const text = Buffer.alloc(PROCS_LIMIT)
 
-/** @returns how many bytes of `text` the file fills; the kernel gives a page at a time */
+/** Reads a file into `text`, of which the kernel returns one page per read. @returns the number of bytes */
 function fill(file: Handle): number {
   let length = 0
   for (let more = 1; more > 0 && length < PROCS_LIMIT; length += more) more = read(file, text.subarray(length))
@@ -120,12 +127,12 @@ function fill(file: Handle): number {
 }
 
 /**
- * Are all processes of a cgroup in this user namespace or in one below it? The engine's own do not count: what mounts for the
- * container, or tries its device rules, is in its cgroup for that moment.
+ * Tells whether a cgroup holds processes that are not in the user namespace `userns` or a descendant of it. Children
+ * of the engine do not count: a mounter, or a probe of device rules, joins the container's cgroup for a moment.
  *
  * @param proc the host's procfs
- * @param mayTakeLong called before a look at many
- * @returns why not
+ * @param mayTakeLong called before more than FEW processes are looked at
+ * @returns the reason code; undefined if there is no foreign process
  */
 export function foreignProcesses(
   group: Handle,
@@ -141,7 +148,7 @@ export function foreignProcesses(
   return pids.every((pid) => isWithin(proc, pid, userns) || isChild(proc, pid)) ? undefined : 'sharedCgroup'
 }
 
-/** @param pid "0" for a process that is not in our pid namespace: it is nobody's */
+/** @param pid "0" for a process outside of our pid namespace, which counts as foreign */
 function isWithin(proc: Handle, pid: string, userns: bigint): boolean {
   try {
     let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${pid}/ns/user\0`), O_RDONLY)
@@ -153,11 +160,11 @@ function isWithin(proc: Handle, pid: string, userns: bigint): boolean {
     namespace?.[Symbol.dispose]()
     return false
   } catch (error) {
-    // It has ended.
+    // ENOENT: the process has ended.
     return pid !== '0' && isErrno(error, 'ENOENT')
   }
 }
 
-/** Did the engine start it? No process of a container can have the engine as its parent. */
+/** Tells whether the engine started a process. No process of a container can have the engine as its parent. */
 const isChild = (proc: Handle, pid: string): boolean =>
   orFalse('any', () => parentIn(proc.raw, Buffer.from(`${pid}/stat\0`)) === process.pid)

@@ -2,34 +2,48 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 
 /**
- * Keeps copies of descriptors beyond the end of this engine. Each has a place: the word of the lasting memory in which its
- * number stands, see engine/kept/persistent-state.ts.
+ * Keeps copies of descriptors that outlive this engine. A copy is identified by its place: the index of the word in
+ * persistent memory that holds the descriptor's number, see engine/kept/persistent-state.ts.
  */
 export interface FdStore {
-  /** Replaces what is there. What is one too many is not kept: it ends with the engine, and so does what it is for. */
+  /**
+   * Stores a copy of `fd`, in place of any previous copy at `place`. When the store is full, no copy is kept: the
+   * descriptor, and what depends on it, then ends with the engine.
+   */
   keep(place: number, fd: Handle, container: number): void
-  /** Closes the copies. @returns once that is done: before, a mount could not be unmounted */
+  /**
+   * Closes the copies. Returns only when they are closed, since an open copy would keep a mount from being unmounted.
+   */
   drop(places: readonly number[]): void
-  /** Drops the copies, then closes ours: whoever is the last to close a file system may have to wait for it, and hang. */
+  /**
+   * Closes the copies, then the engine's own descriptors, which may hang: the last close of a file system may wait
+   * for it.
+   */
   end(held: readonly StoredFd[]): void
 }
 
-/** The number of a descriptor of ours, and its place. */
+/** A descriptor of this engine and the place of its copy. */
 export interface StoredFd {
   readonly place: number
   readonly raw: number
 }
 
-/** Where something lies in the lasting memory, and the locks for it, which do not last: who had one has ended. */
+/**
+ * A range of the persistent memory and the locks that guard it. The locks are not persistent, since the threads that
+ * held them have ended with the previous engine.
+ */
 export interface WordRange {
-  /** All of the memory. */
+  /** The whole persistent memory. */
   readonly words: Int32Array
-  /** The word at which it begins. */
+  /** The index of the first word of the range. */
   readonly from: number
   readonly locks: Int32Array
 }
 
-/** What an engine before this one has left, by place. Whoever takes one owns it. */
+/**
+ * Holds the descriptors that the previous engine left, by place. The caller of `take` owns the descriptor that it
+ * gets.
+ */
 export class InheritedFds {
   readonly #fds: Map<number, Fd>
 
@@ -47,7 +61,7 @@ export class InheritedFds {
     return fd
   }
 
-  /** What nobody has taken; the caller's from now on. */
+  /** Returns the descriptors that were not taken; the caller of this method owns them from now on. */
   rest(): readonly StoredFd[] {
     const rest = [...this.#fds].map(([place, fd]) => ({ place, raw: fd.release() }))
     this.#fds.clear()

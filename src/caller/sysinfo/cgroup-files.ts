@@ -4,27 +4,31 @@ import { SyscallError } from '../../kernel/error.ts'
 import { openat2, read } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 
-/** Beyond the root of the hierarchy. */
+/** The result of `ReadCgroup` for a height above the root of the hierarchy. */
 export const TOP = Symbol('top')
 /**
- * Reads a file of a control group, of one that it lies in, or by a longer name of one below.
+ * Reads a file of a cgroup, of one of its ancestors (`height`), or of a descendant (`name` is then a longer path).
  *
- * @param height how many groups above: 0 is the group itself
- * @returns TOP if there is no group so high; undefined if the group has no such file, or is gone
+ * @param height how many levels above the cgroup: 0 is the cgroup itself
+ * @returns TOP if there is no cgroup at that height; undefined if the cgroup lacks the file or was removed
  */
 export type ReadCgroup = (height: number, name: string) => string | undefined | typeof TOP
 
-/** Several times as long as `memory.stat`; a list of tasks may be longer and is cut. */
+/** Maximum number of bytes read from a file: several times the size of `memory.stat`. A longer list of tasks is cut. */
 const FILE_LIMIT = 32 * 1024
 const WITHIN = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
 
 const buffer = Buffer.alloc(FILE_LIMIT)
 
-/** @param group a descriptor of its directory, which outlives what is returned */
+/**
+ * Returns a reader of the files of a cgroup and its relatives.
+ *
+ * @param group a descriptor of the cgroup's directory, which must stay open as long as the reader is used
+ */
 export function cgroupFiles(group: number): ReadCgroup {
   return (height, name) => {
     try {
-      // The parents by `..`, which leads to where the group lies now, and not out of its file system.
+      // `..` leads to the current parent even if the cgroup was moved, and RESOLVE_NO_XDEV keeps it in the hierarchy.
       const path = Buffer.from(`${'../'.repeat(height)}${name}\0`, 'latin1')
       using file = openat2(group, path, O_RDONLY, WITHIN)
       return whole(file)
@@ -35,7 +39,7 @@ export function cgroupFiles(group: number): ReadCgroup {
   }
 }
 
-/** The kernel gives lists a page at a time. */
+/** Reads the file to its end or to FILE_LIMIT: cgroupfs returns a list one page per read. */
 function whole(file: Handle): string {
   let length = 0
   for (let got = -1; got !== 0 && length < FILE_LIMIT; length += got) got = read(file, buffer.subarray(length))

@@ -6,17 +6,17 @@ import { cgroupFiles } from './cgroup-files.ts'
 import { type Level, legacyLevels, unifiedLevels } from './memcg.ts'
 import { countTasks } from './task-count.ts'
 
-/** What the whole machine has. */
+/** Holds the memory figures of the whole machine, in bytes. */
 export interface HostSysinfo extends Memory {
-  /** What could be had without swapping: MemAvailable of proc_meminfo(5). */
+  /** Memory that could be allocated without swapping: MemAvailable of proc_meminfo(5). */
   readonly available: number
 }
 
 /**
- * Looks at the control groups of a container.
+ * Returns the figures that sysinfo(2) shall report to a container, from its cgroups.
  *
  * @param proc the host's /proc
- * @returns all but the uptime, which changes with every call: 0
+ * @returns all figures but the uptime, which changes with every call and is 0 here
  */
 export function containerSysinfo({ handles }: Container, proc: Handle): SystemInfo {
   const host = hostInfo()
@@ -28,7 +28,7 @@ export function containerSysinfo({ handles }: Container, proc: Handle): SystemIn
   return { uptime: 0, loads: host.loads, procs, ...withinLimits(machine, [...legacy, ...unified]) }
 }
 
-/** Whole seconds, a begun one counted as the kernel does it, since the init of a container started. */
+/** Returns the seconds since the container's init started, rounded up as the kernel does. */
 export const uptime = (startedMs: number, now: number): number =>
   within(Math.ceil((now - startedMs) / 1000), 0x7fff_ffff)
 
@@ -36,11 +36,12 @@ const within = (value: number, most: number): number => Math.max(0, Math.min(val
 const least = (values: readonly number[]): number => Math.min(Number.POSITIVE_INFINITY, ...values)
 
 /**
- * The memory of a container: the smallest limit of all levels is its total; what is free is the least of what is free at
- * any level, the machine's among them. A page of a file that was read can be given back at once, so it counts as free:
- * otherwise a container that has read a lot would seem to be full. Without any limit the machine's figures hold.
+ * Returns the memory of a container. Its total is the smallest limit of all levels; its free memory is the smallest
+ * amount that is free at any level or on the machine. Page cache counts as free, since it can be reclaimed at once;
+ * otherwise a container that has read many files would seem to be full. If no level has a limit, the machine's
+ * figures hold.
  *
- * @param levels from the inside out
+ * @param levels the container's cgroup and its ancestors, innermost first
  */
 export function withinLimits(machine: HostSysinfo, levels: readonly Level[]): Memory {
   return { ...ram(machine, levels), ...swap(machine, levels) }

@@ -1,27 +1,27 @@
 import { type ReadCgroup, TOP } from './cgroup-files.ts'
 
-/** What one control group lets its processes have, in bytes; Infinity where it sets no limit. */
+/** The memory limits and usage of one cgroup, in bytes; a limit is Infinity where the cgroup sets none. */
 export interface Level {
   readonly limit: number
-  /** What could not be given back at once: without the page cache of files. */
+  /** Memory that could not be reclaimed at once: the usage without the page cache of files. */
   readonly used: number
   readonly swapLimit: number
   readonly swapUsed: number
-  /** tmpfs and shared memory. */
+  /** Memory of tmpfs files and shared memory. */
   readonly shared: number
-  /** Caches of the kernel's own that could be given back; v1 does not tell. */
+  /** Reclaimable caches of the kernel (slab); 0 in v1, which does not report them. */
   readonly kernelCache: number
 }
 
-/** v1 writes a number near 2^63 for no limit. */
+/** Limits from this number on mean "no limit": v1 then writes a number near 2^63. */
 const NONE = 2 ** 62
-/** Deeper than any hierarchy that a runtime makes. */
+/** Maximum number of levels that are read; no runtime makes a deeper hierarchy. */
 const HEIGHT_LIMIT = 64
 
 interface Format {
   readonly limit: string
   readonly usage: string
-  /** Of those lines of memory.stat that count the groups below too. */
+  /** The prefix of the lines of memory.stat that include descendant cgroups. */
   readonly total: string
   readonly swap: (figure: (name: string) => number | undefined, limit: number, usage: number) => Swap
 }
@@ -37,7 +37,7 @@ const unified: Format = {
   }),
 }
 
-/** Its figures of swap are of memory and swap together. */
+/** cgroup v1, whose `memsw` files count memory and swap together. */
 const legacy: Format = {
   limit: 'memory.limit_in_bytes',
   usage: 'memory.usage_in_bytes',
@@ -51,12 +51,15 @@ const legacy: Format = {
   },
 }
 
-/** @see linux/Documentation/admin-guide/cgroup-v2.rst */
+/** Returns the levels of a cgroup v2. @see linux/Documentation/admin-guide/cgroup-v2.rst */
 export const unifiedLevels = (read: ReadCgroup): readonly Level[] => levels(read, unified)
-/** @see linux/Documentation/admin-guide/cgroup-v1/memory.rst */
+/** Returns the levels of a cgroup of v1. @see linux/Documentation/admin-guide/cgroup-v1/memory.rst */
 export const legacyLevels = (read: ReadCgroup): readonly Level[] => levels(read, legacy)
 
-/** The group and all that it lies in, from the inside out; those without the controller have no level. */
+/**
+ * Returns the levels of the cgroup and its ancestors, innermost first, without cgroups that lack the memory
+ * controller.
+ */
 function levels(read: ReadCgroup, format: Format): readonly Level[] {
   const found: Level[] = []
   for (let height = 0; height < HEIGHT_LIMIT; height++) {
@@ -64,7 +67,7 @@ function levels(read: ReadCgroup, format: Format): readonly Level[] {
     if (limit === TOP) break
     if (limit === undefined) continue
     const text = (name: string): string => textOf(read(height, name))
-    // How much is used matters where there is a limit; what is shared is asked of the innermost group only.
+    // The usage matters only where there is a limit; the shared memory is taken from the innermost cgroup only.
     const stat = found.length === 0 || Number.isFinite(parseFigure(limit)) ? text('memory.stat') : ''
     found.push(level(format, parseFigure(limit), stat, text))
   }
@@ -81,7 +84,8 @@ function level(format: Format, limit: number, stat: string, text: (name: string)
   const line = (name: string): number => parseStatLine(stat, `${total}${name}`)
   return {
     limit,
-    // Pages of a file that were just read may be counted as cache before they are as used.
+    // The kernel may count fresh pages of a file as cache before it counts them as usage, so the difference may be
+    // negative.
     used: Math.max(0, usage - line('inactive_file') - line('active_file')),
     shared: line('shmem'),
     kernelCache: line('slab_reclaimable'),
@@ -96,7 +100,7 @@ function parseFigure(text: string): number {
   return value < NONE ? value : Number.POSITIVE_INFINITY
 }
 
-/** A line of memory.stat: `name value`; 0 if there is none. */
+/** Returns the value of a line `name value` of memory.stat; 0 if there is no such line. */
 function parseStatLine(stat: string, name: string): number {
   const start = stat.startsWith(`${name} `) ? 0 : stat.indexOf(`\n${name} `) + 1
   if (start === 0 && !stat.startsWith(`${name} `)) return 0

@@ -1,15 +1,15 @@
 import { type Dir, type Dirent, opendirSync } from 'node:fs'
 import { cgroupFiles, type ReadCgroup } from './cgroup-files.ts'
 
-/** Groups within groups, that a container makes as it likes. */
+/** Maximum number of descendant cgroups that are counted, since a container makes as many as it likes. */
 const GROUPS_LIMIT = 64
 
 /**
- * How many tasks are in a control group and those below it: its `pids.current`; where the unified hierarchy has no such
- * controller, they are counted, up to some thousands in each of a few groups.
+ * Returns the number of tasks in a cgroup and its descendants: its `pids.current`. If the unified hierarchy lacks the
+ * pids controller, the tasks are counted one by one, up to some thousands in each of GROUPS_LIMIT cgroups.
  *
- * @param group a descriptor of its directory
- * @returns undefined if nothing tells, or the group is gone
+ * @param group a descriptor of the cgroup's directory
+ * @returns undefined if no file tells the number, or the cgroup was removed
  */
 export function countTasks(group: number): number | undefined {
   const read = cgroupFiles(group)
@@ -25,7 +25,7 @@ function threadsIn(read: ReadCgroup, path: string): number | undefined {
   return typeof threads === 'string' ? threads.split('\n').length - 1 : undefined
 }
 
-/** The paths of the groups below, each with a slash at its end. */
+/** Returns the relative paths of descendant cgroups, each with a slash at its end. */
 function below(group: number, read: ReadCgroup): readonly string[] {
   const stat = read(0, 'cgroup.stat')
   if (typeof stat !== 'string' || stat.startsWith('nr_descendants 0\n')) return []
@@ -37,7 +37,7 @@ function below(group: number, read: ReadCgroup): readonly string[] {
   return paths.slice(1)
 }
 
-/** None in a group that is gone. */
+/** Returns the names of subdirectories; none if the cgroup was removed. */
 function directoriesIn(path: string, most: number): readonly string[] {
   let directory: Dir | undefined
   try {
@@ -50,7 +50,10 @@ function directoriesIn(path: string, most: number): readonly string[] {
   }
 }
 
-/** A container may have made a hundred thousand, and to read them all would take seconds, ten times a second. */
+/**
+ * Returns the first `most` subdirectories. A container may have made a hundred thousand: reading them all would take
+ * seconds, ten times a second.
+ */
 export function firstDirectories(
   directory: { readSync(): Pick<Dirent, 'name' | 'isDirectory'> | null },
   most: number,

@@ -10,11 +10,11 @@ import type { Handle } from '../../kernel/handle.ts'
 import { pidfdGetfd, pidfdOpen } from '../../kernel/pidfd.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
-/** The descriptors of one thread, whose table need not be that of its process. */
+/** The descriptor table of one thread, which need not be the table of its process (CLONE_FILES). */
 export interface FdTable {
   readonly tid: Tid
   readonly tgid: number
-  /** Its directory in the host's procfs. */
+  /** The thread's directory in the host's procfs. */
   readonly task: Handle
   readonly identity: ThreadIdentity
 }
@@ -23,16 +23,19 @@ const name = (fd: number): Uint8Array => Buffer.from(`fd/${fd}\0`)
 
 const unlessClosed = <T>(look: () => T): T | undefined => orUndefined(['ENOENT', 'EBADF'], look)
 
-/** What a descriptor names, as a handle: nothing is opened or closed by it, so no file system of the container is asked. */
+/**
+ * Returns an O_PATH handle of what a descriptor names; undefined if it is not open. O_PATH neither opens nor closes a
+ * file, so no file system of the container is asked.
+ */
 export const handleOf = ({ task, identity }: FdTable, fd: number): Fd | undefined =>
   unlessClosed(() => identity.searching(() => openat(task.raw, name(fd), O_PATH)))
 
 /**
- * A copy of a descriptor whose link in procfs says `kind`. Only of a kind that is known: to close a file of a file system
- * that the container serves may take for ever.
+ * Returns a duplicate of a descriptor whose entry in procfs reads `kind`. Only kinds that the kernel itself
+ * implements are safe: closing a file of a file system that the container serves may take for ever.
  *
- * @returns undefined for a closed one, or of another kind
- * @throws {ContinueError} before 6.9 for a thread that is not the first of its process: its table may be another
+ * @returns undefined if the descriptor is closed or of another kind
+ * @throws {ContinueError} before Linux 6.9 for a thread that is not the first of its process, whose table may differ
  */
 export function copyOf(table: FdTable, fd: number, kind: string): Fd | undefined {
   const { task, identity, tid, tgid } = table

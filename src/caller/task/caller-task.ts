@@ -13,8 +13,9 @@ import type { ProcAccess } from './proc-access.ts'
 import { SleepState } from './sleep-state.ts'
 
 /**
- * The thread that made a call, as `/proc/TID` shows it. What is opened by its number is its own as long as the call waits,
- * which is looked at after the opening. `using` closes all of it.
+ * Opens and reads what `/proc/TID` shows of the thread that made a call. The kernel cannot reuse TID while the call
+ * waits, so what was opened by that number belongs to the caller if the call still waits after the opening. `using`
+ * closes it all.
  */
 export class CallerTask implements Disposable {
   readonly tid: Tid
@@ -32,7 +33,7 @@ export class CallerTask implements Disposable {
     this.waits = waits
   }
 
-  /** Its `/proc/TID`: not needed for most calls. */
+  /** The caller's `/proc/TID`, opened at its first use, since most calls do not need it. */
   get task(): Fd {
     if (!this.#taskDir) {
       const { proc, names } = this.#context
@@ -43,7 +44,7 @@ export class CallerTask implements Disposable {
     return this.#taskDir
   }
 
-  /** The directory of its process. */
+  /** The `/proc/TGID` of the caller's process. */
   get process(): Fd {
     if (!this.#processDir) {
       const { proc, names } = this.#context
@@ -59,7 +60,7 @@ export class CallerTask implements Disposable {
     return this.#read
   }
 
-  /** Every call comes here: a function that is made for it would cost more than what it does. */
+  /** Every call reads the status, and creating a closure for `orContinue` would cost more than what it runs. */
   #readStatus(): ProcStatus {
     const { proc, names, status } = this.#context
     try {
@@ -75,7 +76,7 @@ export class CallerTask implements Disposable {
     }
   }
 
-  /** The inode of its user namespace. */
+  /** The inode number of the caller's user namespace. */
   get userns(): number {
     const { proc, names } = this.#context
     try {
@@ -85,13 +86,13 @@ export class CallerTask implements Disposable {
     }
   }
 
-  /** The text of its `/proc/TID/cgroup`. @returns how many bytes */
+  /** Reads `/proc/TID/cgroup` into a buffer. @returns the number of bytes */
   cgroups(into: Uint8Array): number {
     const { identity, proc, names } = this.#context
     try {
       const file = identity.looking(() => openat(proc.raw, names.of(this.tid, 'cgroup'), O_RDONLY))
       try {
-        // The kernel gives all of it at once (linux/fs/proc/base.c proc_single_show()).
+        // The kernel returns the whole file at once (linux/fs/proc/base.c proc_single_show()).
         return read(file, into)
       } finally {
         file[Symbol.dispose]()
@@ -106,7 +107,10 @@ export class CallerTask implements Disposable {
     return new SleepState({ tid: this.tid, proc, names, identity })
   }
 
-  /** Its memory, held from now on: whether it still waits is to be looked at before anything is written. */
+  /**
+   * Opens the caller's memory, which then stays the same address space even if the caller calls execve(2). Before
+   * anything is written, the callers of this method must check that the call still waits.
+   */
   openMemory(): HeldMemory {
     const { identity, proc, names } = this.#context
     const open = (name: string, flags: number): Fd => this.own(openat(proc.raw, names.of(this.tid, name), flags))
@@ -123,7 +127,10 @@ export class CallerTask implements Disposable {
     }
   }
 
-  /** What a relative path starts from. The directory `/proc/TID/fd` is closed even to root without a capability over files. */
+  /**
+   * Opens the directory from which a relative path starts. `/proc/TID/fd` is closed even to a root without
+   * CAP_DAC_READ_SEARCH.
+   */
   base(dirfd: number): Fd {
     if (dirfd === AT_FDCWD) return this.link('cwd')
     const { identity, proc, names } = this.#context
@@ -132,8 +139,9 @@ export class CallerTask implements Disposable {
   }
 
   /**
-   * A descriptor of O_PATH is no open file to most calls: EBADF. Its link in procfs has no permission at all, as the only
-   * kind but that of the access mode 3, which nobody uses (linux/fs/proc/fd.c tid_fd_update_inode()).
+   * Rejects an O_PATH descriptor, for which most calls fail with EBADF. Its entry in procfs has no permission bits;
+   * apart from access mode 3, which no program uses, no other descriptor's entry lacks them (linux/fs/proc/fd.c
+   * tid_fd_update_inode()).
    *
    * @throws {ContinueError}
    */
@@ -144,15 +152,16 @@ export class CallerTask implements Disposable {
     if ((mode & 0o700) === 0) throw new ContinueError('pathDescriptor')
   }
 
-  /** @throws {ContinueError} */
+  /** Requires that the call still waits. @throws {ContinueError} */
   mustWait(): void {
     if (!this.waits()) throw new ContinueError('gone')
   }
 
   /**
-   * Holds the task itself, for what takes longer than a call may wait: a signal may cancel that, again and again.
+   * Holds the task by a pidfd, for work during which a signal may cancel the call, even repeatedly.
    *
-   * @returns a check that it has not ended meanwhile, so that its number was its own @throws {ContinueError}
+   * @returns a check that the task has not ended meanwhile, so that its number was its own
+   * @throws {ContinueError}
    */
   hold(): () => void {
     const pidfd = this.own(pin(this.tid))
@@ -162,7 +171,7 @@ export class CallerTask implements Disposable {
     }
   }
 
-  /** Closes it when the call is over. */
+  /** Closes `fd` when the call is over. */
   own<T extends Disposable>(fd: T): T {
     this.#opened.push(fd)
     return fd
@@ -173,7 +182,10 @@ export class CallerTask implements Disposable {
   }
 }
 
-/** A failed look at the caller is no errno of its call: the kernel shall judge. */
+/**
+ * Runs `look`, and leaves the call to the kernel if it fails: a failure to inspect the caller is not an errno of its
+ * call.
+ */
 export function orContinue<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', look: () => T): T {
   try {
     return look()
@@ -182,10 +194,10 @@ export function orContinue<T>(code: 'gone' | 'unreadable' | 'pathNotResolved', l
   }
 }
 
-/** They tell of us, not of the caller. */
+/** Errors that concern the engine, not the caller. */
 const OURS: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.ENOMEM])
 
-/** The same for who asks without a function. */
+/** Converts an error as `orContinue` does, for code that avoids a closure. */
 export function asContinue(code: Parameters<typeof orContinue>[0], error: unknown): unknown {
   if (error instanceof SyscallError) return new ContinueError(OURS.has(error.errno) ? 'lookFailed' : code, error.errno)
   return error instanceof RangeError ? new ContinueError(code) : error

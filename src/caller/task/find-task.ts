@@ -16,21 +16,24 @@ import {
   tidFromNamespace,
 } from '../../kernel/pidfd.ts'
 
-/** Where the tasks of a container are. */
+/** The namespaces in which the tasks of a container are. */
 interface Bounds {
-  /** The pid namespace of its init. */
+  /** The pid namespace of the container's init. */
   readonly pidns: Handle
-  /** The inode of its initial user namespace. */
+  /** The inode number of the container's initial user namespace. */
   readonly userns: bigint
   /** The host's /proc. */
   readonly proc: Handle
 }
 
-/** From where a number is looked at. */
+/** The caller from whose point of view a task's number is resolved. */
 export interface TaskView {
-  /** undefined: they are not known, and no task is in them. */
+  /** undefined if the container's namespaces are not known; then no task counts as within them. */
   readonly bounds: Bounds | undefined
-  /** The caller, its `/proc/TID`, and a check that both are still what they were. */
+  /**
+   * The caller's number, its `/proc/TID`, and a check that the call still waits, so that both still belong to the
+   * caller.
+   */
   readonly tid: Tid
   readonly task: Handle
   readonly mustWait: () => void
@@ -42,7 +45,7 @@ interface Pinned {
 }
 
 const NS_PID = Buffer.from('ns/pid\0')
-/** As deep as the kernel lets user namespaces nest; linux/kernel/user_namespace.c create_user_ns(). */
+/** Maximum depth of nested user namespaces (linux/kernel/user_namespace.c create_user_ns()). */
 const NESTED = 33
 const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
   [errnos.ESRCH]: 'noSuchTask',
@@ -51,10 +54,10 @@ const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
 }
 
 /**
- * Finds the task that the caller means by a number: of its *own* pid namespace, a process or a thread, 0 for itself.
- * Natively the kernel looks it up in the caller's namespace; we have another one, in which the number is somebody else's.
+ * Finds the process or thread that the caller means by a number of its *own* pid namespace, 0 for itself. Natively
+ * the kernel resolves the number in the caller's namespace; in the engine's namespace it belongs to another task.
  *
- * @throws {ContinueError} the kernel says why, by its own lookup
+ * @throws {ContinueError} if there is none; the kernel then reports the error by its own lookup
  */
 export function findTask(view: TaskView, pid: number): Pinned {
   if (pid === 0) return findSelf(view)
@@ -64,32 +67,34 @@ export function findTask(view: TaskView, pid: number): Pinned {
 }
 
 /**
- * Holds another task of the container: one in its initial user namespace or below, which is where the kernel would let a
- * capability of the caller count if it asked for it by namespace; and in the pid namespace of its init or below, which
- * keeps out what the host moved into that user namespace for itself. A container that shares the host's pid namespace sees
- * all tasks of the host, and then it is the user namespace alone that tells. A task never leaves either.
+ * Holds another task of the container by a pidfd. The task must be in the container's initial user namespace or a
+ * descendant, where the kernel would honour a capability of the caller if it checked capabilities by namespace, and
+ * in the pid namespace of the init or a descendant, which excludes tasks that the host moved into the user namespace
+ * for itself. In a container that shares the host's pid namespace the user namespace alone decides. A task never
+ * leaves either namespace.
  *
- * The descriptor is opened first. What is looked at by the number then was the task's if it has its number still.
+ * The pidfd is opened first: what is then read by the number belongs to the task if it still has this number
+ * afterwards.
  *
- * @param number gives its number here
- * @throws {ContinueError} if there is none
+ * @param number returns the task's number in our pid namespace
+ * @throws {ContinueError} if there is no such task
  */
 export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned {
   let pidfd: Fd | undefined
   try {
     const tid = number()
     pidfd = pin(tid)
-    const here = bounds && isWithin(bounds, tid)
+    const isOfContainer = bounds && isWithin(bounds, tid)
     if (number() !== tid || !pidfdIsAlive(pidfd)) throw new ContinueError('noSuchTask')
-    if (!here) throw new ContinueError('outsideContainer')
+    if (!isOfContainer) throw new ContinueError('outsideContainer')
     return { tid, pidfd }
   } catch (error) {
     pidfd?.[Symbol.dispose]()
-    throw passFor(error, NOT_FOUND)
+    throw continueFor(error, NOT_FOUND)
   }
 }
 
-/** The caller is of the container, and has its number as long as it waits. */
+/** Holds the caller itself, which is in the container and keeps its number as long as the call waits. */
 function findSelf({ tid, mustWait }: TaskView): Pinned {
   const pidfd = pin(tid)
   try {
@@ -101,18 +106,18 @@ function findSelf({ tid, mustWait }: TaskView): Pinned {
   }
 }
 
-/** Holds a task by its number, process or thread. @throws {ContinueError} if there is none, or the kernel cannot hold it */
+/** Opens a pidfd of a process or thread. @throws {ContinueError} if there is none, or the kernel cannot hold it */
 export function pin(tid: Tid): Fd {
   try {
     return pidfdOpen(tid, PIDFD_THREAD)
   } catch (error) {
-    // Before 6.9 there are descriptors of whole processes only, under the number of their first thread.
-    if (!isErrno(error, 'EINVAL')) throw passFor(error, { [errnos.ESRCH]: 'noSuchTask' })
+    // Before Linux 6.9 only whole processes have pidfds, under the number of their first thread.
+    if (!isErrno(error, 'EINVAL')) throw continueFor(error, { [errnos.ESRCH]: 'noSuchTask' })
   }
   try {
     return pidfdOpen(tid)
   } catch (error) {
-    throw passFor(error, {
+    throw continueFor(error, {
       [errnos.ESRCH]: 'noSuchTask',
       [errnos.EINVAL]: 'threadNotPinned',
       [errnos.ENOENT]: 'threadNotPinned',
@@ -120,8 +125,8 @@ export function pin(tid: Tid): Fd {
   }
 }
 
-/** What a failed look at another task means; anything else is passed on as the failed look that it is. */
-function passFor(error: unknown, reasons: Readonly<Record<number, ReasonCode>>): unknown {
+/** Converts an errno of `reasons` to a ContinueError; any other error is returned as it is. */
+function continueFor(error: unknown, reasons: Readonly<Record<number, ReasonCode>>): unknown {
   const code = error instanceof SyscallError ? reasons[error.errno] : undefined
   return code ? new ContinueError(code) : error
 }

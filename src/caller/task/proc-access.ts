@@ -2,12 +2,12 @@ import type { Handle } from '../../kernel/handle.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import type { ProcNames } from './proc-names.ts'
 
-/** What a thread needs to look at tasks in procfs: made once. */
+/** What a thread needs to inspect tasks in procfs; it is made once per thread. */
 export interface ProcAccess {
   readonly identity: ThreadIdentity
   /** The host's /proc. */
   readonly proc: Handle
   readonly names: ProcNames
-  /** Where a status file is read into. */
+  /** The buffer into which status files are read. */
   readonly status: Buffer
 }

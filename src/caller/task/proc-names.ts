@@ -1,15 +1,18 @@
 import type { Tid } from '../../abi/brand.ts'
 
-/** Longer than any name below that is asked for: two numbers and a word. */
+/** Buffer size in bytes: longer than any name that is built here, which is two numbers and a word. */
 const LENGTH = 64
 const ZERO = 0x30
 const SLASH = 0x2f
 
-/** Names below /proc, written into memory that is made once: each is good until the next one. */
+/** Builds names below /proc in one reused buffer: each name is valid until the next is built. */
 export class ProcNames {
   readonly #bytes = Buffer.alloc(LENGTH)
 
-  /** `TID/name` and a NUL; byte by byte, since to write a string takes as long as the system call that it is for. */
+  /**
+   * Returns `TID/name` and a NUL. It is written byte by byte, since Buffer.write() takes as long as the system call
+   * itself.
+   */
   of(tid: Tid, name: string): Uint8Array {
     const bytes = this.#bytes
     let at = digitsOf(tid)

@@ -6,11 +6,11 @@ import type { RemoteMemory } from '../../kernel/vm-readv.ts'
 const PAGE = 4096
 
 /**
- * Copies a string of a task as Latin-1, so that its bytes stay what they are.
+ * Copies a NUL-terminated string from a task's memory as Latin-1, which preserves its bytes.
  *
- * @param limit with the NUL; a page at most
+ * @param limit the maximum size in bytes, with the NUL; a page at most
  * @throws {SyscallError} EFAULT
- * @throws {RangeError} if it is longer
+ * @throws {RangeError} if the string is longer
  */
 export function readString(memory: RemoteMemory, tid: Tid, at: bigint, limit = PAGE): string {
   const length = memory.readString(tid, at, PAGE)
@@ -21,7 +21,7 @@ export function readString(memory: RemoteMemory, tid: Tid, at: bigint, limit = P
 }
 
 /**
- * Copies the options of mount(2) as Latin-1: as much of a page as can be read, up to the first NUL.
+ * Copies the data argument of mount(2) as Latin-1: as much of a page as is readable, up to the first NUL.
  *
  * @see linux/fs/namespace.c copy_mount_options()
  */

@@ -8,15 +8,15 @@ import { cstring } from '../../kernel/libc.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import type { Container } from '../identity/container.ts'
 
-/** A program that a runtime starts is in all of these of the container's init. */
+/** A program that a runtime starts in a container enters these namespaces of the container's init. */
 const NAMESPACES = ['user', 'mnt', 'pid', 'net', 'ipc', 'uts', 'cgroup', 'time'].map((name) => cstring(`ns/${name}`))
 const TEXT_LIMIT = 1024 * 1024
 
 /**
- * Is the caller where the runtime would start a program: in the namespaces, below the root directory and under the label of
- * the container's init?
+ * Requires that the caller is where the runtime would start a program: in the namespaces, below the root directory
+ * and under the security label of the container's init.
  *
- * @param task its `/proc/TID`
+ * @param task the caller's `/proc/TID`
  * @param proc the host's procfs
  * @throws {ContinueError} if it is not
  */
@@ -31,11 +31,11 @@ export function requireSameAsInit(task: Handle, { handles, initTid }: Container,
   if (!same) throw new ContinueError('fuseElsewhere')
 }
 
-/** undefined: this kernel has no such namespaces. */
+/** Returns the inode number of a namespace; undefined if this kernel does not have this type of namespace. */
 const inodeOf = (task: Handle, name: Uint8Array): number | undefined =>
   orUndefined('any', () => namespaceInode(task.raw, name))
 
-/** A name of the directory and of the mount on which it lies. */
+/** Returns a string that identifies a directory and the mount on which it lies. */
 export function directoryId(directory: Handle): string {
   const { dev, ino } = statx(directory.raw)
   return `${dev}:${ino}:${mountId(directory)}`
@@ -46,10 +46,15 @@ function rootOf(task: Handle): string {
   return directoryId(root)
 }
 
-/** Of AppArmor or SELinux; without either there is none to read. */
+/** Returns the label of AppArmor or SELinux; undefined if the kernel has neither. */
 const labelOf = (task: Handle): string | undefined => orUndefined('any', () => readProcText(task, 'attr/current'))
 
-/** A file of procfs. @param task `/proc/TID` @param limit of bytes: what follows is not read */
+/**
+ * Reads a file of a task in procfs.
+ *
+ * @param task the task's `/proc/TID`
+ * @param limit the maximum number of bytes; the rest is not read
+ */
 export function readProcText(task: Handle, name: string, limit = TEXT_LIMIT): string {
   using file = openat(task.raw, cstring(name), O_RDONLY)
   const bytes = Buffer.alloc(limit)

@@ -14,21 +14,21 @@ interface View {
   readonly identity: ThreadIdentity
 }
 
-/** By what a thread is known when its call comes again. */
+/** Identifies a thread and its stack frame, by which a call that is made again is recognized. */
 export interface SleepStamp {
-  /** When it was started, in ticks since the boot. */
+  /** When the thread was started, in clock ticks since the boot. */
   readonly born: number
-  /** Its stack pointer: the call of a signal handler has another one. */
+  /** The thread's stack pointer, which differs in the calls of a signal handler. */
   readonly stack: bigint
 }
 
 const bytes = Buffer.alloc(1024)
-/** Of `/proc/TID/syscall`: number, six arguments, stack pointer, program counter. */
+/** Index of the stack pointer in `/proc/TID/syscall`: number, six arguments, stack pointer, program counter. */
 const STACK = 7
 
 /**
- * How the thread of a call sleeps while it waits for its answer. Every look may be at another task, if the call does not wait
- * any more.
+ * Reads how the thread of a call sleeps while it waits for its answer. If the call no longer waits, TID may belong to
+ * another task, so the caller of these methods must check that.
  */
 export class SleepState {
   readonly #view: View
@@ -37,15 +37,20 @@ export class SleepState {
     this.#view = view
   }
 
-  /** Is it asleep, and not being woken? */
+  /** True if the thread is asleep and not being woken. */
   get isSound(): boolean {
     const state = stateIn(this.#view.proc.raw, this.#name('stat'))
     return state === 'S' || state === 'D'
   }
 
-  /** Inside. @returns undefined while it runs @throws {SyscallError} ENOENT, ESRCH if it is gone */
+  /**
+   * Reads the stamp of the thread. Precondition: the calling thread has entered a caller.
+   *
+   * @returns undefined while the thread runs
+   * @throws {SyscallError} ENOENT, ESRCH if it is gone
+   */
   stamp(): SleepStamp | undefined {
-    // `/proc/TID/syscall` is as private as the memory of the task.
+    // `/proc/TID/syscall` is as protected as the memory of the task.
     const stack = this.#view.identity.searching(() => this.#fields())[STACK]
     if (stack === undefined) return undefined
     return { born: startIn(this.#view.proc.raw, this.#name('stat')), stack: BigInt(stack) }

@@ -2,11 +2,11 @@ import type { HostId, Mode } from '../../abi/brand.ts'
 
 type Ids = readonly [real: HostId, effective: HostId, saved: HostId, fs: HostId]
 
-/** What `/proc/TID/status` tells of a thread, in host ids. */
+/** Holds the fields of `/proc/TID/status` that a call needs; ids are the host's. */
 export interface ProcStatus {
   readonly tgid: number
   readonly umask: Mode
-  /** Real, effective, saved and file system id. */
+  /** The real, effective, saved and file system ids. */
   readonly uids: Ids
   readonly gids: Ids
   readonly groups: Uint32Array
@@ -14,11 +14,14 @@ export interface ProcStatus {
 }
 
 /**
- * How many supplementary groups a caller may have. The kernel allows 65,536, which make each call cost a thousand times as much;
- * what a directory gives a user is less: Active Directory 1,015.
+ * Maximum number of supplementary groups of a caller. The kernel allows 65,536, but reading them would make each call
+ * a thousand times as expensive; directory services give a user fewer (Active Directory: 1,015).
  */
 export const GROUPS_LIMIT = 1024
-/** As much of the file as is needed with so many groups of ten digits; what lies before and behind them takes 2 KiB at most. */
+/**
+ * Size of the read buffer in bytes: GROUPS_LIMIT groups of ten digits each, plus all other lines, which take 2 KiB at
+ * most.
+ */
 export const STATUS_SIZE = 16 * 1024
 
 /** Says that a task has more supplementary groups than GROUPS_LIMIT. */
@@ -31,7 +34,10 @@ const LINE = 0x0a
 const DIGIT = 0x30
 const LETTER = 0x61 - 10
 
-/** How a line begins, and where it began the last time: most files are as long as the one before, up to there. */
+/**
+ * The label with which a line of the file begins, and the offset at which it was last found. Most status files have
+ * the same layout up to the lines that are read, so the search usually succeeds at that offset.
+ */
 class Label {
   readonly codes: readonly number[]
   at = 0
@@ -49,11 +55,12 @@ const GROUPS = new Label('Groups')
 const EFFECTIVE = new Label('CapEff')
 
 /**
- * Parses `/proc/TID/status` as it was read: every call reads it, so no string is made of it. The lines are searched for in
- * their order. The name in the first one cannot forge another: the kernel escapes line feeds.
+ * Parses the bytes of `/proc/TID/status`. Every call reads this file, so the parser does not convert it to a string;
+ * it searches for the lines in the order of the file. The process name in the first line cannot forge another line,
+ * since the kernel escapes line feeds in it.
  *
- * @param bytes of which the first `length` are the file
- * @throws {TooManyGroups} also if there are so many that the file was longer than `bytes`
+ * @param bytes a buffer whose first `length` bytes are the file
+ * @throws {TooManyGroups} also if there are so many that the file did not fit into `bytes`
  * @throws {RangeError} if a field is missing
  * @see proc_pid_status(5), linux/fs/proc/array.c task_state()
  */
@@ -87,13 +94,15 @@ function list(line: Line, limit: number): Uint32Array {
   return Uint32Array.from(numbers)
 }
 
-/** Sixteen hexadecimal digits, in two halves: most of what is set is in the lower one. */
+/**
+ * Parses sixteen hexadecimal digits in two halves: the upper half is mostly 0, and both halves are exact as numbers.
+ */
 function wide(line: Line): bigint {
   const high = line.number(16, 8)
   return (BigInt(high) << 32n) | BigInt(line.number(16))
 }
 
-/** One line of the file, number by number. */
+/** Reads the lines of the file, number by number. */
 class Line {
   readonly #bytes: Uint8Array
   readonly #length: number
@@ -104,7 +113,7 @@ class Line {
     this.#length = length
   }
 
-  /** Goes on to the line with this label. @throws {RangeError} if it is not there as a whole */
+  /** Moves to the numbers of the line with this label. @throws {RangeError} if the file does not hold the whole line */
   seek(label: Label): this {
     const at = label.at >= this.#at && this.#isAt(label, label.at) ? label.at : this.#find(label)
     label.at = at
@@ -119,7 +128,10 @@ class Line {
     throw new RangeError(`Cannot read status: no ${String.fromCharCode(...label.codes).trim()}`)
   }
 
-  /** Does a whole line with this label begin here? What lies behind the file is of another one. */
+  /**
+   * Tells whether a whole line with this label begins at `start`. Bytes behind `length` are left over from another
+   * file.
+   */
   #isAt({ codes }: Label, start: number): boolean {
     let at = start
     for (const code of codes) if (this.#bytes[at++] !== code) return false
@@ -127,13 +139,13 @@ class Line {
     return at < this.#length
   }
 
-  /** No number is left in this line. */
+  /** True if no number is left in this line. */
   get ended(): boolean {
     this.#skip()
     return this.#bytes[this.#at] === LINE
   }
 
-  /** The next number. @param digits at most */
+  /** Parses the next number of the line. @param digits the maximum number of digits to take */
   number(base: 8 | 10 | 16, digits = 16): number {
     this.#skip()
     const bytes = this.#bytes
@@ -148,7 +160,7 @@ class Line {
     return value
   }
 
-  /** Over blanks and tabs. */
+  /** Skips blanks and tabs. */
   #skip(): void {
     while (this.#bytes[this.#at] === 0x09 || this.#bytes[this.#at] === 0x20) this.#at++
   }

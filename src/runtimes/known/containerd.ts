@@ -2,7 +2,7 @@ import { annotationsOf, fuseDevice, ID_COUNT, options } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
-/** With its client ctr: a profile is handed to runc as it is. */
+/** containerd with its client ctr, which passes a profile to runc unchanged. */
 export const containerd = {
   name: 'containerd',
   instructions: {

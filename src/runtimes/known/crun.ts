@@ -5,11 +5,12 @@ export const crun = {
   name: 'crun',
   target: {
     name: 'crun',
-    // Checked with crun 1.21: without any flag it sets SPEC_ALLOW itself, with one only those named.
+    // As of crun 1.21: without any flag crun sets SPEC_ALLOW itself; with flags it sets only those.
     flags: [SPEC_ALLOW, WAIT_KILLABLE_RECV],
     resolvesGuards: false,
-    // It hands over by a helper that shares its descriptors: whatever is trapped waits for the agent for a moment and is
-    // answered. test/runtimes/oci/lint.test.ts shows that for every call that it makes around the hand-over.
+    // crun hands the listener over by a helper process that shares its descriptors, so any call may be trapped: it
+    // waits a moment for the agent and is answered. test/runtimes/oci/lint.test.ts shows that for every call around
+    // the hand-over.
     callsBeforeHandOver: [],
   },
   installed: { label: 'crun', program: 'crun', packages: ['crun'] },
@@ -18,7 +19,7 @@ export const crun = {
   sharedOptions: { values: ['--root', '--cgroup-manager'], words: ['--systemd-cgroup'] },
   record: { root: 'crun', file: 'status', init: 'pid' },
   sendsTerminal: true,
-  // src/libcrun/utils.c find_executable(), src/libcrun/container.c container_init()
+  // These errors come from src/libcrun/utils.c find_executable() and src/libcrun/container.c container_init().
   failures: [
     [/executable file .*not found|exec.*no such file or directory/i, 127],
     [/not executable|not a regular file|exec format error/i, 126],

@@ -3,7 +3,7 @@ import { annotationsOf, fuseDevice, options } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
-/** Docker passes all of a profile on to its runtime, which is runc unless it is told otherwise. */
+/** Docker passes a profile unchanged to its runtime, by default runc. */
 const target: Target = { ...runc.target, name: 'docker', resolvesGuards: true }
 
 export const docker = {

@@ -8,13 +8,13 @@ import { podman } from './podman.ts'
 import { runc } from './runc.ts'
 
 /**
- * What starts containers itself. `intercede run` takes the first that is installed: crun starts in half the time of runc, and
- * lets the kernel wait for our answer when a signal comes.
+ * The OCI runtimes, which start containers themselves. `intercede run` takes the first that is installed: crun starts
+ * in half the time of runc, and lets the kernel wait for our answer when a signal comes.
  */
 export const ociRuntimes: readonly OciRuntime[] = [crun, runc]
 
-/** What stands on one of those, and LXC. */
+/** The runtimes that use an OCI runtime, and LXC. */
 export const otherRuntimes: readonly Runtime[] = [podman, docker, lxc, containerd, kubernetes]
 
-/** All, in the order in which help texts and the doctor name them. */
+/** All runtimes, in the order in which help texts and the doctor name them. */
 export const runtimes: readonly Runtime[] = [...ociRuntimes, ...otherRuntimes]

@@ -2,11 +2,11 @@ import { basename } from 'node:path'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
-/** The kubelet finds local profiles here, on the node where the Pod runs; those of ours are in a folder of their own. */
+/** The directory in which the kubelet finds local profiles on a Pod's node; ours are in a subdirectory. */
 const KUBELET_PROFILES = '/var/lib/kubelet/seccomp'
 const KUBELET_FOLDER = 'intercede'
 
-/** As JSON, which is YAML too: the quotes keep "true" a text. */
+/** Formats a text as JSON, which is YAML too; the quotes keep "true" a text. */
 const yaml = (text: string): string => JSON.stringify(text)
 
 export const kubernetes = {

@@ -4,10 +4,13 @@ import { annotationsOf, fuseDevice, options } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { crun } from './crun.ts'
 
-/** podman 5.4.2 passes flags, listenerPath and listenerMetadata on to its runtime, by default crun. */
+/** podman 5.4.2 passes flags, listenerPath and listenerMetadata to its runtime, by default crun. */
 const target: Target = { ...crun.target, name: 'podman', resolvesGuards: true }
 
-/** Of a user, whose containers have the user namespace that podman made: as the daemon of that user has. */
+/**
+ * Returns the directory of a user's profiles. The user's containers and daemon share the user namespace that podman
+ * made.
+ */
 function userDirectory(): string {
   const { XDG_CONFIG_HOME: config, HOME: home = '/' } = process.env
   return join(config?.startsWith('/') ? config : join(home, '.config'), 'intercede')

@@ -7,10 +7,10 @@ export const runc = {
     // runc 1.1.15 refuses a profile with any flag ("seccomp flags are not yet supported by runc").
     flags: [],
     resolvesGuards: false,
-    // By write it tells its parent, from the filtered task, the number of the listener. It refuses a profile that traps that
-    // itself, but only when a container starts. The parent takes the listener out of the task, so all else may be trapped:
-    // test/runtimes/oci/lint.test.ts shows that for every call that it makes around the hand-over.
-    // libcontainer/seccomp/seccomp_linux.go InitSeccomp()
+    // The filtered task sends the listener's number to its parent by write(2). runc itself refuses a profile that
+    // traps it, but only when a container starts. The parent takes the listener out of the task, so all other calls
+    // may be trapped: test/runtimes/oci/lint.test.ts shows that for every call around the hand-over.
+    // (libcontainer/seccomp/seccomp_linux.go InitSeccomp())
     callsBeforeHandOver: ['write'],
   },
   installed: { label: 'runc', program: 'runc', packages: ['runc'] },
@@ -18,9 +18,9 @@ export const runc = {
   copy: 'runc_cloned',
   sharedOptions: { values: ['--root', '--rootless'], words: ['--systemd-cgroup'] },
   record: { root: 'runc', file: 'state.json', init: 'init_process_pid' },
-  // It sends its terminal away only with --detach.
+  // runc sends its terminal to the console socket only with --detach.
   sendsTerminal: false,
-  // Go's exec.LookPath(), and execve(2) in libcontainer/standard_init_linux.go
+  // These errors come from Go's exec.LookPath(), and from execve(2) in libcontainer/standard_init_linux.go.
   failures: [
     [/executable file .*not found|exec.*no such file or directory/i, 127],
     [/exec: ".*": |exec format error/i, 126],

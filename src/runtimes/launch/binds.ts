@@ -12,9 +12,9 @@ export interface Bind {
 }
 
 /**
- * Reads `--bind DIR[:DIR][:ro]`.
+ * Parses `--bind DIR[:DIR][:ro]`.
  *
- * @throws {Error} if the first is no directory of the host, or the second is not absolute
+ * @throws {Error} if the first DIR is no directory of the host, or the second is not absolute
  */
 export function readBind(text: string): Bind {
   const parts = text.split(':')
@@ -30,7 +30,7 @@ export function readBind(text: string): Bind {
   return { source, target, readonly }
 }
 
-/** The owners stay: what is the host root's belongs to nobody inside. */
+/** Mounts a bind directory. Owners are not mapped: files of the host's root belong to nobody in the container. */
 export function placeBind(root: Handle, { source, target, readonly }: Bind): void {
   using directory = inside(root, target)
   graft(source, directory, { recursive: true, set: readonly ? MOUNT_ATTR_RDONLY : 0n })

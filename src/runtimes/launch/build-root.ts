@@ -21,7 +21,10 @@ export async function buildRoot(plan: Plan): Promise<void> {
   furnish(root, plan)
 }
 
-/** In the tree itself: our own ids are not mapped, so that we can make nothing through an idmapped mount. */
+/**
+ * Makes the mount points in the tree itself: an idmapped mount does not map our own ids, so we can make nothing
+ * through it.
+ */
 function makeMountPoints(rootfs: string, { binds }: Plan): void {
   using tree = openDirectory(rootfs)
   for (const { path } of DEV) inside(tree, path)[Symbol.dispose]()

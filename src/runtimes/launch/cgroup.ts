@@ -8,13 +8,16 @@ import { startTime } from '../../kernel/process.ts'
 import { opensHost } from '../../policy/devices.ts'
 import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
 
-/** Names the process that owns a cgroup, so that the next run knows whether it lives. */
+/** Returns a cgroup name that identifies this process, so that the next run can tell whether it still lives. */
 const ownName = (): string => `${process.pid}-${startTime('self')}`
 
-/** The runtime's own group lies below ours, so that it cannot replace the device program that ours has. */
+/**
+ * Returns the cgroup for the runtime. It is below ours, so that the runtime cannot replace the device program of
+ * ours.
+ */
 export const cgroupsPath = (name: string): string => `/${FAMILY}/${name}/container`
 
-/** Makes a cgroup, again if another run removed the empty parent in between. */
+/** Makes a cgroup, with several attempts, since another run may remove the empty parent in between. */
 function makeCgroup(family: string, name: string): string {
   const path = `${family}/${name}`
   for (let attempt = 0; ; attempt++) {
@@ -30,12 +33,12 @@ function makeCgroup(family: string, name: string): string {
   }
 }
 
-/** Kills all processes of a cgroup of the unified hierarchy, also those below. */
+/** Kills all processes of a cgroup v2 and its descendants. */
 export function killCgroup(path: string): void {
   try {
     writeFileSync(`${path}/cgroup.kill`, '1')
   } catch {
-    // gone already
+    // The cgroup has been removed already.
   }
 }
 
@@ -52,7 +55,10 @@ function removeOnce(path: string): void {
   rmdirSync(path)
 }
 
-/** Removes a cgroup with those below it; the kernel lets go of killed processes a little later. */
+/**
+ * Removes a cgroup and its descendants, within PATIENCE_MS, since the kernel releases killed processes a little
+ * later.
+ */
 export function removeCgroup(path: string): void {
   const end = Date.now() + PATIENCE_MS
   while (exists(path) && Date.now() < end) {
@@ -64,22 +70,28 @@ export function removeCgroup(path: string): void {
   }
 }
 
-/** Removes the parent of all, if this was the last. */
+/** Removes the parent of all runs' cgroups if this was the last one. */
 function removeIfEmpty(family: string): void {
   try {
     rmdirSync(family)
   } catch {
-    // another run is there, or nothing was made
+    // Another run uses it, or it was not made.
   }
 }
 
-/** Every runtime lets a container open 5:1, which in its /dev is a terminal; a node of that number opens the host's console. */
+/**
+ * Forbids the container to open the host's console: runtimes allow the number 5:1, which is a terminal in their /dev,
+ * but a node of that number opens the host's console.
+ */
 function barHost(path: string): void {
   using group = openat(AT_FDCWD, cstring(path), O_RDONLY | O_DIRECTORY)
   for (const dev of opensHost) attachDeviceProgram(group, barOpening(dev))
 }
 
-/** A container may make groups below its own: not deeper than a path can name, nor more than are removed in a moment. */
+/**
+ * Limits of the cgroups that a container may make below its own: the depth is still a path that can be named, and the
+ * number can be removed within a moment.
+ */
 const DEPTH = '12'
 const DESCENDANTS = '1000'
 
@@ -88,16 +100,22 @@ function boundTree(path: string): void {
   writeFileSync(`${path}/cgroup.max.descendants`, DESCENDANTS)
 }
 
-/** The cgroup of one container, in every hierarchy that is used: killed and removed at the end, however that comes. */
+/**
+ * The cgroups of one container, one in each hierarchy in use. They are killed and removed at the end, however it
+ * comes.
+ */
 export class Cgroup implements Disposable {
   readonly name = ownName()
-  /** The limit in bytes that the runtime shall set. */
+  /** The memory limit in bytes that the runtime shall set. */
   readonly runtimeMemory: number | undefined
-  /** The `cgroup.procs` of v1's memory controller, which the runtime must join before it starts. */
+  /**
+   * The `cgroup.procs` of v1's memory controller, which the runtime's process must join before it executes the
+   * runtime.
+   */
   readonly joinFirst: string | undefined
   readonly #families: readonly string[]
 
-  /** @throws {Error} if `memory` bytes are asked for and no hierarchy can limit them */
+  /** @throws {Error} if a limit of `memory` bytes is requested and no hierarchy can set it */
   constructor(hierarchies: Hierarchies, memory: number | undefined) {
     const by = memory === undefined ? undefined : memoryController(hierarchies)
     this.runtimeMemory = by === 'runtime' ? memory : undefined

@@ -7,10 +7,10 @@ import { layout } from './layout.ts'
 import { followSize, relayRaw } from './raw-relay.ts'
 import { pipes, type Stdio } from './stdio.ts'
 
-/** The runtime takes some 20 ms until it sends: a wait of this length is not noticed. */
+/** Interval of polling in milliseconds: short beside the 20 ms that a runtime takes until it sends. */
 const POLL_MS = 2
 
-/** Asks again until there is an answer or the runtime has ended. */
+/** Calls `ask` repeatedly until it returns a value or the runtime has ended. */
 async function poll<T>(ask: () => T | undefined, ended: () => boolean): Promise<T | undefined> {
   for (;;) {
     const isLast = ended()
@@ -20,7 +20,7 @@ async function poll<T>(ask: () => T | undefined, ended: () => boolean): Promise<
   }
 }
 
-/** The master of the container's terminal, which the runtime sends as it makes it; undefined if it failed before. */
+/** Receives the master of the container's terminal from the runtime; undefined if the runtime failed before. */
 async function receiveMaster(listening: Handle, ended: () => boolean): Promise<Fd | undefined> {
   using connection = await poll(() => accept(listening), ended)
   if (!connection) return undefined
@@ -31,8 +31,8 @@ async function receiveMaster(listening: Handle, ended: () => boolean): Promise<F
 }
 
 /**
- * The container's own terminal, sent to us: crun's own copying ends with the container and loses what a slow reader has
- * not taken yet. The runtime itself gets pipes, for what it has to say.
+ * Makes stdio with the container's own terminal, which the runtime sends us: crun's own copying ends with the
+ * container and loses what a slow reader has not read yet. The runtime itself gets pipes for its messages.
  */
 export function consoleTerminal(ids: IdRange): Stdio {
   const own = pipes(ids)

@@ -21,12 +21,12 @@ const environment = (terminal: boolean, extra: readonly string[]): string[] => [
   ...extra,
 ]
 
-/** Of the devices that may be made, those that may be opened too. */
+/** Returns those of the devices that may be made which may be opened too. */
 const openable = (devices: Iterable<Dev>): Dev[] => [...devices].filter((dev) => !opensHost.has(dev))
 
 const ROOT = { uid: 0, gid: 0 }
 
-/** A seccomp filter has 64-bit numbers: written as profiles are. */
+/** Formats as JSON with exact 64-bit numbers, which a seccomp filter has. */
 const exactJson = (config: object): string => formatProfile(config as OciSeccomp)
 
 /** Writes the bundle that the runtime reads. */

@@ -11,18 +11,18 @@ import { layout } from './layout.ts'
 import type { DeviceRule } from './oci-config.ts'
 import { openDirectory } from './tree.ts'
 
-/** A device of the host that the container shall have. */
+/** A device of the host that the container gets. */
 export interface Device {
-  /** Below /dev, without it. */
+  /** The path relative to /dev. */
   readonly name: string
   readonly kind: 'c' | 'b'
   readonly dev: Dev
 }
 
 /**
- * Reads `--device PATH[:PATH]`.
+ * Parses `--device PATH[:PATH]`.
  *
- * @throws {Error} if the first names no device of the host, or the second nothing below /dev
+ * @throws {Error} if the first PATH names no device of the host, or the second is not below /dev
  */
 export function readDevice(text: string): Device {
   const [source = '', target = source] = text.split(':')
@@ -45,7 +45,10 @@ export const ruleFor = ({ kind, dev }: Pick<Device, 'kind' | 'dev'>): DeviceRule
   access: 'rwm',
 })
 
-/** A node of the container's own, so that its root may open it and change its mode: never the host's node. */
+/**
+ * Makes a node that belongs to the container, whose root may then open it and change its mode; the host's node is not
+ * shared.
+ */
 export function placeDevice({ name, kind, dev }: Device, owner: IdRange): void {
   const path = `${layout.fresh}/dev/${name}`
   if (name.includes('/')) makeOwned(dirname(path), 0o755, owner)

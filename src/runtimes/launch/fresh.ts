@@ -4,19 +4,19 @@ import type { IdRange } from './ids.ts'
 import { layout } from './layout.ts'
 import { graft, inside } from './tree.ts'
 
-/** A directory that begins empty and belongs to the container's root. */
+/** A directory that is empty at the start and belongs to the container's root. */
 export interface Fresh {
   readonly path: string
   readonly mode: number
 }
 
 /**
- * /dev, whatever the root is. It lies on a tmpfs that the host mounted: a node made there can be opened, in one that the
- * container's user namespace mounts (as runtimes do) the kernel refuses it.
+ * /dev, which every root gets. It is on a tmpfs that the host mounted: the kernel refuses to open device nodes on a
+ * file system that the container's user namespace mounts, as runtimes do.
  */
 export const DEV: readonly Fresh[] = [{ path: '/dev', mode: 0o755 }]
 
-/** Where a program of the default root writes. */
+/** Directories of the default root in which programs write. */
 export const WRITABLE: readonly Fresh[] = [
   { path: '/root', mode: 0o700 },
   { path: '/tmp', mode: 0o1777 },
@@ -34,7 +34,7 @@ export function makeOwned(path: string, mode: number, { uid, gid }: IdRange): vo
 
 const isLink = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false
 
-/** Puts the directories into the tree. One that is a symbolic link there, such as /var/tmp to /tmp, is left so. */
+/** Mounts the directories into the tree, except where the tree has a symbolic link, such as /var/tmp to /tmp. */
 export function placeFresh(root: Handle, directories: readonly Fresh[], owner: IdRange): void {
   for (const { path, mode } of directories) {
     if (isLink(layout.root + path)) continue
@@ -44,7 +44,10 @@ export function placeFresh(root: Handle, directories: readonly Fresh[], owner: I
   }
 }
 
-/** POSIX shared memory, and locks of system tools. Called after `placeFresh`, in what it placed. */
+/**
+ * Makes the directories of POSIX shared memory and of system tools' locks. Precondition: `placeFresh` has been
+ * called.
+ */
 export function fillFresh(owner: IdRange, hasRun: boolean): void {
   makeOwned(stored('/dev/shm'), 0o1777, owner)
   if (hasRun) makeOwned(stored('/run/lock'), 0o1777, owner)

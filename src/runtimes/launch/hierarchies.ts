@@ -4,18 +4,21 @@ import { mount } from '../../kernel/mount.ts'
 import { parseCgroups } from '../../kernel/procfs/cgroup.ts'
 import { CGROUP_ROOT, layout } from './layout.ts'
 
-/** All containers of `run`, in each hierarchy. */
+/** The cgroup, in each hierarchy, of all containers of `run`. */
 export const FAMILY = 'intercede'
 
-/** The directories that hold the cgroups of `run`: the unified hierarchy, and v1's memory controller if it is there. */
+/**
+ * The directories that hold the cgroups of `run`: in the unified hierarchy, and in v1's memory controller if the host
+ * uses it.
+ */
 export interface Hierarchies {
   readonly unified: string
   readonly memory: string | undefined
 }
 
 /**
- * Shows a pure cgroup v2 tree at /sys/fs/cgroup, as runtimes want it, in our private mount namespace. A hybrid machine
- * keeps its memory controller in v1: that is mounted aside, only if the host uses it so already.
+ * Mounts a pure cgroup v2 tree at /sys/fs/cgroup, as runtimes need it, in our private mount namespace. On a hybrid
+ * machine the memory controller is in v1: it is mounted elsewhere, and only if the host uses it already.
  */
 export function openHierarchies(): Hierarchies {
   const unified = `${CGROUP_ROOT}/${FAMILY}`
@@ -49,7 +52,7 @@ function mountUnified(): void {
 }
 
 /**
- * Whether `--memory` can be obeyed, and by whom.
+ * Returns who sets the limit of `--memory`: the runtime (cgroup v2) or we (v1).
  *
  * @throws {Error} if neither hierarchy has a memory controller
  */

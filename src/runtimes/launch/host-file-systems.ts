@@ -2,7 +2,10 @@ import type { Mount } from '../../kernel/procfs/mountinfo.ts'
 
 const contains = (outer: string, inner: string): boolean => inner.startsWith(outer === '/' ? '/' : `${outer}/`)
 
-/** A mount that another one hides: on top of it, beside it but nearer to the root, or over its parent. */
+/**
+ * Tells whether a mount is hidden: by a mount on top of it, by a sibling nearer to the root, or since its parent is
+ * hidden.
+ */
 function isCovered(mount: Mount, all: readonly Mount[]): boolean {
   const above = all.find(({ id }) => id === mount.parent && id !== mount.id)
   return (
@@ -12,19 +15,19 @@ function isCovered(mount: Mount, all: readonly Mount[]): boolean {
   )
 }
 
-/** File systems of the kernel's own: the container gets fresh ones, or none. */
+/** Pseudo file systems of the kernel, of which the container gets new instances or none. */
 const PSEUDO = new Set(
   `autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue nsfs proc
   pstore ramfs rpc_pipefs securityfs selinuxfs sysfs tracefs`.split(/\s+/),
 )
 
-/** What a server or a program answers for: an overlay above it could hang for ever. */
+/** File systems that a server or a program implements: an overlay on them could hang for ever. */
 const REMOTE = /^(fuse(\..*)?|fuseblk|nfs\d?|cifs|smb3|9p|ceph|afs|glusterfs|lustre|ocfs2|gfs2|virtiofs)$/
 
-/** Below these the container has directories of its own. */
+/** Paths below which the container has directories of its own. */
 const REPLACED = ['/proc', '/sys', '/dev', '/run', '/root', '/tmp', '/var/tmp']
 
-/** The mounts with files of the host, the root first and always, parents before children. */
+/** Returns the mounts with files of the host: always the root, which comes first, and parents before children. */
 export function hostFileSystems(all: readonly Mount[]): Mount[] {
   const isWanted = ({ point, type }: Mount): boolean =>
     point === '/' ||

@@ -14,16 +14,16 @@ import { hostFileSystems } from './host-file-systems.ts'
 import { layout } from './layout.ts'
 import { graft, openDirectory } from './tree.ts'
 
-/** What the host forbids on a file system is forbidden on its overlay; an overlay does not look at its lower mount. */
+/** Mount options that are copied from a host mount to its overlay, which ignores the options of its lower mount. */
 const KEPT: Readonly<Record<string, bigint>> = { nosuid: MS_NOSUID, nodev: MS_NODEV, noexec: MS_NOEXEC }
 
 const keptFlags = ({ options }: Mount): bigint => options.reduce((flags, option) => flags | (KEPT[option] ?? 0n), 0n)
 
 /**
- * The host's own file systems as the container's root, each under an overlay that is thrown away.
+ * Builds the container's root from the host's file systems, each under an overlay that is thrown away.
  *
- * @param userns if given, the lower layers are idmapped with it: the container's root then owns all files of the host.
- *   Without, they belong to nobody, and the kernel's own check hides what is not readable by all.
+ * @param userns if given, the lower layers are idmapped with it, so that the container's root owns all files of the
+ *   host; otherwise they belong to nobody, and the kernel's own check hides files that not everybody may read
  */
 export function buildHostRoot(userns?: Handle): void {
   const mounts = hostFileSystems(parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')))
@@ -35,7 +35,10 @@ export function buildHostRoot(userns?: Handle): void {
 
 const isDirectory = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 
-/** Some file systems cannot be a lower layer (vfat, too deep overlays): those are shown read-only. */
+/**
+ * Mounts an overlay, or a read-only bind of a file system that cannot be a lower layer (vfat, overlays that are too
+ * deep).
+ */
 function overlayOrCopy(from: Mount, index: number, userns?: Handle): void {
   try {
     overlay(from, index, userns)
@@ -57,7 +60,7 @@ function overlay(from: Mount, index: number, userns?: Handle): void {
   mount('overlay', layout.root + (from.point === '/' ? '' : from.point), keptFlags(from), options)
 }
 
-/** The root of an overlay has the owner and mode of its upper directory. */
+/** Copies owner and mode to the upper directory, from which the root of an overlay takes them. */
 function copyOwner(from: string, to: string): void {
   const { uid, gid, mode } = statSync(from)
   chownSync(to, uid, gid)

@@ -1,15 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { ID_COUNT } from '../flags.ts'
 
-/** What a container needs: the ids that a Debian system uses, `nobody` (65534) among them. */
-
 /**
- * Taken if no file names us. It lies above useradd's subordinate ids (100,000 to 600,100,000), above LXD's and above
- * systemd-nspawn's (524,288 to 1,879,048,191), and below systemd's foreign ids (2,147,352,576) and 2^31.
+ * The first id if no file has an entry for us. It lies above useradd's subordinate ids (100,000 to 600,100,000),
+ * LXD's and systemd-nspawn's (524,288 to 1,879,048,191), and below systemd's foreign ids (2,147,352,576) and 2^31.
  */
 export const DEFAULT_FIRST = 2_000_000_000
 
-/** The users whose entries are for us, the better one first; Debian and podman use `containers` for such ranges. */
+/** The users whose entries we use, preferred first; Debian and podman use `containers` for such ranges. */
 const OWNERS = ['intercede', 'containers']
 
 interface SubidEntry {
@@ -23,7 +21,7 @@ export interface IdRange {
   readonly gid: number
 }
 
-/** @throws {Error} for a line that is not `owner:first:count`, with its number */
+/** Parses a subid file. @throws {Error} with its number for a line that is not `owner:first:count` */
 function parseSubids(text: string, file: string): SubidEntry[] {
   return text.split('\n').flatMap((line, index) => {
     if (line.trim() === '' || line.startsWith('#')) return []
@@ -38,9 +36,9 @@ function overlaps({ first, count }: SubidEntry): boolean {
 }
 
 /**
- * The first of `ID_COUNT` ids for the container's root: our own entry, or the default where no file names us.
+ * Returns the first of our entry's ids; undefined if the file has no entry for us.
  *
- * @throws {Error} if our entry is too small or names the host's root, or if somebody else has the default range
+ * @throws {Error} if our entry is too small, or includes ids of the host itself
  */
 function chooseFirst(entries: readonly SubidEntry[], file: string): number | undefined {
   const own = OWNERS.map((name) => entries.find(({ owner }) => owner === name)).find((entry) => entry)
@@ -64,7 +62,11 @@ function checkDefault(entries: readonly SubidEntry[], file: string): void {
   )
 }
 
-/** Chooses from the texts of both files, which must either both name us or both not. */
+/**
+ * Chooses the container's ids from the texts of both files, of which both or neither must have an entry for us.
+ *
+ * @throws {Error} if the entries are not usable, or another owner has ids of the default range
+ */
 export function chooseRange(subuid: string, subgid: string): IdRange {
   const files = { '/etc/subuid': subuid, '/etc/subgid': subgid }
   const parsed = Object.entries(files).map(([file, text]) => ({ file, entries: parseSubids(text, file) }))

@@ -15,14 +15,15 @@ import { startRuntime, statusOf } from './start.ts'
 import { pipes, type Stdio } from './stdio.ts'
 import { terminal } from './terminal.ts'
 
-/** Where the seccomp profile's `listenerPath` must point. */
+/** The socket to which the seccomp profile's `listenerPath` must point. */
 export const AGENT_SOCKET: string = layout.agent
 
 /**
- * Runs a command in a container and returns its exit status; 125, 126 and 127 as podman's. All mounts are in a private
- * mount namespace that ends with this process, so only the cgroup and the agent need an end of their own.
+ * Runs a command in a container and returns its exit status; 125, 126 and 127 mean the same as podman's. All mounts
+ * are in a private mount namespace that ends with this process, so only the cgroup and the agent must be ended
+ * explicitly.
  *
- * @throws {Error} one sentence: exit status 125
+ * @throws {Error} one sentence, for exit status 125
  */
 export async function launch(options: LaunchOptions): Promise<number> {
   const plan = planLaunch(options)
@@ -30,7 +31,7 @@ export async function launch(options: LaunchOptions): Promise<number> {
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)
   using cgroup = new Cgroup(hierarchies, options.memory)
-  // Its engine takes as long to start as the container; a call that comes before it is ready waits.
+  // The agent's engine takes as long to start as the container; a call that comes before it is ready waits.
   const runtime = { program: plan.runtime.path, options: ['--root', layout.state], env: {} }
   const agent = options.startAgent?.(AGENT_SOCKET, runtime)
   agent?.catch(() => cgroup.kill())

@@ -1,17 +1,17 @@
 /**
- * Where `run` builds: on a tmpfs of a private mount namespace. On the host the directory stays empty, and all that was
- * mounted vanishes with the processes.
+ * The directory in which `run` builds, on a tmpfs of a private mount namespace. On the host it stays empty, and all
+ * mounts vanish with the processes.
  */
 export const BASE = '/run/intercede/run'
 
 export const layout = {
-  /** The container's root, complete with all mounts but those that only the container itself can make. */
+  /** The container's root with all mounts, except those that only the container itself can make. */
   root: `${BASE}/root`,
-  /** An overlay's lower, upper and work directories, numbered. */
+  /** The lower, upper and work directories of the overlays, numbered. */
   layers: `${BASE}/layers`,
-  /** The directories that belong to the container's root. */
+  /** New directories that belong to the container's root. */
   fresh: `${BASE}/fresh`,
-  /** The memory controller of cgroup v1, where the machine has it there. */
+  /** The mount of cgroup v1's memory controller, if the machine uses it. */
   memory: `${BASE}/memory`,
   bundle: `${BASE}/bundle`,
   state: `${BASE}/state`,

@@ -3,7 +3,7 @@ import { startTime } from '../../kernel/process.ts'
 import { killCgroup, removeCgroup } from './cgroup.ts'
 import type { Hierarchies } from './hierarchies.ts'
 
-/** A name is `PID-STARTTIME` of the run that made it, see `ownName`. */
+/** Tells whether the run that made a cgroup has ended. The name is `PID-STARTTIME` of the run, see `ownName`. */
 export function isLeftover(name: string, startTimeOf: (pid: number) => number | undefined = startTime): boolean {
   const [, pid, started] = /^(\d+)-(\d+)$/.exec(name) ?? []
   return pid !== undefined && startTimeOf(Number(pid)) !== Number(started)
@@ -17,7 +17,7 @@ function namesIn(family: string): string[] {
   }
 }
 
-/** Kills and removes what a run left behind that was killed itself: its container is all that can outlive it. */
+/** Kills and removes the cgroups of runs that were killed themselves; only their containers can outlive them. */
 export function removeLeftovers({ unified, memory }: Hierarchies): string[] {
   const families = memory ? [unified, memory] : [unified]
   const names = [...new Set(families.flatMap(namesIn))].filter((name) => isLeftover(name))

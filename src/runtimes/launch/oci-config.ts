@@ -22,7 +22,7 @@ export interface ContainerSpec {
   readonly cwd: string
   readonly user: { readonly uid: number; readonly gid: number }
   readonly terminal: boolean
-  /** Of the terminal, from its first moment: the command may ask at once. */
+  /** The terminal's size from the beginning, since the command may read it at once. */
   readonly consoleSize?: ConsoleSize | undefined
   readonly root: string
   readonly ids: IdRange
@@ -30,7 +30,7 @@ export interface ContainerSpec {
   readonly net: 'none' | 'host'
   readonly cgroupsPath: string
   readonly devices: readonly DeviceRule[]
-  /** Bytes; undefined where the limit is set elsewhere, or not at all. */
+  /** The memory limit in bytes; undefined if it is set elsewhere, or not at all. */
   readonly memory: number | undefined
   /** An OCI `linux.seccomp` object. */
   readonly seccomp: object | undefined
@@ -44,26 +44,32 @@ const character = (major: number, minor?: number): DeviceRule => ({
   access: 'rwm',
 })
 
-/** podman's: nothing but harmless devices may be opened; a node of any kind may be made, if the kernel or we allow it. */
+/** podman's device rules: only harmless devices may be opened; any node may be made, if the kernel or we allow it. */
 const DEVICE_RULES: readonly DeviceRule[] = [
   { allow: false, access: 'rwm' },
   { allow: true, type: 'c', access: 'm' },
   { allow: true, type: 'b', access: 'm' },
   ...[3, 5, 7, 8, 9].map((minor) => character(1, minor)), // null, zero, full, random, urandom
-  // tty and ptmx. A console (5:1) may be made, but what its driver opens is the console of the host.
+  // tty and ptmx; the console (5:1) is missing, since its driver opens the host's console, but its node may be made.
   ...[0, 2].map((minor) => character(5, minor)),
   character(136), // pts
 ]
 
 const NOTHING_EXTRA = ['nosuid', 'noexec', 'nodev']
 
-/** Only a network namespace of the container's own user namespace may have its sysfs mounted. */
+/**
+ * Returns the mount of /sys: sysfs can be mounted only in a network namespace that the container's user namespace
+ * owns.
+ */
 const sysfs = (net: 'none' | 'host'): object =>
   net === 'host'
     ? { destination: '/sys', type: 'none', source: '/sys', options: ['rbind', ...NOTHING_EXTRA, 'rro'] }
     : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...NOTHING_EXTRA, 'ro'] }
 
-/** /dev and /dev/shm stand in the root already, on a file system of the host: devices made there can be opened. */
+/**
+ * Returns the mounts that the runtime makes. /dev and /dev/shm are in the root already, on a file system of the host,
+ * so that device nodes on it can be opened.
+ */
 const mounts = (net: 'none' | 'host'): object[] => [
   { destination: '/proc', type: 'proc', source: 'proc' },
   {
@@ -109,7 +115,7 @@ function processOf({ args, env, cwd, user, terminal, consoleSize, caps }: Contai
 
 const mapping = (hostID: number): object[] => [{ containerID: 0, hostID, size: ID_COUNT }]
 
-/** The `config.json` of the container: pure, so that what the runtime is told can be read and tested. */
+/** Returns the `config.json` of the container. The function is pure, so that its result can be printed and tested. */
 export function ociConfig(spec: ContainerSpec): object {
   const { name, root, ids, net, cgroupsPath, devices, memory, seccomp } = spec
   const namespaces = [...NAMESPACES, ...(net === 'none' ? ['network'] : [])]

@@ -9,7 +9,7 @@ import { type IdRange, readRange } from './ids.ts'
 import { inspectRootfs } from './rootfs.ts'
 import { type FoundRuntime, findRuntime } from './runtime.ts'
 
-/** What to run and in what: the options of `intercede run`, as data. */
+/** The options of `intercede run` as data. */
 export interface LaunchOptions {
   readonly command: readonly string[]
   readonly name?: string | undefined
@@ -17,22 +17,24 @@ export interface LaunchOptions {
   readonly exposeHost?: boolean | undefined
   readonly binds?: readonly string[] | undefined
   readonly devices?: readonly string[] | undefined
-  /** Character devices that the policy lets the container make, and so open. */
+  /** Character devices that the policy lets the container make; it may therefore open them. */
   readonly policyDevices?: ReadonlySet<Dev> | undefined
-  /** Bytes. */
+  /** The memory limit in bytes. */
   readonly memory?: number | undefined
   readonly net?: 'none' | 'host' | undefined
   readonly runtime?: OciRuntime | undefined
   readonly env?: readonly string[] | undefined
   readonly workdir?: string | undefined
   readonly user?: { readonly uid: number; readonly gid: number } | undefined
-  /** Makes the OCI `linux.seccomp` object for a runtime; its `listenerPath` is `AGENT_SOCKET`. */
+  /** Returns the OCI `linux.seccomp` object for a runtime; its `listenerPath` is `AGENT_SOCKET`. */
   readonly seccomp?: ((target: Target) => object) | undefined
-  /** Starts what takes the container's listener; the socket must be there when the call returns its promise. */
+  /**
+   * Starts the agent that receives the container's listener. The socket must exist when the call returns its promise.
+   */
   readonly startAgent?: ((socketPath: string, runtime: RuntimeCall) => Promise<Agent>) | undefined
 }
 
-/** The keeper of the container's listener. */
+/** The keeper that holds the container's listener. */
 export interface Agent {
   close(): Promise<void>
 }
@@ -42,14 +44,17 @@ export interface Plan {
   readonly runtime: FoundRuntime
   readonly ids: IdRange
   readonly rootfs: string | undefined
-  /** Whether host files are shown with the container's ids, for which a user namespace is needed early. */
+  /**
+   * Whether files of the host are shown with the container's ids, which takes a user namespace before the container
+   * starts.
+   */
   readonly idmapped: boolean
   readonly binds: readonly Bind[]
   readonly devices: readonly Device[]
 }
 
 /**
- * Checks all that can be checked before anything is made.
+ * Checks everything that can be checked before anything is made.
  *
  * @throws {Error} one sentence
  */

@@ -7,17 +7,18 @@ import { hostFileSystems } from './host-file-systems.ts'
 import { BASE, layout } from './layout.ts'
 import type { Plan } from './plan.ts'
 
-/** All that a container writes to its default root lies in memory: bounded in bytes and in inodes. */
+/** Limits in bytes and inodes of the tmpfs, which holds all that a container writes to its default root. */
 const LIMITS = 'size=25%,nr_inodes=1m'
-/** What `run`, its engine and the helpers of that start, besides the runtime. */
+/** The programs that `run`, its engine and helpers start, besides the runtime. */
 const PROGRAMS = ['cat', 'choom', 'nsenter', 'setpriv', 'sh', 'unshare']
-/** File systems of the kernel's own, which nobody unmounts to take a disk away. */
+/** Directories of pseudo file systems, which nobody unmounts in order to remove a disk. */
 const KERNELS = ['/proc', '/sys', '/dev']
 
 /**
- * Moves the main thread, and with it every program started later, into a mount namespace of its own with an empty
- * tmpfs on BASE, and of the host's mounts only those that the container shows and that we need ourselves. Threads that run
- * already stay outside: from here on no asynchronous call of `fs` may name a path. The working directory is `/` then.
+ * Moves the main thread, and every program that it starts later, into a mount namespace with an empty tmpfs on BASE
+ * and only those mounts of the host that the container shows or we need. The working directory is then `/`.
+ *
+ * Threads that run already stay outside: from here on no asynchronous call of `fs` may name a path.
  */
 export function enterPrivateMounts({ rootfs, binds, runtime }: Plan): void {
   mkdirSync(BASE, { recursive: true, mode: 0o755 })

@@ -7,15 +7,18 @@ import { makeRaw, setWindowSize } from '../../kernel/pty.ts'
 import type { ConsoleSize } from './oci-config.ts'
 import { output } from './stdio.ts'
 
-/** The container gets a terminal only if both ends of ours are one: else a pipeline would get its control characters. */
+/**
+ * Tells whether the container gets a terminal: only if both our stdin and stdout are terminals, since a pipeline
+ * would otherwise get the terminal's control characters.
+ */
 export const hasTerminal = (): boolean => Boolean(process.stdin.isTTY && process.stdout.isTTY)
 
 const CHUNK = 65_536
 const readChunk = promisify(read)
 
 /**
- * What comes out of a terminal, until its last slave is closed (EIO). Read by libuv's pool: its streams take a short
- * read together with the hang-up for the end, and drop what is still to come.
+ * Reads from a terminal until its last slave is closed (EIO). It uses libuv's thread pool, since libuv's streams take
+ * a short read together with the hang-up for the end, and drop the remaining data.
  */
 async function* untilHangup(master: Handle): AsyncGenerator<Buffer> {
   try {
@@ -34,8 +37,9 @@ const IN_A_ROW_MS = 2000
 const PATIENCE = 3
 
 /**
- * A command that is the container's first process ignores Ctrl-C unless it has a handler. Who presses it again and again
- * wants an end: from the third on, each is a SIGTERM to ourselves, of which the second kills.
+ * Returns a handler of key presses that counts Ctrl-C. A container's first process ignores SIGINT unless it has a
+ * handler, so from the third Ctrl-C in IN_A_ROW_MS on, each sends SIGTERM to ourselves, of which the second kills the
+ * container.
  */
 function insistence(): (keys: Buffer) => void {
   let pressed: number[] = []
@@ -47,28 +51,30 @@ function insistence(): (keys: Buffer) => void {
 }
 
 /**
- * Copies between the user's terminal and `master` until the other side hangs up. Every key goes through as it is, Ctrl-C
- * too: the container's terminal makes the signal of it.
+ * Copies between the user's terminal and `master` until the container hangs up. Every key is passed on unchanged,
+ * Ctrl-C too, which the container's terminal turns into a signal.
  */
 export async function relayRaw(master: Handle): Promise<void> {
   using _raw = makeRaw(process.stdin.fd)
   const input = createWriteStream('', { fd: master.raw, autoClose: false })
-  input.on('error', () => {}) // EIO: it hung up, which the other direction notices
+  // EIO: the container hung up, which the other direction notices.
+  input.on('error', () => {})
   const insist = insistence()
   process.stdin.on('data', insist)
   process.stdin.pipe(input)
-  await pipeline(untilHangup(master), output(1)).catch(() => {}) // the user's terminal went away
+  // An error means that the user's terminal went away.
+  await pipeline(untilHangup(master), output(1)).catch(() => {})
   process.stdin.unpipe(input)
   process.stdin.off('data', insist)
 }
 
-/** The size of the user's terminal. */
+/** Returns the size of the user's terminal. */
 export function consoleSize(): ConsoleSize {
   const [width, height] = (process.stdout as WriteStream).getWindowSize()
   return { height, width }
 }
 
-/** Gives `master` the size of the user's terminal, now and whenever that changes. */
+/** Gives `master` the size of the user's terminal, now and after every change. */
 export function followSize(master: Handle, onResize: () => void = () => {}): Disposable {
   const measure = (): void => setWindowSize(master, ...(process.stdout as WriteStream).getWindowSize())
   const follow = (): void => {

@@ -11,9 +11,9 @@ import { graft, openDirectory } from './tree.ts'
 export type Ownership = 'root' | 'mapped'
 
 /**
- * Who owns the tree of `--rootfs`: the host's root (then it is shown idmapped), or the container's root already.
+ * Returns who owns the tree of `--rootfs`: the host's root, for which it is shown idmapped, or the container's root.
  *
- * @throws {Error} if it is missing, no directory, or belongs to somebody else
+ * @throws {Error} if it is missing, is not a directory, or belongs to another user
  */
 export function inspectRootfs(path: string, { uid }: IdRange): Ownership {
   const found = statSync(path, { throwIfNoEntry: false })
@@ -32,8 +32,8 @@ export function inspectRootfs(path: string, { uid }: IdRange): Ownership {
 }
 
 /**
- * What the container's root writes into an idmapped tree belongs to the host's root on disk, setuid bits and device nodes
- * included: no user of the host may be able to reach it.
+ * Refuses a tree that users of the host can reach: what the container's root writes into an idmapped tree belongs to
+ * the host's root on disk, setuid programs and device nodes included.
  */
 function refuseIfReachable(path: string): void {
   for (let directory = realpathSync(path); ; directory = dirname(directory)) {
@@ -46,7 +46,7 @@ function refuseIfReachable(path: string): void {
   )
 }
 
-/** Makes `path` the container's root. What is written there stays there. */
+/** Mounts `path` as the container's root. What the container writes there is kept. */
 export function mountRootfs(path: string, userns?: Handle): void {
   using target = openDirectory(layout.root)
   try {

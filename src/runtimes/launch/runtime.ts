@@ -5,16 +5,16 @@ import { ociRuntimes } from '../known/index.ts'
 import type { OciRuntime } from '../runtime.ts'
 import { which } from '../which.ts'
 
-/** A runtime that is installed. */
+/** A runtime that is installed on this machine. */
 export interface FoundRuntime {
   readonly known: OciRuntime
   readonly path: string
 }
 
 /**
- * The OCI runtime to use.
+ * Returns the OCI runtime to use.
  *
- * @throws {Error} if the wanted one, or any, is not installed
+ * @throws {Error} if the wanted runtime, or any at all, is not installed
  */
 export function findRuntime(wanted?: OciRuntime): FoundRuntime {
   const candidates = wanted ? [wanted] : ociRuntimes
@@ -27,7 +27,7 @@ export function findRuntime(wanted?: OciRuntime): FoundRuntime {
   throw new Error(`Cannot start a container: no ${names} found: apt-get install ${packages}`)
 }
 
-/** The capabilities in our bounding set: a runtime fails if it is asked for one that the machine does not give. */
+/** Returns the capabilities in our bounding set; a runtime fails if it is asked for others. */
 export function ownBoundingSet(status = readFileSync('/proc/self/status', 'utf8')): Cap[] {
   const mask = statusMask(status, 'CapBnd')
   return capabilities.filter((cap) => (mask & capMask(cap)) !== 0n)
@@ -39,8 +39,8 @@ interface LogLine {
 }
 
 /**
- * The exit status of `run` when the runtime ended with `status`. Runtimes answer 1 both for a command that ended so and
- * for their own failure; only the latter leaves an error in their log.
+ * Returns the exit status of `run` when the runtime ended with `status`. Runtimes return 1 both for a command that
+ * ended with 1 and for their own failure; only the latter leaves an error in their log.
  */
 export function exitStatus(status: number, log: string, failures: OciRuntime['failures']): number {
   const errors = log

@@ -1,10 +1,13 @@
 import { now } from '../../kernel/clock.ts'
 
-/** What is passed on to the container. Terminal signals reach only us: the runtime has a session of its own. */
+/**
+ * Signals that are passed on to the container. The terminal sends its signals only to us, since the runtime has a
+ * session of its own.
+ */
 const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
 const ENDING = new Set<NodeJS.Signals>(['SIGINT', 'SIGTERM'])
 
-/** Two requests to end within this time mean "now". */
+/** Milliseconds within which a second SIGINT or SIGTERM kills the container. */
 const INSISTENCE_MS = 10_000
 
 export interface SignalTargets {
@@ -13,8 +16,8 @@ export interface SignalTargets {
 }
 
 /**
- * Passes signals on while it is held. An init that has no handler ignores SIGTERM by the kernel's rule, so the second
- * SIGINT or SIGTERM kills.
+ * Passes signals on until the result is disposed. By the kernel's rule an init without a handler ignores SIGTERM, so
+ * a second SIGINT or SIGTERM kills.
  */
 export function forwardSignals({ forward, kill }: SignalTargets): Disposable {
   let last = Number.NEGATIVE_INFINITY

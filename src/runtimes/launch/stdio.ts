@@ -8,19 +8,19 @@ import type { IdRange } from './ids.ts'
 
 /** What the runtime gets as its descriptors 0, 1 and 2, and our end of it. */
 export interface Stdio extends Disposable {
-  /** The runtime's ends; `relay` closes our copies. */
+  /** The runtime's ends, of which `relay` closes our copies. */
   readonly ends: readonly [Fd, Fd, Fd]
-  /** What the runtime must be told about it. */
+  /** Options of the runtime for this kind of stdio. */
   readonly args: readonly string[]
   /**
-   * Starts after the runtime was spawned; resolves when all output of the container is out.
+   * Copies until all output of the container has been written. It is called after the runtime was spawned.
    *
-   * @param ended whether the runtime has ended
+   * @param ended tells whether the runtime has ended
    */
   relay(ended: () => boolean): Promise<void>
 }
 
-/** Stdio without a terminal; our own stdin may be kept back. */
+/** Stdio without a terminal; our own stdin may be left unread. */
 export interface Pipes extends Stdio {
   relay(ended: () => boolean, options?: { readonly stdin: boolean }): Promise<void>
 }
@@ -29,19 +29,19 @@ const reader = (fd: Fd): Readable => new Socket({ fd: fd.release(), readable: tr
 const writer = (fd: Fd): Writable => new Socket({ fd: fd.release(), readable: false, writable: true })
 
 /**
- * Our own output, written by libuv's pool: a reader of ours that is slow must not stop the main thread, which has
- * signals to pass on.
+ * Returns our own output, written by libuv's thread pool: a slow reader must not stop the main thread, which passes
+ * signals on.
  */
 export const output = (fd: 1 | 2): Writable => createWriteStream('', { fd, autoClose: false })
 
-/** Copies until the end of either side; that a reader went away (`| head`) is the container's to notice, by SIGPIPE. */
+/** Copies until the end of either side. If our reader goes away (`| head`), the container notices it by SIGPIPE. */
 async function copy(from: Readable, to: Writable): Promise<void> {
   await pipeline(from, to).catch(() => from.destroy())
 }
 
 /**
- * Three pipes. The container's root may change the owner and the mode of what it gets, so that it never gets the host's
- * own files; it owns the pipes, so that it can open /dev/stdout.
+ * Makes three pipes. The container's root may change owner and mode of its stdio, so it never gets files of the host;
+ * it owns the pipes, so that it can open /dev/stdout.
  */
 export function pipes({ uid, gid }: IdRange): Pipes {
   const stdin = pipe()

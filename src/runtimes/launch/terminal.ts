@@ -4,10 +4,10 @@ import { followSize, relayRaw } from './raw-relay.ts'
 import type { Stdio } from './stdio.ts'
 
 /**
- * A terminal of ours for the runtime, which makes the container's own and copies between the two: for runc, which gives
- * its terminal away only when it does not stay. The user's terminal never reaches the container's side.
+ * Makes stdio with a terminal of ours for the runtime, which makes the container's own and copies between the two. It
+ * is for runc, which sends its terminal away only if it does not stay. The container never gets the user's terminal.
  *
- * @param onResize the runtime is in another session and gets no SIGWINCH by itself
+ * @param onResize called on a new size, since the runtime is in another session and gets no SIGWINCH by itself
  */
 export function terminal(onResize: () => void): Stdio {
   const { master, slave } = openPty()

@@ -13,8 +13,8 @@ import { mountSetattr } from '../../kernel/mount-attr.ts'
 export const openDirectory = (path: string): Fd => openat(AT_FDCWD, cstring(path), O_PATH | O_DIRECTORY)
 
 /**
- * The directory `path` of the tree below `root`, made with its parents if it is missing. A symbolic link of the tree
- * leads to where it leads for the container, never out of the tree.
+ * Opens the directory `path` of the tree below `root`, and makes it and its parents if they are missing. A symbolic
+ * link is followed as the container would follow it, never out of the tree.
  */
 export function inside(root: Handle, path: string): Fd {
   try {
@@ -29,14 +29,14 @@ export function inside(root: Handle, path: string): Fd {
 
 export interface Graft {
   readonly recursive?: boolean
-  /** MOUNT_ATTR_*. */
+  /** The attributes to set, MOUNT_ATTR_*. */
   readonly set?: bigint
   readonly userns?: Handle | undefined
 }
 
 /**
- * Mounts a copy of the directory `source` on `target`. The attributes are in force before it is visible. It is private: what
- * the host mounts in that directory later is not for the container.
+ * Mounts a copy of the directory `source` on `target`, with its attributes in force before it is visible. The copy is
+ * private: the container does not get what the host mounts in that directory later.
  */
 export function graft(source: string, target: Handle, { recursive = false, set = 0n, userns }: Graft = {}): void {
   using tree = openTree(source, recursive)

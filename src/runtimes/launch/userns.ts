@@ -9,8 +9,8 @@ import { ID_COUNT } from '../flags.ts'
 import type { IdRange } from './ids.ts'
 
 /**
- * A user namespace with the container's mapping, for idmapped mounts. Node has threads and cannot make one itself: a
- * `cat` in a new one stays until the namespace is held, its echo says that it is there.
+ * Returns a user namespace with the container's id maps, for idmapped mounts. Node is multithreaded and cannot
+ * unshare one itself, so a `cat` in a new one keeps it until it is opened; its echo tells that the namespace exists.
  */
 export async function mappedNamespace({ uid, gid }: IdRange): Promise<Fd> {
   const holder = spawn('unshare', ['--user', '--', 'cat'], { stdio: ['pipe', 'pipe', 'inherit'] })

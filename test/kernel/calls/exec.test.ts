@@ -3,7 +3,10 @@ import { execute } from '../../support/host.ts'
 
 const dist = (file: string): string => new URL(`../../../dist/kernel/${file}`, import.meta.url).href
 
-/** Becomes a shell that tells which descriptors it has, or says why not. */
+/**
+ * Becomes a shell that tells which descriptors it has, or says why not. The shell starts ls(1) without a pipe: while it
+ * makes a pipe, it holds both ends itself, and ls would list them now and then.
+ */
 const script = (program: string): string => `
   import { readdirSync } from 'node:fs'
   import { memfd } from '${dist('shared-memory.js')}'
@@ -12,7 +15,7 @@ const script = (program: string): string => `
   process.env.LEFT = passed.raw
   process.on('SIGHUP', () => { console.log('SIGHUP'); process.exit() })
   try {
-    execv('${program}', ['-c', 'echo $PPID $$ $0; test -e /proc/$$/fd/$LEFT && ls /proc/$$/fd | wc -l; kill -HUP $$; echo ignored'], [passed])
+    execv('${program}', ['-c', 'echo $PPID $$ $0; test -e /proc/$$/fd/$LEFT && ls -v /proc/$$/fd; kill -HUP $$; echo ignored'], [passed])
   } catch (error) {
     console.log(error.message)
     setInterval(() => {}, 1000)
@@ -24,7 +27,7 @@ const run = (program: string) => execute(process.execPath, ['--input-type=module
 test('execv() becomes the program, with these descriptors and no others, and SIGHUP does not end it', async () => {
   const { stdout } = await run('/bin/sh')
   // Standard streams, and the one that was passed.
-  expect(stdout).toMatch(new RegExp(`^${process.pid} \\d+ /bin/sh\n4\nignored\n$`))
+  expect(stdout).toMatch(new RegExp(`^${process.pid} \\d+ /bin/sh\n0\n1\n2\n\\d+\nignored\n$`))
 })
 
 test('execv() that fails leaves everything as it was', async () => {

@@ -165,8 +165,10 @@ describe.skipIf(absent)(`one daemon${absent ?? ''}`, () => {
         `${majors[runtime]}`,
         '$n',
       )
-      const script = `for n in $(seq ${TIMES}); do ${command.join(' ')}; done`
-      return (await machine.run('sh', '-c', script)).stdout.trim().split('\n')
+      // An exec that fails says nothing on its output: then its line tells how it ended, and what it said instead.
+      const silent = `exec $n ended with $status and said: $(cat ${runtime}.stderr)`
+      const each = `said=$(${command.join(' ')} 2>${runtime}.stderr); status=$?; echo "\${said:-${silent}}"`
+      return (await machine.run('sh', '-c', `for n in $(seq ${TIMES}); do ${each}; done`)).stdout.trim().split('\n')
     }
     for (const said of await Promise.all(both.map(one))) {
       expect(said).toEqual(Array.from({ length: TIMES }, () => '{"errno":"EPERM"}'))

@@ -87,12 +87,14 @@ export class Caller {
   static calls = 0
   readonly #isContained: boolean
   readonly #waiting: ((line: string) => void)[] = []
+  #hasEnded = false
 
   constructor(program: string, args: readonly string[], isContained = false) {
     this.#isContained = isContained
     this.#child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     createInterface(this.#child.stdout!).on('line', (line) => this.#waiting.shift()?.(line))
     this.#child.once('exit', () => {
+      this.#hasEnded = true
       for (const give of this.#waiting.splice(0)) give('ended')
     })
   }
@@ -113,8 +115,9 @@ export class Caller {
     return this.#child.pid!
   }
 
-  /** The answer to a line; many may be on their way at once. */
+  /** The answer to a line, "ended" if the process has; many may be on their way at once. */
   ask(line: string): Promise<string> {
+    if (this.#hasEnded) return Promise.resolve('ended')
     return new Promise((resolve) => {
       this.#waiting.push(resolve)
       this.#child.stdin!.write(`${line}\n`)

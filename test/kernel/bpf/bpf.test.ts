@@ -19,7 +19,7 @@ import {
   withoutCgroups,
 } from '../../support/bpf-world.ts'
 import { fixture } from '../../support/fixtures.ts'
-import { execute, Host, until } from '../../support/host.ts'
+import { BASE, directory, execute, Host, until } from '../../support/host.ts'
 
 const why = withoutCgroups()
 const OVERRIDE = 1
@@ -247,11 +247,13 @@ describe.skipIf(why)(`device programs of a container${why ? `: skipped, ${why}` 
     })
 
     test('seen by a private mount of the unified hierarchy in a cgroup namespace, and by a bind mount', async () => {
-      const script = `mount -t cgroup2 none /mnt && mkdir /mnt/mounted && mount --bind /mnt/mounted /srv && exec ${fixture('bpf-calls')}`
+      // A directory of its own: a mount on one of the host might hide the checkout, and so the program.
+      const bound = directory(`${host.directory}/bound`, BASE, 0o755)
+      const script = `mount -t cgroup2 none /mnt && mkdir /mnt/mounted && mount --bind /mnt/mounted ${bound} && exec ${fixture('bpf-calls')}`
       const { group: its, other } = second({ within: ['unshare', '--mount', '--cgroup', 'sh', '-c', script] })
       const below = `${its.path}/mounted`
       try {
-        for (const path of ['/mnt/mounted', '/srv']) {
+        for (const path of ['/mnt/mounted', bound]) {
           const program = await load(other)
           const group = await open(path, other)
           const attached = await recorded(() => other.bpf(BPF.PROG_ATTACH, attaching(group, program)))

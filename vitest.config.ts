@@ -3,49 +3,46 @@ import { defineConfig } from 'vitest/config'
 /** What runs threads is tested in the build. */
 const BUILT = 'test/support/fresh-build.ts'
 
-/** unit: pure, seconds. kernel: the real kernel, as root. attacks: what a hostile container does. runtimes: crun, runc, podman, one file at a time. */
+/** These files compare times: nothing else may run beside them. */
+const TIMED = [
+  'test/kernel/engine/{dedicated-receiver,journal-cost,journal-race,lane,storm,stuck,walker-time}.test.ts',
+  'test/kernel/paths/descriptors.test.ts',
+  'test/kernel/sched/rt-priority.test.ts',
+]
+
+/** These files wait for clocks, loads and hangs, 10 s and more each: `npm test` leaves them out. */
+const LONG = [
+  'test/kernel/bpf/bpf-hostile.test.ts',
+  'test/kernel/calls/process-caps.test.ts',
+  'test/kernel/engine/{engine-ends,no-descriptors,persistent-state,signals,suspend}.test.ts',
+  'test/kernel/keeper/{reload,restart}.test.ts',
+  'test/kernel/lxc/lxc-late.test.ts',
+  'test/kernel/mount/{mount,mount-hang}.test.ts',
+  'test/kernel/sysinfo/uptime.test.ts',
+]
+
+const KERNEL = { globalSetup: BUILT, testTimeout: 60_000, hookTimeout: 60_000 }
+/** Their containers share the machine's storage, cgroups and consoles: one file at a time. */
+const CONTAINERS = { globalSetup: BUILT, testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false }
+
+/**
+ * unit: pure, seconds. kernel, long and timed: the real kernel, as root. attacks: what a hostile container does.
+ * runtimes: crun, runc, podman, LXC. What may run in parallel runs first, in as many files at once as there are processors.
+ */
 export default defineConfig({
   test: {
+    maxWorkers: '100%',
+    reporters: ['default', './scripts/test-times.js'],
     projects: [
-      {
-        test: {
-          name: 'unit',
-          include: ['test/unit/**/*.test.ts'],
-          // A busy machine runs the comparisons of filters for more than the usual five seconds.
-          testTimeout: 30_000,
-        },
-      },
-      {
-        test: {
-          name: 'kernel',
-          globalSetup: BUILT,
-          include: ['test/kernel/**/*.test.ts'],
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
-        },
-      },
-      { test: { name: 'differential', globalSetup: BUILT, include: ['test/differential/**/*.test.ts'] } },
-      { test: { name: 'fuzz', globalSetup: BUILT, include: ['test/fuzz/**/*.test.ts'], fileParallelism: false } },
-      {
-        test: {
-          name: 'attacks',
-          globalSetup: BUILT,
-          include: ['test/attacks/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          fileParallelism: false,
-        },
-      },
-      {
-        test: {
-          name: 'runtimes',
-          globalSetup: BUILT,
-          include: ['test/runtimes/**/*.test.ts'],
-          fileParallelism: false,
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-        },
-      },
+      // A busy machine runs the comparisons of filters for more than the usual five seconds.
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
+      { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: [...TIMED, ...LONG], ...KERNEL } },
+      { test: { name: 'long', include: LONG, ...KERNEL } },
+      { test: { name: 'timed', include: TIMED, ...KERNEL, fileParallelism: false } },
+      { test: { name: 'differential', include: ['test/differential/**/*.test.ts'], globalSetup: BUILT } },
+      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, fileParallelism: false } },
+      { test: { name: 'attacks', include: ['test/attacks/**/*.test.ts'], ...CONTAINERS } },
+      { test: { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], ...CONTAINERS } },
     ],
   },
 })

@@ -1,12 +1,13 @@
 // node scripts/test-summary.js FOLDER: adds up the JSON reports of vitest in FOLDER: NAME.json of each Node, and
 // NAME.again.json of the files that were run a second time, alone, because a test of them had failed. Names every test that
-// was skipped (by our convention its reason stands in its name), failed, with what it said, or passed only the second time,
-// and ends with "N passed, N failed, N skipped".
+// was skipped, failed, with what it said, or passed only the second time, counts what was skipped by the reasons in the
+// names, and ends with "N passed, N failed, N skipped".
 //
 // node scripts/test-summary.js --failed REPORT: prints the files in which a test failed, each in a line.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
+import { skipReasons } from './skip-reasons.js'
 
 /** What a failed test said is shown so far. */
 const SHOWN_LINES = 12
@@ -25,6 +26,7 @@ function shown(messages) {
 
 function summary(folder) {
   const count = { passed: 0, failed: 0, skipped: 0 }
+  const skippedNames = []
   let again = 0
   for (const name of readdirSync(folder).sort()) {
     if (name.endsWith('.again.json')) continue
@@ -41,7 +43,10 @@ function summary(folder) {
       for (const { status, fullName, failureMessages } of file.assertionResults) {
         const outcome = status === 'passed' || status === FAILED ? status : 'skipped'
         count[outcome]++
-        if (outcome === 'skipped') console.log(`skipped: ${where}: ${fullName}`)
+        if (outcome === 'skipped') {
+          skippedNames.push(fullName)
+          console.log(`skipped: ${where}: ${fullName}`)
+        }
         if (outcome === FAILED) console.log(`failed: ${where}: ${fullName}\n${shown(failureMessages)}`)
       }
       if (file === first) continue
@@ -53,6 +58,7 @@ function summary(folder) {
         console.log(`run a second time, alone: ${where}: ${fullName}: at first it failed:\n${shown(failureMessages)}`)
     }
   }
+  for (const reason of skipReasons(skippedNames)) console.log(reason)
   const { passed, failed, skipped } = count
   if (passed === 0) console.log('No test was run')
   if (again > 0) console.log(`${again} of these failed the first time, and their files were run again, alone`)

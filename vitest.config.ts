@@ -5,7 +5,13 @@ const BUILT = 'test/support/fresh-build.ts'
 
 /** These files compare times: nothing else may run beside them. */
 const TIMED = [
-  'test/kernel/engine/{dedicated-receiver,journal-cost,journal-race,lane,storm,stuck,walker-time}.test.ts',
+  'test/kernel/engine/dedicated-receiver.test.ts',
+  'test/kernel/engine/journal-cost.test.ts',
+  'test/kernel/engine/journal-race.test.ts',
+  'test/kernel/engine/lane.test.ts',
+  'test/kernel/engine/storm.test.ts',
+  'test/kernel/engine/stuck.test.ts',
+  'test/kernel/engine/walker-time.test.ts',
   'test/kernel/paths/descriptors.test.ts',
   'test/kernel/sched/rt-priority.test.ts',
 ]
@@ -14,10 +20,16 @@ const TIMED = [
 const LONG = [
   'test/kernel/bpf/bpf-hostile.test.ts',
   'test/kernel/calls/process-caps.test.ts',
-  'test/kernel/engine/{engine-ends,no-descriptors,persistent-state,signals,suspend}.test.ts',
-  'test/kernel/keeper/{reload,restart}.test.ts',
+  'test/kernel/engine/engine-ends.test.ts',
+  'test/kernel/engine/no-descriptors.test.ts',
+  'test/kernel/engine/persistent-state.test.ts',
+  'test/kernel/engine/signals.test.ts',
+  'test/kernel/engine/suspend.test.ts',
+  'test/kernel/keeper/reload.test.ts',
+  'test/kernel/keeper/restart.test.ts',
   'test/kernel/lxc/lxc-late.test.ts',
-  'test/kernel/mount/{mount,mount-hang}.test.ts',
+  'test/kernel/mount/mount.test.ts',
+  'test/kernel/mount/mount-hang.test.ts',
   'test/kernel/sysinfo/uptime.test.ts',
 ]
 

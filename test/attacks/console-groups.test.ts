@@ -10,6 +10,7 @@ import { makedev } from '../../src/abi/dev.ts'
 import { ALLOW, attr, Caller, DIRECTORY, Group, loading, Outsider, withoutCgroups } from '../support/bpf-world.ts'
 import { fixture } from '../support/fixtures.ts'
 import { BASE, Host, mknodPolicy, until } from '../support/host.ts'
+import { withReason } from '../support/skipped.ts'
 
 const why = withoutCgroups()
 const OVERRIDE = 1
@@ -46,7 +47,7 @@ test('in the root of the hierarchies nothing can be barred: the kernel refuses, 
   expect(await run([], attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
 })
 
-describe.skipIf(why)(`in a group of v2${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('in a group of v2', why), () => {
   let home: Group
   let outsider: Outsider
   beforeEach(() => {
@@ -161,7 +162,7 @@ const noLegacy = existsSync(join(CONTROLLER, 'devices.list'))
   ? undefined
   : 'there is no devices controller of cgroup v1'
 
-describe.skipIf(noLegacy)(`in a group of v1 alone${noLegacy ? `: skipped, ${noLegacy}` : ''}`, () => {
+describe.skipIf(noLegacy)(withReason('in a group of v1 alone', noLegacy), () => {
   let group: string
   beforeEach(() => {
     group = join(CONTROLLER, `intercede-console-${process.pid}-${serial++}`)

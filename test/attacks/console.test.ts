@@ -10,6 +10,7 @@ import { Lxc } from '../support/lxc.ts'
 import { BASE, Machine } from '../support/machine.ts'
 import { Podman, writeProfile } from '../support/podman.ts'
 import { run, sh, unable } from '../support/run-machine.ts'
+import { withReason } from '../support/skipped.ts'
 
 const UNIFIED = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((path) => existsSync(`${path}/cgroup.procs`))
 const OPENS = '(: <>$n) 2>/dev/null && echo opens || echo closed'
@@ -147,13 +148,13 @@ describe.each(WAYS)('$way', ({ programs, start }) => {
     await machine.close()
   })
 
-  test.skipIf(why)('a node of its own does not open', async () => {
+  test.skipIf(why)(withReason('a node of its own does not open', why), async () => {
     expect(await container!.exec(attack('/tmp/c'))).toMatchObject({ stdout: HELD, stderr: '' })
     // A mount of its own gets a node of ours mounted.
     expect(await container!.exec(attack('/dev/c'))).toMatchObject({ stdout: HELD, stderr: '' })
   })
 
-  test.skipIf(why)('nor in a group below its own', async () => {
+  test.skipIf(why)(withReason('nor in a group below its own', why), async () => {
     const name = `/tmp/below-${serial++}`
     const done = container!.exec(`until [ -e ${name} ]; do sleep 0.05; done; busybox rm ${name}; ${attack(name)}`)
     await until('it is there', () => find(name) !== undefined)
@@ -169,7 +170,7 @@ describe.each(WAYS)('$way', ({ programs, start }) => {
 
 const noPodman = missing('podman', 'crun') ?? unable()
 
-describe.skipIf(noPodman)(`podman run${noPodman ? `: skipped, ${noPodman}` : ''}`, () => {
+describe.skipIf(noPodman)(withReason('podman run', noPodman), () => {
   let machine: Machine
   let engine: Podman
   let options: readonly string[]
@@ -200,6 +201,6 @@ describe.skipIf(noPodman)(`podman run${noPodman ? `: skipped, ${noPodman}` : ''}
   })
 })
 
-test.skipIf(unable())('intercede run', () => {
+test.skipIf(unable())(withReason('intercede run', unable()), () => {
   expect(run(['-c', 'mknod', ...sh(attack('c').replace('busybox ', ''))]).stdout).toBe(HELD)
 })

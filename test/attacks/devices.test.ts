@@ -8,6 +8,7 @@ import { makedev } from '../../src/abi/dev.ts'
 import { deviceNames } from '../../src/kernel/device-names.ts'
 import { CLI, Daemon, Maker } from '../support/daemon.ts'
 import { until } from '../support/host.ts'
+import { withReason } from '../support/skipped.ts'
 
 const KEY = 'security.syscalls.intercept.mknod.devices'
 const WANTED = /^(hidraw|watchdog|mei|bsg|rtc|gpiochip|nvme-generic|dax|ndctl|cpu_dma_latency|btrfs-control)$/
@@ -23,11 +24,11 @@ const refused = [
   // Below 256 it is known by its number.
   ...present('/proc/misc', (number) => [10, number]).filter(({ dev }) => dev[1] > 255),
 ].map(({ name, dev: [maj, min] }) => ({ name, maj, min, number: `c:${maj}:${min}` }))
-const none = refused.length === 0 ? ': this machine has none of them' : ''
+const none = refused.length === 0 ? 'this machine has none of them' : undefined
 
 const cli = (...args: readonly string[]) => spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8' })
 
-describe.skipIf(none)(`numbers that the kernel has given out${none}`, () => {
+describe.skipIf(none)(withReason('numbers that the kernel has given out', none), () => {
   test.each(refused)('$number is $name, and refused by run, profile and serve', ({ name, maj, min, number }) => {
     expect(deviceNames(makedev(maj, min))).toContain(name)
     const says = `${KEY} has ${number}, which is "${name}" on this host: it would give the container `

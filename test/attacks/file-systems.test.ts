@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { CallRecord } from '../../src/calls/record.ts'
 import { fixture, missing } from '../support/fixtures.ts'
 import { type Done, Host } from '../support/host.ts'
+import { withReason } from '../support/skipped.ts'
 
 const cannot = missing('gcc')
 const known = readFileSync('/proc/filesystems', 'latin1')
@@ -31,7 +32,7 @@ async function contained(script: string): Promise<Done & { readonly records: rea
 const call = (...args: readonly string[]): string => [fixture('mount-call'), ...args].join(' ')
 const refusal = (errno: number, reason: string) => [expect.objectContaining({ errno, reason })]
 
-describe.skipIf(cannot)("that shows what is the host's own", () => {
+describe.skipIf(cannot)(withReason("that shows what is the host's own", cannot), () => {
   test.each(types)('%s is not mounted by mount(2)', async (type) => {
     const { stdout, records } = await contained(`${call(type, 'none', 'm')}; ls m`)
     expect(stdout).toBe('EPERM\n')
@@ -63,8 +64,9 @@ describe.skipIf(cannot)("that shows what is the host's own", () => {
   })
 })
 
-describe.skipIf(cannot)('that reserves', () => {
-  test.skipIf(!known.includes('\thugetlbfs\n'))('huge pages of the host is not mounted', async () => {
+describe.skipIf(cannot)(withReason('that reserves', cannot), () => {
+  const unknown = known.includes('\thugetlbfs\n') ? undefined : 'this kernel has no hugetlbfs'
+  test.skipIf(unknown)(withReason('huge pages of the host is not mounted', unknown), async () => {
     const both = [call('hugetlbfs', 'none', 'm', 'min_size=2M'), 'mount -t hugetlbfs -o min_size=2M none m']
     const { stdout, records } = await contained(both.join('; '))
     expect(stdout).toBe('EINVAL\n')

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
 import { hasRuntime, run, sh, unable } from '../support/run-machine.ts'
+import { withReason } from '../support/skipped.ts'
 
 const cannot = unable() ?? missing('gcc')
 const runtimes = (['crun', 'runc'] as const).filter(hasRuntime)
@@ -37,7 +38,7 @@ function mounting(runtime: string, program: string, script: string) {
 const MOUNT = '/shared/mount2 ext4 /dev/null /tmp/m'
 const REASON = 'the path leads through a link of procfs'
 
-describe.skipIf(cannot).each(runtimes)('with %s', (runtime) => {
+describe.skipIf(cannot).each(runtimes)(withReason('with %s', cannot), (runtime) => {
   test('the program of the image is started where the caller is', () => {
     const { lines } = mounting(runtime, '/shared/spy', `cd /usr/lib && ${MOUNT}`)
     expect(lines).toEqual(['EINVAL', 'started as /shared/spy in /usr/lib'])

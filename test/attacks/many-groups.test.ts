@@ -8,6 +8,7 @@ import { fixture, missing } from '../support/fixtures.ts'
 import { BASE, execute, Host, USERNS } from '../support/host.ts'
 import { JournalView } from '../support/journal-view.ts'
 import { sleep } from '../support/restart-world.ts'
+import { withReason } from '../support/skipped.ts'
 import { Strace } from '../support/strace.ts'
 
 const MANY = 60_000
@@ -124,7 +125,7 @@ test.each([
   expect(JSON.parse(stdout)).toEqual(is === 'done' ? { ok: true } : { errno: 'EPERM' })
 })
 
-test.skipIf(noStrace)(`neither reads them all nor takes them on${noStrace ? ` (${noStrace})` : ''}`, async () => {
+test.skipIf(noStrace)(withReason('neither reads them all nor takes them on', noStrace), async () => {
   const output = join(host.directory, 'strace')
   const running = host.run(
     [],

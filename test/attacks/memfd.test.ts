@@ -4,10 +4,11 @@ import { closeSync, fchmodSync, ftruncateSync, openSync, readFileSync, statSync,
 import { release } from 'node:os'
 import { expect, test } from 'vitest'
 import { bytesFile, map, memfd, restrict, textFile } from '../../src/kernel/shared-memory.ts'
+import { withReason } from '../support/skipped.ts'
 
 const NOBODY = 65534
 const [major = 0, minor = 0] = release().split('.').map(Number)
-const knowsNoExec = major > 6 || (major === 6 && minor >= 3)
+const noExec = major > 6 || (major === 6 && minor >= 3) ? undefined : 'Linux 6.3 brings it'
 
 /** What a process of another user says that has the file as its standard input, for reading. */
 function asNobody(raw: number, script: string): { readonly status: number | null; readonly stderr: string } {
@@ -55,7 +56,7 @@ test('what is said in a text is said for ever, and memory stays writable', () =>
   expect(new Uint8Array(map(memory))[7]).toBe(9)
 })
 
-test.skipIf(!knowsNoExec)('neither is ever a program (Linux 6.3)', () => {
+test.skipIf(noExec)(withReason('neither is ever a program', noExec), () => {
   for (const { make } of kinds) {
     using file = make()
     expect(() => fchmodSync(file.raw, 0o700)).toThrow('EPERM')

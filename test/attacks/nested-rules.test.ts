@@ -8,12 +8,13 @@ import { makedev } from '../../src/abi/dev.ts'
 import { attr, Caller, DENY, DIRECTORY, Group, loading, Outsider, withoutCgroups } from '../support/bpf-world.ts'
 import { fixture } from '../support/fixtures.ts'
 import { BASE, Host, until } from '../support/host.ts'
+import { withReason } from '../support/skipped.ts'
 
 const why = withoutCgroups()
 const MULTI = 2
 const DEVICE = 6
 
-describe.skipIf(why)(`device rules of nested groups${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('device rules of nested groups', why), () => {
   let host: Host
   let home: Group
   let serial = 0

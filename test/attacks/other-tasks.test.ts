@@ -21,6 +21,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
 import { attributesBelow, BASE, Host, mknodPolicy, until } from '../support/host.ts'
 import { Images } from '../support/images.ts'
+import { withReason } from '../support/skipped.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4')
 const policy = {
@@ -107,29 +108,32 @@ const PROCFS = [
 const linksOf = (number: string): readonly string[] =>
   ['root$closed', 'cwd', 'fd/9'].flatMap((link) => [link, `task/${number}/${link}`])
 
-test.skipIf(cannot).each(PROCFS)('are not followed in $whose', async ({ task, number, options }) => {
-  const where = places()
-  const links = linksOf(number)
-  const calls = links.flatMap((link) => [
-    // What the kernel says to the container by itself.
-    `stat -L ${task}/${link} >/dev/zero 2>&1 && echo "native: followed"`,
-    `$caller mknod ${task}/${link}/null 020666 1 3`,
-    `$caller mknodat ${task} ${link}/null 020666 1 3`,
-    `$caller --cd ${task} mknod ${link}/null 020666 1 3`,
-    `$caller setxattr ${task}/${link}/theirs`,
-    `$caller mount $place/on ${task}/${link}/disk ext4`,
-    `$caller mount ${task}/${link} ${task}/${link}/disk ext4`,
-  ])
-  const said = (await besideJoined({ where, options }, `${calls.join('\n')}\nls on`)).trimEnd().split('\n')
-  const followed = said.filter((line) => !/^\{"errno":"(EACCES|EPERM)"\}$/.test(line))
-  expect({ followed, calls: said.length }).toEqual({ followed: [], calls: links.length * 6 })
-  expect(readdirSync(where.closed).sort()).toEqual(['disk', 'theirs'])
-  expect(await attributesBelow(where.closed)).toBe(0)
-})
+test.skipIf(cannot).each(PROCFS)(
+  withReason('are not followed in $whose', cannot),
+  async ({ task, number, options }) => {
+    const where = places()
+    const links = linksOf(number)
+    const calls = links.flatMap((link) => [
+      // What the kernel says to the container by itself.
+      `stat -L ${task}/${link} >/dev/zero 2>&1 && echo "native: followed"`,
+      `$caller mknod ${task}/${link}/null 020666 1 3`,
+      `$caller mknodat ${task} ${link}/null 020666 1 3`,
+      `$caller --cd ${task} mknod ${link}/null 020666 1 3`,
+      `$caller setxattr ${task}/${link}/theirs`,
+      `$caller mount $place/on ${task}/${link}/disk ext4`,
+      `$caller mount ${task}/${link} ${task}/${link}/disk ext4`,
+    ])
+    const said = (await besideJoined({ where, options }, `${calls.join('\n')}\nls on`)).trimEnd().split('\n')
+    const followed = said.filter((line) => !/^\{"errno":"(EACCES|EPERM)"\}$/.test(line))
+    expect({ followed, calls: said.length }).toEqual({ followed: [], calls: links.length * 6 })
+    expect(readdirSync(where.closed).sort()).toEqual(['disk', 'theirs'])
+    expect(await attributesBelow(where.closed)).toBe(0)
+  },
+)
 
 /** The test above can fail: to this one the kernel lets the container by itself. */
 test.skipIf(cannot).each(PROCFS.slice(0, 2))(
-  'are once it has executed a program, in $whose',
+  withReason('are once it has executed a program, in $whose', cannot),
   async ({ task, number }) => {
     const where = places()
     const links = linksOf(number)

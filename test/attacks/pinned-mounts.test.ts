@@ -12,6 +12,7 @@ import { BASE, execute, USERNS, until } from '../support/host.ts'
 import { walkersOf } from '../support/hostile.ts'
 import { Images, must } from '../support/images.ts'
 import { mounters } from '../support/mounters.ts'
+import { withReason } from '../support/skipped.ts'
 import { HostMounts, isBusy, type Propagation } from './host-mounts.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4')
@@ -77,114 +78,120 @@ async function started(program: string, args: readonly string[]): Promise<Starte
 
 const AND_WAIT = 'echo done; read -r _'
 
-describe.skipIf(cannot).each(PROPAGATIONS)('where mounts are %s a disk comes free when it is unmounted', (kind) => {
-  /** @param script what a container of a daemon does, in the directory of that, before it waits */
-  async function whileContained(
-    options: readonly string[],
-    script: string,
-    check: (engine: number, said: string) => Promise<void>,
-  ): Promise<void> {
-    await using host = await HostMounts.open(kind, scratch, disk)
-    const before = host.table
-    const daemon = await Daemon.start(CONFIG, undefined, host.within)
-    try {
-      prepare(daemon.directory)
-      const container = ['--userns', USERNS, '--await-agent', ...options, '--', 'sh', '-c', `${script}; ${AND_WAIT}`]
-      const [first = '', ...rest] = [
-        ...host.within,
-        'env',
-        '-C',
-        daemon.directory,
-        fixture('filtered'),
-        daemon.socket,
-        ...container,
-      ]
-      const { said, end } = await started(first, rest)
-      try {
-        await check(daemon.engine, said)
-        await mustComeFree(host)
-        await check(daemon.engine, said)
-      } finally {
-        await end()
-      }
-    } finally {
-      await daemon.close()
-    }
-    expect(host.table).toEqual(before)
-  }
-
-  test('while a mounter waits for the next mount', async () => {
-    const mount = 'unshare --mount sh -c "mount -t ext4 node /mnt && cat /mnt/hello && umount /mnt"'
-    let mounter: readonly string[] = []
-    await whileContained(['--mounts'], mount, async (engine, said) => {
-      expect(said).toBe('hello\ndone\n')
-      const alive = mounters(engine)
-      expect(alive).toHaveLength(1)
-      expect(mounter.length === 0 ? alive : mounter).toEqual(alive)
-      mounter = alive
-    })
-  })
-
-  test('while a walker waits for the next path', async () => {
-    await whileContained(
-      ['--pidns'],
-      'mknod theirs/deep/null c 1 3 && stat -c %F theirs/deep/null',
-      async (engine, said) => {
-        expect(said).toBe('character special file\ndone\n')
-        expect(walkersOf(engine)).toHaveLength(1)
-      },
-    )
-  })
-
-  test
-    .skipIf(missing('crun', 'busybox'))
-    .each([{ what: 'a root of its own', options: (root: string) => ['--rootfs', root] }])(
-    'while a container of `run` has $what',
-    async ({ options }) => {
+describe.skipIf(cannot).each(PROPAGATIONS)(
+  withReason('where mounts are %s a disk comes free when it is unmounted', cannot),
+  (kind) => {
+    /** @param script what a container of a daemon does, in the directory of that, before it waits */
+    async function whileContained(
+      options: readonly string[],
+      script: string,
+      check: (engine: number, said: string) => Promise<void>,
+    ): Promise<void> {
       await using host = await HostMounts.open(kind, scratch, disk)
       const before = host.table
-      const root = join(scratch, `root-${kind}`)
-      mkdirSync(join(root, 'bin'), { recursive: true })
-      copyFileSync('/usr/bin/busybox', join(root, 'bin/busybox'))
-      await execute('chown', ['-R', `${RUN_BASE}:${RUN_BASE}`, root])
-      const command = [process.execPath, CLI, 'run', ...options(root), '--', '/bin/busybox', 'sh', '-c', AND_WAIT]
-      const [first = '', ...rest] = [...host.within, ...command]
-      const { said, end } = await started(first, rest)
+      const daemon = await Daemon.start(CONFIG, undefined, host.within)
       try {
-        expect(said).toBe('done\n')
-        await mustComeFree(host)
+        prepare(daemon.directory)
+        const container = ['--userns', USERNS, '--await-agent', ...options, '--', 'sh', '-c', `${script}; ${AND_WAIT}`]
+        const [first = '', ...rest] = [
+          ...host.within,
+          'env',
+          '-C',
+          daemon.directory,
+          fixture('filtered'),
+          daemon.socket,
+          ...container,
+        ]
+        const { said, end } = await started(first, rest)
+        try {
+          await check(daemon.engine, said)
+          await mustComeFree(host)
+          await check(daemon.engine, said)
+        } finally {
+          await end()
+        }
       } finally {
-        await end()
+        await daemon.close()
       }
       expect(host.table).toEqual(before)
-    },
-  )
-})
+    }
+
+    test('while a mounter waits for the next mount', async () => {
+      const mount = 'unshare --mount sh -c "mount -t ext4 node /mnt && cat /mnt/hello && umount /mnt"'
+      let mounter: readonly string[] = []
+      await whileContained(['--mounts'], mount, async (engine, said) => {
+        expect(said).toBe('hello\ndone\n')
+        const alive = mounters(engine)
+        expect(alive).toHaveLength(1)
+        expect(mounter.length === 0 ? alive : mounter).toEqual(alive)
+        mounter = alive
+      })
+    })
+
+    test('while a walker waits for the next path', async () => {
+      await whileContained(
+        ['--pidns'],
+        'mknod theirs/deep/null c 1 3 && stat -c %F theirs/deep/null',
+        async (engine, said) => {
+          expect(said).toBe('character special file\ndone\n')
+          expect(walkersOf(engine)).toHaveLength(1)
+        },
+      )
+    })
+
+    test
+      .skipIf(missing('crun', 'busybox'))
+      .each([{ what: 'a root of its own', options: (root: string) => ['--rootfs', root] }])(
+      withReason('while a container of `run` has $what', missing('crun', 'busybox')),
+      async ({ options }) => {
+        await using host = await HostMounts.open(kind, scratch, disk)
+        const before = host.table
+        const root = join(scratch, `root-${kind}`)
+        mkdirSync(join(root, 'bin'), { recursive: true })
+        copyFileSync('/usr/bin/busybox', join(root, 'bin/busybox'))
+        await execute('chown', ['-R', `${RUN_BASE}:${RUN_BASE}`, root])
+        const command = [process.execPath, CLI, 'run', ...options(root), '--', '/bin/busybox', 'sh', '-c', AND_WAIT]
+        const [first = '', ...rest] = [...host.within, ...command]
+        const { said, end } = await started(first, rest)
+        try {
+          expect(said).toBe('done\n')
+          await mustComeFree(host)
+        } finally {
+          await end()
+        }
+        expect(host.table).toEqual(before)
+      },
+    )
+  },
+)
 
 // The price of slaves: what the host mounts later comes to them, and a runtime may make the container's mounts slaves of those.
-describe.skipIf(cannot).each(['crun', 'runc'])('what the host mounts later in a directory that %s shows', (runtime) => {
-  test.skipIf(missing(runtime))('is not for the container', async () => {
-    await using host = await HostMounts.open('shared', scratch, disk)
-    const later = join(scratch, 'shown', 'later')
-    mkdirSync(later, { recursive: true })
-    const shown = ['--bind', `${join(scratch, 'shown')}:/shown`]
-    const command = [
-      CLI,
-      'run',
-      '--runtime',
-      runtime,
-      ...shown,
-      '--',
-      'sh',
-      '-c',
-      `${AND_WAIT}; ls /shown/later; echo end`,
-    ]
-    const [first = '', ...rest] = [...host.within, process.execPath, ...command]
-    const { end } = await started(first, rest)
-    expect(await host.run('mount', [mounted, later])).toMatchObject({ status: 0, stderr: '' })
-    expect(await end()).toBe('done\nend\n')
-  })
-})
+describe.skipIf(cannot).each(['crun', 'runc'])(
+  withReason('what the host mounts later in a directory that %s shows', cannot),
+  (runtime) => {
+    test.skipIf(missing(runtime))(withReason('is not for the container', missing(runtime)), async () => {
+      await using host = await HostMounts.open('shared', scratch, disk)
+      const later = join(scratch, 'shown', 'later')
+      mkdirSync(later, { recursive: true })
+      const shown = ['--bind', `${join(scratch, 'shown')}:/shown`]
+      const command = [
+        CLI,
+        'run',
+        '--runtime',
+        runtime,
+        ...shown,
+        '--',
+        'sh',
+        '-c',
+        `${AND_WAIT}; ls /shown/later; echo end`,
+      ]
+      const [first = '', ...rest] = [...host.within, process.execPath, ...command]
+      const { end } = await started(first, rest)
+      expect(await host.run('mount', [mounted, later])).toMatchObject({ status: 0, stderr: '' })
+      expect(await end()).toBe('done\nend\n')
+    })
+  },
+)
 
 /** What the container uses: a node of a disk, and a directory that only a capability over files opens. */
 function prepare(directory: string): void {

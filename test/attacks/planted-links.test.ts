@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
 import { attributesBelow, BASE, directory, Host, mknodPolicy } from '../support/host.ts'
+import { withReason } from '../support/skipped.ts'
 
 const cannot = missing('gcc') ?? missing('getfattr')
 const OTHER = BASE + 1000
@@ -37,7 +38,7 @@ function place(): string {
 }
 
 /** Whether the machine has fs.protected_symlinks set or not, which no test may change: without it the kernel says EPERM at the end. */
-describe.skipIf(cannot)(`in a directory for all${cannot ? ` (${cannot})` : ''}`, () => {
+describe.skipIf(cannot)(withReason('in a directory for all', cannot), () => {
   const sticky = { owner: 0, mode: 0o1777 }
   test.each([
     { what: 'of another user', owner: OTHER, in: sticky, call: `setxattr all/link ${OPAQUE}`, follows: false },
@@ -82,7 +83,7 @@ describe.skipIf(cannot)(`in a directory for all${cannot ? ` (${cannot})` : ''}`,
   })
 })
 
-describe.skipIf(cannot)(`on a mount with nosymfollow${cannot ? ` (${cannot})` : ''}`, () => {
+describe.skipIf(cannot)(withReason('on a mount with nosymfollow', cannot), () => {
   const bar = 'mount --bind m m && mount -o remount,bind,nosymfollow m && cd m'
   test.each([
     { call: `mknod dir/n ${NODE}`, before: bar },

@@ -12,6 +12,7 @@ import { fixture, missing } from '../support/fixtures.ts'
 import { type Done, until } from '../support/host.ts'
 import { BASE, Machine } from '../support/machine.ts'
 import { writeProfile } from '../support/podman.ts'
+import { withReason } from '../support/skipped.ts'
 
 const CAPABILITIES = ['SETUID', 'SETGID', 'SETPCAP', 'DAC_OVERRIDE', 'SYS_PTRACE', 'KILL', 'MKNOD', 'SYS_ADMIN']
 const STARTS = 8
@@ -75,7 +76,7 @@ async function attacked({ name, output, start, end }: Pod): Promise<readonly str
 /** podman and Kubernetes call one of them, with the paths of the namespaces. */
 describe.each(['crun', 'runc'])('%s', (runtime) => {
   const needs = absent ?? missing(runtime)
-  test.skipIf(needs)(`no node is made on the host${needs ? `: ${needs}` : ''}`, async () => {
+  test.skipIf(needs)(withReason('no node is made on the host', needs), async () => {
     const said = await attacked(await podOf(runtime))
     expect(readdirSync(machine.shared), String(said)).toEqual([])
     // Who is not stopped in time is in its own root directory soon, where it may be looked at: there is no such directory.

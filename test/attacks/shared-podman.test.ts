@@ -10,6 +10,7 @@ import { fixture, missing } from '../support/fixtures.ts'
 import { type Done, until } from '../support/host.ts'
 import { Machine } from '../support/machine.ts'
 import { Podman, writeProfile } from '../support/podman.ts'
+import { withReason } from '../support/skipped.ts'
 
 const CAPABILITIES = ['MKNOD', 'SYS_PTRACE', 'KILL', 'DAC_OVERRIDE', 'SYS_ADMIN']
 /** podman lets nobody join a pid namespace without control groups; this machine may lack controllers for what it limits. */
@@ -86,7 +87,7 @@ async function attacked({ first, others, end }: Way): Promise<readonly string[]>
   }
 }
 
-describe.skipIf(absent)(`podman${absent ? `: ${absent}` : ''}`, () => {
+describe.skipIf(absent)(withReason('podman', absent), () => {
   test.each(Object.entries(ways))(
     'no node is made on the host: %s',
     async (_, way) => {

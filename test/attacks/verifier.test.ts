@@ -9,6 +9,7 @@ import type { Policy } from '../../src/policy/policy.ts'
 import { Caller, Group, insn, loading, MOV, RETURN, withoutCgroups } from '../support/bpf-world.ts'
 import { fixture } from '../support/fixtures.ts'
 import { execute, Host, USERNS, until } from '../support/host.ts'
+import { withReason } from '../support/skipped.ts'
 import { statFields } from '../support/stat.ts'
 
 const why = withoutCgroups()
@@ -35,7 +36,7 @@ function costly(): Buffer {
   return Buffer.concat([insn(MOV), ...branches, insn(0x57, { dst: 0, imm: 1 }), insn(RETURN)])
 }
 
-describe.skipIf(why)(`loads that take long${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('loads that take long', why), () => {
   let host: Host
   let group: Group
   let loader: Caller

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
 import { BASE, Host } from '../support/host.ts'
+import { withReason } from '../support/skipped.ts'
 
 const cannot = missing('gcc', 'python3')
 const EXECUTE = 'import os, sys; os.setgroups(range(int(sys.argv[1]))); os.execv(sys.argv[2], sys.argv[2:])'
@@ -27,7 +28,7 @@ beforeAll(async () => {
 afterAll(() => host?.close())
 
 test.skipIf(cannot).each([20_000, 60_000])(
-  'with %i groups its call is left to the kernel, and the next one is served',
+  withReason('with %i groups its call is left to the kernel, and the next one is served', cannot),
   async (groups) => {
     const name = join(closed, 'in', `${groups}`)
     const few = (which: string): string => `${fixture('caller')} mknod ${name}-${which} 020666 1 3`

@@ -27,6 +27,7 @@ import { fixture, missing } from '../support/fixtures.ts'
 import { BASE, execute, USERNS, until } from '../support/host.ts'
 import { walkersOf } from '../support/hostile.ts'
 import { Installed } from '../support/installed.ts'
+import { withReason } from '../support/skipped.ts'
 import { Strace } from '../support/strace.ts'
 
 const cannot = missing('gcc', 'strace', 'nsenter', 'setpriv')
@@ -96,7 +97,7 @@ async function watch(bounding: string, program = CLI): Promise<Seen> {
   }
 }
 
-describe.skipIf(cannot)('who starts a walker is not to be traced from its container', () => {
+describe.skipIf(cannot)(withReason('who starts a walker is not to be traced from its container', cannot), () => {
   test.each([
     { name: 'the whole bounding set', bounding: '+all' },
     { name: "a bounding set that is the engine's permitted set", bounding: BOUNDING },

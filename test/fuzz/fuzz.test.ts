@@ -3,6 +3,7 @@ import { fixture, missing } from '../support/fixtures.ts'
 import { until } from '../support/host.ts'
 import { Machine } from '../support/machine.ts'
 import { hasRuntime, unable } from '../support/run-machine.ts'
+import { withReason } from '../support/skipped.ts'
 import { type AttackOptions, attack, type Outcome } from './attack.ts'
 import { isAsBefore, ProtocolFuzzer, weights } from './protocol.ts'
 import { actShare, report } from './report.ts'
@@ -41,7 +42,7 @@ const rounds = Array.from({ length: Math.ceil(seconds / ROUND_S) }, (_, index) =
 const busy = ({ beside, said }: Outcome): readonly number[] => [beside.started, said.met, said.stopped, said.through]
 const again = (one: number, long: number): string => `to repeat it: npm run fuzz -- --seed ${one} --seconds ${long}`
 
-describe.skipIf(cannot)(`a hostile container${cannot ? `: skipped, ${cannot}` : ''}`, () => {
+describe.skipIf(cannot)(withReason('a hostile container', cannot), () => {
   test.each(rounds)(
     'seed $seed, for $seconds s, with $runtime, $world: it changes nothing outside, and the engine survives it',
     { timeout: (ROUND_S + SLACK_S) * 1000 },
@@ -63,7 +64,8 @@ describe.skipIf(cannot)(`a hostile container${cannot ? `: skipped, ${cannot}` : 
   )
 })
 
-describe.skipIf(cannot ?? !hasRuntime('crun'))('hostile runtimes and monitors', () => {
+const noCrun = cannot ?? (hasRuntime('crun') ? undefined : 'crun is missing')
+describe.skipIf(noCrun)(withReason('hostile runtimes and monitors', noCrun), () => {
   let machine: Machine | undefined
   afterAll(() => machine?.close())
 

@@ -14,6 +14,7 @@ import { missing } from '../support/fixtures.ts'
 import { Host, until } from '../support/host.ts'
 import { Images } from '../support/images.ts'
 import { unable } from '../support/run-machine.ts'
+import { withReason } from '../support/skipped.ts'
 import { CapabilitySets, type Declared } from './capability-sets.ts'
 import { HostMounts, mountsLeft } from './host-mounts.ts'
 import { MARK, MARKED } from './mark.ts'
@@ -30,7 +31,7 @@ const NOTHING: Declared = { permitted: 0n, bounding: 0n, noNewPrivileges: true, 
 const PROGRAM = Buffer.from('b703000000000000b7000000010000009500000000000000', 'hex')
 PROGRAM.writeInt32LE(MARK, 4)
 
-describe.skipIf(cannot)(`the observer${cannot ? `: skipped, ${cannot}` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(cannot)(withReason('the observer', cannot), { timeout: 60_000 }, () => {
   let top: string
   let outside: string
   let bystander: ChildProcess

@@ -39,7 +39,7 @@ function inPath(program: string): boolean {
 
 /**
  * Why a test that needs these programs cannot run here, or undefined if it can:
- * `test.skipIf(missing('gcc', 'crun'))`, with the reason in the test's name.
+ * the name of such a test has the reason (`withReason`).
  */
 export function missing(...programs: readonly string[]): string | undefined {
   const absent = programs.filter((program) => !inPath(program))

@@ -196,6 +196,24 @@ test('every file of tests belongs to exactly one project of vitest', () => {
   expect(tests.filter((name) => name.endsWith('.test.ts') && homes(name) !== 1)).toEqual([])
 })
 
+test('every test that may be skipped has the reason in its name', () => {
+  const tests = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
+  const silent = tests
+    .filter((name) => name.endsWith('.ts') && basename(name) !== 'structure.test.ts')
+    .flatMap((name) => {
+      const [, ...skips] = readFileSync(join(root, 'test', name), 'utf8').split(/\.(?:skipIf|runIf)\(/)
+      return skips.filter((text) => !text.includes('withReason(')).map((text) => `${name}: ${text.split('\n')[0]}`)
+    })
+  expect(silent).toEqual([])
+})
+
+test('every file of tests that vitest.config.ts names is there', () => {
+  const config = readFileSync(join(root, 'vitest.config.ts'), 'utf8')
+  const named = [...config.matchAll(/'(test\/[\w/-]+(?:\.test)?\.ts)'/g)].map(([, path]) => path!)
+  expect(named.length).toBeGreaterThan(15)
+  expect(named.filter((path) => !existsSync(join(root, path)))).toEqual([])
+})
+
 /** NAME stands for one that the reader gives. */
 test('every file of ours that a page names is there', () => {
   const folders = ['docs/', 'test/attacks/']

@@ -17,6 +17,7 @@ import {
 } from '../../support/bpf-world.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const why = withoutCgroups()
 const RANDOM = 10_000
@@ -39,7 +40,7 @@ function random(seed: number): (below: number) => number {
   }
 }
 
-describe.skipIf(why)(`a hostile container${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('a hostile container', why), () => {
   let host: Host
   let home: Group
   let caller: Caller

@@ -13,6 +13,7 @@ import {
   withoutCgroups,
 } from '../../support/bpf-world.ts'
 import { Host } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const why = withoutCgroups()
 
@@ -64,7 +65,7 @@ const programs: Readonly<Record<string, Buffer>> = {
   nothing: Buffer.alloc(0),
 }
 
-describe.skipIf(why)(`a container loads as who has just the two capabilities${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('a container loads as who has just the two capabilities', why), () => {
   let host: Host
   let home: Group
   let contained: Caller

@@ -9,11 +9,12 @@ import { cstring } from '../../../src/kernel/libc.ts'
 import { attachProgram, linkProgram } from '../../../src/verbs/attach-program.ts'
 import { ALLOW, DENY, Group, loading, withoutCgroups } from '../../support/bpf-world.ts'
 import { standIn } from '../../support/caller-stand-in.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const why = withoutCgroups()
 
 /** What a host changes between a look and the act cannot be timed: here the second look is the one that finds it. */
-describe.skipIf(why)(`a group above that turns loose during the act${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('a group above that turns loose during the act', why), () => {
   let place: Group
   let group: Fd
   const kept = new Map<number, Fd>()

@@ -20,6 +20,7 @@ import {
 } from '../../support/bpf-world.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { BASE, directory, execute, Host, until } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const why = withoutCgroups()
 const OVERRIDE = 1
@@ -27,7 +28,7 @@ const MULTI = 2
 const REPLACE = 4
 const DEVICE = 6
 
-describe.skipIf(why)(`device programs of a container${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('device programs of a container', why), () => {
   let host: Host
   let outsider: Outsider
   /** The parent of the container's group, which is the host's. */
@@ -233,8 +234,9 @@ describe.skipIf(why)(`device programs of a container${why ? `: skipped, ${why}` 
     })
 
     // gcc-multilib brings the header that -m32 needs.
-    const no32 = process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h')
-    test.skipIf(no32)(`as i386 code${no32 ? ' (not installed: gcc-multilib)' : ''}`, async () => {
+    const no32 =
+      process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h') ? 'not installed: gcc-multilib' : undefined
+    test.skipIf(no32)(withReason('as i386 code', no32), async () => {
       const { group: its, other } = second({ flags: ['-m32'] })
       const below = its.below('i386')
       try {

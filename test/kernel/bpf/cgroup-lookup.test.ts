@@ -7,6 +7,7 @@ import type { Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
 import { Group, withoutCgroups } from '../../support/bpf-world.ts'
 import { until } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const why = withoutCgroups()
 const openDirectory = (path: string): Fd => openat(AT_FDCWD, Buffer.from(`${path}\0`), O_RDONLY | O_DIRECTORY)
@@ -14,7 +15,7 @@ const usernsOf = (pid: number): bigint => BigInt(statSync(`/proc/${pid}/ns/user`
 const childrenOf = (pid: number): readonly string[] =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ')
 
-describe.skipIf(why)(`strangers() in the cgroup of a container${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('strangers() in the cgroup of a container', why), () => {
   let group: Group
   const started: ChildProcess[] = []
   const start = (...[program, ...args]: [string, ...string[]]): number => {

@@ -24,6 +24,7 @@ import { architectures, ownSyscalls } from '../../../src/abi/syscalls.ts'
 import * as time from '../../../src/abi/time.ts'
 import * as tty from '../../../src/abi/tty.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
+import { withReason } from '../../support/skipped.ts'
 
 interface Layout {
   readonly sizes: Record<string, number>
@@ -42,7 +43,7 @@ const shared = (ours: Record<string, unknown>, theirs: Record<string, number>) =
     .filter(([name]) => name in theirs)
     .map(([name, value]) => [name, value, theirs[name]] as const)
 
-describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` : ''}`, () => {
+describe.skipIf(absent)(withReason('abi/ and the C compiler agree', absent), () => {
   const c = absent ? undefined! : layout()
 
   test('on sizes', () => {
@@ -192,7 +193,8 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
     expect(capMask('BPF')).toBe(1n << BigInt(c.constants.CAP_BPF!))
   })
 
-  test.skipIf(process.arch !== 'x64')('on the system calls of x86_64', () => {
+  const foreign = process.arch === 'x64' ? undefined : `this machine is ${process.arch}`
+  test.skipIf(foreign)(withReason('on the system calls of x86_64', foreign), () => {
     const both = [...shared(architectures.x86_64.numbers, c.syscalls), ...shared(ownSyscalls('x64'), c.syscalls)]
     expect(both.length).toBeGreaterThan(25)
     for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])
@@ -203,8 +205,9 @@ describe.skipIf(absent)(`abi/ and the C compiler agree${absent ? ` (${absent})` 
   })
 
   // gcc-multilib brings the header that -m32 needs.
-  const no32 = process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h')
-  test.skipIf(no32)(`on the system calls of i386${no32 ? ' (not installed: gcc-multilib)' : ''}`, () => {
+  const no32 =
+    process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h') ? 'not installed: gcc-multilib' : undefined
+  test.skipIf(no32)(withReason('on the system calls of i386', no32), () => {
     const both = shared(architectures.i386.numbers, layout('-m32').syscalls)
     expect(both.length).toBeGreaterThan(15)
     for (const [name, our, their] of both) expect([name, our]).toEqual([name, their])

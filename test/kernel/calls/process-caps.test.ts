@@ -11,6 +11,7 @@ import { walkersOf } from '../../support/hostile.ts'
 import { Images, must } from '../../support/images.ts'
 import { mounters } from '../../support/mounters.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
+import { withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 import { namesOf, restDifferences, stepsIn, TRACED } from '../../support/traced-helpers.ts'
 
@@ -137,7 +138,7 @@ const AT_REST = { file: 'engine/helpers/limited-exec.js', from: "['-all',", to: 
 const AT_WORK = { file: 'processes/own-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
 const patched = ({ file, from, to }: typeof AT_REST): PatchedBuild => new PatchedBuild(file, from, to)
 
-describe.skipIf(cannot)('a mounter has no capability but those declared', () => {
+describe.skipIf(cannot)(withReason('a mounter has no capability but those declared', cannot), () => {
   test('at any privileged call, nor at rest', async () => {
     const seen = await watch('mounter')
     expect(seen.said).toMatch(/^hello\n(.*: ok\n){4}create again: EBUSY\n(.*\n)*umount: ok\n$/)
@@ -155,7 +156,7 @@ describe.skipIf(cannot)('a mounter has no capability but those declared', () => 
   })
 })
 
-describe.skipIf(cannot)('a walker has no capability but those declared', () => {
+describe.skipIf(cannot)(withReason('a walker has no capability but those declared', cannot), () => {
   test('as it becomes its caller and walks, nor at rest', async () => {
     const seen = await watch('walker')
     expect(seen.said).toBe('ok')
@@ -179,7 +180,7 @@ const NEEDED = [
   ...(['SETUID', 'SETGID', 'SYS_CHROOT'] as const).map((cap) => ({ what: 'walker' as const, kind: 'become', cap })),
 ]
 
-describe.skipIf(cannot)('each capability is needed', () => {
+describe.skipIf(cannot)(withReason('each capability is needed', cannot), () => {
   let all: Record<'mounter' | 'walker', string>
   beforeAll(async () => {
     all = { mounter: await without('mounter'), walker: await without('walker') }

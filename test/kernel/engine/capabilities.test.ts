@@ -13,6 +13,7 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Images } from '../../support/images.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const policy = {
   ...mknodPolicy,
@@ -35,7 +36,7 @@ interface Scene {
   readonly sees: readonly Seen[]
 }
 
-describe.skipIf(absent)(`what is in effect during each act${absent ? `: skipped, ${absent}` : ''}`, () => {
+describe.skipIf(absent)(withReason('what is in effect during each act', absent), () => {
   let host: Host
   let sampler: Sampler
   let images: Images
@@ -360,7 +361,7 @@ const VERB = 'verbs/schedule.js'
 const DOES = 'caller.act(steps.schedule,'
 const DECIDES = 'function decide({ pid, policy, priority, to }, caller, { schedSetscheduler }) {'
 
-describe.skipIf(absent)(`with one capability too many${absent ? `: skipped, ${absent}` : ''}`, () => {
+describe.skipIf(absent)(withReason('with one capability too many', absent), () => {
   test.each<Wrong & { readonly found: string }>([
     {
       what: 'in a step',

@@ -6,6 +6,7 @@ import { fixture } from '../../support/fixtures.ts'
 import { MemoryGroup, unlimitable } from '../../support/groups.ts'
 import { execute, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
+import { withReason } from '../../support/skipped.ts'
 import { stateOf } from '../../support/stat.ts'
 
 const LONG = 180_000
@@ -61,7 +62,7 @@ for (const { way, skip, meanwhile = [], end } of WAYS) {
   test
     .skipIf(skip)
     .concurrent(
-      `an engine that is ended by ${way} is replaced by the same keeper, and its containers go on${skip ? `: skipped, ${skip}` : ''}`,
+      withReason(`an engine that is ended by ${way} is replaced by the same keeper, and its containers go on`, skip),
       { timeout: LONG },
       async () => {
         const daemon = await Daemon.start()
@@ -100,7 +101,7 @@ for (const { way, skip, meanwhile = [], end } of WAYS) {
 test
   .skipIf(withoutFuse())
   .concurrent(
-    `an engine that is killed while a thread of it hangs is replaced at once`,
+    withReason('an engine that is killed while a thread of it hangs is replaced at once', withoutFuse()),
     { timeout: LONG },
     async () => {
       const daemon = await Daemon.start('default: { security.syscalls.intercept.mknod: true }\n')

@@ -6,6 +6,7 @@ import type { Policy } from '../../../src/policy/policy.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
+import { withReason } from '../../support/skipped.ts'
 import { statFields } from '../../support/stat.ts'
 import { Strace } from '../../support/strace.ts'
 
@@ -37,7 +38,7 @@ const slow = (): number => policies().filter((policy) => policy === OTHER).lengt
 const allAre = (policy: string): Promise<void> =>
   until(`all threads have policy ${policy}`, () => policies().every((each) => each === policy))
 
-describe.skipIf(withoutFuse())(`calls that hang (${withoutFuse() ?? 'FUSE'})`, () => {
+describe.skipIf(withoutFuse())(withReason('calls that hang', withoutFuse()), () => {
   test('are no longer done at the priority of those that are soon done, and the thread gets it back', async () => {
     const hostile = new Hostile(host.directory)
     await allAre(OTHER)
@@ -62,7 +63,7 @@ describe.skipIf(withoutFuse())(`calls that hang (${withoutFuse() ?? 'FUSE'})`, (
 
 const noStrace = missing('strace')
 
-test.skipIf(noStrace)(`a call that is soon done changes no priority${noStrace ? ` (${noStrace})` : ''}`, async () => {
+test.skipIf(noStrace)(withReason('a call that is soon done changes no priority', noStrace), async () => {
   const output = join(host.directory, 'strace')
   const call = (name: string): string => `${fixture('caller')} mknod ${join(host.directory, name)} 020666 1 3`
   // The first call finds out the device rules, by another process.

@@ -7,6 +7,7 @@ import { Host, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { JournalView } from '../../support/journal-view.ts'
 import { Load, policy } from '../../support/restart-world.ts'
+import { withReason } from '../../support/skipped.ts'
 
 let host: Host
 const makers: Maker[] = []
@@ -60,7 +61,10 @@ test('more connections than there may be are refused with a reason', async () =>
 })
 
 test.skipIf(withoutFuse())(
-  'as many calls at once are served as all containers may have, and more are left to the kernel',
+  withReason(
+    'as many calls at once are served as all containers may have, and more are left to the kernel',
+    withoutFuse(),
+  ),
   async () => {
     const calls = 8
     const small = await Host.start(policy, { limits: { calls, callsPerContainer: calls } })

@@ -20,6 +20,7 @@ import { BASE, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Images } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
+import { withReason } from '../../support/skipped.ts'
 import { stateOf } from '../../support/stat.ts'
 
 const policy = {
@@ -36,7 +37,7 @@ afterAll(() => host.close())
 
 const cannotMount = missing('gcc', 'losetup', 'mkfs.ext4')
 
-describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped, ${cannotMount}` : ''}`, () => {
+describe.skipIf(cannotMount)(withReason('a mount by several calls', cannotMount), () => {
   const NAMES = 'fsopen source ro create create-again fsmount fsmount-again mount_setattr move_mount look umount'.split(
     ' ',
   )
@@ -189,7 +190,10 @@ describe.skipIf(cannotMount)(`a mount by several calls${cannotMount ? `: skipped
 const cannotBpf = withoutCgroups() ?? missing('gcc')
 
 test.skipIf(cannotBpf)(
-  `a device program is loaded, attached, found by its number and detached, by one engine after the other${cannotBpf ? `: skipped, ${cannotBpf}` : ''}`,
+  withReason(
+    'a device program is loaded, attached, found by its number and detached, by one engine after the other',
+    cannotBpf,
+  ),
   async () => {
     const group = new Group()
     const inner = group.below('inner')

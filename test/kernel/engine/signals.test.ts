@@ -4,11 +4,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { attributesBelow, BASE, Host, mknodPolicy } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 /** More on demand: INTERCEDE_SIGNALLED=25000 are 100,000 calls by four threads. */
 const COUNT = Number(process.env.INTERCEDE_SIGNALLED ?? 60)
 const MOUNTED = 'hugetlbfs'
-const canMount = readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED)
+const cannotMount = readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED)
+  ? undefined
+  : `this kernel has no ${MOUNTED}`
 const policy: Policy = {
   ...mknodPolicy,
   setxattr: { read: false },
@@ -118,10 +121,10 @@ describe.each([
   )
 })
 
-describe.skipIf(!canMount).each([
+describe.skipIf(cannotMount).each([
   ['with WAIT_KILLABLE_RECV', []],
   ['without it', ['--no-killable']],
-] as const)(`%s a mount of ${MOUNTED}${canMount ? '' : ' (the kernel has none)'}`, (_, container) => {
+] as const)(withReason(`%s a mount of ${MOUNTED}`, cannotMount), (_, container) => {
   test.each([RESTARTS, RETURNS])(
     'is there once, with handlers that %s',
     async (_handlers, handler) => {

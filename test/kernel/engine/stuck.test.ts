@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
 import { BASE, execute, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { descriptorsOf, Hostile, stuckThreads, unkillable, walkersOf, withoutFuse } from '../../support/hostile.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const CLI = fileURLToPath(new URL('../../../bin/intercede.js', import.meta.url))
 /** Pairs of measurements; more than one to say how much slower it is, which takes half a minute each. */
@@ -185,7 +186,7 @@ async function settled(): Promise<void> {
 }
 
 describe.skipIf(withoutFuse())(
-  `a container that serves its own file system (${withoutFuse() ?? 'FUSE'})`,
+  withReason('a container that serves its own file system', withoutFuse()),
   { timeout: ROUNDS * 60_000 },
   () => {
     test.each(WAYS)('$way: another container is served as before', async ({ way, ...rest }) => {
@@ -276,7 +277,7 @@ describe.skipIf(withoutFuse())(
   },
 )
 
-describe.skipIf(withoutFuse())(`the daemon, while threads of it are stuck (${withoutFuse() ?? 'FUSE'})`, () => {
+describe.skipIf(withoutFuse())(withReason('the daemon, while threads of it are stuck', withoutFuse()), () => {
   let daemon: ChildProcess | undefined
   let log = ''
   afterAll(() => {

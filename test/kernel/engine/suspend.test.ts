@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { withoutCgroups } from '../../support/bpf-world.ts'
 import { Host, until } from '../../support/host.ts'
 import { Load, policy, sleep } from '../../support/restart-world.ts'
+import { withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 
 const FREEZES = 20
@@ -39,7 +40,7 @@ async function undisturbed(disturb: (host: Host, load: Load) => Promise<void>): 
 const why = withoutCgroups()
 
 test.skipIf(why)(
-  `a container that is frozen and thawed in the middle of calls goes on${why ? `: skipped, ${why}` : ''}`,
+  withReason('a container that is frozen and thawed in the middle of calls goes on', why),
   { timeout: 180_000 },
   () =>
     undisturbed(async (_, load) => {

@@ -8,6 +8,7 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, USERNS } from '../../support/host.ts'
 import { walkersOf } from '../../support/hostile.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const CHARGES = 'charge(at, spent, ms = now()) {'
 const WRITES = "process.getBuiltinModule('fs').appendFileSync(import.meta.dirname + '/charged', spent + ' ');"
@@ -24,48 +25,51 @@ const chargedIn = (path: string): number =>
     .split(' ')
     .reduce((sum, spent) => sum + Number(spent), 0)
 
-test.skipIf(missing('gcc'))('a container is charged with what its walker works, found or not', async () => {
-  const build = new PatchedBuild('engine/thread/fair-share.js', CHARGES, CHARGES + WRITES)
-  const charged = fileURLToPath(new URL('engine/thread/charged', build.url))
-  writeFileSync(charged, '')
-  // The thread is the caller while it is told.
-  chmodSync(charged, 0o666)
-  const host = await Host.start(undefined, {}, build.url)
-  const engine = host.enginePid
-  try {
-    const closed = join(host.directory, 'closed')
-    for (const path of [closed, join(closed, 'in')]) {
-      mkdirSync(path)
-      chownSync(path, BASE + 1, BASE + 1)
-      chmodSync(path, 0o700)
-    }
-    // Only a walker gets beyond the first directory; it takes all that follows apart.
-    const path = `${closed}/../../../proc/self/root${closed}/${'in/../'.repeat(PAIRS)}`
-    const call = (name: string): string => `${fixture('caller')} mknod ${path}${name} 020666 1 3`
-    const loop = 'while read -r line; do eval "$line"; done'
-    const container = ['--userns', USERNS, '--pidns', '--await-agent', '--', 'unshare', '--mount', 'sh', '-c', loop]
-    const child = spawn(fixture('filtered'), [host.socket, ...container], { stdio: ['pipe', 'pipe', 'inherit'] })
-    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
-    const does = async (line: string): Promise<string> => {
-      child.stdin!.write(`${line}\n`)
-      return String((await lines.next()).value)
-    }
+test.skipIf(missing('gcc'))(
+  withReason('a container is charged with what its walker works, found or not', missing('gcc')),
+  async () => {
+    const build = new PatchedBuild('engine/thread/fair-share.js', CHARGES, CHARGES + WRITES)
+    const charged = fileURLToPath(new URL('engine/thread/charged', build.url))
+    writeFileSync(charged, '')
+    // The thread is the caller while it is told.
+    chmodSync(charged, 0o666)
+    const host = await Host.start(undefined, {}, build.url)
+    const engine = host.enginePid
     try {
-      expect(await does(`mount -t proc none /proc; ${call('first')}`)).toBe('{"ok":true}')
-      const [walker] = walkersOf(engine) as [number]
-      const before = [timeOf(walker), chargedIn(charged)] as const
-      for (let at = 0; at < CALLS; at++) {
-        const found = at % 2 === 0
-        expect(await does(call(found ? `n${at}` : 'none/n'))).toBe(found ? '{"ok":true}' : '{"errno":"ENOENT"}')
+      const closed = join(host.directory, 'closed')
+      for (const path of [closed, join(closed, 'in')]) {
+        mkdirSync(path)
+        chownSync(path, BASE + 1, BASE + 1)
+        chmodSync(path, 0o700)
       }
-      const [worked, paid] = [timeOf(walker) - before[0], chargedIn(charged) - before[1]]
-      expect(worked).toBeGreaterThan(CALLS)
-      expect(paid).toBeGreaterThan(0.8 * worked)
+      // Only a walker gets beyond the first directory; it takes all that follows apart.
+      const path = `${closed}/../../../proc/self/root${closed}/${'in/../'.repeat(PAIRS)}`
+      const call = (name: string): string => `${fixture('caller')} mknod ${path}${name} 020666 1 3`
+      const loop = 'while read -r line; do eval "$line"; done'
+      const container = ['--userns', USERNS, '--pidns', '--await-agent', '--', 'unshare', '--mount', 'sh', '-c', loop]
+      const child = spawn(fixture('filtered'), [host.socket, ...container], { stdio: ['pipe', 'pipe', 'inherit'] })
+      const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
+      const does = async (line: string): Promise<string> => {
+        child.stdin!.write(`${line}\n`)
+        return String((await lines.next()).value)
+      }
+      try {
+        expect(await does(`mount -t proc none /proc; ${call('first')}`)).toBe('{"ok":true}')
+        const [walker] = walkersOf(engine) as [number]
+        const before = [timeOf(walker), chargedIn(charged)] as const
+        for (let at = 0; at < CALLS; at++) {
+          const found = at % 2 === 0
+          expect(await does(call(found ? `n${at}` : 'none/n'))).toBe(found ? '{"ok":true}' : '{"errno":"ENOENT"}')
+        }
+        const [worked, paid] = [timeOf(walker) - before[0], chargedIn(charged) - before[1]]
+        expect(worked).toBeGreaterThan(CALLS)
+        expect(paid).toBeGreaterThan(0.8 * worked)
+      } finally {
+        child.stdin!.end()
+      }
     } finally {
-      child.stdin!.end()
+      host.close()
+      await build.remove(engine)
     }
-  } finally {
-    host.close()
-    await build.remove(engine)
-  }
-})
+  },
+)

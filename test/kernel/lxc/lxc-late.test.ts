@@ -6,6 +6,7 @@ import { fixture } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { Monitor } from '../../support/monitor.ts'
+import { withReason } from '../../support/skipped.ts'
 import { threadStateOf } from '../../support/stat.ts'
 
 /** A monitor of LXC waits so long for a reply; what comes later it takes for the reply to its next call. */
@@ -50,7 +51,10 @@ test('a call that came while the engine stood still is not served when it is too
 })
 
 test.skipIf(withoutFuse())(
-  'a call that hangs: the monitor is let go before it gives up, and others are served all the while',
+  withReason(
+    'a call that hangs: the monitor is let go before it gives up, and others are served all the while',
+    withoutFuse(),
+  ),
   AT_ONCE,
   async () => {
     const host = await Host.start()

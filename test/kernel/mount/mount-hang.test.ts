@@ -9,6 +9,7 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, until } from '../../support/host.ts'
 import { Images, nodeFor } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
+import { withReason } from '../../support/skipped.ts'
 import { stateOf } from '../../support/stat.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? (existsSync('/dev/fuse') ? undefined : 'no /dev/fuse')
@@ -64,7 +65,7 @@ const hostNode = (loop: string): string => nodeFor(loop, host.directory, BASE)
 
 const contained = (script: string) => host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', script])
 
-describe.skipIf(cannot)('a mount that hangs in the kernel', () => {
+describe.skipIf(cannot)(withReason('a mount that hangs in the kernel', cannot), () => {
   test('takes a bounded number of mounters, and nobody else waits for it', async () => {
     const before = socketsOf(host.enginePid)
     const dead = new DeadDevice()

@@ -7,6 +7,7 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, type Done, execute, Host, until } from '../../support/host.ts'
 import { Images, must, nodeFor } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'python3')
 const policy = (nodev: boolean) => ({
@@ -49,7 +50,7 @@ const contained = (script: string, on = host, options: readonly string[] = []): 
 
 const sockets = (): number => socketsOf(host.enginePid)
 
-describe.skipIf(cannot)('devices in a mount', () => {
+describe.skipIf(cannot)(withReason('devices in a mount', cannot), () => {
   /** NAME change=ERRNO open=ERRNO by name. */
   async function tricks(on: Host): Promise<Record<string, { change: string; open: string }>> {
     const { stdout, stderr } = await contained(`${fixture('mount-tricks')} ${device} ext4 /mnt`, on)
@@ -83,7 +84,7 @@ describe.skipIf(cannot)('devices in a mount', () => {
 
 const cannotFuse = cannot ?? missing('mksquashfs', 'squashfuse')
 
-describe.skipIf(cannotFuse)('a file system that the container mounted by itself', () => {
+describe.skipIf(cannotFuse)(withReason('a file system that the container mounted by itself', cannotFuse), () => {
   let fuse: string
   beforeAll(() => {
     fuse = join(host.directory, 'fuse')
@@ -112,9 +113,10 @@ describe.skipIf(cannotFuse)('a file system that the container mounted by itself'
   })
 })
 
-describe.skipIf(cannot)('the device rules of the caller', () => {
+describe.skipIf(cannot)(withReason('the device rules of the caller', cannot), () => {
   const V1 = '/sys/fs/cgroup/devices'
-  test.skipIf(!existsSync(`${V1}/devices.deny`))('bind the mount on cgroup v1', async () => {
+  const noV1 = existsSync(`${V1}/devices.deny`) ? undefined : 'there is no devices controller of cgroup v1'
+  test.skipIf(noV1)(withReason('bind the mount on cgroup v1', noV1), async () => {
     const group = join(V1, `intercede-test-${process.pid}`)
     const loop = images.device('ext4')
     // The kernel asks no rules for what is mounted already.
@@ -142,42 +144,45 @@ describe.skipIf(cannot)('the device rules of the caller', () => {
   })
 })
 
-describe.skipIf(cannot ?? missing('tune2fs'))('no file system makes the machine panic', () => {
-  const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount', 'busybox mount']
-  const tell = (loop: string, option: string): string =>
-    ways
-      .map(
-        (mount) =>
-          `${mount} -t ext4 ${option} ${hostNode(loop)} m && grep ^errors /proc/fs/ext4/${loop.slice(5)}/options; umount m`,
+describe.skipIf(cannot ?? missing('tune2fs'))(
+  withReason('no file system makes the machine panic', cannot ?? missing('tune2fs')),
+  () => {
+    const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount', 'busybox mount']
+    const tell = (loop: string, option: string): string =>
+      ways
+        .map(
+          (mount) =>
+            `${mount} -t ext4 ${option} ${hostNode(loop)} m && grep ^errors /proc/fs/ext4/${loop.slice(5)}/options; umount m`,
+        )
+        .join('; ')
+
+    test.each([
+      { image: 'continue', does: 'continue' },
+      { image: 'remount-ro', does: 'remount-ro' },
+      { image: 'panic', does: 'remount-ro' },
+    ])('an image that says $image: $does, unless the caller says something', async ({ image: says, does }) => {
+      const made = images.make('ext4')
+      must('tune2fs', ['-e', says, made])
+      const loop = images.attach(made)
+      const lines = (what: string): string => `errors=${what}\n`.repeat(ways.length)
+      const { stdout, stderr } = await contained(
+        `${tell(loop, '')}; ${tell(loop, '-o noatime,errors=continue,commit=7')}`,
       )
-      .join('; ')
-
-  test.each([
-    { image: 'continue', does: 'continue' },
-    { image: 'remount-ro', does: 'remount-ro' },
-    { image: 'panic', does: 'remount-ro' },
-  ])('an image that says $image: $does, unless the caller says something', async ({ image: says, does }) => {
-    const made = images.make('ext4')
-    must('tune2fs', ['-e', says, made])
-    const loop = images.attach(made)
-    const lines = (what: string): string => `errors=${what}\n`.repeat(ways.length)
-    const { stdout, stderr } = await contained(
-      `${tell(loop, '')}; ${tell(loop, '-o noatime,errors=continue,commit=7')}`,
-    )
-    expect(stdout, stderr).toBe(lines(does) + lines('continue'))
-  })
-
-  test('a caller that says panic mounts nothing', async () => {
-    const start = host.records.length
-    expect((await contained(tell(images.device('ext4'), '-o commit=7,errors=panic'))).stdout).toBe('')
-    await until('the records', () => {
-      host.drain()
-      return host.records.slice(start).filter(({ reason }) => reason === 'endsMachine').length === ways.length
+      expect(stdout, stderr).toBe(lines(does) + lines('continue'))
     })
-  })
-})
 
-describe.skipIf(cannot)('errors', () => {
+    test('a caller that says panic mounts nothing', async () => {
+      const start = host.records.length
+      expect((await contained(tell(images.device('ext4'), '-o commit=7,errors=panic'))).stdout).toBe('')
+      await until('the records', () => {
+        host.drain()
+        return host.records.slice(start).filter(({ reason }) => reason === 'endsMachine').length === ways.length
+      })
+    })
+  },
+)
+
+describe.skipIf(cannot)(withReason('errors', cannot), () => {
   test('are those of the same calls by root of the host, case by case', async () => {
     const command = `mount -t tmpfs none /mnt && ${fixture('mount-errnos')} ${device} /mnt`
     const native = await execute('unshare', ['--mount', 'sh', '-c', command])
@@ -188,7 +193,7 @@ describe.skipIf(cannot)('errors', () => {
   })
 })
 
-describe.skipIf(cannot)('callers', () => {
+describe.skipIf(cannot)(withReason('callers', cannot), () => {
   const mount = (options: readonly string[] = [], target = 'm'): string =>
     [fixture('caller'), ...options, 'mount', target, '$DEVICE', 'ext4'].join(' ')
 
@@ -288,52 +293,57 @@ describe.skipIf(cannot)('callers', () => {
   })
 })
 
-describe.skipIf(cannot)('contexts that are not ours are judged as the kernel judges the container', () => {
-  const contexts = (what: string): string => `${fixture('mount-contexts')} ${device} ${what}`
+describe.skipIf(cannot)(
+  withReason('contexts that are not ours are judged as the kernel judges the container', cannot),
+  () => {
+    const contexts = (what: string): string => `${fixture('mount-contexts')} ${device} ${what}`
 
-  test('one that host root opened before: it would be good for everything', async () => {
-    const opener = [
-      fixture('mount-opener'),
-      fixture('filtered'),
-      host.socket,
-      '--userns',
-      `${BASE}:65536`,
-      '--await-agent',
-    ]
-    const command = ['--mounts', '--', 'unshare', '--mount', fixture('mount-contexts'), device, 'inherited', '9']
-    const { stdout, stderr } = await execute(opener[0]!, [device, ...opener.slice(1), ...command])
-    expect({ stdout, stderr }).toEqual({ stdout: 'create: EPERM\nfsmount: EINVAL\n', stderr: '' })
-  })
+    test('one that host root opened before: it would be good for everything', async () => {
+      const opener = [
+        fixture('mount-opener'),
+        fixture('filtered'),
+        host.socket,
+        '--userns',
+        `${BASE}:65536`,
+        '--await-agent',
+      ]
+      const command = ['--mounts', '--', 'unshare', '--mount', fixture('mount-contexts'), device, 'inherited', '9']
+      const { stdout, stderr } = await execute(opener[0]!, [device, ...opener.slice(1), ...command])
+      expect({ stdout, stderr }).toEqual({ stdout: 'create: EPERM\nfsmount: EINVAL\n', stderr: '' })
+    })
 
-  test('one of another container', async () => {
-    const socket = join(host.directory, 'contexts.sock')
-    const [sent, received] = await Promise.all([
-      contained(contexts(`send ${socket}`)),
-      contained(contexts(`receive ${socket}`)),
-    ])
-    expect(sent).toMatchObject({ status: 0, stderr: '' })
-    expect(received.stdout).toBe('create: EPERM\nfsmount: EINVAL\n')
-  })
+    test('one of another container', async () => {
+      const socket = join(host.directory, 'contexts.sock')
+      const [sent, received] = await Promise.all([
+        contained(contexts(`send ${socket}`)),
+        contained(contexts(`receive ${socket}`)),
+      ])
+      expect(sent).toMatchObject({ status: 0, stderr: '' })
+      expect(received.stdout).toBe('create: EPERM\nfsmount: EINVAL\n')
+    })
 
-  test('one that has the number of ours', async () => {
-    const { stdout } = await contained(contexts('reused'))
-    expect(stdout).toBe('same number: ok\ncreate: ok\nfsmount: ok\ntype: 1021994\n')
-  })
+    test('one that has the number of ours', async () => {
+      const { stdout } = await contained(contexts('reused'))
+      expect(stdout).toBe('same number: ok\ncreate: ok\nfsmount: ok\ntype: 1021994\n')
+    })
 
-  test('of many only the last ones are known', async () => {
-    expect((await contained(contexts('hoarded'))).stdout).toBe('made: 16\n')
-  })
+    test('of many only the last ones are known', async () => {
+      expect((await contained(contexts('hoarded'))).stdout).toBe('made: 16\n')
+    })
 
-  test('of its own fspick: the file system of the host stays as it is', async () => {
-    const { stdout } = await contained(`${fixture('mount-contexts')} / pick`)
-    expect(stdout).toMatch(/^told: \w+\nreconfigure: EPERM\n$/)
-    writeFileSync(join(host.directory, 'written'), '')
-  })
-})
+    test('of its own fspick: the file system of the host stays as it is', async () => {
+      const { stdout } = await contained(`${fixture('mount-contexts')} / pick`)
+      expect(stdout).toMatch(/^told: \w+\nreconfigure: EPERM\n$/)
+      writeFileSync(join(host.directory, 'written'), '')
+    })
+  },
+)
 
-describe.skipIf(cannot)('hugetlbfs', () => {
-  const isKnown = readFileSync('/proc/filesystems', 'latin1').includes('\thugetlbfs\n')
-  test.skipIf(!isKnown)('belongs to ids of the container', async () => {
+describe.skipIf(cannot)(withReason('hugetlbfs', cannot), () => {
+  const unknown = readFileSync('/proc/filesystems', 'latin1').includes('\thugetlbfs\n')
+    ? undefined
+    : 'this kernel has no hugetlbfs'
+  test.skipIf(unknown)(withReason('belongs to ids of the container', unknown), async () => {
     const seen = (mount: string, options: string): string =>
       `${mount} -t hugetlbfs ${options} none m && stat -c %u:%g m; umount m`
     const ways = ['mount', 'LIBMOUNT_FORCE_MOUNT2=always mount']
@@ -344,7 +354,7 @@ describe.skipIf(cannot)('hugetlbfs', () => {
   })
 })
 
-describe.skipIf(cannot)('many mounts', () => {
+describe.skipIf(cannot)(withReason('many mounts', cannot), () => {
   test('a mounter that was killed is replaced', async () => {
     const script = 'mount -t ext4 $DEVICE m && cat m/hello && umount m'
     expect(await contained(script)).toMatchObject({ stdout: 'hello\n' })

@@ -8,6 +8,7 @@ import type { Policy } from '../../../src/policy/policy.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { MemoryGroup, TaskGroup, unlimitable } from '../../support/groups.ts'
 import { execute, Host, USERNS } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const MiB = 2 ** 20
 const LIMIT = 123 * MiB
@@ -134,7 +135,9 @@ describe('memory that may not be written', () => {
 
 const unified = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) => existsSync(`${path}/cgroup.procs`))
 
-describe.skipIf(!unified)(`in a group of cgroup v2 (${unified ?? 'which is not mounted'})`, () => {
+const noUnified = unified ? undefined : 'no cgroup v2 is mounted here'
+
+describe.skipIf(noUnified)(withReason('in a group of cgroup v2', noUnified), () => {
   test.each([
     { where: 'where it was handed over', group: '' },
     { where: 'above the one to which systemd moved itself', group: '/init.scope' },
@@ -160,7 +163,7 @@ describe.skipIf(!unified)(`in a group of cgroup v2 (${unified ?? 'which is not m
   })
 })
 
-describe.skipIf(unlimitable())(`within a limit (${unlimitable() ?? 'of the memory controller'})`, () => {
+describe.skipIf(unlimitable())(withReason('within a limit', unlimitable()), () => {
   test.each([
     { bits: 64, depth: 1, what: 'in its own group' },
     { bits: 32, depth: 1, what: 'in its own group, for a 32-bit program' },

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { CallRecord } from '../../../src/calls/record.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, execute, Host, until } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 
 const OPAQUE = 'trusted.overlay.opaque'
@@ -55,7 +56,7 @@ async function read(...caller: readonly string[]): Promise<Readonly<Record<strin
 const hasXattrat = async (): Promise<boolean> =>
   (await execute(fixture('caller'), ['listxattrat', '/'])).stdout.includes('"ok"')
 
-describe.skipIf(absent)(`trusted.overlay.opaque${absent ? ` (${absent})` : ''}`, () => {
+describe.skipIf(absent)(withReason('trusted.overlay.opaque', absent), () => {
   test.each([
     { what: 'by path', options: [] },
     { what: 'from another thread', options: ['--thread'] },
@@ -98,7 +99,7 @@ describe.skipIf(absent)(`trusted.overlay.opaque${absent ? ` (${absent})` : ''}`,
   })
 })
 
-describe.skipIf(absent)(`whose inode it is${absent ? ` (${absent})` : ''}`, () => {
+describe.skipIf(absent)(withReason('whose inode it is', absent), () => {
   test.each([
     { what: 'a file that nobody may read', owner: BASE, mode: 0o000, is: 'ok' },
     { what: 'a file of another user of the container', owner: BASE + 1000, mode: 0o600, is: 'ok' },
@@ -182,7 +183,7 @@ describe('everything else is left to the kernel', () => {
   })
 })
 
-describe.skipIf(absent)(`paths${absent ? ` (${absent})` : ''}`, () => {
+describe.skipIf(absent)(withReason('paths', absent), () => {
   test('relative, through links or not, in a chroot, through procfs', async () => {
     const root = join(dir, 'root')
     for (const path of [root, join(root, 'sub')]) {
@@ -222,7 +223,7 @@ describe.skipIf(absent)(`paths${absent ? ` (${absent})` : ''}`, () => {
 
 const noStrace = missing('strace', 'getfattr')
 
-describe.skipIf(noStrace)(`what could wait or act when it is opened${noStrace ? ` (${noStrace})` : ''}`, () => {
+describe.skipIf(noStrace)(withReason('what could wait or act when it is opened', noStrace), () => {
   let strace: Strace | undefined
   afterEach(() => strace?.end())
 

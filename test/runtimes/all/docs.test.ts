@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
+import { withReason } from '../../support/skipped.ts'
 import { asUser } from '../../support/user.ts'
 
 const pages = new URL('../../../docs/runtimes/', import.meta.url).pathname
@@ -98,7 +99,7 @@ async function follow(machine: Machine, page: string, steps: readonly Step[]): P
 
 describe.each(Object.entries(programs))('docs/runtimes/%s', (page, needed) => {
   const absent = missing(...needed)
-  test.skipIf(absent)(`does what it says${absent ? `: ${absent}` : ''}`, async () => {
+  test.skipIf(absent)(withReason('does what it says', absent), async () => {
     const steps = stepsOf(page)
     expect(steps.length).toBeGreaterThan(2)
     const machine = new Machine()

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { Images } from '../../support/images.ts'
 import { type Ended, ended, hasRuntime, run, sh, start, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const PROGRAMS = { ext4: 'fuse2fs', squashfs: 'squashfuse', ntfs: 'ntfs-3g', overlay: 'fuse-overlayfs' } as const
 const TOOLS = [...Object.values(PROGRAMS), 'losetup', 'mkfs.ext4', 'mksquashfs', 'mkfs.ntfs', 'busybox'] as const
@@ -70,7 +71,7 @@ const processesWith = (text: string): readonly string[] =>
       }
     })
 
-describe.skipIf(cannot).each(runtimes)('mount.fuse with %s', (runtime) => {
+describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot), (runtime) => {
   const by = ['--runtime', runtime] as const
 
   test('every program serves a file; the flags hold; umount ends it', () => {

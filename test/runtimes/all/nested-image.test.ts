@@ -6,6 +6,7 @@ import { missing } from '../../support/fixtures.ts'
 import { makeImage } from '../../support/image.ts'
 import { must } from '../../support/images.ts'
 import { hasRuntime, run, sh, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const why = unable() ?? missing('podman', 'busybox') ?? (hasRuntime('crun') ? undefined : 'no crun')
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-image-'))
@@ -51,7 +52,7 @@ const spec = {
   linux: { namespaces: ['pid', 'mount', 'ipc', 'uts'].map((type) => ({ type })) },
 }
 
-describe.skipIf(why)(`an image with whiteouts, an opaque directory and a device node${why ? `: ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('an image with whiteouts, an opaque directory and a device node', why), () => {
   test('podman in a container runs it, and builds another one of it', () => {
     const { stdout, stderr } = inside(
       ['mknod', 'setxattr'],

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Ended, hasRuntime, run, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 /** A device that a container may be given, and that no runtime gives by itself. */
 const device = ['/dev/fuse', '/dev/kmsg', '/dev/loop-control'].find((path) => existsSync(path))
@@ -79,7 +80,7 @@ const inside = (keys: readonly string[], script: string): Ended =>
     `mount -t cgroup2 none /sys/fs/cgroup; cp -a ${scratch} /root/bundle; cd /root/bundle; ${script}`,
   ])
 
-describe.skipIf(why)(`a runtime inside of intercede run${why ? `: skipped, ${why}` : ''}`, () => {
+describe.skipIf(why)(withReason('a runtime inside of intercede run', why), () => {
   beforeEach(({ skip }) => {
     if (!hasRuntime('crun') && !hasRuntime('runc')) skip('no runtime is installed')
   })

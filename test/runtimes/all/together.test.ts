@@ -9,6 +9,7 @@ import { type Done, execute, until } from '../../support/host.ts'
 import { Lxc } from '../../support/lxc.ts'
 import { BASE, Machine } from '../../support/machine.ts'
 import { Podman, USUAL, writeProfile } from '../../support/podman.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const absent = missing('podman', 'crun', 'runc', 'lxc-start', 'gcc', 'busybox')
 const CAPS = ['MKNOD', 'SYS_ADMIN', 'SYS_NICE', 'DAC_OVERRIDE']
@@ -113,25 +114,28 @@ const connect = (): Promise<Socket> =>
 const linesOf = (runtime: Runtime) =>
   machine.log.filter(({ message, container }) => message === 'call' && container === ids.get(runtime))
 
-describe.skipIf(absent)(`one daemon${absent ?? ''}`, () => {
-  test.skipIf(uptime() < 2 * YOUNG_S)('gives the containers of four runtimes at once each its own policy', async () => {
-    const answers = await Promise.all(runtimes.map(helped))
-    for (const [index, runtime] of runtimes.entries()) {
-      expect([...answers[index]!].sort()).toEqual([...containers[runtime].ok].sort())
-      const starts = machine.log.filter(
-        ({ message, container }) => message === 'container' && container === ids.get(runtime),
-      )
-      expect(starts).toHaveLength(1)
-      expect(Object.values(starts[0]!.keys as object)).toEqual(
-        expect.arrayContaining([expect.stringContaining('(metadata)')]),
-      )
-    }
-    const seen = () =>
-      new Set(
-        runtimes.flatMap((runtime) => linesOf(runtime).map((line) => `${runtime} ${line.syscall} ${line.verdict}`)),
-      )
-    await until('all calls are logged', () => seen().size >= 12)
-    expect([...seen()].sort()).toMatchInlineSnapshot(`
+describe.skipIf(absent)(withReason('one daemon', absent), () => {
+  const tooYoung = uptime() < 2 * YOUNG_S ? 'the machine has just started' : undefined
+  test.skipIf(tooYoung)(
+    withReason('gives the containers of four runtimes at once each its own policy', tooYoung),
+    async () => {
+      const answers = await Promise.all(runtimes.map(helped))
+      for (const [index, runtime] of runtimes.entries()) {
+        expect([...answers[index]!].sort()).toEqual([...containers[runtime].ok].sort())
+        const starts = machine.log.filter(
+          ({ message, container }) => message === 'container' && container === ids.get(runtime),
+        )
+        expect(starts).toHaveLength(1)
+        expect(Object.values(starts[0]!.keys as object)).toEqual(
+          expect.arrayContaining([expect.stringContaining('(metadata)')]),
+        )
+      }
+      const seen = () =>
+        new Set(
+          runtimes.flatMap((runtime) => linesOf(runtime).map((line) => `${runtime} ${line.syscall} ${line.verdict}`)),
+        )
+      await until('all calls are logged', () => seen().size >= 12)
+      expect([...seen()].sort()).toMatchInlineSnapshot(`
         [
           "crun mknodat act",
           "crun mknodat continue",
@@ -147,7 +151,8 @@ describe.skipIf(absent)(`one daemon${absent ?? ''}`, () => {
           "runc sysinfo act",
         ]
       `)
-  })
+    },
+  )
 
   test('tells apart two containers that exec at the same time, 200 times', { timeout: 300_000 }, async () => {
     const TIMES = 200

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { Done } from '../../support/host.ts'
 import { MIRROR, SUITE, unreachable } from '../../support/mirror.ts'
 import { INTERCEDE, sh, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const DEBOOTSTRAP_MS = 400_000
 
@@ -31,7 +32,7 @@ const listDevices = (directory: string): string =>
  * A root file system of Debian, made in a container. The proxy of apt, if there is one, is in the host's /etc/apt, which
  * the container sees.
  */
-describe.skipIf(unable())('a Debian root', { timeout: DEBOOTSTRAP_MS }, async () => {
+describe.skipIf(unable())(withReason('a Debian root', unable()), { timeout: DEBOOTSTRAP_MS }, async () => {
   const offline = await unreachable()
   const online = ['--net', 'host', '--env', 'http_proxy']
 
@@ -168,7 +169,7 @@ const FORBIDDEN = archive([
 
 const lines = (text: string): string[] => text.split('\n').filter((line) => line !== '')
 
-describe.skipIf(unable())('devices in trees', () => {
+describe.skipIf(unable())(withReason('devices in trees', unable()), () => {
   test('MAKEDEV: what is not allowed never comes to be', async () => {
     const { stdout, stderr } = await run([...INTERCEPTED, ...sh(`${MAKEDEV}${listDevices('dev')}; ls dev | wc -l`)])
     expect(lines(stdout)).toEqual([...MADE_BY_MAKEDEV, String(MADE_BY_MAKEDEV.length)])

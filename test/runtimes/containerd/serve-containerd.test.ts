@@ -4,6 +4,7 @@ import { missing } from '../../support/fixtures.ts'
 import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support/fuse-image.ts'
 import { execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const KEY = 'security.syscalls.intercept'
 const absent = missing('containerd', 'ctr', 'runc', 'busybox') ?? lacksFuse()
@@ -39,7 +40,7 @@ const named = (): string => `it-containerd-${process.pid}-${serial++}`
 const started = (id: string) =>
   machine.log.find(({ message, container }) => message === 'container' && container === id)
 
-describe.skipIf(absent)(`containerd${absent ? `: ${absent}` : ''}`, () => {
+describe.skipIf(absent)(withReason('containerd', absent), () => {
   test('ctr run with what "intercede flags" prints makes a device that works', async () => {
     const id = named()
     const script = 'mknod /tmp/n c 1 3 && echo x >/tmp/n && stat -c "%F %t:%T %u" /tmp/n; mknod /tmp/m c 1 1'

@@ -7,6 +7,7 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { execute, until } from '../../support/host.ts'
 import { Lxc } from '../../support/lxc.ts'
 import { BASE, Machine } from '../../support/machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const absent = missing('lxc-start')
 
@@ -32,22 +33,19 @@ afterAll(async () => {
 const call = (command: number, { bytes, buffers = [] }: Attr): string =>
   `bpf ${command} ${bytes.length} ${Buffer.from(bytes).toString('hex')} ${buffers.join(' ')}`
 
-test.skipIf(absent)(
-  `a container of LXC rules the devices of a group of its own${absent ? ` (${absent})` : ''}`,
-  async () => {
-    const group = '/tmp/groups/below'
-    await lxc.ask('busybox mkdir /tmp/groups; busybox mount -t cgroup2 none /tmp/groups')
-    // Descriptors 3 and 4 are the first that the fixture opens.
-    const lines = [
-      call(BPF.PROG_LOAD, loading(DENY)),
-      `open ${group} ${DIRECTORY}`,
-      call(BPF.PROG_ATTACH, attr(20, { 0: 4, 4: 3, 8: 6, 12: 2 })),
-    ]
-    const asked = lines.map((line) => `echo '${line}'`).join('; ')
-    const { said } = await lxc.ask(`busybox mkdir ${group}; (${asked}) | bpf-calls | busybox cut -d ' ' -f 1,2`)
-    expect(said).toBe('ok 3\nok 4\nok 0\n')
-    const probe = `true </tmp/${lxc.name}.device && echo opens`
-    expect((await lxc.ask(probe)).said).toBe('opens\n')
-    expect((await lxc.ask(`sh -c 'echo 0 >${group}/cgroup.procs; ${probe}'`)).said).toMatch(/Operation not permitted/)
-  },
-)
+test.skipIf(absent)(withReason('a container of LXC rules the devices of a group of its own', absent), async () => {
+  const group = '/tmp/groups/below'
+  await lxc.ask('busybox mkdir /tmp/groups; busybox mount -t cgroup2 none /tmp/groups')
+  // Descriptors 3 and 4 are the first that the fixture opens.
+  const lines = [
+    call(BPF.PROG_LOAD, loading(DENY)),
+    `open ${group} ${DIRECTORY}`,
+    call(BPF.PROG_ATTACH, attr(20, { 0: 4, 4: 3, 8: 6, 12: 2 })),
+  ]
+  const asked = lines.map((line) => `echo '${line}'`).join('; ')
+  const { said } = await lxc.ask(`busybox mkdir ${group}; (${asked}) | bpf-calls | busybox cut -d ' ' -f 1,2`)
+  expect(said).toBe('ok 3\nok 4\nok 0\n')
+  const probe = `true </tmp/${lxc.name}.device && echo opens`
+  expect((await lxc.ask(probe)).said).toBe('opens\n')
+  expect((await lxc.ask(`sh -c 'echo 0 >${group}/cgroup.procs; ${probe}'`)).said).toMatch(/Operation not permitted/)
+})

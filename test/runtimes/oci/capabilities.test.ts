@@ -6,6 +6,7 @@ import { maskOf, named, Sampler, undeclared } from '../../support/capability-sam
 import { missing } from '../../support/fixtures.ts'
 import { Images } from '../../support/images.ts'
 import { ended, hasRuntime, sh, start, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 import { statFields } from '../../support/stat.ts'
 
 const cannot =
@@ -28,28 +29,25 @@ function engineOf(pid: number): number {
   return Number(engine)
 }
 
-test.skipIf(cannot)(
-  `fuse: nothing is in effect but what it declares${cannot ? `: skipped, ${cannot}` : ''}`,
-  async () => {
-    const device = images.device('ext4')
-    const script = `echo ready; read line; mkdir a && mount -i -t ext4 -o ro ${device} a && cat a/hello; read line; umount a`
-    const options = ['--runtime', 'crun', '-c', 'mount', '-c', 'mount.fuse=ext4=fuse2fs', '--device', device]
-    const child = await start([...options, ...sh(script)])
-    const over = ended(child)
-    const sampler = await Sampler.attach(engineOf(child.pid!))
-    try {
-      const said = once(child.stdout!, 'data')
-      child.stdin!.write('\n')
-      expect(`${(await said)[0]}`).toBe('hello\n')
-      const samples = await sampler.take()
-      const seen = samples.map(({ call, effective }) => `${call} with ${named(effective)}`)
-      expect(seen).toContain(`setns with ${named(maskOf(steps.attachMount))}`)
-      expect(seen).toContain(`mount_setattr with ${named(maskOf(steps.attachMount))}`)
-      expect(undeclared('fuse', samples)).toEqual([])
-    } finally {
-      await sampler.end()
-      child.stdin!.end('\n')
-      expect(await over).toBe(0)
-    }
-  },
-)
+test.skipIf(cannot)(withReason('fuse: nothing is in effect but what it declares', cannot), async () => {
+  const device = images.device('ext4')
+  const script = `echo ready; read line; mkdir a && mount -i -t ext4 -o ro ${device} a && cat a/hello; read line; umount a`
+  const options = ['--runtime', 'crun', '-c', 'mount', '-c', 'mount.fuse=ext4=fuse2fs', '--device', device]
+  const child = await start([...options, ...sh(script)])
+  const over = ended(child)
+  const sampler = await Sampler.attach(engineOf(child.pid!))
+  try {
+    const said = once(child.stdout!, 'data')
+    child.stdin!.write('\n')
+    expect(`${(await said)[0]}`).toBe('hello\n')
+    const samples = await sampler.take()
+    const seen = samples.map(({ call, effective }) => `${call} with ${named(effective)}`)
+    expect(seen).toContain(`setns with ${named(maskOf(steps.attachMount))}`)
+    expect(seen).toContain(`mount_setattr with ${named(maskOf(steps.attachMount))}`)
+    expect(undeclared('fuse', samples)).toEqual([])
+  } finally {
+    await sampler.end()
+    child.stdin!.end('\n')
+    expect(await over).toBe(0)
+  }
+})

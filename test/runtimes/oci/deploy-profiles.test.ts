@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { CLI } from '../../support/machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const folder = new URL('../../../deploy/kubernetes/', import.meta.url).pathname
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-profiles-'))
@@ -21,8 +22,9 @@ interface DaemonSet {
 }
 const read = <T>(name: string): T => parse(readFileSync(join(folder, name), 'utf8')) as T
 
-test.skipIf(!existsSync('/usr/share/containers/seccomp.json'))(
-  'the installer of the DaemonSet writes a good profile for each line of the ConfigMap',
+const noProfile = existsSync('/usr/share/containers/seccomp.json') ? undefined : 'not installed: podman'
+test.skipIf(noProfile)(
+  withReason('the installer of the DaemonSet writes a good profile for each line of the ConfigMap', noProfile),
   () => {
     const { initContainers } = read<DaemonSet>('daemonset.yaml').spec.template.spec
     const [shell, flag, script] = initContainers.find(({ name }) => name === 'profiles')!.command

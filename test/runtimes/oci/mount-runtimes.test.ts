@@ -8,6 +8,7 @@ import { Images, must } from '../../support/images.ts'
 import { Lxc } from '../../support/lxc.ts'
 import { BASE, Machine } from '../../support/machine.ts'
 import { writeProfile } from '../../support/podman.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const cannot = missing('crun', 'runc', 'lxc-start', 'gcc', 'busybox', 'losetup', 'mkfs.ext4')
 const CAPABILITIES = ['SYS_ADMIN', 'DAC_OVERRIDE', 'CHOWN'].map((name) => `CAP_${name}`)
@@ -21,7 +22,7 @@ let native: string
 /** The calls and the errnos are printed by one program; what is around them differs. */
 const linesOf = (text: string): readonly string[] => text.split('\n').filter((line) => /: (ok|E[A-Z0-9]+)$/.test(line))
 
-describe.skipIf(cannot)('every call of the mount APIs ends as for root of the host', () => {
+describe.skipIf(cannot)(withReason('every call of the mount APIs ends as for root of the host', cannot), () => {
   beforeAll(async () => {
     machine = new Machine()
     images = new Images()

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const BASE = new URL('../../unit/filter/podman-seccomp.json', import.meta.url).pathname
 const KEYS = [
@@ -119,7 +120,7 @@ describe.each(['crun', 'runc'])('%s takes the generated profile', (runtime) => {
       what: "on top of podman's, where two of its rules allow bpf",
       options: ['--base', BASE, '--cap-add', 'SYS_ADMIN', '--cap-add', 'BPF'],
     },
-  ])(`$what${absent ? ` (${absent})` : ''}`, async ({ options }) => {
+  ])(withReason('$what', absent), async ({ options }) => {
     const done = await run(runtime, await profile(runtime, ...options), ['sh', '-c', SCRIPT])
     expect(done.stdout).toBe(SEEN)
     const [state] = handedOver.map((text) => JSON.parse(text) as { metadata: string })
@@ -144,7 +145,7 @@ describe('podman takes the generated profile', () => {
       options: ['--base', BASE],
       caps: ['--cap-add=BPF,SYS_ADMIN'],
     },
-  ])(`$what${absent ? ` (${absent})` : ''}`, async ({ options, caps }) => {
+  ])(withReason('$what', absent), async ({ options, caps }) => {
     const script = 'caller mknod /tmp/n 020666 1 3; caller mknod /tmp/f 010666 0 0; busybox rm /tmp/f'
     const done = await podman(await profile('podman', ...options), caps, ['sh', '-c', script])
     expect(done).toEqual({ status: 0, stdout: '{"errno":"ENOSYS"}\n{"ok":true}\n', stderr: expect.any(String) })

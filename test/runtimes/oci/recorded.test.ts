@@ -8,6 +8,7 @@ import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support
 import { execute } from '../../support/host.ts'
 import { BASE, CLI, Machine } from '../../support/machine.ts'
 import { writeProfile } from '../../support/podman.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const absent = missing('crun', 'runc', 'busybox')
 const names = ['crun', 'runc'] as const
@@ -29,7 +30,7 @@ afterAll(async () => {
   await machine.close()
 })
 
-describe.skipIf(absent)(`recordedRuntime()${absent ?? ''}`, () => {
+describe.skipIf(absent)(withReason('recordedRuntime()', absent), () => {
   test.each(names)('finds %s once it is gone, so that its exec works', async (name) => {
     const id = idOf(name)
     const profile = join(machine.directory, 'allow.json')
@@ -58,7 +59,7 @@ describe.skipIf(absent)(`recordedRuntime()${absent ?? ''}`, () => {
   })
 
   test.skipIf(lacksFuse())(
-    'a program is started in a container whose runtime was gone, whatever it is called',
+    withReason('a program is started in a container whose runtime was gone, whatever it is called', lacksFuse()),
     async () => {
       const profile = await writeProfile(machine, 'fuse.json', [...FUSE_KEYS, '--runtime', 'runc'])
       const id = `-late-${process.pid}`

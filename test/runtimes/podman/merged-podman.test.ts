@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { Machine } from '../../support/machine.ts'
 import { Podman, USUAL, writeProfile } from '../../support/podman.ts'
+import { withReason } from '../../support/skipped.ts'
 
 /** What podman gives a container by itself: the base of the merged profile. */
 const STOCK = '/usr/share/containers/seccomp.json'
@@ -51,7 +52,10 @@ test.skipIf(absent).each(
     { program, capabilities: ['MKNOD', 'SYS_ADMIN', 'SYS_NICE'] },
   ]),
 )(
-  `podman: $program says of ${NUMBERS} calls with $capabilities what it says under the stock profile${absent ?? ''}`,
+  withReason(
+    `podman: $program says of ${NUMBERS} calls with $capabilities what it says under the stock profile`,
+    absent,
+  ),
   async ({ program, capabilities }) => {
     const before = await probe(STOCK, capabilities, program)
     expect(before).toHaveLength(Number(NUMBERS) - 1)

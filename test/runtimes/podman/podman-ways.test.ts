@@ -6,6 +6,7 @@ import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
 import { Podman, USUAL, writeProfile } from '../../support/podman.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const absent = missing('podman', 'crun', 'busybox', 'newuidmap') ?? lacksFuse()
 const STOCK = '/usr/share/containers/seccomp.json'
@@ -40,7 +41,7 @@ function configure(lines: readonly string[]): void {
 const CAPABILITIES =
   '["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"]'
 
-describe.skipIf(absent)(`podman${absent ? `: ${absent}` : ''}`, () => {
+describe.skipIf(absent)(withReason('podman', absent), () => {
   test('run with what "intercede flags" prints', async () => {
     const done = await podman.run('run', ...USUAL, ...(await flagsFor('-c', 'mknod')), 'test', 'sh', '-c', MAKES)
     expect(done).toEqual({ status: 0, stdout: '1:3\n', stderr: '' })

@@ -6,6 +6,7 @@ import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support
 import { must } from '../../support/images.ts'
 import { Machine } from '../../support/machine.ts'
 import { writeProfile } from '../../support/podman.ts'
+import { withReason } from '../../support/skipped.ts'
 import { asUser } from '../../support/user.ts'
 
 const absent = missing('podman', 'crun', 'busybox', 'newuidmap') ?? lacksFuse()
@@ -121,7 +122,7 @@ const ownUptime = (text: string): void => {
   expect(uptime).toBeLessThan(Math.min(60, Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0])))
 }
 
-describe.skipIf(absent)(`serve --user${absent ? `: ${absent}` : ''}`, () => {
+describe.skipIf(absent)(withReason('serve --user', absent), () => {
   test('says at its start what it serves, and serve and doctor where it can be', () => {
     expect(log[0]).toMatchObject({
       message: 'serving',

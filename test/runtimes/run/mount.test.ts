@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { Images, type ImageType, must } from '../../support/images.ts'
 import { type Ended, INTERCEDE, run, sh, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const TYPES = ['ext2', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs'] as const satisfies readonly ImageType[]
 const TOOLS = [
@@ -21,6 +22,8 @@ const TOOLS = [
 const cannot = unable() ?? missing(...TOOLS)
 const known = readFileSync('/proc/filesystems', 'latin1')
 const has = (type: string): boolean => new RegExp(`^\\t${type}$`, 'm').test(known)
+const lacks = (type: string): string | undefined => (has(type) ? undefined : `this kernel has no ${type}`)
+const noExt4 = lacks('ext4')
 
 const WAYS = {
   'the new mount API of util-linux': 'mount',
@@ -55,11 +58,11 @@ const inEveryWay = (type: ImageType): string =>
     )
     .join('; ')
 
-describe.skipIf(cannot)('intercede run mounts', () => {
-  test.skipIf(!has('ext4')).each([
+describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
+  test.skipIf(noExt4).each([
     { shift: 'false', ids: ['65534:65534', '65534:65534'], idmapped: '' },
     { shift: 'true', ids: ['0:0', '1000:1000'], idmapped: ',idmapped' },
-  ])('every file system in every way, shift=$shift', ({ shift, ids, idmapped }) => {
+  ])(withReason('every file system in every way, shift=$shift', noExt4), ({ shift, ids, idmapped }) => {
     for (const [type, device] of devices) {
       if (shift === 'true' && type === 'ext2') continue
       const { stdout, stderr } = mounting(device, inEveryWay(type), [`mount.shift=${shift}`])
@@ -69,14 +72,17 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     }
   })
 
-  test.skipIf(!has('ext2'))('a file system that the kernel cannot shift is not mounted, in any way', () => {
-    const { stdout, stderr } = mounting(devices.get('ext2')!, inEveryWay('ext2'), ['mount.shift=true'])
-    expect(stdout).toBe('')
-    expect(stderr).toContain('mount EINVAL 2 times: the file system cannot be shown with the ids of the container')
-    expect(stderr).toContain('fsmount EINVAL: the file system cannot be shown')
-  })
+  test.skipIf(lacks('ext2'))(
+    withReason('a file system that the kernel cannot shift is not mounted, in any way', lacks('ext2')),
+    () => {
+      const { stdout, stderr } = mounting(devices.get('ext2')!, inEveryWay('ext2'), ['mount.shift=true'])
+      expect(stdout).toBe('')
+      expect(stderr).toContain('mount EINVAL 2 times: the file system cannot be shown with the ids of the container')
+      expect(stderr).toContain('fsmount EINVAL: the file system cannot be shown')
+    },
+  )
 
-  test.skipIf(!has('ext4'))('who forgot --device is told so, in every way', () => {
+  test.skipIf(noExt4)(withReason('who forgot --device is told so, in every way', noExt4), () => {
     const without = (how: string): string =>
       run(['-c', 'mount', '-c', 'mount.allowed=ext4', ...sh(`${how} ${devices.get('ext4')} /mnt`)]).stderr
     for (const way of Object.values(WAYS)) {
@@ -89,7 +95,7 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stderr).not.toContain('memory')
   })
 
-  test.skipIf(!has('ext4'))('options mean what they mean for root of the host, but for nodev', () => {
+  test.skipIf(noExt4)(withReason('options mean what they mean for root of the host, but for nodev', noExt4), () => {
     const options = [
       'defaults',
       'ro',
@@ -121,7 +127,7 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stdout.match(/^r[wo],(nosuid,)?nodev/gm)).toHaveLength(3 * all.length)
   })
 
-  test.skipIf(!has('ext4'))('mount(8) uses the new mount API, to the end', () => {
+  test.skipIf(noExt4)(withReason('mount(8) uses the new mount API, to the end', noExt4), () => {
     const trace = 'strace -f -e trace=fsopen,fsconfig,fsmount,move_mount,mount,execve mount -t ext4 $dev /mnt 2>&1'
     const { stdout } = mounting(devices.get('ext4')!, `${trace}; cat /mnt/hello`)
     const calls = [...stdout.matchAll(/^(?:\[pid +\d+\] )?(\w+)\((.*)\) += (.*)$/gm)].map(([, name, args, result]) => {
@@ -139,8 +145,8 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stdout).toContain('hello\n')
   })
 
-  test.skipIf(!has('ext4'))(
-    'a subdirectory, a second mount of the same device, and an image that the container made',
+  test.skipIf(noExt4)(
+    withReason('a subdirectory, a second mount of the same device, and an image that the container made', noExt4),
     () => {
       const script = `mkdir -p /tmp/a/b /tmp/c && mount $dev /tmp/a/b && mount $dev /tmp/c && cat /tmp/a/b/hello && umount /tmp/a/b &&
       cat /tmp/c/hello && umount /tmp/c && mkfs.ext4 -qF -L made $dev && mount -L made /tmp/c 2>/dev/null || mount $dev /tmp/c
@@ -149,17 +155,20 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     },
   )
 
-  test.skipIf(!has('ext4'))('the device rules of cgroup v2 hold for the source, whatever the node allows', () => {
-    const script =
-      'mkdir /tmp/m; mount $dev /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -r -t ext4 /mnt/disk /tmp/m; mount -r -t ext4 /mnt/disk /tmp/m'
-    const { stderr } = mounting(devices.get('ext4')!, script, ['mount.nodev=false'])
-    const why =
-      'the device rules of the control group of the caller do not let the source of the mount be opened; allow the device'
-    expect(stderr).toContain(`mount EPERM: ${why}`)
-    expect(stderr).toContain(`fsconfig EPERM: ${why}`)
-  })
+  test.skipIf(noExt4)(
+    withReason('the device rules of cgroup v2 hold for the source, whatever the node allows', noExt4),
+    () => {
+      const script =
+        'mkdir /tmp/m; mount $dev /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -r -t ext4 /mnt/disk /tmp/m; mount -r -t ext4 /mnt/disk /tmp/m'
+      const { stderr } = mounting(devices.get('ext4')!, script, ['mount.nodev=false'])
+      const why =
+        'the device rules of the control group of the caller do not let the source of the mount be opened; allow the device'
+      expect(stderr).toContain(`mount EPERM: ${why}`)
+      expect(stderr).toContain(`fsconfig EPERM: ${why}`)
+    },
+  )
 
-  test.skipIf(!has('ext4'))('they hold for a device that the host has mounted, too', async () => {
+  test.skipIf(noExt4)(withReason('they hold for a device that the host has mounted, too', noExt4), async () => {
     const victim = images.device('ext4')
     await images.mount(victim)
     const image = images.make('ext4')
@@ -174,8 +183,9 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stderr).toContain('fsconfig EPERM 2 times: the device rules')
   })
 
-  test.skipIf(!has('ext4') || missing('squashfuse') !== undefined)(
-    'on a directory of a FUSE file system of the container, which we may not look at',
+  const noFuse = noExt4 ?? missing('squashfuse')
+  test.skipIf(noFuse)(
+    withReason('on a directory of a FUSE file system of the container, which we may not look at', noFuse),
     () => {
       const tries = Object.values(WAYS).map((mount) => `${mount} -t ext4 $dev f/d && cat f/d/hello && umount f/d`)
       const script = `mkdir -p e/d f; touch e/file; mksquashfs e image -quiet -no-progress >/dev/null
@@ -186,16 +196,19 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     },
   )
 
-  test.skipIf(!has('ext4'))('an image that is only read stays as it is, byte by byte, also where it is shifted', () => {
-    const image = images.make('ext4')
-    const device = images.attach(image)
-    const before = readFileSync(image)
-    const tries = Object.values(WAYS).map((mount) => `${mount} -r -t ext4 $dev /mnt && cat /mnt/hello; umount /mnt`)
-    expect(mounting(device, tries.join('; '), ['mount.shift=true']).stdout).toBe('hello\nhello\nhello\n')
-    expect(readFileSync(image).equals(before)).toBe(true)
-  })
+  test.skipIf(noExt4)(
+    withReason('an image that is only read stays as it is, byte by byte, also where it is shifted', noExt4),
+    () => {
+      const image = images.make('ext4')
+      const device = images.attach(image)
+      const before = readFileSync(image)
+      const tries = Object.values(WAYS).map((mount) => `${mount} -r -t ext4 $dev /mnt && cat /mnt/hello; umount /mnt`)
+      expect(mounting(device, tries.join('; '), ['mount.shift=true']).stdout).toBe('hello\nhello\nhello\n')
+      expect(readFileSync(image).equals(before)).toBe(true)
+    },
+  )
 
-  test.skipIf(!has('ext4'))('tmpfs, bind and move stay the work of the kernel', () => {
+  test.skipIf(noExt4)(withReason('tmpfs, bind and move stay the work of the kernel', noExt4), () => {
     const script = `mkdir /tmp/a /tmp/b; ${Object.values(WAYS)
       .map(
         (mount) =>
@@ -207,7 +220,7 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(stderr).toBe('')
   })
 
-  test.skipIf(!has('ext4'))('the device rules hold for the journal that an ext4 names, too', () => {
+  test.skipIf(noExt4)(withReason('the device rules hold for the journal that an ext4 names, too', noExt4), () => {
     const blank = (size: string): string => {
       const path = `${images.directory}/blank-${size}`
       must('truncate', ['-s', size, path])
@@ -221,29 +234,35 @@ describe.skipIf(cannot)('intercede run mounts', () => {
     expect(mounting(device, script, [], ['--device', journal])).toMatchObject({ stdout: 'mounted\n' })
   })
 
-  test.skipIf(!has('ext4'))('what is made on a shifted mount has the ids of the container in the image', () => {
-    const image = images.make('ext4')
-    const script = 'mount $dev /mnt && touch /mnt/a /mnt/b && chown 33:44 /mnt/b; umount /mnt'
-    mounting(images.attach(image), script, ['mount.shift=true'])
-    for (const [name, uid, gid] of [
-      ['a', 0, 0],
-      ['b', 33, 44],
-    ] as const) {
-      const seen = must('debugfs', ['-R', `stat /${name}`, image])
-      expect(seen).toMatch(new RegExp(`User: +${uid} +Group: +${gid} `))
-    }
-  })
+  test.skipIf(noExt4)(
+    withReason('what is made on a shifted mount has the ids of the container in the image', noExt4),
+    () => {
+      const image = images.make('ext4')
+      const script = 'mount $dev /mnt && touch /mnt/a /mnt/b && chown 33:44 /mnt/b; umount /mnt'
+      mounting(images.attach(image), script, ['mount.shift=true'])
+      for (const [name, uid, gid] of [
+        ['a', 0, 0],
+        ['b', 33, 44],
+      ] as const) {
+        const seen = must('debugfs', ['-R', `stat /${name}`, image])
+        expect(seen).toMatch(new RegExp(`User: +${uid} +Group: +${gid} `))
+      }
+    },
+  )
 })
 
-describe.skipIf(cannot ?? missing('fuse2fs'))('the documents', () => {
+describe.skipIf(cannot ?? missing('fuse2fs'))(withReason('the documents', cannot ?? missing('fuse2fs')), () => {
   const SURROUNDINGS = `sudo() { "$@"; }; intercede() { node ${INTERCEDE} "$@" </dev/zero; }; trap 'losetup --detach $loop' EXIT`
 
-  test.skipIf(!has('ext4')).each(['mount.md', 'mount-fuse.md'])('the commands of docs/%s work as they are', (page) => {
-    const text = readFileSync(new URL(`../../../docs/${page}`, import.meta.url), 'utf8')
-    const commands = /^```\n([\s\S]*?)^```$/m.exec(text)![1]!
-    const cwd = mkdtempSync(join(tmpdir(), 'intercede-page-'))
-    const { stdout, stderr } = spawnSync('sh', ['-c', `${SURROUNDINGS}\n${commands}`], { cwd, encoding: 'utf8' })
-    rmSync(cwd, { recursive: true })
-    expect(stdout, stderr).toMatch(/ root root .* lost\+found$/m)
-  })
+  test.skipIf(noExt4).each(['mount.md', 'mount-fuse.md'])(
+    withReason('the commands of docs/%s work as they are', noExt4),
+    (page) => {
+      const text = readFileSync(new URL(`../../../docs/${page}`, import.meta.url), 'utf8')
+      const commands = /^```\n([\s\S]*?)^```$/m.exec(text)![1]!
+      const cwd = mkdtempSync(join(tmpdir(), 'intercede-page-'))
+      const { stdout, stderr } = spawnSync('sh', ['-c', `${SURROUNDINGS}\n${commands}`], { cwd, encoding: 'utf8' })
+      rmSync(cwd, { recursive: true })
+      expect(stdout, stderr).toMatch(/ root root .* lost\+found$/m)
+    },
+  )
 })

@@ -14,7 +14,9 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { missing } from '../../support/fixtures.ts'
 import { cgroups, ended, hasRuntime, INTERCEDE, run, sh, start, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-run-'))
 chmodSync(scratch, 0o755)
@@ -23,7 +25,7 @@ afterAll(() => rmSync(scratch, { recursive: true }))
 /** The cgroups of a run that the test itself started; others may run on this machine. */
 const cgroupOf = (pid: number | undefined): string[] => cgroups().filter((name) => name.startsWith(`${pid}-`))
 
-describe.skipIf(unable()).each(['crun', 'runc'] as const)('intercede run with %s', (runtime) => {
+describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede run with %s', unable()), (runtime) => {
   const wanted = ['--runtime', runtime]
   beforeEach(({ skip }) => {
     if (!hasRuntime(runtime)) skip(`${runtime} is not installed`)
@@ -111,7 +113,8 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)('intercede run with %s
     expect(status).toBe(5)
   })
 
-  test.skipIf(!existsSync('/usr/bin/busybox'))('has a root of its own with --rootfs, whose files are its own', () => {
+  const noBusybox = missing('busybox')
+  test.skipIf(noBusybox)(withReason('has a root of its own with --rootfs, whose files are its own', noBusybox), () => {
     const closed = join(scratch, runtime)
     const root = join(closed, 'root')
     mkdirSync(join(root, 'bin'), { recursive: true })
@@ -170,7 +173,7 @@ test.skipIf(unable()).each([
   { what: 'a device that is none', args: ['--device', '/etc/passwd', 'true'], says: 'it is not a device' },
   { what: 'a bind of a file', args: ['--bind', '/etc/passwd', 'true'], says: 'is not a directory' },
   { what: 'no command', args: [], says: 'command' },
-])('intercede run refuses $what in one sentence', ({ args, says }) => {
+])(withReason('intercede run refuses $what in one sentence', unable()), ({ args, says }) => {
   const { status, stderr } = run(args)
   expect([status, stderr.trim().split('\n').length]).toEqual([125, 1])
   expect(stderr).toContain(says)

@@ -1,31 +1,35 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { hasRuntime, run, sh, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
-describe.skipIf(unable()).each(['crun', 'runc'] as const)('scheduling in intercede run with %s', (runtime) => {
-  const sched = ['--runtime', runtime, '-c', 'sched_setscheduler']
-  beforeEach(({ skip }) => {
-    if (!hasRuntime(runtime)) skip(`${runtime} is not installed`)
-  })
+describe.skipIf(unable()).each(['crun', 'runc'] as const)(
+  withReason('scheduling in intercede run with %s', unable()),
+  (runtime) => {
+    const sched = ['--runtime', runtime, '-c', 'sched_setscheduler']
+    beforeEach(({ skip }) => {
+      if (!hasRuntime(runtime)) skip(`${runtime} is not installed`)
+    })
 
-  test('a command starts with a real-time policy, and sees it', () => {
-    const { stdout, stderr } = run([...sched, '--', 'chrt', '-r', '5', 'chrt', '-p', '0'])
-    expect(stdout).toMatch(/policy: SCHED_RR\n.* priority: 5\n/)
-    expect(stderr).toBe('')
-  })
+    test('a command starts with a real-time policy, and sees it', () => {
+      const { stdout, stderr } = run([...sched, '--', 'chrt', '-r', '5', 'chrt', '-p', '0'])
+      expect(stdout).toMatch(/policy: SCHED_RR\n.* priority: 5\n/)
+      expect(stderr).toBe('')
+    })
 
-  test('another process gets one, up to the highest priority', () => {
-    const script = 'sleep 10 & chrt -f -p 10 $! && chrt -p $!; chrt -f -p 50 $!; chrt -p $!; kill $!'
-    const { stdout, stderr } = run([...sched, ...sh(script)])
-    expect(stdout.match(/policy: SCHED_FIFO\n.* priority: 10\n/g)).toHaveLength(2)
-    expect(stderr).toMatch('Operation not permitted')
-    expect(stderr).toMatch('the priority 50 is higher than 49')
-    const more = run([...sched, '-c', 'sched_setscheduler.max_priority=60', ...sh('chrt -f 50 chrt -p 0')])
-    expect(more.stdout).toMatch(/SCHED_FIFO\n.* priority: 50\n/)
-  })
+    test('another process gets one, up to the highest priority', () => {
+      const script = 'sleep 10 & chrt -f -p 10 $! && chrt -p $!; chrt -f -p 50 $!; chrt -p $!; kill $!'
+      const { stdout, stderr } = run([...sched, ...sh(script)])
+      expect(stdout.match(/policy: SCHED_FIFO\n.* priority: 10\n/g)).toHaveLength(2)
+      expect(stderr).toMatch('Operation not permitted')
+      expect(stderr).toMatch('the priority 50 is higher than 49')
+      const more = run([...sched, '-c', 'sched_setscheduler.max_priority=60', ...sh('chrt -f 50 chrt -p 0')])
+      expect(more.stdout).toMatch(/SCHED_FIFO\n.* priority: 50\n/)
+    })
 
-  test('nobody outside, and not without the key', () => {
-    const script = `chrt -f -p 10 ${process.pid}; chrt -f 10 true`
-    expect(run([...sched, ...sh(`chrt -f -p 10 ${process.pid}`)]).stderr).toMatch('No such process')
-    expect(run(['--runtime', runtime, ...sh(script)]).stderr).toMatch(/No such process\n.*Operation not permitted/s)
-  })
-})
+    test('nobody outside, and not without the key', () => {
+      const script = `chrt -f -p 10 ${process.pid}; chrt -f 10 true`
+      expect(run([...sched, ...sh(`chrt -f -p 10 ${process.pid}`)]).stderr).toMatch('No such process')
+      expect(run(['--runtime', runtime, ...sh(script)]).stderr).toMatch(/No such process\n.*Operation not permitted/s)
+    })
+  },
+)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { hasRuntime, run, sh, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const OPAQUE = 'trusted.overlay.opaque'
 const absent = unable() ?? missing('setfattr', 'getfattr', 'tar')
@@ -30,7 +31,7 @@ function seen(name: string): string {
 }
 
 describe.skipIf(absent).each(['crun', 'runc'] as const)(
-  `attributes in intercede run with %s (${absent ?? ''})`,
+  withReason('attributes in intercede run with %s', absent),
   (runtime) => {
     beforeEach(({ skip }) => {
       if (!hasRuntime(runtime)) skip(`${runtime} is not installed`)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
 import { hasRuntime, run, sh, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const LIMIT = 128_974_848
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-sysinfo-'))
@@ -15,7 +16,7 @@ beforeAll(() => {
 afterAll(() => rmSync(scratch, { recursive: true }))
 
 describe.skipIf(unable()).each(['crun', 'runc'] as const)(
-  'intercede run -c sysinfo --memory 123MiB, with %s',
+  withReason('intercede run -c sysinfo --memory 123MiB, with %s', unable()),
   (runtime) => {
     const inside = (script: string): string => {
       const options = ['--runtime', runtime, '-c', 'sysinfo', '--memory', '123MiB', '--bind', scratch]
@@ -44,14 +45,18 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(
       expect(inside('free -b')).toMatch(new RegExp(`^Mem: +${1024 * Number(total)} `, 'm'))
     })
 
-    test.runIf(process.arch === 'x64')('a static 32-bit program gets its own struct, and its stack stays whole', () => {
-      const [info64, info32] = inside(`${scratch}/sysinfo64; ${scratch}/sysinfo32`)
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line) as Readonly<Record<string, number>>)
-      expect(info32).toMatchObject({ size: 64, intact: true, totalram: LIMIT, mem_unit: 1, procs: 2 })
-      expect(info64).toMatchObject({ size: 112, intact: true, totalram: LIMIT, mem_unit: 1, procs: 2 })
-      expect(info32!.freeram! + info32!.bufferram!).toBeLessThanOrEqual(LIMIT)
-    })
+    const foreign = process.arch === 'x64' ? undefined : `this machine is ${process.arch}`
+    test.skipIf(foreign)(
+      withReason('a static 32-bit program gets its own struct, and its stack stays whole', foreign),
+      () => {
+        const [info64, info32] = inside(`${scratch}/sysinfo64; ${scratch}/sysinfo32`)
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line) as Readonly<Record<string, number>>)
+        expect(info32).toMatchObject({ size: 64, intact: true, totalram: LIMIT, mem_unit: 1, procs: 2 })
+        expect(info64).toMatchObject({ size: 112, intact: true, totalram: LIMIT, mem_unit: 1, procs: 2 })
+        expect(info32!.freeram! + info32!.bufferram!).toBeLessThanOrEqual(LIMIT)
+      },
+    )
   },
 )

@@ -3,6 +3,7 @@ import { missing } from '../../support/fixtures.ts'
 import { execute, until } from '../../support/host.ts'
 import { Load, sleep } from '../../support/restart-world.ts'
 import { ServiceHost } from '../../support/service-host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 /** More on demand: npm run restart -- --keeper N. */
 const RESTARTS = Number(process.env.INTERCEDE_RESTARTS ?? 4)
@@ -27,7 +28,10 @@ const WAYS = [
 ] as const
 
 test.skipIf(cannot).each(WAYS)(
-  `the service ends by $how under load, $restarts times: every call returns what it must, and is done once${cannot ? `: skipped, ${cannot}` : ''}`,
+  withReason(
+    'the service ends by $how under load, $restarts times: every call returns what it must, and is done once',
+    cannot,
+  ),
   { timeout: 120_000 + 15_000 * RESTARTS },
   async ({ how, command, isSingle, restarts }) => {
     const host = await ServiceHost.start()
@@ -67,7 +71,10 @@ test.skipIf(cannot).each(WAYS)(
 )
 
 test.skipIf(cannot)(
-  `${RESTARTS} reloads of the service under load: the process is the same, every call returns what it must, and is done once${cannot ? `: skipped, ${cannot}` : ''}`,
+  withReason(
+    `${RESTARTS} reloads of the service under load: the process is the same, every call returns what it must, and is done once`,
+    cannot,
+  ),
   { timeout: 120_000 + 15_000 * RESTARTS },
   async () => {
     const host = await ServiceHost.start()
@@ -113,15 +120,18 @@ test.skipIf(cannot)(
   },
 )
 
-test.skipIf(cannot)('the score of the unit in the documents is what systemd-analyze gives it', async () => {
-  const { stdout } = await execute('systemd-analyze', [
-    'security',
-    '--offline=yes',
-    '--no-pager',
-    'deploy/systemd/intercede.service',
-  ])
-  expect(stdout).toMatch(/Overall exposure level for intercede.service: 8\.5/)
-})
+test.skipIf(cannot)(
+  withReason('the score of the unit in the documents is what systemd-analyze gives it', cannot),
+  async () => {
+    const { stdout } = await execute('systemd-analyze', [
+      'security',
+      '--offline=yes',
+      '--no-pager',
+      'deploy/systemd/intercede.service',
+    ])
+    expect(stdout).toMatch(/Overall exposure level for intercede.service: 8\.5/)
+  },
+)
 
 const logged = (host: ServiceHost, message: string): number =>
   host.log.filter((line) => line.message === message).length

@@ -5,6 +5,7 @@ import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { BASE, CLI, Machine } from '../../support/machine.ts'
 import { MIRROR, SUITE, unreachable } from '../../support/mirror.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const MINUTES = 60_000
 const PACKAGES = 'systemd,systemd-sysv,dbus'
@@ -27,7 +28,7 @@ done; echo "$state"`
 
 const cannot = missing('crun', 'debootstrap')
 
-describe.skipIf(cannot)('systemd as init', { timeout: 5 * MINUTES }, async () => {
+describe.skipIf(cannot)(withReason('systemd as init', cannot), { timeout: 5 * MINUTES }, async () => {
   const offline = await unreachable()
   let machine: Machine
   let root: string

@@ -18,6 +18,7 @@ import {
   seccompData,
   unable,
 } from '../../support/libseccomp.ts'
+import { withReason } from '../../support/skipped.ts'
 
 /** Both are installed by scripts/setup.sh: podman's with podman, Docker's taken out of a package of its sources. */
 const bases = [
@@ -124,12 +125,12 @@ const holds = ({ when = [] }: Rule, registers: readonly bigint[]): boolean =>
 
 const hex = (result: number): string => result.toString(16)
 
-describe.skipIf(unable)(`compileOci() as the kernel runs it${unable ? `: ${unable}` : ''}`, () => {
+describe.skipIf(unable)(withReason('compileOci() as the kernel runs it', unable), () => {
   describe.each(bases)('on top of the profile of $engine', ({ file }) => {
-    const absent = existsSync(file) ? '' : `: ${file} is not there`
+    const absent = existsSync(file) ? undefined : `${file} is not there`
     const rows = kinds.flatMap((kind) => [FEW, MANY].map((caps) => ({ ...kind, caps })))
     test.skipIf(absent).each(rows)(
-      `${COUNT} calls of $arch with $caps.length capabilities mean the same unless we trap them${absent}`,
+      withReason(`${COUNT} calls of $arch with $caps.length capabilities mean the same unless we trap them`, absent),
       { timeout: 120_000 },
       ({ machine, arch, bits, caps }) => {
         const { goArch, architectures } = machines[machine]!

@@ -43,11 +43,11 @@ async function run(options: readonly string[], script: string) {
   return { stdout, reason: await lastReason(before) }
 }
 
-test('in the root of the hierarchies nothing can be barred: the kernel refuses, with a reason of its own', async () => {
+test('a console in the root of the hierarchies cannot be barred: the kernel refuses it, with a reason of its own', async () => {
   expect(await run([], attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
 })
 
-describe.skipIf(why)(withReason('in a group of v2', why), () => {
+describe.skipIf(why)(withReason('the console in a cgroup of v2', why), () => {
   let home: Group
   let outsider: Outsider
   beforeEach(() => {
@@ -67,7 +67,7 @@ describe.skipIf(why)(withReason('in a group of v2', why), () => {
   }
   const entering = (group: string): string => `echo 0 >${group}/cgroup.procs`
 
-  test('it is made and does not open, by the caller or in a group below; one program bars it for good', async () => {
+  test('is made and does not open, by the caller or in a group below; one program bars it for good', async () => {
     const below = nested('below')
     const script = `${attack()}; ${attack()}; ${entering(below)}; ${attack()}`
     expect(await inHome(script)).toEqual({ stdout: HELD.repeat(3), reason: 'doneAndBarred' })
@@ -76,20 +76,20 @@ describe.skipIf(why)(withReason('in a group of v2', why), () => {
     expect(await outsider.attached(below)).toHaveLength(0)
   })
 
-  test('threads that ask at once attach one program', async () => {
+  test('is barred by one program, also when threads ask at once', async () => {
     const calls = Array.from({ length: 8 }, () => making(join(host.directory, `console${serial++}`)))
     const { stdout } = await inHome(`${calls.map((call) => `${call} &`).join('\n')}\nwait`)
     expect(stdout).toBe('{"ok":true}\n'.repeat(8))
     expect(await outsider.attached(home.path)).toHaveLength(1)
   })
 
-  test('other devices are made and opened as before', async () => {
+  test('leaves other devices to be made and opened as before', async () => {
     const path = join(host.directory, `null${serial++}`)
     const script = `${attack()}; ${fixture('caller')} mknod ${path} 020666 1 3; ${opening(path)}`
     expect((await inHome(script)).stdout).toBe(`${HELD}{"ok":true}\nopens\n`)
   })
 
-  test('that the rules of a nested group bar it does not do for those of the container outside of it', async () => {
+  test('is not made for a container because the rules of a nested group bar it', async () => {
     const strict = nested('strict')
     await outsider.attach(strict, MULTI, Buffer.from(barOpening(makedev(5, 1))))
     const path = join(host.directory, `console${serial++}`)
@@ -97,12 +97,12 @@ describe.skipIf(why)(withReason('in a group of v2', why), () => {
     expect((await inHome(script)).stdout).toBe('{"ok":true}\nclosed\n')
   })
 
-  test('a runtime whose program bears no other: refused', async () => {
+  test('is refused where the program of the runtime bears no other', async () => {
     await outsider.attach(home.path, OVERRIDE, ALLOW)
     expect(await inHome(attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
   })
 
-  test('a group in which a process of the host is too is not touched: refused', async () => {
+  test('is refused in a group with a process of the host, and the group is not touched', async () => {
     const shell = spawn('sh', ['-c', 'echo 0 >"$1/cgroup.procs"; sleep 1000 & wait', 'sh', home.path], {
       detached: true,
     })
@@ -115,19 +115,19 @@ describe.skipIf(why)(withReason('in a group of v2', why), () => {
     }
   })
 
-  test('a group below one that is the container’s may have others beside it: refused', async () => {
+  test('is refused in a group below the container’s, for that may have others beside it', async () => {
     const inner = nested('inner')
     expect(await run(['--cgroup', inner], attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
     expect(await outsider.attached(inner)).toHaveLength(0)
   })
 
-  test('so it is where the rules of that group bar it, which the container may have made', async () => {
+  test('is refused there also where the rules of that group bar it, for the container may have made them', async () => {
     const inner = nested('inner')
     await outsider.attach(inner, MULTI, Buffer.from(barOpening(makedev(5, 1))))
     expect(await run(['--cgroup', inner], attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
   })
 
-  test('the container cannot take the program off, whatever it may do with programs of its own', async () => {
+  test('stays barred: the container cannot take the program off, whatever it may do with its own', async () => {
     const [go, said] = [join(host.directory, `go${serial}`), join(host.directory, `said${serial++}`)]
     const path = join(host.directory, `console${serial++}`)
     const wait = (file: string): string => `until [ -e ${file} ]; do sleep 0.02; done`
@@ -162,7 +162,7 @@ const noLegacy = existsSync(join(CONTROLLER, 'devices.list'))
   ? undefined
   : 'there is no devices controller of cgroup v1'
 
-describe.skipIf(noLegacy)(withReason('in a group of v1 alone', noLegacy), () => {
+describe.skipIf(noLegacy)(withReason('the console in a cgroup of v1 alone', noLegacy), () => {
   let group: string
   beforeEach(() => {
     group = join(CONTROLLER, `intercede-console-${process.pid}-${serial++}`)
@@ -175,12 +175,12 @@ describe.skipIf(noLegacy)(withReason('in a group of v1 alone', noLegacy), () => 
   test.each([
     { what: 'that allows everything', rules: [] },
     { what: 'that allows it among others', rules: ['a', 'c *:* m', 'c 1:* rwm', 'c 5:1 rwm'] },
-  ])('$what: it is made and does not open', async ({ rules }) => {
+  ])('is made and does not open in a group $what', async ({ rules }) => {
     setRules(rules)
     expect(await inGroup(`${attack()}; ${attack()}`)).toEqual({ stdout: HELD.repeat(2), reason: 'doneAndBarred' })
   })
 
-  test('that allows all character devices by one rule, of which nothing can be taken: refused', async () => {
+  test('is refused in a group that allows all character devices by one rule, of which nothing can be taken', async () => {
     setRules(['a', 'c *:* rwm'])
     expect(await inGroup(attack())).toEqual({ stdout: REFUSED, reason: 'opensHost' })
   })

@@ -132,7 +132,7 @@ function find(word: string): string | undefined {
   })
 }
 
-describe.each(WAYS)('$way', ({ programs, start }) => {
+describe.each(WAYS)('the console in a container of $way', ({ programs, start }) => {
   const why = missing(...programs) ?? unable() ?? (UNIFIED ? undefined : 'no cgroup v2 is mounted here')
   let machine: Machine
   let container: Running | undefined
@@ -148,13 +148,13 @@ describe.each(WAYS)('$way', ({ programs, start }) => {
     await machine.close()
   })
 
-  test.skipIf(why)(withReason('a node of its own does not open', why), async () => {
+  test.skipIf(why)(withReason('does not open, whatever node the container makes', why), async () => {
     expect(await container!.exec(attack('/tmp/c'))).toMatchObject({ stdout: HELD, stderr: '' })
     // A mount of its own gets a node of ours mounted.
     expect(await container!.exec(attack('/dev/c'))).toMatchObject({ stdout: HELD, stderr: '' })
   })
 
-  test.skipIf(why)(withReason('nor in a group below its own', why), async () => {
+  test.skipIf(why)(withReason('does not open in a cgroup below the container’s own', why), async () => {
     const name = `/tmp/below-${serial++}`
     const done = container!.exec(`until [ -e ${name} ]; do sleep 0.05; done; busybox rm ${name}; ${attack(name)}`)
     await until('it is there', () => find(name) !== undefined)
@@ -170,7 +170,7 @@ describe.each(WAYS)('$way', ({ programs, start }) => {
 
 const noPodman = missing('podman', 'crun') ?? unable()
 
-describe.skipIf(noPodman)(withReason('podman run', noPodman), () => {
+describe.skipIf(noPodman)(withReason('the console in podman run', noPodman), () => {
   let machine: Machine
   let engine: Podman
   let options: readonly string[]
@@ -185,13 +185,13 @@ describe.skipIf(noPodman)(withReason('podman run', noPodman), () => {
     await machine.close()
   })
 
-  test('with a terminal: its own console, which is one of its pty, opens as before', async () => {
+  test('opens as before where it is the container’s own, a pty', async () => {
     const script = `${attack('/tmp/c')}; n=/dev/console; stat -c %t $n; ${OPENS}`
     const { stdout } = await engine.run('run', '-t', GROUPED, ...options, 'test', 'sh', '-c', script)
     expect(stdout.replaceAll('\r', '')).toBe(`${HELD}88\nopens\n`)
   })
 
-  test('without a control group: no node is made, with a reason of its own', async () => {
+  test('is not made without a control group, with a reason of its own', async () => {
     const done = await engine.run('run', '--cgroups=disabled', ...options, 'test', 'mknod', '/tmp/c', 'c', '5', '1')
     expect(done).toMatchObject({ status: 1, stderr: expect.stringContaining('Operation not permitted') })
     const { container } = machine.log.findLast(({ message }) => message === 'container')!
@@ -201,6 +201,6 @@ describe.skipIf(noPodman)(withReason('podman run', noPodman), () => {
   })
 })
 
-test.skipIf(unable())(withReason('intercede run', unable()), () => {
+test.skipIf(unable())(withReason('the console in intercede run does not open', unable()), () => {
   expect(run(['-c', 'mknod', ...sh(attack('c').replace('busybox ', ''))]).stdout).toBe(HELD)
 })

@@ -28,7 +28,7 @@ const none = refused.length === 0 ? 'this machine has none of them' : undefined
 
 const cli = (...args: readonly string[]) => spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8' })
 
-describe.skipIf(none)(withReason('numbers that the kernel has given out', none), () => {
+describe.skipIf(none)(withReason('device numbers that the kernel has given out', none), () => {
   test.each(refused)('$number is $name, and refused by run, profile and serve', ({ name, maj, min, number }) => {
     expect(deviceNames(makedev(maj, min))).toContain(name)
     const says = `${KEY} has ${number}, which is "${name}" on this host: it would give the container `
@@ -61,7 +61,7 @@ describe.skipIf(none)(withReason('numbers that the kernel has given out', none),
   })
 })
 
-test('what everybody has keeps its names, and may be listed', () => {
+test('devices that everybody has keep their names, and may be listed', () => {
   expect(deviceNames(makedev(1, 3))).toContain('null')
   expect(deviceNames(makedev(5, 2))).toContain('ptmx')
   expect(cli('profile', '-c', 'mknod', '-c', 'mknod.devices=c:5:2,c:10:200,c:10:229,c:10:237')).toMatchObject({

@@ -32,7 +32,7 @@ async function contained(script: string): Promise<Done & { readonly records: rea
 const call = (...args: readonly string[]): string => [fixture('mount-call'), ...args].join(' ')
 const refusal = (errno: number, reason: string) => [expect.objectContaining({ errno, reason })]
 
-describe.skipIf(cannot)(withReason("that shows what is the host's own", cannot), () => {
+describe.skipIf(cannot)(withReason("file systems that show what is the host's own", cannot), () => {
   test.each(types)('%s is not mounted by mount(2)', async (type) => {
     const { stdout, records } = await contained(`${call(type, 'none', 'm')}; ls m`)
     expect(stdout).toBe('EPERM\n')
@@ -64,9 +64,9 @@ describe.skipIf(cannot)(withReason("that shows what is the host's own", cannot),
   })
 })
 
-describe.skipIf(cannot)(withReason('that reserves', cannot), () => {
+describe.skipIf(cannot)(withReason('file systems that reserve', cannot), () => {
   const unknown = known.includes('\thugetlbfs\n') ? undefined : 'this kernel has no hugetlbfs'
-  test.skipIf(unknown)(withReason('huge pages of the host is not mounted', unknown), async () => {
+  test.skipIf(unknown)(withReason('huge pages of the host are not mounted', unknown), async () => {
     const both = [call('hugetlbfs', 'none', 'm', 'min_size=2M'), 'mount -t hugetlbfs -o min_size=2M none m']
     const { stdout, records } = await contained(both.join('; '))
     expect(stdout).toBe('EINVAL\n')

@@ -38,7 +38,7 @@ function mounting(runtime: string, program: string, script: string) {
 const MOUNT = '/shared/mount2 ext4 /dev/null /tmp/m'
 const REASON = 'the path leads through a link of procfs'
 
-describe.skipIf(cannot).each(runtimes)(withReason('with %s', cannot), (runtime) => {
+describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot), (runtime) => {
   test('the program of the image is started where the caller is', () => {
     const { lines } = mounting(runtime, '/shared/spy', `cd /usr/lib && ${MOUNT}`)
     expect(lines).toEqual(['EINVAL', 'started as /shared/spy in /usr/lib'])

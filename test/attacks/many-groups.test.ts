@@ -88,7 +88,7 @@ const calling = (): readonly string[] => {
   return grouped(MANY, [fixture('mknod-loop'), '--processes', `${CALLERS}`, '--count', '10000000', path])
 }
 
-test('their container has one call in flight, as long as its calls cost so much', async () => {
+test('callers with 60,000 groups: their container has one call in flight, as long as its calls cost so much', async () => {
   const journal = new JournalView()
   const inFlight = await beside(calling(), async () => {
     const seen: number[] = []
@@ -102,7 +102,7 @@ test('their container has one call in flight, as long as its calls cost so much'
   expect(inFlight.filter((count) => count > 1).length).toBeLessThan(LOOKS / 10)
 })
 
-test('another container is served', async () => {
+test('callers with 60,000 groups: another container is served', async () => {
   await measure()
   const alone = await measure()
   const attacked = await beside(calling(), measure)
@@ -117,7 +117,7 @@ test.each([
   { count: LIMIT, is: 'done' },
   { count: LIMIT + 1, is: 'tooManyGroups' },
   { count: MANY, is: 'tooManyGroups' },
-])('a call with $count groups: $is', async ({ count, is }) => {
+])('a call by a caller with $count groups: $is', async ({ count, is }) => {
   const { stdout } = await host.run([], grouped(count, mknod()))
   host.drain()
   await host.settle(host.records.length)
@@ -125,26 +125,29 @@ test.each([
   expect(JSON.parse(stdout)).toEqual(is === 'done' ? { ok: true } : { errno: 'EPERM' })
 })
 
-test.skipIf(noStrace)(withReason('neither reads them all nor takes them on', noStrace), async () => {
-  const output = join(host.directory, 'strace')
-  const running = host.run(
-    [],
-    ['sh', '-c', `sleep 1; ${[LIMIT, MANY, 65_536].map((count) => grouped(count, mknod()).join(' ')).join('; ')}`],
-  )
-  await new Promise((resolve) => setTimeout(resolve, 300))
-  const strace = await Strace.attach(host.enginePid, ['-y', '-e', 'trace=setgroups,read', '-o', output])
-  await running
-  await strace.end()
-  const lines = readFileSync(output, 'latin1').split('\n')
-  const sizes = lines.flatMap(
-    (line) =>
-      /read\(\d+<[^>]*\/status>.* (\d+)\)? +=|read\(\d+<[^>]*\/status>.*, (\d+) <unfinished/
-        .exec(line)
-        ?.slice(1)
-        .filter(Boolean) ?? [],
-  )
-  expect(sizes.length).toBeGreaterThan(0)
-  for (const size of sizes) expect(Number(size)).toBeLessThanOrEqual(STATUS_BYTES)
-  const groups = lines.flatMap((line) => /setgroups\((\d+)/.exec(line)?.[1] ?? [])
-  expect(new Set(groups)).toEqual(new Set([`${LIMIT}`, '0']))
-})
+test.skipIf(noStrace)(
+  withReason('the engine neither reads all groups of a caller that has too many nor takes them on', noStrace),
+  async () => {
+    const output = join(host.directory, 'strace')
+    const running = host.run(
+      [],
+      ['sh', '-c', `sleep 1; ${[LIMIT, MANY, 65_536].map((count) => grouped(count, mknod()).join(' ')).join('; ')}`],
+    )
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    const strace = await Strace.attach(host.enginePid, ['-y', '-e', 'trace=setgroups,read', '-o', output])
+    await running
+    await strace.end()
+    const lines = readFileSync(output, 'latin1').split('\n')
+    const sizes = lines.flatMap(
+      (line) =>
+        /read\(\d+<[^>]*\/status>.* (\d+)\)? +=|read\(\d+<[^>]*\/status>.*, (\d+) <unfinished/
+          .exec(line)
+          ?.slice(1)
+          .filter(Boolean) ?? [],
+    )
+    expect(sizes.length).toBeGreaterThan(0)
+    for (const size of sizes) expect(Number(size)).toBeLessThanOrEqual(STATUS_BYTES)
+    const groups = lines.flatMap((line) => /setgroups\((\d+)/.exec(line)?.[1] ?? [])
+    expect(new Set(groups)).toEqual(new Set([`${LIMIT}`, '0']))
+  },
+)

@@ -30,7 +30,7 @@ const kinds = [
   { what: 'bytes', make: () => bytesFile('intercede-test', Uint8Array.of(1, 2, 3)) },
 ]
 
-test.each(kinds)('nobody else reopens $what for writing or reading', ({ make }) => {
+test.each(kinds)('a memfd with $what is reopened by nobody else, for writing or reading', ({ make }) => {
   using file = make()
   expect(asNobody(file.raw, 'exec 3<>/proc/self/fd/0')).toMatchObject({
     status: 2,
@@ -40,14 +40,14 @@ test.each(kinds)('nobody else reopens $what for writing or reading', ({ make }) 
   expect(statSync(`/proc/self/fd/${file.raw}`).mode & 0o777).toBe(0o600)
 })
 
-test.each(kinds)('the size of $what is for ever, also for us', ({ make }) => {
+test.each(kinds)('a memfd with $what keeps its size for ever, also for us', ({ make }) => {
   using file = make()
   const { size } = statSync(`/proc/self/fd/${file.raw}`)
   for (const length of [0, 2 * 4096]) expect(() => ftruncateSync(file.raw, length)).toThrow('EPERM')
   expect(statSync(`/proc/self/fd/${file.raw}`).size).toBe(size)
 })
 
-test('what is said in a text is said for ever, and memory stays writable', () => {
+test('the text in a memfd stays for ever, and memory stays writable', () => {
   using text = textFile('intercede-test', 'a text')
   expect(() => writeSync(text.raw, 'x', 0)).toThrow('EPERM')
   expect(readFileSync(`/proc/self/fd/${text.raw}`, 'utf8')).toBe('a text')
@@ -56,7 +56,7 @@ test('what is said in a text is said for ever, and memory stays writable', () =>
   expect(new Uint8Array(map(memory))[7]).toBe(9)
 })
 
-test.skipIf(noExec)(withReason('neither is ever a program', noExec), () => {
+test.skipIf(noExec)(withReason('no memfd is ever a program', noExec), () => {
   for (const { make } of kinds) {
     using file = make()
     expect(() => fchmodSync(file.raw, 0o700)).toThrow('EPERM')

@@ -51,11 +51,11 @@ describe.skipIf(why)(withReason('device rules of nested groups', why), () => {
     })
     afterEach(() => outsider.close())
 
-    test('what others of the container may make is not made for who is there', async () => {
+    test('a device that others of the container may make is not made there', async () => {
       expect(await run(making(), entering(strict), making())).toEqual(['{"ok":true}', '{"errno":"EPERM"}'])
     })
 
-    test('what is refused there is made for others of the container', async () => {
+    test('a device that is refused there is made for others of the container', async () => {
       const lines = [entering(strict), making(), entering(home.path), making()]
       expect(await run(...lines)).toEqual(['{"errno":"EPERM"}', '{"ok":true}'])
     })

@@ -109,7 +109,7 @@ const linksOf = (number: string): readonly string[] =>
   ['root$closed', 'cwd', 'fd/9'].flatMap((link) => [link, `task/${number}/${link}`])
 
 test.skipIf(cannot).each(PROCFS)(
-  withReason('are not followed in $whose', cannot),
+  withReason('links of an undumpable task are not followed in $whose', cannot),
   async ({ task, number, options }) => {
     const where = places()
     const links = linksOf(number)
@@ -133,7 +133,7 @@ test.skipIf(cannot).each(PROCFS)(
 
 /** The test above can fail: to this one the kernel lets the container by itself. */
 test.skipIf(cannot).each(PROCFS.slice(0, 2))(
-  withReason('are once it has executed a program, in $whose', cannot),
+  withReason('links of a task are followed once it has executed a program, in $whose', cannot),
   async ({ task, number }) => {
     const where = places()
     const links = linksOf(number)

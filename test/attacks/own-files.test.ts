@@ -177,9 +177,9 @@ describe('serve, with links', () => {
     symlinkSync('../somebodys/hop', link)
   })
 
-  test('starts if all of them are of root', async () => expect(await serve(link)).toMatchObject({ started: true }))
+  test('starts if all links are of root', async () => expect(await serve(link)).toMatchObject({ started: true }))
 
-  test('does not start with one in a directory of somebody else', async () => {
+  test('does not start with a link in a directory of somebody else', async () => {
     chownSync(mine, SOMEBODY, SOMEBODY)
     expect(await serve(link)).toEqual({
       started: false,
@@ -187,7 +187,7 @@ describe('serve, with links', () => {
     })
   })
 
-  test('does not start with one of somebody else', async () => {
+  test('does not start with a link of somebody else', async () => {
     lchownSync(hop, SOMEBODY, SOMEBODY)
     expect(await serve(link)).toEqual({
       started: false,
@@ -205,7 +205,7 @@ describe('serve, with links', () => {
   })
 })
 
-test('doctor names them, and run says so at the end', () => {
+test('doctor names files that others can change, and run says so at the end', () => {
   chownSync(join(installed, 'dist'), SOMEBODY, SOMEBODY)
   expect(cli('doctor').stdout).toMatch(
     /missing +intercede's own files: others could change what it runs: "[^"]*dist" belongs to user 1000/,
@@ -213,7 +213,7 @@ test('doctor names them, and run says so at the end', () => {
   expect(cli('run', '--', 'true').stderr).toContain('intercede: others could change what it runs: ')
 })
 
-test('without a free descriptor it is not known, which does not end the process', () => {
+test('without a free descriptor it is not known who can change our files, which does not end the process', () => {
   const program = `
     import { openSync } from 'node:fs'
     const { openToOthers } = await import(${JSON.stringify(join(installed, 'dist/doctor/own-files.js'))})

@@ -38,7 +38,7 @@ function place(): string {
 }
 
 /** Whether the machine has fs.protected_symlinks set or not, which no test may change: without it the kernel says EPERM at the end. */
-describe.skipIf(cannot)(withReason('in a directory for all', cannot), () => {
+describe.skipIf(cannot)(withReason('links planted in a directory for all', cannot), () => {
   const sticky = { owner: 0, mode: 0o1777 }
   test.each([
     { what: 'of another user', owner: OTHER, in: sticky, call: `setxattr all/link ${OPAQUE}`, follows: false },
@@ -83,7 +83,7 @@ describe.skipIf(cannot)(withReason('in a directory for all', cannot), () => {
   })
 })
 
-describe.skipIf(cannot)(withReason('on a mount with nosymfollow', cannot), () => {
+describe.skipIf(cannot)(withReason('links on a mount with nosymfollow are not followed', cannot), () => {
   const bar = 'mount --bind m m && mount -o remount,bind,nosymfollow m && cd m'
   test.each([
     { call: `mknod dir/n ${NODE}`, before: bar },

@@ -74,7 +74,7 @@ async function attacked({ name, output, start, end }: Pod): Promise<readonly str
 }
 
 /** podman and Kubernetes call one of them, with the paths of the namespaces. */
-describe.each(['crun', 'runc'])('%s', (runtime) => {
+describe.each(['crun', 'runc'])('a container of %s that shares namespaces with another', (runtime) => {
   const needs = absent ?? missing(runtime)
   test.skipIf(needs)(withReason('no node is made on the host', needs), async () => {
     const said = await attacked(await podOf(runtime))

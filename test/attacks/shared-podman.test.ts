@@ -87,7 +87,7 @@ async function attacked({ first, others, end }: Way): Promise<readonly string[]>
   }
 }
 
-describe.skipIf(absent)(withReason('podman', absent), () => {
+describe.skipIf(absent)(withReason('podman containers that share namespaces', absent), () => {
   test.each(Object.entries(ways))(
     'no node is made on the host: %s',
     async (_, way) => {

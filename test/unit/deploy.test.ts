@@ -100,7 +100,7 @@ test('there is one example for each profile, with what its keys need and no more
   }
 })
 
-test('it needs no rights at the API server', () => {
+test('the DaemonSet needs no rights at the API server', () => {
   const kinds = kustomization.resources.map((name) => read(name).kind)
   expect(kinds).toEqual(['Namespace', 'ConfigMap', 'DaemonSet'])
 })

@@ -231,7 +231,7 @@ describe.skipIf(why)(withReason('a hostile container', why), () => {
     }
   })
 
-  test('more programs than are served, kept open', async () => {
+  test('keeps more programs open than are served', async () => {
     const before = await settled()
     const loaded: number[] = []
     for (let count = 0; count < 200; count++) {

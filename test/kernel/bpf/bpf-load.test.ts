@@ -65,163 +65,167 @@ const programs: Readonly<Record<string, Buffer>> = {
   nothing: Buffer.alloc(0),
 }
 
-describe.skipIf(why)(withReason('a container loads as who has just the two capabilities', why), () => {
-  let host: Host
-  let home: Group
-  let contained: Caller
-  let native: Caller
-  beforeAll(async () => {
-    host = await Host.start({ bpf: { devices: true } })
-    home = new Group()
-    contained = Caller.contained(host, home.path)
-    native = Caller.native()
-  })
-  afterAll(async () => {
-    await contained.close()
-    await native.close()
-    host.close()
-    await home.remove()
-  })
-
-  /** Loads on both sides; a descriptor is closed again, and its number is not compared. */
-  async function both(load: Attr): Promise<readonly [ours: Said, native: Said]> {
-    const sides = [contained, native].map(async (caller) => {
-      const said = await caller.bpf(BPF.PROG_LOAD, load)
-      if (typeof said.result !== 'number') return said
-      await caller.ask(`close ${said.result}`)
-      return { ...said, result: 0 }
+describe.skipIf(why)(
+  withReason('BPF_PROG_LOAD in a container answers as to a process with just the two capabilities', why),
+  () => {
+    let host: Host
+    let home: Group
+    let contained: Caller
+    let native: Caller
+    beforeAll(async () => {
+      host = await Host.start({ bpf: { devices: true } })
+      home = new Group()
+      contained = Caller.contained(host, home.path)
+      native = Caller.native()
     })
-    const [ours, theirs] = await Promise.all(sides)
-    return [withoutPointers(ours!), withoutPointers(theirs!)]
-  }
+    afterAll(async () => {
+      await contained.close()
+      await native.close()
+      host.close()
+      await home.remove()
+    })
 
-  test.each(Object.keys(programs))('%s: errno, log and its size, at each level and room', async (name) => {
-    const instructions = programs[name]!
-    for (const level of [0, 1, 2, 3, 4, 5, 6, 9, 16]) {
-      const words = { [LOAD.logLevel]: level }
-      const at = (room: number) => loading(instructions, { words: { ...words, [LOAD.logSize]: room }, log: `+${room}` })
-      const [large, nativeLarge] = await both(at(262144))
-      expect(comparable(large), `level ${level}`).toEqual(comparable(nativeLarge))
-      const exact = Buffer.from(nativeLarge.attr, 'hex').readUInt32LE(LOAD.logTrueSize)
-      const near = (level & STATS) === 0 ? [exact - 1, exact, exact + 1] : []
-      for (const room of [1, 2, 127, ...near].filter((size) => size > 0)) {
-        const [ours, theirs] = await both(at(room))
-        expect(comparable(ours), `level ${level}, room for ${room} of ${exact}`).toEqual(comparable(theirs))
+    /** Loads on both sides; a descriptor is closed again, and its number is not compared. */
+    async function both(load: Attr): Promise<readonly [ours: Said, native: Said]> {
+      const sides = [contained, native].map(async (caller) => {
+        const said = await caller.bpf(BPF.PROG_LOAD, load)
+        if (typeof said.result !== 'number') return said
+        await caller.ask(`close ${said.result}`)
+        return { ...said, result: 0 }
+      })
+      const [ours, theirs] = await Promise.all(sides)
+      return [withoutPointers(ours!), withoutPointers(theirs!)]
+    }
+
+    test.each(Object.keys(programs))('%s: errno, log and its size, at each level and room', async (name) => {
+      const instructions = programs[name]!
+      for (const level of [0, 1, 2, 3, 4, 5, 6, 9, 16]) {
+        const words = { [LOAD.logLevel]: level }
+        const at = (room: number) =>
+          loading(instructions, { words: { ...words, [LOAD.logSize]: room }, log: `+${room}` })
+        const [large, nativeLarge] = await both(at(262144))
+        expect(comparable(large), `level ${level}`).toEqual(comparable(nativeLarge))
+        const exact = Buffer.from(nativeLarge.attr, 'hex').readUInt32LE(LOAD.logTrueSize)
+        const near = (level & STATS) === 0 ? [exact - 1, exact, exact + 1] : []
+        for (const room of [1, 2, 127, ...near].filter((size) => size > 0)) {
+          const [ours, theirs] = await both(at(room))
+          expect(comparable(ours), `level ${level}, room for ${room} of ${exact}`).toEqual(comparable(theirs))
+        }
+        const [without, nativeWithout] = await both(loading(instructions, { words }))
+        expect(comparable(without), `level ${level}, without room`).toEqual(comparable(nativeWithout))
       }
-      const [without, nativeWithout] = await both(loading(instructions, { words }))
-      expect(comparable(without), `level ${level}, without room`).toEqual(comparable(nativeWithout))
-    }
-    // Something must have been logged, or nothing was compared.
-    const { buffers } = await native.bpf(
-      BPF.PROG_LOAD,
-      loading(instructions, { words: { 24: 1, 28: 4096 }, log: '+4096' }),
-    )
-    if (name !== 'nothing') expect(buffers[2]!.length).toBeGreaterThan(20)
-  })
+      // Something must have been logged, or nothing was compared.
+      const { buffers } = await native.bpf(
+        BPF.PROG_LOAD,
+        loading(instructions, { words: { 24: 1, 28: 4096 }, log: '+4096' }),
+      )
+      if (name !== 'nothing') expect(buffers[2]!.length).toBeGreaterThan(20)
+    })
 
-  test('a log of megabytes in a huge room', async () => {
-    // Branches that the verifier cannot join: each doubles what it has to walk through.
-    const branch = (bit: number): Buffer[] => [
-      insn(LOAD_WORD, { dst: 2, src: 1, off: 4 }),
-      insn(0x55, { dst: 2, off: 1, imm: 7 }),
-      insn(0x07, { dst: 0, imm: 1 << bit }),
-    ]
-    const many = program(
-      set(0, 0),
-      ...Array.from({ length: 12 }, (_, bit) => branch(bit)).flat(),
-      insn(0x57, { dst: 0, imm: 1 }),
-      EXIT,
-    )
-    const size = 64 * 1024 * 1024
-    const [ours, theirs] = await both(loading(many, { words: { 24: 2, 28: size }, log: `+${size}` }))
-    expect(theirs.result).toBe(0)
-    expect(theirs.buffers[2]!.length / 2).toBeGreaterThan(1024 * 1024)
-    expect(ours.result).toBe(theirs.result)
-    expect(ours.buffers[2] === theirs.buffers[2]).toBe(true)
-  })
+    test('a log of megabytes in a huge room', async () => {
+      // Branches that the verifier cannot join: each doubles what it has to walk through.
+      const branch = (bit: number): Buffer[] => [
+        insn(LOAD_WORD, { dst: 2, src: 1, off: 4 }),
+        insn(0x55, { dst: 2, off: 1, imm: 7 }),
+        insn(0x07, { dst: 0, imm: 1 << bit }),
+      ]
+      const many = program(
+        set(0, 0),
+        ...Array.from({ length: 12 }, (_, bit) => branch(bit)).flat(),
+        insn(0x57, { dst: 0, imm: 1 }),
+        EXIT,
+      )
+      const size = 64 * 1024 * 1024
+      const [ours, theirs] = await both(loading(many, { words: { 24: 2, 28: size }, log: `+${size}` }))
+      expect(theirs.result).toBe(0)
+      expect(theirs.buffers[2]!.length / 2).toBeGreaterThan(1024 * 1024)
+      expect(ours.result).toBe(theirs.result)
+      expect(ours.buffers[2] === theirs.buffers[2]).toBe(true)
+    })
 
-  test.each<{ what: string; load: Attr }>([
-    { what: 'room without memory', load: loading(rules, { words: { 24: 1, 28: 100 } }) },
-    { what: 'memory without room', load: loading(rules, { words: { 24: 1 }, log: '+10' }) },
-    { what: 'memory without a level', load: loading(rules, { words: { 28: 10 }, log: '+10' }) },
-    { what: 'more room than there can be', load: loading(rules, { words: { 24: 1, 28: 0x4000_0000 }, log: '+10' }) },
-    { what: 'memory that is not there', load: loading(rules, { words: { 24: 1, 28: 100 }, log: '!' }) },
-    { what: 'an unreadable program', load: attr(144, { 0: 15, 4: 2 }, ['8:!', '16:47504c00']) },
-    {
-      what: 'a program that ends with the memory',
-      load: attr(144, { 0: 15, 4: 2 }, [`8:|${rules.subarray(0, 16).toString('hex')}`, '16:47504c00']),
-    },
-    {
-      what: 'a program that is cut by the end of the memory',
-      load: attr(144, { 0: 15, 4: 3 }, [`8:|${rules.subarray(0, 16).toString('hex')}`, '16:47504c00']),
-    },
-    {
-      what: 'no licence',
-      load: attr(144, { 0: 15, 4: 2 }, [`8:${programs['no end']!.toString('hex')}${EXIT.toString('hex')}`]),
-    },
-    {
-      what: 'a licence that ends with the memory',
-      load: attr(144, { 0: 15, 4: 2 }, [`8:${'b70000000100000095000000'}00000000`, '16:|47504c00']),
-    },
-    {
-      what: 'a licence without an end at the end of the memory',
-      load: attr(144, { 0: 15, 4: 2 }, [`8:${'b70000000100000095000000'}00000000`, '16:|47504c']),
-    },
-    {
-      what: 'a licence of 300 bytes',
-      load: attr(144, { 0: 15, 4: 2 }, [`8:${'b70000000100000095000000'}00000000`, `16:${'41'.repeat(300)}`]),
-    },
-    { what: 'a name with a slash', load: loading(rules, { words: { 48: 0x2f61 } }) },
-    {
-      what: 'a name without an end',
-      load: loading(rules, { words: { 48: 0x61616161, 52: 0x61616161, 56: 0x61616161, 60: 0x61616161 } }),
-    },
-    { what: 'a good name', load: loading(rules, { words: { 48: 0x612e5f61 } }) },
-    { what: 'another expected attach type', load: loading(rules, { words: { 68: 6 } }) },
-    { what: 'an impossible attach type', load: loading(rules, { words: { 68: 9999 } }) },
-    { what: 'a version of the kernel', load: loading(rules, { words: { 40: 77 } }) },
-    { what: 'strict alignment', load: loading(rules, { words: { 44: 1 } }) },
-    { what: 'any alignment', load: loading(rules, { words: { 44: 2 } }) },
-    { what: 'no instructions', load: loading(rules, { words: { 4: 0 } }) },
-    { what: 'the shortest argument', load: loading(rules, { size: 48 }) },
-    {
-      what: 'an argument without the size of the log',
-      load: loading(rules, { size: 120, words: { 24: 1, 28: 4096 }, log: '+4096' }),
-    },
-    { what: 'an argument of a page', load: loading(rules, { size: 4096 }) },
-    { what: 'an argument beyond a page', load: loading(rules, { size: 4097 }) },
-    { what: 'an argument too short for the program', load: attr(4, { 0: 15 }) },
-  ])('$what: the same errno', async ({ load }) => {
-    const [ours, theirs] = await both(load)
-    expect(ours).toEqual(theirs)
-  })
+    test.each<{ what: string; load: Attr }>([
+      { what: 'room without memory', load: loading(rules, { words: { 24: 1, 28: 100 } }) },
+      { what: 'memory without room', load: loading(rules, { words: { 24: 1 }, log: '+10' }) },
+      { what: 'memory without a level', load: loading(rules, { words: { 28: 10 }, log: '+10' }) },
+      { what: 'more room than there can be', load: loading(rules, { words: { 24: 1, 28: 0x4000_0000 }, log: '+10' }) },
+      { what: 'memory that is not there', load: loading(rules, { words: { 24: 1, 28: 100 }, log: '!' }) },
+      { what: 'an unreadable program', load: attr(144, { 0: 15, 4: 2 }, ['8:!', '16:47504c00']) },
+      {
+        what: 'a program that ends with the memory',
+        load: attr(144, { 0: 15, 4: 2 }, [`8:|${rules.subarray(0, 16).toString('hex')}`, '16:47504c00']),
+      },
+      {
+        what: 'a program that is cut by the end of the memory',
+        load: attr(144, { 0: 15, 4: 3 }, [`8:|${rules.subarray(0, 16).toString('hex')}`, '16:47504c00']),
+      },
+      {
+        what: 'no licence',
+        load: attr(144, { 0: 15, 4: 2 }, [`8:${programs['no end']!.toString('hex')}${EXIT.toString('hex')}`]),
+      },
+      {
+        what: 'a licence that ends with the memory',
+        load: attr(144, { 0: 15, 4: 2 }, [`8:${'b70000000100000095000000'}00000000`, '16:|47504c00']),
+      },
+      {
+        what: 'a licence without an end at the end of the memory',
+        load: attr(144, { 0: 15, 4: 2 }, [`8:${'b70000000100000095000000'}00000000`, '16:|47504c']),
+      },
+      {
+        what: 'a licence of 300 bytes',
+        load: attr(144, { 0: 15, 4: 2 }, [`8:${'b70000000100000095000000'}00000000`, `16:${'41'.repeat(300)}`]),
+      },
+      { what: 'a name with a slash', load: loading(rules, { words: { 48: 0x2f61 } }) },
+      {
+        what: 'a name without an end',
+        load: loading(rules, { words: { 48: 0x61616161, 52: 0x61616161, 56: 0x61616161, 60: 0x61616161 } }),
+      },
+      { what: 'a good name', load: loading(rules, { words: { 48: 0x612e5f61 } }) },
+      { what: 'another expected attach type', load: loading(rules, { words: { 68: 6 } }) },
+      { what: 'an impossible attach type', load: loading(rules, { words: { 68: 9999 } }) },
+      { what: 'a version of the kernel', load: loading(rules, { words: { 40: 77 } }) },
+      { what: 'strict alignment', load: loading(rules, { words: { 44: 1 } }) },
+      { what: 'any alignment', load: loading(rules, { words: { 44: 2 } }) },
+      { what: 'no instructions', load: loading(rules, { words: { 4: 0 } }) },
+      { what: 'the shortest argument', load: loading(rules, { size: 48 }) },
+      {
+        what: 'an argument without the size of the log',
+        load: loading(rules, { size: 120, words: { 24: 1, 28: 4096 }, log: '+4096' }),
+      },
+      { what: 'an argument of a page', load: loading(rules, { size: 4096 }) },
+      { what: 'an argument beyond a page', load: loading(rules, { size: 4097 }) },
+      { what: 'an argument too short for the program', load: attr(4, { 0: 15 }) },
+    ])('$what: the same errno', async ({ load }) => {
+      const [ours, theirs] = await both(load)
+      expect(ours).toEqual(theirs)
+    })
 
-  test('a byte that is not zero, at every place beyond the members that are known', async () => {
-    const results: Record<string, number> = {}
-    const differ: number[] = []
-    await Promise.all(
-      Array.from({ length: 4096 - 168 }, (_, index) => 168 + index).map(async (place) => {
-        const load = loading(rules, { size: 4096 })
-        load.bytes[place] = 1
-        const [ours, theirs] = await both(load)
-        results[ours.result] = (results[ours.result] ?? 0) + 1
-        if (ours.result !== theirs.result) differ.push(place)
-      }),
-    )
-    expect(differ).toEqual([])
-    // EINVAL where the kernel has a member by now that these sources do not know.
-    expect(['E2BIG', 'EINVAL']).toEqual(expect.arrayContaining(Object.keys(results)))
-    expect(results.E2BIG).toBeGreaterThan(3000)
-  })
+    test('a byte that is not zero, at every place beyond the members that are known', async () => {
+      const results: Record<string, number> = {}
+      const differ: number[] = []
+      await Promise.all(
+        Array.from({ length: 4096 - 168 }, (_, index) => 168 + index).map(async (place) => {
+          const load = loading(rules, { size: 4096 })
+          load.bytes[place] = 1
+          const [ours, theirs] = await both(load)
+          results[ours.result] = (results[ours.result] ?? 0) + 1
+          if (ours.result !== theirs.result) differ.push(place)
+        }),
+      )
+      expect(differ).toEqual([])
+      // EINVAL where the kernel has a member by now that these sources do not know.
+      expect(['E2BIG', 'EINVAL']).toEqual(expect.arrayContaining(Object.keys(results)))
+      expect(results.E2BIG).toBeGreaterThan(3000)
+    })
 
-  test('a member that would be looked up in intercede', async () => {
-    const members = [64, 72, 76, 80, 88, 92, 96, 104, 108, 112, 116, 120, 128, 136, 144, 148, 152, 160, 164]
-    for (const place of members) {
-      const { result } = await contained.bpf(BPF.PROG_LOAD, loading(rules, { size: 168, words: { [place]: 1 } }))
-      expect(result, `member ${place}`).toBe('EINVAL')
-    }
-  })
-})
+    test('a member that would be looked up in intercede', async () => {
+      const members = [64, 72, 76, 80, 88, 92, 96, 104, 108, 112, 116, 120, 128, 136, 144, 148, 152, 160, 164]
+      for (const place of members) {
+        const { result } = await contained.bpf(BPF.PROG_LOAD, loading(rules, { size: 168, words: { [place]: 1 } }))
+        expect(result, `member ${place}`).toBe('EINVAL')
+      }
+    })
+  },
+)
 
 /** BPF_LOG_STATS: how long it took, in microseconds, of which there may be one digit more or less. */
 const STATS = 4

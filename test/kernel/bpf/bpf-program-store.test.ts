@@ -41,7 +41,7 @@ test('a program is found by what stands for it and by its number, in its own con
   programs.forget(1)
 })
 
-test('of one that nothing stands for any more the number is known, until the kernel does not know it', () => {
+test('the number of a program that nothing stands for any more is known, until the kernel does not know it', () => {
   const programs = store()
   add(programs, 0, big, there)![Symbol.dispose]()
   using other = add(programs, 0, { id: 2, loaded: 2n }, there)!
@@ -58,7 +58,7 @@ test('of one that nothing stands for any more the number is known, until the ker
   for (const fd of rest) fd![Symbol.dispose]()
 })
 
-test('one that is opened again takes its old place', () => {
+test('a program that is opened again takes its old place', () => {
   const programs = store()
   for (let count = 0; count < 3 * LIMIT; count++) add(programs, 0, big, there)![Symbol.dispose]()
   using standIn = add(programs, 0, big, there)!
@@ -75,7 +75,7 @@ test('isAbandoned() when the last copy of the other end is closed', () => {
   expect(isAbandoned(end.raw)).toBe(true)
 })
 
-test('the next engine knows them by what stands for them and by their numbers, and of one that was not kept the number', () => {
+test('the next engine knows programs by what stands for them and by their numbers, and a lost one by its number', () => {
   const [words, vault] = [memory(), new OwnVault()]
   const before = store(words, vault)
   using standIn = add(before, 1, big, there)!

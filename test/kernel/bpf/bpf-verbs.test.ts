@@ -48,7 +48,7 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
   const ids = (): readonly number[] => attachedPrograms(group).ids
   const refusal = { value: 0n, errno: 1, why: { code: 'loosens' } }
 
-  test('what was attached is detached again', () => {
+  test('the program that was attached is detached again', () => {
     const program = load(DENY)
     const act = { group, above: [], program, flags: BPF_F_ALLOW_MULTI }
     expect(attachProgram.run(act, caller(false))).toEqual({ value: 0n })
@@ -58,7 +58,7 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
     expect(ids()).toEqual([program.id])
   })
 
-  test('what was replaced is back', () => {
+  test('the program that was replaced is back', () => {
     const [program, other] = [load(DENY), load(ALLOW)]
     attach(group, kept.get(program.id)!, BPF_F_ALLOW_MULTI)
     const act = { group, above: [], program: other, flags: BPF_F_ALLOW_MULTI | BPF_F_REPLACE, replace: program }

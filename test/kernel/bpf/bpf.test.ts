@@ -92,7 +92,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
     return { result, reason: host.records.at(-1)?.reason }
   }
 
-  describe('what it does below its own group', () => {
+  describe('below the group of its container', () => {
     test('a program rules there as long as it is attached', async () => {
       const [below, beside] = [home.below('ruled'), home.below('beside')]
       const [program, group] = [await load(caller, DENY), await open(below)]
@@ -104,7 +104,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
       expect(await probe(below, '/dev/zero')).toBe('open')
     })
 
-    test('it outlives its descriptor, is listed, opened by its number, replaced and detached', async () => {
+    test('a program outlives its descriptor, is listed, opened by its number, replaced and detached', async () => {
       const below = home.below('listed')
       const [program, group] = [await load(caller, DENY), await open(below)]
       await attach(group, program)
@@ -172,7 +172,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
       }
     })
 
-    test('by a link, whose program is exchanged, and which ends with its descriptor', async () => {
+    test('a program is attached by a link, is exchanged there, and goes with the link’s descriptor', async () => {
       const below = home.below('linked')
       const [first, second, group] = [await load(caller, DENY), await load(), await open(below)]
       const link = Number((await caller.bpf(BPF.LINK_CREATE, attr(16, { 0: first, 4: group, 8: DEVICE }))).result)
@@ -222,7 +222,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
       }
     })
 
-    test('in a thread whose table of descriptors is its own', async () => {
+    test('a program is loaded and attached by a thread whose table of descriptors is its own', async () => {
       const below = home.below('thread')
       const [program, group] = [await load(), await open(below)]
       expect(group).toBeLessThan(10)
@@ -236,7 +236,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
     // gcc-multilib brings the header that -m32 needs.
     const no32 =
       process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h') ? 'not installed: gcc-multilib' : undefined
-    test.skipIf(no32)(withReason('as i386 code', no32), async () => {
+    test.skipIf(no32)(withReason('a program is loaded and attached by i386 code', no32), async () => {
       const { group: its, other } = second({ flags: ['-m32'] })
       const below = its.below('i386')
       try {
@@ -248,7 +248,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
       }
     })
 
-    test('seen by a private mount of the unified hierarchy in a cgroup namespace, and by a bind mount', async () => {
+    test('a group is known by a private mount of the hierarchy in a cgroup namespace, and by a bind mount', async () => {
       // A directory of its own: a mount on one of the host might hide the checkout, and so the program.
       const bound = directory(`${host.directory}/bound`, BASE, 0o755)
       const script = `mount -t cgroup2 none /mnt && mkdir /mnt/mounted && mount --bind /mnt/mounted ${bound} && exec ${fixture('bpf-calls')}`
@@ -411,7 +411,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
     })
   })
 
-  describe('who may', () => {
+  describe('who may load them', () => {
     const loadedBy = async (containment: Parameters<typeof Caller.contained>[2], group?: string) => {
       const other = group ? Caller.contained(host, group, containment) : second(containment).other
       try {

@@ -45,11 +45,11 @@ describe.skipIf(why)(withReason('strangers() in the cgroup of a container', why)
     await group.remove()
   })
 
-  test('a process that we started is none', () => {
+  test('a process that we started is no stranger', () => {
     expect(judge(start('sleep', '1000'), userns)).toBeUndefined()
   })
 
-  test('any other process of the host is one', async () => {
+  test('any other process of the host is a stranger', async () => {
     const shell = start('sh', '-c', 'sleep 1000 & wait')
     await until('it has started another one', () => childrenOf(shell)[0] !== '')
     expect(judge(childrenOf(shell)[0]!, userns)).toBe('sharedCgroup')

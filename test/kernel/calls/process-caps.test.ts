@@ -199,7 +199,7 @@ describe.skipIf(cannot)(withReason('each capability is needed', cannot), () => {
     }
   }
 
-  test('with all it works', () => {
+  test('a mount with all of them works', () => {
     expect(all.walker).toBe('ok')
     expect(all.mounter).toMatch(/umount: ok\n$/)
   })

@@ -42,6 +42,6 @@ test('a process that is gone has no state and no time of start', async () => {
   expect(() => startIn(AT_FDCWD, path)).toThrow('ENOENT')
 })
 
-test('the thread that asks runs', () => {
+test('the state of the thread that asks is running', () => {
   expect(isRunning(currentTid())).toBe(true)
 })

@@ -4,7 +4,7 @@ import { PROC_USER_INIT_INO } from '../../../src/abi/namespace.ts'
 import { SyscallError } from '../../../src/kernel/error.ts'
 import { requireKernel, requireUserNamespace } from '../../../src/processes/requirements.ts'
 
-test('this kernel will do', () => {
+test('this kernel has what serve takes', () => {
   expect(() => requireKernel()).not.toThrow()
 })
 

@@ -36,7 +36,7 @@ interface Scene {
   readonly sees: readonly Seen[]
 }
 
-describe.skipIf(absent)(withReason('what is in effect during each act', absent), () => {
+describe.skipIf(absent)(withReason('the capabilities in effect during each act', absent), () => {
   let host: Host
   let sampler: Sampler
   let images: Images
@@ -361,7 +361,7 @@ const VERB = 'verbs/schedule.js'
 const DOES = 'caller.act(steps.schedule,'
 const DECIDES = 'function decide({ pid, policy, priority, to }, caller, { schedSetscheduler }) {'
 
-describe.skipIf(absent)(withReason('with one capability too many', absent), () => {
+describe.skipIf(absent)(withReason('a build with one capability too many', absent), () => {
   test.each<Wrong & { readonly found: string }>([
     {
       what: 'in a step',

@@ -76,7 +76,7 @@ test('a listener that is called all the time is waited for in receive alone; oth
   expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
 })
 
-test('what may take longer is served while the listener is attended, each time', async () => {
+test('a call that may take longer is served while its listener has a dedicated receiver, each time', async () => {
   const made = (number: number): string =>
     `${fixture('caller')} mknod ${join(host.directory, `made-${number}`)} 020666 1 3`
   const { lines } = container(
@@ -87,7 +87,7 @@ test('what may take longer is served while the listener is attended, each time',
   expect(new Set(lines)).toEqual(new Set(['{"ok":true}']))
 })
 
-test('containers that end while they are attended leave nothing behind', { timeout: 60_000 }, async () => {
+test('containers that end while they have a dedicated receiver leave nothing behind', { timeout: 60_000 }, async () => {
   const ended = (): number => host.events.filter(({ type }) => type === 'ended').length
   const burst = async (count: number): Promise<void> => {
     const before = ended()
@@ -106,7 +106,7 @@ test('containers that end while they are attended leave nothing behind', { timeo
   expect(host.footprint).toEqual(before)
 })
 
-test('an engine that is killed while a listener is attended: the next one answers, and attends it too', async () => {
+test('an engine that is killed while a listener has a dedicated receiver: the next one answers, and gives it one too', async () => {
   host.mayLoseEngine = true
   const { lines } = container('hot', passes(400_000).join(' '))
   for (let kill = 0; kill < 5; kill++) {
@@ -119,7 +119,7 @@ test('an engine that is killed while a listener is attended: the next one answer
   expect(errorsOf(lines[0]!)).toEqual({ EPERM: 400_000 })
 })
 
-test('an engine whose leader hangs is replaced also while somebody attends a listener', {
+test('an engine whose leader hangs is replaced also while a listener has a dedicated receiver', {
   timeout: 90_000,
 }, async () => {
   const takes =
@@ -144,7 +144,7 @@ test('an engine whose leader hangs is replaced also while somebody attends a lis
   }
 })
 
-test('the calls of an attendant that fails are answered by the next engine', { timeout: 60_000 }, async () => {
+test('the calls of a dedicated receiver that fails are answered by the next engine', { timeout: 60_000 }, async () => {
   const receives = 'const received = this.#dedicated.receive();'
   const fails = `globalThis.count ??= 0; ${receives} if (received && ++globalThis.count === 50) ${FAILS_ONCE}`
   const build = new PatchedBuild('engine/thread/thread.js', receives, fails)

@@ -95,8 +95,8 @@ describe('signals', () => {
   })
 })
 
-describe('many', () => {
-  test('200 processes that join a container and 20 containers in a row leave nothing behind', async () => {
+describe('many processes', () => {
+  test('leave nothing behind: 200 that join a container, and 20 containers in a row', async () => {
     const settled = async (): Promise<void> => {
       const ended = () => host.events.filter(({ type }) => type === 'ended').length
       const began = () => host.events.filter(({ type }) => type === 'registered').length
@@ -160,7 +160,7 @@ describe('many', () => {
     expect(records).toMatchObject([{ verdict: 'continue', reason: 'unknownContainer' }])
   })
 
-  test('eight processes at once', async () => {
+  test('make nodes at once, eight of them', async () => {
     const at = join(host.directory, 'eight')
     mkdirSync(at)
     await execute('chown', [`${BASE}`, at])

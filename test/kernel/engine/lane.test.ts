@@ -39,7 +39,7 @@ const allAre = (policy: string): Promise<void> =>
   until(`all threads have policy ${policy}`, () => policies().every((each) => each === policy))
 
 describe.skipIf(withoutFuse())(withReason('calls that hang', withoutFuse()), () => {
-  test('are no longer done at the priority of those that are soon done, and the thread gets it back', async () => {
+  test('lose the engine’s priority, and their thread gets it back', async () => {
     const hostile = new Hostile(host.directory)
     await allAre(OTHER)
     try {

@@ -164,7 +164,7 @@ describe.skipIf(cannotMount)(withReason('a mount by several calls', cannotMount)
     },
   )
 
-  test('that its process does not go on with is let go by the next engine, though nobody mounts any more', async () => {
+  test('is let go by the next engine when its process does not go on with it, though nobody mounts any more', async () => {
     const left = new Steps(['--pidns'], ['sh', '-c', '"$@"; exec sleep 1000', 'sh'])
     for (const name of NAMES) {
       if (name === 'mount_setattr') break
@@ -178,7 +178,7 @@ describe.skipIf(cannotMount)(withReason('a mount by several calls', cannotMount)
     expect(left.hasEnded).toBe(false)
   }, 30_000)
 
-  test('goes on when an engine ends before each of them, and leaves nothing', async () => {
+  test('goes on when an engine ends before each of its calls, and leaves nothing', async () => {
     const expected = await mounted(async () => {})
     const [sockets, { keeperFds }] = [socketsOf(host.enginePid), host.footprint]
     expect(await mounted(() => endEngine(host))).toBe(expected)

@@ -126,7 +126,7 @@ describe.skipIf(cannotMount).each([
   ['without it', ['--no-killable']],
 ] as const)(withReason(`%s a mount of ${MOUNTED}`, cannotMount), (_, container) => {
   test.each([RESTARTS, RETURNS])(
-    'is there once, with handlers that %s',
+    'is there once, with signal handlers that %s',
     async (_handlers, handler) => {
       const said = await signalled(
         container,

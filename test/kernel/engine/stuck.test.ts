@@ -200,7 +200,7 @@ describe.skipIf(withoutFuse())(
       expect(host.footprint.engineThreads).toBeLessThanOrEqual(resting + THREAD_LIMIT)
     })
 
-    test('many of them at once', async () => {
+    test('many such calls at once: another container is served as before', async () => {
       await compare(`${MANY} containers`, async () => {
         for (let count = 0; count < MANY; count++) await strike(WAYS[2]!)
       })
@@ -223,7 +223,7 @@ describe.skipIf(withoutFuse())(
       },
     )
 
-    test('when they are killed every thread and every descriptor is back', async () => {
+    test('every thread and every descriptor is back when its processes are killed', async () => {
       const round = async (): Promise<void> => {
         // One after the other: together they would need more threads than there are.
         for (const way of WAYS) {

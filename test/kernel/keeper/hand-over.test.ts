@@ -91,7 +91,7 @@ test('a client that keeps the connection open, as crun run does, is served at on
   for (const fd of pair) fd[Symbol.dispose]()
 })
 
-test('only root may connect', async () => {
+test('only root may connect to the socket of the runtimes', async () => {
   const before = host.events.length
   const script = `import socket; s=socket.socket(socket.AF_UNIX); s.connect("${host.socket}")`
   const { status, stderr } = await execute('setpriv', [
@@ -113,13 +113,13 @@ test('a second daemon on the same socket is refused, the first goes on', async (
   await new Promise<void>((resolve, reject) => createConnection(host.socket, resolve).on('error', reject))
 })
 
-test('a path that is no socket is left alone', async () => {
+test('a daemon leaves a path alone that is no socket', async () => {
   const path = join(host.directory, 'file')
   await execute('touch', [path])
   await expect(Host.start(undefined, { socketPath: path })).rejects.toThrow(/no socket/)
 })
 
-test('metadata and annotations arrive', async () => {
+test('metadata and annotations of a hand-over arrive', async () => {
   const done = await host.run(['--id', 'said', '--metadata', 'profile=web', '--annotation', 'a.b=c'], ['true'])
   expect(done.status).toBe(0)
   const registered = host.events.findLast((event) => event.type === 'registered')

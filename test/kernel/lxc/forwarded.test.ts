@@ -27,7 +27,7 @@ function forwarded(
   return { call: new LxcProxyCall(message, 112, waiting), isOver: () => isOver }
 }
 
-describe('ForwardedCall.reply() sends nothing that the monitor could take for another reply', () => {
+describe('ForwardedCall.reply()', () => {
   test.each([
     { what: 'in time', age: 0, isAgeKnown: true, delivered: true, sends: true },
     { what: 'in time, to a call that went away', age: 0, isAgeKnown: true, delivered: false, sends: true },
@@ -35,21 +35,24 @@ describe('ForwardedCall.reply() sends nothing that the monitor could take for an
     { what: 'to a first call that went away', age: 0, isAgeKnown: false, delivered: false, sends: false },
     { what: 'just before the monitor gives up', age: 26 * SECOND, isAgeKnown: true, delivered: true, sends: false },
     { what: 'long after', age: 3600 * SECOND, isAgeKnown: true, delivered: true, sends: false },
-  ])('$what: $sends', ({ age, isAgeKnown, delivered, sends }) => {
-    const [ours, theirs] = socketpair()
-    const made = forwarded(ours, age, isAgeKnown)
-    made.call.reply({ is: 'errno', errno: 17, value: 0n }, delivered)
-    const bytes = Buffer.alloc(200)
-    expect(receive(theirs, bytes)?.length).toBe(sends ? 136 : 0)
-    if (sends) {
-      const response = decodeResponse(new DataView(bytes.buffer, bytes.byteOffset + 112))
-      expect(response).toEqual({ id: 7n, value: 0n, error: -17, flags: 0 })
-    }
-    expect(made.isOver()).toBe(true)
-    for (const fd of [ours, theirs]) fd[Symbol.dispose]()
-  })
+  ])(
+    'sends nothing that the monitor could take for another reply: $what: $sends',
+    ({ age, isAgeKnown, delivered, sends }) => {
+      const [ours, theirs] = socketpair()
+      const made = forwarded(ours, age, isAgeKnown)
+      made.call.reply({ is: 'errno', errno: 17, value: 0n }, delivered)
+      const bytes = Buffer.alloc(200)
+      expect(receive(theirs, bytes)?.length).toBe(sends ? 136 : 0)
+      if (sends) {
+        const response = decodeResponse(new DataView(bytes.buffer, bytes.byteOffset + 112))
+        expect(response).toEqual({ id: 7n, value: 0n, error: -17, flags: 0 })
+      }
+      expect(made.isOver()).toBe(true)
+      for (const fd of [ours, theirs]) fd[Symbol.dispose]()
+    },
+  )
 
-  test('and the call is over before that, for the next one may come at once, to another thread', () => {
+  test('ends the call before it, for the next one may come at once, to another thread', () => {
     const [ours, theirs] = socketpair()
     let sentBefore: unknown
     const { call } = forwarded(ours, 0, true, () => {
@@ -61,7 +64,7 @@ describe('ForwardedCall.reply() sends nothing that the monitor could take for an
     for (const fd of [ours, theirs]) fd[Symbol.dispose]()
   })
 
-  test('and does not wait for a monitor that does not read', () => {
+  test('does not wait for a monitor that does not read', () => {
     const [ours, theirs] = socketpair()
     const fill = (): boolean => {
       try {

@@ -50,7 +50,7 @@ function responseOf(reply: Reply): unknown {
   return rest
 }
 
-describe('the reply has 136 bytes, and comes after the answer to the caller', () => {
+describe('the reply to a monitor of LXC has 136 bytes, and comes after the answer to the caller', () => {
   test.each([
     { what: 'a call that is done', call: null_, returned: 'ok', response: { value: 0n, error: 0, flags: 0 } },
     { what: 'a call that is passed on', call: mem, returned: 'EPERM', response: { value: 0n, error: 0, flags: 1 } },
@@ -184,7 +184,7 @@ describe('a container of LXC', () => {
     await until('the container has ended', () => eventsOf('ended', from).length === 1)
   })
 
-  test('is served beside others, each over its own connection', async () => {
+  test('is served beside other containers, each over its own connection', async () => {
     const all = await Promise.all([monitor(), monitor(), monitor()])
     for (let count = 1; count <= 20; count++) {
       for (const lxc of all) lxc.ask(...null_())
@@ -254,7 +254,7 @@ sys.stdin.read()`
   })
 })
 
-test('a call that went away: the monitor gets its reply, for it waits', async () => {
+test('a monitor of LXC gets its reply also to a call that went away, for it waits', async () => {
   const lxc = await monitor()
   lxc.ask(...null_())
   await lxc.serve()
@@ -272,7 +272,7 @@ test('a call that went away: the monitor gets its reply, for it waits', async ()
   expect(host.records.at(-1)).toMatchObject({ verdict: 'gone' })
 })
 
-test('500 connections that say nothing do not keep a real one waiting', async () => {
+test('500 silent connections to the socket of LXC do not keep a real one waiting', async () => {
   const script = `import socket, sys
 all = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(500)]
 for s in all: s.connect("${host.lxcSocket}")
@@ -299,7 +299,7 @@ test('a monitor whose container ended without a call goes away without a word', 
   expect(refusals(from)).toEqual([])
 })
 
-test('only root may connect, whatever the mode of the socket', async () => {
+test('only root may connect to the socket of LXC, whatever its mode', async () => {
   const socket = 'socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)'
   const script = `import socket; s=${socket}; s.connect("${host.lxcSocket}"); print(s.recv(1))`
   const user = ['--reuid', '1234', '--clear-groups', '/usr/bin/python3', '-c', script]

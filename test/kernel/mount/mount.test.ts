@@ -182,7 +182,7 @@ describe.skipIf(cannot ?? missing('tune2fs'))(
   },
 )
 
-describe.skipIf(cannot)(withReason('errors', cannot), () => {
+describe.skipIf(cannot)(withReason('errors of mount calls', cannot), () => {
   test('are those of the same calls by root of the host, case by case', async () => {
     const command = `mount -t tmpfs none /mnt && ${fixture('mount-errnos')} ${device} /mnt`
     const native = await execute('unshare', ['--mount', 'sh', '-c', command])
@@ -193,7 +193,7 @@ describe.skipIf(cannot)(withReason('errors', cannot), () => {
   })
 })
 
-describe.skipIf(cannot)(withReason('callers', cannot), () => {
+describe.skipIf(cannot)(withReason('callers of mount(2)', cannot), () => {
   const mount = (options: readonly string[] = [], target = 'm'): string =>
     [fixture('caller'), ...options, 'mount', target, '$DEVICE', 'ext4'].join(' ')
 
@@ -293,53 +293,50 @@ describe.skipIf(cannot)(withReason('callers', cannot), () => {
   })
 })
 
-describe.skipIf(cannot)(
-  withReason('contexts that are not ours are judged as the kernel judges the container', cannot),
-  () => {
-    const contexts = (what: string): string => `${fixture('mount-contexts')} ${device} ${what}`
+describe.skipIf(cannot)(withReason('a context of fsopen(2) that is not ours', cannot), () => {
+  const contexts = (what: string): string => `${fixture('mount-contexts')} ${device} ${what}`
 
-    test('one that host root opened before: it would be good for everything', async () => {
-      const opener = [
-        fixture('mount-opener'),
-        fixture('filtered'),
-        host.socket,
-        '--userns',
-        `${BASE}:65536`,
-        '--await-agent',
-      ]
-      const command = ['--mounts', '--', 'unshare', '--mount', fixture('mount-contexts'), device, 'inherited', '9']
-      const { stdout, stderr } = await execute(opener[0]!, [device, ...opener.slice(1), ...command])
-      expect({ stdout, stderr }).toEqual({ stdout: 'create: EPERM\nfsmount: EINVAL\n', stderr: '' })
-    })
+  test('gives nothing, though root of the host opened it', async () => {
+    const opener = [
+      fixture('mount-opener'),
+      fixture('filtered'),
+      host.socket,
+      '--userns',
+      `${BASE}:65536`,
+      '--await-agent',
+    ]
+    const command = ['--mounts', '--', 'unshare', '--mount', fixture('mount-contexts'), device, 'inherited', '9']
+    const { stdout, stderr } = await execute(opener[0]!, [device, ...opener.slice(1), ...command])
+    expect({ stdout, stderr }).toEqual({ stdout: 'create: EPERM\nfsmount: EINVAL\n', stderr: '' })
+  })
 
-    test('one of another container', async () => {
-      const socket = join(host.directory, 'contexts.sock')
-      const [sent, received] = await Promise.all([
-        contained(contexts(`send ${socket}`)),
-        contained(contexts(`receive ${socket}`)),
-      ])
-      expect(sent).toMatchObject({ status: 0, stderr: '' })
-      expect(received.stdout).toBe('create: EPERM\nfsmount: EINVAL\n')
-    })
+  test('gives nothing if it is of another container', async () => {
+    const socket = join(host.directory, 'contexts.sock')
+    const [sent, received] = await Promise.all([
+      contained(contexts(`send ${socket}`)),
+      contained(contexts(`receive ${socket}`)),
+    ])
+    expect(sent).toMatchObject({ status: 0, stderr: '' })
+    expect(received.stdout).toBe('create: EPERM\nfsmount: EINVAL\n')
+  })
 
-    test('one that has the number of ours', async () => {
-      const { stdout } = await contained(contexts('reused'))
-      expect(stdout).toBe('same number: ok\ncreate: ok\nfsmount: ok\ntype: 1021994\n')
-    })
+  test('is judged by the kernel, though it has the number of ours', async () => {
+    const { stdout } = await contained(contexts('reused'))
+    expect(stdout).toBe('same number: ok\ncreate: ok\nfsmount: ok\ntype: 1021994\n')
+  })
 
-    test('of many only the last ones are known', async () => {
-      expect((await contained(contexts('hoarded'))).stdout).toBe('made: 16\n')
-    })
+  test('is one of many, of which only the last are known', async () => {
+    expect((await contained(contexts('hoarded'))).stdout).toBe('made: 16\n')
+  })
 
-    test('of its own fspick: the file system of the host stays as it is', async () => {
-      const { stdout } = await contained(`${fixture('mount-contexts')} / pick`)
-      expect(stdout).toMatch(/^told: \w+\nreconfigure: EPERM\n$/)
-      writeFileSync(join(host.directory, 'written'), '')
-    })
-  },
-)
+  test('is of its own fspick(2): the file system of the host stays as it is', async () => {
+    const { stdout } = await contained(`${fixture('mount-contexts')} / pick`)
+    expect(stdout).toMatch(/^told: \w+\nreconfigure: EPERM\n$/)
+    writeFileSync(join(host.directory, 'written'), '')
+  })
+})
 
-describe.skipIf(cannot)(withReason('hugetlbfs', cannot), () => {
+describe.skipIf(cannot)(withReason('a mount of hugetlbfs', cannot), () => {
   const unknown = readFileSync('/proc/filesystems', 'latin1').includes('\thugetlbfs\n')
     ? undefined
     : 'this kernel has no hugetlbfs'
@@ -354,7 +351,7 @@ describe.skipIf(cannot)(withReason('hugetlbfs', cannot), () => {
   })
 })
 
-describe.skipIf(cannot)(withReason('many mounts', cannot), () => {
+describe.skipIf(cannot)(withReason('many mounts of ext4', cannot), () => {
   test('a mounter that was killed is replaced', async () => {
     const script = 'mount -t ext4 $DEVICE m && cat m/hello && umount m'
     expect(await contained(script)).toMatchObject({ stdout: 'hello\n' })

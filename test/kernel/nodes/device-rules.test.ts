@@ -52,7 +52,7 @@ test.skipIf(skipped).each([
 )
 
 /** A copy of the host's mounts would keep those busy that somebody unmounts meanwhile. */
-test('what asks has no mount namespace of its own', async () => {
+test('the process that asks for device rules has no mount namespace of its own', async () => {
   const seen = new Set<string>()
   const look = (): void => {
     for (const pid of readFileSync(`/proc/${host.enginePid}/task/${host.enginePid}/children`, 'latin1')
@@ -75,7 +75,7 @@ test('what asks has no mount namespace of its own', async () => {
 })
 
 /** What the engine starts has its limits: a process with no room for a program cannot ask. */
-test('rules that nobody can ask for let nothing be made, say so, and are asked for again soon', async () => {
+test('device rules that nobody can ask for let nothing be made, say so, and are asked for again soon', async () => {
   const make = async (name: string): Promise<{ readonly said: string; readonly reason: string | undefined }> => {
     const before = host.records.length
     const { stdout } = await host.run([], [fixture('caller'), 'mknod', join(host.directory, name), '020666', '1', '3'])

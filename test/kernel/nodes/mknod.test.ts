@@ -23,7 +23,7 @@ const nodeAt = (path: string) => {
   return { mode: mode.toString(8), rdev, uid, gid }
 }
 
-describe('what is made', () => {
+describe('a node that is made', () => {
   test.each([
     { what: 'null', mode: '020666', umask: '022', device: [1, 3], made: '20644' },
     { what: 'a private full', mode: '020600', umask: '0', device: [1, 7], made: '20600' },
@@ -50,19 +50,19 @@ describe('what is made', () => {
     }
   })
 
-  test('from a thread that is not the main one', async () => {
+  test('comes from a thread that is not the main one', async () => {
     const path = fresh()
     expect(await host.call(['--thread', 'mknod', path, '020666', '1', '3'])).toMatchObject({ result: 'ok' })
     expect(lstatSync(path).isCharacterDevice()).toBe(true)
   })
 
-  test('the node works', async () => {
+  test('works', async () => {
     const path = fresh()
     const done = await host.run([], ['sh', '-c', `mknod ${path} c 1 3 && echo lost > ${path} && cat ${path}`])
     expect(done).toMatchObject({ status: 0, stdout: '' })
   })
 
-  test('with the ids and groups of a container user that kept its capabilities', async () => {
+  test('has the ids and groups of a container user that kept its capabilities', async () => {
     const shared = directory(join(dir, 'shared'), BASE, 0o2775)
     chownSync(shared, BASE, BASE + 50)
     const path = join(shared, 'n')
@@ -73,7 +73,7 @@ describe('what is made', () => {
   })
 })
 
-describe('paths', () => {
+describe('paths of mknod', () => {
   test('relative, by descriptor, through links, in a chroot', async () => {
     mkdirSync(join(dir, 'a/b'), { recursive: true })
     chownSync(join(dir, 'a'), BASE, BASE)
@@ -121,7 +121,7 @@ describe('paths', () => {
   })
 })
 
-describe('what is not made, with the errno of the kernel', () => {
+describe('a node that is not made, with the errno of the kernel', () => {
   const long = 'l'.repeat(256)
   beforeAll(() => {
     writeFileSync(join(dir, 'file'), '')
@@ -242,18 +242,21 @@ describe('what is not made, with the errno of the kernel', () => {
   })
 
   /** The host's root may not even search it. That says nothing of who mounted it, and must not be kept for when it is opened. */
-  test.each(['', 'gid=7,', 'uid=9,'])('in one that is closed to others a node works, too (%s)', async (ids) => {
-    const at = directory(join(dir, `closed${serial++}`), BASE, 0o755)
-    const script = [
-      `mount -t tmpfs -o ${ids}mode=0700 none ${at} && cd ${at}`,
-      `${fixture('caller')} mknod n 020666 1 3 && echo lost >n && stat -c "%F %t:%T" n`,
-      'chmod 755 .',
-      `${fixture('caller')} mknod c 020666 1 3 && echo lost >c && stat -c "%F %t:%T" c`,
-    ].join('; ')
-    const done = await host.run(['--pidns'], ['unshare', '--mount', 'sh', '-c', script])
-    const works = '{"ok":true}\ncharacter special file 1:3\n'
-    expect(done).toMatchObject({ stdout: works + works, stderr: '' })
-  })
+  test.each(['', 'gid=7,', 'uid=9,'])(
+    'in a tmpfs of the container that is closed to others a node works, too (%s)',
+    async (ids) => {
+      const at = directory(join(dir, `closed${serial++}`), BASE, 0o755)
+      const script = [
+        `mount -t tmpfs -o ${ids}mode=0700 none ${at} && cd ${at}`,
+        `${fixture('caller')} mknod n 020666 1 3 && echo lost >n && stat -c "%F %t:%T" n`,
+        'chmod 755 .',
+        `${fixture('caller')} mknod c 020666 1 3 && echo lost >c && stat -c "%F %t:%T" c`,
+      ].join('; ')
+      const done = await host.run(['--pidns'], ['unshare', '--mount', 'sh', '-c', script])
+      const works = '{"ok":true}\ncharacter special file 1:3\n'
+      expect(done).toMatchObject({ stdout: works + works, stderr: '' })
+    },
+  )
 
   /** No capability helps where an idmapped mount does not map a group: linux/kernel/capability.c privileged_wrt_inode_uidgid() */
   test('a directory that nobody else may ever search tells nothing of others on its mount', async () => {
@@ -292,7 +295,7 @@ describe('what is not made, with the errno of the kernel', () => {
     }
   })
 
-  test('a tmpfs of the host holds one', async () => {
+  test('a tmpfs of the host holds a node', async () => {
     const path = directory(join(dir, 'tmpfs'), BASE, 0o755)
     await execute('mount', ['-t', 'tmpfs', '-o', `uid=${BASE}`, 'intercede-test', path])
     try {
@@ -304,7 +307,7 @@ describe('what is not made, with the errno of the kernel', () => {
   })
 
   /** No id of the host's root is mapped there either, as on a tmpfs that the container mounted. */
-  test('an idmapped mount of a tmpfs of the host holds one', async () => {
+  test('an idmapped mount of a tmpfs of the host holds a node', async () => {
     const [source, shown] = ['source', 'shown'].map((name) => directory(join(dir, name), 0, 0o755)) as [string, string]
     await execute('mount', ['-t', 'tmpfs', 'intercede-test', source])
     await execute('mount', ['--bind', '-o', `X-mount.idmap=b:0:${BASE}:65536`, source, shown])
@@ -319,7 +322,7 @@ describe('what is not made, with the errno of the kernel', () => {
     }
   })
 
-  test('on one of a tmpfs of the container a node of ours is mounted, for its own would not open', async () => {
+  test('on an idmapped mount of a tmpfs of the container a node of ours is mounted, for its own would not open', async () => {
     const [source, shown] = ['inside', 'shifted'].map((name) => directory(join(dir, name), BASE, 0o755)) as [
       string,
       string,
@@ -375,7 +378,7 @@ describe('capabilities over files count where the owner and the group are of the
     if (result === 'ok') expect(lstatSync(join(dir, path)).isCharacterDevice()).toBe(true)
   })
 
-  test('a user without them is refused', async () => {
+  test('a user without capabilities over files is refused', async () => {
     const options = ['--pidns', '--uid', '5', '--gid', '5']
     expect(await host.call(['mknod', join(dir, 'theirs/u'), '020666', '1', '3'], options)).toMatchObject({
       result: 'EACCES',

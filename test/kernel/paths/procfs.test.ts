@@ -230,7 +230,7 @@ describe('attacks', () => {
   })
 
   /** It stands in the host's root directory, as a process of the container's user namespace, whose root may look at all of them. */
-  test('the walker, by our calls and by those of the kernel', async () => {
+  test('the walker is not entered, by our calls or by those of the kernel', async () => {
     const where = places()
     const name = newName()
     const closed = directory(join(where.place, 'closed'), BASE + 1, 0o700)

@@ -52,7 +52,7 @@ test('a task that was dead before is not acted on', async () => {
   expect(await look.get(number)).toEqual(BATCH)
 })
 
-test('one that died between the last look and the act: what its number means now gets back what it inherited', async () => {
+test('a task that died between the last look and the act: the task that has its number gets its policy back', async () => {
   using live = pidfdOpen(parent)
   let looks = 0
   const dying: Handle = {
@@ -66,7 +66,7 @@ test('one that died between the last look and the act: what its number means now
   expect(await look.get(number)).toEqual(BATCH)
 })
 
-test('of a parent whose children start anew, nothing is inherited', async () => {
+test('a task inherits nothing of a parent whose children start anew', async () => {
   await look.set(parent, { policy: SCHED.RR, nice: 0, priority: 5, flags: 1 })
   await look.set(number, HIT)
   takeBack(number, FIFO)
@@ -83,6 +83,6 @@ test.each<Scheduling>([
   expect(await look.get(number)).toEqual(HIT)
 })
 
-test('nobody has the number', () => {
+test('a number that no task has', () => {
   expect(() => takeBack(0x3fff_ffff as Tid, FIFO)).not.toThrow()
 })

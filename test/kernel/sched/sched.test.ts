@@ -178,7 +178,7 @@ describe.each(forms)('$name', ({ line, keeps }) => {
   })
 })
 
-describe('arguments that are not valid get the errno of the kernel', () => {
+describe('arguments of sched_* that are not valid get the errno of the kernel', () => {
   const fifo = attr(FIFO, 48)
   const sized = (size: number, bytes: string): string => hex(Buffer.concat([uint(size), Buffer.from(bytes, 'hex')]))
   const uint = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer)
@@ -253,7 +253,7 @@ describe('arguments that are not valid get the errno of the kernel', () => {
   })
 })
 
-describe('what is kept and what is not', () => {
+describe('parameters that are kept or not', () => {
   const onPeer = (asked: Asked, flags: bigint): string =>
     `314 i:${world.number('root', 'peer')} p:${attr(asked, 56, flags)} i:0`
 
@@ -291,7 +291,7 @@ describe('what is kept and what is not', () => {
   })
 })
 
-describe('numbers', () => {
+describe('numbers of tasks', () => {
   const strangers: ChildProcess[] = []
   const stranger = (): number => {
     const child = spawn('sleep', ['100'], { stdio: 'ignore' })
@@ -321,7 +321,7 @@ describe('numbers', () => {
     expect(done).toMatchObject({ result: 'EPERM', records: [{ reason: 'outsideContainer' }] })
   })
 
-  test('in the pid namespace of the host, only tasks of the container', async () => {
+  test('in the pid namespace of the host mean only tasks of the container', async () => {
     const number = stranger()
     const script = `chrt -f -p 10 ${number}; sleep 10 & chrt -r -p 11 $! && chrt -p $!; kill $!`
     host.drain()
@@ -334,7 +334,7 @@ describe('numbers', () => {
     expect(await look.get(number)).toEqual(NORMAL)
   })
 
-  test('what was found is let go', async () => {
+  test('leave no descriptor of a task behind', async () => {
     const line = `144 i:${world.number('root', 'far2')} i:0 p:${int(0)}`
     await call('root', line)
     const { engineFds } = host.footprint

@@ -64,7 +64,7 @@ class Polled implements AsyncDisposable {
 /** Longer than figures are kept. */
 const stale = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150))
 
-describe('without a limit', () => {
+describe('sysinfo(2) without a memory limit', () => {
   test('has the memory of the machine, its own uptime and its own tasks', async () => {
     const done = await host.run(['--all-sysinfo'], ['sh', '-c', `sleep 1.2; ${program(64)}`])
     const info = JSON.parse(done.stdout) as Info
@@ -97,7 +97,7 @@ describe('without a limit', () => {
   })
 })
 
-describe('uptime', () => {
+describe('the uptime of sysinfo(2)', () => {
   test('is not led astray by the name of the init', async () => {
     const name = 'a) S 1 (b c'
     const done = await host.run(['--all-sysinfo', '--name', name], ['sh', '-c', `sleep 1.1; ${program(64)}`])
@@ -115,7 +115,7 @@ describe('uptime', () => {
   })
 })
 
-describe('memory that may not be written', () => {
+describe('sysinfo(2) into memory that may not be written', () => {
   test.each([
     { at: 'null', errno: 'EFAULT' },
     { at: 'unmapped', errno: 'EFAULT' },
@@ -137,7 +137,7 @@ const unified = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) => exis
 
 const noUnified = unified ? undefined : 'no cgroup v2 is mounted here'
 
-describe.skipIf(noUnified)(withReason('in a group of cgroup v2', noUnified), () => {
+describe.skipIf(noUnified)(withReason('sysinfo(2) in a cgroup of v2', noUnified), () => {
   test.each([
     { where: 'where it was handed over', group: '' },
     { where: 'above the one to which systemd moved itself', group: '/init.scope' },
@@ -163,7 +163,7 @@ describe.skipIf(noUnified)(withReason('in a group of cgroup v2', noUnified), () 
   })
 })
 
-describe.skipIf(unlimitable())(withReason('within a limit', unlimitable()), () => {
+describe.skipIf(unlimitable())(withReason('sysinfo(2) within a memory limit', unlimitable()), () => {
   test.each([
     { bits: 64, depth: 1, what: 'in its own group' },
     { bits: 32, depth: 1, what: 'in its own group, for a 32-bit program' },

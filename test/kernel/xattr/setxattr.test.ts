@@ -74,7 +74,7 @@ describe.skipIf(absent)(withReason('trusted.overlay.opaque', absent), () => {
     }
   })
 
-  test('likewise by the calls of 6.13', async ({ skip }) => {
+  test('is set, read, listed and removed by the calls of Linux 6.13', async ({ skip }) => {
     if (!(await hasXattrat())) skip('the kernel does not have them')
     const path = file()
     expect(await call(['setxattrat', path])).toMatchObject({ result: 'ok', records: [{ verdict: 'act' }] })
@@ -84,13 +84,13 @@ describe.skipIf(absent)(withReason('trusted.overlay.opaque', absent), () => {
     expect(await opaqueOf(path)).toBeUndefined()
   })
 
-  test('XATTR_CREATE and XATTR_REPLACE hold', async () => {
+  test('obeys XATTR_CREATE and XATTR_REPLACE', async () => {
     const path = file()
     const set = async (flags: string): Promise<string> => (await call(['setxattr', path, OPAQUE, 'y', flags])).result
     expect([await set('2'), await set('1'), await set('1'), await set('2')]).toEqual(['ENODATA', 'ok', 'EEXIST', 'ok'])
   })
 
-  test('names what the kernel lists to everybody first', async () => {
+  test('is listed after what the kernel lists to everybody', async () => {
     const path = file()
     await execute('setfattr', ['-n', 'user.a', '-v', 'b', path])
     await execute('setfattr', ['-n', 'trusted.other', '-v', 'b', path])
@@ -99,7 +99,7 @@ describe.skipIf(absent)(withReason('trusted.overlay.opaque', absent), () => {
   })
 })
 
-describe.skipIf(absent)(withReason('whose inode it is', absent), () => {
+describe.skipIf(absent)(withReason('setxattr by owner of the file', absent), () => {
   test.each([
     { what: 'a file that nobody may read', owner: BASE, mode: 0o000, is: 'ok' },
     { what: 'a file of another user of the container', owner: BASE + 1000, mode: 0o600, is: 'ok' },
@@ -113,7 +113,7 @@ describe.skipIf(absent)(withReason('whose inode it is', absent), () => {
     expect(records).toMatchObject([{ reason: is === 'ok' ? 'done' : 'notOfContainer' }])
   })
 
-  test('a file whose group alone is not of the container', async () => {
+  test('a file whose group alone is not of the container is left to the kernel', async () => {
     const path = file()
     chownSync(path, BASE, 0)
     expect(await call(['setxattr', path])).toMatchObject({ result: 'EPERM', records: [{ reason: 'notOfContainer' }] })
@@ -133,7 +133,7 @@ describe.skipIf(absent)(withReason('whose inode it is', absent), () => {
   })
 })
 
-describe('who asks', () => {
+describe('setxattr by caller', () => {
   test.each([
     {
       what: 'without CAP_SYS_ADMIN',
@@ -153,7 +153,7 @@ describe('who asks', () => {
   })
 })
 
-describe('everything else is left to the kernel', () => {
+describe('another attribute or value is left to the kernel', () => {
   test.each([
     { what: 'another trusted name', words: ['trusted.blah', 'y'], is: 'EPERM' },
     { what: 'a name that only begins like it', words: [`${OPAQUE}x`, 'y'], is: 'EPERM' },
@@ -164,12 +164,12 @@ describe('everything else is left to the kernel', () => {
     expect([result, records]).toMatchObject([is, [{ verdict: 'continue', reason: 'otherAttribute' }]])
   })
 
-  test('a longer value is not even trapped', async () => {
+  test('a longer value, which is not even trapped', async () => {
     expect(await call(['setxattr', file(), 'user.blah', 'yes'])).toEqual({ result: 'ok', records: [] })
     expect(await call(['setxattr', file(), OPAQUE, 'yes'])).toEqual({ result: 'EPERM', records: [] })
   })
 
-  test('reading, without its key', async () => {
+  test('reading, without setxattr.read', async () => {
     const plain = await Host.start({ setxattr: { read: false } })
     try {
       const path = join(plain.directory, 'f')
@@ -183,7 +183,7 @@ describe('everything else is left to the kernel', () => {
   })
 })
 
-describe.skipIf(absent)(withReason('paths', absent), () => {
+describe.skipIf(absent)(withReason('paths of setxattr', absent), () => {
   test('relative, through links or not, in a chroot, through procfs', async () => {
     const root = join(dir, 'root')
     for (const path of [root, join(root, 'sub')]) {
@@ -223,7 +223,7 @@ describe.skipIf(absent)(withReason('paths', absent), () => {
 
 const noStrace = missing('strace', 'getfattr')
 
-describe.skipIf(noStrace)(withReason('what could wait or act when it is opened', noStrace), () => {
+describe.skipIf(noStrace)(withReason('a file that could wait or act when it is opened', noStrace), () => {
   let strace: Strace | undefined
   afterEach(() => strace?.end())
 
@@ -241,7 +241,7 @@ describe.skipIf(noStrace)(withReason('what could wait or act when it is opened',
     return [...made, file(BASE + 1000, 0o000)]
   }
 
-  test('is held by handles that open nothing, and none of it is waited for', async () => {
+  test('is held by a handle that opens nothing, and is not waited for', async () => {
     const paths = await targets()
     const output = join(host.directory, 'strace')
     // A container that stays, so that what is done once for each is not in the trace.
@@ -263,7 +263,7 @@ describe.skipIf(noStrace)(withReason('what could wait or act when it is opened',
   })
 })
 
-test('calls leave no descriptor behind', async () => {
+test('calls of setxattr leave no descriptor behind', async () => {
   const path = file()
   const loop = ['--count', '500', '--processes', '4', '--call', 'setxattr', join(dir, 'loop')]
   const burst = () => host.run([...CONTAINER], [fixture('mknod-loop'), ...loop])

@@ -114,28 +114,26 @@ const connect = (): Promise<Socket> =>
 const linesOf = (runtime: Runtime) =>
   machine.log.filter(({ message, container }) => message === 'call' && container === ids.get(runtime))
 
-describe.skipIf(absent)(withReason('one daemon', absent), () => {
+describe.skipIf(absent)(withReason('one daemon for four runtimes', absent), () => {
   const tooYoung = uptime() < 2 * YOUNG_S ? 'the machine has just started' : undefined
-  test.skipIf(tooYoung)(
-    withReason('gives the containers of four runtimes at once each its own policy', tooYoung),
-    async () => {
-      const answers = await Promise.all(runtimes.map(helped))
-      for (const [index, runtime] of runtimes.entries()) {
-        expect([...answers[index]!].sort()).toEqual([...containers[runtime].ok].sort())
-        const starts = machine.log.filter(
-          ({ message, container }) => message === 'container' && container === ids.get(runtime),
-        )
-        expect(starts).toHaveLength(1)
-        expect(Object.values(starts[0]!.keys as object)).toEqual(
-          expect.arrayContaining([expect.stringContaining('(metadata)')]),
-        )
-      }
-      const seen = () =>
-        new Set(
-          runtimes.flatMap((runtime) => linesOf(runtime).map((line) => `${runtime} ${line.syscall} ${line.verdict}`)),
-        )
-      await until('all calls are logged', () => seen().size >= 12)
-      expect([...seen()].sort()).toMatchInlineSnapshot(`
+  test.skipIf(tooYoung)(withReason('gives each container its own policy, at once', tooYoung), async () => {
+    const answers = await Promise.all(runtimes.map(helped))
+    for (const [index, runtime] of runtimes.entries()) {
+      expect([...answers[index]!].sort()).toEqual([...containers[runtime].ok].sort())
+      const starts = machine.log.filter(
+        ({ message, container }) => message === 'container' && container === ids.get(runtime),
+      )
+      expect(starts).toHaveLength(1)
+      expect(Object.values(starts[0]!.keys as object)).toEqual(
+        expect.arrayContaining([expect.stringContaining('(metadata)')]),
+      )
+    }
+    const seen = () =>
+      new Set(
+        runtimes.flatMap((runtime) => linesOf(runtime).map((line) => `${runtime} ${line.syscall} ${line.verdict}`)),
+      )
+    await until('all calls are logged', () => seen().size >= 12)
+    expect([...seen()].sort()).toMatchInlineSnapshot(`
         [
           "crun mknodat act",
           "crun mknodat continue",
@@ -151,8 +149,7 @@ describe.skipIf(absent)(withReason('one daemon', absent), () => {
           "runc sysinfo act",
         ]
       `)
-    },
-  )
+  })
 
   test('tells apart two containers that exec at the same time, 200 times', { timeout: 300_000 }, async () => {
     const TIMES = 200

@@ -45,19 +45,19 @@ describe('a container of LXC', () => {
     await start(lxc)
   })
 
-  test('its init makes a device', async () => {
+  test('has an init that makes a device', async () => {
     const { said } = await lxc.ask(`stat -c '%F %t:%T %u' /tmp/${lxc.name}.device`)
     expect(said).toBe('character special file 1:3 0\n')
     await machine.logged(lxc.name, 'done')
     expect(linesOf(lxc, 'container')).toMatchObject([{ level: 'info', keys: { [`${KEY}.mknod`]: 'true (metadata)' } }])
   })
 
-  test('so do processes that lxc-attach brings in', async () => {
+  test('has processes of lxc-attach that make a device', async () => {
     const script = 'mknod /tmp/m c 1 3 && echo x >/tmp/m && stat -c "%F %t:%T" /tmp/m; busybox rm /tmp/m'
     expect(await lxc.attach([], 'sh', '-c', script)).toMatchObject({ stdout: 'character special file 1:3\n' })
   })
 
-  test('what is refused is refused as by the kernel, with the reason in the log', async () => {
+  test('is refused as by the kernel, with the reason in the log', async () => {
     const script = 'mknod /tmp/m c 1 1; mknod /tmp/m b 8 0; caller --userns mknod /tmp/m 020666 1 3'
     const { stdout, stderr } = await lxc.attach([], 'sh', '-c', script)
     expect(stderr.match(/Operation not permitted/g)).toHaveLength(2)
@@ -66,13 +66,13 @@ describe('a container of LXC', () => {
     await machine.logged(lxc.name, 'childUserns')
   })
 
-  test('a user of it without the capability gets nothing', async () => {
+  test('has users without the capability, which get nothing', async () => {
     const done = await lxc.attach(['--uid', '1000', '--gid', '1000'], 'caller', 'mknod', '/tmp/m', '020666', '1', '3')
     expect(done.stdout).toBe('{"errno":"EPERM"}\n')
     await machine.logged(lxc.name, 'lacksCapability')
   })
 
-  test('one after the other attached, over the one connection', async () => {
+  test('has processes attached one after the other, over the one connection', async () => {
     for (let count = 0; count < 12; count++) {
       const done = await lxc.attach([], 'caller', 'mknod', `/tmp/a${count}`, '020666', '1', '3')
       expect(done.stdout).toBe('{"ok":true}\n')
@@ -89,7 +89,7 @@ describe('a container of LXC', () => {
     expect(linesOf(lxc, 'container')).toHaveLength(2)
   })
 
-  test('signals: calls that they interrupt are served in the end', async () => {
+  test('has its calls that signals interrupt served in the end', async () => {
     const { stdout } = await lxc.attach([], 'caller', '--signals', '300', 'mknod', '/tmp/s', '020666', '1', '3')
     const { calls, ok, errors, signals } = JSON.parse(stdout)
     console.log(`signals: ${signals} in ${calls} calls, errors ${JSON.stringify(errors)}`)
@@ -122,7 +122,7 @@ test('two containers, each with its own policy: by keys, and by a profile of the
   expect(linesOf(tun, 'call').map(({ verdict }) => verdict)).not.toContain('continue')
 })
 
-test('a cookie that is not understood serves nothing, and is said', async () => {
+test('a cookie of LXC that is not understood serves nothing, and is said', async () => {
   const lxc = await container(['mknod'], 'profile=nonesuch')
   await start(lxc)
   expect((await lxc.ask(call(`${lxc.name}.device`))).said).toBe('{"errno":"EPERM"}\n')
@@ -132,7 +132,7 @@ test('a cookie that is not understood serves nothing, and is said', async () => 
 })
 
 describe('a daemon that stops', () => {
-  test('calls get ENOSYS at once while it is down; the next one after its restart is served', async () => {
+  test('leaves ENOSYS for calls, at once; the next call after its restart is served', async () => {
     const lxc = await container(['mknod'])
     await start(lxc)
     expect((await lxc.ask(call('r1'))).said).toBe('{"ok":true}\n')
@@ -152,7 +152,7 @@ describe('a daemon that stops', () => {
     await lxc.ask('busybox rm /tmp/r?')
   })
 
-  test('between two calls: the container does not notice', async () => {
+  test('between two calls is not noticed by the container', async () => {
     const lxc = await container(['mknod'])
     await start(lxc)
     await machine.stop('SIGKILL')
@@ -161,7 +161,7 @@ describe('a daemon that stops', () => {
     await lxc.ask('busybox rm /tmp/k?')
   })
 
-  test('without it no container starts', async () => {
+  test('keeps containers from starting', async () => {
     await machine.stop()
     const lxc = await container(['mknod'])
     await lxc.start()

@@ -102,7 +102,7 @@ async function container(options: Bundle): Promise<Done & { readonly id: string 
   return { ...(await runtimeCall(options.runtime, 'run', '--bundle', directory, id)), id }
 }
 
-describe.each(['crun', 'runc'])('%s', (runtime) => {
+describe.each(['crun', 'runc'])('a container of %s', (runtime) => {
   test.each([{ noNewPrivileges: false }, { noNewPrivileges: true }])(
     'init makes a device that works, noNewPrivileges $noNewPrivileges',
     async ({ noNewPrivileges }) => {

@@ -26,7 +26,7 @@ const SHADOWED = JSON.stringify({
 const FOR_LXC = ['profile', '--format', 'lxc', '-c', 'mknod']
 const both = [`${KEY}.mount.allowed=ext4`, `${KEY}.mount.fuse=ext4=fuse2fs`].flatMap((pair) => ['-c', pair])
 
-describe('one clear sentence, a status that is not 0, nothing left behind', () => {
+describe('bad input gets one clear sentence, a status that is not 0, and leaves nothing', () => {
   test.each([
     {
       what: 'run: an unknown key',

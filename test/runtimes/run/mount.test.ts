@@ -82,7 +82,7 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
     },
   )
 
-  test.skipIf(noExt4)(withReason('who forgot --device is told so, in every way', noExt4), () => {
+  test.skipIf(noExt4)(withReason('nothing without --device, and say so, in every way', noExt4), () => {
     const without = (how: string): string =>
       run(['-c', 'mount', '-c', 'mount.allowed=ext4', ...sh(`${how} ${devices.get('ext4')} /mnt`)]).stderr
     for (const way of Object.values(WAYS)) {
@@ -168,20 +168,23 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
     },
   )
 
-  test.skipIf(noExt4)(withReason('they hold for a device that the host has mounted, too', noExt4), async () => {
-    const victim = images.device('ext4')
-    await images.mount(victim)
-    const image = images.make('ext4')
-    must('debugfs', ['-w', '-R', `mknod victim b 7 ${victim.replace(/\D/g, '')}`, image])
-    const tries = Object.values(WAYS).map(
-      (mount) => `${mount} -r -t ext4 /mnt/victim a; ${mount} -t ext4 /mnt/victim a`,
-    )
-    const script = `mkdir a; mount $dev /mnt && chmod 666 /mnt/victim && ls /mnt/victim; ${tries.join('; ')}; ls a`
-    const { stdout, stderr } = mounting(images.attach(image), script, ['mount.nodev=false', 'mount.shift=true'])
-    expect(stdout, stderr).toBe('/mnt/victim\n')
-    expect(stderr).toContain('mount EPERM 4 times: the device rules')
-    expect(stderr).toContain('fsconfig EPERM 2 times: the device rules')
-  })
+  test.skipIf(noExt4)(
+    withReason('the device rules of cgroup v2 hold for a device that the host has mounted, too', noExt4),
+    async () => {
+      const victim = images.device('ext4')
+      await images.mount(victim)
+      const image = images.make('ext4')
+      must('debugfs', ['-w', '-R', `mknod victim b 7 ${victim.replace(/\D/g, '')}`, image])
+      const tries = Object.values(WAYS).map(
+        (mount) => `${mount} -r -t ext4 /mnt/victim a; ${mount} -t ext4 /mnt/victim a`,
+      )
+      const script = `mkdir a; mount $dev /mnt && chmod 666 /mnt/victim && ls /mnt/victim; ${tries.join('; ')}; ls a`
+      const { stdout, stderr } = mounting(images.attach(image), script, ['mount.nodev=false', 'mount.shift=true'])
+      expect(stdout, stderr).toBe('/mnt/victim\n')
+      expect(stderr).toContain('mount EPERM 4 times: the device rules')
+      expect(stderr).toContain('fsconfig EPERM 2 times: the device rules')
+    },
+  )
 
   const noFuse = noExt4 ?? missing('squashfuse')
   test.skipIf(noFuse)(

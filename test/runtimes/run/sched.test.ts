@@ -26,7 +26,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(
       expect(more.stdout).toMatch(/SCHED_FIFO\n.* priority: 50\n/)
     })
 
-    test('nobody outside, and not without the key', () => {
+    test('changes nobody outside, and nothing without the key', () => {
       const script = `chrt -f -p 10 ${process.pid}; chrt -f 10 true`
       expect(run([...sched, ...sh(`chrt -f -p 10 ${process.pid}`)]).stderr).toMatch('No such process')
       expect(run(['--runtime', runtime, ...sh(script)]).stderr).toMatch(/No such process\n.*Operation not permitted/s)

@@ -50,7 +50,7 @@ describe.skipIf(absent).each(['crun', 'runc'] as const)(
       expect(names.map(seen)).toEqual(['y', 'y', 'y', 'y'])
     })
 
-    test('everything else is as without us', () => {
+    test('other attributes are as without us', () => {
       const name = `${runtime}-other`
       const script = `cd /shared && touch ${name} && setfattr -n user.blah -v blah ${name} && getfattr --only-values -n user.blah ${name}
       setfattr -n trusted.blah -v blah ${name}; setfattr -n ${OPAQUE} -v yes ${name}; getfattr -n ${OPAQUE} ${name}`
@@ -67,7 +67,7 @@ describe.skipIf(absent).each(['crun', 'runc'] as const)(
       expect(short.stderr).toMatch(/^intercede: setxattr left to the kernel: not the attribute/)
     })
 
-    test('with setxattr.read it can be read, listed and removed', () => {
+    test('the attribute can be read, listed and removed with setxattr.read', () => {
       const name = `${runtime}-read`
       const script = `cd /shared && touch ${name} && setfattr -n user.a -v b ${name} && setfattr -n ${OPAQUE} -v y ${name} &&
       getfattr -d -m - ${name} && setfattr -x ${OPAQUE} ${name} && getfattr -d -m - ${name}`

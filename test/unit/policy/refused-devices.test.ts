@@ -10,7 +10,7 @@ import { unclaimedDevices } from '../../../src/policy/unclaimed.ts'
 
 const KEY = 'security.syscalls.intercept.mknod.devices'
 
-describe('by its number', () => {
+describe('a device by its number', () => {
   test.each([
     ...['1:1', '1:2', '1:4', '1:6', '1:11', '1:12', '2:0', '3:255', '4:0', '4:64', '5:3', '5:64', '5:255', '7:0'],
     ...['9:0', '10:1', '10:61', '10:130', '10:134', '10:135', '10:137', '10:144', '10:203', '10:223', '10:224'],
@@ -47,7 +47,7 @@ describe('by its number', () => {
   })
 })
 
-describe('by the name that a number has now', () => {
+describe('a device by the name that its number has now', () => {
   const DEV = makedev(240, 3)
   const text = 'c:240:3'
 
@@ -92,7 +92,7 @@ describe('by the name that a number has now', () => {
   })
 })
 
-describe('a number that nobody has', () => {
+describe('a device number that nobody has', () => {
   test.each([
     { maj: 240, min: 0, is: true },
     { maj: 400, min: 7, is: true },

@@ -45,7 +45,7 @@ test('an answer holds for ten seconds, for its container and key', () => {
   expect(ask(1, 3)).toEqual(allowed)
 })
 
-test('that nobody knows holds for a second only', () => {
+test('the answer that nobody knows holds for a second only', () => {
   let now = 0
   const cache = new DeviceRulesCache(new Int32Array(RULES_WORDS), () => now)
   const ask = (rules: typeof allowed | undefined) => askIn(cache, 0, 3, () => rules)

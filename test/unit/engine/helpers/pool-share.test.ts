@@ -6,4 +6,4 @@ test.each([
   { taken: 3, share: 2 },
   { taken: 4, share: 1 },
   { taken: 8, share: 1 },
-])('of eight, $taken taken: $share', ({ taken, share }) => expect(poolShare(taken, 8, 2)).toBe(share))
+])('poolShare() of eight with $taken taken: $share', ({ taken, share }) => expect(poolShare(taken, 8, 2)).toBe(share))

@@ -74,7 +74,7 @@ describe('Contexts', () => {
     context.end()
   })
 
-  test('of a container are its own, and the last sixteen', () => {
+  test('are those of one container, its last sixteen', () => {
     const all = contexts()
     const mine = Array.from({ length: 17 }, () => {
       now++
@@ -144,7 +144,7 @@ describe('Contexts', () => {
     all.forget(1)
   })
 
-  test('whoever comes while a call has one is told that it is busy', () => {
+  test('are busy while a call has them', () => {
     const all = contexts()
     const { fd, raw } = descriptor()
     all.addContext(1, fd, 'ext4', PROCESS)
@@ -179,7 +179,7 @@ describe('Contexts', () => {
     ['the root', 0],
     ['the mount', 1],
     ['its copy', 2],
-  ])('of which %s was not kept are no more, and nothing stays open', (_, index) => {
+  ])('end if %s was not kept, and nothing stays open', (_, index) => {
     const [words, vault] = [memory(), new OwnVault()]
     const before = contexts(words, vault)
     const [root, tree, free] = [descriptor(), descriptor(), descriptor()]

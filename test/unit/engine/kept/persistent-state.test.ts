@@ -50,7 +50,7 @@ test('what a container has got is there for the next engine, and not for a conta
   expect(vault.places).toEqual([])
 })
 
-test('of a container that has ended while there was no engine nothing stays', () => {
+test('nothing stays of a container that has ended while there was no engine', () => {
   const [shared, vault] = [memory(), new OwnVault()]
   const first = engine(shared, vault)
   for (const [container, serial] of [

@@ -33,7 +33,7 @@ test('a call that is answered pays for one, and nothing for later', () => {
   expect(countMany(cancellations, BURST + 1, 5000).at(-1)).toBe(2)
 })
 
-test('each container has its own', () => {
+test('each container has a CancelRateLimit of its own', () => {
   const cancellations = table()
   countMany(cancellations, BURST + 1, 5000)
   expect(cancellations.count(1, 5000)).toBe(0)

@@ -56,13 +56,13 @@ test('the lead is passed before a wait for a caller that is awake, and only then
   expect(mayBlock).toHaveBeenCalledOnce()
 })
 
-test('and before one that is awake gets its answer', () => {
+test('the lead is passed before a caller that is awake gets its answer', () => {
   const mayBlock = vi.fn()
   begun(mayBlock, callerThatWakes(1)).answer(() => true)
   expect(mayBlock).toHaveBeenCalledOnce()
 })
 
-test('and before a wait for the call before', () => {
+test('the lead is passed before a wait for the call before', () => {
   const acts = table()
   const place = acts.begin(0, TID, KEY)!
   const mayBlock = vi.fn(() => acts.answering(place))

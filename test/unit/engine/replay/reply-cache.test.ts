@@ -18,7 +18,7 @@ function leave(acts: ReplyCache, key = KEY, result = RESULT): void {
   acts.end(CONTAINER, acts.begin(CONTAINER, TID, key)!, key, false, result)
 }
 
-test('a call that comes again gets what was done, once', () => {
+test('ReplyCache: a call that comes again gets what was done, once', () => {
   const acts = table()
   leave(acts)
   const again = acts.begin(CONTAINER, TID, KEY)!
@@ -26,14 +26,14 @@ test('a call that comes again gets what was done, once', () => {
   expect(acts.take(CONTAINER, again, KEY, noWait)).toBeUndefined()
 })
 
-test('the last one, if it was done more than once', () => {
+test('ReplyCache: a call that comes again gets the newest result, if it was done more than once', () => {
   const acts = table()
   leave(acts)
   leave(acts, KEY, 5n)
   expect(acts.take(CONTAINER, acts.begin(CONTAINER, TID, KEY)!, KEY, noWait)).toBe(5n)
 })
 
-test('nothing of another call, of another container, or of a later one', () => {
+test('ReplyCache: a call gets no result of another call, of another container, or of a later one', () => {
   const acts = table()
   const first = acts.begin(CONTAINER, TID, KEY)!
   leave(acts)

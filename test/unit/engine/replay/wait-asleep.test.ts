@@ -17,7 +17,7 @@ test('the lead is passed once, before the first pause', () => {
   expect(passed).toEqual([0, 0, 0, 0, 1, 1, 1])
 })
 
-test('it is looked at ever less often, and at last no more', () => {
+test('a caller that stays awake is looked at ever less often, and at last no more', () => {
   const look = vi.fn(() => undefined)
   expect(waitUntilAsleep(waiting, 100, () => {}, look)).toBe('awake')
   // By steps of 20 us there would be 1,000 of them.

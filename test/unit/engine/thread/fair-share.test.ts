@@ -38,7 +38,7 @@ test('time pays, and it takes three seconds at most', () => {
   expect([7000, 9999, 10_000].map((ms) => share.isDear(0, ms))).toEqual([true, true, false])
 })
 
-test('each container has its own, and a new one nothing of the one before', () => {
+test('each container has a FairShare of its own, and a new container none of the one before', () => {
   const share = table()
   share.charge(0, 1000, 5000)
   expect([0, 1].map((at) => share.isDear(at, 5000))).toEqual([true, false])

@@ -1,3 +1,5 @@
+// Runs OCI seccomp profiles as a comparison for src/filter/: for tests of rules, without the kernel or libseccomp.
+
 import { toCubes } from '../../src/filter/condition.ts'
 import type { OciArg, OciRule, OciSeccomp } from '../../src/filter/oci.ts'
 

@@ -1,3 +1,5 @@
+// Control groups, callers of bpf(2) inside and outside of a container, and programs: for tests of bpf.devices.
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { createInterface } from 'node:readline'

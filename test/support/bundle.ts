@@ -1,3 +1,5 @@
+// Writes an OCI bundle for a container of crun or runc on a `Machine`.
+
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { BASE, type Machine } from './machine.ts'

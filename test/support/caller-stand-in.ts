@@ -1,3 +1,5 @@
+// Answers what a handler asks of a caller: for tests of `decode`, `screen` and `decide`, which then need no kernel.
+
 import type { PathBytes, Tid } from '../../src/abi/brand.ts'
 import type { Caller, Registers } from '../../src/calls/caller.ts'
 import type { Handle } from '../../src/kernel/handle.ts'

@@ -1,3 +1,5 @@
+// Samples the capabilities of engine threads at each call, by BPF: for tests of what is in effect during an act.
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'

@@ -1,3 +1,5 @@
+// A containerd with a state of its own on a `Machine`: for tests of what ctr and Kubernetes do.
+
 import type { ChildProcess } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,3 +1,5 @@
+// `intercede serve` as a child: for tests of sockets, signals, log lines and the ends of processes.
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

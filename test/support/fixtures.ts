@@ -1,3 +1,5 @@
+// Compiles the C programs of test/fixtures/, and tells which programs are missing: for every test that makes calls.
+
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { accessSync, constants, existsSync, lstatSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs'

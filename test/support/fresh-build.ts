@@ -1,3 +1,5 @@
+// Refuses to test a build that is older than the sources: the global setup of all projects but unit.
+
 import { readdirSync, statSync } from 'node:fs'
 
 const root = new URL('../../', import.meta.url)

@@ -1,3 +1,5 @@
+// A FUSE program and an image file for the containers of a `Machine`: for tests of mount.fuse.
+
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fixture, missing } from './fixtures.ts'

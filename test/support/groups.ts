@@ -1,3 +1,5 @@
+// Control groups with a memory limit or with tasks, of v1 or v2: for tests of sysinfo(2) and of a lack of memory.
+
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 
 const V1 = '/sys/fs/cgroup/memory'

@@ -1,3 +1,5 @@
+// A keeper and its engine in this process, and minimal containers: the fastest way to a real engine.
+
 import { execFile } from 'node:child_process'
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

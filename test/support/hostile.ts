@@ -1,3 +1,5 @@
+// A container that serves its own file system and lets calls hang there: for tests of stuck threads.
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,3 +1,5 @@
+// Makes OCI archives layer by layer: for tests of engines that unpack an image.
+
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'

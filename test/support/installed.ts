@@ -1,3 +1,5 @@
+// A copy of the build whose files can be replaced: for tests of upgrades.
+
 import {
   appendFileSync,
   cpSync,

@@ -1,3 +1,5 @@
+// Reads the journal of the keeper of this process: for tests that end an engine in a certain state of a call.
+
 import { readdirSync, readlinkSync } from 'node:fs'
 import { SECCOMP_NOTIF_SIZE } from '../../src/abi/seccomp.ts'
 import { STATE } from '../../src/calls/slot.ts'

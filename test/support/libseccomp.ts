@@ -1,3 +1,5 @@
+// Compiles profiles by libseccomp and runs the BPF: for tests of filters, for any architecture.
+
 import koffi from 'koffi'
 import type { OciRule, OciSeccomp } from '../../src/filter/oci.ts'
 

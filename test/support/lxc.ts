@@ -1,3 +1,5 @@
+// A container of LXC on a `Machine`.
+
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Done, execute } from './host.ts'

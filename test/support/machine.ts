@@ -1,3 +1,5 @@
+// A mount namespace with pure cgroup v2 and subordinate ids, a daemon and a root file system: for tests of runtimes.
+
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import {
   chmodSync,

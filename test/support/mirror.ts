@@ -1,3 +1,5 @@
+// The mirror of Debian, and whether it can be reached: for tests that unpack a system.
+
 export const SUITE = 'trixie'
 export const MIRROR = process.env.DEBIAN_MIRROR ?? 'http://deb.debian.org/debian'
 

@@ -1,3 +1,5 @@
+// Speaks the protocol of LXC as its monitor does, or breaks it: for tests of lxc.sock.
+
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'

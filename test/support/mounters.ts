@@ -1,3 +1,5 @@
+// Finds the mounters of an engine, and ends the engine: for tests of what outlives what.
+
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { type Host, until } from './host.ts'
 import { statFields } from './stat.ts'

@@ -1,3 +1,5 @@
+// A copy of the build with a line replaced: for faults that cannot be had otherwise, and to show that a test can fail.
+
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'

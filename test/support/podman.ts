@@ -1,3 +1,5 @@
+// podman with a state of its own on a `Machine`.
+
 import { join } from 'node:path'
 import { type Done, execute } from './host.ts'
 import { CLI, type Machine } from './machine.ts'

@@ -1,3 +1,5 @@
+// A load of calls of all kinds, and what ends engines under it: for tests that no call is lost or done twice.
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,3 +1,5 @@
+// Starts `intercede run`, and tells whether it can be tested here.
+
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { crun } from '../../src/runtimes/known/crun.ts'

@@ -1,3 +1,5 @@
+// Processes and threads in and around a container, and their scheduling: for tests of sched_setscheduler(2).
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'

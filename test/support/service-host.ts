@@ -1,3 +1,5 @@
+// systemd as the init of a pid namespace, with our units: for tests of the service.
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

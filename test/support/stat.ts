@@ -1,3 +1,5 @@
+// Reads /proc/PID/stat: for tests that wait for the state of a process or thread.
+
 import { readFileSync } from 'node:fs'
 import { STAT, statFieldAt } from '../../src/kernel/procfs/stat.ts'
 

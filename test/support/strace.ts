@@ -1,3 +1,5 @@
+// strace(1) attached to all threads of a process: for tests of which calls are made.
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { until } from './host.ts'

@@ -1,3 +1,5 @@
+// Reads from a trace which capabilities a mounter or walker had at each call: for tests of process-caps.ts.
+
 import { readdirSync, readFileSync } from 'node:fs'
 import { type Cap, capabilities, capMask } from '../../src/abi/capability.ts'
 import type { ProcessCaps } from '../../src/processes/process-caps.ts'

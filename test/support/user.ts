@@ -1,3 +1,5 @@
+// A user of the host with subordinate ids: for tests of what is rootless.
+
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Done } from './host.ts'

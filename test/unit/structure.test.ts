@@ -207,6 +207,17 @@ test('every test that may be skipped has the reason in its name', () => {
   expect(silent).toEqual([])
 })
 
+test('every helper of tests says in its first line when to use it, and docs/testing.md says the same', () => {
+  const page = readFileSync(join(root, 'docs/testing.md'), 'utf8')
+  const helpers = readdirSync(join(root, 'test/support')).filter((name) => name.endsWith('.ts'))
+  const rows = helpers.map((name) => {
+    const [first = ''] = readFileSync(join(root, 'test/support', name), 'utf8').split('\n')
+    return `| \`test/support/${name}\` | ${first.replace(/^\/\/ /, '')} |`
+  })
+  expect(helpers.length).toBeGreaterThan(20)
+  expect(rows.filter((row) => !page.includes(`${row}\n`))).toEqual([])
+})
+
 test('every file of tests that vitest.config.ts names is there', () => {
   const config = readFileSync(join(root, 'vitest.config.ts'), 'utf8')
   const named = [...config.matchAll(/'(test\/[\w/-]+(?:\.test)?\.ts)'/g)].map(([, path]) => path!)

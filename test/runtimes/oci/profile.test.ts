@@ -7,7 +7,7 @@ import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
-const BASE = new URL('../../unit/filter/podman-seccomp.json', import.meta.url).pathname
+const BASE = new URL('../../fixtures/podman-seccomp.json', import.meta.url).pathname
 const KEYS = [
   'mknod',
   'setxattr',

@@ -197,7 +197,9 @@ describe('compileOci() on top of a base', () => {
   })
 
   test("means podman's own profile wherever no rule of ours holds", () => {
-    const podman = JSON.parse(readFileSync(new URL('podman-seccomp.json', import.meta.url), 'utf8')) as OciSeccomp
+    const podman = JSON.parse(
+      readFileSync(new URL('../../fixtures/podman-seccomp.json', import.meta.url), 'utf8'),
+    ) as OciSeccomp
     const base = resolveGuards(podman, 'SCMP_ARCH_X86_64', { caps: new Set(), arch: 'amd64', kernel: [6, 1] })
     const merged = compileOci({ ...common, rules: everyRule, base })
     const names = [...new Set(everyRule.map(({ name }) => name)), 'socket', 'openat', 'kexec_load', 'unknown']

@@ -7,7 +7,7 @@ const withRule = (rule: string): string => `{"defaultAction": "SCMP_ACT_ALLOW", 
 const withArg = (arg: string): string => withRule(`{"names": ["a"], "action": "SCMP_ACT_KILL", "args": [${arg}]}`)
 
 test('readProfile() takes the profile of podman as it is, but for what is null', () => {
-  const text = readFileSync(new URL('podman-seccomp.json', import.meta.url), 'utf8')
+  const text = readFileSync(new URL('../../fixtures/podman-seccomp.json', import.meta.url), 'utf8')
   const plain = JSON.parse(text, (_, value) => (value === null ? undefined : value))
   expect(readProfile(text)).toEqual(plain)
 })

@@ -40,12 +40,13 @@ function summary(folder) {
         count.failed++
         console.log(`failed: ${where}:\n${shown([file.message])}`)
       }
-      for (const { status, fullName, failureMessages } of file.assertionResults) {
+      for (const { status, fullName, failureMessages, meta } of file.assertionResults) {
         const outcome = status === 'passed' || status === FAILED ? status : 'skipped'
         count[outcome]++
         if (outcome === 'skipped') {
-          skippedNames.push(fullName)
-          console.log(`skipped: ${where}: ${fullName}`)
+          const name = meta.skipped === undefined ? fullName : `${fullName} [skipped: ${meta.skipped}]`
+          skippedNames.push(name)
+          console.log(`skipped: ${where}: ${name}`)
         }
         if (outcome === FAILED) console.log(`failed: ${where}: ${fullName}\n${shown(failureMessages)}`)
       }

@@ -30,10 +30,20 @@ function fileLines(files) {
     .map(({ name, took }) => line(took, name))
 }
 
+/** With the reason that a test gave when it ran and found that it cannot. */
+const nameOf = (test) =>
+  [test.fullName, ...(test.meta().skipped ? [`[skipped: ${test.meta().skipped}]`] : [])].join(' ')
+
 export default class TestTimes {
+  /** The JSON report, which scripts/test-summary.js reads, has the data of a test, but no note. */
+  onTestCaseResult(test) {
+    const { note } = test.result()
+    if (note !== undefined) test.meta().skipped = note
+  }
+
   onTestRunEnd(files) {
     if (files.length < 2) return
-    const skipped = files.flatMap((file) => [...file.children.allTests('skipped')].map(({ fullName }) => fullName))
+    const skipped = files.flatMap((file) => [...file.children.allTests('skipped')].map(nameOf))
     const lines = ['Time by suite:', ...suiteLines(files), 'The slowest files:', ...fileLines(files)]
     console.log([...lines, ...skipReasons(skipped)].join('\n'))
   }

@@ -33,9 +33,23 @@ const LONG = [
   'test/kernel/sysinfo/uptime.test.ts',
 ]
 
+/** Files of attacks and runtimes whose containers share nothing with others: they may run beside each other. */
+const BESIDE = [
+  'test/attacks/devices.test.ts',
+  'test/attacks/own-files.test.ts',
+  'test/runtimes/all/fuse.test.ts',
+  'test/runtimes/all/workloads.test.ts',
+  'test/runtimes/run/mount.test.ts',
+  'test/runtimes/run/sched.test.ts',
+  'test/runtimes/run/setxattr.test.ts',
+  'test/runtimes/run/sysinfo.test.ts',
+  'test/runtimes/systemd/systemd.test.ts',
+]
+
+/** One file at a time, after all that may run in parallel. */
+const ALONE = { fileParallelism: false }
 const KERNEL = { globalSetup: BUILT, testTimeout: 60_000, hookTimeout: 60_000 }
-/** Their containers share the machine's storage, cgroups and consoles: one file at a time. */
-const CONTAINERS = { globalSetup: BUILT, testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false }
+const CONTAINERS = { globalSetup: BUILT, testTimeout: 120_000, hookTimeout: 120_000 }
 
 /**
  * unit: pure, seconds. kernel, long and timed: the real kernel, as root. attacks: what a hostile container does.
@@ -50,11 +64,12 @@ export default defineConfig({
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: [...TIMED, ...LONG], ...KERNEL } },
       { test: { name: 'long', include: LONG, ...KERNEL } },
-      { test: { name: 'timed', include: TIMED, ...KERNEL, fileParallelism: false } },
+      { test: { name: 'timed', include: TIMED, ...KERNEL, ...ALONE } },
       { test: { name: 'differential', include: ['test/differential/**/*.test.ts'], globalSetup: BUILT } },
-      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, fileParallelism: false } },
-      { test: { name: 'attacks', include: ['test/attacks/**/*.test.ts'], ...CONTAINERS } },
-      { test: { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], ...CONTAINERS } },
+      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, ...ALONE } },
+      { test: { name: 'beside', include: BESIDE, ...CONTAINERS } },
+      { test: { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: BESIDE, ...CONTAINERS, ...ALONE } },
+      { test: { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], exclude: BESIDE, ...CONTAINERS, ...ALONE } },
     ],
   },
 })

@@ -10,6 +10,7 @@ import { expect, test } from 'vitest'
 import { parseMountinfo } from '../../src/kernel/procfs/mountinfo.ts'
 import { statusNumbers } from '../../src/kernel/procfs/status.ts'
 import { openGroups } from '../../src/runtimes/cgroup.ts'
+import { withReason } from '../support/skipped.ts'
 
 const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'))
 const unified = mounts.findLast(({ type, root }) => type === 'cgroup2' && root === '/')?.point
@@ -33,8 +34,9 @@ test('a name of a process that looks like ids is not taken for them', async () =
   expect(statusNumbers(status, 'Uid')).toEqual([0, 0, 0, 0])
 })
 
-test.skipIf(!unified)(
-  `a name of a group that looks like a group of the host is not taken for that${unified ? '' : ' (no cgroup v2)'}`,
+const noUnified = unified ? undefined : 'no cgroup v2 is mounted here'
+test.skipIf(noUnified)(
+  withReason('a name of a group that looks like a group of the host is not taken for that', noUnified),
   async () => {
     const [host, own] = [`/intercede-host-${process.pid}`, `/intercede-own-${process.pid}\r0::`]
     const groups = [host, own, `${own}${host}`].map((path) => Buffer.from(`${unified}${path}`, 'latin1'))

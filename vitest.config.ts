@@ -3,8 +3,9 @@ import { defineConfig } from 'vitest/config'
 /** What runs threads is tested in the build. */
 const BUILT = 'test/support/fresh-build.ts'
 
-/** These files compare times: nothing else may run beside them. */
+/** These files compare times, or count what a loaded machine makes more of: nothing else may run beside them. */
 const TIMED = [
+  'test/kernel/calls/process-caps.test.ts',
   'test/kernel/engine/dedicated-receiver.test.ts',
   'test/kernel/engine/journal-cost.test.ts',
   'test/kernel/engine/journal-race.test.ts',
@@ -12,6 +13,8 @@ const TIMED = [
   'test/kernel/engine/storm.test.ts',
   'test/kernel/engine/stuck.test.ts',
   'test/kernel/engine/walker-time.test.ts',
+  'test/kernel/keeper/reload.test.ts',
+  'test/kernel/keeper/restart.test.ts',
   'test/kernel/paths/descriptors.test.ts',
   'test/kernel/sched/rt-priority.test.ts',
 ]
@@ -19,14 +22,11 @@ const TIMED = [
 /** These files wait for clocks, loads and hangs, 10 s and more each: `npm test` leaves them out. */
 const LONG = [
   'test/kernel/bpf/bpf-hostile.test.ts',
-  'test/kernel/calls/process-caps.test.ts',
   'test/kernel/engine/engine-ends.test.ts',
   'test/kernel/engine/no-descriptors.test.ts',
   'test/kernel/engine/persistent-state.test.ts',
   'test/kernel/engine/signals.test.ts',
   'test/kernel/engine/suspend.test.ts',
-  'test/kernel/keeper/reload.test.ts',
-  'test/kernel/keeper/restart.test.ts',
   'test/kernel/lxc/lxc-late.test.ts',
   'test/kernel/mount/mount.test.ts',
   'test/kernel/mount/mount-hang.test.ts',

@@ -3,8 +3,8 @@ import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, effectiveLimits } from '../policy/config.ts'
 import { resolve } from '../policy/resolve.ts'
+import { forUser } from '../policy/rootless.ts'
 import { effective } from '../policy/settings.ts'
-import { forUser } from '../policy/user.ts'
 
 /** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {

@@ -1,7 +1,7 @@
 import { deviceNames } from '../kernel/device-names.ts'
 import type { Config } from '../policy/config.ts'
 import { unknownFileSystems } from '../policy/file-systems.ts'
-import { idleKeys } from '../policy/idle.ts'
+import { ineffectiveKeys } from '../policy/ineffective.ts'
 import { resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
 import { unclaimedDevices } from '../policy/unclaimed.ts'
@@ -9,7 +9,7 @@ import { knownFileSystems } from './known-file-systems.ts'
 
 /** Lists the given keys and values that do nothing on this machine now: a sentence with its remedy for each. */
 export const ineffectiveHere = (settings: Settings): readonly string[] => [
-  ...idleKeys(settings),
+  ...ineffectiveKeys(settings),
   ...unknownFileSystems(settings, knownFileSystems),
   ...unclaimedDevices(settings, deviceNames),
 ]

@@ -1,7 +1,7 @@
 import type { Dev } from '../abi/brand.ts'
 import { major, makedev, minor } from '../abi/dev.ts'
-import { elements, type Kind, kind } from './kind.ts'
 import { givenByNumber } from './refused-devices.ts'
+import { elements, type ValueType, valueType } from './value-type.ts'
 
 /**
  * What is made without being listed: LXD's set. The whiteout 0:0 of LXD's table is not in it, since the kernel makes
@@ -42,7 +42,7 @@ function device(text: string): Dev {
 export const written = (dev: Dev): string => `c:${major(dev)}:${minor(dev)}`
 
 /** More character devices, by number. */
-export const devices: Kind<ReadonlySet<Dev>> = kind({
+export const devices: ValueType<ReadonlySet<Dev>> = valueType({
   allowed: `a list of c:MAJOR:MINOR such as c:10:200, majors to ${MAJOR_MAX}, minors to ${MINOR_MAX}`,
   parse: (text) => new Set(elements(text).map(device)),
   format: (set) => [...set].map(written).join(','),

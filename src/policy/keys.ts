@@ -1,15 +1,15 @@
 import { devices } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
-import type { Kind } from './kind.ts'
-import { fileSystems, fusePrograms, numberWithin, permission, protection } from './kinds.ts'
 import { didYouMean } from './suggest.ts'
+import type { ValueType } from './value-type.ts'
+import { fileSystems, fusePrograms, numberWithin, permission, protection } from './value-types.ts'
 
-interface Key<T> extends Kind<T> {
+interface Key<T> extends ValueType<T> {
   readonly default: string
   readonly help: string
 }
 
-const key = <T>(kind: Kind<T>, initial: string, help: string): Key<T> => ({ ...kind, default: initial, help })
+const key = <T>(type: ValueType<T>, initial: string, help: string): Key<T> => ({ ...type, default: initial, help })
 
 /** Every key, by the part of its name after PREFIX. Names and values are LXD's; those that LXD lacks are ours. */
 export const keys = {

@@ -1,7 +1,7 @@
 import type { Config } from './config.ts'
 import { PolicyError } from './error.ts'
+import { type KeyValueLine, type Lines, PROFILE, parseLines } from './key-value-lines.ts'
 import { keys, PREFIX, toKeyName } from './keys.ts'
-import { type KeyValueLine, type Lines, PROFILE, parseLines } from './lines.ts'
 import type { Policy } from './policy.ts'
 import type { DeviceNames } from './refused-devices.ts'
 import { type Settings, settle, toPolicy } from './settings.ts'

@@ -1,8 +1,8 @@
 import type { Dev } from '../abi/brand.ts'
 import { harmless, written } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
+import type { KeyValueLine } from './key-value-lines.ts'
 import { fullName, type KeyName, keyNames, keys, toKeyName, type Value } from './keys.ts'
-import type { KeyValueLine } from './lines.ts'
 import type { Policy } from './policy.ts'
 import { type DeviceNames, givenByName } from './refused-devices.ts'
 

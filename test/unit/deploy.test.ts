@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { parseConfig } from '../../src/policy/config.ts'
-import { parseAssignment } from '../../src/policy/lines.ts'
-import { capabilitiesFor } from '../../src/policy/needs.ts'
+import { parseAssignment } from '../../src/policy/key-value-lines.ts'
+import { capabilitiesFor } from '../../src/policy/required-capabilities.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 
 const root = new URL('../../', import.meta.url).pathname

@@ -1,6 +1,6 @@
 import type { Container } from '../../caller/identity/container.ts'
 import type { Policy } from '../../policy/policy.ts'
-import { forUser } from '../../policy/user.ts'
+import { forUser } from '../../policy/rootless.ts'
 import { rulesFor } from '../../syscalls/index.ts'
 
 /** The part of a policy that the engine serves, and the keys that are left to the kernel. */

@@ -1,6 +1,6 @@
 import { type Cap, capNumber } from '../../abi/capability.ts'
 import { explain, type ReasonCode, why } from '../../calls/reason.ts'
-import { needs } from '../../policy/needs.ts'
+import { needs } from '../../policy/required-capabilities.ts'
 import { bundleBoundingSet } from '../../runtimes/bundle.ts'
 import type { KeeperEvent } from '../process/events.ts'
 

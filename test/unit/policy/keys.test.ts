@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { formatLines, parseAssignment, parseLines } from '../../../src/policy/key-value-lines.ts'
 import { expandShort, keyNames, toKeyName } from '../../../src/policy/keys.ts'
-import { formatLines, parseAssignment, parseLines } from '../../../src/policy/lines.ts'
 
 const P = 'security.syscalls.intercept.'
 

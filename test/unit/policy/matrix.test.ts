@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { type Config, parseConfig } from '../../../src/policy/config.ts'
+import { PROFILE } from '../../../src/policy/key-value-lines.ts'
 import { fullName, type KeyName, keyNames, keys } from '../../../src/policy/keys.ts'
-import { PROFILE } from '../../../src/policy/lines.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
 import { linesOf } from '../../../src/runtimes/lxc.ts'
 

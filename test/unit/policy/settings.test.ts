@@ -168,7 +168,7 @@ test('the default of every key is canonical', () => {
   for (const name of keyNames) expect(keys[name].canonical(keys[name].default)).toBe(keys[name].default)
 })
 
-describe('kinds', () => {
+describe('types of values', () => {
   const texts: Record<KeyName, fc.Arbitrary<string>> = Object.fromEntries(
     keyNames.map((name) => {
       if (name === 'mknod.devices') {

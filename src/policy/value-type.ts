@@ -1,8 +1,8 @@
 /**
- * A kind of value. Settings are kept as canonical text, so a kind compares and rewrites texts, and only `parse` shows
- * the type: the table of keys can then hold all kinds without a cast.
+ * What a key can be set to. Settings are kept as canonical text, so a type of values compares and rewrites texts, and only
+ * `parse` shows the TypeScript type: the table of keys can then hold all types of values without a cast.
  */
-export interface Kind<T> {
+export interface ValueType<T> {
   /** What is allowed, as the end of the sentence "allowed is ...". */
   readonly allowed: string
   /** @throws {RangeError} with what is wrong, where that is more than "not allowed" */
@@ -20,7 +20,7 @@ interface Definition<T> {
   readonly lowers: (from: T, to: T) => boolean
 }
 
-export const kind = <T>({ allowed, parse, format, lowers }: Definition<T>): Kind<T> => ({
+export const valueType = <T>({ allowed, parse, format, lowers }: Definition<T>): ValueType<T> => ({
   allowed,
   parse,
   canonical: (text) => format(parse(text)),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { idleKeys } from '../../../src/policy/idle.ts'
-import { parseAssignment } from '../../../src/policy/lines.ts'
+import { ineffectiveKeys } from '../../../src/policy/ineffective.ts'
+import { parseAssignment } from '../../../src/policy/key-value-lines.ts'
 import { settle } from '../../../src/policy/settings.ts'
 
 test.each([
@@ -12,6 +12,6 @@ test.each([
   { keys: 'bpf', says: ['bpf does nothing without bpf.devices'] },
   { keys: 'bpf.devices', says: ['bpf.devices does nothing without bpf=true'] },
   { keys: 'bpf bpf.devices mknod.devices=c:10:200', says: ['mknod.devices does nothing without mknod=true'] },
-])('idleKeys() of $keys', ({ keys, says }) => {
-  expect(idleKeys(settle(keys.split(' ').map((key) => parseAssignment(key))))).toEqual(says)
+])('ineffectiveKeys() of $keys', ({ keys, says }) => {
+  expect(ineffectiveKeys(settle(keys.split(' ').map((key) => parseAssignment(key))))).toEqual(says)
 })

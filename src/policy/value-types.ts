@@ -1,5 +1,5 @@
 import { hostFileSystem } from './host-file-systems.ts'
-import { elements, type Kind, kind } from './kind.ts'
+import { elements, type ValueType, valueType } from './value-type.ts'
 
 /** LXD's spellings, so that its documentation and its users' habits hold. */
 const spellings = new Map([
@@ -13,17 +13,17 @@ function boolean(text: string): boolean {
   return value
 }
 
-const booleanKind = (lowers: (from: boolean, to: boolean) => boolean): Kind<boolean> =>
-  kind({ allowed: 'true, 1, yes, on, false, 0, no or off', parse: boolean, format: String, lowers })
+const booleanType = (lowers: (from: boolean, to: boolean) => boolean): ValueType<boolean> =>
+  valueType({ allowed: 'true, 1, yes, on, false, 0, no or off', parse: boolean, format: String, lowers })
 
 /** Gives something when true. */
-export const permission = booleanKind((from, to) => from || !to)
+export const permission = booleanType((from, to) => from || !to)
 
 /** Protects when true, so that *true* is the lower value. */
-export const protection = booleanKind((from, to) => !from || to)
+export const protection = booleanType((from, to) => !from || to)
 
-export const numberWithin = (least: number, most: number): Kind<number> =>
-  kind({
+export const numberWithin = (least: number, most: number): ValueType<number> =>
+  valueType({
     allowed: `a whole number from ${least} to ${most}`,
     parse(text) {
       const value = /^\d+$/.test(text.trim()) ? Number(text) : Number.NaN
@@ -56,7 +56,7 @@ function mountedFileSystem(text: string): string {
 }
 
 /** Names as in /proc/filesystems. */
-export const fileSystems: Kind<ReadonlySet<string>> = kind({
+export const fileSystems: ValueType<ReadonlySet<string>> = valueType({
   allowed: 'a list of file systems such as ext4,xfs',
   parse: (text) => new Set(elements(text).map(mountedFileSystem)),
   format: (names) => [...names].join(','),
@@ -79,7 +79,7 @@ function fuseMap(text: string): ReadonlyMap<string, string> {
 }
 
 /** Which FUSE program serves which file system. */
-export const fusePrograms: Kind<ReadonlyMap<string, string>> = kind({
+export const fusePrograms: ValueType<ReadonlyMap<string, string>> = valueType({
   allowed: 'a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',
   parse: fuseMap,
   format: (map) => [...map].map((pair) => pair.join('=')).join(','),

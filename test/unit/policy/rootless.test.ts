@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import type { KeyValueLine } from '../../../src/policy/lines.ts'
+import type { KeyValueLine } from '../../../src/policy/key-value-lines.ts'
+import { forUser, mustServeUser } from '../../../src/policy/rootless.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
-import { forUser, mustServeUser } from '../../../src/policy/user.ts'
 
 const P = 'security.syscalls.intercept.'
 const on = (...keys: readonly string[]): readonly KeyValueLine[] => keys.map((key) => [key, 'true'])

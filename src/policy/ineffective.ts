@@ -10,7 +10,7 @@ const partners: readonly (readonly [key: KeyName, ...oneOf: KeyName[]])[] = [
 const isSet = (settings: Settings, key: KeyName): boolean => !['', 'false'].includes(settings.get(key)?.text ?? '')
 
 /** What was given and does nothing as it stands, each with what is missing. */
-export function idleKeys(settings: Settings): readonly string[] {
+export function ineffectiveKeys(settings: Settings): readonly string[] {
   const given = [...settings.keys()].filter((key) => settings.get(key)!.origin !== 'default' && isSet(settings, key))
   return given.flatMap((key) => {
     const family = key.split('.', 1)[0] as KeyName

@@ -1,6 +1,8 @@
 import type { Dev } from '../abi/brand.ts'
 import { major, makedev, minor } from '../abi/dev.ts'
-import { givenByNumber } from './refused-devices.ts'
+import { PolicyError } from './error.ts'
+import { fullName } from './key.ts'
+import { type DeviceNames, givenByName, givenByNumber } from './refused-devices.ts'
 import { elements, type ValueType, valueType } from './value-type.ts'
 
 /**
@@ -48,3 +50,20 @@ export const devices: ValueType<ReadonlySet<Dev>> = valueType({
   format: (set) => [...set].map(written).join(','),
   lowers: (from, to) => [...to].every((dev) => from.has(dev)),
 })
+
+/**
+ * What may be made where these are listed.
+ *
+ * @throws {PolicyError} if a device is refused by the name that its number has now
+ */
+export function makeable(listed: ReadonlySet<Dev>, named: DeviceNames): ReadonlySet<Dev> {
+  for (const dev of listed) {
+    const found = givenByName(dev, named)
+    if (!found) continue
+    const { name, gives } = found
+    throw new PolicyError(
+      `${fullName('mknod.devices')} has ${written(dev)}, which is ${JSON.stringify(name)} on this host: it would give the container ${gives}`,
+    )
+  }
+  return new Set([...harmless, ...listed])
+}

@@ -1,5 +1,7 @@
 import { type Place, PolicyError } from './error.ts'
-import { expandShort, fullName, keys, toKeyName } from './keys.ts'
+import { expandShort, fullName } from './key.ts'
+import { toKeyName } from './key-names.ts'
+import { keys } from './keys.ts'
 
 /** A key as somebody gave it. `origin` is who, in the words of a log line; a key may be in its short form. */
 export type KeyValueLine = readonly [key: string, value: string, origin?: string | undefined, place?: Place]

@@ -1,58 +1,105 @@
-import { devices } from './devices.ts'
-import { type Place, PolicyError } from './error.ts'
-import { didYouMean } from './suggest.ts'
-import type { ValueType } from './value-type.ts'
+import { devices, makeable } from './devices.ts'
+import { type CallKey, call, type OptionKey, option } from './key.ts'
+import { checkMountLists } from './mount-lists.ts'
 import { fileSystems, fusePrograms, numberWithin, permission, protection } from './value-types.ts'
 
-interface Key<T> extends ValueType<T> {
-  readonly default: string
-  readonly help: string
-}
-
-const key = <T>(type: ValueType<T>, initial: string, help: string): Key<T> => ({ ...type, default: initial, help })
-
-/** Every key, by the part of its name after PREFIX. Names and values are LXD's; those that LXD lacks are ours. */
+/**
+ * Every key, by the part of its name after PREFIX. Names and values are LXD's; those that LXD lacks are ours. All that is known
+ * of a key stands here: docs/add-a-policy-key.md says what follows from it.
+ */
 export const keys = {
-  mknod: key(permission, 'false', 'make the character devices that are harmless in any container'),
-  'mknod.devices': key(devices, '', 'more character devices that may be made'),
-  bpf: key(permission, 'false', 'serve bpf(2); needs bpf.devices too'),
-  'bpf.devices': key(permission, 'false', 'load and attach programs that rule the devices of a cgroup'),
-  mount: key(permission, 'false', 'serve mount(2) for the file systems of mount.allowed and mount.fuse'),
-  'mount.allowed': key(fileSystems, '', 'mounted by the kernel: it will parse bytes that the container made'),
-  'mount.fuse': key(fusePrograms, '', 'mounted by a FUSE program inside the container: the safe way'),
-  'mount.shift': key(permission, 'false', 'show the files of such a mount with the ids of the container'),
-  'mount.nodev': key(protection, 'true', 'device nodes inside such a mount cannot be opened'),
-  sched_setscheduler: key(permission, 'false', 'set scheduling policies and priorities inside the container'),
-  'sched_setscheduler.max_priority': key(numberWithin(1, 99), '49', 'the highest real-time priority that is given'),
-  setxattr: key(permission, 'false', 'set trusted.overlay.opaque on the files of the container'),
-  'setxattr.read': key(permission, 'false', 'get, list and remove it too; slows every look at an attribute'),
-  sysinfo: key(permission, 'false', 'report the memory and uptime of the container'),
-} as const satisfies Record<string, Key<unknown>>
+  mknod: call({
+    help: 'make the character devices that are harmless in any container',
+    allows:
+      'the character devices null, zero, full, random, urandom, tty, 0:0, and console, [which does not open](docs/console.md)',
+    capabilities: [['MKNOD']],
+    rootless: false,
+  }),
+  'mknod.devices': option(devices, {
+    default: '',
+    help: 'more character devices that may be made',
+    allows: 'more of them, as `c:10:200,c:10:229`; mmdebstrap wants `c:5:2`; [what cannot be listed](docs/devices.md)',
+    inPolicy: makeable,
+  }),
+  bpf: call({
+    help: 'serve bpf(2); needs bpf.devices too',
+    allows: 'nothing by itself: bpf(2) for what follows',
+    capabilities: [['SYS_ADMIN'], ['BPF', 'NET_ADMIN']],
+    rootless: false,
+  }),
+  'bpf.devices': option(permission, {
+    default: 'false',
+    essential: true,
+    help: 'load and attach programs that rule the devices of a cgroup',
+    allows:
+      'programs that rule the devices of the cgroups that the container makes below its own, for container runtimes and systemd inside of it; [what is served](docs/bpf.md)',
+  }),
+  mount: call({
+    help: 'serve mount(2) for the file systems of mount.allowed and mount.fuse',
+    allows: 'nothing by itself: mount(2) and its kin for the file systems of the two lists that follow',
+    capabilities: [['SYS_ADMIN']],
+    rootless: true,
+    checkOptions: checkMountLists,
+  }),
+  'mount.allowed': option(fileSystems, {
+    default: '',
+    essential: true,
+    rootless: false,
+    help: 'mounted by the kernel: it will parse bytes that the container made',
+    allows:
+      'file systems of the list, from block devices that the container may open: [what is safe and what is not](docs/mount.md)',
+  }),
+  'mount.fuse': option(fusePrograms, {
+    default: '',
+    essential: true,
+    help: 'mounted by a FUSE program inside the container: the safe way',
+    allows:
+      "file systems of the list, as `ext4=fuse2fs`, by FUSE programs of the container's own image: [the safe way](docs/mount-fuse.md)",
+  }),
+  'mount.shift': option(permission, {
+    default: 'false',
+    help: 'show the files of such a mount with the ids of the container',
+    allows: 'such a mount shows its files with the ids of the container',
+  }),
+  'mount.nodev': option(protection, {
+    default: 'true',
+    help: 'device nodes inside such a mount cannot be opened',
+    allows: 'on unless set to false: no device opens on such a mount, whatever the container does to it',
+  }),
+  sched_setscheduler: call({
+    help: 'set scheduling policies and priorities inside the container',
+    allows:
+      'the scheduling policies but SCHED_DEADLINE, for processes and threads of the container; [what it means for the host](docs/scheduling.md)',
+    capabilities: [['SYS_NICE']],
+    rootless: false,
+  }),
+  'sched_setscheduler.max_priority': option(numberWithin(1, 99), {
+    default: '49',
+    help: 'the highest real-time priority that is given',
+    allows: 'the highest real-time priority, 1 to 99',
+  }),
+  setxattr: call({
+    help: 'set trusted.overlay.opaque on the files of the container',
+    allows: '`trusted.overlay.opaque` = `y` on files of the container, for tools that unpack images and build overlays',
+    capabilities: [['SYS_ADMIN']],
+    rootless: false,
+  }),
+  'setxattr.read': option(permission, {
+    default: 'false',
+    help: 'get, list and remove it too; slows every look at an attribute',
+    allows: 'to get, list and remove that attribute too; off by default, for it makes `ls -l` slower',
+  }),
+  sysinfo: call({
+    help: 'report the memory and uptime of the container',
+    allows:
+      'nothing: `sysinfo(2)` reports the uptime, tasks and memory limit of the container ([which figure is what](docs/sysinfo.md))',
+    capabilities: [],
+    rootless: true,
+  }),
+} as const satisfies Record<string, CallKey | OptionKey<unknown>>
 
 export type KeyName = keyof typeof keys
+/** The keys `CALL.OPTION`, and those that turn a call on. */
+export type OptionName = Extract<KeyName, `${string}.${string}`>
+export type CallName = Exclude<KeyName, OptionName>
 export type Value<K extends KeyName> = ReturnType<(typeof keys)[K]['parse']>
-
-export const PREFIX = 'security.syscalls.intercept.'
-export const keyNames = Object.keys(keys) as readonly KeyName[]
-
-/** The name as it is written in files and logs. */
-export const fullName = (name: string): string => `${PREFIX}${name}`
-
-/** `mknod` is short for `security.syscalls.intercept.mknod`. Any other name with that beginning stays as it is. */
-export const expandShort = (name: string): string => (name.startsWith('security.') ? name : fullName(name))
-
-/**
- * The key of the table that a full or short name means.
- *
- * @throws {PolicyError} if there is none
- */
-export function toKeyName(name: string, place?: Place): KeyName {
-  const full = expandShort(name)
-  const short = full.slice(PREFIX.length)
-  if (full.startsWith(PREFIX) && Object.hasOwn(keys, short)) return short as KeyName
-  throw new PolicyError(
-    `unknown key ${JSON.stringify(full)}`,
-    place,
-    didYouMean(full, keyNames.map(fullName)) || '; "intercede profile --help" lists them',
-  )
-}

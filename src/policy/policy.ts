@@ -1,20 +1,17 @@
-import type { Dev } from '../abi/brand.ts'
+import type { CallName, OptionName, Value } from './keys.ts'
+
+/** `max_priority` is `maxPriority` in the policy. */
+type Member<Name extends string> = Name extends `${infer First}_${infer Rest}`
+  ? `${First}${Capitalize<Member<Rest>>}`
+  : Name
 
 /**
- * What may be done for one container, parsed once from `security.syscalls.intercept.*` (policy/). An absent member
- * means that the call is left to the kernel. Structured-cloneable: it travels to the engine's threads as it is.
+ * What may be done for one container, parsed once from `security.syscalls.intercept.*`: a member for each call that is on, such as
+ * `mount`, and in it a member for each of its options, such as `nodev`. An absent member means that the call is left to the
+ * kernel. Structured-cloneable: it travels to the engine's threads as it is.
  */
-export interface Policy {
-  readonly mknod?: { readonly devices: ReadonlySet<Dev> }
-  readonly mount?: {
-    readonly allowed: ReadonlySet<string>
-    readonly fuse: ReadonlyMap<string, string>
-    readonly shift: boolean
-    readonly nodev: boolean
+export type Policy = {
+  readonly [Call in CallName as Member<Call>]?: {
+    readonly [Option in OptionName as Option extends `${Call}.${infer Name}` ? Member<Name> : never]: Value<Option>
   }
-  readonly bpf?: { readonly devices: boolean }
-  readonly schedSetscheduler?: { readonly maxPriority: number }
-  /** `read`: get, list and remove what may be set, too. */
-  readonly setxattr?: { readonly read: boolean }
-  readonly sysinfo?: Record<string, never>
 }

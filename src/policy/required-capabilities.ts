@@ -1,19 +1,12 @@
 import type { Cap } from '../abi/capability.ts'
+import { calls } from './key-names.ts'
 import type { Policy } from './policy.ts'
 
-/**
- * The capabilities that a container must hold for a key to be of any use, since the kernel would ask for them in the initial
- * user namespace: any one of the sets, the usual one first. The sysinfo that is reported needs none.
- */
-export const needs: readonly (readonly [key: keyof Policy, usual: readonly Cap[], ...others: (readonly Cap[])[]])[] = [
-  ['mknod', ['MKNOD']],
-  ['mount', ['SYS_ADMIN']],
-  ['bpf', ['SYS_ADMIN'], ['BPF', 'NET_ADMIN']],
-  ['setxattr', ['SYS_ADMIN']],
-  ['schedSetscheduler', ['SYS_NICE']],
-]
+/** For each call of a policy that takes capabilities: the sets of which a container must hold one, the usual one first. */
+export const capabilitySets = (policy: Policy): readonly (readonly (readonly Cap[])[])[] =>
+  calls.filter(({ member, key }) => member in policy && key.capabilities.length > 0).map(({ key }) => key.capabilities)
 
 /** What to give a container for a policy. */
 export const capabilitiesFor = (policy: Policy): readonly Cap[] => [
-  ...new Set(needs.flatMap(([key, usual]) => (policy[key] ? usual : []))),
+  ...new Set(capabilitySets(policy).flatMap(([usual = []]) => usual)),
 ]

@@ -1,5 +1,7 @@
+import { isDeepStrictEqual } from 'node:util'
 import { PolicyError } from './error.ts'
-import { fullName, type KeyName } from './keys.ts'
+import { fullName } from './key.ts'
+import { type CallEntry, calls, type OptionEntry } from './key-names.ts'
 import type { Policy } from './policy.ts'
 
 /** What is left of a policy for an intercede that a user runs, and the keys that are not. */
@@ -7,15 +9,6 @@ export interface ForUser {
   readonly policy: Policy
   readonly withheld: readonly string[]
 }
-
-/** All of a policy that the kernel lets only root of the host do, by the key that asks for it. */
-const ONLY_ROOT: readonly (readonly [key: KeyName, asks: (policy: Policy) => unknown])[] = [
-  ['mknod', ({ mknod }) => mknod],
-  ['bpf', ({ bpf }) => bpf],
-  ['mount.allowed', ({ mount }) => mount?.allowed.size],
-  ['sched_setscheduler', ({ schedSetscheduler }) => schedSetscheduler],
-  ['setxattr', ({ setxattr }) => setxattr],
-]
 
 /** @throws {PolicyError} for a policy that asks for what only root of the host may do */
 export function mustServeUser(policy: Policy): void {
@@ -25,17 +18,40 @@ export function mustServeUser(policy: Policy): void {
   throw new PolicyError(`${withheld.join(' and ')} cannot be served for a user; ${who}`)
 }
 
+/** What a call of the policy does, by the names that its options have there. */
+type Values = Readonly<Record<string, unknown>>
+
+const isGiven = ({ member, key }: OptionEntry, values: Values): boolean =>
+  !isDeepStrictEqual(values[member], key.parse(key.default))
+
+function doesSomething({ options }: CallEntry, values: Values): boolean {
+  const essential = options.filter(({ key }) => key.essential)
+  return essential.length === 0 || essential.some((option) => isGiven(option, values))
+}
+
+/** The part of one call for which root of the host is not needed, if it does anything, and the keys for which it is. */
+function partForUser(
+  call: CallEntry,
+  values: Values,
+): { readonly values?: Values; readonly withheld: readonly string[] } {
+  if (!call.key.rootless) return { withheld: [call.name] }
+  const rootOnly = call.options.filter(({ key }) => key.rootless === false)
+  const left = { ...values, ...Object.fromEntries(rootOnly.map(({ member, key }) => [member, key.parse(key.default)])) }
+  const withheld = rootOnly.filter((option) => isGiven(option, values)).map(({ name }) => name)
+  return doesSomething(call, left) ? { values: left, withheld } : { withheld }
+}
+
 /**
  * What may be done for containers in the user namespace of a user: nothing for which the kernel asks a capability in the
  * initial one. What remains takes none (sysinfo), or is done by a program of the container itself (mount.fuse).
  */
 export function forUser(policy: Policy): ForUser {
-  const { sysinfo, mount } = policy
+  const parts = calls.flatMap((call) => {
+    const values: Values | undefined = policy[call.member as keyof Policy]
+    return values ? [{ member: call.member, ...partForUser(call, values) }] : []
+  })
   return {
-    policy: {
-      ...(sysinfo ? { sysinfo } : {}),
-      ...(mount?.fuse.size ? { mount: { ...mount, allowed: new Set<string>() } } : {}),
-    },
-    withheld: ONLY_ROOT.filter(([, asks]) => asks(policy)).map(([key]) => fullName(key)),
+    policy: Object.fromEntries(parts.flatMap(({ member, values }) => (values ? [[member, values]] : []))),
+    withheld: parts.flatMap(({ withheld }) => withheld.map(fullName)),
   }
 }

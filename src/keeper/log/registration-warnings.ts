@@ -1,6 +1,6 @@
 import { type Cap, capNumber } from '../../abi/capability.ts'
 import { explain, type ReasonCode, why } from '../../calls/reason.ts'
-import { needs } from '../../policy/required-capabilities.ts'
+import { capabilitySets } from '../../policy/required-capabilities.ts'
 import { bundleBoundingSet } from '../../runtimes/bundle.ts'
 import type { KeeperEvent } from '../process/events.ts'
 
@@ -17,9 +17,9 @@ export function registrationWarnings({
   if (barred) return [sentence(barred)]
   const bounding = bundleBoundingSet(handover.bundle)
   const lacking = (set: readonly Cap[]): Cap | undefined => set.find((cap) => bounding?.has(`CAP_${cap}`) === false)
-  const dropped = needs.flatMap(([key, ...sets]) => {
-    const lacks = policy[key] ? sets.map(lacking) : []
-    return lacks.length > 0 && lacks.every((cap) => cap !== undefined) ? [lacks[0]!] : []
+  const dropped = capabilitySets(policy).flatMap((sets) => {
+    const lacks = sets.map(lacking)
+    return lacks.every((cap) => cap !== undefined) ? [lacks[0]!] : []
   })
   const place = policy.bpf?.devices && unruly ? [sentence(unruly)] : []
   const left = withheld.map((key) => `${key}: ${sentence('userDaemon')}`)

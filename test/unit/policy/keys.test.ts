@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { expandShort } from '../../../src/policy/key.ts'
+import { keyNames, toKeyName } from '../../../src/policy/key-names.ts'
 import { formatLines, parseAssignment, parseLines } from '../../../src/policy/key-value-lines.ts'
-import { expandShort, keyNames, toKeyName } from '../../../src/policy/keys.ts'
 
 const P = 'security.syscalls.intercept.'
 

@@ -1,0 +1,52 @@
+import { type Place, PolicyError } from './error.ts'
+import { type CallKey, expandShort, fullName, type OptionKey, PREFIX } from './key.ts'
+import { type CallName, type KeyName, keys, type OptionName } from './keys.ts'
+import { didYouMean } from './suggest.ts'
+
+export const keyNames = Object.keys(keys) as readonly KeyName[]
+
+/** The key that turns the calls on about which a key is: itself, if it does. */
+export const callOf = (name: KeyName): CallName => name.split('.', 1)[0] as CallName
+
+export interface OptionEntry {
+  readonly name: OptionName
+  /** What the policy calls it, without its call. */
+  readonly member: string
+  readonly key: OptionKey<unknown>
+}
+
+export interface CallEntry {
+  readonly name: CallName
+  /** What the policy calls it. */
+  readonly member: string
+  readonly key: CallKey
+  readonly options: readonly OptionEntry[]
+}
+
+const memberOf = (name: string): string => name.replaceAll(/_(.)/g, (_, letter: string) => letter.toUpperCase())
+
+const optionsOf = (call: CallName): readonly OptionEntry[] =>
+  keyNames
+    .filter((name): name is OptionName => name !== call && callOf(name) === call)
+    .map((name) => ({ name, member: memberOf(name.slice(call.length + 1)), key: keys[name] as OptionKey<unknown> }))
+
+/** The table of keys, by the calls that they turn on. */
+export const calls: readonly CallEntry[] = keyNames
+  .filter((name): name is CallName => callOf(name) === name)
+  .map((name) => ({ name, member: memberOf(name), key: keys[name], options: optionsOf(name) }))
+
+/**
+ * The key of the table that a full or short name means.
+ *
+ * @throws {PolicyError} if there is none
+ */
+export function toKeyName(name: string, place?: Place): KeyName {
+  const full = expandShort(name)
+  const short = full.slice(PREFIX.length)
+  if (full.startsWith(PREFIX) && Object.hasOwn(keys, short)) return short as KeyName
+  throw new PolicyError(
+    `unknown key ${JSON.stringify(full)}`,
+    place,
+    didYouMean(full, keyNames.map(fullName)) || '; "intercede profile --help" lists them',
+  )
+}

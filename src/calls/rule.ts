@@ -1,5 +1,3 @@
-import type { Policy } from '../policy/policy.ts'
-
 /** One condition on a register: `(args[arg] & mask) === equals`. */
 export interface Condition {
   readonly arg: number
@@ -7,7 +5,7 @@ export interface Condition {
   readonly equals: bigint
 }
 
-/** Traps the system call `name` if all conditions hold. Each family of calls has its rules; filter/ compiles them. */
+/** Traps the system call `name` if all conditions hold. The handlers say what to trap; filter/ compiles their rules. */
 export interface Rule {
   readonly name: string
   readonly when?: readonly Condition[]
@@ -15,6 +13,3 @@ export interface Rule {
 
 /** The mask of an exact comparison: all 64 bits. */
 export const EXACT = 0xffff_ffff_ffff_ffffn
-
-/** Returns which calls of a family to trap under a policy; none if the policy does not serve the family. */
-export type Traps = (policy: Policy) => readonly Rule[]

@@ -1,10 +1,21 @@
+import type { KeyName } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Caller, Registers } from './caller.ts'
+import type { Condition } from './rule.ts'
 import type { Verdict } from './verdict.ts'
 
-/** The handler of a system call, or of several calls that differ only in their names. */
+/** The handler of a system call: what of the call is trapped, what its registers mean, and what is done about it. */
 export interface Syscall<R> {
-  readonly names: readonly string[]
+  readonly name: string
+  /** The key that allows the call: it is trapped under a policy that serves this key. */
+  readonly key: KeyName
+  /**
+   * A call is trapped if all conditions of one of these lists hold. The member is left out where a filter cannot tell the calls
+   * apart, so that all are trapped.
+   */
+  readonly when?: readonly (readonly Condition[])[]
+  /** Says in words for docs/profile.md which calls are trapped, and why if all are. */
+  readonly trapped: string
   /**
    * Returns the verdict if the registers alone decide it; the thread that received the call then answers at once.
    *

@@ -1,8 +1,8 @@
-import { isDeepStrictEqual } from 'node:util'
 import { PolicyError } from './error.ts'
 import { fullName } from './key.ts'
-import { type CallEntry, calls, type OptionEntry } from './key-names.ts'
+import { type CallEntry, calls } from './key-names.ts'
 import type { Policy } from './policy.ts'
+import { doesSomething, isGiven, type Values, valuesOf } from './serves.ts'
 
 /** What is left of a policy for an intercede that a user runs, and the keys that are not. */
 export interface ForUser {
@@ -16,17 +16,6 @@ export function mustServeUser(policy: Policy): void {
   if (withheld.length === 0) return
   const who = 'the kernel lets only root of the host do that: have the administrator run intercede serve'
   throw new PolicyError(`${withheld.join(' and ')} cannot be served for a user; ${who}`)
-}
-
-/** What a call of the policy does, by the names that its options have there. */
-type Values = Readonly<Record<string, unknown>>
-
-const isGiven = ({ member, key }: OptionEntry, values: Values): boolean =>
-  !isDeepStrictEqual(values[member], key.parse(key.default))
-
-function doesSomething({ options }: CallEntry, values: Values): boolean {
-  const essential = options.filter(({ key }) => key.essential)
-  return essential.length === 0 || essential.some((option) => isGiven(option, values))
 }
 
 /** The part of one call for which root of the host is not needed, if it does anything, and the keys for which it is. */
@@ -47,7 +36,7 @@ function partForUser(
  */
 export function forUser(policy: Policy): ForUser {
   const parts = calls.flatMap((call) => {
-    const values: Values | undefined = policy[call.member as keyof Policy]
+    const values = valuesOf(policy, call)
     return values ? [{ member: call.member, ...partForUser(call, values) }] : []
   })
   return {

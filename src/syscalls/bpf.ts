@@ -1,6 +1,7 @@
 import { ATTR_MAX, attrView, BPF, strayByte } from '../abi/bpf-attr.ts'
 import { type Cap, capNumber } from '../abi/capability.ts'
 import type { Caller } from '../calls/caller.ts'
+import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { continueWith, type Verdict } from '../calls/verdict.ts'
 import { attach, createLink, detach, detachLink, updateLink } from './bpf-cgroup.ts'
@@ -29,9 +30,17 @@ const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
   [BPF.LINK_DETACH, detachLink],
 ])
 
+/** `cmd` is an int: whatever stands above its 32 bits, the kernel does not see it. */
+const isCommand = (command: number): readonly Condition[] => [
+  { arg: COMMAND, mask: 0xffff_ffffn, equals: BigInt(command) },
+]
+
 /** bpf(2): lets a container control device access in the cgroups that it makes below its own. */
 export const bpf: Syscall<Request> = {
-  names: ['bpf'],
+  name: 'bpf',
+  key: 'bpf',
+  when: Object.values(BPF).map(isCommand),
+  trapped: `the command is ${Object.keys(BPF).join(', ')}`,
   screen(args, policy) {
     if (!policy.bpf?.devices) return continueWith('keyOff')
     if (!commands.has(args.int(COMMAND))) return continueWith('bpfCommand', args.uint(COMMAND))

@@ -9,6 +9,8 @@ import { mannerOf, superblockRequest } from './mount-description.ts'
 import { judgeParameter } from './mount-options.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
+const IN_MEMORY = 'all: what they are about is in memory, or behind a descriptor'
+
 /** Maximum size of a string with its NUL, in bytes: linux/fs/fsopen.c fsconfig(). */
 const STRING = 256
 const RECORDED: ReadonlySet<number> = new Set([command.SET_FLAG, command.SET_STRING])
@@ -26,7 +28,9 @@ const NOT_SUPPORTED: ReadonlySet<number> = new Set([
  * system by itself and open devices on it.
  */
 export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloexec: boolean }> = {
-  names: ['fsopen'],
+  name: 'fsopen',
+  key: 'mount',
+  trapped: IN_MEMORY,
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     return (args.uint(1) & ~FSOPEN_CLOEXEC) === 0 ? undefined : continueWith('changesMounts')
@@ -57,7 +61,9 @@ interface FsconfigRequest {
  * it and puts its error message where the caller reads it.
  */
 export const fsconfig: Syscall<FsconfigRequest> = {
-  names: ['fsconfig'],
+  name: 'fsconfig',
+  key: 'mount',
+  trapped: IN_MEMORY,
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     return isWellFormed(args) ? undefined : continueWith('changesMounts')
@@ -131,7 +137,9 @@ interface Mounted {
 
 /** fsmount(2): makes a mount of the context's file system, locked as the policy says before the caller gets it. */
 export const fsmount: Syscall<Mounted> = {
-  names: ['fsmount'],
+  name: 'fsmount',
+  key: 'mount',
+  trapped: IN_MEMORY,
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     const taken = (args.uint(1) & ~FSMOUNT_CLOEXEC) === 0 && isFsmountAttributes(BigInt(args.uint(2)))

@@ -1,17 +1,33 @@
-import type { Rule, Traps } from '../calls/rule.ts'
+import type { Rule } from '../calls/rule.ts'
+import type { Syscall } from '../calls/syscall.ts'
 import type { Policy } from '../policy/policy.ts'
-import { bpfTraps } from './bpf-traps.ts'
-import { mknodTraps } from './mknod-traps.ts'
-import { mountTraps } from './mount-traps.ts'
-import { schedTraps } from './sched-traps.ts'
-import { sysinfoTraps } from './sysinfo-traps.ts'
-import { xattrTraps } from './xattr-traps.ts'
+import { serves } from '../policy/serves.ts'
+import { bpf } from './bpf.ts'
+import { fsconfig, fsmount, fsopen } from './fs-context.ts'
+import { mknod, mknodat } from './mknod.ts'
+import { mount } from './mount.ts'
+import { mountSetattr } from './mount-setattr.ts'
+import { moveMount } from './move-mount.ts'
+import { sched } from './sched.ts'
+import { sysinfo } from './sysinfo.ts'
+import { xattrHandlers } from './xattr.ts'
 
-/**
- * The traps of every family that a policy can name. They are apart from the handlers, so that a command need not load
- * these.
- */
-const traps: readonly Traps[] = [mknodTraps, xattrTraps, schedTraps, sysinfoTraps, mountTraps, bpfTraps]
+const mounts = [mount, fsopen, fsconfig, fsmount, moveMount, mountSetattr]
+
+/** The calls that are served. A request is made and read by one handler only, so its type is nobody else's business. */
+export const handlers = [
+  mknod,
+  mknodat,
+  ...xattrHandlers,
+  ...sched,
+  sysinfo,
+  ...mounts,
+  bpf,
+] as readonly Syscall<unknown>[]
+
+const rulesOf = ({ name, when }: Syscall<unknown>): readonly Rule[] =>
+  when ? when.map((conditions) => ({ name, when: conditions })) : [{ name }]
 
 /** Returns the rules of what to trap under a policy, for filter/ to compile. */
-export const rulesFor = (policy: Policy): readonly Rule[] => traps.flatMap((rulesOf) => rulesOf(policy))
+export const rulesFor = (policy: Policy): readonly Rule[] =>
+  handlers.filter(({ key }) => serves(policy, key)).flatMap(rulesOf)

@@ -2,8 +2,9 @@ import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
 import { capNumber } from '../abi/capability.ts'
 import { major, makedev, minor } from '../abi/dev.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import { fileType, S_IFCHR } from '../abi/stat.ts'
+import { fileType, S_IFBLK, S_IFCHR, S_IFMT } from '../abi/stat.ts'
 import type { Registers } from '../calls/caller.ts'
+import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 import { opensHost } from '../policy/devices.ts'
@@ -17,12 +18,23 @@ interface Request {
 
 const WHITEOUT = makedev(0, 0)
 
+/**
+ * Character and block devices, which differ in one bit: a block device is never made, but the container's owner is told
+ * why. Every other type is left to the kernel untrapped. mode_t is the low half of the register, so is the mask.
+ */
+const isDevice = (arg: number): readonly Condition[] => [
+  { arg, mask: BigInt(S_IFMT & ~(S_IFCHR ^ S_IFBLK)), equals: BigInt(S_IFCHR & S_IFBLK) },
+]
+
 /** Makes the handler of mknod(2) or mknodat(2), which differ only in a leading directory descriptor. */
 function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
   const modeOf = (args: Registers): Mode => (args.uint(path + 1) & 0xffff) as Mode
   const devOf = (args: Registers): Dev => args.uint(path + 2) as Dev
   return {
-    names: [name],
+    name,
+    key: 'mknod',
+    when: [isDevice(path + 1)],
+    trapped: 'the type is a character device; a block device too, but only to say why it is not made',
     screen(args, { mknod }) {
       const dev = devOf(args)
       if (fileType(modeOf(args)) !== S_IFCHR) return continueWith('notCharDevice')

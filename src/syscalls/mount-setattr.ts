@@ -1,6 +1,7 @@
 import { AT_EMPTY_PATH } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
+import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 import { mannerOf, superblockRequest } from './mount-description.ts'
@@ -12,13 +13,18 @@ interface Request {
   readonly attributes: Uint8Array
 }
 
+const isOfDescriptor: Condition = { arg: 2, mask: BigInt(AT_EMPTY_PATH), equals: BigInt(AT_EMPTY_PATH) }
+
 /**
  * mount_setattr(2): changes the policy of access times of a detached mount. The lock that keeps nodev also keeps this
  * policy, and mount(8) asks for noatime only when it already has the mount. The kernel does all other changes for the
  * container.
  */
 export const mountSetattr: Syscall<Request> = {
-  names: ['mount_setattr'],
+  name: 'mount_setattr',
+  key: 'mount',
+  when: [[isOfDescriptor]],
+  trapped: 'it is about a descriptor (AT_EMPTY_PATH)',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     const usual = args.uint(2) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE

@@ -2,6 +2,8 @@ import type { PathBytes } from '../abi/brand.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import {
   MS_BIND,
+  MS_MGC_MSK,
+  MS_MGC_VAL,
   MS_MOVE,
   MS_NOUSER,
   MS_PRIVATE,
@@ -14,6 +16,7 @@ import {
 } from '../abi/mount.ts'
 import type { Registers } from '../calls/caller.ts'
 import { HUGETLBFS } from '../calls/mounts.ts'
+import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 import { optionsWithHostIds } from './hugetlbfs.ts'
@@ -30,14 +33,37 @@ interface Request {
   readonly flags: bigint
 }
 
+const FLAGS = 3
+const CHANGE = MS_REMOUNT | MS_BIND | MS_MOVE
+const PROPAGATION = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE
 /** Flags with which mount(2) makes no new file system, or fails. */
-const OTHER = MS_REMOUNT | MS_BIND | MS_MOVE | MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE | MS_NOUSER
+const OTHER = CHANGE | PROPAGATION | MS_NOUSER
 
-const flagsOf = (args: Registers): bigint => withoutMagic(args.pointer(3))
+const flagsOf = (args: Registers): bigint => withoutMagic(args.pointer(FLAGS))
 
-/** mount(2): mounts the file systems of the policy for callers that are root in their container. */
+/**
+ * The flags with which mount(2) makes a new superblock, as fs/namespace.c path_mount() takes them apart: it first drops
+ * the upper half if that is exactly the magic of the 1990s, which busybox still sets, and only then looks for
+ * MS_PRIVATE and MS_SLAVE. The magic carries both bits, so one mask cannot tell it from a change of propagation.
+ *
+ * Bits above the 32nd are not compared: with the magic the kernel drops them too, without it they are EINVAL
+ * (MS_NOUSER), trapped or not, and every bit of a mask costs a rule where a profile is merged.
+ */
+const isNewSuperblock: readonly Condition[] = [
+  { arg: FLAGS, mask: MS_MGC_MSK | CHANGE, equals: MS_MGC_VAL },
+  { arg: FLAGS, mask: PROPAGATION | CHANGE, equals: 0n },
+]
+
+/**
+ * mount(2): mounts the file systems of the policy for callers that are root in their container. Only new superblocks are
+ * trapped, and of the new mount API what describes, makes and places a file system. What changes mounts that stand somewhere is
+ * not: the kernel judges it as the container's own, and what we lock on a mount stays locked.
+ */
 export const mount: Syscall<Request> = {
-  names: ['mount'],
+  name: 'mount',
+  key: 'mount',
+  when: isNewSuperblock.map((condition) => [condition]),
+  trapped: 'the flags make a new superblock',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     return (flagsOf(args) & OTHER) === 0n ? undefined : continueWith('changesMounts')

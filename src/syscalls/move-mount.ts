@@ -6,6 +6,7 @@ import {
   MOVE_MOUNT_T_SYMLINKS,
 } from '../abi/mount.ts'
 import type { Caller } from '../calls/caller.ts'
+import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -19,12 +20,17 @@ interface Request {
   readonly flags: bigint
 }
 
+const isFromDescriptor: Condition = { arg: 4, mask: MOVE_MOUNT_F_EMPTY_PATH, equals: MOVE_MOUNT_F_EMPTY_PATH }
+
 /**
  * move_mount(2): attaches a mount that fsmount(2) gave to the container. The kernel could do it, but would not tell
  * us, and as long as we hold the mount nobody can unmount it.
  */
 export const moveMount: Syscall<Request> = {
-  names: ['move_mount'],
+  name: 'move_mount',
+  key: 'mount',
+  when: [[isFromDescriptor]],
+  trapped: 'it is about a descriptor (MOVE_MOUNT_F_EMPTY_PATH)',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     const flags = BigInt(args.uint(4))

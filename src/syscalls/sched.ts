@@ -141,7 +141,9 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
 }
 
 const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
-  names: [name],
+  name,
+  key: 'sched_setscheduler',
+  trapped: 'all: the priority is in memory, and of a task of another user every policy asks for CAP_SYS_NICE',
   screen(args, { schedSetscheduler }) {
     if (args.int(0) < 0 || args.pointer(pointer) === 0n) return continueWith('invalidArguments')
     return schedSetscheduler ? screen(args) : continueWith('keyOff')
@@ -152,6 +154,8 @@ const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
 
 /**
  * The handlers of sched_setscheduler(2), sched_setparam(2) and sched_setattr(2). They share one decision, but each
- * call is made as it is, since they differ in what they leave unchanged (a nice value, a time slice).
+ * call is made as it is, since they differ in what they leave unchanged (a nice value, a time slice). Every call of the
+ * three is trapped: the priority (and for sched_setattr the policy) is in memory, and even a policy that is not real-time
+ * needs CAP_SYS_NICE on a task of another user (kernel/sched/syscalls.c user_check_sched_setscheduler()).
  */
 export const sched = forms.map(family)

@@ -6,7 +6,9 @@ import { act, continueWith } from '../calls/verdict.ts'
  * secret.
  */
 export const sysinfo: Syscall<bigint> = {
-  names: ['sysinfo'],
+  name: 'sysinfo',
+  key: 'sysinfo',
+  trapped: 'all: it has no argument that says anything',
   brief: true,
   screen: (_, policy) => (policy.sysinfo ? undefined : continueWith('keyOff')),
   decode: (args) => args.pointer(0),

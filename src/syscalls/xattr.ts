@@ -3,6 +3,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import { decodeXattrArgs, XATTR_ARGS_SIZE, XATTR_CREATE, XATTR_REPLACE, type XattrArgs } from '../abi/xattr.ts'
 import type { Act } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
+import { EXACT } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -87,12 +88,27 @@ const remove: Operation = {
   },
 }
 
+type Trapped = Pick<Syscall<Request>, 'key' | 'when' | 'trapped'>
+
+/**
+ * The names of attributes are in memory, where a filter cannot look. Of the setting calls only values of one byte are trapped,
+ * such as the "y" of trusted.overlay.opaque, but of setxattrat(2), which keeps even the size in memory, all. The reading ones
+ * have nothing to go by: `ls -l` makes one of them for each file, so they have a key of their own.
+ */
+function trappedOf(operation: Operation, { suffix }: Shape): Trapped {
+  if (operation !== set) return { key: 'setxattr.read', trapped: 'all: the name is in memory' }
+  if (suffix === 'at') return { key: 'setxattr', trapped: 'all: even the size is in memory' }
+  // `size` is a size_t: the kernel reads the whole register.
+  return { key: 'setxattr', when: [[{ arg: 3, mask: EXACT, equals: 1n }]], trapped: 'the value has one byte' }
+}
+
 /** Makes the handler of one call: an operation on an inode that is named in one form. */
 function handler(operation: Operation, shape: Shape): Syscall<Request> {
   const name = `${shape.prefix}${operation.name}${shape.suffix}`
   const reads = operation !== set
   return {
-    names: [name],
+    name,
+    ...trappedOf(operation, shape),
     screen(_, { setxattr }) {
       if (!setxattr || (reads && !setxattr.read)) return continueWith('keyOff')
       return shape.suffix === 'at' && !hasXattrat() ? continueWith('callUnknown') : undefined

@@ -1,6 +1,6 @@
 import { architectures } from '../../abi/syscalls.ts'
 import type { Syscall } from '../../calls/syscall.ts'
-import { handlers } from '../../syscalls/handlers.ts'
+import { handlers } from '../../syscalls/index.ts'
 
 /** The handlers for the calls of one architecture. */
 export interface Route {
@@ -14,10 +14,8 @@ export const routes: ReadonlyMap<number, Route> = new Map(
   Object.values(architectures).map(({ audit, bits, numbers }): [number, Route] => {
     const table: (Syscall<unknown> | undefined)[] = []
     for (const handler of handlers) {
-      for (const name of handler.names) {
-        const nr = (numbers as Readonly<Record<string, number>>)[name]
-        if (nr !== undefined) table[nr] = handler
-      }
+      const nr = (numbers as Readonly<Record<string, number>>)[handler.name]
+      if (nr !== undefined) table[nr] = handler
     }
     return [audit, { bits, handlers: table }]
   }),

@@ -186,8 +186,7 @@ export class Server {
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith('invisibleCaller')
     this.#isBrief = handler.brief === true
     const verdict = handler.screen(this.#registers, container.policy)
-    const withheld =
-      verdict?.why.code === 'keyOff' && handler.names.some((name) => container.ofUser?.withheld.has(name))
+    const withheld = verdict?.why.code === 'keyOff' && container.ofUser?.withheld.has(handler.name)
     return withheld ? continueWith('userDaemon') : verdict
   }
 

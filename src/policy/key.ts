@@ -52,13 +52,16 @@ export interface CallKey extends ValueType<boolean>, CallDefinition {
 }
 
 /** A key `CALL.OPTION` that says more about a call: a member of that call's member of `Policy`. */
-export interface OptionKey<T> extends ValueType<T>, OptionDefinition<T> {}
+export interface OptionKey<T> extends ValueType<T>, OptionDefinition<T> {
+  inPolicy(value: T, named: DeviceNames): T
+}
 
 /** A key for a family of calls, which is off until somebody turns it on. */
 export const call = (definition: CallDefinition): CallKey => ({ ...permission, default: 'false', ...definition })
 
 /** A key for what may be said about a call. */
 export const option = <T>(type: ValueType<T>, definition: OptionDefinition<T>): OptionKey<T> => ({
+  inPolicy: (value) => value,
   ...type,
   ...definition,
 })

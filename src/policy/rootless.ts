@@ -2,7 +2,7 @@ import { PolicyError } from './error.ts'
 import { fullName } from './key.ts'
 import { type CallEntry, calls } from './key-names.ts'
 import type { Policy } from './policy.ts'
-import { doesSomething, isGiven, type Values, valuesOf } from './serves.ts'
+import { defaultOf, doesSomething, isGiven, type Values, valuesOf } from './serves.ts'
 
 /** What is left of a policy for an intercede that a user runs, and the keys that are not. */
 export interface ForUser {
@@ -25,7 +25,7 @@ function partForUser(
 ): { readonly values?: Values; readonly withheld: readonly string[] } {
   if (!call.key.rootless) return { withheld: [call.name] }
   const rootOnly = call.options.filter(({ key }) => key.rootless === false)
-  const left = { ...values, ...Object.fromEntries(rootOnly.map(({ member, key }) => [member, key.parse(key.default)])) }
+  const left = { ...values, ...Object.fromEntries(rootOnly.map((option) => [option.member, defaultOf(option)])) }
   const withheld = rootOnly.filter((option) => isGiven(option, values)).map(({ name }) => name)
   return doesSomething(call, left) ? { values: left, withheld } : { withheld }
 }

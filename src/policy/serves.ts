@@ -8,8 +8,11 @@ export type Values = Readonly<Record<string, unknown>>
 
 export const valuesOf = (policy: Policy, { member }: CallEntry): Values | undefined => policy[member as keyof Policy]
 
-export const isGiven = ({ member, key }: OptionEntry, values: Values): boolean =>
-  !isDeepStrictEqual(values[member], key.parse(key.default))
+/** What an option is in the policy if nobody says anything about it. */
+export const defaultOf = ({ key }: OptionEntry): unknown => key.inPolicy(key.parse(key.default), () => [])
+
+export const isGiven = (option: OptionEntry, values: Values): boolean =>
+  !isDeepStrictEqual(values[option.member], defaultOf(option))
 
 export function doesSomething({ options }: CallEntry, values: Values): boolean {
   const essential = options.filter(({ key }) => key.essential)

@@ -1,6 +1,6 @@
 import { type Place, PolicyError } from './error.ts'
 import { fullName } from './key.ts'
-import { calls, keyNames, type OptionEntry, toKeyName } from './key-names.ts'
+import { calls, keyNames, toKeyName } from './key-names.ts'
 import type { KeyValueLine } from './key-value-lines.ts'
 import { type KeyName, keys } from './keys.ts'
 import type { Policy } from './policy.ts'
@@ -50,17 +50,15 @@ const NOBODY: DeviceNames = () => []
  * @throws {PolicyError} if keys contradict each other, or a listed device is one that no container may have
  */
 export function toPolicy(settings: Settings, named: DeviceNames = NOBODY): Policy {
+  const textOf = (name: KeyName): string => settings.get(name)!.text
   const members = calls.map(({ name, member, key, options }) => {
-    const values = Object.fromEntries(options.map((option) => [option.member, inPolicy(option, settings, named)]))
+    const values = Object.fromEntries(
+      options.map((option) => [option.member, option.key.inPolicy(option.key.parse(textOf(option.name)), named)]),
+    )
     key.checkOptions?.(values)
-    return { member, values, isOn: key.parse(settings.get(name)!.text) }
+    return { member, values, isOn: key.parse(textOf(name)) }
   })
   return Object.fromEntries(members.filter(({ isOn }) => isOn).map(({ member, values }) => [member, values]))
-}
-
-function inPolicy({ name, key }: OptionEntry, settings: Settings, named: DeviceNames): unknown {
-  const value = key.parse(settings.get(name)!.text)
-  return key.inPolicy ? key.inPolicy(value, named) : value
 }
 
 /** @throws {PolicyError} for an unknown key, a bad value or a contradiction */

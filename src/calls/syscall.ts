@@ -10,8 +10,8 @@ export interface Syscall<R> {
   /** The key that allows the call: it is trapped under a policy that serves this key. */
   readonly key: KeyName
   /**
-   * A call is trapped if all conditions of one of these lists hold. The member is left out where a filter cannot tell the calls
-   * apart, so that all are trapped.
+   * A call is trapped if all conditions of one of these lists hold. The member is left out where a filter cannot tell
+   * the calls apart, so that all are trapped.
    */
   readonly when?: readonly (readonly Condition[])[]
   /** Says in words for docs/profile.md which calls are trapped, and why if all are. */

@@ -20,8 +20,8 @@ export const harmless: readonly Dev[] = [
 ]
 
 /**
- * What may be made, but opened by nobody who has got the node from us: the driver would open a terminal of the host, whatever
- * the container has as its console (linux/drivers/tty/tty_io.c tty_lookup_driver()).
+ * What may be made, but opened by nobody who has got the node from us: the driver would open a terminal of the host,
+ * whatever the container has as its console (linux/drivers/tty/tty_io.c tty_lookup_driver()).
  */
 export const opensHost: ReadonlySet<Dev> = new Set([makedev(5, 1)])
 
@@ -52,9 +52,9 @@ export const devices: ValueType<ReadonlySet<Dev>> = valueType({
 })
 
 /**
- * What may be made where these are listed.
+ * Returns all devices that may be made where `mknod.devices` lists these.
  *
- * @throws {PolicyError} if a device is refused by the name that its number has now
+ * @throws {PolicyError} if no container may have a listed device, by the name that its number has now
  */
 export function makeable(listed: ReadonlySet<Dev>, named: DeviceNames): ReadonlySet<Dev> {
   for (const dev of listed) {

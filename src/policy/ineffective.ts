@@ -4,13 +4,15 @@ import type { Settings } from './settings.ts'
 
 const isSet = (settings: Settings, key: KeyName): boolean => !['', 'false'].includes(settings.get(key)?.text ?? '')
 
-/** The options of which a call needs one; none for an option, and for a call that does something without any. */
+/**
+ * Returns the options of which a call needs one; an option, and a call that does something without options, has none.
+ */
 const essentialTo = (name: KeyName): readonly KeyName[] =>
   calls
     .filter((call) => call.name === name)
     .flatMap(({ options }) => options.filter(({ key }) => key.essential).map((option) => option.name))
 
-/** What was given and does nothing as it stands, each with what is missing. */
+/** Says of each key that was given and does nothing what is missing. */
 export function ineffectiveKeys(settings: Settings): readonly string[] {
   const given = [...settings.keys()].filter((key) => settings.get(key)!.origin !== 'default' && isSet(settings, key))
   return given.flatMap((key) => {

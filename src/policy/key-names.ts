@@ -5,19 +5,19 @@ import { didYouMean } from './suggest.ts'
 
 export const keyNames = Object.keys(keys) as readonly KeyName[]
 
-/** The key that turns the calls on about which a key is: itself, if it does. */
+/** Returns the key of the call that `name` is an option of, or `name` itself if it is the key of a call. */
 export const callOf = (name: KeyName): CallName => name.split('.', 1)[0] as CallName
 
 export interface OptionEntry {
   readonly name: OptionName
-  /** What the policy calls it, without its call. */
+  /** The name of the option in the call's member of the policy. */
   readonly member: string
   readonly key: OptionKey<unknown>
 }
 
 export interface CallEntry {
   readonly name: CallName
-  /** What the policy calls it. */
+  /** The name of the call in the policy. */
   readonly member: string
   readonly key: CallKey
   readonly options: readonly OptionEntry[]
@@ -30,13 +30,13 @@ const optionsOf = (call: CallName): readonly OptionEntry[] =>
     .filter((name): name is OptionName => name !== call && callOf(name) === call)
     .map((name) => ({ name, member: memberOf(name.slice(call.length + 1)), key: keys[name] as OptionKey<unknown> }))
 
-/** The table of keys, by the calls that they turn on. */
+/** The table of keys once more, with the options of each call below the call. */
 export const calls: readonly CallEntry[] = keyNames
   .filter((name): name is CallName => callOf(name) === name)
   .map((name) => ({ name, member: memberOf(name), key: keys[name], options: optionsOf(name) }))
 
 /**
- * The key of the table that a full or short name means.
+ * Finds the key of the table that a full or short name means.
  *
  * @throws {PolicyError} if there is none
  */

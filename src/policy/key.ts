@@ -5,61 +5,65 @@ import { permission } from './value-types.ts'
 
 export const PREFIX = 'security.syscalls.intercept.'
 
-/** The name as it is written in files and logs. */
+/** Returns the name of a key as files and logs have it. */
 export const fullName = (name: string): string => `${PREFIX}${name}`
 
-/** `mknod` is short for `security.syscalls.intercept.mknod`. Any other name with that beginning stays as it is. */
+/** Completes `mknod` to `security.syscalls.intercept.mknod`. A name that begins with `security.` stays as it is. */
 export const expandShort = (name: string): string => (name.startsWith('security.') ? name : fullName(name))
 
-/** How documents and help texts present a key. */
+/** The texts by which documents and help present a key. */
 interface Described {
-  /** What it is for, in one line of `intercede profile --help`. */
+  /** One line of `intercede profile --help` says with this what the key is for. */
   readonly help: string
-  /** The same for README.md, as Markdown of one line, with a link to the page that says more. */
+  /** README.md says it with this Markdown of one line, which links to the page that says more. */
   readonly allows: string
 }
 
 interface CallDefinition extends Described {
   /**
-   * What a container must hold for the call to be of any use, since the kernel would ask for it in the initial user
-   * namespace: any one of these sets, the usual one first. None for a call that takes no capability.
+   * A container must hold one of these sets for the call to be of any use, since the kernel would ask for it in the
+   * initial user namespace. The usual set is the first; a call that takes no capability has no set.
    */
   readonly capabilities: readonly (readonly Cap[])[]
-  /** May a daemon that a user runs serve it? It may not where the kernel lets only root of the host do it. */
+  /** Whether a daemon that a user runs may serve the call. The kernel lets only root of the host do most calls. */
   readonly rootless: boolean
-  /** @throws {PolicyError} if the options of the call contradict each other, which is checked even while the call is off */
+  /**
+   * Checks the options of the call together, even while the call is off.
+   *
+   * @throws {PolicyError} if they contradict each other
+   */
   checkOptions?(options: object): void
 }
 
 interface OptionDefinition<T> extends Described {
   readonly default: string
-  /** Does its call nothing at all unless this option, or another one with this mark, has a value? */
+  /** The call does nothing at all unless an essential option of it has a value. */
   readonly essential?: true
-  /** Left out where a daemon that a user runs may serve it whenever that daemon may serve its call. */
+  /** False for an option that a daemon of a user cannot serve although the daemon may serve the call. */
   readonly rootless?: false
   /**
-   * What the value is in the policy, where that is not simply the value.
+   * Returns what the policy has of the value. A definition leaves this out where the policy has the value itself.
    *
    * @param named what the numbers of devices mean on this host now
-   * @throws {PolicyError} if it cannot be on this host
+   * @throws {PolicyError} if this host cannot have the value
    */
   inPolicy?(value: T, named: DeviceNames): T
 }
 
-/** A key that turns a family of calls on: `Policy` has a member for it then. */
+/** A key that turns a family of calls on. While it is on, the policy has a member for it. */
 export interface CallKey extends ValueType<boolean>, CallDefinition {
   readonly default: string
 }
 
-/** A key `CALL.OPTION` that says more about a call: a member of that call's member of `Policy`. */
+/** A key `CALL.OPTION` that says more about a call. The member of the call in the policy has a member for it. */
 export interface OptionKey<T> extends ValueType<T>, OptionDefinition<T> {
   inPolicy(value: T, named: DeviceNames): T
 }
 
-/** A key for a family of calls, which is off until somebody turns it on. */
+/** Defines a key for a family of calls, which is off until somebody turns it on. */
 export const call = (definition: CallDefinition): CallKey => ({ ...permission, default: 'false', ...definition })
 
-/** A key for what may be said about a call. */
+/** Defines a key that says more about a call. */
 export const option = <T>(type: ValueType<T>, definition: OptionDefinition<T>): OptionKey<T> => ({
   inPolicy: (value) => value,
   ...type,

@@ -4,8 +4,8 @@ import { checkMountLists } from './mount-lists.ts'
 import { fileSystems, fusePrograms, numberWithin, permission, protection } from './value-types.ts'
 
 /**
- * Every key, by the part of its name after PREFIX. Names and values are LXD's; those that LXD lacks are ours. All that is known
- * of a key stands here: docs/add-a-policy-key.md says what follows from it.
+ * Every key, by the part of its name after PREFIX. Names and values are LXD's, and ours where LXD has no such key. All
+ * that is known of a key stands here: docs/add-a-policy-key.md says what follows from it.
  */
 export const keys = {
   mknod: call({
@@ -99,7 +99,7 @@ export const keys = {
 } as const satisfies Record<string, CallKey | OptionKey<unknown>>
 
 export type KeyName = keyof typeof keys
-/** The keys `CALL.OPTION`, and those that turn a call on. */
+/** The keys `CALL.OPTION`; all other keys turn a call on. */
 export type OptionName = Extract<KeyName, `${string}.${string}`>
 export type CallName = Exclude<KeyName, OptionName>
 export type Value<K extends KeyName> = ReturnType<(typeof keys)[K]['parse']>

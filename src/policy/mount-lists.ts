@@ -6,7 +6,11 @@ interface MountLists {
   readonly fuse: ReadonlyMap<string, string>
 }
 
-/** @throws {PolicyError} if a file system is in both lists: it would be unclear who mounts it */
+/**
+ * Checks that no file system is in both lists, which would leave unclear who mounts it.
+ *
+ * @throws {PolicyError} naming the file system
+ */
 export function checkMountLists({ allowed, fuse }: MountLists): void {
   const both = [...fuse.keys()].find((name) => allowed.has(name))
   if (both === undefined) return

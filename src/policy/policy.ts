@@ -1,14 +1,14 @@
 import type { CallName, OptionName, Value } from './keys.ts'
 
-/** `max_priority` is `maxPriority` in the policy. */
+/** The name of a key in the policy, which has `maxPriority` for `max_priority`. */
 type Member<Name extends string> = Name extends `${infer First}_${infer Rest}`
   ? `${First}${Capitalize<Member<Rest>>}`
   : Name
 
 /**
- * What may be done for one container, parsed once from `security.syscalls.intercept.*`: a member for each call that is on, such as
- * `mount`, and in it a member for each of its options, such as `nodev`. An absent member means that the call is left to the
- * kernel. Structured-cloneable: it travels to the engine's threads as it is.
+ * What may be done for one container, parsed once from `security.syscalls.intercept.*`. It has a member for each call
+ * that is on, such as `mount`, which has a member for each option of the call, such as `nodev`. A call without a member
+ * is left to the kernel. A policy can be cloned (structuredClone): it travels to the engine's threads as it is.
  */
 export type Policy = {
   readonly [Call in CallName as Member<Call>]?: {

@@ -2,11 +2,14 @@ import type { Cap } from '../abi/capability.ts'
 import { calls } from './key-names.ts'
 import type { Policy } from './policy.ts'
 
-/** For each call of a policy that takes capabilities: the sets of which a container must hold one, the usual one first. */
+/**
+ * Returns for each call that takes capabilities the sets of which a container must hold one; the usual set is the
+ * first.
+ */
 export const capabilitySets = (policy: Policy): readonly (readonly (readonly Cap[])[])[] =>
   calls.filter(({ member, key }) => member in policy && key.capabilities.length > 0).map(({ key }) => key.capabilities)
 
-/** What to give a container for a policy. */
+/** Returns the capabilities to give a container for a policy. */
 export const capabilitiesFor = (policy: Policy): readonly Cap[] => [
   ...new Set(capabilitySets(policy).flatMap(([usual = []]) => usual)),
 ]

@@ -18,7 +18,10 @@ export function mustServeUser(policy: Policy): void {
   throw new PolicyError(`${withheld.join(' and ')} cannot be served for a user; ${who}`)
 }
 
-/** The part of one call for which root of the host is not needed, if it does anything, and the keys for which it is. */
+/**
+ * Returns what a call still does without root of the host, if it does anything, and the keys that need root of the
+ * host.
+ */
 function partForUser(
   call: CallEntry,
   values: Values,
@@ -31,8 +34,8 @@ function partForUser(
 }
 
 /**
- * What may be done for containers in the user namespace of a user: nothing for which the kernel asks a capability in the
- * initial one. What remains takes none (sysinfo), or is done by a program of the container itself (mount.fuse).
+ * What may be done for containers in the user namespace of a user: nothing for which the kernel asks a capability in
+ * the initial one. What remains takes none (sysinfo), or is done by a program of the container itself (mount.fuse).
  */
 export function forUser(policy: Policy): ForUser {
   const parts = calls.flatMap((call) => {

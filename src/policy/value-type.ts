@@ -1,6 +1,6 @@
 /**
- * What a key can be set to. Settings are kept as canonical text, so a type of values compares and rewrites texts, and only
- * `parse` shows the TypeScript type: the table of keys can then hold all types of values without a cast.
+ * What a key can be set to. Settings are kept as canonical text, so a type of values compares and rewrites texts, and
+ * only `parse` shows the TypeScript type: the table of keys can then hold all types of values without a cast.
  */
 export interface ValueType<T> {
   /** What is allowed, as the end of the sentence "allowed is ...". */

@@ -30,7 +30,7 @@ const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
   [BPF.LINK_DETACH, detachLink],
 ])
 
-/** `cmd` is an int: whatever stands above its 32 bits, the kernel does not see it. */
+/** Matches a command. `cmd` is an int, so the kernel ignores the upper 32 bits of its register. */
 const isCommand = (command: number): readonly Condition[] => [
   { arg: COMMAND, mask: 0xffff_ffffn, equals: BigInt(command) },
 ]

@@ -14,7 +14,10 @@ import { xattrHandlers } from './xattr.ts'
 
 const mounts = [mount, fsopen, fsconfig, fsmount, moveMount, mountSetattr]
 
-/** The calls that are served. A request is made and read by one handler only, so its type is nobody else's business. */
+/**
+ * The handlers of all calls that are served. Only the handler that decodes a request reads it, so its type is unknown
+ * here.
+ */
 export const handlers = [
   mknod,
   mknodat,

@@ -19,8 +19,9 @@ interface Request {
 const WHITEOUT = makedev(0, 0)
 
 /**
- * Character and block devices, which differ in one bit: a block device is never made, but the container's owner is told
- * why. Every other type is left to the kernel untrapped. mode_t is the low half of the register, so is the mask.
+ * Matches character and block devices, whose types differ in one bit. A block device is never made, but the
+ * container's owner is told why. Every other type is left to the kernel untrapped. The mask covers only the low half
+ * of the register (mode_t).
  */
 const isDevice = (arg: number): readonly Condition[] => [
   { arg, mask: BigInt(S_IFMT & ~(S_IFCHR ^ S_IFBLK)), equals: BigInt(S_IFCHR & S_IFBLK) },

@@ -13,6 +13,7 @@ interface Request {
   readonly attributes: Uint8Array
 }
 
+/** Matches mount_setattr(2) of the mount that a descriptor is open for. */
 const isOfDescriptor: Condition = { arg: 2, mask: BigInt(AT_EMPTY_PATH), equals: BigInt(AT_EMPTY_PATH) }
 
 /**

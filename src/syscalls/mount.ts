@@ -55,9 +55,10 @@ const isNewSuperblock: readonly Condition[] = [
 ]
 
 /**
- * mount(2): mounts the file systems of the policy for callers that are root in their container. Only new superblocks are
- * trapped, and of the new mount API what describes, makes and places a file system. What changes mounts that stand somewhere is
- * not: the kernel judges it as the container's own, and what we lock on a mount stays locked.
+ * mount(2): mounts the file systems of the policy for callers that are root in their container. Only calls that make a
+ * new superblock are trapped, and the calls of the new mount API that describe, make and attach a file system. Changes
+ * of attached mounts are not trapped: the kernel judges them as the container's own, and the attributes that we lock
+ * stay locked.
  */
 export const mount: Syscall<Request> = {
   name: 'mount',

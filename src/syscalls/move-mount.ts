@@ -20,6 +20,7 @@ interface Request {
   readonly flags: bigint
 }
 
+/** Matches move_mount(2) of the mount that a descriptor is open for. */
 const isFromDescriptor: Condition = { arg: 4, mask: MOVE_MOUNT_F_EMPTY_PATH, equals: MOVE_MOUNT_F_EMPTY_PATH }
 
 /**

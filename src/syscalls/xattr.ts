@@ -91,14 +91,15 @@ const remove: Operation = {
 type Trapped = Pick<Syscall<Request>, 'key' | 'when' | 'trapped'>
 
 /**
- * The names of attributes are in memory, where a filter cannot look. Of the setting calls only values of one byte are trapped,
- * such as the "y" of trusted.overlay.opaque, but of setxattrat(2), which keeps even the size in memory, all. The reading ones
- * have nothing to go by: `ls -l` makes one of them for each file, so they have a key of their own.
+ * Says what is trapped of a call on extended attributes, whose names are in memory where a filter cannot look. Of the
+ * calls that set attributes only those with a value of one byte are trapped, as the "y" of trusted.overlay.opaque has;
+ * setxattrat(2) keeps the size in memory too, so it is always trapped. The calls that read offer nothing to filter on,
+ * and `ls -l` makes one for each file, so they have a key of their own.
  */
 function trappedOf(operation: Operation, { suffix }: Shape): Trapped {
   if (operation !== set) return { key: 'setxattr.read', trapped: 'all: the name is in memory' }
   if (suffix === 'at') return { key: 'setxattr', trapped: 'all: even the size is in memory' }
-  // `size` is a size_t: the kernel reads the whole register.
+  // `size` is a size_t, of which the kernel reads the whole register.
   return { key: 'setxattr', when: [[{ arg: 3, mask: EXACT, equals: 1n }]], trapped: 'the value has one byte' }
 }
 

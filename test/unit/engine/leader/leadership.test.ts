@@ -209,8 +209,9 @@ test('a late thread never takes or frees the lead of another', () => {
             ring(lead)
             rung = true
           }
-          // The deputy looks who waits, unless somebody rang.
+          // The deputy looks who waits, unless somebody rang: then it only takes the lead from whoever serves.
           if (!rung) for (const each of threads) each.away = true
+          else if (current?.is === 'serving') threads[current.thread]!.away = true
           rung = false
           const leads = current === undefined || current.is === 'serving'
           lead.park()
@@ -233,5 +234,18 @@ test('a late thread never takes or frees the lead of another', () => {
           if (current?.thread === other) expect(its.isOurs).toBe(true)
       }
     }),
+    // Somebody rang while nobody led.
+    {
+      examples: [
+        [
+          [
+            ['pass', 0],
+            ['take', 1],
+            ['serve', 1],
+            ['park', 0],
+          ],
+        ],
+      ],
+    },
   )
 })

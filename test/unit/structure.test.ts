@@ -21,6 +21,7 @@ const folders = [
   'filter',
   'calls',
   'policy',
+  'shared',
   'kernel',
   'abi',
 ]

@@ -1,0 +1,49 @@
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { expect, test } from 'vitest'
+import { Locks } from '../../../src/shared/lock.ts'
+
+const LOCK = new URL('../../../dist/shared/lock.js', import.meta.url).href
+const ROUNDS = 20_000
+const THREADS = 4
+
+/** Adds to a word that is not atomic, under lock 0. */
+const counts = `
+const { workerData: { words, rounds, url } } = require('node:worker_threads')
+import(url).then(({ Locks }) => {
+  const locks = new Locks(words)
+  for (let round = 0; round < rounds; round++) locks.during(0, () => { words[1] = words[1] + 1 })
+})`
+
+test('Locks keeps threads apart, and wakes all that wait', async () => {
+  const words = new Int32Array(new SharedArrayBuffer(8))
+  const workerData = { words, rounds: ROUNDS, url: LOCK }
+  const threads = Array.from({ length: THREADS }, () => new Worker(counts, { eval: true, workerData }))
+  await Promise.all(threads.map((thread) => once(thread, 'exit')))
+  expect([...words]).toEqual([0, THREADS * ROUNDS])
+})
+
+/** Asks for lock 0 with the time that it is given, says what became of it, and lets go. */
+const takes = `
+const { parentPort, workerData: { words, ms, url } } = require('node:worker_threads')
+import(url).then(({ Locks }) => {
+  const locks = new Locks(words)
+  parentPort.postMessage('asks')
+  const isTaken = locks.take(0, ms)
+  if (isTaken) locks.release(0)
+  parentPort.postMessage(isTaken)
+})`
+
+test.each([
+  { name: 'gets it from the thread that holds it', ms: 20_000, holds: 50, becomes: true },
+  { name: 'gives up when its time is over', ms: 20, holds: 1000, becomes: false },
+])('a thread that waits for a lock $name', async ({ ms, holds, becomes }) => {
+  const words = new Int32Array(new SharedArrayBuffer(4))
+  const locks = new Locks(words)
+  locks.take(0)
+  const thread = new Worker(takes, { eval: true, workerData: { words, ms, url: LOCK } })
+  await once(thread, 'message')
+  setTimeout(() => locks.release(0), holds)
+  expect(await once(thread, 'message')).toEqual([becomes])
+  await once(thread, 'exit')
+})

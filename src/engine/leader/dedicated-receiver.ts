@@ -5,16 +5,25 @@ import type { Epoll } from '../../kernel/epoll.ts'
 import { allowInterrupts, interrupt } from '../../kernel/interrupt.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
+import { CACHE_LINE, struct } from '../../shared/struct.ts'
 import type { Slots } from '../journal/slots.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
 
-/** In the words that all threads share: who attends a listener, how many calls it has received, and which listener that is. */
-const THREAD = 0
-const RECEIVED = 1
-const LISTENER = 2
-export const DEDICATED_WORDS = 16
+/**
+ * In the words that all threads share: the thread that is the dedicated receiver, 0 for none; how many calls it has
+ * received; and the listener from which it receives.
+ *
+ *   none -> thread   DedicatedReceiver.begin(), by the leader
+ *   thread -> none   DedicatedReceiver.end(), by that thread: it has a call that must be served, or was interrupted
+ *   thread -> none   IdleWaker.look(), by the main thread: that thread has ended
+ */
+const [WORD] = struct({ thread: 1, received: 1, listener: 1 })
+export const DEDICATED_WORDS = CACHE_LINE
 
-/** So many calls of one listener in a row, all of them passed on by what their registers say, make it worth the while. */
+/**
+ * After this many calls of one listener in a row that their registers alone let us continue, it gets a dedicated
+ * receiver.
+ */
 const STREAK = 64
 
 interface Means {
@@ -24,14 +33,17 @@ interface Means {
 }
 
 /**
- * A listener that is called all the time is attended: one thread waits in receive itself for its calls, while another one leads
- * for all others. That saves a system call of three, and the kernel wakes the thread on the processor of the caller. It
- * only passes calls on; whatever may take longer is served as everywhere else, and the listener is everybody's again.
+ * A listener that is called all the time gets a dedicated receiver: one thread blocks in NOTIF_RECV for its calls,
+ * while another thread leads for all other listeners. That saves one system call of three, and the kernel wakes the
+ * thread on the processor of the caller. The thread only continues calls; a call that may take longer is served as
+ * everywhere else, and the listener is back in the set of all.
  *
- * Receive waits for ever (the kernel ignores O_NONBLOCK), and up to Linux 6.10 also where nobody is left who could call. So
- * the main thread calls back who has received nothing for a while.
+ * NOTIF_RECV waits for ever (the kernel ignores O_NONBLOCK), and up to Linux 6.10 also where no task is left that could
+ * call. So the main thread interrupts a dedicated receiver that has received nothing for a while.
  *
- * This is made for one thread.
+ * Invariant: an object belongs to one thread, which alone calls it. At most one thread of the engine is a dedicated
+ * receiver; it alone uses the last slot of the journal, and it counts its listener as in use, so that the main thread
+ * does not close that.
  */
 export class DedicatedReceiver {
   readonly #words: Int32Array
@@ -39,7 +51,7 @@ export class DedicatedReceiver {
   readonly #slots: Slots
   readonly #epoll: Epoll
   readonly #thread: Tid = currentTid()
-  /** Whose call was passed on last, and how many in a row were. */
+  /** The listener whose call was continued last, and how many calls of it in a row were. */
   #last = -1
   #streak = 0
   #listener: number | undefined
@@ -54,41 +66,49 @@ export class DedicatedReceiver {
     allowInterrupts(false)
   }
 
-  /** What this thread attends. */
+  /** The listener from which this thread alone receives. */
   get listener(): number | undefined {
     return this.#listener
   }
 
-  /** Where its calls are received. */
+  /** The slot into which its calls are received. */
   get slot(): number {
     return this.#slot
   }
 
-  /** A call that this thread received was passed on at once, or (undefined) was not. @returns whether it is worth the while */
+  /**
+   * A call that this thread received was continued at once, or (undefined) was not.
+   *
+   * @returns whether `begin` is worth its cost
+   */
   note(listener: number | undefined): boolean {
     this.#streak = listener === this.#last ? this.#streak + 1 : 0
     this.#last = listener ?? -1
     return this.#streak >= STREAK
   }
 
-  /** For the leader, which passes the lead then. @returns false if another thread attends a listener */
+  /** For the leader, which hands the lead over then. @returns false if there is a dedicated receiver already */
   begin(listener: number): boolean {
     const words = this.#words
     const { fd, generation } = this.#listeners
     this.#streak = 0
-    // A call that came to be served there, and hangs.
+    // A call was received there that had to be served, and hangs.
     if (this.#slots.isLastTaken) return false
-    if (Atomics.compareExchange(words, THREAD, 0, this.#thread) !== 0) return false
+    if (Atomics.compareExchange(words, WORD.thread, 0, this.#thread) !== 0) return false
     // As a call in flight does, it keeps the main thread from closing the descriptor.
     this.#listeners.hold(listener, 1)
-    Atomics.store(words, LISTENER, listener)
+    Atomics.store(words, WORD.listener, listener)
     this.#listener = listener
     this.#epoll.modify(fd[listener]!, 0, [listener, generation[listener]!])
     allowInterrupts(true)
     return true
   }
 
-  /** Waits for a call. @returns false if there is none any more, or the thread was called back: it attends nothing then */
+  /**
+   * Waits for a call.
+   *
+   * @returns false if none can come any more, or the thread was interrupted: it is no dedicated receiver then
+   */
   receive(): boolean {
     const { fd, container } = this.#listeners
     const listener = this.#listener!
@@ -100,7 +120,7 @@ export class DedicatedReceiver {
     const received = this.#slot >= 0 && notifRecv(fd[listener]!, this.#slots.notification(this.#slot))
     if (received) {
       this.#slots.receive(this.#slot)
-      Atomics.add(this.#words, RECEIVED, 1)
+      Atomics.add(this.#words, WORD.received, 1)
     } else {
       if (this.#slot >= 0) this.#slots.setState(this.#slot, STATE.free)
       this.end()
@@ -108,7 +128,7 @@ export class DedicatedReceiver {
     return received
   }
 
-  /** The listener is everybody's again. */
+  /** The leader receives from the listener again. */
   end(): void {
     allowInterrupts(false)
     this.#listener = undefined
@@ -117,13 +137,17 @@ export class DedicatedReceiver {
 }
 
 function release(words: Int32Array, listeners: ListenerTable, epoll: Epoll): void {
-  const listener = Atomics.load(words, LISTENER)
+  const listener = Atomics.load(words, WORD.listener)
   epoll.modify(listeners.fd[listener]!, EPOLLIN, [listener, listeners.generation[listener]!])
   listeners.hold(listener, -1)
-  Atomics.store(words, THREAD, 0)
+  Atomics.store(words, WORD.thread, 0)
 }
 
-/** Calls back who attends a listener that nobody calls any more: for the main thread, to be asked once a second. */
+/**
+ * Interrupts a dedicated receiver whose listener is quiet.
+ *
+ * Invariant: the main thread alone calls it, once a second.
+ */
 export class IdleWaker {
   readonly #words: Int32Array
   readonly #listeners: ListenerTable
@@ -137,10 +161,10 @@ export class IdleWaker {
   }
 
   look(): void {
-    const thread = Atomics.load(this.#words, THREAD)
-    const received = Atomics.load(this.#words, RECEIVED)
+    const thread = Atomics.load(this.#words, WORD.thread)
+    const received = Atomics.load(this.#words, WORD.received)
     const isQuiet = thread !== 0 && received === this.#received
-    // A thread that has ended meanwhile, for want of memory, has left its listener to nobody.
+    // A thread that has ended meanwhile, for want of memory, can no longer put its listener back into the set.
     if (isQuiet && !interrupt(thread as Tid)) release(this.#words, this.#listeners, this.#epoll)
     this.#received = received
   }

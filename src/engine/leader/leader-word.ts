@@ -1,17 +1,36 @@
-/** Of the lead. Nobody has it; or the leader waits for a call; or serves one; or has seen one and will soon serve it, or share the lead. */
-export const FREE = 0
-export const WAITING = 1
-export const SERVING = 2
-export const RECEIVING = 3
+/**
+ * What the leader does. free: nobody leads. waiting: the leader waits for a call. receiving: it has seen that there is
+ * one, and will soon serve it or share the lead. serving: it serves a call.
+ *
+ *   free -> waiting        LeaderWord.takeFrom(), by Leadership.take() of any thread, in a new term
+ *   waiting -> receiving   LeaderWord.set(), by Leadership.receive()
+ *   receiving -> waiting   LeaderWord.set(), by Leadership.wait(): the call was continued at once, or there was none
+ *   receiving -> serving   LeaderWord.set(), by Leadership.serve()
+ *   waiting -> serving     LeaderWord.set(), by Leadership.stepDown()
+ *   serving -> waiting     LeaderWord.change(), by Leadership.rejoin() of the leader, in the same term
+ *   serving -> waiting     LeaderWord.takeFrom(), by Leadership.park() of the deputy, in a new term: the leader is late
+ *   receiving -> free      LeaderWord.change(), by Leadership.receiveTogether()
+ *   waiting -> free        LeaderWord.free(), by Leadership.handOver()
+ *   receiving -> free      LeaderWord.free(), by Leadership.handOver()
+ *   serving -> free        LeaderWord.free(), by Leadership.handOver()
+ */
+export const LEAD = { free: 0, waiting: 1, serving: 2, receiving: 3 } as const
 
 const STATE_BITS = 2
 const STATE_MASK = 3
-/** Terms come round after this many, long after anybody still believes in an old one. */
+/** After so many terms their numbers begin anew, long after any thread still takes an old one for its own. */
 const TERMS = 1 << 28
 
 const word = (term: number, state: number): number => (term << STATE_BITS) | state
 
-/** Whose the lead is, in one word that all threads share: a state, and the term in which somebody has it. */
+/**
+ * Which thread leads, in one word that all threads share: a state, and the term in which a thread leads. The number of
+ * a term is known to the thread that leads in it, and to no other.
+ *
+ * Invariant: only the thread whose term it is changes the word, but for two transitions: any thread takes it from
+ * `free`, and the deputy takes it from `serving`. So in `waiting` and `receiving` the leader may `set` it, and in
+ * `serving` it must `change` it, which fails once the deputy leads.
+ */
 export class LeaderWord {
   readonly #words: Int32Array
   readonly #at: number
@@ -25,27 +44,31 @@ export class LeaderWord {
     return this.#load() & STATE_MASK
   }
 
-  /** Takes it from whoever has it in this state, for a leader that waits. @returns the new term, or undefined if it is not so */
+  /**
+   * Begins a new term, in which the calling thread waits.
+   *
+   * @returns the term; undefined if the lead is not in this state
+   */
   takeFrom(state: number): number | undefined {
     const lead = this.#load()
     const term = ((lead >> STATE_BITS) + 1) % TERMS
-    return (lead & STATE_MASK) === state && this.#exchange(lead, word(term, WAITING)) ? term : undefined
+    return (lead & STATE_MASK) === state && this.#exchange(lead, word(term, LEAD.waiting)) ? term : undefined
   }
 
-  /** For who has it for sure. */
+  /** Precondition: the calling thread leads in this term, and does not serve a call. */
   set(term: number, state: number): void {
     Atomics.store(this.#words, this.#at, word(term, state))
   }
 
-  /** For who has it, unless the deputy has taken it. @returns whether it is so now */
+  /** @returns false if the lead is not in this term and state: the deputy has taken it */
   change(term: number, from: number, to: number): boolean {
     return this.#exchange(word(term, from), word(term, to))
   }
 
-  /** As `change` to FREE, from any state. */
+  /** As `change` to `free`, from any state. */
   free(term: number): boolean {
     const lead = this.#load()
-    return lead >> STATE_BITS === term && this.#exchange(lead, word(term, FREE))
+    return lead >> STATE_BITS === term && this.#exchange(lead, word(term, LEAD.free))
   }
 
   #load(): number {

@@ -1,57 +1,70 @@
 import { now } from '../../kernel/clock.ts'
 import type { Alarm } from '../../kernel/timer.ts'
-import { FREE, LeaderWord, RECEIVING, SERVING, WAITING } from './leader-word.ts'
+import { CACHE_LINE, struct } from '../../shared/struct.ts'
+import { LEAD, LeaderWord } from './leader-word.ts'
 import { PARKING_WORDS, ParkingLot } from './parking-lot.ts'
 import { NO_CONTAINER, type ThreadActivity } from './thread-activity.ts'
 
-/** Each in a cache line of its own. */
-const WORDS = {
-  lead: 0,
-  deputy: 16,
-  leader: 32,
-  epoch: 48,
-  progress: 64,
-  alarmed: 80,
-  rung: 96,
-  looked: 112,
-} as const
-const SEATS_AT = 128
-export const LEADERSHIP_WORDS = SEATS_AT + PARKING_WORDS
+/**
+ * lead: as in `LeaderWord`. deputy: 1 while a thread is the deputy. leader: the line of the leader in `ThreadActivity`.
+ * epoch: how often something was posted. progress: how many calls were begun. alarmed: the millisecond at which the
+ * alarm was put off last, 0 after it went off. rung: 1 if the deputy shall come at once. looked: the millisecond at
+ * which the deputy looked last.
+ */
+const [WORD, WORDS] = struct({
+  lead: CACHE_LINE,
+  deputy: CACHE_LINE,
+  leader: CACHE_LINE,
+  epoch: CACHE_LINE,
+  progress: CACHE_LINE,
+  alarmed: CACHE_LINE,
+  rung: CACHE_LINE,
+  looked: CACHE_LINE,
+  parking: PARKING_WORDS,
+})
+export const LEADERSHIP_WORDS = WORDS
 
 /** How long a leader may serve a call before the deputy leads. */
 export const LEADER_MS = 2
-/** So often the deputy looks who hangs, also where there is progress. */
+/** How long the alarm may be put off: then the deputy looks for threads that hang, although calls are begun. */
 const LOOK_MS = 16
 
-/** How often a thread asks for the lead again before it parks, if the leader waits for a call, or receives one. */
+/**
+ * How often a thread asks for the lead again before it parks, while the leader waits for a call, and while it receives
+ * one.
+ */
 const SPINS = 500
 const RECEIVING_SPINS = 2000
 
+/** Parked threads are woken for every so many posts. */
 const POSTS = 64
 
 interface Means {
-  /** How many threads may work at once before it only costs time. */
+  /** How many threads may work at once: more of them only cost time. */
   readonly processors: number
   readonly alarm: Alarm
-  /** A call of this container has kept a thread waiting. */
+  /** Called with the container of a call that keeps a thread waiting. */
   readonly strike: (container: number) => void
 }
 
 /**
- * Who receives the notifications: one thread at a time, the leader. Without it two threads race into receive and one blocks
- * there, for the kernel ignores O_NONBLOCK.
+ * Leader election: one thread at a time, the leader, receives the notifications. Without a leader two threads race into
+ * receive and one blocks there, for the kernel ignores O_NONBLOCK. The states of the lead stand in `leader-word.ts`.
  *
  * Waking another thread for each call costs more than serving it (it wakes on the other processor, and so does the next
- * call). So the leader serves what it received, under an alarm for which one parked thread, the deputy, waits: if no call
- * was begun since the last one and the leader is not back, the deputy leads. A leader that knows that it will block passes the lead on before.
+ * call). So the leader serves what it received, under an alarm for which one parked thread, the deputy, waits: if no
+ * call was begun since the last alarm and the leader is not back, the deputy leads. A leader that knows that it will
+ * block hands the lead over before.
  *
  * When more calls wait than one, as many threads as there are processors share the lead: each holds it only while it
- * receives, and none has to be woken, for each comes back for the next call by itself. One that comes back while another one
- * receives waits for that with its processor: if it parked, both would soon be woken on the same processor, the other one idle.
+ * receives, and none has to be woken, for each comes back for the next call by itself. A thread that comes back while
+ * another one receives spins: if it parked, both would soon be woken on the same processor, and the other processor
+ * would be idle.
  *
  * Each lead has a term of its own: a thread that comes back late must not take or free the lead of another.
  *
- * This is made for one thread, and knows whether that leads.
+ * Invariant: an object belongs to one thread, which alone calls it, and knows whether that thread leads. At most one
+ * thread is the deputy. Precondition of `wait`, `receive`, `serve`, `receiveTogether` and `stepDown`: `isOurs`.
  */
 export class Leadership {
   readonly #words: Int32Array
@@ -61,53 +74,53 @@ export class Leadership {
   readonly #processors: number
   readonly #alarm: Alarm
   readonly #strike: (container: number) => void
-  /** Of the lead that this thread has. */
+  /** The term in which this thread leads. */
   #term: number | undefined
 
-  constructor(words: Int32Array, workers: ThreadActivity, { processors, alarm, strike }: Means) {
+  constructor(words: Int32Array, activity: ThreadActivity, { processors, alarm, strike }: Means) {
     this.#words = words
-    this.#lead = new LeaderWord(words, WORDS.lead)
-    this.#parking = new ParkingLot(words.subarray(SEATS_AT))
-    this.#activity = workers
+    this.#lead = new LeaderWord(words, WORD.lead)
+    this.#parking = new ParkingLot(words.subarray(WORD.parking))
+    this.#activity = activity
     this.#processors = processors
     this.#alarm = alarm
     this.#strike = strike
   }
 
-  /** Does this thread lead? It may be late, and another one does: `resume` tells. */
+  /** Does this thread lead? If it is late, the deputy may lead instead: `rejoin` tells. */
   get isOurs(): boolean {
     return this.#term !== undefined
   }
 
-  /** Threads that are parked now, the deputy apart: none left means that the pool should grow. */
+  /** How many threads are parked now, without the deputy: at 0 the pool should grow. */
   get parked(): number {
     return this.#parking.parked
   }
 
-  /** Counts what was posted to the threads. */
+  /** How often something was posted to the threads. */
   get epoch(): number {
-    return Atomics.load(this.#words, WORDS.epoch)
+    return Atomics.load(this.#words, WORD.epoch)
   }
 
   /** Takes the lead if nobody has it. */
   take(): boolean {
-    return this.#takeFrom(FREE)
+    return this.#takeFrom(LEAD.free)
   }
 
   /** The leader waits for a call. */
   wait(): void {
-    this.#lead.set(this.#term!, WAITING)
+    this.#lead.set(this.#term!, LEAD.waiting)
   }
 
   /** There is a call: the leader will soon share the lead, or serve. */
   receive(): void {
-    this.#lead.set(this.#term!, RECEIVING)
+    this.#lead.set(this.#term!, LEAD.receiving)
   }
 
   /** The leader is about to serve a call of this container. @param time `now()` */
   serve(container: number, time: number): void {
     this.#activity.begin(container, time)
-    this.#lead.set(this.#term!, SERVING)
+    this.#lead.set(this.#term!, LEAD.serving)
     this.#begin(time)
   }
 
@@ -124,7 +137,8 @@ export class Leadership {
   }
 
   /**
-   * The leader is about to serve a call of this container and more calls wait: whoever comes back first shall lead.
+   * The leader is about to serve a call of this container and more calls wait: the thread that comes back first shall
+   * lead.
    *
    * @param time `now()`
    */
@@ -132,24 +146,24 @@ export class Leadership {
     this.#activity.begin(container, time)
     const term = this.#term!
     this.#term = undefined
-    if (!this.#lead.change(term, RECEIVING, FREE)) return
+    if (!this.#lead.change(term, LEAD.receiving, LEAD.free)) return
     if (this.#activity.active < this.#processors) this.#parking.wakeOne()
     this.#begin(time)
   }
 
-  /** Wakes a thread to be the deputy, if there is none. @returns false if there is none, and nobody to wake */
+  /** Wakes a thread to be the deputy, if there is no deputy. @returns false if no thread is parked that could be */
   callDeputy(): boolean {
-    if (Atomics.load(this.#words, WORDS.deputy) !== 0) return true
+    if (Atomics.load(this.#words, WORD.deputy) !== 0) return true
     if (this.parked === 0) return false
     this.#parking.wakeOne()
     return true
   }
 
-  /** Takes the lead as soon as nobody has it, if that is soon. */
+  /** Takes the lead as soon as nobody has it, if that is soon. @returns whether this thread leads */
   await(): boolean {
     for (let spins = 0; spins < RECEIVING_SPINS; spins++) {
       if (this.take()) return true
-      if (spins > SPINS && this.#lead.state !== RECEIVING) return false
+      if (spins > SPINS && this.#lead.state !== LEAD.receiving) return false
     }
     return false
   }
@@ -157,11 +171,11 @@ export class Leadership {
   /** The thread works: it has served its call, or is new. If it led, it goes on leading, unless the deputy does now. */
   rejoin(): void {
     this.#activity.come()
-    if (this.#term === undefined || this.#lead.change(this.#term, SERVING, WAITING)) return
+    if (this.#term === undefined || this.#lead.change(this.#term, LEAD.serving, LEAD.waiting)) return
     this.#term = undefined
   }
 
-  /** The thread will block or end: if it leads, somebody else shall. */
+  /** The thread will block or end: if it leads, another thread shall. */
   handOver(): void {
     this.#activity.leave()
     const term = this.#term
@@ -169,80 +183,83 @@ export class Leadership {
     if (term === undefined || this.#lead.free(term)) this.offer()
   }
 
-  /** If nobody leads, somebody who has nothing else to do shall. */
+  /** If nobody leads, a thread that has nothing else to do shall. */
   offer(): void {
     if (!this.#isFree) return
     if (this.parked > 0) this.#parking.wakeOne()
     else this.#ring()
   }
 
-  /** Blocks the thread until there may be something to do: the lead, or what was posted. It leads then if it can. */
+  /**
+   * Blocks the thread until there may be something to do: to lead, or to take what was posted. It leads then if it can.
+   */
   park(): void {
     this.#activity.leave()
-    if (Atomics.compareExchange(this.#words, WORDS.deputy, 0, 1) === 0) this.#deputize()
+    if (Atomics.compareExchange(this.#words, WORD.deputy, 0, 1) === 0) this.#deputize()
     else {
       const { epoch } = this
-      this.#parking.sit(() => this.#isFree || Atomics.load(this.#words, WORDS.deputy) === 0 || this.epoch !== epoch)
+      this.#parking.sit(() => this.#isFree || Atomics.load(this.#words, WORD.deputy) === 0 || this.epoch !== epoch)
     }
     this.#activity.come()
     if (this.#term === undefined) this.take()
   }
 
   /**
-   * Something was posted to all threads: each looks at it before it leads. Parked ones are woken for it once in a while only,
-   * so that not too much is kept for them: afterwards others lead than before, whose code is not compiled yet.
+   * Something was posted to all threads: each looks at it before it leads. Parked threads are woken for it once in a
+   * while only, so that not too many messages wait for them: after that other threads lead than before, whose code is
+   * not compiled yet.
    */
   wakeFollower(): void {
-    if (Atomics.add(this.#words, WORDS.epoch, 1) % POSTS !== 0) return
+    if (Atomics.add(this.#words, WORD.epoch, 1) % POSTS !== 0) return
     this.#parking.wakeAll()
     this.#ring()
   }
 
   /**
-   * A call is begun. The alarm is put off once a millisecond at most, and goes off a little early then; when it did, the
-   * deputy looks whether there was progress. It is not put off for ever.
+   * A call is begun. The alarm is put off once a millisecond at most, and so goes off a little early; then the deputy
+   * looks whether there was progress. It is not put off for ever.
    */
   #begin(time: number): void {
-    Atomics.add(this.#words, WORDS.progress, 1)
+    Atomics.add(this.#words, WORD.progress, 1)
     const ms = Math.trunc(time)
-    const alarmed = Atomics.exchange(this.#words, WORDS.alarmed, ms)
+    const alarmed = Atomics.exchange(this.#words, WORD.alarmed, ms)
     if (alarmed === ms) return
-    if (alarmed === 0 || ms - Atomics.load(this.#words, WORDS.looked) < LOOK_MS) this.#alarm.set()
+    if (alarmed === 0 || ms - Atomics.load(this.#words, WORD.looked) < LOOK_MS) this.#alarm.set()
   }
 
   /** The deputy shall come at once. */
   #ring(): void {
-    Atomics.store(this.#words, WORDS.rung, 1)
+    Atomics.store(this.#words, WORD.rung, 1)
     this.#alarm.ring()
   }
 
   #deputize(): void {
     this.#watch()
-    const late = Atomics.load(this.#words, WORDS.leader)
-    const leads = this.#takeFrom(SERVING)
+    const late = Atomics.load(this.#words, WORD.leader)
+    const leads = this.#takeFrom(LEAD.serving)
     if (leads && this.#activity.countOut(late)) this.#strikeFor(this.#activity.containerOf(late))
-    Atomics.store(this.#words, WORDS.deputy, 0)
-    // It will lead, now or if nobody else is faster: another one becomes the deputy.
+    Atomics.store(this.#words, WORD.deputy, 0)
+    // This thread will lead, now or if no other one is faster: another thread becomes the deputy.
     if (leads || this.#isFree) this.#parking.wakeOne()
   }
 
-  /** Returns when nothing moves any more, or somebody rang. */
+  /** Returns when no call moves any more, or the alarm was rung. */
   #watch(): void {
-    let seen = Atomics.load(this.#words, WORDS.progress)
+    let seen = Atomics.load(this.#words, WORD.progress)
     for (;;) {
       this.#alarm.wait()
       const time = now()
-      Atomics.store(this.#words, WORDS.looked, Math.trunc(time))
-      Atomics.store(this.#words, WORDS.alarmed, 0)
-      if (Atomics.exchange(this.#words, WORDS.rung, 0) === 1) return
-      const progress = Atomics.load(this.#words, WORDS.progress)
+      Atomics.store(this.#words, WORD.looked, Math.trunc(time))
+      Atomics.store(this.#words, WORD.alarmed, 0)
+      if (Atomics.exchange(this.#words, WORD.rung, 0) === 1) return
+      const progress = Atomics.load(this.#words, WORD.progress)
       const { state } = this.#lead
-      const leader = Atomics.load(this.#words, WORDS.leader)
-      const waits = state === WAITING || state === RECEIVING
+      const leader = Atomics.load(this.#words, WORD.leader)
+      const waits = state === LEAD.waiting || state === LEAD.receiving
       for (const container of this.#activity.countOutHanging(waits ? leader : undefined, time))
         this.#strikeFor(container)
-      // A leader that only waits for a processor will be back: nobody else is any faster.
-      const moves = progress !== seen || (state === SERVING && this.#activity.isBusy(leader))
+      // A leader that only waits for a processor will be back: no other thread is any faster.
+      const moves = progress !== seen || (state === LEAD.serving && this.#activity.isBusy(leader))
       if (!moves && !waits) return
       seen = progress
       if (!waits) this.#alarm.set()
@@ -257,11 +274,11 @@ export class Leadership {
     const term = this.#lead.takeFrom(state)
     if (term === undefined) return false
     this.#term = term
-    Atomics.store(this.#words, WORDS.leader, this.#activity.self)
+    Atomics.store(this.#words, WORD.leader, this.#activity.self)
     return true
   }
 
   get #isFree(): boolean {
-    return this.#lead.state === FREE
+    return this.#lead.state === LEAD.free
   }
 }

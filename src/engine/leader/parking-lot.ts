@@ -1,59 +1,69 @@
+import { CACHE_LINE, struct } from '../../shared/struct.ts'
+import { waitWhile, wake } from '../../shared/words.ts'
+
 /** As many as there can be threads. */
 const SEATS = 512
-const PARKED = 0
-/** In a cache line of their own. */
-const FIRST = 16
-export const PARKING_WORDS = FIRST + SEATS
-
-/** What a seat is; `left` until the thread that was woken has gone. */
-const EMPTY = 0
-const TAKEN = 1
-const LEFT = 2
+/** The seats lie in cache lines of their own. */
+const [WORD, WORDS] = struct({ parked: CACHE_LINE, seats: SEATS })
+export const PARKING_WORDS = WORDS
 
 /**
- * Where threads park that have nothing to do. The lowest seat is taken first and woken first: so the same few threads work,
- * each with warm caches on the processor where it worked before. When all were woken in turn they met on one processor while
- * the other one was idle for a third of the time.
+ * What a seat is. left: a thread was woken there, and has not gone yet.
+ *
+ *   empty -> taken   ParkingLot.sit()
+ *   taken -> left    ParkingLot.wakeOne(), ParkingLot.wakeAll()
+ *   taken -> left    ParkingLot.sit(): the thread is wanted before it sleeps
+ *   left -> empty    ParkingLot.sit(), as its thread goes
+ */
+const STATE = { empty: 0, taken: 1, left: 2 } as const
+
+/**
+ * The place where threads park that have nothing to do. The lowest seat is taken first and woken first: so the same few
+ * threads work, each with warm caches on the processor where it worked before. When all were woken in turn they met on
+ * one processor while the other one was idle for a third of the time.
+ *
+ * Invariant: any thread may call everything. `parked` counts the seats that are taken; whoever makes a taken seat
+ * `left` counts it out, so it is counted out once.
  */
 export class ParkingLot {
   readonly #words: Int32Array
 
-  /** @param words SEAT_WORDS that all threads share */
+  /** @param words PARKING_WORDS that all threads share */
   constructor(words: Int32Array) {
     this.#words = words
   }
 
   get parked(): number {
-    return Atomics.load(this.#words, PARKED)
+    return Atomics.load(this.#words, WORD.parked)
   }
 
-  /** Blocks until woken. @param isWanted asked when whoever wakes can see the seat: then it does not block */
+  /** Blocks until woken. @param isWanted asked once a waking thread can see the seat: if so, this one does not block */
   sit(isWanted: () => boolean): void {
-    Atomics.add(this.#words, PARKED, 1)
-    let seat = FIRST
-    while (Atomics.compareExchange(this.#words, seat, EMPTY, TAKEN) !== EMPTY) seat++
-    if (!isWanted() || !this.#leave(seat)) Atomics.wait(this.#words, seat, TAKEN)
-    Atomics.store(this.#words, seat, EMPTY)
+    Atomics.add(this.#words, WORD.parked, 1)
+    let seat: number = WORD.seats
+    while (Atomics.compareExchange(this.#words, seat, STATE.empty, STATE.taken) !== STATE.empty) seat++
+    if (!isWanted() || !this.#leave(seat)) waitWhile(this.#words, seat, STATE.taken)
+    Atomics.store(this.#words, seat, STATE.empty)
   }
 
   wakeOne(): void {
-    for (let seat = FIRST; this.parked > 0 && seat < PARKING_WORDS; seat++) if (this.#wake(seat)) return
+    for (let seat: number = WORD.seats; this.parked > 0 && seat < WORDS; seat++) if (this.#wake(seat)) return
   }
 
   wakeAll(): void {
-    for (let seat = FIRST; seat < PARKING_WORDS; seat++) this.#wake(seat)
+    for (let seat: number = WORD.seats; seat < WORDS; seat++) this.#wake(seat)
   }
 
   /** @returns whether a thread sat there */
   #wake(seat: number): boolean {
     if (!this.#leave(seat)) return false
-    Atomics.notify(this.#words, seat)
+    wake(this.#words, seat)
     return true
   }
 
   #leave(seat: number): boolean {
-    if (Atomics.compareExchange(this.#words, seat, TAKEN, LEFT) !== TAKEN) return false
-    Atomics.sub(this.#words, PARKED, 1)
+    if (Atomics.compareExchange(this.#words, seat, STATE.taken, STATE.left) !== STATE.taken) return false
+    Atomics.sub(this.#words, WORD.parked, 1)
     return true
   }
 }

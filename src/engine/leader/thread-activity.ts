@@ -1,61 +1,67 @@
 import type { Tid } from '../../abi/brand.ts'
+import { CACHE_LINE, struct } from '../../shared/struct.ts'
 
-/** As many as there can be threads, as many that were lost, and the main one. */
-const WORKERS = 2 * 512 + 1
-/** Each has a cache line. */
-const LINE = 16
-export const ACTIVITY_WORDS = LINE + WORKERS * LINE
+/** As many as there can be threads, as many that were lost, and the main thread. */
+const THREADS = 2 * 512 + 1
+/** active: how many threads are counted. lines: how many threads have a line. */
+const [HEAD] = struct({ active: 1, lines: 1 })
+/**
+ * The line of a thread: its id, whether it is counted, the container for which it works and the millisecond since when.
+ */
+const [WORD] = struct({ thread: 1, counted: 1, container: 1, since: 1 })
+/** The head has a cache line, and so has each thread. */
+export const ACTIVITY_WORDS = CACHE_LINE + THREADS * CACHE_LINE
 
-/** Of a thread that serves nobody, but is away for a moment. */
+/** Of a thread that serves no call, but is away for a moment. */
 export const NO_CONTAINER = -1
 
-const ACTIVE = 0
-const LINES = 1
-
-/** In the line of a worker: its thread, whether it is counted, for which container it works and since which millisecond. */
-const THREAD = 0
-const COUNTED = 1
-const CONTAINER = 2
-const SINCE = 3
-
 /**
- * Whoever works for so long and does not run, hangs. Who makes a node may wait for less: for the lock of the directory, which
- * a process has that waits for a processor. Another thread in its place would only be one too many soon.
+ * A thread that serves one call for this long and is not running counts as hung, and another thread works in its place.
+ * Less would be wrong: the call may wait for the lock of a directory whose owner only waits for a processor, and a
+ * thread in its place would soon be one too many.
  */
 const HANG_MS = 16
 
 /**
- * Which threads work, and on what. Those that wait for long are counted out, by themselves before they wait, or by the
- * deputy that sees them: others work in their place. Either may come first, and who comes back is counted in again.
+ * Which threads work, and on what. A thread that waits for long is counted out, by itself before it waits, or by the
+ * deputy that sees it: another one works in its place. Either may come first. A thread that comes back is counted in
+ * again.
+ *
+ *   out -> counted   ThreadActivity.come(), by the thread itself
+ *   counted -> out   ThreadActivity.leave(), by the thread itself
+ *   counted -> out   ThreadActivity.countOut(), ThreadActivity.countOutHanging(), by the deputy
+ *
+ * Invariant: a line is written by its own thread only, but for `counted`, which any thread may take off, atomically:
+ * `active` is the number of lines that are counted.
  */
 export class ThreadActivity {
   readonly #words: Int32Array
   readonly #isRunning: (thread: Tid) => boolean
-  /** The line of the thread that this is made for. */
+  /** Where the line of the thread begins that this is made for. */
   readonly self: number
 
   /**
-   * @param words WORKER_WORDS that all threads share
-   * @param isRunning has a thread work, or does it wait for something?
+   * @param words ACTIVITY_WORDS that all threads share
+   * @param isRunning does a thread work, or does it wait for something?
    */
   constructor(words: Int32Array, self: Tid, isRunning: (thread: Tid) => boolean) {
     this.#words = words
     this.#isRunning = isRunning
-    this.self = LINE * (1 + Atomics.add(words, LINES, 1))
-    words[this.self + THREAD] = self
+    this.self = CACHE_LINE * (1 + Atomics.add(words, HEAD.lines, 1))
+    words[this.self + WORD.thread] = self
   }
 
   /** How many work. */
   get active(): number {
-    return Atomics.load(this.#words, ACTIVE)
+    return Atomics.load(this.#words, HEAD.active)
   }
 
   /** The thread works from now on. */
   come(): void {
-    if (Atomics.load(this.#words, this.self + COUNTED) === 1) return
-    this.#words[this.self + CONTAINER] = NO_CONTAINER
-    Atomics.store(this.#words, this.self + COUNTED, 1)
-    Atomics.add(this.#words, ACTIVE, 1)
+    if (Atomics.load(this.#words, this.self + WORD.counted) === 1) return
+    this.#words[this.self + WORD.container] = NO_CONTAINER
+    Atomics.store(this.#words, this.self + WORD.counted, 1)
+    Atomics.add(this.#words, HEAD.active, 1)
   }
 
   /** The thread waits from now on, maybe for long. */
@@ -63,44 +69,45 @@ export class ThreadActivity {
     this.countOut(this.self)
   }
 
-  /** The thread works for this container from now on. Whoever looks may see it late. @param time `now()` */
+  /** The thread works for this container from now on. Another thread may see that late. @param time `now()` */
   begin(container: number, time: number): void {
-    this.#words[this.self + CONTAINER] = container
-    this.#words[this.self + SINCE] = Math.trunc(time)
+    this.#words[this.self + WORD.container] = container
+    this.#words[this.self + WORD.since] = Math.trunc(time)
   }
 
-  isBusy(worker: number): boolean {
-    return this.#isRunning(this.#words[worker + THREAD] as Tid)
+  /** @param line of a thread, as in `self` */
+  isBusy(line: number): boolean {
+    return this.#isRunning(this.#words[line + WORD.thread] as Tid)
   }
 
-  /** For which container it works, or has worked last. */
-  containerOf(worker: number): number {
-    return Atomics.load(this.#words, worker + CONTAINER)
+  /** The container for which a thread works, or has worked last. */
+  containerOf(line: number): number {
+    return Atomics.load(this.#words, line + WORD.container)
   }
 
   /**
-   * Counts out who hangs.
+   * Counts out the threads that hang.
    *
-   * @param idle one that waits for calls, and nothing else
+   * @param idle the line of a thread that waits for calls, and nothing else
    * @param time `now()`
-   * @returns for which containers they work
+   * @returns the containers for which they work
    */
   countOutHanging(idle: number | undefined, time: number): number[] {
     const hanging: number[] = []
     const before = Math.trunc(time) - HANG_MS
-    const end = LINE * (1 + Atomics.load(this.#words, LINES))
-    for (let worker = LINE; worker < end; worker += LINE) {
-      if (Atomics.load(this.#words, worker + COUNTED) === 0 || worker === idle) continue
-      if (Atomics.load(this.#words, worker + SINCE) > before || this.isBusy(worker)) continue
-      if (this.countOut(worker)) hanging.push(this.containerOf(worker))
+    const end = CACHE_LINE * (1 + Atomics.load(this.#words, HEAD.lines))
+    for (let line = CACHE_LINE; line < end; line += CACHE_LINE) {
+      if (Atomics.load(this.#words, line + WORD.counted) === 0 || line === idle) continue
+      if (Atomics.load(this.#words, line + WORD.since) > before || this.isBusy(line)) continue
+      if (this.countOut(line)) hanging.push(this.containerOf(line))
     }
     return hanging
   }
 
-  /** @returns whether it was counted */
-  countOut(worker: number): boolean {
-    if (Atomics.exchange(this.#words, worker + COUNTED, 0) === 0) return false
-    Atomics.sub(this.#words, ACTIVE, 1)
+  /** @returns whether the thread was counted */
+  countOut(line: number): boolean {
+    if (Atomics.exchange(this.#words, line + WORD.counted, 0) === 0) return false
+    Atomics.sub(this.#words, HEAD.active, 1)
     return true
   }
 }

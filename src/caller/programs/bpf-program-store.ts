@@ -1,24 +1,34 @@
 import type { OwnProgram } from '../../calls/device-programs.ts'
 import { closeRaw, dup, type Fd } from '../../kernel/fd.ts'
 import { isAbandoned } from '../../kernel/pipe.ts'
+import { Locks } from '../../shared/lock.ts'
+import { struct } from '../../shared/struct.ts'
+import { load64, low32, store64 } from '../../shared/words.ts'
 import type { FdStore, InheritedFds, WordRange } from './fd-store.ts'
 
 /** Programs of one container that may be there at once. */
 const PROGRAMS = 128
-const WORDS = 8
-/** Of one place. */
-const STATE = 0
-const ID = 1
-const LOADED = 2
-const INODE = 4
-const PROGRAM = 5
-const STAND_IN = 6
-/** free; open: a descriptor stands for it; known: none does any more, but it may be attached somewhere. */
-const FREE = 0
-const OPEN = 1
-const KNOWN = 2
-/** Of one container: who works on its places, and whether a program is being loaded. */
-export const STORE_LOCKS = 2
+/**
+ * The place of a program. id, loaded: its number and when it was loaded. inode: the lower half of that of its stand-in.
+ * program, standIn: the numbers of our descriptors.
+ */
+const [WORD, WORDS] = struct({ state: 1, id: 1, loaded: 2, inode: 1, program: 1, standIn: 1, unused: 1 })
+/**
+ * open: a descriptor of the container stands for the program. known: none does any more, but it may be attached
+ * somewhere.
+ *
+ *   free -> open    BpfProgramStore.add()
+ *   open -> known   BpfProgramStore.add(), of a program whose stand-in is closed everywhere
+ *   open -> known   BpfProgramStore.restore(): a descriptor is not left
+ *   known -> open   BpfProgramStore.add(): the program is opened again
+ *   known -> open   BpfProgramStore.add(), of another program: the kernel has the old one no more
+ *   open -> free    BpfProgramStore.forget()
+ *   known -> free   BpfProgramStore.forget()
+ */
+const PLACE = { free: 0, open: 1, known: 2 } as const
+/** Of one container: the lock of its places, and the lock under which a program is loaded. */
+const [LOCK, LOCKS] = struct({ places: 1, loading: 1 })
+export const STORE_LOCKS = LOCKS
 export const STORE_WORDS = PROGRAMS * WORDS
 
 /** A program and the pipe whose reading end stands for it in the container; both descriptors go to the store. */
@@ -29,37 +39,45 @@ interface Standing extends OwnProgram {
 }
 
 /**
- * The device programs that containers have loaded, in memory that the threads share and that outlives them. For
- * each there is the descriptor of the program and the writing end of a pipe; the container has the reading end. When that
- * is closed everywhere, the descriptors go, and the number of the program is kept as long as the kernel has it.
+ * The device programs that containers have loaded, in memory that the threads share and that outlives the engine. For
+ * each there is the descriptor of the program and the writing end of a pipe; the container has the reading end, the
+ * stand-in. When that is closed everywhere, the descriptors go, and the number of the program is kept as long as the
+ * kernel has it.
  *
- * One thread at a time works on a container's part: a number of a descriptor that was closed may be another's by now.
+ * Invariant: any thread may call everything but `restore`. The places of a container are read and changed under their
+ * lock only: the number of a descriptor that was closed may be another's by now. A thread waits for a lock as long as
+ * it takes, for nothing of the container can hold up the thread that has it: under the lock of the places the keeper is
+ * asked, for a bounded time; under the other lock the kernel's verifier works, which every load of the container must
+ * wait for anyway. The locks are the engine's own: what a thread of an earlier engine had locked is free.
  */
 export class BpfProgramStore {
   readonly #words: Int32Array
   readonly #from: number
-  readonly #locks: Int32Array
+  readonly #locks: Locks
   readonly #fdStore: FdStore
 
   constructor({ words, from, locks }: WordRange, fdStore: FdStore) {
     this.#words = words
     this.#from = from
-    this.#locks = locks
+    this.#locks = new Locks(locks)
     this.#fdStore = fdStore
   }
 
-  /** Takes over what an engine before this one has left of a container; of a program without a descriptor the number is known. */
-  restore(container: number, legacy: InheritedFds): void {
+  /**
+   * Takes over what the previous engine has left of a container; of a program without a descriptor the number stays
+   * known.
+   */
+  restore(container: number, inheritedFds: InheritedFds): void {
     for (const at of this.#places(container)) {
-      if (this.#words[at + STATE] !== OPEN) continue
-      const [program, standIn] = [legacy.take(at + PROGRAM), legacy.take(at + STAND_IN)]
+      if (this.#words[at + WORD.state] !== PLACE.open) continue
+      const [program, standIn] = [inheritedFds.take(at + WORD.program), inheritedFds.take(at + WORD.standIn)]
       if (program && standIn) {
-        this.#words[at + PROGRAM] = program.release()
-        this.#words[at + STAND_IN] = standIn.release()
+        this.#words[at + WORD.program] = program.release()
+        this.#words[at + WORD.standIn] = standIn.release()
         continue
       }
-      this.#words[at + STATE] = KNOWN
-      this.#fdStore.drop([at + PROGRAM, at + STAND_IN])
+      this.#words[at + WORD.state] = PLACE.known
+      this.#fdStore.drop([at + WORD.program, at + WORD.standIn])
       program?.[Symbol.dispose]()
       standIn?.[Symbol.dispose]()
     }
@@ -74,88 +92,104 @@ export class BpfProgramStore {
       this.#closeAbandoned(container)
       const at = this.#place(container, standing, exists)
       if (at === undefined) return false
-      this.#words[at + ID] = standing.id
-      this.#words[at + LOADED] = Number(BigInt.asIntN(32, standing.loaded))
-      this.#words[at + LOADED + 1] = Number(standing.loaded >> 32n)
-      this.#words[at + INODE] = Number(BigInt.asIntN(32, standing.inode))
-      this.#fdStore.keep(at + PROGRAM, standing.program, container)
-      this.#fdStore.keep(at + STAND_IN, standing.standIn, container)
-      this.#words[at + PROGRAM] = standing.program.release()
-      this.#words[at + STAND_IN] = standing.standIn.release()
-      Atomics.store(this.#words, at + STATE, OPEN)
+      this.#words[at + WORD.id] = standing.id
+      store64(this.#words, at + WORD.loaded, standing.loaded)
+      this.#words[at + WORD.inode] = low32(standing.inode)
+      this.#fdStore.keep(at + WORD.program, standing.program, container)
+      this.#fdStore.keep(at + WORD.standIn, standing.standIn, container)
+      this.#words[at + WORD.program] = standing.program.release()
+      this.#words[at + WORD.standIn] = standing.standIn.release()
+      Atomics.store(this.#words, at + WORD.state, PLACE.open)
       return true
     })
   }
 
   /** The program for which the pipe with this inode stands. */
   named(container: number, inode: bigint): OwnProgram | undefined {
-    const word = Number(BigInt.asIntN(32, inode))
+    const word = low32(inode)
     return this.#alone(container, () => {
-      const at = this.#find(container, (at) => this.#words[at + STATE] === OPEN && this.#words[at + INODE] === word)
+      const at = this.#find(
+        container,
+        (at) => this.#words[at + WORD.state] === PLACE.open && this.#words[at + WORD.inode] === word,
+      )
       return at === undefined ? undefined : this.#programAt(at)
     })
   }
 
   numbered(container: number, id: number): OwnProgram | undefined {
     return this.#alone(container, () => {
-      const at = this.#find(container, (at) => this.#words[at + STATE] !== FREE && this.#words[at + ID] === (id | 0))
+      const at = this.#find(
+        container,
+        (at) => this.#words[at + WORD.state] !== PLACE.free && this.#words[at + WORD.id] === (id | 0),
+      )
       return at === undefined ? undefined : this.#programAt(at)
     })
   }
 
-  /** Runs loads of a container one after the other: no more than one processor works for its verifier. */
+  /**
+   * Runs loads of a container one after the other: the verifier works for it on one processor at most.
+   *
+   * @param mayWait called before the thread waits for another
+   */
   loading<T>(container: number, mayWait: () => void, load: () => T): T {
-    return this.#locked(container * STORE_LOCKS + 1, mayWait, load)
+    const lock = container * LOCKS + LOCK.loading
+    if (!this.#locks.tryTake(lock)) {
+      mayWait()
+      this.#locks.take(lock)
+    }
+    try {
+      return load()
+    } finally {
+      this.#locks.release(lock)
+    }
   }
 
-  /** A descriptor of a program, if there is still one here. */
+  /** A descriptor of a program, if a descriptor of the container still stands for it. */
   open(container: number, program: OwnProgram): Fd | undefined {
     return this.#alone(container, () => {
-      const at = this.#find(container, (at) => this.#words[at + STATE] === OPEN && this.#isAt(at, program))
-      return at === undefined ? undefined : dup({ raw: this.#words[at + PROGRAM]!, [Symbol.dispose]() {} })
+      const at = this.#find(container, (at) => this.#words[at + WORD.state] === PLACE.open && this.#isAt(at, program))
+      return at === undefined ? undefined : dup({ raw: this.#words[at + WORD.program]!, [Symbol.dispose]() {} })
     })
   }
 
-  /** The container is gone: nothing of it stays open. */
+  /** The container is gone: none of its descriptors stays open. */
   forget(container: number): void {
     this.#alone(container, () => {
       for (const at of this.#places(container)) {
-        const isOpen = this.#words[at + STATE] === OPEN
-        this.#words[at + STATE] = FREE
+        const isOpen = this.#words[at + WORD.state] === PLACE.open
+        this.#words[at + WORD.state] = PLACE.free
         if (isOpen) this.#close(at)
       }
     })
   }
 
-  /** A place for a program: the one that it had, a free one, or that of one which is no more. */
+  /** A place for a program: its own if it has one, a free one, or that of a program which the kernel has no more. */
   #place(container: number, program: OwnProgram, exists: (program: OwnProgram) => boolean): number | undefined {
     const find = (test: (at: number) => boolean): number | undefined => this.#find(container, test)
-    const state = (at: number): number => this.#words[at + STATE]!
+    const state = (at: number): number => this.#words[at + WORD.state]!
     return (
-      find((at) => state(at) === KNOWN && this.#isAt(at, program)) ??
-      find((at) => state(at) === FREE) ??
-      find((at) => state(at) === KNOWN && !exists(this.#programAt(at)))
+      find((at) => state(at) === PLACE.known && this.#isAt(at, program)) ??
+      find((at) => state(at) === PLACE.free) ??
+      find((at) => state(at) === PLACE.known && !exists(this.#programAt(at)))
     )
   }
 
   #closeAbandoned(container: number): void {
     for (const at of this.#places(container)) {
-      if (this.#words[at + STATE] !== OPEN || !isAbandoned(this.#words[at + STAND_IN]!)) continue
-      this.#words[at + STATE] = KNOWN
+      if (this.#words[at + WORD.state] !== PLACE.open || !isAbandoned(this.#words[at + WORD.standIn]!)) continue
+      this.#words[at + WORD.state] = PLACE.known
       this.#close(at)
     }
   }
 
   #close(at: number): void {
-    this.#fdStore.drop([at + PROGRAM, at + STAND_IN])
-    closeRaw(this.#words[at + PROGRAM]!)
-    closeRaw(this.#words[at + STAND_IN]!)
+    this.#fdStore.drop([at + WORD.program, at + WORD.standIn])
+    closeRaw(this.#words[at + WORD.program]!)
+    closeRaw(this.#words[at + WORD.standIn]!)
   }
 
   #programAt(at: number): OwnProgram {
-    const low = BigInt.asUintN(32, BigInt(this.#words[at + LOADED]!))
-    const high = BigInt.asUintN(32, BigInt(this.#words[at + LOADED + 1]!))
-    return { id: this.#words[at + ID]! >>> 0, loaded: low | (high << 32n) }
+    return { id: this.#words[at + WORD.id]! >>> 0, loaded: load64(this.#words, at + WORD.loaded) }
   }
 
   #isAt(at: number, { id, loaded }: OwnProgram): boolean {
@@ -174,20 +208,6 @@ export class BpfProgramStore {
   }
 
   #alone<T>(container: number, action: () => T): T {
-    return this.#locked(container * STORE_LOCKS, () => {}, action)
-  }
-
-  /** @param mayWait called before the thread waits for another */
-  #locked<T>(lock: number, mayWait: () => void, action: () => T): T {
-    for (let tries = 0; Atomics.compareExchange(this.#locks, lock, 0, 1) !== 0; tries++) {
-      if (tries === 0) mayWait()
-      Atomics.wait(this.#locks, lock, 1)
-    }
-    try {
-      return action()
-    } finally {
-      Atomics.store(this.#locks, lock, 0)
-      Atomics.notify(this.#locks, lock, 1)
-    }
+    return this.#locks.during(container * LOCKS + LOCK.places, action)
   }
 }

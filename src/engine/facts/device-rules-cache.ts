@@ -1,26 +1,27 @@
+import { struct } from '../../shared/struct.ts'
 import type { DeviceRules } from './probe-device-rules.ts'
 
-/** For so long an answer holds: device rules of a running container change rarely, and to ask costs milliseconds. */
+/** How long an answer holds: device rules of a running container change rarely, and to ask costs milliseconds. */
 const FRESH_S = 10
-/** To ask costs even more where it fails, and the next time it may be known. */
+/** How long it holds that nobody knows: to ask costs even more where it fails, but the next time it may succeed. */
 const UNKNOWN_FRESH_S = 1
-/** Places for questions, of each container. */
+/** Places for answers, of each container. */
 const PLACES = 64
-/** The key, what is allowed, until when. */
-const WORDS = 5
+/** first, second, third: the key. rules: the word of the answer. until: the second at which it holds no more. */
+const [WORD, WORDS] = struct({ first: 1, second: 1, third: 1, rules: 1, until: 1 })
 export const RULES_WORDS = PLACES * WORDS
 
-/** A word of an answer: one that is never 0, so that it can be waited for. */
+/** Bits of the word of an answer, which is never 0, so that a thread can wait for it. */
 const KNOWN = 1
 const MKNOD = 2
 const OPEN = 4
 const UNKNOWN = 8
-/** It stays so although it was tried to bar the opening: that need not be tried again soon. */
+/** The device opens although we tried to bar it: that need not be tried again soon. */
 const STAYS = 16
 
 export const encodeRules = (rules: DeviceRules | undefined): number =>
   rules ? KNOWN | (rules.mknod ? MKNOD : 0) | (rules.open ? OPEN : 0) : UNKNOWN
-/** By the word. */
+/** The answers by their words. */
 const decoded = Array.from({ length: UNKNOWN }, (_, word) => ({
   mknod: (word & MKNOD) !== 0,
   open: (word & OPEN) !== 0,
@@ -32,17 +33,27 @@ export const isOpen = (word: number): boolean => (word & OPEN) !== 0
 export const stays = (word: number): boolean => (word & STAYS) !== 0
 export const staying = (word: number): number => word | STAYS
 
-/** The first word of a place: none of these is that of a key, which is odd. */
+/**
+ * The first word of a place. kept: it is that of a key, which is odd.
+ *
+ *   free -> taken   DeviceRulesCache.set()
+ *   kept -> taken   DeviceRulesCache.set(), for the same key or another one
+ *   taken -> kept   DeviceRulesCache.set(), once all other words are written
+ *   kept -> free    DeviceRulesCache.forget(), as from every state
+ */
 const FREE = 0
 const TAKEN = 2
-/** Of a digest that nobody can foresee: 96 bits. */
+/** A key: 96 bits of a digest that nobody can foresee. */
 const first = (key: Buffer): number => key.readInt32LE(0) | 1
 const second = (key: Buffer): number => key.readInt32LE(4)
 const third = (key: Buffer): number => key.readInt32LE(8)
 
 /**
- * What is known of the device rules of containers, in memory that the threads share. Who writes a place takes it first, and
- * writes its first word last; who reads it looks at that word before and after: no thread mixes two answers.
+ * What is known of the device rules of containers, in memory that the threads share.
+ *
+ * Invariant: any thread may call everything. A thread that writes a place takes it first, and writes its first word
+ * last; a thread that reads a place looks at its first word before and after: so no thread mixes two answers. Nobody
+ * waits: of two threads that write the same place, one does not keep its answer.
  */
 export class DeviceRulesCache {
   readonly #words: Int32Array
@@ -54,31 +65,37 @@ export class DeviceRulesCache {
     this.#seconds = seconds
   }
 
-  /** @param key of a device and the groups that rule it @returns the word of the answer; 0 if it must be asked for */
+  /**
+   * @param key of a device and the groups that rule it
+   * @returns the word of the answer; 0 if it must be asked for
+   */
   get(container: number, key: Buffer): number {
     const at = this.#find(container, key)
-    const rules = this.#load(at + 3)
-    const until = this.#load(at + 4)
+    const rules = this.#load(at + WORD.rules)
+    const until = this.#load(at + WORD.until)
     return this.#isAt(at, key) && until > this.#seconds() ? rules : 0
   }
 
-  /** Where two threads want the same place, one answer is not kept. */
   set(container: number, key: Buffer, word: number): void {
     const at = this.#find(container, key)
     const seen = this.#load(at)
     if (seen === TAKEN || Atomics.compareExchange(this.#words, at, seen, TAKEN) !== seen) return
-    Atomics.store(this.#words, at + 1, second(key))
-    Atomics.store(this.#words, at + 2, third(key))
-    Atomics.store(this.#words, at + 3, word)
-    Atomics.store(this.#words, at + 4, this.#seconds() + (word === UNKNOWN ? UNKNOWN_FRESH_S : FRESH_S))
-    Atomics.store(this.#words, at, first(key))
+    Atomics.store(this.#words, at + WORD.second, second(key))
+    Atomics.store(this.#words, at + WORD.third, third(key))
+    Atomics.store(this.#words, at + WORD.rules, word)
+    const fresh = word === UNKNOWN ? UNKNOWN_FRESH_S : FRESH_S
+    Atomics.store(this.#words, at + WORD.until, this.#seconds() + fresh)
+    Atomics.store(this.#words, at + WORD.first, first(key))
   }
 
   forget(container: number): void {
     this.#words.fill(FREE, container * RULES_WORDS, (container + 1) * RULES_WORDS)
   }
 
-  /** The place of a key; else one that is free, or no longer fresh; else that of the key that has its own. */
+  /**
+   * The place of a key; else a place that is free, or whose answer holds no more; else the place where the search
+   * began.
+   */
   #find(container: number, key: Buffer): number {
     const from = container * RULES_WORDS
     const own = (second(key) >>> 0) % PLACES
@@ -86,13 +103,14 @@ export class DeviceRulesCache {
     for (let tries = 0; tries < PLACES; tries++) {
       const at = from + ((own + tries) % PLACES) * WORDS
       if (this.#isAt(at, key) || this.#load(at) === FREE) return at
-      if (tries > 0 && this.#load(at + 4) <= this.#seconds()) found = at
+      if (tries > 0 && this.#load(at + WORD.until) <= this.#seconds()) found = at
     }
     return found
   }
 
   #isAt(at: number, key: Buffer): boolean {
-    const is = this.#load(at) === first(key) && this.#load(at + 1) === second(key) && this.#load(at + 2) === third(key)
+    const isFirst = this.#load(at) === first(key)
+    const is = isFirst && this.#load(at + WORD.second) === second(key) && this.#load(at + WORD.third) === third(key)
     return is && this.#load(at) === first(key)
   }
 

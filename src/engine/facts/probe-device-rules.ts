@@ -16,25 +16,26 @@ export interface DeviceRules {
   readonly open: boolean
 }
 
-/** Control groups: the text of `/proc/TID/cgroup` of who is in them, or their directories. */
+/** Control groups: the text of `/proc/TID/cgroup` of a task in them, or their directories. */
 export type GroupsToJoin = string | readonly string[]
 
 const PATIENCE_MS = 3000
 const PAUSE_MS = 50
-/** As a shell has it. */
+/** The status of a shell that finds no program. */
 const NOT_STARTED = 127
-/** Where the probe finds its directory. */
+/** The descriptor by which the probe finds its directory. */
 const PLACE = 3
 const NODE = Buffer.from('probe\0') as Uint8Array as PathBytes
 const NODE_MODE = (S_IFCHR | 0o666) as Mode
 const OPTIONS = [['size', '64k']] as const
 
 /**
- * Only the kernel can tell: the rules are a program of cgroup v2 that it runs for a process of the group. So one joins, and
- * tries. After it has joined it starts nothing: the group may allow no further process.
+ * The program of the probe. Only the kernel can tell what is allowed: the rules are a program of cgroup v2 that it runs
+ * for a process of the group. So a process joins the groups, and tries. After it has joined it starts no other process:
+ * the group may allow none.
  *
- *   $1 major, $2 minor; the groups, a line each, on standard input, for their names are bytes; no name of a group has a line
- *   feed; its directory is a file system of its own that is mounted nowhere, with a node of the device
+ *   $1 major, $2 minor; the groups, a line each, on standard input, for their names are bytes; no name of a group has
+ *   a line feed; its directory is a file system of its own that is mounted nowhere, with a node of the device
  */
 const PROBE = `cd /proc/self/fd/${PLACE} || exit
 while IFS= read -r group; do echo 0 >"$group/cgroup.procs" || exit; done
@@ -45,7 +46,7 @@ exec mknod node c "$1" "$2"`
 /**
  * Tries what control groups allow.
  *
- * @param tid whose call waits for it
+ * @param tid the task whose call waits for the answer
  * @returns undefined if that cannot be found out: the host lacks memory, say
  */
 export async function tryDevice(

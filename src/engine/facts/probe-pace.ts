@@ -1,10 +1,15 @@
-/** At most so many at once, and one more each so often. */
+/** How many probes may begin at once, and after which time one more may. */
 const BURST = 64
 const EVERY_MS = 50
 
-/** Spaces out what costs the host a process, for each container, in memory that the threads share: nobody starves, all wait. */
+/**
+ * Spaces out what costs the host a process, for each container, in memory that the threads share: no container starves,
+ * for each waits for itself only.
+ *
+ * Invariant: any thread may call everything; a word is changed atomically.
+ */
 export class ProbePace {
-  /** By container: when what was begun so far would be over at that rate, counted in EVERY_MS. */
+  /** By container: the time, counted in EVERY_MS, at which all that was begun so far would be over at that rate. */
   readonly #words: Int32Array
   readonly #now: () => number
 
@@ -13,7 +18,7 @@ export class ProbePace {
     this.#now = now
   }
 
-  /** One more is to begin. @returns after how many milliseconds */
+  /** One more probe shall begin. @returns after how many milliseconds it may */
   wait(container: number): number {
     const time = this.#time()
     for (;;) {

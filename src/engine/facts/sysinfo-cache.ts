@@ -1,24 +1,28 @@
 import { encodeSysinfo32, encodeSysinfo64, SYSINFO_SIZE, type SystemInfo, UPTIME } from '../../abi/sysinfo.ts'
+import { struct } from '../../shared/struct.ts'
 
-/** For so long what was found holds: a program that asks all the time must not make us read the files all the time. */
+/** How long figures hold: a program that asks all the time must not make us read the files all the time. */
 export const FRESH_MS = 100
-/** Odd while the figures are being written. */
-const SEQUENCE = 0
-/** When somebody went to look for new ones. */
-const TAKEN = 1
-/** Are there any? */
-const KNOWN = 2
-const HEAD = 3
 const BODY = (SYSINFO_SIZE[64] + SYSINFO_SIZE[32]) / 4
-export const INFO_WORDS = HEAD + BODY
+/**
+ * sequence: odd while the figures are being written. taken: the millisecond at which a thread went to look for new
+ * figures, 0 if none did. known: 1 if there are figures.
+ */
+const [WORD, WORDS] = struct({ sequence: 1, taken: 1, known: 1, body: BODY })
+export const INFO_WORDS = WORDS
 
 /**
- * What sysinfo(2) reports of containers, in memory that the threads share, already in the form in which callers get it: the
- * struct of 64-bit callers, then that of 32-bit ones. Only the uptime is not part of it.
+ * What sysinfo(2) reports of containers, in memory that the threads share, already in the form in which callers get it:
+ * the struct of 64-bit callers, then that of 32-bit callers. Only the uptime is not part of it.
+ *
+ * Invariant: any thread may call everything. The figures of a container are guarded by a sequence lock: a thread writes
+ * them only while it has made `sequence` odd, and a thread that reads them uses only a copy before and after which
+ * `sequence` was the same even number. Nobody waits: a thread that cannot write, or has read no whole copy, goes on
+ * with figures of its own.
  */
 export class SysinfoCache {
   readonly #words: Int32Array
-  /** This thread's copy of the figures of one container, and their sequence: most calls find that they are still right. */
+  /** This thread's copy of the figures of one container, and their sequence: at most calls it is still right. */
   readonly #body = new Int32Array(BODY)
   #copied = -1
   #sequence = 0
@@ -46,28 +50,28 @@ export class SysinfoCache {
     return this.#bytes[bits]
   }
 
-  /** Another container has this number now. The sequence goes on: no thread takes its copy for a new one. */
+  /** Another container has this number now. The sequence goes on: no thread takes its old copy for a new one. */
   forget(container: number): void {
-    Atomics.store(this.#words, container * INFO_WORDS + KNOWN, 0)
-    Atomics.store(this.#words, container * INFO_WORDS + TAKEN, 0)
+    Atomics.store(this.#words, container * INFO_WORDS + WORD.known, 0)
+    Atomics.store(this.#words, container * INFO_WORDS + WORD.taken, 0)
   }
 
-  /** One thread goes to look; until it is back, the others give what was found before. */
+  /** One thread goes to look; until it is back, the other threads give the previous figures. */
   #isDue(at: number, now: number): boolean {
-    const taken = Atomics.load(this.#words, at + TAKEN)
-    // The clock has 32 bits here and comes round every 50 days.
+    const taken = Atomics.load(this.#words, at + WORD.taken)
+    // The clock has 32 bits here and begins anew every 50 days.
     if (taken !== 0 && (now - taken) >>> 0 < FRESH_MS) return false
-    return Atomics.compareExchange(this.#words, at + TAKEN, taken, now) === taken
+    return Atomics.compareExchange(this.#words, at + WORD.taken, taken, now) === taken
   }
 
-  /** @returns false if there is nothing whole */
+  /** @returns false if there are no whole figures */
   #load(at: number): boolean {
-    const sequence = this.#word(at + SEQUENCE)
-    if (this.#word(at + KNOWN) === 0 || (sequence & 1) !== 0) return false
+    const sequence = this.#word(at + WORD.sequence)
+    if (this.#word(at + WORD.known) === 0 || (sequence & 1) !== 0) return false
     if (this.#copied === at && this.#sequence === sequence) return true
     this.#copied = -1
-    for (let word = 0; word < BODY; word++) this.#body[word] = this.#word(at + HEAD + word)
-    if (this.#word(at + SEQUENCE) !== sequence) return false
+    for (let word = 0; word < BODY; word++) this.#body[word] = this.#word(at + WORD.body + word)
+    if (this.#word(at + WORD.sequence) !== sequence) return false
     this.#copied = at
     this.#sequence = sequence
     return true
@@ -82,12 +86,12 @@ export class SysinfoCache {
 
   /** Not if another thread is just doing it. */
   #store(at: number): void {
-    const sequence = this.#word(at + SEQUENCE)
+    const sequence = this.#word(at + WORD.sequence)
     if ((sequence & 1) !== 0) return
-    if (Atomics.compareExchange(this.#words, at + SEQUENCE, sequence, sequence + 1) !== sequence) return
-    for (let word = 0; word < BODY; word++) Atomics.store(this.#words, at + HEAD + word, this.#body[word]!)
-    Atomics.store(this.#words, at + KNOWN, 1)
-    Atomics.store(this.#words, at + SEQUENCE, sequence + 2)
+    if (Atomics.compareExchange(this.#words, at + WORD.sequence, sequence, sequence + 1) !== sequence) return
+    for (let word = 0; word < BODY; word++) Atomics.store(this.#words, at + WORD.body + word, this.#body[word]!)
+    Atomics.store(this.#words, at + WORD.known, 1)
+    Atomics.store(this.#words, at + WORD.sequence, sequence + 2)
   }
 
   #word(index: number): number {

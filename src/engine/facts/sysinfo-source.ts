@@ -31,8 +31,8 @@ export class SysinfoSource {
   }
 
   /**
-   * The struct, in the layout of a caller whose `long` has so many bits. Nothing of the caller itself is looked at: its time
-   * namespace shifts the boot clock and the start of init on it alike. The bytes hold until the next call.
+   * The struct, in the layout of a caller whose `long` has so many bits. Nothing of the caller itself is looked at: its
+   * time namespace shifts the boot clock and the start of init on it alike. The bytes hold until the next call.
    */
   report(container: Container, bits: 32 | 64): Uint8Array {
     // A container may close the directory of a group that it was given, but not hide its limits by that.

@@ -14,38 +14,54 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
 
-/** Of all containers. */
+/** How many entries there are, for all containers. */
 export const ENTRIES = 256
 /** A program that mounts has two for a moment: the context, and the mount that it has just made of it. */
 const ENTRIES_PER_CONTAINER = 16
 /** As many bytes of parameters as mount(2) takes: a page. */
 const PARAMETERS = 4096
-/** What was not told in that time where it is may not have been given to anybody: all descriptors of the process are looked at. */
+/**
+ * If nobody has told the caller's number of a descriptor within this time (the thread that gave it may have died), all
+ * descriptors of the process are searched for it.
+ */
 const GIVEN_S = 2
-/** failed: nothing could be made of it. used: it was mounted, and is known only until its caller has the mount. */
+/**
+ * What an entry is. context: what fsopen(2) has given. failed: a context of which nothing could be made. used: a
+ * context whose file system is mounted, known only until its caller has the mount. mount: a mount that fsmount(2) or
+ * open_tree(2) has given.
+ *
+ *   context -> failed   Context.fail()
+ *   context -> used     Context.use()
+ */
 const KIND = { context: 0, mount: 1, failed: 2, used: 3 } as const
 const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used]
 const MOUNTS: readonly number[] = [KIND.mount]
-/** Nothing can be made of these any more: they make room first. */
+/** Nothing can be made of such entries any more: they make room first. */
 const SPENT: readonly number[] = [KIND.failed, KIND.used]
 const NO_VALUE = 0xffff
 const UNKNOWN = -1
 
 export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
 
-/** What an entry is made of. */
+/** What a new entry is made of. */
 interface New {
   readonly kind: number
-  /** given: what the caller has. made: a context of ours, or the mount. free: a copy of that which is not locked. */
+  /**
+   * given: what the caller has. made: a context of ours, or the mount. free: a copy of the mount that is not locked.
+   */
   readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly free?: Fd | undefined }
   readonly told: FsParameters
   readonly process: Tid
 }
 
 /**
- * What containers do with fsopen(2) and what follows it, in memory that the threads share. A container holds a context that
- * nothing is ever made of; we hold a copy, by which we know it again, what it was told, and later the context of ours in
- * which the file system was made. Then the mount, which would vanish if we did not hold it until it stands somewhere.
+ * What containers do with fsopen(2) and what follows it, in memory that the threads share. A container holds a context
+ * of which nothing is ever made; we hold a copy, by which we know the context again, what it was told, and later the
+ * context of ours in which the file system was made. Then we hold the mount, which would vanish before it is attached
+ * somewhere.
+ *
+ * Invariant: any thread may call everything but `restore`. What `findContext` and `findMount` return is locked until it
+ * is disposed of; its methods are for the thread that has it.
  */
 export class FsContextStore implements Keeping {
   readonly #entries: SharedEntries
@@ -64,7 +80,7 @@ export class FsContextStore implements Keeping {
     this.#seconds = seconds
   }
 
-  /** Takes over what an engine before this one has left. */
+  /** Takes over what the previous engine has left. Before any thread uses it. */
   restore(inheritedFds: InheritedFds): void {
     this.#entries.restore(inheritedFds)
   }
@@ -102,7 +118,7 @@ export class FsContextStore implements Keeping {
     for (const index of container === undefined ? entries.owned : this.#of(container)) {
       if (!entries.tryLock(index)) continue
       try {
-        // It may have ended before it was locked.
+        // The entry may have ended before it was locked.
         if (entries.get(index, 'owner') !== 0 && !this.#isHeld(index, isHeld)) entries.doom(index)
       } finally {
         entries.unlock(index)
@@ -129,7 +145,7 @@ export class FsContextStore implements Keeping {
     const entries = this.#entries
     const own = this.#bySpent(container)
     for (const first of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(first)
-    // One that a call has stays until that is over: a container must not get more in the meantime.
+    // An entry that a call uses stays until the call is over: the container must not get more in the meantime.
     if (this.#of(container).length >= ENTRIES_PER_CONTAINER) return undefined
     const index = entries.lockFree()
     if (index === undefined) return undefined
@@ -139,7 +155,7 @@ export class FsContextStore implements Keeping {
     return tell
   }
 
-  /** Those of a container: the spent ones first, then the oldest. */
+  /** The entries of a container: the spent entries first, then the oldest. */
   #bySpent(container: number): number[] {
     const entries = this.#entries
     const isSpent = (index: number): boolean => SPENT.includes(entries.get(index, 'kind'))

@@ -6,17 +6,25 @@ import type { Handle } from '../../kernel/handle.ts'
 import { send, socketpair, waitReadable, waitWritable } from '../../kernel/socket.ts'
 import { encode } from '../protocol/messages.ts'
 
-/** The keeper closes what it is told to within less than a millisecond, when it gets a processor; one that hangs is not waited for. */
+/**
+ * How long is waited for the keeper, which closes descriptors within less than a millisecond once it has a processor; a
+ * keeper that hangs is not waited for.
+ */
 const PATIENCE_MS = 2000
 
-/** How descriptors of this process are closed, of which there are some. */
+/** How descriptors of this process are closed, of which there is at least one. */
 export type Close = (raws: readonly number[]) => void
 
 const closeHere: Close = (raws) => {
   for (const raw of raws) closeRaw(raw)
 }
 
-/** The keeper's, which outlives the engine. Whatever becomes of it, nothing is thrown: it is asked in the middle of everything. */
+/**
+ * The client of the keeper's table of descriptors, which outlives the engine. Whatever becomes of a message, nothing is
+ * thrown: the callers are in the middle of other work.
+ *
+ * Invariant: any thread may call everything, for each message is one packet.
+ */
 export class KeeperFdStore implements FdStore {
   readonly #control: Handle
   readonly #close: Close
@@ -45,7 +53,7 @@ export class KeeperFdStore implements FdStore {
     using answer = ours
     {
       using end = theirs
-      // One that is not taken is dropped by the next engine.
+      // What the keeper does not take is dropped by the next engine.
       if (!waitWritable(this.#control, PATIENCE_MS)) return
       send(this.#control, encode({ type: 'drop', places }), [end], MSG_DONTWAIT)
     }

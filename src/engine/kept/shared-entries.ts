@@ -1,58 +1,78 @@
 import type { FdStore, InheritedFds, WordRange } from '../../caller/programs/fd-store.ts'
-import { now } from '../../kernel/clock.ts'
 import { Fd } from '../../kernel/fd.ts'
+import { Locks } from '../../shared/lock.ts'
+import { struct } from '../../shared/struct.ts'
 
-const WORD = {
-  owner: 0,
+/**
+ * owner: 0 for none. doomed: 1 once it shall end. serial: how often the entry was made new. All others are the owner's.
+ */
+const [WORD, WORDS] = struct({
+  owner: 1,
   kind: 1,
-  given: 2,
-  made: 3,
-  free: 4,
-  born: 5,
-  length: 6,
-  doomed: 7,
-  holder: 8,
-  holderFd: 9,
-  serial: 10,
-} as const
-export const ENTRY_WORDS = 11
-/** Those that hold the number of a descriptor. */
+  given: 1,
+  made: 1,
+  free: 1,
+  born: 1,
+  length: 1,
+  doomed: 1,
+  holder: 1,
+  holderFd: 1,
+  serial: 1,
+})
+export const ENTRY_WORDS = WORDS
+/** The words that hold the number of a descriptor. */
 const HELD = ['given', 'made', 'free'] as const
 type Held = (typeof HELD)[number]
 const NONE = -1
-/** All but the making of a file system takes microseconds, and who comes meanwhile is too late. */
+/**
+ * How long a call waits for an entry that another call has locked. Only the making of a file system takes more than
+ * microseconds, and that may hang for ever: then the call gets `busy`.
+ */
 const LOCK_MS = 100
 
-/** The words that only their owner gives a meaning to. */
+/** The words to which their owner alone gives a meaning. */
 type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
 
 /**
- * Entries of a few words each in memory that threads share, and that outlives them. An entry has an owner, or none; whoever
- * changes it locks it, and one that is doomed lets its descriptors go when it is unlocked.
+ * Entries of a few words each, in memory that the threads share and that outlives the engine.
+ *
+ *   free -> owned     SharedEntries.set('owner', N), after SharedEntries.lockFree() and SharedEntries.renew()
+ *   owned -> doomed   SharedEntries.doom(), SharedEntries.drop(); SharedEntries.restore(), if a descriptor is not left
+ *   doomed -> free    SharedEntries.unlock(): its descriptors are closed
+ *
+ * Invariant: any thread may read an entry, whose words it must then read again under the lock before it relies on them.
+ * Only the thread that has an entry locked may change it, but for `doom`, which any thread may call at any time. The
+ * locks are the engine's own: what a thread of an earlier engine had locked is free.
  */
 export class SharedEntries {
   readonly #words: Int32Array
   readonly #from: number
-  readonly #locks: Int32Array
+  readonly #locks: Locks
+  readonly #count: number
   readonly #fdStore: FdStore
 
   constructor({ words, from, locks }: WordRange, fdStore: FdStore) {
     this.#words = words
     this.#from = from
-    this.#locks = locks
+    this.#locks = new Locks(locks)
+    this.#count = locks.length
     this.#fdStore = fdStore
   }
 
-  /** Takes over those of an engine before this one of which all descriptors are left; the others are no more. */
+  /**
+   * Takes over the entries of the previous engine of which all descriptors are left; the others end. Before any thread
+   * uses it.
+   */
   restore(inheritedFds: InheritedFds): void {
     for (const index of this.owned) {
+      this.tryLock(index)
       const isWhole = HELD.map((word) => this.#take(index, word, inheritedFds)).every(Boolean)
       if (!isWhole) this.doom(index)
       this.unlock(index)
     }
   }
 
-  /** @returns false if there should be one, and is not */
+  /** @returns false if there should be a descriptor, and is not */
   #take(index: number, word: Held, inheritedFds: InheritedFds): boolean {
     if (this.#raw(index, word) === NONE) return true
     const fd = inheritedFds.take(this.#at(index, WORD[word]))
@@ -60,16 +80,16 @@ export class SharedEntries {
     return fd !== undefined
   }
 
-  /** Those that have an owner. */
+  /** The entries that have an owner. */
   get owned(): number[] {
     const owned: number[] = []
-    for (let index = 0; index < this.#locks.length; index++) if (this.get(index, 'owner') !== 0) owned.push(index)
+    for (let index = 0; index < this.#count; index++) if (this.get(index, 'owner') !== 0) owned.push(index)
     return owned
   }
 
-  /** Locks one that has no owner; undefined if there is none. */
+  /** Locks an entry that has no owner. @returns undefined if there is none */
   lockFree(): number | undefined {
-    for (let index = 0; index < this.#locks.length; index++) {
+    for (let index = 0; index < this.#count; index++) {
       if (this.get(index, 'owner') !== 0 || !this.tryLock(index)) continue
       if (this.get(index, 'owner') === 0) return index
       this.unlock(index)
@@ -77,14 +97,14 @@ export class SharedEntries {
     return undefined
   }
 
-  /** Makes a locked one new. The descriptors are owned by it from now on. */
+  /** Makes an entry new, which is locked, and owns the descriptors from now on. */
   renew(index: number, container: number, fds: Partial<Record<Held, Fd | undefined>>): void {
     this.#set(index, WORD.doomed, 0)
     for (const word of HELD) this.#put(index, word, container, fds[word])
     this.#set(index, WORD.serial, this.#get(index, WORD.serial) + 1)
   }
 
-  /** Counts how often an entry was made new. */
+  /** How often an entry was made new. */
   serial(index: number): number {
     return this.#get(index, WORD.serial)
   }
@@ -94,7 +114,7 @@ export class SharedEntries {
     return raw === NONE ? undefined : new Fd(raw)
   }
 
-  /** Takes the place of what was made before. */
+  /** Replaces what was made before. */
   keep(index: number, container: number, made: Fd): void {
     const before = this.#raw(index, 'made')
     if (before !== NONE) this.#fdStore.end([{ place: this.#at(index, WORD.made), raw: before }])
@@ -119,29 +139,24 @@ export class SharedEntries {
     this.#set(index, WORD.doomed, 1)
   }
 
-  /** Lets it go now, or when who has it locked is done. */
+  /** Ends an entry now, or when the thread that has it locked unlocks it. */
   drop(index: number): void {
     this.doom(index)
     if (this.tryLock(index)) this.unlock(index)
   }
 
   tryLock(index: number): boolean {
-    return Atomics.compareExchange(this.#locks, index, 0, 1) === 0
+    return this.#locks.tryTake(index)
   }
 
   /** @returns false if another thread has it for too long */
   lock(index: number): boolean {
-    for (const end = now() + LOCK_MS; now() < end; ) {
-      if (this.tryLock(index)) return true
-      Atomics.wait(this.#locks, index, 1, LOCK_MS)
-    }
-    return false
+    return this.#locks.take(index, LOCK_MS)
   }
 
   unlock(index: number): void {
     if (this.get(index, 'owner') !== 0 && this.isDoomed(index)) this.#end(index)
-    Atomics.store(this.#locks, index, 0)
-    Atomics.notify(this.#locks, index)
+    this.#locks.release(index)
   }
 
   #end(index: number): void {

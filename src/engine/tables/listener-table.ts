@@ -1,19 +1,31 @@
+import { struct } from '../../shared/struct.ts'
 import { LISTENERS } from './limits.ts'
 
+/** The columns, each with a word for every listener. */
+const [WORD, WORDS] = struct({
+  fd: LISTENERS,
+  container: LISTENERS,
+  generation: LISTENERS,
+  calls: LISTENERS,
+  muted: LISTENERS,
+})
+
 /** 32-bit words that a `ListenerTable` takes. */
-export const LISTENER_TABLE_WORDS = 5 * LISTENERS
+export const LISTENER_TABLE_WORDS = WORDS
 
 /**
  * What all threads know of each listener, by the keeper's number of it.
  *
- * Invariant: only the main thread writes `fd`, `container` and `generation`; it closes a descriptor only while no call and no
- * `hold` counts it in `calls`.
+ * Invariant: only the main thread writes `fd`, `container` and `generation`; it closes a descriptor only while no call
+ * and no `hold` counts it in `calls`, which any thread changes atomically, as it does `muted`.
  */
 export class ListenerTable {
-  /** Its descriptor here; 0 for none. */
+  /** Its descriptor in this process; 0 for none. */
   readonly fd: Int32Array
   readonly container: Int32Array
-  /** How often the number was used: events of an earlier listener with this number are not meant for this one. */
+  /**
+   * How often the number was used: events of an earlier listener with this number are not meant for the present one.
+   */
   readonly generation: Int32Array
   /** Calls in flight, and other uses of the descriptor. */
   readonly calls: Int32Array
@@ -22,12 +34,12 @@ export class ListenerTable {
 
   /** @param words LISTENER_TABLE_WORDS */
   constructor(words: Int32Array) {
-    const column = (index: number): Int32Array => words.subarray(index * LISTENERS, (index + 1) * LISTENERS)
-    this.fd = column(0)
-    this.container = column(1)
-    this.generation = column(2)
-    this.calls = column(3)
-    this.muted = column(4)
+    const column = (at: number): Int32Array => words.subarray(at, at + LISTENERS)
+    this.fd = column(WORD.fd)
+    this.container = column(WORD.container)
+    this.generation = column(WORD.generation)
+    this.calls = column(WORD.calls)
+    this.muted = column(WORD.muted)
   }
 
   /** A listener is in use, besides the calls that are counted, or no longer (-1): its descriptor stays. */

@@ -1,15 +1,27 @@
-/** never: there may be none. none: not started yet. wanted: the main thread is starting it. */
+import { setAndWake, waitWhile } from '../../shared/words.ts'
+
+/** never: the container may have no walker. none: it is not started yet. wanted: the main thread is starting it. */
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
 
 /**
  * The walker of each container, as all threads know it: a descriptor of its socket, or a word of WALKER.
  *
- * none --want()--> wanted --set(socket)--> socket --set('none' | 'never')--> none, never
+ *   never -> none       Walkers.admit(): the container may have a walker
+ *   none -> wanted      WalkerTable.want(), by the thread that asks the main thread for it
+ *   wanted -> socket    Walkers.start()
+ *   wanted -> none      Walkers.start(): it could not be started
+ *   wanted -> never     Walkers.start(): too many have hung, or the walker could not be hidden from the container
+ *   socket -> none      Walkers.abandon(): it hangs, or it has ended
+ *   socket -> never     Walkers.abandon(): too many have hung
+ *   socket -> never     Walkers.forget(), as from every other state: the container is gone
+ *
+ * Invariant: only the main thread calls `set`; any thread calls all else. A thread that has read a socket uses it at
+ * once: the main thread closes it five seconds after it has set another word.
  */
 export class WalkerTable {
   readonly #words: Int32Array
 
-  /** @param words one for each container */
+  /** @param words a word for each container */
   constructor(words: Int32Array) {
     this.#words = words
   }
@@ -22,17 +34,16 @@ export class WalkerTable {
   }
 
   set(container: number, walker: number | keyof typeof WALKER): void {
-    Atomics.store(this.#words, container, typeof walker === 'number' ? walker : WALKER[walker])
-    Atomics.notify(this.#words, container)
+    setAndWake(this.#words, container, typeof walker === 'number' ? walker : WALKER[walker])
   }
 
-  /** @returns whether this thread is the one to ask for it */
+  /** @returns whether the calling thread must ask the main thread for the walker */
   want(container: number): boolean {
     return Atomics.compareExchange(this.#words, container, WALKER.none, WALKER.wanted) === WALKER.none
   }
 
   /** Blocks while the walker is being started. @param timeout milliseconds */
   await(container: number, timeout: number): void {
-    Atomics.wait(this.#words, container, WALKER.wanted, timeout)
+    waitWhile(this.#words, container, WALKER.wanted, timeout)
   }
 }

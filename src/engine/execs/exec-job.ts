@@ -1,10 +1,19 @@
 import type { FuseJob } from '../../caller/fuse/fuse-caller.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { now } from '../../kernel/clock.ts'
+import { struct } from '../../shared/struct.ts'
+import { setAndWake, waitWhile } from '../../shared/words.ts'
 
-/** Indices of the two words of an answer: the state of the job, of `EXEC`, and the exit status. */
-const STATE = 0
-const STATUS = 1
+/** The two words of an answer: the state of the job, of `EXEC`, and the exit status. */
+const [WORD, WORDS] = struct({ state: 1, status: 1 })
+/**
+ * The state of a job. told: the program was killed, and its output was reported.
+ *
+ *   asked -> runs      ContainerExecs.start()
+ *   asked -> refused   ContainerExecs.start(): too many programs run already
+ *   runs -> ended      ContainerExecs.start(), once it has ended
+ *   ended -> told      ContainerExecs.over(): it has failed
+ */
 const EXEC = { asked: 0, runs: 1, refused: 2, ended: 3, told: 4 } as const
 /** How long a thread waits until a killed program has ended and its output was reported. */
 const TOLD_MS = 2000
@@ -26,9 +35,8 @@ export type ExecAnswer = (state: keyof typeof EXEC, status?: number) => void
 export const answerOf = (buffer: SharedArrayBuffer): ExecAnswer => {
   const words = new Int32Array(buffer)
   return (state: keyof typeof EXEC, status = 0): void => {
-    Atomics.store(words, STATUS, status)
-    Atomics.store(words, STATE, EXEC[state])
-    Atomics.notify(words, STATE)
+    Atomics.store(words, WORD.status, status)
+    setAndWake(words, WORD.state, EXEC[state])
   }
 }
 
@@ -44,7 +52,7 @@ interface Main {
  * waits (futex) on the state.
  */
 export class ExecJob implements FuseJob {
-  readonly #words = new Int32Array(new SharedArrayBuffer(8))
+  readonly #words = new Int32Array(new SharedArrayBuffer(4 * WORDS))
   readonly #job: string
   readonly #main: Main
 
@@ -57,25 +65,25 @@ export class ExecJob implements FuseJob {
   /** Starts the program. @returns false if the main thread refused, since too many programs are starting */
   start(program: string, process: string): boolean {
     this.#main.ask({ job: this.#job, program, process, answer: this.#words.buffer })
-    Atomics.wait(this.#words, STATE, EXEC.asked)
-    return Atomics.load(this.#words, STATE) !== EXEC.refused
+    waitWhile(this.#words, WORD.state, EXEC.asked)
+    return Atomics.load(this.#words, WORD.state) !== EXEC.refused
   }
 
   get status(): number | undefined {
-    return Atomics.load(this.#words, STATE) >= EXEC.ended ? Atomics.load(this.#words, STATUS) : undefined
+    return Atomics.load(this.#words, WORD.state) >= EXEC.ended ? Atomics.load(this.#words, WORD.status) : undefined
   }
 
   wait(milliseconds: number): void {
-    Atomics.wait(this.#words, STATE, EXEC.runs, milliseconds)
+    waitWhile(this.#words, WORD.state, EXEC.runs, milliseconds)
   }
 
   over(failed?: ReasonCode): void {
     this.#main.over(this.#job, failed)
     const end = now() + TOLD_MS
     for (let left = TOLD_MS; failed !== undefined && left > 0; left = end - now()) {
-      const state = Atomics.load(this.#words, STATE)
+      const state = Atomics.load(this.#words, WORD.state)
       if (state === EXEC.told) return
-      Atomics.wait(this.#words, STATE, state, left)
+      waitWhile(this.#words, WORD.state, state, left)
     }
   }
 }

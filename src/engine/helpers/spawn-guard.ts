@@ -1,9 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { spawnWithoutInheritedFds } from '../../kernel/spawn-fds.ts'
+import { setAndWake, waitWhile } from '../../shared/words.ts'
 
 export type Spawn = typeof spawn
 
 const PATIENCE_MS = 1000
+/**
+ * Does the main thread start a process just now?
+ *
+ *   rests -> starts   SpawnGuard.spawn()
+ *   starts -> rests   SpawnGuard.spawn(): the process has none of our descriptors any more
+ */
+const GUARD = { rests: 0, starts: 1 } as const
 
 /**
  * Starts processes, and lets other threads wait until none is being started. A forked process has copies of all our
@@ -22,17 +30,16 @@ export class SpawnGuard {
 
   /** Does what Node's spawn does, and returns when the new process has no copies of our descriptors any more. */
   readonly spawn: Spawn = ((...args: Parameters<Spawn>): ChildProcess => {
-    Atomics.store(this.#word, 0, 1)
+    Atomics.store(this.#word, 0, GUARD.starts)
     try {
       return spawnWithoutInheritedFds(() => spawn(...args))
     } finally {
-      Atomics.store(this.#word, 0, 0)
-      Atomics.notify(this.#word, 0)
+      setAndWake(this.#word, 0, GUARD.rests)
     }
   }) as Spawn
 
   /** Waits, for at most `PATIENCE_MS`, until no new process can have descriptors that were closed before this call. */
   settle(): void {
-    Atomics.wait(this.#word, 0, 1, PATIENCE_MS)
+    waitWhile(this.#word, 0, GUARD.starts, PATIENCE_MS)
   }
 }

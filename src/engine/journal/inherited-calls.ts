@@ -4,11 +4,12 @@ import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { shutdown } from '../../kernel/socket.ts'
+import { struct } from '../../shared/struct.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
 import type { Slots } from './slots.ts'
 
-const WORD = { taken: 0, count: 1, finished: 2, first: 3 } as const
-export const INHERITED_WORDS = WORD.first + SLOTS
+const [WORD, WORDS] = struct({ taken: 1, count: 1, finished: 1, first: SLOTS })
+export const INHERITED_WORDS = WORDS
 /** The token with which the epoll set of the listeners reports inherited calls. */
 export const INHERITED_TOKEN = 0xffff_fff0
 /** After this number of engines have failed while they served the same call, the call counts as the cause. */

@@ -1,6 +1,12 @@
 /**
  * none: the place has a listener, or nothing; fresh: a monitor's connection that has not forwarded a call yet; idle:
  * the monitor does not wait; serving and above: it waits, and the call was forwarded in second (word - serving).
+ *
+ *   none -> fresh       LxcProxyState.open()
+ *   fresh -> serving    LxcProxyState.begin()
+ *   idle -> serving     LxcProxyState.begin()
+ *   serving -> idle     LxcProxyState.end()
+ *   idle -> none        LxcProxyState.close(), as from every state
  */
 const WORD = { none: 0, fresh: 1, idle: 2, serving: 3 } as const
 

@@ -1,6 +1,7 @@
 import type { Container } from '../../caller/identity/container.ts'
 import { callerHolds } from '../../caller/mounts/fd-holders.ts'
 import type { Fd } from '../../kernel/fd.ts'
+import { OneShot } from '../../shared/one-shot.ts'
 import { ContainerExecs } from '../execs/container-execs.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'
 import { tryDevice } from '../facts/probe-device-rules.ts'
@@ -77,7 +78,7 @@ export class HelperRequests {
         void this.#tryDevice(asked)
         break
       case 'lend':
-        this.#lend(asked.container, new Int32Array(asked.answer))
+        this.#mounters.lend(asked.container, (socket) => new OneShot(asked.answer).set(socket ?? -1))
         break
       case 'giveBack':
         this.#mounters.giveBack(asked.socket, asked.lost)
@@ -101,11 +102,7 @@ export class HelperRequests {
 
   async #tryDevice(asked: Extract<HelperRequest, { type: 'device' }>): Promise<void> {
     const rules = await tryDevice(this.#spawn, asked).catch(() => undefined)
-    settle(new Int32Array(asked.answer), encodeRules(rules))
-  }
-
-  #lend(container: number, answer: Int32Array): void {
-    this.#mounters.lend(container, (socket) => settle(answer, socket ?? -1))
+    new OneShot(asked.answer).set(encodeRules(rules))
   }
 
   /**
@@ -117,10 +114,4 @@ export class HelperRequests {
     clearInterval(this.#expiring)
     this.#expiring = undefined
   }
-}
-
-/** Answers a thread, which waits (futex) for a word other than 0. */
-function settle(answer: Int32Array, word: number): void {
-  Atomics.store(answer, 0, word)
-  Atomics.notify(answer, 0)
 }

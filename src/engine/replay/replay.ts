@@ -7,26 +7,33 @@ import type { Act, Effect, Mark, Replayable, Verb } from '../../calls/act.ts'
 import { why } from '../../calls/reason.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 import { verbs } from '../../verbs/index.ts'
 import type { CachedReply, ReplyCache } from './reply-cache.ts'
-import { sleepMs, waitUntilAsleep } from './wait-asleep.ts'
+import { waitUntilAsleep } from './wait-asleep.ts'
 
-/** A caller that was woken before it has an answer goes away, as soon as it gets a processor. */
+/** How long a caller that a signal has woken may take to leave the kernel: for that it needs a processor. */
 const AWAKE_MS = 1000
-/** With an answer it goes away only if it was on its way already: the answer arrives if it had not got a processor yet. */
+/**
+ * How long a caller that is awake right before we answer gets to leave: if it is still there after that, it has had no
+ * processor yet, and takes the answer.
+ */
 const LEAVING_MS = 0.1
 
-/** What an adoption needs of one call. */
+/** What a replay needs of one call. */
 interface Interruptible {
   readonly container: Container
-  /** In the journal. */
+  /** The slot of the journal. */
   readonly slot: number
 }
 
 /**
- * Without SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a signal cancels a call that is being served: it comes again, from the same
- * instruction, and what was done for it stands in its way. The act is done again first; only if the kernel refuses it for
- * what our own act explains, and that is still there unchanged, the call gets the result of the first time.
+ * Without SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a signal cancels a call that is being served: the call comes again,
+ * from the same instruction, and what was done for it stands in its way. The act is done again first; only if the
+ * kernel refuses it with an error that our own act explains, and what the act made is still there unchanged, the call
+ * gets the result of the first time.
+ *
+ * This is about signals alone: calls that an engine left when it ended are those of `InheritedCalls`.
  */
 export class Replays {
   readonly #cache: ReplyCache
@@ -34,15 +41,18 @@ export class Replays {
   readonly #mayBlock: () => void
 
   /** @param mayBlock called before a thread waits for a caller, or for another thread */
-  constructor(acts: ReplyCache, slots: DataView, mayBlock: () => void) {
-    this.#cache = acts
+  constructor(cache: ReplyCache, slots: DataView, mayBlock: () => void) {
+    this.#cache = cache
     this.#slots = slots
     this.#mayBlock = mayBlock
   }
 
-  /** Waits for the call before, if that was cancelled and is still being served. To be called before anything is looked at. */
-  await({ index, waitKillable: lasting }: Container, tid: Tid): void {
-    if (!lasting) this.#cache.await(index, tid, this.#mayBlock)
+  /**
+   * Waits for the previous call of this thread, if that was cancelled and is still being served. To be called before
+   * anything is looked at.
+   */
+  await({ index, waitKillable }: Container, tid: Tid): void {
+    if (!waitKillable) this.#cache.await(index, tid, this.#mayBlock)
   }
 
   /** @returns undefined where the answer cannot get lost, or the act can be done twice */
@@ -57,15 +67,15 @@ export class Replays {
     if (key === undefined) return undefined
     const place = this.#cache.begin(container, caller.tid, key)
     if (!place) return undefined
-    // From here on, whoever serves the call that comes again waits for this one.
+    // From here on, a thread that serves the call when it comes again waits for this thread.
     if (!waits()) {
       this.#cache.end(container, place, key, false, undefined)
       this.#gone(container)
     }
-    return new Replay({ acts: this.#cache, mayBlock: this.#mayBlock, once, act, sleep, waits, container, key, place })
+    return new Replay({ cache: this.#cache, mayBlock: this.#mayBlock, once, act, sleep, waits, container, key, place })
   }
 
-  /** @returns undefined for what cannot be looked at: it cannot be known again either */
+  /** @returns undefined for an act on something that cannot be looked at: such a call cannot be known again either */
   #key<A>(
     once: Replayable<A>,
     act: A,
@@ -91,16 +101,16 @@ export class Replays {
   }
 }
 
-/** A call was cancelled: it stays one of those in flight for a time, if there are many such. */
-function keepPlace(acts: ReplyCache, container: number, mayBlock: () => void): void {
-  const ms = acts.cancelled(container)
+/** A call was cancelled: it stays in flight for a time, if many calls of its container are cancelled. */
+function keepPlace(cache: ReplyCache, container: number, mayBlock: () => void): void {
+  const ms = cache.cancelled(container)
   if (ms === 0) return
   mayBlock()
-  sleepMs(ms)
+  sleepSync(ms)
 }
 
 interface Parts<A> {
-  readonly acts: ReplyCache
+  readonly cache: ReplyCache
   readonly mayBlock: () => void
   readonly once: Replayable<A>
   readonly act: A
@@ -111,7 +121,7 @@ interface Parts<A> {
   readonly place: CachedReply
 }
 
-/** One act whose answer may get lost. */
+/** An act whose answer may get lost. */
 export class Replay<A> {
   readonly #parts: Parts<A>
   #result: bigint | undefined
@@ -120,7 +130,7 @@ export class Replay<A> {
     this.#parts = parts
   }
 
-  /** Does the act, or finds it done. @throws whatever the act throws */
+  /** Does the act, or finds that it is done. @throws whatever the act throws */
   run(caller: NotifiedCaller, run: () => Effect): Effect {
     const { once, act } = this.#parts
     const before = once.unrepeatedErrno === undefined ? this.#replay(caller) : undefined
@@ -131,29 +141,31 @@ export class Replay<A> {
       return effect
     } catch (error) {
       const isConflict = error instanceof SyscallError && error.errno === once.unrepeatedErrno
-      const adopted = isConflict ? this.#replay(caller) : undefined
-      if (adopted) return adopted
+      const replayed = isConflict ? this.#replay(caller) : undefined
+      if (replayed) return replayed
       throw error
     }
   }
 
   /**
-   * Sends the answer. It gets lost without a sign if a signal has woken the caller, which was on its way but still waited: so
-   * one that is awake gets the time to leave. @returns whether it was delivered
+   * Sends the answer. It gets lost without a sign if a signal has woken the caller, which then leaves although its call
+   * still waits: so a caller that is awake gets the time to leave.
+   *
+   * @returns whether the answer was delivered
    */
   answer(send: () => boolean): boolean {
-    const { acts, mayBlock, container, sleep, waits, key, place } = this.#parts
-    acts.answering(place)
+    const { cache, mayBlock, container, sleep, waits, key, place } = this.#parts
+    cache.answering(place)
     const delivered =
       waitUntilAsleep(waits, LEAVING_MS, mayBlock, () => sleep.isSound || undefined) !== 'gone' && send()
-    acts.end(container, place, key, delivered, this.#result)
-    if (!delivered) keepPlace(acts, container, mayBlock)
+    cache.end(container, place, key, delivered, this.#result)
+    if (!delivered) keepPlace(cache, container, mayBlock)
     return delivered
   }
 
   #replay(caller: NotifiedCaller): Effect | undefined {
-    const { acts, mayBlock, container, once, act, key, place } = this.#parts
-    const result = acts.take(container, place, key, mayBlock)
+    const { cache, mayBlock, container, once, act, key, place } = this.#parts
+    const result = cache.take(container, place, key, mayBlock)
     if (result === undefined || marked(once.fingerprint(act, caller)) !== result) return undefined
     this.#result = result
     return { value: 0n, why: why('adopted') }
@@ -162,7 +174,9 @@ export class Replay<A> {
 
 const marked = (marks: readonly Mark[] | undefined): bigint | undefined => marks && fingerprint(marks)
 
-/** 64 bits, of two kinds of FNV-1a: whoever finds two things with the same one has fooled only itself. */
+/**
+ * 64 bits, of two kinds of FNV-1a: a container that finds two things with the same fingerprint has fooled only itself.
+ */
 function fingerprint(marks: readonly Mark[]): bigint {
   const [bytes, hash] = [Buffer.from(marks.map(spell).join('|'), 'latin1'), [0x811c9dc5, 0x050c5d1f]]
   for (const byte of bytes) {

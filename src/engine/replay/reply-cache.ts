@@ -1,52 +1,69 @@
 import type { Tid } from '../../abi/brand.ts'
+import { Locks } from '../../shared/lock.ts'
+import { struct } from '../../shared/struct.ts'
+import { load64, setAndWake, store64, waitWhile } from '../../shared/words.ts'
 import { CancelRateLimit } from './cancel-rate-limit.ts'
 
-/** For each container: whoever makes more calls at once has no more of them remembered. */
+/** Of each container: of more calls at once no more are remembered. */
 const PLACES = 16
-const LOCK = 0
-const TICKET = 1
-const DUE = 2
-const HEAD = 3
-/** A place: what it is, whose turn it was, by which thread, and two numbers of 64 bits. */
-const WORD = { state: 0, ticket: 1, tid: 2, key: 4, result: 6 } as const
-const WORDS = 8
-const AREA = HEAD + PLACES * WORDS
-export const REPLY_CACHE_WORDS = AREA
+/** state: as in PLACE. ticket: a number that grows with each act of the container. tid: the thread whose call it is. */
+const [WORD, WORDS] = struct({ state: 1, ticket: 1, tid: 2, key: 2, result: 2 })
+/** lock: as in `Locks`. ticket: the last one that was given. due: as in `CancelRateLimit`. */
+const [AREA, AREA_WORDS] = struct({ lock: 1, ticket: 1, due: 1, places: PLACES * WORDS })
+export const REPLY_CACHE_WORDS = AREA_WORDS
 
 /**
- * acting: its call is being served. answering: whatever was done is done, and the answer is under way. left: the act was
- * done, and its answer did not arrive.
+ * acting: its call is being served. answering: the act is over, and the answer is under way. left: the act was done,
+ * and its answer did not arrive.
+ *
+ *   free -> acting        ReplyCache.begin()
+ *   left -> acting        ReplyCache.begin(): no place is free, and this is the oldest that is left
+ *   acting -> answering   ReplyCache.answering()
+ *   acting -> free        ReplyCache.end(): the call had gone before its act
+ *   answering -> free     ReplyCache.end(): the answer arrived, or the act did nothing
+ *   answering -> left     ReplyCache.end(): the act was done, and the answer did not arrive
+ *   left -> free          ReplyCache.take(): the call that comes again has the result
+ *   left -> free          ReplyCache.end(): a later call with the same key has its answer
  */
-const STATE = { free: 0, acting: 1, answering: 2, left: 3 } as const
+const PLACE = { free: 0, acting: 1, answering: 2, left: 3 } as const
 const WAIT_MS = 1000
 
-/** What was done for a call, by a place in the table. */
+/** The place in the table of one act. */
 export interface CachedReply {
   readonly at: number
   readonly ticket: number
 }
 
 /**
- * The acts of calls whose answers may get lost, in memory that the threads share. A container has places of its own: what
- * one does takes nothing from another.
+ * The acts of calls whose answers may get lost, in memory that the threads share. A container has places of its own:
+ * what one does takes nothing from another.
+ *
+ * Invariant: any thread may call everything. A place that is `acting` or `answering` belongs to the thread that began
+ * it, which alone says that it is over. All else of a container changes under its lock, which is held for microseconds,
+ * by no thread that could block meanwhile.
  */
 export class ReplyCache {
   readonly #words: Int32Array
+  readonly #locks: Locks
   readonly #cancellations: CancelRateLimit
 
-  /** @param words UNDELIVERED_WORDS for each container */
+  /** @param words REPLY_CACHE_WORDS for each container */
   constructor(words: Int32Array) {
     this.#words = words
+    this.#locks = new Locks(words)
     this.#cancellations = new CancelRateLimit(words)
   }
 
-  /** Waits until no act is done for this thread: one that is was for a call that was cancelled, for it makes one at a time. */
+  /**
+   * Waits while another engine thread still acts for caller `tid`. A thread makes one call at a time, so such an act
+   * belongs to a call that a signal has cancelled.
+   */
   await(container: number, tid: Tid, mayBlock: () => void): void {
-    const first = container * AREA + HEAD
+    const first = container * AREA_WORDS + AREA.places
     for (let at = first; at < first + PLACES * WORDS; at += WORDS) {
-      if (!this.#is(at, STATE.acting) || this.#words[at + WORD.tid] !== tid) continue
+      if (!this.#is(at, PLACE.acting) || this.#words[at + WORD.tid] !== tid) continue
       mayBlock()
-      this.#hasEnded(at, STATE.acting)
+      this.#hasEnded(at, PLACE.acting)
     }
   }
 
@@ -54,23 +71,23 @@ export class ReplyCache {
   begin(container: number, tid: Tid, key: bigint): CachedReply | undefined {
     return this.#locked(container, (area) => {
       const words = this.#words
-      // One that is free, or else the oldest of those that nobody came back for.
-      const rank = (at: number): number => (this.#is(at, STATE.free) ? -1 : words[at + WORD.ticket]!)
+      // A place that is free, or else the oldest of those for which no call came again.
+      const rank = (at: number): number => (this.#is(at, PLACE.free) ? -1 : words[at + WORD.ticket]!)
       const places = placesOf(area).filter((at) => !this.#isUnknown(at))
       const [at] = places.toSorted((a, b) => rank(a) - rank(b))
       if (at === undefined) return undefined
-      const ticket = ++words[area + TICKET]!
+      const ticket = ++words[area + AREA.ticket]!
       words[at + WORD.ticket] = ticket
       words[at + WORD.tid] = tid
-      this.#store(at + WORD.key, key)
-      Atomics.store(words, at + WORD.state, STATE.acting)
+      store64(words, at + WORD.key, key)
+      Atomics.store(words, at + WORD.state, PLACE.acting)
       return { at, ticket }
     })
   }
 
   /**
-   * What was done for an earlier call with the same key, whose answer did not arrive; waits as long as that is not known.
-   * The result is not to be had a second time.
+   * The result of an earlier call with the same key whose answer did not arrive; waits as long as it is not known
+   * whether there is such a call. The result is given once.
    */
   take(container: number, place: CachedReply, key: bigint, mayBlock: () => void): bigint | undefined {
     for (;;) {
@@ -84,7 +101,7 @@ export class ReplyCache {
 
   /** The act of a place is over: from here on its answer may arrive, and the caller makes its next call at once. */
   answering({ at }: CachedReply): void {
-    this.#set(at, STATE.answering)
+    this.#set(at, PLACE.answering)
   }
 
   /**
@@ -101,24 +118,24 @@ export class ReplyCache {
   ): void {
     this.#locked(container, (area) => {
       const words = this.#words
-      if (result !== undefined) this.#store(at + WORD.result, result)
-      if (delivered) for (const left of this.#left(area, ticket, key)) words[left + WORD.state] = STATE.free
-      if (delivered) this.#cancellations.pay(area + DUE)
-      this.#set(at, delivered || result === undefined ? STATE.free : STATE.left)
+      if (result !== undefined) store64(words, at + WORD.result, result)
+      if (delivered) for (const left of this.#left(area, ticket, key)) words[left + WORD.state] = PLACE.free
+      if (delivered) this.#cancellations.pay(area + AREA.due)
+      this.#set(at, delivered || result === undefined ? PLACE.free : PLACE.left)
     })
   }
 
   /** A call of this container was cancelled. @returns for how many milliseconds its place in the engine must be kept */
   cancelled(container: number): number {
-    return this.#cancellations.count(container * AREA + DUE)
+    return this.#cancellations.count(container * AREA_WORDS + AREA.due)
   }
 
-  /** A new container has this number. */
+  /** Another container has this number now. */
   forget(container: number): void {
-    this.#words.fill(0, container * AREA, (container + 1) * AREA)
+    this.#locked(container, (area) => this.#words.fill(0, area + AREA.ticket, area + AREA_WORDS))
   }
 
-  /** @returns what was left last; or the place of a call before, of which it is not known yet */
+  /** @returns the newest result that is left; or the place of an earlier call of which it is not known yet */
   #latest(
     area: number,
     { ticket }: CachedReply,
@@ -128,25 +145,26 @@ export class ReplyCache {
     if (unknown !== undefined) return { at: unknown, state: Atomics.load(this.#words, unknown + WORD.state) }
     const last = this.#left(area, ticket, key).at(-1)
     if (last === undefined) return undefined
-    this.#words[last + WORD.state] = STATE.free
-    return this.#load(last + WORD.result)
+    this.#words[last + WORD.state] = PLACE.free
+    return load64(this.#words, last + WORD.result)
   }
 
+  /** Waits until a place has another state. @returns false if it still has this one after a second */
   #hasEnded(at: number, state: number): boolean {
-    return Atomics.wait(this.#words, at + WORD.state, state, WAIT_MS) !== 'timed-out'
+    return waitWhile(this.#words, at + WORD.state, state, WAIT_MS)
   }
 
-  /** The oldest first. */
+  /** The places that are left of earlier calls with this key, the oldest first. */
   #left(area: number, ticket: number, key: bigint): readonly number[] {
     const words = this.#words
-    const left = this.#before(area, ticket, key, (at) => this.#is(at, STATE.left))
+    const left = this.#before(area, ticket, key, (at) => this.#is(at, PLACE.left))
     return left.toSorted((a, b) => words[a + WORD.ticket]! - words[b + WORD.ticket]!)
   }
 
   #before(area: number, ticket: number, key: bigint, isIt: (at: number) => boolean): readonly number[] {
     const words = this.#words
     return placesOf(area).filter(
-      (at) => isIt(at) && words[at + WORD.ticket]! < ticket && this.#load(at + WORD.key) === key,
+      (at) => isIt(at) && words[at + WORD.ticket]! < ticket && load64(words, at + WORD.key) === key,
     )
   }
 
@@ -154,37 +172,20 @@ export class ReplyCache {
     return Atomics.load(this.#words, at + WORD.state) === state
   }
 
-  /** Whether its answer arrives. */
+  /** Is it not known yet whether its answer arrives? */
   #isUnknown(at: number): boolean {
-    return this.#is(at, STATE.acting) || this.#is(at, STATE.answering)
+    return this.#is(at, PLACE.acting) || this.#is(at, PLACE.answering)
   }
 
   #set(at: number, state: number): void {
-    Atomics.store(this.#words, at + WORD.state, state)
-    Atomics.notify(this.#words, at + WORD.state)
+    setAndWake(this.#words, at + WORD.state, state)
   }
 
-  #load(at: number): bigint {
-    return (BigInt(this.#words[at + 1]! >>> 0) << 32n) | BigInt(this.#words[at]! >>> 0)
-  }
-
-  #store(at: number, value: bigint): void {
-    this.#words[at] = Number(BigInt.asIntN(32, value))
-    this.#words[at + 1] = Number(BigInt.asIntN(32, value >> 32n))
-  }
-
-  /** Held for microseconds, and by nobody who could block meanwhile. */
   #locked<T>(container: number, action: (area: number) => T): T {
-    const area = container * AREA
-    while (Atomics.compareExchange(this.#words, area + LOCK, 0, 1) !== 0) Atomics.wait(this.#words, area + LOCK, 1, 1)
-    try {
-      return action(area)
-    } finally {
-      Atomics.store(this.#words, area + LOCK, 0)
-      Atomics.notify(this.#words, area + LOCK)
-    }
+    const area = container * AREA_WORDS
+    return this.#locks.during(area + AREA.lock, () => action(area))
   }
 }
 
 const placesOf = (area: number): readonly number[] =>
-  Array.from({ length: PLACES }, (_, index) => area + HEAD + index * WORDS)
+  Array.from({ length: PLACES }, (_, index) => area + AREA.places + index * WORDS)

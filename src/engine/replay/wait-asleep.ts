@@ -1,13 +1,17 @@
 import { now } from '../../kernel/clock.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 
-/** So often it is looked at once more without a pause: most have left by then, and to pass the lead costs more than a look. */
+/**
+ * How often it is looked without a pause: most callers have left by then, and to hand the lead over costs more than a
+ * look.
+ */
 const LOOKS = 4
-/** Each pause is twice the one before: a caller that gets no processor for long must not take ours. */
+/** Each pause is twice the previous one: a caller that gets no processor for long must not take ours. */
 const FIRST_MS = 0.02
 const LONGEST_MS = 10
 
 /**
- * Looks until the caller sleeps, for a time.
+ * Looks until the caller sleeps, for up to `ms` milliseconds.
  *
  * @param mayBlock called before the first pause
  * @returns gone: its call does not wait any more; awake: it did not sleep
@@ -26,10 +30,6 @@ export function waitUntilAsleep<T>(
     if (now() > end) return 'awake'
     if (looks < LOOKS) continue
     if (looks === LOOKS) mayBlock()
-    sleepMs(Math.min(FIRST_MS * 2 ** (looks - LOOKS), LONGEST_MS))
+    sleepSync(Math.min(FIRST_MS * 2 ** (looks - LOOKS), LONGEST_MS))
   }
 }
-
-/** Blocks this thread. */
-export const sleepMs = (ms: number): void => void Atomics.wait(never, 0, 0, ms)
-const never = new Int32Array(new SharedArrayBuffer(4))

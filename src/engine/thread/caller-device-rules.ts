@@ -5,26 +5,30 @@ import type { Container } from '../../caller/identity/container.ts'
 import type { CallerTask } from '../../caller/task/caller-task.ts'
 import type { DeviceRulesServices } from '../../caller/thread-context.ts'
 import { now } from '../../kernel/clock.ts'
+import { OneShot } from '../../shared/one-shot.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 import { type DeviceRulesCache, decodeRules, isOpen, staying, stays } from '../facts/device-rules-cache.ts'
 import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
 import type { ProbePace } from '../facts/probe-pace.ts'
-import { sleepMs } from '../replay/wait-asleep.ts'
 import type { FromThread } from './thread-messages.ts'
 
-/** Of a key of the cache: random and the same for all threads, so that no container can choose groups with the same key. */
+/**
+ * The start of what a key of the cache is made of: random and the same for all threads, so that no container can choose
+ * groups with the same key.
+ */
 export const SEED_BYTES = 16
 const DEV_AT = SEED_BYTES
 const TEXT_AT = DEV_AT + 4
-/** A line for each hierarchy, of up to 4 KiB. */
+/** In bytes: the text has a line for each hierarchy, of up to 4 KiB. */
 const TEXT_LIMIT = 64 * 1024
 /**
- * To read where a task is takes the kernel 7 us where there are ten hierarchies, an eighth of a whole call. Who was allowed
- * everything so lately is taken to be where it was: its number is not given to another task so soon, for the numbers must go
- * round before.
+ * How long a task that was allowed everything is taken to be in the same groups: to read them takes the kernel 7 us
+ * where there are ten hierarchies, an eighth of a whole call. Its number is not given to another task so soon, for the
+ * kernel gives all other numbers before.
  */
 const LATELY_MS = 10
 const ALLOWED: DeviceRules = { mknod: true, open: true }
-/** No line of `/proc/TID/cgroup`. */
+/** The text of the container's own groups, which no `/proc/TID/cgroup` has. */
 const HOME = Buffer.from('home')
 
 interface Parts {
@@ -36,7 +40,7 @@ interface Parts {
   readonly mayBlock: () => void
 }
 
-/** What may be allowed for a device in some groups. */
+/** What is asked: what the rules of some groups allow for a device. */
 interface Question {
   readonly container: number
   readonly dev: Dev
@@ -45,11 +49,16 @@ interface Question {
   readonly groups: () => GroupsToJoin
 }
 
-/** Knows what device rules allow; what nobody has asked lately the main thread finds out, by a process that joins the groups. */
+/**
+ * Knows what device rules allow. What no thread has asked lately, the main thread finds out by a process that joins the
+ * groups.
+ *
+ * Invariant: an object belongs to one thread, which alone calls it; `cache`, `pace` and `seed` are shared.
+ */
 export class CallerDeviceRules implements DeviceRulesServices {
   readonly #parts: Parts
   readonly #room = Buffer.alloc(TEXT_AT + TEXT_LIMIT)
-  /** Who was allowed everything last, for which device, and until when that is lately. */
+  /** The task that was allowed everything last, for which device, and until when that counts. */
   readonly #last = { serial: 0, tid: 0, dev: 0, until: 0 }
 
   constructor(parts: Parts) {
@@ -75,7 +84,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
     const home = pathsOf(container)
     if (home.length === 0) return false
     const inHome = { container: container.index, dev, callerTask, key: this.#key(dev, HOME), groups: () => home }
-    // The caller's group may lie elsewhere, or have been asked before the bar was there.
+    // The caller's group may lie elsewhere, or the answer for it may be older than the bar.
     return this.#closed(inHome, bar) && this.#closed(this.#ofCaller(container, dev, callerTask), () => true)
   }
 
@@ -95,7 +104,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
     return { container: index, dev, callerTask, key, groups: () => text.toString('latin1', 0, length) }
   }
 
-  /** @param text in the room already, so long; or what becomes it */
+  /** @param text the text; or its length, if it lies in the room already */
   #key(dev: Dev, text: Buffer | number): Buffer {
     const room = this.#room
     room.writeUInt32LE(dev, DEV_AT)
@@ -108,7 +117,10 @@ export class CallerDeviceRules implements DeviceRulesServices {
     return this.#parts.cache.get(question.container, question.key) || this.#find(question)
   }
 
-  /** A container could have its calls ask about one group after the other: they wait then, and others of it with them. */
+  /**
+   * A container could have its calls ask about one group after the other: then they wait, and its other calls with
+   * them.
+   */
   #find(question: Question): number {
     const { cache, pace, post, mayBlock } = this.#parts
     const { container, dev, callerTask, key } = question
@@ -117,19 +129,19 @@ export class CallerDeviceRules implements DeviceRulesServices {
     const mustBeIt = callerTask.hold()
     const wait = pace.wait(container)
     if (wait > 0) {
-      sleepMs(wait)
+      sleepSync(wait)
       mustBeIt()
     }
-    const answer = new Int32Array(new SharedArrayBuffer(4))
+    const answer = new OneShot()
     post({ type: 'device', tid: callerTask.tid, dev, groups, answer: answer.buffer })
-    Atomics.wait(answer, 0, 0)
+    const word = answer.wait()!
     mustBeIt()
-    cache.set(container, key, answer[0]!)
-    return answer[0]!
+    cache.set(container, key, word)
+    return word
   }
 }
 
-/** The groups in which the init of a container was put, as far as they are not ours too. */
+/** The groups into which the init of a container was put, as far as we are not in them too. */
 function pathsOf({ handles }: Container): readonly string[] {
   const fds = [handles?.cgroup, handles?.devices].filter((fd) => fd !== undefined)
   return fds.map((fd) => readlinkSync(`/proc/self/fd/${fd}`, 'latin1'))

@@ -1,37 +1,48 @@
 import { now } from '../../kernel/clock.ts'
 
-/** What a call may cost: most take a tenth of that, a third on a slow machine that others use too. Dear ones take 10 to 10,000. */
+/**
+ * The time that a call may take: most take a tenth of it, a third on a slow machine with other work. Dear calls take 10
+ * to 10,000 ms.
+ */
 const CALL_MS = 1
-/** What is beyond that each container may have as much of as a tenth of a processor gives. */
+/** Beyond CALL_MS, the calls of a container may take a tenth of one processor. */
 const PARTS = 10
-/** As much at once, in milliseconds of the time that pays for it: a new thread compiles what it runs first. */
+/**
+ * How much they may take at once, in milliseconds of the time that pays for it: a new thread compiles what it runs
+ * first.
+ */
 const BURST_MS = 2000
-/** What is due later than that is forgotten. */
+/** A container owes no more than this: what is due later is due because the clock, of 32 bits, has begun anew. */
 const LONGEST_MS = 5000
 
 /**
- * How much processor time the calls of each container take. A container can make calls that cost a thousand times what others
- * cost. So one whose calls take more than they may is dear, until time has paid for it: it has one call in flight, which takes
- * one processor at most, and the scheduler shares that with others. What a call waits is not counted, nor are cheap calls, so
- * that no number of them hides the dear ones.
+ * A token bucket (GCRA) for each container, on the processor time of its calls. A container can make calls that cost a
+ * thousand times what others cost. So a container whose calls take more than they may is dear, until time has paid for
+ * them: it has one call in flight, which takes one processor at most, and the scheduler shares that with others. The
+ * time that a call waits is not counted, nor are cheap calls, so that no number of them hides the dear ones.
+ *
+ * Invariant: any thread may call everything. Of two threads that charge a container at once, one may charge nothing.
  */
 export class FairShare {
-  /** At which millisecond a container will have paid for what it had. */
+  /** The millisecond at which a container will have paid for what its calls took. */
   readonly #due: Int32Array
 
   constructor(due: Int32Array) {
     this.#due = due
   }
 
-  /** Is it so little, seen from outside, that it need not be counted? @param ms that a call took */
+  /** Did a call take so little time, waiting included, that it need not be counted? @param ms the time that it took */
   static isCheap(ms: number): boolean {
     return ms <= CALL_MS
   }
 
-  /** A call has taken so many milliseconds of processors. @param at of the container */
+  /**
+   * A call has taken `spent` milliseconds of processors.
+   *
+   * @param at the word of the container
+   */
   charge(at: number, spent: number, ms = now()): void {
     const price = Math.round(PARTS * (spent - CALL_MS))
-    // Two threads at once may count one call.
     if (price > 0) this.#due[at] = ms + Math.min(this.#ahead(at, ms) + price, LONGEST_MS)
   }
 
@@ -39,7 +50,7 @@ export class FairShare {
     return this.#due[at] !== 0 && this.#ahead(at, ms ?? now()) > BURST_MS
   }
 
-  /** A new container has this number. */
+  /** Another container has this number now. */
   forget(at: number): void {
     this.#due[at] = 0
   }

@@ -3,20 +3,20 @@ import { SCHED, SCHED_RESET_ON_FORK } from '../../abi/sched.ts'
 import { LostThread, type ThreadIdentity } from '../../caller/identity/thread-identity.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { schedSetscheduler } from '../../kernel/sched.ts'
+import { CACHE_LINE, struct } from '../../shared/struct.ts'
 
 /** As many as there can be threads, and as many that were lost. */
 const THREADS = 2 * 512
-/** What the main thread wants: the real-time priority of the fast lane, 0 for none; and how the process was started. */
-const PRIORITY = 0
-const USUAL_POLICY = 1
-const USUAL_PRIORITY = 2
-const COUNT = 3
-const HEAD = 16
-/** Of a thread: its id, and how often it has changed the lane; it is in the slow one after an odd number. */
-const WORDS = 2
-const THREAD = 0
-const CHANGES = 1
-export const LANE_WORDS = HEAD + THREADS * WORDS
+/**
+ * priority: the real-time priority that the main thread wants for the fast lane, 0 for none. usualPolicy,
+ * usualPriority: how the process was started. count: how many threads have a place.
+ */
+const [HEAD, HEAD_WORDS] = struct({ priority: 1, usualPolicy: 1, usualPriority: 1, count: CACHE_LINE - 3 })
+/**
+ * Of a thread: its id, and how often it has changed the lane; after an odd number of changes it is in the slow lane.
+ */
+const [WORD, WORDS] = struct({ thread: 1, changes: 1 })
+export const LANE_WORDS = HEAD_WORDS + THREADS * WORDS
 
 interface Rule {
   readonly policy: number
@@ -27,11 +27,17 @@ interface Rule {
 const raised = (priority: number): Rule => ({ policy: SCHED.RR | SCHED_RESET_ON_FORK, priority })
 
 /**
- * In which lane each engine thread is. In the fast one are those that wait for calls and those that serve what is soon done: they
- * have the priority that is wanted, if one is. In the slow one a thread does what may take long: as any other process would.
+ * In which lane each engine thread is. In the fast lane are the threads that wait for calls and those that serve calls
+ * which are soon done: they have the priority that is wanted, if any is. In the slow lane a thread does what may take
+ * long, scheduled as any other process.
  *
- * A thread may change its lane just when the main thread gives all of them another priority. So whoever does one says so first,
- * does it, and does it again if the other one has said something meanwhile.
+ *   fast -> slow   Lane.slow(), by the thread itself
+ *   slow -> fast   Lane.fast(), by the thread itself, when its call is over
+ *
+ * Invariant: the main thread alone sets `priority`, and calls `start` before there is a thread, and `schedule`; a
+ * thread alone changes its place. Both may happen at once: so the thread counts its change before it sets its
+ * scheduling, and sets it again if `priority` is another one by then; the main thread sets `priority` before it
+ * schedules a thread, and schedules that again if it has changed the lane by then.
  */
 export class Lanes {
   readonly #words: Int32Array
@@ -41,23 +47,23 @@ export class Lanes {
     this.#words = words
   }
 
-  /** How the process was started. To be told before there is a thread. */
+  /** Keeps how the process was started. Before there is a thread. */
   start({ policy, priority }: Rule): void {
-    this.#words[USUAL_POLICY] = policy
-    this.#words[USUAL_PRIORITY] = priority
+    this.#words[HEAD.usualPolicy] = policy
+    this.#words[HEAD.usualPriority] = priority
   }
 
   get usual(): Rule {
-    return { policy: this.#words[USUAL_POLICY]!, priority: this.#words[USUAL_PRIORITY]! }
+    return { policy: this.#words[HEAD.usualPolicy]!, priority: this.#words[HEAD.usualPriority]! }
   }
 
   /** The priority that the fast lane has: 0 for the usual one. */
   get priority(): number {
-    return Atomics.load(this.#words, PRIORITY)
+    return Atomics.load(this.#words, HEAD.priority)
   }
 
   set priority(wanted: number) {
-    Atomics.store(this.#words, PRIORITY, wanted)
+    Atomics.store(this.#words, HEAD.priority, wanted)
   }
 
   /** How a thread in the fast lane is scheduled. */
@@ -66,7 +72,7 @@ export class Lanes {
     return priority > 0 ? raised(priority) : this.usual
   }
 
-  /** Gives a thread what it shall have now. Needs CAP_SYS_NICE. */
+  /** Schedules a thread as it shall be now. Needs CAP_SYS_NICE. */
   schedule(tid: Tid): void {
     const at = this.#find(tid)
     for (let before = -1; before !== this.#changes(at); ) {
@@ -78,21 +84,21 @@ export class Lanes {
 
   /** The lane of the calling thread. @param fault told why a priority cannot be had */
   own(identity: ThreadIdentity, fault: (message: string) => void): Lane {
-    const at = HEAD + WORDS * Atomics.add(this.#words, COUNT, 1)
+    const at = HEAD_WORDS + WORDS * Atomics.add(this.#words, HEAD.count, 1)
     const tid = currentTid()
-    Atomics.store(this.#words, at + THREAD, tid)
-    return new Lane(this, { tid, identity, fault, change: () => Atomics.add(this.#words, at + CHANGES, 1) })
+    Atomics.store(this.#words, at + WORD.thread, tid)
+    return new Lane(this, { tid, identity, fault, change: () => Atomics.add(this.#words, at + WORD.changes, 1) })
   }
 
-  /** undefined: it is none that serves calls. */
+  /** @returns undefined for a thread that serves no calls */
   #find(tid: Tid): number | undefined {
-    const end = HEAD + WORDS * Atomics.load(this.#words, COUNT)
-    for (let at = HEAD; at < end; at += WORDS) if (this.#words[at + THREAD] === tid) return at
+    const end = HEAD_WORDS + WORDS * Atomics.load(this.#words, HEAD.count)
+    for (let at = HEAD_WORDS; at < end; at += WORDS) if (this.#words[at + WORD.thread] === tid) return at
     return undefined
   }
 
   #changes(at: number | undefined): number {
-    return at === undefined ? 0 : Atomics.load(this.#words, at + CHANGES)
+    return at === undefined ? 0 : Atomics.load(this.#words, at + WORD.changes)
   }
 }
 
@@ -100,11 +106,15 @@ interface Parts {
   readonly tid: Tid
   readonly identity: ThreadIdentity
   readonly fault: (message: string) => void
-  /** To be called before it changes. */
+  /** To be called before the lane changes. */
   readonly change: () => void
 }
 
-/** In which lane the calling thread is: in the fast one at first. */
+/**
+ * In which lane the calling thread is: in the fast lane at first.
+ *
+ * Invariant: an object belongs to one thread, which alone calls it.
+ */
 export class Lane {
   readonly #lanes: Lanes
   readonly #parts: Parts
@@ -124,8 +134,9 @@ export class Lane {
     this.#parts.change()
     if (this.#lanes.priority === 0) return
     this.#isLowered = true
-    // A lower priority of the same real-time policy, or a policy that is none, nobody needs a capability for; but for taking off
-    // SCHED_RESET_ON_FORK. (linux/kernel/sched/syscalls.c user_check_sched_setscheduler())
+    // A thread may lower its priority in the same real-time policy, or take a policy that is not real-time, without a
+    // capability, but it may not take off SCHED_RESET_ON_FORK (linux/kernel/sched/syscalls.c
+    // user_check_sched_setscheduler()).
     const { policy, priority } = this.#lanes.usual
     this.#try(() => this.#set({ policy: (priority > 0 ? SCHED.RR : policy) | SCHED_RESET_ON_FORK, priority }))
   }
@@ -151,7 +162,7 @@ export class Lane {
     schedSetscheduler(this.#parts.tid, policy, priority)
   }
 
-  /** A thread that has not the priority which it should have still serves; why is told once. */
+  /** A thread that does not get the priority which it should have still serves; the reason is told once. */
   #try(action: () => void): void {
     try {
       action()

@@ -3,6 +3,7 @@ import { STORE_LOCKS } from '../../caller/programs/bpf-program-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
 import { Alarm } from '../../kernel/timer.ts'
+import { CACHE_LINE, struct } from '../../shared/struct.ts'
 import { DeviceRulesCache, RULES_WORDS } from '../facts/device-rules-cache.ts'
 import { ProbePace } from '../facts/probe-pace.ts'
 import { INFO_WORDS, SysinfoCache } from '../facts/sysinfo-cache.ts'
@@ -21,34 +22,50 @@ import { SEED_BYTES } from './caller-device-rules.ts'
 import { FairShare } from './fair-share.ts'
 import { LANE_WORDS, Lanes } from './lane.ts'
 
-/** Each holds kernel memory that is charged to us. */
+/** Mounts of one container: each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
-const SEED_WORDS = SEED_BYTES / 4
-const PER_CONTAINER = RULES_WORDS + INFO_WORDS + STORE_LOCKS + REPLY_CACHE_WORDS
-const CALLS = 8
-const ANSWERED = 0
-const SPAWNING = 4
+/** A container is distrusted after this many strikes, for so many seconds after the first. */
 const STRIKES = 16
 const FORGIVEN_S = 10
 
-/** Of all of it. */
-const BYTES =
-  4 *
-  (LEADERSHIP_WORDS +
-    ACTIVITY_WORDS +
-    16 +
-    SEED_WORDS +
-    DEDICATED_WORDS +
-    INHERITED_WORDS +
-    ENTRIES +
-    LANE_WORDS +
-    LISTENER_TABLE_WORDS +
-    LISTENERS +
-    (9 + PER_CONTAINER) * CONTAINERS)
+/** answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. */
+const [COUNT] = struct({ answered: 4, spawning: 4, calls: 8 })
+
+/** The parts of the memory, in 32-bit words. */
+const SIZES = {
+  leadership: LEADERSHIP_WORDS,
+  activity: ACTIVITY_WORDS,
+  counts: CACHE_LINE,
+  dedicated: DEDICATED_WORDS,
+  inherited: INHERITED_WORDS,
+  lanes: LANE_WORDS,
+  listeners: LISTENER_TABLE_WORDS,
+  proxies: LISTENERS,
+  containerCalls: CONTAINERS,
+  containerStrikes: CONTAINERS,
+  containerForgiven: CONTAINERS,
+  walkers: CONTAINERS,
+  containerMounts: CONTAINERS,
+  containerMuted: CONTAINERS,
+  containerWaited: CONTAINERS,
+  share: CONTAINERS,
+  deviceRules: RULES_WORDS * CONTAINERS,
+  rulesPace: CONTAINERS,
+  rulesSeed: SEED_BYTES / Int32Array.BYTES_PER_ELEMENT,
+  sysinfo: INFO_WORDS * CONTAINERS,
+  programLocks: STORE_LOCKS * CONTAINERS,
+  contextLocks: ENTRIES,
+  replyCache: REPLY_CACHE_WORDS * CONTAINERS,
+} as const
+const [PART, WORDS] = struct(SIZES)
 
 /**
- * What the threads of the pool share: who leads, and a few words for each listener and each container. Everything else is a
- * thread's own.
+ * What the threads of one engine share: who leads, and a few words for each listener and each container. Everything
+ * else is a thread's own. The memory ends with the engine, and with it all locks that lie in it.
+ *
+ * Invariant: the main thread makes the memory before it starts a thread, and alone calls `clearMuted`, `hasWaited` and
+ * `resetContainer`, but that a thread may clear a listener which it has taken out of the set. Counters are changed
+ * atomically, by any thread; strikes are counted by the deputy alone.
  */
 export class SharedState {
   readonly buffer: SharedArrayBuffer
@@ -61,17 +78,18 @@ export class SharedState {
   readonly inherited: Int32Array
   readonly walkers: WalkerTable
   readonly listeners: ListenerTable
-  /** Which of them are connections of LXC's monitors, and what those do. */
+  /** Which listeners are connections of LXC's monitors, and what those do. */
   readonly proxies: LxcProxyState
-  /** By container: calls in flight; how often it kept a thread waiting, and the second at which that is forgotten. */
+  /** By container: its calls in flight. */
   readonly containerCalls: Int32Array
+  /** By container: how often it kept a thread waiting, and the second at which that is forgotten. */
   readonly #containerStrikes: Int32Array
   readonly #containerForgiven: Int32Array
   /** What the device rules of the containers allow. */
   readonly deviceRules: DeviceRulesCache
-  /** How often that is asked for. */
+  /** Bounds how often a process tries the device rules. */
   readonly rulesPace: ProbePace
-  /** Nobody else knows it: see `CallerDeviceRules`. */
+  /** Known to no other process: see `CallerDeviceRules`. */
   readonly rulesSeed: Uint8Array
   /** What is reported of the containers. */
   readonly sysinfo: SysinfoCache
@@ -83,54 +101,49 @@ export class SharedState {
   readonly #containerMounts: Int32Array
   readonly #containerMuted: Int32Array
   readonly #containerWaited: Int32Array
-  /** Which of the threads do what may take long, and the priority of the others. */
+  /** Which of the threads do what may take long, and the priority of all others. */
   readonly lanes: Lanes
   /** Which containers take more of the processors than they should. */
   readonly share: FairShare
 
   /** @param buffer of the thread that made it first; without one it is made */
-  constructor(buffer = new SharedArrayBuffer(BYTES)) {
+  constructor(buffer = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT)) {
     this.buffer = buffer
-    let at = 0
-    const array = (length: number): Int32Array => {
-      const words = new Int32Array(buffer, at, length)
-      at += 4 * length
-      return words
-    }
-    this.#leadership = array(LEADERSHIP_WORDS)
-    this.#activity = array(ACTIVITY_WORDS)
-    this.#counts = array(16)
-    this.spawnGuard = new SpawnGuard(this.#counts.subarray(SPAWNING, SPAWNING + 1))
-    this.dedicated = array(DEDICATED_WORDS)
-    this.inherited = array(INHERITED_WORDS)
-    this.lanes = new Lanes(array(LANE_WORDS))
-    this.listeners = new ListenerTable(array(LISTENER_TABLE_WORDS))
-    this.proxies = new LxcProxyState(array(LISTENERS), seconds)
-    this.containerCalls = array(CONTAINERS)
-    this.#containerStrikes = array(CONTAINERS)
-    this.#containerForgiven = array(CONTAINERS)
-    this.walkers = new WalkerTable(array(CONTAINERS))
-    this.#containerMounts = array(CONTAINERS)
-    this.#containerMuted = array(CONTAINERS)
-    this.#containerWaited = array(CONTAINERS)
-    this.share = new FairShare(array(CONTAINERS))
-    this.deviceRules = new DeviceRulesCache(array(RULES_WORDS * CONTAINERS), seconds)
-    this.rulesPace = new ProbePace(array(CONTAINERS), now)
-    this.rulesSeed = this.#seed(array(SEED_WORDS))
-    this.sysinfo = new SysinfoCache(array(INFO_WORDS * CONTAINERS))
-    this.persistentLocks = { programs: array(STORE_LOCKS * CONTAINERS), contexts: array(ENTRIES) }
-    this.replyCache = new ReplyCache(array(REPLY_CACHE_WORDS * CONTAINERS))
-    if (at !== BYTES) throw new RangeError(`Cannot lay out the shared state: it takes ${at} bytes, not ${BYTES}`)
+    const part = (name: keyof typeof SIZES): Int32Array =>
+      new Int32Array(buffer, PART[name] * Int32Array.BYTES_PER_ELEMENT, SIZES[name])
+    this.#leadership = part('leadership')
+    this.#activity = part('activity')
+    this.#counts = part('counts')
+    this.spawnGuard = new SpawnGuard(this.#counts.subarray(COUNT.spawning))
+    this.dedicated = part('dedicated')
+    this.inherited = part('inherited')
+    this.lanes = new Lanes(part('lanes'))
+    this.listeners = new ListenerTable(part('listeners'))
+    this.proxies = new LxcProxyState(part('proxies'), seconds)
+    this.containerCalls = part('containerCalls')
+    this.#containerStrikes = part('containerStrikes')
+    this.#containerForgiven = part('containerForgiven')
+    this.walkers = new WalkerTable(part('walkers'))
+    this.#containerMounts = part('containerMounts')
+    this.#containerMuted = part('containerMuted')
+    this.#containerWaited = part('containerWaited')
+    this.share = new FairShare(part('share'))
+    this.deviceRules = new DeviceRulesCache(part('deviceRules'), seconds)
+    this.rulesPace = new ProbePace(part('rulesPace'), now)
+    this.rulesSeed = this.#seed(part('rulesSeed'))
+    this.sysinfo = new SysinfoCache(part('sysinfo'))
+    this.persistentLocks = { programs: part('programLocks'), contexts: part('contextLocks') }
+    this.replyCache = new ReplyCache(part('replyCache'))
   }
 
-  /** Chosen by the first who has the memory, before there is a second. */
+  /** Chosen by the main thread, before there is another one. */
   #seed(words: Int32Array): Uint8Array {
     const bytes = new Uint8Array(words.buffer, words.byteOffset, SEED_BYTES)
     if (bytes.every((byte) => byte === 0)) bytes.set(randomBytes(SEED_BYTES))
     return bytes
   }
 
-  /** The lead, as the calling thread has it or not. @param alarm a timerfd */
+  /** The leadership as the calling thread takes part in it. @param alarm a timerfd */
   leadershipOf({ processors, alarm }: { readonly processors: number; readonly alarm: number }): Leadership {
     const workers = new ThreadActivity(this.#activity, currentTid(), isRunning)
     const strike = (container: number): void => this.strike(container)
@@ -142,7 +155,7 @@ export class SharedState {
     return Atomics.load(this.#containerMuted, container)
   }
 
-  /** Has a listener of this container waited since it was asked last? */
+  /** Has a listener of this container waited since this was asked last? */
   hasWaited(container: number): boolean {
     return Atomics.exchange(this.#containerWaited, container, 0) === 1
   }
@@ -156,26 +169,29 @@ export class SharedState {
 
   /** Calls in flight that are served, of all containers. */
   get calls(): number {
-    return Atomics.load(this.#counts, CALLS)
+    return Atomics.load(this.#counts, COUNT.calls)
   }
 
-  /** Calls that were answered, but for those of a listener that is attended: those need no leader. */
+  /** Calls that were answered, but for those that a dedicated receiver has answered: those need no leader. */
   get answered(): number {
-    return Atomics.load(this.#counts, ANSWERED)
+    return Atomics.load(this.#counts, COUNT.answered)
   }
 
   countAnswer(): void {
-    Atomics.add(this.#counts, ANSWERED, 1)
+    Atomics.add(this.#counts, COUNT.answered, 1)
   }
 
   /** A call is begun (1) or over (-1). */
   countCall(listener: number, container: number, change: 1 | -1): void {
     Atomics.add(this.listeners.calls, listener, change)
     Atomics.add(this.containerCalls, container, change)
-    Atomics.add(this.#counts, CALLS, change)
+    Atomics.add(this.#counts, COUNT.calls, change)
   }
 
-  /** A call in flight is not counted for the cap of its container, or is again (-1): others may be served that it waits for. */
+  /**
+   * A call in flight is not counted for the cap of its container, or is again (-1): others may be served that it waits
+   * for.
+   */
   standAside(container: number, change: 1 | -1): void {
     Atomics.sub(this.containerCalls, container, change)
   }
@@ -185,7 +201,7 @@ export class SharedState {
     Atomics.add(this.#containerMuted, this.listeners.container[listener]!, change)
   }
 
-  /** A call of this container has kept a thread waiting: the deputy saw it. */
+  /** A call of this container has kept a thread waiting, as the deputy saw. */
   strike(container: number): void {
     const time = seconds()
     if (this.#containerForgiven[container]! <= time) {
@@ -200,7 +216,7 @@ export class SharedState {
     return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
   }
 
-  /** A new container has this number. */
+  /** Another container has this number now. */
   resetContainer(container: number): void {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
@@ -212,7 +228,7 @@ export class SharedState {
     this.walkers.set(container, 'never')
   }
 
-  /** One more mount of ours goes to this container. @returns false if it has had too many */
+  /** One more mount of ours goes to this container. @returns false if it has had too many of them */
   countMount(container: number): boolean {
     return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
   }

@@ -13,6 +13,7 @@ import { address } from '../../kernel/libc.ts'
 import { type ProcStatus, STATUS_SIZE } from '../../kernel/procfs/status.ts'
 import { map } from '../../kernel/shared-memory.ts'
 import { RemoteMemory } from '../../kernel/vm-readv.ts'
+import { OneShot } from '../../shared/one-shot.ts'
 import { ExecJob } from '../execs/exec-job.ts'
 import { SysinfoSource } from '../facts/sysinfo-source.ts'
 import { KeeperFdStore } from '../kept/keeper-fd-store.ts'
@@ -23,19 +24,22 @@ import type { FromThread, ThreadData } from './thread-messages.ts'
 
 const WALKER_START_MS = 5000
 
-/** Of the thread whose services they are. */
+/** What the services need of their thread. */
 interface Ties {
   /** To the main thread. */
   readonly post: (message: FromThread) => void
-  /** Called before what may take long: it waits, or another process works for it. */
+  /** Called before what may take long: the thread waits, or another process works for it. */
   readonly mayBlock: () => void
-  /** Calls of a container may be served that waited for another one. */
+  /** Calls of a container that waited for another call may be served. */
   readonly unmute: (container: number) => void
 }
 
 /**
- * What a thread has for its calls: what is made once, and whom it asks. All that takes processes is done by the main thread,
- * which is asked by a message and answers in shared memory.
+ * What a thread has for its calls: buffers and stores that are made once, and ways to ask for more. All that takes
+ * processes is done by the main thread, which is asked by a message and answers in shared memory.
+ *
+ * Invariant: an object belongs to one thread, which alone calls it. The main thread answers every question, also where
+ * it has to say no: so the thread waits for an answer as long as it takes.
  */
 export class ThreadServices {
   readonly context: ThreadContext
@@ -54,7 +58,7 @@ export class ThreadServices {
     this.#unmute = unmute
     const proc = new Fd(data.proc)
     const fdStore = new KeeperFdStore(new Fd(data.control))
-    const lasting = new PersistentState(map(new Fd(data.persistent)), state.persistentLocks, fdStore)
+    const persistent = new PersistentState(map(new Fd(data.persistent)), state.persistentLocks, fdStore)
     const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
     this.context = {
       identity,
@@ -70,12 +74,12 @@ export class ThreadServices {
       mounts: {
         lend: ({ index }) => this.#lend(index),
         giveBack: (socket, lost) => post({ type: 'giveBack', socket, lost }),
-        keeping: lasting.contexts,
+        keeping: persistent.contexts,
         onKept: () => post({ type: 'context' }),
         settle: () => state.spawnGuard.settle(),
       },
       fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
-      programs: lasting.programs,
+      programs: persistent.programs,
       mayBlock,
       mayMount: ({ index }) => state.countMount(index),
       rules: new CallerDeviceRules({
@@ -89,12 +93,16 @@ export class ThreadServices {
     }
   }
 
-  /** By the main thread, which starts it if there is none. */
+  /**
+   * A mounter of the main thread, which starts one if there is none.
+   *
+   * @returns its socket; undefined if none is free in time
+   */
   #lend(container: number): number | undefined {
-    const answer = new Int32Array(new SharedArrayBuffer(4))
+    const answer = new OneShot()
     this.#post({ type: 'lend', container, answer: answer.buffer })
-    Atomics.wait(answer, 0, 0)
-    return answer[0]! > 0 ? answer[0] : undefined
+    const socket = answer.wait()!
+    return socket > 0 ? socket : undefined
   }
 
   /** While the call waits for a program of its own container, the calls of that program must not wait for this one. */
@@ -112,7 +120,7 @@ export class ThreadServices {
     return job
   }
 
-  /** By the walker of the container; a call waits for its start. */
+  /** Looks up as the walker of the container does; the call waits until that has started. */
   #walk(container: number, start: LookupStart, status: ProcStatus, goal: LookupRequest): Fd {
     this.#mayBlock()
     if (this.#state.walkers.want(container)) this.#post({ type: 'walker', container })

@@ -9,6 +9,7 @@ import { Fd } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import { map } from '../../kernel/shared-memory.ts'
 import { requireBuild } from '../../processes/build-id.ts'
+import { sleepForever } from '../../shared/sleep.ts'
 import { hasBegun, INHERITED_TOKEN, InheritedCalls, resumeInherited } from '../journal/inherited-calls.ts'
 import { RecordWriter } from '../journal/records.ts'
 import { Slots } from '../journal/slots.ts'
@@ -334,8 +335,7 @@ class EngineThread {
     if (this.#isDedicated) this.#dedicated.end()
     this.#handOver()
     this.#post({ type: error instanceof LostThread ? 'lost' : 'failed', message: error.message })
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
-    throw error
+    return sleepForever()
   }
 }
 

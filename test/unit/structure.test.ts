@@ -156,6 +156,13 @@ test('only kernel/clock.ts asks for the time that passes', () => {
   expect(asks).toEqual(['kernel/clock.ts'])
 })
 
+test('only shared/ blocks a thread on a word, and wakes one', () => {
+  const outside = files.filter((file) => !file.startsWith('shared/'))
+  expect(outside.filter((file) => /\bAtomics\.(wait|notify)\b/.test(textOf(file)))).toEqual([])
+  const makers = outside.filter((file) => /\bnew SharedArrayBuffer\b/.test(textOf(file)))
+  expect(makers.sort()).toEqual(['engine/execs/exec-job.ts', 'engine/thread/shared-state.ts'])
+})
+
 test('only cli/ writes to standard output or ends the process by Node', () => {
   const offenders = files.filter((file) => !file.startsWith('cli/'))
   const printing = /console\.(log|error|warn)|process\.stdout\.write|process\.exit\(/

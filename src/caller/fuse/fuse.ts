@@ -14,6 +14,7 @@ import { orFalse } from '../../kernel/error.ts'
 import { deviceOf, fstatfs, openat, readlink, statx } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { STATUS_SIZE } from '../../kernel/procfs/status.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 import { directoryId, readProcText, requireSameAsInit } from '../task/same-as-init.ts'
 import type { FuseCaller, FuseJob } from './fuse-caller.ts'
 import { FuseTarget } from './fuse-target.ts'
@@ -28,9 +29,6 @@ const LOOK_MS = 100
 const STAYS_MS = 500
 /** How long to wait for the mount of a program that the previous engine started, in milliseconds. */
 const STILL_MS = 2000
-
-const sleep = (milliseconds: number): unknown =>
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 
 const path = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes
 
@@ -89,7 +87,7 @@ export class CallerFuse implements Fuse {
   mounted({ target: where, namespace, attributes }: FuseMount, note: bigint): boolean {
     const target = new FuseTarget(this.#caller, where, namespace, Number(note))
     this.#caller.mayBlock()
-    for (const end = now() + STILL_MS; now() < end; sleep(LOOK_MS)) {
+    for (const end = now() + STILL_MS; now() < end; sleepSync(LOOK_MS)) {
       if (target.look()) return target.set(attributes)
       if (!this.#caller.waits()) return false
     }

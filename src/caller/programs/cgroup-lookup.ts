@@ -11,6 +11,7 @@ import { type Identity, openat, read, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { parentUserNamespace } from '../../kernel/pidfd.ts'
 import { parentIn } from '../../kernel/process.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 import type { Container } from '../identity/container.ts'
 
 const PARENT = Buffer.from('..\0')
@@ -26,7 +27,6 @@ const FEW = 64
 
 /** Milliseconds between two looks at a cgroup. */
 const LOOK_MS = 10
-const never = new Int32Array(new SharedArrayBuffer(4))
 
 const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino
 
@@ -111,7 +111,7 @@ export function lastingForeignProcesses(
   let found = look()
   for (let more = looks - 1; found === 'sharedCgroup' && more > 0; more--) {
     mayBlock()
-    Atomics.wait(never, 0, 0, LOOK_MS)
+    sleepSync(LOOK_MS)
     found = look()
   }
   return found

@@ -6,6 +6,7 @@ import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { startTime } from '../../kernel/process.ts'
 import { opensHost } from '../../policy/devices.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
 
 /** Returns a cgroup name that identifies this process, so that the next run can tell whether it still lives. */
@@ -43,8 +44,6 @@ export function killCgroup(path: string): void {
 }
 
 const PATIENCE_MS = 3000
-const sleep = (milliseconds: number): unknown =>
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 
 const exists = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
 
@@ -65,7 +64,7 @@ export function removeCgroup(path: string): void {
     try {
       removeOnce(path)
     } catch {
-      sleep(5)
+      sleepSync(5)
     }
   }
 }

@@ -4,6 +4,7 @@ import { isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
 import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
+import { NODE } from '../processes/program-files.ts'
 
 const PACKAGES = ['commander', 'koffi', 'valibot', 'yaml']
 /** The package of koffi's native code; it does not exist if the code was built in koffi's own package. */
@@ -93,7 +94,7 @@ class PathCollector {
 function checkedPaths(given: readonly string[]): ReadonlyMap<string, Stats> {
   const found = new PathCollector()
   const started = process.argv[1] === undefined ? [] : [process.argv[1]]
-  for (const path of [process.execPath, ...started, join(ROOT, 'package.json'), ...given]) found.add(path)
+  for (const path of [NODE, ...started, join(ROOT, 'package.json'), ...given]) found.add(path)
   const built = below(found.add(DIST), (name) => !/\.(d\.ts|map)$/.test(name))
   const loaded = packages().flatMap((path) => below(found.add(path), (name) => LOADED.test(name)))
   for (const path of [...built, ...loaded]) found.add(path)

@@ -4,6 +4,7 @@ import { now } from '../kernel/clock.ts'
 import { execv } from '../kernel/exec.ts'
 import { spawnWithoutInheritedFds } from '../kernel/spawn-fds.ts'
 import { build, buildNow } from '../processes/build-id.ts'
+import { ownCommand } from '../processes/node-programs.ts'
 import type { Keeper } from './keeper.ts'
 import type { Log } from './log/log.ts'
 import { FORMAT } from './persist/persisted-state.ts'
@@ -83,8 +84,8 @@ export class Reexec implements Successor {
   async #become(): Promise<string> {
     try {
       await this.#keeper.quiesce()
-      const args = [...process.execArgv, ...process.argv.slice(1)]
-      return this.#manager.leave((fds) => execv(process.execPath, args, fds))
+      const [node, args] = ownCommand()
+      return this.#manager.leave((fds) => execv(node, args, fds))
     } catch (error) {
       this.#keeper.resume()
       return (error as Error).message
@@ -96,11 +97,11 @@ export class Reexec implements Successor {
 async function refusal(): Promise<string | undefined> {
   const wrong = openToOthers()
   if (wrong !== undefined) return wrong
-  const args = [...process.execArgv, ...process.argv.slice(1), '--check-config', '--takes-over', String(FORMAT)]
+  const [node, args] = ownCommand('--check-config', '--takes-over', String(FORMAT))
   const options = { timeout: CHECK_MS, maxBuffer: Number.POSITIVE_INFINITY }
   return new Promise((resolve) => {
     spawnWithoutInheritedFds(() =>
-      execFile(process.execPath, args, options, (error, _, said) => {
+      execFile(node, args, options, (error, _, said) => {
         resolve(error ? said.trim().replace(/^intercede: /, '') || error.message : undefined)
       }),
     )

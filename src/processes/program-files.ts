@@ -1,6 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 
-/** The directories of the programs that we start. */
+/** The program that this process executes, and all other programs of ours: Node. */
+export const NODE: string = process.execPath
+/** The directories of the programs of the host that we start. */
 const DIRECTORIES = ['/usr/sbin', '/usr/bin', '/sbin', '/bin']
 /** The directories in the form of PATH. */
 export const SEARCH_PATH: string = DIRECTORIES.join(':')
@@ -16,7 +18,7 @@ export const executed = (): readonly string[] => [
  * that it uses (others lie next to them), and the named programs.
  */
 export const programFiles = (names: readonly string[]): readonly string[] => [
-  process.execPath,
+  NODE,
   import.meta.dirname,
   ...executed(),
   ...names.flatMap((name) => DIRECTORIES.map((directory) => `${directory}/${name}`).filter((path) => existsSync(path))),

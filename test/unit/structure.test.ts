@@ -163,6 +163,12 @@ test('only shared/ blocks a thread on a word, and wakes one', () => {
   expect(makers.sort()).toEqual(['engine/execs/exec-job.ts', 'engine/thread/shared-state.ts'])
 })
 
+test('one file says what Node is, and one how programs of ours are started', () => {
+  expect(files.filter((file) => /\bprocess\.execPath\b/.test(textOf(file)))).toEqual(['processes/program-files.ts'])
+  const starts = /\bprocess\.execArgv\b|--stack-trace-limit|import\.meta\.url\.endsWith/
+  expect(files.filter((file) => starts.test(textOf(file)))).toEqual(['processes/node-programs.ts'])
+})
+
 test('only cli/ writes to standard output or ends the process by Node', () => {
   const offenders = files.filter((file) => !file.startsWith('cli/'))
   const printing = /console\.(log|error|warn)|process\.stdout\.write|process\.exit\(/

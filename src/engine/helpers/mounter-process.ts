@@ -6,14 +6,12 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket.ts'
-import { build, requireOwnFiles } from '../../processes/build-id.ts'
+import { requireOwnFiles } from '../../processes/build-id.ts'
+import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
-import { SEARCH_PATH } from '../../processes/program-files.ts'
 import { limitedTo } from './limited-exec.ts'
 import type { Spawn } from './spawn-guard.ts'
 
-const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
-const MAIN = new URL(`../../mounter/main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 const REPLY_LIMIT = 256
 /** The pause between two looks for the answer to a greeting grows from `SOON_MS` to `LATE_MS`. */
 const SOON_MS = 1
@@ -49,13 +47,10 @@ export class MounterProcess {
       const [ours, theirs] = socketpair()
       socket = ours
       using end = theirs
-      const command = [...limitedTo(processCaps.mounter.permitted), process.execPath, ...FLAGS, MAIN.pathname, build]
+      const { node, flags, main, build, how } = nodeProgram('mounter')
+      const command = [...limitedTo(processCaps.mounter.permitted), node, ...flags, main, build]
       const [first = '', ...rest] = command
-      const child = spawn(first, rest, {
-        stdio: ['ignore', 'ignore', 'inherit', end.raw],
-        env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
-        cwd: '/',
-      })
+      const child = spawn(first, rest, { ...how, stdio: ['ignore', 'ignore', 'inherit', end.raw] })
       child.on('exit', onEnd)
       child.on('error', onError)
       if (child.pid !== undefined) return new MounterProcess(ours, pidfdOpen(child.pid))

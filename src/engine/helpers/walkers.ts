@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs'
 import { parseIdMap } from '../../abi/id-map.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { socketpair } from '../../kernel/socket.ts'
-import { build, requireOwnFiles } from '../../processes/build-id.ts'
+import { requireOwnFiles } from '../../processes/build-id.ts'
+import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
-import { SEARCH_PATH } from '../../processes/program-files.ts'
 import type { WalkerTable } from '../tables/walker-table.ts'
 import { exposePrograms } from './expose-programs.ts'
 import { LIMITER, limitedTo } from './limited-exec.ts'
@@ -16,9 +16,7 @@ import { walkerMounts } from './walker-mounts.ts'
 const ABANDONED_LIMIT = 2
 /** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
 const DUMPABLE_BY_ALL = '1'
-const FLAGS = ['--max-semi-space-size=1', '--stack-trace-limit=0']
 const LINGER_MS = 5000
-const MAIN = new URL(`../../walker/main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 
 const CANNOT_HIDE =
   'Cannot start a walker: its container could trace it, for fs.suid_dumpable is 1, or there is one group id only'
@@ -127,17 +125,17 @@ export class Walkers {
 
   /** @param apart a real group id which differs from our effective one: see `realGroupApart` */
   #spawn({ userns, pidns }: Namespaces, socket: Fd, apart: number): ChildProcess {
-    const how = exposePrograms([process.execPath, MAIN.pathname])
-    const [node = '', main = ''] = how.paths
-    using mounts = walkerMounts(how, [LIMITER])
+    const walker = nodeProgram('walker')
+    const exposed = exposePrograms([walker.node, walker.main])
+    const [node = '', main = ''] = exposed.paths
+    using mounts = walkerMounts(exposed, [LIMITER])
     const enter = mounts ? ['--mount=/proc/self/fd/6', '--user=/proc/self/fd/4'] : ['--user=/proc/self/fd/4']
     // Entering a user namespace gives all capabilities there, so setpriv limits them after nsenter.
     const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
-    const command = ['nsenter', ...enter, '--', ...limited, node, ...FLAGS, main, build]
+    const command = ['nsenter', ...enter, '--', ...limited, node, ...walker.flags, main, walker.build]
     return this.#spawnGuard.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
+      ...walker.how,
       stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw, ...(mounts ? [mounts.raw] : [])],
-      env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH },
-      cwd: '/',
     })
   }
 

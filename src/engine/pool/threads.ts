@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { timerfd } from '../../kernel/timer.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
+import { moduleUrl } from '../../processes/node-programs.ts'
 import type { Leadership } from '../leader/leadership.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { FromThread, MainRequest, ThreadData, ToThread } from '../thread/thread-messages.ts'
@@ -19,10 +20,8 @@ interface Ties {
 
 /** The number of threads beyond one per call: the leader, its deputy, and the dedicated receiver. */
 const SPARE = 3
-/**
- * The thread's file has the same ending as this file. A worker cannot be a .ts file on Node 20, so only dist/ works.
- */
-const THREAD = new URL(`../thread/thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+/** A worker cannot be a .ts file on Node 20, so only dist/ works. */
+const THREAD = moduleUrl('engine/thread/thread')
 
 /**
  * Ends this engine, since the call of the failed thread may wait for its answer: the next engine takes the call over.

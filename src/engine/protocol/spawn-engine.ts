@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Handle } from '../../kernel/handle.ts'
-import { build } from '../../processes/build-id.ts'
+import { nodeProgram } from '../../processes/node-programs.ts'
 
 /** Descriptors that the engine process inherits. */
 export const CONTROL_FD = 3
@@ -22,13 +22,8 @@ export interface SharedMemories {
   readonly persistent: Handle
 }
 
-const MAIN = new URL(`../main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
-
-const FLAGS = ['--max-semi-space-size=2', '--stack-trace-limit=0']
-
 /**
- * Starts the engine process, with only the environment that it needs. No io_uring: the kernel's threads would make file
- * calls with the host's root for an engine thread that has entered a container. UTC: no time zone file is loaded there.
+ * Starts the engine process.
  *
  * @param control the engine's end of the keeper's socket; the caller still owns it
  */
@@ -37,10 +32,10 @@ export function spawnEngine(
   { journal, persistent }: SharedMemories,
   options: Omit<EngineOptions, 'build'>,
 ): ChildProcess {
-  return spawn(process.execPath, [...FLAGS, MAIN.pathname, JSON.stringify({ ...options, build })], {
+  const { node, flags, main, build, how } = nodeProgram('engine')
+  return spawn(node, [...flags, main, JSON.stringify({ ...options, build })], {
+    ...how,
     stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, persistent.raw],
-    env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    cwd: '/',
     // A signal to the whole process group (Ctrl-C, timeout(1)) is meant for container or keeper; the keeper ends us.
     detached: true,
   })

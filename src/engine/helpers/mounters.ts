@@ -20,6 +20,18 @@ const RETRY_MS = 1000
 /** Stands for the container of a mounter which works for the previous engine, or for no container. */
 const NO_CONTAINER = -1
 
+/**
+ * What a mounter does follows from `open` and `container`. free: open, for no container. lent: open, for a container.
+ * hung: not open, for a container. closed: not open, for no container; it ends as soon as it can.
+ *
+ *   free -> lent     Mounters.lend(), Mounters.discard()
+ *   lent -> free     Mounters.giveBack()
+ *   lent -> closed   Mounters.giveBack(): another one is free already
+ *   free -> closed   Mounters.giveBack(), after IDLE_MS
+ *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed, and counts until it has ended
+ *
+ * One that was started is free, one of the previous engine is lent until it answers. All of this is the main thread's.
+ */
 interface Mounter {
   readonly process: MounterProcess
   /** The container for which the mounter works or hangs; undefined if it is free. */

@@ -1,6 +1,10 @@
 import { BEAT } from './layout.ts'
 
-/** Counts the beats of an engine that serves, in the journal's header. The keeper ends an engine without beats. */
+/**
+ * Counts the beats of an engine that serves, in the journal's header. The keeper ends an engine without beats.
+ *
+ * Preconditions: the main thread of the engine calls `give`; the keeper reads `count`.
+ */
 export class Heartbeat {
   readonly #words: Int32Array
 

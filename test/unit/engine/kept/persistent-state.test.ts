@@ -9,6 +9,7 @@ import {
   PersistentState,
 } from '../../../../src/engine/kept/persistent-state.ts'
 import { CONTAINERS } from '../../../../src/engine/tables/limits.ts'
+import type { Fd } from '../../../../src/kernel/fd.ts'
 import { pipe } from '../../../../src/kernel/pipe.ts'
 import { OwnVault } from '../../../support/persistent-world.ts'
 
@@ -74,6 +75,57 @@ test('what was kept for nothing is closed and dropped', () => {
   using fd = read
   vault.keep(CONTAINERS + 1, fd)
   engine(memory(), vault)
+  expect(vault.places).toEqual([])
+})
+
+/** A descriptor of its own. */
+function descriptor(): Fd {
+  const { read, write } = pipe()
+  write[Symbol.dispose]()
+  return read
+}
+
+test('the number of the layout is changed with the layout', () => {
+  const [shared, vault] = [memory(), new OwnVault()]
+  const it = engine(shared, vault)
+  it.admit(3, 77)
+  it.contexts.addContext(3, descriptor(), 'ext4', 9 as Tid)
+  const program = { id: 5, loaded: 0x6_0000_0007n, inode: 8n, program: descriptor(), standIn: descriptor() }
+  it.programs.add(3, program, () => true)
+  // An engine of another build reads these words, and finds the descriptors by their places: if one of them lies elsewhere now,
+  // or means something else, the number must be another one, here and in persistent-state.ts.
+  const words = new Int32Array(shared)
+  const [ENTRY, PROGRAM] = [1 + CONTAINERS, 269_057]
+  const [born, bytes] = [ENTRY + 5, ENTRY + 11 * ENTRIES]
+  const kept = [ENTRY + 2, PROGRAM + 5, PROGRAM + 6]
+  expect(vault.places).toEqual(kept)
+  const others = [...words.entries()].filter(([at, word]) => word !== 0 && at !== born && !kept.includes(at))
+  expect(others).toEqual([
+    ...[
+      [0, 1],
+      [1 + 3, 77],
+    ],
+    ...[
+      [ENTRY, 3 + 1],
+      [ENTRY + 3, -1],
+      [ENTRY + 4, -1],
+      [ENTRY + 6, 8],
+      [ENTRY + 8, 9],
+      [ENTRY + 9, -1],
+      [ENTRY + 10, 1],
+      [bytes, Buffer.from([4, 0, 0xff, 0xff]).readInt32LE()],
+      [bytes + 1, Buffer.from('ext4').readInt32LE()],
+    ],
+    ...[
+      [PROGRAM, 1],
+      [PROGRAM + 1, 5],
+      [PROGRAM + 2, 7],
+      [PROGRAM + 3, 6],
+      [PROGRAM + 4, 8],
+    ],
+  ])
+  expect(PERSISTENT_SIZE).toBe(4 * (265_985 + CONTAINERS * 1024))
+  it.forget(3)
   expect(vault.places).toEqual([])
 })
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import { STORE_LOCKS } from '../../../../src/caller/programs/bpf-program-store.ts'
+import type { Context } from '../../../../src/calls/context.ts'
 import { ENTRIES } from '../../../../src/engine/kept/fs-context-store.ts'
 import {
   isPersistent,
@@ -126,6 +127,28 @@ test('the number of the layout is changed with the layout', () => {
   ])
   expect(PERSISTENT_SIZE).toBe(4 * (265_985 + CONTAINERS * 1024))
   it.forget(3)
+  expect(vault.places).toEqual([])
+})
+
+test('what an engine had locked when it ended is free for the next one', () => {
+  const [shared, vault] = [memory(), new OwnVault()]
+  const first = engine(shared, vault)
+  first.admit(3, 77)
+  withContext(first, 3)
+  const find = (it: PersistentState) => it.contexts.findContext(3, () => true)
+  const wait = (): never => {
+    throw new Error('It waits')
+  }
+  using held = find(first) as Context
+  expect([held.type, find(first)]).toEqual(['ext4', 'busy'])
+  first.programs.loading(3, wait, () => {
+    expect(() => first.programs.loading(3, wait, () => {})).toThrow('It waits')
+    const second = engine(shared, vault)
+    second.programs.loading(3, wait, () => {})
+    using again = find(second) as Context
+    expect(again.type).toBe('ext4')
+    again.end()
+  })
   expect(vault.places).toEqual([])
 })
 

@@ -78,7 +78,7 @@ test.each(tables)('the table of $file names methods that there are, and states t
   expect(states.filter((state) => !inRows.has(state) && !comment.includes(`${state}:`))).toEqual([])
 })
 
-const CLASS = /((?: \*.*\n)+)?(?: \*\/\n|\/\*\*.*\*\/\n)?(?:export )?class (\w+)[^{]*\{([\s\S]*?)\n\}/g
+const CLASS = /((?: \*.*\n)+|\/\*\* .*\n)?(?:export )?class (\w+)[^{]*\{([\s\S]*?)\n\}/g
 const SHARED_WORDS = /^ {2}readonly #?\w+(?:: (?:Int32Array|Locks)\b| = new Int32Array\(new Shared)/m
 
 test('every class over words of shared memory says, as Invariant: or Preconditions:, which thread may call what', () => {

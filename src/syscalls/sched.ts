@@ -154,8 +154,8 @@ const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
 
 /**
  * The handlers of sched_setscheduler(2), sched_setparam(2) and sched_setattr(2). They share one decision, but each
- * call is made as it is, since they differ in what they leave unchanged (a nice value, a time slice). Every call of the
- * three is trapped: the priority (and for sched_setattr the policy) is in memory, and even a policy that is not real-time
- * needs CAP_SYS_NICE on a task of another user (kernel/sched/syscalls.c user_check_sched_setscheduler()).
+ * call is made as it is, since they differ in what they leave unchanged (a nice value, a time slice). Every one of
+ * these calls is trapped: the priority (and for sched_setattr the policy) is in memory, and even a policy that is not
+ * real-time needs CAP_SYS_NICE on a task of another user (kernel/sched/syscalls.c user_check_sched_setscheduler()).
  */
 export const sched = forms.map(family)

@@ -254,3 +254,13 @@ test('every file of ours that a page names is there', () => {
   expect(named.length).toBeGreaterThan(50)
   expect(named.filter(({ path }) => !path.includes('NAME') && !existsSync(join(root, path)))).toEqual([])
 })
+
+test('no comment in src is wider than 120 columns', () => {
+  const isComment = (line: string): boolean => /^\s*(\/?\*|\/\/)|\s\/\/ /.test(line)
+  const wide = files.flatMap((file) =>
+    textOf(file)
+      .split('\n')
+      .flatMap((line, index) => (line.length > 120 && isComment(line) ? [`src/${file}:${index + 1}`] : [])),
+  )
+  expect(wide).toEqual([])
+})

@@ -1,5 +1,5 @@
 /**
- * The numbers of the system calls that we trap, per architecture.
+ * The numbers of the system calls that we trap, refuse or make, per architecture.
  *
  * @see linux syscall_64.tbl, syscall_32.tbl, unistd.h
  */

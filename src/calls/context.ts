@@ -13,10 +13,10 @@ export type Parameter = readonly [key: string, value?: string]
 export interface StoredFsContext extends Disposable {
   /** Our handle of the file for which the container's descriptor is open. */
   readonly handle: Handle
-  /** Drops the entry when this call is over and unlocks it. */
-  end(): void
-  /** Drops the entry after the call, when it is not locked any more. */
-  drop(): void
+  /** Lets the entry end when this call disposes it. */
+  endAfterCall(): void
+  /** Lets the entry end as soon as no call has it locked; it may be this one, or a later one by then. */
+  endOnceUnlocked(): void
 }
 
 /** The parameters of a file system that is to be made. */
@@ -44,7 +44,7 @@ export interface Context extends StoredFsContext, FsParameters {
 /** A mount which fsmount(2) gave to the caller's container and which is not attached yet, with its parameters. */
 export interface DetachedMount extends StoredFsContext, FsParameters {
   /** A copy of the mount without locked attributes; only such a copy can be changed. undefined if none was needed. */
-  readonly free: Handle | undefined
+  readonly unlockedCopy: Handle | undefined
 }
 
 /** The process that has a descriptor, and its number, which is not known before the call is answered. */
@@ -58,7 +58,7 @@ export interface NewMount {
   /** The mount's root directory, of which the caller gets a descriptor as well. */
   readonly root: Fd
   readonly tree: Fd
-  readonly free: Fd | undefined
+  readonly unlockedCopy: Fd | undefined
   readonly told: FsParameters
 }
 

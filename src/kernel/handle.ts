@@ -1,4 +1,4 @@
-/** An owned descriptor: held by `using`, passed on by name. */
+/** A descriptor. Whoever opened it closes it, by `using`, unless it is passed on by name to a new owner. */
 export interface Handle extends Disposable {
   readonly raw: number
 }

@@ -75,8 +75,12 @@ export class MountWorker {
   #mount(request: Asked<'mount'>, task: Fd, userns: Fd): Fd {
     mustBeOfDevice(request)
     using tree = inGroups(task, () => this.#make(request))
-    const [made, free] = this.#settle(tree, { ...request, later: laterOf(BigInt(`0x${request.flags}`)) }, userns)
-    free?.[Symbol.dispose]()
+    const [made, unlockedCopy] = this.#settle(
+      tree,
+      { ...request, later: laterOf(BigInt(`0x${request.flags}`)) },
+      userns,
+    )
+    unlockedCopy?.[Symbol.dispose]()
     return made
   }
 

@@ -41,7 +41,7 @@ export const mountSetattr: Syscall<Request> = {
     const change = decodeAttributes(attributes)
     if (path !== '' || !change) return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(fd)
-    if (!mount?.free) return continueWith('foreignMount')
+    if (!mount?.unlockedCopy) return continueWith('foreignMount')
     const now = caller.mounts.attributes(mount)
     const wanted = (now & ~change.clear) | change.set
     const isBegun = caller.noted === WAS_NOT

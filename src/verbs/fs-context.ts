@@ -62,7 +62,7 @@ const thenDrop =
   (kept: StoredFsContext, sent: FdForCaller['sent']): FdForCaller['sent'] =>
   (number) => {
     sent(number)
-    kept.drop()
+    kept.endOnceUnlocked()
   }
 
 export const renewMount: Verb<Verbs['renewMount']> = {

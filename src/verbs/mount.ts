@@ -44,16 +44,16 @@ export const placeMount: Verb<Verbs['placeMount']> = {
       caller.mounts.attach(unplaced.handle, { target, namespace }, false)
     } catch (error) {
       // The mount may be attached all the same, and as long as we hold it nobody could unmount it.
-      if (error instanceof ContinueError) unplaced.end()
+      if (error instanceof ContinueError) unplaced.endAfterCall()
       throw error
     }
-    unplaced.end()
+    unplaced.endAfterCall()
     return { value: 0n }
   },
   /** The target is resolved again, as for `mount`. */
   recover({ mount: unplaced, target }, _caller, { note }) {
     if (note === 0n || mountId(target) !== note) return undefined
-    unplaced.end()
+    unplaced.endAfterCall()
     return { value: 0n }
   },
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { capsOf, OWN_SETS, steps } from '../../src/calls/steps.ts'
 import { parseConfig } from '../../src/policy/config.ts'
 import { parseAssignment } from '../../src/policy/key-value-lines.ts'
 import { capabilitiesFor } from '../../src/policy/required-capabilities.ts'
@@ -103,4 +104,12 @@ test('there is one example for each profile, with what its keys need and no more
 test('the DaemonSet needs no rights at the API server', () => {
   const kinds = kustomization.resources.map((name) => read(name).kind)
   expect(kinds).toEqual(['Namespace', 'ConfigMap', 'DaemonSet'])
+})
+
+test('the unit lets the service have every capability that a step declares', () => {
+  const unit = readFileSync(join(root, 'deploy/systemd/intercede.service'), 'utf8')
+  const bounding = [...unit.matchAll(/^CapabilityBoundingSet=(.*)$/gm)].flatMap(([, caps]) => caps!.split(' '))
+  const declared = Object.values(steps).flatMap((step) => capsOf(step, OWN_SETS - 1))
+  expect(declared.length).toBeGreaterThan(20)
+  expect(declared.filter((cap) => !bounding.includes(`CAP_${cap}`))).toEqual([])
 })

@@ -121,16 +121,19 @@ export class CallerMounts implements Mounts {
     return attributesOf(fstatfs(handle).flags)
   }
 
-  renew({ free, type, parameters }: DetachedMount, attributes: bigint): FdForCaller {
-    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [free!]), { type, parameters })
+  renew({ unlockedCopy, type, parameters }: DetachedMount, attributes: bigint): FdForCaller {
+    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [unlockedCopy!]), {
+      type,
+      parameters,
+    })
   }
 
-  #keep([tree, root, free]: readonly Fd[], parameters: FsParameters): FdForCaller {
+  #keep([tree, root, unlockedCopy]: readonly Fd[], parameters: FsParameters): FdForCaller {
     const { container, services, tgid } = this.#caller
     using made = tree!
-    using copy = free
+    using copy = unlockedCopy
     using given = dup(root!)
-    const kept = { root: given, tree: made, free: copy, told: parameters }
+    const kept = { root: given, tree: made, unlockedCopy: copy, told: parameters }
     return this.#given(root!, services.keeping.addMount(container.index, kept, tgid()))
   }
 

@@ -77,7 +77,7 @@ function countAttempt(view: DataView, slot: number): void {
 
 interface InheritedCall {
   readonly index: number
-  readonly listener: number
+  readonly listenerFd: number
   /** The state, of `STATE`, in which the previous engine left the slot. */
   readonly left: number
   /** Too many engines have failed while they served this call. */
@@ -100,14 +100,14 @@ export function resumeInherited(
 ): InheritedCall | undefined {
   const { view } = slots
   const index = view.getUint32(slot + SLOT.listener, true)
-  const listener = fd[index] ?? 0
+  const listenerFd = fd[index] ?? 0
   // Only the previous engine had the listener of a forwarded call; its monitor answers the call (ENOSYS).
-  const isForwarded = listener > 0 && proxies.has(index)
-  if (isForwarded) shutdown(new Fd(listener))
-  if (listener <= 0 || isForwarded) {
+  const isForwarded = listenerFd > 0 && proxies.has(index)
+  if (isForwarded) shutdown(new Fd(listenerFd))
+  if (listenerFd <= 0 || isForwarded) {
     slots.setState(slot, STATE.free)
     return undefined
   }
   const isPoison = view.getUint32(slot + SLOT.attempts, true) >= ATTEMPTS
-  return { index, listener, left: slots.state(slot), isPoison }
+  return { index, listenerFd, left: slots.state(slot), isPoison }
 }

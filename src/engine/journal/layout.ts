@@ -5,7 +5,8 @@ import { SLOT, SLOT_SIZE, SLOTS } from '../../calls/slot.ts'
 export const HEAD = 0
 export const TAIL = 16
 export const BEAT = 32
-const LAYOUT = 48
+/** The number of the layout. */
+const LAYOUT = 12
 export const HEADER_SIZE = 4096
 export const RECORDS_AT = HEADER_SIZE + SLOTS * SLOT_SIZE
 
@@ -21,12 +22,12 @@ const CURRENT = 1
 
 /** Writes the version and the shape of the slots into new memory. */
 export function writeMagic(memory: ArrayBuffer): void {
-  new DataView(memory).setInt32(LAYOUT, CURRENT, true)
+  new DataView(memory).setInt32(4 * LAYOUT, CURRENT, true)
   writeShape(memory, HEADER_SIZE)
 }
 
 /** Returns whether `memory` is a journal of our version. */
-export const isJournal = (memory: ArrayBuffer): boolean => new DataView(memory).getInt32(LAYOUT, true) === CURRENT
+export const isJournal = (memory: ArrayBuffer): boolean => new DataView(memory).getInt32(4 * LAYOUT, true) === CURRENT
 
 /**
  * Index of the first of six words which tell any later version where the calls in flight are, although it cannot read

@@ -28,7 +28,7 @@ const GIVEN_S = 2
 /**
  * What an entry is. context: what fsopen(2) has given. failed: a context of which nothing could be made. used: a
  * context whose file system is mounted, known only until its caller has the mount. mount: a mount that fsmount(2) or
- * open_tree(2) has given.
+ * mount_setattr(2) has given.
  *
  *   context -> failed   Context.fail()
  *   context -> used     Context.use()
@@ -47,9 +47,10 @@ export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
 interface New {
   readonly kind: number
   /**
-   * given: what the caller has. made: a context of ours, or the mount. free: a copy of the mount that is not locked.
+   * given: what the caller has. made: a context of ours, or the mount. unlockedCopy: of the mount, without locked
+   * attributes.
    */
-  readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly free?: Fd | undefined }
+  readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly unlockedCopy?: Fd | undefined }
   readonly told: FsParameters
   readonly process: Tid
 }
@@ -90,8 +91,8 @@ export class FsContextStore implements Keeping {
   }
 
   addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined {
-    const { root: given, tree: made, free, told } = mount
-    return this.#add(container, { kind: KIND.mount, fds: { given, made, free }, told, process })
+    const { root: given, tree: made, unlockedCopy, told } = mount
+    return this.#add(container, { kind: KIND.mount, fds: { given, made, unlockedCopy }, told, process })
   }
 
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
@@ -102,7 +103,7 @@ export class FsContextStore implements Keeping {
   findMount(container: number, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
     const index = this.#find(container, MOUNTS, 'made', isIt)
     if (typeof index !== 'number') return index
-    return { ...this.#kept(index, 'made'), ...this.#told(index), free: this.#entries.fd(index, 'free') }
+    return { ...this.#kept(index, 'made'), ...this.#told(index), unlockedCopy: this.#entries.fd(index, 'unlockedCopy') }
   }
 
   has(container: number): boolean {
@@ -147,7 +148,7 @@ export class FsContextStore implements Keeping {
     for (const first of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(first)
     // An entry that a call uses stays until the call is over: the container must not get more in the meantime.
     if (this.#of(container).length >= ENTRIES_PER_CONTAINER) return undefined
-    const index = entries.lockFree()
+    const index = entries.lockUnowned()
     if (index === undefined) return undefined
     this.#fill(index, container, what)
     const tell = this.#tell(index)
@@ -213,8 +214,8 @@ export class FsContextStore implements Keeping {
     const serial = entries.serial(index)
     return {
       handle: entries.fd(index, word)!,
-      end: () => entries.doom(index),
-      drop: () => {
+      endAfterCall: () => entries.doom(index),
+      endOnceUnlocked: () => {
         if (entries.serial(index) === serial) entries.drop(index)
       },
       [Symbol.dispose]: () => entries.unlock(index),

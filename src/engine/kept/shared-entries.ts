@@ -11,7 +11,7 @@ const [WORD, WORDS] = struct({
   kind: 1,
   given: 1,
   made: 1,
-  free: 1,
+  unlockedCopy: 1,
   born: 1,
   length: 1,
   doomed: 1,
@@ -21,7 +21,7 @@ const [WORD, WORDS] = struct({
 })
 export const ENTRY_WORDS = WORDS
 /** The words that hold the number of a descriptor. */
-const HELD = ['given', 'made', 'free'] as const
+const HELD = ['given', 'made', 'unlockedCopy'] as const
 type Held = (typeof HELD)[number]
 const NONE = -1
 /**
@@ -36,9 +36,9 @@ type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
 /**
  * Entries of a few words each, in memory that the threads share and that outlives the engine.
  *
- *   free -> owned     SharedEntries.set('owner', N), after SharedEntries.lockFree() and SharedEntries.renew()
- *   owned -> doomed   SharedEntries.doom(), SharedEntries.drop(); SharedEntries.restore(), if a descriptor is not left
- *   doomed -> free    SharedEntries.unlock(): its descriptors are closed
+ *   unowned -> owned   SharedEntries.set('owner', N), after SharedEntries.lockUnowned() and SharedEntries.renew()
+ *   owned -> doomed    SharedEntries.doom(), SharedEntries.drop(); SharedEntries.restore(), if a descriptor is not left
+ *   doomed -> unowned  SharedEntries.unlock(): its descriptors are closed
  *
  * Invariant: any thread may read an entry, whose words it must then read again under the lock before it relies on them.
  * Only the thread that has an entry locked may change it, but for `doom`, which any thread may call at any time. The
@@ -88,7 +88,7 @@ export class SharedEntries {
   }
 
   /** Locks an entry that has no owner. @returns undefined if there is none */
-  lockFree(): number | undefined {
+  lockUnowned(): number | undefined {
     for (let index = 0; index < this.#count; index++) {
       if (this.get(index, 'owner') !== 0 || !this.tryLock(index)) continue
       if (this.get(index, 'owner') === 0) return index

@@ -3,10 +3,11 @@
  * one, and will soon serve it or share the lead. serving: it serves a call.
  *
  *   free -> waiting        LeaderWord.takeFrom(), by Leadership.take() of any thread, in a new term
- *   waiting -> receiving   LeaderWord.set(), by Leadership.receive()
- *   receiving -> waiting   LeaderWord.set(), by Leadership.wait(): the call was continued at once, or there was none
+ *   waiting -> receiving   LeaderWord.set(), by Leadership.markReceiving()
+ *   receiving -> waiting   LeaderWord.set(), by Leadership.markWaiting(): the call was continued, or there was none
  *   receiving -> serving   LeaderWord.set(), by Leadership.serve()
- *   waiting -> serving     LeaderWord.set(), by Leadership.stepDown()
+ *   waiting -> serving     LeaderWord.set(), by Leadership.markBusy()
+ *   receiving -> serving   LeaderWord.set(), by Leadership.markBusy(), after a call that was continued
  *   serving -> waiting     LeaderWord.change(), by Leadership.rejoin() of the leader, in the same term
  *   serving -> waiting     LeaderWord.takeFrom(), by Leadership.park() of the deputy, in a new term: the leader is late
  *   receiving -> free      LeaderWord.change(), by Leadership.receiveTogether()

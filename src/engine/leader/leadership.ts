@@ -64,7 +64,8 @@ interface Means {
  * Each lead has a term of its own: a thread that comes back late must not take or free the lead of another.
  *
  * Invariant: an object belongs to one thread, which alone calls it, and knows whether that thread leads. At most one
- * thread is the deputy. Precondition of `wait`, `receive`, `serve`, `receiveTogether` and `stepDown`: `isOurs`.
+ * thread is the deputy. Precondition of `markWaiting`, `markReceiving`, `markBusy`,
+ * `serve` and `receiveTogether`: `isOurs`.
  */
 export class Leadership {
   readonly #words: Int32Array
@@ -107,13 +108,13 @@ export class Leadership {
     return this.#takeFrom(LEAD.free)
   }
 
-  /** The leader waits for a call. */
-  wait(): void {
+  /** Says that the leader waits for a call. */
+  markWaiting(): void {
     this.#lead.set(this.#term!, LEAD.waiting)
   }
 
-  /** There is a call: the leader will soon share the lead, or serve. */
-  receive(): void {
+  /** Says that there is a call: the leader will soon share the lead, or serve. */
+  markReceiving(): void {
     this.#lead.set(this.#term!, LEAD.receiving)
   }
 
@@ -131,8 +132,8 @@ export class Leadership {
     this.#begin(time)
   }
 
-  /** The leader does something else for a moment. */
-  stepDown(): void {
+  /** Says that the leader does something else for a moment. It keeps the lead, unless it is late. */
+  markBusy(): void {
     this.serve(NO_CONTAINER, now())
   }
 
@@ -209,7 +210,7 @@ export class Leadership {
    * while only, so that not too many messages wait for them: after that other threads lead than before, whose code is
    * not compiled yet.
    */
-  wakeFollower(): void {
+  notePost(): void {
     if (Atomics.add(this.#words, WORD.epoch, 1) % POSTS !== 0) return
     this.#parking.wakeAll()
     this.#ring()

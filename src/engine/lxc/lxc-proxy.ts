@@ -113,7 +113,7 @@ export class LxcProxyCall implements Disposable {
     this.#waiting = waiting
   }
 
-  get listener(): number {
+  get listenerFd(): number {
     return this.#waiting.listener.raw
   }
 

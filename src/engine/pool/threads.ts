@@ -55,7 +55,7 @@ export class Threads {
 
   tell(message: ToThread): void {
     for (const worker of this.#workers) worker.postMessage(message)
-    this.#lead.wakeFollower()
+    this.#lead.notePost()
   }
 
   /**

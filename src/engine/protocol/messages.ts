@@ -8,7 +8,7 @@ interface MounterFds {
 }
 
 /** Messages to the keeper about descriptors which the next engine gets. */
-export type ToEngineHandover =
+export type ForNextEngine =
   | MounterFds
   /** Carries the descriptor to store at `place`: see `PersistentState`. */
   | { readonly type: 'keep'; readonly place: number; readonly container: number }
@@ -55,7 +55,7 @@ export type ToKeeper =
   | { readonly type: 'waited'; readonly container: number }
   /** The ring of records is half full: the keeper should read it now. */
   | { readonly type: 'halfFull' }
-  | ToEngineHandover
+  | ForNextEngine
   /** A program that was started in a container did not do its work. */
   | ({ readonly type: 'program'; readonly container: number } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }

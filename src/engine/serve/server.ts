@@ -27,7 +27,8 @@ import { SlotRegisters } from './registers.ts'
 export interface Call {
   /** Offset in the journal, in bytes. */
   readonly slot: number
-  readonly listener: number
+  /** The listener's descriptor; of a forwarded call the one that LXC's monitor has sent. */
+  readonly listenerFd: number
   readonly container: Container
   /** `now()` when the call was received, in milliseconds. */
   readonly start: number
@@ -104,8 +105,8 @@ export class Server {
    * @returns false if it must be served
    */
   settle(call: Call): boolean {
-    const { slot, listener, left, isPoison } = call
-    if (!this.#answer.waits(listener, slot)) this.#conclude(call)
+    const { slot, listenerFd, left, isPoison } = call
+    if (!this.#answer.waits(listenerFd, slot)) this.#conclude(call)
     else if (left === STATE.acted) this.#finish(call, this.#acted(slot))
     else if (left !== STATE.acting) return isPoison ? this.#leave(call) : this.screen(call)
     else if (isPoison) this.#finish(call, UNKNOWN_OUTCOME)
@@ -199,13 +200,13 @@ export class Server {
   }
 
   #serve(call: Call): Outcome {
-    const { slot, listener, container, left } = call
+    const { slot, listenerFd, container, left } = call
     const handler = this.#handler(slot)!
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
     this.#replays.await(container, tid)
     const thread = { tid, bits: this.#registers.bits }
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
-    const waits = (): boolean => this.#answer.waits(listener, slot)
+    const waits = (): boolean => this.#answer.waits(listenerFd, slot)
     const again = left === STATE.acting ? this.#trace(slot) : undefined
     const caller = new NotifiedCaller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
     // The try block does the work of `using`, whose compiled code costs a microsecond more.
@@ -248,25 +249,25 @@ export class Server {
   }
 
   /** Sends the answer. @returns whether the call still waited */
-  #send({ slot, listener, container }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
-    if (is === 'continue') return this.#answer.continue(listener, slot)
-    if (errno !== 0) return this.#answer.errno(listener, slot, errno)
-    if (!fd) return this.#answer.value(listener, slot, value)
+  #send({ slot, listenerFd, container }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
+    if (is === 'continue') return this.#answer.continue(listenerFd, slot)
+    if (errno !== 0) return this.#answer.errno(listenerFd, slot, errno)
+    if (!fd) return this.#answer.value(listenerFd, slot, value)
     using passed = fd
     if (replaces !== undefined) {
-      const replaced = this.#replace(listener, slot, passed, replaces, value)
+      const replaced = this.#replace(listenerFd, slot, passed, replaces, value)
       if (replaced) sent?.(replaces)
       return replaced
     }
-    const number = this.#fdAnswer.give(listener, slot, container, passed, cloexec === true)
+    const number = this.#fdAnswer.give(listenerFd, slot, container, passed, cloexec === true)
     if (number !== undefined) sent?.(number)
     return number !== undefined
   }
 
-  #replace(listener: number, slot: number, fd: Handle, replaces: number, value: bigint): boolean {
-    const number = this.#answer.descriptor(listener, slot, fd, { cloexec: true, replaces })
+  #replace(listenerFd: number, slot: number, fd: Handle, replaces: number, value: bigint): boolean {
+    const number = this.#answer.descriptor(listenerFd, slot, fd, { cloexec: true, replaces })
     fd[Symbol.dispose]()
-    return number !== undefined && this.#answer.value(listener, slot, value)
+    return number !== undefined && this.#answer.value(listenerFd, slot, value)
   }
 
   #record(

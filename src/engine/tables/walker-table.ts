@@ -11,7 +11,7 @@ const WALKER = { never: 0, none: -1, wanted: -2 } as const
  *   wanted -> socket    Walkers.start()
  *   wanted -> none      Walkers.start(): it could not be started
  *   wanted -> never     Walkers.start(): too many have hung, or the walker could not be hidden from the container
- *   socket -> none      Walkers.abandon(): it hangs, or it has ended
+ *   socket -> none      Walkers.abandon(), Walkers.#ended(): it hangs, or it has ended
  *   socket -> never     Walkers.abandon(): too many have hung
  *   socket -> never     Walkers.forget(), as from every other state: the container is gone
  *

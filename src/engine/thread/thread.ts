@@ -27,8 +27,8 @@ import { ThreadServices } from './thread-services.ts'
 
 /** After this number of turns a thread yields to its event loop, which frees memory that would leak otherwise. */
 const TURNS = 1000
-/** A thread hands the lead over at every `LEADS`th yield, and keeps it at the others. */
-const LEADS = 4
+/** So many times a thread yields until it hands the lead over for it; it keeps the lead at the other yields. */
+const YIELDS_PER_HAND_OVER = 4
 /** The least time between two requests of a thread for more threads. */
 const GROW_MS = 10
 
@@ -93,8 +93,8 @@ class EngineThread {
     }
     // The thread usually keeps the lead while it yields, for another thread would wake on another processor than the
     // callers'. It hands the lead over sometimes, for this thread itself may be on such a processor.
-    if (!this.#isDedicated && ++this.#runs % LEADS === 0) this.#handOver()
-    else if (this.#leadership.isOurs) this.#leadership.stepDown()
+    if (!this.#isDedicated && ++this.#runs % YIELDS_PER_HAND_OVER === 0) this.#handOver()
+    else if (this.#leadership.isOurs) this.#leadership.markBusy()
     setImmediate(() => this.run())
   }
 
@@ -104,9 +104,9 @@ class EngineThread {
       return
     }
     while (!this.#leadership.isOurs) this.#follow()
-    this.#leadership.wait()
+    this.#leadership.markWaiting()
     if (!this.#event.wait(this.#data.epoll, -1)) return
-    this.#leadership.receive()
+    this.#leadership.markReceiving()
     this.#known.hear(this.#leadership.epoch)
     const { token: index, generation, events } = this.#event
     if (index === INHERITED_TOKEN) this.#serveInherited()
@@ -136,15 +136,15 @@ class EngineThread {
       this.#mute(index, container)
       return
     }
-    const listener = state.listeners.fd[index]!
+    const listenerFd = state.listeners.fd[index]!
     const slot = this.#take(index, container)
     if (slot < 0) return
-    if (!notifRecv(listener, this.#slots.notification(slot))) {
+    if (!notifRecv(listenerFd, this.#slots.notification(slot))) {
       this.#slots.setState(slot, STATE.free)
       return
     }
     this.#slots.receive(slot)
-    const call: Call = { slot, listener, container, start: now() }
+    const call: Call = { slot, listenerFd, container, start: now() }
     if (!this.#server.screen(call)) {
       this.#serve(call, index)
       return
@@ -166,7 +166,7 @@ class EngineThread {
     }
     const { fd, container: containers } = this.#state.listeners
     const container = this.#known.of(containers[index]!)
-    const call: Call = { slot: this.#dedicated.slot, listener: fd[index]!, container, start: now() }
+    const call: Call = { slot: this.#dedicated.slot, listenerFd: fd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
     this.#state.listeners.hold(index, 1)
     this.#dedicated.end()
@@ -195,7 +195,7 @@ class EngineThread {
     }
     using forwarded = received
     this.#slots.receive(slot)
-    const call: Call = { slot, listener: forwarded.listener, container, start: now(), forwarded }
+    const call: Call = { slot, listenerFd: forwarded.listenerFd, container, start: now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#capOf(container))
       this.#server.continue(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serve(call, index)

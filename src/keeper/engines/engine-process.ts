@@ -34,7 +34,7 @@ function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
   return 'over'
 }
 
-export interface EngineListener {
+export interface EngineCallbacks {
   /** Takes a message of the engine, and ownership of its descriptors. */
   hear(message: ToKeeper, fds: readonly Fd[]): void
   /** Called once if the engine ends before `close`. @param failed false if it was killed (SIGKILL) */
@@ -45,7 +45,7 @@ export interface EngineListener {
 export class EngineProcess {
   readonly #child: ChildProcess
   readonly #socket: Fd
-  readonly #listener: EngineListener
+  readonly #listener: EngineCallbacks
   readonly #unwatch: () => void
   readonly #bytes = new Uint8Array(MESSAGE_LIMIT)
   readonly #queue: { readonly bytes: Uint8Array; readonly fds: readonly Handle[] }[] = []
@@ -55,7 +55,7 @@ export class EngineProcess {
     reactor: Reactor,
     memories: SharedMemories,
     options: Omit<EngineOptions, 'build'>,
-    listener: EngineListener,
+    listener: EngineCallbacks,
   ) {
     const [ours, theirs] = socketpair()
     this.#socket = ours

@@ -1,5 +1,5 @@
 import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../engine/kept/persistent-state.ts'
-import type { ToEngineHandover, ToKeeper } from '../../engine/protocol/messages.ts'
+import type { ForNextEngine, ToKeeper } from '../../engine/protocol/messages.ts'
 import type { SharedMemories } from '../../engine/protocol/spawn-engine.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
@@ -33,7 +33,7 @@ export class EngineHandover {
   }
 
   /** Takes a message of the engine. @returns whether the message was about this state */
-  hear(message: ToKeeper, fds: readonly Fd[]): message is ToEngineHandover {
+  hear(message: ToKeeper, fds: readonly Fd[]): message is ForNextEngine {
     if (message.type === 'keep') this.#fds.keep(message.place, message.container, fds[0])
     else if (message.type === 'drop') this.#fds.drop(message.places, fds[0])
     else if (message.type === 'mounter') this.#mounters.keep(fds)

@@ -166,8 +166,8 @@ describe('contexts', () => {
     hasFailed: false,
     use: () => {},
     isUsed: false,
-    end: () => {},
-    drop: () => {},
+    endAfterCall: () => {},
+    endOnceUnlocked: () => {},
     [Symbol.dispose]() {},
     ...changes,
   })
@@ -257,9 +257,9 @@ describe('mounts that stand nowhere yet', () => {
     type: 'ext4',
     parameters: [],
     handle: handle(5),
-    free: handle(6),
-    end: () => {},
-    drop: () => {},
+    unlockedCopy: handle(6),
+    endAfterCall: () => {},
+    endOnceUnlocked: () => {},
     [Symbol.dispose]() {},
   }
   const having = caller({}, { unplaced: () => unplaced })

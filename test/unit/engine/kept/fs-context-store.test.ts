@@ -71,7 +71,7 @@ describe('Contexts', () => {
     using context = held(all, 1, raw)
     const large: Parameter = ['k'.repeat(250), 'v'.repeat(250)]
     expect(Array.from({ length: 10 }, () => context.add(large)).filter(Boolean)).toHaveLength(8)
-    context.end()
+    context.endAfterCall()
   })
 
   test('are those of one container, its last sixteen', () => {
@@ -122,7 +122,7 @@ describe('Contexts', () => {
     {
       using context = held(all, 1, opened.raw)
       context.keep(made.fd)
-      context.end()
+      context.endAfterCall()
       expect([opened.isOpen(), made.isOpen()]).toEqual([true, true])
       expect(all.findContext(1, () => true)).toBeUndefined()
     }
@@ -133,7 +133,7 @@ describe('Contexts', () => {
     const all = contexts()
     const [kept, root, closed, lost] = [descriptor(), descriptor(), descriptor(), descriptor()]
     all.addContext(1, kept.fd, 'ext4', PROCESS)!(3)
-    all.addMount(1, { root: root.fd, tree: closed.fd, free: undefined, told: TOLD }, PROCESS)!(4)
+    all.addMount(1, { root: root.fd, tree: closed.fd, unlockedCopy: undefined, told: TOLD }, PROCESS)!(4)
     all.addContext(1, lost.fd, 'ext4', PROCESS)
     const tidy = (): void => all.tidy(1, (_, { fd }) => fd === 3)
     tidy()
@@ -150,7 +150,7 @@ describe('Contexts', () => {
     all.addContext(1, fd, 'ext4', PROCESS)
     using context = held(all, 1, raw)
     expect(all.findContext(1, () => true)).toBe('busy')
-    context.end()
+    context.endAfterCall()
   })
 
   test('go on in the next engine, with what they were told and what was made, also if a call had one when the first ended', () => {
@@ -170,7 +170,7 @@ describe('Contexts', () => {
       expect(again).toMatchObject({ type: 'ext4', parameters: [['source', '/dev/x']], isUsed: false })
       expect(statx(again.made!.raw).ino).toBe(statx(made.raw).ino)
       expect(again.made!.raw).not.toBe(made.raw)
-      again.end()
+      again.endAfterCall()
     }
     expect({ size: after.size, kept: vault.places }).toEqual({ size: 0, kept: [] })
   })
@@ -183,7 +183,7 @@ describe('Contexts', () => {
     const [words, vault] = [memory(), new OwnVault()]
     const before = contexts(words, vault)
     const [root, tree, free] = [descriptor(), descriptor(), descriptor()]
-    before.addMount(1, { root: root.fd, tree: tree.fd, free: free.fd, told: TOLD }, PROCESS)
+    before.addMount(1, { root: root.fd, tree: tree.fd, unlockedCopy: free.fd, told: TOLD }, PROCESS)
     const descriptors = readdirSync('/proc/self/fd').length
     vault.drop([vault.places[index]!])
     const after = contexts(words, vault)

@@ -147,7 +147,7 @@ test('what an engine had locked when it ended is free for the next one', () => {
     second.programs.loading(3, wait, () => {})
     using again = find(second) as Context
     expect(again.type).toBe('ext4')
-    again.end()
+    again.endAfterCall()
   })
   expect(vault.places).toEqual([])
 })

@@ -35,7 +35,7 @@ class World {
 
 /** Posts so often that parked threads are woken for it, the deputy among them. */
 function ring(it: Leadership): void {
-  for (let posts = 0; posts < 64; posts++) it.wakeFollower()
+  for (let posts = 0; posts < 64; posts++) it.notePost()
 }
 
 test('one thread leads, and serves, and leads again', () => {
@@ -79,7 +79,7 @@ test("calls that are begun keep the deputy away, and a shared lead is nobody's",
       world.running.clear()
       return
     }
-    leader.receive()
+    leader.markReceiving()
     leader.receiveTogether(6, 0)
     leader.take()
     leader.serve(7, 0)
@@ -92,14 +92,14 @@ test('a thread that hangs while the lead is shared is struck and counted out, an
   const world = new World()
   const [one, other, deputy] = [world.thread(), world.thread(), world.thread()]
   one.take()
-  one.receive()
+  one.markReceiving()
   one.receiveTogether(6, 0)
   other.take()
   world.running.add(2)
   let waits = 0
   world.alarm.wait = () => {
     if (++waits > 1) return
-    other.receive()
+    other.markReceiving()
     other.receiveTogether(8, now())
   }
   deputy.park()
@@ -112,7 +112,7 @@ test('who waits for a moment while the lead is shared is neither struck nor coun
   const world = new World()
   const [one, deputy] = [world.thread(), world.thread()]
   one.take()
-  one.receive()
+  one.markReceiving()
   one.receiveTogether(6, now() - 4)
   deputy.park()
   expect([deputy.isOurs, world.struck, world.active]).toEqual([true, [], 2])
@@ -128,7 +128,7 @@ test('a leader that waits for calls is not struck', () => {
   let waits = 0
   world.alarm.wait = () => {
     leader.rejoin()
-    leader.wait()
+    leader.markWaiting()
     if (++waits === 3) ring(leader)
   }
   deputy.park()
@@ -151,7 +151,7 @@ test('a shared lead goes to whoever asks first', () => {
   const world = new World()
   const [one, other] = [world.thread(), world.thread()]
   one.take()
-  one.receive()
+  one.markReceiving()
   one.receiveTogether(7, 0)
   expect(one.isOurs).toBe(false)
   expect(other.await()).toBe(true)
@@ -198,7 +198,7 @@ test('a late thread never takes or frees the lead of another', () => {
           lead.serve(1, 0)
           current = { thread: number, is: 'serving' }
         } else if ((step === 'receive' || step === 'wait') && leads && current!.is !== 'serving') {
-          lead[step]()
+          step === 'receive' ? lead.markReceiving() : lead.markWaiting()
           current = { thread: number, is: step === 'receive' ? 'receiving' : 'waiting' }
         } else if (step === 'share' && leads && current!.is === 'receiving') {
           lead.receiveTogether(1, 0)

@@ -64,9 +64,9 @@ test(
   20_000 + 6000 * KILLS,
 )
 
-const RECEIVES = 'notifRecv(listener, this.#slots.notification(slot))'
+const RECEIVES = 'notifRecv(listenerFd, this.#slots.notification(slot))'
 /** Receives into memory of its own, and copies that into the slot. */
-const COPIES = `((own, slot) => notifRecv(listener, own) && !slot.set(own))(new Uint8Array(80), this.#slots.notification(slot))`
+const COPIES = `((own, slot) => notifRecv(listenerFd, own) && !slot.set(own))(new Uint8Array(80), this.#slots.notification(slot))`
 
 test('control: an engine that copies what it has received into the slot loses a call', { timeout: 120_000 }, () => {
   // Mounts would only start programs of a build that is removed.
@@ -87,7 +87,7 @@ test('control: an engine that copies what it has received into the slot loses a 
 
 test.each([
   ['as it takes over a listener', 'engine/journal/lost-calls.js', 'const { view } = slots;\n    const own'],
-  ['with a call that was left', 'engine/serve/server.js', 'const { slot, listener, left, isPoison } = call;'],
+  ['with a call that was left', 'engine/serve/server.js', 'const { slot, listenerFd, left, isPoison } = call;'],
 ])(
   'an engine that fails %s is replaced by one that does not: every call returns what it must',
   { timeout: 60_000 },

@@ -48,6 +48,7 @@ export const devices: ValueType<ReadonlySet<Dev>> = valueType({
   allowed: `a list of c:MAJOR:MINOR such as c:10:200, majors to ${MAJOR_MAX}, minors to ${MINOR_MAX}`,
   parse: (text) => new Set(elements(text).map(device)),
   format: (set) => [...set].map(written).join(','),
+  lowest: new Set(),
   lowers: (from, to) => [...to].every((dev) => from.has(dev)),
 })
 

@@ -2,8 +2,8 @@ import type { Config } from './config.ts'
 import { PolicyError } from './error.ts'
 import { PREFIX } from './key.ts'
 import { toKeyName } from './key-names.ts'
-import { type KeyValueLine, type Lines, PROFILE, parseLines } from './key-value-lines.ts'
-import { keys } from './keys.ts'
+import { type Lines, PROFILE, parseLines } from './key-value-lines.ts'
+import { type KeyName, keys } from './keys.ts'
 import type { Policy } from './policy.ts'
 import type { DeviceNames } from './refused-devices.ts'
 import { type Settings, settle, toPolicy } from './settings.ts'
@@ -17,12 +17,17 @@ export interface PolicySources {
   readonly annotations?: Readonly<Record<string, string>> | undefined
 }
 
+interface Notes {
+  readonly ignored: Note[]
+  readonly lowered: Note[]
+}
+
 interface Host {
   readonly config: Config
   readonly named: DeviceNames
 }
 
-/** An annotation that was ignored. */
+/** An annotation that did not do what it says. */
 interface Note {
   readonly key: string
   readonly value: string
@@ -32,7 +37,10 @@ interface Note {
 export interface ResolvedPolicy {
   readonly settings: Settings
   readonly policy: Policy
+  /** Annotations that were ignored. */
   readonly notes: readonly Note[]
+  /** Annotations whose value cannot be read: their keys have the lowest value. */
+  readonly lowered: readonly Note[]
 }
 
 /** The administrator's word: the configuration's default, a profile, the keys of the metadata; strongest last. */
@@ -59,28 +67,40 @@ function orNote<T>(attempt: () => T, unchanged: T, note: (why: string) => void):
   }
 }
 
-/** Lays one annotation over what is granted, if it lowers it or may raise it. */
-function annotate(
-  settings: Settings,
-  entry: KeyValueLine,
-  { config, named }: Host,
-  note: (why: string) => void,
-): Settings {
-  const name = toKeyName(entry[0])
-  const next = settle([entry], settings)
-  const lowers = keys[name].lowers(settings.get(name)!.text, next.get(name)!.text)
-  if (!lowers && !config.annotations.raise.has(name)) {
-    note(`an annotation may only lower this key, which is ${JSON.stringify(settings.get(name)!.text)}`)
-    return settings
-  }
+/** Lays one annotation that can be read over what is granted, if it lowers it or may raise it. */
+function annotate(settings: Settings, next: Settings, name: KeyName, { config, named }: Host): Settings | string {
+  const { text } = settings.get(name)!
+  const lowers = keys[name].lowers(text, next.get(name)!.text)
+  if (!lowers && !config.annotations.raise.has(name))
+    return `an annotation may only lower this key, which is ${JSON.stringify(text)}`
   toPolicy(next, named)
   return next
 }
 
 /**
- * Settles what may be done for one container. Annotations fail closed: one that is not understood, or that asks for
+ * Lays one annotation over what is granted. If its key is known and its value cannot be read, the key gets the lowest
+ * value, since an author who mistypes a lowering relies on it.
+ */
+function lay(settings: Settings, [key, value]: readonly [string, string], host: Host, notes: Notes): Settings {
+  const ignore = (why: string): void => void notes.ignored.push({ key, value, why })
+  const name = orNote(() => toKeyName(key), undefined, ignore)
+  if (name === undefined) return settings
+  const next = orNote(
+    () => settle([[key, value, 'annotation']], settings),
+    undefined,
+    (why) => void notes.lowered.push({ key, value, why }),
+  )
+  if (next === undefined) return settle([[key, keys[name].lowest, 'annotation that cannot be read']], settings)
+  const laid = orNote(() => annotate(settings, next, name, host), settings, ignore)
+  if (typeof laid !== 'string') return laid
+  ignore(laid)
+  return settings
+}
+
+/**
+ * Settles what may be done for one container. Annotations fail closed: one of an unknown key, or that asks for
  * more than the administrator gives, is ignored with a note, since its author must not be able to stop the container's
- * other settings from holding.
+ * other settings from holding; one whose value cannot be read switches its key off.
  *
  * @param named what the numbers of devices mean on this host now
  * @throws {PolicyError} if the administrator's own texts are wrong
@@ -91,21 +111,20 @@ export function resolve(
   named: DeviceNames,
 ): ResolvedPolicy {
   const host = { config, named }
-  const notes: Note[] = []
-  const noter = (key: string, value: string) => (why: string) => void notes.push({ key, value, why })
+  const notes: Notes = { ignored: [], lowered: [] }
   const lines = parseLines(metadata ?? '', 'metadata')
   const own = granted(config, profileOf(lines, config), lines)
   toPolicy(own, named)
 
   const { [PROFILE]: wanted, ...rest } = annotations
   let settings = own
-  if (wanted !== undefined) settings = choose(host, wanted, lines, own, noter(PROFILE, wanted))
-  for (const [key, value] of Object.entries(rest)) {
-    if (!key.startsWith(PREFIX)) continue
-    const [base, note] = [settings, noter(key, value)]
-    settings = orNote(() => annotate(base, [key, value, 'annotation'], host, note), base, note)
+  const ignore = (why: string): void => void notes.ignored.push({ key: PROFILE, value: wanted!, why })
+  if (wanted !== undefined) settings = choose(host, wanted, lines, own, ignore)
+  for (const entry of Object.entries(rest)) {
+    if (entry[0].startsWith(PREFIX)) settings = lay(settings, entry, host, notes)
   }
-  return { settings, policy: toPolicy(settings, named), notes }
+  const { ignored, lowered } = notes
+  return { settings, policy: toPolicy(settings, named), notes: ignored, lowered }
 }
 
 /** An annotation may choose the profile instead of the metadata, among those that the configuration lists for it. */

@@ -9,6 +9,8 @@ export interface ValueType<T> {
   parse(text: string): T
   /** The one spelling of this value. */
   canonical(text: string): string
+  /** The canonical text of the value that permits least. */
+  readonly lowest: string
   /** Does the value `to` permit nothing that `from` does not? Both are canonical. */
   lowers(from: string, to: string): boolean
 }
@@ -17,13 +19,15 @@ interface Definition<T> {
   readonly allowed: string
   readonly parse: (text: string) => T
   readonly format: (value: T) => string
+  readonly lowest: T
   readonly lowers: (from: T, to: T) => boolean
 }
 
-export const valueType = <T>({ allowed, parse, format, lowers }: Definition<T>): ValueType<T> => ({
+export const valueType = <T>({ allowed, parse, format, lowest, lowers }: Definition<T>): ValueType<T> => ({
   allowed,
   parse,
   canonical: (text) => format(parse(text)),
+  lowest: format(lowest),
   lowers: (from, to) => lowers(parse(from), parse(to)),
 })
 

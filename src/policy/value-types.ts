@@ -13,14 +13,20 @@ function boolean(text: string): boolean {
   return value
 }
 
-const booleanType = (lowers: (from: boolean, to: boolean) => boolean): ValueType<boolean> =>
-  valueType({ allowed: 'true, 1, yes, on, false, 0, no or off', parse: boolean, format: String, lowers })
+const booleanType = (lowest: boolean): ValueType<boolean> =>
+  valueType({
+    allowed: 'true, 1, yes, on, false, 0, no or off',
+    parse: boolean,
+    format: String,
+    lowest,
+    lowers: (from, to) => from === to || to === lowest,
+  })
 
 /** Gives something when true. */
-export const permission = booleanType((from, to) => from || !to)
+export const permission = booleanType(false)
 
 /** Protects when true, so that *true* is the lower value. */
-export const protection = booleanType((from, to) => !from || to)
+export const protection = booleanType(true)
 
 export const numberWithin = (least: number, most: number): ValueType<number> =>
   valueType({
@@ -31,6 +37,7 @@ export const numberWithin = (least: number, most: number): ValueType<number> =>
       return value
     },
     format: String,
+    lowest: least,
     lowers: (from, to) => to <= from,
   })
 
@@ -60,6 +67,7 @@ export const fileSystems: ValueType<ReadonlySet<string>> = valueType({
   allowed: 'a list of file systems such as ext4,xfs',
   parse: (text) => new Set(elements(text).map(mountedFileSystem)),
   format: (names) => [...names].join(','),
+  lowest: new Set(),
   lowers: (from, to) => [...to].every((name) => from.has(name)),
 })
 
@@ -83,5 +91,6 @@ export const fusePrograms: ValueType<ReadonlyMap<string, string>> = valueType({
   allowed: 'a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',
   parse: fuseMap,
   format: (map) => [...map].map((pair) => pair.join('=')).join(','),
+  lowest: new Map(),
   lowers: (from, to) => [...to].every(([name, program]) => from.get(name) === program),
 })

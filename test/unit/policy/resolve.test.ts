@@ -66,16 +66,37 @@ describe('resolve() lets the stronger source win', () => {
   })
 })
 
+describe('resolve() lowers a key whose annotation cannot be read', () => {
+  const all = parseConfig(
+    `default: { mknod: true, mknod.devices: c:10:200, mount: true, mount.fuse: ext4=fuse2fs, mount.nodev: false, sched_setscheduler.max_priority: 60, sysinfo: true }
+annotations: { raise: [sysinfo] }
+`,
+    'x.yaml',
+  )
+  test.each([
+    ['mknod', 'maybe', 'false', 'not a boolean'],
+    ['sysinfo', 'ture', 'false', 'not a boolean'],
+    ['mknod.devices', 'c:10:200,c:10', '', '"c:10" is no device'],
+    ['mount.fuse', 'ext4', '', '"ext4" does not name a program'],
+    ['mount.nodev', 'flase', 'true', 'not a boolean'],
+    ['sched_setscheduler.max_priority', 'low', '1', 'out of range'],
+  ] as const)('%s=%s is %j', (key, value, text, why) => {
+    const { settings, notes, lowered } = resolve(all, { annotations: { [P + key]: value } })
+    expect(settings.get(key)).toEqual({ text, origin: 'annotation that cannot be read' })
+    expect(lowered).toEqual([{ key: P + key, value, why: expect.stringContaining(why) }])
+    expect(notes).toEqual([])
+  })
+
+  test('so that the call is off', () => {
+    expect(resolve(all, { annotations: { [`${P}mknod`]: 'maybe' } }).policy.mknod).toBeUndefined()
+  })
+})
+
 describe('resolve() ignores an annotation with a note', () => {
   test.each([
     ['mknod', 'true', 'an annotation may only lower this key, which is "false"'],
     ['mount.nodev', 'false', 'an annotation may only lower this key, which is "true"'],
     ['sched_setscheduler.max_priority', '99', 'an annotation may only lower this key, which is "49"'],
-    [
-      'sysinfo',
-      'perhaps',
-      `Cannot read policy: ${P}sysinfo is "perhaps": not a boolean, allowed is true, 1, yes, on, false, 0, no or off`,
-    ],
     ['sysinfos', 'true', `Cannot read policy: unknown key "${P}sysinfos" (did you mean "${P}sysinfo"?)`],
     ['profile', 'build', 'annotations may choose among the profiles: mounts'],
   ])('%s=%s', (key, value, why) => {

@@ -1,4 +1,6 @@
 import { capabilities } from '../abi/capability.ts'
+import { fullName } from '../policy/key.ts'
+import { keyNames } from '../policy/key-names.ts'
 import { bpf } from './reasons/bpf.ts'
 import { fuse } from './reasons/fuse.ts'
 import { general } from './reasons/general.ts'
@@ -35,6 +37,7 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
   const fill = (text: string): string =>
     text
       .replaceAll('{a:cap}', capabilities[a] ?? String(a))
+      .replaceAll('{a:key}', keyNames[a] === undefined ? String(a) : fullName(keyNames[a]))
       .replaceAll('{a}', String(a))
       .replaceAll('{b}', String(b))
   const [says, remedy] = reasons[code]

@@ -30,3 +30,11 @@ export function serves(policy: Policy, name: KeyName): boolean {
   const option = call.options.find((each) => each.name === name)
   return !option || isGiven(option, values)
 }
+
+/** Returns the key that is off where a policy does not serve a call whose key is `name`. */
+export function keyThatIsOff(policy: Policy, name: KeyName): KeyName {
+  const call = calls.find((each) => each.name === callOf(name))!
+  if (!valuesOf(policy, call)) return call.name
+  const essential = call.options.find(({ key }) => key.essential)
+  return name === call.name && essential ? essential.name : name
+}

@@ -5,7 +5,10 @@ export const general = {
   done: ['done for the caller', ''],
   kernelAnswered: ['done as the caller: the kernel itself answered with this errno', ''],
   adopted: ['done before a signal interrupted the call, which then came again', ''],
-  keyOff: ['the policy of this container does not serve this call', 'set the key security.syscalls.intercept.* for it'],
+  keyOff: [
+    'the key {a:key} is off for this container',
+    'switch it on where it was switched off: the first log line of the container says where',
+  ],
   notServed: ['this version does not serve this call yet', 'leave its key off: trapping it only costs time'],
   lacksCapability: [
     'the caller lacks CAP_{a:cap} in its user namespace',

@@ -12,6 +12,8 @@ import type { Syscall } from '../../calls/syscall.ts'
 import { continueWith, type Verdict } from '../../calls/verdict.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import { keyNames } from '../../policy/key-names.ts'
+import { keyThatIsOff } from '../../policy/serves.ts'
 import type { RecordWriter } from '../journal/records.ts'
 import type { Slots } from '../journal/slots.ts'
 import type { LxcProxyCall } from '../lxc/lxc-proxy.ts'
@@ -42,6 +44,12 @@ export interface Call {
 
 /** How many different faults one thread reports at most. */
 const FAULTS_LIMIT = 64
+
+/** Says of a call that the policy does not serve which key is off, or that only a daemon of root could serve it. */
+function off({ policy, ofUser }: Container, { name, key }: Syscall<unknown>): Verdict {
+  if (ofUser?.withheld.has(name)) return continueWith('userDaemon')
+  return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, key)))
+}
 
 /**
  * Serves calls on one thread: decode, decide, act, answer, record.
@@ -187,8 +195,7 @@ export class Server {
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith('invisibleCaller')
     this.#isBrief = handler.brief === true
     const verdict = handler.screen(this.#registers, container.policy)
-    const withheld = verdict?.why.code === 'keyOff' && container.ofUser?.withheld.has(handler.name)
-    return withheld ? continueWith('userDaemon') : verdict
+    return verdict?.why.code === 'keyOff' ? off(container, handler) : verdict
   }
 
   #handler(slot: number): Syscall<unknown> | undefined {

@@ -49,7 +49,7 @@ A configuration file, all of it optional:
   annotations:
     profiles: [vpn]                   # what a container's annotations may choose
     raise: []                         # keys that they may set; all others they may only lower
-  log: { level: info }                # debug, info, warn, error
+  log: { level: info }                # debug, info, notice, warn, error
   limits:
     callsPerContainer: 3              # served at once: more wait
     calls: 32                         # of all containers, each by a thread: more are left to the kernel

@@ -37,7 +37,7 @@ export interface Config {
   readonly limits: Partial<Limits>
 }
 
-export const logLevels = ['debug', 'info', 'warn', 'error'] as const
+export const logLevels = ['debug', 'info', 'notice', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /** Names of JavaScript's own, which valibot leaves out of a map without a word. */

@@ -113,3 +113,11 @@ test('the unit lets the service have every capability that a step declares', () 
   expect(declared.length).toBeGreaterThan(20)
   expect(declared.filter((cap) => !bounding.includes(`CAP_${cap}`))).toEqual([])
 })
+
+test('a reload writes to the journal what changed, not the whole configuration that the check prints', () => {
+  const unit = readFileSync(join(root, 'deploy/systemd/intercede.service'), 'utf8')
+  expect(unit).toMatch(/^ExecReload=.* --check-config$/m)
+  expect(unit).toMatch(/^StandardOutput=null$/m)
+  // Else it would be that of standard output.
+  expect(unit).toMatch(/^StandardError=journal$/m)
+})

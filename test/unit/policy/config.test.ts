@@ -65,7 +65,7 @@ test.each([
     `default: &a [${'x,'.repeat(99)}]\nprofiles: [${'*a,'.repeat(99)}]\nlog: [${'*a,'.repeat(99)}]`,
     'Excessive alias count indicates a resource exhaustion attack',
   ],
-  ['log: {level: loud}', 'log.level is "loud" at line 1, allowed is debug, info, warn, error'],
+  ['log: {level: loud}', 'log.level is "loud" at line 1, allowed is debug, info, notice, warn, error'],
   ['\nlimits:\n  callsPerContainer: 0', 'limits.callsPerContainer is 0 at line 3, allowed is at least 1'],
   ['limits:\n  callsPerContainer: 1.5', 'limits.callsPerContainer is 1.5 at line 2, allowed is a whole number from 1'],
   ['limits:\n  connections: 4096', 'limits.connections is 4096 at line 2, allowed is at most 2048'],

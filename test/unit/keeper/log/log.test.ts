@@ -1,0 +1,37 @@
+import { closeSync, fstatSync, openSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { isJournalStream } from '../../../../src/keeper/log/journal-stream.ts'
+import { Log } from '../../../../src/keeper/log/log.ts'
+import { logLevels } from '../../../../src/policy/config.ts'
+
+test('a line begins with the priority of its level where the journal takes it, and nowhere else', () => {
+  const lines: string[] = []
+  for (const has of [true, false]) {
+    const log = new Log('debug', (line) => lines.push(line), has)
+    for (const level of logLevels) log.write(level, 'x')
+  }
+  expect(lines.map((line) => line.slice(0, 4))).toEqual([
+    ...['<7>{', '<6>{', '<5>{', '<4>{', '<3>{'],
+    ...logLevels.map(() => '{"ti'),
+  ])
+})
+
+test('a level is left out if the configuration wants only more important ones', () => {
+  const lines: string[] = []
+  const log = new Log('notice', (line) => lines.push(JSON.parse(line).level))
+  for (const level of logLevels) log.write(level, 'x')
+  expect(lines).toEqual(['notice', 'warn', 'error'])
+})
+
+test('isJournalStream() takes nobody at the word of the environment', () => {
+  const fd = openSync('/dev/null', 'r')
+  try {
+    const { dev, ino } = fstatSync(fd, { bigint: true })
+    expect(isJournalStream(fd, { JOURNAL_STREAM: `${dev}:${ino}` })).toBe(true)
+    expect(isJournalStream(fd, { JOURNAL_STREAM: `${dev}:${ino + 1n}` })).toBe(false)
+    expect(isJournalStream(fd, { JOURNAL_STREAM: '' })).toBe(false)
+    expect(isJournalStream(fd, {})).toBe(false)
+  } finally {
+    closeSync(fd)
+  }
+})

@@ -35,6 +35,15 @@ export interface CallRecord {
 const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
 const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))
 
+/**
+ * Returns what is said of a call, as numbers: two calls for which they are the same are of one kind. Sentences about a
+ * call depend on nothing else.
+ */
+export const kindOf = ({ arch, nr, verdict, errno, reason, a, b }: CallRecord): readonly number[] => [
+  ...[arch, nr, verdictIndex.get(verdict)!, errno],
+  ...[reasonIndex.get(reason)!, a, b],
+]
+
 /** Encodes a record. @param view at least 48 bytes from `at` on; the ring itself writes sequence and writer */
 export function encodeRecord(view: DataView, at: number, record: CallRecord): void {
   view.setUint32(at + 4, record.container, true)

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import type { CallRecord } from '../../../../src/calls/record.ts'
-import { CallLog } from '../../../../src/keeper/log/call-log.ts'
+import { type CallLine, CallLog } from '../../../../src/keeper/log/call-log.ts'
 
 const record = (changes: Partial<CallRecord>): CallRecord => ({
   container: 1,
@@ -19,9 +19,13 @@ const record = (changes: Partial<CallRecord>): CallRecord => ({
 })
 
 function log() {
-  const lines: [string, Readonly<Record<string, unknown>>][] = []
-  return { lines, log: new CallLog((container, details) => lines.push([container, details])) }
+  const lines: [string, Readonly<Record<string, unknown>>, CallLine][] = []
+  return { lines, log: new CallLog((...line) => lines.push(line)) }
 }
+
+const COUNT = 'calls without a line of their own'
+const counts = (lines: ReturnType<typeof log>['lines']): unknown[] =>
+  lines.filter(([, , { message }]) => message === COUNT).map(([, { leftOut }]) => leftOut)
 
 test('says once a minute per container, call and reason, and then how many were not said', () => {
   const { lines, log: calls } = log()
@@ -36,6 +40,7 @@ test('says once a minute per container, call and reason, and then how many were 
         says: 'the device 1:1 is not allowed',
         remedy: expect.any(String),
       },
+      { level: 'notice', message: 'call' },
     ],
   ])
   calls.add(record({ time: 60_000 }), 'c')
@@ -56,4 +61,81 @@ test('a container cannot make it remember without bound', () => {
   const { lines, log: calls } = log()
   for (let b = 0; b < 1000; b++) calls.add(record({ b }), 'c')
   expect(lines).toHaveLength(256)
+})
+
+test('it never goes silent: after any number of kinds a new one has a line in the next minute, and the rest is counted', () => {
+  const { lines, log: calls } = log()
+  for (let b = 0; b < 1000; b++) calls.add(record({ b }), 'c')
+  calls.look(59_999)
+  expect(lines).toHaveLength(256)
+  calls.look(60_000)
+  expect(lines[256]).toEqual(['c', { leftOut: { mknod: 744 } }, { level: 'notice', message: COUNT }])
+  calls.add(record({ time: 60_001, reason: 'lacksCapability' }), 'c')
+  expect(lines[257]).toMatchObject(['c', { reason: 'lacksCapability' }, { message: 'call' }])
+})
+
+test('a container that floods its log hides nothing from the count, and takes no line from another container', () => {
+  const { lines, log: calls } = log()
+  for (let b = 0; b < 256; b++) calls.add(record({ b }), 'c')
+  calls.add(record({ nr: 165, reason: 'lacksCapability', a: 21 }), 'c')
+  calls.add(record({}), 'd')
+  expect(lines.at(-1)).toMatchObject(['d', { syscall: 'mknod' }, {}])
+  calls.add(record({ time: 60_000, b: 7 }), 'c')
+  expect(counts(lines)).toEqual([{ mount: 1 }])
+})
+
+test('every call has a line, stands in the number of one, or is counted by the end of the container', () => {
+  const { lines, log: calls } = log()
+  let made = 0
+  for (let time = 0; time < 400_000; time += 97) {
+    made++
+    calls.look(time)
+    calls.add(record({ time, b: (time * 7919) % 1013, nr: time % 5 === 0 ? 165 : 133 }), 'c')
+  }
+  calls.forget('c')
+  const said = lines.map(([, { since, leftOut }]) =>
+    leftOut
+      ? Object.values(leftOut as Record<string, number>).reduce((sum, each) => sum + each, 0)
+      : 1 + Number(since ?? 0),
+  )
+  expect(said.reduce((sum, each) => sum + each, 0)).toBe(made)
+})
+
+test('repeated calls that have no line yet are said when the container ends', () => {
+  const { lines, log: calls } = log()
+  for (let time = 0; time < 5; time++) calls.add(record({ time }), 'c')
+  calls.forget('c')
+  expect(counts(lines)).toEqual([{ mknod: 4 }])
+  calls.forget('c')
+  calls.close()
+  expect(lines).toHaveLength(2)
+})
+
+test('calls without a name are counted under a bounded number of numbers', () => {
+  const { lines, log: calls } = log()
+  for (let b = 0; b < 256; b++) calls.add(record({ b }), 'c')
+  for (let nr = 10_000; nr < 11_000; nr++) calls.add(record({ nr }), 'c')
+  calls.forget('c')
+  const [leftOut] = counts(lines) as [Record<string, number>]
+  expect(Object.keys(leftOut).length).toBeLessThanOrEqual(65)
+  expect(leftOut.others).toBe(1000 - 64)
+})
+
+test('a clock that is set back silences nothing', () => {
+  const { lines, log: calls } = log()
+  calls.add(record({ time: 1e12 }), 'c')
+  calls.add(record({ time: 1e11 }), 'c')
+  expect(lines).toHaveLength(2)
+})
+
+test.each([
+  { what: 'done', changes: { verdict: 'act', reason: 'done' }, level: 'info' },
+  { what: 'left to the kernel by design', changes: { reason: 'kernelMountsIt' }, level: 'info' },
+  { what: 'nobody waits for', changes: { verdict: 'gone', reason: 'gone' }, level: 'info' },
+  { what: 'refused', changes: { verdict: 'errno', errno: 1, reason: 'lacksCapability' }, level: 'notice' },
+  { what: 'left to the kernel', changes: {}, level: 'notice' },
+] as const)('the level of a call that is $what is $level', ({ changes, level }) => {
+  const { lines, log: calls } = log()
+  calls.add(record(changes), 'c')
+  expect(lines[0]![2].level).toBe(level)
 })

@@ -1,0 +1,97 @@
+import { errnoName } from '../../abi/errno.ts'
+import { syscallName } from '../../abi/syscalls.ts'
+import { explain, type ReasonCode } from '../../calls/reason.ts'
+import { type CallRecord, kindOf } from '../../calls/record.ts'
+
+/** Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory. */
+const ORDINARY: ReadonlySet<ReasonCode> = new Set([
+  'kernelMountsIt',
+  'changesMounts',
+  'foreignContext',
+  'foreignMount',
+  'contextTold',
+  'fuseByMount',
+])
+
+/** Tells whether the caller did not get what it asked for, or only what the kernel gives it without us. */
+export const isRefusal = ({ verdict, errno, reason }: CallRecord): boolean =>
+  verdict === 'act' ? errno !== 0 : verdict !== 'gone' && !ORDINARY.has(reason)
+
+/** The name of the system call of a record, or its number. */
+export const callName = ({ arch, nr }: CallRecord): string => syscallName(arch, nr) ?? `${nr}`
+
+/** What is said of all calls of a kind, in the order of a log line. */
+interface KindDescription {
+  /** The name of the errno, if there is one. */
+  readonly errno?: string
+  readonly reason: ReasonCode
+  readonly says: string
+  /** What to do, where something can be done. */
+  readonly remedy?: string
+}
+
+export function describeKind({ errno, reason, a, b }: CallRecord): KindDescription {
+  const { says, remedy } = explain({ code: reason, a, b })
+  return { ...(errno ? { errno: errnoName(errno) } : {}), reason, says, ...(remedy ? { remedy } : {}) }
+}
+
+interface Kind<T> {
+  readonly is: readonly number[]
+  /** Kinds are listed in the order in which they came. */
+  readonly serial: number
+  readonly of: T
+}
+
+/** The place of a kind: FNV-1a, of 32-bit words. */
+const placeOf = (is: readonly number[]): number =>
+  is.reduce((sum, each) => Math.imul(sum ^ each, 0x0100_0193), 0x811c_9dc5 | 0)
+
+const isSame = (one: readonly number[], other: readonly number[]): boolean =>
+  one.every((each, index) => each === other[index])
+
+/**
+ * Groups calls by their kind, a bounded number of kinds, since a container chooses numbers that its reasons have. A new
+ * kind takes the place of the kind that was seen least recently, or of the kind that happens to have the same place.
+ */
+export class CallKinds<T> {
+  readonly #limit: number
+  readonly #make: (record: CallRecord) => T
+  readonly #leave: (of: T) => void
+  /** In the order in which they were seen last. */
+  readonly #kinds = new Map<number, Kind<T>>()
+  #serial = 0
+
+  /** @param make makes what is kept of a new kind @param leave is told what was kept of a kind that makes room */
+  constructor(limit: number, make: (record: CallRecord) => T, leave: (of: T) => void) {
+    this.#limit = limit
+    this.#make = make
+    this.#leave = leave
+  }
+
+  /** Finds what is kept of the kind of a call, which is the kind seen most recently then. */
+  of(record: CallRecord): T {
+    const is = kindOf(record)
+    const place = placeOf(is)
+    const there = this.#kinds.get(place)
+    const kind = there && isSame(there.is, is) ? there : this.#new(record, is, place)
+    this.#kinds.delete(place)
+    this.#kinds.set(place, kind)
+    return kind.of
+  }
+
+  get all(): readonly T[] {
+    return [...this.#kinds.values()].sort((one, other) => one.serial - other.serial).map(({ of }) => of)
+  }
+
+  #new(record: CallRecord, is: readonly number[], place: number): Kind<T> {
+    const [oldest] = this.#kinds.keys()
+    if (this.#kinds.has(place)) this.#drop(place)
+    else if (this.#kinds.size >= this.#limit && oldest !== undefined) this.#drop(oldest)
+    return { is, serial: this.#serial++, of: this.#make(record) }
+  }
+
+  #drop(place: number): void {
+    this.#leave(this.#kinds.get(place)!.of)
+    this.#kinds.delete(place)
+  }
+}

@@ -1,0 +1,32 @@
+import { expect, test } from 'vitest'
+import type { Tid } from '../../../src/abi/brand.ts'
+import type { CallRecord } from '../../../src/calls/record.ts'
+import { Refusals } from '../../../src/cli/refusals.ts'
+
+const record = (changes: Partial<CallRecord>): CallRecord => ({
+  ...{ container: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'continue', errno: 0 },
+  ...{ reason: 'kernelMakesWhiteouts', a: 0, b: 0, microseconds: 5, time: 0 },
+  ...changes,
+})
+
+test('Refusals has a line for each kind, in the order in which they came, with the number of calls', () => {
+  const refusals = new Refusals()
+  const calls = [{ nr: 9999 }, {}, { verdict: 'act', errno: 17, reason: 'kernelAnswered' }, {}, { verdict: 'act' }]
+  for (const changes of calls as Partial<CallRecord>[]) refusals.add(record(changes))
+  expect(refusals.lines()).toEqual([
+    'system call 9999 left to the kernel: an overlay whiteout (0:0), which the kernel makes for anybody',
+    'mknod left to the kernel 2 times: an overlay whiteout (0:0), which the kernel makes for anybody',
+    'mknod EEXIST: done as the caller: the kernel itself answered with this errno',
+  ])
+})
+
+test('Refusals names the last hundred kinds, and counts the calls of the others', () => {
+  const refusals = new Refusals()
+  for (let b = 0; b < 150; b++) refusals.add(record({ reason: 'deviceNotAllowed', a: 10, b }))
+  for (let count = 0; count < 3; count++) refusals.add(record({}))
+  const lines = refusals.lines()
+  expect(lines).toHaveLength(101)
+  expect(lines[0]).toMatch(/the device 10:51 /)
+  expect(lines.at(-2)).toMatch(/^mknod left to the kernel 3 times: /)
+  expect(lines.at(-1)).toBe('51 more calls for other reasons, made before these')
+})

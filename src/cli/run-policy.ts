@@ -6,6 +6,7 @@ import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { Keeper } from '../keeper/keeper.ts'
 import type { KeeperEvent, KeeperOptions } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
+import { counted } from '../policy/counted.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
 import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
@@ -60,7 +61,7 @@ async function startKeeper(
       if (event.type === 'refused' || event.type === 'fault') say(event.message)
       if (event.type === 'engineEnded') say(`the engine ${event.how}, and was started again`)
       if (event.type === 'program') say(`${event.program} failed in the container: ${event.words || 'it said nothing'}`)
-      if (event.type === 'recordsLost') say(`${event.count} more calls, too many to keep count of`)
+      if (event.type === 'recordsLost') say(`${counted(event.count, 'more call')}, too many to keep count of`)
     },
   })
   return {

@@ -1,6 +1,7 @@
 import { Fd } from '../kernel/fd.ts'
 import { receive } from '../kernel/socket.ts'
 import { type Handover, parseHandover } from './handover.ts'
+import { peerName } from './peer-name.ts'
 
 /** Maximum size of a state in bytes, far above what runtimes send: a state with long annotations is a few KiB. */
 const BYTES_LIMIT = 1024 * 1024
@@ -18,12 +19,14 @@ export type Progress = { readonly handover: Handover; readonly listener: Fd } | 
  */
 export class OciConnection implements Disposable {
   readonly fd: Fd
+  readonly #client: string
   readonly #chunks: Buffer[] = []
   readonly #fds: Fd[] = []
   #bytes = 0
 
   constructor(fd: Fd) {
     this.fd = fd
+    this.#client = peerName(fd)
   }
 
   /**
@@ -72,7 +75,8 @@ export class OciConnection implements Disposable {
   }
 
   #finish(): Progress {
-    if (this.#bytes === 0) throw new Error('Cannot take container process state: the client said nothing')
+    if (this.#bytes === 0)
+      throw new Error(`Cannot take container process state: ${this.#client} connected and said nothing`)
     const { handover, fd } = parseHandover(this.#text)
     const listener = this.#fds[fd]
     if (!listener) throw new Error(`Cannot take the listener of ${handover.id}: its descriptor did not come`)

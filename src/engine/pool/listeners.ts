@@ -2,6 +2,7 @@ import { EPOLLIN } from '../../abi/poll.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { Alarm, timerfd } from '../../kernel/timer.ts'
+import { counted } from '../../policy/counted.ts'
 import { InheritedCalls } from '../journal/inherited-calls.ts'
 import { continueLostCalls } from '../journal/lost-calls.ts'
 import type { Slots } from '../journal/slots.ts'
@@ -106,6 +107,6 @@ export class Listeners {
   #continueLost(index: number, listener: number): void {
     const { slots, onFault } = this.#parts
     const count = continueLostCalls(slots, index, listener)
-    if (count > 0) onFault(`Cannot serve ${count} calls: they were lost, and are left to the kernel`)
+    if (count > 0) onFault(`Cannot serve ${counted(count, 'call')}: lost, and left to the kernel`)
   }
 }

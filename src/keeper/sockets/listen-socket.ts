@@ -3,6 +3,7 @@ import { errnos } from '../../abi/errno.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { type Fd, guarded, requireDescriptors } from '../../kernel/fd.ts'
 import { accept, peerCredentials, type SocketType } from '../../kernel/socket.ts'
+import { counted } from '../../policy/counted.ts'
 import type { KeptSocket } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 
@@ -130,7 +131,9 @@ export class Acceptor {
     const { uid, pid } = peerCredentials(fd)
     const { limit } = this.#options
     if (uid !== 0) return `only root may hand over a listener, not user ${uid} (pid ${pid})`
-    return this.#connections.size < limit ? undefined : `${limit} runtimes are connected already`
+    return this.#connections.size < limit
+      ? undefined
+      : `${counted(limit, 'runtime')} ${limit === 1 ? 'is' : 'are'} connected already`
   }
 
   /** Reads a connection from now on. @param fd descriptor of the connection */

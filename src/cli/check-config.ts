@@ -1,10 +1,13 @@
 import { explain, why } from '../calls/reason.ts'
-import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
+import { ineffectiveUnless } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, effectiveLimits } from '../policy/config.ts'
+import type { Policy } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
 import { forUser } from '../policy/rootless.ts'
 import { effective } from '../policy/settings.ts'
+import { rulesFor } from '../syscalls/index.ts'
+import { describeFilters } from './filters-here.ts'
 
 /** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
@@ -12,11 +15,18 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
   const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
   return [
     ...keys,
-    ...ineffectiveHere(settings).map((text) => `  # ${text}`),
+    ...ineffectiveUnless(settings).map((text) => `  # ${text}`),
+    ...trappedFor(policy),
     ...(user ? forUser(policy).withheld : []).map(
       (key) => `  # ${key} is left to the kernel: ${explain(why('userDaemon')).says}`,
     ),
   ]
+}
+
+/** A key does nothing in a container whose filter does not trap its calls, whoever gives the key. */
+function trappedFor(policy: Policy): readonly string[] {
+  const names = new Set(rulesFor(policy).map(({ name }) => name))
+  return names.size > 0 ? [`  # served where the filter of a container traps: ${[...names].join(', ')}`] : []
 }
 
 const list = (names: ReadonlySet<string>): string => [...names].join(', ') || 'none'
@@ -27,7 +37,8 @@ const limitsOf = ({ limits }: Config): string =>
     .join(', ')
 
 /**
- * Describes a configuration: its keys for a container without a profile, for each profile, and for annotations.
+ * Describes a configuration: its keys for a container without a profile, for each profile, and for annotations; and
+ * which of them the filters of this machine trap.
  *
  * @param user whether the configuration is that of `serve --user`
  */
@@ -40,6 +51,7 @@ export function describeConfig(config: Config, user: boolean): readonly string[]
       ...keysOf(config, `profile=${name}`, user),
     ]),
     `annotations may choose the profiles: ${list(config.annotations.profiles)}`,
+    ...describeFilters(config, user),
     `limits: ${limitsOf(config)}`,
     `annotations may set these keys, and all others only to less: ${list(config.annotations.raise)}`,
   ]

@@ -7,17 +7,31 @@ import type { Settings } from '../policy/settings.ts'
 import { unclaimedDevices } from '../policy/unclaimed.ts'
 import { knownFileSystems } from './known-file-systems.ts'
 
-/** Lists the given keys and values that do nothing on this machine now: a sentence with its remedy for each. */
-export const ineffectiveHere = (settings: Settings): readonly string[] => [
-  ...ineffectiveKeys(settings),
+/** Lists the values that mean nothing on this machine now: a sentence with its remedy for each. */
+const unknownHere = (settings: Settings): readonly string[] => [
   ...unknownFileSystems(settings, knownFileSystems),
   ...unclaimedDevices(settings, deviceNames),
 ]
 
-/** Lists the same for a configuration with all of its profiles, each sentence once. */
+/** Lists the given keys and values that do nothing on this machine now: a sentence with its remedy for each. */
+export const ineffectiveHere = (settings: Settings): readonly string[] => [
+  ...ineffectiveKeys(settings),
+  ...unknownHere(settings),
+]
+
+/**
+ * Lists the same for a part of a configuration. A container's own metadata may have the key that another key needs, so
+ * that is no more than a condition.
+ */
+export const ineffectiveUnless = (settings: Settings): readonly string[] => [
+  ...ineffectiveKeys(settings).map((text) => `${text}, which only the metadata of a container can say here`),
+  ...unknownHere(settings),
+]
+
+/** Lists the values of a configuration with all of its profiles that mean nothing on this machine now, each once. */
 export function ineffectiveIn(config: Config): readonly string[] {
   const metadata = ['', ...[...config.profiles.keys()].map((name) => `profile=${name}`)]
   return [
-    ...new Set(metadata.flatMap((text) => ineffectiveHere(resolve(config, { metadata: text }, deviceNames).settings))),
+    ...new Set(metadata.flatMap((text) => unknownHere(resolve(config, { metadata: text }, deviceNames).settings))),
   ]
 }

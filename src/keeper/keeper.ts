@@ -6,6 +6,7 @@ import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
 import { effectiveLimits, type Limits } from '../policy/config.ts'
+import { counted } from '../policy/counted.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
@@ -124,7 +125,7 @@ export class Keeper {
   /** One line for `systemctl status`. */
   get status(): string {
     const listeners = [...this.#registry.listeners].length
-    return `${this.#registry.size} containers, ${listeners} listeners`
+    return `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`
   }
 
   /** Passes the records in the journal to `onRecord`. @param isOver the engine that wrote them has ended */
@@ -240,8 +241,8 @@ export class Keeper {
     }
   }
 
-  #keep({ container: { index, serial }, handover, init, listeners }: ContainerEntry, number: number, fd: Fd): void {
-    if (listeners === 1) this.#state.keepContainer({ index, serial, handover, init })
+  #keep({ container: { index, serial }, listeners, ...entry }: ContainerEntry, number: number, fd: Fd): void {
+    if (listeners === 1) this.#state.keepContainer({ index, serial, ...entry })
     this.#state.keepListener({ number, container: index, fd })
   }
 

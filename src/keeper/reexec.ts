@@ -34,15 +34,18 @@ export class Reexec implements Successor {
   readonly #keeper: Keeper
   readonly #manager: ServiceManager
   readonly #log: Log
+  readonly #leave: () => void
   #running: Promise<string> | undefined
   #isAsked = false
   #next = 0
   #said = ''
 
-  constructor(keeper: Keeper, manager: ServiceManager, log: Log) {
+  /** @param leave says what this program has to say before the next */
+  constructor(keeper: Keeper, manager: ServiceManager, log: Log, leave: () => void) {
     this.#keeper = keeper
     this.#manager = manager
     this.#log = log
+    this.#leave = leave
   }
 
   /** @returns why the program cannot be replaced; if it can, the promise ends with this program */
@@ -84,6 +87,7 @@ export class Reexec implements Successor {
   async #become(): Promise<string> {
     try {
       await this.#keeper.quiesce()
+      this.#leave()
       const [node, args] = ownCommand()
       return this.#manager.leave((fds) => execv(node, args, fds))
     } catch (error) {

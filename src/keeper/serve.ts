@@ -1,13 +1,17 @@
+import type { CallRecord } from '../calls/record.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { exitGroup } from '../kernel/process.ts'
 import type { Config } from '../policy/config.ts'
+import { keyNames } from '../policy/key-names.ts'
 import { resolve } from '../policy/resolve.ts'
-import { effective } from '../policy/settings.ts'
+import type { Settings } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
 import { CallLog } from './log/call-log.ts'
+import { shown } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
+import { isJournalStream } from './log/journal-stream.ts'
 import { Log } from './log/log.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from './process/events.ts'
 import { InheritedChildren } from './process/inherited-children.ts'
@@ -52,6 +56,8 @@ class Service {
   readonly #config: Config
   readonly #log: Log
   readonly #calls: CallLog
+  /** The keys of each container. */
+  readonly #settings = new Map<string, Settings>()
   readonly #children = new InheritedChildren()
   readonly #manager = new ServiceManager(process.env)
   /** Undefined in the state starting. */
@@ -64,8 +70,11 @@ class Service {
   constructor(sockets: Sockets, config: Config) {
     this.#sockets = sockets
     this.#config = config
-    this.#log = new Log(config.log.level)
-    this.#calls = new CallLog((container, details) => this.#log.write('info', 'call', { container, ...details }))
+    this.#log = new Log(config.log.level, undefined, isJournalStream(2))
+    this.#calls = new CallLog(
+      (container, details, { level, message }) => this.#log.write(level, message, { container, ...details }),
+      (record, container) => this.#settingOf(record, container),
+    )
   }
 
   /** @throws {Error} if the keeper cannot start */
@@ -112,17 +121,34 @@ class Service {
     this.#log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#manager.ready(keeper.status)
-    this.#reexec = new Reexec(keeper, this.#manager, this.#log)
+    this.#reexec = new Reexec(keeper, this.#manager, this.#log, () => this.#calls.close())
     if (this.#isReloadDue) this.#reload()
   }
 
+  /** Says who switched off the key that a call would need. */
+  #settingOf({ reason, a }: CallRecord, container: string): Readonly<Record<string, unknown>> {
+    const name = reason === 'keyOff' ? keyNames[a] : undefined
+    const setting = name && this.#settings.get(container)?.get(name)
+    return setting ? { setTo: shown(setting) } : {}
+  }
+
+  #learn(event: KeeperEvent): void {
+    if (event.type === 'registered' && event.resolved.settings)
+      this.#settings.set(event.handover.id, event.resolved.settings)
+    if (event.type === 'resumed') this.#settings.set(event.id, event.settings)
+    if (event.type !== 'ended') return
+    this.#calls.forget(event.id)
+    this.#settings.delete(event.id)
+  }
+
   #hear(event: KeeperEvent): void {
-    if (event.type === 'ended') this.#calls.forget(event.id)
+    this.#learn(event)
     logEvent(this.#log, event)
     if (this.#keeper && STATUS_EVENTS.has(event.type)) this.#manager.status(this.#keeper.status)
   }
 
   #look(): void {
+    this.#calls.look(Date.now())
     this.#children.look()
     this.#reexec?.look()
   }
@@ -134,12 +160,13 @@ class Service {
 
   #exit(status: number): never {
     this.#keeper?.close()
+    this.#calls.close()
     return exitGroup(status)
   }
 }
 
 function resolved(config: Config, { metadata, annotations }: Handover): PolicyDetails {
-  const { settings, policy, notes } = resolve(config, { metadata, annotations }, deviceNames)
-  const keys = effective(settings).map(({ key, text, origin }) => [key, `${text} (${origin})`])
-  return { policy, details: { keys: Object.fromEntries(keys), ...(notes.length ? { ignored: notes } : {}) } }
+  const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations }, deviceNames)
+  const ignored = notes.length > 0 ? { ignored: notes } : {}
+  return { policy, settings, details: { ...ignored, ...(lowered.length > 0 ? { lowered } : {}) } }
 }

@@ -12,9 +12,13 @@ const essentialTo = (name: KeyName): readonly KeyName[] =>
     .filter((call) => call.name === name)
     .flatMap(({ options }) => options.filter(({ key }) => key.essential).map((option) => option.name))
 
-/** Says of each key that was given and does nothing what is missing. */
-export function ineffectiveKeys(settings: Settings): readonly string[] {
-  const given = [...settings.keys()].filter((key) => settings.get(key)!.origin !== 'default' && isSet(settings, key))
+/** Says of each key that was given and does nothing what is missing. @param isMeant selects among the given keys */
+export function ineffectiveKeys(
+  settings: Settings,
+  isMeant: (key: KeyName) => boolean = () => true,
+): readonly string[] {
+  const isGiven = (key: KeyName): boolean => settings.get(key)!.origin !== 'default' && isSet(settings, key)
+  const given = [...settings.keys()].filter((key) => isGiven(key) && isMeant(key))
   return given.flatMap((key) => {
     const call = callOf(key)
     if (!isSet(settings, call)) return [`${key} does nothing without ${call}=true`]

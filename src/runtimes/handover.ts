@@ -13,6 +13,8 @@ export interface Handover {
    * init, so this tells whether the container is already known.
    */
   readonly started?: number
+  /** LXC only: the configuration of the container, below the root directory of its monitor. */
+  readonly lxcConfig?: { readonly root: string; readonly file: string }
   /** The process that installed the filter, in the pid namespace of the runtime; 0 if the runtime does not say. */
   readonly pid: number
   readonly bundle: string

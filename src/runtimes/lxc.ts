@@ -1,4 +1,5 @@
 import { readFileSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { PROXY_FDS, PROXY_LISTENER, PROXY_MESSAGE_LIMIT, parseProxyRequest } from '../abi/lxc-proxy.ts'
 import { MSG_PEEK } from '../abi/socket.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -8,6 +9,8 @@ import { peerCredentials, receive } from '../kernel/socket.ts'
 import type { Handover } from './handover.ts'
 
 const NAME_LIMIT = 255
+/** Where LXC has its containers unless it is told otherwise. */
+const USUAL_PATH = '/var/lib/lxc'
 
 /**
  * Reads from a monitor's first message of which container it forwards calls, and leaves the message in the socket for
@@ -36,17 +39,19 @@ export function readContainer(connection: Fd): Handover | 'gone' | undefined {
   }
 }
 
+type Identity = Pick<Handover, 'id' | 'pid' | 'lxcConfig'> & { readonly started: number }
+
 /** Identifies the container. If the monitor is in another pid namespace, its init's number means nothing here. */
-function identity(
-  monitor: number,
-  init: number,
-): Pick<Handover, 'id' | 'pid' | 'started'> & { readonly started: number } {
-  const id = monitorName(readFileSync(`/proc/${monitor}/cmdline`, 'latin1')) ?? `lxc-${init}`
+function identity(monitor: number, init: number): Identity {
+  const cmdline = readFileSync(`/proc/${monitor}/cmdline`, 'latin1')
+  const name = monitorName(cmdline)
+  const id = name ?? `lxc-${init}`
   const isVisible = readlinkSync(`/proc/${monitor}/ns/pid`) === readlinkSync('/proc/self/ns/pid')
   if (!isVisible) return { id, pid: 0, started: 0 }
   const started = startTime(init)
   if (started === undefined) throw new Error(`there is no process ${init}`)
-  return { id, pid: init, started: started }
+  const file = name === undefined ? undefined : join(monitorPath(cmdline), name, 'config')
+  return { id, pid: init, started, ...(file ? { lxcConfig: { root: `/proc/${monitor}/root`, file } } : {}) }
 }
 
 /**
@@ -59,6 +64,17 @@ export function monitorName(cmdline: string): string | undefined {
   const title = /^\[lxc monitor\] .* ([^ \0]+)\0*$/.exec(cmdline)?.[1]
   const option = /\0(?:-n\0?|--name[\0=])([^\0]+)/.exec(cmdline)?.[1]
   return (title ?? option)?.slice(0, NAME_LIMIT)
+}
+
+/**
+ * Returns the directory of containers from the same command line.
+ *
+ * @param cmdline the text of /proc/PID/cmdline
+ */
+export function monitorPath(cmdline: string): string {
+  const title = /^\[lxc monitor\] (.*) [^ \0]+\0*$/.exec(cmdline)?.[1]
+  const option = /\0(?:-P\0?|--lxcpath[\0=])([^\0]+)/.exec(cmdline)?.[1]
+  return title ?? option ?? USUAL_PATH
 }
 
 /**

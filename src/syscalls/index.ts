@@ -1,5 +1,6 @@
 import type { Rule } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
+import type { KeyName } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
 import { serves } from '../policy/serves.ts'
 import { bpf } from './bpf.ts'
@@ -27,6 +28,14 @@ export const handlers = [
   ...mounts,
   bpf,
 ] as readonly Syscall<unknown>[]
+
+/** Returns the calls that a filter must trap for a key to do all that it is for; an option of a call often has none. */
+export const callsOf = (key: KeyName): readonly string[] =>
+  handlers.filter((handler) => handler.key === key).map(({ name }) => name)
+
+/** Returns the calls of a key that a policy serves, and that are missing among those that a filter traps. */
+export const untrapped = (policy: Policy, key: KeyName, traps: ReadonlySet<string>): readonly string[] =>
+  serves(policy, key) ? callsOf(key).filter((name) => !traps.has(name)) : []
 
 const rulesOf = ({ name, when }: Syscall<unknown>): readonly Rule[] =>
   when ? when.map((conditions) => ({ name, when: conditions })) : [{ name }]

@@ -72,8 +72,13 @@ export class Daemon {
   }
 
   get log(): readonly Line[] {
-    const lines = this.#said.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}'))
-    return lines.map((line) => JSON.parse(line) as Line)
+    const lines = this.said.map((line) => line.replace(/^<\d>/, ''))
+    return lines.filter((line) => line.startsWith('{') && line.endsWith('}')).map((line) => JSON.parse(line) as Line)
+  }
+
+  /** What it has written, a line each. */
+  get said(): readonly string[] {
+    return this.#said.split('\n')
   }
 
   /** How often it has said this. */

@@ -1,9 +1,12 @@
 import type { ContainerHandles } from '../../caller/identity/container.ts'
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
+import { counted } from '../../policy/counted.ts'
+import { defaults } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { type Init, inspect } from '../../runtimes/inspect.ts'
+import { trappedCalls } from '../../runtimes/trapped-calls.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { KeeperOptions, PolicyDetails } from '../process/events.ts'
 import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
@@ -42,7 +45,8 @@ export class Admission {
       handover,
       barred,
       unruly,
-      resolved: { ...resolved, ...said },
+      resolved: { ...resolved, policy: said.policy },
+      traps: trappedCalls(handover) ?? 'unknown',
       withheld,
     })
     return entry
@@ -65,7 +69,8 @@ export class Admission {
   } {
     const { resolved, wrong } = this.#resolve(handover)
     const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
-    return { resolved, said: { ...said, ...(wrong ? { barred: wrong } : {}) }, withheld }
+    const settings = resolved.settings ?? defaults
+    return { resolved, said: { ...said, settings, ...(wrong ? { barred: wrong } : {}) }, withheld }
   }
 
   #resolve(handover: Handover): { readonly resolved: PolicyDetails; readonly wrong?: ReasonCode } {
@@ -84,7 +89,9 @@ export class Admission {
 /** @throws {Error} if the container has `limit` listeners already */
 export function requireRoom({ container: { id }, listeners }: ContainerEntry, limit: number): void {
   if (listeners >= limit)
-    throw new Error(`Cannot serve container ${id}: ${limit} listeners of it are served already (listenersPerContainer)`)
+    throw new Error(
+      `Cannot serve container ${id}: ${counted(limit, 'listener')} of it ${limit === 1 ? 'is' : 'are'} served already (listenersPerContainer)`,
+    )
 }
 
 /** Tells an engine, once per container, what it may do for that container, with the handles of its init. */

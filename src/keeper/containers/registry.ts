@@ -3,6 +3,7 @@ import type { Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { CONTAINERS, LISTENERS } from '../../engine/tables/limits.ts'
 import type { Fd } from '../../kernel/fd.ts'
+import type { Settings } from '../../policy/settings.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
@@ -10,6 +11,8 @@ import type { Init } from '../../runtimes/inspect.ts'
 /** A container that has at least one listener. */
 export interface ContainerEntry {
   readonly container: Container
+  /** The keys that hold, for the next program to tell what has changed. */
+  readonly settings: Settings
   readonly handover: Handover
   readonly init: Init | undefined
   listeners: number
@@ -21,7 +24,7 @@ type Numbers = Pick<Container, 'index' | 'serial'>
 const SERIALS = 2 ** 31
 
 /** The part of a container that its policy decides. */
-export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'>
+export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'> & Pick<ContainerEntry, 'settings'>
 
 /** A listener, or the connection of a monitor of LXC, with its container. */
 export interface HeldListener {
@@ -61,7 +64,12 @@ export class Registry {
   }
 
   /** @param before its numbers with the previous keeper @throws {Error} if there are too many containers */
-  add(handover: Handover, said: PolicyDecision, init: Init | undefined, before?: Numbers): ContainerEntry {
+  add(
+    handover: Handover,
+    { settings, ...said }: PolicyDecision,
+    init: Init | undefined,
+    before?: Numbers,
+  ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, exec } = init ?? {}
@@ -78,7 +86,7 @@ export class Registry {
       ...said,
       ...(exec ? { exec } : {}),
     }
-    const entry: ContainerEntry = { container, handover, init, listeners: 0 }
+    const entry: ContainerEntry = { container, settings, handover, init, listeners: 0 }
     this.#byId.set(handover.id, entry)
     this.#byIndex.set(index, entry)
     return entry

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Fd } from '../../kernel/fd.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions } from '../process/events.ts'
@@ -17,16 +18,17 @@ export function restoreContainers(
     state.dropListener(number, container)
     fd[Symbol.dispose]()
   }
-  for (const { index, serial, handover, init } of state.containers(fault)) {
+  for (const { index, serial, handover, init, settings: before } of state.containers(fault)) {
     const { said } = admission.say(handover)
     const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
     const { container } = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
-    // A container that an older version stored has no serial.
-    if (serial !== container.serial) {
+    const { settings } = said
+    // A container that an older version stored has no serial, and no settings.
+    if (serial !== container.serial || !isDeepStrictEqual(settings, before)) {
       state.dropContainer(index, init)
-      state.keepContainer({ index, serial: container.serial, handover, init })
+      state.keepContainer({ index, serial: container.serial, handover, init, settings })
     }
-    onEvent({ type: 'resumed', id: handover.id })
+    onEvent({ type: 'resumed', id: handover.id, before, settings })
   }
   for (const { number, container, fd } of state.listeners()) {
     const entry = registry.at(container)

@@ -1,5 +1,7 @@
 import type { LogLevel } from '../../policy/config.ts'
+import type { Handover } from '../../runtimes/handover.ts'
 import type { KeeperEvent } from '../process/events.ts'
+import { changedKeys, effectiveKeys } from './effective-keys.ts'
 import type { Log } from './log.ts'
 import { registrationWarnings } from './registration-warnings.ts'
 
@@ -8,8 +10,8 @@ type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly
 
 const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) => Line } = {
   registered: (event) => registered(event, registrationWarnings(event)),
-  resumed: ({ id }) => ['info', 'container goes on', { container: id }],
-  joined: ({ handover: { id, pid } }) => ['debug', 'process joined', { container: id, process: pid }],
+  resumed,
+  joined: ({ handover }) => ['debug', 'process joined', { container: handover.id, ...processOf(handover) }],
   ended: ({ id }) => ['info', 'container ended', { container: id }],
   limit: ({ id, limit, value }) => [
     'debug',
@@ -34,9 +36,20 @@ export function logEvent(log: Log, event: KeeperEvent): void {
   log.write(...line(event))
 }
 
-function registered({ handover, resolved }: EventOf<'registered'>, cannot: readonly string[]): Line {
-  const details = { container: handover.id, process: handover.pid, ...resolved.details }
+/** crun does not say which process it has exec'd, nor LXC which init, if that is in another pid namespace. */
+const processOf = ({ pid }: Handover): { readonly process?: number } => (pid === 0 ? {} : { process: pid })
+
+function registered({ handover, resolved, traps }: EventOf<'registered'>, cannot: readonly string[]): Line {
+  const { settings, policy, details: more } = resolved
+  const keys = settings ? { keys: effectiveKeys(settings, policy, traps) } : {}
+  const details = { container: handover.id, ...processOf(handover), ...keys, ...more }
   return cannot.length ? ['warn', 'container', { ...details, cannot }] : ['info', 'container', details]
+}
+
+/** The settings of a container that an older version stored are not known, so nothing is said of a change. */
+function resumed({ id, before, settings }: EventOf<'resumed'>): Line {
+  const changed = before && changedKeys(before, settings)
+  return [changed ? 'notice' : 'info', 'container goes on', { container: id, ...(changed ? { changed } : {}) }]
 }
 
 const next = (pause: number): string =>

@@ -4,6 +4,7 @@ import type { ContainerHandles } from '../../caller/identity/container.ts'
 import { type Fd, setNonblocking } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { bytesFile, restrict } from '../../kernel/shared-memory.ts'
+import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
@@ -18,6 +19,8 @@ export interface KeptContainer {
   readonly serial: number
   readonly handover: Handover
   readonly init: Init | undefined
+  /** The keys that held; undefined for a container that an older version stored. */
+  readonly settings?: Settings | undefined
 }
 
 /** A listener as the previous keeper stored it. */
@@ -69,7 +72,7 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *   j                 journal
  *   m                 persistent memory
  *   vP.C              descriptor at place P of the persistent memory, of container C
- *   cN                container N (a file: handover, init, serial)
+ *   cN                container N (a file: handover, init, serial, settings)
  *   cN.H              handle number H of the init of container N, in the order of the names in cN
  *   lN.C              listener N, of container C
  *   gN                connection N, on which nothing was sent so far
@@ -148,10 +151,10 @@ export class PersistedState {
     })
   }
 
-  keepContainer({ index, serial, handover, init }: KeptContainer): void {
+  keepContainer({ index, serial, handover, init, settings }: KeptContainer): void {
     if (!this.#manager) return
     const handles = Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
-    const written: WrittenContainer = { serial, handover, init: init && { ...plain(init), handles } }
+    const written: WrittenContainer = { serial, handover, settings, init: init && { ...plain(init), handles } }
     this.#write(`c${index}`, written)
     for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
   }
@@ -187,8 +190,8 @@ export class PersistedState {
   containers(failed: (message: string) => void): readonly KeptContainer[] {
     return this.#numbers(/^c(\d+)$/).flatMap(([name, index]) => {
       try {
-        const { init, handover, serial } = this.#read(name) as WrittenContainer
-        return [{ handover, serial, index: index!, init: init && this.#init(name, init) }]
+        const { init, ...written } = this.#read(name) as WrittenContainer
+        return [{ ...written, index: index!, init: init && this.#init(name, init) }]
       } catch (error) {
         failed((error as Error).message)
         this.#manager?.remove(name)

@@ -3,6 +3,7 @@ import type { CallRecord } from '../../calls/record.ts'
 import type { ProgramEnd } from '../../engine/protocol/messages.ts'
 import type { Limits } from '../../policy/config.ts'
 import type { Policy } from '../../policy/policy.ts'
+import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { ServiceManager } from './service-manager.ts'
@@ -10,9 +11,14 @@ import type { ServiceManager } from './service-manager.ts'
 /** A policy, and what the log says of it. */
 export interface PolicyDetails {
   readonly policy: Policy
-  /** Fields of the log line of the registration, such as each key with its value and origin. */
+  /** Each key with its value and origin; absent where nobody is told, and for a policy that is invalid. */
+  readonly settings?: Settings
+  /** More fields of the log line of the registration, such as annotations that were ignored. */
   readonly details: Readonly<Record<string, unknown>>
 }
+
+/** Names of calls; or it is unknown which calls are trapped. */
+export type Traps = ReadonlySet<string> | 'unknown'
 
 /** An event of a keeper. `serve` logs all events (log/event-log.ts), `run` shows some. */
 export type KeeperEvent =
@@ -23,12 +29,19 @@ export type KeeperEvent =
       /** Why the container cannot give device rules to cgroups below its own. */
       readonly unruly: ReasonCode | undefined
       readonly resolved: PolicyDetails
+      /** The calls that its filter traps, as far as that can be known. */
+      readonly traps?: Traps
       /** Keys of the policy that are left to the kernel, because a user runs intercede. */
       readonly withheld: readonly string[]
     }
   | { readonly type: 'joined'; readonly handover: Handover }
-  /** A container of the previous keeper is served on. */
-  | { readonly type: 'resumed'; readonly id: string }
+  /** A container of the previous keeper is served on, with other settings than before if the configuration changed. */
+  | {
+      readonly type: 'resumed'
+      readonly id: string
+      readonly before?: Settings | undefined
+      readonly settings: Settings
+    }
   | { readonly type: 'ended'; readonly id: string }
   /** Calls of a container have waited since the last look, because it has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }

@@ -122,6 +122,19 @@ test('two containers, each with its own policy: by keys, and by a profile of the
   expect(linesOf(tun, 'call').map(({ verdict }) => verdict)).not.toContain('continue')
 })
 
+test('the log says which key the policy of LXC does not trap', async () => {
+  const lxc = await container(['mknod'], `${KEY}.mknod=true;${KEY}.sysinfo=true`)
+  await start(lxc)
+  await until('the container is logged', () => linesOf(lxc, 'container').length === 1)
+  expect(linesOf(lxc, 'container')).toMatchObject([
+    {
+      level: 'warn',
+      keys: { [`${KEY}.mknod`]: 'true (metadata)', [`${KEY}.sysinfo`]: 'true (metadata), not trapped' },
+      cannot: [expect.stringContaining('does not trap sysinfo')],
+    },
+  ])
+})
+
 test('a cookie of LXC that is not understood serves nothing, and is said', async () => {
   const lxc = await container(['mknod'], 'profile=nonesuch')
   await start(lxc)

@@ -10,7 +10,7 @@ let machine: Machine
 beforeAll(async () => {
   machine = new Machine()
   await machine.serve(
-    `profiles:\n  more: { ${KEY}.mknod: true, ${KEY}.mknod.devices: 'c:10:200' }\nannotations: { profiles: [more] }\n`,
+    `profiles:\n  more: { ${KEY}.mknod: true, ${KEY}.mknod.devices: 'c:10:200' }\n  memory: { ${KEY}.sysinfo: true }\nannotations: { profiles: [more, memory] }\n`,
   )
   const base = '/usr/share/containers/seccomp.json'
   const args = ['profile', '-c', 'mknod', '--runtime', 'podman', '--base', base, '--listener', machine.socket]
@@ -92,7 +92,26 @@ describe('podman run', () => {
       keys: { [`${KEY}.mknod`]: 'false (annotation)', [`${KEY}.sysinfo`]: 'false (default)' },
       ignored: [{ key: `${KEY}.sysinfo`, value: 'true' }],
     })
-    await machine.logged(String(started().container), 'keyOff')
+    expect(await machine.logged(String(started().container), 'keyOff')).toMatchObject({
+      says: `the key ${KEY}.mknod is off for this container`,
+      setTo: 'false (annotation)',
+    })
+  })
+
+  test('the log says which key the filter does not trap, as its bundle has it', async () => {
+    await run(['--userns=auto', '--cap-add=MKNOD', '--annotation', `${KEY}.profile=memory`], 'true')
+    expect(started()).toMatchObject({
+      level: 'warn',
+      keys: { [`${KEY}.mknod`]: 'true (metadata)', [`${KEY}.sysinfo`]: 'true (profile memory), not trapped' },
+      cannot: [expect.stringContaining(`${KEY}.sysinfo: the filter of the container does not trap sysinfo`)],
+    })
+  })
+
+  test('an annotation that cannot be read lowers its key', async () => {
+    const typo = ['--annotation', `${KEY}.mknod=maybe`]
+    const done = await run(['--userns=auto', '--cap-add=MKNOD', ...typo], 'mknod /tmp/n c 1 3')
+    expect(done.stderr).toMatch(/Operation not permitted/)
+    expect(started()).toMatchObject({ lowered: [{ key: `${KEY}.mknod`, value: 'maybe' }] })
   })
 })
 

@@ -132,8 +132,45 @@ describe('bad input gets one clear sentence, a status that is not 0, and leaves 
       expect(part?.match(new RegExp(`^  ${KEY}`, 'gm'))).toHaveLength(keyNames.length)
     }
     expect(usual).toContain(`  ${KEY}.mknod.devices: "" # default\n`)
+    expect(usual).toContain('  # served where the filter of a container traps: mknod, mknodat\n')
     expect(vpn).toContain(`  ${KEY}.mknod.devices: "c:10:200" # profile vpn\n`)
     expect(vpn).toMatch(/^annotations may choose the profiles: vpn$/m)
+  })
+
+  test('serve --check-config says which keys the filters of this machine trap', async () => {
+    const config = file('traps.yaml', 'default: { sysinfo: true }\nprofiles: { vpn: { setxattr: true } }\n')
+    const profile = (name: string, metadata: string): string => {
+      const rules = [{ names: ['mknod', 'mknodat', 'setxattr'], action: 'SCMP_ACT_NOTIFY' }]
+      const text = { defaultAction: 'SCMP_ACT_ALLOW', listenerMetadata: metadata, syscalls: rules }
+      return file(name, JSON.stringify(text))
+    }
+    const names = ['a', 'b', 'c'].map((name, index) =>
+      profile(`${name}.json`, [`${KEY}.mknod=true`, 'profile=vpn', 'profile=none'][index]!),
+    )
+    const copy = 'mkdir -p /etc/intercede && mount -t tmpfs none /etc/intercede && cp "$1" "$2" "$3" /etc/intercede'
+    const script = [`${copy} && shift 3 && exec "$@"`, 'sh', ...names]
+    const check = [process.execPath, CLI, 'serve', '--check-config', '--config', config]
+    const within = ['--mount', 'sh', '-c', OVER_ETC, 'sh', directory, 'root:1:1', 'sh', '-c', ...script]
+    const { stdout } = await execute('unshare', [...within, ...check])
+    expect(stdout).toContain(
+      `filter "/etc/intercede/a.json":
+  # ${KEY}.mknod (metadata): trapped
+  # ${KEY}.sysinfo (configuration): not trapped: sysinfo
+filter "/etc/intercede/b.json":
+  # ${KEY}.setxattr (profile vpn): not trapped: lsetxattr, fsetxattr, setxattrat
+  # ${KEY}.sysinfo (configuration): not trapped: sysinfo
+filter "/etc/intercede/c.json":
+  # Cannot read policy: unknown profile "none" at line 1
+`,
+    )
+  })
+
+  test('serve --check-config says on which condition an option of the configuration is of use', async () => {
+    const config = file('idle.yaml', "default: { mknod.devices: 'c:10:229' }\n")
+    const { stdout } = await intercede('serve', '--check-config', '--config', config)
+    expect(stdout).toContain(
+      '  # mknod.devices does nothing without mknod=true, which only the metadata of a container can say here\n',
+    )
   })
 
   test('serve --check-config of a bad file', async () => {

@@ -84,6 +84,7 @@ test.skipIf(cannot)(
       await until('the container is known', () => logged(host, 'container') === 1, 60)
       // A reload that is asked for before is part of the start for systemd: nothing is told.
       await until('it has started', async () => (await host.property('ActiveState')) === 'active')
+      expect(await host.property('StatusText')).toMatch(/^1 container, \d+ listeners?$/)
       const pid = await host.property('MainPID')
       for (let reload = 0; reload < RESTARTS; reload++) {
         await sleep(Math.random() * 500)

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { payloadOf } from '../../../src/runtimes/cgroup.ts'
-import { monitorName } from '../../../src/runtimes/lxc.ts'
+import { monitorName, monitorPath } from '../../../src/runtimes/lxc.ts'
 
 test.each([
   { cmdline: '[lxc monitor] /var/lib/lxc web', name: 'web' },
@@ -14,6 +14,16 @@ test.each([
   { cmdline: '', name: undefined },
 ])('monitorName($cmdline) is $name', ({ cmdline, name }) => {
   expect(monitorName(cmdline)).toBe(name)
+})
+
+test.each([
+  { cmdline: '[lxc monitor] /var/lib/lxc web', path: '/var/lib/lxc' },
+  { cmdline: '[lxc monitor] /srv/my containers web\0\0\0', path: '/srv/my containers' },
+  { cmdline: 'lxc-start\0-F\0-n\0web\0', path: '/var/lib/lxc' },
+  { cmdline: 'lxc-start\0-P\0/srv/c\0-n\0web\0', path: '/srv/c' },
+  { cmdline: 'lxc-start\0--lxcpath=/srv/c\0-n\0web\0', path: '/srv/c' },
+])('monitorPath($cmdline) is $path', ({ cmdline, path }) => {
+  expect(monitorPath(cmdline)).toBe(path)
 })
 
 test.each([

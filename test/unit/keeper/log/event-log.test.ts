@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { logEvent } from '../../../../src/keeper/log/event-log.ts'
 import { Log } from '../../../../src/keeper/log/log.ts'
 import type { KeeperEvent } from '../../../../src/keeper/process/events.ts'
+import { defaults, settle, toPolicy } from '../../../../src/policy/settings.ts'
 
 const handover = { id: 'one', creating: true, pid: 7, bundle: '', annotations: {}, metadata: '' }
 const registered = {
@@ -21,7 +22,10 @@ test.each<[KeeperEvent, string]>([
     { ...registered, withheld: [] },
     '"level":"info","message":"container","container":"one","process":7,"keys":{"mknod":"true"}}',
   ],
-  [{ type: 'resumed', id: 'one' }, '"level":"info","message":"container goes on","container":"one"}'],
+  [
+    { type: 'resumed', id: 'one', settings: defaults },
+    '"level":"info","message":"container goes on","container":"one"}',
+  ],
   [{ type: 'joined', handover }, '"level":"debug","message":"process joined","container":"one","process":7}'],
   [{ type: 'ended', id: 'one' }, '"level":"info","message":"container ended","container":"one"}'],
   [
@@ -45,6 +49,42 @@ test.each<[KeeperEvent, string]>([
   ],
 ])('logEvent() writes one line for an event of type $type', (event, line) => {
   expect(logged(event)).toEqual([line])
+})
+
+test('logEvent() says no number of a process that is not known', () => {
+  const unknown = { ...handover, pid: 0 }
+  const [joined] = logged({ type: 'joined', handover: unknown })
+  expect(joined).toBe('"level":"debug","message":"process joined","container":"one"}')
+  const [container] = logged({ ...registered, handover: unknown, withheld: [] })
+  expect(container).toBe('"level":"info","message":"container","container":"one","keys":{"mknod":"true"}}')
+})
+
+const MKNOD = 'security.syscalls.intercept.mknod'
+
+test('logEvent() says what has changed for a container that goes on, and only that', () => {
+  const settings = settle([['mknod', 'true', 'configuration']])
+  expect(logged({ type: 'resumed', id: 'one', before: settings, settings })).toEqual([
+    '"level":"info","message":"container goes on","container":"one"}',
+  ])
+  expect(logged({ type: 'resumed', id: 'one', before: defaults, settings })).toEqual([
+    `"level":"notice","message":"container goes on","container":"one","changed":{"${MKNOD}":{"was":"false (default)","is":"true (configuration)"}}}`,
+  ])
+})
+
+test.each([
+  { filter: 'one that traps it', traps: new Set(['mknod', 'mknodat']), says: 'true (configuration)' },
+  { filter: 'one that traps another', traps: new Set(['sysinfo']), says: 'true (configuration), not trapped' },
+  {
+    filter: 'one that traps a part',
+    traps: new Set(['mknod']),
+    says: 'true (configuration), but mknodat not trapped',
+  },
+  { filter: 'one that is not known', traps: 'unknown' as const, says: 'true (configuration), perhaps not trapped' },
+])('logEvent() says of each key whether the filter traps it: $filter', ({ traps, says }) => {
+  const settings = settle([['mknod', 'true', 'configuration']])
+  const resolved = { policy: toPolicy(settings), settings, details: {} }
+  const [line] = logged({ ...registered, resolved, traps, withheld: [] })
+  expect(JSON.parse(`{${line}`)).toMatchObject({ level: 'info', keys: { [MKNOD]: says } })
 })
 
 test('logEvent() warns of a container whose policy cannot work as a whole', () => {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { registrationWarnings } from '../../../../src/keeper/log/registration-warnings.ts'
-import { parsePolicy } from '../../../../src/policy/settings.ts'
+import type { KeyValueLine } from '../../../../src/policy/key-value-lines.ts'
+import { parsePolicy, settle, toPolicy } from '../../../../src/policy/settings.ts'
 
 const handover = { id: 'one', creating: true, pid: 7, bundle: '', annotations: {}, metadata: '' }
 const registered = (keys: readonly string[], changes: object = {}) => ({
@@ -8,6 +9,12 @@ const registered = (keys: readonly string[], changes: object = {}) => ({
   resolved: { policy: parsePolicy(keys.map((key) => [key, 'true'])), details: {} },
   ...changes,
 })
+
+const given = (entries: readonly KeyValueLine[], traps?: readonly string[]) => {
+  const settings = settle(entries)
+  const resolved = { policy: toPolicy(settings), settings, details: {} }
+  return { ...registered([]), resolved, traps: traps ? new Set(traps) : ('unknown' as const) }
+}
 
 test.each([
   { what: 'nothing', event: registered(['mknod', 'bpf', 'bpf.devices']), says: [] },
@@ -33,6 +40,49 @@ test.each([
     says: [
       /^security.syscalls.intercept.mknod: intercede runs for a user here.*only root of the host.*: have the admin/,
     ],
+  },
+  {
+    what: 'a container whose own keys its filter does not trap',
+    event: given(
+      [
+        ['mknod', 'true', 'metadata'],
+        ['sysinfo', 'true', 'profile memory'],
+      ],
+      ['mknod', 'mknodat'],
+    ),
+    says: [/intercept\.sysinfo: the filter of the container does not trap sysinfo: make its profile with this key$/],
+  },
+  {
+    what: 'keys of the configuration that a container has no filter for',
+    event: given(
+      [
+        ['mknod', 'true', 'metadata'],
+        ['sysinfo', 'true', 'configuration'],
+      ],
+      ['mknod', 'mknodat'],
+    ),
+    says: [],
+  },
+  {
+    what: 'an option of the configuration whose call the metadata has',
+    event: given([
+      ['mknod.devices', 'c:10:200', 'configuration'],
+      ['mknod', 'true', 'metadata'],
+    ]),
+    says: [],
+  },
+  {
+    what: 'an option of the metadata without its call',
+    event: given([['mknod.devices', 'c:10:200', 'metadata']]),
+    says: [/^mknod\.devices does nothing without mknod=true$/],
+  },
+  {
+    what: 'an option whose call an annotation switched off',
+    event: given([
+      ['mknod.devices', 'c:10:200', 'metadata'],
+      ['mknod', 'false', 'annotation'],
+    ]),
+    says: [],
   },
 ])('obstacles() of $what', ({ event, says }) => {
   const said = registrationWarnings(event)

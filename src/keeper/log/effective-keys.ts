@@ -1,0 +1,49 @@
+import { fullName } from '../../policy/key.ts'
+import { keyNames } from '../../policy/key-names.ts'
+import type { KeyName } from '../../policy/keys.ts'
+import type { Policy } from '../../policy/policy.ts'
+import { defaults, type Setting, type Settings } from '../../policy/settings.ts'
+import { callsOf, untrapped } from '../../syscalls/index.ts'
+import type { Traps } from '../process/events.ts'
+
+/** A setting as the log shows it. */
+export const shown = ({ text, origin }: Setting): string => `${text} (${origin})`
+
+/** Tells whether a setting holds for all containers, whatever filter they have, unless something stronger is said. */
+export const isOfAll = ({ origin }: Setting): boolean => origin === 'default' || origin === 'configuration'
+
+const isOfAnnotation = ({ origin }: Setting): boolean => origin.startsWith('annotation')
+
+/** Says of a key that is on what the filter of the container does not trap for it. */
+function untrappedPart(policy: Policy, name: KeyName, setting: Setting, traps: Traps): string {
+  if (traps === 'unknown') {
+    // A profile is made for the keys of its metadata, but nothing keeps a filter and metadata from differing.
+    const isUnsure = isOfAll(setting) || isOfAnnotation(setting)
+    return isUnsure && untrapped(policy, name, new Set()).length > 0 ? ', perhaps not trapped' : ''
+  }
+  const missing = untrapped(policy, name, traps)
+  if (missing.length === 0) return ''
+  return missing.length === callsOf(name).length ? ', not trapped' : `, but ${missing.join(', ')} not trapped`
+}
+
+/** Lists every key with its value, who gave it, and whether the filter traps what is served. */
+export const effectiveKeys = (settings: Settings, policy: Policy, traps?: Traps): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    [...settings].map(([name, setting]) => [
+      fullName(name),
+      `${shown(setting)}${traps ? untrappedPart(policy, name, setting, traps) : ''}`,
+    ]),
+  )
+
+/** Lists the keys that have changed, with what was and what is; undefined if there are none. */
+export function changedKeys(
+  before: Settings,
+  settings: Settings,
+): Readonly<Record<string, { readonly was: string; readonly is: string }>> | undefined {
+  const pairs = keyNames.map((name) => {
+    const [was, is] = [before, settings].map((each) => shown(each.get(name) ?? defaults.get(name)!))
+    return [fullName(name), { was: was!, is: is! }] as const
+  })
+  const changed = pairs.filter(([, { was, is }]) => was !== is)
+  return changed.length > 0 ? Object.fromEntries(changed) : undefined
+}

@@ -12,7 +12,10 @@ import { readText } from '../runtimes/text-file.ts'
 import { notifying } from '../runtimes/trapped-calls.ts'
 import { callsOf, untrapped } from '../syscalls/index.ts'
 
-/** The directories in which `flags --write` puts the profiles of runtimes; policies of LXC do not say what they are for. */
+/**
+ * Returns the directories in which `flags --write` puts the profiles of runtimes. Policies of LXC are left out, since
+ * they do not say which keys they are for.
+ */
 const directoriesFor = (user: boolean): ReadonlySet<string> =>
   new Set(
     runtimes.flatMap(({ instructions }) => {

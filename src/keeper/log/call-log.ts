@@ -8,7 +8,7 @@ const QUIET_MS = 60_000
 const KINDS_LIMIT = 256
 /** Limit of the lines of one container in QUIET_MS: what is more is counted. */
 const LINES_LIMIT = 256
-/** Limit of the names by which calls are counted; calls that have no name have their number, of which there are many. */
+/** Limit of the names by which calls are counted: a call without a name has its number, of which there are many. */
 const NAMES_LIMIT = 64
 const OTHERS = 'others'
 
@@ -28,7 +28,7 @@ export interface CallLine {
 type More = (record: CallRecord, container: string) => Readonly<Record<string, unknown>>
 type Write = (container: string, details: Readonly<Record<string, unknown>>, line: CallLine) => void
 
-/** Tells whether `time` is in the minute after `start`. It is not where the clock was set back, which must not matter. */
+/** Tells whether `time` is in the minute after `start`. A time before `start` is not: the clock was set back. */
 const isWithin = (time: number, start: number): boolean => time >= start && time < start + QUIET_MS
 
 /** The calls of one container, since its lines were counted last. */
@@ -42,7 +42,7 @@ class ContainerCalls {
   #start = 0
   #lines = 0
 
-  /** Finds the kind of a call, and begins a new minute when it is time. */
+  /** Finds what was said of the kind of a call. */
   kindOf(record: CallRecord): Said {
     return this.#kinds.of(record)
   }
@@ -90,9 +90,9 @@ class ContainerCalls {
 }
 
 /**
- * Logs calls: at most one line a minute for each container, call and reason, with the number of suppressed calls, and at
- * most LINES_LIMIT lines a minute for each container. No call goes unsaid: what has no line is counted, and the numbers
- * are said in a line of the minute after, or when the container ends.
+ * Logs calls: at most one line a minute for each container, call and reason, with the number of suppressed calls, and
+ * at most LINES_LIMIT lines a minute for each container. No call goes unsaid: what has no line is counted, and the
+ * numbers are said in a line of the next minute, or when the container ends.
  */
 export class CallLog {
   readonly #write: Write

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
 import { explain, reasonCodes, reasons } from '../../../src/calls/reason.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
+import { keyNames } from '../../../src/policy/key-names.ts'
 
 const u32 = fc.nat(0xffff_ffff)
 
@@ -40,6 +41,12 @@ test('explain() fills in the numbers', () => {
   expect(explain({ code: 'lacksCapability', a: 27 }).remedy).toContain('--cap-add MKNOD')
 })
 
+test('explain() names the key that is off', () => {
+  const { says } = explain({ code: 'keyOff', a: keyNames.indexOf('setxattr.read') })
+  expect(says).toBe('the key security.syscalls.intercept.setxattr.read is off for this container')
+  expect(explain({ code: 'keyOff', a: 1000 }).says).toContain('1000')
+})
+
 test('each code stands in one family', async () => {
   const folder = new URL('../../../src/calls/reasons/', import.meta.url)
   const families = await Promise.all(readdirSync(folder).map((name) => import(new URL(name, folder).href)))
@@ -50,6 +57,6 @@ test('each code stands in one family', async () => {
 test.each(Object.entries(reasons))('%s is one sentence without a full stop, and uses known places only', (_, texts) => {
   for (const text of texts) {
     expect(text).not.toMatch(/[.\n]$/)
-    expect(text.replaceAll(/\{(a|b|a:cap)\}/g, '')).not.toMatch(/[{}]/)
+    expect(text.replaceAll(/\{(a|b|a:cap|a:key)\}/g, '')).not.toMatch(/[{}]/)
   }
 })

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
-import { handlers, rulesFor } from '../../../src/syscalls/index.ts'
+import { handlers, rulesFor, untrapped } from '../../../src/syscalls/index.ts'
 
 const ON = parsePolicy([
   ['mknod', 'true'],
@@ -163,4 +163,16 @@ describe('what a policy leaves alone is not trapped', () => {
     const trapped = new Set(rulesFor(all).map(({ name }) => name))
     expect([...trapped].sort()).toEqual(handlers.map(({ name }) => name).sort())
   })
+})
+
+test.each([
+  { key: 'mknod', traps: ['mknod', 'mknodat'], missing: [] },
+  { key: 'mknod', traps: ['mknod'], missing: ['mknodat'] },
+  { key: 'sysinfo', traps: [], missing: ['sysinfo'] },
+  { key: 'bpf', traps: ['bpf'], missing: [] },
+  // The policy does not serve it, or it traps nothing by itself.
+  { key: 'setxattr.read', traps: [], missing: [] },
+  { key: 'mount.allowed', traps: [], missing: [] },
+] as const)('untrapped() of $key where a filter traps $traps is $missing', ({ key, traps, missing }) => {
+  expect(untrapped(ON, key, new Set(traps))).toEqual(missing)
 })

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Fd } from '../../kernel/fd.ts'
+import { trappedCalls } from '../../runtimes/trapped-calls.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions } from '../process/events.ts'
 import type { Admission } from './admission.ts'
@@ -28,7 +29,8 @@ export function restoreContainers(
       state.dropContainer(index, init)
       state.keepContainer({ index, serial: container.serial, handover, init, settings })
     }
-    onEvent({ type: 'resumed', id: handover.id, before, settings })
+    const traps = trappedCalls(handover) ?? 'unknown'
+    onEvent({ type: 'resumed', id: handover.id, before, settings, policy: said.policy, traps })
   }
   for (const { number, container, fd } of state.listeners()) {
     const entry = registry.at(container)

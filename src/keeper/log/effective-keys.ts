@@ -35,15 +35,20 @@ export const effectiveKeys = (settings: Settings, policy: Policy, traps?: Traps)
     ]),
   )
 
-/** Lists the keys that have changed, with what was and what is; undefined if there are none. */
+/**
+ * Lists the keys that have changed, with what was and what is; undefined if there are none.
+ *
+ * @param keys what is, in the words of `effectiveKeys`
+ */
 export function changedKeys(
   before: Settings,
   settings: Settings,
+  keys: Readonly<Record<string, string>>,
 ): Readonly<Record<string, { readonly was: string; readonly is: string }>> | undefined {
-  const pairs = keyNames.map((name) => {
-    const [was, is] = [before, settings].map((each) => shown(each.get(name) ?? defaults.get(name)!))
-    return [fullName(name), { was: was!, is: is! }] as const
-  })
-  const changed = pairs.filter(([, { was, is }]) => was !== is)
-  return changed.length > 0 ? Object.fromEntries(changed) : undefined
+  const textOf = (of: Settings, name: KeyName): string => shown(of.get(name) ?? defaults.get(name)!)
+  const changed = keyNames.filter((name) => textOf(before, name) !== textOf(settings, name))
+  if (changed.length === 0) return undefined
+  return Object.fromEntries(
+    changed.map((name) => [fullName(name), { was: textOf(before, name), is: keys[fullName(name)]! }]),
+  )
 }

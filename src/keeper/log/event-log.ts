@@ -47,8 +47,8 @@ function registered({ handover, resolved, traps }: EventOf<'registered'>, cannot
 }
 
 /** The settings of a container that an older version stored are not known, so nothing is said of a change. */
-function resumed({ id, before, settings }: EventOf<'resumed'>): Line {
-  const changed = before && changedKeys(before, settings)
+function resumed({ id, before, settings, policy, traps }: EventOf<'resumed'>): Line {
+  const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
   return [changed ? 'notice' : 'info', 'container goes on', { container: id, ...(changed ? { changed } : {}) }]
 }
 

@@ -41,6 +41,8 @@ export type KeeperEvent =
       readonly id: string
       readonly before?: Settings | undefined
       readonly settings: Settings
+      readonly policy: Policy
+      readonly traps?: Traps
     }
   | { readonly type: 'ended'; readonly id: string }
   /** Calls of a container have waited since the last look, because it has reached a limit. */

@@ -23,7 +23,7 @@ test.each<[KeeperEvent, string]>([
     '"level":"info","message":"container","container":"one","process":7,"keys":{"mknod":"true"}}',
   ],
   [
-    { type: 'resumed', id: 'one', settings: defaults },
+    { type: 'resumed', id: 'one', settings: defaults, policy: {} },
     '"level":"info","message":"container goes on","container":"one"}',
   ],
   [{ type: 'joined', handover }, '"level":"debug","message":"process joined","container":"one","process":7}'],
@@ -63,12 +63,18 @@ const MKNOD = 'security.syscalls.intercept.mknod'
 
 test('logEvent() says what has changed for a container that goes on, and only that', () => {
   const settings = settle([['mknod', 'true', 'configuration']])
-  expect(logged({ type: 'resumed', id: 'one', before: settings, settings })).toEqual([
+  const resumed = { type: 'resumed' as const, id: 'one', settings, policy: toPolicy(settings) }
+  expect(logged({ ...resumed, before: settings })).toEqual([
     '"level":"info","message":"container goes on","container":"one"}',
   ])
-  expect(logged({ type: 'resumed', id: 'one', before: defaults, settings })).toEqual([
+  expect(logged({ ...resumed, before: defaults })).toEqual([
     `"level":"notice","message":"container goes on","container":"one","changed":{"${MKNOD}":{"was":"false (default)","is":"true (configuration)"}}}`,
   ])
+  // The filter of a container that runs stays as it is.
+  expect(logged({ ...resumed, before: defaults, traps: new Set(['sysinfo']) })[0]).toContain(
+    '"is":"true (configuration), not trapped"',
+  )
+  expect(logged(resumed)[0]).not.toContain('changed')
 })
 
 test.each([

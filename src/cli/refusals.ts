@@ -27,9 +27,7 @@ export class Refusals {
 
   lines(): string[] {
     const named = this.#kinds.all.map(line)
-    return this.#unnamed === 0
-      ? named
-      : [...named, `${counted(this.#unnamed, 'more call')} for other reasons, made before these`]
+    return this.#unnamed === 0 ? named : [...named, `${counted(this.#unnamed, 'more call')} for other reasons`]
   }
 }
 

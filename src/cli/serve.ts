@@ -60,7 +60,7 @@ A configuration file, all of it optional:
 A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
 only root of the host do, such as making devices, is left to the kernel there.
 
-It logs one JSON object a line on standard error, and ends on SIGTERM and SIGINT. On SIGHUP it reads the
+It logs one JSON object a line on standard error, after the priority if that is the journal, and ends on SIGTERM and SIGINT. On SIGHUP it reads the
 configuration again and goes on as the program that its files are now; without SIGHUP too, soon after
 they were replaced. No call is lost; if it cannot be, it says why and goes on as it is.`,
   )

@@ -8,7 +8,7 @@ if ((EUID != 0)); then
   exit 1
 fi
 scripts/setup.sh run
-[[ -d node_modules/koffi ]] || npm ci --no-audit --no-fund
+[[ -d node_modules/koffi || -d ../koffi ]] || npm ci --no-audit --no-fund
 [[ -e dist/cli/main.js ]] || npm run build
 
 # show TITLE EXPECTED-STATUS ARGUMENT-OF-RUN...

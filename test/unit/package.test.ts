@@ -1,0 +1,51 @@
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+
+const root = new URL('../../', import.meta.url).pathname
+const read = (name: string): string => readFileSync(join(root, name), 'utf8')
+
+/** What `npm pack` would ship. */
+function packed(): readonly string[] {
+  const args = ['pack', '--dry-run', '--json', '--ignore-scripts']
+  const { stdout, stderr, status } = spawnSync('npm', args, { cwd: root, encoding: 'utf8' })
+  if (status !== 0) throw new Error(stderr)
+  const [{ files }] = JSON.parse(stdout) as [{ files: readonly { readonly path: string }[] }]
+  return files.map(({ path }) => path)
+}
+const files = packed()
+
+/** The pages for those who install it; the others are for a checkout. */
+const pages = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).map((name) => `docs/${name}`),
+].filter((name) => name.endsWith('.md'))
+
+test('the package holds every file of deploy/ and scripts/ that its pages name', () => {
+  const named = pages.flatMap((page) =>
+    [...read(page).matchAll(/(?<![\w/])(?:deploy|scripts)\/[\w./-]*\w/g)].map(([path]) => path),
+  )
+  expect(new Set(named).size).toBeGreaterThan(4)
+  const isThere = (path: string): boolean => files.some((file) => file.startsWith(path))
+  expect([...new Set(named)].filter((path) => !isThere(path))).toEqual([])
+})
+
+test('the package holds the pages, and all that deploy/ has', () => {
+  const deployed = readdirSync(join(root, 'deploy'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name).slice(root.length))
+  expect(deployed.length).toBeGreaterThan(10)
+  for (const file of [...pages, ...deployed, 'LICENSE', 'SECURITY.md', 'bin/intercede.js'])
+    expect(files).toContain(file)
+})
+
+test('the package holds nothing that only a checkout needs: no maps, types, sources, tests', () => {
+  expect(files.filter((file) => /\.(map|ts|tsbuildinfo)$|^(src|test|bench)\//.test(file))).toEqual([])
+})
+
+test('neither the package nor its unit names an address that nobody has given us', () => {
+  const { repository, homepage, bugs } = JSON.parse(read('package.json'))
+  expect({ repository, homepage, bugs }).toEqual({})
+  expect(read('deploy/systemd/intercede.service')).not.toMatch(/https?:/)
+})

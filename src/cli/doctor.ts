@@ -1,6 +1,8 @@
 import { Command } from 'commander'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
+import { print } from './print.ts'
+import { STATUS } from './usage.ts'
 
 function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
   const label = needed && health !== 'ok' ? 'NEEDED' : health
@@ -24,6 +26,6 @@ export const command = new Command('doctor')
   .option('--json', 'print the findings as one JSON object')
   .action(({ json }: { readonly json?: boolean }) => {
     const report = examine(thisHost)
-    process.stdout.write(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
-    process.exitCode = report.able || report.ableForUser ? 0 : 1
+    process.exitCode = report.able || report.ableForUser ? 0 : STATUS.no
+    print(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
   })

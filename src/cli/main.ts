@@ -1,28 +1,57 @@
-import { Command } from 'commander'
+import { Command, CommanderError } from 'commander'
+import { refused } from './command-line.ts'
+import { print, say } from './print.ts'
+import { STATUS, statusFor, UsageError } from './usage.ts'
+import { version } from './version.ts'
 
 /** The file of each subcommand, loaded only when needed: most of the start-up time is loading. */
-const commands: Record<string, () => Promise<{ readonly command: Command }>> = {
+const commands: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {
   run: () => import('./run.ts'),
   serve: () => import('./serve.ts'),
   profile: () => import('./profile.ts'),
   flags: () => import('./flags.ts'),
   doctor: () => import('./doctor.ts'),
 }
+const isCommand = (word: string | undefined): word is string => word !== undefined && Object.hasOwn(commands, word)
 
-async function main(argv: readonly string[]): Promise<void> {
+const help = `
+Exit status:
+  0    it is done
+  1    the answer is no: of doctor, of profile --check and of serve --check-config
+  2    the command line means nothing
+  125  the command line was understood, and what it asks for failed
+       run ends with 126 and 127 as podman does, and else with the status of its command`
+
+async function main([word, ...rest]: readonly string[]): Promise<void> {
+  if (word === 'help' && rest[0] !== undefined && !isCommand(rest[0]))
+    throw new UsageError(
+      `Cannot help with ${JSON.stringify(rest[0])}: there is no such command; "intercede --help" lists them`,
+    )
   const program = new Command('intercede')
     .description('System call interception for every unprivileged Linux container')
-    .version('0.1.0')
+    .version(version())
     .enablePositionalOptions()
-  const wanted = commands[argv[2] ?? '']
-  const loaders = wanted ? [wanted] : Object.values(commands)
-  for (const { command } of await Promise.all(loaders.map((load) => load()))) program.addCommand(command)
-  await program.parseAsync(argv as string[])
+    .addHelpText('after', help)
+    .configureOutput({ writeOut: print, outputError: () => {} })
+    .exitOverride()
+  const loaders = isCommand(word) ? [commands[word]!] : Object.values(commands)
+  for (const { command } of await Promise.all(loaders.map((load) => load())))
+    program.addCommand(command.copyInheritedSettings(program))
+  await program.parseAsync(word === undefined ? [] : [word, ...rest], { from: 'user' })
 }
 
-/** Prints the one sentence of an error, and exits with its `exitCode` or 1. */
-main(process.argv).catch((error: unknown) => {
-  const { message, exitCode } = error as Error & { exitCode?: number }
-  process.stderr.write(`intercede: ${message}\n`)
-  process.exitCode = exitCode ?? 1
-})
+/** Leaves the exit status and the sentence of an error. */
+async function fail(error: unknown, [word, ...rest]: readonly string[]): Promise<void> {
+  // It has shown the help: to its standard error, and with a status, if nothing was asked for.
+  if (error instanceof CommanderError && /^commander\.(help|version)/.test(error.code)) {
+    process.exitCode = error.exitCode === 0 ? 0 : STATUS.usage
+    return
+  }
+  const told = error instanceof CommanderError ? refused(error, isCommand(word) ? word : undefined) : (error as Error)
+  say(told.message)
+  process.exitCode = statusFor(told)
+  if (word === 'flags' && !process.stdout.isTTY) print((await import('./failed-flags.ts')).failedFlags(rest))
+}
+
+const words = process.argv.slice(2)
+main(words).catch((error: unknown) => fail(error, words))

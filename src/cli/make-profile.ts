@@ -1,33 +1,27 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { statSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
-import type { Rule } from '../calls/rule.ts'
+import { type Cap, capabilities } from '../abi/capability.ts'
 import { type GuardFacts, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { machines, type Target } from '../filter/target.ts'
-import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
-import { deviceNames } from '../kernel/device-names.ts'
-import { formatLines, type KeyValueLine, parseAssignment } from '../policy/key-value-lines.ts'
-import { mustServeUser } from '../policy/rootless.ts'
-import { effective, settle, toPolicy } from '../policy/settings.ts'
 import { readText } from '../runtimes/text-file.ts'
-import { rulesFor } from '../syscalls/index.ts'
 import { profileForLxc } from './profile-lxc.ts'
 import { SOCKET, userSocket } from './sockets.ts'
+import { mustBe } from './usage.ts'
+import type { WantedPolicy } from './wanted-policy.ts'
 
-/** The options of `intercede profile`, as data. */
+/** The options of `intercede profile` beside those of the policy, as data. */
 export interface ProfileOptions {
-  /** The keys of the policy, as on a command line. */
-  readonly config?: readonly string[] | undefined
   /** The runtime that reads the profile; undefined for a policy of LXC. */
   readonly target: Target | undefined
   /** The file of a profile whose meaning is kept for all that is not trapped. */
   readonly base?: string | undefined
-  readonly capAdd?: readonly string[] | undefined
+  readonly capAdd?: readonly Cap[] | undefined
   readonly listener?: string | undefined
   readonly user?: boolean | undefined
   /** Path of the file that will hold the profile. */
@@ -44,10 +38,11 @@ export interface Profile {
 const usualCaps =
   'CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT'.split(' ')
 
-/** Checks the path of a socket: sun_path holds 108 bytes with the NUL; runtimes notice that only at container start. */
-export function socketPath(path: string): string {
-  if (path.startsWith('/') && Buffer.byteLength(path) < 108) return path
-  throw new InvalidArgumentError('It must be an absolute path of at most 107 bytes.')
+/** Reads the name of a capability, with or without `CAP_`, and collects it. */
+export function parseCap(text: string, earlier: readonly Cap[] = []): readonly Cap[] {
+  const cap = capabilities.find((name) => name === text.toUpperCase().replace(/^CAP_/, ''))
+  if (cap === undefined) throw new InvalidArgumentError('It must be a capability of Linux such as MKNOD or SYS_ADMIN.')
+  return [...earlier, cap]
 }
 
 function machine(): (typeof machines)[string] {
@@ -56,8 +51,8 @@ function machine(): (typeof machines)[string] {
   return known
 }
 
-function circumstances(caps: readonly string[]): GuardFacts {
-  const names = [...usualCaps, ...caps].map((cap) => `CAP_${cap.toUpperCase().replace(/^CAP_/, '')}`)
+function circumstances(caps: readonly Cap[]): GuardFacts {
+  const names = [...usualCaps, ...caps].map((cap) => `CAP_${cap}`)
   const [major = 0, minor = 0] = release().split('.').map(Number)
   return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
 }
@@ -67,11 +62,14 @@ export function profileIn(file: string, refuse: (why: string) => Error): OciSecc
   try {
     return readProfile(readText(file, { pipes: true }))
   } catch (error) {
-    throw refuse((error as Error).message)
+    const { message } = error as Error
+    throw refuse(
+      message.includes('; ') ? message : `${message}; name a profile in JSON, as podman and Docker have them`,
+    )
   }
 }
 
-function readBase(file: string, target: Target, listener: string, capAdd: readonly string[]): OciSeccomp {
+function readBase(file: string, target: Target, listener: string, capAdd: readonly Cap[]): OciSeccomp {
   const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
   const base = profileIn(file, refuse)
   const finding = lintProfile(base, target, listener).find(({ is }) => is === 'wrong')
@@ -79,13 +77,7 @@ function readBase(file: string, target: Target, listener: string, capAdd: readon
   return target.resolvesGuards ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
 }
 
-/** Formats the given keys of a policy as lines, each value in its canonical spelling. */
-function policyLines(entries: readonly KeyValueLine[]): string {
-  const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
-  return formatLines({ entries: given.map(({ key, text }) => [key, text]) })
-}
-
-function ociProfile(options: ProfileOptions, target: Target, rules: readonly Rule[], metadata: string): string {
+function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, target: Target): string {
   const { base, listener, user, capAdd = [] } = options
   const listenerPath = listener ?? (user ? userSocket() : SOCKET)
   const profile = compileOci({
@@ -94,7 +86,7 @@ function ociProfile(options: ProfileOptions, target: Target, rules: readonly Rul
     ...(base === undefined ? {} : { base: readBase(base, target, listenerPath, capAdd) }),
     flags: target.flags,
     listenerPath,
-    metadata,
+    metadata: metadata.map((line) => `${line}\n`).join(''),
   })
   return formatProfile(profile)
 }
@@ -102,29 +94,26 @@ function ociProfile(options: ProfileOptions, target: Target, rules: readonly Rul
 /**
  * Makes a profile, which is the filter and the policy of a container.
  *
- * @throws {Error} if no key is on, or the base profile cannot be used
+ * @throws {Error} if the base profile cannot be used
  */
-export function makeProfile(options: ProfileOptions): Profile {
-  const { config = [], target, base, listener, output } = options
-  const entries: readonly KeyValueLine[] = config.map((text) => parseAssignment(text))
-  const settings = settle(entries)
-  const policy = toPolicy(settings, deviceNames)
-  if (options.user) mustServeUser(policy)
-  const rules = rulesFor(policy)
-  if (rules.length === 0)
-    throw new Error(`Cannot make a profile: ${ineffectiveHere(settings).join('; ') || 'no key is on; try -c mknod'}`)
-  const keys = policyLines(entries)
-  return target
-    ? { text: ociProfile(options, target, rules, keys) }
-    : profileForLxc({ rules, keys, base, listener, output })
+export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Profile {
+  const { target, base, listener, output } = options
+  if (target) return { text: ociProfile(wanted, options, target) }
+  mustBe(
+    !wanted.ceiling.mount?.fuse.size,
+    'Cannot make a profile for LXC: mount.fuse is not served there; take mount.allowed, or podman',
+  )
+  return profileForLxc({ rules: wanted.rules, metadata: wanted.metadata, base, listener, output })
 }
 
-/** Writes a profile, and makes the directories above it. */
+/** Writes a profile into a directory that is there: one that is not there may be mistyped. */
 export function writeProfile(text: string, file: string): void {
+  const directory = dirname(resolve(file))
+  if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
+    throw new Error(`Cannot write the profile: "${directory}" is no directory; make it first, or name another`)
   try {
-    mkdirSync(dirname(file), { recursive: true })
     writeFileSync(file, text)
   } catch (error) {
-    throw new Error(`Cannot write the profile: ${(error as Error).message}`)
+    throw new Error(`Cannot write the profile: ${(error as Error).message}; name a file that can be written`)
   }
 }

@@ -9,15 +9,15 @@ export const LXC_SOCKET = '/run/intercede/lxc.sock'
 
 export interface LxcOptions {
   readonly rules: readonly Rule[]
-  /** The policy, one KEY=VALUE per line. */
-  readonly keys: string
+  /** The lines of the metadata: the policy. */
+  readonly metadata: readonly string[]
   readonly base?: string | undefined
   readonly listener?: string | undefined
   readonly output?: string | undefined
 }
 
 /** Makes the policy file for LXC, and the lines of the container's configuration that name the file. */
-export function profileForLxc({ rules, keys, base, listener = LXC_SOCKET, output }: LxcOptions): {
+export function profileForLxc({ rules, metadata, base, listener = LXC_SOCKET, output }: LxcOptions): {
   readonly text: string
   readonly configuration: string
 } {
@@ -25,7 +25,7 @@ export function profileForLxc({ rules, keys, base, listener = LXC_SOCKET, output
     `lxc.seccomp.profile = ${output === undefined ? 'THIS FILE' : resolve(output)}`,
     `lxc.seccomp.notify.proxy = unix:${listener}`,
     // A value of LXC's configuration cannot hold a line break: see runtimes/lxc.ts.
-    `lxc.seccomp.notify.cookie = ${keys.trim().replaceAll('\n', ';')}`,
+    `lxc.seccomp.notify.cookie = ${metadata.join(';')}`,
   ]
   const comments = output === undefined ? ['In the configuration of the container:', ...configuration] : []
   const text = compileLxc(rules, base === undefined ? undefined : readBase(base), comments)
@@ -38,10 +38,11 @@ function readBase(file: string): LxcPolicy {
   try {
     policy = parseLxcPolicy(readText(file, { pipes: true }), machines[process.arch]?.sections ?? new Set())
   } catch (error) {
-    throw refuse((error as Error).message)
+    const { message } = error as Error
+    throw refuse(message.includes('; ') ? message : `${message}; name a policy as LXC has them`)
   }
   const { defaultAction, syscalls = [] } = policy.profile
   if ([defaultAction, ...syscalls.map(({ action }) => action)].includes(NOTIFY))
-    throw refuse('it has notify rules of its own, for another proxy, and a container has one')
+    throw refuse('it has notify rules of its own, for another proxy, and a container has one; name one without them')
   return policy
 }

@@ -1,12 +1,18 @@
 import { InvalidArgumentError } from 'commander'
+import { ociRuntimes } from '../runtimes/known/index.ts'
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
-/** Parses a size with podman's units, such as `512m`, `2G`, `123MiB` or `1048576`. @returns bytes */
+/** The least memory with which any runtime starts a container: with less the kernel kills it before its first word. */
+const LEAST_MIB = Math.min(...ociRuntimes.map(({ leastMemoryMib }) => leastMemoryMib))
+
+/** Parses a size with podman's units, such as `512m`, `2G`, `123MiB` or `12345678`. @returns bytes */
 export function parseSize(text: string): number {
   const [, number, unit = ''] = /^(\d+)(?:([kmgt])i?)?b?$/i.exec(text) ?? []
-  if (!Number(number)) throw new InvalidArgumentError('It must be a size such as 512m or 2g.')
-  return Number(number) * UNITS[unit.toLowerCase()]!
+  if (!number) throw new InvalidArgumentError('It must be a size such as 512m or 2g.')
+  const bytes = Number(number) * UNITS[unit.toLowerCase()]!
+  if (bytes >= LEAST_MIB * UNITS.m! && Number.isSafeInteger(bytes)) return bytes
+  throw new InvalidArgumentError(`It must be at least ${LEAST_MIB}m, with less no container starts, and at most 8191t.`)
 }
 
 /** Parses `UID[:GID]`, ids of the container. Without GID, the group has the number of the user. */
@@ -18,8 +24,15 @@ export function parseUser(text: string): { uid: number; gid: number } {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
+/** Parses the path of a directory in the container, which starts there. */
+export function parseWorkdir(text: string): string {
+  if (text.startsWith('/')) return text
+  throw new InvalidArgumentError('It must be an absolute path in the container, such as /tmp.')
+}
+
 /** Parses `KEY=VALUE`, or `KEY`, which passes on the variable of our own environment. */
 export function parseEnv(text: string, earlier: readonly string[] = []): string[] {
+  if (/^(=|$)/.test(text)) throw new InvalidArgumentError('It must be KEY=VALUE, or the KEY of a variable of your own.')
   if (text.includes('=')) return [...earlier, text]
   const own = process.env[text]
   return own === undefined ? [...earlier] : [...earlier, `${text}=${own}`]

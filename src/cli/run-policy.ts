@@ -15,6 +15,7 @@ import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
 import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import type { Refusals } from './refusals.ts'
+import { asUsage } from './usage.ts'
 
 /** Limit of the wait for the engine to finish with a container that has ended. */
 const PATIENCE_MS = 2000
@@ -23,8 +24,8 @@ type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' 
 
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
 export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
-  const settings = settle(config.map((text) => parseAssignment(text)))
-  const policy = toPolicy(settings, deviceNames)
+  const settings = asUsage(() => settle(config.map((text) => parseAssignment(text))))
+  const policy = asUsage(() => toPolicy(settings, deviceNames))
   const rules = rulesFor(policy)
   for (const text of ineffectiveHere(settings)) say(text)
   if (rules.length === 0) return {}

@@ -4,8 +4,9 @@ import { exitGroup } from '../kernel/process.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 import { launch } from '../runtimes/launch/launch.ts'
 import { Refusals } from './refusals.ts'
-import { collect, parseEnv, parseName, parseSize, parseUser } from './run-options.ts'
+import { collect, parseEnv, parseName, parseSize, parseUser, parseWorkdir } from './run-options.ts'
 import { interception } from './run-policy.ts'
+import { mustBe, statusFor } from './usage.ts'
 
 interface Options {
   readonly config?: readonly string[]
@@ -28,6 +29,10 @@ type Notes = string[]
 
 async function run(command: readonly string[], options: Options, notes: Notes): Promise<number> {
   const { config = [], bind: binds, device: asked = [], runtime: wanted, quiet, ...rest } = options
+  mustBe(
+    rest.rootfs === undefined || !rest.exposeHost,
+    'Cannot use --expose-host with --rootfs: that is no part of the host; leave one of them out',
+  )
   const wrong = openToOthers()
   if (wrong !== undefined) notes.push(wrong)
   const refusals = new Refusals()
@@ -50,7 +55,7 @@ async function main(words: readonly string[], options: Options): Promise<never> 
     return leave(await run(words, options, notes))
   } catch (error) {
     notes.push((error as Error).message)
-    return leave(125)
+    return leave(statusFor(error))
   }
 }
 
@@ -76,8 +81,7 @@ export const command = new Command('run')
   .addOption(new Option('--runtime <name>', `the OCI runtime (default: ${names.join(', else ')})`).choices(names))
   .option('--name <name>', 'its host name', parseName)
   .option('--env <key=value>', 'a variable of its environment; a KEY alone is passed on', parseEnv)
-  .option('--workdir <dir>', 'where the command starts')
+  .option('--workdir <dir>', 'where the command starts', parseWorkdir)
   .option('--user <uid[:gid]>', 'as whom the command starts', parseUser)
   .option('--quiet', 'do not say at the end what was refused')
   .action(main)
-  .exitOverride((error) => exitGroup(error.exitCode === 0 ? 0 : 125))

@@ -3,13 +3,14 @@ import { Command, Option } from 'commander'
 import { requireSafeFiles } from '../doctor/own-files.ts'
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { serve } from '../keeper/serve.ts'
-import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
 import { requireKernel, requireUserNamespace } from '../processes/requirements.ts'
-import { readText } from '../runtimes/text-file.ts'
 import { describeConfig } from './check-config.ts'
-import { SOCKET, userSocket } from './sockets.ts'
+import { configFile, configFileIfThere, readConfiguration } from './daemon-config.ts'
+import { print } from './print.ts'
+import { SOCKET, socketPath, userSocket } from './sockets.ts'
+import { asAnswer, mustBe } from './usage.ts'
 
 interface Options {
   readonly config?: string
@@ -22,15 +23,20 @@ interface Options {
 
 export const command = new Command('serve')
   .description('the daemon: serves the containers that runtimes hand over')
-  .option('--config <file>', 'YAML with default, profiles, annotations, log and limits')
+  .option(
+    '--config <file>',
+    `YAML with default, profiles, annotations, log and limits (default: ${configFile(false)} if it is there, with --user intercede/config.yaml in XDG_CONFIG_HOME)`,
+  )
   .option('--user', 'serve the containers of a user, in its own user namespace: sysinfo and mount.fuse')
   .option(
     '--socket <path>',
     `where runtimes connect: listenerPath of the profile (default: ${SOCKET}, with --user intercede/oci.sock in XDG_RUNTIME_DIR)`,
+    socketPath,
   )
   .option(
     '--lxc-socket <path>',
     'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other; with --user none)',
+    socketPath,
   )
   .option('--check-config', 'serve nothing, but say what the configuration means: every effective key of each profile')
   // The running daemon passes this to the program that is to replace it, see keeper/reexec.ts.
@@ -38,8 +44,8 @@ export const command = new Command('serve')
   .addHelpText(
     'after',
     `
-Without --config only what a container's own profile brings along is done (see intercede profile).
-A configuration file, all of it optional:
+Without a configuration only what a container's own profile brings along is done (see intercede profile).
+It may come later: SIGHUP reads it then. All of it is optional:
 
   default:                            # for every container
     security.syscalls.intercept.mknod: true
@@ -66,20 +72,29 @@ they were replaced. No call is lost; if it cannot be, it says why and goes on as
   )
   .action(main)
 
-async function main({ config: file, checkConfig, takesOver, user = false, ...sockets }: Options): Promise<void> {
-  const config = file === undefined ? parseConfig('', '') : readConfig(file)
+async function main({ config: given, checkConfig, takesOver, user = false, ...sockets }: Options): Promise<void> {
+  const file = given ?? configFileIfThere(user)
+  const read = (): Config => (file === undefined ? parseConfig('', '') : readConfiguration(file))
+  const config = checkConfig ? asAnswer(read) : read()
   if (takesOver !== undefined) requireSuccessor(takesOver)
   if (takesOver !== undefined || !checkConfig) requireSafeFiles(file === undefined ? [] : [file])
   if (checkConfig) {
-    process.stdout.write(`${describeConfig(config, user).join('\n')}\n`)
+    print(`${describeConfig(config, user).join('\n')}\n`)
     return
   }
   requireUserNamespace(user)
   requireKernel()
-  const socketPath = sockets.socket ?? (user ? userSocket() : SOCKET)
+  const ociSocket = sockets.socket ?? (user ? userSocket() : SOCKET)
   // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.
-  const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(socketPath), 'lxc.sock'))
-  await serve({ socketPath, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user }, config)
+  const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(ociSocket), 'lxc.sock'))
+  mustBe(
+    ociSocket !== lxcSocketPath,
+    `Cannot serve on "${ociSocket}" twice: runtimes and LXC speak differently; give --lxc-socket a path of its own`,
+  )
+  await serve(
+    { socketPath: ociSocket, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user },
+    config,
+  )
 }
 
 /** @throws {Error} if we cannot take over the state of the running daemon, which has this format */
@@ -87,14 +102,4 @@ function requireSuccessor(format: string): void {
   requireWhole()
   if (format !== String(FORMAT))
     throw new Error(`Cannot take over from a program that stores format ${format}, not ${FORMAT}: restart it instead`)
-}
-
-function readConfig(file: string): Config {
-  let text: string
-  try {
-    text = readText(file)
-  } catch (error) {
-    throw new Error(`Cannot read configuration "${file}": ${(error as Error).message}`)
-  }
-  return parseConfig(text, file, deviceNames)
 }

@@ -63,7 +63,7 @@ export function makeable(listed: ReadonlySet<Dev>, named: DeviceNames): Readonly
     if (!found) continue
     const { name, gives } = found
     throw new PolicyError(
-      `${fullName('mknod.devices')} has ${written(dev)}, which is ${JSON.stringify(name)} on this host: it would give the container ${gives}`,
+      `${fullName('mknod.devices')} has ${written(dev)}, which is ${JSON.stringify(name)} on this host: it would give the container ${gives}; take it off the list`,
     )
   }
   return new Set([...harmless, ...listed])

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { Cap } from '../abi/capability.ts'
 import type { Target } from '../filter/target.ts'
 
@@ -6,8 +7,8 @@ export interface Wanted {
   readonly caps: readonly Cap[]
   /** The path of the profile that `intercede profile` writes. */
   readonly profile: string
-  /** The lines of the policy, for a runtime whose profile cannot hold them. */
-  readonly keys: readonly string[]
+  /** The lines of the metadata, for a runtime whose profile cannot hold them. */
+  readonly metadata: readonly string[]
   /** Annotations, by which the container's author extends the administrator's file. */
   readonly annotations: readonly (readonly [key: string, value: string])[]
   /** The first host id of the container, for runtimes that do not choose it themselves. */
@@ -36,6 +37,8 @@ interface Flags {
 export interface Instructions {
   /** The reader of the profile; undefined if the profile is an LXC policy. */
   readonly target: Target | undefined
+  /** Whether the output stands in `$(...)` on a command line, or is lines of a file. */
+  readonly prints: 'options' | 'lines'
   /** The usual directory of profiles. */
   readonly directory: string
   /**
@@ -43,6 +46,12 @@ export interface Instructions {
    * flags.
    */
   readonly ending: string
+  /** True for a runtime that takes `firstId`: others choose the ids of a container themselves. */
+  readonly takesFirstId?: true
+  /** False for a runtime whose containers have no annotations. */
+  readonly annotates?: false
+  /** False for a runtime for whose containers mount.fuse is not served. */
+  readonly mountsFuse?: false
   /** The file of the filter that the runtime uses by default, if it is in a file. */
   readonly base?: string
   /** What these files must contain for containers to have user namespaces. */
@@ -62,3 +71,12 @@ export const annotationsOf = ({ annotations }: Wanted): readonly string[] =>
   annotations.map(([key, value]) => `${key}=${value}`)
 
 export const fuseDevice = ({ fuse }: Wanted): readonly string[] => (fuse ? ['--device=/dev/fuse'] : [])
+
+/**
+ * Returns the directory of a user's profiles and configuration. The user's containers and daemon share the user
+ * namespace that podman made.
+ */
+export function userDirectory(): string {
+  const { XDG_CONFIG_HOME: config, HOME: home = '/' } = process.env
+  return join(config?.startsWith('/') ? config : join(home, '.config'), 'intercede')
+}

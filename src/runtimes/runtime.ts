@@ -31,6 +31,8 @@ export interface OciRuntime extends Runtime {
   readonly installed: Installed
   /** What the doctor advises if the program does not know the flag WAIT_KILLABLE_RECV. */
   readonly remedyForSignals: string
+  /** The least memory limit, in MiB, with which it starts a container: with less the kernel kills it without a word. */
+  readonly leastMemoryMib: number
   /** The name of the memfd into which the runtime copies itself and from which it runs, as /proc/PID/exe shows it. */
   readonly copy: string
   /** Options before the command without which another invocation would not find the container, or not its cgroups. */

@@ -11,7 +11,7 @@ const LIMIT = 1024 * 1024
  * @throws {Error} that says what is wrong with the file, without its name
  */
 export function readText(path: string, { pipes = false } = {}): string {
-  const file = openSync(path, O_RDONLY | (pipes ? 0 : O_NONBLOCK))
+  const file = opened(path, O_RDONLY | (pipes ? 0 : O_NONBLOCK))
   try {
     const about = fstatSync(file)
     if (!about.isFile() && !(pipes && about.isFIFO()))
@@ -19,6 +19,14 @@ export function readText(path: string, { pipes = false } = {}): string {
     return textOf(file)
   } finally {
     closeSync(file)
+  }
+}
+
+function opened(path: string, flags: number): number {
+  try {
+    return openSync(path, flags)
+  } catch (error) {
+    throw new Error(`${(error as Error).message}; name a file that is there and can be read`)
   }
 }
 

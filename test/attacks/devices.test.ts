@@ -33,16 +33,16 @@ describe.skipIf(none)(withReason('device numbers that the kernel has given out',
     expect(deviceNames(makedev(maj, min))).toContain(name)
     const says = `${KEY} has ${number}, which is "${name}" on this host: it would give the container `
     const keys = ['-c', 'mknod', '-c', `mknod.devices=c:10:200,${number}`]
-    expect(cli('run', ...keys, '--', 'true')).toMatchObject({ status: 125, stderr: expect.stringContaining(says) })
-    expect(cli('profile', ...keys)).toMatchObject({ status: 1, stderr: expect.stringContaining(says) })
+    expect(cli('run', ...keys, '--', 'true')).toMatchObject({ status: 2, stderr: expect.stringContaining(says) })
+    expect(cli('profile', ...keys)).toMatchObject({ status: 2, stderr: expect.stringContaining(says) })
     const directory = mkdtempSync(join(tmpdir(), 'intercede-devices-'))
     onTestFinished(() => rmSync(directory, { recursive: true }))
     const file = join(directory, 'config.yaml')
     writeFileSync(file, `profiles: { a: { mknod: true, mknod.devices: '${number}' } }\n`)
     const socket = ['--socket', join(directory, 'oci.sock')]
-    for (const what of [['--check-config'], []])
+    for (const [status, ...what] of [[1, '--check-config'], [125]] as const)
       expect(cli('serve', '--config', file, ...socket, ...what)).toMatchObject({
-        status: 1,
+        status,
         stderr: expect.stringContaining(says),
       })
   })

@@ -10,10 +10,15 @@ import { connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts
  * @throws {Error} if another file is there, or the socket of a daemon that still answers
  */
 export function listenExclusively(path: string, type: SocketType = 'stream'): Fd {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o711 })
+  const refuse = (why: string): Error => new Error(`Cannot listen on "${path}": ${why}, or name another path`)
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o711 })
+  } catch (error) {
+    throw refuse(`${(error as Error).message}; make its directory`)
+  }
   const there = lstatSync(path, { throwIfNoEntry: false })
-  if (there && !there.isSocket()) throw new Error(`Cannot listen on "${path}": it is there already and no socket`)
-  if (there && answers(path, type)) throw new Error(`Cannot listen on "${path}": another intercede serves it`)
+  if (there && !there.isSocket()) throw refuse('it is there already and no socket; move it away')
+  if (there && answers(path, type)) throw refuse('another intercede serves it; stop that')
   rmSync(path, { force: true })
   const socket = listenUnix(path, type)
   chmodSync(path, 0o600)

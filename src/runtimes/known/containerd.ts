@@ -6,7 +6,8 @@ import { runc } from './runc.ts'
 export const containerd = {
   name: 'containerd',
   instructions: {
-    ...{ target: runc.target, directory: '/etc/intercede', ending: '.containerd.json' },
+    ...{ prints: 'options', target: runc.target, directory: '/etc/intercede', ending: '.containerd.json' },
+    takesFirstId: true,
     flags(wanted) {
       const ids = `0:${wanted.firstId}:${ID_COUNT}`
       const caps = wanted.caps.map((cap) => `CAP_${cap}`)

@@ -15,6 +15,7 @@ export const crun = {
   },
   installed: { label: 'crun', program: 'crun', packages: ['crun'] },
   remedyForSignals: 'install a newer crun',
+  leastMemoryMib: 1,
   copy: 'crun_cloned',
   sharedOptions: { values: ['--root', '--cgroup-manager'], words: ['--systemd-cgroup'] },
   record: { root: 'crun', file: 'status', init: 'pid' },

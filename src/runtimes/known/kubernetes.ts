@@ -12,7 +12,7 @@ const yaml = (text: string): string => JSON.stringify(text)
 export const kubernetes = {
   name: 'kubernetes',
   instructions: {
-    ...{ target: runc.target, directory: `${KUBELET_PROFILES}/${KUBELET_FOLDER}`, ending: '.json' },
+    ...{ prints: 'lines', target: runc.target, directory: `${KUBELET_PROFILES}/${KUBELET_FOLDER}`, ending: '.json' },
     flags(wanted) {
       const local = `${KUBELET_FOLDER}/${basename(wanted.profile)}`
       const annotations = wanted.annotations.map(([key, value]) => `    ${key}: ${yaml(value)}`)

@@ -4,7 +4,8 @@ import type { Runtime } from '../runtime.ts'
 export const lxc = {
   name: 'lxc',
   instructions: {
-    ...{ target: undefined, directory: '/etc/intercede', ending: '.seccomp' },
+    ...{ prints: 'lines', target: undefined, directory: '/etc/intercede', ending: '.seccomp' },
+    ...{ takesFirstId: true, annotates: false, mountsFuse: false },
     base: '/usr/share/lxc/config/common.seccomp',
     flags(wanted) {
       const lines = [
@@ -12,14 +13,10 @@ export const lxc = {
         `lxc.idmap = g 0 ${wanted.firstId} ${ID_COUNT}`,
         `lxc.seccomp.profile = ${wanted.profile}`,
         `lxc.seccomp.notify.proxy = unix:${wanted.listener ?? '/run/intercede/lxc.sock'}`,
-        `lxc.seccomp.notify.cookie = ${wanted.keys.join(';')}`,
+        `lxc.seccomp.notify.cookie = ${wanted.metadata.join(';')}`,
       ]
       const caps = wanted.caps.map((cap) => cap.toLowerCase())
-      const besides = [
-        ...(caps.length ? [`no lxc.cap.drop of the container may name ${caps.join(', ')}`] : []),
-        ...(wanted.fuse ? ['mount.fuse is not served for LXC'] : []),
-        ...(wanted.annotations.length ? ['LXC has no annotations: the cookie is all that the daemon sees'] : []),
-      ]
+      const besides = [...(caps.length ? [`no lxc.cap.drop of the container may name ${caps.join(', ')}`] : [])]
       return { lines, besides }
     },
   },

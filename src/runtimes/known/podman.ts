@@ -1,26 +1,16 @@
-import { join } from 'node:path'
 import type { Target } from '../../filter/target.ts'
-import { annotationsOf, fuseDevice, options } from '../flags.ts'
+import { annotationsOf, fuseDevice, options, userDirectory } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { crun } from './crun.ts'
 
 /** podman 5.4.2 passes flags, listenerPath and listenerMetadata to its runtime, by default crun. */
 const target: Target = { ...crun.target, name: 'podman', resolvesGuards: true }
 
-/**
- * Returns the directory of a user's profiles. The user's containers and daemon share the user namespace that podman
- * made.
- */
-function userDirectory(): string {
-  const { XDG_CONFIG_HOME: config, HOME: home = '/' } = process.env
-  return join(config?.startsWith('/') ? config : join(home, '.config'), 'intercede')
-}
-
 export const podman = {
   name: 'podman',
   target,
   instructions: {
-    ...{ target, directory: '/etc/intercede', ending: '.json', userDirectory },
+    ...{ prints: 'options', target, directory: '/etc/intercede', ending: '.json', userDirectory },
     base: '/usr/share/containers/seccomp.json',
     prepared: ['/etc/subuid', '/etc/subgid'].map((file) => [file, /^containers:/m] as const),
     flags(wanted) {

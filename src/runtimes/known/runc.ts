@@ -15,6 +15,8 @@ export const runc = {
   },
   installed: { label: 'runc', program: 'runc', packages: ['runc'] },
   remedyForSignals: 'use crun, or a runc that knows the flag',
+  // Measured with runc 1.1.15, whose init is a program in Go: 14 MiB are too few.
+  leastMemoryMib: 16,
   copy: 'runc_cloned',
   sharedOptions: { values: ['--root', '--rootless'], words: ['--systemd-cgroup'] },
   record: { root: 'runc', file: 'state.json', init: 'init_process_pid' },

@@ -27,13 +27,15 @@ export interface Device {
 export function readDevice(text: string): Device {
   const [source = '', target = source] = text.split(':')
   const found = statSync(source, { throwIfNoEntry: false })
-  if (!found) throw new Error(`Cannot use --device "${text}": no such device`)
+  if (!found) throw new Error(`Cannot use --device "${text}": no such device; "ls -l /dev" shows those of the host`)
   if (!found.isCharacterDevice() && !found.isBlockDevice()) {
-    throw new Error(`Cannot use --device "${text}": it is not a device`)
+    throw new Error(`Cannot use --device "${text}": it is not a device; "ls -l /dev" shows those of the host`)
   }
   const path = normalize(target)
   if (!path.startsWith('/dev/'))
-    throw new Error(`Cannot use --device "${text}": the container's path must lie below /dev`)
+    throw new Error(
+      `Cannot use --device "${text}": the container's path must lie below /dev; leave it out to have the host's`,
+    )
   return { name: path.slice('/dev/'.length), kind: found.isBlockDevice() ? 'b' : 'c', dev: found.rdev as Dev }
 }
 

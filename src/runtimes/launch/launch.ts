@@ -52,7 +52,7 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   using _signals = forwardSignals({ forward: (signal) => runtime.kill(signal), kill: () => cgroup.kill() })
   const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
   const [status] = await Promise.all([statusOf(runtime), stdio.relay(ended)])
-  return exitStatus(status, runtimeLog(), plan.runtime.known.failures)
+  return exitStatus(status, runtimeLog(), plan.runtime.known, plan.options.workdir)
 }
 
 const terminalFor = ({ runtime, ids }: Plan, onResize: () => void): Stdio =>

@@ -53,6 +53,14 @@ export interface Plan {
   readonly devices: readonly Device[]
 }
 
+/** @throws {Error} if the runtime could not start a container with so little memory */
+function requireMemory({ known: { name, leastMemoryMib } }: FoundRuntime, bytes = Number.POSITIVE_INFINITY): void {
+  if (bytes >= leastMemoryMib * 2 ** 20) return
+  throw new Error(
+    `Cannot limit memory to ${bytes} bytes: ${name} starts no container with less; use --memory ${leastMemoryMib}m or more`,
+  )
+}
+
 /**
  * Checks everything that can be checked before anything is made.
  *
@@ -63,6 +71,7 @@ export function planLaunch(options: LaunchOptions): Plan {
   const { rootfs, exposeHost = false, binds = [], devices = [] } = options
   if (rootfs !== undefined && exposeHost) throw new Error('Cannot use --expose-host: --rootfs is no part of the host')
   const runtime = findRuntime(options.runtime)
+  requireMemory(runtime, options.memory)
   const ids = readRange()
   return {
     options,

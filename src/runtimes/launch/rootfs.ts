@@ -18,7 +18,9 @@ export type Ownership = 'root' | 'mapped'
 export function inspectRootfs(path: string, { uid }: IdRange): Ownership {
   const found = statSync(path, { throwIfNoEntry: false })
   if (!found?.isDirectory()) {
-    throw new Error(`Cannot use --rootfs "${path}": ${found ? 'it is not a directory' : 'no such directory'}`)
+    throw new Error(
+      `Cannot use --rootfs "${path}": ${found ? 'it is not a directory' : 'no such directory'}; name one that holds a root`,
+    )
   }
   if (found.uid === 0) {
     refuseIfReachable(path)

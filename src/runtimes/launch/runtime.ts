@@ -38,18 +38,38 @@ interface LogLine {
   readonly msg: string
 }
 
-/**
- * Returns the exit status of `run` when the runtime ended with `status`. Runtimes return 1 both for a command that
- * ended with 1 and for their own failure; only the latter leaves an error in their log.
- */
-export function exitStatus(status: number, log: string, failures: OciRuntime['failures']): number {
-  const errors = log
+/** Returns the errors in a runtime's log. */
+const errorsIn = (log: string): readonly string[] =>
+  log
     .split('\n')
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line) as LogLine)
     .filter(({ level }) => level === 'error')
     .map(({ msg }) => msg)
-    .join('\n')
+
+/** A runtime names the first directory on the way that is missing. */
+function remedyFor(errors: string, workdir = '/'): string {
+  const [, first = ''] = workdir.split('/')
+  if (first !== '' && errors.includes(`/${first}`)) return 'name a --workdir that the container has'
+  return '"intercede doctor" says what this machine lacks'
+}
+
+/**
+ * Returns the exit status of `run` when the runtime ended with `status`. Runtimes return 1 both for a command that
+ * ended with 1 and for their own failure; only the latter leaves an error in their log.
+ *
+ * @param workdir the directory that was asked for, in which the runtime may have failed to start the command
+ * @throws {Error} if the runtime failed otherwise than that it could not execute the command
+ */
+export function exitStatus(
+  status: number,
+  log: string,
+  { failures, name }: Pick<OciRuntime, 'failures' | 'name'>,
+  workdir?: string,
+): number {
+  const errors = errorsIn(log).join(', ')
   if (errors === '' || status !== 1) return status
-  return failures.find(([text]) => text.test(errors))?.[1] ?? 125
+  const found = failures.find(([text]) => text.test(errors))?.[1]
+  if (found !== undefined) return found
+  throw new Error(`Cannot start the command: ${name} says: ${errors}; ${remedyFor(errors, workdir)}`)
 }

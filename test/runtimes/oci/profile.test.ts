@@ -161,7 +161,7 @@ test('a base that would hang a runtime is refused', async () => {
   const args = [CLI, 'profile', '-c', 'mknod', '--runtime', 'runc', '--base', base]
   const { status, stdout, stderr } = await execute(process.execPath, args)
   expect({ status, stdout, stderr }).toEqual({
-    status: 1,
+    status: 125,
     stdout: '',
     stderr: `intercede: Cannot use the base profile "${base}": SCMP_ACT_NOTIFY for write would hang runc before it can hand over the listener\n`,
   })

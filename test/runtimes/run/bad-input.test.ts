@@ -31,19 +31,19 @@ describe('bad input gets one clear sentence, a status that is not 0, and leaves 
     {
       what: 'run: an unknown key',
       args: ['run', '-c', 'moutn=true', 'true'],
-      status: 125,
+      status: 2,
       says: /moutn.*did you mean.*mount/i,
     },
     {
       what: 'run: a bad boolean',
       args: ['run', '-c', 'mknod=maybe', 'true'],
-      status: 125,
+      status: 2,
       says: /mknod is "maybe".*true, 1, yes/,
     },
     {
       what: 'run: a file system in both lists',
       args: ['run', '-c', 'mount', ...both, 'true'],
-      status: 125,
+      status: 2,
       says: /"ext4" is in both/,
     },
     {
@@ -52,68 +52,68 @@ describe('bad input gets one clear sentence, a status that is not 0, and leaves 
       status: 125,
       says: /\/no\/such.*no such directory/,
     },
-    { what: 'profile: an unknown key', args: ['profile', '-c', 'x'], status: 1, says: /x/ },
+    { what: 'profile: an unknown key', args: ['profile', '-c', 'x'], status: 2, says: /x/ },
     {
       what: 'profile: a policy of LXC of another version',
       args: [...FOR_LXC, '--base', file('v1.seccomp', '1\nallowlist\n0\n')],
-      status: 1,
+      status: 125,
       says: /Cannot use the base profile ".*v1\.seccomp": it is no policy of version 2/,
     },
     {
       what: 'profile: a policy of LXC for another proxy',
       args: [...FOR_LXC, '--base', file('notify.seccomp', '2\ndenylist\nmount notify\n')],
-      status: 1,
+      status: 125,
       says: /it has notify rules of its own, for another proxy/,
     },
     {
       what: 'profile: a base with a trap that never holds',
       args: ['profile', '-c', 'mknod', '--base', file('shadow.json', SHADOWED)],
-      status: 1,
+      status: 125,
       says: /shadow\.json.*SCMP_ACT_NOTIFY for chmod never holds/,
     },
     {
       what: 'serve: a missing configuration',
       args: ['serve', '--config', '/no/such'],
-      status: 1,
+      status: 125,
       says: /Cannot read configuration "\/no\/such": ENOENT/,
     },
     {
       what: 'serve: a configuration that never ends',
       args: ['serve', '--config', '/dev/zero'],
-      status: 1,
+      status: 125,
       says: /Cannot read configuration "\/dev\/zero": it is no regular file; name one/,
     },
     {
       what: 'profile: a base that never ends',
       args: ['profile', '-c', 'mknod', '--base', '/dev/zero'],
-      status: 1,
+      status: 125,
       says: /Cannot use the base profile "\/dev\/zero": it is no regular file; name one/,
     },
     {
       what: 'profile: a policy of LXC that never ends',
       args: [...FOR_LXC, '--base', '/dev/zero'],
-      status: 1,
+      status: 125,
       says: /Cannot use the base profile "\/dev\/zero": it is no regular file; name one/,
     },
     {
       what: 'serve: a bad boolean',
       args: ['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)],
-      status: 1,
+      status: 125,
       says: /bool\.yaml.*maybe.*line 2/,
     },
     {
       what: 'serve: an unknown key',
       args: ['serve', '--config', file('key.yaml', `default:\n  ${KEY}.moutn: true\n`)],
-      status: 1,
+      status: 125,
       says: /moutn.*line 2|line 2.*moutn/,
     },
     {
       what: 'serve: a path that is no socket',
       args: ['serve', '--socket', file('plain', '')],
-      status: 1,
+      status: 125,
       says: /is there already and no socket/,
     },
-    { what: 'no such command', args: ['rnu'], status: 1, says: /unknown command 'rnu'/ },
+    { what: 'no such command', args: ['rnu'], status: 2, says: /unknown command 'rnu'/ },
   ])('$what', async ({ args, status, says }) => {
     const done = await intercede(...args)
     expect({ status: done.status, stdout: done.stdout }).toEqual({ status, stdout: '' })
@@ -186,7 +186,7 @@ filter "/etc/intercede/c.json":
   test.each(['run', 'serve'])('%s by somebody who is not root', async (command) => {
     const args = command === 'run' ? ['run', '-c', 'mknod', 'true'] : ['serve', '--socket', join(directory, 's')]
     const done = await execute('setpriv', ['--reuid', '1234', '--clear-groups', process.execPath, CLI, ...args])
-    expect(done.status).toBe(command === 'run' ? 125 : 1)
+    expect(done.status).toBe(125)
     expect(done.stderr).toMatch(/root/)
   })
 

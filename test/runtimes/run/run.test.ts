@@ -168,14 +168,14 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
 })
 
 test.skipIf(unable()).each([
-  { what: 'a missing rootfs', args: ['--rootfs', '/no/such/dir', 'true'], says: 'no such directory' },
-  { what: 'an unknown key', args: ['-c', 'moutn', 'true'], says: 'moutn' },
-  { what: 'a device that is none', args: ['--device', '/etc/passwd', 'true'], says: 'it is not a device' },
-  { what: 'a bind of a file', args: ['--bind', '/etc/passwd', 'true'], says: 'is not a directory' },
-  { what: 'no command', args: [], says: 'command' },
-])(withReason('intercede run refuses $what in one sentence', unable()), ({ args, says }) => {
+  { what: 'a missing rootfs', args: ['--rootfs', '/no/such/dir', 'true'], ends: 125, says: 'no such directory' },
+  { what: 'an unknown key', args: ['-c', 'moutn', 'true'], ends: 2, says: 'moutn' },
+  { what: 'a device that is none', args: ['--device', '/etc/passwd', 'true'], ends: 125, says: 'it is not a device' },
+  { what: 'a bind of a file', args: ['--bind', '/etc/passwd', 'true'], ends: 125, says: 'is not a directory' },
+  { what: 'no command', args: [], ends: 2, says: 'command' },
+])(withReason('intercede run refuses $what in one sentence', unable()), ({ args, ends, says }) => {
   const { status, stderr } = run(args)
-  expect([status, stderr.trim().split('\n').length]).toEqual([125, 1])
+  expect([status, stderr.trim().split('\n').length]).toEqual([ends, 1])
   expect(stderr).toContain(says)
 })
 

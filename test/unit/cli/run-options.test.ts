@@ -1,16 +1,28 @@
 import { expect, test } from 'vitest'
-import { parseEnv, parseName, parseSize, parseUser } from '../../../src/cli/run-options.ts'
+import { parseEnv, parseName, parseSize, parseUser, parseWorkdir } from '../../../src/cli/run-options.ts'
 
 test.each([
   ['1048576', 1_048_576],
   ['512m', 536_870_912],
   ['2G', 2_147_483_648],
-  ['1kb', 1024],
+  ['1024kb', 1_048_576],
   ['123MiB', 128_974_848],
 ])('parseSize(%j) is %d', (text, bytes) => expect(parseSize(text)).toBe(bytes))
 
-test.each(['', '0', 'm', '5x', '-1', '1.5g', '5ib'])('parseSize(%j) is refused', (text) => {
+test.each(['', 'm', '5x', '-1', '1.5g', '5ib'])('parseSize(%j) is refused', (text) => {
   expect(() => parseSize(text)).toThrow('size')
+})
+
+test.each(['0', '1k', '1023k', '8192t', '99999999999999999999'])(
+  'parseSize(%j) is refused: no container could have it',
+  (text) => {
+    expect(() => parseSize(text)).toThrow('at least 1m')
+  },
+)
+
+test('parseWorkdir() takes an absolute path', () => {
+  expect(parseWorkdir('/tmp')).toBe('/tmp')
+  expect(() => parseWorkdir('tmp')).toThrow('absolute')
 })
 
 test('parseUser() takes the group of the same number', () => {
@@ -23,6 +35,7 @@ test('parseEnv() passes on what is ours, if we have it', () => {
   expect(parseEnv('A=b=c', ['X=1'])).toEqual(['X=1', 'A=b=c'])
   expect(parseEnv('PATH')).toEqual([`PATH=${process.env.PATH}`])
   expect(parseEnv('INTERCEDE_NOT_SET')).toEqual([])
+  for (const text of ['', '=', '=x']) expect(() => parseEnv(text)).toThrow('KEY=VALUE')
 })
 
 test('parseName() takes what is a host name', () => {

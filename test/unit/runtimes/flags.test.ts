@@ -15,7 +15,7 @@ const P = 'security.syscalls.intercept.'
 const bare: Wanted = {
   caps: [],
   profile: '/etc/intercede/a.json',
-  keys: [`${P}sysinfo=true`],
+  metadata: [`${P}sysinfo=true`],
   annotations: [],
   firstId: 1,
   ...{ prepared: false, user: false, fuse: false },
@@ -23,7 +23,7 @@ const bare: Wanted = {
 const full: Wanted = {
   ...bare,
   caps: ['MKNOD', 'SYS_ADMIN'],
-  keys: [`${P}mknod=true`, `${P}mknod.devices=c:10:200`],
+  metadata: [`${P}mknod=true`, `${P}mknod.devices=c:10:200`],
   annotations: [[`${P}mknod.devices`, '']],
   firstId: 300_000,
 }
@@ -117,8 +117,6 @@ test.each<[Told, Wanted, RegExp]>([
   ['kubernetes', bare, /DaemonSet/],
   ['kubernetes', full, /pod_annotations/],
   ['lxc', full, /lxc\.cap\.drop.*mknod, sys_admin/],
-  ['lxc', full, /no annotations/],
-  ['lxc', { ...bare, fuse: true }, /mount.fuse is not served/],
   ['kubernetes', { ...bare, fuse: true }, /device plugin/],
 ])('flags() of %s says what its lines cannot', (runtime, wanted, says) => {
   expect(told[runtime].instructions.flags(wanted).besides.join('\n')).toMatch(says)
@@ -139,10 +137,21 @@ describe('profileName()', () => {
       nameOf('mknod=true', 'mknod.devices=c:10:200'),
       nameOf('mknod=true', 'mknod.devices=c:10:229'),
       nameOf('mknod=true', 'sysinfo=false'),
-      profileName(['mknod'], [key('mknod=true')], '/run/other.sock'),
+      profileName(['mknod'], [key('mknod=true')], { listener: '/run/other.sock' }),
     ]
     expect(new Set(names).size).toBe(names.length)
     expect(nameOf('mknod.devices=c:10:200', 'mknod=true')).toBe(names[1])
     for (const name of names) expect(name).toMatch(/^mknod(-[0-9a-f]{8})?$/)
+  })
+
+  test('of a profile of the configuration is its name, and has a hash for what else is asked for', () => {
+    const named = (profile: string, ...words: readonly string[]): string =>
+      profileName(['mknod'], [`profile=${profile}`, ...words], { profile })
+    expect(named('vpn')).toBe('profile-vpn')
+    expect(named('../../x')).toMatch(/^profile-[0-9a-f]{8}$/)
+    expect(named('two words')).toMatch(/^profile-[0-9a-f]{8}$/)
+    expect(named('two words')).not.toBe(named('2 words'))
+    expect(named('vpn', 'trap sysinfo')).toMatch(/^profile-vpn-[0-9a-f]{8}$/)
+    expect(named('vpn', 'trap sysinfo')).not.toBe(named('vpn', key('sysinfo=true')))
   })
 })

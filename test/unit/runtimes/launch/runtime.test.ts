@@ -16,10 +16,17 @@ test.each([
   { by: runc, ended: 1, log: logged('runc run failed: exec: "/x": stat /x: no such file or directory'), status: 127 },
   { by: crun, ended: 1, log: logged('the path `/etc/passwd` exists but it is not executable: EPERM'), status: 126 },
   { by: runc, ended: 1, log: logged('runc run failed: exec: "/etc/passwd": permission denied'), status: 126 },
-  { by: runc, ended: 1, log: logged('error during container init: mkdir /nowhere: permission denied'), status: 125 },
-  { by: crun, ended: 1, log: logged('chdir to `/nowhere`: No such file or directory'), status: 125 },
 ])('exitStatus($ended) of $by.name is $status after $log', ({ by, ended, log, status }) => {
-  expect(exitStatus(ended, log, by.failures)).toBe(status)
+  expect(exitStatus(ended, log, by)).toBe(status)
+})
+
+test.each([
+  { by: runc, log: 'error during container init: mkdir /nowhere: permission denied', remedy: 'name a --workdir' },
+  { by: crun, log: 'chdir to `/nowhere`: No such file or directory', remedy: 'name a --workdir' },
+  { by: crun, log: 'writing file `/sys/fs/cgroup/x`: Invalid argument', remedy: '"intercede doctor" says' },
+])('exitStatus() of $by.name says why it did not start: $log', ({ by, log, remedy }) => {
+  const says = `Cannot start the command: ${by.name} says: ${log}; ${remedy}`
+  expect(() => exitStatus(1, logged(log), by, '/nowhere')).toThrow(says)
 })
 
 test('boundingCapabilities() reads the mask of our own bounding set', () => {

@@ -1,0 +1,131 @@
+import { existsSync, mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { NOTIFY } from '../filter/oci.ts'
+import { readProfile } from '../filter/read.ts'
+import { capabilitiesFor } from '../policy/required-capabilities.ts'
+import type { Instructions } from '../runtimes/flags.ts'
+import { readText } from '../runtimes/text-file.ts'
+import { makeProfile, type ProfileOptions, writeProfile } from './make-profile.ts'
+import { say } from './print.ts'
+import { profileName } from './profile-name.ts'
+import type { PolicyOptions, WantedPolicy } from './wanted-policy.ts'
+
+/** The options of `intercede flags`, as data. */
+export interface FlagsOptions extends PolicyOptions {
+  readonly base?: string | false
+  readonly name?: string
+  readonly firstId: number
+  readonly listener?: string
+  /** A directory, or true for the default directory. */
+  readonly write?: string | true
+}
+
+/** A runtime, and what to tell it. */
+interface Told {
+  readonly name: string
+  readonly instructions: Instructions
+}
+
+interface Place {
+  readonly directory: string
+  readonly file: string
+  /** Whether the directory is the usual one, which is made. */
+  readonly isUsual: boolean
+}
+
+export function placeOf(
+  { metadata, ceiling }: WantedPolicy,
+  options: FlagsOptions,
+  { directory, ending }: Instructions,
+): Place {
+  const { write, profile, trap = [], name, listener } = options
+  const chosen = typeof write === 'string' ? resolve(write) : directory
+  const words = [...metadata, ...trap.map((key) => `trap ${key}`)]
+  const file = name ?? profileName(Object.keys(ceiling), words, { listener, profile })
+  return { directory: chosen, file: join(chosen, `${file}${ending}`), isUsual: typeof write !== 'string' }
+}
+
+/** Writes the profile, or prints the command that writes it. The lines for LXC that name it are in our own output. */
+function provide(wanted: WantedPolicy, options: FlagsOptions, profile: ProfileOptions, place: Place): void {
+  if (options.write === undefined) {
+    const directory = existsSync(place.directory) ? '' : `mkdir -p ${quote(place.directory)} && `
+    say(`write the profile first: ${directory}intercede ${wordsFor(options, profile).map(quote).join(' ')}`)
+    return
+  }
+  const { text } = makeProfile(wanted, profile)
+  if (place.isUsual) mkdirSync(place.directory, { recursive: true })
+  writeProfile(text, place.file)
+}
+
+const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
+
+/** Chooses the filter that stays in force for calls that are not trapped. */
+function baseFor({ name, instructions }: Told, { base: wanted }: FlagsOptions): string | undefined {
+  const { base: usual } = instructions
+  const there = usual !== undefined && existsSync(usual) ? usual : undefined
+  const chosen = wanted === false ? undefined : (wanted ?? there)
+  if (chosen === undefined)
+    say(`the profile will allow all that it does not trap, in place of the filter of ${name}; --base FILE keeps one`)
+  return chosen
+}
+
+/** The arguments of `intercede profile` that make the same profile. */
+function wordsFor(
+  { config = [], profile, trap = [], daemonConfig }: PolicyOptions,
+  { target, base, listener, user, capAdd = [], output }: ProfileOptions,
+): readonly string[] {
+  const option = (name: string, value: string | undefined): readonly string[] =>
+    value === undefined ? [] : [name, value]
+  return [
+    'profile',
+    ...option('--profile', profile),
+    ...config.flatMap((key) => ['-c', key]),
+    ...trap.flatMap((key) => ['--trap', key]),
+    ...option('--daemon-config', daemonConfig),
+    ...(target ? ['--runtime', target.name] : ['--format', 'lxc']),
+    ...option('--base', base),
+    ...option('--listener', listener),
+    ...(user ? ['--user'] : []),
+    ...capAdd.flatMap((cap) => ['--cap-add', cap]),
+    ...option('--output', output),
+  ]
+}
+
+/** Returns the calls that the file traps. @throws {Error} if it is no profile */
+function trappedBy(file: string, { target }: Instructions): ReadonlySet<string> {
+  const text = readText(file)
+  if (!target) return new Set([...text.matchAll(/^(\w+) notify\b/gm)].map(([, name]) => name!))
+  const { syscalls = [] } = readProfile(text)
+  return new Set(syscalls.flatMap(({ action, names }) => (action === NOTIFY ? names : [])))
+}
+
+/** Says what the file that is there lacks of what was asked for, and why. */
+function outdated(file: string, { instructions }: Told, { rules }: WantedPolicy): readonly string[] {
+  try {
+    const trapped = trappedBy(file, instructions)
+    const lacking = [...new Set(rules.map(({ name }) => name))].filter((name) => !trapped.has(name))
+    return lacking.length > 0 ? [`is older and does not trap ${lacking.join(', ')}`] : []
+  } catch (error) {
+    return [`is of no use: ${(error as Error).message}`]
+  }
+}
+
+/** Says why the file that is there, which is left as it is, may not be what was asked for. */
+function sayOutdated(file: string, runtime: Told, wanted: WantedPolicy, { base }: FlagsOptions): void {
+  const kept = base === undefined ? [] : ['is there already, and keeps its base']
+  for (const text of [...outdated(file, runtime, wanted), ...kept])
+    say(`the profile ${JSON.stringify(file)} ${text}; --write makes it anew`)
+}
+
+/** The file exists, or its making is said or done. */
+export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: FlagsOptions, place: Place): void {
+  if (options.write === undefined && existsSync(place.file)) {
+    sayOutdated(place.file, runtime, wanted, options)
+    return
+  }
+  const base = baseFor(runtime, options)
+  const { target } = runtime.instructions
+  const capAdd = base !== undefined && target && !target.resolvesGuards ? capabilitiesFor(wanted.ceiling) : []
+  const { listener, user } = options
+  provide(wanted, options, { target, base, listener, user, capAdd, output: place.file }, place)
+}

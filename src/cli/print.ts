@@ -1,0 +1,43 @@
+import { STATUS } from './usage.ts'
+
+/** Shows a text on one line: an argument, a file name or a runtime may have put control characters into it. */
+const onOneLine = (text: string): string =>
+  text.trim().replaceAll(/\p{Cc}/gu, (character) => JSON.stringify(character).slice(1, -1))
+
+/** Says one sentence on standard error. If that cannot be written to, nobody can be told. */
+export function say(text: string): void {
+  listen(process.stderr, () => {})
+  attempt(
+    () => process.stderr.write(`intercede: ${onOneLine(text)}\n`),
+    () => {},
+  )
+}
+
+/**
+ * Prints on standard output. If that fails, the exit status says so and standard error why, except to a reader that has
+ * gone, as `| head` does. `run` never comes here, since it shares its standard output with the container.
+ */
+export function print(text: string): void {
+  listen(process.stdout, lost)
+  attempt(() => process.stdout.write(text), lost)
+}
+
+type Fail = (error: NodeJS.ErrnoException) => void
+
+function listen(stream: NodeJS.WriteStream, fail: Fail): void {
+  if (stream.listenerCount('error') === 0) stream.on('error', fail)
+}
+
+/** Node writes to a file at once, and before version 22 throws from there. */
+function attempt(write: () => void, fail: Fail): void {
+  try {
+    write()
+  } catch (error) {
+    fail(error as NodeJS.ErrnoException)
+  }
+}
+
+function lost({ code, message }: NodeJS.ErrnoException): void {
+  process.exitCode = STATUS.failure
+  if (code !== 'EPIPE') say(`Cannot write the output: ${message}; send it where there is room`)
+}

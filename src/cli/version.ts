@@ -1,0 +1,16 @@
+import { readFileSync } from 'node:fs'
+
+/** Reads a file of the installation, whose files may just be being replaced. */
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(new URL(path, import.meta.url), 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
+/** Returns the version and the build, by which two installations of the same version differ. */
+export function version(): string {
+  const { version: number = '(unknown)' } = JSON.parse(read('../../package.json') ?? '{}') as { version?: string }
+  return `${number} (build ${read('../build-id') ?? 'unknown: its files are being replaced'})`
+}

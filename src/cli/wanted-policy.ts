@@ -1,0 +1,132 @@
+import { Option } from 'commander'
+import type { Rule } from '../calls/rule.ts'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
+import { deviceNames } from '../kernel/device-names.ts'
+import type { Config } from '../policy/config.ts'
+import { formatLines, type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
+import type { Policy } from '../policy/policy.ts'
+import { resolve } from '../policy/resolve.ts'
+import { mustServeUser } from '../policy/rootless.ts'
+import { effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
+import { didYouMean } from '../policy/suggest.ts'
+import { rulesFor } from '../syscalls/index.ts'
+import { configFile, readConfiguration } from './daemon-config.ts'
+import { collect } from './run-options.ts'
+import { asUsage, mustBe, UsageError } from './usage.ts'
+
+/** The options of `profile` and `flags` that say what a container may have. */
+export interface PolicyOptions {
+  /** The keys of the policy, as on a command line. */
+  readonly config?: readonly string[] | undefined
+  /** The name of a profile of the daemon's configuration. */
+  readonly profile?: string | undefined
+  /** The ceiling: keys that the daemon's configuration may turn on later, while containers run. */
+  readonly trap?: readonly string[] | undefined
+  /** The file of the daemon's configuration. */
+  readonly daemonConfig?: string | undefined
+  readonly user?: boolean | undefined
+  /** Of `flags` alone: some of them may hold by the daemon's configuration. */
+  readonly annotation?: readonly string[] | undefined
+}
+
+export interface WantedPolicy {
+  /** What the container brings along: `profile=NAME` and the given keys, each value in its canonical spelling. */
+  readonly metadata: readonly string[]
+  /** What holds for the container now. */
+  readonly settings: Settings
+  /** What the container may have, now or after an edit of the configuration: traps and capabilities are for this. */
+  readonly ceiling: Policy
+  readonly rules: readonly Rule[]
+}
+
+export const policyOptions = (): readonly Option[] => [
+  new Option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated').argParser(collect),
+  new Option('--profile <name>', "take this profile of the daemon's configuration, also as it will be edited later"),
+  new Option(
+    '--trap <KEY[=VALUE]>',
+    "trap the calls of this key too, so that the daemon's configuration may turn it on later; may be repeated",
+  ).argParser(collect),
+  new Option('--daemon-config <file>', `where that profile is (default: ${configFile(false)})`),
+]
+
+/** Returns the lines of the metadata that mean the same. @throws {UsageError} if they cannot name the profile */
+function metadataFor(profile: string | undefined, entries: readonly KeyValueLine[]): readonly string[] {
+  // A line of metadata ends at a line break, and in LXC's cookie at a semicolon.
+  mustBe(
+    profile === undefined || /^[^\s;](?:[^\r\n;]*[^\s;])?$/.test(profile),
+    `Cannot name the profile ${JSON.stringify(profile)} in the metadata of a container: it is empty, or has spaces around it, a line break or a semicolon; rename it in the configuration`,
+  )
+  const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
+  const named = profile === undefined ? {} : { profile: { name: profile } }
+  return formatLines({ ...named, entries: given.map(({ key, text }) => [key, text]) })
+    .split('\n')
+    .slice(0, -1)
+}
+
+/** Reads the configuration that has the profile; undefined without one. */
+function configurationFor({ profile, annotation, daemonConfig, user = false }: PolicyOptions): Config | undefined {
+  mustBe(
+    daemonConfig === undefined || profile !== undefined || annotation !== undefined,
+    'Cannot use --daemon-config alone: it is where --profile looks; name a profile too',
+  )
+  if (profile === undefined) return undefined
+  const file = daemonConfig ?? configFile(user)
+  const config = readConfiguration(file)
+  mustHave(config, profile, file)
+  return config
+}
+
+function mustHave({ profiles }: Config, name: string, file: string): void {
+  if (profiles.has(name)) return
+  const names = [...profiles.keys()].join(', ')
+  const hint = didYouMean(name, profiles.keys()) || (names && `, it has ${names}`)
+  throw new UsageError(
+    `Cannot use --profile ${JSON.stringify(name)}: "${file}" has no such profile${hint}; add it there under "profiles"`,
+  )
+}
+
+/** @throws {UsageError} if the ceiling takes away what the container has now */
+function mustOnlyAdd(now: readonly Rule[], later: readonly Rule[]): void {
+  const trapped = new Set(later.map(({ name }) => name))
+  const lost = [...new Set(now.map(({ name }) => name))].filter((name) => !trapped.has(name))
+  mustBe(lost.length === 0, `Cannot use --trap: it would take away ${lost.join(', ')}; --trap only adds, -c sets a key`)
+}
+
+const nothing = ({ profile }: PolicyOptions, settings: Settings): string => {
+  const reasons = ineffectiveHere(settings).join('; ')
+  if (reasons !== '') return `${reasons}; give that too`
+  return profile === undefined
+    ? 'no key is on; try -c mknod'
+    : `no key is on in the profile ${JSON.stringify(profile)}; turn one on there, or name with --trap what it may have later`
+}
+
+/**
+ * Reads which policy a container shall have.
+ *
+ * @throws {UsageError} if the command line means no policy, or one that traps nothing
+ * @throws {Error} if the configuration cannot be read, or is wrong
+ */
+export function wantedPolicy(options: PolicyOptions): WantedPolicy {
+  const [entries, added] = [entriesOf('-c', options.config), entriesOf('--trap', options.trap)]
+  const metadata = asUsage(() => metadataFor(options.profile, entries))
+  const config = configurationFor(options)
+  return asUsage(() => {
+    const settings = config ? resolve(config, { metadata: metadata.join('\n') }, deviceNames).settings : settle(entries)
+    const most = settle(added, settings)
+    const ceiling = toPolicy(most, deviceNames)
+    const rules = rulesFor(ceiling)
+    mustOnlyAdd(rulesFor(toPolicy(settings, deviceNames)), rules)
+    mustBe(rules.length > 0, `Cannot make a profile: ${nothing(options, most)}`)
+    if (options.user) mustServeUser(ceiling)
+    return { metadata, settings, ceiling, rules }
+  })
+}
+
+const entriesOf = (option: string, texts: readonly string[] = []): readonly KeyValueLine[] =>
+  asUsage(() =>
+    texts.map((text) => {
+      const [key, value] = parseAssignment(text)
+      mustBe(key !== PROFILE, `Cannot use ${option} ${JSON.stringify(text)}: a profile is no key; use --profile NAME`)
+      return [key, value]
+    }),
+  )

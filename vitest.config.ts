@@ -39,6 +39,7 @@ const BESIDE = [
   'test/attacks/own-files.test.ts',
   'test/runtimes/all/fuse.test.ts',
   'test/runtimes/all/workloads.test.ts',
+  'test/runtimes/all/wrong-inputs.test.ts',
   'test/runtimes/run/mount.test.ts',
   'test/runtimes/run/sched.test.ts',
   'test/runtimes/run/setxattr.test.ts',

@@ -1,0 +1,280 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { runtimes } from '../../../src/runtimes/known/index.ts'
+import { type Done, execute } from '../../support/host.ts'
+import { CLI } from '../../support/machine.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-wrong-'))
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+const at = (name: string): string => join(scratch, name)
+function file(name: string, text: string): string {
+  writeFileSync(at(name), text)
+  return at(name)
+}
+mkdirSync(at('folder'))
+mkdirSync(at('two words'))
+const plain = file('plain', '')
+const config = file('config.yaml', 'profiles: { build: { mknod: true }, nothing: {}, "a;b": { mknod: true } }\n')
+const LXC_LINES = '2\ndenylist\nmount notify\n'
+const NOTIFY = { names: ['mknod'], action: 'SCMP_ACT_NOTIFY' }
+const profile = (name: string, members: object): string =>
+  file(
+    name,
+    JSON.stringify({
+      defaultAction: 'SCMP_ACT_ALLOW',
+      listenerPath: '/run/intercede/oci.sock',
+      syscalls: [NOTIFY],
+      ...members,
+    }),
+  )
+const lacksDefault = file('no-default.json', '{}')
+
+const KEY = 'security.syscalls.intercept'
+const USAGE = 2
+const FAILED = 125
+const NO = 1
+
+/** What is wrong, as words on the command line; the status; what the sentence must say. */
+type Row = readonly [args: string | readonly string[], status: number, says: RegExp]
+
+const rows: readonly Row[] = [
+  // The command.
+  ['rnu', USAGE, /unknown command 'rnu' \(did you mean run\?\)/],
+  ['frobnicate', USAGE, /unknown command 'frobnicate'/],
+  ['--nosuch', USAGE, /unknown option '--nosuch'/],
+  ['help nosuch', USAGE, /"nosuch": there is no such command/],
+  ['help constructor', USAGE, /"constructor": there is no such command/],
+  ['constructor', USAGE, /unknown command 'constructor'/],
+  [['x\ny\u001b[31m'], USAGE, /unknown command 'x\\ny\\u001b\[31m'/],
+  // run.
+  ['run', USAGE, /missing required argument 'command'/],
+  ['run --nosuch true', USAGE, /unknown option '--nosuch'/],
+  ['run --memry 1g true', USAGE, /did you mean --memory\?/],
+  ['run -c', USAGE, /argument missing/],
+  ['run -c moutn true', USAGE, /did you mean.*mount/],
+  ['run -c mknod=maybe true', USAGE, /mknod is "maybe".*true, 1, yes/],
+  ['run -c mknod.devices true', USAGE, /has no value/],
+  ['run -c mknod.devices=b:8:0 true', USAGE, /is a block device/],
+  ['run -c mknod.devices=c:1:1 true', USAGE, /would give the container/],
+  ['run -c mknod.devices=c:99999:1 true', USAGE, /out of range/],
+  ['run -c sched_setscheduler.max_priority=100 true', USAGE, /max_priority is "100"/],
+  ['run -c mount.allowed=nfs true', USAGE, /nfs/],
+  [
+    ['run', '-c', 'mount', '-c', 'mount.allowed=ext4', '-c', 'mount.fuse=ext4=fuse2fs', 'true'],
+    USAGE,
+    /"ext4" is in both/,
+  ],
+  ['run --memory 1k true', USAGE, /at least 1m/],
+  ['run --memory 0 true', USAGE, /at least 1m/],
+  ['run --runtime runc --memory 8m true', FAILED, /runc starts no container with less; use --memory 16m/],
+  ['run --memory 99999999t true', USAGE, /at most 8191t/],
+  ['run --memory -5 true', USAGE, /--memory|unknown option/],
+  ['run --memory lots true', USAGE, /a size such as 512m/],
+  ['run --net bridge true', USAGE, /allowed choices are none, host/],
+  ['run --runtime docker true', USAGE, /allowed choices are crun, runc/],
+  ['run --name ../x true', USAGE, /a host name/],
+  [['run', '--name', 'a b', 'true'], USAGE, /a host name/],
+  [['run', '--name', '', 'true'], USAGE, /a host name/],
+  ['run --env =x true', USAGE, /KEY=VALUE/],
+  [['run', '--env', '', 'true'], USAGE, /KEY=VALUE/],
+  ['run --workdir tmp true', USAGE, /an absolute path in the container/],
+  [['run', '--workdir', '', 'true'], USAGE, /an absolute path in the container/],
+  ['run --user root true', USAGE, /UID\[:GID\]/],
+  ['run --user 70000 true', USAGE, /up to 65535/],
+  ['run --user 0:0:0 true', USAGE, /UID\[:GID\]/],
+  ['run --rootfs / --expose-host true', USAGE, /--expose-host with --rootfs/],
+  ['run --rootfs /no/such true', FAILED, /no such directory/],
+  [['run', '--rootfs', plain, 'true'], FAILED, /not a directory/],
+  ['run --device /no/such true', FAILED, /no such device/],
+  ['run --device /etc/passwd true', FAILED, /it is not a device/],
+  ['run --device /dev/zero:/etc/zero true', FAILED, /below \/dev/],
+  // profile.
+  ['profile', USAGE, /no key is on; try -c mknod/],
+  ['profile extra', USAGE, /too many arguments for 'profile': expected 0/],
+  ['profile -c x', USAGE, /unknown key/],
+  ['profile -c mknod=false', USAGE, /no key is on/],
+  ['profile -c bpf', USAGE, /bpf does nothing without bpf\.devices/],
+  ['profile -c profile=build', USAGE, /use --profile NAME/],
+  ['profile -c mknod --format json', USAGE, /allowed choices are oci, lxc/],
+  ['profile -c mknod --runtime kvm', USAGE, /allowed choices are/],
+  ['profile -c mknod --format lxc --runtime runc', USAGE, /--runtime here: the format lxc is for LXC alone/],
+  ['profile -c mknod --format lxc --user', USAGE, /--user here/],
+  ['profile -c mknod --format lxc --cap-add MKNOD', USAGE, /--cap-add here/],
+  ['profile -c mknod --runtime podman --cap-add MKNOD', USAGE, /--cap-add here/],
+  ['profile -c mknod --cap-add MKNOD', USAGE, /name one with --base/],
+  ['profile -c mknod --cap-add NOPE', USAGE, /a capability of Linux/],
+  ['profile -c mount -c mount.fuse=ext4=fuse2fs --format lxc', USAGE, /mount\.fuse is not served there/],
+  ['profile -c mknod --user', USAGE, /mknod cannot be served for a user/],
+  ['profile -c mknod --listener rel/x', USAGE, /an absolute path of at most 107 bytes/],
+  ['profile -c mknod --listener /run/a/', USAGE, /an absolute path of at most 107 bytes/],
+  [['profile', '-c', 'mknod', '--listener', '/run/a b'], USAGE, /without spaces/],
+  [`profile -c mknod --listener /${'x'.repeat(107)}`, USAGE, /at most 107 bytes/],
+  ['profile -c mknod --output new/x.json', FAILED, /new" is no directory; make it first/],
+  ['profile -c mknod --output folder', FAILED, /EISDIR/],
+  ['profile -c mknod --output plain/x', FAILED, /plain" is no directory/],
+  ['profile -c mknod --base /no/such', FAILED, /Cannot use the base profile "\/no\/such": ENOENT/],
+  ['profile -c mknod --base folder', FAILED, /no regular file/],
+  ['profile -c mknod --base plain', FAILED, /Cannot use the base profile "plain"/],
+  ['profile -c mknod --base no-default.json', FAILED, /defaultAction is missing/],
+  [
+    ['profile', '--format', 'lxc', '-c', 'mknod', '--base', file('notify.seccomp', LXC_LINES)],
+    FAILED,
+    /notify rules of its own/,
+  ],
+  ['profile --check plain -c mknod', USAGE, /-config with --check|--config with --check/],
+  ['profile --check plain --output x.json', USAGE, /--output with --check/],
+  ['profile --check plain --format lxc', USAGE, /--format with --check/],
+  ['profile --check /no/such', NO, /ENOENT/],
+  ['profile --check plain', NO, /name a profile in JSON/],
+  [['profile', '--check', lacksDefault], NO, /defaultAction is missing/],
+  ['profile --profile build --daemon-config /no/such', FAILED, /Cannot read configuration "\/no\/such": ENOENT/],
+  [['profile', '--profile', 'biuld', '--daemon-config', config], USAGE, /no such profile \(did you mean "build"\?\)/],
+  [['profile', '--profile', 'other', '--daemon-config', config], USAGE, /it has build, nothing, a;b/],
+  [['profile', '--profile', 'nothing', '--daemon-config', config], USAGE, /no key is on in the profile "nothing"/],
+  [['profile', '--profile', 'a;b', '--daemon-config', config], USAGE, /a semicolon/],
+  [['profile', '--profile', '', '--daemon-config', config], USAGE, /it is empty/],
+  [['profile', '--profile', 'build\nmknod', '--daemon-config', config], USAGE, /a line break/],
+  [['profile', '-c', 'mknod', '--daemon-config', config], USAGE, /it is where --profile looks/],
+  [['profile', '--profile', 'build', '--trap', 'mknod=false', '--daemon-config', config], USAGE, /--trap only adds/],
+  [['profile', '--profile', 'build', '--trap', 'x', '--daemon-config', config], USAGE, /unknown key/],
+  // flags.
+  ['flags', USAGE, /missing required argument 'runtime'/],
+  ['flags podmn -c mknod', USAGE, /allowed choices are podman/],
+  ['flags podman', USAGE, /no key is on/],
+  ['flags podman -c mknod extra', USAGE, /too many arguments/],
+  ['flags podman -c mknod --name ../../x --write folder', USAGE, /a plain name/],
+  [['flags', 'podman', '-c', 'mknod', '--name', 'a b', '--write', 'folder'], USAGE, /a plain name/],
+  [['flags', 'podman', '-c', 'mknod', '--name', '', '--write', 'folder'], USAGE, /a plain name/],
+  ['flags podman -c mknod --write new/folder', FAILED, /new\/folder" is no directory; make it first/],
+  [['flags', 'podman', '-c', 'mknod', '--write', 'two words'], USAGE, /would split or expand/],
+  [['flags', 'podman', '-c', 'mknod', '-a', 'profile=a b', '--write', 'folder'], USAGE, /would split or expand/],
+  ['flags podman -c mknod --first-id 5 --write folder', USAGE, /a number from 65536/],
+  ['flags podman -c mknod --first-id 400000 --write folder', USAGE, /it is for lxc, containerd/],
+  ['flags lxc -c mknod --first-id x --write folder', USAGE, /a number from 65536/],
+  ['flags lxc -c mknod --first-id 4294967295 --write folder', USAGE, /a number from 65536/],
+  ['flags podman -c mknod --base plain --no-base --write folder', USAGE, /--base with --no-base/],
+  ['flags podman -c mknod --no-base --base plain --write folder', USAGE, /--base with --no-base/],
+  ['flags podman -c mknod --base plain --write folder', FAILED, /Cannot use the base profile "plain"/],
+  ['flags lxc -c mount -c mount.fuse=ext4=fuse2fs --write folder', USAGE, /mount\.fuse is not served there/],
+  ['flags lxc -c mknod -a mknod=false --write folder', USAGE, /has no annotations/],
+  ['flags docker -c sysinfo --user --write folder', USAGE, /--user is for podman/],
+  ['flags podman -c mknod -a mknod=maybe --write folder', USAGE, /mknod is "maybe"/],
+  ['flags podman -c mknod -a nosuch=1 --write folder', USAGE, /unknown key/],
+  ['flags podman -c mknod --listener rel --write folder', USAGE, /an absolute path/],
+  // serve.
+  ['serve extra', USAGE, /too many arguments/],
+  ['serve --config', USAGE, /argument missing/],
+  ['serve --socket rel/x', USAGE, /an absolute path of at most 107 bytes/],
+  ['serve --socket folder/x --lxc-socket rel', USAGE, /an absolute path/],
+  [['serve', '--socket', at('s'), '--lxc-socket', at('s')], USAGE, /twice/],
+  ['serve --config /no/such', FAILED, /ENOENT/],
+  [['serve', '--config', at('folder')], FAILED, /no regular file/],
+  [['serve', '--socket', plain], FAILED, /is there already and no socket/],
+  [['serve', '--socket', join(plain, 'x')], FAILED, /Cannot listen on/],
+  [['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)], FAILED, /maybe.*line 2/],
+  [['serve', '--check-config', '--config', file('key.yaml', 'defautl: {}\n')], NO, /defautl.*line 1.*did you mean/],
+  ['serve --check-config --config /no/such', NO, /ENOENT/],
+  // doctor.
+  ['doctor extra', USAGE, /too many arguments/],
+  ['doctor --jsn', USAGE, /did you mean --json\?/],
+]
+
+/** Ways of saying what to do, or what is allowed. */
+const REMEDY = /; |did you mean|allowed (is|choices|are)|: it must be|: expected|line \d/
+
+const left = (): readonly string[] =>
+  [scratch, '/etc/intercede', '/run/intercede/run']
+    .filter((folder) => existsSync(folder))
+    .flatMap((folder) => readdirSync(folder, { recursive: folder === scratch, encoding: 'utf8' }))
+    .sort()
+
+const intercede = (...args: readonly string[]): Promise<Done> =>
+  execute(process.execPath, [CLI, ...args], { cwd: scratch })
+const wordsOf = (args: Row[0]): readonly string[] => (typeof args === 'string' ? args.split(' ') : args)
+/** Runtimes for which `flags` prints lines of a file, to which nothing must be added. */
+const OF_LINES = runtimes.filter(({ instructions }) => instructions?.prints === 'lines').map(({ name }) => name)
+const printed = ([command, ...words]: readonly string[]): string =>
+  command === 'flags' && !words.some((word) => OF_LINES.includes(word)) ? '--intercede-flags-failed\n' : ''
+
+describe('a wrong input gets one sentence with what, why and remedy, and leaves nothing', () => {
+  const all = rows.map(([args, status, says]) => ({ words: wordsOf(args), status, says }))
+
+  test('of each command, a hundred in all', () => expect(rows.length).toBeGreaterThanOrEqual(100))
+
+  test.each(all)('$status: $words', async ({ words, status, says }) => {
+    const before = left()
+    const done = await intercede(...words)
+    expect({ status: done.status, stdout: done.stdout }).toEqual({ status, stdout: printed(words) })
+    expect(done.stderr).toMatch(/^intercede: Cannot [^\n]+[^.\n]\n$/)
+    expect(done.stderr).toMatch(says)
+    expect(done.stderr).toMatch(REMEDY)
+    expect(left()).toEqual(before)
+  })
+})
+
+test.each(['crun', 'runc'])('run says what to do where %s says only what failed', async (runtime) => {
+  const done = await intercede('run', '--runtime', runtime, '--workdir', '/nowhere/at/all', 'true')
+  expect(done).toMatchObject({ status: FAILED, stdout: '' })
+  expect(done.stderr).toMatch(
+    /^intercede: Cannot start the command: .* says: .*\/nowhere.*; name a --workdir that the container has$/m,
+  )
+})
+
+test.each([
+  ['rubbish', 'maybe not', 'unknown key'],
+  ['a bad value', 'mknod=maybe', 'mknod is "maybe"'],
+  ['a device that no container may have', 'mknod=true\nmknod.devices=c:1:1', 'would give the container'],
+])('profile --check finds %s in the metadata', async (what, listenerMetadata, says) => {
+  const done = await intercede('profile', '--check', profile(`${what}.json`, { listenerMetadata }))
+  expect(done).toMatchObject({
+    status: NO,
+    stdout: expect.stringContaining('wrong: its listenerMetadata is no policy'),
+  })
+  expect(done.stdout).toContain(says)
+  expect(done.stderr).toMatch(/^intercede: Cannot use the profile .*1 of its rules or settings is wrong/)
+})
+
+test.each(['mknod=true', 'profile=build'])('profile --check takes the metadata %s', async (listenerMetadata) => {
+  expect(await intercede('profile', '--check', profile('good.json', { listenerMetadata }))).toMatchObject({ status: 0 })
+})
+
+test.each(['profile -c mknod', 'flags podman -c mknod', 'doctor', '--help', 'profile --help', '--version'])(
+  '"%s" says that its output has no room',
+  async (words) => {
+    const done = await execute('sh', ['-c', `exec "$0" "$@" >/dev/full`, process.execPath, CLI, ...words.split(' ')])
+    expect(done.status).toBe(FAILED)
+    expect(done.stderr).toMatch(/^intercede: Cannot write the output: ENOSPC[^\n]*; send it where there is room$/m)
+    expect(done.stderr).not.toContain('    at ')
+  },
+)
+
+test('an error that cannot be written to standard error changes no status', async () => {
+  const done = await execute('sh', ['-c', `"$0" "$@" 2>/dev/full`, process.execPath, CLI, 'profile'])
+  expect(done).toEqual({ status: USAGE, stdout: '', stderr: '' })
+})
+
+test('a reader that goes away ends it without a word', async () => {
+  const done = await execute('sh', ['-c', `"$0" "$@" | head -c 1`, process.execPath, CLI, 'profile', '--help'])
+  expect(done).toMatchObject({ status: 0, stderr: '' })
+})
+
+test('intercede alone shows what there is, with the statuses', async () => {
+  const done = await intercede()
+  expect(done).toMatchObject({ status: USAGE, stdout: '', stderr: expect.stringContaining('Exit status:') })
+  expect(await intercede('--help')).toMatchObject({ status: 0, stderr: '', stdout: done.stderr })
+  expect(await intercede('help', 'doctor')).toMatchObject({ status: 0, stdout: expect.stringContaining('--json') })
+})
+
+test('flags that fails on a terminal says only why: nothing there takes its output for options', async () => {
+  const command = `${process.execPath} ${CLI} flags podman`
+  const { stdout } = await execute('script', ['-qec', command, '/dev/null'])
+  expect(stdout).toContain('no key is on')
+  expect(stdout).not.toContain('--intercede-flags-failed')
+})
+
+test('--version says which build it is', async () => {
+  expect((await intercede('--version')).stdout).toMatch(/^\d+\.\d+\.\d+ \(build [0-9a-f]{16}\)\n$/)
+})

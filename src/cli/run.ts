@@ -36,10 +36,11 @@ async function run(command: readonly string[], options: Options, notes: Notes): 
   const wrong = openToOthers()
   if (wrong !== undefined) notes.push(wrong)
   const refusals = new Refusals()
-  const intercepted = interception(config, refusals, (text) => notes.push(text))
+  const say = (text: string): void => void notes.push(text)
+  const intercepted = interception(config, refusals, say)
   const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]
   const runtime = ociRuntimes.find(({ name }) => name === wanted)
-  const status = await launch({ ...rest, ...intercepted, runtime, binds, devices, command })
+  const status = await launch({ ...rest, ...intercepted, runtime, binds, devices, command, say })
   if (!quiet) notes.push(...refusals.lines())
   return status
 }

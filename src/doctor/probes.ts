@@ -5,7 +5,7 @@ import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
-import { chooseRange } from '../runtimes/launch/ids.ts'
+import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { HostFacts } from './host-facts.ts'
 
@@ -161,14 +161,17 @@ const surroundings: readonly Probe[] = [
     name: 'ids for the containers of run',
     probe({ read }) {
       try {
-        const { uid, gid } = chooseRange(read('/etc/subuid'), read('/etc/subgid'))
-        return { ok: true, found: `${ID_COUNT} user ids from ${uid}, group ids from ${gid}` }
+        const sources = sourcesFrom(read)
+        const ids = chooseRange(sources)
+        const change = changeOf(ids, sources)
+        const from = `${ID_COUNT} user ids from ${ids.uid}, group ids from ${ids.gid}`
+        return { ok: true, found: change === undefined ? from : `${from}; with the next run ${change}` }
       } catch (error) {
         return { ok: false, found: (error as Error).message }
       }
     },
     follows: 'run cannot start a container',
-    remedy: `add a line "intercede:FIRST:${ID_COUNT}" to /etc/subuid and to /etc/subgid`,
+    remedy: `add a line "intercede:FIRST:${ID_COUNT}" to /etc/subuid and to /etc/subgid, with ids that no other line has`,
   },
   {
     name: 'cgroup v2',

@@ -5,7 +5,7 @@ import type { RuntimeCall } from '../exec.ts'
 import type { OciRuntime } from '../runtime.ts'
 import { type Bind, readBind } from './binds.ts'
 import { type Device, readDevice } from './devices.ts'
-import { type IdRange, readRange } from './ids.ts'
+import { claimRange, type IdRange } from './ids.ts'
 import { inspectRootfs } from './rootfs.ts'
 import { type FoundRuntime, findRuntime } from './runtime.ts'
 
@@ -32,6 +32,8 @@ export interface LaunchOptions {
    * Starts the agent that receives the container's listener. The socket must exist when the call returns its promise.
    */
   readonly startAgent?: ((socketPath: string, runtime: RuntimeCall) => Promise<Agent>) | undefined
+  /** Is told what the user should know, but what does not keep the container from starting. */
+  readonly say?: ((text: string) => void) | undefined
 }
 
 /** The keeper that holds the container's listener. */
@@ -72,7 +74,7 @@ export function planLaunch(options: LaunchOptions): Plan {
   if (rootfs !== undefined && exposeHost) throw new Error('Cannot use --expose-host: --rootfs is no part of the host')
   const runtime = findRuntime(options.runtime)
   requireMemory(runtime, options.memory)
-  const ids = readRange()
+  const ids = claimRange(options.say ?? (() => {}))
   return {
     options,
     runtime,

@@ -138,6 +138,16 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
   expect(report.able).toBe(able)
 })
 
+test('examine() says before it happens that the ids of containers will be others', () => {
+  const line = 'intercede:700000000:65536\n'
+  const files = { '/etc/subuid': line, '/etc/subgid': line, '/var/lib/intercede/run-ids': '2000000000 2000000000\n' }
+  const found = (on: HostFacts) => examine(on).diagnoses.find(({ name }) => name === 'ids for the containers of run')
+  expect(found(machine([], reading(files)))?.found).toMatch(
+    /from 700000000.*; with the next run .*before at 2000000000/,
+  )
+  expect(found(machine([]))?.found).toBe('65536 user ids from 2000000000, group ids from 2000000000')
+})
+
 test('examine() finds no runtime at all', () => {
   const { able, diagnoses } = examine(machine([], { which: () => undefined, run: () => undefined }))
   expect(able).toBe(false)

@@ -3,6 +3,7 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { release } from 'node:os'
 import { type KernelFeature, kernelFeatures } from '../kernel/probe.ts'
 import { which } from '../runtimes/which.ts'
+import { nullFlaw } from './null-device.ts'
 import { openToOthers } from './own-files.ts'
 
 /** The questions that probes ask about the machine; tests replace them. Only `kernel` may throw. */
@@ -18,6 +19,8 @@ export interface HostFacts {
   contains(path: string, text: string): boolean
   /** Returns what is wrong with intercede's own files if other users may change them. */
   openToOthers(): string | undefined
+  /** Returns what is wrong with /dev/null. */
+  nullFlaw(): string | undefined
   /** Returns what a program prints; undefined if it is not installed or fails. */
   run(program: string, ...args: readonly string[]): string | undefined
 }
@@ -42,6 +45,7 @@ export const thisHost: HostFacts = {
   which,
   contains: (path, text) => orElse(() => readFileSync(path).includes(text)) ?? false,
   openToOthers: () => openToOthers(),
+  nullFlaw,
   run(program, ...args) {
     const path = which(program)
     if (path === undefined) return undefined

@@ -15,14 +15,16 @@ const LOADED = /\.([cm]?js|json|node)$/
 const MAX_LINKS = 40
 
 /**
- * Returns the acceptable owners of a file: root, the user who runs us and, in another user namespace, the overflow
- * uid, as which unmapped users such as the host's root show.
+ * Returns the numbers of root: 0 and, in another user namespace, the overflow uid, as which unmapped users such as the
+ * host's root show.
  */
-function owners(): ReadonlySet<number> {
-  const all = [0, process.geteuid!()]
+export function rootOwners(): ReadonlySet<number> {
   const isHosts = readlinkSync('/proc/self/ns/user') === `user:[${PROC_USER_INIT_INO}]`
-  return new Set(isHosts ? all : [...all, Number(readFileSync('/proc/sys/kernel/overflowuid', 'latin1'))])
+  return new Set(isHosts ? [0] : [0, Number(readFileSync('/proc/sys/kernel/overflowuid', 'latin1'))])
 }
+
+/** Returns the acceptable owners of a file: root and the user who runs us. */
+const owners = (): ReadonlySet<number> => new Set([...rootOwners(), process.geteuid!()])
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const DIST = join(ROOT, 'dist')

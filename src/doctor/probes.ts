@@ -8,6 +8,7 @@ import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { HostFacts } from './host-facts.ts'
+import { NULL_REMEDY } from './null-device.ts'
 
 /** What a probe found, and whether that is as it should be. */
 export interface Finding {
@@ -192,6 +193,15 @@ const surroundings: readonly Probe[] = [
     follows: 'serve does not start: who may change them could make it, which is root, do anything',
     remedy:
       'give them, and the directories that they are in, to root, writable for root only; or install a copy for root',
+  },
+  {
+    name: 'the null device',
+    probe(machine) {
+      const found = machine.nullFlaw()
+      return { ok: found === undefined, ...(found === undefined ? {} : { found }) }
+    },
+    follows: 'programs of users may fail where they open it',
+    remedy: NULL_REMEDY,
   },
   {
     name: 'Node',

@@ -1,4 +1,5 @@
 import type { CallRecord } from '../calls/record.ts'
+import { NULL_REMEDY, NullDevice } from '../doctor/null-device.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { exitGroup } from '../kernel/process.ts'
 import type { Config } from '../policy/config.ts'
@@ -60,6 +61,7 @@ class Service {
   readonly #settings = new Map<string, Settings>()
   readonly #children = new InheritedChildren()
   readonly #manager = new ServiceManager(process.env)
+  readonly #null = new NullDevice()
   /** Undefined in the state starting. */
   #keeper: Keeper | undefined
   /** Undefined in the state starting. */
@@ -120,6 +122,7 @@ class Service {
     const limits = forUser ? { limits: FOR_USER } : {}
     this.#log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
+    this.#lookAtNull()
     this.#manager.ready(keeper.status)
     this.#reexec = new Reexec(keeper, this.#manager, this.#log, () => this.#calls.close())
     if (this.#isReloadDue) this.#reload()
@@ -151,6 +154,13 @@ class Service {
     this.#calls.look(Date.now())
     this.#children.look()
     this.#reexec?.look()
+    this.#lookAtNull()
+  }
+
+  /** Containers of a user do not get the null device of the host, which is not that user's to give. */
+  #lookAtNull(): void {
+    const flaw = this.#sockets.forUser ? undefined : this.#null.look()
+    if (flaw !== undefined) this.#log.write('warn', flaw, { remedy: NULL_REMEDY })
   }
 
   #fail({ message, stack }: Error): never {

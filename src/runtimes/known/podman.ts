@@ -15,7 +15,8 @@ export const podman = {
     prepared: ['/etc/subuid', '/etc/subgid'].map((file) => [file, /^containers:/m] as const),
     flags(wanted) {
       const lines = [
-        ...(wanted.user ? [] : ['--userns=auto']),
+        // Without it podman gives the container /dev/null of the host, and crun gives that to the container's root.
+        ...(wanted.user ? [] : ['--interactive', '--userns=auto']),
         ...options('cap-add', wanted.caps),
         ...fuseDevice(wanted),
         `--security-opt=seccomp=${wanted.profile}`,

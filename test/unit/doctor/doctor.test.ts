@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { examine } from '../../../src/doctor/doctor.ts'
 import type { HostFacts } from '../../../src/doctor/host-facts.ts'
+import { flawOfNull } from '../../../src/doctor/null-device.ts'
 import type { KernelFeature } from '../../../src/kernel/probe.ts'
 
 const FEATURES: readonly KernelFeature[] = [
@@ -38,6 +39,7 @@ function machine(lacks: readonly KernelFeature[], changes: Partial<HostFacts> = 
     which: (program) => `/usr/bin/${program}`,
     contains: () => true,
     openToOthers: () => undefined,
+    nullFlaw: () => undefined,
     run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.21`),
     ...changes,
   }
@@ -60,6 +62,13 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     missing: "intercede's own files",
     able: true,
     remedy: /to root/,
+  },
+  {
+    what: 'a null device that a container has got',
+    on: machine([], { nullFlaw: () => flawOfNull({ uid: 1_000_000_000, mode: 0o20666 }, new Set([0])) }),
+    missing: 'the null device',
+    able: true,
+    remedy: /chown root:root .* -i,/,
   },
   {
     what: 'a kernel without notification',

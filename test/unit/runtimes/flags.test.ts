@@ -29,11 +29,16 @@ const full: Wanted = {
 }
 
 test.each<{ runtime: Told; wanted: Wanted; lines: string[] }>([
-  { runtime: 'podman', wanted: bare, lines: ['--userns=auto', '--security-opt=seccomp=/etc/intercede/a.json'] },
+  {
+    runtime: 'podman',
+    wanted: bare,
+    lines: ['--interactive', '--userns=auto', '--security-opt=seccomp=/etc/intercede/a.json'],
+  },
   {
     runtime: 'podman',
     wanted: full,
     lines: [
+      '--interactive',
       '--userns=auto',
       '--cap-add=MKNOD',
       '--cap-add=SYS_ADMIN',

@@ -53,6 +53,7 @@ export function describeConfig(config: Config, user: boolean): readonly string[]
     `annotations may choose the profiles: ${list(config.annotations.profiles)}`,
     ...describeFilters(config, user),
     `limits: ${limitsOf(config)}`,
+    `reload: ${config.reload}`,
     `annotations may set these keys, and all others only to less: ${list(config.annotations.raise)}`,
   ]
 }

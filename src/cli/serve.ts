@@ -25,7 +25,7 @@ export const command = new Command('serve')
   .description('the daemon: serves the containers that runtimes hand over')
   .option(
     '--config <file>',
-    `YAML with default, profiles, annotations, log and limits (default: ${configFile(false)} if it is there, with --user intercede/config.yaml in XDG_CONFIG_HOME)`,
+    `YAML with default, profiles, annotations, log, limits and reload (default: ${configFile(false)} if it is there, with --user intercede/config.yaml in XDG_CONFIG_HOME)`,
   )
   .option('--user', 'serve the containers of a user, in its own user namespace: sysinfo and mount.fuse')
   .option(
@@ -56,6 +56,7 @@ It may come later: SIGHUP reads it then. All of it is optional:
     profiles: [vpn]                   # what a container's annotations may choose
     raise: []                         # keys that they may set; all others they may only lower
   log: { level: info }                # debug, info, notice, warn, error
+  reload: auto                        # or manual: replaced files wait for SIGHUP
   limits:
     callsPerContainer: 3              # served at once: more wait
     calls: 32                         # of all containers, each by a thread: more are left to the kernel
@@ -68,7 +69,7 @@ only root of the host do, such as making devices, is left to the kernel there.
 
 It logs one JSON object a line on standard error, after the priority if that is the journal, and ends on SIGTERM and SIGINT. On SIGHUP it reads the
 configuration again and goes on as the program that its files are now; without SIGHUP too, soon after
-they were replaced. No call is lost; if it cannot be, it says why and goes on as it is.`,
+they were replaced, unless reload is manual. No call is lost; if it cannot be, it says why and goes on as it is.`,
   )
   .action(main)
 

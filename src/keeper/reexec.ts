@@ -3,6 +3,7 @@ import { openToOthers } from '../doctor/own-files.ts'
 import { now } from '../kernel/clock.ts'
 import { execv } from '../kernel/exec.ts'
 import { spawnWithoutInheritedFds } from '../kernel/spawn-fds.ts'
+import type { ReloadMode } from '../policy/config.ts'
 import { build, buildNow } from '../processes/build-id.ts'
 import { ownCommand } from '../processes/node-programs.ts'
 import type { Keeper } from './keeper.ts'
@@ -15,6 +16,13 @@ import type { ServiceManager } from './process/service-manager.ts'
 const CHECK_MS = 30_000
 /** Interval of attempts without a SIGHUP: the files may be only half replaced. */
 const RETRY_MS = 10_000
+const WAITS = 'reload is "manual" in the configuration: systemctl reload intercede, or SIGHUP'
+
+interface About {
+  readonly mode: ReloadMode
+  /** Says what this program has to say before the next. */
+  leave(): void
+}
 
 /**
  * Replaces this program by the program in our files now, in the same process (execve(2)): to change the version, or to
@@ -23,8 +31,8 @@ const RETRY_MS = 10_000
  *
  *   state     event                                 next      method
  *   idle      SIGHUP                                checking  ask
- *             our files have changed                checking  look, every RETRY_MS at most
- *             they have, and an engine is needed    checking  follow
+ *             our files have changed                checking  look, every RETRY_MS at most; idle if mode is manual
+ *             they have, and an engine is needed    checking  follow; idle if mode is manual: no engine is started
  *   checking  the new program refuses               idle      #go: checking again if SIGHUP came meanwhile
  *             the new program agrees                storing   #become
  *   storing   all is stored                         -         #become: execve(2) does not return
@@ -34,18 +42,17 @@ export class Reexec implements Successor {
   readonly #keeper: Keeper
   readonly #manager: ServiceManager
   readonly #log: Log
-  readonly #leave: () => void
+  readonly #about: About
   #running: Promise<string> | undefined
   #isAsked = false
   #next = 0
   #said = ''
 
-  /** @param leave says what this program has to say before the next */
-  constructor(keeper: Keeper, manager: ServiceManager, log: Log, leave: () => void) {
+  constructor(keeper: Keeper, manager: ServiceManager, log: Log, about: About) {
     this.#keeper = keeper
     this.#manager = manager
     this.#log = log
-    this.#leave = leave
+    this.#about = about
   }
 
   /** @returns why the program cannot be replaced; if it can, the promise ends with this program */
@@ -64,11 +71,20 @@ export class Reexec implements Successor {
   }
 
   follow(): Promise<string> | undefined {
-    return buildNow() === build ? undefined : this.#start()
+    if (buildNow() === build) return undefined
+    return this.#about.mode === 'manual' ? Promise.resolve(WAITS) : this.#start()
   }
 
   look(): void {
-    if (now() >= this.#next && buildNow() !== build) void this.#start()
+    if (now() < this.#next || buildNow() === build) return
+    if (this.#about.mode === 'auto') void this.#start()
+    else this.#wait()
+  }
+
+  /** Says that the files are others, once: until they are taken on, no process of the present program can start. */
+  #wait(): void {
+    this.#next = Number.POSITIVE_INFINITY
+    this.#log.write('warn', `The files of the program were replaced, and ${WAITS}`)
   }
 
   async #go(): Promise<string> {
@@ -87,7 +103,7 @@ export class Reexec implements Successor {
   async #become(): Promise<string> {
     try {
       await this.#keeper.quiesce()
-      this.#leave()
+      this.#about.leave()
       const [node, args] = ownCommand()
       return this.#manager.leave((fds) => execv(node, args, fds))
     } catch (error) {

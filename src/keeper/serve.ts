@@ -124,7 +124,8 @@ class Service {
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()
     this.#manager.ready(keeper.status)
-    this.#reexec = new Reexec(keeper, this.#manager, this.#log, () => this.#calls.close())
+    const leave = (): void => this.#calls.close()
+    this.#reexec = new Reexec(keeper, this.#manager, this.#log, { mode: this.#config.reload, leave })
     if (this.#isReloadDue) this.#reload()
   }
 

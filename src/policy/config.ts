@@ -35,10 +35,15 @@ export interface Config {
   readonly annotations: { readonly profiles: ReadonlySet<string>; readonly raise: ReadonlySet<string> }
   readonly log: { readonly level: LogLevel }
   readonly limits: Partial<Limits>
+  /** Whether the service becomes the program that its files are as soon as they are replaced, or on SIGHUP only. */
+  readonly reload: ReloadMode
 }
 
 export const logLevels = ['debug', 'info', 'notice', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
+
+const reloadModes = ['auto', 'manual'] as const
+export type ReloadMode = (typeof reloadModes)[number]
 
 /** Names of JavaScript's own, which valibot leaves out of a map without a word. */
 const RESERVED = ['__proto__', 'prototype', 'constructor']
@@ -82,6 +87,7 @@ const shape = {
   annotations: v.nullish(mapOf(v.strictObject({ profiles: names, raise: names }), 'a map of profiles and raise'), {}),
   log: v.nullish(mapOf(v.strictObject({ level }), 'a map of level'), {}),
   limits: v.nullish(mapOf(limits, `a map of ${Object.keys(LIMITS).join(', ')}`), {}),
+  reload: v.nullish(v.picklist(reloadModes, reloadModes.join(' or ')), 'auto'),
 }
 const sections = Object.keys(shape)
 const File = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
@@ -153,7 +159,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const [given, where] = parseYaml(text, file)
   const checked = v.safeParse(File, given, { abortEarly: true })
   if (!checked.success) complain(checked.issues[0], where)
-  const { annotations, log, limits, ...rest } = checked.output
+  const { annotations, log, limits, reload, ...rest } = checked.output
   const defaults = toEntries(rest.default, 'configuration', ['default'], where)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [
@@ -162,7 +168,14 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
     ]),
   )
   for (const entries of [[], ...profiles.values()]) parsePolicy([...defaults, ...entries], named)
-  return { default: defaults, profiles, annotations: checkAnnotations(annotations, profiles, where), log, limits }
+  return {
+    default: defaults,
+    profiles,
+    annotations: checkAnnotations(annotations, profiles, where),
+    log,
+    limits,
+    reload,
+  }
 }
 
 function checkAnnotations(

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { connectUnix, send, socketpair } from '../../../src/kernel/socket.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
@@ -196,6 +196,61 @@ for (const { what, end } of [
       installed.remove()
     }
   })
+
+test('files that were replaced wait for SIGHUP where reload is manual, and no engine is started from them', {
+  timeout: 120_000,
+}, async () => {
+  const installed = new Installed()
+  const daemon = await Daemon.start('reload: manual', installed.program)
+  const maker = new Maker(daemon)
+  const waits = (text: RegExp): number => daemon.log.filter(({ message }) => text.test(String(message))).length
+  try {
+    expect(await maker.make()).toBe('ok')
+    const { pid, engine } = daemon
+    await installed.replace()
+    await until(
+      'it says that it waits',
+      () => waits(/^The files of the program were replaced, and .*SIGHUP$/) > 0,
+      START_S,
+    )
+    await sleep(3000)
+    expect(await maker.make()).toBe('ok')
+    expect([daemon.logged('serving'), waits(/were replaced/)]).toEqual([1, 1])
+    process.kill(engine, 'SIGKILL')
+    expect(await maker.make()).toBe('Operation not permitted')
+    expect(waits(/for the files are of another program: reload is "manual" .*SIGHUP/)).toBeGreaterThan(0)
+    await reload(daemon)
+    expect(await maker.make()).toBe('ok')
+    expect(daemon.pid).toBe(pid)
+  } finally {
+    maker.end()
+    await daemon.close()
+    installed.remove()
+  }
+})
+
+test('files that were replaced by files of another user are not used, whoever asks', { timeout: 120_000 }, async () => {
+  const installed = new Installed()
+  const daemon = await Daemon.start('', installed.program)
+  const maker = new Maker(daemon)
+  const refusals = (): number =>
+    daemon.log.filter(({ message }) => /others could change what it runs: .*user 1000/.test(String(message))).length
+  try {
+    await installed.prepare()
+    await execute('chown', ['-R', '1000', join(dirname(dirname(installed.program)), 'dist.new')])
+    installed.swap()
+    await until('it refuses by itself', () => refusals() > 0, START_S)
+    expect(await maker.make()).toBe('ok')
+    expect(daemon.logged('serving')).toBe(1)
+    await execute('chown', ['-R', '0', join(dirname(dirname(installed.program)), 'dist')])
+    await reload(daemon)
+    expect(await maker.make()).toBe('ok')
+  } finally {
+    maker.end()
+    await daemon.close()
+    installed.remove()
+  }
+})
 
 test('files that are not whole are not used', { timeout: 120_000 }, async () => {
   const installed = new Installed()

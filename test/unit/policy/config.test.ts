@@ -10,6 +10,7 @@ test('parseConfig() of an empty file is the defaults', () => {
     annotations: { profiles: new Set(), raise: new Set() },
     log: { level: 'info' },
     limits: {},
+    reload: 'auto',
   })
 })
 
@@ -27,6 +28,7 @@ annotations:
   raise: [mknod, ${P}mount]
 log: { level: debug }
 limits: { callsPerContainer: 64 }
+reload: manual
 `
   const place = (line: number) => ({ file: 'x.yaml', line })
   expect(parseConfig(text, 'x.yaml')).toEqual({
@@ -45,6 +47,7 @@ limits: { callsPerContainer: 64 }
     annotations: { profiles: new Set(['build']), raise: new Set(['mknod', 'mount']) },
     log: { level: 'debug' },
     limits: { callsPerContainer: 64 },
+    reload: 'manual',
   })
 })
 
@@ -55,6 +58,7 @@ test.each([
     'profiles:\n  a:\n    mknod: maybe',
     `${P}mknod is "maybe" at line 3: not a boolean, allowed is true, 1, yes, on, false, 0, no or off`,
   ],
+  ['reload: never', 'reload is "never" at line 1, allowed is auto or manual'],
   ['default: [mknod]', 'default is Array at line 1, allowed is a map of keys'],
   [
     'profiles: {constructor: {mknod: true}}',

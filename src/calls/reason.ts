@@ -9,6 +9,7 @@ import { node } from './reasons/node.ts'
 import { path } from './reasons/path.ts'
 import { sched } from './reasons/sched.ts'
 import { xattr } from './reasons/xattr.ts'
+import { unpackName } from './short-name.ts'
 
 /**
  * Maps the code of each reason to its sentence and remedy, and is the only place of them: the log, the end of
@@ -21,6 +22,8 @@ export interface Reason {
   readonly code: ReasonCode
   readonly a?: number
   readonly b?: number
+  /** The text of the policy for which `a` stands, where the reader knows the policy. */
+  readonly named?: string | undefined
 }
 
 /** The codes in the order of the table; a record has the index of a code. */
@@ -33,13 +36,17 @@ export function why(code: ReasonCode, a?: number, b?: number): Reason {
 }
 
 /** Returns the sentence and the remedy of a reason, with its numbers; the remedy is empty where none is needed. */
-export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string; readonly remedy: string } {
-  const fill = (text: string): string =>
-    text
-      .replaceAll('{a:cap}', capabilities[a] ?? String(a))
-      .replaceAll('{a:key}', keyNames[a] === undefined ? String(a) : fullName(keyNames[a]))
-      .replaceAll('{a}', String(a))
-      .replaceAll('{b}', String(b))
+export function explain({ code, a = 0, b = 0, named }: Reason): { readonly says: string; readonly remedy: string } {
+  const places: Readonly<Record<string, () => string>> = {
+    a: () => String(a),
+    b: () => String(b),
+    'a:cap': () => capabilities[a] ?? String(a),
+    'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
+    'a:name': () => unpackName(a, b),
+    'a:program': () => (named === undefined ? `number ${a}` : JSON.stringify(named)),
+  }
+  // One pass: a name of a container that looks like a place stays as it is.
+  const fill = (text: string): string => text.replaceAll(/\{([a-z:]+)\}/g, (whole, place) => places[place]?.() ?? whole)
   const [says, remedy] = reasons[code]
   return { says: fill(says), remedy: fill(remedy) }
 }

@@ -1,5 +1,5 @@
 import type { Tid } from '../abi/brand.ts'
-import { type ReasonCode, reasonCodes } from './reason.ts'
+import { type Reason, type ReasonCode, reasonCodes } from './reason.ts'
 
 /**
  * The outcome of one call, as the engine's threads write it into a ring in shared memory for the keeper.
@@ -30,7 +30,11 @@ export interface CallRecord {
   /** The time from receipt to answer. */
   readonly microseconds: number
   readonly time: number
+  /** The text of the policy for which `a` stands: no part of the ring, the keeper adds it. */
+  readonly named?: string
 }
+
+export const reasonOf = ({ reason, a, b, named }: CallRecord): Reason => ({ code: reason, a, b, named })
 
 const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
 const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { CallRecord } from '../calls/record.ts'
 import type { Rule } from '../calls/rule.ts'
 import { compileOci } from '../filter/compile.ts'
 import { machines, type Target } from '../filter/target.ts'
@@ -14,13 +15,17 @@ import { requireKernel } from '../processes/requirements.ts'
 import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
 import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
 import { rulesFor } from '../syscalls/index.ts'
+import { FuseHint } from './fuse-hint.ts'
 import type { Refusals } from './refusals.ts'
 import { asUsage } from './usage.ts'
 
 /** Limit of the wait for the engine to finish with a container that has ended. */
 const PATIENCE_MS = 2000
 
-type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' | 'startAgent'>
+type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' | 'startAgent'> & {
+  /** What to say if the command fails. */
+  readonly hints?: () => readonly string[]
+}
 
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
 export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
@@ -30,12 +35,20 @@ export function interception(config: readonly string[], refusals: Refusals, say:
   for (const text of ineffectiveHere(settings)) say(text)
   if (rules.length === 0) return {}
   requireKernel()
+  const hint = new FuseHint(policy)
+  const calls = {
+    add(record: CallRecord): void {
+      refusals.add(record)
+      hint.add(record)
+    },
+  }
   return {
     // FUSE programs open /dev/fuse in the container.
     ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
     policyDevices: policy.mknod?.devices,
     seccomp: (target) => filter(rules, target),
-    startAgent: (socketPath, runtime) => startKeeper({ socketPath, runtime }, policy, refusals, say),
+    startAgent: (socketPath, runtime) => startKeeper({ socketPath, runtime }, policy, calls, say),
+    hints: () => hint.lines(),
   }
 }
 
@@ -49,14 +62,14 @@ function filter(rules: readonly Rule[], { flags }: Target): object {
 async function startKeeper(
   where: Pick<KeeperOptions, 'socketPath' | 'runtime'>,
   policy: Policy,
-  refusals: Refusals,
+  calls: Pick<Refusals, 'add'>,
   say: (text: string) => void,
 ): Promise<Agent> {
   const open = new OpenContainers()
   const keeper = await Keeper.start({
     ...where,
     resolve: () => ({ policy, details: {} }),
-    onRecord: (record) => refusals.add(record),
+    onRecord: (record) => calls.add(record),
     onEvent(event) {
       open.note(event)
       if (event.type === 'refused' || event.type === 'fault') say(event.message)

@@ -37,11 +37,11 @@ async function run(command: readonly string[], options: Options, notes: Notes): 
   if (wrong !== undefined) notes.push(wrong)
   const refusals = new Refusals()
   const say = (text: string): void => void notes.push(text)
-  const intercepted = interception(config, refusals, say)
+  const { hints, ...intercepted } = interception(config, refusals, say)
   const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]
   const runtime = ociRuntimes.find(({ name }) => name === wanted)
   const status = await launch({ ...rest, ...intercepted, runtime, binds, devices, command, say })
-  if (!quiet) notes.push(...refusals.lines())
+  if (!quiet) notes.push(...refusals.lines(), ...((status !== 0 && hints?.()) || []))
   return status
 }
 

@@ -1,5 +1,6 @@
 import { capNumber } from '../abi/capability.ts'
 import type { Caller } from '../calls/caller.ts'
+import { packName } from '../calls/short-name.ts'
 import { continueWith, type Verdict } from '../calls/verdict.ts'
 import type { Policy } from '../policy/policy.ts'
 
@@ -19,9 +20,9 @@ export function judgeType(type: string, policy: MountPolicy): Verdict | undefine
   if (fuse.has(type)) return undefined
   if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return continueWith('kernelMountsIt')
   if (!allowed.has(type))
-    return continueWith(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed')
+    return continueWith(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed', ...packName(type))
   // A subtype, as in fuseblk.ntfs, has the same driver: linux/fs/filesystems.c get_fs_type()
-  if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return continueWith('takesDescriptors')
+  if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return continueWith('takesDescriptors', ...packName(type))
   return undefined
 }
 

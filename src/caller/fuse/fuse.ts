@@ -156,8 +156,14 @@ export class CallerFuse implements Fuse {
       ? [program]
       : search.split(':').map((directory) => `${directory || '.'}/${program}`)
     const found = candidates.find((candidate) => this.#isProgram(candidate))
-    if (found === undefined) throw new ContinueError(program.startsWith('/') ? 'fuseNotInImage' : 'fuseNoProgram')
-    return found
+    if (found !== undefined) return found
+    throw new ContinueError(program.startsWith('/') ? 'fuseNotInImage' : 'fuseNoProgram', this.#number(program))
+  }
+
+  /** The number of a program in the policy, from 1, by which the keeper finds the name for its log. */
+  #number(program: string): number {
+    const { policy } = this.#caller.container
+    return [...(policy.mount?.fuse.values() ?? [])].indexOf(program) + 1
   }
 
   #isProgram(candidate: string): boolean {

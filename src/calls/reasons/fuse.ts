@@ -25,11 +25,11 @@ export const fuse = {
   fuseNotText: ['the paths or options are no UTF-8, and the runtime takes nothing else', ''],
   fuseNoDevice: ['the container has no /dev/fuse that it may open', 'start the container with --device /dev/fuse'],
   fuseNoProgram: [
-    'the image of the container lacks the FUSE program that the policy names',
+    'the image of the container lacks the FUSE program {a:program}, which the policy names',
     'install it in the image, where the PATH of the container leads',
   ],
   fuseNotInImage: [
-    'the image of the container lacks the FUSE program, which the policy names by an absolute path: it is one of the image, never one of the host',
+    'the image of the container lacks the FUSE program {a:program}, which the policy names by an absolute path: it is one of the image, never one of the host',
     'install it in the image at this path, or name it without one',
   ],
   fuseBusy: ['the container or the host has too many FUSE programs starting', 'wait until those have mounted'],

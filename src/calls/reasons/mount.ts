@@ -4,11 +4,11 @@ import type { Sentences } from './sentences.ts'
 export const mount = {
   changesMounts: ['no new file system is mounted, so the kernel judges the call alone', ''],
   fileSystemNotAllowed: [
-    'the file system is not in security.syscalls.intercept.mount.allowed',
+    'the file system {a:name} is not in security.syscalls.intercept.mount.allowed',
     'mount it by FUSE, or allow it if you trust its driver with bytes that the container made; if nobody named it, mount(8) could not look into the device and tries all there are: show it that, for intercede run and podman by --device',
   ],
   fileSystemMiswritten: [
-    'the kernel knows no file system of that name, which it takes letter by letter',
+    'the kernel knows no file system of the name {a:name}, which it takes letter by letter',
     'write the name in small letters',
   ],
   sourceMissing: [
@@ -25,7 +25,7 @@ export const mount = {
   ],
   kernelMountsIt: ['a file system that the kernel mounts for any container', ''],
   takesDescriptors: [
-    'the file system takes descriptors as options, which mean something else for intercede',
+    'the file system {a:name} takes descriptors as options, which mean something else for intercede',
     'leave it out of security.syscalls.intercept.mount.allowed',
   ],
   namesHost: [

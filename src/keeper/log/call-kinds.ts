@@ -1,7 +1,7 @@
 import { errnoName } from '../../abi/errno.ts'
 import { syscallName } from '../../abi/syscalls.ts'
 import { explain, type ReasonCode } from '../../calls/reason.ts'
-import { type CallRecord, kindOf } from '../../calls/record.ts'
+import { type CallRecord, kindOf, reasonOf } from '../../calls/record.ts'
 
 /** Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory. */
 const ORDINARY: ReadonlySet<ReasonCode> = new Set([
@@ -30,8 +30,9 @@ interface KindDescription {
   readonly remedy?: string
 }
 
-export function describeKind({ errno, reason, a, b }: CallRecord): KindDescription {
-  const { says, remedy } = explain({ code: reason, a, b })
+export function describeKind(record: CallRecord): KindDescription {
+  const { errno, reason } = record
+  const { says, remedy } = explain(reasonOf(record))
   return { ...(errno ? { errno: errnoName(errno) } : {}), reason, says, ...(remedy ? { remedy } : {}) }
 }
 

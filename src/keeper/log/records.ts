@@ -1,6 +1,11 @@
+import type { ReasonCode } from '../../calls/reason.ts'
+import type { CallRecord } from '../../calls/record.ts'
 import { RecordReader } from '../../engine/journal/records.ts'
+import type { Policy } from '../../policy/policy.ts'
 import type { Registry } from '../containers/registry.ts'
 import type { KeeperOptions } from '../process/events.ts'
+
+const OF_PROGRAMS: ReadonlySet<ReasonCode> = new Set(['fuseNoProgram', 'fuseNotInImage'])
 
 /** Passes the records of calls from the journal to `onRecord`, and reports how many records were lost. */
 export class Records {
@@ -18,9 +23,19 @@ export class Records {
   /** @param isOver the engine that wrote them has ended */
   drain(isOver: boolean): void {
     const { onRecord, onEvent } = this.#options
-    this.#reader.drain((record) => onRecord(record, this.#registry.at(record.container)?.container.id ?? ''), isOver)
+    this.#reader.drain((record) => {
+      const container = this.#registry.at(record.container)?.container
+      onRecord(named(record, container?.policy), container?.id ?? '')
+    }, isOver)
     if (this.#reader.lost === this.#lost) return
     onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })
     this.#lost = this.#reader.lost
   }
+}
+
+/** Adds the FUSE program that a record is about, of which the ring holds only the number in the policy. */
+function named(record: CallRecord, policy: Policy | undefined): CallRecord {
+  if (!OF_PROGRAMS.has(record.reason)) return record
+  const program = [...(policy?.mount?.fuse.values() ?? [])][record.a - 1]
+  return program === undefined ? record : { ...record, named: program }
 }

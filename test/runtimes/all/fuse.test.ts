@@ -126,9 +126,9 @@ describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot),
     {
       what: 'is missing',
       fuse: 'ext4=nothing',
-      says: 'the image of the container lacks the FUSE program that the policy names',
+      says: 'the image of the container lacks the FUSE program "nothing", which the policy names',
     },
-    { what: 'is only named for the host', fuse: 'ext4=/no/such', says: 'never one of the host' },
+    { what: 'is only named for the host', fuse: 'ext4=/no/such', says: /"\/no\/such", .*never one of the host/ },
     { what: 'fails', fuse: 'ext4=squashfuse', says: "This doesn't look like a squashfs image" },
     {
       what: 'ends without mounting',
@@ -149,6 +149,23 @@ describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot),
     )
     expect(stdout.trim().split('\n')).toEqual(['0', '0'])
     expect(stderr).toMatch(says)
+  })
+
+  test('an image file: by a type that mount(8) does not know; else it wants a loop device, and run says what works', () => {
+    const image = 'truncate -s 8M disk.img; mkfs.ext4 -q disk.img;'
+    const named = mounting('image=fuse2fs', `${image} mount -t image disk.img a && ls a && ${LOOK}; ${OVER}`, ...by)
+    expect(named.stdout.trim().split('\n'), named.stderr).toEqual([
+      'lost+found',
+      expect.stringMatching(/^rw\S* fuse\.\S+$/),
+    ])
+    const known = mounting('ext4=fuse2fs', `${image} mount disk.img a`, ...by)
+    expect(known).toMatchObject({ status: expect.any(Number), stdout: '' })
+    expect(known.stderr).toMatch(
+      /failed to setup loop device.*\n(.*\n)*intercede: nobody asked .*mount -t image FILE DIRECTORY/,
+    )
+    // A device was asked for, if in vain, or all went well: there is nothing to hint at.
+    for (const script of ['mount -t ext4 /no/such a', 'true'])
+      expect(mounting('ext4=fuse2fs', script, ...by).stderr).not.toContain('nobody asked')
   })
 
   test('a missing source is told as the kernel tells it', () => {

@@ -5,6 +5,7 @@ import type { Tid } from '../../../src/abi/brand.ts'
 import { explain, reasonCodes, reasons } from '../../../src/calls/reason.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
 import { keyNames } from '../../../src/policy/key-names.ts'
+import { packName } from '../../../src/calls/short-name.ts'
 
 const u32 = fc.nat(0xffff_ffff)
 
@@ -47,6 +48,25 @@ test('explain() names the key that is off', () => {
   expect(explain({ code: 'keyOff', a: 1000 }).says).toContain('1000')
 })
 
+test.each([
+  ['btrfs', '"btrfs"'],
+  ['squashfs', '"squashfs"'],
+  ['hugetlbfs', '"hugetlb..."'],
+  ['', '""'],
+  ['\n"{b}\u00ff', '"??{b}?"'],
+  ['$& {a}', '"$&?{a}"'],
+])('explain() names the file system %j', (name, shown) => {
+  const [a, b] = packName(name)
+  const { says } = explain({ code: 'fileSystemNotAllowed', a, b })
+  expect(says).toBe(`the file system ${shown} is not in security.syscalls.intercept.mount.allowed`)
+})
+
+test('explain() names a FUSE program, or its number to who does not know the policy', () => {
+  const says = (named?: string): string => explain({ code: 'fuseNoProgram', a: 1, named }).says
+  expect(says('$&fuse2fs')).toContain('lacks the FUSE program "$&fuse2fs", which')
+  expect(says()).toContain('lacks the FUSE program number 1, which')
+})
+
 test('each code stands in one family', async () => {
   const folder = new URL('../../../src/calls/reasons/', import.meta.url)
   const families = await Promise.all(readdirSync(folder).map((name) => import(new URL(name, folder).href)))
@@ -57,6 +77,6 @@ test('each code stands in one family', async () => {
 test.each(Object.entries(reasons))('%s is one sentence without a full stop, and uses known places only', (_, texts) => {
   for (const text of texts) {
     expect(text).not.toMatch(/[.\n]$/)
-    expect(text.replaceAll(/\{(a|b|a:cap|a:key)\}/g, '')).not.toMatch(/[{}]/)
+    expect(text.replaceAll(/\{(a|b|a:cap|a:key|a:name|a:program)\}/g, '')).not.toMatch(/[{}]/)
   }
 })

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { NOTIFY } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { capabilitiesFor } from '../policy/required-capabilities.ts'
-import type { Instructions } from '../runtimes/flags.ts'
+import { type Instructions, inShort } from '../runtimes/flags.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { makeProfile, type ProfileOptions, writeProfile } from './make-profile.ts'
 import { say } from './print.ts'
@@ -33,15 +33,19 @@ interface Place {
   readonly isUsual: boolean
 }
 
+export const hasOnlyKeys = ({ profile, trap = [], listener }: FlagsOptions): boolean =>
+  profile === undefined && trap.length === 0 && listener === undefined
+
 export function placeOf(
   { metadata, ceiling }: WantedPolicy,
   options: FlagsOptions,
-  { directory, ending }: Instructions,
+  { directory, ending, written }: Instructions,
 ): Place {
   const { write, profile, trap = [], name, listener } = options
   const chosen = typeof write === 'string' ? resolve(write) : directory
   const words = [...metadata, ...trap.map((key) => `trap ${key}`)]
-  const file = name ?? profileName(Object.keys(ceiling), words, { listener, profile })
+  const there = hasOnlyKeys(options) ? written?.get(inShort(metadata)) : undefined
+  const file = name ?? there ?? profileName(Object.keys(ceiling), words, { listener, profile })
   return { directory: chosen, file: join(chosen, `${file}${ending}`), isUsual: typeof write !== 'string' }
 }
 
@@ -61,11 +65,11 @@ const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `
 
 /** Chooses the filter that stays in force for calls that are not trapped. */
 function baseFor({ name, instructions }: Told, { base: wanted }: FlagsOptions): string | undefined {
-  const { base: usual } = instructions
+  const { base: usual, filter = `the filter of ${name}` } = instructions
   const there = usual !== undefined && existsSync(usual) ? usual : undefined
   const chosen = wanted === false ? undefined : (wanted ?? there)
   if (chosen === undefined)
-    say(`the profile will allow all that it does not trap, in place of the filter of ${name}; --base FILE keeps one`)
+    say(`the profile will allow all that it does not trap, in place of ${filter}; --base FILE keeps one`)
   return chosen
 }
 
@@ -123,6 +127,7 @@ export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: Fla
     sayOutdated(place.file, runtime, wanted, options)
     return
   }
+  if (options.write === undefined && runtime.instructions.elsewhere) return
   const base = baseFor(runtime, options)
   const { target } = runtime.instructions
   const capAdd = base !== undefined && target && !target.resolvesGuards ? capabilitiesFor(wanted.ceiling) : []

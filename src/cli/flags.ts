@@ -5,7 +5,7 @@ import { capabilitiesFor } from '../policy/required-capabilities.ts'
 import { ID_COUNT, type Instructions } from '../runtimes/flags.ts'
 import { runtimes } from '../runtimes/known/index.ts'
 import { givenAnnotations, remarksOn } from './flags-annotations.ts'
-import { type FlagsOptions, placeOf, prepareProfile } from './flags-profile.ts'
+import { type FlagsOptions, hasOnlyKeys, placeOf, prepareProfile } from './flags-profile.ts'
 import { print, say } from './print.ts'
 import { collect } from './run-options.ts'
 import { socketPath } from './sockets.ts'
@@ -97,7 +97,7 @@ function main(name: string, options: FlagsOptions): void {
   const { lines, besides } = instructions.flags({
     ...{ caps: capabilitiesFor(wanted.ceiling), profile: place.file, metadata: wanted.metadata, annotations, fuse },
     ...{ firstId: options.firstId, listener: options.listener, user: options.user === true },
-    prepared: isPrepared(instructions),
+    ...{ prepared: isPrepared(instructions), onlyKeys: hasOnlyKeys(options) },
   })
   mustStayWords(lines, instructions)
   const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]

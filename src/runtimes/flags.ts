@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { Cap } from '../abi/capability.ts'
 import type { Target } from '../filter/target.ts'
+import { PREFIX } from '../policy/key.ts'
 
 /** What a container must have for its keys to work, independent of a runtime's syntax. */
 export interface Wanted {
@@ -9,6 +10,8 @@ export interface Wanted {
   readonly profile: string
   /** The lines of the metadata, for a runtime whose profile cannot hold them. */
   readonly metadata: readonly string[]
+  /** True if the profile is made from keys alone: no profile of the configuration, no other trap, the usual socket. */
+  readonly onlyKeys: boolean
   /** Annotations, by which the container's author extends the administrator's file. */
   readonly annotations: readonly (readonly [key: string, value: string])[]
   /** The first host id of the container, for runtimes that do not choose it themselves. */
@@ -54,6 +57,12 @@ export interface Instructions {
   readonly mountsFuse?: false
   /** The file of the filter that the runtime uses by default, if it is in a file. */
   readonly base?: string
+  /** The name of that filter, if it is not the runtime's own. */
+  readonly filter?: string
+  /** True if the profile is for other machines, where something else than `intercede flags` writes it. */
+  readonly elsewhere?: boolean
+  /** The names of profiles that are there by themselves, by their keys. */
+  readonly written?: ReadonlyMap<string, string>
   /** What these files must contain for containers to have user namespaces. */
   readonly prepared?: readonly (readonly [file: string, text: RegExp])[]
   /** Returns the directory of a user's profiles. Absent for a runtime whose rootless containers are not served. */
@@ -63,6 +72,10 @@ export interface Instructions {
 
 /** Number of ids of a container: all 16-bit ids, with nobody (65534). */
 export const ID_COUNT = 65_536
+
+/** Returns keys as they are written by hand, such as `mknod` for `security.syscalls.intercept.mknod=true`. */
+export const inShort = (keys: readonly string[]): string =>
+  keys.map((key) => key.replace(PREFIX, '').replace(/=true$/, '')).join(' ')
 
 export const options = (name: string, values: readonly string[]): readonly string[] =>
   values.map((value) => `--${name}=${value}`)

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { capsOf, OWN_SETS, steps } from '../../src/calls/steps.ts'
 import { parseConfig } from '../../src/policy/config.ts'
@@ -99,6 +99,58 @@ test('there is one example for each profile, with what its keys need and no more
       seccompProfile: { type: 'Localhost', localhostProfile: `intercede/${name}.json` },
     })
   }
+})
+
+const flags = (keys: readonly string[]): { readonly stdout: string; readonly stderr: string } =>
+  spawnSync(
+    process.execPath,
+    [join(root, 'bin/intercede.js'), 'flags', 'kubernetes', ...keys.flatMap((key) => ['-c', key])],
+    { encoding: 'utf8' },
+  )
+
+test.each([...profiles])(
+  'flags kubernetes names the profile %s that the DaemonSet writes from these keys',
+  (name, keys) => {
+    const { stdout, stderr } = flags(keys)
+    expect(stdout).toContain(`localhostProfile: "intercede/${name}.json"`)
+    expect(stderr).toBe(
+      `intercede: every node must have the profile as /var/lib/kubelet/seccomp/intercede/${name}.json: the DaemonSet of deploy/kubernetes/ puts it there\n`,
+    )
+  },
+)
+
+test.each([
+  ['mknod', 'sysinfo'],
+  ['mount', 'mount.allowed=xfs'],
+  ['mknod', 'mknod.devices=c:10:200'],
+])('flags kubernetes of %s and %s names the line of the ConfigMap that is missing', (...keys) => {
+  const { stdout, stderr } = flags(keys)
+  const [, name] = /localhostProfile: "intercede\/(\S+)\.json"/.exec(stdout)!
+  expect([...profiles.keys()]).not.toContain(name)
+  expect(stderr).toContain(
+    `add the line "${name} ${keys.join(' ')}" to the profiles in deploy/kubernetes/configuration.yaml`,
+  )
+  expect(stderr).not.toMatch(/in place of|write the profile first/)
+})
+
+describe('docs/runtimes/kubernetes.md', () => {
+  const page = readFileSync(join(root, 'docs/runtimes/kubernetes.md'), 'utf8')
+
+  test('names the image of whose Node it speaks', () => {
+    const containerfile = readFileSync(join(folder, 'Containerfile'), 'utf8')
+    const [, image] = /^FROM (\S+) AS build$/m.exec(containerfile)!
+    expect(page).toContain(`the official one of the image \`${image}\``)
+    expect(containerfile).toContain('cp "$(command -v node)" bin/node')
+  })
+
+  test('shows the fields that flags kubernetes prints', () => {
+    expect(page).toContain(`\`\`\`yaml\n${flags(['mknod']).stdout}\`\`\`\n`)
+  })
+
+  test('shows no setting of CRI-O, which refuses names in allowed_annotations that are not its own', () => {
+    expect(page).not.toMatch(/^allowed_annotations/m)
+    expect(page).toMatch(/CRI-O passes all annotations of a Pod on by itself/)
+  })
 })
 
 test('the DaemonSet needs no rights at the API server', () => {

@@ -1,10 +1,31 @@
 import { basename } from 'node:path'
+import { inShort, type Wanted } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
 /** The directory in which the kubelet finds local profiles on a Pod's node; ours are in a subdirectory. */
 const KUBELET_PROFILES = '/var/lib/kubelet/seccomp'
 const KUBELET_FOLDER = 'intercede'
+
+/** The profiles of the ConfigMap in deploy/kubernetes/configuration.yaml, by their keys. */
+export const WRITTEN: ReadonlyMap<string, string> = new Map([
+  ['mknod', 'mknod'],
+  ['setxattr', 'setxattr'],
+  ['sched_setscheduler', 'sched'],
+  ['sysinfo', 'sysinfo'],
+  ['mount mount.allowed=ext4', 'mount'],
+  ['bpf bpf.devices', 'bpf'],
+])
+
+/** Says how a profile comes to every node. */
+function whence({ profile, metadata, onlyKeys }: Wanted): string {
+  const [name, short] = [basename(profile, '.json'), inShort(metadata)]
+  const every = `every node must have the profile as ${KUBELET_PROFILES}/${KUBELET_FOLDER}/${name}.json`
+  // A line of the ConfigMap has keys and nothing else.
+  if (!onlyKeys) return every
+  if (WRITTEN.get(short) === name) return `${every}: the DaemonSet of deploy/kubernetes/ puts it there`
+  return `${every}: add the line "${name} ${short}" to the profiles in deploy/kubernetes/configuration.yaml, from which the DaemonSet writes it`
+}
 
 /** Formats a text as JSON, which is YAML too; the quotes keep "true" a text. */
 const yaml = (text: string): string => JSON.stringify(text)
@@ -13,6 +34,7 @@ export const kubernetes = {
   name: 'kubernetes',
   instructions: {
     ...{ prints: 'lines', target: runc.target, directory: `${KUBELET_PROFILES}/${KUBELET_FOLDER}`, ending: '.json' },
+    ...{ elsewhere: true, filter: 'RuntimeDefault', written: WRITTEN },
     flags(wanted) {
       const local = `${KUBELET_FOLDER}/${basename(wanted.profile)}`
       const annotations = wanted.annotations.map(([key, value]) => `    ${key}: ${yaml(value)}`)
@@ -27,11 +49,11 @@ export const kubernetes = {
         `        seccompProfile: { type: Localhost, localhostProfile: ${yaml(local)} }`,
       ]
       const besides = [
-        `every node must have the profile as ${KUBELET_PROFILES}/${local}: the DaemonSet of deploy/kubernetes/ puts it there`,
+        whence(wanted),
         ...(wanted.fuse ? ['mount.fuse needs a device plugin that gives the container /dev/fuse'] : []),
         ...(annotations.length
           ? [
-              "annotations of a Pod only reach a container where containerd's pod_annotations or CRI-O's allowed_annotations list them",
+              'annotations of a Pod only reach a container of containerd where its pod_annotations list them; CRI-O passes them on by itself',
             ]
           : []),
       ]

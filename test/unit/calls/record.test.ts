@@ -4,8 +4,8 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
 import { explain, reasonCodes, reasons } from '../../../src/calls/reason.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
-import { keyNames } from '../../../src/policy/key-names.ts'
 import { packName } from '../../../src/calls/short-name.ts'
+import { keyNames } from '../../../src/policy/key-names.ts'
 
 const u32 = fc.nat(0xffff_ffff)
 

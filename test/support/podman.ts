@@ -26,6 +26,11 @@ export class Podman {
     return podman
   }
 
+  /** The words of a command, for a script. */
+  command(...args: readonly string[]): readonly string[] {
+    return ['podman', ...this.#global, ...args]
+  }
+
   run(...args: readonly string[]): Promise<Done> {
     return this.#machine.run('podman', ...this.#global, ...args)
   }

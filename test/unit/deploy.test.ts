@@ -9,6 +9,7 @@ import { parseConfig } from '../../src/policy/config.ts'
 import { parseAssignment } from '../../src/policy/key-value-lines.ts'
 import { capabilitiesFor } from '../../src/policy/required-capabilities.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
+import { WRITTEN } from '../../src/runtimes/known/kubernetes.ts'
 
 const root = new URL('../../', import.meta.url).pathname
 const folder = join(root, 'deploy/kubernetes')
@@ -101,36 +102,8 @@ test('there is one example for each profile, with what its keys need and no more
   }
 })
 
-const flags = (keys: readonly string[]): { readonly stdout: string; readonly stderr: string } =>
-  spawnSync(
-    process.execPath,
-    [join(root, 'bin/intercede.js'), 'flags', 'kubernetes', ...keys.flatMap((key) => ['-c', key])],
-    { encoding: 'utf8' },
-  )
-
-test.each([...profiles])(
-  'flags kubernetes names the profile %s that the DaemonSet writes from these keys',
-  (name, keys) => {
-    const { stdout, stderr } = flags(keys)
-    expect(stdout).toContain(`localhostProfile: "intercede/${name}.json"`)
-    expect(stderr).toBe(
-      `intercede: every node must have the profile as /var/lib/kubelet/seccomp/intercede/${name}.json: the DaemonSet of deploy/kubernetes/ puts it there\n`,
-    )
-  },
-)
-
-test.each([
-  ['mknod', 'sysinfo'],
-  ['mount', 'mount.allowed=xfs'],
-  ['mknod', 'mknod.devices=c:10:200'],
-])('flags kubernetes of %s and %s names the line of the ConfigMap that is missing', (...keys) => {
-  const { stdout, stderr } = flags(keys)
-  const [, name] = /localhostProfile: "intercede\/(\S+)\.json"/.exec(stdout)!
-  expect([...profiles.keys()]).not.toContain(name)
-  expect(stderr).toContain(
-    `add the line "${name} ${keys.join(' ')}" to the profiles in deploy/kubernetes/configuration.yaml`,
-  )
-  expect(stderr).not.toMatch(/in place of|write the profile first/)
+test('the code knows the profiles of the ConfigMap', () => {
+  expect(WRITTEN).toEqual(new Map([...profiles].map(([name, keys]) => [keys.join(' '), name])))
 })
 
 describe('docs/runtimes/kubernetes.md', () => {
@@ -141,10 +114,6 @@ describe('docs/runtimes/kubernetes.md', () => {
     const [, image] = /^FROM (\S+) AS build$/m.exec(containerfile)!
     expect(page).toContain(`the official one of the image \`${image}\``)
     expect(containerfile).toContain('cp "$(command -v node)" bin/node')
-  })
-
-  test('shows the fields that flags kubernetes prints', () => {
-    expect(page).toContain(`\`\`\`yaml\n${flags(['mknod']).stdout}\`\`\`\n`)
   })
 
   test('shows no setting of CRI-O, which refuses names in allowed_annotations that are not its own', () => {

@@ -35,8 +35,8 @@ export const general = {
     'start the container with a pid namespace of its own, and leave its init in its first user namespace',
   ],
   policyInvalid: [
-    'the policy that came with the container is invalid; the log line of its start says why',
-    'correct the policy and start the container again',
+    'the metadata of the container, or the profile of the configuration that it names, is invalid; the log line "Cannot use the policy" says why',
+    'correct the metadata and start the container again, or correct the configuration and reload the service, which reaches the running container',
   ],
   unknownContainer: [
     'the container was started before this daemon, or its hand-over failed',

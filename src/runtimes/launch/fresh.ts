@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync } from 'node:fs'
 import type { Handle } from '../../kernel/handle.ts'
-import type { IdRange } from './ids.ts'
+import type { IdRange } from './ids-record.ts'
 import { layout } from './layout.ts'
 import { graft, inside } from './tree.ts'
 

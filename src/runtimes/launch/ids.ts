@@ -2,8 +2,6 @@ import { readFileSync } from 'node:fs'
 import { ID_COUNT } from '../flags.ts'
 import { IDS_RECORD, type IdRange, parseRecord, writeRecord } from './ids-record.ts'
 
-export type { IdRange } from './ids-record.ts'
-
 /**
  * The first id if no file has an entry for us and none is recorded. It lies above useradd's subordinate ids (100,000
  * to 600,100,000), LXD's and systemd-nspawn's (524,288 to 1,879,048,191), and below systemd's foreign ids

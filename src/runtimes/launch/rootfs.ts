@@ -4,7 +4,7 @@ import { S_IXOTH } from '../../abi/stat.ts'
 import { isErrno } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ID_COUNT } from '../flags.ts'
-import type { IdRange } from './ids.ts'
+import type { IdRange } from './ids-record.ts'
 import { layout } from './layout.ts'
 import { graft, openDirectory } from './tree.ts'
 

@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Fd } from '../../kernel/fd.ts'
 import { pipe } from '../../kernel/pipe.ts'
-import type { IdRange } from './ids.ts'
+import type { IdRange } from './ids-record.ts'
 
 /** What the runtime gets as its descriptors 0, 1 and 2, and our end of it. */
 export interface Stdio extends Disposable {

@@ -6,7 +6,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { ID_COUNT } from '../flags.ts'
-import type { IdRange } from './ids.ts'
+import type { IdRange } from './ids-record.ts'
 
 /**
  * Returns a user namespace with the container's id maps, for idmapped mounts. Node is multithreaded and cannot

@@ -1,5 +1,15 @@
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
@@ -13,6 +23,7 @@ const pages = new URL('../../../docs/runtimes/', import.meta.url).pathname
 const programs: Readonly<Record<string, readonly string[]>> = {
   'crun-runc.md': ['crun', 'runc', 'python3', 'busybox'],
   'podman.md': ['podman', 'crun', 'busybox'],
+  '../mount-fuse.md': ['crun', 'fuse2fs', 'mkfs.ext4', 'mount'],
   'rootless.md': ['podman', 'crun', 'busybox', 'newuidmap', 'setfattr', 'chrt'],
   'containerd.md': ['containerd', 'ctr', 'runc', 'podman', 'busybox'],
   'docker.md': ['dockerd', 'docker', 'crun', 'runc', 'busybox'],
@@ -64,7 +75,8 @@ const after = (run: string): string =>
 
 function scriptOf(steps: readonly Step[], before: string, run = '/run'): string {
   const parts = steps.map(({ commands }) => `${commands}\n${after(run)}\necho '${MARK}'\n`)
-  return `${before}\necho '${MARK}'\n${parts.join('')}`
+  // crun gives a container's root what podman passes on as its standard input: no page may lead there.
+  return `${before}\necho '${MARK}'\n${parts.join('')}stat -c 'of %u, mode %a' /dev/null\n`
 }
 
 /** What a page takes for granted: a service that the package of Debian starts; and what it must not leave behind. */
@@ -113,10 +125,26 @@ describe.each(Object.entries(programs))('docs/runtimes/%s', (page, needed) => {
       for (const [index, { commands, prints }] of steps.entries()) {
         if (prints !== undefined) expect(printed[index], commands).toBe(prints)
       }
+      expect(printed.at(-1)).toBe('of 0, mode 666\n')
     } finally {
       await machine.close()
     }
   })
+})
+
+test('README: after its "ln -s" the program is found and runs as sudo runs it', async () => {
+  const line = 'sudo ln -s "$PWD/bin/intercede.js" /usr/local/bin/intercede'
+  expect(readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')).toContain(`\n${line}\n`)
+  const folder = mkdtempSync(join(tmpdir(), 'intercede-readme-'))
+  try {
+    symlinkSync(CLI, join(folder, 'intercede'))
+    const path = `PATH=${folder}:${dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin`
+    const { status, stdout, stderr } = await execute('env', ['-i', path, 'intercede', '--help'], { cwd: '/' })
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(stdout).toMatch(/^Usage: intercede/)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 test('every page names only pages that exist', async () => {

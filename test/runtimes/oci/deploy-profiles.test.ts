@@ -55,3 +55,43 @@ test.skipIf(noProfile)(
     expect(readFileSync(join(scratch, 'host/etc/intercede/config.yaml'), 'utf8')).toBe(data['config.yaml'])
   },
 )
+
+const profiles = new Map(
+  read<{ readonly data: { readonly profiles: string } }>('configuration.yaml')
+    .data.profiles.trim()
+    .split('\n')
+    .map((line) => [line.split(' ')[0]!, line.split(' ').slice(1)] as const),
+)
+
+const flags = (keys: readonly string[]): { readonly stdout: string; readonly stderr: string } =>
+  spawnSync(process.execPath, [CLI, 'flags', 'kubernetes', ...keys.flatMap((key) => ['-c', key])], { encoding: 'utf8' })
+
+test.each([...profiles])(
+  'flags kubernetes names the profile %s that the DaemonSet writes from these keys',
+  (name, keys) => {
+    const { stdout, stderr } = flags(keys)
+    expect(stdout).toContain(`localhostProfile: "intercede/${name}.json"`)
+    expect(stderr).toBe(
+      `intercede: every node must have the profile as /var/lib/kubelet/seccomp/intercede/${name}.json: the DaemonSet of deploy/kubernetes/ puts it there\n`,
+    )
+  },
+)
+
+test.each([
+  ['mknod', 'sysinfo'],
+  ['mount', 'mount.allowed=xfs'],
+  ['mknod', 'mknod.devices=c:10:200'],
+])('flags kubernetes of %s and %s names the line of the ConfigMap that is missing', (...keys) => {
+  const { stdout, stderr } = flags(keys)
+  const [, name] = /localhostProfile: "intercede\/(\S+)\.json"/.exec(stdout)!
+  expect([...profiles.keys()]).not.toContain(name)
+  expect(stderr).toContain(
+    `add the line "${name} ${keys.join(' ')}" to the profiles in deploy/kubernetes/configuration.yaml`,
+  )
+  expect(stderr).not.toMatch(/in place of|write the profile first/)
+})
+
+test('docs/runtimes/kubernetes.md shows the fields that flags kubernetes prints', () => {
+  const page = readFileSync(join(folder, '../../docs/runtimes/kubernetes.md'), 'utf8')
+  expect(page).toContain(`\`\`\`yaml\n${flags(['mknod']).stdout}\`\`\`\n`)
+})

@@ -47,6 +47,25 @@ describe.skipIf(absent)(withReason('podman', absent), () => {
     expect(done).toEqual({ status: 0, stdout: '1:3\n', stderr: '' })
   })
 
+  test.each([
+    { how: 'without -i', options: [] as readonly string[], owner: /^[1-9]\d* \d+\nlogged\nmissing the null device\n$/ },
+    { how: 'as "intercede flags" says', options: ['--interactive'], owner: /^0 666\nok the null device\n$/ },
+  ])('a container in the background, $how: whose /dev/null is then, and who says so', async ({ options, owner }) => {
+    const own = join(machine.directory, 'own')
+    const serve = `${process.execPath} ${CLI} serve --socket ${own}/oci.sock`
+    const script = `mkdir -p ${own}; ${serve} 2>${own}/log & served=$!
+      until grep -q '"serving"' ${own}/log; do sleep 0.1; done
+      "$@" >${own}/id 2>${own}/err </dev/null
+      stat -c '%u %a' /dev/null
+      for n in 1 2 3 4 5 6 7 8; do grep -q 'dev/null belongs to user' ${own}/log && echo logged && break; sleep 0.4; done
+      ${process.execPath} ${CLI} doctor | grep -o -E '(ok|missing) +the null device' | tr -s ' '
+      kill $served; wait`
+    const words = [...USUAL, '-d', '--name', 'background', ...options, '--userns=auto', 'test', 'sleep', '1000']
+    const done = await machine.run('bash', '-c', script, 'bash', ...podman.command('run', ...words))
+    await podman.run('rm', '--force', '--time=0', 'background')
+    expect(done.stdout, done.stderr).toMatch(owner)
+  })
+
   test('run with what it prints for mount.fuse', async () => {
     const done = await podman.run('run', ...USUAL, ...(await flagsFor(...FUSE_KEYS)), 'test', 'sh', '-c', MOUNT)
     expect(done).toEqual({ status: 0, stdout: MOUNTED.map((line) => `${line}\n`).join(''), stderr: '' })
@@ -67,7 +86,7 @@ describe.skipIf(absent)(withReason('podman', absent), () => {
     await machine.run('sh', '-c', `tar -C ${machine.rootfs} -c . | podman ${overlay.join(' ')} import -q - test`)
     const options = [...USUAL, '--userns=auto', '--cap-add=MKNOD', `--security-opt=seccomp=${profile}`]
     const script =
-      'busybox grep " / / " /proc/self/mountinfo | busybox cut -d" " -f6; mknod /null c 1 3 && echo x >/null && stat -c "%F %t:%T %a %u" /null'
+      'busybox grep " / / " /proc/self/mountinfo | busybox cut -d" " -f6; mknod /null c 1 3 && echo x >/null && stat -c "%F %t:%T %a %u" /null; busybox rm /null 2>&1'
     try {
       const done = await machine.run(
         'podman',
@@ -79,7 +98,7 @@ describe.skipIf(absent)(withReason('podman', absent), () => {
         '-c',
         `PATH=/bin; ${script}`,
       )
-      expect(done.stdout).toMatch(/^rw,nodev.*\ncharacter special file 1:3 644 0\n$/)
+      expect(done.stdout).toMatch(/^rw,nodev.*\ncharacter special file 1:3 644 0\nrm: [^\n]*busy\n$/)
     } finally {
       await machine.run('podman', ...overlay, 'system', 'reset', '--force')
     }

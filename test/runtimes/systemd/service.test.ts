@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { execute, until } from '../../support/host.ts'
@@ -116,6 +117,56 @@ test.skipIf(cannot)(
       await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === '2', 60)
     } finally {
       await load?.kill()
+      await host.close()
+    }
+  },
+)
+
+test.skipIf(cannot)(
+  withReason('while the configuration is broken, calls wait for the service; then they are served', cannot),
+  { timeout: 180_000 },
+  async () => {
+    const host = await ServiceHost.start()
+    let load: Load | undefined
+    try {
+      load = new Load(host, 'load', { within: host.within, hasGroups: false, metadata, isSingle: true })
+      await until('the container is known', () => logged(host, 'container') === 1, 60)
+      host.configure('defautl: {}')
+      await host.run('systemctl', 'restart', '--no-block', 'intercede.service')
+      await until('it was tried again', async () => Number(await host.property('NRestarts')) > 2, 60)
+      expect(logged(host, 'serving')).toBe(1)
+      host.configure('')
+      await until('the service runs again', () => logged(host, 'serving') === 2, 60)
+      const said = await load.end()
+      expect(said.failures).toEqual({})
+      expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
+      expect(logged(host, 'container goes on')).toBe(1)
+    } finally {
+      await load?.kill()
+      await host.close()
+    }
+  },
+)
+
+test.skipIf(cannot)(
+  withReason('what docs/service.md says to remove it leaves no process, socket or unit', cannot),
+  { timeout: 120_000 },
+  async () => {
+    const page = readFileSync(new URL('../../../docs/service.md', import.meta.url), 'utf8')
+    const [, commands] = /^To remove it:\n\n```\n([\s\S]*?)^```$/m.exec(page)!
+    // Only /etc and /var are layers that are thrown away, and the drop-ins are the test's.
+    const here = `rm -r /etc/systemd/system/intercede*.d; mkdir -p /etc/intercede /var/lib/intercede; ${commands!.replace(' /usr/local/bin/intercede', '')}`
+    const host = await ServiceHost.start()
+    try {
+      await host.run('systemctl', 'start', 'intercede.service')
+      await until('the service runs', () => logged(host, 'serving') === 1, 60)
+      const pid = await host.property('MainPID')
+      const done = await host.run('sh', '-ec', here)
+      expect(done.status, done.stderr).toBe(0)
+      const left = `ls -d /proc/${pid} /run/intercede/*.sock /etc/systemd/system/intercede* /etc/intercede /var/lib/intercede 2>/dev/null; true`
+      expect((await host.run('sh', '-c', left)).stdout).toBe('')
+      expect(await host.property('LoadState')).toBe('not-found')
+    } finally {
       await host.close()
     }
   },

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { expandShort } from '../../../src/policy/key.ts'
@@ -12,6 +13,19 @@ test.each([
   [`${P}mknod`, `${P}mknod`],
   ['security.nesting', 'security.nesting'],
 ])('expandShort(%j) is %j', (short, full) => expect(expandShort(short)).toBe(full))
+
+/** doc/reference/instance_options.md of LXD 6, security.syscalls.intercept.*: those that have a meaning here. */
+const OF_LXD = new Set([
+  ...['bpf', 'bpf.devices', 'mknod', 'mount', 'mount.allowed', 'mount.fuse', 'mount.shift', 'sched_setscheduler'],
+  ...['setxattr', 'sysinfo'],
+])
+
+test('README names the keys that are not those of LXD', () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+  const [, named] = /^They are LXD's, [^:]*own: ([^.]*(?:\.\w[^.]*)*)\. `-c/m.exec(readme)!
+  const ours = [...named!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!)
+  expect(ours.sort()).toEqual(keyNames.filter((name) => !OF_LXD.has(name)).sort())
+})
 
 test.each([
   { name: 'mount', key: 'mount' },

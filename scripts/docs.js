@@ -16,7 +16,7 @@ function reasonsPage(reasons) {
 
 ${GENERATED}
 Every intercepted call ends with a verdict, and every verdict has one of these reasons. The log and the end of
-\`intercede run\` show the sentence; *a* and *b* stand for its numbers. Where nothing can be done, the remedy is empty.
+\`intercede run\` show the sentence; *a* and *b* stand for its numbers, or for a name. Where nothing can be done, the remedy is empty.
 
 | code | says | what to do |
 | --- | --- | --- |

@@ -6,8 +6,8 @@ import type { Policy } from '../policy/policy.ts'
 const ASKS: ReadonlySet<string | undefined> = new Set(['mount', 'fsopen'])
 
 /**
- * Knows what to say if a command fails that has never asked for a file system of `mount.fuse`: mount(8) gives up before,
- * for an image file of a type that it knows: it wants a loop device, which no container can make, and names that alone.
+ * Knows what to say if a command fails that has never asked for a file system of `mount.fuse`. For an image file of a
+ * type that it knows mount(8) gives up before it asks: it wants a loop device, which no container can make.
  */
 export class FuseHint {
   readonly #types: readonly (readonly [type: string, program: string])[]

@@ -24,11 +24,20 @@ export function parseRecord(text: string): IdRange | undefined {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
+/** Makes a directory that may be there. With `recursive` Node would say ENOENT for a file system that is read-only. */
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o755 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+}
+
 /** Records the ids, by a file that is whole at any time. @returns why that failed */
 export function writeRecord({ uid, gid }: IdRange): string | undefined {
   const next = `${IDS_RECORD}.${process.pid}`
   try {
-    mkdirSync(dirname(IDS_RECORD), { recursive: true, mode: 0o755 })
+    makeDirectory(dirname(IDS_RECORD))
     writeFileSync(next, `${uid} ${gid}\n`, { mode: 0o644 })
     renameSync(next, IDS_RECORD)
     return undefined

@@ -80,7 +80,7 @@ test.each([
     'unknown profile "biuld" at line 4 (did you mean "build"?)',
   ],
   ['annotations: {raise: [mknot]}', `unknown key "${P}mknot" at line 1 (did you mean "${P}mknod"?)`],
-  ['- mknod', 'the file is Array, allowed is a map of default, profiles, annotations, log, limits'],
+  ['- mknod', 'the file is Array, allowed is a map of default, profiles, annotations, log, limits, reload'],
   ['default:\n  mknod: true\n  mknod: false', 'Map keys must be unique at line 3'],
 ])('parseConfig(%j) is an error that teaches', (text, message) => {
   expect(() => parseConfig(text, 'x.yaml')).toThrow(

@@ -91,7 +91,7 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
     }
     // It cannot look into the device, and tries ext3 first.
     const stderr = without('mount')
-    expect(stderr).toMatch(/the file system is not in .*mount\.allowed.* by --device/)
+    expect(stderr).toMatch(/the file system "ext3" is not in .*mount\.allowed.* by --device/)
     expect(stderr).not.toContain('memory')
   })
 

@@ -135,6 +135,7 @@ describe('bad input gets one clear sentence, a status that is not 0, and leaves 
     expect(usual).toContain('  # served where the filter of a container traps: mknod, mknodat\n')
     expect(vpn).toContain(`  ${KEY}.mknod.devices: "c:10:200" # profile vpn\n`)
     expect(vpn).toMatch(/^annotations may choose the profiles: vpn$/m)
+    expect(vpn).toMatch(/^reload: auto$/m)
   })
 
   test('serve --check-config says which keys the filters of this machine trap', async () => {

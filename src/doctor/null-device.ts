@@ -5,12 +5,12 @@ const PATH = '/dev/null'
 const ALL_READ_AND_WRITE = 0o666
 
 /** How to mend it, and how to avoid that it happens again. */
-export const NULL_REMEDY = `chown root:root ${PATH} && chmod 666 ${PATH}, and start containers of podman with -i, since crun gives the container what it gets as standard input`
+export const NULL_REMEDY = `chown root:root ${PATH} && chmod 666 ${PATH}, and start containers of podman with -i`
 
 /** Returns what is wrong with the host's /dev/null; undefined if all is well. */
 export function flawOfNull({ uid, mode }: Pick<Stats, 'uid' | 'mode'>, good: ReadonlySet<number>): string | undefined {
   if (!good.has(uid)) {
-    return `${PATH} belongs to user ${uid}, who may close it to all others: a container has got it as its standard input`
+    return `${PATH} belongs to user ${uid}, who may close it to all others: crun gives it away where it is a container's standard input`
   }
   if ((mode & ALL_READ_AND_WRITE) === ALL_READ_AND_WRITE) return undefined
   return `${PATH} is closed to others than root: its mode is ${(mode & 0o777).toString(8)}`

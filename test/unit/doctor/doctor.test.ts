@@ -68,7 +68,7 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     on: machine([], { nullFlaw: () => flawOfNull({ uid: 1_000_000_000, mode: 0o20666 }, new Set([0])) }),
     missing: 'the null device',
     able: true,
-    remedy: /chown root:root .* -i,/,
+    remedy: /chown root:root .* -i$/,
   },
   {
     what: 'a kernel without notification',

@@ -87,6 +87,7 @@ until ctr version >/dev/null 2>&1; do sleep 0.1; done`,
 dockerd --userns-remap default --add-runtime crun=/usr/bin/crun --iptables=false --ip6tables=false --bridge=none \\
   --storage-driver vfs >"$SCRATCH/dockerd.log" 2>&1 &
 until docker version >/dev/null 2>&1; do sleep 0.1; done`,
+  'podman.md': `trap 'podman rm --all --force --time 0 >/dev/null; jobs -p | xargs -r kill; wait' EXIT`,
   'lxc.md': `trap 'lxc-ls --running -1 | xargs -r -n 1 lxc-stop --kill --name; jobs -p | xargs -r kill; wait' EXIT`,
 }
 

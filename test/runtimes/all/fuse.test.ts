@@ -152,20 +152,23 @@ describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot),
   })
 
   test('an image file: by a type that mount(8) does not know; else it wants a loop device, and run says what works', () => {
-    const image = 'truncate -s 8M disk.img; mkfs.ext4 -q disk.img;'
-    const named = mounting('image=fuse2fs', `${image} mount -t image disk.img a && ls a && ${LOOK}; ${OVER}`, ...by)
+    const image = 'mkdir a; truncate -s 8M disk.img; mkfs.ext4 -q disk.img;'
+    // No device is shown: mount(8) would try a loop device that is in use without end.
+    const without = (fuse: string, script: string): Ended =>
+      run(['-c', 'mount', '-c', `mount.fuse=${fuse}`, ...by, ...sh(`${image} ${script}`)])
+    const named = without('image=fuse2fs', `mount -t image disk.img a && ls a && ${LOOK}; ${OVER}`)
     expect(named.stdout.trim().split('\n'), named.stderr).toEqual([
       'lost+found',
       expect.stringMatching(/^rw\S* fuse\.\S+$/),
     ])
-    const known = mounting('ext4=fuse2fs', `${image} mount disk.img a`, ...by)
-    expect(known).toMatchObject({ status: expect.any(Number), stdout: '' })
+    const known = without('ext4=fuse2fs', 'mount disk.img a')
+    expect(known.stdout).toBe('')
     expect(known.stderr).toMatch(
       /failed to setup loop device.*\n(.*\n)*intercede: nobody asked .*mount -t image FILE DIRECTORY/,
     )
     // A device was asked for, if in vain, or all went well: there is nothing to hint at.
     for (const script of ['mount -t ext4 /no/such a', 'true'])
-      expect(mounting('ext4=fuse2fs', script, ...by).stderr).not.toContain('nobody asked')
+      expect(without('ext4=fuse2fs', script).stderr).not.toContain('nobody asked')
   })
 
   test('a missing source is told as the kernel tells it', () => {

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # What `intercede run` needs of the system, and what the tests use beyond it.
-run=(crun util-linux)
+run=(crun tini util-linux)
 tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
 tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap)
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g) # images of every file system

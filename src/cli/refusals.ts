@@ -8,25 +8,40 @@ const KINDS_LIMIT = 100
 interface Counted {
   readonly record: CallRecord
   count: number
+  /** Whether it was told at once. */
+  told: boolean
 }
 
 /** Collects the refused and continued calls of one `run`: each reason once, with its count and remedy. */
 export class Refusals {
   readonly #kinds = new CallKinds<Counted>(
     KINDS_LIMIT,
-    (record) => ({ record, count: 0 }),
+    (record) => ({ record, count: 0, told: false }),
     ({ count }) => {
       this.#unnamed += count
     },
   )
   #unnamed = 0
+  /** How many lines may still be told at once: the container chooses the reasons. */
+  #linesAtOnce: number
 
-  add(record: CallRecord): void {
-    if (isRefusal(record)) this.#kinds.of(record).count++
+  constructor(atOnce: boolean) {
+    this.#linesAtOnce = atOnce ? KINDS_LIMIT : 0
+  }
+
+  /** @returns the line of a reason that is new, if it is to be told at once */
+  add(record: CallRecord): string | undefined {
+    if (!isRefusal(record)) return undefined
+    const kind = this.#kinds.of(record)
+    kind.count++
+    if (kind.count > 1 || this.#linesAtOnce === 0) return undefined
+    this.#linesAtOnce--
+    kind.told = true
+    return this.#linesAtOnce > 0 ? line(kind) : `${line(kind)}; further reasons are told at the end`
   }
 
   lines(): string[] {
-    const named = this.#kinds.all.map(line)
+    const named = this.#kinds.all.filter(({ count, told }) => !told || count > 1).map(line)
     return this.#unnamed === 0 ? named : [...named, `${counted(this.#unnamed, 'more call')} for other reasons`]
   }
 }

@@ -15,6 +15,14 @@ export function parseSize(text: string): number {
   throw new InvalidArgumentError(`It must be at least ${LEAST_MIB}m, with less no container starts, and at most 8191t.`)
 }
 
+/** Parses a number of seconds. The limit is that of timers, 24 days. */
+export function parseSeconds(text: string): number {
+  if (!/^\d{1,7}$/.test(text) || Number(text) > 2_000_000) {
+    throw new InvalidArgumentError('It must be a whole number of seconds up to 2000000.')
+  }
+  return Number(text)
+}
+
 /** Parses `UID[:GID]`, ids of the container. Without GID, the group has the number of the user. */
 export function parseUser(text: string): { uid: number; gid: number } {
   const [, uid, gid = uid] = /^(\d{1,5})(?::(\d{1,5}))?$/.exec(text) ?? []

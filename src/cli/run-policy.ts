@@ -16,7 +16,6 @@ import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
 import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import { FuseHint } from './fuse-hint.ts'
-import type { Refusals } from './refusals.ts'
 import { asUsage } from './usage.ts'
 
 /** Limit of the wait for the engine to finish with a container that has ended. */
@@ -27,8 +26,14 @@ type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' 
   readonly hints?: () => readonly string[]
 }
 
+/** Who hears of the calls of the container, and of what else its operator should know. */
+export interface Audience {
+  record(call: CallRecord): void
+  say(text: string): void
+}
+
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
-export function interception(config: readonly string[], refusals: Refusals, say: (text: string) => void): Interception {
+export function interception(config: readonly string[], { record, say }: Audience): Interception {
   const settings = asUsage(() => settle(config.map((text) => parseAssignment(text))))
   const policy = asUsage(() => toPolicy(settings, deviceNames))
   const rules = rulesFor(policy)
@@ -36,18 +41,16 @@ export function interception(config: readonly string[], refusals: Refusals, say:
   if (rules.length === 0) return {}
   requireKernel()
   const hint = new FuseHint(policy)
-  const calls = {
-    add(record: CallRecord): void {
-      refusals.add(record)
-      hint.add(record)
-    },
+  function heard(call: CallRecord): void {
+    record(call)
+    hint.add(call)
   }
   return {
     // FUSE programs open /dev/fuse in the container.
     ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
     policyDevices: policy.mknod?.devices,
     seccomp: (target) => filter(rules, target),
-    startAgent: (socketPath, runtime) => startKeeper({ socketPath, runtime }, policy, calls, say),
+    startAgent: (socketPath, runtime) => startKeeper({ socketPath, runtime }, policy, { record: heard, say }),
     hints: () => hint.lines(),
   }
 }
@@ -62,14 +65,13 @@ function filter(rules: readonly Rule[], { flags }: Target): object {
 async function startKeeper(
   where: Pick<KeeperOptions, 'socketPath' | 'runtime'>,
   policy: Policy,
-  calls: Pick<Refusals, 'add'>,
-  say: (text: string) => void,
+  { record, say }: Audience,
 ): Promise<Agent> {
   const open = new OpenContainers()
   const keeper = await Keeper.start({
     ...where,
     resolve: () => ({ policy, details: {} }),
-    onRecord: (record) => calls.add(record),
+    onRecord: record,
     onEvent(event) {
       open.note(event)
       if (event.type === 'refused' || event.type === 'fault') say(event.message)

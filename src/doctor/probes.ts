@@ -6,6 +6,7 @@ import { statusMask } from '../kernel/procfs/status.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
+import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { HostFacts } from './host-facts.ts'
 import { NULL_REMEDY } from './null-device.ts'
@@ -272,6 +273,15 @@ const installations: readonly Probe[] = [
     },
     follows: 'run has nothing to start a container with, and nobody can hand one over to serve',
     remedy: install(ociRuntimes[0]!.installed),
+  },
+  {
+    name: 'an init for the containers of run',
+    probe({ which }) {
+      const path = installedInit(which)
+      return { ok: path !== undefined, found: path ?? 'not installed' }
+    },
+    follows: 'run starts a container only with --no-init, where a command gets no signal that it has no handler for',
+    remedy: `apt-get install ${INIT_PACKAGE}`,
   },
   ...ociRuntimes.flatMap(ociRuntime),
   ...otherRuntimes.flatMap(({ installed }) => (installed ? [installation(installed)] : [])),

@@ -87,6 +87,26 @@ export function stateIn(directory: number, path: Uint8Array): string {
 export const parentIn = (directory: number, path: Uint8Array): number =>
   statNumber(stat, readStat(directory, path), STAT.ppid)
 
+/** The process group of a process, and the one in the foreground of its terminal; 0 if it has no terminal. */
+export interface ProcessGroups {
+  readonly own: number
+  readonly foreground: number
+}
+
+/** Returns the process groups of a process; zeros if it is gone. */
+export function processGroups(pid: number | 'self'): ProcessGroups {
+  try {
+    const length = readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))
+    // Without a terminal the second field is -1, of which no digit is read.
+    return { own: statNumber(stat, length, STAT.group), foreground: statNumber(stat, length, STAT.foreground) }
+  } catch {
+    return { own: 0, foreground: 0 }
+  }
+}
+
+/** Returns whether a process is stopped (job control). */
+export const isStopped = (pid: number): boolean => stateIn(AT_FDCWD, cstring(`/proc/${pid}/stat`)) === 'T'
+
 /** Returns when a task was started, in ticks since boot. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
 export const startIn = (directory: number, path: Uint8Array): number =>
   statNumber(stat, readStat(directory, path), STAT.startTime)

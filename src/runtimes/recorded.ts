@@ -51,14 +51,15 @@ export function recordedRuntime({ id, pid }: Pick<Handover, 'id' | 'pid'>): Runt
   if (id.includes('/')) return undefined
   for (const { root, runtime } of usualRoots()) {
     // Another root may have a container of the same name; the pid of its init tells them apart.
-    if (pidOf(runtime.record, join(root, id)) !== pid) continue
+    if (initOf(runtime.record, join(root, id)) !== pid) continue
     const program = which(runtime.installed.program)
     if (program) return { program, options: ['--root', root], env: {} }
   }
   return undefined
 }
 
-function pidOf({ file, init }: OciRuntime['record'], folder: string): number | undefined {
+/** Returns the pid of a container's init from the runtime's record; undefined if there is none. */
+export function initOf({ file, init }: OciRuntime['record'], folder: string): number | undefined {
   try {
     const written = v.parse(v.record(v.string(), v.unknown()), JSON.parse(readText(join(folder, file))))
     return Number(written[init])

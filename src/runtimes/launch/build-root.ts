@@ -1,8 +1,9 @@
 import type { Handle } from '../../kernel/handle.ts'
-import { placeBind } from './binds.ts'
+import { openTarget, placeBind } from './binds.ts'
 import { placeDevice } from './devices.ts'
 import { DEV, fillFresh, placeFresh, WRITABLE } from './fresh.ts'
 import { buildHostRoot } from './host-root.ts'
+import { placeInit } from './init.ts'
 import { layout } from './layout.ts'
 import type { Plan } from './plan.ts'
 import { mountRootfs } from './rootfs.ts'
@@ -11,14 +12,16 @@ import { mappedNamespace } from './userns.ts'
 
 /** Builds the container's whole root at `layout.root`, in the private mount namespace. */
 export async function buildRoot(plan: Plan): Promise<void> {
-  using userns = plan.idmapped ? await mappedNamespace(plan.ids) : undefined
-  if (plan.rootfs === undefined) buildHostRoot(userns)
+  const { idmapped, rootfs, binds, ids } = plan
+  using userns = idmapped || binds.some((bind) => bind.idmapped) ? await mappedNamespace(ids) : undefined
+  const rootMap = idmapped ? userns : undefined
+  if (rootfs === undefined) buildHostRoot(rootMap)
   else {
-    makeMountPoints(plan.rootfs, plan)
-    mountRootfs(plan.rootfs, userns)
+    makeMountPoints(rootfs, plan)
+    mountRootfs(rootfs, rootMap)
   }
   using root = openDirectory(layout.root)
-  furnish(root, plan)
+  furnish(root, plan, userns)
 }
 
 /**
@@ -28,13 +31,14 @@ export async function buildRoot(plan: Plan): Promise<void> {
 function makeMountPoints(rootfs: string, { binds }: Plan): void {
   using tree = openDirectory(rootfs)
   for (const { path } of DEV) inside(tree, path)[Symbol.dispose]()
-  for (const { target } of binds) inside(tree, target)[Symbol.dispose]()
+  for (const bind of binds) openTarget(tree, bind)[Symbol.dispose]()
 }
 
-function furnish(root: Handle, { rootfs, ids, binds, devices }: Plan): void {
+function furnish(root: Handle, { rootfs, ids, binds, devices, init }: Plan, userns: Handle | undefined): void {
   const isHost = rootfs === undefined
   placeFresh(root, isHost ? [...WRITABLE, ...DEV] : DEV, ids)
   fillFresh(ids, isHost)
   for (const device of devices) placeDevice(device, ids)
-  for (const bind of binds) placeBind(root, bind)
+  if (init !== undefined) placeInit(root, init)
+  for (const bind of binds) placeBind(root, bind, userns)
 }

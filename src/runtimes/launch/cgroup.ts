@@ -18,6 +18,9 @@ const ownName = (): string => `${process.pid}-${startTime('self')}`
  */
 export const cgroupsPath = (name: string): string => `/${FAMILY}/${name}/container`
 
+/** The cgroup of the runtime itself, in ours. */
+const RUNTIME = 'runtime'
+
 /** Makes a cgroup, with several attempts, since another run may remove the empty parent in between. */
 function makeCgroup(family: string, name: string): string {
   const path = `${family}/${name}`
@@ -108,10 +111,12 @@ export class Cgroup implements Disposable {
   /** The memory limit in bytes that the runtime shall set. */
   readonly runtimeMemory: number | undefined
   /**
-   * The `cgroup.procs` of v1's memory controller, which the runtime's process must join before it executes the
-   * runtime.
+   * The `cgroup.procs` that the runtime's process must join before it executes the runtime: beside the container's,
+   * so that both are killed at once, and in v1's memory controller.
    */
-  readonly joinFirst: string | undefined
+  readonly joinFirst: readonly string[]
+  /** The cgroups of this run, the one of v2 first. */
+  readonly paths: readonly string[]
   readonly #families: readonly string[]
 
   /** @throws {Error} if a limit of `memory` bytes is requested and no hierarchy can set it */
@@ -119,23 +124,28 @@ export class Cgroup implements Disposable {
     const by = memory === undefined ? undefined : memoryController(hierarchies)
     this.runtimeMemory = by === 'runtime' ? memory : undefined
     this.#families = by === 'v1' ? [hierarchies.unified, hierarchies.memory!] : [hierarchies.unified]
-    const [own, limited] = this.#families.map((family) => makeCgroup(family, this.name))
+    this.paths = this.#families.map((family) => makeCgroup(family, this.name))
+    const [own, limited] = this.paths
     barHost(own!)
     boundTree(own!)
-    if (limited === undefined) return
-    writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
-    this.joinFirst = `${limited}/cgroup.procs`
+    const beside = `${makeCgroup(own!, RUNTIME)}/cgroup.procs`
+    this.joinFirst = limited === undefined ? [beside] : [beside, `${limited}/cgroup.procs`]
+    if (limited !== undefined) writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
   }
 
+  /** Kills the runtime and all processes of the container. */
   kill(): void {
-    killCgroup(`${this.#families[0]}/${this.name}`)
+    killCgroup(this.paths[0]!)
+  }
+
+  /** Lets the runtime and all processes of the container rest, whatever they do about signals, or go on. */
+  freeze(rests: boolean): void {
+    writeFileSync(`${this.paths[0]}/cgroup.freeze`, rests ? '1' : '0')
   }
 
   [Symbol.dispose](): void {
     this.kill()
-    for (const family of this.#families) {
-      removeCgroup(`${family}/${this.name}`)
-      removeIfEmpty(family)
-    }
+    for (const path of this.paths) removeCgroup(path)
+    for (const family of this.#families) removeIfEmpty(family)
   }
 }

@@ -3,6 +3,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { accept, listenUnix, receive } from '../../kernel/socket.ts'
 import type { IdRange } from './ids-record.ts'
+import type { KeyWatch } from './keys.ts'
 import { layout } from './layout.ts'
 import { followSize, relayRaw } from './raw-relay.ts'
 import { pipes, type Stdio } from './stdio.ts'
@@ -34,7 +35,7 @@ async function receiveMaster(listening: Handle, ended: () => boolean): Promise<F
  * Makes stdio with the container's own terminal, which the runtime sends us: crun's own copying ends with the
  * container and loses what a slow reader has not read yet. The runtime itself gets pipes for its messages.
  */
-export function consoleTerminal(ids: IdRange): Stdio {
+export function consoleTerminal(ids: IdRange, watch: KeyWatch): Stdio {
   const own = pipes(ids)
   const listening = listenUnix(layout.console)
   return {
@@ -45,7 +46,7 @@ export function consoleTerminal(ids: IdRange): Stdio {
       using master = await receiveMaster(listening, ended)
       if (master) {
         using _following = followSize(master)
-        await relayRaw(master)
+        await relayRaw(master, watch)
       }
       await messages
     },

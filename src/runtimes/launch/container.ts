@@ -4,6 +4,7 @@ import { formatProfile, type OciSeccomp } from '../../filter/oci.ts'
 import { opensHost } from '../../policy/devices.ts'
 import { type Cgroup, cgroupsPath } from './cgroup.ts'
 import { ruleFor } from './devices.ts'
+import { underInit } from './init.ts'
 import { layout } from './layout.ts'
 import { ociConfig } from './oci-config.ts'
 import type { Plan } from './plan.ts'
@@ -30,11 +31,15 @@ const ROOT = { uid: 0, gid: 0 }
 const exactJson = (config: object): string => formatProfile(config as OciSeccomp)
 
 /** Writes the bundle that the runtime reads. */
-export function writeBundle({ options, runtime, ids, rootfs, devices }: Plan, cgroup: Cgroup, terminal: boolean): void {
+export function writeBundle(
+  { options, runtime, init, ids, rootfs, devices }: Plan,
+  cgroup: Cgroup,
+  terminal: boolean,
+): void {
   const { command, name = 'intercede', env = [], workdir, user = ROOT, net = 'none', policyDevices = [] } = options
   const config = ociConfig({
     name,
-    args: command,
+    args: init === undefined ? command : underInit(command),
     env: environment(terminal, env),
     cwd: workdir ?? (rootfs === undefined ? '/root' : '/'),
     user,

@@ -1,9 +1,12 @@
 import { readFileSync } from 'node:fs'
+import { initOf } from '../recorded.ts'
 import { buildRoot } from './build-root.ts'
 import { Cgroup } from './cgroup.ts'
 import { consoleTerminal } from './console.ts'
 import { writeBundle } from './container.ts'
+import { startGuard } from './guard.ts'
 import { openHierarchies } from './hierarchies.ts'
+import { insistence, onCtrlZ } from './keys.ts'
 import { layout } from './layout.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
@@ -13,7 +16,11 @@ import { exitStatus } from './runtime.ts'
 import { forwardSignals } from './signals.ts'
 import { startRuntime, statusOf } from './start.ts'
 import { pipes, type Stdio } from './stdio.ts'
+import { Suspension } from './suspension.ts'
 import { terminal } from './terminal.ts'
+
+/** Seconds from the request to end until the container is killed, as of podman. */
+export const STOP_SECONDS = 10
 
 /** The socket to which the seccomp profile's `listenerPath` must point. */
 export const AGENT_SOCKET: string = layout.agent
@@ -21,7 +28,7 @@ export const AGENT_SOCKET: string = layout.agent
 /**
  * Runs a command in a container and returns its exit status; 125, 126 and 127 mean the same as podman's. All mounts
  * are in a private mount namespace that ends with this process, so only the cgroup and the agent must be ended
- * explicitly.
+ * explicitly. If this process is killed, the guard ends the cgroup, and the agent's engine ends by itself.
  *
  * @throws {Error} one sentence, for exit status 125
  */
@@ -31,6 +38,7 @@ export async function launch(options: LaunchOptions): Promise<number> {
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)
   using cgroup = new Cgroup(hierarchies, options.memory)
+  using _guard = startGuard(cgroup.paths)
   // The agent's engine takes as long to start as the container; a call that comes before it is ready waits.
   const runtime = { program: plan.runtime.path, options: ['--root', layout.state], env: {} }
   const agent = options.startAgent?.(AGENT_SOCKET, runtime)
@@ -47,16 +55,21 @@ export async function launch(options: LaunchOptions): Promise<number> {
 async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const isTerminal = hasTerminal()
   writeBundle(plan, cgroup, isTerminal)
-  using stdio = isTerminal ? terminalFor(plan, () => runtime.kill('SIGWINCH')) : pipes(plan.ids)
+  const { record } = plan.runtime.known
+  using suspension = new Suspension(cgroup, () => initOf(record, `${layout.state}/${cgroup.name}`))
+  using stdio = isTerminal ? terminalFor(plan, () => runtime.kill('SIGWINCH'), suspension) : pipes(plan.ids)
   const runtime = startRuntime(plan.runtime.path, cgroup.name, stdio, cgroup.joinFirst)
-  using _signals = forwardSignals({ forward: (signal) => runtime.kill(signal), kill: () => cgroup.kill() })
+  const targets = { forward: (signal: NodeJS.Signals) => runtime.kill(signal), kill: () => cgroup.kill() }
+  using _signals = forwardSignals(targets, 1000 * (plan.options.stopSeconds ?? STOP_SECONDS))
   const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
   const [status] = await Promise.all([statusOf(runtime), stdio.relay(ended)])
   return exitStatus(status, runtimeLog(), plan.runtime.known, plan.options.workdir)
 }
 
-const terminalFor = ({ runtime, ids }: Plan, onResize: () => void): Stdio =>
-  runtime.known.sendsTerminal ? consoleTerminal(ids) : terminal(onResize)
+function terminalFor({ runtime, init, ids }: Plan, onResize: () => void, suspension: Suspension): Stdio {
+  const watch = init === undefined ? insistence() : onCtrlZ(() => suspension.afterKey())
+  return runtime.known.sendsTerminal ? consoleTerminal(ids, watch) : terminal(onResize, watch)
+}
 
 function runtimeLog(): string {
   try {

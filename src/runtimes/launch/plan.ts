@@ -7,6 +7,7 @@ import { type Bind, readBind } from './binds.ts'
 import { type Device, readDevice } from './devices.ts'
 import { claimRange } from './ids.ts'
 import type { IdRange } from './ids-record.ts'
+import { findInit, refuseOverInit } from './init.ts'
 import { inspectRootfs } from './rootfs.ts'
 import { type FoundRuntime, findRuntime } from './runtime.ts'
 
@@ -22,6 +23,10 @@ export interface LaunchOptions {
   readonly policyDevices?: ReadonlySet<Dev> | undefined
   /** The memory limit in bytes. */
   readonly memory?: number | undefined
+  /** Whether the command is the container's first process itself. */
+  readonly bare?: boolean | undefined
+  /** Seconds from the request to end until the container is killed. */
+  readonly stopSeconds?: number | undefined
   readonly net?: 'none' | 'host' | undefined
   readonly runtime?: OciRuntime | undefined
   readonly env?: readonly string[] | undefined
@@ -45,6 +50,8 @@ export interface Agent {
 export interface Plan {
   readonly options: LaunchOptions
   readonly runtime: FoundRuntime
+  /** The program on the host that becomes the container's init; undefined if the command is its own. */
+  readonly init: string | undefined
   readonly ids: IdRange
   readonly rootfs: string | undefined
   /**
@@ -75,14 +82,18 @@ export function planLaunch(options: LaunchOptions): Plan {
   if (rootfs !== undefined && exposeHost) throw new Error('Cannot use --expose-host: --rootfs is no part of the host')
   const runtime = findRuntime(options.runtime)
   requireMemory(runtime, options.memory)
+  const shown = binds.map(readBind)
+  const init = options.bare ? undefined : findInit()
+  if (init !== undefined) refuseOverInit(shown)
   const ids = claimRange(options.say ?? (() => {}))
   return {
     options,
     runtime,
+    init,
     ids,
     rootfs: rootfs && resolve(rootfs),
     idmapped: rootfs === undefined ? exposeHost : inspectRootfs(rootfs, ids) === 'root',
-    binds: binds.map(readBind),
+    binds: shown,
     devices: devices.map(readDevice),
   }
 }

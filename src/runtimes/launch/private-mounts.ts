@@ -10,7 +10,7 @@ import type { Plan } from './plan.ts'
 /** Limits in bytes and inodes of the tmpfs, which holds all that a container writes to its default root. */
 const LIMITS = 'size=25%,nr_inodes=1m'
 /** The programs that `run`, its engine and helpers start, besides the runtime. */
-const PROGRAMS = ['cat', 'choom', 'nsenter', 'setpriv', 'sh', 'unshare']
+const PROGRAMS = ['cat', 'choom', 'find', 'nsenter', 'rmdir', 'setpriv', 'sh', 'sleep', 'unshare']
 /** Directories of pseudo file systems, which nobody unmounts in order to remove a disk. */
 const KERNELS = ['/proc', '/sys', '/dev']
 
@@ -20,11 +20,14 @@ const KERNELS = ['/proc', '/sys', '/dev']
  *
  * Threads that run already stay outside: from here on no asynchronous call of `fs` may name a path.
  */
-export function enterPrivateMounts({ rootfs, binds, runtime }: Plan): void {
+export function enterPrivateMounts({ rootfs, binds, runtime, init }: Plan): void {
   mkdirSync(BASE, { recursive: true, mode: 0o755 })
   const shown = rootfs === undefined ? hostPoints() : [rootfs]
   const trees = [...KERNELS, ...binds.map(({ source }) => source)]
-  enterOwnMounts([...shown, BASE, runtime.path, ...programFiles(PROGRAMS)], trees)
+  enterOwnMounts(
+    [...shown, BASE, runtime.path, ...(init === undefined ? [] : [init]), ...programFiles(PROGRAMS)],
+    trees,
+  )
   mount('tmpfs', BASE, 0n, `mode=0711,${LIMITS}`)
   for (const directory of [layout.root, layout.layers, layout.fresh, layout.bundle, layout.state]) {
     mkdirSync(directory, { mode: 0o711 })

@@ -3,15 +3,18 @@ import { pipeline } from 'node:stream/promises'
 import type { WriteStream } from 'node:tty'
 import { promisify } from 'node:util'
 import type { Handle } from '../../kernel/handle.ts'
-import { makeRaw, setWindowSize } from '../../kernel/pty.ts'
+import { setWindowSize } from '../../kernel/pty.ts'
+import type { KeyWatch } from './keys.ts'
 import type { ConsoleSize } from './oci-config.ts'
-import { output } from './stdio.ts'
+import { rawTerminal } from './raw-terminal.ts'
+import { inBackground, output } from './stdio.ts'
 
 /**
  * Tells whether the container gets a terminal: only if both our stdin and stdout are terminals, since a pipeline
- * would otherwise get the terminal's control characters.
+ * would otherwise get the terminal's control characters; and not in the background, where the kernel stops what
+ * changes or reads the terminal.
  */
-export const hasTerminal = (): boolean => Boolean(process.stdin.isTTY && process.stdout.isTTY)
+export const hasTerminal = (): boolean => Boolean(process.stdin.isTTY && process.stdout.isTTY) && !inBackground()
 
 const CHUNK = 65_536
 const readChunk = promisify(read)
@@ -32,40 +35,23 @@ async function* untilHangup(master: Handle): AsyncGenerator<Buffer> {
   }
 }
 
-const CTRL_C = 3
-const IN_A_ROW_MS = 2000
-const PATIENCE = 3
-
-/**
- * Returns a handler of key presses that counts Ctrl-C. A container's first process ignores SIGINT unless it has a
- * handler, so from the third Ctrl-C in IN_A_ROW_MS on, each sends SIGTERM to ourselves, of which the second kills the
- * container.
- */
-function insistence(): (keys: Buffer) => void {
-  let pressed: number[] = []
-  return (keys) => {
-    if (!keys.includes(CTRL_C)) return
-    pressed = [...pressed.filter((time) => Date.now() - time < IN_A_ROW_MS), Date.now()]
-    if (pressed.length >= PATIENCE) process.kill(process.pid, 'SIGTERM')
-  }
-}
-
 /**
  * Copies between the user's terminal and `master` until the container hangs up. Every key is passed on unchanged,
  * Ctrl-C too, which the container's terminal turns into a signal.
  */
-export async function relayRaw(master: Handle): Promise<void> {
-  using _raw = makeRaw(process.stdin.fd)
+export async function relayRaw(master: Handle, watch: KeyWatch): Promise<void> {
+  using _raw = rawTerminal()
   const input = createWriteStream('', { fd: master.raw, autoClose: false })
   // EIO: the container hung up, which the other direction notices.
   input.on('error', () => {})
-  const insist = insistence()
-  process.stdin.on('data', insist)
+  // The user's terminal went away, which the signal SIGHUP says too.
+  process.stdin.on('error', () => {})
+  process.stdin.on('data', watch)
   process.stdin.pipe(input)
   // An error means that the user's terminal went away.
   await pipeline(untilHangup(master), output(1)).catch(() => {})
   process.stdin.unpipe(input)
-  process.stdin.off('data', insist)
+  process.stdin.off('data', watch)
 }
 
 /** Returns the size of the user's terminal. */

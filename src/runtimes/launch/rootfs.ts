@@ -1,11 +1,10 @@
-import { realpathSync, statSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { S_IXOTH } from '../../abi/stat.ts'
+import { statSync } from 'node:fs'
 import { isErrno } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ID_COUNT } from '../flags.ts'
 import type { IdRange } from './ids-record.ts'
 import { layout } from './layout.ts'
+import { isReachable } from './reachable.ts'
 import { graft, openDirectory } from './tree.ts'
 
 export type Ownership = 'root' | 'mapped'
@@ -38,10 +37,7 @@ export function inspectRootfs(path: string, { uid }: IdRange): Ownership {
  * the host's root on disk, setuid programs and device nodes included.
  */
 function refuseIfReachable(path: string): void {
-  for (let directory = realpathSync(path); ; directory = dirname(directory)) {
-    if ((statSync(directory).mode & S_IXOTH) === 0) return
-    if (directory === dirname(directory)) break
-  }
+  if (!isReachable(path)) return
   throw new Error(
     `Cannot use --rootfs "${path}": every user of the host can reach it, and what the container makes there belongs to root, ` +
       'setuid programs too: put it into a directory of mode 0700, or give the tree to the ids of the container',

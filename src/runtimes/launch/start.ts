@@ -4,18 +4,21 @@ import { constants } from 'node:os'
 import { layout } from './layout.ts'
 import type { Stdio } from './stdio.ts'
 
-/** A shell that joins a cgroup before it executes the runtime, so that no process of the container is ever outside. */
-const JOIN = ['/bin/sh', '-c', 'echo $$ > "$1" && shift && exec "$@"', 'sh']
+/** A shell that joins cgroups before it executes the runtime, so that no process of the container is ever outside. */
+const JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1" || exit 125; shift; done; shift; exec "$@"'
 
 /**
  * Starts the runtime in the foreground: it stays the container's parent, passes signals on and ends with its status.
  */
-export function startRuntime(runtime: string, name: string, stdio: Stdio, joinFirst?: string): ChildProcess {
+export function startRuntime(runtime: string, name: string, stdio: Stdio, joinFirst: readonly string[]): ChildProcess {
   const log = ['--log', layout.log, '--log-format', 'json']
   const run = [runtime, '--root', layout.state, ...log, 'run', '--bundle', layout.bundle, ...stdio.args, name]
-  const [program = '', ...args] = joinFirst === undefined ? run : [...JOIN, joinFirst, ...run]
   // The runtime gets a session of its own; otherwise Ctrl-C would reach it twice, from the terminal and from us.
-  return spawn(program, args, { stdio: stdio.ends.map(({ raw }) => raw), detached: true, cwd: '/' })
+  return spawn('/bin/sh', ['-c', JOIN, 'sh', ...joinFirst, '--', ...run], {
+    stdio: stdio.ends.map(({ raw }) => raw),
+    detached: true,
+    cwd: '/',
+  })
 }
 
 /**

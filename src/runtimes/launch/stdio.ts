@@ -4,6 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Fd } from '../../kernel/fd.ts'
 import { pipe } from '../../kernel/pipe.ts'
+import { processGroups } from '../../kernel/process.ts'
 import type { IdRange } from './ids-record.ts'
 
 /** What the runtime gets as its descriptors 0, 1 and 2, and our end of it. */
@@ -34,6 +35,18 @@ const writer = (fd: Fd): Writable => new Socket({ fd: fd.release(), readable: fa
  */
 export const output = (fd: 1 | 2): Writable => createWriteStream('', { fd, autoClose: false })
 
+/** Tells whether our job is in the background of its terminal. */
+export function inBackground(): boolean {
+  const { own, foreground } = processGroups('self')
+  return foreground !== 0 && foreground !== own
+}
+
+/** Copies our own input. In the background it is at its end: the kernel stops a job that reads its terminal there. */
+function copyInput(to: Fd): void {
+  if (process.stdin.isTTY && inBackground()) to[Symbol.dispose]()
+  else void copy(process.stdin, writer(to))
+}
+
 /** Copies until the end of either side. If our reader goes away (`| head`), the container notices it by SIGPIPE. */
 async function copy(from: Readable, to: Writable): Promise<void> {
   await pipeline(from, to).catch(() => from.destroy())
@@ -54,7 +67,7 @@ export function pipes({ uid, gid }: IdRange): Pipes {
     args: [],
     async relay(_ended, options) {
       for (const end of ends) end[Symbol.dispose]()
-      if (options?.stdin ?? true) void copy(process.stdin, writer(stdin.write))
+      if (options?.stdin ?? true) copyInput(stdin.write)
       await Promise.all([copy(reader(stdout.read), output(1)), copy(reader(stderr.read), output(2))])
     },
     [Symbol.dispose]() {

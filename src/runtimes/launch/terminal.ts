@@ -1,5 +1,6 @@
 import { dup } from '../../kernel/fd.ts'
 import { openPty } from '../../kernel/pty.ts'
+import type { KeyWatch } from './keys.ts'
 import { followSize, relayRaw } from './raw-relay.ts'
 import type { Stdio } from './stdio.ts'
 
@@ -9,7 +10,7 @@ import type { Stdio } from './stdio.ts'
  *
  * @param onResize called on a new size, since the runtime is in another session and gets no SIGWINCH by itself
  */
-export function terminal(onResize: () => void): Stdio {
+export function terminal(onResize: () => void, watch: KeyWatch): Stdio {
   const { master, slave } = openPty()
   const ends = [slave, dup(slave), dup(slave)] as const
   const following = followSize(master, onResize)
@@ -18,7 +19,7 @@ export function terminal(onResize: () => void): Stdio {
     args: [],
     async relay() {
       for (const end of ends) end[Symbol.dispose]()
-      await relayRaw(master)
+      await relayRaw(master, watch)
     },
     [Symbol.dispose]() {
       following[Symbol.dispose]()

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
 import { MS_PRIVATE } from '../../abi/mount.ts'
@@ -27,6 +27,19 @@ export function inside(root: Handle, path: string): Fd {
   return openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT)
 }
 
+/** Opens the file `path` of the tree below `root` as `inside` does, and makes an empty one if it is missing. */
+export function insideFile(root: Handle, path: string): Fd {
+  try {
+    return openat2(root.raw, cstring(path), O_PATH, RESOLVE_IN_ROOT)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+  }
+  using parent = inside(root, dirname(path))
+  // O_EXCL follows no symbolic link, which could lead out of the tree.
+  writeFileSync(`/proc/self/fd/${parent.raw}/${basename(path)}`, '', { flag: 'wx', mode: 0o644 })
+  return openat2(root.raw, cstring(path), O_PATH, RESOLVE_IN_ROOT)
+}
+
 export interface Graft {
   readonly recursive?: boolean
   /** The attributes to set, MOUNT_ATTR_*. */
@@ -35,7 +48,7 @@ export interface Graft {
 }
 
 /**
- * Mounts a copy of the directory `source` on `target`, with its attributes in force before it is visible. The copy is
+ * Mounts a copy of the directory or file `source` on `target`, with its attributes in force before it is visible. The copy is
  * private: the container does not get what the host mounts in that directory later.
  */
 export function graft(source: string, target: Handle, { recursive = false, set = 0n, userns }: Graft = {}): void {

@@ -1,0 +1,51 @@
+import { dirname, resolve } from 'node:path'
+import { MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { which } from '../which.ts'
+import type { Bind } from './binds.ts'
+import { graft, insideFile } from './tree.ts'
+
+/**
+ * Names of tini, linked statically, since the container's root may lack libraries: Debian's, and Docker's. catatonit
+ * would not do: it starts the command with Ctrl-Z blocked, and ends with 1 where the command cannot be executed.
+ */
+const PROGRAMS = ['tini-static', 'docker-init']
+
+/** The Debian package of the first. */
+export const INIT_PACKAGE = 'tini'
+
+/** Where the container sees its init: in a directory that no tree brings along. */
+const INIT = '/dev/.intercede-init'
+
+/** Returns the program that becomes the container's first process; undefined if none is installed. */
+export const installedInit = (find: (name: string) => string | undefined = which): string | undefined =>
+  PROGRAMS.map(find).find((path) => path !== undefined)
+
+/** @throws {Error} if no init is installed */
+export function findInit(): string {
+  const path = installedInit()
+  if (path !== undefined) return path
+  throw new Error(
+    `Cannot start the container's init: no ${PROGRAMS.join(' or ')} found: apt-get install ${INIT_PACKAGE}, ` +
+      'or --no-init, with which the command gets no signal that it has no handler for',
+  )
+}
+
+/** @throws {Error} if a bind would hide the init */
+export function refuseOverInit(binds: readonly Bind[]): void {
+  const over = binds.find(({ target }) => resolve(target) === '/' || resolve(target) === dirname(INIT))
+  if (over === undefined) return
+  throw new Error(
+    `Cannot use --bind "${over.text}": it would hide the container's init, which is in ${dirname(INIT)}; ` +
+      'use --device for a device, --rootfs for a root, or --no-init',
+  )
+}
+
+/** Mounts the init into the container's root. Precondition: /dev is in place. */
+export function placeInit(root: Handle, program: string): void {
+  using file = insideFile(root, INIT)
+  graft(program, file, { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV })
+}
+
+/** Returns the words that start `command` under the init. */
+export const underInit = (command: readonly string[]): readonly string[] => [INIT, '--', ...command]

@@ -25,7 +25,8 @@ export class Refusals {
   /** How many lines may still be told at once: the container chooses the reasons. */
   #linesAtOnce: number
 
-  constructor(atOnce: boolean) {
+  /** @param atOnce whether new reasons are told at once */
+  constructor(atOnce = false) {
     this.#linesAtOnce = atOnce ? KINDS_LIMIT : 0
   }
 

@@ -1,7 +1,7 @@
 // Starts `intercede run`, and tells whether it can be tested here.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { crun } from '../../src/runtimes/known/crun.ts'
 import { runc } from '../../src/runtimes/known/runc.ts'
 import { findRuntime } from '../../src/runtimes/launch/runtime.ts'
@@ -46,6 +46,21 @@ export async function start(args: readonly string[]): Promise<ChildProcess> {
 
 export const ended = (child: ChildProcess): Promise<number | null> =>
   new Promise((resolve) => child.once('exit', (status) => resolve(status)))
+
+/** The cgroups of a run that the test itself started; others may run on this machine. */
+export const cgroupOf = (pid: number | undefined): string[] => cgroups().filter((name) => name.startsWith(`${pid}-`))
+
+/** The processes whose command line contains a text, but for those that have ended. */
+export const running = (text: string): string[] =>
+  readdirSync('/proc').filter((name) => /^\d+$/.test(name) && commandLine(name).includes(text))
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    return ''
+  }
+}
 
 /** The names of all cgroups that `run` made, in whatever hierarchy this machine has. */
 export function cgroups(): string[] {

@@ -18,12 +18,12 @@ export const INIT_PACKAGE = 'tini'
 const INIT = '/dev/.intercede-init'
 
 /** Returns the program that becomes the container's first process; undefined if none is installed. */
-export const installedInit = (find: (name: string) => string | undefined = which): string | undefined =>
+export const installedInit = (find: typeof which = which): string | undefined =>
   PROGRAMS.map(find).find((path) => path !== undefined)
 
 /** @throws {Error} if no init is installed */
-export function findInit(): string {
-  const path = installedInit()
+export function findInit(find: typeof which = which): string {
+  const path = installedInit(find)
   if (path !== undefined) return path
   throw new Error(
     `Cannot start the container's init: no ${PROGRAMS.join(' or ')} found: apt-get install ${INIT_PACKAGE}, ` +

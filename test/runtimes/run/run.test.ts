@@ -15,15 +15,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
-import { cgroups, ended, hasRuntime, INTERCEDE, run, sh, start, unable } from '../../support/run-machine.ts'
+import { cgroupOf, ended, hasRuntime, INTERCEDE, run, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-run-'))
 chmodSync(scratch, 0o755)
 afterAll(() => rmSync(scratch, { recursive: true }))
-
-/** The cgroups of a run that the test itself started; others may run on this machine. */
-const cgroupOf = (pid: number | undefined): string[] => cgroups().filter((name) => name.startsWith(`${pid}-`))
 
 describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede run with %s', unable()), (runtime) => {
   const wanted = ['--runtime', runtime]
@@ -86,7 +83,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
   })
 
   test('kills at the second SIGTERM what ignores the first', async () => {
-    const child = await start([...wanted, ...sh('echo ready; sleep 100')])
+    const child = await start([...wanted, ...sh('trap "" TERM; echo ready; sleep 100')])
     child.kill('SIGTERM')
     await new Promise((resolve) => setTimeout(resolve, 200))
     child.kill('SIGTERM')
@@ -171,7 +168,35 @@ test.skipIf(unable()).each([
   { what: 'a missing rootfs', args: ['--rootfs', '/no/such/dir', 'true'], ends: 125, says: 'no such directory' },
   { what: 'an unknown key', args: ['-c', 'moutn', 'true'], ends: 2, says: 'moutn' },
   { what: 'a device that is none', args: ['--device', '/etc/passwd', 'true'], ends: 125, says: 'it is not a device' },
-  { what: 'a bind of a file', args: ['--bind', '/etc/passwd', 'true'], ends: 125, says: 'is not a directory' },
+  { what: 'a bind of a device', args: ['--bind', '/dev/null', 'true'], ends: 125, says: 'use --device' },
+  { what: 'a bind of nothing', args: ['--bind', '/no/such', 'true'], ends: 125, says: 'make it first' },
+  { what: 'a bind over the init', args: ['--bind', '/dev', 'true'], ends: 125, says: "hide the container's init" },
+  {
+    what: 'a bind of a file on a directory',
+    args: ['--bind', '/etc/passwd:/usr', 'true'],
+    ends: 125,
+    says: 'name another path',
+  },
+  {
+    what: 'a bind of a directory on a file',
+    args: ['--bind', '/usr:/etc/passwd', 'true'],
+    ends: 125,
+    says: 'name another path',
+  },
+  { what: 'a bind below a file', args: ['--bind', '/usr:/etc/passwd/x', 'true'], ends: 125, says: 'name another path' },
+  {
+    what: 'an idmapped bind of everybody',
+    args: ['--bind', '/usr:idmap', 'true'],
+    ends: 125,
+    says: 'mode 0700, or add :ro',
+  },
+  {
+    what: 'a file system without ids',
+    args: ['--bind', '/proc:/mnt:ro:idmap', 'true'],
+    ends: 125,
+    says: 'leave out idmap',
+  },
+  { what: 'a bad time', args: ['--stop-timeout', '1m', 'true'], ends: 2, says: 'seconds' },
   { what: 'no command', args: [], ends: 2, says: 'command' },
 ])(withReason('intercede run refuses $what in one sentence', unable()), ({ args, ends, says }) => {
   const { status, stderr } = run(args)

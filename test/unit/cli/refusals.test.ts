@@ -30,3 +30,16 @@ test('Refusals names the last hundred kinds, and counts the calls of the others'
   expect(lines.at(-2)).toMatch(/^mknod left to the kernel 3 times: /)
   expect(lines.at(-1)).toBe('51 more calls for other reasons')
 })
+
+test('Refusals tells at once what is new, a hundred times, and at the end what came again or was not told', () => {
+  const refusals = new Refusals(true)
+  expect(refusals.add(record({}))).toMatch(/^mknod left to the kernel: an overlay whiteout/)
+  expect(refusals.add(record({ verdict: 'act' }))).toBeUndefined()
+  expect(refusals.lines()).toEqual([])
+  expect(refusals.add(record({}))).toBeUndefined()
+  expect(refusals.lines()).toEqual([expect.stringMatching(/^mknod left to the kernel 2 times: /)])
+  const told = Array.from({ length: 150 }, (_, b) => refusals.add(record({ reason: 'deviceNotAllowed', a: 10, b })))
+  expect(told.filter(Boolean)).toHaveLength(99)
+  expect(told.at(98)).toMatch(/; further reasons are told at the end$/)
+  expect(refusals.lines()).toHaveLength(52)
+})

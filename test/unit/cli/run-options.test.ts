@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseEnv, parseName, parseSize, parseUser, parseWorkdir } from '../../../src/cli/run-options.ts'
+import { parseEnv, parseName, parseSeconds, parseSize, parseUser, parseWorkdir } from '../../../src/cli/run-options.ts'
 
 test.each([
   ['1048576', 1_048_576],
@@ -23,6 +23,11 @@ test.each(['0', '1k', '1023k', '8192t', '99999999999999999999'])(
 test('parseWorkdir() takes an absolute path', () => {
   expect(parseWorkdir('/tmp')).toBe('/tmp')
   expect(() => parseWorkdir('tmp')).toThrow('absolute')
+})
+
+test('parseSeconds() takes what a timer can wait', () => {
+  expect([parseSeconds('0'), parseSeconds('2000000')]).toEqual([0, 2_000_000])
+  for (const text of ['', '-1', '1.5', '10s', '2000001']) expect(() => parseSeconds(text)).toThrow('seconds')
 })
 
 test('parseUser() takes the group of the same number', () => {

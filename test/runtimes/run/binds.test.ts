@@ -1,0 +1,76 @@
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { missing } from '../../support/fixtures.ts'
+import { run, sh, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
+
+const cannot = unable()
+describe.skipIf(cannot)(withReason('intercede run --bind', cannot), () => {
+  const scratch = mkdtempSync(join(tmpdir(), 'intercede-bind-'))
+  const closed = join(scratch, 'closed')
+  const file = join(scratch, 'file')
+  beforeAll(() => {
+    chmodSync(scratch, 0o755)
+    mkdirSync(closed, { mode: 0o700 })
+    writeFileSync(file, 'text\n', { mode: 0o644 })
+  })
+  afterAll(() => rmSync(scratch, { recursive: true }))
+
+  test('shows a file, at a new path and over one that is there', () => {
+    const binds = ['--bind', `${file}:/opt/new/name`, '--bind', `${file}:/etc/hostname:ro`]
+    const { stdout } = run([...binds, ...sh('cat /opt/new/name /etc/hostname; echo x >/etc/hostname')])
+    expect(stdout).toBe('text\ntext\n')
+    expect(readFileSync(file, 'utf8')).toBe('text\n')
+  })
+
+  test('keeps with idmap what is made, by whom it was made', () => {
+    const script = `cd ${closed} && touch root && install -o 33 -g 33 -m 4755 /bin/true www && stat -c %u:%g root www .`
+    expect(run(['--bind', `${closed}:idmap`, ...sh(script)])).toMatchObject({ status: 0, stdout: '0:0\n33:33\n0:0\n' })
+    const owner = (name: string): number[] => [statSync(join(closed, name)).uid, statSync(join(closed, name)).gid]
+    expect([owner('root'), owner('www')]).toEqual([
+      [0, 0],
+      [33, 33],
+    ])
+  })
+
+  test('makes there with the key mknod nodes that belong to root and are kept', () => {
+    const script =
+      'mknod /kept/null c 1 3 && echo gone >/kept/null && stat -c %u:%t:%T /kept/null; mknod /kept/mem c 1 1'
+    const { stdout } = run(['-c', 'mknod', '--bind', `${closed}:/kept:idmap`, ...sh(script)])
+    expect(stdout).toBe('0:1:3\n')
+    expect(statSync(join(closed, 'null')).isCharacterDevice()).toBe(true)
+  })
+
+  test('writes nothing through a read-only idmapped one, which everybody may reach', () => {
+    const script = 'cat /see/file && stat -c %u /see/file; touch /see/x 2>&1'
+    expect(run(['--bind', `${scratch}:/see:ro:idmap`, ...sh(script)]).stdout).toMatch(
+      /^text\n0\n.*Read-only file system/,
+    )
+  })
+
+  const noBusybox = missing('busybox')
+  test.skipIf(noBusybox)(withReason('makes mount points in a tree of the host, for files too', noBusybox), () => {
+    const tree = join(closed, 'tree')
+    mkdirSync(join(tree, 'bin'), { recursive: true })
+    copyFileSync('/usr/bin/busybox', join(tree, 'bin/busybox'))
+    symlinkSync('busybox', join(tree, 'bin/sh'))
+    const args = ['--rootfs', tree, '--bind', `${file}:/a/b`, '--bind', `${closed}:/c:idmap`]
+    expect(run([...args, ...sh('/bin/busybox cat /a/b; echo kept >/c/of-tree')])).toMatchObject({
+      stdout: 'text\n',
+      status: 0,
+    })
+    expect(statSync(join(closed, 'of-tree')).uid).toBe(0)
+  })
+})

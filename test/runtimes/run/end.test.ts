@@ -1,0 +1,149 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { execute, until } from '../../support/host.ts'
+import { cgroupOf, ended, hasRuntime, INTERCEDE, run, running, sh, start, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
+import { stateOf, statFields } from '../../support/stat.ts'
+import { Typist } from '../../support/typist.ts'
+
+/** A number of seconds that no other process sleeps, by which a test finds its own. */
+let seconds = 1_000_000 + process.pid
+const unique = (): string => `${seconds++}.5`
+
+const childrenOf = (pid: number | undefined): string[] =>
+  readdirSync('/proc').filter((name) => /^\d+$/.test(name) && statFields(`/proc/${name}/stat`)[1] === String(pid))
+
+const hasEnded = (pid: string): boolean => ['', 'Z', 'X'].includes(stateOf(pid))
+
+const spawned = (args: readonly string[]): ChildProcess =>
+  spawn(process.execPath, [INTERCEDE, 'run', ...args], { stdio: ['pipe', 'ignore', 'ignore'] })
+
+const none = unable()
+describe.skipIf(none).each(['crun', 'runc'] as const)(
+  withReason('the end of intercede run with %s', none),
+  (runtime) => {
+    const wanted = ['--runtime', runtime]
+    beforeEach(({ skip }) => {
+      if (!hasRuntime(runtime)) skip(`${runtime} is not installed`)
+    })
+
+    test.each([
+      { signal: 'SIGTERM', status: 143 },
+      { signal: 'SIGINT', status: 130 },
+      { signal: 'SIGHUP', status: 129 },
+      { signal: 'SIGQUIT', status: 131 },
+      { signal: 'SIGUSR1', status: 138 },
+    ] as const)('$signal ends a command that has no handler, with $status', async ({ signal, status }) => {
+      const child = await start([...wanted, ...sh('echo ready; exec sleep 60')])
+      child.kill(signal)
+      expect(await ended(child)).toBe(status)
+      expect(cgroupOf(child.pid)).toEqual([])
+    })
+
+    test('what ignores SIGTERM is killed after --stop-timeout, what obeys late is not', async () => {
+      const ignoring = await start([...wanted, '--stop-timeout', '1', ...sh('trap "" TERM; echo ready; sleep 60')])
+      ignoring.kill('SIGTERM')
+      expect(await ended(ignoring)).toBe(137)
+      const late = await start([
+        ...wanted,
+        ...sh('trap "sleep 2; exit 4" TERM; echo ready; while :; do sleep 0.1; done'),
+      ])
+      late.kill('SIGTERM')
+      expect(await ended(late)).toBe(4)
+    })
+
+    test('a signal that comes twice at once, as through npx, is one request', async () => {
+      const child = await start([
+        ...wanted,
+        ...sh('trap "sleep 1; exit 5" INT; echo ready; while :; do sleep 0.1; done'),
+      ])
+      child.kill('SIGINT')
+      child.kill('SIGINT')
+      expect(await ended(child)).toBe(5)
+    })
+
+    test('SIGHUP and SIGQUIT do not kill what goes on', async () => {
+      const script = 'trap "echo again" HUP QUIT; echo ready; for i in $(seq 30); do sleep 0.1; done; exit 6'
+      const child = await start([...wanted, '--stop-timeout', '0', ...sh(script)])
+      for (const signal of ['SIGHUP', 'SIGQUIT', 'SIGHUP'] as const) {
+        child.kill(signal)
+        await sleep(300)
+      }
+      expect(await ended(child)).toBe(6)
+    })
+
+    test('timeout(1) ends it', async () => {
+      const begin = Date.now()
+      const args = ['2', process.execPath, INTERCEDE, 'run', ...wanted, '--', 'sleep', '60']
+      expect((await execute('timeout', args)).status).toBe(124)
+      expect(Date.now() - begin).toBeLessThan(10_000)
+    })
+
+    test('SIGKILL ends the container, its runtime and its engine, and leaves no cgroup', async () => {
+      const time = unique()
+      const groups = 'mount -t cgroup2 none /mnt && mkdir -p /mnt/a/b 2>/dev/null'
+      const script = `${groups}; trap "" TERM HUP INT; echo ready; setsid sleep ${time}`
+      const child = await start([...wanted, '-c', 'mknod', ...sh(script)])
+      const children = childrenOf(child.pid)
+      // The runtime, the guard and the engine.
+      expect(children.length).toBeGreaterThan(2)
+      expect([cgroupOf(child.pid).length, running(time).length > 0]).toEqual([1, true])
+      child.kill('SIGKILL')
+      await until('nothing is left', () => cgroupOf(child.pid).length + running(time).length === 0, 5)
+      await until('its own processes have ended', () => children.every(hasEnded), 5)
+    })
+
+    test('SIGKILL at any moment of the start leaves nothing', { timeout: 120_000 }, async () => {
+      const time = unique()
+      for (let delay = 60; delay <= 480; delay += 30) {
+        const child = spawned([...wanted, '--', 'sleep', time])
+        await sleep(delay)
+        const children = childrenOf(child.pid)
+        child.kill('SIGKILL')
+        await until(
+          `nothing is left after ${delay} ms`,
+          () => cgroupOf(child.pid).length + running(time).length === 0,
+          5,
+        )
+        await until('its own processes have ended', () => children.every(hasEnded), 5)
+      }
+    })
+
+    test('its first process reaps what is left behind, and is the command itself with --no-init', () => {
+      const zombies = 'grep -l "State:.Z" /proc/[0-9]*/status 2>/dev/null | wc -l'
+      const { stdout } = run([...wanted, ...sh(`cat /proc/1/comm; (sleep 0.1 &); sleep 0.5; ${zombies}`)])
+      expect(stdout).toBe('.intercede-init\n0\n')
+      expect(run([...wanted, '--no-init', ...sh('cat /proc/1/comm')]).stdout).toBe('sh\n')
+    })
+
+    test.each([
+      { command: ['no-such-command'], status: 127 },
+      { command: ['/etc/passwd'], status: 126 },
+      { command: sh('exit 7'), status: 7 },
+      { command: sh("sh -c 'kill -9 $$'"), status: 137 },
+    ])('with --no-init it ends with $status after $command, too', ({ command, status }) => {
+      expect(run([...wanted, '--no-init', ...command]).status).toBe(status)
+    })
+
+    test('with --no-init what has no handler is killed after a while', async () => {
+      const child = await start([...wanted, '--no-init', '--stop-timeout', '1', ...sh('echo ready; sleep 60')])
+      child.kill('SIGTERM')
+      expect(await ended(child)).toBe(137)
+    })
+
+    test.each([
+      { what: 'what has no handler', trap: '' },
+      { what: 'what ignores it, after --stop-timeout', trap: 'trap "" HUP TERM; ' },
+    ])('a terminal that is closed ends $what', async ({ trap }) => {
+      const time = unique()
+      const user = new Typist()
+      const command = `sh -c '${trap}echo rea""dy; sleep ${time}'`
+      user.type(`node ${INTERCEDE} run --runtime ${runtime} --stop-timeout 2 -- ${command}\n`)
+      await user.sees(/ready/)
+      user.hangUp()
+      await until('nothing is left', () => running(time).length === 0, 8)
+    })
+  },
+)

@@ -1,0 +1,38 @@
+// A user who types into a shell with job control on a terminal: for tests of what a terminal does to programs.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { until } from './host.ts'
+
+export class Typist {
+  readonly #script: ChildProcess
+  #seen = ''
+
+  constructor() {
+    this.#script = spawn('script', ['-qfec', 'bash --norc --noprofile -i', '/dev/null'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, PS1: '$ ', TERM: 'dumb', HISTFILE: '' },
+    })
+    this.#script.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.#seen += text
+    })
+  }
+
+  /** Types, after which only what comes later counts as seen. */
+  type(text: string): void {
+    this.#seen = ''
+    this.#script.stdin?.write(text)
+  }
+
+  /** Waits until the terminal shows it. @returns all that it has shown since something was typed */
+  async sees(text: RegExp): Promise<string> {
+    await until(`the terminal shows ${text}`, () => text.test(this.#seen)).catch((error: Error) => {
+      throw new Error(`${error.message}: ${JSON.stringify(this.#seen.slice(-500))}`)
+    })
+    return this.#seen
+  }
+
+  /** Closes the terminal, as its window is closed. */
+  hangUp(): void {
+    this.#script.kill('SIGKILL')
+  }
+}

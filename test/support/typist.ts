@@ -3,6 +3,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { until } from './host.ts'
 
+/** The shell waits for a command. */
+export const PROMPT = /bash-[\d.]+[#$] $/
+
 export class Typist {
   readonly #script: ChildProcess
   #seen = ''

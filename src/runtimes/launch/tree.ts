@@ -48,8 +48,8 @@ export interface Graft {
 }
 
 /**
- * Mounts a copy of the directory or file `source` on `target`, with its attributes in force before it is visible. The copy is
- * private: the container does not get what the host mounts in that directory later.
+ * Mounts a copy of the directory or file `source` on `target`, with its attributes in force before it is visible. The
+ * copy is private: the container does not get what the host mounts in that directory later.
  */
 export function graft(source: string, target: Handle, { recursive = false, set = 0n, userns }: Graft = {}): void {
   using tree = openTree(source, recursive)

@@ -1,25 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { accept, listenUnix, receive } from '../../kernel/socket.ts'
 import type { IdRange } from './ids-record.ts'
 import type { KeyWatch } from './keys.ts'
 import { layout } from './layout.ts'
+import { poll } from './poll.ts'
 import { followSize, relayRaw } from './raw-relay.ts'
 import { pipes, type Stdio } from './stdio.ts'
-
-/** Interval of polling in milliseconds: short beside the 20 ms that a runtime takes until it sends. */
-const POLL_MS = 2
-
-/** Calls `ask` repeatedly until it returns a value or the runtime has ended. */
-async function poll<T>(ask: () => T | undefined, ended: () => boolean): Promise<T | undefined> {
-  for (;;) {
-    const isLast = ended()
-    const answer = ask()
-    if (answer !== undefined || isLast) return answer
-    await sleep(POLL_MS)
-  }
-}
 
 /** Receives the master of the container's terminal from the runtime; undefined if the runtime failed before. */
 async function receiveMaster(listening: Handle, ended: () => boolean): Promise<Fd | undefined> {

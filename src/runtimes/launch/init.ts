@@ -1,4 +1,5 @@
-import { dirname, resolve } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
 import { MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { which } from '../which.ts'
@@ -14,7 +15,7 @@ const PROGRAMS = ['tini-static', 'docker-init']
 /** The Debian package of the first. */
 export const INIT_PACKAGE = 'tini'
 
-/** Where the container sees its init: in a directory that no tree brings along. */
+/** Where the container sees its init: in a directory that no tree brings along. Of the name 15 bytes are in `comm`. */
 const INIT = '/dev/.intercede-init'
 
 /** Returns the program that becomes the container's first process; undefined if none is installed. */
@@ -29,6 +30,24 @@ export function findInit(find: typeof which = which): string {
     `Cannot start the container's init: no ${PROGRAMS.join(' or ')} found: apt-get install ${INIT_PACKAGE}, ` +
       'or --no-init, with which the command gets no signal that it has no handler for',
   )
+}
+
+/**
+ * Tells whether a process has become the init and started the command. Until then the kernel drops signals, since the
+ * process is the first of its namespace and has no handlers.
+ */
+export function hasStarted(pid: number | undefined): boolean {
+  try {
+    return pid !== undefined && readFileSync(`/proc/${pid}/comm`, 'latin1') === `${basename(INIT)}\n` && hasChild(pid)
+  } catch {
+    return false
+  }
+}
+
+/** Returns true also if the kernel does not list children (CONFIG_PROC_CHILDREN). */
+function hasChild(pid: number): boolean {
+  const list = `/proc/${pid}/task/${pid}/children`
+  return !existsSync(list) || readFileSync(list, 'latin1') !== ''
 }
 
 /** @throws {Error} if a bind would hide the init */

@@ -6,10 +6,12 @@ import { consoleTerminal } from './console.ts'
 import { writeBundle } from './container.ts'
 import { startGuard } from './guard.ts'
 import { openHierarchies } from './hierarchies.ts'
+import { hasStarted } from './init.ts'
 import { insistence, onCtrlZ } from './keys.ts'
 import { layout } from './layout.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
+import { poll } from './poll.ts'
 import { enterPrivateMounts } from './private-mounts.ts'
 import { hasTerminal } from './raw-relay.ts'
 import { exitStatus } from './runtime.ts'
@@ -55,15 +57,23 @@ export async function launch(options: LaunchOptions): Promise<number> {
 async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const isTerminal = hasTerminal()
   writeBundle(plan, cgroup, isTerminal)
-  const { record } = plan.runtime.known
-  using suspension = new Suspension(cgroup, () => initOf(record, `${layout.state}/${cgroup.name}`))
+  const { known } = plan.runtime
+  const init = (): number | undefined => initOf(known.record, `${layout.state}/${cgroup.name}`)
+  using suspension = new Suspension(cgroup, init)
   using stdio = isTerminal ? terminalFor(plan, () => runtime.kill('SIGWINCH'), suspension) : pipes(plan.ids)
   const runtime = startRuntime(plan.runtime.path, cgroup.name, stdio, cgroup.joinFirst)
-  const targets = { forward: (signal: NodeJS.Signals) => runtime.kill(signal), kill: () => cgroup.kill() }
-  using _signals = forwardSignals(targets, 1000 * (plan.options.stopSeconds ?? STOP_SECONDS))
   const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
-  const [status] = await Promise.all([statusOf(runtime), stdio.relay(ended)])
-  return exitStatus(status, runtimeLog(), plan.runtime.known, plan.options.workdir)
+  const isReady = (): boolean => plan.init === undefined || hasStarted(init())
+  async function forward(signal: NodeJS.Signals): Promise<void> {
+    await poll(() => isReady() || undefined, ended)
+    runtime.kill(signal)
+  }
+  const patienceMs = 1000 * (plan.options.stopSeconds ?? STOP_SECONDS)
+  using _signals = forwardSignals({ forward, kill: () => cgroup.kill() }, patienceMs)
+  // If the runtime itself is killed, the container must not live on.
+  const status = statusOf(runtime).finally(() => cgroup.kill())
+  await Promise.all([status, stdio.relay(ended)])
+  return exitStatus(await status, runtimeLog(), known, plan.options.workdir)
 }
 
 function terminalFor({ runtime, init, ids }: Plan, onResize: () => void, suspension: Suspension): Stdio {

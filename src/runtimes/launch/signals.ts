@@ -11,7 +11,7 @@ const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SI
 const ECHO_MS = 100
 
 export interface SignalTargets {
-  forward(signal: NodeJS.Signals): void
+  forward(signal: NodeJS.Signals): unknown
   kill(): void
 }
 

@@ -95,6 +95,29 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(
       await until('its own processes have ended', () => children.every(hasEnded), 5)
     })
 
+    test('SIGKILL of the runtime alone ends the container, too', async () => {
+      const time = unique()
+      const child = await start([...wanted, ...sh(`echo ready; exec sleep ${time}`)])
+      const [group = ''] = cgroupOf(child.pid)
+      const killed = childrenOf(child.pid).filter((pid) => running(`${group}\0`).includes(pid))
+      expect(killed).toHaveLength(1)
+      process.kill(Number(killed[0]), 'SIGKILL')
+      expect(await ended(child)).toBe(137)
+      expect([...cgroupOf(child.pid), ...running(time)]).toEqual([])
+    })
+
+    test('SIGTERM at any moment of the start ends it soon', { timeout: 120_000 }, async () => {
+      for (let delay = 300; delay <= 700; delay += 40) {
+        const child = spawned([...wanted, '--', 'sleep', '60'])
+        await sleep(delay)
+        const begin = Date.now()
+        child.kill('SIGTERM')
+        // Before it listens to signals, it ends by them, and then its guard ends the rest.
+        expect(child.signalCode ?? (await ended(child)) ?? 143).toBe(143)
+        expect(Date.now() - begin, `after ${delay} ms`).toBeLessThan(5000)
+      }
+    })
+
     test('SIGKILL at any moment of the start leaves nothing', { timeout: 120_000 }, async () => {
       const time = unique()
       for (let delay = 60; delay <= 480; delay += 30) {

@@ -63,7 +63,7 @@ function commandLine(pid: string): string {
 }
 
 /** The names of all cgroups that `run` made, in whatever hierarchy this machine has. */
-export function cgroups(): string[] {
+function cgroups(): string[] {
   const families = ['', '/unified', '/memory'].map((hierarchy) => `/sys/fs/cgroup${hierarchy}/intercede`)
   return families
     .filter((path) => existsSync(path))

@@ -4,15 +4,15 @@ import { accept, listenUnix, receive } from '../../kernel/socket.ts'
 import type { IdRange } from './ids-record.ts'
 import type { KeyWatch } from './keys.ts'
 import { layout } from './layout.ts'
-import { poll } from './poll.ts'
+import { pollUntil } from './poll-until.ts'
 import { followSize, relayRaw } from './raw-relay.ts'
 import { pipes, type Stdio } from './stdio.ts'
 
 /** Receives the master of the container's terminal from the runtime; undefined if the runtime failed before. */
 async function receiveMaster(listening: Handle, ended: () => boolean): Promise<Fd | undefined> {
-  using connection = await poll(() => accept(listening), ended)
+  using connection = await pollUntil(() => accept(listening), ended)
   if (!connection) return undefined
-  const message = await poll(() => receive(connection, new Uint8Array(4096)), ended)
+  const message = await pollUntil(() => receive(connection, new Uint8Array(4096)), ended)
   const [master, ...more] = message?.fds ?? []
   for (const fd of more) fd[Symbol.dispose]()
   return master

@@ -11,7 +11,7 @@ import { insistence, onCtrlZ } from './keys.ts'
 import { layout } from './layout.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
-import { poll } from './poll.ts'
+import { pollUntil } from './poll-until.ts'
 import { enterPrivateMounts } from './private-mounts.ts'
 import { hasTerminal } from './raw-relay.ts'
 import { exitStatus } from './runtime.ts'
@@ -65,7 +65,7 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
   const isReady = (): boolean => plan.init === undefined || hasStarted(init())
   async function forward(signal: NodeJS.Signals): Promise<void> {
-    await poll(() => isReady() || undefined, ended)
+    await pollUntil(() => isReady() || undefined, ended)
     runtime.kill(signal)
   }
   const patienceMs = 1000 * (plan.options.stopSeconds ?? STOP_SECONDS)

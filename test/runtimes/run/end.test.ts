@@ -99,7 +99,7 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(
       const time = unique()
       const child = await start([...wanted, ...sh(`echo ready; exec sleep ${time}`)])
       const killed = childrenOf(child.pid).filter((pid) => running('--bundle').includes(pid))
-    expect(killed).toHaveLength(1)
+      expect(killed).toHaveLength(1)
       process.kill(Number(killed[0]), 'SIGKILL')
       expect(await ended(child)).toBe(137)
       expect([...cgroupOf(child.pid), ...running(time)]).toEqual([])

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const POLL_MS = 2
 
 /** Calls `ask` repeatedly until it returns a value or the runtime has ended. */
-export async function poll<T>(ask: () => T | undefined, ended: () => boolean): Promise<T | undefined> {
+export async function pollUntil<T>(ask: () => T | undefined, ended: () => boolean): Promise<T | undefined> {
   for (;;) {
     const isLast = ended()
     const answer = ask()

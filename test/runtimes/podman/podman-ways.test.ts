@@ -158,7 +158,10 @@ async function flagsFor(...keys: readonly string[]): Promise<readonly string[]> 
   return stdout.trim().split('\n')
 }
 
-/** Rootless podman of a user that is made for it, in the surroundings of the machine. */
+/**
+ * Rootless podman of a user that is made for it, in the surroundings of the machine. It leaves a process behind that
+ * holds its namespaces (`catatonit -P`), which ends with a pid namespace of its own.
+ */
 function alice(on: Machine, seccomp: string): Promise<Done> {
   const home = join(on.directory, 'alice')
   const script = `set -e
@@ -166,7 +169,7 @@ grep -q alice /etc/passwd || echo 'alice:x:1234:1234::${home}:/bin/sh' >>/etc/pa
 echo 'alice:x:1234:' >>/etc/group
 echo 'alice:2000000:65536' | tee -a /etc/subuid >>/etc/subgid
 mkdir -p ${home}/run && chown -R 1234:1234 ${home}
-exec setpriv --reuid 1234 --regid 1234 --init-groups env -i PATH=/usr/bin:/bin:/usr/sbin HOME=${home} XDG_RUNTIME_DIR=${home}/run \
+exec unshare --pid --fork --kill-child --mount-proc setpriv --reuid 1234 --regid 1234 --init-groups env -i PATH=/usr/bin:/bin:/usr/sbin HOME=${home} XDG_RUNTIME_DIR=${home}/run \
   podman --storage-driver vfs --runtime crun --cgroup-manager cgroupfs run ${USUAL.join(' ')} --security-opt seccomp=${seccomp} \
   --cap-add MKNOD --rootfs ${home}/rootfs mknod /tmp/n c 1 3`
   return on.run('sh', '-c', `cd / && ${script}`)

@@ -9,19 +9,19 @@ const TELL_MS = 500
 const { config, runtime: wanted, ...options } = JSON.parse(process.argv[2])
 const runtime = ociRuntimes.find(({ name }) => name === wanted)
 const kinds = new Map()
-const records = {
-  add({ arch, nr, verdict, errno, reason }) {
-    const kind = `${arch} ${nr} ${verdict} ${errno} ${reason}`
-    kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
-  },
+const record = ({ arch, nr, verdict, errno, reason }) => {
+  const kind = `${arch} ${nr} ${verdict} ${errno} ${reason}`
+  kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
 }
 const tell = (message, then) => process.send(message, then)
 const tally = () => ({ kinds: [...kinds] })
 setInterval(() => tell(tally()), TELL_MS).unref()
 
-const intercepted = interception(config, records, (said) => tell({ said }))
+const say = (said) => tell({ said })
+const { hints: _, ...intercepted } = interception(config, { record, say })
 const devices = [...(intercepted.devices ?? []), ...options.devices]
-const status = await launch({ ...options, ...intercepted, runtime, devices }).catch(({ message }) => {
+// The attacking program is the first process of the container, which the attack looks for.
+const status = await launch({ ...options, ...intercepted, runtime, devices, say, bare: true }).catch(({ message }) => {
   tell({ said: message })
   return 125
 })

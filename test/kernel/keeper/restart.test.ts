@@ -73,7 +73,7 @@ test('control: an engine that copies what it has received into the slot loses a 
   const { mount: _, ...quick } = policy
   return underLoad(quick, new PatchedBuild('engine/thread/thread.js', RECEIVES, COPIES), async (host, killer) => {
     const lost = (): boolean =>
-      host.events.some(({ type, ...said }) => type === 'fault' && /were lost/.test(JSON.stringify(said)))
+      host.events.some(({ type, ...said }) => type === 'fault' && /: lost, and left/.test(JSON.stringify(said)))
     while (!lost() && killer.kills < LOSE_WITHIN) {
       await killer.untilServed()
       await sleep(Math.random() * 50)

@@ -158,6 +158,8 @@ until [ -S /run/systemd/journal/stdout ]; do sleep 0.05; done
 systemd-cat --identifier=it "$2" "$3" serve --socket "$4/oci.sock" --config "$4/config.yaml" &
 daemon=$!
 read -r line
+# The call is answered before its record is written.
+until journalctl --sync && journalctl --identifier=it --output=cat | grep -q deviceNotAllowed; do sleep 0.1; done
 kill $daemon
 wait $daemon || :
 journalctl --sync || :

@@ -42,8 +42,11 @@ test.each([
   const locks = new Locks(words)
   locks.take(0)
   const thread = new Worker(takes, { eval: true, workerData: { words, ms, url: LOCK } })
-  await once(thread, 'message')
+  const said: unknown[] = []
+  const over = once(thread, 'exit')
+  // Both messages may come at once, when the machine is busy.
+  await new Promise((resolve) => thread.on('message', (message) => resolve(said.push(message))))
   setTimeout(() => locks.release(0), holds)
-  expect(await once(thread, 'message')).toEqual([becomes])
-  await once(thread, 'exit')
+  await over
+  expect(said).toEqual(['asks', becomes])
 })

@@ -11,5 +11,8 @@ export interface Rule {
   readonly when?: readonly Condition[]
 }
 
+/** Returns the calls that rules trap, each once, in the order of the rules. */
+export const trappedBy = (rules: readonly Rule[]): ReadonlySet<string> => new Set(rules.map(({ name }) => name))
+
 /** The mask of an exact comparison: all 64 bits. */
 export const EXACT = 0xffff_ffff_ffff_ffffn

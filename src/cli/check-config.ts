@@ -1,4 +1,5 @@
 import { explain, why } from '../calls/reason.ts'
+import { trappedBy } from '../calls/rule.ts'
 import { ineffectiveUnless } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, effectiveLimits } from '../policy/config.ts'
@@ -25,7 +26,7 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
 
 /** A key does nothing in a container whose filter does not trap its calls, whoever gives the key. */
 function trappedFor(policy: Policy): readonly string[] {
-  const names = new Set(rulesFor(policy).map(({ name }) => name))
+  const names = trappedBy(rulesFor(policy))
   return names.size > 0 ? [`  # served where the filter of a container traps: ${[...names].join(', ')}`] : []
 }
 

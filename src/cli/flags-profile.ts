@@ -1,10 +1,11 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { NOTIFY } from '../filter/oci.ts'
+import { trappedBy } from '../calls/rule.ts'
 import { readProfile } from '../filter/read.ts'
 import { capabilitiesFor } from '../policy/required-capabilities.ts'
 import { type Instructions, inShort } from '../runtimes/flags.ts'
 import { readText } from '../runtimes/text-file.ts'
+import { notifying } from '../runtimes/trapped-calls.ts'
 import { makeProfile, type ProfileOptions, writeProfile } from './make-profile.ts'
 import { say } from './print.ts'
 import { profileName } from './profile-name.ts'
@@ -96,18 +97,17 @@ function wordsFor(
 }
 
 /** Returns the calls that the file traps. @throws {Error} if it is no profile */
-function trappedBy(file: string, { target }: Instructions): ReadonlySet<string> {
+function trappedIn(file: string, { target }: Instructions): ReadonlySet<string> {
   const text = readText(file)
   if (!target) return new Set([...text.matchAll(/^(\w+) notify\b/gm)].map(([, name]) => name!))
-  const { syscalls = [] } = readProfile(text)
-  return new Set(syscalls.flatMap(({ action, names }) => (action === NOTIFY ? names : [])))
+  return notifying(readProfile(text).syscalls ?? [])
 }
 
 /** Says what the file that is there lacks of what was asked for, and why. */
 function outdated(file: string, { instructions }: Told, { rules }: WantedPolicy): readonly string[] {
   try {
-    const trapped = trappedBy(file, instructions)
-    const lacking = [...new Set(rules.map(({ name }) => name))].filter((name) => !trapped.has(name))
+    const trapped = trappedIn(file, instructions)
+    const lacking = [...trappedBy(rules)].filter((name) => !trapped.has(name))
     return lacking.length > 0 ? [`is older and does not trap ${lacking.join(', ')}`] : []
   } catch (error) {
     return [`is of no use: ${(error as Error).message}`]

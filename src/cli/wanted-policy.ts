@@ -1,5 +1,5 @@
 import { Option } from 'commander'
-import type { Rule } from '../calls/rule.ts'
+import { type Rule, trappedBy } from '../calls/rule.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import type { Config } from '../policy/config.ts'
@@ -87,8 +87,8 @@ function mustHave({ profiles }: Config, name: string, file: string): void {
 
 /** @throws {UsageError} if the ceiling takes away what the container has now */
 function mustOnlyAdd(now: readonly Rule[], later: readonly Rule[]): void {
-  const trapped = new Set(later.map(({ name }) => name))
-  const lost = [...new Set(now.map(({ name }) => name))].filter((name) => !trapped.has(name))
+  const trapped = trappedBy(later)
+  const lost = [...trappedBy(now)].filter((name) => !trapped.has(name))
   mustBe(lost.length === 0, `Cannot use --trap: it would take away ${lost.join(', ')}; --trap only adds, -c sets a key`)
 }
 

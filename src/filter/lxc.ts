@@ -1,4 +1,4 @@
-import type { Rule } from '../calls/rule.ts'
+import { type Rule, trappedBy } from '../calls/rule.ts'
 import { compileOci } from './compile.ts'
 import type { OciArg, OciRule, OciSeccomp } from './oci.ts'
 
@@ -117,7 +117,7 @@ export function compileLxc(
   { style, lines, profile }: LxcPolicy = parseLxcPolicy(EMPTY, new Set()),
   comments: readonly string[] = [],
 ): string {
-  const names = new Set(rules.map(({ name }) => name))
+  const names = trappedBy(rules)
   const isTrapped = ({ names: [name = ''] }: OciRule): boolean => names.has(name)
   const kept = lines.filter(({ rule }) => !rule || !isTrapped(rule)).map(({ text }) => text)
   const base = { ...profile, syscalls: profile.syscalls?.filter(isTrapped) ?? [] }

@@ -3,17 +3,19 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { until } from './host.ts'
 
+/** A prompt of our own: bash takes that of its environment, which a shell that is not interactive removes on the way. */
+const PS1 = 'typist> '
 /** The shell waits for a command. */
-export const PROMPT = /bash-[\d.]+[#$] $/
+export const PROMPT = /typist> $/
 
 export class Typist {
   readonly #script: ChildProcess
   #seen = ''
 
   constructor() {
-    this.#script = spawn('script', ['-qfec', 'bash --norc --noprofile -i', '/dev/null'], {
+    this.#script = spawn('script', ['-qfec', `PS1='${PS1}' exec bash --norc --noprofile -i`, '/dev/null'], {
       stdio: ['pipe', 'pipe', 'inherit'],
-      env: { ...process.env, PS1: '$ ', TERM: 'dumb', HISTFILE: '' },
+      env: { ...process.env, TERM: 'dumb', HISTFILE: '' },
     })
     this.#script.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.#seen += text

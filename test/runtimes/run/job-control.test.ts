@@ -58,7 +58,7 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(withReason('job control of
     user.type('kill %1; wait; cat /proc/sys/kernel/hostname\n')
     await user.sees(new RegExp(`t${process.pid}`))
     user.type('exit 3\n')
-    await user.sees(/exit\r\n.*bash-[\d.]+[#$] $/s)
+    await user.sees(/exit\r\n.*typist> $/s)
     user.type('echo status $?\n')
     await user.sees(/status 3/)
   })

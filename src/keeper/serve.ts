@@ -72,7 +72,7 @@ class Service {
   constructor(sockets: Sockets, config: Config) {
     this.#sockets = sockets
     this.#config = config
-    this.#log = new Log(config.log.level, undefined, isJournalStream(2))
+    this.#log = new Log(config.log.level, isJournalStream(2))
     this.#calls = new CallLog(
       (container, details, { level, message }) => this.#log.write(level, message, { container, ...details }),
       (record, container) => this.#settingOf(record, container),
@@ -124,7 +124,7 @@ class Service {
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()
     this.#manager.ready(keeper.status)
-    const leave = (): void => this.#calls.close()
+    const leave = (): void => this.#closeLog()
     this.#reexec = new Reexec(keeper, this.#manager, this.#log, { mode: this.#config.reload, leave })
     if (this.#isReloadDue) this.#reload()
   }
@@ -171,8 +171,13 @@ class Service {
 
   #exit(status: number): never {
     this.#keeper?.close()
-    this.#calls.close()
+    this.#closeLog()
     return exitGroup(status)
+  }
+
+  #closeLog(): void {
+    this.#calls.close()
+    this.#log.close()
   }
 }
 

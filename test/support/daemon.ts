@@ -81,6 +81,16 @@ export class Daemon {
     return this.#said.split('\n')
   }
 
+  /** Reads nothing that it says until the action is over. */
+  async unheard<T>(action: () => Promise<T>): Promise<T> {
+    this.#child.stderr!.pause()
+    try {
+      return await action()
+    } finally {
+      this.#child.stderr!.resume()
+    }
+  }
+
   /** How often it has said this. */
   logged(message: string): number {
     return this.log.filter((line) => line.message === message).length

@@ -28,19 +28,34 @@ const run = ({ socket }: Daemon, options: readonly string[], script: string) =>
 const linesAbout = (own: Daemon, id: string, message: string) =>
   own.log.filter((line) => line.container === id && line.message === message)
 
-test('a container that makes calls of 600 kinds: each has a line, or is in the count', {
-  timeout: 120_000,
-}, async () => {
-  const own = await daemon()
-  const script = 'i=0; while [ $i -lt 600 ]; do mknod /nowhere/n c 10 $((300 + i)) 2>&1; i=$((i + 1)); done | wc -l'
-  expect((await run(own, ['--id', 'noisy'], script)).stdout.trim()).toBe('600')
-  await until('its end is logged', () => linesAbout(own, 'noisy', 'container ended').length === 1)
-  const calls = linesAbout(own, 'noisy', 'call')
-  const counts = linesAbout(own, 'noisy', 'calls without a line of their own')
+const NOISY = 'i=0; while [ $i -lt 600 ]; do mknod /nowhere/n c 10 $((300 + i)) 2>&1; i=$((i + 1)); done | wc -l'
+
+async function expectAll(own: Daemon, id: string): Promise<void> {
+  await until('its end is logged', () => linesAbout(own, id, 'container ended').length === 1)
+  const calls = linesAbout(own, id, 'call')
+  const counts = linesAbout(own, id, 'calls without a line of their own')
   const counted = counts.flatMap(({ leftOut }) => Object.values(leftOut as Record<string, number>))
   expect(counts.every(({ level }) => level === 'notice')).toBe(true)
   expect(calls.length).toBeLessThanOrEqual(512)
   expect(calls.length + counted.reduce((sum, each) => sum + each, 0)).toBe(600)
+}
+
+test('a container that makes calls of 600 kinds: each has a line, or is in the count', {
+  timeout: 120_000,
+}, async () => {
+  const own = await daemon()
+  expect((await run(own, ['--id', 'noisy'], NOISY)).stdout.trim()).toBe('600')
+  await expectAll(own, 'noisy')
+})
+
+test('no line is lost or torn while nobody reads the log', { timeout: 120_000 }, async () => {
+  const own = await daemon()
+  const ids = ['one', 'two', 'three', 'four']
+  await own.unheard(async () => {
+    for (const id of ids) expect((await run(own, ['--id', id], NOISY)).stdout.trim()).toBe('600')
+  })
+  for (const id of ids) await expectAll(own, id)
+  expect(own.said.filter((line) => line !== '' && !/^\{.*\}$/.test(line))).toEqual([])
 })
 
 test('a call whose key is off names the key, and who switched it off', { timeout: 120_000 }, async () => {

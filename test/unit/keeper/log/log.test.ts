@@ -7,7 +7,7 @@ import { logLevels } from '../../../../src/policy/config.ts'
 test('a line begins with the priority of its level where the journal takes it, and nowhere else', () => {
   const lines: string[] = []
   for (const has of [true, false]) {
-    const log = new Log('debug', (line) => lines.push(line), has)
+    const log = new Log('debug', has, { write: (line) => lines.push(line), close: () => {} })
     for (const level of logLevels) log.write(level, 'x')
   }
   expect(lines.map((line) => line.slice(0, 4))).toEqual([
@@ -18,7 +18,7 @@ test('a line begins with the priority of its level where the journal takes it, a
 
 test('a level is left out if the configuration wants only more important ones', () => {
   const lines: string[] = []
-  const log = new Log('notice', (line) => lines.push(JSON.parse(line).level))
+  const log = new Log('notice', false, { write: (line) => lines.push(JSON.parse(line).level), close: () => {} })
   for (const level of logLevels) log.write(level, 'x')
   expect(lines).toEqual(['notice', 'warn', 'error'])
 })

@@ -149,7 +149,7 @@ export class Pool {
     for (const container of this.#containers.keys()) {
       if (this.#state.hasWaited(container)) this.#options.onWaited(container)
       // A dear container may have one call in flight; if that call hangs, the others must not wait for it for ever.
-      if (this.#state.muted(container) > 0 && !this.#state.share.isDear(container)) this.#listeners.unmute(container)
+      if (this.#state.muted(container) > 0 && !this.#state.inTurn.isDear(container)) this.#listeners.unmute(container)
     }
   }
 

@@ -1,11 +1,16 @@
 import { now } from '../../kernel/clock.ts'
 
 /**
- * The time that a call may take: most take a tenth of it, a third on a slow machine with other work. Dear calls take 10
- * to 10,000 ms.
+ * The time that a call may take before its container has one call in flight: most take a third of it, and all of it on
+ * a slow machine with other work, where that costs a container little.
  */
-const CALL_MS = 1
-/** Beyond CALL_MS, the calls of a container may take a tenth of one processor. */
+export const IN_TURN_MS = 0.25
+/**
+ * The time that a call may take before its container is served at the usual priority, so that it waits for tasks that
+ * have a higher one. No usual call takes so long. Calls that are made to be dear take 10 to 10,000 ms.
+ */
+export const SLOW_MS = 1
+/** Beyond that, the calls of a container may take a tenth of one processor. */
 const PARTS = 10
 /**
  * How much they may take at once, in milliseconds of the time that pays for it: a new thread compiles what it runs
@@ -18,22 +23,21 @@ const LONGEST_MS = 5000
 /**
  * A token bucket (GCRA) for each container, on the processor time of its calls. A container can make calls that cost a
  * thousand times what others cost. So a container whose calls take more than they may is dear, until time has paid for
- * them: it has one call in flight, which takes one processor at most, and the scheduler shares that with others. The
- * time that a call waits is not counted, nor are cheap calls, so that no number of them hides the dear ones.
+ * them. One table says whose calls are made in turn (IN_TURN_MS): such a container has one call in flight, which takes
+ * one processor at most. Another says whose calls are slow (SLOW_MS): the scheduler shares that processor with others.
+ * The time that a call waits is not counted, nor are cheap calls, so that no number of them hides the dear ones.
  *
  * Invariant: any thread may call everything. Of two threads that charge a container at once, one may charge nothing.
  */
 export class FairShare {
   /** The millisecond at which a container will have paid for what its calls took. */
   readonly #due: Int32Array
+  /** The time that a call may take, in milliseconds. */
+  readonly #callMs: number
 
-  constructor(due: Int32Array) {
+  constructor(due: Int32Array, callMs: number) {
     this.#due = due
-  }
-
-  /** Did a call take so little time, waiting included, that it need not be counted? @param ms the time that it took */
-  static isCheap(ms: number): boolean {
-    return ms <= CALL_MS
+    this.#callMs = callMs
   }
 
   /**
@@ -42,7 +46,7 @@ export class FairShare {
    * @param at the word of the container
    */
   charge(at: number, spent: number, ms = now()): void {
-    const price = Math.round(PARTS * (spent - CALL_MS))
+    const price = Math.round(PARTS * (spent - this.#callMs))
     if (price > 0) this.#due[at] = ms + Math.min(this.#ahead(at, ms) + price, LONGEST_MS)
   }
 

@@ -19,7 +19,7 @@ import { CONTAINERS, LISTENERS } from '../tables/limits.ts'
 import { LISTENER_TABLE_WORDS, ListenerTable } from '../tables/listener-table.ts'
 import { WalkerTable } from '../tables/walker-table.ts'
 import { SEED_BYTES } from './caller-device-rules.ts'
-import { FairShare } from './fair-share.ts'
+import { FairShare, IN_TURN_MS, SLOW_MS } from './fair-share.ts'
 import { LANE_WORDS, Lanes } from './lane.ts'
 
 /** Mounts of one container: each holds kernel memory that is charged to us. */
@@ -48,7 +48,8 @@ const SIZES = {
   containerMounts: CONTAINERS,
   containerMuted: CONTAINERS,
   containerWaited: CONTAINERS,
-  share: CONTAINERS,
+  inTurn: CONTAINERS,
+  slow: CONTAINERS,
   deviceRules: RULES_WORDS * CONTAINERS,
   rulesPace: CONTAINERS,
   rulesSeed: SEED_BYTES / Int32Array.BYTES_PER_ELEMENT,
@@ -103,8 +104,10 @@ export class SharedState {
   readonly #containerWaited: Int32Array
   /** Which of the threads do what may take long, and the priority of all others. */
   readonly lanes: Lanes
-  /** Which containers take more of the processors than they should. */
-  readonly share: FairShare
+  /** Whose calls are made in turn, since they take more of the processors than they should. */
+  readonly inTurn: FairShare
+  /** Whose calls take so much that they are served in the slow lane too. */
+  readonly slow: FairShare
 
   /** @param buffer of the thread that made it first; without one it is made */
   constructor(buffer = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT)) {
@@ -127,7 +130,8 @@ export class SharedState {
     this.#containerMounts = part('containerMounts')
     this.#containerMuted = part('containerMuted')
     this.#containerWaited = part('containerWaited')
-    this.share = new FairShare(part('share'))
+    this.inTurn = new FairShare(part('inTurn'), IN_TURN_MS)
+    this.slow = new FairShare(part('slow'), SLOW_MS)
     this.deviceRules = new DeviceRulesCache(part('deviceRules'), seconds)
     this.rulesPace = new ProbePace(part('rulesPace'), now)
     this.rulesSeed = this.#seed(part('rulesSeed'))
@@ -211,8 +215,18 @@ export class SharedState {
     Atomics.add(this.#containerStrikes, container, 1)
   }
 
+  /** A call of this container has taken `ms` milliseconds of processors. */
+  charge(container: number, ms: number): void {
+    this.inTurn.charge(container, ms)
+    this.slow.charge(container, ms)
+  }
+
   /** Must the calls of this container be served by a thread that does not lead? */
   distrusts(container: number): boolean {
+    return this.inTurn.isDear(container) || this.#hasStruck(container)
+  }
+
+  #hasStruck(container: number): boolean {
     return this.#containerStrikes[container]! >= STRIKES && this.#containerForgiven[container]! > seconds()
   }
 
@@ -220,7 +234,8 @@ export class SharedState {
   resetContainer(container: number): void {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
-    this.share.forget(container)
+    this.inTurn.forget(container)
+    this.slow.forget(container)
     this.deviceRules.forget(container)
     this.rulesPace.forget(container)
     this.sysinfo.forget(container)

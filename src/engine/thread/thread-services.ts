@@ -128,7 +128,7 @@ export class ThreadServices {
     const walker = this.#state.walkers.get(container)
     if (typeof walker === 'string') throw new ContinueError(walker === 'never' ? 'noWalker' : 'walkerStuck')
     try {
-      const onWorked = (ms: number): void => this.#state.share.charge(container, ms)
+      const onWorked = (ms: number): void => this.#state.charge(container, ms)
       return requestWalk({ socket: new Fd(walker), onWorked }, start, status, goal)
     } catch (error) {
       if (!(error instanceof WalkerStuck)) throw error

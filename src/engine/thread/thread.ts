@@ -18,7 +18,7 @@ import type { Leadership } from '../leader/leadership.ts'
 import { LxcProxyReceiver } from '../lxc/lxc-proxy.ts'
 import { Replays } from '../replay/replay.ts'
 import { type Call, Server } from '../serve/server.ts'
-import { FairShare } from './fair-share.ts'
+import { IN_TURN_MS } from './fair-share.ts'
 import { KnownContainers } from './known-containers.ts'
 import type { Lane } from './lane.ts'
 import { SharedState } from './shared-state.ts'
@@ -233,16 +233,16 @@ class EngineThread {
    */
   #charge({ container: { index }, start }: Call, accounted: number): void {
     const took = now() - start
-    if (FairShare.isCheap(took)) return
+    if (took <= IN_TURN_MS) return
     // All callers wait for the leader, so it must not lose its processor now, as `threadTime` may let it. The less
     // exact time is enough: a leader that serves a call serves alone.
     const time = this.#leadership.isOurs ? accountedTime() : threadTime()
-    this.#state.share.charge(index, Math.min(took, time - accounted))
+    this.#state.charge(index, Math.min(took, time - accounted))
   }
 
   /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */
   #handOverOrKeep({ container: { index }, start }: Call): void {
-    if (this.#state.share.isDear(index)) this.#mayBlock()
+    if (this.#state.slow.isDear(index)) this.#mayBlock()
     else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
     else if (this.#state.distrusts(index)) this.#handOver()
     else if (!this.#server.isBrief && this.#epoll.isReady) this.#leadership.receiveTogether(index, start)
@@ -255,7 +255,7 @@ class EngineThread {
    */
   #capOf({ index }: Container): number {
     const { callsPerContainer, calls } = this.#data
-    return this.#state.calls >= calls / 2 || this.#state.share.isDear(index) ? 1 : callsPerContainer
+    return this.#state.calls >= calls / 2 || this.#state.inTurn.isDear(index) ? 1 : callsPerContainer
   }
 
   #take(listener: number, container: Container): number {

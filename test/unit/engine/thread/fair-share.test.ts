@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { FairShare } from '../../../../src/engine/thread/fair-share.ts'
 
-const table = (): FairShare => new FairShare(new Int32Array(new SharedArrayBuffer(8)))
+const table = (): FairShare => new FairShare(new Int32Array(new SharedArrayBuffer(8)), 1)
 
 test('calls that cost what most do are never dear, however many there are', () => {
   const share = table()

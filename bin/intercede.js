@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 import { existsSync } from 'node:fs'
 
+// Node would open its inspector, on which every local user could run code in this process: processes/no-inspector.ts.
+process.on('SIGUSR1', () => {})
+
 // A process that goes on as this program: whoever asks it to once more shall not end it, as SIGHUP does before it is loaded.
 if (process.env.INTERCEDE_LEFT) process.on('SIGHUP', () => {})
 

@@ -1,3 +1,4 @@
+import '../processes/no-inspector.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'

@@ -1,4 +1,5 @@
 import { build } from './build-id.ts'
+import { NO_INSPECTOR } from './no-inspector.ts'
 import { NODE, SEARCH_PATH } from './program-files.ts'
 
 /** Our programs, and how much memory the new objects of each get, in MiB: a larger space has longer pauses. */
@@ -37,7 +38,7 @@ export function nodeProgram(name: keyof typeof PROGRAMS): NodeProgram {
   const { main, semiSpace } = PROGRAMS[name]
   return {
     node: NODE,
-    flags: [`--max-semi-space-size=${semiSpace}`, '--stack-trace-limit=0'],
+    flags: [NO_INSPECTOR, `--max-semi-space-size=${semiSpace}`, '--stack-trace-limit=0'],
     main: moduleUrl(main).pathname,
     build,
     how: { env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH }, cwd: '/' },

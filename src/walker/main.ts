@@ -1,3 +1,4 @@
+import '../processes/no-inspector.ts'
 import { readFileSync } from 'node:fs'
 import type { HostId, PathBytes, Tid } from '../abi/brand.ts'
 import { capBit } from '../abi/capability.ts'

@@ -147,6 +147,7 @@ class Service {
 
   #hear(event: KeeperEvent): void {
     this.#learn(event)
+    if (event.type === 'program' && !this.#calls.takesProgram(event.id, event.program, Date.now())) return
     logEvent(this.#log, event)
     if (this.#keeper && STATUS_EVENTS.has(event.type)) this.#manager.status(this.#keeper.status)
   }

@@ -6,9 +6,12 @@ import { CallKinds, callName, describeKind, isRefusal } from './call-kinds.ts'
 const QUIET_MS = 60_000
 /** Limit for one container: it bounds the memory that a container can make the keeper use. */
 const KINDS_LIMIT = 256
-/** Limit of the lines of one container in QUIET_MS: what is more is counted. */
-const LINES_LIMIT = 256
-/** Limit of the names by which calls are counted: a call without a name has its number, of which there are many. */
+/**
+ * Limits of the lines of one container in QUIET_MS: what is more is counted. Calls that were done have lines of their
+ * own, so that none of them goes unsaid for a flood of others. Lines of programs are long.
+ */
+const LINES_LIMITS = { done: 64, others: 256, programs: 16 } as const
+/** Limit of the names by which lines are counted: a call without a name has its number, of which there are many. */
 const NAMES_LIMIT = 64
 const OTHERS = 'others'
 
@@ -31,67 +34,127 @@ type Write = (container: string, details: Readonly<Record<string, unknown>>, lin
 /** Tells whether `time` is in the minute after `start`. A time before `start` is not: the clock was set back. */
 const isWithin = (time: number, start: number): boolean => time >= start && time < start + QUIET_MS
 
-/** The calls of one container, since its lines were counted last. */
-class ContainerCalls {
-  readonly #kinds = new CallKinds<Said>(
-    KINDS_LIMIT,
-    (record) => ({ name: callName(record), last: undefined, suppressed: 0 }),
-    ({ name, suppressed }) => this.#count(name, suppressed),
-  )
+/** Lines of one sort of one container: so many a minute, and how many were left out, by name. */
+class Lines {
+  readonly #limit: number
   readonly #left = new Map<string, number>()
-  #start = 0
   #lines = 0
 
-  /** Finds what was said of the kind of a call. */
-  kindOf(record: CallRecord): Said {
-    return this.#kinds.of(record)
+  constructor(limit: number) {
+    this.#limit = limit
   }
+
+  begin(): void {
+    this.#lines = 0
+  }
+
+  /** Takes one of the lines of this minute. @returns false if there is none left */
+  take(): boolean {
+    return this.#lines < this.#limit && ++this.#lines > 0
+  }
+
+  count(name: string, lines: number): void {
+    if (lines === 0) return
+    const known = this.#left.has(name) || this.#left.size < NAMES_LIMIT ? name : OTHERS
+    this.#left.set(known, (this.#left.get(known) ?? 0) + lines)
+  }
+
+  /** @returns how many were left out since this was called last */
+  leftOut(): Readonly<Record<string, number>> | undefined {
+    if (this.#left.size === 0) return undefined
+    const left = Object.fromEntries(this.#left)
+    this.#left.clear()
+    return left
+  }
+}
+
+/** Calls of one container that were done, or those that were not. */
+class Calls {
+  readonly lines: Lines
+  readonly #kinds: CallKinds<Said>
+
+  constructor(limit: number) {
+    this.lines = new Lines(limit)
+    this.#kinds = new CallKinds<Said>(
+      KINDS_LIMIT,
+      (record) => ({ name: callName(record), last: undefined, suppressed: 0 }),
+      ({ name, suppressed }) => this.lines.count(name, suppressed),
+    )
+  }
+
+  /** @returns what was said of the kind of a call, if it has a line now */
+  take(record: CallRecord): Said | undefined {
+    const kind = this.#kinds.of(record)
+    if (kind.last !== undefined && isWithin(record.time, kind.last)) kind.suppressed++
+    else if (this.lines.take()) return kind
+    else {
+      this.lines.count(kind.name, kind.suppressed + 1)
+      kind.suppressed = 0
+    }
+    return undefined
+  }
+
+  end(): void {
+    for (const { name, suppressed } of this.#kinds.all) this.lines.count(name, suppressed)
+  }
+}
+
+/** Numbers of lines that were left out, by what they would have been about. */
+type LeftOut = Readonly<Record<string, Readonly<Record<string, number>>>>
+
+/** What is said of one container, since its lines were counted last. */
+class ContainerCalls {
+  readonly #done = new Calls(LINES_LIMITS.done)
+  readonly #others = new Calls(LINES_LIMITS.others)
+  readonly #programs = new Lines(LINES_LIMITS.programs)
+  #start = 0
 
   isOver(time: number): boolean {
     return !isWithin(time, this.#start)
   }
 
-  /** Begins a minute. @returns the calls of the minute before that had no line, by name; undefined if there are none */
-  begin(time: number): Readonly<Record<string, number>> | undefined {
+  /** Begins a minute. @returns what had no line in the minute before; undefined if there is nothing */
+  begin(time: number): LeftOut | undefined {
     this.#start = time
-    this.#lines = 0
-    return this.#take()
+    for (const lines of [this.#done.lines, this.#others.lines, this.#programs]) lines.begin()
+    return this.#leftOut()
   }
 
-  /** Takes one of the lines of this minute. @returns false if there is none left: the calls are counted instead */
-  takesLine(kind: Said): boolean {
-    if (this.#lines < LINES_LIMIT) {
-      this.#lines++
-      return true
-    }
-    this.#count(kind.name, kind.suppressed + 1)
-    kind.suppressed = 0
+  take(record: CallRecord): Said | undefined {
+    return (record.verdict === 'act' ? this.#done : this.#others).take(record)
+  }
+
+  takeProgram(name: string): boolean {
+    if (this.#programs.take()) return true
+    this.#programs.count(name, 1)
     return false
   }
 
-  /** @returns all calls that were not said so far, by name */
-  end(): Readonly<Record<string, number>> | undefined {
-    for (const { name, suppressed } of this.#kinds.all) this.#count(name, suppressed)
-    return this.#take()
+  /** @returns all that was not said so far */
+  end(): LeftOut | undefined {
+    this.#done.end()
+    this.#others.end()
+    return this.#leftOut()
   }
 
-  #count(name: string, calls: number): void {
-    if (calls === 0) return
-    const known = this.#left.has(name) || this.#left.size < NAMES_LIMIT ? name : OTHERS
-    this.#left.set(known, (this.#left.get(known) ?? 0) + calls)
-  }
-
-  #take(): Readonly<Record<string, number>> | undefined {
-    if (this.#left.size === 0) return undefined
-    const calls = Object.fromEntries(this.#left)
-    this.#left.clear()
-    return calls
+  #leftOut(): LeftOut | undefined {
+    const [done, others, programs] = [
+      this.#done.lines.leftOut(),
+      this.#others.lines.leftOut(),
+      this.#programs.leftOut(),
+    ]
+    if (!done && !others && !programs) return undefined
+    return {
+      ...(others ? { leftOut: others } : {}),
+      ...(done ? { leftOutDone: done } : {}),
+      ...(programs ? { leftOutPrograms: programs } : {}),
+    }
   }
 }
 
 /**
  * Logs calls: at most one line a minute for each container, call and reason, with the number of suppressed calls, and
- * at most LINES_LIMIT lines a minute for each container. No call goes unsaid: what has no line is counted, and the
+ * at most LINES_LIMITS lines a minute for each container. No call goes unsaid: what has no line is counted, and the
  * numbers are said in a line of the next minute, or when the container ends.
  */
 export class CallLog {
@@ -106,20 +169,25 @@ export class CallLog {
 
   add(record: CallRecord, container: string): void {
     const { time, verdict } = record
-    const calls = this.#containers.get(container) ?? new ContainerCalls()
-    this.#containers.set(container, calls)
-    if (calls.isOver(time)) this.#count(container, calls.begin(time))
-    const kind = calls.kindOf(record)
-    if (kind.last !== undefined && isWithin(time, kind.last)) {
-      kind.suppressed++
-      return
-    }
-    if (!calls.takesLine(kind)) return
+    const kind = this.#of(container, time).take(record)
+    if (!kind) return
     const since = kind.suppressed ? { since: kind.suppressed } : {}
     const details = { syscall: kind.name, verdict, ...describeKind(record), ...this.#more(record, container), ...since }
     kind.last = time
     kind.suppressed = 0
     this.#write(container, details, { level: isRefusal(record) ? 'notice' : 'info', message: 'call' })
+  }
+
+  /** Tells whether the failure of a program in a container has a line; else it is counted. */
+  takesProgram(container: string, program: string, time: number): boolean {
+    return this.#of(container, time).takeProgram(program)
+  }
+
+  #of(container: string, time: number): ContainerCalls {
+    const calls = this.#containers.get(container) ?? new ContainerCalls()
+    this.#containers.set(container, calls)
+    if (calls.isOver(time)) this.#count(container, calls.begin(time))
+    return calls
   }
 
   /** Says what was left out of minutes that are over. To be called once a second. */
@@ -138,7 +206,7 @@ export class CallLog {
     for (const container of [...this.#containers.keys()]) this.forget(container)
   }
 
-  #count(container: string, leftOut: Readonly<Record<string, number>> | undefined): void {
-    if (leftOut) this.#write(container, { leftOut }, { level: 'notice', message: 'calls without a line of their own' })
+  #count(container: string, leftOut: LeftOut | undefined): void {
+    if (leftOut) this.#write(container, leftOut, { level: 'notice', message: 'calls without a line of their own' })
   }
 }

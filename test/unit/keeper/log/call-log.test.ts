@@ -84,6 +84,29 @@ test('a container that floods its log hides nothing from the count, and takes no
   expect(counts(lines)).toEqual([{ mount: 1 }])
 })
 
+test('a flood of refused calls takes no line from a call that was done, and hides none in the count', () => {
+  const { lines, log: calls } = log()
+  const done = { verdict: 'act', reason: 'done', a: 0, b: 0 } as const
+  for (let b = 0; b < 1000; b++) calls.add(record({ b }), 'c')
+  calls.add(record(done), 'c')
+  expect(lines.at(-1)).toMatchObject(['c', { syscall: 'mknod', verdict: 'act', reason: 'done' }, { level: 'info' }])
+  calls.add(record(done), 'c')
+  calls.forget('c')
+  expect(lines.at(-1)).toMatchObject(['c', { leftOut: { mknod: 744 }, leftOutDone: { mknod: 1 } }, { message: COUNT }])
+})
+
+test('programs that fail all the time have sixteen lines a minute, and are counted', () => {
+  const { lines, log: calls } = log()
+  const takes = (time: number, count: number): number =>
+    Array.from({ length: count }, () => calls.takesProgram('c', 'fuse2fs', time)).filter(Boolean).length
+  expect([takes(0, 10), takes(59_000, 10), takes(60_000, 300)]).toEqual([10, 6, 16])
+  calls.forget('c')
+  expect(lines.map(([, details]) => details)).toEqual([
+    { leftOutPrograms: { fuse2fs: 4 } },
+    { leftOutPrograms: { fuse2fs: 284 } },
+  ])
+})
+
 test('every call has a line, stands in the number of one, or is counted by the end of the container', () => {
   const { lines, log: calls } = log()
   let made = 0

@@ -1,4 +1,5 @@
 import { output } from '../runtimes/launch/stdio.ts'
+import { oneLine } from '../shared/one-line.ts'
 
 /** What `run` says of itself on standard error, beside the container's output. */
 export interface Notes {
@@ -16,7 +17,7 @@ export class NotesAtEnd implements Notes {
   }
 
   async end(): Promise<void> {
-    for (const text of this.#texts) process.stderr.write(`intercede: ${text}\n`)
+    for (const text of this.#texts) process.stderr.write(`intercede: ${oneLine(text)}\n`)
   }
 }
 
@@ -27,7 +28,7 @@ export class NotesAtOnce implements Notes {
   readonly #end = process.stderr.isTTY ? '\r\n' : '\n'
 
   say(text: string): void {
-    this.#stream.write(`intercede: ${text}${this.#end}`)
+    this.#stream.write(`intercede: ${oneLine(text)}${this.#end}`)
   }
 
   end(): Promise<void> {

@@ -1,14 +1,11 @@
+import { oneLine } from '../shared/one-line.ts'
 import { STATUS } from './usage.ts'
-
-/** Shows a text on one line: an argument, a file name or a runtime may have put control characters into it. */
-const onOneLine = (text: string): string =>
-  text.trim().replaceAll(/\p{Cc}/gu, (character) => JSON.stringify(character).slice(1, -1))
 
 /** Says one sentence on standard error. If that cannot be written to, nobody can be told. */
 export function say(text: string): void {
   listen(process.stderr, () => {})
   attempt(
-    () => process.stderr.write(`intercede: ${onOneLine(text)}\n`),
+    () => process.stderr.write(`intercede: ${oneLine(text)}\n`),
     () => {},
   )
 }

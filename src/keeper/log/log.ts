@@ -1,4 +1,5 @@
 import { type LogLevel, logLevels } from '../../policy/config.ts'
+import { oneLine } from '../../shared/one-line.ts'
 import { LineWriter } from './line-writer.ts'
 
 /** The priorities of syslog, by which `journalctl -p` selects. */
@@ -40,6 +41,6 @@ export class Log {
 
   #line(level: LogLevel, message: string, details: Readonly<Record<string, unknown>>): string {
     const priority = this.#hasPriorities ? `<${priorities[level]}>` : ''
-    return `${priority}${JSON.stringify({ time: new Date().toISOString(), level, message, ...details })}\n`
+    return `${priority}${oneLine(JSON.stringify({ time: new Date().toISOString(), level, message, ...details }))}\n`
   }
 }

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { Locks } from '../../../src/shared/lock.ts'
+import { oneLine } from '../../../src/shared/one-line.ts'
 import { OneShot } from '../../../src/shared/one-shot.ts'
 import { struct } from '../../../src/shared/struct.ts'
 import { load64, low32, setAndWake, store64, waitWhile } from '../../../src/shared/words.ts'
@@ -57,4 +58,11 @@ test('Locks.during() lets go also when the action throws', () => {
   expect(() => locks.during(0, fails)).toThrow('of a test')
   expect(locks.during(0, () => 3)).toBe(3)
   expect(locks.tryTake(0)).toBe(true)
+})
+
+test('oneLine() leaves what a reader sees, and shows what moves a cursor, ends a line or turns its direction', () => {
+  expect(oneLine(' Käse “ü” 例 😀\n')).toBe('Käse “ü” 例 😀')
+  expect(oneLine('a\nb\r\u001b[31m\u007f\u009b\u2028\u202e\u{e0041}')).toBe(
+    'a\\nb\\r\\u001b[31m\\u007f\\u009b\\u2028\\u202e\\udb40\\udc41',
+  )
 })

@@ -23,6 +23,15 @@ test('a level is left out if the configuration wants only more important ones', 
   expect(lines).toEqual(['notice', 'warn', 'error'])
 })
 
+test('a line is JSON, and has no character that a terminal or a reader of lines would take for more', () => {
+  const lines: string[] = []
+  const log = new Log('debug', false, { write: (line) => lines.push(line), close: () => {} })
+  const words = 'a\u009b\u2028\u202e\u007f\u{e0041}\n"ä'
+  log.write('warn', 'x', { words })
+  expect(lines[0]).toMatch(/^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+\n$/u)
+  expect(JSON.parse(lines[0]!)).toMatchObject({ words })
+})
+
 test('isJournalStream() takes nobody at the word of the environment', () => {
   const fd = openSync('/dev/null', 'r')
   try {

@@ -10,7 +10,10 @@ import type { Container } from '../identity/container.ts'
 
 /** A program that a runtime starts in a container enters these namespaces of the container's init. */
 const NAMESPACES = ['user', 'mnt', 'pid', 'net', 'ipc', 'uts', 'cgroup', 'time'].map((name) => cstring(`ns/${name}`))
-const TEXT_LIMIT = 1024 * 1024
+/** A mount namespace has 100,000 mounts at most, unless fs.mount-max says otherwise: their lines fit. */
+const TEXT_LIMIT = 32 * 1024 * 1024
+/** The kernel fills it with whole lines at each read. There is one for each thread. */
+const piece = Buffer.alloc(32 * 1024)
 
 /**
  * Requires that the caller is where the runtime would start a program: in the namespaces, below the root directory
@@ -57,8 +60,11 @@ const labelOf = (task: Handle): string | undefined => orUndefined('any', () => r
  */
 export function readProcText(task: Handle, name: string, limit = TEXT_LIMIT): string {
   using file = openat(task.raw, cstring(name), O_RDONLY)
-  const bytes = Buffer.alloc(limit)
-  let length = 0
-  for (let more = 1; more > 0 && length < limit; length += more) more = read(file, bytes.subarray(length))
-  return bytes.toString('latin1', 0, length)
+  let text = ''
+  while (text.length < limit) {
+    const length = read(file, piece.subarray(0, limit - text.length))
+    if (length === 0) break
+    text += piece.toString('latin1', 0, length)
+  }
+  return text
 }

@@ -46,6 +46,8 @@ export const parseMountinfo = (text: string): Mount[] =>
 
 /** Returns the mount with this id. It does not parse the others, since there may be thousands. */
 export function findMount(text: string, id: number): Mount | undefined {
-  const line = text.split('\n').find((each) => each.startsWith(`${id} `))
-  return line === undefined ? undefined : parseLine(line)
+  const start = text.startsWith(`${id} `) ? 0 : text.indexOf(`\n${id} `) + 1
+  if (start === 0 && !text.startsWith(`${id} `)) return undefined
+  const end = text.indexOf('\n', start)
+  return parseLine(text.slice(start, end < 0 ? text.length : end))
 }

@@ -1,9 +1,9 @@
 // What the journal costs: all that is written of one call from its receipt to its answer, in the memory that survives.
-import { STATE } from '../dist/calls/slot.js'
-import { journalSize } from '../dist/engine/journal/layout.js'
-import { Slots } from '../dist/engine/journal/slots.js'
-import { map, memfd } from '../dist/kernel/shared-memory.js'
-import { effectiveLimits } from '../dist/policy/config.js'
+import { STATE } from '../out/calls/slot.js'
+import { journalSize } from '../out/engine/journal/layout.js'
+import { Slots } from '../out/engine/journal/slots.js'
+import { map, memfd } from '../out/kernel/shared-memory.js'
+import { effectiveLimits } from '../out/policy/limits.js'
 
 const CALLS = 200_000
 const ROUNDS = 9

@@ -1,11 +1,24 @@
 // docs/performance.md and docs/performance.svg from one run.
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { number, OURS } from './report.js'
 
 /** @typedef {import('./report.js').Summary} Summary */
 /** @typedef {Record<string, string | number>} Facts */
 
 const docs = (/** @type {string} */ name) => new URL(`../docs/${name}`, import.meta.url)
+
+const STARTS = /(?<=<!-- starts: [^\n]*-->\n\n)[\s\S]*?(?=\n\n<!-- end of starts -->)/
+
+/** Writes what starts cost, and leaves all else of the page as it is. */
+export function writeStarts(/** @type {string} */ text) {
+  const old = readFileSync(docs('performance.md'), 'utf8')
+  writeFileSync(
+    docs('performance.md'),
+    old.replace(STARTS, () => text),
+  )
+}
+
+const startsNow = () => STARTS.exec(readFileSync(docs('performance.md'), 'utf8'))?.[0] ?? ''
 
 /** Writes both. */
 export function writeDocs(/** @type {Summary[]} */ benches, /** @type {Facts} */ facts) {
@@ -54,6 +67,18 @@ before and does not count. A multiple is taken within each round; all figures ar
 ![The same as a plot](performance.svg)
 
 ${benches.map(section).join('\n')}
+## Starts
+
+N is \`node -e 0\` of the same run: what is executed by Node takes no less. Each command runs once a round, in turn with the
+others; a ratio is taken within each round, and all figures are medians over the rounds. The bundles of the build are loaded with
+the code that V8 has made of them before (\`scripts/code-cache.js\`).
+
+<!-- starts: written by "npm run bench -- --cold --write-docs" -->
+
+${startsNow()}
+
+<!-- end of starts -->
+
 ## Where
 
 ${Object.entries(facts)

@@ -1,8 +1,8 @@
-// npm run bench -- [--rounds N] [--count N] [--only WORD] [--without-intercede] [--write-docs]
+// npm run bench -- [--rounds N] [--count N] [--only WORD] [--without-intercede] [--cold] [--write-docs]
 //
 // Measures, in one run and interleaved so that the machine's mood is the same for all: the native call, the bare C
 // notifier (notifier.c) and the shipped daemon. Prints ratios and medians over the rounds; every sample goes to
-// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. Needs root and gcc. The npm script runs
+// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. With --cold it measures starts instead (cold.js). Needs root and gcc. The npm script runs
 // it in a mount namespace of its own, so no mount outlives it.
 import { execFileSync } from 'node:child_process'
 import {
@@ -21,8 +21,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { cold, coldSection, coldTable } from './cold.js'
 import { journalCost } from './journal.js'
-import { writeDocs } from './page.js'
+import { writeDocs, writeStarts } from './page.js'
 import { OURS, summarize, table } from './report.js'
 import { BASE, compile, intercede, native, notifier, Servers, unfiltered } from './sides.js'
 
@@ -40,6 +41,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '15' },
     count: { type: 'string', default: '2000' },
     only: { type: 'string', default: '' },
+    cold: { type: 'boolean', default: false },
     'without-intercede': { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
   },
@@ -181,7 +183,7 @@ async function interleave({ name, unit, loop, container, fails, sides, goal }) {
 }
 
 /** What a reader must know to compare. */
-const facts = (loadBefore) => ({
+const machine = (loadBefore) => ({
   date: new Date().toISOString().slice(0, 10),
   kernel: release(),
   node: process.version,
@@ -189,6 +191,9 @@ const facts = (loadBefore) => ({
   'load before': loadBefore.toFixed(2),
   'load after': loadavg()[0].toFixed(2),
   rounds,
+})
+const facts = (loadBefore) => ({
+  ...machine(loadBefore),
   count,
   'the journal costs': `${journalCost().toFixed(2)} us a call (goal: under 0.5)`,
 })
@@ -225,6 +230,20 @@ async function removeAll(/** @type {Servers} */ servers, /** @type {string} */ f
   rmSync(folder, { recursive: true, force: true, maxRetries: 10 })
 }
 
+/** Measures starts instead of calls. */
+async function measureCold(
+  /** @type {Servers} */ servers,
+  /** @type {string} */ folder,
+  /** @type {number} */ loadBefore,
+) {
+  await intercede({}, servers, folder)
+  const rows = cold(folder, join(folder, 'intercede.sock'), rounds)
+  const where = machine(loadBefore)
+  console.log(coldTable(rows))
+  console.log(`\nEvery median: ${save(rows, where)}`)
+  if (options['write-docs']) writeStarts(coldSection(rows, where))
+}
+
 async function main() {
   if (process.getuid?.() !== 0) throw new Error('Cannot measure: this needs root')
   // Not /tmp, which is a tmpfs on many machines.
@@ -242,6 +261,10 @@ async function main() {
   process.once('SIGINT', abort).once('SIGTERM', abort)
   try {
     chmodSync(folder, 0o755)
+    if (options.cold) {
+      await measureCold(servers, folder, loadBefore)
+      return
+    }
     const programs = compile(folder)
     mountTmpfs(tmpfs)
     mkdirSync(GROUP)

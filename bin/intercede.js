@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { existsSync } from 'node:fs'
+const { existsSync } = require('node:fs')
 
 // Node would open its inspector, on which every local user could run code in this process: processes/no-inspector.ts.
 process.on('SIGUSR1', () => {})
@@ -7,9 +7,9 @@ process.on('SIGUSR1', () => {})
 // A process that goes on as this program: whoever asks it to once more shall not end it, as SIGHUP does before it is loaded.
 if (process.env.INTERCEDE_LEFT) process.on('SIGHUP', () => {})
 
-const main = new URL('../dist/cli/main.js', import.meta.url)
-if (!existsSync(main)) {
+const loader = `${__dirname}/../dist/load.js`
+if (!existsSync(loader)) {
   process.stderr.write('intercede: not built yet: run "npm run build" in the checkout\n')
   process.exit(125)
 }
-await import(main.href)
+require(loader).loadPart('cli')

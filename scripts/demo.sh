@@ -9,7 +9,7 @@ if ((EUID != 0)); then
 fi
 scripts/setup.sh run
 [[ -d node_modules/koffi || -d ../koffi ]] || npm ci --no-audit --no-fund
-[[ -e dist/cli/main.js ]] || npm run build
+[[ -e dist/build-id ]] || npm run build
 
 # show TITLE EXPECTED-STATUS ARGUMENT-OF-RUN...
 show() {

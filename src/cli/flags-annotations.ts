@@ -3,9 +3,11 @@ import { type Config, parseConfig } from '../policy/config.ts'
 import { PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { resolve } from '../policy/resolve.ts'
 import { settle } from '../policy/settings.ts'
-import { configFileIfThere, readConfiguration } from './daemon-config.ts'
+import { configFileIfThere } from './config-file.ts'
+import { readConfiguration } from './daemon-config.ts'
+import type { PolicyOptions } from './policy-options.ts'
 import { asUsage } from './usage.ts'
-import type { PolicyOptions, WantedPolicy } from './wanted-policy.ts'
+import type { WantedPolicy } from './wanted-policy.ts'
 
 type Annotation = readonly [key: string, value: string]
 

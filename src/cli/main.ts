@@ -1,18 +1,18 @@
 import { Command, CommanderError } from 'commander'
 import { refused } from './command-line.ts'
+import { command as doctor } from './doctor.ts'
+import { failedFlags } from './failed-flags.ts'
+import { command as flags } from './flags.ts'
 import { print, say } from './print.ts'
+import { command as profile } from './profile.ts'
+import { command as run } from './run.ts'
+import { command as serve } from './serve.ts'
 import { STATUS, statusFor, UsageError } from './usage.ts'
 import { version } from './version.ts'
 
-/** The file of each subcommand, loaded only when needed: most of the start-up time is loading. */
-const commands: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {
-  run: () => import('./run.ts'),
-  serve: () => import('./serve.ts'),
-  profile: () => import('./profile.ts'),
-  flags: () => import('./flags.ts'),
-  doctor: () => import('./doctor.ts'),
-}
-const isCommand = (word: string | undefined): word is string => word !== undefined && Object.hasOwn(commands, word)
+/** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
+const commands: readonly Command[] = [run, serve, profile, flags, doctor]
+const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)
 
 const help = `
 Exit status:
@@ -34,9 +34,7 @@ async function main([word, ...rest]: readonly string[]): Promise<void> {
     .addHelpText('after', help)
     .configureOutput({ writeOut: print, outputError: () => {} })
     .exitOverride()
-  const loaders = isCommand(word) ? [commands[word]!] : Object.values(commands)
-  for (const { command } of await Promise.all(loaders.map((load) => load())))
-    program.addCommand(command.copyInheritedSettings(program))
+  for (const command of commands) program.addCommand(command.copyInheritedSettings(program))
   await program.parseAsync(word === undefined ? [] : [word, ...rest], { from: 'user' })
 }
 
@@ -50,7 +48,7 @@ async function fail(error: unknown, [word, ...rest]: readonly string[]): Promise
   const told = error instanceof CommanderError ? refused(error, isCommand(word) ? word : undefined) : (error as Error)
   say(told.message)
   process.exitCode = statusFor(told)
-  if (word === 'flags' && !process.stdout.isTTY) print((await import('./failed-flags.ts')).failedFlags(rest))
+  if (word === 'flags' && !process.stdout.isTTY) print(failedFlags(rest))
 }
 
 const words = process.argv.slice(2)

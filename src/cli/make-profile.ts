@@ -1,8 +1,7 @@
 import { statSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, resolve } from 'node:path'
-import { InvalidArgumentError } from 'commander'
-import { type Cap, capabilities } from '../abi/capability.ts'
+import type { Cap } from '../abi/capability.ts'
 import { type GuardFacts, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
@@ -37,13 +36,6 @@ export interface Profile {
 /** The capabilities of podman's containers without --cap-add; rules of a base profile may depend on capabilities. */
 const usualCaps =
   'CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT'.split(' ')
-
-/** Reads the name of a capability, with or without `CAP_`, and collects it. */
-export function parseCap(text: string, earlier: readonly Cap[] = []): readonly Cap[] {
-  const cap = capabilities.find((name) => name === text.toUpperCase().replace(/^CAP_/, ''))
-  if (cap === undefined) throw new InvalidArgumentError('It must be a capability of Linux such as MKNOD or SYS_ADMIN.')
-  return [...earlier, cap]
-}
 
 function machine(): (typeof machines)[string] {
   const known = machines[process.arch]

@@ -4,8 +4,7 @@ import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
 import { NOTIFY } from '../filter/oci.ts'
 import { machines } from '../filter/target.ts'
 import { readText } from '../runtimes/text-file.ts'
-
-export const LXC_SOCKET = '/run/intercede/lxc.sock'
+import { LXC_SOCKET } from './sockets.ts'
 
 export interface LxcOptions {
   readonly rules: readonly Rule[]

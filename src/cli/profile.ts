@@ -1,90 +1,12 @@
 import { Command, Option } from 'commander'
-import type { Cap } from '../abi/capability.ts'
-import { lintProfile } from '../filter/lint.ts'
-import type { Target } from '../filter/target.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/key-names.ts'
 import { keys } from '../policy/keys.ts'
-import { ociRuntimes, runtimes } from '../runtimes/known/index.ts'
-import { lintMetadata } from './lint-metadata.ts'
-import { makeProfile, parseCap, profileIn, writeProfile } from './make-profile.ts'
-import { print } from './print.ts'
-import { LXC_SOCKET } from './profile-lxc.ts'
-import { SOCKET, socketPath } from './sockets.ts'
-import { asAnswer, mustBe } from './usage.ts'
-import { type PolicyOptions, policyOptions, wantedPolicy } from './wanted-policy.ts'
-
-interface Options extends PolicyOptions {
-  readonly format: 'oci' | 'lxc'
-  readonly runtime: string
-  readonly base?: string
-  readonly capAdd?: readonly Cap[]
-  readonly listener?: string
-  readonly user?: true
-  readonly output?: string
-  readonly check?: string
-}
-
-const targets = runtimes.flatMap(({ target }) => target ?? [])
-const unresolved = targets.filter(({ resolvesGuards }) => !resolvesGuards).map(({ name }) => name)
-
-/** Prints what is wrong or unwise in a profile. @throws {Error} if anything is wrong */
-function check(file: string, target: Target): void {
-  const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
-  const profile = profileIn(file, refuse)
-  const findings = [...lintProfile(profile, target), ...lintMetadata(profile)]
-  if (findings.length > 0) print(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
-  const count = findings.filter(({ is }) => is === 'wrong').length
-  if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it anew`)
-}
-
-/** The options that say something only beside others, or only without them. */
-const combinations = ({ format, base, capAdd }: Options, isGiven: (option: string) => boolean, target: Target) =>
-  [
-    [format === 'lxc' && isGiven('runtime'), '--runtime', 'the format lxc is for LXC alone; leave one of them out'],
-    [format === 'lxc' && isGiven('user'), '--user', 'LXC has no daemon of a user; leave it out'],
-    [
-      capAdd && (format === 'lxc' || target.resolvesGuards),
-      '--cap-add',
-      `it is for ${unresolved.join(' and ')}, others look at the capabilities of the container themselves; leave it out`,
-    ],
-    [capAdd && base === undefined, '--cap-add', 'it is about rules of a base profile; name one with --base'],
-  ] as const
-
-function mustCombine(options: Options, { isGiven, target }: Circumstances): void {
-  for (const [isWrong, option, why] of combinations(options, isGiven, target))
-    mustBe(!isWrong, `Cannot use ${option} here: ${why}`)
-}
-
-interface Circumstances {
-  readonly isGiven: (option: string) => boolean
-  readonly target: Target
-}
-
-function main(options: Options, self: Command): void {
-  const target = targets.find(({ name }) => name === options.runtime)!
-  const isGiven = (option: string): boolean => self.getOptionValueSource(option) === 'cli'
-  const { check: checked, format, output } = options
-  if (checked !== undefined) {
-    const others = self.options.filter(
-      (option) => !CHECKS.has(option.attributeName()) && isGiven(option.attributeName()),
-    )
-    mustBe(others.length === 0, `Cannot use ${others[0]?.long} with --check: it makes nothing; leave it out`)
-    asAnswer(() => check(checked, target))
-    return
-  }
-  mustCombine(options, { isGiven, target })
-  const wanted = wantedPolicy(options)
-  const { text, configuration = '' } = makeProfile(wanted, {
-    ...options,
-    target: format === 'oci' ? target : undefined,
-  })
-  if (output !== undefined) writeProfile(text, output)
-  print(output === undefined ? text : configuration)
-}
-
-/** The options that --check takes. */
-const CHECKS: ReadonlySet<string> = new Set(['check', 'runtime'])
+import { ociRuntimes } from '../runtimes/known/index.ts'
+import { parseCap } from './cap-option.ts'
+import { policyOptions } from './policy-options.ts'
+import { targets, unresolved } from './profile-targets.ts'
+import { LXC_SOCKET, SOCKET, socketPath } from './sockets.ts'
 
 const keyHelp = keyNames
   .map(
@@ -146,4 +68,4 @@ export const command = made
   .option('--output <file>', 'write there instead of to stdout')
   .option('--check <file>', 'make nothing, but say what is wrong or unwise about this profile')
   .addHelpText('after', examples)
-  .action(main)
+  .action(async (options, self) => (await import('./profile-command.ts')).profileCommand(options, self))

@@ -18,6 +18,8 @@ import { rulesFor } from '../syscalls/index.ts'
 import { FuseHint } from './fuse-hint.ts'
 import { asUsage } from './usage.ts'
 
+/** The leader and its deputy: most commands make one call at a time. */
+const THREADS = 2
 /** Limit of the wait for the engine to finish with a container that has ended. */
 const PATIENCE_MS = 2000
 
@@ -70,6 +72,7 @@ async function startKeeper(
   const open = new OpenContainers()
   const keeper = await Keeper.start({
     ...where,
+    threads: THREADS,
     resolve: () => ({ policy, details: {} }),
     onRecord: record,
     onEvent(event) {

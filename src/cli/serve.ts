@@ -1,25 +1,6 @@
-import { dirname, join } from 'node:path'
 import { Command, Option } from 'commander'
-import { requireSafeFiles } from '../doctor/own-files.ts'
-import { FORMAT } from '../keeper/persist/persisted-state.ts'
-import { serve } from '../keeper/serve.ts'
-import { type Config, parseConfig } from '../policy/config.ts'
-import { requireWhole } from '../processes/build-id.ts'
-import { requireKernel, requireUserNamespace } from '../processes/requirements.ts'
-import { describeConfig } from './check-config.ts'
-import { configFile, configFileIfThere, readConfiguration } from './daemon-config.ts'
-import { print } from './print.ts'
-import { SOCKET, socketPath, userSocket } from './sockets.ts'
-import { asAnswer, mustBe } from './usage.ts'
-
-interface Options {
-  readonly config?: string
-  readonly user?: boolean
-  readonly socket?: string
-  readonly lxcSocket?: string
-  readonly checkConfig?: true
-  readonly takesOver?: string
-}
+import { configFile } from './config-file.ts'
+import { SOCKET, socketPath } from './sockets.ts'
 
 export const command = new Command('serve')
   .description('the daemon: serves the containers that runtimes hand over')
@@ -71,36 +52,4 @@ It logs one JSON object a line on standard error, after the priority if that is 
 configuration again and goes on as the program that its files are now; without SIGHUP too, soon after
 they were replaced, unless reload is manual. No call is lost; if it cannot be, it says why and goes on as it is.`,
   )
-  .action(main)
-
-async function main({ config: given, checkConfig, takesOver, user = false, ...sockets }: Options): Promise<void> {
-  const file = given ?? configFileIfThere(user)
-  const read = (): Config => (file === undefined ? parseConfig('', '') : readConfiguration(file))
-  const config = checkConfig ? asAnswer(read) : read()
-  if (takesOver !== undefined) requireSuccessor(takesOver)
-  if (takesOver !== undefined || !checkConfig) requireSafeFiles(file === undefined ? [] : [file])
-  if (checkConfig) {
-    print(`${describeConfig(config, user).join('\n')}\n`)
-    return
-  }
-  requireUserNamespace(user)
-  requireKernel()
-  const ociSocket = sockets.socket ?? (user ? userSocket() : SOCKET)
-  // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.
-  const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(ociSocket), 'lxc.sock'))
-  mustBe(
-    ociSocket !== lxcSocketPath,
-    `Cannot serve on "${ociSocket}" twice: runtimes and LXC speak differently; give --lxc-socket a path of its own`,
-  )
-  await serve(
-    { socketPath: ociSocket, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user },
-    config,
-  )
-}
-
-/** @throws {Error} if we cannot take over the state of the running daemon, which has this format */
-function requireSuccessor(format: string): void {
-  requireWhole()
-  if (format !== String(FORMAT))
-    throw new Error(`Cannot take over from a program that stores format ${format}, not ${FORMAT}: restart it instead`)
-}
+  .action(async (options) => (await import('./serve-command.ts')).serveCommand(options))

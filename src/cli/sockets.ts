@@ -3,6 +3,8 @@ import { InvalidArgumentError } from 'commander'
 
 /** Default path of the socket on which runtimes connect. */
 export const SOCKET = '/run/intercede/oci.sock'
+/** Default path of the socket on which LXC's monitors connect. */
+export const LXC_SOCKET = '/run/intercede/lxc.sock'
 
 /** Default path of the same socket for a user's daemon. @throws {Error} if XDG_RUNTIME_DIR is not set */
 export function userSocket(): string {

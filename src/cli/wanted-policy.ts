@@ -1,4 +1,3 @@
-import { Option } from 'commander'
 import { type Rule, trappedBy } from '../calls/rule.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
@@ -10,24 +9,10 @@ import { mustServeUser } from '../policy/rootless.ts'
 import { effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
 import { didYouMean } from '../policy/suggest.ts'
 import { rulesFor } from '../syscalls/index.ts'
-import { configFile, readConfiguration } from './daemon-config.ts'
-import { collect } from './run-options.ts'
+import { configFile } from './config-file.ts'
+import { readConfiguration } from './daemon-config.ts'
+import type { PolicyOptions } from './policy-options.ts'
 import { asUsage, mustBe, UsageError } from './usage.ts'
-
-/** The options of `profile` and `flags` that say what a container may have. */
-export interface PolicyOptions {
-  /** The keys of the policy, as on a command line. */
-  readonly config?: readonly string[] | undefined
-  /** The name of a profile of the daemon's configuration. */
-  readonly profile?: string | undefined
-  /** The ceiling: keys that the daemon's configuration may turn on later, while containers run. */
-  readonly trap?: readonly string[] | undefined
-  /** The file of the daemon's configuration. */
-  readonly daemonConfig?: string | undefined
-  readonly user?: boolean | undefined
-  /** Of `flags` alone: some of them may hold by the daemon's configuration. */
-  readonly annotation?: readonly string[] | undefined
-}
 
 export interface WantedPolicy {
   /** What the container brings along: `profile=NAME` and the given keys, each value in its canonical spelling. */
@@ -38,16 +23,6 @@ export interface WantedPolicy {
   readonly ceiling: Policy
   readonly rules: readonly Rule[]
 }
-
-export const policyOptions = (): readonly Option[] => [
-  new Option('-c, --config <KEY[=VALUE]>', 'set a policy key, may be repeated').argParser(collect),
-  new Option('--profile <name>', "take this profile of the daemon's configuration, also as it will be edited later"),
-  new Option(
-    '--trap <KEY[=VALUE]>',
-    "trap the calls of this key too, so that the daemon's configuration may turn it on later; may be repeated",
-  ).argParser(collect),
-  new Option('--daemon-config <file>', `where that profile is (default: ${configFile(false)})`),
-]
 
 /** Returns the lines of the metadata that mean the same. @throws {UsageError} if they cannot name the profile */
 function metadataFor(profile: string | undefined, entries: readonly KeyValueLine[]): readonly string[] {

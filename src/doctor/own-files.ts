@@ -6,7 +6,6 @@ import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
 import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
 import { NODE } from '../processes/program-files.ts'
 
-const PACKAGES = ['commander', 'koffi', 'valibot', 'yaml']
 /** The package of koffi's native code; it does not exist if the code was built in koffi's own package. */
 const NATIVE = `@koromix/koffi-${process.platform}-${process.arch}`
 /** Files of a package that Node can load, which are few of all its files. */
@@ -38,14 +37,10 @@ const packageFrom = (file: string, name: string): string | undefined =>
 
 /** Returns the directories of the packages that we load. @throws {Error} if a package is missing */
 function packages(): readonly string[] {
-  const found = PACKAGES.map((name) => {
-    const path = packageFrom(import.meta.url, name)
-    if (path === undefined) throw new Error(`package ${name} is not there`)
-    return path
-  })
-  const koffi = realpathSync(found[PACKAGES.indexOf('koffi')]!)
-  const native = packageFrom(join(koffi, 'package.json'), NATIVE)
-  return native === undefined ? found : [...found, native]
+  const koffi = packageFrom(import.meta.url, 'koffi')
+  if (koffi === undefined) throw new Error('package koffi is not there')
+  const native = packageFrom(join(realpathSync(koffi), 'package.json'), NATIVE)
+  return native === undefined ? [koffi] : [koffi, native]
 }
 
 /** Returns everything below a directory; of the files only those that `isWanted`. */
@@ -96,7 +91,8 @@ class PathCollector {
 function checkedPaths(given: readonly string[]): ReadonlyMap<string, Stats> {
   const found = new PathCollector()
   const started = process.argv[1] === undefined ? [] : [process.argv[1]]
-  for (const path of [NODE, ...started, join(ROOT, 'package.json'), ...given]) found.add(path)
+  for (const path of [NODE, ...started, ...[join(ROOT, 'package.json'), join(ROOT, 'bin/package.json')], ...given])
+    found.add(path)
   const built = below(found.add(DIST), (name) => !/\.(d\.ts|map)$/.test(name))
   const loaded = packages().flatMap((path) => below(found.add(path), (name) => LOADED.test(name)))
   for (const path of [...built, ...loaded]) found.add(path)

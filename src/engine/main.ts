@@ -135,7 +135,7 @@ const reports = (
   onFault: PoolOptions['onFault'],
 ): Omit<PoolOptions, 'threads' | 'epoll' | 'data'> => ({
   onFault,
-  onReady: (threads) => tell({ type: 'ready', threads }),
+  onReady: () => tell({ type: 'ready' }),
   onGone: (listener) => tell({ type: 'gone', listener }),
   onHalfFull: () => tell({ type: 'halfFull' }),
   onMounter: ({ socket, pidfd }) => tell({ type: 'mounter' }, [socket, pidfd]),
@@ -143,4 +143,4 @@ const reports = (
   onProgram: (container, end) => tell({ type: 'program', container, ...end }),
 })
 
-await main()
+main()

@@ -5,8 +5,8 @@ import type { ToKeeper } from '../engine/protocol/messages.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
-import { effectiveLimits, type Limits } from '../policy/config.ts'
 import { counted } from '../policy/counted.ts'
+import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
@@ -184,7 +184,7 @@ export class Keeper {
       reactor: this.#reactor,
       memories: this.#handover.memories,
       beat: new Heartbeat(memory),
-      engine: { threads: THREADS, calls, callsPerContainer },
+      engine: { threads: this.#options.threads ?? THREADS, calls, callsPerContainer },
       pause: this.#options.restartPause,
       handOn: (tell) => this.#handover.handOn(tell),
       inventory: (tell) => this.#inventory(tell),

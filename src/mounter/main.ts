@@ -28,21 +28,24 @@ import { MountWorker } from './mount-worker.ts'
 /** How long a mounter waits before it gives up if its files were replaced, in milliseconds. */
 const REPLACED_MS = 10_000
 
-Error.stackTraceLimit = 0
-// The program files were replaced while this process was started. The keeper notices that soon and ends the engine,
-// and the next engine does the mount; until then the waiting caller must not get an error.
-if (process.argv[2] !== build) await sleep(REPLACED_MS)
-requireBuild(process.argv[2])
 const caps = new OwnCaps(processCaps.mounter)
-caps.enter('start')
-enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(MountLocker.programs)])
-mount('tmpfs', '/run', 0n, 'mode=0755,size=64k')
-const home = {
-  root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),
-  mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY),
+
+async function start(): Promise<MountWorker> {
+  // The program files were replaced while this process was started. The keeper notices that soon and ends the engine,
+  // and the next engine does the mount; until then the waiting caller must not get an error.
+  if (process.argv[2] !== build) await sleep(REPLACED_MS)
+  requireBuild(process.argv[2])
+  caps.enter('start')
+  enterOwnMounts(['/proc', ...hierarchies(), ...programFiles(MountLocker.programs)])
+  mount('tmpfs', '/run', 0n, 'mode=0755,size=64k')
+  const home = {
+    root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),
+    mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY),
+  }
+  const mounting = new MountWorker(home, await MountLocker.open(home.mounts))
+  caps.rest()
+  return mounting
 }
-const mounting = new MountWorker(home, await MountLocker.open(home.mounts))
-caps.rest()
 
 function replyTo(error: unknown): MounterReply {
   if (error instanceof MountRefused) return { errno: error.errno, stage: error.stage }
@@ -52,7 +55,7 @@ function replyTo(error: unknown): MounterReply {
   return exitGroup(1)
 }
 
-function serve(request: MounterRequest, [answers, ...handles]: readonly Fd[]): void {
+function serve(mounting: MountWorker, request: MounterRequest, [answers, ...handles]: readonly Fd[]): void {
   let answer: MounterReply = { errno: 0 }
   let made: readonly Fd[] = []
   try {
@@ -66,4 +69,5 @@ function serve(request: MounterRequest, [answers, ...handles]: readonly Fd[]): v
   for (const fd of made) fd[Symbol.dispose]()
 }
 
-await serveRequests(serve)
+Error.stackTraceLimit = 0
+start().then((mounting) => serveRequests((...request: [MounterRequest, readonly Fd[]]) => serve(mounting, ...request)))

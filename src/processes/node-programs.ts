@@ -1,13 +1,6 @@
 import { build } from './build-id.ts'
-import { NO_INSPECTOR } from './no-inspector.ts'
 import { NODE, SEARCH_PATH } from './program-files.ts'
-
-/** Our programs, and how much memory the new objects of each get, in MiB: a larger space has longer pauses. */
-const PROGRAMS = {
-  engine: { main: 'engine/main', semiSpace: 2 },
-  mounter: { main: 'mounter/main', semiSpace: 1 },
-  walker: { main: 'walker/main', semiSpace: 1 },
-} as const
+import { flagsFor, type Program } from './program-flags.ts'
 
 /** How to start a program of ours. */
 export interface NodeProgram {
@@ -32,14 +25,13 @@ export const moduleUrl = (name: string): URL =>
 /**
  * Says how to start a program of ours, with only the environment that it needs. No io_uring: the kernel's threads would
  * make file calls with the host's root for a thread that has entered a container. UTC: no time zone file is loaded
- * there. No stacks of errors: they would load files too.
+ * there.
  */
-export function nodeProgram(name: keyof typeof PROGRAMS): NodeProgram {
-  const { main, semiSpace } = PROGRAMS[name]
+export function nodeProgram(name: Program): NodeProgram {
   return {
     node: NODE,
-    flags: [NO_INSPECTOR, `--max-semi-space-size=${semiSpace}`, '--stack-trace-limit=0'],
-    main: moduleUrl(main).pathname,
+    flags: flagsFor(name),
+    main: moduleUrl(`${name}/main`).pathname,
     build,
     how: { env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH }, cwd: '/' },
   }

@@ -139,4 +139,4 @@ function serve(request: WalkRequest, [answers, root, base, process]: readonly Fd
 }
 
 Error.stackTraceLimit = 0
-await serveRequests(serve)
+serveRequests(serve)

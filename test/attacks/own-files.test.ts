@@ -22,6 +22,7 @@ const directory = mkdtempSync(join(tmpdir(), 'intercede-own-'))
 const installed = join(directory, 'installed')
 const config = join(directory, 'etc', 'config.yaml')
 const SOMEBODY = 1000
+const cache = join(installed, 'dist/cache', `${process.version}-${process.arch}`)
 
 beforeAll(() => chmodSync(directory, 0o755))
 beforeEach(() => {
@@ -30,7 +31,7 @@ beforeEach(() => {
   writeFileSync(config, 'default: { mknod: true }\n')
   mkdirSync(installed)
   for (const part of ['bin', 'dist', 'package.json'])
-    cpSync(join(ROOT, part), join(installed, part), { recursive: true })
+    cpSync(join(ROOT, part), join(installed, part), { recursive: true, preserveTimestamps: true })
   symlinkSync(join(ROOT, 'node_modules'), join(installed, 'node_modules'))
 })
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -80,16 +81,19 @@ describe('serve', () => {
     ],
     [
       'a module of somebody else',
-      join(installed, 'dist/verbs/mknod.js'),
+      join(installed, 'dist/thread.js'),
       (path) => chownSync(path, SOMEBODY, 0),
       'user 1000',
     ],
     [
       'a directory of modules that a group may write',
-      join(installed, 'dist/kernel'),
+      join(installed, 'dist/engine'),
       (path) => chmodSync(path, 0o775),
       'its group',
     ],
+    ['cached code that everybody may write', join(cache, 'engine'), (path) => chmodSync(path, 0o666), 'everybody'],
+    ['cached code of somebody else', join(cache, 'cli'), (path) => chownSync(path, SOMEBODY, 0), 'user 1000'],
+    ['a directory of cached code that a group may write', cache, (path) => chmodSync(path, 0o775), 'its group'],
     ['a directory above it', directory, (path) => chmodSync(path, 0o777), 'everybody'],
     ['what is started', join(installed, 'bin/intercede.js'), (path) => chmodSync(path, 0o777), 'everybody'],
     ['its package.json', join(installed, 'package.json'), (path) => chmodSync(path, 0o666), 'everybody'],
@@ -132,7 +136,7 @@ const PLATFORM = `@koromix/koffi-${process.platform}-${process.arch}`
 function install(layout: keyof typeof LAYOUTS): (name: string) => string {
   rmSync(join(installed, 'node_modules'))
   const places = new Map<string, string>()
-  for (const name of ['commander', 'koffi', 'valibot', 'yaml', PLATFORM]) {
+  for (const name of ['koffi', PLATFORM]) {
     const place = LAYOUTS[layout](name)
     cpSync(join(ROOT, 'node_modules', name), place, { recursive: true })
     places.set(name, place)
@@ -152,10 +156,10 @@ describe.each(Object.keys(LAYOUTS) as readonly (keyof typeof LAYOUTS)[])('serve,
   test.each([
     ['native code that everybody may write', PLATFORM, native, 0o666],
     ['the directory of native code', PLATFORM, '..', 0o777],
-    ['a module that is not the main one', 'yaml', 'dist/visit.js', 0o666],
-    ['a directory of modules', 'yaml', 'dist/nodes', 0o777],
-    ["a package's package.json", 'valibot', 'package.json', 0o666],
-    ['what a package is found in', 'commander', '..', 0o777],
+    ['a module that is not the main one', 'koffi', 'src/koffi/index.cjs', 0o666],
+    ['a directory of modules', 'koffi', 'src/koffi', 0o777],
+    ["a package's package.json", 'koffi', 'package.json', 0o666],
+    ['what a package is found in', 'koffi', '..', 0o777],
   ])('does not start with %s', async (_, name, file, mode) => {
     const path = join(install(layout)(name), file)
     chmodSync(path, mode)
@@ -214,9 +218,10 @@ test('doctor names files that others can change, and run says so at the end', ()
 })
 
 test('without a free descriptor it is not known who can change our files, which does not end the process', () => {
+  cpSync(join(ROOT, 'out'), join(installed, 'out'), { recursive: true })
   const program = `
     import { openSync } from 'node:fs'
-    const { openToOthers } = await import(${JSON.stringify(join(installed, 'dist/doctor/own-files.js'))})
+    const { openToOthers } = await import(${JSON.stringify(join(installed, 'out/doctor/own-files.js'))})
     const fds = []
     try { for (;;) fds.push(openSync('/dev/null')) } catch {}
     process.stdout.write(String(openToOthers()))`

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { syscallName } from '../../src/abi/syscalls.ts'
+import { bundled } from '../support/bundled.ts'
 import { until } from '../support/host.ts'
 import { declarations } from './capability-sets.ts'
 import { Ground } from './ground.ts'
@@ -19,6 +20,7 @@ const KEYS = [
   'sysinfo',
 ]
 const PROCESSES = 5
+const CONTAINED = bundled(new URL('./contained.js', import.meta.url).pathname)
 const LOOK_MS = 1500
 /** Rounds of looks. */
 const MOUNTS_EVERY = 2
@@ -107,8 +109,7 @@ class Attack {
         ...[...sources, '--fuse', ext2, 'ext2', ...(world === 'shared' ? ['--others'] : []), '/in', '/tmp', '/dev/shm'],
       ],
     }
-    const script = new URL('./contained.js', import.meta.url).pathname
-    this.#child = spawn(process.execPath, [script, JSON.stringify(options)], {
+    this.#child = spawn(process.execPath, [CONTAINED, JSON.stringify(options)], {
       stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
     })
     this.#child.stdout!.on('data', (chunk) => {

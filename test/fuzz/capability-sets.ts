@@ -127,7 +127,7 @@ export async function declarations(): Promise<{ readonly declared: Declarations;
 }
 
 const built = <T>(path: string): Promise<T | undefined> =>
-  import(new URL(`../../dist/${path}`, import.meta.url).href).catch((error: NodeJS.ErrnoException) => {
+  import(new URL(`../../out/${path}`, import.meta.url).href).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ERR_MODULE_NOT_FOUND') return undefined
     throw error
   })

@@ -1,9 +1,9 @@
 // node contained.js OPTIONS: a container of `intercede run`, with its keeper and engine, as the JSON OPTIONS say. What the
 // command line sums up, each record, is counted and told to the parent, and so is whatever is said of a fault.
-import { interception } from '../../dist/cli/run-policy.js'
-import { exitGroup } from '../../dist/kernel/process.js'
-import { ociRuntimes } from '../../dist/runtimes/known/index.js'
-import { launch } from '../../dist/runtimes/launch/launch.js'
+import { interception } from '../../out/cli/run-policy.js'
+import { exitGroup } from '../../out/kernel/process.js'
+import { ociRuntimes } from '../../out/runtimes/known/index.js'
+import { launch } from '../../out/runtimes/launch/launch.js'
 
 const TELL_MS = 500
 const { config, runtime: wanted, ...options } = JSON.parse(process.argv[2])

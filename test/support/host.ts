@@ -66,7 +66,7 @@ export class Host {
     build: URL = new URL('../../dist/', import.meta.url),
   ): Promise<Host> {
     const host = new Host()
-    const built = new URL('keeper/keeper.js', build)
+    const built = new URL('index.js', build)
     const { Keeper: BuiltKeeper } = (await import(built.href)) as { Keeper: typeof Keeper }
     try {
       host.#keeper = await BuiltKeeper.start({

@@ -29,12 +29,12 @@ export class Installed {
     this.#next = join(this.#directory, 'next')
     this.program = join(this.#directory, 'bin/intercede.js')
     for (const part of ['bin', 'dist', 'package.json']) this.#copy(part, '.')
-    for (const part of ['dist', 'scripts', 'package.json']) this.#copy(part, 'next')
+    this.#copy('out', 'next')
   }
 
-  /** Changes the next build. @param from stands once in the file */
+  /** Changes a module of the next build. @param from stands once in it */
   rewrite(file: string, from: string, to: string): void {
-    const path = join(this.#next, 'dist', file)
+    const path = join(this.#next, 'out', file)
     const parts = readFileSync(path, 'utf8').split(from)
     if (parts.length !== 2) throw new Error(`Cannot change ${file}: "${from}" stands there ${parts.length - 1} times`)
     writeFileSync(path, parts.join(to))
@@ -47,11 +47,10 @@ export class Installed {
   }
 
   async prepare(isWhole = true): Promise<void> {
-    const log = join(this.#next, 'dist/keeper/log/log.js')
-    appendFileSync(log, '// another\n')
-    const { status, stderr } = await execute(process.execPath, [join(this.#next, 'scripts/build-id.js')])
+    appendFileSync(join(this.#next, 'out/keeper/log/log.js'), 'globalThis.others = (globalThis.others ?? 0) + 1\n')
+    const { status, stderr } = await execute(process.execPath, [join(ROOT, 'scripts/bundle.js'), this.#next])
     if (status !== 0) throw new Error(stderr)
-    if (!isWhole) appendFileSync(log, '// and another\n')
+    if (!isWhole) appendFileSync(join(this.#next, 'dist/serve-command.js'), '// and another\n')
     cpSync(join(this.#next, 'dist'), join(this.#directory, 'dist.new'), { recursive: true })
   }
 
@@ -67,6 +66,7 @@ export class Installed {
   }
 
   #copy(part: string, to: string): void {
-    cpSync(join(ROOT, part), join(this.#directory, to, part), { recursive: true })
+    // Their times too, so that the code that V8 has made of the bundles still is newer.
+    cpSync(join(ROOT, part), join(this.#directory, to, part), { recursive: true, preserveTimestamps: true })
   }
 }

@@ -1,5 +1,6 @@
 // A copy of the build with a line replaced: for faults that cannot be had otherwise, and to show that a test can fail.
 
+import { execFileSync } from 'node:child_process'
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -13,24 +14,27 @@ export const FAILS_ONCE = `{
   if (isFirst) throw new Error('of a test')
 }`
 
-/** A copy of the build in which one thing is wrong. */
+const BUNDLE = fileURLToPath(new URL('../../scripts/bundle.js', import.meta.url))
+
+/** A build of its own of which one module is another. */
 export class PatchedBuild {
   readonly url: URL
   readonly #directory: string
 
-  /** @param from stands once in `file`; `to` takes its place */
+  /** @param from stands once in the module `file`; `to` takes its place */
   constructor(file: string, from: string, to: string) {
     const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
     mkdirSync(cache, { recursive: true })
     this.#directory = mkdtempSync(join(cache, 'intercede-patched-'))
     // A walker must be able to read it.
     chmodSync(this.#directory, 0o755)
-    this.url = pathToFileURL(`${this.#directory}/`)
-    cpSync(new URL('../../dist', import.meta.url), this.#directory, { recursive: true })
-    const path = join(this.#directory, file)
+    this.url = pathToFileURL(`${this.#directory}/dist/`)
+    cpSync(new URL('../../out', import.meta.url), join(this.#directory, 'out'), { recursive: true })
+    const path = join(this.#directory, 'out', file)
     const parts = readFileSync(path, 'utf8').split(from)
     if (parts.length !== 2) throw new Error(`Cannot patch ${file}: "${from}" stands there ${parts.length - 1} times`)
     writeFileSync(path, parts.join(to))
+    execFileSync(process.execPath, [BUNDLE, this.#directory])
   }
 
   /** What the engine starts is read from here. */

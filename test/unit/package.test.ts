@@ -40,6 +40,15 @@ test('the package holds the pages, and all that deploy/ has', () => {
     expect(files).toContain(file)
 })
 
+test('the package has a file for each process, thread and subcommand, and koffi alone beside them', () => {
+  const code = files.filter((file) => /^(bin|dist)\//.test(file))
+  expect(code.length).toBeLessThan(25)
+  for (const name of ['cli', 'run-command', 'engine', 'thread', 'mounter', 'walker', 'index'])
+    expect(code).toContain(`dist/${name}.js`)
+  expect(Object.keys(JSON.parse(read('package.json')).dependencies)).toEqual(['koffi'])
+  for (const name of ['commander', 'valibot', 'yaml']) expect(read('dist/licenses.txt')).toContain(`${name}\n\n`)
+})
+
 test('the package holds nothing that only a checkout needs: no maps, types, sources, tests', () => {
   expect(files.filter((file) => /\.(map|ts|tsbuildinfo)$|^(src|test|bench)\//.test(file))).toEqual([])
 })

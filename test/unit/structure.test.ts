@@ -165,8 +165,10 @@ test('only shared/ blocks a thread on a word, and wakes one', () => {
 
 test('one file says what Node is, and one how programs of ours are started', () => {
   expect(files.filter((file) => /\bprocess\.execPath\b/.test(textOf(file)))).toEqual(['processes/program-files.ts'])
-  const starts = /\bprocess\.execArgv\b|--stack-trace-limit|import\.meta\.url\.endsWith/
+  const starts = /\bprocess\.execArgv\b|import\.meta\.url\.endsWith/
   expect(files.filter((file) => starts.test(textOf(file)))).toEqual(['processes/node-programs.ts'])
+  const flags = /--(stack-trace-limit|max-semi-space-size)/
+  expect(files.filter((file) => flags.test(textOf(file)))).toEqual(['processes/program-flags.ts'])
 })
 
 test('only cli/ writes to standard output or ends the process by Node', () => {

@@ -25,7 +25,7 @@ export interface PoolOptions {
   readonly threads: number
   /** The threads' data, without what the pool makes itself. */
   readonly data: Omit<SharedData, 'state' | 'epoll' | 'inheritedReady'>
-  readonly onReady: (threads: number) => void
+  readonly onReady: () => void
   /** Called when all tasks of a listener have ended and its descriptor is closed. */
   readonly onGone: (listener: number) => void
   readonly onHalfFull: () => void

@@ -12,14 +12,16 @@ export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
 interface Ties {
   /** Called for each new thread before it serves: it knows no container yet. */
   readonly onStart: (tell: (message: ToThread) => void) => void
-  /** Called once, when the threads of the start are ready. */
-  readonly onReady: (threads: number) => void
+  /** Called once, when the first thread is ready: it serves. */
+  readonly onReady: () => void
   readonly onErrand: (errand: MainRequest) => void
   readonly onFault: (message: string) => void
 }
 
 /** The number of threads beyond one per call: the leader, its deputy, and the dedicated receiver. */
 const SPARE = 3
+/** The memory of the new objects of a thread, in MiB: three spaces of 2 MiB, since larger ones have longer pauses. */
+const NEW_OBJECTS_MIB = 6
 /** A worker cannot be a .ts file on Node 20, so only dist/ works. */
 const THREAD = moduleUrl('engine/thread/thread')
 
@@ -40,17 +42,17 @@ export class Threads {
   readonly #workers = new Set<Worker>()
   /** Threads that were started and are not ready yet; while there is one, the pool does not grow. */
   readonly #starting = new Set<Worker>()
-  #ready = 0
+  #isReady = false
   #lost = 0
   #number = 0
 
-  /** @param count how many threads are started at first */
+  /** @param count how many threads there are at least, once the first one serves */
   constructor(count: number, data: SharedData, state: SharedState, ties: Ties) {
     this.#wanted = count
     this.#data = data
     this.#ties = ties
     this.#lead = state.leadershipOf({ processors: data.processors, alarm: this.#alarm.raw })
-    for (let started = 0; started < count; started++) this.#start()
+    this.#start()
   }
 
   tell(message: ToThread): void {
@@ -64,7 +66,7 @@ export class Threads {
   #start(): void {
     requireOwnFiles()
     const workerData: ThreadData = { ...this.#data, alarm: this.#alarm.raw, number: ++this.#number }
-    const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
+    const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: NEW_OBJECTS_MIB } })
     this.#workers.add(worker)
     this.#starting.add(worker)
     this.#ties.onStart((message) => worker.postMessage(message))
@@ -77,7 +79,7 @@ export class Threads {
     switch (message.type) {
       case 'ready':
         this.#starting.delete(worker)
-        if (++this.#ready === this.#wanted) this.#ties.onReady(this.#ready)
+        this.#noteReady()
         break
       case 'grow':
         this.#grow()
@@ -95,6 +97,13 @@ export class Threads {
       default:
         this.#ties.onErrand(message)
     }
+  }
+
+  /** Threads start one after the other, for the first would be ready later if all started together. */
+  #noteReady(): void {
+    if (!this.#isReady) this.#ties.onReady()
+    this.#isReady = true
+    if (this.#workers.size < this.#wanted) this.#start()
   }
 
   get #most(): number {

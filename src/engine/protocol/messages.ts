@@ -48,7 +48,7 @@ export interface ProgramEnd {
 
 /** Messages from the engine to the keeper. */
 export type ToKeeper =
-  | { readonly type: 'ready'; readonly threads: number }
+  | { readonly type: 'ready' }
   /** The last task under this listener's filter has ended, and the engine has closed its descriptor. */
   | { readonly type: 'gone'; readonly listener: number }
   /** Calls of this container have waited for other calls of it since the last such message. */

@@ -1,7 +1,7 @@
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { CallRecord } from '../../calls/record.ts'
 import type { ProgramEnd } from '../../engine/protocol/messages.ts'
-import type { Limits } from '../../policy/config.ts'
+import type { Limits } from '../../policy/limits.ts'
 import type { Policy } from '../../policy/policy.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
@@ -76,6 +76,8 @@ export interface KeeperOptions {
   /** The runtime of all containers; without it, the program that connects. */
   readonly runtime?: RuntimeCall
   readonly limits?: Partial<Limits>
+  /** How many threads the engine keeps ready, at least; more are started when calls wait. */
+  readonly threads?: number
   /** First pause in milliseconds when engines fail all the time, see `RestartBackoff`. */
   readonly restartPause?: number
   /** Stores the state for the next keeper. */

@@ -18,11 +18,9 @@ import { exitStatus } from './runtime.ts'
 import { forwardSignals } from './signals.ts'
 import { startRuntime, statusOf } from './start.ts'
 import { pipes, type Stdio } from './stdio.ts'
+import { STOP_SECONDS } from './stop-seconds.ts'
 import { Suspension } from './suspension.ts'
 import { terminal } from './terminal.ts'
-
-/** Seconds from the request to end until the container is killed, as of podman. */
-export const STOP_SECONDS = 10
 
 /** The socket to which the seccomp profile's `listenerPath` must point. */
 export const AGENT_SOCKET: string = layout.agent

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { execute } from '../../support/host.ts'
 
-const dist = (file: string): string => new URL(`../../../dist/kernel/${file}`, import.meta.url).href
+const dist = (file: string): string => new URL(`../../../out/kernel/${file}`, import.meta.url).href
 
 /**
  * Becomes a shell that tells which descriptors it has, or says why not. The shell starts ls(1) without a pipe: while it

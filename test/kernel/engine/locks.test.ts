@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { Locks } from '../../../src/shared/lock.ts'
 
-const LOCK = new URL('../../../dist/shared/lock.js', import.meta.url).href
+const LOCK = new URL('../../../out/shared/lock.js', import.meta.url).href
 const ROUNDS = 20_000
 const THREADS = 4
 

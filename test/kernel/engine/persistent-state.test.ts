@@ -114,7 +114,7 @@ describe.skipIf(cannotMount)(withReason('a mount by several calls', cannotMount)
     const slowly = `try { process.getBuiltinModule('fs').rmdirSync(import.meta.dirname + '/slow'); await sleep(60000) } catch {}`
     const build = new PatchedBuild('mounter/main.js', unshares, `${slowly}\n${unshares}`)
     const ill = await Host.start(policy, {}, build.url)
-    const slow = new URL('mounter/slow', build.url)
+    const slow = new URL('slow', build.url)
     const started: string[] = []
     try {
       const all = new Steps([], [], ill)

@@ -29,7 +29,7 @@ test.skipIf(missing('gcc'))(
   withReason('a container is charged with what its walker works, found or not', missing('gcc')),
   async () => {
     const build = new PatchedBuild('engine/thread/fair-share.js', CHARGES, CHARGES + WRITES)
-    const charged = fileURLToPath(new URL('engine/thread/charged', build.url))
+    const charged = fileURLToPath(new URL('charged', build.url))
     writeFileSync(charged, '')
     // The thread is the caller while it is told.
     chmodSync(charged, 0o666)

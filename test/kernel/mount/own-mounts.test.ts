@@ -5,7 +5,7 @@ import { execute } from '../../support/host.ts'
 
 const ENTER = `
   import { readFileSync } from 'node:fs'
-  import { enterOwnMounts } from '${new URL('../../../dist/processes/own-mounts.js', import.meta.url).href}'
+  import { enterOwnMounts } from '${new URL('../../../out/processes/own-mounts.js', import.meta.url).href}'
   const points = () => readFileSync('/proc/self/mountinfo', 'latin1').trim().split('\\n').map((line) => line.split(' ')[4])
   const before = points()
   enterOwnMounts(['/proc'], ['/sys'])

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { OPEN_TO_ALL } from '../../../src/syscalls/mount-types.ts'
 
-const MOUNT = new URL('../../../dist/kernel/mount.js', import.meta.url).href
+const MOUNT = new URL('../../../out/kernel/mount.js', import.meta.url).href
 /** What the kernel lets nobody mount from outside, SB_NOUSER, is EINVAL to all. */
 const TRY = `
   import { mount } from ${JSON.stringify(MOUNT)}

@@ -76,7 +76,7 @@ test.each([
   { start: ['-f', '60'], usual: [SCHED.FIFO, 60], raised: [0, 0, 99, 0, 0] },
 ])('a process that was started with $start is raised above the highest, and gets back what it had', async (row) => {
   const { start, usual, raised } = row
-  const built = (name: string): string => new URL(`../../../dist/${name}.js`, import.meta.url).href
+  const built = (name: string): string => new URL(`../../../out/${name}.js`, import.meta.url).href
   const args = [
     '--input-type=module',
     '-e',

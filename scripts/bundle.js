@@ -1,0 +1,113 @@
+// node scripts/bundle.js [ROOT]: makes the bundles of dist/ from the modules of out/, which tsc has made of the sources, and
+// writes dist/build-id: the digest of the bundles. A thread or helper process of another build is refused by it; while it is
+// not there, all are.
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const CHECKOUT = fileURLToPath(new URL('..', import.meta.url))
+const ROOT = resolve(process.argv[2] ?? CHECKOUT)
+const DIST = join(ROOT, 'dist')
+
+/** Each bundle, and the module that it begins with. What a subcommand does is loaded when it is to be done. */
+const BUNDLES = {
+  load: 'processes/load',
+  cli: 'cli/main',
+  ...Object.fromEntries(
+    ['run', 'serve', 'profile', 'flags', 'doctor'].map((name) => [`${name}-command`, `cli/${name}-command`]),
+  ),
+  engine: 'engine/main',
+  thread: 'engine/thread/thread',
+  mounter: 'mounter/main',
+  walker: 'walker/main',
+  index: 'index',
+}
+
+/**
+ * What Node is started with: it lies where the sources have the program or thread, so that command lines tell which it is.
+ * No stacks of errors: inside a container they would load files.
+ */
+const STARTS = ['engine', 'thread', 'mounter', 'walker'].map((name) => [BUNDLES[name], name])
+
+const start = (module, name) =>
+  `Error.stackTraceLimit = 0\nrequire('${module.replaceAll(/[^/]+/g, '..').slice(3)}/load.js').loadPart('${name}')\n`
+
+/** The modules look for files from where they are, which all lie in a folder: so does the file that each takes itself for. */
+const BANNER = `const bundleUrl = require('node:url').pathToFileURL(__dirname + '/bundle/module.js').href`
+
+/** A command is another bundle, not a part of this one. */
+const commandsApart = {
+  name: 'commands-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: /-command\.js$/ }, ({ kind, path }) =>
+      kind === 'dynamic-import' ? { path, external: true } : undefined,
+    )
+  },
+}
+
+const { outputFiles, metafile } = await build({
+  absWorkingDir: ROOT,
+  entryPoints: Object.fromEntries(Object.entries(BUNDLES).map(([name, module]) => [name, `out/${module}.js`])),
+  outdir: DIST,
+  write: false,
+  bundle: true,
+  metafile: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20.19',
+  // So that load.ts may read them as Latin-1, which V8 keeps in half the memory.
+  charset: 'ascii',
+  external: ['koffi'],
+  banner: { js: BANNER },
+  define: { 'import.meta.url': 'bundleUrl', 'import.meta.dirname': '__dirname' },
+  // A kernel function that nobody calls is not declared.
+  pure: ['libc.func'],
+  supported: { 'dynamic-import': false },
+  sourcemap: 'external',
+  plugins: [commandsApart],
+})
+
+const sha256 = (...parts) =>
+  parts
+    .reduce((hash, part) => hash.update(part), createHash('sha256'))
+    .digest('hex')
+    .slice(0, 16)
+
+/** The licences of the packages that are in the bundles. */
+function licences() {
+  const inputs = Object.keys(metafile.inputs)
+  const names = new Set(inputs.map((path) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter(Boolean))
+  return [...names].sort().map((name) => {
+    const from = inputs.find((path) => path.includes(`node_modules/${name}/`))
+    const directory = resolve(ROOT, from.slice(0, from.indexOf(`node_modules/${name}/`)), 'node_modules', name)
+    const file = readdirSync(directory).find((entry) => /^licen[cs]e/i.test(entry))
+    return `${name}\n\n${readFileSync(join(directory, file), 'utf8').trim()}\n`
+  })
+}
+
+function write(name, text) {
+  const path = join(DIST, name)
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, text)
+}
+
+rmSync(join(DIST, 'build-id'), { force: true })
+const files = new Map([
+  ...outputFiles.map(({ path, text }) => [
+    path.slice(DIST.length + 1),
+    path.endsWith('.map') ? text : `${text}//# digest=${sha256(text)}`,
+  ]),
+  ...STARTS.map(([module, name]) => [`${module}.js`, start(module, name)]),
+  ['package.json', '{ "type": "commonjs" }\n'],
+  ['licenses.txt', licences().join('\n---\n\n')],
+])
+// What an earlier build has left would count as a file of this one.
+for (const entry of existsSync(DIST) ? readdirSync(DIST, { recursive: true, withFileTypes: true }) : []) {
+  const path = join(entry.parentPath, entry.name)
+  if (entry.isFile() && !files.has(path.slice(DIST.length + 1)) && !path.startsWith(join(DIST, 'cache/'))) rmSync(path)
+}
+for (const [name, text] of files) write(name, text)
+const scripts = [...files].filter(([name]) => name.endsWith('.js')).sort(([one], [other]) => (one < other ? -1 : 1))
+write('build-id', `${sha256(...scripts.flat())}\n`)

@@ -1,0 +1,82 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
+import { capabilitiesFor } from '../policy/required-capabilities.ts'
+import type { Instructions } from '../runtimes/flags.ts'
+import { givenAnnotations, remarksOn } from './flags-annotations.ts'
+import { type FlagsOptions, hasOnlyKeys, placeOf, prepareProfile } from './flags-profile.ts'
+import { instructed, namesWith } from './instructed.ts'
+import { print, say } from './print.ts'
+import { mustBe, UsageError } from './usage.ts'
+import { wantedPolicy } from './wanted-policy.ts'
+
+function instructionsFor(name: string, user = false): Instructions {
+  const instructions = instructed.find((runtime) => runtime.name === name)!.instructions!
+  if (!user) return instructions
+  if (!instructions.userDirectory)
+    throw new UsageError(
+      `Cannot say anything about ${name} of a user: --user is for ${namesWith('userDirectory').join(', ')}; leave it out`,
+    )
+  // podman makes one user namespace for all containers of a user, and the user's daemon runs in it too.
+  return { ...instructions, prepared: [], directory: instructions.userDirectory() }
+}
+
+const isPrepared = ({ prepared = [] }: Instructions): boolean =>
+  prepared.every(([file, text]) => existsSync(file) && text.test(readFileSync(file, 'utf8')))
+
+/** The words of the shell stay as they are only without these characters. */
+const SPLIT = /[\s*?[\]]/
+
+/** The options that say something only for some runtimes, or only without others. */
+function mustCombine(
+  name: string,
+  instructions: Instructions,
+  options: FlagsOptions,
+  isGiven: ReadonlySet<string>,
+): void {
+  const { annotates, takesFirstId } = instructions
+  mustBe(
+    !(isGiven.has('base') && isGiven.has('no-base')),
+    'Cannot use --base with --no-base: the one names a filter to keep, the other keeps none; leave one of them out',
+  )
+  mustBe(
+    takesFirstId === true || !isGiven.has('first-id'),
+    `Cannot use --first-id for ${name}: it chooses the ids of its containers itself; it is for ${namesWith('takesFirstId').join(', ')}`,
+  )
+  mustBe(
+    annotates !== false || !options.annotation?.length,
+    `Cannot use -a for ${name}: it has no annotations, and its metadata is all that the daemon sees; use -c`,
+  )
+}
+
+/** Requires that a shell which puts the output into a command line leaves each line the word that it is. */
+function mustStayWords(lines: readonly string[], { prints }: Instructions): void {
+  const split = prints === 'options' ? lines.find((line) => SPLIT.test(line)) : undefined
+  mustBe(
+    split === undefined,
+    `Cannot print ${JSON.stringify(split)}: in $(...) the shell would split or expand it; use names without spaces, * ? [ and ]`,
+  )
+}
+
+/** @param given the options of the command line of which commander keeps only the last, or a default */
+export function flagsCommand(name: string, options: FlagsOptions, given: ReadonlySet<string>): void {
+  const instructions = instructionsFor(name, options.user)
+  mustCombine(name, instructions, options, given)
+  const annotations = givenAnnotations(options.annotation)
+  const wanted = wantedPolicy(options)
+  const place = placeOf(wanted, options, instructions)
+  const fuse = wanted.ceiling.mount !== undefined && wanted.ceiling.mount.fuse.size > 0
+  mustBe(
+    !fuse || instructions.mountsFuse !== false,
+    `Cannot say anything about ${name}: mount.fuse is not served there; take mount.allowed, or podman`,
+  )
+  const { lines, besides } = instructions.flags({
+    ...{ caps: capabilitiesFor(wanted.ceiling), profile: place.file, metadata: wanted.metadata, annotations, fuse },
+    ...{ firstId: options.firstId, listener: options.listener, user: options.user === true },
+    ...{ prepared: isPrepared(instructions), onlyKeys: hasOnlyKeys(options) },
+  })
+  mustStayWords(lines, instructions)
+  const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]
+  prepareProfile({ name, instructions }, wanted, options, place)
+  for (const text of remarks) say(text)
+  print(`${lines.join('\n')}\n`)
+}

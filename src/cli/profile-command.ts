@@ -1,0 +1,80 @@
+import type { Command } from 'commander'
+import type { Cap } from '../abi/capability.ts'
+import { lintProfile } from '../filter/lint.ts'
+import type { Target } from '../filter/target.ts'
+import { lintMetadata } from './lint-metadata.ts'
+import { makeProfile, profileIn, writeProfile } from './make-profile.ts'
+import type { PolicyOptions } from './policy-options.ts'
+import { print } from './print.ts'
+import { targets, unresolved } from './profile-targets.ts'
+import { asAnswer, mustBe } from './usage.ts'
+import { wantedPolicy } from './wanted-policy.ts'
+
+interface ProfileOptions extends PolicyOptions {
+  readonly format: 'oci' | 'lxc'
+  readonly runtime: string
+  readonly base?: string
+  readonly capAdd?: readonly Cap[]
+  readonly listener?: string
+  readonly user?: true
+  readonly output?: string
+  readonly check?: string
+}
+
+/** Prints what is wrong or unwise in a profile. @throws {Error} if anything is wrong */
+function check(file: string, target: Target): void {
+  const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
+  const profile = profileIn(file, refuse)
+  const findings = [...lintProfile(profile, target), ...lintMetadata(profile)]
+  if (findings.length > 0) print(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
+  const count = findings.filter(({ is }) => is === 'wrong').length
+  if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it anew`)
+}
+
+/** The options that say something only beside others, or only without them. */
+const combinations = ({ format, base, capAdd }: ProfileOptions, isGiven: (option: string) => boolean, target: Target) =>
+  [
+    [format === 'lxc' && isGiven('runtime'), '--runtime', 'the format lxc is for LXC alone; leave one of them out'],
+    [format === 'lxc' && isGiven('user'), '--user', 'LXC has no daemon of a user; leave it out'],
+    [
+      capAdd && (format === 'lxc' || target.resolvesGuards),
+      '--cap-add',
+      `it is for ${unresolved.join(' and ')}, others look at the capabilities of the container themselves; leave it out`,
+    ],
+    [capAdd && base === undefined, '--cap-add', 'it is about rules of a base profile; name one with --base'],
+  ] as const
+
+function mustCombine(options: ProfileOptions, { isGiven, target }: Circumstances): void {
+  for (const [isWrong, option, why] of combinations(options, isGiven, target))
+    mustBe(!isWrong, `Cannot use ${option} here: ${why}`)
+}
+
+interface Circumstances {
+  readonly isGiven: (option: string) => boolean
+  readonly target: Target
+}
+
+export function profileCommand(options: ProfileOptions, self: Command): void {
+  const target = targets.find(({ name }) => name === options.runtime)!
+  const isGiven = (option: string): boolean => self.getOptionValueSource(option) === 'cli'
+  const { check: checked, format, output } = options
+  if (checked !== undefined) {
+    const others = self.options.filter(
+      (option) => !CHECKS.has(option.attributeName()) && isGiven(option.attributeName()),
+    )
+    mustBe(others.length === 0, `Cannot use ${others[0]?.long} with --check: it makes nothing; leave it out`)
+    asAnswer(() => check(checked, target))
+    return
+  }
+  mustCombine(options, { isGiven, target })
+  const wanted = wantedPolicy(options)
+  const { text, configuration = '' } = makeProfile(wanted, {
+    ...options,
+    target: format === 'oci' ? target : undefined,
+  })
+  if (output !== undefined) writeProfile(text, output)
+  print(output === undefined ? text : configuration)
+}
+
+/** The options that --check takes. */
+const CHECKS: ReadonlySet<string> = new Set(['check', 'runtime'])

@@ -1,0 +1,70 @@
+import { openToOthers } from '../doctor/own-files.ts'
+import { exitGroup } from '../kernel/process.ts'
+import { ociRuntimes } from '../runtimes/known/index.ts'
+import { launch } from '../runtimes/launch/launch.ts'
+import { type Notes, NotesAtEnd, NotesAtOnce } from './notes.ts'
+import { Refusals } from './refusals.ts'
+import { interception } from './run-policy.ts'
+import { mustBe, statusFor } from './usage.ts'
+
+interface RunOptions {
+  readonly config?: readonly string[]
+  readonly rootfs?: string
+  readonly exposeHost?: boolean
+  readonly bind?: readonly string[]
+  readonly device?: readonly string[]
+  readonly memory?: number
+  readonly net: 'none' | 'host'
+  readonly runtime?: string
+  readonly name?: string
+  readonly env?: readonly string[]
+  readonly workdir?: string
+  readonly user?: { readonly uid: number; readonly gid: number }
+  readonly init: boolean
+  readonly stopTimeout?: number
+  readonly explain?: boolean
+  readonly quiet?: boolean
+}
+
+async function run(command: readonly string[], options: RunOptions, notes: Notes): Promise<number> {
+  const { config = [], bind: binds, device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
+  const { explain = false, quiet = false, ...rest } = others
+  mustBe(
+    rest.rootfs === undefined || !rest.exposeHost,
+    'Cannot use --expose-host with --rootfs: that is no part of the host; leave one of them out',
+  )
+  const refusals = new Refusals(explain)
+  const say = (text: string): void => notes.say(text)
+  const { hints, ...intercepted } = interception(config, {
+    say,
+    record(call) {
+      const line = refusals.add(call)
+      if (line !== undefined) say(line)
+    },
+  })
+  const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]
+  const runtime = ociRuntimes.find(({ name }) => name === wanted)
+  const start = { runtime, binds, devices, command, bare: !init, stopSeconds: stopTimeout }
+  const running = launch({ ...rest, ...intercepted, ...start, say })
+  // The container starts meanwhile.
+  const wrong = openToOthers()
+  if (wrong !== undefined) say(wrong)
+  const status = await running
+  const told = quiet ? [] : [...refusals.lines(), ...((status !== 0 && hints?.()) || [])]
+  for (const line of told) say(line)
+  return status
+}
+
+/** Runs the command and exits by exit_group: a thread that waits in the kernel would block any other exit. */
+export async function runCommand(words: readonly string[], options: RunOptions): Promise<never> {
+  const notes = options.explain ? new NotesAtOnce() : new NotesAtEnd()
+  let status: number
+  try {
+    status = await run(words, options, notes)
+  } catch (error) {
+    notes.say((error as Error).message)
+    status = statusFor(error)
+  }
+  await notes.end()
+  return exitGroup(status)
+}

@@ -1,0 +1,18 @@
+import { NO_INSPECTOR } from './no-inspector.ts'
+
+/** The programs of ours that are started, beside the command line. */
+export type Program = 'engine' | 'mounter' | 'walker'
+
+/**
+ * The options of Node for each program. With any option of V8 it refuses the code that Node brings along of its own
+ * modules, and compiles them: 8 ms more for a process, 15 ms more for each thread. So only those programs have an
+ * option whose new objects shall take little memory, in MiB; a larger space has longer pauses, too. The threads of the
+ * engine have a limit of their own (engine/pool/threads.ts).
+ */
+const FLAGS: Readonly<Record<Program, readonly string[]>> = {
+  engine: [NO_INSPECTOR],
+  mounter: [NO_INSPECTOR, '--max-semi-space-size=1'],
+  walker: [NO_INSPECTOR, '--max-semi-space-size=1'],
+}
+
+export const flagsFor = (program: Program): readonly string[] => FLAGS[program]

@@ -1,0 +1,2 @@
+/** Seconds from the request to end until the container is killed, as of podman. */
+export const STOP_SECONDS = 10

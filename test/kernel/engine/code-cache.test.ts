@@ -1,0 +1,95 @@
+// The code that V8 has made of the build is executed: only what belongs to this build, this Node and its owner may be.
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { flagsFor } from '../../../src/processes/program-flags.ts'
+import { execute } from '../../support/host.ts'
+
+const ROOT = new URL('../../../', import.meta.url).pathname
+const directory = mkdtempSync(join(tmpdir(), 'intercede-code-'))
+const dist = join(directory, 'dist')
+const cache = join(dist, 'cache', `${process.version}-${process.arch}`)
+const SOMEBODY = 1000
+
+beforeEach(() => {
+  rmSync(directory, { recursive: true })
+  cpSync(join(ROOT, 'dist'), dist, { recursive: true, preserveTimestamps: true })
+  cpSync(join(ROOT, 'package.json'), join(directory, 'package.json'))
+  symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'))
+})
+afterAll(() => rmSync(directory, { recursive: true }))
+
+/** Tells on standard error of what is compiled whether there was code for it, and whether V8 took the code. */
+const WATCH = `const vm = require('node:vm'), { basename } = require('node:path')
+vm.Script = class extends vm.Script {
+  constructor(text, options) {
+    super(text, options)
+    const use = options.cachedData === undefined ? 'none' : this.cachedDataRejected ? 'refused' : 'taken'
+    process.stderr.write(basename(options.filename, '.js') + ' ' + use + '\\n')
+  }
+}
+`
+async function loaded(
+  name: string,
+  flags: readonly string[] = [],
+): Promise<{ readonly said: string; readonly stdout: string }> {
+  const program = `${WATCH}process.argv.splice(1, 0, 'intercede')
+require(${JSON.stringify(join(dist, 'load.js'))}).loadPart(${JSON.stringify(name)})`
+  const { stdout, stderr } = await execute(process.execPath, [...flags, '--eval', program, '--', '--version'])
+  return { said: stderr.split('\n')[0]!, stdout }
+}
+
+test.each(
+  readdirSync(join(ROOT, 'dist/cache', `${process.version}-${process.arch}`)).filter((name) => !/\./.test(name)),
+)('V8 takes the code of %s, with the options of its program', async (name) => {
+  const program = name === 'mounter' || name === 'walker' ? name : 'engine'
+  expect((await loaded(name, flagsFor(program))).said).toBe(`${name} taken`)
+})
+
+describe('the bundle is compiled, and works', () => {
+  const path = join(cache, 'cli')
+  /** Another text of the same length, as a new version may have, with the digest of its own. */
+  function replace(): void {
+    const bundle = join(dist, 'cli.js')
+    const text = readFileSync(bundle, 'latin1')
+    const [, digest] = /digest=(\w+)$/.exec(text)!
+    writeFileSync(bundle, text.replace(digest!, '0123456789abcdef'))
+    const long = new Date(0)
+    utimesSync(bundle, long, long)
+  }
+  test.each([
+    { where: 'there is no code', use: 'none', spoil: () => rmSync(cache, { recursive: true }) },
+    { where: 'the code is of somebody else', use: 'none', spoil: () => chownSync(path, SOMEBODY, 0) },
+    { where: 'everybody may write the code', use: 'none', spoil: () => chmodSync(path, 0o666) },
+    { where: 'its group may write the code', use: 'none', spoil: () => chmodSync(path, 0o664) },
+    {
+      where: 'the bundle is newer',
+      use: 'none',
+      spoil: () => utimesSync(join(dist, 'cli.js'), new Date(), new Date()),
+    },
+    { where: 'the bundle is another one', use: 'none', spoil: replace },
+    { where: 'Node has other options', use: 'refused', spoil: () => {}, flags: ['--max-semi-space-size=3'] },
+    {
+      where: 'the code is cut short',
+      use: 'refused',
+      spoil: () => writeFileSync(path, readFileSync(path).subarray(0, 1000)),
+    },
+  ])('where $where', async ({ use, spoil, flags }) => {
+    spoil()
+    const { said, stdout } = await loaded('cli', flags)
+    expect(said).toBe(`cli ${use}`)
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+ \(build [0-9a-f]{16}\)\n$/)
+  })
+})

@@ -1,0 +1,45 @@
+// What people wait for is the start: each command beside "node -e 0" of the same run, in wide limits.
+import { spawnSync } from 'node:child_process'
+import { expect, test } from 'vitest'
+import { INTERCEDE, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
+
+const ROUNDS = 7
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!
+
+function milliseconds(args: readonly string[], status: number): number {
+  const start = performance.now()
+  const done = spawnSync(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' })
+  expect(done.stderr, args.join(' ')).toSatisfy(() => done.status === status)
+  return performance.now() - start
+}
+
+/** The median of what a start takes, as a multiple of "node -e 0" in the same round. */
+function multiple(args: readonly string[], status: number): number {
+  const rounds = Array.from({ length: ROUNDS }, () => {
+    const node = milliseconds(['-e', '0'], 0)
+    return milliseconds([INTERCEDE, ...args], status) / node
+  })
+  return median(rounds)
+}
+
+test.each([
+  { line: '--version', limit: 2 },
+  { line: '--help', limit: 2 },
+  { line: 'serve --help', limit: 2 },
+  { line: 'rnu', limit: 2, status: 2 },
+  { line: 'flags podman -c mknod', limit: 2.5 },
+  { line: 'profile -c mknod', limit: 2.5 },
+])('"$line" takes less than $limit times "node -e 0"', ({ line, limit, status = 0 }) => {
+  expect(multiple(line.split(' '), status)).toBeLessThan(limit)
+})
+
+const why = unable()
+test.skipIf(why !== undefined).each([
+  { line: 'run -- true', limit: 4 },
+  { line: 'run -c mknod -- true', limit: 6 },
+  { line: 'run -c mknod -- mknod null c 1 3', limit: 6.5 },
+])(withReason('"$line" takes less than $limit times "node -e 0"', why), ({ line, limit }) => {
+  expect(multiple(line.split(' '), 0)).toBeLessThan(limit)
+})

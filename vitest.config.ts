@@ -15,6 +15,7 @@ const TIMED = [
   'test/kernel/engine/walker-time.test.ts',
   'test/kernel/keeper/reload.test.ts',
   'test/kernel/keeper/restart.test.ts',
+  'test/kernel/mount/killed-mounts.test.ts',
   'test/kernel/paths/descriptors.test.ts',
   'test/kernel/sched/rt-priority.test.ts',
 ]

@@ -181,8 +181,8 @@ const footprint = (pid: number): Footprint => ({
   helpers: family(pid).filter(isHelper).length,
 })
 
-/** The walker of the container, and one mounter that waits for the next mount. */
-const HELPERS = 2
+/** The walker of the container, and the mounters that wait for the next mounts: two of each container of an attack. */
+const HELPERS = 5
 
 /**
  * How many more of these there may be afterwards: what each thread of the pool has, which may have grown; the file system on

@@ -16,7 +16,7 @@ import { ownerOf } from '../../kernel/pidfd.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { callerHolds, mountOfFd } from './fd-holders.ts'
-import { MounterLost, type MounterRequest, MountRefused, requestMount } from './mounter-client.ts'
+import { MounterLost, type MounterRequest, type MounterState, MountRefused, requestMount } from './mounter-client.ts'
 
 /** What the engine provides for mounts. */
 export interface MountServices {
@@ -25,7 +25,7 @@ export interface MountServices {
    * flight
    */
   readonly lend: (container: Container) => number | undefined
-  readonly giveBack: (socket: number, lost: boolean) => void
+  readonly giveBack: (socket: number, state: MounterState) => void
   readonly keeping: Keeping
   /** Called when a context or mount was stored, which must be released some day. */
   readonly onKept: () => void
@@ -59,7 +59,7 @@ const NS_MNT = Buffer.from('ns/mnt\0')
 export class CallerMounts implements Mounts {
   readonly #caller: MountCaller
   #mounter: Handle | undefined
-  #lost = false
+  #state: MounterState = 'done'
 
   constructor(caller: MountCaller) {
     this.#caller = caller
@@ -178,12 +178,22 @@ export class CallerMounts implements Mounts {
     const { waits, identity } = this.#caller
     identity.with(steps.askMounter)
     const mounter = this.#lent()
+    if (request.do !== 'attach' && this.#isKilled) throw new ContinueError('gone')
     try {
       return requestMount(mounter, request, handles, { waits, isFrozen: () => this.#isFrozen })
     } catch (error) {
-      this.#lost = error instanceof MounterLost
-      throw this.#lost && !waits() ? new ContinueError('gone') : refusal(error)
+      if (!(error instanceof MounterLost)) throw refusal(error)
+      this.#state = error.state
+      throw waits() ? refusal(error) : new ContinueError('gone')
     }
+  }
+
+  /**
+   * Tells whether the caller is gone for good, so that nothing need be made for it. A call that a signal has cancelled
+   * is done nevertheless: it comes again, and may be cancelled each time before it is done.
+   */
+  get #isKilled(): boolean {
+    return this.#caller.container.waitKillable && !this.#caller.waits()
   }
 
   get #isFrozen(): boolean {
@@ -201,7 +211,7 @@ export class CallerMounts implements Mounts {
     mayBlock()
     const socket = services.lend(container)
     if (socket === undefined) throw new Refused('mountsBusy', errno('EAGAIN'))
-    own({ [Symbol.dispose]: () => services.giveBack(socket, this.#lost) })
+    own({ [Symbol.dispose]: () => services.giveBack(socket, this.#state) })
     this.#mounter = new Fd(socket)
     return this.#mounter
   }

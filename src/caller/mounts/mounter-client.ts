@@ -47,15 +47,28 @@ export interface MounterReply {
   readonly stage?: 'groups' | 'shift' | 'source' | 'type'
 }
 
-/** Thrown when the mounter did not answer or the caller is gone: the mounter must not be used again. */
+/**
+ * How a thread leaves a mounter.
+ *
+ *   done     all requests are answered
+ *   working  the caller is gone, and the request changes nothing but by its answer, for which nobody waits: the mounter
+ *            may be used again once it is done
+ *   lost     it has ended or does not answer, or may still attach a mount for a call that is gone: it must not go on,
+ *            since that call may come again, and would find no mount yet
+ */
+export type MounterState = 'done' | 'working' | 'lost'
+
+/** Thrown when the mounter did not answer or the caller is gone: this call must not use the mounter again. */
 export class MounterLost extends Error {
   override readonly name = 'MounterLost'
-  /** True if the mounter has ended, false if it hangs. */
+  readonly state: Exclude<MounterState, 'done'>
+  /** Has the mounter ended? */
   readonly ended: boolean
 
-  constructor(message: string, ended = false) {
+  constructor(message: string, { ended = false, state = 'lost' as MounterLost['state'] } = {}) {
     super(message)
     this.ended = ended
+    this.state = state
   }
 }
 
@@ -102,11 +115,13 @@ export function requestMount(
 ): readonly Fd[] {
   using answers = orLost(() => sendToMounter(mounter, request, handles))
   for (let waited = 0; !waitReadable(answers, LOOK_MS); waited += LOOK_MS) {
-    if (!waits()) throw new MounterLost('the caller is gone')
+    if (!waits()) throw new MounterLost('the caller is gone', { state: afterCaller(request) })
     if (waited >= patience && !isFrozen?.()) throw new MounterLost('no answer')
   }
   return answerOf(answers)
 }
+
+const afterCaller = ({ do: what }: MounterRequest): MounterLost['state'] => (what === 'attach' ? 'lost' : 'working')
 
 /**
  * Sends a request to a mounter.
@@ -130,14 +145,14 @@ function orLost<T>(action: () => T): T {
   try {
     return action()
   } catch (error) {
-    throw new MounterLost((error as Error).message, true)
+    throw new MounterLost((error as Error).message, { ended: true })
   }
 }
 
 function answerOf(socket: Handle): readonly Fd[] {
   const bytes = new Uint8Array(REPLY_LIMIT)
   const message = receive(socket, bytes)
-  if (!message || message.length === 0) throw new MounterLost('it ended', true)
+  if (!message || message.length === 0) throw new MounterLost('it ended', { ended: true })
   const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as MounterReply
   // The mounter closes this socket after its copies of a mount, each of which would keep the caller from unmounting
   // it.

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { MounterProcess } from './mounter-process.ts'
 import { poolShare } from './pool-share.ts'
@@ -9,8 +10,14 @@ export const MOUNTERS = 8
 const MOUNTERS_PER_CONTAINER = 2
 /** How long a mount waits for a free mounter. */
 const QUEUE_MS = 5000
-/** How long one idle mounter is kept for the next mount; it is a process of 40 MB. */
+/**
+ * How many idle mounters are kept for the next mounts, and how long; each is a process of 40 MB. Two of them are what one
+ * container can use, so none can make us start them again and again: to start Node takes a processor for 100 ms.
+ */
+const IDLE_MOUNTERS = 4
 const IDLE_MS = 10_000
+/** How long a mounter whose caller is gone may take to finish what it does for nobody, before it is killed. */
+const FINISH_MS = 2000
 /** How long a mounter may take to start, or to finish the previous engine's requests, before it counts as hanging. */
 const PATIENCE_MS = 20_000
 /** How long new mounts wait for mounters of the previous engine, before other mounters are started. */
@@ -26,11 +33,13 @@ const NO_CONTAINER = -1
  *
  *   free -> lent     Mounters.lend(), Mounters.discard()
  *   lent -> free     Mounters.giveBack()
- *   lent -> closed   Mounters.giveBack(): another one is free already
+ *   lent -> closed   Mounters.giveBack(): IDLE_MOUNTERS are free already
  *   free -> closed   Mounters.giveBack(), after IDLE_MS
  *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed, and counts until it has ended
  *
- * One that was started is free, one of the previous engine is lent until it answers. All of this is the main thread's.
+ * A mounter that was started is free, one of the previous engine is lent until it answers; so is one whose caller is
+ * gone: then it has left the caller's cgroups, and has closed all that it had for that caller. All of this is the main
+ * thread's.
  */
 interface Mounter {
   readonly process: MounterProcess
@@ -101,10 +110,16 @@ export class Mounters {
     this.#serve()
   }
 
-  /** Takes a mounter back. @param lost it did not answer: it is killed, and counts until the kernel lets it end */
-  giveBack(socket: number, lost: boolean): void {
+  /** Takes a mounter back. @param state if it is lost it is killed, and counts until the kernel lets it end */
+  giveBack(socket: number, state: MounterState): void {
     const mounter = [...this.#all].find((each) => each.open && each.process.socket.raw === socket)
-    if (mounter) this.#release(mounter, lost)
+    if (!mounter) return
+    if (state === 'working') void this.#finish(mounter)
+    else this.#release(mounter, state === 'lost')
+  }
+
+  async #finish(mounter: Mounter): Promise<void> {
+    this.#release(mounter, !(await mounter.process.comesFree(FINISH_MS).catch(() => false)))
   }
 
   async #await(mounter: Mounter): Promise<void> {
@@ -147,8 +162,7 @@ export class Mounters {
     }
     this.#serve()
     if (!mounter.open || mounter.container !== undefined) return
-    const spare = [...this.#all].some((each) => each !== mounter && each.open && each.container === undefined)
-    if (spare) this.#close(mounter)
+    if (this.#free.length > IDLE_MOUNTERS) this.#close(mounter)
     else mounter.idle = setTimeout(() => this.#close(mounter), IDLE_MS)
   }
 
@@ -181,15 +195,15 @@ export class Mounters {
   }
 
   #take(container: number): Mounter | undefined {
-    const mounter = this.#free ?? this.#start()
+    const mounter = this.#free[0] ?? this.#start()
     if (!mounter) return undefined
     clearTimeout(mounter.idle)
     mounter.container = container
     return mounter
   }
 
-  get #free(): Mounter | undefined {
-    return [...this.#all].find((each) => each.open && each.container === undefined)
+  get #free(): readonly Mounter[] {
+    return [...this.#all].filter((each) => each.open && each.container === undefined)
   }
 
   #start(): Mounter | undefined {

@@ -81,7 +81,7 @@ export class HelperRequests {
         this.#mounters.lend(asked.container, (socket) => new OneShot(asked.answer).set(socket ?? -1))
         break
       case 'giveBack':
-        this.#mounters.giveBack(asked.socket, asked.lost)
+        this.#mounters.giveBack(asked.socket, asked.state)
         break
       case 'exec':
         this.#execs.start(container, asked)

@@ -1,5 +1,6 @@
 import type { Dev, Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
+import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { ExecRequest } from '../execs/exec-job.ts'
 import type { GroupsToJoin } from '../facts/probe-device-rules.ts'
@@ -48,7 +49,7 @@ export type HelperRequest =
     }
   /** Asks for a mounter; the answer is its socket, or -1. */
   | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
-  | { readonly type: 'giveBack'; readonly socket: number; readonly lost: boolean }
+  | { readonly type: 'giveBack'; readonly socket: number; readonly state: MounterState }
   /** Asks for the start of a program in a container. */
   | ({ readonly type: 'exec'; readonly container: number } & ExecRequest)
   /** Ends a job: the thread does not wait for the program any more. `failed`: the program is to be killed. */

@@ -73,7 +73,7 @@ export class ThreadServices {
       nodev: new NodevProbe(),
       mounts: {
         lend: ({ index }) => this.#lend(index),
-        giveBack: (socket, lost) => post({ type: 'giveBack', socket, lost }),
+        giveBack: (socket, state) => post({ type: 'giveBack', socket, state }),
         keeping: persistent.contexts,
         onKept: () => post({ type: 'context' }),
         settle: () => state.spawnGuard.settle(),

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { MounterLost, requestMount } from '../../../src/caller/mounts/mounter-client.ts'
+import { MounterLost, type MounterRequest, requestMount } from '../../../src/caller/mounts/mounter-client.ts'
 import { socketpair } from '../../../src/kernel/socket.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, until } from '../../support/host.ts'
@@ -92,14 +92,50 @@ describe.skipIf(cannot)(withReason('a mount that hangs in the kernel', cannot), 
       }
       await until('all three calls are over', () => ends().length === 3)
       expect(ends().sort()).toEqual(['gone', 'gone', 'mountsBusy'])
-      // The one of ext4 hung where we look at the image, and could be killed; the other one hangs where the driver does.
-      expect(mounters(host.enginePid).filter((pid) => stateOf(pid) === 'D')).toHaveLength(1)
+      // Neither is done soon, so both are killed. The mounter of ext4 hung where we look at the image, and ends; the other
+      // one hangs where the driver does.
+      await until(
+        'one mounter hangs',
+        () => mounters(host.enginePid).filter((pid) => stateOf(pid) === 'D').length === 1,
+        5,
+      )
     } finally {
       await dead[Symbol.asyncDispose]()
     }
-    // The kernel lets them go: all that is left is one that waits for the next mount.
+    // The kernel lets them go: all that is left are those that wait for the next mount, for ten seconds.
     await until('the mounters have ended', () => mounters(host.enginePid).length <= 1)
     await until('no descriptor is left', () => socketsOf(host.enginePid) === before + mounters(host.enginePid).length)
+  })
+
+  test('and is done soon after its caller was killed: its mounter serves the next mount', async () => {
+    const dead = new DeadDevice()
+    let mounter: string | undefined
+    try {
+      await until('the device is there', () => dead.ready)
+      const node = hostNode(dead.path)
+      host.drain()
+      const { length } = host.records
+      const hanging = contained(`LIBMOUNT_FORCE_MOUNT2=always timeout -s KILL 1 mount -t xfs ${node} /mnt`)
+      await until('a mounter hangs', () => {
+        mounter = mounters(host.enginePid).find((pid) => stateOf(pid) === 'D')
+        return mounter !== undefined
+      })
+      await hanging
+      await until('the call is over', () => {
+        host.drain()
+        return host.records.slice(length).some(({ reason }) => reason === 'gone')
+      })
+    } finally {
+      await dead[Symbol.asyncDispose]()
+    }
+    await until('it hangs no more', () => stateOf(mounter!) !== 'D', 5)
+    const mount = () => contained(`mount -t ext4 ${device} /mnt && cat /mnt/hello && umount /mnt`)
+    // Two at a time, since another mounter may wait, too.
+    for (const done of await Promise.all([mount(), mount()]))
+      expect(done).toMatchObject({ status: 0, stdout: 'hello\n', stderr: '' })
+    expect(mounters(host.enginePid)).toContain(mounter)
+    // Nothing is left of what was made for nobody.
+    expect(existsSync(`/proc/fs/ext4/${device.split('/').at(-1)}`)).toBe(false)
   })
 
   test('outlives the engine that it was asked by, and the next one mounts for others', async () => {
@@ -138,7 +174,11 @@ describe('askMounter()', () => {
     const [mine, theirs] = socketpair()
     using ours = mine
     using _theirs = theirs
-    expect(() => requestMount(ours, attach, [], { waits: () => false })).toThrow('the caller is gone')
+    const gone = { message: 'the caller is gone' }
+    const asks = (request: MounterRequest) => () => requestMount(ours, request, [], { waits: () => false })
+    expect(asks(attach)).toThrow(expect.objectContaining({ ...gone, state: 'lost' }))
+    // What only makes something for the answer may be finished.
+    expect(asks({ do: 'renew', attributes: '0' })).toThrow(expect.objectContaining({ ...gone, state: 'working' }))
   })
 
   test('sees that the mounter has ended', () => {

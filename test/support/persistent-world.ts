@@ -25,6 +25,14 @@ export class OwnVault implements FdStore {
     for (const { raw } of held) closeRaw(raw)
   }
 
+  /** How often `endLater` was called. */
+  later = 0
+
+  endLater(held: readonly StoredFd[]): void {
+    this.later++
+    this.end(held)
+  }
+
   get places(): readonly number[] {
     return [...this.#kept.keys()].sort((a, b) => a - b)
   }

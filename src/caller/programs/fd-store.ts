@@ -20,6 +20,8 @@ export interface FdStore {
    * for it.
    */
   end(held: readonly StoredFd[]): void
+  /** Does the same, but does not wait until the engine's own descriptors are closed, which may hang for ever. */
+  endLater(held: readonly StoredFd[]): void
 }
 
 /** A descriptor of this engine and the place of its copy. */

@@ -16,7 +16,10 @@ import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
 
 /** How many entries there are, for all containers. */
 export const ENTRIES = 256
-/** A program that mounts has two for a moment: the context, and the mount that it has just made of it. */
+/**
+ * A program that mounts has two for a moment: the context, and the mount that it has just made of it. Where all entries
+ * are taken a container has less: see `FsContextStore`.
+ */
 const ENTRIES_PER_CONTAINER = 16
 /** As many bytes of parameters as mount(2) takes: a page. */
 const PARAMETERS = 4096
@@ -60,6 +63,10 @@ interface New {
  * of which nothing is ever made; we hold a copy, by which we know the context again, what it was told, and later the
  * context of ours in which the file system was made. Then we hold the mount, which would vanish before it is attached
  * somewhere.
+ *
+ * While all entries are taken, a container that wants one gets it from the container that has most, if that has at least
+ * two more. So of N containers with entries each has the Nth part of them, whatever the others do, and none can take
+ * what is within another's part.
  *
  * Invariant: any thread may call everything but `restore`. What `findContext` and `findMount` return is locked until it
  * is disposed of; its methods are for the thread that has it.
@@ -148,12 +155,30 @@ export class FsContextStore implements Keeping {
     for (const first of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(first)
     // An entry that a call uses stays until the call is over: the container must not get more in the meantime.
     if (this.#of(container).length >= ENTRIES_PER_CONTAINER) return undefined
-    const index = entries.lockUnowned()
+    const index = entries.lockUnowned() ?? this.#evict(container)
     if (index === undefined) return undefined
     this.#fill(index, container, what)
     const tell = this.#tell(index)
     entries.unlock(index)
     return tell
+  }
+
+  /** Ends an entry for a container that wants one, while all are taken. @returns the entry, locked; or undefined */
+  #evict(container: number): number | undefined {
+    const entries = this.#entries
+    const [richest, most] = this.#richest
+    const from = most >= this.#of(container).length + 2 ? richest : container
+    return this.#bySpent(from).find((index) => entries.seize(index, from + 1))
+  }
+
+  /** The container that has most entries, and how many. */
+  get #richest(): readonly [container: number, entries: number] {
+    const counts = new Map<number, number>()
+    for (const index of this.#entries.owned) {
+      const container = this.#entries.get(index, 'owner') - 1
+      counts.set(container, (counts.get(container) ?? 0) + 1)
+    }
+    return [...counts].reduce((most, each) => (each[1] > most[1] ? each : most), [-1, 0])
   }
 
   /** The entries of a container: the spent entries first, then the oldest. */

@@ -28,11 +28,16 @@ const closeHere: Close = (raws) => {
 export class KeeperFdStore implements FdStore {
   readonly #control: Handle
   readonly #close: Close
+  readonly #closeLater: Close
 
   /** @param control the socket to the keeper, on which each message is one packet, of whichever thread */
-  constructor(control: Handle, close: Close = closeHere) {
+  constructor(
+    control: Handle,
+    { close = closeHere, closeLater }: { readonly close?: Close; readonly closeLater: Close },
+  ) {
     this.#control = control
     this.#close = close
+    this.#closeLater = closeLater
   }
 
   keep(place: number, fd: Handle, container: number): void {
@@ -44,8 +49,16 @@ export class KeeperFdStore implements FdStore {
   }
 
   end(held: readonly StoredFd[]): void {
+    this.#end(held, this.#close)
+  }
+
+  endLater(held: readonly StoredFd[]): void {
+    this.#end(held, this.#closeLater)
+  }
+
+  #end(held: readonly StoredFd[], close: Close): void {
     this.drop(held.map(({ place }) => place))
-    if (held.length > 0) this.#close(held.map(({ raw }) => raw))
+    if (held.length > 0) close(held.map(({ raw }) => raw))
   }
 
   #drop(places: readonly number[]): void {

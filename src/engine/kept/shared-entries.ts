@@ -39,6 +39,7 @@ type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
  *   unowned -> owned   SharedEntries.set('owner', N), after SharedEntries.lockUnowned() and SharedEntries.renew()
  *   owned -> doomed    SharedEntries.doom(), SharedEntries.drop(); SharedEntries.restore(), if a descriptor is not left
  *   doomed -> unowned  SharedEntries.unlock(): its descriptors are closed
+ *   owned -> unowned   SharedEntries.seize()
  *
  * Invariant: any thread may read an entry, whose words it must then read again under the lock before it relies on them.
  * Only the thread that has an entry locked may change it, but for `doom`, which any thread may call at any time. The
@@ -95,6 +96,23 @@ export class SharedEntries {
       this.unlock(index)
     }
     return undefined
+  }
+
+  /**
+   * Locks an entry, and takes it from its owner. What it holds may hang when it is closed, in something of that owner:
+   * that is not waited for.
+   *
+   * @returns false if another thread has it locked, or it is somebody else's by now
+   */
+  seize(index: number, owner: number): boolean {
+    if (!this.tryLock(index)) return false
+    if (this.get(index, 'owner') !== owner) {
+      this.unlock(index)
+      return false
+    }
+    // Only what fsopen(2) gives, of which nothing was made yet, is closed at once: no helper is needed for it.
+    this.#end(index, this.#raw(index, 'made') === NONE ? 'end' : 'endLater')
+    return true
   }
 
   /** Makes an entry new, which is locked, and owns the descriptors from now on. */
@@ -159,9 +177,9 @@ export class SharedEntries {
     this.#locks.release(index)
   }
 
-  #end(index: number): void {
+  #end(index: number, how: 'end' | 'endLater' = 'end'): void {
     const held = HELD.map((word) => ({ place: this.#at(index, WORD[word]), raw: this.#raw(index, word) }))
-    this.#fdStore.end(held.filter(({ raw }) => raw !== NONE))
+    this.#fdStore[how](held.filter(({ raw }) => raw !== NONE))
     this.set(index, 'owner', 0)
   }
 

@@ -1,6 +1,6 @@
 import type { Container } from '../../caller/identity/container.ts'
 import { callerHolds } from '../../caller/mounts/fd-holders.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import { Fd } from '../../kernel/fd.ts'
 import { OneShot } from '../../shared/one-shot.ts'
 import { ContainerExecs } from '../execs/container-execs.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'
@@ -91,6 +91,9 @@ export class HelperRequests {
         break
       case 'context':
         this.#expiring ??= setInterval(() => this.#expireContexts(), EXPIRE_MS)
+        break
+      case 'discard':
+        this.discard(asked.raws.map((raw) => new Fd(raw)))
         break
       case 'walker':
         this.#walkers.start(asked.container)

@@ -62,7 +62,7 @@ export class Pool {
     this.#priority = new RtPriority(this.#state.lanes, onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
     const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))
-    const fdStore = new KeeperFdStore(new Fd(data.control), discard)
+    const fdStore = new KeeperFdStore(new Fd(data.control), { close: discard, closeLater: discard })
     this.#persistent = new PersistentState(map(new Fd(data.persistent)), this.#state.persistentLocks, fdStore)
     this.#helpers = new HelperRequests(this.#state, { ...options, contexts: this.#persistent.contexts })
     const shared: SharedData = {

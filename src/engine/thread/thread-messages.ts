@@ -55,6 +55,8 @@ export type HelperRequest =
   /** Ends a job: the thread does not wait for the program any more. `failed`: the program is to be killed. */
   | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
   | { readonly type: 'context' }
+  /** Asks to close descriptors, whose close may hang. */
+  | { readonly type: 'discard'; readonly raws: readonly number[] }
   | { readonly type: 'walker'; readonly container: number }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 

@@ -57,7 +57,7 @@ export class ThreadServices {
     this.#mayBlock = mayBlock
     this.#unmute = unmute
     const proc = new Fd(data.proc)
-    const fdStore = new KeeperFdStore(new Fd(data.control))
+    const fdStore = new KeeperFdStore(new Fd(data.control), { closeLater: (raws) => post({ type: 'discard', raws }) })
     const persistent = new PersistentState(map(new Fd(data.persistent)), state.persistentLocks, fdStore)
     const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
     this.context = {

@@ -93,6 +93,81 @@ describe('Contexts', () => {
     expect(all.size).toBe(0)
   })
 
+  const takeAll = (all: FsContextStore, containers: number): void => {
+    for (let count = 0; count < ENTRIES; count++) {
+      now++
+      expect(all.addContext(count % containers, descriptor().fd, 'ext4', PROCESS)).toBeDefined()
+    }
+  }
+  const forgetAll = (all: FsContextStore): void => {
+    for (let container = 0; container < ENTRIES; container++) all.forget(container)
+    expect(all.size).toBe(0)
+  }
+
+  test('are for all containers alike, when sixteen have taken all of them', () => {
+    const all = contexts()
+    takeAll(all, 16)
+    const part = Math.trunc(ENTRIES / 17)
+    const mine = Array.from({ length: part }, () => {
+      now++
+      const made = descriptor()
+      expect(all.addContext(16, made.fd, 'ext4', PROCESS)).toBeDefined()
+      return made
+    })
+    // Nobody takes what is within this part, however often the others ask.
+    for (let count = 0; count < 100; count++) {
+      now++
+      all.addContext(count % 16, descriptor().fd, 'ext4', PROCESS)
+    }
+    expect(mine.every(({ isOpen }) => isOpen())).toBe(true)
+    expect(all.size).toBe(ENTRIES)
+    forgetAll(all)
+  })
+
+  test('are there for each container that has none, and are refused once each container has one', () => {
+    const all = contexts()
+    takeAll(all, 16)
+    const one = Array.from({ length: ENTRIES - 16 }, (_, index) => {
+      const made = descriptor()
+      expect(all.addContext(16 + index, made.fd, 'ext4', PROCESS)).toBeDefined()
+      return made
+    })
+    expect(one.every(({ isOpen }) => isOpen())).toBe(true)
+    const refused = descriptor()
+    expect(all.addContext(ENTRIES, refused.fd, 'ext4', PROCESS)).toBeUndefined()
+    refused.fd[Symbol.dispose]()
+    forgetAll(all)
+  })
+
+  test('make room where all are taken: the spent, then the oldest, none that a call has; a mount is closed elsewhere', () => {
+    const vault = new OwnVault()
+    const all = contexts(memory(), vault)
+    const open = (container: number) => {
+      now++
+      const made = descriptor()
+      all.addContext(container, made.fd, 'ext4', PROCESS)
+      return made
+    }
+    const [used, root, tree] = [open(0), descriptor(), descriptor()]
+    now++
+    all.addMount(0, { root: root.fd, tree: tree.fd, unlockedCopy: undefined, told: TOLD }, PROCESS)
+    const [spent, next] = [open(0), open(0)]
+    for (let count = 4; count < 16; count++) open(0)
+    for (let count = 16; count < ENTRIES; count++) open(1 + (count % 16))
+    {
+      using context = held(all, 0, spent.raw)
+      context.fail()
+    }
+    {
+      using _held = held(all, 0, used.raw)
+      open(20)
+      open(20)
+      expect([spent, tree, used, next].map(({ isOpen }) => isOpen())).toEqual([false, false, true, true])
+    }
+    expect(vault.later).toBe(1)
+    forgetAll(all)
+  })
+
   test('of which nothing can be made any more make room before one that waits for its file system', () => {
     const all = contexts()
     const opened = Array.from({ length: 17 }, (_, count) => {

@@ -81,6 +81,7 @@ export class Mounters {
   /** The number of mounters of the previous engine which may soon be free. */
   #awaited = 0
   readonly #greeted: Promise<unknown>[] = []
+  readonly #discards = new Set<Promise<void>>()
 
   constructor(ties: Ties) {
     this.#ties = ties
@@ -92,11 +93,13 @@ export class Mounters {
   }
 
   /**
-   * Resolves when each mounter of the previous engine has served its requests, or has hung for `HASTE_MS`. Only then
-   * can a call that the previous engine had begun be searched for its result.
+   * Resolves when each mounter of the previous engine has served its requests, and what that engine left is closed, or
+   * when `HASTE_MS` have passed. Only then can a call that the previous engine had begun be searched for its result, or
+   * be answered: the caller may unmount at once what we have in hand.
    */
-  get greeted(): Promise<unknown> {
-    return Promise.all(this.#greeted)
+  get settled(): Promise<unknown> {
+    const discarded = Promise.all(this.#discards)
+    return Promise.all([...this.#greeted, this.#discards.size > 0 && Promise.race([discarded, sleep(HASTE_MS)])])
   }
 
   /** Lends a mounter as soon as one is free or may be started. */
@@ -139,19 +142,23 @@ export class Mounters {
    * @param fds owned here from now on
    */
   discard(fds: readonly Fd[]): void {
-    const mounter = this.#take(NO_CONTAINER)
-    if (mounter) void this.#discard(fds, mounter)
-    else setTimeout(() => this.discard(fds), RETRY_MS)
+    const done = this.#discard(fds).finally(() => this.#discards.delete(done))
+    this.#discards.add(done)
   }
 
-  async #discard(fds: readonly Fd[], mounter: Mounter): Promise<void> {
-    await mounter.started
-    try {
-      this.#release(mounter, !(await mounter.process.comesFree(PATIENCE_MS, fds)))
-    } catch {
-      this.#release(mounter, true)
-      setTimeout(() => this.discard(fds), RETRY_MS)
-    }
+  async #discard(fds: readonly Fd[]): Promise<void> {
+    // No mounter is started before that.
+    await Promise.all(this.#greeted)
+    while (!(await this.#closeElsewhere(fds))) await sleep(RETRY_MS)
+  }
+
+  /** @returns false if there was no mounter that took them: then nothing is closed */
+  async #closeElsewhere(fds: readonly Fd[]): Promise<boolean> {
+    const mounter = this.#take(NO_CONTAINER)
+    await mounter?.started
+    const free = await mounter?.process.comesFree(PATIENCE_MS, fds).catch(() => undefined)
+    if (mounter) this.#release(mounter, free !== true)
+    return free !== undefined
   }
 
   #release(mounter: Mounter, lost: boolean): void {

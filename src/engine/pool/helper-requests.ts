@@ -52,9 +52,9 @@ export class HelperRequests {
     this.#walkers.admit(container, namespaces)
   }
 
-  /** Resolves when no mounter works for the previous engine any more: see `Mounters.greeted`. */
+  /** Resolves when calls that the previous engine had begun may be looked at: see `Mounters.settled`. */
   get settled(): Promise<unknown> {
-    return this.#mounters.greeted
+    return this.#mounters.settled
   }
 
   /** Lets a mounter close descriptors whose close may hang. @param fds owned here from now on */

@@ -142,6 +142,30 @@ describe.skipIf(cannotMount)(withReason('a mount by several calls', cannotMount)
     }
   }, 60_000)
 
+  test('is not kept busy by what an engine had in hand that ended once the mount was placed', async () => {
+    const expected = await mounted(async () => {})
+    const answers = 'return writeBack(effect, caller, verdict.why)'
+    const ends = `if (verdict.act.verb === 'placeMount') process.kill(process.pid, 'SIGKILL')`
+    const build = new PatchedBuild('engine/serve/server.js', answers, `${ends}\n${answers}`)
+    const ill = await Host.start(policy, {}, build.url)
+    ill.mayLoseEngine = true
+    try {
+      const all = new Steps([], [], ill)
+      for (const name of NAMES) {
+        if (name === 'move_mount') break
+        await all.next()
+      }
+      // It unmounts as soon as the next engine has answered.
+      await Promise.all([all.next(), all.next(), all.next()])
+      expect(await all.end()).toBe(expected)
+      await until('the next engine has started', () => ill.restarts === 1)
+    } finally {
+      const engine = ill.maybeEnginePid
+      ill.close()
+      await build.remove(engine)
+    }
+  }, 60_000)
+
   /** Mounts that stand nowhere, of which this process, the keeper, has a descriptor. */
   const trees = (): number =>
     readdirSync('/proc/self/fd').filter((fd) => {

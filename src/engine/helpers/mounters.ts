@@ -11,8 +11,8 @@ const MOUNTERS_PER_CONTAINER = 2
 /** How long a mount waits for a free mounter. */
 const QUEUE_MS = 5000
 /**
- * How many idle mounters are kept for the next mounts, and how long; each is a process of 40 MB. Two of them are what one
- * container can use, so none can make us start them again and again: to start Node takes a processor for 100 ms.
+ * How many idle mounters are kept for the next mounts, and how long; each is a process of 40 MB. Two of them are what
+ * one container can use, so none can make us start them again and again: to start Node takes a processor for 100 ms.
  */
 const IDLE_MOUNTERS = 4
 const IDLE_MS = 10_000

@@ -64,9 +64,9 @@ interface New {
  * context of ours in which the file system was made. Then we hold the mount, which would vanish before it is attached
  * somewhere.
  *
- * While all entries are taken, a container that wants one gets it from the container that has most, if that has at least
- * two more. So of N containers with entries each has the Nth part of them, whatever the others do, and none can take
- * what is within another's part.
+ * While all entries are taken, a container that wants one gets it from the container that has most, if that has at
+ * least two more. So of N containers with entries each has the Nth part of them, whatever the others do, and none can
+ * take what is within another's part.
  *
  * Invariant: any thread may call everything but `restore`. What `findContext` and `findMount` return is locked until it
  * is disposed of; its methods are for the thread that has it.

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -327,6 +327,29 @@ describe.skipIf(cannot)(withReason('a context of fsopen(2) that is not ours', ca
 
   test('is one of many, of which only the last are known', async () => {
     expect((await contained(contexts('hoarded'))).stdout).toBe('made: 16\n')
+  })
+
+  test('is one of all, of which another container has its part while sixteen containers hold as many as they can', async () => {
+    const holding = ['unshare', '--mount', fixture('mount-contexts'), device, 'held']
+    const filtered = [host.socket, '--userns', `${BASE}:65536`, '--mounts', '--await-agent', '--', ...holding]
+    const holders = Array.from({ length: 16 }, () => {
+      const child = spawn(fixture('filtered'), filtered, { stdio: ['pipe', 'pipe', 'inherit'] })
+      let said = ''
+      child.stdout.on('data', (data) => {
+        said += data
+      })
+      return { child, holds: () => said === 'held\n' }
+    })
+    try {
+      await until('all of them hold theirs', () => holders.every(({ holds }) => holds()))
+      const { stdout, stderr } = await contained(`${contexts('held')} </dev/null`)
+      expect({ stdout, stderr }).toEqual({ stdout: 'held\ncreate: ok\nfsmount: ok\ntype: ef53\n', stderr: '' })
+    } finally {
+      for (const { child } of holders) child.kill('SIGKILL')
+      await until('they are gone', () =>
+        holders.every(({ child }) => child.exitCode !== null || child.signalCode !== null),
+      )
+    }
   })
 
   test('is of its own fspick(2): the file system of the host stays as it is', async () => {

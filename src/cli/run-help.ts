@@ -6,7 +6,7 @@ container; so does whatever ends intercede itself.
 Exit status:
   that of the command, or 128 + N if signal N ended it (143: SIGTERM, 137: SIGKILL, or it was killed as above)
   2    the command line means nothing
-  125  intercede could not start it
+  125  intercede could not start it, or there was no room for its output
   126  the command cannot be executed
   127  there is no such command
 

@@ -12,8 +12,8 @@ export class Typist {
   readonly #script: ChildProcess
   #seen = ''
 
-  constructor() {
-    this.#script = spawn('script', ['-qfec', `PS1='${PS1}' exec bash --norc --noprofile -i`, '/dev/null'], {
+  constructor(shell = 'bash --norc --noprofile -i') {
+    this.#script = spawn('script', ['-qfec', `PS1='${PS1}' exec ${shell}`, '/dev/null'], {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { ...process.env, TERM: 'dumb', HISTFILE: '' },
     })

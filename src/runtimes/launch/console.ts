@@ -35,7 +35,7 @@ export function consoleTerminal(ids: IdRange, watch: KeyWatch): Stdio {
         using _following = followSize(master)
         await relayRaw(master, watch)
       }
-      await messages
+      return await messages
     },
     [Symbol.dispose]() {
       listening[Symbol.dispose]()

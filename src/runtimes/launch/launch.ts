@@ -22,6 +22,9 @@ import { STOP_SECONDS } from './stop-seconds.ts'
 import { Suspension } from './suspension.ts'
 import { terminal } from './terminal.ts'
 
+/** The status of a command that has ended well, but whose output nobody can read. */
+const OUTPUT_LOST = 125
+
 /** The socket to which the seccomp profile's `listenerPath` must point. */
 export const AGENT_SOCKET: string = layout.agent
 
@@ -70,8 +73,11 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   using _signals = forwardSignals({ forward, kill: () => cgroup.kill() }, patienceMs)
   // If the runtime itself is killed, the container must not live on.
   const status = statusOf(runtime).finally(() => cgroup.kill())
-  await Promise.all([status, stdio.relay(ended)])
-  return exitStatus(await status, runtimeLog(), known, plan.options.workdir)
+  const [own, lost] = await Promise.all([status, stdio.relay(ended)])
+  const ofCommand = exitStatus(own, runtimeLog(), known, plan.options.workdir)
+  if (lost === undefined) return ofCommand
+  plan.options.say?.(`Cannot write the output of the command: ${lost}; send it where there is room`)
+  return ofCommand || OUTPUT_LOST
 }
 
 function terminalFor({ runtime, init, ids }: Plan, onResize: () => void, suspension: Suspension): Stdio {

@@ -17,13 +17,14 @@ export interface Stdio extends Disposable {
    * Copies until all output of the container has been written. It is called after the runtime was spawned.
    *
    * @param ended tells whether the runtime has ended
+   * @returns why some of the output is lost, if our reader has not gone away but could take no more
    */
-  relay(ended: () => boolean): Promise<void>
+  relay(ended: () => boolean): Promise<string | undefined>
 }
 
 /** Stdio without a terminal; our own stdin may be left unread. */
 export interface Pipes extends Stdio {
-  relay(ended: () => boolean, options?: { readonly stdin: boolean }): Promise<void>
+  relay(ended: () => boolean, options?: { readonly stdin: boolean }): Promise<string | undefined>
 }
 
 const reader = (fd: Fd): Readable => new Socket({ fd: fd.release(), readable: true, writable: false })
@@ -47,9 +48,21 @@ function copyInput(to: Fd): void {
   else void copy(process.stdin, writer(to))
 }
 
-/** Copies until the end of either side. If our reader goes away (`| head`), the container notices it by SIGPIPE. */
-async function copy(from: Readable, to: Writable): Promise<void> {
-  await pipeline(from, to).catch(() => from.destroy())
+/**
+ * Copies until the end of either side. If our reader goes away (`| head`) or takes no more, the container notices it by
+ * SIGPIPE.
+ *
+ * @returns why it takes no more
+ */
+async function copy(from: Readable, to: Writable): Promise<string | undefined> {
+  try {
+    await pipeline(from, to)
+    return undefined
+  } catch (error) {
+    from.destroy()
+    const { code, message } = error as NodeJS.ErrnoException
+    return code === 'EPIPE' ? undefined : message
+  }
 }
 
 /**
@@ -68,7 +81,8 @@ export function pipes({ uid, gid }: IdRange): Pipes {
     async relay(_ended, options) {
       for (const end of ends) end[Symbol.dispose]()
       if (options?.stdin ?? true) copyInput(stdin.write)
-      await Promise.all([copy(reader(stdout.read), output(1)), copy(reader(stderr.read), output(2))])
+      const copies = [copy(reader(stdout.read), output(1)), copy(reader(stderr.read), output(2))]
+      return (await Promise.all(copies)).find((lost) => lost !== undefined)
     },
     [Symbol.dispose]() {
       for (const end of [...ends, stdin.write, stdout.read, stderr.read]) end[Symbol.dispose]()

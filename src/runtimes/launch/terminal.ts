@@ -20,6 +20,7 @@ export function terminal(onResize: () => void, watch: KeyWatch): Stdio {
     async relay() {
       for (const end of ends) end[Symbol.dispose]()
       await relayRaw(master, watch)
+      return undefined
     },
     [Symbol.dispose]() {
       following[Symbol.dispose]()

@@ -74,6 +74,35 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     expect(stdout).toBe('y\n')
   })
 
+  test.each([
+    { what: 'ends well', script: 'echo hi', status: 125 },
+    { what: 'fails', script: 'echo hi; exit 3', status: 3 },
+    { what: 'goes on writing', script: 'exec yes', status: 141 },
+  ])('says that there is no room for the output of a command that $what', ({ script, status }) => {
+    const command = `node ${INTERCEDE} run --runtime ${runtime} -- sh -c '${script}'`
+    const { status: ended, stderr } = spawnSync('sh', ['-c', `${command} >/dev/full`], {
+      encoding: 'utf8',
+      timeout: 30_000,
+    })
+    expect({ ended, stderr }).toEqual({
+      ended: status,
+      stderr: expect.stringMatching(
+        /^intercede: Cannot write the output of the command: ENOSPC: no space left on device, write; send it where there is room\n$/,
+      ),
+    })
+  })
+
+  test.each([[], ['--no-init']])(
+    '%j leaves it to the init or the runtime to say why a command cannot be executed',
+    (...own) => {
+      const says =
+        own.length === 0
+          ? /^\[FATAL tini \(\d+\)\] exec no-such failed: No such file or directory\n$/
+          : /no-such.* not found in \$PATH/
+      expect(run([...wanted, ...own, 'no-such']).stderr).toMatch(says)
+    },
+  )
+
   test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const)('passes %s on', async (signal) => {
     const trap = `trap "exit 9" ${signal.slice(3)}; echo ready; while :; do sleep 0.05; done`
     const child = await start([...wanted, ...sh(trap)])

@@ -37,7 +37,7 @@ export function requireKernel(sizes: () => readonly number[] = notifSizes, uid =
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
     throw new Error(
-      'Cannot intercept system calls: this kernel has no seccomp user notification; it takes Linux 5.9 or later with CONFIG_SECCOMP_FILTER (see intercede doctor)',
+      'Cannot intercept system calls: this kernel has no seccomp user notification; it takes Linux 5.12 or later with CONFIG_SECCOMP_FILTER (see intercede doctor)',
     )
   }
 }

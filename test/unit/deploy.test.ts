@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { capsOf, OWN_SETS, steps } from '../../src/calls/steps.ts'
+import { CONTAINERS, LISTENERS } from '../../src/engine/tables/limits.ts'
 import { parseConfig } from '../../src/policy/config.ts'
 import { parseAssignment } from '../../src/policy/key-value-lines.ts'
 import { capabilitiesFor } from '../../src/policy/required-capabilities.ts'
@@ -133,6 +134,20 @@ test('the unit lets the service have every capability that a step declares', () 
   const declared = Object.values(steps).flatMap((step) => capsOf(step, OWN_SETS - 1))
   expect(declared.length).toBeGreaterThan(20)
   expect(declared.filter((cap) => !bounding.includes(`CAP_${cap}`))).toEqual([])
+})
+
+test('the unit tries again and is hardened as docs/service.md says', () => {
+  const unit = readFileSync(join(root, 'deploy/systemd/intercede.service'), 'utf8')
+  for (const line of ['Restart=always', 'RestartMaxDelaySec=10s', 'IPAddressDeny=any', 'LimitCORE=0', 'UMask=0077'])
+    expect(unit).toContain(`\n${line}\n`)
+  // A mount namespace of its own, a filter of calls, a rule for devices.
+  expect(unit).not.toMatch(/^(Private|Protect|ReadOnly|Inaccessible|SystemCall|Device|Restrict)\w*=/m)
+})
+
+test('the page on the service has the fixed limits', () => {
+  const page = readFileSync(join(root, 'docs/service.md'), 'utf8')
+  const english = (count: number): string => count.toLocaleString('en-US')
+  expect(page).toContain(`Fixed are ${english(CONTAINERS)} containers and ${english(LISTENERS)} listeners in all`)
 })
 
 test('a reload writes to the journal what changed, not the whole configuration that the check prints', () => {

@@ -36,6 +36,9 @@ describe('links of procfs lead where they lead for the caller', () => {
     { link: '/proc/self/fd/8', at: undefined, result: 'ENOENT' },
     { link: '/proc/self/cwd/../../../../../proc/self/root', at: undefined, result: 'EACCES' },
     { link: '/proc/self', at: undefined, result: 'ENOENT' },
+    { link: `/proc/self/cwd${'/in/..'.repeat(450)}`, at: '', result: 'ok' },
+    // More than 1,000 components.
+    { link: `/proc/self/cwd${'/in/..'.repeat(520)}`, at: undefined, result: 'EPERM' },
     { link: '/proc/1/root', at: undefined, result: 'EACCES' },
     { link: '/proc/1/cwd', at: undefined, result: 'EACCES' },
   ])('$link: $result', async ({ link, at, result }) => {

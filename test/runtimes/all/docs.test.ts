@@ -14,6 +14,7 @@ import { describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
+import { unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 import { asUser } from '../../support/user.ts'
 
@@ -145,6 +146,19 @@ test('README: after its "ln -s" the program is found and runs as sudo runs it', 
     expect(stdout).toMatch(/^Usage: intercede/)
   } finally {
     rmSync(folder, { recursive: true })
+  }
+})
+
+const cannotRun = unable()
+test.skipIf(cannotRun)(withReason('README: the demo prints what stands there', cannotRun), async () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+  const [, demo] = /^The demo, shortened:\n\n```\n([\s\S]*?)^```$/m.exec(readme)!
+  const shown = demo!.split(/^\$ intercede /m).slice(1)
+  expect(shown).toHaveLength(3)
+  for (const part of shown) {
+    const [command, ...lines] = part.split('\n')
+    const { stdout } = await execute('sh', ['-c', `exec 2>&1; ${process.execPath} ${CLI} ${command}`])
+    expect(stdout, command).toBe(lines.join('\n'))
   }
 })
 

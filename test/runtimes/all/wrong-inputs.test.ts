@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { runtimes } from '../../../src/runtimes/known/index.ts'
+import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-wrong-'))
 afterAll(() => rmSync(scratch, { recursive: true }))
@@ -267,6 +269,18 @@ test('intercede alone shows what there is, with the statuses', async () => {
   expect(await intercede('--help')).toMatchObject({ status: 0, stderr: '', stdout: done.stderr })
   expect(await intercede('help', 'doctor')).toMatchObject({ status: 0, stdout: expect.stringContaining('--json') })
 })
+
+const OPTION = 'intercede-flags-failed'
+for (const [program, status] of [
+  ['docker', 125],
+  ['ctr', 1],
+] as const) {
+  const absent = missing(program)
+  test.skipIf(absent)(withReason(`${program} refuses what flags prints when it fails`, absent), async () => {
+    const done = await execute(program, ['run', `--${OPTION}`, 'image', 'name'])
+    expect({ status: done.status, said: done.stderr.includes(OPTION) }).toEqual({ status, said: true })
+  })
+}
 
 test('flags that fails on a terminal says only why: nothing there takes its output for options', async () => {
   const command = `${process.execPath} ${CLI} flags podman`

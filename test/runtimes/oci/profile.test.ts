@@ -135,6 +135,18 @@ describe.each(['crun', 'runc'])('%s takes the generated profile', (runtime) => {
   })
 })
 
+const noRunc = missing('runc', 'crun', 'busybox', 'gcc')
+test.skipIf(noRunc)(withReason('runc refuses a profile with flags, which crun takes', noRunc), async () => {
+  const flagged = await profile('crun')
+  expect(JSON.parse(flagged)).toMatchObject({ flags: expect.arrayContaining([expect.any(String)]) })
+  const [refused, taken] = [
+    await run('runc', flagged, ['busybox', 'true']),
+    await run('crun', flagged, ['busybox', 'true']),
+  ]
+  expect(refused.stderr).toContain('seccomp flags are not yet supported by runc')
+  expect([refused.status, taken.status]).toEqual([1, 0])
+})
+
 describe('podman takes the generated profile', () => {
   const absent = missing('podman', 'crun', 'busybox', 'gcc')
   test.skipIf(absent).each([

@@ -64,6 +64,11 @@ describe.skipIf(absent)(withReason('a container of podman with a profile of the 
     await podman.run('rm', '--force', '--time=0', CONTAINER)
   })
 
+  test('gets the capabilities of what --trap adds, for they are as fixed as its filter', async () => {
+    const { stdout } = await flags('--profile', 'build', '--trap', 'sched_setscheduler', '--write', machine.directory)
+    expect(stdout).toContain('\n--cap-add=SYS_NICE\n')
+  })
+
   test('is told when the file that is there traps less than the profile asks for by now', async () => {
     const intercede = `${process.execPath} ${CLI} flags podman --profile build --daemon-config ${config()}`
     const more = 'profiles: { build: { mknod: true, sysinfo: true } }'

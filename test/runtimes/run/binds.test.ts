@@ -13,7 +13,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
-import { run, sh, unable } from '../../support/run-machine.ts'
+import { execute } from '../../support/host.ts'
+import { INTERCEDE, run, sh, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const cannot = unable()
@@ -33,6 +34,18 @@ describe.skipIf(cannot)(withReason('intercede run --bind', cannot), () => {
     const { stdout } = run([...binds, ...sh('cat /opt/new/name /etc/hostname; echo x >/etc/hostname')])
     expect(stdout).toBe('text\ntext\n')
     expect(readFileSync(file, 'utf8')).toBe('text\n')
+  })
+
+  test('shows what is mounted below, with the owners of the host', async () => {
+    const script = `mkdir -p ${scratch}/top/below && mount -t tmpfs none ${scratch}/top/below && touch ${scratch}/top/below/x`
+    const shown = `run --bind ${scratch}/top:/see -- sh -c 'stat -c %U /see/below/x; touch /see/y 2>&1'`
+    const { stdout } = await execute('unshare', [
+      '--mount',
+      'sh',
+      '-c',
+      `${script} && ${process.execPath} ${INTERCEDE} ${shown}`,
+    ])
+    expect(stdout).toMatch(/^nobody\n.*Permission denied\n$/)
   })
 
   test('keeps with idmap what is made, by whom it was made', () => {

@@ -35,6 +35,7 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(
       { signal: 'SIGHUP', status: 129 },
       { signal: 'SIGQUIT', status: 131 },
       { signal: 'SIGUSR1', status: 138 },
+      { signal: 'SIGUSR2', status: 140 },
     ] as const)('$signal ends a command that has no handler, with $status', async ({ signal, status }) => {
       const child = await start([...wanted, ...sh('echo ready; exec sleep 60')])
       child.kill(signal)
@@ -72,6 +73,15 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(
         await sleep(300)
       }
       expect(await ended(child)).toBe(6)
+    })
+
+    test('nohup(1) has no effect', async () => {
+      const time = unique()
+      const args = [process.execPath, INTERCEDE, 'run', ...wanted, '--', 'sh', '-c', `echo ready; exec sleep ${time}`]
+      const child = spawn('nohup', args, { stdio: ['pipe', 'pipe', 'ignore'] })
+      await new Promise((resolve) => child.stdout.once('data', resolve))
+      child.kill('SIGHUP')
+      expect(await ended(child)).toBe(129)
     })
 
     test('timeout(1) ends it', async () => {

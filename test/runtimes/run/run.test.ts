@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -15,7 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
-import { cgroupOf, ended, hasRuntime, INTERCEDE, run, sh, start, unable } from '../../support/run-machine.ts'
+import { cgroupOf, ended, hasRuntime, INTERCEDE, run, running, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-run-'))
@@ -36,6 +37,32 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     { command: ['--workdir', '/nowhere/at/all', 'true'], status: 125 },
   ])('ends with $status after $command', ({ command, status }) => {
     expect(run([...wanted, ...command]).status).toBe(status)
+  })
+
+  test('kills at the end of the command what it has left running', () => {
+    const time = `${3_000_000 + process.pid}`
+    expect(run([...wanted, ...sh(`setsid sleep ${time} & exit 3`)]).status).toBe(3)
+    expect(running(time)).toEqual([])
+  })
+
+  test('starts the command as whom, where and with what was asked for', () => {
+    const options = ['--user', '5:6', '--workdir', '/tmp', '--env', 'A=b', '--env', 'PATH', '--name', 'web']
+    const { stdout } = run([...wanted, ...options, ...sh('id -u; id -g; pwd; echo $A; echo $PATH; uname -n')])
+    expect(stdout).toBe(`5\n6\n/tmp\nb\n${process.env.PATH}\nweb\n`)
+  })
+
+  test('lets root read files of root of the host with --expose-host only', () => {
+    const reads = (...options: readonly string[]) =>
+      run([...wanted, ...options, 'head', '-c', '1', '/etc/shadow']).status
+    expect([reads(), reads('--expose-host')]).toEqual([1, 0])
+  })
+
+  test('has no network but its own, and that of the host with --net host', () => {
+    const network = (...options: readonly string[]) =>
+      run([...wanted, ...options, 'readlink', '/proc/self/ns/net']).stdout
+    const ofHost = `${readlinkSync('/proc/self/ns/net')}\n`
+    expect([network() === ofHost, network('--net', 'host') === ofHost]).toEqual([false, true])
+    expect(run([...wanted, 'cat', '/proc/net/dev']).stdout.match(/\w+(?=:)/g)).toEqual(['lo'])
   })
 
   test('is root inside, and nobody outside', () => {
@@ -189,6 +216,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     const { stdout, stderr } = run([...wanted, '-c', 'mknod', ...sh(script)])
     expect(stdout).toBe('character special file 1:3\n')
     expect(stderr).toContain('the device 1:1 is not allowed')
+    expect(run([...wanted, '--quiet', '-c', 'mknod', ...sh('mknod m c 1 1')]).stderr).not.toContain('is not allowed')
     expect(run([...wanted, ...sh('mknod n c 1 3')]).stderr).toContain('Operation not permitted')
   })
 })

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { examine } from '../../../src/doctor/doctor.ts'
 import type { HostFacts } from '../../../src/doctor/host-facts.ts'
@@ -145,6 +146,16 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     },
   ])
   expect(report.able).toBe(able)
+})
+
+test('README names the oldest kernel on which nothing is missing that is needed', () => {
+  const { diagnoses } = examine(machine(FEATURES))
+  const taken = diagnoses
+    .filter(({ needed, health }) => needed && health !== 'ok')
+    .map(({ remedy }) => Number(/Linux 5\.(\d+)/.exec(remedy)?.[1]))
+  expect(taken.length).toBeGreaterThan(2)
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+  expect(readme).toContain(`- Linux 5.${Math.max(...taken)} or later on x86_64`)
 })
 
 test('examine() says before it happens that the ids of containers will be others', () => {

@@ -1,8 +1,12 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { crun } from '../../../../src/runtimes/known/crun.ts'
+import { ociRuntimes } from '../../../../src/runtimes/known/index.ts'
 import { runc } from '../../../../src/runtimes/known/runc.ts'
 import { isLeftover } from '../../../../src/runtimes/launch/leftovers.ts'
-import { exitStatus, ownBoundingSet } from '../../../../src/runtimes/launch/runtime.ts'
+import { exitStatus, findRuntime, ownBoundingSet } from '../../../../src/runtimes/launch/runtime.ts'
 
 const logged = (msg: string, level = 'error'): string => `${JSON.stringify({ level, msg, time: '' })}\n`
 
@@ -18,6 +22,21 @@ test.each([
   { by: runc, ended: 1, log: logged('runc run failed: exec: "/etc/passwd": permission denied'), status: 126 },
 ])('exitStatus($ended) of $by.name is $status after $log', ({ by, ended, log, status }) => {
   expect(exitStatus(ended, log, by)).toBe(status)
+})
+
+test('findRuntime() takes crun, or runc where there is none, or the one that is wanted', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'intercede-runtimes-'))
+  const path = process.env.PATH
+  try {
+    process.env.PATH = folder
+    for (const name of ['crun', 'runc']) writeFileSync(join(folder, name), '', { mode: 0o755 })
+    expect(findRuntime()).toEqual({ known: crun, path: join(folder, 'crun') })
+    expect(findRuntime(runc)).toEqual({ known: runc, path: join(folder, 'runc') })
+  } finally {
+    process.env.PATH = path
+    rmSync(folder, { recursive: true })
+  }
+  expect(ociRuntimes.map(({ name }) => name)).toEqual(['crun', 'runc'])
 })
 
 test.each([

@@ -1,6 +1,6 @@
 // A container of LXC on a `Machine`.
 
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Done, execute } from './host.ts'
 import { BASE, CLI, type Machine } from './machine.ts'
@@ -53,16 +53,20 @@ lxc.net.0.type = empty
 lxc.apparmor.profile = unconfined
 lxc.init.cmd = /bin/sh /init ${name}
 lxc.mount.auto = proc:mixed
-lxc.log.file = ${join(lxc.#place, name, 'log')}
-lxc.log.level = TRACE
 ${lines}`,
     )
     return lxc
   }
 
+  /** What LXC itself has logged of the container. */
+  get log(): string {
+    return readFileSync(join(this.#place, this.name, 'log'), 'utf8')
+  }
+
   /** @returns the status of lxc-start, which is 0 also if LXC gives up once the container runs */
   start(): Promise<number | null> {
-    return this.#machine.leave('lxc-start', ...this.#named)
+    const log = ['--logfile', join(this.#place, this.name, 'log'), '--logpriority', 'ERROR']
+    return this.#machine.leave('lxc-start', ...this.#named, ...log)
   }
 
   /**

@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -160,6 +161,37 @@ test.skipIf(cannotRun)(withReason('README: the demo prints what stands there', c
     const { stdout } = await execute('sh', ['-c', `exec 2>&1; ${process.execPath} ${CLI} ${command}`])
     expect(stdout, command).toBe(lines.join('\n'))
   }
+})
+
+const withoutLxc = existsSync('/usr/share/lxc/config/common.seccomp') ? undefined : 'LXC is not installed'
+test.skipIf(withoutLxc)(
+  withReason('docs/runtimes/proxmox-lxc.md shows the lines that its commands add', withoutLxc),
+  async () => {
+    const page = readFileSync(join(pages, 'proxmox-lxc.md'), 'utf8')
+    const [, commands] = /^(intercede flags lxc [\s\S]*?) >>\/etc\/pve/m.exec(page)!
+    const [, added] = /^which adds\n\n```\n([\s\S]*?)^```$/m.exec(page)!
+    const machine = new Machine()
+    try {
+      tool(machine, 'intercede', `exec ${process.execPath} ${CLI}`)
+      const here = `${SURROUNDINGS}mkdir -p /etc/intercede; echo 'profiles: { build: { mknod: true } }' >/etc/intercede/config.yaml`
+      const { stdout, stderr } = await machine.run('bash', '-c', `${here}\n${commands}`)
+      expect(stdout, stderr).toBe(added)
+    } finally {
+      await machine.close()
+    }
+  },
+)
+
+test('docs/runtimes/README.md says of which pages the commands are run', () => {
+  const rows = readFileSync(join(pages, 'README.md'), 'utf8').matchAll(/^\| \[[^\]]+\]\(([\w-]+\.md)\) .*\| (.*) \|$/gm)
+  const run = [...rows]
+    .filter(([, , tested]) => tested!.includes("the page's commands are run"))
+    .map(([, page]) => page!)
+  expect(run.sort()).toEqual(
+    Object.keys(programs)
+      .filter((page) => !page.startsWith('..'))
+      .sort(),
+  )
 })
 
 test('every page names only pages that exist', async () => {

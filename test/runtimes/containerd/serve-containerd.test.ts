@@ -79,6 +79,11 @@ describe.skipIf(absent)(withReason('containerd', absent), () => {
     await machine.logged(id, 'hostUserns')
   })
 
+  test('ctr runs runc, whatever --runc-binary names', async () => {
+    const options = ['--rm', '--runc-binary', '/usr/bin/no-such-runc', ...flags]
+    expect(await containerd.run(options, named(), 'echo', 'ran')).toMatchObject({ status: 0, stdout: 'ran\n' })
+  })
+
   test('ctr task exec', async () => {
     const id = named()
     expect(await containerd.run(['--detach', ...flags], id, 'sleep', '1000')).toMatchObject({ status: 0, stderr: '' })

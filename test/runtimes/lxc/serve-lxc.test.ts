@@ -57,6 +57,13 @@ describe('a container of LXC', () => {
     expect(await lxc.attach([], 'sh', '-c', script)).toMatchObject({ stdout: 'character special file 1:3\n' })
   })
 
+  test('has a log of LXC with an error for each call, whose own answer comes second', async () => {
+    const errors = (): number => lxc.log.split('Failed to send seccomp notification').length - 1
+    const before = errors()
+    expect((await lxc.ask('caller mknod /tmp/m 020666 1 1')).said).toBe('{"errno":"EPERM"}\n')
+    await until('it is in the log', () => errors() > before)
+  })
+
   test('is refused as by the kernel, with the reason in the log', async () => {
     const script = 'mknod /tmp/m c 1 1; mknod /tmp/m b 8 0; caller --userns mknod /tmp/m 020666 1 3'
     const { stdout, stderr } = await lxc.attach([], 'sh', '-c', script)

@@ -289,9 +289,20 @@ test('20 containers in a row leave descriptors and threads as they were', { time
   })
 })
 
+/** What a runtime says while the daemon is away, as docs/runtimes/crun-runc.md has it. */
+const AWAY = [
+  ['crun', 'open seccomp receiver: connect socket to'],
+  ['runc', 'failed to connect with seccomp agent'],
+] as const
+
 test('SIGTERM ends the daemon within two seconds and takes its socket along', async () => {
   const { took, status } = await machine.stop()
   expect(status).toBe(0)
   expect(took).toBeLessThan(2000)
   expect(readdirSync(machine.directory)).not.toContain('oci.sock')
+  for (const [runtime, says] of AWAY) {
+    const done = await container({ runtime, args: ['busybox', 'true'] })
+    expect(done.stderr).toContain(says)
+    expect(done.status).toBe(1)
+  }
 })

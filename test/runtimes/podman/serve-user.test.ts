@@ -33,6 +33,8 @@ const steps = {
   auto: 'podman_run --userns=auto $FLAGS alice sh -c "$MOUNT"',
   exec: `podman_run -d --name one $FLAGS alice sleep 1000 >/dev/null
 $PODMAN exec -i one sh -c "$MOUNT" <&8; $PODMAN rm --force --time 0 one >/dev/null`,
+  keepId: 'podman_run --userns=keep-id $FLAGS alice four-calls /tmp',
+  nomap: 'podman_run --userns=nomap $FLAGS alice four-calls /tmp',
   mount8: `podman_run $(intercede flags podman --user -c mount -c mount.fuse=image=fuse2fs --write) alice \\
   sh -c '/bin/mount -t image /ext4.img /mnt; cat /mnt/hello'`,
   crun: '$PODMAN unshare crun --cgroup-manager=disabled run --bundle "$SCRATCH/bundle" by-crun </dev/zero',
@@ -139,6 +141,10 @@ describe.skipIf(absent)(withReason('serve --user', absent), () => {
   test.each(['plain', 'auto', 'exec'] as const)('podman (%s): sysinfo, and a mount by a FUSE program', (step) => {
     ownUptime(printed[step])
     expect(printed[step].split('\n').slice(1)).toEqual([...MOUNTED, ''])
+  })
+
+  test.each(['keepId', 'nomap'] as const)('podman with --userns (%s): sysinfo', (step) => {
+    expect(calls(printed[step]).uptime).toBeLessThan(60)
   })
 
   test('mount(8) mounts an image file by a type that it does not know', () => {

@@ -1,4 +1,4 @@
-// Compares a page with its list in test/promises/: which test keeps each sentence, or why none does.
+// Compares a page with its list in test/promises/, which says of each sentence who keeps it: for tests of documents.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ const root = new URL('../../', import.meta.url).pathname
 const read = (name: string): string => readFileSync(join(root, name), 'utf8')
 
 /** Why no test keeps a sentence. What stands in parentheses behind it in a list says more. */
-export const REASONS: ReadonlyMap<string, string> = new Map([
+const REASONS: ReadonlyMap<string, string> = new Map([
   ['a heading', 'a label, or a question that the page itself answers'],
   ['leads on', 'says what follows, or where more is said'],
   ['words', 'says what a word or a row means'],
@@ -29,7 +29,7 @@ export const REASONS: ReadonlyMap<string, string> = new Map([
 export const COMMANDS: readonly string[] = ['', 'run', 'serve', 'profile', 'flags', 'doctor']
 
 /** What keeps a sentence: a test by its file and its name, or a reason why none does. */
-export type Keeper =
+type Keeper =
   | { readonly file: string; readonly test: string }
   | { readonly reason: string; readonly more: string | undefined }
 
@@ -48,7 +48,7 @@ function readKeeper(line: string): Keeper {
 
 /**
  * Reads a list: sentences, a line each, then what keeps all of them, two spaces further in. A line begins with the file of
- * a test, a colon and the name of the test as the file has it, or with `no test:` and a reason.
+ * a test, a colon and the name of the test (or of a row of it) as the file has it, or with `no test:` and a reason.
  */
 export function readPromises(list: string): readonly Promised[] {
   const groups = list.split('\n').reduce<{ sentences: string[]; keepers: Keeper[] }[]>((all, line) => {
@@ -83,19 +83,24 @@ export interface Page {
   readonly promised: readonly Promised[]
 }
 
+/** What stands at the end of a line that keeps all sentences which begin as it does: rows of a table that is generated. */
+const REST = ' …'
+const covers = (line: string, sentence: string): boolean =>
+  line.endsWith(REST) ? sentence.startsWith(line.slice(0, -REST.length)) : line === sentence
+
 /** Says what is wrong with a page and its list, and what to do. */
 export function flaws({ name, sentences, list, promised }: Page): readonly string[] {
-  const listed = [...new Set(promised.map(({ sentence }) => sentence))]
+  const lines = [...new Set(promised.map(({ sentence }) => sentence))]
   return [
     ...sentences
-      .filter((one) => !listed.includes(one))
+      .filter((one) => !lines.some((line) => covers(line, one)))
       .map(
         (one) =>
           `Cannot find who keeps the sentence "${one}" of ${name}; add it to ${list} with the test that keeps it`,
       ),
-    ...listed
-      .filter((one) => !sentences.includes(one))
-      .map((one) => `Cannot find the sentence "${one}" of ${list} on ${name}; take it out of the list`),
+    ...lines
+      .filter((line) => !sentences.some((one) => covers(line, one)))
+      .map((line) => `Cannot find the sentence "${line}" of ${list} on ${name}; take it out of the list`),
     ...promised.flatMap(({ sentence, keepers }) =>
       (keepers.length === 0 ? ['add a test, or "no test:" and a reason'] : keepers.map(flawOf))
         .filter((flaw) => flaw !== undefined)

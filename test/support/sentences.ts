@@ -1,4 +1,4 @@
-// Cuts pages and help texts into sentences: for the test that each of them has a test which keeps it.
+// Cuts pages and help texts into sentences: for tests of documents.
 
 /** Code is no sentence: the tests of documents run what is marked so. Neither are headings, which promise nothing. */
 const NO_SENTENCE = /^```.*\n[\s\S]*?^ *```$|<!--[\s\S]*?-->|^#+ .*$|(?<=\n\n)( {4}.*\n)+|^!\[.*$/gm

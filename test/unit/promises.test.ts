@@ -75,6 +75,14 @@ describe('a page and its list', () => {
     ])
   })
 
+  test('a line that ends in … stands for all sentences that begin so', () => {
+    const promised = readPromises('a | …\n  no test: measured\n\nb …\n  no test: measured\n')
+    expect(flaws({ name: 'x.md', sentences: ['a | 1', 'a | 2', 'ab'], list: 'x.txt', promised })).toEqual([
+      'Cannot find who keeps the sentence "ab" of x.md; add it to x.txt with the test that keeps it',
+      'Cannot find the sentence "b …" of x.txt on x.md; take it out of the list',
+    ])
+  })
+
   test.each([
     {
       what: 'a new sentence',

@@ -223,6 +223,18 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
     expect(stderr).toBe('')
   })
 
+  test.skipIf(noExt4).each([
+    { shift: 'false', says: 'permission denied' },
+    { shift: 'true', says: "ext4: Unknown parameter 'idmapped'" },
+  ])(withReason('what can be changed of a mount that stands, shift=$shift', noExt4), ({ shift, says }) => {
+    const remounts = ['remount,ro', 'remount,noatime', 'remount,bind,noatime', 'remount,bind,ro', 'remount,bind,rw']
+    const script = remounts.map((options) => `mount -o ${options} /mnt 2>&1 | head -n 1; echo --`).join('; ')
+    const { stdout } = mounting(devices.get('ext4')!, `mount -t ext4 $dev /mnt; ${script}`, [`mount.shift=${shift}`])
+    const [superblock, ofBoth, times, ro, rw] = stdout.split('--\n')
+    expect([superblock, ofBoth]).toEqual([expect.stringContaining(says), expect.stringContaining(says)])
+    expect([times, ro, rw]).toEqual([expect.stringContaining('permission denied'), '', ''])
+  })
+
   test.skipIf(noExt4)(withReason('the device rules hold for the journal that an ext4 names, too', noExt4), () => {
     const blank = (size: string): string => {
       const path = `${images.directory}/blank-${size}`

@@ -26,6 +26,11 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(
       expect(more.stdout).toMatch(/SCHED_FIFO\n.* priority: 50\n/)
     })
 
+    test('leaves setpriority(2) to the kernel, untrapped', () => {
+      const nice = run([...sched, ...sh('nice -n -5 nice')])
+      expect(nice).toMatchObject({ stdout: '0\n', stderr: 'nice: cannot set niceness: Permission denied\n' })
+    })
+
     test('changes nobody outside, and nothing without the key', () => {
       const script = `chrt -f -p 10 ${process.pid}; chrt -f 10 true`
       expect(run([...sched, ...sh(`chrt -f -p 10 ${process.pid}`)]).stderr).toMatch('No such process')

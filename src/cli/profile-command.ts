@@ -2,10 +2,11 @@ import type { Command } from 'commander'
 import type { Cap } from '../abi/capability.ts'
 import { lintProfile } from '../filter/lint.ts'
 import type { Target } from '../filter/target.ts'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { lintMetadata } from './lint-metadata.ts'
 import { makeProfile, profileIn, writeProfile } from './make-profile.ts'
 import type { PolicyOptions } from './policy-options.ts'
-import { print } from './print.ts'
+import { print, say } from './print.ts'
 import { targets, unresolved } from './profile-targets.ts'
 import { asAnswer, mustBe } from './usage.ts'
 import { wantedPolicy } from './wanted-policy.ts'
@@ -73,6 +74,7 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
     target: format === 'oci' ? target : undefined,
   })
   if (output !== undefined) writeProfile(text, output)
+  for (const remark of ineffectiveHere(wanted.settings)) say(remark)
   print(output === undefined ? text : configuration)
 }
 

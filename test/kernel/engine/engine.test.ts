@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
@@ -13,6 +13,16 @@ beforeAll(async () => {
   host = await Host.start()
 })
 afterAll(() => host.close())
+
+test('the threads of an engine at rest are where docs/debugging.md says', async () => {
+  const page = readFileSync(new URL('../../../docs/debugging.md', import.meta.url), 'utf8')
+  const wchans = (): readonly string[] =>
+    readdirSync(`/proc/${host.enginePid}/task`).map((tid) =>
+      readFileSync(`/proc/${host.enginePid}/task/${tid}/wchan`, 'utf8').replace(/.*futex.*/, 'futex'),
+    )
+  await until('all are at rest', () => wchans().every((name) => page.includes(`\`${name}\``)))
+  expect(wchans()).toEqual(expect.arrayContaining(['do_epoll_wait', 'futex', 'do_wait_intr_irq']))
+})
 
 describe('one call under strace', () => {
   let lines: string[]

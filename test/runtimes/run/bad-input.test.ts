@@ -122,6 +122,22 @@ describe('bad input gets one clear sentence, a status that is not 0, and leaves 
     expect(readdirSync('/run/intercede/run')).toEqual([])
   })
 
+  test.each([
+    { name: 'run', args: ['run', 'true'] },
+    { name: 'profile', args: ['profile'] },
+    { name: 'flags', args: ['flags', 'kubernetes'] },
+    { name: 'serve', args: ['serve', '--check-config', '--config'] },
+  ])('$name says which values mean nothing on this machine now', async ({ name, args: [command, ...rest] }) => {
+    const values = ['mount=true', 'mount.allowed=nosuchfs', 'mknod=true', 'mknod.devices=c:509:7']
+    const lines = values.map((value) => `  ${KEY}.${value.replace('=', ': ')}\n`).join('')
+    const keys = values.flatMap((value) => ['-c', value])
+    const given = name === 'serve' ? [...rest, file('unknown.yaml', `default:\n${lines}`)] : [...keys, ...rest]
+    const { status, stdout, stderr } = await intercede(command!, ...given)
+    expect(status, stderr).toBe(0)
+    expect(stdout + stderr).toContain('this kernel does not know the file system "nosuchfs"')
+    expect(stdout + stderr).toContain('no driver has c:509:7 now')
+  })
+
   test('serve --check-config says every effective key of each profile, with its origin', async () => {
     const text = `default: { ${KEY}.mknod: true }\nprofiles: { vpn: { mknod.devices: 'c:10:200' } }\nannotations: { profiles: [vpn] }\n`
     const { status, stdout, stderr } = await intercede('serve', '--check-config', '--config', file('good.yaml', text))

@@ -1,5 +1,7 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, rmdirSync } from 'node:fs'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { hasRuntime, run, sh, unable } from '../../support/run-machine.ts'
+import { hasRuntime, INTERCEDE, run, sh, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
 describe.skipIf(unable()).each(['crun', 'runc'] as const)(
@@ -36,5 +38,27 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(
       expect(run([...sched, ...sh(`chrt -f -p 10 ${process.pid}`)]).stderr).toMatch('No such process')
       expect(run(['--runtime', runtime, ...sh(script)]).stderr).toMatch(/No such process\n.*Operation not permitted/s)
     })
+  },
+)
+
+const V1 = '/sys/fs/cgroup/cpu'
+const noBudget = unable() ?? (existsSync(`${V1}/cpu.rt_runtime_us`) ? undefined : 'no cgroup v1 with real-time budgets')
+test.skipIf(noBudget)(
+  withReason(
+    'in a group of v1 without a budget the kernel gives no priority, and the engine says that it has none',
+    noBudget,
+  ),
+  () => {
+    const group = `${V1}/intercede-test-${process.pid}`
+    const script = `echo $$ >${group}/cgroup.procs && exec node ${INTERCEDE} run -c sched_setscheduler -- chrt -f 1 true`
+    mkdirSync(group)
+    try {
+      const { status, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8', timeout: 30_000 })
+      expect(status).toBe(1)
+      expect(stderr).toContain('Cannot run before the tasks of containers: sched_setscheduler: EPERM')
+      expect(stderr).toContain('sched_setscheduler EPERM: done as the caller: the kernel itself answered')
+    } finally {
+      rmdirSync(group)
+    }
   },
 )

@@ -27,7 +27,7 @@ Examples:
 
   # the character devices that are harmless, and /dev/net/tun
   intercede profile -c mknod -c mknod.devices=c:10:200 --output mknod.json
-  podman run --userns=auto --cap-add MKNOD --security-opt seccomp=mknod.json IMAGE
+  podman run --interactive --userns=auto --cap-add MKNOD --security-opt seccomp=mknod.json IMAGE
 
   # the same calls on top of podman's own profile, as linux.seccomp of a bundle for runc
   intercede profile -c mknod -c sysinfo --runtime runc --base /usr/share/containers/seccomp.json

@@ -24,6 +24,18 @@ test('the threads of an engine at rest are where docs/debugging.md says', async 
   expect(wchans()).toEqual(expect.arrayContaining(['do_epoll_wait', 'futex', 'do_wait_intr_irq']))
 })
 
+/** linux/kernel/seccomp.c has_duplicate_listener() */
+test('a task of a container gets no listener of its own: EBUSY', async () => {
+  const script = `import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+allow = (ctypes.c_uint64 * 1)(0x7fff000000000006)
+class Prog(ctypes.Structure): _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.c_void_p)]
+libc.prctl(38, 1, 0, 0, 0)
+print(libc.syscall(317, 1, 8, ctypes.byref(Prog(1, ctypes.addressof(allow)))), errno.errorcode.get(ctypes.get_errno()))`
+  expect(await host.run([], ['python3', '-c', script])).toMatchObject({ stdout: '-1 EBUSY\n' })
+  expect((await execute('python3', ['-c', script])).stdout).toMatch(/^\d+ None\n$/)
+})
+
 describe('one call under strace', () => {
   let lines: string[]
 

@@ -1,7 +1,7 @@
 // Cuts pages and help texts into sentences: for tests of documents.
 
 /** Code is no sentence: the tests of documents run what is marked so. Neither are headings, which promise nothing. */
-const NO_SENTENCE = /^```.*\n[\s\S]*?^ *```$|<!--[\s\S]*?-->|^#+ .*$|(?<=\n\n)( {4}.*\n)+|^!\[.*$/gm
+const NO_SENTENCE = /^ *```.*\n[\s\S]*?^ *```$|<!--[\s\S]*?-->|^#+ .*$|(?<=\n\n)( {4}.*\n)+|^!\[.*$/gm
 
 /** The head of a table, with the line below it. */
 const TABLE_HEAD = /^\|.*\n\| ?-.*$/gm
@@ -42,7 +42,7 @@ export function sentencesOfPage(markdown: string): readonly string[] {
   return [...new Set(text.split(BLOCK).flatMap(sentencesOfBlock).filter(isSaid))]
 }
 
-/** The sentences of a help text that was not wrapped: an indented line is one, as each option. */
+/** The sentences of a help text: an indented line is one, as each option with what is wrapped below it. */
 export function sentencesOfHelp(help: string): readonly string[] {
   const unwrapped = help.replaceAll(/\n {14,}/g, ' ')
   const text = unwrapped.replaceAll(/^\S.*:$|^Usage: .*$/gm, '\n').replaceAll(/^ +(.*)$/gm, '\n$1\n')

@@ -8,8 +8,8 @@ const root = new URL('../../', import.meta.url).pathname
 const lists = join(root, 'test/promises')
 const read = (name: string): string => readFileSync(join(root, name), 'utf8')
 
-/** Pages with checks of their own, or that say only why something was done. */
-const OTHERS = /^docs\/(decisions\/|glossary\.md|reasons\.md)/
+/** Pages with checks of their own, or that say only why something was done; and that of the bench, which is measured anew. */
+const OTHERS = /^docs\/(decisions\/|glossary\.md|performance\.md|reasons\.md)/
 const pages = ['README.md', ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).map(below)]
   .filter((name) => name.endsWith('.md') && !OTHERS.test(name))
   .sort()

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { effectiveLimits, parseConfig } from '../../../src/policy/config.ts'
+import { parseConfig } from '../../../src/policy/config.ts'
+import { effectiveLimits } from '../../../src/policy/limits.ts'
 import { execute } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
 import { COMMANDS, flaws, pageOf } from '../../support/promises.ts'

@@ -34,21 +34,6 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(withReason('job control of
     await user.sees(/status 130/)
   })
 
-  test.each([
-    { shell: 'bash --norc --noprofile -i', after: '', by: 'bash by itself' },
-    { shell: 'dash -i', after: 'stty sane\n', by: '"stty sane" and Ctrl-J in dash' },
-  ])('the terminal of a run that was killed by SIGKILL is put right by $by', async ({ shell, after }) => {
-    user.hangUp()
-    user = new Typist(shell)
-    user.type(`${run(`-- ${TICKS}`)}\n`)
-    await user.sees(/tick/)
-    process.kill(own(), 'SIGKILL')
-    await user.sees(PROMPT)
-    user.type(after)
-    user.type('stty -a | grep -o " icanon"; echo at the she""ll\n')
-    expect(await user.sees(/at the shell/)).toMatch(/ icanon/)
-  })
-
   test('Ctrl-Z gives the terminal back, fg continues', async () => {
     user.type(`${run(`-- ${TICKS}`)}\n`)
     await user.sees(/tick/)
@@ -100,5 +85,20 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(withReason('job control of
     await user.sees(/dark[\s\S]*status 0/)
     user.type(`timeout 2 ${run('-- sleep 62')}; echo status $?\n`)
     await user.sees(/status 124/)
+  })
+
+  test.each([
+    { shell: 'bash --norc --noprofile -i', after: '', by: 'bash by itself' },
+    { shell: 'dash -i', after: 'stty sane\n', by: '"stty sane" and Ctrl-J in dash' },
+  ])('the terminal of a run that was killed by SIGKILL is put right by $by', async ({ shell, after }) => {
+    user.hangUp()
+    user = new Typist(shell)
+    user.type(`${run(`-- ${TICKS}`)}\n`)
+    await user.sees(/tick/)
+    process.kill(own(), 'SIGKILL')
+    await user.sees(PROMPT)
+    user.type(after)
+    user.type('stty -a | grep -o " icanon"; echo at the she""ll\n')
+    expect(await user.sees(/at the shell/)).toMatch(/ icanon/)
   })
 })

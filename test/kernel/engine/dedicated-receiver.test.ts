@@ -161,9 +161,9 @@ test('the calls of a dedicated receiver that fails are answered by the next engi
   const ill = await Host.start(undefined, {}, build.url)
   ill.mayLoseEngine = true
   try {
-    const { lines } = container('hot', passes(2000).join(' '), ill)
+    const { lines } = container('hot', passes(20_000).join(' '), ill)
     await until('all have returned', () => lines.length === 1, 30)
-    expect(errorsOf(lines[0]!)).toEqual({ EPERM: 2000 })
+    expect(errorsOf(lines[0]!)).toEqual({ EPERM: 20_000 })
     expect(ill.events).toContainEqual({ type: 'fault', message: 'The engine failed: a thread failed: of a test' })
   } finally {
     const last = ill.maybeEnginePid

@@ -13,6 +13,7 @@ import { mountNumber } from '../kernel/fdinfo.ts'
 import { statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { moveMount } from '../kernel/mount.ts'
+import type { Mount } from '../kernel/procfs/mountinfo.ts'
 import { copyFrom } from '../kernel/vm-readv.ts'
 import { barDevice, isEnclosed } from './devices/device-bar.ts'
 import { CallerFuse } from './fuse/fuse.ts'
@@ -195,19 +196,37 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
     const { identity, nodev } = this.#context
-    const callerIdentity = { identity, fsuid: this.#callerTask.status.uids[3], isOfHost: () => this.#isOfHost(dir) }
-    const { barred, onFuse } = nodev.look({ dir, name }, callerIdentity)
+    const { barred, onFuse } = nodev.look(
+      { dir, name },
+      {
+        identity,
+        fsuid: this.#callerTask.status.uids[3],
+        isOfHost: () => this.#isOfHost(dir),
+        isNodevOfRuntime: () => this.#isNodevOfRuntime(dir),
+      },
+    )
     this.#onFuse = onFuse
     return barred
   }
 
   /** Tells whether a directory is on a tmpfs that was mounted outside of the container. */
   #isOfHost(dir: Handle): boolean {
-    const { identity, proc, mayBlock } = this.#context
     const { uidMap, gidMap } = this.#container
-    mayBlock()
-    const mount = identity.looking(() => mountinfoEntry(this.#callerTask.task, mountNumber(proc, dir)))
+    const mount = this.#mountOf(dir)
     return mount !== undefined && isTmpfsOfHost(mount, uidMap, gidMap)
+  }
+
+  /** For a container that an older version handed over this is true, as it was for that version. */
+  #isNodevOfRuntime(dir: Handle): boolean {
+    const { nodev } = this.#container
+    const device = this.#mountOf(dir)?.device
+    return nodev === undefined || (device !== undefined && nodev.has(device))
+  }
+
+  #mountOf(dir: Handle): Mount | undefined {
+    const { identity, proc, mayBlock } = this.#context
+    mayBlock()
+    return identity.looking(() => mountinfoEntry(this.#callerTask.task, mountNumber(proc, dir)))
   }
 
   mountNode(node: NodeLike, target: Handle): void {

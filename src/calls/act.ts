@@ -1,6 +1,6 @@
 import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Caller, Task } from './caller.ts'
+import type { Caller, NodevReason, Task } from './caller.ts'
 import type { Context, DetachedMount } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
@@ -16,8 +16,14 @@ export type Scheduling =
 
 /** The closed list of privileged acts, by verb. An act is data: it can be compared, tested and moved. */
 export interface Verbs extends ProgramVerbs {
-  /** Makes a file and mounts a device node on it, where a node on the file system of `dir` could not be opened. */
-  readonly placeNode: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
+  /** Makes a device node that could not be opened, for the reason `why`, and mounts one of ours on it. */
+  readonly placeNode: {
+    readonly dir: Handle
+    readonly name: PathBytes
+    readonly mode: Mode
+    readonly dev: Dev
+    readonly why: NodevReason['why']
+  }
   /** Sets `trusted.overlay.opaque` to `y`. */
   readonly setxattr: { readonly inode: Handle; readonly flags: number }
   readonly removexattr: { readonly inode: Handle }

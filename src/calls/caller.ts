@@ -16,10 +16,14 @@ export interface Registers {
   pointer(index: number): bigint
 }
 
-/** Why a device node on a file system could not be opened, and whether a node of ours can be mounted there instead. */
+/** Why a device node in a directory could not be opened, and what is made there all the same. */
 export interface NodevReason {
   readonly why: 'nodevMount' | 'containerSuperblock'
-  readonly mountable: boolean
+  /**
+   * plain: a node that does not open, as for the host's root. covered: a node, and one of ours mounted on it, which
+   * opens. none: the kernel makes no node there.
+   */
+  readonly node: 'plain' | 'covered' | 'none'
 }
 
 /** The attributes of a device node that we make. */

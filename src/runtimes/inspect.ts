@@ -1,7 +1,8 @@
 import { readFileSync, readlinkSync } from 'node:fs'
-import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { type IdExtent, parseIdMap } from '../abi/id-map.ts'
 import type { ContainerHandles } from '../caller/identity/container.ts'
+import { readProcText } from '../caller/task/same-as-init.ts'
 import type { Exec } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reason.ts'
 import { ticksPerSecond } from '../kernel/clock.ts'
@@ -10,6 +11,7 @@ import { openat, statx } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
 import { startIn } from '../kernel/process.ts'
+import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { openGroups } from './cgroup.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
@@ -30,6 +32,8 @@ export interface Init extends Disposable {
   readonly gidMap: readonly IdExtent[]
   /** When the init was started, in milliseconds on our boot clock. */
   readonly startedMs: number
+  /** The file systems, as MAJOR:MINOR, that its runtime has mounted nodev; missing if an older version looked. */
+  readonly nodev?: ReadonlySet<string>
   /**
    * True if the container may have a walker, a process in its user namespace. Not if the container shares the host's
    * pid namespace: its root could trace the walker while it still starts. Nor if its user namespace is ours, which a
@@ -118,6 +122,7 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
     startedMs: (1000 * startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`))) / ticksPerSecond(),
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
+    nodev: nodevFileSystems(pid),
     walkable: !isOurs && namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
     exec: execFor(handover, runtime ?? recordedRuntime(handover)),
     barred,
@@ -131,6 +136,15 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
 const SAME: readonly IdExtent[] = [{ inside: 0, outside: 0, count: 0xffff_ffff }]
 const mapOf = (pid: number, name: string): readonly IdExtent[] =>
   parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
+
+/** A container that has more of them, which a late hand-over can find, gets no more help with them. */
+const NODEV_LIMIT = 1024
+
+function nodevFileSystems(pid: number): ReadonlySet<string> {
+  using task = openat(AT_FDCWD, cstring(`/proc/${pid}`), O_PATH | O_DIRECTORY)
+  const mounts = parseMountinfo(readProcText(task, 'mountinfo')).filter(({ options }) => options.includes('nodev'))
+  return new Set(mounts.slice(0, NODEV_LIMIT).map(({ device }) => device))
+}
 
 const namespaceOf = (pid: number | 'self', name: string): string => readlinkSync(`/proc/${pid}/ns/${name}`)
 

@@ -59,9 +59,12 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       if (bar && !caller.barOpening(dev)) return continueWith('opensHost', major(dev), minor(dev))
       const done = bar ? 'doneAndBarred' : rules.open ? 'done' : 'doneButClosed'
       const { dir, name } = caller.parent(dirfd, path)
+      const node = { dir, name, mode, dev }
       const barred = caller.devicesBarred(dir, name)
-      if (!barred) return act({ verb: 'mknod', dir, name, mode, dev }, done)
-      return barred.mountable ? act({ verb: 'placeNode', dir, name, mode, dev }, done) : continueWith(barred.why)
+      if (!barred) return act({ verb: 'mknod', ...node }, done)
+      if (barred.node === 'none') return continueWith('containerSuperblock')
+      if (barred.node === 'covered') return act({ verb: 'placeNode', ...node, why: barred.why }, done)
+      return act({ verb: 'mknod', ...node }, done === 'done' ? 'doneOnNodev' : done)
     },
   }
 }

@@ -1,8 +1,17 @@
 import type { Verb, Verbs } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { mknodat } from '../kernel/files.ts'
 import { createIn } from './create.ts'
 import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
+
+/** Makes the node as the caller. */
+export function makeNode({ dir, name, mode, dev }: Verbs['mknod'], caller: Caller): void {
+  createIn(caller, dir, mode, steps.makeNode, () => {
+    noteAbsence(caller, dir, name)
+    mknodat(dir, name, mode, dev)
+  })
+}
 
 export const mknod: Verb<Verbs['mknod']> = {
   steps: [steps.makeNode, steps.inDirectory],
@@ -13,11 +22,8 @@ export const mknod: Verb<Verbs['mknod']> = {
     'node is made in a directory that was opened as the caller, with its ids, groups and umask, so that every permission check is the one ' +
     'that the kernel makes for the caller itself. A capability over files that the caller holds in its user namespace counts ' +
     'for this one directory, if both its owner and its group are mapped there.',
-  run({ dir, name, mode, dev }, caller) {
-    createIn(caller, dir, mode, steps.makeNode, () => {
-      noteAbsence(caller, dir, name)
-      mknodat(dir, name, mode, dev)
-    })
+  run(act, caller) {
+    makeNode(act, caller)
     return { value: 0n }
   },
   recover({ dir, name, mode, dev }, caller, trace) {

@@ -10,15 +10,6 @@ export const mknodDifferences: readonly Difference<MknodCase>[] = [
     covers: (mismatch) => refusedBy(mismatch, 'deviceNotAllowed'),
   },
   {
-    name: 'a mount without devices',
-    why:
-      'The node could not be opened: success means usable. A usable one would be mounted there, but these containers have ' +
-      'no mount namespace of their own.',
-    wanted: true,
-    covers: (mismatch) =>
-      mountOf(mismatch.trial.case.scene)?.kind === 'noDevices' && refusedBy(mismatch, 'nodevMount', 'hostMounts'),
-  },
-  {
     name: "an idmapped mount of a tmpfs of the host whose own ids are the container's",
     why:
       'The ids in mountinfo are all that tells it from one that the container has mounted, where the node could not be opened. ' +

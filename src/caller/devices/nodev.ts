@@ -7,7 +7,7 @@ import { ST_NODEV } from '../../abi/mount.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
 import type { NodevReason } from '../../calls/caller.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import { fstatfs, mknodat, mountId, openat } from '../../kernel/files.ts'
+import { type FileSystem, fstatfs, mknodat, mountId, openat } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
@@ -34,12 +34,16 @@ interface CallerIdentity {
    * caller.
    */
   readonly isOfHost: () => boolean
+  /** Tells whether the runtime had the directory's file system mounted nodev. This may read the same list. */
+  readonly isNodevOfRuntime: () => boolean
 }
 
 /** Tells where a device node could be opened. There is one instance per thread. */
 export class NodevProbe {
   /** By mount id: whether the file system was mounted inside a container, which never changes. */
   readonly #mounts = new Map<bigint, boolean>()
+  /** By mount id: whether a container's runtime had its file system mounted nodev, which never changes either. */
+  readonly #ofRuntime = new Map<bigint, boolean>()
 
   /**
    * Looks whether a device node could be opened in a directory.
@@ -52,20 +56,29 @@ export class NodevProbe {
     caller: CallerIdentity,
   ): { readonly barred: NodevReason | undefined; readonly onFuse: boolean } {
     const { type, flags } = fstatfs(entry.dir)
-    return {
-      barred: this.#barred(type, flags, () => this.#madeInside(entry, caller)),
-      onFuse: type === FUSE_SUPER_MAGIC,
-    }
+    const isInside = MOUNTABLE_INSIDE.has(type) && this.#madeInside(entry, caller)
+    return { barred: this.#barred(entry, caller, { type, flags, isInside }), onFuse: type === FUSE_SUPER_MAGIC }
   }
 
-  #barred(type: number, flags: number, inside: () => boolean): NodevReason | undefined {
-    if ((flags & ST_NODEV) !== 0) {
-      // The root file system of a podman container is an overlay of the host, by default mounted nodev.
-      const mountable = MEMORY.has(type) || !MOUNTABLE_INSIDE.has(type) || (type === OVERLAYFS_SUPER_MAGIC && !inside())
-      return { why: 'nodevMount', mountable }
-    }
-    if (!MOUNTABLE_INSIDE.has(type) || !inside()) return undefined
-    return { why: 'containerSuperblock', mountable: MEMORY.has(type) }
+  #barred(
+    { dir }: DirEntry,
+    caller: CallerIdentity,
+    { type, flags, isInside }: FileSystem & { readonly isInside: boolean },
+  ): NodevReason | undefined {
+    // An overlay makes nodes with the rights of its mounter, and FUSE lets nobody of the host in.
+    if (isInside && !MEMORY.has(type)) return { why: 'containerSuperblock', node: 'none' }
+    if ((flags & ST_NODEV) === 0) return isInside ? { why: 'containerSuperblock', node: 'covered' } : undefined
+    // The root file system of a podman container is an overlay of the host, by default mounted nodev.
+    return { why: 'nodevMount', node: this.#isNodevOfRuntime(dir, caller) ? 'covered' : 'plain' }
+  }
+
+  #isNodevOfRuntime(dir: Handle, { isNodevOfRuntime }: CallerIdentity): boolean {
+    const mount = mountId(dir)
+    const known = mount === undefined ? undefined : this.#ofRuntime.get(mount)
+    if (known !== undefined) return known
+    const found = isNodevOfRuntime()
+    if (mount !== undefined) remember(this.#ofRuntime, mount, found)
+    return found
   }
 
   /** Tells whether the file system was mounted in the container's own user namespace. */
@@ -75,12 +88,14 @@ export class NodevProbe {
     if (known !== undefined) return known
     const { errno, searched } = tryAsHostRoot(entry, caller)
     const inside = (errno === errnos.EOVERFLOW || !searched) && !caller.isOfHost()
-    if (mount !== undefined && searched && CONCLUSIVE.has(errno)) {
-      if (this.#mounts.size >= MOUNTS_KNOWN) this.#mounts.clear()
-      this.#mounts.set(mount, inside)
-    }
+    if (mount !== undefined && searched && CONCLUSIVE.has(errno)) remember(this.#mounts, mount, inside)
     return inside
   }
+}
+
+function remember(mounts: Map<bigint, boolean>, mount: bigint, found: boolean): void {
+  if (mounts.size >= MOUNTS_KNOWN) mounts.clear()
+  mounts.set(mount, found)
 }
 
 /** The errno of creating a file as the host's root, and whether that user may search the directory. */

@@ -45,6 +45,11 @@ export interface Container {
   readonly initTid: Tid
   /** When the init was started, in milliseconds on the host's boot clock. */
   readonly startedMs: number
+  /**
+   * The file systems, as MAJOR:MINOR, that had a mount with nodev at the hand-over; undefined for a container that an
+   * older version handed over.
+   */
+  readonly nodev?: ReadonlySet<string>
   /** undefined for a container whose init was not seen; such a container is `barred`. */
   readonly handles?: ContainerHandles
   /** True if no signal cancels a call that is being served: the filter has SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. */

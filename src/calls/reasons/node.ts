@@ -6,6 +6,10 @@ export const node = {
     'done for the caller, but the device rules of its control group do not let it be opened',
     'allow the device where the container is started, for podman by --device-cgroup-rule',
   ],
+  doneOnNodev: [
+    'done for the caller, but its mount does not allow devices (nodev), so the node does not open there',
+    'open it on a mount without nodev',
+  ],
   doneAndBarred: [
     'done for the caller; nothing in the container can open it, for what it would open is a device of the host',
     '',
@@ -27,10 +31,6 @@ export const node = {
   deviceNotAllowed: [
     'the device {a}:{b} is not allowed',
     'if it is harmless, add c:{a}:{b} to security.syscalls.intercept.mknod.devices',
-  ],
-  nodevMount: [
-    'the mount does not allow devices (nodev): a node there could not be opened',
-    'make the node on a mount without nodev',
   ],
   hostMounts: [
     'it could only be done in a mount namespace of the container, and the caller is in none',

@@ -276,6 +276,6 @@ export class PersistedState {
 }
 
 /** The properties of an init that can be serialized. */
-function plain({ usernsInode, uidMap, gidMap, startedMs, walkable, exec, barred }: Init): Omit<WrittenInit, 'handles'> {
-  return { usernsInode, uidMap, gidMap, startedMs, walkable, exec, barred }
+function plain({ handles, [Symbol.dispose]: _, ...rest }: Init): Omit<WrittenInit, 'handles'> {
+  return rest
 }

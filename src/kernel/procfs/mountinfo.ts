@@ -2,6 +2,8 @@
 export interface Mount {
   readonly id: number
   readonly parent: number
+  /** The number of the file system, as MAJOR:MINOR. */
+  readonly device: string
   /** The directory of the file system that is mounted. */
   readonly root: string
   readonly point: string
@@ -24,11 +26,12 @@ const unquote = (text: string): string =>
 function parseLine(line: string): Mount | undefined {
   const [left = '', right = ''] = line.split(' - ')
   const [type = '', , superOptions] = right.split(' ')
-  const [id, parent, , root = '', point = '', options = ''] = left.split(' ')
+  const [id, parent, device = '', root = '', point = '', options = ''] = left.split(' ')
   if (superOptions === undefined) return undefined
   return {
     id: Number(id),
     parent: Number(parent),
+    device,
     root: unquote(root),
     point: unquote(point),
     options: options.split(','),

@@ -184,7 +184,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
       does: () => says([], `mount -t tmpfs none /mnt && ${caller('mknod', '/mnt/n', '020666', '1', '3')}`, OK),
       sees: [
         ['mknodat', steps.asHostRoot],
-        ['mknodat', steps.inDirectory],
+        ['mknodat', steps.makeNode],
         ['mknodat', steps.makeOwnNode],
         ['fchownat', steps.makeOwnNode],
         ['fsopen', steps.makeMount],

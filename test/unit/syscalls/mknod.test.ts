@@ -75,12 +75,17 @@ describe('mknodat.decide()', () => {
     },
     {
       what: 'a tmpfs of the container',
-      changes: { devicesBarred: () => ({ why: 'containerSuperblock', mountable: true }) },
+      changes: { devicesBarred: () => ({ why: 'containerSuperblock', node: 'covered' }) },
       verdict: { is: 'act', act: { verb: 'placeNode', dir } },
     },
     {
+      what: 'a mount that the container made nodev',
+      changes: { devicesBarred: () => ({ why: 'nodevMount', node: 'plain' }) },
+      verdict: { is: 'act', act: { verb: 'mknod', dir }, why: { code: 'doneOnNodev' } },
+    },
+    {
       what: 'an overlay of the container',
-      changes: { devicesBarred: () => ({ why: 'containerSuperblock', mountable: false }) },
+      changes: { devicesBarred: () => ({ why: 'containerSuperblock', node: 'none' }) },
       verdict: { is: 'continue', why: { code: 'containerSuperblock' } },
     },
   ])('$what', ({ changes, verdict }) => {

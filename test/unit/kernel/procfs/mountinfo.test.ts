@@ -9,7 +9,7 @@ const mangle = (path: string): string =>
 const line = (id: number, point: string, tags = ' shared:1'): string =>
   `${id} 1 8:1 ${mangle(point)} ${mangle(point)} rw,nosuid${tags} - ext4 ${mangle(point)} rw,x=1\n`
 const mount = (id: number, point: string) => ({
-  ...{ id, parent: 1, root: point, point, options: ['rw', 'nosuid'] },
+  ...{ id, parent: 1, device: '8:1', root: point, point, options: ['rw', 'nosuid'] },
   ...{ type: 'ext4', superOptions: ['rw', 'x=1'] },
 })
 

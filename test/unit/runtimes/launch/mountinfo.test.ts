@@ -7,7 +7,10 @@ const line = (id: number, parent: number, point: string, type: string): string =
 
 test('parseMountinfo() reads octal escapes and the optional fields', () => {
   expect(parseMountinfo(`${line(22, 1, String.raw`/a\040b\134c`, 'ext4')}\n`)).toEqual([
-    { id: 22, parent: 1, point: '/a b\\c', root: '/', options: ['rw', 'nosuid'], type: 'ext4', superOptions: ['rw'] },
+    {
+      ...{ id: 22, parent: 1, device: '8:1', point: '/a b\\c', root: '/' },
+      ...{ options: ['rw', 'nosuid'], type: 'ext4', superOptions: ['rw'] },
+    },
   ])
 })
 

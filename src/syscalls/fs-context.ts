@@ -1,26 +1,27 @@
 import { errno } from '../abi/errno.ts'
 import { FSCONFIG as command, FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, isFsmountAttributes } from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
-import type { Caller, Registers } from '../calls/caller.ts'
+import type { Caller } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith, refuse, type Verdict } from '../calls/verdict.ts'
+import { isWellFormed, OF_OTHER_KINDS } from './fsconfig-arguments.ts'
 import { mannerOf, superblockRequest } from './mount-description.ts'
-import { judgeParameter } from './mount-options.ts'
+import { isGeneralFlag, judgeParameter } from './mount-options.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
 
 const IN_MEMORY = 'all: what they are about is in memory, or behind a descriptor'
 
 /** Maximum size of a string with its NUL, in bytes: linux/fs/fsopen.c fsconfig(). */
 const STRING = 256
-const RECORDED: ReadonlySet<number> = new Set([command.SET_FLAG, command.SET_STRING])
-const CREATES: ReadonlySet<number> = new Set([command.CMD_CREATE, command.CMD_CREATE_EXCL])
-const NOT_SUPPORTED: ReadonlySet<number> = new Set([
-  command.SET_BINARY,
-  command.SET_PATH,
-  command.SET_PATH_EMPTY,
-  command.SET_FD,
+/**
+ * File systems without any parameter of another kind than flags and strings: the kernel refuses those. Of another type
+ * the kernel might take one, which a context of ours would lack.
+ */
+const STRINGS_ONLY: ReadonlySet<string> = new Set([
+  ...['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs', 'hugetlbfs'],
 ])
+const CREATES: ReadonlySet<number> = new Set([command.CMD_CREATE, command.CMD_CREATE_EXCL])
 
 /**
  * fsopen(2): gives the caller a context in which no file system is ever made. Its parameters are recorded, and set in
@@ -70,7 +71,7 @@ export const fsconfig: Syscall<FsconfigRequest> = {
   },
   decode(args, caller) {
     const code = args.uint(1)
-    const key = RECORDED.has(code) ? caller.string(args.pointer(2), STRING) : undefined
+    const key = CREATES.has(code) ? undefined : caller.string(args.pointer(2), STRING)
     const value = code === command.SET_STRING ? caller.string(args.pointer(3), STRING) : undefined
     return { fd: args.int(0), command: code, parameter: key === undefined ? undefined : parameterOf(key, value) }
   },
@@ -79,25 +80,16 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     const context = caller.mounts.context(fd)
     if (!context) return continueWith('foreignContext')
     if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
-    if (NOT_SUPPORTED.has(code)) return refuse('parameterNotServed', errno('ENOTSUP'))
     if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
+    if (OF_OTHER_KINDS.has(code) && parameter && !isGeneralFlag(parameter))
+      return STRINGS_ONLY.has(context.type)
+        ? continueWith('contextTold')
+        : refuse('parameterNotServed', errno('ENOTSUP'))
     const refused = parameter && judgeParameter(parameter)
     if (refused) return refused
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
     return continueWith('contextTold')
   },
-}
-
-/**
- * Tells whether the arguments are valid; otherwise the kernel answers EINVAL for any descriptor (linux/fs/fsopen.c
- * fsconfig()).
- */
-function isWellFormed(args: Registers): boolean {
-  const code = args.uint(1)
-  const [key, value, aux] = [args.pointer(2) !== 0n, args.pointer(3) !== 0n, args.int(4) !== 0]
-  if (CREATES.has(code)) return !key && !value && !aux
-  if (RECORDED.has(code)) return key && !aux && value === (code === command.SET_STRING)
-  return NOT_SUPPORTED.has(code)
 }
 
 const parameterOf = (key: string, value: string | undefined): Parameter => (value === undefined ? [key] : [key, value])

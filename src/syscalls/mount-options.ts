@@ -11,6 +11,12 @@ const LABELS: ReadonlySet<string> = new Set([
 /** Options of erofs with which its image is not a device but lies in the host's cache (CONFIG_EROFS_FS_ONDEMAND). */
 const CACHED: ReadonlySet<string> = new Set(['fsid', 'domain_id'])
 
+/** Options of any file system, of which the kernel looks at the name only: linux/fs/fs_context.c vfs_parse_sb_flag() */
+const GENERAL: ReadonlySet<string> = new Set([
+  ...['ro', 'rw', 'sync', 'async', 'dirsync', 'lazytime', 'nolazytime', 'mand', 'nomand'],
+])
+export const isGeneralFlag = ([key]: Parameter): boolean => GENERAL.has(key)
+
 /**
  * Refuses options that concern the machine instead of the file system, which the kernel accepts from the host's root
  * only. The errno is EINVAL, as for an unknown option.

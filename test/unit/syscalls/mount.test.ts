@@ -178,6 +178,13 @@ describe('contexts', () => {
     { what: 'a flag with a value', args: [3n, 0n, 0x1000n, 0x1000n, 0n], reason: 'changesMounts' },
     { what: 'a string', args: [3n, 1n, 0x1000n, 0x1000n, 0n], reason: undefined },
     { what: 'a string without a value', args: [3n, 1n, 0x1000n, 0n, 0n], reason: 'changesMounts' },
+    { what: 'bytes', args: [3n, 2n, 0x1000n, 0x1000n, 1n], reason: undefined },
+    { what: 'no bytes', args: [3n, 2n, 0x1000n, 0x1000n, 0n], reason: 'changesMounts' },
+    { what: 'more bytes than a MiB', args: [3n, 2n, 0x1000n, 0x1000n, 0x100001n], reason: 'changesMounts' },
+    { what: 'a path', args: [3n, 3n, 0x1000n, 0x1000n, 0xffffff9cn], reason: undefined },
+    { what: 'a path from nowhere', args: [3n, 4n, 0x1000n, 0x1000n, 0xffffffffn], reason: 'changesMounts' },
+    { what: 'a descriptor', args: [3n, 5n, 0x1000n, 0n, 7n], reason: undefined },
+    { what: 'a descriptor below 0', args: [3n, 5n, 0x1000n, 0n, 0xffffffffn], reason: 'changesMounts' },
     { what: 'create', args: [3n, 6n, 0n, 0n, 0n], reason: undefined },
     { what: 'create with a key', args: [3n, 6n, 0x1000n, 0n, 0n], reason: 'changesMounts' },
     { what: 'reconfigure', args: [3n, 7n, 0n, 0n, 0n], reason: 'changesMounts' },
@@ -200,7 +207,7 @@ describe('contexts', () => {
   test.each([
     { what: 'too many parameters', command: 0, changes: { add: () => false }, is: 'errno', reason: 'contextFull' },
     { what: 'a parameter too late', command: 0, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
-    { what: 'a descriptor as a parameter', command: 5, changes: {}, is: 'errno', reason: 'parameterNotServed' },
+    { what: 'a descriptor as a flag of any type', command: 5, changes: {}, is: 'continue', reason: 'contextTold' },
     { what: 'a second create', command: 6, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
     {
       what: 'a create after a failed one',
@@ -213,6 +220,16 @@ describe('contexts', () => {
   ])('$what: $is, $reason', ({ command, changes, is, reason }) => {
     const verdict = fsconfig.decide({ fd: 3, command, parameter: ['ro'] }, having(changes), policy)
     expect(verdict).toMatchObject({ is, why: { code: reason } })
+  })
+
+  test.each([
+    { type: 'ext4', is: 'continue', reason: 'contextTold' },
+    { type: 'f2fs', is: 'errno', reason: 'parameterNotServed' },
+  ])('a descriptor as a parameter of $type: $is, $reason', ({ type, is, reason }) => {
+    told.length = 0
+    const verdict = fsconfig.decide({ fd: 3, command: 5, parameter: ['own'] }, having({ type }), policy)
+    expect(verdict).toMatchObject({ is, why: { code: reason } })
+    expect(told).toEqual([])
   })
 
   test('a context that is not ours is the business of the kernel', () => {

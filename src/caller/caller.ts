@@ -85,7 +85,9 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   systemInfo(): Uint8Array {
-    return this.#context.sysinfo.report(this.#container, this.bits)
+    const { time } = this.#container
+    const ahead = time === undefined ? 0 : this.#callerTask.bootClockAhead(time)
+    return this.#context.sysinfo.report(this.#container, this.bits, ahead)
   }
 
   bytes(at: bigint, length: number): Uint8Array {

@@ -12,6 +12,7 @@ import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
 import { startIn } from '../kernel/process.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
+import { type TimeNamespace, timeNamespaceOf } from '../kernel/procfs/time-namespace.ts'
 import { openGroups } from './cgroup.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
@@ -34,6 +35,8 @@ export interface Init extends Disposable {
   readonly startedMs: number
   /** The file systems, as MAJOR:MINOR, that its runtime has mounted nodev; missing if an older version looked. */
   readonly nodev?: ReadonlySet<string>
+  /** The time namespace of the init; missing if it cannot be told, or an older version looked. */
+  readonly time?: TimeNamespace | undefined
   /**
    * True if the container may have a walker, a process in its user namespace. Not if the container shares the host's
    * pid namespace: its root could trace the walker while it still starts. Nor if its user namespace is ours, which a
@@ -123,6 +126,7 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
     nodev: nodevFileSystems(pid),
+    time: timeNamespace(pid),
     walkable: !isOurs && namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
     exec: execFor(handover, runtime ?? recordedRuntime(handover)),
     barred,
@@ -136,6 +140,13 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Star
 const SAME: readonly IdExtent[] = [{ inside: 0, outside: 0, count: 0xffff_ffff }]
 const mapOf = (pid: number, name: string): readonly IdExtent[] =>
   parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
+
+const timeNamespace = (pid: number): TimeNamespace | undefined =>
+  timeNamespaceOf(
+    AT_FDCWD,
+    (entry) => cstring(`/proc/${pid}/${entry}`),
+    (entry) => readFileSync(`/proc/${pid}/${entry}`, 'latin1'),
+  )
 
 /** A container that has more of them, which a late hand-over can find, gets no more help with them. */
 const NODEV_LIMIT = 1024

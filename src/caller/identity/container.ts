@@ -2,6 +2,7 @@ import type { Tid } from '../../abi/brand.ts'
 import type { IdExtent } from '../../abi/id-map.ts'
 import type { Exec } from '../../calls/fuse.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
+import type { TimeNamespace } from '../../kernel/procfs/time-namespace.ts'
 import type { Policy } from '../../policy/policy.ts'
 
 /** File descriptors of the engine that stay open as long as the container is known. */
@@ -50,6 +51,8 @@ export interface Container {
    * older version handed over.
    */
   readonly nodev?: ReadonlySet<string>
+  /** The time namespace of the init, unless that is not known. */
+  readonly time?: TimeNamespace
   /** undefined for a container whose init was not seen; such a container is `barred`. */
   readonly handles?: ContainerHandles
   /** True if no signal cancels a call that is being served: the filter has SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. */

@@ -7,10 +7,14 @@ import type { Fd } from '../../kernel/fd.ts'
 import { linkMode, namespaceInode, openat, read } from '../../kernel/files.ts'
 import { HeldMemory } from '../../kernel/proc-mem.ts'
 import { GROUPS_LIMIT, type ProcStatus, parseStatus, TooManyGroups } from '../../kernel/procfs/status.ts'
+import { type TimeNamespace, timeNamespaceOf } from '../../kernel/procfs/time-namespace.ts'
 import { waitReadable } from '../../kernel/socket.ts'
 import { pin } from './find-task.ts'
 import type { ProcAccess } from './proc-access.ts'
+import { readProcText } from './same-as-init.ts'
 import { SleepState } from './sleep-state.ts'
+
+const OFFSETS_LIMIT = 256
 
 /**
  * Opens and reads what `/proc/TID` shows of the thread that made a call. The kernel cannot reuse TID while the call
@@ -97,6 +101,22 @@ export class CallerTask implements Disposable {
       } finally {
         file[Symbol.dispose]()
       }
+    } catch (error) {
+      throw asContinue('gone', error)
+    }
+  }
+
+  /**
+   * Returns by how many milliseconds the caller's boot clock is ahead of that of another time namespace, which nearly
+   * always is the caller's own; 0 too if that cannot be told.
+   */
+  bootClockAhead({ inode, aheadMs }: TimeNamespace): number {
+    const { proc, names } = this.#context
+    try {
+      if (namespaceInode(proc.raw, names.of(this.tid, 'ns/time')) === inode) return 0
+      const nameOf = (entry: string): Uint8Array => names.of(this.tid, entry)
+      const own = timeNamespaceOf(proc.raw, nameOf, (entry) => readProcText(this.task, entry, OFFSETS_LIMIT))
+      return own === undefined ? 0 : own.aheadMs - aheadMs
     } catch (error) {
       throw asContinue('gone', error)
     }

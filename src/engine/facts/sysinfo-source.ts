@@ -31,13 +31,15 @@ export class SysinfoSource {
   }
 
   /**
-   * The struct, in the layout of a caller whose `long` has so many bits. Nothing of the caller itself is looked at: its
-   * time namespace shifts the boot clock and the start of init on it alike. The bytes hold until the next call.
+   * The struct, in the layout of a caller whose `long` has so many bits. The bytes hold until the next call.
+   *
+   * @param ahead how far the caller's boot clock is ahead of that of the container's init, in milliseconds
    */
-  report(container: Container, bits: 32 | 64): Uint8Array {
+  report(container: Container, bits: 32 | 64, ahead: number): Uint8Array {
     // A container may close the directory of a group that it was given, but not hide its limits by that.
     const look = () => this.#identity.searching(() => containerSysinfo(container, this.#proc))
     const time = now()
-    return this.#cache.get(container.index, bits, time, uptime(container.startedMs, this.#bootTime(time)), look)
+    const age = uptime(container.startedMs - ahead, this.#bootTime(time))
+    return this.#cache.get(container.index, bits, time, age, look)
   }
 }

@@ -72,7 +72,7 @@ export class Registry {
   ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
-    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, nodev, exec } = init ?? {}
+    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, nodev, time, exec } = init ?? {}
     const container: Container = {
       index,
       serial: before?.serial ?? randomInt(1, SERIALS),
@@ -86,6 +86,7 @@ export class Registry {
       ...said,
       ...(exec ? { exec } : {}),
       ...(nodev ? { nodev } : {}),
+      ...(time ? { time } : {}),
     }
     const entry: ContainerEntry = { container, settings, handover, init, listeners: 0 }
     this.#byId.set(handover.id, entry)

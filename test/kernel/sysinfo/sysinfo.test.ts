@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { MemoryGroup, TaskGroup, unlimitable } from '../../support/groups.ts'
-import { execute, Host, USERNS } from '../../support/host.ts'
+import { type Done, execute, Host, USERNS } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const MiB = 2 ** 20
@@ -64,6 +64,40 @@ class Polled implements AsyncDisposable {
 /** Longer than figures are kept. */
 const stale = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150))
 
+const noTime = existsSync('/proc/self/ns/time') ? undefined : 'there are no time namespaces'
+
+describe.skipIf(noTime)(withReason('sysinfo(2) in a time namespace', noTime), () => {
+  /** The uptime there, less that outside. */
+  const shift = async (run: (script: string) => Promise<Done>, before: string, bits: 32 | 64): Promise<number> => {
+    const { stdout, stderr } = await run(`sleep 0.1; ${program(bits)}; ${before} ${program(bits)}`)
+    expect(stderr).toBe('')
+    const [outside, inside] = stdout
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as Info).uptime!)
+    return inside! - outside!
+  }
+  const native = (script: string): Promise<Done> => execute('sh', ['-c', script])
+  const contained = (script: string): Promise<Done> => host.run(['--all-sysinfo'], ['sh', '-c', script])
+
+  test.each([
+    { what: 'ahead', before: 'unshare --time --boottime 864000 --fork', by: 864_000 },
+    { what: 'behind', before: 'unshare --time --boottime -1 --fork', by: -1 },
+    {
+      what: 'within another',
+      before: 'unshare --time --boottime 1000 --fork unshare --time --boottime 70 --fork',
+      by: 70,
+    },
+    { what: 'of the monotonic clock only', before: 'unshare --time --monotonic 864000 --fork', by: 0 },
+  ])('$what has its offset, as natively', async ({ before, by }) => {
+    for (const bits of [64, 32] as const)
+      for (const run of [native, contained]) {
+        const seen = await shift(run, before, bits)
+        expect([by, by + 1]).toContain(seen)
+      }
+  })
+})
+
 describe('sysinfo(2) without a memory limit', () => {
   test('has the memory of the machine, its own uptime and its own tasks', async () => {
     const done = await host.run(['--all-sysinfo'], ['sh', '-c', `sleep 1.2; ${program(64)}`])
@@ -107,12 +141,16 @@ describe('the uptime of sysinfo(2)', () => {
   // The clock of the namespace must not be before the boot of the machine.
   const back = Math.trunc(-uptime() / 2)
 
-  test.each([86_400, back])('is the same in a time namespace whose boot clock is off by %d s', async (offset) => {
-    const shifted = ['unshare', '--time', '--boottime', `${offset}`]
-    const whole = await execute('unshare', [...shifted.slice(1), ...container(program(64))])
-    const inner = await host.run(['--all-sysinfo'], [...shifted, '--user', '--map-root-user', program(64)])
-    for (const { stdout } of [whole, inner]) expect(JSON.parse(stdout)).toMatchObject({ intact: true, uptime: 1 })
-  })
+  test.each([86_400, back])(
+    'is the age in the time namespace of the init, and %d s off in one that is off by that',
+    async (offset) => {
+      const shifted = ['unshare', '--time', '--boottime', `${offset}`]
+      const whole = await execute('unshare', [...shifted.slice(1), ...container(program(64))])
+      const inner = await host.run(['--all-sysinfo'], [...shifted, '--user', '--map-root-user', program(64)])
+      expect(JSON.parse(whole.stdout)).toMatchObject({ intact: true, uptime: 1 })
+      expect(JSON.parse(inner.stdout)).toMatchObject({ intact: true, uptime: Math.max(0, 1 + offset) })
+    },
+  )
 })
 
 describe('sysinfo(2) into memory that may not be written', () => {

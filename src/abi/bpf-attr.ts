@@ -11,6 +11,8 @@ export const BPF = {
   LINK_DETACH: 34,
 } as const
 
+export const BPF_MAP_CREATE = 0
+
 export const BPF_PROG_TYPE_CGROUP_SKB = 8
 export const BPF_PROG_TYPE_CGROUP_DEVICE = 15
 export const BPF_CGROUP_DEVICE = 6

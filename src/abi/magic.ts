@@ -5,3 +5,6 @@ export const PROC_SUPER_MAGIC = 0x9fa0
 export const FUSE_SUPER_MAGIC = 0x65735546
 export const OVERLAYFS_SUPER_MAGIC = 0x794c7630
 export const CGROUP2_SUPER_MAGIC = 0x63677270
+export const SYSFS_MAGIC = 0x62656572
+export const DEVPTS_SUPER_MAGIC = 0x1cd1
+export const MQUEUE_MAGIC = 0x19800202

@@ -2,7 +2,7 @@ import type { CallRecord } from '../calls/record.ts'
 import { CallKinds, callName, describeKind, isRefusal } from '../keeper/log/call-kinds.ts'
 import { counted } from '../policy/counted.ts'
 
-/** Limit of distinct refusals: more lines than that are read by nobody. */
+/** Limit of the lines of each group: more than that are read by nobody. */
 const KINDS_LIMIT = 100
 
 interface Counted {
@@ -12,14 +12,31 @@ interface Counted {
   told: boolean
 }
 
+/**
+ * The groups of calls, in the order in which they are told: what was refused, or needs something to be done; what the
+ * kernel refused to the caller as it would have refused it to root of the host; what was left to the kernel, which may
+ * well have done it. Each has room of its own, so that ten thousand of the last push out none of the first.
+ */
+const GROUPS = [0, 1, 2] as const
+
+function groupOf(record: CallRecord): (typeof GROUPS)[number] {
+  const { remedy } = describeKind(record)
+  if (remedy !== undefined) return 0
+  if (record.reason === 'kernelAnswered') return 1
+  return record.errno === 0 ? 2 : 0
+}
+
 /** Collects the refused and continued calls of one `run`: each reason once, with its count and remedy. */
 export class Refusals {
-  readonly #kinds = new CallKinds<Counted>(
-    KINDS_LIMIT,
-    (record) => ({ record, count: 0, told: false }),
-    ({ count }) => {
-      this.#unnamed += count
-    },
+  readonly #groups = GROUPS.map(
+    () =>
+      new CallKinds<Counted>(
+        KINDS_LIMIT,
+        (record) => ({ record, count: 0, told: false }),
+        ({ count }) => {
+          this.#unnamed += count
+        },
+      ),
   )
   #unnamed = 0
   /** How many lines may still be told at once: the container chooses the reasons. */
@@ -33,7 +50,7 @@ export class Refusals {
   /** @returns the line of a reason that is new, if it is to be told at once */
   add(record: CallRecord): string | undefined {
     if (!isRefusal(record)) return undefined
-    const kind = this.#kinds.of(record)
+    const kind = this.#groups[groupOf(record)]!.of(record)
     kind.count++
     if (kind.count > 1 || this.#linesAtOnce === 0) return undefined
     this.#linesAtOnce--
@@ -42,7 +59,10 @@ export class Refusals {
   }
 
   lines(): string[] {
-    const named = this.#kinds.all.filter(({ count, told }) => !told || count > 1).map(line)
+    const named = this.#groups
+      .flatMap(({ all }) => all)
+      .filter(({ count, told }) => !told || count > 1)
+      .map(line)
     return this.#unnamed === 0 ? named : [...named, `${counted(this.#unnamed, 'more call')} for other reasons`]
   }
 }

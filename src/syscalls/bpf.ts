@@ -1,4 +1,4 @@
-import { ATTR_MAX, attrView, BPF, strayByte } from '../abi/bpf-attr.ts'
+import { ATTR_MAX, attrView, BPF, BPF_MAP_CREATE, strayByte } from '../abi/bpf-attr.ts'
 import { type Cap, capNumber } from '../abi/capability.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Condition } from '../calls/rule.ts'
@@ -39,10 +39,11 @@ const isCommand = (command: number): readonly Condition[] => [
 export const bpf: Syscall<Request> = {
   name: 'bpf',
   key: 'bpf',
-  when: Object.values(BPF).map(isCommand),
-  trapped: `the command is ${Object.keys(BPF).join(', ')}`,
+  when: [...Object.values(BPF), BPF_MAP_CREATE].map(isCommand),
+  trapped: `the command is ${Object.keys(BPF).join(', ')}; MAP_CREATE too, but only to say why no map is made`,
   screen(args, policy) {
     if (!policy.bpf?.devices) return continueWith('keyOff')
+    if (args.int(COMMAND) === BPF_MAP_CREATE) return continueWith('bpfMap')
     if (!commands.has(args.int(COMMAND))) return continueWith('bpfCommand', args.uint(COMMAND))
     // The kernel answers E2BIG.
     if (args.uint(SIZE) > ATTR_MAX) return continueWith('bpfUnknownMember', ATTR_MAX)

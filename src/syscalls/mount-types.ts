@@ -1,4 +1,15 @@
 import { capNumber } from '../abi/capability.ts'
+import {
+  CGROUP2_SUPER_MAGIC,
+  DEVPTS_SUPER_MAGIC,
+  FUSE_SUPER_MAGIC,
+  MQUEUE_MAGIC,
+  OVERLAYFS_SUPER_MAGIC,
+  PROC_SUPER_MAGIC,
+  RAMFS_MAGIC,
+  SYSFS_MAGIC,
+  TMPFS_MAGIC,
+} from '../abi/magic.ts'
 import type { Caller } from '../calls/caller.ts'
 import { packName } from '../calls/short-name.ts'
 import { continueWith, type Verdict } from '../calls/verdict.ts'
@@ -10,6 +21,11 @@ export type MountPolicy = NonNullable<Policy['mount']>
 export const OPEN_TO_ALL: ReadonlySet<string> = new Set([
   ...['tmpfs', 'ramfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'overlay', 'fuse', 'bpf', 'binfmt_misc', 'binder'],
   ...['cgroup', 'cgroup2', 'cpuset', 'rpc_pipefs', 'nfsd'],
+])
+/** The most usual of them, by the types of statfs(2). */
+export const MOUNTED_INSIDE: ReadonlySet<number> = new Set([
+  ...[TMPFS_MAGIC, RAMFS_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC],
+  ...[OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC, CGROUP2_SUPER_MAGIC],
 ])
 /** File systems whose options name descriptors of the mounting process, which would be ours. */
 const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p', 'coda'])

@@ -18,12 +18,14 @@ import type { Registers } from '../calls/caller.ts'
 import { HUGETLBFS } from '../calls/mounts.ts'
 import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, continueWith } from '../calls/verdict.ts'
+import { act, continueWith, type Verdict } from '../calls/verdict.ts'
+import { fileSystemType } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
 import { optionsWithHostIds } from './hugetlbfs.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
-import { judgeMounter, judgeType } from './mount-types.ts'
+import { judgeMounter, judgeType, MOUNTED_INSIDE } from './mount-types.ts'
 
 interface Request {
   readonly type: string | undefined
@@ -54,20 +56,30 @@ const isNewSuperblock: readonly Condition[] = [
   { arg: FLAGS, mask: PROPAGATION | CHANGE, equals: 0n },
 ]
 
+/** The flags with which mount(2) changes a file system, not one mount of it; the magic has neither bit. */
+const isRemount: readonly Condition[] = [{ arg: FLAGS, mask: MS_REMOUNT | MS_BIND, equals: MS_REMOUNT }]
+
+const remounts = (flags: bigint): boolean => (flags & (MS_REMOUNT | MS_BIND)) === MS_REMOUNT
+
+/** What a container has mounted itself it may change, and those types it mounts itself as a rule. */
+const ofRemount = (target: Handle): Verdict =>
+  continueWith(MOUNTED_INSIDE.has(fileSystemType(target)) ? 'kernelMountsIt' : 'remountsFileSystem')
+
 /**
  * mount(2): mounts the file systems of the policy for callers that are root in their container. Only calls that make a
- * new superblock are trapped, and the calls of the new mount API that describe, make and attach a file system. Changes
- * of attached mounts are not trapped: the kernel judges them as the container's own, and the attributes that we lock
- * stay locked.
+ * new superblock are trapped, those that remount one to say why that fails, and the calls of the new mount API that
+ * describe, make and attach a file system. Changes of attached mounts are not trapped: the kernel judges them as the
+ * container's own, and the attributes that we lock stay locked.
  */
 export const mount: Syscall<Request> = {
   name: 'mount',
   key: 'mount',
-  when: isNewSuperblock.map((condition) => [condition]),
-  trapped: 'the flags make a new superblock',
+  when: [...isNewSuperblock.map((condition) => [condition]), isRemount],
+  trapped: 'the flags make a new superblock, or remount one, but that only to say what the kernel asks',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
-    return (flagsOf(args) & OTHER) === 0n ? undefined : continueWith('changesMounts')
+    const flags = flagsOf(args)
+    return (flags & OTHER) === 0n || remounts(flags) ? undefined : continueWith('changesMounts')
   },
   decode: (args, caller) => ({
     type: caller.string(args.pointer(2)),
@@ -78,6 +90,7 @@ export const mount: Syscall<Request> = {
   }),
   decide({ type, source, target, data, flags }, caller, { mount: policy }) {
     if (!policy) return continueWith('keyOff')
+    if (remounts(flags)) return ofRemount(caller.object(AT_FDCWD, target, true))
     if (type === undefined) return continueWith('changesMounts')
     const program = policy.fuse.get(type)
     const judged =

@@ -28,12 +28,17 @@ interface Operation {
   deed(args: Registers, caller: Caller, shape: Shape): MakeAct
 }
 
+/** How names begin that the kernel serves for the owner of a file in any user namespace; not longer than OPAQUE. */
+const OF_ALL = ['user.', 'system.posix_acl_', 'security.capability'].map((prefix) => Buffer.from(prefix))
+
 /**
  * Requires the name OPAQUE. @throws {ContinueError} for every other name, also for a name that ends at an unreadable
  * page
  */
 function mustBeOpaque(at: bigint, caller: Caller): void {
-  if (Buffer.compare(caller.bytes(at, OPAQUE.length), OPAQUE) !== 0) throw new ContinueError('otherAttribute')
+  const name = Buffer.from(caller.bytes(at, OPAQUE.length))
+  if (Buffer.compare(name, OPAQUE) === 0) return
+  throw new ContinueError(OF_ALL.some((prefix) => name.indexOf(prefix) === 0) ? 'attributeOfAll' : 'otherAttribute')
 }
 
 /** Copies the `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {ContinueError} for another size */

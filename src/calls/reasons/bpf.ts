@@ -2,6 +2,7 @@ import type { Sentences } from './sentences.ts'
 
 /** Reasons of bpf(2). */
 export const bpf = {
+  bpfMap: ['a map of bpf, which no device program needs; the kernel lets root of the host alone make one', ''],
   bpfCommand: ['the command {a} of bpf is none that is served for device programs', ''],
   bpfProgramType: ['a program of type {a}: only device programs of cgroups are served', ''],
   bpfAttachType: ['an attachment of type {a}: only device programs of cgroups are served', ''],

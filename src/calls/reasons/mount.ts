@@ -3,6 +3,10 @@ import type { Sentences } from './sentences.ts'
 /** Reasons of mount(2), and of fsopen(2) and its family. */
 export const mount = {
   changesMounts: ['no new file system is mounted, so the kernel judges the call alone', ''],
+  remountsFileSystem: [
+    'a file system that stands is to be changed, which the kernel lets its mounter alone do: the container those that it mounted itself',
+    'for ro, nosuid, noexec of one mount take remount,bind; else unmount it, and mount it with the options',
+  ],
   fileSystemNotAllowed: [
     'the file system {a:name} is not in security.syscalls.intercept.mount.allowed',
     'mount it by FUSE, or allow it if you trust its driver with bytes that the container made; if nobody named it, mount(8) could not look into the device and tries all there are: show it that, for intercede run and podman by --device',

@@ -2,6 +2,7 @@ import type { Sentences } from './sentences.ts'
 
 /** Reasons of setxattr(2) and its family. */
 export const xattr = {
+  attributeOfAll: ['an attribute that the kernel serves for the owner of a file in any user namespace', ''],
   otherAttribute: ['not the attribute trusted.overlay.opaque with the value y, so the kernel decides', ''],
   attributeAbsent: [
     'the inode has no attribute trusted.overlay.opaque that could be added to what the kernel says',

@@ -5,6 +5,8 @@ import { type CallRecord, kindOf, reasonOf } from '../../calls/record.ts'
 
 /** Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory. */
 const ORDINARY: ReadonlySet<ReasonCode> = new Set([
+  'attributeOfAll',
+  'kernelMakesWhiteouts',
   'kernelMountsIt',
   'changesMounts',
   'foreignContext',

@@ -407,7 +407,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
       })
       const socket = loading(ALLOW, { words: { 0: 1 } })
       expect(await recorded(() => caller.bpf(BPF.PROG_LOAD, socket))).toMatchObject({ reason: 'bpfProgramType' })
-      expect(await recorded(() => caller.bpf(0, attr(72, {})))).toMatchObject({ reason: 'bpfCommand' })
+      expect(await recorded(() => caller.bpf(0, attr(72, {})))).toMatchObject({ reason: 'bpfMap' })
     })
   })
 

@@ -193,6 +193,27 @@ describe.skipIf(cannot)(withReason('errors of mount calls', cannot), () => {
   })
 })
 
+describe.skipIf(cannot)(withReason('a remount', cannot), () => {
+  /** mount(8) would take options from the host's /proc/self/mountinfo, whose ids mean nothing in the container. */
+  const REMOUNT =
+    'import ctypes,os; r=ctypes.CDLL(None,use_errno=True).mount(b"none",b"m",None,0x20,os.environb[b"OPT"])'
+
+  test.each([
+    { what: 'of what we mounted', mount: 'ext4 $DEVICE', options: 'commit=9', status: 1, reason: 'remountsFileSystem' },
+    { what: 'of its own tmpfs', mount: 'tmpfs none', options: 'size=64k', status: 0, reason: 'kernelMountsIt' },
+  ])('$what is left to the kernel: $reason', async ({ mount, options, status, reason }) => {
+    const start = host.records.length
+    const remount = `OPT=${options} python3 -c '${REMOUNT}; exit(-r)'`
+    const done = await contained(`export LIBMOUNT_FORCE_MOUNT2=always && mount -t ${mount} m && ${remount}`)
+    expect(done).toMatchObject({ status, stderr: '' })
+    await until('the record', () => {
+      host.drain()
+      return host.records.length >= start + 3
+    })
+    expect(host.records.at(-1)).toMatchObject({ verdict: 'continue', reason })
+  })
+})
+
 describe.skipIf(cannot)(withReason('callers of mount(2)', cannot), () => {
   const mount = (options: readonly string[] = [], target = 'm'): string =>
     [fixture('caller'), ...options, 'mount', target, '$DEVICE', 'ext4'].join(' ')

@@ -158,10 +158,11 @@ describe('another attribute or value is left to the kernel', () => {
     { what: 'another trusted name', words: ['trusted.blah', 'y'], is: 'EPERM' },
     { what: 'a name that only begins like it', words: [`${OPAQUE}x`, 'y'], is: 'EPERM' },
     { what: 'another value', words: [OPAQUE, 'x'], is: 'EPERM' },
-    { what: 'a user attribute of one byte', words: ['user.blah', 'y'], is: 'ok' },
-  ])('$what: $is', async ({ words, is }) => {
+    { what: 'an attribute of the security module', words: ['security.blah', 'y'], is: 'EPERM' },
+    { what: 'a user attribute of one byte', words: ['user.blah', 'y'], is: 'ok', reason: 'attributeOfAll' },
+  ])('$what: $is', async ({ words, is, reason = 'otherAttribute' }) => {
     const { result, records } = await call(['setxattr', file(), ...words])
-    expect([result, records]).toMatchObject([is, [{ verdict: 'continue', reason: 'otherAttribute' }]])
+    expect([result, records]).toMatchObject([is, [{ verdict: 'continue', reason }]])
   })
 
   test('a longer value, which is not even trapped', async () => {

@@ -5,35 +5,55 @@ import { Refusals } from '../../../src/cli/refusals.ts'
 
 const record = (changes: Partial<CallRecord>): CallRecord => ({
   ...{ container: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'continue', errno: 0 },
-  ...{ reason: 'kernelMakesWhiteouts', a: 0, b: 0, microseconds: 5, time: 0 },
+  ...{ reason: 'callUnknown', a: 0, b: 0, microseconds: 5, time: 0 },
   ...changes,
 })
 
-test('Refusals has a line for each kind, in the order in which they came, with the number of calls', () => {
+test('Refusals has a line for each kind, errors first, else in the order in which they came, with the number of calls', () => {
   const refusals = new Refusals()
   const calls = [{ nr: 9999 }, {}, { verdict: 'act', errno: 17, reason: 'kernelAnswered' }, {}, { verdict: 'act' }]
   for (const changes of calls as Partial<CallRecord>[]) refusals.add(record(changes))
   expect(refusals.lines()).toEqual([
-    'system call 9999 left to the kernel: an overlay whiteout (0:0), which the kernel makes for anybody',
-    'mknod left to the kernel 2 times: an overlay whiteout (0:0), which the kernel makes for anybody',
     'mknod EEXIST: done as the caller: the kernel itself answered with this errno',
+    'system call 9999 left to the kernel: this kernel does not have the call, and it says so',
+    'mknod left to the kernel 2 times: this kernel does not have the call, and it says so',
   ])
 })
 
-test('Refusals names the last hundred kinds, and counts the calls of the others', () => {
+test('Refusals names the last hundred kinds of each group, and counts the calls of the others', () => {
   const refusals = new Refusals()
   for (let b = 0; b < 150; b++) refusals.add(record({ reason: 'deviceNotAllowed', a: 10, b }))
   for (let count = 0; count < 3; count++) refusals.add(record({}))
   const lines = refusals.lines()
-  expect(lines).toHaveLength(101)
-  expect(lines[0]).toMatch(/the device 10:51 /)
+  expect(lines).toHaveLength(102)
+  expect(lines[0]).toMatch(/the device 10:50 /)
   expect(lines.at(-2)).toMatch(/^mknod left to the kernel 3 times: /)
-  expect(lines.at(-1)).toBe('51 more calls for other reasons')
+  expect(lines.at(-1)).toBe('50 more calls for other reasons')
 })
+
+test('Refusals shows the one refusal first, among 10,000 calls of all kinds that were left to the kernel', () => {
+  const refusals = new Refusals()
+  for (let a = 0; a < 5000; a++) refusals.add(record({ reason: 'bpfCommand', a }))
+  refusals.add(record({ reason: 'deviceNotAllowed', a: 1, b: 1 }))
+  for (let a = 5000; a < 10_000; a++) refusals.add(record({ reason: 'bpfCommand', a }))
+  const lines = refusals.lines()
+  expect(lines[0]).toMatch(/^mknod left to the kernel: the device 1:1 is not allowed; if it is harmless/)
+  expect(lines).toHaveLength(102)
+  expect(lines.at(-1)).toBe('9900 more calls for other reasons')
+})
+
+test.each(['attributeOfAll', 'kernelMakesWhiteouts', 'changesMounts'] as const)(
+  'Refusals has no line for what the kernel does for any container: %s',
+  (reason) => {
+    const refusals = new Refusals(true)
+    expect(refusals.add(record({ reason }))).toBeUndefined()
+    expect(refusals.lines()).toEqual([])
+  },
+)
 
 test('Refusals tells at once what is new, a hundred times, and at the end what came again or was not told', () => {
   const refusals = new Refusals(true)
-  expect(refusals.add(record({}))).toMatch(/^mknod left to the kernel: an overlay whiteout/)
+  expect(refusals.add(record({}))).toMatch(/^mknod left to the kernel: this kernel/)
   expect(refusals.add(record({ verdict: 'act' }))).toBeUndefined()
   expect(refusals.lines()).toEqual([])
   expect(refusals.add(record({}))).toBeUndefined()
@@ -41,5 +61,5 @@ test('Refusals tells at once what is new, a hundred times, and at the end what c
   const told = Array.from({ length: 150 }, (_, b) => refusals.add(record({ reason: 'deviceNotAllowed', a: 10, b })))
   expect(told.filter(Boolean)).toHaveLength(99)
   expect(told.at(98)).toMatch(/; further reasons are told at the end$/)
-  expect(refusals.lines()).toHaveLength(52)
+  expect(refusals.lines()).toHaveLength(53)
 })

@@ -218,7 +218,7 @@ describe('compileOci() on top of a base', () => {
       Object.fromEntries(names.slice(0, -4).map((name) => [name, ruleCount(merged, name)])),
     ).toMatchInlineSnapshot(`
       {
-        "bpf": 51,
+        "bpf": 53,
         "fsconfig": 1,
         "fsetxattr": 2,
         "fsmount": 1,
@@ -226,7 +226,7 @@ describe('compileOci() on top of a base', () => {
         "lsetxattr": 2,
         "mknod": 4,
         "mknodat": 4,
-        "mount": 25,
+        "mount": 23,
         "mount_setattr": 2,
         "move_mount": 2,
         "sched_setattr": 1,

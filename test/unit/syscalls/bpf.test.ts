@@ -74,7 +74,8 @@ const attaching = (words: Readonly<Record<number, number>> = {}): Uint8Array =>
 
 describe('bpf.screen() decides by the registers alone', () => {
   test.each([
-    { what: 'a command of another kind', command: 0, size: 32, reason: 'bpfCommand' },
+    { what: 'a command of another kind', command: 1, size: 32, reason: 'bpfCommand' },
+    { what: 'a map', command: 0, size: 32, reason: 'bpfMap' },
     { what: 'an argument beyond a page', command: BPF.PROG_LOAD, size: 4097, reason: 'bpfUnknownMember' },
     { what: 'a load', command: BPF.PROG_LOAD, size: 144, reason: undefined },
   ])('$what: $reason', ({ command, size, reason }) => {

@@ -98,7 +98,8 @@ describe('what is passed on', () => {
   const set = [PATH, NAME, VALUE, 1n, 0n]
   const setAt = [5n, PATH, 0n, NAME, ARGS, 16n]
   test.each([
-    { what: 'another name', call: 'setxattr', args: set, with: memory('user.a\0'), code: 'otherAttribute' },
+    { what: 'another name', call: 'setxattr', args: set, with: memory('trusted.a\0'), code: 'otherAttribute' },
+    { what: 'a name of users', call: 'setxattr', args: set, with: memory('user.a\0'), code: 'attributeOfAll' },
     {
       what: 'a longer name',
       call: 'setxattr',

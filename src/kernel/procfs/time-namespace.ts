@@ -34,7 +34,7 @@ function inodeOrNone(proc: number, path: Uint8Array): number | undefined {
 }
 
 /** @returns milliseconds; the line is: boottime SECONDS NANOSECONDS, see time_namespaces(7) */
-export function bootOffset(text: string): number {
+function bootOffset(text: string): number {
   const [, seconds = 0, nanoseconds = 0] = /^boottime +(-?\d+) +(\d+)$/m.exec(text) ?? []
   return Number(seconds) * 1000 + Number(nanoseconds) / 1e6
 }

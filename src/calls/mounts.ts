@@ -18,8 +18,10 @@ export interface Source {
   readonly node?: Handle
 }
 
-/** The only file system without a block device that is served and that the kernel mounts only for the host's root. */
-export const HUGETLBFS = 'hugetlbfs'
+/** The file systems without a block device that are served: their source says nothing, and they hold only memory. */
+export const IN_MEMORY: ReadonlySet<string> = new Set(['hugetlbfs', 'tmpfs'])
+/** The one that the kernel mounts in any user namespace, too, where no device opens. Ours holds only nodes of ours. */
+export const TMPFS = 'tmpfs'
 
 /** How a mount is prepared, whichever call makes it. */
 export interface MountManner {

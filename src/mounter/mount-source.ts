@@ -3,7 +3,7 @@ import { errno } from '../abi/errno.ts'
 import { AT_FDCWD, O_NONBLOCK, O_RDONLY, R_OK, W_OK } from '../abi/fcntl.ts'
 import { MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { Parameter } from '../calls/context.ts'
-import { HUGETLBFS, type Source } from '../calls/mounts.ts'
+import { IN_MEMORY, type Source } from '../calls/mounts.ts'
 import { access } from '../kernel/access.ts'
 import { isErrno, SyscallError } from '../kernel/error.ts'
 import { linkOf, openat, read } from '../kernel/files.ts'
@@ -24,7 +24,7 @@ const FLASH = /^mtd(\d|:)/
  * @throws {SyscallError} for an unknown type
  */
 export function mustBeOfDevice({ type, source }: { readonly type: string; readonly source: Source }): void {
-  if (type === HUGETLBFS) return
+  if (IN_MEMORY.has(type)) return
   // fsopen(2) loads the module of the type, which is not in /proc/filesystems before.
   fsopen(cstring(type))[Symbol.dispose]()
   if (isWithoutDevice(type) || FLASH.test(source.text ?? '')) throw new MountRefused('type', errno('EPERM'))

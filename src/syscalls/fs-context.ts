@@ -19,7 +19,7 @@ const STRING = 256
  * the kernel might take one, which a context of ours would lack.
  */
 const STRINGS_ONLY: ReadonlySet<string> = new Set([
-  ...['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs', 'hugetlbfs'],
+  ...['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs', 'hugetlbfs', 'tmpfs'],
 ])
 const CREATES: ReadonlySet<number> = new Set([command.CMD_CREATE, command.CMD_CREATE_EXCL])
 
@@ -85,7 +85,7 @@ export const fsconfig: Syscall<FsconfigRequest> = {
       return STRINGS_ONLY.has(context.type)
         ? continueWith('contextTold')
         : refuse('parameterNotServed', errno('ENOTSUP'))
-    const refused = parameter && judgeParameter(parameter)
+    const refused = parameter && judgeParameter(context.type, parameter)
     if (refused) return refused
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
     return continueWith('contextTold')

@@ -1,8 +1,8 @@
 import type { Caller } from '../calls/caller.ts'
 import type { FsParameters } from '../calls/context.ts'
-import { HUGETLBFS, type MountManner, type SuperblockRequest } from '../calls/mounts.ts'
+import { IN_MEMORY, type MountManner, type SuperblockRequest, TMPFS } from '../calls/mounts.ts'
 import type { Policy } from '../policy/policy.ts'
-import { withHostIds } from './hugetlbfs.ts'
+import { withHostIds } from './memory-options.ts'
 import { isWritable } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
 
@@ -12,12 +12,13 @@ export function superblockRequest(
   exclusive: boolean,
   caller: Caller,
 ): SuperblockRequest {
-  const parameters = type === HUGETLBFS ? withHostIds(caller, recorded) : recorded
+  const parameters = IN_MEMORY.has(type) ? withHostIds(caller, recorded) : recorded
   const source = parameters.find(([key]) => key === 'source')?.[1]
   return { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
 }
 
+/** A tmpfs needs no lock: nobody but us can make a device node there. */
 export const mannerOf = (type: string, { nodev, shift }: NonNullable<Policy['mount']>): MountManner => ({
-  nodev,
-  shift: shift && type !== HUGETLBFS,
+  nodev: nodev && type !== TMPFS,
+  shift: shift && !IN_MEMORY.has(type),
 })

@@ -1,5 +1,6 @@
 import { errno } from '../abi/errno.ts'
 import type { Parameter } from '../calls/context.ts'
+import { TMPFS } from '../calls/mounts.ts'
 import { refuse, type Verdict } from '../calls/verdict.ts'
 
 /** Options of SELinux and Smack, which take them before the file system sees them. */
@@ -11,6 +12,14 @@ const LABELS: ReadonlySet<string> = new Set([
 /** Options of erofs with which its image is not a device but lies in the host's cache (CONFIG_EROFS_FS_ONDEMAND). */
 const CACHED: ReadonlySet<string> = new Set(['fsid', 'domain_id'])
 
+/**
+ * Options of a tmpfs that the kernel takes in any user namespace. Of others, which it takes from root of the host only,
+ * `noswap` pins memory of the host, and quotas count for ids of the host: linux/mm/shmem.c shmem_parse_one()
+ */
+const OF_TMPFS: ReadonlySet<string> = new Set([
+  ...['source', 'size', 'nr_blocks', 'nr_inodes', 'mode', 'uid', 'gid', 'huge', 'mpol', 'inode32', 'inode64'],
+])
+
 /** Options of any file system, of which the kernel looks at the name only: linux/fs/fs_context.c vfs_parse_sb_flag() */
 const GENERAL: ReadonlySet<string> = new Set([
   ...['ro', 'rw', 'sync', 'async', 'dirsync', 'lazytime', 'nolazytime', 'mand', 'nomand'],
@@ -21,9 +30,11 @@ export const isGeneralFlag = ([key]: Parameter): boolean => GENERAL.has(key)
  * Refuses options that concern the machine instead of the file system, which the kernel accepts from the host's root
  * only. The errno is EINVAL, as for an unknown option.
  */
-export function judgeParameter([key, value]: Parameter): Verdict | undefined {
+export function judgeParameter(type: string, parameter: Parameter): Verdict | undefined {
+  const [key, value] = parameter
   // A driver with the old mount API reads key and value as one option: linux/fs/fs_context.c legacy_parse_param()
-  if (key.includes('=')) return judgeOptions(value === undefined ? key : `${key}=${value}`)
+  if (key.includes('=')) return judgeOptions(type, value === undefined ? key : `${key}=${value}`)
+  if (type === TMPFS && !OF_TMPFS.has(key) && !isGeneralFlag(parameter)) return refuse('notForAll', errno('EINVAL'))
   // The option is `errors` for ext4, f2fs, squashfs, vfat and others, `fatal_errors` for btrfs, `onerror` for ufs.
   if (value === 'panic') return refuse('endsMachine', errno('EINVAL'))
   if (CACHED.has(key)) return refuse('namesHost', errno('EINVAL'))
@@ -34,8 +45,10 @@ export function judgeParameter([key, value]: Parameter): Verdict | undefined {
 }
 
 /** Refuses options of mount(2) likewise. */
-export function judgeOptions(options?: string): Verdict | undefined {
-  return optionsOf(options).map(judgeParameter).find(Boolean)
+export function judgeOptions(type: string, options?: string): Verdict | undefined {
+  return optionsOf(options)
+    .map((parameter) => judgeParameter(type, parameter))
+    .find(Boolean)
 }
 
 /**

@@ -11,6 +11,7 @@ import {
   TMPFS_MAGIC,
 } from '../abi/magic.ts'
 import type { Caller } from '../calls/caller.ts'
+import { TMPFS } from '../calls/mounts.ts'
 import { packName } from '../calls/short-name.ts'
 import { continueWith, type Verdict } from '../calls/verdict.ts'
 import type { Policy } from '../policy/policy.ts'
@@ -34,6 +35,7 @@ const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p
 export function judgeType(type: string, policy: MountPolicy): Verdict | undefined {
   const { allowed, fuse } = policy
   if (fuse.has(type)) return undefined
+  if (type === TMPFS && allowed.has(type)) return undefined
   if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return continueWith('kernelMountsIt')
   if (!allowed.has(type))
     return continueWith(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed', ...packName(type))

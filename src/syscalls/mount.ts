@@ -15,13 +15,14 @@ import {
   withoutMagic,
 } from '../abi/mount.ts'
 import type { Registers } from '../calls/caller.ts'
-import { HUGETLBFS } from '../calls/mounts.ts'
+import { IN_MEMORY } from '../calls/mounts.ts'
 import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith, type Verdict } from '../calls/verdict.ts'
 import { fileSystemType } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { optionsWithHostIds } from './hugetlbfs.ts'
+import { optionsWithHostIds } from './memory-options.ts'
+import { mannerOf } from './mount-description.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
@@ -94,20 +95,18 @@ export const mount: Syscall<Request> = {
     if (type === undefined) return continueWith('changesMounts')
     const program = policy.fuse.get(type)
     const judged =
-      judgeType(type, policy) ?? judgeMounter(caller) ?? (program === undefined ? judgeOptions(data) : undefined)
+      judgeType(type, policy) ?? judgeMounter(caller) ?? (program === undefined ? judgeOptions(type, data) : undefined)
     if (judged) return judged
     caller.mounts.tidy()
     const namespace = caller.mounts.namespace()
     if (program !== undefined) return byFuse({ program, type, source, target, data, flags }, caller, namespace)
-    const { nodev } = policy
-    const own = type === HUGETLBFS
-    const options = own ? optionsWithHostIds(caller, data) : data
+    const options = IN_MEMORY.has(type) ? optionsWithHostIds(caller, data) : data
     return act({
       verb: 'mount',
       target: caller.object(AT_FDCWD, target, true),
       namespace,
       call: {
-        ...{ type, flags, nodev, shift: policy.shift && !own },
+        ...{ type, flags, ...mannerOf(type, policy) },
         source: sourceOf(caller, source, isWritable(optionsOf(data), (flags & MS_RDONLY) === 0n)),
         ...(options === undefined ? {} : { data: options }),
       },

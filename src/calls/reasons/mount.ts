@@ -36,6 +36,7 @@ export const mount = {
     'its source or an option is no device but the name of something of the host, which intercede would mount as root of the host',
     'take a file system from a block device, or one by FUSE; see docs/mount.md',
   ],
+  notForAll: ['the option is none that the kernel takes for a tmpfs of a container', 'leave it out'],
   reservesPages: [
     'the option takes huge pages away from the host before anybody uses one',
     'leave min_size out; size, which is a limit, is served',

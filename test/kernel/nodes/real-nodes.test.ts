@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { both } from '../../support/both-sides.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
-import { type Done, execute, Host, mknodPolicy } from '../../support/host.ts'
+import { BASE, execute, Host, mknodPolicy } from '../../support/host.ts'
 import { Images, nodeFor } from '../../support/images.ts'
 import { withReason } from '../../support/skipped.ts'
 
@@ -10,9 +11,6 @@ const policy = {
   mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: true, nodev: true },
 }
 const MKNOD = `${fixture('caller')} --umask 027 mknod`
-/** Opens for writing, and says how that ended without the name of the shell. */
-const OPEN = `opens() { (: >"$1") 2>&1 | sed 's/.*: //' | sed 's/^$/opens/'; }`
-const LIST = `cd $AT && stat -c '%n %F %t:%T %a %u:%g %h' n sgid sgid/z; cd /`
 
 let host: Host
 let images: Images
@@ -25,31 +23,26 @@ afterAll(() => {
   images?.[Symbol.dispose]()
 })
 
-/** Runs a script in a container, and as root of the host, each in a mount namespace of its own. */
-async function both(script: (side: 'native' | 'contained') => string): Promise<readonly [Done, Done]> {
-  const shell = (side: 'native' | 'contained') => ['unshare', '--mount', 'sh', '-c', `${OPEN}; ${script(side)}`]
-  const [program, ...args] = shell('native')
-  return [await execute(program!, args), await host.run(['--mounts', '--pidns'], shell('contained'))]
-}
-
 describe.skipIf(cannot)(withReason('a node on an ext4 that the container mounted', cannot), () => {
-  const nodes = `cd $AT && ${MKNOD} n 020666 1 3 && mkdir sgid && chgrp 7 sgid && chmod 2775 sgid && ${MKNOD} sgid/z 020666 1 5`
+  const nodes = `cd /mnt && ${MKNOD} n 020666 1 3 && mkdir sgid && chgrp 7 sgid && chmod 2775 sgid && ${MKNOD} sgid/z 020666 1 5`
+  const list = `cd /mnt && stat -c '%n %F %t:%T %a %u:%g %h' n sgid sgid/z`
 
   test('is in the image: the host sees there what it would have made itself', async () => {
     const loops = { native: images.device('ext4'), contained: images.device('ext4') }
-    const device = { native: loops.native, contained: nodeFor(loops.contained, host.directory, 200_000) }
+    const device = { native: loops.native, contained: nodeFor(loops.contained, host.directory, BASE) }
     const nodev = { native: '-o nodev', contained: '' }
-    const [native, contained] = await both(
+    const { native, contained } = await both(
+      host,
       (side) =>
-        `AT=/mnt && mount -t ext4 ${nodev[side]} ${device[side]} $AT && ${nodes} && opens n && opens sgid/z &&
-         mv n m && ln m n && rm m && cd / && umount $AT`,
+        `mount -t ext4 ${nodev[side]} ${device[side]} /mnt && ${nodes} && opens n && opens sgid/z &&
+         mv n m && ln m n && rm m && cd / && umount /mnt`,
     )
     expect(contained).toEqual(native)
     expect(contained).toMatchObject({
       status: 0,
       stdout: '{"ok":true}\n{"ok":true}\nPermission denied\nPermission denied\n',
     })
-    const seen = (loop: string) => execute('unshare', ['--mount', 'sh', '-c', `AT=/mnt; mount ${loop} $AT && ${LIST}`])
+    const seen = (loop: string) => execute('unshare', ['--mount', 'sh', '-c', `mount ${loop} /mnt && ${list}`])
     const image = await seen(loops.contained)
     expect(image).toEqual(await seen(loops.native))
     expect(image.stdout.split('\n').slice(0, 3)).toEqual([
@@ -70,7 +63,7 @@ describe.skipIf(cannot)(withReason('a node on a mount that the container made no
     },
     { what: 'its ramfs', mount: 'mount -t ramfs -o nodev none /mnt' },
   ])('$what: is made, does not open, and is moved, linked and removed as any other', async ({ mount }) => {
-    const [native, contained] = await both((side) => {
+    const { native, contained } = await both(host, (side) => {
       const at = `${host.directory}/${side}`
       return `mkdir ${at} && cd ${at} && ${mount} && cd /mnt && ${MKNOD} n 020666 1 3 && opens n &&
         mv n m && ln m n && stat -c '%F %t:%T %a %u:%g %h' m && rm m n && cd / && umount /mnt && rm -r ${at}`

@@ -5,7 +5,7 @@ import type { Mounts } from '../../../src/calls/mounts.ts'
 import { ContinueError } from '../../../src/calls/verdict.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { fsconfig, fsmount, fsopen } from '../../../src/syscalls/fs-context.ts'
-import { optionsWithHostIds, withHostIds } from '../../../src/syscalls/hugetlbfs.ts'
+import { optionsWithHostIds, withHostIds } from '../../../src/syscalls/memory-options.ts'
 import { mount } from '../../../src/syscalls/mount.ts'
 import { judgeOptions } from '../../../src/syscalls/mount-options.ts'
 import { mountSetattr } from '../../../src/syscalls/mount-setattr.ts'
@@ -135,7 +135,7 @@ describe('options that are about the machine', () => {
     { option: 'errors=continue', reason: undefined },
     { option: 'panic', reason: undefined },
   ])('$option: $reason', ({ option, reason }) => {
-    expect(judgeOptions(`ro,${option},commit=7`)?.why.code).toBe(reason)
+    expect(judgeOptions('ext4', `ro,${option},commit=7`)?.why.code).toBe(reason)
   })
 
   test('are refused as parameters of a context, and for FUSE they are the business of its program', () => {

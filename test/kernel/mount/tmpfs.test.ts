@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { both } from '../../support/both-sides.ts'
+import { fixture, missing } from '../../support/fixtures.ts'
+import { Host, mknodPolicy } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
+
+const cannot = missing('gcc')
+const MKNOD = `${fixture('caller')} --umask 027 mknod`
+const APIS = [
+  { api: 'mount(2)', force: 'always' },
+  { api: 'the new mount API', force: 'never' },
+]
+
+let host: Host
+beforeAll(async () => {
+  host = await Host.start({
+    ...mknodPolicy,
+    setxattr: { read: false },
+    mount: { allowed: new Set(['tmpfs']), fuse: new Map(), shift: true, nodev: true },
+  })
+})
+afterAll(() => host?.close())
+
+const mount = (force: string, options: string): string =>
+  `export LIBMOUNT_FORCE_MOUNT2=${force} && mount -t tmpfs -o ${options} none /mnt && cd /mnt`
+
+describe.skipIf(cannot).each(APIS)(withReason('a tmpfs that is served, by $api', cannot), ({ force }) => {
+  test('is what root of the host would have: nodes open, and are moved, linked, removed, unmounted', async () => {
+    const { native, contained } = await both(
+      host,
+      () => `${mount(force, 'size=1m,nr_inodes=20,mode=750')} && stat -f -c '%T %s %b %c' . && stat -c '%a %u:%g' . &&
+        ${MKNOD} n 020666 1 3 && opens n && mv n m && ln m l && chown 5:6 m && chmod 604 m && touch -d @5 m &&
+        stat -c '%F %t:%T %a %u:%g %h %Y' m && tar -c m l | tar -tv --numeric-owner | sed 's/ [0-9:-]* [0-9:]*  *[lm]/ &/' &&
+        mkdir d && ${MKNOD} d/z 020666 1 5 && rm -r d && mv m d && rm d l && ls -A | wc -l &&
+        (for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do : >f$i || break; done) 2>&1 | sed 's/.*: //' &&
+        head -c 2m /dev/zero >big; cd / && umount /mnt && echo gone`,
+    )
+    const withoutNames = (text: string): string => text.replaceAll(/^.*: (?=No space|error writing)/gm, '')
+    expect(withoutNames(contained.stderr)).toBe(withoutNames(native.stderr))
+    expect(contained.stdout).toBe(native.stdout)
+    expect(contained.stdout).toMatch(/^tmpfs 4096 256 20\n750 0:0\n\{"ok":true\}\nopens\n/)
+    expect(contained.stdout).toMatch(/gone\n$/)
+  })
+
+  test('has the ids of the container in its options', async () => {
+    const { native, contained } = await both(
+      host,
+      () => `${mount(force, 'uid=5,gid=7,mode=0700')} && stat -c '%a %u:%g' .`,
+    )
+    expect(contained).toEqual(native)
+    expect(contained).toMatchObject({ status: 0, stdout: '700 5:7\n' })
+  })
+
+  test('takes an opaque mark, a read-only bind and a lazy unmount', async () => {
+    const { native, contained } = await both(
+      host,
+      () => `${mount(force, 'size=1m')} && mkdir o && setfattr -n trusted.overlay.opaque -v y o &&
+        mkdir b && mount --bind -o ro o b && ! : 2>/dev/null >b/x; umount b && cd / && umount -l /mnt && echo done`,
+    )
+    expect(contained).toEqual(native)
+    expect(contained).toMatchObject({ status: 0, stdout: 'done\n' })
+  })
+
+  test('has no device that opens where the caller asks for nodev', async () => {
+    const { native, contained } = await both(
+      host,
+      () => `${mount(force, 'nodev,nosuid,noexec,noatime')} && ${MKNOD} n 020666 1 3 && opens n && rm n &&
+        grep -o '/mnt rw,[a-z,]*' /proc/self/mounts || mount -t proc none /proc; grep -o '/mnt tmpfs rw,[a-z,]*' /proc/self/mounts`,
+    )
+    expect(contained.stdout).toBe(native.stdout)
+    expect(contained.stdout).toMatch(/^\{"ok":true\}\nPermission denied\n.*noatime/)
+  })
+
+  test.each(['noswap', 'usrquota', 'grpquota', 'usrquota_block_hardlimit=1m', 'strict_encoding', 'nonsense', 'size=x'])(
+    'does not take %s: EINVAL, as the kernel says to a container',
+    async (option) => {
+      const script = `export LIBMOUNT_FORCE_MOUNT2=${force}; mount -t tmpfs -o ${option} none /mnt; echo $?`
+      const { stdout } = await host.run(['--mounts', '--pidns'], ['unshare', '--mount', 'sh', '-c', script])
+      expect(stdout).toBe('32\n')
+    },
+  )
+})
+
+describe.skipIf(cannot)(withReason('a tmpfs that is not served', cannot), () => {
+  test.each([
+    { who: 'a child user namespace', before: 'unshare --user --map-root-user --mount' },
+    { who: 'another mount namespace of that', before: 'unshare --user --map-root-user --mount unshare --mount' },
+  ])('of $who is mounted by the kernel alone', async ({ before }) => {
+    const script = `mount -t tmpfs none /mnt && ! ${MKNOD} /mnt/n 020666 1 3 && umount /mnt && echo done`
+    const { stdout } = await host.run(
+      ['--mounts', '--pidns'],
+      ['unshare', '--mount', ...before.split(' '), 'sh', '-c', script],
+    )
+    expect(stdout).toContain('done')
+  })
+})

@@ -55,7 +55,7 @@ describe.skipIf(cannot).each(APIS)(withReason('a tmpfs that is served, by $api',
     const { native, contained } = await both(
       host,
       () => `${mount(force, 'size=1m')} && mkdir o && setfattr -n trusted.overlay.opaque -v y o &&
-        mkdir b && mount --bind -o ro o b && ! : 2>/dev/null >b/x; umount b && cd / && umount -l /mnt && echo done`,
+        mkdir b && mount --bind -o ro o b && ! touch b/x 2>/dev/null; umount b && cd / && umount -l /mnt && echo done`,
     )
     expect(contained).toEqual(native)
     expect(contained).toMatchObject({ status: 0, stdout: 'done\n' })
@@ -65,7 +65,7 @@ describe.skipIf(cannot).each(APIS)(withReason('a tmpfs that is served, by $api',
     const { native, contained } = await both(
       host,
       () => `${mount(force, 'nodev,nosuid,noexec,noatime')} && ${MKNOD} n 020666 1 3 && opens n && rm n &&
-        grep -o '/mnt rw,[a-z,]*' /proc/self/mounts || mount -t proc none /proc; grep -o '/mnt tmpfs rw,[a-z,]*' /proc/self/mounts`,
+        mount -t proc none /proc; grep -o '/mnt tmpfs rw,.*noatime' /proc/self/mounts`,
     )
     expect(contained.stdout).toBe(native.stdout)
     expect(contained.stdout).toMatch(/^\{"ok":true\}\nPermission denied\n.*noatime/)
@@ -86,11 +86,11 @@ describe.skipIf(cannot)(withReason('a tmpfs that is not served', cannot), () => 
     { who: 'a child user namespace', before: 'unshare --user --map-root-user --mount' },
     { who: 'another mount namespace of that', before: 'unshare --user --map-root-user --mount unshare --mount' },
   ])('of $who is mounted by the kernel alone', async ({ before }) => {
-    const script = `mount -t tmpfs none /mnt && ! ${MKNOD} /mnt/n 020666 1 3 && umount /mnt && echo done`
+    const script = `mount -t tmpfs none /mnt && ${MKNOD} /mnt/n 020666 1 3 && umount /mnt && echo done`
     const { stdout } = await host.run(
       ['--mounts', '--pidns'],
       ['unshare', '--mount', ...before.split(' '), 'sh', '-c', script],
     )
-    expect(stdout).toContain('done')
+    expect(stdout).toBe('{"errno":"EPERM"}\ndone\n')
   })
 })

@@ -14,7 +14,7 @@ import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
 
 const policy = parsePolicy([
   ['mount', 'true'],
-  ['mount.allowed', 'ext4,9p,fuseblk.ntfs,tmpfs,hugetlbfs'],
+  ['mount.allowed', 'ext4,9p,fuseblk.ntfs,tmpfs,overlay,hugetlbfs'],
   ['mount.fuse', 'xfs=fusexfs'],
 ])
 const bytes = (text: string) => Buffer.from(`${text}\0`) as never
@@ -67,7 +67,8 @@ describe('mount.decide()', () => {
     { what: 'one of FUSE in capitals', change: { type: 'XFS' }, reason: 'fileSystemMiswritten' },
     { what: 'one in capitals that is not', change: { type: 'BTRFS' }, reason: 'fileSystemNotAllowed' },
     { what: 'no type', change: { type: undefined }, reason: 'changesMounts' },
-    { what: 'a type of the kernel, listed or not', change: { type: 'tmpfs' }, reason: 'kernelMountsIt' },
+    { what: 'a type of the kernel, listed or not', change: { type: 'overlay' }, reason: 'kernelMountsIt' },
+    { what: 'a tmpfs, in capitals', change: { type: 'TMPFS' }, reason: 'fileSystemMiswritten' },
     { what: 'one of them that is rare', change: { type: 'binder' }, reason: 'kernelMountsIt' },
     { what: 'a type with a subtype of FUSE', change: { type: 'fuse.xfs' }, reason: 'kernelMountsIt' },
     { what: 'a type that takes descriptors', change: { type: '9p' }, reason: 'takesDescriptors' },
@@ -113,6 +114,16 @@ describe('mount.decide()', () => {
     })
   })
 
+  test('a tmpfs is one of the host, if it is listed, of the root of the container: without a lock or a shift', () => {
+    const tmpfs = { ...request, type: 'tmpfs', source: 'none', data: 'mode=700,gid=7' } as never
+    const list = (...types: string[]) => ({ mount: { ...policy.mount!, allowed: new Set(types), shift: true } })
+    expect(mount.decide(tmpfs, caller(), list('tmpfs'))).toMatchObject({
+      is: 'act',
+      act: { verb: 'mount', call: { nodev: false, shift: false, data: 'mode=700,gid=200007,uid=200000' } },
+    })
+    expect(mount.decide(tmpfs, caller(), list('ext4'))).toMatchObject({ why: { code: 'kernelMountsIt' } })
+  })
+
   test('a source that hangs is no errno of the call', () => {
     const object = (_: number, path: Uint8Array) => {
       if (Buffer.from(path).toString().startsWith('/target')) return handle(7)
@@ -120,6 +131,18 @@ describe('mount.decide()', () => {
     }
     expect(() => mount.decide(request as never, caller({ object }), policy)).toThrow('gone')
   })
+})
+
+describe('options of a tmpfs', () => {
+  test.each([...['size=1m', 'nr_inodes=5', 'mode=1777', 'huge=never', 'inode64', 'ro', 'sync', 'mpol=local']])(
+    '%s is taken',
+    (option) => expect(judgeOptions('tmpfs', option)).toBeUndefined(),
+  )
+  test.each([
+    ...['noswap', 'quota', 'usrquota', 'grpquota_inode_hardlimit=5', 'casefold=utf8-12.1.0', 'strict_encoding', 'x'],
+  ])('%s is not', (option) =>
+    expect(judgeOptions('tmpfs', `size=1m,${option}`)).toMatchObject({ errno: 22, why: { code: 'notForAll' } }),
+  )
 })
 
 describe('options that are about the machine', () => {

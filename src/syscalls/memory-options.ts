@@ -7,8 +7,8 @@ const INVALID = '4294967295'
 const IDS = ['uid', 'gid'] as const
 
 /**
- * Translates the `uid` and `gid` options of file systems in memory, which are ids of the mounting process's user namespace: here
- * the host's. The container's ids are translated, and the container's root is the default.
+ * Translates the `uid` and `gid` options of file systems in memory, which are ids of the mounting process's user
+ * namespace: here the host's. The container's ids are translated, and the container's root is the default.
  */
 export function withHostIds(caller: Pick<Caller, 'hostId'>, parameters: readonly Parameter[]): readonly Parameter[] {
   const translated = parameters.map(([key, value]): Parameter => {

@@ -34,7 +34,7 @@ export const create: Verb<Verbs['create']> = {
 export const mountContext: Verb<Verbs['mountContext']> = {
   steps: [steps.askMounter],
   safe:
-    'A mount of what was made for this container, nodev and locked by the kernel before the container gets it; what it may ' +
+    'A mount of what was made for this container, nodev and locked by the kernel before the container gets it (but for a tmpfs, see `mount`); what it may ' +
     'change of it, and where it may put it, the kernel judges as it does for any mount of the container.',
   run(act, caller) {
     caller.note(WAS_NOT)

@@ -10,7 +10,8 @@ export const mount: Verb<Verbs['mount']> = {
     'kernel driver reads bytes that the container made, which is why no file system is allowed unless the administrator ' +
     'names it. The source is looked up as the caller, who must be allowed to open it, and that very node must open in the ' +
     'control groups of the caller, so under its device rules. Then only its device number is used, in the same groups, in a ' +
-    'root directory of ours that holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found.',
+    'root directory of ours that holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found. ' +
+    'A tmpfs needs no lock: it is empty, with the options that the kernel takes in any user namespace, and only we make nodes of devices there.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
     const id = mountId(tree) ?? 0n

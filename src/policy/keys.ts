@@ -47,7 +47,7 @@ export const keys = {
     rootless: false,
     help: 'mounted by the kernel: it will parse bytes that the container made',
     allows:
-      'file systems of the list, from block devices that the container may open: [what is safe and what is not](docs/mount.md)',
+      'file systems of the list, from block devices that the container may open: [what is safe and what is not](docs/mount.md); `tmpfs` for [one on which nodes open](docs/mount.md#tmpfs)',
   }),
   'mount.fuse': option(fusePrograms, {
     default: '',
@@ -64,7 +64,8 @@ export const keys = {
   'mount.nodev': option(protection, {
     default: 'true',
     help: 'device nodes inside such a mount cannot be opened',
-    allows: 'on unless set to false: no device opens on such a mount, whatever the container does to it',
+    allows:
+      'on unless set to false: no device opens on such a mount, whatever the container does to it; a tmpfs has only nodes of `mknod`',
   }),
   sched_setscheduler: call({
     help: 'set scheduling policies and priorities inside the container',

@@ -1,7 +1,8 @@
+import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { both } from '../../support/both-sides.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
-import { Host, mknodPolicy } from '../../support/host.ts'
+import { type Done, Host, mknodPolicy, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const cannot = missing('gcc')
@@ -79,6 +80,47 @@ describe.skipIf(cannot).each(APIS)(withReason('a tmpfs that is served, by $api',
       expect(stdout).toBe('32\n')
     },
   )
+})
+
+const contained = (script: string): Promise<Done> =>
+  host.run(['--mounts', '--pidns'], ['unshare', '--mount', 'sh', '-c', script])
+
+describe.skipIf(cannot)(withReason('a container that makes much of it', cannot), () => {
+  const shared = (): number => Number(/^Shmem: +(\d+)/m.exec(readFileSync('/proc/meminfo', 'latin1'))![1]) / 1024
+  const MOUNTS = 200
+
+  test('has 200 of them with 1 MiB each while it lives, and none of the memory after it', {
+    timeout: 120_000,
+  }, async () => {
+    const before = shared()
+    const { stdout, stderr } = await contained(
+      `mount -t tmpfs none /mnt && cd /mnt && for i in $(seq ${MOUNTS}); do
+        mkdir $i && mount -t tmpfs none $i && head -c 1m /dev/zero >$i/f || exit 1; done
+       ls */f | wc -l`,
+    )
+    expect({ stdout, stderr }).toEqual({ stdout: `${MOUNTS}\n`, stderr: '' })
+    await until('the memory is free', () => shared() < before + MOUNTS / 2)
+  })
+
+  test('is bound by its own size', async () => {
+    const { stdout } = await contained(
+      'mount -t tmpfs -o size=64k none /mnt && head -c 1m /dev/zero >/mnt/f; stat -c %s /mnt/f',
+    )
+    expect(stdout).toBe('65536\n')
+  })
+
+  test('that races mknod with moves, lazy unmounts and unmounts leaves nothing busy', {
+    timeout: 120_000,
+  }, async () => {
+    const { stdout } = await contained(
+      `mount -t tmpfs none /mnt && cd /mnt && mkdir a b && mount --make-private /mnt
+       (for i in $(seq 60); do ${MKNOD} a/n$i 020666 1 3; ${MKNOD} b/n$i 020666 1 3; done >/dev/null) &
+       for i in $(seq 20); do
+         mount -t tmpfs none a && mount --move a b && umount -l b; mount -t tmpfs none a; umount a || umount -l a; done
+       wait; rm -rf a b; ls -A; cd /; umount /mnt && echo unmounted`,
+    )
+    expect(stdout).toBe('unmounted\n')
+  })
 })
 
 describe.skipIf(cannot)(withReason('a tmpfs that is not served', cannot), () => {

@@ -7,18 +7,20 @@ import { number, OURS } from './report.js'
 
 const docs = (/** @type {string} */ name) => new URL(`../docs/${name}`, import.meta.url)
 
-const STARTS = /(?<=<!-- starts: [^\n]*-->\n\n)[\s\S]*?(?=\n\n<!-- end of starts -->)/
+/** What the runs of other kinds have written: "starts" or "footprints". */
+const part = (/** @type {string} */ name) =>
+  new RegExp(`(?<=<!-- ${name}: [^\\n]*-->\\n\\n)[\\s\\S]*?(?=\\n\\n<!-- end of ${name} -->)`)
 
-/** Writes what starts cost, and leaves all else of the page as it is. */
-export function writeStarts(/** @type {string} */ text) {
+/** Writes one of these parts, and leaves all else of the page as it is. */
+export function writePart(/** @type {string} */ name, /** @type {string} */ text) {
   const old = readFileSync(docs('performance.md'), 'utf8')
   writeFileSync(
     docs('performance.md'),
-    old.replace(STARTS, () => text),
+    old.replace(part(name), () => text),
   )
 }
 
-const startsNow = () => STARTS.exec(readFileSync(docs('performance.md'), 'utf8'))?.[0] ?? ''
+const present = (/** @type {string} */ name) => part(name).exec(readFileSync(docs('performance.md'), 'utf8'))?.[0] ?? ''
 
 /** Writes both. */
 export function writeDocs(/** @type {Summary[]} */ benches, /** @type {Facts} */ facts) {
@@ -75,9 +77,17 @@ the code that V8 has made of them before (\`scripts/code-cache.js\`).
 
 <!-- starts: written by "npm run bench -- --cold --write-docs" -->
 
-${startsNow()}
+${present('starts')}
 
 <!-- end of starts -->
+
+## Footprint
+
+<!-- footprints: written by "npm run bench -- --footprint --write-docs" -->
+
+${present('footprints')}
+
+<!-- end of footprints -->
 
 ## Where
 

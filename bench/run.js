@@ -1,8 +1,8 @@
-// npm run bench -- [--rounds N] [--count N] [--only WORD] [--without-intercede] [--cold] [--write-docs]
+// npm run bench -- [--rounds N] [--count N] [--only WORD] [--without-intercede] [--cold | --footprint] [--write-docs]
 //
 // Measures, in one run and interleaved so that the machine's mood is the same for all: the native call, the bare C
 // notifier (notifier.c) and the shipped daemon. Prints ratios and medians over the rounds; every sample goes to
-// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. With --cold it measures starts instead (cold.js). Needs root and gcc. The npm script runs
+// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. With --cold it measures starts instead (cold.js), with --footprint memory and threads (footprint.js). Needs root and gcc. The npm script runs
 // it in a mount namespace of its own, so no mount outlives it.
 import { execFileSync } from 'node:child_process'
 import {
@@ -22,8 +22,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { cold, coldSection, coldTable } from './cold.js'
+import { footprintSection, footprintTable, measureFootprints } from './footprint.js'
 import { journalCost } from './journal.js'
-import { writeDocs, writeStarts } from './page.js'
+import { writeDocs, writePart } from './page.js'
 import { OURS, summarize, table } from './report.js'
 import { BASE, compile, intercede, native, notifier, Servers, unfiltered } from './sides.js'
 
@@ -42,6 +43,7 @@ const { values: options } = parseArgs({
     count: { type: 'string', default: '2000' },
     only: { type: 'string', default: '' },
     cold: { type: 'boolean', default: false },
+    footprint: { type: 'boolean', default: false },
     'without-intercede': { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
   },
@@ -241,7 +243,16 @@ async function measureCold(
   const where = machine(loadBefore)
   console.log(coldTable(rows))
   console.log(`\nEvery median: ${save(rows, where)}`)
-  if (options['write-docs']) writeStarts(coldSection(rows, where))
+  if (options['write-docs']) writePart('starts', coldSection(rows, where))
+}
+
+/** Measures memory and threads instead of calls. */
+async function measureIdle(/** @type {string} */ folder, /** @type {number} */ loadBefore) {
+  const rows = await measureFootprints(folder, rounds)
+  const where = machine(loadBefore)
+  console.log(footprintTable(rows))
+  console.log(`\nEvery median: ${save(rows, where)}`)
+  if (options['write-docs']) writePart('footprints', footprintSection(rows, where))
 }
 
 async function main() {
@@ -263,6 +274,10 @@ async function main() {
     chmodSync(folder, 0o755)
     if (options.cold) {
       await measureCold(servers, folder, loadBefore)
+      return
+    }
+    if (options.footprint) {
+      await measureIdle(folder, loadBefore)
       return
     }
     const programs = compile(folder)

@@ -103,10 +103,11 @@ const files = new Map([
   ['package.json', '{ "type": "commonjs" }\n'],
   ['licenses.txt', licences().join('\n---\n\n')],
 ])
-// What an earlier build has left would count as a file of this one.
+// What an earlier build has left would count as a file of this one, and code that V8 has made of it is of no use.
+rmSync(join(DIST, 'cache'), { recursive: true, force: true })
 for (const entry of existsSync(DIST) ? readdirSync(DIST, { recursive: true, withFileTypes: true }) : []) {
   const path = join(entry.parentPath, entry.name)
-  if (entry.isFile() && !files.has(path.slice(DIST.length + 1)) && !path.startsWith(join(DIST, 'cache/'))) rmSync(path)
+  if (entry.isFile() && !files.has(path.slice(DIST.length + 1))) rmSync(path)
 }
 for (const [name, text] of files) write(name, text)
 const scripts = [...files].filter(([name]) => name.endsWith('.js')).sort(([one], [other]) => (one < other ? -1 : 1))

@@ -18,8 +18,8 @@ import { rulesFor } from '../syscalls/index.ts'
 import { FuseHint } from './fuse-hint.ts'
 import { asUsage } from './usage.ts'
 
-/** The leader and its deputy: most commands make one call at a time. */
-const THREADS = 2
+/** The engine starts its deputy at once, too, but most commands can begin before that is there. */
+const THREADS = 1
 /** Limit of the wait for the engine to finish with a container that has ended. */
 const PATIENCE_MS = 2000
 

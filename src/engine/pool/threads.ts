@@ -12,7 +12,7 @@ export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
 interface Ties {
   /** Called for each new thread before it serves: it knows no container yet. */
   readonly onStart: (tell: (message: ToThread) => void) => void
-  /** Called once, when the first thread is ready: it serves. */
+  /** Called once, when the threads of the start are ready; the first of them serves already. */
   readonly onReady: () => void
   readonly onErrand: (errand: MainRequest) => void
   readonly onFault: (message: string) => void
@@ -42,11 +42,11 @@ export class Threads {
   readonly #workers = new Set<Worker>()
   /** Threads that were started and are not ready yet; while there is one, the pool does not grow. */
   readonly #starting = new Set<Worker>()
-  #isReady = false
+  #ready = 0
   #lost = 0
   #number = 0
 
-  /** @param count how many threads there are at least, once the first one serves */
+  /** @param count how many threads are started at first */
   constructor(count: number, data: SharedData, state: SharedState, ties: Ties) {
     this.#wanted = count
     this.#data = data
@@ -99,11 +99,11 @@ export class Threads {
     }
   }
 
-  /** Threads start one after the other, for the first would be ready later if all started together. */
+  /** The first thread starts alone, for it would serve later if all started together. */
   #noteReady(): void {
-    if (!this.#isReady) this.#ties.onReady()
-    this.#isReady = true
-    if (this.#workers.size < this.#wanted) this.#start()
+    this.#ready++
+    if (this.#ready === 1) while (this.#workers.size < this.#wanted) this.#start()
+    if (this.#ready === this.#wanted) this.#ties.onReady()
   }
 
   get #most(): number {

@@ -76,7 +76,7 @@ export interface KeeperOptions {
   /** The runtime of all containers; without it, the program that connects. */
   readonly runtime?: RuntimeCall
   readonly limits?: Partial<Limits>
-  /** How many threads the engine keeps ready, at least; more are started when calls wait. */
+  /** How many threads of the engine must be ready before it counts as started; more are started when calls wait. */
   readonly threads?: number
   /** First pause in milliseconds when engines fail all the time, see `RestartBackoff`. */
   readonly restartPause?: number

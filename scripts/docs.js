@@ -47,8 +47,8 @@ ${rows(phases.barring.steps).replaceAll(/^/gm, '  ')}
 A thread that serves is permitted what is named on this page and no more:
 ${list(permitted)}.
 Its bounding set, its inheritable and its ambient set are empty, and it has no_new_privs, so no program that it executed
-would give it any more. It executes none: processes are started by the engine's main thread, which serves no call. That is
-permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))} too; its bounding set is left whole for what it starts.
+would give it any more. It executes none: processes are started by the engine's main thread, which serves no call, or for it
+by a thread of libuv's pool, with the same capabilities. The main thread is permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))} too; its bounding set is left whole for what it starts.
 `
 
 const done = ({ steps }) =>

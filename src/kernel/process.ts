@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import { PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_SECUREBITS } from '../abi/prctl.ts'
@@ -25,15 +25,26 @@ export function exitGroup(status: number): never {
 
 const libcWaitpid = libc.func('int waitpid(int pid, void *status, int options)')
 
-/** Returns the children of the main thread; none if the kernel does not list them (CONFIG_PROC_CHILDREN). */
-export function children(): readonly number[] {
+/**
+ * Returns the children of one of our threads; none if the kernel does not list them (CONFIG_PROC_CHILDREN).
+ *
+ * @param thread without it the main thread
+ */
+export function children(thread: number = process.pid): readonly number[] {
   try {
-    const list = readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1')
+    const list = readFileSync(`/proc/self/task/${thread}/children`, 'latin1')
     return list.split(' ').filter(Boolean).map(Number)
   } catch {
     return []
   }
 }
+
+/** Returns the processes that threads of ours other than the main thread have started. */
+export const childrenOfOthers = (): readonly number[] =>
+  readdirSync('/proc/self/task')
+    .map(Number)
+    .filter((thread) => thread !== process.pid)
+    .flatMap(children)
 
 /** Reaps a child if it has ended, and returns whether it had. Not for children of Node, which reaps them itself. */
 export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNOHANG) !== 0

@@ -1,45 +1,58 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { spawnWithoutInheritedFds } from '../../kernel/spawn-fds.ts'
+import { struct } from '../../shared/struct.ts'
 import { setAndWake, waitWhile } from '../../shared/words.ts'
 
 export type Spawn = typeof spawn
 
 const PATIENCE_MS = 1000
 /**
- * Does the main thread start a process just now?
+ * Does the main thread start a process just now? And does a thread of libuv's pool?
  *
- *   rests -> starts   SpawnGuard.spawn()
- *   starts -> rests   SpawnGuard.spawn(): the process has none of our descriptors any more
+ *   rests -> starts   SpawnGuard.spawn(); SpawnGuard.begin()
+ *   starts -> rests   SpawnGuard.spawn(), SpawnGuard.end(): the process has none of our descriptors any more
  */
 const GUARD = { rests: 0, starts: 1 } as const
+const [GUARDED] = struct({ main: 1, pool: 1 })
 
 /**
  * Starts processes, and lets other threads wait until none is being started. A forked process has copies of all our
  * descriptors until its execve(2), which takes milliseconds if no processor is free: a descriptor that we close
  * meanwhile is still open there, and so a mount which its caller has just attached is busy.
  *
- * Invariant: the word is 1 while the main thread, which alone starts processes, is between fork and execve, else 0.
+ * Invariant: the first word is 1 while a process is between fork and execve which the main thread starts itself, the
+ * second while a thread of libuv's pool starts it, else 0. The main thread alone calls all but `settle`.
  */
 export class SpawnGuard {
-  readonly #word: Int32Array
+  readonly #words: Int32Array
 
-  /** @param word one word of the memory that all threads share */
-  constructor(word: Int32Array) {
-    this.#word = word
+  /** @param words two words of the memory that all threads share */
+  constructor(words: Int32Array) {
+    this.#words = words
   }
 
   /** Does what Node's spawn does, and returns when the new process has no copies of our descriptors any more. */
   readonly spawn: Spawn = ((...args: Parameters<Spawn>): ChildProcess => {
-    Atomics.store(this.#word, 0, GUARD.starts)
+    Atomics.store(this.#words, GUARDED.main, GUARD.starts)
     try {
       return spawnWithoutInheritedFds(() => spawn(...args))
     } finally {
-      setAndWake(this.#word, 0, GUARD.rests)
+      setAndWake(this.#words, GUARDED.main, GUARD.rests)
     }
   }) as Spawn
 
+  /** A thread of libuv's pool starts a process from now on. Precondition: none does. */
+  begin(): void {
+    Atomics.store(this.#words, GUARDED.pool, GUARD.starts)
+  }
+
+  /** The process that a thread of the pool has started has none of our descriptors any more. */
+  end(): void {
+    setAndWake(this.#words, GUARDED.pool, GUARD.rests)
+  }
+
   /** Waits, for at most `PATIENCE_MS`, until no new process can have descriptors that were closed before this call. */
   settle(): void {
-    waitWhile(this.#word, 0, GUARD.starts, PATIENCE_MS)
+    for (const at of [GUARDED.main, GUARDED.pool]) waitWhile(this.#words, at, GUARD.starts, PATIENCE_MS)
   }
 }

@@ -3,11 +3,10 @@ import { callerHolds } from '../../caller/mounts/fd-holders.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { OneShot } from '../../shared/one-shot.ts'
 import { ContainerExecs } from '../execs/container-execs.ts'
+import { DeviceProbes } from '../facts/device-probes.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'
-import { tryDevice } from '../facts/probe-device-rules.ts'
 import type { MounterProcess } from '../helpers/mounter-process.ts'
 import { Mounters } from '../helpers/mounters.ts'
-import type { Spawn } from '../helpers/spawn-guard.ts'
 import { type Namespaces, Walkers } from '../helpers/walkers.ts'
 import type { FsContextStore } from '../kept/fs-context-store.ts'
 import type { ProgramEnd } from '../protocol/messages.ts'
@@ -31,24 +30,29 @@ const EXPIRE_MS = 5000
  * mounters, walkers, probes of device rules, programs. The threads' side is `ThreadServices`.
  */
 export class HelperRequests {
-  readonly #spawn: Spawn
   readonly #contexts: FsContextStore
   readonly #walkers: Walkers
   readonly #mounters: Mounters
   readonly #execs: ContainerExecs
+  readonly #probes: DeviceProbes
   #expiring: NodeJS.Timeout | undefined
 
   constructor(state: SharedState, { contexts, onFault, onMounter, onProgram }: Parts) {
     this.#contexts = contexts
     const { spawn } = state.spawnGuard
-    this.#spawn = spawn
     this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
     this.#mounters = new Mounters({ spawn, keep: onMounter, fault: onFault })
     this.#execs = new ContainerExecs(spawn, onProgram)
+    this.#probes = new DeviceProbes({ guard: state.spawnGuard, cache: state.deviceRules, seed: state.rulesSeed })
+  }
+
+  /** Serves a container from now on. @param isNew it was handed over just now */
+  admit(container: Container, isNew: boolean): void {
+    this.#probes.admit(container, isNew)
   }
 
   /** Allows walkers for a container. */
-  admit(container: number, namespaces: Namespaces): void {
+  admitWalkers(container: number, namespaces: Namespaces): void {
     this.#walkers.admit(container, namespaces)
   }
 
@@ -67,15 +71,16 @@ export class HelperRequests {
     this.#mounters.takeOver(socket, pidfd)
   }
 
-  forget(container: number): void {
-    this.#walkers.forget(container)
+  forget(container: Container): void {
+    this.#probes.forget(container)
+    this.#walkers.forget(container.index)
   }
 
-  /** Serves a request. @param container the container of an `exec` request, if it still exists */
+  /** Serves a request. @param container the container of an `exec` or `device` request, if it still exists */
   help(asked: HelperRequest, container?: Container): void {
     switch (asked.type) {
       case 'device':
-        void this.#tryDevice(asked)
+        void this.#tryDevice(container, asked)
         break
       case 'lend':
         this.#mounters.lend(asked.container, (socket) => new OneShot(asked.answer).set(socket ?? -1))
@@ -103,8 +108,8 @@ export class HelperRequests {
     }
   }
 
-  async #tryDevice(asked: Extract<HelperRequest, { type: 'device' }>): Promise<void> {
-    const rules = await tryDevice(this.#spawn, asked).catch(() => undefined)
+  async #tryDevice(container: Container | undefined, asked: Extract<HelperRequest, { type: 'device' }>): Promise<void> {
+    const rules = container && (await this.#probes.ask(container, asked))
     new OneShot(asked.answer).set(encodeRules(rules))
   }
 

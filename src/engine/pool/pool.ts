@@ -52,6 +52,8 @@ export class Pool {
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
   #answered = 0
+  /** All that the previous engine had is here: what comes now is new. */
+  #isSettled = false
 
   constructor(options: PoolOptions) {
     this.#options = options
@@ -89,14 +91,16 @@ export class Pool {
     this.#state.resetContainer(index)
     this.#persistent.admit(index, bare.serial)
     const [userns, pidns] = [fds[names.indexOf('userns')], fds[names.indexOf('pidns')]]
-    if (userns && pidns && walkable) this.#helpers.admit(index, { userns, pidns })
+    if (userns && pidns && walkable) this.#helpers.admitWalkers(index, { userns, pidns })
     this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
+    this.#helpers.admit(container, this.#isSettled)
     this.#threads.tell({ container })
   }
 
   forget(container: number): void {
+    const known = this.#containers.get(container)
+    if (known) this.#helpers.forget(known)
     this.#containers.delete(container)
-    this.#helpers.forget(container)
     this.#priority.forget(container)
     this.#persistent.forget(container)
     for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
@@ -134,6 +138,7 @@ export class Pool {
   settle(): void {
     this.#persistent.keepOnly(this.#containers)
     this.#listeners.settle(this.#helpers.settled)
+    this.#isSettled = true
   }
 
   /**
@@ -171,6 +176,7 @@ export class Pool {
         this.#options.onHalfFull()
         break
       case 'exec':
+      case 'device':
         this.#helpers.help(errand, this.#containers.get(errand.container))
         break
       default:

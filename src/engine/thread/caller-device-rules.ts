@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto'
 import { readlinkSync } from 'node:fs'
 import type { Dev } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
@@ -10,17 +9,9 @@ import { sleepSync } from '../../shared/sleep.ts'
 import { type DeviceRulesCache, decodeRules, isOpen, staying, stays } from '../facts/device-rules-cache.ts'
 import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
 import type { ProbePace } from '../facts/probe-pace.ts'
+import { RulesKeys } from '../facts/rules-key.ts'
 import type { FromThread } from './thread-messages.ts'
 
-/**
- * The start of what a key of the cache is made of: random and the same for all threads, so that no container can choose
- * groups with the same key.
- */
-export const SEED_BYTES = 16
-const DEV_AT = SEED_BYTES
-const TEXT_AT = DEV_AT + 4
-/** In bytes: the text has a line for each hierarchy, of up to 4 KiB. */
-const TEXT_LIMIT = 64 * 1024
 /**
  * How long a task that was allowed everything is taken to be in the same groups: to read them takes the kernel 7 us
  * where there are ten hierarchies, an eighth of a whole call. Its number is not given to another task so soon, for the
@@ -50,20 +41,20 @@ interface Question {
 }
 
 /**
- * Knows what device rules allow. What no thread has asked lately, the main thread finds out by a process that joins the
- * groups.
+ * Knows what device rules allow. What no thread has asked lately, the main thread finds out by a process in the groups:
+ * see `DeviceProbes`.
  *
  * Invariant: an object belongs to one thread, which alone calls it; `cache`, `pace` and `seed` are shared.
  */
 export class CallerDeviceRules implements DeviceRulesServices {
   readonly #parts: Parts
-  readonly #room = Buffer.alloc(TEXT_AT + TEXT_LIMIT)
+  readonly #keys: RulesKeys
   /** The task that was allowed everything last, for which device, and until when that counts. */
   readonly #last = { serial: 0, tid: 0, dev: 0, until: 0 }
 
   constructor(parts: Parts) {
     this.#parts = parts
-    this.#room.set(parts.seed)
+    this.#keys = new RulesKeys(parts.seed)
   }
 
   ofCaller(container: Container, dev: Dev, callerTask: CallerTask): DeviceRules | undefined {
@@ -83,7 +74,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
   closed(container: Container, dev: Dev, callerTask: CallerTask, bar: () => boolean): boolean | undefined {
     const home = pathsOf(container)
     if (home.length === 0) return false
-    const inHome = { container: container.index, dev, callerTask, key: this.#key(dev, HOME), groups: () => home }
+    const inHome = { container: container.index, dev, callerTask, key: this.#homeKey(dev), groups: () => home }
     // The caller's group may lie elsewhere, or the answer for it may be older than the bar.
     return this.#closed(inHome, bar) && this.#closed(this.#ofCaller(container, dev, callerTask), () => true)
   }
@@ -91,25 +82,21 @@ export class CallerDeviceRules implements DeviceRulesServices {
   #closed(question: Question, bar: () => boolean): boolean | undefined {
     let word = this.#known(question)
     if (isOpen(word) && !stays(word)) {
-      if (bar()) word = this.#find(question)
+      if (bar()) word = this.#find(question, true)
       if (isOpen(word)) this.#parts.cache.set(question.container, question.key, staying(word))
     }
     return decodeRules(word) && !isOpen(word)
   }
 
   #ofCaller({ index }: Container, dev: Dev, callerTask: CallerTask): Question {
-    const text = this.#room.subarray(TEXT_AT)
+    const { text } = this.#keys
     const length = callerTask.cgroups(text)
-    const key = this.#key(dev, length)
+    const key = this.#keys.of(dev, length)
     return { container: index, dev, callerTask, key, groups: () => text.toString('latin1', 0, length) }
   }
 
-  /** @param text the text; or its length, if it lies in the room already */
-  #key(dev: Dev, text: Buffer | number): Buffer {
-    const room = this.#room
-    room.writeUInt32LE(dev, DEV_AT)
-    const length = typeof text === 'number' ? text : text.copy(room, TEXT_AT)
-    return hash('sha256', room.subarray(0, TEXT_AT + length), 'buffer')
+  #homeKey(dev: Dev): Buffer {
+    return this.#keys.of(dev, HOME.copy(this.#keys.text))
   }
 
   /** The word of the answer. */
@@ -120,8 +107,10 @@ export class CallerDeviceRules implements DeviceRulesServices {
   /**
    * A container could have its calls ask about one group after the other: then they wait, and its other calls with
    * them.
+   *
+   * @param isFresh what was found before this moment is not the answer
    */
-  #find(question: Question): number {
+  #find(question: Question, isFresh = false): number {
     const { cache, pace, post, mayBlock } = this.#parts
     const { container, dev, callerTask, key } = question
     const groups = question.groups()
@@ -133,7 +122,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
       mustBeIt()
     }
     const answer = new OneShot()
-    post({ type: 'device', tid: callerTask.tid, dev, groups, answer: answer.buffer })
+    post({ type: 'device', container, tid: callerTask.tid, dev, groups, isFresh, answer: answer.buffer })
     const word = answer.wait()!
     mustBeIt()
     cache.set(container, key, word)

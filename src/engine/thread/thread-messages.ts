@@ -42,9 +42,12 @@ export type HelperRequest =
   /** Asks what these control groups allow with `dev`; the answer is a word of `DeviceRulesCache`. */
   | {
       readonly type: 'device'
+      readonly container: number
       readonly tid: Tid
       readonly dev: Dev
       readonly groups: GroupsToJoin
+      /** What was being found out before is not the answer. */
+      readonly isFresh: boolean
       readonly answer: SharedArrayBuffer
     }
   /** Asks for a mounter; the answer is its socket, or -1. */

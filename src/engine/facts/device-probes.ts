@@ -1,0 +1,150 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Dev, Tid } from '../../abi/brand.ts'
+import type { Container } from '../../caller/identity/container.ts'
+import { now } from '../../kernel/clock.ts'
+import { deviceGroups, isFrozen } from '../../mounter/join-cgroups.ts'
+import { GroupSpawner } from '../helpers/group-spawner.ts'
+import type { SpawnGuard } from '../helpers/spawn-guard.ts'
+import { type DeviceRulesCache, encodeRules } from './device-rules-cache.ts'
+import {
+  beginning,
+  type DeviceRules,
+  type FoundRules,
+  type GroupsToJoin,
+  joining,
+  tryDevices,
+} from './probe-device-rules.ts'
+import { RulesKeys } from './rules-key.ts'
+
+/** Number of devices that are tried at once, besides the device that a call waits for. */
+const USUAL_LIMIT = 16
+/** How long no process begins in the groups of a container in which one took too long. */
+const SLOW_MS = 60_000
+const PAUSE_MS = 50
+
+interface Parts {
+  readonly guard: SpawnGuard
+  readonly cache: DeviceRulesCache
+  readonly seed: Uint8Array
+}
+
+interface Question {
+  readonly container: Container
+  /** Who waits: nothing is tried any more when it is gone. */
+  readonly tid: Tid
+  readonly groups: GroupsToJoin
+  readonly devices: readonly Dev[]
+  /** A process that began before is not joined. */
+  readonly isFresh: boolean
+}
+
+/**
+ * Finds out what device rules allow, in the main thread: for all devices of a container's policy at once, when it is
+ * handed over and when a call asks for one of them that `DeviceRulesCache` does not have.
+ */
+export class DeviceProbes {
+  readonly #parts: Parts
+  readonly #keys: RulesKeys
+  readonly #spawner: GroupSpawner
+  /** What is being tried, by container and groups. */
+  readonly #running = new Map<
+    string,
+    { readonly devices: readonly Dev[]; readonly found: Promise<FoundRules | undefined> }
+  >()
+  /** The containers in whose groups a process took too long to begin, by serial, and until when that counts. */
+  readonly #slow = new Map<number, number>()
+  /** Containers that exist. */
+  readonly #serials = new Set<number>()
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+    this.#keys = new RulesKeys(parts.seed)
+    this.#spawner = new GroupSpawner(parts.guard)
+  }
+
+  /** A container is served from now on. @param isNew it was handed over just now, so its first call may come soon */
+  admit(container: Container, isNew: boolean): void {
+    this.#serials.add(container.serial)
+    if (isNew && container.policy.mknod && !container.barred && container.initTid > 0) void this.#tryInit(container)
+  }
+
+  forget({ serial }: Container): void {
+    this.#serials.delete(serial)
+    this.#slow.delete(serial)
+  }
+
+  /** @returns undefined if that cannot be found out */
+  async ask(
+    container: Container,
+    asked: Omit<Question, 'container' | 'devices'> & { readonly dev: Dev },
+  ): Promise<DeviceRules | undefined> {
+    const { tid, groups, dev, isFresh } = asked
+    // The directories of a container's own groups are asked for because of one device only.
+    const devices = typeof groups === 'string' ? [...new Set([dev, ...usual(container)])] : [dev]
+    const found = await this.#find({ container, tid, groups, devices, isFresh })
+    return found?.get(dev)
+  }
+
+  async #tryInit(container: Container): Promise<void> {
+    try {
+      const groups = readFileSync(`/proc/${container.initTid}/cgroup`, 'latin1')
+      const devices = usual(container)
+      if (devices.length > 0 && !deviceGroups(groups).some(isFrozen))
+        await this.#find({ container, tid: container.initTid, groups, devices, isFresh: false })
+    } catch {
+      // It is gone, or the host lacks something: a call will ask again.
+    }
+  }
+
+  /** Joins a question for the same that is being tried. */
+  #find(question: Question): Promise<FoundRules | undefined> {
+    const { container, groups, devices, isFresh } = question
+    const key = `${container.serial} ${typeof groups === 'string' ? groups : groups.join('\n')}`
+    const running = this.#running.get(key)
+    if (running && !isFresh && devices.every((dev) => running.devices.includes(dev))) return running.found
+    const found = this.#try(question).catch(() => undefined)
+    this.#running.set(key, { devices, found })
+    void found.then((rules) => {
+      if (this.#running.get(key)?.found === found) this.#running.delete(key)
+      if (rules && typeof groups === 'string') this.#note(container, groups, rules)
+    })
+    return found
+  }
+
+  /** Keeps what was found for calls to come; the container may be gone, and another one have its number. */
+  #note({ index, serial }: Container, groups: string, rules: FoundRules): void {
+    if (!this.#serials.has(serial)) return
+    const length = this.#keys.text.write(groups, 'latin1')
+    for (const [dev, found] of rules) this.#parts.cache.set(index, this.#keys.of(dev, length), encodeRules(found))
+  }
+
+  async #try({ container, tid, groups, devices }: Question): Promise<FoundRules | undefined> {
+    const directories = typeof groups === 'string' ? deviceGroups(groups) : groups
+    for (;;) {
+      if (!directories.some(isFrozen)) {
+        const found = await this.#tryOnce(container, directories, devices)
+        if (found !== 'late') return found
+        if (!directories.some(isFrozen)) return undefined
+      }
+      if (!existsSync(`/proc/${tid}`)) return undefined
+      // With what has joined the caller itself is to stop: it can wait until all of them go on.
+      await sleep(PAUSE_MS)
+    }
+  }
+
+  async #tryOnce(
+    { serial }: Container,
+    groups: readonly string[],
+    devices: readonly Dev[],
+  ): Promise<FoundRules | 'late' | undefined> {
+    if ((this.#slow.get(serial) ?? 0) <= now()) {
+      const found = await tryDevices({ start: beginning(this.#spawner), begins: true }, groups, devices)
+      if (found === 'late' && this.#serials.has(serial)) this.#slow.set(serial, now() + SLOW_MS)
+      if (typeof found === 'object') return found
+    }
+    return await tryDevices({ start: joining(this.#parts.guard.spawn), begins: false }, groups, devices)
+  }
+}
+
+const usual = ({ policy }: Container): readonly Dev[] => [...(policy.mknod?.devices ?? [])].slice(0, USUAL_LIMIT)

@@ -97,12 +97,17 @@ export class DeviceProbes {
     }
   }
 
-  /** Joins a question for the same that is being tried. */
-  #find(question: Question): Promise<FoundRules | undefined> {
-    const { container, groups, devices, isFresh } = question
-    const key = `${container.serial} ${typeof groups === 'string' ? groups : groups.join('\n')}`
-    const running = this.#running.get(key)
-    if (running && !isFresh && devices.every((dev) => running.devices.includes(dev))) return running.found
+  /** Joins a question for the same that is being tried; its asker may end before there is an answer. */
+  async #find(question: Question): Promise<FoundRules | undefined> {
+    const { devices, isFresh } = question
+    const running = this.#running.get(keyOf(question))
+    const isSame = running && !isFresh && devices.every((dev) => running.devices.includes(dev))
+    return (isSame && (await running.found)) || (await this.#begin(question))
+  }
+
+  #begin(question: Question): Promise<FoundRules | undefined> {
+    const { container, groups, devices } = question
+    const key = keyOf(question)
     const found = this.#try(question).catch(() => undefined)
     this.#running.set(key, { devices, found })
     void found.then((rules) => {
@@ -146,5 +151,8 @@ export class DeviceProbes {
     return await tryDevices({ start: joining(this.#parts.guard.spawn), begins: false }, groups, devices)
   }
 }
+
+const keyOf = ({ container, groups }: Question): string =>
+  `${container.serial} ${typeof groups === 'string' ? groups : groups.join('\n')}`
 
 const usual = ({ policy }: Container): readonly Dev[] => [...(policy.mknod?.devices ?? [])].slice(0, USUAL_LIMIT)

@@ -4,6 +4,7 @@ import { trappedBy } from '../calls/rule.ts'
 import { readProfile } from '../filter/read.ts'
 import { capabilitiesFor } from '../policy/required-capabilities.ts'
 import { type Instructions, inShort } from '../runtimes/flags.ts'
+import { shellWord } from '../runtimes/shell-word.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { notifying } from '../runtimes/trapped-calls.ts'
 import { makeProfile, type ProfileOptions, writeProfile } from './make-profile.ts'
@@ -54,16 +55,14 @@ export function placeOf(
 /** Writes the profile, or prints the command that writes it. The lines for LXC that name it are in our own output. */
 function provide(wanted: WantedPolicy, options: FlagsOptions, profile: ProfileOptions, place: Place): void {
   if (options.write === undefined) {
-    const directory = existsSync(place.directory) ? '' : `mkdir -p ${quote(place.directory)} && `
-    say(`write the profile first: ${directory}intercede ${wordsFor(options, profile).map(quote).join(' ')}`)
+    const directory = existsSync(place.directory) ? '' : `mkdir -p ${shellWord(place.directory)} && `
+    say(`write the profile first: ${directory}intercede ${wordsFor(options, profile).map(shellWord).join(' ')}`)
     return
   }
   const { text } = makeProfile(wanted, profile)
   if (place.isUsual) mkdirSync(place.directory, { recursive: true })
   writeProfile(text, place.file)
 }
-
-const quote = (word: string): string => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
 
 /** Chooses the filter that stays in force for calls that are not trapped. */
 function baseFor({ name, instructions }: Told, { base: wanted }: FlagsOptions): string | undefined {

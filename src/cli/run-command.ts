@@ -1,11 +1,12 @@
 import { openToOthers } from '../doctor/own-files.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
+import { type BindRequest, parseBind } from '../runtimes/launch/binds.ts'
 import { launch } from '../runtimes/launch/launch.ts'
 import { type Notes, NotesAtEnd, NotesAtOnce } from './notes.ts'
 import { Refusals } from './refusals.ts'
 import { interception } from './run-policy.ts'
-import { mustBe, statusFor } from './usage.ts'
+import { mustBe, statusFor, UsageError } from './usage.ts'
 
 interface RunOptions {
   readonly config?: readonly string[]
@@ -26,13 +27,23 @@ interface RunOptions {
   readonly quiet?: boolean
 }
 
+/** @throws {UsageError} if the text of a `--bind` means nothing */
+function readBind(text: string): BindRequest {
+  try {
+    return parseBind(text)
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
+}
+
 async function run(command: readonly string[], options: RunOptions, notes: Notes): Promise<number> {
-  const { config = [], bind: binds, device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
+  const { config = [], bind = [], device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
   const { explain = false, quiet = false, ...rest } = others
   mustBe(
     rest.rootfs === undefined || !rest.exposeHost,
     'Cannot use --expose-host with --rootfs: that is no part of the host; leave one of them out',
   )
+  const binds = bind.map(readBind)
   const refusals = new Refusals(explain)
   const say = (text: string): void => notes.say(text)
   const { hints, ...intercepted } = interception(config, {

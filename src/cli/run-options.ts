@@ -52,5 +52,11 @@ export function parseName(text: string): string {
   return text
 }
 
+/** Parses the path of a directory of the host. */
+export function parseDirectory(text: string): string {
+  if (text !== '') return text
+  throw new InvalidArgumentError('It must be the path of a directory.')
+}
+
 /** Collects the values of an option that may be repeated. */
 export const collect = (text: string, earlier: readonly string[] = []): string[] => [...earlier, text]

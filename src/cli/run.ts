@@ -2,7 +2,16 @@ import { Command, Option } from 'commander'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 import { STOP_SECONDS } from '../runtimes/launch/stop-seconds.ts'
 import { RUN_HELP } from './run-help.ts'
-import { collect, parseEnv, parseName, parseSeconds, parseSize, parseUser, parseWorkdir } from './run-options.ts'
+import {
+  collect,
+  parseDirectory,
+  parseEnv,
+  parseName,
+  parseSeconds,
+  parseSize,
+  parseUser,
+  parseWorkdir,
+} from './run-options.ts'
 
 const names = ociRuntimes.map(({ name }) => name)
 
@@ -17,7 +26,7 @@ export const command = new Command('run')
     'a key of security.syscalls.intercept.*, or its short form such as "mknod"',
     collect,
   )
-  .option('--rootfs <dir>', "the container's root, instead of the host's file systems")
+  .option('--rootfs <dir>', "the container's root, instead of the host's file systems", parseDirectory)
   .option('--expose-host', "let the container's root read every file of the host")
   .option(
     '--bind <path[:path][:ro][:idmap]>',

@@ -1,4 +1,4 @@
-import { AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import {
   MNT_DETACH,
   MOVE_MOUNT_F_EMPTY_PATH,
@@ -74,6 +74,16 @@ export function detachAt(name: Uint8Array): void {
 export function openTree(path: string, recursive = false): Fd {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)
   return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, AT_FDCWD, cstring(path), flags)))
+}
+
+/**
+ * Returns a detached copy of the mount of `file`, with that file or directory as its root; see `openTree`.
+ *
+ * @throws {SyscallError} EINVAL if its mount is not in the calling thread's mount namespace
+ */
+export function copyTree(file: Handle, recursive: boolean): Fd {
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0)
+  return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, file.raw, EMPTY, flags)))
 }
 
 /**

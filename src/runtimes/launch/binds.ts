@@ -1,48 +1,49 @@
-import { fstatSync, statSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { fstatSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import { isErrno } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { isReachable } from './reachable.ts'
-import { graft, inside, insideFile } from './tree.ts'
+import { type HostTree, openHostTree } from './host-tree.ts'
+import { hiddenPoints } from './oci-config.ts'
+import { whyNotOnlyRoot } from './only-root.ts'
+import { inside, insideFile } from './tree.ts'
 
-/** A directory or file of the host that the container sees. */
-export interface Bind {
+/** What `--bind` asks for. */
+export interface BindRequest {
   /** As it was given, for messages. */
   readonly text: string
   readonly source: string
   readonly target: string
-  readonly isDirectory: boolean
   readonly readonly: boolean
   /** Whether an owner on the disk is the same number in the container. */
   readonly idmapped: boolean
 }
 
+/** A directory or file of the host that the container sees. */
+export interface Bind extends BindRequest {
+  readonly tree: HostTree
+  readonly isDirectory: boolean
+}
+
 const FORM = 'the form is PATH[:PATH][:ro][:idmap]'
-const OPTIONS: ReadonlySet<string> = new Set(['ro', 'idmap'])
+const OPTIONS: readonly string[] = ['ro', 'idmap']
 
 const cannot = (text: string, why: string): Error => new Error(`Cannot use --bind "${text}": ${why}`)
+
+const areOptions = (part: string): boolean => part.split(',').every((word) => OPTIONS.includes(word))
 
 /**
  * Splits the text of `--bind`: options come last, each after a colon or a comma.
  *
  * @throws {Error} if it has more parts, or the second path is not absolute
  */
-function split(text: string): { readonly paths: readonly string[]; readonly options: ReadonlySet<string> } {
+function split(text: string): { readonly paths: readonly string[]; readonly options: readonly string[] } {
   const [given = '', ...rest] = text.split(':')
-  const options = new Set<string>()
-  while (
-    rest.length > 0 &&
-    rest
-      .at(-1)!
-      .split(',')
-      .every((word) => OPTIONS.has(word))
-  ) {
-    for (const word of rest.pop()!.split(',')) options.add(word)
-  }
+  const options: string[] = []
+  while (rest.length > 0 && areOptions(rest.at(-1)!)) options.push(...rest.pop()!.split(','))
   const [target, more] = rest
-  if (given === '' || more !== undefined) throw cannot(text, FORM)
+  if (given === '' || more !== undefined || new Set(options).size < options.length) throw cannot(text, FORM)
   if (target !== undefined && !target.startsWith('/')) {
     throw cannot(text, `"${target}" is neither an absolute path in the container nor an option: ${FORM}`)
   }
@@ -52,37 +53,35 @@ function split(text: string): { readonly paths: readonly string[]; readonly opti
 /**
  * Parses `--bind PATH[:PATH][:ro][:idmap]`.
  *
- * @throws {Error} if the first PATH cannot be shown, or what the container would make there is open to users of the
- *   host
+ * @throws {Error} if the text means nothing
  */
-export function readBind(text: string): Bind {
+export function parseBind(text: string): BindRequest {
   const { paths, options } = split(text)
   const source = resolve(paths[0]!)
-  const found = statSync(source, { throwIfNoEntry: false })
-  if (found === undefined) throw cannot(text, `there is no "${source}" on the host; make it first`)
+  const target = paths[1] ?? source
+  const over = hiddenPoints.find((point) => resolve(target) === point || resolve(target).startsWith(`${point}/`))
+  if (over !== undefined) {
+    throw cannot(text, `the container mounts its own "${over}" over it: name another path: --bind "${source}:/mnt"`)
+  }
+  return { text, source, target, readonly: options.includes('ro'), idmapped: options.includes('idmap') }
+}
+
+/**
+ * Opens what is bound.
+ *
+ * @throws {Error} if it cannot be shown, or others than root can reach what the container would make there
+ */
+export function openBind(request: BindRequest): Bind {
+  const { text, source, readonly, idmapped } = request
+  const tree = openHostTree(source, true)
+  if (tree === undefined) throw cannot(text, `there is no "${source}" on the host; make it first`)
+  const found = tree.stat()
   if (found.isCharacterDevice() || found.isBlockDevice()) {
     throw cannot(text, `"${source}" is a device; use --device "${source}"`)
   }
-  const bind = {
-    text,
-    source,
-    target: paths[1] ?? source,
-    isDirectory: found.isDirectory(),
-    readonly: options.has('ro'),
-    idmapped: options.has('idmap'),
-  }
-  refuseIfOpen(bind)
-  return bind
-}
-
-/** Refuses what users of the host can reach, as for `--rootfs`: setuid programs of the container would be root's. */
-function refuseIfOpen({ text, source, isDirectory, readonly, idmapped }: Bind): void {
-  if (readonly || !idmapped || !isReachable(isDirectory ? source : dirname(source))) return
-  throw cannot(
-    text,
-    'every user of the host can reach it, and what the container makes there has the ids of the host, ' +
-      'setuid programs of root too: put it into a directory of mode 0700, or add :ro',
-  )
+  const why = readonly || !idmapped ? undefined : whyNotOnlyRoot(tree)
+  if (why !== undefined) throw cannot(text, `${why}, or add :ro`)
+  return { ...request, tree, isDirectory: found.isDirectory() }
 }
 
 /** Opens the place of a bind in the tree below `root`, and makes it if it is missing. */
@@ -114,7 +113,7 @@ export function placeBind(root: Handle, bind: Bind, userns: Handle | undefined):
   using place = openTarget(root, bind)
   const set = bind.readonly ? MOUNT_ATTR_RDONLY : 0n
   try {
-    graft(bind.source, place, { recursive: true, set, userns: bind.idmapped ? userns : undefined })
+    bind.tree.mountOn(place, { set, userns: bind.idmapped ? userns : undefined })
   } catch (error) {
     if (!bind.idmapped || !isErrno(error, 'EINVAL', 'EPERM')) throw error
     throw cannot(bind.text, 'its file system, or one that is mounted below it, cannot map ids: leave out idmap')

@@ -6,8 +6,8 @@ import { buildHostRoot } from './host-root.ts'
 import { placeInit } from './init.ts'
 import { layout } from './layout.ts'
 import type { Plan } from './plan.ts'
-import { mountRootfs } from './rootfs.ts'
-import { inside, openDirectory } from './tree.ts'
+import { makeMountPoints, mountRootfs } from './rootfs.ts'
+import { openDirectory } from './tree.ts'
 import { mappedNamespace } from './userns.ts'
 
 /** Builds the container's whole root at `layout.root`, in the private mount namespace. */
@@ -17,21 +17,12 @@ export async function buildRoot(plan: Plan): Promise<void> {
   const rootMap = idmapped ? userns : undefined
   if (rootfs === undefined) buildHostRoot(rootMap)
   else {
-    makeMountPoints(rootfs, plan)
+    makeMountPoints(rootfs)
+    for (const bind of plan.binds) openTarget(rootfs.tree, bind)[Symbol.dispose]()
     mountRootfs(rootfs, rootMap)
   }
   using root = openDirectory(layout.root)
   furnish(root, plan, userns)
-}
-
-/**
- * Makes the mount points in the tree itself: an idmapped mount does not map our own ids, so we can make nothing
- * through it.
- */
-function makeMountPoints(rootfs: string, { binds }: Plan): void {
-  using tree = openDirectory(rootfs)
-  for (const { path } of DEV) inside(tree, path)[Symbol.dispose]()
-  for (const bind of binds) openTarget(tree, bind)[Symbol.dispose]()
 }
 
 function furnish(root: Handle, { rootfs, ids, binds, devices, init }: Plan, userns: Handle | undefined): void {

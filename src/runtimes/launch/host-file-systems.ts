@@ -22,7 +22,7 @@ const PSEUDO = new Set(
 )
 
 /** File systems that a server or a program implements: an overlay on them could hang for ever. */
-const REMOTE = /^(fuse(\..*)?|fuseblk|nfs\d?|cifs|smb3|9p|ceph|afs|glusterfs|lustre|ocfs2|gfs2|virtiofs)$/
+export const REMOTE = /^(fuse(\..*)?|fuseblk|nfs\d?|cifs|smb3|9p|ceph|afs|glusterfs|lustre|ocfs2|gfs2|virtiofs)$/
 
 /** Paths below which the container has directories of its own. */
 const REPLACED = ['/proc', '/sys', '/dev', '/run', '/root', '/tmp', '/var/tmp']

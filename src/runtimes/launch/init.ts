@@ -3,7 +3,7 @@ import { basename, dirname, resolve } from 'node:path'
 import { MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { which } from '../which.ts'
-import type { Bind } from './binds.ts'
+import type { BindRequest } from './binds.ts'
 import { graft, insideFile } from './tree.ts'
 
 /**
@@ -51,7 +51,7 @@ function hasChild(pid: number): boolean {
 }
 
 /** @throws {Error} if a bind would hide the init */
-export function refuseOverInit(binds: readonly Bind[]): void {
+export function refuseOverInit(binds: readonly BindRequest[]): void {
   const over = binds.find(({ target }) => resolve(target) === '/' || resolve(target) === dirname(INIT))
   if (over === undefined) return
   throw new Error(

@@ -55,13 +55,20 @@ const DEVICE_RULES: readonly DeviceRule[] = [
   character(136), // pts
 ]
 
+interface OciMount {
+  readonly destination: string
+  readonly type: string
+  readonly source: string
+  readonly options?: readonly string[]
+}
+
 const NOTHING_EXTRA = ['nosuid', 'noexec', 'nodev']
 
 /**
  * Returns the mount of /sys: sysfs can be mounted only in a network namespace that the container's user namespace
  * owns.
  */
-const sysfs = (net: 'none' | 'host'): object =>
+const sysfs = (net: 'none' | 'host'): OciMount =>
   net === 'host'
     ? { destination: '/sys', type: 'none', source: '/sys', options: ['rbind', ...NOTHING_EXTRA, 'rro'] }
     : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...NOTHING_EXTRA, 'ro'] }
@@ -70,7 +77,7 @@ const sysfs = (net: 'none' | 'host'): object =>
  * Returns the mounts that the runtime makes. /dev and /dev/shm are in the root already, on a file system of the host,
  * so that device nodes on it can be opened.
  */
-const mounts = (net: 'none' | 'host'): object[] => [
+const mounts = (net: 'none' | 'host'): readonly OciMount[] => [
   { destination: '/proc', type: 'proc', source: 'proc' },
   {
     destination: '/dev/pts',
@@ -82,6 +89,9 @@ const mounts = (net: 'none' | 'host'): object[] => [
   sysfs(net),
   { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...NOTHING_EXTRA, 'relatime', 'ro'] },
 ]
+
+/** Where the runtime mounts, over whatever is there in the root. */
+export const hiddenPoints: readonly string[] = mounts('none').map(({ destination }) => destination)
 
 const NAMESPACES = ['user', 'pid', 'mount', 'ipc', 'uts', 'cgroup']
 

@@ -3,12 +3,12 @@ import type { Dev } from '../../abi/brand.ts'
 import type { Target } from '../../filter/target.ts'
 import type { RuntimeCall } from '../exec.ts'
 import type { OciRuntime } from '../runtime.ts'
-import { type Bind, readBind } from './binds.ts'
+import { type Bind, type BindRequest, openBind } from './binds.ts'
 import { type Device, readDevice } from './devices.ts'
 import { claimRange } from './ids.ts'
 import type { IdRange } from './ids-record.ts'
 import { findInit, refuseOverInit } from './init.ts'
-import { inspectRootfs } from './rootfs.ts'
+import { openRootfs, type Rootfs } from './rootfs.ts'
 import { type FoundRuntime, findRuntime } from './runtime.ts'
 
 /** The options of `intercede run` as data. */
@@ -17,7 +17,7 @@ export interface LaunchOptions {
   readonly name?: string | undefined
   readonly rootfs?: string | undefined
   readonly exposeHost?: boolean | undefined
-  readonly binds?: readonly string[] | undefined
+  readonly binds?: readonly BindRequest[] | undefined
   readonly devices?: readonly string[] | undefined
   /** Character devices that the policy lets the container make; it may therefore open them. */
   readonly policyDevices?: ReadonlySet<Dev> | undefined
@@ -53,7 +53,7 @@ export interface Plan {
   /** The program on the host that becomes the container's init; undefined if the command is its own. */
   readonly init: string | undefined
   readonly ids: IdRange
-  readonly rootfs: string | undefined
+  readonly rootfs: Rootfs | undefined
   /**
    * Whether files of the host are shown with the container's ids, which takes a user namespace before the container
    * starts.
@@ -82,17 +82,18 @@ export function planLaunch(options: LaunchOptions): Plan {
   if (rootfs !== undefined && exposeHost) throw new Error('Cannot use --expose-host: --rootfs is no part of the host')
   const runtime = findRuntime(options.runtime)
   requireMemory(runtime, options.memory)
-  const shown = binds.map(readBind)
+  const shown = binds.map(openBind)
   const init = options.bare ? undefined : findInit()
   if (init !== undefined) refuseOverInit(shown)
   const ids = claimRange(options.say ?? (() => {}))
+  const root = rootfs === undefined ? undefined : openRootfs(resolve(rootfs), ids)
   return {
     options,
     runtime,
     init,
     ids,
-    rootfs: rootfs && resolve(rootfs),
-    idmapped: rootfs === undefined ? exposeHost : inspectRootfs(rootfs, ids) === 'root',
+    rootfs: root,
+    idmapped: root?.isRoots ?? exposeHost,
     binds: shown,
     devices: devices.map(readDevice),
   }

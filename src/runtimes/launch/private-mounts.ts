@@ -22,11 +22,12 @@ const KERNELS = ['/proc', '/sys', '/dev']
  */
 export function enterPrivateMounts({ rootfs, binds, runtime, init }: Plan): void {
   mkdirSync(BASE, { recursive: true, mode: 0o755 })
-  const shown = rootfs === undefined ? hostPoints() : [rootfs]
-  const trees = [...KERNELS, ...binds.map(({ source }) => source)]
+  // The copies are made first: a handle of a mount of another mount namespace is good for nothing.
+  for (const { tree } of [...(rootfs === undefined ? [] : [rootfs]), ...binds]) tree.detach()
+  const shown = rootfs === undefined ? hostPoints() : []
   enterOwnMounts(
     [...shown, BASE, runtime.path, ...(init === undefined ? [] : [init]), ...programFiles(PROGRAMS)],
-    trees,
+    KERNELS,
   )
   mount('tmpfs', BASE, 0n, `mode=0711,${LIMITS}`)
   for (const directory of [layout.root, layout.layers, layout.fresh, layout.bundle, layout.state]) {

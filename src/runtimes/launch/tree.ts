@@ -41,7 +41,6 @@ export function insideFile(root: Handle, path: string): Fd {
 }
 
 export interface Graft {
-  readonly recursive?: boolean
   /** The attributes to set, MOUNT_ATTR_*. */
   readonly set?: bigint
   readonly userns?: Handle | undefined
@@ -51,8 +50,8 @@ export interface Graft {
  * Mounts a copy of the directory or file `source` on `target`, with its attributes in force before it is visible. The
  * copy is private: the container does not get what the host mounts in that directory later.
  */
-export function graft(source: string, target: Handle, { recursive = false, set = 0n, userns }: Graft = {}): void {
-  using tree = openTree(source, recursive)
+export function graft(source: string, target: Handle, { set = 0n, userns }: Graft = {}): void {
+  using tree = openTree(source)
   mountSetattr(tree, { set, propagation: MS_PRIVATE, ...(userns && { userns }) })
   moveMount(tree, target)
 }

@@ -15,6 +15,7 @@ Examples:
   intercede run -c mknod --explain -- sh            says at once why a call was refused
   intercede run --bind /srv/src:ro -- make -C /srv/src check
   intercede run --bind /srv/conf:/etc/app.conf:ro -- app
-  install -d -m 700 /srv/trees                      keeps what is made, with the owners as seen inside:
-  intercede run -c mknod --net host --bind /srv/trees:idmap -- debootstrap --variant=minbase trixie /srv/trees/trixie
+  install -d -m 700 /srv/trees                      keeps users of the host out of what is below
+  mkdir /srv/trees/trixie                           keeps what is made, with the owners as seen inside:
+  intercede run -c mknod --net host --bind /srv/trees/trixie:idmap -- debootstrap --variant=minbase trixie /srv/trees/trixie
   intercede run --rootfs /srv/trees/trixie -- bash  starts it`

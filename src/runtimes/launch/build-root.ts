@@ -1,7 +1,7 @@
 import type { Handle } from '../../kernel/handle.ts'
 import { openTarget, placeBind } from './binds.ts'
 import { placeDevice } from './devices.ts'
-import { DEV, fillFresh, placeFresh, WRITABLE } from './fresh.ts'
+import { clearWay, DEV, fillFresh, placeFresh, WRITABLE } from './fresh.ts'
 import { buildHostRoot } from './host-root.ts'
 import { placeInit } from './init.ts'
 import { layout } from './layout.ts'
@@ -31,5 +31,8 @@ function furnish(root: Handle, { rootfs, ids, binds, devices, init }: Plan, user
   fillFresh(ids, isHost)
   for (const device of devices) placeDevice(device, ids)
   if (init !== undefined) placeInit(root, init)
-  for (const bind of binds) placeBind(root, bind, userns)
+  for (const bind of binds) {
+    clearWay(root, bind.target, ids)
+    placeBind(root, bind, userns)
+  }
 }

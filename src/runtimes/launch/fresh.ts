@@ -1,5 +1,12 @@
-import { chmodSync, chownSync, lstatSync, mkdirSync } from 'node:fs'
+import { chmodSync, chownSync, fstatSync, lstatSync, mkdirSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { O_DIRECTORY, O_PATH, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
+import { S_IXOTH } from '../../abi/stat.ts'
+import { orUndefined } from '../../kernel/error.ts'
+import { openat2 } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import { cstring } from '../../kernel/libc.ts'
+import { ID_COUNT } from '../flags.ts'
 import type { IdRange } from './ids-record.ts'
 import { layout } from './layout.ts'
 import { graft, inside } from './tree.ts'
@@ -41,6 +48,30 @@ export function placeFresh(root: Handle, directories: readonly Fresh[], owner: I
     makeOwned(stored(path), mode, owner)
     using target = inside(root, path)
     graft(stored(path), target)
+  }
+}
+
+/** Returns the directories above an absolute path, the outer ones first, without the root. */
+const above = (path: string): readonly string[] =>
+  [...resolve(path).matchAll(/(?!^)\//g)].map(({ index }) => resolve(path).slice(0, index))
+
+function canSearch({ uid: first }: IdRange, directory: Handle): boolean {
+  const { uid, mode } = fstatSync(directory.raw)
+  return (uid >= first && uid < first + ID_COUNT) || (mode & S_IXOTH) !== 0
+}
+
+/**
+ * Covers a directory on the way to `target` that the container's root cannot search, such as the closed directory
+ * around a tree, with an empty directory of its own. It could see nothing there anyway.
+ */
+export function clearWay(root: Handle, target: string, owner: IdRange): void {
+  for (const path of above(target)) {
+    using directory = orUndefined(['ENOENT', 'ENOTDIR', 'ELOOP'], () =>
+      openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT),
+    )
+    if (directory === undefined || canSearch(owner, directory)) continue
+    makeOwned(stored(path), 0o755, owner)
+    graft(stored(path), directory)
   }
 }
 

@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -22,6 +23,13 @@ const plain = file('plain', '')
 const config = file('config.yaml', 'profiles: { build: { mknod: true }, nothing: {}, "a;b": { mknod: true } }\n')
 const LXC_LINES = '2\ndenylist\nmount notify\n'
 const NOTIFY = { names: ['mknod'], action: 'SCMP_ACT_NOTIFY' }
+/** A tree whose /dev is something odd, below a closed directory. */
+function treeWith(name: string, make: (dev: string) => void): string {
+  mkdirSync(at('closed'), { recursive: true, mode: 0o700 })
+  mkdirSync(at(`closed/${name}`))
+  make(at(`closed/${name}/dev`))
+  return at(`closed/${name}`)
+}
 const profile = (name: string, members: object): string =>
   file(
     name,
@@ -89,6 +97,30 @@ const rows: readonly Row[] = [
   ['run --user 0:0:0 true', USAGE, /UID\[:GID\]/],
   ['run --rootfs / --expose-host true', USAGE, /--expose-host with --rootfs/],
   ['run --rootfs /no/such true', FAILED, /no such directory/],
+  [['run', '--rootfs', '', 'true'], USAGE, /must be the path of a directory/],
+  [
+    ['run', '--rootfs', treeWith('link', (dev) => symlinkSync('/nowhere', dev)), 'true'],
+    FAILED,
+    /its \/dev is a symbolic link, .*: rm \/.*\/link\/dev"?$/,
+  ],
+  [
+    ['run', '--rootfs', treeWith('fifo', (dev) => execFileSync('mkfifo', [dev])), 'true'],
+    FAILED,
+    /its \/dev is no directory, .*: rm \/.*\/fifo\/dev$/,
+  ],
+  [['run', '--bind', '', 'true'], USAGE, /Cannot use --bind "": the form is PATH/],
+  ['run --bind /etc:rel true', USAGE, /"rel" is neither an absolute path/],
+  ['run --bind /etc:/etc:rx true', USAGE, /the form is PATH/],
+  ['run --bind /etc:ro:ro true', USAGE, /the form is PATH/],
+  ['run --bind /etc:idmap,ro,idmap true', USAGE, /the form is PATH/],
+  [
+    'run --bind /proc true',
+    USAGE,
+    /the container mounts its own "\/proc" over it: name another path: --bind "\/proc:\/mnt"/,
+  ],
+  ['run --bind /tmp:/proc/x true', USAGE, /the container mounts its own "\/proc" over it/],
+  ['run --bind /tmp:/dev/pts true', USAGE, /the container mounts its own "\/dev\/pts" over it/],
+  [['run', '--bind', '/no\nsuch\u001b[31m', 'true'], FAILED, /"\/no\\nsuch\\u001b\[31m"/],
   [['run', '--rootfs', plain, 'true'], FAILED, /not a directory/],
   ['run --device /no/such true', FAILED, /no such device/],
   ['run --device /etc/passwd true', FAILED, /it is not a device/],

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { execute } from '../../support/host.ts'
@@ -20,11 +20,12 @@ import { withReason } from '../../support/skipped.ts'
 const cannot = unable()
 describe.skipIf(cannot)(withReason('intercede run --bind', cannot), () => {
   const scratch = mkdtempSync(join(tmpdir(), 'intercede-bind-'))
-  const closed = join(scratch, 'closed')
+  const closed = join(scratch, 'closed/inner')
   const file = join(scratch, 'file')
   beforeAll(() => {
     chmodSync(scratch, 0o755)
-    mkdirSync(closed, { mode: 0o700 })
+    mkdirSync(dirname(closed), { mode: 0o700 })
+    mkdirSync(closed)
     writeFileSync(file, 'text\n', { mode: 0o644 })
   })
   afterAll(() => rmSync(scratch, { recursive: true }))
@@ -71,6 +72,22 @@ describe.skipIf(cannot)(withReason('intercede run --bind', cannot), () => {
     expect(run(['--bind', `${scratch}:/see:ro:idmap`, ...sh(script)]).stdout).toMatch(
       /^text\n0\n.*Read-only file system/,
     )
+  })
+
+  test('can be reached where a directory on the way is closed to the container', () => {
+    const way = mkdtempSync('/srv/intercede-bind-')
+    try {
+      for (const name of ['one', 'other', 'hidden']) mkdirSync(join(way, name), { mode: 0o777 })
+      const binds = ['--bind', `${way}/one:idmap`, '--bind', `${way}/other:ro`]
+      expect(run([...binds, ...sh(`ls ${way} && touch ${way}/one/made && ls ${way}/other`)])).toMatchObject({
+        status: 0,
+        stdout: 'one\nother\n',
+        stderr: '',
+      })
+      expect(statSync(join(way, 'one/made')).uid).toBe(0)
+    } finally {
+      rmSync(way, { recursive: true })
+    }
   })
 
   const noBusybox = missing('busybox')

@@ -43,9 +43,10 @@ function split(text: string): { readonly paths: readonly string[]; readonly opti
   const options: string[] = []
   while (rest.length > 0 && areOptions(rest.at(-1)!)) options.push(...rest.pop()!.split(','))
   const [target, more] = rest
-  if (given === '' || more !== undefined || new Set(options).size < options.length) throw cannot(text, FORM)
+  if (given === '' || more !== undefined || new Set(options).size < options.length)
+    throw cannot(text, `it means nothing; ${FORM}`)
   if (target !== undefined && !target.startsWith('/')) {
-    throw cannot(text, `"${target}" is neither an absolute path in the container nor an option: ${FORM}`)
+    throw cannot(text, `"${target}" is neither an absolute path in the container nor an option; ${FORM}`)
   }
   return { paths: target === undefined ? [given] : [given, target], options }
 }
@@ -61,7 +62,10 @@ export function parseBind(text: string): BindRequest {
   const target = paths[1] ?? source
   const over = hiddenPoints.find((point) => resolve(target) === point || resolve(target).startsWith(`${point}/`))
   if (over !== undefined) {
-    throw cannot(text, `the container mounts its own "${over}" over it: name another path: --bind "${source}:/mnt"`)
+    throw cannot(
+      text,
+      `the container mounts its own "${over}" over it; name another path, such as --bind "${source}:/mnt"`,
+    )
   }
   return { text, source, target, readonly: options.includes('ro'), idmapped: options.includes('idmap') }
 }

@@ -56,7 +56,7 @@ function refuseOddDev(tree: HostTree): void {
     const where = `${tree.path === '/' ? '' : tree.path}${path}`
     throw cannot(
       tree.path,
-      `its ${path} is ${found.isSymbolicLink() ? 'a symbolic link' : 'no directory'}, on which the container's own cannot be mounted: ` +
+      `its ${path} is ${found.isSymbolicLink() ? 'a symbolic link' : 'no directory'}, on which the container's own cannot be mounted; ` +
         `rm ${shellWord(where)}`,
     )
   }
@@ -77,6 +77,6 @@ export function mountRootfs({ tree }: Rootfs, userns?: Handle): void {
     tree.mountOn(target, { userns })
   } catch (error) {
     if (!isErrno(error, 'EINVAL') || !userns) throw error
-    throw cannot(tree.path, "its file system cannot map ids: give the tree to the container's ids")
+    throw cannot(tree.path, "its file system cannot map ids; give the tree to the container's ids")
   }
 }

@@ -101,12 +101,12 @@ const rows: readonly Row[] = [
   [
     ['run', '--rootfs', treeWith('link', (dev) => symlinkSync('/nowhere', dev)), 'true'],
     FAILED,
-    /its \/dev is a symbolic link, .*: rm \/.*\/link\/dev"?$/,
+    /its \/dev is a symbolic link, .*; rm \/.*\/link\/dev"?$/,
   ],
   [
     ['run', '--rootfs', treeWith('fifo', (dev) => execFileSync('mkfifo', [dev])), 'true'],
     FAILED,
-    /its \/dev is no directory, .*: rm \/.*\/fifo\/dev$/,
+    /its \/dev is no directory, .*; rm \/.*\/fifo\/dev$/,
   ],
   [['run', '--bind', '', 'true'], USAGE, /Cannot use --bind "": the form is PATH/],
   ['run --bind /etc:rel true', USAGE, /"rel" is neither an absolute path/],
@@ -116,7 +116,7 @@ const rows: readonly Row[] = [
   [
     'run --bind /proc true',
     USAGE,
-    /the container mounts its own "\/proc" over it: name another path: --bind "\/proc:\/mnt"/,
+    /the container mounts its own "\/proc" over it; name another path, such as --bind "\/proc:\/mnt"/,
   ],
   ['run --bind /tmp:/proc/x true', USAGE, /the container mounts its own "\/proc" over it/],
   ['run --bind /tmp:/dev/pts true', USAGE, /the container mounts its own "\/dev\/pts" over it/],

@@ -41,7 +41,7 @@ test.each([
   {
     what: 'the procfs',
     text: '/proc',
-    says: /mounts its own "\/proc" over it: name another path: --bind "\/proc:\/mnt"/,
+    says: /mounts its own "\/proc" over it; name another path, such as --bind "\/proc:\/mnt"/,
   },
   { what: 'a place that is hidden', text: `${directory}:/x/../sys/fs/cgroup`, says: /mounts its own "\/sys" over it/ },
 ])('parseBind() refuses $what', ({ text, says }) => {

@@ -56,7 +56,8 @@ export class HostTree implements Handle {
   }
 
   /**
-   * Mounts the copy with its attributes in force before it is visible. Precondition: `detach` has been called.
+   * Mounts the copy with its attributes in force before it is visible, and closes it. Precondition: `detach` has been
+   * called.
    *
    * @param set MOUNT_ATTR_*
    * @param userns for an idmapped mount, through which our own ids can make nothing
@@ -64,6 +65,7 @@ export class HostTree implements Handle {
   mountOn(target: Handle, { set = 0n, userns }: { readonly set?: bigint; readonly userns?: Handle | undefined }): void {
     mountSetattr(this, { set, ...(userns && { userns }) })
     moveMount(this, target)
+    this[Symbol.dispose]()
   }
 
   [Symbol.dispose](): void {

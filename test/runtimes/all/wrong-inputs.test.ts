@@ -101,14 +101,14 @@ const rows: readonly Row[] = [
   [
     ['run', '--rootfs', treeWith('link', (dev) => symlinkSync('/nowhere', dev)), 'true'],
     FAILED,
-    /its \/dev is a symbolic link, .*; rm \/.*\/link\/dev"?$/,
+    /its \/dev is a symbolic link, .*; rm \/.*\/link\/dev\n$/,
   ],
   [
     ['run', '--rootfs', treeWith('fifo', (dev) => execFileSync('mkfifo', [dev])), 'true'],
     FAILED,
-    /its \/dev is no directory, .*; rm \/.*\/fifo\/dev$/,
+    /its \/dev is no directory, .*; rm \/.*\/fifo\/dev\n$/,
   ],
-  [['run', '--bind', '', 'true'], USAGE, /Cannot use --bind "": the form is PATH/],
+  [['run', '--bind', '', 'true'], USAGE, /Cannot use --bind "": it means nothing; the form is PATH/],
   ['run --bind /etc:rel true', USAGE, /"rel" is neither an absolute path/],
   ['run --bind /etc:/etc:rx true', USAGE, /the form is PATH/],
   ['run --bind /etc:ro:ro true', USAGE, /the form is PATH/],

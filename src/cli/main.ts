@@ -42,7 +42,8 @@ async function main([word, ...rest]: readonly string[]): Promise<void> {
 async function fail(error: unknown, [word, ...rest]: readonly string[]): Promise<void> {
   // It has shown the help: to its standard error, and with a status, if nothing was asked for.
   if (error instanceof CommanderError && /^commander\.(help|version)/.test(error.code)) {
-    process.exitCode = error.exitCode === 0 ? 0 : STATUS.usage
+    // The write may have failed already, whose status stays.
+    if (error.exitCode !== 0) process.exitCode = STATUS.usage
     return
   }
   const told = error instanceof CommanderError ? refused(error, isCommand(word) ? word : undefined) : (error as Error)

@@ -1,16 +1,15 @@
 // What the journal costs: all that is written of one call from its receipt to its answer, in the memory that survives.
 import { STATE } from '../out/calls/slot.js'
-import { journalSize } from '../out/engine/journal/layout.js'
+import { JOURNAL_SIZE } from '../out/engine/journal/layout.js'
 import { Slots } from '../out/engine/journal/slots.js'
 import { map, memfd } from '../out/kernel/shared-memory.js'
-import { effectiveLimits } from '../out/policy/limits.js'
 
 const CALLS = 200_000
 const ROUNDS = 9
 
 /** @returns {number} microseconds a call, the median of several rounds */
 export function journalCost() {
-  const slots = new Slots(map(memfd('intercede-bench', journalSize(effectiveLimits().records))))
+  const slots = new Slots(map(memfd('intercede-bench', JOURNAL_SIZE)))
   const origin = { listener: 1, container: 1, thread: 1 }
   const round = () => {
     const start = performance.now()

@@ -2,22 +2,28 @@ import type { Tid } from '../abi/brand.ts'
 import { type Reason, type ReasonCode, reasonCodes } from './reason.ts'
 
 /**
- * The outcome of one call, as the engine's threads write it into a ring in shared memory for the keeper.
+ * The outcome of one call, as the engine's threads write it into a ring in shared memory.
  *
- *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 s32 nr | 12 u32 arch | 16 u32 tid | 20 u16 errno |
- *   22 u8 verdict | 24 u16 reason | 28 u32 a | 32 u32 b | 36 f32 microseconds | 40 f64 time (milliseconds since 1970) |
- *   48 s32 writer: 1 while a thread writes here
+ *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 u32 serial | 12 s32 nr | 16 u32 arch | 20 u32 tid |
+ *   24 u16 errno | 26 u8 verdict | 27 u8 - | 28 u16 reason | 30 u16 length of text | 32 u32 a | 36 u32 b |
+ *   40 f32 microseconds | 44 s32 writer: 1 while a thread writes here | 48 f64 time (milliseconds since 1970) |
+ *   56 u32[2] - | 64 u64[6] registers | 112 u8[16] - | 128 u8[128] text
  */
-export const RECORD_SIZE = 64
+export const RECORD_SIZE = 256
 /** The offset of `writer`. */
-export const RECORD_WRITER = 48
+export const RECORD_WRITER = 44
+/** The offset of the registers; the numbers that say what was done lie before them. */
+export const RECORD_ARGS = 64
+export const RECORD_FIXED = RECORD_ARGS
 
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]
 
 export interface CallRecord {
-  /** The keeper's number of the container. */
+  /** The keeper's number of the container, which a later container may have again. */
   readonly container: number
+  /** The number that no other container has: see `Container`. */
+  readonly serial: number
   readonly nr: number
   readonly arch: number
   readonly tid: Tid
@@ -48,34 +54,37 @@ export const kindOf = ({ arch, nr, verdict, errno, reason, a, b }: CallRecord): 
   ...[reasonIndex.get(reason)!, a, b],
 ]
 
-/** Encodes a record. @param view at least 48 bytes from `at` on; the ring itself writes sequence and writer */
+/** Encodes the numbers of a record. The ring itself writes sequence, writer and registers. */
 export function encodeRecord(view: DataView, at: number, record: CallRecord): void {
   view.setUint32(at + 4, record.container, true)
-  view.setInt32(at + 8, record.nr, true)
-  view.setUint32(at + 12, record.arch, true)
-  view.setUint32(at + 16, record.tid, true)
-  view.setUint16(at + 20, record.errno, true)
-  view.setUint8(at + 22, verdictIndex.get(record.verdict)!)
-  view.setUint16(at + 24, reasonIndex.get(record.reason)!, true)
-  view.setUint32(at + 28, record.a, true)
-  view.setUint32(at + 32, record.b, true)
-  view.setFloat32(at + 36, record.microseconds, true)
-  view.setFloat64(at + 40, record.time, true)
+  view.setUint32(at + 8, record.serial, true)
+  view.setInt32(at + 12, record.nr, true)
+  view.setUint32(at + 16, record.arch, true)
+  view.setUint32(at + 20, record.tid, true)
+  view.setUint16(at + 24, record.errno, true)
+  view.setUint8(at + 26, verdictIndex.get(record.verdict)!)
+  view.setUint16(at + 28, reasonIndex.get(record.reason)!, true)
+  view.setUint16(at + 30, 0, true)
+  view.setUint32(at + 32, record.a, true)
+  view.setUint32(at + 36, record.b, true)
+  view.setFloat32(at + 40, record.microseconds, true)
+  view.setFloat64(at + 48, record.time, true)
 }
 
 /** Decodes a record. An unknown verdict or reason, which only a fault of ours could have written, becomes 'fault'. */
 export function decodeRecord(view: DataView, at: number): CallRecord {
   return {
     container: view.getUint32(at + 4, true),
-    nr: view.getInt32(at + 8, true),
-    arch: view.getUint32(at + 12, true),
-    tid: view.getUint32(at + 16, true) as Tid,
-    errno: view.getUint16(at + 20, true),
-    verdict: verdicts[view.getUint8(at + 22)] ?? 'gone',
-    reason: reasonCodes[view.getUint16(at + 24, true)] ?? 'fault',
-    a: view.getUint32(at + 28, true),
-    b: view.getUint32(at + 32, true),
-    microseconds: view.getFloat32(at + 36, true),
-    time: view.getFloat64(at + 40, true),
+    serial: view.getUint32(at + 8, true),
+    nr: view.getInt32(at + 12, true),
+    arch: view.getUint32(at + 16, true),
+    tid: view.getUint32(at + 20, true) as Tid,
+    errno: view.getUint16(at + 24, true),
+    verdict: verdicts[view.getUint8(at + 26)] ?? 'gone',
+    reason: reasonCodes[view.getUint16(at + 28, true)] ?? 'fault',
+    a: view.getUint32(at + 32, true),
+    b: view.getUint32(at + 36, true),
+    microseconds: view.getFloat32(at + 40, true),
+    time: view.getFloat64(at + 48, true),
   }
 }

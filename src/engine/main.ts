@@ -19,7 +19,7 @@ import { type Message, receive, send } from '../kernel/socket.ts'
 import { build, requireBuild } from '../processes/build-id.ts'
 import { Pool } from './pool/pool.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './protocol/messages.ts'
-import { CONTROL_FD, type EngineOptions, JOURNAL_FD, PERSISTENT_FD } from './protocol/spawn-engine.ts'
+import { CONTROL_FD, type EngineOptions, JOURNAL_FD, PERSISTENT_FD, RECORDS_FD } from './protocol/spawn-engine.ts'
 
 /** The interval of the heartbeat; the keeper ends an engine whose beats stay away for ten times as long. */
 const BEAT_MS = 1000
@@ -29,6 +29,7 @@ async function main(): Promise<void> {
   setCloexec(CONTROL_FD)
   setCloexec(JOURNAL_FD)
   setCloexec(PERSISTENT_FD)
+  setCloexec(RECORDS_FD)
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   keepOnly(capMask(...permittedMain))
@@ -121,6 +122,7 @@ const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer'>):
   build,
   journal: JOURNAL_FD,
   persistent: PERSISTENT_FD,
+  records: RECORDS_FD,
   control: CONTROL_FD,
   processors: availableParallelism(),
   hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,
@@ -139,8 +141,8 @@ const reports = (
   onGone: (listener) => tell({ type: 'gone', listener }),
   onHalfFull: () => tell({ type: 'halfFull' }),
   onMounter: ({ socket, pidfd }) => tell({ type: 'mounter' }, [socket, pidfd]),
-  onWaited: (container) => tell({ type: 'waited', container }),
-  onProgram: (container, end) => tell({ type: 'program', container, ...end }),
+  onWaited: ({ index, serial }) => tell({ type: 'waited', container: { index, serial } }),
+  onProgram: ({ index, serial }, end) => tell({ type: 'program', container: { index, serial }, ...end }),
 })
 
 main()

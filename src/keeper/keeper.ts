@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ContainerNumbers } from '../caller/identity/container.ts'
 import { Heartbeat } from '../engine/journal/heartbeat.ts'
 import { Slots } from '../engine/journal/slots.ts'
 import type { ToKeeper } from '../engine/protocol/messages.ts'
@@ -108,10 +109,11 @@ export class Keeper {
     this.#handover = new EngineHandover(this.#state, this.#reactor, this.#limits.records, (message) =>
       this.#fault(message),
     )
-    const { memory } = this.#handover
+    const { memory, ring, lostRecords } = this.#handover
+    if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
     this.#state.close()
-    this.#records = new Records(memory, this.#registry, options)
+    this.#records = new Records(ring, this.#registry, options)
     this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
     this.#engine = this.#startEngines(memory)
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
@@ -128,7 +130,7 @@ export class Keeper {
     return `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`
   }
 
-  /** Passes the records in the journal to `onRecord`. @param isOver the engine that wrote them has ended */
+  /** Passes the records in the ring to `onRecord`. @param isOver the engine that wrote them has ended */
   drain(isOver = false): void {
     this.#records.drain(isOver)
   }
@@ -273,14 +275,15 @@ export class Keeper {
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
   }
 
-  #waited(container: number): void {
-    const id = this.#registry.at(container)?.container.id
-    if (id === undefined) return
+  #waited(container: ContainerNumbers): void {
+    const named = this.#registry.named(container)
+    if (!named || named.isOver) return
+    const { id } = named.container
     this.#options.onEvent({ type: 'limit', id, limit: 'callsPerContainer', value: this.#limits.callsPerContainer })
   }
 
   #program({ container, ...end }: Extract<ToKeeper, { type: 'program' }>): void {
-    this.#options.onEvent({ ...end, id: this.#registry.at(container)?.container.id ?? '' })
+    this.#options.onEvent({ ...end, id: this.#registry.named(container)?.container.id ?? '' })
   }
 
   #fault(message: string): void {

@@ -92,7 +92,7 @@ class Service {
         successor: { follow: () => this.#reexec?.follow(), look: () => this.#look() },
         resolve: (handover) => resolved(this.#config, handover),
         onEvent: (event) => this.#hear(event),
-        onRecord: (record, container) => this.#calls.add(record, container),
+        onRecord: (...said) => this.#record(...said),
       }),
     )
   }
@@ -127,6 +127,11 @@ class Service {
     const leave = (): void => this.#closeLog()
     this.#reexec = new Reexec(keeper, this.#manager, this.#log, { mode: this.#config.reload, leave })
     if (this.#isReloadDue) this.#reload()
+  }
+
+  #record(...[record, container, hasEnded]: Parameters<KeeperOptions['onRecord']>): void {
+    this.#calls.add(record, container)
+    if (hasEnded) this.#calls.forget(container)
   }
 
   /** Says who switched off the key that a call would need. */

@@ -19,6 +19,7 @@ const folders = [
   'caller',
   'processes',
   'filter',
+  'memories',
   'calls',
   'policy',
   'shared',

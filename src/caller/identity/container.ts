@@ -28,6 +28,9 @@ export interface ContainerHandles {
   readonly runtime?: number
 }
 
+/** The numbers by which keeper and engine name a container: a message about it may come after its end. */
+export type ContainerNumbers = Pick<Container, 'index' | 'serial'>
+
 /** Describes a container to the threads of the engine. It is structured-cloneable, so that it can be posted to them. */
 export interface Container {
   readonly index: number

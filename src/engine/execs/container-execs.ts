@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import type { Container } from '../../caller/identity/container.ts'
+import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
@@ -23,7 +23,7 @@ interface Given {
 }
 
 interface Started {
-  readonly container: number
+  readonly container: ContainerNumbers
   readonly program: string
   readonly child: ChildProcess
   readonly words: OutputTail
@@ -38,16 +38,16 @@ interface Started {
 export class ContainerExecs {
   readonly #started = new Map<string, Started>()
   readonly #spawn: Spawn
-  readonly #onProgram: (container: number, end: ProgramEnd) => void
+  readonly #onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 
-  constructor(spawn: Spawn, onProgram: (container: number, end: ProgramEnd) => void) {
+  constructor(spawn: Spawn, onProgram: (container: ContainerNumbers, end: ProgramEnd) => void) {
     this.#spawn = spawn
     this.#onProgram = onProgram
   }
 
   start(container: Container | undefined, { job, program, process, answer: buffer }: ExecRequest): void {
     const answer = answerOf(buffer)
-    const mine = [...this.#started.values()].filter((each) => each.container === container?.index)
+    const mine = [...this.#started.values()].filter((each) => each.container.index === container?.index)
     const { size } = this.#started
     if (!container?.exec || size >= STARTING || mine.length >= poolShare(size, STARTING, STARTING_PER_CONTAINER)) {
       answer('refused')
@@ -62,7 +62,7 @@ export class ContainerExecs {
       answer('ended', status)
       return status
     })
-    this.#started.set(job, { container: container.index, program, child, words, ended, answer })
+    this.#started.set(job, { container, program, child, words, ended, answer })
     answer('runs')
   }
 

@@ -1,23 +1,14 @@
-import { RECORD_SIZE } from '../../calls/record.ts'
 import { SLOT, SLOT_SIZE, SLOTS } from '../../calls/slot.ts'
 
 /** The header of the journal: indices of 32-bit words. */
-export const HEAD = 0
-export const TAIL = 16
 export const BEAT = 32
 /** The number of the layout. */
 const LAYOUT = 12
 export const HEADER_SIZE = 4096
-export const RECORDS_AT = HEADER_SIZE + SLOTS * SLOT_SIZE
+/** The journal's size in bytes. Journals of earlier versions are longer: the ring of records lay behind the slots. */
+export const JOURNAL_SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
 
-/**
- * Returns the journal's size in bytes.
- *
- * @param records capacity of the ring; a power of two, for sequences wrap at 2^32
- */
-export const journalSize = (records: number): number => RECORDS_AT + records * RECORD_SIZE
-
-/** The version of the layout of slots and records; raise it with every change, since other versions cannot be read. */
+/** The version of the layout of the slots; raise it with every change, since other versions cannot be read. */
 const CURRENT = 1
 
 /** Writes the version and the shape of the slots into new memory. */
@@ -26,8 +17,14 @@ export function writeMagic(memory: ArrayBuffer): void {
   writeShape(memory, HEADER_SIZE)
 }
 
-/** Returns whether `memory` is a journal of our version. */
-export const isJournal = (memory: ArrayBuffer): boolean => new DataView(memory).getInt32(4 * LAYOUT, true) === CURRENT
+/** Returns whether the slots of a journal are laid out as ours. */
+export const hasOurSlots = (memory: ArrayBuffer): boolean =>
+  memory.byteLength >= JOURNAL_SIZE && new DataView(memory).getInt32(4 * LAYOUT, true) === CURRENT
+
+/** Copies the slots of a journal of an earlier version. Precondition: they are laid out as ours. */
+export function copySlots(from: ArrayBuffer, to: ArrayBuffer): void {
+  new Uint8Array(to, HEADER_SIZE).set(new Uint8Array(from, HEADER_SIZE, JOURNAL_SIZE - HEADER_SIZE))
+}
 
 /**
  * Index of the first of six words which tell any later version where the calls in flight are, although it cannot read

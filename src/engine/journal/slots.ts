@@ -20,14 +20,14 @@ interface Origin {
  */
 export class Slots {
   readonly view: DataView
-  readonly #words: Int32Array
+  readonly words: Int32Array
   readonly #bytes: Uint8Array
   readonly #notifications: (Uint8Array | undefined)[] = []
   #cursor = 0
 
   constructor(memory: ArrayBuffer) {
     this.view = new DataView(memory)
-    this.#words = new Int32Array(memory)
+    this.words = new Int32Array(memory)
     this.#bytes = new Uint8Array(memory)
   }
 
@@ -80,7 +80,7 @@ export class Slots {
   }
 
   state(at: number): number {
-    return Atomics.load(this.#words, (at + SLOT.state) >> 2)
+    return Atomics.load(this.words, (at + SLOT.state) >> 2)
   }
 
   /** Returns the offsets of all slots; a free slot still has the content of its last call. */
@@ -96,6 +96,6 @@ export class Slots {
   }
 
   setState(at: number, state: number): void {
-    Atomics.store(this.#words, (at + SLOT.state) >> 2, state)
+    Atomics.store(this.words, (at + SLOT.state) >> 2, state)
   }
 }

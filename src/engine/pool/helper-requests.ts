@@ -1,4 +1,4 @@
-import type { Container } from '../../caller/identity/container.ts'
+import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import { callerHolds } from '../../caller/mounts/fd-holders.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { OneShot } from '../../shared/one-shot.ts'
@@ -19,7 +19,7 @@ interface Parts {
   /** Called with each mounter that was started. */
   readonly onMounter: (mounter: MounterProcess) => void
   /** Called when a program in a container failed. */
-  readonly onProgram: (container: number, end: ProgramEnd) => void
+  readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 }
 
 /** The interval at which contexts of fsopen(2) that no process holds any more are looked for. */

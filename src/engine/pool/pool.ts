@@ -1,4 +1,4 @@
-import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
+import type { Container, ContainerHandles, ContainerNumbers } from '../../caller/identity/container.ts'
 import { InheritedFds } from '../../caller/programs/fd-store.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
@@ -32,9 +32,9 @@ export interface PoolOptions {
   readonly onFault: (message: string) => void
   readonly onMounter: (mounter: MounterProcess) => void
   /** Called when calls of a container have waited for other calls of it. */
-  readonly onWaited: (container: number) => void
+  readonly onWaited: (container: ContainerNumbers) => void
   /** Called when a program in a container failed. */
-  readonly onProgram: (container: number, end: ProgramEnd) => void
+  readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 }
 
 /** Manages threads, containers and listeners of the engine, in the main thread, which serves no call itself. */
@@ -151,8 +151,8 @@ export class Pool {
     if (!waits || answered !== this.#answered) this.#heartbeat.give()
     this.#answered = answered
     this.#idleWaker.look()
-    for (const container of this.#containers.keys()) {
-      if (this.#state.hasWaited(container)) this.#options.onWaited(container)
+    for (const [container, numbers] of this.#containers) {
+      if (this.#state.hasWaited(container)) this.#options.onWaited(numbers)
       // A dear container may have one call in flight; if that call hangs, the others must not wait for it for ever.
       if (this.#state.muted(container) > 0 && !this.#state.inTurn.isDear(container)) this.#listeners.unmute(container)
     }

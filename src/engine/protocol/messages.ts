@@ -1,5 +1,5 @@
 import { deserialize, serialize } from 'node:v8'
-import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
+import type { Container, ContainerHandles, ContainerNumbers } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 
 /** Carries the socket of a mounter and its pidfd: the mounter outlives the engine that has started it. */
@@ -52,12 +52,12 @@ export type ToKeeper =
   /** The last task under this listener's filter has ended, and the engine has closed its descriptor. */
   | { readonly type: 'gone'; readonly listener: number }
   /** Calls of this container have waited for other calls of it since the last such message. */
-  | { readonly type: 'waited'; readonly container: number }
+  | { readonly type: 'waited'; readonly container: ContainerNumbers }
   /** The ring of records is half full: the keeper should read it now. */
   | { readonly type: 'halfFull' }
   | ForNextEngine
   /** A program that was started in a container did not do its work. */
-  | ({ readonly type: 'program'; readonly container: number } & ProgramEnd)
+  | ({ readonly type: 'program'; readonly container: ContainerNumbers } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }
 
 export const MESSAGE_LIMIT = 128 * 1024

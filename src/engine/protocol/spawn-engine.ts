@@ -6,6 +6,7 @@ import { nodeProgram } from '../../processes/node-programs.ts'
 export const CONTROL_FD = 3
 export const JOURNAL_FD = 4
 export const PERSISTENT_FD = 5
+export const RECORDS_FD = 6
 
 export interface EngineOptions {
   readonly build: string
@@ -20,6 +21,8 @@ export interface SharedMemories {
   readonly journal: Handle
   /** The memory of `PersistentState`. */
   readonly persistent: Handle
+  /** The ring of records, see `RecordWriter`. */
+  readonly records: Handle
 }
 
 /**
@@ -29,13 +32,13 @@ export interface SharedMemories {
  */
 export function spawnEngine(
   control: Handle,
-  { journal, persistent }: SharedMemories,
+  { journal, persistent, records }: SharedMemories,
   options: Omit<EngineOptions, 'build'>,
 ): ChildProcess {
   const { node, flags, main, build, how } = nodeProgram('engine')
   return spawn(node, [...flags, main, JSON.stringify({ ...options, build })], {
     ...how,
-    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, persistent.raw],
+    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, persistent.raw, records.raw],
     // A signal to the whole process group (Ctrl-C, timeout(1)) is meant for container or keeper; the keeper ends us.
     detached: true,
   })

@@ -7,14 +7,15 @@ import { LostThread } from '../../caller/identity/thread-identity.ts'
 import type { ThreadContext } from '../../caller/thread-context.ts'
 import type { Act, RecoveryTrace } from '../../calls/act.ts'
 import { type Reason, type ReasonCode, why } from '../../calls/reason.ts'
+import type { CallRecord } from '../../calls/record.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
 import type { Syscall } from '../../calls/syscall.ts'
 import { continueWith, type Verdict } from '../../calls/verdict.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import type { RecordWriter } from '../../memories/records.ts'
 import { keyNames } from '../../policy/key-names.ts'
 import { keyThatIsOff } from '../../policy/serves.ts'
-import type { RecordWriter } from '../journal/records.ts'
 import type { Slots } from '../journal/slots.ts'
 import type { LxcProxyCall } from '../lxc/lxc-proxy.ts'
 import type { Replay, Replays } from '../replay/replay.ts'
@@ -284,9 +285,10 @@ export class Server {
     { code, a, b }: Reason,
     delivered: boolean,
   ): void {
-    const { view } = this.#slots
-    this.#records.write({
+    const { view, words } = this.#slots
+    const record: CallRecord = {
       container: container.index,
+      serial: container.serial,
       nr: view.getInt32(slot + NOTIF.nr, true),
       arch: view.getUint32(slot + NOTIF.arch, true),
       tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
@@ -297,6 +299,7 @@ export class Server {
       b: b ?? 0,
       microseconds: (now() - start) * 1000,
       time: Date.now(),
-    })
+    }
+    this.#records.write(record, words, (slot + NOTIF.args) >> 2)
   }
 }

@@ -11,6 +11,8 @@ export interface ThreadData {
   readonly number: number
   readonly state: SharedArrayBuffer
   readonly journal: number
+  /** The ring of records. */
+  readonly records: number
   /** The memory of `PersistentState`. */
   readonly persistent: number
   /** The socket to the keeper. */

@@ -8,10 +8,10 @@ import { Epoll, EpollEvent } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import { map } from '../../kernel/shared-memory.ts'
+import { RecordWriter } from '../../memories/records.ts'
 import { requireBuild } from '../../processes/build-id.ts'
 import { sleepForever } from '../../shared/sleep.ts'
 import { hasBegun, INHERITED_TOKEN, InheritedCalls, resumeInherited } from '../journal/inherited-calls.ts'
-import { RecordWriter } from '../journal/records.ts'
 import { Slots } from '../journal/slots.ts'
 import { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
 import type { Leadership } from '../leader/leadership.ts'
@@ -73,7 +73,7 @@ class EngineThread {
       mayBlock: () => this.#mayBlock(),
       unmute: (container) => this.#unmute(container),
     })
-    const records = new RecordWriter(journal, () => this.#post({ type: 'halfFull' }))
+    const records = new RecordWriter(map(new Fd(data.records)), () => this.#post({ type: 'halfFull' }))
     const replays = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
     this.#lane = this.#state.lanes.own(context.identity, onFault)

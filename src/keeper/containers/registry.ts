@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Tid } from '../../abi/brand.ts'
-import type { Container } from '../../caller/identity/container.ts'
+import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import { CONTAINERS, LISTENERS } from '../../engine/tables/limits.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Settings } from '../../policy/settings.ts'
@@ -18,10 +18,11 @@ export interface ContainerEntry {
   listeners: number
 }
 
-/** The numbers by which engines know a container. */
-type Numbers = Pick<Container, 'index' | 'serial'>
 /** Upper bound of serials. Serials are random: the next keeper does not know up to which number we have counted. */
 const SERIALS = 2 ** 31
+
+/** How many containers that have ended are remembered. */
+const ENDED = 256
 
 /** The part of a container that its policy decides. */
 export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'> & Pick<ContainerEntry, 'settings'>
@@ -45,6 +46,8 @@ export class Registry {
   readonly #byId = new Map<string, ContainerEntry>()
   readonly #byIndex = new Map<number, ContainerEntry>()
   readonly #listeners = new Map<number, HeldListener>()
+  /** The containers that have ended last, by serial, oldest first. */
+  readonly #ended = new Map<number, Container>()
   readonly #free = numbers(CONTAINERS)
   readonly #freeListeners = numbers(LISTENERS)
 
@@ -59,6 +62,14 @@ export class Registry {
     return this.#byIndex.get(index)
   }
 
+  /** Finds a container that is served, or one of those that have ended last: a record may come after its end. */
+  named({ index, serial }: ContainerNumbers): { readonly container: Container; readonly isOver: boolean } | undefined {
+    const container = this.#byIndex.get(index)?.container
+    if (container?.serial === serial) return { container, isOver: false }
+    const ended = this.#ended.get(serial)
+    return ended && { container: ended, isOver: true }
+  }
+
   get size(): number {
     return this.#byIndex.size
   }
@@ -68,7 +79,7 @@ export class Registry {
     handover: Handover,
     { settings, ...said }: PolicyDecision,
     init: Init | undefined,
-    before?: Numbers,
+    before?: ContainerNumbers,
   ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
@@ -143,7 +154,10 @@ export class Registry {
   }
 
   #forget(entry: ContainerEntry): ContainerEntry {
-    const { index, id } = entry.container
+    const { index, id, serial } = entry.container
+    this.#ended.set(serial, entry.container)
+    const [oldest] = this.#ended.keys()
+    if (this.#ended.size > ENDED) this.#ended.delete(oldest!)
     if (this.#byId.get(id) === entry) this.#byId.delete(id)
     this.#byIndex.delete(index)
     entry.init?.[Symbol.dispose]()

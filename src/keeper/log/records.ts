@@ -1,13 +1,13 @@
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { CallRecord } from '../../calls/record.ts'
-import { RecordReader } from '../../engine/journal/records.ts'
+import { RecordReader } from '../../memories/records.ts'
 import type { Policy } from '../../policy/policy.ts'
 import type { Registry } from '../containers/registry.ts'
 import type { KeeperOptions } from '../process/events.ts'
 
 const OF_PROGRAMS: ReadonlySet<ReasonCode> = new Set(['fuseNoProgram', 'fuseNotInImage'])
 
-/** Passes the records of calls from the journal to `onRecord`, and reports how many records were lost. */
+/** Passes the records of calls from the ring to `onRecord`, and reports how many records were lost. */
 export class Records {
   readonly #reader: RecordReader
   readonly #registry: Registry
@@ -24,8 +24,9 @@ export class Records {
   drain(isOver: boolean): void {
     const { onRecord, onEvent } = this.#options
     this.#reader.drain((record) => {
-      const container = this.#registry.at(record.container)?.container
-      onRecord(named(record, container?.policy), container?.id ?? '')
+      const { container, isOver: hasEnded = false } =
+        this.#registry.named({ index: record.container, serial: record.serial }) ?? {}
+      onRecord(named(record, container?.policy), container?.id ?? '', hasEnded)
     }, isOver)
     if (this.#reader.lost === this.#lost) return
     onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })

@@ -8,6 +8,7 @@ import type { Reactor } from '../process/reactor.ts'
 import { KeeperFdTable } from './fd-store.ts'
 import { MounterFds } from './mounter-fds.ts'
 import { openJournal } from './open-journal.ts'
+import { openRecords } from './open-records.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
 /** Hands state from one engine to the next: the memories that engines share with us, descriptors, and mounters. */
@@ -15,6 +16,10 @@ export class EngineHandover {
   readonly memories: SharedMemories
   /** The journal, mapped. */
   readonly memory: ArrayBuffer
+  /** The ring of records, mapped. */
+  readonly ring: ArrayBuffer
+  /** How many records of an earlier version were lost. */
+  readonly lostRecords: number
   readonly #state: PersistedState
   readonly #fds: KeeperFdTable
   readonly #mounters: MounterFds
@@ -22,10 +27,13 @@ export class EngineHandover {
   /** @param records as in `Limits` @param fault is told what of the previous keeper's state cannot be used */
   constructor(state: PersistedState, reactor: Reactor, records: number, fault: (message: string) => void) {
     this.#state = state
-    const { journal, memory } = openJournal(state, records, fault)
+    const { journal, memory, before } = openJournal(state, fault)
+    const { records: recordsFd, ring, lost } = openRecords(state, records, before)
     const { persistent, isNew } = openPersistent(state)
-    this.memories = { journal, persistent }
+    this.memories = { journal, persistent, records: recordsFd }
     this.memory = memory
+    this.ring = ring
+    this.lostRecords = lost
     this.#fds = new KeeperFdTable(state)
     // Places in the table are places in the old memory.
     if (isNew) this.#fds.close()
@@ -62,6 +70,7 @@ export class EngineHandover {
     this.#mounters.close()
     this.memories.journal[Symbol.dispose]()
     this.memories.persistent[Symbol.dispose]()
+    this.memories.records[Symbol.dispose]()
   }
 }
 

@@ -1,6 +1,5 @@
 import { importCalls } from '../../engine/journal/import-journal.ts'
-import { isJournal, journalSize, writeMagic } from '../../engine/journal/layout.ts'
-import { freePlaces, moveJournal } from '../../engine/journal/records.ts'
+import { copySlots, hasOurSlots, JOURNAL_SIZE, writeMagic } from '../../engine/journal/layout.ts'
 import { Slots } from '../../engine/journal/slots.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
@@ -9,29 +8,29 @@ import type { PersistedState } from './persisted-state.ts'
 interface Journal {
   readonly journal: Fd
   readonly memory: ArrayBuffer
+  /** The journal of an earlier version, in which the records were too. */
+  readonly before?: ArrayBuffer
 }
 
 /**
- * Opens the journal of the previous keeper, with its calls in flight. A journal of another size or layout is replaced
- * by a new journal, into which the calls are copied.
+ * Opens the journal of the previous keeper, with its calls in flight. A journal of an earlier version is replaced by a
+ * new journal, into which the calls are copied: with all that is known about begun acts if its slots are laid out as
+ * ours.
  *
- * @param records as in `Limits`
- * @param fault is told how many calls in flight fail, if the old layout is another one
+ * @param fault is told how many calls in flight fail, if the slots are laid out in another way
  */
-export function openJournal(state: PersistedState, records: number, fault: (message: string) => void): Journal {
+export function openJournal(state: PersistedState, fault: (message: string) => void): Journal {
   using kept = state.journal
   const before = kept && map(kept)
-  const size = journalSize(records)
-  const isOurs = before !== undefined && isJournal(before)
-  if (isOurs) freePlaces(before)
-  if (isOurs && before.byteLength === size) return { journal: new Fd(kept!.release()), memory: before }
-  const journal = memfd('intercede-journal', size)
+  const isOurs = before !== undefined && hasOurSlots(before)
+  if (isOurs && before.byteLength === JOURNAL_SIZE) return { journal: new Fd(kept!.release()), memory: before }
+  const journal = memfd('intercede-journal', JOURNAL_SIZE)
   const memory = map(journal)
   writeMagic(memory)
-  if (isOurs) moveJournal(before, memory)
+  if (isOurs) copySlots(before, memory)
   else if (before) fault(settled(importCalls(before, new Slots(memory))))
   state.keepJournal(journal)
-  return { journal, memory }
+  return { journal, memory, ...(before ? { before } : {}) }
 }
 
 const settled = (calls: number | undefined): string =>

@@ -70,6 +70,7 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *   oci, lxc          listening sockets
  *   oci.own, lxc.own  the same, if no service manager keeps them: their files are removed at the end
  *   j                 journal
+ *   r                 ring of records
  *   m                 persistent memory
  *   vP.C              descriptor at place P of the persistent memory, of container C
  *   cN                container N (a file: handover, init, serial, settings)
@@ -118,6 +119,15 @@ export class PersistedState {
   keepJournal(journal: Handle): void {
     this.#manager?.remove('j')
     this.#manager?.store('j', journal)
+  }
+
+  get records(): Fd | undefined {
+    return this.#memory('r')
+  }
+
+  keepRecords(records: Handle): void {
+    this.#manager?.remove('r')
+    this.#manager?.store('r', records)
   }
 
   get persistent(): Fd | undefined {

@@ -91,6 +91,11 @@ export interface KeeperOptions {
    */
   resolve(handover: Handover): PolicyDetails
   onEvent(event: KeeperEvent): void
-  /** Takes the record of an answered call, up to a second after the answer. */
-  onRecord(record: CallRecord, containerId: string): void
+  /**
+   * Takes the record of an answered call, up to a second after the answer.
+   *
+   * @param containerId empty if it is not known any more
+   * @param hasEnded whether the container has ended before
+   */
+  onRecord(record: CallRecord, containerId: string, hasEnded: boolean): void
 }

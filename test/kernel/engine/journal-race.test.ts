@@ -1,9 +1,9 @@
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import type { CallRecord } from '../../../src/calls/record.ts'
-import { journalSize } from '../../../src/engine/journal/layout.ts'
-import { RecordReader } from '../../../src/engine/journal/records.ts'
 import { map, memfd } from '../../../src/kernel/shared-memory.ts'
+import { recordsSize } from '../../../src/memories/record-layout.ts'
+import { RecordReader } from '../../../src/memories/records.ts'
 
 const RECORDS = 1024
 const WRITERS = 3
@@ -13,14 +13,14 @@ const dist = (path: string): string => new URL(`../../../out/${path}`, import.me
 /** Writes records all of whose numbers are the same, as fast as it can. */
 const WRITE = `
   import { parentPort, workerData } from 'node:worker_threads'
-  import { RecordWriter } from '${dist('engine/journal/records.js')}'
+  import { RecordWriter } from '${dist('memories/records.js')}'
   import { Fd } from '${dist('kernel/fd.js')}'
   import { map } from '${dist('kernel/shared-memory.js')}'
   const { fd, first } = workerData
   const writer = new RecordWriter(map(new Fd(fd)), () => {})
   for (let number = first; number < first + ${EACH}; number++)
     writer.write({
-      ...{ container: number, nr: number, arch: number, tid: number, a: number, b: number, time: number },
+      ...{ container: number, serial: number, nr: number, arch: number, tid: number, a: number, b: number, time: number },
       ...{ verdict: 'act', errno: number & 0xffff, reason: 'done', microseconds: Math.fround(number) },
     })
   parentPort.postMessage('over')
@@ -35,18 +35,18 @@ function startWriter(fd: number, index: number): Promise<void> {
   })
 }
 
-const isWhole = ({ container, nr, arch, tid, a, b, time, errno, microseconds }: CallRecord): boolean =>
-  [nr, arch, tid, a, b, time].every((number) => number === container) &&
+const isWhole = ({ container, serial, nr, arch, tid, a, b, time, errno, microseconds }: CallRecord): boolean =>
+  [serial, nr, arch, tid, a, b, time].every((number) => number === container) &&
   errno === (container & 0xffff) &&
   microseconds === Math.fround(container)
 
 test('writers that overtake the reader and each other all the time leave no torn record', {
   timeout: 60_000 + EACH / 2,
 }, async () => {
-  const journal = memfd('intercede-race', journalSize(RECORDS))
-  const reader = new RecordReader(map(journal))
+  const ring = memfd('intercede-race', recordsSize(RECORDS))
+  const reader = new RecordReader(map(ring))
   let left = WRITERS
-  const writers = Array.from({ length: WRITERS }, (_, index) => startWriter(journal.raw, index).finally(() => left--))
+  const writers = Array.from({ length: WRITERS }, (_, index) => startWriter(ring.raw, index).finally(() => left--))
   let [seen, torn] = [0, 0]
   const take = (record: CallRecord): void => {
     seen++
@@ -58,7 +58,7 @@ test('writers that overtake the reader and each other all the time leave no torn
   }
   await Promise.all(writers)
   reader.drain(take)
-  journal[Symbol.dispose]()
+  ring[Symbol.dispose]()
   expect({ seen, torn }).toEqual({ seen, torn: 0 })
   expect(seen).toBeGreaterThan(RECORDS)
   expect(reader.lost).toBeGreaterThan(RECORDS)

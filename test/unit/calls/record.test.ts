@@ -11,6 +11,7 @@ const u32 = fc.nat(0xffff_ffff)
 
 const records: fc.Arbitrary<CallRecord> = fc.record({
   container: u32,
+  serial: u32,
   nr: fc.integer({ min: -0x8000_0000, max: 0x7fff_ffff }),
   arch: u32,
   tid: u32 as fc.Arbitrary<Tid>,

@@ -4,7 +4,7 @@ import type { CallRecord } from '../../../src/calls/record.ts'
 import { Refusals } from '../../../src/cli/refusals.ts'
 
 const record = (changes: Partial<CallRecord>): CallRecord => ({
-  ...{ container: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'continue', errno: 0 },
+  ...{ container: 1, serial: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'continue', errno: 0 },
   ...{ reason: 'callUnknown', a: 0, b: 0, microseconds: 5, time: 0 },
   ...changes,
 })

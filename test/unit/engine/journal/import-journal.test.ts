@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { SLOT, STATE } from '../../../../src/calls/slot.ts'
 import { importCalls } from '../../../../src/engine/journal/import-journal.ts'
-import { journalSize, writeMagic } from '../../../../src/engine/journal/layout.ts'
+import { JOURNAL_SIZE, writeMagic } from '../../../../src/engine/journal/layout.ts'
 import { Slots } from '../../../../src/engine/journal/slots.ts'
 
 /** Where a journal says how it looks, in 32-bit words: for ever. */
@@ -23,7 +23,7 @@ function foreign(states: readonly number[]): ArrayBuffer {
 }
 
 function ours(): Slots {
-  const memory = new ArrayBuffer(journalSize(1024))
+  const memory = new ArrayBuffer(JOURNAL_SIZE)
   writeMagic(memory)
   return new Slots(memory)
 }
@@ -48,7 +48,7 @@ test('calls that were not begun are in the same state, those that were begun are
 })
 
 test('our own journal can be taken so', () => {
-  const memory = new ArrayBuffer(journalSize(1024))
+  const memory = new ArrayBuffer(JOURNAL_SIZE)
   writeMagic(memory)
   const before = new Slots(memory)
   const slot = before.take({ listener: 3, container: 4, thread: 5 })

@@ -4,7 +4,7 @@ import type { CallRecord } from '../../../../src/calls/record.ts'
 import { CallKinds } from '../../../../src/keeper/log/call-kinds.ts'
 
 const record = (changes: Partial<CallRecord>): CallRecord => ({
-  ...{ container: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'continue', errno: 0 },
+  ...{ container: 1, serial: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'continue', errno: 0 },
   ...{ reason: 'deviceNotAllowed', a: 1, b: 1, microseconds: 5, time: 0 },
   ...changes,
 })

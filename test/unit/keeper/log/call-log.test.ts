@@ -5,6 +5,7 @@ import { type CallLine, CallLog } from '../../../../src/keeper/log/call-log.ts'
 
 const record = (changes: Partial<CallRecord>): CallRecord => ({
   container: 1,
+  serial: 1,
   nr: 133,
   arch: 0xc000003e,
   tid: 7 as Tid,

@@ -1,5 +1,17 @@
-import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, RECORD_WRITER } from '../../calls/record.ts'
-import { HEAD, RECORDS_AT, TAIL } from './layout.ts'
+import {
+  type CallRecord,
+  decodeRecord,
+  encodeRecord,
+  RECORD_ARGS,
+  RECORD_FIXED,
+  RECORD_SIZE,
+  RECORD_WRITER,
+} from '../calls/record.ts'
+import { copyNumbers, countHalfTurn, HEAD, RECORDS_HEADER, recordsBegun, TAIL } from './record-layout.ts'
+
+/** Six registers of 64 bits, in words of 32. */
+const ARGS_WORDS = 12
+const HALF_TURN_MASK = 0x7fff_ffff
 
 /**
  * Maps sequence numbers to places of the ring, and lets one writer at a time into a place.
@@ -13,12 +25,12 @@ class Ring {
   readonly words: Int32Array
 
   constructor(memory: ArrayBuffer) {
-    this.size = (memory.byteLength - RECORDS_AT) / RECORD_SIZE
+    this.size = (memory.byteLength - RECORDS_HEADER) / RECORD_SIZE
     this.words = new Int32Array(memory)
   }
 
   at(sequence: number): number {
-    return RECORDS_AT + ((sequence >>> 0) % this.size) * RECORD_SIZE
+    return RECORDS_HEADER + ((sequence >>> 0) % this.size) * RECORD_SIZE
   }
 
   /** Returns how many records were begun from `sequence` on. */
@@ -48,17 +60,20 @@ class Ring {
 /** Frees the places in which writers died with their engine. Precondition: no thread writes. */
 export function freePlaces(memory: ArrayBuffer): void {
   const ring = new Ring(memory)
-  for (let sequence = 0; sequence < ring.size; sequence++) ring.leave(ring.at(sequence))
+  const used = Math.min(recordsBegun(ring.words), ring.size)
+  for (let place = 0; place < used; place++) ring.leave(ring.at(place))
 }
 
-/** Copies a journal into a new journal whose ring has another size. Precondition: no thread uses either of them. */
-export function moveJournal(from: ArrayBuffer, to: ArrayBuffer): void {
-  new Uint8Array(to).set(new Uint8Array(from, 0, RECORDS_AT))
+/**
+ * Copies the records of a ring, as many as have room, into a new ring of another size, which goes on with its numbers.
+ * Precondition: no thread writes into either of them.
+ */
+export function moveRecords(from: ArrayBuffer, to: ArrayBuffer): void {
   const [before, after] = [new Ring(from), new Ring(to)]
-  const words = new Int32Array(from)
-  const [head, tail] = [words[HEAD]!, words[TAIL]!]
-  for (let unread = Math.min((head - tail) | 0, before.size); unread > 0; unread--) {
-    const sequence = (head - unread) | 0
+  copyNumbers(before.words, after.words)
+  const head = before.words[HEAD]!
+  for (let back = Math.min(recordsBegun(before.words), before.size, after.size); back > 0; back--) {
+    const sequence = (head - back) | 0
     new Uint8Array(to, after.at(sequence), RECORD_SIZE).set(new Uint8Array(from, before.at(sequence), RECORD_SIZE))
   }
 }
@@ -83,17 +98,27 @@ export class RecordWriter {
     this.#halfFull = halfFull
   }
 
-  write(record: CallRecord): void {
+  /**
+   * @param registers the memory in which the call's registers are
+   * @param from the index of the first word of the registers there
+   */
+  write(record: CallRecord, registers?: Int32Array, from = 0): void {
     const sequence = Atomics.add(this.#words, HEAD, 1)
+    if ((sequence & HALF_TURN_MASK) === 0) countHalfTurn(this.#words, sequence)
     const at = this.#ring.at(sequence)
     if (this.#ring.enter(at)) {
       if (!this.#ring.isOvertaken(sequence)) {
         encodeRecord(this.#view, at, record)
+        if (registers) this.#copyRegisters(registers, from, (at + RECORD_ARGS) >> 2)
         Atomics.store(this.#words, at >> 2, (sequence + 1) | 0)
       }
       this.#ring.leave(at)
     }
     if (((sequence - Atomics.load(this.#words, TAIL)) | 0) === this.#ring.size / 2) this.#halfFull()
+  }
+
+  #copyRegisters(from: Int32Array, first: number, to: number): void {
+    for (let word = 0; word < ARGS_WORDS; word++) this.#words[to + word] = from[first + word]!
   }
 }
 
@@ -102,7 +127,7 @@ export class RecordReader {
   readonly #memory: ArrayBuffer
   readonly #ring: Ring
   readonly #words: Int32Array
-  readonly #copy = new DataView(new ArrayBuffer(RECORD_SIZE))
+  readonly #copy = new DataView(new ArrayBuffer(RECORD_FIXED))
   /** The number of records that were overwritten before they were read, or never completed by their writer. */
   lost = 0
 
@@ -141,14 +166,15 @@ export class RecordReader {
   }
 
   /**
-   * Copies a record if it is complete: word by word with atomic loads, so that all loads precede the next one of HEAD.
+   * Copies the numbers of a record if it is complete: word by word with atomic loads, so that all loads precede the
+   * next one of HEAD.
    *
    * @returns whether it was complete; the copy is valid if the record is not overtaken afterwards
    */
   #read(sequence: number): boolean {
     const at = this.#ring.at(sequence)
     if (Atomics.load(this.#words, at >> 2) !== ((sequence + 1) | 0)) return false
-    for (let byte = 0; byte < RECORD_SIZE; byte += 4)
+    for (let byte = 0; byte < RECORD_FIXED; byte += 4)
       this.#copy.setInt32(byte, Atomics.load(this.#words, (at + byte) >> 2), true)
     return true
   }

@@ -1,0 +1,108 @@
+import { expect, test } from 'vitest'
+import type { Tid } from '../../../../src/abi/brand.ts'
+import { SLOT, SLOTS, STATE } from '../../../../src/calls/slot.ts'
+import { JOURNAL_SIZE, writeMagic } from '../../../../src/engine/journal/layout.ts'
+import { Slots } from '../../../../src/engine/journal/slots.ts'
+import { openJournal } from '../../../../src/keeper/persist/open-journal.ts'
+import { openRecords } from '../../../../src/keeper/persist/open-records.ts'
+import type { PersistedState } from '../../../../src/keeper/persist/persisted-state.ts'
+import { dup, type Fd } from '../../../../src/kernel/fd.ts'
+import type { Handle } from '../../../../src/kernel/handle.ts'
+import { map, memfd } from '../../../../src/kernel/shared-memory.ts'
+import { formatRecords, isEnded, recordsSize } from '../../../../src/memories/record-layout.ts'
+import { RecordReader, RecordWriter } from '../../../../src/memories/records.ts'
+
+/** What the service manager keeps, by name. */
+function store(kept: { readonly journal?: Fd; readonly records?: Fd }) {
+  const stored: string[] = []
+  const state = {
+    ...kept,
+    keepJournal: (_: Handle) => stored.push('journal'),
+    keepRecords: (_: Handle) => stored.push('records'),
+  }
+  return { state: state as unknown as PersistedState, stored }
+}
+
+/** The journal of version 0.1: a ring of 1,024 records of 64 bytes lay behind its slots. */
+function oldJournal(unread: number): { readonly journal: Fd; readonly slots: Slots; readonly acting: number } {
+  const journal = memfd('intercede-journal', JOURNAL_SIZE + 1024 * 64)
+  const memory = map(journal)
+  writeMagic(memory)
+  new Int32Array(memory)[0] = 50 + unread
+  new Int32Array(memory)[16] = 50
+  const slots = new Slots(memory)
+  slots.take({ listener: 3, container: 4, thread: 5 })
+  const acting = slots.take({ listener: 3, container: 4, thread: 6 })
+  slots.receive(acting)
+  slots.view.setBigUint64(acting + SLOT.note, 77n, true)
+  slots.setState(acting, STATE.acting)
+  return { journal, slots, acting }
+}
+
+test('calls that were begun under the journal with the ring in it go on, and its unread records count as lost', () => {
+  const { journal, slots, acting } = oldJournal(9)
+  const faults: string[] = []
+  const { state, stored } = store({ journal })
+  const opened = openJournal(state, (message) => faults.push(message))
+  const now = new Slots(opened.memory)
+  expect(faults).toEqual([])
+  expect(opened.memory.byteLength).toBe(JOURNAL_SIZE)
+  expect(now.state(acting)).toBe(STATE.acting)
+  expect(now.view.getBigUint64(acting + SLOT.note, true)).toBe(77n)
+  expect(now.all().map((slot) => now.state(slot))).toEqual(slots.all().map((slot) => slots.state(slot)))
+  const { ring, lost } = openRecords(state, 2048, opened.before)
+  expect({ lost, size: ring.byteLength }).toEqual({ lost: 9, size: recordsSize(2048) })
+  expect(stored).toEqual(['journal', 'records'])
+  new RecordReader(ring).drain(() => expect.unreachable('There is no record'))
+})
+
+test('a journal of ours goes on as it is', () => {
+  const journal = memfd('intercede-journal', JOURNAL_SIZE)
+  writeMagic(map(journal))
+  new Slots(map(journal)).take({ listener: 3, container: 4, thread: 5 })
+  const { state, stored } = store({ journal })
+  const { memory, before } = openJournal(state, (message) => expect.unreachable(message))
+  const slots = new Slots(memory)
+  expect(slots.all().filter((slot) => slots.state(slot) === STATE.free)).toHaveLength(SLOTS - 1)
+  expect({ before, stored }).toEqual({ before: undefined, stored: [] })
+})
+
+const record = (container: number) => ({
+  ...{ container, serial: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'act' as const, errno: 0 },
+  ...{ reason: 'done' as const, a: 0, b: 0, microseconds: 1, time: 2 },
+})
+
+/** A ring with three records that nobody has read. */
+function kept(size: number): { readonly records: Fd; readonly memory: ArrayBuffer } {
+  const records = memfd('intercede-records', recordsSize(size))
+  const memory = map(records)
+  formatRecords(memory)
+  const writer = new RecordWriter(memory, () => {})
+  for (const number of [1, 2, 3]) writer.write(record(number))
+  return { records, memory }
+}
+
+function read(ring: ArrayBuffer): number[] {
+  const seen: number[] = []
+  new RecordReader(ring).drain(({ container }) => seen.push(container))
+  return seen
+}
+
+test('the ring of the previous keeper goes on, and one of another size takes its records along', () => {
+  const same = store({ records: kept(1024).records })
+  expect(read(openRecords(same.state, 1024).ring)).toEqual([1, 2, 3])
+  expect(same.stored).toEqual([])
+  const { records, memory } = kept(1024)
+  const other = store({ records: dup(records) })
+  expect(read(openRecords(other.state, 4096).ring)).toEqual([1, 2, 3])
+  expect(other.stored).toEqual(['records'])
+  expect(isEnded(new Int32Array(memory))).toBe(true)
+})
+
+test('a ring of another layout is not read, and its records count as lost', () => {
+  const { records, memory } = kept(1024)
+  new Int32Array(memory)[48]!++
+  const { state, stored } = store({ records })
+  const { ring, lost } = openRecords(state, 1024)
+  expect({ lost, seen: read(ring), stored }).toEqual({ lost: 3, seen: [], stored: ['records'] })
+})

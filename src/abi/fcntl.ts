@@ -43,3 +43,7 @@ export const CLOSE_RANGE_CLOEXEC = 4
 
 /** The type of a handle of a file of kernfs, for open_by_handle_at(2); linux/exportfs.h. */
 export const FILEID_KERNFS = 0xfe
+
+/** linux/falloc.h. */
+export const FALLOC_FL_KEEP_SIZE = 1
+export const FALLOC_FL_PUNCH_HOLE = 2

@@ -42,8 +42,8 @@ export interface CallRecord {
 
 export const reasonOf = ({ reason, a, b, named }: CallRecord): Reason => ({ code: reason, a, b, named })
 
-const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
-const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))
+export const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
+export const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))
 
 /**
  * Returns what is said of a call, as numbers: two calls for which they are the same are of one kind. Sentences about a

@@ -1,5 +1,6 @@
 import type { CallRecord } from '../calls/record.ts'
-import { CallKinds, callName, describeKind, isRefusal } from '../keeper/log/call-kinds.ts'
+import { isRefusal } from '../calls/refusal.ts'
+import { CallKinds, callName, describeKind } from '../keeper/log/call-kinds.ts'
 import { counted } from '../policy/counted.ts'
 
 /** Limit of the lines of each group: more than that are read by nobody. */

@@ -17,6 +17,7 @@ interface ServeOptions {
   readonly user?: boolean
   readonly socket?: string
   readonly lxcSocket?: string
+  readonly feedSocket?: string
   readonly checkConfig?: true
   readonly takesOver?: string
 }
@@ -42,12 +43,17 @@ export async function serveCommand({
   const ociSocket = sockets.socket ?? (user ? userSocket() : SOCKET)
   // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.
   const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(ociSocket), 'lxc.sock'))
+  const feedSocketPath = sockets.feedSocket ?? join(dirname(ociSocket), 'feed.sock')
+  mustBe(
+    ![ociSocket, lxcSocketPath].includes(feedSocketPath),
+    `Cannot serve on "${feedSocketPath}" twice: readers and runtimes speak differently; give --feed-socket a path of its own`,
+  )
   mustBe(
     ociSocket !== lxcSocketPath,
     `Cannot serve on "${ociSocket}" twice: runtimes and LXC speak differently; give --lxc-socket a path of its own`,
   )
   await serve(
-    { socketPath: ociSocket, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user },
+    { socketPath: ociSocket, feedSocketPath, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user },
     config,
   )
 }

@@ -19,7 +19,14 @@ import { type Message, receive, send } from '../kernel/socket.ts'
 import { build, requireBuild } from '../processes/build-id.ts'
 import { Pool } from './pool/pool.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './protocol/messages.ts'
-import { CONTROL_FD, type EngineOptions, JOURNAL_FD, PERSISTENT_FD, RECORDS_FD } from './protocol/spawn-engine.ts'
+import {
+  CONTROL_FD,
+  COUNTS_FD,
+  type EngineOptions,
+  JOURNAL_FD,
+  PERSISTENT_FD,
+  RECORDS_FD,
+} from './protocol/spawn-engine.ts'
 
 /** The interval of the heartbeat; the keeper ends an engine whose beats stay away for ten times as long. */
 const BEAT_MS = 1000
@@ -30,6 +37,7 @@ async function main(): Promise<void> {
   setCloexec(JOURNAL_FD)
   setCloexec(PERSISTENT_FD)
   setCloexec(RECORDS_FD)
+  setCloexec(COUNTS_FD)
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   keepOnly(capMask(...permittedMain))
@@ -123,6 +131,7 @@ const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer'>):
   journal: JOURNAL_FD,
   persistent: PERSISTENT_FD,
   records: RECORDS_FD,
+  counts: COUNTS_FD,
   control: CONTROL_FD,
   processors: availableParallelism(),
   hostRoot: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY).raw,

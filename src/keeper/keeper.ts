@@ -3,9 +3,13 @@ import type { ContainerNumbers } from '../caller/identity/container.ts'
 import { Heartbeat } from '../engine/journal/heartbeat.ts'
 import { Slots } from '../engine/journal/slots.ts'
 import type { ToKeeper } from '../engine/protocol/messages.ts'
+import { CONTAINERS } from '../engine/tables/limits.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
+import { CountPlaces } from '../memories/count-places.ts'
+import { DirectoryWriter } from '../memories/directory-writer.ts'
+import { endRecords } from '../memories/record-layout.ts'
 import { counted } from '../policy/counted.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
@@ -14,6 +18,8 @@ import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { restoreContainers } from './containers/restore-containers.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
+import { Feed } from './feed/feed.ts'
+import { FeedSocket } from './feed/feed-socket.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { PersistedState } from './persist/persisted-state.ts'
@@ -75,6 +81,8 @@ export class Keeper {
   readonly #handover: EngineHandover
   readonly #sockets: readonly Acceptor[]
   readonly #records: Records
+  readonly #feed: Feed
+  readonly #feedSocket: FeedSocket | undefined
   readonly #engine: EngineSupervisor
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
@@ -98,7 +106,8 @@ export class Keeper {
     return keeper!
   }
 
-  private constructor(options: KeeperOptions, starting: Starting) {
+  private constructor(given: KeeperOptions, starting: Starting) {
+    const options = this.#noting(given)
     this.#options = options
     this.#limits = effectiveLimits(options.limits)
     this.#starting = starting
@@ -109,9 +118,12 @@ export class Keeper {
     this.#handover = new EngineHandover(this.#state, this.#reactor, this.#limits.records, (message) =>
       this.#fault(message),
     )
-    const { memory, ring, lostRecords } = this.#handover
+    const { memory, ring, lostRecords, counts, directory, memories } = this.#handover
+    this.#feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(memories.counts, counts))
     if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
+    this.#feed.resumed(this.#registry.entries, CONTAINERS)
+    this.#feedSocket = this.#openFeed()
     this.#state.close()
     this.#records = new Records(ring, this.#registry, options)
     this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
@@ -174,6 +186,9 @@ export class Keeper {
     this.#engine.close()
     this.drain()
     for (const socket of this.#sockets) socket.close()
+    this.#feedSocket?.close()
+    this.#feed.end()
+    endRecords(this.#handover.ring)
     this.#earlyExecs.close()
     this.#registry.close()
     this.#handover.close()
@@ -197,9 +212,36 @@ export class Keeper {
     })
   }
 
+  /** Lets the feed know of each event first. */
+  #noting(options: KeeperOptions): KeeperOptions {
+    const { onEvent } = options
+    return {
+      ...options,
+      onEvent: (event) => {
+        this.#feed?.note(event)
+        onEvent(event)
+      },
+    }
+  }
+
+  /** @throws {Error} if its path is in use */
+  #openFeed(): FeedSocket | undefined {
+    const { feedSocketPath } = this.#options
+    if (feedSocketPath === undefined) return undefined
+    const { memories, directory } = this.#handover
+    try {
+      return new FeedSocket(this.#reactor, feedSocketPath, { ...memories, directory: directory.fd }, this.#state)
+    } catch (error) {
+      for (const socket of this.#sockets) socket.close()
+      this.#reactor.close()
+      throw error
+    }
+  }
+
   #look(): void {
     this.drain()
     this.#engine.look()
+    this.#feed.beat(this.enginePid)
     this.#options.manager?.alive()
     this.#options.successor?.look()
   }
@@ -231,6 +273,7 @@ export class Keeper {
       const entry = this.#admission.entry(handover, runtime)
       requireRoom(entry, this.#limits.listenersPerContainer)
       listener = this.#registry.hold(entry, fd, type)
+      this.#feed.admitted(entry, runtime ?? this.#options.runtime)
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
@@ -269,7 +312,9 @@ export class Keeper {
     const held = this.#registry.held(listener)
     if (held?.type === 'listener') this.#state.dropListener(listener, held.entry.container.index)
     const ended = this.#registry.release(listener)
+    if (!ended && held) this.#feed.changed(held.entry)
     if (!ended) return
+    this.#feed.ended(ended)
     this.#state.dropContainer(ended.container.index, ended.init)
     this.#engine.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
@@ -303,6 +348,7 @@ export class Keeper {
   /** Lets calls wait for the next engine; if that one does not start soon, calls are left to the kernel. */
   #engineEnded(how: string, pause: number): void {
     this.drain(true)
+    this.#feed.engineEnded()
     if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))

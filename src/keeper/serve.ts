@@ -19,7 +19,7 @@ import { InheritedChildren } from './process/inherited-children.ts'
 import { ServiceManager } from './process/service-manager.ts'
 import { Reexec } from './reexec.ts'
 
-type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'forUser'>
+type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'forUser'>
 
 /** The longest time that the service goes on starting after a signal that ends it. */
 const STARTS_MS = 5000

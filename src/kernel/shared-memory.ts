@@ -1,5 +1,6 @@
 import { fchmodSync, fstatSync } from 'node:fs'
 import { errnos } from '../abi/errno.ts'
+import { AT_FDCWD, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, O_RDONLY } from '../abi/fcntl.ts'
 import {
   F_SEAL_GROW,
   F_SEAL_SEAL,
@@ -11,6 +12,7 @@ import {
 } from '../abi/memfd.ts'
 import { MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts'
 import { addSeals, Fd, guarded } from './fd.ts'
+import { openat } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, lastErrno, libc, view } from './libc.ts'
 
@@ -52,12 +54,22 @@ export const restrict = (fd: Handle): void => fchmodSync(fd.raw, 0o600)
 export const memfd = (name: string, length: number): Fd =>
   create(name, SIZED, (fd) => check('ftruncate', libcFtruncate(fd.raw, length)))
 
+/** Opens a memory anew, for reading only: the descriptor may be given to other users. */
+export const readOnly = (fd: Handle): Fd => openat(AT_FDCWD, cstring(`/proc/self/fd/${fd.raw}`), O_RDONLY)
+
 /** Maps a whole memfd for the life of the process; every process and thread that maps it has the same bytes. */
 export function map(fd: Handle): ArrayBuffer {
   const { size: length } = fstatSync(fd.raw)
   const at = BigInt(libcMmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd.raw, 0))
   if (at === MAP_FAILED) check('mmap', -1)
   return view(at, length)
+}
+
+const libcFallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)')
+
+/** Zeroes whole pages of a memfd and gives them back, for every process that has mapped them. */
+export const zeroPages = (fd: Handle, offset: number, length: number): void => {
+  check('fallocate', libcFallocate(fd.raw, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length))
 }
 
 const libcWrite = libc.func('long write(int fd, uint8_t *bytes, size_t length)')

@@ -55,6 +55,8 @@ export const ringId = (words: Int32Array): string =>
 
 /** Marks a ring into which nothing is written any more: its readers look for the next ring. */
 export const endRecords = (memory: ArrayBuffer): number => Atomics.store(new Int32Array(memory), WORD.ended, 1)
+/** Takes the mark off again: the next keeper goes on with the ring. */
+export const reviveRecords = (memory: ArrayBuffer): number => Atomics.store(new Int32Array(memory), WORD.ended, 0)
 export const isEnded = (words: Int32Array): boolean => Atomics.load(words, WORD.ended) === 1
 
 /** Returns how many records the keeper has not read, also of a ring of another layout. */

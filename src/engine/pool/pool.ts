@@ -3,6 +3,7 @@ import { InheritedFds } from '../../caller/programs/fd-store.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map } from '../../kernel/shared-memory.ts'
+import { setInFlight } from '../../memories/counts-layout.ts'
 import type { MounterProcess } from '../helpers/mounter-process.ts'
 import { Heartbeat } from '../journal/heartbeat.ts'
 import { Slots } from '../journal/slots.ts'
@@ -49,6 +50,7 @@ export class Pool {
   readonly #inheritedFds = new InheritedFds()
   readonly #helpers: HelperRequests
   readonly #threads: Threads
+  readonly #counts: ArrayBuffer
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
   #answered = 0
@@ -60,6 +62,7 @@ export class Pool {
     const { epoll, data, threads, onFault } = options
     const journal = map(new Fd(data.journal))
     this.#heartbeat = new Heartbeat(journal)
+    this.#counts = map(new Fd(data.counts))
     this.#idleWaker = new IdleWaker(this.#state.dedicated, this.#state.listeners, epoll)
     this.#priority = new RtPriority(this.#state.lanes, onFault)
     this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
@@ -152,6 +155,7 @@ export class Pool {
     this.#answered = answered
     this.#idleWaker.look()
     for (const [container, numbers] of this.#containers) {
+      setInFlight(this.#counts, container, Atomics.load(this.#state.containerCalls, container))
       if (this.#state.hasWaited(container)) this.#options.onWaited(numbers)
       // A dear container may have one call in flight; if that call hangs, the others must not wait for it for ever.
       if (this.#state.muted(container) > 0 && !this.#state.inTurn.isDear(container)) this.#listeners.unmute(container)

@@ -7,6 +7,7 @@ export const CONTROL_FD = 3
 export const JOURNAL_FD = 4
 export const PERSISTENT_FD = 5
 export const RECORDS_FD = 6
+export const COUNTS_FD = 7
 
 export interface EngineOptions {
   readonly build: string
@@ -23,6 +24,8 @@ export interface SharedMemories {
   readonly persistent: Handle
   /** The ring of records, see `RecordWriter`. */
   readonly records: Handle
+  /** The counts, see `CountWriter`. */
+  readonly counts: Handle
 }
 
 /**
@@ -32,13 +35,13 @@ export interface SharedMemories {
  */
 export function spawnEngine(
   control: Handle,
-  { journal, persistent, records }: SharedMemories,
+  { journal, persistent, records, counts }: SharedMemories,
   options: Omit<EngineOptions, 'build'>,
 ): ChildProcess {
   const { node, flags, main, build, how } = nodeProgram('engine')
   return spawn(node, [...flags, main, JSON.stringify({ ...options, build })], {
     ...how,
-    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, persistent.raw, records.raw],
+    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, persistent.raw, records.raw, counts.raw],
     // A signal to the whole process group (Ctrl-C, timeout(1)) is meant for container or keeper; the keeper ends us.
     detached: true,
   })

@@ -13,6 +13,7 @@ import type { Syscall } from '../../calls/syscall.ts'
 import { continueWith, type Verdict } from '../../calls/verdict.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import type { CountWriter } from '../../memories/count-writer.ts'
 import type { RecordWriter } from '../../memories/records.ts'
 import { keyNames } from '../../policy/key-names.ts'
 import { keyThatIsOff } from '../../policy/serves.ts'
@@ -43,6 +44,12 @@ export interface Call {
   readonly isPoison?: boolean
 }
 
+/** Where the outcomes of calls are written. */
+interface Written {
+  readonly records: RecordWriter
+  readonly counts: CountWriter
+}
+
 /** How many different faults one thread reports at most. */
 const FAULTS_LIMIT = 64
 
@@ -61,6 +68,7 @@ export class Server {
   readonly #context: ThreadContext
   readonly #slots: Slots
   readonly #records: RecordWriter
+  readonly #counts: CountWriter
   readonly #answer: Answer
   readonly #fdAnswer: FdAnswer
   readonly #registers: SlotRegisters
@@ -75,7 +83,7 @@ export class Server {
   constructor(
     context: ThreadContext,
     slots: Slots,
-    records: RecordWriter,
+    { records, counts }: Written,
     replays: Replays,
     onFault: (message: string) => void,
   ) {
@@ -84,6 +92,7 @@ export class Server {
     this.#replays = replays
     this.#slots = slots
     this.#records = records
+    this.#counts = counts
     this.#answer = new Answer(slots.view)
     this.#fdAnswer = new FdAnswer(this.#answer, slots)
     this.#registers = new SlotRegisters(slots.view)
@@ -300,6 +309,8 @@ export class Server {
       microseconds: (now() - start) * 1000,
       time: Date.now(),
     }
-    this.#records.write(record, words, (slot + NOTIF.args) >> 2)
+    const args = (slot + NOTIF.args) >> 2
+    this.#records.write(record, words, args)
+    this.#counts.count(record, words, args)
   }
 }

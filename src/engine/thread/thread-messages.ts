@@ -13,6 +13,8 @@ export interface ThreadData {
   readonly journal: number
   /** The ring of records. */
   readonly records: number
+  /** The memory of `CountWriter`. */
+  readonly counts: number
   /** The memory of `PersistentState`. */
   readonly persistent: number
   /** The socket to the keeper. */

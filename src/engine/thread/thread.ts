@@ -8,6 +8,7 @@ import { Epoll, EpollEvent } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import { map } from '../../kernel/shared-memory.ts'
+import { CountWriter } from '../../memories/count-writer.ts'
 import { RecordWriter } from '../../memories/records.ts'
 import { requireBuild } from '../../processes/build-id.ts'
 import { sleepForever } from '../../shared/sleep.ts'
@@ -74,10 +75,11 @@ class EngineThread {
       unmute: (container) => this.#unmute(container),
     })
     const records = new RecordWriter(map(new Fd(data.records)), () => this.#post({ type: 'halfFull' }))
+    const counts = new CountWriter(map(new Fd(data.counts)))
     const replays = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
     this.#lane = this.#state.lanes.own(context.identity, onFault)
-    this.#server = new Server(context, this.#slots, records, replays, onFault)
+    this.#server = new Server(context, this.#slots, { records, counts }, replays, onFault)
     this.#lxc = new LxcProxyReceiver(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )

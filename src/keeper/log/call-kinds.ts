@@ -3,22 +3,6 @@ import { syscallName } from '../../abi/syscalls.ts'
 import { explain, type ReasonCode } from '../../calls/reason.ts'
 import { type CallRecord, kindOf, reasonOf } from '../../calls/record.ts'
 
-/** Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory. */
-const ORDINARY: ReadonlySet<ReasonCode> = new Set([
-  'attributeOfAll',
-  'kernelMakesWhiteouts',
-  'kernelMountsIt',
-  'changesMounts',
-  'foreignContext',
-  'foreignMount',
-  'contextTold',
-  'fuseByMount',
-])
-
-/** Tells whether the caller did not get what it asked for, or only what the kernel gives it without us. */
-export const isRefusal = ({ verdict, errno, reason }: CallRecord): boolean =>
-  verdict === 'act' ? errno !== 0 : verdict !== 'gone' && !ORDINARY.has(reason)
-
 /** The name of the system call of a record, or its number. */
 export const callName = ({ arch, nr }: CallRecord): string => syscallName(arch, nr) ?? `${nr}`
 

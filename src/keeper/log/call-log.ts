@@ -1,6 +1,7 @@
 import type { CallRecord } from '../../calls/record.ts'
+import { isRefusal } from '../../calls/refusal.ts'
 import type { LogLevel } from '../../policy/config.ts'
-import { CallKinds, callName, describeKind, isRefusal } from './call-kinds.ts'
+import { CallKinds, callName, describeKind } from './call-kinds.ts'
 
 /** Shortest time between two log lines for calls of the same kind. */
 const QUIET_MS = 60_000

@@ -7,6 +7,8 @@ import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { KeeperFdTable } from './fd-store.ts'
 import { MounterFds } from './mounter-fds.ts'
+import { openCounts } from './open-counts.ts'
+import { openDirectoryMemory } from './open-directory.ts'
 import { openJournal } from './open-journal.ts'
 import { openRecords } from './open-records.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
@@ -20,6 +22,9 @@ export class EngineHandover {
   readonly ring: ArrayBuffer
   /** How many records of an earlier version were lost. */
   readonly lostRecords: number
+  /** The memories that readers may see, mapped. */
+  readonly counts: ArrayBuffer
+  readonly directory: { readonly fd: Fd; readonly memory: ArrayBuffer }
   readonly #state: PersistedState
   readonly #fds: KeeperFdTable
   readonly #mounters: MounterFds
@@ -30,7 +35,10 @@ export class EngineHandover {
     const { journal, memory, before } = openJournal(state, fault)
     const { records: recordsFd, ring, lost } = openRecords(state, records, before)
     const { persistent, isNew } = openPersistent(state)
-    this.memories = { journal, persistent, records: recordsFd }
+    const { counts, memory: countsMemory } = openCounts(state)
+    this.memories = { journal, persistent, records: recordsFd, counts }
+    this.counts = countsMemory
+    this.directory = openDirectoryMemory(state)
     this.memory = memory
     this.ring = ring
     this.lostRecords = lost
@@ -71,6 +79,8 @@ export class EngineHandover {
     this.memories.journal[Symbol.dispose]()
     this.memories.persistent[Symbol.dispose]()
     this.memories.records[Symbol.dispose]()
+    this.memories.counts[Symbol.dispose]()
+    this.directory.fd[Symbol.dispose]()
   }
 }
 

@@ -1,6 +1,13 @@
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
-import { endRecords, formatRecords, isRecords, recordsSize, unreadRecords } from '../../memories/record-layout.ts'
+import {
+  endRecords,
+  formatRecords,
+  isRecords,
+  recordsSize,
+  reviveRecords,
+  unreadRecords,
+} from '../../memories/record-layout.ts'
 import { freePlaces, moveRecords } from '../../memories/records.ts'
 import type { PersistedState } from './persisted-state.ts'
 
@@ -23,8 +30,10 @@ export function openRecords(state: PersistedState, size: number, journal?: Array
   const before = kept && map(kept)
   const isOurs = before !== undefined && isRecords(before)
   if (isOurs) freePlaces(before)
-  if (isOurs && before.byteLength === recordsSize(size))
+  if (isOurs && before.byteLength === recordsSize(size)) {
+    reviveRecords(before)
     return { records: new Fd(kept!.release()), ring: before, lost: 0 }
+  }
   const records = memfd('intercede-records', recordsSize(size))
   const ring = map(records)
   formatRecords(ring)

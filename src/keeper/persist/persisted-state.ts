@@ -67,10 +67,12 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
 /**
  * Stores what must outlive the keeper in the file descriptor store of the service manager, under these names:
  *
- *   oci, lxc          listening sockets
- *   oci.own, lxc.own  the same, if no service manager keeps them: their files are removed at the end
+ *   oci, lxc, feed    listening sockets
+ *   oci.own, ...      the same, if no service manager keeps them: their files are removed at the end
  *   j                 journal
  *   r                 ring of records
+ *   n                 counts
+ *   d                 directory
  *   m                 persistent memory
  *   vP.C              descriptor at place P of the persistent memory, of container C
  *   cN                container N (a file: handover, init, serial, settings)
@@ -128,6 +130,24 @@ export class PersistedState {
   keepRecords(records: Handle): void {
     this.#manager?.remove('r')
     this.#manager?.store('r', records)
+  }
+
+  get counts(): Fd | undefined {
+    return this.#memory('n')
+  }
+
+  keepCounts(counts: Handle): void {
+    this.#manager?.remove('n')
+    this.#manager?.store('n', counts)
+  }
+
+  get directory(): Fd | undefined {
+    return this.#memory('d')
+  }
+
+  keepDirectory(directory: Handle): void {
+    this.#manager?.remove('d')
+    this.#manager?.store('d', directory)
   }
 
   get persistent(): Fd | undefined {

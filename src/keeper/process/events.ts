@@ -71,6 +71,8 @@ export interface KeeperOptions {
   readonly socketPath: string
   /** Path of the socket on which LXC's monitors connect. */
   readonly lxcSocketPath?: string
+  /** Path of the socket on which readers connect; without it, nobody does. */
+  readonly feedSocketPath?: string
   /** True if a user runs intercede in a user namespace: only calls that take no capability on the host are served. */
   readonly forUser?: boolean
   /** The runtime of all containers; without it, the program that connects. */

@@ -1,0 +1,132 @@
+import type { CountPlaces } from '../../memories/count-places.ts'
+import type { DirectoryWriter } from '../../memories/directory-writer.ts'
+import type { CallCount } from '../../memories/read-counts.ts'
+import type { RuntimeCall } from '../../runtimes/exec.ts'
+import type { ContainerEntry } from '../containers/registry.ts'
+import type { KeeperEvent } from '../process/events.ts'
+import { aboutRegistered, aboutResumed } from './about-container.ts'
+
+/** The most kinds of calls that are kept of a container that has ended. */
+const KINDS_OF_ENDED = 32
+/** In characters: messages quote what runtimes and containers say. */
+const MESSAGE_LIMIT = 1000
+
+/** Writes what readers may know of containers and of the daemon: the directory, and whose the places of counts are. */
+export class Feed {
+  readonly #directory: DirectoryWriter
+  readonly #counts: CountPlaces
+  /** What the directory says of each container, by number. */
+  readonly #about = new Map<number, Record<string, unknown>>()
+  /** Containers whose registration was told and that have no place yet, by id. */
+  readonly #registered = new Map<string, Extract<KeeperEvent, { type: 'registered' }>>()
+  readonly #resumed = new Map<string, Extract<KeeperEvent, { type: 'resumed' }>>()
+
+  constructor(directory: DirectoryWriter, counts: CountPlaces) {
+    this.#directory = directory
+    this.#counts = counts
+  }
+
+  /** Notes an event before it is told to anybody else. */
+  note(event: KeeperEvent): void {
+    if (event.type === 'registered') this.#registered.set(event.handover.id, event)
+    else if (event.type === 'resumed') this.#resumed.set(event.id, event)
+    const told = happened(event)
+    if (told) this.#directory.add('events', { time: Date.now(), type: event.type, ...told })
+    if (event.type === 'refused')
+      this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
+  }
+
+  /** Says what is known of a container, when a listener of it was registered. */
+  admitted(entry: ContainerEntry, runtime: RuntimeCall | undefined): void {
+    const { id, index } = entry.container
+    const event = this.#registered.get(id)
+    this.#registered.delete(id)
+    if (event) {
+      this.#counts.take(entry.container)
+      this.#about.set(index, aboutRegistered(entry, event, runtime))
+    }
+    this.changed(entry)
+  }
+
+  /** Says what is known of the containers of the previous keeper; of all others it says nothing any more. */
+  resumed(entries: Iterable<ContainerEntry>, places: number): void {
+    const all = new Map([...entries].map((entry) => [entry.container.index, entry]))
+    for (let index = 0; index < places; index++) {
+      const entry = all.get(index)
+      if (entry) this.#resume(entry)
+      else this.#directory.clear(index)
+    }
+    this.#resumed.clear()
+  }
+
+  #resume(entry: ContainerEntry): void {
+    const { id, index, serial } = entry.container
+    const before = this.#directory.before(index)
+    const event = this.#resumed.get(id)
+    this.#counts.take(entry.container)
+    if (event) this.#about.set(index, aboutResumed(entry, event, before?.serial === serial ? before : {}))
+    this.changed(entry)
+  }
+
+  /** Says how many listeners a container has now. */
+  changed({ container: { index }, listeners }: ContainerEntry): void {
+    const about = this.#about.get(index)
+    if (about) this.#directory.container(index, { ...about, listeners })
+  }
+
+  /** Says that a container has ended, and what was counted for it. */
+  ended({ container: { index } }: ContainerEntry): void {
+    const about = this.#about.get(index)
+    const { calls } = this.#counts.read(index)
+    this.#about.delete(index)
+    this.#directory.container(index, undefined)
+    this.#directory.add('ended', { ...about, listeners: 0, ended: Date.now(), calls: brief(calls) })
+    this.#counts.leave(index)
+  }
+
+  /** To be called once a second. */
+  beat(engine: number | undefined): void {
+    this.#directory.beat(engine)
+  }
+
+  /** Frees what an engine that has ended was writing. */
+  engineEnded(): void {
+    this.#counts.free()
+  }
+
+  /** Says that no keeper goes on with these memories. */
+  end(): void {
+    this.#directory.end()
+  }
+}
+
+/** Returns the most frequent kinds of calls, without the distribution of their times. */
+const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>[] =>
+  [...calls]
+    .sort((one, other) => other.calls - one.calls)
+    .slice(0, KINDS_OF_ENDED)
+    .map(({ buckets: _, ...rest }) => rest)
+
+/** Returns what the ring of events has of an event; undefined for what readers see elsewhere. */
+function happened(event: KeeperEvent): object | undefined {
+  switch (event.type) {
+    case 'registered':
+      return { id: event.handover.id }
+    case 'resumed':
+    case 'ended':
+      return { id: event.id }
+    case 'refused':
+    case 'fault':
+      return { message: event.message.slice(0, MESSAGE_LIMIT) }
+    case 'engineEnded':
+      return { message: `the engine ${event.how}` }
+    case 'engineStarted':
+      return { pid: event.pid }
+    case 'program':
+      return { id: event.id, message: `${event.program} failed`.slice(0, MESSAGE_LIMIT) }
+    case 'recordsLost':
+      return { count: event.count }
+    default:
+      return undefined
+  }
+}

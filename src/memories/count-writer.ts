@@ -1,0 +1,157 @@
+import { type CallRecord, encodeRecord, RECORD_ARGS, verdictIndex } from '../calls/record.ts'
+import { isRefusal } from '../calls/refusal.ts'
+import { callKey } from './call-key.ts'
+import {
+  BOUNDS,
+  countsPlace,
+  HEAD_SIZE,
+  HEAD_WORD,
+  KIND_SIZE,
+  KIND_WORD,
+  KINDS,
+  REFUSAL_HEAD,
+  REFUSAL_SIZE,
+  REFUSAL_WORD,
+  REFUSALS,
+  REFUSALS_AT,
+} from './counts-layout.ts'
+
+/** Six registers of 64 bits, in words of 32. */
+const ARGS_WORDS = 12
+/** The first counters count what has none of its own: one for each verdict. */
+export const OTHERS = 4
+/** How many places of refusals are looked at for one of the same kind, or the oldest. */
+const PROBES = 8
+const TENTHS = 10
+const WORD = 2 ** 32
+
+const spread = (key: number): number => Math.imul(key, 0x9e37_79b1) >>> 16
+
+/**
+ * Counts calls by container and kind, and keeps the last refusal of each kind, so that no flood of other calls erases
+ * it. Nothing is counted for a container whose place another container has by now.
+ *
+ * Invariant: counters only grow, by atomic adds; a key is set once, by an atomic exchange. A refusal is written by the
+ * thread that has set its `writer`; another thread that comes meanwhile leaves its own out.
+ * Preconditions: any number of threads may count at once; none waits for another.
+ */
+export class CountWriter {
+  readonly #words: Int32Array
+  readonly #view: DataView
+
+  constructor(memory: ArrayBuffer) {
+    this.#words = new Int32Array(memory)
+    this.#view = new DataView(memory)
+  }
+
+  /** @param registers as for `RecordWriter.write`, as is `from` */
+  count(record: CallRecord, registers: Int32Array, from: number): void {
+    const place = countsPlace(record.container)
+    const words = this.#words
+    if (record.serial === 0 || Atomics.load(words, (place >> 2) + HEAD_WORD.serial) !== record.serial) return
+    const key = callKey(record)
+    this.#add(this.#counter(place, key, record), record.microseconds)
+    if (isRefusal(record)) this.#keep(place, key, record, registers, from)
+  }
+
+  /** Finds the counter of a kind, or takes a free one. @returns its first word */
+  #counter(place: number, key: number, { verdict }: CallRecord): number {
+    const words = this.#words
+    const first = (place + HEAD_SIZE) >> 2
+    let index = spread(key) % (KINDS - OTHERS)
+    for (let probe = OTHERS; probe < KINDS; probe++) {
+      const at = first + ((OTHERS + index) * KIND_SIZE) / 4
+      const there = words[at] || Atomics.compareExchange(words, at + KIND_WORD.key, 0, key)
+      if (there === 0 || there === key) return at
+      index = (index + 1) % (KINDS - OTHERS)
+    }
+    return first + (verdictIndex.get(verdict)! * KIND_SIZE) / 4
+  }
+
+  #add(counter: number, microseconds: number): void {
+    let bucket = 0
+    while (bucket < BOUNDS.length && microseconds > BOUNDS[bucket]!) bucket++
+    this.#add64(counter + KIND_WORD.buckets + 2 * bucket, 1)
+    this.#add64(counter + KIND_WORD.sum, Math.round(microseconds * TENTHS))
+  }
+
+  /** Adds to a number of 64 bits; a reader may see it without the carry for an instant, and reads again. */
+  #add64(at: number, number: number): void {
+    const low = number % WORD
+    const before = Atomics.add(this.#words, at, low | 0) >>> 0
+    const carry = Math.floor(number / WORD) + (before + low >= WORD ? 1 : 0)
+    if (carry > 0) Atomics.add(this.#words, at + 1, carry)
+  }
+
+  #keep(place: number, key: number, record: CallRecord, registers: Int32Array, from: number): void {
+    const at = this.#refusal(place, key, record)
+    const words = this.#words
+    const first = at >> 2
+    if (Atomics.compareExchange(words, first + REFUSAL_WORD.writer, 0, 1) !== 0) return
+    Atomics.add(words, first + REFUSAL_WORD.version, 1)
+    if (!this.#isOf(first, key, record)) this.#begin(place, first, key, record)
+    this.#add64(first + REFUSAL_WORD.count, 1)
+    encodeRecord(this.#view, at + REFUSAL_HEAD, record)
+    const args = (at + REFUSAL_HEAD + RECORD_ARGS) >> 2
+    for (let word = 0; word < ARGS_WORDS; word++) words[args + word] = registers[from + word]!
+    Atomics.add(words, first + REFUSAL_WORD.version, 1)
+    Atomics.store(words, first + REFUSAL_WORD.writer, 0)
+  }
+
+  #isOf(first: number, key: number, { a, b }: CallRecord): boolean {
+    const words = this.#words
+    return (
+      words[first + REFUSAL_WORD.key] === key &&
+      words[first + REFUSAL_WORD.a] === (a | 0) &&
+      words[first + REFUSAL_WORD.b] === (b | 0)
+    )
+  }
+
+  #begin(place: number, first: number, key: number, { a, b }: CallRecord): void {
+    const words = this.#words
+    if (words[first + REFUSAL_WORD.key] === 0) Atomics.add(words, (place >> 2) + HEAD_WORD.refusals, 1)
+    words[first + REFUSAL_WORD.key] = key
+    words[first + REFUSAL_WORD.a] = a
+    words[first + REFUSAL_WORD.b] = b
+    words[first + REFUSAL_WORD.count] = 0
+    words[first + REFUSAL_WORD.count + 1] = 0
+  }
+
+  /** Finds the place for a refusal: that of its kind, a free one, or the oldest of some. @returns its offset */
+  #refusal(place: number, key: number, record: CallRecord): number {
+    const words = this.#words
+    const start = spread(key ^ Math.imul(record.a, 31) ^ Math.imul(record.b, 17))
+    let oldest = 0
+    let oldestTime = Number.POSITIVE_INFINITY
+    for (let probe = 0; probe < PROBES; probe++) {
+      const at = place + REFUSALS_AT + ((start + probe) % REFUSALS) * REFUSAL_SIZE
+      if (words[(at >> 2) + REFUSAL_WORD.key] === 0 || this.#isOf(at >> 2, key, record)) return at
+      const time = this.#view.getFloat64(at + REFUSAL_HEAD + 48, true)
+      if (time < oldestTime) {
+        oldest = at
+        oldestTime = time
+      }
+    }
+    return oldest
+  }
+}
+
+/** Frees the refusals in which writers died with their engine; what they had begun is dropped. No thread writes now. */
+export function freeRefusals(memory: ArrayBuffer, containers: Iterable<number>): void {
+  const words = new Int32Array(memory)
+  for (const container of containers) {
+    const place = countsPlace(container)
+    // Where there are none, the pages need not be there either.
+    if (words[(place >> 2) + HEAD_WORD.refusals] === 0) continue
+    for (let index = 0; index < REFUSALS; index++) freeRefusal(words, (place + REFUSALS_AT + index * REFUSAL_SIZE) >> 2)
+  }
+}
+
+function freeRefusal(words: Int32Array, first: number): void {
+  if (words[first + REFUSAL_WORD.writer] === 0) return
+  if ((words[first + REFUSAL_WORD.version]! & 1) === 1) {
+    words[first + REFUSAL_WORD.key] = 0
+    words[first + REFUSAL_WORD.version]!++
+  }
+  words[first + REFUSAL_WORD.writer] = 0
+}

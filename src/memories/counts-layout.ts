@@ -1,0 +1,63 @@
+import { RECORD_SIZE } from '../calls/record.ts'
+import { struct } from '../shared/struct.ts'
+
+/**
+ * The memory of counts: a header, and a place for each container, by its number. A place has a head, counters for up to
+ * KINDS kinds of calls, and the last call of each of up to REFUSALS kinds of refusals.
+ *
+ * A counter: 0 s32 key (0 is a free one) | 4 - | 8 u64 sum of durations, in tenths of microseconds | 16 u64[BUCKETS].
+ * A refusal: 0 s32 writer: 1 while a thread writes | 4 s32 key | 8 u32 a | 12 u32 b | 16 u64 count | 24 s32 version,
+ * odd while it is written | 64 a record.
+ */
+export const COUNTS_LAYOUT = 1
+export const COUNTS_HEADER = 4096
+export const [COUNTS_WORD] = struct({ layout: 1, placeSize: 1, places: 1 })
+
+export const KINDS = 64
+export const REFUSALS = 64
+
+/** Upper bounds of the buckets of durations, in microseconds; the last bucket has no bound. */
+export const BOUNDS: readonly number[] = [
+  ...[5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000],
+  ...[100_000, 200_000, 500_000, 1e6, 2e6, 5e6, 1e7, 2e7],
+]
+const BUCKETS = BOUNDS.length + 1
+
+/** The head of a place, in words. */
+export const [HEAD_WORD] = struct({ serial: 1, refusals: 1, inFlight: 1, rest: 61 })
+export const HEAD_SIZE = 256
+/** The members of a counter and of a refusal, in words. */
+export const [KIND_WORD, KIND_WORDS] = struct({ key: 1, rest: 1, sum: 2, buckets: 2 * BUCKETS, spare: 16 })
+export const KIND_SIZE = 4 * KIND_WORDS
+export const [REFUSAL_WORD] = struct({ writer: 1, key: 1, a: 1, b: 1, count: 2, version: 1, spare: 9 })
+export const REFUSAL_HEAD = 64
+export const REFUSAL_SIZE = REFUSAL_HEAD + RECORD_SIZE
+export const REFUSALS_AT = HEAD_SIZE + KINDS * KIND_SIZE
+const PAGE = 4096
+/** A place takes whole pages, so that they can be given back at the end of its container. */
+export const COUNTS_PLACE = Math.ceil((REFUSALS_AT + REFUSALS * REFUSAL_SIZE) / PAGE) * PAGE
+
+export const countsSize = (places: number): number => COUNTS_HEADER + places * COUNTS_PLACE
+export const countsPlace = (container: number): number => COUNTS_HEADER + container * COUNTS_PLACE
+
+export function formatCounts(memory: ArrayBuffer): void {
+  const words = new Int32Array(memory, 0, COUNTS_HEADER / 4)
+  words[COUNTS_WORD.layout] = COUNTS_LAYOUT
+  words[COUNTS_WORD.placeSize] = COUNTS_PLACE
+  words[COUNTS_WORD.places] = (memory.byteLength - COUNTS_HEADER) / COUNTS_PLACE
+}
+
+export function isCounts(memory: ArrayBuffer): boolean {
+  if (memory.byteLength < COUNTS_HEADER) return false
+  const words = new Int32Array(memory, 0, COUNTS_HEADER / 4)
+  const isOurs = words[COUNTS_WORD.layout] === COUNTS_LAYOUT && words[COUNTS_WORD.placeSize] === COUNTS_PLACE
+  return isOurs && memory.byteLength === countsSize(words[COUNTS_WORD.places]!)
+}
+
+/** Says how many calls of a container are in flight. To be called by the engine's main thread, once a second. */
+export function setInFlight(memory: ArrayBuffer, container: number, calls: number): void {
+  const words = new Int32Array(memory)
+  const word = (countsPlace(container) >> 2) + HEAD_WORD.inFlight
+  // A page that nobody has written to shall not be taken for a zero.
+  if (Atomics.load(words, word) !== calls) Atomics.store(words, word, calls)
+}

@@ -1,0 +1,46 @@
+import { struct } from '../shared/struct.ts'
+
+/** A part of the directory: places of one size, each of which holds a text of JSON. */
+export interface Section {
+  readonly at: number
+  readonly places: number
+  readonly size: number
+  /** The word of the header that says how many places were ever used. */
+  readonly used: number
+}
+
+export const DIRECTORY_LAYOUT = 1
+const HEADER = 4096
+export const [DIRECTORY_WORD] = struct({
+  ...{ layout: 1, size: 1, keeper: 1, engine: 1 },
+  /** Raised once a second while the keeper runs. */
+  beat: 1,
+  /** 1 once the daemon has ended for good. */
+  ended: 1,
+  ...{ usedContainers: 1, usedEnded: 1, usedRefused: 1, usedEvents: 1 },
+})
+
+const KIB = 1024
+const containers = { at: HEADER, places: 1024, size: 16 * KIB, used: DIRECTORY_WORD.usedContainers }
+const endOf = ({ at, places, size }: Omit<Section, 'used'>): number => at + places * size
+const ended = { at: endOf(containers), places: 256, size: 16 * KIB, used: DIRECTORY_WORD.usedEnded }
+const refused = { at: endOf(ended), places: 64, size: 2 * KIB, used: DIRECTORY_WORD.usedRefused }
+const events = { at: endOf(refused), places: 256, size: 2 * KIB, used: DIRECTORY_WORD.usedEvents }
+
+/** Containers lie by number; the other sections are rings of those that ended, were refused, or happened last. */
+export const sections = { containers, ended, refused, events } as const satisfies Readonly<Record<string, Section>>
+export const DIRECTORY_SIZE = endOf(events)
+/** A place begins with its version, odd while it is written, and the length of its text in bytes. */
+export const PLACE_HEAD = 8
+
+export function formatDirectory(memory: ArrayBuffer): void {
+  const words = new Int32Array(memory, 0, HEADER / 4)
+  words[DIRECTORY_WORD.layout] = DIRECTORY_LAYOUT
+  words[DIRECTORY_WORD.size] = DIRECTORY_SIZE
+}
+
+export function isDirectory(memory: ArrayBuffer): boolean {
+  if (memory.byteLength !== DIRECTORY_SIZE) return false
+  const words = new Int32Array(memory, 0, HEADER / 4)
+  return words[DIRECTORY_WORD.layout] === DIRECTORY_LAYOUT && words[DIRECTORY_WORD.size] === DIRECTORY_SIZE
+}

@@ -1,0 +1,20 @@
+import { COUNTS_LAYOUT } from './counts-layout.ts'
+import { DIRECTORY_LAYOUT } from './directory-layout.ts'
+import { RECORDS_LAYOUT } from './record-layout.ts'
+
+/** The numbers of the layouts of the three memories, in the order of their descriptors. */
+const LAYOUTS = [RECORDS_LAYOUT, COUNTS_LAYOUT, DIRECTORY_LAYOUT] as const
+const MAGIC = 'intercede-feed'
+
+/** What the daemon says with the descriptors: a word, and a number for each. */
+export const feedAnswer = (): Uint8Array => Buffer.from(`${MAGIC} ${LAYOUTS.join(' ')}\n`)
+
+/** @throws {Error} if we cannot read what the daemon has sent */
+export function requireLayouts(answer: string): void {
+  const [magic, ...numbers] = answer.trim().split(' ')
+  if (magic !== MAGIC) throw new Error('Cannot read the feed: no intercede answers at this socket; name another path')
+  if (numbers.join(' ') !== LAYOUTS.join(' '))
+    throw new Error(
+      `Cannot read the feed: the daemon is of another version (layouts ${numbers.join('.')}, not ${LAYOUTS.join('.')}); use its own intercede`,
+    )
+}

@@ -42,6 +42,8 @@ interface Waiting {
   /** Writes a note to the journal, where the next engine finds it. */
   readonly notes: (what: bigint) => void
   readonly noted: bigint
+  /** Takes the texts that are copied. */
+  readonly texts: { note(at: bigint, text: Uint8Array | string): void }
 }
 
 const BYTES_MAX = 65536
@@ -64,10 +66,16 @@ export class NotifiedCaller implements CallerContract, Disposable {
   readonly #callerTask: CallerTask
   readonly #paths: PathResolver
   readonly #notes: (what: bigint) => void
+  readonly #texts: Waiting['texts']
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  constructor(context: ThreadContext, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
+  constructor(
+    context: ThreadContext,
+    container: Container,
+    { tid, bits }: Thread,
+    { waits, notes, noted, texts }: Waiting,
+  ) {
     this.#context = context
     this.#container = container
     this.tid = tid
@@ -75,6 +83,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
     this.#callerTask = new CallerTask(context, tid, waits)
     this.#paths = new PathResolver(context, container, this.#callerTask)
     this.#notes = notes
+    this.#texts = texts
     this.noted = noted
     context.identity.begin(phases.looking)
   }
@@ -119,6 +128,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
     const end = memory.bytes.indexOf(0)
     if (end < 0 || end >= length) throw new ContinueError('unreadable')
     if (end === 0) throw new ContinueError('pathNotResolved')
+    this.#texts.note(at, memory.bytes.subarray(0, end))
     return copyPath(memory.bytes, end + 1, pathBuffers.path)
   }
 
@@ -132,7 +142,9 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   string(at: bigint, limit?: number): string | undefined {
     if (at === 0n) return undefined
-    return orContinue('unreadable', () => readString(this.#context.memory, this.tid, at, limit))
+    const text = orContinue('unreadable', () => readString(this.#context.memory, this.tid, at, limit))
+    this.#texts.note(at, text)
+    return text
   }
 
   options(at: bigint): string | undefined {

@@ -5,9 +5,10 @@ import { type Reason, type ReasonCode, reasonCodes } from './reason.ts'
  * The outcome of one call, as the engine's threads write it into a ring in shared memory.
  *
  *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 u32 serial | 12 s32 nr | 16 u32 arch | 20 u32 tid |
- *   24 u16 errno | 26 u8 verdict | 27 u8 - | 28 u16 reason | 30 u16 length of text | 32 u32 a | 36 u32 b |
- *   40 f32 microseconds | 44 s32 writer: 1 while a thread writes here | 48 f64 time (milliseconds since 1970) |
- *   56 u32[2] - | 64 u64[6] registers | 112 u8[16] - | 128 u8[128] text
+ *   24 u16 errno | 26 u8 verdict | 27 u8 1 if there are registers | 28 u16 reason | 30 u16 length of texts |
+ *   32 u32 a | 36 u32 b | 40 f32 microseconds | 44 s32 writer: 1 while a thread writes here |
+ *   48 f64 time (milliseconds since 1970) | 56 u32[2] - | 64 u64[6] registers | 112 u8[16] - |
+ *   128 u8[128] texts (record-texts.ts)
  */
 export const RECORD_SIZE = 256
 /** The offset of `writer`. */
@@ -15,6 +16,11 @@ export const RECORD_WRITER = 44
 /** The offset of the registers; the numbers that say what was done lie before them. */
 export const RECORD_ARGS = 64
 export const RECORD_FIXED = RECORD_ARGS
+/** Six registers of 64 bits, in words of 32. */
+const ARGS_WORDS = 12
+const HAS_ARGS = 27
+const TEXTS_LENGTH = 30
+export const RECORD_TEXTS = 128
 
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]
@@ -54,7 +60,7 @@ export const kindOf = ({ arch, nr, verdict, errno, reason, a, b }: CallRecord): 
   ...[reasonIndex.get(reason)!, a, b],
 ]
 
-/** Encodes the numbers of a record. The ring itself writes sequence, writer and registers. */
+/** Encodes the numbers of a record. The ring itself writes sequence and writer. */
 export function encodeRecord(view: DataView, at: number, record: CallRecord): void {
   view.setUint32(at + 4, record.container, true)
   view.setUint32(at + 8, record.serial, true)
@@ -63,8 +69,9 @@ export function encodeRecord(view: DataView, at: number, record: CallRecord): vo
   view.setUint32(at + 20, record.tid, true)
   view.setUint16(at + 24, record.errno, true)
   view.setUint8(at + 26, verdictIndex.get(record.verdict)!)
+  view.setUint8(at + HAS_ARGS, 0)
   view.setUint16(at + 28, reasonIndex.get(record.reason)!, true)
-  view.setUint16(at + 30, 0, true)
+  view.setUint16(at + TEXTS_LENGTH, 0, true)
   view.setUint32(at + 32, record.a, true)
   view.setUint32(at + 36, record.b, true)
   view.setFloat32(at + 40, record.microseconds, true)
@@ -87,4 +94,37 @@ export function decodeRecord(view: DataView, at: number): CallRecord {
     microseconds: view.getFloat32(at + 40, true),
     time: view.getFloat64(at + 48, true),
   }
+}
+
+/** What a call was made with, in memory: its registers, and texts that were copied. */
+export interface RecordedArguments {
+  /** The memory with the registers, and the index of their first word; undefined if they are not to be recorded. */
+  registers: Int32Array | undefined
+  from: number
+  readonly texts: { readonly bytes: Uint8Array; readonly length: number }
+}
+
+/** Adds the arguments to a record that was encoded before. @param words the memory of `view` */
+export function encodeArguments(view: DataView, words: Int32Array, at: number, args: RecordedArguments): void {
+  const { registers, from, texts } = args
+  if (registers) {
+    view.setUint8(at + HAS_ARGS, 1)
+    const first = (at + RECORD_ARGS) >> 2
+    for (let word = 0; word < ARGS_WORDS; word++) words[first + word] = registers[from + word]!
+  }
+  if (texts.length === 0) return
+  view.setUint16(at + TEXTS_LENGTH, texts.length, true)
+  for (let byte = 0; byte < texts.length; byte++) view.setUint8(at + RECORD_TEXTS + byte, texts.bytes[byte]!)
+}
+
+/** Returns the registers of a record; undefined if they were not recorded. */
+export const registersOf = (view: DataView, at: number): readonly bigint[] | undefined =>
+  view.getUint8(at + HAS_ARGS) === 0
+    ? undefined
+    : Array.from({ length: 6 }, (_, index) => view.getBigUint64(at + RECORD_ARGS + 8 * index, true))
+
+/** Returns the texts of a record, as `decodeTexts` takes them. */
+export const textsIn = (view: DataView, at: number): Uint8Array => {
+  const length = Math.min(view.getUint16(at + TEXTS_LENGTH, true), RECORD_SIZE - RECORD_TEXTS)
+  return new Uint8Array(view.buffer, view.byteOffset + at + RECORD_TEXTS, length).slice()
 }

@@ -125,7 +125,7 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
 type PoolOptions = ConstructorParameters<typeof Pool>[0]
 
 /** Opens what all serving threads share, beside what the pool makes. */
-const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer'>): PoolOptions['data'] => ({
+const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer' | 'arguments'>): PoolOptions['data'] => ({
   ...limits,
   build,
   journal: JOURNAL_FD,

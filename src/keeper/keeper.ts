@@ -201,7 +201,10 @@ export class Keeper {
       reactor: this.#reactor,
       memories: this.#handover.memories,
       beat: new Heartbeat(memory),
-      engine: { threads: this.#options.threads ?? THREADS, calls, callsPerContainer },
+      engine: {
+        ...{ threads: this.#options.threads ?? THREADS, calls, callsPerContainer },
+        arguments: this.#options.arguments ?? 'all',
+      },
       pause: this.#options.restartPause,
       handOn: (tell) => this.#handover.handOn(tell),
       inventory: (tell) => this.#inventory(tell),

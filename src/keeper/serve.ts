@@ -88,6 +88,7 @@ class Service {
       await Keeper.start({
         ...this.#sockets,
         limits: this.#config.limits,
+        arguments: this.#config.log.arguments,
         manager: this.#manager,
         successor: { follow: () => this.#reexec?.follow(), look: () => this.#look() },
         resolve: (handover) => resolved(this.#config, handover),

@@ -1,4 +1,10 @@
-import { type CallRecord, encodeRecord, RECORD_ARGS, verdictIndex } from '../calls/record.ts'
+import {
+  type CallRecord,
+  encodeArguments,
+  encodeRecord,
+  type RecordedArguments,
+  verdictIndex,
+} from '../calls/record.ts'
 import { isRefusal } from '../calls/refusal.ts'
 import { callKey } from './call-key.ts'
 import {
@@ -16,8 +22,6 @@ import {
   REFUSALS_AT,
 } from './counts-layout.ts'
 
-/** Six registers of 64 bits, in words of 32. */
-const ARGS_WORDS = 12
 /** The first counters count what has none of its own: one for each verdict. */
 export const OTHERS = 4
 /** How many places of refusals are looked at for one of the same kind, or the oldest. */
@@ -44,14 +48,13 @@ export class CountWriter {
     this.#view = new DataView(memory)
   }
 
-  /** @param registers as for `RecordWriter.write`, as is `from` */
-  count(record: CallRecord, registers: Int32Array, from: number): void {
+  count(record: CallRecord, args: RecordedArguments): void {
     const place = countsPlace(record.container)
     const words = this.#words
     if (record.serial === 0 || Atomics.load(words, (place >> 2) + HEAD_WORD.serial) !== record.serial) return
     const key = callKey(record)
     this.#add(this.#counter(place, key, record), record.microseconds)
-    if (isRefusal(record)) this.#keep(place, key, record, registers, from)
+    if (isRefusal(record)) this.#keep(place, key, record, args)
   }
 
   /** Finds the counter of a kind, or takes a free one. @returns its first word */
@@ -83,7 +86,7 @@ export class CountWriter {
     if (carry > 0) Atomics.add(this.#words, at + 1, carry)
   }
 
-  #keep(place: number, key: number, record: CallRecord, registers: Int32Array, from: number): void {
+  #keep(place: number, key: number, record: CallRecord, args: RecordedArguments): void {
     const at = this.#refusal(place, key, record)
     const words = this.#words
     const first = at >> 2
@@ -92,8 +95,7 @@ export class CountWriter {
     if (!this.#isOf(first, key, record)) this.#begin(place, first, key, record)
     this.#add64(first + REFUSAL_WORD.count, 1)
     encodeRecord(this.#view, at + REFUSAL_HEAD, record)
-    const args = (at + REFUSAL_HEAD + RECORD_ARGS) >> 2
-    for (let word = 0; word < ARGS_WORDS; word++) words[args + word] = registers[from + word]!
+    encodeArguments(this.#view, words, at + REFUSAL_HEAD, args)
     Atomics.add(words, first + REFUSAL_WORD.version, 1)
     Atomics.store(words, first + REFUSAL_WORD.writer, 0)
   }

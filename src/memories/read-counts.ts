@@ -1,4 +1,4 @@
-import { type CallRecord, decodeRecord, verdicts } from '../calls/record.ts'
+import { type CallRecord, decodeRecord, registersOf, textsIn, verdicts } from '../calls/record.ts'
 import { type CallKind, decodeCallKey } from './call-key.ts'
 import { OTHERS } from './count-writer.ts'
 import {
@@ -28,8 +28,9 @@ export interface CallCount extends CallKind {
 export interface RefusalCount {
   readonly count: number
   readonly record: CallRecord
-  /** The registers of the call. */
-  readonly args: readonly bigint[]
+  /** The registers of the call; undefined if they are not recorded. */
+  readonly args: readonly bigint[] | undefined
+  readonly texts: Uint8Array
 }
 
 export interface ContainerCounts {
@@ -86,8 +87,5 @@ const refusalCount = (place: DataView, at: number): RefusalCount => ({
   count: number64(place, at + 4 * REFUSAL_WORD.count),
   record: decodeRecord(place, at + REFUSAL_HEAD),
   args: registersOf(place, at + REFUSAL_HEAD),
+  texts: textsIn(place, at + REFUSAL_HEAD),
 })
-
-/** Returns the registers in a record. */
-export const registersOf = (view: DataView, record: number): readonly bigint[] =>
-  Array.from({ length: 6 }, (_, index) => view.getBigUint64(record + 64 + 8 * index, true))

@@ -1,16 +1,15 @@
 import {
   type CallRecord,
   decodeRecord,
+  encodeArguments,
   encodeRecord,
-  RECORD_ARGS,
   RECORD_FIXED,
   RECORD_SIZE,
   RECORD_WRITER,
+  type RecordedArguments,
 } from '../calls/record.ts'
 import { copyNumbers, countHalfTurn, HEAD, RECORDS_HEADER, recordsBegun, TAIL } from './record-layout.ts'
 
-/** Six registers of 64 bits, in words of 32. */
-const ARGS_WORDS = 12
 const HALF_TURN_MASK = 0x7fff_ffff
 
 /**
@@ -98,27 +97,19 @@ export class RecordWriter {
     this.#halfFull = halfFull
   }
 
-  /**
-   * @param registers the memory in which the call's registers are
-   * @param from the index of the first word of the registers there
-   */
-  write(record: CallRecord, registers?: Int32Array, from = 0): void {
+  write(record: CallRecord, args?: RecordedArguments): void {
     const sequence = Atomics.add(this.#words, HEAD, 1)
     if ((sequence & HALF_TURN_MASK) === 0) countHalfTurn(this.#words, sequence)
     const at = this.#ring.at(sequence)
     if (this.#ring.enter(at)) {
       if (!this.#ring.isOvertaken(sequence)) {
         encodeRecord(this.#view, at, record)
-        if (registers) this.#copyRegisters(registers, from, (at + RECORD_ARGS) >> 2)
+        if (args) encodeArguments(this.#view, this.#words, at, args)
         Atomics.store(this.#words, at >> 2, (sequence + 1) | 0)
       }
       this.#ring.leave(at)
     }
     if (((sequence - Atomics.load(this.#words, TAIL)) | 0) === this.#ring.size / 2) this.#halfFull()
-  }
-
-  #copyRegisters(from: Int32Array, first: number, to: number): void {
-    for (let word = 0; word < ARGS_WORDS; word++) this.#words[to + word] = from[first + word]!
   }
 }
 

@@ -15,7 +15,7 @@ export interface Config {
   readonly profiles: ReadonlyMap<string, readonly KeyValueLine[]>
   /** The profiles that a container's annotations may choose, and the keys that they may raise (short names). */
   readonly annotations: { readonly profiles: ReadonlySet<string>; readonly raise: ReadonlySet<string> }
-  readonly log: { readonly level: LogLevel }
+  readonly log: { readonly level: LogLevel; readonly arguments: ArgumentMode }
   readonly limits: Partial<Limits>
   /** Whether the service becomes the program that its files are as soon as they are replaced, or on SIGHUP only. */
   readonly reload: ReloadMode
@@ -23,6 +23,10 @@ export interface Config {
 
 export const logLevels = ['debug', 'info', 'notice', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
+
+/** How much of the arguments of calls is recorded: nothing, numbers and names of the kernel, or paths too. */
+export const argumentModes = ['none', 'names', 'all'] as const
+export type ArgumentMode = (typeof argumentModes)[number]
 
 const reloadModes = ['auto', 'manual'] as const
 export type ReloadMode = (typeof reloadModes)[number]
@@ -46,6 +50,7 @@ const value = v.union([scalar, v.array(scalar), v.record(v.string(), scalar)], '
 const keyMap = mapOf(v.record(v.string(), value), 'a map of keys')
 const names = v.optional(v.array(v.string('a text'), 'a list'), [])
 const level = v.optional(v.picklist(logLevels, logLevels.join(', ')), 'info')
+const recorded = v.optional(v.picklist(argumentModes, argumentModes.join(', ')), 'all')
 const bounded = ({ from, to }: { readonly from: number; readonly to: number }) =>
   v.pipe(
     v.number(`a whole number from ${from}`),
@@ -67,7 +72,7 @@ const shape = {
   default: v.nullish(keyMap, {}),
   profiles: v.nullish(mapOf(v.record(v.string(), keyMap), 'a map of profiles'), {}),
   annotations: v.nullish(mapOf(v.strictObject({ profiles: names, raise: names }), 'a map of profiles and raise'), {}),
-  log: v.nullish(mapOf(v.strictObject({ level }), 'a map of level'), {}),
+  log: v.nullish(mapOf(v.strictObject({ level, arguments: recorded }), 'a map of level and arguments'), {}),
   limits: v.nullish(mapOf(limits, `a map of ${Object.keys(LIMITS).join(', ')}`), {}),
   reload: v.nullish(v.picklist(reloadModes, reloadModes.join(' or ')), 'auto'),
 }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Handle } from '../../kernel/handle.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 
 /** Descriptors that the engine process inherits. */
@@ -15,6 +16,8 @@ export interface EngineOptions {
   /** How many calls of all containers may be in flight: see `Limits`. */
   readonly calls: number
   readonly callsPerContainer: number
+  /** How much of the arguments of calls is recorded. */
+  readonly arguments: ArgumentMode
 }
 
 /** The memfds which the keeper shares with all its engines. */

@@ -6,8 +6,10 @@ import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
 import type { ThreadContext } from '../../caller/thread-context.ts'
 import type { Act, RecoveryTrace } from '../../calls/act.ts'
+import { allTexts } from '../../calls/arguments.ts'
 import { type Reason, type ReasonCode, why } from '../../calls/reason.ts'
-import type { CallRecord } from '../../calls/record.ts'
+import type { CallRecord, RecordedArguments } from '../../calls/record.ts'
+import { RecordTexts } from '../../calls/record-texts.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
 import type { Syscall } from '../../calls/syscall.ts'
 import { continueWith, type Verdict } from '../../calls/verdict.ts'
@@ -15,6 +17,7 @@ import { now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { CountWriter } from '../../memories/count-writer.ts'
 import type { RecordWriter } from '../../memories/records.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import { keyNames } from '../../policy/key-names.ts'
 import { keyThatIsOff } from '../../policy/serves.ts'
 import type { Slots } from '../journal/slots.ts'
@@ -48,7 +51,11 @@ export interface Call {
 interface Written {
   readonly records: RecordWriter
   readonly counts: CountWriter
+  /** How much of the arguments is written. */
+  readonly mode: ArgumentMode
 }
+
+const NO_TEXTS: readonly number[] = []
 
 /** How many different faults one thread reports at most. */
 const FAULTS_LIMIT = 64
@@ -69,6 +76,10 @@ export class Server {
   readonly #slots: Slots
   readonly #records: RecordWriter
   readonly #counts: CountWriter
+  readonly #allTexts: ReadonlyMap<string, readonly number[]>
+  /** What the call that is served was made with. */
+  readonly #texts = new RecordTexts()
+  readonly #args: RecordedArguments
   readonly #answer: Answer
   readonly #fdAnswer: FdAnswer
   readonly #registers: SlotRegisters
@@ -83,7 +94,7 @@ export class Server {
   constructor(
     context: ThreadContext,
     slots: Slots,
-    { records, counts }: Written,
+    { records, counts, mode }: Written,
     replays: Replays,
     onFault: (message: string) => void,
   ) {
@@ -93,6 +104,8 @@ export class Server {
     this.#slots = slots
     this.#records = records
     this.#counts = counts
+    this.#allTexts = allTexts(mode)
+    this.#args = { registers: mode === 'none' ? undefined : slots.words, from: 0, texts: this.#texts }
     this.#answer = new Answer(slots.view)
     this.#fdAnswer = new FdAnswer(this.#answer, slots)
     this.#registers = new SlotRegisters(slots.view)
@@ -225,7 +238,13 @@ export class Server {
     const notes = (note: bigint): void => this.#slots.view.setBigUint64(slot + SLOT.note, note, true)
     const waits = (): boolean => this.#answer.waits(listenerFd, slot)
     const again = left === STATE.acting ? this.#trace(slot) : undefined
-    const caller = new NotifiedCaller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
+    this.#texts.begin(this.#allTexts.get(handler.name) ?? NO_TEXTS, this.#registers)
+    const caller = new NotifiedCaller(this.#context, container, thread, {
+      waits,
+      notes,
+      noted: again?.note ?? 0n,
+      texts: this.#texts,
+    })
     // The try block does the work of `using`, whose compiled code costs a microsecond more.
     try {
       const verdict = judge(handler, this.#registers, caller, container.policy)
@@ -294,7 +313,7 @@ export class Server {
     { code, a, b }: Reason,
     delivered: boolean,
   ): void {
-    const { view, words } = this.#slots
+    const { view } = this.#slots
     const record: CallRecord = {
       container: container.index,
       serial: container.serial,
@@ -309,8 +328,9 @@ export class Server {
       microseconds: (now() - start) * 1000,
       time: Date.now(),
     }
-    const args = (slot + NOTIF.args) >> 2
-    this.#records.write(record, words, args)
-    this.#counts.count(record, words, args)
+    this.#args.from = (slot + NOTIF.args) >> 2
+    this.#records.write(record, this.#args)
+    this.#counts.count(record, this.#args)
+    this.#texts.end()
   }
 }

@@ -2,6 +2,7 @@ import type { Dev, Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import type { ExecRequest } from '../execs/exec-job.ts'
 import type { GroupsToJoin } from '../facts/probe-device-rules.ts'
 
@@ -15,6 +16,8 @@ export interface ThreadData {
   readonly records: number
   /** The memory of `CountWriter`. */
   readonly counts: number
+  /** How much of the arguments of calls is recorded. */
+  readonly arguments: ArgumentMode
   /** The memory of `PersistentState`. */
   readonly persistent: number
   /** The socket to the keeper. */

@@ -79,7 +79,7 @@ class EngineThread {
     const replays = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
     const onFault = (message: string): void => this.#post({ type: 'fault', message })
     this.#lane = this.#state.lanes.own(context.identity, onFault)
-    this.#server = new Server(context, this.#slots, { records, counts }, replays, onFault)
+    this.#server = new Server(context, this.#slots, { records, counts, mode: data.arguments }, replays, onFault)
     this.#lxc = new LxcProxyReceiver(this.#state.proxies, (why) =>
       this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )

@@ -1,6 +1,7 @@
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { CallRecord } from '../../calls/record.ts'
 import type { ProgramEnd } from '../../engine/protocol/messages.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import type { Policy } from '../../policy/policy.ts'
 import type { Settings } from '../../policy/settings.ts'
@@ -80,6 +81,8 @@ export interface KeeperOptions {
   readonly limits?: Partial<Limits>
   /** How many threads of the engine must be ready before it counts as started; more are started when calls wait. */
   readonly threads?: number
+  /** How much of the arguments of calls readers may see; all of it, if it is left out. */
+  readonly arguments?: ArgumentMode
   /** First pause in milliseconds when engines fail all the time, see `RestartBackoff`. */
   readonly restartPause?: number
   /** Stores the state for the next keeper. */

@@ -8,7 +8,7 @@ test('parseConfig() of an empty file is the defaults', () => {
     default: [],
     profiles: new Map(),
     annotations: { profiles: new Set(), raise: new Set() },
-    log: { level: 'info' },
+    log: { level: 'info', arguments: 'all' },
     limits: {},
     reload: 'auto',
   })
@@ -45,7 +45,7 @@ reload: manual
       ],
     ]),
     annotations: { profiles: new Set(['build']), raise: new Set(['mknod', 'mount']) },
-    log: { level: 'debug' },
+    log: { level: 'debug', arguments: 'all' },
     limits: { callsPerContainer: 64 },
     reload: 'manual',
   })

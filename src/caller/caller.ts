@@ -5,6 +5,7 @@ import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.t
 import { PATH_MAX } from '../abi/limits.ts'
 import type { Write } from '../calls/act.ts'
 import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
+import type { RecordTexts } from '../calls/record-texts.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { isErrno } from '../kernel/error.ts'
@@ -43,7 +44,7 @@ interface Waiting {
   readonly notes: (what: bigint) => void
   readonly noted: bigint
   /** Takes the texts that are copied. */
-  readonly texts: { note(at: bigint, text: Uint8Array | string): void }
+  readonly texts: Pick<RecordTexts, 'note' | 'noteBytes'>
 }
 
 const BYTES_MAX = 65536
@@ -101,7 +102,9 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   bytes(at: bigint, length: number): Uint8Array {
     if (length > BYTES_MAX) throw new ContinueError('unreadable')
-    return orContinue('unreadable', () => copyFrom(this.#context.memory, this.tid, at, length))
+    const bytes = orContinue('unreadable', () => copyFrom(this.#context.memory, this.tid, at, length))
+    this.#texts.noteBytes(at, bytes)
+    return bytes
   }
 
   /**

@@ -32,19 +32,26 @@ export class RecordTexts {
   }
 
   /** Takes a text that was copied from this address, if it is wanted. A string is Latin-1. */
-  note(at: bigint, text: Uint8Array | string): void {
+  note(at: bigint, text: Uint8Array | string, isCut = false): void {
     const position = this.#wanted.findIndex((index) => this.#registers!.pointer(index) === at)
     if (position < 0) return
     const [index, left] = [this.#wanted[position]!, this.#wanted.length - 1]
     this.#wanted = this.#wanted.filter((each) => each !== index)
     const room = Math.max(0, TEXTS_SIZE - this.length - HEAD - left * LEAST)
     const length = Math.min(text.length, room)
-    this.bytes[this.length] = index | (length < text.length ? CUT : 0)
+    this.bytes[this.length] = index | (isCut || length < text.length ? CUT : 0)
     this.bytes[this.length + 1] = length
     const to = this.length + HEAD
     if (typeof text === 'string') this.bytes.write(text.slice(0, length), to, 'latin1')
     else this.bytes.set(text.subarray(0, length), to)
     this.length = to + length
+  }
+
+  /** Takes bytes that were copied without a look at their NUL. */
+  noteBytes(at: bigint, bytes: Uint8Array): void {
+    if (this.#wanted.length === 0) return
+    const end = bytes.indexOf(0)
+    this.note(at, end < 0 ? bytes : bytes.subarray(0, end), end < 0)
   }
 }
 

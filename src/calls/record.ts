@@ -25,6 +25,14 @@ export const RECORD_TEXTS = 128
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]
 
+/** What is said of a verdict to people. */
+export const WORDS: Readonly<Record<VerdictName, 'done' | 'left' | 'error' | 'gone'>> = {
+  act: 'done',
+  continue: 'left',
+  errno: 'error',
+  gone: 'gone',
+}
+
 export interface CallRecord {
   /** The keeper's number of the container, which a later container may have again. */
   readonly container: number

@@ -1,7 +1,7 @@
 import { DIRECTORY_WORD, PLACE_HEAD, type Section, sections } from './directory-layout.ts'
 
 /** The members that are left out of a text that has no room, in this order, until it has. */
-const DISPENSABLE = ['annotations', 'traps', 'warnings', 'idMaps', 'keys', 'message', 'calls', 'more']
+const DISPENSABLE = ['annotations', 'traps', 'warnings', 'idMaps', 'keys', 'message', 'refusals', 'calls']
 
 /**
  * Writes the directory, from which other processes read: who is served, who was, who was refused, and what happened.

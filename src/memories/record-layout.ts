@@ -53,6 +53,9 @@ export function isRecords(memory: ArrayBuffer): boolean {
 export const ringId = (words: Int32Array): string =>
   [words[WORD.id]!, words[WORD.id + 1]!].map((word) => (word >>> 0).toString(16).padStart(8, '0')).join('')
 
+/** Returns how many records a ring holds. */
+export const ringSize = (words: Int32Array): number => words[WORD.records]!
+
 /** Marks a ring into which nothing is written any more: its readers look for the next ring. */
 export const endRecords = (memory: ArrayBuffer): number => Atomics.store(new Int32Array(memory), WORD.ended, 1)
 /** Takes the mark off again: the next keeper goes on with the ring. */

@@ -1,6 +1,7 @@
 import type { CountPlaces } from '../../memories/count-places.ts'
 import type { DirectoryWriter } from '../../memories/directory-writer.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
+import { refusalView } from '../../memories/refusal-view.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import type { KeeperEvent } from '../process/events.ts'
@@ -8,6 +9,8 @@ import { aboutRegistered, aboutResumed } from './about-container.ts'
 
 /** The most kinds of calls that are kept of a container that has ended. */
 const KINDS_OF_ENDED = 32
+/** The most kinds of refusals, each with its call, reason and remedy. */
+const REFUSALS_OF_ENDED = 12
 /** In characters: messages quote what runtimes and containers say. */
 const MESSAGE_LIMIT = 1000
 
@@ -77,10 +80,17 @@ export class Feed {
   /** Says that a container has ended, and what was counted for it. */
   ended({ container: { index } }: ContainerEntry): void {
     const about = this.#about.get(index)
-    const { calls } = this.#counts.read(index)
+    const { calls, refusals } = this.#counts.read(index)
     this.#about.delete(index)
+    // In this order: whoever reads its last records finds it in one of the two.
+    this.#directory.add('ended', {
+      ...about,
+      listeners: 0,
+      ended: Date.now(),
+      calls: brief(calls),
+      refusals: refusals.slice(0, REFUSALS_OF_ENDED).map(refusalView),
+    })
     this.#directory.container(index, undefined)
-    this.#directory.add('ended', { ...about, listeners: 0, ended: Date.now(), calls: brief(calls) })
     this.#counts.leave(index)
   }
 

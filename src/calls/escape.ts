@@ -1,0 +1,35 @@
+const BACKSLASH = 0x5c
+const QUOTE = 0x22
+
+const escapedByte = (byte: number): string =>
+  byte >= 0x20 && byte <= 0x7e ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`
+
+/**
+ * Shows a text that a container or runtime has chosen: all but 0x20 to 0x7e as octal numbers, as strace(1) does, so
+ * that nothing of it reaches a terminal as it is. A backslash becomes two.
+ */
+export const escaped = (text: string | Uint8Array): string =>
+  [...Buffer.from(text)].map((byte) => (byte === BACKSLASH ? '\\\\' : escapedByte(byte))).join('')
+
+/** Shows a text in quotes, as an argument. */
+export const quoted = (text: Uint8Array): string =>
+  `"${[...text].map((byte) => (byte === BACKSLASH || byte === QUOTE ? `\\${String.fromCharCode(byte)}` : escapedByte(byte))).join('')}"`
+
+/** Members whose texts `spell` has made: they are escaped already. */
+const SPELLED: ReadonlySet<string> = new Set(['call', 'lastRefusal'])
+
+/** Shows the text of a member. */
+export const escapedMember = (name: string, text: string): string => (SPELLED.has(name) ? text : escaped(text))
+
+/** Escapes every text in a value of JSON, also the names of members. */
+export function escapedAll(value: unknown): unknown {
+  if (typeof value === 'string') return escaped(value)
+  if (Array.isArray(value)) return value.map(escapedAll)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([name, member]) => [
+      escaped(name),
+      typeof member === 'string' ? escapedMember(name, member) : escapedAll(member),
+    ]),
+  )
+}

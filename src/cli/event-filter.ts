@@ -1,0 +1,48 @@
+import type { EventView } from '../reader/event-view.ts'
+import { UsageError } from './usage.ts'
+
+/** What a filter may ask for. */
+const FIELDS = ['container', 'syscall', 'verdict', 'reason', 'errno', 'call', 'type'] as const
+type Field = (typeof FIELDS)[number]
+/** In characters: an expression that a person types. */
+const PATTERN_LIMIT = 256
+
+export type EventFilter = (event: EventView) => boolean
+
+/**
+ * Reads filters such as `verdict=left`, `syscall!=mknod`, `reason~device`, several with a comma between them. An event
+ * must match all of them.
+ *
+ * @throws {UsageError} that says what is wrong
+ */
+export function parseFilters(given: readonly string[]): EventFilter {
+  const filters = given.flatMap((text) => text.split(',')).map(parseOne)
+  return (event) => filters.every((matches) => matches(event))
+}
+
+function parseOne(text: string): EventFilter {
+  const [, name, operator, value] = /^\s*([a-z]+)\s*(!=|=|~)\s*(.+?)\s*$/i.exec(text) ?? []
+  const wrong = (why: string): UsageError =>
+    new UsageError(
+      `Cannot use --filter ${JSON.stringify(text)}: ${why}; it is FIELD=VALUE, FIELD!=VALUE or FIELD~EXPRESSION with a field of ${FIELDS.join(', ')}`,
+    )
+  if (name === undefined) throw wrong('it has no operator')
+  if (!FIELDS.includes(name as Field)) throw wrong(`there is no field ${JSON.stringify(name)}`)
+  const textOf = (event: EventView): string => String(event[name as Field] ?? '')
+  if (operator === '~') {
+    const expression = expressionOf(value!, wrong)
+    return (event) => expression.test(textOf(event))
+  }
+  const isSame = (event: EventView): boolean =>
+    textOf(event) === value || (name === 'container' && textOf(event).startsWith(value!))
+  return operator === '=' ? isSame : (event) => !isSame(event)
+}
+
+function expressionOf(text: string, wrong: (why: string) => UsageError): RegExp {
+  if (text.length > PATTERN_LIMIT) throw wrong(`the expression has more than ${PATTERN_LIMIT} characters`)
+  try {
+    return new RegExp(text)
+  } catch (error) {
+    throw wrong((error as Error).message)
+  }
+}

@@ -1,0 +1,85 @@
+import { escaped } from '../calls/escape.ts'
+import { EventStream, parseCursor } from '../reader/event-stream.ts'
+import type { EventView } from '../reader/event-view.ts'
+import { parseFilters } from './event-filter.ts'
+import { openFeed, requireContainer, shortId } from './open-feed.ts'
+import { asJson, byTemplate, type OutputFormat, parseFormat, type Row, shownValue } from './output-format.ts'
+import { print } from './print.ts'
+import { EVENTS_FIELDS, EVENTS_TAIL } from './template-fields.ts'
+import { asUsage, UsageError } from './usage.ts'
+
+interface EventsOptions {
+  readonly since?: number
+  readonly after?: string
+  readonly tail?: number
+  readonly follow: boolean
+  readonly filter: readonly string[]
+  readonly format?: string
+  readonly feed?: string
+}
+
+/** A flood is counted, not shown: nobody reads so fast. */
+const RATE = 2000
+
+/** The kernel's own answer to a call that was left is not known: it is judged after us. */
+function result({ verdict, errno, microseconds }: EventView): string {
+  const took = ` <${((microseconds ?? 0) / 1e6).toFixed(6)}>`
+  if (verdict === 'left') return `= ? (left to the kernel)${took}`
+  if (verdict === 'gone') return `= ? (the caller is gone)${took}`
+  return errno ? `= -1 ${errno}${took}` : `= 0${took}`
+}
+
+const timeOf = ({ time }: EventView): string => new Date(time).toISOString()
+
+/** A line as strace(1) prints it, with the container in place of the process. */
+const straceLine = (event: EventView): string =>
+  event.type === 'call'
+    ? `[${shortId(event.container) || '?'}] ${timeOf(event).slice(11, 23)} ${event.call} ${result(event)}`
+    : `[${shortId(event.container)}] ${timeOf(event).slice(11, 23)} +++ ${escaped(event.message ?? event.type)} +++`
+
+function tableLine(event: EventView): string {
+  const head = `${timeOf(event)}  ${shortId(event.container) || '-'}`
+  if (event.type !== 'call') return `${head}  ${event.type}: ${escaped(event.message ?? '')}`
+  const { verdict, errno, call, says, remedy, reason } = event
+  const why = reason === 'done' ? '' : `  ${shownValue(says)}${remedy ? `; ${shownValue(remedy)}` : ''}`
+  return `${head}  ${verdict}${errno ? ` ${errno}` : ''}  ${call}${why}`
+}
+
+function lineOf(format: OutputFormat, event: EventView): string {
+  if (format.kind === 'json') return asJson({ ...event, time: timeOf(event) })
+  if (format.kind === 'strace') return straceLine(event)
+  const row: Row = { ...event, time: timeOf(event) }
+  return format.kind === 'template' ? byTemplate(format.template, row) : tableLine(event)
+}
+
+export async function eventsCommand(word: string | undefined, options: EventsOptions): Promise<void> {
+  const { since, after, tail, follow, filter, feed: path } = options
+  const format = parseFormat(options.format, ['table', 'json', 'strace'], EVENTS_FIELDS)
+  const matches = parseFilters(filter)
+  if (after !== undefined) asUsage(() => checkCursor(after))
+  const id = word === undefined ? undefined : idOf(word, path)
+  const first = tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)
+  const connect = (): ReturnType<typeof openFeed> => openFeed(path)
+  const end = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => end.abort())
+  process.stdout.on('error', () => end.abort())
+  using stream = new EventStream({ connect, follow, rate: RATE, after, tail: after === undefined ? first : undefined })
+  for await (const event of stream.events(end.signal)) {
+    if (since !== undefined && event.time < since) continue
+    if (id !== undefined && event.container !== id && event.container !== '') continue
+    if (matches(event)) print(`${lineOf(format, event)}\n`)
+  }
+}
+
+function checkCursor(after: string): void {
+  try {
+    parseCursor(after)
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
+}
+
+function idOf(word: string, path: string | undefined): string {
+  using feed = openFeed(path)
+  return requireContainer(feed, word).id
+}

@@ -1,0 +1,48 @@
+import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
+import type { RefusalView } from '../memories/refusal-view.ts'
+import { type ContainerView, containersOf } from '../reader/container-view.ts'
+import { openFeed, requireContainer, shortId } from './open-feed.ts'
+import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { print } from './print.ts'
+import { ago } from './table.ts'
+import { EXPLAIN_FIELDS } from './template-fields.ts'
+
+interface ExplainOptions {
+  readonly format?: string
+  readonly feed?: string
+}
+
+const rowsOf = ({ id, name, refusals }: ContainerView): readonly (Row & RefusalView)[] =>
+  refusals.map((refusal) => ({ container: id, name, ...refusal }))
+
+function shown(row: Row & RefusalView): string {
+  const { count, call, verdict, errno, reason, says, remedy, time } = row
+  const times = count === 1 ? 'once' : `${count} times, the last`
+  const who = `${shortId(String(row.container))}${row.name ? ` (${shownValue(row.name)})` : ''}`
+  return [
+    `${who}: ${call}`,
+    `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
+    `  why:  ${shownValue(says)}`,
+    ...(remedy ? [`  what to do:  ${shownValue(remedy)}`] : []),
+  ].join('\n')
+}
+
+function explainCode(code: ReasonCode): void {
+  const [says, remedy] = reasons[code]
+  print(`${code}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`)
+}
+
+export function explainCommand(word: string | undefined, { format: given, feed: path }: ExplainOptions): void {
+  const format = parseFormat(given, ['table', 'json'], EXPLAIN_FIELDS)
+  const code = reasonCodes.find((each) => each === word)
+  if (code !== undefined) {
+    explainCode(code)
+    return
+  }
+  using feed = openFeed(path)
+  const views = word === undefined ? containersOf(feed) : [requireContainer(feed, word)]
+  const rows = views.flatMap(rowsOf).sort((one, other) => other.count - one.count)
+  if (format.kind === 'json') print(`${asJson(rows)}\n`)
+  else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, row)}\n`)
+  else print(rows.length === 0 ? 'Nothing was refused.\n' : `${rows.map(shown).join('\n\n')}\n`)
+}

@@ -1,0 +1,96 @@
+import type { ContainerView } from '../reader/container-view.ts'
+import { openFeed, requireContainer } from './open-feed.ts'
+import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { print } from './print.ts'
+import { duration, table } from './table.ts'
+import { INSPECT_FIELDS } from './template-fields.ts'
+
+interface InspectOptions {
+  readonly format?: string
+  readonly feed?: string
+}
+
+/** Everything that is known: what the directory says, and what was counted. */
+function rowOf({ about, keys: _, ...view }: ContainerView): Row {
+  const { on, index: __, number: ___, calls: ____, init: _____, ...said } = about
+  return { ...said, ...view }
+}
+
+const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
+
+interface KeyEntry {
+  readonly value: string
+  readonly origin: string
+}
+
+/** Says who can change a key, by where its value came from. */
+function changedBy(origin: string): string {
+  if (origin.startsWith('profile')) return 'the profile in the configuration, then a reload'
+  if (origin === 'configuration' || origin === 'default') return 'the configuration, then a reload'
+  if (origin.startsWith('annotation')) return 'the annotation, and a new container'
+  return 'the seccomp profile, and a new container'
+}
+
+function keyTable(keys: Readonly<Record<string, KeyEntry>>): string {
+  const rows = Object.entries(keys).map(([name, { value, origin }]) => [
+    ...[name, value === '' ? '-' : value, origin, changedBy(origin)].map(shownValue),
+  ])
+  return table([{ title: 'KEY' }, { title: 'VALUE' }, { title: 'FROM' }, { title: 'CHANGED BY' }], rows)
+}
+
+const idMap = (extents: unknown): string =>
+  ((extents ?? []) as readonly (readonly number[])[])
+    .map(([inside, outside, count]) => `${inside}:${outside}:${count}`)
+    .join(', ')
+
+function lines(view: ContainerView): readonly (readonly [name: string, value: string])[] {
+  const { about } = view
+  const maps = (about.idMaps ?? {}) as Readonly<Record<string, unknown>>
+  const barred = about.barred as { readonly says: string; readonly remedy: string } | undefined
+  const all: readonly (readonly [string, string])[] = [
+    ['container', shownValue(view.id)],
+    ['name', shownValue(view.name)],
+    ['image', shownValue(view.image)],
+    ['runtime', shownValue(view.runtime)],
+    ['state', view.state],
+    ['since', date(about.since)],
+    ['ended', about.ended === undefined ? '' : date(about.ended)],
+    ['pid of init', `${view.pid}`],
+    ['bundle', shownValue(about.bundle)],
+    ['cgroup', shownValue(about.cgroup)],
+    ['uid map', idMap(maps.uid)],
+    ['gid map', idMap(maps.gid)],
+    ['listeners', shownValue(about.listeners)],
+    ['trapped', shownValue(about.traps)],
+    ['annotations', shownValue(about.annotations)],
+    ['left to the kernel', barred ? shownValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
+    ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
+    ['in flight', `${view.inFlight}`],
+    ['half took at most', duration(view.p50)],
+    ['left out', shownValue(about.cut)],
+  ]
+  return all.filter(([, value]) => value !== '' && value !== '{}')
+}
+
+function print1(view: ContainerView): void {
+  const all = lines(view)
+  const width = Math.max(...all.map(([name]) => name.length))
+  print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
+  const { keys, warnings } = view.about
+  if (keys) print(`\n${keyTable(keys as Readonly<Record<string, KeyEntry>>)}`)
+  for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${shownValue(warning)}\n`)
+  for (const { count, call, reason, says, remedy } of view.refusals)
+    print(shownRefusal(count, call, `${reason}: ${says}`, remedy))
+}
+
+const shownRefusal = (count: number, call: string, why: string, remedy: string): string =>
+  `\n${call}\n  refused ${count} times, ${shownValue(why)}${remedy ? `\n  ${shownValue(remedy)}` : ''}\n`
+
+export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
+  const format = parseFormat(given, ['table', 'json'], INSPECT_FIELDS)
+  using feed = openFeed(path)
+  const views = words.map((word) => requireContainer(feed, word))
+  if (format.kind === 'table') for (const view of views) print1(view)
+  else if (format.kind === 'template') for (const view of views) print(`${byTemplate(format.template, rowOf(view))}\n`)
+  else print(`${asJson(views.map(rowOf))}\n`)
+}

@@ -1,0 +1,51 @@
+import { escaped, escapedAll, escapedMember } from '../calls/escape.ts'
+import { UsageError } from './usage.ts'
+
+/** What a program gets of one row: texts and numbers, or more for JSON. */
+export type Row = Readonly<Record<string, unknown>>
+
+/** How rows are printed: as a table for people, as JSON, or by a template. */
+export type OutputFormat =
+  | { readonly kind: 'table' | 'json' | 'strace' }
+  | { readonly kind: 'template'; readonly template: string; readonly fields: readonly string[] }
+
+const FIELD = /\{([A-Za-z0-9]*)\}/g
+
+/**
+ * Reads the value of --format.
+ *
+ * @param words what it may be beside a template
+ * @param fields the members that a template may name
+ * @throws {UsageError} if it is neither
+ */
+export function parseFormat(
+  given: string | undefined,
+  words: readonly ('table' | 'json' | 'strace')[],
+  fields: readonly string[],
+): OutputFormat {
+  const word = words.find((each) => each === (given ?? 'table'))
+  if (word) return { kind: word }
+  const named = [...given!.matchAll(FIELD)].map(([, name]) => name!)
+  const list = `${words.join(', ')}, or a text with fields of ${fields.map((name) => `{${name}}`).join(' ')}`
+  if (named.length === 0) throw new UsageError(`Cannot use --format ${JSON.stringify(given)}: it may be ${list}`)
+  const unknown = named.find((name) => !fields.includes(name))
+  if (unknown !== undefined)
+    throw new UsageError(`Cannot use --format: there is no field {${unknown}}; it may be ${list}`)
+  return { kind: 'template', template: given!, fields: named }
+}
+
+/** Shows one value in a table or template. It may be a container's own text, so it is escaped. */
+export function shownValue(value: unknown): string {
+  if (value === undefined || value === null) return ''
+  if (Array.isArray(value)) return value.map(shownValue).join(',')
+  return escaped(typeof value === 'object' ? JSON.stringify(value) : String(value))
+}
+
+const shownMember = (name: string, value: unknown): string =>
+  typeof value === 'string' ? escapedMember(name, value) : shownValue(value)
+
+export const byTemplate = (template: string, row: Row): string =>
+  template.replaceAll(FIELD, (_, name: string) => shownMember(name, row[name]))
+
+/** One line of JSON; all texts are escaped in it. */
+export const asJson = (row: unknown): string => JSON.stringify(escapedAll(row))

@@ -1,0 +1,70 @@
+import { type ContainerView, containersOf } from '../reader/container-view.ts'
+import { openFeed, shortId, terminalWidth } from './open-feed.ts'
+import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { print } from './print.ts'
+import { ago, duration, table } from './table.ts'
+import { PS_FIELDS } from './template-fields.ts'
+
+interface PsOptions {
+  readonly all?: boolean
+  readonly format?: string
+  readonly feed?: string
+}
+
+const COLUMNS = [
+  ...[
+    { title: 'CONTAINER' },
+    { title: 'RUNTIME' },
+    { title: 'NAME' },
+    { title: 'IMAGE' },
+    { title: 'PID', right: true },
+  ],
+  ...[{ title: 'KEYS' }, { title: 'STATE' }, { title: 'CALLS', right: true }, { title: 'DONE', right: true }],
+  ...[
+    { title: 'LEFT', right: true },
+    { title: 'ERRORS', right: true },
+    { title: 'P50', right: true },
+  ],
+  { title: 'LAST REFUSAL' },
+]
+
+function rowOf({ about: _, refusals, ...view }: ContainerView): Row {
+  const [last] = refusals
+  return { ...view, ...(last ? { lastRefusal: last.call, lastRefusalTime: last.time } : {}) }
+}
+
+function cells(view: ContainerView): readonly string[] {
+  const [last] = view.refusals
+  const { id, runtime, name, image, pid, keys, state, calls, done, left, errors, p50 } = view
+  return [
+    ...[
+      shortId(id),
+      ...[runtime, name, image, pid, keys.join(',') || '-', state, calls, done, left, errors].map(shownValue),
+    ],
+    ...[duration(p50), last ? `${last.call} ${last.reason}, ${ago(Date.now() - last.time)}` : ''],
+  ]
+}
+
+export function psCommand({ all = false, format: given, feed: path }: PsOptions): void {
+  const format = parseFormat(given, ['table', 'json'], PS_FIELDS)
+  using feed = openFeed(path)
+  const views = containersOf(feed, all)
+  const refused: readonly Row[] = all
+    ? feed.directory.ring('refused').map((entry) => ({ state: 'refused', ...entry }))
+    : []
+  if (format.kind === 'table') {
+    print(table(COLUMNS, views.map(cells), terminalWidth()))
+    if (refused.length > 0) print(`\n${refusedTable(refused)}`)
+    return
+  }
+  const rows: readonly Row[] = [...views.map(rowOf), ...refused]
+  if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, row)}\n`)
+  else print(`${asJson(rows)}\n`)
+}
+
+const refusedTable = (refused: readonly Row[]): string =>
+  table(
+    [{ title: 'REFUSED' }, { title: 'WHY' }],
+    refused.map(({ time, message }) => [ago(Date.now() - Number(time)), shownValue(message)]),
+    terminalWidth(),
+  )

@@ -1,0 +1,17 @@
+import { Command } from 'commander'
+import { FEED_OPTION, fieldList } from './feed-options.ts'
+import { PS_FIELDS } from './template-fields.ts'
+
+export const command = new Command('ps')
+  .description('the containers that are served: what they may have, and what became of their calls')
+  .option('-a, --all', 'also those that have ended last, and the hand-overs that were refused, with the reason')
+  .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
+  .option(...FEED_OPTION)
+  .addHelpText(
+    'after',
+    `
+The words, here and in the other commands: done, for the caller; left to the kernel, which judged the caller as it
+is; error, an errno was the answer; gone, the caller went away. P50 is the upper bound of the durations of half of
+the calls. Fields of a template: ${fieldList(PS_FIELDS)}.`,
+  )
+  .action(async (options) => (await import('./ps-command.ts')).psCommand(options))

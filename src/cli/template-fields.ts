@@ -1,0 +1,35 @@
+/** The fields of a template of `ps`. */
+export const PS_FIELDS = [
+  ...['id', 'serial', 'runtime', 'name', 'image', 'pid', 'keys', 'state', 'calls', 'done', 'left', 'errors', 'gone'],
+  ...['inFlight', 'p50', 'lastRefusal', 'lastRefusalTime', 'message'],
+]
+
+/** The fields of a template of `inspect`. */
+export const INSPECT_FIELDS = [
+  ...['id', 'serial', 'runtime', 'name', 'image', 'pid', 'state', 'since', 'ended', 'bundle', 'cgroup', 'listeners'],
+  ...['keys', 'annotations', 'idMaps', 'traps', 'withheld', 'warnings', 'barred', 'cut'],
+  ...['calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'p50', 'refusals'],
+]
+
+/** The fields of a template of `events`. */
+export const EVENTS_FIELDS = [
+  ...['cursor', 'time', 'type', 'container', 'syscall', 'call', 'verdict', 'errno', 'reason', 'says', 'remedy', 'tid'],
+  ...['microseconds', 'message'],
+]
+
+/** What is there already and is shown first, if nothing else is asked for. */
+export const EVENTS_TAIL = 10
+
+/** The fields of a template of `explain`. */
+export const EXPLAIN_FIELDS = [
+  'container',
+  'name',
+  'count',
+  'call',
+  'verdict',
+  'errno',
+  'reason',
+  'says',
+  'remedy',
+  'time',
+]

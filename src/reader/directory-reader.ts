@@ -1,0 +1,65 @@
+import { DIRECTORY_WORD, PLACE_HEAD, sections } from '../memories/directory-layout.ts'
+import type { MemoryFile } from './memory-file.ts'
+
+/** What the directory says of a container, of one that has ended, of a refused hand-over, or of an event. */
+export type Entry = Readonly<Record<string, unknown>>
+
+const HEADER_WORDS = 32
+/** How often a place is copied again that changes meanwhile. */
+const TRIES = 10
+
+/** Reads the directory from its memory. */
+export class DirectoryReader {
+  readonly #memory: MemoryFile
+
+  constructor(memory: MemoryFile) {
+    this.#memory = memory
+  }
+
+  #word(word: number): number {
+    return this.#memory.words(0, HEADER_WORDS)[word]!
+  }
+
+  /** The containers that are served. */
+  get containers(): readonly Entry[] {
+    const { used } = sections.containers
+    return this.#all('containers', this.#word(used))
+  }
+
+  /** The last ones, oldest first. @param from the number of the first that is wanted */
+  ring(name: 'ended' | 'refused' | 'events', from = 0): readonly Entry[] {
+    const { places, used } = sections[name]
+    const entries = this.#all(name, Math.min(this.#word(used), places))
+    const wanted = entries.filter(({ number }) => Number(number) >= from)
+    return wanted.sort((one, other) => Number(one.number) - Number(other.number))
+  }
+
+  /** The number of the next event. */
+  get nextEvent(): number {
+    return this.#word(DIRECTORY_WORD.usedEvents)
+  }
+
+  /** Whether the keeper has ended for good, and a number that it raises once a second. */
+  get state(): { readonly ended: boolean; readonly beat: number; readonly keeper: number; readonly engine: number } {
+    const words = this.#memory.words(0, HEADER_WORDS)
+    const { ended, beat, keeper, engine } = DIRECTORY_WORD
+    return { ended: words[ended] === 1, beat: words[beat]!, keeper: words[keeper]!, engine: words[engine]! }
+  }
+
+  #all(name: keyof typeof sections, count: number): readonly Entry[] {
+    return Array.from({ length: count }, (_, index) => this.#place(name, index)).filter((each) => each !== undefined)
+  }
+
+  #place(name: keyof typeof sections, index: number): Entry | undefined {
+    const { at, size } = sections[name]
+    const start = at + index * size
+    for (let tries = 0; tries < TRIES; tries++) {
+      const head = this.#memory.copy(start, PLACE_HEAD)
+      const [version, length] = [head.getInt32(0, true), head.getInt32(4, true)]
+      const text = this.#memory.copy(start + PLACE_HEAD, Math.min(Math.max(length, 0), size - PLACE_HEAD))
+      const isWhole = (version & 1) === 0 && this.#memory.words(start, 1)[0] === version
+      if (isWhole) return length === 0 ? undefined : (JSON.parse(Buffer.from(text.buffer).toString()) as Entry)
+    }
+    return undefined
+  }
+}

@@ -1,0 +1,62 @@
+import { existsSync, readFileSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+/** What an engine calls a container. */
+export interface EngineNames {
+  readonly name?: string
+  readonly image?: string
+}
+
+/** In bytes: state of an engine that is larger is not read for a name. */
+const STATE_LIMIT = 16 * 1024 * 1024
+
+const json = (path: string): unknown =>
+  statSync(path).size > STATE_LIMIT ? undefined : JSON.parse(readFileSync(path, 'utf8'))
+
+/**
+ * Looks for names in the state of podman or Docker, which pass none on. Only root may read that.
+ *
+ * @returns undefined if the container is of neither, or their state cannot be read
+ */
+export function engineNames(id: string, bundle: string): EngineNames | undefined {
+  try {
+    return bundle.includes('/overlay-containers/') || bundle.includes('-containers/')
+      ? ofPodman(id, bundle)
+      : ofDocker(id)
+  } catch {
+    return undefined
+  }
+}
+
+interface Stored {
+  readonly id: string
+  readonly names?: readonly string[]
+  readonly metadata?: string
+}
+
+/** The files of containers/storage; containers that are removed at their end are in the second. */
+const STORES = ['containers.json', 'volatile-containers.json']
+
+/** The files lie beside the directories of the containers, in which their bundles are. */
+function ofPodman(id: string, bundle: string): EngineNames | undefined {
+  const folder = dirname(dirname(bundle))
+  const stored = STORES.flatMap((name) => storedIn(join(folder, name))).find((each) => each.id === id)
+  if (!stored) return undefined
+  const metadata = JSON.parse(stored.metadata ?? '{}') as Readonly<Record<string, unknown>>
+  const { 'image-name': image, name = stored.names?.[0] } = metadata
+  return { ...text('name', name), ...text('image', image) }
+}
+
+const storedIn = (path: string): readonly Stored[] =>
+  existsSync(path) ? ((json(path) ?? []) as readonly Stored[]) : []
+
+function ofDocker(id: string): EngineNames | undefined {
+  if (!/^[0-9a-f]{64}$/.test(id)) return undefined
+  const config = json(`/var/lib/docker/containers/${id}/config.v2.json`) as Readonly<Record<string, unknown>>
+  const { Name: name, Config: inner } = config
+  const image = (inner as Readonly<Record<string, unknown>> | undefined)?.Image
+  return { ...text('name', typeof name === 'string' ? name.replace(/^\//, '') : name), ...text('image', image) }
+}
+
+const text = (key: string, value: unknown): object =>
+  typeof value === 'string' && value !== '' ? { [key]: value } : {}

@@ -1,0 +1,157 @@
+import type { EventView } from './event-view.ts'
+import { callEvent, daemonEvent } from './event-view.ts'
+import type { FeedReader } from './feed.ts'
+
+/** How often new events are looked for, and a daemon that has ended. */
+const POLL_MS = 100
+/** So long a daemon may give no beat, one a second, before it counts as gone. */
+const SILENT_MS = 5000
+
+export interface EventOptions {
+  /** Where to go on: the cursor of the last event that was read. */
+  readonly after?: string | undefined
+  /** Connects anew after the end of the daemon. @throws {Error} if it cannot */
+  connect(): FeedReader
+  /** How many calls at most of those that are there already; undefined for all. */
+  readonly tail?: number | undefined
+  /** False to end with what is there. */
+  readonly follow: boolean
+  /** The most calls in a second; the rest is counted as lost. */
+  readonly rate?: number
+}
+
+/** @throws {Error} if the text is no cursor */
+export function parseCursor(text: string): { readonly ring: string; readonly sequence: number } {
+  const [, ring, number] = /^([0-9a-f]{16})-(\d{1,16})$/.exec(text) ?? []
+  if (ring === undefined)
+    throw new Error(`Cannot go on after "${text}": that is no cursor; take one that "events --format json" has printed`)
+  return { ring, sequence: Number(number) }
+}
+
+const sleep = (ms: number, signal: AbortSignal | undefined): Promise<void> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms)
+    signal?.addEventListener('abort', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+
+/** Streams calls and events of a daemon, over its ends and those of its engines; what was lost is said. */
+export class EventStream {
+  readonly #options: EventOptions
+  #feed: FeedReader
+  #names = new Map<number, string>()
+  #event: number
+  #lost = 0
+  #beat = { count: -1, since: 0 }
+  #isAway = false
+  #second = { start: 0, calls: 0 }
+
+  constructor(options: EventOptions) {
+    this.#options = options
+    this.#feed = options.connect()
+    this.#event = Math.max(0, this.#feed.directory.nextEvent - (options.tail ?? Number.POSITIVE_INFINITY))
+    const { records } = this.#feed
+    const begin = options.after === undefined ? undefined : parseCursor(options.after)
+    if (begin?.ring === records.id) records.next = Math.min(begin.sequence + 1, records.begun)
+    else
+      records.next =
+        options.tail === undefined ? records.oldest : Math.max(records.oldest, records.begun - options.tail)
+    if (begin) this.#event = this.#feed.directory.nextEvent
+  }
+
+  /** @param signal ends it */
+  async *events(signal?: AbortSignal): AsyncGenerator<EventView> {
+    while (!signal?.aborted) {
+      const batch = this.#read()
+      for (const event of batch) yield event
+      if (batch.length > 0) continue
+      if (!this.#options.follow) return
+      await sleep(POLL_MS, signal)
+      const said = signal?.aborted ? undefined : this.#look()
+      if (said) yield said
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#feed[Symbol.dispose]()
+  }
+
+  #read(): readonly EventView[] {
+    const { directory, records } = this.#feed
+    const events = directory.ring('events', this.#event)
+    if (events.length > 0) this.#event = Number(events.at(-1)!.number) + 1
+    const calls = this.#within(records.read()).map((each) =>
+      callEvent(records.id, each, this.#nameOf(each.record.serial)),
+    )
+    const lost = records.lost - this.#lost
+    this.#lost = records.lost
+    const said: readonly EventView[] =
+      lost > 0 ? [noted('lost', `${lost} calls came faster than they could be shown`)] : []
+    return [...said, ...[...events.map(daemonEvent), ...calls].sort((one, other) => one.time - other.time)]
+  }
+
+  /** Leaves out what is over the rate, and counts it as lost. */
+  #within<T>(records: readonly T[]): readonly T[] {
+    const { rate } = this.#options
+    if (rate === undefined || !this.#options.follow) return records
+    const now = Date.now()
+    if (now - this.#second.start >= 1000) this.#second = { start: now, calls: 0 }
+    const taken = records.slice(0, Math.max(0, rate - this.#second.calls))
+    this.#second.calls += taken.length
+    this.#feed.records.lost += records.length - taken.length
+    return taken
+  }
+
+  /** Finds the id of a container by its serial. What is not known is no container that may be named. */
+  #nameOf(serial: number): string {
+    const known = this.#names.get(serial)
+    if (known !== undefined) return known
+    const { directory } = this.#feed
+    const entries = [...directory.containers, ...directory.ring('ended')]
+    this.#names = new Map(entries.map((entry) => [Number(entry.serial), String(entry.id)]))
+    if (!this.#names.has(serial)) this.#names.set(serial, '')
+    return this.#names.get(serial)!
+  }
+
+  /** Looks whether the daemon is still there, and connects anew if it is not. @returns what is to be said of that */
+  #look(): EventView | undefined {
+    const { ended, beat } = this.#feed.directory.state
+    const now = Date.now()
+    if (beat !== this.#beat.count) this.#beat = { count: beat, since: now }
+    const isGone = ended || this.#feed.records.isEnded || now - this.#beat.since > SILENT_MS
+    if (!isGone) {
+      const wasAway = this.#isAway
+      this.#isAway = false
+      return wasAway ? noted('daemon', 'the daemon serves again') : undefined
+    }
+    if (this.#reconnect()) return noted('daemon', 'another daemon serves now')
+    if (this.#isAway) return undefined
+    this.#isAway = true
+    return noted('daemon', 'the daemon has ended, or does not run; waiting for the next')
+  }
+
+  /** @returns whether there is another daemon, whose memories are others */
+  #reconnect(): boolean {
+    try {
+      const next = this.#options.connect()
+      const before = this.#feed
+      const isSame = next.records.id === before.records.id
+      next.records.next = isSame ? before.records.next : 0
+      next.records.lost = isSame ? before.records.lost : 0
+      if (!isSame) {
+        this.#lost = 0
+        this.#event = 0
+        this.#isAway = false
+      }
+      this.#feed = next
+      before[Symbol.dispose]()
+      return !isSame
+    } catch {
+      return false
+    }
+  }
+}
+
+const noted = (type: string, message: string): EventView => ({ time: Date.now(), type, container: '', message })

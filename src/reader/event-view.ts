@@ -1,0 +1,58 @@
+import { errnoName } from '../abi/errno.ts'
+import { syscallName } from '../abi/syscalls.ts'
+import { explain } from '../calls/reason.ts'
+import { reasonOf, WORDS } from '../calls/record.ts'
+import { spell } from '../calls/spell.ts'
+import type { Entry } from './directory-reader.ts'
+import type { FollowedRecord } from './records-follower.ts'
+
+/** Something that happened: a call, or an event of the daemon. Texts are as containers have chosen them. */
+export interface EventView {
+  /** Where to go on reading: the name of a ring and a number in it. Only calls have one. */
+  readonly cursor?: string
+  /** Milliseconds since 1970. */
+  readonly time: number
+  /** call; lost and daemon, of the reader itself; or the type of an event of the keeper. */
+  readonly type: string
+  /** Empty if it is about none, or about one that is not known any more. */
+  readonly container: string
+  readonly syscall?: string
+  readonly call?: string
+  readonly verdict?: string
+  readonly errno?: string
+  readonly reason?: string
+  readonly says?: string
+  readonly remedy?: string
+  readonly tid?: number
+  readonly microseconds?: number
+  readonly message?: string
+}
+
+/** @param container its id, if its serial is known */
+export function callEvent(ring: string, followed: FollowedRecord, container: string): EventView {
+  const { record, sequence } = followed
+  const { arch, nr, errno, verdict, reason, tid, microseconds, time } = record
+  const { says, remedy } = explain(reasonOf(record))
+  return {
+    cursor: `${ring}-${sequence}`,
+    ...{ time, type: 'call', container, syscall: syscallName(arch, nr) ?? `${nr}`, call: spell(arch, nr, followed) },
+    ...{ verdict: WORDS[verdict], ...(errno === 0 ? {} : { errno: errnoName(errno) }), reason, says },
+    ...(remedy === '' ? {} : { remedy }),
+    ...{ tid, microseconds: Math.round(microseconds * 10) / 10 },
+  }
+}
+
+const SENTENCES: Readonly<Record<string, string>> = {
+  registered: 'the container is served from now on',
+  resumed: 'the container is served on',
+  ended: 'the container has ended',
+  engineStarted: 'another engine serves now',
+}
+
+export function daemonEvent({ time, type, id, message, count }: Entry): EventView {
+  const lost = `${Number(count)} records were lost before they were logged`
+  return {
+    ...{ time: Number(time), type: String(type), container: typeof id === 'string' ? id : '' },
+    message: typeof message === 'string' ? message : (SENTENCES[String(type)] ?? (count === undefined ? '' : lost)),
+  }
+}

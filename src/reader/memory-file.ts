@@ -1,0 +1,30 @@
+import { readSync } from 'node:fs'
+import type { Fd } from '../kernel/fd.ts'
+
+/** A memory of the daemon, of which we may only read: each copy is a pread(2), which no writer of it waits for. */
+export class MemoryFile {
+  readonly #fd: Fd
+
+  constructor(fd: Fd) {
+    this.#fd = fd
+  }
+
+  /** Copies `length` bytes from `at` on; what is beyond the end is zero. */
+  copy(at: number, length: number): DataView {
+    const bytes = new Uint8Array(length)
+    for (let done = 0; done < length; ) {
+      const read = readSync(this.#fd.raw, bytes, done, length - done, at + done)
+      if (read === 0) break
+      done += read
+    }
+    return new DataView(bytes.buffer)
+  }
+
+  words(at: number, count: number): Int32Array {
+    return new Int32Array(this.copy(at, 4 * count).buffer)
+  }
+
+  [Symbol.dispose](): void {
+    this.#fd[Symbol.dispose]()
+  }
+}

@@ -1,0 +1,92 @@
+import { type CallRecord, decodeRecord, RECORD_SIZE, registersOf, textsIn } from '../calls/record.ts'
+import type { SpelledArguments } from '../calls/spell.ts'
+import { isEnded, RECORDS_HEADER, recordsBegun, ringId, ringSize } from '../memories/record-layout.ts'
+import type { MemoryFile } from './memory-file.ts'
+
+/** How many records are copied at once. */
+const BATCH = 256
+
+/** A record with its number in the ring, and what the call was made with. */
+export interface FollowedRecord extends SpelledArguments {
+  readonly sequence: number
+  readonly record: CallRecord
+}
+
+/**
+ * Reads records from a ring while others write it. A record is whole only if, after it was copied, no more records were
+ * begun than the ring has places from its own number on; all others are counted as lost.
+ */
+export class RecordsFollower {
+  readonly #memory: MemoryFile
+  readonly #size: number
+  /** Names the ring. */
+  readonly id: string
+  /** The number of the next record to read. */
+  next: number
+  lost = 0
+
+  constructor(memory: MemoryFile) {
+    this.#memory = memory
+    const words = this.#header
+    this.#size = ringSize(words)
+    this.id = ringId(words)
+    this.next = recordsBegun(words)
+  }
+
+  get #header(): Int32Array {
+    return this.#memory.words(0, RECORDS_HEADER / 4)
+  }
+
+  /** How many records were begun since the ring was made. */
+  get begun(): number {
+    return recordsBegun(this.#header)
+  }
+
+  /** Whether the daemon has said that it writes no more records into this ring. */
+  get isEnded(): boolean {
+    return isEnded(this.#header)
+  }
+
+  /** The number of the oldest record that may still be there. */
+  get oldest(): number {
+    return Math.max(0, this.begun - this.#size)
+  }
+
+  /** Returns up to `BATCH` records from `next` on; none if there are none yet, or the next one is still written. */
+  read(): readonly FollowedRecord[] {
+    this.#skip(this.begun)
+    const first = this.next
+    const count = Math.min(BATCH, this.begun - first, this.#size - (first % this.#size))
+    if (count <= 0) return []
+    const copy = this.#memory.copy(RECORDS_HEADER + (first % this.#size) * RECORD_SIZE, count * RECORD_SIZE)
+    const begun = this.begun
+    return this.#take(copy, first, count, begun)
+  }
+
+  #take(copy: DataView, first: number, count: number, begun: number): readonly FollowedRecord[] {
+    const records: FollowedRecord[] = []
+    for (let index = 0; index < count; index++) {
+      const sequence = first + index
+      const at = index * RECORD_SIZE
+      if (begun - sequence > this.#size) this.lost++
+      else if (copy.getInt32(at, true) === ((sequence + 1) | 0)) {
+        const [args, texts] = [registersOf(copy, at), textsIn(copy, at)]
+        records.push({ sequence, record: decodeRecord(copy, at), args, texts })
+      } else if (begun - sequence < this.#size / 2) {
+        // Its writer will soon be done; once half a ring was written after it, it counts as dead.
+        this.next = sequence
+        return records
+      } else this.lost++
+    }
+    this.next = first + count
+    return records
+  }
+
+  /** Skips what was overwritten before it was read. */
+  #skip(begun: number): void {
+    const oldest = begun - this.#size
+    if (this.next >= oldest) return
+    this.lost += oldest - this.next
+    this.next = oldest
+  }
+}

@@ -14,13 +14,13 @@ export const RECORD_SIZE = 256
 /** The offset of `writer`. */
 export const RECORD_WRITER = 44
 /** The offset of the registers; the numbers that say what was done lie before them. */
-export const RECORD_ARGS = 64
+const RECORD_ARGS = 64
 export const RECORD_FIXED = RECORD_ARGS
 /** Six registers of 64 bits, in words of 32. */
 const ARGS_WORDS = 12
 const HAS_ARGS = 27
 const TEXTS_LENGTH = 30
-export const RECORD_TEXTS = 128
+const RECORD_TEXTS = 128
 
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]

@@ -41,7 +41,9 @@ It may come later: SIGHUP reads it then. All of it is optional:
   annotations:
     profiles: [vpn]                   # what a container's annotations may choose
     raise: []                         # keys that they may set; all others they may only lower
-  log: { level: info }                # debug, info, notice, warn, error
+  log:
+    level: info                       # debug, info, notice, warn, error
+    arguments: all                    # what is recorded of calls: all, names (no paths), none
   reload: auto                        # or manual: replaced files wait for SIGHUP
   limits:
     callsPerContainer: 3              # served at once: more wait

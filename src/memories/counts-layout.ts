@@ -10,8 +10,8 @@ import { struct } from '../shared/struct.ts'
  * odd while it is written | 64 a record.
  */
 export const COUNTS_LAYOUT = 1
-export const COUNTS_HEADER = 4096
-export const [COUNTS_WORD] = struct({ layout: 1, placeSize: 1, places: 1 })
+const COUNTS_HEADER = 4096
+const [COUNTS_WORD] = struct({ layout: 1, placeSize: 1, places: 1 })
 
 export const KINDS = 64
 export const REFUSALS = 64
@@ -27,7 +27,8 @@ const BUCKETS = BOUNDS.length + 1
 export const [HEAD_WORD] = struct({ serial: 1, refusals: 1, inFlight: 1, rest: 61 })
 export const HEAD_SIZE = 256
 /** The members of a counter and of a refusal, in words. */
-export const [KIND_WORD, KIND_WORDS] = struct({ key: 1, rest: 1, sum: 2, buckets: 2 * BUCKETS, spare: 16 })
+const [KIND, KIND_WORDS] = struct({ key: 1, rest: 1, sum: 2, buckets: 2 * BUCKETS, spare: 16 })
+export const KIND_WORD = KIND
 export const KIND_SIZE = 4 * KIND_WORDS
 export const [REFUSAL_WORD] = struct({ writer: 1, key: 1, a: 1, b: 1, count: 2, version: 1, spare: 9 })
 export const REFUSAL_HEAD = 64

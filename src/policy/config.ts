@@ -25,7 +25,7 @@ export const logLevels = ['debug', 'info', 'notice', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /** How much of the arguments of calls is recorded: nothing, numbers and names of the kernel, or paths too. */
-export const argumentModes = ['none', 'names', 'all'] as const
+const argumentModes = ['none', 'names', 'all'] as const
 export type ArgumentMode = (typeof argumentModes)[number]
 
 const reloadModes = ['auto', 'manual'] as const

@@ -8,7 +8,7 @@ export const LIMITS = {
   listenersPerContainer: { usually: 1024, from: 1, to: 4096 },
   /** Of runtimes, and of monitors of LXC, that have not handed over yet: more are refused. */
   connections: { usually: 2048, from: 1, to: 2048 },
-  /** Of calls, of 64 bytes each, that wait for the log: of more the oldest are lost. */
+  /** Of calls, of 256 bytes each, that wait for the log: of more the oldest are lost. */
   records: { usually: 16_384, from: 1024, to: 1_048_576 },
 } as const
 export type Limits = { readonly [K in keyof typeof LIMITS]: number }

@@ -45,6 +45,7 @@ export class Host {
   readonly directory: string
   readonly socket: string
   readonly lxcSocket: string
+  readonly feedSocket: string
   readonly records: CallRecord[] = []
   readonly events: KeeperEvent[] = []
   /** Of a test that ends the engine; in all others its end is a failure. */
@@ -55,6 +56,7 @@ export class Host {
     this.directory = mkdtempSync(join(tmpdir(), 'intercede-test-'))
     this.socket = join(this.directory, 'agent.sock')
     this.lxcSocket = join(this.directory, 'lxc.sock')
+    this.feedSocket = join(this.directory, 'feed.sock')
     chownSync(this.directory, BASE, BASE)
     chmodSync(this.directory, 0o755)
   }
@@ -72,6 +74,7 @@ export class Host {
       host.#keeper = await BuiltKeeper.start({
         socketPath: host.socket,
         lxcSocketPath: host.lxcSocket,
+        feedSocketPath: host.feedSocket,
         resolve: () => ({ policy, details: {} }),
         onEvent: (event) => host.#note(event),
         onRecord: (record) => host.records.push(record),

@@ -1,0 +1,105 @@
+import { spawnSync } from 'node:child_process'
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { map } from '../../../src/kernel/shared-memory.ts'
+import { connectUnix, receive, send, shutdown, waitReadable } from '../../../src/kernel/socket.ts'
+import { fixture } from '../../support/fixtures.ts'
+import { execute, Host, until } from '../../support/host.ts'
+import { CLI } from '../../support/machine.ts'
+
+const NOBODY = 65534
+/** Opens what it was given for writing, maps it so, changes its size; says what it could. */
+const TRIES = `
+import { ftruncateSync, openSync, writeSync } from 'node:fs'
+const tries = {
+  reopen: (fd) => openSync('/proc/self/fd/' + fd, 'r+'),
+  read: (fd) => openSync('/proc/self/fd/' + fd, 'r'),
+  write: (fd) => writeSync(fd, 'x', 0),
+  truncate: (fd) => ftruncateSync(fd, 0),
+}
+const said = [3, 4, 5].flatMap((fd) => Object.entries(tries).map(([name, attempt]) => {
+  try { attempt(fd); return name + ' ' + fd } catch { return undefined }
+}))
+console.log(JSON.stringify(said.filter((each) => each !== undefined)))
+`
+
+let host: Host
+const path = (): string => host.feedSocket
+beforeAll(async () => {
+  host = await Host.start()
+  host.mayLoseEngine = true
+})
+afterAll(() => host.close())
+
+/** Starts a container that makes one call when it is told to. */
+const mknod = (name: string): Promise<unknown> =>
+  host.run([], [fixture('caller'), 'mknod', join(host.directory, name), '020666', '1', '3'])
+
+/** The keeper is in this process, so a program reads. */
+async function read(command: string, ...args: readonly string[]): Promise<readonly Record<string, unknown>[]> {
+  const { stdout } = await execute(process.execPath, [CLI, command, '--feed', path(), '--format', 'json', ...args])
+  return command === 'ps'
+    ? JSON.parse(stdout)
+    : stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+}
+const ended = async (): Promise<readonly Record<string, unknown>[]> =>
+  (await read('ps', '--all')).filter(({ state }) => state === 'ended')
+const refused = async (): Promise<readonly Record<string, unknown>[]> =>
+  (await read('ps', '--all')).filter(({ state }) => state === 'refused')
+
+test('a reader of another user can neither write what it was given nor open it anew', async () => {
+  using connection = connectUnix(path(), 'packet')
+  await until('it is answered', () => waitReadable(connection, 0))
+  const { fds } = receive(connection, new Uint8Array(256))!
+  for (const fd of fds) expect(() => map(fd)).toThrow('EACCES')
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', TRIES], {
+    ...{ uid: NOBODY, gid: NOBODY, cwd: '/', encoding: 'utf8' as const },
+    stdio: ['ignore', 'pipe', 'inherit', ...fds.map(({ raw }) => raw)],
+  })
+  for (const fd of fds) fd[Symbol.dispose]()
+  expect(stdout).toBe('[]\n')
+})
+
+test('the socket is for root, and the group if there is one', () => {
+  expect(statSync(path()).mode & 0o007).toBe(0)
+  const script = `net.connect('${path()}').on('error', ({ code }) => console.log(code))`
+  const { stdout } = spawnSync(process.execPath, ['-e', script], {
+    ...{ uid: NOBODY, gid: NOBODY, cwd: '/', encoding: 'utf8' as const },
+  })
+  expect(stdout).toBe('EACCES\n')
+})
+
+test('a client that sends, never reads, or comes a thousand times changes nothing', async () => {
+  const clients = Array.from({ length: 500 }, () => connectUnix(path(), 'packet'))
+  await until('it still answers', async () => Array.isArray(await read('ps')))
+  for (const client of clients) client[Symbol.dispose]()
+  expect((await host.call(['mknod', join(host.directory, 'n1'), '020666', '1', '3'])).result).toBe('ok')
+})
+
+test('what was counted and who was there survives the end of an engine', async () => {
+  const before = (await ended()).length
+  await mknod('n2')
+  await until('it has ended', async () => (await ended()).length > before)
+  expect((await ended()).at(-1)).toMatchObject({ calls: 1, done: 1 })
+  process.kill(host.enginePid, 'SIGKILL')
+  await until('another engine serves', () => host.restarts > 0)
+  expect((await ended()).at(-1)).toMatchObject({ calls: 1, done: 1 })
+  await mknod('n3')
+  await until('another one has ended', async () => (await ended()).length > before + 1)
+  const events = await read('events', '--no-follow')
+  expect(events.filter(({ type }) => type === 'call').length).toBeGreaterThanOrEqual(3)
+  const types = events.map(({ type }) => type)
+  expect(types).toEqual(expect.arrayContaining(['registered', 'ended', 'engineEnded', 'engineStarted']))
+})
+
+test('a hand-over that is refused is listed with its reason', async () => {
+  using client = connectUnix(host.socket)
+  send(client, Buffer.from('no state'))
+  shutdown(client)
+  await until('it is listed', async () => (await refused()).length > 0)
+  expect((await refused())[0]!.message).toContain('Cannot')
+})

@@ -16,10 +16,7 @@ const BUNDLES = {
   load: 'processes/load',
   cli: 'cli/main',
   ...Object.fromEntries(
-    ['run', 'serve', 'profile', 'flags', 'doctor', 'ps', 'inspect', 'events', 'explain'].map((name) => [
-      `${name}-command`,
-      `cli/${name}-command`,
-    ]),
+    ['run', 'serve', 'profile', 'flags', 'doctor', 'read'].map((name) => [`${name}-command`, `cli/${name}-command`]),
   ),
   engine: 'engine/main',
   thread: 'engine/thread/thread',

@@ -46,4 +46,4 @@ than it could be read is counted, in a line of type lost. When the daemon ends, 
 waited for. The arguments of a call that was left are as they were read: the caller may have changed them since.
 Fields of a template: ${fieldList(EVENTS_FIELDS)}.`,
   )
-  .action(async (word, options) => (await import('./events-command.ts')).eventsCommand(word, options))
+  .action(async (word, options) => (await import('./read-command.ts')).eventsCommand(word, options))

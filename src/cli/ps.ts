@@ -14,4 +14,4 @@ The words, here and in the other commands: done, for the caller; left to the ker
 is; error, an errno was the answer; gone, the caller went away. P50 is the upper bound of the durations of half of
 the calls. Fields of a template: ${fieldList(PS_FIELDS)}.`,
   )
-  .action(async (options) => (await import('./ps-command.ts')).psCommand(options))
+  .action(async (options) => (await import('./read-command.ts')).psCommand(options))

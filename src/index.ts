@@ -1,4 +1,6 @@
-/** The public names: pure functions for policies and profiles, and the keeper, which serves containers. */
+/** The public names: pure functions for policies and profiles, the keeper, and what a daemon shows to others. */
+
+export { escaped } from './calls/escape.ts'
 export { explain, type Reason, type ReasonCode } from './calls/reason.ts'
 export type { CallRecord } from './calls/record.ts'
 export { compileOci } from './filter/compile.ts'
@@ -9,5 +11,9 @@ export { PolicyError } from './policy/error.ts'
 export type { Policy } from './policy/policy.ts'
 export { resolve } from './policy/resolve.ts'
 export { parsePolicy } from './policy/settings.ts'
+export { type ContainerView, containersOf, findContainer } from './reader/container-view.ts'
+export { type EventOptions, EventStream } from './reader/event-stream.ts'
+export type { EventView } from './reader/event-view.ts'
+export { connect, type FeedReader } from './reader/feed.ts'
 export type { Handover } from './runtimes/handover.ts'
 export { rulesFor } from './syscalls/index.ts'

@@ -11,11 +11,12 @@ import { command as profile } from './profile.ts'
 import { command as ps } from './ps.ts'
 import { command as run } from './run.ts'
 import { command as serve } from './serve.ts'
+import { command as top } from './top.ts'
 import { STATUS, statusFor, UsageError } from './usage.ts'
 import { version } from './version.ts'
 
 /** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
-const commands: readonly Command[] = [run, serve, profile, flags, doctor, ps, inspect, events, explain]
+const commands: readonly Command[] = [run, serve, profile, flags, doctor, ps, inspect, events, top, explain]
 const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)
 
 const help = `

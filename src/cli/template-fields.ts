@@ -33,3 +33,8 @@ export const EXPLAIN_FIELDS = [
   'remedy',
   'time',
 ]
+
+/** The fields of a template of `top`. */
+export const TOP_FIELDS = ['container', 'syscall', 'rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight']
+/** What `top` can sort by. */
+export const TOP_SORTS = ['rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight'] as const

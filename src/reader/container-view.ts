@@ -33,7 +33,7 @@ const text = (value: unknown): string => (typeof value === 'string' ? value : ''
 const number = (value: unknown): number => (typeof value === 'number' ? value : 0)
 
 /** Returns the upper bound of the bucket in which the given part of all calls lies; undefined without calls. */
-function quantile(calls: readonly Pick<CallCount, 'buckets'>[], part: number): number | undefined {
+export function quantile(calls: readonly Pick<CallCount, 'buckets'>[], part: number): number | undefined {
   const sums = [...BOUNDS, 0].map((_, index) => calls.reduce((sum, { buckets }) => sum + buckets[index]!, 0))
   const all = sums.reduce((sum, each) => sum + each, 0)
   let seen = 0

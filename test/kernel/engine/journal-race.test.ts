@@ -1,9 +1,11 @@
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import type { CallRecord } from '../../../src/calls/record.ts'
-import { map, memfd } from '../../../src/kernel/shared-memory.ts'
-import { recordsSize } from '../../../src/memories/record-layout.ts'
+import { map, memfd, readOnly } from '../../../src/kernel/shared-memory.ts'
+import { formatRecords, recordsSize } from '../../../src/memories/record-layout.ts'
 import { RecordReader } from '../../../src/memories/records.ts'
+import { MemoryFile } from '../../../src/reader/memory-file.ts'
+import { type FollowedRecord, RecordsFollower } from '../../../src/reader/records-follower.ts'
 
 const RECORDS = 1024
 const WRITERS = 3
@@ -18,11 +20,14 @@ const WRITE = `
   import { map } from '${dist('kernel/shared-memory.js')}'
   const { fd, first } = workerData
   const writer = new RecordWriter(map(new Fd(fd)), () => {})
-  for (let number = first; number < first + ${EACH}; number++)
+  const registers = new Int32Array(12)
+  for (let number = first; number < first + ${EACH}; number++) {
+    const text = Buffer.from('\\0\\x08' + String(number).padStart(8, '0'), 'latin1')
     writer.write({
       ...{ container: number, serial: number, nr: number, arch: number, tid: number, a: number, b: number, time: number },
       ...{ verdict: 'act', errno: number & 0xffff, reason: 'done', microseconds: Math.fround(number) },
-    })
+    }, { registers: registers.fill(number), from: 0, texts: { bytes: text, length: text.length } })
+  }
   parentPort.postMessage('over')
 `
 
@@ -63,4 +68,44 @@ test('writers that overtake the reader and each other all the time leave no torn
   expect(seen).toBeGreaterThan(RECORDS)
   expect(reader.lost).toBeGreaterThan(RECORDS)
   expect(seen + reader.lost).toBeLessThanOrEqual(WRITERS * EACH)
+})
+
+/** A record whose registers and text are those of its numbers. */
+function isWholeCall({ record, args, texts }: FollowedRecord): boolean {
+  const { container } = record
+  const register = BigInt(container) * 0x1_0000_0001n
+  const text = Buffer.from(texts).toString('latin1', 2)
+  return isWhole(record) && args!.every((each) => each === register) && Number(text) === container
+}
+
+test('a reader of another process that is overtaken all the time sees no torn record, and counts what it misses', {
+  timeout: 60_000 + EACH / 2,
+}, async () => {
+  const ring = memfd('intercede-race', recordsSize(RECORDS))
+  formatRecords(map(ring))
+  const follower = new RecordsFollower(new MemoryFile(readOnly(ring)))
+  let left = WRITERS
+  const writers = Array.from({ length: WRITERS }, (_, index) => startWriter(ring.raw, index).finally(() => left--))
+  let [seen, torn] = [0, 0]
+  const read = (): void => {
+    for (const each of follower.read()) {
+      seen++
+      if (!isWholeCall(each)) torn++
+    }
+  }
+  while (left > 0) {
+    for (let round = 0; round < 50; round++) read()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await Promise.all(writers)
+  for (let before = -1; before !== follower.next; ) {
+    before = follower.next
+    read()
+  }
+  const { begun } = follower
+  ring[Symbol.dispose]()
+  expect({ seen, torn }).toEqual({ seen, torn: 0 })
+  expect(seen).toBeGreaterThan(RECORDS)
+  expect(follower.lost).toBeGreaterThan(RECORDS)
+  expect(seen + follower.lost).toBe(begun)
 })

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Done, execute, until } from '../../support/host.ts'
@@ -139,6 +140,27 @@ test('explain groups refusals and says what to change', async () => {
   expect(stdout).toMatch(/left to the kernel, 2 times, the last \d+[sm] ago \[deviceNotAllowed\]/)
   expect(stdout).toContain('what to do:  if it is harmless, add c:1:1 to')
   expect((await intercede('explain', 'lacksCapability')).stdout).toContain('what to do: ')
+})
+
+test('top says how often calls are made now, and how long they take', async () => {
+  const looks = intercede('top', '--once', '--interval', '3', '--format', 'json')
+  await podman.run('exec', NAME, 'sh', '-c', 'for i in 1 2 3; do caller mknod /tmp/top$i 020666 1 1; done')
+  const { stdout } = await looks
+  expect(JSON.parse(stdout)).toContainEqual(
+    expect.objectContaining({ container: expect.stringMatching(/^[0-9a-f]{64}$/), syscall: 'mknod', done: 0 }),
+  )
+  const { stdout: shown } = await intercede('top', '--once', '--interval', '0.1')
+  expect(shown).toMatch(/^CONTAINER +CALL +CALLS\/S +DONE +LEFT +ERRORS +P50 +P99 +IN FLIGHT\n/)
+})
+
+test('the example of docs/operating.md lists the containers', async () => {
+  const page = readFileSync(new URL('../../../docs/operating.md', import.meta.url), 'utf8')
+  const [, example] = /```js\n([^`]*)```/.exec(page)!
+  const index = new URL('../../../dist/index.js', import.meta.url).href
+  const script = example!.replace("'intercede'", `'${index}'`).replaceAll('connect()', `connect('${feed()}')`)
+  const { stdout } = await execute(process.execPath, ['--input-type=module', '-e', script])
+  expect(stdout).toMatch(new RegExp(`^${NAME} \\d+ calls`, 'm'))
+  expect(stdout).toContain('mknod("null", S_IFCHR|0666, 1:3) done')
 })
 
 test('nothing of a name that a container has chosen reaches a terminal as it is', async () => {

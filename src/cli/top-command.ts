@@ -1,0 +1,60 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { now } from '../kernel/clock.ts'
+import { type CallRate, callRates, sampleCalls } from '../reader/call-rates.ts'
+import { openFeed, shortId, terminalWidth } from './open-feed.ts'
+import { asJson, byTemplate, type OutputFormat, parseFormat, type Row } from './output-format.ts'
+import { print } from './print.ts'
+import { duration, table } from './table.ts'
+import { TOP_FIELDS, type TOP_SORTS } from './template-fields.ts'
+
+interface TopOptions {
+  readonly once?: boolean
+  readonly interval: number
+  readonly sort: (typeof TOP_SORTS)[number]
+  readonly format?: string
+  readonly feed?: string
+}
+
+const COLUMNS = [
+  ...[{ title: 'CONTAINER' }, { title: 'CALL' }, { title: 'CALLS/S', right: true }, { title: 'DONE', right: true }],
+  ...[
+    { title: 'LEFT', right: true },
+    { title: 'ERRORS', right: true },
+    { title: 'P50', right: true },
+  ],
+  ...[
+    { title: 'P99', right: true },
+    { title: 'IN FLIGHT', right: true },
+  ],
+]
+/** Moves to the first line of a terminal and clears what is below. */
+const CLEAR = '\u001b[H\u001b[J'
+const ID_WIDTH = 16
+
+const perSecond = (rate: number): string => (rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`)
+
+function cells({ container, syscall, rate, done, left, errors, p50, p99, inFlight }: CallRate): readonly string[] {
+  const numbers = [rate, done, left, errors].map(perSecond)
+  return [shortId(container).slice(0, ID_WIDTH), syscall, ...numbers, duration(p50), duration(p99), `${inFlight}`]
+}
+
+function shown(format: OutputFormat, rates: readonly CallRate[]): string {
+  if (format.kind === 'json') return `${asJson(rates)}\n`
+  if (format.kind !== 'template') return table(COLUMNS, rates.map(cells), terminalWidth())
+  return rates.map((rate) => `${byTemplate(format.template, rate as unknown as Row)}\n`).join('')
+}
+
+export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {
+  const format = parseFormat(given, ['table', 'json'], TOP_FIELDS)
+  const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
+  using feed = openFeed(path)
+  let before = sampleCalls(feed, now())
+  do {
+    await sleep(1000 * interval)
+    const after = sampleCalls(feed, now())
+    const rates = [...callRates(before, after)].sort((one, other) => (other[sort] ?? 0) - (one[sort] ?? 0))
+    before = after
+    print(`${isScreen ? CLEAR : ''}${shown(format, rates)}`)
+    if (feed.directory.state.ended) throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
+  } while (once !== true)
+}

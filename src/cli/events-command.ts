@@ -4,9 +4,9 @@ import type { EventView } from '../reader/event-view.ts'
 import { parseFilters } from './event-filter.ts'
 import { openFeed, requireContainer, shortId } from './open-feed.ts'
 import { asJson, byTemplate, type OutputFormat, parseFormat, type Row, shownValue } from './output-format.ts'
-import { print } from './print.ts'
+import { print, say } from './print.ts'
 import { EVENTS_FIELDS, EVENTS_TAIL } from './template-fields.ts'
-import { asUsage, UsageError } from './usage.ts'
+import { asUsage, STATUS, UsageError } from './usage.ts'
 
 interface EventsOptions {
   readonly since?: number
@@ -62,13 +62,21 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const connect = (): ReturnType<typeof openFeed> => openFeed(path)
   const end = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => end.abort())
-  process.stdout.on('error', () => end.abort())
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') failed(error)
+    end.abort()
+  })
   using stream = new EventStream({ connect, follow, rate: RATE, after, tail: after === undefined ? first : undefined })
   for await (const event of stream.events(end.signal)) {
     if (since !== undefined && event.time < since) continue
     if (id !== undefined && event.container !== id && event.container !== '') continue
     if (matches(event)) print(`${lineOf(format, event)}\n`)
   }
+}
+
+function failed({ message }: Error): void {
+  process.exitCode = STATUS.failure
+  say(`Cannot write the output: ${message}; send it where there is room`)
 }
 
 function checkCursor(after: string): void {

@@ -56,5 +56,6 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
     before = after
     print(`${isScreen ? CLEAR : ''}${shown(format, rates)}`)
     if (feed.directory.state.ended) throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
-  } while (once !== true)
+    // Whoever has read it may have gone.
+  } while (once !== true && process.stdout.errored === null)
 }

@@ -3,7 +3,7 @@ import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
 import type { Entry } from './directory-reader.ts'
-import { type EngineNames, engineNames } from './engine-names.ts'
+import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from './engine-names.ts'
 import type { FeedReader } from './feed.ts'
 
 /** A container as people and programs see it. Its texts are as the container or its runtime has chosen them. */
@@ -74,17 +74,20 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
   }
 }
 
-const namesOf = ({ id, bundle, name }: Entry): EngineNames | undefined =>
-  name === undefined ? engineNames(text(id), text(bundle)) : undefined
+const namesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): EngineNames | undefined =>
+  name === undefined ? lookup(text(id), text(bundle)) : undefined
 
 /** Returns the containers of a daemon. @param all also those that have ended last */
 export function containersOf(feed: FeedReader, all = false): readonly ContainerView[] {
   const { directory } = feed
+  const lookup = engineNamesLookup()
   const live = directory.containers.map((about) => {
     const counts = feed.counts({ index: number(about.index), serial: number(about.serial) })
-    return view(about, namesOf(about), counts)
+    return view(about, namesOf(about, lookup), counts)
   })
-  return all ? [...live, ...directory.ring('ended').map((about) => view(about, namesOf(about), undefined))] : live
+  return all
+    ? [...live, ...directory.ring('ended').map((about) => view(about, namesOf(about, lookup), undefined))]
+    : live
 }
 
 /**

@@ -10,21 +10,23 @@ export interface EngineNames {
 /** In bytes: state of an engine that is larger is not read for a name. */
 const STATE_LIMIT = 16 * 1024 * 1024
 
-const json = (path: string): unknown =>
-  statSync(path).size > STATE_LIMIT ? undefined : JSON.parse(readFileSync(path, 'utf8'))
+function json(path: string): unknown {
+  const file = statSync(path)
+  return file.size > STATE_LIMIT || !file.isFile() ? undefined : JSON.parse(readFileSync(path, 'utf8'))
+}
 
-/**
- * Looks for names in the state of podman or Docker, which pass none on. Only root may read that.
- *
- * @returns undefined if the container is of neither, or their state cannot be read
- */
-export function engineNames(id: string, bundle: string): EngineNames | undefined {
-  try {
-    return bundle.includes('/overlay-containers/') || bundle.includes('-containers/')
-      ? ofPodman(id, bundle)
-      : ofDocker(id)
-  } catch {
-    return undefined
+/** Names by the id of a container and its bundle: undefined if it is of neither, or the state cannot be read. */
+export type EngineNamesLookup = (id: string, bundle: string) => EngineNames | undefined
+
+/** Makes a lookup in the state of podman or Docker, which pass no names on: it reads each file once. Only root may. */
+export function engineNamesLookup(): EngineNamesLookup {
+  const stores = new Map<string, ReadonlyMap<string, Stored>>()
+  return (id, bundle) => {
+    try {
+      return bundle.includes('-containers/') ? ofPodman(id, bundle, stores) : ofDocker(id)
+    } catch {
+      return undefined
+    }
   }
 }
 
@@ -38,14 +40,23 @@ interface Stored {
 const STORES = ['containers.json', 'volatile-containers.json']
 
 /** The files lie beside the directories of the containers, in which their bundles are. */
-function ofPodman(id: string, bundle: string): EngineNames | undefined {
+function ofPodman(
+  id: string,
+  bundle: string,
+  stores: Map<string, ReadonlyMap<string, Stored>>,
+): EngineNames | undefined {
   const folder = dirname(dirname(bundle))
-  const stored = STORES.flatMap((name) => storedIn(join(folder, name))).find((each) => each.id === id)
+  const store = stores.get(folder) ?? storeIn(folder)
+  stores.set(folder, store)
+  const stored = store.get(id)
   if (!stored) return undefined
   const metadata = JSON.parse(stored.metadata ?? '{}') as Readonly<Record<string, unknown>>
   const { 'image-name': image, name = stored.names?.[0] } = metadata
   return { ...text('name', name), ...text('image', image) }
 }
+
+const storeIn = (folder: string): ReadonlyMap<string, Stored> =>
+  new Map(STORES.flatMap((name) => storedIn(join(folder, name))).map((each) => [each.id, each]))
 
 const storedIn = (path: string): readonly Stored[] =>
   existsSync(path) ? ((json(path) ?? []) as readonly Stored[]) : []

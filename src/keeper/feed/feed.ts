@@ -20,8 +20,8 @@ export class Feed {
   readonly #counts: CountPlaces
   /** What the directory says of each container, by number. */
   readonly #about = new Map<number, Record<string, unknown>>()
-  /** Containers whose registration was told and that have no place yet, by id. */
-  readonly #registered = new Map<string, Extract<KeeperEvent, { type: 'registered' }>>()
+  /** The registration that was told last, of the container that gets its place next. */
+  #registered: Extract<KeeperEvent, { type: 'registered' }> | undefined
   readonly #resumed = new Map<string, Extract<KeeperEvent, { type: 'resumed' }>>()
 
   constructor(directory: DirectoryWriter, counts: CountPlaces) {
@@ -31,7 +31,7 @@ export class Feed {
 
   /** Notes an event before it is told to anybody else. */
   note(event: KeeperEvent): void {
-    if (event.type === 'registered') this.#registered.set(event.handover.id, event)
+    if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const told = happened(event)
     if (told) this.#directory.add('events', { time: Date.now(), type: event.type, ...told })
@@ -42,9 +42,9 @@ export class Feed {
   /** Says what is known of a container, when a listener of it was registered. */
   admitted(entry: ContainerEntry, runtime: RuntimeCall | undefined): void {
     const { id, index } = entry.container
-    const event = this.#registered.get(id)
-    this.#registered.delete(id)
-    if (event) {
+    const event = this.#registered
+    this.#registered = undefined
+    if (event?.handover.id === id) {
       this.#counts.take(entry.container)
       this.#about.set(index, aboutRegistered(entry, event, runtime))
     }

@@ -22,6 +22,9 @@ const metadata = POLICY.map(([key, value]) => `security.syscalls.intercept.${key
 
 const cannot = missing('systemctl', 'systemd-analyze')
 
+/** What systemd keeps without a container: journal, lasting memory, records, counts and directory. */
+const MEMORIES = '5'
+
 /** A killed process can leave nothing to the next one but what systemd had before: what takes several calls is lost in between. */
 const WAYS = [
   { how: 'systemctl restart', command: ['restart'], isSingle: false, restarts: RESTARTS },
@@ -61,9 +64,9 @@ test.skipIf(cannot).each(WAYS)(
       expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
       expect(host.log.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([])
       expect(host.log.filter(({ message }) => message === 'container goes on')).toHaveLength(restarts)
-      // Of a container that has ended nothing is kept but the journal and the lasting memory.
+      // Of a container that has ended nothing is kept: there are the five memories.
       await until('it is known that the container has ended', () => logged(host, 'container ended') === 1, 60)
-      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === '2')
+      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === MEMORIES)
     } finally {
       await load?.kill()
       await host.close()
@@ -114,7 +117,7 @@ test.skipIf(cannot)(
       expect(await host.property('MainPID')).not.toBe(pid)
       expect((await load.end()).failures).toEqual({})
       // Nothing was stored twice.
-      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === '2', 60)
+      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === MEMORIES, 60)
     } finally {
       await load?.kill()
       await host.close()

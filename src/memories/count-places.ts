@@ -31,7 +31,7 @@ export class CountPlaces {
   }
 
   read(index: number): ContainerCounts {
-    return readCounts(new DataView(this.#memory, countsPlace(index), COUNTS_PLACE))
+    return readCounts((at, length) => new DataView(this.#memory, countsPlace(index) + at, length))
   }
 
   /** Gives the memory of a container back. */

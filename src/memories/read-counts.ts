@@ -43,44 +43,64 @@ export interface ContainerCounts {
 const WORD = 2 ** 32
 const TENTHS = 10
 
-/**
- * Decodes a copy of the place of a container.
- *
- * @param again a copy that was made after the first one: a refusal that was written meanwhile is left out
- */
-export function readCounts(place: DataView, again: DataView = place): ContainerCounts {
-  const word = (at: number): number => place.getUint32(at, true)
+/** Copies a part of the place of a container, from `at` on. */
+export type CopyPlace = (at: number, length: number) => DataView
+
+/** Reads the place of a container. A refusal that is written meanwhile is left out. */
+export function readCounts(copy: CopyPlace): ContainerCounts {
+  const place = copy(0, REFUSALS_AT)
+  const word = (at: number): number => place.getUint32(4 * at, true)
   return {
-    serial: word(4 * HEAD_WORD.serial),
-    inFlight: word(4 * HEAD_WORD.inFlight),
-    calls: Array.from({ length: KINDS }, (_, index) => callCount(place, index)).filter((each) => each !== undefined),
-    refusals: Array.from({ length: REFUSALS }, (_, index) => REFUSALS_AT + index * REFUSAL_SIZE)
-      .filter((at) => isSettled(place, again, at))
-      .map((at) => refusalCount(place, at)),
+    serial: word(HEAD_WORD.serial),
+    inFlight: word(HEAD_WORD.inFlight),
+    calls: callCounts(place),
+    refusals: word(HEAD_WORD.refusals) === 0 ? [] : refusalCounts(copy),
   }
+}
+
+function callCounts(place: DataView): readonly CallCount[] {
+  const counts: CallCount[] = []
+  for (let index = 0; index < KINDS; index++) {
+    const at = HEAD_SIZE + index * KIND_SIZE
+    // What has no counter of its own has no key either.
+    if (index >= OTHERS && place.getInt32(at + 4 * KIND_WORD.key, true) === 0) continue
+    const count = callCount(place, index, at)
+    if (count.calls > 0) counts.push(count)
+  }
+  return counts
 }
 
 const number64 = (place: DataView, at: number): number =>
   place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
 
-function callCount(place: DataView, index: number): CallCount | undefined {
-  const at = HEAD_SIZE + index * KIND_SIZE
-  const key = place.getInt32(at + 4 * KIND_WORD.key, true)
-  const buckets = Array.from({ length: BOUNDS.length + 1 }, (_, bucket) =>
-    number64(place, at + 4 * KIND_WORD.buckets + 8 * bucket),
-  )
-  const calls = buckets.reduce((sum, each) => sum + each, 0)
-  if (calls === 0) return undefined
+function callCount(place: DataView, index: number, at: number): CallCount {
+  const words = new Uint32Array(place.buffer, place.byteOffset + at, KIND_SIZE / 4)
+  const buckets: number[] = []
+  let calls = 0
+  for (let bucket = 0; bucket <= BOUNDS.length; bucket++) {
+    const word = KIND_WORD.buckets + 2 * bucket
+    const count = words[word]! + words[word + 1]! * WORD
+    buckets.push(count)
+    calls += count
+  }
   const kind: CallKind =
-    index < OTHERS ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 } : decodeCallKey(key)
+    index < OTHERS
+      ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 }
+      : decodeCallKey(words[KIND_WORD.key]!)
   return { ...kind, calls, microseconds: number64(place, at + 4 * KIND_WORD.sum) / TENTHS, buckets }
 }
 
-/** Returns whether there is a refusal, and nobody was writing it between both copies. */
-function isSettled(place: DataView, again: DataView, at: number): boolean {
-  const versionOf = (view: DataView): number => view.getInt32(at + 4 * REFUSAL_WORD.version, true)
-  const version = versionOf(place)
-  return place.getInt32(at + 4 * REFUSAL_WORD.key, true) !== 0 && (version & 1) === 0 && versionOf(again) === version
+/** A refusal was being written if its version is odd, or is another one afterwards. */
+function refusalCounts(copy: CopyPlace): readonly RefusalCount[] {
+  const all = copy(REFUSALS_AT, REFUSALS * REFUSAL_SIZE)
+  const version = 4 * REFUSAL_WORD.version
+  const isSettled = (at: number): boolean => {
+    const before = all.getInt32(at + version, true)
+    return (before & 1) === 0 && copy(REFUSALS_AT + at + version, 4).getInt32(0, true) === before
+  }
+  return Array.from({ length: REFUSALS }, (_, index) => index * REFUSAL_SIZE)
+    .filter((at) => all.getInt32(at + 4 * REFUSAL_WORD.key, true) !== 0 && isSettled(at))
+    .map((at) => refusalCount(all, at))
 }
 
 const refusalCount = (place: DataView, at: number): RefusalCount => ({

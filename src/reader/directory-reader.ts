@@ -5,8 +5,13 @@ import type { MemoryFile } from './memory-file.ts'
 export type Entry = Readonly<Record<string, unknown>>
 
 const HEADER_WORDS = 32
+/** In bytes: most places have no more in them. */
+const USUAL_SIZE = 3072
 /** How often a place is copied again that changes meanwhile. */
 const TRIES = 10
+
+const textOf = ({ buffer }: DataView, length: number): string =>
+  Buffer.from(buffer as ArrayBuffer, PLACE_HEAD, length).toString()
 
 /** Reads the directory from its memory. */
 export class DirectoryReader {
@@ -54,11 +59,11 @@ export class DirectoryReader {
     const { at, size } = sections[name]
     const start = at + index * size
     for (let tries = 0; tries < TRIES; tries++) {
-      const head = this.#memory.copy(start, PLACE_HEAD)
-      const [version, length] = [head.getInt32(0, true), head.getInt32(4, true)]
-      const text = this.#memory.copy(start + PLACE_HEAD, Math.min(Math.max(length, 0), size - PLACE_HEAD))
+      const copy = this.#memory.copy(start, Math.min(size, USUAL_SIZE))
+      const [version, length] = [copy.getInt32(0, true), Math.max(0, copy.getInt32(4, true))]
+      const whole = PLACE_HEAD + length <= copy.byteLength ? copy : this.#memory.copy(start, size)
       const isWhole = (version & 1) === 0 && this.#memory.words(start, 1)[0] === version
-      if (isWhole) return length === 0 ? undefined : (JSON.parse(Buffer.from(text.buffer).toString()) as Entry)
+      if (isWhole) return length === 0 ? undefined : (JSON.parse(textOf(whole, length)) as Entry)
     }
     return undefined
   }

@@ -1,5 +1,5 @@
 import { connectUnix, receive, waitReadable } from '../kernel/socket.ts'
-import { COUNTS_PLACE, countsPlace } from '../memories/counts-layout.ts'
+import { countsPlace } from '../memories/counts-layout.ts'
 import { requireLayouts } from '../memories/feed-answer.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 import { type ContainerCounts, readCounts } from '../memories/read-counts.ts'
@@ -28,8 +28,7 @@ export class FeedReader {
 
   /** Returns what was counted of the calls of a container; undefined if another one has its number by now. */
   counts({ index, serial }: { readonly index: number; readonly serial: number }): ContainerCounts | undefined {
-    const copy = (): DataView => this.#counts.copy(countsPlace(index), COUNTS_PLACE)
-    const counts = readCounts(copy(), copy())
+    const counts = readCounts((at, length) => this.#counts.copy(countsPlace(index) + at, length))
     return counts.serial === serial ? counts : undefined
   }
 

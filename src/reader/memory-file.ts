@@ -11,10 +11,10 @@ export class MemoryFile {
 
   /** Copies `length` bytes from `at` on; what is beyond the end is zero. */
   copy(at: number, length: number): DataView {
-    const bytes = new Uint8Array(length)
+    const bytes = Buffer.allocUnsafeSlow(length)
     for (let done = 0; done < length; ) {
       const read = readSync(this.#fd.raw, bytes, done, length - done, at + done)
-      if (read === 0) break
+      if (read === 0) return new DataView(bytes.fill(0, done).buffer)
       done += read
     }
     return new DataView(bytes.buffer)

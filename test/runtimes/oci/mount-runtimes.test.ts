@@ -36,7 +36,7 @@ describe.skipIf(cannot)(withReason('every call of the mount APIs ends as for roo
     must('chmod', ['1777', join(machine.rootfs, 'tmp')])
     const inPlace = `mount -t tmpfs none /mnt && ${program} ${device} /mnt`
     native = (await execute('unshare', ['--mount', 'sh', '-c', inPlace])).stdout
-    expect(linesOf(native)).toHaveLength(91)
+    expect(linesOf(native)).toHaveLength(121)
     await machine.serve()
   })
   afterAll(async () => {

@@ -18,40 +18,61 @@ export class RecordTexts {
   length = 0
   #wanted: readonly number[] = []
   #registers: Registers | undefined
+  /** A bit for each argument whose text was taken. */
+  #taken = 0
+  #left = 0
 
   /** Begins with another call. @param wanted the arguments whose texts are recorded, in their order */
   begin(wanted: readonly number[], registers: Registers): void {
     this.length = 0
     this.#wanted = wanted
     this.#registers = registers
+    this.#taken = 0
+    this.#left = wanted.length
   }
 
   end(): void {
     this.length = 0
-    this.#wanted = []
+    this.#left = 0
   }
 
   /** Takes a text that was copied from this address, if it is wanted. A string is Latin-1. */
   note(at: bigint, text: Uint8Array | string, isCut = false): void {
-    const position = this.#wanted.findIndex((index) => this.#registers!.pointer(index) === at)
-    if (position < 0) return
-    const [index, left] = [this.#wanted[position]!, this.#wanted.length - 1]
-    this.#wanted = this.#wanted.filter((each) => each !== index)
-    const room = Math.max(0, TEXTS_SIZE - this.length - HEAD - left * LEAST)
-    const length = Math.min(text.length, room)
-    this.bytes[this.length] = index | (isCut || length < text.length ? CUT : 0)
-    this.bytes[this.length + 1] = length
-    const to = this.length + HEAD
-    if (typeof text === 'string') this.bytes.write(text.slice(0, length), to, 'latin1')
-    else this.bytes.set(text.subarray(0, length), to)
-    this.length = to + length
+    if (this.#left > 0) this.#note(at, text, text.length, isCut)
   }
 
   /** Takes bytes that were copied without a look at their NUL. */
   noteBytes(at: bigint, bytes: Uint8Array): void {
-    if (this.#wanted.length === 0) return
+    if (this.#left === 0) return
     const end = bytes.indexOf(0)
-    this.note(at, end < 0 ? bytes : bytes.subarray(0, end), end < 0)
+    this.#note(at, bytes, end < 0 ? bytes.length : end, end < 0)
+  }
+
+  #note(at: bigint, text: Uint8Array | string, size: number, isCut: boolean): void {
+    const index = this.#indexOf(at)
+    if (index < 0) return
+    this.#taken |= 1 << index
+    this.#left--
+    const room = Math.max(0, TEXTS_SIZE - this.length - HEAD - this.#left * LEAST)
+    const length = Math.min(size, room)
+    const { bytes } = this
+    bytes[this.length] = index | (isCut || length < size ? CUT : 0)
+    bytes[this.length + 1] = length
+    const to = this.length + HEAD
+    // A loop, for these are few bytes: a view of them costs more than their copy.
+    if (typeof text === 'string') bytes.write(text.slice(0, length), to, 'latin1')
+    else for (let byte = 0; byte < length; byte++) bytes[to + byte] = text[byte]!
+    this.length = to + length
+  }
+
+  /** The wanted argument that points there and whose text was not taken; -1 if there is none. */
+  #indexOf(at: bigint): number {
+    const wanted = this.#wanted
+    for (let position = 0; position < wanted.length; position++) {
+      const index = wanted[position]!
+      if ((this.#taken & (1 << index)) === 0 && this.#registers!.pointer(index) === at) return index
+    }
+    return -1
   }
 }
 

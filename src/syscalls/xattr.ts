@@ -36,10 +36,13 @@ const OF_ALL = ['user.', 'system.posix_acl_', 'security.capability'].map((prefix
  * page
  */
 function mustBeOpaque(at: bigint, caller: Caller): void {
-  const name = Buffer.from(caller.bytes(at, OPAQUE.length))
+  const name = caller.bytes(at, OPAQUE.length)
   if (Buffer.compare(name, OPAQUE) === 0) return
-  throw new ContinueError(OF_ALL.some((prefix) => name.indexOf(prefix) === 0) ? 'attributeOfAll' : 'otherAttribute')
+  throw new ContinueError(isOfAll(name) ? 'attributeOfAll' : 'otherAttribute')
 }
+
+const isOfAll = (name: Uint8Array): boolean =>
+  OF_ALL.some((prefix) => prefix.every((byte, index) => name[index] === byte))
 
 /** Copies the `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {ContinueError} for another size */
 function argsAt(args: Registers, caller: Caller, rest: number): XattrArgs {

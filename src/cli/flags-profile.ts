@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { trappedBy } from '../calls/rule.ts'
 import { readProfile } from '../filter/read.ts'
 import { capabilitiesFor } from '../policy/required-capabilities.ts'
 import { type Instructions, inShort } from '../runtimes/flags.ts'
+import { makeDirectory } from '../runtimes/make-directory.ts'
 import { shellWord } from '../runtimes/shell-word.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { notifying } from '../runtimes/trapped-calls.ts'
@@ -60,8 +61,17 @@ function provide(wanted: WantedPolicy, options: FlagsOptions, profile: ProfileOp
     return
   }
   const { text } = makeProfile(wanted, profile)
-  if (place.isUsual) mkdirSync(place.directory, { recursive: true })
+  if (place.isUsual) makeUsual(place)
   writeProfile(text, place.file)
+}
+
+function makeUsual({ directory }: Place): void {
+  try {
+    makeDirectory(directory)
+  } catch (error) {
+    const why = (error as Error).message
+    throw new Error(`Cannot write the profile: ${why}; run it as root, or name a directory with --write DIR`)
+  }
 }
 
 /** Chooses the filter that stays in force for calls that are not trapped. */

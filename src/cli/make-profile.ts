@@ -1,4 +1,4 @@
-import { statSync, writeFileSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import type { Cap } from '../abi/capability.ts'
@@ -13,6 +13,7 @@ import { profileForLxc } from './profile-lxc.ts'
 import { SOCKET, userSocket } from './sockets.ts'
 import { mustBe } from './usage.ts'
 import type { WantedPolicy } from './wanted-policy.ts'
+import { writeWhole } from './write-whole.ts'
 
 /** The options of `intercede profile` beside those of the policy, as data. */
 export interface ProfileOptions {
@@ -104,7 +105,7 @@ export function writeProfile(text: string, file: string): void {
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
     throw new Error(`Cannot write the profile: "${directory}" is no directory; make it first, or name another`)
   try {
-    writeFileSync(file, text)
+    writeWhole(file, text)
   } catch (error) {
     throw new Error(`Cannot write the profile: ${(error as Error).message}; name a file that can be written`)
   }

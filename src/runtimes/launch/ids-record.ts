@@ -1,5 +1,6 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { makeDirectory } from '../make-directory.ts'
 
 /** Where the ids of the last run are recorded: one line, `UID GID`. */
 export const IDS_RECORD = '/var/lib/intercede/run-ids'
@@ -22,15 +23,6 @@ export function parseRecord(text: string): IdRange | undefined {
     throw new Error(`Cannot read ${IDS_RECORD}: it is not "UID GID", the first ids of containers; correct or remove it`)
   }
   return { uid: Number(uid), gid: Number(gid) }
-}
-
-/** Makes a directory that may be there. With `recursive` Node would say ENOENT for a file system that is read-only. */
-function makeDirectory(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o755 })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-  }
 }
 
 /** Records the ids, by a file that is whole at any time. @returns why that failed */

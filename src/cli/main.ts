@@ -10,6 +10,7 @@ import { print, say } from './print.ts'
 import { command as profile } from './profile.ts'
 import { command as ps } from './ps.ts'
 import { command as run } from './run.ts'
+import { sentence } from './sentence.ts'
 import { command as serve } from './serve.ts'
 import { command as top } from './top.ts'
 import { STATUS, statusFor, UsageError } from './usage.ts'
@@ -52,7 +53,7 @@ async function fail(error: unknown, [word, ...rest]: readonly string[]): Promise
     return
   }
   const told = error instanceof CommanderError ? refused(error, isCommand(word) ? word : undefined) : (error as Error)
-  say(told.message)
+  say(sentence(told, word))
   process.exitCode = statusFor(told)
   if (word === 'flags' && !process.stdout.isTTY) print(failedFlags(rest))
 }

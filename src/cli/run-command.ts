@@ -1,11 +1,13 @@
 import { openToOthers } from '../doctor/own-files.ts'
 import { exitGroup } from '../kernel/process.ts'
+import { requireProcfs } from '../processes/requirements.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 import { type BindRequest, parseBind } from '../runtimes/launch/binds.ts'
 import { launch } from '../runtimes/launch/launch.ts'
 import { type Notes, NotesAtEnd, NotesAtOnce } from './notes.ts'
 import { Refusals } from './refusals.ts'
 import { interception } from './run-policy.ts'
+import { sentence } from './sentence.ts'
 import { mustBe, statusFor, UsageError } from './usage.ts'
 
 interface RunOptions {
@@ -44,6 +46,7 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
     'Cannot use --expose-host with --rootfs: that is no part of the host; leave one of them out',
   )
   const binds = bind.map(readBind)
+  requireProcfs()
   const refusals = new Refusals(explain)
   const say = (text: string): void => notes.say(text)
   const { hints, ...intercepted } = interception(config, {
@@ -73,7 +76,7 @@ export async function runCommand(words: readonly string[], options: RunOptions):
   try {
     status = await run(words, options, notes)
   } catch (error) {
-    notes.say((error as Error).message)
+    notes.say(sentence(error as Error, 'run'))
     status = statusFor(error)
   }
   await notes.end()

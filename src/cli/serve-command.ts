@@ -4,7 +4,7 @@ import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { serve } from '../keeper/serve.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
-import { requireKernel, requireUserNamespace } from '../processes/requirements.ts'
+import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
 import { describeConfig } from './check-config.ts'
 import { configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
@@ -32,6 +32,7 @@ export async function serveCommand({
   const file = given ?? configFileIfThere(user)
   const read = (): Config => (file === undefined ? parseConfig('', '') : readConfiguration(file))
   const config = checkConfig ? asAnswer(read) : read()
+  if (takesOver !== undefined || !checkConfig) requireProcfs()
   if (takesOver !== undefined) requireSuccessor(takesOver)
   if (takesOver !== undefined || !checkConfig) requireSafeFiles(file === undefined ? [] : [file])
   if (checkConfig) {

@@ -1,8 +1,14 @@
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
 import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { notifSizes } from '../kernel/seccomp.ts'
+
+/** Checks that procfs, from which all else is known, is where it should be. @throws {Error} if it is not */
+export function requireProcfs(): void {
+  if (!existsSync('/proc/self/ns/user'))
+    throw new Error('Cannot start: no procfs is mounted on /proc; mount it first: mount -t proc proc /proc')
+}
 
 /**
  * Checks that we are in the right user namespace, on which the kernel's permissions depend.

@@ -3,6 +3,7 @@ import { mount } from '../../kernel/mount.ts'
 import { parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
 import { enterOwnMounts } from '../../processes/own-mounts.ts'
 import { programFiles } from '../../processes/program-files.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { hostFileSystems } from './host-file-systems.ts'
 import { BASE, layout } from './layout.ts'
 import type { Plan } from './plan.ts'
@@ -21,7 +22,7 @@ const KERNELS = ['/proc', '/sys', '/dev']
  * Threads that run already stay outside: from here on no asynchronous call of `fs` may name a path.
  */
 export function enterPrivateMounts({ rootfs, binds, runtime, init }: Plan): void {
-  mkdirSync(BASE, { recursive: true, mode: 0o755 })
+  makeDirectory(BASE)
   // The copies are made first: a handle of a mount of another mount namespace is good for nothing.
   for (const { tree } of [...(rootfs === undefined ? [] : [rootfs]), ...binds]) tree.detach()
   const shown = rootfs === undefined ? hostPoints() : []

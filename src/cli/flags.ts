@@ -2,7 +2,7 @@ import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { instructed, namesWith } from './instructed.ts'
 import { policyOptions } from './policy-options.ts'
-import { collect } from './run-options.ts'
+import { collect, parsePath } from './run-options.ts'
 import { socketPath } from './sockets.ts'
 
 /** The default of --first-id: a range that useradd gives to users late. */
@@ -47,7 +47,7 @@ for (const name of ['base', 'no-base', 'first-id']) made.on(`option:${name}`, ()
 
 export const command = made
   .option('-a, --annotation <KEY=VALUE>', 'as an annotation of the container, may be repeated', collect)
-  .option('--write [dir]', 'write the profile, instead of saying how')
+  .option('--write [dir]', 'write the profile, instead of saying how', parsePath)
   .option('--name <name>', 'the name of its file (default: one for these keys)', parseFileName)
   .option('--base <file>', 'the filter to keep (default: that of podman or LXC)')
   .option('--no-base', 'keep none')

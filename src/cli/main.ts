@@ -13,7 +13,7 @@ import { command as run } from './run.ts'
 import { sentence } from './sentence.ts'
 import { command as serve } from './serve.ts'
 import { command as top } from './top.ts'
-import { STATUS, statusFor, UsageError } from './usage.ts'
+import { mustBe, STATUS, statusFor } from './usage.ts'
 import { version } from './version.ts'
 
 /** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
@@ -28,11 +28,21 @@ Exit status:
   125  the command line was understood, and what it asks for failed
        run ends with 126 and 127 as podman does, and else with the status of its command`
 
-async function main([word, ...rest]: readonly string[]): Promise<void> {
-  if (word === 'help' && rest[0] !== undefined && !isCommand(rest[0]))
-    throw new UsageError(
-      `Cannot help with ${JSON.stringify(rest[0])}: there is no such command; "intercede --help" lists them`,
-    )
+/** What commander would take without a word: it reads no more than it needs of these two. */
+function refuseExtra([word, subject, ...extra]: readonly string[]): void {
+  const isHelp = word === 'help'
+  mustBe(
+    !isHelp || subject === undefined || isHelpFor(subject),
+    `Cannot help with ${JSON.stringify(subject)}: there is no such command; "intercede --help" lists them`,
+  )
+  const [over] = isHelp ? extra : word === '-V' || word === '--version' ? [subject] : []
+  mustBe(over === undefined, `Cannot use ${JSON.stringify(over)}: "${word}" takes no more words; leave it out`)
+}
+
+const isHelpFor = (word: string): boolean => word === 'help' || isCommand(word)
+
+async function main(words: readonly string[]): Promise<void> {
+  refuseExtra(words)
   const program = new Command('intercede')
     .description('System call interception for every unprivileged Linux container')
     .version(version())
@@ -41,7 +51,9 @@ async function main([word, ...rest]: readonly string[]): Promise<void> {
     .configureOutput({ writeOut: print, outputError: () => {} })
     .exitOverride()
   for (const command of commands) program.addCommand(command.copyInheritedSettings(program))
-  await program.parseAsync(word === undefined ? [] : [word, ...rest], { from: 'user' })
+  const [word, subject] = words
+  // Help about help is that of the program, which lists it.
+  await program.parseAsync(word === 'help' && subject === 'help' ? ['help'] : words, { from: 'user' })
 }
 
 /** Leaves the exit status and the sentence of an error. */

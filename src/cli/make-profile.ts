@@ -107,6 +107,8 @@ export function writeProfile(text: string, file: string): void {
   try {
     writeWhole(file, text)
   } catch (error) {
-    throw new Error(`Cannot write the profile: ${(error as Error).message}; name a file that can be written`)
+    const { code, message } = error as NodeJS.ErrnoException
+    const room = code === 'ENOSPC' || code === 'EDQUOT' ? 'make room, or ' : ''
+    throw new Error(`Cannot write the profile: ${message}; ${room}name a file that can be written`)
   }
 }

@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
 import type { Cap } from '../abi/capability.ts'
-import { lintProfile } from '../filter/lint.ts'
+import { lintProfile, lintUnresolved } from '../filter/lint.ts'
 import type { Target } from '../filter/target.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
-import { lintMetadata } from './lint-metadata.ts'
+import { type ConfigOptions, lintMetadata } from './lint-metadata.ts'
 import { makeProfile, profileIn, writeProfile } from './make-profile.ts'
 import type { PolicyOptions } from './policy-options.ts'
 import { print, say } from './print.ts'
@@ -23,10 +23,14 @@ interface ProfileOptions extends PolicyOptions {
 }
 
 /** Prints what is wrong or unwise in a profile. @throws {Error} if anything is wrong */
-function check(file: string, target: Target): void {
+function check(file: string, target: Target, options: ConfigOptions): void {
   const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
   const profile = profileIn(file, refuse)
-  const findings = [...lintProfile(profile, target), ...lintMetadata(profile)]
+  const findings = [
+    ...lintProfile(profile, target),
+    ...lintUnresolved(profile, target),
+    ...lintMetadata(profile, options),
+  ]
   if (findings.length > 0) print(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
   const count = findings.filter(({ is }) => is === 'wrong').length
   if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it anew`)
@@ -64,7 +68,7 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
       (option) => !CHECKS.has(option.attributeName()) && isGiven(option.attributeName()),
     )
     mustBe(others.length === 0, `Cannot use ${others[0]?.long} with --check: it makes nothing; leave it out`)
-    asAnswer(() => check(checked, target))
+    asAnswer(() => check(checked, target, options))
     return
   }
   mustCombine(options, { isGiven, target })
@@ -79,4 +83,4 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
 }
 
 /** The options that --check takes. */
-const CHECKS: ReadonlySet<string> = new Set(['check', 'runtime'])
+const CHECKS: ReadonlySet<string> = new Set(['check', 'runtime', 'daemonConfig', 'user'])

@@ -6,6 +6,7 @@ import { ociRuntimes } from '../runtimes/known/index.ts'
 import { parseCap } from './cap-option.ts'
 import { policyOptions } from './policy-options.ts'
 import { targets, unresolved } from './profile-targets.ts'
+import { parsePath } from './run-options.ts'
 import { LXC_SOCKET, SOCKET, socketPath } from './sockets.ts'
 
 const keyHelp = keyNames
@@ -65,7 +66,10 @@ export const command = made
     socketPath,
   )
   .option('--user', 'the socket is that of "intercede serve --user", in XDG_RUNTIME_DIR')
-  .option('--output <file>', 'write there instead of to stdout')
-  .option('--check <file>', 'make nothing, but say what is wrong or unwise about this profile')
+  .option('--output <file>', 'write there instead of to stdout', parsePath)
+  .option(
+    '--check <file>',
+    'make nothing, but say what is wrong or unwise about this profile for --runtime, with the configuration of --daemon-config',
+  )
   .addHelpText('after', examples)
   .action(async (options, self) => (await import('./profile-command.ts')).profileCommand(options, self))

@@ -38,9 +38,18 @@ export function parseWorkdir(text: string): string {
   throw new InvalidArgumentError('It must be an absolute path in the container, such as /tmp.')
 }
 
+/** Parses the path of a file or directory, which an empty variable of a shell may have left empty. */
+export function parsePath(text: string): string {
+  if (text !== '') return text
+  throw new InvalidArgumentError('It must be a path, and it is empty.')
+}
+
 /** Parses `KEY=VALUE`, or `KEY`, which passes on the variable of our own environment. */
 export function parseEnv(text: string, earlier: readonly string[] = []): string[] {
-  if (/^(=|$)/.test(text)) throw new InvalidArgumentError('It must be KEY=VALUE, or the KEY of a variable of your own.')
+  if (!/^[^=\s\p{Cc}]+(=|$)/u.test(text))
+    throw new InvalidArgumentError(
+      'It must be KEY=VALUE with a KEY without spaces, or the KEY of a variable of your own.',
+    )
   if (text.includes('=')) return [...earlier, text]
   const own = process.env[text]
   return own === undefined ? [...earlier] : [...earlier, `${text}=${own}`]

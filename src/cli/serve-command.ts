@@ -2,15 +2,17 @@ import { dirname, join } from 'node:path'
 import { requireSafeFiles } from '../doctor/own-files.ts'
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { serve } from '../keeper/serve.ts'
+import { exitGroup } from '../kernel/process.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
 import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
 import { describeConfig } from './check-config.ts'
 import { configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
-import { print } from './print.ts'
+import { print, say } from './print.ts'
+import { sentence } from './sentence.ts'
 import { SOCKET, userSocket } from './sockets.ts'
-import { asAnswer, mustBe } from './usage.ts'
+import { asAnswer, mustBe, statusFor } from './usage.ts'
 
 interface ServeOptions {
   readonly config?: string
@@ -29,6 +31,12 @@ export async function serveCommand({
   user = false,
   ...sockets
 }: ServeOptions): Promise<void> {
+  // The program that is to take over is given all words of the running one.
+  const [useless] = checkConfig && takesOver === undefined ? Object.keys(sockets) : []
+  mustBe(
+    useless === undefined,
+    `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out`,
+  )
   const file = given ?? configFileIfThere(user)
   const read = (): Config => (file === undefined ? parseConfig('', '') : readConfiguration(file))
   const config = checkConfig ? asAnswer(read) : read()
@@ -53,10 +61,14 @@ export async function serveCommand({
     ociSocket !== lxcSocketPath,
     `Cannot serve on "${ociSocket}" twice: runtimes and LXC speak differently; give --lxc-socket a path of its own`,
   )
-  await serve(
-    { socketPath: ociSocket, feedSocketPath, ...(lxcSocketPath === undefined ? {} : { lxcSocketPath }), forUser: user },
-    config,
-  )
+  const lxc = lxcSocketPath === undefined ? {} : { lxcSocketPath }
+  await serve({ socketPath: ociSocket, feedSocketPath, ...lxc, forUser: user }, config).catch(endWith)
+}
+
+/** Ends at once: what a keeper has made before it failed would keep the process alive. */
+function endWith(error: Error): never {
+  say(sentence(error, 'serve'))
+  return exitGroup(statusFor(error))
 }
 
 /** @throws {Error} if we cannot take over the state of the running daemon, which has this format */

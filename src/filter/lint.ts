@@ -40,6 +40,11 @@ function interruptible(profile: OciSeccomp, target: Target): readonly LintFindin
   return [unwise(`${lack}: a signal restarts a call that is being served, and it may then find its own work (EEXIST)`)]
 }
 
+function refusedFlags({ flags = [] }: OciSeccomp, { name, flags: taken }: Target): readonly LintFinding[] {
+  if (flags.length === 0 || taken.length > 0) return []
+  return [wrong(`${name} refuses a profile with flags, and its flags are ${flags.join(', ')}; take them out`)]
+}
+
 const meaning = ({ action, errnoRet }: OciRule): string => `${action}${errnoRet === undefined ? '' : ` ${errnoRet}`}`
 
 /**
@@ -73,6 +78,23 @@ export function lintProfile(profile: OciSeccomp, target: Target, listenerPath?: 
     ...agent(profile, listenerPath),
     ...hanging(profile, target),
     ...shadowed(profile),
+    ...refusedFlags(profile, target),
     ...interruptible(profile, target),
+  ]
+}
+
+/**
+ * Returns what is wrong in a profile that its reader gets as it is. A base profile is resolved before: what is wrong
+ * here is not wrong in a base.
+ */
+export function lintUnresolved(profile: OciSeccomp, { name, resolvesGuards }: Target): readonly LintFinding[] {
+  if (resolvesGuards) return []
+  const guarded = profile.syscalls?.find(isGuarded)
+  const says = (what: string) => `${name} does not know ${what}: podman and Docker resolve them; name it with --base`
+  return [
+    ...(profile.archMap?.length ? [wrong(says('archMap'))] : []),
+    ...(guarded
+      ? [wrong(`${says('includes and excludes')}; without them a rule for ${guarded.names[0]} always holds`)]
+      : []),
   ]
 }

@@ -18,6 +18,11 @@ const CHECK_MS = 30_000
 const RETRY_MS = 10_000
 const WAITS = 'reload is "manual" in the configuration: systemctl reload intercede, or SIGHUP'
 
+/** How the new program begins what it says of the configuration. */
+const OF_CONFIGURATION = /^Cannot read (?:policy|configuration) /
+const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old one goes on'
+const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
+
 interface About {
   readonly mode: ReloadMode
   /** Says what this program has to say before the next. */
@@ -94,7 +99,7 @@ export class Reexec implements Successor {
       this.#isAsked = false
       why = (await refusal()) ?? (await this.#become())
     } while (this.#isAsked)
-    if (why !== this.#said) this.#log.write('error', `Cannot go on as the program that the files are now: ${why}`)
+    if (why !== this.#said) this.#log.write('error', `${OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM}: ${why}`)
     this.#said = why
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)
     return why

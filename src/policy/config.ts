@@ -1,8 +1,10 @@
 import * as v from 'valibot'
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
 import { type Place, PolicyError } from './error.ts'
+import { expandShort } from './key.ts'
 import { toKeyName } from './key-names.ts'
 import type { KeyValueLine } from './key-value-lines.ts'
+import { keys } from './keys.ts'
 import { LIMITS, type Limits } from './limits.ts'
 import type { DeviceNames } from './refused-devices.ts'
 import { parsePolicy } from './settings.ts'
@@ -77,6 +79,15 @@ const shape = {
   reload: v.nullish(v.picklist(reloadModes, reloadModes.join(' or ')), 'auto'),
 }
 const sections = Object.keys(shape)
+/** The keys of each section that has keys of ours. */
+const members: Readonly<Record<string, readonly string[]>> = {
+  '': sections,
+  annotations: ['profiles', 'raise'],
+  log: ['level'],
+  limits: Object.keys(LIMITS),
+}
+/** What JavaScript calls a value, in words of YAML. */
+const KINDS: Readonly<Record<string, string>> = { Array: 'a list', Object: 'a map', null: 'empty' }
 const File = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
 
 type Path = readonly (string | number)[]
@@ -97,33 +108,52 @@ function locator(document: Document, lines: LineCounter, file: string): Where {
 }
 
 /** Keys may be written as YAML's own booleans, numbers, lists and maps; a policy knows only text. */
-function toText(given: v.InferOutput<typeof value>): string {
-  if (Array.isArray(given)) return given.join(',')
+function toText(given: v.InferOutput<typeof value>, key: string, place: Place): string {
   if (typeof given !== 'object') return String(given)
+  const { isList, allowed } = keys[toKeyName(key, place)]
+  if (!isList) throw new PolicyError(`${expandShort(key)} is ${kind(given)}`, place, `, allowed is ${allowed}`)
+  if (Array.isArray(given)) return given.join(',')
   return Object.entries(given)
     .map((pair) => pair.join('='))
     .join(',')
 }
 
 type Keys = Readonly<Record<string, v.InferOutput<typeof value>>>
+const kind = (given: object): string => (Array.isArray(given) ? 'a list' : 'a map')
+
 const toEntries = (given: Keys, origin: string, path: Path, where: Where): readonly KeyValueLine[] =>
-  Object.entries(given).map(([key, text]) => [key, toText(text), origin, where([...path, key])])
+  Object.entries(given).map(([key, text]) => {
+    const place = where([...path, key])
+    return [key, toText(text, key, place), origin, place]
+  })
 
 function complain(issue: v.BaseIssue<unknown>, where: Where): never {
   const path = (issue.path ?? []).map(({ key }) => key as string | number)
   const name = path.join('.')
   if (issue.expected === 'never') {
-    throw new PolicyError(`unknown key ${JSON.stringify(name)}`, where(path), didYouMean(name, sections))
+    const known = members[path.slice(0, -1).join('.')] ?? []
+    const hint = didYouMean(String(path.at(-1)), known) || `, allowed is ${known.join(', ')}`
+    throw new PolicyError(`unknown key ${JSON.stringify(name)}`, where(path), hint)
   }
   const subject = name === '' ? 'the file' : name
-  throw new PolicyError(`${subject} is ${issue.received}`, where(path), `, allowed is ${issue.message}`)
+  throw new PolicyError(
+    `${subject} is ${KINDS[issue.received] ?? issue.received}`,
+    where(path),
+    `, allowed is ${issue.message}`,
+  )
 }
+
+/** Most characters of a complaint about YAML, which may quote the whole file. */
+const LENGTH = 200
 
 function parseYaml(text: string, file: string): readonly [unknown, Where] {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
   const [error] = document.errors
-  if (error) throw new PolicyError(error.message, { file, line: lines.linePos(error.pos[0]).line })
+  if (error) {
+    const place = { file, line: lines.linePos(error.pos[0]).line }
+    throw new PolicyError(error.message.slice(0, LENGTH), place, '; correct the YAML there')
+  }
   return [toValue(document, file), locator(document, lines, file)]
 }
 
@@ -132,7 +162,7 @@ function toValue(document: Document, file: string): unknown {
     return document.toJS() ?? {}
   } catch (error) {
     // Aliases that multiply what they stand for.
-    throw new PolicyError((error as Error).message, { file })
+    throw new PolicyError((error as Error).message, { file }, '; write out what the aliases stand for')
   }
 }
 
@@ -173,7 +203,11 @@ function checkAnnotations(
   for (const [index, name] of given.profiles.entries()) {
     if (profiles.has(name)) continue
     const place = where(['annotations', 'profiles', index])
-    throw new PolicyError(`unknown profile ${JSON.stringify(name)}`, place, didYouMean(name, profiles.keys()))
+    throw new PolicyError(
+      `unknown profile ${JSON.stringify(name)}`,
+      place,
+      didYouMean(name, profiles.keys()) || '; name one of "profiles"',
+    )
   }
   const raise = given.raise.map((key, index) => toKeyName(key, where(['annotations', 'raise', index])))
   return { profiles: new Set(given.profiles), raise: new Set(raise) }

@@ -45,6 +45,7 @@ export const written = (dev: Dev): string => `c:${major(dev)}:${minor(dev)}`
 
 /** More character devices, by number. */
 export const devices: ValueType<ReadonlySet<Dev>> = valueType({
+  isList: true,
   allowed: `a list of c:MAJOR:MINOR such as c:10:200, majors to ${MAJOR_MAX}, minors to ${MINOR_MAX}`,
   parse: (text) => new Set(elements(text).map(device)),
   format: (set) => [...set].map(written).join(','),

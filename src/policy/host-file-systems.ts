@@ -42,3 +42,12 @@ const reasons = new Map(names.flatMap(([types, why]) => types.map((type) => [typ
  * fuseblk.ntfs, is the same driver.
  */
 export const hostFileSystem = (type: string): string | undefined => reasons.get(type.split('.')[0]!)
+
+/** File systems that the kernel mounts in any user namespace (FS_USERNS_MOUNT), as the container's own. */
+export const OPEN_TO_ALL: ReadonlySet<string> = new Set([
+  ...['tmpfs', 'ramfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'overlay', 'fuse', 'bpf', 'binfmt_misc', 'binder'],
+  ...['cgroup', 'cgroup2', 'cpuset', 'rpc_pipefs', 'nfsd'],
+])
+
+/** Tells whether a list would allow the type in vain; a tmpfs in a list is served as one of the host's. */
+export const needsNoList = (type: string): boolean => type !== 'tmpfs' && OPEN_TO_ALL.has(type)

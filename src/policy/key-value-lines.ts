@@ -30,15 +30,26 @@ export function parseAssignment(text: string, place?: Place): readonly [key: str
   throw new PolicyError(`${full} has no value`, place, key ? `: allowed is ${key.allowed}` : ': name a profile')
 }
 
+type Named = Required<Lines>['profile']
+
+/** @throws {PolicyError} if another profile is named already: the reader would have to guess which is meant */
+function only(before: Named | undefined, profile: Named): Named {
+  if (before === undefined || before.name === profile.name) return profile
+  const names = `${JSON.stringify(before.name)} and ${JSON.stringify(profile.name)}`
+  throw new PolicyError(`two profiles are named, ${names}`, profile.place, '; name one')
+}
+
 /** Reads one `KEY=VALUE` or `profile=NAME` a line, with blank lines and comments. */
 export function parseLines(text: string, origin?: string, file?: string): Lines {
+  if (text.includes('\0'))
+    throw new PolicyError('it has a NUL, at which some programs end a text', {}, '; leave it out')
   const entries: KeyValueLine[] = []
   let profile: Lines['profile']
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue
     const place: Place = { line: index + 1, ...(file === undefined ? {} : { file }) }
     const [key, value] = parseAssignment(line, place)
-    if (key === PROFILE) profile = { name: value, place }
+    if (key === PROFILE) profile = only(profile, { name: value, place })
     else entries.push([key, value, origin, place])
   }
   return { entries, ...(profile ? { profile } : {}) }

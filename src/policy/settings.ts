@@ -30,14 +30,23 @@ function canonical(name: KeyName, value: string, place?: Place): string {
   }
 }
 
-/** Lays entries over settings: later ones override earlier ones. */
+/**
+ * Lays entries over settings: later ones override those of another origin.
+ *
+ * @throws {PolicyError} if one origin gives a key two values, such as by its short and its long name
+ */
 export function settle(entries: Iterable<KeyValueLine>, base: Settings = defaults): Settings {
-  const settings = new Map(base)
+  const given = new Map<KeyName, Setting>()
   for (const [key, value, origin = 'given', place] of entries) {
     const name = toKeyName(key, place)
-    settings.set(name, { text: canonical(name, value, place), origin })
+    const [before, text] = [given.get(name), canonical(name, value, place)]
+    if (before?.origin === origin && before.text !== text) {
+      const both = `${JSON.stringify(before.text)} and ${JSON.stringify(text)}`
+      throw new PolicyError(`${fullName(name)} is given twice, as ${both}`, place, '; give it once')
+    }
+    given.set(name, { text, origin })
   }
-  return settings
+  return new Map([...base, ...given])
 }
 
 const NOBODY: DeviceNames = () => []

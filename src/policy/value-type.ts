@@ -5,6 +5,8 @@
 export interface ValueType<T> {
   /** What is allowed, as the end of the sentence "allowed is ...". */
   readonly allowed: string
+  /** Whether a value has elements, which YAML may give as a list or a map. */
+  readonly isList: boolean
   /** @throws {RangeError} with what is wrong, where that is more than "not allowed" */
   parse(text: string): T
   /** The one spelling of this value. */
@@ -17,14 +19,23 @@ export interface ValueType<T> {
 
 interface Definition<T> {
   readonly allowed: string
+  readonly isList?: boolean
   readonly parse: (text: string) => T
   readonly format: (value: T) => string
   readonly lowest: T
   readonly lowers: (from: T, to: T) => boolean
 }
 
-export const valueType = <T>({ allowed, parse, format, lowest, lowers }: Definition<T>): ValueType<T> => ({
+export const valueType = <T>({
   allowed,
+  isList = false,
+  parse,
+  format,
+  lowest,
+  lowers,
+}: Definition<T>): ValueType<T> => ({
+  allowed,
+  isList,
   parse,
   canonical: (text) => format(parse(text)),
   lowest: format(lowest),

@@ -1,4 +1,4 @@
-import { hostFileSystem } from './host-file-systems.ts'
+import { hostFileSystem, needsNoList } from './host-file-systems.ts'
 import { elements, type ValueType, valueType } from './value-type.ts'
 
 /** LXD's spellings, so that its documentation and its users' habits hold. */
@@ -58,12 +58,15 @@ function kernelFileSystem(text: string): string {
 function mountedFileSystem(text: string): string {
   const name = kernelFileSystem(text)
   const why = hostFileSystem(name)
+  if (needsNoList(name))
+    throw new RangeError(`${JSON.stringify(name)} is mounted by the kernel in any user namespace: leave it out`)
   if (why === undefined) return name
   throw new RangeError(`${JSON.stringify(name)} ${why}; mount.fuse can name a program that runs in the container`)
 }
 
 /** Names as in /proc/filesystems. */
 export const fileSystems: ValueType<ReadonlySet<string>> = valueType({
+  isList: true,
   allowed: 'a list of file systems such as ext4,xfs',
   parse: (text) => new Set(elements(text).map(mountedFileSystem)),
   format: (names) => [...names].join(','),
@@ -75,6 +78,8 @@ function fusePair(text: string): readonly [string, string] {
   const [name = '', ...rest] = text.split('=')
   const program = rest.join('=')
   if (!/^[\w./+-]+$/.test(program)) throw new RangeError(`${JSON.stringify(text)} does not name a program`)
+  if (!/^(?:\/|[^/.][^/]*$)/.test(program))
+    throw new RangeError(`${JSON.stringify(program)} is neither a name, found by PATH, nor an absolute path`)
   return [fileSystem(name), program]
 }
 
@@ -88,6 +93,7 @@ function fuseMap(text: string): ReadonlyMap<string, string> {
 
 /** Which FUSE program serves which file system. */
 export const fusePrograms: ValueType<ReadonlyMap<string, string>> = valueType({
+  isList: true,
   allowed: 'a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',
   parse: fuseMap,
   format: (map) => [...map].map((pair) => pair.join('=')).join(','),

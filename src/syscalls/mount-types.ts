@@ -14,16 +14,12 @@ import type { Caller } from '../calls/caller.ts'
 import { TMPFS } from '../calls/mounts.ts'
 import { packName } from '../calls/short-name.ts'
 import { continueWith, type Verdict } from '../calls/verdict.ts'
+import { OPEN_TO_ALL } from '../policy/host-file-systems.ts'
 import type { Policy } from '../policy/policy.ts'
 
 export type MountPolicy = NonNullable<Policy['mount']>
 
-/** File systems that the kernel mounts in any user namespace (FS_USERNS_MOUNT), as the container's own. */
-export const OPEN_TO_ALL: ReadonlySet<string> = new Set([
-  ...['tmpfs', 'ramfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'overlay', 'fuse', 'bpf', 'binfmt_misc', 'binder'],
-  ...['cgroup', 'cgroup2', 'cpuset', 'rpc_pipefs', 'nfsd'],
-])
-/** The most usual of them, by the types of statfs(2). */
+/** The most usual of those open to all, by the types of statfs(2). */
 export const MOUNTED_INSIDE: ReadonlySet<number> = new Set([
   ...[TMPFS_MAGIC, RAMFS_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC],
   ...[OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC, CGROUP2_SUPER_MAGIC],

@@ -22,7 +22,9 @@ export const podman = {
         `--security-opt=seccomp=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),
       ]
-      const ids = '--userns=auto takes the ids of "containers" in /etc/subuid and /etc/subgid, and there are none yet'
+      const ids =
+        '--userns=auto takes the ids of "containers" in /etc/subuid and /etc/subgid, and there are none yet; ' +
+        'add them: echo containers:1000000000:1000000 | sudo tee -a /etc/subuid /etc/subgid'
       return { lines, besides: wanted.prepared ? [] : [ids] }
     },
   },

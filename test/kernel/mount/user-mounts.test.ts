@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { OPEN_TO_ALL } from '../../../src/syscalls/mount-types.ts'
+import { OPEN_TO_ALL } from '../../../src/policy/host-file-systems.ts'
 
 const MOUNT = new URL('../../../out/kernel/mount.js', import.meta.url).href
 /** What the kernel lets nobody mount from outside, SB_NOUSER, is EINVAL to all. */

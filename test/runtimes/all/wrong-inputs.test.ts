@@ -40,6 +40,7 @@ const profile = (name: string, members: object): string =>
       ...members,
     }),
   )
+profile('flags.json', { flags: ['SECCOMP_FILTER_FLAG_SPEC_ALLOW'] })
 const lacksDefault = file('no-default.json', '{}')
 
 const KEY = 'security.syscalls.intercept'
@@ -58,6 +59,9 @@ const rows: readonly Row[] = [
   ['help nosuch', USAGE, /"nosuch": there is no such command/],
   ['help constructor', USAGE, /"constructor": there is no such command/],
   ['constructor', USAGE, /unknown command 'constructor'/],
+  ['help run extra', USAGE, /Cannot use "extra": "help" takes no more words; leave it out/],
+  ['-V x', USAGE, /Cannot use "x": "-V" takes no more words/],
+  ['--version x', USAGE, /Cannot use "x": "--version" takes no more words/],
   [['x\ny\u001b[31m'], USAGE, /unknown command 'x\\ny\\u001b\[31m'/],
   // run.
   ['run', USAGE, /missing required argument 'command'/],
@@ -77,6 +81,10 @@ const rows: readonly Row[] = [
     USAGE,
     /"ext4" is in both/,
   ],
+  ['run -c mount -c mount.allowed=ext4,proc true', USAGE, /"proc" is mounted by the kernel in any user namespace/],
+  ['run -c mount -c mount.fuse=ext4=../../x true', USAGE, /"\.\.\/\.\.\/x" is neither a name, .* nor an absolute path/],
+  ['run -c mknod -c mknod=false true', USAGE, /mknod is given twice, as "true" and "false"; give it once/],
+  [`run -c mknod -c ${KEY}.mknod=no true`, USAGE, /mknod is given twice/],
   ['run --memory 1k true', USAGE, /at least 1m/],
   ['run --memory 0 true', USAGE, /at least 1m/],
   ['run --runtime runc --memory 8m true', FAILED, /runc starts no container with less; use --memory 16m/],
@@ -90,6 +98,7 @@ const rows: readonly Row[] = [
   [['run', '--name', '', 'true'], USAGE, /a host name/],
   ['run --env =x true', USAGE, /KEY=VALUE/],
   [['run', '--env', '', 'true'], USAGE, /KEY=VALUE/],
+  [['run', '--env', 'A B=c', 'true'], USAGE, /KEY=VALUE with a KEY without spaces/],
   ['run --workdir tmp true', USAGE, /an absolute path in the container/],
   [['run', '--workdir', '', 'true'], USAGE, /an absolute path in the container/],
   ['run --user root true', USAGE, /UID\[:GID\]/],
@@ -146,6 +155,9 @@ const rows: readonly Row[] = [
   ['profile -c mknod --listener /run/a/', USAGE, /an absolute path of at most 107 bytes/],
   [['profile', '-c', 'mknod', '--listener', '/run/a b'], USAGE, /without spaces/],
   [`profile -c mknod --listener /${'x'.repeat(107)}`, USAGE, /at most 107 bytes/],
+  [['profile', '-c', 'mknod', '--output', ''], USAGE, /it must be a path, and it is empty/],
+  ['profile -c mknod --trap mknod --trap mknod=no', USAGE, /mknod is given twice/],
+  ['profile -c mknod --runtime runc --base flags.json', FAILED, /runc refuses a profile with flags.*; take them out/],
   ['profile -c mknod --output new/x.json', FAILED, /new" is no directory; make it first/],
   ['profile -c mknod --output folder', FAILED, /EISDIR/],
   ['profile -c mknod --output plain/x', FAILED, /plain" is no directory/],
@@ -183,6 +195,8 @@ const rows: readonly Row[] = [
   [['flags', 'podman', '-c', 'mknod', '--name', 'a b', '--write', 'folder'], USAGE, /a plain name/],
   [['flags', 'podman', '-c', 'mknod', '--name', '', '--write', 'folder'], USAGE, /a plain name/],
   ['flags podman -c mknod --write new/folder', FAILED, /new\/folder" is no directory; make it first/],
+  [['flags', 'podman', '-c', 'mknod', '--write', ''], USAGE, /it must be a path, and it is empty/],
+  ['flags podman -c mknod -a mknod=yes -a mknod=no --write folder', USAGE, /mknod is given twice/],
   [['flags', 'podman', '-c', 'mknod', '--write', 'two words'], USAGE, /would split or expand/],
   [['flags', 'podman', '-c', 'mknod', '-a', 'profile=a b', '--write', 'folder'], USAGE, /would split or expand/],
   ['flags podman -c mknod --first-id 5 --write folder', USAGE, /a number from 65536/],
@@ -208,6 +222,24 @@ const rows: readonly Row[] = [
   [['serve', '--config', at('folder')], FAILED, /no regular file/],
   [['serve', '--socket', plain], FAILED, /is there already and no socket/],
   [['serve', '--socket', join(plain, 'x')], FAILED, /Cannot listen on/],
+  ['serve --socket /no/such/x', FAILED, /"\/no\/such" is no directory; make it first/],
+  [['serve', '--socket', at('s'), '--lxc-socket', '/no/such/x'], FAILED, /"\/no\/such" is no directory; make it first/],
+  ['serve --check-config --socket /tmp/x', USAGE, /--socket with --check-config: it serves nothing; leave it out/],
+  ['serve --check-config --lxc-socket /tmp/x', USAGE, /--lxc-socket with --check-config/],
+  [['serve', '--config', file('list.yaml', 'default: { mknod: [true] }\n')], FAILED, /mknod is a list at line 1/],
+  [
+    ['serve', '--config', file('twice.yaml', `default: { mknod: true, ${KEY}.mknod: no }\n`)],
+    FAILED,
+    /given twice.*line 1/,
+  ],
+  [['serve', '--config', file('empty.yaml', 'profiles: { build: }\n')], FAILED, /profiles\.build is empty at line 1/],
+  [['serve', '--check-config', '--config', file('whole.yaml', '- a\n')], NO, /the file is a list, allowed is a map/],
+  [
+    ['serve', '--check-config', '--config', file('limit.yaml', 'limits: { foo: 1 }\n')],
+    NO,
+    /"limits\.foo" at line 1, allowed is calls/,
+  ],
+  [['serve', '--check-config', '--config', file('syntax.yaml', 'a: [\n')], NO, /at line \d; correct the YAML there/],
   [['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)], FAILED, /maybe.*line 2/],
   [['serve', '--check-config', '--config', file('key.yaml', 'defautl: {}\n')], NO, /defautl.*line 1.*did you mean/],
   ['serve --check-config --config /no/such', NO, /ENOENT/],
@@ -261,6 +293,9 @@ test.each([
   ['rubbish', 'maybe not', 'unknown key'],
   ['a bad value', 'mknod=maybe', 'mknod is "maybe"'],
   ['a device that no container may have', 'mknod=true\nmknod.devices=c:1:1', 'would give the container'],
+  ['two profiles', 'profile=a\nprofile=b', 'two profiles are named, "a" and "b" at line 2; name one'],
+  ['two values of a key', `mknod=true\n${KEY}.mknod=no`, 'mknod is given twice'],
+  ['a NUL', 'mknod=true\n#\0', 'it has a NUL'],
 ])('profile --check finds %s in the metadata', async (what, listenerMetadata, says) => {
   const done = await intercede('profile', '--check', profile(`${what}.json`, { listenerMetadata }))
   expect(done).toMatchObject({
@@ -273,6 +308,136 @@ test.each([
 
 test.each(['mknod=true', 'profile=build'])('profile --check takes the metadata %s', async (listenerMetadata) => {
   expect(await intercede('profile', '--check', profile('good.json', { listenerMetadata }))).toMatchObject({ status: 0 })
+})
+
+test('profile --check looks whether the configuration has the profile', async () => {
+  const file = profile('named.json', { listenerMetadata: 'profile=biuld' })
+  expect(await intercede('profile', '--check', file, '--daemon-config', config)).toMatchObject({
+    status: NO,
+    stdout: expect.stringContaining('unknown profile "biuld" at line 1 (did you mean "build"?)'),
+  })
+  expect(await intercede('profile', '--check', file, '--daemon-config', '/no/such')).toMatchObject({
+    status: NO,
+    stderr: expect.stringContaining('Cannot read configuration "/no/such"'),
+  })
+})
+
+test.each([
+  { what: 'flags', runtime: 'runc', members: { flags: ['SECCOMP_FILTER_FLAG_LOG'] }, says: /^wrong: runc refuses/m },
+  {
+    what: 'archMap',
+    runtime: 'crun',
+    members: { archMap: [{ architecture: 'SCMP_ARCH_X86_64', subArchitectures: [] }] },
+    says: /^wrong: crun does not know archMap/m,
+  },
+  {
+    what: 'rules with guards',
+    runtime: 'runc',
+    members: { syscalls: [{ ...NOTIFY, includes: { caps: ['CAP_MKNOD'] } }] },
+    says: /^wrong: runc does not know includes and excludes.*a rule for mknod always holds$/m,
+  },
+])('profile --check finds $what, which $runtime does not take', async ({ what, runtime, members, says }) => {
+  const file = profile(`${what}.json`, members)
+  const done = await intercede('profile', '--check', file, '--runtime', runtime)
+  expect(done).toMatchObject({ status: NO, stdout: expect.stringMatching(says) })
+  const engine = runtime === 'runc' && what === 'flags' ? 'crun' : 'podman'
+  expect(await intercede('profile', '--check', file, '--runtime', engine)).toMatchObject({ status: 0 })
+})
+
+test.each([
+  {
+    what: 'flags --write of a user',
+    script: 'exec setpriv --reuid 1234 --regid 1234 --clear-groups "$@" flags podman -c mknod --write',
+    says: /^intercede: Cannot write the profile: EACCES[^\n]*; run it as root, or name a directory with --write DIR$/,
+  },
+  {
+    what: 'serve on a file system that is read-only',
+    script: 'mkdir -p /run/intercede && mount -t tmpfs -o ro none /run/intercede && exec "$@" serve',
+    says: /^intercede: Cannot listen on "[^"]*": bind: EROFS; let root write to its directory, or name another path$/,
+  },
+  {
+    what: 'run on a file system that is read-only',
+    script: 'mkdir -p /run/intercede && mount -t tmpfs -o ro none /run/intercede && exec "$@" run true',
+    says: /^intercede: Cannot run the command: EROFS[^\n]*; make that file system writable$/,
+  },
+  {
+    what: 'run without procfs',
+    script: 'mount -t tmpfs none /proc && exec "$@" run true',
+    says: /^intercede: Cannot start: no procfs is mounted on \/proc; mount it first/,
+  },
+  {
+    what: 'serve without procfs',
+    script: 'mount -t tmpfs none /proc && exec "$@" serve',
+    says: /^intercede: Cannot start: no procfs is mounted on \/proc; mount it first/,
+  },
+  {
+    what: 'run with few descriptors',
+    script: 'ulimit -n 20; exec "$@" run true',
+    says: /^intercede: Cannot run the command: \w+: EMFILE; allow more open files with "ulimit -n 1024"$/,
+  },
+  {
+    what: 'run without files',
+    script: 'ulimit -f 0; exec "$@" run true',
+    says: /^intercede: Cannot run the command: EFBIG[^\n]*; allow larger files with "ulimit -f unlimited"$/,
+  },
+  {
+    what: 'serve without files',
+    script: 'ulimit -f 0; exec "$@" serve --socket "$FOLDER/x.sock"',
+    says: /^intercede: Cannot serve: ftruncate: EFBIG; allow larger files with "ulimit -f unlimited"$/,
+  },
+])('$what says one sentence', async ({ script, says }) => {
+  const words = ['--mount', 'sh', '-c', script, 'sh', process.execPath, CLI]
+  const { status, stderr } = await execute('unshare', words, { env: { ...process.env, FOLDER: at('folder') } })
+  rmSync(at('folder/x.sock'), { force: true })
+  rmSync(at('folder/lxc.sock'), { force: true })
+  expect(status).toBe(FAILED)
+  expect(stderr.trimEnd()).toMatch(says)
+  expect(stderr.trimEnd()).not.toContain('\n')
+})
+
+describe('a profile is replaced whole', () => {
+  /** Runs `script` with a file system of 64 KiB in `folder`, where p.json is a good old profile of somebody. */
+  const within = (script: string): Promise<Done> => {
+    const made = '"$@" profile -c sysinfo --output p.json && chown 5:6 p.json && chmod 640 p.json'
+    const full = `mount -t tmpfs -o size=64k none folder && cd folder && ${made} && cp -p p.json ../old && ${script}`
+    return execute('unshare', ['--mount', 'sh', '-c', full, 'sh', process.execPath, CLI], { cwd: scratch })
+  }
+  const fill = '{ head -c 100000 /dev/zero >fill; } 2>/dev/null'
+  const write = '"$@" profile -c mknod -c mount -c mount.allowed=ext4 -c setxattr --base ../big.json --output'
+  writeFileSync(
+    at('big.json'),
+    JSON.stringify({
+      defaultAction: 'SCMP_ACT_ERRNO',
+      syscalls: Array.from({ length: 400 }, (_, index) => ({ names: [`call${index}`], action: 'SCMP_ACT_ALLOW' })),
+    }),
+  )
+
+  test.each(['p.json', 'link'])('on a full disk the old one stays, and nothing else, by %s', async (name) => {
+    const { stderr, stdout } = await within(
+      `ln -s p.json link; ${fill}; ${write} ${name}; echo $?; rm fill; cmp p.json ../old && ls -A`,
+    )
+    expect(stdout).toBe(`${FAILED}\nlink\np.json\n`)
+    expect(stderr).toMatch(/ENOSPC[^\n]*; make room/)
+  })
+
+  test('a new one is not there on a full disk', async () => {
+    const { stdout } = await within(`${fill}; ${write} new.json 2>/dev/null; echo $?; rm fill; ls -A`)
+    expect(stdout).toBe(`${FAILED}\np.json\n`)
+  })
+
+  test('it keeps mode, owner and the link that leads to it', async () => {
+    const { stdout } = await within(
+      'ln -s p.json link; "$@" profile -c mknod --output link && stat -c "%F %u %g %a" link p.json && grep -c mknod p.json; ls -A',
+    )
+    expect(stdout).toMatch(/^symbolic link 0 0 777\nregular file 5 6 640\n[1-9]\d*\nlink\np\.json\n$/)
+  })
+
+  test('what is no file, and what only the kernel may follow, is written to', async () => {
+    const { stdout } = await within(
+      'ln -s new link; "$@" profile -c mknod --output link && ls -A && "$@" profile -c mknod --output /dev/stdout | cmp - new',
+    )
+    expect(stdout).toBe('link\nnew\np.json\n')
+  })
 })
 
 test.each(['profile -c mknod', 'flags podman -c mknod', 'doctor', '--help', 'profile --help', '--version'])(
@@ -299,6 +464,7 @@ test('intercede alone shows what there is, with the statuses', async () => {
   const done = await intercede()
   expect(done).toMatchObject({ status: USAGE, stdout: '', stderr: expect.stringContaining('Exit status:') })
   expect(await intercede('--help')).toMatchObject({ status: 0, stderr: '', stdout: done.stderr })
+  expect(await intercede('help', 'help')).toMatchObject({ status: 0, stderr: '', stdout: done.stderr })
   expect(await intercede('help', 'doctor')).toMatchObject({ status: 0, stdout: expect.stringContaining('--json') })
 })
 

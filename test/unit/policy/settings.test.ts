@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { makedev } from '../../../src/abi/dev.ts'
 import { harmless } from '../../../src/policy/devices.ts'
+import { fullName } from '../../../src/policy/key.ts'
 import { keyNames } from '../../../src/policy/key-names.ts'
 import { type KeyName, keys } from '../../../src/policy/keys.ts'
 import { defaults, effective, parsePolicy, settle } from '../../../src/policy/settings.ts'
@@ -49,13 +50,34 @@ describe('parsePolicy()', () => {
     expect(structuredClone(policy)).toEqual(policy)
   })
 
-  test('takes the last of two entries', () => {
+  test('takes the last of two entries of different origin', () => {
+    expect(
+      parsePolicy([
+        ['sysinfo', 'true', 'configuration'],
+        ['sysinfo', 'false', 'metadata'],
+      ]),
+    ).toEqual({})
+  })
+
+  test.each([
+    ['sysinfo', 'false'],
+    [fullName('sysinfo'), 'no'],
+  ])('refuses two values of one origin: %s', (key, value) => {
+    expect(() =>
+      parsePolicy([
+        ['sysinfo', 'true'],
+        [key, value],
+      ]),
+    ).toThrow(/sysinfo is given twice, as "true" and "false"; give it once$/)
+  })
+
+  test('takes one value twice', () => {
     expect(
       parsePolicy([
         ['sysinfo', 'true'],
-        ['sysinfo', 'false'],
+        [fullName('sysinfo'), 'yes'],
       ]),
-    ).toEqual({})
+    ).toEqual({ sysinfo: {} })
   })
 
   test('protects by default', () => {

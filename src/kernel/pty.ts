@@ -7,6 +7,9 @@ import { check, libc } from './libc.ts'
 
 /** Larger than `struct termios` of any C library. */
 const TERMIOS_SIZE = 128
+/** Of `struct termios` of glibc and musl: the number of flag words, and of control characters. */
+const FLAGS = 4
+const NCCS = 32
 
 const libcIoctlBytes = libc.func('int ioctl(int fd, unsigned long request, uint8_t *argument)')
 const libcTcgetattr = libc.func('int tcgetattr(int fd, uint8_t *termios)')
@@ -41,18 +44,27 @@ export function setWindowSize(terminal: Handle, columns: number, rows: number): 
   )
 }
 
+/** Writes settings as `stty -g` does: the words of flags and, after the byte `c_line`, the control characters. */
+function inWords(termios: Uint8Array): string {
+  const flags = new Uint32Array(termios.buffer.slice(0, FLAGS * 4))
+  const characters = termios.subarray(FLAGS * 4 + 1, FLAGS * 4 + 1 + NCCS)
+  return [...flags, ...characters].map((number) => number.toString(16)).join(':')
+}
+
 /**
  * Makes the user's terminal raw until the result is disposed. Node's `setRawMode` keeps ONLCR, which spoils the
  * output of full screen programs.
  *
+ * @param announce is told before with which words stty(1) sets the former settings, and which are the raw ones
  * @throws {SyscallError} ENOTTY
  * @see termios(3)
  */
-export function makeRaw(fd: number): Disposable {
+export function makeRaw(fd: number, announce: (before: string, raw: string) => void): Disposable {
   const before = new Uint8Array(TERMIOS_SIZE)
   check('tcgetattr', libcTcgetattr(fd, before))
   const raw = before.slice()
   libcCfmakeraw(raw)
+  announce(inWords(before), inWords(raw))
   check('tcsetattr', libcTcsetattr(fd, TCSADRAIN, raw))
   return {
     [Symbol.dispose]() {

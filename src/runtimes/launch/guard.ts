@@ -1,11 +1,21 @@
 import { spawn } from 'node:child_process'
+import type { Writable } from 'node:stream'
+import type { TerminalKeeper } from './raw-terminal.ts'
 
 /**
  * Waits for the end of its input, which comes when the process that holds the other end has ended, however it ended.
  * Then it kills what is in the control groups, given as arguments, and removes them. It kills in each round, since
  * the runtime may be about to join.
+ *
+ * A line of its input says how the user's terminal, descriptor 3, was and is, if it is raw. A terminal that is still as
+ * the line says gets its former settings: a shell that has changed it meanwhile has put it right itself.
  */
-const SCRIPT = `read -r word
+const SCRIPT = `raw=
+while read -r word now; do former=$word raw=$now; done
+restore() {
+  [ "$(timeout 1 stty -g <&3)" = "$raw" ] && timeout 1 stty "$former" <&3
+}
+[ -z "$raw" ] || restore &
 round=0
 while [ -d "$1" ] && [ $round -lt 200 ]; do
   echo 1 >"$1/cgroup.kill"
@@ -15,16 +25,20 @@ while [ -d "$1" ] && [ $round -lt 200 ]; do
 done
 for group; do rmdir "\${group%/*}"; done`
 
+/** The process that ends the container if ours is killed, and then restores the user's terminal. */
+export interface Guard extends Disposable, TerminalKeeper {}
+
 /**
  * Starts a process that ends the container when this process ends in whatever way, SIGKILL too. It stays until
  * dispose, in a session of its own, so that no signal of the terminal reaches it.
  *
  * @param groups the cgroups of the container: the one of v2 first, which has cgroup.kill
+ * @param terminal our descriptor of the user's terminal, if the container takes it over
  * @throws {Error} if it cannot be started
  */
-export function startGuard(groups: readonly string[]): Disposable {
+export function startGuard(groups: readonly string[], terminal: number | undefined): Guard {
   const guard = spawn('/bin/sh', ['-c', SCRIPT, 'sh', ...groups], {
-    stdio: ['pipe', 'ignore', 'ignore'],
+    stdio: ['pipe', 'ignore', 'ignore', terminal ?? 'ignore'],
     detached: true,
     cwd: '/',
   })
@@ -32,7 +46,12 @@ export function startGuard(groups: readonly string[]): Disposable {
   guard.on('error', () => {})
   if (guard.pid === undefined) throw new Error('Cannot guard the container: no process could be started; see ulimit -u')
   guard.unref()
+  const input = guard.stdin as Writable
+  // If somebody has killed the guard, nobody is told.
+  input.on('error', () => {})
   return {
+    isRaw: (before, raw) => void input.write(`${before} ${raw}\n`),
+    isFormer: () => void input.write('-\n'),
     [Symbol.dispose]() {
       guard.kill('SIGKILL')
     },

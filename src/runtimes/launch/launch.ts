@@ -14,6 +14,7 @@ import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
 import { pollUntil } from './poll-until.ts'
 import { enterPrivateMounts } from './private-mounts.ts'
 import { hasTerminal } from './raw-relay.ts'
+import { keepTerminal } from './raw-terminal.ts'
 import { exitStatus } from './runtime.ts'
 import { forwardSignals } from './signals.ts'
 import { startRuntime, statusOf } from './start.ts'
@@ -41,7 +42,8 @@ export async function launch(options: LaunchOptions): Promise<number> {
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)
   using cgroup = new Cgroup(hierarchies, options.memory)
-  using _guard = startGuard(cgroup.paths)
+  using guard = startGuard(cgroup.paths, hasTerminal() ? process.stdin.fd : undefined)
+  keepTerminal(guard)
   // The agent's engine takes as long to start as the container; a call that comes before it is ready waits.
   const runtime = { program: plan.runtime.path, options: ['--root', layout.state], env: {} }
   const agent = options.startAgent?.(AGENT_SOCKET, runtime)

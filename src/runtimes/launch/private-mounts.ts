@@ -11,7 +11,7 @@ import type { Plan } from './plan.ts'
 /** Limits in bytes and inodes of the tmpfs, which holds all that a container writes to its default root. */
 const LIMITS = 'size=25%,nr_inodes=1m'
 /** The programs that `run`, its engine and helpers start, besides the runtime. */
-const PROGRAMS = ['cat', 'choom', 'find', 'nsenter', 'rmdir', 'setpriv', 'sh', 'sleep', 'unshare']
+const PROGRAMS = ['cat', 'choom', 'find', 'nsenter', 'rmdir', 'setpriv', 'sh', 'sleep', 'stty', 'timeout', 'unshare']
 /** Directories of pseudo file systems, which nobody unmounts in order to remove a disk. */
 const KERNELS = ['/proc', '/sys', '/dev']
 

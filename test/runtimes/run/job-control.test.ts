@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { until } from '../../support/host.ts'
 import { cgroupOf, hasRuntime, INTERCEDE, running, unable } from '../../support/run-machine.ts'
@@ -87,18 +88,29 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(withReason('job control of
     await user.sees(/status 124/)
   })
 
-  test.each([
-    { shell: 'bash --norc --noprofile -i', after: '', by: 'bash by itself' },
-    { shell: 'dash -i', after: 'stty sane\n', by: '"stty sane" and Ctrl-J in dash' },
-  ])('the terminal of a run that was killed by SIGKILL is put right by $by', async ({ shell, after }) => {
-    user.hangUp()
-    user = new Typist(shell)
+  test.each(['bash --norc --noprofile -i', 'dash -i'])(
+    'the terminal of a run that was killed by SIGKILL is as before in %s',
+    async (shell) => {
+      user.hangUp()
+      user = new Typist(shell)
+      user.type('stty -g; echo be""fore\n')
+      const [before] = /(?:[0-9a-f]+:){35}[0-9a-f]+/.exec(await user.sees(/before/))!
+      user.type(`${run(`-- ${TICKS}`)}\n`)
+      await user.sees(/tick/)
+      process.kill(own(), 'SIGKILL')
+      await user.sees(PROMPT)
+      await sleep(1000)
+      user.type('stty -g; echo at the she""ll\n')
+      expect(await user.sees(/at the shell/)).toContain(before)
+    },
+  )
+
+  test('the terminal that the shell has already is left to it when a stopped run is killed', async () => {
     user.type(`${run(`-- ${TICKS}`)}\n`)
     await user.sees(/tick/)
-    process.kill(own(), 'SIGKILL')
-    await user.sees(PROMPT)
-    user.type(after)
-    user.type('stty -a | grep -o " icanon"; echo at the she""ll\n')
-    expect(await user.sees(/at the shell/)).toMatch(/ icanon/)
+    user.type(CTRL_Z)
+    await user.sees(/Stopped/)
+    user.type('stty -echo -icanon; kill -9 %1; wait; sleep 1; stty -a | grep -o " .echo "; echo at the she""ll\n')
+    expect(await user.sees(/at the shell/)).toContain(' -echo ')
   })
 })

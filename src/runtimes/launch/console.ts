@@ -6,6 +6,7 @@ import type { KeyWatch } from './keys.ts'
 import { layout } from './layout.ts'
 import { pollUntil } from './poll-until.ts'
 import { followSize, relayRaw } from './raw-relay.ts'
+import type { StartWords } from './start-words.ts'
 import { pipes, type Stdio } from './stdio.ts'
 
 /** Receives the master of the container's terminal from the runtime; undefined if the runtime failed before. */
@@ -22,8 +23,8 @@ async function receiveMaster(listening: Handle, ended: () => boolean): Promise<F
  * Makes stdio with the container's own terminal, which the runtime sends us: crun's own copying ends with the
  * container and loses what a slow reader has not read yet. The runtime itself gets pipes for its messages.
  */
-export function consoleTerminal(ids: IdRange, watch: KeyWatch): Stdio {
-  const own = pipes(ids)
+export function consoleTerminal(ids: IdRange, watch: KeyWatch, words: StartWords): Stdio {
+  const own = pipes(ids, words)
   const listening = listenUnix(layout.console)
   return {
     ends: own.ends,
@@ -33,7 +34,7 @@ export function consoleTerminal(ids: IdRange, watch: KeyWatch): Stdio {
       using master = await receiveMaster(listening, ended)
       if (master) {
         using _following = followSize(master)
-        await relayRaw(master, watch)
+        await relayRaw(master, watch, words)
       }
       return await messages
     },

@@ -7,7 +7,7 @@ import { writeBundle } from './container.ts'
 import { startGuard } from './guard.ts'
 import { openHierarchies } from './hierarchies.ts'
 import { hasStarted } from './init.ts'
-import { insistence, onCtrlZ } from './keys.ts'
+import { insistence, type KeyWatch, onCtrlZ } from './keys.ts'
 import { layout } from './layout.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
@@ -15,10 +15,11 @@ import { pollUntil } from './poll-until.ts'
 import { enterPrivateMounts } from './private-mounts.ts'
 import { hasTerminal } from './raw-relay.ts'
 import { keepTerminal } from './raw-terminal.ts'
-import { exitStatus } from './runtime.ts'
+import { errorsIn, exitStatus, mustHaveStarted } from './runtime.ts'
 import { forwardSignals } from './signals.ts'
 import { startRuntime, statusOf } from './start.ts'
-import { pipes, type Stdio } from './stdio.ts'
+import { StartWords } from './start-words.ts'
+import { pipes, type Stdio, writeError } from './stdio.ts'
 import { STOP_SECONDS } from './stop-seconds.ts'
 import { Suspension } from './suspension.ts'
 import { terminal } from './terminal.ts'
@@ -63,7 +64,10 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const { known } = plan.runtime
   const init = (): number | undefined => initOf(known.record, `${layout.state}/${cgroup.name}`)
   using suspension = new Suspension(cgroup, init)
-  using stdio = isTerminal ? terminalFor(plan, () => runtime.kill('SIGWINCH'), suspension) : pipes(plan.ids)
+  const words = new StartWords(() => errorsIn(runtimeLog()).length > 0)
+  const watch = plan.init === undefined ? insistence() : onCtrlZ(() => suspension.afterKey())
+  const onResize = (): void => void runtime.kill('SIGWINCH')
+  using stdio = isTerminal ? terminalFor(plan, { onResize, watch, words }) : pipes(plan.ids, words)
   const runtime = startRuntime(plan.runtime.path, cgroup.name, stdio, cgroup.joinFirst)
   const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
   const isReady = (): boolean => plan.init === undefined || hasStarted(init())
@@ -76,15 +80,22 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   // If the runtime itself is killed, the container must not live on.
   const status = statusOf(runtime).finally(() => cgroup.kill())
   const [own, lost] = await Promise.all([status, stdio.relay(ended)])
-  const ofCommand = exitStatus(own, runtimeLog(), known, plan.options.workdir)
+  const ofCommand = exitStatus(own, runtimeLog(), known, plan.options)
+  mustHaveStarted(ofCommand, words.ofInit, plan.options)
+  await writeError(words.release())
   if (lost === undefined) return ofCommand
   plan.options.say?.(`Cannot write the output of the command: ${lost}; send it where there is room`)
   return ofCommand || OUTPUT_LOST
 }
 
-function terminalFor({ runtime, init, ids }: Plan, onResize: () => void, suspension: Suspension): Stdio {
-  const watch = init === undefined ? insistence() : onCtrlZ(() => suspension.afterKey())
-  return runtime.known.sendsTerminal ? consoleTerminal(ids, watch) : terminal(onResize, watch)
+interface Terminal {
+  readonly onResize: () => void
+  readonly watch: KeyWatch
+  readonly words: StartWords
+}
+
+function terminalFor({ runtime, ids }: Plan, { onResize, watch, words }: Terminal): Stdio {
+  return runtime.known.sendsTerminal ? consoleTerminal(ids, watch, words) : terminal(onResize, watch, words)
 }
 
 function runtimeLog(): string {

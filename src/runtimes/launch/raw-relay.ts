@@ -7,6 +7,7 @@ import { setWindowSize } from '../../kernel/pty.ts'
 import type { KeyWatch } from './keys.ts'
 import type { ConsoleSize } from './oci-config.ts'
 import { rawTerminal } from './raw-terminal.ts'
+import type { StartWords } from './start-words.ts'
 import { inBackground, output } from './stdio.ts'
 
 /**
@@ -39,7 +40,7 @@ async function* untilHangup(master: Handle): AsyncGenerator<Buffer> {
  * Copies between the user's terminal and `master` until the container hangs up. Every key is passed on unchanged,
  * Ctrl-C too, which the container's terminal turns into a signal.
  */
-export async function relayRaw(master: Handle, watch: KeyWatch): Promise<void> {
+export async function relayRaw(master: Handle, watch: KeyWatch, words: StartWords): Promise<void> {
   using _raw = rawTerminal()
   const input = createWriteStream('', { fd: master.raw, autoClose: false })
   // EIO: the container hung up, which the other direction notices.
@@ -49,7 +50,7 @@ export async function relayRaw(master: Handle, watch: KeyWatch): Promise<void> {
   process.stdin.on('data', watch)
   process.stdin.pipe(input)
   // An error means that the user's terminal went away.
-  await pipeline(untilHangup(master), output(1)).catch(() => {})
+  await pipeline(words.without(untilHangup(master)), output(1)).catch(() => {})
   process.stdin.unpipe(input)
   process.stdin.off('data', watch)
 }

@@ -38,11 +38,11 @@ interface LogLine {
   readonly msg: string
 }
 
-/** Returns the errors in a runtime's log. */
-const errorsIn = (log: string): readonly string[] =>
+/** Returns the errors in a runtime's log, which may just be being written. */
+export const errorsIn = (log: string): readonly string[] =>
   log
     .split('\n')
-    .filter((line) => line.startsWith('{'))
+    .filter((line) => /^\{.*\}$/.test(line))
     .map((line) => JSON.parse(line) as LogLine)
     .filter(({ level }) => level === 'error')
     .map(({ msg }) => msg)
@@ -54,22 +54,48 @@ function remedyFor(errors: string, workdir = '/'): string {
   return '"intercede doctor" says what this machine lacks'
 }
 
+/** What was asked for. */
+interface Asked {
+  readonly command: readonly string[]
+  /** The directory in which the runtime may have failed to start the command. */
+  readonly workdir?: string | undefined
+}
+
+/** A command that cannot be executed, as podman ends with it. */
+class UnexecutedCommand extends Error {
+  override readonly name = 'UnexecutedCommand'
+  readonly exitCode: number
+
+  constructor(exitCode: number, why: string, { command: [program] }: Asked) {
+    const remedy = exitCode === MISSING ? 'that the container has' : 'that the container may execute'
+    super(`Cannot execute ${JSON.stringify(program)}: ${why}; name a program ${remedy}`)
+    this.exitCode = exitCode
+  }
+}
+
+const [REFUSED, MISSING] = [126, 127]
+
+/** @throws {UnexecutedCommand} if the init has said why it could not execute the command, and its status says so too */
+export function mustHaveStarted(status: number, ofInit: string | undefined, asked: Asked): void {
+  if (ofInit !== undefined && (status === REFUSED || status === MISSING))
+    throw new UnexecutedCommand(status, ofInit, asked)
+}
+
 /**
  * Returns the exit status of `run` when the runtime ended with `status`. Runtimes return 1 both for a command that
  * ended with 1 and for their own failure; only the latter leaves an error in their log.
  *
- * @param workdir the directory that was asked for, in which the runtime may have failed to start the command
- * @throws {Error} if the runtime failed otherwise than that it could not execute the command
+ * @throws {Error} if the runtime failed
  */
 export function exitStatus(
   status: number,
   log: string,
   { failures, name }: Pick<OciRuntime, 'failures' | 'name'>,
-  workdir?: string,
+  asked: Asked,
 ): number {
   const errors = errorsIn(log).join(', ')
   if (errors === '' || status !== 1) return status
   const found = failures.find(([text]) => text.test(errors))?.[1]
-  if (found !== undefined) return found
-  throw new Error(`Cannot start the command: ${name} says: ${errors}; ${remedyFor(errors, workdir)}`)
+  if (found !== undefined) throw new UnexecutedCommand(found, `${name} says: ${errors}`, asked)
+  throw new Error(`Cannot start the command: ${name} says: ${errors}; ${remedyFor(errors, asked.workdir)}`)
 }

@@ -6,6 +6,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import { processGroups } from '../../kernel/process.ts'
 import type { IdRange } from './ids-record.ts'
+import type { StartWords } from './start-words.ts'
 
 /** What the runtime gets as its descriptors 0, 1 and 2, and our end of it. */
 export interface Stdio extends Disposable {
@@ -36,6 +37,17 @@ const writer = (fd: Fd): Writable => new Socket({ fd: fd.release(), readable: fa
  */
 export const output = (fd: 1 | 2): Writable => createWriteStream('', { fd, autoClose: false })
 
+/** Writes what the container has written to its standard error to ours. */
+export async function writeError(bytes: Buffer): Promise<void> {
+  if (bytes.length === 0) return
+  await new Promise<void>((done) => {
+    const stream = output(2)
+    // Nobody reads it any more.
+    stream.on('error', () => done())
+    stream.end(bytes, () => done())
+  })
+}
+
 /** Tells whether our job is in the background of its terminal. */
 export function inBackground(): boolean {
   const { own, foreground } = processGroups('self')
@@ -54,9 +66,10 @@ function copyInput(to: Fd): void {
  *
  * @returns why it takes no more
  */
-async function copy(from: Readable, to: Writable): Promise<string | undefined> {
+async function copy(from: Readable, to: Writable, words?: StartWords): Promise<string | undefined> {
   try {
-    await pipeline(from, to)
+    if (words) await pipeline(from, (chunks) => words.without(chunks), to)
+    else await pipeline(from, to)
     return undefined
   } catch (error) {
     from.destroy()
@@ -69,7 +82,7 @@ async function copy(from: Readable, to: Writable): Promise<string | undefined> {
  * Makes three pipes. The container's root may change owner and mode of its stdio, so it never gets files of the host;
  * it owns the pipes, so that it can open /dev/stdout.
  */
-export function pipes({ uid, gid }: IdRange): Pipes {
+export function pipes({ uid, gid }: IdRange, words: StartWords): Pipes {
   const stdin = pipe()
   const stdout = pipe()
   const stderr = pipe()
@@ -81,7 +94,7 @@ export function pipes({ uid, gid }: IdRange): Pipes {
     async relay(_ended, options) {
       for (const end of ends) end[Symbol.dispose]()
       if (options?.stdin ?? true) copyInput(stdin.write)
-      const copies = [copy(reader(stdout.read), output(1)), copy(reader(stderr.read), output(2))]
+      const copies = [copy(reader(stdout.read), output(1)), copy(reader(stderr.read), output(2), words)]
       return (await Promise.all(copies)).find((lost) => lost !== undefined)
     },
     [Symbol.dispose]() {

@@ -2,6 +2,7 @@ import { dup } from '../../kernel/fd.ts'
 import { openPty } from '../../kernel/pty.ts'
 import type { KeyWatch } from './keys.ts'
 import { followSize, relayRaw } from './raw-relay.ts'
+import type { StartWords } from './start-words.ts'
 import type { Stdio } from './stdio.ts'
 
 /**
@@ -10,7 +11,7 @@ import type { Stdio } from './stdio.ts'
  *
  * @param onResize called on a new size, since the runtime is in another session and gets no SIGWINCH by itself
  */
-export function terminal(onResize: () => void, watch: KeyWatch): Stdio {
+export function terminal(onResize: () => void, watch: KeyWatch, words: StartWords): Stdio {
   const { master, slave } = openPty()
   const ends = [slave, dup(slave), dup(slave)] as const
   const following = followSize(master, onResize)
@@ -19,7 +20,7 @@ export function terminal(onResize: () => void, watch: KeyWatch): Stdio {
     args: [],
     async relay() {
       for (const end of ends) end[Symbol.dispose]()
-      await relayRaw(master, watch)
+      await relayRaw(master, watch, words)
       return undefined
     },
     [Symbol.dispose]() {

@@ -6,8 +6,9 @@ import { crun } from '../../../../src/runtimes/known/crun.ts'
 import { ociRuntimes } from '../../../../src/runtimes/known/index.ts'
 import { runc } from '../../../../src/runtimes/known/runc.ts'
 import { isLeftover } from '../../../../src/runtimes/launch/leftovers.ts'
-import { exitStatus, findRuntime, ownBoundingSet } from '../../../../src/runtimes/launch/runtime.ts'
+import { exitStatus, findRuntime, mustHaveStarted, ownBoundingSet } from '../../../../src/runtimes/launch/runtime.ts'
 
+const asked = { command: ['x', 'y'] }
 const logged = (msg: string, level = 'error'): string => `${JSON.stringify({ level, msg, time: '' })}\n`
 
 test.each([
@@ -15,13 +16,35 @@ test.each([
   { by: crun, ended: 1, log: '', status: 1 },
   { by: crun, ended: 1, log: logged('unable to get oom kill count', 'warning'), status: 1 },
   { by: crun, ended: 7, log: logged('executable file `x` not found in $PATH'), status: 7 },
-  { by: crun, ended: 1, log: logged('executable file `x` not found in $PATH: No such file or directory'), status: 127 },
-  { by: runc, ended: 1, log: logged('runc run failed: exec: "x": executable file not found in $PATH'), status: 127 },
-  { by: runc, ended: 1, log: logged('runc run failed: exec: "/x": stat /x: no such file or directory'), status: 127 },
-  { by: crun, ended: 1, log: logged('the path `/etc/passwd` exists but it is not executable: EPERM'), status: 126 },
-  { by: runc, ended: 1, log: logged('runc run failed: exec: "/etc/passwd": permission denied'), status: 126 },
 ])('exitStatus($ended) of $by.name is $status after $log', ({ by, ended, log, status }) => {
-  expect(exitStatus(ended, log, by)).toBe(status)
+  expect(exitStatus(ended, log, by, asked)).toBe(status)
+})
+
+test.each([
+  { by: crun, log: logged('executable file `x` not found in $PATH: No such file or directory'), status: 127 },
+  { by: runc, log: logged('runc run failed: exec: "x": executable file not found in $PATH'), status: 127 },
+  { by: runc, log: logged('runc run failed: exec: "/x": stat /x: no such file or directory'), status: 127 },
+  { by: crun, log: logged('the path `/etc/passwd` exists but it is not executable: EPERM'), status: 126 },
+  { by: runc, log: logged('runc run failed: exec: "/etc/passwd": permission denied'), status: 126 },
+])(
+  'exitStatus() of $by.name says in a sentence with status $status that it cannot execute the command: $log',
+  ({ by, log, status }) => {
+    const says = expect.stringMatching(
+      new RegExp(`^Cannot execute "x": ${by.name} says: .*; name a program that the container (has|may execute)$`),
+    )
+    expect(() => exitStatus(1, log, by, asked)).toThrow(expect.objectContaining({ message: says, exitCode: status }))
+  },
+)
+
+test.each([
+  { status: 127, ofInit: 'No such file or directory', remedy: 'name a program that the container has' },
+  { status: 126, ofInit: 'Permission denied', remedy: 'name a program that the container may execute' },
+])('mustHaveStarted() throws for $status and the words of the init alone', ({ status, ofInit, remedy }) => {
+  expect(() => mustHaveStarted(status, ofInit, asked)).toThrow(
+    expect.objectContaining({ message: `Cannot execute "x": ${ofInit}; ${remedy}`, exitCode: status }),
+  )
+  expect(() => mustHaveStarted(status, undefined, asked)).not.toThrow()
+  expect(() => mustHaveStarted(1, ofInit, asked)).not.toThrow()
 })
 
 test('findRuntime() takes crun, or runc where there is none, or the one that is wanted', () => {
@@ -45,7 +68,7 @@ test.each([
   { by: crun, log: 'writing file `/sys/fs/cgroup/x`: Invalid argument', remedy: '"intercede doctor" says' },
 ])('exitStatus() of $by.name says why it did not start: $log', ({ by, log, remedy }) => {
   const says = `Cannot start the command: ${by.name} says: ${log}; ${remedy}`
-  expect(() => exitStatus(1, logged(log), by, '/nowhere')).toThrow(says)
+  expect(() => exitStatus(1, logged(log), by, { ...asked, workdir: '/nowhere' })).toThrow(says)
 })
 
 test('boundingCapabilities() reads the mask of our own bounding set', () => {

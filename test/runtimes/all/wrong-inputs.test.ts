@@ -427,9 +427,20 @@ describe('a profile is replaced whole', () => {
 
   test('it keeps mode, owner and the link that leads to it', async () => {
     const { stdout } = await within(
-      'ln -s p.json link; "$@" profile -c mknod --output link && stat -c "%F %u %g %a" link p.json && grep -c mknod p.json; ls -A',
+      'ln -s p.json link; ln p.json hard; "$@" profile -c mknod --output link && ' +
+        'stat -c "%F %u %g %a" link p.json && grep -c mknod p.json; cmp hard ../old && ls -A',
     )
-    expect(stdout).toMatch(/^symbolic link 0 0 777\nregular file 5 6 640\n[1-9]\d*\nlink\np\.json\n$/)
+    expect(stdout).toMatch(/^symbolic link 0 0 777\nregular file 5 6 640\n[1-9]\d*\nhard\nlink\np\.json\n$/)
+  })
+
+  const lacks = missing('strace')
+  test.skipIf(lacks)(withReason('a signal in the middle leaves a whole one, and nothing else', lacks), async () => {
+    const slow = 'strace -f -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=1000000'
+    const { stdout } = await within(
+      `{ ${slow} "$@" profile -c mknod --output p.json & } && while [ $(ls -A | wc -l) = 1 ]; do sleep 0.05; done && ` +
+        'read -r child </proc/$!/task/$!/children && kill -TERM $child; wait; ls -A; grep -c mknod p.json',
+    )
+    expect(stdout).toMatch(/^p\.json\n[1-9]\d*\n$/)
   })
 
   test('what is no file, and what only the kernel may follow, is written to', async () => {

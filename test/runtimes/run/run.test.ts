@@ -119,16 +119,35 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     })
   })
 
-  test.each([[], ['--no-init']])(
-    '%j leaves it to the init or the runtime to say why a command cannot be executed',
-    (...own) => {
-      const says =
-        own.length === 0
-          ? /^\[FATAL tini \(\d+\)\] exec no-such failed: No such file or directory\n$/
-          : /no-such.* not found in \$PATH/
-      expect(run([...wanted, ...own, 'no-such']).stderr).toMatch(says)
+  test.each([
+    {
+      own: [],
+      program: 'no-such',
+      status: 127,
+      says: /^intercede: Cannot execute "no-such": No such file or directory; /,
     },
-  )
+    { own: [], program: '/etc', status: 126, says: /^intercede: Cannot execute "\/etc": Permission denied; / },
+    { own: ['--no-init'], program: 'no-such', status: 127, says: /^intercede: Cannot execute "no-such": \w+ says: / },
+    { own: ['--no-init'], program: '/etc/passwd', status: 126, says: /^intercede: Cannot execute "\/etc\/passwd": / },
+    { own: ['--workdir', '/no/such'], program: 'true', status: 125, says: /^intercede: Cannot start the command: / },
+  ])('$own says in one sentence that $program cannot start, with $status', ({ own, program, status, says }) => {
+    const done = run([...wanted, ...own, program])
+    expect(done).toMatchObject({ status, stdout: '', stderr: expect.stringMatching(says) })
+    expect(done.stderr.split('\n')).toHaveLength(2)
+  })
+
+  test.each([
+    {
+      script: 'printf "[FATAL tini (2)] exec sh failed: No\\n" >&2; exit 3',
+      stderr: '[FATAL tini (2)] exec sh failed: No\n',
+    },
+    { script: 'printf "[FATAL tini (2)] exec sh failed: No\\n" >&2; echo more >&2', stderr: /^\[FATAL.*: No\nmore\n$/ },
+    { script: 'printf "[" >&2', stderr: '[' },
+  ])('passes on what a command says that speaks like the init: $script', ({ script, stderr }) => {
+    expect(run([...wanted, 'sh', '-c', script]).stderr).toEqual(
+      typeof stderr === 'string' ? stderr : expect.stringMatching(stderr),
+    )
+  })
 
   test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const)('passes %s on', async (signal) => {
     const trap = `trap "exit 9" ${signal.slice(3)}; echo ready; while :; do sleep 0.05; done`

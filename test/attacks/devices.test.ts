@@ -39,9 +39,12 @@ describe.skipIf(none)(withReason('device numbers that the kernel has given out',
     onTestFinished(() => rmSync(directory, { recursive: true }))
     const file = join(directory, 'config.yaml')
     writeFileSync(file, `profiles: { a: { mknod: true, mknod.devices: '${number}' } }\n`)
-    const socket = ['--socket', join(directory, 'oci.sock')]
-    for (const [status, ...what] of [[1, '--check-config'], [125]] as const)
-      expect(cli('serve', '--config', file, ...socket, ...what)).toMatchObject({
+    const socket = join(directory, 'oci.sock')
+    for (const [status, ...what] of [
+      [1, '--check-config'],
+      [125, '--socket', socket],
+    ] as const)
+      expect(cli('serve', '--config', file, ...what)).toMatchObject({
         status,
         stderr: expect.stringContaining(says),
       })

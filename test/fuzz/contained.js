@@ -3,6 +3,7 @@
 import { interception } from '../../out/cli/run-policy.js'
 import { exitGroup } from '../../out/kernel/process.js'
 import { ociRuntimes } from '../../out/runtimes/known/index.js'
+import { parseBind } from '../../out/runtimes/launch/binds.js'
 import { launch } from '../../out/runtimes/launch/launch.js'
 
 const TELL_MS = 500
@@ -21,8 +22,11 @@ const say = (said) => tell({ said })
 const { hints: _, ...intercepted } = interception(config, { record, say })
 const devices = [...(intercepted.devices ?? []), ...options.devices]
 // The attacking program is the first process of the container, which the attack looks for.
-const status = await launch({ ...options, ...intercepted, runtime, devices, say, bare: true }).catch(({ message }) => {
-  tell({ said: message })
-  return 125
-})
+const binds = options.binds.map(parseBind)
+const status = await launch({ ...options, ...intercepted, runtime, binds, devices, say, bare: true }).catch(
+  ({ message }) => {
+    tell({ said: message })
+    return 125
+  },
+)
 tell(tally(), () => exitGroup(status))

@@ -13,7 +13,7 @@ interface EventsOptions {
   readonly after?: string
   readonly tail?: number
   readonly follow: boolean
-  readonly filter: readonly string[]
+  readonly filter?: readonly string[]
   readonly format?: string
   readonly feed?: string
 }
@@ -53,7 +53,7 @@ function lineOf(format: OutputFormat, event: EventView): string {
 }
 
 export async function eventsCommand(word: string | undefined, options: EventsOptions): Promise<void> {
-  const { since, after, tail, follow, filter, feed: path } = options
+  const { since, after, tail, follow, filter = [], feed: path } = options
   const format = parseFormat(options.format, ['table', 'json', 'strace'], EVENTS_FIELDS)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => checkCursor(after))

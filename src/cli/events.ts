@@ -17,7 +17,7 @@ function parseTail(text: string): number {
   throw new InvalidArgumentError('It must be a whole number.')
 }
 
-const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value]
+const collect = (value: string, all: readonly string[] = []): readonly string[] => [...all, value]
 
 export const command = new Command('events')
   .description('what happens: every call that was looked at, with why; containers that come and go; engines that end')
@@ -34,7 +34,6 @@ export const command = new Command('events')
     '--filter <filter>',
     'such as verdict=left, syscall!=mount, reason~device; with more of them, all must match',
     collect,
-    [],
   )
   .option('--format <format>', 'table, json (one object a line), strace, or a template such as "{time} {call}"')
   .option(...FEED_OPTION)

@@ -1,32 +1,13 @@
 import { Command, CommanderError } from 'commander'
 import { refused } from './command-line.ts'
-import { command as doctor } from './doctor.ts'
-import { command as events } from './events.ts'
-import { command as explain } from './explain.ts'
+import { commands, EXIT_STATUS } from './commands.ts'
 import { failedFlags } from './failed-flags.ts'
-import { command as flags } from './flags.ts'
-import { command as inspect } from './inspect.ts'
 import { print, say } from './print.ts'
-import { command as profile } from './profile.ts'
-import { command as ps } from './ps.ts'
-import { command as run } from './run.ts'
 import { sentence } from './sentence.ts'
-import { command as serve } from './serve.ts'
-import { command as top } from './top.ts'
 import { mustBe, STATUS, statusFor } from './usage.ts'
 import { version } from './version.ts'
 
-/** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
-const commands: readonly Command[] = [run, serve, profile, flags, doctor, ps, inspect, events, top, explain]
 const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)
-
-const help = `
-Exit status:
-  0    it is done
-  1    the answer is no: of doctor, of profile --check and of serve --check-config; there is no such container
-  2    the command line means nothing
-  125  the command line was understood, and what it asks for failed
-       run ends with 126 and 127 as podman does, and else with the status of its command`
 
 /** What commander would take without a word: it reads no more than it needs of these two. */
 function refuseExtra([word, subject, ...extra]: readonly string[]): void {
@@ -47,7 +28,7 @@ async function main(words: readonly string[]): Promise<void> {
     .description('System call interception for every unprivileged Linux container')
     .version(version())
     .enablePositionalOptions()
-    .addHelpText('after', help)
+    .addHelpText('after', `\nExit status:\n${EXIT_STATUS}`)
     .configureOutput({ writeOut: print, outputError: () => {} })
     .exitOverride()
   for (const command of commands) program.addCommand(command.copyInheritedSettings(program))

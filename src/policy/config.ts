@@ -83,7 +83,7 @@ const sections = Object.keys(shape)
 const members: Readonly<Record<string, readonly string[]>> = {
   '': sections,
   annotations: ['profiles', 'raise'],
-  log: ['level'],
+  log: ['level', 'arguments'],
   limits: Object.keys(LIMITS),
 }
 /** What JavaScript calls a value, in words of YAML. */

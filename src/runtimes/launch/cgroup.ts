@@ -22,8 +22,7 @@ export const cgroupsPath = (name: string): string => `/${FAMILY}/${name}/contain
 const RUNTIME = 'runtime'
 
 /** Makes a cgroup, with several attempts, since another run may remove the empty parent in between. */
-function makeCgroup(family: string, name: string): string {
-  const path = `${family}/${name}`
+function makeCgroup(path: string): string {
   for (let attempt = 0; ; attempt++) {
     try {
       mkdirSync(path, { recursive: true })
@@ -102,12 +101,31 @@ function boundTree(path: string): void {
   writeFileSync(`${path}/cgroup.max.descendants`, DESCENDANTS)
 }
 
+/** Where the cgroups of one container are to be. */
+export interface CgroupPlace {
+  readonly name: string
+  /** The cgroups above them, one in each hierarchy in use, that of v2 first. */
+  readonly families: readonly string[]
+  readonly paths: readonly string[]
+  /** The memory limit in bytes that the runtime shall set. */
+  readonly runtimeMemory: number | undefined
+}
+
+/** Plans the cgroups of this process. @throws {Error} if no hierarchy can limit memory to `memory` bytes */
+export function placeCgroup(hierarchies: Hierarchies, memory: number | undefined): CgroupPlace {
+  const by = memory === undefined ? undefined : memoryController(hierarchies)
+  const families = by === 'v1' ? [hierarchies.unified, hierarchies.memory!] : [hierarchies.unified]
+  const name = ownName()
+  const paths = families.map((family) => `${family}/${name}`)
+  return { name, families, paths, runtimeMemory: by === 'runtime' ? memory : undefined }
+}
+
 /**
  * The cgroups of one container, one in each hierarchy in use. They are killed and removed at the end, however it
  * comes.
  */
 export class Cgroup implements Disposable {
-  readonly name = ownName()
+  readonly name: string
   /** The memory limit in bytes that the runtime shall set. */
   readonly runtimeMemory: number | undefined
   /**
@@ -119,16 +137,16 @@ export class Cgroup implements Disposable {
   readonly paths: readonly string[]
   readonly #families: readonly string[]
 
-  /** @throws {Error} if a limit of `memory` bytes is requested and no hierarchy can set it */
-  constructor(hierarchies: Hierarchies, memory: number | undefined) {
-    const by = memory === undefined ? undefined : memoryController(hierarchies)
-    this.runtimeMemory = by === 'runtime' ? memory : undefined
-    this.#families = by === 'v1' ? [hierarchies.unified, hierarchies.memory!] : [hierarchies.unified]
-    this.paths = this.#families.map((family) => makeCgroup(family, this.name))
+  /** @param memory the limit in bytes @throws {Error} if they cannot be made */
+  constructor({ name, families, paths, runtimeMemory }: CgroupPlace, memory: number | undefined) {
+    this.name = name
+    this.runtimeMemory = runtimeMemory
+    this.#families = families
+    this.paths = paths.map(makeCgroup)
     const [own, limited] = this.paths
     barHost(own!)
     boundTree(own!)
-    const beside = `${makeCgroup(own!, RUNTIME)}/cgroup.procs`
+    const beside = `${makeCgroup(`${own}/${RUNTIME}`)}/cgroup.procs`
     this.joinFirst = limited === undefined ? [beside] : [beside, `${limited}/cgroup.procs`]
     if (limited !== undefined) writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
   }

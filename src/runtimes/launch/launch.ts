@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { initOf } from '../recorded.ts'
 import { buildRoot } from './build-root.ts'
-import { Cgroup } from './cgroup.ts'
+import { Cgroup, placeCgroup } from './cgroup.ts'
 import { consoleTerminal } from './console.ts'
 import { writeBundle } from './container.ts'
 import { startGuard } from './guard.ts'
@@ -42,8 +42,10 @@ export async function launch(options: LaunchOptions): Promise<number> {
   enterPrivateMounts(plan)
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)
-  using cgroup = new Cgroup(hierarchies, options.memory)
-  using guard = startGuard(cgroup.paths, hasTerminal() ? process.stdin.fd : undefined)
+  const place = placeCgroup(hierarchies, options.memory)
+  // The guard is there before what it guards: this process may be killed at any moment.
+  using guard = startGuard(place.paths, hasTerminal() ? process.stdin.fd : undefined)
+  using cgroup = new Cgroup(place, options.memory)
   keepTerminal(guard)
   // The agent's engine takes as long to start as the container; a call that comes before it is ready waits.
   const runtime = { program: plan.runtime.path, options: ['--root', layout.state], env: {} }

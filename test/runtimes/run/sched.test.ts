@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, rmdirSync } from 'node:fs'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { until } from '../../support/host.ts'
 import { hasRuntime, INTERCEDE, run, sh, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
@@ -41,6 +42,16 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(
   },
 )
 
+/** Removes a control group. @returns false if a process is still in it */
+function isRemoved(group: string): boolean {
+  try {
+    rmdirSync(group)
+    return true
+  } catch {
+    return false
+  }
+}
+
 const V1 = '/sys/fs/cgroup/cpu'
 const noBudget = unable() ?? (existsSync(`${V1}/cpu.rt_runtime_us`) ? undefined : 'no cgroup v1 with real-time budgets')
 test.skipIf(noBudget)(
@@ -48,7 +59,7 @@ test.skipIf(noBudget)(
     'in a group of v1 without a budget the kernel gives no priority, and the engine says that it has none',
     noBudget,
   ),
-  () => {
+  async () => {
     const group = `${V1}/intercede-test-${process.pid}`
     const script = `echo $$ >${group}/cgroup.procs && exec node ${INTERCEDE} run -c sched_setscheduler -- chrt -f 1 true`
     mkdirSync(group)
@@ -58,7 +69,8 @@ test.skipIf(noBudget)(
       expect(stderr).toContain('Cannot run before the tasks of containers: sched_setscheduler: EPERM')
       expect(stderr).toContain('sched_setscheduler EPERM: done as the caller: the kernel itself answered')
     } finally {
-      rmdirSync(group)
+      // The guard and the engine are killed as run ends, and stay in the group until they are reaped.
+      await until('the group is free', () => isRemoved(group))
     }
   },
 )

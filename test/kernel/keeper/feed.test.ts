@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { map } from '../../../src/kernel/shared-memory.ts'
@@ -25,12 +26,21 @@ console.log(JSON.stringify(said.filter((each) => each !== undefined)))
 `
 
 let host: Host
+/** A copy of Node: this one may lie in a directory of root's alone. */
+const nodes = mkdtempSync(join(tmpdir(), 'intercede-node-'))
+const NODE = join(nodes, 'node')
 const path = (): string => host.feedSocket
 beforeAll(async () => {
+  chmodSync(nodes, 0o755)
+  copyFileSync(process.execPath, NODE)
+  chmodSync(NODE, 0o755)
   host = await Host.start()
   host.mayLoseEngine = true
 })
-afterAll(() => host.close())
+afterAll(() => {
+  host?.close()
+  rmSync(nodes, { recursive: true })
+})
 
 /** Starts a container that makes one call when it is told to. */
 const mknod = (name: string): Promise<unknown> =>
@@ -56,7 +66,7 @@ test('a reader of another user can neither write what it was given nor open it a
   await until('it is answered', () => waitReadable(connection, 0))
   const { fds } = receive(connection, new Uint8Array(256))!
   for (const fd of fds) expect(() => map(fd)).toThrow('EACCES')
-  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', TRIES], {
+  const { stdout } = spawnSync(NODE, ['--input-type=module', '-e', TRIES], {
     ...{ uid: NOBODY, gid: NOBODY, cwd: '/', encoding: 'utf8' as const },
     stdio: ['ignore', 'pipe', 'inherit', ...fds.map(({ raw }) => raw)],
   })
@@ -67,7 +77,7 @@ test('a reader of another user can neither write what it was given nor open it a
 test('the socket is for root, and the group if there is one', () => {
   expect(statSync(path()).mode & 0o007).toBe(0)
   const script = `net.connect('${path()}').on('error', ({ code }) => console.log(code))`
-  const { stdout } = spawnSync(process.execPath, ['-e', script], {
+  const { stdout } = spawnSync(NODE, ['-e', script], {
     ...{ uid: NOBODY, gid: NOBODY, cwd: '/', encoding: 'utf8' as const },
   })
   expect(stdout).toBe('EACCES\n')

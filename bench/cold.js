@@ -109,6 +109,8 @@ const podman = (
     ...[
       'run',
       '--rm',
+      // Without it podman gives the container /dev/null, which crun makes its root the owner of.
+      '--interactive',
       '--network',
       'none',
       '--cgroups',

@@ -66,9 +66,10 @@ export class RecordsFollower {
 
   /** Returns up to `BATCH` records from `next` on; none if there are none yet, or the next one is still written. */
   read(): readonly FollowedRecord[] {
-    this.#skip(this.begun)
+    const { begun } = this
+    this.#skip(begun)
     const first = this.next
-    const count = Math.min(BATCH, this.begun - first, this.#size - (first % this.#size))
+    const count = Math.min(BATCH, begun - first, this.#size - (first % this.#size))
     if (count <= 0) return []
     const [at, length] = [RECORDS_HEADER + (first % this.#size) * RECORD_SIZE, count * RECORD_SIZE]
     const before = this.#memory.copy(at, length)

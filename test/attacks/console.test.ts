@@ -1,10 +1,11 @@
 // A container makes a node 5:1 of its own and opens it: that is the console of the host (linux/drivers/tty/tty_io.c
 // tty_lookup_driver()), whatever its /dev/console is; the rules of its control groups refuse that (devcgroup_check_permission()).
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { writeBundle } from '../support/bundle.ts'
 import { missing } from '../support/fixtures.ts'
+import { isRemoved } from '../support/groups.ts'
 import { type Done, execute, until } from '../support/host.ts'
 import { Lxc } from '../support/lxc.ts'
 import { BASE, Machine } from '../support/machine.ts'
@@ -105,15 +106,6 @@ const WAYS: readonly Way[] = [
   { way: 'podman', programs: ['podman', 'crun'], start: podman },
   { way: 'LXC', programs: ['lxc-start'], start: lxc },
 ]
-
-function isRemoved(group: string): boolean {
-  try {
-    rmdirSync(group)
-    return true
-  } catch {
-    return false
-  }
-}
 
 /** Where a process is, in the unified hierarchy. */
 const groupOf = (pid: string): string => UNIFIED + /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'latin1'))![1]!

@@ -99,3 +99,13 @@ function remove(paths: readonly string[]): void {
     }
   }
 }
+
+/** Removes a control group. @returns false if a process is still in it */
+export function isRemoved(group: string): boolean {
+  try {
+    rmdirSync(group)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -51,7 +51,9 @@ class Lines {
 
   /** Takes one of the lines of this minute. @returns false if there is none left */
   take(): boolean {
-    return this.#lines < this.#limit && ++this.#lines > 0
+    const isLeft = this.#lines < this.#limit
+    if (isLeft) this.#lines++
+    return isLeft
   }
 
   count(name: string, lines: number): void {

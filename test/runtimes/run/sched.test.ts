@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, rmdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { isRemoved } from '../../support/groups.ts'
 import { until } from '../../support/host.ts'
 import { hasRuntime, INTERCEDE, run, sh, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -41,16 +42,6 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(
     })
   },
 )
-
-/** Removes a control group. @returns false if a process is still in it */
-function isRemoved(group: string): boolean {
-  try {
-    rmdirSync(group)
-    return true
-  } catch {
-    return false
-  }
-}
 
 const V1 = '/sys/fs/cgroup/cpu'
 const noBudget = unable() ?? (existsSync(`${V1}/cpu.rt_runtime_us`) ? undefined : 'no cgroup v1 with real-time budgets')

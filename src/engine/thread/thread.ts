@@ -1,5 +1,5 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
-import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../../abi/poll.ts'
+import { EPOLLHUP, EPOLLIN } from '../../abi/poll.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
@@ -115,7 +115,8 @@ class EngineThread {
     if (this.#state.listeners.generation[index] !== generation) return
     if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
     else if ((events & EPOLLIN) !== 0) this.#receive(index)
-    else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) this.#hangUp(index, generation)
+    // EPOLLERR alone says that a stop of ours interrupted the look (kernel/seccomp.c seccomp_notify_poll()).
+    else if ((events & EPOLLHUP) !== 0) this.#hangUp(index, generation)
   }
 
   get #isDedicated(): boolean {

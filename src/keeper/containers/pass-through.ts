@@ -1,10 +1,12 @@
 import type { Errno } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
+import { POLLHUP, POLLIN } from '../../abi/poll.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
 import type { Slots } from '../../engine/journal/slots.ts'
 import { Answer } from '../../engine/serve/answer.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { isOver, notifRecv } from '../../kernel/seccomp.ts'
+import { poll } from '../../kernel/poll.ts'
+import { notifRecv } from '../../kernel/seccomp.ts'
 import type { Reactor } from '../process/reactor.ts'
 import type { HeldListener } from './registry.ts'
 
@@ -38,8 +40,10 @@ export class PassThrough {
     if (type === 'monitor') return
     const origin = { listener: number, container: entry.container.index, thread: 0 }
     const pass = (): void => {
-      if (isOver(fd)) this.#end(number)
-      else this.#pass(fd, origin)
+      const events = poll(fd.raw, POLLIN, 0)
+      if ((events & POLLHUP) !== 0) this.#end(number)
+      // The look that woke us may have been interrupted, and to receive from a listener without a call blocks.
+      else if ((events & POLLIN) !== 0) this.#pass(fd, origin)
     }
     this.#unwatch.set(number, this.#reactor.watch(fd, pass))
   }

@@ -1,14 +1,22 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { EPOLLERR } from '../../../src/abi/poll.ts'
+import { JOURNAL_SIZE } from '../../../src/engine/journal/layout.ts'
 import { withoutCgroups } from '../../support/bpf-world.ts'
-import { Host, until } from '../../support/host.ts'
+import { fixture } from '../../support/fixtures.ts'
+import { Host, USERNS, until } from '../../support/host.ts'
 import { Load, policy, sleep } from '../../support/restart-world.ts'
 import { withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 
+const OUT = new URL('../../../out/', import.meta.url).href
 const FREEZES = 20
 /** Half of what the keeper takes for an engine that hangs. */
 const STOPPED_MS = 5000
+/** The word `events` of a struct epoll_event, as bytes. */
+const ERROR = Buffer.from(Uint32Array.of(EPOLLERR).buffer).toString('hex')
 
 /** Runs the load while `disturb` does what it does: every call must return what it must. */
 async function undisturbed(disturb: (host: Host, load: Load) => Promise<void>): Promise<void> {
@@ -79,6 +87,66 @@ test('an answer that a stop interrupts in the kernel is given again', { timeout:
     }
     expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
   } finally {
+    host.close()
+  }
+})
+
+/**
+ * A stop, a freeze or a tracer may interrupt the wait for the filter's lock in poll(2) as well, which tells it as EPOLLERR
+ * (kernel/seccomp.c seccomp_notify_poll()): 3,000 of 2 million looks under a flood of SIGSTOP, where the lock was fought for.
+ */
+test('a look at a listener that a stop interrupts does not end it', { timeout: 60_000 }, async () => {
+  const host = await Host.start()
+  const mknod = (name: string) => host.call(['mknod', join(host.directory, name), '020666', '1', '3'])
+  try {
+    expect(await mknod('before')).toMatchObject({ result: 'ok' })
+    const inject = `inject=/^epoll_p?wait$:poke_exit=@arg2=${ERROR}:when=1+2`
+    const strace = await Strace.attach(host.enginePid, ['-e', 'trace=/^epoll_p?wait$', '-e', inject])
+    try {
+      for (let call = 0; call < 10; call++) expect(await mknod(`at-${call}`)).toMatchObject({ result: 'ok' })
+    } finally {
+      await strace.end()
+    }
+    expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
+  } finally {
+    host.close()
+  }
+})
+
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    return ''
+  }
+}
+
+test('a keeper that passes calls on does not wait for a call that is not there', async () => {
+  const host = await Host.start()
+  const options = ['--userns', USERNS, '--await-agent', '--', 'sleep', 'infinity']
+  const idle = spawn(fixture('filtered'), [host.socket, ...options], { stdio: 'ignore' })
+  try {
+    await until('it is registered', () => host.events.some(({ type }) => type === 'registered'))
+    // The keeper is in this process; as above, its reactor is told that there is something.
+    const isListener = (fd: string): boolean => linkOf(fd) === 'anon_inode:seccomp notify'
+    const listener = Number(readdirSync('/proc/self/fd').find(isListener))
+    const passes = `
+      const [{ PassThrough }, { Slots }, { Fd }] = await Promise.all(
+        ['keeper/containers/pass-through', 'engine/journal/slots', 'kernel/fd'].map((name) => import('${OUT}' + name + '.js')),
+      )
+      const reactor = { watch: (fd, ready) => (ready(), () => {}) }
+      const slots = new Slots(new ArrayBuffer(${JOURNAL_SIZE}))
+      const held = { fd: new Fd(3), type: 'listener', entry: { container: { index: 0 } } }
+      new PassThrough(reactor, slots, () => console.log('gone')).serve(0, held)
+      console.log('goes on')`
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', passes], {
+      stdio: ['ignore', 'pipe', 'inherit', listener],
+      encoding: 'utf8',
+      timeout: 10_000,
+    })
+    expect(stdout).toBe('goes on\n')
+  } finally {
+    idle.kill('SIGKILL')
     host.close()
   }
 })

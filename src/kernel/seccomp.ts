@@ -115,5 +115,5 @@ export const isOver = (listener: Handle): boolean => (poll(listener.raw, 0, 0) &
 
 /** Returns whether a descriptor is a listener: no call has the id 0, and only a listener answers it with ENOENT. */
 export function isSeccompListener(fd: Handle): boolean {
-  return libcIoctl(fd.raw, SECCOMP_IOCTL_NOTIF_ID_VALID, new Uint8Array(8)) < 0 && lastErrno() === errnos.ENOENT
+  return notify(fd.raw, SECCOMP_IOCTL_NOTIF_ID_VALID, new Uint8Array(8)) === -errnos.ENOENT
 }

@@ -5,6 +5,7 @@ import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.t
 import { PATH_MAX } from '../abi/limits.ts'
 import type { Write } from '../calls/act.ts'
 import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
+import { namedBy } from '../calls/given.ts'
 import type { RecordTexts } from '../calls/record-texts.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
@@ -281,6 +282,13 @@ export class NotifiedCaller implements CallerContract, Disposable {
     this.#notes(what)
   }
 
+  /** Returns the number of the caller's descriptor that a note names; undefined if the caller has not got it. */
+  given(note: bigint): number | undefined {
+    const named = namedBy(note)
+    if (!named) return undefined
+    return 'kept' in named ? this.mounts.given(named.kept) : this.devicePrograms.given(named.standIn)
+  }
+
   get fuse(): CallerFuse {
     const { identity, fuse: services, proc, mayBlock } = this.#context
     const outsideProc = (path: PathBytes): Handle => this.#paths.resolve(AT_FDCWD, { path, wanted: 'outsideProc' })
@@ -311,6 +319,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
     const own = (fd: Fd): Fd => this.#callerTask.own(fd)
     return new CallerBpf({
       ...{ identity, proc, mayBlock, store, own, container: this.#container },
+      tgid: () => this.#callerTask.status.tgid as Tid,
       handleOf: (fd) => optional(handleOf(table, fd), own),
       copyOf: (fd, kind) => optional(copyOf(table, fd, kind), own),
     })

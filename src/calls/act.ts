@@ -88,7 +88,7 @@ export interface Effect {
   readonly replaces?: number
   /** The fingerprint of the result, where `Replayable.fingerprint` cannot take it yet. */
   readonly made?: readonly Mark[]
-  /** Called with the number of the descriptor in the caller's table. */
+  /** Called with the number of the descriptor in the caller's table; without `fd`, the value is that number. */
   readonly sent?: (fd: number) => void
 }
 
@@ -101,6 +101,8 @@ export interface RecoveryTrace {
   readonly since: number
   /** The last note of the act; 0 for none. */
   readonly note: bigint
+  /** The number of the caller's descriptor, if the note names one and the caller has got it. */
+  readonly given?: number | undefined
 }
 
 /**

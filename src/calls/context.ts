@@ -1,6 +1,7 @@
 import type { Tid } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
+import type { KeptName } from './given.ts'
 
 /** A parameter of fsconfig(2): a flag (key only) or a string. Bytes of the container are Latin-1 here. */
 export type Parameter = readonly [key: string, value?: string]
@@ -62,6 +63,13 @@ export interface NewMount {
   readonly told: FsParameters
 }
 
+/** What was kept for a caller that is to get a descriptor of it. */
+export interface Kept {
+  readonly name: KeptName
+  /** Takes the descriptor's number in the caller's process. */
+  readonly tell: (fd: number) => void
+}
+
 /** Keeps contexts and mounts of all containers between calls. */
 export interface Keeping {
   /**
@@ -69,12 +77,21 @@ export interface Keeping {
    *
    * @param opened owned here from now on
    * @param process the process that gets the descriptor
-   * @returns a function to call with the descriptor's number in that process; undefined if there is no room, and then
-   *   `opened` is not owned here
+   * @returns undefined if there is no room, and then `opened` is not owned here
    */
-  addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined
+  addContext(container: number, opened: Fd, type: string, process: Tid): Kept | undefined
   /** Does the same as `addContext` for a mount that is not attached yet. */
-  addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined
+  addMount(container: number, mount: NewMount, process: Tid): Kept | undefined
+  /**
+   * Has `search` look for the descriptor of what was kept under this name, and keeps its number.
+   *
+   * @returns what `search` returns; undefined also if nothing is kept under this name any more
+   */
+  given(
+    container: number,
+    name: KeptName,
+    search: (given: Handle, process: Tid) => number | undefined,
+  ): number | undefined
   /**
    * Finds the context of a container for which `isIt` returns true.
    *

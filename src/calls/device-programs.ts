@@ -21,6 +21,12 @@ export interface Group {
 /** Why a descriptor names no cgroup for a program of the container. */
 export type NoGroup = 'notOpen' | 'notCgroup' | 'removedCgroup' | 'ownCgroup' | 'outsideCgroup'
 
+/** What a container gets in the place of a program, and the note by which the next engine knows whether it has got it. */
+export interface StandIn {
+  readonly fd: Fd
+  readonly note: bigint
+}
+
 /** Answers questions about cgroups and device programs of the thread that made the call. */
 export interface DevicePrograms {
   /**
@@ -50,7 +56,7 @@ export interface DevicePrograms {
    *
    * @returns undefined if the container has too many programs
    */
-  standIn(program: Fd): Fd | undefined
+  standIn(program: Fd): StandIn | undefined
   /** Returns the link for which a descriptor is open, if it attaches a program of the container below its cgroup. */
   link(fd: number): Handle | undefined
 }

@@ -51,6 +51,8 @@ export interface SuperblockRequest {
 export interface FdForCaller {
   readonly fd: Handle
   readonly sent: (fd: number) => void
+  /** For `Caller.note`, so that the next engine knows whether the caller has got it. */
+  readonly note: bigint
 }
 
 /**

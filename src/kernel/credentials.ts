@@ -37,7 +37,7 @@ export function setResuid(real: number, effective: number, saved: number): void 
   check('setresuid', Number(syscall3(setresuid, real, effective, saved)))
 }
 
-/** Sets the real user id alone. Needs CAP_SETUID. @returns whether it is set now */
+/** Sets the real user id; the fsuid becomes the effective id. Needs CAP_SETUID. @returns whether it is set now */
 export const setRealUid = (uid: HostId): boolean => Number(syscall3(setresuid, uid, NOTHING, NOTHING)) === 0
 
 /**

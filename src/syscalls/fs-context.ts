@@ -144,7 +144,7 @@ export const fsmount: Syscall<Mounted> = {
     if (!context) return continueWith('foreignContext')
     const verdict = judgeMounter(caller)
     if (verdict) return verdict
-    const isBegun = caller.noted === WAS_NOT
+    const isBegun = caller.noted !== 0n
     if (!context.made || (context.isUsed && !isBegun)) return continueWith('contextUnready')
     caller.mounts.namespace()
     const manner = mannerOf(context.type, mount)

@@ -10,7 +10,12 @@ export const openContext: Verb<Verbs['openContext']> = {
   safe:
     'A context of fsopen(2) for a file system of the policy: the kernel makes nothing in it for a container, since that takes ' +
     'CAP_SYS_ADMIN of the host, and we never do. A container has a few at a time; older ones are forgotten.',
-  run: ({ type, cloexec }, caller) => ({ value: 0n, ...caller.mounts.openContext(type), cloexec }),
+  run({ type, cloexec }, caller) {
+    const { fd, sent, note } = caller.mounts.openContext(type)
+    caller.note(note)
+    return { value: 0n, fd, cloexec, sent }
+  },
+  recover: (_act, _caller, { given }) => (given === undefined ? undefined : { value: BigInt(given) }),
 }
 
 export const create: Verb<Verbs['create']> = {
@@ -40,8 +45,12 @@ export const mountContext: Verb<Verbs['mountContext']> = {
     caller.note(WAS_NOT)
     return mounted(act, act.made, caller)
   },
-  recover(act, caller, { note }) {
-    if (note !== WAS_NOT || !act.anew) return undefined
+  recover(act, caller, { note, given }) {
+    if (given !== undefined) {
+      act.context.use()
+      return { value: BigInt(given), sent: thenDrop(act.context, () => {}) }
+    }
+    if (note === 0n || !act.anew) return undefined
     using made = caller.mounts.create(act.anew)
     return mounted(act, made, caller)
   },
@@ -53,7 +62,8 @@ function mounted(
   made: Handle,
   caller: Caller,
 ): Effect {
-  const { fd, sent } = caller.mounts.finish(made, attributes, manner, context)
+  const { fd, sent, note } = caller.mounts.finish(made, attributes, manner, context)
+  caller.note(note)
   context.use()
   return { value: 0n, fd, cloexec, sent: thenDrop(context, sent) }
 }

@@ -27,10 +27,13 @@ export const loadProgram: Verb<Load> = {
     const loaded = caller.devicePrograms.loading(() => caller.act(steps.changePrograms, () => load(members)))
     const writes = writesOf(act, loaded, log)
     if (!loaded.fd) return { value: 0n, errno: loaded.errno!, writes }
-    const fd = caller.devicePrograms.standIn(loaded.fd)
-    if (!fd) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms'), writes }
-    return { value: 0n, fd, cloexec: true, writes }
+    const standIn = caller.devicePrograms.standIn(loaded.fd)
+    if (!standIn) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms'), writes }
+    caller.note(standIn.note)
+    return { value: 0n, fd: standIn.fd, cloexec: true, writes }
   },
+  /** What the caller has got is the last thing that it got: the writes came before. */
+  recover: (_act, _caller, { given }) => (given === undefined ? undefined : { value: BigInt(given) }),
 }
 
 function logBufferFor({ log }: Load): Uint8Array | undefined {

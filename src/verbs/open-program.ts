@@ -12,11 +12,13 @@ export const openProgram: Verb<Verbs['openProgram']> = {
   safe:
     'The number is one of a program that this container has loaded, and the time of loading is compared, since numbers are ' +
     'used again. It is opened by the one call that takes CAP_SYS_ADMIN; the container gets a pipe that stands for it.',
-  run({ program }, { devicePrograms }) {
-    const fd = devicePrograms.standIn(devicePrograms.open(program))
-    if (!fd) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms') }
-    return { value: 0n, fd, cloexec: true }
+  run({ program }, caller) {
+    const standIn = caller.devicePrograms.standIn(caller.devicePrograms.open(program))
+    if (!standIn) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms') }
+    caller.note(standIn.note)
+    return { value: 0n, fd: standIn.fd, cloexec: true }
   },
+  recover: (_act, _caller, { given }) => (given === undefined ? undefined : { value: BigInt(given) }),
 }
 
 export const describeProgram: Verb<Verbs['describeProgram']> = {

@@ -7,12 +7,16 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { until } from './host.ts'
 import { stateOf } from './stat.ts'
 
-/** A statement that throws where it is run first, in whichever process of a build. */
-export const FAILS_ONCE = `{
+const once = (statement: string): string => `{
   let isFirst = true
   try { process.getBuiltinModule('fs').mkdirSync(import.meta.dirname + '/failed') } catch { isFirst = false }
-  if (isFirst) throw new Error('of a test')
+  if (isFirst) ${statement}
 }`
+
+/** A statement that throws where it is run first, in whichever process of a build. */
+export const FAILS_ONCE = once("throw new Error('of a test')")
+/** The same, but its process ends there. */
+export const ENDS_ONCE = once("process.kill(process.pid, 'SIGKILL')")
 
 const BUNDLE = fileURLToPath(new URL('../../scripts/bundle.js', import.meta.url))
 

@@ -38,8 +38,9 @@ const ROOT = 0 as HostId
 const NOBODY_AT_ALL = 0xffff_fffe as HostId
 const NO_GROUPS = new Uint32Array(0)
 
+/** setresuid(2) also sets the fsuid to the effective uid, which is nobody's. */
 function countAs(uid: HostId): void {
-  if (!setRealUid(uid)) throw new LostThread('Cannot change the real user id')
+  if (!setRealUid(uid) || !setFsuid(ROOT)) throw new LostThread('Cannot change the real user id')
 }
 
 /**

@@ -2,7 +2,8 @@ import type { Tid } from '../../abi/brand.ts'
 import { errno, errnos } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
 import { attributesOf } from '../../abi/mount.ts'
-import type { Context, DetachedMount, FsParameters, Keeping } from '../../calls/context.ts'
+import type { Context, DetachedMount, FsParameters, Keeping, Kept } from '../../calls/context.ts'
+import { type KeptName, noteOfKept } from '../../calls/given.ts'
 import type { FdForCaller, MountCall, MountManner, Mounts, SuperblockRequest } from '../../calls/mounts.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
@@ -15,7 +16,7 @@ import { kcmpFile } from '../../kernel/kcmp.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import { callerHolds, mountOfFd } from './fd-holders.ts'
+import { callerHolds, heldAs, known, mountOfFd } from './fd-holders.ts'
 import { MounterLost, type MounterRequest, type MounterState, MountRefused, requestMount } from './mounter-client.ts'
 
 /** What the engine provides for mounts. */
@@ -159,13 +160,19 @@ export class CallerMounts implements Mounts {
     return found
   }
 
-  #given(fd: Fd, tell: ReturnType<Keeping['addMount']>): FdForCaller {
-    if (!tell) {
+  given(name: KeptName): number | undefined {
+    const { container, identity, services } = this.#caller
+    const numberIn = (given: Handle, process: Tid): number | undefined => known(heldAs(process, given))
+    return identity.searching(() => services.keeping.given(container.index, name, numberIn))
+  }
+
+  #given(fd: Fd, kept: Kept | undefined): FdForCaller {
+    if (!kept) {
       fd[Symbol.dispose]()
       throw new Refused('tooManyContexts', errno('EMFILE'))
     }
     this.#caller.services.onKept()
-    return { fd, sent: tell }
+    return { fd, sent: kept.tell, note: noteOfKept(kept.name) }
   }
 
   get #userns(): Handle {

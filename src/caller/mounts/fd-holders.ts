@@ -1,4 +1,4 @@
-import { opendirSync } from 'node:fs'
+import { opendirSync, readlinkSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
 import { O_PATH } from '../../abi/fcntl.ts'
 import type { IsHeld } from '../../calls/context.ts'
@@ -29,19 +29,40 @@ export const mountOfFd = (task: Handle, fd: number): bigint | undefined =>
  * Precondition: the calling thread is at home, with the right to search `/proc/PID/fd`.
  */
 export const callerHolds: IsHeld = (given, { process, fd }) =>
-  fd === undefined ? holdsAny(process, given) : kcmpFile(process, fd, given)
+  fd === undefined ? heldAs(process, given) !== undefined : kcmpFile(process, fd, given)
 
-function holdsAny(process: Tid, given: Handle): boolean {
+/** Returns the process's descriptor of the file `given`; undefined if it has none, 'many' if it has too many. */
+export const heldAs = (process: Tid, given: Handle): number | 'many' | undefined =>
+  search(process, (fd) => kcmpFile(process, fd, given))
+
+/** Returns the process's descriptor of a pipe with this inode number; see `heldAs`. */
+export const pipeHeldAs = (process: Tid, inode: bigint): number | 'many' | undefined =>
+  search(process, (fd) => linkOf(`/proc/${process}/fd/${fd}`) === `pipe:[${inode}]`)
+
+/** Where a process has too many, it is not known whether it has this one. */
+export const known = (held: number | 'many' | undefined): number | undefined => (held === 'many' ? undefined : held)
+
+function search(process: Tid, isIt: (fd: number) => boolean): number | 'many' | undefined {
   try {
     using directory = opened(`/proc/${process}/fd`)
     for (let count = 0; count < DESCRIPTORS; count++) {
       const name = directory.next()
-      if (name === undefined) return false
-      if (kcmpFile(process, Number(name), given)) return true
+      if (name === undefined) return undefined
+      if (isIt(Number(name))) return Number(name)
     }
-    return true
+    return 'many'
   } catch (error) {
-    return !GONE.has((error as NodeJS.ErrnoException).code)
+    if (GONE.has((error as NodeJS.ErrnoException).code)) return undefined
+    return 'many'
+  }
+}
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path)
+  } catch (error) {
+    if (GONE.has((error as NodeJS.ErrnoException).code)) return undefined
+    throw error
   }
 }
 

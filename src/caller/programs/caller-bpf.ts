@@ -1,6 +1,8 @@
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_LINK_TYPE_CGROUP, LINK_INFO, PROG_INFO } from '../../abi/bpf-attr.ts'
+import type { Tid } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
-import type { DevicePrograms as Contract, Group, NoGroup, OwnProgram } from '../../calls/device-programs.ts'
+import type { DevicePrograms as Contract, Group, NoGroup, OwnProgram, StandIn } from '../../calls/device-programs.ts'
+import { noteOfStandIn } from '../../calls/given.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
 import { type Attached, attachedPrograms, objectInfo, programById } from '../../kernel/bpf.ts'
@@ -11,6 +13,7 @@ import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
+import { known, pipeHeldAs } from '../mounts/fd-holders.ts'
 import type { BpfProgramStore } from './bpf-program-store.ts'
 import { cgroupProblem, foreignProcesses, lastingForeignProcesses, locate, reopen } from './cgroup-lookup.ts'
 
@@ -32,6 +35,7 @@ export interface BpfContext {
   readonly handleOf: (fd: number) => Handle | undefined
   /** Returns a duplicate of the caller's descriptor if its entry in procfs reads `kind`; undefined otherwise. */
   readonly copyOf: (fd: number, kind: string) => Fd | undefined
+  readonly tgid: () => Tid
   readonly mayBlock: () => void
   /** Keeps a descriptor open until the call is over. */
   readonly own: (fd: Fd) => Fd
@@ -110,7 +114,13 @@ export class CallerBpf implements Contract {
     return fd
   }
 
-  standIn(program: Fd): Fd | undefined {
+  given(inode: bigint): number | undefined {
+    const { container, store, identity, tgid } = this.#context
+    if (!store.named(container.index, inode)) return undefined
+    return identity.searching(() => known(pipeHeldAs(tgid(), inode)))
+  }
+
+  standIn(program: Fd): StandIn | undefined {
     const { identity, container, store } = this.#context
     using kept = program
     identity.with(steps.askPrograms)
@@ -119,7 +129,8 @@ export class CallerBpf implements Contract {
     using standIn = write
     const { ino: inode } = statx(read.raw)
     const entry = { ...about, program: kept, standIn, inode }
-    if (store.add(container.index, entry, (other) => this.#exists(other))) return read
+    if (store.add(container.index, entry, (other) => this.#exists(other)))
+      return { fd: read, note: noteOfStandIn(inode) }
     read[Symbol.dispose]()
     return undefined
   }

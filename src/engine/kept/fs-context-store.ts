@@ -6,10 +6,12 @@ import type {
   FsParameters,
   IsHeld,
   Keeping,
+  Kept,
   NewMount,
   Parameter,
   StoredFsContext,
 } from '../../calls/context.ts'
+import type { KeptName } from '../../calls/given.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
@@ -93,13 +95,30 @@ export class FsContextStore implements Keeping {
     this.#entries.restore(inheritedFds)
   }
 
-  addContext(container: number, opened: Fd, type: string, process: Tid): ((fd: number) => void) | undefined {
+  addContext(container: number, opened: Fd, type: string, process: Tid): Kept | undefined {
     return this.#add(container, { kind: KIND.context, fds: { given: opened }, told: { type, parameters: [] }, process })
   }
 
-  addMount(container: number, mount: NewMount, process: Tid): ((fd: number) => void) | undefined {
+  addMount(container: number, mount: NewMount, process: Tid): Kept | undefined {
     const { root: given, tree: made, unlockedCopy, told } = mount
     return this.#add(container, { kind: KIND.mount, fds: { given, made, unlockedCopy }, told, process })
+  }
+
+  given(
+    container: number,
+    { index, serial }: KeptName,
+    search: (given: Handle, process: Tid) => number | undefined,
+  ): number | undefined {
+    const entries = this.#entries
+    if (!entries.lock(index)) return undefined
+    try {
+      if (entries.get(index, 'owner') !== container + 1 || entries.serial(index) !== serial) return undefined
+      const fd = search(entries.fd(index, 'given')!, entries.get(index, 'holder') as Tid)
+      if (fd !== undefined) entries.set(index, 'holderFd', fd)
+      return fd
+    } finally {
+      entries.unlock(index)
+    }
   }
 
   findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
@@ -110,7 +129,11 @@ export class FsContextStore implements Keeping {
   findMount(container: number, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
     const index = this.#find(container, MOUNTS, 'made', isIt)
     if (typeof index !== 'number') return index
-    return { ...this.#kept(index, 'made'), ...this.#told(index), unlockedCopy: this.#entries.fd(index, 'unlockedCopy') }
+    return {
+      ...this.#stored(index, 'made'),
+      ...this.#told(index),
+      unlockedCopy: this.#entries.fd(index, 'unlockedCopy'),
+    }
   }
 
   has(container: number): boolean {
@@ -149,7 +172,7 @@ export class FsContextStore implements Keeping {
     return isHeld(entries.fd(index, 'given')!, fd === UNKNOWN ? { process } : { process, fd })
   }
 
-  #add(container: number, what: New): ((fd: number) => void) | undefined {
+  #add(container: number, what: New): Kept | undefined {
     const entries = this.#entries
     const own = this.#bySpent(container)
     for (const first of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(first)
@@ -158,9 +181,9 @@ export class FsContextStore implements Keeping {
     const index = entries.lockUnowned() ?? this.#evict(container)
     if (index === undefined) return undefined
     this.#fill(index, container, what)
-    const tell = this.#tell(index)
+    const kept = this.#kept(index)
     entries.unlock(index)
-    return tell
+    return kept
   }
 
   /** Ends an entry for a container that wants one, while all are taken. @returns the entry, locked; or undefined */
@@ -203,14 +226,15 @@ export class FsContextStore implements Keeping {
   }
 
   /** The entry may be another one by then. */
-  #tell(index: number): (fd: number) => void {
+  #kept(index: number): Kept {
     const entries = this.#entries
     const serial = entries.serial(index)
-    return (fd) => {
+    const tell = (fd: number): void => {
       if (!entries.lock(index)) return
       if (entries.serial(index) === serial) entries.set(index, 'holderFd', fd)
       entries.unlock(index)
     }
+    return { name: { index, serial }, tell }
   }
 
   #find(
@@ -234,7 +258,7 @@ export class FsContextStore implements Keeping {
     return undefined
   }
 
-  #kept(index: number, word: 'given' | 'made'): StoredFsContext {
+  #stored(index: number, word: 'given' | 'made'): StoredFsContext {
     const entries = this.#entries
     const serial = entries.serial(index)
     return {
@@ -250,7 +274,7 @@ export class FsContextStore implements Keeping {
   #context(index: number, container: number): Context {
     const kind = this.#entries.get(index, 'kind')
     return {
-      ...this.#kept(index, 'given'),
+      ...this.#stored(index, 'given'),
       ...this.#told(index),
       made: this.#entries.fd(index, 'made'),
       add: (parameter) => this.#append(index, parameter),

@@ -250,8 +250,9 @@ export class Server {
       const verdict = judge(handler, this.#registers, caller, container.policy)
       if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
       this.#replay = this.#replays.of(verdict.act, caller, call, waits)
+      const given = again && caller.given(again.note)
       this.#slots.setState(slot, STATE.acting)
-      const effect = perform(verdict.act, caller, again, this.#replay)
+      const effect = perform(verdict.act, caller, again && { ...again, given }, this.#replay)
       // A result with a descriptor or with memory to write is not stored: the next engine can repeat such an act.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
       return writeBack(effect, caller, verdict.why)
@@ -288,7 +289,11 @@ export class Server {
   #send({ slot, listenerFd, container }: Call, { is, errno, value, fd, cloexec, replaces, sent }: Outcome): boolean {
     if (is === 'continue') return this.#answer.continue(listenerFd, slot)
     if (errno !== 0) return this.#answer.errno(listenerFd, slot, errno)
-    if (!fd) return this.#answer.value(listenerFd, slot, value)
+    if (!fd) {
+      const delivered = this.#answer.value(listenerFd, slot, value)
+      if (delivered) sent?.(Number(value))
+      return delivered
+    }
     using passed = fd
     if (replaces !== undefined) {
       const replaced = this.#replace(listenerFd, slot, passed, replaces, value)

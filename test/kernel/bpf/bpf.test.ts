@@ -1,4 +1,4 @@
-import { existsSync, rmdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { BPF } from '../../../src/abi/bpf-attr.ts'
 import type { ReasonCode } from '../../../src/calls/reason.ts'
@@ -27,6 +27,8 @@ const OVERRIDE = 1
 const MULTI = 2
 const REPLACE = 4
 const DEVICE = 6
+/** That of serving threads: no user has it. */
+const NOBODY = 2 ** 32 - 2
 
 describe.skipIf(why)(withReason('device programs of a container', why), () => {
   let host: Host
@@ -147,6 +149,16 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
       } finally {
         await stranger.close()
       }
+    })
+
+    test('a thread that has given one is who it was', async () => {
+      await load()
+      const tasks = `/proc/${host.enginePid}/task`
+      const uids = readdirSync(tasks).map(
+        (tid) => /^Uid:\t(.*)$/m.exec(readFileSync(`${tasks}/${tid}/status`, 'utf8'))?.[1],
+      )
+      // Real and saved are root's, the effective one is nobody's, and the one for files is root's.
+      expect(new Set(uids)).toEqual(new Set(['0\t0\t0\t0', `0\t${NOBODY}\t0\t0`]))
     })
 
     test('a caller that knows more of a program than we do is told of it if the rest is zero, as natively', async () => {

@@ -67,14 +67,12 @@ test(`${RELOADS} times SIGHUP under load: the process is the same, every call re
       if (count % 5 === 0) expect(await new Maker(daemon).once()).toBe('ok')
     }
     const said = await load.end()
-    const { 'a descriptor too many': spare = 0, ...failures } = said.failures
     console.log(`${RELOADS} reloads`, said)
     const notOnlyInfo = daemon.log.filter(
       (line) => line.level !== 'info' || /EAGAIN|EIO|fsconfig.*continue/.test(JSON.stringify(line)),
     )
-    expect(failures, JSON.stringify(notOnlyInfo)).toEqual({})
+    expect(said.failures, JSON.stringify(notOnlyInfo)).toEqual({})
     expect(said.busy).toBeLessThanOrEqual(1 + RELOADS / 10)
-    expect(spare).toBeLessThanOrEqual(1 + RELOADS / 4)
     expect(said.acts).toBeGreaterThan(said.calls / 3)
     expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
     expect(await maker.make()).toBe('ok')
@@ -292,9 +290,8 @@ test(`${UPGRADES} times files that are replaced under load: every call returns w
       await until('the next program serves', () => daemon.logged('serving') === upgrade + 1, START_S)
     }
     const said = await load.end()
-    const { 'a descriptor too many': _, ...failures } = said.failures
     console.log(`${UPGRADES} upgrades`, said)
-    expect(failures).toEqual({})
+    expect(said.failures).toEqual({})
     expect(await load.onDisk()).toEqual({ nodes: said.nodes, attributes: said.attributes })
   } finally {
     await load.kill()

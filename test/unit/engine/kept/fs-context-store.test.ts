@@ -207,8 +207,8 @@ describe('Contexts', () => {
   test('are let go when their holder has closed them, or was never told to have them', () => {
     const all = contexts()
     const [kept, root, closed, lost] = [descriptor(), descriptor(), descriptor(), descriptor()]
-    all.addContext(1, kept.fd, 'ext4', PROCESS)!(3)
-    all.addMount(1, { root: root.fd, tree: closed.fd, unlockedCopy: undefined, told: TOLD }, PROCESS)!(4)
+    all.addContext(1, kept.fd, 'ext4', PROCESS)!.tell(3)
+    all.addMount(1, { root: root.fd, tree: closed.fd, unlockedCopy: undefined, told: TOLD }, PROCESS)!.tell(4)
     all.addContext(1, lost.fd, 'ext4', PROCESS)
     const tidy = (): void => all.tidy(1, (_, { fd }) => fd === 3)
     tidy()
@@ -233,7 +233,7 @@ describe('Contexts', () => {
     const before = contexts(words, vault)
     const [opened, made] = [descriptor(), descriptor()]
     const { ino } = statx(opened.raw)
-    before.addContext(1, opened.fd, 'ext4', PROCESS)!(3)
+    before.addContext(1, opened.fd, 'ext4', PROCESS)!.tell(3)
     const context = held(before, 1, opened.raw)
     context.add(['source', '/dev/x'])
     context.keep(made.fd)

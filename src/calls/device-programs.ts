@@ -21,7 +21,7 @@ export interface Group {
 /** Why a descriptor names no cgroup for a program of the container. */
 export type NoGroup = 'notOpen' | 'notCgroup' | 'removedCgroup' | 'ownCgroup' | 'outsideCgroup'
 
-/** What a container gets in the place of a program, and the note by which the next engine knows whether it has got it. */
+/** What a container gets in the place of a program, and the note by which the next engine knows whether it has it. */
 export interface StandIn {
   readonly fd: Fd
   readonly note: bigint

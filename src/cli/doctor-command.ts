@@ -1,7 +1,12 @@
+import { existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
+import { archiveOf, collectParts } from './bug-report.ts'
+import { shownValue } from './output-format.ts'
 import { print } from './print.ts'
-import { STATUS } from './usage.ts'
+import { table } from './table.ts'
+import { mustBe, STATUS } from './usage.ts'
+import { writeNew } from './write-whole.ts'
 
 function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
   const label = needed && health !== 'ok' ? 'NEEDED' : health
@@ -20,8 +25,34 @@ function text(report: Report): string {
   return [`Linux ${kernel} on ${arch}, Node ${node}`, ...diagnoses.flatMap(lines), conclusion(report)].join('\n')
 }
 
-export function doctorCommand({ json }: { readonly json?: boolean }): void {
+interface DoctorOptions {
+  readonly json?: boolean
+  readonly bundle?: string
+  readonly feed?: string
+}
+
+/** Says what is in the archive before it is written: whoever sends it on must know. */
+async function writeBundle(file: string, report: Report, feed: string | undefined): Promise<void> {
+  // Before all the work; it is asked again when the file is made.
+  if (existsSync(file)) throw new Error(`Cannot write "${file}": it is there already; give the name of a new file`)
+  const parts = await collectParts(report, feed)
+  const rows = parts.map(({ name, says, text }) => [name, `${Buffer.byteLength(text)}`, says])
+  print(table([{ title: 'FILE' }, { title: 'BYTES', right: true }, { title: 'WHAT IT IS' }], rows))
+  writeNew(file, archiveOf(parts))
+  print(`\nwritten to ${shownValue(file)}; it names containers, paths and mounts: look into it before you send it on\n`)
+}
+
+export async function doctorCommand({ json, bundle, feed }: DoctorOptions): Promise<void> {
+  mustBe(
+    json === undefined || bundle === undefined,
+    'Cannot use --json with --bundle: the archive has it as doctor.json',
+  )
+  mustBe(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
   const report = examine(thisHost)
+  if (bundle !== undefined) {
+    await writeBundle(bundle, report, feed)
+    return
+  }
   process.exitCode = report.able || report.ableForUser ? 0 : STATUS.no
   print(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
 }

@@ -11,7 +11,7 @@ interface InspectOptions {
 }
 
 /** Everything that is known: what the directory says, and what was counted. */
-function rowOf({ about, keys: _, ...view }: ContainerView): Row {
+export function everythingOf({ about, keys: _, ...view }: ContainerView): Row {
   const { on, index: __, number: ___, calls: ____, init: _____, ...said } = about
   return { ...said, ...view }
 }
@@ -91,6 +91,7 @@ export function inspectCommand(words: readonly string[], { format: given, feed: 
   using feed = openFeed(path)
   const views = words.map((word) => requireContainer(feed, word))
   if (format.kind === 'table') for (const view of views) print1(view)
-  else if (format.kind === 'template') for (const view of views) print(`${byTemplate(format.template, rowOf(view))}\n`)
-  else print(`${asJson(views.map(rowOf))}\n`)
+  else if (format.kind === 'template')
+    for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)
+  else print(`${asJson(views.map(everythingOf))}\n`)
 }

@@ -45,6 +45,26 @@ export function writeWhole(path: string, text: string): void {
   else uninterrupted(() => replace(name, text, there))
 }
 
+/**
+ * Writes a new file that only its owner may read. No symbolic link is followed, and there is none of it if that fails.
+ *
+ * @throws {Error} of node:fs; also if there is anything of this name
+ */
+export function writeNew(path: string, bytes: Uint8Array): void {
+  uninterrupted(() => {
+    const file = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+    try {
+      writeFileSync(file, bytes)
+      fsyncSync(file)
+    } catch (error) {
+      rmSync(path, { force: true })
+      throw error
+    } finally {
+      closeSync(file)
+    }
+  })
+}
+
 function replace(target: string, text: string, before: Stats | undefined): void {
   const beside = join(dirname(target), `.intercede-${randomBytes(8).toString('hex')}`)
   const file = openSync(beside, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, before ? 0o600 : 0o666)

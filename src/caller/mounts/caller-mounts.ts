@@ -16,7 +16,8 @@ import { kcmpFile } from '../../kernel/kcmp.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import { callerHolds, heldAs, known, mountOfFd } from './fd-holders.ts'
+import { heldAs, known } from '../programs/held-fds.ts'
+import { callerHolds, mountOfFd } from './fd-holders.ts'
 import { MounterLost, type MounterRequest, type MounterState, MountRefused, requestMount } from './mounter-client.ts'
 
 /** What the engine provides for mounts. */

@@ -13,9 +13,9 @@ import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import { known, pipeHeldAs } from '../mounts/fd-holders.ts'
 import type { BpfProgramStore } from './bpf-program-store.ts'
 import { cgroupProblem, foreignProcesses, lastingForeignProcesses, locate, reopen } from './cgroup-lookup.ts'
+import { known, pipeHeldAs } from './held-fds.ts'
 
 /** Seconds after its start during which processes of the previous engine may still be in the container's cgroup. */
 const YOUNG_S = 30

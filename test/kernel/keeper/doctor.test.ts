@@ -1,7 +1,20 @@
 import { spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Report } from '../../../src/doctor/doctor.ts'
+import { execute, Host } from '../../support/host.ts'
 
 // In a process of its own: the probes put a filter on the thread that asks.
 const main = fileURLToPath(new URL('../../../bin/intercede.js', import.meta.url))
@@ -30,4 +43,79 @@ test('doctor names the capabilities that a narrowed process lacks', () => {
       found: expect.stringContaining('CAP_MKNOD'),
     }),
   )
+})
+
+describe('doctor --bundle', () => {
+  let directory: string
+  let archive: string
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'intercede-bundle-'))
+    archive = join(directory, 'b.tar')
+  })
+  afterEach(() => rmSync(directory, { recursive: true }))
+
+  const bundle = (words: readonly string[], within: readonly string[] = []) => {
+    const [program, ...args] = [...within, process.execPath, main, 'doctor', '--bundle', archive, ...words]
+    // The keeper is in this process, so it must not wait here.
+    return execute(program!, args, { env: { ...process.env, TOKEN: 'a-secret-of-the-environment' } })
+  }
+
+  test('lists what it collects, and writes it to a new file that only its owner may read', async () => {
+    const host = await Host.start()
+    try {
+      const path = join(host.directory, 'x\x1b[31m')
+      expect(await host.call(['mknod', path, '020666', '1', '1'])).toMatchObject({ result: 'EPERM' })
+      const { status, stdout, stderr } = await bundle(['--feed', host.feedSocket])
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+      expect(statSync(archive).mode & 0o777).toBe(0o600)
+      spawnSync('tar', ['-x', '-f', archive, '-C', directory])
+      const names = readdirSync(join(directory, 'intercede'))
+      for (const name of names) expect(stdout).toMatch(new RegExp(`^${name} +\\d+ +\\w`, 'm'))
+      expect(names.map((name) => name.replace(/\.missing$/, '')).sort()).toEqual([
+        ...['config.yaml', 'containers.json', 'doctor.json', 'events.jsonl', 'kernel.txt', 'log.jsonl', 'mounts.txt'],
+        ...['units.txt', 'versions.txt'],
+      ])
+      const read = (name: string): string => readFileSync(join(directory, 'intercede', name), 'utf8')
+      expect((JSON.parse(read('doctor.json')) as Report).kernel).toMatch(/^\d/)
+      expect(read('events.jsonl')).toMatch(/"call":"mknod\(.*deviceNotAllowed/)
+      expect(read('versions.txt')).toMatch(/^intercede \d.*\n# \/proc\/version\nLinux/)
+      expect(read('mounts.txt')).toMatch(/^\d+ \d+ \d+:\d+ \/ \S+ \S+ .*- \w+$/m)
+      const all = readFileSync(archive, 'latin1')
+      expect(all).not.toContain('a-secret-of-the-environment')
+      expect(all).not.toContain('\x1b')
+    } finally {
+      host.close()
+    }
+  })
+
+  test('says in the archive what could not be collected, and why', async () => {
+    expect((await bundle(['--feed', join(directory, 'none')])).status).toBe(0)
+    const { stdout } = spawnSync('tar', ['-x', '-O', '-f', archive, 'intercede/containers.json.missing'], {
+      encoding: 'utf8',
+    })
+    expect(stdout).toMatch(/^Cannot read ".*none": there is no such socket/)
+  })
+
+  test('a name that is taken stays as it is, a link to nothing too', async () => {
+    writeFileSync(archive, 'mine')
+    expect(await bundle([])).toMatchObject({
+      status: 125,
+      stderr: expect.stringMatching(/is there already; give the name/),
+    })
+    expect(readFileSync(archive, 'utf8')).toBe('mine')
+    rmSync(archive)
+    symlinkSync(join(directory, 'elsewhere'), archive)
+    expect(await bundle([])).toMatchObject({ status: 125, stderr: expect.stringMatching(/EEXIST/) })
+    expect(existsSync(join(directory, 'elsewhere'))).toBe(false)
+  })
+
+  test('where there is no room nothing is left', async () => {
+    const { status, stderr } = await bundle([], ['prlimit', '--fsize=4096'])
+    expect({ status, stderr }).toEqual({ status: 125, stderr: expect.stringMatching(/EFBIG/) })
+    expect(readdirSync(directory)).toEqual([])
+  })
+
+  test.each([[['--json'], /Cannot use --json with --bundle/]])('%j is refused', async (words, says) => {
+    expect(await bundle(words)).toMatchObject({ status: 2, stderr: expect.stringMatching(says) })
+  })
 })

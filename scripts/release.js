@@ -1,4 +1,4 @@
-// npm run release -- --dry-run [--to DIRECTORY] [--only x64|arm64]: makes everything that is published of the last commit, in
+// npm run release -- --dry-run [--to DIRECTORY] [--only x64|arm64] [--level 0-9 of xz]: makes everything that is published of the last commit, in
 // release/: the package of npm, for each architecture a package of Debian and an archive with a Node of its own, a bill of
 // materials (CycloneDX) and SHA256SUMS. Two runs of the same commit make the same bytes. Without --dry-run it wants a commit with
 // the tag of the version, and prints what is left to do: nothing is published by itself.
@@ -27,6 +27,7 @@ const { values } = parseArgs({
     'dry-run': { type: 'boolean' },
     to: { type: 'string', default: join(ROOT, 'release') },
     only: { type: 'string' },
+    level: { type: 'string', default: '6' },
   },
 })
 /** The Node of the archives: the LTS line that CI runs the tests with. */
@@ -72,9 +73,13 @@ function build(scratch) {
 /** tar and xz as they make the same bytes everywhere. */
 function archive(directory, name, to) {
   const tar = ['--sort=name', `--mtime=@${EPOCH}`, '--owner=0', '--group=0', '--numeric-owner', '--format=gnu']
-  execFileSync('sh', ['-c', `tar ${tar.join(' ')} -c -C "$0" "$1" | xz --threads=1 -6 >"$2"`, directory, name, to], {
-    env,
-  })
+  execFileSync(
+    'sh',
+    ['-c', `tar ${tar.join(' ')} -c -C "$0" "$1" | xz --threads=2 -${values.level} >"$2"`, directory, name, to],
+    {
+      env,
+    },
+  )
 }
 
 const LAUNCHER = `#!/bin/sh
@@ -144,14 +149,8 @@ function makeBill(tree) {
   const { tools, component } = bill.metadata
   const timestamp = new Date(Number(EPOCH) * 1000).toISOString()
   const hash = createHash('sha256').update(commit).digest('hex')
-  const serialNumber = `urn:uuid:${[8, 4, 4, 4, 12]
-    .map(
-      (
-        (at) => (length) =>
-          hash.slice(at, (at += length))
-      )(0),
-    )
-    .join('-')}`
+  const parts = /^(.{8})(.{4})(.{4})(.{4})(.{12})/.exec(hash).slice(1)
+  const serialNumber = `urn:uuid:${parts.join('-')}`
   const { properties: _, ...self } = component
   const whole = {
     ...bill,

@@ -7,6 +7,7 @@ run=(crun tini util-linux)
 tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
 tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap)
 tests+=(mandoc man-db) # manual pages
+tests+=(dpkg-dev debhelper lintian xz-utils) # the package of Debian
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g) # images of every file system
 tests+=(fuse2fs squashfuse fuse-overlayfs) # FUSE programs, with ntfs-3g
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386

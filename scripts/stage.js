@@ -7,6 +7,7 @@ import {
   cpSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -20,8 +21,9 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const [given, arch = process.arch] = process.argv.slice(2)
 if (given === undefined) throw new Error('usage: node scripts/stage.js DIRECTORY [ARCHITECTURE]')
 const DIRECTORY = resolve(given)
-/** What nobody reads of koffi: its sources, and what compiles them. */
-const UNUSED = ['doc', 'lib', 'src', 'vendor', 'cnoke.cjs', 'CHANGELOG.md', 'README.md']
+/** What nobody reads of koffi: what compiles it, and its pages. Of its sources only what is loaded is kept. */
+const UNUSED = ['doc', 'lib', 'vendor', 'cnoke.cjs', 'CHANGELOG.md', 'README.md']
+const LOADED = /\.(cjs|js|json)$/
 
 const npm = (words, options) => execFileSync('npm', [...words, '--ignore-scripts', '--loglevel=error'], options)
 
@@ -51,6 +53,9 @@ try {
     stdio: ['ignore', 2, 2],
   })
   const installed = join(scratch, 'node_modules')
+  const sources = readdirSync(join(installed, 'koffi/src'), { recursive: true, withFileTypes: true })
+  for (const entry of sources)
+    if (entry.isFile() && !LOADED.test(entry.name)) rmSync(join(entry.parentPath, entry.name))
   // With another C library Node itself is another one.
   for (const path of UNUSED) rmSync(join(installed, 'koffi', path), { recursive: true, force: true })
   rmSync(join(installed, `@koromix/koffi-linux-${arch}/musl_${arch}`), { recursive: true })

@@ -16,7 +16,12 @@ const MASKED = [
   ...['systemd-udevd.service', 'systemd-udev-trigger.service', 'systemd-tmpfiles-setup-dev.service'],
   ...['systemd-tmpfiles-setup-dev-early.service', 'kmod-static-nodes.service', 'systemd-sysctl.service'],
   ...['systemd-modules-load.service', 'systemd-binfmt.service', 'proc-sys-fs-binfmt_misc.automount'],
-  ...['systemd-random-seed.service', 'systemd-journald-audit.socket', 'systemd-hwdb-update.service', 'ldconfig.service'],
+  ...[
+    'systemd-random-seed.service',
+    'systemd-journald-audit.socket',
+    'systemd-hwdb-update.service',
+    'ldconfig.service',
+  ],
 ]
 
 /**
@@ -50,7 +55,11 @@ mkdir -p etc/systemd/system
 rm -f usr/sbin/policy-rc.d
 printf '[Unit]\\nRequires=sysinit.target dbus.socket\\nAfter=sysinit.target dbus.socket\\nAllowIsolate=yes\\n' >etc/systemd/system/host.target
 for unit in ${MASKED.join(' ')}; do ln -s /dev/null "etc/systemd/system/$unit"; done
-exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --system --unit=host.target --log-target=console --log-level=notice --show-status=no`
+# Nobody makes a user namespace where the root directory is not that of the mount namespace.
+mkdir -p mnt
+pivot_root . mnt
+umount -l /mnt
+exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=host.target --log-target=console --log-level=notice --show-status=no`
 
 export class PackageHost {
   readonly #directory = mkdtempSync(join(tmpdir(), 'intercede-package-'))

@@ -1,0 +1,179 @@
+import { execFileSync } from 'node:child_process'
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { fixture } from '../../support/fixtures.ts'
+import { execute, USERNS, until } from '../../support/host.ts'
+import { MIRROR, SUITE } from '../../support/mirror.ts'
+import { PackageHost } from '../../support/package-host.ts'
+import { withReason } from '../../support/skipped.ts'
+
+const CHECKOUT = new URL('../../../', import.meta.url).pathname
+/** With INTERCEDE_FRESH=1 it is installed in a Debian that has nothing else, which takes minutes; else in layers over this system. */
+const FRESH = process.env.INTERCEDE_FRESH === '1'
+const PACKAGES = [
+  'systemd-sysv',
+  'dbus',
+  'nodejs',
+  'crun',
+  'tini',
+  'podman',
+  'man-db',
+  'busybox-static',
+  'ca-certificates',
+]
+
+/** Makes nodes until there is a file that says it shall end; each round says what its calls returned. */
+const LOOP = `cd /tmp/load && until [ -e end ]; do "$0" --count 200 --warmup 0 n && : >rounds; done`
+
+const lacks = await execute('sh', ['-c', 'command -v dpkg-buildpackage dh lintian'])
+const why = lacks.status === 0 ? undefined : 'dpkg-dev, debhelper and lintian are not installed'
+
+/** Builds the package of this checkout. @param version if it is to be another one: its bundles are others then */
+async function built(directory: string, version?: string): Promise<string> {
+  const tree = join(directory, `tree-${version}`, 'intercede')
+  mkdirSync(tree, { recursive: true })
+  for (const name of ['bin', 'debian', 'deploy', 'docs', 'scripts', 'src', 'out', 'dist'])
+    cpSync(join(CHECKOUT, name), join(tree, name), { recursive: true })
+  const files = readdirSync(CHECKOUT, { withFileTypes: true }).filter((entry) => entry.isFile())
+  for (const { name } of files) cpSync(join(CHECKOUT, name), join(tree, name))
+  symlinkSync(join(CHECKOUT, 'node_modules'), join(tree, 'node_modules'))
+  if (version !== undefined) {
+    const [first, ...rest] = readFileSync(join(tree, 'debian/changelog'), 'utf8').split('\n')
+    writeFileSync(join(tree, 'debian/changelog'), [first!.replace(/\(.*?\)/, `(${version})`), ...rest].join('\n'))
+    appendFileSync(join(tree, 'out/kernel/libc.js'), '\nglobalThis.intercedeOther = true\n')
+    for (const script of ['bundle', 'man']) execFileSync(process.execPath, [join(tree, `scripts/${script}.js`)])
+  }
+  const { status, stdout, stderr } = await execute('dpkg-buildpackage', ['-b', '-us', '-uc'], { cwd: tree })
+  if (status !== 0) throw new Error(`${stdout}${stderr}`)
+  return join(tree, '..', readdirSync(join(tree, '..')).find((name) => name.endsWith('.deb'))!)
+}
+
+describe.skipIf(why)(withReason('the package of Debian', why), () => {
+  // The system that it is installed in sees the checkout, where it is here.
+  const cache = join(CHECKOUT, 'node_modules/.cache')
+  mkdirSync(cache, { recursive: true })
+  const directory = mkdtempSync(join(cache, 'intercede-deb-'))
+  let [first, second] = ['', '']
+  let host: PackageHost
+  const install = (file: string): Promise<string> =>
+    host.must('apt-get', 'install', '--yes', '--quiet', '--no-install-recommends', file)
+
+  beforeAll(async () => {
+    ;[first, second] = await Promise.all([built(directory), built(directory, '9.9')])
+    const root = join(directory, 'root')
+    const words = ['--variant=minbase', `--include=${PACKAGES.join(',')}`, SUITE, root, MIRROR]
+    if (FRESH) execFileSync('mmdebstrap', words, { stdio: ['ignore', 2, 2] })
+    host = await PackageHost.start(FRESH ? root : '/')
+  }, 900_000)
+  afterAll(async () => {
+    await host?.close()
+    rmSync(directory, { recursive: true, force: true })
+  }, 120_000)
+
+  test('lintian has nothing to say of it', { timeout: 120_000 }, async () => {
+    const { stdout, stderr } = await execute('lintian', ['--allow-root', '--fail-on', 'error,warning', first])
+    expect(`${stdout}${stderr}`).toBe('')
+  })
+
+  test('it listens, has a group, pages and a configuration that can be read', { timeout: 300_000 }, async () => {
+    await install(first)
+    const { stdout } = await host.run(
+      'systemctl',
+      'is-active',
+      'intercede.socket',
+      'intercede-lxc.socket',
+      'intercede-feed.socket',
+    )
+    expect(stdout.trim().split('\n')).toEqual(['active', 'active', 'active'])
+    expect(await host.must('systemctl', 'is-enabled', 'intercede.socket')).toBe('enabled\n')
+    expect(await host.must('getent', 'group', 'intercede')).toMatch(/^intercede:/)
+    expect(await host.must('sh', '-c', 'man -w intercede intercede-run; man -w 7 intercede-policy')).toMatch(
+      /intercede-run\.1/,
+    )
+    await host.must('intercede', 'serve', '--check-config', '--config', '/etc/intercede/config.yaml')
+    expect(await host.must('ls', '/usr/lib/intercede/dist/cache')).toMatch(/^v\d+/)
+  })
+
+  test('a container of podman with the printed flags may make what it may not without', {
+    timeout: 300_000,
+  }, async () => {
+    await host.must(
+      'sh',
+      '-c',
+      'mkdir -p /tmp/c/bin /tmp/c/proc /tmp/c/sys /tmp/c/dev /tmp/c/etc /tmp/c/run && cp "$(command -v busybox)" /tmp/c/bin/',
+    )
+    await host.must('sh', '-c', 'echo containers:1000000000:1000000 | tee -a /etc/subuid >>/etc/subgid')
+    const state = '--root /tmp/p/store --runroot /tmp/p/run --storage-driver vfs'
+    const podman = `podman ${state} --runtime crun --cgroup-manager cgroupfs`
+    await host.must('sh', '-c', `tar -C /tmp/c -c . | ${podman} import -q - test`)
+    const run = `${podman} run --rm --cgroups=disabled --network=none`
+    const makes = 'test /bin/busybox mknod /dev/mine c 1 3'
+    // Without --interactive crun would give the host's null device to the container.
+    expect((await host.run('sh', '-c', `${run} --interactive --userns=auto ${makes}`)).stderr).toMatch(
+      /Operation not permitted/,
+    )
+    await host.must('sh', '-c', 'intercede flags podman -c mknod --write >/tmp/flags')
+    await host.must('sh', '-c', `${run} $(cat /tmp/flags) ${makes}`)
+    const isActive = async (): Promise<boolean> => (await host.run('systemctl', 'is-active', 'intercede')).status === 0
+    await until('the service says that it is ready', isActive)
+  })
+
+  test('an upgrade loses no call of a container that runs', { timeout: 300_000 }, async () => {
+    await host.must(
+      'sh',
+      '-c',
+      'echo "default: { mknod: true }" >/etc/intercede/config.yaml && systemctl reload-or-restart intercede',
+    )
+    const pid = await host.must('systemctl', 'show', '--value', '-p', 'MainPID', 'intercede.service')
+    const before = await host.must('intercede', '--version')
+    await host.must('sh', '-c', 'mkdir /tmp/load && chown 200000:200000 /tmp/load')
+    const container = ['/run/intercede/oci.sock', '--userns', USERNS, '--await-agent', '--']
+    // It calls until it is told to end, for longer than the upgrade takes.
+    const load = host.run(
+      fixture('filtered'),
+      ...container,
+      'timeout',
+      '-s',
+      'KILL',
+      '200',
+      'sh',
+      '-c',
+      LOOP,
+      fixture('mknod-loop'),
+    )
+    await until('it calls', async () => (await host.run('test', '-e', '/tmp/load/rounds')).status === 0, 60)
+    await install(second)
+    const [build = ''] = /(?<=build )\w+/.exec(await host.must('intercede', '--version')) ?? []
+    expect(before).not.toContain(build)
+    const engines = async (): Promise<string> => (await host.run('pgrep', '-a', '-f', 'dist/engine/main')).stdout
+    await until('an engine of the next program serves', async () => (await engines()).includes(build), 60)
+    await host.must('sh', '-c', 'sleep 1; touch /tmp/load/end')
+    const { stdout } = await load
+    const rounds = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { calls: number; errors: object })
+    expect(rounds.length).toBeGreaterThan(3)
+    expect(rounds.filter(({ errors }) => Object.keys(errors).length > 0)).toEqual([])
+    expect(await host.must('systemctl', 'show', '--value', '-p', 'MainPID', 'intercede.service')).toBe(pid)
+  })
+
+  test('when it is purged nothing is left', { timeout: 120_000 }, async () => {
+    await host.must('apt-get', 'purge', '--yes', '--quiet', 'intercede')
+    const places = '/etc/intercede /usr/lib/intercede /run/intercede /var/lib/intercede /usr/bin/intercede'
+    expect(await host.must('sh', '-c', `ls -d ${places} 2>/dev/null; true`)).toBe('')
+    expect(await host.must('systemctl', 'list-units', '--all', '--no-legend', 'intercede*')).toBe('')
+    expect((await host.run('pgrep', '-f', '/usr/lib/intercede')).stdout).toBe('')
+  })
+})

@@ -3,13 +3,9 @@ import type { ContainerNumbers } from '../caller/identity/container.ts'
 import { Heartbeat } from '../engine/journal/heartbeat.ts'
 import { Slots } from '../engine/journal/slots.ts'
 import type { ToKeeper } from '../engine/protocol/messages.ts'
-import { CONTAINERS } from '../engine/tables/limits.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
-import { CountPlaces } from '../memories/count-places.ts'
-import { DirectoryWriter } from '../memories/directory-writer.ts'
-import { endRecords } from '../memories/record-layout.ts'
 import { counted } from '../policy/counted.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
@@ -18,8 +14,7 @@ import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { restoreContainers } from './containers/restore-containers.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
-import { Feed } from './feed/feed.ts'
-import { FeedSocket } from './feed/feed-socket.ts'
+import { Readers } from './feed/readers.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { PersistedState } from './persist/persisted-state.ts'
@@ -81,8 +76,7 @@ export class Keeper {
   readonly #handover: EngineHandover
   readonly #sockets: readonly Acceptor[]
   readonly #records: Records
-  readonly #feed: Feed
-  readonly #feedSocket: FeedSocket | undefined
+  readonly #readers: Readers
   readonly #engine: EngineSupervisor
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
@@ -115,15 +109,13 @@ export class Keeper {
     this.#reactor = new Reactor()
     this.#state = new PersistedState(options.manager)
     this.#sockets = this.#openSockets()
-    this.#handover = new EngineHandover(this.#state, this.#reactor, this.#limits.records, (message) =>
-      this.#fault(message),
-    )
-    const { memory, ring, lostRecords, counts, directory, memories } = this.#handover
-    this.#feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(memories.counts, counts))
+    this.#handover = new EngineHandover(this.#state, this.#reactor, (message) => this.#fault(message))
+    const { memory, before } = this.#handover
+    this.#readers = new Readers(this.#state, this.#limits.records, before)
+    const { lostRecords, ring } = this.#readers
     if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
-    this.#feed.resumed(this.#registry.entries, CONTAINERS)
-    this.#feedSocket = this.#openFeed()
+    this.#letReadersIn()
     this.#state.close()
     this.#records = new Records(ring, this.#registry, options)
     this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
@@ -186,9 +178,7 @@ export class Keeper {
     this.#engine.close()
     this.drain()
     for (const socket of this.#sockets) socket.close()
-    this.#feedSocket?.close()
-    this.#feed.end()
-    endRecords(this.#handover.ring)
+    this.#readers.close()
     this.#earlyExecs.close()
     this.#registry.close()
     this.#handover.close()
@@ -199,7 +189,7 @@ export class Keeper {
     const { calls, callsPerContainer } = this.#limits
     return new EngineSupervisor({
       reactor: this.#reactor,
-      memories: this.#handover.memories,
+      memories: { ...this.#handover.memories, ...this.#readers.memories },
       beat: new Heartbeat(memory),
       engine: {
         ...{ threads: this.#options.threads ?? THREADS, calls, callsPerContainer },
@@ -221,19 +211,16 @@ export class Keeper {
     return {
       ...options,
       onEvent: (event) => {
-        this.#feed?.note(event)
+        this.#readers?.feed.note(event)
         onEvent(event)
       },
     }
   }
 
-  /** @throws {Error} if its path is in use */
-  #openFeed(): FeedSocket | undefined {
-    const { feedSocketPath } = this.#options
-    if (feedSocketPath === undefined) return undefined
-    const { memories, directory } = this.#handover
+  /** @throws {Error} if the path of their socket is in use */
+  #letReadersIn(): void {
     try {
-      return new FeedSocket(this.#reactor, feedSocketPath, { ...memories, directory: directory.fd }, this.#state)
+      this.#readers.listen(this.#reactor, this.#options.feedSocketPath, this.#registry.entries)
     } catch (error) {
       for (const socket of this.#sockets) socket.close()
       this.#reactor.close()
@@ -244,7 +231,7 @@ export class Keeper {
   #look(): void {
     this.drain()
     this.#engine.look()
-    this.#feed.beat(this.enginePid)
+    this.#readers.feed.beat(this.enginePid)
     this.#options.manager?.alive()
     this.#options.successor?.look()
   }
@@ -276,7 +263,7 @@ export class Keeper {
       const entry = this.#admission.entry(handover, runtime)
       requireRoom(entry, this.#limits.listenersPerContainer)
       listener = this.#registry.hold(entry, fd, type)
-      this.#feed.admitted(entry, runtime ?? this.#options.runtime)
+      this.#readers.feed.admitted(entry, runtime ?? this.#options.runtime)
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
@@ -315,9 +302,9 @@ export class Keeper {
     const held = this.#registry.held(listener)
     if (held?.type === 'listener') this.#state.dropListener(listener, held.entry.container.index)
     const ended = this.#registry.release(listener)
-    if (!ended && held) this.#feed.changed(held.entry)
+    if (!ended && held) this.#readers.feed.changed(held.entry)
     if (!ended) return
-    this.#feed.ended(ended)
+    this.#readers.feed.ended(ended)
     this.#state.dropContainer(ended.container.index, ended.init)
     this.#engine.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
@@ -351,7 +338,7 @@ export class Keeper {
   /** Lets calls wait for the next engine; if that one does not start soon, calls are left to the kernel. */
   #engineEnded(how: string, pause: number): void {
     this.drain(true)
-    this.#feed.engineEnded()
+    this.#readers.feed.engineEnded()
     if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))

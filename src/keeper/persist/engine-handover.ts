@@ -7,41 +7,28 @@ import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { KeeperFdTable } from './fd-store.ts'
 import { MounterFds } from './mounter-fds.ts'
-import { openCounts } from './open-counts.ts'
-import { openDirectoryMemory } from './open-directory.ts'
 import { openJournal } from './open-journal.ts'
-import { openRecords } from './open-records.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
 /** Hands state from one engine to the next: the memories that engines share with us, descriptors, and mounters. */
 export class EngineHandover {
-  readonly memories: SharedMemories
+  readonly memories: Pick<SharedMemories, 'journal' | 'persistent'>
   /** The journal, mapped. */
   readonly memory: ArrayBuffer
-  /** The ring of records, mapped. */
-  readonly ring: ArrayBuffer
-  /** How many records of an earlier version were lost. */
-  readonly lostRecords: number
-  /** The memories that readers may see, mapped. */
-  readonly counts: ArrayBuffer
-  readonly directory: { readonly fd: Fd; readonly memory: ArrayBuffer }
+  /** The journal of an earlier version, in which the records were too. */
+  readonly before: ArrayBuffer | undefined
   readonly #state: PersistedState
   readonly #fds: KeeperFdTable
   readonly #mounters: MounterFds
 
-  /** @param records as in `Limits` @param fault is told what of the previous keeper's state cannot be used */
-  constructor(state: PersistedState, reactor: Reactor, records: number, fault: (message: string) => void) {
+  /** @param fault is told what of the previous keeper's state cannot be used */
+  constructor(state: PersistedState, reactor: Reactor, fault: (message: string) => void) {
     this.#state = state
     const { journal, memory, before } = openJournal(state, fault)
-    const { records: recordsFd, ring, lost } = openRecords(state, records, before)
     const { persistent, isNew } = openPersistent(state)
-    const { counts, memory: countsMemory } = openCounts(state)
-    this.memories = { journal, persistent, records: recordsFd, counts }
-    this.counts = countsMemory
-    this.directory = openDirectoryMemory(state)
+    this.memories = { journal, persistent }
     this.memory = memory
-    this.ring = ring
-    this.lostRecords = lost
+    this.before = before
     this.#fds = new KeeperFdTable(state)
     // Places in the table are places in the old memory.
     if (isNew) this.#fds.close()
@@ -78,9 +65,6 @@ export class EngineHandover {
     this.#mounters.close()
     this.memories.journal[Symbol.dispose]()
     this.memories.persistent[Symbol.dispose]()
-    this.memories.records[Symbol.dispose]()
-    this.memories.counts[Symbol.dispose]()
-    this.directory.fd[Symbol.dispose]()
   }
 }
 

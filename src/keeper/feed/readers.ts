@@ -1,0 +1,59 @@
+import { CONTAINERS } from '../../engine/tables/limits.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { CountPlaces } from '../../memories/count-places.ts'
+import { DirectoryWriter } from '../../memories/directory-writer.ts'
+import { endRecords } from '../../memories/record-layout.ts'
+import type { ContainerEntry } from '../containers/registry.ts'
+import { openCounts } from '../persist/open-counts.ts'
+import { openDirectoryMemory } from '../persist/open-directory.ts'
+import { openRecords } from '../persist/open-records.ts'
+import type { PersistedState } from '../persist/persisted-state.ts'
+import type { Reactor } from '../process/reactor.ts'
+import { Feed } from './feed.ts'
+import { FeedSocket } from './feed-socket.ts'
+
+/** Owns what readers may see: the memories of records, counts and directory, and the socket that hands them out. */
+export class Readers {
+  readonly feed: Feed
+  /** The memories that engines write. */
+  readonly memories: { readonly records: Fd; readonly counts: Fd }
+  /** The ring of records, mapped. */
+  readonly ring: ArrayBuffer
+  /** How many records of an earlier version were lost. */
+  readonly lostRecords: number
+  readonly #state: PersistedState
+  readonly #directory: Fd
+  #socket: FeedSocket | undefined
+
+  /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
+  constructor(state: PersistedState, size: number, journal?: ArrayBuffer) {
+    const { records, ring, lost } = openRecords(state, size, journal)
+    const { counts, memory } = openCounts(state)
+    const directory = openDirectoryMemory(state)
+    this.#state = state
+    this.#directory = directory.fd
+    this.memories = { records, counts }
+    this.ring = ring
+    this.lostRecords = lost
+    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory))
+  }
+
+  /**
+   * Lets readers connect, once they can be told of the containers of the previous keeper.
+   *
+   * @throws {Error} if the path is in use
+   */
+  listen(reactor: Reactor, path: string | undefined, resumed: Iterable<ContainerEntry>): void {
+    this.feed.resumed(resumed, CONTAINERS)
+    if (path === undefined) return
+    this.#socket = new FeedSocket(reactor, path, { ...this.memories, directory: this.#directory }, this.#state)
+  }
+
+  /** Says that no keeper goes on with these memories. */
+  close(): void {
+    this.#socket?.close()
+    this.feed.end()
+    endRecords(this.ring)
+    for (const fd of [this.memories.records, this.memories.counts, this.#directory]) fd[Symbol.dispose]()
+  }
+}

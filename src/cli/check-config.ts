@@ -3,6 +3,7 @@ import { trappedBy } from '../calls/rule.ts'
 import { ineffectiveUnless } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import type { Config } from '../policy/config.ts'
+import { fullName } from '../policy/key.ts'
 import { effectiveLimits } from '../policy/limits.ts'
 import type { Policy } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -38,6 +39,11 @@ const limitsOf = ({ limits }: Config): string =>
     .map(([name, value]) => `${name} ${value}`)
     .join(', ')
 
+const ceilingsOf = ({ ceiling }: Config): readonly string[] =>
+  ceiling.size === 0
+    ? ['ceiling: none']
+    : ['ceiling:', ...[...ceiling].map(([name, text]) => `  ${fullName(name)}: ${JSON.stringify(text)}`)]
+
 /**
  * Describes a configuration: its keys for a container without a profile, for each profile, and for annotations; and
  * which of them the filters of this machine trap.
@@ -52,6 +58,7 @@ export function describeConfig(config: Config, user: boolean): readonly string[]
       `profile ${JSON.stringify(name)}:`,
       ...keysOf(config, `profile=${name}`, user),
     ]),
+    ...ceilingsOf(config),
     `annotations may choose the profiles: ${list(config.annotations.profiles)}`,
     ...describeFilters(config, user),
     `limits: ${limitsOf(config)}`,

@@ -64,13 +64,13 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
   const annotations = givenAnnotations(options.annotation)
   const wanted = wantedPolicy(options)
   const place = placeOf(wanted, options, instructions)
-  const fuse = wanted.ceiling.mount !== undefined && wanted.ceiling.mount.fuse.size > 0
+  const fuse = wanted.reach.mount !== undefined && wanted.reach.mount.fuse.size > 0
   mustBe(
     !fuse || instructions.mountsFuse !== false,
     `Cannot say anything about ${name}: mount.fuse is not served there; take mount.allowed, or podman`,
   )
   const { lines, besides } = instructions.flags({
-    ...{ caps: capabilitiesFor(wanted.ceiling), profile: place.file, metadata: wanted.metadata, annotations, fuse },
+    ...{ caps: capabilitiesFor(wanted.reach), profile: place.file, metadata: wanted.metadata, annotations, fuse },
     ...{ firstId: options.firstId, listener: options.listener, user: options.user === true },
     ...{ prepared: isPrepared(instructions), onlyKeys: hasOnlyKeys(options) },
   })

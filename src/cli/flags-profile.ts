@@ -41,7 +41,7 @@ export const hasOnlyKeys = ({ profile, trap = [], listener }: FlagsOptions): boo
   profile === undefined && trap.length === 0 && listener === undefined
 
 export function placeOf(
-  { metadata, ceiling }: WantedPolicy,
+  { metadata, reach }: WantedPolicy,
   options: FlagsOptions,
   { directory, ending, written }: Instructions,
 ): Place {
@@ -49,7 +49,7 @@ export function placeOf(
   const chosen = typeof write === 'string' ? resolve(write) : directory
   const words = [...metadata, ...trap.map((key) => `trap ${key}`)]
   const there = hasOnlyKeys(options) ? written?.get(inShort(metadata)) : undefined
-  const file = name ?? there ?? profileName(Object.keys(ceiling), words, { listener, profile })
+  const file = name ?? there ?? profileName(Object.keys(reach), words, { listener, profile })
   return { directory: chosen, file: join(chosen, `${file}${ending}`), isUsual: typeof write !== 'string' }
 }
 
@@ -140,7 +140,7 @@ export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: Fla
   if (options.write === undefined && runtime.instructions.elsewhere) return
   const base = baseFor(runtime, options)
   const { target } = runtime.instructions
-  const capAdd = base !== undefined && target && !target.resolvesGuards ? capabilitiesFor(wanted.ceiling) : []
+  const capAdd = base !== undefined && target && !target.resolvesGuards ? capabilitiesFor(wanted.reach) : []
   const { listener, user } = options
   provide(wanted, options, { target, base, listener, user, capAdd, output: place.file }, place)
 }

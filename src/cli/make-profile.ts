@@ -93,7 +93,7 @@ export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Prof
   const { target, base, listener, output } = options
   if (target) return { text: ociProfile(wanted, options, target) }
   mustBe(
-    !wanted.ceiling.mount?.fuse.size,
+    !wanted.reach.mount?.fuse.size,
     'Cannot make a profile for LXC: mount.fuse is not served there; take mount.allowed, or podman',
   )
   return profileForLxc({ rules: wanted.rules, metadata: wanted.metadata, base, listener, output })

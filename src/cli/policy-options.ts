@@ -8,7 +8,7 @@ export interface PolicyOptions {
   readonly config?: readonly string[] | undefined
   /** The name of a profile of the daemon's configuration. */
   readonly profile?: string | undefined
-  /** The ceiling: keys that the daemon's configuration may turn on later, while containers run. */
+  /** The reach: keys that the daemon's configuration may turn on later, while containers run. */
   readonly trap?: readonly string[] | undefined
   /** The file of the daemon's configuration. */
   readonly daemonConfig?: string | undefined

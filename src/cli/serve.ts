@@ -6,7 +6,7 @@ export const command = new Command('serve')
   .description('the daemon: serves the containers that runtimes hand over')
   .option(
     '--config <file>',
-    `YAML with default, profiles, annotations, log, limits and reload (default: ${configFile(false)} if it is there, with --user intercede/config.yaml in XDG_CONFIG_HOME)`,
+    `YAML with default, profiles, annotations, ceiling, log, limits and reload (default: ${configFile(false)} if it is there, with --user intercede/config.yaml in XDG_CONFIG_HOME)`,
   )
   .option('--user', 'serve the containers of a user, in its own user namespace: sysinfo and mount.fuse')
   .option(
@@ -41,6 +41,8 @@ It may come later: SIGHUP reads it then. All of it is optional:
   annotations:
     profiles: [vpn]                   # what a container's annotations may choose
     raise: []                         # keys that they may set; all others they may only lower
+  ceiling:                            # what a key may be at most, whoever gives it
+    security.syscalls.intercept.mount.fuse: ext4=fuse2fs
   log:
     level: info                       # debug, info, notice, warn, error
     arguments: all                    # what is recorded of calls: all, names (no paths), none

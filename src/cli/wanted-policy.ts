@@ -20,7 +20,7 @@ export interface WantedPolicy {
   /** What holds for the container now. */
   readonly settings: Settings
   /** What the container may have, now or after an edit of the configuration: traps and capabilities are for this. */
-  readonly ceiling: Policy
+  readonly reach: Policy
   readonly rules: readonly Rule[]
 }
 
@@ -60,7 +60,7 @@ function mustHave({ profiles }: Config, name: string, file: string): void {
   )
 }
 
-/** @throws {UsageError} if the ceiling takes away what the container has now */
+/** @throws {UsageError} if the reach takes away what the container has now */
 function mustOnlyAdd(now: readonly Rule[], later: readonly Rule[]): void {
   const trapped = trappedBy(later)
   const lost = [...trappedBy(now)].filter((name) => !trapped.has(name))
@@ -88,12 +88,12 @@ export function wantedPolicy(options: PolicyOptions): WantedPolicy {
   return asUsage(() => {
     const settings = config ? resolve(config, { metadata: metadata.join('\n') }, deviceNames).settings : settle(entries)
     const most = settle(added, settings)
-    const ceiling = toPolicy(most, deviceNames)
-    const rules = rulesFor(ceiling)
+    const reach = toPolicy(most, deviceNames)
+    const rules = rulesFor(reach)
     mustOnlyAdd(rulesFor(toPolicy(settings, deviceNames)), rules)
     mustBe(rules.length > 0, `Cannot make a profile: ${nothing(options, most)}`)
-    if (options.user) mustServeUser(ceiling)
-    return { metadata, settings, ceiling, rules }
+    if (options.user) mustServeUser(reach)
+    return { metadata, settings, reach, rules }
   })
 }
 

@@ -1,4 +1,5 @@
 import { deviceNames } from '../kernel/device-names.ts'
+import { clamped } from '../policy/ceiling.ts'
 import type { Config } from '../policy/config.ts'
 import { unknownFileSystems } from '../policy/file-systems.ts'
 import { ineffectiveKeys } from '../policy/ineffective.ts'
@@ -26,12 +27,20 @@ export const ineffectiveHere = (settings: Settings): readonly string[] => [
 export const ineffectiveUnless = (settings: Settings): readonly string[] => [
   ...ineffectiveKeys(settings).map((text) => `${text}, which only the metadata of a container can say here`),
   ...unknownHere(settings),
+  ...clamped(settings),
 ]
 
-/** Lists the values of a configuration with all of its profiles that mean nothing on this machine now, each once. */
+/**
+ * Lists the values of a configuration with all of its profiles that mean nothing on this machine now, or are above their
+ * ceiling, each once.
+ */
 export function ineffectiveIn(config: Config): readonly string[] {
   const metadata = ['', ...[...config.profiles.keys()].map((name) => `profile=${name}`)]
   return [
-    ...new Set(metadata.flatMap((text) => unknownHere(resolve(config, { metadata: text }, deviceNames).settings))),
+    ...new Set(
+      metadata
+        .map((text) => resolve(config, { metadata: text }, deviceNames).settings)
+        .flatMap((settings) => [...unknownHere(settings), ...clamped(settings)]),
+    ),
   ]
 }

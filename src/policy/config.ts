@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
+import type { Ceilings } from './ceiling.ts'
 import { type Place, PolicyError } from './error.ts'
 import { expandShort } from './key.ts'
 import { toKeyName } from './key-names.ts'
@@ -7,7 +8,7 @@ import type { KeyValueLine } from './key-value-lines.ts'
 import { keys } from './keys.ts'
 import { LIMITS, type Limits } from './limits.ts'
 import type { DeviceNames } from './refused-devices.ts'
-import { parsePolicy } from './settings.ts'
+import { parsePolicy, settle } from './settings.ts'
 import { didYouMean } from './suggest.ts'
 
 /** The daemon's configuration file, checked to the last value. */
@@ -17,6 +18,8 @@ export interface Config {
   readonly profiles: ReadonlyMap<string, readonly KeyValueLine[]>
   /** The profiles that a container's annotations may choose, and the keys that they may raise (short names). */
   readonly annotations: { readonly profiles: ReadonlySet<string>; readonly raise: ReadonlySet<string> }
+  /** What each key may be at most, whoever gives it. */
+  readonly ceiling: Ceilings
   readonly log: { readonly level: LogLevel; readonly arguments: ArgumentMode }
   readonly limits: Partial<Limits>
   /** Whether the service becomes the program that its files are as soon as they are replaced, or on SIGHUP only. */
@@ -74,6 +77,7 @@ const shape = {
   default: v.nullish(keyMap, {}),
   profiles: v.nullish(mapOf(v.record(v.string(), keyMap), 'a map of profiles'), {}),
   annotations: v.nullish(mapOf(v.strictObject({ profiles: names, raise: names }), 'a map of profiles and raise'), {}),
+  ceiling: v.nullish(keyMap, {}),
   log: v.nullish(mapOf(v.strictObject({ level, arguments: recorded }), 'a map of level and arguments'), {}),
   limits: v.nullish(mapOf(limits, `a map of ${Object.keys(LIMITS).join(', ')}`), {}),
   reload: v.nullish(v.picklist(reloadModes, reloadModes.join(' or ')), 'auto'),
@@ -176,7 +180,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const [given, where] = parseYaml(text, file)
   const checked = v.safeParse(File, given, { abortEarly: true })
   if (!checked.success) complain(checked.issues[0], where)
-  const { annotations, log, limits, reload, ...rest } = checked.output
+  const { annotations, ceiling, log, limits, reload, ...rest } = checked.output
   const defaults = toEntries(rest.default, 'configuration', ['default'], where)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [
@@ -189,11 +193,16 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
     default: defaults,
     profiles,
     annotations: checkAnnotations(annotations, profiles, where),
+    ceiling: ceilingsOf(toEntries(ceiling, 'ceiling', ['ceiling'], where)),
     log,
     limits,
     reload,
   }
 }
+
+/** Two keys may contradict each other as ceilings: a container has at most one of the two. */
+const ceilingsOf = (entries: readonly KeyValueLine[]): Ceilings =>
+  new Map([...settle(entries, new Map())].map(([name, { text }]) => [name, text]))
 
 function checkAnnotations(
   given: { readonly profiles: readonly string[]; readonly raise: readonly string[] },

@@ -51,6 +51,7 @@ export const devices: ValueType<ReadonlySet<Dev>> = valueType({
   format: (set) => [...set].map(written).join(','),
   lowest: new Set(),
   lowers: (from, to) => [...to].every((dev) => from.has(dev)),
+  meet: (one, other) => new Set([...one].filter((dev) => other.has(dev))),
 })
 
 /**

@@ -1,8 +1,9 @@
+import { clamp } from './ceiling.ts'
 import type { Config } from './config.ts'
 import { PolicyError } from './error.ts'
 import { PREFIX } from './key.ts'
 import { toKeyName } from './key-names.ts'
-import { type Lines, PROFILE, parseLines } from './key-value-lines.ts'
+import { type KeyValueLine, type Lines, PROFILE, parseLines } from './key-value-lines.ts'
 import { type KeyName, keys } from './keys.ts'
 import type { Policy } from './policy.ts'
 import type { DeviceNames } from './refused-devices.ts'
@@ -15,6 +16,8 @@ export interface PolicySources {
   readonly metadata?: string | undefined
   /** Of a pod's author, who is not the administrator. */
   readonly annotations?: Readonly<Record<string, string>> | undefined
+  /** What an administrator has set while the container runs. */
+  readonly set?: readonly KeyValueLine[] | undefined
 }
 
 interface Notes {
@@ -37,7 +40,7 @@ interface Note {
 export interface ResolvedPolicy {
   readonly settings: Settings
   readonly policy: Policy
-  /** Annotations that were ignored. */
+  /** Annotations that were ignored, and what was set and contradicts the rest by now. */
   readonly notes: readonly Note[]
   /** Annotations whose value cannot be read: their keys have the lowest value. */
   readonly lowered: readonly Note[]
@@ -107,7 +110,7 @@ function lay(settings: Settings, [key, value]: readonly [string, string], host: 
  */
 export function resolve(
   config: Config,
-  { metadata, annotations = {} }: PolicySources,
+  { metadata, annotations = {}, set = [] }: PolicySources,
   named: DeviceNames,
 ): ResolvedPolicy {
   const host = { config, named }
@@ -123,8 +126,22 @@ export function resolve(
   for (const entry of Object.entries(rest)) {
     if (entry[0].startsWith(PREFIX)) settings = lay(settings, entry, host, notes)
   }
+  settings = clamp(laySet(settings, set, host, notes), config.ceiling)
   const { ignored, lowered } = notes
   return { settings, policy: toPolicy(settings, named), notes: ignored, lowered }
+}
+
+/** Lays what was set over the rest. After a reload it may contradict a profile: then the profile holds. */
+function laySet(settings: Settings, set: readonly KeyValueLine[], { named }: Host, notes: Notes): Settings {
+  if (set.length === 0) return settings
+  const attempt = (): Settings => {
+    const next = settle(set, settings)
+    toPolicy(next, named)
+    return next
+  }
+  return orNote(attempt, settings, (why) => {
+    for (const [key, value] of set) notes.ignored.push({ key, value, why })
+  })
 }
 
 /** An annotation may choose the profile instead of the metadata, among those that the configuration lists for it. */

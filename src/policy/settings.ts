@@ -10,6 +10,10 @@ import type { DeviceNames } from './refused-devices.ts'
 export interface Setting {
   readonly text: string
   readonly origin: string
+  /** What the value may be at most; missing where nothing bounds it. */
+  readonly ceiling?: string
+  /** What the origin asks for, where that is more than the ceiling permits. */
+  readonly asked?: string
 }
 
 /** Every key of the table with its effective value: what a log line shows, and what a policy is made from. */

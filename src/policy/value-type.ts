@@ -15,6 +15,8 @@ export interface ValueType<T> {
   readonly lowest: string
   /** Does the value `to` permit nothing that `from` does not? Both are canonical. */
   lowers(from: string, to: string): boolean
+  /** The most that both values permit. Both are canonical. */
+  meet(one: string, other: string): string
 }
 
 interface Definition<T> {
@@ -24,6 +26,7 @@ interface Definition<T> {
   readonly format: (value: T) => string
   readonly lowest: T
   readonly lowers: (from: T, to: T) => boolean
+  readonly meet: (one: T, other: T) => T
 }
 
 export const valueType = <T>({
@@ -33,6 +36,7 @@ export const valueType = <T>({
   format,
   lowest,
   lowers,
+  meet,
 }: Definition<T>): ValueType<T> => ({
   allowed,
   isList,
@@ -40,6 +44,7 @@ export const valueType = <T>({
   canonical: (text) => format(parse(text)),
   lowest: format(lowest),
   lowers: (from, to) => lowers(parse(from), parse(to)),
+  meet: (one, other) => format(meet(parse(one), parse(other))),
 })
 
 /** The elements of a list: separated by commas, blanks around them do not count, an empty text is an empty list. */

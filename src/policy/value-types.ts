@@ -20,6 +20,7 @@ const booleanType = (lowest: boolean): ValueType<boolean> =>
     format: String,
     lowest,
     lowers: (from, to) => from === to || to === lowest,
+    meet: (one, other) => (one === lowest ? one : other),
   })
 
 /** Gives something when true. */
@@ -39,6 +40,7 @@ export const numberWithin = (least: number, most: number): ValueType<number> =>
     format: String,
     lowest: least,
     lowers: (from, to) => to <= from,
+    meet: Math.min,
   })
 
 function fileSystem(text: string): string {
@@ -72,6 +74,7 @@ export const fileSystems: ValueType<ReadonlySet<string>> = valueType({
   format: (names) => [...names].join(','),
   lowest: new Set(),
   lowers: (from, to) => [...to].every((name) => from.has(name)),
+  meet: (one, other) => new Set([...one].filter((name) => other.has(name))),
 })
 
 function fusePair(text: string): readonly [string, string] {
@@ -99,4 +102,5 @@ export const fusePrograms: ValueType<ReadonlyMap<string, string>> = valueType({
   format: (map) => [...map].map((pair) => pair.join('=')).join(','),
   lowest: new Map(),
   lowers: (from, to) => [...to].every(([name, program]) => from.get(name) === program),
+  meet: (one, other) => new Map([...one].filter(([name, program]) => other.get(name) === program)),
 })

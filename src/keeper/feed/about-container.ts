@@ -23,8 +23,9 @@ const extents = (map: readonly IdExtent[]): readonly (readonly number[])[] =>
 const listed = (traps: Traps | undefined): readonly string[] | 'unknown' =>
   traps === undefined || traps === 'unknown' ? 'unknown' : [...traps].sort()
 
+/** Returns each key with its value, who gave it, its ceiling if there is one, and what was asked for above that. */
 const keysOf = (settings: Settings): object =>
-  Object.fromEntries([...settings].map(([name, { text, origin }]) => [name, { value: text, origin }]))
+  Object.fromEntries([...settings].map(([name, { text, ...from }]) => [name, { value: text, ...from }]))
 
 /** Lists the calls that are on. */
 const onOf = (settings: Settings): readonly string[] =>

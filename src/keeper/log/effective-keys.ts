@@ -7,7 +7,8 @@ import { callsOf, untrapped } from '../../syscalls/index.ts'
 import type { Traps } from '../process/events.ts'
 
 /** A setting as the log shows it. */
-export const shown = ({ text, origin }: Setting): string => `${text} (${origin})`
+export const shown = ({ text, origin, asked, ceiling }: Setting): string =>
+  `${text} (${origin}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})`
 
 /** Tells whether a setting holds for all containers, whatever filter they have, unless something stronger is said. */
 export const isOfAll = ({ origin }: Setting): boolean => origin === 'default' || origin === 'configuration'

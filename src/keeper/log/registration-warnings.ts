@@ -1,5 +1,6 @@
 import { type Cap, capNumber } from '../../abi/capability.ts'
 import { explain, type ReasonCode, why } from '../../calls/reason.ts'
+import { clamped } from '../../policy/ceiling.ts'
 import { ineffectiveKeys } from '../../policy/ineffective.ts'
 import { fullName } from '../../policy/key.ts'
 import { callOf, keyNames } from '../../policy/key-names.ts'
@@ -21,7 +22,7 @@ export function registrationWarnings(event: Registered): readonly string[] {
     unruly,
     handover,
     withheld,
-    resolved: { policy },
+    resolved: { policy, settings },
   } = event
   if (barred) return [sentence(barred)]
   const bounding = bundleBoundingSet(handover.bundle)
@@ -33,7 +34,7 @@ export function registrationWarnings(event: Registered): readonly string[] {
   const place = policy.bpf?.devices && unruly ? [sentence(unruly)] : []
   const left = withheld.map((key) => `${key}: ${sentence('userDaemon')}`)
   const caps = [...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap)))
-  return [...left, ...caps, ...place, ...idle(event)]
+  return [...left, ...caps, ...place, ...idle(event), ...(settings ? clamped(settings) : [])]
 }
 
 /**

@@ -8,6 +8,7 @@ test('parseConfig() of an empty file is the defaults', () => {
     default: [],
     profiles: new Map(),
     annotations: { profiles: new Set(), raise: new Set() },
+    ceiling: new Map(),
     log: { level: 'info', arguments: 'all' },
     limits: {},
     reload: 'auto',
@@ -26,6 +27,7 @@ profiles:
 annotations:
   profiles: [build]
   raise: [mknod, ${P}mount]
+ceiling: { mount.allowed: [ext4, xfs], mknod: on }
 log: { level: debug }
 limits: { callsPerContainer: 64 }
 reload: manual
@@ -45,6 +47,10 @@ reload: manual
       ],
     ]),
     annotations: { profiles: new Set(['build']), raise: new Set(['mknod', 'mount']) },
+    ceiling: new Map([
+      ['mount.allowed', 'ext4,xfs'],
+      ['mknod', 'true'],
+    ]),
     log: { level: 'debug', arguments: 'all' },
     limits: { callsPerContainer: 64 },
     reload: 'manual',
@@ -103,7 +109,7 @@ test.each([
     'unknown profile "biuld" at line 4 (did you mean "build"?)',
   ],
   ['annotations: {raise: [mknot]}', `unknown key "${P}mknot" at line 1 (did you mean "${P}mknod"?)`],
-  ['- mknod', 'the file is a list, allowed is a map of default, profiles, annotations, log, limits, reload'],
+  ['- mknod', 'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, limits, reload'],
   ['default:\n  mknod: true\n  mknod: false', 'Map keys must be unique at line 3; correct the YAML there'],
 ])('parseConfig(%j) is an error that teaches', (text, message) => {
   expect(() => parseConfig(text, 'x.yaml')).toThrow(

@@ -221,6 +221,19 @@ describe('types of values', () => {
     )
   })
 
+  test.each(keyNames)('%s: meet() is the most that both values permit', (name) => {
+    fc.assert(
+      fc.property(texts[name], texts[name], texts[name], (...given) => {
+        const [a, b, c] = given.map((text) => keys[name].canonical(text)) as [string, string, string]
+        const met = keys[name].meet(a, b)
+        expect(keys[name].canonical(met)).toBe(met)
+        expect(keys[name].lowers(a, met) && keys[name].lowers(b, met)).toBe(true)
+        if (keys[name].lowers(a, c) && keys[name].lowers(b, c)) expect(keys[name].lowers(met, c)).toBe(true)
+        if (keys[name].lowers(a, b)) expect(keys[name].parse(met)).toEqual(keys[name].parse(b))
+      }),
+    )
+  })
+
   test.each([
     ['mknod', 'true', 'false', true],
     ['mknod', 'false', 'true', false],

@@ -1,9 +1,16 @@
+import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 
 /** The option of all commands that read what a daemon shows. */
 export const FEED_OPTION = [
   '--feed <path>',
   `the socket of the daemon (default: ${FEED_SOCKET}; of a user's daemon, intercede/feed.sock in XDG_RUNTIME_DIR)`,
+] as const
+
+/** The option of all commands that give the daemon orders. */
+export const CONTROL_OPTION = [
+  '--control <path>',
+  `the socket on which the daemon takes orders (default: ${CONTROL_SOCKET}, or control.sock beside --feed)`,
 ] as const
 
 /** Lists the fields of a template, for the help. */

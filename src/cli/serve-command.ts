@@ -20,12 +20,13 @@ interface ServeOptions {
   readonly socket?: string
   readonly lxcSocket?: string
   readonly feedSocket?: string
+  readonly controlSocket?: string
   readonly checkConfig?: true
   readonly takesOver?: string
 }
 
 export async function serveCommand({
-  config: given,
+  config: named,
   checkConfig,
   takesOver,
   user = false,
@@ -37,9 +38,11 @@ export async function serveCommand({
     useless === undefined,
     `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out`,
   )
-  const file = given ?? configFileIfThere(user)
-  const read = (): Config => (file === undefined ? parseConfig('', '') : readConfiguration(file))
-  const config = checkConfig ? asAnswer(read) : read()
+  const fileNow = (): string | undefined => named ?? configFileIfThere(user)
+  const file = fileNow()
+  const readNow = (path: string | undefined): Config =>
+    path === undefined ? parseConfig('', '') : readConfiguration(path)
+  const config = checkConfig ? asAnswer(() => readNow(file)) : readNow(file)
   if (takesOver !== undefined || !checkConfig) requireProcfs()
   if (takesOver !== undefined) requireSuccessor(takesOver)
   if (takesOver !== undefined || !checkConfig) requireSafeFiles(file === undefined ? [] : [file])
@@ -49,20 +52,32 @@ export async function serveCommand({
   }
   requireUserNamespace(user)
   requireKernel()
-  const ociSocket = sockets.socket ?? (user ? userSocket() : SOCKET)
+  const paths = { ...socketsOf(sockets, user), forUser: user }
+  await serve(paths, config, () => readNow(fileNow())).catch(endWith)
+}
+
+/** @throws {UsageError} if two of them are the same */
+function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof serve>[0], 'forUser'> {
+  const socketPath = given.socket ?? (user ? userSocket() : SOCKET)
+  const beside = (name: string): string => join(dirname(socketPath), name)
   // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.
-  const lxcSocketPath = sockets.lxcSocket ?? (user ? undefined : join(dirname(ociSocket), 'lxc.sock'))
-  const feedSocketPath = sockets.feedSocket ?? join(dirname(ociSocket), 'feed.sock')
+  const lxc = given.lxcSocket ?? (user ? undefined : beside('lxc.sock'))
+  const feedSocketPath = given.feedSocket ?? beside('feed.sock')
   mustBe(
-    ![ociSocket, lxcSocketPath].includes(feedSocketPath),
-    `Cannot serve on "${feedSocketPath}" twice: readers and runtimes speak differently; give --feed-socket a path of its own`,
+    !user || given.controlSocket === undefined,
+    "Cannot use --control-socket with --user: root of that user's containers could connect; send SIGHUP to reload",
   )
-  mustBe(
-    ociSocket !== lxcSocketPath,
-    `Cannot serve on "${ociSocket}" twice: runtimes and LXC speak differently; give --lxc-socket a path of its own`,
-  )
-  const lxc = lxcSocketPath === undefined ? {} : { lxcSocketPath }
-  await serve({ socketPath: ociSocket, feedSocketPath, ...lxc, forUser: user }, config).catch(endWith)
+  const control = given.controlSocket ?? (user ? undefined : beside('control.sock'))
+  const at = (path: string, others: readonly unknown[], why: string): void =>
+    mustBe(!others.includes(path), `Cannot serve on "${path}" twice: ${why} a path of its own`)
+  at(feedSocketPath, [socketPath, lxc], 'readers and runtimes speak differently; give --feed-socket')
+  at(socketPath, [lxc], 'runtimes and LXC speak differently; give --lxc-socket')
+  at(control ?? '', [socketPath, lxc, feedSocketPath], 'who gives orders speaks differently; give --control-socket')
+  return {
+    ...{ socketPath, feedSocketPath },
+    ...(lxc === undefined ? {} : { lxcSocketPath: lxc }),
+    ...(control === undefined ? {} : { controlSocketPath: control }),
+  }
 }
 
 /** Ends at once: what a keeper has made before it failed would keep the process alive. */

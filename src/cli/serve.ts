@@ -24,6 +24,11 @@ export const command = new Command('serve')
     'where intercede ps, inspect and events connect, and members of the group intercede may (default: feed.sock beside the other)',
     socketPath,
   )
+  .option(
+    '--control-socket <path>',
+    'where intercede set and reload connect, of root alone (default: control.sock beside the other; with --user none)',
+    socketPath,
+  )
   .option('--check-config', 'serve nothing, but say what the configuration means: every effective key of each profile')
   // The running daemon passes this to the program that is to replace it, see keeper/reexec.ts.
   .addOption(new Option('--takes-over <format>').hideHelp())

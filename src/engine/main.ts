@@ -112,6 +112,7 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
   else if (message.type === 'all') pool.settle()
   else if (message.type === 'container') pool.announce(message, fds)
   else if (message.type === 'forget') pool.forget(message.container)
+  else if (message.type === 'policy') pool.change(message.container, message.said)
   else if (message.type === 'mounter') pool.takeOverMounter(fds[0]!, fds[1]!)
   else if (message.type === 'monitor') pool.listen(message.listener, message.container, fds[0]!, true)
   else {
@@ -150,6 +151,7 @@ const reports = (
   onGone: (listener) => tell({ type: 'gone', listener }),
   onHalfFull: () => tell({ type: 'halfFull' }),
   onMounter: ({ socket, pidfd }) => tell({ type: 'mounter' }, [socket, pidfd]),
+  onPolicy: (container) => tell({ type: 'policyHolds', container }),
   onWaited: ({ index, serial }) => tell({ type: 'waited', container: { index, serial } }),
   onProgram: ({ index, serial }, end) => tell({ type: 'program', container: { index, serial }, ...end }),
 })

@@ -12,6 +12,7 @@ import { Admission, announce, requireRoom } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { restoreContainers } from './containers/restore-containers.ts'
+import { Control } from './control/control.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
 import { Readers } from './feed/readers.ts'
@@ -77,6 +78,7 @@ export class Keeper {
   readonly #sockets: readonly Acceptor[]
   readonly #records: Records
   readonly #readers: Readers
+  readonly #control: Control
   readonly #engine: EngineSupervisor
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
@@ -113,9 +115,10 @@ export class Keeper {
     const { memory, before } = this.#handover
     this.#readers = new Readers(this.#state, this.#limits.records, before)
     const { lostRecords, ring } = this.#readers
+    this.#control = this.#openControl()
     if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
-    this.#letReadersIn()
+    this.#letOthersIn()
     this.#state.close()
     this.#records = new Records(ring, this.#registry, options)
     this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
@@ -178,6 +181,7 @@ export class Keeper {
     this.#engine.close()
     this.drain()
     for (const socket of this.#sockets) socket.close()
+    this.#control.close()
     this.#readers.close()
     this.#earlyExecs.close()
     this.#registry.close()
@@ -212,16 +216,31 @@ export class Keeper {
       ...options,
       onEvent: (event) => {
         this.#readers?.feed.note(event)
+        this.#control?.note(event)
         onEvent(event)
       },
     }
   }
 
-  /** @throws {Error} if the path of their socket is in use */
-  #letReadersIn(): void {
+  #openControl(): Control {
+    return new Control({
+      options: this.#options,
+      registry: this.#registry,
+      state: this.#state,
+      admission: this.#admission,
+      feed: this.#readers.feed,
+      tell: (message) => this.#engine.tell(message),
+    })
+  }
+
+  /** Lets readers and administrators in. @throws {Error} if the path of a socket is in use */
+  #letOthersIn(): void {
+    const { feedSocketPath, controlSocketPath } = this.#options
     try {
-      this.#readers.listen(this.#reactor, this.#options.feedSocketPath, this.#registry.entries)
+      this.#readers.listen(this.#reactor, feedSocketPath, this.#registry.entries)
+      this.#control.listen(this.#reactor, controlSocketPath)
     } catch (error) {
+      this.#readers.close()
       for (const socket of this.#sockets) socket.close()
       this.#reactor.close()
       throw error
@@ -292,6 +311,7 @@ export class Keeper {
     if (message.type === 'ready') this.#ready()
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
+    else if (message.type === 'policyHolds') this.#control.policyHolds(message.container)
     else if (message.type === 'program') this.#program(message)
     else if (message.type === 'waited') this.#waited(message.container)
     else this.#options.onEvent(message)
@@ -331,6 +351,7 @@ export class Keeper {
 
   #ready(): void {
     if (!this.#starting) this.#options.onEvent({ type: 'engineStarted', pid: this.enginePid })
+    this.#control.serves()
     this.#starting?.ready()
     this.#starting = undefined
   }
@@ -339,6 +360,7 @@ export class Keeper {
   #engineEnded(how: string, pause: number): void {
     this.drain(true)
     this.#readers.feed.engineEnded()
+    this.#control.engineEnded()
     if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))

@@ -70,9 +70,9 @@ export class Reexec implements Successor {
   }
 
   /** Replaces the program on request. During a check the files may have changed since, so they are checked again. */
-  ask(): void {
+  ask(): Promise<string> {
     if (this.#running) this.#isAsked = true
-    else void this.#start()
+    return this.#start()
   }
 
   follow(): Promise<string> | undefined {

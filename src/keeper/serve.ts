@@ -17,9 +17,10 @@ import { Log } from './log/log.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from './process/events.ts'
 import { InheritedChildren } from './process/inherited-children.ts'
 import { ServiceManager } from './process/service-manager.ts'
+import type { SetKey } from './process/set-key.ts'
 import { Reexec } from './reexec.ts'
 
-type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'forUser'>
+type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'controlSocketPath' | 'forUser'>
 
 /** The longest time that the service goes on starting after a signal that ends it. */
 const STARTS_MS = 5000
@@ -30,9 +31,11 @@ const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to th
 /**
  * Serves the containers of this host until a signal ends it.
  *
+ * @param read reads the configuration again, when somebody asks what a reload would change
  * @throws {Error} if it cannot start
  */
-export const serve = (sockets: Sockets, config: Config): Promise<void> => new Service(sockets, config).start()
+export const serve = (sockets: Sockets, config: Config, read: () => Config): Promise<void> =>
+  new Service(sockets, config, read).start()
 
 /**
  * The process of the keeper as a service: its signals, its log, what the service manager is told, and its end.
@@ -54,6 +57,7 @@ export const serve = (sockets: Sockets, config: Config): Promise<void> => new Se
  */
 class Service {
   readonly #sockets: Sockets
+  readonly #read: () => Config
   readonly #config: Config
   readonly #log: Log
   readonly #calls: CallLog
@@ -69,9 +73,10 @@ class Service {
   #isReloadDue = false
   #stopDue: NodeJS.Signals | undefined
 
-  constructor(sockets: Sockets, config: Config) {
+  constructor(sockets: Sockets, config: Config, read: () => Config) {
     this.#sockets = sockets
     this.#config = config
+    this.#read = read
     this.#log = new Log(config.log.level, isJournalStream(2))
     this.#calls = new CallLog(
       (container, details, { level, message }) => this.#log.write(level, message, { container, ...details }),
@@ -90,8 +95,16 @@ class Service {
         limits: this.#config.limits,
         arguments: this.#config.log.arguments,
         manager: this.#manager,
-        successor: { follow: () => this.#reexec?.follow(), look: () => this.#look() },
-        resolve: (handover) => resolved(this.#config, handover),
+        successor: {
+          follow: () => this.#reexec?.follow(),
+          ask: () => this.#reexec?.ask() ?? Promise.resolve('it is still starting'),
+          look: () => this.#look(),
+        },
+        resolve: (...said) => resolved(this.#config, ...said),
+        readAnew: () => {
+          const config = this.#read()
+          return (...said) => resolved(config, ...said)
+        },
         onEvent: (event) => this.#hear(event),
         onRecord: (...said) => this.#record(...said),
       }),
@@ -99,7 +112,7 @@ class Service {
   }
 
   #reload(): void {
-    if (this.#reexec) this.#reexec.ask()
+    if (this.#reexec) void this.#reexec.ask()
     else this.#isReloadDue = true
   }
 
@@ -145,7 +158,7 @@ class Service {
   #learn(event: KeeperEvent): void {
     if (event.type === 'registered' && event.resolved.settings)
       this.#settings.set(event.handover.id, event.resolved.settings)
-    if (event.type === 'resumed') this.#settings.set(event.id, event.settings)
+    if (event.type === 'resumed' || event.type === 'set') this.#settings.set(event.id, event.settings)
     if (event.type !== 'ended') return
     this.#calls.forget(event.id)
     this.#settings.delete(event.id)
@@ -188,8 +201,9 @@ class Service {
   }
 }
 
-function resolved(config: Config, { metadata, annotations }: Handover): PolicyDetails {
-  const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations }, deviceNames)
+function resolved(config: Config, { metadata, annotations }: Handover, given: readonly SetKey[]): PolicyDetails {
+  const set = given.map(({ key, value }) => [key, value, 'set'] as const)
+  const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations, set }, deviceNames)
   const ignored = notes.length > 0 ? { ignored: notes } : {}
   return { policy, settings, details: { ...ignored, ...(lowered.length > 0 ? { lowered } : {}) } }
 }

@@ -10,7 +10,7 @@ import { Slots } from '../journal/slots.ts'
 import { KeeperFdStore } from '../kept/keeper-fd-store.ts'
 import { PersistentState } from '../kept/persistent-state.ts'
 import { IdleWaker } from '../leader/dedicated-receiver.ts'
-import type { ProgramEnd, ToEngine } from '../protocol/messages.ts'
+import type { PolicyPart, ProgramEnd, ToEngine } from '../protocol/messages.ts'
 import { SharedState } from '../thread/shared-state.ts'
 import type { MainRequest, ToThread } from '../thread/thread-messages.ts'
 import { HelperRequests } from './helper-requests.ts'
@@ -32,6 +32,8 @@ export interface PoolOptions {
   readonly onHalfFull: () => void
   readonly onFault: (message: string) => void
   readonly onMounter: (mounter: MounterProcess) => void
+  /** Called when every thread will know the changed policy of a container before it receives the next call. */
+  readonly onPolicy: (container: ContainerNumbers) => void
   /** Called when calls of a container have waited for other calls of it. */
   readonly onWaited: (container: ContainerNumbers) => void
   /** Called when a program in a container failed. */
@@ -98,6 +100,18 @@ export class Pool {
     this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
     this.#helpers.admit(container, this.#isSettled)
     this.#threads.tell({ container })
+  }
+
+  /** Changes what may be done for a container. A call that was received before keeps the container as it was then. */
+  change(numbers: ContainerNumbers, said: PolicyPart): void {
+    const known = this.#containers.get(numbers.index)
+    if (known?.serial === numbers.serial) {
+      const container = { ...known, ...said }
+      this.#containers.set(numbers.index, container)
+      this.#priority.raise(numbers.index, container.policy.schedSetscheduler?.maxPriority)
+      this.#threads.tell({ container })
+    }
+    this.#options.onPolicy(numbers)
   }
 
   forget(container: number): void {

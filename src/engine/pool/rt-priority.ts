@@ -39,6 +39,13 @@ export class RtPriority {
     this.#settle()
   }
 
+  /** Notes what a container may give now. What it has given before its tasks keep, so this never lowers. */
+  raise(container: number, highest = 0): void {
+    if (highest <= (this.#given.get(container) ?? 0)) return
+    this.#given.set(container, highest)
+    this.#settle()
+  }
+
   forget(container: number): void {
     if (this.#given.delete(container)) this.#settle()
   }

@@ -28,6 +28,8 @@ export type ToEngine =
       readonly handles: readonly (keyof ContainerHandles)[]
     }
   | { readonly type: 'forget'; readonly container: number }
+  /** Changes what may be done for a container from now on; the answer is `policyHolds`. */
+  | { readonly type: 'policy'; readonly container: ContainerNumbers; readonly said: PolicyPart }
   /** Carries the descriptors which the previous engine had stored at `places`. */
   | { readonly type: 'kept'; readonly places: readonly number[] }
   /** Says that the journal may have calls of the previous engine. `failed`: that engine was not ended on purpose. */
@@ -38,6 +40,9 @@ export type ToEngine =
   | { readonly type: 'listener'; readonly listener: number; readonly container: number }
   /** Carries the connection of a monitor of LXC, which forwards calls. */
   | { readonly type: 'monitor'; readonly listener: number; readonly container: number }
+
+/** The part of a container that an administrator can change while the container runs. */
+export type PolicyPart = Pick<Container, 'policy' | 'ofUser'>
 
 /** How a program in a container failed, and the end of its output, which is untrusted. */
 export interface ProgramEnd {
@@ -51,6 +56,8 @@ export type ToKeeper =
   | { readonly type: 'ready' }
   /** The last task under this listener's filter has ended, and the engine has closed its descriptor. */
   | { readonly type: 'gone'; readonly listener: number }
+  /** Calls that are received from now on are judged by the policy of the last `policy` message of that container. */
+  | { readonly type: 'policyHolds'; readonly container: ContainerNumbers }
   /** Calls of this container have waited for other calls of it since the last such message. */
   | { readonly type: 'waited'; readonly container: ContainerNumbers }
   /** The ring of records is half full: the keeper should read it now. */

@@ -9,6 +9,7 @@ import { type Init, inspect } from '../../runtimes/inspect.ts'
 import { trappedCalls } from '../../runtimes/trapped-calls.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { KeeperOptions, PolicyDetails } from '../process/events.ts'
+import type { SetKey } from '../process/set-key.ts'
 import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
 import { servedRootless } from './rootless.ts'
 
@@ -61,21 +62,27 @@ export class Admission {
     }
   }
 
-  /** Decides what the engine may do for a container. */
-  say(handover: Handover): {
+  /** Decides what the engine may do for a container. @param set what was set since it runs */
+  say(
+    handover: Handover,
+    set: readonly SetKey[] = [],
+  ): {
     readonly resolved: PolicyDetails
     readonly said: PolicyDecision
     readonly withheld: readonly string[]
   } {
-    const { resolved, wrong } = this.#resolve(handover)
+    const { resolved, wrong } = this.#resolve(handover, set)
     const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
     const settings = resolved.settings ?? defaults
     return { resolved, said: { ...said, settings, ...(wrong ? { barred: wrong } : {}) }, withheld }
   }
 
-  #resolve(handover: Handover): { readonly resolved: PolicyDetails; readonly wrong?: ReasonCode } {
+  #resolve(
+    handover: Handover,
+    set: readonly SetKey[],
+  ): { readonly resolved: PolicyDetails; readonly wrong?: ReasonCode } {
     try {
-      return { resolved: this.#options.resolve(handover) }
+      return { resolved: this.#options.resolve(handover, set) }
     } catch (error) {
       this.#options.onEvent({
         type: 'refused',

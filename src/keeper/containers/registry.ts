@@ -7,12 +7,15 @@ import type { Settings } from '../../policy/settings.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
+import type { SetKey } from '../process/set-key.ts'
 
 /** A container that has at least one listener. */
 export interface ContainerEntry {
-  readonly container: Container
+  container: Container
   /** The keys that hold, for the next program to tell what has changed. */
-  readonly settings: Settings
+  settings: Settings
+  /** What an administrator has set since the container runs; it holds until the container ends. */
+  set: readonly SetKey[]
   readonly handover: Handover
   readonly init: Init | undefined
   listeners: number
@@ -99,7 +102,7 @@ export class Registry {
       ...(nodev ? { nodev } : {}),
       ...(time ? { time } : {}),
     }
-    const entry: ContainerEntry = { container, settings, handover, init, listeners: 0 }
+    const entry: ContainerEntry = { container, settings, set: [], handover, init, listeners: 0 }
     this.#byId.set(handover.id, entry)
     this.#byIndex.set(index, entry)
     return entry
@@ -132,6 +135,13 @@ export class Registry {
   /** All listeners, by number. */
   get listeners(): Iterable<[number, HeldListener]> {
     return this.#listeners
+  }
+
+  /** Changes what may be done for a container, and what it has set. */
+  change(entry: ContainerEntry, { settings, ...said }: PolicyDecision, set: readonly SetKey[]): void {
+    entry.container = { ...entry.container, ...said }
+    entry.settings = settings
+    entry.set = set
   }
 
   /** Closes a listener. @returns its container, now forgotten, if that was the last listener */

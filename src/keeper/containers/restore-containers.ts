@@ -19,15 +19,16 @@ export function restoreContainers(
     state.dropListener(number, container)
     fd[Symbol.dispose]()
   }
-  for (const { index, serial, handover, init, settings: before } of state.containers(fault)) {
-    const { said } = admission.say(handover)
+  for (const { index, serial, handover, init, settings: before, set = [] } of state.containers(fault)) {
+    const { said } = admission.say(handover, set)
     const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
-    const { container } = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
-    const { settings } = said
+    const entry = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
+    const { container, settings } = entry
+    entry.set = set
     // A container that an older version stored has no serial, and no settings.
     if (serial !== container.serial || !isDeepStrictEqual(settings, before)) {
       state.dropContainer(index, init)
-      state.keepContainer({ index, serial: container.serial, handover, init, settings })
+      state.keepContainer({ index, serial: container.serial, handover, init, settings, set })
     }
     const traps = trappedCalls(handover) ?? 'unknown'
     onEvent({ type: 'resumed', id: handover.id, before, settings, policy: said.policy, traps })

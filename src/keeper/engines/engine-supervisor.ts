@@ -78,8 +78,10 @@ export class EngineSupervisor {
     return this.#link?.pid
   }
 
-  tell(message: ToEngine, fds: readonly Handle[] = []): void {
+  /** @returns false if there is no engine now */
+  tell(message: ToEngine, fds: readonly Handle[] = []): boolean {
     this.#link?.tell(message, fds)
+    return this.#link !== undefined
   }
 
   /** Notices the end of an engine, and kills an engine without a heartbeat. To be called once a second. */

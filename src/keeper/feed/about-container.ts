@@ -32,7 +32,7 @@ const onOf = (settings: Settings): readonly string[] =>
   keyNames.filter((name) => callOf(name) === name && settings.get(name)?.text === 'true')
 
 /** Returns what is known of a container from itself, whoever has admitted it. */
-function standing({ container, handover, settings, init, listeners }: ContainerEntry): Record<string, unknown> {
+function standing({ container, handover, settings, set, init, listeners }: ContainerEntry): Record<string, unknown> {
   const { index, serial, id, uidMap, gidMap, initTid, barred } = container
   const { annotations, bundle } = handover
   return {
@@ -41,6 +41,7 @@ function standing({ container, handover, settings, init, listeners }: ContainerE
     annotations: Object.fromEntries(Object.entries(annotations).filter(([name]) => name.startsWith(PREFIX))),
     idMaps: { uid: extents(uidMap), gid: extents(gidMap) },
     ...(init?.handles.cgroup ? { cgroup: pathOf(init.handles.cgroup.raw) } : {}),
+    ...(set.length > 0 ? { set } : {}),
     ...(barred ? { barred: { code: barred, ...explain(why(barred)) } } : {}),
   }
 }
@@ -66,6 +67,13 @@ export const aboutRegistered = (
   withheld: event.withheld,
   warnings: registrationWarnings(event),
 })
+
+/** Returns what the directory says of a container whose policy was changed while it runs. */
+export const aboutChanged = (
+  entry: ContainerEntry,
+  warnings: readonly string[],
+  { set: _, ...before }: Readonly<Record<string, unknown>> = {},
+): Record<string, unknown> => ({ ...before, ...standing(entry), warnings })
 
 /** Returns what the directory says of a container that the previous keeper has admitted. */
 export const aboutResumed = (

@@ -5,7 +5,7 @@ import { refusalView } from '../../memories/refusal-view.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import type { KeeperEvent } from '../process/events.ts'
-import { aboutRegistered, aboutResumed } from './about-container.ts'
+import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 
 /** The most kinds of calls that are kept of a container that has ended. */
 const KINDS_OF_ENDED = 32
@@ -71,6 +71,13 @@ export class Feed {
     this.changed(entry)
   }
 
+  /** Says what was set of a container, and what cannot work since. */
+  set(entry: ContainerEntry, warnings: readonly string[]): void {
+    const { index } = entry.container
+    this.#about.set(index, aboutChanged(entry, warnings, this.#about.get(index)))
+    this.changed(entry)
+  }
+
   /** Says how many listeners a container has now. */
   changed({ container: { index }, listeners }: ContainerEntry): void {
     const about = this.#about.get(index)
@@ -117,6 +124,12 @@ const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>
     .slice(0, KINDS_OF_ENDED)
     .map(({ buckets: _, ...rest }) => rest)
 
+/** Says in one line what an administrator has changed. */
+function whatWasSet({ by, changed }: Extract<KeeperEvent, { type: 'set' }>): string {
+  const keys = Object.entries(changed).map(([key, { was, is }]) => `${key}: ${is}, instead of ${was}`)
+  return `${by} has set ${keys.join('; ') || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
+}
+
 /** Returns what the ring of events has of an event; undefined for what readers see elsewhere. */
 function happened(event: KeeperEvent): object | undefined {
   switch (event.type) {
@@ -125,6 +138,8 @@ function happened(event: KeeperEvent): object | undefined {
     case 'resumed':
     case 'ended':
       return { id: event.id }
+    case 'set':
+      return { id: event.id, message: whatWasSet(event) }
     case 'refused':
     case 'fault':
       return { message: event.message.slice(0, MESSAGE_LIMIT) }

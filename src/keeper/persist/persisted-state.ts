@@ -9,6 +9,7 @@ import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
 import type { ServiceManager } from '../process/service-manager.ts'
+import type { SetKey } from '../process/set-key.ts'
 
 /** Version of the format in which containers and connections are stored; we read no other version. */
 export const FORMAT = 1
@@ -21,6 +22,8 @@ export interface KeptContainer {
   readonly init: Init | undefined
   /** The keys that held; undefined for a container that an older version stored. */
   readonly settings?: Settings | undefined
+  /** What was set while it ran; undefined for a container that an older version stored. */
+  readonly set?: readonly SetKey[] | undefined
 }
 
 /** A listener as the previous keeper stored it. */
@@ -75,9 +78,10 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *   d                 directory
  *   m                 persistent memory
  *   vP.C              descriptor at place P of the persistent memory, of container C
- *   cN                container N (a file: handover, init, serial, settings)
+ *   cN                container N (a file: handover, init, serial, settings, set)
  *   cN.H              handle number H of the init of container N, in the order of the names in cN
  *   lN.C              listener N, of container C
+ *   aN                connection N of an administrator who waits for the end of a reload
  *   gN                connection N, on which nothing was sent so far
  *   gN.r              its runtime (a file)
  *   gN.m              mount namespace of its runtime
@@ -181,12 +185,24 @@ export class PersistedState {
     })
   }
 
-  keepContainer({ index, serial, handover, init, settings }: KeptContainer): void {
+  keepContainer(container: KeptContainer): void {
     if (!this.#manager) return
-    const handles = Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
-    const written: WrittenContainer = { serial, handover, settings, init: init && { ...plain(init), handles } }
-    this.#write(`c${index}`, written)
+    const { index, init } = container
+    const handles = this.#writeContainer(container)
     for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
+  }
+
+  /** Stores what has changed of a container; its handles stay. */
+  renewContainer(container: KeptContainer): void {
+    this.#manager?.remove(`c${container.index}`)
+    this.#writeContainer(container)
+  }
+
+  #writeContainer({ index, init, ...rest }: KeptContainer): readonly (keyof ContainerHandles)[] {
+    const handles = Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
+    const written: WrittenContainer = { ...rest, init: init && { ...plain(init), handles } }
+    if (this.#manager) this.#write(`c${index}`, written)
+    return handles
   }
 
   keepListener({ number, container, fd }: Omit<KeptListener, 'fd'> & { readonly fd: Handle }): void {
@@ -243,6 +259,21 @@ export class PersistedState {
       const mounts = this.#take(`${name}.m`)
       for (const each of [name, `${name}.r`, `${name}.m`]) this.#manager?.remove(each)
       return { fd: this.#take(name)!, runtime: said && { ...said, mounts } }
+    })
+  }
+
+  /** Stores the connection of an administrator for the next program. @returns a function that removes it */
+  keepAsker(connection: Handle): () => void {
+    const name = `a${this.#connections++}`
+    this.#manager?.hold(name, connection)
+    return () => this.#manager?.remove(name)
+  }
+
+  /** Takes the administrators who wait for the end of the reload. */
+  askers(): readonly Fd[] {
+    return this.#numbers(/^a(\d+)$/).map(([name]) => {
+      this.#manager?.remove(name)
+      return this.#take(name)!
     })
   }
 

@@ -8,6 +8,7 @@ import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { ServiceManager } from './service-manager.ts'
+import type { SetKey } from './set-key.ts'
 
 /** A policy, and what the log says of it. */
 export interface PolicyDetails {
@@ -20,6 +21,9 @@ export interface PolicyDetails {
 
 /** Names of calls; or it is unknown which calls are trapped. */
 export type Traps = ReadonlySet<string> | 'unknown'
+
+/** Keys in full, each with what was and what is. */
+export type ChangedKeys = Readonly<Record<string, { readonly was: string; readonly is: string }>>
 
 /** An event of a keeper. `serve` logs all events (log/event-log.ts), `run` shows some. */
 export type KeeperEvent =
@@ -45,6 +49,14 @@ export type KeeperEvent =
       readonly policy: Policy
       readonly traps?: Traps
     }
+  /** An administrator has changed the policy of a container. */
+  | {
+      readonly type: 'set'
+      readonly id: string
+      readonly by: string
+      readonly settings: Settings
+      readonly changed: ChangedKeys
+    }
   | { readonly type: 'ended'; readonly id: string }
   /** Calls of a container have waited since the last look, because it has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
@@ -63,6 +75,8 @@ export type KeeperEvent =
 export interface Successor {
   /** Replaces this program, if its files have changed. @returns undefined if not; else why it could not be replaced */
   follow(): Promise<string> | undefined
+  /** Replaces this program on request. @returns why it could not be replaced; else the promise ends with this program */
+  ask(): Promise<string>
   /** Does the same while no engine has to be started, at a lower rate. To be called once a second. */
   look(): void
 }
@@ -87,6 +101,8 @@ export interface KeeperOptions {
   readonly restartPause?: number
   /** Stores the state for the next keeper. */
   readonly manager?: ServiceManager
+  /** Path of the socket on which an administrator gives orders; without it, nobody does. */
+  readonly controlSocketPath?: string
   /** Without it, our files must not be replaced while the keeper runs. */
   readonly successor?: Successor
   /**
@@ -94,7 +110,14 @@ export interface KeeperOptions {
    *
    * @throws {Error} if the metadata of the container is no valid policy: all its calls are left to the kernel then
    */
-  resolve(handover: Handover): PolicyDetails
+  resolve(handover: Handover, set: readonly SetKey[]): PolicyDetails
+  /**
+   * Reads the configuration anew. Without it nobody can ask what a reload would change.
+   *
+   * @returns what `resolve` would be after a reload
+   * @throws {Error} if it cannot be read, or is wrong
+   */
+  readAnew?(): KeeperOptions['resolve']
   onEvent(event: KeeperEvent): void
   /**
    * Takes the record of an answered call, up to a second after the answer.

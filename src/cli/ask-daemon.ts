@@ -1,0 +1,79 @@
+import { fstatSync, readSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import {
+  CONTROL_SOCKET,
+  CONTROL_VERSION,
+  type ControlAnswer,
+  type ControlRequest,
+  type ReloadAnswer,
+  type SetAnswer,
+} from '../keeper/control/protocol.ts'
+import { isErrno } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
+import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
+
+/** Limit of the wait: a new program is checked for half a minute at most, and hand-overs are waited for. */
+const ANSWER_MS = 90_000
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such socket; start "intercede serve" as root, or name its socket with --control',
+  ECONNREFUSED: 'no daemon answers there; start "intercede serve" as root, or name its socket with --control',
+  EACCES: 'only root of the host may; use sudo',
+  EPROTOTYPE: 'it is a socket of another kind; name control.sock with --control',
+}
+
+/** Returns the socket that is named, or that beside a named feed.sock, or that of the host's daemon. */
+export const controlSocket = (control: string | undefined, feed?: string): string =>
+  control ?? (feed === undefined ? CONTROL_SOCKET : join(dirname(feed), 'control.sock'))
+
+function connected(path: string): Fd {
+  try {
+    return connectUnix(path, 'packet')
+  } catch (error) {
+    const { message } = error as Error
+    const remedy = Object.entries(REMEDIES).find(([name]) => message.includes(name))?.[1]
+    throw new Error(`Cannot give orders at "${path}": ${remedy ?? message}`)
+  }
+}
+
+/** Sends the request. A daemon that refuses who we are has answered already. */
+function tell(connection: Fd, request: ControlRequest): void {
+  try {
+    send(connection, Buffer.from(JSON.stringify({ version: CONTROL_VERSION, ...request })))
+  } catch (error) {
+    if (!isErrno(error, 'EPIPE', 'ECONNRESET')) throw error
+  }
+}
+
+function read(file: Fd): ControlAnswer {
+  const bytes = Buffer.alloc(fstatSync(file.raw).size)
+  for (let done = 0; done < bytes.length; ) done += readSync(file.raw, bytes, done, bytes.length - done, done)
+  return JSON.parse(bytes.toString()) as ControlAnswer
+}
+
+function answerOn(connection: Fd, path: string): ControlAnswer {
+  if (!waitReadable(connection, ANSWER_MS))
+    throw new Error(`Cannot wait for the daemon at "${path}" any longer: it does not answer; see "intercede status"`)
+  const [file] = receive(connection, Buffer.alloc(64))?.fds ?? []
+  if (!file)
+    throw new Error(`Cannot read an answer at "${path}": the daemon has ended, or is another program now; see its log`)
+  using owned = file
+  return read(owned)
+}
+
+/**
+ * Gives the daemon an order, and waits for its answer.
+ *
+ * @throws {Error} if it refuses, with its reason
+ */
+export function askDaemon<T extends SetAnswer | ReloadAnswer>(path: string, request: ControlRequest): T {
+  using connection = connected(path)
+  tell(connection, request)
+  const said = answerOn(connection, path)
+  if (said.version !== CONTROL_VERSION)
+    throw new Error(
+      `Cannot read the answer at "${path}": the daemon is of another version (${said.version}, not ${CONTROL_VERSION}); use its own intercede`,
+    )
+  if ('refusal' in said) throw new Error(said.refusal)
+  return said.answer as T
+}

@@ -1,0 +1,30 @@
+import type { ReloadAnswer } from '../keeper/control/protocol.ts'
+import { counted } from '../policy/counted.ts'
+import { askDaemon, controlSocket } from './ask-daemon.ts'
+import { shortId } from './open-feed.ts'
+import { asJson, parseFormat } from './output-format.ts'
+import { print } from './print.ts'
+import { changeLines } from './set-command.ts'
+
+interface ReloadOptions {
+  readonly dryRun?: true
+  readonly format?: string
+  readonly control?: string
+}
+
+export function reloadCommand({ dryRun, format: given, control }: ReloadOptions): void {
+  const format = parseFormat(given, ['table', 'json'], [])
+  const dry = dryRun === true
+  const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry })
+  if (format.kind === 'json') {
+    print(`${asJson(said)}\n`)
+    return
+  }
+  const lines = said.changed.flatMap(({ container, keys }) => [
+    shortId(container),
+    ...changeLines(keys).map((line) => `  ${line}`),
+  ])
+  const would = dry ? 'would change' : 'has changed'
+  lines.push(`${counted(said.containers, 'container')}, of which ${said.changed.length} ${would}`)
+  print(`${lines.join('\n')}\n`)
+}

@@ -1,0 +1,59 @@
+import type { KeyChanges, SetAnswer } from '../keeper/control/protocol.ts'
+import { fullName } from '../policy/key.ts'
+import { toKeyName } from '../policy/key-names.ts'
+import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
+import { settle } from '../policy/settings.ts'
+import { askDaemon, controlSocket } from './ask-daemon.ts'
+import { openFeed, requireContainer } from './open-feed.ts'
+import { asJson, parseFormat, shownValue } from './output-format.ts'
+import { print, say } from './print.ts'
+import { asUsage, mustBe, NegativeAnswer } from './usage.ts'
+
+interface SetOptions {
+  readonly unset?: readonly string[]
+  readonly format?: string
+  readonly control?: string
+  readonly feed?: string
+}
+
+/** @throws {UsageError} for what is no key, or no value of it */
+function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
+  const lines = words.map((word): KeyValueLine => {
+    const [key, value] = asUsage(() => parseAssignment(word))
+    mustBe(
+      key !== PROFILE,
+      `Cannot set ${JSON.stringify(word)}: a profile is no key; set the keys that it has, or edit it and reload`,
+    )
+    return [key, value]
+  })
+  const settings = asUsage(() => settle(lines, new Map()))
+  return Object.fromEntries([...settings].map(([name, { text }]) => [name, text]))
+}
+
+/** Lists changes, a line each. */
+export const changeLines = (changes: KeyChanges): readonly string[] =>
+  Object.entries(changes).map(([key, { was, is }]) => shownValue(`${key}: ${is}, instead of ${was}`))
+
+export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
+  const { unset: given = [], control, feed: path } = options
+  const format = parseFormat(options.format, ['table', 'json'], [])
+  const set = readKeys(words)
+  const unset = given.map((key) => asUsage(() => toKeyName(key)))
+  mustBe(words.length > 0 || unset.length > 0, 'Cannot set nothing: give KEY=VALUE, or --unset KEY')
+  const both = unset.find((name) => set[name] !== undefined)
+  mustBe(both === undefined, `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`)
+  using feed = openFeed(path)
+  const { id, serial, state } = requireContainer(feed, word)
+  if (state === 'ended')
+    throw new NegativeAnswer(`Cannot set keys of container ${JSON.stringify(word)}: it has ended; start it anew`)
+  const request = { type: 'set', container: id, serial, set, unset } as const
+  const { changed, warnings } = askDaemon<SetAnswer>(controlSocket(control, path), request)
+  if (format.kind === 'json') print(`${asJson({ container: id, changed, warnings })}\n`)
+  else
+    print(
+      changeLines(changed)
+        .map((line) => `${line}\n`)
+        .join('') || 'That was so already.\n',
+    )
+  if (format.kind !== 'json') for (const warning of warnings) say(`Cannot work: ${warning}`)
+}

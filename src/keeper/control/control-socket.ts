@@ -1,0 +1,133 @@
+import { MSG_DONTWAIT } from '../../abi/socket.ts'
+import { SyscallError } from '../../kernel/error.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { bytesFile } from '../../kernel/shared-memory.ts'
+import { type Message, receive, send } from '../../kernel/socket.ts'
+import type { PersistedState } from '../persist/persisted-state.ts'
+import type { Reactor } from '../process/reactor.ts'
+import { Listening } from '../sockets/listening.ts'
+import { type Administrator, administratorAt } from './administrator.ts'
+import {
+  CONTROL_VERSION,
+  type ControlAnswer,
+  REQUEST_LIMIT,
+  type ReloadAnswer,
+  type Said,
+  type SetAnswer,
+} from './protocol.ts'
+
+/** Most connections that have sent nothing yet; for one more the oldest is closed. */
+const SILENT = 16
+/** Most requests that are being done at once. */
+const BUSY = 16
+
+/** Does a request. It may use the connection meanwhile, which is closed after the answer. */
+export type Obey = (request: string, by: string, connection: Fd) => Promise<SetAnswer | ReloadAnswer>
+
+/** Sends an answer, if there is anybody who can take it now. */
+export function answer(connection: Fd, said: Said): void {
+  const whole: ControlAnswer = { version: CONTROL_VERSION, ...said }
+  try {
+    using file = bytesFile('intercede-answer', Buffer.from(JSON.stringify(whole)))
+    send(connection, Buffer.from('answer'), [file], MSG_DONTWAIT)
+  } catch (error) {
+    // It has gone, or has too many descriptors on their way: nobody waits for it.
+    if (!(error instanceof SyscallError)) throw error
+  }
+}
+
+/** Takes a message. @returns undefined if there is none yet */
+function take(connection: Fd, bytes: Uint8Array): Message | 'over' | undefined {
+  try {
+    const message = receive(connection, bytes)
+    for (const fd of message?.fds ?? []) fd[Symbol.dispose]()
+    return message?.length === 0 ? 'over' : message
+  } catch (error) {
+    if (error instanceof SyscallError) return 'over'
+    throw error
+  }
+}
+
+/**
+ * Takes orders of the administrator: one packet of JSON a connection, and one answer.
+ *
+ *   connection  event                                  next      method
+ *   silent      its request arrives                    busy      #hear
+ *               it closes, or too many are silent      closed    #hear, #keep
+ *   busy        the request is done or refused         closed    #done
+ *   any         it is not an administrator's, or too   closed    #enter, #hear: a refusal is the answer
+ *               many are busy
+ */
+export class ControlSocket {
+  readonly #reactor: Reactor
+  readonly #obey: Obey
+  readonly #listening: Listening
+  readonly #bytes = Buffer.alloc(REQUEST_LIMIT + 1)
+  /** Silent connections, oldest first, each with what ends its watch. */
+  readonly #silent = new Map<Fd, () => void>()
+  readonly #busy = new Set<Fd>()
+
+  /** @throws {Error} if the path is in use */
+  constructor(reactor: Reactor, path: string, state: PersistedState, obey: Obey) {
+    this.#reactor = reactor
+    this.#obey = obey
+    const accepted = (connection: Fd): void => this.#enter(connection)
+    this.#listening = new Listening({ reactor, state, name: 'control', path, accepted })
+  }
+
+  close(): void {
+    this.#listening.close()
+    for (const connection of this.#silent.keys()) this.#forget(connection)
+    for (const connection of this.#busy) connection[Symbol.dispose]()
+  }
+
+  #enter(connection: Fd): void {
+    const found = administratorAt(connection)
+    if (typeof found === 'string') {
+      answer(connection, { refusal: `Cannot take orders from this process: ${found}; use sudo on the host` })
+      connection[Symbol.dispose]()
+    } else if (!this.#hear(connection, found)) this.#keep(connection, found)
+  }
+
+  #keep(connection: Fd, who: Administrator): void {
+    const [oldest] = this.#silent.keys()
+    if (this.#silent.size >= SILENT) this.#forget(oldest!)
+    const unwatch = this.#reactor.watch(connection, () => this.#hear(connection, who))
+    this.#silent.set(connection, unwatch)
+  }
+
+  #forget(connection: Fd): void {
+    this.#silent.get(connection)?.()
+    this.#silent.delete(connection)
+    connection[Symbol.dispose]()
+  }
+
+  /** @returns false if nothing has arrived yet */
+  #hear(connection: Fd, { by }: Administrator): boolean {
+    const message = take(connection, this.#bytes)
+    if (message === undefined) return false
+    this.#silent.get(connection)?.()
+    this.#silent.delete(connection)
+    if (message === 'over') connection[Symbol.dispose]()
+    else if (message.length > REQUEST_LIMIT) this.#refuse(connection, `it has more than ${REQUEST_LIMIT} bytes`)
+    else if (this.#busy.size >= BUSY) this.#refuse(connection, `${BUSY} others are being done; try again`)
+    else void this.#do(connection, this.#bytes.toString('utf8', 0, message.length), by)
+    return true
+  }
+
+  #refuse(connection: Fd, why: string): void {
+    answer(connection, { refusal: `Cannot take the request: ${why}` })
+    connection[Symbol.dispose]()
+  }
+
+  async #do(connection: Fd, request: string, by: string): Promise<void> {
+    this.#busy.add(connection)
+    const said = await this.#obey(request, by, connection).then(
+      (done): Said => ({ answer: done }),
+      ({ message }: Error): Said => ({ refusal: message }),
+    )
+    if (!this.#busy.delete(connection)) return
+    answer(connection, said)
+    connection[Symbol.dispose]()
+  }
+}

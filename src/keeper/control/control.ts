@@ -1,0 +1,143 @@
+import type { ContainerNumbers } from '../../caller/identity/container.ts'
+import type { ToEngine } from '../../engine/protocol/messages.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import type { Admission } from '../containers/admission.ts'
+import type { ContainerEntry, Registry } from '../containers/registry.ts'
+import type { Feed } from '../feed/feed.ts'
+import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
+import type { PersistedState } from '../persist/persisted-state.ts'
+import type { KeeperEvent, KeeperOptions } from '../process/events.ts'
+import type { Reactor } from '../process/reactor.ts'
+import { answer, ControlSocket } from './control-socket.ts'
+import { type PolicyChange, planChange } from './live-policy.ts'
+import { parseRequest } from './parse-request.ts'
+import type { ReloadAnswer, ReloadRequest, SetAnswer, SetRequest } from './protocol.ts'
+
+export interface ControlParts {
+  readonly options: KeeperOptions
+  readonly registry: Registry
+  readonly state: PersistedState
+  readonly admission: Admission
+  readonly feed: Feed
+  /** Tells the engine. @returns false if there is none now: the next one is told of all containers */
+  tell(message: ToEngine): boolean
+}
+
+/** Someone who is answered when an engine judges by a changed policy. */
+interface Waiting extends ContainerNumbers {
+  readonly holds: () => void
+}
+
+/** Does what an administrator orders by control.sock. */
+export class Control {
+  readonly #parts: ControlParts
+  readonly #waiting: Waiting[] = []
+  /** Who waits for the end of a reload, and what that has changed so far. */
+  readonly #askers: Fd[]
+  readonly #changed: ReloadAnswer['changed'][number][] = []
+  #socket: ControlSocket | undefined
+
+  constructor(parts: ControlParts) {
+    this.#parts = parts
+    this.#askers = [...parts.state.askers()]
+  }
+
+  /** @throws {Error} if the path is in use */
+  listen(reactor: Reactor, path: string | undefined): void {
+    if (path === undefined) return
+    this.#socket = new ControlSocket(reactor, path, this.#parts.state, (...said) => this.#obey(...said))
+  }
+
+  /** Notes what a reload changes. */
+  note(event: KeeperEvent): void {
+    if (event.type !== 'resumed' || this.#askers.length === 0) return
+    const { id, before, settings, policy, traps } = event
+    const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+    if (changed) this.#changed.push({ container: id, keys: changed })
+  }
+
+  /** Answers those who wait for the end of a reload: the engine of the new program serves. */
+  serves(): void {
+    for (const asker of this.#askers.splice(0)) {
+      answer(asker, { answer: { containers: this.#parts.registry.size, changed: this.#changed } })
+      asker[Symbol.dispose]()
+    }
+  }
+
+  /** The engine judges by the policy that it was told. */
+  policyHolds({ index, serial }: ContainerNumbers): void {
+    const at = this.#waiting.findIndex((each) => each.index === index && each.serial === serial)
+    if (at >= 0) this.#waiting.splice(at, 1)[0]!.holds()
+  }
+
+  /** The next engine is told of all containers as they are now, before it serves. */
+  engineEnded(): void {
+    for (const { holds } of this.#waiting.splice(0)) holds()
+  }
+
+  close(): void {
+    this.#socket?.close()
+    this.engineEnded()
+  }
+
+  async #obey(bytes: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
+    const request = parseRequest(bytes)
+    if (request.type === 'set') return this.#set(request, by)
+    return request.dry ? this.#plan() : this.#reload(request, connection)
+  }
+
+  async #set(request: SetRequest, by: string): Promise<SetAnswer> {
+    const { registry, admission } = this.#parts
+    const { container: id, serial } = request
+    const entry = [...registry.entries].find(({ container }) => container.id === id && container.serial === serial)
+    if (!entry) throw new Error(`Cannot set keys of container ${id}: it has ended meanwhile`)
+    let change: PolicyChange
+    try {
+      change = planChange(entry, request, by, (...said) => admission.say(...said))
+    } catch (error) {
+      throw new Error(`Cannot set keys of container ${id}: ${(error as Error).message}`)
+    }
+    await this.#make(entry, change, by)
+    return { changed: change.changed, warnings: change.warnings }
+  }
+
+  /** Makes a change, at once. @returns once the engine judges by it */
+  #make(entry: ContainerEntry, { said, set, changed, warnings }: PolicyChange, by: string): Promise<void> {
+    const { registry, state, feed, options, tell } = this.#parts
+    registry.change(entry, said, set)
+    const { container, handover, init, settings } = entry
+    const { index, serial, id, policy, ofUser } = container
+    state.renewContainer({ index, serial, handover, init, settings, set })
+    feed.set(entry, warnings)
+    options.onEvent({ type: 'set', id, by, settings, changed })
+    return new Promise((holds) => {
+      const part = { policy, ...(ofUser ? { ofUser } : {}) }
+      if (tell({ type: 'policy', container: { index, serial }, said: part }))
+        this.#waiting.push({ index, serial, holds })
+      else holds()
+    })
+  }
+
+  /** Says what a reload would change. */
+  #plan(): ReloadAnswer {
+    const { registry, options } = this.#parts
+    if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
+    const resolve = options.readAnew()
+    const changed = [...registry.entries].flatMap(({ container: { id }, handover, settings: before, set }) => {
+      const { settings, policy } = resolve(handover, set)
+      const keys = settings && changedKeys(before, settings, effectiveKeys(settings, policy))
+      return keys ? [{ container: id, keys }] : []
+    })
+    return { containers: registry.size, changed }
+  }
+
+  /** The next program answers, unless this one goes on. */
+  async #reload(_: ReloadRequest, connection: Fd): Promise<never> {
+    const { state, options } = this.#parts
+    if (!options.successor) throw new Error('Cannot reload: this program cannot be replaced')
+    const forget = state.keepAsker(connection)
+    const why = await options.successor.ask()
+    forget()
+    throw new Error(`Cannot reload: ${why}; the daemon goes on as it is`)
+  }
+}

@@ -1,0 +1,105 @@
+import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
+import { explain, why } from '../../calls/reason.ts'
+import { aboveCeiling } from '../../policy/ceiling.ts'
+import { fullName } from '../../policy/key.ts'
+import { callOf, toKeyName } from '../../policy/key-names.ts'
+import { type KeyName, keys } from '../../policy/keys.ts'
+import { trappedCalls } from '../../runtimes/trapped-calls.ts'
+import { untrapped } from '../../syscalls/index.ts'
+import type { Admission } from '../containers/admission.ts'
+import type { ContainerEntry } from '../containers/registry.ts'
+import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
+import { registrationWarnings } from '../log/registration-warnings.ts'
+import type { Traps } from '../process/events.ts'
+import type { SetKey } from '../process/set-key.ts'
+import type { KeyChanges, SetRequest } from './protocol.ts'
+
+type Decision = ReturnType<Admission['say']>
+
+/** A change of a container's policy that may be made. */
+export interface PolicyChange {
+  readonly said: Decision['said']
+  readonly set: readonly SetKey[]
+  readonly changed: KeyChanges
+  /** All that cannot work from then on. */
+  readonly warnings: readonly string[]
+}
+
+/** Puts the keys of a request in place of the same keys that were set before. */
+function merged(before: readonly SetKey[], { set, unset }: SetRequest, by: string): readonly SetKey[] {
+  const given = Object.entries(set).map(([key, value]): SetKey => {
+    const name = toKeyName(key)
+    return { key: name, value: canonical(name, value), by, time: Date.now() }
+  })
+  const gone = unset.map((key) => toKeyName(key))
+  const missing = gone.find((name) => !before.some(({ key }) => key === name))
+  if (missing !== undefined)
+    throw new Error(`${fullName(missing)} was not set; "intercede inspect" shows what has the origin "set"`)
+  const replaced = new Set<string>([...gone, ...given.map(({ key }) => key)])
+  return [...before.filter(({ key }) => !replaced.has(key)), ...given]
+}
+
+function canonical(name: KeyName, value: string): string {
+  try {
+    return keys[name].canonical(value)
+  } catch {
+    throw new Error(`${fullName(name)} is ${JSON.stringify(value)}, allowed is ${keys[name].allowed}`)
+  }
+}
+
+/** Says why a container cannot have the changed policy at all. */
+function obstacle({ container }: ContainerEntry, { said, withheld, resolved }: Decision): string | undefined {
+  const barred = said.barred ?? container.barred
+  if (barred) return `all its calls are left to the kernel: ${explain(why(barred)).says}`
+  const needsRuntime = (said.policy.mount?.fuse.size ?? 0) > 0 && container.exec === undefined
+  if (needsRuntime)
+    return 'how its runtime starts a program in it was not kept when it was handed over, for it had no mount.fuse then; set that in its profile and start it anew'
+  const ignored = resolved.details.ignored as readonly { readonly why: string }[] | undefined
+  const [held] = withheld
+  return held === undefined ? (ignored?.at(-1)?.why.replace(/^Cannot read policy: /, '') ?? undefined) : held
+}
+
+/** Says why a key that is asked for would not hold. */
+function flawOf(name: KeyName, value: string, { said }: Decision, traps: Traps): string | undefined {
+  const above = aboveCeiling(name, value, said.settings.get(name)!)
+  if (above !== undefined || traps === 'unknown') return above
+  const missing = [name, callOf(name)].flatMap((each) => untrapped(said.policy, each, traps))
+  if (missing.length === 0) return undefined
+  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}; make its profile with ${fullName(name)}, and start it anew`
+}
+
+function unknownTraps(traps: Traps, given: readonly KeyName[]): readonly string[] {
+  if (traps !== 'unknown' || given.length === 0) return []
+  return ['whether the filter of the container traps the calls is not known, for its bundle cannot be read']
+}
+
+/**
+ * Decides whether the policy of a container that runs may be changed as asked.
+ *
+ * @throws {Error} that says why not, and what to do
+ */
+export function planChange(
+  entry: ContainerEntry,
+  request: SetRequest,
+  by: string,
+  say: Admission['say'],
+): PolicyChange {
+  const { handover, init, settings: before } = entry
+  const set = merged(entry.set, request, by)
+  const decision = say(handover, set)
+  const { said, withheld, resolved } = decision
+  const traps: Traps = trappedCalls(handover) ?? 'unknown'
+  const given = Object.keys(request.set).map((key) => toKeyName(key))
+  const flaws = given.map((name) => flawOf(name, set.find(({ key }) => key === name)!.value, decision, traps))
+  const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision)
+  if (flaw !== undefined) throw new Error(flaw)
+  const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
+  const keysNow = { ...resolved, settings: said.settings, policy: said.policy }
+  const about = { handover, barred: said.barred, unruly, resolved: keysNow, traps, withheld }
+  return {
+    said,
+    set,
+    changed: changedKeys(before, said.settings, effectiveKeys(said.settings, said.policy, traps)) ?? {},
+    warnings: [...registrationWarnings({ type: 'registered', ...about }), ...unknownTraps(traps, given)],
+  }
+}

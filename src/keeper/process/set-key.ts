@@ -1,0 +1,7 @@
+/** A key that was set while the container ran: who has done that, and when, in milliseconds since 1970. */
+export interface SetKey {
+  readonly key: string
+  readonly value: string
+  readonly by: string
+  readonly time: number
+}

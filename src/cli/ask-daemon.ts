@@ -51,10 +51,21 @@ function read(file: Fd): ControlAnswer {
   return JSON.parse(bytes.toString()) as ControlAnswer
 }
 
+/** A daemon that has refused us without reading what we sent makes the first attempt fail: its answer is there. */
+function take(connection: Fd): Fd | undefined {
+  const attempt = (): Fd | undefined => receive(connection, Buffer.alloc(64))?.fds[0]
+  try {
+    return attempt()
+  } catch (error) {
+    if (!isErrno(error, 'ECONNRESET')) throw error
+    return attempt()
+  }
+}
+
 function answerOn(connection: Fd, path: string): ControlAnswer {
   if (!waitReadable(connection, ANSWER_MS))
     throw new Error(`Cannot wait for the daemon at "${path}" any longer: it does not answer; see "intercede status"`)
-  const [file] = receive(connection, Buffer.alloc(64))?.fds ?? []
+  const file = take(connection)
   if (!file)
     throw new Error(`Cannot read an answer at "${path}": the daemon has ended, or is another program now; see its log`)
   using owned = file

@@ -2,7 +2,7 @@ import type { ContainerView } from '../reader/container-view.ts'
 import { openFeed, requireContainer } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
 import { print } from './print.ts'
-import { duration, table } from './table.ts'
+import { ago, duration, table } from './table.ts'
 import { INSPECT_FIELDS } from './template-fields.ts'
 
 interface InspectOptions {
@@ -21,21 +21,46 @@ const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
 interface KeyEntry {
   readonly value: string
   readonly origin: string
+  readonly ceiling?: string
+  readonly asked?: string
 }
 
-/** Says who can change a key, by where its value came from. */
-function changedBy(origin: string): string {
+interface SetEntry {
+  readonly key: string
+  readonly by: string
+  readonly time: number
+}
+
+/** Says who can change a key for good, by where its value came from. */
+function changedBy({ origin, asked }: KeyEntry): string {
+  if (asked !== undefined) return 'the ceiling in the configuration, then a reload'
+  if (origin === 'set') return 'intercede set'
   if (origin.startsWith('profile')) return 'the profile in the configuration, then a reload'
   if (origin === 'configuration' || origin === 'default') return 'the configuration, then a reload'
   if (origin.startsWith('annotation')) return 'the annotation, and a new container'
   return 'the seccomp profile, and a new container'
 }
 
-function keyTable(keys: Readonly<Record<string, KeyEntry>>): string {
-  const rows = Object.entries(keys).map(([name, { value, origin }]) => [
-    ...[name, value === '' ? '-' : value, origin, changedBy(origin)].map(shownValue),
+function from(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[]): string {
+  const { by, time } = set.find(({ key }) => key === name) ?? {}
+  const who = by === undefined ? origin : `${origin} by ${by}, ${ago(Date.now() - time!)}`
+  return asked === undefined ? who : `${who}, which asks for ${asked}`
+}
+
+const orNone = (value: string | undefined): string => (value === '' ? '-' : (value ?? ''))
+
+function keyTable(keys: Readonly<Record<string, KeyEntry>>, set: readonly SetEntry[]): string {
+  const entries = Object.entries(keys)
+  const bounded = entries.some(([, { ceiling }]) => ceiling !== undefined)
+  const rows = entries.map(([name, entry]) => [
+    ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(shownValue),
+    ...[from(name, entry, set), changedBy(entry)].map(shownValue),
   ])
-  return table([{ title: 'KEY' }, { title: 'VALUE' }, { title: 'FROM' }, { title: 'CHANGED BY' }], rows)
+  const titles = ['KEY', 'VALUE', ...(bounded ? ['CEILING'] : []), 'FROM', 'CHANGED BY']
+  return table(
+    titles.map((title) => ({ title })),
+    rows,
+  )
 }
 
 const idMap = (extents: unknown): string =>
@@ -76,8 +101,8 @@ function print1(view: ContainerView): void {
   const all = lines(view)
   const width = Math.max(...all.map(([name]) => name.length))
   print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
-  const { keys, warnings } = view.about
-  if (keys) print(`\n${keyTable(keys as Readonly<Record<string, KeyEntry>>)}`)
+  const { keys, warnings, set = [] } = view.about
+  if (keys) print(`\n${keyTable(keys as Readonly<Record<string, KeyEntry>>, set as readonly SetEntry[])}`)
   for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${shownValue(warning)}\n`)
   for (const { count, call, reason, says, remedy } of view.refusals)
     print(shownRefusal(count, call, `${reason}: ${says}`, remedy))

@@ -7,7 +7,7 @@ export const PS_FIELDS = [
 /** The fields of a template of `inspect`. */
 export const INSPECT_FIELDS = [
   ...['id', 'serial', 'runtime', 'name', 'image', 'pid', 'state', 'since', 'ended', 'bundle', 'cgroup', 'listeners'],
-  ...['keys', 'annotations', 'idMaps', 'traps', 'withheld', 'warnings', 'barred', 'cut'],
+  ...['keys', 'annotations', 'idMaps', 'traps', 'withheld', 'warnings', 'set', 'barred', 'cut'],
   ...['calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'p50', 'refusals'],
 ]
 

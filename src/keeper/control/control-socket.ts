@@ -18,11 +18,15 @@ import {
 
 /** Most connections that have sent nothing yet; for one more the oldest is closed. */
 const SILENT = 16
-/** Most requests that are being done at once. */
-const BUSY = 16
+/** Most requests that are being done at once; more than are accepted in a row, since none is done meanwhile. */
+const BUSY = 128
 
-/** Does a request. It may use the connection meanwhile, which is closed after the answer. */
-export type Obey = (request: string, by: string, connection: Fd) => Promise<SetAnswer | ReloadAnswer>
+export interface Does {
+  /** Does a request. It may use the connection meanwhile, which is closed after the answer. */
+  obey(request: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer>
+  /** Is told of those who may give no orders. */
+  refuse(message: string): void
+}
 
 /** Sends an answer, if there is anybody who can take it now. */
 export function answer(connection: Fd, said: Said): void {
@@ -60,7 +64,7 @@ function take(connection: Fd, bytes: Uint8Array): Message | 'over' | undefined {
  */
 export class ControlSocket {
   readonly #reactor: Reactor
-  readonly #obey: Obey
+  readonly #does: Does
   readonly #listening: Listening
   readonly #bytes = Buffer.alloc(REQUEST_LIMIT + 1)
   /** Silent connections, oldest first, each with what ends its watch. */
@@ -68,9 +72,9 @@ export class ControlSocket {
   readonly #busy = new Set<Fd>()
 
   /** @throws {Error} if the path is in use */
-  constructor(reactor: Reactor, path: string, state: PersistedState, obey: Obey) {
+  constructor(reactor: Reactor, path: string, state: PersistedState, does: Does) {
     this.#reactor = reactor
-    this.#obey = obey
+    this.#does = does
     const accepted = (connection: Fd): void => this.#enter(connection)
     this.#listening = new Listening({ reactor, state, name: 'control', path, accepted })
   }
@@ -84,7 +88,9 @@ export class ControlSocket {
   #enter(connection: Fd): void {
     const found = administratorAt(connection)
     if (typeof found === 'string') {
-      answer(connection, { refusal: `Cannot take orders from this process: ${found}; use sudo on the host` })
+      const refusal = `Cannot take an order: ${found}; use sudo on the host`
+      this.#does.refuse(refusal)
+      answer(connection, { refusal })
       connection[Symbol.dispose]()
     } else if (!this.#hear(connection, found)) this.#keep(connection, found)
   }
@@ -122,7 +128,7 @@ export class ControlSocket {
 
   async #do(connection: Fd, request: string, by: string): Promise<void> {
     this.#busy.add(connection)
-    const said = await this.#obey(request, by, connection).then(
+    const said = await this.#does.obey(request, by, connection).then(
       (done): Said => ({ answer: done }),
       ({ message }: Error): Said => ({ refusal: message }),
     )

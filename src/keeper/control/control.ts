@@ -45,7 +45,11 @@ export class Control {
   /** @throws {Error} if the path is in use */
   listen(reactor: Reactor, path: string | undefined): void {
     if (path === undefined) return
-    this.#socket = new ControlSocket(reactor, path, this.#parts.state, (...said) => this.#obey(...said))
+    const { state, options } = this.#parts
+    this.#socket = new ControlSocket(reactor, path, state, {
+      obey: (...said) => this.#obey(...said),
+      refuse: (message) => options.onEvent({ type: 'refused', message }),
+    })
   }
 
   /** Notes what a reload changes. */

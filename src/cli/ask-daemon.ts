@@ -1,6 +1,7 @@
 import { fstatSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import {
+  ANSWER,
   CONTROL_SOCKET,
   CONTROL_VERSION,
   type ControlAnswer,
@@ -53,7 +54,13 @@ function read(file: Fd): ControlAnswer {
 
 /** A daemon that has refused us without reading what we sent makes the first attempt fail: its answer is there. */
 function take(connection: Fd): Fd | undefined {
-  const attempt = (): Fd | undefined => receive(connection, Buffer.alloc(64))?.fds[0]
+  const bytes = Buffer.alloc(64)
+  const attempt = (): Fd | undefined => {
+    const { length = 0, fds = [] } = receive(connection, bytes) ?? {}
+    if (bytes.toString('latin1', 0, length) === ANSWER) return fds[0]
+    for (const fd of fds) fd[Symbol.dispose]()
+    return undefined
+  }
   try {
     return attempt()
   } catch (error) {
@@ -67,7 +74,9 @@ function answerOn(connection: Fd, path: string): ControlAnswer {
     throw new Error(`Cannot wait for the daemon at "${path}" any longer: it does not answer; see "intercede status"`)
   const file = take(connection)
   if (!file)
-    throw new Error(`Cannot read an answer at "${path}": the daemon has ended, or is another program now; see its log`)
+    throw new Error(
+      `Cannot read an answer at "${path}": the daemon has ended, or takes no orders there; see its log, or name control.sock with --control`,
+    )
   using owned = file
   return read(owned)
 }

@@ -1,3 +1,4 @@
+import { Option } from 'commander'
 import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 
@@ -12,6 +13,10 @@ export const CONTROL_OPTION = [
   '--control <path>',
   `the socket on which the daemon takes orders (default: ${CONTROL_SOCKET}, or control.sock beside --feed)`,
 ] as const
+
+/** The format of what has no rows. */
+export const formatOption = (): Option =>
+  new Option('--format <format>', 'how the answer is printed').choices(['table', 'json']).default('table')
 
 /** Lists the fields of a template, for the help. */
 export const fieldList = (fields: readonly string[]): string => fields.map((name) => `{${name}}`).join(' ')

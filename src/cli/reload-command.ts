@@ -2,21 +2,20 @@ import type { ReloadAnswer } from '../keeper/control/protocol.ts'
 import { counted } from '../policy/counted.ts'
 import { askDaemon, controlSocket } from './ask-daemon.ts'
 import { shortId } from './open-feed.ts'
-import { asJson, parseFormat } from './output-format.ts'
+import { asJson } from './output-format.ts'
 import { print } from './print.ts'
 import { changeLines } from './set-command.ts'
 
 interface ReloadOptions {
   readonly dryRun?: true
-  readonly format?: string
+  readonly format: 'table' | 'json'
   readonly control?: string
 }
 
-export function reloadCommand({ dryRun, format: given, control }: ReloadOptions): void {
-  const format = parseFormat(given, ['table', 'json'], [])
+export function reloadCommand({ dryRun, format, control }: ReloadOptions): void {
   const dry = dryRun === true
   const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry })
-  if (format.kind === 'json') {
+  if (format === 'json') {
     print(`${asJson(said)}\n`)
     return
   }

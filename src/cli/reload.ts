@@ -1,10 +1,10 @@
 import { Command } from 'commander'
-import { CONTROL_OPTION } from './feed-options.ts'
+import { CONTROL_OPTION, formatOption } from './feed-options.ts'
 
 export const command = new Command('reload')
   .description('let the daemon read its configuration again, and go on as the program that its files are now')
   .option('--dry-run', 'change nothing, but say what would change for which container')
-  .option('--format <format>', 'table or json')
+  .addOption(formatOption())
   .option(...CONTROL_OPTION)
   .addHelpText(
     'after',

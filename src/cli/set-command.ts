@@ -5,13 +5,13 @@ import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value
 import { settle } from '../policy/settings.ts'
 import { askDaemon, controlSocket } from './ask-daemon.ts'
 import { openFeed, requireContainer } from './open-feed.ts'
-import { asJson, parseFormat, shownValue } from './output-format.ts'
+import { asJson, shownValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, mustBe, NegativeAnswer } from './usage.ts'
 
 interface SetOptions {
   readonly unset?: readonly string[]
-  readonly format?: string
+  readonly format: 'table' | 'json'
   readonly control?: string
   readonly feed?: string
 }
@@ -35,11 +35,10 @@ export const changeLines = (changes: KeyChanges): readonly string[] =>
   Object.entries(changes).map(([key, { was, is }]) => shownValue(`${key}: ${is}, instead of ${was}`))
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
-  const { unset: given = [], control, feed: path } = options
-  const format = parseFormat(options.format, ['table', 'json'], [])
+  const { unset: given = [], format, control, feed: path } = options
   const set = readKeys(words)
   const unset = given.map((key) => asUsage(() => toKeyName(key)))
-  mustBe(words.length > 0 || unset.length > 0, 'Cannot set nothing: give KEY=VALUE, or --unset KEY')
+  mustBe(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
   const both = unset.find((name) => set[name] !== undefined)
   mustBe(both === undefined, `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`)
   using feed = openFeed(path)
@@ -48,12 +47,12 @@ export function setCommand(word: string, words: readonly string[], options: SetO
     throw new NegativeAnswer(`Cannot set keys of container ${JSON.stringify(word)}: it has ended; start it anew`)
   const request = { type: 'set', container: id, serial, set, unset } as const
   const { changed, warnings } = askDaemon<SetAnswer>(controlSocket(control, path), request)
-  if (format.kind === 'json') print(`${asJson({ container: id, changed, warnings })}\n`)
+  if (format === 'json') print(`${asJson({ container: id, changed, warnings })}\n`)
   else
     print(
       changeLines(changed)
         .map((line) => `${line}\n`)
         .join('') || 'That was so already.\n',
     )
-  if (format.kind !== 'json') for (const warning of warnings) say(`Cannot work: ${warning}`)
+  if (format !== 'json') for (const warning of warnings) say(`Cannot work: ${warning}`)
 }

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { CONTROL_OPTION, FEED_OPTION } from './feed-options.ts'
+import { CONTROL_OPTION, FEED_OPTION, formatOption } from './feed-options.ts'
 import { collect } from './run-options.ts'
 
 export const command = new Command('set')
@@ -11,7 +11,7 @@ export const command = new Command('set')
     'let a key that was set be again what profile and configuration say; may be repeated',
     collect,
   )
-  .option('--format <format>', 'table or json')
+  .addOption(formatOption())
   .option(...CONTROL_OPTION)
   .option(...FEED_OPTION)
   .addHelpText(

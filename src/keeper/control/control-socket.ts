@@ -8,6 +8,7 @@ import type { Reactor } from '../process/reactor.ts'
 import { Listening } from '../sockets/listening.ts'
 import { type Administrator, administratorAt } from './administrator.ts'
 import {
+  ANSWER,
   CONTROL_VERSION,
   type ControlAnswer,
   REQUEST_LIMIT,
@@ -33,7 +34,7 @@ export function answer(connection: Fd, said: Said): void {
   const whole: ControlAnswer = { version: CONTROL_VERSION, ...said }
   try {
     using file = bytesFile('intercede-answer', Buffer.from(JSON.stringify(whole)))
-    send(connection, Buffer.from('answer'), [file], MSG_DONTWAIT)
+    send(connection, Buffer.from(ANSWER), [file], MSG_DONTWAIT)
   } catch (error) {
     // It has gone, or has too many descriptors on their way: nobody waits for it.
     if (!(error instanceof SyscallError)) throw error

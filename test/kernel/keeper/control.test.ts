@@ -1,6 +1,10 @@
-import { readdirSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Fd } from '../../../src/kernel/fd.ts'
+import { textFile } from '../../../src/kernel/shared-memory.ts'
+import { accept, listenUnix, send } from '../../../src/kernel/socket.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { type Done, execute, until } from '../../support/host.ts'
 
@@ -9,6 +13,7 @@ const START_S = 60
 const OFF = ['--metadata', 'security.syscalls.intercept.mknod=false']
 const REFUSED = 'Operation not permitted'
 
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-control-'))
 let daemon: Daemon
 let maker: Maker
 const feed = (): string => join(daemon.directory, 'feed.sock')
@@ -35,6 +40,7 @@ beforeAll(async () => {
 afterAll(async () => {
   maker.end()
   await daemon.close()
+  rmSync(scratch, { recursive: true })
 })
 
 describe.sequential('set', () => {
@@ -122,6 +128,79 @@ describe.sequential('reload', () => {
     }
     daemon.configure('')
     expect((await reload()).status).toBe(0)
+  })
+})
+
+describe('bad input is one sentence with a remedy', () => {
+  let other: Maker
+  beforeAll(async () => {
+    other = new Maker(daemon, OFF)
+    await other.make()
+  })
+  afterAll(() => other.end())
+
+  test.each([
+    [['nobody', 'mknod'], 1, 'no container has that id or name; "intercede ps --all" lists them'],
+    [['filtered', 'mknod'], 125, 'begin so; give more of its id'],
+    [['FIRST', 'mknodd'], 2, 'unknown key "security.syscalls.intercept.mknodd" (did you mean'],
+    [['FIRST', 'mknod=perhaps'], 2, 'mknod is "perhaps": not a boolean, allowed is true'],
+    [['FIRST'], 2, 'give KEY=VALUE, or --unset KEY'],
+    [['FIRST', '--unset', 'mknod'], 125, 'mknod was not set; "intercede inspect" shows what has the origin "set"'],
+    [['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs'], 125, 'was not kept when it was handed over'],
+    [
+      ['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs', 'mount.allowed=ext4'],
+      125,
+      'the file system "ext4" is in both security.syscalls.intercept.mount.allowed',
+    ],
+    [['FIRST', 'mknod', '--control', '/nowhere/control.sock'], 125, 'there is no such socket; start "intercede serve"'],
+    [['FIRST', 'mknod', '--control', 'FEED'], 125, 'the daemon has ended, or takes no orders there'],
+  ])('set %j ends with %i', async (words, status, says) => {
+    const id = await idOf()
+    const done = await set(...words.map((word) => (word === 'FIRST' ? id : word === 'FEED' ? feed() : word)))
+    expect(done).toMatchObject({ status, stdout: '' })
+    expect(done.stderr).toMatch(/^intercede: Cannot .*\n$/)
+    expect(done.stderr).toContain(says)
+  })
+
+  test('root without the capabilities of an administrator may not connect', async () => {
+    const path = join(scratch, 'closed.sock')
+    using _socket = listenUnix(path, 'packet')
+    chmodSync(path, 0o600)
+    chownSync(path, 1, 1)
+    const words = ['--bounding-set=-all', process.execPath, CLI, 'reload', '--control', path]
+    expect(await execute('setpriv', words)).toEqual({
+      ...{ status: 125, stdout: '' },
+      stderr: `intercede: Cannot give orders at "${path}": only root of the host may; use sudo\n`,
+    })
+  })
+
+  test('a daemon of another version', async () => {
+    const path = join(scratch, 'other.sock')
+    using socket = listenUnix(path, 'packet')
+    const done = intercede('reload', '--control', path)
+    let connection: Fd | undefined
+    await until('it connects', () => {
+      connection = accept(socket)
+      return connection !== undefined
+    })
+    using accepted = connection!
+    using file = textFile('answer', '{"version":2,"answer":{}}')
+    send(accepted, Buffer.from('answer'), [file])
+    expect(await done).toMatchObject({
+      status: 125,
+      stderr: expect.stringContaining('the daemon is of another version (2, not 1); use its own intercede'),
+    })
+  })
+
+  test('an engine that is stopped delays the answer until another one serves', { timeout: 60_000 }, async () => {
+    const { engine } = daemon
+    process.kill(engine, 'SIGSTOP')
+    const done = set(await idOf(), 'mknod')
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    process.kill(engine, 'SIGCONT')
+    expect((await done).status).toBe(0)
+    expect(await maker.make()).toBe('ok')
+    await set(await idOf(), '--unset', 'mknod')
   })
 })
 

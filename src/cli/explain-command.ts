@@ -6,16 +6,23 @@ import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-
 import { print } from './print.ts'
 import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
+import { type WaysToAllow, waysToAllow } from './ways-to-allow.ts'
 
 interface ExplainOptions {
   readonly format?: string
   readonly feed?: string
 }
 
-const rowsOf = ({ id, name, refusals }: ContainerView): readonly (Row & RefusalView)[] =>
-  refusals.map((refusal) => ({ container: id, name, ...refusal }))
+type Explained = Row & RefusalView & Partial<WaysToAllow>
 
-function shown(row: Row & RefusalView): string {
+/** An administrator can change nothing for a container that has ended. */
+const rowsOf = (view: ContainerView): readonly Explained[] =>
+  view.refusals.map((refusal) => ({
+    ...{ container: view.id, name: view.name, ...refusal },
+    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal)),
+  }))
+
+function shown(row: Explained): string {
   const { count, call, verdict, errno, reason, says, remedy, time } = row
   const times = count === 1 ? 'once' : `${count} times, the last`
   const who = `${shortId(String(row.container))}${row.name ? ` (${shownValue(row.name)})` : ''}`
@@ -24,6 +31,8 @@ function shown(row: Row & RefusalView): string {
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${shownValue(says)}`,
     ...(remedy ? [`  what to do:  ${shownValue(remedy)}`] : []),
+    ...(row.set === undefined ? [] : [`  now:  ${shownValue(row.set)}`, `  for good:  ${shownValue(row.forGood)}`]),
+    ...(row.allows === undefined ? [] : [`  which allows:  ${shownValue(row.allows)}`]),
   ].join('\n')
 }
 

@@ -31,6 +31,9 @@ export const EXPLAIN_FIELDS = [
   'reason',
   'says',
   'remedy',
+  'set',
+  'forGood',
+  'allows',
   'time',
 ]
 

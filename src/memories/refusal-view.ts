@@ -3,6 +3,7 @@ import { explain } from '../calls/reason.ts'
 import { reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import type { RefusalCount } from './read-counts.ts'
+import { type WantedKey, wantedKey } from './wanted-key.ts'
 
 /** A kind of refusals: how often it happened, the last call of it, and what to change. */
 export interface RefusalView {
@@ -13,12 +14,15 @@ export interface RefusalView {
   readonly reason: string
   readonly says: string
   readonly remedy: string
+  /** The key that would allow the call, if one would. */
+  readonly wants?: WantedKey
   /** Milliseconds since 1970. */
   readonly time: number
 }
 
 export function refusalView({ count, record, args, texts }: RefusalCount): RefusalView {
   const { says, remedy } = explain(reasonOf(record))
+  const wants = wantedKey(reasonOf(record))
   const call = spell(record.arch, record.nr, { args, texts })
   const errno = record.errno === 0 ? {} : { errno: errnoName(record.errno) }
   return {
@@ -29,6 +33,7 @@ export function refusalView({ count, record, args, texts }: RefusalCount): Refus
     reason: record.reason,
     says,
     remedy,
+    ...(wants ? { wants } : {}),
     time: record.time,
   }
 }

@@ -45,8 +45,8 @@ exec env -i container=other "PATH=$PATH" /lib/systemd/systemd --system --unit=ho
 /** What boots: nothing but our units. */
 const TARGET = `[Unit]
 DefaultDependencies=no
-Requires=intercede.socket intercede-lxc.socket intercede-feed.socket
-After=intercede.socket intercede-lxc.socket intercede-feed.socket
+Requires=intercede.socket intercede-lxc.socket intercede-feed.socket intercede-control.socket
+After=intercede.socket intercede-lxc.socket intercede-feed.socket intercede-control.socket
 AllowIsolate=yes
 `
 /** A unit of a system without a basic.target. */
@@ -68,7 +68,13 @@ export class ServiceHost {
     const units = join(this.directory, 'units')
     cpSync(SHIPPED, units, { recursive: true })
     writeFileSync(join(units, 'host.target'), TARGET)
-    for (const unit of ['intercede.socket', 'intercede-lxc.socket', 'intercede-feed.socket', 'intercede.service'])
+    for (const unit of [
+      'intercede.socket',
+      'intercede-lxc.socket',
+      'intercede-feed.socket',
+      'intercede-control.socket',
+      'intercede.service',
+    ])
       this.#drop(unit, ALONE)
     this.configure('')
     const serve = `${process.execPath} ${CLI} serve --config ${this.#configFile}`

@@ -1,6 +1,7 @@
 /** asm-generic/signal.h and linux/wait.h: the same on x86 and ARM. */
 export const SIGHUP = 1
 export const SIGKILL = 9
+export const SIGTERM = 15
 export const SIGCONT = 18
 export const SIGURG = 23
 

@@ -10,12 +10,14 @@ import { command as reload } from './reload.ts'
 import { command as run } from './run.ts'
 import { command as serve } from './serve.ts'
 import { command as set } from './set.ts'
+import { command as status } from './status.ts'
+import { command as stop } from './stop.ts'
 import { command as top } from './top.ts'
 
 /** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
 export const commands: readonly Command[] = [
   ...[run, serve, profile, flags, doctor, ps, inspect, events, top, explain],
-  ...[set, reload],
+  ...[set, reload, status, stop],
 ]
 
 /** What the exit status of any of them means, for the help and the manual. */

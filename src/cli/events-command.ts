@@ -1,4 +1,5 @@
 import { escaped } from '../calls/escape.ts'
+import { containersOf } from '../reader/container-view.ts'
 import { EventStream, parseCursor } from '../reader/event-stream.ts'
 import type { EventView } from '../reader/event-view.ts'
 import { parseFilters } from './event-filter.ts'
@@ -89,5 +90,5 @@ function checkCursor(after: string): void {
 
 function idOf(word: string, path: string | undefined): string {
   using feed = openFeed(path)
-  return requireContainer(feed, word).id
+  return requireContainer(containersOf(feed, true), word).id
 }

@@ -1,7 +1,7 @@
 import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
-import { type ContainerView, containersOf } from '../reader/container-view.ts'
-import { openFeed, requireContainer, shortId } from './open-feed.ts'
+import type { ContainerView } from '../reader/container-view.ts'
+import { openFeeds, requireContainer, shortId } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
@@ -48,8 +48,8 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
     explainCode(code)
     return
   }
-  using feed = openFeed(path)
-  const views = word === undefined ? containersOf(feed) : [requireContainer(feed, word)]
+  using feeds = openFeeds(path)
+  const views = word === undefined ? feeds.containers() : [requireContainer(feeds.containers(true), word)]
   const rows = views.flatMap(rowsOf).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
   else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, row)}\n`)

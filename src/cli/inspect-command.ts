@@ -1,5 +1,5 @@
 import type { ContainerView } from '../reader/container-view.ts'
-import { openFeed, requireContainer } from './open-feed.ts'
+import { openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago, duration, table } from './table.ts'
@@ -49,12 +49,14 @@ function from(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[
 
 const orNone = (value: string | undefined): string => (value === '' ? '-' : (value ?? ''))
 
-function keyTable(keys: Readonly<Record<string, KeyEntry>>, set: readonly SetEntry[]): string {
-  const entries = Object.entries(keys)
+function keyTable({ about, runtime }: ContainerView): string {
+  const entries = Object.entries((about.keys ?? {}) as Readonly<Record<string, KeyEntry>>)
+  const set = (about.set ?? []) as readonly SetEntry[]
+  const changed = (entry: KeyEntry): string => (runtime === RUN ? 'the command line of run' : changedBy(entry))
   const bounded = entries.some(([, { ceiling }]) => ceiling !== undefined)
   const rows = entries.map(([name, entry]) => [
     ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(shownValue),
-    ...[from(name, entry, set), changedBy(entry)].map(shownValue),
+    ...[from(name, entry, set), changed(entry)].map(shownValue),
   ])
   const titles = ['KEY', 'VALUE', ...(bounded ? ['CEILING'] : []), 'FROM', 'CHANGED BY']
   return table(
@@ -101,8 +103,8 @@ function print1(view: ContainerView): void {
   const all = lines(view)
   const width = Math.max(...all.map(([name]) => name.length))
   print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
-  const { keys, warnings, set = [] } = view.about
-  if (keys) print(`\n${keyTable(keys as Readonly<Record<string, KeyEntry>>, set as readonly SetEntry[])}`)
+  const { keys, warnings } = view.about
+  if (keys) print(`\n${keyTable(view)}`)
   for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${shownValue(warning)}\n`)
   for (const { count, call, reason, says, remedy } of view.refusals)
     print(shownRefusal(count, call, `${reason}: ${says}`, remedy))
@@ -113,8 +115,9 @@ const shownRefusal = (count: number, call: string, why: string, remedy: string):
 
 export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
   const format = parseFormat(given, ['table', 'json'], INSPECT_FIELDS)
-  using feed = openFeed(path)
-  const views = words.map((word) => requireContainer(feed, word))
+  using feeds = openFeeds(path)
+  const all = feeds.containers(true)
+  const views = words.map((word) => requireContainer(all, word))
   if (format.kind === 'table') for (const view of views) print1(view)
   else if (format.kind === 'template')
     for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)

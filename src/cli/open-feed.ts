@@ -4,6 +4,7 @@ import { escaped } from '../calls/escape.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 import { type ContainerView, containersOf, findContainer } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
+import { findRuns, openRun } from '../reader/runs.ts'
 import { userSocket } from './sockets.ts'
 import { NegativeAnswer } from './usage.ts'
 
@@ -18,18 +19,59 @@ function usualSocket(): string {
 /** @throws {Error} if the daemon cannot be read */
 export const openFeed = (path: string | undefined): FeedReader => connect(path ?? usualSocket())
 
+/** What is read on this machine: a daemon, and each `intercede run`. */
+export interface Feeds extends Disposable {
+  /** Undefined where no daemon can be read, but a run. */
+  readonly daemon: FeedReader | undefined
+  /** @param all also containers of the daemon that have ended last */
+  containers(all?: boolean): readonly ContainerView[]
+}
+
+/**
+ * Opens all that may be read. A named socket is that of the only daemon that is meant.
+ *
+ * @throws {Error} if the daemon cannot be read, and nothing else is there
+ */
+export function openFeeds(path: string | undefined): Feeds {
+  const runs = path === undefined ? findRuns().flatMap((run) => openRun(run) ?? []) : []
+  const daemon = daemonOr(path, runs.length > 0)
+  return {
+    daemon,
+    containers: (all = false) => [
+      ...(daemon ? containersOf(daemon, all) : []),
+      ...runs.flatMap((feed) => containersOf(feed)).map((view) => ({ ...view, runtime: RUN })),
+    ],
+    [Symbol.dispose]() {
+      daemon?.[Symbol.dispose]()
+      for (const feed of runs) feed[Symbol.dispose]()
+    },
+  }
+}
+
+/** What stands for the runtime of a container of `intercede run`. */
+export const RUN = 'run'
+
+function daemonOr(path: string | undefined, mayLack: boolean): FeedReader | undefined {
+  try {
+    return openFeed(path)
+  } catch (error) {
+    if (mayLack) return undefined
+    throw error
+  }
+}
+
 const SHORT = 12
 /** Shows an id as engines do. */
 export const shortId = (id: string): string => escaped(/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
 
 /**
- * Finds the container that a word of the command line means, also one that has ended.
+ * Finds the container that a word of the command line means, among all, also those that have ended.
  *
  * @throws {NegativeAnswer} if there is none
  * @throws {Error} if there are several
  */
-export function requireContainer(feed: FeedReader, word: string): ContainerView {
-  const found = findContainer(containersOf(feed, true), word)
+export function requireContainer(all: readonly ContainerView[], word: string): ContainerView {
+  const found = findContainer(all, word)
   if (found.length === 0)
     throw new NegativeAnswer(
       `Cannot find container ${JSON.stringify(word)}: no container has that id or name; "intercede ps --all" lists them`,

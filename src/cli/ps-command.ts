@@ -1,5 +1,5 @@
-import { type ContainerView, containersOf } from '../reader/container-view.ts'
-import { openFeed, shortId, terminalWidth } from './open-feed.ts'
+import type { ContainerView } from '../reader/container-view.ts'
+import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago, duration, table } from './table.ts'
@@ -47,11 +47,10 @@ function cells(view: ContainerView): readonly string[] {
 
 export function psCommand({ all = false, format: given, feed: path }: PsOptions): void {
   const format = parseFormat(given, ['table', 'json'], PS_FIELDS)
-  using feed = openFeed(path)
-  const views = containersOf(feed, all)
-  const refused: readonly Row[] = all
-    ? feed.directory.ring('refused').map((entry) => ({ state: 'refused', ...entry }))
-    : []
+  using feeds = openFeeds(path)
+  const views = feeds.containers(all)
+  const entries = (all && feeds.daemon?.directory.ring('refused')) || []
+  const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
   if (format.kind === 'table') {
     print(table(COLUMNS, views.map(cells), terminalWidth()))
     if (refused.length > 0) print(`\n${refusedTable(refused)}`)

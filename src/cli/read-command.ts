@@ -1,8 +1,10 @@
-/** What the commands do that read what a daemon shows, and that give it orders: one bundle, for they have the same library in common. */
+/** What the commands do that read what a daemon shows, or give it orders: one bundle, for they share a library. */
 export { eventsCommand } from './events-command.ts'
 export { explainCommand } from './explain-command.ts'
 export { inspectCommand } from './inspect-command.ts'
 export { psCommand } from './ps-command.ts'
 export { reloadCommand } from './reload-command.ts'
 export { setCommand } from './set-command.ts'
+export { statusCommand } from './status-command.ts'
+export { stopCommand } from './stop-command.ts'
 export { topCommand } from './top-command.ts'

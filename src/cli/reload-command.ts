@@ -23,7 +23,7 @@ export function reloadCommand({ dryRun, format, control }: ReloadOptions): void 
     shortId(container),
     ...changeLines(keys).map((line) => `  ${line}`),
   ])
-  const would = dry ? 'would change' : 'has changed'
-  lines.push(`${counted(said.containers, 'container')}, of which ${said.changed.length} ${would}`)
+  const would = dry ? 'would change' : 'changed'
+  lines.push(`${said.changed.length} of ${counted(said.containers, 'container')} ${would}`)
   print(`${lines.join('\n')}\n`)
 }

@@ -5,11 +5,10 @@ import { compileOci } from '../filter/compile.ts'
 import { machines, type Target } from '../filter/target.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { Keeper } from '../keeper/keeper.ts'
-import type { KeeperEvent, KeeperOptions } from '../keeper/process/events.ts'
+import type { KeeperEvent, KeeperOptions, PolicyDetails } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { counted } from '../policy/counted.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
-import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
 import { requireKernel } from '../processes/requirements.ts'
 import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
@@ -36,7 +35,7 @@ export interface Audience {
 
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
 export function interception(config: readonly string[], { record, say }: Audience): Interception {
-  const settings = asUsage(() => settle(config.map((text) => parseAssignment(text))))
+  const settings = asUsage(() => settle(config.map((text) => [...parseAssignment(text), 'command line'] as const)))
   const policy = asUsage(() => toPolicy(settings, deviceNames))
   const rules = rulesFor(policy)
   for (const text of ineffectiveHere(settings)) say(text)
@@ -52,7 +51,8 @@ export function interception(config: readonly string[], { record, say }: Audienc
     ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
     policyDevices: policy.mknod?.devices,
     seccomp: (target) => filter(rules, target),
-    startAgent: (socketPath, runtime) => startKeeper({ socketPath, runtime }, policy, { record: heard, say }),
+    startAgent: (socketPath, runtime) =>
+      startKeeper({ socketPath, runtime }, { policy, settings, details: {} }, { record: heard, say }),
     hints: () => hint.lines(),
   }
 }
@@ -66,14 +66,14 @@ function filter(rules: readonly Rule[], { flags }: Target): object {
 /** Starts a keeper for one container, which gets our policy whatever its id is. */
 async function startKeeper(
   where: Pick<KeeperOptions, 'socketPath' | 'runtime'>,
-  policy: Policy,
+  resolved: PolicyDetails,
   { record, say }: Audience,
 ): Promise<Agent> {
   const open = new OpenContainers()
   const keeper = await Keeper.start({
     ...where,
     threads: THREADS,
-    resolve: () => ({ policy, details: {} }),
+    resolve: () => resolved,
     onRecord: record,
     onEvent(event) {
       open.note(event)

@@ -13,6 +13,7 @@ import { print, say } from './print.ts'
 import { sentence } from './sentence.ts'
 import { SOCKET, userSocket } from './sockets.ts'
 import { asAnswer, mustBe, statusFor } from './usage.ts'
+import { version } from './version.ts'
 
 interface ServeOptions {
   readonly config?: string
@@ -52,7 +53,7 @@ export async function serveCommand({
   }
   requireUserNamespace(user)
   requireKernel()
-  const paths = { ...socketsOf(sockets, user), forUser: user }
+  const paths = { ...socketsOf(sockets, user), forUser: user, version: version() }
   await serve(paths, config, () => readNow(fileNow())).catch(endWith)
 }
 

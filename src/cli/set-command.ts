@@ -3,6 +3,7 @@ import { fullName } from '../policy/key.ts'
 import { toKeyName } from '../policy/key-names.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { settle } from '../policy/settings.ts'
+import { containersOf } from '../reader/container-view.ts'
 import { askDaemon, controlSocket } from './ask-daemon.ts'
 import { openFeed, requireContainer } from './open-feed.ts'
 import { asJson, shownValue } from './output-format.ts'
@@ -42,7 +43,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   const both = unset.find((name) => set[name] !== undefined)
   mustBe(both === undefined, `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`)
   using feed = openFeed(path)
-  const { id, serial, state } = requireContainer(feed, word)
+  const { id, serial, state } = requireContainer(containersOf(feed, true), word)
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${JSON.stringify(word)}: it has ended; start it anew`)
   const request = { type: 'set', container: id, serial, set, unset } as const

@@ -37,6 +37,12 @@ export const EXPLAIN_FIELDS = [
   'time',
 ]
 
+/** The fields of a template of `status`. */
+export const STATUS_FIELDS = [
+  ...['pid', 'version', 'since', 'reloaded', 'engine', 'engineSince', 'engines'],
+  ...['served', 'left', 'listeners'],
+]
+
 /** The fields of a template of `top`. */
 export const TOP_FIELDS = ['container', 'syscall', 'rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight']
 /** What `top` can sort by. */

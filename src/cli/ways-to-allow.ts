@@ -3,7 +3,7 @@ import { fullName } from '../policy/key.ts'
 import { callOf } from '../policy/key-names.ts'
 import { type CallName, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView } from '../reader/container-view.ts'
-import { shortId } from './open-feed.ts'
+import { RUN, shortId } from './open-feed.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
@@ -48,7 +48,7 @@ function lineFor(origin: string, assignment: string, key: KeyName): string {
 }
 
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
-export function waysToAllow({ id, about }: ContainerView, { wants }: RefusalView): WaysToAllow | undefined {
+export function waysToAllow({ id, runtime, about }: ContainerView, { wants }: RefusalView): WaysToAllow | undefined {
   if (!wants) return undefined
   const { key, value } = wants
   const {
@@ -63,11 +63,13 @@ export function waysToAllow({ id, about }: ContainerView, { wants }: RefusalView
   const more = key === call ? LISTS[key as CallName] : undefined
   const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, keys[key].canonical(whole))
   const words = [assignment, ...(more === undefined ? [] : [more])].join(' ')
+  const forGood = runtime === RUN ? `intercede run -c ${words.replaceAll(' ', ' -c ')}` : undefined
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${shortId(id)} ${words}`
+  const orNothing = forGood === undefined ? set : 'nothing: the policy of a run is that of its command line'
   return {
-    set: isAllowed ? 'nothing: it is allowed by now' : set,
-    forGood: lineFor(origin, assignment, key),
+    set: isAllowed ? 'nothing: it is allowed by now' : orNothing,
+    forGood: forGood ?? lineFor(origin, assignment, key),
     allows: `${keys[key].help}; docs/security.md#${SAFETY[call]} says why that is safe`,
   }
 }

@@ -31,8 +31,8 @@ export const ineffectiveUnless = (settings: Settings): readonly string[] => [
 ]
 
 /**
- * Lists the values of a configuration with all of its profiles that mean nothing on this machine now, or are above their
- * ceiling, each once.
+ * Lists the values of a configuration with all of its profiles that mean nothing on this machine now, or are above
+ * their ceiling, each once.
  */
 export function ineffectiveIn(config: Config): readonly string[] {
   const metadata = ['', ...[...config.profiles.keys()].map((name) => `profile=${name}`)]

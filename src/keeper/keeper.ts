@@ -351,6 +351,7 @@ export class Keeper {
 
   #ready(): void {
     if (!this.#starting) this.#options.onEvent({ type: 'engineStarted', pid: this.enginePid })
+    this.#readers.feed.serves(this.enginePid, this.#options.version)
     this.#control.serves()
     this.#starting?.ready()
     this.#starting = undefined

@@ -9,7 +9,7 @@ export interface Section {
   readonly used: number
 }
 
-export const DIRECTORY_LAYOUT = 1
+export const DIRECTORY_LAYOUT = 2
 const HEADER = 4096
 export const [DIRECTORY_WORD] = struct({
   ...{ layout: 1, size: 1, keeper: 1, engine: 1 },
@@ -17,7 +17,7 @@ export const [DIRECTORY_WORD] = struct({
   beat: 1,
   /** 1 once the daemon has ended for good. */
   ended: 1,
-  ...{ usedContainers: 1, usedEnded: 1, usedRefused: 1, usedEvents: 1 },
+  ...{ usedContainers: 1, usedEnded: 1, usedRefused: 1, usedEvents: 1, usedDaemon: 1 },
 })
 
 const KIB = 1024
@@ -26,10 +26,16 @@ const endOf = ({ at, places, size }: Omit<Section, 'used'>): number => at + plac
 const ended = { at: endOf(containers), places: 256, size: 16 * KIB, used: DIRECTORY_WORD.usedEnded }
 const refused = { at: endOf(ended), places: 64, size: 2 * KIB, used: DIRECTORY_WORD.usedRefused }
 const events = { at: endOf(refused), places: 256, size: 2 * KIB, used: DIRECTORY_WORD.usedEvents }
+const daemon = { at: endOf(events), places: 1, size: 2 * KIB, used: DIRECTORY_WORD.usedDaemon }
 
-/** Containers lie by number; the other sections are rings of those that ended, were refused, or happened last. */
-export const sections = { containers, ended, refused, events } as const satisfies Readonly<Record<string, Section>>
-export const DIRECTORY_SIZE = endOf(events)
+/**
+ * Containers lie by number, and the daemon alone; the other sections are rings of those that ended, were refused, or
+ * happened last.
+ */
+export const sections = { containers, ended, refused, events, daemon } as const satisfies Readonly<
+  Record<string, Section>
+>
+export const DIRECTORY_SIZE = endOf(daemon)
 /** A place begins with its version, odd while it is written, and the length of its text in bytes. */
 export const PLACE_HEAD = 8
 
@@ -39,8 +45,9 @@ export function formatDirectory(memory: ArrayBuffer): void {
   words[DIRECTORY_WORD.size] = DIRECTORY_SIZE
 }
 
-export function isDirectory(memory: ArrayBuffer): boolean {
-  if (memory.byteLength !== DIRECTORY_SIZE) return false
-  const words = new Int32Array(memory, 0, HEADER / 4)
-  return words[DIRECTORY_WORD.layout] === DIRECTORY_LAYOUT && words[DIRECTORY_WORD.size] === DIRECTORY_SIZE
-}
+export const isDirectory = (memory: ArrayBuffer): boolean =>
+  memory.byteLength === DIRECTORY_SIZE && isDirectoryHead(new Int32Array(memory, 0, HEADER / 4))
+
+/** @param words the first words of a memory */
+export const isDirectoryHead = (words: Int32Array): boolean =>
+  words[DIRECTORY_WORD.layout] === DIRECTORY_LAYOUT && words[DIRECTORY_WORD.size] === DIRECTORY_SIZE

@@ -25,6 +25,12 @@ export class DirectoryWriter {
     this.#write(sections.containers, index, about)
   }
 
+  /** Says what is known of the daemon itself. */
+  daemon(about: object): void {
+    this.#words[sections.daemon.used] = 1
+    this.#write(sections.daemon, 0, about)
+  }
+
   /** Says nothing of a container any more. */
   clear(index: number): void {
     const { at, size, used } = sections.containers

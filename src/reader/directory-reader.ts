@@ -39,6 +39,11 @@ export class DirectoryReader {
     return wanted.sort((one, other) => Number(one.number) - Number(other.number))
   }
 
+  /** What the daemon says of itself; undefined while its first engine starts. */
+  get daemon(): Entry | undefined {
+    return this.#all('daemon', this.#word(sections.daemon.used))[0]
+  }
+
   /** The number of the next event. */
   get nextEvent(): number {
     return this.#word(DIRECTORY_WORD.usedEvents)

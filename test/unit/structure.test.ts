@@ -30,7 +30,7 @@ const folders = [
 
 /** Rooms of the large folders, '' for the files at their top: imports point downwards here too. */
 const rooms: Readonly<Record<string, readonly string[]>> = {
-  keeper: ['', 'feed', 'sockets', 'log', 'containers', 'persist', 'engines', 'process'],
+  keeper: ['', 'control', 'feed', 'sockets', 'log', 'containers', 'persist', 'engines', 'process'],
   engine: [
     ...['', 'pool', 'thread', 'serve', 'replay', 'lxc', 'leader', 'kept', 'journal', 'facts', 'execs'],
     ...['protocol', 'helpers', 'tables'],

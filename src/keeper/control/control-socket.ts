@@ -11,7 +11,7 @@ import {
   ANSWER,
   CONTROL_VERSION,
   type ControlAnswer,
-  REQUEST_LIMIT,
+  ORDER_LIMIT,
   type ReloadAnswer,
   type Said,
   type SetAnswer,
@@ -67,7 +67,7 @@ export class ControlSocket {
   readonly #reactor: Reactor
   readonly #does: Does
   readonly #listening: Listening
-  readonly #bytes = Buffer.alloc(REQUEST_LIMIT + 1)
+  readonly #bytes = Buffer.alloc(ORDER_LIMIT + 1)
   /** Silent connections, oldest first, each with what ends its watch. */
   readonly #silent = new Map<Fd, () => void>()
   readonly #busy = new Set<Fd>()
@@ -116,7 +116,7 @@ export class ControlSocket {
     this.#silent.get(connection)?.()
     this.#silent.delete(connection)
     if (message === 'over') connection[Symbol.dispose]()
-    else if (message.length > REQUEST_LIMIT) this.#refuse(connection, `it has more than ${REQUEST_LIMIT} bytes`)
+    else if (message.length > ORDER_LIMIT) this.#refuse(connection, `it has more than ${ORDER_LIMIT} bytes`)
     else if (this.#busy.size >= BUSY) this.#refuse(connection, `${BUSY} others are being done; try again`)
     else void this.#do(connection, this.#bytes.toString('utf8', 0, message.length), by)
     return true

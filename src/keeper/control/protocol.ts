@@ -3,7 +3,7 @@ export const CONTROL_SOCKET = '/run/intercede/control.sock'
 /** Raised when a request or an answer changes its meaning. */
 export const CONTROL_VERSION = 1
 /** In bytes. */
-export const REQUEST_LIMIT = 64 * 1024
+export const ORDER_LIMIT = 64 * 1024
 
 /** Changes the policy of a container until the container ends. */
 export interface SetRequest {

@@ -6,6 +6,7 @@ import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import type { KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
+import { aboutDaemon } from './about-daemon.ts'
 
 /** The most kinds of calls that are kept of a container that has ended. */
 const KINDS_OF_ENDED = 32
@@ -22,6 +23,8 @@ export class Feed {
   readonly #about = new Map<number, Record<string, unknown>>()
   /** The registration that was told last, of the container that gets its place next. */
   #registered: Extract<KeeperEvent, { type: 'registered' }> | undefined
+  /** How many engines have served since this program began. */
+  #engines = 0
   readonly #resumed = new Map<string, Extract<KeeperEvent, { type: 'resumed' }>>()
 
   constructor(directory: DirectoryWriter, counts: CountPlaces) {
@@ -99,6 +102,12 @@ export class Feed {
     })
     this.#directory.container(index, undefined)
     this.#counts.leave(index)
+  }
+
+  /** Says of the daemon that an engine serves. @param version of the program; empty where nobody asks for it */
+  serves(engine: number | undefined, version = ''): void {
+    this.#engines++
+    this.#directory.daemon({ ...aboutDaemon(), version, engine, engineSince: Date.now(), engines: this.#engines })
   }
 
   /** To be called once a second. */

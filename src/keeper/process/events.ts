@@ -75,7 +75,7 @@ export type KeeperEvent =
 export interface Successor {
   /** Replaces this program, if its files have changed. @returns undefined if not; else why it could not be replaced */
   follow(): Promise<string> | undefined
-  /** Replaces this program on request. @returns why it could not be replaced; else the promise ends with this program */
+  /** Replaces this program on request. @returns why it could not be replaced; else this program ends first */
   ask(): Promise<string>
   /** Does the same while no engine has to be started, at a lower rate. To be called once a second. */
   look(): void
@@ -88,6 +88,8 @@ export interface KeeperOptions {
   readonly lxcSocketPath?: string
   /** Path of the socket on which readers connect; without it, nobody does. */
   readonly feedSocketPath?: string
+  /** The version of the program, for readers. */
+  readonly version?: string
   /** True if a user runs intercede in a user namespace: only calls that take no capability on the host are served. */
   readonly forUser?: boolean
   /** The runtime of all containers; without it, the program that connects. */

@@ -70,7 +70,7 @@ describe.sequential('set', () => {
     await until('another engine serves', () => daemon.logged('the engine serves') > 0, START_S)
     expect(await maker.make()).toBe('ok')
     const { pid } = daemon
-    expect(await reload()).toEqual({ status: 0, stderr: '', stdout: '1 container, of which 0 has changed\n' })
+    expect(await reload()).toEqual({ status: 0, stderr: '', stdout: '0 of 1 container changed\n' })
     expect(daemon.pid).toBe(pid)
     expect(await maker.make()).toBe('ok')
     expect(await keyOf('mknod')).toEqual({ value: 'true', origin: 'set' })

@@ -1,0 +1,10 @@
+import { uptime } from 'node:os'
+import { ticksPerSecond } from '../../kernel/clock.ts'
+import { startTime } from '../../kernel/process.ts'
+
+/** Returns what a daemon says of its process; a reload goes on in the same process, as another program. */
+export function aboutDaemon(): { readonly pid: number; readonly since: number; readonly reloaded: number } {
+  const now = Date.now()
+  const age = uptime() - (startTime('self') ?? 0) / ticksPerSecond()
+  return { pid: process.pid, since: Math.round(now - 1000 * age), reloaded: Math.round(now - 1000 * process.uptime()) }
+}

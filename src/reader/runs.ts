@@ -1,0 +1,77 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
+import { type Fd, guarded } from '../kernel/fd.ts'
+import { openat } from '../kernel/files.ts'
+import { cstring } from '../kernel/libc.ts'
+import { startTime } from '../kernel/process.ts'
+import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
+import { isDirectoryHead } from '../memories/directory-layout.ts'
+import { FAMILY } from '../runtimes/launch/hierarchies.ts'
+import { FeedReader } from './feed.ts'
+import { MemoryFile } from './memory-file.ts'
+
+/** An `intercede run` that is there. Its container has the same id. */
+export interface Run {
+  readonly id: string
+  readonly pid: number
+  /** When the process was started, in ticks since boot. */
+  readonly started: number
+}
+
+/** The memories, in the order in which readers get them. */
+const MEMORIES = ['intercede-records', 'intercede-counts', 'intercede-directory']
+
+/** Lists what is in a directory; nothing where it cannot be read. */
+function namesIn(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
+}
+
+function runOf(id: string): readonly Run[] {
+  const [pid, started] = (/^(\d+)-(\d+)$/.exec(id) ?? []).slice(1).map(Number)
+  return pid !== undefined && startTime(pid) === started ? [{ id, pid, started: started! }] : []
+}
+
+/** Finds the runs of this machine by their control groups, whose names are those of the processes. */
+export function findRuns(): readonly Run[] {
+  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')).filter(({ type }) => type === 'cgroup2')
+  return [...new Set(mounts.flatMap(({ point }) => namesIn(`${point}/${FAMILY}`)))].flatMap(runOf)
+}
+
+function memoryOf(pid: number, descriptors: readonly string[], name: string): Fd | undefined {
+  const found = descriptors.find((each) => readlink(`/proc/${pid}/fd/${each}`).startsWith(`/memfd:${name} `))
+  return found === undefined ? undefined : openat(AT_FDCWD, cstring(`/proc/${pid}/fd/${found}`), O_RDONLY)
+}
+
+function readlink(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return ''
+  }
+}
+
+/**
+ * Opens the memories of a run, which has no socket for readers: only root may.
+ *
+ * @returns undefined if it has none, because it intercepts nothing, or is of another version
+ */
+export function openRun({ pid, started }: Run): FeedReader | undefined {
+  const files: MemoryFile[] = []
+  try {
+    const descriptors = namesIn(`/proc/${pid}/fd`)
+    for (const name of MEMORIES) {
+      const fd = memoryOf(pid, descriptors, name)
+      if (fd) files.push(guarded(fd, () => new MemoryFile(fd)))
+    }
+    const isOurs = files.length === MEMORIES.length && isDirectoryHead(files[2]!.words(0, 2))
+    if (isOurs && startTime(pid) === started) return new FeedReader(files.splice(0))
+  } catch {
+    // It has ended meanwhile, or is another user's.
+  }
+  for (const file of files) file[Symbol.dispose]()
+  return undefined
+}

@@ -1,0 +1,70 @@
+import type { ChildProcess } from 'node:child_process'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Done, execute } from '../../support/host.ts'
+import { cgroupOf, ended, INTERCEDE, sh, start, unable } from '../../support/run-machine.ts'
+import { withReason } from '../../support/skipped.ts'
+
+const intercede = (...args: readonly string[]): Promise<Done> => execute(process.execPath, [INTERCEDE, ...args])
+/** Rows about the container of a run; others may run on this machine. */
+const rowsOf = async (child: ChildProcess, command: string, key: string): Promise<Record<string, unknown>[]> => {
+  const { stdout } = await intercede(command, '--format', 'json')
+  const rows = JSON.parse(stdout || '[]') as Record<string, unknown>[]
+  return rows.filter((row) => String(row[key]).startsWith(`${child.pid}-`))
+}
+
+const SCRIPT =
+  'cd /tmp; mknod null c 1 3; mknod tun c 10 200 2>/dev/null; trap "exit 7" TERM; echo up; sleep 600 & wait'
+const cannot = unable()
+describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () => {
+  let child: ChildProcess
+  beforeAll(async () => {
+    child = await start(['-c', 'mknod', ...sh(SCRIPT)])
+  })
+  afterAll(() => {
+    child.kill('SIGKILL')
+  })
+
+  test('are listed by ps, without a daemon', async () => {
+    const rows = await rowsOf(child, 'ps', 'id')
+    expect(rows).toMatchObject([{ id: cgroupOf(child.pid)[0], runtime: 'run', keys: ['mknod'], calls: 2, done: 1 }])
+  })
+
+  test('are shown by inspect and explained', async () => {
+    const id = cgroupOf(child.pid)[0]!
+    const [about] = JSON.parse((await intercede('inspect', id, '--format', 'json')).stdout)
+    expect(about.keys.mknod).toEqual({ value: 'true', origin: 'command line' })
+    expect((await intercede('inspect', id)).stdout).toMatch(/^mknod +true +command line +the command line of run$/m)
+    expect(await rowsOf(child, 'explain', 'container')).toMatchObject([
+      {
+        reason: 'deviceNotAllowed',
+        set: 'nothing: the policy of a run is that of its command line',
+        forGood: 'intercede run -c mknod.devices=c:10:200',
+      },
+    ])
+  })
+
+  test('are ended by stop, as by their terminal', async () => {
+    const id = cgroupOf(child.pid)[0]!
+    const status = ended(child)
+    expect(await intercede('stop', id)).toEqual({ status: 0, stdout: `${id}\n`, stderr: '' })
+    expect(await status).toBe(7)
+    expect(cgroupOf(child.pid)).toEqual([])
+    expect(await rowsOf(child, 'ps', 'id')).toEqual([])
+  })
+
+  test('are ended at once by stop --kill', async () => {
+    const deaf = await start(['-c', 'mknod', ...sh('trap "" TERM; echo up; sleep 600 & wait; wait')])
+    const status = ended(deaf)
+    expect((await intercede('stop', '--kill', `${deaf.pid}`)).status).toBe(0)
+    await status
+    expect(await rowsOf(deaf, 'ps', 'id')).toEqual([])
+  })
+
+  test.each([
+    [['nobody'], 1, 'no container of "intercede run" has that id; "intercede ps" lists them'],
+    [[''], 2, 'that is no id'],
+  ])('stop %j ends with %i', async (words, status, says) => {
+    const done = await intercede('stop', ...words)
+    expect(done).toMatchObject({ status, stdout: '', stderr: expect.stringContaining(says) })
+  })
+})

@@ -22,7 +22,7 @@ export const commands: readonly Command[] = [
 
 /** What the exit status of any of them means, for the help and the manual. */
 export const EXIT_STATUS = `  0    it is done
-  1    the answer is no: of doctor, of profile --check and of serve --check-config; there is no such container
+  1    the answer is no: of doctor, of profile --check and of serve --check-config; there is no such container, or no engine
   2    the command line means nothing
   125  the command line was understood, and what it asks for failed
        run ends with 126 and 127 as podman does, and else with the status of its command`

@@ -39,6 +39,10 @@ export async function serveCommand({
     useless === undefined,
     `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out`,
   )
+  mustBe(
+    !user || sockets.controlSocket === undefined,
+    "Cannot use --control-socket with --user: root of that user's containers could connect; send SIGHUP to reload",
+  )
   const fileNow = (): string | undefined => named ?? configFileIfThere(user)
   const file = fileNow()
   const readNow = (path: string | undefined): Config =>
@@ -64,10 +68,6 @@ function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof s
   // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.
   const lxc = given.lxcSocket ?? (user ? undefined : beside('lxc.sock'))
   const feedSocketPath = given.feedSocket ?? beside('feed.sock')
-  mustBe(
-    !user || given.controlSocket === undefined,
-    "Cannot use --control-socket with --user: root of that user's containers could connect; send SIGHUP to reload",
-  )
   const control = given.controlSocket ?? (user ? undefined : beside('control.sock'))
   const at = (path: string, others: readonly unknown[], why: string): void =>
     mustBe(!others.includes(path), `Cannot serve on "${path}" twice: ${why} a path of its own`)

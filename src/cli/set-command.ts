@@ -1,4 +1,5 @@
 import type { KeyChanges, SetAnswer } from '../keeper/control/protocol.ts'
+import { inWords } from '../keeper/log/effective-keys.ts'
 import { fullName } from '../policy/key.ts'
 import { toKeyName } from '../policy/key-names.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
@@ -33,7 +34,7 @@ function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
 
 /** Lists changes, a line each. */
 export const changeLines = (changes: KeyChanges): readonly string[] =>
-  Object.entries(changes).map(([key, { was, is }]) => shownValue(`${key}: ${is}, instead of ${was}`))
+  Object.entries(changes).map(([key, change]) => shownValue(inWords(key, change)))
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
   const { unset: given = [], format, control, feed: path } = options

@@ -21,7 +21,7 @@ function lines({ pid, version, since: began, reloaded, engine, engineSince, engi
     `daemon      pid ${pid}, since ${since(began)}`,
     `program     ${shownValue(version)}, since ${since(reloaded)}`,
     `engine      ${engine ? `pid ${engine}, since ${since(engineSince)}${more}` : 'none now'}`,
-    `containers  ${row.served} served, ${row.left} left to the kernel, ${row.listeners} listeners`,
+    `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }
 

@@ -112,16 +112,18 @@ export class Maker {
   readonly #directory: string
   #count = 0
 
-  /** @param options of the fixture `filtered` */
+  /** @param options of the fixture `filtered` @param within words before it, such as an nsenter(1) */
   constructor(
     { socket, directory }: { readonly socket: string; readonly directory: string },
     options: readonly string[] = [],
+    within: readonly string[] = [],
   ) {
     const metadata = 'security.syscalls.intercept.mknod=true'
     const container = ['--userns', USERNS, '--pidns', '--await-agent', '--metadata', metadata, ...options]
     const loop = 'while read name; do mknod "$name" c 1 3 2>&1 && echo ok; done'
     this.#directory = directory
-    this.#child = spawn(fixture('filtered'), [socket, ...container, '--', 'sh', '-c', loop], {
+    const [program = '', ...words] = [...within, fixture('filtered'), socket, ...container, '--', 'sh', '-c', loop]
+    this.#child = spawn(program, words, {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
     this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]()

@@ -4,6 +4,7 @@ import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
+import { inWords } from '../log/effective-keys.ts'
 import type { KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
@@ -135,7 +136,7 @@ const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>
 
 /** Says in one line what an administrator has changed. */
 function whatWasSet({ by, changed }: Extract<KeeperEvent, { type: 'set' }>): string {
-  const keys = Object.entries(changed).map(([key, { was, is }]) => `${key}: ${is}, instead of ${was}`)
+  const keys = Object.entries(changed).map(([key, change]) => inWords(key, change))
   return `${by} has set ${keys.join('; ') || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
 }
 

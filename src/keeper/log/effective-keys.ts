@@ -10,6 +10,12 @@ import type { Traps } from '../process/events.ts'
 export const shown = ({ text, origin, asked, ceiling }: Setting): string =>
   `${text} (${origin}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})`
 
+/** Says in one clause what a key is now and was before. @param is and `was`, in the words of `shown` */
+export const inWords = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
+  const [now, before] = [is, was].map((text) => text.replace(/^ \(/, 'nothing ('))
+  return `${key}: ${now}, instead of ${before}`
+}
+
 /** Tells whether a setting holds for all containers, whatever filter they have, unless something stronger is said. */
 export const isOfAll = ({ origin }: Setting): boolean => origin === 'default' || origin === 'configuration'
 

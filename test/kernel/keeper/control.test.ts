@@ -6,7 +6,7 @@ import type { Fd } from '../../../src/kernel/fd.ts'
 import { textFile } from '../../../src/kernel/shared-memory.ts'
 import { accept, listenUnix, send } from '../../../src/kernel/socket.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
-import { type Done, execute, until } from '../../support/host.ts'
+import { type Done, execute, Host, until } from '../../support/host.ts'
 
 /** Others may work on the machine too. */
 const START_S = 60
@@ -129,6 +129,40 @@ describe.sequential('reload', () => {
     daemon.configure('')
     expect((await reload()).status).toBe(0)
   })
+})
+
+test('status says since when which program and engine serve', async () => {
+  const { status, stdout } = await intercede('status', '--feed', feed())
+  expect(status).toBe(0)
+  expect(stdout).toMatch(
+    new RegExp(
+      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\), since .*\nengine {6}pid ${daemon.engine}, since .*\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
+    ),
+  )
+  const [said] = await read('status')
+  expect(said).toMatchObject({ pid: daemon.pid, engine: daemon.engine, engines: 1, served: 1 })
+  // It was reloaded before.
+  expect(Number(said!.reloaded)).toBeGreaterThan(Number(said!.since) + 1000)
+})
+
+test('status ends with 1 while no engine serves', { timeout: 60_000 }, async () => {
+  const host = await Host.start(undefined, { restartPause: 30_000 })
+  host.mayLoseEngine = true
+  const status = async (): Promise<number> => (await intercede('status', '--feed', host.feedSocket)).status
+  try {
+    await until('it serves', async () => (await status()) === 0)
+    for (let count = 0; host.events.every((event) => event.type !== 'engineEnded' || event.pause === 0); ) {
+      const pid = host.maybeEnginePid
+      if (pid !== undefined && host.restarts === count) {
+        process.kill(pid, 'SIGTERM')
+        count++
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    await until('it says so', async () => (await status()) === 1)
+  } finally {
+    host.close()
+  }
 })
 
 describe('bad input is one sentence with a remedy', () => {

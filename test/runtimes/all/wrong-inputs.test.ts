@@ -236,6 +236,7 @@ const rows: readonly Row[] = [
     /twice.*give --control-socket a path of its own/,
   ],
   [['serve', '--socket', at('s'), '--feed-socket', at('f'), '--control-socket', at('f')], USAGE, /twice/],
+  ['serve --user --control-socket /tmp/x', USAGE, /--control-socket with --user: .*; send SIGHUP to reload/],
   ['serve --check-config --control-socket /tmp/x', USAGE, /--control-socket with --check-config/],
   [
     ['serve', '--check-config', '--config', file('high.yaml', 'ceiling: { mknodd: true }\n')],

@@ -1,7 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { CLI, Maker } from '../../support/daemon.ts'
 import { missing } from '../../support/fixtures.ts'
-import { execute, until } from '../../support/host.ts'
+import { BASE, execute, until } from '../../support/host.ts'
 import { Load, sleep } from '../../support/restart-world.ts'
 import { ServiceHost } from '../../support/service-host.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -121,6 +124,40 @@ test.skipIf(cannot)(
     } finally {
       await load?.kill()
       await host.close()
+    }
+  },
+)
+
+test.skipIf(cannot)(
+  withReason('what was set holds over a restart of the service, by its own control.sock', cannot),
+  { timeout: 120_000 },
+  async () => {
+    const host = await ServiceHost.start()
+    const directory = mkdtempSync(join(tmpdir(), 'intercede-set-'))
+    chownSync(directory, BASE, BASE)
+    let maker: Maker | undefined
+    try {
+      const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
+      maker = new Maker({ socket: host.socket, directory }, off, host.within)
+      expect(await maker.make()).toBe('Operation not permitted')
+      const intercede = (...words: readonly string[]) => host.run(process.execPath, CLI, ...words)
+      const id = (await intercede('ps', '--format', '{id}')).stdout.trim()
+      expect(await intercede('set', id, 'mknod')).toMatchObject({ status: 0 })
+      expect(await maker.make()).toBe('ok')
+      expect(await host.run('systemctl', 'restart', 'intercede.service')).toMatchObject({ status: 0 })
+      await until('the service runs again', () => logged(host, 'serving') === 2, 60)
+      expect(await maker.make()).toBe('ok')
+      const [about] = JSON.parse((await intercede('inspect', id, '--format', 'json')).stdout)
+      expect(about.keys.mknod).toEqual({ value: 'true', origin: 'set' })
+      expect(about.set).toMatchObject([{ key: 'mknod', value: 'true', by: 'root' }])
+      expect(await intercede('reload')).toEqual({ status: 0, stdout: '0 of 1 container changed\n', stderr: '' })
+      expect(await maker.make()).toBe('ok')
+      maker.end()
+      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === MEMORIES, 60)
+    } finally {
+      maker?.end()
+      await host.close()
+      rmSync(directory, { recursive: true, force: true })
     }
   },
 )

@@ -50,6 +50,11 @@ test('of lists both permit what is in both, and what lies below a ceiling stays'
   expect(settings.get('sysinfo')).toEqual({ text: 'true', origin: 'metadata' })
 })
 
+test('what was set holds over metadata and annotations', () => {
+  const from = { metadata: 'mknod', annotations: { [`${P}mknod`]: 'false' }, set: [['mknod', 'true', 'set']] as const }
+  expect(resolve('', from).settings.get('mknod')).toEqual({ text: 'true', origin: 'set' })
+})
+
 test('an annotation lowers what is granted, and the ceiling the rest', () => {
   const from = { metadata: 'mount.allowed=ext4,btrfs', annotations: { [`${P}mount.allowed`]: 'btrfs' } }
   expect(resolve(CEILING, from).settings.get('mount.allowed')).toMatchObject({ text: '', origin: 'annotation' })

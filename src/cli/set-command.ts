@@ -1,5 +1,6 @@
-import type { KeyChanges, SetAnswer } from '../keeper/control/protocol.ts'
+import type { SetAnswer } from '../keeper/control/protocol.ts'
 import { inWords } from '../keeper/log/effective-keys.ts'
+import type { ChangedKeys } from '../keeper/process/events.ts'
 import { fullName } from '../policy/key.ts'
 import { toKeyName } from '../policy/key-names.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
@@ -33,7 +34,7 @@ function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
 }
 
 /** Lists changes, a line each. */
-export const changeLines = (changes: KeyChanges): readonly string[] =>
+export const changeLines = (changes: ChangedKeys): readonly string[] =>
   Object.entries(changes).map(([key, change]) => shownValue(inWords(key, change)))
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {

@@ -10,9 +10,9 @@ import type { Admission } from '../containers/admission.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/registration-warnings.ts'
-import type { Traps } from '../process/events.ts'
+import type { ChangedKeys, Traps } from '../process/events.ts'
 import type { SetKey } from '../process/set-key.ts'
-import type { KeyChanges, SetRequest } from './protocol.ts'
+import type { SetRequest } from './protocol.ts'
 
 type Decision = ReturnType<Admission['say']>
 
@@ -20,7 +20,7 @@ type Decision = ReturnType<Admission['say']>
 export interface PolicyChange {
   readonly said: Decision['said']
   readonly set: readonly SetKey[]
-  readonly changed: KeyChanges
+  readonly changed: ChangedKeys
   /** All that cannot work from then on. */
   readonly warnings: readonly string[]
 }

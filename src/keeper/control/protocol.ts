@@ -1,3 +1,5 @@
+import type { ChangedKeys } from '../process/events.ts'
+
 /** Where the daemon of the host takes orders. */
 export const CONTROL_SOCKET = '/run/intercede/control.sock'
 /** Raised when a request or an answer changes its meaning. */
@@ -24,11 +26,8 @@ export interface ReloadRequest {
 
 export type ControlRequest = SetRequest | ReloadRequest
 
-/** What has changed of a container: keys in full, each with what was and what is. */
-export type KeyChanges = Readonly<Record<string, { readonly was: string; readonly is: string }>>
-
 export interface SetAnswer {
-  readonly changed: KeyChanges
+  readonly changed: ChangedKeys
   /** What cannot work since the change: a sentence with its remedy for each. */
   readonly warnings: readonly string[]
 }
@@ -36,7 +35,7 @@ export interface SetAnswer {
 export interface ReloadAnswer {
   /** How many containers are served. */
   readonly containers: number
-  readonly changed: readonly { readonly container: string; readonly keys: KeyChanges }[]
+  readonly changed: readonly { readonly container: string; readonly keys: ChangedKeys }[]
 }
 
 /** What becomes of a request. */

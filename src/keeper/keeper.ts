@@ -12,10 +12,9 @@ import { Admission, announce, requireRoom } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { restoreContainers } from './containers/restore-containers.ts'
-import { Control } from './control/control.ts'
+import { Outlets } from './control/outlets.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
-import { Readers } from './feed/readers.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { PersistedState } from './persist/persisted-state.ts'
@@ -77,8 +76,7 @@ export class Keeper {
   readonly #handover: EngineHandover
   readonly #sockets: readonly Acceptor[]
   readonly #records: Records
-  readonly #readers: Readers
-  readonly #control: Control
+  readonly #outlets: Outlets
   readonly #engine: EngineSupervisor
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
@@ -113,9 +111,8 @@ export class Keeper {
     this.#sockets = this.#openSockets()
     this.#handover = new EngineHandover(this.#state, this.#reactor, (message) => this.#fault(message))
     const { memory, before } = this.#handover
-    this.#readers = new Readers(this.#state, this.#limits.records, before)
-    const { lostRecords, ring } = this.#readers
-    this.#control = this.#openControl()
+    this.#outlets = this.#openOutlets(before)
+    const { lostRecords, ring } = this.#outlets.readers
     if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
     this.#letOthersIn()
@@ -181,8 +178,7 @@ export class Keeper {
     this.#engine.close()
     this.drain()
     for (const socket of this.#sockets) socket.close()
-    this.#control.close()
-    this.#readers.close()
+    this.#outlets.close()
     this.#earlyExecs.close()
     this.#registry.close()
     this.#handover.close()
@@ -193,7 +189,7 @@ export class Keeper {
     const { calls, callsPerContainer } = this.#limits
     return new EngineSupervisor({
       reactor: this.#reactor,
-      memories: { ...this.#handover.memories, ...this.#readers.memories },
+      memories: { ...this.#handover.memories, ...this.#outlets.readers.memories },
       beat: new Heartbeat(memory),
       engine: {
         ...{ threads: this.#options.threads ?? THREADS, calls, callsPerContainer },
@@ -215,32 +211,22 @@ export class Keeper {
     return {
       ...options,
       onEvent: (event) => {
-        this.#readers?.feed.note(event)
-        this.#control?.note(event)
+        this.#outlets?.note(event)
         onEvent(event)
       },
     }
   }
 
-  #openControl(): Control {
-    return new Control({
-      options: this.#options,
-      registry: this.#registry,
-      state: this.#state,
-      admission: this.#admission,
-      feed: this.#readers.feed,
-      tell: (message) => this.#engine.tell(message),
-    })
+  #openOutlets(journal: ArrayBuffer | undefined): Outlets {
+    const parts = { options: this.#options, registry: this.#registry, state: this.#state, admission: this.#admission }
+    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits.records, journal)
   }
 
   /** Lets readers and administrators in. @throws {Error} if the path of a socket is in use */
   #letOthersIn(): void {
-    const { feedSocketPath, controlSocketPath } = this.#options
     try {
-      this.#readers.listen(this.#reactor, feedSocketPath, this.#registry.entries)
-      this.#control.listen(this.#reactor, controlSocketPath)
+      this.#outlets.listen(this.#reactor)
     } catch (error) {
-      this.#readers.close()
       for (const socket of this.#sockets) socket.close()
       this.#reactor.close()
       throw error
@@ -250,7 +236,7 @@ export class Keeper {
   #look(): void {
     this.drain()
     this.#engine.look()
-    this.#readers.feed.beat(this.enginePid)
+    this.#outlets.readers.feed.beat(this.enginePid)
     this.#options.manager?.alive()
     this.#options.successor?.look()
   }
@@ -282,7 +268,7 @@ export class Keeper {
       const entry = this.#admission.entry(handover, runtime)
       requireRoom(entry, this.#limits.listenersPerContainer)
       listener = this.#registry.hold(entry, fd, type)
-      this.#readers.feed.admitted(entry, runtime ?? this.#options.runtime)
+      this.#outlets.readers.feed.admitted(entry, runtime ?? this.#options.runtime)
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
@@ -311,7 +297,7 @@ export class Keeper {
     if (message.type === 'ready') this.#ready()
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
-    else if (message.type === 'policyHolds') this.#control.policyHolds(message.container)
+    else if (message.type === 'policyHolds') this.#outlets.control.policyHolds(message.container)
     else if (message.type === 'program') this.#program(message)
     else if (message.type === 'waited') this.#waited(message.container)
     else this.#options.onEvent(message)
@@ -322,9 +308,9 @@ export class Keeper {
     const held = this.#registry.held(listener)
     if (held?.type === 'listener') this.#state.dropListener(listener, held.entry.container.index)
     const ended = this.#registry.release(listener)
-    if (!ended && held) this.#readers.feed.changed(held.entry)
+    if (!ended && held) this.#outlets.readers.feed.changed(held.entry)
     if (!ended) return
-    this.#readers.feed.ended(ended)
+    this.#outlets.readers.feed.ended(ended)
     this.#state.dropContainer(ended.container.index, ended.init)
     this.#engine.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
@@ -351,8 +337,7 @@ export class Keeper {
 
   #ready(): void {
     if (!this.#starting) this.#options.onEvent({ type: 'engineStarted', pid: this.enginePid })
-    this.#readers.feed.serves(this.enginePid, this.#options.version)
-    this.#control.serves()
+    this.#outlets.serves(this.enginePid)
     this.#starting?.ready()
     this.#starting = undefined
   }
@@ -360,8 +345,7 @@ export class Keeper {
   /** Lets calls wait for the next engine; if that one does not start soon, calls are left to the kernel. */
   #engineEnded(how: string, pause: number): void {
     this.drain(true)
-    this.#readers.feed.engineEnded()
-    this.#control.engineEnded()
+    this.#outlets.engineEnded()
     if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))

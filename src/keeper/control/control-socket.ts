@@ -84,6 +84,7 @@ export class ControlSocket {
     this.#listening.close()
     for (const connection of this.#silent.keys()) this.#forget(connection)
     for (const connection of this.#busy) connection[Symbol.dispose]()
+    this.#busy.clear()
   }
 
   #enter(connection: Fd): void {

@@ -192,9 +192,11 @@ export class PersistedState {
     for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
   }
 
-  /** Stores what has changed of a container; its handles stay. */
+  /** Stores what has changed of a container, if it is stored; its handles stay. */
   renewContainer(container: KeptContainer): void {
-    this.#manager?.remove(`c${container.index}`)
+    const name = `c${container.index}`
+    if (!this.#manager?.has(name)) return
+    this.#manager.remove(name)
     this.#writeContainer(container)
   }
 

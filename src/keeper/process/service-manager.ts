@@ -96,6 +96,10 @@ export class ServiceManager {
     this.#keep(name, fd)
   }
 
+  has(name: string): boolean {
+    return this.#kept.has(name)
+  }
+
   /** Removes all descriptors of that name. */
   remove(name: string): void {
     this.#kept.get(name)?.[Symbol.dispose]()

@@ -7,6 +7,7 @@ import { textFile } from '../../../src/kernel/shared-memory.ts'
 import { accept, listenUnix, send } from '../../../src/kernel/socket.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { type Done, execute, Host, until } from '../../support/host.ts'
+import { Monitor } from '../../support/monitor.ts'
 
 /** Others may work on the machine too. */
 const START_S = 60
@@ -143,6 +144,30 @@ test('status says since when which program and engine serve', async () => {
   expect(said).toMatchObject({ pid: daemon.pid, engine: daemon.engine, engines: 1, served: 1 })
   // It was reloaded before.
   expect(Number(said!.reloaded)).toBeGreaterThan(Number(said!.since) + 1000)
+})
+
+test('a container of LXC keeps what was set until a reload, to which its monitor connects anew', {
+  timeout: 60_000,
+}, async () => {
+  const monitor = await Monitor.start({ directory: daemon.directory, lxcSocket: join(daemon.directory, 'lxc.sock') })
+  const call = async (): Promise<string> => {
+    const count = monitor.returned.length + 1
+    monitor.ask('mknod', join(daemon.directory, `lxc${count}`), '020666', '1', '3')
+    await monitor.serve('security.syscalls.intercept.mknod=false')
+    return monitor.returns(count)
+  }
+  try {
+    expect(await call()).toBe('EPERM')
+    const { id } = (await read('ps')).find(({ runtime }) => runtime === 'lxc')!
+    expect((await set(String(id), 'mknod')).status).toBe(0)
+    expect(await call()).toBe('ok')
+    expect((await reload()).status).toBe(0)
+    monitor.reconnect()
+    expect(await call()).toBe('EPERM')
+    expect(daemon.log.map(({ message }) => message)).not.toContainEqual(expect.stringContaining('Cannot take over'))
+  } finally {
+    await monitor.end()
+  }
 })
 
 test('status ends with 1 while no engine serves', { timeout: 60_000 }, async () => {

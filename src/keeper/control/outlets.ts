@@ -1,0 +1,52 @@
+import { Readers } from '../feed/readers.ts'
+import type { KeeperEvent } from '../process/events.ts'
+import type { Reactor } from '../process/reactor.ts'
+import { Control, type ControlParts } from './control.ts'
+
+/** What is beside runtimes and containers: readers, who see what happens, and administrators, who order something. */
+export class Outlets {
+  readonly readers: Readers
+  readonly control: Control
+  readonly #parts: Omit<ControlParts, 'feed'>
+
+  /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
+  constructor(parts: Omit<ControlParts, 'feed'>, size: number, journal: ArrayBuffer | undefined) {
+    this.#parts = parts
+    this.readers = new Readers(parts.state, size, journal)
+    this.control = new Control({ ...parts, feed: this.readers.feed })
+  }
+
+  /** Notes an event before it is told to anybody else. */
+  note(event: KeeperEvent): void {
+    this.readers.feed.note(event)
+    this.control.note(event)
+  }
+
+  /** Lets all connect, once the containers of the previous keeper are known. @throws {Error} if a path is in use */
+  listen(reactor: Reactor): void {
+    const { options, registry } = this.#parts
+    try {
+      this.readers.listen(reactor, options.feedSocketPath, registry.entries)
+      this.control.listen(reactor, options.controlSocketPath)
+    } catch (error) {
+      this.close()
+      throw error
+    }
+  }
+
+  /** An engine serves from now on. */
+  serves(engine: number | undefined): void {
+    this.readers.feed.serves(engine, this.#parts.options.version)
+    this.control.serves()
+  }
+
+  engineEnded(): void {
+    this.readers.feed.engineEnded()
+    this.control.engineEnded()
+  }
+
+  close(): void {
+    this.control.close()
+    this.readers.close()
+  }
+}

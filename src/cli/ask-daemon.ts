@@ -1,5 +1,6 @@
 import { fstatSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { escaped } from '../calls/escape.ts'
 import {
   ANSWER,
   CONTROL_SOCKET,
@@ -94,6 +95,7 @@ export function askDaemon<T extends SetAnswer | ReloadAnswer>(path: string, requ
     throw new Error(
       `Cannot read the answer at "${path}": the daemon is of another version (${said.version}, not ${CONTROL_VERSION}); use its own intercede`,
     )
-  if ('refusal' in said) throw new Error(said.refusal)
+  // It may quote the id of a container.
+  if ('refusal' in said) throw new Error(escaped(said.refusal))
   return said.answer as T
 }

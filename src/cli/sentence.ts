@@ -19,6 +19,9 @@ const DOES: Readonly<Record<string, string>> = {
   profile: 'make the profile',
   flags: 'say what to tell the runtime',
   doctor: 'look at this machine',
+  set: 'set keys',
+  reload: 'reload',
+  stop: 'stop the container',
 }
 
 const remedyFor = (message: string): string =>

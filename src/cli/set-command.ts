@@ -57,5 +57,5 @@ export function setCommand(word: string, words: readonly string[], options: SetO
         .map((line) => `${line}\n`)
         .join('') || 'That was so already.\n',
     )
-  if (format !== 'json') for (const warning of warnings) say(`Cannot work: ${warning}`)
+  if (format !== 'json') for (const warning of warnings) say(`Cannot work: ${shownValue(warning)}`)
 }

@@ -6,8 +6,11 @@ import type { Fd } from '../../../src/kernel/fd.ts'
 import { textFile } from '../../../src/kernel/shared-memory.ts'
 import { accept, listenUnix, send } from '../../../src/kernel/socket.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
+import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, Host, until } from '../../support/host.ts'
+import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { Monitor } from '../../support/monitor.ts'
+import { withReason } from '../../support/skipped.ts'
 
 /** Others may work on the machine too. */
 const START_S = 60
@@ -145,6 +148,41 @@ test('status says since when which program and engine serve', async () => {
   // It was reloaded before.
   expect(Number(said!.reloaded)).toBeGreaterThan(Number(said!.since) + 1000)
 })
+
+const noFuse = withoutFuse()
+test.skipIf(noFuse)(
+  withReason('a call in flight ends under the policy that it began with', noFuse),
+  {
+    timeout: 60_000,
+  },
+  async () => {
+    const hostile = new Hostile(daemon.directory)
+    // The file system that it serves takes its time to say that there is no such name.
+    const server = ['--overlay', hostile.overlay, '--delay', '3000000']
+    const call = (name: string): string => `${fixture('caller')} mknod ${join(hostile.merged, name)} 020666 1 3`
+    const command = `echo started; ${call('first')}; ${call('second')}; sleep 100`
+    const metadata = ['--metadata', 'security.syscalls.intercept.mknod=true']
+    try {
+      await hostile.start(daemon.socket, server, ['sh', '-c', command], metadata)
+      const busy = async (): Promise<Record<string, unknown> | undefined> =>
+        (await read('ps')).find((row) => Number(row.inFlight) > 0)
+      await until('its call is in flight', async () => (await busy()) !== undefined)
+      const id = String((await busy())!.id)
+      expect(hostile.returned).toEqual([])
+      expect((await set(id, 'mknod=false')).status).toBe(0)
+      expect(hostile.returned).toEqual([])
+      await until('both calls have returned', () => hostile.returned.length === 2)
+      const calls = (await read('events', id, '--no-follow')).filter(({ syscall }) =>
+        String(syscall).startsWith('mknod'),
+      )
+      // Of a file system of the container's own no node is made, which is found out after the key was seen to be on.
+      // A record is written after the answer, so that of the second call may come first.
+      expect(calls.map(({ reason }) => reason).sort()).toEqual(['containerSuperblock', 'keyOff'])
+    } finally {
+      await hostile.end()
+    }
+  },
+)
 
 test('a container of LXC keeps what was set until a reload, to which its monitor connects anew', {
   timeout: 60_000,

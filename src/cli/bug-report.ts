@@ -32,7 +32,8 @@ const PART_LIMIT = 1.7 * 1024 * 1024
 const PROGRAM_MS = 5000
 const LOG_LINES = 5000
 const PROGRAMS = [...runtimes.flatMap(({ installed }) => installed?.program ?? []), 'systemctl', 'tini']
-const UNITS = ['intercede.service', 'intercede.socket', 'intercede-lxc.socket', 'intercede-feed.socket']
+const SOCKETS = ['', '-lxc', '-feed', '-control'].map((name) => `intercede${name}.socket`)
+const UNITS = ['intercede.service', ...SOCKETS]
 
 const UNIT_STATE = 'Id,ActiveState,SubState,Result,NRestarts,MainPID,ExecMainStatus,MemoryCurrent,TasksCurrent'
 

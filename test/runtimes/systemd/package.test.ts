@@ -94,8 +94,9 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
       'intercede.socket',
       'intercede-lxc.socket',
       'intercede-feed.socket',
+      'intercede-control.socket',
     )
-    expect(stdout.trim().split('\n')).toEqual(['active', 'active', 'active'])
+    expect(stdout.trim().split('\n')).toEqual(['active', 'active', 'active', 'active'])
     expect(await host.must('systemctl', 'is-enabled', 'intercede.socket')).toBe('enabled\n')
     expect(await host.must('getent', 'group', 'intercede')).toMatch(/^intercede:/)
     expect(await host.must('sh', '-c', 'man -w intercede intercede-run; man -w 7 intercede-policy')).toMatch(

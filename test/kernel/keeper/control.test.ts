@@ -158,7 +158,7 @@ test.skipIf(noFuse)(
   async () => {
     const hostile = new Hostile(daemon.directory)
     // The file system that it serves takes its time to say that there is no such name.
-    const server = ['--overlay', hostile.overlay, '--delay', '3000000']
+    const server = ['--overlay', hostile.overlay, '--delay', '10000000']
     const call = (name: string): string => `${fixture('caller')} mknod ${join(hostile.merged, name)} 020666 1 3`
     const command = `echo started; ${call('first')}; ${call('second')}; sleep 100`
     const metadata = ['--metadata', 'security.syscalls.intercept.mknod=true']
@@ -171,7 +171,7 @@ test.skipIf(noFuse)(
       expect(hostile.returned).toEqual([])
       expect((await set(id, 'mknod=false')).status).toBe(0)
       expect(hostile.returned).toEqual([])
-      await until('both calls have returned', () => hostile.returned.length === 2)
+      await until('both calls have returned', () => hostile.returned.length === 2, 40)
       const calls = (await read('events', id, '--no-follow')).filter(({ syscall }) =>
         String(syscall).startsWith('mknod'),
       )

@@ -136,6 +136,7 @@ describe.sequential('reload', () => {
 })
 
 test('status says since when which program and engine serve', async () => {
+  await until('the containers of other tests are gone', async () => (await read('status'))[0]!.served === 1)
   const { status, stdout } = await intercede('status', '--feed', feed())
   expect(status).toBe(0)
   expect(stdout).toMatch(

@@ -108,6 +108,7 @@ export class Feed {
   /** Says of the daemon that an engine serves. @param version of the program; empty where nobody asks for it */
   serves(engine: number | undefined, version = ''): void {
     this.#engines++
+    this.#directory.beat(engine)
     this.#directory.daemon({ ...aboutDaemon(), version, engine, engineSince: Date.now(), engines: this.#engines })
   }
 
@@ -118,6 +119,7 @@ export class Feed {
 
   /** Frees what an engine that has ended was writing. */
   engineEnded(): void {
+    this.#directory.beat(undefined)
     this.#counts.free()
   }
 

@@ -4,6 +4,7 @@ import { command as events } from './events.ts'
 import { command as explain } from './explain.ts'
 import { command as flags } from './flags.ts'
 import { command as inspect } from './inspect.ts'
+import { command as metrics } from './metrics.ts'
 import { command as profile } from './profile.ts'
 import { command as ps } from './ps.ts'
 import { command as run } from './run.ts'
@@ -11,7 +12,7 @@ import { command as serve } from './serve.ts'
 import { command as top } from './top.ts'
 
 /** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
-export const commands: readonly Command[] = [run, serve, profile, flags, doctor, ps, inspect, events, top, explain]
+export const commands: readonly Command[] = [run, serve, profile, flags, doctor, ps, inspect, events, top, explain, metrics]
 
 /** What the exit status of any of them means, for the help and the manual. */
 export const EXIT_STATUS = `  0    it is done

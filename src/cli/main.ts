@@ -5,7 +5,7 @@ import { failedFlags } from './failed-flags.ts'
 import { print, say } from './print.ts'
 import { sentence } from './sentence.ts'
 import { mustBe, STATUS, statusFor } from './usage.ts'
-import { version } from './version.ts'
+import { version } from '../processes/version.ts'
 
 const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)
 

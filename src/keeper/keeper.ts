@@ -14,12 +14,14 @@ import { counted } from '../policy/counted.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
+import { PassedCalls } from './containers/passed-calls.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { restoreContainers } from './containers/restore-containers.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
 import { Feed } from './feed/feed.ts'
 import { FeedSocket } from './feed/feed-socket.ts'
+import type { Totals } from './feed/totals.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { PersistedState } from './persist/persisted-state.ts'
@@ -84,6 +86,7 @@ export class Keeper {
   readonly #feed: Feed
   readonly #feedSocket: FeedSocket | undefined
   readonly #engine: EngineSupervisor
+  readonly #slots: Slots
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
   /** Undefined once the first engine serves. */
@@ -119,14 +122,17 @@ export class Keeper {
       this.#fault(message),
     )
     const { memory, ring, lostRecords, counts, directory, memories } = this.#handover
-    this.#feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(memories.counts, counts))
+    const places = new CountPlaces(memories.counts, counts)
+    this.#feed = new Feed(new DirectoryWriter(directory.memory), places, options.containerLabel)
     if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
     this.#feed.resumed(this.#registry.entries, CONTAINERS)
     this.#feedSocket = this.#openFeed()
     this.#state.close()
     this.#records = new Records(ring, this.#registry, options)
-    this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
+    this.#slots = new Slots(memory)
+    const passed = new PassedCalls(this.#slots, counts, options.arguments)
+    this.#passThrough = new PassThrough(this.#reactor, this.#slots, passed, (listener) => this.#gone(listener))
     this.#engine = this.#startEngines(memory)
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
   }
@@ -140,6 +146,17 @@ export class Keeper {
   get status(): string {
     const listeners = [...this.#registry.listeners].length
     return `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`
+  }
+
+  /** What the daemon counts of itself, for metrics. */
+  get totals(): Totals {
+    return this.#feed.totals
+  }
+
+  /** Counts a reload, or takes it back, where the next program reads it. @param by 1 or -1 */
+  reloads(by: number): void {
+    this.totals.reload('done', by)
+    this.#beat()
   }
 
   /** Passes the records in the ring to `onRecord`. @param isOver the engine that wrote them has ended */
@@ -244,9 +261,14 @@ export class Keeper {
   #look(): void {
     this.drain()
     this.#engine.look()
-    this.#feed.beat(this.enginePid)
+    this.#beat()
     this.#options.manager?.alive()
     this.#options.successor?.look()
+  }
+
+  #beat(): void {
+    const { mounters } = this.#handover
+    this.#feed.beat({ engine: this.enginePid, mounters, stuck: this.#slots.stuck(Date.now()) })
   }
 
   /** Waits, within limits, for half-done hand-overs, since nothing stores them, and for the service manager. */

@@ -99,6 +99,7 @@ export class Reexec implements Successor {
       this.#isAsked = false
       why = (await refusal()) ?? (await this.#become())
     } while (this.#isAsked)
+    this.#keeper.totals.reload('failed')
     if (why !== this.#said) this.#log.write('error', `${OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM}: ${why}`)
     this.#said = why
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)
@@ -106,12 +107,16 @@ export class Reexec implements Successor {
   }
 
   async #become(): Promise<string> {
+    let isCounted = false
     try {
       await this.#keeper.quiesce()
       this.#about.leave()
+      this.#keeper.reloads(1)
+      isCounted = true
       const [node, args] = ownCommand()
       return this.#manager.leave((fds) => execv(node, args, fds))
     } catch (error) {
+      if (isCounted) this.#keeper.reloads(-1)
       this.#keeper.resume()
       return (error as Error).message
     }

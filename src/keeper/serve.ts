@@ -89,6 +89,7 @@ class Service {
         ...this.#sockets,
         limits: this.#config.limits,
         arguments: this.#config.log.arguments,
+        containerLabel: this.#config.metrics.container,
         manager: this.#manager,
         successor: { follow: () => this.#reexec?.follow(), look: () => this.#look() },
         resolve: (handover) => resolved(this.#config, handover),
@@ -131,7 +132,7 @@ class Service {
   }
 
   #record(...[record, container, hasEnded]: Parameters<KeeperOptions['onRecord']>): void {
-    this.#calls.add(record, container)
+    if (!this.#calls.add(record, container)) this.#keeper?.totals.suppressedLines()
     if (hasEnded) this.#calls.forget(container)
   }
 
@@ -153,7 +154,10 @@ class Service {
 
   #hear(event: KeeperEvent): void {
     this.#learn(event)
-    if (event.type === 'program' && !this.#calls.takesProgram(event.id, event.program, Date.now())) return
+    if (event.type === 'program' && !this.#calls.takesProgram(event.id, event.program, Date.now())) {
+      this.#keeper?.totals.suppressedLines()
+      return
+    }
     logEvent(this.#log, event)
     if (this.#keeper && STATUS_EVENTS.has(event.type)) this.#manager.status(this.#keeper.status)
   }

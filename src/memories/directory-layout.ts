@@ -9,7 +9,7 @@ export interface Section {
   readonly used: number
 }
 
-export const DIRECTORY_LAYOUT = 1
+export const DIRECTORY_LAYOUT = 2
 const HEADER = 4096
 export const [DIRECTORY_WORD] = struct({
   ...{ layout: 1, size: 1, keeper: 1, engine: 1 },
@@ -17,7 +17,7 @@ export const [DIRECTORY_WORD] = struct({
   beat: 1,
   /** 1 once the daemon has ended for good. */
   ended: 1,
-  ...{ usedContainers: 1, usedEnded: 1, usedRefused: 1, usedEvents: 1 },
+  ...{ usedContainers: 1, usedEnded: 1, usedRefused: 1, usedEvents: 1, usedDaemon: 1 },
 })
 
 const KIB = 1024
@@ -26,10 +26,14 @@ const endOf = ({ at, places, size }: Omit<Section, 'used'>): number => at + plac
 const ended = { at: endOf(containers), places: 256, size: 16 * KIB, used: DIRECTORY_WORD.usedEnded }
 const refused = { at: endOf(ended), places: 64, size: 2 * KIB, used: DIRECTORY_WORD.usedRefused }
 const events = { at: endOf(refused), places: 256, size: 2 * KIB, used: DIRECTORY_WORD.usedEvents }
+const daemon = { at: endOf(events), places: 1, size: 4 * KIB, used: DIRECTORY_WORD.usedDaemon }
 
-/** Containers lie by number; the other sections are rings of those that ended, were refused, or happened last. */
-export const sections = { containers, ended, refused, events } as const satisfies Readonly<Record<string, Section>>
-export const DIRECTORY_SIZE = endOf(events)
+/**
+ * Containers lie by number; the daemon has one place, for what is counted of itself. The other sections are rings of
+ * containers that ended, of hand-overs that were refused, and of what happened last.
+ */
+export const sections = { containers, ended, refused, events, daemon } as const satisfies Readonly<Record<string, Section>>
+export const DIRECTORY_SIZE = endOf(daemon)
 /** A place begins with its version, odd while it is written, and the length of its text in bytes. */
 export const PLACE_HEAD = 8
 

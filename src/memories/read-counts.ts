@@ -1,6 +1,5 @@
 import { type CallRecord, decodeRecord, registersOf, textsIn, verdicts } from '../calls/record.ts'
 import { type CallKind, decodeCallKey } from './call-key.ts'
-import { OTHERS } from './count-writer.ts'
 import {
   BOUNDS,
   HEAD_SIZE,
@@ -14,6 +13,7 @@ import {
   REFUSALS,
   REFUSALS_AT,
 } from './counts-layout.ts'
+import { OTHERS } from './kind-places.ts'
 
 /** How often calls of one kind were made, and how long they took. */
 export interface CallCount extends CallKind {
@@ -49,19 +49,22 @@ export type CopyPlace = (at: number, length: number) => DataView
 /** Reads the place of a container. A refusal that is written meanwhile is left out. */
 export function readCounts(copy: CopyPlace): ContainerCounts {
   const place = copy(0, REFUSALS_AT)
-  const word = (at: number): number => place.getUint32(4 * at, true)
-  return {
-    serial: word(HEAD_WORD.serial),
-    inFlight: word(HEAD_WORD.inFlight),
-    calls: callCounts(place),
-    refusals: word(HEAD_WORD.refusals) === 0 ? [] : refusalCounts(copy),
-  }
+  const hasRefusals = place.getUint32(4 * HEAD_WORD.refusals, true) > 0
+  return { ...readCalls(place), refusals: hasRefusals ? refusalCounts(copy) : [] }
 }
 
-function callCounts(place: DataView): readonly CallCount[] {
+/** Reads what was counted of the calls of a container. @param place a copy of its first `REFUSALS_AT` bytes */
+export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
+  const word = (at: number): number => place.getUint32(4 * at, true)
+  const calls = callCounts(place, HEAD_SIZE, KINDS)
+  return { serial: word(HEAD_WORD.serial), inFlight: word(HEAD_WORD.inFlight), calls }
+}
+
+/** Reads counters that lie one after the other, from `from` on, but those of what was never called. */
+export function callCounts(place: DataView, from: number, kinds: number): readonly CallCount[] {
   const counts: CallCount[] = []
-  for (let index = 0; index < KINDS; index++) {
-    const at = HEAD_SIZE + index * KIND_SIZE
+  for (let index = 0; index < kinds; index++) {
+    const at = from + index * KIND_SIZE
     // What has no counter of its own has no key either.
     if (index >= OTHERS && place.getInt32(at + 4 * KIND_WORD.key, true) === 0) continue
     const count = callCount(place, index, at)

@@ -1,3 +1,4 @@
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import { DIRECTORY_WORD, PLACE_HEAD, sections } from '../memories/directory-layout.ts'
 import type { MemoryFile } from './memory-file.ts'
 
@@ -37,6 +38,16 @@ export class DirectoryReader {
     const entries = this.#all(name, Math.min(this.#word(used), places))
     const wanted = entries.filter(({ number }) => Number(number) >= from)
     return wanted.sort((one, other) => Number(one.number) - Number(other.number))
+  }
+
+  /** What the daemon counts of itself; nothing before its first second. */
+  get daemon(): Partial<DaemonTotals> {
+    return this.#place('daemon', 0) ?? {}
+  }
+
+  /** How many places of containers were ever used. */
+  get usedContainers(): number {
+    return this.#word(sections.containers.used)
   }
 
   /** The number of the next event. */

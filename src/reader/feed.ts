@@ -1,8 +1,17 @@
 import { connectUnix, receive, waitReadable } from '../kernel/socket.ts'
-import { countsPlace } from '../memories/counts-layout.ts'
+import {
+  COUNTS_HEADER,
+  COUNTS_WORD,
+  countsPlace,
+  ENDED_KINDS,
+  ENDED_SIZE,
+  endedCounts,
+  HEAD_WORD,
+  REFUSALS_AT,
+} from '../memories/counts-layout.ts'
 import { requireLayouts } from '../memories/feed-answer.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
-import { type ContainerCounts, readCounts } from '../memories/read-counts.ts'
+import { type CallCount, type ContainerCounts, callCounts, readCalls, readCounts } from '../memories/read-counts.ts'
 import { DirectoryReader } from './directory-reader.ts'
 import { MemoryFile } from './memory-file.ts'
 import { RecordsFollower } from './records-follower.ts'
@@ -10,6 +19,15 @@ import { RecordsFollower } from './records-follower.ts'
 const ANSWER_LIMIT = 256
 /** Limit of the wait for an answer: a daemon that is busy with itself, or stopped. */
 const ANSWER_MS = 5000
+
+/** How often it is tried to copy all counts while none are moved. */
+const TRIES = 10
+
+/** What was counted for all containers that are there, and for all others together. */
+export interface AllCounts {
+  readonly containers: readonly Omit<ContainerCounts, 'refusals'>[]
+  readonly ended: readonly CallCount[]
+}
 
 /** What a daemon shows to readers. Nothing that a reader does changes or delays a call. */
 export class FeedReader {
@@ -30,6 +48,26 @@ export class FeedReader {
   counts({ index, serial }: { readonly index: number; readonly serial: number }): ContainerCounts | undefined {
     const counts = readCounts((at, length) => this.#counts.copy(countsPlace(index) + at, length))
     return counts.serial === serial ? counts : undefined
+  }
+
+  /** Returns all that was ever counted. Nothing counts twice, or not at all, because a container ends meanwhile. */
+  allCounts(): AllCounts {
+    for (let tries = 0; ; tries++) {
+      const header = this.#counts.words(0, COUNTS_HEADER / 4)
+      const version = header[COUNTS_WORD.version]!
+      const all = this.#copyCounts(endedCounts(header))
+      const isWhole = (version & 1) === 0 && this.#counts.words(0, COUNTS_HEADER / 4)[COUNTS_WORD.version] === version
+      if (isWhole || tries === TRIES) return all
+    }
+  }
+
+  #copyCounts(ended: number): AllCounts {
+    const places = Array.from({ length: this.directory.usedContainers }, (_, index) => countsPlace(index))
+    const isTaken = (place: number): boolean => this.#counts.words(place, 1)[HEAD_WORD.serial] !== 0
+    return {
+      containers: places.filter(isTaken).map((place) => readCalls(this.#counts.copy(place, REFUSALS_AT))),
+      ended: callCounts(this.#counts.copy(ended, ENDED_SIZE), 0, ENDED_KINDS),
+    }
   }
 
   [Symbol.dispose](): void {

@@ -61,6 +61,8 @@ export class EngineSupervisor {
   readonly #restarts: RestartBackoff
   #link: EngineProcess | undefined
   #isReady = false
+  /** Whether the engine was killed because it gave no heartbeat. */
+  #hasHung = false
   #beats = 0
   #silentLooks = 0
   #timer: NodeJS.Timeout | undefined
@@ -90,6 +92,7 @@ export class EngineSupervisor {
     this.#beats = count
     if (this.#silentLooks < SILENT_LOOKS) return
     this.#silentLooks = 0
+    this.#hasHung = true
     this.#link?.kill()
   }
 
@@ -162,7 +165,8 @@ export class EngineSupervisor {
       return
     }
     const pause = this.#restarts.after({ at: now(), failed, wasReady: this.#isReady })
-    this.#options.ended(how, pause)
+    this.#options.ended(this.#hasHung ? `hung for ten seconds and ${how}` : how, pause)
+    this.#hasHung = false
     if (this.#isClosed) return
     if (pause === 0) this.#start(failed)
     else this.#timer = setTimeout(() => this.#start(failed), pause)

@@ -83,6 +83,8 @@ export interface KeeperOptions {
   readonly threads?: number
   /** How much of the arguments of calls readers may see; all of it, if it is left out. */
   readonly arguments?: ArgumentMode
+  /** Whether metrics name containers; if it is left out, they do not. */
+  readonly containerLabel?: boolean
   /** First pause in milliseconds when engines fail all the time, see `RestartBackoff`. */
   readonly restartPause?: number
   /** Stores the state for the next keeper. */

@@ -16,7 +16,10 @@ const BUNDLES = {
   load: 'processes/load',
   cli: 'cli/main',
   ...Object.fromEntries(
-    ['run', 'serve', 'profile', 'flags', 'doctor', 'read'].map((name) => [`${name}-command`, `cli/${name}-command`]),
+    ['run', 'serve', 'profile', 'flags', 'doctor', 'read', 'api'].map((name) => [
+      `${name}-command`,
+      `cli/${name}-command`,
+    ]),
   ),
   engine: 'engine/main',
   thread: 'engine/thread/thread',

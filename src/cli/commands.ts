@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { command as api } from './api.ts'
 import { command as doctor } from './doctor.ts'
 import { command as events } from './events.ts'
 import { command as explain } from './explain.ts'
@@ -12,7 +13,20 @@ import { command as serve } from './serve.ts'
 import { command as top } from './top.ts'
 
 /** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
-export const commands: readonly Command[] = [run, serve, profile, flags, doctor, ps, inspect, events, top, explain, metrics]
+export const commands: readonly Command[] = [
+  run,
+  serve,
+  profile,
+  flags,
+  doctor,
+  ps,
+  inspect,
+  events,
+  top,
+  explain,
+  metrics,
+  api,
+]
 
 /** What the exit status of any of them means, for the help and the manual. */
 export const EXIT_STATUS = `  0    it is done

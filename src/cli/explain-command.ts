@@ -1,8 +1,8 @@
 import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
-import type { RefusalView } from '../memories/refusal-view.ts'
-import { type ContainerView, containersOf } from '../reader/container-view.ts'
+import { containersOf } from '../reader/container-view.ts'
+import { type RefusalRow, refusalsOf } from '../reader/rows.ts'
 import { openFeed, requireContainer, shortId } from './open-feed.ts'
-import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
@@ -12,13 +12,10 @@ interface ExplainOptions {
   readonly feed?: string
 }
 
-const rowsOf = ({ id, name, refusals }: ContainerView): readonly (Row & RefusalView)[] =>
-  refusals.map((refusal) => ({ container: id, name, ...refusal }))
-
-function shown(row: Row & RefusalView): string {
+function shown(row: RefusalRow): string {
   const { count, call, verdict, errno, reason, says, remedy, time } = row
   const times = count === 1 ? 'once' : `${count} times, the last`
-  const who = `${shortId(String(row.container))}${row.name ? ` (${shownValue(row.name)})` : ''}`
+  const who = `${shortId(row.container)}${row.name ? ` (${shownValue(row.name)})` : ''}`
   return [
     `${who}: ${call}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
@@ -41,8 +38,8 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   }
   using feed = openFeed(path)
   const views = word === undefined ? containersOf(feed) : [requireContainer(feed, word)]
-  const rows = views.flatMap(rowsOf).sort((one, other) => other.count - one.count)
+  const rows = refusalsOf(views)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
-  else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, row)}\n`)
+  else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
   else print(rows.length === 0 ? 'Nothing was refused.\n' : `${rows.map(shown).join('\n\n')}\n`)
 }

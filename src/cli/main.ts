@@ -1,11 +1,11 @@
 import { Command, CommanderError } from 'commander'
+import { version } from '../processes/version.ts'
 import { refused } from './command-line.ts'
 import { commands, EXIT_STATUS } from './commands.ts'
 import { failedFlags } from './failed-flags.ts'
 import { print, say } from './print.ts'
 import { sentence } from './sentence.ts'
 import { mustBe, STATUS, statusFor } from './usage.ts'
-import { version } from '../processes/version.ts'
 
 const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)
 

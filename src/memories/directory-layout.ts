@@ -32,7 +32,9 @@ const daemon = { at: endOf(events), places: 1, size: 4 * KIB, used: DIRECTORY_WO
  * Containers lie by number; the daemon has one place, for what is counted of itself. The other sections are rings of
  * containers that ended, of hand-overs that were refused, and of what happened last.
  */
-export const sections = { containers, ended, refused, events, daemon } as const satisfies Readonly<Record<string, Section>>
+export const sections = { containers, ended, refused, events, daemon } as const satisfies Readonly<
+  Record<string, Section>
+>
 export const DIRECTORY_SIZE = endOf(daemon)
 /** A place begins with its version, odd while it is written, and the length of its text in bytes. */
 export const PLACE_HEAD = 8

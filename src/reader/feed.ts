@@ -78,11 +78,12 @@ export class FeedReader {
 /**
  * Connects to a daemon. Its socket may be connected to by root, and by members of the group intercede.
  *
+ * @param patience how long to wait for its answer, in milliseconds
  * @throws {Error} that says why not, and what to do
  */
-export function connect(path: string = FEED_SOCKET): FeedReader {
+export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedReader {
   using connection = connected(path)
-  if (!waitReadable(connection, ANSWER_MS))
+  if (!waitReadable(connection, patience))
     throw new Error(`Cannot read "${path}": the daemon does not answer; see "systemctl status intercede"`)
   const bytes = Buffer.alloc(ANSWER_LIMIT)
   const message = receive(connection, bytes)

@@ -44,7 +44,7 @@ function ofContainers(containers: FeedReader['directory']['containers']): string
   const listeners = containers.reduce((sum, each) => sum + Number(each.listeners), 0)
   return [
     metric(
-      ...['intercede_containers', 'gauge', 'Containers that are known.'] as const,
+      ...(['intercede_containers', 'gauge', 'Containers that are known.'] as const),
       Object.keys(counts).length === 0 ? [[labelled({ runtime: 'unknown' }), 0]] : byLabel('runtime', counts),
     ),
     metric('intercede_listeners', 'gauge', 'Listeners: one for each container and each process exec-ed into it.', [
@@ -91,7 +91,7 @@ function ofEvents({ restarts, reloads, registrations = {}, ...sums }: Daemon): s
   const registered = Object.entries({ 'unknown refused': 0, ...registrations })
   return [
     metric(
-      ...['intercede_engine_restarts_total', 'counter', 'Engines that ended and were replaced, by cause.'] as const,
+      ...(['intercede_engine_restarts_total', 'counter', 'Engines that ended and were replaced, by cause.'] as const),
       byLabel('cause', withZeros(restartCauses, restarts)),
     ),
     metric('intercede_records_lost_total', 'counter', 'Records that were overwritten before they were logged.', [
@@ -101,14 +101,14 @@ function ofEvents({ restarts, reloads, registrations = {}, ...sums }: Daemon): s
       ['', sums.linesSuppressed ?? 0],
     ]),
     metric(
-      ...['intercede_registrations_total', 'counter', 'Hand-overs of runtimes, by result.'] as const,
+      ...(['intercede_registrations_total', 'counter', 'Hand-overs of runtimes, by result.'] as const),
       registered.map(([key, count]) => {
         const [runtime = '', result = ''] = key.split(' ')
         return [labelled({ runtime, result }), count]
       }),
     ),
     metric(
-      ...['intercede_reloads_total', 'counter', 'Reloads of configuration or program, by result.'] as const,
+      ...(['intercede_reloads_total', 'counter', 'Reloads of configuration or program, by result.'] as const),
       byLabel('result', withZeros(reloadResults, reloads)),
     ),
   ].join('')

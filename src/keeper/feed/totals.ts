@@ -1,4 +1,4 @@
-import type { DaemonTotals, registrationResults, RestartCause, reloadResults } from '../../memories/daemon-totals.ts'
+import type { DaemonTotals, RestartCause, registrationResults, reloadResults } from '../../memories/daemon-totals.ts'
 import { FewLabels } from '../../memories/few-labels.ts'
 
 const SUMS = ['recordsLost', 'linesSuppressed'] as const

@@ -49,7 +49,7 @@ test('what was counted of a container is not lost with its end: the sum over all
 
 test('calls of more kinds than there is room for count by their verdict', () => {
   const { places, writer, ended } = world()
-  const kinds = ENDED_KINDS + 500
+  const kinds = ENDED_KINDS + 526
   for (let first = 0; first < kinds; first += 50) {
     places.take({ index: 0, serial: 1 + first })
     for (let nr = first; nr < first + 50; nr++) writer.count(record({ serial: 1 + first, nr }), NOTHING)

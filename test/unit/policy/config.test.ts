@@ -9,6 +9,7 @@ test('parseConfig() of an empty file is the defaults', () => {
     profiles: new Map(),
     annotations: { profiles: new Set(), raise: new Set() },
     log: { level: 'info', arguments: 'all' },
+    metrics: { container: false },
     limits: {},
     reload: 'auto',
   })
@@ -27,6 +28,7 @@ annotations:
   profiles: [build]
   raise: [mknod, ${P}mount]
 log: { level: debug }
+metrics: { container: true }
 limits: { callsPerContainer: 64 }
 reload: manual
 `
@@ -46,6 +48,7 @@ reload: manual
     ]),
     annotations: { profiles: new Set(['build']), raise: new Set(['mknod', 'mount']) },
     log: { level: 'debug', arguments: 'all' },
+    metrics: { container: true },
     limits: { callsPerContainer: 64 },
     reload: 'manual',
   })
@@ -103,7 +106,7 @@ test.each([
     'unknown profile "biuld" at line 4 (did you mean "build"?)',
   ],
   ['annotations: {raise: [mknot]}', `unknown key "${P}mknot" at line 1 (did you mean "${P}mknod"?)`],
-  ['- mknod', 'the file is a list, allowed is a map of default, profiles, annotations, log, limits, reload'],
+  ['- mknod', 'the file is a list, allowed is a map of default, profiles, annotations, log, metrics, limits, reload'],
   ['default:\n  mknod: true\n  mknod: false', 'Map keys must be unique at line 3; correct the YAML there'],
 ])('parseConfig(%j) is an error that teaches', (text, message) => {
   expect(() => parseConfig(text, 'x.yaml')).toThrow(

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { escapedAll } from '../calls/escape.ts'
 import { EventStream } from '../reader/event-stream.ts'
@@ -41,7 +40,7 @@ export async function streamEvents(
   for await (const event of stream.events(end.signal)) {
     const isWanted = container === undefined || event.container === container || event.container === ''
     if (isWanted) response.write(lineOf(event))
-    if (response.writableLength <= STREAM_BYTES || (await isRead(response, end.signal))) continue
+    if (response.writableLength <= STREAM_BYTES || (await isRead(response))) continue
     response.destroy()
     return false
   }
@@ -49,12 +48,14 @@ export async function streamEvents(
   return true
 }
 
-/** Waits until the client has read what waits for it. @returns false if it does not */
-async function isRead(response: ServerResponse, gone: AbortSignal): Promise<boolean> {
-  try {
-    await once(response, 'drain', { signal: AbortSignal.any([gone, AbortSignal.timeout(STREAM_MS)]) })
-    return true
-  } catch {
-    return gone.aborted
-  }
-}
+/** Waits until the client has read what waits for it, or has gone. @returns false if it does not */
+const isRead = (response: ServerResponse): Promise<boolean> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), STREAM_MS)
+    const moved = (): void => {
+      clearTimeout(timer)
+      for (const event of ['drain', 'close']) response.off(event, moved)
+      resolve(true)
+    }
+    for (const event of ['drain', 'close']) response.on(event, moved)
+  })

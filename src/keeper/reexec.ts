@@ -100,7 +100,8 @@ export class Reexec implements Successor {
       why = (await refusal()) ?? (await this.#become())
     } while (this.#isAsked)
     this.#keeper.totals.reload('failed')
-    if (why !== this.#said) this.#log.write('error', `${OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM}: ${why}`)
+    const which = OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM
+    if (why !== this.#said) this.#log.write('error', `${which}: ${why}`, {}, 'cannotReload')
     this.#said = why
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)
     return why

@@ -9,10 +9,11 @@ import type { Settings } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
-import { CallLog } from './log/call-log.ts'
+import { type CallLine, CallLog } from './log/call-log.ts'
 import { shown } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
-import { isJournalStream } from './log/journal-stream.ts'
+import { isJournalStream, ownJournal } from './log/journal.ts'
+import type { LogKind } from './log/journal-entry.ts'
 import { Log } from './log/log.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from './process/events.ts'
 import { InheritedChildren } from './process/inherited-children.ts'
@@ -72,9 +73,10 @@ class Service {
   constructor(sockets: Sockets, config: Config) {
     this.#sockets = sockets
     this.#config = config
-    this.#log = new Log(config.log.level, isJournalStream(2))
+    const journal = ownJournal((lines) => this.#keeper?.totals.suppressedLines(lines))
+    this.#log = new Log(config.log.level, isJournalStream(2), undefined, journal)
     this.#calls = new CallLog(
-      (container, details, { level, message }) => this.#log.write(level, message, { container, ...details }),
+      (container, details, line) => this.#log.write(line.level, line.message, { container, ...details }, kindOf(line)),
       (record, container) => this.#settingOf(record, container),
     )
   }
@@ -122,7 +124,8 @@ class Service {
     if (this.#stopDue) this.#stop(this.#stopDue)
     const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
-    this.#log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
+    const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits }
+    this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()
     this.#manager.ready(keeper.status)
@@ -196,4 +199,10 @@ function resolved(config: Config, { metadata, annotations }: Handover): PolicyDe
   const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations }, deviceNames)
   const ignored = notes.length > 0 ? { ignored: notes } : {}
   return { policy, settings, details: { ...ignored, ...(lowered.length > 0 ? { lowered } : {}) } }
+}
+
+/** What a line of the log of calls is about. */
+function kindOf({ level, message }: CallLine): LogKind {
+  if (message !== 'call') return 'leftOut'
+  return level === 'notice' ? 'refusedCall' : 'call'
 }

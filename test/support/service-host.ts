@@ -81,7 +81,8 @@ export class ServiceHost {
     writeFileSync(this.#logFile, '')
     const units = join(this.directory, 'units')
     cpSync(SHIPPED, units, { recursive: true })
-    writeFileSync(join(units, 'host.target'), TARGET)
+    const wanted = hasJournal ? 'Wants=systemd-journald.service\nAfter=systemd-journald.service\n' : ''
+    writeFileSync(join(units, 'host.target'), `${TARGET}${wanted}`)
     for (const unit of ['intercede.socket', 'intercede-lxc.socket', 'intercede-feed.socket', 'intercede.service'])
       this.#drop(unit, ALONE)
     this.configure('')

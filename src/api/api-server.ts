@@ -21,8 +21,8 @@ interface ApiOptions {
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1'])
 
 /**
- * Answers programs over HTTP about what the daemon shows. It asks the daemon nothing but its memories, and what a client
- * may take of it is bounded: connections, the head of a request, what waits for a client that does not read.
+ * Answers programs over HTTP about what the daemon shows. It asks the daemon nothing but its memories, and what a
+ * client may take of it is bounded: connections, the head of a request, what waits for a client that does not read.
  */
 export class ApiServer {
   readonly #options: ApiOptions

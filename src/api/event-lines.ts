@@ -4,11 +4,11 @@ import { EventStream } from '../reader/event-stream.ts'
 import type { EventView } from '../reader/event-view.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { STREAM_BYTES, STREAM_MS, STREAM_RATE } from './bounds.ts'
-import type { Values } from './routes.ts'
+import type { QueryValues } from './routes.ts'
 
 interface Wanted {
   readonly container: string | undefined
-  readonly options: Values
+  readonly options: QueryValues
   readonly isHead: boolean
 }
 

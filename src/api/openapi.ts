@@ -1,5 +1,5 @@
 import { version } from '../processes/version.ts'
-import { type Route, routes } from './routes.ts'
+import { type ApiRoute, apiRoutes } from './routes.ts'
 import { named, schemas } from './schemas.ts'
 
 const STATUSES: Readonly<Record<string, string>> = {
@@ -21,7 +21,7 @@ const errors = Object.fromEntries(
 
 const inPath = (path: string): readonly string[] => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!)
 
-const operation = ({ path, is, query, type, schema }: Route): object => ({
+const operation = ({ path, is, query, type, schema }: ApiRoute): object => ({
   get: {
     summary: is,
     parameters: [
@@ -37,7 +37,7 @@ export const openapi = (): object => ({
   openapi: '3.1.0',
   info: { title: 'Intercede', version: version().split(' ')[0] },
   paths: {
-    ...Object.fromEntries(routes.map((route) => [route.path, operation(route)])),
+    ...Object.fromEntries(apiRoutes.map((route) => [route.path, operation(route)])),
     '/openapi.json': {
       get: {
         summary: 'This document',

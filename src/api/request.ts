@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { HttpError } from './http-error.ts'
-import { type Route, routes, type Values } from './routes.ts'
+import { type ApiRoute, apiRoutes, type QueryValues } from './routes.ts'
 
 const HOST = /^localhost(:\d{1,5})?$/i
 
@@ -22,7 +22,7 @@ export function requireQuestion({ headers, method }: IncomingMessage): void {
     throw new HttpError(405, 'Cannot answer: the method is neither GET nor HEAD; use GET')
 }
 
-const patterns = routes.map((route) => ({
+const patterns = apiRoutes.map((route) => ({
   route,
   pattern: new RegExp(`^${route.path.replaceAll('.', '\\.').replaceAll(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`),
 }))
@@ -36,7 +36,7 @@ function decoded(part: string): string {
 }
 
 /** Finds what a request asks for, and the values of its parameters. @throws {HttpError} if it is not known */
-export function asked(address: string): { readonly route: Route; readonly values: Values } {
+export function asked(address: string): { readonly route: ApiRoute; readonly values: QueryValues } {
   const [path = '', query = ''] = address.split(/\?(.*)/s)
   for (const { route, pattern } of patterns) {
     const match = pattern.exec(path)
@@ -47,7 +47,7 @@ export function asked(address: string): { readonly route: Route; readonly values
   throw new HttpError(404, 'Cannot answer: there is no such path; /openapi.json has all of them')
 }
 
-function queried({ query }: Route, text: string): Values {
+function queried({ query }: ApiRoute, text: string): QueryValues {
   const values: Record<string, string> = {}
   for (const [name, value] of new URLSearchParams(text)) {
     const parameter = query.find((each) => each.name === name)

@@ -8,7 +8,7 @@ import { HttpError } from './http-error.ts'
 import { listOf, named, type Schema } from './schemas.ts'
 
 /** The values of the parameters of a request, checked by name. */
-export type Values = Readonly<Record<string, string>>
+export type QueryValues = Readonly<Record<string, string>>
 
 interface Parameter {
   readonly name: string
@@ -20,9 +20,9 @@ interface Parameter {
 export type Content =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'json'; readonly value: unknown }
-  | { readonly kind: 'events'; readonly container: string | undefined; readonly options: Values }
+  | { readonly kind: 'events'; readonly container: string | undefined; readonly options: QueryValues }
 
-export interface Route {
+export interface ApiRoute {
   /** As OpenAPI writes it: `{id}` stands for one part. */
   readonly path: string
   readonly is: string
@@ -30,7 +30,7 @@ export interface Route {
   /** Of the whole answer, or of a line of it. */
   readonly schema: Schema
   readonly type: 'text/plain; version=0.0.4' | 'application/json' | 'application/x-ndjson'
-  answer(feed: () => FeedReader, values: Values): Content
+  answer(feed: () => FeedReader, values: QueryValues): Content
 }
 
 const flag: Schema = { enum: ['true', 'false'] }
@@ -60,7 +60,7 @@ function statusOf({ directory }: FeedReader, views: readonly ContainerView[]): o
   }
 }
 
-function eventsOf(feed: FeedReader, { container, ...options }: Values): Content {
+function eventsOf(feed: FeedReader, { container, ...options }: QueryValues): Content {
   try {
     if (options.after !== undefined) parseCursor(options.after)
   } catch (error) {
@@ -69,7 +69,7 @@ function eventsOf(feed: FeedReader, { container, ...options }: Values): Content 
   return { kind: 'events', container: container === undefined ? undefined : containerIn(feed, container).id, options }
 }
 
-export const routes: readonly Route[] = [
+export const apiRoutes: readonly ApiRoute[] = [
   {
     ...{ path: '/metrics', is: 'What was counted, for Prometheus', query: [], type: 'text/plain; version=0.0.4' },
     schema: { type: 'string' },

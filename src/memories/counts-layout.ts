@@ -4,8 +4,8 @@ import { struct } from '../shared/struct.ts'
 
 /**
  * The memory of counts: a header, and a place for each container, by its number. A place has a head, counters for up to
- * KINDS kinds of calls, and the last call of each of up to REFUSALS kinds of refusals. Behind the places are counters of
- * up to ENDED_KINDS kinds of calls of all containers that have ended: a sum over all calls never shrinks.
+ * KINDS kinds of calls, and the last call of each of up to REFUSALS kinds of refusals. Behind the places are counters
+ * of up to ENDED_KINDS kinds of calls of all containers that have ended: a sum over all calls never shrinks.
  *
  * A counter: 0 s32 key (0 is a free one) | 4 - | 8 u64 sum of durations, in tenths of microseconds | 16 u64[BUCKETS].
  * A refusal: 0 s32 writer: 1 while a thread writes | 4 s32 key | 8 u32 a | 12 u32 b | 16 u64 count | 24 s32 version,

@@ -8,8 +8,8 @@ const WORD = 2 ** 32
 /**
  * What was counted for all containers that have ended, by kind of call.
  *
- * Preconditions: only the keeper's thread writes here; readers copy, and see by the version in the header that they must
- * copy again.
+ * Preconditions: only the keeper's thread writes here; readers copy, and see by the version in the header that they
+ * must copy again.
  */
 export class EndedCounts {
   readonly #words: Int32Array

@@ -13,6 +13,7 @@ export interface CallTotal {
   readonly container: string
   calls: number
   microseconds: number
+  /** As in `CallCount`; empty where they are not wanted. */
   readonly buckets: number[]
 }
 
@@ -23,6 +24,12 @@ const BUCKETS = BOUNDS.length + 1
 /** Sums of calls by labels. */
 class Sums {
   readonly all = new Map<string, CallTotal>()
+  readonly #buckets: number
+
+  /** @param buckets how many buckets of durations are wanted */
+  constructor(buckets: number) {
+    this.#buckets = buckets
+  }
 
   /** @param reason empty to sum up over reasons */
   add({ arch, nr, verdict, ...counted }: CallCount, reason: string, container: string): void {
@@ -30,13 +37,13 @@ class Sums {
     const key = `${syscall} ${verdict} ${reason} ${container}`
     let total = this.all.get(key)
     if (!total) {
-      const buckets = new Array<number>(BUCKETS).fill(0)
+      const buckets = new Array<number>(this.#buckets).fill(0)
       total = { syscall, verdict: WORDS[verdict], reason, container, calls: 0, microseconds: 0, buckets }
       this.all.set(key, total)
     }
     total.calls += counted.calls
     total.microseconds += counted.microseconds
-    for (let bucket = 0; bucket < BUCKETS; bucket++) total.buckets[bucket]! += counted.buckets[bucket]!
+    for (let bucket = 0; bucket < this.#buckets; bucket++) total.buckets[bucket]! += counted.buckets[bucket]!
   }
 }
 
@@ -55,20 +62,20 @@ export interface AllCalls {
  *   ended count too, so that no sum shrinks
  * @param limit so many series may name containers; of what comes after these, the container is "other"
  */
-export function allCalls(feed: FeedReader, names: ReadonlyMap<number, string> | undefined, limit: number): AllCalls {
-  const [totals, durations] = [new Sums(), new Sums()]
-  let inFlight = 0
-  const { containers, ended } = feed.allCounts()
-  for (const { serial, inFlight: now, calls } of containers) {
-    inFlight += now
-    const isNamed = names !== undefined && totals.all.size + calls.length <= limit
-    const container = names === undefined ? '' : isNamed ? (names.get(serial) ?? OTHER) : OTHER
-    for (const counted of calls) totals.add(counted, counted.reason, container)
-    for (const counted of calls) durations.add(counted, '', '')
-  }
-  for (const counted of ended) {
-    if (names === undefined) totals.add(counted, counted.reason, '')
-    durations.add(counted, '', '')
-  }
-  return { totals: totals.all.values(), durations: durations.all.values(), inFlight }
-}
+export const allCalls = (feed: FeedReader, names: ReadonlyMap<number, string> | undefined, limit: number): AllCalls =>
+  feed.allCounts(({ containers, ended }) => {
+    const [totals, durations] = [new Sums(0), new Sums(BUCKETS)]
+    let inFlight = 0
+    const add = (calls: readonly CallCount[], container: string): void => {
+      for (const counted of calls) totals.add(counted, counted.reason, container)
+      for (const counted of calls) durations.add(counted, '', '')
+    }
+    for (const { serial, inFlight: now, calls } of containers) {
+      inFlight += now
+      const isNamed = names !== undefined && totals.all.size + calls.length <= limit
+      add(calls, names === undefined ? '' : isNamed ? (names.get(serial) ?? OTHER) : OTHER)
+    }
+    if (names === undefined) add(ended, '')
+    else for (const counted of ended) durations.add(counted, '', '')
+    return { totals: totals.all.values(), durations: durations.all.values(), inFlight }
+  })

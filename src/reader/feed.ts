@@ -6,7 +6,6 @@ import {
   ENDED_KINDS,
   ENDED_SIZE,
   endedCounts,
-  HEAD_WORD,
   REFUSALS_AT,
 } from '../memories/counts-layout.ts'
 import { requireLayouts } from '../memories/feed-answer.ts'
@@ -24,8 +23,8 @@ const ANSWER_MS = 5000
 const TRIES = 10
 
 /** What was counted for all containers that are there, and for all others together. */
-export interface AllCounts {
-  readonly containers: readonly Omit<ContainerCounts, 'refusals'>[]
+interface AllCounts {
+  readonly containers: Generator<Omit<ContainerCounts, 'refusals'>>
   readonly ended: readonly CallCount[]
 }
 
@@ -50,24 +49,32 @@ export class FeedReader {
     return counts.serial === serial ? counts : undefined
   }
 
-  /** Returns all that was ever counted. Nothing counts twice, or not at all, because a container ends meanwhile. */
-  allCounts(): AllCounts {
+  /**
+   * Reads all that was ever counted. Nothing counts twice, or not at all, because a container ends meanwhile.
+   *
+   * @param read is called again if one did
+   */
+  allCounts<T>(read: (counts: AllCounts) => T): T {
     for (let tries = 0; ; tries++) {
       const header = this.#counts.words(0, COUNTS_HEADER / 4)
       const version = header[COUNTS_WORD.version]!
-      const all = this.#copyCounts(endedCounts(header))
+      const all = read({ containers: this.#containerCounts(), ended: this.#endedCounts(endedCounts(header)) })
       const isWhole = (version & 1) === 0 && this.#counts.words(0, COUNTS_HEADER / 4)[COUNTS_WORD.version] === version
       if (isWhole || tries === TRIES) return all
     }
   }
 
-  #copyCounts(ended: number): AllCounts {
-    const places = Array.from({ length: this.directory.usedContainers }, (_, index) => countsPlace(index))
-    const isTaken = (place: number): boolean => this.#counts.words(place, 1)[HEAD_WORD.serial] !== 0
-    return {
-      containers: places.filter(isTaken).map((place) => readCalls(this.#counts.copy(place, REFUSALS_AT))),
-      ended: callCounts(this.#counts.copy(ended, ENDED_SIZE), 0, ENDED_KINDS),
+  /** One after the other, so that they are not all in memory at once. */
+  *#containerCounts(): AllCounts['containers'] {
+    const { usedContainers } = this.directory
+    for (let index = 0; index < usedContainers; index++) {
+      const counts = readCalls(this.#counts.copy(countsPlace(index), REFUSALS_AT))
+      if (counts.serial !== 0) yield counts
     }
+  }
+
+  #endedCounts(at: number): readonly CallCount[] {
+    return callCounts(this.#counts.copy(at, ENDED_SIZE), 0, ENDED_KINDS)
   }
 
   [Symbol.dispose](): void {

@@ -4,7 +4,7 @@ import { named, schemas } from './schemas.ts'
 
 const STATUSES: Readonly<Record<string, string>> = {
   400: 'a parameter is wrong',
-  403: 'the Host is not localhost, or a web page asks',
+  403: 'the Host is not localhost, or a web page asks; or at a port, for anything but metrics',
   404: 'there is no such thing',
   405: 'only GET and HEAD are answered',
   409: 'several containers begin so',

@@ -10,7 +10,7 @@ const HOST = /^localhost(:\d{1,5})?$/i
  *
  * @throws {HttpError}
  */
-export function requireQuestion({ headers, method }: IncomingMessage): void {
+export function requireQuestion({ headers, method, socket, url }: IncomingMessage): void {
   if (!HOST.test(headers.host ?? ''))
     throw new HttpError(403, 'Cannot answer: the Host is not localhost; ask for http://localhost/')
   if (headers.origin !== undefined)
@@ -18,6 +18,8 @@ export function requireQuestion({ headers, method }: IncomingMessage): void {
   const length = headers['content-length']
   if (headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0'))
     throw new HttpError(413, 'Cannot answer: the request has a body; leave it out')
+  if (socket.localPort !== undefined && url !== '/metrics')
+    throw new HttpError(403, 'Cannot answer: at a port there is only /metrics; use the socket view.sock')
   if (method !== 'GET' && method !== 'HEAD')
     throw new HttpError(405, 'Cannot answer: the method is neither GET nor HEAD; use GET')
 }

@@ -9,11 +9,8 @@ export const command = new Command('api')
   .addHelpText(
     'after',
     `
-intercede-api.socket starts it when somebody asks, and it ends when nobody has asked for a minute. It can change
-nothing, and needs no rights but to connect to the daemon. /openapi.json says what it answers:
-
-  curl --unix-socket /run/intercede/view.sock http://localhost/v1/containers
-
-64 connections are served at once. The Host must be localhost, and a request has no body.`,
+intercede-api.socket starts it when somebody asks, and it ends when nobody has asked for a minute. It only reads.
+The answer to /openapi.json describes all others. 64 connections are served at once. The Host must be localhost, and
+a request has no body.`,
   )
   .action(async (options) => (await import('./api-command.ts')).apiCommand(options))

@@ -9,7 +9,7 @@ import { configFile } from './config-file.ts'
 import { everythingOf } from '../reader/rows.ts'
 import { openFeed } from './open-feed.ts'
 import { asJson } from './output-format.ts'
-import { version } from './version.ts'
+import { version } from '../processes/version.ts'
 
 /** One file of the archive. */
 export interface Part {

@@ -4,7 +4,7 @@ import type { CallRecord } from '../../../src/calls/record.ts'
 import { map, memfd, readOnly } from '../../../src/kernel/shared-memory.ts'
 import { CountPlaces } from '../../../src/memories/count-places.ts'
 import { CountWriter } from '../../../src/memories/count-writer.ts'
-import { countsSize, formatCounts } from '../../../src/memories/counts-layout.ts'
+import { countsSize, formatCounts, setInFlight } from '../../../src/memories/counts-layout.ts'
 import { DIRECTORY_SIZE, formatDirectory } from '../../../src/memories/directory-layout.ts'
 import { DirectoryWriter } from '../../../src/memories/directory-writer.ts'
 import { formatRecords, recordsSize } from '../../../src/memories/record-layout.ts'
@@ -41,7 +41,8 @@ function world() {
         counter.count(record({ container: index, serial, nr, verdict, microseconds: 3 ** position }), NOTHING)
   }
   const feed = new FeedReader(fds.map((fd) => new MemoryFile(readOnly(fd))))
-  return { admit, feed, writer, end: () => feed[Symbol.dispose]() }
+  const inFlight = (container: number, calls: number): void => setInFlight(counts, container, calls)
+  return { admit, feed, writer, inFlight, end: () => feed[Symbol.dispose]() }
 }
 const seriesOf = (text: string, name: string): readonly string[] =>
   text.split('\n').filter((line) => line.startsWith(`${name}{`))
@@ -85,5 +86,18 @@ test('an id that is hostile begins no series and ends no label', () => {
   expect(text).not.toMatch(/^forged/m)
   expect(text).not.toMatch(/[^\n -~]/)
   expect(text).toContain('container="a\\"} 1\\\\012forged{x=\\"\\\\033[2J\\\\\\\\"')
+  end()
+})
+
+test('calls in flight and calls that hang are those that engine and keeper have said', () => {
+  const { admit, feed, writer, inFlight, end } = world()
+  admit(0, 'one')
+  admit(1, 'two')
+  inFlight(0, 2)
+  inFlight(1, 1)
+  writer.daemon({ stuck: 1 })
+  const text = metricsText(feed)
+  expect(text).toContain('\nintercede_calls_in_flight 3\n')
+  expect(text).toContain('\nintercede_calls_stuck 1\n')
   end()
 })

@@ -90,6 +90,19 @@ function licences() {
   })
 }
 
+/** What a declaration imports. */
+const IMPORTED = /(?:from|import\() ?['"](\.[^'"]+)\.ts['"]/g
+
+/** The declarations of the public names, and of what these are made of. A changed copy of the modules may have none. */
+function declarations(file = 'index.d.ts', found = new Map()) {
+  const path = join(ROOT, 'out', file)
+  if (found.has(file) || !existsSync(path)) return found
+  const text = readFileSync(path, 'utf8')
+  found.set(file, text)
+  for (const [, to] of text.matchAll(IMPORTED)) declarations(join(dirname(file), `${to}.d.ts`), found)
+  return found
+}
+
 function write(name, text) {
   const path = join(DIST, name)
   mkdirSync(dirname(path), { recursive: true })
@@ -104,6 +117,7 @@ const files = new Map([
   ]),
   ...STARTS.map(([module, name]) => [`${module}.js`, start(module, name)]),
   ['package.json', '{ "type": "commonjs" }\n'],
+  ...[...declarations()].map(([name, text]) => [join('types', name), text]),
   ['licenses.txt', licences().join('\n---\n\n')],
 ])
 // What an earlier build has left would count as a file of this one, and code that V8 has made of it is of no use.

@@ -6,7 +6,7 @@ import { type Done, USERNS, until } from '../../support/host.ts'
 import { ServiceHost } from '../../support/service-host.ts'
 import { withReason } from '../../support/skipped.ts'
 
-const CATALOG = fileURLToPath(new URL('../../../deploy/systemd/intercede.catalog', import.meta.url))
+const CATALOG = fileURLToPath(new URL('../../../deploy/journal/intercede.catalog', import.meta.url))
 const JOURNAL = new URL('../../../out/keeper/log/journal.js', import.meta.url).href
 const cannot = missing('systemctl', 'journalctl')
 

@@ -50,7 +50,7 @@ test.each([
 })
 
 test('the catalog explains every kind of line, and no other', () => {
-  const catalog = readFileSync(new URL('../../../../deploy/systemd/intercede.catalog', import.meta.url), 'utf8')
+  const catalog = readFileSync(new URL('../../../../deploy/journal/intercede.catalog', import.meta.url), 'utf8')
   const ids = [...catalog.matchAll(/^-- (\w+)$/gm)].map(([, id]) => id)
   expect(ids).toEqual(Object.values(messageIds))
   expect(new Set(ids).size).toBe(ids.length)

@@ -13,6 +13,7 @@ const TIMED = [
   'test/kernel/engine/storm.test.ts',
   'test/kernel/engine/stuck.test.ts',
   'test/kernel/engine/walker-time.test.ts',
+  'test/kernel/keeper/events-flood.test.ts',
   'test/kernel/keeper/readers-time.test.ts',
   'test/kernel/keeper/reload.test.ts',
   'test/kernel/keeper/restart.test.ts',

@@ -62,36 +62,41 @@ export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
 
 /** Reads counters that lie one after the other, from `from` on, but those of what was never called. */
 export function callCounts(place: DataView, from: number, kinds: number): readonly CallCount[] {
+  const words = new Uint32Array(place.buffer, place.byteOffset + from, (kinds * KIND_SIZE) / 4)
   const counts: CallCount[] = []
   for (let index = 0; index < kinds; index++) {
-    const at = from + index * KIND_SIZE
+    const first = (index * KIND_SIZE) / 4
+    const key = words[first + KIND_WORD.key]!
     // What has no counter of its own has no key either.
-    if (index >= OTHERS && place.getInt32(at + 4 * KIND_WORD.key, true) === 0) continue
-    const count = callCount(place, index, at)
+    if (index < OTHERS ? isZero(words, first) : key === 0) continue
+    const kind: CallKind =
+      index < OTHERS ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 } : decodeCallKey(key)
+    const count = callCount(words, first, kind)
     if (count.calls > 0) counts.push(count)
   }
   return counts
 }
 
-const number64 = (place: DataView, at: number): number =>
-  place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
+function isZero(words: Uint32Array, first: number): boolean {
+  for (let word = first; word < first + KIND_SIZE / 4; word++) if (words[word] !== 0) return false
+  return true
+}
 
-function callCount(place: DataView, index: number, at: number): CallCount {
-  const words = new Uint32Array(place.buffer, place.byteOffset + at, KIND_SIZE / 4)
+const pair = (words: Uint32Array, at: number): number => words[at]! + words[at + 1]! * WORD
+
+function callCount(words: Uint32Array, first: number, kind: CallKind): CallCount {
   const buckets: number[] = []
   let calls = 0
   for (let bucket = 0; bucket <= BOUNDS.length; bucket++) {
-    const word = KIND_WORD.buckets + 2 * bucket
-    const count = words[word]! + words[word + 1]! * WORD
+    const count = pair(words, first + KIND_WORD.buckets + 2 * bucket)
     buckets.push(count)
     calls += count
   }
-  const kind: CallKind =
-    index < OTHERS
-      ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 }
-      : decodeCallKey(words[KIND_WORD.key]!)
-  return { ...kind, calls, microseconds: number64(place, at + 4 * KIND_WORD.sum) / TENTHS, buckets }
+  return { ...kind, calls, microseconds: pair(words, first + KIND_WORD.sum) / TENTHS, buckets }
 }
+
+const number64 = (place: DataView, at: number): number =>
+  place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
 
 /** A refusal was being written if its version is odd, or is another one afterwards. */
 function refusalCounts(copy: CopyPlace): readonly RefusalCount[] {

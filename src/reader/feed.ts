@@ -1,6 +1,7 @@
 import { connectUnix, receive, waitReadable } from '../kernel/socket.ts'
 import {
   COUNTS_HEADER,
+  COUNTS_PLACE,
   COUNTS_WORD,
   countsPlace,
   ENDED_KINDS,
@@ -19,6 +20,8 @@ const ANSWER_LIMIT = 256
 /** Limit of the wait for an answer: a daemon that is busy with itself, or stopped. */
 const ANSWER_MS = 5000
 
+/** What is no larger has a copy of its own. */
+const SMALL = 64
 /** How often it is tried to copy all counts while none are moved. */
 const TRIES = 10
 
@@ -34,6 +37,7 @@ export class FeedReader {
   readonly records: RecordsFollower
   readonly #counts: MemoryFile
   readonly #files: readonly MemoryFile[]
+  readonly #scratch = Buffer.allocUnsafeSlow(COUNTS_PLACE)
 
   constructor(files: readonly MemoryFile[]) {
     const [records, counts, directory] = files
@@ -45,8 +49,13 @@ export class FeedReader {
 
   /** Returns what was counted of the calls of a container; undefined if another one has its number by now. */
   counts({ index, serial }: { readonly index: number; readonly serial: number }): ContainerCounts | undefined {
-    const counts = readCounts((at, length) => this.#counts.copy(countsPlace(index) + at, length))
+    const counts = readCounts((at, length) => this.#copy(countsPlace(index) + at, length))
     return counts.serial === serial ? counts : undefined
+  }
+
+  /** Copies to where the last large copy was. */
+  #copy(at: number, length: number): DataView {
+    return this.#counts.copy(at, length, length > SMALL ? this.#scratch : undefined)
   }
 
   /**
@@ -68,7 +77,7 @@ export class FeedReader {
   *#containerCounts(): AllCounts['containers'] {
     const { usedContainers } = this.directory
     for (let index = 0; index < usedContainers; index++) {
-      const counts = readCalls(this.#counts.copy(countsPlace(index), REFUSALS_AT))
+      const counts = readCalls(this.#copy(countsPlace(index), REFUSALS_AT))
       if (counts.serial !== 0) yield counts
     }
   }

@@ -19,6 +19,8 @@ const DOES: Readonly<Record<string, string>> = {
   profile: 'make the profile',
   flags: 'say what to tell the runtime',
   doctor: 'look at this machine',
+  metrics: 'print metrics',
+  api: 'answer',
 }
 
 const remedyFor = (message: string): string =>

@@ -53,7 +53,7 @@ fi
 fetch() { "$@" >/dev/null 2>&1 || { apt-get update --quiet && "$@"; }; }
 ((!${#missing[@]})) || fetch "${install[@]}"
 # Nor at the next boot.
-[[ " ${missing[*]-} " != *" prometheus "* ]] || systemctl disable --quiet prometheus.service 2>/dev/null
+if [[ " ${missing[*]-} " == *" prometheus "* ]]; then systemctl disable --quiet prometheus.service 2>/dev/null || :; fi
 
 if lacks_profile "$1"; then
   mkdir -p "$(dirname "$docker_profile")"

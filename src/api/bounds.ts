@@ -19,4 +19,4 @@ export const STREAM_RATE = 2000
 /** How long the server stays without a connection, if systemd starts it again for the next. */
 export const IDLE_MS = 60_000
 /** How long an answer of the daemon is waited for: others wait meanwhile. */
-export const DAEMON_MS = 200
+export const DAEMON_MS = 1000

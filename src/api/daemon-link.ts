@@ -3,8 +3,9 @@ import { connect, type FeedReader } from '../reader/feed.ts'
 import { DAEMON_MS } from './bounds.ts'
 import { HttpError } from './http-error.ts'
 
-/** Shortest time between two attempts to reach a daemon that is not there. */
-const RETRY_MS = 1000
+/** Shortest time between two attempts to reach a daemon that does not answer, which keep everybody waiting. */
+const RETRY_MS = 5000
+const SILENT = /does not answer/
 /** So long a daemon may give no beat, one a second, before it is asked again. */
 const SILENT_MS = 5000
 
@@ -25,14 +26,18 @@ export class DaemonLink {
     return this.#feed!
   }
 
-  /** Connects for one stream, which closes it. @throws {HttpError} if there is no daemon, or there was none just now */
+  /**
+   * Connects for one stream, which closes it.
+   *
+   * @throws {HttpError} if there is no daemon, or it did not answer just now
+   */
   open(): FeedReader {
     if (this.#failed && now() - this.#failed.at < RETRY_MS) throw new HttpError(503, this.#failed.why)
     try {
       return connect(this.#path, DAEMON_MS)
     } catch (error) {
       const why = (error as Error).message
-      this.#failed = { at: now(), why }
+      if (SILENT.test(why)) this.#failed = { at: now(), why }
       throw new HttpError(503, why)
     }
   }
@@ -57,7 +62,7 @@ export class DaemonLink {
       this.#beat = { count: -1, since: now() }
     } catch (error) {
       // A daemon that is stopped has not ended: what it has counted so far is there.
-      if (!this.#feed || !/does not answer/.test((error as Error).message)) {
+      if (!this.#feed || !SILENT.test((error as Error).message)) {
         this.close()
         throw error
       }

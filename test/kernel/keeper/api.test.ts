@@ -5,11 +5,15 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Api } from '../../support/api.ts'
+import { Daemon } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
 
 /** What a container may call a file: it shall reach no terminal as it is. */
 const HOSTILE = Buffer.from([...Buffer.from('a\u001b[2Jb\nc"'), 0xff]).toString('latin1')
+
+/** The unit may have 256 MiB. */
+const MOST = 192 * 1024 * 1024
 
 let host: Host
 let api: Api
@@ -237,7 +241,6 @@ test.each([
 
 test('clients that never read take bounded memory; of a stream they are cut off, which is counted', async () => {
   await isAnswering()
-  const before = api.memory
   const sockets = await opened(60)
   for (const socket of sockets) {
     socket.pause()
@@ -248,7 +251,7 @@ test('clients that never read take bounded memory; of a stream they are cut off,
     await new Promise((resolve) => setTimeout(resolve, 50))
     most = Math.max(most, api.memory)
   }
-  expect(most - before).toBeLessThan(96 * 1024 * 1024)
+  expect(most).toBeLessThan(MOST)
   await closed(sockets)
   const stuck = await opened(3)
   for (const socket of stuck) {
@@ -259,8 +262,51 @@ test('clients that never read take bounded memory; of a stream they are cut off,
   await until('they are cut off', async () => /cut_off_total 3/.test((await api.ask('/metrics')).text), 30)
   const others = api.said.split('\n').filter((line) => line !== '' && !line.endsWith('did not read, and was cut off'))
   expect(others).toEqual([])
-  expect(api.memory - before).toBeLessThan(96 * 1024 * 1024)
+  expect(api.memory).toBeLessThan(MOST)
   await closed(stuck)
+})
+
+/** What requests are made of, whole or cut, in any order. */
+const PIECES = [
+  ...['GET ', 'POST ', '/metrics', '/v1/events?', '/v1/containers/', '%', '?all=', ' HTTP/1.1\r\n', ' HTTP/9.9\r\n'],
+  ...['Host: localhost\r\n', 'Content-Length: 99999999999\r\n', 'Transfer-Encoding: chunked\r\n', 'Upgrade: h2c\r\n'],
+  ...[
+    'Expect: 100-continue\r\n',
+    'Connection: keep-alive, Upgrade\r\n',
+    '\r\n',
+    '\r\n\r\n',
+    '0\r\n\r\n',
+    'ffffffffffffffff\r\n',
+  ],
+  ...['\u0000', '\u001b[2J', 'x'.repeat(4096), ': ', '\n'],
+]
+const FUZZ_S = Number(process.env.INTERCEDE_FUZZ_SECONDS ?? 5)
+
+test('garbage of all sorts, for seconds, takes bounded memory and ends nothing', {
+  timeout: 60_000 + 1000 * FUZZ_S,
+}, async () => {
+  const answers = new Set<string>()
+  let count = 0
+  for (const end = Date.now() + 1000 * FUZZ_S; Date.now() < end; ) {
+    const sockets = await opened(20)
+    for (const socket of sockets) {
+      socket.on('data', (chunk) => answers.add(chunk.toString('latin1', 0, 12)))
+      const pieces = Array.from(
+        { length: 1 + Math.random() * 12 },
+        () => PIECES[Math.floor(Math.random() * PIECES.length)]!,
+      )
+      const isMeant = Math.random() < 0.3
+      socket.write(`${isMeant ? 'GET /metrics HTTP/1.1\r\nHost: localhost\r\n' : ''}${pieces.join('')}`, 'latin1')
+      count++
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    for (const socket of sockets) socket.destroy()
+  }
+  await until('it answers again', isAnswering)
+  console.log(count, 'connections', [...answers].sort())
+  expect([...answers].some((answer) => answer.startsWith('HTTP/1.1 400'))).toBe(true)
+  expect([...answers].filter((answer) => answer.startsWith('HTTP/1.1 5'))).toEqual([])
+  expect(api.memory).toBeLessThan(MOST)
 })
 
 test('without a daemon it says so, and goes on when there is one again', async () => {
@@ -274,6 +320,30 @@ test('without a daemon it says so, and goes on when there is one again', async (
     expect(JSON.parse(text).error).toMatch(/start "intercede serve"/)
   } finally {
     await own.close()
+  }
+})
+
+test('of a daemon that is stopped it says what is known, and keeps nobody else waiting', async () => {
+  const daemon = await Daemon.start()
+  const own = await Api.start(join(daemon.directory, 'feed.sock'))
+  try {
+    expect((await own.ask('/v1/status')).status).toBe(200)
+    process.kill(daemon.pid!, 'SIGSTOP')
+    // It has given no beat for five seconds then, and is asked again.
+    await new Promise((resolve) => setTimeout(resolve, 6000))
+    expect((await own.ask('/v1/status')).status).toBe(200)
+    const stream = await own.ask('/v1/events?follow=false')
+    expect(stream.status).toBe(503)
+    expect(JSON.parse(stream.text).error).toMatch(/the daemon does not answer; see/)
+    const start = Date.now()
+    for (let again = 0; again < 20; again++) expect((await own.ask('/v1/status')).status).toBe(200)
+    expect(Date.now() - start).toBeLessThan(10_000)
+    process.kill(daemon.pid!, 'SIGCONT')
+    await until('it answers again', async () => (await own.ask('/v1/events?follow=false')).status === 200)
+  } finally {
+    process.kill(daemon.pid!, 'SIGCONT')
+    await own.close()
+    await daemon.close()
   }
 })
 

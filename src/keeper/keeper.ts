@@ -102,11 +102,22 @@ export class Keeper {
    * @throws {Error} if a socket is in use, or the engine does not start and no container waits for it
    */
   static async start(options: KeeperOptions): Promise<Keeper> {
-    let keeper: Keeper | undefined
-    await new Promise<void>((ready, failed) => {
-      keeper = new Keeper(options, { ready, failed })
+    const { keeper, ready } = Keeper.open(options)
+    await ready
+    return keeper
+  }
+
+  /**
+   * Does the same for a caller who has something to do until the engine serves.
+   *
+   * @throws {Error} if a socket is in use
+   */
+  static open(options: KeeperOptions): { readonly keeper: Keeper; readonly ready: Promise<void> } {
+    let starting: Starting | undefined
+    const ready = new Promise<void>((resolve, failed) => {
+      starting = { ready: resolve, failed }
     })
-    return keeper!
+    return { keeper: new Keeper(options, starting!), ready }
   }
 
   private constructor(given: KeeperOptions, starting: Starting) {
@@ -140,6 +151,14 @@ export class Keeper {
   /** The process id of the engine; undefined while there is no engine. */
   get enginePid(): number | undefined {
     return this.#engine.pid
+  }
+
+  /**
+   * Whether there may be calls of which the engine has more to say: it serves, it has failed, or it has begun a call
+   * before we have heard that it serves. Its record is in the ring before a call leaves its slot.
+   */
+  get mayServe(): boolean {
+    return this.#starting === undefined || this.#slots.isAnyTaken
   }
 
   /** One line for `systemctl status`. */
@@ -200,7 +219,7 @@ export class Keeper {
     this.#closed = true
     clearInterval(this.#timer)
     this.#passThrough.stop()
-    this.#engine.close()
+    this.#engine.close(this.mayServe)
     this.drain()
     for (const socket of this.#sockets) socket.close()
     this.#feedSocket?.close()
@@ -377,6 +396,7 @@ export class Keeper {
     if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))
+      this.#starting = undefined
       return
     }
     // Calls of restored containers wait: the keeper serves them as if its first engine had ended later.

@@ -99,6 +99,10 @@ export class Slots {
     return Array.from({ length: SLOTS }, (_, index) => HEADER_SIZE + index * SLOT_SIZE)
   }
 
+  get isAnyTaken(): boolean {
+    return this.all().some((at) => this.state(at) !== STATE.free)
+  }
+
   /** Returns the 80 bytes into which the kernel writes the notification. */
   notification(at: number): Uint8Array {
     const index = (at - HEADER_SIZE) / SLOT_SIZE

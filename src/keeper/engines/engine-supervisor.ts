@@ -112,10 +112,11 @@ export class EngineSupervisor {
     this.#launch(false)
   }
 
-  close(): void {
+  /** @param serves whether the engine may have received calls */
+  close(serves: boolean): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
-    this.#link?.close()
+    this.#link?.close(serves)
   }
 
   /** @param failed whether the previous engine failed, instead of being killed */

@@ -128,11 +128,10 @@ export class Cgroup implements Disposable {
   readonly name: string
   /** The memory limit in bytes that the runtime shall set. */
   readonly runtimeMemory: number | undefined
-  /**
-   * The `cgroup.procs` that the runtime's process must join before it executes the runtime: beside the container's,
-   * so that both are killed at once, and in v1's memory controller.
-   */
-  readonly joinFirst: readonly string[]
+  /** The cgroup of the runtime, beside the container's, so that both are killed at once. */
+  readonly beside: string
+  /** The cgroup of v1's memory controller that the runtime must join before it is executed, if there is one. */
+  readonly limited: readonly string[]
   /** The cgroups of this run, the one of v2 first. */
   readonly paths: readonly string[]
   readonly #families: readonly string[]
@@ -146,8 +145,8 @@ export class Cgroup implements Disposable {
     const [own, limited] = this.paths
     barHost(own!)
     boundTree(own!)
-    const beside = `${makeCgroup(`${own}/${RUNTIME}`)}/cgroup.procs`
-    this.joinFirst = limited === undefined ? [beside] : [beside, `${limited}/cgroup.procs`]
+    this.beside = makeCgroup(`${own}/${RUNTIME}`)
+    this.limited = limited === undefined ? [] : [limited]
     if (limited !== undefined) writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
   }
 

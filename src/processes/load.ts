@@ -34,10 +34,41 @@ const loaded = new Map<string, { readonly exports: object }>()
 const fileOf = (name: string): string => join(DIST, `${name}.js`)
 const outside = createRequire(fileOf('load'))
 
+/** Modules of Node that take a millisecond or more to load, of which a start may need nothing. */
+const SLOW: ReadonlySet<string> = new Set(
+  ['child_process', 'crypto', 'net', 'stream/promises', 'v8'].map((name) => `node:${name}`),
+)
+
+/** Returns a module of Node that is loaded when something of it is used. */
+function lazily(id: string): object {
+  let module: object | undefined
+  return new Proxy({}, { get: (_, name) => Reflect.get((module ??= outside(id) as object), name) })
+}
+
+/** The version of koffi whose native code is loaded directly. */
+export const KOFFI = '3.3.4'
+
+/**
+ * Loads koffi's native code for this machine, which has all that kernel/libc.ts uses. What is around it in koffi's
+ * packages takes 4 ms to find that file, for machines of all kinds.
+ */
+function koffi(): unknown {
+  try {
+    const name = `${process.platform}_${process.arch}/koffi.node`
+    const native = createRequire(outside.resolve('koffi'))(`@koromix/koffi-${process.platform}-${process.arch}/${name}`)
+    if (native.version === KOFFI) return native
+  } catch {
+    // It is installed in another way.
+  }
+  return outside('koffi')
+}
+
 /** Bundles require each other, modules of Node, and koffi. */
 function inside(id: string): unknown {
   const name = BUNDLE.exec(id)?.[1]
-  return name === undefined ? outside(id) : loadPart(name)
+  if (name !== undefined) return loadPart(name)
+  if (id === 'koffi') return koffi()
+  return SLOW.has(id) ? lazily(id) : outside(id)
 }
 
 /** Reads a bundle, which is ASCII. */

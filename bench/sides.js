@@ -47,7 +47,7 @@ export class Servers {
   /** @type {import('node:child_process').ChildProcess[]} */
   #children = []
 
-  /** Starts `command` and waits until `socket` is there. */
+  /** Starts `command` and waits until `socket` is there. @returns its process id */
   async start(/** @type {readonly string[]} */ [program, ...args], /** @type {string} */ socket) {
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#children.push(child)
@@ -61,6 +61,7 @@ export class Servers {
       if (Date.now() > end)
         throw new Error(`Cannot start "${program} ${args.join(' ')}": no socket after ${START_MS} ms`)
     }
+    return child.pid ?? 0
   }
 
   async stop() {

@@ -49,8 +49,10 @@ interface SpawnOptions {
   readonly environment: readonly string[]
   /** The directory of a cgroup of v2 in which the process begins; without it in ours. Precondition: `spawnsInto`. */
   readonly cgroup?: Handle | undefined
-  /** Whether the process begins a session of its own, in which it ignores no signal. */
+  /** Whether the process begins a session of its own. */
   readonly detached?: boolean
+  /** Whether it ignores none of the signals that this process ignores. */
+  readonly heedful?: boolean
   /** The directory in which it begins, if the C library can do that; without it in ours. */
   readonly directory?: string
 }
@@ -80,7 +82,7 @@ interface Spawning {
   readonly used: readonly object[]
 }
 
-function spawning(command: Command, { fds, environment, cgroup, detached, directory }: SpawnOptions): Spawning {
+function spawning(command: Command, { fds, environment, cgroup, directory, ...how }: SpawnOptions): Spawning {
   // One memory: what is used at the end keeps all of it until then.
   const memory = new Uint8Array(SPAWN_ACTIONS_SIZE + SPAWN_ATTRIBUTES_SIZE)
   const [actions, attributes] = [memory.subarray(0, SPAWN_ACTIONS_SIZE), memory.subarray(SPAWN_ACTIONS_SIZE)]
@@ -89,9 +91,9 @@ function spawning(command: Command, { fds, environment, cgroup, detached, direct
   libcAddCloseFrom?.(actions, fds.length)
   if (directory !== undefined) libcAddChdir?.(actions, cstring(directory))
   libcAttributes(attributes)
-  if (detached) libcSetDefaults(attributes, ALL_SIGNALS)
-  const session = detached ? POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF : 0
-  libcSetFlags(attributes, POSIX_SPAWN_SETSIGMASK | session | (cgroup ? POSIX_SPAWN_SETCGROUP : 0))
+  if (how.heedful) libcSetDefaults(attributes, ALL_SIGNALS)
+  const flags = (how.detached ? POSIX_SPAWN_SETSID : 0) | (how.heedful ? POSIX_SPAWN_SETSIGDEF : 0)
+  libcSetFlags(attributes, POSIX_SPAWN_SETSIGMASK | flags | (cgroup ? POSIX_SPAWN_SETCGROUP : 0))
   if (cgroup) libcSetCgroup!(attributes, cgroup.raw)
   const [argv, envp] = [vector(command), vector(environment)]
   const pid = new Int32Array(1)
@@ -119,19 +121,20 @@ export function spawnInto(command: Command, options: SpawnOptions, done: (errno:
 }
 
 /**
- * Starts a program, with no other descriptors than the given ones. Node's own way copies the tables of all our memory,
+ * Starts a program, with no other descriptors than the given ones; it has no copies of the others any more when this
+ * returns, and ignores no signal. Node's own way copies the tables of all our memory,
  * and makes the kernel copy each page that we write to afterwards: it takes 5 to 10 ms.
  *
  * @returns the number of the process, which the caller must reap
  * @throws {SyscallError} the program's errors of execve(2), EAGAIN
  * @see posix_spawn(3)
  */
-export function spawnNow(command: Command, options: SpawnOptions): number {
+export function spawnNow(command: Command, options: Omit<SpawnOptions, 'heedful'>): number {
   const copies: Fd[] = []
   const { length } = options.fds
   try {
     for (const fd of options.fds) copies.push(dup(fd, Math.max(LEAST, length)))
-    const { pid, actions, rest } = spawning(command, { ...options, fds: copies })
+    const { pid, actions, rest } = spawning(command, { ...options, fds: copies, heedful: true })
     const errno = libcSpawn(pid, ...rest) as Errno
     libcDestroy(actions)
     if (errno !== 0) throw new SyscallError('posix_spawn', errno)

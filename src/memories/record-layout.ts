@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto'
 import { RECORD_SIZE } from '../calls/record.ts'
+import { randomBytes } from '../kernel/random.ts'
 import { CACHE_LINE, struct } from '../shared/struct.ts'
 
 /** HEAD and TAIL never move, so that every later version can count the records that were not read. */

@@ -33,11 +33,17 @@ interface ChildOptions {
   readonly fds: readonly Handle[]
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cgroup?: Handle | undefined
+  /** The directory in which it begins; else the root. */
   readonly directory?: string
+  /** Whether it begins a session of its own; else it does. */
+  readonly detached?: boolean
 }
 
+/** Our standard error, for a program that shall write there, too. */
+export const ERRORS: Handle = { raw: 2, [Symbol.dispose]() {} }
+
 /**
- * A process that this one has started, in a session of its own. It keeps the event loop alive, as one that Node starts.
+ * A process that this one has started. It keeps the event loop alive, as one that Node starts.
  *
  * Invariant: the main thread alone uses it.
  */
@@ -49,14 +55,17 @@ export class Child {
   #isOver = false
 
   /** @throws {SyscallError} if it cannot be started */
-  constructor(command: readonly [string, ...string[]], { fds, env, cgroup, directory = '/' }: ChildOptions) {
+  constructor(
+    command: readonly [string, ...string[]],
+    { env, directory = '/', detached = true, ...rest }: ChildOptions,
+  ) {
     const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`)
     this.ended = new Promise((resolve) => {
       this.#tell = resolve
     })
     listen()
     try {
-      this.pid = spawnNow(command, { fds, environment, cgroup, directory, detached: true })
+      this.pid = spawnNow(command, { ...rest, environment, directory, detached })
       running.add(this)
     } finally {
       look()

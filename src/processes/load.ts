@@ -41,8 +41,8 @@ const SLOW: ReadonlySet<string> = new Set(
 
 /** Returns a module of Node that is loaded when something of it is used. */
 function lazily(id: string): object {
-  let module: object | undefined
-  return new Proxy({}, { get: (_, name) => Reflect.get((module ??= outside(id) as object), name) })
+  // What has been loaded before is found by its name.
+  return new Proxy({}, { get: (_, name) => Reflect.get(outside(id) as object, name) })
 }
 
 /** The version of koffi whose native code is loaded directly. */

@@ -1,7 +1,7 @@
 import { openNothing } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
-import { Child } from '../../processes/child.ts'
+import { Child, ERRORS } from '../../processes/child.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 
 /** Descriptors that the engine process inherits. */
@@ -31,9 +31,6 @@ export interface SharedMemories {
   /** The counts, see `CountWriter`. */
   readonly counts: Handle
 }
-
-/** Our standard error, which the engine gets, too. */
-const ERRORS: Handle = { raw: 2, [Symbol.dispose]() {} }
 
 /**
  * Starts the engine process, in a session of its own: a signal to the whole process group (Ctrl-C, timeout(1)) is meant

@@ -33,7 +33,11 @@ const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to th
  *
  * @throws {Error} if it cannot start
  */
-export const serve = (sockets: Sockets, config: Config): Promise<void> => new Service(sockets, config).start()
+export function serve(sockets: Sockets, config: Config): Promise<void> {
+  // Threads of libuv's pool, which nothing has used yet: the reactor waits on one of them.
+  process.env.UV_THREADPOOL_SIZE ??= '2'
+  return new Service(sockets, config).start()
+}
 
 /**
  * The process of the keeper as a service: its signals, its log, what the service manager is told, and its end.

@@ -7,6 +7,7 @@ const BUILT = 'test/support/fresh-build.ts'
 const TIMED = [
   'test/kernel/calls/process-caps.test.ts',
   'test/kernel/engine/dedicated-receiver.test.ts',
+  'test/kernel/engine/first-times.test.ts',
   'test/kernel/engine/journal-cost.test.ts',
   'test/kernel/engine/journal-race.test.ts',
   'test/kernel/engine/lane.test.ts',
@@ -14,6 +15,7 @@ const TIMED = [
   'test/kernel/engine/stuck.test.ts',
   'test/kernel/engine/walker-time.test.ts',
   'test/kernel/keeper/events-flood.test.ts',
+  'test/kernel/keeper/footprint.test.ts',
   'test/kernel/keeper/readers-time.test.ts',
   'test/kernel/keeper/reload.test.ts',
   'test/kernel/keeper/restart.test.ts',

@@ -221,7 +221,7 @@ export const cold = (/** @type {string} */ folder, /** @type {string} */ socket,
   measureStarts([...commands, ...others(folder, socket)], rounds)
 
 const CELLS = (/** @type {ColdRow} */ { name, ms, ratio, goal, met, beside, more }) => [
-  `\`${name}\``,
+  /^(the|a|SIGKILL) /.test(name) ? name : `\`${name}\``,
   `${ms.toFixed(0)} ms`,
   `${ratio.toFixed(2)} N`,
   goal === undefined ? '' : `${goal} N: ${met ? '**met**' : '**not met**'}`,

@@ -7,7 +7,7 @@ import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { BASE, Servers } from './sides.js'
+import { BASE, compileFixtures, Servers } from './sides.js'
 
 /** @typedef {{ name: string, ms: number, ratio: number, goal: number, met: boolean }} FirstRow */
 /** @typedef {(line: string) => Promise<number>} Ask milliseconds until the answer */
@@ -25,15 +25,6 @@ const GOALS = {
   'the first mount of a daemon': 1.3,
   "a walker's first path": 1.3,
   'SIGKILL of the engine to the next answer': 1.5,
-}
-
-/** @returns paths of the programs in `folder` */
-function compile(/** @type {string} */ folder) {
-  const flags = ['-O2', '-pthread', `-DFIXTURES="${source('../test/fixtures/')}"`]
-  const programs = { filtered: join(folder, 'filtered'), caller: join(folder, 'caller') }
-  for (const [name, path] of Object.entries(programs))
-    execFileSync('gcc', [...flags, '-o', path, source(`../test/fixtures/${name}.c`)])
-  return programs
 }
 
 /** Makes a directory of a user of the container: where it is closed to the container's root, only a walker gets in. */
@@ -98,7 +89,7 @@ async function round(/** @type {Record<string, string>} */ programs, /** @type {
 
 /** @returns {Promise<FirstRow[]>} */
 export async function measureFirsts(/** @type {string} */ folder, /** @type {number} */ rounds) {
-  const programs = compile(folder)
+  const programs = compileFixtures(folder, ['filtered', 'caller'])
   directory(join(folder, 'open'), BASE)
   directory(join(folder, 'closed'), BASE + 1)
   directory(join(folder, 'closed/in'), BASE + 1)

@@ -22,6 +22,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { cold, coldSection, coldTable } from './cold.js'
+import { measureFirsts } from './firsts.js'
 import { footprintSection, footprintTable, measureFootprints } from './footprint.js'
 import { journalCost } from './journal.js'
 import { writeDocs, writePart } from './page.js'
@@ -239,7 +240,8 @@ async function measureCold(
   /** @type {number} */ loadBefore,
 ) {
   await intercede({}, servers, folder)
-  const rows = cold(folder, join(folder, 'intercede.sock'), rounds)
+  const starts = cold(folder, join(folder, 'intercede.sock'), rounds)
+  const rows = [...starts, ...(await measureFirsts(folder, rounds))]
   const where = machine(loadBefore)
   console.log(coldTable(rows))
   console.log(`\nEvery median: ${save(rows, where)}`)

@@ -18,6 +18,14 @@ export const BASE = 200_000
 
 const source = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url))
 
+/** Compiles programs of the tests. @returns their paths in `folder` */
+export function compileFixtures(/** @type {string} */ folder, /** @type {readonly string[]} */ names) {
+  const flags = ['-O2', '-pthread', `-DFIXTURES="${source('../test/fixtures/')}"`]
+  for (const name of names)
+    execFileSync('gcc', [...flags, '-o', join(folder, name), source(`../test/fixtures/${name}.c`)])
+  return Object.fromEntries(names.map((name) => [name, join(folder, name)]))
+}
+
 /** @returns paths of the compiled programs in `folder` */
 export function compile(/** @type {string} */ folder) {
   const built = {

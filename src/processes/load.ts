@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -48,19 +48,26 @@ function lazily(id: string): object {
 /** The version of koffi whose native code is loaded directly. */
 export const KOFFI = '3.3.4'
 
+/** Returns where Node finds a package from a file, without its links. @throws {Error} if it is not there */
+function packageFrom(from: NodeJS.Require, name: string): string {
+  const places = from.resolve.paths(name) ?? []
+  return realpathSync(places.map((place) => join(place, name)).find((path) => existsSync(path)) ?? name)
+}
+
 /**
  * Loads koffi's native code for this machine, which has all that kernel/libc.ts uses. What is around it in koffi's
  * packages takes 4 ms to find that file, for machines of all kinds.
  */
 function koffi(): unknown {
+  const module = { exports: { version: '' } }
   try {
-    const name = `${process.platform}_${process.arch}/koffi.node`
-    const native = createRequire(outside.resolve('koffi'))(`@koromix/koffi-${process.platform}-${process.arch}/${name}`)
-    if (native.version === KOFFI) return native
+    const own = createRequire(join(packageFrom(outside, 'koffi'), 'package.json'))
+    const native = packageFrom(own, `@koromix/koffi-${process.platform}-${process.arch}`)
+    process.dlopen(module, join(native, `${process.platform}_${process.arch}`, 'koffi.node'))
   } catch {
     // It is installed in another way.
   }
-  return outside('koffi')
+  return module.exports.version === KOFFI ? module.exports : outside('koffi')
 }
 
 /** Bundles require each other, modules of Node, and koffi. */

@@ -12,7 +12,7 @@ const RUNS = Number(process.env.INTERCEDE_RUNS ?? 20)
 const AT_ONCE = 2
 const OURS = dirname(dirname(INTERCEDE))
 /** What other tests, and those who run them, put there meanwhile. */
-const OF_TESTS = /^(intercede-(test|bench|deploy|patched|fixtures)|vitest|node-compile|tsx)/
+const OF_TESTS = /^(intercede-(test|bench|deploy|patched|fixtures)|vitest|node-compile|tsx|cc\w{6}\.)/
 const PLACES = ['/run', '/run/intercede', '/run/intercede/run', '/tmp', '/var/tmp', '/dev/shm', '/var/lib/intercede']
 
 const entries = (path: string): readonly string[] =>

@@ -27,6 +27,8 @@ const BUNDLES = {
   walker: 'walker/main',
   index: 'index',
 }
+/** Packages that several of them use: each is a bundle of its own, of which `yaml` is loaded when there is some to read. */
+const SHARED = ['commander', 'yaml']
 
 /**
  * What Node is started with: it lies where the sources have the program or thread, so that command lines tell which it is.
@@ -50,9 +52,21 @@ const commandsApart = {
   },
 }
 
+const sharedApart = {
+  name: 'shared-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: new RegExp(`^(${SHARED.join('|')})$`) }, ({ kind, path }) =>
+      kind === 'entry-point' ? undefined : { path: `./${path}.js`, external: true },
+    )
+  },
+}
+
 const { outputFiles, metafile } = await build({
   absWorkingDir: ROOT,
-  entryPoints: Object.fromEntries(Object.entries(BUNDLES).map(([name, module]) => [name, `out/${module}.js`])),
+  entryPoints: Object.fromEntries([
+    ...Object.entries(BUNDLES).map(([name, module]) => [name, `out/${module}.js`]),
+    ...SHARED.map((name) => [name, name]),
+  ]),
   outdir: DIST,
   write: false,
   bundle: true,
@@ -69,7 +83,7 @@ const { outputFiles, metafile } = await build({
   pure: ['libc.func'],
   supported: { 'dynamic-import': false },
   sourcemap: 'external',
-  plugins: [commandsApart],
+  plugins: [commandsApart, sharedApart],
 })
 
 const sha256 = (...parts) =>

@@ -34,15 +34,16 @@ const loaded = new Map<string, { readonly exports: object }>()
 const fileOf = (name: string): string => join(DIST, `${name}.js`)
 const outside = createRequire(fileOf('load'))
 
-/** Modules of Node that take a millisecond or more to load, of which a start may need nothing. */
-const SLOW: ReadonlySet<string> = new Set(
-  ['child_process', 'crypto', 'net', 'stream/promises', 'v8'].map((name) => `node:${name}`),
-)
+/** Modules that take a millisecond or more to load, of which a start may need nothing. */
+const SLOW: ReadonlySet<string> = new Set([
+  ...['child_process', 'crypto', 'net', 'stream/promises', 'v8'].map((name) => `node:${name}`),
+  './yaml.js',
+])
 
-/** Returns a module of Node that is loaded when something of it is used. */
+/** Returns a module that is loaded when something of it is used. */
 function lazily(id: string): object {
   // What has been loaded before is found by its name.
-  return new Proxy({}, { get: (_, name) => Reflect.get(outside(id) as object, name) })
+  return new Proxy({}, { get: (_, name) => Reflect.get(now(id), name) })
 }
 
 /** The version of koffi whose native code is loaded directly. */
@@ -71,11 +72,11 @@ function koffi(): unknown {
 }
 
 /** Bundles require each other, modules of Node, and koffi. */
-function inside(id: string): unknown {
+const inside = (id: string): unknown => (id === 'koffi' ? koffi() : SLOW.has(id) ? lazily(id) : now(id))
+
+function now(id: string): object {
   const name = BUNDLE.exec(id)?.[1]
-  if (name !== undefined) return loadPart(name)
-  if (id === 'koffi') return koffi()
-  return SLOW.has(id) ? lazily(id) : outside(id)
+  return name === undefined ? outside(id) : loadPart(name)
 }
 
 /** Reads a bundle, which is ASCII. */

@@ -77,6 +77,6 @@ test.skipIf(why)(withReason(`${RUNS} runs leave nothing behind`, why), { timeout
   const began = performance.now()
   await Promise.all(Array.from({ length: AT_ONCE }, () => starts(RUNS / AT_ONCE)))
   console.log(`${RUNS} runs in ${((performance.now() - began) / 1000).toFixed(0)} s`)
-  await until('all has gone', () => Object.keys(more(before)).length === 0, 5).catch(() => {})
+  await until('all has gone', () => Object.keys(more(before)).length === 0, 30).catch(() => {})
   expect(more(before)).toEqual({})
 })

@@ -8,7 +8,8 @@ import { PatchedBuild } from '../../support/patched-build.ts'
 import { running, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
-const LATE_MS = 15_000
+/** Less than the ten seconds after which an engine without a heartbeat is killed. */
+const LATE_MS = 7000
 const READS = 'const options = JSON.parse(process.argv[2]);'
 const SLEEPS = `Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${LATE_MS});`
 

@@ -1,9 +1,9 @@
 // Many starts leave nothing behind: INTERCEDE_RUNS says how many, two at a time.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { until } from '../../support/host.ts'
 import { INTERCEDE, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -11,16 +11,13 @@ import { withReason } from '../../support/skipped.ts'
 const RUNS = Number(process.env.INTERCEDE_RUNS ?? 20)
 const AT_ONCE = 2
 const OURS = dirname(dirname(INTERCEDE))
-/** What other tests, and those who run them, put there meanwhile. */
-const OF_TESTS = /^(intercede-(test|bench|deploy|patched|fixtures)|vitest|node-compile|tsx|cc\w{6}\.)/
-const PLACES = ['/run', '/run/intercede', '/run/intercede/run', '/tmp', '/var/tmp', '/dev/shm', '/var/lib/intercede']
+/** For temporary files, for which /tmp is no place to look: others use it meanwhile. */
+const folder = mkdtempSync('/var/tmp/intercede-test-')
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const PLACES = ['/run', '/run/intercede', '/run/intercede/run', '/dev/shm', '/var/lib/intercede', folder]
 
 const entries = (path: string): readonly string[] =>
-  existsSync(path)
-    ? readdirSync(path)
-        .filter((name) => !OF_TESTS.test(name))
-        .map((name) => `${path}/${name}`)
-    : []
+  existsSync(path) ? readdirSync(path).map((name) => `${path}/${name}`) : []
 
 const text = (path: string): string => {
   try {
@@ -39,9 +36,11 @@ const mounts = (): readonly string[] =>
     .split('\n')
     .map((line) => line.split(' ').slice(2, 5).join(' '))
 
-/** Numbers of control groups by hierarchy, which count those that were removed and are still held, too. */
+/** Control groups of runs that are over. */
 const cgroups = (): readonly string[] =>
-  ['/sys/fs/cgroup', '/sys/fs/cgroup/unified', '/sys/fs/cgroup/memory'].flatMap((root) => entries(`${root}/intercede`))
+  ['/sys/fs/cgroup', '/sys/fs/cgroup/unified', '/sys/fs/cgroup/memory']
+    .flatMap((root) => entries(`${root}/intercede`))
+    .filter((path) => !existsSync(`/proc/${/(\d+)-\d+$/.exec(path)?.[1]}`))
 
 const all = (): Record<string, readonly string[]> => ({
   places: PLACES.flatMap(entries),
@@ -52,7 +51,10 @@ const all = (): Record<string, readonly string[]> => ({
 })
 
 async function start(): Promise<void> {
-  const child = spawn(process.execPath, [INTERCEDE, 'run', '-c', 'mknod', '--', 'true'], { stdio: 'ignore' })
+  const child = spawn(process.execPath, [INTERCEDE, 'run', '-c', 'mknod', '--', 'true'], {
+    stdio: 'ignore',
+    env: { ...process.env, TMPDIR: folder },
+  })
   expect(await once(child, 'exit')).toEqual([0, null])
 }
 

@@ -7,7 +7,7 @@ import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { BASE, compileFixtures, Servers } from './sides.js'
+import { BASE, compileFixtures, OWN_ENV, Servers } from './sides.js'
 
 /** @typedef {{ name: string, ms: number, ratio: number, goal: number, met: boolean }} FirstRow */
 /** @typedef {(line: string) => Promise<number>} Ask milliseconds until the answer */
@@ -88,7 +88,10 @@ async function round(/** @type {Record<string, string>} */ programs, /** @type {
 }
 
 /** @returns {Promise<FirstRow[]>} */
-export async function measureFirsts(/** @type {string} */ folder, /** @type {number} */ rounds) {
+export async function measureFirsts(/** @type {string} */ parent, /** @type {number} */ rounds) {
+  // Where no other daemon has its sockets.
+  const folder = join(parent, 'firsts')
+  mkdirSync(folder, { mode: 0o755 })
   const programs = compileFixtures(folder, ['filtered', 'caller'])
   directory(join(folder, 'open'), BASE)
   directory(join(folder, 'closed'), BASE + 1)
@@ -98,7 +101,7 @@ export async function measureFirsts(/** @type {string} */ folder, /** @type {num
   const took = []
   for (let at = 0; at <= rounds; at++) {
     const start = performance.now()
-    execFileSync(process.execPath, ['-e', '0'])
+    execFileSync(process.execPath, ['-e', '0'], { env: OWN_ENV })
     const own = performance.now() - start
     const times = await round(programs, folder)
     // The first round is for the caches of the machine.

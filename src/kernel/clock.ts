@@ -1,7 +1,7 @@
 import { _SC_CLK_TCK, CLOCK_BOOTTIME, CLOCK_THREAD_CPUTIME_ID, RUSAGE_THREAD } from '../abi/time.ts'
 import { check, libc } from './libc.ts'
 
-/** Taken once: the global is a getter, which costs more than the clock, and node:perf_hooks takes a millisecond to load. */
+/** Taken once: the global is a getter, which costs more than the clock. node:perf_hooks takes a millisecond to load. */
 const { performance } = globalThis
 
 /** performance.now() counts from the start of its thread, so this offset makes it the same in all threads. */

@@ -112,8 +112,8 @@ export class Threads {
 
   #grow(): void {
     if (this.#lead.parked > 0 || this.#starting.size > 0 || this.#workers.size >= this.#most) return
-    // The files may wait for SIGHUP, as those of another program: the threads that are there serve on. If they all hang,
-    // the keeper misses the heartbeat.
+    // The files may wait for SIGHUP, as files of another program: the threads that are there serve on. If they all
+    // hang, the keeper misses the heartbeat.
     if (buildNow() === build) this.#start()
   }
 

@@ -8,8 +8,9 @@ const ONE_HELPER = '--v8-pool-size=1'
 
 /**
  * The options of Node for each program. With an option of V8, in Node 20 with nearly any, V8 refuses the code that Node
- * brings along of its own modules, and compiles them: 8 ms more for a process, 15 ms more for each thread. So only those
- * programs have an option whose new objects shall take little memory, in MiB; a larger space has longer pauses, too.
+ * brings along of its own modules, and compiles them: 8 ms more for a process, 15 ms more for each thread. So only
+ * those programs have an option whose new objects shall take little memory, in MiB; a larger space has longer pauses,
+ * too.
  * The threads of the engine have a limit of their own (engine/pool/threads.ts).
  */
 const FLAGS: Readonly<Record<Program, readonly string[]>> = {

@@ -42,6 +42,7 @@ const LONG = [
 const BESIDE = [
   'test/attacks/devices.test.ts',
   'test/attacks/own-files.test.ts',
+  'test/fidelity/fidelity.test.ts',
   'test/runtimes/all/fuse.test.ts',
   'test/runtimes/all/workloads.test.ts',
   'test/runtimes/all/wrong-inputs.test.ts',

@@ -42,7 +42,6 @@ const LONG = [
 const BESIDE = [
   'test/attacks/devices.test.ts',
   'test/attacks/own-files.test.ts',
-  'test/fidelity/fidelity.test.ts',
   'test/runtimes/all/fuse.test.ts',
   'test/runtimes/all/workloads.test.ts',
   'test/runtimes/all/wrong-inputs.test.ts',
@@ -73,6 +72,7 @@ export default defineConfig({
       { test: { name: 'long', include: LONG, ...KERNEL } },
       { test: { name: 'timed', include: TIMED, ...KERNEL, ...ALONE } },
       { test: { name: 'differential', include: ['test/differential/**/*.test.ts'], globalSetup: BUILT } },
+      { test: { name: 'fidelity', include: ['test/fidelity/**/*.test.ts'], globalSetup: BUILT } },
       { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, ...ALONE } },
       { test: { name: 'beside', include: BESIDE, ...CONTAINERS } },
       { test: { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: BESIDE, ...CONTAINERS, ...ALONE } },

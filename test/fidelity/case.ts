@@ -1,6 +1,6 @@
 // What a case of the comparison is: data, which a script makes of.
 
-import type { ReasonName } from './reasons.ts'
+import type { PodmanReasonName, ReasonName } from './reasons.ts'
 
 /** One case: a set-up, calls, and what is looked at after them. */
 export interface Case {
@@ -13,6 +13,8 @@ export interface Case {
   readonly shows?: string
   /** Why a container with all keys gets something else than root of the host; without it, it gets the same. */
   readonly why?: ReasonName
+  /** Why a container of podman gets something else than one of `run`; without it, it gets the same. */
+  readonly podman?: PodmanReasonName
 }
 
 /** The cases of one call, or of calls that belong together. */

@@ -1,7 +1,8 @@
 // Writes docs/fidelity.md of what the cases gave on each side.
 
 import type { Case, Family } from './case.ts'
-import { type ReasonName, reasons } from './reasons.ts'
+import { podmanReasons, type ReasonName, reasons } from './reasons.ts'
+import type { SideName } from './sides.ts'
 
 /** What one case gave. */
 export interface Result {
@@ -10,12 +11,13 @@ export interface Result {
   readonly native: string
   readonly without: string
   readonly ours: string
+  readonly podman: string
 }
 
 /** The results in the order of the families, of the outcomes of each side in the same order. */
 export function resultsOf(
   families: readonly Family[],
-  sides: Readonly<Record<'native' | 'without' | 'ours', readonly string[]>>,
+  sides: Readonly<Record<SideName, readonly string[]>>,
 ): readonly Result[] {
   const cases = families.flatMap(({ name, cases }) => cases.map((one) => ({ family: name, case: one })))
   const at = (side: readonly string[], index: number): string => side[index] ?? ''
@@ -24,6 +26,7 @@ export function resultsOf(
     native: at(sides.native, index),
     without: at(sides.without, index),
     ours: at(sides.ours, index),
+    podman: at(sides.podman, index),
   }))
 }
 
@@ -34,6 +37,7 @@ const table = (head: readonly string[], rows: readonly string[]): string =>
   [row(...head), row(...head.map(() => '---')), ...rows].join('\n')
 
 const isOurs = ({ native, ours }: Result): boolean => native === ours
+const isPodman = ({ ours, podman }: Result): boolean => ours === podman
 const isWithout = ({ native, without }: Result): boolean => native === without
 const sums = (some: readonly Result[]): readonly number[] => [
   some.length,
@@ -66,6 +70,17 @@ function casesTable(family: string, results: readonly Result[]): string {
   return `## ${family}\n\n${table(['calls', 'case', 'root of the host', 'without keys', 'with all keys', 'reason'], rows)}\n`
 }
 
+function podmanTable(results: readonly Result[]): string {
+  const of = (reason: string): readonly Result[] =>
+    results.filter((one) => one.case.podman === reason && !isPodman(one))
+  const named = (reason: string): string =>
+    of(reason)
+      .map(({ family, case: { name } }) => `${family}: ${name}`)
+      .join('; ')
+  const rows = Object.entries(podmanReasons).map(([reason, why]) => row(reason, of(reason).length, why, named(reason)))
+  return table(['reason', 'cases', 'what is behind it', 'which'], rows)
+}
+
 /** @param kernel what the page says of where it was taken */
 export function pageOf(families: readonly Family[], results: readonly Result[], kernel: string): string {
   const names = families.map(({ name }) => name)
@@ -91,6 +106,13 @@ The last column counts what the kernel gives the container by itself, and no lon
 Each case in which the container with all keys gets something else has one of these, and each of these is needed.
 
 ${reasonsTable(results)}
+
+## With podman
+
+Root of a container of podman (\`--userns=auto --cap-add=all\`, its own seccomp profile with all keys) gets in ${results.filter((one) => one.native === one.podman).length} cases what root of the
+host gets. All but these are as in \`intercede run\`, case by case:
+
+${podmanTable(results)}
 
 ## How to read the tables
 

@@ -27,4 +27,12 @@ export const reasons = {
   bpf: "only device programs, below the container's own cgroup: [what is served](bpf.md)",
 } as const
 
+/** Why a container of podman with all keys gets something else than one of `run`. */
+export const podmanReasons = {
+  group:
+    'the container has no control group of its own (`--cgroups=disabled`): no device programs, no limits, and [no console](console.md)',
+  unlocked: 'podman binds the directory inside of the container, so its access times are not locked',
+} as const
+
+export type PodmanReasonName = keyof typeof podmanReasons
 export type ReasonName = keyof typeof reasons

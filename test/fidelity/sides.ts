@@ -1,4 +1,4 @@
-// Runs a script as root of the host, in a container without keys, and in the same container with all keys.
+// Runs a script as root of the host, in a container without keys, in the same container with all keys, and in one of podman.
 
 import { chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,8 +7,9 @@ import { fixture } from '../support/fixtures.ts'
 import { execute } from '../support/host.ts'
 import { Images, type ImageType } from '../support/images.ts'
 import { INTERCEDE } from '../support/run-machine.ts'
+import { runInPodman } from './podman-side.ts'
 
-export type SideName = 'native' | 'without' | 'ours'
+export type SideName = 'native' | 'without' | 'ours' | 'podman'
 
 const TYPES: readonly ImageType[] = ['ext4', 'ext2', 'xfs', 'btrfs', 'squashfs', 'erofs']
 /** All that can be given, but for what takes something away again. */
@@ -46,6 +47,8 @@ export class Sides implements Disposable {
     chownSync(join(place, 'foreign'), FOREIGN, FOREIGN)
     writeFileSync(join(place, 'script'), script)
     const command = ['sh', '-c', `cd ${place} && umask 022 && exec sh script`]
+    if (side === 'podman')
+      return runInPodman({ keys: KEYS, devices: this.#devices, env: this.#env, directory: this.#directory }, command)
     const { status, stdout, stderr } =
       side === 'native' ? await this.#native(command) : await this.#contained(command, side)
     if (status !== 0) throw new Error(`Cannot run the cases (${side}): ${stderr}`)

@@ -34,14 +34,14 @@ const attach = (
 const detach = (group: string | number, program: string | number): string =>
   `bpf ${BPF.PROG_DETACH} t:4@${group}+4@${program}+4@${BPF_CGROUP_DEVICE}+4@0+4@0 20`
 const query = (group: string): string =>
-  `bpf ${BPF.PROG_QUERY} t:4@${group}+4@${BPF_CGROUP_DEVICE}+4@0+4@0+8@p:16+4@2+8@0+8@0+8@0+8@0 64`
+  `bpf ${BPF.PROG_QUERY} t:4@${group}+4@${BPF_CGROUP_DEVICE}+4@0+4@0+8@p:16+4@2+4@0+8@0+8@0+8@0+8@0 64`
 
 const loads: readonly Case[] = [
-  { name: 'PROG_LOAD', calls: load() },
-  { name: 'PROG_LOAD without an end', calls: load({ count: 1 }) },
-  { name: 'PROG_LOAD of no instructions', calls: load({ count: 0 }) },
-  { name: 'PROG_LOAD of instructions at a bad address', calls: load({ instructions: 'bad' }) },
-  { name: 'PROG_LOAD of a licence at a bad address', calls: load({ licence: 'bad' }) },
+  { name: 'PROG_LOAD', calls: load(), podman: 'group' },
+  { name: 'PROG_LOAD without an end', calls: load({ count: 1 }), podman: 'group' },
+  { name: 'PROG_LOAD of no instructions', calls: load({ count: 0 }), podman: 'group' },
+  { name: 'PROG_LOAD of instructions at a bad address', calls: load({ instructions: 'bad' }), podman: 'group' },
+  { name: 'PROG_LOAD of a licence at a bad address', calls: load({ licence: 'bad' }), podman: 'group' },
   { name: 'PROG_LOAD with a flag that there is not', calls: load({ flags: 0x10000 }) },
   { name: 'PROG_LOAD of a type that there is not', calls: load({ type: 9999 }), why: 'bpf' },
   { name: 'PROG_LOAD of a socket filter', calls: load({ type: 1 }), why: 'bpf' },
@@ -55,7 +55,7 @@ const loads: readonly Case[] = [
 const GROUP = 'mkdir g; mount -t cgroup2 x g; mkdir g/intercede-fidelity; chmod 755 .'
 const inGroup = (...calls: readonly string[]): string =>
   steps(`@openat -100 s:g/intercede-fidelity ${O_DIRECTORY}`, ...calls)
-const attachments: readonly Case[] = each({ before: GROUP, shows: 'rmdir g/intercede-fidelity' }, [
+const attachments: readonly Case[] = each({ before: GROUP, shows: 'rmdir g/intercede-fidelity', podman: 'group' }, [
   {
     name: 'PROG_ATTACH with ALLOW_MULTI, PROG_QUERY, PROG_DETACH',
     calls: inGroup(load(), attach('=0', '=1'), query('=0'), detach('=0', '=1')),

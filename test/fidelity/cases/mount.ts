@@ -303,7 +303,7 @@ const remounts: readonly Case[] = [
       before: BOUND,
       calls: changed(MS_REMOUNT | MS_BIND | flag),
       shows: 'flags m',
-      ...(/(NO|STRICT|NODIR)ATIME/.test(name) ? { why: 'locked' as const } : {}),
+      ...(/(NO|STRICT|NODIR)ATIME/.test(name) ? { why: 'locked' as const, podman: 'unlocked' as const } : {}),
     })),
   ...each({ before: 'mkdir m', shows: 'flags m' }, [
     {

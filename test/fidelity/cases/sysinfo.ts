@@ -11,9 +11,10 @@ const figures = each({ calls: 'sysinfo p:112', why: 'sysinfo' }, [
   { name: 'uptime', shows: compared('uptime', "cut -d' ' -f1 /proc/uptime", 3) },
   {
     name: 'totalram',
+    podman: 'group',
     shows: compared('totalram', 'awk \'/^MemTotal/ { printf "%.0f", $2 * 1024 }\' /proc/meminfo', 0),
   },
-  { name: 'procs', shows: compared('procs', "cut -d' ' -f4 /proc/loadavg | cut -d/ -f2", 40) },
+  { name: 'procs', podman: 'group', shows: compared('procs', "cut -d' ' -f4 /proc/loadavg | cut -d/ -f2", 40) },
 ])
 
 export const sysinfo: readonly Family[] = [

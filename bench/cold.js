@@ -4,10 +4,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { BASE } from './sides.js'
-
-/** Without variables of Node, which may make each of its starts twice as long: NODE_EXTRA_CA_CERTS does. */
-const OWN_ENV = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('NODE_')))
+import { BASE, OWN_ENV } from './sides.js'
 
 /** @typedef {{ name: string, command: readonly string[], status?: number, goal?: number, beside?: string, env?: Record<string, string> }} Start */
 /** @typedef {{ name: string, ms: number, ratio: number, goal?: number, met?: boolean, beside?: string, more?: number }} ColdRow */
@@ -221,7 +218,7 @@ export const cold = (/** @type {string} */ folder, /** @type {string} */ socket,
   measureStarts([...commands, ...others(folder, socket)], rounds)
 
 const CELLS = (/** @type {ColdRow} */ { name, ms, ratio, goal, met, beside, more }) => [
-  `\`${name}\``,
+  /^(the|a|SIGKILL) /.test(name) ? name : `\`${name}\``,
   `${ms.toFixed(0)} ms`,
   `${ratio.toFixed(2)} N`,
   goal === undefined ? '' : `${goal} N: ${met ? '**met**' : '**not met**'}`,

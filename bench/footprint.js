@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { BASE, compileFixtures } from './sides.js'
 
 /** @typedef {{ megabytes: number, threads: number }} Footprint */
 /** @typedef {{ name: string, goal?: Footprint } & Footprint} FootprintRow */
@@ -30,16 +31,43 @@ function footprint(/** @type {number} */ keeper) {
   }
 }
 
+const nothing = async () => () => {}
+const CONTAINERS = 100
+const LISTENERS = 4
+
+/** Starts many containers, each with several listeners. @returns what ends them */
+async function crowd(/** @type {string} */ filtered, /** @type {string} */ socket) {
+  const started = (/** @type {number} */ container, /** @type {number} */ listener) => {
+    const status = listener === 0 ? 'creating' : 'running'
+    const options = ['--userns', `${BASE}:65536`, '--id', `crowd-${container}`, '--status', status, '--await-agent']
+    return spawn(filtered, [socket, ...options, '--', 'sleep', '300'], { stdio: 'ignore', detached: true })
+  }
+  const all = []
+  for (let listener = 0; listener < LISTENERS; listener++)
+    for (let container = 0; container < CONTAINERS; container++) {
+      const child = started(container, listener)
+      all.push(child)
+      // Few at a time: a listener is handed over when its program runs.
+      if (all.length % 10 === 0) await sleep(100)
+    }
+  return () => {
+    for (const { pid } of all) if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+  }
+}
+
 /** Starts a command of ours, looks at it once it waits, and ends it. */
-async function look(/** @type {readonly string[]} */ args) {
+async function look(/** @type {readonly string[]} */ args, /** @type {() => Promise<() => void>} */ fill) {
   const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
   const ended = once(child, 'exit')
   await sleep(SETTLED_MS)
+  const empty = await fill()
   try {
+    if (fill !== nothing) await sleep(SETTLED_MS)
     if (child.pid === undefined || child.exitCode !== null)
       throw new Error(`Cannot look at "${args.join(' ')}": it has ended`)
     return footprint(child.pid)
   } finally {
+    empty()
     child.kill()
     await ended
   }
@@ -48,11 +76,19 @@ async function look(/** @type {readonly string[]} */ args) {
 /** @returns {Promise<FootprintRow[]>} */
 export async function measureFootprints(/** @type {string} */ folder, /** @type {number} */ rounds) {
   const places = [`${folder}/idle.sock`, `${folder}/idle-lxc.sock`]
+  const { filtered } = compileFixtures(folder, ['filtered'])
+  const serve = ['serve', '--socket', places[0], '--lxc-socket', places[1]]
   const commands = [
     {
       name: 'serve, idle',
-      args: ['serve', '--socket', places[0], '--lxc-socket', places[1]],
+      args: serve,
       goal: { megabytes: 80, threads: 16 },
+    },
+    {
+      name: `serve, ${CONTAINERS} containers, ${CONTAINERS * LISTENERS} listeners`,
+      args: serve,
+      more: { megabytes: 8, threads: Number.NaN },
+      fill: () => crowd(filtered, places[0]),
     },
     {
       name: 'run -c mknod',
@@ -62,9 +98,10 @@ export async function measureFootprints(/** @type {string} */ folder, /** @type 
     { name: 'run', args: ['run', '--', 'sleep', '60'] },
   ]
   const rows = []
-  for (const { name, args, goal } of commands) {
+  for (const { name, args, goal: own, more, fill = nothing } of commands) {
     const seen = []
-    for (let round = 0; round < rounds; round++) seen.push(await look(args))
+    for (let round = 0; round < rounds; round++) seen.push(await look(args, fill))
+    const goal = more ? { ...more, megabytes: rows[0].megabytes + more.megabytes } : own
     const [megabytes, threads] = [median(seen.map((each) => each.megabytes)), median(seen.map((each) => each.threads))]
     rows.push({ name, megabytes, threads, goal })
   }
@@ -72,7 +109,7 @@ export async function measureFootprints(/** @type {string} */ folder, /** @type 
 }
 
 const judged = (/** @type {number} */ value, /** @type {number | undefined} */ goal) =>
-  goal === undefined || Number.isNaN(goal) ? '' : ` (goal ${goal}: ${value <= goal ? 'met' : 'not met'})`
+  goal === undefined || Number.isNaN(goal) ? '' : ` (goal ${goal.toFixed(0)}: ${value <= goal ? 'met' : 'not met'})`
 
 const cells = (/** @type {FootprintRow} */ { name, megabytes, threads, goal }) => [
   `intercede ${name}`,

@@ -2,8 +2,9 @@
 //
 // Measures, in one run and interleaved so that the machine's mood is the same for all: the native call, the bare C
 // notifier (notifier.c) and the shipped daemon. Prints ratios and medians over the rounds; every sample goes to
-// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. With --cold it measures starts instead (cold.js), with --footprint memory and threads (footprint.js). Needs root and gcc. The npm script runs
-// it in a mount namespace of its own, so no mount outlives it.
+// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. With --cold it measures starts instead (cold.js,
+// firsts.js), with --footprint memory and threads (footprint.js). Needs root and gcc. The npm script runs it in a mount namespace
+// of its own, so no mount outlives it. On a busy machine `chrt -r 1 npm run bench` gives the figures of one with nothing else to do.
 import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
@@ -22,6 +23,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { cold, coldSection, coldTable } from './cold.js'
+import { measureFirsts } from './firsts.js'
 import { footprintSection, footprintTable, measureFootprints } from './footprint.js'
 import { journalCost } from './journal.js'
 import { writeDocs, writePart } from './page.js'
@@ -185,6 +187,9 @@ async function interleave({ name, unit, loop, container, fails, sides, goal }) {
 }
 
 /** What a reader must know to compare. */
+/** With a real-time priority the figures are those of a machine that has nothing else to do. */
+const priority = () =>
+  /^policy +: +[12]$/m.test(readFileSync('/proc/self/sched', 'utf8')) ? { priority: 'of chrt -r 1' } : {}
 const machine = (loadBefore) => ({
   date: new Date().toISOString().slice(0, 10),
   kernel: release(),
@@ -192,6 +197,7 @@ const machine = (loadBefore) => ({
   processors: `${cpus().length} x ${cpus()[0]?.model}`,
   'load before': loadBefore.toFixed(2),
   'load after': loadavg()[0].toFixed(2),
+  ...priority(),
   rounds,
 })
 const facts = (loadBefore) => ({
@@ -239,7 +245,8 @@ async function measureCold(
   /** @type {number} */ loadBefore,
 ) {
   await intercede({}, servers, folder)
-  const rows = cold(folder, join(folder, 'intercede.sock'), rounds)
+  const starts = cold(folder, join(folder, 'intercede.sock'), rounds)
+  const rows = [...starts, ...(await measureFirsts(folder, rounds))]
   const where = machine(loadBefore)
   console.log(coldTable(rows))
   console.log(`\nEvery median: ${save(rows, where)}`)

@@ -10,6 +10,9 @@ const START_MS = 10_000
 const END_MS = 5_000
 const RUN_MS = 120_000
 
+/** Without variables of Node, which may make each of its starts twice as long: NODE_EXTRA_CA_CERTS does. */
+export const OWN_ENV = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('NODE_')))
+
 /** Host ids of the container; its directories must belong to the first one. */
 export const BASE = 200_000
 
@@ -17,6 +20,14 @@ export const BASE = 200_000
 /** @typedef {{ name: string, run: (loop: readonly string[], container?: readonly string[]) => Promise<Sample> }} Side */
 
 const source = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url))
+
+/** Compiles programs of the tests. @returns their paths in `folder` */
+export function compileFixtures(/** @type {string} */ folder, /** @type {readonly string[]} */ names) {
+  const flags = ['-O2', '-pthread', `-DFIXTURES="${source('../test/fixtures/')}"`]
+  for (const name of names)
+    execFileSync('gcc', [...flags, '-o', join(folder, name), source(`../test/fixtures/${name}.c`)])
+  return Object.fromEntries(names.map((name) => [name, join(folder, name)]))
+}
 
 /** @returns paths of the compiled programs in `folder` */
 export function compile(/** @type {string} */ folder) {
@@ -47,7 +58,7 @@ export class Servers {
   /** @type {import('node:child_process').ChildProcess[]} */
   #children = []
 
-  /** Starts `command` and waits until `socket` is there. */
+  /** Starts `command` and waits until `socket` is there. @returns its process id */
   async start(/** @type {readonly string[]} */ [program, ...args], /** @type {string} */ socket) {
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#children.push(child)
@@ -61,6 +72,7 @@ export class Servers {
       if (Date.now() > end)
         throw new Error(`Cannot start "${program} ${args.join(' ')}": no socket after ${START_MS} ms`)
     }
+    return child.pid ?? 0
   }
 
   async stop() {

@@ -16,7 +16,10 @@ const BUNDLES = {
   load: 'processes/load',
   cli: 'cli/main',
   ...Object.fromEntries(
-    ['run', 'serve', 'profile', 'flags', 'doctor', 'read'].map((name) => [`${name}-command`, `cli/${name}-command`]),
+    ['run', 'serve', 'profile', 'flags', 'doctor', 'read', 'api'].map((name) => [
+      `${name}-command`,
+      `cli/${name}-command`,
+    ]),
   ),
   engine: 'engine/main',
   thread: 'engine/thread/thread',
@@ -24,6 +27,8 @@ const BUNDLES = {
   walker: 'walker/main',
   index: 'index',
 }
+/** Packages that several of them use: each is a bundle of its own, of which `yaml` is loaded when there is some to read. */
+const SHARED = ['commander', 'yaml']
 
 /**
  * What Node is started with: it lies where the sources have the program or thread, so that command lines tell which it is.
@@ -47,9 +52,21 @@ const commandsApart = {
   },
 }
 
+const sharedApart = {
+  name: 'shared-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: new RegExp(`^(${SHARED.join('|')})$`) }, ({ kind, path }) =>
+      kind === 'entry-point' ? undefined : { path: `./${path}.js`, external: true },
+    )
+  },
+}
+
 const { outputFiles, metafile } = await build({
   absWorkingDir: ROOT,
-  entryPoints: Object.fromEntries(Object.entries(BUNDLES).map(([name, module]) => [name, `out/${module}.js`])),
+  entryPoints: Object.fromEntries([
+    ...Object.entries(BUNDLES).map(([name, module]) => [name, `out/${module}.js`]),
+    ...SHARED.map((name) => [name, name]),
+  ]),
   outdir: DIST,
   write: false,
   bundle: true,
@@ -66,7 +83,7 @@ const { outputFiles, metafile } = await build({
   pure: ['libc.func'],
   supported: { 'dynamic-import': false },
   sourcemap: 'external',
-  plugins: [commandsApart],
+  plugins: [commandsApart, sharedApart],
 })
 
 const sha256 = (...parts) =>
@@ -87,6 +104,19 @@ function licences() {
   })
 }
 
+/** What a declaration imports. */
+const IMPORTED = /(?:from|import\() ?['"](\.[^'"]+)\.ts['"]/g
+
+/** The declarations of the public names, and of what these are made of. A changed copy of the modules may have none. */
+function declarations(file = 'index.d.ts', found = new Map()) {
+  const path = join(ROOT, 'out', file)
+  if (found.has(file) || !existsSync(path)) return found
+  const text = readFileSync(path, 'utf8')
+  found.set(file, text)
+  for (const [, to] of text.matchAll(IMPORTED)) declarations(join(dirname(file), `${to}.d.ts`), found)
+  return found
+}
+
 function write(name, text) {
   const path = join(DIST, name)
   mkdirSync(dirname(path), { recursive: true })
@@ -101,6 +131,7 @@ const files = new Map([
   ]),
   ...STARTS.map(([module, name]) => [`${module}.js`, start(module, name)]),
   ['package.json', '{ "type": "commonjs" }\n'],
+  ...[...declarations()].map(([name, text]) => [join('types', name), text]),
   ['licenses.txt', licences().join('\n---\n\n')],
 ])
 // What an earlier build has left would count as a file of this one, and code that V8 has made of it is of no use.

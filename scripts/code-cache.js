@@ -14,7 +14,7 @@ const LOADER = new URL('../dist/load.js', import.meta.url)
 const BUNDLES = {
   engine: [
     ...['cli', 'run-command', 'serve-command', 'profile-command', 'flags-command', 'doctor-command'],
-    ...['engine', 'thread'],
+    ...['commander', 'yaml', 'engine', 'thread'],
   ],
   mounter: ['mounter'],
   walker: ['walker'],

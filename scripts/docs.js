@@ -90,6 +90,14 @@ but nothing that comes from a container makes them do anything.
 ${sections.join('\n')}`
 }
 
+/** Who sees what, beside what may be done. */
+const SHOWN = `## What is shown to whom
+
+feed.sock and view.sock may be connected to by root and by members of the group \`intercede\`. They see the paths, ids and
+refusals of all containers, and can change nothing ([operating](operating.md#who-may-look)). A port of \`intercede api\`, which is there
+only if its socket unit is given one, shows the metrics to every user of the machine, and nothing else.
+`
+
 function securityPage(verbs, processes) {
   const sections = Object.entries(verbs).map(([name, verb]) => `## \`${name}\`\n\n${verb.safe}\n\n${done(verb)}\n`)
   return `# Why each privileged act is safe
@@ -109,7 +117,7 @@ and during an act only one that the act is said to need, or none but those of *r
 an exception, and its call EIO. A capability of the caller's own counts for one inode, if the caller holds it and both the
 owner and the group of the inode are mapped in the container.
 
-${[threads(), ...sections, processesSection(processes)].join('\n')}`
+${[threads(), ...sections, processesSection(processes), SHOWN].join('\n')}`
 }
 
 const code = (text) => `\`${text}\``

@@ -8,6 +8,7 @@ tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uid
 tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap)
 tests+=(mandoc man-db) # manual pages
 tests+=(dpkg-dev debhelper lintian xz-utils) # the package of Debian
+tests+=(prometheus curl) # metrics, and who asks for them
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g) # images of every file system
 tests+=(fuse2fs squashfuse fuse-overlayfs) # FUSE programs, with ntfs-3g
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
@@ -51,6 +52,8 @@ fi
 
 fetch() { "$@" >/dev/null 2>&1 || { apt-get update --quiet && "$@"; }; }
 ((!${#missing[@]})) || fetch "${install[@]}"
+# Nor at the next boot.
+if [[ " ${missing[*]-} " == *" prometheus "* ]]; then systemctl disable --quiet prometheus.service 2>/dev/null || :; fi
 
 if lacks_profile "$1"; then
   mkdir -p "$(dirname "$docker_profile")"

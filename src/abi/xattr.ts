@@ -7,6 +7,8 @@ export const XATTR_LIST_MAX = 65536
 
 /** The size of `struct xattr_args` of setxattrat(2) and getxattrat(2) in 6.13; later it may be longer, with zeros. */
 export const XATTR_ARGS_SIZE = 16
+/** Larger ones the kernel does not even read. */
+export const XATTR_ARGS_LIMIT = 4096
 
 /** `struct xattr_args`: 0 u64 value | 8 u32 size | 12 u32 flags; the same for 32-bit programs. */
 export interface XattrArgs {

@@ -4,12 +4,17 @@ const QUOTE = 0x22
 const escapedByte = (byte: number): string =>
   byte >= 0x20 && byte <= 0x7e ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`
 
+/** Most texts are printable, and have no backslash. */
+const PLAIN = /^[ -[\]-~]*$/
+
 /**
  * Shows a text that a container or runtime has chosen: all but 0x20 to 0x7e as octal numbers, as strace(1) does, so
  * that nothing of it reaches a terminal as it is. A backslash becomes two.
  */
 export const escaped = (text: string | Uint8Array): string =>
-  [...Buffer.from(text)].map((byte) => (byte === BACKSLASH ? '\\\\' : escapedByte(byte))).join('')
+  typeof text === 'string' && PLAIN.test(text)
+    ? text
+    : [...Buffer.from(text)].map((byte) => (byte === BACKSLASH ? '\\\\' : escapedByte(byte))).join('')
 
 /** Shows a text in quotes, as an argument. */
 export const quoted = (text: Uint8Array): string =>

@@ -1,9 +1,11 @@
 import type { Command } from 'commander'
+import { command as api } from './api.ts'
 import { command as doctor } from './doctor.ts'
 import { command as events } from './events.ts'
 import { command as explain } from './explain.ts'
 import { command as flags } from './flags.ts'
 import { command as inspect } from './inspect.ts'
+import { command as metrics } from './metrics.ts'
 import { command as profile } from './profile.ts'
 import { command as ps } from './ps.ts'
 import { command as reload } from './reload.ts'
@@ -16,7 +18,18 @@ import { command as top } from './top.ts'
 
 /** The subcommands. Each loads what does its work only when it is to be done: most of the start-up time is loading. */
 export const commands: readonly Command[] = [
-  ...[run, serve, profile, flags, doctor, ps, inspect, events, top, explain],
+  run,
+  serve,
+  profile,
+  flags,
+  doctor,
+  ps,
+  inspect,
+  events,
+  top,
+  explain,
+  metrics,
+  api,
   ...[set, reload, status, stop],
 ]
 

@@ -1,8 +1,8 @@
 import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
-import type { RefusalView } from '../memories/refusal-view.ts'
 import type { ContainerView } from '../reader/container-view.ts'
+import type { RefusalRow } from '../reader/rows.ts'
 import { openFeeds, requireContainer, shortId } from './open-feed.ts'
-import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
@@ -13,7 +13,7 @@ interface ExplainOptions {
   readonly feed?: string
 }
 
-type Explained = Row & RefusalView & Partial<WaysToAllow>
+type Explained = RefusalRow & Partial<WaysToAllow>
 
 /** An administrator can change nothing for a container that has ended. */
 const rowsOf = (view: ContainerView): readonly Explained[] =>
@@ -25,7 +25,7 @@ const rowsOf = (view: ContainerView): readonly Explained[] =>
 function shown(row: Explained): string {
   const { count, call, verdict, errno, reason, says, remedy, time } = row
   const times = count === 1 ? 'once' : `${count} times, the last`
-  const who = `${shortId(String(row.container))}${row.name ? ` (${shownValue(row.name)})` : ''}`
+  const who = `${shortId(row.container)}${row.name ? ` (${shownValue(row.name)})` : ''}`
   return [
     `${who}: ${call}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
@@ -52,6 +52,6 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   const views = word === undefined ? feeds.containers() : [requireContainer(feeds.containers(true), word)]
   const rows = views.flatMap(rowsOf).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
-  else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, row)}\n`)
+  else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
   else print(rows.length === 0 ? 'Nothing was refused.\n' : `${rows.map(shown).join('\n\n')}\n`)
 }

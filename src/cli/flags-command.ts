@@ -5,7 +5,7 @@ import type { Instructions } from '../runtimes/flags.ts'
 import { givenAnnotations, remarksOn } from './flags-annotations.ts'
 import { type FlagsOptions, hasOnlyKeys, placeOf, prepareProfile } from './flags-profile.ts'
 import { instructed, namesWith } from './instructed.ts'
-import { print, say } from './print.ts'
+import { printAtOnce, say } from './print.ts'
 import { mustBe, UsageError } from './usage.ts'
 import { wantedPolicy } from './wanted-policy.ts'
 
@@ -78,5 +78,5 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
   const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]
   prepareProfile({ name, instructions }, wanted, options, place)
   for (const text of remarks) say(text)
-  print(`${lines.join('\n')}\n`)
+  printAtOnce(`${lines.join('\n')}\n`)
 }

@@ -1,6 +1,7 @@
 import type { ContainerView } from '../reader/container-view.ts'
+import { everythingOf } from '../reader/rows.ts'
 import { openFeeds, RUN, requireContainer } from './open-feed.ts'
-import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago, duration, table } from './table.ts'
 import { INSPECT_FIELDS } from './template-fields.ts'
@@ -8,12 +9,6 @@ import { INSPECT_FIELDS } from './template-fields.ts'
 interface InspectOptions {
   readonly format?: string
   readonly feed?: string
-}
-
-/** Everything that is known: what the directory says, and what was counted. */
-export function everythingOf({ about, keys: _, ...view }: ContainerView): Row {
-  const { on, index: __, number: ___, calls: ____, init: _____, ...said } = about
-  return { ...said, ...view }
 }
 
 const date = (ms: unknown): string => new Date(Number(ms)).toISOString()

@@ -1,11 +1,12 @@
-import { Command, CommanderError } from 'commander'
+import { fstatSync } from 'node:fs'
+import { Command, CommanderError, type OutputConfiguration } from 'commander'
+import { version } from '../processes/version.ts'
 import { refused } from './command-line.ts'
 import { commands, EXIT_STATUS } from './commands.ts'
 import { failedFlags } from './failed-flags.ts'
-import { print, say } from './print.ts'
+import { print, printAtOnce, say } from './print.ts'
 import { sentence } from './sentence.ts'
 import { mustBe, STATUS, statusFor } from './usage.ts'
-import { version } from './version.ts'
 
 const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)
 
@@ -22,6 +23,10 @@ function refuseExtra([word, subject, ...extra]: readonly string[]): void {
 
 const isHelpFor = (word: string): boolean => word === 'help' || isCommand(word)
 
+/** What is no device is no terminal: then nobody need ask Node for the stream how wide it is. */
+const plainTo = (fd: number): OutputConfiguration =>
+  fstatSync(fd).isCharacterDevice() ? {} : { getOutHelpWidth: () => 80, getOutHasColors: () => false }
+
 async function main(words: readonly string[]): Promise<void> {
   refuseExtra(words)
   const program = new Command('intercede')
@@ -29,7 +34,7 @@ async function main(words: readonly string[]): Promise<void> {
     .version(version())
     .enablePositionalOptions()
     .addHelpText('after', `\nExit status:\n${EXIT_STATUS}`)
-    .configureOutput({ writeOut: print, outputError: () => {} })
+    .configureOutput({ ...plainTo(1), writeOut: printAtOnce, outputError: () => {} })
     .exitOverride()
   for (const command of commands) program.addCommand(command.copyInheritedSettings(program))
   const [word, subject] = words

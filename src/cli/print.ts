@@ -1,34 +1,37 @@
+import { writeSync } from 'node:fs'
 import { oneLine } from '../shared/one-line.ts'
 import { STATUS } from './usage.ts'
 
 /** Says one sentence on standard error. If that cannot be written to, nobody can be told. */
-export function say(text: string): void {
-  listen(process.stderr, () => {})
-  attempt(
-    () => process.stderr.write(`intercede: ${oneLine(text)}\n`),
-    () => {},
-  )
-}
+export const say = (text: string): void => writeAtOnce(2, `intercede: ${oneLine(text)}\n`, () => {})
 
 /**
  * Prints on standard output. If that fails, the exit status says so and standard error why, except to a reader that has
  * gone, as `| head` does. `run` never comes here, since it shares its standard output with the container.
  */
-export function print(text: string): void {
-  listen(process.stdout, lost)
-  attempt(() => process.stdout.write(text), lost)
-}
+export const print = (text: string): void => write(process.stdout, text, lost)
+
+/** Does the same without Node's stream, which takes a millisecond or two to load, for who prints nothing else. */
+export const printAtOnce = (text: string): void => writeAtOnce(1, text, lost)
 
 type Fail = (error: NodeJS.ErrnoException) => void
 
-function listen(stream: NodeJS.WriteStream, fail: Fail): void {
-  if (stream.listenerCount('error') === 0) stream.on('error', fail)
+function writeAtOnce(fd: 1 | 2, text: string, fail: Fail): void {
+  let rest = Buffer.from(text)
+  try {
+    while (rest.length > 0) rest = rest.subarray(writeSync(fd, rest))
+  } catch (error) {
+    // Somebody who shares it has made it non-blocking: the stream waits until there is room.
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') fail(error as NodeJS.ErrnoException)
+    else write(fd === 1 ? process.stdout : process.stderr, rest, fail)
+  }
 }
 
 /** Node writes to a file at once, and before version 22 throws from there. */
-function attempt(write: () => void, fail: Fail): void {
+function write(stream: NodeJS.WriteStream, text: string | Uint8Array, fail: Fail): void {
+  if (stream.listenerCount('error') === 0) stream.on('error', fail)
   try {
-    write()
+    stream.write(text)
   } catch (error) {
     fail(error as NodeJS.ErrnoException)
   }

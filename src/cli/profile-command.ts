@@ -6,7 +6,7 @@ import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { type ConfigOptions, lintMetadata } from './lint-metadata.ts'
 import { makeProfile, profileIn, writeProfile } from './make-profile.ts'
 import type { PolicyOptions } from './policy-options.ts'
-import { print, say } from './print.ts'
+import { printAtOnce, say } from './print.ts'
 import { targets, unresolved } from './profile-targets.ts'
 import { asAnswer, mustBe } from './usage.ts'
 import { wantedPolicy } from './wanted-policy.ts'
@@ -31,7 +31,7 @@ function check(file: string, target: Target, options: ConfigOptions): void {
     ...lintUnresolved(profile, target),
     ...lintMetadata(profile, options),
   ]
-  if (findings.length > 0) print(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
+  if (findings.length > 0) printAtOnce(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
   const count = findings.filter(({ is }) => is === 'wrong').length
   if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it anew`)
 }
@@ -79,7 +79,7 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
   })
   if (output !== undefined) writeProfile(text, output)
   for (const remark of ineffectiveHere(wanted.settings)) say(remark)
-  print(output === undefined ? text : configuration)
+  printAtOnce(output === undefined ? text : configuration)
 }
 
 /** The options that --check takes. */

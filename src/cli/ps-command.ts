@@ -1,4 +1,5 @@
 import type { ContainerView } from '../reader/container-view.ts'
+import { summaryOf } from '../reader/rows.ts'
 import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
 import { print } from './print.ts'
@@ -28,11 +29,6 @@ const COLUMNS = [
   { title: 'LAST REFUSAL' },
 ]
 
-function rowOf({ about: _, refusals, ...view }: ContainerView): Row {
-  const [last] = refusals
-  return { ...view, ...(last ? { lastRefusal: last.call, lastRefusalTime: last.time } : {}) }
-}
-
 function cells(view: ContainerView): readonly string[] {
   const [last] = view.refusals
   const { id, runtime, name, image, pid, keys, state, calls, done, left, errors, p50 } = view
@@ -56,7 +52,7 @@ export function psCommand({ all = false, format: given, feed: path }: PsOptions)
     if (refused.length > 0) print(`\n${refusedTable(refused)}`)
     return
   }
-  const rows: readonly Row[] = [...views.map(rowOf), ...refused]
+  const rows: readonly Row[] = [...views.map(summaryOf), ...refused]
   if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, row)}\n`)
   else print(`${asJson(rows)}\n`)
 }

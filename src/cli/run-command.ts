@@ -1,3 +1,4 @@
+import { setImmediate as turnOver } from 'node:timers/promises'
 import { openToOthers } from '../doctor/own-files.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { requireProcfs } from '../processes/requirements.ts'
@@ -60,7 +61,9 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
   const runtime = ociRuntimes.find(({ name }) => name === wanted)
   const start = { runtime, binds, devices, command, bare: !init, stopSeconds: stopTimeout }
   const running = launch({ ...rest, ...intercepted, ...start, say })
-  // The container starts meanwhile.
+  // An error is thrown below. The runtime, which is started in the same turn, works meanwhile.
+  running.catch(() => {})
+  await turnOver()
   const wrong = openToOthers()
   if (wrong !== undefined) say(wrong)
   const status = await running

@@ -64,13 +64,13 @@ function filter(rules: readonly Rule[], { flags }: Target): object {
 }
 
 /** Starts a keeper for one container, which gets our policy whatever its id is. */
-async function startKeeper(
+function startKeeper(
   where: Pick<KeeperOptions, 'socketPath' | 'runtime'>,
   resolved: PolicyDetails,
   { record, say }: Audience,
-): Promise<Agent> {
+): Agent {
   const open = new OpenContainers()
-  const keeper = await Keeper.start({
+  const { keeper, ready } = Keeper.open({
     ...where,
     threads: THREADS,
     resolve: () => resolved,
@@ -84,8 +84,10 @@ async function startKeeper(
     },
   })
   return {
+    ready,
     async close() {
-      await open.none()
+      // The command may have ended before the engine was there, which nobody waits for then.
+      if (keeper.mayServe) await ready.then(() => open.none())
       keeper.close()
     },
   }

@@ -22,6 +22,8 @@ const DOES: Readonly<Record<string, string>> = {
   set: 'set keys',
   reload: 'reload',
   stop: 'stop the container',
+  metrics: 'print metrics',
+  api: 'answer',
 }
 
 const remedyFor = (message: string): string =>

@@ -13,7 +13,6 @@ import { print, say } from './print.ts'
 import { sentence } from './sentence.ts'
 import { SOCKET, userSocket } from './sockets.ts'
 import { asAnswer, mustBe, statusFor } from './usage.ts'
-import { version } from './version.ts'
 
 interface ServeOptions {
   readonly config?: string
@@ -57,7 +56,7 @@ export async function serveCommand({
   }
   requireUserNamespace(user)
   requireKernel()
-  const paths = { ...socketsOf(sockets, user), forUser: user, version: version() }
+  const paths = { ...socketsOf(sockets, user), forUser: user }
   await serve(paths, config, () => readNow(fileNow())).catch(endWith)
 }
 

@@ -51,6 +51,8 @@ It may come later: SIGHUP reads it then. All of it is optional:
   log:
     level: info                       # debug, info, notice, warn, error
     arguments: all                    # what is recorded of calls: all, names (no paths), none
+  metrics:
+    container: false                  # whether metrics name containers
   reload: auto                        # or manual: replaced files wait for SIGHUP
   limits:
     callsPerContainer: 3              # served at once: more wait
@@ -62,8 +64,8 @@ It may come later: SIGHUP reads it then. All of it is optional:
 A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
 only root of the host do, such as making devices, is left to the kernel there.
 
-It logs one JSON object a line on standard error, after the priority if that is the journal, and ends on SIGTERM and SIGINT. On SIGHUP it reads the
-configuration again and goes on as the program that its files are now; without SIGHUP too, soon after
+It logs one JSON object a line on standard error, and into the journal itself if that is the journal's. It ends on
+SIGTERM and SIGINT. On SIGHUP it reads the configuration again and goes on as the program that its files are now; without SIGHUP too, soon after
 they were replaced, unless reload is manual. No call is lost; if it cannot be, it says why and goes on as it is.`,
   )
   .action(async (options) => (await import('./serve-command.ts')).serveCommand(options))

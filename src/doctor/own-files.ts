@@ -79,6 +79,11 @@ class PathCollector {
     return at
   }
 
+  /** Adds what a directory holds whose own path was added, without links: only a link leads elsewhere. */
+  addBelow(path: string): void {
+    if (this.#look(path).isSymbolicLink()) this.add(path)
+  }
+
   /** Calls lstat(2) once for each path, since nearly all directories are on the way to many files. */
   #look(path: string): Stats {
     const stat = this.all.get(path) ?? lstatSync(path)
@@ -95,7 +100,7 @@ function checkedPaths(given: readonly string[]): ReadonlyMap<string, Stats> {
     found.add(path)
   const built = below(found.add(DIST), (name) => !/\.(d\.ts|map)$/.test(name))
   const loaded = packages().flatMap((path) => below(found.add(path), (name) => LOADED.test(name)))
-  for (const path of [...built, ...loaded]) found.add(path)
+  for (const path of [...built, ...loaded]) found.addBelow(path)
   return found.all
 }
 

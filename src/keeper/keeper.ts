@@ -10,11 +10,13 @@ import { counted } from '../policy/counted.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
+import { PassedCalls } from './containers/passed-calls.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { restoreContainers } from './containers/restore-containers.ts'
 import { Outlets } from './control/outlets.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
+import type { Totals } from './feed/totals.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { PersistedState } from './persist/persisted-state.ts'
@@ -26,7 +28,8 @@ import { openSockets, type Register } from './sockets/sockets.ts'
 
 /** Interval at which records are drained without a request, and the heartbeat of the engine is looked for. */
 const LOOK_MS = 1000
-const THREADS = 4
+/** At first: the leader, its deputy and one to take the deputy's place; more are started when none is parked. */
+const THREADS = 3
 /** Limit of the wait for connections that are handing over; an early exec alone waits for 2 seconds. */
 const QUIET_MS = 5000
 /** The same for connections that came while the engine was ended; it is short, since calls wait meanwhile. */
@@ -78,6 +81,7 @@ export class Keeper {
   readonly #records: Records
   readonly #outlets: Outlets
   readonly #engine: EngineSupervisor
+  readonly #slots: Slots
   readonly #passThrough: PassThrough
   readonly #timer: NodeJS.Timeout
   /** Undefined once the first engine serves. */
@@ -93,11 +97,22 @@ export class Keeper {
    * @throws {Error} if a socket is in use, or the engine does not start and no container waits for it
    */
   static async start(options: KeeperOptions): Promise<Keeper> {
-    let keeper: Keeper | undefined
-    await new Promise<void>((ready, failed) => {
-      keeper = new Keeper(options, { ready, failed })
+    const { keeper, ready } = Keeper.open(options)
+    await ready
+    return keeper
+  }
+
+  /**
+   * Does the same for a caller who has something to do until the engine serves.
+   *
+   * @throws {Error} if a socket is in use
+   */
+  static open(options: KeeperOptions): { readonly keeper: Keeper; readonly ready: Promise<void> } {
+    let starting: Starting | undefined
+    const ready = new Promise<void>((resolve, failed) => {
+      starting = { ready: resolve, failed }
     })
-    return keeper!
+    return { keeper: new Keeper(options, starting!), ready }
   }
 
   private constructor(given: KeeperOptions, starting: Starting) {
@@ -112,13 +127,15 @@ export class Keeper {
     this.#handover = new EngineHandover(this.#state, this.#reactor, (message) => this.#fault(message))
     const { memory, before } = this.#handover
     this.#outlets = this.#openOutlets(before)
-    const { lostRecords, ring } = this.#outlets.readers
+    const { lostRecords, ring, counts } = this.#outlets.readers
     if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
     this.#letOthersIn()
     this.#state.close()
     this.#records = new Records(ring, this.#registry, options)
-    this.#passThrough = new PassThrough(this.#reactor, new Slots(memory), (listener) => this.#gone(listener))
+    this.#slots = new Slots(memory)
+    const passed = new PassedCalls(this.#slots, counts, options.arguments)
+    this.#passThrough = new PassThrough(this.#reactor, this.#slots, passed, (listener) => this.#gone(listener))
     this.#engine = this.#startEngines(memory)
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
   }
@@ -128,10 +145,29 @@ export class Keeper {
     return this.#engine.pid
   }
 
+  /**
+   * Whether there may be calls of which the engine has more to say: it serves, it has failed, or it has begun a call
+   * before we have heard that it serves. Its record is in the ring before a call leaves its slot.
+   */
+  get mayServe(): boolean {
+    return this.#starting === undefined || this.#slots.isAnyTaken
+  }
+
   /** One line for `systemctl status`. */
   get status(): string {
     const listeners = [...this.#registry.listeners].length
     return `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`
+  }
+
+  /** What the daemon counts of itself, for metrics. */
+  get totals(): Totals {
+    return this.#outlets.readers.feed.totals
+  }
+
+  /** Counts a reload, or takes it back, where the next program reads it. @param by 1 or -1 */
+  reloads(by: number): void {
+    this.totals.reload('done', by)
+    this.#beat()
   }
 
   /** Passes the records in the ring to `onRecord`. @param isOver the engine that wrote them has ended */
@@ -175,7 +211,7 @@ export class Keeper {
     this.#closed = true
     clearInterval(this.#timer)
     this.#passThrough.stop()
-    this.#engine.close()
+    this.#engine.close(this.mayServe)
     this.drain()
     for (const socket of this.#sockets) socket.close()
     this.#outlets.close()
@@ -236,9 +272,14 @@ export class Keeper {
   #look(): void {
     this.drain()
     this.#engine.look()
-    this.#outlets.readers.feed.beat(this.enginePid)
+    this.#beat()
     this.#options.manager?.alive()
     this.#options.successor?.look()
+  }
+
+  #beat(): void {
+    const { mounters } = this.#handover
+    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, stuck: this.#slots.stuck(Date.now()) })
   }
 
   /** Waits, within limits, for half-done hand-overs, since nothing stores them, and for the service manager. */
@@ -338,6 +379,7 @@ export class Keeper {
   #ready(): void {
     if (!this.#starting) this.#options.onEvent({ type: 'engineStarted', pid: this.enginePid })
     this.#outlets.serves(this.enginePid)
+    this.#beat()
     this.#starting?.ready()
     this.#starting = undefined
   }
@@ -349,6 +391,7 @@ export class Keeper {
     if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))
+      this.#starting = undefined
       return
     }
     // Calls of restored containers wait: the keeper serves them as if its first engine had ended later.

@@ -99,19 +99,25 @@ export class Reexec implements Successor {
       this.#isAsked = false
       why = (await refusal()) ?? (await this.#become())
     } while (this.#isAsked)
-    if (why !== this.#said) this.#log.write('error', `${OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM}: ${why}`)
+    this.#keeper.totals.reload('failed')
+    const which = OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM
+    if (why !== this.#said) this.#log.write('error', `${which}: ${why}`, {}, 'cannotReload')
     this.#said = why
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)
     return why
   }
 
   async #become(): Promise<string> {
+    let isCounted = false
     try {
       await this.#keeper.quiesce()
       this.#about.leave()
+      this.#keeper.reloads(1)
+      isCounted = true
       const [node, args] = ownCommand()
       return this.#manager.leave((fds) => execv(node, args, fds))
     } catch (error) {
+      if (isCounted) this.#keeper.reloads(-1)
       this.#keeper.resume()
       return (error as Error).message
     }

@@ -9,10 +9,11 @@ import type { Settings } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
-import { CallLog } from './log/call-log.ts'
+import { type CallLine, CallLog } from './log/call-log.ts'
 import { shown } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
-import { isJournalStream } from './log/journal-stream.ts'
+import { isJournalStream, ownJournal } from './log/journal.ts'
+import type { LogKind } from './log/journal-entry.ts'
 import { Log } from './log/log.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from './process/events.ts'
 import { InheritedChildren } from './process/inherited-children.ts'
@@ -20,10 +21,7 @@ import { ServiceManager } from './process/service-manager.ts'
 import type { SetKey } from './process/set-key.ts'
 import { Reexec } from './reexec.ts'
 
-type Sockets = Pick<
-  KeeperOptions,
-  'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'controlSocketPath' | 'forUser' | 'version'
->
+type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'controlSocketPath' | 'forUser'>
 
 /** The longest time that the service goes on starting after a signal that ends it. */
 const STARTS_MS = 5000
@@ -37,8 +35,11 @@ const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to th
  * @param read reads the configuration again, when somebody asks what a reload would change
  * @throws {Error} if it cannot start
  */
-export const serve = (sockets: Sockets, config: Config, read: () => Config): Promise<void> =>
-  new Service(sockets, config, read).start()
+export function serve(sockets: Sockets, config: Config, read: () => Config): Promise<void> {
+  // Threads of libuv's pool, which nothing has used yet: the reactor waits on one of them.
+  process.env.UV_THREADPOOL_SIZE ??= '2'
+  return new Service(sockets, config, read).start()
+}
 
 /**
  * The process of the keeper as a service: its signals, its log, what the service manager is told, and its end.
@@ -80,9 +81,10 @@ class Service {
     this.#sockets = sockets
     this.#config = config
     this.#read = read
-    this.#log = new Log(config.log.level, isJournalStream(2))
+    const journal = ownJournal((lines) => this.#keeper?.totals.suppressedLines(lines))
+    this.#log = new Log(config.log.level, isJournalStream(2), undefined, journal)
     this.#calls = new CallLog(
-      (container, details, { level, message }) => this.#log.write(level, message, { container, ...details }),
+      (container, details, line) => this.#log.write(line.level, line.message, { container, ...details }, kindOf(line)),
       (record, container) => this.#settingOf(record, container),
     )
   }
@@ -97,6 +99,7 @@ class Service {
         ...this.#sockets,
         limits: this.#config.limits,
         arguments: this.#config.log.arguments,
+        containerLabel: this.#config.metrics.container,
         manager: this.#manager,
         successor: {
           follow: () => this.#reexec?.follow(),
@@ -137,7 +140,8 @@ class Service {
     if (this.#stopDue) this.#stop(this.#stopDue)
     const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
-    this.#log.write('info', 'serving', { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits })
+    const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits }
+    this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()
     this.#manager.ready(keeper.status)
@@ -147,7 +151,7 @@ class Service {
   }
 
   #record(...[record, container, hasEnded]: Parameters<KeeperOptions['onRecord']>): void {
-    this.#calls.add(record, container)
+    if (!this.#calls.add(record, container)) this.#keeper?.totals.suppressedLines()
     if (hasEnded) this.#calls.forget(container)
   }
 
@@ -169,7 +173,10 @@ class Service {
 
   #hear(event: KeeperEvent): void {
     this.#learn(event)
-    if (event.type === 'program' && !this.#calls.takesProgram(event.id, event.program, Date.now())) return
+    if (event.type === 'program' && !this.#calls.takesProgram(event.id, event.program, Date.now())) {
+      this.#keeper?.totals.suppressedLines()
+      return
+    }
     logEvent(this.#log, event)
     if (this.#keeper && STATUS_EVENTS.has(event.type)) this.#manager.status(this.#keeper.status)
   }
@@ -209,4 +216,10 @@ function resolved(config: Config, { metadata, annotations }: Handover, given: re
   const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations, set }, deviceNames)
   const ignored = notes.length > 0 ? { ignored: notes } : {}
   return { policy, settings, details: { ...ignored, ...(lowered.length > 0 ? { lowered } : {}) } }
+}
+
+/** What a line of the log of calls is about. */
+function kindOf({ level, message }: CallLine): LogKind {
+  if (message !== 'call') return 'leftOut'
+  return level === 'notice' ? 'refusedCall' : 'call'
 }

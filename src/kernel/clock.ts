@@ -1,14 +1,13 @@
-import { performance } from 'node:perf_hooks'
 import { _SC_CLK_TCK, CLOCK_BOOTTIME, CLOCK_THREAD_CPUTIME_ID, RUSAGE_THREAD } from '../abi/time.ts'
 import { check, libc } from './libc.ts'
+
+/** Taken once: the global is a getter, which costs more than the clock. node:perf_hooks takes a millisecond to load. */
+const { performance } = globalThis
 
 /** performance.now() counts from the start of its thread, so this offset makes it the same in all threads. */
 const OFFSET = process.uptime() * 1000 - performance.now()
 
-/**
- * Returns milliseconds on a clock that all threads of this process share. `performance` is imported, since the globals
- * `performance` and `process` are getters, which cost more than the clock itself.
- */
+/** Returns milliseconds on a clock that all threads of this process share. */
 export const now = (): number => performance.now() + OFFSET
 
 const libcClockGettime = libc.func('int clock_gettime(int clock, uint8_t *time)')

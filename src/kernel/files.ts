@@ -1,6 +1,6 @@
 import type { Dev, HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { makedev } from '../abi/dev.ts'
-import { AT_EMPTY_PATH, AT_STATX_DONT_SYNC, AT_SYMLINK_NOFOLLOW, O_CLOEXEC } from '../abi/fcntl.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_RDWR } from '../abi/fcntl.ts'
 import {
   STATX_ATTR_MOUNT_ROOT,
   STATX_BTIME,
@@ -61,6 +61,9 @@ export function openat2(dir: number, path: Uint8Array, flags: number, resolve: n
   howView.setUint32(16, resolve, true)
   return new Fd(check('openat2', syscallOpenat2(openat2Number, dir, path, how, 24)))
 }
+
+/** Opens the null device, for a program that shall neither read nor write. */
+export const openNothing = (): Fd => openat(AT_FDCWD, cstring('/dev/null'), O_RDWR)
 
 /** Reads into `into`. @returns how many bytes were read */
 export function read(fd: Handle, into: Uint8Array): number {

@@ -23,7 +23,7 @@ export function exitGroup(status: number): never {
   throw new Error('unreachable')
 }
 
-const libcWaitpid = libc.func('int waitpid(int pid, void *status, int options)')
+const libcWaitpid = libc.func('int waitpid(int pid, int32_t *status, int options)')
 
 /**
  * Returns the children of one of our threads; none if the kernel does not list them (CONFIG_PROC_CHILDREN).
@@ -48,6 +48,18 @@ export const childrenOfOthers = (): readonly number[] =>
 
 /** Reaps a child if it has ended, and returns whether it had. Not for children of Node, which reaps them itself. */
 export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNOHANG) !== 0
+
+/** How a process ended: with a status, or by a signal. */
+export type Ending = { readonly status: number } | { readonly signal: number }
+
+/** Reaps a child if it has ended. Not for children of Node. @returns undefined while it has not */
+export function reap(child: number): Ending | undefined {
+  const word = new Int32Array(1)
+  const reaped = libcWaitpid(child, word, WNOHANG)
+  if (reaped === 0) return undefined
+  const signal = word[0]! & 0x7f
+  return signal === 0 ? { status: (word[0]! >> 8) & 0xff } : { signal }
+}
 
 /** Returns the id of the calling thread. */
 export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid

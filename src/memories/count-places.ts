@@ -1,7 +1,8 @@
 import type { Handle } from '../kernel/handle.ts'
 import { zeroPages } from '../kernel/shared-memory.ts'
 import { freeRefusals } from './count-writer.ts'
-import { COUNTS_PLACE, countsPlace, HEAD_WORD } from './counts-layout.ts'
+import { COUNTS_PLACE, COUNTS_WORD, countsPlace, HEAD_WORD } from './counts-layout.ts'
+import { EndedCounts } from './ended-counts.ts'
 import { type ContainerCounts, readCounts } from './read-counts.ts'
 
 /**
@@ -13,19 +14,23 @@ export class CountPlaces {
   readonly #fd: Handle
   readonly #memory: ArrayBuffer
   readonly #words: Int32Array
+  readonly #ended: EndedCounts
   readonly #taken = new Set<number>()
 
   constructor(fd: Handle, memory: ArrayBuffer) {
     this.#fd = fd
     this.#memory = memory
     this.#words = new Int32Array(memory)
+    this.#ended = new EndedCounts(memory)
+    // The previous keeper may have ended in the middle of a move.
+    Atomics.and(this.#words, COUNTS_WORD.version, ~1)
   }
 
   /** Gives a container its place, with what the previous keeper has counted for it. */
   take({ index, serial }: { readonly index: number; readonly serial: number }): void {
     const word = (countsPlace(index) >> 2) + HEAD_WORD.serial
     const before = Atomics.load(this.#words, word)
-    if (before !== 0 && before !== serial) zeroPages(this.#fd, countsPlace(index), COUNTS_PLACE)
+    if (before !== 0 && before !== serial) this.#clear(index)
     Atomics.store(this.#words, word, serial)
     this.#taken.add(index)
   }
@@ -36,7 +41,15 @@ export class CountPlaces {
 
   /** Gives the memory of a container back. */
   leave(index: number): void {
-    if (this.#taken.delete(index)) zeroPages(this.#fd, countsPlace(index), COUNTS_PLACE)
+    if (this.#taken.delete(index)) this.#clear(index)
+  }
+
+  /** Adds what was counted for a container to what was for all that have ended, and zeroes it. */
+  #clear(index: number): void {
+    Atomics.add(this.#words, COUNTS_WORD.version, 1)
+    this.#ended.add(countsPlace(index))
+    zeroPages(this.#fd, countsPlace(index), COUNTS_PLACE)
+    Atomics.add(this.#words, COUNTS_WORD.version, 1)
   }
 
   /** Frees what the threads of an engine that has ended were writing. */

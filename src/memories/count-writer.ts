@@ -21,15 +21,12 @@ import {
   REFUSALS,
   REFUSALS_AT,
 } from './counts-layout.ts'
+import { OTHERS, spreadKey } from './kind-places.ts'
 
-/** The first counters count what has none of its own: one for each verdict. */
-export const OTHERS = 4
 /** How many places of refusals are looked at for one of the same kind, or the oldest. */
 const PROBES = 8
 const TENTHS = 10
 const WORD = 2 ** 32
-
-const spread = (key: number): number => Math.imul(key, 0x9e37_79b1) >>> 16
 
 /**
  * Counts calls by container and kind, and keeps the last refusal of each kind, so that no flood of other calls erases
@@ -61,7 +58,7 @@ export class CountWriter {
   #counter(place: number, key: number, { verdict }: CallRecord): number {
     const words = this.#words
     const first = (place + HEAD_SIZE) >> 2
-    let index = spread(key) % (KINDS - OTHERS)
+    let index = spreadKey(key) % (KINDS - OTHERS)
     for (let probe = OTHERS; probe < KINDS; probe++) {
       const at = first + ((OTHERS + index) * KIND_SIZE) / 4
       const there = words[at] || Atomics.compareExchange(words, at + KIND_WORD.key, 0, key)
@@ -122,7 +119,7 @@ export class CountWriter {
   /** Finds the place for a refusal: that of its kind, a free one, or the oldest of some. @returns its offset */
   #refusal(place: number, key: number, record: CallRecord): number {
     const words = this.#words
-    const start = spread(key ^ Math.imul(record.a, 31) ^ Math.imul(record.b, 17))
+    const start = spreadKey(key ^ Math.imul(record.a, 31) ^ Math.imul(record.b, 17))
     let oldest = 0
     let oldestTime = Number.POSITIVE_INFINITY
     for (let probe = 0; probe < PROBES; probe++) {

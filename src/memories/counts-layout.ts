@@ -1,19 +1,33 @@
+import { reasonCodes } from '../calls/reason.ts'
 import { RECORD_SIZE } from '../calls/record.ts'
 import { struct } from '../shared/struct.ts'
 
 /**
  * The memory of counts: a header, and a place for each container, by its number. A place has a head, counters for up to
- * KINDS kinds of calls, and the last call of each of up to REFUSALS kinds of refusals.
+ * KINDS kinds of calls, and the last call of each of up to REFUSALS kinds of refusals. Behind the places are counters
+ * of up to ENDED_KINDS kinds of calls of all containers that have ended: a sum over all calls never shrinks.
  *
  * A counter: 0 s32 key (0 is a free one) | 4 - | 8 u64 sum of durations, in tenths of microseconds | 16 u64[BUCKETS].
  * A refusal: 0 s32 writer: 1 while a thread writes | 4 s32 key | 8 u32 a | 12 u32 b | 16 u64 count | 24 s32 version,
  * odd while it is written | 64 a record.
  */
-export const COUNTS_LAYOUT = 1
-const COUNTS_HEADER = 4096
-const [COUNTS_WORD] = struct({ layout: 1, placeSize: 1, places: 1 })
+export const COUNTS_LAYOUT = 2
+export const COUNTS_HEADER = 4096
+export const [COUNTS_WORD] = struct({
+  ...{ layout: 1, placeSize: 1, places: 1 },
+  /** A digest of the codes of reasons: a key has the index of a code, which is another code in another version. */
+  codes: 1,
+  /** Odd while counters are moved from a container that has ended to those of all that have. */
+  version: 1,
+})
+/** FNV-1a over the names of the codes. */
+const CODES = [...reasonCodes.join()].reduce(
+  (sum, each) => Math.imul(sum ^ each.charCodeAt(0), 0x0100_0193),
+  0x811c_9dc5 | 0,
+)
 
 export const KINDS = 64
+export const ENDED_KINDS = 1024
 export const REFUSALS = 64
 
 /** Upper bounds of the buckets of durations, in microseconds; the last bucket has no bound. */
@@ -38,21 +52,27 @@ const PAGE = 4096
 /** A place takes whole pages, so that they can be given back at the end of its container. */
 export const COUNTS_PLACE = Math.ceil((REFUSALS_AT + REFUSALS * REFUSAL_SIZE) / PAGE) * PAGE
 
-export const countsSize = (places: number): number => COUNTS_HEADER + places * COUNTS_PLACE
+/** The size of the counters of containers that have ended; whole pages. */
+export const ENDED_SIZE = ENDED_KINDS * KIND_SIZE
+
+export const countsSize = (places: number): number => COUNTS_HEADER + places * COUNTS_PLACE + ENDED_SIZE
 export const countsPlace = (container: number): number => COUNTS_HEADER + container * COUNTS_PLACE
+/** Where the counters of containers that have ended begin. @param words the header */
+export const endedCounts = (words: Int32Array): number => countsPlace(words[COUNTS_WORD.places]!)
 
 export function formatCounts(memory: ArrayBuffer): void {
   const words = new Int32Array(memory, 0, COUNTS_HEADER / 4)
   words[COUNTS_WORD.layout] = COUNTS_LAYOUT
   words[COUNTS_WORD.placeSize] = COUNTS_PLACE
-  words[COUNTS_WORD.places] = (memory.byteLength - COUNTS_HEADER) / COUNTS_PLACE
+  words[COUNTS_WORD.places] = (memory.byteLength - ENDED_SIZE - COUNTS_HEADER) / COUNTS_PLACE
+  words[COUNTS_WORD.codes] = CODES
 }
 
 export function isCounts(memory: ArrayBuffer): boolean {
   if (memory.byteLength < COUNTS_HEADER) return false
   const words = new Int32Array(memory, 0, COUNTS_HEADER / 4)
   const isOurs = words[COUNTS_WORD.layout] === COUNTS_LAYOUT && words[COUNTS_WORD.placeSize] === COUNTS_PLACE
-  return isOurs && memory.byteLength === countsSize(words[COUNTS_WORD.places]!)
+  return isOurs && words[COUNTS_WORD.codes] === CODES && memory.byteLength === countsSize(words[COUNTS_WORD.places]!)
 }
 
 /** Says how many calls of a container are in flight. To be called by the engine's main thread, once a second. */

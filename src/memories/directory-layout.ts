@@ -26,11 +26,11 @@ const endOf = ({ at, places, size }: Omit<Section, 'used'>): number => at + plac
 const ended = { at: endOf(containers), places: 256, size: 16 * KIB, used: DIRECTORY_WORD.usedEnded }
 const refused = { at: endOf(ended), places: 64, size: 2 * KIB, used: DIRECTORY_WORD.usedRefused }
 const events = { at: endOf(refused), places: 256, size: 2 * KIB, used: DIRECTORY_WORD.usedEvents }
-const daemon = { at: endOf(events), places: 1, size: 2 * KIB, used: DIRECTORY_WORD.usedDaemon }
+const daemon = { at: endOf(events), places: 1, size: 4 * KIB, used: DIRECTORY_WORD.usedDaemon }
 
 /**
- * Containers lie by number, and the daemon alone; the other sections are rings of those that ended, were refused, or
- * happened last.
+ * Containers lie by number; the daemon has one place, for what is counted of itself. The other sections are rings of
+ * containers that ended, of hand-overs that were refused, and of what happened last.
  */
 export const sections = { containers, ended, refused, events, daemon } as const satisfies Readonly<
   Record<string, Section>

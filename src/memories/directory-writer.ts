@@ -25,12 +25,6 @@ export class DirectoryWriter {
     this.#write(sections.containers, index, about)
   }
 
-  /** Says what is known of the daemon itself. */
-  daemon(about: object): void {
-    this.#words[sections.daemon.used] = 1
-    this.#write(sections.daemon, 0, about)
-  }
-
   /** Says nothing of a container any more. */
   clear(index: number): void {
     const { at, size, used } = sections.containers
@@ -39,8 +33,22 @@ export class DirectoryWriter {
 
   /** Returns what the previous keeper has said of a container; undefined if that is nothing, or is not whole. */
   before(index: number): Readonly<Record<string, unknown>> | undefined {
-    const { at, size } = sections.containers
-    const start = at + index * size
+    return this.#read(sections.containers, index)
+  }
+
+  /** Says what is counted of the daemon itself. */
+  daemon(about: object): void {
+    this.#words[sections.daemon.used] = 1
+    this.#write(sections.daemon, 0, about)
+  }
+
+  /** Returns what the previous keeper has counted of itself; undefined if there was none, or it is not whole. */
+  get daemonBefore(): Readonly<Record<string, unknown>> | undefined {
+    return this.#read(sections.daemon, 0)
+  }
+
+  #read({ at, size }: Section, place: number): Readonly<Record<string, unknown>> | undefined {
+    const start = at + place * size
     if ((this.#words[start >> 2]! & 1) === 1) return undefined
     const length = this.#words[(start >> 2) + 1]!
     const text = Buffer.from(this.#bytes.buffer as ArrayBuffer, start + PLACE_HEAD, length).toString()

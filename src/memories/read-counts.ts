@@ -1,6 +1,5 @@
 import { type CallRecord, decodeRecord, registersOf, textsIn, verdicts } from '../calls/record.ts'
 import { type CallKind, decodeCallKey } from './call-key.ts'
-import { OTHERS } from './count-writer.ts'
 import {
   BOUNDS,
   HEAD_SIZE,
@@ -14,6 +13,7 @@ import {
   REFUSALS,
   REFUSALS_AT,
 } from './counts-layout.ts'
+import { OTHERS } from './kind-places.ts'
 
 /** How often calls of one kind were made, and how long they took. */
 export interface CallCount extends CallKind {
@@ -49,46 +49,54 @@ export type CopyPlace = (at: number, length: number) => DataView
 /** Reads the place of a container. A refusal that is written meanwhile is left out. */
 export function readCounts(copy: CopyPlace): ContainerCounts {
   const place = copy(0, REFUSALS_AT)
-  const word = (at: number): number => place.getUint32(4 * at, true)
-  return {
-    serial: word(HEAD_WORD.serial),
-    inFlight: word(HEAD_WORD.inFlight),
-    calls: callCounts(place),
-    refusals: word(HEAD_WORD.refusals) === 0 ? [] : refusalCounts(copy),
-  }
+  const hasRefusals = place.getUint32(4 * HEAD_WORD.refusals, true) > 0
+  return { ...readCalls(place), refusals: hasRefusals ? refusalCounts(copy) : [] }
 }
 
-function callCounts(place: DataView): readonly CallCount[] {
+/** Reads what was counted of the calls of a container. @param place a copy of its first `REFUSALS_AT` bytes */
+export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
+  const word = (at: number): number => place.getUint32(4 * at, true)
+  const calls = callCounts(place, HEAD_SIZE, KINDS)
+  return { serial: word(HEAD_WORD.serial), inFlight: word(HEAD_WORD.inFlight), calls }
+}
+
+/** Reads counters that lie one after the other, from `from` on, but those of what was never called. */
+export function callCounts(place: DataView, from: number, kinds: number): readonly CallCount[] {
+  const words = new Uint32Array(place.buffer, place.byteOffset + from, (kinds * KIND_SIZE) / 4)
   const counts: CallCount[] = []
-  for (let index = 0; index < KINDS; index++) {
-    const at = HEAD_SIZE + index * KIND_SIZE
+  for (let index = 0; index < kinds; index++) {
+    const first = (index * KIND_SIZE) / 4
+    const key = words[first + KIND_WORD.key]!
     // What has no counter of its own has no key either.
-    if (index >= OTHERS && place.getInt32(at + 4 * KIND_WORD.key, true) === 0) continue
-    const count = callCount(place, index, at)
+    if (index < OTHERS ? isZero(words, first) : key === 0) continue
+    const kind: CallKind =
+      index < OTHERS ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 } : decodeCallKey(key)
+    const count = callCount(words, first, kind)
     if (count.calls > 0) counts.push(count)
   }
   return counts
 }
 
-const number64 = (place: DataView, at: number): number =>
-  place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
+function isZero(words: Uint32Array, first: number): boolean {
+  for (let word = first; word < first + KIND_SIZE / 4; word++) if (words[word] !== 0) return false
+  return true
+}
 
-function callCount(place: DataView, index: number, at: number): CallCount {
-  const words = new Uint32Array(place.buffer, place.byteOffset + at, KIND_SIZE / 4)
+const pair = (words: Uint32Array, at: number): number => words[at]! + words[at + 1]! * WORD
+
+function callCount(words: Uint32Array, first: number, kind: CallKind): CallCount {
   const buckets: number[] = []
   let calls = 0
   for (let bucket = 0; bucket <= BOUNDS.length; bucket++) {
-    const word = KIND_WORD.buckets + 2 * bucket
-    const count = words[word]! + words[word + 1]! * WORD
+    const count = pair(words, first + KIND_WORD.buckets + 2 * bucket)
     buckets.push(count)
     calls += count
   }
-  const kind: CallKind =
-    index < OTHERS
-      ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 }
-      : decodeCallKey(words[KIND_WORD.key]!)
-  return { ...kind, calls, microseconds: number64(place, at + 4 * KIND_WORD.sum) / TENTHS, buckets }
+  return { ...kind, calls, microseconds: pair(words, first + KIND_WORD.sum) / TENTHS, buckets }
 }
+
+const number64 = (place: DataView, at: number): number =>
+  place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
 
 /** A refusal was being written if its version is odd, or is another one afterwards. */
 function refusalCounts(copy: CopyPlace): readonly RefusalCount[] {

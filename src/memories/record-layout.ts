@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto'
 import { RECORD_SIZE } from '../calls/record.ts'
+import { randomBytes } from '../kernel/random.ts'
 import { CACHE_LINE, struct } from '../shared/struct.ts'
 
 /** HEAD and TAIL never move, so that every later version can count the records that were not read. */
@@ -22,7 +22,7 @@ export const TAIL = WORD.tail
 const HALF_TURNS = WORD.halfTurns
 
 /** The number of the layout of header and records; raise it with every change, since other versions cannot be read. */
-export const RECORDS_LAYOUT = 1
+export const RECORDS_LAYOUT = 2
 export const RECORDS_HEADER = 4096
 
 /**

@@ -21,6 +21,8 @@ export interface Config {
   /** What each key may be at most, whoever gives it. */
   readonly ceiling: Ceilings
   readonly log: { readonly level: LogLevel; readonly arguments: ArgumentMode }
+  /** Whether metrics name containers. */
+  readonly metrics: { readonly container: boolean }
   readonly limits: Partial<Limits>
   /** Whether the service becomes the program that its files are as soon as they are replaced, or on SIGHUP only. */
   readonly reload: ReloadMode
@@ -56,6 +58,7 @@ const keyMap = mapOf(v.record(v.string(), value), 'a map of keys')
 const names = v.optional(v.array(v.string('a text'), 'a list'), [])
 const level = v.optional(v.picklist(logLevels, logLevels.join(', ')), 'info')
 const recorded = v.optional(v.picklist(argumentModes, argumentModes.join(', ')), 'all')
+const naming = v.optional(v.boolean('true or false'), false)
 const bounded = ({ from, to }: { readonly from: number; readonly to: number }) =>
   v.pipe(
     v.number(`a whole number from ${from}`),
@@ -79,6 +82,7 @@ const shape = {
   annotations: v.nullish(mapOf(v.strictObject({ profiles: names, raise: names }), 'a map of profiles and raise'), {}),
   ceiling: v.nullish(keyMap, {}),
   log: v.nullish(mapOf(v.strictObject({ level, arguments: recorded }), 'a map of level and arguments'), {}),
+  metrics: v.nullish(mapOf(v.strictObject({ container: naming }), 'a map of container'), {}),
   limits: v.nullish(mapOf(limits, `a map of ${Object.keys(LIMITS).join(', ')}`), {}),
   reload: v.nullish(v.picklist(reloadModes, reloadModes.join(' or ')), 'auto'),
 }
@@ -88,6 +92,7 @@ const members: Readonly<Record<string, readonly string[]>> = {
   '': sections,
   annotations: ['profiles', 'raise'],
   log: ['level', 'arguments'],
+  metrics: ['container'],
   limits: Object.keys(LIMITS),
 }
 /** What JavaScript calls a value, in words of YAML. */
@@ -180,7 +185,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const [given, where] = parseYaml(text, file)
   const checked = v.safeParse(File, given, { abortEarly: true })
   if (!checked.success) complain(checked.issues[0], where)
-  const { annotations, ceiling, log, limits, reload, ...rest } = checked.output
+  const { annotations, ceiling, log, metrics, limits, reload, ...rest } = checked.output
   const defaults = toEntries(rest.default, 'configuration', ['default'], where)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [
@@ -195,6 +200,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
     annotations: checkAnnotations(annotations, profiles, where),
     ceiling: ceilingsOf(toEntries(ceiling, 'ceiling', ['ceiling'], where)),
     log,
+    metrics,
     limits,
     reload,
   }

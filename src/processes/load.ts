@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,8 +34,47 @@ const loaded = new Map<string, { readonly exports: object }>()
 const fileOf = (name: string): string => join(DIST, `${name}.js`)
 const outside = createRequire(fileOf('load'))
 
+/** Modules that take a millisecond or more to load, of which a start may need nothing. */
+const SLOW: ReadonlySet<string> = new Set([
+  ...['child_process', 'crypto', 'net', 'stream/promises', 'v8'].map((name) => `node:${name}`),
+  './yaml.js',
+])
+
+/** Returns a module that is loaded when something of it is used. */
+function lazily(id: string): object {
+  // What has been loaded before is found by its name.
+  return new Proxy({}, { get: (_, name) => Reflect.get(now(id), name) })
+}
+
+/** The version of koffi whose native code is loaded directly. */
+export const KOFFI = '3.3.4'
+
+/** Returns where Node finds a package from a file, without its links. @throws {Error} if it is not there */
+function packageFrom(from: NodeJS.Require, name: string): string {
+  const places = from.resolve.paths(name) ?? []
+  return realpathSync(places.map((place) => join(place, name)).find((path) => existsSync(path)) ?? name)
+}
+
+/**
+ * Loads koffi's native code for this machine, which has all that kernel/libc.ts uses. What is around it in koffi's
+ * packages takes 4 ms to find that file, for machines of all kinds.
+ */
+function koffi(): unknown {
+  const module = { exports: { version: '' } }
+  try {
+    const own = createRequire(join(packageFrom(outside, 'koffi'), 'package.json'))
+    const native = packageFrom(own, `@koromix/koffi-${process.platform}-${process.arch}`)
+    process.dlopen(module, join(native, `${process.platform}_${process.arch}`, 'koffi.node'))
+  } catch {
+    // It is installed in another way.
+  }
+  return module.exports.version === KOFFI ? module.exports : outside('koffi')
+}
+
 /** Bundles require each other, modules of Node, and koffi. */
-function inside(id: string): unknown {
+const inside = (id: string): unknown => (id === 'koffi' ? koffi() : SLOW.has(id) ? lazily(id) : now(id))
+
+function now(id: string): object {
   const name = BUNDLE.exec(id)?.[1]
   return name === undefined ? outside(id) : loadPart(name)
 }

@@ -2,6 +2,9 @@ import { build } from './build-id.ts'
 import { NODE, SEARCH_PATH } from './program-files.ts'
 import { flagsFor, type Program } from './program-flags.ts'
 
+/** Threads of libuv's pool: one waits for messages for as long as the program lives, the other starts processes. */
+const POOL = '2'
+
 /** How to start a program of ours. */
 export interface NodeProgram {
   readonly node: string
@@ -33,7 +36,7 @@ export function nodeProgram(name: Program): NodeProgram {
     flags: flagsFor(name),
     main: moduleUrl(`${name}/main`).pathname,
     build,
-    how: { env: { UV_USE_IO_URING: '0', TZ: 'UTC', PATH: SEARCH_PATH }, cwd: '/' },
+    how: { env: { UV_USE_IO_URING: '0', UV_THREADPOOL_SIZE: POOL, TZ: 'UTC', PATH: SEARCH_PATH }, cwd: '/' },
   }
 }
 

@@ -1,3 +1,4 @@
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import { DIRECTORY_WORD, PLACE_HEAD, sections } from '../memories/directory-layout.ts'
 import type { MemoryFile } from './memory-file.ts'
 
@@ -39,9 +40,14 @@ export class DirectoryReader {
     return wanted.sort((one, other) => Number(one.number) - Number(other.number))
   }
 
-  /** What the daemon says of itself; undefined while its first engine starts. */
-  get daemon(): Entry | undefined {
-    return this.#all('daemon', this.#word(sections.daemon.used))[0]
+  /** What the daemon counts of itself; nothing before its first second. */
+  get daemon(): Partial<DaemonTotals> {
+    return this.#place('daemon', 0) ?? {}
+  }
+
+  /** How many places of containers were ever used. */
+  get usedContainers(): number {
+    return this.#word(sections.containers.used)
   }
 
   /** The number of the next event. */

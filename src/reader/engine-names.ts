@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 /** What an engine calls a container. */
@@ -15,15 +15,20 @@ function json(path: string): unknown {
   return file.size > STATE_LIMIT || !file.isFile() ? undefined : JSON.parse(readFileSync(path, 'utf8'))
 }
 
+const DOCKER = '/var/lib/docker/containers'
+
 /** Names by the id of a container and its bundle: undefined if it is of neither, or the state cannot be read. */
 export type EngineNamesLookup = (id: string, bundle: string) => EngineNames | undefined
 
 /** Makes a lookup in the state of podman or Docker, which pass no names on: it reads each file once. Only root may. */
 export function engineNamesLookup(): EngineNamesLookup {
   const stores = new Map<string, ReadonlyMap<string, Stored>>()
+  let docker: ReadonlySet<string> | undefined
   return (id, bundle) => {
     try {
-      return bundle.includes('-containers/') ? ofPodman(id, bundle, stores) : ofDocker(id)
+      if (bundle.includes('-containers/')) return ofPodman(id, bundle, stores)
+      docker ??= new Set(existsSync(DOCKER) ? readdirSync(DOCKER) : [])
+      return docker.has(id) ? ofDocker(id) : undefined
     } catch {
       return undefined
     }
@@ -63,7 +68,7 @@ const storedIn = (path: string): readonly Stored[] =>
 
 function ofDocker(id: string): EngineNames | undefined {
   if (!/^[0-9a-f]{64}$/.test(id)) return undefined
-  const config = json(`/var/lib/docker/containers/${id}/config.v2.json`) as Readonly<Record<string, unknown>>
+  const config = json(`${DOCKER}/${id}/config.v2.json`) as Readonly<Record<string, unknown>>
   const { Name: name, Config: inner } = config
   const image = (inner as Readonly<Record<string, unknown>> | undefined)?.Image
   return { ...text('name', typeof name === 'string' ? name.replace(/^\//, '') : name), ...text('image', image) }

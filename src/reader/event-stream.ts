@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { EventView } from './event-view.ts'
 import { callEvent, daemonEvent } from './event-view.ts'
 import type { FeedReader } from './feed.ts'
@@ -28,14 +29,13 @@ export function parseCursor(text: string): { readonly ring: string; readonly seq
   return { ring, sequence: Number(number) }
 }
 
-const sleep = (ms: number, signal: AbortSignal | undefined): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms)
-    signal?.addEventListener('abort', () => {
-      clearTimeout(timer)
-      resolve()
-    })
-  })
+async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await pause(ms, undefined, signal && { signal })
+  } catch {
+    // It is aborted, which the caller sees.
+  }
+}
 
 /** Streams calls and events of a daemon, over its ends and those of its engines; what was lost is said. */
 export class EventStream {

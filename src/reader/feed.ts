@@ -1,8 +1,17 @@
 import { connectUnix, receive, waitReadable } from '../kernel/socket.ts'
-import { countsPlace } from '../memories/counts-layout.ts'
+import {
+  COUNTS_HEADER,
+  COUNTS_PLACE,
+  COUNTS_WORD,
+  countsPlace,
+  ENDED_KINDS,
+  ENDED_SIZE,
+  endedCounts,
+  REFUSALS_AT,
+} from '../memories/counts-layout.ts'
 import { requireLayouts } from '../memories/feed-answer.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
-import { type ContainerCounts, readCounts } from '../memories/read-counts.ts'
+import { type CallCount, type ContainerCounts, callCounts, readCalls, readCounts } from '../memories/read-counts.ts'
 import { DirectoryReader } from './directory-reader.ts'
 import { MemoryFile } from './memory-file.ts'
 import { RecordsFollower } from './records-follower.ts'
@@ -11,12 +20,24 @@ const ANSWER_LIMIT = 256
 /** Limit of the wait for an answer: a daemon that is busy with itself, or stopped. */
 const ANSWER_MS = 5000
 
+/** What is no larger has a copy of its own. */
+const SMALL = 64
+/** How often it is tried to copy all counts while none are moved. */
+const TRIES = 10
+
+/** What was counted for all containers that are there, and for all others together. */
+interface AllCounts {
+  readonly containers: Generator<Omit<ContainerCounts, 'refusals'>>
+  readonly ended: readonly CallCount[]
+}
+
 /** What a daemon shows to readers. Nothing that a reader does changes or delays a call. */
 export class FeedReader {
   readonly directory: DirectoryReader
   readonly records: RecordsFollower
   readonly #counts: MemoryFile
   readonly #files: readonly MemoryFile[]
+  readonly #scratch = Buffer.allocUnsafeSlow(COUNTS_PLACE)
 
   constructor(files: readonly MemoryFile[]) {
     const [records, counts, directory] = files
@@ -28,8 +49,41 @@ export class FeedReader {
 
   /** Returns what was counted of the calls of a container; undefined if another one has its number by now. */
   counts({ index, serial }: { readonly index: number; readonly serial: number }): ContainerCounts | undefined {
-    const counts = readCounts((at, length) => this.#counts.copy(countsPlace(index) + at, length))
+    const counts = readCounts((at, length) => this.#copy(countsPlace(index) + at, length))
     return counts.serial === serial ? counts : undefined
+  }
+
+  /** Copies to where the last large copy was. */
+  #copy(at: number, length: number): DataView {
+    return this.#counts.copy(at, length, length > SMALL ? this.#scratch : undefined)
+  }
+
+  /**
+   * Reads all that was ever counted. Nothing counts twice, or not at all, because a container ends meanwhile.
+   *
+   * @param read is called again if one did
+   */
+  allCounts<T>(read: (counts: AllCounts) => T): T {
+    for (let tries = 0; ; tries++) {
+      const header = this.#counts.words(0, COUNTS_HEADER / 4)
+      const version = header[COUNTS_WORD.version]!
+      const all = read({ containers: this.#containerCounts(), ended: this.#endedCounts(endedCounts(header)) })
+      const isWhole = (version & 1) === 0 && this.#counts.words(0, COUNTS_HEADER / 4)[COUNTS_WORD.version] === version
+      if (isWhole || tries === TRIES) return all
+    }
+  }
+
+  /** One after the other, so that they are not all in memory at once. */
+  *#containerCounts(): AllCounts['containers'] {
+    const { usedContainers } = this.directory
+    for (let index = 0; index < usedContainers; index++) {
+      const counts = readCalls(this.#copy(countsPlace(index), REFUSALS_AT))
+      if (counts.serial !== 0) yield counts
+    }
+  }
+
+  #endedCounts(at: number): readonly CallCount[] {
+    return callCounts(this.#counts.copy(at, ENDED_SIZE), 0, ENDED_KINDS)
   }
 
   [Symbol.dispose](): void {
@@ -40,11 +94,12 @@ export class FeedReader {
 /**
  * Connects to a daemon. Its socket may be connected to by root, and by members of the group intercede.
  *
+ * @param patience how long to wait for its answer, in milliseconds
  * @throws {Error} that says why not, and what to do
  */
-export function connect(path: string = FEED_SOCKET): FeedReader {
+export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedReader {
   using connection = connected(path)
-  if (!waitReadable(connection, ANSWER_MS))
+  if (!waitReadable(connection, patience))
     throw new Error(`Cannot read "${path}": the daemon does not answer; see "systemctl status intercede"`)
   const bytes = Buffer.alloc(ANSWER_LIMIT)
   const message = receive(connection, bytes)

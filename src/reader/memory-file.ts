@@ -9,15 +9,19 @@ export class MemoryFile {
     this.#fd = fd
   }
 
-  /** Copies `length` bytes from `at` on; what is beyond the end is zero. */
-  copy(at: number, length: number): DataView {
-    const bytes = Buffer.allocUnsafeSlow(length)
+  /**
+   * Copies `length` bytes from `at` on; what is beyond the end is zero.
+   *
+   * @param into where to, if that is used once only; many copies of their own are much work for the garbage collector
+   */
+  copy(at: number, length: number, into?: Buffer): DataView {
+    const bytes = into ?? Buffer.allocUnsafeSlow(length)
     for (let done = 0; done < length; ) {
       const read = readSync(this.#fd.raw, bytes, done, length - done, at + done)
-      if (read === 0) return new DataView(bytes.fill(0, done).buffer)
+      if (read === 0) return new DataView(bytes.fill(0, done).buffer, 0, length)
       done += read
     }
-    return new DataView(bytes.buffer)
+    return new DataView(bytes.buffer, 0, length)
   }
 
   words(at: number, count: number): Int32Array {

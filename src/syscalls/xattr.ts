@@ -1,6 +1,13 @@
 import { capNumber } from '../abi/capability.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
-import { decodeXattrArgs, XATTR_ARGS_SIZE, XATTR_CREATE, XATTR_REPLACE, type XattrArgs } from '../abi/xattr.ts'
+import {
+  decodeXattrArgs,
+  XATTR_ARGS_LIMIT,
+  XATTR_ARGS_SIZE,
+  XATTR_CREATE,
+  XATTR_REPLACE,
+  type XattrArgs,
+} from '../abi/xattr.ts'
 import type { Act } from '../calls/act.ts'
 import type { Caller, Registers } from '../calls/caller.ts'
 import { EXACT } from '../calls/rule.ts'
@@ -44,10 +51,16 @@ function mustBeOpaque(at: bigint, caller: Caller): void {
 const isOfAll = (name: Uint8Array): boolean =>
   OF_ALL.some((prefix) => prefix.every((byte, index) => name[index] === byte))
 
-/** Copies the `struct xattr_args` of setxattrat(2) and getxattrat(2). @throws {ContinueError} for another size */
+/**
+ * Copies the `struct xattr_args` of setxattrat(2) and getxattrat(2). A longer one, up to a page, may have zeros behind
+ * it (lib/usercopy.c copy_struct_from_user()). @throws {ContinueError} for every other size or rest
+ */
 function argsAt(args: Registers, caller: Caller, rest: number): XattrArgs {
-  if (args.pointer(rest + 2) !== BigInt(XATTR_ARGS_SIZE)) throw new ContinueError('invalidArgument')
-  return decodeXattrArgs(caller.bytes(args.pointer(rest + 1), XATTR_ARGS_SIZE))
+  const size = args.pointer(rest + 2)
+  if (size < BigInt(XATTR_ARGS_SIZE) || size > BigInt(XATTR_ARGS_LIMIT)) throw new ContinueError('invalidArgument')
+  const bytes = caller.bytes(args.pointer(rest + 1), Number(size))
+  if (bytes.subarray(XATTR_ARGS_SIZE).some((byte) => byte !== 0)) throw new ContinueError('invalidArgument')
+  return decodeXattrArgs(bytes)
 }
 
 /** Converts a size_t to a number, whose rounding does not matter: it happens far beyond the kernel's limits. */

@@ -16,14 +16,14 @@ const BOOT_S = 60
  * Surroundings in which systemd is init: the files of the host with layers over /etc and /var that are thrown away, its own
  * pid namespace, and a cgroup as its root. Nothing is mounted in the host's namespace.
  *
- *   $1 a directory for what is thrown away, with our units in units/
+ *   $1 a directory for what is thrown away, with our units in units/; $4 "journal" for a journal of its own
  */
 const OUTSIDE = `set -e
 mount --make-rprivate /
 mount -t cgroup2 none /sys/fs/cgroup
 mkdir "/sys/fs/cgroup/$2"
 echo 0 >"/sys/fs/cgroup/$2/cgroup.procs"
-exec unshare --cgroup --pid --fork --mount-proc --uts --kill-child bash -c "$3" bash "$1"`
+exec unshare --cgroup --pid --fork --mount-proc --uts --kill-child bash -c "$3" bash "$1" "$4"`
 const INSIDE = `set -e
 mount -t cgroup2 none /sys/fs/cgroup
 for name in etc var; do
@@ -36,7 +36,14 @@ mount -t tmpfs -o mode=755 none /run
 rm -rf /etc/systemd/system
 mkdir -p /etc/systemd/system
 cp -r "$1"/units/* /etc/systemd/system
-for unit in systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket; do
+without="systemd-journald.service systemd-journald.socket"
+if [ "$2" = journal ]; then
+  without=
+  mkdir -p /etc/systemd/journald.conf.d
+  printf '[Journal]\nStorage=volatile\nReadKMsg=no\nRateLimitBurst=0\n' >/etc/systemd/journald.conf.d/test.conf
+fi
+# /dev is the host's, and so would be the link /dev/log.
+for unit in $without systemd-journald-dev-log.socket systemd-journald-audit.socket; do
   ln -s /dev/null "/etc/systemd/system/$unit"
 done
 exec env -i container=other "PATH=$PATH" /lib/systemd/systemd --system --unit=host.target --log-target=console \
@@ -52,6 +59,13 @@ AllowIsolate=yes
 /** A unit of a system without a basic.target. */
 const ALONE = '[Unit]\nDefaultDependencies=no\n'
 
+export interface ServiceHostOptions {
+  /** Lets the service log to a journal of that machine, instead of a file. */
+  readonly hasJournal?: boolean
+  /** Lets `intercede api` answer, at this port too. */
+  readonly apiPort?: number
+}
+
 /** A machine whose init is systemd, with the units that we ship. */
 export class ServiceHost {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-service-'))
@@ -61,13 +75,14 @@ export class ServiceHost {
   #said = ''
   #init = 0
 
-  constructor() {
+  constructor({ hasJournal = false, apiPort }: ServiceHostOptions = {}) {
     // It stays root's, for the daemon's configuration is in it.
     chmodSync(this.directory, 0o755)
     writeFileSync(this.#logFile, '')
     const units = join(this.directory, 'units')
     cpSync(SHIPPED, units, { recursive: true })
-    writeFileSync(join(units, 'host.target'), TARGET)
+    const wanted = hasJournal ? 'Wants=systemd-journald.service\nAfter=systemd-journald.service\n' : ''
+    writeFileSync(join(units, 'host.target'), `${TARGET}${wanted}`)
     for (const unit of [
       'intercede.socket',
       'intercede-lxc.socket',
@@ -79,9 +94,12 @@ export class ServiceHost {
     this.configure('')
     const serve = `${process.execPath} ${CLI} serve --config ${this.#configFile}`
     const words = ['ExecStart=', `ExecStart=${serve}`, 'ExecReload=', `ExecReload=${serve} --check-config`]
-    const exec = [...words, `StandardError=append:${this.#logFile}`, ''].join('\n')
+    const log = hasJournal ? [] : [`StandardError=append:${this.#logFile}`]
+    const exec = [...words, ...log, ''].join('\n')
     this.#drop('intercede.service', `${ALONE}[Service]\n${exec}`)
-    this.#child = spawn('unshare', ['--mount', 'bash', '-c', OUTSIDE, 'bash', this.directory, this.#group, INSIDE], {
+    if (apiPort !== undefined) this.#dropApi(apiPort)
+    const within = ['bash', '-c', OUTSIDE, 'bash', this.directory, this.#group, INSIDE, hasJournal ? 'journal' : 'file']
+    this.#child = spawn('unshare', ['--mount', ...within], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     })
@@ -89,8 +107,8 @@ export class ServiceHost {
       stream.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
   }
 
-  static async start(): Promise<ServiceHost> {
-    const host = new ServiceHost()
+  static async start(options: ServiceHostOptions = {}): Promise<ServiceHost> {
+    const host = new ServiceHost(options)
     try {
       await host.#boot()
       return host
@@ -144,6 +162,13 @@ export class ServiceHost {
 
   get #logFile(): string {
     return join(this.directory, 'daemon.log')
+  }
+
+  #dropApi(port: number): void {
+    const listen = `ListenStream=127.0.0.1:${port}`
+    this.#drop('intercede-api.socket', `${ALONE}[Socket]\n${listen}\n`)
+    const exec = ['ExecStart=', `ExecStart=${process.execPath} ${CLI} api`, ''].join('\n')
+    this.#drop('intercede-api.service', `${ALONE}[Service]\n${exec}`)
   }
 
   #drop(unit: string, text: string): void {

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
@@ -41,20 +42,56 @@ test('the package holds the pages, and all that deploy/ has', () => {
 })
 
 test('the package has a file for each process, thread and subcommand, and koffi alone beside them', () => {
-  const code = files.filter((file) => /^(bin|dist)\/(?!man\/)/.test(file))
-  expect(code.length).toBeLessThan(25)
+  const code = files.filter((file) => /^(bin|dist)\/(?!man\/|types\/)/.test(file))
+  expect(code.length).toBeLessThan(27)
   for (const name of ['cli', 'run-command', 'engine', 'thread', 'mounter', 'walker', 'index'])
     expect(code).toContain(`dist/${name}.js`)
   expect(Object.keys(JSON.parse(read('package.json')).dependencies)).toEqual(['koffi'])
   for (const name of ['commander', 'valibot', 'yaml']) expect(read('dist/licenses.txt')).toContain(`${name}\n\n`)
 })
 
-test('the package holds nothing that only a checkout needs: no maps, types, sources, tests', () => {
-  expect(files.filter((file) => /\.(map|ts|tsbuildinfo)$|^(src|test|bench)\//.test(file))).toEqual([])
+test('the package holds nothing that only a checkout needs: no maps, sources, tests, nor types of what is not public', () => {
+  const isType = (file: string): boolean => /^dist\/types\/.*\.d\.ts$/.test(file)
+  expect(files.filter((file) => /\.(map|ts|tsbuildinfo)$|^(src|test|bench)\//.test(file) && !isType(file))).toEqual([])
+  expect(files.filter(isType).length).toBeLessThan(80)
+  expect(files).not.toContain('dist/types/engine/main.d.ts')
 })
 
 test('neither the package nor its unit names an address that nobody has given us', () => {
   const { repository, homepage, bugs } = JSON.parse(read('package.json'))
   expect({ repository, homepage, bugs }).toEqual({})
   expect(read('deploy/systemd/intercede.service')).not.toMatch(/https?:/)
+})
+
+/** The example of the page on operating, as a program in TypeScript that has the package installed. */
+function complaints(change: (example: string) => string): string {
+  const [, example] = /```js\n([\s\S]*?)```/.exec(read('docs/operating.md'))!
+  const place = mkdtempSync(join(tmpdir(), 'intercede-types-'))
+  mkdirSync(join(place, 'node_modules'))
+  for (const [name, to] of [
+    ['intercede', root],
+    ['@types', join(root, 'node_modules/@types')],
+  ] as const)
+    symlinkSync(to, join(place, 'node_modules', name))
+  writeFileSync(join(place, 'example.mts'), change(example!))
+  const options = [
+    '--noEmit',
+    '--strict',
+    '--ignoreConfig',
+    '--module',
+    'nodenext',
+    '--lib',
+    'es2023,esnext.disposable',
+  ]
+  const args = [...options, '--types', 'node', 'example.mts']
+  const { stdout } = spawnSync(join(root, 'node_modules/.bin/tsc'), args, { cwd: place, encoding: 'utf8' })
+  rmSync(place, { recursive: true })
+  return stdout
+}
+
+test('the public names have types: the example of the page is right by them, and a wrong one is not', () => {
+  expect(complaints((example) => example)).toBe('')
+  expect(complaints((example) => example.replace('refusals.length', 'refusals.size'))).toContain(
+    "'size' does not exist",
+  )
 })

@@ -8,6 +8,7 @@ const src = join(root, 'src')
 /** Imports point downwards in this list. What each folder may do is in CONTRIBUTING.md. */
 const folders = [
   'cli',
+  'api',
   'reader',
   'keeper',
   'doctor',

@@ -59,6 +59,10 @@ export const general = {
   ],
   engineFailed: ['the engine fails with such calls', 'please report it with the log lines before'],
   engineEnded: ['an engine ended when it had answered the call, or the caller died or was interrupted just then', ''],
+  noEngine: [
+    'engines of intercede fail all the time, so calls are left to the kernel until the next one is tried',
+    'see why in its log: journalctl -u intercede -p err',
+  ],
   unsettled: ['the engine ended in the middle of the act, and what it did cannot be told', ''],
   otherThread: [
     'before Linux 6.9 the descriptors of a thread that is not the first of its process cannot be looked at',

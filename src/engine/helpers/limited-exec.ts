@@ -10,7 +10,7 @@ export const LIMITER = 'setpriv'
  *
  * @param more further options of setpriv(1)
  */
-export const limitedTo = (caps: readonly Cap[], more: readonly string[] = []): readonly string[] => [
+export const limitedTo = (caps: readonly Cap[], more: readonly string[] = []): readonly [string, ...string[]] => [
   LIMITER,
   '--no-new-privs',
   '--inh-caps=-all',

@@ -10,15 +10,16 @@ import { requireOwnFiles } from '../../processes/build-id.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
 import { limitedTo } from './limited-exec.ts'
-import type { Spawn } from './spawn-guard.ts'
+import type { StartHelper } from './spawn-guard.ts'
 
 const REPLY_LIMIT = 256
-/** The pause between two looks for the answer to a greeting grows from `SOON_MS` to `LATE_MS`. */
+/** The pause between two looks for the answer to a greeting grows with the time so far, up to `LATE_MS`. */
 const SOON_MS = 1
 const LATE_MS = 20
+const GROWTH = 0.05
 
 interface Ties {
-  readonly spawn: Spawn
+  readonly start: StartHelper
   readonly onEnd: () => void
   readonly onError: (error: Error) => void
 }
@@ -40,7 +41,7 @@ export class MounterProcess {
    * @returns undefined if that fails; `onError` then has the error
    * @throws {Error} if our program's files were replaced: the error ends this engine
    */
-  static start({ spawn, onEnd, onError }: Ties): MounterProcess | undefined {
+  static start({ start, onEnd, onError }: Ties): MounterProcess | undefined {
     requireOwnFiles()
     let socket: Fd | undefined
     try {
@@ -48,12 +49,10 @@ export class MounterProcess {
       socket = ours
       using end = theirs
       const { node, flags, main, build, how } = nodeProgram('mounter')
-      const command = [...limitedTo(processCaps.mounter.permitted), node, ...flags, main, build]
-      const [first = '', ...rest] = command
-      const child = spawn(first, rest, { ...how, stdio: ['ignore', 'ignore', 'inherit', end.raw] })
-      child.on('exit', onEnd)
-      child.on('error', onError)
-      if (child.pid !== undefined) return new MounterProcess(ours, pidfdOpen(child.pid))
+      const command = [...limitedTo(processCaps.mounter.permitted), node, ...flags, main, build] as const
+      const child = start(command, how, [end])
+      void child.ended.then(onEnd)
+      return new MounterProcess(ours, pidfdOpen(child.pid))
     } catch (error) {
       onError(error as Error)
     }
@@ -93,10 +92,11 @@ export class MounterProcess {
 }
 
 async function isAnswered(socket: Handle, patience: number): Promise<boolean> {
-  const end = now() + patience
-  for (let pause = SOON_MS; !waitReadable(socket, 0); pause = Math.min(2 * pause, LATE_MS)) {
-    if (now() > end) return false
-    await sleep(pause)
+  const begin = now()
+  while (!waitReadable(socket, 0)) {
+    const passed = now() - begin
+    if (passed > patience) return false
+    await sleep(Math.min(SOON_MS + GROWTH * passed, LATE_MS))
   }
   try {
     const answer = receive(socket, new Uint8Array(REPLY_LIMIT))

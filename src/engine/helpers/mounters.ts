@@ -3,7 +3,7 @@ import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { MounterProcess } from './mounter-process.ts'
 import { poolShare } from './pool-share.ts'
-import type { Spawn } from './spawn-guard.ts'
+import type { StartHelper } from './spawn-guard.ts'
 
 /** How many mounters there may be, on the host and busy for one container; a hanging mounter counts until its end. */
 export const MOUNTERS = 8
@@ -64,7 +64,7 @@ interface Wish {
 }
 
 interface Ties {
-  readonly spawn: Spawn
+  readonly start: StartHelper
   /** Called with each mounter that was started: the keeper gets copies of its descriptors, so that it outlives us. */
   readonly keep: (mounter: MounterProcess) => void
   readonly fault: (message: string) => void
@@ -216,7 +216,7 @@ export class Mounters {
   #start(): Mounter | undefined {
     if (this.#awaited > 0 || this.#all.size >= MOUNTERS) return undefined
     const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
-    const process = MounterProcess.start({ spawn: this.#ties.spawn, onEnd: () => this.#serve(), onError: fault })
+    const process = MounterProcess.start({ start: this.#ties.start, onEnd: () => this.#serve(), onError: fault })
     if (!process) return undefined
     const mounter = this.#add(process, undefined)
     this.#ties.keep(process)

@@ -1,9 +1,18 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { openNothing } from '../../kernel/files.ts'
+import type { Handle } from '../../kernel/handle.ts'
 import { spawnWithoutInheritedFds } from '../../kernel/spawn-fds.ts'
+import { Child, ERRORS } from '../../processes/child.ts'
+import type { NodeProgram } from '../../processes/node-programs.ts'
 import { struct } from '../../shared/struct.ts'
 import { setAndWake, waitWhile } from '../../shared/words.ts'
 
 export type Spawn = typeof spawn
+export type StartHelper = (
+  command: readonly [string, ...string[]],
+  how: NodeProgram['how'],
+  fds: readonly Handle[],
+) => Child
 
 const PATIENCE_MS = 1000
 /**
@@ -40,6 +49,23 @@ export class SpawnGuard {
       setAndWake(this.#words, GUARDED.main, GUARD.rests)
     }
   }) as Spawn
+
+  /**
+   * Starts a helper, which writes to our standard error, too.
+   *
+   * @param command ends with a program of ours
+   * @param fds the descriptors that it gets as 3, 4, ...
+   * @throws {SyscallError} if it cannot be started
+   */
+  readonly startHelper: StartHelper = (command, { env, cwd: directory }, fds) => {
+    using nothing = openNothing()
+    Atomics.store(this.#words, GUARDED.main, GUARD.starts)
+    try {
+      return new Child(command, { env, directory, detached: false, fds: [nothing, nothing, ERRORS, ...fds] })
+    } finally {
+      setAndWake(this.#words, GUARDED.main, GUARD.rests)
+    }
+  }
 
   /** A thread of libuv's pool starts a process from now on. Precondition: none does. */
   begin(): void {

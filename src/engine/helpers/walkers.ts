@@ -1,9 +1,9 @@
-import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { parseIdMap } from '../../abi/id-map.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import { socketpair } from '../../kernel/socket.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
+import type { Child } from '../../processes/child.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
 import type { WalkerTable } from '../tables/walker-table.ts'
@@ -45,7 +45,7 @@ export interface Namespaces {
 }
 
 interface Place extends Namespaces {
-  child: ChildProcess | undefined
+  child: Child | undefined
   abandoned: number
 }
 
@@ -88,8 +88,7 @@ export class Walkers {
       using end = theirs
       const child = this.#spawn(place, end, apart)
       place.child = child
-      child.on('error', (error) => this.#fault(`Cannot start a walker: ${error.message}`))
-      child.on('exit', () => this.#ended(container, child))
+      void child.ended.then(() => this.#ended(container, child))
       this.#table.set(container, ours.release())
     } catch (error) {
       this.#fault(`Cannot start a walker: ${(error as Error).message}`)
@@ -119,12 +118,11 @@ export class Walkers {
     const place = this.#places.get(container)
     if (!place) return
     this.#places.delete(container)
-    place.child?.removeAllListeners('exit')
     this.#close(container, 'never')
   }
 
   /** @param apart a real group id which differs from our effective one: see `realGroupApart` */
-  #spawn({ userns, pidns }: Namespaces, socket: Fd, apart: number): ChildProcess {
+  #spawn({ userns, pidns }: Namespaces, socket: Fd, apart: number): Child {
     const walker = nodeProgram('walker')
     const exposed = exposePrograms([walker.node, walker.main])
     const [node = '', main = ''] = exposed.paths
@@ -133,13 +131,15 @@ export class Walkers {
     // Entering a user namespace gives all capabilities there, so setpriv limits them after nsenter.
     const limited = limitedTo(processCaps.walker.permitted, ['--securebits=+no_setuid_fixup'])
     const command = ['nsenter', ...enter, '--', ...limited, node, ...walker.flags, main, walker.build]
-    return this.#spawnGuard.spawn(LIMITER, [`--rgid=${apart}`, '--keep-groups', '--', ...command], {
-      ...walker.how,
-      stdio: ['ignore', 'ignore', 'inherit', socket.raw, userns.raw, pidns.raw, ...(mounts ? [mounts.raw] : [])],
-    })
+    const fds = [socket, userns, pidns, ...(mounts ? [mounts] : [])]
+    return this.#spawnGuard.startHelper(
+      [LIMITER, `--rgid=${apart}`, '--keep-groups', '--', ...command],
+      walker.how,
+      fds,
+    )
   }
 
-  #ended(container: number, child: ChildProcess): void {
+  #ended(container: number, child: Child): void {
     const place = this.#places.get(container)
     if (place?.child !== child) return
     place.child = undefined

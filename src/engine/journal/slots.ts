@@ -3,6 +3,8 @@ import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../../calls/slot.ts'
 import { HEADER_SIZE } from './layout.ts'
 
 const LAST = SLOTS - 1
+/** A call that is served for so long may hang. */
+const STUCK_MS = 10_000
 
 /** Where a call comes from, by the keeper's numbers, and the number of the engine thread that receives it. */
 interface Origin {
@@ -79,6 +81,15 @@ export class Slots {
     this.setState(at, STATE.acted)
   }
 
+  /** Counts the calls that are served for long. To be called by any thread. @param time milliseconds since 1970 */
+  stuck(time: number): number {
+    const isStuck = (at: number): boolean =>
+      this.state(at) !== STATE.free &&
+      this.state(at) !== STATE.receiving &&
+      time - this.view.getFloat64(at + SLOT.since, true) > STUCK_MS
+    return this.all().filter(isStuck).length
+  }
+
   state(at: number): number {
     return Atomics.load(this.words, (at + SLOT.state) >> 2)
   }
@@ -86,6 +97,10 @@ export class Slots {
   /** Returns the offsets of all slots; a free slot still has the content of its last call. */
   all(): number[] {
     return Array.from({ length: SLOTS }, (_, index) => HEADER_SIZE + index * SLOT_SIZE)
+  }
+
+  get isAnyTaken(): boolean {
+    return this.all().some((at) => this.state(at) !== STATE.free)
   }
 
   /** Returns the 80 bytes into which the kernel writes the notification. */

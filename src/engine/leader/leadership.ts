@@ -142,14 +142,18 @@ export class Leadership {
    * lead.
    *
    * @param time `now()`
+   * @returns false if there should be one more thread
    */
-  receiveTogether(container: number, time: number): void {
+  receiveTogether(container: number, time: number): boolean {
     this.#activity.begin(container, time)
     const term = this.#term!
     this.#term = undefined
-    if (!this.#lead.change(term, LEAD.receiving, LEAD.free)) return
-    if (this.#activity.active < this.#processors) this.#parking.wakeOne()
+    if (!this.#lead.change(term, LEAD.receiving, LEAD.free)) return true
+    const isWanted = this.#activity.active < this.#processors
+    const isThere = this.parked > 0
+    if (isWanted) this.#parking.wakeOne()
     this.#begin(time)
+    return !isWanted || isThere
   }
 
   /** Wakes a thread to be the deputy, if there is no deputy. @returns false if no thread is parked that could be */

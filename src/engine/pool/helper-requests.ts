@@ -39,9 +39,9 @@ export class HelperRequests {
 
   constructor(state: SharedState, { contexts, onFault, onMounter, onProgram }: Parts) {
     this.#contexts = contexts
-    const { spawn } = state.spawnGuard
+    const { spawn, startHelper: start } = state.spawnGuard
     this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
-    this.#mounters = new Mounters({ spawn, keep: onMounter, fault: onFault })
+    this.#mounters = new Mounters({ start, keep: onMounter, fault: onFault })
     this.#execs = new ContainerExecs(spawn, onProgram)
     this.#probes = new DeviceProbes({ guard: state.spawnGuard, cache: state.deviceRules, seed: state.rulesSeed })
   }

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { timerfd } from '../../kernel/timer.ts'
-import { requireOwnFiles } from '../../processes/build-id.ts'
+import { build, buildNow, requireOwnFiles } from '../../processes/build-id.ts'
 import { moduleUrl } from '../../processes/node-programs.ts'
 import type { Leadership } from '../leader/leadership.ts'
 import type { SharedState } from '../thread/shared-state.ts'
@@ -112,7 +112,9 @@ export class Threads {
 
   #grow(): void {
     if (this.#lead.parked > 0 || this.#starting.size > 0 || this.#workers.size >= this.#most) return
-    this.#start()
+    // The files may wait for SIGHUP, as files of another program: the threads that are there serve on. If they all
+    // hang, the keeper misses the heartbeat.
+    if (buildNow() === build) this.#start()
   }
 
   /** Replaces a thread that did not get back to its home state; an engine that loses too many threads gives up. */

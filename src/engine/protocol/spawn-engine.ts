@@ -1,6 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { openNothing } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
+import { Child, ERRORS } from '../../processes/child.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 
 /** Descriptors that the engine process inherits. */
@@ -32,20 +33,22 @@ export interface SharedMemories {
 }
 
 /**
- * Starts the engine process.
+ * Starts the engine process, in a session of its own: a signal to the whole process group (Ctrl-C, timeout(1)) is meant
+ * for container or keeper; the keeper ends the engine.
  *
  * @param control the engine's end of the keeper's socket; the caller still owns it
+ * @throws {SyscallError} if it cannot be started
  */
 export function spawnEngine(
   control: Handle,
   { journal, persistent, records, counts }: SharedMemories,
   options: Omit<EngineOptions, 'build'>,
-): ChildProcess {
+): Child {
   const { node, flags, main, build, how } = nodeProgram('engine')
-  return spawn(node, [...flags, main, JSON.stringify({ ...options, build })], {
-    ...how,
-    stdio: ['ignore', 'ignore', 'inherit', control.raw, journal.raw, persistent.raw, records.raw, counts.raw],
-    // A signal to the whole process group (Ctrl-C, timeout(1)) is meant for container or keeper; the keeper ends us.
-    detached: true,
+  using nothing = openNothing()
+  return new Child([node, ...flags, main, JSON.stringify({ ...options, build })], {
+    env: how.env,
+    directory: how.cwd,
+    fds: [nothing, nothing, ERRORS, control, journal, persistent, records, counts],
   })
 }

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import { STORE_LOCKS } from '../../caller/programs/bpf-program-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
+import { randomBytes } from '../../kernel/random.ts'
 import { Alarm } from '../../kernel/timer.ts'
 import { CACHE_LINE, struct } from '../../shared/struct.ts'
 import { DeviceRulesCache, RULES_WORDS } from '../facts/device-rules-cache.ts'

@@ -153,7 +153,9 @@ class EngineThread {
       return
     }
     this.#state.countAnswer()
-    if (this.#dedicated.note(index) && this.#leadership.parked > 0 && this.#dedicated.begin(index)) this.#handOver()
+    if (!this.#dedicated.note(index)) return
+    if (this.#leadership.parked === 0) this.#askForThread()
+    else if (this.#dedicated.begin(index)) this.#handOver()
   }
 
   /**
@@ -248,8 +250,12 @@ class EngineThread {
     if (this.#state.slow.isDear(index)) this.#mayBlock()
     else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
     else if (this.#state.distrusts(index)) this.#handOver()
-    else if (!this.#server.isBrief && this.#epoll.isReady) this.#leadership.receiveTogether(index, start)
+    else if (!this.#server.isBrief && this.#epoll.isReady) this.#receiveTogether(index, start)
     else this.#leadership.serve(index, start)
+  }
+
+  #receiveTogether(container: number, start: number): void {
+    if (!this.#leadership.receiveTogether(container, start)) this.#askForThread()
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { Errno } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
 import { POLLHUP, POLLIN } from '../../abi/poll.ts'
+import type { ContainerNumbers } from '../../caller/identity/container.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
 import type { Slots } from '../../engine/journal/slots.ts'
 import { Answer } from '../../engine/serve/answer.ts'
@@ -8,6 +9,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { poll } from '../../kernel/poll.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import type { Reactor } from '../process/reactor.ts'
+import type { PassedCalls } from './passed-calls.ts'
 import type { HeldListener } from './registry.ts'
 
 /**
@@ -18,14 +20,16 @@ export class PassThrough {
   readonly #reactor: Reactor
   readonly #slots: Slots
   readonly #answer: Answer
+  readonly #passed: PassedCalls
   readonly #gone: (listener: number) => void
   readonly #unwatch = new Map<number, () => void>()
 
   /** @param gone is called when the last task of a listener has ended */
-  constructor(reactor: Reactor, slots: Slots, gone: (listener: number) => void) {
+  constructor(reactor: Reactor, slots: Slots, passed: PassedCalls, gone: (listener: number) => void) {
     this.#reactor = reactor
     this.#slots = slots
     this.#answer = new Answer(slots.view)
+    this.#passed = passed
     this.#gone = gone
   }
 
@@ -43,16 +47,21 @@ export class PassThrough {
       const events = poll(fd.raw, POLLIN, 0)
       if ((events & POLLHUP) !== 0) this.#end(number)
       // The look that woke us may have been interrupted, and to receive from a listener without a call blocks.
-      else if ((events & POLLIN) !== 0) this.#pass(fd, origin)
+      else if ((events & POLLIN) !== 0) this.#pass(fd, origin, entry.container)
     }
     this.#unwatch.set(number, this.#reactor.watch(fd, pass))
   }
 
-  #pass(fd: Fd, origin: Parameters<Slots['take']>[0]): void {
+  #pass(fd: Fd, origin: Parameters<Slots['take']>[0], container: ContainerNumbers): void {
     const slot = this.#slots.take(origin)
     if (slot < 0) return
-    if (notifRecv(fd.raw, this.#slots.notification(slot))) this.#answer.continue(fd.raw, slot)
+    if (notifRecv(fd.raw, this.#slots.notification(slot))) this.#continue(fd.raw, slot, container)
     this.#slots.setState(slot, STATE.free)
+  }
+
+  #continue(listener: number, slot: number, container: ContainerNumbers): void {
+    this.#answer.continue(listener, slot)
+    this.#passed.count(container, slot)
   }
 
   stop(): void {
@@ -72,16 +81,16 @@ export class PassThrough {
     const state = this.#slots.state(slot)
     if (state === STATE.free) return
     const held = listeners.get(view.getUint32(slot + SLOT.listener, true))
-    if (held?.type === 'listener') this.#send(held.fd.raw, slot, state)
+    if (held?.type === 'listener') this.#send(held, slot, state)
     this.#slots.setState(slot, STATE.free)
   }
 
-  #send(listener: number, slot: number, state: number): void {
+  #send({ fd: { raw: listener }, entry }: HeldListener, slot: number, state: number): void {
     const { view } = this.#slots
     if (!this.#answer.waits(listener, slot)) return
     const number = view.getUint32(slot + SLOT.errno, true) as Errno | 0
     if (state === STATE.acting) this.#answer.errno(listener, slot, errno('EIO'))
-    else if (state !== STATE.acted) this.#answer.continue(listener, slot)
+    else if (state !== STATE.acted) this.#continue(listener, slot, entry.container)
     else if (number !== 0) this.#answer.errno(listener, slot, number)
     else this.#answer.value(listener, slot, view.getBigInt64(slot + SLOT.value, true))
   }

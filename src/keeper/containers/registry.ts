@@ -1,8 +1,8 @@
-import { randomInt } from 'node:crypto'
 import type { Tid } from '../../abi/brand.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import { CONTAINERS, LISTENERS } from '../../engine/tables/limits.ts'
 import type { Fd } from '../../kernel/fd.ts'
+import { randomNumber } from '../../kernel/random.ts'
 import type { Settings } from '../../policy/settings.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
@@ -20,9 +20,6 @@ export interface ContainerEntry {
   readonly init: Init | undefined
   listeners: number
 }
-
-/** Upper bound of serials. Serials are random: the next keeper does not know up to which number we have counted. */
-const SERIALS = 2 ** 31
 
 /** How many containers that have ended are remembered. */
 const ENDED = 256
@@ -89,7 +86,8 @@ export class Registry {
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, nodev, time, exec } = init ?? {}
     const container: Container = {
       index,
-      serial: before?.serial ?? randomInt(1, SERIALS),
+      // Random, since the next keeper does not know up to which number we have counted.
+      serial: before?.serial ?? randomNumber(),
       id: handover.id,
       userns,
       uidMap,

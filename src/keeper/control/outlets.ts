@@ -12,7 +12,7 @@ export class Outlets {
   /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
   constructor(parts: Omit<ControlParts, 'feed'>, size: number, journal: ArrayBuffer | undefined) {
     this.#parts = parts
-    this.readers = new Readers(parts.state, size, journal)
+    this.readers = new Readers(parts.state, size, journal, parts.options.containerLabel)
     this.control = new Control({ ...parts, feed: this.readers.feed })
   }
 
@@ -36,7 +36,7 @@ export class Outlets {
 
   /** An engine serves from now on. */
   serves(engine: number | undefined): void {
-    this.readers.feed.serves(engine, this.#parts.options.version)
+    this.readers.feed.serves(engine)
     this.control.serves()
   }
 

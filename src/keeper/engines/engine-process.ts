@@ -1,12 +1,12 @@
-import type { ChildProcess } from 'node:child_process'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../../engine/protocol/messages.ts'
 import { type EngineOptions, type SharedMemories, spawnEngine } from '../../engine/protocol/spawn-engine.ts'
 import { isErrno } from '../../kernel/error.ts'
-import { type Fd, FdClosed } from '../../kernel/fd.ts'
+import { type Fd, FdClosed, guarded } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { isDefunct } from '../../kernel/process.ts'
 import { type Message, receive, send, socketpair } from '../../kernel/socket.ts'
+import { type Child, howEnded, wasKilled } from '../../processes/child.ts'
 import type { Reactor } from '../process/reactor.ts'
 
 /** Time that an engine gets to end by itself, after its socket was closed, before it is killed. */
@@ -43,7 +43,7 @@ export interface EngineCallbacks {
 
 /** One engine as the keeper sees it: the process and our end of its socket. */
 export class EngineProcess {
-  readonly #child: ChildProcess
+  readonly #child: Child
   readonly #socket: Fd
   readonly #listener: EngineCallbacks
   readonly #unwatch: () => void
@@ -57,19 +57,16 @@ export class EngineProcess {
     options: Omit<EngineOptions, 'build'>,
     listener: EngineCallbacks,
   ) {
-    const [ours, theirs] = socketpair()
+    const [ours, given] = socketpair()
+    using theirs = given
     this.#socket = ours
     this.#listener = listener
-    this.#child = spawnEngine(theirs, memories, options)
-    theirs[Symbol.dispose]()
+    this.#child = guarded(ours, () => spawnEngine(theirs, memories, options))
     this.#unwatch = reactor.watch(ours, () => this.#hear())
-    this.#child.on('exit', (status, signal) => {
-      this.#end(signal ? `was ended by ${signal}` : `ended with status ${status}`, signal !== 'SIGKILL')
-    })
-    this.#child.on('error', (error) => this.#end(`could not be started: ${error.message}`, true))
+    void this.#child.ended.then((ending) => this.#end(howEnded(ending), !wasKilled(ending)))
   }
 
-  get pid(): number | undefined {
+  get pid(): number {
     return this.#child.pid
   }
 
@@ -86,11 +83,16 @@ export class EngineProcess {
     this.#lookSoon()
   }
 
-  /** Ends the engine for good. Also one with stuck threads closes its listeners, and the kernel answers with ENOSYS. */
-  close(): void {
+  /**
+   * Ends the engine for good. Also one with stuck threads closes its listeners, and the kernel answers with ENOSYS.
+   *
+   * @param serves whether it may have received calls; else it is killed at once
+   */
+  close(serves: boolean): void {
     if (this.#isOver) return
     this.#release()
-    setTimeout(() => this.#child.kill('SIGKILL'), GRACE_MS).unref()
+    if (!serves) this.#child.kill('SIGKILL')
+    else setTimeout(() => this.#child.kill('SIGKILL'), GRACE_MS).unref()
   }
 
   /**
@@ -100,7 +102,7 @@ export class EngineProcess {
    */
   look(): void {
     const { pid } = this.#child
-    if (this.#isOver || pid === undefined || !isDefunct(pid)) return
+    if (this.#isOver || !isDefunct(pid)) return
     setTimeout(() => this.#end('has ended, but for threads that hang', false), REAP_MS)
   }
 

@@ -61,6 +61,8 @@ export class EngineSupervisor {
   readonly #restarts: RestartBackoff
   #link: EngineProcess | undefined
   #isReady = false
+  /** Whether the engine was killed because it gave no heartbeat. */
+  #hasHung = false
   #beats = 0
   #silentLooks = 0
   #timer: NodeJS.Timeout | undefined
@@ -92,6 +94,7 @@ export class EngineSupervisor {
     this.#beats = count
     if (this.#silentLooks < SILENT_LOOKS) return
     this.#silentLooks = 0
+    this.#hasHung = true
     this.#link?.kill()
   }
 
@@ -111,10 +114,11 @@ export class EngineSupervisor {
     this.#launch(false)
   }
 
-  close(): void {
+  /** @param serves whether the engine may have received calls */
+  close(serves: boolean): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
-    this.#link?.close()
+    this.#link?.close(serves)
   }
 
   /** @param failed whether the previous engine failed, instead of being killed */
@@ -164,7 +168,8 @@ export class EngineSupervisor {
       return
     }
     const pause = this.#restarts.after({ at: now(), failed, wasReady: this.#isReady })
-    this.#options.ended(how, pause)
+    this.#options.ended(this.#hasHung ? `hung for ten seconds and ${how}` : how, pause)
+    this.#hasHung = false
     if (this.#isClosed) return
     if (pause === 0) this.#start(failed)
     else this.#timer = setTimeout(() => this.#start(failed), pause)

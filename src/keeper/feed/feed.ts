@@ -2,12 +2,14 @@ import type { CountPlaces } from '../../memories/count-places.ts'
 import type { DirectoryWriter } from '../../memories/directory-writer.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
+import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { inWords } from '../log/effective-keys.ts'
 import type { KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
+import { Totals } from './totals.ts'
 
 /** The most kinds of calls that are kept of a container that has ended. */
 const KINDS_OF_ENDED = 32
@@ -16,31 +18,55 @@ const REFUSALS_OF_ENDED = 12
 /** In characters: messages quote what runtimes and containers say. */
 const MESSAGE_LIMIT = 1000
 
+/** What is looked at once a second. */
+export interface Beat {
+  readonly engine: number | undefined
+  readonly mounters: readonly number[]
+  /** How many calls are served for so long that they may hang. */
+  readonly stuck: number
+}
+
 /** Writes what readers may know of containers and of the daemon: the directory, and whose the places of counts are. */
 export class Feed {
   readonly #directory: DirectoryWriter
   readonly #counts: CountPlaces
+  readonly #containerLabel: boolean
+  readonly #version = version()
+  /** What the daemon counts of itself. */
+  readonly totals: Totals
   /** What the directory says of each container, by number. */
   readonly #about = new Map<number, Record<string, unknown>>()
   /** The registration that was told last, of the container that gets its place next. */
   #registered: Extract<KeeperEvent, { type: 'registered' }> | undefined
   /** How many engines have served since this program began. */
   #engines = 0
+  /** What the directory says of the process of the daemon and its engine. */
+  #process: object = {}
   readonly #resumed = new Map<string, Extract<KeeperEvent, { type: 'resumed' }>>()
 
-  constructor(directory: DirectoryWriter, counts: CountPlaces) {
+  /** @param containerLabel whether metrics are to name containers */
+  constructor(directory: DirectoryWriter, counts: CountPlaces, containerLabel = false) {
     this.#directory = directory
     this.#counts = counts
+    this.#containerLabel = containerLabel
+    this.totals = new Totals(directory.daemonBefore)
   }
 
   /** Notes an event before it is told to anybody else. */
   note(event: KeeperEvent): void {
+    this.#sum(event)
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const told = happened(event)
     if (told) this.#directory.add('events', { time: Date.now(), type: event.type, ...told })
     if (event.type === 'refused')
       this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
+  }
+
+  #sum(event: KeeperEvent): void {
+    if (event.type === 'recordsLost') this.totals.lostRecords(event.count)
+    else if (event.type === 'engineEnded') this.totals.engineEnded(event.how)
+    else if (event.type === 'refused') this.totals.registration(undefined, 'refused')
   }
 
   /** Says what is known of a container, when a listener of it was registered. */
@@ -51,7 +77,8 @@ export class Feed {
     if (event?.handover.id === id) {
       this.#counts.take(entry.container)
       this.#about.set(index, aboutRegistered(entry, event, runtime))
-    }
+      this.totals.registration(this.#about.get(index)?.runtime, entry.container.barred ? 'left' : 'served')
+    } else this.totals.registration(this.#about.get(index)?.runtime, 'joined')
     this.changed(entry)
   }
 
@@ -105,16 +132,17 @@ export class Feed {
     this.#counts.leave(index)
   }
 
-  /** Says of the daemon that an engine serves. @param version of the program; empty where nobody asks for it */
-  serves(engine: number | undefined, version = ''): void {
+  /** Notes for the next beat that an engine serves. */
+  serves(engine: number | undefined): void {
     this.#engines++
-    this.#directory.beat(engine)
-    this.#directory.daemon({ ...aboutDaemon(), version, engine, engineSince: Date.now(), engines: this.#engines })
+    this.#process = { ...aboutDaemon(), engine, engineSince: Date.now(), engines: this.#engines }
   }
 
   /** To be called once a second. */
-  beat(engine: number | undefined): void {
+  beat({ engine, mounters, stuck }: Beat): void {
     this.#directory.beat(engine)
+    const [containerLabel, version] = [this.#containerLabel, this.#version]
+    this.#directory.daemon({ ...this.#process, version, containerLabel, stuck, mounters, ...this.totals.all })
   }
 
   /** Frees what an engine that has ended was writing. */

@@ -19,6 +19,8 @@ export class Readers {
   readonly memories: { readonly records: Fd; readonly counts: Fd }
   /** The ring of records, mapped. */
   readonly ring: ArrayBuffer
+  /** The counts, mapped. */
+  readonly counts: ArrayBuffer
   /** How many records of an earlier version were lost. */
   readonly lostRecords: number
   readonly #state: PersistedState
@@ -26,7 +28,7 @@ export class Readers {
   #socket: FeedSocket | undefined
 
   /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
-  constructor(state: PersistedState, size: number, journal?: ArrayBuffer) {
+  constructor(state: PersistedState, size: number, journal?: ArrayBuffer, containerLabel = false) {
     const { records, ring, lost } = openRecords(state, size, journal)
     const { counts, memory } = openCounts(state)
     const directory = openDirectoryMemory(state)
@@ -34,8 +36,9 @@ export class Readers {
     this.#directory = directory.fd
     this.memories = { records, counts }
     this.ring = ring
+    this.counts = memory
     this.lostRecords = lost
-    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory))
+    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory), containerLabel)
   }
 
   /**

@@ -170,15 +170,17 @@ export class CallLog {
     this.#more = more
   }
 
-  add(record: CallRecord, container: string): void {
+  /** @returns false if the call has no line of its own */
+  add(record: CallRecord, container: string): boolean {
     const { time, verdict } = record
     const kind = this.#of(container, time).take(record)
-    if (!kind) return
+    if (!kind) return false
     const since = kind.suppressed ? { since: kind.suppressed } : {}
     const details = { syscall: kind.name, verdict, ...describeKind(record), ...this.#more(record, container), ...since }
     kind.last = time
     kind.suppressed = 0
     this.#write(container, details, { level: isRefusal(record) ? 'notice' : 'info', message: 'call' })
+    return true
   }
 
   /** Tells whether the failure of a program in a container has a line; else it is counted. */

@@ -34,7 +34,8 @@ const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) =>
 /** Writes the log line of an event of the keeper. */
 export function logEvent(log: Log, event: KeeperEvent): void {
   const line = lines[event.type] as (event: KeeperEvent) => Line
-  log.write(...line(event))
+  const [level, message, details] = line(event)
+  log.write(level, message, details, event.type)
 }
 
 /** crun does not say which process it has exec'd, nor LXC which init, if that is in another pid namespace. */

@@ -22,7 +22,7 @@ type Write = (bytes: Buffer) => number
  * that of a container engine. The lines wait then. How many there was no room for is said as soon as there is room.
  */
 export class LineWriter {
-  readonly #lost: (lines: number) => string
+  readonly #lost: (lines: number) => string | Buffer
   readonly #write: Write
   #waiting: Waiting[] = []
   #bytes = 0
@@ -30,12 +30,12 @@ export class LineWriter {
   #timer: NodeJS.Timeout | undefined
 
   /** @param lost makes the line that says how many lines were lost */
-  constructor(lost: (lines: number) => string, write: Write = (bytes) => writeSync(2, bytes)) {
+  constructor(lost: (lines: number) => string | Buffer, write: Write = (bytes) => writeSync(2, bytes)) {
     this.#lost = lost
     this.#write = write
   }
 
-  write(line: string): void {
+  write(line: string | Buffer): void {
     if (this.#bytes >= WAITING_BYTES) this.#missed++
     else {
       this.#sayMissed()
@@ -49,8 +49,8 @@ export class LineWriter {
     for (let ms = 0; !this.#flush() && ms < CLOSE_MS; ms += RETRY_MS) sleepSync(RETRY_MS)
   }
 
-  #add(line: string, lines: number): void {
-    const bytes = Buffer.from(line)
+  #add(line: string | Buffer, lines: number): void {
+    const bytes = typeof line === 'string' ? Buffer.from(line) : line
     this.#waiting.push({ bytes, lines })
     this.#bytes += bytes.length
   }

@@ -50,6 +50,11 @@ export class EngineHandover {
     this.#mounters.handOn(tell)
   }
 
+  /** The process ids of the mounters. */
+  get mounters(): readonly number[] {
+    return this.#mounters.pids
+  }
+
   /** Stores the descriptors for the next keeper. */
   store(to: StateStore): void {
     this.#fds.store(this.#state, to)

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { MOUNTERS } from '../../engine/helpers/mounters.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
@@ -6,6 +7,7 @@ import type { Reactor } from '../process/reactor.ts'
 interface Kept {
   readonly socket: Fd
   readonly pidfd: Fd
+  readonly pid: number
   readonly unwatch: () => void
 }
 
@@ -25,12 +27,16 @@ export class MounterFds {
   /** Takes ownership of a mounter's socket and pidfd. One is missing if the keeper had no free descriptor for it. */
   keep([socket, pidfd]: readonly Fd[]): void {
     if (socket && pidfd && this.#all.size < MOUNTERS) {
-      const kept = { socket, pidfd, unwatch: this.#reactor.watch(pidfd, () => this.#drop(kept)) }
+      const kept = { socket, pidfd, pid: pidOf(pidfd), unwatch: this.#reactor.watch(pidfd, () => this.#drop(kept)) }
       this.#all.add(kept)
       return
     }
     socket?.[Symbol.dispose]()
     pidfd?.[Symbol.dispose]()
+  }
+
+  get pids(): readonly number[] {
+    return [...this.#all].map(({ pid }) => pid)
   }
 
   handOn(tell: EngineProcess['tell']): void {
@@ -47,4 +53,9 @@ export class MounterFds {
     kept.socket[Symbol.dispose]()
     kept.pidfd[Symbol.dispose]()
   }
+}
+
+/** @see proc_pid_fdinfo(5) "pidfds" */
+function pidOf(pidfd: Fd): number {
+  return Number(/^Pid:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${pidfd.raw}`, 'latin1'))?.[1] ?? 0)
 }

@@ -88,8 +88,6 @@ export interface KeeperOptions {
   readonly lxcSocketPath?: string
   /** Path of the socket on which readers connect; without it, nobody does. */
   readonly feedSocketPath?: string
-  /** The version of the program, for readers. */
-  readonly version?: string
   /** True if a user runs intercede in a user namespace: only calls that take no capability on the host are served. */
   readonly forUser?: boolean
   /** The runtime of all containers; without it, the program that connects. */
@@ -99,6 +97,8 @@ export interface KeeperOptions {
   readonly threads?: number
   /** How much of the arguments of calls readers may see; all of it, if it is left out. */
   readonly arguments?: ArgumentMode
+  /** Whether metrics name containers; if it is left out, they do not. */
+  readonly containerLabel?: boolean
   /** First pause in milliseconds when engines fail all the time, see `RestartBackoff`. */
   readonly restartPause?: number
   /** Stores the state for the next keeper. */

@@ -1,4 +1,5 @@
-import { mkdirSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { barOpening } from '../../abi/bpf.ts'
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../abi/fcntl.ts'
 import { attachDeviceProgram } from '../../kernel/bpf.ts'
@@ -8,6 +9,7 @@ import { startTime } from '../../kernel/process.ts'
 import { opensHost } from '../../policy/devices.ts'
 import { sleepSync } from '../../shared/sleep.ts'
 import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
+import { CGROUP_ROOT } from './layout.ts'
 
 /** Returns a cgroup name that identifies this process, so that the next run can tell whether it still lives. */
 const ownName = (): string => `${process.pid}-${startTime('self')}`
@@ -101,6 +103,23 @@ function boundTree(path: string): void {
   writeFileSync(`${path}/cgroup.max.descendants`, DESCENDANTS)
 }
 
+/**
+ * Enables the controllers that runtimes enable, from the root on down to a cgroup. While no process is below, the
+ * kernel need not wait for all processors, which takes 10 ms (linux/kernel/cgroup/cgroup.c cgroup_update_dfl_csses()).
+ */
+function enableControllers(path: string): void {
+  const names = readFileSync(`${CGROUP_ROOT}/cgroup.controllers`, 'utf8').split(/\s+/).filter(Boolean)
+  const wanted = names.map((name) => `+${name}`).join(' ')
+  for (const group of [CGROUP_ROOT, dirname(path), path]) {
+    try {
+      writeFileSync(`${group}/cgroup.subtree_control`, wanted)
+    } catch {
+      // The runtime finds out which of them can be enabled.
+      return
+    }
+  }
+}
+
 /** Where the cgroups of one container are to be. */
 export interface CgroupPlace {
   readonly name: string
@@ -128,11 +147,10 @@ export class Cgroup implements Disposable {
   readonly name: string
   /** The memory limit in bytes that the runtime shall set. */
   readonly runtimeMemory: number | undefined
-  /**
-   * The `cgroup.procs` that the runtime's process must join before it executes the runtime: beside the container's,
-   * so that both are killed at once, and in v1's memory controller.
-   */
-  readonly joinFirst: readonly string[]
+  /** The cgroup of the runtime, beside the container's, so that both are killed at once. */
+  readonly beside: string
+  /** The cgroup of v1's memory controller that the runtime must join before it is executed, if there is one. */
+  readonly limited: readonly string[]
   /** The cgroups of this run, the one of v2 first. */
   readonly paths: readonly string[]
   readonly #families: readonly string[]
@@ -146,8 +164,9 @@ export class Cgroup implements Disposable {
     const [own, limited] = this.paths
     barHost(own!)
     boundTree(own!)
-    const beside = `${makeCgroup(`${own}/${RUNTIME}`)}/cgroup.procs`
-    this.joinFirst = limited === undefined ? [beside] : [beside, `${limited}/cgroup.procs`]
+    enableControllers(own!)
+    this.beside = makeCgroup(`${own}/${RUNTIME}`)
+    this.limited = limited === undefined ? [] : [limited]
     if (limited !== undefined) writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
   }
 

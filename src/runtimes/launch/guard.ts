@@ -1,5 +1,9 @@
-import { spawn } from 'node:child_process'
-import type { Writable } from 'node:stream'
+import { writeSync } from 'node:fs'
+import { orUndefined } from '../../kernel/error.ts'
+import { openNothing } from '../../kernel/files.ts'
+import type { Handle } from '../../kernel/handle.ts'
+import { pipe } from '../../kernel/pipe.ts'
+import { Child } from '../../processes/child.ts'
 import type { TerminalKeeper } from './raw-terminal.ts'
 
 /**
@@ -37,23 +41,29 @@ export interface Guard extends Disposable, TerminalKeeper {}
  * @throws {Error} if it cannot be started
  */
 export function startGuard(groups: readonly string[], terminal: number | undefined): Guard {
-  const guard = spawn('/bin/sh', ['-c', SCRIPT, 'sh', ...groups], {
-    stdio: ['pipe', 'ignore', 'ignore', terminal ?? 'ignore'],
-    detached: true,
-    cwd: '/',
-  })
-  // An error of the start is told by the missing pid.
-  guard.on('error', () => {})
-  if (guard.pid === undefined) throw new Error('Cannot guard the container: no process could be started; see ulimit -u')
-  guard.unref()
-  const input = guard.stdin as Writable
-  // If somebody has killed the guard, nobody is told.
-  input.on('error', () => {})
+  const { read, write } = pipe()
+  using input = read
+  using nothing = openNothing()
+  const shown: Handle = terminal === undefined ? nothing : { raw: terminal, [Symbol.dispose]() {} }
+  const fds = [input, nothing, nothing, shown]
+  const guard = orUndefined(
+    'any',
+    () => new Child(['/bin/sh', '-c', SCRIPT, 'sh', ...groups], { fds, env: process.env }),
+  )
+  if (guard === undefined) throw new Error('Cannot guard the container: no process could be started; see ulimit -u')
+  const tell = (line: string): void => {
+    try {
+      writeSync(write.raw, line)
+    } catch {
+      // If somebody has killed the guard, nobody is told.
+    }
+  }
   return {
-    isRaw: (before, raw) => void input.write(`${before} ${raw}\n`),
-    isFormer: () => void input.write('-\n'),
+    isRaw: (before, raw) => tell(`${before} ${raw}\n`),
+    isFormer: () => tell('-\n'),
     [Symbol.dispose]() {
       guard.kill('SIGKILL')
+      write[Symbol.dispose]()
     },
   }
 }

@@ -2,7 +2,9 @@ import { mkdirSync, readFileSync, statfsSync } from 'node:fs'
 import { CGROUP2_SUPER_MAGIC } from '../../abi/magic.ts'
 import { mount } from '../../kernel/mount.ts'
 import { parseCgroups } from '../../kernel/procfs/cgroup.ts'
+import { parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
 import { CGROUP_ROOT, layout } from './layout.ts'
+import { graft, openDirectory } from './tree.ts'
 
 /** The cgroup, in each hierarchy, of all containers of `run`. */
 export const FAMILY = 'intercede'
@@ -41,9 +43,22 @@ function isPure(): boolean {
   }
 }
 
+/** Returns where the host has the whole tree of v2, to be written to. */
+const unifiedOfHost = (): string | undefined =>
+  parseMountinfo(readFileSync('/proc/thread-self/mountinfo', 'utf8')).find(
+    ({ type, root, options }) => type === 'cgroup2' && root === '/' && options.includes('rw'),
+  )?.point
+
+/** Shows what the host has mounted already: the kernel waits for all processors in each mount(2) of cgroup2. */
 function mountUnified(): void {
   try {
-    mount('cgroup2', CGROUP_ROOT, 0n)
+    const there = unifiedOfHost()
+    if (there === undefined) {
+      mount('cgroup2', CGROUP_ROOT, 0n)
+      return
+    }
+    using target = openDirectory(CGROUP_ROOT)
+    graft(there, target)
   } catch (error) {
     throw new Error(
       `Cannot limit devices: this kernel gives no cgroup v2 at ${CGROUP_ROOT} (${(error as Error).message})`,

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
-import { MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
+import { MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { which } from '../which.ts'
 import type { BindRequest } from './binds.ts'
@@ -60,10 +60,13 @@ export function refuseOverInit(binds: readonly BindRequest[]): void {
   )
 }
 
-/** Mounts the init into the container's root. Precondition: /dev is in place. */
+/**
+ * Mounts the init into the container's root, not nodev: the file system that it comes from would then count as one on
+ * which the runtime lets no device open (docs/devices.md), also where a bind shows it. Precondition: /dev is in place.
+ */
 export function placeInit(root: Handle, program: string): void {
   using file = insideFile(root, INIT)
-  graft(program, file, { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV })
+  graft(program, file, { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID })
 }
 
 /** Returns the words that start `command` under the init. */

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { shellStatus } from '../../processes/child.ts'
 import { initOf } from '../recorded.ts'
 import { buildRoot } from './build-root.ts'
 import { Cgroup, placeCgroup } from './cgroup.ts'
@@ -17,7 +18,7 @@ import { hasTerminal } from './raw-relay.ts'
 import { keepTerminal } from './raw-terminal.ts'
 import { errorsIn, exitStatus, mustHaveStarted } from './runtime.ts'
 import { forwardSignals } from './signals.ts'
-import { startRuntime, statusOf } from './start.ts'
+import { startRuntime } from './start.ts'
 import { StartWords } from './start-words.ts'
 import { pipes, type Stdio, writeError } from './stdio.ts'
 import { STOP_SECONDS } from './stop-seconds.ts'
@@ -50,13 +51,13 @@ export async function launch(options: LaunchOptions): Promise<number> {
   // The agent's engine takes as long to start as the container; a call that comes before it is ready waits.
   const runtime = { program: plan.runtime.path, options: ['--root', layout.state], env: {} }
   const agent = options.startAgent?.(AGENT_SOCKET, runtime)
-  agent?.catch(() => cgroup.kill())
+  agent?.ready.catch(() => cgroup.kill())
   try {
     await buildRoot(plan)
     return await runContainer(plan, cgroup)
   } finally {
     cgroup.kill()
-    await (await agent)?.close()
+    await agent?.close()
   }
 }
 
@@ -70,8 +71,8 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const watch = plan.init === undefined ? insistence() : onCtrlZ(() => suspension.afterKey())
   const onResize = (): void => void runtime.kill('SIGWINCH')
   using stdio = isTerminal ? terminalFor(plan, { onResize, watch, words }) : pipes(plan.ids, words)
-  const runtime = startRuntime(plan.runtime.path, cgroup.name, stdio, cgroup.joinFirst)
-  const ended = (): boolean => runtime.exitCode !== null || runtime.signalCode !== null
+  const runtime = startRuntime(plan.runtime.path, cgroup, stdio)
+  const ended = (): boolean => runtime.isOver
   const isReady = (): boolean => plan.init === undefined || hasStarted(init())
   async function forward(signal: NodeJS.Signals): Promise<void> {
     await pollUntil(() => isReady() || undefined, ended)
@@ -80,7 +81,7 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const patienceMs = 1000 * (plan.options.stopSeconds ?? STOP_SECONDS)
   using _signals = forwardSignals({ forward, kill: () => cgroup.kill() }, patienceMs)
   // If the runtime itself is killed, the container must not live on.
-  const status = statusOf(runtime).finally(() => cgroup.kill())
+  const status = runtime.ended.then(shellStatus).finally(() => cgroup.kill())
   const [own, lost] = await Promise.all([status, stdio.relay(ended)])
   const ofCommand = exitStatus(own, runtimeLog(), known, plan.options)
   mustHaveStarted(ofCommand, words.ofInit, plan.options)

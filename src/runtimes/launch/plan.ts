@@ -34,16 +34,17 @@ export interface LaunchOptions {
   readonly user?: { readonly uid: number; readonly gid: number } | undefined
   /** Returns the OCI `linux.seccomp` object for a runtime; its `listenerPath` is `AGENT_SOCKET`. */
   readonly seccomp?: ((target: Target) => object) | undefined
-  /**
-   * Starts the agent that receives the container's listener. The socket must exist when the call returns its promise.
-   */
-  readonly startAgent?: ((socketPath: string, runtime: RuntimeCall) => Promise<Agent>) | undefined
+  /** Starts the agent that receives the container's listener. The socket must exist when the call returns. */
+  readonly startAgent?: ((socketPath: string, runtime: RuntimeCall) => Agent) | undefined
   /** Is told what the user should know, but what does not keep the container from starting. */
   readonly say?: ((text: string) => void) | undefined
 }
 
 /** The keeper that holds the container's listener. */
 export interface Agent {
+  /** Rejected if it cannot serve. */
+  readonly ready: Promise<void>
+  /** @throws {Error} why it could not serve, if it could not */
   close(): Promise<void>
 }
 

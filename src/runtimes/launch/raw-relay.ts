@@ -1,4 +1,4 @@
-import { createWriteStream, read } from 'node:fs'
+import { createWriteStream, fstatSync, read } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import type { WriteStream } from 'node:tty'
 import { promisify } from 'node:util'
@@ -10,12 +10,16 @@ import { rawTerminal } from './raw-terminal.ts'
 import type { StartWords } from './start-words.ts'
 import { inBackground, output } from './stdio.ts'
 
+/** What is no device is no terminal: to ask Node for a stream takes a millisecond or two. */
+const isDevice = (fd: number): boolean => fstatSync(fd).isCharacterDevice()
+
 /**
  * Tells whether the container gets a terminal: only if both our stdin and stdout are terminals, since a pipeline
  * would otherwise get the terminal's control characters; and not in the background, where the kernel stops what
  * changes or reads the terminal.
  */
-export const hasTerminal = (): boolean => Boolean(process.stdin.isTTY && process.stdout.isTTY) && !inBackground()
+export const hasTerminal = (): boolean =>
+  isDevice(0) && isDevice(1) && Boolean(process.stdin.isTTY && process.stdout.isTTY) && !inBackground()
 
 const CHUNK = 65_536
 const readChunk = promisify(read)

@@ -14,8 +14,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { KOFFI } from '../../../src/processes/load.ts'
 import { flagsFor } from '../../../src/processes/program-flags.ts'
 import { execute } from '../../support/host.ts'
 
@@ -96,4 +97,23 @@ describe('the bundle is compiled, and works', () => {
     expect(said).toBe(`cli ${use}`)
     expect(stdout).toMatch(/^\d+\.\d+\.\d+ \(build [0-9a-f]{16}\)\n$/)
   })
+})
+
+test.each([
+  { how: 'is loaded without what is around it in its packages', there: KOFFI, around: [] },
+  { how: 'of another version is loaded as the packages do', there: '0.0.0', around: ['index.cjs', 'koffi.node'] },
+])("koffi's own code $how", async ({ there, around }) => {
+  const loader = join(dist, 'load.js')
+  writeFileSync(loader, readFileSync(loader, 'latin1').replace(`"${KOFFI}"`, JSON.stringify(there)))
+  const script = `require(${JSON.stringify(loader)}).loadPart('run-command')
+    console.log(JSON.stringify(Object.keys(require.cache).filter((path) => path.includes('koffi'))))`
+  const { stdout } = await execute(process.execPath, ['-e', script])
+  const files = (JSON.parse(stdout) as string[]).map((path) => basename(path))
+  expect(around.filter((name) => !files.includes(name))).toEqual([])
+  if (around.length === 0) expect(files).toEqual([])
+})
+
+test('the version of koffi that the loader knows is the one that is installed', () => {
+  const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  expect(KOFFI).toBe(dependencies.koffi)
 })

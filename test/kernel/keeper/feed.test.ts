@@ -25,6 +25,18 @@ const said = [3, 4, 5].flatMap((fd) => Object.entries(tries).map(([name, attempt
 console.log(JSON.stringify(said.filter((each) => each !== undefined)))
 `
 
+/** Maps what it was given for reading, and lets that be written to; says what it could. */
+const MAPS = `
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+for fd in (3, 4, 5):
+    at = libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+    print(at != ctypes.c_void_p(-1).value, libc.mprotect(at, 4096, mmap.PROT_READ | mmap.PROT_WRITE), ctypes.get_errno())
+`
+
 let host: Host
 /** A copy of Node: this one may lie in a directory of root's alone. */
 const nodes = mkdtempSync(join(tmpdir(), 'intercede-node-'))
@@ -70,8 +82,14 @@ test('a reader of another user can neither write what it was given nor open it a
     ...{ uid: NOBODY, gid: NOBODY, cwd: '/', encoding: 'utf8' as const },
     stdio: ['ignore', 'pipe', 'inherit', ...fds.map(({ raw }) => raw)],
   })
+  const mapped = spawnSync('python3', ['-c', MAPS], {
+    ...{ uid: NOBODY, gid: NOBODY, cwd: '/', encoding: 'utf8' as const },
+    stdio: ['ignore', 'pipe', 'inherit', ...fds.map(({ raw }) => raw)],
+  })
   for (const fd of fds) fd[Symbol.dispose]()
   expect(stdout).toBe('[]\n')
+  // It may read, and EACCES (13) is the answer to more.
+  expect(mapped.stdout).toBe('True -1 13\n'.repeat(3))
 })
 
 test('the socket is for root, and the group if there is one', () => {

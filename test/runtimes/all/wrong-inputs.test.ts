@@ -52,6 +52,12 @@ const NO = 1
 type Row = readonly [args: string | readonly string[], status: number, says: RegExp]
 
 const rows: readonly Row[] = [
+  // What a daemon shows.
+  ['api', USAGE, /systemd has passed no socket; start intercede-api\.socket/],
+  ['api --socket view.sock', USAGE, /must be an absolute path/i],
+  [`api --socket ${at('nowhere')}/view.sock`, FAILED, /is no directory; make it first/],
+  [`metrics --feed ${at('nowhere')}`, FAILED, /there is no such socket; start "intercede serve"/],
+  ['metrics --nosuch', USAGE, /unknown option '--nosuch'/],
   // The command.
   ['rnu', USAGE, /unknown command 'rnu' \(did you mean run\?\)/],
   ['frobnicate', USAGE, /unknown command 'frobnicate'/],

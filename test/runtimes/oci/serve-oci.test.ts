@@ -7,7 +7,7 @@ import { BASE, CLI, Machine } from '../../support/machine.ts'
 /** The smallest that there is. */
 const THREADS_LIMIT = 8
 /** At the start. */
-const THREADS = 4
+const THREADS = 3
 
 let machine: Machine
 beforeAll(async () => {

@@ -10,6 +10,7 @@ test('parseConfig() of an empty file is the defaults', () => {
     annotations: { profiles: new Set(), raise: new Set() },
     ceiling: new Map(),
     log: { level: 'info', arguments: 'all' },
+    metrics: { container: false },
     limits: {},
     reload: 'auto',
   })
@@ -29,6 +30,7 @@ annotations:
   raise: [mknod, ${P}mount]
 ceiling: { mount.allowed: [ext4, xfs], mknod: on }
 log: { level: debug }
+metrics: { container: true }
 limits: { callsPerContainer: 64 }
 reload: manual
 `
@@ -52,6 +54,7 @@ reload: manual
       ['mknod', 'true'],
     ]),
     log: { level: 'debug', arguments: 'all' },
+    metrics: { container: true },
     limits: { callsPerContainer: 64 },
     reload: 'manual',
   })
@@ -109,7 +112,10 @@ test.each([
     'unknown profile "biuld" at line 4 (did you mean "build"?)',
   ],
   ['annotations: {raise: [mknot]}', `unknown key "${P}mknot" at line 1 (did you mean "${P}mknod"?)`],
-  ['- mknod', 'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, limits, reload'],
+  [
+    '- mknod',
+    'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, metrics, limits, reload',
+  ],
   ['default:\n  mknod: true\n  mknod: false', 'Map keys must be unique at line 3; correct the YAML there'],
 ])('parseConfig(%j) is an error that teaches', (text, message) => {
   expect(() => parseConfig(text, 'x.yaml')).toThrow(

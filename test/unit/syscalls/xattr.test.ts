@@ -97,6 +97,11 @@ describe('each call says what is to be done with which inode', () => {
 describe('what is passed on', () => {
   const set = [PATH, NAME, VALUE, 1n, 0n]
   const setAt = [5n, PATH, 0n, NAME, ARGS, 16n]
+  test('a struct of a newer kernel, with zeros behind what is known, is an act', () => {
+    const longer = memory(OPAQUE, 'y', Buffer.concat([structure(1, 0), Buffer.alloc(8)]))
+    expect(ask('setxattrat', [5n, PATH, 0n, NAME, ARGS, 24n], callerWith(longer))).toMatchObject({ is: 'act' })
+  })
+
   test.each([
     { what: 'another name', call: 'setxattr', args: set, with: memory('trusted.a\0'), code: 'otherAttribute' },
     { what: 'a name of users', call: 'setxattr', args: set, with: memory('user.a\0'), code: 'attributeOfAll' },
@@ -144,9 +149,23 @@ describe('what is passed on', () => {
       code: 'invalidArgument',
     },
     {
-      what: 'a struct of another kernel',
+      what: 'a struct of another kernel, with something new',
       call: 'setxattrat',
       args: [5n, PATH, 0n, NAME, ARGS, 24n],
+      with: memory(OPAQUE, 'y', Buffer.concat([structure(1, 0), Buffer.of(0, 0, 0, 0, 0, 0, 0, 1)])),
+      code: 'invalidArgument',
+    },
+    {
+      what: 'a struct that is too short',
+      call: 'setxattrat',
+      args: [5n, PATH, 0n, NAME, ARGS, 15n],
+      with: memory(),
+      code: 'invalidArgument',
+    },
+    {
+      what: 'a struct beyond a page',
+      call: 'setxattrat',
+      args: [5n, PATH, 0n, NAME, ARGS, 4097n],
       with: memory(),
       code: 'invalidArgument',
     },

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { isJournalStream } from '../../../../src/keeper/log/journal-stream.ts'
+import { isJournalStream } from '../../../../src/keeper/log/journal.ts'
 import { Log } from '../../../../src/keeper/log/log.ts'
 import { logLevels } from '../../../../src/policy/config.ts'
 

@@ -1,0 +1,61 @@
+import type { ServerResponse } from 'node:http'
+import { escapedAll } from '../calls/escape.ts'
+import { EventStream } from '../reader/event-stream.ts'
+import type { EventView } from '../reader/event-view.ts'
+import type { FeedReader } from '../reader/feed.ts'
+import { STREAM_BYTES, STREAM_MS, STREAM_RATE } from './bounds.ts'
+import type { QueryValues } from './routes.ts'
+
+interface Wanted {
+  readonly container: string | undefined
+  readonly options: QueryValues
+  readonly isHead: boolean
+}
+
+const lineOf = (event: EventView): string =>
+  `${JSON.stringify(escapedAll({ ...event, time: new Date(event.time).toISOString() }))}\n`
+
+/**
+ * Streams events, a line each, until the client goes.
+ *
+ * @returns false if the client has not read what waited for it, and was cut off
+ */
+export async function streamEvents(
+  response: ServerResponse,
+  open: () => FeedReader,
+  { container, options: { after, follow = 'true', tail }, isHead }: Wanted,
+): Promise<boolean> {
+  const end = new AbortController()
+  response.on('close', () => end.abort())
+  using stream = new EventStream({
+    ...{ connect: open, follow: follow === 'true', rate: STREAM_RATE, after },
+    tail: tail === undefined ? undefined : Number(tail),
+  })
+  response.writeHead(200)
+  response.flushHeaders()
+  if (isHead) {
+    response.end()
+    return true
+  }
+  for await (const event of stream.events(end.signal)) {
+    const isWanted = container === undefined || event.container === container || event.container === ''
+    if (isWanted) response.write(lineOf(event))
+    if (response.writableLength <= STREAM_BYTES || (await isRead(response))) continue
+    response.destroy()
+    return false
+  }
+  response.end()
+  return true
+}
+
+/** Waits until the client has read what waits for it, or has gone. @returns false if it does not */
+const isRead = (response: ServerResponse): Promise<boolean> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), STREAM_MS)
+    const moved = (): void => {
+      clearTimeout(timer)
+      for (const event of ['drain', 'close']) response.off(event, moved)
+      resolve(true)
+    }
+    for (const event of ['drain', 'close']) response.on(event, moved)
+  })

@@ -1,0 +1,21 @@
+const LABELS = 8
+const OTHER = 'other'
+const UNKNOWN = 'unknown'
+const PLAIN = /^[A-Za-z0-9._-]{1,32}$/
+
+/** Names of runtimes as labels of metrics: the first few, if they are plain names; all further ones are one label. */
+export class FewLabels {
+  readonly #known: Set<string>
+
+  constructor(known: Iterable<string> = []) {
+    this.#known = new Set(known)
+  }
+
+  /** @param name undefined, or null in JSON, if it is not known */
+  of(name: unknown): string {
+    if (name === undefined || name === null) return UNKNOWN
+    if (typeof name !== 'string' || !PLAIN.test(name)) return OTHER
+    if (this.#known.size < LABELS) this.#known.add(name)
+    return this.#known.has(name) ? name : OTHER
+  }
+}

@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs'
+
+export interface ProcessStats {
+  readonly cpuSeconds: number
+  readonly residentBytes: number
+  readonly threads: number
+  /** Seconds since 1970. */
+  readonly start: number
+}
+
+/** USER_HZ, which the kernel shows to programs on every architecture that we run on. */
+const TICKS = 100
+const PAGE = 4096
+
+const bootTime = (): number => Number(/^btime (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1] ?? 0)
+
+/**
+ * Reads what a process uses; undefined if there is none of that number, or we may not see it.
+ *
+ * @see proc_pid_stat(5): 14 utime, 15 stime, 20 num_threads, 22 starttime, 24 rss
+ */
+export function processStats(pid: number): ProcessStats | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The second field is the name of the program, which may have anything in it but a NUL.
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+    const field = (number: number): number => Number(fields[number - 3])
+    return {
+      cpuSeconds: (field(14) + field(15)) / TICKS,
+      residentBytes: field(24) * PAGE,
+      threads: field(20),
+      start: bootTime() + field(22) / TICKS,
+    }
+  } catch {
+    return undefined
+  }
+}
+
+/** Sums up what several processes use; the start is that of the first. */
+export const sumOfStats = (all: readonly ProcessStats[]): ProcessStats => ({
+  cpuSeconds: all.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
+  residentBytes: all.reduce((sum, { residentBytes }) => sum + residentBytes, 0),
+  threads: all.reduce((sum, { threads }) => sum + threads, 0),
+  start: Math.min(...all.map(({ start }) => start)),
+})

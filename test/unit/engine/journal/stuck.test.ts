@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest'
+import { SLOT, STATE } from '../../../../src/calls/slot.ts'
+import { JOURNAL_SIZE } from '../../../../src/engine/journal/layout.ts'
+import { Slots } from '../../../../src/engine/journal/slots.ts'
+
+test.each([
+  { state: 'received', seconds: 11, count: 1 },
+  { state: 'acting', seconds: 11, count: 1 },
+  { state: 'acting', seconds: 9, count: 0 },
+  { state: 'receiving', seconds: 11, count: 0 },
+  { state: 'free', seconds: 11, count: 0 },
+] as const)(
+  'a call in the state $state since $seconds seconds: $count counts as stuck',
+  ({ state, seconds, count }) => {
+    const slots = new Slots(new ArrayBuffer(JOURNAL_SIZE))
+    const time = 1e12
+    const slot = slots.take({ listener: 0, container: 0, thread: 0 })
+    slots.view.setFloat64(slot + SLOT.since, time - 1000 * seconds, true)
+    slots.setState(slot, STATE[state])
+    expect(slots.stuck(time)).toBe(count)
+  },
+)

@@ -1,0 +1,42 @@
+import { expect, test } from 'vitest'
+import { Totals } from '../../../../src/keeper/feed/totals.ts'
+
+test.each([
+  { how: 'was ended by SIGKILL', cause: 'killed' },
+  { how: 'was ended by SIGSEGV', cause: 'crashed' },
+  { how: 'ended with status 1', cause: 'failed' },
+  { how: 'hung for ten seconds and was ended by SIGKILL', cause: 'hung' },
+  { how: 'has ended, but for threads that hang', cause: 'hung' },
+  { how: 'could not be started: EMFILE', cause: 'unstartable' },
+])('an engine that $how counts as $cause', ({ how, cause }) => {
+  const totals = new Totals()
+  totals.engineEnded(how)
+  expect(totals.all.restarts).toEqual({ [cause]: 1 })
+})
+
+test('the next keeper goes on with what this one has counted', () => {
+  const first = new Totals()
+  first.lostRecords(3)
+  first.suppressedLines()
+  first.reload('done')
+  first.registration('crun', 'served')
+  const next = new Totals(JSON.parse(JSON.stringify(first.all)))
+  next.lostRecords(1)
+  next.reload('done')
+  next.reload('done', -1)
+  next.registration('crun', 'served')
+  expect(next.all).toEqual({
+    ...{ recordsLost: 4, linesSuppressed: 1, restarts: {}, reloads: { done: 1 } },
+    registrations: { 'crun served': 2 },
+  })
+})
+
+test('runtimes have few labels, whatever programs connect', () => {
+  const totals = new Totals()
+  for (let number = 0; number < 100; number++) totals.registration(`runtime-${number}`, 'served')
+  totals.registration('a b"\n', 'served')
+  totals.registration(undefined, 'refused')
+  const labels = Object.keys(totals.all.registrations)
+  expect(labels).toHaveLength(10)
+  expect(totals.all.registrations).toMatchObject({ 'other served': 93, 'unknown refused': 1 })
+})

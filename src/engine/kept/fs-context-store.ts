@@ -31,14 +31,13 @@ const PARAMETERS = 4096
  */
 const GIVEN_S = 2
 /**
- * What an entry is. context: what fsopen(2) has given. picked: what fspick(2) has given. applied: the same, with
- * parameters that are in force. failed: a context of which nothing could be made. used: a context whose file system is
- * mounted, known only until its caller has the mount. mount: a mount that fsmount(2) or mount_setattr(2) has given.
+ * What an entry is. context: what fsopen(2) has given. failed: a context of which nothing could be made. used: a
+ * context whose file system is mounted, known only until its caller has the mount. mount: a mount that fsmount(2) or
+ * mount_setattr(2) has given. picked: what fspick(2) has given, which fails as a context does. applied: the same, with
+ * parameters that are in force; the next parameter makes it picked again.
  *
- *   context, picked, applied -> failed   Context.fail()
- *   context -> used                      Context.use()
- *   picked -> applied                    Context.apply()
- *   applied -> picked                    Context.add()
+ *   context -> failed   Context.fail()
+ *   context -> used     Context.use()
  */
 const KIND = { context: 0, mount: 1, failed: 2, used: 3, picked: 4, applied: 5 } as const
 const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used, KIND.picked, KIND.applied]

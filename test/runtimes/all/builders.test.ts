@@ -29,7 +29,7 @@ const MOUNT = ['mount', 'mount.allowed=ext4,tmpfs', 'mount.shift']
 const KEYS = [...MKNOD, ...MOUNT].flatMap((key) => ['-c', key])
 
 const MUCH = 256 * 1024 * 1024
-const TIMEOUT = process.env.INTERCEDE_BUILDERS ? 3_600_000 : 60_000
+const TIMEOUT = process.env.INTERCEDE_BUILDERS ? 3_600_000 : 120_000
 
 let work: string
 let input: string

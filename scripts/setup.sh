@@ -5,7 +5,7 @@ set -euo pipefail
 # What `intercede run` needs of the system, and what the tests use beyond it.
 run=(crun tini util-linux)
 tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
-tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap)
+tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap cpio)
 tests+=(mandoc man-db) # manual pages
 tests+=(dpkg-dev debhelper lintian xz-utils) # the package of Debian
 tests+=(prometheus curl) # metrics, and who asks for them

@@ -68,6 +68,13 @@ export function laterOf(flags: bigint): bigint {
   return pairs.reduce((set, [flag, attribute]) => ((flags & flag) === 0n ? set : set | attribute), 0n)
 }
 
+/** How access times are kept by flags of mount(2), which replaces the policy of before. */
+export function timesIn(flags: bigint): AttributeChange {
+  const noatime = (flags & MS_NOATIME) === 0n ? 0n : MOUNT_ATTR_NOATIME
+  const nodiratime = (flags & MS_NODIRATIME) === 0n ? 0n : MOUNT_ATTR_NODIRATIME
+  return { set: noatime | nodiratime, clear: noatime === 0n ? 0n : MOUNT_ATTR__ATIME }
+}
+
 /** What mount_setattr(2) changes, as far as we know it. */
 export interface AttributeChange {
   readonly set: bigint
@@ -78,6 +85,7 @@ export interface AttributeChange {
 export const MOUNT_ATTR_IDMAP = 0x100000n
 
 /** Flags of umount2(2). */
+export const MNT_FORCE = 0x1
 export const MNT_DETACH = 0x2
 export const UMOUNT_NOFOLLOW = 0x8
 
@@ -86,6 +94,13 @@ export const OPEN_TREE_CLONE = 0x1
 export const OPEN_TREE_CLOEXEC = O_CLOEXEC
 export const FSOPEN_CLOEXEC = 0x1
 export const FSMOUNT_CLOEXEC = 0x1
+
+/** Flags of fspick(2). */
+export const FSPICK_CLOEXEC = 0x1
+export const FSPICK_SYMLINK_NOFOLLOW = 0x2
+const FSPICK_NO_AUTOMOUNT = 0x4
+export const FSPICK_EMPTY_PATH = 0x8
+export const FSPICK_VALID = FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW | FSPICK_NO_AUTOMOUNT | FSPICK_EMPTY_PATH
 
 /** `struct mount_attr`: 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 user namespace. */
 export const MOUNT_ATTR_SIZE = 32

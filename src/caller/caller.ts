@@ -18,6 +18,7 @@ import { moveMount } from '../kernel/mount.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
 import { copyFrom } from '../kernel/vm-readv.ts'
 import { barDevice, isEnclosed } from './devices/device-bar.ts'
+import type { CallerIdentity } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
 import type { Container } from './identity/container.ts'
 import { CallerMounts } from './mounts/caller-mounts.ts'
@@ -213,18 +214,23 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
-    const { identity, nodev } = this.#context
-    const { barred, onFuse } = nodev.look(
-      { dir, name },
-      {
-        identity,
-        fsuid: this.#callerTask.status.uids[3],
-        isOfHost: () => this.#isOfHost(dir),
-        isNodevOfRuntime: () => this.#isNodevOfRuntime(dir),
-      },
-    )
+    const { barred, onFuse } = this.#context.nodev.look({ dir, name }, this.#identityAt(dir))
     this.#onFuse = onFuse
     return barred
+  }
+
+  mountedInside(dir: Handle): boolean {
+    this.#context.mayBlock()
+    return this.#context.nodev.isInside(dir, this.#identityAt(dir))
+  }
+
+  #identityAt(dir: Handle): CallerIdentity {
+    return {
+      identity: this.#context.identity,
+      fsuid: this.#callerTask.status.uids[3],
+      isOfHost: () => this.#isOfHost(dir),
+      isNodevOfRuntime: () => this.#isNodevOfRuntime(dir),
+    }
   }
 
   /** Tells whether a directory is on a tmpfs that was mounted outside of the container. */

@@ -4,7 +4,7 @@ import type { Caller, NodevReason, Task } from './caller.ts'
 import type { Context, DetachedMount } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
-import type { MountCall, MountManner, SuperblockRequest } from './mounts.ts'
+import type { MountCall, MountManner, RemountCall, SuperblockRequest } from './mounts.ts'
 import type { Reason } from './reason.ts'
 import type { Step } from './steps.ts'
 
@@ -49,6 +49,11 @@ export interface Verbs extends ProgramVerbs {
   }
   /** Opens a context, which the caller gets: fsopen(2). */
   readonly openContext: { readonly type: string; readonly cloexec: boolean }
+  /** Changes a tmpfs that we made: mount(2) with MS_REMOUNT. */
+  readonly remount: RemountCall
+  /** Opens a context of such a tmpfs, which the caller gets: fspick(2). */
+  readonly pickContext: { readonly root: Handle; readonly cloexec: boolean }
+  readonly reconfigure: { readonly context: Context; readonly picked: Handle }
   readonly create: { readonly context: Context; readonly description: SuperblockRequest }
   /** Makes a mount of what was made in a context, which the caller gets: fsmount(2). */
   readonly mountContext: {

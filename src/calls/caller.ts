@@ -120,6 +120,8 @@ export interface Caller {
   barOpening(dev: Dev): boolean
   /** Returns why a device node in this directory could not be opened; undefined if it could. */
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
+  /** Tells whether the file system of a directory, of a type that may be, was mounted inside the container. */
+  mountedInside(dir: Handle): boolean
   readonly mounts: Mounts
   /** Returns the host's number of an id of the caller's container; undefined if the id is not mapped. */
   hostId(kind: 'uid' | 'gid', id: number): number | undefined

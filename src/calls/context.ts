@@ -26,12 +26,22 @@ export interface FsParameters {
   readonly parameters: readonly Parameter[]
 }
 
-/** A context that fsopen(2) gave to the caller's container, and the parameters that fsconfig(2) has set so far. */
+/**
+ * A context that fsopen(2) or fspick(2) gave to the caller's container, and the parameters that fsconfig(2) has set so
+ * far.
+ */
 export interface Context extends StoredFsContext, FsParameters {
   /** The context of ours in which the file system was made, for fsmount(2); undefined before that. */
   readonly made: Handle | undefined
+  /** The context of ours in which a file system that stands is changed; undefined for one of fsopen(2). */
+  readonly picked: Handle | undefined
   /** Adds a parameter. @returns false if there would be more than a page of parameters */
   add(parameter: Parameter): boolean
+  /**
+   * Marks that the parameters are in force. They are kept, for the call may come again that a signal has cancelled;
+   * the next one that is added takes their place.
+   */
+  apply(): void
   /** Keeps the context of ours in which the file system was made. */
   keep(made: Fd): void
   /** Marks that the file system could not be made: as in the kernel, the context is of no more use then. */
@@ -80,6 +90,16 @@ export interface Keeping {
    * @returns undefined if there is no room, and then `opened` is not owned here
    */
   addContext(container: number, opened: Fd, type: string, process: Tid): Kept | undefined
+  /**
+   * Does the same as `addContext` for a context in which a file system is changed.
+   *
+   * @param picked of the same file system: `given` is what the caller gets, `ours` is owned here from now on
+   */
+  addPicked(
+    container: number,
+    picked: { readonly type: string; readonly given: Fd; readonly ours: Fd },
+    process: Tid,
+  ): Kept | undefined
   /** Does the same as `addContext` for a mount that is not attached yet. */
   addMount(container: number, mount: NewMount, process: Tid): Kept | undefined
   /**

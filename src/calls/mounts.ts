@@ -47,6 +47,16 @@ export interface SuperblockRequest {
   readonly exclusive: boolean
 }
 
+/** The arguments of mount(2) for a file system that stands. */
+export interface RemountCall {
+  /** The root of a mount. */
+  readonly target: Handle
+  /** The mount namespace in which it is. */
+  readonly namespace: Handle
+  readonly flags: bigint
+  readonly data?: string
+}
+
 /** A descriptor that the caller gets, and a function to call with its number in the caller's table. */
 export interface FdForCaller {
   readonly fd: Handle
@@ -69,6 +79,17 @@ export interface Mounts {
   /** Attaches a mount. @param isNew whether the kernel's checks are those of mount(2), else those of move_mount(2) */
   attach(tree: Handle, place: { readonly target: Handle; readonly namespace: Handle }, isNew: boolean): void
   /**
+   * Tells whether we made the file system for the caller's container, and it is one that may be changed: a tmpfs. The
+   * kernel's own id of it says so, not the path.
+   */
+  isMade(file: Handle): boolean
+  /** Changes a file system, and the mount of it, as mount(2) does. */
+  remount(call: RemountCall): void
+  /** Opens a context of the file system for the caller, and a second one in which it is changed. */
+  pick(root: Handle): FdForCaller
+  /** Sets parameters in that second context, and changes the file system. */
+  reconfigure(picked: Handle, parameters: readonly Parameter[]): void
+  /**
    * Opens a context for the caller and keeps a copy, by which it is recognised. Nothing is ever made in this context.
    */
   openContext(type: string): FdForCaller
@@ -77,7 +98,7 @@ export interface Mounts {
   /** Returns the mount in which the caller's descriptor is, if `finish` gave that mount to its container. */
   unplaced(fd: number): DetachedMount | undefined
   /** Returns the mount's attributes: MOUNT_ATTR_*. */
-  attributes(mount: DetachedMount): bigint
+  attributes(mount: Pick<DetachedMount, 'handle'>): bigint
   /** Makes a copy of such a mount with other attributes. @returns its root directory, which the caller gets */
   renew(mount: DetachedMount, attributes: bigint): FdForCaller
   /** Makes a file system. @returns the context of ours in which it was made; the calling function closes it */

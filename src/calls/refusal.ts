@@ -4,6 +4,7 @@ import type { CallRecord } from './record.ts'
 /** Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory. */
 const ORDINARY: ReadonlySet<ReasonCode> = new Set([
   'attributeOfAll',
+  'attributeAbsent',
   'kernelMakesWhiteouts',
   'kernelMountsIt',
   'changesMounts',

@@ -16,6 +16,8 @@ export interface Syscall<R> {
   readonly when?: readonly (readonly Condition[])[]
   /** Says in words for docs/profile.md which calls are trapped, and why if all are. */
   readonly trapped: string
+  /** Whether calls are only trapped to say why the kernel refuses them: a filter may well lack the rule. */
+  readonly tells?: boolean
   /**
    * Returns the verdict if the registers alone decide it; the thread that received the call then answers at once.
    *

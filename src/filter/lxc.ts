@@ -30,8 +30,9 @@ const actions: Readonly<Record<string, string>> = {
   notify: 'SCMP_ACT_NOTIFY',
 }
 const actionNames = new Map(Object.entries(actions).map(([name, action]) => [action, name]))
-/** A word that is not the name of a call: LXC makes a rule for umount2 of it. */
+/** A word that is not the name of a call: LXC makes a rule of it, EACCES for umount2 with MNT_FORCE. */
 const SPECIAL = 'reject_force_umount'
+const FORCED = 'umount2'
 
 type Action = Pick<OciRule, 'action' | 'errnoRet'>
 
@@ -117,11 +118,21 @@ export function compileLxc(
   { style, lines, profile }: LxcPolicy = parseLxcPolicy(EMPTY, new Set()),
   comments: readonly string[] = [],
 ): string {
-  const names = trappedBy(rules)
+  // LXC cannot have two rules for the same: what it rejects by itself stays rejected.
+  const rejects = lines.some(({ text }) => text.startsWith(SPECIAL))
+  const traps = rejects ? rules.filter(({ name }) => name !== FORCED) : rules
+  const names = trappedBy(traps)
   const isTrapped = ({ names: [name = ''] }: OciRule): boolean => names.has(name)
   const kept = lines.filter(({ rule }) => !rule || !isTrapped(rule)).map(({ text }) => text)
   const base = { ...profile, syscalls: profile.syscalls?.filter(isTrapped) ?? [] }
-  const { syscalls = [] } = compileOci({ rules, architectures: [], base, flags: [], listenerPath: '', metadata: '' })
+  const { syscalls = [] } = compileOci({
+    rules: traps,
+    architectures: [],
+    base,
+    flags: [],
+    listenerPath: '',
+    metadata: '',
+  })
   const own = syscalls.flatMap((rule) => rule.names.map((name) => [name, ...toWords(rule)].join(' ')))
   return `${['2', style, ...comments.map((line) => `# ${line}`), ...kept, '[all]', ...own].join('\n')}\n`
 }

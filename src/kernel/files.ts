@@ -236,6 +236,12 @@ export function fstatfs(fd: Handle): FileSystem {
 
 export const fileSystemType = (fd: Handle): number => fstatfs(fd).type
 
+/** Returns `f_fsid`, at byte 56: of a tmpfs 64 random bits, which the kernel chose when it was made; 0 before 5.13. */
+export function fileSystemId(fd: Handle): bigint {
+  check('fstatfs', libcFstatfs(fd.raw, statfsBytes))
+  return statfsView.getBigUint64(56, true)
+}
+
 /** Returns a path to the file of a handle; it works where /proc is a procfs of our pid namespace. */
 export const linkOf = (handle: Handle): Uint8Array => cstring(`/proc/self/fd/${handle.raw}`)
 

@@ -51,6 +51,17 @@ export function mountRaw(
   check('mount', libcMount(source, cstring(target), type, flags, data))
 }
 
+/**
+ * Calls mount(2) with MS_REMOUNT for the mount whose root is the working directory, in the calling thread's mount
+ * namespace.
+ *
+ * @throws {SyscallError} the kernel's errno for a caller that may do everything; EINVAL if it is not the root of a
+ *   mount
+ */
+export function remountHere(flags: bigint, data: Uint8Array | null): void {
+  check('mount', libcMount(null, DOT, null, flags, data))
+}
+
 /** Detaches the mount at `target`, a path of ours; the mount ends when nothing uses it any more (MNT_DETACH). */
 export function unmount(target: string): void {
   check('umount2', libcUmount2(cstring(target), MNT_DETACH))

@@ -7,11 +7,11 @@ import type { Parameter } from '../calls/context.ts'
 import type { MountManner, Source } from '../calls/mounts.ts'
 import { ignoring, SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
-import { openat, read } from '../kernel/files.ts'
-import { fsconfigCreate, fsconfigSet, fsmount, fsopen } from '../kernel/fs-context.ts'
+import { changeDirectory, openat, read } from '../kernel/files.ts'
+import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
-import { mountRaw, moveMount, openTree, unmount } from '../kernel/mount.ts'
+import { mountRaw, moveMount, openTree, remountHere, unmount } from '../kernel/mount.ts'
 import { mountSetattr } from '../kernel/mount-attr.ts'
 import { setns } from '../kernel/namespaces.ts'
 import { restoreOrDie } from '../processes/restore.ts'
@@ -66,6 +66,12 @@ export class MountWorker {
         return this.#renew(request, first!)
       case 'attach':
         this.#attach(request, first!, second!, third!)
+        return []
+      case 'remount':
+        this.#remount(request, first!, second!)
+        return []
+      case 'reconfigure':
+        reconfigure(request, first!)
         return []
       case 'greet':
         return []
@@ -157,9 +163,21 @@ export class MountWorker {
 
   #attach({ isNew }: Asked<'attach'>, tree: Fd, target: Fd, mounts: Fd): void {
     if (isNew) checkTarget(tree, target)
+    this.#among(mounts, () => moveMount(tree, target))
+  }
+
+  #remount({ flags, data }: Asked<'remount'>, root: Fd, mounts: Fd): void {
+    this.#among(mounts, () => {
+      changeDirectory(root)
+      remountHere(BigInt(`0x${flags}`), data === undefined ? null : bytesOf(data))
+    })
+  }
+
+  /** Runs `action` in another mount namespace. Entering one changes the root and working directories, too. */
+  #among(mounts: Fd, action: () => void): void {
     setns(mounts, CLONE_NEWNS)
     try {
-      moveMount(tree, target)
+      action()
     } finally {
       restoreOrDie(() => setns(this.#home.mounts, CLONE_NEWNS))
     }
@@ -188,6 +206,11 @@ function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
  */
 function tell(context: Handle, [key, value]: Parameter): void {
   ignoring('any', () => fsconfigSet(context, bytesOf(key), value === undefined ? null : bytesOf(value)))
+}
+
+function reconfigure({ parameters }: Asked<'reconfigure'>, context: Handle): void {
+  for (const parameter of parameters) tell(context, parameter)
+  fsconfigReconfigure(context)
 }
 
 function shiftTo(tree: Handle, userns: Handle): void {

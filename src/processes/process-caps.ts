@@ -53,6 +53,12 @@ export const processCaps = {
         SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and move_mount(2) there',
         SYS_CHROOT: 'setns(2), for it changes the root directory too',
       },
+      remount: {
+        SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and mount(2) there',
+        SYS_CHROOT: 'setns(2), for it changes the root directory too',
+        DAC_READ_SEARCH: 'to stand in the root directory of what is changed, which may be closed',
+      },
+      reconfigure: { SYS_ADMIN: 'fsconfig(2)' },
       greet: {},
     },
   },

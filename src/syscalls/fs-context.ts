@@ -9,6 +9,7 @@ import { isWellFormed, OF_OTHER_KINDS } from './fsconfig-arguments.ts'
 import { mannerOf, superblockRequest } from './mount-description.ts'
 import { isGeneralFlag, judgeParameter } from './mount-options.ts'
 import { judgeMounter, judgeType } from './mount-types.ts'
+import { saysOwner } from './remount.ts'
 
 const IN_MEMORY = 'all: what they are about is in memory, or behind a descriptor'
 
@@ -22,6 +23,7 @@ const STRINGS_ONLY: ReadonlySet<string> = new Set([
   ...['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'squashfs', 'erofs', 'hugetlbfs', 'tmpfs'],
 ])
 const CREATES: ReadonlySet<number> = new Set([command.CMD_CREATE, command.CMD_CREATE_EXCL])
+const isSetting = (code: number): boolean => !CREATES.has(code) && code !== command.CMD_RECONFIGURE
 
 /**
  * fsopen(2): gives the caller a context in which no file system is ever made. Its parameters are recorded, and set in
@@ -41,7 +43,7 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
     if (!mount) return continueWith('keyOff')
     // mount(8) passes a null pointer to find out whether the kernel has this call.
     if (type === undefined) return continueWith('changesMounts')
-    const verdict = judgeType(type, mount) ?? judgeMounter(caller)
+    const verdict = judgeType(type, mount) ?? judgeMounter(caller, type)
     if (verdict) return verdict
     // On ENOSYS libmount assumes a kernel without this call, and uses mount(2).
     if (mount.fuse.has(type)) return refuse('fuseByMount', errno('ENOSYS'))
@@ -71,7 +73,7 @@ export const fsconfig: Syscall<FsconfigRequest> = {
   },
   decode(args, caller) {
     const code = args.uint(1)
-    const key = CREATES.has(code) ? undefined : caller.string(args.pointer(2), STRING)
+    const key = isSetting(code) ? caller.string(args.pointer(2), STRING) : undefined
     const value = code === command.SET_STRING ? caller.string(args.pointer(3), STRING) : undefined
     return { fd: args.int(0), command: code, parameter: key === undefined ? undefined : parameterOf(key, value) }
   },
@@ -79,12 +81,14 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
     if (!context) return continueWith('foreignContext')
+    if (code === command.CMD_RECONFIGURE) return change(context, caller)
     if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
     if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
     if (OF_OTHER_KINDS.has(code) && parameter && !isGeneralFlag(parameter))
       return STRINGS_ONLY.has(context.type)
         ? continueWith('contextTold')
         : refuse('parameterNotServed', errno('ENOTSUP'))
+    if (context.picked && parameter && saysOwner(parameter)) return act({ verb: 'report', writes: [] })
     const refused = parameter && judgeParameter(context.type, parameter)
     if (refused) return refused
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
@@ -112,7 +116,19 @@ function note(context: Context, parameter: Parameter): boolean {
   return again || context.add(parameter)
 }
 
+/** A context of fsopen(2) is none for that: the kernel says EBUSY. */
+function change(context: Context, caller: Caller): Verdict {
+  const { picked, hasFailed } = context
+  if (hasFailed) return refuse('contextBusy', errno('EBUSY'))
+  if (!picked) return continueWith('changesMounts')
+  const verdict = judgeMounter(caller)
+  if (verdict) return verdict
+  caller.mounts.namespace()
+  return act({ verb: 'reconfigure', context, picked })
+}
+
 function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
+  if (context.picked) return continueWith('changesMounts')
   const verdict = judgeMounter(caller)
   if (verdict) return verdict
   if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextBusy', errno('EBUSY'))

@@ -20,7 +20,7 @@ interface Shape {
 }
 
 const isZero = (aux: number): boolean => aux === 0
-const CREATE: Shape = { key: false, value: false, aux: isZero }
+const COMMAND: Shape = { key: false, value: false, aux: isZero }
 const PATH: Shape = { key: true, value: true, aux: (aux) => aux === AT_FDCWD || aux >= 0 }
 
 /** What the kernel takes of the arguments of each command that we serve. */
@@ -31,8 +31,9 @@ const SHAPES: Readonly<Partial<Record<number, Shape>>> = {
   [command.SET_PATH]: PATH,
   [command.SET_PATH_EMPTY]: PATH,
   [command.SET_FD]: { key: true, value: false, aux: (aux) => aux >= 0 },
-  [command.CMD_CREATE]: CREATE,
-  [command.CMD_CREATE_EXCL]: CREATE,
+  [command.CMD_CREATE]: COMMAND,
+  [command.CMD_CREATE_EXCL]: COMMAND,
+  [command.CMD_RECONFIGURE]: COMMAND,
 }
 
 /** Tells whether fsconfig(2) has valid arguments; otherwise the kernel answers EINVAL for any descriptor. */

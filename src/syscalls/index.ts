@@ -5,15 +5,17 @@ import type { Policy } from '../policy/policy.ts'
 import { serves } from '../policy/serves.ts'
 import { bpf } from './bpf.ts'
 import { fsconfig, fsmount, fsopen } from './fs-context.ts'
+import { fspick } from './fspick.ts'
 import { mknod, mknodat } from './mknod.ts'
 import { mount } from './mount.ts'
 import { mountSetattr } from './mount-setattr.ts'
 import { moveMount } from './move-mount.ts'
 import { sched } from './sched.ts'
 import { sysinfo } from './sysinfo.ts'
+import { umount } from './umount.ts'
 import { xattrHandlers } from './xattr.ts'
 
-const mounts = [mount, fsopen, fsconfig, fsmount, moveMount, mountSetattr]
+const mounts = [mount, umount, fsopen, fspick, fsconfig, fsmount, moveMount, mountSetattr]
 
 /**
  * The handlers of all calls that are served. Only the handler that decodes a request reads it, so its type is unknown
@@ -31,7 +33,7 @@ export const handlers = [
 
 /** Returns the calls that a filter must trap for a key to do all that it is for; an option of a call often has none. */
 export const callsOf = (key: KeyName): readonly string[] =>
-  handlers.filter((handler) => handler.key === key).map(({ name }) => name)
+  handlers.filter((handler) => handler.key === key && !handler.tells).map(({ name }) => name)
 
 /** Returns the calls of a key that a policy serves, and that are missing among those that a filter traps. */
 export const untrapped = (policy: Policy, key: KeyName, traps: ReadonlySet<string>): readonly string[] =>

@@ -1,16 +1,33 @@
+import type { PathBytes } from '../abi/brand.ts'
 import { AT_EMPTY_PATH } from '../abi/fcntl.ts'
-import { ACCESS_TIMES, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
+import { ACCESS_TIMES, type AttributeChange, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
+import type { Caller } from '../calls/caller.ts'
 import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, continueWith } from '../calls/verdict.ts'
+import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
+import { keepsOtherTimes, timesOf } from './access-times.ts'
 import { mannerOf, superblockRequest } from './mount-description.ts'
 import { judgeMounter } from './mount-types.ts'
+
+const DOT = Buffer.from('.\0') as Uint8Array as PathBytes
 
 interface Request {
   readonly fd: number
   readonly path: string | undefined
   readonly attributes: Uint8Array
+}
+
+/** Of a mount that we did not make, or that stands. */
+function ofOthers(caller: Caller, fd: number, change: AttributeChange): Verdict {
+  if (((change.set | change.clear) & ACCESS_TIMES) === 0n) return continueWith('foreignMount')
+  try {
+    return timesOf(caller, caller.object(fd, DOT, true), change)
+  } catch (error) {
+    // It is a mount of a file, not of a directory.
+    if (error instanceof ContinueError) return continueWith('foreignMount')
+    throw error
+  }
 }
 
 /** Matches mount_setattr(2) of the mount that a descriptor is open for. */
@@ -41,11 +58,11 @@ export const mountSetattr: Syscall<Request> = {
     const change = decodeAttributes(attributes)
     if (path !== '' || !change) return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(fd)
-    if (!mount?.unlockedCopy) return continueWith('foreignMount')
+    if (!mount?.unlockedCopy) return ofOthers(caller, fd, change)
     const now = caller.mounts.attributes(mount)
     const wanted = (now & ~change.clear) | change.set
     const isBegun = caller.noted === WAS_NOT
-    if (((now ^ wanted) & ACCESS_TIMES) === 0n && !isBegun) return continueWith('changesMounts')
+    if (!keepsOtherTimes(now, wanted) && !isBegun) return continueWith('changesMounts')
     const verdict = judgeMounter(caller)
     if (verdict) return verdict
     caller.mounts.namespace()

@@ -1,28 +1,19 @@
 import { capNumber } from '../abi/capability.ts'
-import {
-  CGROUP2_SUPER_MAGIC,
-  DEVPTS_SUPER_MAGIC,
-  FUSE_SUPER_MAGIC,
-  MQUEUE_MAGIC,
-  OVERLAYFS_SUPER_MAGIC,
-  PROC_SUPER_MAGIC,
-  RAMFS_MAGIC,
-  SYSFS_MAGIC,
-  TMPFS_MAGIC,
-} from '../abi/magic.ts'
+import { CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/magic.ts'
 import type { Caller } from '../calls/caller.ts'
 import { TMPFS } from '../calls/mounts.ts'
 import { packName } from '../calls/short-name.ts'
 import { continueWith, type Verdict } from '../calls/verdict.ts'
+import { fileSystemType } from '../kernel/files.ts'
+import type { Handle } from '../kernel/handle.ts'
 import { OPEN_TO_ALL } from '../policy/host-file-systems.ts'
 import type { Policy } from '../policy/policy.ts'
 
 export type MountPolicy = NonNullable<Policy['mount']>
 
-/** The most usual of those open to all, by the types of statfs(2). */
-export const MOUNTED_INSIDE: ReadonlySet<number> = new Set([
-  ...[TMPFS_MAGIC, RAMFS_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC],
-  ...[OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC, CGROUP2_SUPER_MAGIC],
+/** Types that only the container itself mounts of what it sees, as statfs(2) has them. */
+const ONLY_INSIDE: ReadonlySet<number> = new Set([
+  ...[PROC_SUPER_MAGIC, SYSFS_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC, CGROUP2_SUPER_MAGIC],
 ])
 /** File systems whose options name descriptors of the mounting process, which would be ours. */
 const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p', 'coda'])
@@ -46,9 +37,17 @@ function isMiswritten(type: string, { allowed, fuse }: MountPolicy): boolean {
   return lower !== type && (allowed.has(lower) || fuse.has(lower) || OPEN_TO_ALL.has(lower))
 }
 
-/** Returns a verdict for a caller that is left to the kernel whatever it mounts. */
-export function judgeMounter(caller: Caller): Verdict | undefined {
-  if (!caller.inInitialUserns) return continueWith('childUserns')
+/**
+ * Returns a verdict for a caller that is left to the kernel whatever it mounts.
+ *
+ * @param type of a new file system
+ */
+export function judgeMounter(caller: Caller, type?: string): Verdict | undefined {
+  if (!caller.inInitialUserns) return continueWith(type === TMPFS ? 'kernelMountsIt' : 'childUserns')
   if (!caller.holds('SYS_ADMIN')) return continueWith('lacksCapability', capNumber('SYS_ADMIN'))
   return undefined
 }
+
+/** Tells whether the container mounted a file system itself, so that the kernel lets it change that. */
+export const isInside = (root: Handle, caller: Caller): boolean =>
+  ONLY_INSIDE.has(fileSystemType(root)) || caller.mountedInside(root)

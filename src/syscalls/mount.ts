@@ -5,6 +5,8 @@ import {
   MS_MGC_MSK,
   MS_MGC_VAL,
   MS_MOVE,
+  MS_NOATIME,
+  MS_NODIRATIME,
   MS_NOUSER,
   MS_PRIVATE,
   MS_RDONLY,
@@ -12,21 +14,22 @@ import {
   MS_SHARED,
   MS_SLAVE,
   MS_UNBINDABLE,
+  timesIn,
   withoutMagic,
 } from '../abi/mount.ts'
 import type { Registers } from '../calls/caller.ts'
 import { IN_MEMORY } from '../calls/mounts.ts'
 import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, continueWith, type Verdict } from '../calls/verdict.ts'
-import { fileSystemType } from '../kernel/files.ts'
-import type { Handle } from '../kernel/handle.ts'
+import { act, continueWith } from '../calls/verdict.ts'
+import { timesOf } from './access-times.ts'
 import { optionsWithHostIds } from './memory-options.ts'
 import { mannerOf } from './mount-description.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
-import { judgeMounter, judgeType, MOUNTED_INSIDE } from './mount-types.ts'
+import { judgeMounter, judgeType } from './mount-types.ts'
+import { isVerdict, remountOf, toChange } from './remount.ts'
 
 interface Request {
   readonly type: string | undefined
@@ -58,29 +61,33 @@ const isNewSuperblock: readonly Condition[] = [
 ]
 
 /** The flags with which mount(2) changes a file system, not one mount of it; the magic has neither bit. */
-const isRemount: readonly Condition[] = [{ arg: FLAGS, mask: MS_REMOUNT | MS_BIND, equals: MS_REMOUNT }]
+const isRemount: Condition = { arg: FLAGS, mask: MS_REMOUNT | MS_BIND, equals: MS_REMOUNT }
+
+/** The flags with which mount(2) sets the policy of access times of one mount. */
+const setsAccessTimes: readonly Condition[] = [MS_NOATIME, MS_NODIRATIME].map((policy) => {
+  const all = MS_REMOUNT | MS_BIND | policy
+  return { arg: FLAGS, mask: all, equals: all }
+})
+const setsTimes = (flags: bigint): boolean => setsAccessTimes.some(({ mask, equals }) => (flags & mask) === equals)
 
 const remounts = (flags: bigint): boolean => (flags & (MS_REMOUNT | MS_BIND)) === MS_REMOUNT
-
-/** What a container has mounted itself it may change, and those types it mounts itself as a rule. */
-const ofRemount = (target: Handle): Verdict =>
-  continueWith(MOUNTED_INSIDE.has(fileSystemType(target)) ? 'kernelMountsIt' : 'remountsFileSystem')
 
 /**
  * mount(2): mounts the file systems of the policy for callers that are root in their container. Only calls that make a
  * new superblock are trapped, those that remount one to say why that fails, and the calls of the new mount API that
- * describe, make and attach a file system. Changes of attached mounts are not trapped: the kernel judges them as the
+ * describe, make and attach a file system. Changes of attached mounts are not done here: the kernel judges them as the
  * container's own, and the attributes that we lock stay locked.
  */
 export const mount: Syscall<Request> = {
   name: 'mount',
   key: 'mount',
-  when: [...isNewSuperblock.map((condition) => [condition]), isRemount],
-  trapped: 'the flags make a new superblock, or remount one, but that only to say what the kernel asks',
+  when: [...isNewSuperblock, isRemount, ...setsAccessTimes].map((condition) => [condition]),
+  trapped:
+    'the flags make a new superblock or remount one; or set noatime or nodiratime of a mount, but that only to say why it fails',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     const flags = flagsOf(args)
-    return (flags & OTHER) === 0n || remounts(flags) ? undefined : continueWith('changesMounts')
+    return (flags & OTHER) === 0n || remounts(flags) || setsTimes(flags) ? undefined : continueWith('changesMounts')
   },
   decode: (args, caller) => ({
     type: caller.string(args.pointer(2)),
@@ -91,11 +98,17 @@ export const mount: Syscall<Request> = {
   }),
   decide({ type, source, target, data, flags }, caller, { mount: policy }) {
     if (!policy) return continueWith('keyOff')
-    if (remounts(flags)) return ofRemount(caller.object(AT_FDCWD, target, true))
+    if (setsTimes(flags)) return timesOf(caller, caller.object(AT_FDCWD, target, true), timesIn(flags))
+    if (remounts(flags)) {
+      const found = toChange(caller, policy, () => caller.object(AT_FDCWD, target, true))
+      return isVerdict(found) ? found : remountOf(found, flags, data)
+    }
     if (type === undefined) return continueWith('changesMounts')
     const program = policy.fuse.get(type)
     const judged =
-      judgeType(type, policy) ?? judgeMounter(caller) ?? (program === undefined ? judgeOptions(type, data) : undefined)
+      judgeType(type, policy) ??
+      judgeMounter(caller, type) ??
+      (program === undefined ? judgeOptions(type, data) : undefined)
     if (judged) return judged
     caller.mounts.tidy()
     const namespace = caller.mounts.namespace()

@@ -36,6 +36,34 @@ export const create: Verb<Verbs['create']> = {
   recover: ({ context }, _caller, { note }) => (note === WAS_NOT && context.made ? { value: 0n } : undefined),
 }
 
+export const pickContext: Verb<Verbs['pickContext']> = {
+  steps: [steps.openContext],
+  safe:
+    'A context of fspick(2) for a tmpfs that was made for this container, in which the kernel changes nothing for a container, since ' +
+    'that takes CAP_SYS_ADMIN of the host, and we never do; a second one of ours is what `reconfigure` uses.',
+  run({ root, cloexec }, caller) {
+    const { fd, sent, note } = caller.mounts.pick(root)
+    caller.note(note)
+    return { value: 0n, fd, cloexec, sent }
+  },
+  recover: (_act, _caller, { given }) => (given === undefined ? undefined : { value: BigInt(given) }),
+}
+
+export const reconfigure: Verb<Verbs['reconfigure']> = {
+  steps: [steps.askMounter],
+  safe: 'As `remount`, by the parameters that were noted, in a context that the container never gets.',
+  run({ context, picked }, caller) {
+    try {
+      caller.mounts.reconfigure(picked, context.parameters)
+      context.apply()
+    } catch (error) {
+      context.fail()
+      throw error
+    }
+    return { value: 0n }
+  },
+}
+
 export const mountContext: Verb<Verbs['mountContext']> = {
   steps: [steps.askMounter],
   safe:

@@ -1,12 +1,12 @@
 import type { Verb, Verbs } from '../calls/act.ts'
 import { attachProgram, linkProgram } from './attach-program.ts'
 import { detachLink, detachProgram, updateLink } from './detach-program.ts'
-import { create, mountContext, openContext, renewMount } from './fs-context.ts'
+import { create, mountContext, openContext, pickContext, reconfigure, renewMount } from './fs-context.ts'
 import { fuse } from './fuse.ts'
 import { listPrograms } from './list-programs.ts'
 import { loadProgram } from './load-program.ts'
 import { mknod } from './mknod.ts'
-import { mount, placeMount } from './mount.ts'
+import { mount, placeMount, remount } from './mount.ts'
 import { describeProgram, openProgram } from './open-program.ts'
 import { placeNode } from './place-node.ts'
 import { report } from './report.ts'
@@ -30,6 +30,9 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   mountContext,
   placeMount,
   renewMount,
+  remount,
+  pickContext,
+  reconfigure,
   loadProgram,
   attachProgram,
   detachProgram,

@@ -34,6 +34,17 @@ export const mount: Verb<Verbs['mount']> = {
   },
 }
 
+export const remount: Verb<Verbs['remount']> = {
+  steps: [steps.askMounter],
+  safe:
+    'Only a tmpfs that was made for this container by `mount` or `create`, and by the options that those take: its limits, and whether it ' +
+    'can be written. By 64 random bits of the kernel, asked of the handle that is changed, nothing else can be taken for it.',
+  run(call, caller) {
+    caller.mounts.remount(call)
+    return { value: 0n }
+  },
+}
+
 export const placeMount: Verb<Verbs['placeMount']> = {
   steps: [steps.askMounter],
   safe:

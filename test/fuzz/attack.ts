@@ -97,8 +97,15 @@ class Attack {
     { inside, outside, programs, ext4, squashfs, ext2 }: Ground,
     { seed, seconds, runtime, world }: AttackOptions,
   ) {
-    const mounts = ['mount', 'mount.allowed=ext4,squashfs,hugetlbfs', 'mount.fuse=ext2=fuse2fs', 'bpf', 'bpf.devices']
-    const sources = ['--device', ext4, 'ext4', '--device', squashfs, 'squashfs', '--device', 'none', 'hugetlbfs']
+    const mounts = [
+      'mount',
+      'mount.allowed=ext4,squashfs,hugetlbfs,tmpfs',
+      'mount.fuse=ext2=fuse2fs',
+      'bpf',
+      'bpf.devices',
+    ]
+    const memory = ['--device', 'none', 'hugetlbfs', '--device', 'none', 'tmpfs']
+    const sources = ['--device', ext4, 'ext4', '--device', squashfs, 'squashfs', ...memory]
     const options = {
       runtime,
       config: [...KEYS, ...mounts],

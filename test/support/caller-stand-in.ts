@@ -48,6 +48,7 @@ export const standIn = (changes: Partial<Caller> = {}): Caller => ({
   descriptor: unasked,
   descriptors: handle(3),
   devicesBarred: () => undefined,
+  mountedInside: () => true,
   mountNode: unasked,
   get devicePrograms(): never {
     return unasked()

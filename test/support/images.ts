@@ -18,7 +18,7 @@ export type ImageType = keyof typeof makers
 
 /** Runs a program on the host. @returns what it said @throws {Error} if it failed */
 export const must = (program: string, args: readonly string[]): string =>
-  execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 256 * 1024 * 1024 })
 
 /** A node of a loop device of the host, in a directory, that belongs to `owner`. */
 export function nodeFor(loop: string, directory: string, owner: number): string {

@@ -9,17 +9,18 @@ export class Podman {
   readonly #machine: Machine
   readonly #global: readonly string[]
 
-  private constructor(machine: Machine) {
+  private constructor(machine: Machine, storage: readonly string[]) {
     this.#machine = machine
     const at = (name: string) => join(machine.directory, name)
     this.#global = [
-      ...['--root', at('store'), '--runroot', at('run'), '--storage-driver', 'vfs', '--runtime', 'crun'],
+      ...['--root', at('store'), '--runroot', at('run'), ...storage, '--runtime', 'crun'],
       ...['--cgroup-manager', 'cgroupfs'],
     ]
   }
 
-  static async start(machine: Machine): Promise<Podman> {
-    const podman = new Podman(machine)
+  /** @param storage options that say which driver */
+  static async start(machine: Machine, storage: readonly string[] = ['--storage-driver', 'vfs']): Promise<Podman> {
+    const podman = new Podman(machine, storage)
     const words = podman.#global.join(' ')
     const done = await machine.run('sh', '-c', `tar -C ${machine.rootfs} -c . | podman ${words} import -q - test`)
     if (done.status !== 0) throw new Error(`Cannot import the image: ${done.stderr}`)

@@ -19,6 +19,8 @@ const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM,
 const MOUNTS_KNOWN = 1024
 const DEV_NULL = makedev(1, 3)
 const HERE = Uint8Array.of(0x2e, 0)
+/** A name that a directory does not have as a rule: nothing is told of a name that is there. */
+const ABSENT = Buffer.from('.intercede-asks\0') as Uint8Array as PathBytes
 
 interface DirEntry {
   readonly dir: Handle
@@ -26,7 +28,7 @@ interface DirEntry {
 }
 
 /** The identity of the serving thread, which has entered the caller. */
-interface CallerIdentity {
+export interface CallerIdentity {
   readonly identity: ThreadIdentity
   readonly fsuid: HostId
   /**
@@ -58,6 +60,11 @@ export class NodevProbe {
     const { type, flags } = fstatfs(entry.dir)
     const isInside = MOUNTABLE_INSIDE.has(type) && this.#madeInside(entry, caller)
     return { barred: this.#barred(entry, caller, { type, flags, isInside }), onFuse: type === FUSE_SUPER_MAGIC }
+  }
+
+  /** Tells whether a directory's file system was mounted inside the container. */
+  isInside(dir: Handle, caller: CallerIdentity): boolean {
+    return MOUNTABLE_INSIDE.has(fstatfs(dir).type) && this.#madeInside({ dir, name: ABSENT }, caller)
   }
 
   #barred(

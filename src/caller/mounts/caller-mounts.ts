@@ -1,16 +1,25 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errno, errnos } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
+import { TMPFS_MAGIC } from '../../abi/magic.ts'
 import { attributesOf } from '../../abi/mount.ts'
-import type { Context, DetachedMount, FsParameters, Keeping, Kept } from '../../calls/context.ts'
+import type { Context, DetachedMount, FsParameters, Keeping, Kept, Parameter } from '../../calls/context.ts'
 import { type KeptName, noteOfKept } from '../../calls/given.ts'
-import type { FdForCaller, MountCall, MountManner, Mounts, SuperblockRequest } from '../../calls/mounts.ts'
+import {
+  type FdForCaller,
+  type MountCall,
+  type MountManner,
+  type Mounts,
+  type RemountCall,
+  type SuperblockRequest,
+  TMPFS,
+} from '../../calls/mounts.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
 import { dup, Fd } from '../../kernel/fd.ts'
-import { fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
-import { fsopen } from '../../kernel/fs-context.ts'
+import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
+import { fsopen, fspick } from '../../kernel/fs-context.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { kcmpFile } from '../../kernel/kcmp.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
@@ -29,6 +38,11 @@ export interface MountServices {
   readonly lend: (container: Container) => number | undefined
   readonly giveBack: (socket: number, state: MounterState) => void
   readonly keeping: Keeping
+  /** The file systems that were made for containers, and may be changed for them. */
+  readonly made: {
+    add(container: number, id: bigint): void
+    has(container: number, id: bigint): boolean
+  }
   /** Called when a context or mount was stored, which must be released some day. */
   readonly onKept: () => void
   /**
@@ -79,7 +93,37 @@ export class CallerMounts implements Mounts {
 
   mount({ flags, source: { node, ...source }, ...rest }: MountCall): Handle {
     const request = { do: 'mount', ...rest, source, flags: flags.toString(16) } as const
-    return this.#ask(request, [this.#caller.task(), this.#userns, ...maybe(node)])[0]!
+    const tree = this.#ask(request, [this.#caller.task(), this.#userns, ...maybe(node)])[0]!
+    this.#remember(rest.type, tree)
+    return tree
+  }
+
+  #remember(type: string, tree: Handle): void {
+    if (type === TMPFS) this.#caller.services.made.add(this.#caller.container.index, fileSystemId(tree))
+  }
+
+  isMade(file: Handle): boolean {
+    const { container, services, mayBlock } = this.#caller
+    mayBlock()
+    return fileSystemType(file) === TMPFS_MAGIC && services.made.has(container.index, fileSystemId(file))
+  }
+
+  remount({ target, namespace, flags, data }: RemountCall): void {
+    const request = { do: 'remount', flags: flags.toString(16), ...(data === undefined ? {} : { data }) } as const
+    this.#ask(request, [target, namespace])
+  }
+
+  pick(root: Handle): FdForCaller {
+    const { container, identity, services, tgid } = this.#caller
+    identity.with(steps.openContext)
+    using kept = fspick(root)
+    using ours = fspick(root)
+    const fd = dup(kept)
+    return this.#given(fd, services.keeping.addPicked(container.index, { type: TMPFS, given: kept, ours }, tgid()))
+  }
+
+  reconfigure(picked: Handle, parameters: readonly Parameter[]): void {
+    this.#ask({ do: 'reconfigure', parameters }, [picked])
   }
 
   attach(
@@ -114,10 +158,12 @@ export class CallerMounts implements Mounts {
 
   finish(made: Handle, attributes: bigint, manner: MountManner, parameters: FsParameters): FdForCaller {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
-    return this.#keep(this.#ask(request, [made, this.#userns]), parameters)
+    const answer = this.#ask(request, [made, this.#userns])
+    this.#remember(parameters.type, answer[0]!)
+    return this.#keep(answer, parameters)
   }
 
-  attributes({ handle }: DetachedMount): bigint {
+  attributes({ handle }: Pick<DetachedMount, 'handle'>): bigint {
     // statfs(2) may have to ask the server of the file system.
     this.#caller.mayBlock()
     return attributesOf(fstatfs(handle).flags)

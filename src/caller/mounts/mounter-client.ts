@@ -1,5 +1,6 @@
 import type { Errno } from '../../abi/brand.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
+import type { Parameter } from '../../calls/context.ts'
 import type { MountCall, MountManner, SuperblockRequest } from '../../calls/mounts.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
@@ -30,6 +31,8 @@ const LOOK_MS = 200
  *           the mount is locked, a copy that is not locked
  *   renew   the copy that is not locked; answered as finish
  *   attach  a detached mount, its target, the target's mount namespace; `isNew`: with the checks of mount(2)
+ *   remount the root of a mount, its mount namespace
+ *   reconfigure  a context of fspick(2)
  *   greet   descriptors to close; answered when they are closed and all earlier requests are done
  */
 export type MounterRequest =
@@ -39,6 +42,8 @@ export type MounterRequest =
   | ({ readonly do: 'finish'; readonly attributes: string } & MountManner)
   | { readonly do: 'renew'; readonly attributes: string }
   | { readonly do: 'attach'; readonly isNew: boolean }
+  | { readonly do: 'remount'; readonly flags: string; readonly data?: string }
+  | { readonly do: 'reconfigure'; readonly parameters: readonly Parameter[] }
   | { readonly do: 'greet' }
 
 /** A mounter's answer. `stage` says which step failed, where the errno alone would not tell. */
@@ -53,8 +58,8 @@ export interface MounterReply {
  *   done     all requests are answered
  *   working  the caller is gone, and the request changes nothing but by its answer, for which nobody waits: the mounter
  *            may be used again once it is done
- *   lost     it has ended or does not answer, or may still attach a mount for a call that is gone: it must not go on,
- *            since that call may come again, and would find no mount yet
+ *   lost     it has ended or does not answer, or may still attach or change a mount for a call that is gone: it must
+ *            not go on, since that call may come again, and would find no mount yet
  */
 export type MounterState = 'done' | 'working' | 'lost'
 
@@ -121,7 +126,10 @@ export function requestMount(
   return answerOf(answers)
 }
 
-const afterCaller = ({ do: what }: MounterRequest): MounterLost['state'] => (what === 'attach' ? 'lost' : 'working')
+/** Requests that change what the container has, not only by their answers. */
+const CHANGING: ReadonlySet<MounterRequest['do']> = new Set(['attach', 'remount', 'reconfigure'])
+
+const afterCaller = ({ do: what }: MounterRequest): MounterLost['state'] => (CHANGING.has(what) ? 'lost' : 'working')
 
 /**
  * Sends a request to a mounter.

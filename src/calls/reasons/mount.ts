@@ -7,6 +7,14 @@ export const mount = {
     'a file system that stands is to be changed, which the kernel lets its mounter alone do: the container those that it mounted itself',
     'for ro, nosuid, noexec of one mount take remount,bind; else unmount it, and mount it with the options',
   ],
+  forcesUnmount: [
+    'umount -f is for who mounted the file system alone: the container those that it mounted itself',
+    'take umount, or umount -l',
+  ],
+  accessTimesLocked: [
+    'the access times (noatime, nodiratime, ...) of a mount that comes from outside of the container, or that is locked with its nodev, would change: the kernel keeps them',
+    'give them when the file system is mounted',
+  ],
   fileSystemNotAllowed: [
     'the file system {a:name} is not in security.syscalls.intercept.mount.allowed',
     'mount it by FUSE, or allow it if you trust its driver with bytes that the container made; if nobody named it, mount(8) could not look into the device and tries all there are: show it that, for intercede run and podman by --device',

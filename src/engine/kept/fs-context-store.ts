@@ -33,13 +33,18 @@ const GIVEN_S = 2
 /**
  * What an entry is. context: what fsopen(2) has given. failed: a context of which nothing could be made. used: a
  * context whose file system is mounted, known only until its caller has the mount. mount: a mount that fsmount(2) or
- * mount_setattr(2) has given.
+ * mount_setattr(2) has given. picked: what fspick(2) has given, which fails as a context does. applied: the same, with
+ * parameters that are in force; the next parameter makes it picked again.
  *
  *   context -> failed   Context.fail()
  *   context -> used     Context.use()
  */
-const KIND = { context: 0, mount: 1, failed: 2, used: 3 } as const
-const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used]
+const KIND = { context: 0, mount: 1, failed: 2, used: 3, picked: 4, applied: 5 } as const
+const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used, KIND.picked, KIND.applied]
+/** In such an entry `made` is what `fsmount` mounts. */
+const MADE: readonly number[] = [KIND.context, KIND.used]
+/** In such an entry `made` is where a file system is changed. */
+const PICKED: readonly number[] = [KIND.picked, KIND.applied]
 const MOUNTS: readonly number[] = [KIND.mount]
 /** Nothing can be made of such entries any more: they make room first. */
 const SPENT: readonly number[] = [KIND.failed, KIND.used]
@@ -97,6 +102,19 @@ export class FsContextStore implements Keeping {
 
   addContext(container: number, opened: Fd, type: string, process: Tid): Kept | undefined {
     return this.#add(container, { kind: KIND.context, fds: { given: opened }, told: { type, parameters: [] }, process })
+  }
+
+  addPicked(
+    container: number,
+    { type, given, ours }: { readonly type: string; readonly given: Fd; readonly ours: Fd },
+    process: Tid,
+  ): Kept | undefined {
+    return this.#add(container, {
+      kind: KIND.picked,
+      fds: { given, made: ours },
+      told: { type, parameters: [] },
+      process,
+    })
   }
 
   addMount(container: number, mount: NewMount, process: Tid): Kept | undefined {
@@ -276,8 +294,10 @@ export class FsContextStore implements Keeping {
     return {
       ...this.#stored(index, 'given'),
       ...this.#told(index),
-      made: this.#entries.fd(index, 'made'),
-      add: (parameter) => this.#append(index, parameter),
+      made: MADE.includes(kind) ? this.#entries.fd(index, 'made') : undefined,
+      picked: PICKED.includes(kind) ? this.#entries.fd(index, 'made') : undefined,
+      add: (parameter) => this.#addParameter(index, parameter),
+      apply: () => this.#entries.set(index, 'kind', KIND.applied),
       keep: (context) => this.#entries.keep(index, container, context),
       fail: () => this.#entries.set(index, 'kind', KIND.failed),
       hasFailed: kind === KIND.failed,
@@ -291,6 +311,18 @@ export class FsContextStore implements Keeping {
     const bytes = this.#bytes.slice(at, at + this.#entries.get(index, 'length'))
     const [type, ...parameters] = decode(Buffer.from(bytes))
     return { type: type![0], parameters }
+  }
+
+  /** What is in force already is forgotten, but for the type, which comes first. */
+  #addParameter(index: number, parameter: Parameter): boolean {
+    const entries = this.#entries
+    if (entries.get(index, 'kind') === KIND.applied) {
+      const { type } = this.#told(index)
+      entries.set(index, 'length', 0)
+      this.#append(index, [type])
+      entries.set(index, 'kind', KIND.picked)
+    }
+    return this.#append(index, parameter)
   }
 
   #append(index: number, parameter: Parameter): boolean {

@@ -3,19 +3,21 @@ import type { FdStore, InheritedFds } from '../../caller/programs/fd-store.ts'
 import { struct } from '../../shared/struct.ts'
 import { CONTAINERS } from '../tables/limits.ts'
 import { CONTEXT_WORDS, FsContextStore } from './fs-context-store.ts'
+import { MADE_WORDS, MadeFileSystems } from './made-file-systems.ts'
 
 const [WORD, WORDS] = struct({
   layout: 1,
   serials: CONTAINERS,
   contexts: CONTEXT_WORDS,
   programs: CONTAINERS * STORE_WORDS,
+  made: MADE_WORDS,
 })
 
 /**
  * The number of the layout of this memory and of all that lies in it: memory of another layout is of no use. A test
  * fails if the layout was changed and the number was not.
  */
-const CURRENT = 1
+const CURRENT = 2
 
 /** In bytes. */
 export const PERSISTENT_SIZE = 4 * WORDS
@@ -39,15 +41,16 @@ interface Locks {
 
 /**
  * What containers have got from us with which they go on by another call: contexts and mounts of fsopen(2), device
- * programs. It lies in memory of the keeper, which also keeps the descriptors; so a sequence of calls goes on with the
- * next engine.
+ * programs, file systems that may be changed. It lies in memory of the keeper, which also keeps the descriptors; so a
+ * sequence of calls goes on with the next engine.
  *
  * Invariant: the main thread alone calls the methods, `restore` before any other thread has started. What threads
- * share, they use by `contexts` and `programs`, under the locks of those.
+ * share, they use by `contexts` and `programs`, under the locks of those, and by `made`.
  */
 export class PersistentState {
   readonly contexts: FsContextStore
   readonly programs: BpfProgramStore
+  readonly made: MadeFileSystems
   /** By container: its serial, for its number is used again by other containers. */
   readonly #serials: Int32Array
   readonly #fdStore: FdStore
@@ -58,6 +61,7 @@ export class PersistentState {
     this.#serials = words.subarray(WORD.serials, WORD.serials + CONTAINERS)
     this.contexts = new FsContextStore({ words, from: WORD.contexts, locks: contexts }, fdStore)
     this.programs = new BpfProgramStore({ words, from: WORD.programs, locks: programs }, fdStore)
+    this.made = new MadeFileSystems(words, WORD.made)
   }
 
   /** Takes over what the previous engine has left. Before any thread looks at it. */
@@ -84,6 +88,7 @@ export class PersistentState {
   forget(container: number): void {
     this.contexts.forget(container)
     this.programs.forget(container)
+    this.made.forget(container)
     // Last: if this engine ends before, the next one forgets the container.
     this.#serials[container] = 0
   }

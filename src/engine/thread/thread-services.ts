@@ -75,6 +75,7 @@ export class ThreadServices {
         lend: ({ index }) => this.#lend(index),
         giveBack: (socket, state) => post({ type: 'giveBack', socket, state }),
         keeping: persistent.contexts,
+        made: persistent.made,
         onKept: () => post({ type: 'context' }),
         settle: () => state.spawnGuard.settle(),
       },

@@ -197,7 +197,6 @@ const picks: readonly Case[] = each({ before: 'mkdir m; mount -t tmpfs x m' }, [
     name: 'a tmpfs, and CMD_RECONFIGURE',
     calls: steps(pick('s:m'), set(FSCONFIG.SET_STRING, 's:size', 's:64k'), set(FSCONFIG.CMD_RECONFIGURE)),
     shows: 'stat -f -c %b m',
-    why: 'superblock',
   },
   { name: 'ext4', before: 'mkdir m', calls: steps('mount s:$EXT4 s:m s:ext4 0 null', pick('s:m')) },
   {

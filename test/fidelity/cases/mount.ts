@@ -330,13 +330,11 @@ const remounts: readonly Case[] = [
       name: 'MS_REMOUNT of a tmpfs, with another size',
       calls: steps(tmpfs(), mounted(MS_REMOUNT, 'null', 's:m', 'null', 's:size=64k')),
       shows: 'stat -f -c %b m',
-      why: 'superblock',
     },
     {
       name: 'MS_REMOUNT of a tmpfs, read-only',
       calls: steps(tmpfs(), changed(MS_REMOUNT | MS_RDONLY)),
       shows: 'tries touch m/f',
-      why: 'superblock',
     },
     {
       name: 'MS_REMOUNT of a proc',

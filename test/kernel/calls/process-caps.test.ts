@@ -18,7 +18,7 @@ import { namesOf, restDifferences, stepsIn, TRACED } from '../../support/traced-
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'busybox', 'debugfs', 'strace')
 const policy = {
   ...mknodPolicy,
-  mount: { allowed: new Set(['ext4', 'hugetlbfs']), fuse: new Map(), shift: false, nodev: true },
+  mount: { allowed: new Set(['ext4', 'hugetlbfs', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
 }
 const MOUNTER: ProcessCaps = processCaps.mounter
 const WALKER: ProcessCaps = processCaps.walker
@@ -70,6 +70,7 @@ async function use(host: Host, what: 'mounter' | 'walker'): Promise<string> {
   }
   const script = `${at('busybox')} mount -t hugetlbfs none /mnt; umount /mnt; ${at('mount')} -t hugetlbfs none /mnt; umount /mnt
     LIBMOUNT_FORCE_MOUNT2=always mount -t ext4 ${at('open')} /mnt && cat /mnt/hello && umount /mnt
+    yes | ${fixture('pick-steps')} /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -o remount,size=3m /mnt && umount /mnt
     yes | ${fixture('mount-steps')} ext4 ${at('closed')} /mnt`
   const { stdout, stderr } = await host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', script])
   return `${stdout}${stderr}`
@@ -141,7 +142,7 @@ const patched = ({ file, from, to }: typeof AT_REST): PatchedBuild => new Patche
 describe.skipIf(cannot)(withReason('a mounter has no capability but those declared', cannot), () => {
   test('at any privileged call, nor at rest', async () => {
     const seen = await watch('mounter')
-    expect(seen.said).toMatch(/^hello\n(.*: ok\n){4}create again: EBUSY\n(.*\n)*umount: ok\n$/)
+    expect(seen.said).toMatch(/^hello\n(.*: ok\n){8}create again: EBUSY\n(.*\n)*umount: ok\n$/)
     const asked = stepsIn(seen.trace, 0n).map(({ request }) => request)
     expect(new Set(asked)).toEqual(new Set(Object.keys(MOUNTER.effective)))
     expect(mounterDifferences(seen)).toEqual([])

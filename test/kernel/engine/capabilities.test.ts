@@ -18,7 +18,7 @@ import { withReason } from '../../support/skipped.ts'
 const policy = {
   ...mknodPolicy,
   bpf: { devices: true },
-  mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: false, nodev: true },
+  mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
   schedSetscheduler: { maxPriority: 20 },
   setxattr: { read: true },
   sysinfo: {},
@@ -27,6 +27,7 @@ const policy = {
 const absent = missing('gcc', 'losetup', 'mkfs.ext4', 'chrt') ?? withoutCgroups()
 const caller = (...call: readonly string[]): string => [fixture('caller'), ...call].join(' ')
 const OK = '{"ok":true}\n'
+const tmpfs = 'export LIBMOUNT_FORCE_MOUNT2=always; mount -t tmpfs none /mnt'
 
 /** A call of an act, the step in which it is made, and what of the caller's own is added. */
 type Seen = readonly [call: string, step: Step, own?: readonly Cap[]]
@@ -42,8 +43,8 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
   let images: Images
   let device: string
   let programs: Programs
-  const NAMES = 'fsopen source ro create create-again fsmount fsmount-again mount_setattr move_mount'.split(' ')
   let mounting: Steps
+  let picking: Steps
 
   beforeAll(async () => {
     images = new Images()
@@ -54,10 +55,13 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     chownSync(device, BASE, BASE)
     sampler = await Sampler.attach(host.enginePid)
     programs = new Programs()
-    mounting = new Steps()
+    const calls = 'fsopen source ro create create-again fsmount fsmount-again mount_setattr move_mount'
+    mounting = new Steps(calls, fixture('mount-steps'), 'ext4', device, '/mnt')
+    picking = new Steps('mount fspick size reconfigure', fixture('pick-steps'), '/mnt')
   })
   afterAll(async () => {
     await mounting?.close()
+    await picking?.close()
     await programs?.close()
     await sampler?.end()
     host?.close()
@@ -76,20 +80,22 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     return path
   }
 
-  /** The fixture `mount-steps`. */
+  /** A fixture that makes a call for each line. */
   class Steps {
     readonly #child
+    readonly #names: readonly string[]
     #at = 0
 
-    constructor() {
+    constructor(names: string, ...program: readonly string[]) {
+      this.#names = names.split(' ')
       const container = [host.socket, '--userns', USERNS, '--await-agent', '--mounts', '--', 'unshare', '--mount']
-      const command = [...container, fixture('mount-steps'), 'ext4', device, '/mnt']
+      const command = [...container, ...program]
       this.#child = spawn(fixture('filtered'), command, { stdio: ['pipe', 'pipe', 'inherit'] })
     }
 
     /** Makes all calls up to this one, and lets go what was seen at those before it. */
     async to(name: string): Promise<void> {
-      for (; NAMES[this.#at] !== name; this.#at++) await this.#next()
+      for (; this.#names[this.#at] !== name; this.#at++) await this.#next()
       await sampler.take()
       this.#at++
       expect(await this.#next()).toBe(`${name}: ok\n`)
@@ -181,7 +187,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
       ],
     },
     placeNode: {
-      does: () => says([], `mount -t tmpfs none /mnt && ${caller('mknod', '/mnt/n', '020666', '1', '3')}`, OK),
+      does: () => says([], `mount -t ramfs none /mnt && ${caller('mknod', '/mnt/n', '020666', '1', '3')}`, OK),
       sees: [
         ['mknodat', steps.asHostRoot],
         ['mknodat', steps.makeNode],
@@ -232,6 +238,18 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     mountContext: asked('fsmount'),
     renewMount: asked('mount_setattr'),
     placeMount: asked('move_mount'),
+    remount: {
+      does: () => says(['--mounts'], `${tmpfs} && mount -o remount,size=2m /mnt`, ''),
+      sees: [['sendmsg', steps.askMounter]],
+    },
+    pickContext: {
+      does: () => picking.to('fspick'),
+      sees: [['fspick', steps.openContext]],
+    },
+    reconfigure: {
+      does: () => picking.to('reconfigure'),
+      sees: [['sendmsg', steps.askMounter]],
+    },
     loadProgram: {
       async does() {
         expect(await programs.load()).toBeGreaterThan(0)

@@ -4,12 +4,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { both, type Side } from '../../support/both-sides.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, execute, Host, mknodPolicy } from '../../support/host.ts'
-import { Images, must, nodeFor } from '../../support/images.ts'
+import { Images, type ImageType, must, nodeFor } from '../../support/images.ts'
 import { withReason } from '../../support/skipped.ts'
 
 /** The file systems, who mounted them, with nodev or not, and what is done with a node there: native beside ours. */
 
-const cannot = missing('gcc', 'losetup', 'mkfs.ext4')
+const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'mkfs.xfs', 'mkfs.btrfs', 'mksquashfs', 'mkfs.erofs')
 const MKNOD = `${fixture('caller')} --umask 022 mknod`
 
 /** Says for each operation in the working directory how it ended, in a line. $AT is what is unmounted, if it is set. */
@@ -20,6 +20,9 @@ const OPERATIONS = `
   echo "tar: $(tar -c n 2>/dev/null | tar -t --numeric-owner -v 2>/dev/null | cut -d' ' -f1,2)"
   says ln n l && rm -f l; says mv n m && ! [ -e m ] || mv m n; says rm r
   cd /; [ -z "$AT" ] || says umount $AT`
+
+/** The file systems that are served from images, and of these the ones that nobody writes to. */
+const DISKS = ['ext4', 'xfs', 'btrfs', 'squashfs', 'erofs'] as const satisfies readonly ImageType[]
 
 interface Differences {
   readonly [operation: string]: readonly [native: string, ours: string]
@@ -64,7 +67,7 @@ beforeAll(async () => {
   if (cannot) return
   images = new Images()
   const mount = { fuse: new Map(), shift: true, nodev: true }
-  hosts.usual = await Host.start({ ...mknodPolicy, mount: { ...mount, allowed: new Set(['ext4']) } })
+  hosts.usual = await Host.start({ ...mknodPolicy, mount: { ...mount, allowed: new Set(['hugetlbfs', ...DISKS]) } })
   hosts.open = await Host.start({
     ...mknodPolicy,
     mount: { ...mount, allowed: new Set(['ext4', 'tmpfs']), nodev: false },
@@ -94,8 +97,8 @@ afterAll(async () => {
   images?.[Symbol.dispose]()
 })
 
-const loop = (host: Host, side: Side): string => {
-  const device = images.device('ext4')
+const loop = (host: Host, side: Side, type: ImageType = 'ext4'): string => {
+  const device = images.device(type)
   return side === 'native' ? device : nodeFor(device, host.directory, BASE)
 }
 const inMnt = (mount: string): string => `AT=/mnt; ${mount} /mnt && cd /mnt`
@@ -103,9 +106,16 @@ const overlay = (options: string): string =>
   `mount -t tmpfs x /mnt && cd /mnt && mkdir l u w o && AT=/mnt/o && mount -t overlay -o ${options}lowerdir=l,upperdir=u,workdir=w,userxattr x o && cd o`
 
 const cases: readonly Case[] = [
+  ...DISKS.map(
+    (type): Case => ({
+      what: `${type} that we mounted`,
+      script: (side) =>
+        inMnt(`mount -t ${type} ${side === 'native' ? '-o nodev' : ''} ${loop(hosts.usual!, side, type)}`),
+    }),
+  ),
   {
-    what: 'an ext4 that we mounted',
-    script: (side) => inMnt(`mount -t ext4 ${side === 'native' ? '-o nodev' : ''} ${loop(hosts.usual!, side)}`),
+    what: 'hugetlbfs that we mounted',
+    script: (side) => inMnt(`mount -t hugetlbfs ${side === 'native' ? '-o nodev' : ''} x`),
   },
   { what: 'a tmpfs of the container with nodev', script: () => inMnt('mount -t tmpfs -o nodev x') },
   {
@@ -160,6 +170,13 @@ const OPEN_CASES: readonly Case[] = [
     script: (side) => inMnt(`mount -t ext4 ${loop(hosts.open!, side)}`),
   },
   { what: 'a tmpfs that is served', script: () => inMnt('mount -t tmpfs x') },
+  {
+    what: 'an overlay of the container on a tmpfs that is served',
+    script: () => overlay(''),
+    differ: NONE,
+    notMade: true,
+    why: 'the overlay is still mounted by the container: it makes nodes with the rights of its mounter',
+  },
   { what: 'a tmpfs that is served, with nodev', script: () => inMnt('mount -t tmpfs -o nodev x') },
 ]
 

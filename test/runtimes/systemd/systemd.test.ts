@@ -100,6 +100,7 @@ describe.skipIf(cannot)(withReason('systemd as init', cannot), { timeout: 5 * MI
     expect(native).toMatch(/^(running|degraded)\n--\n/)
     expect(native).toContain('/run tmpfs\n/dev/shm tmpfs\n')
     expect(await boot(keys)).toBe(native)
+    expect(await boot(['mount=true', 'mount.allowed=tmpfs'])).toBe(native)
     expect(machine.log.some(({ syscall }) => syscall === 'mount')).toBe(true)
   })
 })

@@ -223,10 +223,11 @@ describe('compileOci() on top of a base', () => {
         "fsetxattr": 2,
         "fsmount": 1,
         "fsopen": 1,
+        "fspick": 1,
         "lsetxattr": 2,
         "mknod": 4,
         "mknodat": 4,
-        "mount": 23,
+        "mount": 26,
         "mount_setattr": 2,
         "move_mount": 2,
         "sched_setattr": 1,
@@ -235,6 +236,7 @@ describe('compileOci() on top of a base', () => {
         "setxattr": 2,
         "setxattrat": 1,
         "sysinfo": 1,
+        "umount2": 2,
       }
     `)
   })

@@ -96,6 +96,16 @@ describe('compileLxc()', () => {
   })
 
   test.each([
+    { base: '2\ndenylist\nreject_force_umount\n', of: [] },
+    { base: '2\ndenylist\nkexec_load errno 1\n', of: ['umount2 notify [1,0x1,SCMP_CMP_MASKED_EQ,0x1]'] },
+  ])('has for umount -f, with the base $base: $of', ({ base, of }) => {
+    const forced = [{ name: 'umount2', when: [{ arg: 1, mask: 1n, equals: 1n }] }]
+    const lines = compileLxc([...rules, ...forced], parse(base)).split('\n')
+    expect(lines.filter((line) => line.startsWith('umount2'))).toEqual(of)
+    expect(lines).toContain(NOTIFY_MKNOD)
+  })
+
+  test.each([
     { what: 'a list of what is denied', base: '2\ndenylist\nmknod errno 13\nsetns errno 1\n' },
     {
       what: 'a list of what is allowed',

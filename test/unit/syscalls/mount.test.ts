@@ -183,6 +183,8 @@ describe('contexts', () => {
     type: 'ext4',
     parameters: [['source', '/none']],
     made: undefined,
+    picked: undefined,
+    apply: () => {},
     handle: handle(5),
     add: (parameter) => told.push(parameter) > 0,
     keep: () => {},
@@ -211,7 +213,8 @@ describe('contexts', () => {
     { what: 'a descriptor below 0', args: [3n, 5n, 0x1000n, 0n, 0xffffffffn], reason: 'changesMounts' },
     { what: 'create', args: [3n, 6n, 0n, 0n, 0n], reason: undefined },
     { what: 'create with a key', args: [3n, 6n, 0x1000n, 0n, 0n], reason: 'changesMounts' },
-    { what: 'reconfigure', args: [3n, 7n, 0n, 0n, 0n], reason: 'changesMounts' },
+    { what: 'reconfigure', args: [3n, 7n, 0n, 0n, 0n], reason: undefined },
+    { what: 'reconfigure with a key', args: [3n, 7n, 0x1000n, 0n, 0n], reason: 'changesMounts' },
     { what: 'no command', args: [3n, 99n, 0n, 0n, 0n], reason: 'changesMounts' },
   ])('fsconfig.screen() of $what: $reason', ({ args, reason }) => {
     expect(fsconfig.screen(registers(...args), policy)?.why.code).toBe(reason)

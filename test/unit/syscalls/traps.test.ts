@@ -69,7 +69,9 @@ describe('what is trapped', () => {
     { call: 'move_mount', what: 'a path', registers: { 4: 0x40n }, is: false },
     { call: 'mount_setattr', what: 'a descriptor', registers: { 2: 0x1000n }, is: true },
     { call: 'mount_setattr', what: 'a path', registers: { 2: 0x8000n }, is: false },
-    { call: 'fspick', what: 'anything', registers: {}, is: false },
+    { call: 'fspick', what: 'anything', registers: {}, is: true },
+    { call: 'umount2', what: 'MNT_FORCE', registers: { 1: GARBAGE | 0x9n }, is: true },
+    { call: 'umount2', what: 'MNT_DETACH', registers: { 1: 0x2n }, is: false },
     { call: 'open_tree', what: 'anything', registers: {}, is: false },
   ])('$call of $what: $is', ({ call, registers, is }) => expect(trapped(ON, call, registers)).toBe(is))
 })
@@ -98,6 +100,7 @@ describe('mount(2)', () => {
     0x100000n,
   ]
   const MAGIC = 0xc0ed_0000n
+  const [NOATIME, NODIRATIME] = [0x400n, 0x800n]
 
   test.each([
     ['no flags', 0n, true],
@@ -112,6 +115,8 @@ describe('mount(2)', () => {
     ['the magic and move', MAGIC | MOVE, false],
     ['remount', REMOUNT, true],
     ['remount, bind, ro', REMOUNT | BIND | 1n, false],
+    ['remount, bind, noatime', REMOUNT | BIND | NOATIME, true],
+    ['remount, bind, nodiratime', REMOUNT | BIND | NODIRATIME, true],
     ['rbind', BIND | REC, false],
     ['move', MOVE, false],
     ['make-private', PRIVATE, false],
@@ -129,8 +134,10 @@ describe('mount(2)', () => {
     return (left & (REMOUNT | BIND | SHARED | PRIVATE | SLAVE | UNBINDABLE | MOVE)) === 0n
   }
 
-  test('is trapped exactly where the kernel goes on to do_new_mount(), and where it is told to do_remount()', () => {
-    const remounts = (value: bigint): boolean => (value & (REMOUNT | BIND)) === REMOUNT
+  test('is trapped exactly where the kernel goes on to do_new_mount(), is told to do_remount(), or to set access times', () => {
+    const remounts = (value: bigint): boolean =>
+      (value & (REMOUNT | BIND)) === REMOUNT ||
+      ((value & BIND) !== 0n && (value & REMOUNT) !== 0n && (value & (NOATIME | NODIRATIME)) !== 0n)
     const bit = fc.integer({ min: 0, max: 63 }).map((n) => 1n << BigInt(n))
     const few = fc.array(bit, { maxLength: 6 }).map((bits) => bits.reduce((sum, one) => sum | one, 0n))
     const flags = fc.oneof(

@@ -64,6 +64,36 @@ describe('Contexts', () => {
     )
   })
 
+  test('of a file system that stands keep what is in force until something else is told, and are not mounted', () => {
+    const all = contexts()
+    const [given, ours] = [descriptor(), descriptor()]
+    all.addPicked(1, { type: 'tmpfs', given: given.fd, ours: ours.fd }, PROCESS)
+    const told = (...more: readonly Parameter[]): readonly unknown[] => {
+      {
+        using context = held(all, 1, given.raw)
+        for (const each of more) context.add(each)
+      }
+      using now = held(all, 1, given.raw)
+      return [now.type, ...now.parameters, now.picked?.raw === ours.raw, now.made, now.hasFailed]
+    }
+    const apply = (): void => {
+      using context = held(all, 1, given.raw)
+      context.apply()
+    }
+    const SIZE = ['size', '1m'] as const
+    expect(told(SIZE, ['ro'])).toEqual(['tmpfs', SIZE, ['ro'], true, undefined, false])
+    apply()
+    expect(told()).toEqual(['tmpfs', SIZE, ['ro'], true, undefined, false])
+    expect(told(['rw'])).toEqual(['tmpfs', ['rw'], true, undefined, false])
+    {
+      using context = held(all, 1, given.raw)
+      context.fail()
+    }
+    expect(told()).toEqual(['tmpfs', ['rw'], false, undefined, true])
+    all.forget(1)
+    expect([given.isOpen(), ours.isOpen()]).toEqual([false, false])
+  })
+
   test('take a page of parameters, and no more', () => {
     const all = contexts()
     const { fd, raw } = descriptor()

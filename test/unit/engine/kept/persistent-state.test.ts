@@ -93,17 +93,18 @@ test('the number of the layout is changed with the layout', () => {
   it.contexts.addContext(3, descriptor(), 'ext4', 9 as Tid)
   const program = { id: 5, loaded: 0x6_0000_0007n, inode: 8n, program: descriptor(), standIn: descriptor() }
   it.programs.add(3, program, () => true)
+  it.made.add(3, 0x6_0000_0007n)
   // An engine of another build reads these words, and finds the descriptors by their places: if one of them lies elsewhere now,
   // or means something else, the number must be another one, here and in persistent-state.ts.
   const words = new Int32Array(shared)
-  const [ENTRY, PROGRAM] = [1 + CONTAINERS, 269_057]
+  const [ENTRY, PROGRAM, MADE] = [1 + CONTAINERS, 269_057, 1_314_948]
   const [born, bytes] = [ENTRY + 5, ENTRY + 11 * ENTRIES]
   const kept = [ENTRY + 2, PROGRAM + 5, PROGRAM + 6]
   expect(vault.places).toEqual(kept)
   const others = [...words.entries()].filter(([at, word]) => word !== 0 && at !== born && !kept.includes(at))
   expect(others).toEqual([
     ...[
-      [0, 1],
+      [0, 2],
       [1 + 3, 77],
     ],
     ...[
@@ -124,8 +125,13 @@ test('the number of the layout is changed with the layout', () => {
       [PROGRAM + 3, 6],
       [PROGRAM + 4, 8],
     ],
+    ...[
+      [MADE, 1],
+      [MADE + 1, 7],
+      [MADE + 2, 6],
+    ],
   ])
-  expect(PERSISTENT_SIZE).toBe(4 * (265_985 + CONTAINERS * 1024))
+  expect(PERSISTENT_SIZE).toBe(4 * (265_985 + CONTAINERS * (1024 + 129)))
   it.forget(3)
   expect(vault.places).toEqual([])
 })

@@ -1,0 +1,119 @@
+// What a container does with the tmpfs that are served to it is its own affair: memory, mounts, descriptors.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { fixture, missing } from '../support/fixtures.ts'
+import { MemoryGroup, unlimitable } from '../support/groups.ts'
+import { type Done, Host, mknodPolicy, until } from '../support/host.ts'
+import { mounters } from '../support/mounters.ts'
+import { withReason } from '../support/skipped.ts'
+
+const cannot = missing('gcc') ?? unlimitable()
+const MIB = 1024 * 1024
+const MKNOD = `${fixture('caller')} --umask 022 mknod`
+
+let host: Host
+beforeAll(async () => {
+  if (cannot) return
+  host = await Host.start({
+    ...mknodPolicy,
+    mount: { allowed: new Set(['tmpfs']), fuse: new Map(), shift: false, nodev: true },
+  })
+})
+afterAll(() => host?.close())
+
+const contained = (script: string, more: readonly string[] = []): Promise<Done> =>
+  host.run(
+    ['--mounts', '--pidns', ...more],
+    ['unshare', '--mount', 'bash', '-c', `export LIBMOUNT_FORCE_MOUNT2=always; ${script}`],
+  )
+
+/** What is charged to a group, in MiB. */
+function usedBy({ innermost }: MemoryGroup): number {
+  const file = ['memory.usage_in_bytes', 'memory.current'].map((name) => join(innermost, name)).find(existsSync)!
+  return Number(readFileSync(file, 'latin1')) / MIB
+}
+const fdsOf = (pid: number | string): number => readdirSync(`/proc/${pid}/fd`).length
+const mountsOf = (pid: number | string): number => readFileSync(`/proc/${pid}/mountinfo`, 'latin1').split('\n').length
+/** What we hold: descriptors of the engine, and mounts of our processes. Mounters end when they have been idle for long. */
+function held(): { readonly fds: number; readonly mounts: readonly number[] } {
+  const ours = [host.enginePid, process.pid, ...mounters(host.enginePid)]
+  return { fds: fdsOf(host.enginePid), mounts: ours.map(mountsOf) }
+}
+
+/** Threads and mounters come and go, and others mount on this machine; but what stays of 1,000 would be 1,000. */
+const FEW = 100
+const isAsBefore = (before: ReturnType<typeof held>, now: ReturnType<typeof held>): boolean =>
+  now.fds < before.fds + FEW && Math.max(...now.mounts) < Math.max(...before.mounts) + FEW
+
+/** The container's mounts must be usable after it. */
+const stillServes = async (): Promise<void> => {
+  const { stdout } = await contained(
+    `mount -t tmpfs none /mnt && ${MKNOD} /mnt/n 020666 1 3 && umount /mnt && echo served`,
+  )
+  expect(stdout).toBe('{"ok":true}\nserved\n')
+}
+
+describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs', cannot), { timeout: 120_000 }, () => {
+  test('mounts 1,000 and fills them: by its own memory, which is free after it, and nothing of ours stays', async () => {
+    await stillServes()
+    const before = held()
+    using group = new MemoryGroup(512 * MIB)
+    const [ready, go] = ['ready', 'go'].map((name) => join(host.directory, name))
+    const done = contained(
+      `mount -t tmpfs none /mnt && cd /mnt && mkdir $(seq 1000) && for i in $(seq 1000); do
+        mount -t tmpfs -o size=64k none $i && head -c 64k /dev/zero >$i/f || exit 1; done
+       ls -d */f | wc -l; : >${ready}; until [ -e ${go} ]; do sleep 0.05; done`,
+      ['--cgroup', group.innermost],
+    )
+    await until('all are mounted', () => existsSync(ready!), 100)
+    expect(usedBy(group)).toBeGreaterThan(62)
+    writeFileSync(go!, '')
+    expect(await done).toEqual({ status: 0, stdout: '1000\n', stderr: '' })
+    await until('its memory is free', () => usedBy(group) < 16)
+    await stillServes()
+    await until('nothing of it is held', () => {
+      const now = held()
+      return isAsBefore(before, now)
+    })
+  })
+
+  test('fills more than its memory: it is its own processes that end', async () => {
+    using group = new MemoryGroup(32 * MIB)
+    const { stdout } = await contained(
+      `mount -t tmpfs -o size=1g none /mnt && (head -c 256m /dev/zero >/mnt/f; true); echo "$? $(($(stat -c %s /mnt/f) < 33554432))"`,
+      ['--cgroup', group.innermost],
+    )
+    expect(['0 1\n', '137 1\n', '']).toContain(stdout)
+    await until('its memory is free', () => usedBy(group) < 16)
+    await stillServes()
+  })
+
+  test('shares them among its mount namespaces, and leaves none', async () => {
+    const before = held()
+    const peer = 'unshare --mount --propagation unchanged sleep 1000 &'
+    const { stdout } = await contained(
+      `mount -t tmpfs none /mnt && mount --make-shared /mnt && cd /mnt && mkdir $(seq 20); ${peer.repeat(10)} sleep 0.3
+       for i in $(seq 20); do mount -t tmpfs none $i && mount --make-shared $i && echo x >$i/f; done
+       for p in $(jobs -p); do cat /proc/$p/root/mnt/*/f; done | wc -l
+       for i in $(seq 20); do umount $i || umount -l $i; done; kill $(jobs -p); ls */f 2>/dev/null | wc -l`,
+    )
+    expect(stdout).toMatch(/^\d+\n0\n$/)
+    await stillServes()
+    expect(isAsBefore(before, held())).toBe(true)
+  })
+
+  test('races mknod and remount against moves, lazy unmounts and unmounts: nothing is busy after it', async () => {
+    const { stdout } = await contained(
+      `mount -t tmpfs none /mnt && mount --make-private /mnt && cd /mnt && mkdir a b
+       (for i in $(seq 150); do ${MKNOD} a/n$i 020666 1 3; ${MKNOD} b/n$i 020666 1 3; done) >/dev/null 2>&1 &
+       (for i in $(seq 150); do mount -o remount,size=\${i}m none a; LIBMOUNT_FORCE_MOUNT2=never mount -o remount,size=\${i}m none b; done) >/dev/null 2>&1 &
+       (for i in $(seq 150); do head -c 1m /dev/zero >a/f; head -c 1m /dev/zero >b/f; done) >/dev/null 2>&1 &
+       for i in $(seq 60); do
+         mount -t tmpfs none a && mount --move a b; umount -l b; mount -t tmpfs none a; umount a || umount -l a; done 2>/dev/null
+       wait; umount -l a b 2>/dev/null; rm -rf a b; ls -A; cd /; umount /mnt && echo unmounted`,
+    )
+    expect(stdout).toBe('unmounted\n')
+    await stillServes()
+  })
+})

@@ -1,8 +1,10 @@
-// npm run bench -- [--rounds N] [--count N] [--only WORD] [--without-intercede] [--cold | --footprint] [--write-docs]
+// npm run bench -- [--rounds N] [--count N] [--only WORD] [--without-intercede] [--beside CHECKOUT] [--busy]
+//   [--cold | --footprint] [--write-docs]
 //
 // Measures, in one run and interleaved so that the machine's mood is the same for all: the native call, the bare C
 // notifier (notifier.c) and the shipped daemon. Prints ratios and medians over the rounds; every sample goes to
-// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. With --cold it measures starts instead (cold.js,
+// bench/out/*.json, with --write-docs the table and a plot to docs/performance.*. --beside measures another build beside
+// this one, --busy all of them while a loop runs on each processor. With --cold it measures starts instead (cold.js,
 // firsts.js), with --footprint memory and threads (footprint.js). Needs root and gcc. The npm script runs it in a mount namespace
 // of its own, so no mount outlives it. On a busy machine `chrt -r 1 npm run bench` gives the figures of one with nothing else to do.
 import { execFileSync } from 'node:child_process'
@@ -38,6 +40,7 @@ const C_MKNOD = 'C notifier, mknod'
 const C_SCHED = 'C notifier, sched_setscheduler'
 const C_SETXATTR = 'C notifier, setxattr'
 const C_MKNOD_4 = 'C notifier, mknod, 4 threads'
+const BESIDE = 'intercede-beside'
 
 const { values: options } = parseArgs({
   options: {
@@ -46,6 +49,8 @@ const { values: options } = parseArgs({
     only: { type: 'string', default: '' },
     cold: { type: 'boolean', default: false },
     footprint: { type: 'boolean', default: false },
+    beside: { type: 'string' },
+    busy: { type: 'boolean', default: false },
     'without-intercede': { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
   },
@@ -90,21 +95,21 @@ function benches(programs, servers, tmpfs, disk) {
       unit: 'us',
       fails: 'EPERM',
       loop: loop(tmpfs, '--device', '1:1'),
-      sides: [unfiltered(programs), servers[C], servers[C_SLOW], servers[OURS]],
+      sides: [unfiltered(programs), servers[C], servers[C_SLOW], servers[OURS], servers[BESIDE]],
       goal: { text: 'at most 1.6 x the C notifier', met: ({ ratio }) => ratio(C) <= 1.6 },
     },
     {
       name: 'sysinfo',
       unit: 'us',
       loop: loop(tmpfs, '--call', 'sysinfo'),
-      sides: [unfiltered(programs), servers[C], servers[C_SYSINFO], servers[OURS]],
+      sides: [unfiltered(programs), servers[C], servers[C_SYSINFO], servers[OURS], servers[BESIDE]],
       goal: { text: 'at most 2 x the C notifier, which passes the call on', met: ({ ratio }) => ratio(C) <= 2 },
     },
     ...[tmpfs, disk].map((path) => ({
       name: `mknod of 1:3 on ${fileSystemOf(path)}`,
       unit: 'us',
       loop: loop(path),
-      sides: [native(programs, NATIVE), servers[C_MKNOD], servers[OURS]],
+      sides: [native(programs, NATIVE), servers[C_MKNOD], servers[OURS], servers[BESIDE]],
       goal: aboveNative(60),
     })),
     ...[tmpfs, disk].map((path) => ({
@@ -112,7 +117,7 @@ function benches(programs, servers, tmpfs, disk) {
       unit: 'us',
       loop: loop(path, '--call', 'setxattr'),
       container: ['--xattr', '--metadata', 'security.syscalls.intercept.setxattr=true'],
-      sides: [native(programs, NATIVE), servers[C_SETXATTR], servers[OURS]],
+      sides: [native(programs, NATIVE), servers[C_SETXATTR], servers[OURS], servers[BESIDE]],
       goal: aboveNative(45),
     })),
     {
@@ -121,14 +126,14 @@ function benches(programs, servers, tmpfs, disk) {
       fails: 'ENODATA',
       loop: loop(tmpfs, '--call', 'getxattr'),
       container: ['--xattr', '--metadata', READING],
-      sides: [unfiltered(programs), servers[C], servers[OURS]],
+      sides: [unfiltered(programs), servers[C], servers[OURS], servers[BESIDE]],
     },
     {
       name: 'sched_setscheduler of another process',
       unit: 'us',
       loop: ['--count', `${count}`, '--call', 'sched'],
       container: ['--pidns', '--sched', '--metadata', 'security.syscalls.intercept.sched_setscheduler=true'],
-      sides: [native(programs, NATIVE), servers[C_SCHED], servers[OURS]],
+      sides: [native(programs, NATIVE), servers[C_SCHED], servers[OURS], servers[BESIDE]],
       goal: aboveNative(45),
     },
     {
@@ -136,19 +141,26 @@ function benches(programs, servers, tmpfs, disk) {
       unit: 'us',
       loop: ['--count', `${count}`, '--call', 'bpf'],
       container: ['--bpf', '--cgroup', GROUP, '--metadata', PROGRAMS],
-      sides: [native(programs, NATIVE), servers[OURS]],
+      sides: [native(programs, NATIVE), servers[OURS], servers[BESIDE]],
     },
     {
       name: 'eight processes at once: mknod of 1:3 on tmpfs',
       unit: 'calls/s',
       loop: loop(tmpfs, '--processes', '8'),
-      sides: [native(programs, NATIVE), servers[C_MKNOD], servers[C_MKNOD_4], servers[OURS]],
+      sides: [native(programs, NATIVE), servers[C_MKNOD], servers[C_MKNOD_4], servers[OURS], servers[BESIDE]],
       goal: {
         text: 'at least the better C notifier / 1.5',
         met: ({ ratio }) => Math.min(ratio(C_MKNOD), ratio(C_MKNOD_4)) >= 1 / 1.5,
       },
     },
   ]
+}
+
+/** Another build, with its sockets in a folder of their own. */
+function beside(programs, servers, folder, checkout) {
+  const own = join(folder, 'beside')
+  mkdirSync(own)
+  return intercede(programs, servers, own, BESIDE, checkout)
 }
 
 async function startSides(programs, servers, folder) {
@@ -162,6 +174,7 @@ async function startSides(programs, servers, folder) {
     [C_SETXATTR]: await start(C_SETXATTR, '--mode', 'setxattr'),
     [C_MKNOD_4]: await start(C_MKNOD_4, '--mode', 'mknod', '--threads', '4'),
     ...(options['without-intercede'] ? {} : { [OURS]: await intercede(programs, servers, folder) }),
+    ...(options.beside ? { [BESIDE]: await beside(programs, servers, folder, options.beside) } : {}),
   }
 }
 
@@ -291,6 +304,7 @@ async function main() {
     mountTmpfs(tmpfs)
     mkdirSync(GROUP)
     const sides = await startSides(programs, servers, folder)
+    if (options.busy) servers.busy()
     const measured = []
     const all = benches(programs, sides, tmpfs, directory(join(folder, 'disk')))
     for (const bench of all.filter(({ name }) => name.includes(options.only))) {

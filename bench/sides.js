@@ -2,6 +2,7 @@
 import { execFile, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { OURS } from './report.js'
@@ -75,6 +76,11 @@ export class Servers {
     return child.pid ?? 0
   }
 
+  /** Keeps each processor busy, as other programs of a machine do. */
+  busy() {
+    for (const _ of cpus()) this.#children.push(spawn('sh', ['-c', 'while :; do :; done'], { stdio: 'ignore' }))
+  }
+
   async stop() {
     for (const child of this.#children) {
       if (child.exitCode !== null || child.signalCode) continue
@@ -116,12 +122,15 @@ export async function notifier(programs, servers, folder, name, options) {
   return served(programs, name, socket)
 }
 
-/** @returns {Promise<Side>} the daemon as it is shipped, with its defaults and a policy file; records are always on */
-export async function intercede(programs, servers, folder) {
-  const socket = join(folder, 'intercede.sock')
-  const main = source('../bin/intercede.js')
+/**
+ * @param {string} [checkout] of which build; this one unless said otherwise
+ * @returns {Promise<Side>} the daemon as it is shipped, with its defaults and a policy file; records are always on
+ */
+export async function intercede(programs, servers, folder, name = OURS, checkout = source('..')) {
+  const socket = join(folder, `${name}.sock`)
   const config = join(folder, 'policy.yaml')
   writeFileSync(config, POLICY)
+  const main = join(checkout, 'bin/intercede.js')
   await servers.start([process.execPath, main, 'serve', '--socket', socket, '--config', config], socket)
-  return served(programs, OURS, socket)
+  return served(programs, name, socket)
 }

@@ -2,11 +2,9 @@ import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
 import { type Cap, capBit } from '../abi/capability.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.ts'
-import { PATH_MAX } from '../abi/limits.ts'
 import type { Write } from '../calls/act.ts'
 import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
 import { namedBy } from '../calls/given.ts'
-import type { RecordTexts } from '../calls/record-texts.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { isErrno } from '../kernel/error.ts'
@@ -16,20 +14,18 @@ import { statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { moveMount } from '../kernel/mount.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
-import { copyFrom } from '../kernel/vm-readv.ts'
 import { barDevice, isEnclosed } from './devices/device-bar.ts'
 import type { CallerIdentity } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
 import type { Container } from './identity/container.ts'
 import { CallerMounts } from './mounts/caller-mounts.ts'
 import { isTmpfsOfHost, mountinfoEntry } from './mounts/mountinfo-entry.ts'
-import { copyPath, splitParent } from './paths/path-bytes.ts'
+import { splitParent } from './paths/path-bytes.ts'
 import { PathResolver } from './paths/path-resolver.ts'
 import { CallerBpf } from './programs/caller-bpf.ts'
 import { copyOf, handleOf } from './task/caller-fds.ts'
-import { asContinue, CallerTask, orContinue } from './task/caller-task.ts'
+import { CallerTask } from './task/caller-task.ts'
 import { findTask } from './task/find-task.ts'
-import { readOptions, readString } from './task/remote-strings.ts'
 import type { SleepState } from './task/sleep-state.ts'
 import type { ThreadContext } from './thread-context.ts'
 
@@ -45,11 +41,8 @@ interface Waiting {
   /** Writes a note to the journal, where the next engine finds it. */
   readonly notes: (what: bigint) => void
   readonly noted: bigint
-  /** Takes the texts that are copied. */
-  readonly texts: Pick<RecordTexts, 'note' | 'noteBytes'>
 }
 
-const BYTES_MAX = 65536
 const isMapped = (map: readonly IdExtent[], id: number): boolean =>
   id !== OVERFLOW_ID && toInside(map, id) !== undefined
 
@@ -69,16 +62,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
   readonly #callerTask: CallerTask
   readonly #paths: PathResolver
   readonly #notes: (what: bigint) => void
-  readonly #texts: Waiting['texts']
   #onFuse = false
   #mounts: CallerMounts | undefined
 
-  constructor(
-    context: ThreadContext,
-    container: Container,
-    { tid, bits }: Thread,
-    { waits, notes, noted, texts }: Waiting,
-  ) {
+  constructor(context: ThreadContext, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
     this.#context = context
     this.#container = container
     this.tid = tid
@@ -86,7 +73,6 @@ export class NotifiedCaller implements CallerContract, Disposable {
     this.#callerTask = new CallerTask(context, tid, waits)
     this.#paths = new PathResolver(context, container, this.#callerTask)
     this.#notes = notes
-    this.#texts = texts
     this.noted = noted
     context.identity.begin(phases.looking)
   }
@@ -103,10 +89,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   bytes(at: bigint, length: number): Uint8Array {
-    if (length > BYTES_MAX) throw new ContinueError('unreadable')
-    const bytes = orContinue('unreadable', () => copyFrom(this.#context.memory, this.tid, at, length))
-    this.#texts.noteBytes(at, bytes)
-    return bytes
+    return this.#context.memory.bytes(at, length)
   }
 
   /**
@@ -123,38 +106,8 @@ export class NotifiedCaller implements CallerContract, Disposable {
     const held = this.#callerTask.openMemory()
     this.#callerTask.mustWait()
     const { memory } = this.#context
-    const fetch = (at: bigint, length: number): unknown => copyFrom(memory, this.tid, at, length)
+    const fetch = (at: bigint, length: number): void => memory.fetch(at, length)
     for (const { at, bytes } of writes) held.write(at, bytes, fetch)
-  }
-
-  path(at: bigint): PathBytes {
-    const { memory, pathBuffers } = this.#context
-    const length = this.#read(at)
-    const end = memory.bytes.indexOf(0)
-    if (end < 0 || end >= length) throw new ContinueError('unreadable')
-    if (end === 0) throw new ContinueError('pathNotResolved')
-    this.#texts.note(at, memory.bytes.subarray(0, end))
-    return copyPath(memory.bytes, end + 1, pathBuffers.path)
-  }
-
-  #read(at: bigint): number {
-    try {
-      return this.#context.memory.readString(this.tid, at, PATH_MAX)
-    } catch (error) {
-      throw asContinue('unreadable', error)
-    }
-  }
-
-  string(at: bigint, limit?: number): string | undefined {
-    if (at === 0n) return undefined
-    const text = orContinue('unreadable', () => readString(this.#context.memory, this.tid, at, limit))
-    this.#texts.note(at, text)
-    return text
-  }
-
-  options(at: bigint): string | undefined {
-    if (at === 0n) return undefined
-    return orContinue('unreadable', () => readOptions(this.#context.memory, this.tid, at))
   }
 
   get inInitialUserns(): boolean {
@@ -173,7 +126,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   parent(dirfd: number, path: PathBytes): { dir: Handle; name: PathBytes } {
-    const { parent, name } = splitParent(path, this.#context.pathBuffers.parent)
+    const { parent, name } = splitParent(path, this.#context.parentPath)
     return { dir: this.#paths.resolve(dirfd, { path: parent, wanted: 'directory' }), name }
   }
 

@@ -1,6 +1,6 @@
 import type { Dev } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { RemoteMemory } from '../kernel/vm-readv.ts'
+import type { CallerMemory } from './caller-memory.ts'
 import type { DeviceNodes } from './devices/device-node-mounts.ts'
 import type { NodevProbe } from './devices/nodev.ts'
 import type { FuseServices } from './fuse/fuse-caller.ts'
@@ -30,11 +30,12 @@ export interface DeviceRulesServices {
 
 /** What a thread needs to serve callers; it is made once per thread. */
 export interface ThreadContext extends ProcAccess, LookupServices {
-  readonly memory: RemoteMemory
+  /** The memory of the thread whose call is served. */
+  readonly memory: CallerMemory
   /** Our own /proc/self/fd in `proc`. */
   readonly descriptors: Handle
-  /** Buffers of the path that is being looked up; there is only one at a time. */
-  readonly pathBuffers: { readonly path: Uint8Array; readonly parent: Uint8Array }
+  /** The buffer of the path of a parent directory; only one is looked up at a time. */
+  readonly parentPath: Uint8Array
   readonly deviceNodes: DeviceNodes
   readonly nodev: NodevProbe
   readonly rules: DeviceRulesServices

@@ -40,21 +40,11 @@ export interface Task {
   readonly pidfd: Handle
 }
 
-/**
- * Everything that a handler or verb may ask about the thread that made the call. Except for the methods which say that
- * they act, these only read and open.
- *
- * Precondition: only the engine thread that serves the call uses it, and only until the call is over.
- */
-export interface Caller {
-  readonly tid: Tid
-  /** The word size of the call's architecture: the size of `long` and `size_t` in the caller's memory. */
-  readonly bits: 32 | 64
+/** The memory of the thread that made the call: what a call uses of it is copied once. */
+export interface Memory {
   /** Copies `length` bytes, at most 64 KiB. @throws {ContinueError} if not all can be read, as the kernel could not */
   bytes(at: bigint, length: number): Uint8Array
-  /** Returns `struct sysinfo` for the caller, in its architecture's layout; valid until the next call is served. */
-  systemInfo(): Uint8Array
-  /** Copies a path from the caller's memory. @throws {ContinueError} if it cannot be read, as the kernel could not */
+  /** Copies a path. @throws {ContinueError} if it cannot be read, as the kernel could not */
   path(at: bigint): PathBytes
   /**
    * Copies a string as Latin-1; undefined for a null pointer.
@@ -65,6 +55,20 @@ export interface Caller {
   string(at: bigint, limit?: number): string | undefined
   /** Copies the options of mount(2), at most a page, as Latin-1; undefined for a null pointer. */
   options(at: bigint): string | undefined
+}
+
+/**
+ * Everything that a handler or verb may ask about the thread that made the call. Except for the methods which say that
+ * they act, these only read and open.
+ *
+ * Precondition: only the engine thread that serves the call uses it, and only until the call is over.
+ */
+export interface Caller extends Pick<Memory, 'bytes'> {
+  readonly tid: Tid
+  /** The word size of the call's architecture: the size of `long` and `size_t` in the caller's memory. */
+  readonly bits: 32 | 64
+  /** Returns `struct sysinfo` for the caller, in its architecture's layout; valid until the next call is served. */
+  systemInfo(): Uint8Array
   /**
    * Returns whether the caller has a capability over an inode: it holds `cap`, and the inode's owner and group are
    * mapped in its user namespace.

@@ -7,7 +7,7 @@ import {
   BPF_PROG_TYPE_CGROUP_SKB,
   LOAD,
 } from '../abi/bpf-attr.ts'
-import type { Caller } from '../calls/caller.ts'
+import type { Memory } from '../calls/caller.ts'
 import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import { type Command, deny, MANAGE, type Text } from './bpf-command.ts'
 
@@ -56,12 +56,12 @@ export const load: Command = {
 }
 
 /** Copies the instructions and licence of a device program; undefined for a program that will not be loaded. */
-export function readProgram(view: DataView, caller: Caller): Text | undefined {
+export function readProgram(view: DataView, memory: Memory): Text | undefined {
   const count = countOf(view)
   if (!isServed(view) || count > BPF_MAXINSNS) return undefined
   return {
-    instructions: readable(() => caller.bytes(view.getBigUint64(LOAD.instructions, true), 8 * count)),
-    licence: readable(() => readString(caller, view.getBigUint64(LOAD.licence, true))),
+    instructions: readable(() => memory.bytes(view.getBigUint64(LOAD.instructions, true), 8 * count)),
+    licence: readable(() => readString(memory, view.getBigUint64(LOAD.licence, true))),
   }
 }
 
@@ -76,12 +76,12 @@ function readable(read: () => Uint8Array): Uint8Array | undefined {
 }
 
 /** Copies a string, page by page, since the string may end where readable memory does. */
-function readString(caller: Caller, at: bigint): Uint8Array {
-  const first = caller.bytes(at, Math.min(LICENCE_MAX, Number(PAGE - (at & (PAGE - 1n)))))
+function readString(memory: Memory, at: bigint): Uint8Array {
+  const first = memory.bytes(at, Math.min(LICENCE_MAX, Number(PAGE - (at & (PAGE - 1n)))))
   const end = first.indexOf(0)
   if (end >= 0) return first.subarray(0, end)
   if (first.length === LICENCE_MAX) return first
-  const rest = caller.bytes(at + BigInt(first.length), LICENCE_MAX - first.length)
+  const rest = memory.bytes(at + BigInt(first.length), LICENCE_MAX - first.length)
   const restEnd = rest.indexOf(0)
   return Buffer.concat([first, restEnd >= 0 ? rest.subarray(0, restEnd) : rest])
 }

@@ -49,11 +49,11 @@ export const bpf: Syscall<Request> = {
     if (args.uint(SIZE) > ATTR_MAX) return continueWith('bpfUnknownMember', ATTR_MAX)
     return undefined
   },
-  decode(args, caller) {
+  decode(args, memory) {
     const [number, at, size] = [args.int(COMMAND), args.pointer(ATTR), args.uint(SIZE)]
-    const attr = caller.bytes(at, size)
+    const attr = memory.bytes(at, size)
     const view = attrView(attr)
-    return { number, attr, at, size, view, text: number === BPF.PROG_LOAD ? readProgram(view, caller) : undefined }
+    return { number, attr, at, size, view, text: number === BPF.PROG_LOAD ? readProgram(view, memory) : undefined }
   },
   decide(request, caller) {
     const { number, attr, view } = request

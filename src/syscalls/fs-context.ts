@@ -38,7 +38,7 @@ export const fsopen: Syscall<{ readonly type: string | undefined; readonly cloex
     if (!policy.mount) return continueWith('keyOff')
     return (args.uint(1) & ~FSOPEN_CLOEXEC) === 0 ? undefined : continueWith('changesMounts')
   },
-  decode: (args, caller) => ({ type: caller.string(args.pointer(0)), cloexec: args.uint(1) === FSOPEN_CLOEXEC }),
+  decode: (args, memory) => ({ type: memory.string(args.pointer(0)), cloexec: args.uint(1) === FSOPEN_CLOEXEC }),
   decide({ type, cloexec }, caller, { mount }) {
     if (!mount) return continueWith('keyOff')
     // mount(8) passes a null pointer to find out whether the kernel has this call.
@@ -71,10 +71,10 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     if (!policy.mount) return continueWith('keyOff')
     return isWellFormed(args) ? undefined : continueWith('changesMounts')
   },
-  decode(args, caller) {
+  decode(args, memory) {
     const code = args.uint(1)
-    const key = isSetting(code) ? caller.string(args.pointer(2), STRING) : undefined
-    const value = code === command.SET_STRING ? caller.string(args.pointer(3), STRING) : undefined
+    const key = isSetting(code) ? memory.string(args.pointer(2), STRING) : undefined
+    const value = code === command.SET_STRING ? memory.string(args.pointer(3), STRING) : undefined
     return { fd: args.int(0), command: code, parameter: key === undefined ? undefined : parameterOf(key, value) }
   },
   decide({ fd, command: code, parameter }, caller, { mount }) {

@@ -44,9 +44,9 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       if (!mknod.devices.has(dev)) return continueWith('deviceNotAllowed', major(dev), minor(dev))
       return undefined
     },
-    decode: (args, caller) => ({
+    decode: (args, memory) => ({
       dirfd: path === 0 ? AT_FDCWD : args.int(0),
-      path: caller.path(args.pointer(path)),
+      path: memory.path(args.pointer(path)),
       mode: modeOf(args),
       dev: devOf(args),
     }),

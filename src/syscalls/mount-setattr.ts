@@ -48,10 +48,10 @@ export const mountSetattr: Syscall<Request> = {
     const usual = args.uint(2) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE
     return usual ? undefined : continueWith('changesMounts')
   },
-  decode: (args, caller) => ({
+  decode: (args, memory) => ({
     fd: args.int(0),
-    path: caller.string(args.pointer(1)),
-    attributes: caller.bytes(args.pointer(3), MOUNT_ATTR_SIZE),
+    path: memory.string(args.pointer(1)),
+    attributes: memory.bytes(args.pointer(3), MOUNT_ATTR_SIZE),
   }),
   decide({ fd, path, attributes }, caller, { mount: rules }) {
     if (!rules) return continueWith('keyOff')

@@ -89,11 +89,11 @@ export const mount: Syscall<Request> = {
     const flags = flagsOf(args)
     return (flags & OTHER) === 0n || remounts(flags) || setsTimes(flags) ? undefined : continueWith('changesMounts')
   },
-  decode: (args, caller) => ({
-    type: caller.string(args.pointer(2)),
-    source: caller.string(args.pointer(0)),
-    target: caller.path(args.pointer(1)),
-    data: caller.options(args.pointer(4)),
+  decode: (args, memory) => ({
+    type: memory.string(args.pointer(2)),
+    source: memory.string(args.pointer(0)),
+    target: memory.path(args.pointer(1)),
+    data: memory.options(args.pointer(4)),
     flags: flagsOf(args),
   }),
   decide({ type, source, target, data, flags }, caller, { mount: policy }) {

@@ -38,11 +38,11 @@ export const moveMount: Syscall<Request> = {
     const usual = (flags & MOVE_MOUNT_F_EMPTY_PATH) !== 0n && (flags & ~MOVE_MOUNT_LOOKUP) === 0n
     return usual ? undefined : continueWith('changesMounts')
   },
-  decode: (args, caller) => ({
+  decode: (args, memory) => ({
     from: args.int(0),
-    fromPath: caller.string(args.pointer(1)),
+    fromPath: memory.string(args.pointer(1)),
     to: args.int(2),
-    toPath: caller.string(args.pointer(3)),
+    toPath: memory.string(args.pointer(3)),
     flags: BigInt(args.uint(4)),
   }),
   decide({ from, fromPath, to, toPath, flags }, caller) {

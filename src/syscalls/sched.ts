@@ -10,7 +10,7 @@ import {
   SCHED_RESET_ON_FORK,
 } from '../abi/sched.ts'
 import type { Scheduling } from '../calls/act.ts'
-import type { Caller, Registers } from '../calls/caller.ts'
+import type { Caller, Memory, Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
 import { schedulingOf } from '../kernel/sched.ts'
@@ -32,7 +32,7 @@ interface Form {
   readonly pointer: 1 | 2
   /** Judges the policy if it is in a register, and whether the registers are valid. */
   screen(args: Registers): Verdict | undefined
-  read(args: Registers, at: bigint, caller: Caller): Omit<Request, 'pid'>
+  read(args: Registers, at: bigint, memory: Memory): Omit<Request, 'pid'>
 }
 
 /**
@@ -47,8 +47,8 @@ const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all
 const DEADLINE = [32, 48] as const
 
 /** Reads `struct sched_param`, which is one int. */
-function readPriority(at: bigint, caller: Caller): number {
-  const bytes = caller.bytes(at, 4)
+function readPriority(at: bigint, memory: Memory): number {
+  const bytes = memory.bytes(at, 4)
   return new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true)
 }
 
@@ -59,12 +59,12 @@ function readPriority(at: bigint, caller: Caller): number {
  *
  * @see linux/kernel/sched/syscalls.c sched_copy_attr()
  */
-function readAttr(at: bigint, caller: Caller): Uint8Array {
-  const first = caller.bytes(at, SCHED_ATTR_SIZE_VER0)
+function readAttr(at: bigint, memory: Memory): Uint8Array {
+  const first = memory.bytes(at, SCHED_ATTR_SIZE_VER0)
   const size = new DataView(first.buffer, first.byteOffset).getUint32(0, true) || SCHED_ATTR_SIZE_VER0
   if (size < SCHED_ATTR_SIZE_VER0 || size > SCHED_ATTR_LIMIT) throw new ContinueError('invalidArguments')
   const rest = size - SCHED_ATTR_SIZE_VER0
-  const all = rest > 0 ? Buffer.concat([first, caller.bytes(at + BigInt(first.length), rest)]) : Buffer.from(first)
+  const all = rest > 0 ? Buffer.concat([first, memory.bytes(at + BigInt(first.length), rest)]) : Buffer.from(first)
   if (all.subarray(SCHED_ATTR_SIZE_VER1).some((byte) => byte !== 0)) throw new ContinueError('invalidArguments')
   const known = size < SCHED_ATTR_SIZE_VER1 ? SCHED_ATTR_SIZE_VER0 : SCHED_ATTR_SIZE_VER1
   all.writeUInt32LE(known, 0)
@@ -77,8 +77,8 @@ const forms: readonly Form[] = [
     name: 'sched_setscheduler',
     pointer: 2,
     screen: (args) => screenPolicy(args.int(1) & ~SCHED_RESET_ON_FORK),
-    read(args, at, caller) {
-      const [policy, priority] = [args.int(1), readPriority(at, caller)]
+    read(args, at, memory) {
+      const [policy, priority] = [args.int(1), readPriority(at, memory)]
       return {
         policy: policy & ~SCHED_RESET_ON_FORK,
         priority,
@@ -90,8 +90,8 @@ const forms: readonly Form[] = [
     name: 'sched_setparam',
     pointer: 1,
     screen: () => undefined,
-    read(_args, at, caller) {
-      const priority = readPriority(at, caller)
+    read(_args, at, memory) {
+      const priority = readPriority(at, memory)
       return { policy: undefined, priority, to: { by: 'sched_setparam', priority } }
     },
   },
@@ -99,8 +99,8 @@ const forms: readonly Form[] = [
     name: 'sched_setattr',
     pointer: 1,
     screen: (args) => (args.uint(2) === 0 ? undefined : continueWith('invalidArguments')),
-    read(_args, at, caller) {
-      const attr = readAttr(at, caller)
+    read(_args, at, memory) {
+      const attr = readAttr(at, memory)
       const { policy, priority, flags } = decodeSchedAttr(attr)
       // Even with KEEP_POLICY the kernel requires a policy that is not negative.
       if ((flags & ~FLAGS) !== 0n || policy > 0x7fff_ffff) throw new ContinueError('schedulingNotServed', policy)
@@ -148,7 +148,7 @@ const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
     if (args.int(0) < 0 || args.pointer(pointer) === 0n) return continueWith('invalidArguments')
     return schedSetscheduler ? screen(args) : continueWith('keyOff')
   },
-  decode: (args, caller) => ({ pid: args.int(0), ...read(args, args.pointer(pointer), caller) }),
+  decode: (args, memory) => ({ pid: args.int(0), ...read(args, args.pointer(pointer), memory) }),
   decide,
 })
 

@@ -1,6 +1,6 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
-import type { Caller, Registers } from '../calls/caller.ts'
+import type { Caller, Memory, Registers } from '../calls/caller.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -15,14 +15,14 @@ export interface Shape {
   readonly suffix: '' | 'at'
   /** The index of the first register after those that name the inode. */
   readonly rest: number
-  inode(args: Registers, caller: Caller): Inode
+  inode(args: Registers, memory: Memory): Inode
 }
 
 const byPath = (prefix: '' | 'l', follow: boolean): Shape => ({
   prefix,
   suffix: '',
   rest: 1,
-  inode: (args, caller) => ({ dirfd: AT_FDCWD, path: caller.path(args.pointer(0)), follow }),
+  inode: (args, memory) => ({ dirfd: AT_FDCWD, path: memory.path(args.pointer(0)), follow }),
 })
 
 const byDescriptor: Shape = { prefix: 'f', suffix: '', rest: 1, inode: (args) => ({ fd: args.int(0) }) }
@@ -35,12 +35,12 @@ const at: Shape = {
   prefix: '',
   suffix: 'at',
   rest: 3,
-  inode(args, caller) {
+  inode(args, memory) {
     const [dirfd, pointer, flags] = [args.int(0), args.pointer(1), args.uint(2)]
     if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) !== 0) throw new ContinueError('invalidArgument')
     const mayBeEmpty = (flags & AT_EMPTY_PATH) !== 0
-    if (mayBeEmpty && (pointer === 0n || caller.bytes(pointer, 1)[0] === 0)) return { fd: dirfd }
-    return { dirfd, path: caller.path(pointer), follow: (flags & AT_SYMLINK_NOFOLLOW) === 0 }
+    if (mayBeEmpty && (pointer === 0n || memory.bytes(pointer, 1)[0] === 0)) return { fd: dirfd }
+    return { dirfd, path: memory.path(pointer), follow: (flags & AT_SYMLINK_NOFOLLOW) === 0 }
   },
 }
 

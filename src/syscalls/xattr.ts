@@ -9,10 +9,10 @@ import {
   type XattrArgs,
 } from '../abi/xattr.ts'
 import type { Act } from '../calls/act.ts'
-import type { Caller, Registers } from '../calls/caller.ts'
+import type { Memory, Registers } from '../calls/caller.ts'
 import { EXACT } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { act, ContinueError, continueWith } from '../calls/verdict.ts'
+import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { hasXattrat } from '../kernel/xattr.ts'
 import { OPAQUE, YES } from '../verbs/xattr.ts'
@@ -21,44 +21,48 @@ import { type Inode, openInode, type Shape, shapes } from './xattr-inode.ts'
 /** Makes the act, once the inode is known. */
 type MakeAct = (inode: Handle) => Act
 
-interface Request {
-  readonly inode: Inode
-  readonly deed: MakeAct
-}
+/** What a call asks; `left` says why the copy alone leaves it to the kernel. */
+type Request = { readonly left: Verdict } | { readonly inode: Inode; readonly deed: MakeAct }
 
 /** An operation on an attribute, for which there are four calls. */
 interface Operation {
   readonly name: 'setxattr' | 'getxattr' | 'listxattr' | 'removexattr'
   /**
-   * Reads the registers after those that name the inode. @throws {ContinueError} for any attribute other than OPAQUE
+   * Reads the registers after those that name the inode.
+   *
+   * @returns for any attribute other than OPAQUE the verdict: an exception would cost more than the whole call
    */
-  deed(args: Registers, caller: Caller, shape: Shape): MakeAct
+  deed(args: Registers, memory: Memory, shape: Shape): MakeAct | Verdict
 }
 
 /** How names begin that the kernel serves for the owner of a file in any user namespace; not longer than OPAQUE. */
 const OF_ALL = ['user.', 'system.posix_acl_', 'security.capability'].map((prefix) => Buffer.from(prefix))
 
-/**
- * Requires the name OPAQUE. @throws {ContinueError} for every other name, also for a name that ends at an unreadable
- * page
- */
-function mustBeOpaque(at: bigint, caller: Caller): void {
-  const name = caller.bytes(at, OPAQUE.length)
-  if (Buffer.compare(name, OPAQUE) === 0) return
-  throw new ContinueError(isOfAll(name) ? 'attributeOfAll' : 'otherAttribute')
+const OTHER = continueWith('otherAttribute')
+const OF_ALL_USERS = continueWith('attributeOfAll')
+
+/** Returns the verdict for every name but OPAQUE. @throws {ContinueError} for a name that ends at an unreadable page */
+function unlessOpaque(at: bigint, memory: Memory): Verdict | undefined {
+  const name = memory.bytes(at, OPAQUE.length)
+  if (beginsWith(name, OPAQUE)) return undefined
+  for (const prefix of OF_ALL) if (beginsWith(name, prefix)) return OF_ALL_USERS
+  return OTHER
 }
 
-const isOfAll = (name: Uint8Array): boolean =>
-  OF_ALL.some((prefix) => prefix.every((byte, index) => name[index] === byte))
+/** Compares in a loop, since for these few bytes Buffer.compare() takes as long as a system call. */
+function beginsWith(name: Uint8Array, prefix: Uint8Array): boolean {
+  for (let index = 0; index < prefix.length; index++) if (name[index] !== prefix[index]) return false
+  return true
+}
 
 /**
  * Copies the `struct xattr_args` of setxattrat(2) and getxattrat(2). A longer one, up to a page, may have zeros behind
  * it (lib/usercopy.c copy_struct_from_user()). @throws {ContinueError} for every other size or rest
  */
-function argsAt(args: Registers, caller: Caller, rest: number): XattrArgs {
+function argsAt(args: Registers, memory: Memory, rest: number): XattrArgs {
   const size = args.pointer(rest + 2)
   if (size < BigInt(XATTR_ARGS_SIZE) || size > BigInt(XATTR_ARGS_LIMIT)) throw new ContinueError('invalidArgument')
-  const bytes = caller.bytes(args.pointer(rest + 1), Number(size))
+  const bytes = memory.bytes(args.pointer(rest + 1), Number(size))
   if (bytes.subarray(XATTR_ARGS_SIZE).some((byte) => byte !== 0)) throw new ContinueError('invalidArgument')
   return decodeXattrArgs(bytes)
 }
@@ -66,29 +70,31 @@ function argsAt(args: Registers, caller: Caller, rest: number): XattrArgs {
 /** Converts a size_t to a number, whose rounding does not matter: it happens far beyond the kernel's limits. */
 const sizeOf = (args: Registers, index: number): number => Number(args.pointer(index))
 
-const buffer = (args: Registers, caller: Caller, { suffix, rest }: Shape): XattrArgs =>
+const buffer = (args: Registers, memory: Memory, { suffix, rest }: Shape): XattrArgs =>
   suffix === 'at'
-    ? argsAt(args, caller, rest)
+    ? argsAt(args, memory, rest)
     : { value: args.pointer(rest + 1), size: sizeOf(args, rest + 2), flags: args.int(rest + 3) }
 
 const set: Operation = {
   name: 'setxattr',
-  deed(args, caller, shape) {
-    const { value, size, flags } = buffer(args, caller, shape)
-    if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) !== 0) throw new ContinueError('invalidArgument')
-    if (size !== YES.length) throw new ContinueError('otherAttribute')
-    mustBeOpaque(args.pointer(shape.rest), caller)
-    if (caller.bytes(value, 1)[0] !== YES[0]) throw new ContinueError('otherAttribute')
+  deed(args, memory, shape) {
+    const { value, size, flags } = buffer(args, memory, shape)
+    if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) !== 0) return continueWith('invalidArgument')
+    if (size !== YES.length) return OTHER
+    const left = unlessOpaque(args.pointer(shape.rest), memory)
+    if (left) return left
+    if (memory.bytes(value, 1)[0] !== YES[0]) return OTHER
     return (inode) => ({ verb: 'setxattr', inode, flags })
   },
 }
 
 const get: Operation = {
   name: 'getxattr',
-  deed(args, caller, shape) {
-    mustBeOpaque(args.pointer(shape.rest), caller)
-    const { value: at, size, flags } = buffer(args, caller, shape)
-    if (shape.suffix === 'at' && flags !== 0) throw new ContinueError('invalidArgument')
+  deed(args, memory, shape) {
+    const left = unlessOpaque(args.pointer(shape.rest), memory)
+    if (left) return left
+    const { value: at, size, flags } = buffer(args, memory, shape)
+    if (shape.suffix === 'at' && flags !== 0) return continueWith('invalidArgument')
     return (inode) => ({ verb: 'getxattr', inode, at, size })
   },
 }
@@ -103,9 +109,8 @@ const list: Operation = {
 
 const remove: Operation = {
   name: 'removexattr',
-  deed(args, caller, { rest }) {
-    mustBeOpaque(args.pointer(rest), caller)
-    return (inode) => ({ verb: 'removexattr', inode })
+  deed(args, memory, { rest }) {
+    return unlessOpaque(args.pointer(rest), memory) ?? ((inode) => ({ verb: 'removexattr', inode }))
   },
 }
 
@@ -135,8 +140,14 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
       if (!setxattr || (reads && !setxattr.read)) return continueWith('keyOff')
       return shape.suffix === 'at' && !hasXattrat() ? continueWith('callUnknown') : undefined
     },
-    decode: (args, caller) => ({ deed: operation.deed(args, caller, shape), inode: shape.inode(args, caller) }),
-    decide({ inode: named, deed }, caller) {
+    decode(args, memory) {
+      const deed = operation.deed(args, memory, shape)
+      return typeof deed === 'function' ? { deed, inode: shape.inode(args, memory) } : { left: deed }
+    },
+    ...(operation === list ? {} : { screenCopy: (request) => ('left' in request ? request.left : undefined) }),
+    decide(request, caller) {
+      if ('left' in request) return request.left
+      const { inode: named, deed } = request
       // The kernel (6.18) accepts AT_FDCWD without a path in all calls but this one: EBADF (fs/xattr.c
       // path_removexattrat()).
       if (operation === remove && 'fd' in named && named.fd === AT_FDCWD) return continueWith('invalidArgument')

@@ -10,7 +10,8 @@
  *   receiving -> serving   LeaderWord.set(), by Leadership.markBusy(), after a call that was continued
  *   serving -> waiting     LeaderWord.change(), by Leadership.rejoin() of the leader, in the same term
  *   serving -> waiting     LeaderWord.takeFrom(), by Leadership.park() of the deputy, in a new term: the leader is late
- *   receiving -> free      LeaderWord.change(), by Leadership.receiveTogether()
+ *   receiving -> free      LeaderWord.free(), by Leadership.receiveTogether()
+ *   waiting -> free        LeaderWord.free(), by Leadership.receiveTogether(), after the call was read
  *   waiting -> free        LeaderWord.free(), by Leadership.handOver()
  *   receiving -> free      LeaderWord.free(), by Leadership.handOver()
  *   serving -> free        LeaderWord.free(), by Leadership.handOver()

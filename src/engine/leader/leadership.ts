@@ -148,7 +148,7 @@ export class Leadership {
     this.#activity.begin(container, time)
     const term = this.#term!
     this.#term = undefined
-    if (!this.#lead.change(term, LEAD.receiving, LEAD.free)) return true
+    if (!this.#lead.free(term)) return true
     const isWanted = this.#activity.active < this.#processors
     const isThere = this.parked > 0
     if (isWanted) this.#parking.wakeOne()

@@ -1,26 +1,19 @@
 import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Act, Effect, RecoveryTrace, Verb } from '../../calls/act.ts'
-import type { Registers } from '../../calls/caller.ts'
 import { Phase } from '../../calls/steps.ts'
-import type { Syscall } from '../../calls/syscall.ts'
 import { ContinueError, continueWith, type Verdict } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import type { Policy } from '../../policy/policy.ts'
 import { verbs } from '../../verbs/index.ts'
 import type { Replay } from '../replay/replay.ts'
 
 /**
- * Decodes and decides a call. A kernel call of ours that fails here is not an answer to the caller: nothing was done
- * yet, so the call is continued and the kernel finds the errno itself.
+ * Returns the verdict on a call for which decoding or deciding failed. A kernel call of ours that fails there is not an
+ * answer to the caller: nothing was done yet, so the call is continued and the kernel finds the errno itself.
  */
-export function judge(handler: Syscall<unknown>, args: Registers, caller: NotifiedCaller, policy: Policy): Verdict {
-  try {
-    return handler.decide(handler.decode(args, caller), caller, policy)
-  } catch (error) {
-    if (error instanceof SyscallError) return continueWith('lookFailed', error.errno)
-    if (error instanceof ContinueError) return { is: 'continue', why: error.why }
-    throw error
-  }
+export function verdictOfError(error: unknown): Verdict {
+  if (error instanceof SyscallError) return continueWith('lookFailed', error.errno)
+  if (error instanceof ContinueError) return { is: 'continue', why: error.why }
+  throw error
 }
 
 const names = Object.keys(verbs) as readonly Act['verb'][]

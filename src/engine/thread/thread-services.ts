@@ -1,4 +1,5 @@
 import { PATH_MAX } from '../../abi/limits.ts'
+import { CallerMemory } from '../../caller/caller-memory.ts'
 import { DeviceNodes } from '../../caller/devices/device-node-mounts.ts'
 import { NodevProbe } from '../../caller/devices/nodev.ts'
 import type { Container } from '../../caller/identity/container.ts'
@@ -62,8 +63,8 @@ export class ThreadServices {
     const identity = new ThreadIdentity(new Fd(data.hostRoot), new Fd(data.mounts))
     this.context = {
       identity,
-      memory: new RemoteMemory(PATH_MAX, address),
-      pathBuffers: { path: new Uint8Array(PATH_MAX), parent: new Uint8Array(PATH_MAX) },
+      memory: new CallerMemory(new RemoteMemory(PATH_MAX, address), new Uint8Array(PATH_MAX)),
+      parentPath: new Uint8Array(PATH_MAX),
       proc,
       names: new ProcNames(),
       descriptors: new Fd(data.descriptors),

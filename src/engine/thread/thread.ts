@@ -3,7 +3,7 @@ import { EPOLLHUP, EPOLLIN } from '../../abi/poll.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
-import { accountedTime, now, threadTime } from '../../kernel/clock.ts'
+import { now } from '../../kernel/clock.ts'
 import { Epoll, EpollEvent } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
@@ -18,8 +18,9 @@ import { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
 import type { Leadership } from '../leader/leadership.ts'
 import { LxcProxyReceiver } from '../lxc/lxc-proxy.ts'
 import { Replays } from '../replay/replay.ts'
-import { type Call, Server } from '../serve/server.ts'
-import { IN_TURN_MS } from './fair-share.ts'
+import type { Call } from '../serve/call.ts'
+import { Server } from '../serve/server.ts'
+import { CallCost } from './call-cost.ts'
 import { KnownContainers } from './known-containers.ts'
 import type { Lane } from './lane.ts'
 import { SharedState } from './shared-state.ts'
@@ -50,6 +51,7 @@ class EngineThread {
   readonly #inherited: InheritedCalls
   readonly #dedicated: DedicatedReceiver
   readonly #known: KnownContainers
+  readonly #cost = new CallCost()
   #runs = 0
   /** `now()` when this thread last asked for another thread. */
   #grown = Number.NEGATIVE_INFINITY
@@ -217,10 +219,9 @@ class EngineThread {
     }
     this.#dedicated.note(undefined)
     this.#state.countCall(index, container, 1)
-    this.#handOverOrKeep(call)
-    const accounted = accountedTime()
+    this.#cost.begin(call.start)
     try {
-      this.#server.serve(call)
+      this.#answer(call)
       this.#lane.fast()
     } finally {
       this.#state.countCall(index, container, -1)
@@ -228,21 +229,29 @@ class EngineThread {
       this.#unmute(container)
       this.#leadership.rejoin()
     }
-    this.#charge(call, accounted)
+    const spent = this.#cost.end(call.start, this.#leadership.isOurs)
+    if (spent > 0) this.#state.charge(container, spent)
   }
 
   /**
-   * Charges a call to its container's fair share.
-   *
-   * @param accounted `accountedTime()` when the call began, in milliseconds
+   * Serves a call. A leader copies what the call asks first, if its handler says that this mostly decides, and lets
+   * others receive calls meanwhile only if it does not.
    */
-  #charge({ container: { index }, start }: Call, accounted: number): void {
-    const took = now() - start
-    if (took <= IN_TURN_MS) return
-    // All callers wait for the leader, so it must not lose its processor now, as `threadTime` may let it. The less
-    // exact time is enough: a leader that serves a call serves alone.
-    const time = this.#leadership.isOurs ? accountedTime() : threadTime()
-    this.#state.charge(index, Math.min(took, time - accounted))
+  #answer(call: Call): void {
+    const readsFirst = this.#server.readsFirst && this.#mayKeepLead(call)
+    if (readsFirst) this.#leadership.serve(call.container.index, call.start)
+    else this.#handOverOrKeep(call)
+    if (this.#server.read(call)) return
+    if (readsFirst) {
+      // The deputy may have taken the lead meanwhile.
+      this.#leadership.rejoin()
+      this.#handOverOrKeep(call)
+    }
+    this.#server.serve(call)
+  }
+
+  #mayKeepLead({ container: { index } }: Call): boolean {
+    return this.#leadership.isOurs && !this.#state.slow.isDear(index) && !this.#state.distrusts(index)
   }
 
   /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { PathBytes } from '../../../src/abi/brand.ts'
-import type { Caller } from '../../../src/calls/caller.ts'
-import type { Reason } from '../../../src/calls/reason.ts'
+import type { Caller, Memory } from '../../../src/calls/caller.ts'
 import { ContinueError, type Verdict } from '../../../src/calls/verdict.ts'
 import { xattrHandlers } from '../../../src/syscalls/xattr.ts'
 import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
@@ -24,7 +23,7 @@ function structure(size: number, flags: number): Uint8Array {
 }
 
 /** A caller with this memory; what is named by path is handle 7, what by descriptor 8. */
-function callerWith(memory: ReadonlyMap<bigint, Uint8Array>, changes: Partial<Caller> = {}): Caller {
+function callerWith(memory: ReadonlyMap<bigint, Uint8Array>, changes: Partial<Caller> = {}): Caller & Memory {
   const at = (address: bigint): Uint8Array => {
     const bytes = memory.get(address)
     if (!bytes) throw new ContinueError('unreadable')
@@ -48,13 +47,13 @@ const memory = (name = OPAQUE, value = 'y', args = structure(1, 0)) =>
   ])
 
 /** What a call comes to; what is thrown to pass it on is a verdict too. */
-function ask(name: string, args: readonly bigint[], caller: Caller): Verdict | Reason {
+function ask(name: string, args: readonly bigint[], caller: Caller & Memory): Verdict {
   const handler = called(name)
   const values = registers(...args, ...Array<bigint>(6 - args.length).fill(0n))
   try {
     return handler.screen(values, policy) ?? handler.decide(handler.decode(values, caller), caller, policy)
   } catch (error) {
-    if (error instanceof ContinueError) return error.why
+    if (error instanceof ContinueError) return { is: 'continue', why: error.why }
     throw error
   }
 }
@@ -191,7 +190,17 @@ describe('what is passed on', () => {
       code: 'unreadable',
     },
   ])('$what: $code', ({ call, args, with: there, code }) => {
-    expect(ask(call, args, callerWith(there))).toMatchObject({ code })
+    expect(ask(call, args, callerWith(there))).toMatchObject({ is: 'continue', why: { code } })
+  })
+
+  test.each([
+    { name: 'trusted.a\0', why: { code: 'otherAttribute' } },
+    { name: 'user.a\0', why: { code: 'attributeOfAll' } },
+    { name: OPAQUE, why: undefined },
+  ])('the copy of the name "$name" decides without a look at the caller: $why.code', ({ name, why }) => {
+    const getxattr = called('getxattr')
+    const request = getxattr.decode(registers(PATH, NAME, VALUE, 1n, 0n), callerWith(memory(name)))
+    expect(getxattr.screenCopy?.(request)?.why).toEqual(why)
   })
 
   test.each<{ what: string; changes: Partial<Caller>; why: object }>([

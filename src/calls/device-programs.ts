@@ -31,8 +31,10 @@ export interface StandIn {
 export interface DevicePrograms {
   /**
    * Runs `load`, one at a time per container: the verifier may take most of a second, and with a log more than 10 s.
+   *
+   * @param isShort whether it takes less than a millisecond: then no other thread needs to receive calls meanwhile
    */
-  loading<T>(load: () => T): T
+  loading<T>(isShort: boolean, load: () => T): T
   /** The reason why nothing may be attached for this container, if its cgroup is not its own. */
   readonly barred: ReasonCode | undefined
   /** Returns the cgroup for which a descriptor of the caller is open. */

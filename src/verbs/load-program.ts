@@ -1,3 +1,4 @@
+import { verifierSteps } from '../abi/bpf.ts'
 import { LOAD as MEMBERS } from '../abi/bpf-attr.ts'
 import { errno } from '../abi/errno.ts'
 import type { Verb, Verbs, Write } from '../calls/act.ts'
@@ -10,6 +11,8 @@ type Load = Verbs['loadProgram']
 const LOG_LIMIT = 16 * 1024 * 1024
 /** Maximum size of a log buffer for the kernel, kernel/bpf/log.c bpf_verifier_log_attr_valid(). */
 const LOG_SIZE_MAX = 0xffff_ffff >>> 2
+/** How many steps of the verifier take less than a millisecond, also on a slow machine. */
+const SHORT_STEPS = 512
 /** A non-null buffer for an invalid size, for which the kernel answers EINVAL without writing to it. */
 const INVALID_BUFFER = new Uint8Array(1)
 
@@ -24,7 +27,9 @@ export const loadProgram: Verb<Load> = {
   run(act, caller) {
     const log = logBufferFor(act)
     const members = { ...act.load, attr: withLogSize(act, log), log }
-    const loaded = caller.devicePrograms.loading(() => caller.act(steps.changePrograms, () => load(members)))
+    const loaded = caller.devicePrograms.loading(isShort(act), () =>
+      caller.act(steps.changePrograms, () => load(members)),
+    )
     const writes = writesOf(act, loaded, log)
     if (!loaded.fd) return { value: 0n, errno: loaded.errno!, writes }
     const standIn = caller.devicePrograms.standIn(loaded.fd)
@@ -35,6 +40,10 @@ export const loadProgram: Verb<Load> = {
   /** What the caller has got is the last thing that it got: the writes came before. */
   recover: (_act, _caller, { given }) => (given === undefined ? undefined : { value: BigInt(given) }),
 }
+
+/** Returns whether the verifier needs less than a millisecond: it walks few instructions, and writes no log of them. */
+const isShort = ({ load: { instructions }, log }: Load): boolean =>
+  !log && instructions !== undefined && verifierSteps(instructions) <= SHORT_STEPS
 
 function logBufferFor({ log }: Load): Uint8Array | undefined {
   if (!log) return undefined

@@ -1,6 +1,6 @@
 // Persistent state and its descriptors in this process: for unit tests of what goes from engine to engine.
 
-import { type FdStore, InheritedFds, type StoredFd, type WordRange } from '../../src/caller/programs/fd-store.ts'
+import { type Copy, type FdStore, InheritedFds, type StoredFd, type WordRange } from '../../src/caller/programs/fd-store.ts'
 import { closeRaw, dup, type Fd } from '../../src/kernel/fd.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
 
@@ -11,6 +11,11 @@ export class OwnVault implements FdStore {
   keep(place: number, fd: Handle): void {
     this.drop([place])
     this.#kept.set(place, dup(fd))
+  }
+
+  exchange(drops: readonly number[], copies: readonly Copy[]): void {
+    this.drop(drops)
+    for (const { place, fd } of copies) this.keep(place, fd)
   }
 
   drop(places: readonly number[]): void {

@@ -89,14 +89,20 @@ export class BpfProgramStore {
    */
   add(container: number, standing: Standing, exists: (program: OwnProgram) => boolean): boolean {
     return this.#alone(container, () => {
-      this.#closeAbandoned(container)
+      const dropped = this.#closeAbandoned(container)
       const at = this.#place(container, standing, exists)
-      if (at === undefined) return false
+      if (at === undefined) {
+        this.#drop(dropped, container)
+        return false
+      }
       this.#words[at + WORD.id] = standing.id
       store64(this.#words, at + WORD.loaded, standing.loaded)
       this.#words[at + WORD.inode] = low32(standing.inode)
-      this.#fdStore.keep(at + WORD.program, standing.program, container)
-      this.#fdStore.keep(at + WORD.standIn, standing.standIn, container)
+      const copies = [
+        { place: at + WORD.program, fd: standing.program },
+        { place: at + WORD.standIn, fd: standing.standIn },
+      ]
+      this.#fdStore.exchange(dropped, copies, container)
       this.#words[at + WORD.program] = standing.program.release()
       this.#words[at + WORD.standIn] = standing.standIn.release()
       Atomics.store(this.#words, at + WORD.state, PLACE.open)
@@ -155,37 +161,47 @@ export class BpfProgramStore {
   /** The container is gone: none of its descriptors stays open. */
   forget(container: number): void {
     this.#alone(container, () => {
+      const dropped: number[] = []
       for (const at of this.#places(container)) {
         const isOpen = this.#words[at + WORD.state] === PLACE.open
         this.#words[at + WORD.state] = PLACE.free
-        if (isOpen) this.#close(at)
+        if (isOpen) dropped.push(...this.#close(at))
       }
+      this.#drop(dropped, container)
     })
   }
 
   /** A place for a program: its own if it has one, a free one, or that of a program which the kernel has no more. */
   #place(container: number, program: OwnProgram, exists: (program: OwnProgram) => boolean): number | undefined {
-    const find = (test: (at: number) => boolean): number | undefined => this.#find(container, test)
     const state = (at: number): number => this.#words[at + WORD.state]!
-    return (
-      find((at) => state(at) === PLACE.known && this.#isAt(at, program)) ??
-      find((at) => state(at) === PLACE.free) ??
-      find((at) => state(at) === PLACE.known && !exists(this.#programAt(at)))
-    )
+    let free: number | undefined
+    for (const at of this.#places(container)) {
+      if (state(at) === PLACE.known && this.#isAt(at, program)) return at
+      if (state(at) === PLACE.free) free ??= at
+    }
+    return free ?? this.#find(container, (at) => state(at) === PLACE.known && !exists(this.#programAt(at)))
   }
 
-  #closeAbandoned(container: number): void {
+  /** Closes the descriptors for which no descriptor of the container stands any more. @returns their places */
+  #closeAbandoned(container: number): readonly number[] {
+    const closed: number[] = []
     for (const at of this.#places(container)) {
       if (this.#words[at + WORD.state] !== PLACE.open || !isAbandoned(this.#words[at + WORD.standIn]!)) continue
       this.#words[at + WORD.state] = PLACE.known
-      this.#close(at)
+      closed.push(...this.#close(at))
     }
+    return closed
   }
 
-  #close(at: number): void {
-    this.#fdStore.drop([at + WORD.program, at + WORD.standIn])
+  /** Closes our descriptors of an entry. @returns the places of their copies, which the caller has to drop */
+  #close(at: number): readonly [number, number] {
     closeRaw(this.#words[at + WORD.program]!)
     closeRaw(this.#words[at + WORD.standIn]!)
+    return [at + WORD.program, at + WORD.standIn]
+  }
+
+  #drop(places: readonly number[], container: number): void {
+    if (places.length > 0) this.#fdStore.exchange(places, [], container)
   }
 
   #programAt(at: number): OwnProgram {
@@ -193,8 +209,7 @@ export class BpfProgramStore {
   }
 
   #isAt(at: number, { id, loaded }: OwnProgram): boolean {
-    const here = this.#programAt(at)
-    return here.id === id && here.loaded === loaded
+    return this.#words[at + WORD.id]! >>> 0 === id && load64(this.#words, at + WORD.loaded) === loaded
   }
 
   #find(container: number, test: (at: number) => boolean): number | undefined {

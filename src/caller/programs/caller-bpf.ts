@@ -49,11 +49,11 @@ export class CallerBpf implements Contract {
     this.#context = context
   }
 
-  loading<T>(load: () => T): T {
+  loading<T>(isShort: boolean, load: () => T): T {
     const { container, store, mayBlock } = this.#context
     // The verifier may walk a million instructions of a program that has a hundred (kernel/bpf/verifier.c
     // do_check()).
-    mayBlock()
+    if (!isShort) mayBlock()
     return store.loading(container.index, mayBlock, load)
   }
 

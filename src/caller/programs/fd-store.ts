@@ -12,6 +12,11 @@ export interface FdStore {
    */
   keep(place: number, fd: Handle, container: number): void
   /**
+   * Stores copies, and closes the copies at the places `drops` without waiting for that: only a mount is kept busy by a
+   * copy that is still open.
+   */
+  exchange(drops: readonly number[], copies: readonly Copy[], container: number): void
+  /**
    * Closes the copies. Returns only when they are closed, since an open copy would keep a mount from being unmounted.
    */
   drop(places: readonly number[]): void
@@ -22,6 +27,12 @@ export interface FdStore {
   end(held: readonly StoredFd[]): void
   /** Does the same, but does not wait until the engine's own descriptors are closed, which may hang for ever. */
   endLater(held: readonly StoredFd[]): void
+}
+
+/** A descriptor of which a copy is to be stored at a place. */
+export interface Copy {
+  readonly place: number
+  readonly fd: Handle
 }
 
 /** A descriptor of this engine and the place of its copy. */

@@ -1,6 +1,6 @@
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
-import type { FdStore, StoredFd } from '../../caller/programs/fd-store.ts'
-import { ignoring } from '../../kernel/error.ts'
+import type { Copy, FdStore, StoredFd } from '../../caller/programs/fd-store.ts'
+import { ignoring, orFalse } from '../../kernel/error.ts'
 import { closeRaw } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { send, socketpair, waitReadable, waitWritable } from '../../kernel/socket.ts'
@@ -41,7 +41,25 @@ export class KeeperFdStore implements FdStore {
   }
 
   keep(place: number, fd: Handle, container: number): void {
-    ignoring('any', () => send(this.#control, encode({ type: 'keep', place, container }), [fd], MSG_DONTWAIT))
+    this.exchange([], [{ place, fd }], container)
+  }
+
+  exchange(drops: readonly number[], copies: readonly Copy[], container: number): void {
+    const places = copies.map(({ place }) => place)
+    const message = encode({ type: 'keep', places, drops, container })
+    const fds = copies.map(({ fd }) => fd)
+    ignoring('any', () => {
+      if (this.#sends(message, fds) || drops.length === 0) return
+      if (waitWritable(this.#control, PATIENCE_MS)) this.#sends(message, fds)
+    })
+  }
+
+  /** @returns false while the keeper's queue is full */
+  #sends(message: Uint8Array, fds: readonly Handle[]): boolean {
+    return orFalse(['EAGAIN'], () => {
+      send(this.#control, message, fds, MSG_DONTWAIT)
+      return true
+    })
   }
 
   drop(places: readonly number[]): void {

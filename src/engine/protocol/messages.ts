@@ -10,8 +10,13 @@ interface MounterFds {
 /** Messages to the keeper about descriptors which the next engine gets. */
 export type ForNextEngine =
   | MounterFds
-  /** Carries the descriptor to store at `place`: see `PersistentState`. */
-  | { readonly type: 'keep'; readonly place: number; readonly container: number }
+  /** Carries the descriptors to store at `places`, see `PersistentState`, once the copies at `drops` are closed. */
+  | {
+      readonly type: 'keep'
+      readonly places: readonly number[]
+      readonly drops: readonly number[]
+      readonly container: number
+    }
   /** Carries a socket, which the keeper closes when it has closed its descriptors of `places`. */
   | { readonly type: 'drop'; readonly places: readonly number[] }
 

@@ -35,7 +35,7 @@ export function writeBack(
   done: Reason,
 ): Outcome {
   try {
-    if (writes) caller.write(writes)
+    if (writes && writes.length > 0) caller.write(writes)
   } catch (error) {
     fd?.[Symbol.dispose]()
     throw error

@@ -37,7 +37,7 @@ export class EngineHandover {
 
   /** Takes a message of the engine. @returns whether the message was about this state */
   hear(message: ToKeeper, fds: readonly Fd[]): message is ForNextEngine {
-    if (message.type === 'keep') this.#fds.keep(message.place, message.container, fds[0])
+    if (message.type === 'keep') this.#fds.exchange(message, fds)
     else if (message.type === 'drop') this.#fds.drop(message.places, fds[0])
     else if (message.type === 'mounter') this.#mounters.keep(fds)
     else return false

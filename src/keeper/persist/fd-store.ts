@@ -13,6 +13,12 @@ interface Kept {
   readonly fd: Fd
 }
 
+interface Exchange {
+  readonly places: readonly number[]
+  readonly drops: readonly number[]
+  readonly container: number
+}
+
 /** Holds copies of an engine's descriptors for the next engine, by place in the persistent state. */
 export class KeeperFdTable {
   readonly #all = new Map<number, Kept>()
@@ -20,6 +26,12 @@ export class KeeperFdTable {
   /** Takes the previous keeper's descriptors out of `state`: a mount is busy as long as a copy is stored there. */
   constructor(state: PersistedState) {
     for (const { place, container, fd } of state.descriptors()) this.keep(place, container, fd)
+  }
+
+  /** Closes the copies at `drops`, then takes ownership of those for `places`. */
+  exchange({ places, drops, container }: Exchange, fds: readonly Fd[]): void {
+    for (const place of drops) this.#close(place)
+    for (const [index, place] of places.entries()) this.keep(place, container, fds[index])
   }
 
   /** Takes ownership of a copy, and closes it if the container has too many. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { barOpening, refusedInstruction } from '../../../src/abi/bpf.ts'
+import { barOpening, refusedInstruction, verifierSteps } from '../../../src/abi/bpf.ts'
 import { ATTR_MAX, attrView, BPF, forOwner, PROG_INFO_SIZE, strayByte } from '../../../src/abi/bpf-attr.ts'
 import { makedev } from '../../../src/abi/dev.ts'
 
@@ -64,6 +64,41 @@ describe('refusedInstruction()', () => {
 
   test('the programs of our own pass', () => {
     expect(refusedInstruction(barOpening(makedev(5, 1)))).toBe(-1)
+  })
+})
+
+describe('verifierSteps()', () => {
+  const [MOV, EXIT, JNE, JA, LONG] = [0xb7, 0x95, 0x55, 0x05, 0x06]
+  /** Instructions by code and offset; that of a long jump is its immediate value. */
+  const program = (...codes: readonly (readonly [code: number, offset?: number])[]): Uint8Array =>
+    Buffer.concat(
+      codes.map(([code, offset = 0]) => {
+        const bytes = Buffer.from(instruction(code))
+        if (code === LONG) bytes.writeInt32LE(offset, 4)
+        else bytes.writeInt16LE(offset, 2)
+        return bytes
+      }),
+    )
+
+  test.each([
+    { what: 'two instructions in a row', codes: [[MOV], [EXIT]], steps: 2 },
+    { what: 'one branch: both of its paths', codes: [[JNE, 1], [MOV], [EXIT]], steps: 1 + 2 + 1 },
+    { what: 'two branches', codes: [[JNE, 0], [JNE, 1], [MOV], [EXIT]], steps: 1 + 4 + 4 },
+    { what: 'a jump: what it jumps over is not walked', codes: [[JA, 1], [MOV], [EXIT]], steps: 2 },
+    { what: 'a long jump', codes: [[LONG, 1], [MOV], [EXIT]], steps: 2 },
+    { what: 'no end', codes: [[MOV]], steps: Infinity },
+    { what: 'a jump out of the program', codes: [[JNE, 5], [EXIT]], steps: Infinity },
+    { what: 'a jump to before the program', codes: [[JNE, -9], [EXIT]], steps: Infinity },
+    { what: 'a loop', codes: [[MOV], [JNE, -2], [EXIT]], steps: Infinity },
+    { what: 'a loop of one instruction', codes: [[JA, -1]], steps: Infinity },
+    { what: 'an empty program', codes: [], steps: 0 },
+  ] as const)('$what', ({ codes, steps }) => {
+    expect(verifierSteps(program(...codes))).toBe(steps)
+  })
+
+  test('paths double with each branch', () => {
+    const branches = Array.from({ length: 40 }, () => [JNE, 0] as const)
+    expect(verifierSteps(program(...branches, [EXIT]))).toBeGreaterThan(2 ** 40)
   })
 })
 

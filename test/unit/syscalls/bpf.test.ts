@@ -28,7 +28,7 @@ function attr(size: number, words: Readonly<Record<number, number>>): Uint8Array
 
 /** Everything is allowed and there. */
 const programs = (changes: Partial<DevicePrograms> = {}): DevicePrograms => ({
-  loading: (load) => load(),
+  loading: (_, load) => load(),
   barred: undefined,
   group: () => group,
   named: () => program,

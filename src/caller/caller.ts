@@ -23,7 +23,7 @@ import { isTmpfsOfHost, mountinfoEntry } from './mounts/mountinfo-entry.ts'
 import { splitParent } from './paths/path-bytes.ts'
 import { PathResolver } from './paths/path-resolver.ts'
 import { CallerBpf } from './programs/caller-bpf.ts'
-import { copyOf, handleOf } from './task/caller-fds.ts'
+import { copyOf, type FdTable, handleOf } from './task/caller-fds.ts'
 import { CallerTask } from './task/caller-task.ts'
 import { findTask } from './task/find-task.ts'
 import type { SleepState } from './task/sleep-state.ts'
@@ -64,6 +64,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
   readonly #notes: (what: bigint) => void
   #onFuse = false
   #mounts: CallerMounts | undefined
+  #programs: CallerBpf | undefined
 
   constructor(context: ThreadContext, container: Container, { tid, bits }: Thread, { waits, notes, noted }: Waiting) {
     this.#context = context
@@ -273,14 +274,22 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   get devicePrograms(): CallerBpf {
+    this.#programs ??= this.#devicePrograms()
+    return this.#programs
+  }
+
+  #devicePrograms(): CallerBpf {
     const { identity, proc, mayBlock, programs: store } = this.#context
-    const table = { tid: this.tid, tgid: this.#callerTask.status.tgid, task: this.#callerTask.task, identity }
+    const table = (): FdTable => {
+      const { status, task } = this.#callerTask
+      return { tid: this.tid, tgid: status.tgid, task, identity }
+    }
     const own = (fd: Fd): Fd => this.#callerTask.own(fd)
     return new CallerBpf({
       ...{ identity, proc, mayBlock, store, own, container: this.#container },
       tgid: () => this.#callerTask.status.tgid as Tid,
-      handleOf: (fd) => optional(handleOf(table, fd), own),
-      copyOf: (fd, kind) => optional(copyOf(table, fd, kind), own),
+      handleOf: (fd) => optional(handleOf(table(), fd), own),
+      copyOf: (fd, kind) => optional(copyOf(table(), fd, kind), own),
     })
   }
 

@@ -156,10 +156,11 @@ export function attachedPrograms(group: Handle): Attached {
   }
 }
 
-/** Opens a program by its id. Needs CAP_SYS_ADMIN. @throws {SyscallError} ENOENT */
-export function programById(id: number): Fd {
+/** Opens a program by its id; undefined if there is none. Needs CAP_SYS_ADMIN. */
+export function programById(id: number): Fd | undefined {
   prepare([[0, id]])
-  return new Fd(check('bpf', call(BPF.PROG_GET_FD_BY_ID)))
+  const fd = call(BPF.PROG_GET_FD_BY_ID)
+  return fd < 0 && lastErrno() === errnos.ENOENT ? undefined : new Fd(check('bpf', fd))
 }
 
 /** Returns `struct bpf_prog_info` or `bpf_link_info`, in the kernel's length, without the data behind its pointers. */

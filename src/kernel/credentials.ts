@@ -127,6 +127,11 @@ export class CapabilitySet {
     this.#high = view.getUint32(12, true)
   }
 
+  /** Returns whether the effective set is the same; all sets of a thread have the same permitted set. */
+  equals(other: CapabilitySet): boolean {
+    return this.#low === other.#low && this.#high === other.#high
+  }
+
   /** Gives the calling thread these sets. @throws {SyscallError} EPERM for more than is permitted */
   enter(): void {
     check('capset', syscallBytes(capset, header, this.#bytes))

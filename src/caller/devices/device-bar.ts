@@ -3,6 +3,7 @@ import { barOpening as program } from '../../abi/bpf.ts'
 import { BPF_F_ALLOW_MULTI, PROG_INFO, TAG_BYTES } from '../../abi/bpf-attr.ts'
 import type { Dev } from '../../abi/brand.ts'
 import { major, minor } from '../../abi/dev.ts'
+import { errno } from '../../abi/errno.ts'
 import { phases, steps } from '../../calls/steps.ts'
 import { attachedPrograms, attachProgram, loadDeviceProgram, objectInfo, programById } from '../../kernel/bpf.ts'
 import { SyscallError } from '../../kernel/error.ts'
@@ -94,6 +95,7 @@ function attachOnce(raw: number, dev: Dev, identity: ThreadIdentity): boolean {
 function tagOfNumber(id: number, identity: ThreadIdentity): Buffer {
   identity.with(steps.findProgram)
   using program = programById(id)
+  if (!program) throw new SyscallError('bpf', errno('ENOENT'))
   identity.with(steps.askPrograms)
   return tagOf(program)
 }

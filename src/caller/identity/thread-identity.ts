@@ -79,6 +79,8 @@ export class ThreadIdentity {
   #grouped = false
   #phase: Phase = phases.resting
   #step: Step = steps.rest
+  /** The capability set that is in effect, and was read back. */
+  #set: CapabilitySet | undefined
 
   /**
    * Puts the calling thread into its resting state and gives up irrevocably what it never needs.
@@ -92,8 +94,8 @@ export class ThreadIdentity {
     this.#mounts = mounts
     this.#permitted = getCapabilities().permitted & capMask(...permitted)
     this.#sets = new Array(Object.keys(steps).length * OWN_SETS).fill(undefined)
-    this.#rest = this.#set(steps.rest, 0)
-    this.#set(steps.stand, 0)
+    this.#rest = this.#prepare(steps.rest, 0)
+    this.#prepare(steps.stand, 0)
     unshare(CLONE_FS)
     setSecurebits(SECBIT_NO_SETUID_FIXUP)
     // A task whose effective uid owns a user namespace has all capabilities in it, so as uid 0 this thread could
@@ -152,10 +154,14 @@ export class ThreadIdentity {
   }
 
   #take(step: Step, own = 0): void {
-    const set = this.#sets[step.index * OWN_SETS + own] ?? this.#set(step, own)
+    const set = this.#sets[step.index * OWN_SETS + own] ?? this.#prepare(step, own)
     this.#step = step
+    // Nothing but this class changes the capabilities of this thread.
+    if (this.#set && set.equals(this.#set)) return
+    this.#set = undefined
     set.enter()
     if (!set.entered) throw new LostThread('Cannot set capabilities: they do not read back')
+    this.#set = set
   }
 
   /** Returns to the capability set that holds between two steps. */
@@ -256,6 +262,7 @@ export class ThreadIdentity {
 
   #home(): void {
     this.#step = steps.rest
+    this.#set = undefined
     this.#rest.enter()
     const ids = setFsuid(ROOT) && setFsgid(ROOT)
     if (this.#grouped) this.#setGroups(NO_GROUPS)
@@ -263,6 +270,7 @@ export class ThreadIdentity {
     if (this.#elsewhere) chrootTo(this.#hostRoot)
     this.#elsewhere = false
     if (!ids || !this.#rest.entered) throw new LostThread('Cannot get home: ids do not read back')
+    this.#set = this.#rest
   }
 
   #setGroups(groups: Uint32Array): void {
@@ -271,7 +279,7 @@ export class ThreadIdentity {
     if (groupCount() !== groups.length) throw new LostThread('Cannot set groups: they do not read back')
   }
 
-  #set(step: Step, own: number): CapabilitySet {
+  #prepare(step: Step, own: number): CapabilitySet {
     if ((own & ~step.own) !== 0) throw new Error(`Cannot ${step.to}: no such capability of the caller may be added`)
     const caps = capsOf(step, own)
     const missing = caps.filter((cap) => (this.#permitted & capMask(cap)) === 0n)

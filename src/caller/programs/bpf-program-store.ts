@@ -174,22 +174,22 @@ export class BpfProgramStore {
   /** A place for a program: its own if it has one, a free one, or that of a program which the kernel has no more. */
   #place(container: number, program: OwnProgram, exists: (program: OwnProgram) => boolean): number | undefined {
     const state = (at: number): number => this.#words[at + WORD.state]!
-    let free: number | undefined
-    for (const at of this.#places(container)) {
-      if (state(at) === PLACE.known && this.#isAt(at, program)) return at
-      if (state(at) === PLACE.free) free ??= at
-    }
-    return free ?? this.#find(container, (at) => state(at) === PLACE.known && !exists(this.#programAt(at)))
+    return (
+      this.#find(container, (at) => this.#isAt(at, program) && state(at) === PLACE.known) ??
+      this.#find(container, (at) => state(at) === PLACE.free) ??
+      this.#find(container, (at) => state(at) === PLACE.known && !exists(this.#programAt(at)))
+    )
   }
 
   /** Closes the descriptors for which no descriptor of the container stands any more. @returns their places */
   #closeAbandoned(container: number): readonly number[] {
     const closed: number[] = []
-    for (const at of this.#places(container)) {
-      if (this.#words[at + WORD.state] !== PLACE.open || !isAbandoned(this.#words[at + WORD.standIn]!)) continue
+    this.#find(container, (at) => {
+      if (this.#words[at + WORD.state] !== PLACE.open || !isAbandoned(this.#words[at + WORD.standIn]!)) return false
       this.#words[at + WORD.state] = PLACE.known
       closed.push(...this.#close(at))
-    }
+      return false
+    })
     return closed
   }
 
@@ -212,14 +212,20 @@ export class BpfProgramStore {
     return this.#words[at + WORD.id]! >>> 0 === id && load64(this.#words, at + WORD.loaded) === loaded
   }
 
+  /** Looks in a loop of its own, since a generator costs more than what is looked at. */
   #find(container: number, test: (at: number) => boolean): number | undefined {
-    for (const at of this.#places(container)) if (test(at)) return at
+    const first = this.#first(container)
+    for (let at = first; at < first + STORE_WORDS; at += WORDS) if (test(at)) return at
     return undefined
   }
 
   *#places(container: number): Generator<number> {
-    const first = this.#from + container * STORE_WORDS
+    const first = this.#first(container)
     for (let at = first; at < first + STORE_WORDS; at += WORDS) yield at
+  }
+
+  #first(container: number): number {
+    return this.#from + container * STORE_WORDS
   }
 
   #alone<T>(container: number, action: () => T): T {

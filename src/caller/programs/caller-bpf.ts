@@ -62,7 +62,7 @@ export class CallerBpf implements Contract {
     const home = this.#home
     identity.with(steps.lookClosely)
     return (
-      cgroupProblem(home) ?? this.#foreignProcesses(() => foreignProcesses(home!, container.userns, proc, mayBlock))
+      problemOf(container, home) ?? this.#foreignProcesses(() => foreignProcesses(home!, container.userns, proc, mayBlock))
     )
   }
 
@@ -179,13 +179,26 @@ export class CallerBpf implements Contract {
   #find({ id, loaded }: OwnProgram): Fd | undefined {
     const { identity } = this.#context
     identity.with(steps.findProgram)
-    const fd = orUndefined(['ENOENT'], () => programById(id))
+    const fd = programById(id)
     if (!fd) return undefined
     identity.with(steps.askPrograms)
     if (describe(fd).loaded === loaded) return fd
     fd[Symbol.dispose]()
     return undefined
   }
+}
+
+/**
+ * Containers whose cgroup is not the root of a mount. No cgroup of v2 can be moved, and a container's handle is always
+ * of the same cgroup, so this is found out once.
+ */
+const belowRoot = new WeakSet<Container>()
+
+function problemOf(container: Container, home: Handle | undefined): ReasonCode | undefined {
+  if (belowRoot.has(container)) return undefined
+  const problem = cgroupProblem(home)
+  if (!problem) belowRoot.add(container)
+  return problem
 }
 
 function describe(program: Handle): OwnProgram {

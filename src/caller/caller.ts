@@ -84,9 +84,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   systemInfo(): Uint8Array {
-    const { time } = this.#container
-    const ahead = time === undefined ? 0 : this.#callerTask.bootClockAhead(time)
-    return this.#context.sysinfo.report(this.#container, this.bits, ahead)
+    return this.#context.sysinfo.report(this.#container, this.bits, this.#callerTask)
   }
 
   bytes(at: bigint, length: number): Uint8Array {

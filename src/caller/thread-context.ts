@@ -44,7 +44,7 @@ export interface ThreadContext extends ProcAccess, LookupServices {
   /** Counts a mount for a container, and tells whether it is within the container's limit. */
   readonly mayMount: (container: Container) => boolean
   /** Returns what sysinfo(2) shall report. */
-  readonly sysinfo: { report(container: Container, bits: 32 | 64, ahead: number): Uint8Array }
+  readonly sysinfo: { report(container: Container, bits: 32 | 64, caller: CallerTask): Uint8Array }
   readonly mounts: MountServices
   readonly fuse: FuseServices
 }

@@ -1,9 +1,20 @@
 import type { Container } from '../../caller/identity/container.ts'
 import type { ThreadIdentity } from '../../caller/identity/thread-identity.ts'
 import { containerSysinfo, uptime } from '../../caller/sysinfo/container-sysinfo.ts'
+import type { CallerTask } from '../../caller/task/caller-task.ts'
 import { bootTime, now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { FRESH_MS, type SysinfoCache } from './sysinfo-cache.ts'
+
+/**
+ * How long a caller is taken to be in the time namespace in which it was seen, in milliseconds. A program that asks all
+ * the time must not cost a look at each call. A task that joins another namespace meanwhile, or that has got the number
+ * of the previous caller, is told the uptime of its container in that namespace: a clock of the same container.
+ */
+const SAME_CLOCK_MS = 1
+
+/** What is asked of a caller. */
+type Clock = Pick<CallerTask, 'tid' | 'bootClockAhead'>
 
 /** Knows what sysinfo(2) shall report to the callers of a container. */
 export class SysinfoSource {
@@ -13,6 +24,8 @@ export class SysinfoSource {
   /** When our clock was compared with the boot clock, and how far that was ahead. */
   #set = Number.NEGATIVE_INFINITY
   #ahead = 0
+  /** The caller that was looked at last, and when: how far its boot clock was ahead of that of the container's init. */
+  readonly #last = { serial: 0, tid: 0, time: Number.NEGATIVE_INFINITY, ahead: 0 }
 
   /** @param proc the host's /proc */
   constructor(cache: SysinfoCache, identity: ThreadIdentity, proc: Handle) {
@@ -32,14 +45,24 @@ export class SysinfoSource {
 
   /**
    * The struct, in the layout of a caller whose `long` has so many bits. The bytes hold until the next call.
-   *
-   * @param ahead how far the caller's boot clock is ahead of that of the container's init, in milliseconds
    */
-  report(container: Container, bits: 32 | 64, ahead: number): Uint8Array {
+  report(container: Container, bits: 32 | 64, caller: Clock): Uint8Array {
     // A container may close the directory of a group that it was given, but not hide its limits by that.
     const look = () => this.#identity.searching(() => containerSysinfo(container, this.#proc))
     const time = now()
-    const age = uptime(container.startedMs - ahead, this.#bootTime(time))
+    const age = uptime(container.startedMs - this.#aheadOf(container, caller, time), this.#bootTime(time))
     return this.#cache.get(container.index, bits, time, age, look)
+  }
+
+  /** Returns how far the caller's boot clock is ahead of that of the container's init, in milliseconds. */
+  #aheadOf({ serial, time: clock }: Container, caller: Clock, time: number): number {
+    if (!clock) return 0
+    const last = this.#last
+    if (last.tid === caller.tid && last.serial === serial && time - last.time < SAME_CLOCK_MS) return last.ahead
+    last.ahead = caller.bootClockAhead(clock)
+    last.serial = serial
+    last.tid = caller.tid
+    last.time = time
+    return last.ahead
   }
 }

@@ -98,6 +98,26 @@ describe.skipIf(noTime)(withReason('sysinfo(2) in a time namespace', noTime), ()
   })
 })
 
+describe.skipIf(noTime)(withReason('a caller of sysinfo(2) that joins a time namespace', noTime), () => {
+  const script = `unshare --time --boottime 5000 --fork sleep 10 & sleep 0.5
+    ${program(64)} --join /proc/$(pgrep -P $! -x sleep)/ns/time; kill $(pgrep -P $! -x sleep)`
+  const seen = async (run: Promise<Done>): Promise<readonly number[]> => {
+    const { stdout, stderr } = await run
+    expect(stderr).toBe('')
+    const [before, ...after] = stdout.trim().split('\n')
+    const uptime = (line: string | undefined): number => (JSON.parse(line!) as Info).uptime!
+    return after.map((line) => uptime(line) - uptime(before))
+  }
+
+  test('has its offset a millisecond later, and until then that of either, as natively', async () => {
+    const [native] = await seen(execute('sh', ['-c', script]))
+    expect([5000, 5001]).toContain(native)
+    const [atOnce, later] = await seen(host.run(['--all-sysinfo'], ['sh', '-c', script]))
+    expect([0, 1, 5000, 5001]).toContain(atOnce)
+    expect([5000, 5001]).toContain(later)
+  })
+})
+
 describe('sysinfo(2) without a memory limit', () => {
   test('has the memory of the machine, its own uptime and its own tasks', async () => {
     const done = await host.run(['--all-sysinfo'], ['sh', '-c', `sleep 1.2; ${program(64)}`])

@@ -1,6 +1,12 @@
 // Persistent state and its descriptors in this process: for unit tests of what goes from engine to engine.
 
-import { type Copy, type FdStore, InheritedFds, type StoredFd, type WordRange } from '../../src/caller/programs/fd-store.ts'
+import {
+  type Copy,
+  type FdStore,
+  InheritedFds,
+  type StoredFd,
+  type WordRange,
+} from '../../src/caller/programs/fd-store.ts'
 import { closeRaw, dup, type Fd } from '../../src/kernel/fd.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
 

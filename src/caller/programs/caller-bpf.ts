@@ -62,7 +62,8 @@ export class CallerBpf implements Contract {
     const home = this.#home
     identity.with(steps.lookClosely)
     return (
-      problemOf(container, home) ?? this.#foreignProcesses(() => foreignProcesses(home!, container.userns, proc, mayBlock))
+      problemOf(container, home) ??
+      this.#foreignProcesses(() => foreignProcesses(home!, container.userns, proc, mayBlock))
     )
   }
 

@@ -10,19 +10,27 @@ import type { Slots } from '../journal/slots.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
 
 /**
- * In the words that all threads share: the thread that is the dedicated receiver, 0 for none; how many calls it has
- * received; and the listener from which it receives.
+ * In the words that all threads share: the thread that is the dedicated receiver, 0 for none, negative while it serves a
+ * call; how many calls it has received; and the listener from which it receives.
  *
- *   none -> thread   DedicatedReceiver.begin(), by the leader
- *   thread -> none   DedicatedReceiver.end(), by that thread: it has a call that must be served, or was interrupted
- *   thread -> none   IdleWaker.look(), by the main thread: that thread has ended
+ *   none -> thread        DedicatedReceiver.begin(), by the leader
+ *   thread -> serving     DedicatedReceiver.serve(), by that thread
+ *   serving -> thread     DedicatedReceiver.served(), by that thread
+ *   thread -> none        DedicatedReceiver.end(), by that thread: it has a call that may take long, or was interrupted
+ *   serving -> none       DedicatedReceiver.end(), by that thread: its call may take long after all
+ *   thread -> none        IdleWaker.look(), by the main thread: that thread has ended
+ *   serving -> released   DedicatedReceiver.release(), by the deputy: that thread hangs; or IdleWaker.look()
+ *   released -> none      by whoever has released it: the listener is back in the set of all
  */
 const [WORD] = struct({ thread: 1, received: 1, listener: 1 })
 export const DEDICATED_WORDS = CACHE_LINE
+const NONE = 0
+/** No thread has this number, nor one with the other sign. */
+const RELEASED = -0x8000_0000
 
 /**
- * After this many calls of one listener in a row that their registers alone let us continue, it gets a dedicated
- * receiver.
+ * After this many calls of one listener in a row that were answered at once, by their registers alone or by a handler
+ * that says so, it gets a dedicated receiver.
  */
 const STREAK = 64
 
@@ -35,8 +43,9 @@ interface Means {
 /**
  * A listener that is called all the time gets a dedicated receiver: one thread blocks in NOTIF_RECV for its calls,
  * while another thread leads for all other listeners. That saves one system call of three, and the kernel wakes the
- * thread on the processor of the caller. The thread only continues calls; a call that may take longer is served as
- * everywhere else, and the listener is back in the set of all.
+ * thread on the processor of the caller. The thread answers what its handler answers at once; a call that may take longer
+ * is served as everywhere else, and the listener is back in the set of all. If a call hangs all the same, in memory of the
+ * container, the deputy puts the listener back.
  *
  * NOTIF_RECV waits for ever (the kernel ignores O_NONBLOCK), and up to Linux 6.10 also where no task is left that could
  * call. So the main thread interrupts a dedicated receiver that has received nothing for a while.
@@ -51,7 +60,7 @@ export class DedicatedReceiver {
   readonly #slots: Slots
   readonly #epoll: Epoll
   readonly #thread: Tid = currentTid()
-  /** The listener whose call was continued last, and how many calls of it in a row were. */
+  /** The listener whose call was answered at once last, and how many calls of it in a row were. */
   #last = -1
   #streak = 0
   #listener: number | undefined
@@ -77,7 +86,7 @@ export class DedicatedReceiver {
   }
 
   /**
-   * A call that this thread received was continued at once, or (undefined) was not.
+   * A call that this thread received was answered at once, or (undefined) was not.
    *
    * @returns whether `begin` is worth its cost
    */
@@ -94,7 +103,7 @@ export class DedicatedReceiver {
     this.#streak = 0
     // A call was received there that had to be served, and hangs.
     if (this.#slots.isLastTaken) return false
-    if (Atomics.compareExchange(words, WORD.thread, 0, this.#thread) !== 0) return false
+    if (Atomics.compareExchange(words, WORD.thread, NONE, this.#thread) !== NONE) return false
     // As a call in flight does, it keeps the main thread from closing the descriptor.
     this.#listeners.hold(listener, 1)
     Atomics.store(words, WORD.listener, listener)
@@ -128,23 +137,58 @@ export class DedicatedReceiver {
     return received
   }
 
+  /**
+   * The thread serves the call itself, which holds the listener by its own count: from now on another thread may put
+   * the listener back.
+   */
+  serve(): void {
+    Atomics.store(this.#words, WORD.thread, -this.#thread)
+  }
+
+  /** The call was served. @returns false if this thread is no dedicated receiver any more */
+  served(): boolean {
+    if (this.#listener !== undefined && this.#reclaim()) return true
+    this.#forget()
+    return false
+  }
+
   /** The leader receives from the listener again. */
   end(): void {
+    const isOurs = Atomics.load(this.#words, WORD.thread) === this.#thread || this.#reclaim()
+    this.#forget()
+    if (isOurs) putBack(this.#words, this.#listeners, this.#epoll)
+  }
+
+  /** Puts the listener back for a thread that hangs while it serves a call. */
+  release(thread: Tid): void {
+    release(this.#words, this.#listeners, this.#epoll, thread)
+  }
+
+  /** @returns false if another thread has put the listener back, or does */
+  #reclaim(): boolean {
+    return Atomics.compareExchange(this.#words, WORD.thread, -this.#thread, this.#thread) === -this.#thread
+  }
+
+  #forget(): void {
     allowInterrupts(false)
     this.#listener = undefined
-    release(this.#words, this.#listeners, this.#epoll)
   }
 }
 
-function release(words: Int32Array, listeners: ListenerTable, epoll: Epoll): void {
+function release(words: Int32Array, listeners: ListenerTable, epoll: Epoll, thread: Tid): void {
+  if (Atomics.compareExchange(words, WORD.thread, -thread, RELEASED) === -thread) putBack(words, listeners, epoll)
+}
+
+function putBack(words: Int32Array, listeners: ListenerTable, epoll: Epoll): void {
   const listener = Atomics.load(words, WORD.listener)
   epoll.modify(listeners.fd[listener]!, EPOLLIN, [listener, listeners.generation[listener]!])
   listeners.hold(listener, -1)
-  Atomics.store(words, WORD.thread, 0)
+  Atomics.store(words, WORD.thread, NONE)
 }
 
 /**
- * Interrupts a dedicated receiver whose listener is quiet.
+ * Interrupts a dedicated receiver whose listener is quiet, and puts back the listener of a thread that has hung for a
+ * second.
  *
  * Invariant: the main thread alone calls it, once a second.
  */
@@ -163,9 +207,10 @@ export class IdleWaker {
   look(): void {
     const thread = Atomics.load(this.#words, WORD.thread)
     const received = Atomics.load(this.#words, WORD.received)
-    const isQuiet = thread !== 0 && received === this.#received
+    const isQuiet = received === this.#received
+    if (isQuiet && thread < 0 && thread !== RELEASED) release(this.#words, this.#listeners, this.#epoll, -thread as Tid)
     // A thread that has ended meanwhile, for want of memory, can no longer put its listener back into the set.
-    if (isQuiet && !interrupt(thread as Tid)) release(this.#words, this.#listeners, this.#epoll)
+    if (isQuiet && thread > 0 && !interrupt(thread as Tid)) putBack(this.#words, this.#listeners, this.#epoll)
     this.#received = received
   }
 }

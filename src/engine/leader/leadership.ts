@@ -1,3 +1,4 @@
+import type { Tid } from '../../abi/brand.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Alarm } from '../../kernel/timer.ts'
 import { CACHE_LINE, struct } from '../../shared/struct.ts'
@@ -45,6 +46,8 @@ interface Means {
   readonly alarm: Alarm
   /** Called with the container of a call that keeps a thread waiting. */
   readonly strike: (container: number) => void
+  /** Called with a thread that hangs in a call. */
+  readonly onHang: (thread: Tid) => void
 }
 
 /**
@@ -75,10 +78,11 @@ export class Leadership {
   readonly #processors: number
   readonly #alarm: Alarm
   readonly #strike: (container: number) => void
+  readonly #onHang: (thread: Tid) => void
   /** The term in which this thread leads. */
   #term: number | undefined
 
-  constructor(words: Int32Array, activity: ThreadActivity, { processors, alarm, strike }: Means) {
+  constructor(words: Int32Array, activity: ThreadActivity, { processors, alarm, strike, onHang }: Means) {
     this.#words = words
     this.#lead = new LeaderWord(words, WORD.lead)
     this.#parking = new ParkingLot(words.subarray(WORD.parking))
@@ -86,6 +90,7 @@ export class Leadership {
     this.#processors = processors
     this.#alarm = alarm
     this.#strike = strike
+    this.#onHang = onHang
   }
 
   /** Does this thread lead? If it is late, the deputy may lead instead: `rejoin` tells. */
@@ -261,14 +266,20 @@ export class Leadership {
       const { state } = this.#lead
       const leader = Atomics.load(this.#words, WORD.leader)
       const waits = state === LEAD.waiting || state === LEAD.receiving
-      for (const container of this.#activity.countOutHanging(waits ? leader : undefined, time))
-        this.#strikeFor(container)
+      const idle = waits ? leader : undefined
+      for (const line of this.#activity.countOutHanging(idle, time)) this.#hangs(line)
       // A leader that only waits for a processor will be back: no other thread is any faster.
       const moves = progress !== seen || (state === LEAD.serving && this.#activity.isBusy(leader))
       if (!moves && !waits) return
       seen = progress
-      if (!waits) this.#alarm.set()
+      // A thread that does not lead may hang while no other call comes, and only the deputy puts its listener back.
+      if (!waits || this.#activity.isAnyLate(idle, time, LEADER_MS)) this.#alarm.set()
     }
+  }
+
+  #hangs(line: number): void {
+    this.#strikeFor(this.#activity.containerOf(line))
+    this.#onHang(this.#activity.threadOf(line))
   }
 
   #strikeFor(container: number): void {

@@ -77,7 +77,11 @@ export class ThreadActivity {
 
   /** @param line of a thread, as in `self` */
   isBusy(line: number): boolean {
-    return this.#isRunning(this.#words[line + WORD.thread] as Tid)
+    return this.#isRunning(this.threadOf(line))
+  }
+
+  threadOf(line: number): Tid {
+    return this.#words[line + WORD.thread] as Tid
   }
 
   /** The container for which a thread works, or has worked last. */
@@ -90,18 +94,26 @@ export class ThreadActivity {
    *
    * @param idle the line of a thread that waits for calls, and nothing else
    * @param time `now()`
-   * @returns the containers for which they work
+   * @returns their lines
    */
   countOutHanging(idle: number | undefined, time: number): number[] {
-    const hanging: number[] = []
-    const before = Math.trunc(time) - HANG_MS
+    return this.#countedSince(idle, time - HANG_MS).filter((line) => !this.isBusy(line) && this.countOut(line))
+  }
+
+  /** Returns whether a thread has worked on one call for `ms` milliseconds. @param idle as in `countOutHanging` */
+  isAnyLate(idle: number | undefined, time: number, ms: number): boolean {
+    return this.#countedSince(idle, time - ms).length > 0
+  }
+
+  /** The lines of the threads that are counted and have begun their call before a time. */
+  #countedSince(idle: number | undefined, time: number): number[] {
+    const lines: number[] = []
     const end = CACHE_LINE * (1 + Atomics.load(this.#words, HEAD.lines))
     for (let line = CACHE_LINE; line < end; line += CACHE_LINE) {
       if (Atomics.load(this.#words, line + WORD.counted) === 0 || line === idle) continue
-      if (Atomics.load(this.#words, line + WORD.since) > before || this.isBusy(line)) continue
-      if (this.countOut(line)) hanging.push(this.containerOf(line))
+      if (Atomics.load(this.#words, line + WORD.since) <= Math.trunc(time)) lines.push(line)
     }
-    return hanging
+    return lines
   }
 
   /** @returns whether the thread was counted */

@@ -72,6 +72,11 @@ export class Server {
     return this.#handler?.brief === true
   }
 
+  /** Returns whether the call that was screened last is most likely answered at once. */
+  get isQuick(): boolean {
+    return this.isBrief || this.readsFirst
+  }
+
   /** Returns whether `read` may answer the call that was screened last. */
   get readsFirst(): boolean {
     return this.#handler?.screenCopy !== undefined

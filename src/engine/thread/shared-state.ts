@@ -1,3 +1,4 @@
+import type { Tid } from '../../abi/brand.ts'
 import { STORE_LOCKS } from '../../caller/programs/bpf-program-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
@@ -147,11 +148,19 @@ export class SharedState {
     return bytes
   }
 
-  /** The leadership as the calling thread takes part in it. @param alarm a timerfd */
-  leadershipOf({ processors, alarm }: { readonly processors: number; readonly alarm: number }): Leadership {
+  /**
+   * The leadership as the calling thread takes part in it.
+   *
+   * @param alarm a timerfd
+   * @param onHang called with a thread that hangs in a call, which only a thread that serves calls finds
+   */
+  leadershipOf(
+    { processors, alarm }: { readonly processors: number; readonly alarm: number },
+    onHang: (thread: Tid) => void = () => {},
+  ): Leadership {
     const workers = new ThreadActivity(this.#activity, currentTid(), isRunning)
     const strike = (container: number): void => this.strike(container)
-    return new Leadership(this.#leadership, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike })
+    return new Leadership(this.#leadership, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike, onHang })
   }
 
   /** Listeners that wait for the cap of their container. */

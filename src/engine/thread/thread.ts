@@ -61,7 +61,7 @@ class EngineThread {
     this.#port = port
     this.#known = new KnownContainers(port)
     this.#state = new SharedState(data.state)
-    this.#leadership = this.#state.leadershipOf(data)
+    this.#leadership = this.#state.leadershipOf(data, (thread) => this.#dedicated.release(thread))
     this.#epoll = new Epoll(new Fd(data.epoll))
     this.#inherited = new InheritedCalls(this.#state.inherited, this.#epoll, new Fd(data.inheritedReady))
     const journal = map(new Fd(data.journal))
@@ -150,12 +150,9 @@ class EngineThread {
     }
     this.#slots.receive(slot)
     const call: Call = { slot, listenerFd, container, start: now() }
-    if (!this.#server.screen(call)) {
-      this.#serve(call, index)
-      return
-    }
-    this.#state.countAnswer()
-    if (!this.#dedicated.note(index)) return
+    if (this.#server.screen(call)) this.#state.countAnswer()
+    else if (!this.#serve(call, index) || !this.#trusts(container)) return
+    if (!this.#leadership.isOurs || !this.#dedicated.note(index)) return
     if (this.#leadership.parked === 0) this.#askForThread()
     else if (this.#dedicated.begin(index)) this.#handOver()
   }
@@ -176,12 +173,20 @@ class EngineThread {
     const call: Call = { slot: this.#dedicated.slot, listenerFd: fd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
     this.#state.listeners.hold(index, 1)
-    this.#dedicated.end()
+    if (this.#server.isQuick && this.#trusts(container)) this.#dedicated.serve()
+    else this.#dedicated.end()
     try {
       this.#serve(call, index)
     } finally {
       this.#state.listeners.hold(index, -1)
     }
+    if (this.#isDedicated) this.#stayDedicated()
+  }
+
+  /** After a call that this thread has served as a dedicated receiver: it does not take part in the leadership. */
+  #stayDedicated(): void {
+    this.#leadership.handOver()
+    if (!this.#dedicated.served()) this.#leadership.rejoin()
   }
 
   /**
@@ -209,49 +214,62 @@ class EngineThread {
     this.#state.countAnswer()
   }
 
-  /** Serves a call. From here on the thread may block in the container; if it does, the deputy takes the lead. */
-  #serve(call: Call, index: number): void {
+  /**
+   * Serves a call. From here on the thread may block in the container; if it does, the deputy takes the lead.
+   *
+   * @returns whether the call was answered at once
+   */
+  #serve(call: Call, index: number): boolean {
     const { index: container } = call.container
     // At the limit of calls the call is continued, so that a thread is left to lead.
     if (this.#state.calls >= this.#data.calls && !hasBegun(call)) {
       this.#server.continue(call, 'containerBusy')
-      return
+      return false
     }
-    this.#dedicated.note(undefined)
     this.#state.countCall(index, container, 1)
     this.#cost.begin(call.start)
+    let atOnce: boolean
     try {
-      this.#answer(call)
+      atOnce = this.#answer(call)
+      if (!atOnce) this.#dedicated.note(undefined)
       this.#lane.fast()
     } finally {
       this.#state.countCall(index, container, -1)
-      this.#state.countAnswer()
+      // What a dedicated receiver answers does not show that somebody leads.
+      if (!this.#isDedicated) this.#state.countAnswer()
       this.#unmute(container)
       this.#leadership.rejoin()
     }
     const spent = this.#cost.end(call.start, this.#leadership.isOurs)
     if (spent > 0) this.#state.charge(container, spent)
+    return atOnce
   }
 
   /**
    * Serves a call. A leader copies what the call asks first, if its handler says that this mostly decides, and lets
    * others receive calls meanwhile only if it does not.
+   *
+   * @returns whether the call was answered at once
    */
-  #answer(call: Call): void {
-    const readsFirst = this.#server.readsFirst && this.#mayKeepLead(call)
-    if (readsFirst) this.#leadership.serve(call.container.index, call.start)
+  #answer(call: Call): boolean {
+    const { readsFirst, isBrief } = this.#server
+    const keepsLead = readsFirst && this.#leadership.isOurs && this.#trusts(call.container)
+    if (keepsLead) this.#leadership.serve(call.container.index, call.start)
     else this.#handOverOrKeep(call)
-    if (this.#server.read(call)) return
-    if (readsFirst) {
+    if (this.#server.read(call)) return readsFirst
+    if (this.#isDedicated && !isBrief) this.#dedicated.end()
+    if (keepsLead) {
       // The deputy may have taken the lead meanwhile.
       this.#leadership.rejoin()
       this.#handOverOrKeep(call)
     }
     this.#server.serve(call)
+    return isBrief
   }
 
-  #mayKeepLead({ container: { index } }: Call): boolean {
-    return this.#leadership.isOurs && !this.#state.slow.isDear(index) && !this.#state.distrusts(index)
+  /** Returns whether calls of a container may be served by a thread that receives calls: they do not take long. */
+  #trusts({ index }: Container): boolean {
+    return !this.#state.slow.isDear(index) && !this.#state.distrusts(index)
   }
 
   /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */
@@ -323,6 +341,7 @@ class EngineThread {
 
   /** Hands the lead over and enters the slow lane: this thread's call may take long, and has no priority any more. */
   #mayBlock(): void {
+    if (this.#isDedicated) this.#dedicated.end()
     this.#handOver()
     this.#lane.slow()
   }

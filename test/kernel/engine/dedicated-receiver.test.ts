@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
-import { Host, USERNS, until } from '../../support/host.ts'
+import { Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
+import { Hostile, stuckThreads, withoutFuse } from '../../support/hostile.ts'
 import { FAILS_ONCE, PatchedBuild } from '../../support/patched-build.ts'
+import { withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 
 let host: Host
@@ -43,8 +45,9 @@ function container(
   id: string,
   script: string,
   { socket } = host,
+  more: readonly string[] = [],
 ): { readonly child: ChildProcess; readonly lines: string[] } {
-  const args = [socket, '--userns', USERNS, '--pidns', '--id', id, '--await-agent', '--', 'sh', '-c', script]
+  const args = [socket, '--userns', USERNS, '--pidns', ...more, '--id', id, '--await-agent', '--', 'sh', '-c', script]
   const child = spawn(fixture('filtered'), args, { stdio: ['pipe', 'pipe', 'inherit'] })
   children.push(child)
   const lines: string[] = []
@@ -75,6 +78,66 @@ test('a listener that is called all the time is waited for in receive alone; oth
   expect(errorsOf(lines[1]!)).toEqual({ EPERM: 200 })
   expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
 })
+
+test.each([
+  { call: 'getxattr', errors: { ENODATA: 30_000 } },
+  { call: 'sysinfo', errors: {} },
+])(
+  'a listener of which $call is called all the time has one too, and a mknod there is served all the same',
+  async ({ call, errors }) => {
+    const other = await Host.start({ ...mknodPolicy, sysinfo: {}, setxattr: { read: true } })
+    try {
+      const loop = `${fixture('mknod-loop')} --call ${call} --count 30000 ${join(other.directory, 'file')}`
+      const made = `${fixture('caller')} mknod ${join(other.directory, 'made')} 020666 1 3`
+      const { lines } = container('hot', `${loop} & sleep 0.3; ${made}; wait`, other, ['--all-sysinfo', '--xattr'])
+      await until('it is attended', () => attended(other.enginePid) === 1, 20)
+      await until('all have returned', () => lines.length === 2, 60)
+      expect(lines.map((line) => (line === '{"ok":true}' ? line : errorsOf(line)))).toEqual(
+        expect.arrayContaining(['{"ok":true}', errors]),
+      )
+      expect(other.events.filter(({ type }) => type === 'fault')).toEqual([])
+    } finally {
+      other.close()
+    }
+  },
+)
+
+const DEPUTY = 'this.#onHang(this.#activity.threadOf(line));'
+const WAKER = 'if (isQuiet && thread < 0 && thread !== RELEASED)'
+describe.skipIf(withoutFuse())(
+  withReason('a call that hangs while a dedicated receiver serves it', withoutFuse()),
+  () => {
+    test.each([
+      { who: 'the deputy', file: 'engine/leader/dedicated-receiver.js', from: WAKER, to: 'if (false)' },
+      { who: 'the main thread, should the deputy not', file: 'engine/leader/leadership.js', from: DEPUTY, to: '' },
+    ])(
+      'keeps none of the other calls of its container: $who puts the listener back',
+      { timeout: 90_000 },
+      async ({ file, from, to }) => {
+        const build = new PatchedBuild(file, from, to)
+        const ill = await Host.start({ sysinfo: {} }, {}, build.url)
+        const engine = ill.enginePid
+        const hostile = new Hostile(ill.directory)
+        try {
+          const go = join(ill.directory, 'go')
+          const loop = `${fixture('mknod-loop')} --call sysinfo --count 100000`
+          const stuck = `${fixture('stuck-calls')} --how silent --sysinfo --touch --threads 1 --in-file`
+          const script = `echo started; ${loop} & until [ -e ${go} ]; do sleep 0.1; done; ${stuck} ${join(hostile.mount, 'file')}`
+          await hostile.start(ill.socket, [], ['sh', '-c', script])
+          await until('it is attended', () => attended(engine) === 1, 20)
+          writeFileSync(go, '')
+          await until('the listener is put back', () => stuckThreads(engine).length === 1 && attended(engine) === 0, 20)
+          await until('the loop has ended', () => hostile.returned.some((line) => line.startsWith('{')), 60)
+          expect(errorsOf(hostile.returned.find((line) => line.startsWith('{'))!)).toEqual({})
+        } finally {
+          await hostile.end()
+          ill.close()
+          await build.remove(engine)
+        }
+      },
+    )
+  },
+)
 
 test('a call that may take longer is served while its listener has a dedicated receiver, each time', async () => {
   const made = (number: number): string =>

@@ -9,10 +9,15 @@ import type { Alarm } from '../../../../src/kernel/timer.ts'
 /** Of threads that run here one after the other: what one does while another one is parked is done by its alarm. */
 class World {
   /** An alarm that goes off at once for whoever waits. */
-  readonly alarm = { set: () => {}, ring: () => {}, wait: () => {} }
+  readonly alarm: { set: () => unknown; ring: () => void; wait: () => void } = {
+    set: () => {},
+    ring: () => {},
+    wait: () => {},
+  }
   /** Those that have work; the others wait. */
   readonly running = new Set<number>()
   readonly struck: number[] = []
+  readonly hanging: number[] = []
   readonly #lead = new Int32Array(new SharedArrayBuffer(4 * LEADERSHIP_WORDS))
   readonly #workers = new Int32Array(new SharedArrayBuffer(4 * ACTIVITY_WORDS))
   #threads = 0
@@ -23,6 +28,7 @@ class World {
       processors: 2,
       alarm: this.alarm as unknown as Alarm,
       strike: (container) => this.struck.push(container),
+      onHang: (thread) => this.hanging.push(thread),
     })
     lead.rejoin()
     return lead
@@ -133,6 +139,25 @@ test('a leader that waits for calls is not struck', () => {
   }
   deputy.park()
   expect([deputy.isOurs, world.struck]).toEqual([false, []])
+})
+
+test.each([
+  { what: 'has hung', ms: 20, hanging: [2], struck: [6], looks: 0 },
+  { what: 'works for some milliseconds', ms: 4, hanging: [], struck: [], looks: 1 },
+  { what: 'has just begun', ms: 0, hanging: [], struck: [], looks: 0 },
+])('while the leader waits, the deputy looks at a thread that $what', ({ ms, hanging, struck, looks }) => {
+  const world = new World()
+  const [leader, helper, deputy] = [world.thread(), world.thread(), world.thread()]
+  leader.take()
+  leader.markWaiting()
+  helper.helpServe(6, now() - ms)
+  let [waits, sets] = [0, 0]
+  world.alarm.set = () => sets++
+  world.alarm.wait = () => {
+    if (++waits === 2) ring(leader)
+  }
+  deputy.park()
+  expect([world.hanging, world.struck, sets]).toEqual([hanging, struck, looks])
 })
 
 test('a leader learns that there is no deputy, and nobody who could be one', () => {

@@ -227,7 +227,6 @@ class EngineThread {
       return false
     }
     this.#state.countCall(index, container, 1)
-    this.#cost.begin(call.start)
     let atOnce: boolean
     try {
       atOnce = this.#answer(call)
@@ -256,6 +255,7 @@ class EngineThread {
     const keepsLead = readsFirst && this.#leadership.isOurs && this.#trusts(call.container)
     if (keepsLead) this.#leadership.serve(call.container.index, call.start)
     else this.#handOverOrKeep(call)
+    this.#cost.begin(call.start)
     if (this.#server.read(call)) return readsFirst
     if (this.#isDedicated && !isBrief) this.#dedicated.end()
     if (keepsLead) {

@@ -1,6 +1,6 @@
 import type { PathBytes, Tid } from '../abi/brand.ts'
 import { PATH_MAX } from '../abi/limits.ts'
-import type { Memory } from '../calls/caller.ts'
+import type { MemoryReader } from '../calls/caller.ts'
 import { RecordTexts } from '../calls/record-texts.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { copyFrom, type RemoteMemory } from '../kernel/vm-readv.ts'
@@ -16,7 +16,7 @@ const BYTES_MAX = 65536
  *
  * Invariant: each thread has one such object, and moves it from call to call.
  */
-export class CallerMemory implements Memory {
+export class CallerMemory implements MemoryReader {
   readonly #memory: RemoteMemory
   /** The buffer of the path of the call. */
   readonly #path: Uint8Array

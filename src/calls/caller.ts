@@ -41,7 +41,7 @@ export interface Task {
 }
 
 /** The memory of the thread that made the call: what a call uses of it is copied once. */
-export interface Memory {
+export interface MemoryReader {
   /** Copies `length` bytes, at most 64 KiB. @throws {ContinueError} if not all can be read, as the kernel could not */
   bytes(at: bigint, length: number): Uint8Array
   /** Copies a path. @throws {ContinueError} if it cannot be read, as the kernel could not */
@@ -63,7 +63,7 @@ export interface Memory {
  *
  * Precondition: only the engine thread that serves the call uses it, and only until the call is over.
  */
-export interface Caller extends Pick<Memory, 'bytes'> {
+export interface Caller extends Pick<MemoryReader, 'bytes'> {
   readonly tid: Tid
   /** The word size of the call's architecture: the size of `long` and `size_t` in the caller's memory. */
   readonly bits: 32 | 64

@@ -1,6 +1,6 @@
 import type { KeyName } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
-import type { Caller, Memory, Registers } from './caller.ts'
+import type { Caller, MemoryReader, Registers } from './caller.ts'
 import type { Condition } from './rule.ts'
 import type { Verdict } from './verdict.ts'
 
@@ -27,7 +27,7 @@ export interface Syscall<R> {
   /** Whether the call is done so soon that no other thread needs to receive calls meanwhile. */
   readonly brief?: boolean
   /** Copies what the call uses of the caller's memory, once. */
-  decode(args: Registers, memory: Memory): R
+  decode(args: Registers, memory: MemoryReader): R
   /**
    * Returns the verdict if the copy alone decides it, as it does for most calls of a handler that has this method: the
    * leader then answers without a look at the caller, and no other thread receives calls meanwhile.

@@ -7,7 +7,7 @@ import {
   BPF_PROG_TYPE_CGROUP_SKB,
   LOAD,
 } from '../abi/bpf-attr.ts'
-import type { Memory } from '../calls/caller.ts'
+import type { MemoryReader } from '../calls/caller.ts'
 import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import { type Command, deny, MANAGE, type Text } from './bpf-command.ts'
 
@@ -56,7 +56,7 @@ export const load: Command = {
 }
 
 /** Copies the instructions and licence of a device program; undefined for a program that will not be loaded. */
-export function readProgram(view: DataView, memory: Memory): Text | undefined {
+export function readProgram(view: DataView, memory: MemoryReader): Text | undefined {
   const count = countOf(view)
   if (!isServed(view) || count > BPF_MAXINSNS) return undefined
   return {
@@ -76,7 +76,7 @@ function readable(read: () => Uint8Array): Uint8Array | undefined {
 }
 
 /** Copies a string, page by page, since the string may end where readable memory does. */
-function readString(memory: Memory, at: bigint): Uint8Array {
+function readString(memory: MemoryReader, at: bigint): Uint8Array {
   const first = memory.bytes(at, Math.min(LICENCE_MAX, Number(PAGE - (at & (PAGE - 1n)))))
   const end = first.indexOf(0)
   if (end >= 0) return first.subarray(0, end)

@@ -10,7 +10,7 @@ import {
   SCHED_RESET_ON_FORK,
 } from '../abi/sched.ts'
 import type { Scheduling } from '../calls/act.ts'
-import type { Caller, Memory, Registers } from '../calls/caller.ts'
+import type { Caller, MemoryReader, Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
 import { schedulingOf } from '../kernel/sched.ts'
@@ -32,7 +32,7 @@ interface Form {
   readonly pointer: 1 | 2
   /** Judges the policy if it is in a register, and whether the registers are valid. */
   screen(args: Registers): Verdict | undefined
-  read(args: Registers, at: bigint, memory: Memory): Omit<Request, 'pid'>
+  read(args: Registers, at: bigint, memory: MemoryReader): Omit<Request, 'pid'>
 }
 
 /**
@@ -47,7 +47,7 @@ const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all
 const DEADLINE = [32, 48] as const
 
 /** Reads `struct sched_param`, which is one int. */
-function readPriority(at: bigint, memory: Memory): number {
+function readPriority(at: bigint, memory: MemoryReader): number {
   const bytes = memory.bytes(at, 4)
   return new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true)
 }
@@ -59,7 +59,7 @@ function readPriority(at: bigint, memory: Memory): number {
  *
  * @see linux/kernel/sched/syscalls.c sched_copy_attr()
  */
-function readAttr(at: bigint, memory: Memory): Uint8Array {
+function readAttr(at: bigint, memory: MemoryReader): Uint8Array {
   const first = memory.bytes(at, SCHED_ATTR_SIZE_VER0)
   const size = new DataView(first.buffer, first.byteOffset).getUint32(0, true) || SCHED_ATTR_SIZE_VER0
   if (size < SCHED_ATTR_SIZE_VER0 || size > SCHED_ATTR_LIMIT) throw new ContinueError('invalidArguments')

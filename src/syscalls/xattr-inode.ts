@@ -1,6 +1,6 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
-import type { Caller, Memory, Registers } from '../calls/caller.ts'
+import type { Caller, MemoryReader, Registers } from '../calls/caller.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
 
@@ -15,7 +15,7 @@ export interface Shape {
   readonly suffix: '' | 'at'
   /** The index of the first register after those that name the inode. */
   readonly rest: number
-  inode(args: Registers, memory: Memory): Inode
+  inode(args: Registers, memory: MemoryReader): Inode
 }
 
 const byPath = (prefix: '' | 'l', follow: boolean): Shape => ({

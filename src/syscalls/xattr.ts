@@ -9,7 +9,7 @@ import {
   type XattrArgs,
 } from '../abi/xattr.ts'
 import type { Act } from '../calls/act.ts'
-import type { Memory, Registers } from '../calls/caller.ts'
+import type { MemoryReader, Registers } from '../calls/caller.ts'
 import { EXACT } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
@@ -32,7 +32,7 @@ interface Operation {
    *
    * @returns for any attribute other than OPAQUE the verdict: an exception would cost more than the whole call
    */
-  deed(args: Registers, memory: Memory, shape: Shape): MakeAct | Verdict
+  deed(args: Registers, memory: MemoryReader, shape: Shape): MakeAct | Verdict
 }
 
 /** How names begin that the kernel serves for the owner of a file in any user namespace; not longer than OPAQUE. */
@@ -42,7 +42,7 @@ const OTHER = continueWith('otherAttribute')
 const OF_ALL_USERS = continueWith('attributeOfAll')
 
 /** Returns the verdict for every name but OPAQUE. @throws {ContinueError} for a name that ends at an unreadable page */
-function unlessOpaque(at: bigint, memory: Memory): Verdict | undefined {
+function unlessOpaque(at: bigint, memory: MemoryReader): Verdict | undefined {
   const name = memory.bytes(at, OPAQUE.length)
   if (beginsWith(name, OPAQUE)) return undefined
   for (const prefix of OF_ALL) if (beginsWith(name, prefix)) return OF_ALL_USERS
@@ -59,7 +59,7 @@ function beginsWith(name: Uint8Array, prefix: Uint8Array): boolean {
  * Copies the `struct xattr_args` of setxattrat(2) and getxattrat(2). A longer one, up to a page, may have zeros behind
  * it (lib/usercopy.c copy_struct_from_user()). @throws {ContinueError} for every other size or rest
  */
-function argsAt(args: Registers, memory: Memory, rest: number): XattrArgs {
+function argsAt(args: Registers, memory: MemoryReader, rest: number): XattrArgs {
   const size = args.pointer(rest + 2)
   if (size < BigInt(XATTR_ARGS_SIZE) || size > BigInt(XATTR_ARGS_LIMIT)) throw new ContinueError('invalidArgument')
   const bytes = memory.bytes(args.pointer(rest + 1), Number(size))
@@ -70,7 +70,7 @@ function argsAt(args: Registers, memory: Memory, rest: number): XattrArgs {
 /** Converts a size_t to a number, whose rounding does not matter: it happens far beyond the kernel's limits. */
 const sizeOf = (args: Registers, index: number): number => Number(args.pointer(index))
 
-const buffer = (args: Registers, memory: Memory, { suffix, rest }: Shape): XattrArgs =>
+const buffer = (args: Registers, memory: MemoryReader, { suffix, rest }: Shape): XattrArgs =>
   suffix === 'at'
     ? argsAt(args, memory, rest)
     : { value: args.pointer(rest + 1), size: sizeOf(args, rest + 2), flags: args.int(rest + 3) }

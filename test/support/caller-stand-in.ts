@@ -1,7 +1,7 @@
 // Answers what a handler asks of a caller: for tests of `decode`, `screen` and `decide`, which then need no kernel.
 
 import type { PathBytes, Tid } from '../../src/abi/brand.ts'
-import type { Caller, Memory, Registers } from '../../src/calls/caller.ts'
+import type { Caller, MemoryReader, Registers } from '../../src/calls/caller.ts'
 import type { Handle } from '../../src/kernel/handle.ts'
 
 /** Registers as the kernel hands them over: 64 bits, of which it reads what the argument's type has. */
@@ -22,7 +22,7 @@ const unasked = (): never => {
  * A caller that may do everything, for what `decide` makes of answers; what it makes of a real one is for the tests on the
  * kernel.
  */
-export const standIn = (changes: Partial<Caller & Memory> = {}): Caller & Memory => ({
+export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & MemoryReader => ({
   tid: 42 as Tid,
   bits: 64,
   systemInfo: unasked,

@@ -10,8 +10,8 @@ import type { Slots } from '../journal/slots.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
 
 /**
- * In the words that all threads share: the thread that is the dedicated receiver, 0 for none, negative while it serves a
- * call; how many calls it has received; and the listener from which it receives.
+ * In the words that all threads share: the thread that is the dedicated receiver, 0 for none, negative while it serves
+ * a call; how many calls it has received; and the listener from which it receives.
  *
  *   none -> thread        DedicatedReceiver.begin(), by the leader
  *   thread -> serving     DedicatedReceiver.serve(), by that thread
@@ -20,7 +20,7 @@ import type { ListenerTable } from '../tables/listener-table.ts'
  *   serving -> none       DedicatedReceiver.end(), by that thread: its call may take long after all
  *   thread -> none        IdleWaker.look(), by the main thread: that thread has ended
  *   serving -> released   DedicatedReceiver.release(), by the deputy: that thread hangs; or IdleWaker.look()
- *   released -> none      by whoever has released it: the listener is back in the set of all
+ *   released -> none      DedicatedReceiver.release(), IdleWaker.look(): the listener is back in the set of all
  */
 const [WORD] = struct({ thread: 1, received: 1, listener: 1 })
 export const DEDICATED_WORDS = CACHE_LINE
@@ -43,9 +43,9 @@ interface Means {
 /**
  * A listener that is called all the time gets a dedicated receiver: one thread blocks in NOTIF_RECV for its calls,
  * while another thread leads for all other listeners. That saves one system call of three, and the kernel wakes the
- * thread on the processor of the caller. The thread answers what its handler answers at once; a call that may take longer
- * is served as everywhere else, and the listener is back in the set of all. If a call hangs all the same, in memory of the
- * container, the deputy puts the listener back.
+ * thread on the processor of the caller. The thread answers what its handler answers at once; a call that may take
+ * longer is served as everywhere else, and the listener is back in the set of all. If a call hangs all the same, in
+ * memory of the container, the deputy puts the listener back.
  *
  * NOTIF_RECV waits for ever (the kernel ignores O_NONBLOCK), and up to Linux 6.10 also where no task is left that could
  * call. So the main thread interrupts a dedicated receiver that has received nothing for a while.

@@ -12,7 +12,7 @@ import { CountWriter } from '../../memories/count-writer.ts'
 import { RecordWriter } from '../../memories/records.ts'
 import { requireBuild } from '../../processes/build-id.ts'
 import { sleepForever } from '../../shared/sleep.ts'
-import { hasBegun, INHERITED_TOKEN, InheritedCalls, resumeInherited } from '../journal/inherited-calls.ts'
+import { INHERITED_TOKEN, InheritedCalls, resumeInherited } from '../journal/inherited-calls.ts'
 import { Slots } from '../journal/slots.ts'
 import { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
 import type { Leadership } from '../leader/leadership.ts'
@@ -20,9 +20,8 @@ import { LxcProxyReceiver } from '../lxc/lxc-proxy.ts'
 import { Replays } from '../replay/replay.ts'
 import type { Call } from '../serve/call.ts'
 import { Server } from '../serve/server.ts'
-import { CallCost } from './call-cost.ts'
+import { CallService } from './call-service.ts'
 import { KnownContainers } from './known-containers.ts'
-import type { Lane } from './lane.ts'
 import { SharedState } from './shared-state.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
 import { ThreadServices } from './thread-services.ts'
@@ -31,8 +30,6 @@ import { ThreadServices } from './thread-services.ts'
 const TURNS = 1000
 /** So many times a thread yields until it hands the lead over for it; it keeps the lead at the other yields. */
 const YIELDS_PER_HAND_OVER = 4
-/** The least time between two requests of a thread for more threads. */
-const GROW_MS = 10
 
 /**
  * Receives calls while it leads or is dedicated to a listener, serves them, and parks otherwise: one serving thread.
@@ -47,14 +44,11 @@ class EngineThread {
   readonly #event = new EpollEvent()
   readonly #epoll: Epoll
   readonly #leadership: Leadership
-  readonly #lane: Lane
+  readonly #service: CallService
   readonly #inherited: InheritedCalls
   readonly #dedicated: DedicatedReceiver
   readonly #known: KnownContainers
-  readonly #cost = new CallCost()
   #runs = 0
-  /** `now()` when this thread last asked for another thread. */
-  #grown = Number.NEGATIVE_INFINITY
 
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
@@ -71,19 +65,23 @@ class EngineThread {
       slots: this.#slots,
       epoll: this.#epoll,
     })
+    const post = (message: FromThread): void => this.#post(message)
     const { context } = new ThreadServices(data, this.#state, {
-      post: (message) => this.#post(message),
-      mayBlock: () => this.#mayBlock(),
-      unmute: (container) => this.#unmute(container),
+      post,
+      mayBlock: () => this.#service.mayBlock(),
+      unmute: (container) => this.#service.unmute(container),
     })
-    const records = new RecordWriter(map(new Fd(data.records)), () => this.#post({ type: 'halfFull' }))
+    const records = new RecordWriter(map(new Fd(data.records)), () => post({ type: 'halfFull' }))
     const counts = new CountWriter(map(new Fd(data.counts)))
-    const replays = new Replays(this.#state.replyCache, this.#slots.view, () => this.#mayBlock())
-    const onFault = (message: string): void => this.#post({ type: 'fault', message })
-    this.#lane = this.#state.lanes.own(context.identity, onFault)
+    const replays = new Replays(this.#state.replyCache, this.#slots.view, () => this.#service.mayBlock())
+    const onFault = (message: string): void => post({ type: 'fault', message })
     this.#server = new Server(context, this.#slots, { records, counts, mode: data.arguments }, replays, onFault)
+    this.#service = new CallService({
+      ...{ state: this.#state, server: this.#server, leadership: this.#leadership, dedicated: this.#dedicated },
+      ...{ lane: this.#state.lanes.own(context.identity, onFault), epoll: this.#epoll, calls: data.calls, post },
+    })
     this.#lxc = new LxcProxyReceiver(this.#state.proxies, (why) =>
-      this.#post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
+      post({ type: 'fault', message: `Cannot serve a monitor of LXC: ${why}` }),
     )
     this.#post({ type: 'ready' })
   }
@@ -97,7 +95,7 @@ class EngineThread {
     }
     // The thread usually keeps the lead while it yields, for another thread would wake on another processor than the
     // callers'. It hands the lead over sometimes, for this thread itself may be on such a processor.
-    if (!this.#isDedicated && ++this.#runs % YIELDS_PER_HAND_OVER === 0) this.#handOver()
+    if (!this.#isDedicated && ++this.#runs % YIELDS_PER_HAND_OVER === 0) this.#service.handOver()
     else if (this.#leadership.isOurs) this.#leadership.markBusy()
     setImmediate(() => this.run())
   }
@@ -131,7 +129,7 @@ class EngineThread {
       this.#known.hear(this.#leadership.epoch)
     }
     // A leader without a deputy that blocks would block the calls of all containers.
-    if (this.#leadership.isOurs && !this.#leadership.callDeputy()) this.#askForThread()
+    if (this.#leadership.isOurs && !this.#leadership.callDeputy()) this.#service.askForThread()
   }
 
   #receive(index: number): void {
@@ -151,10 +149,10 @@ class EngineThread {
     this.#slots.receive(slot)
     const call: Call = { slot, listenerFd, container, start: now() }
     if (this.#server.screen(call)) this.#state.countAnswer()
-    else if (!this.#serve(call, index) || !this.#trusts(container)) return
+    else if (!this.#service.serve(call, index) || !this.#service.trusts(container)) return
     if (!this.#leadership.isOurs || !this.#dedicated.note(index)) return
-    if (this.#leadership.parked === 0) this.#askForThread()
-    else if (this.#dedicated.begin(index)) this.#handOver()
+    if (this.#leadership.parked === 0) this.#service.askForThread()
+    else if (this.#dedicated.begin(index)) this.#service.handOver()
   }
 
   /**
@@ -173,10 +171,10 @@ class EngineThread {
     const call: Call = { slot: this.#dedicated.slot, listenerFd: fd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
     this.#state.listeners.hold(index, 1)
-    if (this.#server.isQuick && this.#trusts(container)) this.#dedicated.serve()
+    if (this.#server.isQuick && this.#service.trusts(container)) this.#dedicated.serve()
     else this.#dedicated.end()
     try {
-      this.#serve(call, index)
+      this.#service.serve(call, index)
     } finally {
       this.#state.listeners.hold(index, -1)
     }
@@ -210,79 +208,8 @@ class EngineThread {
     const call: Call = { slot, listenerFd: forwarded.listenerFd, container, start: now(), forwarded }
     if (Atomics.load(containerCalls, container.index) >= this.#capOf(container))
       this.#server.continue(call, 'containerBusy')
-    else if (!this.#server.screen(call)) this.#serve(call, index)
+    else if (!this.#server.screen(call)) this.#service.serve(call, index)
     this.#state.countAnswer()
-  }
-
-  /**
-   * Serves a call. From here on the thread may block in the container; if it does, the deputy takes the lead.
-   *
-   * @returns whether the call was answered at once
-   */
-  #serve(call: Call, index: number): boolean {
-    const { index: container } = call.container
-    // At the limit of calls the call is continued, so that a thread is left to lead.
-    if (this.#state.calls >= this.#data.calls && !hasBegun(call)) {
-      this.#server.continue(call, 'containerBusy')
-      return false
-    }
-    this.#state.countCall(index, container, 1)
-    let atOnce: boolean
-    try {
-      atOnce = this.#answer(call)
-      if (!atOnce) this.#dedicated.note(undefined)
-      this.#lane.fast()
-    } finally {
-      this.#state.countCall(index, container, -1)
-      // What a dedicated receiver answers does not show that somebody leads.
-      if (!this.#isDedicated) this.#state.countAnswer()
-      this.#unmute(container)
-      this.#leadership.rejoin()
-    }
-    const spent = this.#cost.end(call.start, this.#leadership.isOurs)
-    if (spent > 0) this.#state.charge(container, spent)
-    return atOnce
-  }
-
-  /**
-   * Serves a call. A leader copies what the call asks first, if its handler says that this mostly decides, and lets
-   * others receive calls meanwhile only if it does not.
-   *
-   * @returns whether the call was answered at once
-   */
-  #answer(call: Call): boolean {
-    const { readsFirst, isBrief } = this.#server
-    const keepsLead = readsFirst && this.#leadership.isOurs && this.#trusts(call.container)
-    if (keepsLead) this.#leadership.serve(call.container.index, call.start)
-    else this.#handOverOrKeep(call)
-    this.#cost.begin(call.start)
-    if (this.#server.read(call)) return readsFirst
-    if (this.#isDedicated && !isBrief) this.#dedicated.end()
-    if (keepsLead) {
-      // The deputy may have taken the lead meanwhile.
-      this.#leadership.rejoin()
-      this.#handOverOrKeep(call)
-    }
-    this.#server.serve(call)
-    return isBrief
-  }
-
-  /** Returns whether calls of a container may be served by a thread that receives calls: they do not take long. */
-  #trusts({ index }: Container): boolean {
-    return !this.#state.slow.isDear(index) && !this.#state.distrusts(index)
-  }
-
-  /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */
-  #handOverOrKeep({ container: { index }, start }: Call): void {
-    if (this.#state.slow.isDear(index)) this.#mayBlock()
-    else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
-    else if (this.#state.distrusts(index)) this.#handOver()
-    else if (!this.#server.isBrief && this.#epoll.isReady) this.#receiveTogether(index, start)
-    else this.#leadership.serve(index, start)
-  }
-
-  #receiveTogether(container: number, start: number): void {
-    if (!this.#leadership.receiveTogether(container, start)) this.#askForThread()
   }
 
   /**
@@ -308,7 +235,7 @@ class EngineThread {
     const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
     const call: Call = { slot, ...found, container, start: now() }
     try {
-      if (!this.#server.settle(call)) this.#serve(call, index)
+      if (!this.#server.settle(call)) this.#service.serve(call, index)
     } finally {
       this.#inherited.finish()
       this.#state.countAnswer()
@@ -322,42 +249,14 @@ class EngineThread {
     state.countMuted(index, 1)
     Atomics.store(state.listeners.muted, index, 1)
     // A call may have ended just before its thread could see that this listener is muted.
-    if (Atomics.load(state.containerCalls, container.index) < this.#capOf(container)) this.#unmute(container.index)
-  }
-
-  /**
-   * Asks the main thread to unmute a container's listeners. It alone closes listeners, so it cannot confuse a listener
-   * that ends meanwhile with another of the same number.
-   */
-  #unmute(container: number): void {
-    if (this.#state.muted(container) > 0) this.#post({ type: 'unmute', container })
+    if (Atomics.load(state.containerCalls, container.index) < this.#capOf(container))
+      this.#service.unmute(container.index)
   }
 
   #hangUp(index: number, generation: number): void {
     this.#epoll.remove(this.#state.listeners.fd[index]!)
     this.#state.clearMuted(index)
     this.#post({ type: 'gone', index, generation })
-  }
-
-  /** Hands the lead over and enters the slow lane: this thread's call may take long, and has no priority any more. */
-  #mayBlock(): void {
-    if (this.#isDedicated) this.#dedicated.end()
-    this.#handOver()
-    this.#lane.slow()
-  }
-
-  /** Lets another thread lead and work in place of this thread, which may block for long from now on. */
-  #handOver(): void {
-    if (this.#leadership.parked === 0) this.#askForThread()
-    this.#leadership.handOver()
-  }
-
-  /** Asks for another thread, at most every `GROW_MS`: a thread takes longer to start, or the limit may be reached. */
-  #askForThread(): void {
-    const time = now()
-    if (time - this.#grown < GROW_MS) return
-    this.#grown = time
-    this.#post({ type: 'grow' })
   }
 
   #post(message: FromThread): void {
@@ -370,7 +269,7 @@ class EngineThread {
    */
   #abandon(error: Error): never {
     if (this.#isDedicated) this.#dedicated.end()
-    this.#handOver()
+    this.#service.handOver()
     this.#post({ type: error instanceof LostThread ? 'lost' : 'failed', message: error.message })
     return sleepForever()
   }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { childOf, decodeSchedAttr, encodeSchedAttr, SCHED } from '../../../src/abi/sched.ts'
-import type { Caller, Memory, Registers } from '../../../src/calls/caller.ts'
+import type { Caller, MemoryReader, Registers } from '../../../src/calls/caller.ts'
 import { ContinueError } from '../../../src/calls/verdict.ts'
 import { currentTid } from '../../../src/kernel/process.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
@@ -41,7 +41,7 @@ describe('screen() decides by the registers alone', () => {
 
 /** The caller's memory from `AT` on; everything else is not mapped. */
 const AT = 4096
-function callerWith(memory: Uint8Array, changes: Partial<Caller> = {}): Caller & Memory {
+function callerWith(memory: Uint8Array, changes: Partial<Caller> = {}): Caller & MemoryReader {
   return standIn({
     bytes(at, length) {
       const start = Number(at) - AT

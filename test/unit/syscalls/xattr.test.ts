@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { PathBytes } from '../../../src/abi/brand.ts'
-import type { Caller, Memory } from '../../../src/calls/caller.ts'
+import type { Caller, MemoryReader } from '../../../src/calls/caller.ts'
 import { ContinueError, type Verdict } from '../../../src/calls/verdict.ts'
 import { xattrHandlers } from '../../../src/syscalls/xattr.ts'
 import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
@@ -23,7 +23,7 @@ function structure(size: number, flags: number): Uint8Array {
 }
 
 /** A caller with this memory; what is named by path is handle 7, what by descriptor 8. */
-function callerWith(memory: ReadonlyMap<bigint, Uint8Array>, changes: Partial<Caller> = {}): Caller & Memory {
+function callerWith(memory: ReadonlyMap<bigint, Uint8Array>, changes: Partial<Caller> = {}): Caller & MemoryReader {
   const at = (address: bigint): Uint8Array => {
     const bytes = memory.get(address)
     if (!bytes) throw new ContinueError('unreadable')
@@ -47,7 +47,7 @@ const memory = (name = OPAQUE, value = 'y', args = structure(1, 0)) =>
   ])
 
 /** What a call comes to; what is thrown to pass it on is a verdict too. */
-function ask(name: string, args: readonly bigint[], caller: Caller & Memory): Verdict {
+function ask(name: string, args: readonly bigint[], caller: Caller & MemoryReader): Verdict {
   const handler = called(name)
   const values = registers(...args, ...Array<bigint>(6 - args.length).fill(0n))
   try {

@@ -1,0 +1,157 @@
+import type { Container } from '../../caller/identity/container.ts'
+import { now } from '../../kernel/clock.ts'
+import type { Epoll } from '../../kernel/epoll.ts'
+import { hasBegun } from '../journal/inherited-calls.ts'
+import type { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
+import type { Leadership } from '../leader/leadership.ts'
+import type { Call } from '../serve/call.ts'
+import type { Server } from '../serve/server.ts'
+import { CallCost } from './call-cost.ts'
+import type { Lane } from './lane.ts'
+import type { SharedState } from './shared-state.ts'
+import type { FromThread } from './thread-messages.ts'
+
+/** The least time between two requests of a thread for more threads. */
+const GROW_MS = 10
+
+/** What the service needs of its thread. */
+interface Parts {
+  readonly state: SharedState
+  readonly server: Server
+  readonly leadership: Leadership
+  readonly dedicated: DedicatedReceiver
+  readonly lane: Lane
+  readonly epoll: Epoll
+  /** How many calls of all containers may be in flight. */
+  readonly calls: number
+  /** To the main thread. */
+  readonly post: (message: FromThread) => void
+}
+
+/**
+ * Serves the calls that one thread has received, and decides who receives the other calls meanwhile.
+ *
+ * Invariant: an object belongs to one thread, which alone calls it.
+ */
+export class CallService {
+  readonly #parts: Parts
+  readonly #state: SharedState
+  readonly #server: Server
+  readonly #leadership: Leadership
+  readonly #dedicated: DedicatedReceiver
+  readonly #cost = new CallCost()
+  /** `now()` when this thread last asked for another thread. */
+  #grown = Number.NEGATIVE_INFINITY
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+    this.#state = parts.state
+    this.#server = parts.server
+    this.#leadership = parts.leadership
+    this.#dedicated = parts.dedicated
+  }
+
+  /**
+   * Serves a call. From here on the thread may block in the container; if it does, the deputy takes the lead.
+   *
+   * @returns whether the call was answered at once
+   */
+  serve(call: Call, index: number): boolean {
+    const { index: container } = call.container
+    // At the limit of calls the call is continued, so that a thread is left to lead.
+    if (this.#state.calls >= this.#parts.calls && !hasBegun(call)) {
+      this.#server.continue(call, 'containerBusy')
+      return false
+    }
+    this.#state.countCall(index, container, 1)
+    let atOnce: boolean
+    try {
+      atOnce = this.#answer(call)
+      if (!atOnce) this.#dedicated.note(undefined)
+      this.#parts.lane.fast()
+    } finally {
+      this.#state.countCall(index, container, -1)
+      // What a dedicated receiver answers does not show that somebody leads.
+      if (!this.#isDedicated) this.#state.countAnswer()
+      this.unmute(container)
+      this.#leadership.rejoin()
+    }
+    const spent = this.#cost.end(call.start, this.#leadership.isOurs)
+    if (spent > 0) this.#state.charge(container, spent)
+    return atOnce
+  }
+
+  /**
+   * A leader copies what the call asks first, if its handler says that this mostly decides, and lets others receive
+   * calls meanwhile only if it does not.
+   *
+   * @returns whether the call was answered at once
+   */
+  #answer(call: Call): boolean {
+    const { readsFirst, isBrief } = this.#server
+    const keepsLead = readsFirst && this.#leadership.isOurs && this.trusts(call.container)
+    if (keepsLead) this.#leadership.serve(call.container.index, call.start)
+    else this.#handOverOrKeep(call)
+    this.#cost.begin(call.start)
+    if (this.#server.read(call)) return readsFirst
+    if (this.#isDedicated && !isBrief) this.#dedicated.end()
+    if (keepsLead) {
+      // The deputy may have taken the lead meanwhile.
+      this.#leadership.rejoin()
+      this.#handOverOrKeep(call)
+    }
+    this.#server.serve(call)
+    return isBrief
+  }
+
+  /** Returns whether calls of a container may be served by a thread that receives calls: they do not take long. */
+  trusts({ index }: Container): boolean {
+    return !this.#state.slow.isDear(index) && !this.#state.distrusts(index)
+  }
+
+  /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */
+  #handOverOrKeep({ container: { index }, start }: Call): void {
+    if (this.#state.slow.isDear(index)) this.mayBlock()
+    else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
+    else if (this.#state.distrusts(index)) this.handOver()
+    else if (!this.#server.isBrief && this.#parts.epoll.isReady) this.#receiveTogether(index, start)
+    else this.#leadership.serve(index, start)
+  }
+
+  #receiveTogether(container: number, start: number): void {
+    if (!this.#leadership.receiveTogether(container, start)) this.askForThread()
+  }
+
+  /** Hands the lead over and enters the slow lane: this thread's call may take long, and has no priority any more. */
+  mayBlock(): void {
+    if (this.#isDedicated) this.#dedicated.end()
+    this.handOver()
+    this.#parts.lane.slow()
+  }
+
+  /** Lets another thread lead and work in place of this thread, which may block for long from now on. */
+  handOver(): void {
+    if (this.#leadership.parked === 0) this.askForThread()
+    this.#leadership.handOver()
+  }
+
+  /** Asks for another thread, at most every `GROW_MS`: a thread takes longer to start, or the limit may be reached. */
+  askForThread(): void {
+    const time = now()
+    if (time - this.#grown < GROW_MS) return
+    this.#grown = time
+    this.#parts.post({ type: 'grow' })
+  }
+
+  /**
+   * Asks the main thread to unmute a container's listeners. It alone closes listeners, so it cannot confuse a listener
+   * that ends meanwhile with another of the same number.
+   */
+  unmute(container: number): void {
+    if (this.#state.muted(container) > 0) this.#parts.post({ type: 'unmute', container })
+  }
+
+  get #isDedicated(): boolean {
+    return this.#dedicated.listener !== undefined
+  }
+}

@@ -4,7 +4,7 @@
 /** @typedef {'us' | 'calls/s'} Unit */
 /** @typedef {{ text: string, met: (compare: Compare) => boolean }} Goal */
 /** @typedef {{ name: string, unit: Unit, sides: Map<string, Sample[]>, goal?: Goal }} Measured */
-/** @typedef {{ ratio: (side: string) => number, difference: (side: string) => number }} Compare */
+/** @typedef {{ ratio: (side: string) => number }} Compare */
 /** @typedef {ReturnType<typeof summarize>[number]} Summary */
 
 export const OURS = 'intercede'
@@ -23,13 +23,11 @@ const figures = (/** @type {Unit} */ unit, /** @type {Sample[]} */ samples = [])
  */
 function comparison(/** @type {Measured} */ { unit, sides }) {
   const ours = figures(unit, sides.get(OURS))
-  const over = (/** @type {string} */ side, /** @type {(our: number, their: number) => number} */ compare) => {
-    const theirs = figures(unit, sides.get(side))
-    return median(ours.map((our, round) => compare(our, theirs[round])))
-  }
   return {
-    ratio: (side) => over(side, (our, their) => our / their),
-    difference: (side) => over(side, (our, their) => our - their),
+    ratio(side) {
+      const theirs = figures(unit, sides.get(side))
+      return median(ours.map((our, round) => our / theirs[round]))
+    },
   }
 }
 

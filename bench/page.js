@@ -87,8 +87,8 @@ Kernel calls of one call, counted by strace(1); each costs 0.1 us more from Java
   JavaScript, on code that few calls have warmed. The keeper takes 80 us of another processor to keep copies for the next engine.
 - **Eight processes at once**: two threads share the lead on two processors. A thread that comes back spins while another one
   receives, the record and the counts are written before it comes back, and the keeper reads the records on the same processors.
-- **The 99th percentile**: garbage collections of 1 to 2 ms, and the keeper, which has to run a hundred times a second; both grow
-  with the load of the machine.
+- **The 99th percentile**: V8 collects garbage after 400 calls of \`mknod\`, for 0.2 ms, and the deputy looks every 16 ms; the rest
+  comes and goes with what else runs on the machine.
 
 ## Starts
 

@@ -159,6 +159,12 @@ export class DedicatedReceiver {
     if (isOurs) putBack(this.#words, this.#listeners, this.#epoll)
   }
 
+  /** Returns whether the dedicated receiver, whichever thread that is, serves a call itself now. */
+  get serves(): boolean {
+    const thread = Atomics.load(this.#words, WORD.thread)
+    return thread < 0 && thread !== RELEASED
+  }
+
   /** Puts the listener back for a thread that hangs while it serves a call. */
   release(thread: Tid): void {
     release(this.#words, this.#listeners, this.#epoll, thread)

@@ -40,14 +40,24 @@ const RECEIVING_SPINS = 2000
 /** Parked threads are woken for every so many posts. */
 const POSTS = 64
 
-interface Means {
+/** What concerns threads that hang although they do not lead. */
+export interface Hangs {
+  /** Called with a thread that hangs in a call. */
+  readonly onHang: (thread: Tid) => void
+  /**
+   * Asked while the leader waits: whether the deputy shall soon look again, since it alone helps the other callers of
+   * a thread that hangs, of which no call may come. Otherwise it looks when calls come, for under load a thread that
+   * waits for another one looks as if it hung.
+   */
+  readonly mayHang: () => boolean
+}
+
+interface Means extends Hangs {
   /** How many threads may work at once: more of them only cost time. */
   readonly processors: number
   readonly alarm: Alarm
   /** Called with the container of a call that keeps a thread waiting. */
   readonly strike: (container: number) => void
-  /** Called with a thread that hangs in a call. */
-  readonly onHang: (thread: Tid) => void
 }
 
 /**
@@ -79,10 +89,11 @@ export class Leadership {
   readonly #alarm: Alarm
   readonly #strike: (container: number) => void
   readonly #onHang: (thread: Tid) => void
+  readonly #mayHang: () => boolean
   /** The term in which this thread leads. */
   #term: number | undefined
 
-  constructor(words: Int32Array, activity: ThreadActivity, { processors, alarm, strike, onHang }: Means) {
+  constructor(words: Int32Array, activity: ThreadActivity, { processors, alarm, strike, onHang, mayHang }: Means) {
     this.#words = words
     this.#lead = new LeaderWord(words, WORD.lead)
     this.#parking = new ParkingLot(words.subarray(WORD.parking))
@@ -91,6 +102,7 @@ export class Leadership {
     this.#alarm = alarm
     this.#strike = strike
     this.#onHang = onHang
+    this.#mayHang = mayHang
   }
 
   /** Does this thread lead? If it is late, the deputy may lead instead: `rejoin` tells. */
@@ -272,8 +284,7 @@ export class Leadership {
       const moves = progress !== seen || (state === LEAD.serving && this.#activity.isBusy(leader))
       if (!moves && !waits) return
       seen = progress
-      // A thread that does not lead may hang while no other call comes, and only the deputy puts its listener back.
-      if (!waits || this.#activity.isAnyLate(idle, time, LEADER_MS)) this.#alarm.set()
+      if (!waits || this.#mayHang()) this.#alarm.set()
     }
   }
 

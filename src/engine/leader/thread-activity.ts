@@ -97,23 +97,15 @@ export class ThreadActivity {
    * @returns their lines
    */
   countOutHanging(idle: number | undefined, time: number): number[] {
-    return this.#countedSince(idle, time - HANG_MS).filter((line) => !this.isBusy(line) && this.countOut(line))
-  }
-
-  /** Returns whether a thread has worked on one call for `ms` milliseconds. @param idle as in `countOutHanging` */
-  isAnyLate(idle: number | undefined, time: number, ms: number): boolean {
-    return this.#countedSince(idle, time - ms).length > 0
-  }
-
-  /** The lines of the threads that are counted and have begun their call before a time. */
-  #countedSince(idle: number | undefined, time: number): number[] {
-    const lines: number[] = []
+    const hanging: number[] = []
+    const before = Math.trunc(time) - HANG_MS
     const end = CACHE_LINE * (1 + Atomics.load(this.#words, HEAD.lines))
     for (let line = CACHE_LINE; line < end; line += CACHE_LINE) {
       if (Atomics.load(this.#words, line + WORD.counted) === 0 || line === idle) continue
-      if (Atomics.load(this.#words, line + WORD.since) <= Math.trunc(time)) lines.push(line)
+      if (Atomics.load(this.#words, line + WORD.since) > before || this.isBusy(line)) continue
+      if (this.countOut(line)) hanging.push(line)
     }
-    return lines
+    return hanging
   }
 
   /** @returns whether the thread was counted */

@@ -1,4 +1,3 @@
-import type { Tid } from '../../abi/brand.ts'
 import { STORE_LOCKS } from '../../caller/programs/bpf-program-store.ts'
 import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
@@ -13,7 +12,7 @@ import { SpawnGuard } from '../helpers/spawn-guard.ts'
 import { INHERITED_WORDS } from '../journal/inherited-calls.ts'
 import { ENTRIES } from '../kept/fs-context-store.ts'
 import { DEDICATED_WORDS } from '../leader/dedicated-receiver.ts'
-import { LEADER_MS, LEADERSHIP_WORDS, Leadership } from '../leader/leadership.ts'
+import { type Hangs, LEADER_MS, LEADERSHIP_WORDS, Leadership } from '../leader/leadership.ts'
 import { ACTIVITY_WORDS, ThreadActivity } from '../leader/thread-activity.ts'
 import { LxcProxyState } from '../lxc/lxc-proxy-state.ts'
 import { REPLY_CACHE_WORDS, ReplyCache } from '../replay/reply-cache.ts'
@@ -152,15 +151,15 @@ export class SharedState {
    * The leadership as the calling thread takes part in it.
    *
    * @param alarm a timerfd
-   * @param onHang called with a thread that hangs in a call, which only a thread that serves calls finds
+   * @param hangs for a thread that serves calls, the only kind that is a deputy
    */
   leadershipOf(
     { processors, alarm }: { readonly processors: number; readonly alarm: number },
-    onHang: (thread: Tid) => void = () => {},
+    hangs: Hangs = { onHang: () => {}, mayHang: () => false },
   ): Leadership {
     const workers = new ThreadActivity(this.#activity, currentTid(), isRunning)
     const strike = (container: number): void => this.strike(container)
-    return new Leadership(this.#leadership, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike, onHang })
+    return new Leadership(this.#leadership, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike, ...hangs })
   }
 
   /** Listeners that wait for the cap of their container. */

@@ -55,7 +55,10 @@ class EngineThread {
     this.#port = port
     this.#known = new KnownContainers(port)
     this.#state = new SharedState(data.state)
-    this.#leadership = this.#state.leadershipOf(data, (thread) => this.#dedicated.release(thread))
+    this.#leadership = this.#state.leadershipOf(data, {
+      onHang: (thread) => this.#dedicated.release(thread),
+      mayHang: () => this.#dedicated.serves,
+    })
     this.#epoll = new Epoll(new Fd(data.epoll))
     this.#inherited = new InheritedCalls(this.#state.inherited, this.#epoll, new Fd(data.inheritedReady))
     const journal = map(new Fd(data.journal))

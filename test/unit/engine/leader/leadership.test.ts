@@ -18,6 +18,7 @@ class World {
   readonly running = new Set<number>()
   readonly struck: number[] = []
   readonly hanging: number[] = []
+  mayHang = false
   readonly #lead = new Int32Array(new SharedArrayBuffer(4 * LEADERSHIP_WORDS))
   readonly #workers = new Int32Array(new SharedArrayBuffer(4 * ACTIVITY_WORDS))
   #threads = 0
@@ -29,6 +30,7 @@ class World {
       alarm: this.alarm as unknown as Alarm,
       strike: (container) => this.struck.push(container),
       onHang: (thread) => this.hanging.push(thread),
+      mayHang: () => this.mayHang,
     })
     lead.rejoin()
     return lead
@@ -142,15 +144,16 @@ test('a leader that waits for calls is not struck', () => {
 })
 
 test.each([
-  { what: 'has hung', ms: 20, hanging: [2], struck: [6], looks: 0 },
-  { what: 'works for some milliseconds', ms: 4, hanging: [], struck: [], looks: 1 },
-  { what: 'has just begun', ms: 0, hanging: [], struck: [], looks: 0 },
-])('while the leader waits, the deputy looks at a thread that $what', ({ ms, hanging, struck, looks }) => {
+  { what: 'has hung', ms: 20, mayHang: true, hanging: [2], struck: [6], looks: 1 },
+  { what: 'works for some milliseconds', ms: 4, mayHang: true, hanging: [], struck: [], looks: 1 },
+  { what: 'nobody waits for', ms: 4, mayHang: false, hanging: [], struck: [], looks: 0 },
+])('while the leader waits, the deputy looks at a thread that $what', ({ ms, mayHang, hanging, struck, looks }) => {
   const world = new World()
   const [leader, helper, deputy] = [world.thread(), world.thread(), world.thread()]
   leader.take()
   leader.markWaiting()
   helper.helpServe(6, now() - ms)
+  world.mayHang = mayHang
   let [waits, sets] = [0, 0]
   world.alarm.set = () => sets++
   world.alarm.wait = () => {

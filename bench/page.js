@@ -83,7 +83,7 @@ Kernel calls of one call, counted by strace(1); each costs 0.1 us more from Java
 
 - **\`sysinfo\`**: opening the memory and the maps of the caller, and the capability for that, taken, read back and given back, are 7 us of
   both; the rest of the difference is JavaScript: the objects of the call, the record, the counts.
-- **Loading a device program**: the verifier takes 67 to 90 us of 230. 44 kernel calls take 25 us; as much as both together is
+- **Loading a device program**: the verifier takes 67 to 90 us of 230 at best. 44 kernel calls take 25 us; as much as both together is
   JavaScript, on code that few calls have warmed. The keeper takes 80 us of another processor to keep copies for the next engine.
 - **Eight processes at once**: two threads share the lead on two processors. A thread that comes back spins while another one
   receives, the record and the counts are written before it comes back, and the keeper reads the records on the same processors.

@@ -159,7 +159,12 @@ export class SharedState {
   ): Leadership {
     const workers = new ThreadActivity(this.#activity, currentTid(), isRunning)
     const strike = (container: number): void => this.strike(container)
-    return new Leadership(this.#leadership, workers, { processors, alarm: new Alarm(alarm, LEADER_MS), strike, ...hangs })
+    return new Leadership(this.#leadership, workers, {
+      processors,
+      alarm: new Alarm(alarm, LEADER_MS),
+      strike,
+      ...hangs,
+    })
   }
 
   /** Listeners that wait for the cap of their container. */

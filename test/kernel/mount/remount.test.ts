@@ -141,7 +141,7 @@ describe.skipIf(cannot)(withReason('contexts of fspick(2)', cannot), () => {
     const { native, contained: ours } = await both(
       host,
       () =>
-        `mount -t tmpfs -o size=1m none /mnt && mount -t proc none /proc && cd / && python3 -c '${CONTEXT.replaceAll("'", `'"'"'`)}'`,
+        `mount -t tmpfs -o size=1m none /mnt && mount -t proc none /proc && cd / && python3 -u -c '${CONTEXT.replaceAll("'", `'"'"'`)}'`,
     )
     expect(ours).toEqual(native)
     expect(ours.stdout).toMatch(/^pick ok\nsize ok\nro ok\nchange ok\n512\n/)

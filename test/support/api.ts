@@ -25,6 +25,8 @@ export class Api {
     this.socket = join(this.#directory, 'view.sock')
     this.child = spawn(process.execPath, [CLI, 'api', '--feed', feed, '--socket', this.socket], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      // As in its unit.
+      env: { ...process.env, NODE_OPTIONS: '--max-old-space-size=128' },
     })
     this.child.stderr!.on('data', (chunk: Buffer) => (this.said += chunk.toString()))
   }
@@ -58,9 +60,9 @@ export class Api {
     })
   }
 
-  /** In bytes. */
+  /** In bytes: what counts against the limit of its unit. Pages of Node's own file are shared with others. */
   get memory(): number {
-    return 1024 * Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${this.child.pid}/status`, 'latin1'))![1])
+    return 1024 * Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${this.child.pid}/status`, 'latin1'))![1])
   }
 
   async close(): Promise<void> {

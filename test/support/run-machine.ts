@@ -45,7 +45,10 @@ export async function start(args: readonly string[]): Promise<ChildProcess> {
 }
 
 export const ended = (child: ChildProcess): Promise<number | null> =>
-  new Promise((resolve) => child.once('exit', (status) => resolve(status)))
+  new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) resolve(child.exitCode)
+    else child.once('exit', (status) => resolve(status))
+  })
 
 /** The cgroups of a run that the test itself started; others may run on this machine. */
 export const cgroupOf = (pid: number | undefined): string[] => cgroups().filter((name) => name.startsWith(`${pid}-`))

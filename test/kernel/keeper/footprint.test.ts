@@ -19,10 +19,11 @@ test.skipIf(why)(withReason('what waits is small, also with many containers', wh
   try {
     const [idle, full, run, bare]: readonly Footprint[] = await measureFootprints(folder, 1)
     expect(idle).toMatchObject({ name: 'serve, idle', threads: 18 })
-    expect(idle!.megabytes).toBeLessThan(100)
+    // Node 24 takes up to half as much again as Node 20, and shared pages count for more where no other Node runs.
+    expect(idle!.megabytes).toBeLessThan(150)
     expect(full!.megabytes - idle!.megabytes).toBeLessThan(25)
-    expect(run!.megabytes).toBeLessThan(80)
-    expect(bare!.megabytes).toBeLessThan(30)
+    expect(run!.megabytes).toBeLessThan(130)
+    expect(bare!.megabytes).toBeLessThan(60)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

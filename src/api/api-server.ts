@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net'
 import { escapedAll } from '../calls/escape.ts'
 import { metric } from '../reader/exposition.ts'
-import { ANSWERS_BYTES, CONNECTIONS, HEAD_BYTES, HEAD_MS, IDLE_MS, LOOK_MS, QUIET_MS } from './bounds.ts'
+import { ANSWERS_BYTES, CONNECTIONS, HEAD_BYTES, HEAD_MS, IDLE_MS, LOOK_MS, QUIET_MS, REQUESTS } from './bounds.ts'
 import type { DaemonLink } from './daemon-link.ts'
 import { streamEvents } from './event-lines.ts'
 import { HttpError } from './http-error.ts'
@@ -54,6 +54,7 @@ export class ApiServer {
     server.on('checkContinue', (request, response) => this.#answer(request, response))
     server.on('connection', (socket: Socket) => this.#connected(socket))
     server.timeout = QUIET_MS
+    server.maxRequestsPerSocket = REQUESTS
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen({ fd }, resolve))
     this.#servers.push(server)
     const { address } = (server.address() ?? {}) as Partial<AddressInfo>

@@ -2,6 +2,8 @@
 
 /** Connections at once; what is more is closed at once. */
 export const CONNECTIONS = 64
+/** Requests on one connection; the last one's answer closes it. Each leaves memory that is collected later. */
+export const REQUESTS = 16
 /** The head of a request, in bytes and milliseconds. */
 export const HEAD_BYTES = 8 * 1024
 export const HEAD_MS = 5000

@@ -1,11 +1,6 @@
 // A Debian system of its own with systemd as init, in which packages are installed: for tests of what we ship.
 
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { type Done, execute, until } from './host.ts'
-import { stateOf } from './stat.ts'
+import { SystemdHost } from './systemd-host.ts'
 
 const BOOT_S = 90
 /** The checkout, which the system sees where it is here. */
@@ -26,15 +21,8 @@ const MASKED = [
 
 /**
  *   $1 a directory for what is thrown away
- *   $2 the name of a cgroup
- *   $4 the root directory of the system, over which is a layer that is thrown away
+ *   $2 the root directory of the system, over which is a layer that is thrown away
  */
-const OUTSIDE = `set -e
-mount --make-rprivate /
-mount -t cgroup2 none /sys/fs/cgroup
-mkdir "/sys/fs/cgroup/$2"
-echo 0 >"/sys/fs/cgroup/$2/cgroup.procs"
-exec unshare --cgroup --pid --fork --uts --kill-child bash -c "$3" bash "$1" "$4"`
 const INSIDE = `set -e
 mount -t tmpfs none "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
@@ -61,41 +49,12 @@ pivot_root . mnt
 umount -l /mnt
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=host.target --log-target=console --log-level=notice --show-status=no`
 
-export class PackageHost {
-  readonly #directory = mkdtempSync(join(tmpdir(), 'intercede-package-'))
-  readonly #group = `intercede-package-${process.pid}`
-  readonly #child: ChildProcess
-  #said = ''
-  #init = 0
-
+export class PackageHost extends SystemdHost {
   /** @param root the root directory of a system; the host's own by default */
-  private constructor(root: string) {
-    const words = ['bash', '-c', OUTSIDE, 'bash', this.#directory, this.#group, INSIDE, root]
-    this.#child = spawn('unshare', ['--mount', ...words], { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-    for (const stream of [this.#child.stdout!, this.#child.stderr!])
-      stream.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
-  }
-
   static async start(root = '/'): Promise<PackageHost> {
-    const host = new PackageHost(root)
-    try {
-      await host.#boot()
-      return host
-    } catch (error) {
-      await host.close()
-      throw error
-    }
-  }
-
-  /** The words that let a command run there. */
-  get within(): readonly string[] {
-    const enter = ['nsenter', '--target', String(this.#init), '--mount', '--root', '--wd', '--pid', '--cgroup', '--uts']
-    return [...enter, 'sh', '-c', 'mkdir -p "$0" && echo 0 >"$0/cgroup.procs" && exec "$@"', '/sys/fs/cgroup/others']
-  }
-
-  run(...command: readonly string[]): Promise<Done> {
-    const [program, ...args] = [...this.within, ...command]
-    return execute(program!, args)
+    const host = new PackageHost('package', ['--root', '--wd', '--uts'], BOOT_S)
+    await host.boot(INSIDE, root)
+    return host
   }
 
   /** @throws {Error} with what it says, unless its status is 0 */
@@ -103,44 +62,5 @@ export class PackageHost {
     const { status, stdout, stderr } = await this.run(...command)
     if (status !== 0) throw new Error(`${command.join(' ')} ended with ${status}: ${stdout}${stderr}`)
     return stdout
-  }
-
-  async close(): Promise<void> {
-    const isOver = (): boolean => this.#child.exitCode !== null || this.#child.signalCode !== null
-    this.#child.kill('SIGKILL')
-    await until('unshare has ended', isOver)
-    await until('systemd has ended', () => this.#init === 0 || stateOf(this.#init) === '', BOOT_S)
-    await execute('unshare', [
-      ...['--mount', '--propagation', 'private', 'sh', '-c'],
-      `mount -t cgroup2 none /mnt && find "/mnt/${this.#group}" -depth -type d -exec rmdir {} +`,
-    ])
-    rmSync(this.#directory, { recursive: true, force: true })
-  }
-
-  #find(): boolean {
-    const read = (path: string): string => {
-      try {
-        return readFileSync(path, 'latin1').trim()
-      } catch {
-        return ''
-      }
-    }
-    const child = read(`/proc/${this.#child.pid}/task/${this.#child.pid}/children`)
-    if (read(`/proc/${child}/comm`) !== 'systemd') return false
-    this.#init = Number(child)
-    return true
-  }
-
-  async #boot(): Promise<void> {
-    try {
-      await until('systemd is there', () => this.#find(), BOOT_S)
-      await until(
-        'it boots',
-        async () => (await this.run('systemctl', 'is-active', 'host.target')).stdout.trim() === 'active',
-        BOOT_S,
-      )
-    } catch (error) {
-      throw new Error(`${(error as Error).message}: ${this.#said}`)
-    }
   }
 }

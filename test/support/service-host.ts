@@ -1,13 +1,10 @@
 // systemd as the init of a pid namespace, with our units: for tests of the service.
 
-import { type ChildProcess, spawn } from 'node:child_process'
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Done, execute, until } from './host.ts'
 import { CLI } from './machine.ts'
-import { stateOf } from './stat.ts'
+import { SystemdHost } from './systemd-host.ts'
 
 const SHIPPED = fileURLToPath(new URL('../../deploy/systemd', import.meta.url))
 const BOOT_S = 60
@@ -16,14 +13,8 @@ const BOOT_S = 60
  * Surroundings in which systemd is init: the files of the host with layers over /etc and /var that are thrown away, its own
  * pid namespace, and a cgroup as its root. Nothing is mounted in the host's namespace.
  *
- *   $1 a directory for what is thrown away, with our units in units/; $4 "journal" for a journal of its own
+ *   $1 a directory for what is thrown away, with our units in units/; $2 "journal" for a journal of its own
  */
-const OUTSIDE = `set -e
-mount --make-rprivate /
-mount -t cgroup2 none /sys/fs/cgroup
-mkdir "/sys/fs/cgroup/$2"
-echo 0 >"/sys/fs/cgroup/$2/cgroup.procs"
-exec unshare --cgroup --pid --fork --mount-proc --uts --kill-child bash -c "$3" bash "$1" "$4"`
 const INSIDE = `set -e
 mount -t cgroup2 none /sys/fs/cgroup
 for name in etc var; do
@@ -67,15 +58,11 @@ export interface ServiceHostOptions {
 }
 
 /** A machine whose init is systemd, with the units that we ship. */
-export class ServiceHost {
-  readonly directory = mkdtempSync(join(tmpdir(), 'intercede-service-'))
+export class ServiceHost extends SystemdHost {
   readonly socket = '/run/intercede/oci.sock'
-  readonly #group = `intercede-service-${process.pid}`
-  readonly #child: ChildProcess
-  #said = ''
-  #init = 0
 
-  constructor({ hasJournal = false, apiPort }: ServiceHostOptions = {}) {
+  private constructor({ hasJournal = false, apiPort }: ServiceHostOptions) {
+    super('service', [], BOOT_S)
     // It stays root's, for the daemon's configuration is in it.
     chmodSync(this.directory, 0o755)
     writeFileSync(this.#logFile, '')
@@ -98,36 +85,12 @@ export class ServiceHost {
     const exec = [...words, ...log, ''].join('\n')
     this.#drop('intercede.service', `${ALONE}[Service]\n${exec}`)
     if (apiPort !== undefined) this.#dropApi(apiPort)
-    const within = ['bash', '-c', OUTSIDE, 'bash', this.directory, this.#group, INSIDE, hasJournal ? 'journal' : 'file']
-    this.#child = spawn('unshare', ['--mount', ...within], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    })
-    for (const stream of [this.#child.stdout!, this.#child.stderr!])
-      stream.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
   }
 
   static async start(options: ServiceHostOptions = {}): Promise<ServiceHost> {
     const host = new ServiceHost(options)
-    try {
-      await host.#boot()
-      return host
-    } catch (error) {
-      await host.close()
-      throw error
-    }
-  }
-
-  /** The words that let a command run there. */
-  get within(): readonly string[] {
-    const enter = ['nsenter', '--target', String(this.#init), '--mount', '--pid', '--cgroup']
-    // Not in the cgroup that the test is in, of which the daemon sees nothing.
-    return [...enter, 'sh', '-c', 'mkdir -p "$0" && echo 0 >"$0/cgroup.procs" && exec "$@"', '/sys/fs/cgroup/others']
-  }
-
-  run(...command: readonly string[]): Promise<Done> {
-    const [program, ...args] = [...this.within, ...command]
-    return execute(program!, args)
+    await host.boot(INSIDE, options.hasJournal ? 'journal' : 'file')
+    return host
   }
 
   async property(name: string): Promise<string> {
@@ -138,18 +101,6 @@ export class ServiceHost {
   get log(): readonly Readonly<Record<string, unknown>>[] {
     const lines = readFileSync(this.#logFile, 'utf8').split('\n')
     return lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
-  }
-
-  async close(): Promise<void> {
-    const isOver = (): boolean => this.#child.exitCode !== null || this.#child.signalCode !== null
-    this.#child.kill('SIGKILL')
-    await until('unshare has ended', isOver)
-    await until('systemd has ended', () => this.#init === 0 || stateOf(this.#init) === '', BOOT_S)
-    await execute('unshare', [
-      ...['--mount', '--propagation', 'private', 'sh', '-c'],
-      `mount -t cgroup2 none /mnt && find "/mnt/${this.#group}" -depth -type d -exec rmdir {} +`,
-    ])
-    rmSync(this.directory, { recursive: true, force: true })
   }
 
   configure(config: string): void {
@@ -175,29 +126,5 @@ export class ServiceHost {
     const folder = join(this.directory, 'units', `${unit}.d`)
     mkdirSync(folder, { recursive: true })
     writeFileSync(join(folder, 'test.conf'), text)
-  }
-
-  /** unshare becomes bash, and that the one which forks systemd. */
-  #find(): boolean {
-    const read = (path: string): string => {
-      try {
-        return readFileSync(path, 'latin1').trim()
-      } catch {
-        return ''
-      }
-    }
-    const child = read(`/proc/${this.#child.pid}/task/${this.#child.pid}/children`)
-    if (read(`/proc/${child}/comm`) !== 'systemd') return false
-    this.#init = Number(child)
-    return true
-  }
-
-  async #boot(): Promise<void> {
-    await until('systemd is there', () => this.#find(), BOOT_S)
-    for (const end = Date.now() + 1000 * BOOT_S; ; await new Promise((resolve) => setTimeout(resolve, 100))) {
-      const { stdout } = await this.run('systemctl', 'is-active', 'host.target')
-      if (stdout.trim() === 'active') return
-      if (Date.now() > end) throw new Error(`systemd does not boot: ${stdout} ${this.#said}`)
-    }
   }
 }

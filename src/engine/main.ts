@@ -1,4 +1,5 @@
 import '../processes/no-inspector.ts'
+import './pool/first-worker.ts'
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { capMask } from '../abi/capability.ts'
@@ -17,6 +18,7 @@ import { exitGroup, signalAtParentsDeath } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
 import { type Message, receive, send } from '../kernel/socket.ts'
 import { build, requireBuild } from '../processes/build-id.ts'
+import { firstWorker as first } from './pool/first-worker.ts'
 import { Pool } from './pool/pool.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './protocol/messages.ts'
 import {
@@ -60,7 +62,7 @@ async function main(): Promise<void> {
   }
   process.on('uncaughtException', fail)
   const { threads, ...limits } = options
-  const pool = new Pool({ threads, epoll: new Epoll(), data: threadData(limits), ...reports(tell, fault) })
+  const pool = new Pool({ threads, first, epoll: new Epoll(), data: threadData(limits), ...reports(tell, fault) })
   setInterval(() => pool.beat(), BEAT_MS)
   hear(control, pool, fail)
 }
@@ -145,7 +147,7 @@ const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer' | 
 const reports = (
   tell: (message: ToKeeper, fds?: readonly Fd[]) => void,
   onFault: PoolOptions['onFault'],
-): Omit<PoolOptions, 'threads' | 'epoll' | 'data'> => ({
+): Omit<PoolOptions, 'threads' | 'first' | 'epoll' | 'data'> => ({
   onFault,
   onReady: () => tell({ type: 'ready' }),
   onGone: (listener) => tell({ type: 'gone', listener }),

@@ -17,6 +17,7 @@ import { HelperRequests } from './helper-requests.ts'
 import { Listeners } from './listeners.ts'
 import { RtPriority } from './rt-priority.ts'
 import { type SharedData, Threads } from './threads.ts'
+import type { WaitingWorker } from './waiting-worker.ts'
 
 type Announced = Extract<ToEngine, { type: 'container' }>
 
@@ -24,6 +25,8 @@ export interface PoolOptions {
   readonly epoll: Epoll
   /** How many threads are started at first. */
   readonly threads: number
+  /** The first of them, which is started already. */
+  readonly first: WaitingWorker
   /** The threads' data, without what the pool makes itself. */
   readonly data: Omit<SharedData, 'state' | 'epoll' | 'inheritedReady'>
   readonly onReady: () => void
@@ -61,7 +64,7 @@ export class Pool {
 
   constructor(options: PoolOptions) {
     this.#options = options
-    const { epoll, data, threads, onFault } = options
+    const { epoll, data, threads, first, onFault } = options
     const journal = map(new Fd(data.journal))
     this.#heartbeat = new Heartbeat(journal)
     this.#counts = map(new Fd(data.counts))
@@ -78,7 +81,7 @@ export class Pool {
       inheritedReady: this.#listeners.inherited,
       state: this.#state.buffer,
     }
-    this.#threads = new Threads(threads, shared, this.#state, {
+    this.#threads = new Threads(threads, first, shared, this.#state, {
       ...options,
       onStart: (tell) => this.#introduce(tell),
       onErrand: (errand) => this.#run(errand),

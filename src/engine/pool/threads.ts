@@ -1,10 +1,10 @@
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { timerfd } from '../../kernel/timer.ts'
 import { build, buildNow, requireOwnFiles } from '../../processes/build-id.ts'
-import { moduleUrl } from '../../processes/node-programs.ts'
 import type { Leadership } from '../leader/leadership.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { FromThread, MainRequest, ThreadData, ToThread } from '../thread/thread-messages.ts'
+import { WaitingWorker } from './waiting-worker.ts'
 
 /** The data that is the same for all threads. */
 export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
@@ -20,11 +20,6 @@ interface Ties {
 
 /** The number of threads beyond one per call: the leader, its deputy, and the dedicated receiver. */
 const SPARE = 3
-/** The memory of the new objects of a thread, in MiB: three spaces of 2 MiB, since larger ones have longer pauses. */
-const NEW_OBJECTS_MIB = 6
-/** A worker cannot be a .ts file on Node 20, so only dist/ works. */
-const THREAD = moduleUrl('engine/thread/thread')
-
 /**
  * Ends this engine, since the call of the failed thread may wait for its answer: the next engine takes the call over.
  */
@@ -46,13 +41,13 @@ export class Threads {
   #lost = 0
   #number = 0
 
-  /** @param count how many threads are started at first */
-  constructor(count: number, data: SharedData, state: SharedState, ties: Ties) {
+  /** @param count how many threads are started at first @param first one of them, which is started already */
+  constructor(count: number, first: WaitingWorker, data: SharedData, state: SharedState, ties: Ties) {
     this.#wanted = count
     this.#data = data
     this.#ties = ties
     this.#lead = state.leadershipOf({ processors: data.processors, alarm: this.#alarm.raw })
-    this.#start()
+    this.#start(first)
   }
 
   tell(message: ToThread): void {
@@ -63,10 +58,9 @@ export class Threads {
   /**
    * @throws {Error} if our program's files were replaced; it ends this engine, and the keeper starts the new program
    */
-  #start(): void {
+  #start(waiting = new WaitingWorker()): void {
     requireOwnFiles()
-    const workerData: ThreadData = { ...this.#data, alarm: this.#alarm.raw, number: ++this.#number }
-    const worker = new Worker(THREAD, { workerData, resourceLimits: { maxYoungGenerationSizeMb: NEW_OBJECTS_MIB } })
+    const worker = waiting.give({ ...this.#data, alarm: this.#alarm.raw, number: ++this.#number })
     this.#workers.add(worker)
     this.#starting.add(worker)
     this.#ties.onStart((message) => worker.postMessage(message))
@@ -99,10 +93,10 @@ export class Threads {
     }
   }
 
-  /** The first thread starts alone, for it would serve later if all started together. */
+  /** One thread starts after the other, for the first call would be answered later if they started together. */
   #noteReady(): void {
     this.#ready++
-    if (this.#ready === 1) while (this.#workers.size < this.#wanted) this.#start()
+    if (this.#workers.size < this.#wanted) this.#start()
     if (this.#ready === this.#wanted) this.#ties.onReady()
   }
 

@@ -1,4 +1,4 @@
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { EPOLLHUP, EPOLLIN } from '../../abi/poll.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
@@ -11,6 +11,7 @@ import { map } from '../../kernel/shared-memory.ts'
 import { CountWriter } from '../../memories/count-writer.ts'
 import { RecordWriter } from '../../memories/records.ts'
 import { requireBuild } from '../../processes/build-id.ts'
+import { OneShot } from '../../shared/one-shot.ts'
 import { sleepForever } from '../../shared/sleep.ts'
 import { INHERITED_TOKEN, InheritedCalls, resumeInherited } from '../journal/inherited-calls.ts'
 import { Slots } from '../journal/slots.ts'
@@ -279,6 +280,7 @@ class EngineThread {
 }
 
 Error.stackTraceLimit = 0
-const data = workerData as ThreadData
+new OneShot(workerData as SharedArrayBuffer).wait()
+const data = receiveMessageOnPort(parentPort!)!.message as ThreadData
 requireBuild(data.build)
 new EngineThread(data, parentPort!).run()

@@ -11,6 +11,10 @@ import { BASE, compileFixtures } from './sides.js'
 /** @typedef {{ name: string, goal?: Footprint } & Footprint} FootprintRow */
 
 const MAIN = fileURLToPath(new URL('../bin/intercede.js', import.meta.url))
+/** The options of Node with which the unit starts the daemon. */
+const NODE_OPTIONS = /^Environment=NODE_OPTIONS=(.*)/m.exec(
+  readFileSync(new URL('../deploy/systemd/intercede.service', import.meta.url), 'utf8'),
+)?.[1]
 /** All threads are started, and what the start has used is free again. */
 const SETTLED_MS = 5000
 
@@ -57,7 +61,8 @@ async function crowd(/** @type {string} */ filtered, /** @type {string} */ socke
 
 /** Starts a command of ours, looks at it once it waits, and ends it. */
 async function look(/** @type {readonly string[]} */ args, /** @type {() => Promise<() => void>} */ fill) {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const env = { ...process.env, ...(args[0] === 'serve' && { NODE_OPTIONS }) }
+  const child = spawn(process.execPath, [MAIN, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] })
   const ended = once(child, 'exit')
   await sleep(SETTLED_MS)
   const empty = await fill()

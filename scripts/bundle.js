@@ -22,6 +22,7 @@ const BUNDLES = {
     ]),
   ),
   engine: 'engine/main',
+  'first-worker': 'engine/pool/first-worker',
   thread: 'engine/thread/thread',
   mounter: 'mounter/main',
   walker: 'walker/main',
@@ -36,8 +37,15 @@ const SHARED = ['commander', 'yaml']
  */
 const STARTS = ['engine', 'thread', 'mounter', 'walker'].map((name) => [BUNDLES[name], name])
 
+/** What is to be loaded before, since it starts something that takes long. */
+const FIRST = { engine: ['first-worker'] }
+
 const start = (module, name) =>
-  `Error.stackTraceLimit = 0\nrequire('${module.replaceAll(/[^/]+/g, '..').slice(3)}/load.js').loadPart('${name}')\n`
+  [
+    'Error.stackTraceLimit = 0',
+    `const { loadPart } = require('${module.replaceAll(/[^/]+/g, '..').slice(3)}/load.js')`,
+    ...[...(FIRST[name] ?? []), name].map((part) => `loadPart('${part}')`),
+  ].join('\n')
 
 /** The modules look for files from where they are, which all lie in a folder: so does the file that each takes itself for. */
 const BANNER = `const bundleUrl = require('node:url').pathToFileURL(__dirname + '/bundle/module.js').href`
@@ -48,6 +56,16 @@ const commandsApart = {
   setup({ onResolve }) {
     onResolve({ filter: /-command\.js$/ }, ({ kind, path }) =>
       kind === 'dynamic-import' ? { path, external: true } : undefined,
+    )
+  },
+}
+
+/** The module that starts a thread is there once, whoever asks for it. */
+const firstApart = {
+  name: 'first-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/first-worker\.js$/ }, ({ kind }) =>
+      kind === 'entry-point' ? undefined : { path: './first-worker.js', external: true },
     )
   },
 }
@@ -83,7 +101,7 @@ const { outputFiles, metafile } = await build({
   pure: ['libc.func'],
   supported: { 'dynamic-import': false },
   sourcemap: 'external',
-  plugins: [commandsApart, sharedApart],
+  plugins: [commandsApart, firstApart, sharedApart],
 })
 
 const sha256 = (...parts) =>

@@ -14,7 +14,7 @@ const LOADER = new URL('../dist/load.js', import.meta.url)
 const BUNDLES = {
   engine: [
     ...['cli', 'run-command', 'serve-command', 'profile-command', 'flags-command', 'doctor-command'],
-    ...['commander', 'yaml', 'engine', 'thread'],
+    ...['commander', 'yaml', 'first-worker', 'engine', 'thread'],
   ],
   mounter: ['mounter'],
   walker: ['walker'],

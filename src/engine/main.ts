@@ -1,5 +1,4 @@
 import '../processes/no-inspector.ts'
-import './pool/first-worker.ts'
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { capMask } from '../abi/capability.ts'

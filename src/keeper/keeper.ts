@@ -28,8 +28,8 @@ import { openSockets, type Register } from './sockets/sockets.ts'
 
 /** Interval at which records are drained without a request, and the heartbeat of the engine is looked for. */
 const LOOK_MS = 1000
-/** At first: the leader, its deputy and one to take the deputy's place; more are started when none is parked. */
-const THREADS = 3
+/** At first: the leader and its deputy; more are started when a call comes and none is parked. */
+const THREADS = 2
 /** Limit of the wait for connections that are handing over; an early exec alone waits for 2 seconds. */
 const QUIET_MS = 5000
 /** The same for connections that came while the engine was ended; it is short, since calls wait meanwhile. */

@@ -1,17 +1,19 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { MOUNT_ATTR_NODEV, MS_SHARED } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
 import { isErrno } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { openat, statx } from '../kernel/files.ts'
+import { openat, read, statx } from '../kernel/files.ts'
 import { detachedTmpfs } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mount, moveMount, openTree, unmount } from '../kernel/mount.ts'
 import { mountSetattr } from '../kernel/mount-attr.ts'
 import { setns } from '../kernel/namespaces.ts'
+import { pipe } from '../kernel/pipe.ts'
+import { Child, ERRORS } from '../processes/child.ts'
+import { SEARCH_PATH } from '../processes/program-files.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
 const SHARED_DIR = '/run/room'
@@ -43,25 +45,14 @@ export class MountLocker {
    *
    * @param home this mount namespace
    */
-  static async open(home: Handle): Promise<MountLocker> {
+  static open(home: Handle): MountLocker {
     mkdirSync(SHARED_DIR)
     mount('tmpfs', SHARED_DIR, 0n, 'mode=0755,size=64k')
     mount('none', SHARED_DIR, MS_SHARED)
     mkdirSync(MOUNT_POINT)
-    // The user namespace gets no id maps, which would take a capability, and no /dev/null, since there may be no
-    // /dev.
-    const args = ['--user', '--mount', '--propagation', 'unchanged', 'sh', '-c', WAIT]
-    const child = spawn('unshare', args, { stdio: ['pipe', 'pipe', 'inherit'], cwd: '/' })
-    try {
-      await firstWord(child)
-      // The namespace lives as long as this handle, so the process is no longer needed.
-      const lockRoom = openat(AT_FDCWD, cstring(`/proc/${child.pid}/ns/mnt`), O_RDONLY)
-      const made = new MountLocker(lockRoom, home)
-      made.#prove()
-      return made
-    } finally {
-      child.kill('SIGKILL')
-    }
+    const made = new MountLocker(makeRoom(), home)
+    made.#prove()
+    return made
   }
 
   /**
@@ -115,10 +106,27 @@ export class MountLocker {
   }
 }
 
-function firstWord(child: ChildProcess): Promise<void> {
-  return new Promise((resolve, reject) => {
-    child.once('error', reject)
-    child.once('exit', (status) => reject(new Error(`Cannot make a lock room: unshare ended with ${status}`)))
-    child.stdout?.once('data', () => resolve())
+/** @returns the mount namespace of a process that has ended: it lives as long as this handle */
+function makeRoom(): Fd {
+  const [input, output] = [pipe(), pipe()]
+  using _written = input.write
+  using told = output.read
+  const child = enterRoom(input.read, output.write)
+  try {
+    if (read(told, new Uint8Array(1)) === 0) throw new Error('Cannot make a lock room: unshare(1) has failed')
+    return openat(AT_FDCWD, cstring(`/proc/${child.pid}/ns/mnt`), O_RDONLY)
+  } finally {
+    child.kill('SIGKILL')
+  }
+}
+
+/** Starts the process of the room. @param input closed here, as is `output` */
+function enterRoom(input: Fd, output: Fd): Child {
+  using reading = input
+  using writing = output
+  // The user namespace gets no id maps, which would take a capability.
+  return new Child(['unshare', '--user', '--mount', '--propagation', 'unchanged', 'sh', '-c', WAIT], {
+    fds: [reading, writing, ERRORS],
+    env: { PATH: SEARCH_PATH },
   })
 }

@@ -22,6 +22,8 @@ const USUAL_LIMIT = 16
 /** How long no process begins in the groups of a container in which one took too long. */
 const SLOW_MS = 60_000
 const PAUSE_MS = 50
+/** For how many containers of the previous engine this is found out at once: for all it would take the processors. */
+const INHERITED = 8
 
 interface Parts {
   readonly guard: SpawnGuard
@@ -56,6 +58,7 @@ export class DeviceProbes {
   readonly #slow = new Map<number, number>()
   /** Containers that exist. */
   readonly #serials = new Set<number>()
+  #inherited = 0
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -66,7 +69,8 @@ export class DeviceProbes {
   /** A container is served from now on. @param isNew it was handed over just now, so its first call may come soon */
   admit(container: Container, isNew: boolean): void {
     this.#serials.add(container.serial)
-    if (isNew && container.policy.mknod && !container.barred && container.initTid > 0) void this.#tryInit(container)
+    if (!container.policy.mknod || container.barred || container.initTid <= 0) return
+    if (isNew || this.#inherited++ < INHERITED) void this.#tryInit(container)
   }
 
   forget({ serial }: Container): void {

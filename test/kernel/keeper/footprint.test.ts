@@ -18,7 +18,7 @@ test.skipIf(why)(withReason('what waits is small, also with many containers', wh
   const folder = mkdtempSync('/var/tmp/intercede-test-')
   try {
     const [idle, full, run, bare]: readonly Footprint[] = await measureFootprints(folder, 1)
-    expect(idle).toMatchObject({ name: 'serve, idle', threads: 18 })
+    expect(idle).toMatchObject({ name: 'serve, idle', threads: 14 })
     // Node 24 takes up to half as much again as Node 20, and shared pages count for more where no other Node runs.
     expect(idle!.megabytes).toBeLessThan(150)
     expect(full!.megabytes - idle!.megabytes).toBeLessThan(25)

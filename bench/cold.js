@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { BASE, OWN_ENV } from './sides.js'
 
 /** @typedef {{ name: string, command: readonly string[], status?: number, goal?: number, beside?: string, env?: Record<string, string> }} Start */
-/** @typedef {{ name: string, ms: number, ratio: number, goal?: number, met?: boolean, beside?: string, more?: number }} ColdRow */
+/** @typedef {{ name: string, ms: number, ratio: number, goal?: string, met?: boolean, beside?: string, more?: number }} ColdRow */
 
 const MAIN = fileURLToPath(new URL('../bin/intercede.js', import.meta.url))
 const NODE = 'node -e 0'
@@ -197,7 +197,7 @@ function measureStarts(/** @type {readonly Start[]} */ starts, /** @type {number
     const ratio = over(at, 0, (a, b) => a / b)
     const other = all.findIndex((each) => each.name === beside)
     return {
-      ...{ name, ms: median(samples[at]), ratio, goal, beside },
+      ...{ name, ms: median(samples[at]), ratio, beside, goal: goal === undefined ? undefined : `${goal} N` },
       met: goal === undefined ? undefined : ratio <= goal,
       more: beside === undefined ? undefined : over(at, other, (a, b) => a - b),
     }
@@ -207,7 +207,7 @@ function measureStarts(/** @type {readonly Start[]} */ starts, /** @type {number
 export const coldTable = (/** @type {readonly ColdRow[]} */ rows) =>
   rows
     .map(({ name, ms, ratio, goal, met, beside, more }) => {
-      const judged = goal === undefined ? '' : `  goal ${goal} N: ${met ? 'met' : 'NOT met'}`
+      const judged = goal === undefined ? '' : `  goal ${goal}: ${met ? 'met' : 'NOT met'}`
       const compared = more === undefined ? '' : `  ${more.toFixed(1)} ms more than ${beside}`
       return `  ${name.padEnd(42)} ${ms.toFixed(1).padStart(8)} ms ${ratio.toFixed(2).padStart(6)} N${judged}${compared}`
     })
@@ -219,9 +219,9 @@ export const cold = (/** @type {string} */ folder, /** @type {string} */ socket,
 
 const CELLS = (/** @type {ColdRow} */ { name, ms, ratio, goal, met, beside, more }) => [
   /^(the|a|SIGKILL) /.test(name) ? name : `\`${name}\``,
-  `${ms.toFixed(0)} ms`,
+  `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`,
   `${ratio.toFixed(2)} N`,
-  goal === undefined ? '' : `${goal} N: ${met ? '**met**' : '**not met**'}`,
+  goal === undefined ? '' : `${goal}: ${met ? '**met**' : '**not met**'}`,
   more === undefined ? '' : `${more.toFixed(1)} ms more than \`${beside}\``,
 ]
 

@@ -1,5 +1,5 @@
-// node scripts/man.js [DIRECTORY]: writes the manual pages into dist/man, or into DIRECTORY: from the commands, keys and reasons
-// of the build, so that they cannot drift from the code. In mdoc(7).
+// node scripts/man.js [DIRECTORY]: writes the manual pages into dist/man, or into DIRECTORY: from the commands, the keys of
+// policies and of the configuration, and the reasons of the build, so that they cannot drift from the code. In mdoc(7).
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,10 +7,12 @@ import { fileURLToPath } from 'node:url'
 const module = (path) => new URL(`../out/${path}`, import.meta.url).href
 const { calls } = await import(module('policy/key-names.js'))
 const { reasons } = await import(module('calls/reason.js'))
+const { CONFIG_KEYS } = await import(module('policy/config-keys.js'))
+const { exampleOf, sampleConfig } = await import(module('policy/config-sample.js'))
 const { commands, EXIT_STATUS } = await import(module('cli/commands.js'))
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const { description, version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+const { description } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
 
 /** Of the build; two builds of the same sources are equal with the same SOURCE_DATE_EPOCH. */
 const date = new Date(Number(process.env.SOURCE_DATE_EPOCH ?? Date.now() / 1000) * 1000).toLocaleDateString('en-US', {
@@ -23,8 +25,19 @@ const plain = (line) => line.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, '$1').replaceA
 /** A text as roff takes it: no line of it is a request. */
 const raw = (words) => words.replaceAll('\\', '\\e').replaceAll('-', '\\-').replaceAll(/^[.']/gm, '\\&$&')
 
+/** No line of a source is longer than a terminal is wide. */
+const WIDTH = 72
+const folded = (line) => line.replaceAll(new RegExp(`(.{1,${WIDTH}})(?: +|$)`, 'g'), '$1\n').trimEnd()
+
 /** A sentence begins with a line, so that a reader sees where it ends. */
-const text = (words) => raw(words.replaceAll(/(?<=[^. ][.?!]) +(?=[A-Z])/g, '\n'))
+const text = (words) =>
+  raw(
+    words
+      .replaceAll(/\s+/g, ' ')
+      .split(/(?<=[^. ][.?!]) (?=[A-Z])/)
+      .map(folded)
+      .join('\n'),
+  )
 
 /** The words of a macro: quoted, so that none of them is a macro itself. */
 const words = (...all) => all.map((word) => `"${raw(word).replaceAll('"', '\\(dq')}"`).join(' ')
@@ -53,7 +66,7 @@ const also = (...pages) =>
 const page = ({ title, volume, names, is }, ...sections) =>
   `.Dd ${date}
 .Dt ${title} ${volume}
-.Os intercede ${version}
+.Os
 .Sh NAME
 ${names.map((name) => `.Nm ${name}`).join(' ,\n')}
 .Nd ${text(is)}
@@ -81,7 +94,7 @@ const commandPage = ({ name, is, usage, operands, options, after }) =>
     ),
     section('OPTIONS', list(options.map(optionItem))),
     after && section('NOTES', prose(after)),
-    section('SEE ALSO', also('intercede 1', 'intercede\\-policy 7', 'intercede\\-reasons 7')),
+    section('SEE ALSO', also('intercede 1', 'intercede.yaml 5', 'intercede\\-policy 7', 'intercede\\-reasons 7')),
   )
 
 const mainPage = (all) =>
@@ -105,16 +118,30 @@ const mainPage = (all) =>
     section('EXIT STATUS', literal(EXIT_STATUS)),
     section(
       'SEE ALSO',
-      also(...all.map(({ name }) => `intercede\\-${name} 1`), 'intercede\\-policy 7', 'intercede\\-reasons 7'),
+      also(
+        ...all.map(({ name }) => `intercede\\-${name} 1`),
+        'intercede.yaml 5',
+        'intercede\\-policy 7',
+        'intercede\\-reasons 7',
+      ),
     ),
   )
 
 const PREFIX = 'security.syscalls.intercept.'
+/** A key of a policy with all that the table says of it. */
 const keyItem = ({ name, key }) =>
   item(
     words(`${PREFIX}${name}`),
-    [`${text(sentence(plain(key.allows)))}`, key.default && text(`Usually ${key.default}.`)].filter(Boolean).join('\n'),
+    [
+      sentence(plain(key.allows)),
+      `Allowed is ${key.allowed}.`,
+      `Usually ${key.default || 'none'}.`,
+      ...(key.capabilities?.length ? [`The container must hold ${capabilities(key)}.`] : []),
+    ]
+      .map(text)
+      .join('\n'),
   )
+const capabilities = (key) => key.capabilities.map((set) => set.map((cap) => `CAP_${cap}`).join(' and ')).join(', or ')
 const policyPage = () =>
   page(
     {
@@ -131,7 +158,35 @@ const policyPage = () =>
       ),
     ),
     section('KEYS', list(calls.flatMap((call) => [keyItem(call), ...call.options.map(keyItem)]))),
-    section('SEE ALSO', also('intercede 1', 'intercede\\-reasons 7')),
+    section('SEE ALSO', also('intercede 1', 'intercede.yaml 5', 'intercede\\-reasons 7')),
+  )
+
+/** What holds where a file does not have the key. */
+const usual = ({ usually = 'none' }) => (usually === '[]' ? 'none' : usually)
+const configItem = ([name, key]) =>
+  item(
+    words(name),
+    `${[sentence(plain(key.says)), `Allowed is ${key.allowed}.`, `Usually ${usual(key)}. For example:`].map(text).join('\n')}
+${literal(exampleOf(name).replaceAll(/^/gm, '  '))}`,
+  )
+const configPage = () =>
+  page(
+    {
+      title: 'INTERCEDE.YAML',
+      volume: 5,
+      names: ['intercede.yaml'],
+      is: 'the configuration of the daemon of intercede',
+    },
+    section(
+      'DESCRIPTION',
+      `${text('The daemon reads /etc/intercede/config.yaml if it is there, and that of a user intercede/config.yaml in XDG_CONFIG_HOME, or else what intercede serve --config names. It is a map of YAML. All of it is optional, and a key that is unknown is an error.')}
+.Pp
+${text('intercede serve --check-config checks a file. A daemon that runs reads it again on SIGHUP, and when intercede reload or systemctl reload intercede says so: containers that run have it too then, and no call is lost.')}`,
+    ),
+    section('KEYS', list(Object.entries(CONFIG_KEYS).map(configItem))),
+    section('FILES', list([item('Pa /etc/intercede/config.yaml', 'The configuration of the daemon.')])),
+    section('EXAMPLES', `${text('A file with every key:')}\n${literal(sampleConfig().join('\n'))}`),
+    section('SEE ALSO', also('intercede\\-reload 1', 'intercede\\-serve 1', 'intercede\\-policy 7')),
   )
 
 const says = (template) =>
@@ -189,6 +244,7 @@ const described = commands.map((command) => ({
 const pages = {
   'intercede.1': mainPage(described),
   ...Object.fromEntries(described.map((each) => [`intercede-${each.name}.1`, commandPage(each)])),
+  'intercede.yaml.5': configPage(),
   'intercede-policy.7': policyPage(),
   'intercede-reasons.7': reasonsPage(),
 }

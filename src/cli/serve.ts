@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import { sampleConfig } from '../policy/config-sample.ts'
 import { configFile } from './config-file.ts'
 import { SOCKET, socketPath } from './sockets.ts'
 
@@ -34,33 +35,13 @@ export const command = new Command('serve')
   .addOption(new Option('--takes-over <format>').hideHelp())
   .addHelpText(
     'after',
-    `
+    () => `
 Without a configuration only what a container's own profile brings along is done (see intercede profile).
 It may come later: SIGHUP reads it then. All of it is optional:
 
-  default:                            # for every container
-    security.syscalls.intercept.mknod: true
-  profiles:                           # chosen by profile=NAME in listenerMetadata, or LXC's cookie
-    vpn:
-      security.syscalls.intercept.mknod.devices: c:10:200
-  annotations:
-    profiles: [vpn]                   # what a container's annotations may choose
-    raise: []                         # keys that they may set; all others they may only lower
-  ceiling:                            # what a key may be at most, whoever gives it
-    security.syscalls.intercept.mount.fuse: ext4=fuse2fs
-  log:
-    level: info                       # debug, info, notice, warn, error
-    arguments: all                    # what is recorded of calls: all, names (no paths), none
-  metrics:
-    container: false                  # whether metrics name containers
-  reload: auto                        # or manual: replaced files wait for SIGHUP
-  limits:
-    callsPerContainer: 3              # served at once: more wait
-    calls: 32                         # of all containers, each by a thread: more are left to the kernel
-    listenersPerContainer: 1024       # a process that is exec'd has one: more are not served
-    connections: 2048                 # that have not handed over yet: more are refused
-    records: 16384                    # of calls that the log has not taken yet: of more the oldest are lost
-
+${sampleConfig()
+  .map((line) => `  ${line}\n`)
+  .join('')}
 A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
 only root of the host do, such as making devices, is left to the kernel there.
 

@@ -1,6 +1,15 @@
 import * as v from 'valibot'
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
 import type { Ceilings } from './ceiling.ts'
+import {
+  argumentModes,
+  CONFIG_KEYS,
+  logLevels,
+  type MemberOf,
+  membersOf,
+  reloadModes,
+  type SectionName,
+} from './config-keys.ts'
 import { type Place, PolicyError } from './error.ts'
 import { expandShort } from './key.ts'
 import { toKeyName } from './key-names.ts'
@@ -28,14 +37,8 @@ export interface Config {
   readonly reload: ReloadMode
 }
 
-export const logLevels = ['debug', 'info', 'notice', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
-
-/** How much of the arguments of calls is recorded: nothing, numbers and names of the kernel, or paths too. */
-const argumentModes = ['none', 'names', 'all'] as const
 export type ArgumentMode = (typeof argumentModes)[number]
-
-const reloadModes = ['auto', 'manual'] as const
 export type ReloadMode = (typeof reloadModes)[number]
 
 /** Names of JavaScript's own, which valibot leaves out of a map without a word. */
@@ -54,11 +57,24 @@ const mapOf = <S extends v.GenericSchema>(schema: S, allowed: string) =>
 
 const scalar = v.union([v.string(), v.boolean(), v.number()], 'a text, a number, true or false')
 const value = v.union([scalar, v.array(scalar), v.record(v.string(), scalar)], 'a value, a list or a map of values')
-const keyMap = mapOf(v.record(v.string(), value), 'a map of keys')
+const keyMap = mapOf(v.record(v.string(), value), CONFIG_KEYS.default.allowed)
 const names = v.optional(v.array(v.string('a text'), 'a list'), [])
-const level = v.optional(v.picklist(logLevels, logLevels.join(', ')), 'info')
-const recorded = v.optional(v.picklist(argumentModes, argumentModes.join(', ')), 'all')
-const naming = v.optional(v.boolean('true or false'), false)
+/** One of some words, the usual one if nothing is said. */
+const oneOf = <const T extends readonly string[]>(
+  words: T,
+  key: { readonly allowed: string; readonly usually: T[number] },
+) => v.optional(v.picklist(words, key.allowed), key.usually)
+const log = v.strictObject({
+  level: oneOf(logLevels, CONFIG_KEYS['log.level']),
+  arguments: oneOf(argumentModes, CONFIG_KEYS['log.arguments']),
+} satisfies Record<MemberOf<'log'>, unknown>)
+const metrics = v.strictObject({
+  container: v.optional(
+    v.boolean(CONFIG_KEYS['metrics.container'].allowed),
+    JSON.parse(CONFIG_KEYS['metrics.container'].usually) as boolean,
+  ),
+} satisfies Record<MemberOf<'metrics'>, unknown>)
+const annotations = v.strictObject({ profiles: names, raise: names } satisfies Record<MemberOf<'annotations'>, unknown>)
 const bounded = ({ from, to }: { readonly from: number; readonly to: number }) =>
   v.pipe(
     v.number(`a whole number from ${from}`),
@@ -72,29 +88,24 @@ const limits = v.strictObject({
   calls: v.exactOptional(bounded(LIMITS.calls)),
   listenersPerContainer: v.exactOptional(bounded(LIMITS.listenersPerContainer)),
   connections: v.exactOptional(bounded(LIMITS.connections)),
-  records: v.exactOptional(v.pipe(bounded(LIMITS.records), v.check(isPowerOfTwo, 'a power of two'))),
-})
+  records: v.exactOptional(v.pipe(bounded(LIMITS.records), v.check(isPowerOfTwo, LIMITS.records.must))),
+} satisfies Record<MemberOf<'limits'>, unknown>)
+
+const sectionOf = <S extends v.GenericSchema>(schema: S, name: string, last = ', ') =>
+  mapOf(schema, `a map of ${membersOf(name).join(last)}`)
 
 /** A section whose lines are all commented out is null, and means as little as a missing one. */
 const shape = {
   default: v.nullish(keyMap, {}),
-  profiles: v.nullish(mapOf(v.record(v.string(), keyMap), 'a map of profiles'), {}),
-  annotations: v.nullish(mapOf(v.strictObject({ profiles: names, raise: names }), 'a map of profiles and raise'), {}),
+  profiles: v.nullish(mapOf(v.record(v.string(), keyMap), CONFIG_KEYS.profiles.allowed), {}),
+  annotations: v.nullish(sectionOf(annotations, 'annotations', ' and '), {}),
   ceiling: v.nullish(keyMap, {}),
-  log: v.nullish(mapOf(v.strictObject({ level, arguments: recorded }), 'a map of level and arguments'), {}),
-  metrics: v.nullish(mapOf(v.strictObject({ container: naming }), 'a map of container'), {}),
-  limits: v.nullish(mapOf(limits, `a map of ${Object.keys(LIMITS).join(', ')}`), {}),
-  reload: v.nullish(v.picklist(reloadModes, reloadModes.join(' or ')), 'auto'),
-}
+  log: v.nullish(sectionOf(log, 'log', ' and '), {}),
+  metrics: v.nullish(sectionOf(metrics, 'metrics'), {}),
+  limits: v.nullish(sectionOf(limits, 'limits'), {}),
+  reload: v.nullish(v.picklist(reloadModes, CONFIG_KEYS.reload.allowed), CONFIG_KEYS.reload.usually),
+} satisfies Record<SectionName, unknown>
 const sections = Object.keys(shape)
-/** The keys of each section that has keys of ours. */
-const members: Readonly<Record<string, readonly string[]>> = {
-  '': sections,
-  annotations: ['profiles', 'raise'],
-  log: ['level', 'arguments'],
-  metrics: ['container'],
-  limits: Object.keys(LIMITS),
-}
 /** What JavaScript calls a value, in words of YAML. */
 const KINDS: Readonly<Record<string, string>> = { Array: 'a list', Object: 'a map', null: 'empty' }
 const File = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
@@ -140,7 +151,7 @@ function complain(issue: v.BaseIssue<unknown>, where: Where): never {
   const path = (issue.path ?? []).map(({ key }) => key as string | number)
   const name = path.join('.')
   if (issue.expected === 'never') {
-    const known = members[path.slice(0, -1).join('.')] ?? []
+    const known = path.length > 1 ? membersOf(path.slice(0, -1).join('.')) : sections
     const hint = didYouMean(String(path.at(-1)), known) || `, allowed is ${known.join(', ')}`
     throw new PolicyError(`unknown key ${JSON.stringify(name)}`, where(path), hint)
   }

@@ -1,4 +1,5 @@
-import { type LogLevel, logLevels } from '../../policy/config.ts'
+import type { LogLevel } from '../../policy/config.ts'
+import { logLevels } from '../../policy/config-keys.ts'
 import { oneLine } from '../../shared/one-line.ts'
 import type { JournalLog } from './journal.ts'
 import { type LogKind, priorities } from './journal-entry.ts'

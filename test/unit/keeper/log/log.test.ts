@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { isJournalStream } from '../../../../src/keeper/log/journal.ts'
 import { Log } from '../../../../src/keeper/log/log.ts'
-import { logLevels } from '../../../../src/policy/config.ts'
+import { logLevels } from '../../../../src/policy/config-keys.ts'
 
 test('a line begins with the priority of its level where the journal takes it, and nowhere else', () => {
   const lines: string[] = []

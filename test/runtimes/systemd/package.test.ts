@@ -170,6 +170,19 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
     expect(await host.must('systemctl', 'show', '--value', '-p', 'MainPID', 'intercede.service')).toBe(pid)
   })
 
+  test('when it is removed all that it has started ends, also the API, and nothing listens', { timeout: 120_000 }, async () => {
+    const units = readdirSync(join(CHECKOUT, 'deploy/systemd')).filter((name) => /\.(service|socket)$/.test(name))
+    await host.must('systemctl', 'start', 'intercede-api.socket')
+    const ask = "require('http').get({ socketPath: '/run/intercede/view.sock', path: '/v1/status', headers: { host: 'localhost' } }, (answer) => answer.resume())"
+    await host.must('node', '-e', ask)
+    const active = async (): Promise<string> => (await host.run('systemctl', 'is-active', ...units)).stdout
+    expect((await active()).trim().split('\n')).toEqual(units.map(() => 'active'))
+    await host.must('apt-get', 'remove', '--yes', '--quiet', 'intercede')
+    expect((await active()).trim().split('\n')).toEqual(units.map(() => 'inactive'))
+    expect((await host.run('pgrep', '-a', '-f', '/usr/lib/intercede')).stdout).toBe('')
+    expect((await host.run('sh', '-c', 'ss --listening --unix | grep intercede/')).stdout).toBe('')
+  })
+
   test('when it is purged nothing is left', { timeout: 120_000 }, async () => {
     await host.must('apt-get', 'purge', '--yes', '--quiet', 'intercede')
     const places = '/etc/intercede /usr/lib/intercede /run/intercede /var/lib/intercede /usr/bin/intercede'

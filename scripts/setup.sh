@@ -7,6 +7,7 @@ run=(crun tini util-linux)
 tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
 tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap cpio)
 tests+=(mandoc man-db) # manual pages
+tests+=(zsh fish bash-completion) # shells that complete
 tests+=(dpkg-dev debhelper lintian xz-utils) # the package of Debian
 tests+=(prometheus curl) # metrics, and who asks for them
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g) # images of every file system

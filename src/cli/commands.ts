@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { command as api } from './api.ts'
+import { command as completion } from './completion.ts'
 import { command as doctor } from './doctor.ts'
 import { command as events } from './events.ts'
 import { command as explain } from './explain.ts'
@@ -31,6 +32,7 @@ export const commands: readonly Command[] = [
   metrics,
   api,
   ...[set, reload, status, stop],
+  completion,
 ]
 
 /** What the exit status of any of them means, for the help and the manual. */

@@ -2,6 +2,7 @@
 export { eventsCommand } from './events-command.ts'
 export { explainCommand } from './explain-command.ts'
 export { inspectCommand } from './inspect-command.ts'
+export { listCommand } from './list-command.ts'
 export { metricsCommand } from './metrics-command.ts'
 export { psCommand } from './ps-command.ts'
 export { reloadCommand } from './reload-command.ts'

@@ -46,6 +46,8 @@ export const written = (dev: Dev): string => `c:${major(dev)}:${minor(dev)}`
 /** More character devices, by number. */
 export const devices: ValueType<ReadonlySet<Dev>> = valueType({
   isList: true,
+  // net/tun, fuse and pts/ptmx.
+  offered: ['c:10:200', 'c:10:229', 'c:5:2'],
   allowed: `a list of c:MAJOR:MINOR such as c:10:200, majors to ${MAJOR_MAX}, minors to ${MINOR_MAX}`,
   parse: (text) => new Set(elements(text).map(device)),
   format: (set) => [...set].map(written).join(','),

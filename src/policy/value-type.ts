@@ -7,6 +7,8 @@ export interface ValueType<T> {
   readonly allowed: string
   /** Whether a value has elements, which YAML may give as a list or a map. */
   readonly isList: boolean
+  /** Values, or elements of a list, that a shell offers where one is to be typed: there may be others. */
+  readonly offered: readonly string[]
   /** @throws {RangeError} with what is wrong, where that is more than "not allowed" */
   parse(text: string): T
   /** The one spelling of this value. */
@@ -22,6 +24,7 @@ export interface ValueType<T> {
 interface Definition<T> {
   readonly allowed: string
   readonly isList?: boolean
+  readonly offered?: readonly string[]
   readonly parse: (text: string) => T
   readonly format: (value: T) => string
   readonly lowest: T
@@ -32,6 +35,7 @@ interface Definition<T> {
 export const valueType = <T>({
   allowed,
   isList = false,
+  offered = [],
   parse,
   format,
   lowest,
@@ -40,6 +44,7 @@ export const valueType = <T>({
 }: Definition<T>): ValueType<T> => ({
   allowed,
   isList,
+  offered,
   parse,
   canonical: (text) => format(parse(text)),
   lowest: format(lowest),

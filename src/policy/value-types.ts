@@ -16,6 +16,7 @@ function boolean(text: string): boolean {
 const booleanType = (lowest: boolean): ValueType<boolean> =>
   valueType({
     allowed: 'true, 1, yes, on, false, 0, no or off',
+    offered: ['true', 'false'],
     parse: boolean,
     format: String,
     lowest,
@@ -70,6 +71,7 @@ function mountedFileSystem(text: string): string {
 export const fileSystems: ValueType<ReadonlySet<string>> = valueType({
   isList: true,
   allowed: 'a list of file systems such as ext4,xfs',
+  offered: ['ext4', 'xfs', 'btrfs', 'squashfs', 'erofs', 'vfat', 'exfat', 'iso9660', 'udf', 'f2fs', 'ntfs3', 'tmpfs'],
   parse: (text) => new Set(elements(text).map(mountedFileSystem)),
   format: (names) => [...names].join(','),
   lowest: new Set(),
@@ -98,6 +100,7 @@ function fuseMap(text: string): ReadonlyMap<string, string> {
 export const fusePrograms: ValueType<ReadonlyMap<string, string>> = valueType({
   isList: true,
   allowed: 'a list of FILESYSTEM=PROGRAM such as ext4=fuse2fs,squashfs=squashfuse',
+  offered: ['ext4=fuse2fs', 'squashfs=squashfuse', 'ntfs=ntfs-3g', 'overlay=fuse-overlayfs', 'image=fuse2fs'],
   parse: fuseMap,
   format: (map) => [...map].map((pair) => pair.join('=')).join(','),
   lowest: new Map(),

@@ -28,7 +28,7 @@ const REASONS: ReadonlyMap<string, string> = new Map([
 /** The commands whose help texts have lists; the first is that of `intercede` alone. */
 export const COMMANDS: readonly string[] = [
   ...['', 'run', 'serve', 'profile', 'flags', 'doctor', 'ps', 'inspect', 'events', 'top', 'explain', 'metrics', 'api'],
-  ...['set', 'reload', 'status', 'stop'],
+  ...['set', 'reload', 'status', 'stop', 'completion'],
 ]
 
 /** What keeps a sentence: a test by its file and its name, or a reason why none does. */

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync,
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { FILES } from '../../src/cli/completion.ts'
 
 const root = new URL('../../', import.meta.url).pathname
 const read = (name: string): string => readFileSync(join(root, name), 'utf8')
@@ -32,17 +33,18 @@ test('the package holds every file of deploy/ and scripts/ that its pages name',
   expect([...new Set(named)].filter((path) => !isThere(path))).toEqual([])
 })
 
-test('the package holds the pages, and all that deploy/ has', () => {
+test('the package holds the pages, the completions, and all that deploy/ has', () => {
   const deployed = readdirSync(join(root, 'deploy'), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map(({ parentPath, name }) => join(parentPath, name).slice(root.length))
   expect(deployed.length).toBeGreaterThan(10)
-  for (const file of [...pages, ...deployed, 'LICENSE', 'SECURITY.md', 'bin/intercede.js'])
+  const completions = Object.values(FILES).map((name) => `dist/completions/${name}`)
+  for (const file of [...pages, ...deployed, ...completions, 'LICENSE', 'SECURITY.md', 'bin/intercede.js'])
     expect(files).toContain(file)
 })
 
 test('the package has a file for each process, thread and subcommand, and koffi alone beside them', () => {
-  const code = files.filter((file) => /^(bin|dist)\/(?!man\/|types\/)/.test(file))
+  const code = files.filter((file) => /^(bin|dist)\/(?!man\/|types\/|completions\/)/.test(file))
   expect(code.length).toBeLessThan(27)
   for (const name of ['cli', 'run-command', 'engine', 'thread', 'mounter', 'walker', 'index'])
     expect(code).toContain(`dist/${name}.js`)

@@ -170,10 +170,13 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
     expect(await host.must('systemctl', 'show', '--value', '-p', 'MainPID', 'intercede.service')).toBe(pid)
   })
 
-  test('when it is removed all that it has started ends, also the API, and nothing listens', { timeout: 120_000 }, async () => {
+  test('when it is removed all that it has started ends, also the API, and nothing listens', {
+    timeout: 120_000,
+  }, async () => {
     const units = readdirSync(join(CHECKOUT, 'deploy/systemd')).filter((name) => /\.(service|socket)$/.test(name))
     await host.must('systemctl', 'start', 'intercede-api.socket')
-    const ask = "require('http').get({ socketPath: '/run/intercede/view.sock', path: '/v1/status', headers: { host: 'localhost' } }, (answer) => answer.resume())"
+    const ask =
+      "require('http').get({ socketPath: '/run/intercede/view.sock', path: '/v1/status', headers: { host: 'localhost' } }, (answer) => answer.resume())"
     await host.must('node', '-e', ask)
     const active = async (): Promise<string> => (await host.run('systemctl', 'is-active', ...units)).stdout
     expect((await active()).trim().split('\n')).toEqual(units.map(() => 'active'))

@@ -1,0 +1,46 @@
+import { readFileSync } from 'node:fs'
+import { Argument, Command, Option } from 'commander'
+import { FEED_OPTION } from './feed-options.ts'
+import { printAtOnce } from './print.ts'
+import { mustBe } from './usage.ts'
+
+/** The file for each shell, which `scripts/completions.js` makes of the commands, as the shell finds it in a directory. */
+export const FILES = { bash: 'intercede.bash', zsh: '_intercede', fish: 'intercede.fish' } as const
+type Shell = keyof typeof FILES
+
+/** What these files ask for while somebody types, since only a daemon knows it. */
+export const LISTS = ['containers', 'live', 'runs'] as const
+export type ListName = (typeof LISTS)[number]
+
+interface CompletionOptions {
+  readonly list?: ListName
+  readonly begun?: string
+  readonly feed?: string
+}
+
+export const command = new Command('completion')
+  .description('print what lets a shell complete the words of intercede')
+  .addArgument(new Argument('[shell]', 'the shell that reads it').choices(Object.keys(FILES)))
+  // The files ask by these.
+  .addOption(new Option('--list <what>').choices(LISTS).hideHelp())
+  .addOption(new Option('--begun <text>').hideHelp())
+  .addOption(new Option(...FEED_OPTION).hideHelp())
+  .addHelpText(
+    'after',
+    `
+The package of Debian installs it for all three. Else a shell has it after:
+
+  source <(intercede completion bash)       # or zsh, after compinit
+  intercede completion fish | source
+
+Names of containers are those that the daemon shows to who asks. A name that a shell would not take for one plain word is left out: its
+container is completed by its id.`,
+  )
+  .action(async (shell: Shell | undefined, { list, begun = '', feed }: CompletionOptions) => {
+    if (list !== undefined) return (await import('./read-command.ts')).listCommand(list, begun, feed)
+    mustBe(
+      shell !== undefined,
+      `Cannot print a completion: no shell is named; name one of ${Object.keys(FILES).join(', ')}`,
+    )
+    printAtOnce(readFileSync(new URL(`../completions/${FILES[shell!]}`, import.meta.url), 'utf8'))
+  })

@@ -92,7 +92,7 @@ const commandPage = ({ name, is, usage, operands, options, after }) =>
       'OPERANDS',
       operands.length && list(operands.map((each) => item(words(each.name), text(sentence(each.description))))),
     ),
-    section('OPTIONS', list(options.map(optionItem))),
+    section('OPTIONS', options.length && list(options.map(optionItem))),
     after && section('NOTES', prose(after)),
     section('SEE ALSO', also('intercede 1', 'intercede.yaml 5', 'intercede\\-policy 7', 'intercede\\-reasons 7')),
   )

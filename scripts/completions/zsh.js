@@ -14,7 +14,7 @@ _intercede_list() {
   shift
   [[ -z $opt_args[--feed] ]] || feed=(--feed "\${(Q)opt_args[--feed]}")
   for line in "\${(@f)$(command intercede completion --list $what --begun "$PREFIX" $feed 2>/dev/null)}"; do
-    [[ -z $line ]] || listed+=("\${\${line%%$'\\t'*}//:/\\\\:}:\${line#*$'\\t'}")
+    [[ -z $line ]] || listed+=("\${\${line%%$'\\t'*}//:/\\\\:}:\${\${line#*$'\\t'}//\\\\/\\\\\\\\}")
   done
   (( $# == 0 )) || compadd -- "$@"
   _describe -t containers container listed

@@ -28,13 +28,11 @@ export const command = new Command('completion')
   .addHelpText(
     'after',
     `
-The package of Debian installs it for all three. Else a shell has it after:
+It is for a shell to read, if it is not installed with the package of Debian:
 
-  source <(intercede completion bash)       # or zsh, after compinit
-  intercede completion fish | source
-
-Names of containers are those that the daemon shows to who asks. A name that a shell would not take for one plain word is left out: its
-container is completed by its id.`,
+  source <(intercede completion bash)
+  source <(intercede completion zsh)        after compinit
+  intercede completion fish | source`,
   )
   .action(async (shell: Shell | undefined, { list, begun = '', feed }: CompletionOptions) => {
     if (list !== undefined) return (await import('./read-command.ts')).listCommand(list, begun, feed)

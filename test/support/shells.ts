@@ -44,7 +44,7 @@ export interface CompletingShell extends Disposable {
 }
 
 /** A directory in which `intercede` is found, which notes in a file each time that it is started. */
-class Path implements Disposable {
+export class Path implements Disposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-shells-'))
   readonly #starts = join(this.directory, 'starts')
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -42,6 +42,9 @@ test.skipIf(why)(
       const program = join(scratch, 'intercede-linux-x64/bin/intercede')
       const run = await execute('env', ['-i', 'PATH=/usr/bin:/bin', program, '--version'])
       expect(run).toMatchObject({ status: 0, stdout: expect.stringMatching(/^\d/) })
+      const pages = ['man/intercede.1', 'man/intercede.yaml.5', 'completions/intercede.bash', 'completions/_intercede']
+      for (const name of pages)
+        expect(existsSync(join(scratch, 'intercede-linux-x64/lib/intercede/dist', name))).toBe(true)
       const bill = JSON.parse(
         readFileSync(join(first, readdirSync(first).find((name) => name.endsWith('.cdx.json'))!), 'utf8'),
       )

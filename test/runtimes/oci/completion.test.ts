@@ -7,7 +7,7 @@ import { writeBundle } from '../../support/bundle.ts'
 import { type Done, execute, until } from '../../support/host.ts'
 import { BASE, CLI, Machine } from '../../support/machine.ts'
 import { hasRuntime, INTERCEDE, unable } from '../../support/run-machine.ts'
-import { completing, noShell, SHELLS } from '../../support/shells.ts'
+import { completing, noShell, Path, SHELLS } from '../../support/shells.ts'
 import { withReason } from '../../support/skipped.ts'
 import { asUser } from '../../support/user.ts'
 
@@ -45,6 +45,44 @@ function sleep(id: string, name: string, profile: string): Promise<number | null
   writeFileSync(file, JSON.stringify({ ...spec, annotations: { 'nerdctl/name': name } }))
   return machine.leave('crun', ...global(), 'run', '--detach', '--bundle', folder, id)
 }
+
+/** How each shell is given its completion, and tells that it has it. */
+const GIVEN = [
+  [
+    'bash',
+    ['--norc', '-c', 'source <(intercede completion bash); complete -p intercede'],
+    /^complete -F _intercede intercede$/m,
+  ],
+  [
+    'zsh',
+    ['-f', '-c', 'autoload -Uz compinit; compinit -D -u; source <(intercede completion zsh); print $_comps[intercede]'],
+    /^_intercede$/m,
+  ],
+  ['fish', ['--no-config', '-c', 'intercede completion fish | source; complete -C "intercede ins"'], /^inspect\t/],
+] as const
+
+describe.each(GIVEN)('%s', (name, words, has) => {
+  const lacks = noShell(name)
+  test.skipIf(lacks)(withReason('has its completion after what the help says', lacks), async () => {
+    using path = new Path()
+    const env = { ...process.env, PATH: `${path.directory}:${process.env.PATH}` }
+    expect(await execute(name, words, { env })).toMatchObject({ stdout: expect.stringMatching(has), stderr: '' })
+  })
+})
+
+test.each([
+  [[], /^intercede: Cannot print a completion: no shell is named; name one of bash, zsh, fish\n$/],
+  [
+    ['tcsh'],
+    /^intercede: Cannot read the command line: .*'tcsh' is invalid.*: allowed choices are bash, zsh, fish; .*\n$/,
+  ],
+] as const)('completion of %j ends with 2 and one sentence', async (words, says) => {
+  expect(await intercede('completion', ...words)).toEqual({
+    status: 2,
+    stdout: '',
+    stderr: expect.stringMatching(says),
+  })
+})
 
 describe.skipIf(why)(withReason('completion', why), () => {
   let run: ChildProcess | undefined

@@ -1,16 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { Argument, Command, Option } from 'commander'
 import { FEED_OPTION } from './feed-options.ts'
+import { LISTS, type ListName } from './list-names.ts'
 import { printAtOnce } from './print.ts'
 import { mustBe } from './usage.ts'
 
-/** The file for each shell, which `scripts/completions.js` makes of the commands, as the shell finds it in a directory. */
+/** The file for each shell, by the name under which it finds the file; `scripts/completions.js` makes them. */
 export const FILES = { bash: 'intercede.bash', zsh: '_intercede', fish: 'intercede.fish' } as const
 type Shell = keyof typeof FILES
-
-/** What these files ask for while somebody types, since only a daemon knows it. */
-export const LISTS = ['containers', 'live', 'runs'] as const
-export type ListName = (typeof LISTS)[number]
 
 interface CompletionOptions {
   readonly list?: ListName

@@ -1,6 +1,6 @@
 import type { ContainerView } from '../reader/container-view.ts'
 import { findRuns } from '../reader/runs.ts'
-import type { ListName } from './completion.ts'
+import type { ListName } from './list-names.ts'
 import { openFeeds, RUN, shortId } from './open-feed.ts'
 import { shownValue } from './output-format.ts'
 import { print } from './print.ts'
@@ -9,8 +9,8 @@ import { print } from './print.ts'
 type Offer = readonly [word: string, about: string]
 
 /**
- * A text that is one word to every shell, as it is. Names come from containers: nothing else of them is offered, so that no
- * shell has to quote it.
+ * A text that is one word to every shell, as it is. Names come from containers: no other name is offered, so that no
+ * shell has to quote one.
  */
 const PLAIN = /^[A-Za-z0-9][\w.@+/:-]{0,254}$/
 const isPlain = (text: string): boolean => PLAIN.test(text)
@@ -42,8 +42,8 @@ const lists: Readonly<Record<ListName, (begun: string, feed: string | undefined)
 }
 
 /**
- * Prints what a shell may offer: a word, a tab, and what it is, on a line each. A shell asks while somebody types, so nothing
- * that is wrong is said.
+ * Prints what a shell may offer: a word, a tab, and what it is, on a line each. A shell asks while somebody types, so
+ * this says nothing of what is wrong.
  */
 export function listCommand(list: ListName, begun: string, feed: string | undefined): void {
   try {

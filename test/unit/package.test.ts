@@ -43,6 +43,16 @@ test('the package holds the pages, the completions, and all that deploy/ has', (
     expect(files).toContain(file)
 })
 
+test('a global install by npm gets every manual page: npm takes no directory for that', () => {
+  const { man } = JSON.parse(read('package.json')) as { man: readonly string[] }
+  expect([...man].sort()).toEqual(
+    readdirSync(join(root, 'dist/man'))
+      .map((name) => `./dist/man/${name}`)
+      .sort(),
+  )
+  expect(files).toEqual(expect.arrayContaining(man.map((name) => name.slice(2))))
+})
+
 test('the package has a file for each process, thread and subcommand, and koffi alone beside them', () => {
   const code = files.filter((file) => /^(bin|dist)\/(?!man\/|types\/|completions\/)/.test(file))
   expect(code.length).toBeLessThan(27)

@@ -45,6 +45,20 @@ test.skipIf(why)(
       const pages = ['man/intercede.1', 'man/intercede.yaml.5', 'completions/intercede.bash', 'completions/_intercede']
       for (const name of pages)
         expect(existsSync(join(scratch, 'intercede-linux-x64/lib/intercede/dist', name))).toBe(true)
+      const packed = join(first, readdirSync(first).find((name) => name.endsWith('.tgz'))!)
+      const npm = [
+        'install',
+        '--global',
+        '--prefer-offline',
+        '--ignore-scripts',
+        '--prefix',
+        join(scratch, 'npm'),
+        packed,
+      ]
+      expect(await execute('npm', npm)).toMatchObject({ status: 0 })
+      expect(readdirSync(join(scratch, 'npm/share/man'), { recursive: true })).toEqual(
+        expect.arrayContaining(['man1/intercede-run.1', 'man5/intercede.yaml.5', 'man7/intercede-policy.7']),
+      )
       const bill = JSON.parse(
         readFileSync(join(first, readdirSync(first).find((name) => name.endsWith('.cdx.json'))!), 'utf8'),
       )

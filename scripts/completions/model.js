@@ -14,7 +14,7 @@ const files = { from: 'files' }
 const words = (list) => ({ from: 'words', words: list })
 const reasonWords = Object.keys(reasons)
 
-/** What an option or operand takes, by what the help calls it; where one is unlike all others of its name, with its command before it. */
+/** What an option or operand takes, by what the help calls its value, or by its command and its own name if it is unlike others. */
 const BY_NAME = {
   ...Object.fromEntries(['file', 'path', 'path[:path]', 'path[:path][:ro][:idmap]'].map((name) => [name, files])),
   dir: { from: 'directories' },
@@ -52,7 +52,7 @@ function taken(command, called, placeholder, { argChoices, description }) {
   return value
 }
 
-const firstLine = (says) => says.replaceAll(/\s+/g, ' ').trim()
+const inOneLine = (says) => says.replaceAll(/\s+/g, ' ').trim()
 
 /** What stands in the brackets behind the names of an option. */
 const placeholderOf = ({ flags }) => /[<[](.*?)(?:\.\.\.)?[>\]]$/.exec(flags)?.[1]
@@ -61,7 +61,7 @@ function optionOf(command, option) {
   const placeholder = placeholderOf(option)
   return {
     names: [option.short, option.long].filter(Boolean),
-    says: firstLine(option.description),
+    says: inOneLine(option.description),
     // commander takes brackets inside of a placeholder for an option without a value.
     optional: option.optional && !option.required,
     ...(placeholder === undefined ? {} : { placeholder, value: taken(command, option.long, placeholder, option) }),
@@ -78,7 +78,7 @@ const describe = (command) => {
   const help = command.createHelp()
   return {
     name: command.name(),
-    says: firstLine(command.description()),
+    says: inOneLine(command.description()),
     options: help.visibleOptions(command).map((each) => optionOf(command.name(), each)),
     operands: command.registeredArguments.map((each) => operandOf(command.name(), each)),
   }

@@ -1,5 +1,5 @@
 // The completion for bash, which needs no other package. Nothing that was typed or is listed is evaluated.
-import { allQuoted, commands, grouped, keys, options, PREFIX, quoted, valued } from './model.js'
+import { allQuoted, commands, grouped, keys, options, PREFIX, quoted, valued, WHOM } from './model.js'
 
 const HELPERS = `# bash completion for intercede, made by scripts/completions.js of the build
 
@@ -25,12 +25,12 @@ _intercede_offer() {
   for word; do [[ $word != "$cur"* ]] || COMPREPLY+=("$word"); done
 }
 
-# What a daemon knows; each is one plain word.
+# What a daemon or a file knows; each is one plain word.
 _intercede_list() {
   local word _
   while IFS=$'\\t' read -r word _; do
     _intercede_offer "$word"
-  done < <(command intercede completion --list "$1" --begun "$cur" \${feed:+--feed "$feed"} 2>/dev/null)
+  done < <(command intercede completion --list "$1" --begun "$cur" "\${whom[@]}" 2>/dev/null)
 }
 
 _intercede_files() { compopt -o bashdefault -o default 2>/dev/null; }
@@ -96,6 +96,7 @@ const DOES = {
   containers: ({ words }) => list('containers', words),
   live: () => list('live'),
   runs: () => list('runs'),
+  profiles: () => list('profiles'),
 }
 
 /** The last operand stands for all that follow if it repeats. */
@@ -130,7 +131,7 @@ const commandCase = (command) => {
 }
 
 const MAIN = `_intercede_subcommand() {
-  local i word option= operand=0 first ended= passes= feed= valued= maybe= options=()
+  local i word option= operand=0 first ended= passes= whom=() valued= maybe= options=()
   case \${words[1]} in
 ${commands.map(commandCase).join('\n')}
   esac
@@ -138,7 +139,7 @@ ${commands.map(commandCase).join('\n')}
   for ((i = 2; i < \${#words[@]} - 1; i++)); do
     word=\${words[i]}
     if [[ -n $option && ($word != -* || $maybe != *" $option "*) ]]; then
-      [[ $option != --feed ]] || feed=$word
+      case $option in ${WHOM.valued.join(' | ')}) whom+=("$option" "$word") ;; esac
       option=
       continue
     fi
@@ -149,10 +150,10 @@ ${commands.map(commandCase).join('\n')}
       ((operand > 0)) || first=$i
       ((operand += 1))
       [[ -z $passes ]] || ended=1
-    elif [[ $word == --feed=* ]]; then
-      feed=\${word#*=}
     elif [[ $valued == *" $word "* ]]; then
       option=$word
+    else
+      case $word in ${[...WHOM.valued.map((name) => `${name}=*`), ...WHOM.alone].join(' | ')}) whom+=("$word") ;; esac
     fi
   done
   if [[ -n $option && ($cur != -* || $maybe != *" $option "*) ]]; then

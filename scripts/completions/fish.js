@@ -1,5 +1,5 @@
 // The completion for fish: a line for each word, with the place where it may stand.
-import { commands, grouped, keys, options, PREFIX, valued } from './model.js'
+import { commands, grouped, keys, options, PREFIX, valued, WHOM } from './model.js'
 
 const quoted = (text) => (/^[\w@%+:,./-]+$/.test(text) ? text : `'${text.replaceAll(/[\\']/g, '\\$&')}'`)
 const allQuoted = (texts) => texts.map(quoted).join(' ')
@@ -57,19 +57,19 @@ function __intercede_past
     __intercede_in $argv[1]; and test (count (__intercede_operands $argv[3..])) -ge $argv[2]
 end
 
-# What a daemon knows, each one plain word with what it is.
+# What a daemon or a file knows, each one plain word with what it is.
 function __intercede_list --argument-names what
     set -l words (__intercede_words)
-    set -l feed
+    set -l whom
     for i in (seq (count $words))
-        if string match -q -- '--feed=*' $words[$i]
-            set feed --feed (string replace -- --feed= '' $words[$i])
-        else if test "$words[$i]" = --feed
-            set feed --feed $words[(math $i + 1)]
+        if contains -- $words[$i] ${WHOM.valued.join(' ')}
+            set -a whom $words[$i] $words[(math $i + 1)]
+        else if contains -- $words[$i] ${WHOM.alone.join(' ')}; or string match -qr -- '^(${WHOM.valued.join('|')})=' $words[$i]
+            set -a whom $words[$i]
         end
     end
     command -q intercede; or return
-    command intercede completion --list $what --begun (commandline -ct) $feed 2>/dev/null
+    command intercede completion --list $what --begun (__intercede_typed) $whom 2>/dev/null
 end
 `
 
@@ -120,6 +120,7 @@ const ARGUMENTS = {
       : "-x -a '(__intercede_list containers)'",
   live: () => "-x -a '(__intercede_list live)'",
   runs: () => "-x -a '(__intercede_list runs)'",
+  profiles: () => "-x -a '(__intercede_list profiles)'",
 }
 
 const complete = (condition, ...rest) =>

@@ -21,6 +21,8 @@ const BY_NAME = {
   ...Object.fromEntries(['key=value', 'KEY[=VALUE]', 'key=value...'].map((name) => [name, { from: 'keys' }])),
   key: { from: 'names' },
   'run --env': { from: 'variables' },
+  'profile --profile': { from: 'profiles' },
+  'flags --profile': { from: 'profiles' },
   'flags --annotation': nothing,
   cap: words(capabilities),
   container: { from: 'containers' },
@@ -122,6 +124,9 @@ export function grouped(list, textOf) {
 /** A word of a shell's source that stands for a text as it is. */
 export const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
 export const allQuoted = (texts) => texts.map(quoted).join(' ')
+
+/** The options that say whom to ask for what is listed: those with a value, and those without. */
+export const WHOM = { valued: ['--feed', '--daemon-config'], alone: ['--user'] }
 
 /** The options of a command that take a value. */
 export const valued = ({ options: all }) => all.filter(({ value }) => value)

@@ -1,5 +1,5 @@
 // The completion for zsh: its own functions do the work, by tables of what a command takes.
-import { allQuoted, commands, grouped, keys, options, PREFIX, quoted } from './model.js'
+import { allQuoted, commands, grouped, keys, options, PREFIX, quoted, WHOM } from './model.js'
 
 /** A text inside the brackets of a specification, or before a colon. */
 const inSpec = (text) => text.replaceAll(/[[\]:\\]/g, '\\$&')
@@ -7,17 +7,18 @@ const inSpec = (text) => text.replaceAll(/[[\]:\\]/g, '\\$&')
 const LIST = `#compdef intercede
 # zsh completion for intercede, made by scripts/completions.js of the build
 
-# What a daemon knows, each one plain word with what it is; and more words.
+# What a daemon or a file knows, each one plain word with what it is; and more words.
 _intercede_list() {
-  local line what=$1
-  local -a listed feed
+  local line name what=$1
+  local -a listed whom
   shift
-  [[ -z $opt_args[--feed] ]] || feed=(--feed "\${(Q)opt_args[--feed]}")
-  for line in "\${(@f)$(command intercede completion --list $what --begun "$PREFIX" $feed 2>/dev/null)}"; do
+  for name in ${WHOM.valued.join(' ')}; do [[ -z $opt_args[$name] ]] || whom+=($name "\${(Q)opt_args[$name]}"); done
+  for name in ${WHOM.alone.join(' ')}; do (( ! $+opt_args[$name] )) || whom+=($name); done
+  for line in "\${(@f)$(command intercede completion --list $what --begun "$PREFIX" "$whom[@]" 2>/dev/null)}"; do
     [[ -z $line ]] || listed+=("\${\${line%%$'\\t'*}//:/\\\\:}:\${\${line#*$'\\t'}//\\\\/\\\\\\\\}")
   done
   (( $# == 0 )) || compadd -- "$@"
-  _describe -t containers container listed
+  _describe -t listed $what listed
 }
 `
 
@@ -68,6 +69,7 @@ const ACTIONS = {
   containers: ({ words = [] }) => ` _intercede_list ${['containers', ...words].join(' ')}`,
   live: () => ' _intercede_list live',
   runs: () => ' _intercede_list runs',
+  profiles: () => ' _intercede_list profiles',
 }
 const actionOf = (value) => ACTIONS[value.from](value)
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Argument, Command, Option } from 'commander'
 import { FEED_OPTION } from './feed-options.ts'
-import { LISTS, type ListName } from './list-names.ts'
+import { type Asked, LISTS, type ListName } from './offers.ts'
 import { printAtOnce } from './print.ts'
 import { mustBe } from './usage.ts'
 
@@ -9,10 +9,8 @@ import { mustBe } from './usage.ts'
 export const FILES = { bash: 'intercede.bash', zsh: '_intercede', fish: 'intercede.fish' } as const
 type Shell = keyof typeof FILES
 
-interface CompletionOptions {
+interface CompletionOptions extends Partial<Asked> {
   readonly list?: ListName
-  readonly begun?: string
-  readonly feed?: string
 }
 
 export const command = new Command('completion')
@@ -22,6 +20,8 @@ export const command = new Command('completion')
   .addOption(new Option('--list <what>').choices(LISTS).hideHelp())
   .addOption(new Option('--begun <text>').hideHelp())
   .addOption(new Option(...FEED_OPTION).hideHelp())
+  .addOption(new Option('--daemon-config <file>').hideHelp())
+  .addOption(new Option('--user').hideHelp())
   .addHelpText(
     'after',
     `
@@ -31,8 +31,9 @@ It is for a shell to read, if it is not installed with the package of Debian:
   source <(intercede completion zsh)        after compinit
   intercede completion fish | source`,
   )
-  .action(async (shell: Shell | undefined, { list, begun = '', feed }: CompletionOptions) => {
-    if (list !== undefined) return (await import('./read-command.ts')).listCommand(list, begun, feed)
+  .action(async (shell: Shell | undefined, { list, begun = '', ...whom }: CompletionOptions) => {
+    if (list === 'profiles') return (await import('./flags-command.ts')).listProfiles({ begun, ...whom })
+    if (list !== undefined) return (await import('./read-command.ts')).listCommand(list, { begun, ...whom })
     mustBe(
       shell !== undefined,
       `Cannot print a completion: no shell is named; name one of ${Object.keys(FILES).join(', ')}`,

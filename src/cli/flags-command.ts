@@ -9,6 +9,9 @@ import { printAtOnce, say } from './print.ts'
 import { mustBe, UsageError } from './usage.ts'
 import { wantedPolicy } from './wanted-policy.ts'
 
+/** What completions ask for takes the same modules. */
+export { listProfiles } from './list-profiles.ts'
+
 function instructionsFor(name: string, user = false): Instructions {
   const instructions = instructed.find((runtime) => runtime.name === name)!.instructions!
   if (!user) return instructions

@@ -1,19 +1,7 @@
 import type { ContainerView } from '../reader/container-view.ts'
 import { findRuns } from '../reader/runs.ts'
-import type { ListName } from './list-names.ts'
+import { type Asked, isPlain, type ListName, type Offer, printOffers } from './offers.ts'
 import { openFeeds, RUN, shortId } from './open-feed.ts'
-import { shownValue } from './output-format.ts'
-import { print } from './print.ts'
-
-/** A word of a command line, and what stands behind it. */
-type Offer = readonly [word: string, about: string]
-
-/**
- * A text that is one word to every shell, as it is. Names come from containers: no other name is offered, so that no
- * shell has to quote one.
- */
-const PLAIN = /^[A-Za-z0-9][\w.@+/:-]{0,254}$/
-const isPlain = (text: string): boolean => PLAIN.test(text)
 
 const isAlone = (name: string, all: readonly ContainerView[]): boolean =>
   all.filter((view) => view.name === name && view.state !== 'ended').length <= 1
@@ -23,33 +11,23 @@ function offersOf(view: ContainerView, all: readonly ContainerView[], begun: str
   const { name, runtime, state } = view
   const id = shortId(view.id)
   const byName = isPlain(name) && isAlone(name, all) ? [[name, `${id}, ${runtime}, ${state}`] as const] : []
-  const byId =
-    isPlain(id) && (byName.length === 0 || begun !== '') ? [[id, `${name}, ${runtime}, ${state}`] as const] : []
+  const byId = byName.length === 0 || begun !== '' ? [[id, `${name}, ${runtime}, ${state}`] as const] : []
   return [...byName, ...byId]
 }
 
 /** @param all also those that have ended, and those of `intercede run`, whose keys nobody can set */
-function containers(all: boolean, begun: string, feed: string | undefined): readonly Offer[] {
+function containers(all: boolean, { begun, feed }: Asked): readonly Offer[] {
   using feeds = openFeeds(feed)
   const views = feeds.containers(all).filter(({ runtime }) => all || runtime !== RUN)
   return views.flatMap((view) => offersOf(view, views, begun))
 }
 
-const lists: Readonly<Record<ListName, (begun: string, feed: string | undefined) => readonly Offer[]>> = {
-  containers: (begun, feed) => containers(true, begun, feed),
-  live: (begun, feed) => containers(false, begun, feed),
+const lists: Readonly<Record<Exclude<ListName, 'profiles'>, (asked: Asked) => readonly Offer[]>> = {
+  containers: (asked) => containers(true, asked),
+  live: (asked) => containers(false, asked),
   runs: () => findRuns().map(({ id, pid }) => [id, `process ${pid}`]),
 }
 
-/**
- * Prints what a shell may offer: a word, a tab, and what it is, on a line each. A shell asks while somebody types, so
- * this says nothing of what is wrong.
- */
-export function listCommand(list: ListName, begun: string, feed: string | undefined): void {
-  try {
-    const offers = new Map(lists[list](begun, feed).filter(([word]) => isPlain(word) && word.startsWith(begun)))
-    print([...offers].map(([word, about]) => `${word}\t${shownValue(about)}\n`).join(''))
-  } catch {
-    // There is no daemon, or it is not for this user.
-  }
-}
+/** Prints the words for containers that a shell may offer. */
+export const listCommand = (list: keyof typeof lists, asked: Asked): void =>
+  printOffers(asked, () => lists[list](asked))

@@ -33,6 +33,7 @@ const lacksCommands = noShell('bash') ?? (existsSync(COMMANDS) ? undefined : 'ba
 
 let machine: Machine
 const feed = (): string => join(machine.directory, 'feed.sock')
+const config = (): string => join(machine.directory, 'profiles.yaml')
 const intercede = (...args: readonly string[]): Promise<Done> => execute(process.execPath, [CLI, ...args])
 const global = (): readonly string[] => ['--root', join(machine.directory, 'state'), '--cgroup-manager', 'cgroupfs']
 const crun = (...args: readonly string[]): Promise<Done> => machine.run('crun', ...global(), ...args)
@@ -94,6 +95,7 @@ describe.skipIf(why)(withReason('completion', why), () => {
     await machine.serve()
     const profile = join(machine.directory, 'profile.json')
     await intercede('profile', '-c', 'mknod', '--runtime', 'crun', '--listener', machine.socket, '--output', profile)
+    writeFileSync(config(), 'profiles: { build: { mknod: true }, vpn: {}, "$(touch touched)": {}, "a b": {} }\n')
     await execute('chown', ['-R', `${BASE}:${BASE}`, machine.rootfs])
     for (const [id, name] of Object.entries(NAMES)) expect(await sleep(id, name, profile)).toBe(0)
     const count = async (): Promise<number> =>
@@ -155,33 +157,42 @@ describe.skipIf(why)(withReason('completion', why), () => {
       },
     )
 
-    test.skipIf(lacks)(withReason('offers containers by one start of it, and evaluates no name', lacks), async () => {
-      using shell = await completing(name, HERE)
-      for (const [line, expected] of [
-        [`inspect --feed ${feed()} `, OFFERED],
-        [`inspect --feed=${feed()} web-1 we`, ['web-1']],
-        [`events --feed ${feed()} ns/pod:`, ['ns/pod:web']],
-        [`explain --feed ${feed()} it-complete-`, Object.keys(NAMES)],
-        [`explain --feed ${feed()} deviceN`, ['deviceNotAllowed']],
-        [`set --feed ${feed()} w`, ['web-1']],
-        [`set --feed ${feed()} web-1 sys`, ['sysinfo']],
-        [`inspect --feed ${feed()} '`, name === 'bash' ? OFFERED : undefined],
-        [`stop ${run?.pid}`, undefined],
-      ] as const) {
-        const before = shell.starts()
-        const words = [...(await shell.offers(line))].sort()
-        if (expected) expect({ line, words }).toEqual({ line, words: expected })
-        expect(shell.starts() - before).toBeLessThanOrEqual(1)
-      }
-      expect(await shell.offers(`stop ${run?.pid}`)).toEqual([expect.stringMatching(`^${run?.pid}-\\d+$`)])
-      expect(readdirSync(HERE).sort()).toEqual(['dir one', 'file'])
-    })
+    test.skipIf(lacks)(
+      withReason('offers containers and profiles by one start of it, and evaluates no name', lacks),
+      async () => {
+        using shell = await completing(name, HERE)
+        for (const [line, expected] of [
+          [`inspect --feed ${feed()} `, OFFERED],
+          [`inspect --feed=${feed()} web-1 we`, ['web-1']],
+          [`events --feed ${feed()} ns/pod:`, ['ns/pod:web']],
+          [`explain --feed ${feed()} it-complete-`, Object.keys(NAMES)],
+          [`explain --feed ${feed()} deviceN`, ['deviceNotAllowed']],
+          [`set --feed ${feed()} w`, ['web-1']],
+          [`set --feed ${feed()} web-1 sys`, ['sysinfo']],
+          [`flags podman --daemon-config ${config()} --profile `, ['build', 'vpn']],
+          [`profile --daemon-config=${config()} --profile=b`, ['--profile=build']],
+          [`inspect --feed ${feed()} '`, name === 'bash' ? OFFERED : undefined],
+          [`stop ${run?.pid}`, undefined],
+        ] as const) {
+          const before = shell.starts()
+          const words = [...(await shell.offers(line))].sort()
+          if (expected) expect({ line, words }).toEqual({ line, words: expected })
+          expect(shell.starts() - before).toBeLessThanOrEqual(1)
+        }
+        expect(await shell.offers(`stop ${run?.pid}`)).toEqual([expect.stringMatching(`^${run?.pid}-\\d+$`)])
+        expect(readdirSync(HERE).sort()).toEqual(['dir one', 'file'])
+      },
+    )
 
-    test.skipIf(lacks)(withReason('offers no names, and says nothing, where there is no daemon', lacks), async () => {
-      using shell = await completing(name, HERE)
-      expect(await shell.offers('inspect --feed /nowhere ')).toEqual([])
-      expect(await shell.offers('explain --feed /nowhere deviceN')).toEqual(['deviceNotAllowed'])
-    })
+    test.skipIf(lacks)(
+      withReason('offers no names, and says nothing, where there is no daemon or file', lacks),
+      async () => {
+        using shell = await completing(name, HERE)
+        expect(await shell.offers('inspect --feed /nowhere ')).toEqual([])
+        expect(await shell.offers('explain --feed /nowhere deviceN')).toEqual(['deviceNotAllowed'])
+        expect(await shell.offers('flags podman --daemon-config /nowhere --profile ')).toEqual([])
+      },
+    )
   })
 
   test.skipIf(lacksCommands)(

@@ -53,7 +53,8 @@ async function built(directory: string, version?: string): Promise<string> {
     const [first, ...rest] = readFileSync(join(tree, 'debian/changelog'), 'utf8').split('\n')
     writeFileSync(join(tree, 'debian/changelog'), [first!.replace(/\(.*?\)/, `(${version})`), ...rest].join('\n'))
     appendFileSync(join(tree, 'out/kernel/libc.js'), '\nglobalThis.intercedeOther = true\n')
-    for (const script of ['bundle', 'man']) execFileSync(process.execPath, [join(tree, `scripts/${script}.js`)])
+    for (const script of ['bundle', 'man', 'completions'])
+      execFileSync(process.execPath, [join(tree, `scripts/${script}.js`)])
   }
   const { status, stdout, stderr } = await execute('dpkg-buildpackage', ['-b', '-us', '-uc'], { cwd: tree })
   if (status !== 0) throw new Error(`${stdout}${stderr}`)

@@ -15,6 +15,7 @@ const why = unable() ?? (hasRuntime('crun') ? undefined : 'crun is missing')
 
 /** What the directory of the shells has in it. */
 const HERE = mkdtempSync(join(tmpdir(), 'intercede-completion-'))
+afterAll(() => rmSync(HERE, { recursive: true }))
 
 /** Containers by their ids, with their names, of which the last three are none for a shell. */
 const NAMES = {
@@ -109,7 +110,6 @@ describe.skipIf(why)(withReason('completion', why), () => {
     run?.kill('SIGTERM')
     for (const id of Object.keys(NAMES)) await crun('delete', '--force', id)
     await machine.close()
-    rmSync(HERE, { recursive: true })
   }, 60_000)
 
   describe.each(SHELLS)('%s', (name) => {

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { escaped } from '../calls/escape.ts'
 import { containersOf } from '../reader/container-view.ts'
 import { EventStream, parseCursor } from '../reader/event-stream.ts'
@@ -68,11 +69,25 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     end.abort()
   })
   using stream = new EventStream({ connect, follow, rate: RATE, after, tail: after === undefined ? first : undefined })
-  for await (const event of stream.events(end.signal)) {
-    if (since !== undefined && event.time < since) continue
-    if (id !== undefined && event.container !== id && event.container !== '') continue
-    if (matches(event)) print(`${lineOf(format, event)}\n`)
+  const isWanted = (event: EventView): boolean =>
+    (since === undefined || event.time >= since) &&
+    (id === undefined || event.container === id || event.container === '') &&
+    matches(event)
+  for await (const batch of stream.batches(end.signal)) {
+    // In one piece, since each write is a call of the kernel.
+    const lines = batch.filter(isWanted).map((event) => `${lineOf(format, event)}\n`)
+    if (lines.length > 0) print(lines.join(''))
+    await written(end.signal)
   }
+  // What nobody has read by then would keep the process.
+  if (end.signal.aborted && process.stdout.writableLength > 0) process.exit()
+}
+
+/** Waits while who reads the output is slower than we are: what waited for it would fill the memory. */
+async function written(signal: AbortSignal): Promise<void> {
+  if (!process.stdout.writableNeedDrain || signal.aborted) return
+  // Its error has a listener of its own, and its end is that of the stream.
+  await once(process.stdout, 'drain', { signal }).catch(() => {})
 }
 
 function failed({ message }: Error): void {

@@ -2,9 +2,15 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { EventView } from './event-view.ts'
 import { callEvent, daemonEvent } from './event-view.ts'
 import type { FeedReader } from './feed.ts'
+import { RateLimit } from './rate-limit.ts'
+import { BATCH } from './records-follower.ts'
 
 /** How often new events are looked for, and a daemon that has ended. */
 const POLL_MS = 100
+/** How long a call may wait to be shown because others came before it; of more than that only the newest are shown. */
+const DELAY_S = 2
+/** How often it is said that calls were lost. */
+const SAY_LOST_MS = 1000
 /** So long a daemon may give no beat, one a second, before it counts as gone. */
 const SILENT_MS = 5000
 
@@ -43,10 +49,12 @@ export class EventStream {
   #feed: FeedReader
   #names = new Map<number, string>()
   #event: number
-  #lost = 0
+  #lost = { said: 0, at: 0 }
   #beat = { count: -1, since: 0 }
   #isAway = false
-  #second = { start: 0, calls: 0 }
+  readonly #limit: RateLimit | undefined
+  /** What was there at the beginning is no flood: calls before this one are not limited. */
+  #begin: number
 
   constructor(options: EventOptions) {
     this.#options = options
@@ -59,18 +67,26 @@ export class EventStream {
       records.next =
         options.tail === undefined ? records.oldest : Math.max(records.oldest, records.begun - options.tail)
     if (begin) this.#event = this.#feed.directory.nextEvent
+    this.#begin = records.begun
+    const { rate, follow } = options
+    this.#limit = rate === undefined || !follow ? undefined : new RateLimit(rate)
   }
 
   /** @param signal ends it */
   async *events(signal?: AbortSignal): AsyncGenerator<EventView> {
+    for await (const batch of this.batches(signal)) yield* batch
+  }
+
+  /** The same, as they were read: many at once if many have happened. */
+  async *batches(signal?: AbortSignal): AsyncGenerator<readonly EventView[]> {
     while (!signal?.aborted) {
       const batch = this.#read()
-      for (const event of batch) yield event
-      if (batch.length > 0) continue
+      if (batch.length > 0) yield batch
+      if (this.#hasMore(batch)) continue
       if (!this.#options.follow) return
       await sleep(POLL_MS, signal)
       const said = signal?.aborted ? undefined : this.#look()
-      if (said) yield said
+      if (said) yield [said]
     }
   }
 
@@ -82,26 +98,36 @@ export class EventStream {
     const { directory, records } = this.#feed
     const events = directory.ring('events', this.#event)
     if (events.length > 0) this.#event = Number(events.at(-1)!.number) + 1
-    const calls = this.#within(records.read()).map((each) =>
-      callEvent(records.id, each, this.#nameOf(each.record.serial)),
-    )
-    const lost = records.lost - this.#lost
-    this.#lost = records.lost
-    const said: readonly EventView[] =
-      lost > 0 ? [noted('lost', `${lost} calls came faster than they could be shown`)] : []
-    return [...said, ...[...events.map(daemonEvent), ...calls].sort((one, other) => one.time - other.time)]
+    const calls = records
+      .read(this.#most())
+      .map((each) => callEvent(records.id, each, this.#nameOf(each.record.serial)))
+    this.#limit?.pass(calls.length)
+    return [...this.#sayLost(), ...[...events.map(daemonEvent), ...calls].sort((one, other) => one.time - other.time)]
   }
 
-  /** Leaves out what is over the rate, and counts it as lost. */
-  #within<T>(records: readonly T[]): readonly T[] {
-    const { rate } = this.#options
-    if (rate === undefined || !this.#options.follow) return records
-    const now = Date.now()
-    if (now - this.#second.start >= 1000) this.#second = { start: now, calls: 0 }
-    const taken = records.slice(0, Math.max(0, rate - this.#second.calls))
-    this.#second.calls += taken.length
-    this.#feed.records.lost += records.length - taken.length
-    return taken
+  /** Returns how many calls may be shown now. Where far more have come, all but the newest are left out. */
+  #most(): number {
+    const { records } = this.#feed
+    if (!this.#limit || records.next < this.#begin) return BATCH
+    const { left } = this.#limit
+    records.skipToNewest(Math.min(records.size / 2, left + DELAY_S * this.#options.rate!), left)
+    return left
+  }
+
+  /** Returns whether to read on at once. A flood is read in large pieces: each look at it takes time of its callers. */
+  #hasMore(batch: readonly EventView[]): boolean {
+    const { records } = this.#feed
+    if (batch.length === 0) return false
+    if (!this.#limit || records.next < this.#begin) return true
+    return Math.min(this.#limit.left, records.begun - records.next) >= BATCH
+  }
+
+  #sayLost(): readonly EventView[] {
+    const [{ lost }, now] = [this.#feed.records, Date.now()]
+    const { said, at } = this.#lost
+    if (lost === said || (this.#options.follow && now - at < SAY_LOST_MS)) return []
+    this.#lost = { said: lost, at: now }
+    return [noted('lost', `${lost - said} calls came faster than they could be shown`)]
   }
 
   /** Finds the id of a container by its serial. What is not known is no container that may be named. */
@@ -141,8 +167,9 @@ export class EventStream {
       next.records.next = isSame ? before.records.next : 0
       next.records.lost = isSame ? before.records.lost : 0
       if (!isSame) {
-        this.#lost = 0
+        this.#lost = { said: 0, at: 0 }
         this.#event = 0
+        this.#begin = next.records.begun
         this.#isAway = false
       }
       this.#feed = next

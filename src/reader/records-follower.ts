@@ -4,7 +4,7 @@ import { isEnded, RECORDS_HEADER, recordsBegun, ringId, ringSize } from '../memo
 import type { MemoryFile } from './memory-file.ts'
 
 /** How many records are copied at once. */
-const BATCH = 256
+export const BATCH = 256
 
 /** A record with its number in the ring, and what the call was made with. */
 export interface FollowedRecord extends SpelledArguments {
@@ -30,7 +30,9 @@ interface Copies {
  */
 export class RecordsFollower {
   readonly #memory: MemoryFile
-  readonly #size: number
+  readonly #scratch = [BATCH * RECORD_SIZE, BATCH * RECORD_SIZE].map((size) => Buffer.allocUnsafeSlow(size))
+  /** How many records the ring holds. */
+  readonly size: number
   /** Names the ring. */
   readonly id: string
   /** The number of the next record to read. */
@@ -40,7 +42,7 @@ export class RecordsFollower {
   constructor(memory: MemoryFile) {
     this.#memory = memory
     const words = this.#header
-    this.#size = ringSize(words)
+    this.size = ringSize(words)
     this.id = ringId(words)
     this.next = recordsBegun(words)
   }
@@ -61,20 +63,34 @@ export class RecordsFollower {
 
   /** The number of the oldest record that may still be there. */
   get oldest(): number {
-    return Math.max(0, this.begun - this.#size)
+    return Math.max(0, this.begun - this.size)
   }
 
-  /** Returns up to `BATCH` records from `next` on; none if there are none yet, or the next one is still written. */
-  read(): readonly FollowedRecord[] {
+  /**
+   * Returns up to `BATCH` records from `next` on; none if there are none yet, or the next one is still written.
+   *
+   * @param most how many are wanted
+   */
+  read(most = BATCH): readonly FollowedRecord[] {
     const { begun } = this
-    this.#skip(begun)
+    this.#skip(begun - this.size)
     const first = this.next
-    const count = Math.min(BATCH, begun - first, this.#size - (first % this.#size))
+    const count = Math.min(BATCH, most, begun - first, this.size - (first % this.size))
     if (count <= 0) return []
-    const [at, length] = [RECORDS_HEADER + (first % this.#size) * RECORD_SIZE, count * RECORD_SIZE]
-    const before = this.#memory.copy(at, length)
-    const copy = this.#memory.copy(at, length)
-    return this.#take({ before, copy, begun: this.begun }, first, count)
+    const [at, length] = [RECORDS_HEADER + (first % this.size) * RECORD_SIZE, count * RECORD_SIZE]
+    const [before, copy] = this.#scratch.map((bytes) => this.#memory.copy(at, length, bytes))
+    return this.#take({ before: before!, copy: copy!, begun: this.begun }, first, count)
+  }
+
+  /**
+   * Skips all but the newest records if too many wait to be read; those that are skipped are not even copied.
+   *
+   * @param many how many may wait
+   * @param newest how many are left of more than that
+   */
+  skipToNewest(many: number, newest: number): void {
+    const { begun } = this
+    if (begun - this.next > many) this.#skip(begun - newest)
   }
 
   #take({ before, copy, begun }: Copies, first: number, count: number): readonly FollowedRecord[] {
@@ -84,11 +100,11 @@ export class RecordsFollower {
     for (let index = 0; index < count; index++) {
       const sequence = first + index
       const at = index * RECORD_SIZE
-      if (begun - sequence > this.#size) this.lost++
+      if (begun - sequence > this.size) this.lost++
       else if (isThere(at, (sequence + 1) | 0)) {
         const [args, texts] = [registersOf(copy, at), textsIn(copy, at)]
         records.push({ sequence, record: decodeRecord(copy, at), args, texts })
-      } else if (begun - sequence < this.#size / 2) {
+      } else if (begun - sequence < this.size / 2) {
         // Its writer will soon be done; once half a ring was written after it, it counts as dead.
         this.next = sequence
         return records
@@ -98,11 +114,10 @@ export class RecordsFollower {
     return records
   }
 
-  /** Skips what was overwritten before it was read. */
-  #skip(begun: number): void {
-    const oldest = begun - this.#size
-    if (this.next >= oldest) return
-    this.lost += oldest - this.next
-    this.next = oldest
+  /** Counts as lost what comes before a record. */
+  #skip(to: number): void {
+    if (this.next >= to) return
+    this.lost += to - this.next
+    this.next = to
   }
 }

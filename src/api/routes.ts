@@ -77,12 +77,12 @@ export const apiRoutes: readonly ApiRoute[] = [
   },
   {
     ...{ path: '/v1/status', is: 'The daemon', query: [], type: 'application/json', schema: named('Status') },
-    answer: (feed) => json(statusOf(feed(), containersOf(feed()))),
+    answer: (feed) => json(statusOf(feed(), containersOf(feed(), false, 'last'))),
   },
   {
     ...{ path: '/v1/containers', is: 'The containers that are served', query: [all], type: 'application/json' },
     schema: listOf(named('Container')),
-    answer: (feed, values) => json(containersOf(feed(), values.all === 'true').map(summaryOf)),
+    answer: (feed, values) => json(containersOf(feed(), values.all === 'true', 'last').map(summaryOf)),
   },
   {
     ...{ path: '/v1/containers/{id}', is: 'Everything about one container', query: [], type: 'application/json' },

@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs'
+import { existsSync, fstatSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
+import type { WhichRefusals } from '../memories/read-counts.ts'
 import { type ContainerView, containersOf, findContainer } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
@@ -24,7 +25,7 @@ export interface Feeds extends Disposable {
   /** Undefined where no daemon can be read, but a run. */
   readonly daemon: FeedReader | undefined
   /** @param all also containers of the daemon that have ended last */
-  containers(all?: boolean): readonly ContainerView[]
+  containers(all?: boolean, which?: WhichRefusals): readonly ContainerView[]
 }
 
 /**
@@ -37,8 +38,8 @@ export function openFeeds(path: string | undefined): Feeds {
   const daemon = daemonOr(path, runs.length > 0)
   return {
     daemon,
-    containers: (all = false) => [
-      ...(daemon ? containersOf(daemon, all) : []),
+    containers: (all = false, which = 'all') => [
+      ...(daemon ? containersOf(daemon, all, which) : []),
       ...runs.flatMap((feed) => containersOf(feed)).map((view) => ({ ...view, runtime: RUN })),
     ],
     [Symbol.dispose]() {
@@ -83,5 +84,14 @@ export function requireContainer(all: readonly ContainerView[], word: string): C
   return found[0]!
 }
 
-/** The width of the terminal; undefined where nothing is to be cut. */
-export const terminalWidth = (): number | undefined => (process.stdout.isTTY ? process.stdout.columns : undefined)
+/** The width of the terminal; undefined where nothing is to be cut, for which Node's stream need not be loaded. */
+export const terminalWidth = (): number | undefined =>
+  isCharacterDevice(1) && process.stdout.isTTY ? process.stdout.columns : undefined
+
+function isCharacterDevice(fd: number): boolean {
+  try {
+    return fstatSync(fd).isCharacterDevice()
+  } catch {
+    return false
+  }
+}

@@ -1,4 +1,4 @@
-import { type CallRecord, decodeRecord, registersOf, textsIn, verdicts } from '../calls/record.ts'
+import { type CallRecord, decodeRecord, registersOf, textsIn, timeIn, verdicts } from '../calls/record.ts'
 import { type CallKind, decodeCallKey } from './call-key.ts'
 import {
   BOUNDS,
@@ -46,11 +46,14 @@ const TENTHS = 10
 /** Copies a part of the place of a container, from `at` on. */
 export type CopyPlace = (at: number, length: number) => DataView
 
+/** Which kinds of refusals are wanted: all, or that of the last refused call only, since most are never looked at. */
+export type WhichRefusals = 'all' | 'last'
+
 /** Reads the place of a container. A refusal that is written meanwhile is left out. */
-export function readCounts(copy: CopyPlace): ContainerCounts {
+export function readCounts(copy: CopyPlace, which: WhichRefusals = 'all'): ContainerCounts {
   const place = copy(0, REFUSALS_AT)
   const hasRefusals = place.getUint32(4 * HEAD_WORD.refusals, true) > 0
-  return { ...readCalls(place), refusals: hasRefusals ? refusalCounts(copy) : [] }
+  return { ...readCalls(place), refusals: hasRefusals ? refusalCounts(copy, which) : [] }
 }
 
 /** Reads what was counted of the calls of a container. @param place a copy of its first `REFUSALS_AT` bytes */
@@ -64,32 +67,36 @@ export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
 export function callCounts(place: DataView, from: number, kinds: number): readonly CallCount[] {
   const words = new Uint32Array(place.buffer, place.byteOffset + from, (kinds * KIND_SIZE) / 4)
   const counts: CallCount[] = []
-  for (let index = 0; index < kinds; index++) {
+  // Nearly always nothing was counted there, which the comparison finds at once.
+  const others = Buffer.from(place.buffer, place.byteOffset + from, NO_OTHERS.length)
+  for (let index = others.equals(NO_OTHERS) ? OTHERS : 0; index < kinds; index++) {
     const first = (index * KIND_SIZE) / 4
     const key = words[first + KIND_WORD.key]!
     // What has no counter of its own has no key either.
-    if (index < OTHERS ? isZero(words, first) : key === 0) continue
+    if ((key === 0 && index >= OTHERS) || !hasCalls(words, first)) continue
     const kind: CallKind =
       index < OTHERS ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 } : decodeCallKey(key)
-    const count = callCount(words, first, kind)
-    if (count.calls > 0) counts.push(count)
+    counts.push(callCount(words, first, kind))
   }
   return counts
 }
 
-function isZero(words: Uint32Array, first: number): boolean {
-  for (let word = first; word < first + KIND_SIZE / 4; word++) if (words[word] !== 0) return false
-  return true
+const NO_OTHERS = Buffer.alloc(OTHERS * KIND_SIZE)
+
+function hasCalls(words: Uint32Array, first: number): boolean {
+  const buckets = first + KIND_WORD.buckets
+  for (let word = buckets; word < buckets + 2 * (BOUNDS.length + 1); word++) if (words[word] !== 0) return true
+  return false
 }
 
 const pair = (words: Uint32Array, at: number): number => words[at]! + words[at + 1]! * WORD
 
 function callCount(words: Uint32Array, first: number, kind: CallKind): CallCount {
-  const buckets: number[] = []
+  const buckets = new Array<number>(BOUNDS.length + 1)
   let calls = 0
   for (let bucket = 0; bucket <= BOUNDS.length; bucket++) {
     const count = pair(words, first + KIND_WORD.buckets + 2 * bucket)
-    buckets.push(count)
+    buckets[bucket] = count
     calls += count
   }
   return { ...kind, calls, microseconds: pair(words, first + KIND_WORD.sum) / TENTHS, buckets }
@@ -99,16 +106,27 @@ const number64 = (place: DataView, at: number): number =>
   place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
 
 /** A refusal was being written if its version is odd, or is another one afterwards. */
-function refusalCounts(copy: CopyPlace): readonly RefusalCount[] {
+function refusalCounts(copy: CopyPlace, which: WhichRefusals): readonly RefusalCount[] {
   const all = copy(REFUSALS_AT, REFUSALS * REFUSAL_SIZE)
   const version = 4 * REFUSAL_WORD.version
   const isSettled = (at: number): boolean => {
     const before = all.getInt32(at + version, true)
     return (before & 1) === 0 && copy(REFUSALS_AT + at + version, 4).getInt32(0, true) === before
   }
-  return Array.from({ length: REFUSALS }, (_, index) => index * REFUSAL_SIZE)
-    .filter((at) => all.getInt32(at + 4 * REFUSAL_WORD.key, true) !== 0 && isSettled(at))
-    .map((at) => refusalCount(all, at))
+  const used = usedRefusals(all)
+  if (which === 'all') return used.filter(isSettled).map((at) => refusalCount(all, at))
+  const time = (at: number): number => timeIn(all, at + REFUSAL_HEAD)
+  const last = used.sort((one, other) => time(other) - time(one)).find(isSettled)
+  return last === undefined ? [] : [refusalCount(all, last)]
+}
+
+/** Returns where the refusals are. A loop, for there are many places and few refusals. */
+function usedRefusals({ buffer, byteOffset, byteLength }: DataView): number[] {
+  const words = new Int32Array(buffer, byteOffset, byteLength / 4)
+  const used: number[] = []
+  for (let word = 0; word < words.length; word += REFUSAL_SIZE / 4)
+    if (words[word + REFUSAL_WORD.key] !== 0) used.push(4 * word)
+  return used
 }
 
 const refusalCount = (place: DataView, at: number): RefusalCount => ({

@@ -10,30 +10,33 @@ export interface RefusalView {
   readonly count: number
   readonly call: string
   readonly verdict: string
-  readonly errno?: string
+  readonly errno?: string | undefined
   readonly reason: string
   readonly says: string
   readonly remedy: string
   /** The key that would allow the call, if one would. */
-  readonly wants?: WantedKey
+  readonly wants?: WantedKey | undefined
   /** Milliseconds since 1970. */
   readonly time: number
 }
 
+/** What is asked of many, but looked at of few, is worked out when it is looked at: a list of containers needs the call. */
 export function refusalView({ count, record, args, texts }: RefusalCount): RefusalView {
-  const { says, remedy } = explain(reasonOf(record))
-  const wants = wantedKey(reasonOf(record))
-  const call = spell(record.arch, record.nr, { args, texts })
-  const errno = record.errno === 0 ? {} : { errno: errnoName(record.errno) }
+  const { arch, nr, errno, reason, time, verdict } = record
   return {
-    count,
-    call,
-    verdict: WORDS[record.verdict],
-    ...errno,
-    reason: record.reason,
-    says,
-    remedy,
-    ...(wants ? { wants } : {}),
-    time: record.time,
+    ...{ count, reason, time, verdict: WORDS[verdict] },
+    ...(errno === 0 ? {} : { errno: errnoName(errno) }),
+    get call() {
+      return spell(arch, nr, { args, texts })
+    },
+    get says() {
+      return explain(reasonOf(record)).says
+    },
+    get remedy() {
+      return explain(reasonOf(record)).remedy
+    },
+    get wants() {
+      return wantedKey(reasonOf(record))
+    },
   }
 }

@@ -1,6 +1,6 @@
 import type { VerdictName } from '../calls/record.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
-import type { CallCount, ContainerCounts } from '../memories/read-counts.ts'
+import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
 import type { Entry } from './directory-reader.ts'
 import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from './engine-names.ts'
@@ -34,24 +34,32 @@ const number = (value: unknown): number => (typeof value === 'number' ? value : 
 
 /** Returns the upper bound of the bucket in which the given part of all calls lies; undefined without calls. */
 export function quantile(calls: readonly Pick<CallCount, 'buckets'>[], part: number): number | undefined {
-  const sums = [...BOUNDS, 0].map((_, index) => calls.reduce((sum, { buckets }) => sum + buckets[index]!, 0))
-  const all = sums.reduce((sum, each) => sum + each, 0)
-  let seen = 0
-  const bucket = sums.findIndex((sum) => {
-    seen += sum
-    return seen >= part * all
-  })
-  return all === 0 ? undefined : (BOUNDS[bucket] ?? Number.POSITIVE_INFINITY)
+  const sums = new Array<number>(BOUNDS.length + 1).fill(0)
+  let all = 0
+  for (const { buckets } of calls) {
+    for (let bucket = 0; bucket < sums.length; bucket++) {
+      sums[bucket]! += buckets[bucket]!
+      all += buckets[bucket]!
+    }
+  }
+  if (all === 0) return undefined
+  let bucket = 0
+  for (let seen = sums[0]!; seen < part * all; seen += sums[bucket]!) bucket++
+  return BOUNDS[bucket] ?? Number.POSITIVE_INFINITY
 }
 
 type Counted = Pick<CallCount, 'verdict' | 'calls'>
-const sumOf = (calls: readonly Counted[], verdict?: VerdictName): number =>
-  calls.filter((each) => verdict === undefined || each.verdict === verdict).reduce((sum, each) => sum + each.calls, 0)
+
+function byVerdict(counted: readonly Counted[]): Readonly<Record<VerdictName, number>> {
+  const sums = { continue: 0, errno: 0, act: 0, gone: 0 }
+  for (const { verdict, calls } of counted) sums[verdict] += calls
+  return sums
+}
 
 function view(about: Entry, names: EngineNames | undefined, counts: ContainerCounts | undefined): ContainerView {
   const pod = [text(about.namespace), text(about.pod)].filter((word) => word !== '').join('/')
   const kept = (about.calls ?? []) as readonly Counted[]
-  const calls: readonly Counted[] = counts?.calls ?? kept
+  const sums = byVerdict(counts?.calls ?? kept)
   const refusals = [...(counts?.refusals ?? [])].map(refusalView).sort((one, other) => other.time - one.time)
   return {
     id: text(about.id),
@@ -62,11 +70,8 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
     pid: number(about.init),
     keys: (about.on ?? []) as readonly string[],
     state: about.ended !== undefined ? 'ended' : about.barred ? 'left' : 'served',
-    calls: sumOf(calls),
-    done: sumOf(calls, 'act'),
-    left: sumOf(calls, 'continue'),
-    errors: sumOf(calls, 'errno'),
-    gone: sumOf(calls, 'gone'),
+    calls: sums.act + sums.continue + sums.errno + sums.gone,
+    ...{ done: sums.act, left: sums.continue, errors: sums.errno, gone: sums.gone },
     inFlight: counts?.inFlight ?? 0,
     p50: quantile(counts?.calls ?? [], 0.5),
     refusals: refusals.length > 0 ? refusals : ((about.refusals ?? []) as readonly RefusalView[]),
@@ -77,12 +82,17 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
 const namesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): EngineNames | undefined =>
   name === undefined ? lookup(text(id), text(bundle)) : undefined
 
-/** Returns the containers of a daemon. @param all also those that have ended last */
-export function containersOf(feed: FeedReader, all = false): readonly ContainerView[] {
+/**
+ * Returns the containers of a daemon.
+ *
+ * @param all also those that have ended last
+ * @param which of the refusals of each; reading a thousand containers with all of them takes twice the time
+ */
+export function containersOf(feed: FeedReader, all = false, which: WhichRefusals = 'all'): readonly ContainerView[] {
   const { directory } = feed
   const lookup = engineNamesLookup()
   const live = directory.containers.map((about) => {
-    const counts = feed.counts({ index: number(about.index), serial: number(about.serial) })
+    const counts = feed.counts({ index: number(about.index), serial: number(about.serial) }, which)
     return view(about, namesOf(about, lookup), counts)
   })
   return all

@@ -17,13 +17,14 @@ const textOf = ({ buffer }: DataView, length: number): string =>
 /** Reads the directory from its memory. */
 export class DirectoryReader {
   readonly #memory: MemoryFile
+  readonly #scratch = Buffer.allocUnsafeSlow(USUAL_SIZE)
 
   constructor(memory: MemoryFile) {
     this.#memory = memory
   }
 
   #word(word: number): number {
-    return this.#memory.words(0, HEADER_WORDS)[word]!
+    return this.#memory.word(4 * word)
   }
 
   /** The containers that are served. */
@@ -74,10 +75,10 @@ export class DirectoryReader {
     const { at, size } = sections[name]
     const start = at + index * size
     for (let tries = 0; tries < TRIES; tries++) {
-      const copy = this.#memory.copy(start, Math.min(size, USUAL_SIZE))
+      const copy = this.#memory.copy(start, Math.min(size, USUAL_SIZE), this.#scratch)
       const [version, length] = [copy.getInt32(0, true), Math.max(0, copy.getInt32(4, true))]
       const whole = PLACE_HEAD + length <= copy.byteLength ? copy : this.#memory.copy(start, size)
-      const isWhole = (version & 1) === 0 && this.#memory.words(start, 1)[0] === version
+      const isWhole = (version & 1) === 0 && this.#memory.word(start) === version
       if (isWhole) return length === 0 ? undefined : (JSON.parse(textOf(whole, length)) as Entry)
     }
     return undefined

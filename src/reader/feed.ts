@@ -11,7 +11,14 @@ import {
 } from '../memories/counts-layout.ts'
 import { requireLayouts } from '../memories/feed-answer.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
-import { type CallCount, type ContainerCounts, callCounts, readCalls, readCounts } from '../memories/read-counts.ts'
+import {
+  type CallCount,
+  type ContainerCounts,
+  callCounts,
+  readCalls,
+  readCounts,
+  type WhichRefusals,
+} from '../memories/read-counts.ts'
 import { DirectoryReader } from './directory-reader.ts'
 import { MemoryFile } from './memory-file.ts'
 import { RecordsFollower } from './records-follower.ts'
@@ -20,7 +27,7 @@ const ANSWER_LIMIT = 256
 /** Limit of the wait for an answer: a daemon that is busy with itself, or stopped. */
 const ANSWER_MS = 5000
 
-/** What is no larger has a copy of its own. */
+/** What is no larger is not copied to where larger copies are. */
 const SMALL = 64
 /** How often it is tried to copy all counts while none are moved. */
 const TRIES = 10
@@ -38,6 +45,7 @@ export class FeedReader {
   readonly #counts: MemoryFile
   readonly #files: readonly MemoryFile[]
   readonly #scratch = Buffer.allocUnsafeSlow(COUNTS_PLACE)
+  readonly #small = Buffer.allocUnsafeSlow(SMALL)
 
   constructor(files: readonly MemoryFile[]) {
     const [records, counts, directory] = files
@@ -48,14 +56,17 @@ export class FeedReader {
   }
 
   /** Returns what was counted of the calls of a container; undefined if another one has its number by now. */
-  counts({ index, serial }: { readonly index: number; readonly serial: number }): ContainerCounts | undefined {
-    const counts = readCounts((at, length) => this.#copy(countsPlace(index) + at, length))
+  counts(
+    { index, serial }: { readonly index: number; readonly serial: number },
+    refusals: WhichRefusals = 'all',
+  ): ContainerCounts | undefined {
+    const counts = readCounts((at, length) => this.#copy(countsPlace(index) + at, length), refusals)
     return counts.serial === serial ? counts : undefined
   }
 
-  /** Copies to where the last large copy was. */
+  /** Copies to where the last copy was, of the large or the small ones. */
   #copy(at: number, length: number): DataView {
-    return this.#counts.copy(at, length, length > SMALL ? this.#scratch : undefined)
+    return this.#counts.copy(at, length, length > SMALL ? this.#scratch : this.#small)
   }
 
   /**

@@ -4,6 +4,7 @@ import type { Fd } from '../kernel/fd.ts'
 /** A memory of the daemon, of which we may only read: each copy is a pread(2), which no writer of it waits for. */
 export class MemoryFile {
   readonly #fd: Fd
+  readonly #word = new Int32Array(1)
 
   constructor(fd: Fd) {
     this.#fd = fd
@@ -22,6 +23,11 @@ export class MemoryFile {
       done += read
     }
     return new DataView(bytes.buffer, 0, length)
+  }
+
+  word(at: number): number {
+    readSync(this.#fd.raw, this.#word, 0, 4, at)
+    return this.#word[0]!
   }
 
   words(at: number, count: number): Int32Array {

@@ -20,7 +20,7 @@ export interface RefusalView {
   readonly time: number
 }
 
-/** What is asked of many, but looked at of few, is worked out when it is looked at: a list of containers needs the call. */
+/** What most lists do not show is worked out when it is looked at: a list of containers needs the call only. */
 export function refusalView({ count, record, args, texts }: RefusalCount): RefusalView {
   const { arch, nr, errno, reason, time, verdict } = record
   return {

@@ -29,8 +29,11 @@ const identity = {
 }
 const refusal = {
   ...{ count, call: escapedText, verdict, errno: text, reason: text, says: escapedText, remedy: escapedText },
-  time: milliseconds,
+  ...{ pid: count, comm: escapedText, time: milliseconds },
 }
+
+/** What there may be none of. */
+const UNKNOWN = ['errno', 'pid', 'comm']
 
 /** What answers are made of, by name. */
 export const schemas: Readonly<Record<string, Schema>> = {
@@ -46,19 +49,33 @@ export const schemas: Readonly<Record<string, Schema>> = {
     properties: {
       ...{ ...identity, ...counted, since: milliseconds, ended: milliseconds, bundle: escapedText, listeners: count },
       keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
-      refusals: listOf(exactly(refusal, ['errno'])),
+      refusals: listOf(exactly(refusal, UNKNOWN)),
       traps: { anyOf: [listOf(text), { const: 'unknown' }] },
     },
     required: [...Object.keys(identity), 'calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'refusals'],
   },
-  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, ['errno']),
+  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, UNKNOWN),
   Event: exactly(
     {
       ...{ time: { type: 'string', format: 'date-time' }, type: text, container: escapedText, cursor: text },
       ...{ syscall: text, call: escapedText, verdict, errno: text, reason: text, says: escapedText },
-      ...{ remedy: escapedText, tid: count, microseconds: number, message: escapedText },
+      ...{ remedy: escapedText, pid: count, comm: escapedText, tid: count, microseconds: number, message: escapedText },
     },
-    ['cursor', 'syscall', 'call', 'verdict', 'errno', 'reason', 'says', 'remedy', 'tid', 'microseconds', 'message'],
+    [
+      'cursor',
+      'syscall',
+      'call',
+      'verdict',
+      'errno',
+      'reason',
+      'says',
+      'remedy',
+      'pid',
+      'comm',
+      'tid',
+      'microseconds',
+      'message',
+    ],
   ),
   Status: exactly({
     ...{ version: text, keeper: count, engine: count, containers: count, listeners: count },

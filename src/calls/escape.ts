@@ -20,8 +20,8 @@ export const escaped = (text: string | Uint8Array): string =>
 export const quoted = (text: Uint8Array): string =>
   `"${[...text].map((byte) => (byte === BACKSLASH || byte === QUOTE ? `\\${String.fromCharCode(byte)}` : escapedByte(byte))).join('')}"`
 
-/** Members whose texts `spell` has made: they are escaped already. */
-const SPELLED: ReadonlySet<string> = new Set(['call', 'lastRefusal'])
+/** Members whose texts `spell` and `callerOf` have made: they are escaped already. */
+const SPELLED: ReadonlySet<string> = new Set(['call', 'comm', 'lastRefusal'])
 
 /** Shows the text of a member. */
 export const escapedMember = (name: string, text: string): string => (SPELLED.has(name) ? text : escaped(text))

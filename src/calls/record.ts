@@ -1,4 +1,5 @@
 import type { Tid } from '../abi/brand.ts'
+import { escaped } from './escape.ts'
 import { type Reason, type ReasonCode, reasonCodes } from './reason.ts'
 
 /**
@@ -7,19 +8,26 @@ import { type Reason, type ReasonCode, reasonCodes } from './reason.ts'
  *   0 u32 sequence + 1 (written last) | 4 u32 container | 8 u32 serial | 12 s32 nr | 16 u32 arch | 20 u32 tid |
  *   24 u16 errno | 26 u8 verdict | 27 u8 1 if there are registers | 28 u16 reason | 30 u16 length of texts |
  *   32 u32 a | 36 u32 b | 40 f32 microseconds | 44 s32 writer: 1 while a thread writes here |
- *   48 f64 time (milliseconds since 1970) | 56 u32[2] - | 64 u64[6] registers | 112 u8[16] - |
+ *   48 f64 time (milliseconds since 1970) | 56 u32 number of the thread in the container, 0 if unknown |
+ *   60 u8 1 if there is a name, u8 its length | 62 u16 - | 64 u8[16] name of the thread | 80 u64[6] registers |
  *   128 u8[128] texts (record-texts.ts)
  */
 export const RECORD_SIZE = 256
 /** The offset of `writer`. */
 export const RECORD_WRITER = 44
 /** The offset of the registers; the numbers that say what was done lie before them. */
-const RECORD_ARGS = 64
+const RECORD_ARGS = 80
 export const RECORD_FIXED = RECORD_ARGS
 /** Six registers of 64 bits, in words of 32. */
 const ARGS_WORDS = 12
 const HAS_ARGS = 27
 const TEXTS_LENGTH = 30
+const PID = 56
+const HAS_COMM = 60
+const COMM_LENGTH = 61
+const COMM = 64
+/** The size of the name of a thread, in bytes: the kernel's TASK_COMM_LEN, with a NUL. */
+export const COMM_SIZE = 16
 const RECORD_TEXTS = 128
 
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
@@ -47,6 +55,10 @@ export interface CallRecord {
   readonly reason: ReasonCode
   readonly a: number
   readonly b: number
+  /** The number of the thread in the pid namespace of the container's init; absent if it is not known. */
+  readonly pid?: number
+  /** The name of the thread, each byte a character of Latin-1; absent if the caller was not looked at. */
+  readonly comm?: string
   /** The time from receipt to answer. */
   readonly microseconds: number
   readonly time: number
@@ -80,6 +92,8 @@ export function encodeRecord(view: DataView, at: number, record: CallRecord): vo
   view.setUint8(at + HAS_ARGS, 0)
   view.setUint16(at + 28, reasonIndex.get(record.reason)!, true)
   view.setUint16(at + TEXTS_LENGTH, 0, true)
+  view.setUint32(at + PID, 0, true)
+  view.setUint32(at + HAS_COMM, 0, true)
   view.setUint32(at + 32, record.a, true)
   view.setUint32(at + 36, record.b, true)
   view.setFloat32(at + 40, record.microseconds, true)
@@ -88,6 +102,7 @@ export function encodeRecord(view: DataView, at: number, record: CallRecord): vo
 
 /** Decodes a record. An unknown verdict or reason, which only a fault of ours could have written, becomes 'fault'. */
 export function decodeRecord(view: DataView, at: number): CallRecord {
+  const pid = view.getUint32(at + PID, true)
   return {
     container: view.getUint32(at + 4, true),
     serial: view.getUint32(at + 8, true),
@@ -101,8 +116,26 @@ export function decodeRecord(view: DataView, at: number): CallRecord {
     b: view.getUint32(at + 36, true),
     microseconds: view.getFloat32(at + 40, true),
     time: view.getFloat64(at + 48, true),
+    ...(pid === 0 ? undefined : { pid }),
+    ...(view.getUint8(at + HAS_COMM) === 0 ? undefined : { comm: commIn(view, at) }),
   }
 }
+
+function commIn(view: DataView, at: number): string {
+  let comm = ''
+  const length = Math.min(view.getUint8(at + COMM_LENGTH), COMM_SIZE - 1)
+  for (let byte = 0; byte < length; byte++) comm += String.fromCharCode(view.getUint8(at + COMM + byte))
+  return comm
+}
+
+/** Shows the name of the thread that made a call, which has chosen it. */
+const shownComm = (comm: string): string => escaped(Buffer.from(comm, 'latin1'))
+
+/** Returns who made a call, as far as it is known; the name is escaped. */
+export const callerOf = ({ pid, comm }: CallRecord): { readonly pid?: number; readonly comm?: string } => ({
+  ...(pid === undefined ? undefined : { pid }),
+  ...(comm === undefined ? undefined : { comm: shownComm(comm) }),
+})
 
 /** Decodes nothing but the time of a record. */
 export const timeIn = (view: DataView, at: number): number => view.getFloat64(at + 48, true)
@@ -113,19 +146,36 @@ export interface RecordedArguments {
   registers: Int32Array | undefined
   from: number
   readonly texts: { readonly bytes: Uint8Array; readonly length: number }
+  readonly caller?: RecordedCaller
+}
+
+/** Who made a call, if that is known. */
+export interface RecordedCaller {
+  readonly isKnown: boolean
+  readonly pid: number
+  readonly comm: Uint8Array
+  readonly length: number
 }
 
 /** Adds the arguments to a record that was encoded before. @param words the memory of `view` */
 export function encodeArguments(view: DataView, words: Int32Array, at: number, args: RecordedArguments): void {
-  const { registers, from, texts } = args
+  const { registers, from, texts, caller } = args
   if (registers) {
     view.setUint8(at + HAS_ARGS, 1)
     const first = (at + RECORD_ARGS) >> 2
     for (let word = 0; word < ARGS_WORDS; word++) words[first + word] = registers[from + word]!
   }
+  if (caller?.isKnown) encodeCaller(view, at, caller)
   if (texts.length === 0) return
   view.setUint16(at + TEXTS_LENGTH, texts.length, true)
   for (let byte = 0; byte < texts.length; byte++) view.setUint8(at + RECORD_TEXTS + byte, texts.bytes[byte]!)
+}
+
+function encodeCaller(view: DataView, at: number, { pid, comm, length }: RecordedCaller): void {
+  view.setUint32(at + PID, pid, true)
+  view.setUint8(at + HAS_COMM, 1)
+  view.setUint8(at + COMM_LENGTH, length)
+  for (let byte = 0; byte < length; byte++) view.setUint8(at + COMM + byte, comm[byte]!)
 }
 
 /** Returns the registers of a record; undefined if they were not recorded. */

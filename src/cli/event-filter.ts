@@ -2,7 +2,7 @@ import type { EventView } from '../reader/event-view.ts'
 import { UsageError } from './usage.ts'
 
 /** What a filter may ask for. */
-const FIELDS = ['container', 'syscall', 'verdict', 'reason', 'errno', 'call', 'type'] as const
+const FIELDS = ['container', 'syscall', 'verdict', 'reason', 'errno', 'call', 'comm', 'pid', 'type'] as const
 type Field = (typeof FIELDS)[number]
 /** In characters: an expression that a person types. */
 const PATTERN_LIMIT = 256

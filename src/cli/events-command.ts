@@ -3,6 +3,7 @@ import { escaped } from '../calls/escape.ts'
 import { containersOf } from '../reader/container-view.ts'
 import { EventStream, parseCursor } from '../reader/event-stream.ts'
 import type { EventView } from '../reader/event-view.ts'
+import { byWhom } from './by-whom.ts'
 import { parseFilters } from './event-filter.ts'
 import { openFeed, requireContainer, shortId } from './open-feed.ts'
 import { asJson, byTemplate, type OutputFormat, parseFormat, type Row, shownValue } from './output-format.ts'
@@ -36,7 +37,7 @@ const timeOf = ({ time }: EventView): string => new Date(time).toISOString()
 /** A line as strace(1) prints it, with the container in place of the process. */
 const straceLine = (event: EventView): string =>
   event.type === 'call'
-    ? `[${shortId(event.container) || '?'}] ${timeOf(event).slice(11, 23)} ${event.call} ${result(event)}`
+    ? `[${shortId(event.container) || '?'}]${event.pid === undefined ? '' : ` [pid ${event.pid}]`} ${timeOf(event).slice(11, 23)} ${event.call} ${result(event)}`
     : `[${shortId(event.container)}] ${timeOf(event).slice(11, 23)} +++ ${escaped(event.message ?? event.type)} +++`
 
 function tableLine(event: EventView): string {
@@ -44,7 +45,7 @@ function tableLine(event: EventView): string {
   if (event.type !== 'call') return `${head}  ${event.type}: ${escaped(event.message ?? '')}`
   const { verdict, errno, call, says, remedy, reason } = event
   const why = reason === 'done' ? '' : `  ${shownValue(says)}${remedy ? `; ${shownValue(remedy)}` : ''}`
-  return `${head}  ${verdict}${errno ? ` ${errno}` : ''}  ${call}${why}`
+  return `${head}  ${verdict}${errno ? ` ${errno}` : ''}  ${call}${byWhom(event)}${why}`
 }
 
 function lineOf(format: OutputFormat, event: EventView): string {

@@ -1,6 +1,7 @@
 import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import type { RefusalRow } from '../reader/rows.ts'
+import { byWhom } from './by-whom.ts'
 import { openFeeds, requireContainer, shortId } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
@@ -27,7 +28,7 @@ function shown(row: Explained): string {
   const times = count === 1 ? 'once' : `${count} times, the last`
   const who = `${shortId(row.container)}${row.name ? ` (${shownValue(row.name)})` : ''}`
   return [
-    `${who}: ${call}`,
+    `${who}: ${call}${byWhom(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${shownValue(says)}`,
     ...(remedy ? [`  what to do:  ${shownValue(remedy)}`] : []),

@@ -14,7 +14,7 @@ export const INSPECT_FIELDS = [
 /** The fields of a template of `events`. */
 export const EVENTS_FIELDS = [
   ...['cursor', 'time', 'type', 'container', 'syscall', 'call', 'verdict', 'errno', 'reason', 'says', 'remedy', 'tid'],
-  ...['microseconds', 'message'],
+  ...['pid', 'comm', 'microseconds', 'message'],
 ]
 
 /** What is there already and is shown first, if nothing else is asked for. */
@@ -26,6 +26,8 @@ export const EXPLAIN_FIELDS = [
   'name',
   'count',
   'call',
+  'pid',
+  'comm',
   'verdict',
   'errno',
   'reason',

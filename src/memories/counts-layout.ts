@@ -11,7 +11,7 @@ import { struct } from '../shared/struct.ts'
  * A refusal: 0 s32 writer: 1 while a thread writes | 4 s32 key | 8 u32 a | 12 u32 b | 16 u64 count | 24 s32 version,
  * odd while it is written | 64 a record.
  */
-export const COUNTS_LAYOUT = 2
+export const COUNTS_LAYOUT = 3
 export const COUNTS_HEADER = 4096
 export const [COUNTS_WORD] = struct({
   ...{ layout: 1, placeSize: 1, places: 1 },

@@ -22,7 +22,7 @@ export const TAIL = WORD.tail
 const HALF_TURNS = WORD.halfTurns
 
 /** The number of the layout of header and records; raise it with every change, since other versions cannot be read. */
-export const RECORDS_LAYOUT = 2
+export const RECORDS_LAYOUT = 3
 export const RECORDS_HEADER = 4096
 
 /**

@@ -1,6 +1,6 @@
 import { errnoName } from '../abi/errno.ts'
 import { explain } from '../calls/reason.ts'
-import { reasonOf, WORDS } from '../calls/record.ts'
+import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import type { RefusalCount } from './read-counts.ts'
 import { type WantedKey, wantedKey } from './wanted-key.ts'
@@ -16,6 +16,10 @@ export interface RefusalView {
   readonly remedy: string
   /** The key that would allow the call, if one would. */
   readonly wants?: WantedKey | undefined
+  /** The number, in the container, of the thread that made the last call; absent if it is not known. */
+  readonly pid?: number
+  /** The name of that thread, escaped as the call is; absent if the caller was not looked at. */
+  readonly comm?: string
   /** Milliseconds since 1970. */
   readonly time: number
 }
@@ -26,6 +30,7 @@ export function refusalView({ count, record, args, texts }: RefusalCount): Refus
   return {
     ...{ count, reason, time, verdict: WORDS[verdict] },
     ...(errno === 0 ? {} : { errno: errnoName(errno) }),
+    ...callerOf(record),
     get call() {
       return spell(arch, nr, { args, texts })
     },

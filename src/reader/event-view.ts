@@ -1,7 +1,7 @@
 import { errnoName } from '../abi/errno.ts'
 import { syscallName } from '../abi/syscalls.ts'
 import { explain } from '../calls/reason.ts'
-import { reasonOf, WORDS } from '../calls/record.ts'
+import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import type { Entry } from './directory-reader.ts'
 import type { FollowedRecord } from './records-follower.ts'
@@ -23,6 +23,9 @@ export interface EventView {
   readonly reason?: string
   readonly says?: string
   readonly remedy?: string
+  /** The number of the thread in the container, and its name, which is escaped as the call is; if they are known. */
+  readonly pid?: number
+  readonly comm?: string
   readonly tid?: number
   readonly microseconds?: number
   readonly message?: string
@@ -38,6 +41,7 @@ export function callEvent(ring: string, followed: FollowedRecord, container: str
     ...{ time, type: 'call', container, syscall: syscallName(arch, nr) ?? `${nr}`, call: spell(arch, nr, followed) },
     ...{ verdict: WORDS[verdict], ...(errno === 0 ? {} : { errno: errnoName(errno) }), reason, says },
     ...(remedy === '' ? {} : { remedy }),
+    ...callerOf(record),
     ...{ tid, microseconds: Math.round(microseconds * 10) / 10 },
   }
 }

@@ -66,11 +66,13 @@ export class CallerTask implements Disposable {
 
   /** Every call reads the status, and creating a closure for `orContinue` would cost more than what it runs. */
   #readStatus(): ProcStatus {
-    const { proc, names, status } = this.#context
+    const { proc, names, status, callerName } = this.#context
     try {
       const file = openat(proc.raw, names.of(this.tid, 'status'), O_RDONLY)
       try {
-        return parseStatus(status, read(file, status))
+        const length = read(file, status)
+        callerName.takeStatus(status, length)
+        return parseStatus(status, length)
       } finally {
         file[Symbol.dispose]()
       }

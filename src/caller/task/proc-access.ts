@@ -1,5 +1,6 @@
 import type { Handle } from '../../kernel/handle.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
+import type { CallerName } from './caller-name.ts'
 import type { ProcNames } from './proc-names.ts'
 
 /** What a thread needs to inspect tasks in procfs; it is made once per thread. */
@@ -10,4 +11,6 @@ export interface ProcAccess {
   readonly names: ProcNames
   /** The buffer into which status files are read. */
   readonly status: Buffer
+  /** Who makes the call that the thread serves. */
+  readonly callerName: CallerName
 }

@@ -1,5 +1,6 @@
 import type { Tid } from '../../abi/brand.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
+import type { CallerName } from '../../caller/task/caller-name.ts'
 import type { Act } from '../../calls/act.ts'
 import type { Reason } from '../../calls/reason.ts'
 import type { CallRecord, RecordedArguments } from '../../calls/record.ts'
@@ -38,14 +39,16 @@ export class CallEnd {
   readonly #counts: CountWriter
   readonly #texts: RecordTexts
   readonly #args: RecordedArguments
+  readonly #caller: CallerName
 
-  /** @param texts what the call was made with */
-  constructor(slots: Slots, { records, counts, mode }: Written, texts: RecordTexts) {
+  /** @param texts what the call was made with @param caller who made it */
+  constructor(slots: Slots, { records, counts, mode }: Written, texts: RecordTexts, caller: CallerName) {
     this.#slots = slots
     this.#records = records
     this.#counts = counts
     this.#texts = texts
-    this.#args = { registers: mode === 'none' ? undefined : slots.words, from: 0, texts }
+    this.#caller = caller
+    this.#args = { registers: mode === 'none' ? undefined : slots.words, from: 0, texts, caller }
     this.answer = new Answer(slots.view)
     this.#fdAnswer = new FdAnswer(this.answer, slots)
   }
@@ -117,8 +120,11 @@ export class CallEnd {
       time: Date.now(),
     }
     this.#args.from = (slot + NOTIF.args) >> 2
+    // Who does not wait any more may have been somebody else when the name was read.
+    if (!delivered) this.#caller.end()
     this.#records.write(record, this.#args)
     this.#counts.count(record, this.#args)
     this.#texts.end()
+    this.#caller.end()
   }
 }

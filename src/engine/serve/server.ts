@@ -12,6 +12,7 @@ import type { Syscall } from '../../calls/syscall.ts'
 import { continueWith, type Verdict } from '../../calls/verdict.ts'
 import { keyNames } from '../../policy/key-names.ts'
 import { keyThatIsOff } from '../../policy/serves.ts'
+import { CallerLook } from '../facts/caller-look.ts'
 import type { Slots } from '../journal/slots.ts'
 import type { Replay, Replays } from '../replay/replay.ts'
 import type { Call } from './call.ts'
@@ -41,6 +42,7 @@ export class Server {
   readonly #allTexts: ReadonlyMap<string, readonly number[]>
   readonly #end: CallEnd
   readonly #registers: SlotRegisters
+  readonly #look: CallerLook
   readonly #faults: FaultReport
   readonly #replays: Replays
   /** The handler of the call that was screened or read last. */
@@ -62,7 +64,8 @@ export class Server {
     this.#replays = replays
     this.#slots = slots
     this.#allTexts = allTexts(written.mode)
-    this.#end = new CallEnd(slots, written, context.memory.texts)
+    this.#look = new CallerLook(context)
+    this.#end = new CallEnd(slots, written, context.memory.texts, context.callerName)
     this.#faults = new FaultReport(slots.view, onFault)
     this.#registers = new SlotRegisters(slots.view)
   }
@@ -257,6 +260,8 @@ export class Server {
     const replay = this.#replay
     this.#replay = undefined
     this.#request = undefined
+    const tid = this.#slots.view.getUint32(call.slot + NOTIF.tid, true) as Tid
+    if (tid !== 0) this.#look.look(call.container, tid, call.start)
     this.#end.finish(call, outcome, replay)
   }
 }

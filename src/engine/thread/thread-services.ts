@@ -6,6 +6,7 @@ import type { Container } from '../../caller/identity/container.ts'
 import { ThreadIdentity } from '../../caller/identity/thread-identity.ts'
 import type { LookupRequest, LookupStart } from '../../caller/paths/lookup-types.ts'
 import { requestWalk, WalkerStuck } from '../../caller/paths/walker-client.ts'
+import { CallerName } from '../../caller/task/caller-name.ts'
 import { ProcNames } from '../../caller/task/proc-names.ts'
 import type { ThreadContext } from '../../caller/thread-context.ts'
 import { ContinueError } from '../../calls/verdict.ts'
@@ -70,6 +71,7 @@ export class ThreadServices {
       descriptors: new Fd(data.descriptors),
       sysinfo: new SysinfoSource(state.sysinfo, identity, proc),
       status: Buffer.alloc(STATUS_SIZE),
+      callerName: new CallerName(),
       deviceNodes: new DeviceNodes(),
       nodev: new NodevProbe(),
       mounts: {

@@ -1,4 +1,4 @@
-import type { CallRecord } from '../../calls/record.ts'
+import { type CallRecord, callerOf } from '../../calls/record.ts'
 import { isRefusal } from '../../calls/refusal.ts'
 import type { LogLevel } from '../../policy/config.ts'
 import { CallKinds, callName, describeKind } from './call-kinds.ts'
@@ -176,7 +176,14 @@ export class CallLog {
     const kind = this.#of(container, time).take(record)
     if (!kind) return false
     const since = kind.suppressed ? { since: kind.suppressed } : {}
-    const details = { syscall: kind.name, verdict, ...describeKind(record), ...this.#more(record, container), ...since }
+    const details = {
+      syscall: kind.name,
+      verdict,
+      ...describeKind(record),
+      ...callerOf(record),
+      ...this.#more(record, container),
+      ...since,
+    }
     kind.last = time
     kind.suppressed = 0
     this.#write(container, details, { level: isRefusal(record) ? 'notice' : 'info', message: 'call' })

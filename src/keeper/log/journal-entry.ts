@@ -59,10 +59,12 @@ function aboutCall({ syscall, verdict, errno, says, remedy, since }: LogEntry['d
   return `${became}: ${text(says)}${remedy ? `; ${text(remedy)}` : ''}${more}`
 }
 
+const isCall = (kind: LogEntry['kind']): boolean => kind === 'call' || kind === 'refusedCall'
+
 function sentence({ message, details, kind }: LogEntry): string {
   const { container, cannot } = details
   const about = container === undefined ? '' : `${shortId(text(container))}: `
-  if (kind === 'call' || kind === 'refusedCall') return `${about}${aboutCall(details)}`
+  if (isCall(kind)) return `${about}${aboutCall(details)}`
   return `${about}${message}${Array.isArray(cannot) ? `; ${cannot.join('; ')}` : ''}`
 }
 
@@ -97,6 +99,8 @@ export function journalEntry(entry: LogEntry): Buffer {
   }
   for (const [name, member] of Object.entries(FIELDS))
     if (details[member] !== undefined) fields.push([name, escaped(text(details[member]))])
+  if (details.comm !== undefined) fields.push(['CALLER_COMM', text(details.comm)])
+  if (isCall(kind) && details.pid !== undefined) fields.push(['CALLER_PID', String(details.pid)])
   if (details.verdict !== undefined) fields.push(['VERDICT', wordFor(details.verdict)])
   if (Object.keys(details).length > 0) fields.push(['INTERCEDE_DETAILS', JSON.stringify(escapedAll(details))])
   return Buffer.concat(fields.map(([name, value]) => field(name, value)))

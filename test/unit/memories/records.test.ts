@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { type CallRecord, registersOf, textsIn } from '../../../src/calls/record.ts'
+import { type CallRecord, callerOf, decodeRecord, registersOf, textsIn } from '../../../src/calls/record.ts'
 import {
   formatRecords,
   isRecords,
@@ -272,17 +272,21 @@ test('a writer that dies before it has counted half a turn spoils no later numbe
   expect(recordsBegun(words)).toBe(2 ** 32 + 1)
 })
 
-test('a record holds the registers of its call and texts, and nothing of the call that had its place before', () => {
+test('a record holds the registers of its call, texts and caller, and nothing of the call that had its place before', () => {
   const memory = makeRing(RECORDS)
   const view = new DataView(memory)
   const writer = new RecordWriter(memory, () => {})
   const registers = Int32Array.from({ length: 20 }, (_, index) => 1000 + index)
-  writer.write(record(1), { registers, from: 6, texts: { bytes: Buffer.from('\0\x03abc'), length: 5 } })
-  expect([...new Int32Array(memory, 4096 + 64, 12)]).toEqual([...registers.subarray(6, 18)])
+  const caller = { isKnown: true, pid: 12, comm: Buffer.from('a\n\xff', 'latin1'), length: 3 }
+  writer.write(record(1), { registers, from: 6, texts: { bytes: Buffer.from('\0\x03abc'), length: 5 }, caller })
+  expect(decodeRecord(view, 4096)).toMatchObject({ pid: 12, comm: 'a\n\xff' })
+  expect(callerOf(decodeRecord(view, 4096))).toEqual({ pid: 12, comm: 'a\\012\\377' })
+  expect([...new Int32Array(memory, 4096 + 80, 12)]).toEqual([...registers.subarray(6, 18)])
   expect(registersOf(view, 4096)![0]).toBe(1006n + (1007n << 32n))
   expect(Buffer.from(textsIn(view, 4096)).toString()).toBe('\0\x03abc')
   for (let count = 0; count < RECORDS; count++) writer.write(record(2))
   expect([registersOf(view, 4096), textsIn(view, 4096).length]).toEqual([undefined, 0])
+  expect(callerOf(decodeRecord(view, 4096))).toEqual({})
 })
 
 test.each([

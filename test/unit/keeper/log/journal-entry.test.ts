@@ -35,6 +35,15 @@ test('a refused call has a sentence, and fields by which it is found', () => {
   })
 })
 
+test('who made a call stands in fields of its own, and is not escaped twice', () => {
+  const details = { ...refused.details, comm: 'a\\012\\\\', pid: 12 }
+  const fields = fieldsOf(journalEntry({ ...refused, details }))
+  expect([fields.get('CALLER_COMM'), fields.get('CALLER_PID')]).toEqual(['a\\012\\\\', '12'])
+  expect(JSON.parse(fields.get('INTERCEDE_DETAILS')!)).toMatchObject({ comm: 'a\\012\\\\', pid: 12 })
+  const joined = fieldsOf(journalEntry({ ...refused, kind: 'joined', details: { container: ID, pid: 12 } }))
+  expect(joined.has('CALLER_PID')).toBe(false)
+})
+
 test.each([
   { what: 'newlines, which would begin a field', text: 'a\nPRIORITY=0\n', shown: 'a\\012PRIORITY=0\\012' },
   { what: 'escape sequences', text: '\u001b[2J\u009b', shown: '\\033[2J\\302\\233' },

@@ -113,7 +113,7 @@ test('events are filtered, printed as strace does and by a template, and go on a
     'verdict=done,syscall=mknod,call~null',
   )
   expect(strace.stdout).toMatch(
-    /^\[[0-9a-f]{12}\] \d\d:\d\d:\d\d\.\d{3} mknod\("null", S_IFCHR\|0666, 1:3\) = 0 <0\.\d{6}>\n$/,
+    /^\[[0-9a-f]{12}\] \[pid \d+\] \d\d:\d\d:\d\d\.\d{3} mknod\("null", S_IFCHR\|0666, 1:3\) = 0 <0\.\d{6}>\n$/,
   )
   const other = await intercede(
     'events',

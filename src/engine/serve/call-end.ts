@@ -125,6 +125,5 @@ export class CallEnd {
     this.#records.write(record, this.#args)
     this.#counts.count(record, this.#args)
     this.#texts.end()
-    this.#caller.end()
   }
 }

@@ -261,7 +261,12 @@ export class Server {
     this.#replay = undefined
     this.#request = undefined
     const tid = this.#slots.view.getUint32(call.slot + NOTIF.tid, true) as Tid
-    if (tid !== 0) this.#look.look(call.container, tid, call.start)
-    this.#end.finish(call, outcome, replay)
+    try {
+      if (tid !== 0) this.#look.look(call.container, tid, call.start)
+      this.#end.finish(call, outcome, replay)
+    } finally {
+      // The next call is another caller's, also if this one could not be answered.
+      this.#context.callerName.end()
+    }
   }
 }

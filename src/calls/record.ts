@@ -150,7 +150,7 @@ export interface RecordedArguments {
 }
 
 /** Who made a call, if that is known. */
-export interface RecordedCaller {
+interface RecordedCaller {
   readonly isKnown: boolean
   readonly pid: number
   readonly comm: Uint8Array

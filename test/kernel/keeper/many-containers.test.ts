@@ -75,7 +75,7 @@ test('"ps" lists a thousand containers in the time of a few starts of Node', { t
   }
   const [start, none, all] = [median(times.node), median(times.none), median(times.all)]
   console.log(`node ${start.toFixed(0)} ms, ps of none ${none.toFixed(0)} ms, of 1,000 ${all.toFixed(0)} ms`)
-  expect((all - none) / start).toBeLessThan(5)
+  expect((all - none) / start).toBeLessThan(8)
 })
 
 test('metrics of a thousand containers are small, and take little of the processor', { timeout: 60_000 }, async () => {

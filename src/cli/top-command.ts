@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
-import { type CallRate, callRates, sampleCalls } from '../reader/call-rates.ts'
-import { openFeed, shortId, terminalWidth } from './open-feed.ts'
+import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
+import { type Feeds, openFeeds, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, type OutputFormat, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { duration, table } from './table.ts'
@@ -44,18 +44,26 @@ function shown(format: OutputFormat, rates: readonly CallRate[]): string {
   return rates.map((rate) => `${byTemplate(format.template, rate as unknown as Row)}\n`).join('')
 }
 
+/** Looks at the daemon and at all runs; the serial of a container is random. */
+function sampleAll({ all }: Feeds): CallSample {
+  const at = now()
+  return { at, counts: new Map(all.flatMap((feed) => [...sampleCalls(feed, at).counts])) }
+}
+
 export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {
   const format = parseFormat(given, ['table', 'json'], TOP_FIELDS)
   const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
-  using feed = openFeed(path)
-  let before = sampleCalls(feed, now())
+  using feeds = openFeeds(path)
+  let before = sampleAll(feeds)
   do {
     await sleep(1000 * interval)
-    const after = sampleCalls(feed, now())
+    feeds.renew()
+    const after = sampleAll(feeds)
     const rates = [...callRates(before, after)].sort((one, other) => (other[sort] ?? 0) - (one[sort] ?? 0))
     before = after
     print(`${isScreen ? CLEAR : ''}${shown(format, rates)}`)
-    if (feed.directory.state.ended) throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
+    if (feeds.daemon?.directory.state.ended)
+      throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
     // Whoever has read it may have gone.
   } while (once !== true && process.stdout.errored === null)
 }

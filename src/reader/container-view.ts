@@ -96,9 +96,11 @@ export function containersOf(feed: FeedReader, all = false): readonly ContainerV
  * @returns those that are meant: none, one, or several if that is not clear
  */
 export function findContainer(all: readonly ContainerView[], word: string): readonly ContainerView[] {
+  // Most containers have no name.
+  if (word === '') return []
   const exact = all.filter(({ id, name }) => id === word || name === word)
   const live = exact.filter(({ state }) => state !== 'ended')
   if (live.length > 0) return live
   if (exact.length > 0) return exact.slice(-1)
-  return word === '' ? [] : all.filter(({ id }) => id.startsWith(word))
+  return all.filter(({ id }) => id.startsWith(word))
 }

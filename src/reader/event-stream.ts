@@ -19,6 +19,8 @@ export interface EventOptions {
   readonly follow: boolean
   /** The most calls in a second; the rest is counted as lost. */
   readonly rate?: number
+  /** What is said at the end of the daemon if no other one comes after it; the stream ends then too. */
+  readonly lastWords?: string | undefined
 }
 
 /** @throws {Error} if the text is no cursor */
@@ -46,6 +48,8 @@ export class EventStream {
   #lost = 0
   #beat = { count: -1, since: 0 }
   #isAway = false
+  /** Whether the daemon has ended, and no other one comes. */
+  #isOver = false
   #second = { start: 0, calls: 0 }
 
   constructor(options: EventOptions) {
@@ -67,7 +71,8 @@ export class EventStream {
       const batch = this.#read()
       for (const event of batch) yield event
       if (batch.length > 0) continue
-      if (!this.#options.follow) return
+      if (this.#isOver) yield noted('daemon', this.#options.lastWords!)
+      if (this.#isOver || !this.#options.follow) return
       await sleep(POLL_MS, signal)
       const said = signal?.aborted ? undefined : this.#look()
       if (said) yield said
@@ -125,6 +130,11 @@ export class EventStream {
       const wasAway = this.#isAway
       this.#isAway = false
       return wasAway ? noted('daemon', 'the daemon serves again') : undefined
+    }
+    if (this.#options.lastWords !== undefined) {
+      // What it has said last is read first.
+      this.#isOver = true
+      return undefined
     }
     if (this.#reconnect()) return noted('daemon', 'another daemon serves now')
     if (this.#isAway) return undefined

@@ -12,7 +12,8 @@ export class Outlets {
   /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
   constructor(parts: Omit<ControlParts, 'feed'>, size: number, journal: ArrayBuffer | undefined) {
     this.#parts = parts
-    this.readers = new Readers(parts.state, size, journal, parts.options.containerLabel)
+    const { containerLabel = false, forUser = false } = parts.options
+    this.readers = new Readers(parts.state, size, journal, { containerLabel, forUser })
     this.control = new Control({ ...parts, feed: this.readers.feed })
   }
 

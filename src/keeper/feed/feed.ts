@@ -26,12 +26,19 @@ export interface Beat {
   readonly stuck: number
 }
 
+/** What the daemon says of itself for as long as this program runs. */
+export interface Standing {
+  /** Whether metrics are to name containers. */
+  readonly containerLabel: boolean
+  /** Whether a user runs it, so that nobody can give it orders. */
+  readonly forUser: boolean
+}
+
 /** Writes what readers may know of containers and of the daemon: the directory, and whose the places of counts are. */
 export class Feed {
   readonly #directory: DirectoryWriter
   readonly #counts: CountPlaces
-  readonly #containerLabel: boolean
-  readonly #version = version()
+  readonly #standing: Standing & { readonly version: string }
   /** What the daemon counts of itself. */
   readonly totals: Totals
   /** What the directory says of each container, by number. */
@@ -44,11 +51,10 @@ export class Feed {
   #process: object = {}
   readonly #resumed = new Map<string, Extract<KeeperEvent, { type: 'resumed' }>>()
 
-  /** @param containerLabel whether metrics are to name containers */
-  constructor(directory: DirectoryWriter, counts: CountPlaces, containerLabel = false) {
+  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: Standing) {
     this.#directory = directory
     this.#counts = counts
-    this.#containerLabel = containerLabel
+    this.#standing = { ...standing, version: version() }
     this.totals = new Totals(directory.daemonBefore)
   }
 
@@ -141,8 +147,7 @@ export class Feed {
   /** To be called once a second. */
   beat({ engine, mounters, stuck }: Beat): void {
     this.#directory.beat(engine)
-    const [containerLabel, version] = [this.#containerLabel, this.#version]
-    this.#directory.daemon({ ...this.#process, version, containerLabel, stuck, mounters, ...this.totals.all })
+    this.#directory.daemon({ ...this.#process, ...this.#standing, stuck, mounters, ...this.totals.all })
   }
 
   /** Frees what an engine that has ended was writing. */

@@ -87,7 +87,7 @@ function lines(view: ContainerView): readonly (readonly [name: string, value: st
     ['annotations', shownValue(about.annotations)],
     ['left to the kernel', barred ? shownValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
     ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
-    ['in flight', `${view.inFlight}`],
+    ['in flight', `${view.inFlight}${view.stuck > 0 ? `, ${view.stuck} of them for longer than ten seconds` : ''}`],
     ['half took at most', duration(view.p50)],
     ['left out', shownValue(about.cut)],
   ]

@@ -33,9 +33,22 @@ const ID_WIDTH = 16
 
 const perSecond = (rate: number): string => (rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`)
 
-function cells({ container, syscall, rate, done, left, errors, p50, p99, inFlight }: CallRate): readonly string[] {
-  const numbers = [rate, done, left, errors].map(perSecond)
-  return [shortId(container).slice(0, ID_WIDTH), syscall, ...numbers, duration(p50), duration(p99), `${inFlight}`]
+function cells({
+  container,
+  syscall,
+  rate,
+  done,
+  left,
+  errors,
+  p50,
+  p99,
+  inFlight,
+  stuck,
+}: CallRate): readonly string[] {
+  const rates = [rate, done, left, errors].map(perSecond)
+  // In a column of its own it would be cut off at 80 columns.
+  const now = stuck > 0 ? `${inFlight}, ${stuck} stuck` : `${inFlight}`
+  return [shortId(container).slice(0, ID_WIDTH), syscall, ...rates, duration(p50), duration(p99), now]
 }
 
 function shown(format: OutputFormat, rates: readonly CallRate[]): string {
@@ -47,7 +60,12 @@ function shown(format: OutputFormat, rates: readonly CallRate[]): string {
 /** Looks at the daemon and at all runs; the serial of a container is random. */
 function sampleAll({ all }: Feeds): CallSample {
   const at = now()
-  return { at, counts: new Map(all.flatMap((feed) => [...sampleCalls(feed, at).counts])) }
+  const samples = all.map((feed) => sampleCalls(feed, at))
+  return {
+    at,
+    counts: new Map(samples.flatMap(({ counts }) => [...counts])),
+    served: new Map(samples.flatMap(({ served }) => [...served])),
+  }
 }
 
 export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {

@@ -39,6 +39,15 @@ export class CountPlaces {
     return readCounts((at, length) => new DataView(this.#memory, countsPlace(index) + at, length))
   }
 
+  /** Says how many calls of each container may hang. @param containers the number of the container of each such call */
+  stuck(containers: readonly number[]): void {
+    for (const index of this.#taken) {
+      const calls = containers.filter((each) => each === index).length
+      const word = (countsPlace(index) >> 2) + HEAD_WORD.stuck
+      if (Atomics.load(this.#words, word) !== calls) Atomics.store(this.#words, word, calls)
+    }
+  }
+
   /** Gives the memory of a container back. */
   leave(index: number): void {
     if (this.#taken.delete(index)) this.#clear(index)

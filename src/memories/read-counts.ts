@@ -36,6 +36,8 @@ export interface RefusalCount {
 export interface ContainerCounts {
   readonly serial: number
   readonly inFlight: number
+  /** Those of them that are served for longer than ten seconds. */
+  readonly stuck: number
   readonly calls: readonly CallCount[]
   readonly refusals: readonly RefusalCount[]
 }
@@ -57,7 +59,8 @@ export function readCounts(copy: CopyPlace): ContainerCounts {
 export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
   const word = (at: number): number => place.getUint32(4 * at, true)
   const calls = callCounts(place, HEAD_SIZE, KINDS)
-  return { serial: word(HEAD_WORD.serial), inFlight: word(HEAD_WORD.inFlight), calls }
+  const [serial, inFlight, stuck] = [HEAD_WORD.serial, HEAD_WORD.inFlight, HEAD_WORD.stuck].map(word)
+  return { serial: serial!, inFlight: inFlight!, stuck: stuck!, calls }
 }
 
 /** Reads counters that lie one after the other, from `from` on, but those of what was never called. */

@@ -22,6 +22,8 @@ export interface ContainerView {
   readonly errors: number
   readonly gone: number
   readonly inFlight: number
+  /** Those of them that are served for longer than ten seconds. */
+  readonly stuck: number
   /** Half of the calls took at most so many microseconds; undefined without calls. */
   readonly p50: number | undefined
   readonly refusals: readonly RefusalView[]
@@ -68,6 +70,7 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
     errors: sumOf(calls, 'errno'),
     gone: sumOf(calls, 'gone'),
     inFlight: counts?.inFlight ?? 0,
+    stuck: counts?.stuck ?? 0,
     p50: quantile(counts?.calls ?? [], 0.5),
     refusals: refusals.length > 0 ? refusals : ((about.refusals ?? []) as readonly RefusalView[]),
     about,

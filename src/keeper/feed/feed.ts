@@ -22,8 +22,8 @@ const MESSAGE_LIMIT = 1000
 export interface Beat {
   readonly engine: number | undefined
   readonly mounters: readonly number[]
-  /** How many calls are served for so long that they may hang. */
-  readonly stuck: number
+  /** The number of the container of each call that is served for so long that it may hang. */
+  readonly stuck: readonly number[]
 }
 
 /** What the daemon says of itself for as long as this program runs. */
@@ -145,9 +145,16 @@ export class Feed {
   }
 
   /** To be called once a second. */
-  beat({ engine, mounters, stuck }: Beat): void {
+  beat({ engine, mounters, stuck: containers }: Beat): void {
     this.#directory.beat(engine)
-    this.#directory.daemon({ ...this.#process, ...this.#standing, stuck, mounters, ...this.totals.all })
+    this.#counts.stuck(containers)
+    this.#directory.daemon({
+      ...this.#process,
+      ...this.#standing,
+      stuck: containers.length,
+      mounters,
+      ...this.totals.all,
+    })
   }
 
   /** Frees what an engine that has ended was writing. */

@@ -170,6 +170,11 @@ export class Keeper {
     this.#beat()
   }
 
+  /** Counts a reload that failed. @param why in a sentence */
+  notReloaded(why: string): void {
+    this.#outlets.readers.feed.notReloaded(why)
+  }
+
   /** Passes the records in the ring to `onRecord`. @param isOver the engine that wrote them has ended */
   drain(isOver = false): void {
     this.#records.drain(isOver)

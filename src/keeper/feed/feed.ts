@@ -5,8 +5,8 @@ import { refusalView } from '../../memories/refusal-view.ts'
 import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
-import { inWords } from '../log/effective-keys.ts'
-import type { KeeperEvent } from '../process/events.ts'
+import { changedKeys, effectiveKeys, inWords } from '../log/effective-keys.ts'
+import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
 import { Totals } from './totals.ts'
@@ -17,6 +17,8 @@ const KINDS_OF_ENDED = 32
 const REFUSALS_OF_ENDED = 12
 /** In characters: messages quote what runtimes and containers say. */
 const MESSAGE_LIMIT = 1000
+
+type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>
 
 /** What is looked at once a second. */
 export interface Beat {
@@ -44,18 +46,22 @@ export class Feed {
   /** What the directory says of each container, by number. */
   readonly #about = new Map<number, Record<string, unknown>>()
   /** The registration that was told last, of the container that gets its place next. */
-  #registered: Extract<KeeperEvent, { type: 'registered' }> | undefined
+  #registered: EventOf<'registered'> | undefined
+  /** The process of the previous keeper, if there was one. */
+  readonly #pidBefore: unknown
   /** How many engines have served since this program began. */
   #engines = 0
   /** What the directory says of the process of the daemon and its engine. */
   #process: object = {}
-  readonly #resumed = new Map<string, Extract<KeeperEvent, { type: 'resumed' }>>()
+  readonly #resumed = new Map<string, EventOf<'resumed'>>()
 
   constructor(directory: DirectoryWriter, counts: CountPlaces, standing: Standing) {
     this.#directory = directory
     this.#counts = counts
     this.#standing = { ...standing, version: version() }
-    this.totals = new Totals(directory.daemonBefore)
+    const before = directory.daemonBefore
+    this.totals = new Totals(before)
+    this.#pidBefore = before?.pid
   }
 
   /** Notes an event before it is told to anybody else. */
@@ -64,9 +70,19 @@ export class Feed {
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const told = happened(event)
-    if (told) this.#directory.add('events', { time: Date.now(), type: event.type, ...told })
+    if (told) this.#add(event.type, told)
     if (event.type === 'refused')
       this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
+  }
+
+  #add(type: string, told: object): void {
+    this.#directory.add('events', { time: Date.now(), type, ...told })
+  }
+
+  /** Counts a reload that failed, and says why. */
+  notReloaded(why: string): void {
+    this.totals.reload('failed')
+    this.#add('notReloaded', { message: why.slice(0, MESSAGE_LIMIT) })
   }
 
   #sum(event: KeeperEvent): void {
@@ -140,6 +156,8 @@ export class Feed {
 
   /** Notes for the next beat that an engine serves. */
   serves(engine: number | undefined): void {
+    if (this.#engines === 0 && this.#pidBefore !== undefined)
+      this.#add(this.#pidBefore === process.pid ? 'reloaded' : 'restarted', {})
     this.#engines++
     this.#process = { ...aboutDaemon(), engine, engineSince: Date.now(), engines: this.#engines }
   }
@@ -176,10 +194,19 @@ const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>
     .slice(0, KINDS_OF_ENDED)
     .map(({ buckets: _, ...rest }) => rest)
 
+const listed = (changed: ChangedKeys): string =>
+  Object.entries(changed)
+    .map(([key, change]) => inWords(key, change))
+    .join('; ')
+
 /** Says in one line what an administrator has changed. */
-function whatWasSet({ by, changed }: Extract<KeeperEvent, { type: 'set' }>): string {
-  const keys = Object.entries(changed).map(([key, change]) => inWords(key, change))
-  return `${by} has set ${keys.join('; ') || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
+const whatWasSet = ({ by, changed }: EventOf<'set'>): string =>
+  `${by} has set ${listed(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
+
+/** Says in one line what another configuration has changed; nothing if that is nothing. */
+function whatIsOther({ before, settings, policy, traps }: EventOf<'resumed'>): object {
+  const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+  return changed ? { message: `the container is served on with ${listed(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
 /** Returns what the ring of events has of an event; undefined for what readers see elsewhere. */
@@ -188,6 +215,7 @@ function happened(event: KeeperEvent): object | undefined {
     case 'registered':
       return { id: event.handover.id }
     case 'resumed':
+      return { id: event.id, ...whatIsOther(event) }
     case 'ended':
       return { id: event.id }
     case 'set':

@@ -29,15 +29,19 @@ export class DirectoryReader {
   /** The containers that are served. */
   get containers(): readonly Entry[] {
     const { used } = sections.containers
-    return this.#all('containers', this.#word(used))
+    return this.#all('containers', [...Array(this.#word(used)).keys()])
   }
 
   /** The last ones, oldest first. @param from the number of the first that is wanted */
   ring(name: 'ended' | 'refused' | 'events', from = 0): readonly Entry[] {
     const { places, used } = sections[name]
-    const entries = this.#all(name, Math.min(this.#word(used), places))
-    const wanted = entries.filter(({ number }) => Number(number) >= from)
-    return wanted.sort((one, other) => Number(one.number) - Number(other.number))
+    const end = this.#word(used)
+    const first = Math.max(from, end - places)
+    const entries = this.#all(
+      name,
+      Array.from({ length: Math.max(0, end - first) }, (_, index) => (first + index) % places),
+    )
+    return entries.sort((one, other) => Number(one.number) - Number(other.number))
   }
 
   /** What the daemon counts of itself; nothing before its first second. */
@@ -62,8 +66,8 @@ export class DirectoryReader {
     return { ended: words[ended] === 1, beat: words[beat]!, keeper: words[keeper]!, engine: words[engine]! }
   }
 
-  #all(name: keyof typeof sections, count: number): readonly Entry[] {
-    return Array.from({ length: count }, (_, index) => this.#place(name, index)).filter((each) => each !== undefined)
+  #all(name: keyof typeof sections, places: readonly number[]): Entry[] {
+    return places.map((place) => this.#place(name, place)).filter((each) => each !== undefined)
   }
 
   #place(name: keyof typeof sections, index: number): Entry | undefined {

@@ -49,7 +49,7 @@ beforeAll(async () => {
   ])
   const options = ['--userns=auto', '--cap-add=MKNOD,SYS_ADMIN', `--security-opt=seccomp=${profile}`, '--name', NAME]
   machine.start(...(podman.command('run', ...USUAL, ...options, 'test', 'sh', '-c', MORNING) as [string, ...string[]]))
-  await until('the container has made its calls', async () => (await intercede('ps')).stdout.includes('mount'), 60)
+  await until('the container has made its calls', async () => (await intercede('ps')).stdout.includes('fileSystemNot'), 60)
 })
 afterAll(async () => {
   await podman.close()
@@ -178,7 +178,12 @@ test.each([
   { args: ['ps', '--format', '{nothing}'], status: 2, says: 'there is no field {nothing}' },
   { args: ['ps', '--format', 'wide'], status: 2, says: 'table, json, or a text' },
   { args: ['events', '--filter', 'color=red'], status: 2, says: 'there is no field "color"' },
+  { args: ['inspect', ''], status: 1, says: 'no container has that id or name' },
   { args: ['events', '--filter', 'verdict'], status: 2, says: 'it has no operator' },
+  { args: ['events', '--filter', 'verdict=denied'], status: 2, says: 'it may be done, left, error, gone' },
+  { args: ['events', '--filter', 'reason!=nothing'], status: 2, says: 'there is none of that name' },
+  { args: ['events', '--filter', 'errno=EPERMM'], status: 2, says: 'there is none of that name' },
+  { args: ['events', '--since', '10'], status: 2, says: 'how long ago' },
   { args: ['events', '--filter', 'reason~('], status: 2, says: 'Invalid regular expression' },
   { args: ['events', '--after', 'yesterday'], status: 2, says: 'that is no cursor' },
   { args: ['events', '--since', 'noon'], status: 2, says: 'how long ago' },

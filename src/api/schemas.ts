@@ -20,7 +20,7 @@ const exactly = (properties: Readonly<Record<string, Schema>>, optional: readonl
 })
 
 const counted = {
-  ...{ calls: count, done: count, left: count, errors: count, gone: count, inFlight: count, stuck: count },
+  ...{ calls: count, done: count, left: count, errors: count, gone: count, inFlight: count, stuck: count, kept: count },
   p50: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
 }
 const identity = {
@@ -49,7 +49,18 @@ export const schemas: Readonly<Record<string, Schema>> = {
       refusals: listOf(exactly(refusal, ['errno'])),
       traps: { anyOf: [listOf(text), { const: 'unknown' }] },
     },
-    required: [...Object.keys(identity), 'calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'stuck', 'refusals'],
+    required: [
+      ...Object.keys(identity),
+      'calls',
+      'done',
+      'left',
+      'errors',
+      'gone',
+      'inFlight',
+      'stuck',
+      'kept',
+      'refusals',
+    ],
   },
   Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, ['errno']),
   Event: exactly(

@@ -260,7 +260,7 @@ export class Keeper {
 
   #openOutlets(journal: ArrayBuffer | undefined): Outlets {
     const parts = { options: this.#options, registry: this.#registry, state: this.#state, admission: this.#admission }
-    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits.records, journal)
+    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits, journal)
   }
 
   /** Lets readers and administrators in. @throws {Error} if the path of a socket is in use */
@@ -283,8 +283,8 @@ export class Keeper {
   }
 
   #beat(): void {
-    const { mounters } = this.#handover
-    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, stuck: this.#slots.stuck(Date.now()) })
+    const { mounters, kept } = this.#handover
+    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, kept, stuck: this.#slots.stuck(Date.now()) })
   }
 
   /** Waits, within limits, for half-done hand-overs, since nothing stores them, and for the service manager. */

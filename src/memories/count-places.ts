@@ -39,12 +39,17 @@ export class CountPlaces {
     return readCounts((at, length) => new DataView(this.#memory, countsPlace(index) + at, length))
   }
 
-  /** Says how many calls of each container may hang. @param containers the number of the container of each such call */
-  stuck(containers: readonly number[]): void {
+  /**
+   * Says of each container how many of its calls may hang, or how many descriptors are kept for it.
+   *
+   * @param containers the number of the container of each of them
+   */
+  note(what: 'stuck' | 'kept', containers: readonly number[]): void {
+    const counts = new Map<number, number>()
+    for (const index of containers) counts.set(index, (counts.get(index) ?? 0) + 1)
     for (const index of this.#taken) {
-      const calls = containers.filter((each) => each === index).length
-      const word = (countsPlace(index) >> 2) + HEAD_WORD.stuck
-      if (Atomics.load(this.#words, word) !== calls) Atomics.store(this.#words, word, calls)
+      const [word, count] = [(countsPlace(index) >> 2) + HEAD_WORD[what], counts.get(index) ?? 0]
+      if (Atomics.load(this.#words, word) !== count) Atomics.store(this.#words, word, count)
     }
   }
 

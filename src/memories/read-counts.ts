@@ -38,6 +38,8 @@ export interface ContainerCounts {
   readonly inFlight: number
   /** Those of them that are served for longer than ten seconds. */
   readonly stuck: number
+  /** Descriptors that are kept for the container: contexts, mounts, programs. */
+  readonly kept: number
   readonly calls: readonly CallCount[]
   readonly refusals: readonly RefusalCount[]
 }
@@ -59,8 +61,8 @@ export function readCounts(copy: CopyPlace): ContainerCounts {
 export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
   const word = (at: number): number => place.getUint32(4 * at, true)
   const calls = callCounts(place, HEAD_SIZE, KINDS)
-  const [serial, inFlight, stuck] = [HEAD_WORD.serial, HEAD_WORD.inFlight, HEAD_WORD.stuck].map(word)
-  return { serial: serial!, inFlight: inFlight!, stuck: stuck!, calls }
+  const { serial, inFlight, stuck, kept } = HEAD_WORD
+  return { serial: word(serial), inFlight: word(inFlight), stuck: word(stuck), kept: word(kept), calls }
 }
 
 /** Reads counters that lie one after the other, from `from` on, but those of what was never called. */

@@ -24,6 +24,8 @@ export interface ContainerView {
   readonly inFlight: number
   /** Those of them that are served for longer than ten seconds. */
   readonly stuck: number
+  /** Descriptors that are kept for it, so that it can go on with them: contexts, mounts, programs. */
+  readonly kept: number
   /** Half of the calls took at most so many microseconds; undefined without calls. */
   readonly p50: number | undefined
   readonly refusals: readonly RefusalView[]
@@ -71,6 +73,7 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
     gone: sumOf(calls, 'gone'),
     inFlight: counts?.inFlight ?? 0,
     stuck: counts?.stuck ?? 0,
+    kept: counts?.kept ?? 0,
     p50: quantile(counts?.calls ?? [], 0.5),
     refusals: refusals.length > 0 ? refusals : ((about.refusals ?? []) as readonly RefusalView[]),
     about,

@@ -2,6 +2,7 @@ import type { CountPlaces } from '../../memories/count-places.ts'
 import type { DirectoryWriter } from '../../memories/directory-writer.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
+import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
@@ -26,6 +27,8 @@ export interface Beat {
   readonly mounters: readonly number[]
   /** The number of the container of each call that is served for so long that it may hang. */
   readonly stuck: readonly number[]
+  /** The same of each descriptor that is kept for a container. */
+  readonly kept: readonly number[]
 }
 
 /** What the daemon says of itself for as long as this program runs. */
@@ -34,6 +37,8 @@ export interface Standing {
   readonly containerLabel: boolean
   /** Whether a user runs it, so that nobody can give it orders. */
   readonly forUser: boolean
+  /** What a container may have at most. */
+  readonly limits: Pick<Limits, 'callsPerContainer' | 'listenersPerContainer'> & { readonly kept: number }
 }
 
 /** Writes what readers may know of containers and of the daemon: the directory, and whose the places of counts are. */
@@ -163,13 +168,14 @@ export class Feed {
   }
 
   /** To be called once a second. */
-  beat({ engine, mounters, stuck: containers }: Beat): void {
+  beat({ engine, mounters, stuck, kept }: Beat): void {
     this.#directory.beat(engine)
-    this.#counts.stuck(containers)
+    this.#counts.note('stuck', stuck)
+    this.#counts.note('kept', kept)
     this.#directory.daemon({
       ...this.#process,
       ...this.#standing,
-      stuck: containers.length,
+      stuck: stuck.length,
       mounters,
       ...this.totals.all,
     })

@@ -49,7 +49,11 @@ beforeAll(async () => {
   ])
   const options = ['--userns=auto', '--cap-add=MKNOD,SYS_ADMIN', `--security-opt=seccomp=${profile}`, '--name', NAME]
   machine.start(...(podman.command('run', ...USUAL, ...options, 'test', 'sh', '-c', MORNING) as [string, ...string[]]))
-  await until('the container has made its calls', async () => (await intercede('ps')).stdout.includes('fileSystemNot'), 60)
+  await until(
+    'the container has made its calls',
+    async () => (await intercede('ps')).stdout.includes('fileSystemNot'),
+    60,
+  )
 })
 afterAll(async () => {
   await podman.close()
@@ -81,6 +85,10 @@ test('inspect says where each key comes from, and everything by name, id and the
   expect(stdout).toMatch(new RegExp(`^name +${NAME}$`, 'm'))
   expect(stdout).toMatch(/^mknod +true +metadata +the seccomp profile, and a new container$/m)
   expect(stdout).toContain('the device 1:1 is not allowed')
+  // How near it is to what a container may have at most.
+  expect(stdout).toMatch(/^listeners +1 of 1024$/m)
+  expect(stdout).toMatch(/^in flight +0 of 3$/m)
+  expect(stdout).toMatch(/^kept for it +0 of 64$/m)
 })
 
 test('events have every call with its arguments, and why', async () => {

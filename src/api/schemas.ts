@@ -20,7 +20,7 @@ const exactly = (properties: Readonly<Record<string, Schema>>, optional: readonl
 })
 
 const counted = {
-  ...{ calls: count, done: count, left: count, errors: count, gone: count, inFlight: count },
+  ...{ calls: count, done: count, left: count, errors: count, gone: count, inFlight: count, stuck: count, kept: count },
   p50: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
 }
 const identity = {
@@ -52,7 +52,18 @@ export const schemas: Readonly<Record<string, Schema>> = {
       refusals: listOf(exactly(refusal, UNKNOWN)),
       traps: { anyOf: [listOf(text), { const: 'unknown' }] },
     },
-    required: [...Object.keys(identity), 'calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'refusals'],
+    required: [
+      ...Object.keys(identity),
+      'calls',
+      'done',
+      'left',
+      'errors',
+      'gone',
+      'inFlight',
+      'stuck',
+      'kept',
+      'refusals',
+    ],
   },
   Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, UNKNOWN),
   Event: exactly(

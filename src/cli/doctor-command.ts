@@ -38,7 +38,11 @@ async function writeBundle(file: string, report: Report, feed: string | undefine
   const parts = await collectParts(report, feed)
   const rows = parts.map(({ name, says, text }) => [name, `${Buffer.byteLength(text)}`, says])
   print(table([{ title: 'FILE' }, { title: 'BYTES', right: true }, { title: 'WHAT IT IS' }], rows))
-  writeNew(file, archiveOf(parts))
+  try {
+    writeNew(file, archiveOf(parts))
+  } catch (error) {
+    throw new Error(`Cannot write "${file}": ${(error as Error).message}; name a new file where there is room for it`)
+  }
   print(`\nwritten to ${shownValue(file)}; it names containers, paths and mounts: look into it before you send it on\n`)
 }
 

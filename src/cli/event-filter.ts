@@ -1,9 +1,20 @@
+import { errnos } from '../abi/errno.ts'
+import { reasonCodes } from '../calls/reason.ts'
+import { WORDS } from '../calls/record.ts'
 import type { EventView } from '../reader/event-view.ts'
 import { UsageError } from './usage.ts'
 
 /** What a filter may ask for. */
 const FIELDS = ['container', 'syscall', 'verdict', 'reason', 'errno', 'call', 'comm', 'pid', 'type'] as const
 type Field = (typeof FIELDS)[number]
+/** What the field of a call can be at all: a word that no event has is a slip. */
+const VALUES: { readonly [Name in Field]?: readonly string[] } = {
+  verdict: Object.values(WORDS),
+  reason: reasonCodes,
+  errno: Object.keys(errnos),
+}
+/** So many values are listed in a sentence. */
+const FEW = 10
 /** In characters: an expression that a person types. */
 const PATTERN_LIMIT = 256
 
@@ -33,9 +44,19 @@ function parseOne(text: string): EventFilter {
     const expression = expressionOf(value!, wrong)
     return (event) => expression.test(textOf(event))
   }
+  const flaw = slipIn(name as Field, value!)
+  if (flaw !== undefined) throw wrong(flaw)
   const isSame = (event: EventView): boolean =>
     textOf(event) === value || (name === 'container' && textOf(event).startsWith(value!))
   return operator === '=' ? isSame : (event) => !isSame(event)
+}
+
+/** Says why no event has this value; undefined if one may. An errno without a name is "errno 57". */
+function slipIn(name: Field, value: string): string | undefined {
+  const values = VALUES[name]
+  if (values === undefined || values.includes(value) || /^errno \d+$/.test(value)) return undefined
+  const which = values.length > FEW ? 'there is none of that name' : `it may be ${values.join(', ')}`
+  return `no ${name} is ${JSON.stringify(value)}: ${which}`
 }
 
 function expressionOf(text: string, wrong: (why: string) => UsageError): RegExp {

@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { escaped } from '../calls/escape.ts'
-import { containersOf } from '../reader/container-view.ts'
 import { EventStream, parseCursor } from '../reader/event-stream.ts'
 import type { EventView } from '../reader/event-view.ts'
+import type { FeedReader } from '../reader/feed.ts'
 import { byWhom } from './by-whom.ts'
 import { parseFilters } from './event-filter.ts'
-import { openFeed, requireContainer, shortId } from './open-feed.ts'
+import { openFeed, openFeeds, openRunOf, RUN, requireContainer, shortId } from './open-feed.ts'
 import { asJson, byTemplate, type OutputFormat, parseFormat, type Row, shownValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { EVENTS_FIELDS, EVENTS_TAIL } from './template-fields.ts'
@@ -60,16 +60,16 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const format = parseFormat(options.format, ['table', 'json', 'strace'], EVENTS_FIELDS)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => checkCursor(after))
-  const id = word === undefined ? undefined : idOf(word, path)
+  const { id, connect, lastWords } = word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path)
   const first = tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)
-  const connect = (): ReturnType<typeof openFeed> => openFeed(path)
   const end = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => end.abort())
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') failed(error)
     end.abort()
   })
-  using stream = new EventStream({ connect, follow, rate: RATE, after, tail: after === undefined ? first : undefined })
+  const begin = { after, tail: after === undefined ? first : undefined }
+  using stream = new EventStream({ connect, follow, rate: RATE, ...begin, lastWords })
   const isWanted = (event: EventView): boolean =>
     (since === undefined || event.time >= since) &&
     (id === undefined || event.container === id || event.container === '') &&
@@ -104,7 +104,17 @@ function checkCursor(after: string): void {
   }
 }
 
-function idOf(word: string, path: string | undefined): string {
-  using feed = openFeed(path)
-  return requireContainer(containersOf(feed, true), word).id
+/** Where the events of a container are. */
+interface Source {
+  readonly id?: string
+  connect(): FeedReader
+  readonly lastWords?: string
+}
+
+function sourceOf(word: string, path: string | undefined): Source {
+  using feeds = openFeeds(path)
+  const { id, runtime } = requireContainer(feeds.containers(true), word)
+  return runtime === RUN
+    ? { id, connect: () => openRunOf(id), lastWords: 'the run has ended' }
+    : { id, connect: () => openFeed(path) }
 }

@@ -4,10 +4,14 @@ import { EVENTS_FIELDS, EVENTS_TAIL } from './template-fields.ts'
 
 const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
+/** What JavaScript takes for a time beside that, such as "10", nobody means. */
+const DATE = /^\d{4}-\d\d-\d\d/
+
 /** Reads a time, or how long ago it was. */
 function parseSince(text: string): number {
   const [, number, unit] = /^(\d+)([smhd])$/.exec(text) ?? []
-  const time = number === undefined ? Date.parse(text) : Date.now() - Number(number) * UNITS[unit!]!
+  if (number !== undefined) return Date.now() - Number(number) * UNITS[unit!]!
+  const time = DATE.test(text) ? Date.parse(text) : Number.NaN
   if (!Number.isNaN(time)) return time
   throw new InvalidArgumentError('It must be a time such as 2026-01-31T10:00:00Z, or how long ago, as 10m.')
 }

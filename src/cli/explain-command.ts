@@ -17,10 +17,10 @@ interface ExplainOptions {
 type Explained = RefusalRow & Partial<WaysToAllow>
 
 /** An administrator can change nothing for a container that has ended. */
-const rowsOf = (view: ContainerView): readonly Explained[] =>
+const rowsOf = (view: ContainerView, forUser: boolean): readonly Explained[] =>
   view.refusals.map((refusal) => ({
     ...{ container: view.id, name: view.name, ...refusal },
-    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal)),
+    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, forUser)),
   }))
 
 function shown(row: Explained): string {
@@ -51,7 +51,8 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   }
   using feeds = openFeeds(path)
   const views = word === undefined ? feeds.containers() : [requireContainer(feeds.containers(true), word)]
-  const rows = views.flatMap(rowsOf).sort((one, other) => other.count - one.count)
+  const forUser = feeds.daemon?.directory.daemon.forUser === true
+  const rows = views.flatMap((view) => rowsOf(view, forUser)).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
   else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
   else print(rows.length === 0 ? 'Nothing was refused.\n' : `${rows.map(shown).join('\n\n')}\n`)

@@ -1,3 +1,4 @@
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import { everythingOf } from '../reader/rows.ts'
 import { openFeeds, RUN, requireContainer } from './open-feed.ts'
@@ -5,6 +6,8 @@ import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago, duration, table } from './table.ts'
 import { INSPECT_FIELDS } from './template-fields.ts'
+
+type DaemonLimits = DaemonTotals['limits']
 
 interface InspectOptions {
   readonly format?: string
@@ -65,7 +68,11 @@ const idMap = (extents: unknown): string =>
     .map(([inside, outside, count]) => `${inside}:${outside}:${count}`)
     .join(', ')
 
-function lines(view: ContainerView): readonly (readonly [name: string, value: string])[] {
+/** Says how near a limit is. */
+const of = (count: number, limit: number | undefined): string =>
+  limit === undefined ? `${count}` : `${count} of ${limit}`
+
+function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [name: string, value: string])[] {
   const { about } = view
   const maps = (about.idMaps ?? {}) as Readonly<Record<string, unknown>>
   const barred = about.barred as { readonly says: string; readonly remedy: string } | undefined
@@ -82,20 +89,21 @@ function lines(view: ContainerView): readonly (readonly [name: string, value: st
     ['cgroup', shownValue(about.cgroup)],
     ['uid map', idMap(maps.uid)],
     ['gid map', idMap(maps.gid)],
-    ['listeners', shownValue(about.listeners)],
+    ['listeners', of(Number(about.listeners ?? 0), limits?.listenersPerContainer)],
     ['trapped', shownValue(about.traps)],
     ['annotations', shownValue(about.annotations)],
     ['left to the kernel', barred ? shownValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
     ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
-    ['in flight', `${view.inFlight}`],
+    ['in flight', `${of(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`],
+    ['kept for it', of(view.kept, limits?.kept)],
     ['half took at most', duration(view.p50)],
     ['left out', shownValue(about.cut)],
   ]
   return all.filter(([, value]) => value !== '' && value !== '{}')
 }
 
-function print1(view: ContainerView): void {
-  const all = lines(view)
+function print1(view: ContainerView, limits: DaemonLimits): void {
+  const all = lines(view, view.runtime === RUN ? undefined : limits)
   const width = Math.max(...all.map(([name]) => name.length))
   print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
   const { keys, warnings } = view.about
@@ -113,7 +121,7 @@ export function inspectCommand(words: readonly string[], { format: given, feed: 
   using feeds = openFeeds(path)
   const all = feeds.containers(true)
   const views = words.map((word) => requireContainer(all, word))
-  if (format.kind === 'table') for (const view of views) print1(view)
+  if (format.kind === 'table') for (const view of views) print1(view, feeds.daemon?.directory.daemon.limits)
   else if (format.kind === 'template')
     for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)
   else print(`${asJson(views.map(everythingOf))}\n`)

@@ -20,31 +20,56 @@ function usualSocket(): string {
 /** @throws {Error} if the daemon cannot be read */
 export const openFeed = (path: string | undefined): FeedReader => connect(path ?? usualSocket())
 
+/** @throws {Error} if it has ended */
+export function openRunOf(id: string): FeedReader {
+  const feed = findRuns().flatMap((run) => (run.id === id ? (openRun(run) ?? []) : []))[0]
+  if (feed) return feed
+  throw new NegativeAnswer(`Cannot read ${id}: it has ended; "intercede ps" lists what runs`)
+}
+
 /** What is read on this machine: a daemon, and each `intercede run`. */
 export interface Feeds extends Disposable {
   /** Undefined where no daemon can be read, but a run. */
   readonly daemon: FeedReader | undefined
+  /** The daemon, and the runs that are there now. */
+  readonly all: readonly FeedReader[]
+  /** Opens the runs that there are by now. */
+  renew(): void
   /** @param all also containers of the daemon that have ended last */
   containers(all?: boolean, which?: WhichRefusals): readonly ContainerView[]
 }
 
+/** @param path of a named socket, which is that of the only daemon that is meant: then there are no runs */
+const openRuns = (path: string | undefined): readonly FeedReader[] =>
+  path === undefined ? findRuns().flatMap((run) => openRun(run) ?? []) : []
+
 /**
- * Opens all that may be read. A named socket is that of the only daemon that is meant.
+ * Opens all that may be read.
  *
  * @throws {Error} if the daemon cannot be read, and nothing else is there
  */
 export function openFeeds(path: string | undefined): Feeds {
-  const runs = path === undefined ? findRuns().flatMap((run) => openRun(run) ?? []) : []
+  let runs = openRuns(path)
   const daemon = daemonOr(path, runs.length > 0)
+  const close = (): void => {
+    for (const feed of runs) feed[Symbol.dispose]()
+  }
   return {
     daemon,
+    get all() {
+      return daemon ? [daemon, ...runs] : runs
+    },
+    renew() {
+      close()
+      runs = openRuns(path)
+    },
     containers: (all = false, which = 'all') => [
       ...(daemon ? containersOf(daemon, all, which) : []),
       ...runs.flatMap((feed) => containersOf(feed)).map((view) => ({ ...view, runtime: RUN })),
     ],
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
-      for (const feed of runs) feed[Symbol.dispose]()
+      close()
     },
   }
 }

@@ -5,9 +5,8 @@ import { fullName } from '../policy/key.ts'
 import { toKeyName } from '../policy/key-names.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { settle } from '../policy/settings.ts'
-import { containersOf } from '../reader/container-view.ts'
 import { askDaemon, controlSocket } from './ask-daemon.ts'
-import { openFeed, requireContainer } from './open-feed.ts'
+import { openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { asJson, shownValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, mustBe, NegativeAnswer } from './usage.ts'
@@ -44,8 +43,10 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   mustBe(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
   const both = unset.find((name) => set[name] !== undefined)
   mustBe(both === undefined, `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`)
-  using feed = openFeed(path)
-  const { id, serial, state } = requireContainer(containersOf(feed, true), word)
+  using feeds = openFeeds(path)
+  const { id, serial, state, runtime } = requireContainer(feeds.containers(true), word)
+  if (runtime === RUN)
+    throw new NegativeAnswer(`Cannot set keys of ${id}: the policy of a run is that of its command line; start it anew`)
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${JSON.stringify(word)}: it has ended; start it anew`)
   const request = { type: 'set', container: id, serial, set, unset } as const

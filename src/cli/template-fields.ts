@@ -1,14 +1,14 @@
 /** The fields of a template of `ps`. */
 export const PS_FIELDS = [
   ...['id', 'serial', 'runtime', 'name', 'image', 'pid', 'keys', 'state', 'calls', 'done', 'left', 'errors', 'gone'],
-  ...['inFlight', 'p50', 'lastRefusal', 'lastRefusalTime', 'message'],
+  ...['inFlight', 'stuck', 'kept', 'p50', 'lastRefusal', 'lastRefusalTime', 'message'],
 ]
 
 /** The fields of a template of `inspect`. */
 export const INSPECT_FIELDS = [
   ...['id', 'serial', 'runtime', 'name', 'image', 'pid', 'state', 'since', 'ended', 'bundle', 'cgroup', 'listeners'],
   ...['keys', 'annotations', 'idMaps', 'traps', 'withheld', 'warnings', 'set', 'barred', 'cut'],
-  ...['calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'p50', 'refusals'],
+  ...['calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'stuck', 'kept', 'p50', 'refusals'],
 ]
 
 /** The fields of a template of `events`. */
@@ -46,6 +46,6 @@ export const STATUS_FIELDS = [
 ]
 
 /** The fields of a template of `top`. */
-export const TOP_FIELDS = ['container', 'syscall', 'rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight']
+export const TOP_FIELDS = ['container', 'syscall', 'rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight', 'stuck']
 /** What `top` can sort by. */
-export const TOP_SORTS = ['rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight'] as const
+export const TOP_SORTS = ['rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight', 'stuck'] as const

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
-import { type CallRate, callRates, sampleCalls } from '../reader/call-rates.ts'
-import { openFeed, shortId, terminalWidth } from './open-feed.ts'
+import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
+import { type Feeds, openFeeds, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, type OutputFormat, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { duration, table } from './table.ts'
@@ -33,9 +33,22 @@ const ID_WIDTH = 16
 
 const perSecond = (rate: number): string => (rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`)
 
-function cells({ container, syscall, rate, done, left, errors, p50, p99, inFlight }: CallRate): readonly string[] {
-  const numbers = [rate, done, left, errors].map(perSecond)
-  return [shortId(container).slice(0, ID_WIDTH), syscall, ...numbers, duration(p50), duration(p99), `${inFlight}`]
+function cells({
+  container,
+  syscall,
+  rate,
+  done,
+  left,
+  errors,
+  p50,
+  p99,
+  inFlight,
+  stuck,
+}: CallRate): readonly string[] {
+  const rates = [rate, done, left, errors].map(perSecond)
+  // In a column of its own it would be cut off at 80 columns.
+  const now = stuck > 0 ? `${inFlight}, ${stuck} stuck` : `${inFlight}`
+  return [shortId(container).slice(0, ID_WIDTH), syscall, ...rates, duration(p50), duration(p99), now]
 }
 
 function shown(format: OutputFormat, rates: readonly CallRate[]): string {
@@ -44,18 +57,31 @@ function shown(format: OutputFormat, rates: readonly CallRate[]): string {
   return rates.map((rate) => `${byTemplate(format.template, rate as unknown as Row)}\n`).join('')
 }
 
+/** Looks at the daemon and at all runs; the serial of a container is random. */
+function sampleAll({ all }: Feeds): CallSample {
+  const at = now()
+  const samples = all.map((feed) => sampleCalls(feed, at))
+  return {
+    at,
+    counts: new Map(samples.flatMap(({ counts }) => [...counts])),
+    served: new Map(samples.flatMap(({ served }) => [...served])),
+  }
+}
+
 export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {
   const format = parseFormat(given, ['table', 'json'], TOP_FIELDS)
   const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
-  using feed = openFeed(path)
-  let before = sampleCalls(feed, now())
+  using feeds = openFeeds(path)
+  let before = sampleAll(feeds)
   do {
     await sleep(1000 * interval)
-    const after = sampleCalls(feed, now())
+    feeds.renew()
+    const after = sampleAll(feeds)
     const rates = [...callRates(before, after)].sort((one, other) => (other[sort] ?? 0) - (one[sort] ?? 0))
     before = after
     print(`${isScreen ? CLEAR : ''}${shown(format, rates)}`)
-    if (feed.directory.state.ended) throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
+    if (feeds.daemon?.directory.state.ended)
+      throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
     // Whoever has read it may have gone.
   } while (once !== true && process.stdout.errored === null)
 }

@@ -21,6 +21,7 @@ export const command = new Command('top')
     'after',
     `
 Numbers are calls in a second. P50 and P99 are upper bounds of the durations of so many of the calls of that interval;
-IN FLIGHT are the calls of the whole container that are being served. Fields of a template: ${fieldList(TOP_FIELDS)}.`,
+IN FLIGHT are the calls of the whole container that are being served, stuck those of them that are for more than ten
+seconds; a container that has nothing but these is listed too. Fields of a template: ${fieldList(TOP_FIELDS)}.`,
   )
   .action(async (options) => (await import('./read-command.ts')).topCommand({ interval: INTERVAL, ...options }))

@@ -3,6 +3,7 @@ import { fullName } from '../policy/key.ts'
 import { callOf } from '../policy/key-names.ts'
 import { type CallName, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView } from '../reader/container-view.ts'
+import { configFile } from './config-file.ts'
 import { RUN, shortId } from './open-feed.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
@@ -36,9 +37,12 @@ const SAFETY: Readonly<Record<CallName, string>> = {
   sysinfo: 'report',
 }
 
-function lineFor(origin: string, assignment: string, key: KeyName): string {
+/** Where the configuration is, and how it is read again. */
+const changedIn = (forUser: boolean): string =>
+  `in ${configFile(forUser)}, then ${forUser ? 'SIGHUP to the daemon' : '"intercede reload"'}`
+
+function lineFor(origin: string, assignment: string, key: KeyName, file: string): string {
   const yaml = `${fullName(key)}: ${assignment.slice(key.length + 1)}`
-  const file = 'in /etc/intercede/config.yaml, then "intercede reload"'
   const [, profile] = /^profile (.*)$/.exec(origin) ?? []
   if (profile !== undefined) return `"${yaml}" under profiles: ${profile}: ${file}`
   if (origin === 'metadata' || origin === 'set')
@@ -47,9 +51,25 @@ function lineFor(origin: string, assignment: string, key: KeyName): string {
   return `"${yaml}" under default: or in its profile ${file}`
 }
 
-/** Returns how a refused call can be allowed; undefined where no key would do it. */
-export function waysToAllow({ id, runtime, about }: ContainerView, { wants }: RefusalView): WaysToAllow | undefined {
-  if (!wants) return undefined
+/** Why nobody can set keys; undefined if an administrator can. */
+function closedTo(runtime: string, forUser: boolean): string | undefined {
+  if (runtime === RUN) return 'nothing: the policy of a run is that of its command line'
+  return forUser ? 'nothing: a daemon of --user takes no orders' : undefined
+}
+
+const needsRoot = (key: KeyName): boolean => [key, callOf(key)].some((each) => keys[each].rootless === false)
+
+/**
+ * Returns how a refused call can be allowed; undefined where no key would do it.
+ *
+ * @param forUser whether a user runs the daemon
+ */
+export function waysToAllow(
+  { id, runtime, about }: ContainerView,
+  { wants }: RefusalView,
+  forUser = false,
+): WaysToAllow | undefined {
+  if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
   const {
     value: now = '',
@@ -66,10 +86,9 @@ export function waysToAllow({ id, runtime, about }: ContainerView, { wants }: Re
   const forGood = runtime === RUN ? `intercede run -c ${words.replaceAll(' ', ' -c ')}` : undefined
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${shortId(id)} ${words}`
-  const orNothing = forGood === undefined ? set : 'nothing: the policy of a run is that of its command line'
   return {
-    set: isAllowed ? 'nothing: it is allowed by now' : orNothing,
-    forGood: forGood ?? lineFor(origin, assignment, key),
+    set: isAllowed ? 'nothing: it is allowed by now' : (closedTo(runtime, forUser) ?? set),
+    forGood: forGood ?? lineFor(origin, assignment, key, changedIn(forUser)),
     allows: `${keys[key].help}; docs/security.md#${SAFETY[call]} says why that is safe`,
   }
 }

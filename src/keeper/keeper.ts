@@ -170,6 +170,11 @@ export class Keeper {
     this.#beat()
   }
 
+  /** Counts a reload that failed. @param why in a sentence */
+  notReloaded(why: string): void {
+    this.#outlets.readers.feed.notReloaded(why)
+  }
+
   /** Passes the records in the ring to `onRecord`. @param isOver the engine that wrote them has ended */
   drain(isOver = false): void {
     this.#records.drain(isOver)
@@ -255,7 +260,7 @@ export class Keeper {
 
   #openOutlets(journal: ArrayBuffer | undefined): Outlets {
     const parts = { options: this.#options, registry: this.#registry, state: this.#state, admission: this.#admission }
-    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits.records, journal)
+    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits, journal)
   }
 
   /** Lets readers and administrators in. @throws {Error} if the path of a socket is in use */
@@ -278,8 +283,8 @@ export class Keeper {
   }
 
   #beat(): void {
-    const { mounters } = this.#handover
-    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, stuck: this.#slots.stuck(Date.now()) })
+    const { mounters, kept } = this.#handover
+    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, kept, stuck: this.#slots.stuck(Date.now()) })
   }
 
   /** Waits, within limits, for half-done hand-overs, since nothing stores them, and for the service manager. */

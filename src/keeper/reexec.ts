@@ -99,8 +99,8 @@ export class Reexec implements Successor {
       this.#isAsked = false
       why = (await refusal()) ?? (await this.#become())
     } while (this.#isAsked)
-    this.#keeper.totals.reload('failed')
     const which = OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM
+    this.#keeper.notReloaded(`${which}: ${why}`)
     if (why !== this.#said) this.#log.write('error', `${which}: ${why}`, {}, 'cannotReload')
     this.#said = why
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)

@@ -39,6 +39,20 @@ export class CountPlaces {
     return readCounts((at, length) => new DataView(this.#memory, countsPlace(index) + at, length))
   }
 
+  /**
+   * Says of each container how many of its calls may hang, or how many descriptors are kept for it.
+   *
+   * @param containers the number of the container of each of them
+   */
+  note(what: 'stuck' | 'kept', containers: readonly number[]): void {
+    const counts = new Map<number, number>()
+    for (const index of containers) counts.set(index, (counts.get(index) ?? 0) + 1)
+    for (const index of this.#taken) {
+      const [word, count] = [(countsPlace(index) >> 2) + HEAD_WORD[what], counts.get(index) ?? 0]
+      if (Atomics.load(this.#words, word) !== count) Atomics.store(this.#words, word, count)
+    }
+  }
+
   /** Gives the memory of a container back. */
   leave(index: number): void {
     if (this.#taken.delete(index)) this.#clear(index)

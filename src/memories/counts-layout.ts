@@ -38,7 +38,7 @@ export const BOUNDS: readonly number[] = [
 const BUCKETS = BOUNDS.length + 1
 
 /** The head of a place, in words. */
-export const [HEAD_WORD] = struct({ serial: 1, refusals: 1, inFlight: 1, rest: 61 })
+export const [HEAD_WORD] = struct({ serial: 1, refusals: 1, inFlight: 1, stuck: 1, kept: 1, rest: 59 })
 export const HEAD_SIZE = 256
 /** The members of a counter and of a refusal, in words. */
 const [KIND, KIND_WORDS] = struct({ key: 1, rest: 1, sum: 2, buckets: 2 * BUCKETS, spare: 16 })

@@ -10,6 +10,10 @@ export interface DaemonTotals {
   readonly version: string
   /** Whether metrics are to name containers. */
   readonly containerLabel: boolean
+  /** Whether a user runs it: it takes no orders then. */
+  readonly forUser: boolean
+  /** What a container may have at most; undefined of an older daemon. */
+  readonly limits?: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
   /** Calls that are served for longer than ten seconds. */
   readonly stuck: number
   /** The processes that mount. */

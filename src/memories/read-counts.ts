@@ -36,6 +36,10 @@ export interface RefusalCount {
 export interface ContainerCounts {
   readonly serial: number
   readonly inFlight: number
+  /** Those of them that are served for longer than ten seconds. */
+  readonly stuck: number
+  /** Descriptors that are kept for the container: contexts, mounts, programs. */
+  readonly kept: number
   readonly calls: readonly CallCount[]
   readonly refusals: readonly RefusalCount[]
 }
@@ -60,7 +64,8 @@ export function readCounts(copy: CopyPlace, which: WhichRefusals = 'all'): Conta
 export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
   const word = (at: number): number => place.getUint32(4 * at, true)
   const calls = callCounts(place, HEAD_SIZE, KINDS)
-  return { serial: word(HEAD_WORD.serial), inFlight: word(HEAD_WORD.inFlight), calls }
+  const { serial, inFlight, stuck, kept } = HEAD_WORD
+  return { serial: word(serial), inFlight: word(inFlight), stuck: word(stuck), kept: word(kept), calls }
 }
 
 /** Reads counters that lie one after the other, from `from` on, but those of what was never called. */

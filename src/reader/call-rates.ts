@@ -8,6 +8,9 @@ export interface CallRate {
   readonly container: string
   /** The calls of the container that are being served now. */
   readonly inFlight: number
+  /** Those of them that are served for longer than ten seconds. */
+  readonly stuck: number
+  /** "-" where calls are being served, and none was over in that time. */
   readonly syscall: string
   readonly rate: number
   readonly done: number
@@ -18,9 +21,14 @@ export interface CallRate {
   readonly p99: number | undefined
 }
 
+/** The calls of a container that are being served. */
+interface Served {
+  readonly inFlight: number
+  readonly stuck: number
+}
+
 interface Counted {
   readonly container: string
-  readonly inFlight: number
   readonly syscall: string
   readonly calls: CallCount
 }
@@ -30,24 +38,33 @@ export interface CallSample {
   /** Milliseconds of a clock that does not jump. */
   readonly at: number
   readonly counts: ReadonlyMap<string, Counted>
+  /** By id of the container; those for which nothing is being done are left out. */
+  readonly served: ReadonlyMap<string, Served>
 }
 
 /** Reads the counts of all containers that are served. @param at the time of this look, in milliseconds */
 export function sampleCalls(feed: FeedReader, at: number): CallSample {
   const counts = new Map<string, Counted>()
+  const served = new Map<string, Served>()
   for (const { id, index, serial } of feed.directory.containers) {
     const counted = feed.counts({ index: Number(index), serial: Number(serial) })
-    for (const calls of counted?.calls ?? []) {
+    if (!counted) continue
+    const { inFlight, stuck } = counted
+    if (inFlight > 0) served.set(String(id), { inFlight, stuck })
+    for (const calls of counted.calls) {
       const { arch, nr, verdict, reason } = calls
       const syscall = nr < 0 ? 'others' : (syscallName(arch, nr) ?? `${nr}`)
       const key = [serial, arch, nr, verdict, reason].join(' ')
-      counts.set(key, { container: String(id), inFlight: counted!.inFlight, syscall, calls })
+      counts.set(key, { container: String(id), syscall, calls })
     }
   }
-  return { at, counts }
+  return { at, counts, served }
 }
 
-/** Returns how often each call was made between two looks, but those that never were. */
+/**
+ * Returns how often each call was made between two looks, but those that never were; and of containers that have made
+ * none, those for which calls are being served.
+ */
 export function callRates(before: CallSample, after: CallSample): readonly CallRate[] {
   const seconds = Math.max(0.001, (after.at - before.at) / 1000)
   const groups = new Map<string, Counted[]>()
@@ -56,8 +73,15 @@ export function callRates(before: CallSample, after: CallSample): readonly CallR
     const name = `${counted.container} ${counted.syscall}`
     groups.set(name, [...(groups.get(name) ?? []), { ...counted, calls }])
   }
-  return [...groups.values()].map((group) => rateOf(group, seconds)).filter(({ rate }) => rate > 0)
+  const rates = [...groups.values()].map((group) => rateOf(group, seconds, after.served))
+  const made = rates.filter(({ rate }) => rate > 0)
+  const silent = [...after.served].filter(([id]) => made.every(({ container }) => container !== id))
+  return [...made, ...silent.map(([container, served]) => ({ ...NOTHING, container, ...served }))]
 }
+
+const NOTHING = { syscall: '-', rate: 0, done: 0, left: 0, errors: 0, p50: undefined, p99: undefined } as const
+/** Of a container for which nothing is being done. */
+const IDLE: Served = { inFlight: 0, stuck: 0 }
 
 const difference = (after: CallCount, before: CallCount | undefined): CallCount =>
   before === undefined
@@ -68,15 +92,23 @@ const difference = (after: CallCount, before: CallCount | undefined): CallCount 
         buckets: after.buckets.map((each, bucket) => each - before.buckets[bucket]!),
       }
 
-function rateOf(group: readonly Counted[], seconds: number): CallRate {
-  const { container, inFlight, syscall } = group[0]!
+function rateOf(group: readonly Counted[], seconds: number, served: CallSample['served']): CallRate {
+  const { container, syscall } = group[0]!
   const calls = group.map((each) => each.calls)
   const rate = (verdict?: string): number =>
     calls
       .filter((each) => verdict === undefined || each.verdict === verdict)
       .reduce((sum, each) => sum + each.calls, 0) / seconds
   return {
-    ...{ container, inFlight, syscall, rate: rate(), done: rate('act'), left: rate('continue'), errors: rate('errno') },
+    ...{
+      container,
+      ...(served.get(container) ?? IDLE),
+      syscall,
+      rate: rate(),
+      done: rate('act'),
+      left: rate('continue'),
+      errors: rate('errno'),
+    },
     ...{ p50: quantile(calls, 0.5), p99: quantile(calls, 0.99) },
   }
 }

@@ -22,6 +22,10 @@ export interface ContainerView {
   readonly errors: number
   readonly gone: number
   readonly inFlight: number
+  /** Those of them that are served for longer than ten seconds. */
+  readonly stuck: number
+  /** Descriptors that are kept for it, so that it can go on with them: contexts, mounts, programs. */
+  readonly kept: number
   /** Half of the calls took at most so many microseconds; undefined without calls. */
   readonly p50: number | undefined
   readonly refusals: readonly RefusalView[]
@@ -73,6 +77,8 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
     calls: sums.act + sums.continue + sums.errno + sums.gone,
     ...{ done: sums.act, left: sums.continue, errors: sums.errno, gone: sums.gone },
     inFlight: counts?.inFlight ?? 0,
+    stuck: counts?.stuck ?? 0,
+    kept: counts?.kept ?? 0,
     p50: quantile(counts?.calls ?? [], 0.5),
     refusals: refusals.length > 0 ? refusals : ((about.refusals ?? []) as readonly RefusalView[]),
     about,
@@ -106,9 +112,11 @@ export function containersOf(feed: FeedReader, all = false, which: WhichRefusals
  * @returns those that are meant: none, one, or several if that is not clear
  */
 export function findContainer(all: readonly ContainerView[], word: string): readonly ContainerView[] {
+  // Most containers have no name.
+  if (word === '') return []
   const exact = all.filter(({ id, name }) => id === word || name === word)
   const live = exact.filter(({ state }) => state !== 'ended')
   if (live.length > 0) return live
   if (exact.length > 0) return exact.slice(-1)
-  return word === '' ? [] : all.filter(({ id }) => id.startsWith(word))
+  return all.filter(({ id }) => id.startsWith(word))
 }

@@ -25,6 +25,8 @@ export interface EventOptions {
   readonly follow: boolean
   /** The most calls in a second; the rest is counted as lost. */
   readonly rate?: number
+  /** What is said at the end of the daemon if no other one comes after it; the stream ends then too. */
+  readonly lastWords?: string | undefined
 }
 
 /** @throws {Error} if the text is no cursor */
@@ -55,6 +57,8 @@ export class EventStream {
   readonly #limit: RateLimit | undefined
   /** What was there at the beginning is no flood: calls before this one are not limited. */
   #begin: number
+  /** Whether the daemon has ended, and no other one comes. */
+  #isOver = false
 
   constructor(options: EventOptions) {
     this.#options = options
@@ -83,7 +87,9 @@ export class EventStream {
       const batch = this.#read()
       if (batch.length > 0) yield batch
       if (this.#hasMore(batch)) continue
-      if (!this.#options.follow) return
+      const isLast = this.#isOver && batch.length === 0
+      if (isLast) yield [noted('daemon', this.#options.lastWords!)]
+      if (isLast || !this.#options.follow) return
       await sleep(POLL_MS, signal)
       const said = signal?.aborted ? undefined : this.#look()
       if (said) yield [said]
@@ -151,6 +157,11 @@ export class EventStream {
       const wasAway = this.#isAway
       this.#isAway = false
       return wasAway ? noted('daemon', 'the daemon serves again') : undefined
+    }
+    if (this.#options.lastWords !== undefined) {
+      // What it has said last is read first.
+      this.#isOver = true
+      return undefined
     }
     if (this.#reconnect()) return noted('daemon', 'another daemon serves now')
     if (this.#isAway) return undefined

@@ -51,6 +51,8 @@ const SENTENCES: Readonly<Record<string, string>> = {
   resumed: 'the container is served on',
   ended: 'the container has ended',
   engineStarted: 'another engine serves now',
+  reloaded: 'the daemon has read its configuration again',
+  restarted: 'another process of the daemon serves now',
 }
 
 export function daemonEvent({ time, type, id, message, count }: Entry): EventView {

@@ -53,6 +53,8 @@ const ALONE = '[Unit]\nDefaultDependencies=no\n'
 export interface ServiceHostOptions {
   /** Lets the service log to a journal of that machine, instead of a file. */
   readonly hasJournal?: boolean
+  /** Another build of the program than the usual one. */
+  readonly program?: string
   /** Lets `intercede api` answer, at this port too. */
   readonly apiPort?: number
 }
@@ -61,7 +63,7 @@ export interface ServiceHostOptions {
 export class ServiceHost extends SystemdHost {
   readonly socket = '/run/intercede/oci.sock'
 
-  private constructor({ hasJournal = false, apiPort }: ServiceHostOptions) {
+  private constructor({ hasJournal = false, apiPort, program = CLI }: ServiceHostOptions) {
     super('service', [], BOOT_S)
     // It stays root's, for the daemon's configuration is in it.
     chmodSync(this.directory, 0o755)
@@ -79,7 +81,7 @@ export class ServiceHost extends SystemdHost {
     ])
       this.#drop(unit, ALONE)
     this.configure('')
-    const serve = `${process.execPath} ${CLI} serve --config ${this.#configFile}`
+    const serve = `${process.execPath} ${program} serve --config ${this.#configFile}`
     const words = ['ExecStart=', `ExecStart=${serve}`, 'ExecReload=', `ExecReload=${serve} --check-config`]
     const log = hasJournal ? [] : [`StandardError=append:${this.#logFile}`]
     const exec = [...words, ...log, ''].join('\n')

@@ -81,13 +81,19 @@ export class Slots {
     this.setState(at, STATE.acted)
   }
 
-  /** Counts the calls that are served for long. To be called by any thread. @param time milliseconds since 1970 */
-  stuck(time: number): number {
+  /**
+   * Returns the number of the container of each call that is served for long. To be called by any thread.
+   *
+   * @param time milliseconds since 1970
+   */
+  stuck(time: number): readonly number[] {
     const isStuck = (at: number): boolean =>
       this.state(at) !== STATE.free &&
       this.state(at) !== STATE.receiving &&
       time - this.view.getFloat64(at + SLOT.since, true) > STUCK_MS
-    return this.all().filter(isStuck).length
+    return this.all()
+      .filter(isStuck)
+      .map((at) => this.view.getUint32(at + SLOT.container, true))
   }
 
   state(at: number): number {

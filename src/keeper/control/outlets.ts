@@ -1,4 +1,6 @@
+import type { Limits } from '../../policy/limits.ts'
 import { Readers } from '../feed/readers.ts'
+import { LIMIT_PER_CONTAINER } from '../persist/fd-store.ts'
 import type { KeeperEvent } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Control, type ControlParts } from './control.ts'
@@ -9,10 +11,13 @@ export class Outlets {
   readonly control: Control
   readonly #parts: Omit<ControlParts, 'feed'>
 
-  /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
-  constructor(parts: Omit<ControlParts, 'feed'>, size: number, journal: ArrayBuffer | undefined) {
+  /** @param journal that of an earlier version, in which the records were too */
+  constructor(parts: Omit<ControlParts, 'feed'>, all: Limits, journal: ArrayBuffer | undefined) {
     this.#parts = parts
-    this.readers = new Readers(parts.state, size, journal, parts.options.containerLabel)
+    const { callsPerContainer, listenersPerContainer } = all
+    const limits = { callsPerContainer, listenersPerContainer, kept: LIMIT_PER_CONTAINER }
+    const { containerLabel = false, forUser = false } = parts.options
+    this.readers = new Readers(parts.state, all.records, journal, { containerLabel, forUser, limits })
     this.control = new Control({ ...parts, feed: this.readers.feed })
   }
 

@@ -2,11 +2,12 @@ import type { CountPlaces } from '../../memories/count-places.ts'
 import type { DirectoryWriter } from '../../memories/directory-writer.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
+import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
-import { inWords } from '../log/effective-keys.ts'
-import type { KeeperEvent } from '../process/events.ts'
+import { changedKeys, effectiveKeys, inWords } from '../log/effective-keys.ts'
+import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
 import { Totals } from './totals.ts'
@@ -18,38 +19,54 @@ const REFUSALS_OF_ENDED = 12
 /** In characters: messages quote what runtimes and containers say. */
 const MESSAGE_LIMIT = 1000
 
+type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>
+
 /** What is looked at once a second. */
 export interface Beat {
   readonly engine: number | undefined
   readonly mounters: readonly number[]
-  /** How many calls are served for so long that they may hang. */
-  readonly stuck: number
+  /** The number of the container of each call that is served for so long that it may hang. */
+  readonly stuck: readonly number[]
+  /** The same of each descriptor that is kept for a container. */
+  readonly kept: readonly number[]
+}
+
+/** What the daemon says of itself for as long as this program runs. */
+export interface Standing {
+  /** Whether metrics are to name containers. */
+  readonly containerLabel: boolean
+  /** Whether a user runs it, so that nobody can give it orders. */
+  readonly forUser: boolean
+  /** What a container may have at most. */
+  readonly limits: Pick<Limits, 'callsPerContainer' | 'listenersPerContainer'> & { readonly kept: number }
 }
 
 /** Writes what readers may know of containers and of the daemon: the directory, and whose the places of counts are. */
 export class Feed {
   readonly #directory: DirectoryWriter
   readonly #counts: CountPlaces
-  readonly #containerLabel: boolean
-  readonly #version = version()
+  readonly #standing: Standing & { readonly version: string }
   /** What the daemon counts of itself. */
   readonly totals: Totals
   /** What the directory says of each container, by number. */
   readonly #about = new Map<number, Record<string, unknown>>()
   /** The registration that was told last, of the container that gets its place next. */
-  #registered: Extract<KeeperEvent, { type: 'registered' }> | undefined
+  #registered: EventOf<'registered'> | undefined
+  /** The process of the previous keeper, if there was one. */
+  readonly #pidBefore: unknown
   /** How many engines have served since this program began. */
   #engines = 0
   /** What the directory says of the process of the daemon and its engine. */
   #process: object = {}
-  readonly #resumed = new Map<string, Extract<KeeperEvent, { type: 'resumed' }>>()
+  readonly #resumed = new Map<string, EventOf<'resumed'>>()
 
-  /** @param containerLabel whether metrics are to name containers */
-  constructor(directory: DirectoryWriter, counts: CountPlaces, containerLabel = false) {
+  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: Standing) {
     this.#directory = directory
     this.#counts = counts
-    this.#containerLabel = containerLabel
-    this.totals = new Totals(directory.daemonBefore)
+    this.#standing = { ...standing, version: version() }
+    const before = directory.daemonBefore
+    this.totals = new Totals(before)
+    this.#pidBefore = before?.pid
   }
 
   /** Notes an event before it is told to anybody else. */
@@ -58,9 +75,19 @@ export class Feed {
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const told = happened(event)
-    if (told) this.#directory.add('events', { time: Date.now(), type: event.type, ...told })
+    if (told) this.#add(event.type, told)
     if (event.type === 'refused')
       this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
+  }
+
+  #add(type: string, told: object): void {
+    this.#directory.add('events', { time: Date.now(), type, ...told })
+  }
+
+  /** Counts a reload that failed, and says why. */
+  notReloaded(why: string): void {
+    this.totals.reload('failed')
+    this.#add('notReloaded', { message: why.slice(0, MESSAGE_LIMIT) })
   }
 
   #sum(event: KeeperEvent): void {
@@ -134,15 +161,24 @@ export class Feed {
 
   /** Notes for the next beat that an engine serves. */
   serves(engine: number | undefined): void {
+    if (this.#engines === 0 && this.#pidBefore !== undefined)
+      this.#add(this.#pidBefore === process.pid ? 'reloaded' : 'restarted', {})
     this.#engines++
     this.#process = { ...aboutDaemon(), engine, engineSince: Date.now(), engines: this.#engines }
   }
 
   /** To be called once a second. */
-  beat({ engine, mounters, stuck }: Beat): void {
+  beat({ engine, mounters, stuck, kept }: Beat): void {
     this.#directory.beat(engine)
-    const [containerLabel, version] = [this.#containerLabel, this.#version]
-    this.#directory.daemon({ ...this.#process, version, containerLabel, stuck, mounters, ...this.totals.all })
+    this.#counts.note('stuck', stuck)
+    this.#counts.note('kept', kept)
+    this.#directory.daemon({
+      ...this.#process,
+      ...this.#standing,
+      stuck: stuck.length,
+      mounters,
+      ...this.totals.all,
+    })
   }
 
   /** Frees what an engine that has ended was writing. */
@@ -164,10 +200,19 @@ const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>
     .slice(0, KINDS_OF_ENDED)
     .map(({ buckets: _, ...rest }) => rest)
 
+const listed = (changed: ChangedKeys): string =>
+  Object.entries(changed)
+    .map(([key, change]) => inWords(key, change))
+    .join('; ')
+
 /** Says in one line what an administrator has changed. */
-function whatWasSet({ by, changed }: Extract<KeeperEvent, { type: 'set' }>): string {
-  const keys = Object.entries(changed).map(([key, change]) => inWords(key, change))
-  return `${by} has set ${keys.join('; ') || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
+const whatWasSet = ({ by, changed }: EventOf<'set'>): string =>
+  `${by} has set ${listed(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
+
+/** Says in one line what another configuration has changed; nothing if that is nothing. */
+function whatIsOther({ before, settings, policy, traps }: EventOf<'resumed'>): object {
+  const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+  return changed ? { message: `the container is served on with ${listed(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
 /** Returns what the ring of events has of an event; undefined for what readers see elsewhere. */
@@ -176,6 +221,7 @@ function happened(event: KeeperEvent): object | undefined {
     case 'registered':
       return { id: event.handover.id }
     case 'resumed':
+      return { id: event.id, ...whatIsOther(event) }
     case 'ended':
       return { id: event.id }
     case 'set':

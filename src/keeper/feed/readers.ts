@@ -9,7 +9,7 @@ import { openDirectoryMemory } from '../persist/open-directory.ts'
 import { openRecords } from '../persist/open-records.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { Feed } from './feed.ts'
+import { Feed, type Standing } from './feed.ts'
 import { FeedSocket } from './feed-socket.ts'
 
 /** Owns what readers may see: the memories of records, counts and directory, and the socket that hands them out. */
@@ -28,7 +28,7 @@ export class Readers {
   #socket: FeedSocket | undefined
 
   /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
-  constructor(state: PersistedState, size: number, journal?: ArrayBuffer, containerLabel = false) {
+  constructor(state: PersistedState, size: number, journal: ArrayBuffer | undefined, standing: Standing) {
     const { records, ring, lost } = openRecords(state, size, journal)
     const { counts, memory } = openCounts(state)
     const directory = openDirectoryMemory(state)
@@ -38,7 +38,7 @@ export class Readers {
     this.ring = ring
     this.counts = memory
     this.lostRecords = lost
-    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory), containerLabel)
+    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory), standing)
   }
 
   /**

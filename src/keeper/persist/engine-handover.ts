@@ -50,6 +50,11 @@ export class EngineHandover {
     this.#mounters.handOn(tell)
   }
 
+  /** The container of each descriptor that is kept for one. */
+  get kept(): readonly number[] {
+    return this.#fds.containers
+  }
+
   /** The process ids of the mounters. */
   get mounters(): readonly number[] {
     return this.#mounters.pids

@@ -4,7 +4,7 @@ import type { PersistedState, StateStore } from './persisted-state.ts'
 
 /** Limits of descriptors: a container needs a few at a time (contexts, mounts, programs), and must leave us some. */
 const LIMIT = 1024
-const LIMIT_PER_CONTAINER = 64
+export const LIMIT_PER_CONTAINER = 64
 /** Descriptors in one message; the kernel allows 253 (SCM_MAX_FD). */
 const BATCH = 128
 
@@ -32,6 +32,11 @@ export class KeeperFdTable {
   exchange({ places, drops, container }: Exchange, fds: readonly Fd[]): void {
     for (const place of drops) this.#close(place)
     for (const [index, place] of places.entries()) this.keep(place, container, fds[index])
+  }
+
+  /** The container of each descriptor. */
+  get containers(): readonly number[] {
+    return [...this.#all.values()].map(({ container }) => container)
   }
 
   /** Takes ownership of a copy, and closes it if the container has too many. */

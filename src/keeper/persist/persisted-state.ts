@@ -79,6 +79,7 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *   m                 persistent memory
  *   vP.C              descriptor at place P of the persistent memory, of container C
  *   cN                container N (a file: handover, init, serial, settings, set)
+ *   cN~               what has changed of container N, while it takes the place of cN
  *   cN.H              handle number H of the init of container N, in the order of the names in cN
  *   lN.C              listener N, of container C
  *   aN                connection N of an administrator who waits for the end of a reload
@@ -188,22 +189,27 @@ export class PersistedState {
   keepContainer(container: KeptContainer): void {
     if (!this.#manager) return
     const { index, init } = container
-    const handles = this.#writeContainer(container)
+    const handles = this.#writeContainer(`c${index}`, container)
     for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
   }
 
-  /** Stores what has changed of a container, if it is stored; its handles stay. */
+  /**
+   * Stores what has changed of a container, if it is stored; its handles stay. systemd removes all descriptors of a
+   * name at once, and we may be killed between any two messages: so another name has it until the change is done.
+   */
   renewContainer(container: KeptContainer): void {
-    const name = `c${container.index}`
+    const [name, beside] = [`c${container.index}`, `c${container.index}~`]
     if (!this.#manager?.has(name)) return
+    this.#writeContainer(beside, container)
     this.#manager.remove(name)
-    this.#writeContainer(container)
+    this.#writeContainer(name, container)
+    this.#manager.remove(beside)
   }
 
-  #writeContainer({ index, init, ...rest }: KeptContainer): readonly (keyof ContainerHandles)[] {
+  #writeContainer(name: string, { index: _, init, ...rest }: KeptContainer): readonly (keyof ContainerHandles)[] {
     const handles = Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
     const written: WrittenContainer = { ...rest, init: init && { ...plain(init), handles } }
-    if (this.#manager) this.#write(`c${index}`, written)
+    if (this.#manager) this.#write(name, written)
     return handles
   }
 
@@ -236,6 +242,7 @@ export class PersistedState {
 
   /** Takes the stored containers. @param failed is told why a container cannot be taken over */
   containers(failed: (message: string) => void): readonly KeptContainer[] {
+    this.#endChanges()
     return this.#numbers(/^c(\d+)$/).flatMap(([name, index]) => {
       try {
         const { init, ...written } = this.#read(name) as WrittenContainer
@@ -246,6 +253,21 @@ export class PersistedState {
         return []
       }
     })
+  }
+
+  /** Ends the changes that the end of the previous keeper has cut off: what stands beside a container is newer. */
+  #endChanges(): void {
+    for (const [beside, index] of this.#numbers(/^c(\d+)~$/)) {
+      const name = `c${index}`
+      const file = this.#take(beside)!
+      this.#take(name)?.[Symbol.dispose]()
+      this.#manager?.remove(name)
+      // systemd keeps no file twice, also not under two names.
+      using copy = bytesFile(`intercede-${name}`, readFileSync(`/proc/self/fd/${file.raw}`))
+      this.#manager?.store(name, copy)
+      this.#manager?.remove(beside)
+      this.#restored.set(name, file)
+    }
   }
 
   listeners(): readonly KeptListener[] {

@@ -78,6 +78,10 @@ describe.sequential('set', () => {
     expect(daemon.pid).toBe(pid)
     expect(await maker.make()).toBe('ok')
     expect(await keyOf('mknod')).toEqual({ value: 'true', origin: 'set' })
+    const events = await read('events', '--no-follow')
+    expect(events.find(({ type }) => type === 'reloaded')).toMatchObject({
+      message: 'the daemon has read its configuration again',
+    })
   })
 
   test('ends with --unset, and with the container', async () => {
@@ -121,6 +125,8 @@ describe.sequential('reload', () => {
     expect(refused).toMatchObject({ status: 125, stdout: '' })
     expect(refused.stderr).toMatch(/^intercede: Cannot set keys of container .*mknod=true is above its ceiling "false"/)
     await set(await idOf(), '--unset', 'mknod')
+    const events = await read('events', await idOf(), '--no-follow', '--filter', 'type=resumed')
+    expect(events.at(-1)!.message).toMatch(/^the container is served on with .*mknod: false \(set asks for true/)
   })
 
   test('of a configuration that is wrong changes nothing, and says why', async () => {
@@ -130,6 +136,8 @@ describe.sequential('reload', () => {
       expect({ status, stdout }).toEqual({ status: 125, stdout: '' })
       expect(stderr).toMatch(/^intercede: Cannot .*unknown key "celing" at line 1 \(did you mean "ceiling"\?\)/)
     }
+    const [said] = (await read('events', '--no-follow')).filter(({ type }) => type === 'notReloaded')
+    expect(said!.message).toMatch(/^Cannot reload, since the configuration is wrong.*unknown key "celing" at line 1/)
     daemon.configure('')
     expect((await reload()).status).toBe(0)
   })

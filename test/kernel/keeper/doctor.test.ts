@@ -109,6 +109,16 @@ describe('doctor --bundle', () => {
     expect(existsSync(join(directory, 'elsewhere'))).toBe(false)
   })
 
+  test('where there is no such directory it says so', async () => {
+    archive = join(directory, 'none/b.tar')
+    const { status, stderr } = await bundle([])
+    expect({ status, stderr }).toEqual({
+      status: 125,
+      stderr: expect.stringMatching(/^intercede: Cannot write ".*none/),
+    })
+    expect(stderr).toContain('name a new file where there is room for it')
+  })
+
   test('where there is no room nothing is left', async () => {
     const { status, stderr } = await bundle([], ['prlimit', '--fsize=4096'])
     expect({ status, stderr }).toEqual({ status: 125, stderr: expect.stringMatching(/EFBIG/) })

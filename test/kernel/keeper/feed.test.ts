@@ -1,12 +1,13 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { map } from '../../../src/kernel/shared-memory.ts'
 import { connectUnix, receive, send, shutdown, waitReadable } from '../../../src/kernel/socket.ts'
+import { Daemon } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
-import { execute, Host, until } from '../../support/host.ts'
+import { execute, Host, USERNS, until } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
 
 const NOBODY = 65534
@@ -122,6 +123,28 @@ test('what was counted and who was there survives the end of an engine', async (
   expect(events.filter(({ type }) => type === 'call').length).toBeGreaterThanOrEqual(3)
   const types = events.map(({ type }) => type)
   expect(types).toEqual(expect.arrayContaining(['registered', 'ended', 'engineEnded', 'engineStarted']))
+})
+
+/** Opens a context of a file system, which takes fsopen(2) of ours, and has it for a while. */
+const OPENS = `
+import ctypes, time
+print(ctypes.CDLL(None).syscall(430, b"hugetlbfs", 0), flush=True)
+time.sleep(60)
+`
+
+test('what is kept for a container is counted', async () => {
+  const daemon = await Daemon.start()
+  const feed = ['--feed', join(daemon.directory, 'feed.sock'), '--format', '{kept}']
+  const metadata = 'security.syscalls.intercept.mount=true\nsecurity.syscalls.intercept.mount.allowed=hugetlbfs'
+  const words = [daemon.socket, '--userns', USERNS, '--pidns', '--await-agent', '--mounts', '--metadata', metadata]
+  const child = spawn(fixture('filtered'), [...words, '--', 'unshare', '--mount', 'python3', '-c', OPENS])
+  try {
+    const kept = async (): Promise<string> => (await execute(process.execPath, [CLI, 'ps', ...feed])).stdout
+    await until('its context is kept', async () => (await kept()) === '1\n')
+  } finally {
+    child.kill('SIGKILL')
+    await daemon.close()
+  }
 })
 
 test('a hand-over that is refused is listed with its reason', async () => {

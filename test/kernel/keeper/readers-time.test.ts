@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Api } from '../../support/api.ts'
@@ -10,28 +12,47 @@ import { CLI } from '../../support/machine.ts'
 const PAIRS = 15
 const MOST = 1.1
 
+/** Gives orders on eight connections, and reads no answer: a program of Perl, which every Debian has. */
+const DEAF = `use Socket; for (1..8) { socket(my $s, AF_UNIX, 5, 0) or die; connect($s, pack_sockaddr_un($ARGV[0])) or die $!;
+send($s, $ARGV[1], 0); push @s, $s } $| = 1; print "sent"; sleep 600`
+const ORDER = JSON.stringify({ version: 1, type: 'reload', dry: true })
+/** In milliseconds, of a call that takes longer: while it is measured the server is killed. */
+const MIDST_MS = 30
+
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-readers-'))
+const control = join(scratch, 'control.sock')
 let host: Host
 beforeAll(async () => {
-  host = await Host.start()
+  const readAnew = () => () => ({ policy: {}, details: {} })
+  host = await Host.start(undefined, { controlSocketPath: control, readAnew })
 })
-afterAll(() => host?.close())
+afterAll(() => {
+  host?.close()
+  rmSync(scratch, { recursive: true })
+})
 
-/** Runs an action beside a reader, and a server with a stream, that have read and are stopped then; kills them after it. */
+/**
+ * Runs an action beside a reader, and a server with a stream, that have read and are stopped then, and a client that
+ * gives orders and reads no answer. The server is killed in the midst of it, the others after it.
+ */
 async function besideStopped<T>(action: () => Promise<T>): Promise<T> {
   const api = await Api.start(host.feedSocket)
   const words = ['events', '--feed', host.feedSocket, '--format', 'json']
   const reader = spawn(process.execPath, [CLI, ...words], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const said = { reader: 0, stream: 0 }
+  const deaf = spawn('perl', ['-e', DEAF, control, ORDER], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const said = { reader: 0, stream: 0, deaf: 0 }
+  deaf.stdout.on('data', (chunk: Buffer) => (said.deaf += chunk.length))
   reader.stdout.on('data', (chunk: Buffer) => (said.reader += chunk.length))
   const stream = connect(api.socket)
   stream.on('error', () => {}).on('data', (chunk: Buffer) => (said.stream += chunk.length))
   stream.write('GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
   try {
-    await until('both read', () => said.reader > 0 && said.stream > 500)
+    await until('they have read, and said', () => said.reader > 0 && said.stream > 500 && said.deaf > 0)
     for (const child of [reader, api.child]) child.kill('SIGSTOP')
+    setTimeout(() => api.child.kill('SIGKILL'), MIDST_MS)
     return await action()
   } finally {
-    reader.kill('SIGKILL')
+    for (const child of [reader, deaf]) child.kill('SIGKILL')
     stream.destroy()
     await api.close()
   }
@@ -48,7 +69,9 @@ async function call(): Promise<number> {
 
 const median = (all: readonly number[]): number => [...all].sort((one, other) => one - other)[all.length >> 1]!
 
-test('readers that are stopped, or killed, make no call slower', { timeout: 180_000 }, async () => {
+test('readers that are stopped, or killed, and a client that gives orders and reads no answer make no call slower', {
+  timeout: 180_000,
+}, async () => {
   await call()
   const ratios: number[] = []
   for (let pair = 0; pair < PAIRS; pair++) {

@@ -49,7 +49,11 @@ beforeAll(async () => {
   ])
   const options = ['--userns=auto', '--cap-add=MKNOD,SYS_ADMIN', `--security-opt=seccomp=${profile}`, '--name', NAME]
   machine.start(...(podman.command('run', ...USUAL, ...options, 'test', 'sh', '-c', MORNING) as [string, ...string[]]))
-  await until('the container has made its calls', async () => (await intercede('ps')).stdout.includes('mount'), 60)
+  await until(
+    'the container has made its calls',
+    async () => (await intercede('ps')).stdout.includes('fileSystemNot'),
+    60,
+  )
 })
 afterAll(async () => {
   await podman.close()
@@ -81,6 +85,10 @@ test('inspect says where each key comes from, and everything by name, id and the
   expect(stdout).toMatch(new RegExp(`^name +${NAME}$`, 'm'))
   expect(stdout).toMatch(/^mknod +true +metadata +the seccomp profile, and a new container$/m)
   expect(stdout).toContain('the device 1:1 is not allowed')
+  // How near it is to what a container may have at most.
+  expect(stdout).toMatch(/^listeners +1 of 1024$/m)
+  expect(stdout).toMatch(/^in flight +0 of 3$/m)
+  expect(stdout).toMatch(/^kept for it +0 of 64$/m)
 })
 
 test('events have every call with its arguments, and why', async () => {
@@ -178,7 +186,12 @@ test.each([
   { args: ['ps', '--format', '{nothing}'], status: 2, says: 'there is no field {nothing}' },
   { args: ['ps', '--format', 'wide'], status: 2, says: 'table, json, or a text' },
   { args: ['events', '--filter', 'color=red'], status: 2, says: 'there is no field "color"' },
+  { args: ['inspect', ''], status: 1, says: 'no container has that id or name' },
   { args: ['events', '--filter', 'verdict'], status: 2, says: 'it has no operator' },
+  { args: ['events', '--filter', 'verdict=denied'], status: 2, says: 'it may be done, left, error, gone' },
+  { args: ['events', '--filter', 'reason!=nothing'], status: 2, says: 'there is none of that name' },
+  { args: ['events', '--filter', 'errno=EPERMM'], status: 2, says: 'there is none of that name' },
+  { args: ['events', '--since', '10'], status: 2, says: 'how long ago' },
   { args: ['events', '--filter', 'reason~('], status: 2, says: 'Invalid regular expression' },
   { args: ['events', '--after', 'yesterday'], status: 2, says: 'that is no cursor' },
   { args: ['events', '--since', 'noon'], status: 2, says: 'how long ago' },

@@ -35,6 +35,10 @@ const steps = {
 $PODMAN exec -i one sh -c "$MOUNT" <&8; $PODMAN rm --force --time 0 one >/dev/null`,
   keepId: 'podman_run --userns=keep-id $FLAGS alice four-calls /tmp',
   nomap: 'podman_run --userns=nomap $FLAGS alice four-calls /tmp',
+  explain: `podman_run -d --name off --annotation security.syscalls.intercept.sysinfo=false $FLAGS alice \\
+  sh -c 'four-calls /tmp; sleep 1000' >/dev/null
+until intercede explain off | grep -q keyOff; do sleep 0.1; done; intercede explain off --format json
+$PODMAN rm --force --time 0 off >/dev/null`,
   mount8: `podman_run $(intercede flags podman --user -c mount -c mount.fuse=image=fuse2fs --write) alice \\
   sh -c '/bin/mount -t image /ext4.img /mnt; cat /mnt/hello'`,
   crun: '$PODMAN unshare crun --cgroup-manager=disabled run --bundle "$SCRATCH/bundle" by-crun </dev/zero',
@@ -145,6 +149,16 @@ describe.skipIf(absent)(withReason('serve --user', absent), () => {
 
   test.each(['keepId', 'nomap'] as const)('podman with --userns (%s): sysinfo', (step) => {
     expect(calls(printed[step]).uptime).toBeLessThan(60)
+  })
+
+  test('explain does not say that anybody can set keys', () => {
+    expect(JSON.parse(printed.explain.split('\n')[0]!)).toMatchObject([
+      {
+        ...{ reason: 'keyOff', wants: { key: 'sysinfo', value: 'true' } },
+        set: 'nothing: a daemon of --user takes no orders',
+        forGood: 'change the annotation security.syscalls.intercept.sysinfo of the container',
+      },
+    ])
   })
 
   test('mount(8) mounts an image file by a type that it does not know', () => {

@@ -43,6 +43,51 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     ])
   })
 
+  test('their calls are in events, with what the run ends', { timeout: 30_000 }, async () => {
+    const id = cgroupOf(child.pid)[0]!
+    const { stdout } = await intercede(
+      'events',
+      id,
+      '--no-follow',
+      '--format',
+      '{container} {syscall} {verdict} {type}',
+    )
+    expect(stdout.split('\n').filter((line) => line.endsWith(' call'))).toEqual([
+      `${id} mknodat done call`,
+      `${id} mknodat left call`,
+    ])
+    const loop = await start(['-c', 'mknod', ...sh('echo up; read x; mknod /tmp/last c 1 3')])
+    const other = cgroupOf(loop.pid)[0]!
+    const follower = intercede('events', other, '--format', '{call} {type} {message}')
+    // It looks at what is there first.
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    loop.stdin!.end('\n')
+    await ended(loop)
+    const followed = await follower
+    expect(followed).toMatchObject({ status: 0, stderr: '' })
+    const lines = followed.stdout.trim().split('\n')
+    expect(lines).toContainEqual(
+      expect.stringMatching(/^mknodat\(AT_FDCWD, "\/tmp\/last", S_IFCHR\|06\d\d, 1:3\) call/),
+    )
+    expect(lines.at(-1)).toBe(' daemon the run has ended')
+  })
+
+  test('are in top, and nobody can set what they may have', { timeout: 30_000 }, async () => {
+    const loop = await start(['-c', 'mknod', ...sh('echo up; while :; do mknod /tmp/a c 1 3; rm /tmp/a; done')])
+    const id = cgroupOf(loop.pid)[0]!
+    try {
+      const { stdout } = await intercede('top', '--once', '--format', '{container} {syscall} {done}')
+      expect(stdout).toMatch(new RegExp(`^${id} mknodat \\d`, 'm'))
+      expect(await intercede('set', id, 'mknod=false')).toEqual({
+        ...{ status: 1, stdout: '' },
+        stderr: `intercede: Cannot set keys of ${id}: the policy of a run is that of its command line; start it anew\n`,
+      })
+    } finally {
+      loop.kill('SIGKILL')
+      await ended(loop)
+    }
+  })
+
   test('are ended by stop, as by their terminal', async () => {
     const id = cgroupOf(child.pid)[0]!
     const status = ended(child)

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { CLI, Maker } from '../../support/daemon.ts'
 import { missing } from '../../support/fixtures.ts'
 import { BASE, execute, until } from '../../support/host.ts'
+import { Installed } from '../../support/installed.ts'
 import { Load, sleep } from '../../support/restart-world.ts'
 import { ServiceHost } from '../../support/service-host.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -157,6 +158,49 @@ test.skipIf(cannot)(
     } finally {
       maker?.end()
       await host.close()
+      rmSync(directory, { recursive: true, force: true })
+    }
+  },
+)
+
+/** The places between the messages to systemd that change what it keeps of a container. */
+const WHERE = [
+  'this.#writeContainer(beside, container);',
+  'this.#manager.remove(name);\n        this.#writeContainer(name, container);',
+  'this.#writeContainer(name, container);',
+  'this.#manager.remove(beside);\n    }\n    #writeContainer',
+]
+
+test.skipIf(cannot).each(WHERE)(
+  withReason('a keeper that is killed while it stores what was set (%j) loses no container', cannot),
+  { timeout: 120_000 },
+  async (where) => {
+    const installed = new Installed()
+    installed.rewrite('keeper/persist/persisted-state.js', where, `process.kill(process.pid, 'SIGKILL'); ${where}`)
+    await installed.replace()
+    const host = await ServiceHost.start({ program: installed.program })
+    const directory = mkdtempSync(join(tmpdir(), 'intercede-set-'))
+    chownSync(directory, BASE, BASE)
+    let maker: Maker | undefined
+    try {
+      const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
+      maker = new Maker({ socket: host.socket, directory }, off, host.within)
+      expect(await maker.make()).toBe('Operation not permitted')
+      const intercede = (...words: readonly string[]) => host.run(process.execPath, CLI, ...words)
+      const id = (await intercede('ps', '--format', '{id}')).stdout.trim()
+      expect(await intercede('set', id, 'mknod')).toMatchObject({ status: 125 })
+      await until('the service runs again', () => logged(host, 'serving') === 2, 60)
+      expect(host.log.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([])
+      expect(logged(host, 'container goes on')).toBe(1)
+      expect((await intercede('ps', '--format', '{id} {state}')).stdout).toBe(`${id} served\n`)
+      // It was not answered, so both are right.
+      expect(await maker.make()).toBe(where === WHERE[0] ? 'Operation not permitted' : 'ok')
+      maker.end()
+      await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === MEMORIES, 60)
+    } finally {
+      maker?.end()
+      await host.close()
+      installed.remove()
       rmSync(directory, { recursive: true, force: true })
     }
   },

@@ -63,14 +63,14 @@ test('the counts of a container are not those of the one that has its number lat
   const { places, count, read } = world()
   count()
   places.take({ index: CONTAINER, serial: SERIAL + 1 })
-  expect(read()).toEqual({ serial: SERIAL + 1, inFlight: 0, calls: [], refusals: [] })
+  expect(read()).toEqual({ serial: SERIAL + 1, inFlight: 0, stuck: 0, kept: 0, calls: [], refusals: [] })
   count()
   expect(read().calls).toEqual([])
   count({ serial: SERIAL + 1 })
   expect(read().calls).toHaveLength(1)
   places.leave(CONTAINER)
   count({ serial: SERIAL + 1 })
-  expect(read()).toEqual({ serial: 0, inFlight: 0, calls: [], refusals: [] })
+  expect(read()).toEqual({ serial: 0, inFlight: 0, stuck: 0, kept: 0, calls: [], refusals: [] })
 })
 
 test('the next keeper goes on with what was counted', () => {

@@ -14,9 +14,9 @@ test.each([
   ({ state, seconds, count }) => {
     const slots = new Slots(new ArrayBuffer(JOURNAL_SIZE))
     const time = 1e12
-    const slot = slots.take({ listener: 0, container: 0, thread: 0 })
+    const slot = slots.take({ listener: 0, container: 7, thread: 0 })
     slots.view.setFloat64(slot + SLOT.since, time - 1000 * seconds, true)
     slots.setState(slot, STATE[state])
-    expect(slots.stuck(time)).toBe(count)
+    expect(slots.stuck(time)).toEqual(new Array(count).fill(7))
   },
 )

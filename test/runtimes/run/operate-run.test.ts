@@ -1,6 +1,6 @@
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Done, execute } from '../../support/host.ts'
+import { type Done, execute, until } from '../../support/host.ts'
 import { cgroupOf, ended, INTERCEDE, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
@@ -58,14 +58,16 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     ])
     const loop = await start(['-c', 'mknod', ...sh('echo up; read x; mknod /tmp/last c 1 3')])
     const other = cgroupOf(loop.pid)[0]!
-    const follower = intercede('events', other, '--format', '{call} {type} {message}')
-    // It looks at what is there first.
-    await new Promise((resolve) => setTimeout(resolve, 1000))
+    const words = [INTERCEDE, 'events', other, '--format', '{call} {type} {message}']
+    const follower = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] })
+    let followed = ''
+    follower.stdout.on('data', (chunk: Buffer) => (followed += chunk.toString()))
+    await until('it shows what is there', () => followed.includes('registered'))
     loop.stdin!.end('\n')
     await ended(loop)
-    const followed = await follower
-    expect(followed).toMatchObject({ status: 0, stderr: '' })
-    const lines = followed.stdout.trim().split('\n')
+    expect(await ended(follower)).toBe(0)
+    await until('all is read', () => followed.includes('the run has ended'))
+    const lines = followed.trim().split('\n')
     expect(lines).toContainEqual(
       expect.stringMatching(/^mknodat\(AT_FDCWD, "\/tmp\/last", S_IFCHR\|06\d\d, 1:3\) call/),
     )

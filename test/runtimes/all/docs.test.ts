@@ -131,6 +131,7 @@ const VARYING = '../operating.md'
 const VARIES: readonly (readonly [what: RegExp, pattern: string])[] = [
   [/^[0-9a-f]{12}$/, '[0-9a-f]{12}'],
   [/^0x[0-9a-f]+$/, '0x[0-9a-f]+'],
+  [/^pid \d+$/, 'pid \\d+'],
   [/^\d+s ago$/, '\\d+[sm] ago'],
   [/^\d+us$/, '[\\d.]+(us|ms|s)'],
   [/^\d\d:\d\d:\d\d\.\d{3}$/, '\\d\\d:\\d\\d:\\d\\d\\.\\d{3}'],

@@ -44,12 +44,14 @@ const BESIDE = [
   'test/attacks/devices.test.ts',
   'test/attacks/own-files.test.ts',
   'test/runtimes/all/fuse.test.ts',
+  'test/runtimes/all/release.test.ts',
   'test/runtimes/all/workloads.test.ts',
   'test/runtimes/all/wrong-inputs.test.ts',
   'test/runtimes/run/mount.test.ts',
   'test/runtimes/run/sched.test.ts',
   'test/runtimes/run/setxattr.test.ts',
   'test/runtimes/run/sysinfo.test.ts',
+  'test/runtimes/systemd/package.test.ts',
   'test/runtimes/systemd/systemd.test.ts',
 ]
 

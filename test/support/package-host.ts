@@ -36,11 +36,6 @@ mount -t tmpfs -o mode=755 none run
 mount -t tmpfs -o mode=1777 none tmp
 mkdir -p ".${CHECKOUT}"
 mount --rbind "${CHECKOUT}" ".${CHECKOUT}"
-# Nothing of the host's is started.
-rm -rf etc/systemd/system
-mkdir -p etc/systemd/system
-# What is installed starts.
-rm -f usr/sbin/policy-rc.d
 printf '[Unit]\\nRequires=sysinit.target dbus.socket\\nAfter=sysinit.target dbus.socket\\nAllowIsolate=yes\\n' >etc/systemd/system/host.target
 for unit in ${MASKED.join(' ')}; do ln -s /dev/null "etc/systemd/system/$unit"; done
 # Nobody makes a user namespace where the root directory is not that of the mount namespace.
@@ -50,8 +45,8 @@ umount -l /mnt
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=host.target --log-target=console --log-level=notice --show-status=no`
 
 export class PackageHost extends SystemdHost {
-  /** @param root the root directory of a system; the host's own by default */
-  static async start(root = '/'): Promise<PackageHost> {
+  /** @param root the root directory of a system */
+  static async start(root: string): Promise<PackageHost> {
     const host = new PackageHost('package', ['--root', '--wd', '--uts'], BOOT_S)
     await host.boot(INSIDE, root)
     return host

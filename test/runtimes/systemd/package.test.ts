@@ -12,33 +12,30 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { fixture } from '../../support/fixtures.ts'
+import { debianRoot, whyNoDebianRoot } from '../../support/debian-root.ts'
+import { fixture, missing } from '../../support/fixtures.ts'
 import { execute, USERNS, until } from '../../support/host.ts'
-import { MIRROR, SUITE } from '../../support/mirror.ts'
 import { PackageHost } from '../../support/package-host.ts'
 import { withReason } from '../../support/skipped.ts'
 
+/** What listens after an installation. */
+const SOCKETS = ['', '-lxc', '-feed', '-control'].map((name) => `intercede${name}.socket`)
 const CHECKOUT = new URL('../../../', import.meta.url).pathname
-/** With INTERCEDE_FRESH=1 it is installed in a Debian that has nothing else, which takes minutes; else in layers over this system. */
-const FRESH = process.env.INTERCEDE_FRESH === '1'
-const PACKAGES = [
-  'systemd-sysv',
-  'dbus',
-  'nodejs',
-  'crun',
-  'tini',
-  'podman',
-  'man-db',
-  'busybox-static',
-  'ca-certificates',
-  ...['mandoc', 'bash-completion', 'zsh', 'fish'],
+/** What an installation brings, beside what other tests look at. */
+const INSTALLED = ['/usr/lib/systemd/catalog/intercede.catalog', '/usr/share/doc/intercede/examples/kubernetes']
+/** What dpkg, systemd's logind, podman and fish leave behind, whatever is installed and purged. */
+const LEFT = [
+  /^\/var\/(lib\/(dpkg|apt)|cache\/(apt|debconf|ldconfig|man)|log)\//,
+  /^\/etc\/(group|gshadow|passwd|shadow)-$/,
+  /^\/var\/(lib\/systemd\/linger$|tmp\/systemd-private-)/,
+  /^\/var\/(cache\/containers|lib\/containers\/cache|tmp\/intermediate-mountpoint-)/,
+  /^\/root\/\.(cache|config|local)($|\/)/,
 ]
 
 /** Makes nodes until there is a file that says it shall end; each round says what its calls returned. */
 const LOOP = `cd /tmp/load && until [ -e end ]; do "$0" --count 200 --warmup 0 n && : >rounds; done`
 
-const lacks = await execute('sh', ['-c', 'command -v dpkg-buildpackage dh lintian'])
-const why = lacks.status === 0 ? undefined : 'dpkg-dev, debhelper and lintian are not installed'
+const why = missing('dpkg-buildpackage', 'dh', 'lintian') ?? (await whyNoDebianRoot())
 
 /** Builds the package of this checkout. @param version if it is to be another one: its bundles are others then */
 async function built(directory: string, version?: string): Promise<string> {
@@ -68,15 +65,17 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
   const directory = mkdtempSync(join(cache, 'intercede-deb-'))
   let [first, second] = ['', '']
   let host: PackageHost
-  const install = (file: string): Promise<string> =>
-    host.must('apt-get', 'install', '--yes', '--quiet', '--no-install-recommends', file)
+  let before: readonly string[] = []
+  const apt = (...words: readonly string[]): Promise<string> =>
+    host.must('env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '--yes', '--quiet', ...words)
+  /** Every file of the system that is not thrown away when it is shut down. */
+  const files = async (): Promise<string[]> => (await host.must('find', '/', '-xdev')).trim().split('\n')
 
   beforeAll(async () => {
     ;[first, second] = await Promise.all([built(directory), built(directory, '9.9')])
-    const root = join(directory, 'root')
-    const words = ['--variant=minbase', `--include=${PACKAGES.join(',')}`, SUITE, root, MIRROR]
-    if (FRESH) execFileSync('mmdebstrap', words, { stdio: ['ignore', 2, 2] })
-    host = await PackageHost.start(FRESH ? root : '/')
+    host = await PackageHost.start(debianRoot())
+    await apt('update')
+    before = await files()
   }, 900_000)
   afterAll(async () => {
     await host?.close()
@@ -88,23 +87,22 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
     expect(`${stdout}${stderr}`).toBe('')
   })
 
-  test('it listens, has a group, pages and a configuration that can be read', { timeout: 300_000 }, async () => {
-    await install(first)
-    const { stdout } = await host.run(
-      'systemctl',
-      'is-active',
-      'intercede.socket',
-      'intercede-lxc.socket',
-      'intercede-feed.socket',
-      'intercede-control.socket',
-    )
-    expect(stdout.trim().split('\n')).toEqual(['active', 'active', 'active', 'active'])
-    expect(await host.must('systemctl', 'is-enabled', 'intercede.socket')).toBe('enabled\n')
+  test('it brings all that it needs, and listens', { timeout: 300_000 }, async () => {
+    expect((await host.run('sh', '-c', 'command -v node tini')).stdout).toBe('')
+    await apt('install', first)
+    expect(await host.must('systemctl', 'is-active', ...SOCKETS)).toBe('active\n'.repeat(SOCKETS.length))
+    expect(await host.must('systemctl', 'is-enabled', ...SOCKETS)).toBe('enabled\n'.repeat(SOCKETS.length))
+    expect(await host.must('systemctl', 'status', '--no-pager', 'intercede.socket')).toContain('active (listening)')
+    expect((await host.run('systemctl', 'is-active', 'intercede.service')).stdout).toBe('inactive\n')
     expect(await host.must('getent', 'group', 'intercede')).toMatch(/^intercede:/)
-    expect(await host.must('sh', '-c', 'man -w intercede intercede-run; man -w 7 intercede-policy')).toMatch(
-      /intercede-run\.1/,
-    )
-    expect(await host.must('man', '-w', '5', 'intercede.yaml')).toMatch(/intercede\.yaml\.5/)
+    await host.must('ls', ...INSTALLED)
+  })
+
+  test('it has pages, a configuration that can be read, and what makes starts quick', async () => {
+    expect(await host.must('sh', '-c', 'man intercede | cat')).toMatch(/^INTERCEDE\(1\).*\n\nNAME\n/)
+    await host.must('man', '-w', 'intercede-run')
+    await host.must('man', '-w', '7', 'intercede-policy')
+    await host.must('man', '-w', '5', 'intercede.yaml')
     await host.must('intercede', 'serve', '--check-config', '--config', '/etc/intercede/config.yaml')
     expect(await host.must('ls', '/usr/lib/intercede/dist/cache')).toMatch(/^v\d+/)
   })
@@ -171,7 +169,7 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
       fixture('mknod-loop'),
     )
     await until('it calls', async () => (await host.run('test', '-e', '/tmp/load/rounds')).status === 0, 60)
-    await install(second)
+    await apt('install', second)
     const [build = ''] = /(?<=build )\w+/.exec(await host.must('intercede', '--version')) ?? []
     expect(before).not.toContain(build)
     const engines = async (): Promise<string> => (await host.run('pgrep', '-a', '-f', 'dist/engine/main')).stdout
@@ -197,16 +195,26 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
     await host.must('node', '-e', ask)
     const active = async (): Promise<string> => (await host.run('systemctl', 'is-active', ...units)).stdout
     expect((await active()).trim().split('\n')).toEqual(units.map(() => 'active'))
-    await host.must('apt-get', 'remove', '--yes', '--quiet', 'intercede')
+    await apt('remove', 'intercede')
     expect((await active()).trim().split('\n')).toEqual(units.map(() => 'inactive'))
     expect((await host.run('pgrep', '-a', '-f', '/usr/lib/intercede')).stdout).toBe('')
   })
 
+  test('what was removed keeps its configuration, and can be installed again', { timeout: 120_000 }, async () => {
+    expect(await host.must('cat', '/etc/intercede/config.yaml')).toBe('default: { mknod: true }\n')
+    await apt('install', first)
+    expect(await host.must('systemctl', 'is-active', ...SOCKETS)).toBe('active\n'.repeat(SOCKETS.length))
+    // Whoever asks wakes the daemon.
+    await until('an engine serves', async () => (await host.run('intercede', 'status')).status === 0)
+  })
+
   test('when it is purged nothing is left', { timeout: 120_000 }, async () => {
-    await host.must('apt-get', 'purge', '--yes', '--quiet', 'intercede')
-    const places = '/etc/intercede /usr/lib/intercede /run/intercede /var/lib/intercede /usr/bin/intercede'
-    const shared = '/usr/share/*/*/*intercede* /usr/share/man/man*/intercede*'
-    expect(await host.must('sh', '-c', `ls -d ${places} ${shared} 2>/dev/null; true`)).toBe('')
+    // With what came with it, even if another package suggests that too.
+    const alone = ['Recommends', 'Suggests'].flatMap((what) => ['-o', `APT::AutoRemove::${what}Important=false`])
+    await apt(...alone, 'purge', '--autoremove', 'intercede')
+    const left = (await files()).filter((path) => !before.includes(path) && !LEFT.some((known) => known.test(path)))
+    expect(left).toEqual([])
+    expect(await host.must('sh', '-c', 'ls -d /run/intercede 2>/dev/null; true')).toBe('')
     expect(await host.must('systemctl', 'list-units', '--all', '--no-legend', 'intercede*')).toBe('')
     expect((await host.run('pgrep', '-f', '/usr/lib/intercede')).stdout).toBe('')
   })

@@ -57,7 +57,7 @@ export class Feed {
   /** How many engines have served since this program began. */
   #engines = 0
   /** What the directory says of the process of the daemon and its engine. */
-  #process: object = {}
+  #process: object = aboutDaemon()
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
 
   constructor(directory: DirectoryWriter, counts: CountPlaces, standing: Standing) {

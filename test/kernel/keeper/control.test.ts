@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -214,6 +214,19 @@ test('a container of LXC keeps what was set until a reload, to which its monitor
     expect(daemon.log.map(({ message }) => message)).not.toContainEqual(expect.stringContaining('Cannot take over'))
   } finally {
     await monitor.end()
+  }
+})
+
+test('status names the daemon that it woke, before there is an engine', async () => {
+  const woken = new Daemon()
+  try {
+    const socket = join(woken.directory, 'feed.sock')
+    await until('it listens', () => existsSync(socket))
+    const { stdout, stderr } = await intercede('status', '--feed', socket)
+    expect(stderr).toBe('')
+    expect(stdout).toMatch(/^daemon {6}pid [1-9]\d*, since 2.*\nprogram {5}\d.*, since 2/)
+  } finally {
+    await woken.close()
   }
 })
 

@@ -129,19 +129,33 @@ function makeDebianPackage(tree, arch, scratch) {
   }
 }
 
-/** The packages that are in the bundles, and koffi, with what npm knows of them. */
+/** What koffi is of where we are: npm knows of those for other systems too. */
+const KOFFI = ['koffi', ...Object.keys(ARCHITECTURES).map((arch) => `@koromix/koffi-linux-${arch}`)]
+/** The archives have it beside ours. */
+const NODE_COMPONENT = {
+  ...{ 'bom-ref': `node@${NODE}`, type: 'platform', name: 'node', version: NODE, scope: 'optional' },
+  ...{ purl: `pkg:generic/node@${NODE}`, description: 'in the archives alone' },
+}
+
+/** The packages that are in the bundles, koffi, and Node, with what npm knows of them. */
 function makeBill(tree) {
   const bundled = new Set(
     readFileSync(join(tree, 'dist/licenses.txt'), 'utf8')
       .split('\n---\n\n')
       .map((text) => text.split('\n')[0]),
   )
-  const isShipped = ({ group, name }) =>
-    bundled.has(group ? `${group}/${name}` : name) || `${group}${name}`.includes('koffi')
+  const isShipped = ({ group, name }) => {
+    const whole = group ? `${group}/${name}` : name
+    return bundled.has(whole) || KOFFI.includes(whole)
+  }
   const bill = JSON.parse(
     said('npm', ['sbom', '--sbom-format=cyclonedx', '--package-lock-only'], { cwd: tree, env, maxBuffer: 2 ** 26 }),
   )
-  const components = bill.components.filter(isShipped).map(({ properties: _, ...each }) => each)
+  // For npm what is bundled is of development only.
+  const packages = bill.components
+    .filter(isShipped)
+    .map(({ properties: _, ...each }) => ({ ...each, scope: 'required' }))
+  const components = [...packages, NODE_COMPONENT]
   const known = new Set([bill.metadata.component['bom-ref'], ...components.map((each) => each['bom-ref'])])
   const dependencies = bill.dependencies
     .filter(({ ref }) => known.has(ref))

@@ -8,8 +8,8 @@ import { missing } from './fixtures.ts'
 import { MIRROR, SUITE, unreachable } from './mirror.ts'
 
 /** What an administrator has before: an init that boots, pages that can be read, and an engine for containers. */
-const PACKAGES = ['systemd-sysv', 'dbus', 'man-db', 'podman', 'procps', 'busybox-static']
-const CACHE = new URL('../node_modules/.cache/', import.meta.url).pathname
+const PACKAGES = ['systemd-sysv', 'dbus', 'man-db', 'podman', 'procps', 'busybox-static', 'xz-utils']
+const CACHE = new URL('../../node_modules/.cache/', import.meta.url).pathname
 
 /** Why there cannot be one; undefined if there can. */
 export async function whyNoDebianRoot(): Promise<string | undefined> {

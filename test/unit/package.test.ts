@@ -69,6 +69,38 @@ test('the package holds nothing that only a checkout needs: no maps, sources, te
   expect(files).not.toContain('dist/types/engine/main.d.ts')
 })
 
+/** Tests of a single module that no bundle shows, in a process of its own or in a thread. */
+const OF_MODULES = [
+  'attacks/own-files.test.ts',
+  'fuzz/capability-sets.ts',
+  'kernel/calls/exec.test.ts',
+  'kernel/engine/journal-race.test.ts',
+  'kernel/engine/locks.test.ts',
+  'kernel/engine/suspend.test.ts',
+  'kernel/mount/own-mounts.test.ts',
+  'kernel/mount/user-mounts.test.ts',
+  'kernel/sched/rt-priority.test.ts',
+  'runtimes/systemd/journal.test.ts',
+]
+/** These make bundles of modules themselves, since what they run differs from what is shipped in a line, or asks for more. */
+const BUNDLERS = [
+  'fuzz/contained.js',
+  'runtimes/systemd/package.test.ts',
+  'support/installed.ts',
+  'support/patched-build.ts',
+]
+
+test('what tests run is the bundles that are shipped: few look at a module of the build', () => {
+  const folders = readdirSync(join(root, 'test')).filter((name) => name !== 'node_modules' && name !== 'unit')
+  const tests = folders.flatMap((folder) =>
+    readdirSync(join(root, 'test', folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\.(ts|js)$/.test(name))
+      .map((name) => `${folder}/${name}`),
+  )
+  const unbundled = tests.filter((name) => /\.\.\/out[/']|['`]out\/[a-z]+\/|'out', 'next'/.test(read(`test/${name}`)))
+  expect(unbundled.sort()).toEqual([...OF_MODULES, ...BUNDLERS].sort())
+})
+
 test('neither the package nor its unit names an address that nobody has given us', () => {
   const { repository, homepage, bugs } = JSON.parse(read('package.json'))
   expect({ repository, homepage, bugs }).toEqual({})

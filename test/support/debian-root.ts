@@ -7,8 +7,11 @@ import { join } from 'node:path'
 import { missing } from './fixtures.ts'
 import { MIRROR, SUITE, unreachable } from './mirror.ts'
 
-/** What an administrator has before: an init that boots, pages that can be read, and an engine for containers. */
-const PACKAGES = ['systemd-sysv', 'dbus', 'man-db', 'podman', 'procps', 'busybox-static', 'xz-utils']
+/** What an administrator has before: an init that boots, shells, pages that can be read, and an engine for containers. */
+const PACKAGES = [
+  ...['systemd-sysv', 'dbus', 'procps', 'xz-utils', 'bash-completion', 'zsh', 'fish', 'man-db', 'mandoc'],
+  ...['podman', 'busybox-static'],
+]
 const CACHE = new URL('../../node_modules/.cache/', import.meta.url).pathname
 
 /** Why there cannot be one; undefined if there can. */

@@ -110,13 +110,6 @@ test('the code knows the profiles of the ConfigMap', () => {
 describe('docs/runtimes/kubernetes.md', () => {
   const page = readFileSync(join(root, 'docs/runtimes/kubernetes.md'), 'utf8').replaceAll(/ *\n */g, ' ')
 
-  test('names the image of whose Node it speaks', () => {
-    const containerfile = readFileSync(join(folder, 'Containerfile'), 'utf8')
-    const [, image] = /^FROM (\S+) AS build$/m.exec(containerfile)!
-    expect(page).toContain(`the official one of the image \`${image}\``)
-    expect(containerfile).toContain('cp "$(command -v node)" bin/node')
-  })
-
   test('shows no setting of CRI-O, which refuses names in allowed_annotations that are not its own', () => {
     expect(page).not.toMatch(/allowed_annotations = /)
     expect(page).toMatch(/CRI-O passes all annotations of a Pod on by itself/)

@@ -33,7 +33,7 @@ test.skipIf(noProfile)(
       mkdirSync(join(scratch, name), { recursive: true })
     for (const [name, text] of Object.entries(data)) writeFileSync(join(scratch, 'configuration', name), text)
     const here = script!
-      .replaceAll('/opt/intercede/bin/node /opt/intercede/bin/intercede.js', `${process.execPath} ${CLI}`)
+      .replaceAll('/opt/intercede/bin/intercede', `${process.execPath} ${CLI}`)
       .replaceAll(/ <?(?=\/(host|configuration)\/)/g, (before) => `${before}${scratch}`)
     const { status, stderr } = spawnSync(shell!, [flag!, here], { encoding: 'utf8' })
     expect(status, stderr).toBe(0)

@@ -1,0 +1,44 @@
+// Runs the DaemonSet of deploy/kubernetes/ by podman, on a host that stands for a node: for tests of its image.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parse } from 'yaml'
+
+export const KUBERNETES = new URL('../../deploy/kubernetes/', import.meta.url).pathname
+
+interface Container {
+  readonly name: string
+  readonly command: readonly string[]
+  readonly securityContext?: { readonly privileged?: boolean }
+  readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[]
+}
+interface PodSpec {
+  readonly hostPID?: boolean
+  readonly initContainers: readonly Container[]
+  readonly containers: readonly Container[]
+  readonly volumes: readonly { readonly name: string; readonly hostPath?: { readonly path: string } }[]
+}
+
+const spec = (): PodSpec => parse(readFileSync(join(KUBERNETES, 'daemonset.yaml'), 'utf8')).spec.template.spec
+
+/** Returns the script that makes what the kubelet makes: directories of the host, and the files of the ConfigMap in `directory`. */
+export function kubelet(directory: string): string {
+  const { data } = parse(readFileSync(join(KUBERNETES, 'configuration.yaml'), 'utf8'))
+  const files = Object.entries(data as Record<string, string>)
+  const directories = spec().volumes.map(({ hostPath }) => hostPath?.path ?? directory)
+  return [
+    `mkdir -p ${directories.join(' ')}`,
+    ...files.map(([name, text]) => `cat >${directory}/${name} <<'END'\n${text}END`),
+  ].join('\n')
+}
+
+/** Returns the words of `podman run` for each container of the Pod, in their order. @param configuration that of `kubelet` */
+export function podmanRuns(image: string, configuration: string): readonly (readonly string[])[] {
+  const { hostPID, volumes, initContainers, containers } = spec()
+  const places = new Map(volumes.map(({ name, hostPath }) => [name, hostPath?.path ?? configuration]))
+  return [...initContainers, ...containers].map(({ name, command, securityContext, volumeMounts = [] }) => [
+    ...['--name', name, ...(hostPID ? ['--pid=host'] : []), ...(securityContext?.privileged ? ['--privileged'] : [])],
+    ...volumeMounts.flatMap((mount) => ['--volume', `${places.get(mount.name)}:${mount.mountPath}`]),
+    ...[image, ...command],
+  ])
+}

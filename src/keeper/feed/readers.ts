@@ -49,7 +49,7 @@ export class Readers {
   listen(reactor: Reactor, path: string | undefined, resumed: Iterable<ContainerEntry>): void {
     this.feed.resumed(resumed, CONTAINERS)
     // A reader may be who woke the daemon: it is told whom it reads of before there is an engine.
-    this.feed.beat({ engine: undefined, mounters: [], stuck: 0 })
+    this.feed.beat({ engine: undefined, mounters: [], stuck: [], kept: [] })
     if (path === undefined) return
     this.#socket = new FeedSocket(reactor, path, { ...this.memories, directory: this.#directory }, this.#state)
   }

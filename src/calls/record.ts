@@ -137,9 +137,6 @@ export const callerOf = ({ pid, comm }: CallRecord): { readonly pid?: number; re
   ...(comm === undefined ? undefined : { comm: shownComm(comm) }),
 })
 
-/** Decodes nothing but the time of a record. */
-export const timeIn = (view: DataView, at: number): number => view.getFloat64(at + 48, true)
-
 /** What a call was made with, in memory: its registers, and texts that were copied. */
 export interface RecordedArguments {
   /** The memory with the registers, and the index of their first word; undefined if they are not to be recorded. */

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
-import { type ContainerView, containersOf, findContainer } from '../reader/container-view.ts'
+import { type ContainerView, eachContainer, findContainer } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { userSocket } from './sockets.ts'
@@ -36,7 +36,9 @@ export interface Feeds extends Disposable {
   /** Opens the runs that there are by now. */
   renew(): void
   /** @param all also containers of the daemon that have ended last */
-  containers(all?: boolean, which?: WhichRefusals): readonly ContainerView[]
+  containers(all?: boolean): readonly ContainerView[]
+  /** The same for a list, one after the other. */
+  list(all: boolean): Iterable<ContainerView>
 }
 
 /** @param path of a named socket, which is that of the only daemon that is meant: then there are no runs */
@@ -54,6 +56,10 @@ export function openFeeds(path: string | undefined): Feeds {
   const close = (): void => {
     for (const feed of runs) feed[Symbol.dispose]()
   }
+  function* each(all: boolean, which: WhichRefusals): Generator<ContainerView> {
+    if (daemon) yield* eachContainer(daemon, all, which)
+    for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
+  }
   return {
     daemon,
     get all() {
@@ -63,10 +69,8 @@ export function openFeeds(path: string | undefined): Feeds {
       close()
       runs = openRuns(path)
     },
-    containers: (all = false, which = 'all') => [
-      ...(daemon ? containersOf(daemon, all, which) : []),
-      ...runs.flatMap((feed) => containersOf(feed)).map((view) => ({ ...view, runtime: RUN })),
-    ],
+    containers: (all = false) => [...each(all, 'all')],
+    list: (all) => each(all, 'last'),
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
       close()

@@ -2,7 +2,7 @@ import type { ContainerView } from '../reader/container-view.ts'
 import { summaryOf } from '../reader/rows.ts'
 import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
-import { printAtOnce } from './print.ts'
+import { end, printAtOnce } from './print.ts'
 import { ago, duration, table } from './table.ts'
 import { PS_FIELDS } from './template-fields.ts'
 
@@ -41,18 +41,22 @@ function cells(view: ContainerView): readonly string[] {
   ]
 }
 
-export function psCommand({ all = false, format: given, feed: path }: PsOptions): void {
+export function psCommand(options: PsOptions): void {
+  show(options)
+  end()
+}
+
+function show({ all = false, format: given, feed: path }: PsOptions): void {
   const format = parseFormat(given, ['table', 'json'], PS_FIELDS)
   using feeds = openFeeds(path)
-  const views = feeds.containers(all, 'last')
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
   if (format.kind === 'table') {
-    printAtOnce(table(COLUMNS, views.map(cells), terminalWidth()))
+    printAtOnce(table(COLUMNS, Array.from(feeds.list(all), cells), terminalWidth()))
     if (refused.length > 0) printAtOnce(`\n${refusedTable(refused)}`)
     return
   }
-  const rows: readonly Row[] = [...views.map(summaryOf), ...refused]
+  const rows: readonly Row[] = [...Array.from(feeds.list(all), summaryOf), ...refused]
   if (format.kind === 'template') printAtOnce(rows.map((row) => `${byTemplate(format.template, row)}\n`).join(''))
   else printAtOnce(`${asJson(rows)}\n`)
 }

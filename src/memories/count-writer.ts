@@ -62,10 +62,19 @@ export class CountWriter {
     for (let probe = OTHERS; probe < KINDS; probe++) {
       const at = first + ((OTHERS + index) * KIND_SIZE) / 4
       const there = words[at] || Atomics.compareExchange(words, at + KIND_WORD.key, 0, key)
-      if (there === 0 || there === key) return at
+      if (there === 0 || there === key) return this.#use(place, HEAD_WORD.usedKinds, OTHERS + index, at)
       index = (index + 1) % (KINDS - OTHERS)
     }
-    return first + (verdictIndex.get(verdict)! * KIND_SIZE) / 4
+    const other = verdictIndex.get(verdict)!
+    return this.#use(place, HEAD_WORD.usedKinds, other, first + (other * KIND_SIZE) / 4)
+  }
+
+  /** Tells readers that something is used, each time: an engine may have ended before it did. @returns `at` */
+  #use(place: number, bits: number, index: number, at: number): number {
+    const word = (place >> 2) + bits + (index >> 5)
+    const bit = 1 << (index & 31)
+    if ((this.#words[word]! & bit) === 0) Atomics.or(this.#words, word, bit)
+    return at
   }
 
   #add(counter: number, microseconds: number): void {
@@ -94,6 +103,7 @@ export class CountWriter {
     encodeRecord(this.#view, at + REFUSAL_HEAD, record)
     encodeArguments(this.#view, words, at + REFUSAL_HEAD, args)
     Atomics.add(words, first + REFUSAL_WORD.version, 1)
+    words[(place >> 2) + HEAD_WORD.last] = 1 + (at - place - REFUSALS_AT) / REFUSAL_SIZE
     Atomics.store(words, first + REFUSAL_WORD.writer, 0)
   }
 
@@ -123,8 +133,10 @@ export class CountWriter {
     let oldest = 0
     let oldestTime = Number.POSITIVE_INFINITY
     for (let probe = 0; probe < PROBES; probe++) {
-      const at = place + REFUSALS_AT + ((start + probe) % REFUSALS) * REFUSAL_SIZE
-      if (words[(at >> 2) + REFUSAL_WORD.key] === 0 || this.#isOf(at >> 2, key, record)) return at
+      const index = (start + probe) % REFUSALS
+      const at = place + REFUSALS_AT + index * REFUSAL_SIZE
+      if (words[(at >> 2) + REFUSAL_WORD.key] === 0 || this.#isOf(at >> 2, key, record))
+        return this.#use(place, HEAD_WORD.usedRefusals, index, at)
       const time = this.#view.getFloat64(at + REFUSAL_HEAD + 48, true)
       if (time < oldestTime) {
         oldest = at

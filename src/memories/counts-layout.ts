@@ -37,8 +37,14 @@ export const BOUNDS: readonly number[] = [
 ]
 const BUCKETS = BOUNDS.length + 1
 
-/** The head of a place, in words. */
-export const [HEAD_WORD] = struct({ serial: 1, refusals: 1, inFlight: 1, stuck: 1, kept: 1, rest: 59 })
+/**
+ * The head of a place, in words. usedKinds, usedRefusals: a bit for each counter and refusal that was ever used. last:
+ * the number of the last refusal, from 1 on.
+ */
+export const [HEAD_WORD] = struct({
+  ...{ serial: 1, refusals: 1, inFlight: 1, stuck: 1, kept: 1, last: 1 },
+  ...{ usedKinds: KINDS / 32, usedRefusals: REFUSALS / 32, rest: 54 },
+})
 export const HEAD_SIZE = 256
 /** The members of a counter and of a refusal, in words. */
 const [KIND, KIND_WORDS] = struct({ key: 1, rest: 1, sum: 2, buckets: 2 * BUCKETS, spare: 16 })

@@ -1,4 +1,4 @@
-import { DIRECTORY_WORD, PLACE_HEAD, type Section, sections } from './directory-layout.ts'
+import { DIRECTORY_WORD, entryOf, entryText, PLACE_HEAD, type Section, sections } from './directory-layout.ts'
 
 /** The members that are left out of a text that has no room, in this order, until it has. */
 const DISPENSABLE = ['annotations', 'traps', 'warnings', 'idMaps', 'keys', 'message', 'refusals', 'calls']
@@ -52,7 +52,7 @@ export class DirectoryWriter {
     if ((this.#words[start >> 2]! & 1) === 1) return undefined
     const length = this.#words[(start >> 2) + 1]!
     const text = Buffer.from(this.#bytes.buffer as ArrayBuffer, start + PLACE_HEAD, length).toString()
-    return text === '' ? undefined : JSON.parse(text)
+    return text === '' ? undefined : entryOf(text)
   }
 
   /** Adds to one of the rings. */
@@ -88,7 +88,7 @@ export class DirectoryWriter {
   }
 }
 
-/** Returns the JSON of something, without the members for which there is no room. */
+/** Returns the text of something, without the members for which there is no room. */
 function fitting(about: object, room: number): Uint8Array {
   const rest: Record<string, unknown> = { ...about }
   for (const name of [undefined, ...DISPENSABLE]) {
@@ -97,7 +97,7 @@ function fitting(about: object, room: number): Uint8Array {
       delete rest[name]
       rest.cut = [...((rest.cut as string[] | undefined) ?? []), name]
     }
-    const text = Buffer.from(JSON.stringify(rest))
+    const text = Buffer.from(entryText(rest))
     if (text.length <= room) return text
   }
   return Buffer.from(JSON.stringify({ cut: ['all'] }))

@@ -1,4 +1,4 @@
-import { type CallRecord, decodeRecord, registersOf, textsIn, timeIn, verdicts } from '../calls/record.ts'
+import { type CallRecord, decodeRecord, registersOf, textsIn, verdicts } from '../calls/record.ts'
 import { type CallKind, decodeCallKey } from './call-key.ts'
 import {
   BOUNDS,
@@ -45,6 +45,8 @@ export interface ContainerCounts {
 }
 
 const WORD = 2 ** 32
+/** How often the last refusal is copied again that changes meanwhile. */
+const TRIES = 3
 const TENTHS = 10
 
 /** Copies a part of the place of a container, from `at` on. */
@@ -56,51 +58,57 @@ export type WhichRefusals = 'all' | 'last'
 /** Reads the place of a container. A refusal that is written meanwhile is left out. */
 export function readCounts(copy: CopyPlace, which: WhichRefusals = 'all'): ContainerCounts {
   const place = copy(0, REFUSALS_AT)
-  const hasRefusals = place.getUint32(4 * HEAD_WORD.refusals, true) > 0
-  return { ...readCalls(place), refusals: hasRefusals ? refusalCounts(copy, which) : [] }
+  const last = place.getUint32(4 * HEAD_WORD.last, true)
+  const used = which === 'all' ? usedIn(place, HEAD_WORD.usedRefusals, REFUSALS) : []
+  const calls = readCalls(place)
+  if (which === 'all') return { ...calls, refusals: used.flatMap((index) => refusalAt(copy, index)) }
+  return { ...calls, refusals: last === 0 ? [] : lastRefusal(copy, last - 1) }
 }
 
 /** Reads what was counted of the calls of a container. @param place a copy of its first `REFUSALS_AT` bytes */
 export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
   const word = (at: number): number => place.getUint32(4 * at, true)
-  const calls = callCounts(place, HEAD_SIZE, KINDS)
+  const words = new Uint32Array(place.buffer, place.byteOffset + HEAD_SIZE, (KINDS * KIND_SIZE) / 4)
+  const calls = usedIn(place, HEAD_WORD.usedKinds, KINDS).flatMap((index) => callCount(words, index))
   const { serial, inFlight, stuck, kept } = HEAD_WORD
   return { serial: word(serial), inFlight: word(inFlight), stuck: word(stuck), kept: word(kept), calls }
+}
+
+/** Returns which bits are set. */
+function usedIn(place: DataView, word: number, count: number): readonly number[] {
+  const used: number[] = []
+  for (let first = 0; first < count; first += 32)
+    for (let bits = place.getUint32(4 * word + first / 8, true); bits !== 0; bits &= bits - 1)
+      used.push(first + 31 - Math.clz32(bits & -bits))
+  return used
 }
 
 /** Reads counters that lie one after the other, from `from` on, but those of what was never called. */
 export function callCounts(place: DataView, from: number, kinds: number): readonly CallCount[] {
   const words = new Uint32Array(place.buffer, place.byteOffset + from, (kinds * KIND_SIZE) / 4)
-  const counts: CallCount[] = []
-  // Nearly always nothing was counted there, which the comparison finds at once.
-  const others = Buffer.from(place.buffer, place.byteOffset + from, NO_OTHERS.length)
-  for (let index = others.equals(NO_OTHERS) ? OTHERS : 0; index < kinds; index++) {
-    const first = (index * KIND_SIZE) / 4
-    const key = words[first + KIND_WORD.key]!
-    // What has no counter of its own has no key either.
-    if ((key === 0 && index >= OTHERS) || !hasCalls(words, first)) continue
-    const kind: CallKind =
-      index < OTHERS ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 } : decodeCallKey(key)
-    counts.push(callCount(words, first, kind))
-  }
-  return counts
+  return Array.from({ length: kinds }, (_, index) => callCount(words, index)).flat()
 }
 
-const NO_OTHERS = Buffer.alloc(OTHERS * KIND_SIZE)
-
-function hasCalls(words: Uint32Array, first: number): boolean {
-  const buckets = first + KIND_WORD.buckets
-  for (let word = buckets; word < buckets + 2 * (BOUNDS.length + 1); word++) if (words[word] !== 0) return true
-  return false
+/** Returns the counter with this number, or nothing if nothing was counted. */
+function callCount(words: Uint32Array, index: number): readonly CallCount[] {
+  const first = (index * KIND_SIZE) / 4
+  const key = words[first + KIND_WORD.key]!
+  // What has no counter of its own has no key either.
+  if (key === 0 && index >= OTHERS) return []
+  const kind: CallKind =
+    index < OTHERS ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 } : decodeCallKey(key)
+  const count = countOf(words, first, kind)
+  return count.calls === 0 ? [] : [count]
 }
 
 const pair = (words: Uint32Array, at: number): number => words[at]! + words[at + 1]! * WORD
 
-function callCount(words: Uint32Array, first: number, kind: CallKind): CallCount {
-  const buckets = new Array<number>(BOUNDS.length + 1)
+function countOf(words: Uint32Array, first: number, kind: CallKind): CallCount {
+  const buckets = new Array<number>(BOUNDS.length + 1).fill(0)
   let calls = 0
-  for (let bucket = 0; bucket <= BOUNDS.length; bucket++) {
-    const count = pair(words, first + KIND_WORD.buckets + 2 * bucket)
+  for (let bucket = 0, at = first + KIND_WORD.buckets; bucket <= BOUNDS.length; bucket++, at += 2) {
+    if (words[at] === 0 && words[at + 1] === 0) continue
+    const count = pair(words, at)
     buckets[bucket] = count
     calls += count
   }
@@ -110,28 +118,22 @@ function callCount(words: Uint32Array, first: number, kind: CallKind): CallCount
 const number64 = (place: DataView, at: number): number =>
   place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
 
-/** A refusal was being written if its version is odd, or is another one afterwards. */
-function refusalCounts(copy: CopyPlace, which: WhichRefusals): readonly RefusalCount[] {
-  const all = copy(REFUSALS_AT, REFUSALS * REFUSAL_SIZE)
-  const version = 4 * REFUSAL_WORD.version
-  const isSettled = (at: number): boolean => {
-    const before = all.getInt32(at + version, true)
-    return (before & 1) === 0 && copy(REFUSALS_AT + at + version, 4).getInt32(0, true) === before
+/** It may be written all the time, by a flood of the same. */
+function lastRefusal(copy: CopyPlace, index: number): readonly RefusalCount[] {
+  for (let tries = 1; ; tries++) {
+    const last = refusalAt(copy, index)
+    if (last.length > 0 || tries === TRIES) return last
   }
-  const used = usedRefusals(all)
-  if (which === 'all') return used.filter(isSettled).map((at) => refusalCount(all, at))
-  const time = (at: number): number => timeIn(all, at + REFUSAL_HEAD)
-  const last = used.sort((one, other) => time(other) - time(one)).find(isSettled)
-  return last === undefined ? [] : [refusalCount(all, last)]
 }
 
-/** Returns where the refusals are. A loop, for there are many places and few refusals. */
-function usedRefusals({ buffer, byteOffset, byteLength }: DataView): number[] {
-  const words = new Int32Array(buffer, byteOffset, byteLength / 4)
-  const used: number[] = []
-  for (let word = 0; word < words.length; word += REFUSAL_SIZE / 4)
-    if (words[word + REFUSAL_WORD.key] !== 0) used.push(4 * word)
-  return used
+/** Returns a refusal, or nothing if it was being written: its version is odd, or is another one afterwards. */
+function refusalAt(copy: CopyPlace, index: number): readonly RefusalCount[] {
+  const at = REFUSALS_AT + index * REFUSAL_SIZE
+  const place = copy(at, REFUSAL_SIZE)
+  const version = place.getInt32(4 * REFUSAL_WORD.version, true)
+  if (place.getInt32(4 * REFUSAL_WORD.key, true) === 0 || (version & 1) === 1) return []
+  const refusal = refusalCount(place, 0)
+  return copy(at + 4 * REFUSAL_WORD.version, 4).getInt32(0, true) === version ? [refusal] : []
 }
 
 const refusalCount = (place: DataView, at: number): RefusalCount => ({

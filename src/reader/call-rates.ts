@@ -46,7 +46,7 @@ export interface CallSample {
 export function sampleCalls(feed: FeedReader, at: number): CallSample {
   const counts = new Map<string, Counted>()
   const served = new Map<string, Served>()
-  for (const { id, index, serial } of feed.directory.containers) {
+  for (const { id, index, serial } of feed.directory.briefContainers()) {
     const counted = feed.counts({ index: Number(index), serial: Number(serial) })
     if (!counted) continue
     const { inFlight, stuck } = counted

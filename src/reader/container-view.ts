@@ -29,7 +29,7 @@ export interface ContainerView {
   /** Half of the calls took at most so many microseconds; undefined without calls. */
   readonly p50: number | undefined
   readonly refusals: readonly RefusalView[]
-  /** Everything that the directory says. */
+  /** What the directory says: of a list what it needs, else everything. */
   readonly about: Entry
 }
 
@@ -94,16 +94,20 @@ const namesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): Engine
  * @param all also those that have ended last
  * @param which of the refusals of each; reading a thousand containers with all of them takes twice the time
  */
-export function containersOf(feed: FeedReader, all = false, which: WhichRefusals = 'all'): readonly ContainerView[] {
+export const containersOf = (feed: FeedReader, all = false, which: WhichRefusals = 'all'): readonly ContainerView[] => [
+  ...eachContainer(feed, all, which),
+]
+
+/** Returns them one after the other, for who keeps less of each than all that is read of it. */
+export function* eachContainer(feed: FeedReader, all: boolean, which: WhichRefusals): Generator<ContainerView> {
   const { directory } = feed
   const lookup = engineNamesLookup()
-  const live = directory.containers.map((about) => {
+  for (const about of which === 'last' ? directory.briefContainers() : directory.containers) {
     const counts = feed.counts({ index: number(about.index), serial: number(about.serial) }, which)
-    return view(about, namesOf(about, lookup), counts)
-  })
-  return all
-    ? [...live, ...directory.ring('ended').map((about) => view(about, namesOf(about, lookup), undefined))]
-    : live
+    yield view(about, namesOf(about, lookup), counts)
+  }
+  if (!all) return
+  for (const about of directory.ring('ended')) yield view(about, namesOf(about, lookup), undefined)
 }
 
 /**

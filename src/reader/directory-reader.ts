@@ -1,5 +1,5 @@
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
-import { DIRECTORY_WORD, PLACE_HEAD, sections } from '../memories/directory-layout.ts'
+import { DIRECTORY_WORD, entryOf, PLACE_HEAD, sections } from '../memories/directory-layout.ts'
 import type { MemoryFile } from './memory-file.ts'
 
 /** What the directory says of a container, of one that has ended, of a refused hand-over, or of an event. */
@@ -11,8 +11,16 @@ const USUAL_SIZE = 3072
 /** How often a place is copied again that changes meanwhile. */
 const TRIES = 10
 
-const textOf = ({ buffer }: DataView, length: number): string =>
-  Buffer.from(buffer as ArrayBuffer, PLACE_HEAD, length).toString()
+const LINE_FEED = 10
+
+/** How much of a text: its first line, or all. */
+type Part = 'first' | 'all'
+
+function textOf(bytes: Buffer, length: number, part: Part): string {
+  const text = bytes.subarray(PLACE_HEAD, PLACE_HEAD + length)
+  const end = part === 'first' ? text.indexOf(LINE_FEED) : -1
+  return text.toString('utf8', 0, end < 0 ? length : end)
+}
 
 /** Reads the directory from its memory. */
 export class DirectoryReader {
@@ -29,8 +37,16 @@ export class DirectoryReader {
 
   /** The containers that are served. */
   get containers(): readonly Entry[] {
-    const { used } = sections.containers
-    return this.#all('containers', [...Array(this.#word(used)).keys()])
+    return this.#all('containers', [...Array(this.usedContainers).keys()])
+  }
+
+  /** The same one after the other, and of each only what a list needs. */
+  *briefContainers(): Generator<Entry> {
+    const { usedContainers } = this
+    for (let index = 0; index < usedContainers; index++) {
+      const entry = this.#place('containers', index, 'first')
+      if (entry) yield entry
+    }
   }
 
   /** The last ones, oldest first. @param from the number of the first that is wanted */
@@ -71,15 +87,16 @@ export class DirectoryReader {
     return places.map((place) => this.#place(name, place)).filter((each) => each !== undefined)
   }
 
-  #place(name: keyof typeof sections, index: number): Entry | undefined {
+  #place(name: keyof typeof sections, index: number, part: Part = 'all'): Entry | undefined {
     const { at, size } = sections[name]
     const start = at + index * size
     for (let tries = 0; tries < TRIES; tries++) {
       const copy = this.#memory.copy(start, Math.min(size, USUAL_SIZE), this.#scratch)
       const [version, length] = [copy.getInt32(0, true), Math.max(0, copy.getInt32(4, true))]
-      const whole = PLACE_HEAD + length <= copy.byteLength ? copy : this.#memory.copy(start, size)
+      const isAll = PLACE_HEAD + length <= copy.byteLength
+      const whole = isAll ? this.#scratch : Buffer.from(this.#memory.copy(start, size).buffer)
       const isWhole = (version & 1) === 0 && this.#memory.word(start) === version
-      if (isWhole) return length === 0 ? undefined : (JSON.parse(textOf(whole, length)) as Entry)
+      if (isWhole) return length === 0 ? undefined : entryOf(textOf(whole, length, part))
     }
     return undefined
   }

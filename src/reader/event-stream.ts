@@ -141,7 +141,7 @@ export class EventStream {
     const known = this.#names.get(serial)
     if (known !== undefined) return known
     const { directory } = this.#feed
-    const entries = [...directory.containers, ...directory.ring('ended')]
+    const entries = [...directory.briefContainers(), ...directory.ring('ended')]
     this.#names = new Map(entries.map((entry) => [Number(entry.serial), String(entry.id)]))
     if (!this.#names.has(serial)) this.#names.set(serial, '')
     return this.#names.get(serial)!

@@ -131,6 +131,19 @@ test('a refusal that is being written is not read, and is dropped when its write
   expect(read().refusals).toMatchObject([{ count: 1 }])
 })
 
+test('the last refusal alone is read for a list', () => {
+  const { memory, count } = world()
+  const last = (): unknown =>
+    readCounts((at, length) => new DataView(memory, countsPlace(CONTAINER) + at, length), 'last').refusals
+  expect(last()).toEqual([])
+  count({ a: 1, time: 1 })
+  count({ a: 2, time: 2 })
+  count({ verdict: 'act', reason: 'done', time: 3 })
+  expect(last()).toMatchObject([{ record: { a: 2, time: 2 } }])
+  count({ a: 1, time: 4 })
+  expect(last()).toMatchObject([{ count: 2, record: { a: 1, time: 4 } }])
+})
+
 test('a refusal that changes between two copies is left out', () => {
   const { memory, count } = world()
   count()

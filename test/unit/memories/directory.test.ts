@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest'
-import { DIRECTORY_SIZE, formatDirectory, isDirectory, sections } from '../../../src/memories/directory-layout.ts'
+import {
+  DIRECTORY_SIZE,
+  entryOf,
+  formatDirectory,
+  isDirectory,
+  sections,
+} from '../../../src/memories/directory-layout.ts'
 import { DirectoryWriter } from '../../../src/memories/directory-writer.ts'
 import { feedAnswer, requireLayouts } from '../../../src/memories/feed-answer.ts'
 
@@ -17,17 +23,25 @@ function directory() {
 test('a container has its place as long as it is there', () => {
   const { writer, text } = directory()
   writer.container(3, { id: 'one' })
-  expect(JSON.parse(text('containers', 3))).toEqual({ id: 'one' })
+  expect(entryOf(text('containers', 3))).toEqual({ id: 'one' })
   expect(writer.before(3)).toEqual({ id: 'one' })
   writer.clear(3)
   expect([text('containers', 3), writer.before(3)]).toEqual(['', undefined])
 })
 
+test('what a list needs stands in the first line', () => {
+  const { writer, text } = directory()
+  writer.container(0, { keys: { mknod: 1 }, serial: 7, id: 'a\nb', annotations: {} })
+  const [first = '', ...rest] = text('containers', 0).split('\n')
+  expect(entryOf(first)).toEqual({ serial: 7, id: 'a\nb' })
+  expect(rest.map(entryOf)).toEqual([{ keys: { mknod: 1 }, annotations: {} }])
+})
+
 test('rings have the last ones, each with its number', () => {
   const { writer, text } = directory()
   for (let count = 0; count < sections.events.places + 2; count++) writer.add('events', { count })
-  expect(JSON.parse(text('events', 1))).toEqual({ number: 257, count: 257 })
-  expect(JSON.parse(text('events', 2))).toEqual({ number: 2, count: 2 })
+  expect(entryOf(text('events', 1))).toEqual({ number: 257, count: 257 })
+  expect(entryOf(text('events', 2))).toEqual({ number: 2, count: 2 })
 })
 
 test('a place has an even version when it is whole, also after a keeper that ended in the middle', () => {
@@ -43,9 +57,9 @@ test('a place has an even version when it is whole, also after a keeper that end
 test('what has no room is left out, and said', () => {
   const { writer, text } = directory()
   writer.container(0, { id: 'one', annotations: { a: 'x'.repeat(20_000) }, keys: { mknod: 1 } })
-  expect(JSON.parse(text('containers', 0))).toEqual({ id: 'one', keys: { mknod: 1 }, cut: ['annotations'] })
+  expect(entryOf(text('containers', 0))).toEqual({ id: 'one', keys: { mknod: 1 }, cut: ['annotations'] })
   writer.container(0, { id: 'x'.repeat(20_000) })
-  expect(JSON.parse(text('containers', 0))).toEqual({ cut: ['all'] })
+  expect(entryOf(text('containers', 0))).toEqual({ cut: ['all'] })
 })
 
 test('a directory of another layout is not taken for ours, nor an answer of another daemon', () => {

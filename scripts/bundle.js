@@ -81,6 +81,8 @@ const sharedApart = {
 
 const { outputFiles, metafile } = await build({
   absWorkingDir: ROOT,
+  // The names of packages in the bundles are the same wherever they really lie.
+  preserveSymlinks: true,
   entryPoints: Object.fromEntries([
     ...Object.entries(BUNDLES).map(([name, module]) => [name, `out/${module}.js`]),
     ...SHARED.map((name) => [name, name]),

@@ -8,6 +8,9 @@ if ((EUID != 0)); then
   exit 1
 fi
 scripts/setup.sh run
+node=node
+# An archive has a Node of its own.
+[[ ! -x ../../node/bin/node ]] || node=../../node/bin/node
 [[ -d node_modules/koffi || -d ../koffi ]] || npm ci --no-audit --no-fund
 [[ -e dist/build-id ]] || npm run build
 
@@ -21,7 +24,7 @@ show() {
     printf ' %s' "$word"
   done
   printf '\n'
-  node bin/intercede.js run "$@" || status=$?
+  "$node" bin/intercede.js run "$@" || status=$?
   if ((status != expected)); then
     echo "demo: this ended with status $status instead of $expected: see node bin/intercede.js doctor" >&2
     exit 1

@@ -19,8 +19,15 @@ const date = new Date(Number(process.env.SOURCE_DATE_EPOCH ?? Date.now() / 1000)
   ...{ year: 'numeric', month: 'long', day: 'numeric', timeZone: 'UTC' },
 })
 
-/** The words of a line of Markdown. */
-const plain = (line) => line.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, '$1').replaceAll('`', '')
+/** Where a page of ours lies that a link leads to, below the documents of the package. */
+const pageOf = (target) => (target.startsWith('docs/') ? target : `docs/${target}`).replace(/#.*/, '')
+/** The words of a line of Markdown. What a link says is followed by the page that has more of it. */
+const plain = (line) =>
+  line
+    .replaceAll(/\[([^\]]*)\]\(([^)]*)\)/g, (_, said, target) =>
+      /^[\w./-]+\.md/.test(target) ? `${said}: ${pageOf(target)}` : said,
+    )
+    .replaceAll('`', '')
 
 /** A text as roff takes it: no line of it is a request. */
 const raw = (words) => words.replaceAll('\\', '\\e').replaceAll('-', '\\-').replaceAll(/^[.']/gm, '\\&$&')
@@ -76,7 +83,12 @@ const optionItem = ({ flags, description: says, choices, usually }) => {
   const more = [choices && `One of ${choices.join(', ')}.`, usually !== undefined && `Usually ${usually}.`]
   return item(words(flags), [text(`${sentence(says)}`), ...more.filter(Boolean).map(text)].join('\n'))
 }
-const sentence = (says) => `${says[0].toUpperCase()}${says.slice(1)}.`.replace(/\.\.$/, '.')
+/** What begins with a name of the kernel's begins as that. */
+const sentence = (says) =>
+  `${/^[a-z]+[ ,:;.]/.test(says) && !/^\S+\.\S/.test(says) ? says[0].toUpperCase() : says[0]}${says.slice(1)}.`.replace(
+    /\.\.$/,
+    '.',
+  )
 
 const commandPage = ({ name, is, usage, operands, options, after }) =>
   page(
@@ -155,9 +167,18 @@ const policyPage = () =>
       text(
         'A policy is a list of keys. They are given on the command line of intercede run, in the metadata of a seccomp profile, in annotations, ' +
           'and in the configuration of the daemon. The command line takes them without the prefix, too.',
-      ),
+      ) +
+        `\n.Pp\n${text(
+          'A key with a dot after its first word says more about that one, and does nothing while that is off. ' +
+            'Of several sources this one holds: what an administrator has set while the container runs, else the metadata, else the profile, else the default of the configuration. ' +
+            'An annotation can only lower that, but for the keys that the configuration names. A ceiling of the configuration bounds all of them.',
+        )}`,
     ),
     section('KEYS', list(calls.flatMap((call) => [keyItem(call), ...call.options.map(keyItem)]))),
+    section(
+      'EXAMPLES',
+      `${text('A command that may make the usual devices, and /dev/net/tun:')}\n${literal('  intercede run -c mknod -c mknod.devices=c:10:200 -- sh')}`,
+    ),
     section('SEE ALSO', also('intercede 1', 'intercede.yaml 5', 'intercede\\-reasons 7')),
   )
 

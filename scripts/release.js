@@ -1,7 +1,4 @@
-// npm run release -- --dry-run [--to DIRECTORY] [--only x64|arm64] [--level 0-9 of xz]: makes everything that is published of the last commit, in
-// release/: the package of npm, for each architecture a package of Debian and an archive with a Node of its own, a bill of
-// materials (CycloneDX) and SHA256SUMS. Two runs of the same commit make the same bytes. Without --dry-run it wants a commit with
-// the tag of the version, and prints what is left to do: nothing is published by itself.
+// Makes everything that is published of the last commit: USAGE says what. Nothing is published by itself.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -22,17 +19,60 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const { values } = parseArgs({
-  options: {
-    'dry-run': { type: 'boolean' },
-    to: { type: 'string', default: join(ROOT, 'release') },
-    only: { type: 'string' },
-    level: { type: 'string', default: '6' },
-  },
-})
+const USAGE = `usage: npm run release -- [--dry-run] [--to DIRECTORY] [--only x64|arm64] [--level 0-9]
+
+Makes of the last commit, in release/: the package of npm, for each architecture a package of Debian and an archive with
+a Node of its own, a bill of materials (CycloneDX) and SHA256SUMS. Two runs of the same commit make the same bytes.
+
+  --dry-run       the commit needs no tag of the version
+  --to DIRECTORY  instead of release/; it must be empty, or of an earlier run
+  --only ARCH     of one architecture
+  --level N       of xz (default: 6)
+`
+const SUMS = 'SHA256SUMS'
+const ARCHITECTURES = { x64: 'amd64', arm64: 'arm64' }
+
+/** Ends with a sentence and the status of a wrong command line. */
+function refuse(why) {
+  process.stderr.write(`release: ${why}; see npm run release -- --help\n`)
+  process.exit(2)
+}
+
+function readOptions() {
+  try {
+    return parseArgs({
+      options: {
+        'dry-run': { type: 'boolean' },
+        help: { type: 'boolean' },
+        to: { type: 'string', default: join(ROOT, 'release') },
+        only: { type: 'string' },
+        level: { type: 'string', default: '6' },
+      },
+    }).values
+  } catch (error) {
+    return refuse(error.message)
+  }
+}
+
+const values = readOptions()
+if (values.help) {
+  process.stdout.write(USAGE)
+  process.exit()
+}
+if (values.only !== undefined && !(values.only in ARCHITECTURES)) refuse(`Cannot make ${values.only}: there is no such`)
+if (!/^[0-9]$/.test(values.level)) refuse(`Cannot use level ${values.level}: it is 0 to 9`)
+values.to = resolve(values.to)
+// What an earlier run has made is made anew; nothing else is ever removed.
+if (existsSync(values.to) && readdirSync(values.to).length > 0 && !existsSync(join(values.to, SUMS)))
+  refuse(`Cannot use ${values.to}: it has other files; name an empty directory`)
+
 /** The Node of the archives: the LTS line that CI runs the tests with. */
 const NODE = '24.21.0'
-const ARCHITECTURES = { x64: 'amd64', arm64: 'arm64' }
+/** Of its packages of npm. */
+const NODE_INTEGRITY = {
+  x64: 'sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==',
+  arm64: 'sha512-FpJRPEz2OvvTLfjIOlNGFY9JLPMKgl5m+d4oGYBLg24kJ1mmvN1Zl/HPJgF4HDaJ51ISev1l1cRZ/DM+keXW5g==',
+}
 const wanted = Object.entries(ARCHITECTURES).filter(([arch]) => values.only === undefined || values.only === arch)
 
 const said = (program, words, options) => execFileSync(program, words, { encoding: 'utf8', ...options }).trim()
@@ -59,8 +99,18 @@ function requireRelease() {
     throw new Error('Cannot release: there are changes that are in no commit; commit them')
 }
 
+/** What is bundled is what the lock file names. */
+function requireLocked() {
+  const packagesOf = (path) => JSON.parse(readFileSync(join(ROOT, path), 'utf8')).packages
+  const [locked, installed] = ['package-lock.json', 'node_modules/.package-lock.json'].map(packagesOf)
+  const wrong = Object.keys(installed).find((name) => locked[name]?.integrity !== installed[name].integrity)
+  if (wrong !== undefined)
+    throw new Error(`Cannot release: ${wrong} is another one than package-lock.json says; npm ci`)
+}
+
 /** The sources of the commit alone, built there. */
 function build(scratch) {
+  requireLocked()
   const tree = join(scratch, 'intercede')
   mkdirSync(tree)
   execFileSync('sh', ['-c', 'git archive HEAD | tar -x -C "$0"', tree], { cwd: ROOT })
@@ -73,13 +123,8 @@ function build(scratch) {
 /** tar and xz as they make the same bytes everywhere. */
 function archive(directory, name, to) {
   const tar = ['--sort=name', `--mtime=@${EPOCH}`, '--owner=0', '--group=0', '--numeric-owner', '--format=gnu']
-  execFileSync(
-    'sh',
-    ['-c', `tar ${tar.join(' ')} -c -C "$0" "$1" | xz --threads=2 -${values.level} >"$2"`, directory, name, to],
-    {
-      env,
-    },
-  )
+  const line = `set -o pipefail; tar ${tar.join(' ')} -c -C "$0" "$1" | xz --threads=2 -${values.level} >"$2"`
+  execFileSync('bash', ['-c', line, directory, name, to], { env })
 }
 
 const LAUNCHER = `#!/bin/sh
@@ -93,6 +138,10 @@ function nodeOf(arch, scratch) {
   const [{ filename }] = JSON.parse(
     said('npm', ['pack', '--json', '--prefer-offline', `${name}@${NODE}`], { cwd: scratch, env }),
   )
+  const packed = readFileSync(join(scratch, filename))
+  const found = `sha512-${createHash('sha512').update(packed).digest('base64')}`
+  if (found !== NODE_INTEGRITY[arch])
+    throw new Error(`Cannot use ${name}@${NODE}: it is another one than was chosen: ${found}`)
   const to = join(scratch, name)
   mkdirSync(to)
   execFileSync('tar', ['-x', '-f', join(scratch, filename), '-C', to, '--strip-components=1'])
@@ -114,6 +163,8 @@ function makeArchive(tree, arch, scratch) {
   cpSync(join(node, 'LICENSE'), join(top, 'node/LICENSE'))
   chmodSync(join(top, 'node/bin/node'), 0o755)
   writeFileSync(join(top, 'bin/intercede'), LAUNCHER, { mode: 0o755 })
+  mkdirSync(join(top, 'share/man'), { recursive: true })
+  for (const volume of [1, 5, 7]) symlinkSync('../../lib/intercede/dist/man', join(top, `share/man/man${volume}`))
   execFileSync('chmod', ['-R', 'u=rwX,go=rX', top])
   archive(scratch, name, join(values.to, `${name}.tar.xz`))
 }
@@ -132,10 +183,12 @@ function makeDebianPackage(tree, arch, scratch) {
 /** What koffi is of where we are: npm knows of those for other systems too. */
 const KOFFI = ['koffi', ...Object.keys(ARCHITECTURES).map((arch) => `@koromix/koffi-linux-${arch}`)]
 /** The archives have it beside ours. */
-const NODE_COMPONENT = {
-  ...{ 'bom-ref': `node@${NODE}`, type: 'platform', name: 'node', version: NODE, scope: 'optional' },
-  ...{ purl: `pkg:generic/node@${NODE}`, description: 'in the archives alone' },
-}
+const nodeComponent = (arch) => ({
+  ...{ 'bom-ref': `node-linux-${arch}@${NODE}`, type: 'platform', name: `node-linux-${arch}`, version: NODE },
+  ...{ scope: 'optional', description: 'in the archive alone', purl: `pkg:npm/node-linux-${arch}@${NODE}` },
+  licenses: [{ license: { id: 'MIT' } }],
+  hashes: [{ alg: 'SHA-512', content: Buffer.from(NODE_INTEGRITY[arch].slice(7), 'base64').toString('hex') }],
+})
 
 /** The packages that are in the bundles, koffi, and Node, with what npm knows of them. */
 function makeBill(tree) {
@@ -155,7 +208,7 @@ function makeBill(tree) {
   const packages = bill.components
     .filter(isShipped)
     .map(({ properties: _, ...each }) => ({ ...each, scope: 'required' }))
-  const components = [...packages, NODE_COMPONENT]
+  const components = [...packages, ...Object.keys(ARCHITECTURES).map(nodeComponent)]
   const known = new Set([bill.metadata.component['bom-ref'], ...components.map((each) => each['bom-ref'])])
   const dependencies = bill.dependencies
     .filter(({ ref }) => known.has(ref))
@@ -169,7 +222,7 @@ function makeBill(tree) {
   const whole = {
     ...bill,
     serialNumber,
-    metadata: { timestamp, lifecycles: [{ phase: 'build' }], tools, component: self },
+    metadata: { timestamp, lifecycles: [{ phase: 'build' }], tools, component: { ...self, type: 'application' } },
     components,
     dependencies,
   }
@@ -178,17 +231,16 @@ function makeBill(tree) {
 
 function makeSums() {
   const names = readdirSync(values.to)
-    .filter((name) => name !== 'SHA256SUMS')
+    .filter((name) => name !== SUMS)
     .sort()
   const sum = (name) =>
     createHash('sha256')
       .update(readFileSync(join(values.to, name)))
       .digest('hex')
-  writeFileSync(join(values.to, 'SHA256SUMS'), names.map((name) => `${sum(name)}  ${name}\n`).join(''))
+  writeFileSync(join(values.to, SUMS), names.map((name) => `${sum(name)}  ${name}\n`).join(''))
 }
 
 if (!values['dry-run']) requireRelease()
-values.to = resolve(values.to)
 if (existsSync(values.to)) rmSync(values.to, { recursive: true })
 mkdirSync(values.to, { recursive: true })
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-release-'))
@@ -204,7 +256,7 @@ try {
 } finally {
   rmSync(scratch, { recursive: true })
 }
-process.stdout.write(readFileSync(join(values.to, 'SHA256SUMS'), 'utf8'))
+process.stdout.write(readFileSync(join(values.to, SUMS), 'utf8'))
 if (!values['dry-run'])
   process.stdout.write(
     `\nTo publish: npm publish ${join(basename(values.to), `intercede-${version}.tgz`)}, and attach the others to the tag v${version}.\n`,

@@ -23,12 +23,13 @@ interface ConfigKey {
 
 /** The keys of `limits`, which pages present by what happens beyond them. */
 const limits = Object.fromEntries(
-  Object.entries(LIMITS).map(([name, { usually, from, to, example, help, reached, ...more }]) => [
+  Object.entries(LIMITS).map(([name, { usually, from, to, example, what, help, reached, ...more }]) => [
     `limits.${name}`,
     {
       allowed: [`a whole number from ${from} to ${to}`, ...Object.values(more)].join(', '),
       ...{ usually: `${usually}`, example: `${example}`, help },
-      says: `When it is reached: ${reached}`,
+      // The table of a page names what is counted beside it.
+      says: `How many ${what}. Beyond that: ${reached.replace(/^of [^;]*; /, '')}`,
     },
   ]),
 ) as Readonly<Record<`limits.${LimitName}`, ConfigKey>>

@@ -7,6 +7,8 @@ interface Limit {
   readonly must?: string
   /** A value that an administrator may want. */
   readonly example: number
+  /** What is counted. */
+  readonly what: string
   /** The help of `serve` says this beside it. */
   readonly help: string
   /** The pages say this, in Markdown, of what is more. */
@@ -15,33 +17,33 @@ interface Limit {
 
 /** What is bounded, so that nobody can have all of it. */
 export const LIMITS = {
-  /** Calls of one container that are served at once: more wait. */
   callsPerContainer: {
+    what: 'calls of one container that are served at once',
     ...{ usually: 3, from: 1, to: 256, example: 8 },
     help: 'served at once: more wait',
     reached:
       'further calls of that container wait; said in the log at level debug. It is 1 for a container whose calls take more than a tenth of a processor, beyond the quarter of a millisecond that each may take',
   },
-  /** Calls of all containers that are served at once, each by a thread: more are left to the kernel. */
   calls: {
+    what: 'calls of all containers that are served at once, each by a thread',
     ...{ usually: 32, from: 8, to: 512, example: 64 },
     help: 'of all containers, each by a thread: more are left to the kernel',
     reached: 'of all containers; further calls are left to the kernel, with the reason `containerBusy`',
   },
-  /** Each process that is exec'd into a container has one as long as it runs: more are not served. */
   listenersPerContainer: {
+    what: "listeners of one container: each process that is exec'd into it has one as long as it runs",
     ...{ usually: 1024, from: 1, to: 4096, example: 64 },
     help: "a process that is exec'd has one: more are not served",
     reached: "further processes that are exec'd into it are not served: their calls fail with ENOSYS; said in the log",
   },
-  /** Of runtimes, and of monitors of LXC, that have not handed over yet: more are refused. */
   connections: {
+    what: 'connections of runtimes, and of monitors of LXC, that have not handed over yet',
     ...{ usually: 2048, from: 1, to: 2048, example: 256 },
     help: 'that have not handed over yet: more are refused',
     reached: 'of runtimes that have not handed over yet; further ones are refused, and that is said in the log',
   },
-  /** Of calls, of 256 bytes each, that wait for the log: of more the oldest are lost. */
   records: {
+    what: 'records of calls, of 256 bytes each, that the log has not taken yet',
     ...{ usually: 16_384, from: 1024, to: 1_048_576, must: 'a power of two', example: 65_536 },
     help: 'of calls that the log has not taken yet: of more the oldest are lost',
     reached:

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Ajv } from 'ajv'
 import addFormats from 'ajv-formats'
@@ -58,9 +58,13 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
   let host: PackageHost
 
   beforeAll(async () => {
-    for (const [to, words] of [[first, WORDS.first] as const, [second, WORDS.second] as const]) {
+    // The second time in another checkout, where the packages lie elsewhere.
+    const other = join(scratch, 'another/checkout')
+    expect(await execute('git', ['clone', '--quiet', ROOT, other])).toMatchObject({ status: 0 })
+    symlinkSync(join(ROOT, 'node_modules'), join(other, 'node_modules'))
+    for (const [to, words, cwd] of [[first, WORDS.first, ROOT] as const, [second, WORDS.second, other] as const]) {
       const release = ['run', '--silent', 'release', '--', '--dry-run', '--to', to, ...words]
-      const done = await execute('npm', release, { cwd: ROOT })
+      const done = await execute('npm', release, { cwd })
       if (done.status !== 0) throw new Error(done.stderr)
     }
     host = await PackageHost.start(debianRoot())
@@ -83,6 +87,24 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     execFileSync('sh', ['-c', 'cd "$0" && sha256sum --check --strict --quiet SHA256SUMS', first])
   })
 
+  test('refuses a directory that has other files, and what it does not know', async () => {
+    const precious = join(scratch, 'precious')
+    mkdirSync(precious)
+    writeFileSync(join(precious, 'thesis.txt'), 'data')
+    const release = (...words: string[]) =>
+      execute('node', ['scripts/release.js', '--dry-run', ...words], { cwd: ROOT })
+    for (const words of [['--to', precious], ['--only', 'mips'], ['--level', 'best'], ['--bogus']])
+      expect(await release(...words)).toMatchObject({
+        status: 2,
+        stderr: expect.stringMatching(/^release: .*--help\n$/),
+      })
+    expect(readdirSync(precious)).toEqual(['thesis.txt'])
+    expect(await release('--help')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^usage: npm run release/),
+    })
+  })
+
   test('has a bill of what is in it, which is as CycloneDX says', async () => {
     await execute('npm', ['pack', '--silent', '--prefer-offline', '--pack-destination', scratch, SCHEMAS])
     const unpack = 'cd "$0" && tar -x -f cyclonedx-*.tgz --strip-components=3 package/res/schema'
@@ -100,8 +122,8 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     const bundled = readFileSync(join(ROOT, 'dist/licenses.txt'), 'utf8')
       .split('\n---\n\n')
       .map((text) => text.split('\n')[0]!)
-    const native = ['x64', 'arm64'].map((arch) => `@koromix/koffi-linux-${arch}`)
-    expect(names.sort()).toEqual([...new Set([...bundled, 'koffi', ...native, 'node'])].sort())
+    const [native, nodes] = ['@koromix/koffi-linux', 'node-linux'].map((name) => [`${name}-x64`, `${name}-arm64`])
+    expect(names.sort()).toEqual([...new Set([...bundled, 'koffi', ...native!, ...nodes!])].sort())
   })
 
   test('for arm64 it has the native code of arm64', async () => {
@@ -135,6 +157,10 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     await host.must('sh', '-c', 'apt-get update && apt-get install --yes --no-install-recommends tini')
     await host.must('tar', '-x', '-f', fileOf('-x64.tar.xz'), '-C', '/opt')
     await demo((...command) => host.run(...command), ['/opt/intercede-linux-x64/bin/intercede'])
+    for (const page of ['man1/intercede.1', 'man5/intercede.yaml.5', 'man7/intercede-policy.7'])
+      await host.must('test', '-s', `/opt/intercede-linux-x64/share/man/${page}`)
+    const shown = await host.run('/opt/intercede-linux-x64/lib/intercede/scripts/demo.sh')
+    expect(shown, shown.stderr).toMatchObject({ status: 0 })
     const pages = ['man/intercede.1', 'man/intercede.yaml.5', 'completions/intercede.bash', 'completions/_intercede']
     await host.must('ls', ...pages.map((name) => `/opt/intercede-linux-x64/lib/intercede/dist/${name}`))
     // What the node of Kubernetes, and any other machine, must have for it.

@@ -1,9 +1,11 @@
 import { reasons } from '../calls/reason.ts'
-import { type ContainerView, containersOf, findContainer } from '../reader/container-view.ts'
+import { type ContainerView, containersOf } from '../reader/container-view.ts'
 import { parseCursor } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
+import { findContainer, whichAreMeant } from '../reader/find-container.ts'
 import { metricsText } from '../reader/metrics.ts'
 import { everythingOf, refusalsOf, summaryOf } from '../reader/rows.ts'
+import { briefly } from '../shared/briefly.ts'
 import { HttpError } from './http-error.ts'
 import { listOf, named, type Schema } from './schemas.ts'
 
@@ -40,11 +42,12 @@ const CONTAINER = 'its id, its name, or the beginning of its id'
 /** @throws {HttpError} if there is none, or are several */
 function containerIn(feed: FeedReader, word: string): ContainerView {
   const found = findContainer(containersOf(feed, true), word)
-  const shown = JSON.stringify(word)
   if (found.length === 0)
-    throw new HttpError(404, `Cannot find container ${shown}: no container has that id or name; see /v1/containers`)
-  if (found.length > 1)
-    throw new HttpError(409, `Cannot tell which container ${shown} is: ${found.length} begin so; give more of its id`)
+    throw new HttpError(
+      404,
+      `Cannot find container ${briefly(word)}: no container has that id or name; see /v1/containers`,
+    )
+  if (found.length > 1) throw new HttpError(409, whichAreMeant(found, word))
   return found[0]!
 }
 

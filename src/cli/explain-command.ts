@@ -2,7 +2,7 @@ import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import type { RefusalRow } from '../reader/rows.ts'
 import { byWhom } from './by-whom.ts'
-import { openFeeds, requireContainer, shortId } from './open-feed.ts'
+import { openFeeds, requireContainer, shownContainer, unmistakable } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
@@ -17,18 +17,20 @@ interface ExplainOptions {
 type Explained = RefusalRow & Partial<WaysToAllow>
 
 /** An administrator can change nothing for a container that has ended. */
-const rowsOf = (view: ContainerView, forUser: boolean): readonly Explained[] =>
-  view.refusals.map((refusal) => ({
+function rowsOf(view: ContainerView, all: readonly ContainerView[], forUser: boolean): readonly Explained[] {
+  if (view.refusals.length === 0) return []
+  const word = unmistakable(all, view.id)
+  return view.refusals.map((refusal) => ({
     ...{ container: view.id, name: view.name, ...refusal },
-    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, forUser)),
+    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, { word, forUser })),
   }))
+}
 
 function shown(row: Explained): string {
   const { count, call, verdict, errno, reason, says, remedy, time } = row
   const times = count === 1 ? 'once' : `${count} times, the last`
-  const who = `${shortId(row.container)}${row.name ? ` (${shownValue(row.name)})` : ''}`
   return [
-    `${who}: ${call}${byWhom(row)}`,
+    `${shownContainer({ id: row.container, name: row.name })}: ${call}${byWhom(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${shownValue(says)}`,
     ...(remedy ? [`  what to do:  ${shownValue(remedy)}`] : []),
@@ -50,9 +52,10 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
     return
   }
   using feeds = openFeeds(path)
-  const views = word === undefined ? feeds.containers() : [requireContainer(feeds.containers(true), word)]
+  const all = feeds.containers(true)
+  const views = word === undefined ? all.filter(({ state }) => state !== 'ended') : [requireContainer(all, word)]
   const forUser = feeds.daemon?.directory.daemon.forUser === true
-  const rows = views.flatMap((view) => rowsOf(view, forUser)).sort((one, other) => other.count - one.count)
+  const rows = views.flatMap((view) => rowsOf(view, all, forUser)).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
   else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
   else print(rows.length === 0 ? 'Nothing was refused.\n' : `${rows.map(shown).join('\n\n')}\n`)

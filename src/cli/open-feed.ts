@@ -3,9 +3,12 @@ import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
-import { type ContainerView, eachContainer, findContainer } from '../reader/container-view.ts'
+import { type ContainerView, eachContainer } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
+import { findContainer, whichAreMeant } from '../reader/find-container.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
+import { shellWord } from '../runtimes/shell-word.ts'
+import { briefly } from '../shared/briefly.ts'
 import { userSocket } from './sockets.ts'
 import { NegativeAnswer } from './usage.ts'
 
@@ -94,6 +97,16 @@ const SHORT = 12
 /** Shows an id as engines do. */
 export const shortId = (id: string): string => escaped(/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
 
+/** Names a container in one line, by its id and, if it has one, its name. */
+export const shownContainer = ({ id, name }: Pick<ContainerView, 'id' | 'name'>): string =>
+  `${shortId(id)}${name === '' ? '' : ` (${escaped(name)})`}`
+
+/** Returns the word of a shell that means this container and no other, whatever names the others have chosen. */
+export function unmistakable(all: readonly ContainerView[], id: string): string {
+  const isEnough = findContainer(all, shortId(id)).every((found) => found.id === id)
+  return shellWord(isEnough ? shortId(id) : escaped(id))
+}
+
 /**
  * Finds the container that a word of the command line means, among all, also those that have ended.
  *
@@ -104,12 +117,9 @@ export function requireContainer(all: readonly ContainerView[], word: string): C
   const found = findContainer(all, word)
   if (found.length === 0)
     throw new NegativeAnswer(
-      `Cannot find container ${JSON.stringify(word)}: no container has that id or name; "intercede ps --all" lists them`,
+      `Cannot find container ${briefly(word)}: no container has that id or name; "intercede ps --all" lists them`,
     )
-  if (found.length > 1)
-    throw new Error(
-      `Cannot tell which container ${JSON.stringify(word)} is: ${found.map(({ id }) => shortId(id)).join(', ')} begin so; give more of its id`,
-    )
+  if (found.length > 1) throw new Error(whichAreMeant(found, word))
   return found[0]!
 }
 

@@ -5,8 +5,9 @@ import { fullName } from '../policy/key.ts'
 import { toKeyName } from '../policy/key-names.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { settle } from '../policy/settings.ts'
+import { briefly } from '../shared/briefly.ts'
 import { askDaemon, controlSocket } from './ask-daemon.ts'
-import { openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { openFeeds, RUN, requireContainer, shownContainer } from './open-feed.ts'
 import { asJson, shownValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, mustBe, NegativeAnswer } from './usage.ts'
@@ -44,19 +45,18 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   const both = unset.find((name) => set[name] !== undefined)
   mustBe(both === undefined, `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`)
   using feeds = openFeeds(path)
-  const { id, serial, state, runtime } = requireContainer(feeds.containers(true), word)
+  const { id, name, serial, state, runtime } = requireContainer(feeds.containers(true), word)
   if (runtime === RUN)
     throw new NegativeAnswer(`Cannot set keys of ${id}: the policy of a run is that of its command line; start it anew`)
   if (state === 'ended')
-    throw new NegativeAnswer(`Cannot set keys of container ${JSON.stringify(word)}: it has ended; start it anew`)
+    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it anew`)
   const request = { type: 'set', container: id, serial, set, unset } as const
   const { changed, warnings } = askDaemon<SetAnswer>(controlSocket(control, path), request)
-  if (format === 'json') print(`${asJson({ container: id, changed, warnings })}\n`)
-  else
-    print(
-      changeLines(changed)
-        .map((line) => `${line}\n`)
-        .join('') || 'That was so already.\n',
-    )
-  if (format !== 'json') for (const warning of warnings) say(`Cannot work: ${shownValue(warning)}`)
+  if (format === 'json') {
+    print(`${asJson({ container: id, name, changed, warnings })}\n`)
+    return
+  }
+  const lines = changeLines(changed).map((line) => `  ${line}\n`)
+  print(`${shownContainer({ id, name })}\n${lines.join('') || '  That was so already.\n'}`)
+  for (const warning of warnings) say(`Cannot work: ${shownValue(warning)}`)
 }

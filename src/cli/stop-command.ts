@@ -3,6 +3,7 @@ import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { startTime } from '../kernel/process.ts'
 import { waitReadable } from '../kernel/socket.ts'
 import { findRuns, type Run } from '../reader/runs.ts'
+import { briefly } from '../shared/briefly.ts'
 import { print } from './print.ts'
 import { mustBe, NegativeAnswer } from './usage.ts'
 
@@ -15,10 +16,11 @@ const PATIENCE_MS = 120_000
 
 function requireRun(runs: readonly Run[], word: string): Run {
   const found = runs.filter(({ id, pid }) => id === word || `${pid}` === word)
-  const [run] = found.length > 0 ? found : runs.filter(({ id }) => id.startsWith(`${word}`))
+  const [run, ...others] = found.length > 0 ? found : runs.filter(({ id }) => id.startsWith(word))
+  if (others.length > 0) throw new NegativeAnswer(`Cannot stop ${briefly(word)}: several begin so; give more of its id`)
   if (run) return run
   throw new NegativeAnswer(
-    `Cannot stop ${JSON.stringify(word)}: no container of "intercede run" has that id; "intercede ps" lists them, and others are stopped by what has started them`,
+    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id; "intercede ps" lists them, and others are stopped by what has started them`,
   )
 }
 

@@ -4,7 +4,7 @@ import { callOf } from '../policy/key-names.ts'
 import { type CallName, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import { configFile } from './config-file.ts'
-import { RUN, shortId } from './open-feed.ts'
+import { RUN } from './open-feed.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
@@ -59,15 +59,19 @@ function closedTo(runtime: string, forUser: boolean): string | undefined {
 
 const needsRoot = (key: KeyName): boolean => [key, callOf(key)].some((each) => keys[each].rootless === false)
 
-/**
- * Returns how a refused call can be allowed; undefined where no key would do it.
- *
- * @param forUser whether a user runs the daemon
- */
+/** What an order must say beside the key. */
+interface Around {
+  /** The word of a command line that means the container. */
+  readonly word: string
+  /** Whether a user runs the daemon. */
+  readonly forUser: boolean
+}
+
+/** Returns how a refused call can be allowed; undefined where no key would do it. */
 export function waysToAllow(
-  { id, runtime, about }: ContainerView,
+  { runtime, about }: ContainerView,
   { wants }: RefusalView,
-  forUser = false,
+  { word, forUser }: Around,
 ): WaysToAllow | undefined {
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
@@ -85,7 +89,7 @@ export function waysToAllow(
   const words = [assignment, ...(more === undefined ? [] : [more])].join(' ')
   const forGood = runtime === RUN ? `intercede run -c ${words.replaceAll(' ', ' -c ')}` : undefined
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
-  const set = isAbove ? above : `intercede set ${shortId(id)} ${words}`
+  const set = isAbove ? above : `intercede set ${word} ${words}`
   return {
     set: isAllowed ? 'nothing: it is allowed by now' : (closedTo(runtime, forUser) ?? set),
     forGood: forGood ?? lineFor(origin, assignment, key, changedIn(forUser)),

@@ -109,18 +109,3 @@ export function* eachContainer(feed: FeedReader, all: boolean, which: WhichRefus
   if (!all) return
   for (const about of directory.ring('ended')) yield view(about, namesOf(about, lookup), undefined)
 }
-
-/**
- * Finds a container by its id, its name, or the beginning of its id.
- *
- * @returns those that are meant: none, one, or several if that is not clear
- */
-export function findContainer(all: readonly ContainerView[], word: string): readonly ContainerView[] {
-  // Most containers have no name.
-  if (word === '') return []
-  const exact = all.filter(({ id, name }) => id === word || name === word)
-  const live = exact.filter(({ state }) => state !== 'ended')
-  if (live.length > 0) return live
-  if (exact.length > 0) return exact.slice(-1)
-  return all.filter(({ id }) => id.startsWith(word))
-}

@@ -52,7 +52,9 @@ describe.sequential('set', () => {
     const id = await idOf()
     const { status, stdout, stderr } = await set(id, 'mknod')
     expect({ status, stderr }).toEqual({ status: 0, stderr: expect.not.stringContaining('Cannot set') })
-    expect(stdout).toMatch(/^security\.syscalls\.intercept\.mknod: true \(set\).*, instead of false \(metadata\)\n$/)
+    expect(stdout).toMatch(
+      /^filtered\S+\n {2}security\.syscalls\.intercept\.mknod: true \(set\).*, instead of false \(metadata\)\n$/,
+    )
     expect(await maker.make()).toBe('ok')
     expect(await keyOf('mknod')).toEqual({ value: 'true', origin: 'set' })
     const [about] = await read('inspect', id)

@@ -1,0 +1,50 @@
+import { escaped } from '../calls/escape.ts'
+import { briefly } from '../shared/briefly.ts'
+import type { ContainerView } from './container-view.ts'
+
+/** Most containers that a sentence names. */
+const NAMED = 5
+
+/** Prefers those that are there; of those that have ended the last counts. */
+function liveOrLast(found: readonly ContainerView[]): readonly ContainerView[] {
+  const live = found.filter(({ state }) => state !== 'ended')
+  return live.length > 0 ? live : found.slice(-1)
+}
+
+/** A container that was started again has its id twice: it is there, and it has ended. */
+const eachOnce = (found: readonly ContainerView[]): readonly ContainerView[] =>
+  [...new Set(found.map(({ id }) => id))].flatMap((id) => liveOrLast(found.filter((each) => each.id === id)))
+
+/**
+ * Finds a container by its id, its name, or the beginning of its id. Whoever starts a container may choose its name, so
+ * a name never wins over the id of another container, or over the beginning of that id.
+ *
+ * @returns those that are meant: none, one, or several if that is not clear
+ */
+export function findContainer(all: readonly ContainerView[], word: string): readonly ContainerView[] {
+  // Most containers have no name.
+  if (word === '') return []
+  const exact = all.filter(({ id }) => id === word)
+  if (exact.length > 0) return liveOrLast(exact)
+  const named = liveOrLast(all.filter(({ name }) => name === word))
+  const begun = eachOnce(all.filter(({ id }) => id.startsWith(word)))
+  return [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
+}
+
+function listed(found: readonly ContainerView[]): string {
+  const ids = found.slice(0, NAMED).map(({ id }) => escaped(id))
+  return ids.join(', ') + (found.length > NAMED ? ` and ${found.length - NAMED} more` : '')
+}
+
+/** Says that a word means several containers, and which. */
+export function whichAreMeant(found: readonly ContainerView[], word: string): string {
+  const named = found.filter(({ name }) => name === word)
+  const begun = found.filter(({ name }) => name !== word)
+  const why = [
+    ...(named.length > 0 ? [`it is the name of ${listed(named)}`] : []),
+    ...(named.length > 0 && begun.length > 0 ? ['and the beginning of'] : []),
+    ...(begun.length > 0 ? [listed(begun)] : []),
+    ...(named.length === 0 ? ['begin so'] : []),
+  ].join(' ')
+  return `Cannot tell which container ${briefly(word)} is: ${why}; give ${named.length > 0 ? 'the whole id' : 'more of its id'}`
+}

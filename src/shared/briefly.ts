@@ -1,0 +1,6 @@
+/** In characters: enough to know a word again, and not so many that the rest of a sentence is not seen. */
+const LIMIT = 100
+
+/** Quotes a word that somebody else has chosen, in a sentence; of a long word its beginning. */
+export const briefly = (word: string): string =>
+  word.length <= LIMIT ? JSON.stringify(word) : `${JSON.stringify(word.slice(0, LIMIT))}... (${word.length} characters)`

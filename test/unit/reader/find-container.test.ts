@@ -1,0 +1,60 @@
+import { expect, test } from 'vitest'
+import type { ContainerView } from '../../../src/reader/container-view.ts'
+import { findContainer, whichAreMeant } from '../../../src/reader/find-container.ts'
+
+const container = (id: string, name = '', state = 'served'): ContainerView => ({ id, name, state }) as ContainerView
+const [A, B] = ['5288d75d3d2f'.padEnd(64, 'a'), 'b'.repeat(64)] as const
+
+test.each([
+  { is: 'a name', all: [container(A, 'one'), container(B, 'two')], word: 'two', finds: [B] },
+  { is: 'the beginning of an id', all: [container(A), container(B)], word: 'b', finds: [B] },
+  { is: 'nothing', all: [container(A), container(B)], word: '', finds: [] },
+  // A tenant has named a container of its own so.
+  {
+    is: 'a name like a short id',
+    all: [container(A), container(B, '5288d75d3d2f')],
+    word: '5288d75d3d2f',
+    finds: [B, A],
+  },
+  {
+    is: 'a name like the short id of a container that has ended',
+    ...{ all: [container(B, '5288d75d3d2f'), container(A, '', 'ended')], word: '5288d75d3d2f', finds: [B, A] },
+  },
+  { is: 'a name like a whole id', all: [container(B, A), container(A)], word: A, finds: [A] },
+  {
+    is: 'a name like the whole id of a container that has ended',
+    ...{ all: [container(B, A), container(A, '', 'ended')], word: A, finds: [A] },
+  },
+  { is: 'two of one name', all: [container(A, 'x'), container(B, 'x')], word: 'x', finds: [A, B] },
+  { is: 'the name of its own short id', all: [container(A, '5288d75d3d2f')], word: '5288d75d3d2f', finds: [A] },
+  {
+    is: 'the short id of a container that was started again',
+    ...{ all: [container(A, 'x'), container(A, 'x', 'ended')], word: '5288', finds: [A] },
+  },
+  {
+    is: 'the name of a container that was made again',
+    ...{ all: [container(A, 'x'), container(B, 'x', 'ended')], word: 'x', finds: [A] },
+  },
+])('findContainer() of $is', ({ all, word, finds }) => {
+  expect(findContainer(all, word).map(({ id }) => id)).toEqual(finds)
+})
+
+test.each([
+  {
+    found: [container(B, '5288'), container(A)],
+    word: '5288',
+    says: `Cannot tell which container "5288" is: it is the name of ${B} and the beginning of ${A}; give the whole id`,
+  },
+  {
+    found: [container(A, 'x'), container(B, 'x')],
+    word: 'x',
+    says: `Cannot tell which container "x" is: it is the name of ${A}, ${B}; give the whole id`,
+  },
+  {
+    found: 'abcdefg'.split('').map((end) => container(`c${end}`)),
+    word: 'c',
+    says: 'Cannot tell which container "c" is: ca, cb, cc, cd, ce and 2 more begin so; give more of its id',
+  },
+])('whichAreMeant() says $says', ({ found, word, says }) => {
+  expect(whichAreMeant(found, word)).toBe(says)
+})

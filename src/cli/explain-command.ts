@@ -1,7 +1,10 @@
 import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
+import { knownFileSystems } from '../keeper/known-file-systems.ts'
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import type { RefusalRow } from '../reader/rows.ts'
 import { byWhom } from './by-whom.ts'
+import { kernelAnswer } from './kernel-answer.ts'
 import { openFeeds, requireContainer, shownContainer, unmistakable } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
@@ -16,13 +19,23 @@ interface ExplainOptions {
 
 type Explained = RefusalRow & Partial<WaysToAllow>
 
+type Daemon = Partial<DaemonTotals>
+
+let fileSystems: ReadonlySet<string> | undefined
+/** Says whether the kernel has a file system, or whether that cannot be found out. */
+function knows(name: string): boolean {
+  fileSystems ??= knownFileSystems()
+  return fileSystems.size === 0 || fileSystems.has(name)
+}
+
 /** An administrator can change nothing for a container that has ended. */
-function rowsOf(view: ContainerView, all: readonly ContainerView[], forUser: boolean): readonly Explained[] {
+function rowsOf(view: ContainerView, all: readonly ContainerView[], daemon: Daemon): readonly Explained[] {
   if (view.refusals.length === 0) return []
-  const word = unmistakable(all, view.id)
+  const around = { word: unmistakable(all, view.id), daemon, knows }
   return view.refusals.map((refusal) => ({
     ...{ container: view.id, name: view.name, ...refusal },
-    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, { word, forUser })),
+    ...(refusal.reason === 'kernelAnswered' ? { remedy: kernelAnswer(refusal) } : {}),
+    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, around)),
   }))
 }
 
@@ -54,8 +67,8 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   using feeds = openFeeds(path)
   const all = feeds.containers(true)
   const views = word === undefined ? all.filter(({ state }) => state !== 'ended') : [requireContainer(all, word)]
-  const forUser = feeds.daemon?.directory.daemon.forUser === true
-  const rows = views.flatMap((view) => rowsOf(view, all, forUser)).sort((one, other) => other.count - one.count)
+  const daemon = feeds.daemon?.directory.daemon ?? {}
+  const rows = views.flatMap((view) => rowsOf(view, all, daemon)).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
   else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
   else print(rows.length === 0 ? 'Nothing was refused.\n' : `${rows.map(shown).join('\n\n')}\n`)

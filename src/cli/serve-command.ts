@@ -1,4 +1,4 @@
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { requireSafeFiles } from '../doctor/own-files.ts'
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { serve } from '../keeper/serve.ts'
@@ -7,7 +7,7 @@ import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
 import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
 import { describeConfig } from './check-config.ts'
-import { configFileIfThere } from './config-file.ts'
+import { configFile, configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
 import { print, say } from './print.ts'
 import { sentence } from './sentence.ts'
@@ -56,12 +56,12 @@ export async function serveCommand({
   }
   requireUserNamespace(user)
   requireKernel()
-  const paths = { ...socketsOf(sockets, user), forUser: user }
+  const paths = { ...socketsOf(sockets, user), forUser: user, configPath: resolve(named ?? configFile(user)) }
   await serve(paths, config, () => readNow(fileNow())).catch(endWith)
 }
 
 /** @throws {UsageError} if two of them are the same */
-function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof serve>[0], 'forUser'> {
+function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof serve>[0], 'forUser' | 'configPath'> {
   const socketPath = given.socket ?? (user ? userSocket() : SOCKET)
   const beside = (name: string): string => join(dirname(socketPath), name)
   // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.

@@ -1,9 +1,10 @@
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
+import type { WantedKey } from '../memories/wanted-key.ts'
 import { fullName } from '../policy/key.ts'
 import { callOf } from '../policy/key-names.ts'
 import { type CallName, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView } from '../reader/container-view.ts'
-import { configFile } from './config-file.ts'
 import { RUN } from './open-feed.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
@@ -19,7 +20,10 @@ interface KeyEntry {
   readonly value: string
   readonly origin: string
   readonly ceiling?: string
+  readonly asked?: string
 }
+
+const ALLOWED = 'nothing: it is allowed by now'
 
 /** A call that does nothing without a list, and what to put into that. */
 const LISTS: { readonly [Call in CallName]?: string } = {
@@ -38,17 +42,19 @@ const SAFETY: Readonly<Record<CallName, string>> = {
 }
 
 /** Where the configuration is, and how it is read again. */
-const changedIn = (forUser: boolean): string =>
-  `in ${configFile(forUser)}, then ${forUser ? 'SIGHUP to the daemon' : '"intercede reload"'}`
+const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
+  `in ${configPath ?? "the daemon's configuration"}, then ${forUser ? 'SIGHUP to the daemon' : '"intercede reload"'}`
 
-function lineFor(origin: string, assignment: string, key: KeyName, file: string): string {
-  const yaml = `${fullName(key)}: ${assignment.slice(key.length + 1)}`
+const yamlOf = (key: KeyName, value: string): string => `"${fullName(key)}: ${value}"`
+
+function lineFor(origin: string, key: KeyName, value: string, file: string): string {
+  const yaml = yamlOf(key, value)
   const [, profile] = /^profile (.*)$/.exec(origin) ?? []
-  if (profile !== undefined) return `"${yaml}" under profiles: ${profile}: ${file}`
-  if (origin === 'metadata' || origin === 'set')
-    return `make its seccomp profile with -c ${assignment}, or "${yaml}" in a profile of the configuration`
+  if (profile !== undefined) return `${yaml} under profiles: ${profile}: ${file}`
+  if (origin === 'metadata')
+    return `make its seccomp profile with -c ${key}=${value}, or ${yaml} in a profile of the configuration`
   if (origin.startsWith('annotation')) return `change the annotation ${fullName(key)} of the container`
-  return `"${yaml}" under default: or in its profile ${file}`
+  return `${yaml} under default: or in its profile ${file}`
 }
 
 /** Why nobody can set keys; undefined if an administrator can. */
@@ -63,36 +69,58 @@ const needsRoot = (key: KeyName): boolean => [key, callOf(key)].some((each) => k
 interface Around {
   /** The word of a command line that means the container. */
   readonly word: string
-  /** Whether a user runs the daemon. */
-  readonly forUser: boolean
+  readonly daemon: Partial<Pick<DaemonTotals, 'forUser' | 'configPath'>>
+  /** Says whether the kernel has a file system. */
+  knows(fileSystem: string): boolean
+}
+
+type Keys = Readonly<Partial<Record<KeyName, KeyEntry>>>
+
+/**
+ * Returns where a key comes from, or would come from again if it was no longer set: that lies over its profile or
+ * whatever else, and the directory does not say over what.
+ */
+function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerView['about']): string {
+  const { origin = 'default' } = (all as Keys)[key] ?? {}
+  if (origin !== 'set') return origin
+  if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return 'annotation'
+  const others = Object.values(all as Keys).map((entry) => entry.origin)
+  return others.find((each) => /^(profile .*|metadata)$/.test(each)) ?? 'default'
+}
+
+/** Adds an element to a list that may have it; a value of another type takes the place of the value. */
+const added = (key: KeyName, list: string, value: string): string =>
+  keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
+
+/** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
+function forGoodOf(view: ContainerView, { key, value }: WantedKey, { daemon }: Around): string {
+  const { value: now = '', ceiling, asked = now } = ((view.about.keys ?? {}) as Keys)[key] ?? {}
+  const [whole, file] = [added(key, asked, value), changedIn(daemon)]
+  const line = lineFor(originOf(key, view.about), key, whole, file)
+  if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return line
+  return `raise its ceiling first: ${yamlOf(key, added(key, ceiling, value))} under ceiling: ${file}; and ${line}`
 }
 
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
-export function waysToAllow(
-  { runtime, about }: ContainerView,
-  { wants }: RefusalView,
-  { word, forUser }: Around,
-): WaysToAllow | undefined {
+export function waysToAllow(view: ContainerView, { wants }: RefusalView, around: Around): WaysToAllow | undefined {
+  const { runtime, about } = view
+  const { forUser = false } = around.daemon
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
-  const {
-    value: now = '',
-    origin = 'default',
-    ceiling,
-  } = ((about.keys ?? {}) as Readonly<Partial<Record<KeyName, KeyEntry>>>)[key] ?? {}
+  if (key === 'mount.allowed' && !around.knows(value)) return undefined
+  const { value: now = '', origin = 'default', ceiling } = ((about.keys ?? {}) as Keys)[key] ?? {}
   const isAllowed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
-  const whole = keys[key].isList && now !== '' ? `${now},${value}` : value
-  const assignment = `${key}=${whole}`
   const call = callOf(key)
   const more = key === call ? LISTS[key as CallName] : undefined
-  const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, keys[key].canonical(whole))
-  const words = [assignment, ...(more === undefined ? [] : [more])].join(' ')
-  const forGood = runtime === RUN ? `intercede run -c ${words.replaceAll(' ', ' -c ')}` : undefined
+  const words = [`${key}=${added(key, now, value)}`, ...(more === undefined ? [] : [more])]
+  const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
-  const set = isAbove ? above : `intercede set ${word} ${words}`
+  const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
+  const holds = isAllowed && origin !== 'set'
+  const forGood = runtime === RUN ? `intercede run -c ${words.join(' -c ')}` : forGoodOf(view, wants, around)
   return {
-    set: isAllowed ? 'nothing: it is allowed by now' : (closedTo(runtime, forUser) ?? set),
-    forGood: forGood ?? lineFor(origin, assignment, key, changedIn(forUser)),
+    set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
+    forGood: holds ? ALLOWED : forGood,
     allows: `${keys[key].help}; docs/security.md#${SAFETY[call]} says why that is safe`,
   }
 }

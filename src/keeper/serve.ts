@@ -21,7 +21,10 @@ import { ServiceManager } from './process/service-manager.ts'
 import type { SetKey } from './process/set-key.ts'
 import { Reexec } from './reexec.ts'
 
-type Sockets = Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'controlSocketPath' | 'forUser'>
+type Sockets = Pick<
+  KeeperOptions,
+  'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'controlSocketPath' | 'forUser' | 'configPath'
+>
 
 /** The longest time that the service goes on starting after a signal that ends it. */
 const STARTS_MS = 5000

@@ -12,6 +12,8 @@ export interface DaemonTotals {
   readonly containerLabel: boolean
   /** Whether a user runs it: it takes no orders then. */
   readonly forUser: boolean
+  /** The configuration that it reads if it is there; undefined of an older daemon, and of an `intercede run`. */
+  readonly configPath?: string | undefined
   /** What a container may have at most; undefined of an older daemon. */
   readonly limits?: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
   /** Calls that are served for longer than ten seconds. */

@@ -9,10 +9,13 @@ export interface WantedKey {
   readonly value: string
 }
 
-/** A name that is longer than a reason holds is not known. */
+/**
+ * A name that is longer than a reason holds is not known. The container has chosen it, so it must not be able to smuggle
+ * more elements into a list than the one that is offered.
+ */
 function wholeName(a: number, b: number): string | undefined {
   const name = unpackName(a, b).slice(1, -1)
-  return /[?]|\.\.\.$/.test(name) ? undefined : name
+  return /^[a-z0-9_]+$/.test(name) ? name : undefined
 }
 
 /** Only a key that is true or false has one value that turns it on. */

@@ -16,8 +16,10 @@ export class Outlets {
     this.#parts = parts
     const { callsPerContainer, listenersPerContainer } = all
     const limits = { callsPerContainer, listenersPerContainer, kept: LIMIT_PER_CONTAINER }
-    const { containerLabel = false, forUser = false } = parts.options
-    this.readers = new Readers(parts.state, all.records, journal, { containerLabel, forUser, limits })
+    const { containerLabel = false, forUser = false, configPath } = parts.options
+    this.readers = new Readers(parts.state, all.records, journal, {
+      ...{ containerLabel, forUser, limits, configPath },
+    })
     this.control = new Control({ ...parts, feed: this.readers.feed })
   }
 

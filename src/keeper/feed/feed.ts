@@ -37,6 +37,8 @@ export interface Standing {
   readonly containerLabel: boolean
   /** Whether a user runs it, so that nobody can give it orders. */
   readonly forUser: boolean
+  /** The configuration that it reads if it is there. */
+  readonly configPath?: string | undefined
   /** What a container may have at most. */
   readonly limits: Pick<Limits, 'callsPerContainer' | 'listenersPerContainer'> & { readonly kept: number }
 }

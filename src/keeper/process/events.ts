@@ -90,6 +90,8 @@ export interface KeeperOptions {
   readonly feedSocketPath?: string
   /** True if a user runs intercede in a user namespace: only calls that take no capability on the host are served. */
   readonly forUser?: boolean
+  /** The configuration that `resolve` goes by, for readers. */
+  readonly configPath?: string
   /** The runtime of all containers; without it, the program that connects. */
   readonly runtime?: RuntimeCall
   readonly limits?: Partial<Limits>

@@ -1,7 +1,9 @@
+import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
-import { type Done, execute } from '../../support/host.ts'
+import { fixture } from '../../support/fixtures.ts'
+import { type Done, execute, USERNS, until } from '../../support/host.ts'
 
 const OFF = ['--metadata', 'security.syscalls.intercept.mknod=false']
 const SHORT = '5288d75d3d2f'
@@ -10,9 +12,24 @@ const TENANT = 'b'.repeat(64)
 
 let daemon: Daemon
 const makers: Maker[] = []
+const children: ChildProcess[] = []
 const feed = (): string => join(daemon.directory, 'feed.sock')
 const intercede = (command: string, ...args: readonly string[]): Promise<Done> =>
   execute(process.execPath, [CLI, command, '--feed', feed(), ...args])
+
+/** Starts a container that makes some calls, and stays. */
+async function start(id: string, metadata: string, script: string): Promise<void> {
+  const options = ['--userns', USERNS, '--pidns', '--await-agent', '--mounts', '--id', id, '--metadata', metadata]
+  const words = [daemon.socket, ...options, '--', 'sh', '-c', `{ ${script}; } >&2; echo done; read end`]
+  const child = spawn(fixture('filtered'), words, { stdio: ['pipe', 'pipe', 'ignore'] })
+  children.push(child)
+  await new Promise((resolve) => child.stdout.once('data', resolve))
+}
+
+const explained = async (id: string): Promise<readonly Record<string, string>[]> => {
+  const { stdout } = await intercede('explain', id, '--format', 'json')
+  return JSON.parse(stdout)
+}
 
 beforeAll(async () => {
   daemon = await Daemon.start()
@@ -22,6 +39,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   for (const maker of makers) maker.end()
+  for (const child of children) child.stdin!.end()
   await daemon.close()
 })
 
@@ -43,4 +61,36 @@ test('a name that another container has chosen steals no order', async () => {
   expect((await intercede('set', TENANT, '--unset', 'mknod')).status).toBe(125)
   const other = await intercede('set', TENANT, 'mknod=false')
   expect(other.stdout).toMatch(new RegExp(`^${TENANT.slice(0, 12)} \\(${SHORT}\\)\n`))
+})
+
+test('explain says what lasts beside what was set: the profile, and the configuration that the daemon reads', async () => {
+  daemon.configure('profiles: { build: { mknod: true } }')
+  process.kill(daemon.pid!, 'SIGHUP')
+  await until('it has read its configuration', () => daemon.logged('serving') > 1, 30)
+  await start('build', 'profile=build', 'mknod x c 10 200')
+  const line =
+    /^"security\.syscalls\.intercept\.mknod\.devices: c:10:200" under .* in \/tmp\/intercede-config-\S+\/config\.yaml, then/
+  const [before] = await explained('build')
+  expect(before).toMatchObject({
+    set: 'intercede set build mknod.devices=c:10:200',
+    forGood: expect.stringMatching(line),
+  })
+  expect((await intercede('set', 'build', 'mknod.devices=c:10:200')).status).toBe(0)
+  const [after] = await explained('build')
+  expect(after).toMatchObject({ set: 'nothing: it is allowed by now', forGood: expect.stringMatching(line) })
+  expect(after!.forGood).toContain('under profiles: build: in')
+})
+
+test('explain offers no list that a container has spliced, and says what the kernel meant', async () => {
+  const caller = fixture('caller')
+  const mounts = ['x,btrfs', '', 'ext9'].map((type) => `${caller} mount /proc /etc/passwd '${type}'`)
+  const node = `${caller} mknod ${join(daemon.directory, 'node')} 020666 1 3`
+  const keys = ['mknod=true', 'mount=true', 'mount.allowed=ext4'].map((key) => `security.syscalls.intercept.${key}`)
+  await start('mounts', keys.join('\n'), [...mounts, node, node].join('; '))
+  const rows = await explained('mounts')
+  const refused = rows.filter(({ reason }) => reason === 'fileSystemNotAllowed')
+  expect(refused.length).toBe(3)
+  for (const { set } of refused) expect(set).toBeUndefined()
+  const answered = rows.find(({ reason }) => reason === 'kernelAnswered')
+  expect(answered?.remedy).toContain('the kernel itself answered EEXIST, usually since the name is there already')
 })

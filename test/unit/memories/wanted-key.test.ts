@@ -22,6 +22,9 @@ test.each<{ code: ReasonCode; a: number; b: number; wants: string | undefined }>
   { code: 'fileSystemNotAllowed', a: name('nfs')[0], b: name('nfs')[1], wants: undefined },
   { code: 'fileSystemNotAllowed', a: name('squashfs')[0], b: name('squashfs')[1], wants: 'mount.allowed=squashfs' },
   { code: 'fileSystemNotAllowed', a: name('a\u001b[2J')[0], b: name('a\u001b[2J')[1], wants: undefined },
+  // More elements of the list than one.
+  { code: 'fileSystemNotAllowed', a: name('x,btrfs')[0], b: name('x,btrfs')[1], wants: undefined },
+  { code: 'fileSystemNotAllowed', a: name('')[0], b: name('')[1], wants: undefined },
   { code: 'priorityTooHigh', a: 60, b: 49, wants: 'sched_setscheduler.max_priority=60' },
   { code: 'priorityTooHigh', a: 100, b: 49, wants: undefined },
   { code: 'lacksCapability', a: 27, b: 0, wants: undefined },

@@ -102,7 +102,7 @@ export class Control {
       throw new Error(`Cannot set keys of container ${id}: ${(error as Error).message}`)
     }
     await this.#make(entry, change, by)
-    return { changed: change.changed, warnings: change.warnings }
+    return { changed: change.changed, warnings: change.news }
   }
 
   /** Makes a change, at once. @returns once the engine judges by it */

@@ -1,11 +1,13 @@
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
 import { explain, why } from '../../calls/reason.ts'
 import { aboveCeiling } from '../../policy/ceiling.ts'
+import { ineffectiveKeys } from '../../policy/ineffective.ts'
 import { fullName } from '../../policy/key.ts'
 import { callOf, toKeyName } from '../../policy/key-names.ts'
 import { type KeyName, keys } from '../../policy/keys.ts'
+import type { Policy } from '../../policy/policy.ts'
 import { trappedCalls } from '../../runtimes/trapped-calls.ts'
-import { untrapped } from '../../syscalls/index.ts'
+import { callsOf, untrapped } from '../../syscalls/index.ts'
 import type { Admission } from '../containers/admission.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
@@ -23,6 +25,8 @@ export interface PolicyChange {
   readonly changed: ChangedKeys
   /** All that cannot work from then on. */
   readonly warnings: readonly string[]
+  /** Those of them that the change has caused, or that are about what was asked for. */
+  readonly news: readonly string[]
 }
 
 /** Puts the keys of a request in place of the same keys that were set before. */
@@ -59,13 +63,21 @@ function obstacle({ container }: ContainerEntry, { said, withheld, resolved }: D
   return held === undefined ? (ignored?.at(-1)?.why.replace(/^Cannot read policy: /, '') ?? undefined) : held
 }
 
+/** Returns the calls that a key is for and that the filter does not trap. To switch something off they are not needed. */
+const unreached = (name: KeyName, value: string, policy: Policy, traps: ReadonlySet<string>): readonly string[] =>
+  [name, callOf(name)].flatMap((each) =>
+    value === keys[name].default ? untrapped(policy, each, traps) : callsOf(each).filter((call) => !traps.has(call)),
+  )
+
 /** Says why a key that is asked for would not hold. */
 function flawOf(name: KeyName, value: string, { said }: Decision, traps: Traps): string | undefined {
   const above = aboveCeiling(name, value, said.settings.get(name)!)
   if (above !== undefined || traps === 'unknown') return above
-  const missing = [name, callOf(name)].flatMap((each) => untrapped(said.policy, each, traps))
+  const missing = unreached(name, value, said.policy, traps)
   if (missing.length === 0) return undefined
-  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}; make its profile with ${fullName(name)}, and start it anew`
+  const [idle] = ineffectiveKeys(said.settings, (key) => key === name)
+  const also = idle === undefined ? '' : `, and ${idle}`
+  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}${also}; make its profile with ${fullName(name)}, and start it anew`
 }
 
 function unknownTraps(traps: Traps, given: readonly KeyName[]): readonly string[] {
@@ -87,19 +99,28 @@ export function planChange(
   const { handover, init, settings: before } = entry
   const set = merged(entry.set, request, by)
   const decision = say(handover, set)
-  const { said, withheld, resolved } = decision
+  const { said } = decision
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
   const given = Object.keys(request.set).map((key) => toKeyName(key))
   const flaws = given.map((name) => flawOf(name, set.find(({ key }) => key === name)!.value, decision, traps))
   const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision)
   if (flaw !== undefined) throw new Error(flaw)
   const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
-  const keysNow = { ...resolved, settings: said.settings, policy: said.policy }
-  const about = { handover, barred: said.barred, unruly, resolved: keysNow, traps, withheld }
+  const warningsOf = (decided: Decision): readonly string[] => {
+    const keysNow = { ...decided.resolved, settings: decided.said.settings, policy: decided.said.policy }
+    const about = { handover, barred: decided.said.barred, unruly, resolved: keysNow, traps }
+    return registrationWarnings({ type: 'registered', ...about, withheld: decided.withheld })
+  }
+  const [all, known, unclear] = [warningsOf(decision), warningsOf(say(handover, entry.set)), unknownTraps(traps, given)]
   return {
     said,
     set,
     changed: changedKeys(before, said.settings, effectiveKeys(said.settings, said.policy, traps)) ?? {},
-    warnings: [...registrationWarnings({ type: 'registered', ...about }), ...unknownTraps(traps, given)],
+    warnings: [...all, ...unclear],
+    news: [...all.filter((text) => !known.includes(text) || given.some((name) => isAbout(text, name))), ...unclear],
   }
 }
+
+/** Tells whether a warning begins with a key, in its short form or in full. */
+const isAbout = (warning: string, name: KeyName): boolean =>
+  [name, fullName(name)].some((word) => warning.startsWith(`${word} `) || warning.startsWith(`${word}:`))

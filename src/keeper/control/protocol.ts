@@ -28,7 +28,7 @@ export type ControlRequest = SetRequest | ReloadRequest
 
 export interface SetAnswer {
   readonly changed: ChangedKeys
-  /** What cannot work since the change: a sentence with its remedy for each. */
+  /** What the change has caused that cannot work, or is about its keys: a sentence with its remedy for each. */
   readonly warnings: readonly string[]
 }
 

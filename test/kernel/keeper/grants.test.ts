@@ -94,3 +94,12 @@ test('explain offers no list that a container has spliced, and says what the ker
   const answered = rows.find(({ reason }) => reason === 'kernelAnswered')
   expect(answered?.remedy).toContain('the kernel itself answered EEXIST, usually since the name is there already')
 })
+
+test('set says once what cannot work since a change, and again for the same key alone', async () => {
+  const idle = 'Cannot work: bpf does nothing without bpf.devices'
+  expect((await intercede('set', TENANT, 'bpf')).stderr).toContain(idle)
+  expect((await intercede('set', TENANT, 'mknod')).stderr).not.toContain(idle)
+  expect((await intercede('set', TENANT, 'bpf')).stderr).toContain(idle)
+  expect((await intercede('inspect', TENANT)).stdout).toContain('bpf does nothing without bpf.devices')
+  expect((await intercede('set', TENANT, '--unset', 'bpf')).stderr).not.toContain(idle)
+})

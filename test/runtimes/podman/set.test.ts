@@ -50,7 +50,7 @@ test('a refused mknod is done after what explain says, without a restart', { tim
     reason: 'deviceNotAllowed',
     wants: { key: 'mknod.devices', value: 'c:10:200' },
     set: expect.stringMatching(/^intercede set [0-9a-f]{12} mknod\.devices=c:10:200$/),
-    forGood: `"${P}mknod.devices: c:10:200" under default: or in its profile in /etc/intercede/config.yaml, then "intercede reload"`,
+    forGood: `"${P}mknod.devices: c:10:200" under default: or in its profile in ${machine.directory}/config.yaml, then "intercede reload"`,
     allows: expect.stringContaining('more character devices that may be made; docs/security.md#mknod'),
   })
   const { stdout } = await intercede('explain', NAME)
@@ -81,6 +81,8 @@ test.each([
     says: 'the filter of the container does not trap setxattr, lsetxattr, fsetxattr, setxattrat; make its profile with',
   },
   { args: ['mount', 'mount.allowed=ext4'], says: 'does not trap mount,' },
+  { args: ['bpf'], says: 'does not trap bpf, and bpf does nothing without bpf.devices; make its profile with' },
+  { args: ['bpf.devices'], says: 'does not trap bpf, and bpf.devices does nothing without bpf=true;' },
   { args: ['mount', 'mount.fuse=ext4=fuse2fs'], says: 'does not trap mount,' },
 ])('set $args is refused: $says', async ({ args, says }) => {
   const { status, stdout, stderr } = await intercede('set', NAME, ...args)

@@ -6,7 +6,7 @@ import type { RefusalRow } from '../reader/rows.ts'
 import { byWhom } from './by-whom.ts'
 import { kernelAnswer } from './kernel-answer.ts'
 import { openFeeds, requireContainer, shownContainer, unmistakable } from './open-feed.ts'
-import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
+import { asJson, byTemplate, type OutputFormat, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
@@ -52,16 +52,19 @@ function shown(row: Explained): string {
   ].join('\n')
 }
 
-function explainCode(code: ReasonCode): void {
-  const [says, remedy] = reasons[code]
-  print(`${code}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`)
+function explainCode(reason: ReasonCode, format: OutputFormat): void {
+  const [says, remedy] = reasons[reason]
+  const row = { reason, says, remedy }
+  if (format.kind === 'json') print(`${asJson([row])}\n`)
+  else if (format.kind === 'template') print(`${byTemplate(format.template, row)}\n`)
+  else print(`${reason}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`)
 }
 
 export function explainCommand(word: string | undefined, { format: given, feed: path }: ExplainOptions): void {
   const format = parseFormat(given, ['table', 'json'], EXPLAIN_FIELDS)
   const code = reasonCodes.find((each) => each === word)
   if (code !== undefined) {
-    explainCode(code)
+    explainCode(code, format)
     return
   }
   using feeds = openFeeds(path)

@@ -103,3 +103,12 @@ test('set says once what cannot work since a change, and again for the same key 
   expect((await intercede('inspect', TENANT)).stdout).toContain('bpf does nothing without bpf.devices')
   expect((await intercede('set', TENANT, '--unset', 'bpf')).stderr).not.toContain(idle)
 })
+
+test('explain of a reason keeps to the format', async () => {
+  const explain = async (format: string): Promise<string> =>
+    (await execute(process.execPath, [CLI, 'explain', 'lacksCapability', '--format', format])).stdout
+  expect(JSON.parse(await explain('json'))).toEqual([
+    { reason: 'lacksCapability', says: expect.stringContaining('the caller lacks'), remedy: expect.anything() },
+  ])
+  expect(await explain('{reason}: {says}')).toMatch(/^lacksCapability: the caller lacks .*\n$/)
+})

@@ -1,4 +1,4 @@
-import { fstatSync, readSync } from 'node:fs'
+import { accessSync, constants, fstatSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import {
@@ -27,6 +27,20 @@ const REMEDIES: Readonly<Record<string, string>> = {
 /** Returns the socket that is named, or that beside a named feed.sock, or that of the host's daemon. */
 export const controlSocket = (control: string | undefined, feed?: string): string =>
   control ?? (feed === undefined ? CONTROL_SOCKET : join(dirname(feed), 'control.sock'))
+
+/**
+ * Says first whether we may give orders at all. Whatever else may be wrong is said later, by who does it.
+ *
+ * @throws {Error} if we may not
+ */
+export function requireOrders(path: string): void {
+  try {
+    accessSync(path, constants.W_OK)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EACCES')
+      throw new Error(`Cannot give orders at "${path}": ${REMEDIES.EACCES}`)
+  }
+}
 
 function connected(path: string): Fd {
   try {

@@ -6,7 +6,7 @@ import { toKeyName } from '../policy/key-names.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { settle } from '../policy/settings.ts'
 import { briefly } from '../shared/briefly.ts'
-import { askDaemon, controlSocket } from './ask-daemon.ts'
+import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
 import { openFeeds, RUN, requireContainer, shownContainer } from './open-feed.ts'
 import { asJson, shownValue } from './output-format.ts'
 import { print, say } from './print.ts'
@@ -25,7 +25,7 @@ function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
     const [key, value] = asUsage(() => parseAssignment(word))
     mustBe(
       key !== PROFILE,
-      `Cannot set ${JSON.stringify(word)}: a profile is no key; set the keys that it has, or edit it and reload`,
+      `Cannot set ${briefly(word)}: a profile is no key; set the keys that it has, or edit it and reload`,
     )
     return [key, value]
   })
@@ -44,6 +44,8 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   mustBe(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
   const both = unset.find((name) => set[name] !== undefined)
   mustBe(both === undefined, `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`)
+  const socket = controlSocket(control, path)
+  requireOrders(socket)
   using feeds = openFeeds(path)
   const { id, name, serial, state, runtime } = requireContainer(feeds.containers(true), word)
   if (runtime === RUN)
@@ -51,7 +53,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it anew`)
   const request = { type: 'set', container: id, serial, set, unset } as const
-  const { changed, warnings } = askDaemon<SetAnswer>(controlSocket(control, path), request)
+  const { changed, warnings } = askDaemon<SetAnswer>(socket, request)
   if (format === 'json') {
     print(`${asJson({ container: id, name, changed, warnings })}\n`)
     return

@@ -112,3 +112,22 @@ test('explain of a reason keeps to the format', async () => {
   ])
   expect(await explain('{reason}: {says}')).toMatch(/^lacksCapability: the caller lacks .*\n$/)
 })
+
+test.each([TENANT, 'nobody'])('set of %s says first that the user may not', async (word) => {
+  const words = [
+    '--reuid=1',
+    '--regid=1',
+    '--clear-groups',
+    process.execPath,
+    CLI,
+    'set',
+    '--feed',
+    feed(),
+    word,
+    'mknod',
+  ]
+  expect(await execute('setpriv', words)).toEqual({
+    ...{ status: 125, stdout: '' },
+    stderr: `intercede: Cannot give orders at "${join(daemon.directory, 'control.sock')}": only root of the host may; use sudo\n`,
+  })
+})

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { briefly } from '../shared/briefly.ts'
 import { HttpError } from './http-error.ts'
 import { type ApiRoute, apiRoutes, type QueryValues } from './routes.ts'
 
@@ -53,8 +54,7 @@ function queried({ query }: ApiRoute, text: string): QueryValues {
   const values: Record<string, string> = {}
   for (const [name, value] of new URLSearchParams(text)) {
     const parameter = query.find((each) => each.name === name)
-    if (!parameter)
-      throw new HttpError(400, `Cannot use ${JSON.stringify(name)}: there is no such parameter; leave it out`)
+    if (!parameter) throw new HttpError(400, `Cannot use ${briefly(name)}: there is no such parameter; leave it out`)
     const { enum: words, pattern } = parameter.schema as {
       readonly enum?: readonly string[]
       readonly pattern?: string
@@ -63,7 +63,7 @@ function queried({ query }: ApiRoute, text: string): QueryValues {
     if (!isGood)
       throw new HttpError(
         400,
-        `Cannot use ${name}=${JSON.stringify(value)}: it is none of its values; use ${words?.join(' or ') ?? 'a whole number'}`,
+        `Cannot use ${name}=${briefly(value)}: it is none of its values; use ${words?.join(' or ') ?? 'a whole number'}`,
       )
     values[name] = value
   }

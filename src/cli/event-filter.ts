@@ -2,6 +2,7 @@ import { errnos } from '../abi/errno.ts'
 import { reasonCodes } from '../calls/reason.ts'
 import { WORDS } from '../calls/record.ts'
 import type { EventView } from '../reader/event-view.ts'
+import { briefly } from '../shared/briefly.ts'
 import { UsageError } from './usage.ts'
 
 /** What a filter may ask for. */
@@ -35,10 +36,10 @@ function parseOne(text: string): EventFilter {
   const [, name, operator, value] = /^\s*([a-z]+)\s*(!=|=|~)\s*(.+?)\s*$/i.exec(text) ?? []
   const wrong = (why: string): UsageError =>
     new UsageError(
-      `Cannot use --filter ${JSON.stringify(text)}: ${why}; it is FIELD=VALUE, FIELD!=VALUE or FIELD~EXPRESSION with a field of ${FIELDS.join(', ')}`,
+      `Cannot use --filter ${briefly(text)}: ${why}; it is FIELD=VALUE, FIELD!=VALUE or FIELD~EXPRESSION with a field of ${FIELDS.join(', ')}`,
     )
   if (name === undefined) throw wrong('it has no operator')
-  if (!FIELDS.includes(name as Field)) throw wrong(`there is no field ${JSON.stringify(name)}`)
+  if (!FIELDS.includes(name as Field)) throw wrong(`there is no field ${briefly(name)}`)
   const textOf = (event: EventView): string => String(event[name as Field] ?? '')
   if (operator === '~') {
     const expression = expressionOf(value!, wrong)
@@ -56,7 +57,7 @@ function slipIn(name: Field, value: string): string | undefined {
   const values = VALUES[name]
   if (values === undefined || values.includes(value) || /^errno \d+$/.test(value)) return undefined
   const which = values.length > FEW ? 'there is none of that name' : `it may be ${values.join(', ')}`
-  return `no ${name} is ${JSON.stringify(value)}: ${which}`
+  return `no ${name} is ${briefly(value)}: ${which}`
 }
 
 function expressionOf(text: string, wrong: (why: string) => UsageError): RegExp {

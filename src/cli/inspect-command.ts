@@ -114,7 +114,7 @@ function print1(view: ContainerView, limits: DaemonLimits): void {
 }
 
 const shownRefusal = (count: number, call: string, why: string, remedy: string): string =>
-  `\n${call}\n  refused ${count} times, ${shownValue(why)}${remedy ? `\n  ${shownValue(remedy)}` : ''}\n`
+  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${shownValue(why)}${remedy ? `\n  ${shownValue(remedy)}` : ''}\n`
 
 export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
   const format = parseFormat(given, ['table', 'json'], INSPECT_FIELDS)

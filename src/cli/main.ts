@@ -1,6 +1,7 @@
 import { fstatSync } from 'node:fs'
 import { Command, CommanderError, type OutputConfiguration } from 'commander'
 import { version } from '../processes/version.ts'
+import { briefly } from '../shared/briefly.ts'
 import { refused } from './command-line.ts'
 import { commands, EXIT_STATUS } from './commands.ts'
 import { failedFlags } from './failed-flags.ts'
@@ -15,10 +16,10 @@ function refuseExtra([word, subject, ...extra]: readonly string[]): void {
   const isHelp = word === 'help'
   mustBe(
     !isHelp || subject === undefined || isHelpFor(subject),
-    `Cannot help with ${JSON.stringify(subject)}: there is no such command; "intercede --help" lists them`,
+    `Cannot help with ${briefly(subject)}: there is no such command; "intercede --help" lists them`,
   )
   const [over] = isHelp ? extra : word === '-V' || word === '--version' ? [subject] : []
-  mustBe(over === undefined, `Cannot use ${JSON.stringify(over)}: "${word}" takes no more words; leave it out`)
+  mustBe(over === undefined, `Cannot use ${briefly(over)}: "${word}" takes no more words; leave it out`)
 }
 
 const isHelpFor = (word: string): boolean => word === 'help' || isCommand(word)

@@ -1,4 +1,5 @@
 import { escaped, escapedAll, escapedMember } from '../calls/escape.ts'
+import { briefly } from '../shared/briefly.ts'
 import { UsageError } from './usage.ts'
 
 /** What a program gets of one row: texts and numbers, or more for JSON. */
@@ -27,7 +28,7 @@ export function parseFormat(
   if (word) return { kind: word }
   const named = [...given!.matchAll(FIELD)].map(([, name]) => name!)
   const list = `${words.join(', ')}, or a text with fields of ${fields.map((name) => `{${name}}`).join(' ')}`
-  if (named.length === 0) throw new UsageError(`Cannot use --format ${JSON.stringify(given)}: it may be ${list}`)
+  if (named.length === 0) throw new UsageError(`Cannot use --format ${briefly(given)}: it may be ${list}`)
   const unknown = named.find((name) => !fields.includes(name))
   if (unknown !== undefined)
     throw new UsageError(`Cannot use --format: there is no field {${unknown}}; it may be ${list}`)

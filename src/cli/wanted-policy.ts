@@ -8,6 +8,7 @@ import { resolve } from '../policy/resolve.ts'
 import { mustServeUser } from '../policy/rootless.ts'
 import { effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
 import { didYouMean } from '../policy/suggest.ts'
+import { briefly } from '../shared/briefly.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import { configFile } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
@@ -29,7 +30,7 @@ function metadataFor(profile: string | undefined, entries: readonly KeyValueLine
   // A line of metadata ends at a line break, and in LXC's cookie at a semicolon.
   mustBe(
     profile === undefined || /^[^\s;](?:[^\r\n;]*[^\s;])?$/.test(profile),
-    `Cannot name the profile ${JSON.stringify(profile)} in the metadata of a container: it is empty, or has spaces around it, a line break or a semicolon; rename it in the configuration`,
+    `Cannot name the profile ${briefly(profile)} in the metadata of a container: it is empty, or has spaces around it, a line break or a semicolon; rename it in the configuration`,
   )
   const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
   const named = profile === undefined ? {} : { profile: { name: profile } }
@@ -56,7 +57,7 @@ function mustHave({ profiles }: Config, name: string, file: string): void {
   const names = [...profiles.keys()].join(', ')
   const hint = didYouMean(name, profiles.keys()) || (names && `, it has ${names}`)
   throw new UsageError(
-    `Cannot use --profile ${JSON.stringify(name)}: "${file}" has no such profile${hint}; add it there under "profiles"`,
+    `Cannot use --profile ${briefly(name)}: "${file}" has no such profile${hint}; add it there under "profiles"`,
   )
 }
 
@@ -72,7 +73,7 @@ const nothing = ({ profile }: PolicyOptions, settings: Settings): string => {
   if (reasons !== '') return `${reasons}; give that too`
   return profile === undefined
     ? 'no key is on; try -c mknod'
-    : `no key is on in the profile ${JSON.stringify(profile)}; turn one on there, or name with --trap what it may have later`
+    : `no key is on in the profile ${briefly(profile)}; turn one on there, or name with --trap what it may have later`
 }
 
 /**
@@ -101,7 +102,7 @@ const entriesOf = (option: string, texts: readonly string[] = []): readonly KeyV
   asUsage(() =>
     texts.map((text) => {
       const [key, value] = parseAssignment(text)
-      mustBe(key !== PROFILE, `Cannot use ${option} ${JSON.stringify(text)}: a profile is no key; use --profile NAME`)
+      mustBe(key !== PROFILE, `Cannot use ${option} ${briefly(text)}: a profile is no key; use --profile NAME`)
       return [key, value]
     }),
   )

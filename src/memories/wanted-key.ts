@@ -10,8 +10,8 @@ export interface WantedKey {
 }
 
 /**
- * A name that is longer than a reason holds is not known. The container has chosen it, so it must not be able to smuggle
- * more elements into a list than the one that is offered.
+ * A name that is longer than a reason holds is not known. The container has chosen the name: it must not be able to
+ * smuggle more elements into a list than the one that is offered.
  */
 function wholeName(a: number, b: number): string | undefined {
   const name = unpackName(a, b).slice(1, -1)

@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
+import { briefly } from '../shared/briefly.ts'
 import type { Ceilings } from './ceiling.ts'
 import {
   argumentModes,
@@ -153,7 +154,7 @@ function complain(issue: v.BaseIssue<unknown>, where: Where): never {
   if (issue.expected === 'never') {
     const known = path.length > 1 ? membersOf(path.slice(0, -1).join('.')) : sections
     const hint = didYouMean(String(path.at(-1)), known) || `, allowed is ${known.join(', ')}`
-    throw new PolicyError(`unknown key ${JSON.stringify(name)}`, where(path), hint)
+    throw new PolicyError(`unknown key ${briefly(name)}`, where(path), hint)
   }
   const subject = name === '' ? 'the file' : name
   throw new PolicyError(
@@ -230,7 +231,7 @@ function checkAnnotations(
     if (profiles.has(name)) continue
     const place = where(['annotations', 'profiles', index])
     throw new PolicyError(
-      `unknown profile ${JSON.stringify(name)}`,
+      `unknown profile ${briefly(name)}`,
       place,
       didYouMean(name, profiles.keys()) || '; name one of "profiles"',
     )

@@ -1,5 +1,6 @@
 import type { Dev } from '../abi/brand.ts'
 import { major, makedev, minor } from '../abi/dev.ts'
+import { briefly } from '../shared/briefly.ts'
 import { PolicyError } from './error.ts'
 import { fullName } from './key.ts'
 import { type DeviceNames, givenByName, givenByNumber } from './refused-devices.ts'
@@ -29,7 +30,7 @@ const MAJOR_MAX = 0xfff
 const MINOR_MAX = 0xfffff
 
 function device(text: string): Dev {
-  const quoted = JSON.stringify(text)
+  const quoted = briefly(text)
   const [type, a, b] = /^([bc]):(\d{1,9}):(\d{1,9})$/.exec(text)?.slice(1) ?? []
   if (type === undefined) throw new RangeError(`${quoted} is no device`)
   if (type === 'b') throw new RangeError(`${quoted} is a block device, and those would give disks of the host`)

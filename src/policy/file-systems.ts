@@ -1,3 +1,4 @@
+import { briefly } from '../shared/briefly.ts'
 import { keys } from './keys.ts'
 import type { Settings } from './settings.ts'
 import { didYouMean } from './suggest.ts'
@@ -12,7 +13,7 @@ export function unknownFileSystems(settings: Settings, known: () => ReadonlySet<
     .filter((name) => !names.has(driverOf(name)))
     .map(
       (name) =>
-        `mount.allowed: this kernel does not know the file system ${JSON.stringify(name)}${didYouMean(name, names)}; ` +
+        `mount.allowed: this kernel does not know the file system ${briefly(name)}${didYouMean(name, names)}; ` +
         `/proc/filesystems has those that it knows, and more come with modules`,
     )
 }

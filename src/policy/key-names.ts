@@ -1,3 +1,4 @@
+import { briefly } from '../shared/briefly.ts'
 import { type Place, PolicyError } from './error.ts'
 import { type CallKey, expandShort, fullName, type OptionKey, PREFIX } from './key.ts'
 import { type CallName, type KeyName, keys, type OptionName } from './keys.ts'
@@ -45,7 +46,7 @@ export function toKeyName(name: string, place?: Place): KeyName {
   const short = full.slice(PREFIX.length)
   if (full.startsWith(PREFIX) && Object.hasOwn(keys, short)) return short as KeyName
   throw new PolicyError(
-    `unknown key ${JSON.stringify(full)}`,
+    `unknown key ${briefly(full)}`,
     place,
     didYouMean(full, keyNames.map(fullName)) || '; "intercede profile --help" lists them',
   )

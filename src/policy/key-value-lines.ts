@@ -1,3 +1,4 @@
+import { briefly } from '../shared/briefly.ts'
 import { type Place, PolicyError } from './error.ts'
 import { expandShort, fullName } from './key.ts'
 import { toKeyName } from './key-names.ts'
@@ -35,7 +36,7 @@ type Named = Required<Lines>['profile']
 /** @throws {PolicyError} if another profile is named already: the reader would have to guess which is meant */
 function only(before: Named | undefined, profile: Named): Named {
   if (before === undefined || before.name === profile.name) return profile
-  const names = `${JSON.stringify(before.name)} and ${JSON.stringify(profile.name)}`
+  const names = `${briefly(before.name)} and ${briefly(profile.name)}`
   throw new PolicyError(`two profiles are named, ${names}`, profile.place, '; name one')
 }
 

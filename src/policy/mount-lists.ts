@@ -1,3 +1,4 @@
+import { briefly } from '../shared/briefly.ts'
 import { PolicyError } from './error.ts'
 import { fullName } from './key.ts'
 
@@ -15,5 +16,5 @@ export function checkMountLists({ allowed, fuse }: MountLists): void {
   const both = [...fuse.keys()].find((name) => allowed.has(name))
   if (both === undefined) return
   const lists = `${fullName('mount.allowed')} and ${fullName('mount.fuse')}`
-  throw new PolicyError(`the file system ${JSON.stringify(both)} is in both ${lists}, allowed is one of them`)
+  throw new PolicyError(`the file system ${briefly(both)} is in both ${lists}, allowed is one of them`)
 }

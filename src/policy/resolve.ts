@@ -1,3 +1,4 @@
+import { briefly } from '../shared/briefly.ts'
 import { clamp } from './ceiling.ts'
 import type { Config } from './config.ts'
 import { PolicyError } from './error.ts'
@@ -56,7 +57,7 @@ function granted(config: Config, profile: string | undefined, metadata: Lines): 
 function profileOf({ profile }: Lines, { profiles }: Config): string | undefined {
   if (profile === undefined || profiles.has(profile.name)) return profile?.name
   const hint = didYouMean(profile.name, profiles.keys())
-  throw new PolicyError(`unknown profile ${JSON.stringify(profile.name)}`, profile.place, hint)
+  throw new PolicyError(`unknown profile ${briefly(profile.name)}`, profile.place, hint)
 }
 
 /** Runs `attempt`; a PolicyError of a container author's text is a note and changes nothing. */

@@ -1,3 +1,4 @@
+import { briefly } from '../shared/briefly.ts'
 import { type Place, PolicyError } from './error.ts'
 import { fullName } from './key.ts'
 import { calls, keyNames, toKeyName } from './key-names.ts'
@@ -30,7 +31,7 @@ function canonical(name: KeyName, value: string, place?: Place): string {
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
     const hint = `: ${error.message}, allowed is ${keys[name].allowed}`
-    throw new PolicyError(`${fullName(name)} is ${JSON.stringify(value)}`, place, hint)
+    throw new PolicyError(`${fullName(name)} is ${briefly(value)}`, place, hint)
   }
 }
 
@@ -45,7 +46,7 @@ export function settle(entries: Iterable<KeyValueLine>, base: Settings = default
     const name = toKeyName(key, place)
     const [before, text] = [given.get(name), canonical(name, value, place)]
     if (before?.origin === origin && before.text !== text) {
-      const both = `${JSON.stringify(before.text)} and ${JSON.stringify(text)}`
+      const both = `${briefly(before.text)} and ${briefly(text)}`
       throw new PolicyError(`${fullName(name)} is given twice, as ${both}`, place, '; give it once')
     }
     given.set(name, { text, origin })

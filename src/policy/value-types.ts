@@ -1,3 +1,4 @@
+import { briefly } from '../shared/briefly.ts'
 import { hostFileSystem, needsNoList } from './host-file-systems.ts'
 import { elements, type ValueType, valueType } from './value-type.ts'
 
@@ -45,7 +46,7 @@ export const numberWithin = (least: number, most: number): ValueType<number> =>
   })
 
 function fileSystem(text: string): string {
-  if (!/^[A-Za-z0-9][\w.-]*$/.test(text)) throw new RangeError(`${JSON.stringify(text)} is no name of a file system`)
+  if (!/^[A-Za-z0-9][\w.-]*$/.test(text)) throw new RangeError(`${briefly(text)} is no name of a file system`)
   return text
 }
 
@@ -54,7 +55,7 @@ function kernelFileSystem(text: string): string {
   const name = fileSystem(text)
   const lower = name.toLowerCase()
   if (name === lower) return name
-  throw new RangeError(`no file system has capitals as in ${JSON.stringify(name)}: write ${JSON.stringify(lower)}`)
+  throw new RangeError(`no file system has capitals as in ${briefly(name)}: write ${briefly(lower)}`)
 }
 
 /** One that is made of a device that the container was given, and of nothing else of the host. */
@@ -62,9 +63,9 @@ function mountedFileSystem(text: string): string {
   const name = kernelFileSystem(text)
   const why = hostFileSystem(name)
   if (needsNoList(name))
-    throw new RangeError(`${JSON.stringify(name)} is mounted by the kernel in any user namespace: leave it out`)
+    throw new RangeError(`${briefly(name)} is mounted by the kernel in any user namespace: leave it out`)
   if (why === undefined) return name
-  throw new RangeError(`${JSON.stringify(name)} ${why}; mount.fuse can name a program that runs in the container`)
+  throw new RangeError(`${briefly(name)} ${why}; mount.fuse can name a program that runs in the container`)
 }
 
 /** Names as in /proc/filesystems. */
@@ -82,9 +83,9 @@ export const fileSystems: ValueType<ReadonlySet<string>> = valueType({
 function fusePair(text: string): readonly [string, string] {
   const [name = '', ...rest] = text.split('=')
   const program = rest.join('=')
-  if (!/^[\w./+-]+$/.test(program)) throw new RangeError(`${JSON.stringify(text)} does not name a program`)
+  if (!/^[\w./+-]+$/.test(program)) throw new RangeError(`${briefly(text)} does not name a program`)
   if (!/^(?:\/|[^/.][^/]*$)/.test(program))
-    throw new RangeError(`${JSON.stringify(program)} is neither a name, found by PATH, nor an absolute path`)
+    throw new RangeError(`${briefly(program)} is neither a name, found by PATH, nor an absolute path`)
   return [fileSystem(name), program]
 }
 
@@ -92,7 +93,7 @@ function fuseMap(text: string): ReadonlyMap<string, string> {
   const pairs = elements(text).map(fusePair)
   const map = new Map(pairs)
   const twice = pairs.find(([name, program]) => map.get(name) !== program)
-  if (twice) throw new RangeError(`${JSON.stringify(twice[0])} has two programs`)
+  if (twice) throw new RangeError(`${briefly(twice[0])} has two programs`)
   return map
 }
 

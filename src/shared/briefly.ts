@@ -2,5 +2,5 @@
 const LIMIT = 100
 
 /** Quotes a word that somebody else has chosen, in a sentence; of a long word its beginning. */
-export const briefly = (word: string): string =>
+export const briefly = (word = ''): string =>
   word.length <= LIMIT ? JSON.stringify(word) : `${JSON.stringify(word.slice(0, LIMIT))}... (${word.length} characters)`

@@ -7,6 +7,7 @@ import { callOf, toKeyName } from '../../policy/key-names.ts'
 import { type KeyName, keys } from '../../policy/keys.ts'
 import type { Policy } from '../../policy/policy.ts'
 import { trappedCalls } from '../../runtimes/trapped-calls.ts'
+import { briefly } from '../../shared/briefly.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
 import type { Admission } from '../containers/admission.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
@@ -47,7 +48,7 @@ function canonical(name: KeyName, value: string): string {
   try {
     return keys[name].canonical(value)
   } catch {
-    throw new Error(`${fullName(name)} is ${JSON.stringify(value)}, allowed is ${keys[name].allowed}`)
+    throw new Error(`${fullName(name)} is ${briefly(value)}, allowed is ${keys[name].allowed}`)
   }
 }
 
@@ -63,7 +64,7 @@ function obstacle({ container }: ContainerEntry, { said, withheld, resolved }: D
   return held === undefined ? (ignored?.at(-1)?.why.replace(/^Cannot read policy: /, '') ?? undefined) : held
 }
 
-/** Returns the calls that a key is for and that the filter does not trap. To switch something off they are not needed. */
+/** Returns the calls that a key is for and that the filter does not trap. They are not needed to switch a key off. */
 const unreached = (name: KeyName, value: string, policy: Policy, traps: ReadonlySet<string>): readonly string[] =>
   [name, callOf(name)].flatMap((each) =>
     value === keys[name].default ? untrapped(policy, each, traps) : callsOf(each).filter((call) => !traps.has(call)),

@@ -131,3 +131,26 @@ test.each([TENANT, 'nobody'])('set of %s says first that the user may not', asyn
     stderr: `intercede: Cannot give orders at "${join(daemon.directory, 'control.sock')}": only root of the host may; use sudo\n`,
   })
 })
+
+test.each([
+  ['mknod.devices', 'x'],
+  ['mknod', 'x'],
+  ['mount.allowed', '.'],
+  ['y', 'x'],
+])('set %s to a long value quotes little of it', async (key, letter) => {
+  const long = letter.repeat(100_000)
+  for (const words of [
+    [TENANT, `${key}=${long}`],
+    [TENANT, `${long}=true`],
+    [long, 'mknod'],
+  ]) {
+    const { status, stderr } = await intercede('set', ...words)
+    expect(status).toBe(words[0] === long ? 1 : 2)
+    expect(stderr.length).toBeLessThan(600)
+  }
+})
+
+test('inspect says once', async () => {
+  const { stdout } = await intercede('inspect', 'build')
+  expect(stdout).toMatch(/^ {2}refused once, deviceNotAllowed: /m)
+})

@@ -15,6 +15,9 @@ function liveOrLast(found: readonly ContainerView[]): readonly ContainerView[] {
 const eachOnce = (found: readonly ContainerView[]): readonly ContainerView[] =>
   [...new Set(found.map(({ id }) => id))].flatMap((id) => liveOrLast(found.filter((each) => each.id === id)))
 
+/** What engines print of an id, or more of it. The container of such an id may be forgotten when somebody types it. */
+const IS_LIKE_AN_ID = /^[0-9a-f]{12,}$/
+
 /**
  * Finds a container by its id, its name, or the beginning of its id. Whoever starts a container may choose its name, so
  * a name never wins over the id of another container, or over the beginning of that id.
@@ -28,6 +31,7 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   if (exact.length > 0) return liveOrLast(exact)
   const named = liveOrLast(all.filter(({ name }) => name === word))
   const begun = eachOnce(all.filter(({ id }) => id.startsWith(word)))
+  if (begun.length === 0 && IS_LIKE_AN_ID.test(word)) return []
   return [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
 }
 

@@ -3,7 +3,8 @@ import type { ContainerView } from '../../../src/reader/container-view.ts'
 import { findContainer, whichAreMeant } from '../../../src/reader/find-container.ts'
 
 const container = (id: string, name = '', state = 'served'): ContainerView => ({ id, name, state }) as ContainerView
-const [A, B] = ['5288d75d3d2f'.padEnd(64, 'a'), 'b'.repeat(64)] as const
+const SHORT = '5288d75d3d2f'
+const [A, B] = [SHORT.padEnd(64, 'a'), 'b'.repeat(64)] as const
 
 test.each([
   { is: 'a name', all: [container(A, 'one'), container(B, 'two')], word: 'two', finds: [B] },
@@ -25,6 +26,13 @@ test.each([
     is: 'a name like the whole id of a container that has ended',
     ...{ all: [container(B, A), container(A, '', 'ended')], word: A, finds: [A] },
   },
+  {
+    is: 'a name like the short id of a container that is forgotten',
+    all: [container(B, SHORT)],
+    word: SHORT,
+    finds: [],
+  },
+  { is: 'a name like the whole id of a container that is forgotten', all: [container(B, A)], word: A, finds: [] },
   { is: 'two of one name', all: [container(A, 'x'), container(B, 'x')], word: 'x', finds: [A, B] },
   { is: 'the name of its own short id', all: [container(A, '5288d75d3d2f')], word: '5288d75d3d2f', finds: [A] },
   {

@@ -43,7 +43,21 @@ export const PLACE_HEAD = 8
  * takes five times as long.
  */
 const BRIEF: ReadonlySet<string> = new Set([
-  ...['id', 'index', 'serial', 'runtime', 'name', 'image', 'namespace', 'pod', 'bundle', 'init', 'on', 'barred'],
+  ...[
+    'id',
+    'index',
+    'serial',
+    'runtime',
+    'name',
+    'image',
+    'namespace',
+    'pod',
+    'bundle',
+    'init',
+    'on',
+    'barred',
+    'listeners',
+  ],
 ])
 
 /** Returns the text of a place: the JSON of one object, or of two, each in a line. */

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { createTar } from 'nanotar'
 import type { Report } from '../doctor/doctor.ts'
 import { version } from '../processes/version.ts'
@@ -8,7 +8,7 @@ import { EventStream } from '../reader/event-stream.ts'
 import { everythingOf } from '../reader/rows.ts'
 import { runtimes } from '../runtimes/known/index.ts'
 import { configFile } from './config-file.ts'
-import { openFeed } from './open-feed.ts'
+import { openFeed, usualSocket } from './open-feed.ts'
 import { asJson } from './output-format.ts'
 
 /** One file of the archive. */
@@ -79,6 +79,20 @@ async function events(path: string | undefined): Promise<string> {
   return lines.join('')
 }
 
+/**
+ * Returns the configuration that the daemon at a socket reads. What a daemon of another user names is not read, for
+ * it could be any file of ours, for us to send to somebody.
+ */
+function configOf(socket: string): string {
+  try {
+    if (![0, process.getuid?.()].includes(statSync(socket).uid)) return configFile(false)
+    using feed = openFeed(socket)
+    return feed.directory.daemon.configPath ?? configFile(false)
+  } catch {
+    return configFile(false)
+  }
+}
+
 const sources = (report: Report, feed: string | undefined): readonly Source[] => [
   { name: 'doctor.json', says: 'what this machine can do', find: () => `${JSON.stringify(report, undefined, 2)}\n` },
   {
@@ -99,7 +113,7 @@ const sources = (report: Report, feed: string | undefined): readonly Source[] =>
   {
     name: 'config.yaml',
     says: 'the configuration of the daemon',
-    find: () => readFileSync(configFile(false), 'utf8'),
+    find: () => readFileSync(configOf(feed ?? usualSocket()), 'utf8'),
   },
   {
     name: 'units.txt',

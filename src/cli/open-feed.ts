@@ -13,7 +13,7 @@ import { userSocket } from './sockets.ts'
 import { NegativeAnswer } from './usage.ts'
 
 /** Returns the socket of a user's daemon if it is there and that user asks, else that of the host's. */
-function usualSocket(): string {
+export function usualSocket(): string {
   const { XDG_RUNTIME_DIR: directory } = process.env
   if (process.getuid?.() === 0 || directory === undefined) return FEED_SOCKET
   const own = join(dirname(userSocket()), 'feed.sock')

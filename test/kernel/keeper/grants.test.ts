@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { chownSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
@@ -147,6 +149,23 @@ test.each([
     const { status, stderr } = await intercede('set', ...words)
     expect(status).toBe(words[0] === long ? 1 : 2)
     expect(stderr.length).toBeLessThan(600)
+  }
+})
+
+test('doctor --bundle has the configuration that the daemon reads, unless the daemon is of another user', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'intercede-bundle-'))
+  const bundle = async (name: string): Promise<string> => {
+    const archive = join(directory, name)
+    await intercede('doctor', '--bundle', archive)
+    return (await execute('tar', ['-x', '-O', '-f', archive, 'intercede/config.yaml'])).stdout
+  }
+  try {
+    expect(await bundle('own.tar')).toBe('profiles: { build: { mknod: true } }')
+    chownSync(feed(), 1, 1)
+    expect(await bundle('others.tar')).not.toContain('build')
+  } finally {
+    chownSync(feed(), 0, 0)
+    rmSync(directory, { recursive: true })
   }
 })
 

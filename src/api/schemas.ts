@@ -50,6 +50,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
       ...{ ...identity, ...counted, since: milliseconds, ended: milliseconds, bundle: escapedText, listeners: count },
       keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
       refusals: listOf(exactly(refusal, UNKNOWN)),
+      droppedRefusals: count,
       traps: { anyOf: [listOf(text), { const: 'unknown' }] },
     },
     required: [
@@ -63,6 +64,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
       'stuck',
       'kept',
       'refusals',
+      'droppedRefusals',
     ],
   },
   Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, UNKNOWN),

@@ -8,6 +8,7 @@ import { kernelAnswer } from './kernel-answer.ts'
 import { openFeeds, requireContainer, shownContainer, unmistakable } from './open-feed.ts'
 import { asJson, byTemplate, type OutputFormat, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
+import { saidDropped } from './said-dropped.ts'
 import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
 import { type WaysToAllow, waysToAllow } from './ways-to-allow.ts'
@@ -52,6 +53,9 @@ function shown(row: Explained): string {
   ].join('\n')
 }
 
+const saidOf = (views: readonly ContainerView[]): readonly string[] =>
+  views.filter(({ droppedRefusals }) => droppedRefusals > 0).map(saidDropped)
+
 function explainCode(reason: ReasonCode, format: OutputFormat): void {
   const [says, remedy] = reasons[reason]
   const row = { reason, says, remedy }
@@ -74,5 +78,5 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   const rows = views.flatMap((view) => rowsOf(view, all, daemon)).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
   else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
-  else print(rows.length === 0 ? 'Nothing was refused.\n' : `${rows.map(shown).join('\n\n')}\n`)
+  else print(rows.length === 0 ? 'Nothing was refused.\n' : `${[...rows.map(shown), ...saidOf(views)].join('\n\n')}\n`)
 }

@@ -4,6 +4,7 @@ import { everythingOf } from '../reader/rows.ts'
 import { openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
+import { saidDropped } from './said-dropped.ts'
 import { ago, duration, table } from './table.ts'
 import { INSPECT_FIELDS } from './template-fields.ts'
 
@@ -111,6 +112,7 @@ function print1(view: ContainerView, limits: DaemonLimits): void {
   for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${shownValue(warning)}\n`)
   for (const { count, call, reason, says, remedy } of view.refusals)
     print(shownRefusal(count, call, `${reason}: ${says}`, remedy))
+  if (view.droppedRefusals > 0) print(`\n${saidDropped(view)}\n`)
 }
 
 const shownRefusal = (count: number, call: string, why: string, remedy: string): string =>

@@ -9,6 +9,7 @@ export const INSPECT_FIELDS = [
   ...['id', 'serial', 'runtime', 'name', 'image', 'pid', 'state', 'since', 'ended', 'bundle', 'cgroup', 'listeners'],
   ...['keys', 'annotations', 'idMaps', 'traps', 'withheld', 'warnings', 'set', 'barred', 'cut'],
   ...['calls', 'done', 'left', 'errors', 'gone', 'inFlight', 'stuck', 'kept', 'p50', 'refusals'],
+  'droppedRefusals',
 ]
 
 /** The fields of a template of `events`. */

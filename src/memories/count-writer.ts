@@ -23,14 +23,17 @@ import {
 } from './counts-layout.ts'
 import { OTHERS, spreadKey } from './kind-places.ts'
 
-/** How many places of refusals are looked at for one of the same kind, or the oldest. */
+/** How many places of refusals are looked at for one of the same kind, or one that makes room. */
 const PROBES = 8
+/** The offset of the time of a refusal. */
+const REFUSAL_TIME = REFUSAL_HEAD + 48
 const TENTHS = 10
 const WORD = 2 ** 32
 
 /**
- * Counts calls by container and kind, and keeps the last refusal of each kind, so that no flood of other calls erases
- * it. Nothing is counted for a container whose place another container has by now.
+ * Counts calls by container and kind, and keeps the last refusal of each kind. Of more kinds than there are places for,
+ * those of the same call and reason make room, so that a flood of other arguments erases its own kinds. Nothing is
+ * counted for a container whose place another container has by now.
  *
  * Invariant: counters only grow, by atomic adds; a key is set once, by an atomic exchange. A refusal is written by the
  * thread that has set its `writer`; another thread that comes meanwhile leaves its own out.
@@ -118,7 +121,8 @@ export class CountWriter {
 
   #begin(place: number, first: number, key: number, { a, b }: CallRecord): void {
     const words = this.#words
-    if (words[first + REFUSAL_WORD.key] === 0) Atomics.add(words, (place >> 2) + HEAD_WORD.refusals, 1)
+    const isFree = words[first + REFUSAL_WORD.key] === 0
+    Atomics.add(words, (place >> 2) + (isFree ? HEAD_WORD.refusals : HEAD_WORD.dropped), 1)
     words[first + REFUSAL_WORD.key] = key
     words[first + REFUSAL_WORD.a] = a
     words[first + REFUSAL_WORD.b] = b
@@ -126,24 +130,48 @@ export class CountWriter {
     words[first + REFUSAL_WORD.count + 1] = 0
   }
 
-  /** Finds the place for a refusal: that of its kind, a free one, or the oldest of some. @returns its offset */
+  /** Finds the place for a refusal: that of its kind, a free one, or one that makes room. @returns its offset */
   #refusal(place: number, key: number, record: CallRecord): number {
     const words = this.#words
     const start = spreadKey(key ^ Math.imul(record.a, 31) ^ Math.imul(record.b, 17))
-    let oldest = 0
-    let oldestTime = Number.POSITIVE_INFINITY
     for (let probe = 0; probe < PROBES; probe++) {
       const index = (start + probe) % REFUSALS
       const at = place + REFUSALS_AT + index * REFUSAL_SIZE
       if (words[(at >> 2) + REFUSAL_WORD.key] === 0 || this.#isOf(at >> 2, key, record))
         return this.#use(place, HEAD_WORD.usedRefusals, index, at)
-      const time = this.#view.getFloat64(at + REFUSAL_HEAD + 48, true)
-      if (time < oldestTime) {
-        oldest = at
-        oldestTime = time
-      }
     }
-    return oldest
+    return this.#least(place, start, key)
+  }
+
+  /**
+   * Of the places that were looked at, returns the oldest of the same call and reason; if there is none, the oldest of
+   * the call and reason that has most of these places.
+   */
+  #least(place: number, start: number, key: number): number {
+    let least = 0
+    let leastShare = 0
+    let leastTime = 0
+    for (let probe = 0; probe < PROBES; probe++) {
+      const at = place + REFUSALS_AT + ((start + probe) % REFUSALS) * REFUSAL_SIZE
+      const other = this.#words[(at >> 2) + REFUSAL_WORD.key]!
+      const share = other === key ? PROBES + 1 : this.#share(place, start, other)
+      const time = this.#view.getFloat64(at + REFUSAL_TIME, true)
+      if (share < leastShare || (share === leastShare && time >= leastTime)) continue
+      least = at
+      leastShare = share
+      leastTime = time
+    }
+    return least
+  }
+
+  /** Returns how many of the places that were looked at have refusals of a call and reason. */
+  #share(place: number, start: number, key: number): number {
+    let share = 0
+    for (let probe = 0; probe < PROBES; probe++) {
+      const at = place + REFUSALS_AT + ((start + probe) % REFUSALS) * REFUSAL_SIZE
+      if (this.#words[(at >> 2) + REFUSAL_WORD.key] === key) share++
+    }
+    return share
   }
 }
 

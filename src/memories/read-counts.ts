@@ -42,6 +42,8 @@ export interface ContainerCounts {
   readonly kept: number
   readonly calls: readonly CallCount[]
   readonly refusals: readonly RefusalCount[]
+  /** How many kinds of refusals have made room for later ones. */
+  readonly dropped: number
 }
 
 const WORD = 2 ** 32
@@ -55,14 +57,15 @@ export type CopyPlace = (at: number, length: number) => DataView
 /** Which kinds of refusals are wanted: all, or that of the last refused call only, since most are never looked at. */
 export type WhichRefusals = 'all' | 'last'
 
-/** Reads the place of a container. A refusal that is written meanwhile is left out. */
+/** Reads the place of a container. A refusal that is written meanwhile is left out; the last one is the first. */
 export function readCounts(copy: CopyPlace, which: WhichRefusals = 'all'): ContainerCounts {
   const place = copy(0, REFUSALS_AT)
   const last = place.getUint32(4 * HEAD_WORD.last, true)
   const used = which === 'all' ? usedIn(place, HEAD_WORD.usedRefusals, REFUSALS) : []
   const calls = readCalls(place)
-  if (which === 'all') return { ...calls, refusals: used.flatMap((index) => refusalAt(copy, index)) }
-  return { ...calls, refusals: last === 0 ? [] : lastRefusal(copy, last - 1) }
+  const newest = last === 0 ? [] : lastRefusal(copy, last - 1)
+  const others = used.filter((index) => index !== last - 1).flatMap((index) => refusalAt(copy, index))
+  return { ...calls, refusals: [...newest, ...others] }
 }
 
 /** Reads what was counted of the calls of a container. @param place a copy of its first `REFUSALS_AT` bytes */
@@ -70,8 +73,11 @@ export function readCalls(place: DataView): Omit<ContainerCounts, 'refusals'> {
   const word = (at: number): number => place.getUint32(4 * at, true)
   const words = new Uint32Array(place.buffer, place.byteOffset + HEAD_SIZE, (KINDS * KIND_SIZE) / 4)
   const calls = usedIn(place, HEAD_WORD.usedKinds, KINDS).flatMap((index) => callCount(words, index))
-  const { serial, inFlight, stuck, kept } = HEAD_WORD
-  return { serial: word(serial), inFlight: word(inFlight), stuck: word(stuck), kept: word(kept), calls }
+  const { serial, inFlight, stuck, kept, dropped } = HEAD_WORD
+  return {
+    ...{ serial: word(serial), inFlight: word(inFlight), stuck: word(stuck), kept: word(kept) },
+    ...{ calls, dropped: word(dropped) },
+  }
 }
 
 /** Returns which bits are set. */

@@ -28,7 +28,10 @@ export interface ContainerView {
   readonly kept: number
   /** Half of the calls took at most so many microseconds; undefined without calls. */
   readonly p50: number | undefined
+  /** The newest first. */
   readonly refusals: readonly RefusalView[]
+  /** How many kinds of refusals have made room for later ones. */
+  readonly droppedRefusals: number
   /** What the directory says: of a list what it needs, else everything. */
   readonly about: Entry
 }
@@ -64,7 +67,7 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
   const pod = [text(about.namespace), text(about.pod)].filter((word) => word !== '').join('/')
   const kept = (about.calls ?? []) as readonly Counted[]
   const sums = byVerdict(counts?.calls ?? kept)
-  const refusals = [...(counts?.refusals ?? [])].map(refusalView).sort((one, other) => other.time - one.time)
+  const refusals = counts?.refusals.map(refusalView) ?? ((about.refusals ?? []) as readonly RefusalView[])
   return {
     id: text(about.id),
     serial: number(about.serial),
@@ -80,7 +83,8 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
     stuck: counts?.stuck ?? 0,
     kept: counts?.kept ?? 0,
     p50: quantile(counts?.calls ?? [], 0.5),
-    refusals: refusals.length > 0 ? refusals : ((about.refusals ?? []) as readonly RefusalView[]),
+    refusals: [...refusals].sort((one, other) => other.time - one.time),
+    droppedRefusals: counts?.dropped ?? number(about.droppedRefusals),
     about,
   }
 }

@@ -4,7 +4,7 @@ import type { ContainerView } from './container-view.ts'
 type Row = Readonly<Record<string, unknown>>
 
 /** What a program gets of a container in a list. */
-export function summaryOf({ about: _, refusals, ...view }: ContainerView): Row {
+export function summaryOf({ about: _, refusals, droppedRefusals: __, ...view }: ContainerView): Row {
   const [last] = refusals
   return { ...view, ...(last ? { lastRefusal: last.call, lastRefusalTime: last.time } : {}) }
 }

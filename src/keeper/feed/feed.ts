@@ -147,7 +147,8 @@ export class Feed {
   /** Says that a container has ended, and what was counted for it. */
   ended({ container: { index } }: ContainerEntry): void {
     const about = this.#about.get(index)
-    const { calls, refusals } = this.#counts.read(index)
+    const { calls, refusals, dropped } = this.#counts.read(index)
+    const newest = [...refusals].sort((one, other) => other.record.time - one.record.time)
     this.#about.delete(index)
     // In this order: whoever reads its last records finds it in one of the two.
     this.#directory.add('ended', {
@@ -155,7 +156,8 @@ export class Feed {
       listeners: 0,
       ended: Date.now(),
       calls: brief(calls),
-      refusals: refusals.slice(0, REFUSALS_OF_ENDED).map(refusalView),
+      refusals: newest.slice(0, REFUSALS_OF_ENDED).map(refusalView),
+      droppedRefusals: dropped + Math.max(0, newest.length - REFUSALS_OF_ENDED),
     })
     this.#directory.container(index, undefined)
     this.#counts.leave(index)

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -153,4 +154,49 @@ test('a hand-over that is refused is listed with its reason', async () => {
   shutdown(client)
   await until('it is listed', async () => (await refused()).length > 0)
   expect((await refused())[0]!.message).toContain('Cannot')
+})
+
+/** Is refused a device, then many file systems, then another device, and waits for the end of its input. */
+const FLOODS = `
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+path = sys.argv[1].encode()
+libc.mknod(path, 0o20666, os.makedev(1, 1))
+for number in range(200): libc.syscall(430, b"fs%d" % number, 0)
+libc.mknod(path, 0o20666, os.makedev(1, 2))
+print("refused", flush=True)
+sys.stdin.read()
+`
+const INTERCEPTED = ['mknod=true', 'mount=true', 'mount.allowed=hugetlbfs']
+  .map((each) => `security.syscalls.intercept.${each}`)
+  .join('\n')
+
+test('a refusal is still there after a flood of others, which say that they made room', async () => {
+  const daemon = await Daemon.start()
+  const show = async (command: string, ...args: readonly string[]): Promise<string> =>
+    (await execute(process.execPath, [CLI, command, '--feed', join(daemon.directory, 'feed.sock'), ...args])).stdout
+  const words = [daemon.socket, '--userns', USERNS, '--await-agent', '--mounts', '--metadata', INTERCEPTED]
+  const file = join(daemon.directory, 'node')
+  const child = spawn(fixture('filtered'), [...words, '--id', 'flood', '--', 'python3', '-c', FLOODS, file])
+  const exit = once(child, 'exit')
+  try {
+    await once(child.stdout, 'data')
+    for (const command of ['explain', 'inspect']) {
+      const said = await show(command, 'flood')
+      expect(said).toMatch(/mknod.*1:1\)/)
+      expect(said).toMatch(/flood: \d+ more kinds of refusals made room for later ones\n$/)
+    }
+    expect(await show('ps', '--format', '{lastRefusal}')).toContain('1:2')
+    child.stdin.end()
+    await exit
+    const last = ['--all', '--format', '{state} {lastRefusal}']
+    await until('it has ended', async () => (await show('ps', ...last)).startsWith('ended'))
+    expect(await show('ps', ...last)).toContain('1:2')
+    const [about] = JSON.parse(await show('inspect', 'flood', '--format', 'json'))
+    // All kinds but the last twelve, which are listed: 200 file systems and two devices.
+    expect(about).toMatchObject({ droppedRefusals: 190, refusals: { length: 12 } })
+  } finally {
+    child.kill('SIGKILL')
+    await daemon.close()
+  }
 })

@@ -16,7 +16,7 @@ import {
   REFUSAL_WORD,
   REFUSALS_AT,
 } from '../../../src/memories/counts-layout.ts'
-import { readCounts } from '../../../src/memories/read-counts.ts'
+import { type ContainerCounts, readCounts } from '../../../src/memories/read-counts.ts'
 
 const SERIAL = 77
 const CONTAINER = 2
@@ -63,14 +63,14 @@ test('the counts of a container are not those of the one that has its number lat
   const { places, count, read } = world()
   count()
   places.take({ index: CONTAINER, serial: SERIAL + 1 })
-  expect(read()).toEqual({ serial: SERIAL + 1, inFlight: 0, stuck: 0, kept: 0, calls: [], refusals: [] })
+  expect(read()).toEqual({ serial: SERIAL + 1, inFlight: 0, stuck: 0, kept: 0, calls: [], refusals: [], dropped: 0 })
   count()
   expect(read().calls).toEqual([])
   count({ serial: SERIAL + 1 })
   expect(read().calls).toHaveLength(1)
   places.leave(CONTAINER)
   count({ serial: SERIAL + 1 })
-  expect(read()).toEqual({ serial: 0, inFlight: 0, stuck: 0, kept: 0, calls: [], refusals: [] })
+  expect(read()).toEqual({ serial: 0, inFlight: 0, stuck: 0, kept: 0, calls: [], refusals: [], dropped: 0 })
 })
 
 test('the next keeper goes on with what was counted', () => {
@@ -112,6 +112,40 @@ test('of too many kinds of refusals the oldest make room', () => {
   expect(refusals).toHaveLength(64)
   expect(refusals.some(({ record: { a } }) => a === 999)).toBe(true)
   expect(refusals.filter(({ record: { a } }) => a > 800).length).toBeGreaterThan(48)
+})
+
+/** Which refusals there are, as REASON a. */
+const listed = ({ refusals }: ContainerCounts): readonly string[] =>
+  refusals.map(({ record: { reason, a } }) => `${reason} ${a}`)
+
+test.each([
+  { when: 'before', other: -1 },
+  { when: 'in the middle of', other: 500 },
+  { when: 'after', other: 1999 },
+])('a refusal $when a flood of other arguments of one call and reason is still there', ({ other }) => {
+  for (let a = 0; a < 64; a++) {
+    const { count, read } = world()
+    for (let flood = -1; flood < 2000; flood++) {
+      if (flood === other) count({ reason: 'lacksCapability', a, time: 10_000 + flood })
+      else count({ nr: 430, a: flood, time: 10_000 + flood })
+    }
+    expect(listed(read())).toContain(`lacksCapability ${a}`)
+  }
+})
+
+test('where a flood has all places, that of a few other calls makes room for no more than its own', () => {
+  const { count, read } = world()
+  count({ reason: 'lacksCapability', a: 27, time: 1 })
+  for (let time = 2; time < 5000; time++) count({ nr: 100 + (time % 4), a: time, time })
+  expect(listed(read())).toContain('lacksCapability 27')
+})
+
+test('kinds of refusals that made room are counted', () => {
+  const { count, read } = world()
+  for (let a = 0; a < 8; a++) count({ a, time: a })
+  expect(read().dropped).toBe(0)
+  for (let a = 0; a < 1000; a++) count({ a, time: 10 + a })
+  expect(read().dropped).toBe(1000 - read().refusals.length)
 })
 
 test('a refusal that is being written is not read, and is dropped when its writer has died with its engine', () => {

@@ -109,7 +109,7 @@ export const apiRoutes: readonly ApiRoute[] = [
       { name: 'container', is: CONTAINER, schema: { type: 'string' } },
       { name: 'follow', is: 'false to end with what is there already', schema: flag },
       {
-        ...{ name: 'tail', is: 'so many calls of those that are there already' },
+        ...{ name: 'tail', is: 'so many lines of those that are there already' },
         schema: { type: 'string', pattern: '^\\d{1,9}$' },
       },
       { name: 'after', is: 'go on after an event, by its cursor', schema: { type: 'string' } },

@@ -1,9 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import type { Entry } from './directory-reader.ts'
 import type { EventView } from './event-view.ts'
 import { callEvent, daemonEvent } from './event-view.ts'
 import type { FeedReader } from './feed.ts'
 import { RateLimit } from './rate-limit.ts'
-import { BATCH } from './records-follower.ts'
+import { BATCH, type FollowedRecord, type RecordsFollower } from './records-follower.ts'
 
 /** How often new events are looked for, and a daemon that has ended. */
 const POLL_MS = 100
@@ -19,7 +20,7 @@ export interface EventOptions {
   readonly after?: string | undefined
   /** Connects anew after the end of the daemon. @throws {Error} if it cannot */
   connect(): FeedReader
-  /** How many calls at most of those that are there already; undefined for all. */
+  /** How many calls and events at most of those that are there already; undefined for all. */
   readonly tail?: number | undefined
   /** False to end with what is there. */
   readonly follow: boolean
@@ -29,12 +30,19 @@ export interface EventOptions {
   readonly lastWords?: string | undefined
 }
 
+/** What was read last: a call, by its ring and its number there, and how many events of the daemon. */
+interface Cursor {
+  readonly ring: string
+  readonly sequence: number
+  readonly events: number
+}
+
 /** @throws {Error} if the text is no cursor */
-export function parseCursor(text: string): { readonly ring: string; readonly sequence: number } {
-  const [, ring, number] = /^([0-9a-f]{16})-(\d{1,16})$/.exec(text) ?? []
+export function parseCursor(text: string): Cursor {
+  const [, ring, number, events = 0] = /^([0-9a-f]{16})-(\d{1,16})(?:-(\d{1,16}))?$/.exec(text) ?? []
   if (ring === undefined)
     throw new Error(`Cannot go on after "${text}": that is no cursor; take one that "events --format json" has printed`)
-  return { ring, sequence: Number(number) }
+  return { ring, sequence: Number(number), events: Number(events) }
 }
 
 async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
@@ -45,12 +53,44 @@ async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void>
   }
 }
 
-/** Streams calls and events of a daemon, over its ends and those of its engines; what was lost is said. */
+/** Returns the time of a call that is there; undefined if it is not, or is being written. */
+function timeOf(records: RecordsFollower, sequence: number): number | undefined {
+  const { next, lost } = records
+  records.next = sequence
+  const [found] = records.read(1)
+  records.next = next
+  records.lost = lost
+  return found?.sequence === sequence ? found.record.time : undefined
+}
+
+/**
+ * Finds out how many of the last calls and events are events.
+ *
+ * @param tail how many of both are wanted
+ */
+function eventsOfTail({ directory, records }: FeedReader, tail: number): number {
+  const { begun, oldest } = records
+  const newest = directory.ring('events', Math.max(0, directory.nextEvent - tail)).toReversed()
+  // An event is one of them if the call that would be the first instead of it is older, or there is no such call.
+  const isOlder = (sequence: number, time: number): boolean =>
+    sequence < oldest || (timeOf(records, sequence) ?? Number.POSITIVE_INFINITY) < time
+  const count = newest.findIndex(({ time }, newer) => !isOlder(begun - (tail - newer), Number(time)))
+  return count < 0 ? newest.length : count
+}
+
+/**
+ * Streams calls and events of a daemon, over its ends and those of its engines; what was lost is said. The cursor of
+ * each says which call was read last, and how many events: whoever goes on after it misses none and gets none twice.
+ */
 export class EventStream {
   readonly #options: EventOptions
   #feed: FeedReader
   #names = new Map<number, string>()
-  #event: number
+  /** The number of the next event to read, and of the last call that was read. */
+  #event = 0
+  #call: number
+  /** What is to be said before all else. */
+  #first: readonly EventView[] = []
   #lost = { said: 0, at: 0 }
   #beat = { count: -1, since: 0 }
   #isAway = false
@@ -63,17 +103,33 @@ export class EventStream {
   constructor(options: EventOptions) {
     this.#options = options
     this.#feed = options.connect()
-    this.#event = Math.max(0, this.#feed.directory.nextEvent - (options.tail ?? Number.POSITIVE_INFINITY))
     const { records } = this.#feed
-    const begin = options.after === undefined ? undefined : parseCursor(options.after)
-    if (begin?.ring === records.id) records.next = Math.min(begin.sequence + 1, records.begun)
-    else
-      records.next =
-        options.tail === undefined ? records.oldest : Math.max(records.oldest, records.begun - options.tail)
-    if (begin) this.#event = this.#feed.directory.nextEvent
+    const { rate, follow, after, tail } = options
+    records.next = records.oldest
+    if (after !== undefined) this.#goOn(parseCursor(after))
+    else if (tail !== undefined) this.#skipTo(tail)
+    this.#call = records.next - 1
     this.#begin = records.begun
-    const { rate, follow } = options
     this.#limit = rate === undefined || !follow ? undefined : new RateLimit(rate)
+  }
+
+  /** Whoever goes on by itself shall not end for ever because a daemon is another one: it is told that, and reads on. */
+  #goOn({ ring, sequence, events }: Cursor): void {
+    const { directory, records } = this.#feed
+    const rest = 'what happened after it is not known; from here on it is all that is there'
+    if (ring !== records.id) this.#first = [noted('lost', `the cursor is of another daemon: ${rest}`)]
+    else if (sequence >= records.begun) this.#first = [noted('lost', `there is no such call yet: ${rest}`)]
+    else {
+      records.next = sequence + 1
+      this.#event = events > directory.nextEvent ? 0 : events
+    }
+  }
+
+  #skipTo(tail: number): void {
+    const { directory, records } = this.#feed
+    const events = eventsOfTail(this.#feed, tail)
+    this.#event = directory.nextEvent - events
+    records.next = Math.max(records.oldest, records.begun - (tail - events))
   }
 
   /** @param signal ends it */
@@ -103,12 +159,34 @@ export class EventStream {
   #read(): readonly EventView[] {
     const { directory, records } = this.#feed
     const events = directory.ring('events', this.#event)
-    if (events.length > 0) this.#event = Number(events.at(-1)!.number) + 1
-    const calls = records
-      .read(this.#most())
-      .map((each) => callEvent(records.id, each, this.#nameOf(each.record.serial)))
+    const calls = records.read(this.#most())
     this.#limit?.pass(calls.length)
-    return [...this.#sayLost(), ...[...events.map(daemonEvent), ...calls].sort((one, other) => one.time - other.time)]
+    const first = this.#first
+    this.#first = []
+    return [...first, ...this.#sayLost(), ...this.#merged(calls, events)]
+  }
+
+  /** Puts events between calls, which stay in their order; those that are newer than many calls wait for more calls. */
+  #merged(calls: readonly FollowedRecord[], events: readonly Entry[]): readonly EventView[] {
+    const merged: EventView[] = []
+    let next = 0
+    const upTo = (time: number): void => {
+      for (; next < events.length && Number(events[next]!.time) <= time; next++) {
+        this.#event = Number(events[next]!.number) + 1
+        merged.push({ ...(this.#call < 0 ? {} : { cursor: this.#cursor }), ...daemonEvent(events[next]!) })
+      }
+    }
+    for (const call of calls) {
+      upTo(call.record.time)
+      this.#call = call.sequence
+      merged.push(callEvent(this.#cursor, call, this.#nameOf(call.record.serial)))
+    }
+    if (calls.length < BATCH) upTo(Number.POSITIVE_INFINITY)
+    return merged
+  }
+
+  get #cursor(): string {
+    return `${this.#feed.records.id}-${this.#call}-${this.#event}`
   }
 
   /** Returns how many calls may be shown now. Where far more have come, all but the newest are left out. */
@@ -180,6 +258,7 @@ export class EventStream {
       if (!isSame) {
         this.#lost = { said: 0, at: 0 }
         this.#event = 0
+        this.#call = -1
         this.#begin = next.records.begun
         this.#isAway = false
       }

@@ -8,7 +8,7 @@ import type { FollowedRecord } from './records-follower.ts'
 
 /** Something that happened: a call, or an event of the daemon. Texts are as containers have chosen them. */
 export interface EventView {
-  /** Where to go on reading: the name of a ring and a number in it. Only calls have one. */
+  /** Where to go on reading, see `EventStream`; absent before the first call, and of what the reader itself says. */
   readonly cursor?: string
   /** Milliseconds since 1970. */
   readonly time: number
@@ -32,12 +32,12 @@ export interface EventView {
 }
 
 /** @param container its id, if its serial is known */
-export function callEvent(ring: string, followed: FollowedRecord, container: string): EventView {
-  const { record, sequence } = followed
+export function callEvent(cursor: string, followed: FollowedRecord, container: string): EventView {
+  const { record } = followed
   const { arch, nr, errno, verdict, reason, tid, microseconds, time } = record
   const { says, remedy } = explain(reasonOf(record))
   return {
-    cursor: `${ring}-${sequence}`,
+    cursor,
     ...{ time, type: 'call', container, syscall: syscallName(arch, nr) ?? `${nr}`, call: spell(arch, nr, followed) },
     ...{ verdict: WORDS[verdict], ...(errno === 0 ? {} : { errno: errnoName(errno) }), reason, says },
     ...(remedy === '' ? {} : { remedy }),

@@ -1,0 +1,79 @@
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Api } from '../../support/api.ts'
+import { fixture } from '../../support/fixtures.ts'
+import { execute, Host, until } from '../../support/host.ts'
+import { CLI } from '../../support/machine.ts'
+
+type Line = Readonly<Record<string, unknown>>
+
+let host: Host
+let api: Api
+/** All that has happened. */
+let all: readonly Line[]
+
+const linesOf = (text: string): readonly Line[] =>
+  text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+
+async function events(...args: readonly string[]): Promise<readonly Line[]> {
+  const words = [CLI, 'events', '--feed', host.feedSocket, '--no-follow', '--format', 'json', ...args]
+  return linesOf((await execute(process.execPath, words)).stdout)
+}
+const overHttp = async (query: string): Promise<readonly Line[]> =>
+  linesOf((await api.ask(`/v1/events?follow=false&${query}`)).text)
+
+beforeAll(async () => {
+  host = await Host.start()
+  api = await Api.start(host.feedSocket)
+  for (const name of ['n1', 'n2', 'n3'])
+    await host.run([], [fixture('caller'), 'mknod', join(host.directory, name), '020666', '1', '3'])
+  await until('all is said', async () => {
+    all = await events()
+    return all.filter(({ type }) => type === 'ended').length === 3
+  })
+})
+afterAll(async () => {
+  await api?.close()
+  host?.close()
+})
+
+test('after each line that has a cursor come all later lines, those of the daemon too, and no other', async () => {
+  const each = ['registered', 'call', 'ended']
+  expect(all.map(({ type }) => type)).toEqual([...each, ...each, ...each])
+  for (const [index, { cursor }] of all.entries()) {
+    if (cursor === undefined) continue
+    expect(await events('--after', String(cursor))).toEqual(all.slice(index + 1))
+    expect(await overHttp(`after=${cursor}`)).toEqual(all.slice(index + 1))
+  }
+  // Before the first call there is nothing to go on after.
+  expect(all.filter(({ cursor }) => cursor === undefined)).toEqual([all[0]])
+})
+
+test.each([0, 1, 2, 3, 4, 8, 9, 100])(
+  'of what is there --tail %i shows the last lines, of calls or not',
+  async (tail) => {
+    const last = tail === 0 ? [] : all.slice(-tail)
+    expect(await events('--tail', `${tail}`)).toEqual(last)
+    expect(await overHttp(`tail=${tail}`)).toEqual(last)
+  },
+)
+
+test.each([
+  { of: 'another daemon', cursor: () => 'ffffffffffffffff-99', says: /^the cursor is of another daemon: / },
+  {
+    of: 'a call that has not been',
+    cursor: () => `${String(all[1]!.cursor).slice(0, 16)}-99999999`,
+    says: /^there is no such call yet: /,
+  },
+])(
+  'after a cursor of $of comes all that is there, once it is said that more may be missing',
+  async ({ cursor, says }) => {
+    for (const lines of [await events('--after', cursor()), await overHttp(`after=${cursor()}`)]) {
+      expect(lines[0]).toMatchObject({ type: 'lost', message: expect.stringMatching(says) })
+      expect(lines.slice(1)).toEqual(all)
+    }
+  },
+)

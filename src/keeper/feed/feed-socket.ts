@@ -21,11 +21,12 @@ export interface FeedMemories {
 
 /**
  * Answers each connection with read-only descriptors of the memories, and closes it. It reads nothing: nobody who may
- * connect can make the keeper do anything else.
+ * connect can make the keeper do anything else. The memories are opened anew for each: a reader that got the files of
+ * another could move its offset and change its flags.
  */
 export class FeedSocket {
   readonly #listening: Listening
-  readonly #fds: readonly Fd[]
+  readonly #memories: readonly Handle[]
 
   /** @throws {Error} if the path is in use */
   constructor(reactor: Reactor, path: string, memories: FeedMemories, state: PersistedState) {
@@ -33,21 +34,24 @@ export class FeedSocket {
     this.#listening = new Listening({ reactor, state, name: 'feed', path, accepted })
     share(path)
     const { records, counts, directory } = memories
-    this.#fds = [records, counts, directory].map(readOnly)
+    this.#memories = [records, counts, directory]
   }
 
   close(): void {
     this.#listening.close()
-    for (const fd of this.#fds) fd[Symbol.dispose]()
   }
 
   #answer(connection: Fd): void {
     using answered = connection
+    const fds: Fd[] = []
     try {
-      send(answered, feedAnswer(), this.#fds, MSG_DONTWAIT)
+      for (const memory of this.#memories) fds.push(readOnly(memory))
+      send(answered, feedAnswer(), fds, MSG_DONTWAIT)
     } catch (error) {
-      // It has gone, or has too many descriptors on their way: nobody waits for it.
+      // It has gone, or has too many descriptors on their way, or we have: nobody waits for it.
       if (!(error instanceof SyscallError)) throw error
+    } finally {
+      for (const fd of fds) fd[Symbol.dispose]()
     }
   }
 }

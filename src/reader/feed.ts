@@ -27,6 +27,9 @@ const ANSWER_LIMIT = 256
 /** Limit of the wait for an answer: a daemon that is busy with itself, or stopped. */
 const ANSWER_MS = 5000
 
+/** How many memories a daemon gives. */
+const MEMORIES = 3
+
 /** What is no larger is not copied to where larger copies are. */
 const SMALL = 64
 /** How often it is tried to copy all counts while none are moved. */
@@ -117,6 +120,8 @@ export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedR
   const files = (message?.fds ?? []).map((fd) => new MemoryFile(fd))
   try {
     requireLayouts(bytes.toString('latin1', 0, message?.length ?? 0))
+    if (files.length !== MEMORIES)
+      throw new Error(`Cannot read "${path}": it gives no memories; name feed.sock with --feed`)
     return new FeedReader(files)
   } catch (error) {
     for (const file of files) file[Symbol.dispose]()

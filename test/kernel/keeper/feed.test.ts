@@ -4,8 +4,10 @@ import { chmodSync, copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Fd } from '../../../src/kernel/fd.ts'
 import { map } from '../../../src/kernel/shared-memory.ts'
 import { connectUnix, receive, send, shutdown, waitReadable } from '../../../src/kernel/socket.ts'
+import { feedAnswer } from '../../../src/memories/feed-answer.ts'
 import { Daemon } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { execute, Host, USERNS, until } from '../../support/host.ts'
@@ -94,6 +96,30 @@ test('a reader of another user can neither write what it was given nor open it a
   expect(mapped.stdout).toBe('True -1 13\n'.repeat(3))
 })
 
+/** Moves the offset of what it was given first, and lets it not wait; then says both of what it was given second. */
+const MOVES = `
+import fcntl, os
+for fd in (3, 4, 5):
+    os.lseek(fd, 4096, os.SEEK_SET)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)
+for fd in (6, 7, 8):
+    print(os.lseek(fd, 0, os.SEEK_CUR), fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_NONBLOCK | os.O_APPEND))
+`
+
+test('a reader changes neither offset nor flags of what another one was given', async () => {
+  const given: Fd[] = []
+  for (let reader = 0; reader < 2; reader++) {
+    using connection = connectUnix(path(), 'packet')
+    await until('it is answered', () => waitReadable(connection, 0))
+    given.push(...receive(connection, new Uint8Array(256))!.fds)
+  }
+  const { stdout } = spawnSync('python3', ['-c', MOVES], {
+    ...{ encoding: 'utf8' as const, stdio: ['ignore', 'pipe', 'inherit', ...given.map(({ raw }) => raw)] },
+  })
+  for (const fd of given) fd[Symbol.dispose]()
+  expect(stdout).toBe('0 0\n'.repeat(3))
+})
+
 test('the socket is for root, and the group if there is one', () => {
   expect(statSync(path()).mode & 0o007).toBe(0)
   const script = `net.connect('${path()}').on('error', ({ code }) => console.log(code))`
@@ -145,6 +171,28 @@ test('what is kept for a container is counted', async () => {
   } finally {
     child.kill('SIGKILL')
     await daemon.close()
+  }
+})
+
+/** Answers as a daemon does, but gives no memories. */
+const FAKES = `
+import socket, sys
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.bind(sys.argv[1])
+server.listen()
+print("listens", flush=True)
+server.accept()[0].send(sys.argv[2].encode())
+`
+
+test('a socket that answers as a daemon but gives no memories is one sentence', async () => {
+  const fake = join(host.directory, 'fake.sock')
+  const child = spawn('python3', ['-c', FAKES, fake, Buffer.from(feedAnswer()).toString()])
+  try {
+    await once(child.stdout, 'data')
+    const { stderr } = await execute(process.execPath, [CLI, 'ps', '--feed', fake])
+    expect(stderr).toBe(`intercede: Cannot read "${fake}": it gives no memories; name feed.sock with --feed\n`)
+  } finally {
+    child.kill('SIGKILL')
   }
 })
 

@@ -1,12 +1,12 @@
 import { Command } from 'commander'
-import { FEED_OPTION, fieldList } from './feed-options.ts'
+import { fieldList, ONLY_FEED_OPTION } from './feed-options.ts'
 import { PS_FIELDS } from './template-fields.ts'
 
 export const command = new Command('ps')
   .description('the containers that are served: what they may have, and what became of their calls')
   .option('-a, --all', 'also those that have ended last, and the hand-overs that were refused, with the reason')
   .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
-  .option(...FEED_OPTION)
+  .option(...ONLY_FEED_OPTION)
   .addHelpText(
     'after',
     `

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { FEED_OPTION, fieldList } from './feed-options.ts'
+import { fieldList, ONLY_FEED_OPTION } from './feed-options.ts'
 import { TOP_FIELDS, TOP_SORTS } from './template-fields.ts'
 
 const INTERVAL = 1
@@ -16,7 +16,7 @@ export const command = new Command('top')
   .option('--interval <seconds>', `how long each look takes (default: ${INTERVAL})`, parseInterval)
   .addOption(new Option('--sort <field>', 'what comes first').choices(TOP_SORTS).default('rate'))
   .option('--format <format>', 'table, json (one array a look), or a template such as "{container} {rate}"')
-  .option(...FEED_OPTION)
+  .option(...ONLY_FEED_OPTION)
   .addHelpText(
     'after',
     `

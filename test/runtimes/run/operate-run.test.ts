@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Daemon } from '../../support/daemon.ts'
 import { type Done, execute, until } from '../../support/host.ts'
 import { cgroupOf, ended, INTERCEDE, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -27,6 +29,14 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
   test('are listed by ps, without a daemon', async () => {
     const rows = await rowsOf(child, 'ps', 'id')
     expect(rows).toMatchObject([{ id: cgroupOf(child.pid)[0], runtime: 'run', keys: ['mknod'], calls: 2, done: 1 }])
+  })
+
+  test('are not listed beside a daemon that is named', async () => {
+    const daemon = await Daemon.start()
+    const feed = ['--feed', join(daemon.directory, 'feed.sock'), '--format', 'json']
+    expect(JSON.parse((await intercede('ps', ...feed)).stdout)).toEqual([])
+    expect(JSON.parse((await intercede('top', '--once', '--interval', '0.1', ...feed)).stdout)).toEqual([])
+    await daemon.close()
   })
 
   test('are shown by inspect and explained', async () => {

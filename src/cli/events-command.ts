@@ -24,12 +24,16 @@ interface EventsOptions {
 /** A flood is counted, not shown: nobody reads so fast. */
 const RATE = 2000
 
+/** The calls that may answer with a descriptor, or a size, whose number is not recorded. */
+const GIVES: ReadonlySet<string | undefined> = new Set(['bpf', 'fsopen', 'fsmount', 'fspick', 'getxattr', 'listxattr'])
+
 /** The kernel's own answer to a call that was left is not known: it is judged after us. */
-function result({ verdict, errno, microseconds }: EventView): string {
+function result({ verdict, errno, microseconds, syscall }: EventView): string {
   const took = ` <${((microseconds ?? 0) / 1e6).toFixed(6)}>`
   if (verdict === 'left') return `= ? (left to the kernel)${took}`
   if (verdict === 'gone') return `= ? (the caller is gone)${took}`
-  return errno ? `= -1 ${errno}${took}` : `= 0${took}`
+  if (errno) return `= -1 ${errno}${took}`
+  return GIVES.has(syscall) ? `= ? (not recorded)${took}` : `= 0${took}`
 }
 
 const timeOf = ({ time }: EventView): string => new Date(time).toISOString()

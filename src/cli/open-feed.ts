@@ -123,9 +123,12 @@ export function requireContainer(all: readonly ContainerView[], word: string): C
   return found[0]!
 }
 
+/** Of a terminal that does not know its width, as a serial line, which says 0. */
+const USUAL_WIDTH = 80
+
 /** The width of the terminal; undefined where nothing is to be cut, for which Node's stream need not be loaded. */
 export const terminalWidth = (): number | undefined =>
-  isCharacterDevice(1) && process.stdout.isTTY ? process.stdout.columns : undefined
+  isCharacterDevice(1) && process.stdout.isTTY ? process.stdout.columns || USUAL_WIDTH : undefined
 
 function isCharacterDevice(fd: number): boolean {
   try {

@@ -1,9 +1,9 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { map } from '../../../src/kernel/shared-memory.ts'
 import { connectUnix, receive, send, shutdown, waitReadable } from '../../../src/kernel/socket.ts'
@@ -159,19 +159,36 @@ print(ctypes.CDLL(None).syscall(430, b"hugetlbfs", 0), flush=True)
 time.sleep(60)
 `
 
-test('what is kept for a container is counted', async () => {
-  const daemon = await Daemon.start()
-  const feed = ['--feed', join(daemon.directory, 'feed.sock'), '--format', '{kept}']
-  const metadata = 'security.syscalls.intercept.mount=true\nsecurity.syscalls.intercept.mount.allowed=hugetlbfs'
-  const words = [daemon.socket, '--userns', USERNS, '--pidns', '--await-agent', '--mounts', '--metadata', metadata]
-  const child = spawn(fixture('filtered'), [...words, '--', 'unshare', '--mount', 'python3', '-c', OPENS])
-  try {
-    const kept = async (): Promise<string> => (await execute(process.execPath, [CLI, 'ps', ...feed])).stdout
-    await until('its context is kept', async () => (await kept()) === '1\n')
-  } finally {
-    child.kill('SIGKILL')
-    await daemon.close()
-  }
+describe('of a container that has a context', () => {
+  let daemon: Daemon
+  let child: ChildProcess
+  const show = async (...args: readonly string[]): Promise<string> =>
+    (await execute(process.execPath, [CLI, ...args, '--feed', join(daemon.directory, 'feed.sock')])).stdout
+  beforeAll(async () => {
+    daemon = await Daemon.start()
+    const metadata = 'security.syscalls.intercept.mount=true\nsecurity.syscalls.intercept.mount.allowed=hugetlbfs'
+    const words = [daemon.socket, '--userns', USERNS, '--pidns', '--await-agent', '--mounts', '--metadata', metadata]
+    child = spawn(fixture('filtered'), [...words, '--', 'unshare', '--mount', 'python3', '-c', OPENS])
+  })
+  afterAll(async () => {
+    child?.kill('SIGKILL')
+    await daemon?.close()
+  })
+
+  test('what is kept for a container is counted', async () => {
+    await until('its context is kept', async () => (await show('ps', '--format', '{kept}')) === '1\n')
+  })
+
+  test('the descriptor that it was given is no 0 in the format of strace', async () => {
+    const said = await show('events', '--no-follow', '--format', 'strace', '--filter', 'syscall=fsopen')
+    expect(said).toMatch(/ fsopen\("hugetlbfs", 0\) = \? \(not recorded\) <[\d.]+>\n$/)
+  })
+
+  test('a terminal that says that it has no columns is taken for one of 80', async () => {
+    const words = [process.execPath, CLI, 'ps', '--feed', join(daemon.directory, 'feed.sock')]
+    const { stdout } = await execute('python3', ['-c', 'import pty, sys; pty.spawn(sys.argv[1:])', ...words])
+    expect(stdout).toMatch(/^CONTAINER +RUNTIME .*\r\nfiltered-\d+ /)
+  })
 })
 
 /** Answers as a daemon does, but gives no memories. */

@@ -12,6 +12,7 @@ import { Keeper } from './keeper.ts'
 import { type CallLine, CallLog } from './log/call-log.ts'
 import { shown } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
+import { FewRefusals } from './log/few-refusals.ts'
 import { isJournalStream, ownJournal } from './log/journal.ts'
 import type { LogKind } from './log/journal-entry.ts'
 import { Log } from './log/log.ts'
@@ -44,6 +45,9 @@ export function serve(sockets: Sockets, config: Config, read: () => Config): Pro
   return new Service(sockets, config, read).start()
 }
 
+/** The most lines about refused hand-overs and orders in a minute. */
+const REFUSALS = 64
+
 /**
  * The process of the keeper as a service: its signals, its log, what the service manager is told, and its end.
  *
@@ -68,6 +72,7 @@ class Service {
   readonly #config: Config
   readonly #log: Log
   readonly #calls: CallLog
+  readonly #refusals = new FewRefusals(REFUSALS)
   /** The keys of each container. */
   readonly #settings = new Map<string, Settings>()
   readonly #children = new InheritedChildren()
@@ -180,12 +185,17 @@ class Service {
       this.#keeper?.totals.suppressedLines()
       return
     }
+    if (event.type === 'refused' && !this.#refusals.take(event.message, Date.now())) {
+      this.#keeper?.totals.suppressedLines()
+      return
+    }
     logEvent(this.#log, event)
     if (this.#keeper && STATUS_EVENTS.has(event.type)) this.#manager.status(this.#keeper.status)
   }
 
   #look(): void {
     this.#calls.look(Date.now())
+    this.#countRefusals(this.#refusals.leftOut(Date.now()))
     this.#children.look()
     this.#reexec?.look()
     this.#lookAtNull()
@@ -208,8 +218,13 @@ class Service {
     return exitGroup(status)
   }
 
+  #countRefusals(count: number): void {
+    if (count > 0) this.#log.write('warn', 'refusals without a line of their own', { count }, 'refused')
+  }
+
   #closeLog(): void {
     this.#calls.close()
+    this.#countRefusals(this.#refusals.rest())
     this.#log.close()
   }
 }

@@ -7,6 +7,7 @@ import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys, effectiveKeys, inWords } from '../log/effective-keys.ts'
+import { FewRefusals } from '../log/few-refusals.ts'
 import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
@@ -18,6 +19,9 @@ const KINDS_OF_ENDED = 32
 const REFUSALS_OF_ENDED = 12
 /** In characters: messages quote what runtimes and containers say. */
 const MESSAGE_LIMIT = 1000
+
+/** How many refusals come into the ring of events in a minute: they shall not push out what happens to containers. */
+const REFUSALS_A_MINUTE = 4
 
 type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>
 
@@ -60,6 +64,7 @@ export class Feed {
   #engines = 0
   /** What the directory says of the process of the daemon and its engine. */
   #process: object = aboutDaemon()
+  readonly #refusals = new FewRefusals(REFUSALS_A_MINUTE)
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
 
   constructor(directory: DirectoryWriter, counts: CountPlaces, standing: Standing) {
@@ -77,7 +82,8 @@ export class Feed {
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const told = happened(event)
-    if (told) this.#add(event.type, told)
+    const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
+    if (told && !isLeftOut) this.#add(event.type, told)
     if (event.type === 'refused')
       this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
   }
@@ -174,6 +180,8 @@ export class Feed {
   /** To be called once a second. */
   beat({ engine, mounters, stuck, kept }: Beat): void {
     this.#directory.beat(engine)
+    const refusals = this.#refusals.leftOut(Date.now())
+    if (refusals > 0) this.#add('refused', { message: `${refusals} more were refused` })
     this.#counts.note('stuck', stuck)
     this.#counts.note('kept', kept)
     this.#directory.daemon({

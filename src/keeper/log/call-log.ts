@@ -33,7 +33,7 @@ type More = (record: CallRecord, container: string) => Readonly<Record<string, u
 type Write = (container: string, details: Readonly<Record<string, unknown>>, line: CallLine) => void
 
 /** Tells whether `time` is in the minute after `start`. A time before `start` is not: the clock was set back. */
-const isWithin = (time: number, start: number): boolean => time >= start && time < start + QUIET_MS
+export const isWithin = (time: number, start: number): boolean => time >= start && time < start + QUIET_MS
 
 /** Lines of one sort of one container: so many a minute, and how many were left out, by name. */
 class Lines {

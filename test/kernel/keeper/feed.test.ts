@@ -265,3 +265,27 @@ test('a refusal is still there after a flood of others, which say that they made
     await daemon.close()
   }
 })
+
+test('hand-overs that are refused all the time fill neither the log nor the ring of events', async () => {
+  const daemon = await Daemon.start()
+  const feed = ['--feed', join(daemon.directory, 'feed.sock'), '--no-follow', '--format', '{type}']
+  await execute(fixture('filtered'), [daemon.socket, '--userns', USERNS, '--await-agent', '--', 'true'])
+  for (let number = 0; number < 300; number++) {
+    using client = connectUnix(daemon.socket)
+    send(client, Buffer.from(number % 2 === 0 ? 'no state' : `{"number":${number}}`))
+    shutdown(client)
+  }
+  const metrics = [CLI, 'metrics', '--feed', join(daemon.directory, 'feed.sock')]
+  await until('all are refused', async () =>
+    (await execute(process.execPath, metrics)).stdout.includes('result="refused"} 300'),
+  )
+  const { stdout } = await execute(process.execPath, [CLI, 'events', ...feed])
+  expect(stdout).toContain('registered\n')
+  const shown = stdout.split('\n').filter((type) => type === 'refused').length
+  expect(shown).toBeGreaterThan(0)
+  expect(shown).toBeLessThanOrEqual(4)
+  await daemon.close()
+  const lines = daemon.said.filter((line) => line.includes('Cannot')).length
+  expect(lines).toBeLessThanOrEqual(64)
+  expect(daemon.said.join('\n')).toMatch(new RegExp(`refusals without a line of their own","count":${300 - lines}}`))
+})

@@ -71,6 +71,11 @@ export class DirectoryReader {
     return this.#word(sections.containers.used)
   }
 
+  /** The number of the oldest event that is there. */
+  get oldestEvent(): number {
+    return Math.max(0, this.nextEvent - sections.events.places)
+  }
+
   /** The number of the next event. */
   get nextEvent(): number {
     return this.#word(DIRECTORY_WORD.usedEvents)

@@ -122,6 +122,8 @@ export class EventStream {
     else {
       records.next = sequence + 1
       this.#event = events > directory.nextEvent ? 0 : events
+      const gone = directory.oldestEvent - this.#event
+      if (gone > 0) this.#first = [noted('lost', `${gone} events of the daemon are not there any more`)]
     }
   }
 
@@ -166,7 +168,7 @@ export class EventStream {
     return [...first, ...this.#sayLost(), ...this.#merged(calls, events)]
   }
 
-  /** Puts events between calls, which stay in their order; those that are newer than many calls wait for more calls. */
+  /** Puts events between calls, which stay in their order; newer ones wait while there are more calls to read. */
   #merged(calls: readonly FollowedRecord[], events: readonly Entry[]): readonly EventView[] {
     const merged: EventView[] = []
     let next = 0
@@ -181,7 +183,8 @@ export class EventStream {
       this.#call = call.sequence
       merged.push(callEvent(this.#cursor, call, this.#nameOf(call.record.serial)))
     }
-    if (calls.length < BATCH) upTo(Number.POSITIVE_INFINITY)
+    const { records } = this.#feed
+    if (calls.length === 0 || records.next >= records.begun) upTo(Number.POSITIVE_INFINITY)
     return merged
   }
 

@@ -1,0 +1,96 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { Tid } from '../../../src/abi/brand.ts'
+import { map, memfd, readOnly } from '../../../src/kernel/shared-memory.ts'
+import { countsSize, formatCounts } from '../../../src/memories/counts-layout.ts'
+import { DIRECTORY_SIZE, formatDirectory } from '../../../src/memories/directory-layout.ts'
+import { DirectoryWriter } from '../../../src/memories/directory-writer.ts'
+import { formatRecords, recordsSize } from '../../../src/memories/record-layout.ts'
+import { RecordWriter } from '../../../src/memories/records.ts'
+import { type EventOptions, EventStream } from '../../../src/reader/event-stream.ts'
+import type { EventView } from '../../../src/reader/event-view.ts'
+import { FeedReader } from '../../../src/reader/feed.ts'
+import { MemoryFile } from '../../../src/reader/memory-file.ts'
+
+/** The memories of a daemon, in which things happen, and a reader of them. */
+function world(size = 1024) {
+  const fds = [memfd('records', recordsSize(size)), memfd('counts', countsSize(1)), memfd('dir', DIRECTORY_SIZE)]
+  const [records, counts, directory] = fds.map(map) as [ArrayBuffer, ArrayBuffer, ArrayBuffer]
+  formatRecords(records)
+  formatCounts(counts)
+  formatDirectory(directory)
+  const calls = new RecordWriter(records, () => {})
+  const events = new DirectoryWriter(directory)
+  const call = (time: number): void =>
+    calls.write({
+      ...{
+        container: 0,
+        serial: 1,
+        nr: 133,
+        arch: 0xc000003e,
+        tid: 7 as Tid,
+        verdict: 'act',
+        errno: 0,
+        reason: 'done',
+      },
+      ...{ a: 0, b: 0, microseconds: 1, time },
+    })
+  const event = (time: number): void => events.add('events', { time, type: 'set', id: 'c', message: `at ${time}` })
+  async function read(options: Partial<EventOptions> = {}): Promise<readonly EventView[]> {
+    const connect = (): FeedReader => new FeedReader(fds.map((fd) => new MemoryFile(readOnly(fd))))
+    using stream = new EventStream({ connect, follow: false, ...options })
+    const all: EventView[] = []
+    for await (const each of stream.events()) all.push(each)
+    return all
+  }
+  const end = (): void => {
+    for (const fd of fds) fd[Symbol.dispose]()
+  }
+  return { call, event, read, end }
+}
+
+const happenings = fc.array(fc.record({ isCall: fc.boolean(), after: fc.nat(1) }), { minLength: 1, maxLength: 40 })
+
+test('however calls and events follow each other, a tail is the end of all, and a cursor says where it stands', async () => {
+  const { call, event, read, end } = world(16)
+  let time = 0
+  await fc.assert(
+    fc.asyncProperty(happenings, fc.nat(50), async (all, tail) => {
+      for (const { isCall, after } of all) {
+        time += after
+        if (isCall) call(time)
+        else event(time)
+      }
+      const whole = await read()
+      // Of the oldest events the calls beside them may be gone.
+      const shown = whole.filter(({ type }) => type !== 'lost')
+      expect(await read({ tail })).toEqual(tail === 0 ? [] : shown.slice(-tail))
+      const from = shown.findIndex(({ type }) => type === 'call')
+      for (const [index, { cursor }] of shown.entries())
+        if (from >= 0 && index >= from && index % 7 === 0)
+          expect(await read({ after: cursor! })).toEqual(shown.slice(index + 1))
+    }),
+    { numRuns: 30 },
+  )
+  end()
+})
+
+test('events stand between the calls beside which they happened, however many calls there are', async () => {
+  const { call, event, read, end } = world()
+  for (let time = 1; time <= 900; time++)
+    if (time % 100 === 50) event(time)
+    else call(time)
+  expect((await read()).map(({ time }) => time)).toEqual(Array.from({ length: 900 }, (_, index) => index + 1))
+  end()
+})
+
+test('events that were overwritten since a cursor are said', async () => {
+  const { call, event, read, end } = world()
+  call(1)
+  const [{ cursor }] = (await read()) as readonly [EventView]
+  for (let time = 2; time < 302; time++) event(time)
+  const after = await read({ after: cursor! })
+  expect(after[0]).toMatchObject({ type: 'lost', message: '44 events of the daemon are not there any more' })
+  expect(after).toHaveLength(1 + 256)
+  end()
+})

@@ -113,7 +113,7 @@ export class EventStream {
     this.#limit = rate === undefined || !follow ? undefined : new RateLimit(rate)
   }
 
-  /** Whoever goes on by itself shall not end for ever because a daemon is another one: it is told that, and reads on. */
+  /** A program that goes on by itself shall not end for ever at the cursor of another daemon: it is told so. */
   #goOn({ ring, sequence, events }: Cursor): void {
     const { directory, records } = this.#feed
     const rest = 'what happened after it is not known; from here on it is all that is there'

@@ -7,10 +7,10 @@ import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys, effectiveKeys, inWords } from '../log/effective-keys.ts'
-import { FewRefusals } from '../log/few-refusals.ts'
 import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
+import { FewRefusals } from './few-refusals.ts'
 import { Totals } from './totals.ts'
 
 /** The most kinds of calls that are kept of a container that has ended. */

@@ -1,4 +1,4 @@
-import { isWithin } from './call-log.ts'
+import { isWithin } from '../log/call-log.ts'
 
 /**
  * Lets few refusals of hand-overs and orders through: each message once a minute, and so many messages. The others are
@@ -7,7 +7,7 @@ import { isWithin } from './call-log.ts'
 export class FewRefusals {
   readonly #limit: number
   readonly #said = new Set<string>()
-  #start = 0
+  #start = Number.NEGATIVE_INFINITY
   #left = 0
 
   /** @param limit how many a minute */

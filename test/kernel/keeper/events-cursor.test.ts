@@ -28,12 +28,15 @@ const overHttp = async (query: string): Promise<readonly Line[]> =>
 beforeAll(async () => {
   host = await Host.start()
   api = await Api.start(host.feedSocket)
-  for (const name of ['n1', 'n2', 'n3'])
-    await host.run([], [fixture('caller'), 'mknod', join(host.directory, name), '020666', '1', '3'])
-  await until('all is said', async () => {
-    all = await events()
-    return all.filter(({ type }) => type === 'ended').length === 3
-  })
+  for (const [index, name] of ['n1', 'n2', 'n3'].entries()) {
+    const call = `${fixture('caller')} mknod ${join(host.directory, name)} 020666 1 3; sleep 0.05`
+    await host.run([], ['sh', '-c', call])
+    // It may end later than its first process, and in the millisecond of its call: each shall come after the other.
+    await until('its end is said', async () => {
+      all = await events()
+      return all.filter(({ type }) => type === 'ended').length === index + 1
+    })
+  }
 })
 afterAll(async () => {
   await api?.close()

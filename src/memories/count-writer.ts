@@ -140,21 +140,32 @@ export class CountWriter {
       if (words[(at >> 2) + REFUSAL_WORD.key] === 0 || this.#isOf(at >> 2, key, record))
         return this.#use(place, HEAD_WORD.usedRefusals, index, at)
     }
-    return this.#least(place, start, key)
+    return this.#oldest(place, start, key) || this.#least(place, start)
   }
 
-  /**
-   * Of the places that were looked at, returns the oldest of the same call and reason; if there is none, the oldest of
-   * the call and reason that has most of these places.
-   */
-  #least(place: number, start: number, key: number): number {
+  /** Of the places that were looked at, returns the oldest of a call and reason; 0 if there is none. */
+  #oldest(place: number, start: number, key: number): number {
+    let oldest = 0
+    let oldestTime = Number.POSITIVE_INFINITY
+    for (let probe = 0; probe < PROBES; probe++) {
+      const at = place + REFUSALS_AT + ((start + probe) % REFUSALS) * REFUSAL_SIZE
+      if (this.#words[(at >> 2) + REFUSAL_WORD.key] !== key) continue
+      const time = this.#view.getFloat64(at + REFUSAL_TIME, true)
+      if (time >= oldestTime) continue
+      oldest = at
+      oldestTime = time
+    }
+    return oldest
+  }
+
+  /** Of the places that were looked at, returns the oldest of the call and reason that has most of them. */
+  #least(place: number, start: number): number {
     let least = 0
     let leastShare = 0
     let leastTime = 0
     for (let probe = 0; probe < PROBES; probe++) {
       const at = place + REFUSALS_AT + ((start + probe) % REFUSALS) * REFUSAL_SIZE
-      const other = this.#words[(at >> 2) + REFUSAL_WORD.key]!
-      const share = other === key ? PROBES + 1 : this.#share(place, start, other)
+      const share = this.#share(place, start, this.#words[(at >> 2) + REFUSAL_WORD.key]!)
       const time = this.#view.getFloat64(at + REFUSAL_TIME, true)
       if (share < leastShare || (share === leastShare && time >= leastTime)) continue
       least = at

@@ -8,6 +8,8 @@ export type Entry = Readonly<Record<string, unknown>>
 const HEADER_WORDS = 32
 /** In bytes: most places have no more in them. */
 const USUAL_SIZE = 3072
+/** Of all readers: what is copied is decoded at once. */
+const SCRATCH = Buffer.allocUnsafeSlow(USUAL_SIZE)
 /** How often a place is copied again that changes meanwhile. */
 const TRIES = 10
 
@@ -25,7 +27,6 @@ function textOf(bytes: Buffer, length: number, part: Part): string {
 /** Reads the directory from its memory. */
 export class DirectoryReader {
   readonly #memory: MemoryFile
-  readonly #scratch = Buffer.allocUnsafeSlow(USUAL_SIZE)
 
   constructor(memory: MemoryFile) {
     this.#memory = memory
@@ -96,10 +97,10 @@ export class DirectoryReader {
     const { at, size } = sections[name]
     const start = at + index * size
     for (let tries = 0; tries < TRIES; tries++) {
-      const copy = this.#memory.copy(start, Math.min(size, USUAL_SIZE), this.#scratch)
+      const copy = this.#memory.copy(start, Math.min(size, USUAL_SIZE), SCRATCH)
       const [version, length] = [copy.getInt32(0, true), Math.max(0, copy.getInt32(4, true))]
       const isAll = PLACE_HEAD + length <= copy.byteLength
-      const whole = isAll ? this.#scratch : Buffer.from(this.#memory.copy(start, size).buffer)
+      const whole = isAll ? SCRATCH : Buffer.from(this.#memory.copy(start, size).buffer)
       const isWhole = (version & 1) === 0 && this.#memory.word(start) === version
       if (isWhole) return length === 0 ? undefined : entryOf(textOf(whole, length, part))
     }

@@ -32,6 +32,8 @@ const MEMORIES = 3
 
 /** What is no larger is not copied to where larger copies are. */
 const SMALL = 64
+/** Of all readers: what is copied is decoded at once. */
+const SCRATCH = { large: Buffer.allocUnsafeSlow(COUNTS_PLACE), small: Buffer.allocUnsafeSlow(SMALL) }
 /** How often it is tried to copy all counts while none are moved. */
 const TRIES = 10
 
@@ -47,8 +49,6 @@ export class FeedReader {
   readonly records: RecordsFollower
   readonly #counts: MemoryFile
   readonly #files: readonly MemoryFile[]
-  readonly #scratch = Buffer.allocUnsafeSlow(COUNTS_PLACE)
-  readonly #small = Buffer.allocUnsafeSlow(SMALL)
 
   constructor(files: readonly MemoryFile[]) {
     const [records, counts, directory] = files
@@ -69,7 +69,7 @@ export class FeedReader {
 
   /** Copies to where the last copy was, of the large or the small ones. */
   #copy(at: number, length: number): DataView {
-    return this.#counts.copy(at, length, length > SMALL ? this.#scratch : this.#small)
+    return this.#counts.copy(at, length, length > SMALL ? SCRATCH.large : SCRATCH.small)
   }
 
   /**

@@ -6,6 +6,9 @@ import type { MemoryFile } from './memory-file.ts'
 /** How many records are copied at once. */
 export const BATCH = 256
 
+/** Of all followers: what is copied is decoded at once. Memory of its own for each would live as long as its garbage. */
+const SCRATCH = [1, 2].map(() => Buffer.allocUnsafeSlow(BATCH * RECORD_SIZE))
+
 /** A record with its number in the ring, and what the call was made with. */
 export interface FollowedRecord extends SpelledArguments {
   readonly sequence: number
@@ -30,7 +33,6 @@ interface Copies {
  */
 export class RecordsFollower {
   readonly #memory: MemoryFile
-  readonly #scratch = [BATCH * RECORD_SIZE, BATCH * RECORD_SIZE].map((size) => Buffer.allocUnsafeSlow(size))
   /** How many records the ring holds. */
   readonly size: number
   /** Names the ring. */
@@ -78,7 +80,7 @@ export class RecordsFollower {
     const count = Math.min(BATCH, most, begun - first, this.size - (first % this.size))
     if (count <= 0) return []
     const [at, length] = [RECORDS_HEADER + (first % this.size) * RECORD_SIZE, count * RECORD_SIZE]
-    const [before, copy] = this.#scratch.map((bytes) => this.#memory.copy(at, length, bytes))
+    const [before, copy] = SCRATCH.map((bytes) => this.#memory.copy(at, length, bytes))
     return this.#take({ before: before!, copy: copy!, begun: this.begun }, first, count)
   }
 

@@ -28,6 +28,8 @@ export class ApiServer {
   readonly #options: ApiOptions
   readonly #servers: Server[] = []
   readonly #sockets = new Set<Socket>()
+  /** Those with a stream of events. */
+  readonly #streaming = new WeakSet<Socket>()
   #idle: NodeJS.Timeout | undefined
   #waiting = 0
   #refused = 0
@@ -114,11 +116,22 @@ export class ApiServer {
     else {
       response.setHeader('content-type', route.type)
       socket.setTimeout(0)
-      void this.#stream(response, { ...content, isHead: method === 'HEAD' })
+      void this.#stream(socket, response, { ...content, isHead: method === 'HEAD' })
     }
   }
 
-  async #stream(response: ServerResponse, wanted: Parameters<typeof streamEvents>[2]): Promise<void> {
+  /** What is asked for behind a stream waits until that has ended, and a stream would fill its memory meanwhile. */
+  async #stream(socket: Socket, response: ServerResponse, wanted: Parameters<typeof streamEvents>[2]): Promise<void> {
+    if (this.#streaming.has(socket)) {
+      this.#fail(response, new HttpError(429, 'Cannot stream events: this connection has a stream; open another one'))
+      return
+    }
+    this.#streaming.add(socket)
+    await this.#streamAlone(response, wanted)
+    this.#streaming.delete(socket)
+  }
+
+  async #streamAlone(response: ServerResponse, wanted: Parameters<typeof streamEvents>[2]): Promise<void> {
     try {
       if (await streamEvents(response, () => this.#options.daemon.open(), wanted)) return
       this.#cutOff++

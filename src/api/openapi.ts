@@ -9,6 +9,7 @@ const STATUSES: Readonly<Record<string, string>> = {
   405: 'only GET and HEAD are answered',
   409: 'several containers begin so',
   413: 'a request has no body',
+  429: 'the connection has a stream of events already',
   503: 'the daemon is not there, or too much waits for other clients',
 }
 

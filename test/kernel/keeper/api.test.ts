@@ -171,6 +171,16 @@ test('events are streamed as they happen, of one container if that is asked for'
   other.destroy()
 })
 
+test('a connection has one stream of events: what is asked for behind it would fill the memory', async () => {
+  const socket = connect(api.socket)
+  let said = ''
+  socket.on('data', (chunk) => (said += chunk.toString()))
+  socket.write('GET /v1/events?follow=false HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(2))
+  await until('both are answered', () => said.includes('open another one'))
+  expect(said.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 429'])
+  socket.destroy()
+})
+
 const opened = (count: number): Promise<readonly Socket[]> =>
   Promise.all(
     Array.from(

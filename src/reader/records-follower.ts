@@ -6,7 +6,7 @@ import type { MemoryFile } from './memory-file.ts'
 /** How many records are copied at once. */
 export const BATCH = 256
 
-/** Of all followers: what is copied is decoded at once. Memory of its own for each would live as long as its garbage. */
+/** Of all followers: what is copied is decoded at once. Memory of each its own would live as long as its garbage. */
 const SCRATCH = [1, 2].map(() => Buffer.allocUnsafeSlow(BATCH * RECORD_SIZE))
 
 /** A record with its number in the ring, and what the call was made with. */

@@ -113,12 +113,16 @@ Where it goes, in milliseconds of a quiet moment with N = 20 (\`strace -f --secc
 | with \`-c\`: policy, filter, keeper with its memories, start of the engine | 10 | \`run -c\` |
 | crun until the command is executed, of which the kernel takes half for one umount(2) | 14 | \`run\` |
 | command, end of crun, removal of the cgroups, end of our process | 7 | \`run\` |
-| engine, beside crun: Node 18, code 8, Node's start of a thread 18, code of the thread 8 | 52 | the first call |
+| engine, beside crun: Node 17, its code 15, beside it Node's start of the first thread 30, code of that thread 11, the call 3 | 62 | the first call |
+| the same after SIGKILL of an engine: the kernel's end of that one 9, posix_spawn(3) 2, and as above; the rules of devices meanwhile | 73 | the next answer |
+| mounter: setpriv(1) and Node 21, code 6, mount namespace of its own 3 to 7, process that holds the lock room 6, the mount 6 | 45 | the first mount |
+| walker: mounts of its own 2, setpriv(1), nsenter(1), setpriv(1) and Node 23, code and walk 10 | 37 | its first path |
 
-So \`run -- true\` cannot be 2 N while Node and crun take 1.6 N of it; and a first call waits for the engine, two starts of Node one after
-the other. The first mount of a daemon waits for two executions of setpriv(1), Node, a mount namespace with one umount(2) and a
-room with another (7 ms each, until all processors have passed), and a process that holds the room. A path waits for the walker as
-long, but for the room. After SIGKILL an engine starts as for a \`run\`.
+So \\`run -- true\\` cannot be 2 N while Node and crun take 1.6 N of it, and a first call waits for the engine: for Node, and then for a
+thread of Node's, which is started by the engine's first line and takes 18 ms where nothing runs beside it. A thread that waited
+ready, or a whole engine, would take 10 to 35 MB of each idle daemon. A mounter and a walker are executed with other credentials and
+namespaces, so none can wait for whoever comes. Each umount(2), and each process that moves to the control groups of a caller, waits
+until all processors have passed.
 
 ## Footprint
 

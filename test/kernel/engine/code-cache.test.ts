@@ -48,12 +48,16 @@ vm.Script = class extends vm.Script {
   }
 }
 `
+/** It has started a thread that waits for an engine. */
+const WAITS = 'first-worker'
+
 async function loaded(
   name: string,
   flags: readonly string[] = [],
 ): Promise<{ readonly said: string; readonly stdout: string }> {
   const program = `${WATCH}process.argv.splice(1, 0, 'intercede')
-require(${JSON.stringify(join(dist, 'load.js'))}).loadPart(${JSON.stringify(name)})`
+require(${JSON.stringify(join(dist, 'load.js'))}).loadPart(${JSON.stringify(name)})
+${name === WAITS ? 'process.exit()' : ''}`
   const { stdout, stderr } = await execute(process.execPath, [...flags, '--eval', program, '--', '--version'])
   return { said: stderr.split('\n')[0]!, stdout }
 }

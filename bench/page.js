@@ -118,7 +118,7 @@ Where it goes, in milliseconds of a quiet moment with N = 20 (\`strace -f --secc
 | mounter: setpriv(1) and Node 21, code 6, mount namespace of its own 3 to 7, process that holds the lock room 6, the mount 6 | 45 | the first mount |
 | walker: mounts of its own 2, setpriv(1), nsenter(1), setpriv(1) and Node 23, code and walk 10 | 37 | its first path |
 
-So \\`run -- true\\` cannot be 2 N while Node and crun take 1.6 N of it, and a first call waits for the engine: for Node, and then for a
+So \`run -- true\` cannot be 2 N while Node and crun take 1.6 N of it, and a first call waits for the engine: for Node, and then for a
 thread of Node's, which is started by the engine's first line and takes 18 ms where nothing runs beside it. A thread that waited
 ready, or a whole engine, would take 10 to 35 MB of each idle daemon. A mounter and a walker are executed with other credentials and
 namespaces, so none can wait for whoever comes. Each umount(2), and each process that moves to the control groups of a caller, waits

@@ -30,6 +30,9 @@ export function debianRoot(): string {
   try {
     execFileSync('mmdebstrap', [...words, join(scratch, 'root'), MIRROR], { stdio: ['ignore', 2, 2] })
     renameSync(join(scratch, 'root'), root)
+  } catch (error) {
+    // Another test file has made it meanwhile.
+    if (!existsSync(root)) throw error
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }

@@ -1,12 +1,16 @@
 import { isWithin } from '../log/call-log.ts'
 
+/** How often the same is said in a minute: several sockets, or several runtimes, may have the same to say. */
+const SAME = 4
+
 /**
- * Lets few refusals of hand-overs and orders through: each message once a minute, and so many messages. The others are
- * counted: a runtime that fails all the time says the same for ever.
+ * Lets few refusals of hand-overs and orders through: each message a few times a minute, and so many in all. The others
+ * are counted: a runtime that fails all the time says the same for ever.
  */
 export class FewRefusals {
   readonly #limit: number
-  readonly #said = new Set<string>()
+  readonly #said = new Map<string, number>()
+  #lines = 0
   #start = Number.NEGATIVE_INFINITY
   #left = 0
 
@@ -20,11 +24,16 @@ export class FewRefusals {
     if (!isWithin(time, this.#start)) {
       this.#start = time
       this.#said.clear()
+      this.#lines = 0
     }
-    const isLeft = this.#said.has(message) || this.#said.size >= this.#limit
-    if (isLeft) this.#left++
-    else this.#said.add(message)
-    return !isLeft
+    const said = this.#said.get(message) ?? 0
+    if (said >= SAME || this.#lines >= this.#limit) {
+      this.#left++
+      return false
+    }
+    this.#said.set(message, said + 1)
+    this.#lines++
+    return true
   }
 
   /** Returns how many were only counted, once their minute is over. To be called once a second. */

@@ -62,7 +62,7 @@ export PATH="$SCRATCH/tools:$PATH"
 for folder in /run /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/lxc; do mkdir -p $folder && mount -t tmpfs none $folder; done
 mkdir -p /etc/containers
 printf '[containers]\\ncgroups = "disabled"\\nnetns = "none"\\n[engine]\\nruntime = "crun"\\ncgroup_manager = "cgroupfs"\\n' >/etc/containers/containers.conf
-trap 'jobs -p | xargs -r kill; wait' EXIT
+trap 'jobs -rp | xargs -r kill; wait' EXIT
 cd "$SCRATCH/shared"
 `
 
@@ -90,7 +90,7 @@ until ctr version >/dev/null 2>&1; do sleep 0.1; done`,
 dockerd --userns-remap default --add-runtime crun=/usr/bin/crun --iptables=false --ip6tables=false --bridge=none \\
   --storage-driver vfs >"$SCRATCH/dockerd.log" 2>&1 &
 until docker version >/dev/null 2>&1; do sleep 0.1; done`,
-  'podman.md': `trap 'podman rm --all --force --time 0 >/dev/null; jobs -p | xargs -r kill; wait' EXIT`,
+  'podman.md': `trap 'podman rm --all --force --time 0 >/dev/null; jobs -rp | xargs -r kill; wait' EXIT`,
   '../operating.md': `mkdir -p /etc/intercede image/bin image/tmp
 printf 'profiles:\\n  build: { mknod: true }\\n' >/etc/intercede/config.yaml
 cp /bin/busybox image/bin/
@@ -99,10 +99,10 @@ tar -C image -c . | podman import --quiet - debian:13 >/dev/null
 intercede serve 2>"$SCRATCH/serve.log" &
 until [ -S /run/intercede/oci.sock ]; do sleep 0.1; done
 grep -q ^containers: /etc/subuid || echo containers:1000000000:1000000 | tee -a /etc/subuid /etc/subgid >/dev/null
-trap 'podman rm --all --force --time 0 >/dev/null; jobs -p | xargs -r kill; wait' EXIT
+trap 'podman rm --all --force --time 0 >/dev/null; jobs -rp | xargs -r kill; wait' EXIT
 podman run --detach --name build $(intercede flags podman --profile build --write) --workdir /tmp debian:13 sleep 1000 >/dev/null
 `,
-  'lxc.md': `trap 'lxc-ls --running -1 | xargs -r -n 1 lxc-stop --kill --name; jobs -p | xargs -r kill; wait' EXIT`,
+  'lxc.md': `trap 'lxc-ls --running -1 | xargs -r -n 1 lxc-stop --kill --name; jobs -rp | xargs -r kill; wait' EXIT`,
 }
 
 function tool(machine: Machine, name: string, line: string): void {

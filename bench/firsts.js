@@ -74,7 +74,9 @@ function container(
 
 /** Makes a control group for a container, whose device rules are not those of the daemon's. */
 function controlGroup() {
-  const unified = /^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1]
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2 /gm)
+  // The last one hides those before it.
+  const unified = [...mounts].at(-1)?.[1]
   const path = unified && `${unified}/intercede-firsts-${process.pid}`
   if (path) mkdirSync(path)
   return path

@@ -20,6 +20,7 @@ interface Ties {
 
 /** The number of threads beyond one per call: the leader, its deputy, and the dedicated receiver. */
 const SPARE = 3
+
 /**
  * Ends this engine, since the call of the failed thread may wait for its answer: the next engine takes the call over.
  */

@@ -129,6 +129,16 @@ test.skipIf(cannot)(
   },
 )
 
+/** Starts a container that may make nothing yet. @returns it, its id, and the command line in the system */
+async function refusedContainer(host: ServiceHost, directory: string) {
+  const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
+  const maker = new Maker({ socket: host.socket, directory }, off, host.within)
+  expect(await maker.make()).toBe('Operation not permitted')
+  const intercede = (...words: readonly string[]) => host.run(process.execPath, CLI, ...words)
+  const id = (await intercede('ps', '--format', '{id}')).stdout.trim()
+  return { maker, id, intercede }
+}
+
 test.skipIf(cannot)(
   withReason('what was set holds over a restart of the service, by its own control.sock', cannot),
   { timeout: 120_000 },
@@ -138,11 +148,8 @@ test.skipIf(cannot)(
     chownSync(directory, BASE, BASE)
     let maker: Maker | undefined
     try {
-      const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
-      maker = new Maker({ socket: host.socket, directory }, off, host.within)
-      expect(await maker.make()).toBe('Operation not permitted')
-      const intercede = (...words: readonly string[]) => host.run(process.execPath, CLI, ...words)
-      const id = (await intercede('ps', '--format', '{id}')).stdout.trim()
+      const { id, intercede, ...begun } = await refusedContainer(host, directory)
+      maker = begun.maker
       expect(await intercede('set', id, 'mknod')).toMatchObject({ status: 0 })
       expect(await maker.make()).toBe('ok')
       expect(await host.run('systemctl', 'restart', 'intercede.service')).toMatchObject({ status: 0 })
@@ -183,11 +190,8 @@ test.skipIf(cannot).each(WHERE)(
     chownSync(directory, BASE, BASE)
     let maker: Maker | undefined
     try {
-      const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
-      maker = new Maker({ socket: host.socket, directory }, off, host.within)
-      expect(await maker.make()).toBe('Operation not permitted')
-      const intercede = (...words: readonly string[]) => host.run(process.execPath, CLI, ...words)
-      const id = (await intercede('ps', '--format', '{id}')).stdout.trim()
+      const { id, intercede, ...begun } = await refusedContainer(host, directory)
+      maker = begun.maker
       expect(await intercede('set', id, 'mknod')).toMatchObject({ status: 125 })
       await until('the service runs again', () => logged(host, 'serving') === 2, 60)
       expect(host.log.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([])

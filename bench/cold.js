@@ -225,7 +225,7 @@ const CELLS = (/** @type {ColdRow} */ { name, ms, ratio, goal, met, beside, more
   more === undefined ? '' : `${more.toFixed(1)} ms more than \`${beside}\``,
 ]
 
-/** The section of docs/performance.md; what stands before and after its marks stays as it is. */
+/** The section of docs/guide/performance.md; what stands before and after its marks stays as it is. */
 export const coldSection = (
   /** @type {readonly ColdRow[]} */ rows,
   /** @type {Record<string, string | number>} */ facts,

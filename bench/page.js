@@ -1,11 +1,11 @@
-// docs/performance.md and docs/performance.svg from one run.
+// docs/guide/performance.md and docs/guide/performance.svg from one run.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { number, OURS } from './report.js'
 
 /** @typedef {import('./report.js').Summary} Summary */
 /** @typedef {Record<string, string | number>} Facts */
 
-const docs = (/** @type {string} */ name) => new URL(`../docs/${name}`, import.meta.url)
+const docs = (/** @type {string} */ name) => new URL(`../docs/guide/${name}`, import.meta.url)
 
 /** What the runs of other kinds have written: "starts" or "footprints". */
 const part = (/** @type {string} */ name) =>

@@ -1,4 +1,4 @@
-// node scripts/docs.js [--check]: writes docs/reasons.md, docs/security.md, deploy/config.yaml and the tables of keys,
+// node scripts/docs.js [--check]: writes docs/guide/reasons.md, docs/guide/security.md, deploy/config.yaml and the tables of keys,
 // limits and traps from the build, so that they cannot drift from the code; with --check it changes nothing and fails if they would change.
 import { readFileSync, writeFileSync } from 'node:fs'
 
@@ -197,10 +197,10 @@ const pathOf = (name) => new URL(`../${name}`, import.meta.url)
 const textOf = (name) => readFileSync(pathOf(name), 'utf8')
 const check = process.argv.includes('--check')
 for (const [name, text] of Object.entries({
-  'docs/reasons.md': reasonsPage(reasons),
-  'docs/security.md': securityPage(verbs, processCaps),
-  'docs/profile.md': withPart(textOf('docs/profile.md'), 'traps', trapTable(handlers, calls)),
-  'docs/service.md': withPart(textOf('docs/service.md'), 'limits', limitTable(LIMITS)),
+  'docs/guide/reasons.md': reasonsPage(reasons),
+  'docs/guide/security.md': securityPage(verbs, processCaps),
+  'docs/guide/profile.md': withPart(textOf('docs/guide/profile.md'), 'traps', trapTable(handlers, calls)),
+  'docs/guide/service.md': withPart(textOf('docs/guide/service.md'), 'limits', limitTable(LIMITS)),
   'deploy/config.yaml': configFile(sampleConfig()),
   'README.md': withPart(textOf('README.md'), 'keys', keyTable(calls)),
 })) {

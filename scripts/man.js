@@ -20,7 +20,7 @@ const date = new Date(Number(process.env.SOURCE_DATE_EPOCH ?? Date.now() / 1000)
 })
 
 /** Where a page of ours lies that a link leads to, below the documents of the package. */
-const pageOf = (target) => (target.startsWith('docs/') ? target : `docs/${target}`).replace(/#.*/, '')
+const pageOf = (target) => (target.startsWith('docs/') ? target : `docs/guide/${target}`).replace(/#.*/, '')
 /** The words of a line of Markdown. What a link says is followed by the page that has more of it. */
 const plain = (line) =>
   line

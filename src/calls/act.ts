@@ -134,7 +134,7 @@ export type Mark = bigint | number | string | Uint8Array
 export interface Verb<A> {
   /** All steps that the verb may do with capabilities in effect; `perform` enforces the list. */
   readonly steps: readonly Step[]
-  /** Why this verb is safe; docs/security.md is generated from it. */
+  /** Why this verb is safe; docs/guide/security.md is generated from it. */
   readonly safe: string
   /**
    * Does the act.

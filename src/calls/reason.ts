@@ -13,7 +13,7 @@ import { unpackName } from './short-name.ts'
 
 /**
  * Maps the code of each reason to its sentence and remedy, and is the only place of them: the log, the end of
- * `intercede run`, metrics and docs/reasons.md read this table.
+ * `intercede run`, metrics and docs/guide/reasons.md read this table.
  */
 export const reasons = { ...general, ...path, ...node, ...xattr, ...mount, ...fuse, ...sched, ...bpf }
 

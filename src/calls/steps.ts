@@ -39,7 +39,7 @@ function step(to: string, caps: readonly Cap[], ...own: readonly OwnCap[]): Step
 
 /**
  * Every set of capabilities that a serving thread ever has in effect: `ThreadIdentity.with` accepts only a step, and
- * only a step which the thread's current phase declares. docs/security.md is generated from this table.
+ * only a step which the thread's current phase declares. docs/guide/security.md is generated from this table.
  */
 export const steps = {
   rest: step('rest at home, look at a caller from there, become it and leave it', REST),

@@ -14,7 +14,7 @@ export interface Syscall<R> {
    * the calls apart, so that all are trapped.
    */
   readonly when?: readonly (readonly Condition[])[]
-  /** Says in words for docs/profile.md which calls are trapped, and why if all are. */
+  /** Says in words for docs/guide/profile.md which calls are trapped, and why if all are. */
   readonly trapped: string
   /** Whether calls are only trapped to say why the kernel refuses them: a filter may well lack the rule. */
   readonly tells?: boolean

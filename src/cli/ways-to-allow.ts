@@ -31,7 +31,7 @@ const LISTS: { readonly [Call in CallName]?: string } = {
   bpf: 'bpf.devices=true',
 }
 
-/** The part of docs/security.md that says why the act is safe. */
+/** The part of docs/guide/security.md that says why the act is safe. */
 const SAFETY: Readonly<Record<CallName, string>> = {
   mknod: 'mknod',
   bpf: 'loadprogram',
@@ -121,6 +121,6 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
     forGood: holds ? ALLOWED : forGood,
-    allows: `${keys[key].help}; docs/security.md#${SAFETY[call]} says why that is safe`,
+    allows: `${keys[key].help}; docs/guide/security.md#${SAFETY[call]} says why that is safe`,
   }
 }

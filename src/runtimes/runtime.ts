@@ -11,7 +11,7 @@ export interface Installed {
   readonly packages: readonly string[]
 }
 
-/** All that we know of one runtime. Each has a file in known/; docs/add-a-runtime.md says how to add one. */
+/** All that we know of one runtime. Each has a file in known/; docs/internals/add-a-runtime.md says how to add one. */
 export interface Runtime {
   /** The name in `intercede flags NAME`, in `--runtime NAME` and of its page in docs/runtimes/. */
   readonly name: string

@@ -13,7 +13,7 @@ import { report } from './report.ts'
 import { schedule } from './schedule.ts'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
-/** The closed list of privileged acts; docs/security.md is generated from it. */
+/** The closed list of privileged acts; docs/guide/security.md is generated from it. */
 export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   mknod,
   placeNode,

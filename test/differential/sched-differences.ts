@@ -13,7 +13,7 @@ const PRIVILEGED: ReadonlySet<string> = new Set(['ok', 'EOPNOTSUPP', 'EBUSY'])
 const refused = ({ ours, theirs, record }: Mismatch<SchedCase>, reason: ReasonCode): boolean =>
   ours === 'EPERM' && PRIVILEGED.has(theirs) && record?.reason === reason
 
-/** What the engine does not do, by design: docs/scheduling.md. */
+/** What the engine does not do, by design: docs/guide/scheduling.md. */
 export const schedDifferences: readonly Difference<SchedCase>[] = [
   {
     name: 'a priority above the highest of the policy',

@@ -10,9 +10,9 @@ import { podmanReasons, reasons } from './reasons.ts'
 import { outcomes, scriptOf } from './script.ts'
 import { type SideName, Sides } from './sides.ts'
 
-/** Makes all cases on all sides, and compares what they give with each other and with docs/fidelity.md. */
+/** Makes all cases on all sides, and compares what they give with each other and with docs/guide/fidelity.md. */
 
-const PAGE = new URL('../../docs/fidelity.md', import.meta.url)
+const PAGE = new URL('../../docs/guide/fidelity.md', import.meta.url)
 const MAKERS = ['mkfs.ext2', 'mkfs.ext4', 'mkfs.xfs', 'mkfs.btrfs', 'mksquashfs', 'mkfs.erofs']
 const cannot =
   unable() ?? missing('gcc', 'podman', 'newuidmap', 'losetup', 'getfattr', 'setfattr', 'chrt', 'setpriv', ...MAKERS)
@@ -65,7 +65,7 @@ describe.skipIf(cannot)(withReason('calls as root of the host, without keys and 
   })
 
   test.skipIf(another)(
-    withReason('docs/fidelity.md is what the cases give: else run "npm run fidelity -- --write"', another),
+    withReason('docs/guide/fidelity.md is what the cases give: else run "npm run fidelity -- --write"', another),
     () => {
       expect(readFileSync(PAGE, 'utf8')).toBe(pageOf(families, results, kernel))
     },

@@ -1,4 +1,4 @@
-// Writes docs/fidelity.md of what the cases gave on each side.
+// Writes docs/guide/fidelity.md of what the cases gave on each side.
 
 import type { Case, Family } from './case.ts'
 import { podmanReasons, type ReasonName, reasons } from './reasons.ts'
@@ -90,7 +90,7 @@ export function pageOf(families: readonly Family[], results: readonly Result[], 
 
 What root of the host gets of each call that Intercede serves, what root of a container of \`intercede run\` gets without keys,
 and what it gets with all of them; case by case, as the manual pages and the kernel have them. Other people's tests, run the same
-three ways, have [a page of their own](other-tests.md).
+three ways, have [a page of their own](../internals/other-tests.md).
 
 Taken on ${kernel}. The cases are in \`test/fidelity/cases/\`, and a test makes them all and compares what they give with this page; on
 another kernel it only asks that whatever differs has its reason. \`npm run fidelity\` does that alone.

@@ -1,4 +1,4 @@
-// npm run fidelity [-- --write]: makes the cases of test/fidelity/ and compares them with docs/fidelity.md, or writes it.
+// npm run fidelity [-- --write]: makes the cases of test/fidelity/ and compares them with docs/guide/fidelity.md, or writes it.
 import { spawnSync } from 'node:child_process'
 
 const words = process.argv.slice(2)

@@ -6,7 +6,7 @@ export const reasons = {
     tests: [],
   },
   superblock: {
-    why: 'it remounts the file system itself, which is [left to the kernel](mount.md#what-works-how)',
+    why: 'it remounts the file system itself, which is [left to the kernel](../guide/mount.md#what-works-how)',
     tests: ['mount: complex', 'mount: remount', 'tests/rm/read-only.sh'],
   },
   nobody: {
@@ -14,7 +14,7 @@ export const reasons = {
     tests: ['mount: X-mount.{owner,group,mode}=', 'mount: X-mount.subdir', 'tests/cp/cross-dev-symlink.sh'],
   },
   nodev: {
-    why: 'it compares the flags of an ext2, to which nodev [is added](mount.md#what-is-safe-and-what-is-not)',
+    why: 'it compares the flags of an ext2, to which nodev [is added](../guide/mount.md#what-is-safe-and-what-is-not)',
     tests: ['mount: shared-subtree'],
   },
   host: { why: 'it writes to /sbin, which belongs to root of the host', tests: ['mount: call mount.<type>'] },
@@ -23,7 +23,7 @@ export const reasons = {
     tests: ['tests/rm/empty-immutable-skip.sh', 'tests/tail/append-only.sh'],
   },
   btrfs: { why: 'it asks /dev/btrfs-control, which the container does not have', tests: ['mount: btrfs (fstab)'] },
-  deadline: { why: 'it takes SCHED_DEADLINE, which [is not served](scheduling.md)', tests: ['schedutils: chrt'] },
+  deadline: { why: 'it takes SCHED_DEADLINE, which [is not served](../guide/scheduling.md)', tests: ['schedutils: chrt'] },
 }
 
 /** @returns the name of the reason, or what tells that somebody must find it */

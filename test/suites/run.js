@@ -1,5 +1,5 @@
 // npm run suites [-- --directory DIR] [--suite NAME]... [--read] [--write]: other people's tests, four ways. With --write the
-// result goes into docs/other-tests.md; with --read it is taken from the logs of the last run, which lie in DIR. A run
+// result goes into docs/internals/other-tests.md; with --read it is taken from the logs of the last run, which lie in DIR. A run
 // takes a Debian, root, a network, 20 minutes and 900 MB of DIR.
 
 import { spawnSync } from 'node:child_process'
@@ -64,5 +64,5 @@ function takeAll(directory, names) {
 const { directory, suite: names, read, write } = options()
 if (!read) takeAll(directory, names)
 const page = pageOf(suites.map((suite) => resultOf(directory, suite)))
-if (write) writeFileSync(new URL('../../docs/other-tests.md', import.meta.url), page)
+if (write) writeFileSync(new URL('../../docs/internals/other-tests.md', import.meta.url), page)
 else console.log(page)

@@ -129,7 +129,7 @@ test('the unit lets the service have every capability that a step declares', () 
   expect(declared.filter((cap) => !bounding.includes(`CAP_${cap}`))).toEqual([])
 })
 
-test('the unit tries again and is hardened as docs/service.md says', () => {
+test('the unit tries again and is hardened as docs/guide/service.md says', () => {
   const unit = readFileSync(join(root, 'deploy/systemd/intercede.service'), 'utf8')
   for (const line of ['Restart=always', 'RestartMaxDelaySec=10s', 'IPAddressDeny=any', 'LimitCORE=0', 'UMask=0077'])
     expect(unit).toContain(`\n${line}\n`)
@@ -138,7 +138,7 @@ test('the unit tries again and is hardened as docs/service.md says', () => {
 })
 
 test('the page on the service has the fixed limits', () => {
-  const page = readFileSync(join(root, 'docs/service.md'), 'utf8')
+  const page = readFileSync(join(root, 'docs/guide/service.md'), 'utf8')
   const english = (count: number): string => count.toLocaleString('en-US')
   expect(page).toContain(`Fixed are ${english(CONTAINERS)} containers and ${english(LISTENERS)} listeners in all`)
 })

@@ -109,7 +109,7 @@ test('neither the package nor its unit names an address that nobody has given us
 
 /** The example of the page on operating, as a program in TypeScript that has the package installed. */
 function complaints(change: (example: string) => string): string {
-  const [, example] = /```js\n([\s\S]*?)```/.exec(read('docs/operating.md'))!
+  const [, example] = /```js\n([\s\S]*?)```/.exec(read('docs/guide/operating.md'))!
   const place = mkdtempSync(join(tmpdir(), 'intercede-types-'))
   mkdirSync(join(place, 'node_modules'))
   for (const [name, to] of [

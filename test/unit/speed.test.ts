@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 
 const read = (name: string): string => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8')
 const readme = read('README.md').replaceAll(/\s+/g, ' ')
-const performance = read('docs/performance.md')
+const performance = read('docs/guide/performance.md')
 
 /** Who answers, how often intercede's time that is, and the median. */
 type Row = readonly [who: string, multiple: number, median: number]
@@ -29,7 +29,7 @@ const sysinfo = table('sysinfo')
 const eight = table('eight processes at once: mknod of 1:3 on tmpfs')
 const nodes = ['tmpfs', 'ext4'].map((where) => table(`mknod of 1:3 on ${where}`))
 
-describe('README gives ranges of speed within which docs/performance.md is', () => {
+describe('README gives ranges of speed within which docs/guide/performance.md is', () => {
   test.each<{ what: string; said: RegExp; measured: readonly number[] }>([
     { what: 'passed on', said: /passed on costs (\S+) to (\S+) times/, measured: [passed('C notifier')[1]] },
     {

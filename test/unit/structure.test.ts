@@ -194,7 +194,7 @@ test('no exported name has two meanings', () => {
 
 /** Nouns of file and class names of ours; words that any engineer knows need no row. */
 test('every class of engine/, keeper/, mounter/, processes/ and caller/ is in the glossary', () => {
-  const glossary = readFileSync(join(root, 'docs/glossary.md'), 'utf8')
+  const glossary = readFileSync(join(root, 'docs/internals/glossary.md'), 'utf8')
   const classes = files
     .filter((file) => /^(engine|keeper|mounter|processes|caller)\//.test(file))
     .flatMap((file) => [...textOf(file).matchAll(/^export (?:abstract )?class (\w+)/gm)].map(([, name]) => name!))
@@ -222,8 +222,8 @@ test('every test that may be skipped has the reason in its name', () => {
   expect(silent).toEqual([])
 })
 
-test('every helper of tests says in its first line when to use it, and docs/testing.md says the same', () => {
-  const page = readFileSync(join(root, 'docs/testing.md'), 'utf8')
+test('every helper of tests says in its first line when to use it, and docs/internals/testing.md says the same', () => {
+  const page = readFileSync(join(root, 'docs/internals/testing.md'), 'utf8')
   const helpers = readdirSync(join(root, 'test/support')).filter((name) => name.endsWith('.ts'))
   const rows = helpers.map((name) => {
     const [first = ''] = readFileSync(join(root, 'test/support', name), 'utf8').split('\n')

@@ -42,7 +42,7 @@ export const mount = {
   ],
   namesHost: [
     'its source or an option is no device but the name of something of the host, which intercede would mount as root of the host',
-    'take a file system from a block device, or one by FUSE; see docs/mount.md',
+    'take a file system from a block device, or one by FUSE; see docs/guide/mount.md',
   ],
   notForAll: ['the option is none that the kernel takes for a tmpfs of a container', 'leave it out'],
   reservesPages: [

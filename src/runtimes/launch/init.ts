@@ -62,7 +62,9 @@ export function refuseOverInit(binds: readonly BindRequest[]): void {
 
 /**
  * Mounts the init into the container's root, not nodev: the file system that it comes from would then count as one on
- * which the runtime lets no device open (docs/devices.md), also where a bind shows it. Precondition: /dev is in place.
+ * which the runtime lets no device open (docs/guide/devices.md), also where a bind mount shows it.
+ *
+ * Precondition: /dev is in place.
  */
 export function placeInit(root: Handle, program: string): void {
   using file = insideFile(root, INIT)

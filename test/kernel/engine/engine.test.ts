@@ -14,8 +14,8 @@ beforeAll(async () => {
 })
 afterAll(() => host.close())
 
-test('the threads of an engine at rest are where docs/debugging.md says', async () => {
-  const page = readFileSync(new URL('../../../docs/debugging.md', import.meta.url), 'utf8')
+test('the threads of an engine at rest are where docs/internals/debugging.md says', async () => {
+  const page = readFileSync(new URL('../../../docs/internals/debugging.md', import.meta.url), 'utf8')
   const wchans = (): readonly string[] =>
     readdirSync(`/proc/${host.enginePid}/task`).map((tid) =>
       readFileSync(`/proc/${host.enginePid}/task/${tid}/wchan`, 'utf8').replace(/.*futex.*/, 'futex'),

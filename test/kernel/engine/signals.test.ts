@@ -90,7 +90,7 @@ describe.each([RESTARTS, RETURNS])('under a timer of 1 ms, handlers that %s', (_
       expect(said.adopted).toBeGreaterThan(0)
       expect(said.ok + said.wrongExist).toBe(said.calls)
       expect(said.there).toBe(said.calls)
-      // A rest cannot be known, see docs/signals.md: the goal is 1 in 5,000, and a busy machine has more of it.
+      // A rest cannot be known, see docs/guide/signals.md: the goal is 1 in 5,000, and a busy machine has more of it.
       expect(said.wrongExist).toBeLessThanOrEqual(said.calls / 100)
     },
     TIMEOUT_MS,

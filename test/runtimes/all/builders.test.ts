@@ -35,7 +35,7 @@ let work: string
 let input: string
 const since = Math.floor(Date.now() / 1000)
 const devices: string[] = []
-/** With INTERCEDE_BUILDERS=all whole systems, too: half an hour, and what docs/builders.md says of them. */
+/** With INTERCEDE_BUILDERS=all whole systems, too: half an hour, and what docs/guide/builders.md says of them. */
 const isLong = process.env.INTERCEDE_BUILDERS === 'all'
 const builders = isLong ? [...BUILDERS, ...SYSTEM_BUILDERS] : BUILDERS
 const builds = (by: readonly Builder[] = builders): string => building(by, input)
@@ -213,7 +213,7 @@ describe.skipIf(cannot)(withReason('builders', cannot), { timeout: TIMEOUT }, ()
     expect(ours).toContain('\ngone\n')
   })
 
-  /** Where devices do not open, packages set up less: for which see docs/builders.md. */
+  /** Where devices do not open, packages set up less: for which see docs/guide/builders.md. */
   test.each([
     { nodev: true, by: BUILDERS },
     { nodev: false, by: builders },

@@ -101,7 +101,7 @@ describe('a container of LXC', () => {
     const { calls, ok, errors, signals } = JSON.parse(stdout)
     console.log(`signals: ${signals} in ${calls} calls, errors ${JSON.stringify(errors)}`)
     expect(signals).toBeGreaterThan(0)
-    // Without WAIT_KILLABLE_RECV a rest of the interrupted calls finds its own work: see docs/signals.md.
+    // Without WAIT_KILLABLE_RECV a rest of the interrupted calls finds its own work: see docs/guide/signals.md.
     expect(ok + (errors.EEXIST ?? 0)).toBe(calls)
     expect(errors.EEXIST ?? 0).toBeLessThanOrEqual(calls / 50)
     expect((await lxc.ask(call('after-signals'))).said).toBe('{"ok":true}\n')

@@ -161,8 +161,8 @@ test('top says how often calls are made now, and how long they take', async () =
   expect(shown).toMatch(/^CONTAINER +CALL +CALLS\/S +DONE +LEFT +ERRORS +P50 +P99 +IN FLIGHT\n/)
 })
 
-test('the example of docs/operating.md lists the containers', async () => {
-  const page = readFileSync(new URL('../../../docs/operating.md', import.meta.url), 'utf8')
+test('the example of docs/guide/operating.md lists the containers', async () => {
+  const page = readFileSync(new URL('../../../docs/guide/operating.md', import.meta.url), 'utf8')
   const [, example] = /```js\n([^`]*)```/.exec(page)!
   const index = new URL('../../../dist/index.js', import.meta.url).href
   const script = example!.replace("'intercede'", `'${index}'`).replaceAll('connect()', `connect('${feed()}')`)

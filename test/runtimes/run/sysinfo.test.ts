@@ -39,7 +39,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(
       expect(Number(inside('getconf _PHYS_PAGES')) * 4096).toBe(LIMIT)
     })
 
-    /** It reads /proc/meminfo, which this key does not change: docs/sysinfo.md. */
+    /** It reads /proc/meminfo, which this key does not change: docs/guide/sysinfo.md. */
     test('free of procps goes on showing the memory of the machine', () => {
       const total = /^MemTotal: +(\d+) kB/.exec(readFileSync('/proc/meminfo', 'utf8'))![1]
       expect(inside('free -b')).toMatch(new RegExp(`^Mem: +${1024 * Number(total)} `, 'm'))

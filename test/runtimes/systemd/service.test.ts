@@ -237,10 +237,10 @@ test.skipIf(cannot)(
 )
 
 test.skipIf(cannot)(
-  withReason('what docs/service.md says to remove it leaves no process, socket or unit', cannot),
+  withReason('what docs/guide/service.md says to remove it leaves no process, socket or unit', cannot),
   { timeout: 120_000 },
   async () => {
-    const page = readFileSync(new URL('../../../docs/service.md', import.meta.url), 'utf8')
+    const page = readFileSync(new URL('../../../docs/guide/service.md', import.meta.url), 'utf8')
     const [, commands] = /^To remove it:\n\n```\n([\s\S]*?)^```$/m.exec(page)!
     // Only /etc and /var are layers that are thrown away, and the drop-ins are the test's.
     const here = `rm -r /etc/systemd/system/intercede*.d; mkdir -p /etc/intercede /var/lib/intercede; ${commands!.replace(' /usr/local/bin/intercede', '')}`

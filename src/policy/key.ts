@@ -15,7 +15,7 @@ export const expandShort = (name: string): string => (name.startsWith('security.
 interface Described {
   /** One line of `intercede profile --help` says with this what the key is for. */
   readonly help: string
-  /** README.md says it with this Markdown of one line, which links to the page that says more. */
+  /** A cell of docs/guide/keys.md: one line of Markdown, with a link to the page that says more. */
   readonly allows: string
 }
 

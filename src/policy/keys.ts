@@ -11,14 +11,14 @@ export const keys = {
   mknod: call({
     help: 'make the character devices that are harmless in any container',
     allows:
-      'the character devices null, zero, full, random, urandom, tty, 0:0, and console, [which does not open](docs/guide/console.md)',
+      'the character devices null, zero, full, random, urandom, tty, 0:0, and console, [which does not open](console.md)',
     capabilities: [['MKNOD']],
     rootless: false,
   }),
   'mknod.devices': option(devices, {
     default: '',
     help: 'more character devices that may be made',
-    allows: 'more of them, as `c:10:200,c:10:229`; mmdebstrap wants `c:5:2`; [what cannot be listed](docs/guide/devices.md)',
+    allows: 'more of them, as `c:10:200,c:10:229`; mmdebstrap wants `c:5:2`; [what cannot be listed](devices.md)',
     inPolicy: makeable,
   }),
   bpf: call({
@@ -32,7 +32,7 @@ export const keys = {
     essential: true,
     help: 'load and attach programs that rule the devices of a cgroup',
     allows:
-      'programs that rule the devices of the cgroups that the container makes below its own, for container runtimes and systemd inside of it; [what is served](docs/guide/bpf.md)',
+      'programs that rule the devices of the cgroups that the container makes below its own, for container runtimes and systemd inside of it; [what is served](bpf.md)',
   }),
   mount: call({
     help: 'serve mount(2) for the file systems of mount.allowed and mount.fuse',
@@ -47,14 +47,14 @@ export const keys = {
     rootless: false,
     help: 'mounted by the kernel: it will parse bytes that the container made',
     allows:
-      'file systems of the list, from block devices that the container may open: [what is safe and what is not](docs/guide/mount.md); `tmpfs` for [one on which nodes open](docs/guide/mount.md#tmpfs)',
+      'file systems of the list, from block devices that the container may open: [what is safe and what is not](mount.md); `tmpfs` for [one on which nodes open](mount.md#tmpfs)',
   }),
   'mount.fuse': option(fusePrograms, {
     default: '',
     essential: true,
     help: 'mounted by a FUSE program inside the container: the safe way',
     allows:
-      "file systems of the list, as `ext4=fuse2fs`, by FUSE programs of the container's own image: [the safe way](docs/guide/mount-fuse.md)",
+      "file systems of the list, as `ext4=fuse2fs`, by FUSE programs of the container's own image: [the safe way](mount-fuse.md)",
   }),
   'mount.shift': option(permission, {
     default: 'false',
@@ -70,7 +70,7 @@ export const keys = {
   sched_setscheduler: call({
     help: 'set scheduling policies and priorities inside the container',
     allows:
-      'the scheduling policies but SCHED_DEADLINE, for processes and threads of the container; [what it means for the host](docs/guide/scheduling.md)',
+      'the scheduling policies but SCHED_DEADLINE, for processes and threads of the container; [what it means for the host](scheduling.md)',
     capabilities: [['SYS_NICE']],
     rootless: false,
   }),
@@ -93,7 +93,7 @@ export const keys = {
   sysinfo: call({
     help: 'report the memory and uptime of the container',
     allows:
-      'nothing: `sysinfo(2)` reports the uptime, tasks and memory limit of the container ([which figure is what](docs/guide/sysinfo.md))',
+      'nothing: `sysinfo(2)` reports the uptime, tasks and memory limit of the container ([which figure is what](sysinfo.md))',
     capabilities: [],
     rootless: true,
   }),

@@ -191,15 +191,31 @@ test('README: after its "ln -s" the program is found and runs as sudo runs it', 
 })
 
 const cannotRun = unable()
-test.skipIf(cannotRun)(withReason('README: the demo prints what stands there', cannotRun), async () => {
-  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
-  const [, demo] = /^The demo, shortened:\n\n```\n([\s\S]*?)^```$/m.exec(readme)!
-  const shown = demo!.split(/^\$ intercede /m).slice(1)
+/** The lines of a terminal in a picture, those that were too wide put together again. */
+function shownIn(picture: string): readonly string[] {
+  const svg = readFileSync(new URL(`../../../docs/${picture}`, import.meta.url), 'utf8')
+  const lines = [...svg.matchAll(/<text [^>]*>(.*)<\/text>/g)].map(([, line]) =>
+    line!
+      .replaceAll(/<\/?tspan[^>]*>/g, '')
+      .replaceAll('&gt;', '>')
+      .replaceAll('&lt;', '<')
+      .replaceAll('&amp;', '&'),
+  )
+  return lines
+    .join('\n')
+    .replaceAll('\n ', ' ')
+    .split(/^\$ intercede /m)
+    .slice(1)
+}
+
+test.skipIf(cannotRun)(withReason('README: the commands of its picture print what it shows', cannotRun), async () => {
+  const shown = shownIn('demo-light.svg')
   expect(shown).toHaveLength(3)
+  expect(shownIn('demo-dark.svg')).toEqual(shown)
   for (const part of shown) {
-    const [command, ...lines] = part.split('\n')
+    const [command, ...lines] = part.trimEnd().split('\n')
     const { stdout } = await execute('sh', ['-c', `exec 2>&1; ${process.execPath} ${CLI} ${command}`])
-    expect(stdout, command).toBe(lines.join('\n'))
+    expect(stdout.trimEnd(), command).toBe(lines.join('\n'))
   }
 })
 

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url'
 import { build } from './build-id.ts'
 import { NODE, SEARCH_PATH } from './program-files.ts'
 import { flagsFor, type Program } from './program-flags.ts'
@@ -34,7 +35,7 @@ export function nodeProgram(name: Program): NodeProgram {
   return {
     node: NODE,
     flags: flagsFor(name),
-    main: moduleUrl(`${name}/main`).pathname,
+    main: fileURLToPath(moduleUrl(`${name}/main`)),
     build,
     how: { env: { UV_USE_IO_URING: '0', UV_THREADPOOL_SIZE: POOL, TZ: 'UTC', PATH: SEARCH_PATH }, cwd: '/' },
   }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { syscallName } from '../../src/abi/syscalls.ts'
 import { bundled } from '../support/bundled.ts'
 import { until } from '../support/host.ts'
@@ -20,7 +21,7 @@ const KEYS = [
   'sysinfo',
 ]
 const PROCESSES = 5
-const CONTAINED = bundled(new URL('./contained.js', import.meta.url).pathname)
+const CONTAINED = bundled(fileURLToPath(new URL('./contained.js', import.meta.url)))
 const LOOK_MS = 1500
 /** Rounds of looks. */
 const MOUNTS_EVERY = 2

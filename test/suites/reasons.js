@@ -23,7 +23,10 @@ export const reasons = {
     tests: ['tests/rm/empty-immutable-skip.sh', 'tests/tail/append-only.sh'],
   },
   btrfs: { why: 'it asks /dev/btrfs-control, which the container does not have', tests: ['mount: btrfs (fstab)'] },
-  deadline: { why: 'it takes SCHED_DEADLINE, which [is not served](../guide/scheduling.md)', tests: ['schedutils: chrt'] },
+  deadline: {
+    why: 'it takes SCHED_DEADLINE, which [is not served](../guide/scheduling.md)',
+    tests: ['schedutils: chrt'],
+  },
 }
 
 /** @returns the name of the reason, or what tells that somebody must find it */

@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { pageOf } from './page.js'
 import { output, SIDES, withLoops } from './sides.js'
@@ -27,7 +28,7 @@ function options() {
 function prepare(directory) {
   if (process.geteuid() !== 0) throw new Error('Cannot run the suites: only root can')
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const { status } = spawnSync(new URL('prepare.sh', import.meta.url).pathname, [join(directory, 'tree')], {
+  const { status } = spawnSync(fileURLToPath(new URL('prepare.sh', import.meta.url)), [join(directory, 'tree')], {
     stdio: ['ignore', 'inherit', 'inherit'],
   })
   if (status !== 0) throw new Error(`Cannot prepare the suites: prepare.sh ended with ${status}`)

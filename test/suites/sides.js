@@ -3,8 +3,9 @@
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
-const INTERCEDE = new URL('../../bin/intercede.js', import.meta.url).pathname
+const INTERCEDE = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
 const KEYS = [
   ...['mknod', 'mknod.devices=c:5:2,c:10:200,c:10:229', 'bpf', 'bpf.devices', 'mount'],
   ...['mount.allowed=ext2,ext3,ext4,xfs,btrfs,squashfs,erofs,tmpfs,hugetlbfs', 'mount.shift', 'sched_setscheduler'],

@@ -2,9 +2,10 @@
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 
-export const KUBERNETES = new URL('../../deploy/kubernetes/', import.meta.url).pathname
+export const KUBERNETES = fileURLToPath(new URL('../../deploy/kubernetes/', import.meta.url))
 
 interface Container {
   readonly name: string

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { missing } from './fixtures.ts'
 import { MIRROR, SUITE, unreachable } from './mirror.ts'
 
@@ -12,7 +13,7 @@ const PACKAGES = [
   ...['systemd-sysv', 'dbus', 'procps', 'xz-utils', 'bash-completion', 'zsh', 'fish', 'man-db', 'mandoc'],
   ...['podman', 'busybox-static'],
 ]
-const CACHE = new URL('../../node_modules/.cache/', import.meta.url).pathname
+const CACHE = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
 
 /** Why there cannot be one; undefined if there can. */
 export async function whyNoDebianRoot(): Promise<string | undefined> {

@@ -14,10 +14,11 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { fixture } from './fixtures.ts'
 import { type Done, execute, until } from './host.ts'
 
-export const CLI = new URL('../../bin/intercede.js', import.meta.url).pathname
+export const CLI = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
 
 export const BASE = 200_000
 /** Ranges that containers of these tests map: podman takes its own from the file, LXC asks whether root may. */

@@ -1,10 +1,11 @@
 // A Debian system of its own with systemd as init, in which packages are installed: for tests of what we ship.
 
+import { fileURLToPath } from 'node:url'
 import { SystemdHost } from './systemd-host.ts'
 
 const BOOT_S = 90
 /** The checkout, which the system sees where it is here. */
-const CHECKOUT = new URL('../../', import.meta.url).pathname
+const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url))
 
 /** Units that would change what the system has from the host: its devices and the variables of the kernel. */
 const MASKED = [

@@ -2,11 +2,12 @@
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { crun } from '../../src/runtimes/known/crun.ts'
 import { runc } from '../../src/runtimes/known/runc.ts'
 import { findRuntime } from '../../src/runtimes/launch/runtime.ts'
 
-export const INTERCEDE = new URL('../../bin/intercede.js', import.meta.url).pathname
+export const INTERCEDE = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
 
 /** Why `run` cannot be tested here; undefined if it can. */
 export const unable = (): string | undefined => (process.geteuid?.() === 0 ? undefined : 'only root can run containers')

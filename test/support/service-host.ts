@@ -7,7 +7,11 @@ import { CLI } from './machine.ts'
 import { SystemdHost } from './systemd-host.ts'
 
 const SHIPPED = fileURLToPath(new URL('../../deploy/systemd', import.meta.url))
+const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 const BOOT_S = 60
+
+/** A path as one word of a unit, also with spaces. */
+const quoted = (path: string): string => `"${path}"`
 
 /**
  * Surroundings in which systemd is init: the files of the host with layers over /etc and /var that are thrown away, its own
@@ -81,7 +85,7 @@ export class ServiceHost extends SystemdHost {
     ])
       this.#drop(unit, ALONE)
     this.configure('')
-    const serve = `${process.execPath} ${program} serve --config ${this.#configFile}`
+    const serve = `${quoted(process.execPath)} ${quoted(program)} serve --config ${this.#configFile}`
     const words = ['ExecStart=', `ExecStart=${serve}`, 'ExecReload=', `ExecReload=${serve} --check-config`]
     const log = hasJournal ? [] : [`StandardError=append:${this.#logFile}`]
     const exec = [...words, ...log, ''].join('\n')
@@ -120,7 +124,9 @@ export class ServiceHost extends SystemdHost {
   #dropApi(port: number): void {
     const listen = `ListenStream=127.0.0.1:${port}`
     this.#drop('intercede-api.socket', `${ALONE}[Socket]\n${listen}\n`)
-    const exec = ['ExecStart=', `ExecStart=${process.execPath} ${CLI} api`, ''].join('\n')
+    // The service has a /tmp of its own, so it would not see a checkout or a Node there.
+    const seen = [ROOT, process.execPath].map((path) => `BindReadOnlyPaths=${quoted(path)}`)
+    const exec = ['ExecStart=', `ExecStart=${quoted(process.execPath)} ${quoted(CLI)} api`, ...seen, ''].join('\n')
     this.#drop('intercede-api.service', `${ALONE}[Service]\n${exec}`)
   }
 

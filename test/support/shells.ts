@@ -3,12 +3,13 @@
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { missing } from './fixtures.ts'
 import { execute } from './host.ts'
 import { Typist } from './typist.ts'
 
-const CLI = new URL('../../bin/intercede.js', import.meta.url).pathname
-const COMPLETIONS = new URL('../../dist/completions/', import.meta.url).pathname
+const CLI = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
+const COMPLETIONS = fileURLToPath(new URL('../../dist/completions/', import.meta.url))
 
 /** Prints the words that it gets, each between marks: what has become of a line that was completed. */
 const PRINTS = `printf '<%s>\\n' "$@"; echo "[done]"`
@@ -50,7 +51,7 @@ export class Path implements Disposable {
 
   constructor() {
     const program = join(this.directory, 'intercede')
-    writeFileSync(program, `#!/bin/sh\necho >>${this.#starts}\nexec ${process.execPath} ${CLI} "$@"\n`)
+    writeFileSync(program, `#!/bin/sh\necho >>${this.#starts}\nexec "${process.execPath}" "${CLI}" "$@"\n`)
     chmodSync(program, 0o755)
   }
 

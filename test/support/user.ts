@@ -2,10 +2,11 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { Done } from './host.ts'
 import type { Machine } from './machine.ts'
 
-const checkout = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')
+const checkout = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 
 /**
  * Makes a user, with subordinate ids, a home and a runtime directory, and runs `$1` as that user, in a pid namespace of its

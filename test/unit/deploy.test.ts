@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { capsOf, OWN_SETS, steps } from '../../src/calls/steps.ts'
@@ -12,7 +13,7 @@ import { capabilitiesFor } from '../../src/policy/required-capabilities.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { WRITTEN } from '../../src/runtimes/known/kubernetes.ts'
 
-const root = new URL('../../', import.meta.url).pathname
+const root = fileURLToPath(new URL('../../', import.meta.url))
 const folder = join(root, 'deploy/kubernetes')
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-deploy-'))
 afterAll(() => rmSync(scratch, { recursive: true }))

@@ -1,8 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 
-const root = new URL('../../', import.meta.url).pathname
+const root = fileURLToPath(new URL('../../', import.meta.url))
 const src = join(root, 'src')
 
 /** Imports point downwards in this list. What each folder may do is in CONTRIBUTING.md. */
@@ -168,6 +169,16 @@ test('one file says what Node is, and one how programs of ours are started', () 
   expect(files.filter((file) => starts.test(textOf(file)))).toEqual(['processes/node-programs.ts'])
   const flags = /--(stack-trace-limit|max-semi-space-size)/
   expect(files.filter((file) => flags.test(textOf(file)))).toEqual(['processes/program-flags.ts'])
+})
+
+/** A path with a space has %20 in the path of a URL. */
+test('no file takes the path of a URL for a path of a file', () => {
+  const tests = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    /\.[jt]s$/.test(name),
+  )
+  const all = [...files.map((name) => `src/${name}`), ...tests.map((name) => `test/${name}`)]
+  const taking = all.filter((name) => /import\.meta\.url\)\.pathname/.test(readFileSync(join(root, name), 'utf8')))
+  expect(taking).toEqual([])
 })
 
 test('only cli/ writes to standard output or ends the process by Node', () => {

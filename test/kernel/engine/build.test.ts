@@ -1,7 +1,8 @@
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { execute } from '../../support/host.ts'
 
-const dist = (file: string): string => new URL(`../../../dist/${file}`, import.meta.url).pathname
+const dist = (file: string): string => fileURLToPath(new URL(`../../../dist/${file}`, import.meta.url))
 
 test.each([
   { what: 'the walker', args: [dist('walker/main.js'), 'another'] },

@@ -1,4 +1,5 @@
 // The code that V8 has made of the build is executed: only what belongs to this build, this Node and its owner may be.
+
 import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
@@ -15,12 +16,13 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { KOFFI } from '../../../src/processes/load.ts'
 import { flagsFor } from '../../../src/processes/program-flags.ts'
 import { execute } from '../../support/host.ts'
 
-const ROOT = new URL('../../../', import.meta.url).pathname
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 const directory = mkdtempSync(join(tmpdir(), 'intercede-code-'))
 const dist = join(directory, 'dist')
 const cache = join(dist, 'cache', `${process.version}-${process.arch}`)

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { parseConfig } from '../../../src/policy/config.ts'
 import { effectiveLimits } from '../../../src/policy/limits.ts'
@@ -27,7 +28,7 @@ test('the configuration that serve --help shows is one, with the defaults of wha
 
 /** Without it crun makes the container's root the owner of the host's /dev/null. */
 test('neither a help text nor a page leads to podman run without -i', async () => {
-  const root = new URL('../../../', import.meta.url).pathname
+  const root = fileURLToPath(new URL('../../../', import.meta.url))
   const pages = readdirSync(`${root}docs`, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
   const texts = [`${root}README.md`, ...pages.map((name) => `${root}docs/${name}`)].map((name) =>
     readFileSync(name, 'utf8'),

@@ -11,6 +11,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
@@ -19,7 +20,7 @@ import { unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 import { asUser } from '../../support/user.ts'
 
-const pages = new URL('../../../docs/runtimes/', import.meta.url).pathname
+const pages = fileURLToPath(new URL('../../../docs/runtimes/', import.meta.url))
 
 /** What a page needs that Debian has; the commands of the others are not run: Kubernetes and Proxmox. */
 const programs: Readonly<Record<string, readonly string[]>> = {
@@ -115,7 +116,7 @@ function tool(machine: Machine, name: string, line: string): void {
 /** As root, but for the page of a user. */
 async function follow(machine: Machine, page: string, steps: readonly Step[]): Promise<Done> {
   if (page === 'rootless.md') return asUser(machine, scriptOf(steps, OF_USER, '$XDG_RUNTIME_DIR'))
-  tool(machine, 'intercede', `exec ${process.execPath} ${CLI}`)
+  tool(machine, 'intercede', `exec "${process.execPath}" "${CLI}"`)
   tool(machine, 'sudo', 'exec')
   // netns of containers.conf is not for Pods: they would have a bridge of the machine.
   tool(machine, 'podman', '[ "$1 $2" != "kube play" ] || set -- "$@" --network=none; exec /usr/bin/podman')
@@ -214,7 +215,7 @@ test.skipIf(cannotRun)(withReason('README: the commands of its picture print wha
   expect(shownIn('demo-dark.svg')).toEqual(shown)
   for (const part of shown) {
     const [command, ...lines] = part.trimEnd().split('\n')
-    const { stdout } = await execute('sh', ['-c', `exec 2>&1; ${process.execPath} ${CLI} ${command}`])
+    const { stdout } = await execute('sh', ['-c', `exec 2>&1; "${process.execPath}" "${CLI}" ${command}`])
     expect(stdout.trimEnd(), command).toBe(lines.join('\n'))
   }
 })
@@ -228,7 +229,7 @@ test.skipIf(withoutLxc)(
     const [, added] = /^which adds\n\n```\n([\s\S]*?)^```$/m.exec(page)!
     const machine = new Machine()
     try {
-      tool(machine, 'intercede', `exec ${process.execPath} ${CLI}`)
+      tool(machine, 'intercede', `exec "${process.execPath}" "${CLI}"`)
       const here = `${SURROUNDINGS}mkdir -p /etc/intercede; echo 'profiles: { build: { mknod: true } }' >/etc/intercede/config.yaml`
       const { stdout, stderr } = await machine.run('bash', '-c', `${here}\n${commands}`)
       expect(stdout, stderr).toBe(added)

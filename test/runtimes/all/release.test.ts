@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { Ajv } from 'ajv'
 import addFormats from 'ajv-formats'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -13,7 +14,7 @@ import { PackageHost } from '../../support/package-host.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const MINUTES = 60_000
-const ROOT = new URL('../../../', import.meta.url).pathname
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 /** With INTERCEDE_RELEASE=1 all of it is made twice, and compressed as it is published, which takes minutes. */
 const whole = process.env.INTERCEDE_RELEASE === '1'
 const WORDS = { first: whole ? [] : ['--level', '0'], second: whole ? [] : ['--level', '0', '--only', 'x64'] }

@@ -528,7 +528,7 @@ for (const [program, status] of [
 }
 
 test('flags that fails on a terminal says only why: nothing there takes its output for options', async () => {
-  const command = `${process.execPath} ${CLI} flags podman`
+  const command = `"${process.execPath}" "${CLI}" flags podman`
   const { stdout } = await execute('script', ['-qec', command, '/dev/null'])
   expect(stdout).toContain('no key is on')
   expect(stdout).not.toContain('--intercede-flags-failed')

@@ -2,12 +2,13 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { CLI } from '../../support/machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
-const folder = new URL('../../../deploy/kubernetes/', import.meta.url).pathname
+const folder = fileURLToPath(new URL('../../../deploy/kubernetes/', import.meta.url))
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-profiles-'))
 afterAll(() => rmSync(scratch, { recursive: true }))
 
@@ -33,7 +34,7 @@ test.skipIf(noProfile)(
       mkdirSync(join(scratch, name), { recursive: true })
     for (const [name, text] of Object.entries(data)) writeFileSync(join(scratch, 'configuration', name), text)
     const here = script!
-      .replaceAll('/opt/intercede/bin/intercede', `${process.execPath} ${CLI}`)
+      .replaceAll('/opt/intercede/bin/intercede', `"${process.execPath}" "${CLI}"`)
       .replaceAll(/ <?(?=\/(host|configuration)\/)/g, (before) => `${before}${scratch}`)
     const { status, stderr } = spawnSync(shell!, [flag!, here], { encoding: 'utf8' })
     expect(status, stderr).toBe(0)

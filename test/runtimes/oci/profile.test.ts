@@ -1,13 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
-const BASE = new URL('../../fixtures/podman-seccomp.json', import.meta.url).pathname
+const BASE = fileURLToPath(new URL('../../fixtures/podman-seccomp.json', import.meta.url))
 const KEYS = [
   'mknod',
   'setxattr',

@@ -52,13 +52,13 @@ describe.skipIf(absent)(withReason('podman', absent), () => {
     { how: 'as "intercede flags" says', options: ['--interactive'], owner: /^0 666\nok the null device\n$/ },
   ])('a container in the background, $how: whose /dev/null is then, and who says so', async ({ options, owner }) => {
     const own = join(machine.directory, 'own')
-    const serve = `${process.execPath} ${CLI} serve --socket ${own}/oci.sock`
+    const serve = `"${process.execPath}" "${CLI}" serve --socket ${own}/oci.sock`
     const script = `mkdir -p ${own}; ${serve} 2>${own}/log & served=$!
       until grep -q '"serving"' ${own}/log; do sleep 0.1; done
       "$@" >${own}/id 2>${own}/err </dev/null
       stat -c '%u %a' /dev/null
       for n in 1 2 3 4 5 6 7 8; do grep -q 'dev/null belongs to user' ${own}/log && echo logged && break; sleep 0.4; done
-      ${process.execPath} ${CLI} doctor | grep -o -E '(ok|missing) +the null device' | tr -s ' '
+      "${process.execPath}" "${CLI}" doctor | grep -o -E '(ok|missing) +the null device' | tr -s ' '
       kill $served; wait`
     const words = [...USUAL, '-d', '--name', 'background', ...options, '--userns=auto', 'test', 'sleep', '1000']
     const done = await machine.run('bash', '-c', script, 'bash', ...podman.command('run', ...words))

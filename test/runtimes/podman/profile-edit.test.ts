@@ -70,7 +70,7 @@ describe.skipIf(absent)(withReason('a container of podman with a profile of the 
   })
 
   test('is told when the file that is there traps less than the profile asks for by now', async () => {
-    const intercede = `${process.execPath} ${CLI} flags podman --profile build --daemon-config ${config()}`
+    const intercede = `"${process.execPath}" "${CLI}" flags podman --profile build --daemon-config ${config()}`
     const more = 'profiles: { build: { mknod: true, sysinfo: true } }'
     const script = [
       ...[
@@ -92,7 +92,7 @@ describe.skipIf(absent)(withReason('a container of podman with a profile of the 
 
   test('does not start if "intercede flags" fails', async () => {
     const made = join(machine.directory, 'made')
-    const command = `podman run --rm $(${process.execPath} ${CLI} flags podman --profile biuld --daemon-config ${config()}) test true`
+    const command = `podman run --rm $("${process.execPath}" "${CLI}" flags podman --profile biuld --daemon-config ${config()}) test true`
     const done = await machine.run('sh', '-c', `${command} && touch ${made}`)
     expect(done.status).toBe(125)
     expect(done.stderr).toContain('unknown flag: --intercede-flags-failed')

@@ -44,7 +44,7 @@ describe.skipIf(cannot)(withReason('intercede run --bind', cannot), () => {
       '--mount',
       'sh',
       '-c',
-      `${script} && ${process.execPath} ${INTERCEDE} ${shown}`,
+      `${script} && "${process.execPath}" "${INTERCEDE}" ${shown}`,
     ])
     expect(stdout).toMatch(/^nobody\n.*Permission denied\n$/)
   })

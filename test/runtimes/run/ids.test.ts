@@ -18,7 +18,7 @@ mkdir -p "$SCRATCH/etc" && mount -t tmpfs none "$SCRATCH/etc" && mkdir "$SCRATCH
 mount -t overlay -o "lowerdir=/etc,upperdir=$SCRATCH/etc/upper,workdir=$SCRATCH/etc/work" none /etc
 mount -t tmpfs none /var/lib
 subids() { printf "$1" >/etc/subuid; printf "$1" >/etc/subgid; }
-run() { ${process.execPath} ${CLI} run -- awk '{ print $2 }' /proc/self/uid_map || echo "status $?"; }
+run() { "${process.execPath}" "${CLI}" run -- awk '{ print $2 }' /proc/self/uid_map || echo "status $?"; }
 record=/var/lib/intercede/run-ids
 `
 

@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { debianRoot, whyNoDebianRoot } from '../../support/debian-root.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
@@ -20,7 +21,7 @@ import { withReason } from '../../support/skipped.ts'
 
 /** What listens after an installation. */
 const SOCKETS = ['', '-lxc', '-feed', '-control'].map((name) => `intercede${name}.socket`)
-const CHECKOUT = new URL('../../../', import.meta.url).pathname
+const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url))
 /** What an installation brings, beside what other tests look at. */
 const INSTALLED = ['/usr/lib/systemd/catalog/intercede.catalog', '/usr/share/doc/intercede/examples/kubernetes']
 /** What dpkg, systemd's logind, podman and fish leave behind, whatever is installed and purged. */

@@ -1,8 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { runtimes } from '../../../src/runtimes/known/index.ts'
 
-const root = new URL('../../..', import.meta.url).pathname
+const root = fileURLToPath(new URL('../../..', import.meta.url))
 const names = runtimes.map(({ name }) => name)
 
 test('every file of known/ is in the list, under the name of the file', () => {

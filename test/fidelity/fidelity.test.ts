@@ -5,7 +5,7 @@ import { missing } from '../support/fixtures.ts'
 import { unable } from '../support/run-machine.ts'
 import { withReason } from '../support/skipped.ts'
 import { families } from './cases/index.ts'
-import { pageOf, type Result, resultsOf } from './page.ts'
+import { listOf, pageOf, type Result, resultsOf } from './page.ts'
 import { podmanReasons, reasons } from './reasons.ts'
 import { outcomes, scriptOf } from './script.ts'
 import { type SideName, Sides } from './sides.ts'
@@ -13,6 +13,7 @@ import { type SideName, Sides } from './sides.ts'
 /** Makes all cases on all sides, and compares what they give with each other and with docs/guide/fidelity.md. */
 
 const PAGE = new URL('../../docs/guide/fidelity.md', import.meta.url)
+const LIST = new URL('results.tsv', import.meta.url)
 const MAKERS = ['mkfs.ext2', 'mkfs.ext4', 'mkfs.xfs', 'mkfs.btrfs', 'mksquashfs', 'mkfs.erofs']
 const cannot =
   unable() ?? missing('gcc', 'podman', 'newuidmap', 'losetup', 'getfattr', 'setfattr', 'chrt', 'setpriv', ...MAKERS)
@@ -35,7 +36,9 @@ describe.skipIf(cannot)(withReason('calls as root of the host, without keys and 
     // Without keys nothing is mounted from a device, so these two do not stand in each other's way.
     const [native, without] = await Promise.all([take('native'), take('without')])
     results = resultsOf(families, { native, without, ours: await take('ours'), podman: await take('podman') })
-    if (isWritten) writeFileSync(PAGE, pageOf(families, results, kernel))
+    if (!isWritten) return
+    writeFileSync(LIST, listOf(results))
+    writeFileSync(PAGE, pageOf(families, results, kernel))
   }, 600_000)
 
   test('every case has a name of its own, and says something on each side', () => {
@@ -67,6 +70,7 @@ describe.skipIf(cannot)(withReason('calls as root of the host, without keys and 
   test.skipIf(another)(
     withReason('docs/guide/fidelity.md is what the cases give: else run "npm run fidelity -- --write"', another),
     () => {
+      expect(readFileSync(LIST, 'utf8')).toBe(listOf(results))
       expect(readFileSync(PAGE, 'utf8')).toBe(pageOf(families, results, kernel))
     },
   )

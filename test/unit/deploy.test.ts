@@ -113,7 +113,6 @@ describe('docs/runtimes/kubernetes.md', () => {
 
   test('shows no setting of CRI-O, which refuses names in allowed_annotations that are not its own', () => {
     expect(page).not.toMatch(/allowed_annotations = /)
-    expect(page).toMatch(/CRI-O passes all annotations of a Pod on by itself/)
   })
 })
 

@@ -47,6 +47,7 @@ const BESIDE = [
   'test/runtimes/all/release.test.ts',
   'test/runtimes/all/workloads.test.ts',
   'test/runtimes/all/wrong-inputs.test.ts',
+  'test/runtimes/run/add-a-syscall.test.ts',
   'test/runtimes/run/mount.test.ts',
   'test/runtimes/run/sched.test.ts',
   'test/runtimes/run/setxattr.test.ts',

@@ -14,7 +14,6 @@ import { statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { moveMount } from '../kernel/mount.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
-import { barDevice, isEnclosed } from './devices/device-bar.ts'
 import type { CallerIdentity } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
 import type { Container } from './identity/container.ts'
@@ -156,15 +155,6 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return rules
   }
 
-  barOpening(dev: Dev): boolean {
-    const { identity, proc, mayBlock, programs, rules } = this.#context
-    if (!isEnclosed(this.#container, identity)) return false
-    const bar = (): boolean => barDevice(dev, this.#container, { identity, proc, mayBlock, store: programs })
-    const closed = rules.closed(this.#container, dev, this.#callerTask, bar)
-    if (closed === undefined) throw new ContinueError('deviceRulesUnknown')
-    return closed
-  }
-
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
     const { barred, onFuse } = this.#context.nodev.look({ dir, name }, this.#identityAt(dir))
     this.#onFuse = onFuse
@@ -210,7 +200,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     if (!mayMount(this.#container)) throw new ContinueError('tooManyMounts')
     this.#callerTask.mustWait()
     const mounts = this.mounts.namespace()
-    nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => moveMount(copy, target)))
+    nodes.use(identity, node, {
+      lock: (tree) => this.mounts.lock(tree),
+      attach: (copy) => identity.inMounts(mounts, () => moveMount(copy, target)),
+    })
   }
 
   hostId(kind: 'uid' | 'gid', id: number): number | undefined {

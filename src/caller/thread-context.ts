@@ -19,13 +19,6 @@ export interface DeviceRulesServices {
     dev: Dev,
     callerTask: CallerTask,
   ): { readonly mknod: boolean; readonly open: boolean } | undefined
-  /**
-   * Tells whether the device can be opened neither in the container's cgroups nor by the task; undefined if that
-   * cannot be found out.
-   *
-   * @param bar called if it can be opened in the container's cgroups; forbids that, and returns whether it succeeded
-   */
-  closed(container: Container, dev: Dev, callerTask: CallerTask, bar: () => boolean): boolean | undefined
 }
 
 /** What a thread needs to serve callers; it is made once per thread. */

@@ -16,13 +16,16 @@ export type Scheduling =
 
 /** The closed list of privileged acts, by verb. An act is data: it can be compared, tested and moved. */
 export interface Verbs extends ProgramVerbs {
-  /** Makes a device node that could not be opened, for the reason `why`, and mounts one of ours on it. */
+  /**
+   * Makes a device node that could not be opened, for the reason `why`, and mounts one of ours on it, which opens.
+   * With `opensHost` it is the other way round: an empty file is made, and our node on it never opens.
+   */
   readonly placeNode: {
     readonly dir: Handle
     readonly name: PathBytes
     readonly mode: Mode
     readonly dev: Dev
-    readonly why: NodevReason['why']
+    readonly why: NodevReason['why'] | 'opensHost'
   }
   /** Sets `trusted.overlay.opaque` to `y`. */
   readonly setxattr: { readonly inode: Handle; readonly flags: number }

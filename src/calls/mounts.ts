@@ -99,6 +99,8 @@ export interface Mounts {
   unplaced(fd: number): DetachedMount | undefined
   /** Returns the mount's attributes: MOUNT_ATTR_*. */
   attributes(mount: Pick<DetachedMount, 'handle'>): bigint
+  /** Uses up a detached mount of ours. @returns a copy whose attributes are locked; the calling function closes it */
+  lock(tree: Handle): Fd
   /** Makes a copy of such a mount with other attributes. @returns its root directory, which the caller gets */
   renew(mount: DetachedMount, attributes: bigint): FdForCaller
   /** Makes a file system. @returns the context of ours in which it was made; the calling function closes it */

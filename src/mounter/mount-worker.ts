@@ -64,6 +64,8 @@ export class MountWorker {
         return this.#finish(request, first!, second!)
       case 'renew':
         return this.#renew(request, first!)
+      case 'lock':
+        return [this.#lockAlone(first!)]
       case 'attach':
         this.#attach(request, first!, second!, third!)
         return []
@@ -159,6 +161,12 @@ export class MountWorker {
     const { locked, free } = this.#locker.lock(tree)
     if (later !== 0n) mountSetattr(locked, { set: later })
     return [locked, free]
+  }
+
+  #lockAlone(tree: Fd): Fd {
+    const { locked, free } = this.#locker.lock(tree)
+    free[Symbol.dispose]()
+    return locked
   }
 
   #attach({ isNew }: Asked<'attach'>, tree: Fd, target: Fd, mounts: Fd): void {

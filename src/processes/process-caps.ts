@@ -49,6 +49,7 @@ export const processCaps = {
       create: DESCRIBED,
       finish: FINISHED,
       renew: FINISHED,
+      lock: { SYS_ADMIN: 'move_mount(2) and umount2(2) in its own mount namespace', SYS_CHROOT: LOCK_ROOM },
       attach: {
         SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and move_mount(2) there',
         SYS_CHROOT: 'setns(2), for it changes the root directory too',

@@ -33,7 +33,6 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   commands: () => true,
   task: unasked,
   deviceRules: () => ({ mknod: true, open: true }),
-  barOpening: unasked,
   parent: unasked,
   string: unasked,
   options: unasked,

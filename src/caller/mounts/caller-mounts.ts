@@ -176,6 +176,10 @@ export class CallerMounts implements Mounts {
     })
   }
 
+  lock(tree: Handle): Fd {
+    return this.#ask({ do: 'lock' }, [tree])[0]!
+  }
+
   #keep([tree, root, unlockedCopy]: readonly Fd[], parameters: FsParameters): FdForCaller {
     const { container, services, tgid } = this.#caller
     using made = tree!

@@ -30,6 +30,7 @@ const LOOK_MS = 200
  *   finish  this context, the container's user namespace; answered with a detached mount, its root directory and, if
  *           the mount is locked, a copy that is not locked
  *   renew   the copy that is not locked; answered as finish
+ *   lock    a detached mount, which is used up; answered with a copy whose attributes are locked
  *   attach  a detached mount, its target, the target's mount namespace; `isNew`: with the checks of mount(2)
  *   remount the root of a mount, its mount namespace
  *   reconfigure  a context of fspick(2)
@@ -41,6 +42,7 @@ export type MounterRequest =
   | ({ readonly do: 'create' } & SuperblockRequest)
   | ({ readonly do: 'finish'; readonly attributes: string } & MountManner)
   | { readonly do: 'renew'; readonly attributes: string }
+  | { readonly do: 'lock' }
   | { readonly do: 'attach'; readonly isNew: boolean }
   | { readonly do: 'remount'; readonly flags: string; readonly data?: string }
   | { readonly do: 'reconfigure'; readonly parameters: readonly Parameter[] }

@@ -44,10 +44,9 @@ export class DeviceNodes {
       fchownGroup(tmpfs, NAME, gid)
       identity.with(steps.makeMount)
       using copy = cloneFile(tmpfs, NAME)
-      if (opens) return attach(copy)
-      mountSetattr(copy, { set: MOUNT_ATTR_NODEV })
-      using locked = lock(copy)
-      attach(locked)
+      if (!opens) mountSetattr(copy, { set: MOUNT_ATTR_NODEV })
+      using mount = opens ? copy : lock(copy)
+      attach(mount)
     } finally {
       unlinkat(tmpfs, NAME)
     }

@@ -14,7 +14,7 @@ import { statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { moveMount } from '../kernel/mount.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
-import type { CallerIdentity } from './devices/nodev.ts'
+import { type CallerIdentity, isPinned } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
 import type { Container } from './identity/container.ts'
 import { CallerMounts } from './mounts/caller-mounts.ts'
@@ -166,6 +166,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return this.#context.nodev.isInside(dir, this.#identityAt(dir))
   }
 
+  mustBeCharged(dir: Handle): boolean {
+    return isPinned(dir) && !this.#context.mayPin(this.#container)
+  }
+
   #identityAt(dir: Handle): CallerIdentity {
     return {
       identity: this.#context.identity,
@@ -217,7 +221,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
       identity: this.#context.identity,
       services: this.#context.mounts,
       task: () => this.#callerTask.task,
-      tgid: () => this.#callerTask.status.tgid as Tid,
+      status: () => this.#callerTask.status,
       waits: this.#callerTask.waits,
       mayBlock: this.#context.mayBlock,
       own: (handle) => this.#callerTask.own(handle),

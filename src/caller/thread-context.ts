@@ -36,6 +36,8 @@ export interface ThreadContext extends ProcAccess, LookupServices {
   readonly programs: BpfProgramStore
   /** Counts a mount for a container, and tells whether it is within the container's limit. */
   readonly mayMount: (container: Container) => boolean
+  /** Counts a file that the kernel keeps in memory of ours, and tells whether it is within the container's limit. */
+  readonly mayPin: (container: Container) => boolean
   /** Returns what sysinfo(2) shall report. */
   readonly sysinfo: { report(container: Container, bits: 32 | 64, caller: CallerTask): Uint8Array }
   readonly mounts: MountServices

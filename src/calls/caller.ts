@@ -118,6 +118,11 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
   /** Returns why a device node in this directory could not be opened; undefined if it could. */
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
+  /**
+   * Tells whether the container's own control groups must be charged for a file that is made in this directory: the
+   * kernel keeps it in memory, and this container has had many already for which we were charged. Counts one more.
+   */
+  mustBeCharged(dir: Handle): boolean
   /** Tells whether the file system of a directory, of a type that may be, was mounted inside the container. */
   mountedInside(dir: Handle): boolean
   readonly mounts: Mounts

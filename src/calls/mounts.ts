@@ -1,4 +1,4 @@
-import type { Dev, Errno } from '../abi/brand.ts'
+import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Context, DetachedMount, FsParameters, Parameter } from './context.ts'
@@ -57,6 +57,14 @@ export interface RemountCall {
   readonly data?: string
 }
 
+/** A device node to make. */
+export interface NodeRequest {
+  readonly dir: Handle
+  readonly name: PathBytes
+  readonly mode: Mode
+  readonly dev: Dev
+}
+
 /** A descriptor that the caller gets, and a function to call with its number in the caller's table. */
 export interface FdForCaller {
   readonly fd: Handle
@@ -85,6 +93,8 @@ export interface Mounts {
   isMade(file: Handle): boolean
   /** Changes a file system, and the mount of it, as mount(2) does. */
   remount(call: RemountCall): void
+  /** Makes a device node as the caller, whose control groups are charged for it. @param own a combination of `OWN` */
+  makeNode(node: NodeRequest, own: number): void
   /** Opens a context of the file system for the caller, and a second one in which it is changed. */
   pick(root: Handle): FdForCaller
   /** Sets parameters in that second context, and changes the file system. */

@@ -5,23 +5,31 @@ import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
 /**
- * Returns where cgroup hierarchies are mounted with their root: key `""` for v2, `devices` for v1's devices
- * controller.
+ * Returns where cgroup hierarchies are mounted with their root: key `""` for v2, and the name of each of these
+ * controllers for v1.
  */
-export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
+export function cgroupMounts(mountinfo: string, controllers = ['devices']): ReadonlyMap<string, string> {
   const mounts = new Map<string, string>()
   for (const { root, point, type, superOptions } of parseMountinfo(mountinfo)) {
     if (root !== '/') continue
     if (type === 'cgroup2') mounts.set('', point)
-    if (type === 'cgroup' && superOptions.includes('devices')) mounts.set('devices', point)
+    if (type !== 'cgroup') continue
+    for (const name of controllers) if (superOptions.includes(name)) mounts.set(name, point)
   }
   return mounts
 }
 
-/** Returns the mount points of the hierarchies that can have device rules. */
-export const hierarchies = (): readonly string[] => [
-  ...cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1')).values(),
-]
+const mountsFor = (...controllers: string[]): ReadonlyMap<string, string> =>
+  cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1'), controllers)
+
+/** Returns the mount points of the hierarchies that can have device rules, or to which memory is charged. */
+export const hierarchies = (): readonly string[] => [...new Set(mountsFor('devices', 'memory').values())]
+
+/** Returns the directories of a task's cgroups which a mounter joins: see `insideCgroupsOf`. */
+function allGroups(task: string): readonly string[] {
+  const memory = groupPaths(task, new Map([...mountsFor('memory')].filter(([name]) => name === 'memory')))
+  return [...new Set([...deviceGroups(task), ...memory.filter((path) => !path.includes('/../'))])]
+}
 
 /**
  * Returns the directories of a task's cgroups in these mounts.
@@ -71,13 +79,14 @@ export class NotJoined extends Error {
 }
 
 /**
- * Runs `action` with this process in the cgroups of a task, whose device rules then bind what the action opens.
+ * Runs `action` with this process in the cgroups of a task: their device rules bind what the action opens, and the
+ * memory that the kernel needs for what it makes is charged to them.
  *
  * @param task the text of `/proc/TID/cgroup`
  * @throws {NotJoined} if a cgroup cannot be joined; then the action has not run
  */
 export function insideCgroupsOf<T>(task: string, action: () => T): T {
-  const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'))
+  const own = allGroups(readFileSync('/proc/self/cgroup', 'latin1'))
   const theirs = groupsToJoin(task, own)
   try {
     join(theirs)
@@ -95,7 +104,7 @@ export function insideCgroupsOf<T>(task: string, action: () => T): T {
 
 function groupsToJoin(task: string, own: readonly string[]): readonly string[] {
   try {
-    return deviceGroups(task).filter((group) => !own.includes(group))
+    return allGroups(task).filter((group) => !own.includes(group))
   } catch (error) {
     throw new NotJoined((error as Error).message)
   }

@@ -1,19 +1,24 @@
 import { randomBytes } from 'node:crypto'
+import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
+import { capMask } from '../abi/capability.ts'
 import { O_DIRECTORY, O_RDONLY } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
-import { type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
+import { type Ids, type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { Parameter } from '../calls/context.ts'
 import type { MountManner, Source } from '../calls/mounts.ts'
+import { capsOf, steps } from '../calls/steps.ts'
+import { setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
 import { ignoring, SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
-import { changeDirectory, openat, read } from '../kernel/files.ts'
-import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen } from '../kernel/fs-context.ts'
+import { changeDirectory, mknodat, openat, read, umask } from '../kernel/files.ts'
+import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen, fspick } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mountRaw, moveMount, openTree, remountHere, unmount } from '../kernel/mount.ts'
 import { mountSetattr } from '../kernel/mount-attr.ts'
 import { setns } from '../kernel/namespaces.ts'
+import type { OwnCaps } from '../processes/own-caps.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 import { insideCgroupsOf } from './join-cgroups.ts'
 import type { MountLocker } from './mount-locker.ts'
@@ -37,6 +42,16 @@ const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? []
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
 
+const ROOT = 0 as HostId
+const OURSELVES: Ids = { uid: ROOT, gid: ROOT, groups: [], umask: 0o022 as Mode }
+
+/** Leaving root's id takes the capabilities over files out of effect: linux/security/commoncap.c cap_task_fix_setuid() */
+function become({ uid, gid, groups, umask: mask }: Ids): void {
+  umask(mask)
+  setGroups(Uint32Array.from(groups))
+  if (!setFsgid(gid) || !setFsuid(uid)) throw new Error('Cannot become a caller: ids do not read back')
+}
+
 const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 
 /**
@@ -46,10 +61,12 @@ const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 export class MountWorker {
   readonly #home: Home
   readonly #locker: MountLocker
+  readonly #caps: Pick<OwnCaps<'node' | 'nodeAsCaller'>, 'enter'>
 
-  constructor(home: Home, locker: MountLocker) {
+  constructor(home: Home, locker: MountLocker, caps: Pick<OwnCaps<'node' | 'nodeAsCaller'>, 'enter'>) {
     this.#home = home
     this.#locker = locker
+    this.#caps = caps
   }
 
   /** Serves one request. @returns the descriptors of the answer */
@@ -75,21 +92,45 @@ export class MountWorker {
       case 'reconfigure':
         reconfigure(request, first!)
         return []
+      case 'node':
+        this.#node(request, first!, second!)
+        return []
+      case 'open':
+        return [inGroups(first!, () => fsopen(bytesOf(request.type)))]
+      case 'pick':
+        return inGroups(first!, () => [fspick(second!), fspick(second!)])
       case 'greet':
         return []
     }
   }
 
+  /** Makes a node in the caller's control groups, with its ids and with the capabilities that its own add. */
+  #node({ name, mode, dev, as, own }: Asked<'node'>, task: Fd, dir: Fd): void {
+    const caps = capMask('SETUID', 'SETGID', ...capsOf(steps.makeNode, own))
+    inGroups(task, () => {
+      try {
+        become(as)
+        this.#caps.enter('nodeAsCaller', caps)
+        mknodat(dir, bytesOf(name) as PathBytes, mode, dev)
+      } finally {
+        restoreOrDie(() => become(OURSELVES))
+        this.#caps.enter('node')
+      }
+    })
+  }
+
   #mount(request: Asked<'mount'>, task: Fd, userns: Fd): Fd {
     mustBeOfDevice(request)
-    using tree = inGroups(task, () => this.#make(request))
-    const [made, unlockedCopy] = this.#settle(
-      tree,
-      { ...request, later: laterOf(BigInt(`0x${request.flags}`)) },
-      userns,
-    )
-    unlockedCopy?.[Symbol.dispose]()
-    return made
+    return inGroups(task, () => {
+      using tree = this.#make(request)
+      const [made, unlockedCopy] = this.#settle(
+        tree,
+        { ...request, later: laterOf(BigInt(`0x${request.flags}`)) },
+        userns,
+      )
+      unlockedCopy?.[Symbol.dispose]()
+      return made
+    })
   }
 
   #make({ type, source, flags, data }: Asked<'mount'>): Fd {

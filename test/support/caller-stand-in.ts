@@ -48,6 +48,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   descriptors: handle(3),
   devicesBarred: () => undefined,
   mountedInside: () => true,
+  mustBeCharged: () => false,
   mountNode: unasked,
   get devicePrograms(): never {
     return unasked()

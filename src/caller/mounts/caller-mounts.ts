@@ -10,6 +10,7 @@ import {
   type MountCall,
   type MountManner,
   type Mounts,
+  type NodeRequest,
   type RemountCall,
   type SuperblockRequest,
   TMPFS,
@@ -19,10 +20,10 @@ import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
 import { dup, Fd } from '../../kernel/fd.ts'
 import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
-import { fsopen, fspick } from '../../kernel/fs-context.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { kcmpFile } from '../../kernel/kcmp.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
+import type { ProcStatus } from '../../kernel/procfs/status.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { heldAs, known } from '../programs/held-fds.ts'
@@ -60,7 +61,7 @@ export interface MountCaller {
   readonly services: MountServices
   /** Returns the caller's `/proc/TID`. */
   readonly task: () => Handle
-  readonly tgid: () => Tid
+  readonly status: () => ProcStatus
   readonly waits: () => boolean
   /** Called before the thread waits for another process. */
   readonly mayBlock: () => void
@@ -113,13 +114,20 @@ export class CallerMounts implements Mounts {
     this.#ask(request, [target, namespace])
   }
 
+  makeNode({ dir, name, mode, dev }: NodeRequest, own: number): void {
+    const { uids, gids, groups, umask } = this.#caller.status()
+    const as = { uid: uids[3], gid: gids[3], groups: [...groups], umask }
+    const text = Buffer.from(name.subarray(0, -1)).toString('latin1')
+    this.#ask({ do: 'node', name: text, mode, dev, as, own }, [this.#caller.task(), dir])
+  }
+
   pick(root: Handle): FdForCaller {
-    const { container, identity, services, tgid } = this.#caller
-    identity.with(steps.openContext)
-    using kept = fspick(root)
-    using ours = fspick(root)
+    const { container, services } = this.#caller
+    const [given, made] = this.#ask({ do: 'pick' }, [this.#caller.task(), root])
+    using kept = given!
+    using ours = made!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addPicked(container.index, { type: TMPFS, given: kept, ours }, tgid()))
+    return this.#given(fd, services.keeping.addPicked(container.index, { type: TMPFS, given: kept, ours }, this.#tgid))
   }
 
   reconfigure(picked: Handle, parameters: readonly Parameter[]): void {
@@ -135,13 +143,11 @@ export class CallerMounts implements Mounts {
   }
 
   openContext(type: string): FdForCaller {
-    const { container, identity, services, mayBlock, tgid } = this.#caller
-    // fsopen(2) may have to load a kernel module.
-    mayBlock()
-    identity.with(steps.openContext)
-    using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
+    const { container, services } = this.#caller
+    const [given] = this.#ask({ do: 'open', type }, [this.#caller.task()])
+    using kept = given!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addContext(container.index, kept, type, tgid()))
+    return this.#given(fd, services.keeping.addContext(container.index, kept, type, this.#tgid))
   }
 
   context(fd: number): Context | undefined {
@@ -181,12 +187,12 @@ export class CallerMounts implements Mounts {
   }
 
   #keep([tree, root, unlockedCopy]: readonly Fd[], parameters: FsParameters): FdForCaller {
-    const { container, services, tgid } = this.#caller
+    const { container, services } = this.#caller
     using made = tree!
     using copy = unlockedCopy
     using given = dup(root!)
     const kept = { root: given, tree: made, unlockedCopy: copy, told: parameters }
-    return this.#given(root!, services.keeping.addMount(container.index, kept, tgid()))
+    return this.#given(root!, services.keeping.addMount(container.index, kept, this.#tgid))
   }
 
   unplaced(fd: number): DetachedMount | undefined {
@@ -224,6 +230,10 @@ export class CallerMounts implements Mounts {
     }
     this.#caller.services.onKept()
     return { fd, sent: kept.tell, note: noteOfKept(kept.name) }
+  }
+
+  get #tgid(): Tid {
+    return this.#caller.status().tgid as Tid
   }
 
   get #userns(): Handle {

@@ -61,9 +61,9 @@ const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 export class MountWorker {
   readonly #home: Home
   readonly #locker: MountLocker
-  readonly #caps: Pick<OwnCaps<'node' | 'nodeAsCaller'>, 'enter'>
+  readonly #caps: Pick<OwnCaps<MounterRequest['do'] | 'nodeAsCaller'>, 'enter'>
 
-  constructor(home: Home, locker: MountLocker, caps: Pick<OwnCaps<'node' | 'nodeAsCaller'>, 'enter'>) {
+  constructor(home: Home, locker: MountLocker, caps: Pick<OwnCaps<MounterRequest['do'] | 'nodeAsCaller'>, 'enter'>) {
     this.#home = home
     this.#locker = locker
     this.#caps = caps
@@ -78,7 +78,7 @@ export class MountWorker {
       case 'create':
         return [this.#create(withNode(request, second), first!)]
       case 'finish':
-        return this.#finish(request, first!, second!)
+        return this.#inGroups(third!, 'finish', () => this.#finish(request, first!, second!))
       case 'renew':
         return this.#renew(request, first!)
       case 'lock':
@@ -96,9 +96,9 @@ export class MountWorker {
         this.#node(request, first!, second!)
         return []
       case 'open':
-        return [inGroups(first!, () => fsopen(bytesOf(request.type)))]
+        return [this.#inGroups(first!, 'open', () => fsopen(bytesOf(request.type)))]
       case 'pick':
-        return inGroups(first!, () => [fspick(second!), fspick(second!)])
+        return this.#inGroups(first!, 'pick', () => [fspick(second!), fspick(second!)])
       case 'greet':
         return []
     }
@@ -107,7 +107,7 @@ export class MountWorker {
   /** Makes a node in the caller's control groups, with its ids and with the capabilities that its own add. */
   #node({ name, mode, dev, as, own }: Asked<'node'>, task: Fd, dir: Fd): void {
     const caps = capMask('SETUID', 'SETGID', ...capsOf(steps.makeNode, own))
-    inGroups(task, () => {
+    this.#inGroups(task, 'node', () => {
       try {
         become(as)
         this.#caps.enter('nodeAsCaller', caps)
@@ -121,7 +121,7 @@ export class MountWorker {
 
   #mount(request: Asked<'mount'>, task: Fd, userns: Fd): Fd {
     mustBeOfDevice(request)
-    return inGroups(task, () => {
+    return this.#inGroups(task, 'mount', () => {
       using tree = this.#make(request)
       const [made, unlockedCopy] = this.#settle(
         tree,
@@ -151,7 +151,7 @@ export class MountWorker {
 
   #create(request: Asked<'create'>, task: Fd): Fd {
     mustBeOfDevice(request)
-    return inGroups(task, () => this.#describe(request))
+    return this.#inGroups(task, 'create', () => this.#describe(request))
   }
 
   #describe({ type, source, parameters, exclusive }: Asked<'create'>): Fd {
@@ -232,13 +232,21 @@ export class MountWorker {
     }
   }
 
+  /**
+   * Runs `action` in the caller's cgroups: its device rules bind it, and its memory is charged. That goes for our
+   * credentials too, which files keep that are opened with them; so they are made anew there.
+   */
+  #inGroups<T>(task: Fd, kind: MounterRequest['do'], action: () => T): T {
+    return insideCgroupsOf(readTask(task, 'cgroup'), () => {
+      this.#caps.enter(kind)
+      return action()
+    })
+  }
+
   #rootFor({ text = '', kind }: Source): SourceChroot {
     return new SourceChroot(this.#home.root, Buffer.from(text, 'latin1'), kind)
   }
 }
-
-/** Runs `action` in the caller's cgroups, so that the caller's device rules bind it. */
-const inGroups = <T>(task: Fd, action: () => T): T => insideCgroupsOf(readTask(task, 'cgroup'), action)
 
 /**
  * Inserts an open descriptor of the root directory after the mount: the kernel refuses to pass O_PATH descriptors by

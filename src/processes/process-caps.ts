@@ -28,7 +28,7 @@ const DESCRIBED: Needed = {
   DAC_OVERRIDE: "to open the caller's node of the device, and `cgroup.procs` of groups that belong to the container",
 }
 
-const FINISHED: Needed = {
+const LOCKED: Needed = {
   SYS_ADMIN: 'fsmount(2), mount_setattr(2) and move_mount(2), also with ids shifted',
   SYS_CHROOT: LOCK_ROOM,
   DAC_READ_SEARCH: 'to open the root directory of what was mounted, for the descriptor that the caller gets',
@@ -51,8 +51,8 @@ export const processCaps = {
       start: { SYS_ADMIN: OWN, SYS_CHROOT: LOCK_ROOM },
       mount: DESCRIBED,
       create: DESCRIBED,
-      finish: FINISHED,
-      renew: FINISHED,
+      finish: { ...LOCKED, DAC_OVERRIDE: JOIN },
+      renew: LOCKED,
       lock: { SYS_ADMIN: 'move_mount(2) and umount2(2) in its own mount namespace', SYS_CHROOT: LOCK_ROOM },
       attach: {
         SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and move_mount(2) there',

@@ -164,7 +164,7 @@ export class CallerMounts implements Mounts {
 
   finish(made: Handle, attributes: bigint, manner: MountManner, parameters: FsParameters): FdForCaller {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
-    const answer = this.#ask(request, [made, this.#userns])
+    const answer = this.#ask(request, [made, this.#userns, this.#caller.task()])
     this.#remember(parameters.type, answer[0]!)
     return this.#keep(answer, parameters)
   }

@@ -248,8 +248,11 @@ describe.skipIf(cannot)(withReason('builders', cannot), { timeout: TIMEOUT }, ()
     expect(contained(options, `${inImage(ours, '', by)}; ${copies}`)).toContain('copied')
     must('unshare', ['--mount', 'sh', '-c', inImage(theirs, nodev ? '-o nodev' : '', by)])
     const natively = ofImage(theirs, by)
-    expect(compare(natively, ofImage(ours, by))).toEqual(differing('outside'))
-    expect(compare(natively, ofImage(`${work}/closed/out/copy-${nodev}`, by))).toEqual(differing('outside'))
+    // mmdebstrap makes no devices where they do not open.
+    const { mmdebstrap, ...others } = differing('outside')
+    const expected = nodev ? others : { ...others, mmdebstrap }
+    expect(compare(natively, ofImage(ours, by))).toEqual(expected)
+    expect(compare(natively, ofImage(`${work}/closed/out/copy-${nodev}`, by))).toEqual(expected)
   })
 
   test('an overlay of the host', () => {

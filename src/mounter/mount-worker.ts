@@ -45,7 +45,11 @@ const DOT = cstring('.')
 const ROOT = 0 as HostId
 const OURSELVES: Ids = { uid: ROOT, gid: ROOT, groups: [], umask: 0o022 as Mode }
 
-/** Leaving root's id takes the capabilities over files out of effect: linux/security/commoncap.c cap_task_fix_setuid() */
+/**
+ * Leaving root's id takes the capabilities over files out of effect.
+ *
+ * @see linux/security/commoncap.c cap_task_fix_setuid()
+ */
 function become({ uid, gid, groups, umask: mask }: Ids): void {
   umask(mask)
   setGroups(Uint32Array.from(groups))

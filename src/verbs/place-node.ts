@@ -16,8 +16,8 @@ type PlaceNode = Verbs['placeNode']
 const NO_DEVICE = 0 as Dev
 
 /**
- * Returns what is made in the file system of the directory. A node that would open a device of the host must not be in any
- * file system: who reaches that by another mount would open it, whatever covers it here.
+ * Returns what is made in the file system of the directory. A node that would open a device of the host must not be in
+ * any file system: who reaches that by another mount would open it, whatever covers it here.
  */
 const below = (act: PlaceNode): PlaceNode =>
   act.why === 'opensHost' ? { ...act, mode: ((act.mode & ~S_IFMT) | S_IFREG) as Mode, dev: NO_DEVICE } : act

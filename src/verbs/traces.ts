@@ -42,8 +42,8 @@ export const isChangedSince = (file: Handle, { since }: RecoveryTrace): boolean 
   timesOf(file).changed >= since - TICK_MS
 
 /**
- * Tells whether a file has the type and device number that were asked for. A umask or an access list may have removed mode bits, but nothing adds
- * any.
+ * Tells whether a file has the type and device number that were asked for. A umask or an access list may have removed
+ * mode bits, but nothing adds any.
  */
 export function isNode(file: Handle, asked: Mode, dev: Dev): boolean {
   const { mode } = statx(file.raw)

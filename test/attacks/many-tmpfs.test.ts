@@ -127,6 +127,23 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
     rmSync(go!)
   })
 
+  test('gets the same nodes after those that we are charged for: its ids, groups, umask, rights and errors count', async () => {
+    const as = 'setpriv --reuid=5 --regid=6 --groups=7 --inh-caps=+mknod --ambient-caps=+mknod'
+    const make = `${fixture('caller')} mknod $1/$d/n 020666 1 3`
+    const { stdout, stderr } = await contained(
+      `mount -t tmpfs none /mnt && cd /mnt && chmod 755 .
+       series() { mkdir $1 $1/own $1/sgid $1/closed; chown 5:6 $1/own; chmod 700 $1/own; chown 0:7 $1/sgid; chmod 2770 $1/sgid
+         for d in own sgid closed; do (umask 027; ${as} ${make}; ${as} ${make}; ${make.replace('/n ', '/root ')}); done
+         (cd $1; stat -c '%n %t:%T %a %u:%g' */*); }
+       series before; echo ---; mkdir many; ${repeat(1024, `syscall(${MKNODAT}, -100, "many/$_", 020666, 0x103)`, '/')}; echo ---
+       series after`,
+    )
+    const [before, many, after] = stdout.split('---\n')
+    expect(stderr).toBe('')
+    expect(before).toMatch(/own\/n 1:3 640 5:6\n(.*\n)*sgid\/n 1:3 640 5:7\n/)
+    expect([many, after]).toEqual(['ok 1024\n', before])
+  })
+
   test('shares them among its mount namespaces, and leaves none', async () => {
     const before = held()
     const peer = 'unshare --mount --propagation unchanged sleep 1000 &'

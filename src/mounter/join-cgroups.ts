@@ -25,11 +25,19 @@ const mountsFor = (...controllers: string[]): ReadonlyMap<string, string> =>
 /** Returns the mount points of the hierarchies that can have device rules, or to which memory is charged. */
 export const hierarchies = (): readonly string[] => [...new Set(mountsFor('devices', 'memory').values())]
 
-/** Returns the directories of a task's cgroups which a mounter joins: see `insideCgroupsOf`. */
-function allGroups(task: string): readonly string[] {
-  const memory = groupPaths(task, new Map([...mountsFor('memory')].filter(([name]) => name === 'memory')))
-  return [...new Set([...deviceGroups(task), ...memory.filter((path) => !path.includes('/../'))])]
+/** Returns the directories of a task's cgroups to which memory is charged: that of v1's memory controller, or of v2. */
+function memoryGroups(task: string): readonly string[] {
+  // A hierarchy that another mount hides cannot be joined.
+  const mounts = [...mountsFor('memory')].filter(([, point]) => existsSync(`${point}/cgroup.procs`))
+  const v1 = mounts.filter(([name]) => name === 'memory')
+  return groupPaths(task, new Map(v1.length > 0 ? v1 : mounts)).filter((path) => !path.includes('/../'))
 }
+
+/** What the cgroups of a task are joined for. memory: only to be charged, since each hierarchy takes milliseconds. */
+export type JoinedFor = 'devicesAndMemory' | 'memory'
+
+const groupsFor = (what: JoinedFor, task: string): readonly string[] =>
+  what === 'memory' ? memoryGroups(task) : [...new Set([...deviceGroups(task), ...memoryGroups(task)])]
 
 /**
  * Returns the directories of a task's cgroups in these mounts.
@@ -85,9 +93,9 @@ export class NotJoined extends Error {
  * @param task the text of `/proc/TID/cgroup`
  * @throws {NotJoined} if a cgroup cannot be joined; then the action has not run
  */
-export function insideCgroupsOf<T>(task: string, action: () => T): T {
-  const own = allGroups(readFileSync('/proc/self/cgroup', 'latin1'))
-  const theirs = groupsToJoin(task, own)
+export function insideCgroupsOf<T>(task: string, what: JoinedFor, action: () => T): T {
+  const own = groupsFor(what, readFileSync('/proc/self/cgroup', 'latin1'))
+  const theirs = groupsToJoin(task, what, own)
   try {
     join(theirs)
   } catch (error) {
@@ -102,9 +110,9 @@ export function insideCgroupsOf<T>(task: string, action: () => T): T {
   }
 }
 
-function groupsToJoin(task: string, own: readonly string[]): readonly string[] {
+function groupsToJoin(task: string, what: JoinedFor, own: readonly string[]): readonly string[] {
   try {
-    return allGroups(task).filter((group) => !own.includes(group))
+    return groupsFor(what, task).filter((group) => !own.includes(group))
   } catch (error) {
     throw new NotJoined((error as Error).message)
   }

@@ -39,6 +39,8 @@ const withNode = <D extends { readonly source: Source }>(request: D, node: Fd | 
 
 const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? [] : [what])
 
+/** Requests that open a device: its rules must bind us. */
+const OPENS: ReadonlySet<MounterRequest['do']> = new Set(['mount', 'create'])
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
 
@@ -237,11 +239,11 @@ export class MountWorker {
   }
 
   /**
-   * Runs `action` in the caller's cgroups: its device rules bind it, and its memory is charged. That goes for our
+   * Runs `action` in the caller's cgroups: device rules bind it, and its memory is charged to them. That goes for our
    * credentials too, which files keep that are opened with them; so they are made anew there.
    */
   #inGroups<T>(task: Fd, kind: MounterRequest['do'], action: () => T): T {
-    return insideCgroupsOf(readTask(task, 'cgroup'), () => {
+    return insideCgroupsOf(readTask(task, 'cgroup'), OPENS.has(kind) ? 'devicesAndMemory' : 'memory', () => {
       this.#caps.enter(kind)
       return action()
     })

@@ -24,6 +24,7 @@ import type { Handle } from '../../kernel/handle.ts'
 import { kcmpFile } from '../../kernel/kcmp.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { heldAs, known } from '../programs/held-fds.ts'
@@ -69,6 +70,11 @@ export interface MountCaller {
   readonly own: <T extends Disposable>(handle: T) => T
 }
 
+/**
+ * How long a node waits that a mounter makes, in milliseconds: to move a process between control groups holds up every
+ * process that starts or ends on the machine, and nobody needs thousands of nodes in memory quickly.
+ */
+const NODE_PACE_MS = 10
 /** A file in the directory of a cgroup. */
 const FREEZE = Buffer.from('cgroup.freeze\0')
 const NS_MNT = Buffer.from('ns/mnt\0')
@@ -115,7 +121,10 @@ export class CallerMounts implements Mounts {
   }
 
   makeNode({ dir, name, mode, dev }: NodeRequest, own: number): void {
-    const { uids, gids, groups, umask } = this.#caller.status()
+    const { status, mayBlock } = this.#caller
+    const { uids, gids, groups, umask } = status()
+    mayBlock()
+    sleepSync(NODE_PACE_MS)
     const as = { uid: uids[3], gid: gids[3], groups: [...groups], umask }
     const text = Buffer.from(name.subarray(0, -1)).toString('latin1')
     this.#ask({ do: 'node', name: text, mode, dev, as, own }, [this.#caller.task(), dir])

@@ -41,8 +41,6 @@ Beside these two, which are what there is between all other steps:
 - from one call to the next, ${rows(phases.resting.steps).slice(2)}
 - from the receipt of a call to its verdict
 ${rows(phases.looking.steps).replaceAll(/^/gm, '  ')}
-- before a node is made that nobody shall open (/dev/console)
-${rows(phases.barring.steps).replaceAll(/^/gm, '  ')}
 - after an act, ${rows(phases.answering.steps).slice(2)}
 
 A thread that serves is permitted what is named on this page and no more:

@@ -128,8 +128,7 @@ export function attrView(attr: Uint8Array): DataView {
 const ATTR_KNOWN = 168
 
 /** `struct bpf_prog_info`: what says more of a program than its owner needs, or how much of it there would be. */
-export const PROG_INFO = { id: 4, tag: 8, loadTime: 40 } as const
-export const TAG_BYTES = 8
+export const PROG_INFO = { id: 4, loadTime: 40 } as const
 export const PROG_INFO_SIZE = 232
 /** Lengths of what only CAP_BPF may read: jited and xlated code, addresses, debug information, tags. */
 const INFO_LENGTHS = [16, 20, 104, 108, 144, 148, 168, 180] as const

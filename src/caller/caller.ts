@@ -14,8 +14,7 @@ import { statx } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { moveMount } from '../kernel/mount.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
-import { barDevice, isEnclosed } from './devices/device-bar.ts'
-import type { CallerIdentity } from './devices/nodev.ts'
+import { type CallerIdentity, isPinned } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
 import type { Container } from './identity/container.ts'
 import { CallerMounts } from './mounts/caller-mounts.ts'
@@ -156,15 +155,6 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return rules
   }
 
-  barOpening(dev: Dev): boolean {
-    const { identity, proc, mayBlock, programs, rules } = this.#context
-    if (!isEnclosed(this.#container, identity)) return false
-    const bar = (): boolean => barDevice(dev, this.#container, { identity, proc, mayBlock, store: programs })
-    const closed = rules.closed(this.#container, dev, this.#callerTask, bar)
-    if (closed === undefined) throw new ContinueError('deviceRulesUnknown')
-    return closed
-  }
-
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
     const { barred, onFuse } = this.#context.nodev.look({ dir, name }, this.#identityAt(dir))
     this.#onFuse = onFuse
@@ -174,6 +164,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
   mountedInside(dir: Handle): boolean {
     this.#context.mayBlock()
     return this.#context.nodev.isInside(dir, this.#identityAt(dir))
+  }
+
+  mustBeCharged(dir: Handle): boolean {
+    return isPinned(dir) && !this.#context.mayPin(this.#container)
   }
 
   #identityAt(dir: Handle): CallerIdentity {
@@ -210,7 +204,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     if (!mayMount(this.#container)) throw new ContinueError('tooManyMounts')
     this.#callerTask.mustWait()
     const mounts = this.mounts.namespace()
-    nodes.use(identity, node, (copy) => identity.inMounts(mounts, () => moveMount(copy, target)))
+    nodes.use(identity, node, {
+      lock: (tree) => this.mounts.lock(tree),
+      attach: (copy) => identity.inMounts(mounts, () => moveMount(copy, target)),
+    })
   }
 
   hostId(kind: 'uid' | 'gid', id: number): number | undefined {
@@ -224,7 +221,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
       identity: this.#context.identity,
       services: this.#context.mounts,
       task: () => this.#callerTask.task,
-      tgid: () => this.#callerTask.status.tgid as Tid,
+      status: () => this.#callerTask.status,
       waits: this.#callerTask.waits,
       mayBlock: this.#context.mayBlock,
       own: (handle) => this.#callerTask.own(handle),

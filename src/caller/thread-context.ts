@@ -19,13 +19,6 @@ export interface DeviceRulesServices {
     dev: Dev,
     callerTask: CallerTask,
   ): { readonly mknod: boolean; readonly open: boolean } | undefined
-  /**
-   * Tells whether the device can be opened neither in the container's cgroups nor by the task; undefined if that
-   * cannot be found out.
-   *
-   * @param bar called if it can be opened in the container's cgroups; forbids that, and returns whether it succeeded
-   */
-  closed(container: Container, dev: Dev, callerTask: CallerTask, bar: () => boolean): boolean | undefined
 }
 
 /** What a thread needs to serve callers; it is made once per thread. */
@@ -43,6 +36,8 @@ export interface ThreadContext extends ProcAccess, LookupServices {
   readonly programs: BpfProgramStore
   /** Counts a mount for a container, and tells whether it is within the container's limit. */
   readonly mayMount: (container: Container) => boolean
+  /** Counts a file that the kernel keeps in memory of ours, and tells whether it is within the container's limit. */
+  readonly mayPin: (container: Container) => boolean
   /** Returns what sysinfo(2) shall report. */
   readonly sysinfo: { report(container: Container, bits: 32 | 64, caller: CallerTask): Uint8Array }
   readonly mounts: MountServices

@@ -1,10 +1,10 @@
-import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
+import type { Errno } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller, NodevReason, Task } from './caller.ts'
 import type { Context, DetachedMount } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
-import type { MountCall, MountManner, RemountCall, SuperblockRequest } from './mounts.ts'
+import type { MountCall, MountManner, NodeRequest, RemountCall, SuperblockRequest } from './mounts.ts'
 import type { Reason } from './reason.ts'
 import type { Step } from './steps.ts'
 
@@ -16,14 +16,11 @@ export type Scheduling =
 
 /** The closed list of privileged acts, by verb. An act is data: it can be compared, tested and moved. */
 export interface Verbs extends ProgramVerbs {
-  /** Makes a device node that could not be opened, for the reason `why`, and mounts one of ours on it. */
-  readonly placeNode: {
-    readonly dir: Handle
-    readonly name: PathBytes
-    readonly mode: Mode
-    readonly dev: Dev
-    readonly why: NodevReason['why']
-  }
+  /**
+   * Makes a device node that could not be opened, for the reason `why`, and mounts one of ours on it, which opens.
+   * With `opensHost` it is the other way round: an empty file is made, and our node on it never opens.
+   */
+  readonly placeNode: NodeRequest & { readonly why: NodevReason['why'] | 'opensHost' }
   /** Sets `trusted.overlay.opaque` to `y`. */
   readonly setxattr: { readonly inode: Handle; readonly flags: number }
   readonly removexattr: { readonly inode: Handle }
@@ -32,7 +29,7 @@ export interface Verbs extends ProgramVerbs {
   readonly listxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
   /** Writes what is known already into the caller's memory; needs no privilege. */
   readonly report: { readonly writes: readonly Write[] }
-  readonly mknod: { readonly dir: Handle; readonly name: PathBytes; readonly mode: Mode; readonly dev: Dev }
+  readonly mknod: NodeRequest
   readonly schedule: { readonly task: Task; readonly to: Scheduling }
   readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
   /** Mounts by a FUSE program of the container's own image. */

@@ -31,6 +31,8 @@ export interface NodeLike {
   readonly mode: Mode
   readonly dev: Dev
   readonly gid: HostId
+  /** Whether it may be opened at all: what lets nobody open it is locked. */
+  readonly opens: boolean
 }
 
 /** A task whose number cannot be mistaken: while its pidfd says that the task is not reaped, `tid` is its number. */
@@ -114,16 +116,13 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
    * @throws {ContinueError} if the rules cannot be found out
    */
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
-  /**
-   * Makes sure that nothing in the caller's container can open a device, through whatever node, if necessary by device
-   * rules that we add. Such rules only forbid, so they need no act.
-   *
-   * @returns false if the device can still be opened
-   * @throws {ContinueError} if the rules cannot be found out
-   */
-  barOpening(dev: Dev): boolean
   /** Returns why a device node in this directory could not be opened; undefined if it could. */
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
+  /**
+   * Tells whether the container's own control groups must be charged for a file that is made in this directory: the
+   * kernel keeps it in memory, and this container has had many already for which we were charged. Counts one more.
+   */
+  mustBeCharged(dir: Handle): boolean
   /** Tells whether the file system of a directory, of a type that may be, was mounted inside the container. */
   mountedInside(dir: Handle): boolean
   readonly mounts: Mounts

@@ -1,4 +1,4 @@
-import type { Dev, Errno } from '../abi/brand.ts'
+import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Context, DetachedMount, FsParameters, Parameter } from './context.ts'
@@ -57,6 +57,14 @@ export interface RemountCall {
   readonly data?: string
 }
 
+/** A device node to make. */
+export interface NodeRequest {
+  readonly dir: Handle
+  readonly name: PathBytes
+  readonly mode: Mode
+  readonly dev: Dev
+}
+
 /** A descriptor that the caller gets, and a function to call with its number in the caller's table. */
 export interface FdForCaller {
   readonly fd: Handle
@@ -85,6 +93,8 @@ export interface Mounts {
   isMade(file: Handle): boolean
   /** Changes a file system, and the mount of it, as mount(2) does. */
   remount(call: RemountCall): void
+  /** Makes a device node as the caller, whose control groups are charged for it. @param own a combination of `OWN` */
+  makeNode(node: NodeRequest, own: number): void
   /** Opens a context of the file system for the caller, and a second one in which it is changed. */
   pick(root: Handle): FdForCaller
   /** Sets parameters in that second context, and changes the file system. */
@@ -99,6 +109,8 @@ export interface Mounts {
   unplaced(fd: number): DetachedMount | undefined
   /** Returns the mount's attributes: MOUNT_ATTR_*. */
   attributes(mount: Pick<DetachedMount, 'handle'>): bigint
+  /** Uses up a detached mount of ours. @returns a copy whose attributes are locked; the calling function closes it */
+  lock(tree: Handle): Fd
   /** Makes a copy of such a mount with other attributes. @returns its root directory, which the caller gets */
   renew(mount: DetachedMount, attributes: bigint): FdForCaller
   /** Makes a file system. @returns the context of ours in which it was made; the calling function closes it */

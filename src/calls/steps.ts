@@ -66,13 +66,10 @@ export const steps = {
   /** For `trusted.*` the kernel does not check permissions of the file: linux/fs/xattr.c xattr_permission() */
   attribute: step('get, set or remove the attribute', ['SYS_ADMIN']),
   schedule: step('change the scheduling of the task', ['SYS_NICE']),
-  openContext: step('open the context', ['SYS_ADMIN']),
   /** With more capabilities, the verifier would allow a program more. */
   changePrograms: step('load, attach or detach programs', ['BPF', 'NET_ADMIN']),
   describeProgram: step('ask what the program is', ['BPF']),
   findProgram: step('open a program by its number', ['SYS_ADMIN']),
-  /** Device rules of cgroup v1 need CAP_SYS_ADMIN, and their file may belong to the container. */
-  denyDevice: step('forbid a device to a group of cgroup v1', ['SYS_ADMIN', 'DAC_OVERRIDE']),
   askMounter: step('have a mounter do it', []),
   askRuntime: step("have the container's runtime start its program", []),
   countApart: step('make a pipe that is counted for nobody', ['SETUID']),
@@ -116,14 +113,6 @@ export const phases = {
   resting: new Phase('resting', [steps.ownPriority]),
   /** The phase from the receipt of a call to its verdict. */
   looking: new Phase('looking', [steps.look, steps.lookClosely, steps.stand, steps.asHostRoot, steps.askPrograms]),
-  /** The phase before a node is made whose device belongs to the host: the container is kept from opening it. */
-  barring: new Phase('barring', [
-    steps.lookClosely,
-    steps.askPrograms,
-    steps.changePrograms,
-    steps.findProgram,
-    steps.denyDevice,
-  ]),
   /** The phase in which an act's results are written to the caller's memory. */
   answering: new Phase('answering', [steps.reach]),
 } as const satisfies Record<string, Phase>

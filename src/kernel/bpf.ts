@@ -211,7 +211,7 @@ export function detachLink(link: Handle): void {
  *
  * @throws {SyscallError} EPERM without CAP_BPF and CAP_NET_ADMIN; EINVAL if the verifier rejects it
  */
-export function loadDeviceProgram(instructions: Uint8Array): Fd {
+function loadDeviceProgram(instructions: Uint8Array): Fd {
   const members = new DataView(new ArrayBuffer(ATTR_SIZE))
   members.setUint32(LOAD.type, BPF_PROG_TYPE_CGROUP_DEVICE, true)
   members.setUint32(LOAD.count, instructions.length / 8, true)

@@ -5,23 +5,39 @@ import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
 /**
- * Returns where cgroup hierarchies are mounted with their root: key `""` for v2, `devices` for v1's devices
- * controller.
+ * Returns where cgroup hierarchies are mounted with their root: key `""` for v2, and the name of each of these
+ * controllers for v1.
  */
-export function cgroupMounts(mountinfo: string): ReadonlyMap<string, string> {
+export function cgroupMounts(mountinfo: string, controllers = ['devices']): ReadonlyMap<string, string> {
   const mounts = new Map<string, string>()
   for (const { root, point, type, superOptions } of parseMountinfo(mountinfo)) {
     if (root !== '/') continue
     if (type === 'cgroup2') mounts.set('', point)
-    if (type === 'cgroup' && superOptions.includes('devices')) mounts.set('devices', point)
+    if (type !== 'cgroup') continue
+    for (const name of controllers) if (superOptions.includes(name)) mounts.set(name, point)
   }
   return mounts
 }
 
-/** Returns the mount points of the hierarchies that can have device rules. */
-export const hierarchies = (): readonly string[] => [
-  ...cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1')).values(),
-]
+const mountsFor = (...controllers: string[]): ReadonlyMap<string, string> =>
+  cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1'), controllers)
+
+/** Returns the mount points of the hierarchies that can have device rules, or to which memory is charged. */
+export const hierarchies = (): readonly string[] => [...new Set(mountsFor('devices', 'memory').values())]
+
+/** Returns the directories of a task's cgroups to which memory is charged: that of v1's memory controller, or of v2. */
+function memoryGroups(task: string): readonly string[] {
+  // A hierarchy that another mount hides cannot be joined.
+  const mounts = [...mountsFor('memory')].filter(([, point]) => existsSync(`${point}/cgroup.procs`))
+  const v1 = mounts.filter(([name]) => name === 'memory')
+  return groupPaths(task, new Map(v1.length > 0 ? v1 : mounts)).filter((path) => !path.includes('/../'))
+}
+
+/** What the cgroups of a task are joined for. memory: only to be charged, since each hierarchy takes milliseconds. */
+export type JoinedFor = 'devicesAndMemory' | 'memory'
+
+const groupsFor = (what: JoinedFor, task: string): readonly string[] =>
+  what === 'memory' ? memoryGroups(task) : [...new Set([...deviceGroups(task), ...memoryGroups(task)])]
 
 /**
  * Returns the directories of a task's cgroups in these mounts.
@@ -71,14 +87,15 @@ export class NotJoined extends Error {
 }
 
 /**
- * Runs `action` with this process in the cgroups of a task, whose device rules then bind what the action opens.
+ * Runs `action` with this process in the cgroups of a task: their device rules bind what the action opens, and the
+ * memory that the kernel needs for what it makes is charged to them.
  *
  * @param task the text of `/proc/TID/cgroup`
  * @throws {NotJoined} if a cgroup cannot be joined; then the action has not run
  */
-export function insideCgroupsOf<T>(task: string, action: () => T): T {
-  const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'))
-  const theirs = groupsToJoin(task, own)
+export function insideCgroupsOf<T>(task: string, what: JoinedFor, action: () => T): T {
+  const own = groupsFor(what, readFileSync('/proc/self/cgroup', 'latin1'))
+  const theirs = groupsToJoin(task, what, own)
   try {
     join(theirs)
   } catch (error) {
@@ -93,9 +110,9 @@ export function insideCgroupsOf<T>(task: string, action: () => T): T {
   }
 }
 
-function groupsToJoin(task: string, own: readonly string[]): readonly string[] {
+function groupsToJoin(task: string, what: JoinedFor, own: readonly string[]): readonly string[] {
   try {
-    return deviceGroups(task).filter((group) => !own.includes(group))
+    return groupsFor(what, task).filter((group) => !own.includes(group))
   } catch (error) {
     throw new NotJoined((error as Error).message)
   }

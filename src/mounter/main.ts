@@ -42,7 +42,7 @@ async function start(): Promise<MountWorker> {
     root: openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY),
     mounts: openat(AT_FDCWD, cstring('/proc/self/ns/mnt'), O_RDONLY),
   }
-  const mounting = new MountWorker(home, MountLocker.open(home.mounts))
+  const mounting = new MountWorker(home, MountLocker.open(home.mounts), caps)
   caps.rest()
   return mounting
 }

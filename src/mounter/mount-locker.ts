@@ -1,7 +1,8 @@
-import { mkdirSync } from 'node:fs'
-import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { AT_FDCWD, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { MOUNT_ATTR_NODEV, MS_SHARED } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
+import { fileType, S_IFDIR } from '../abi/stat.ts'
 import { isErrno } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { openat, read, statx } from '../kernel/files.ts'
@@ -17,7 +18,9 @@ import { SEARCH_PATH } from '../processes/program-files.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 
 const SHARED_DIR = '/run/room'
-const MOUNT_POINT = `${SHARED_DIR}/door`
+/** Where the root of a file system is mounted, and where a single file. */
+const DIRECTORY = `${SHARED_DIR}/door`
+const FILE = `${SHARED_DIR}/hatch`
 /** The shell script that reports when it is in its namespaces, and ends when this process does. */
 const WAIT = 'echo in; read -r _'
 
@@ -49,7 +52,8 @@ export class MountLocker {
     mkdirSync(SHARED_DIR)
     mount('tmpfs', SHARED_DIR, 0n, 'mode=0755,size=64k')
     mount('none', SHARED_DIR, MS_SHARED)
-    mkdirSync(MOUNT_POINT)
+    mkdirSync(DIRECTORY)
+    writeFileSync(FILE, '')
     const made = new MountLocker(makeRoom(), home)
     made.#prove()
     return made
@@ -62,18 +66,19 @@ export class MountLocker {
    * @returns a detached copy whose attributes are locked, and a copy that is not locked
    */
   lock(tree: Handle): { readonly locked: Fd; readonly free: Fd } {
+    const path = fileType(statx(tree.raw).mode) === S_IFDIR ? DIRECTORY : FILE
     {
-      using mountPoint = openat(AT_FDCWD, cstring(MOUNT_POINT), O_PATH | O_DIRECTORY)
+      using mountPoint = openat(AT_FDCWD, cstring(path), O_PATH)
       moveMount(tree, mountPoint)
     }
     try {
-      const free = openTree(MOUNT_POINT)
-      const locked = this.#inRoom(() => openTree(MOUNT_POINT))
+      const free = openTree(path)
+      const locked = this.#inRoom(() => openTree(path))
       // If nothing had propagated, this would be a copy of the empty mount point.
       if (statx(locked.raw).dev !== statx(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
       return { locked, free }
     } finally {
-      restoreOrDie(() => unmount(MOUNT_POINT))
+      restoreOrDie(() => unmount(path))
     }
   }
 

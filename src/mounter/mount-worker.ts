@@ -1,19 +1,24 @@
 import { randomBytes } from 'node:crypto'
+import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
+import { capMask } from '../abi/capability.ts'
 import { O_DIRECTORY, O_RDONLY } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
-import { type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
+import { type Ids, type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { Parameter } from '../calls/context.ts'
 import type { MountManner, Source } from '../calls/mounts.ts'
+import { capsOf, steps } from '../calls/steps.ts'
+import { setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
 import { ignoring, SyscallError } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
-import { changeDirectory, openat, read } from '../kernel/files.ts'
-import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen } from '../kernel/fs-context.ts'
+import { changeDirectory, mknodat, openat, read, umask } from '../kernel/files.ts'
+import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen, fspick } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mountRaw, moveMount, openTree, remountHere, unmount } from '../kernel/mount.ts'
 import { mountSetattr } from '../kernel/mount-attr.ts'
 import { setns } from '../kernel/namespaces.ts'
+import type { OwnCaps } from '../processes/own-caps.ts'
 import { restoreOrDie } from '../processes/restore.ts'
 import { insideCgroupsOf } from './join-cgroups.ts'
 import type { MountLocker } from './mount-locker.ts'
@@ -34,8 +39,24 @@ const withNode = <D extends { readonly source: Source }>(request: D, node: Fd | 
 
 const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? [] : [what])
 
+/** Requests that open a device: its rules must bind us. */
+const OPENS: ReadonlySet<MounterRequest['do']> = new Set(['mount', 'create'])
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
+
+const ROOT = 0 as HostId
+const OURSELVES: Ids = { uid: ROOT, gid: ROOT, groups: [], umask: 0o022 as Mode }
+
+/**
+ * Leaving root's id takes the capabilities over files out of effect.
+ *
+ * @see linux/security/commoncap.c cap_task_fix_setuid()
+ */
+function become({ uid, gid, groups, umask: mask }: Ids): void {
+  umask(mask)
+  setGroups(Uint32Array.from(groups))
+  if (!setFsgid(gid) || !setFsuid(uid)) throw new Error('Cannot become a caller: ids do not read back')
+}
 
 const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 
@@ -46,10 +67,12 @@ const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 export class MountWorker {
   readonly #home: Home
   readonly #locker: MountLocker
+  readonly #caps: Pick<OwnCaps<MounterRequest['do'] | 'nodeAsCaller'>, 'enter'>
 
-  constructor(home: Home, locker: MountLocker) {
+  constructor(home: Home, locker: MountLocker, caps: Pick<OwnCaps<MounterRequest['do'] | 'nodeAsCaller'>, 'enter'>) {
     this.#home = home
     this.#locker = locker
+    this.#caps = caps
   }
 
   /** Serves one request. @returns the descriptors of the answer */
@@ -61,9 +84,11 @@ export class MountWorker {
       case 'create':
         return [this.#create(withNode(request, second), first!)]
       case 'finish':
-        return this.#finish(request, first!, second!)
+        return this.#inGroups(third!, 'finish', () => this.#finish(request, first!, second!))
       case 'renew':
         return this.#renew(request, first!)
+      case 'lock':
+        return [this.#lockAlone(first!)]
       case 'attach':
         this.#attach(request, first!, second!, third!)
         return []
@@ -73,21 +98,45 @@ export class MountWorker {
       case 'reconfigure':
         reconfigure(request, first!)
         return []
+      case 'node':
+        this.#node(request, first!, second!)
+        return []
+      case 'open':
+        return [this.#inGroups(first!, 'open', () => fsopen(bytesOf(request.type)))]
+      case 'pick':
+        return this.#inGroups(first!, 'pick', () => [fspick(second!), fspick(second!)])
       case 'greet':
         return []
     }
   }
 
+  /** Makes a node in the caller's control groups, with its ids and with the capabilities that its own add. */
+  #node({ name, mode, dev, as, own }: Asked<'node'>, task: Fd, dir: Fd): void {
+    const caps = capMask('SETUID', 'SETGID', ...capsOf(steps.makeNode, own))
+    this.#inGroups(task, 'node', () => {
+      try {
+        become(as)
+        this.#caps.enter('nodeAsCaller', caps)
+        mknodat(dir, bytesOf(name) as PathBytes, mode, dev)
+      } finally {
+        restoreOrDie(() => become(OURSELVES))
+        this.#caps.enter('node')
+      }
+    })
+  }
+
   #mount(request: Asked<'mount'>, task: Fd, userns: Fd): Fd {
     mustBeOfDevice(request)
-    using tree = inGroups(task, () => this.#make(request))
-    const [made, unlockedCopy] = this.#settle(
-      tree,
-      { ...request, later: laterOf(BigInt(`0x${request.flags}`)) },
-      userns,
-    )
-    unlockedCopy?.[Symbol.dispose]()
-    return made
+    return this.#inGroups(task, 'mount', () => {
+      using tree = this.#make(request)
+      const [made, unlockedCopy] = this.#settle(
+        tree,
+        { ...request, later: laterOf(BigInt(`0x${request.flags}`)) },
+        userns,
+      )
+      unlockedCopy?.[Symbol.dispose]()
+      return made
+    })
   }
 
   #make({ type, source, flags, data }: Asked<'mount'>): Fd {
@@ -108,7 +157,7 @@ export class MountWorker {
 
   #create(request: Asked<'create'>, task: Fd): Fd {
     mustBeOfDevice(request)
-    return inGroups(task, () => this.#describe(request))
+    return this.#inGroups(task, 'create', () => this.#describe(request))
   }
 
   #describe({ type, source, parameters, exclusive }: Asked<'create'>): Fd {
@@ -161,6 +210,12 @@ export class MountWorker {
     return [locked, free]
   }
 
+  #lockAlone(tree: Fd): Fd {
+    const { locked, free } = this.#locker.lock(tree)
+    free[Symbol.dispose]()
+    return locked
+  }
+
   #attach({ isNew }: Asked<'attach'>, tree: Fd, target: Fd, mounts: Fd): void {
     if (isNew) checkTarget(tree, target)
     this.#among(mounts, () => moveMount(tree, target))
@@ -183,13 +238,21 @@ export class MountWorker {
     }
   }
 
+  /**
+   * Runs `action` in the caller's cgroups: device rules bind it, and its memory is charged to them. That goes for our
+   * credentials too, which files keep that are opened with them; so they are made anew there.
+   */
+  #inGroups<T>(task: Fd, kind: MounterRequest['do'], action: () => T): T {
+    return insideCgroupsOf(readTask(task, 'cgroup'), OPENS.has(kind) ? 'devicesAndMemory' : 'memory', () => {
+      this.#caps.enter(kind)
+      return action()
+    })
+  }
+
   #rootFor({ text = '', kind }: Source): SourceChroot {
     return new SourceChroot(this.#home.root, Buffer.from(text, 'latin1'), kind)
   }
 }
-
-/** Runs `action` in the caller's cgroups, so that the caller's device rules bind it. */
-const inGroups = <T>(task: Fd, action: () => T): T => insideCgroupsOf(readTask(task, 'cgroup'), action)
 
 /**
  * Inserts an open descriptor of the root directory after the mount: the kernel refuses to pass O_PATH descriptors by

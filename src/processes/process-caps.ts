@@ -18,6 +18,7 @@ export interface ProcessCaps {
 
 const OWN = 'to make its mount namespace and the lock room, and to see that this one locks'
 const MOUNT = 'mount(2), umount2(2), mount_setattr(2), move_mount(2), and setns(2) to the lock room'
+const JOIN = 'to open `cgroup.procs` of groups that belong to the container'
 const LOCK_ROOM = 'setns(2) to the lock room, in which nodev is locked'
 
 const DESCRIBED: Needed = {
@@ -27,7 +28,7 @@ const DESCRIBED: Needed = {
   DAC_OVERRIDE: "to open the caller's node of the device, and `cgroup.procs` of groups that belong to the container",
 }
 
-const FINISHED: Needed = {
+const LOCKED: Needed = {
   SYS_ADMIN: 'fsmount(2), mount_setattr(2) and move_mount(2), also with ids shifted',
   SYS_CHROOT: LOCK_ROOM,
   DAC_READ_SEARCH: 'to open the root directory of what was mounted, for the descriptor that the caller gets',
@@ -42,13 +43,17 @@ const FINISHED: Needed = {
 export const processCaps = {
   mounter: {
     is: 'a process of the host that mounts for one caller at a time, in its control groups',
-    permitted: ['SYS_ADMIN', 'SYS_CHROOT', 'MKNOD', 'DAC_OVERRIDE', 'DAC_READ_SEARCH'],
+    permitted: [
+      ...(['SYS_ADMIN', 'SYS_CHROOT', 'MKNOD', 'DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID'] as const),
+      ...(['SETUID', 'SETGID'] as const),
+    ],
     effective: {
       start: { SYS_ADMIN: OWN, SYS_CHROOT: LOCK_ROOM },
       mount: DESCRIBED,
       create: DESCRIBED,
-      finish: FINISHED,
-      renew: FINISHED,
+      finish: { ...LOCKED, DAC_OVERRIDE: JOIN },
+      renew: LOCKED,
+      lock: { SYS_ADMIN: 'move_mount(2) and umount2(2) in its own mount namespace', SYS_CHROOT: LOCK_ROOM },
       attach: {
         SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and move_mount(2) there',
         SYS_CHROOT: 'setns(2), for it changes the root directory too',
@@ -58,6 +63,21 @@ export const processCaps = {
         SYS_CHROOT: 'setns(2), for it changes the root directory too',
         DAC_READ_SEARCH: 'to stand in the root directory of what is changed, which may be closed',
       },
+      node: {
+        DAC_OVERRIDE: JOIN,
+        SETUID: "to take the caller's user id for file systems, and ours again",
+        SETGID: 'the same for its group id and groups',
+      },
+      nodeAsCaller: {
+        MKNOD: 'mknodat(2)',
+        FSETID: 'only if the caller has it over the directory',
+        DAC_OVERRIDE: 'only if the caller has it over the directory',
+        DAC_READ_SEARCH: 'only if the caller has it over the directory',
+        SETUID: 'to take our own ids again',
+        SETGID: 'the same',
+      },
+      open: { SYS_ADMIN: 'fsopen(2)', DAC_OVERRIDE: JOIN },
+      pick: { SYS_ADMIN: 'fspick(2)', DAC_OVERRIDE: JOIN },
       reconfigure: { SYS_ADMIN: 'fsconfig(2)' },
       greet: {},
     },

@@ -55,12 +55,12 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       if (!caller.holds('MKNOD')) return continueWith('lacksCapability', capNumber('MKNOD'))
       const rules = caller.deviceRules(dev)
       if (!rules.mknod) return continueWith('deviceCgroup', major(dev), minor(dev))
-      const bar = opensHost.has(dev)
-      if (bar && !caller.barOpening(dev)) return continueWith('opensHost', major(dev), minor(dev))
-      const done = bar ? 'doneAndBarred' : rules.open ? 'done' : 'doneButClosed'
+      const done = rules.open ? 'done' : 'doneButClosed'
       const { dir, name } = caller.parent(dirfd, path)
       const node = { dir, name, mode, dev }
       const barred = caller.devicesBarred(dir, name)
+      if (opensHost.has(dev) && barred?.node !== 'none')
+        return act({ verb: 'placeNode', ...node, why: 'opensHost' }, 'doneAndBarred')
       if (!barred) return act({ verb: 'mknod', ...node }, done)
       if (barred.node === 'none') return continueWith('containerSuperblock')
       if (barred.node === 'covered') return act({ verb: 'placeNode', ...node, why: barred.why }, done)

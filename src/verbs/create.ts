@@ -21,16 +21,17 @@ export function createIn<T>(
   dir: Handle,
   mode: Mode,
   step: Step,
-  make: () => T,
+  make: (own: number) => T,
   how: 'act' | 'look' = 'act',
 ): T {
   const keeps = (mode & SGID_AND_GROUP_EXECUTE) === SGID_AND_GROUP_EXECUTE && caller.commands(dir, 'FSETID')
   const own = keeps ? OWN.FSETID : 0
   try {
-    return caller[how](step, make, own)
+    return caller[how](step, () => make(own), own)
   } catch (error) {
     const cap = isErrno(error, 'EACCES') ? OVER_FILES.find((each) => caller.commands(dir, each)) : undefined
     if (!cap) throw error
-    return caller[how](step, make, own | OWN[cap])
+    const all = own | OWN[cap]
+    return caller[how](step, () => make(all), all)
   }
 }

@@ -6,7 +6,7 @@ import { steps } from '../calls/steps.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 export const openContext: Verb<Verbs['openContext']> = {
-  steps: [steps.openContext],
+  steps: [steps.askMounter],
   safe:
     'A context of fsopen(2) for a file system of the policy: the kernel makes nothing in it for a container, since that takes ' +
     'CAP_SYS_ADMIN of the host, and we never do. A container has a few at a time; older ones are forgotten.',
@@ -37,7 +37,7 @@ export const create: Verb<Verbs['create']> = {
 }
 
 export const pickContext: Verb<Verbs['pickContext']> = {
-  steps: [steps.openContext],
+  steps: [steps.askMounter],
   safe:
     'A context of fspick(2) for a tmpfs that was made for this container, in which the kernel changes nothing for a container, since ' +
     'that takes CAP_SYS_ADMIN of the host, and we never do; a second one of ours is what `reconfigure` uses.',

@@ -6,19 +6,20 @@ import { createIn } from './create.ts'
 import { isMadeSince, isNode, noteAbsence, ONCE_NAMED, standing, wasAbsent } from './traces.ts'
 
 /** Makes the node as the caller. */
-export function makeNode({ dir, name, mode, dev }: Verbs['mknod'], caller: Caller): void {
-  createIn(caller, dir, mode, steps.makeNode, () => {
+export function makeNode(node: Verbs['mknod'], caller: Caller): void {
+  const { dir, name, mode, dev } = node
+  const isCharged = caller.mustBeCharged(dir)
+  createIn(caller, dir, mode, steps.makeNode, (own) => {
     noteAbsence(caller, dir, name)
-    mknodat(dir, name, mode, dev)
+    if (isCharged) caller.mounts.makeNode(node, own)
+    else mknodat(dir, name, mode, dev)
   })
 }
 
 export const mknod: Verb<Verbs['mknod']> = {
-  steps: [steps.makeNode, steps.inDirectory],
+  steps: [steps.makeNode, steps.inDirectory, steps.askMounter],
   safe:
-    'Only character devices of the policy are made. A device that would open one of the host, which is the console 5:1, is made ' +
-    'only once nothing in the container can open it: if its rules let it, a device program of ours is attached to its control ' +
-    'group before, or a rule of v1 set, which the container cannot take off, and a process that joins the groups has tried. The ' +
+    'Only character devices of the policy are made. The console 5:1, which would open one of the host, is none of them: see `placeNode`. The ' +
     'node is made in a directory that was opened as the caller, with its ids, groups and umask, so that every permission check is the one ' +
     'that the kernel makes for the caller itself. A capability over files that the caller holds in its user namespace counts ' +
     'for this one directory, if both its owner and its group are mapped there.',

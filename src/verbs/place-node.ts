@@ -1,8 +1,11 @@
+import type { Dev, Mode } from '../abi/brand.ts'
+import { major, minor } from '../abi/dev.ts'
+import { S_IFMT, S_IFREG } from '../abi/stat.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { why } from '../calls/reason.ts'
 import { steps } from '../calls/steps.ts'
-import { ContinueError } from '../calls/verdict.ts'
+import { ContinueError, Refused } from '../calls/verdict.ts'
 import { isMountRoot, statx, unlinkat } from '../kernel/files.ts'
 import { createIn } from './create.ts'
 import { makeNode } from './mknod.ts'
@@ -10,29 +13,45 @@ import { isMadeSince, isNode, ONCE_NAMED, standing, wasAbsent } from './traces.t
 
 type PlaceNode = Verbs['placeNode']
 
+const NO_DEVICE = 0 as Dev
+
+/**
+ * Returns what is made in the file system of the directory. A node that would open a device of the host must not be in
+ * any file system: who reaches that by another mount would open it, whatever covers it here.
+ */
+const below = (act: PlaceNode): PlaceNode =>
+  act.why === 'opensHost' ? { ...act, mode: ((act.mode & ~S_IFMT) | S_IFREG) as Mode, dev: NO_DEVICE } : act
+
 export const placeNode: Verb<PlaceNode> = {
-  steps: [steps.makeNode, steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.attachMount],
+  steps: [
+    ...[steps.makeNode, steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.askMounter],
+    steps.attachMount,
+  ],
   safe:
     'The node is made as `mknod` makes it, where the kernel lets nobody open it. Onto that node, by its handle, one of the same device ' +
     'is mounted that lies on a file system of ours and has its owner, group and mode. The mount is in the mount namespace of ' +
-    'the caller only, whose owner may remove it.',
+    'the caller only, whose owner may remove it. The console 5:1, which opens one of the host, is made the other way round: an ' +
+    'empty file is made, and the node that is mounted on it is nodev, locked by the kernel. So nobody ever opens it, by ' +
+    'whatever path, descriptor or copy of the mount, and what the mount is taken off is an empty file.',
   run(act, caller) {
-    makeNode(act, caller)
+    makeNode(below(act), caller)
     return complete(act, caller)
   },
   recover(act, caller, trace) {
     if (!wasAbsent(trace)) return undefined
     using made = standing(caller, act.dir, act.name)
-    if (!made || !isMadeSince(made, trace) || !isNode(made, act.mode, act.dev)) return undefined
-    // The engine that made the node may have ended before the mount.
-    return isMountRoot(made) ? { value: 0n } : complete(act, caller)
+    if (!made || !isMadeSince(made, trace)) return undefined
+    if (isMountRoot(made) && isNode(made, act.mode, act.dev)) return { value: 0n }
+    // The engine that made the file below may have ended before the mount.
+    const { mode, dev } = below(act)
+    return isNode(made, mode, dev) ? complete(act, caller) : undefined
   },
   once: ONCE_NAMED,
 }
 
 /**
- * Covers the node. Where that cannot be done the node stays, if the host's root would get no better one; else it is
- * removed, so the kernel can judge the call and give the answer that it would have given without us.
+ * Covers what was made. Where that cannot be done a node stays, if the host's root would get no better one; otherwise
+ * what was made is removed, so the kernel can judge the call and give the answer that it would have given without us.
  */
 function complete(act: PlaceNode, caller: Caller): Effect {
   try {
@@ -42,19 +61,23 @@ function complete(act: PlaceNode, caller: Caller): Effect {
     const isGone = error instanceof ContinueError && error.why.code === 'gone'
     if (act.why === 'nodevMount' && !isGone) return { value: 0n, why: why('doneOnNodev') }
     remove(caller, act)
-    throw error instanceof ContinueError ? error : new ContinueError('containerSuperblock')
+    throw error instanceof ContinueError || error instanceof Refused ? error : notCovered(act)
   }
 }
 
-/** Mounts a node of ours on the node, unless another thread of the container has moved the node away meanwhile. */
-function cover({ dir, name, mode: asked, dev }: PlaceNode, caller: Caller): void {
-  using node = standing(caller, dir, name)
-  if (!node || !isNode(node, asked, dev)) return
-  const { mode, gid } = statx(node.raw)
-  caller.mountNode({ mode, dev, gid }, node)
+const notCovered = ({ why: code, dev }: PlaceNode): ContinueError =>
+  code === 'opensHost' ? new ContinueError(code, major(dev), minor(dev)) : new ContinueError('containerSuperblock')
+
+/** Mounts a node of ours on what was made, unless another thread of the container has moved that away meanwhile. */
+function cover(act: PlaceNode, caller: Caller): void {
+  const { dir, name, mode: asked, dev } = below(act)
+  using file = standing(caller, dir, name)
+  if (!file || !isNode(file, asked, dev)) return
+  const { mode, gid } = statx(file.raw)
+  caller.mountNode({ mode, dev: act.dev, gid, opens: act.why !== 'opensHost' }, file)
 }
 
-/** Removes the node with the rights with which it was made. */
+/** Removes what was made, with the rights with which it was made. */
 function remove(caller: Caller, { dir, name, mode }: PlaceNode): void {
   createIn(caller, dir, mode, steps.inDirectory, () => unlinkat(dir, name))
 }

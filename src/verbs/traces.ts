@@ -1,7 +1,7 @@
 import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
 import { O_NOFOLLOW, O_PATH } from '../abi/fcntl.ts'
-import { fileType, S_IFCHR } from '../abi/stat.ts'
+import { fileType } from '../abi/stat.ts'
 import { type Mark, type RecoveryTrace, type Replayable, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
@@ -42,12 +42,12 @@ export const isChangedSince = (file: Handle, { since }: RecoveryTrace): boolean 
   timesOf(file).changed >= since - TICK_MS
 
 /**
- * Tells whether a file is such a device node. A umask or an access list may have removed mode bits, but nothing adds
- * any.
+ * Tells whether a file has the type and device number that were asked for. A umask or an access list may have removed
+ * mode bits, but nothing adds any.
  */
 export function isNode(file: Handle, asked: Mode, dev: Dev): boolean {
   const { mode } = statx(file.raw)
-  return fileType(mode) === S_IFCHR && deviceOf(file) === dev && (mode & ~asked & 0o777) === 0
+  return fileType(mode) === fileType(asked) && deviceOf(file) === dev && (mode & ~asked & 0o777) === 0
 }
 
 /** Returns the marks that identify an inode; its other marks may change between two calls. */

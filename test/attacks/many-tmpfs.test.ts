@@ -1,5 +1,5 @@
 // What a container does with the tmpfs that are served to it is its own affair: memory, mounts, descriptors.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
@@ -17,7 +17,7 @@ beforeAll(async () => {
   if (cannot) return
   host = await Host.start({
     ...mknodPolicy,
-    mount: { allowed: new Set(['tmpfs']), fuse: new Map(), shift: false, nodev: true },
+    mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
   })
 })
 afterAll(() => host?.close())
@@ -33,6 +33,17 @@ function usedBy({ innermost }: MemoryGroup): number {
   const file = ['memory.usage_in_bytes', 'memory.current'].map((name) => join(innermost, name)).find(existsSync)!
   return Number(readFileSync(file, 'latin1')) / MIB
 }
+/** What the kernel needed for its files and descriptors, in KiB. */
+function kernelMemoryOf({ innermost }: MemoryGroup): number {
+  const v1 = join(innermost, 'memory.kmem.usage_in_bytes')
+  if (existsSync(v1)) return Number(readFileSync(v1, 'latin1')) / 1024
+  return Number(/^kernel (\d+)$/m.exec(readFileSync(join(innermost, 'memory.stat'), 'latin1'))?.[1]) / 1024
+}
+/** Calls in a loop by perl, which says what it got, and keeps that until the file `go` is there. */
+const repeat = (count: number, call: string, go: string): string =>
+  `perl -e '$ext4 = "ext4"; for (1..${count}) { (${call}) < 0 ? $e{$!}++ : $ok++ } print join(" ", "ok $ok", %e), "\n"; close(STDOUT); sleep 1 until -e "${go}"'`
+const MKNODAT = process.arch === 'arm64' ? 33 : 259
+const FSOPEN = 430
 const fdsOf = (pid: number | string): number => readdirSync(`/proc/${pid}/fd`).length
 const mountsOf = (pid: number | string): number => readFileSync(`/proc/${pid}/mountinfo`, 'latin1').split('\n').length
 /** What we hold: descriptors of the engine, and mounts of our processes. Mounters end when they have been idle for long. */
@@ -87,6 +98,50 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
     expect(['0 1\n', '137 1\n', '']).toContain(stdout)
     await until('its memory is free', () => usedBy(group) < 16)
     await stillServes()
+  })
+
+  test.each([
+    {
+      what: '2,000 nodes',
+      call: `syscall(${MKNODAT}, -100, "n" x 200 . $_ . $$, 020666, 0x103)`,
+      counts: [2000],
+      least: 800,
+    },
+    { what: 'contexts by two processes at once', call: `syscall(${FSOPEN}, $ext4, 0)`, counts: [600, 600], least: 900 },
+  ])('makes $what: its own memory is charged for them, after what is little', async ({ call, counts, least }) => {
+    await stillServes()
+    using group = new MemoryGroup(512 * MIB)
+    const [ready, begin, go] = ['made-ready', 'made-begin', 'made-go'].map((name) => join(host.directory, name))
+    const done = contained(
+      `mount -t tmpfs none /mnt && cd /mnt && : >${ready}; until [ -e ${begin} ]; do sleep 0.02; done
+       ${counts.map((count) => `${repeat(count, call, go!)} &`).join('\n')} wait`,
+      ['--cgroup', group.innermost],
+    )
+    await until('it is there', () => existsSync(ready!))
+    const before = kernelMemoryOf(group)
+    writeFileSync(begin!, '')
+    await until('it has all that it can get', () => kernelMemoryOf(group) - before > least, 60)
+    for (const path of [ready, begin]) rmSync(path!)
+    writeFileSync(go!, '')
+    expect(await done).toMatchObject({ status: 0, stdout: counts.map((count) => `ok ${count}\n`).join('') })
+    rmSync(go!)
+  })
+
+  test('gets the same nodes after those that we are charged for: its ids, groups, umask, rights and errors count', async () => {
+    const as = 'setpriv --reuid=5 --regid=6 --groups=7 --inh-caps=+mknod --ambient-caps=+mknod'
+    const make = `${fixture('caller')} mknod $1/$d/n 020666 1 3`
+    const { stdout, stderr } = await contained(
+      `mount -t tmpfs none /mnt && cd /mnt && chmod 755 .
+       series() { mkdir $1 $1/own $1/sgid $1/closed; chown 5:6 $1/own; chmod 700 $1/own; chown 0:7 $1/sgid; chmod 2770 $1/sgid
+         for d in own sgid closed; do (umask 027; ${as} ${make}; ${as} ${make}; ${make.replace('/n ', '/root ')}); done
+         (cd $1; stat -c '%n %t:%T %a %u:%g' */*); }
+       series before; echo ---; mkdir many; ${repeat(1024, `syscall(${MKNODAT}, -100, "many/$_", 020666, 0x103)`, '/')}; echo ---
+       series after`,
+    )
+    const [before, many, after] = stdout.split('---\n')
+    expect(stderr).toBe('')
+    expect(before).toMatch(/own\/n 1:3 640 5:6\n(.*\n)*sgid\/n 1:3 640 5:7\n/)
+    expect([many, after]).toEqual(['ok 1024\n', before])
   })
 
   test('shares them among its mount namespaces, and leaves none', async () => {

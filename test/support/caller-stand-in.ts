@@ -33,7 +33,6 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   commands: () => true,
   task: unasked,
   deviceRules: () => ({ mknod: true, open: true }),
-  barOpening: unasked,
   parent: unasked,
   string: unasked,
   options: unasked,
@@ -49,6 +48,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   descriptors: handle(3),
   devicesBarred: () => undefined,
   mountedInside: () => true,
+  mustBeCharged: () => false,
   mountNode: unasked,
   get devicePrograms(): never {
     return unasked()

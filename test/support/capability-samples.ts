@@ -90,9 +90,7 @@ const setsOf = (declared: readonly Step[]): readonly bigint[] =>
     Array.from({ length: OWN_SETS }, (_, own) => own & step.own).map((own) => capMask(...capsOf(step, own))),
   )
 
-/** Only a node of the host's console needs what is declared for barring it. */
-const { barring: _, ...others } = phases
-const anyway = [steps.rest, steps.asCaller, ...Object.values(others).flatMap((phase) => phase.steps)]
+const anyway = [steps.rest, steps.asCaller, ...Object.values(phases).flatMap((phase) => phase.steps)]
 /** A set in proc_pid_status(5), such as CapPrm. */
 export const maskIn = (status: string, set: string): bigint =>
   BigInt(`0x${new RegExp(`^${set}:\\s*(\\w+)$`, 'm').exec(status)?.[1]}`)

@@ -1,4 +1,5 @@
 import type { Mode, PathBytes } from '../../abi/brand.ts'
+import { MOUNT_ATTR_NODEV } from '../../abi/mount.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
 import type { NodeLike } from '../../calls/caller.ts'
 import { steps } from '../../calls/steps.ts'
@@ -6,6 +7,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { fchownGroup, mknodat, umask, unlinkat } from '../../kernel/files.ts'
 import { detachedTmpfs } from '../../kernel/fs-context.ts'
 import { cloneFile } from '../../kernel/mount.ts'
+import { mountSetattr } from '../../kernel/mount-attr.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
 const NAME = Uint8Array.of(0x6e, 0) as PathBytes
@@ -16,6 +18,12 @@ const OPTIONS = [
   ['size', '64k'],
 ] as const
 
+interface Mounting {
+  /** Returns a detached copy of a mount, whose attributes nobody can change any more. */
+  readonly lock: (mount: Fd) => Fd
+  readonly attach: (copy: Fd) => void
+}
+
 /** Makes device nodes on a detached tmpfs, one per thread. Each node is created, cloned as a mount, and unlinked. */
 export class DeviceNodes {
   #tmpfs: Fd | undefined
@@ -25,7 +33,7 @@ export class DeviceNodes {
    * `attach`; the node lives as long as this mount. Its name is removed last, since an unlinked file cannot be
    * attached.
    */
-  use(identity: ThreadIdentity, { mode, dev, gid }: NodeLike, attach: (copy: Fd) => void): void {
+  use(identity: ThreadIdentity, { mode, dev, gid, opens }: NodeLike, { lock, attach }: Mounting): void {
     identity.with(steps.makeMount)
     this.#tmpfs ??= detachedTmpfs(OPTIONS)
     const tmpfs = this.#tmpfs
@@ -36,7 +44,9 @@ export class DeviceNodes {
       fchownGroup(tmpfs, NAME, gid)
       identity.with(steps.makeMount)
       using copy = cloneFile(tmpfs, NAME)
-      attach(copy)
+      if (!opens) mountSetattr(copy, { set: MOUNT_ATTR_NODEV })
+      using mount = opens ? copy : lock(copy)
+      attach(mount)
     } finally {
       unlinkat(tmpfs, NAME)
     }

@@ -16,11 +16,18 @@ const MEMORY: ReadonlySet<number> = new Set([TMPFS_MAGIC, RAMFS_MAGIC])
 const MOUNTABLE_INSIDE: ReadonlySet<number> = new Set([...MEMORY, OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC])
 /** Answers that come after the mapping of ids was looked at, or from it; EEXIST comes before, and EACCES may. */
 const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM, errnos.EACCES])
+/**
+ * In these the kernel keeps files in memory that it cannot take back, or may: the upper layer of an overlay may be a
+ * tmpfs.
+ */
+const PINNED: ReadonlySet<number> = new Set([...MEMORY, OVERLAYFS_SUPER_MAGIC])
 const MOUNTS_KNOWN = 1024
 const DEV_NULL = makedev(1, 3)
 const HERE = Uint8Array.of(0x2e, 0)
 /** A name that a directory does not have as a rule: nothing is told of a name that is there. */
 const ABSENT = Buffer.from('.intercede-asks\0') as Uint8Array as PathBytes
+
+export const isPinned = (file: Handle): boolean => PINNED.has(fstatfs(file).type)
 
 interface DirEntry {
   readonly dir: Handle

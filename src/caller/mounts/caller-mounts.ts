@@ -10,6 +10,7 @@ import {
   type MountCall,
   type MountManner,
   type Mounts,
+  type NodeRequest,
   type RemountCall,
   type SuperblockRequest,
   TMPFS,
@@ -19,10 +20,11 @@ import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
 import { dup, Fd } from '../../kernel/fd.ts'
 import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
-import { fsopen, fspick } from '../../kernel/fs-context.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { kcmpFile } from '../../kernel/kcmp.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
+import type { ProcStatus } from '../../kernel/procfs/status.ts'
+import { sleepSync } from '../../shared/sleep.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { heldAs, known } from '../programs/held-fds.ts'
@@ -60,7 +62,7 @@ export interface MountCaller {
   readonly services: MountServices
   /** Returns the caller's `/proc/TID`. */
   readonly task: () => Handle
-  readonly tgid: () => Tid
+  readonly status: () => ProcStatus
   readonly waits: () => boolean
   /** Called before the thread waits for another process. */
   readonly mayBlock: () => void
@@ -68,6 +70,11 @@ export interface MountCaller {
   readonly own: <T extends Disposable>(handle: T) => T
 }
 
+/**
+ * How long a node waits that a mounter makes, in milliseconds: to move a process between control groups holds up every
+ * process that starts or ends on the machine, and nobody needs thousands of nodes in memory quickly.
+ */
+const NODE_PACE_MS = 10
 /** A file in the directory of a cgroup. */
 const FREEZE = Buffer.from('cgroup.freeze\0')
 const NS_MNT = Buffer.from('ns/mnt\0')
@@ -113,13 +120,23 @@ export class CallerMounts implements Mounts {
     this.#ask(request, [target, namespace])
   }
 
+  makeNode({ dir, name, mode, dev }: NodeRequest, own: number): void {
+    const { status, mayBlock } = this.#caller
+    const { uids, gids, groups, umask } = status()
+    mayBlock()
+    sleepSync(NODE_PACE_MS)
+    const as = { uid: uids[3], gid: gids[3], groups: [...groups], umask }
+    const text = Buffer.from(name.subarray(0, -1)).toString('latin1')
+    this.#ask({ do: 'node', name: text, mode, dev, as, own }, [this.#caller.task(), dir])
+  }
+
   pick(root: Handle): FdForCaller {
-    const { container, identity, services, tgid } = this.#caller
-    identity.with(steps.openContext)
-    using kept = fspick(root)
-    using ours = fspick(root)
+    const { container, services } = this.#caller
+    const [given, made] = this.#ask({ do: 'pick' }, [this.#caller.task(), root])
+    using kept = given!
+    using ours = made!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addPicked(container.index, { type: TMPFS, given: kept, ours }, tgid()))
+    return this.#given(fd, services.keeping.addPicked(container.index, { type: TMPFS, given: kept, ours }, this.#tgid))
   }
 
   reconfigure(picked: Handle, parameters: readonly Parameter[]): void {
@@ -135,13 +152,11 @@ export class CallerMounts implements Mounts {
   }
 
   openContext(type: string): FdForCaller {
-    const { container, identity, services, mayBlock, tgid } = this.#caller
-    // fsopen(2) may have to load a kernel module.
-    mayBlock()
-    identity.with(steps.openContext)
-    using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
+    const { container, services } = this.#caller
+    const [given] = this.#ask({ do: 'open', type }, [this.#caller.task()])
+    using kept = given!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addContext(container.index, kept, type, tgid()))
+    return this.#given(fd, services.keeping.addContext(container.index, kept, type, this.#tgid))
   }
 
   context(fd: number): Context | undefined {
@@ -158,7 +173,7 @@ export class CallerMounts implements Mounts {
 
   finish(made: Handle, attributes: bigint, manner: MountManner, parameters: FsParameters): FdForCaller {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
-    const answer = this.#ask(request, [made, this.#userns])
+    const answer = this.#ask(request, [made, this.#userns, this.#caller.task()])
     this.#remember(parameters.type, answer[0]!)
     return this.#keep(answer, parameters)
   }
@@ -176,13 +191,17 @@ export class CallerMounts implements Mounts {
     })
   }
 
+  lock(tree: Handle): Fd {
+    return this.#ask({ do: 'lock' }, [tree])[0]!
+  }
+
   #keep([tree, root, unlockedCopy]: readonly Fd[], parameters: FsParameters): FdForCaller {
-    const { container, services, tgid } = this.#caller
+    const { container, services } = this.#caller
     using made = tree!
     using copy = unlockedCopy
     using given = dup(root!)
     const kept = { root: given, tree: made, unlockedCopy: copy, told: parameters }
-    return this.#given(root!, services.keeping.addMount(container.index, kept, tgid()))
+    return this.#given(root!, services.keeping.addMount(container.index, kept, this.#tgid))
   }
 
   unplaced(fd: number): DetachedMount | undefined {
@@ -220,6 +239,10 @@ export class CallerMounts implements Mounts {
     }
     this.#caller.services.onKept()
     return { fd, sent: kept.tell, note: noteOfKept(kept.name) }
+  }
+
+  get #tgid(): Tid {
+    return this.#caller.status().tgid as Tid
   }
 
   get #userns(): Handle {

@@ -1,4 +1,4 @@
-import type { Errno } from '../../abi/brand.ts'
+import type { Dev, Errno, HostId, Mode } from '../../abi/brand.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { Parameter } from '../../calls/context.ts'
 import type { MountCall, MountManner, SuperblockRequest } from '../../calls/mounts.ts'
@@ -27,12 +27,16 @@ const LOOK_MS = 200
  *   mount   the caller's `/proc/TID`, the container's user namespace, the source if it is a device;
  *           answered with a detached mount
  *   create  the caller's `/proc/TID`, the source if it is a device; answered with a context, ready for fsmount(2)
- *   finish  this context, the container's user namespace; answered with a detached mount, its root directory and, if
- *           the mount is locked, a copy that is not locked
+ *   finish  this context, the container's user namespace, the caller's `/proc/TID`; answered with a detached mount,
+ *           its root directory and, if the mount is locked, a copy that is not locked
  *   renew   the copy that is not locked; answered as finish
+ *   lock    a detached mount, which is used up; answered with a copy whose attributes are locked
  *   attach  a detached mount, its target, the target's mount namespace; `isNew`: with the checks of mount(2)
  *   remount the root of a mount, its mount namespace
  *   reconfigure  a context of fspick(2)
+ *   node    the caller's `/proc/TID`, the directory in which a device node is made as the caller
+ *   open    the caller's `/proc/TID`; answered with what fsopen(2) gives
+ *   pick    the caller's `/proc/TID`, the root of a mount; answered with two that fspick(2) gives
  *   greet   descriptors to close; answered when they are closed and all earlier requests are done
  */
 export type MounterRequest =
@@ -41,10 +45,29 @@ export type MounterRequest =
   | ({ readonly do: 'create' } & SuperblockRequest)
   | ({ readonly do: 'finish'; readonly attributes: string } & MountManner)
   | { readonly do: 'renew'; readonly attributes: string }
+  | { readonly do: 'lock' }
   | { readonly do: 'attach'; readonly isNew: boolean }
   | { readonly do: 'remount'; readonly flags: string; readonly data?: string }
+  | {
+      readonly do: 'node'
+      readonly name: string
+      readonly mode: Mode
+      readonly dev: Dev
+      readonly as: Ids
+      readonly own: number
+    }
+  | { readonly do: 'open'; readonly type: string }
+  | { readonly do: 'pick' }
   | { readonly do: 'reconfigure'; readonly parameters: readonly Parameter[] }
   | { readonly do: 'greet' }
+
+/** Whom a mounter becomes to make a file: the ids that count for file systems, and what is taken off its mode. */
+export interface Ids {
+  readonly uid: HostId
+  readonly gid: HostId
+  readonly groups: readonly number[]
+  readonly umask: Mode
+}
 
 /** A mounter's answer. `stage` says which step failed, where the errno alone would not tell. */
 export interface MounterReply {

@@ -1,6 +1,5 @@
 import { errnos } from '../../abi/errno.ts'
 import { O_PATH, O_RDONLY } from '../../abi/fcntl.ts'
-import { toInside } from '../../abi/id-map.ts'
 import { fileType, S_IFDIR } from '../../abi/stat.ts'
 import type { NoGroup } from '../../calls/device-programs.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
@@ -12,7 +11,6 @@ import type { Handle } from '../../kernel/handle.ts'
 import { parentUserNamespace } from '../../kernel/pidfd.ts'
 import { parentIn } from '../../kernel/process.ts'
 import { sleepSync } from '../../shared/sleep.ts'
-import type { Container } from '../identity/container.ts'
 
 const PARENT = Buffer.from('..\0')
 const PROCS = Buffer.from('cgroup.procs\0')
@@ -84,17 +82,6 @@ export function cgroupProblem(home: Handle | undefined): 'noCgroup' | 'rootCgrou
   using parent = openat(home.raw, PARENT, O_PATH)
   const [self, parentId] = [statx(home.raw), statx(parent.raw)]
   return isSame(self, parentId) || self.dev !== parentId.dev ? 'rootCgroup' : undefined
-}
-
-/**
- * Tells whether processes of the container could be beside or above this cgroup: a user of the container who owns the
- * parent cgroup, or may write to it, may move processes there.
- */
-export function isNested(home: Handle, { uidMap, gidMap }: Pick<Container, 'uidMap' | 'gidMap'>): boolean {
-  using parent = openat(home.raw, PARENT, O_PATH)
-  const { uid, gid, mode } = statx(parent.raw)
-  const isOfGroup = (mode & 0o020) !== 0 && toInside(gidMap, gid) !== undefined
-  return toInside(uidMap, uid) !== undefined || isOfGroup || (mode & 0o002) !== 0
 }
 
 /**

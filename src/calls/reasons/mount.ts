@@ -68,7 +68,7 @@ export const mount = {
     'let the program name what it means by a string',
   ],
   tooManyContexts: [
-    'too many file systems are described at once by all containers',
+    'calls use all file system contexts that the container, or all containers together, may have at once',
     'find the containers that call fsopen and go no further',
   ],
   mountsBusy: [

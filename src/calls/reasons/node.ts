@@ -11,7 +11,7 @@ export const node = {
     'open it on a mount without nodev',
   ],
   doneAndBarred: [
-    'done for the caller; nothing in the container can open it, for what it would open is a device of the host',
+    'done for the caller, as a mount on an empty file that nobody can open: the device would be one of the host',
     '',
   ],
   deviceCgroup: [
@@ -19,8 +19,8 @@ export const node = {
     'allow it where the container is started, for podman by --device-cgroup-rule',
   ],
   opensHost: [
-    "the device {a}:{b} would open one of the host, and the container's control group does not let that be barred",
-    'start the container with a control group of its own (not with --cgroups=disabled), or with device rules that bar opening it',
+    'the device {a}:{b} would open one of the host, and the mount that nobody can open could not be made in its place',
+    'use Linux 6.15 or later',
   ],
   deviceRulesUnknown: [
     'what the device rules of the control group of the caller allow could not be found out: no process could be started in it',

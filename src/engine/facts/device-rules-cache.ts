@@ -17,7 +17,6 @@ const MKNOD = 2
 const OPEN = 4
 const UNKNOWN = 8
 /** The device opens although we tried to bar it: that need not be tried again soon. */
-const STAYS = 16
 
 export const encodeRules = (rules: DeviceRules | undefined): number =>
   rules ? KNOWN | (rules.mknod ? MKNOD : 0) | (rules.open ? OPEN : 0) : UNKNOWN
@@ -27,11 +26,7 @@ const decoded = Array.from({ length: UNKNOWN }, (_, word) => ({
   open: (word & OPEN) !== 0,
 }))
 /** @returns undefined if nobody knows */
-export const decodeRules = (word: number): DeviceRules | undefined => decoded[word & ~STAYS]
-
-export const isOpen = (word: number): boolean => (word & OPEN) !== 0
-export const stays = (word: number): boolean => (word & STAYS) !== 0
-export const staying = (word: number): number => word | STAYS
+export const decodeRules = (word: number): DeviceRules | undefined => decoded[word]
 
 /**
  * The first word of a place. kept: it is that of a key, which is odd.

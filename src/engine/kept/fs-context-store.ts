@@ -191,17 +191,25 @@ export class FsContextStore implements Keeping {
   }
 
   #add(container: number, what: New): Kept | undefined {
-    const entries = this.#entries
-    const own = this.#bySpent(container)
-    for (const first of own.slice(0, Math.max(0, own.length - ENTRIES_PER_CONTAINER + 1))) entries.drop(first)
-    // An entry that a call uses stays until the call is over: the container must not get more in the meantime.
-    if (this.#of(container).length >= ENTRIES_PER_CONTAINER) return undefined
-    const index = entries.lockUnowned() ?? this.#evict(container)
+    const index = this.#place(container)
     if (index === undefined) return undefined
     this.#fill(index, container, what)
     const kept = this.#kept(index)
-    entries.unlock(index)
+    this.#entries.unlock(index)
     return kept
+  }
+
+  /**
+   * Returns an entry for a container, locked; undefined if calls use all that it could be. A container that has as many
+   * as it may have gets one of its own; threads that add at once may have made more than that.
+   */
+  #place(container: number): number | undefined {
+    const entries = this.#entries
+    const own = this.#bySpent(container)
+    const extra = Math.max(0, own.length - ENTRIES_PER_CONTAINER)
+    for (const index of own.slice(0, extra)) entries.drop(index)
+    if (own.length < ENTRIES_PER_CONTAINER) return entries.lockUnowned() ?? this.#evict(container)
+    return own.slice(extra).find((index) => entries.seize(index, container + 1))
   }
 
   /** Ends an entry for a container that wants one, while all are taken. @returns the entry, locked; or undefined */

@@ -1,4 +1,3 @@
-import { readlinkSync } from 'node:fs'
 import type { Dev } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { CallerTask } from '../../caller/task/caller-task.ts'
@@ -6,7 +5,7 @@ import type { DeviceRulesServices } from '../../caller/thread-context.ts'
 import { now } from '../../kernel/clock.ts'
 import { OneShot } from '../../shared/one-shot.ts'
 import { sleepSync } from '../../shared/sleep.ts'
-import { type DeviceRulesCache, decodeRules, isOpen, staying, stays } from '../facts/device-rules-cache.ts'
+import { type DeviceRulesCache, decodeRules } from '../facts/device-rules-cache.ts'
 import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
 import type { ProbePace } from '../facts/probe-pace.ts'
 import { RulesKeys } from '../facts/rules-key.ts'
@@ -19,8 +18,6 @@ import type { FromThread } from './thread-messages.ts'
  */
 const LATELY_MS = 10
 const ALLOWED: DeviceRules = { mknod: true, open: true }
-/** The text of the container's own groups, which no `/proc/TID/cgroup` has. */
-const HOME = Buffer.from('home')
 
 interface Parts {
   readonly cache: DeviceRulesCache
@@ -71,32 +68,11 @@ export class CallerDeviceRules implements DeviceRulesServices {
     return rules
   }
 
-  closed(container: Container, dev: Dev, callerTask: CallerTask, bar: () => boolean): boolean | undefined {
-    const home = pathsOf(container)
-    if (home.length === 0) return false
-    const inHome = { container: container.index, dev, callerTask, key: this.#homeKey(dev), groups: () => home }
-    // The caller's group may lie elsewhere, or the answer for it may be older than the bar.
-    return this.#closed(inHome, bar) && this.#closed(this.#ofCaller(container, dev, callerTask), () => true)
-  }
-
-  #closed(question: Question, bar: () => boolean): boolean | undefined {
-    let word = this.#known(question)
-    if (isOpen(word) && !stays(word)) {
-      if (bar()) word = this.#find(question, true)
-      if (isOpen(word)) this.#parts.cache.set(question.container, question.key, staying(word))
-    }
-    return decodeRules(word) && !isOpen(word)
-  }
-
   #ofCaller({ index }: Container, dev: Dev, callerTask: CallerTask): Question {
     const { text } = this.#keys
     const length = callerTask.cgroups(text)
     const key = this.#keys.of(dev, length)
     return { container: index, dev, callerTask, key, groups: () => text.toString('latin1', 0, length) }
-  }
-
-  #homeKey(dev: Dev): Buffer {
-    return this.#keys.of(dev, HOME.copy(this.#keys.text))
   }
 
   /** The word of the answer. */
@@ -107,10 +83,8 @@ export class CallerDeviceRules implements DeviceRulesServices {
   /**
    * A container could have its calls ask about one group after the other: then they wait, and its other calls with
    * them.
-   *
-   * @param isFresh what was found before this moment is not the answer
    */
-  #find(question: Question, isFresh = false): number {
+  #find(question: Question): number {
     const { cache, pace, post, mayBlock } = this.#parts
     const { container, dev, callerTask, key } = question
     const groups = question.groups()
@@ -122,16 +96,10 @@ export class CallerDeviceRules implements DeviceRulesServices {
       mustBeIt()
     }
     const answer = new OneShot()
-    post({ type: 'device', container, tid: callerTask.tid, dev, groups, isFresh, answer: answer.buffer })
+    post({ type: 'device', container, tid: callerTask.tid, dev, groups, isFresh: false, answer: answer.buffer })
     const word = answer.wait()!
     mustBeIt()
     cache.set(container, key, word)
     return word
   }
-}
-
-/** The groups into which the init of a container was put, as far as we are not in them too. */
-function pathsOf({ handles }: Container): readonly string[] {
-  const fds = [handles?.cgroup, handles?.devices].filter((fd) => fd !== undefined)
-  return fds.map((fd) => readlinkSync(`/proc/self/fd/${fd}`, 'latin1'))
 }

@@ -24,6 +24,11 @@ import { LANE_WORDS, Lanes } from './lane.ts'
 
 /** Mounts of one container: each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
+/**
+ * Files in memory that we make for one container: about 1.2 KB each are charged to us. Further ones are made by a
+ * mounter in its control groups, which takes milliseconds.
+ */
+const PINNED_LIMIT = 1024
 /** A container is distrusted after this many strikes, for so many seconds after the first. */
 const STRIKES = 16
 const FORGIVEN_S = 10
@@ -46,6 +51,7 @@ const SIZES = {
   containerForgiven: CONTAINERS,
   walkers: CONTAINERS,
   containerMounts: CONTAINERS,
+  containerPinned: CONTAINERS,
   containerMuted: CONTAINERS,
   containerWaited: CONTAINERS,
   inTurn: CONTAINERS,
@@ -100,6 +106,7 @@ export class SharedState {
   /** What was done for calls whose answers may get lost. */
   readonly replyCache: ReplyCache
   readonly #containerMounts: Int32Array
+  readonly #containerPinned: Int32Array
   readonly #containerMuted: Int32Array
   readonly #containerWaited: Int32Array
   /** Which of the threads do what may take long, and the priority of all others. */
@@ -128,6 +135,7 @@ export class SharedState {
     this.#containerForgiven = part('containerForgiven')
     this.walkers = new WalkerTable(part('walkers'))
     this.#containerMounts = part('containerMounts')
+    this.#containerPinned = part('containerPinned')
     this.#containerMuted = part('containerMuted')
     this.#containerWaited = part('containerWaited')
     this.inTurn = new FairShare(part('inTurn'), IN_TURN_MS)
@@ -247,6 +255,7 @@ export class SharedState {
   resetContainer(container: number): void {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
+    this.#containerPinned[container] = 0
     this.inTurn.forget(container)
     this.slow.forget(container)
     this.deviceRules.forget(container)
@@ -259,6 +268,12 @@ export class SharedState {
   /** One more mount of ours goes to this container. @returns false if it has had too many of them */
   countMount(container: number): boolean {
     return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
+  }
+
+  /** One more file of ours is kept in memory for this container. @returns false if it has had too many of them */
+  countPinned(container: number): boolean {
+    if (Atomics.load(this.#containerPinned, container) >= PINNED_LIMIT) return false
+    return Atomics.add(this.#containerPinned, container, 1) < PINNED_LIMIT
   }
 }
 

@@ -86,6 +86,7 @@ export class ThreadServices {
       programs: persistent.programs,
       mayBlock,
       mayMount: ({ index }) => state.countMount(index),
+      mayPin: ({ index }) => state.countPinned(index),
       rules: new CallerDeviceRules({
         cache: state.deviceRules,
         pace: state.rulesPace,

@@ -232,7 +232,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     },
     openContext: {
       does: () => mounting.to('fsopen'),
-      sees: [['fsopen', steps.openContext]],
+      sees: [['sendmsg', steps.askMounter]],
     },
     create: asked('create'),
     mountContext: asked('fsmount'),
@@ -244,7 +244,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     },
     pickContext: {
       does: () => picking.to('fspick'),
-      sees: [['fspick', steps.openContext]],
+      sees: [['sendmsg', steps.askMounter]],
     },
     reconfigure: {
       does: () => picking.to('reconfigure'),

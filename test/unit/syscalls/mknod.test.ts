@@ -93,20 +93,19 @@ describe('mknodat.decide()', () => {
     expect(mknodat.decide(mknodat.decode(args, asked), asked, policy)).toMatchObject(verdict)
   })
 
-  test.each([
+  const COVERED = { is: 'act', act: { verb: 'placeNode', why: 'opensHost' }, why: { code: 'doneAndBarred' } }
+  test.each<{ where: string; barred: ReturnType<Caller['devicesBarred']>; verdict: object }>([
+    { where: 'where devices open', barred: undefined, verdict: COVERED },
+    { where: 'on a nodev mount', barred: { why: 'nodevMount', node: 'plain' }, verdict: COVERED },
+    { where: 'on a tmpfs of the container', barred: { why: 'containerSuperblock', node: 'covered' }, verdict: COVERED },
     {
-      opens: 'somewhere in the container',
-      closed: false,
-      verdict: { is: 'continue', why: { code: 'opensHost', a: 5, b: 1 } },
+      where: 'on an overlay of the container',
+      barred: { why: 'containerSuperblock', node: 'none' },
+      verdict: { is: 'continue', why: { code: 'containerSuperblock' } },
     },
-    {
-      opens: 'nowhere in it',
-      closed: true,
-      verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneAndBarred' } },
-    },
-  ])("the host's console, which opens $opens", ({ closed, verdict }) => {
+  ])("the host's console $where", ({ barred, verdict }) => {
     const console = registers(5n, 0x1000n, BigInt(S_IFCHR | 0o600), BigInt(makedev(5, 1)))
-    const asked = caller({ barOpening: () => closed })
+    const asked = caller({ devicesBarred: () => barred })
     expect(mknodat.decide(mknodat.decode(console, asked), asked, policy)).toMatchObject(verdict)
   })
 

@@ -4,10 +4,7 @@ import {
   DeviceRulesCache,
   decodeRules,
   encodeRules,
-  isOpen,
   RULES_WORDS,
-  staying,
-  stays,
 } from '../../../../src/engine/facts/device-rules-cache.ts'
 import type { DeviceRules } from '../../../../src/engine/facts/probe-device-rules.ts'
 
@@ -87,10 +84,4 @@ test('a place that another thread is writing is neither read nor written', () =>
   expect(words).toEqual(new Int32Array(RULES_WORDS).fill(2))
   words.set(written)
   expect(decodeRules(cache.get(0, key))).toEqual(allowed)
-})
-
-test('an answer that stays is the same answer', () => {
-  const word = staying(encodeRules(allowed))
-  expect([decodeRules(word), isOpen(word), stays(word)]).toEqual([allowed, true, true])
-  expect(stays(encodeRules(allowed))).toBe(false)
 })

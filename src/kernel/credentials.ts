@@ -69,8 +69,8 @@ export function countedForNobody<T>(action: () => T): T {
 }
 
 /**
- * Gives the calling thread a new and empty session keyring, which what it starts inherits. Whoever has a session keyring
- * possesses the keys in it, whatever its ids are. A kernel without keyrings has nothing to inherit.
+ * Gives the calling thread a new and empty session keyring, which the processes that it starts inherit. A process
+ * possesses the keys in its session keyring whatever its ids are. A kernel without keyrings has nothing to inherit.
  *
  * @throws {SyscallError} EDQUOT; EPERM if a filter forbids it
  * @see keyctl_join_session_keyring(3), session-keyring(7)

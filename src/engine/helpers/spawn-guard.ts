@@ -74,8 +74,8 @@ export class SpawnGuard {
   }
 
   /**
-   * Starts a program that works for a container, in a session of its own, with a session keyring that nobody else has or
-   * will have: not even this thread, once the program runs.
+   * Starts a program that works for a container, in a session of its own, with a session keyring that no other program
+   * gets: not even this thread has it once the program runs.
    *
    * @throws {SyscallError} if it cannot be started; EDQUOT if the owner has too many keys
    */

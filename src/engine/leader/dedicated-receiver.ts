@@ -116,7 +116,8 @@ export class DedicatedReceiver {
   /**
    * Waits for a call.
    *
-   * @returns false if none can come any more or shall be received, or the thread was interrupted: it is no dedicated receiver then
+   * @returns false if no call can come any more, the listener is dropped, or the thread was interrupted: it is no
+   *   dedicated receiver then
    */
   receive(): boolean {
     const { fd, container, dropped } = this.#listeners

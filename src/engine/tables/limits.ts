@@ -1,3 +1,6 @@
 /** How many listeners and containers one engine can hold; more are refused at registration. */
 export const LISTENERS = 4096
 export const CONTAINERS = 1024
+/** How many listeners are there for each container, whatever the others have; the rest is shared. */
+export const OWN_LISTENERS = 2
+export const SHARED_LISTENERS = LISTENERS - OWN_LISTENERS * CONTAINERS

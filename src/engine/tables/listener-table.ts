@@ -17,8 +17,8 @@ export const LISTENER_TABLE_WORDS = WORDS
 /**
  * What all threads know of each listener, by the keeper's number of it.
  *
- * Invariant: only the main thread writes `fd`, `container`, `generation` and `dropped`; it closes a descriptor only while no call
- * and no `hold` counts it in `calls`, which any thread changes atomically, as it does `muted`.
+ * Invariant: only the main thread writes `fd`, `container`, `generation` and `dropped`; it closes a descriptor only
+ * while no call and no `hold` counts it in `calls`, which any thread changes atomically, as it does `muted`.
  */
 export class ListenerTable {
   /** Its descriptor in this process; 0 for none. */

@@ -225,27 +225,45 @@ export class ContainerExecs {
     input.write[Symbol.dispose]()
     using stdin = input.read
     using output = words.writer
+    const { read, write } = pipe()
+    using held = read
+    using go = write
     const running = quietly(() => runningOf(caller))
     const child = this.#ties.start(commandOf(container, spec, file), {
-      fds: [stdin, output, output],
+      fds: [stdin, output, output, held],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...exec!.env },
       owner: rootOf(uidMap, gidMap),
     })
-    // The runtime has not got so far as to start the program, which inherits this.
     if (running) quietly(() => runAs(child.pid as Tid, running))
+    // The runtime is executed when this is closed.
+    go[Symbol.dispose]()
     return child
   }
 }
 
+/** What a runtime does not give to a program, or not each runtime. */
+interface Inherited {
+  readonly oomScoreAdj: number
+  readonly user: { readonly umask: number }
+}
+
+/**
+ * Executes a runtime only when the pipe 3 is closed: until then we can change what it passes on. A process that we changed
+ * after its start might have started others already.
+ */
+const HELD = 'read -r _ <&3; exec 3<&-; umask "$1"; shift; exec "$@"'
+
 function commandOf({ id, exec, handles }: Container, spec: string, file: Handle): [string, ...string[]] {
   const { program, options } = exec!
   const own = `/proc/${process.pid}/fd`
-  const wanted = scoreOf(spec)
+  const { oomScoreAdj, user } = JSON.parse(spec) as Inherited
+  const wanted = String(oomScoreAdj)
   // No runtime sets oom_score_adj for an exec'd program: without choom(1) the program would inherit the engine's.
   const score = wanted === ownScore() ? [] : ['choom', '-n', wanted, '--']
   const enter = handles?.runtime === undefined ? [] : ['nsenter', `--mount=${own}/${handles.runtime}`, '--']
-  const [first = '', ...rest] = [...score, ...enter, program, ...options]
-  return [first, ...rest, 'exec', '--process', `${own}/${file.raw}`, '--', id]
+  const umask = user.umask.toString(8)
+  const runtime = [program, ...options, 'exec', '--process', `${own}/${file.raw}`, '--', id]
+  return ['sh', '-c', HELD, 'sh', umask, ...score, ...enter, ...runtime]
 }
 
 /** The host ids of the container's root. */
@@ -263,5 +281,4 @@ function quietly<T>(action: () => T): T | undefined {
   }
 }
 
-const scoreOf = (spec: string): string => String((JSON.parse(spec) as { readonly oomScoreAdj: number }).oomScoreAdj)
 const ownScore = (): string => readFileSync('/proc/self/oom_score_adj', 'latin1').trim()

@@ -115,8 +115,10 @@ describe.each(['crun', 'runc'])('a program of mount.fuse, with %s', (runtime) =>
 
   test.skipIf(needs)(withReason('has no key of the daemon, of root, or of another container', needs), async () => {
     const said = await withContainers(runtime, 2, async (containers) => {
-      for (const { sh } of containers) await sh(mounts('spy'))
-      return await Promise.all(containers.map(async ({ sh }) => (await sh('cat /tmp/keys')).stdout))
+      const keys: string[] = []
+      // In one, since runc fails to execute more where a program has revoked what is its session keyring, too.
+      for (const { sh } of containers) keys.push((await sh(`${mounts('spy')}; cat /tmp/keys`)).stdout)
+      return keys.map((text) => text.replace(/^EINVAL\n/, ''))
     })
     for (const keys of said) {
       expect(keys.split('\n')[0], keys).toBe('session')
@@ -165,7 +167,7 @@ describe('programs of mount.fuse that fail', () => {
       const before = listeners()
       const { stdout } = await running!.sh(mounts('leaves', 8))
       expect(stdout).toBe('EINVAL\n'.repeat(8))
-      await until('their listeners are closed', () => listeners() <= before)
+      await until('their listeners are closed', () => {console.log(before, listeners(), machine.log.slice(-3).map((l)=>JSON.stringify(l)).join(" ")); return listeners() <= before}, 2)
       const left = async (): Promise<string> => (await running!.sh('busybox tail -n 8 /tmp/left')).stdout
       await until('what they left is not served', async () => (await left()) === 'ENOSYS\n'.repeat(8))
       expect((await running!.sh('mknod /tmp/n c 1 3 && echo made')).stdout).toBe('made\n')

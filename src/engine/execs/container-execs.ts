@@ -75,6 +75,9 @@ export class ContainerExecs {
   readonly #started = new Map<string, Started>()
   /** In the order of their asking. */
   readonly #waiting = new Set<Wish>()
+  /** The number of each container's last start, counted from 1. */
+  readonly #starts = new Map<number, number>()
+  #count = 0
   /** The newest last: an older one may have had the same number. */
   readonly #programs = new Set<Program>()
 
@@ -153,6 +156,10 @@ export class ContainerExecs {
     return [...this.#started.values()].filter(({ container }) => container.index === index).length
   }
 
+  #lastStart({ index }: Container): number {
+    return this.#starts.get(index) ?? 0
+  }
+
   #refuse(wish: Wish): void {
     clearTimeout(wish.timer)
     this.#waiting.delete(wish)
@@ -168,13 +175,16 @@ export class ContainerExecs {
     return waiting.reduce((last, wish) => (shareOf(wish) >= shareOf(last) ? wish : last))
   }
 
-  /** Of those that wait, the one whose container has fewest starting, and of several the oldest, if it may start. */
+  /** Of those that wait and may start, the one whose container has fewest starting, or else waits longest for a start. */
   #next(): Wish | undefined {
     const { size } = this.#started
     const share = size < STARTING ? poolShare(size, STARTING, STARTING_PER_CONTAINER) : 0
     return [...this.#waiting]
       .filter(({ container }) => this.#startingOf(container) < share)
-      .sort((one, other) => this.#startingOf(one.container) - this.#startingOf(other.container))[0]
+      .sort(
+        ({ container: one }, { container: other }) =>
+          this.#startingOf(one) - this.#startingOf(other) || this.#lastStart(one) - this.#lastStart(other),
+      )[0]
   }
 
   #serve(): void {
@@ -194,6 +204,7 @@ export class ContainerExecs {
 
   #begin(wish: Wish): void {
     const { container, job, program: name, reply } = wish
+    this.#starts.set(container.index, ++this.#count)
     // The runtime opens the file through our /proc/PID/fd, so that it need not inherit the descriptor.
     const file = textFile('intercede-process', wish.process)
     const words = new OutputTail()

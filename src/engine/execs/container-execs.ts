@@ -175,7 +175,7 @@ export class ContainerExecs {
     return waiting.reduce((last, wish) => (shareOf(wish) >= shareOf(last) ? wish : last))
   }
 
-  /** Of those that wait and may start, the one whose container has fewest starting, or else waits longest for a start. */
+  /** Of those that may start, the one whose container has fewest starting, or has waited longest for a start. */
   #next(): Wish | undefined {
     const { size } = this.#started
     const share = size < STARTING ? poolShare(size, STARTING, STARTING_PER_CONTAINER) : 0
@@ -259,8 +259,8 @@ interface Inherited {
 }
 
 /**
- * Executes a runtime only when the pipe 3 is closed: until then we can change what it passes on. A process that we changed
- * after its start might have started others already.
+ * Executes a runtime only when the pipe 3 is closed: until then we can change what it passes on. A process that we
+ * changed after its start might have started others already.
  */
 const HELD = 'read -r _ <&3; exec 3<&-; umask "$1"; shift; exec "$@"'
 

@@ -81,6 +81,6 @@ describe('what one container gets leaves room for all others', () => {
       `${english(LISTENERS)}, of which ${english(OWN_LISTENERS * CONTAINERS)} are kept`,
     )
     expect(row('listeners')).toContain(`${LIMITS.listenersPerContainer.usually} (\`listenersPerContainer\`)`)
-    expect(row('FUSE programs')).toContain(`| ${PROGRAMS_PER_CONTAINER} |`)
+    expect(row('FUSE programs, starting and serving')).toContain(`| ${PROGRAMS_PER_CONTAINER} |`)
   })
 })

@@ -21,7 +21,7 @@ export const STARTING = 8
 export const STARTING_PER_CONTAINER = 4
 /** How many more may wait for their turn, on the host and per container; a thread waits for each of them, too. */
 export const WAITING = 8
-export const WAITING_PER_CONTAINER = 2
+export const WAITING_PER_CONTAINER = 1
 const TURN_MS = 5000
 /** How many programs of a container may be there at once, starting or serving: each has a listener. */
 export const PROGRAMS_PER_CONTAINER = 64

@@ -23,7 +23,7 @@ export function rootOwners(): ReadonlySet<number> {
 }
 
 /** Returns the acceptable owners of a file: root and the user who runs us. */
-const owners = (): ReadonlySet<number> => new Set([...rootOwners(), process.geteuid!()])
+export const owners = (): ReadonlySet<number> => new Set([...rootOwners(), process.geteuid!()])
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const DIST = join(ROOT, 'dist')

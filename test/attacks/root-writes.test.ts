@@ -52,7 +52,9 @@ afterEach(() => {
 afterAll(() => rmSync(scratch, { recursive: true }))
 
 /** Writes over and over while two names of theirs are exchanged. @returns the sentences of refusals, and how often it was written */
-async function underSwaps(write: () => void): Promise<{ readonly refusals: readonly string[]; readonly written: number }> {
+async function underSwaps(
+  write: () => void,
+): Promise<{ readonly refusals: readonly string[]; readonly written: number }> {
   const swapper: ChildProcess = spawn(fixture('name-swapper'), [String(SOMEBODY), at('d'), at('e')])
   const refusals = new Set<string>()
   let written = 0

@@ -19,7 +19,7 @@ interface Parameter {
 }
 
 /** What is asked for: metrics, a value for JSON, a long list in parts, or a stream of events. */
-export type Content =
+type Content =
   | { readonly kind: 'metrics'; readonly text: () => string }
   | { readonly kind: 'json'; readonly value: unknown }
   | { readonly kind: 'list'; readonly parts: Iterable<readonly unknown[]> }

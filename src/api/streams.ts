@@ -50,7 +50,7 @@ export async function streamEvents(
 }
 
 /**
- * Streams a list as one value of JSON: it is never in memory as a whole, and all others have their turn after each part.
+ * Streams a list as one value of JSON. It is never in memory as a whole, and others have their turn after each part.
  *
  * @param parts of the list, made when their turn comes
  * @returns false if the client has not read what waited for it, and was cut off

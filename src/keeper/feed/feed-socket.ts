@@ -27,6 +27,8 @@ export interface FeedMemories {
  * (net/core/scm.c too_many_unix_fds()), and calls of containers fail.
  */
 const UNREAD = { user: 8, all: 64 }
+/** Most connections in 10 ms. */
+const CONNECTIONS = 32
 /** Most answers to one user but root in a while: whoever connects over and over costs little. */
 const ANSWERS = 32
 const WHILE_MS = 100
@@ -49,7 +51,7 @@ export class FeedSocket {
   /** @throws {Error} if the path is in use */
   constructor(reactor: Reactor, path: string, memories: FeedMemories, state: PersistedState) {
     const accepted = (connection: Fd): void => this.#answer(connection)
-    this.#listening = new Listening({ reactor, state, name: 'feed', path, accepted })
+    this.#listening = new Listening({ reactor, state, name: 'feed', path, accepted, atMost: CONNECTIONS })
     share(path)
     const { records, counts, directory } = memories
     this.#memories = [records, counts, directory]

@@ -6,8 +6,9 @@ import type { KeptSocket, PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { listenExclusively, removeSocket } from './listen.ts'
 
-/** Most connections that are accepted in a turn: whoever connects over and over shall cost little. */
-const IN_A_TURN = 32
+/** How many connections are accepted in a row, before others have their turn. */
+const IN_A_ROW = 64
+/** For so long as many are accepted as `atMost` says. */
 const TURN_MS = 10
 /** Time without accepting after an error, such as a lack of descriptors. */
 const REST_MS = 200
@@ -18,6 +19,8 @@ interface ListeningOptions {
   /** As in `PersistedState`. */
   readonly name: string
   readonly path: string
+  /** Most connections in a turn, where not only root connects: whoever does so over and over shall cost little. */
+  readonly atMost?: number
   /** Takes ownership of a connection. */
   accepted(connection: Fd): void
 }
@@ -51,12 +54,15 @@ export class Listening {
 
   #accept(): void {
     try {
-      while (this.#mayAccept()) {
+      for (let count = 0; count < IN_A_ROW; count++) {
+        if (!this.#mayAccept()) {
+          this.#pause(TURN_MS)
+          return
+        }
         const connection = accept(this.#socket.fd)
         if (!connection) return
         guarded(connection, () => this.#options.accepted(connection))
       }
-      this.#pause(TURN_MS)
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
       this.#pause(REST_MS)
@@ -66,7 +72,7 @@ export class Listening {
   #mayAccept(): boolean {
     const time = now()
     if (time - this.#turn.since > TURN_MS) this.#turn = { since: time, accepted: 0 }
-    return this.#turn.accepted++ < IN_A_TURN
+    return this.#turn.accepted++ < (this.#options.atMost ?? Number.POSITIVE_INFINITY)
   }
 
   /** Stops watching for a while: the socket stays readable, so the reactor would call without end. */

@@ -43,6 +43,7 @@ const LONG = [
 const BESIDE = [
   'test/attacks/devices.test.ts',
   'test/attacks/own-files.test.ts',
+  'test/attacks/root-writes.test.ts',
   'test/runtimes/all/fuse.test.ts',
   'test/runtimes/all/release.test.ts',
   'test/runtimes/all/workloads.test.ts',

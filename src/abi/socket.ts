@@ -12,6 +12,9 @@ export const SO_TIMESTAMPNS = 35
 /** Since 6.5. */
 export const SO_PEERPIDFD = 77
 
+/** Request of ioctl(2), linux/sockios.h: how much of what was sent the peer has not read. */
+export const SIOCOUTQ = 0x5411
+
 export const SCM_RIGHTS = 1
 /** No message carries more descriptors, net/scm.h. */
 export const SCM_MAX_FD = 253

@@ -1,14 +1,24 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { escapedAll } from '../calls/escape.ts'
+import { now } from '../kernel/clock.ts'
 import { metric } from '../reader/exposition.ts'
-import { ANSWERS_BYTES, CONNECTIONS, HEAD_BYTES, HEAD_MS, IDLE_MS, LOOK_MS, QUIET_MS, REQUESTS } from './bounds.ts'
+import {
+  ANSWERS_BYTES,
+  CONNECTIONS,
+  HEAD_BYTES,
+  HEAD_MS,
+  IDLE_MS,
+  LOOK_MS,
+  METRICS_MS,
+  QUIET_MS,
+  REQUESTS,
+} from './bounds.ts'
 import type { DaemonLink } from './daemon-link.ts'
-import { streamEvents } from './event-lines.ts'
 import { HttpError } from './http-error.ts'
 import { openapi } from './openapi.ts'
 import { asked, requireQuestion } from './request.ts'
-import type { Content } from './routes.ts'
+import { streamEvents, streamList } from './streams.ts'
 
 interface ApiOptions {
   readonly daemon: DaemonLink
@@ -16,6 +26,74 @@ interface ApiOptions {
   readonly onIdle?: (() => void) | undefined
   /** Takes a sentence for the log. */
   readonly say: (message: string) => void
+}
+
+/** Bytes of an answer; those of several that are given the same bytes are in memory once. */
+class Answer {
+  readonly bytes: Buffer
+  readonly #made = now()
+  readonly #users = new Map<Clients, number>()
+
+  constructor(text: string) {
+    this.bytes = Buffer.from(text)
+  }
+
+  get age(): number {
+    return now() - this.#made
+  }
+
+  /** @returns how many bytes more wait for these clients */
+  use(clients: Clients, change: 1 | -1): number {
+    const before = this.#users.get(clients) ?? 0
+    this.#users.set(clients, before + change)
+    return Math.min(before + change, 1) === Math.min(before, 1) ? 0 : change * this.bytes.length
+  }
+}
+
+/** Who is connected to one listening socket: who may use one takes nothing from those at another one. */
+class Clients {
+  /** Each with what it gives back at its end. */
+  readonly #sockets = new Map<Socket, Set<() => void>>()
+  #waiting = 0
+
+  get size(): number {
+    return this.#sockets.size
+  }
+
+  /** @returns false if there are too many already */
+  enter(socket: Socket, ended: () => void): boolean {
+    if (this.size >= CONNECTIONS) return false
+    const held = new Set<() => void>()
+    this.#sockets.set(socket, held)
+    // Answers that wait for others on the same connection are told nothing of its end.
+    socket.on('close', () => {
+      for (const giveBack of held) giveBack()
+      this.#sockets.delete(socket)
+      ended()
+    })
+    return true
+  }
+
+  /** @returns false if too much waits for others; what is alone may be of any size */
+  hold(answer: Answer, socket: Socket, response: ServerResponse): boolean {
+    const held = this.#sockets.get(socket)
+    const more = answer.use(this, 1)
+    if (!held || (this.#waiting > 0 && this.#waiting + more > ANSWERS_BYTES)) {
+      answer.use(this, -1)
+      return false
+    }
+    this.#waiting += more
+    const giveBack = (): void => {
+      if (held.delete(giveBack)) this.#waiting += answer.use(this, -1)
+    }
+    held.add(giveBack)
+    response.on('close', giveBack)
+    return true
+  }
+
+  close(): void {
+    for (const socket of this.#sockets.keys()) socket.destroy()
+  }
 }
 
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1'])
@@ -26,12 +104,13 @@ const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1'])
  */
 export class ApiServer {
   readonly #options: ApiOptions
-  readonly #servers: Server[] = []
-  readonly #sockets = new Set<Socket>()
+  readonly #servers = new Map<Server, Clients>()
   /** Those with a stream of events. */
   readonly #streaming = new WeakSet<Socket>()
+  /** The last answer of each, which may wait for earlier ones. */
+  readonly #last = new WeakMap<Socket, ServerResponse>()
+  #metrics: Answer | undefined
   #idle: NodeJS.Timeout | undefined
-  #waiting = 0
   #refused = 0
   #cutOff = 0
 
@@ -46,19 +125,20 @@ export class ApiServer {
    * @throws {Error} if others than programs of this machine reach it
    */
   async listen(fd: number): Promise<void> {
+    const clients = new Clients()
     const server = createServer(
       {
         ...{ maxHeaderSize: HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: HEAD_MS, keepAliveTimeout: HEAD_MS },
         connectionsCheckingInterval: LOOK_MS,
       },
-      (request, response) => this.#answer(request, response),
+      (request, response) => this.#answer(request, response, clients),
     )
-    server.on('checkContinue', (request, response) => this.#answer(request, response))
-    server.on('connection', (socket: Socket) => this.#connected(socket))
+    server.on('checkContinue', (request, response) => this.#answer(request, response, clients))
+    server.on('connection', (socket: Socket) => this.#connected(socket, clients))
     server.timeout = QUIET_MS
     server.maxRequestsPerSocket = REQUESTS
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen({ fd }, resolve))
-    this.#servers.push(server)
+    this.#servers.set(server, clients)
     const { address } = (server.address() ?? {}) as Partial<AddressInfo>
     if (address === undefined || LOOPBACK.has(address)) return
     this.close()
@@ -67,56 +147,85 @@ export class ApiServer {
 
   close(): void {
     clearTimeout(this.#idle)
-    for (const server of this.#servers) server.close()
-    for (const socket of this.#sockets) socket.destroy()
+    for (const [server, clients] of this.#servers) {
+      server.close()
+      clients.close()
+    }
     this.#options.daemon.close()
   }
 
-  #connected(socket: Socket): void {
-    if (this.#sockets.size >= CONNECTIONS) {
-      this.#refused++
-      socket.destroy()
+  get #connections(): number {
+    return [...this.#servers.values()].reduce((sum, { size }) => sum + size, 0)
+  }
+
+  #connected(socket: Socket, clients: Clients): void {
+    if (clients.enter(socket, () => this.#look())) {
+      clearTimeout(this.#idle)
       return
     }
-    this.#sockets.add(socket)
-    clearTimeout(this.#idle)
-    socket.on('close', () => {
-      this.#sockets.delete(socket)
-      this.#look()
-    })
+    this.#refused++
+    socket.destroy()
   }
 
   #look(): void {
     const { onIdle } = this.#options
-    if (onIdle === undefined || this.#sockets.size > 0) return
+    if (onIdle === undefined || this.#connections > 0) return
     clearTimeout(this.#idle)
     this.#idle = setTimeout(onIdle, IDLE_MS)
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  #answer(request: IncomingMessage, response: ServerResponse, clients: Clients): void {
     response.on('error', () => {})
     response.setHeader('cache-control', 'no-store')
     response.setHeader('x-content-type-options', 'nosniff')
     try {
       requireQuestion(request)
-      this.#give(request, response)
+      this.#give(request, response, clients)
     } catch (error) {
       this.#fail(response, error)
     }
   }
 
-  #give({ url = '', method, socket }: IncomingMessage, response: ServerResponse): void {
+  #give({ url = '', method, socket }: IncomingMessage, response: ServerResponse, clients: Clients): void {
+    const before = this.#last.get(socket)
+    this.#last.set(socket, response)
+    const isHead = method === 'HEAD'
+    const send = (answer: Answer): void => {
+      if (!clients.hold(answer, socket, response))
+        throw new HttpError(503, 'Cannot answer: too much waits for other clients; ask again')
+      response.setHeader('content-length', answer.bytes.length)
+      response.end(answer.bytes)
+    }
     if (url === '/openapi.json') {
-      this.#send(response, 'application/json', JSON.stringify(openapi()))
+      response.setHeader('content-type', 'application/json')
+      send(new Answer(JSON.stringify(openapi())))
       return
     }
     const { route, values } = asked(url)
     const content = route.answer(() => this.#options.daemon.feed, values)
-    if (content.kind !== 'events') this.#send(response, route.type, this.#textOf(content))
+    if (content.kind === 'metrics') this.#metrics = this.#metricsNow(content.text)
+    response.setHeader('content-type', route.type)
+    if (content.kind === 'json') send(new Answer(`${JSON.stringify(escapedAll(content.value))}\n`))
+    else if (content.kind === 'metrics') send(this.#metrics!)
+    else if (content.kind === 'list') void this.#list(response, before, isHead ? undefined : content.parts)
     else {
-      response.setHeader('content-type', route.type)
       socket.setTimeout(0)
-      void this.#stream(socket, response, { ...content, isHead: method === 'HEAD' })
+      void this.#stream(socket, response, { ...content, isHead })
+    }
+  }
+
+  /** Sends a long list once all answers before it on its connection were sent. @param parts undefined for its head */
+  async #list(
+    response: ServerResponse,
+    before: ServerResponse | undefined,
+    parts: Iterable<readonly unknown[]> | undefined,
+  ): Promise<void> {
+    try {
+      if (before && !before.closed) await new Promise((resolve) => before.once('close', resolve))
+      if (!parts) response.end()
+      else if (!(await streamList(response, parts))) this.#cutOff++
+    } catch (error) {
+      this.#fail(response, error)
     }
   }
 
@@ -141,31 +250,18 @@ export class ApiServer {
     }
   }
 
-  #textOf(content: Exclude<Content, { readonly kind: 'events' }>): string {
-    if (content.kind === 'json') return `${JSON.stringify(escapedAll(content.value))}\n`
-    return `${content.text}${this.#metrics()}`
+  #metricsNow(text: () => string): Answer {
+    if (this.#metrics && this.#metrics.age < METRICS_MS) return this.#metrics
+    return new Answer(`${text()}${this.#ownMetrics()}`)
   }
 
-  #metrics(): string {
+  #ownMetrics(): string {
     const name = 'intercede_api'
     return [
-      metric(`${name}_connections`, 'gauge', 'Connections to this server.', [['', this.#sockets.size]]),
+      metric(`${name}_connections`, 'gauge', 'Connections to this server.', [['', this.#connections]]),
       metric(`${name}_connections_refused_total`, 'counter', 'Connections over the limit.', [['', this.#refused]]),
       metric(`${name}_streams_cut_off_total`, 'counter', 'Streams whose clients did not read.', [['', this.#cutOff]]),
     ].join('')
-  }
-
-  #send(response: ServerResponse, type: string, text: string): void {
-    const bytes = Buffer.from(text)
-    if (this.#waiting + bytes.length > ANSWERS_BYTES)
-      throw new HttpError(503, 'Cannot answer: too much waits for other clients; ask again')
-    this.#waiting += bytes.length
-    response.on('close', () => {
-      this.#waiting -= bytes.length
-    })
-    response.setHeader('content-type', type)
-    response.setHeader('content-length', bytes.length)
-    response.end(bytes)
   }
 
   /** What follows on this connection may be the rest of what was refused, so it is closed. */

@@ -1,6 +1,6 @@
 /** What clients of the server may take of it, however many they are and whatever they send. */
 
-/** Connections at once; what is more is closed at once. */
+/** Connections at once to each listening socket; what is more is closed at once. */
 export const CONNECTIONS = 64
 /** Requests on one connection; the last one's answer closes it. Each leaves memory that is collected later. */
 export const REQUESTS = 16
@@ -14,8 +14,12 @@ export const QUIET_MS = 10_000
 /** What waits for the client of a stream, in bytes; and how long a client may take to read it. */
 export const STREAM_BYTES = 256 * 1024
 export const STREAM_MS = 5000
-/** What waits for all clients but those of streams, in bytes. */
+/** What waits for all clients of a listening socket but those of streams, in bytes. */
 export const ANSWERS_BYTES = 32 * 1024 * 1024
+/** What waits for the client of a long list, in bytes. */
+export const LIST_BYTES = 64 * 1024
+/** How long metrics are given out again: they cost much to make, and every local user may ask at a port. */
+export const METRICS_MS = 1000
 /** Calls of a stream in a second; the rest is counted as lost. */
 export const STREAM_RATE = 2000
 /** How long the server stays without a connection, if systemd starts it again for the next. */

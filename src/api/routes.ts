@@ -1,5 +1,5 @@
 import { reasons } from '../calls/reason.ts'
-import { type ContainerView, containersOf } from '../reader/container-view.ts'
+import { type ContainerView, containersOf, eachContainer, wholeContainer } from '../reader/container-view.ts'
 import { parseCursor } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { findContainer, whichAreMeant } from '../reader/find-container.ts'
@@ -18,10 +18,11 @@ interface Parameter {
   readonly schema: Schema
 }
 
-/** What is asked for: a text, a value for JSON, or a stream of events. */
-export type Content =
-  | { readonly kind: 'text'; readonly text: string }
+/** What is asked for: metrics, a value for JSON, a long list in parts, or a stream of events. */
+type Content =
+  | { readonly kind: 'metrics'; readonly text: () => string }
   | { readonly kind: 'json'; readonly value: unknown }
+  | { readonly kind: 'list'; readonly parts: Iterable<readonly unknown[]> }
   | { readonly kind: 'events'; readonly container: string | undefined; readonly options: QueryValues }
 
 export interface ApiRoute {
@@ -41,17 +42,22 @@ const CONTAINER = 'its id, its name, or the beginning of its id'
 
 /** @throws {HttpError} if there is none, or are several */
 function containerIn(feed: FeedReader, word: string): ContainerView {
-  const found = findContainer(containersOf(feed, true), word)
-  if (found.length === 0)
-    throw new HttpError(
-      404,
-      `Cannot find container ${briefly(word)}: no container has that id or name; see /v1/containers`,
-    )
+  const found = findContainer(containersOf(feed, true, 'last'), word)
   if (found.length > 1) throw new HttpError(409, whichAreMeant(found, word))
-  return found[0]!
+  const whole = found[0] && wholeContainer(feed, found[0])
+  if (whole) return whole
+  throw new HttpError(
+    404,
+    `Cannot find container ${briefly(word)}: no container has that id or name; see /v1/containers`,
+  )
 }
 
 const json = (value: unknown): Content => ({ kind: 'json', value })
+
+/** One container after the other: of all together there may be 65,536. */
+function* eachRefusals(feed: FeedReader): Generator<ReturnType<typeof refusalsOf>> {
+  for (const view of eachContainer(feed, false, 'all', 'brief')) yield refusalsOf([view])
+}
 
 function statusOf({ directory }: FeedReader, views: readonly ContainerView[]): object {
   const { keeper, engine } = directory.state
@@ -76,7 +82,7 @@ export const apiRoutes: readonly ApiRoute[] = [
   {
     ...{ path: '/metrics', is: 'What was counted, for Prometheus', query: [], type: 'text/plain; version=0.0.4' },
     schema: { type: 'string' },
-    answer: (feed) => ({ kind: 'text', text: metricsText(feed()) }),
+    answer: (feed) => ({ kind: 'metrics', text: () => metricsText(feed()) }),
   },
   {
     ...{ path: '/v1/status', is: 'The daemon', query: [], type: 'application/json', schema: named('Status') },
@@ -100,7 +106,7 @@ export const apiRoutes: readonly ApiRoute[] = [
   {
     ...{ path: '/v1/refusals', is: 'What was refused, and what to change', query: [], type: 'application/json' },
     schema: listOf(named('Refusal')),
-    answer: (feed) => json(refusalsOf(containersOf(feed()))),
+    answer: (feed) => ({ kind: 'list', parts: eachRefusals(feed()) }),
   },
   {
     ...{ path: '/v1/events', is: 'What happens: a line of JSON each', type: 'application/x-ndjson' },

@@ -1,7 +1,8 @@
-import { rmSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { ApiServer } from '../api/api-server.ts'
 import { DaemonLink } from '../api/daemon-link.ts'
-import { listenExclusively } from '../keeper/sockets/listen.ts'
+import { requireSafeDirectories } from '../doctor/own-files.ts'
+import { listenExclusively, removeSocket } from '../keeper/sockets/listen.ts'
 import { say } from './print.ts'
 import { UsageError } from './usage.ts'
 
@@ -26,10 +27,11 @@ export async function apiCommand({
     throw new UsageError(
       'Cannot answer: systemd has passed no socket; start intercede-api.socket, or name one with --socket',
     )
+  if (socket !== undefined) requireSafeDirectories([dirname(socket)])
   const fds = socket === undefined ? passed : [listenExclusively(socket).release()]
   const end = (): void => {
     server.close()
-    if (socket !== undefined) rmSync(socket, { force: true })
+    if (socket !== undefined) removeSocket(socket)
   }
   const server = new ApiServer({ daemon: new DaemonLink(feed), onIdle: socket === undefined ? end : undefined, say })
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end)

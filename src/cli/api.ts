@@ -10,7 +10,7 @@ export const command = new Command('api')
     'after',
     `
 intercede-api.socket starts it when somebody asks, and it ends when nobody has asked for a minute. It only reads.
-The answer to /openapi.json describes all others. 64 connections are served at once. The Host must be localhost, and
-a request has no body.`,
+The answer to /openapi.json describes all others. Each socket serves 64 connections at once. The Host must be
+localhost, and a request has no body.`,
   )
   .action(async (options) => (await import('./api-command.ts')).apiCommand(options))

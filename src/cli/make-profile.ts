@@ -109,6 +109,7 @@ export function writeProfile(text: string, file: string): void {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const room = code === 'ENOSPC' || code === 'EDQUOT' ? 'make room, or ' : ''
-    throw new Error(`Cannot write the profile: ${message}; ${room}name a file that can be written`)
+    const remedy = code === undefined ? '' : `; ${room}name a file that can be written`
+    throw new Error(`Cannot write the profile: ${message}${remedy}`)
   }
 }

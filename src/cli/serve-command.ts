@@ -1,5 +1,5 @@
 import { dirname, join, resolve } from 'node:path'
-import { requireSafeFiles } from '../doctor/own-files.ts'
+import { requireSafeDirectories, requireSafeFiles } from '../doctor/own-files.ts'
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { serve } from '../keeper/serve.ts'
 import { exitGroup } from '../kernel/process.ts'
@@ -49,14 +49,18 @@ export async function serveCommand({
   const config = checkConfig ? asAnswer(() => readNow(file)) : readNow(file)
   if (takesOver !== undefined || !checkConfig) requireProcfs()
   if (takesOver !== undefined) requireSuccessor(takesOver)
-  if (takesOver !== undefined || !checkConfig) requireSafeFiles(file === undefined ? [] : [file])
+  const places = socketsOf(sockets, user)
+  if (takesOver !== undefined || !checkConfig) {
+    requireSafeFiles(file === undefined ? [] : [file])
+    requireSafeDirectories(Object.values(places).map((path) => dirname(path)))
+  }
   if (checkConfig) {
     print(`${describeConfig(config, user).join('\n')}\n`)
     return
   }
   requireUserNamespace(user)
   requireKernel()
-  const paths = { ...socketsOf(sockets, user), forUser: user, configPath: resolve(named ?? configFile(user)) }
+  const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)) }
   await serve(paths, config, () => readNow(fileNow())).catch(endWith)
 }
 

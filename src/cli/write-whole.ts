@@ -4,84 +4,212 @@ import {
   constants,
   fchmodSync,
   fchownSync,
+  fstatSync,
   fsyncSync,
   lstatSync,
   openSync,
-  realpathSync,
+  readlinkSync,
   renameSync,
   rmSync,
   type Stats,
-  statSync,
+  statfsSync,
   writeFileSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { isAbsolute } from 'node:path'
+import { O_PATH } from '../abi/fcntl.ts'
+import { PROC_SUPER_MAGIC } from '../abi/magic.ts'
+import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
+import { owners } from '../doctor/own-files.ts'
 
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants
 /** Signals at which a user ends a command. */
 const INTERRUPTS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-
-/**
- * Returns the name that is to be replaced: of a symbolic link that of its target, so that the link stays. It is
- * undefined where only the kernel shall follow, which knows whose links it follows (fs.protected_symlinks): a link to
- * nothing, or one of procfs such as /dev/stdout to a file that has another name by now.
- */
-function nameOf(path: string, there: Stats | undefined): string | undefined {
-  if (!lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) return path
-  if (!there) return undefined
-  const target = realpathSync(path)
-  const found = statSync(target, { throwIfNoEntry: false })
-  return found?.ino === there.ino && found.dev === there.dev ? target : undefined
-}
+/** As many links as the kernel follows in one path. */
+const MAX_LINKS = 40
 
 /**
  * Writes a file so that it has the old text or the new one at any time, also if there is no room or the machine stops:
- * beside it and then renamed over it. It keeps its mode and owner. A pipe or a device is written to as it is.
+ * beside it and then renamed over it. It keeps its mode and owner. A pipe or a device is written to as it is. No user
+ * but root and the caller can choose where it is written, and none owns it then.
  *
- * @throws {Error} of node:fs; the file is then as it was
+ * @throws {Error} of node:fs, or without `code` because of another user; the file is then as it was
  */
 export function writeWhole(path: string, text: string): void {
-  const there = statSync(path, { throwIfNoEntry: false })
-  const name = there?.isFile() === false ? undefined : nameOf(path, there)
-  if (name === undefined) writeFileSync(path, text)
-  else uninterrupted(() => replace(name, text, there))
-}
-
-/**
- * Writes a new file that only its owner may read. No symbolic link is followed, and there is none of it if that fails.
- *
- * @throws {Error} of node:fs; also if there is anything of this name
- */
-export function writeNew(path: string, bytes: Uint8Array): void {
-  uninterrupted(() => {
-    const file = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
-    try {
-      writeFileSync(file, bytes)
-      fsyncSync(file)
-    } catch (error) {
-      rmSync(path, { force: true })
-      throw error
-    } finally {
-      closeSync(file)
-    }
+  withPlace(path, 'follow', (place) => {
+    const there = place.look()
+    if (there?.isFile() === false) writeThrough(place, text, there)
+    else uninterrupted(() => replace(place, text, there))
   })
 }
 
-function replace(target: string, text: string, before: Stats | undefined): void {
-  const beside = join(dirname(target), `.intercede-${randomBytes(8).toString('hex')}`)
-  const file = openSync(beside, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, before ? 0o600 : 0o666)
+/**
+ * Writes a new file that only its owner may read. No symbolic link is followed at its end, and there is none of it if
+ * that fails.
+ *
+ * @throws {Error} as `writeWhole`; also if there is anything of this name
+ */
+export function writeNew(path: string, bytes: Uint8Array): void {
+  withPlace(path, 'stop', (place) => uninterrupted(() => create(place, place.name, bytes, 0o600)))
+}
+
+/** A directory, open, and a name in it. Both stay what they are if somebody exchanges directories on the way. */
+class Place {
+  readonly name: string
+  readonly #directory: number
+
+  constructor(directory: number, name: string) {
+    this.#directory = directory
+    this.name = name
+  }
+
+  at(name = this.name): string {
+    return `/proc/self/fd/${this.#directory}/${name}`
+  }
+
+  look(): Stats | undefined {
+    return lstatSync(this.at(), { throwIfNoEntry: false })
+  }
+}
+
+/** Lets `act` work in the place to which a path leads. @param last whether a link at the end is followed too */
+function withPlace(path: string, last: 'follow' | 'stop', act: (place: Place) => void): void {
+  const walk = new Walk(path)
   try {
-    try {
-      writeFileSync(file, text)
-      if (before) keepOwner(file, before)
-      fsyncSync(file)
-    } finally {
-      closeSync(file)
-    }
-    renameSync(beside, target)
+    act(walk.place(last))
   } catch (error) {
-    rmSync(beside, { force: true })
+    const { message } = error as Error
+    if (error instanceof Error) error.message = message.replaceAll(/'\/proc\/self\/fd\/\d+\/[^']*'/g, `'${path}'`)
+    throw error
+  } finally {
+    walk.close()
+  }
+}
+
+/**
+ * Walks a path as the kernel does, with a descriptor of each directory. A link is followed only if no other user can
+ * have put it there: whoever can exchange a link and a directory would choose where root writes
+ * (fs/namei.c may_follow_link() bars that in sticky directories only, and only if fs.protected_symlinks is set).
+ */
+class Walk {
+  readonly #path: string
+  readonly #left: string[] = []
+  readonly #owners = owners()
+  #directory: number
+  #links = 0
+
+  constructor(path: string) {
+    this.#path = path
+    this.#directory = openSync(isAbsolute(path) ? '/' : '.', O_PATH | O_DIRECTORY)
+    this.#add(path)
+  }
+
+  close(): void {
+    closeSync(this.#directory)
+  }
+
+  place(last: 'follow' | 'stop'): Place {
+    for (;;) {
+      const place = new Place(this.#directory, this.#left.pop() ?? '.')
+      const isLast = this.#left.length === 0
+      if (isLast && last === 'stop') return place
+      const there = place.look()
+      if (there?.isSymbolicLink()) {
+        // The kernel alone knows where a link of procfs leads, such as /dev/stdout.
+        if (!this.#follow(place, there)) {
+          if (isLast) return place
+          this.#enter(place.at(), 0)
+        }
+      } else if (isLast) return place
+      else this.#enter(place.at(), O_NOFOLLOW)
+    }
+  }
+
+  #add(path: string): void {
+    // A slash at the end asks for a directory, which cannot be written.
+    const names = `${path}${path.endsWith('/') ? '.' : ''}`.split('/').filter((name) => name !== '')
+    this.#left.push(...names.reverse())
+  }
+
+  #enter(path: string, flags: number): void {
+    const next = openSync(path, O_PATH | O_DIRECTORY | flags)
+    closeSync(this.#directory)
+    this.#directory = next
+  }
+
+  /** @returns false if the kernel has to follow the link */
+  #follow(link: Place, { uid }: Stats): boolean {
+    this.#requireOurs(link.name, uid)
+    if (++this.#links > MAX_LINKS) throw new Error(`"${this.#path}" leads over too many links; name another file`)
+    if (statfsSync(link.at('.')).type === PROC_SUPER_MAGIC) return false
+    const target = readlinkSync(link.at())
+    if (isAbsolute(target)) this.#enter('/', 0)
+    this.#add(target)
+    return true
+  }
+
+  #requireOurs(name: string, uid: number): void {
+    const directory = fstatSync(this.#directory)
+    const isOpen = (directory.mode & S_ISVTX) === 0 && (directory.mode & (S_IWGRP | S_IWOTH)) !== 0
+    if (this.#owners.has(uid) && this.#owners.has(directory.uid) && !isOpen) return
+    const whose = this.#owners.has(uid) ? 'is in a directory of other users' : `belongs to user ${uid}`
+    throw new Error(
+      `the link "${name}" in "${this.#path}" ${whose}, who can change where it leads; name a path without that link`,
+    )
+  }
+}
+
+/** Writes to a pipe or a device. Without O_CREAT and O_TRUNC a file that somebody puts there now stays as it is. */
+function writeThrough(place: Place, text: string, there: Stats): void {
+  if (there.isSymbolicLink()) {
+    writeFileSync(place.at(), text)
+    return
+  }
+  const file = openSync(place.at(), O_WRONLY | O_NOFOLLOW)
+  try {
+    if (fstatSync(file).isFile()) throw new Error('it was replaced by a file just now; try again')
+    writeFileSync(file, text)
+  } finally {
+    closeSync(file)
+  }
+}
+
+function replace(place: Place, text: string, before: Stats | undefined): void {
+  if (before && before.uid !== 0 && before.uid !== process.geteuid?.())
+    throw new Error(
+      `"${place.name}" belongs to user ${before.uid}, who could change it afterwards; remove it first, or name another file`,
+    )
+  const beside = `.intercede-${randomBytes(8).toString('hex')}`
+  create(place, beside, text, before ? 0o600 : 0o666, (file) => {
+    if (before) keepOwner(file, before)
+  })
+  try {
+    renameSync(place.at(beside), place.at())
+  } catch (error) {
+    rmSync(place.at(beside), { force: true })
     throw error
   }
-  syncDirectory(dirname(target))
+  syncDirectory(place)
+}
+
+/** Writes a new file to the disk, or leaves none of it. @param adjust called before it is on the disk */
+function create(
+  place: Place,
+  name: string,
+  bytes: string | Uint8Array,
+  mode: number,
+  adjust?: (file: number) => void,
+): void {
+  const file = openSync(place.at(name), O_WRONLY | O_CREAT | O_EXCL, mode)
+  try {
+    writeFileSync(file, bytes)
+    adjust?.(file)
+    fsyncSync(file)
+  } catch (error) {
+    rmSync(place.at(name), { force: true })
+    throw error
+  } finally {
+    closeSync(file)
+  }
 }
 
 function keepOwner(file: number, { uid, gid, mode }: Stats): void {
@@ -91,8 +219,8 @@ function keepOwner(file: number, { uid, gid, mode }: Stats): void {
 }
 
 /** Without it the machine may stop and come back with the old file. Not every file system can do it. */
-function syncDirectory(path: string): void {
-  const directory = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+function syncDirectory(place: Place): void {
+  const directory = openSync(place.at('.'), O_RDONLY | O_DIRECTORY)
   try {
     fsyncSync(directory)
   } catch {
@@ -104,11 +232,12 @@ function syncDirectory(path: string): void {
 
 /** Lets a signal end us only after `act`, which takes moments and would leave a file beside the file. */
 function uninterrupted(act: () => void): void {
-  function end(signal: NodeJS.Signals): void {
-    for (const name of INTERRUPTS) process.off(name, end)
-    process.kill(process.pid, signal)
-  }
   // Node runs a handler when it is back in its loop, so nothing may take the handlers away before.
-  for (const name of INTERRUPTS) process.on(name, end)
+  for (const name of INTERRUPTS) if (!process.listeners(name).includes(end)) process.on(name, end)
   act()
+}
+
+function end(signal: NodeJS.Signals): void {
+  for (const name of INTERRUPTS) process.off(name, end)
+  process.kill(process.pid, signal)
 }

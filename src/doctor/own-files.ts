@@ -1,6 +1,6 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, type Stats } from 'node:fs'
 import { createRequire } from 'node:module'
-import { isAbsolute, join } from 'node:path'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
 import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
@@ -23,7 +23,7 @@ export function rootOwners(): ReadonlySet<number> {
 }
 
 /** Returns the acceptable owners of a file: root and the user who runs us. */
-const owners = (): ReadonlySet<number> => new Set([...rootOwners(), process.geteuid!()])
+export const owners = (): ReadonlySet<number> => new Set([...rootOwners(), process.geteuid!()])
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const DIST = join(ROOT, 'dist')
@@ -123,9 +123,9 @@ function flaw(path: string, stat: Stats, goodOwners: ReadonlySet<number>): strin
 /** Number of flaws that are shown; most often one command mends all. */
 const SHOWN = 3
 
-function summary(flaws: readonly string[]): string {
+function brief(flaws: readonly string[]): string {
   const more = flaws.length > SHOWN ? `; and ${flaws.length - SHOWN} more` : ''
-  return `others could change what it runs: ${flaws.slice(0, SHOWN).join('; ')}${more}`
+  return `${flaws.slice(0, SHOWN).join('; ')}${more}`
 }
 
 /**
@@ -140,10 +140,27 @@ export function openToOthers(given: readonly string[] = []): string | undefined 
     const goodOwners = owners()
     const found = [...checkedPaths(given)].sort(([one], [other]) => (one < other ? -1 : 1))
     const flaws = found.flatMap(([path, stat]) => flaw(path, stat, goodOwners) ?? [])
-    return flaws.length === 0 ? undefined : summary(flaws)
+    return flaws.length === 0 ? undefined : `others could change what it runs: ${brief(flaws)}`
   } catch (error) {
     return `who could change what it runs cannot be known: ${(error as Error).message}`
   }
+}
+
+/** Requires that no other user can exchange what is in the directories of our sockets. @throws {Error} if one can */
+export function requireSafeDirectories(directories: readonly string[]): void {
+  const found = new PathCollector()
+  for (const directory of directories) found.add(firstThere(directory))
+  const goodOwners = owners()
+  const flaws = [...found.all].flatMap(([path, stat]) => flaw(path, stat, goodOwners) ?? [])
+  if (flaws.length > 0)
+    throw new Error(`Cannot listen, since others could put something else where the sockets are: ${brief(flaws)}`)
+}
+
+/** Returns a directory, or the one in which it will be made. */
+function firstThere(directory: string): string {
+  let there = resolve(directory)
+  while (!existsSync(there)) there = dirname(there)
+  return there
 }
 
 /** Requires that no other user can change our files. @throws {Error} if one can */

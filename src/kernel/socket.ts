@@ -9,6 +9,7 @@ import {
   SCM_MAX_FD,
   SCM_RIGHTS,
   SHUT_RDWR,
+  SIOCOUTQ,
   SO_PEERCRED,
   SO_TIMESTAMPNS,
   SOCK_CLOEXEC,
@@ -36,6 +37,7 @@ const libcAccept4 = libc.func('int accept4(int fd, void *address, void *length, 
 const libcShutdown = libc.func('int shutdown(int fd, int how)')
 const libcSetsockopt = libc.func('int setsockopt(int fd, int level, int name, uint8_t *value, uint32_t length)')
 const libcGetsockopt = libc.func('int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)')
+const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'uint8_t *'])
 const libcRecvmsg = libc.func('int recvmsg(int fd, uint8_t *message, int flags)')
 const libcSendmsg = libc.func('int sendmsg(int fd, uint8_t *message, int flags)')
 
@@ -122,6 +124,15 @@ export function peerCredentials(fd: Handle): { readonly pid: number; readonly ui
   const length = new Uint32Array([12])
   check('getsockopt', libcGetsockopt(fd.raw, SOL_SOCKET, SO_PEERCRED, new Uint8Array(ucred.buffer), length))
   return { pid: ucred[0]!, uid: ucred[1]! >>> 0, gid: ucred[2]! >>> 0 }
+}
+
+const outQueue = new Int32Array(1)
+const outQueueBytes = new Uint8Array(outQueue.buffer)
+
+/** Returns whether the peer has not read all that was sent; false if it has closed its end. @see unix(7) SIOCOUTQ */
+export function isUnread(socket: Handle): boolean {
+  check('ioctl', libcIoctl(socket.raw, SIOCOUTQ, outQueueBytes))
+  return outQueue[0] !== 0
 }
 
 /** Ends a connection without closing the descriptor: both ends read end of file, and nothing more can be sent. */

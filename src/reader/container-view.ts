@@ -102,14 +102,32 @@ export const containersOf = (feed: FeedReader, all = false, which: WhichRefusals
   ...eachContainer(feed, all, which),
 ]
 
-/** Returns them one after the other, for who keeps less of each than all that is read of it. */
-export function* eachContainer(feed: FeedReader, all: boolean, which: WhichRefusals): Generator<ContainerView> {
+/**
+ * Returns them one after the other, for who keeps less of each than all that is read of it.
+ *
+ * @param about what is read of the directory
+ */
+export function* eachContainer(
+  feed: FeedReader,
+  all: boolean,
+  which: WhichRefusals,
+  about: 'brief' | 'whole' = which === 'last' ? 'brief' : 'whole',
+): Generator<ContainerView> {
   const { directory } = feed
   const lookup = engineNamesLookup()
-  for (const about of which === 'last' ? directory.briefContainers() : directory.containers) {
-    const counts = feed.counts({ index: number(about.index), serial: number(about.serial) }, which)
-    yield view(about, namesOf(about, lookup), counts)
+  for (const entry of about === 'brief' ? directory.briefContainers() : directory.containers) {
+    const counts = feed.counts({ index: number(entry.index), serial: number(entry.serial) }, which)
+    yield view(entry, namesOf(entry, lookup), counts)
   }
   if (!all) return
-  for (const about of directory.ring('ended')) yield view(about, namesOf(about, lookup), undefined)
+  for (const entry of directory.ring('ended')) yield view(entry, namesOf(entry, lookup), undefined)
+}
+
+/** Returns all of a container of which a list has less; undefined if it has gone meanwhile. */
+export function wholeContainer(feed: FeedReader, { about, serial }: ContainerView): ContainerView | undefined {
+  const index = number(about.index)
+  const served = about.ended === undefined ? feed.directory.container(index) : undefined
+  const entry =
+    served?.serial === serial ? served : feed.directory.ring('ended').find((ended) => ended.serial === serial)
+  return entry && view(entry, namesOf(entry, engineNamesLookup()), feed.counts({ index, serial }))
 }

@@ -50,6 +50,11 @@ export class DirectoryReader {
     }
   }
 
+  /** The container that is served at a place. */
+  container(index: number): Entry | undefined {
+    return this.#place('containers', index)
+  }
+
   /** The last ones, oldest first. @param from the number of the first that is wanted */
   ring(name: 'ended' | 'refused' | 'events', from = 0): readonly Entry[] {
     const { places, used } = sections[name]

@@ -117,6 +117,10 @@ export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedR
     throw new Error(`Cannot read "${path}": the daemon does not answer; see "systemctl status intercede"`)
   const bytes = Buffer.alloc(ANSWER_LIMIT)
   const message = receive(connection, bytes)
+  if (message?.length === 0)
+    throw new Error(
+      `Cannot read "${path}": the daemon answers no more readers now; end readers that hang, and try again`,
+    )
   const files = (message?.fds ?? []).map((fd) => new MemoryFile(fd))
   try {
     requireLayouts(bytes.toString('latin1', 0, message?.length ?? 0))

@@ -1,4 +1,5 @@
-// The daemon is root and becomes whatever its files are: it does not start if others may change them, fs/namei.c inode_permission().
+// The daemon is root and becomes whatever its files are: it does not start if others may change them, or exchange its
+// sockets, fs/namei.c inode_permission().
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -6,8 +7,10 @@ import {
   chownSync,
   cpSync,
   lchownSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -16,6 +19,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { listenUnix } from '../../src/kernel/socket.ts'
+import { Daemon } from '../support/daemon.ts'
+import { until } from '../support/host.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const directory = mkdtempSync(join(tmpdir(), 'intercede-own-'))
@@ -37,8 +43,8 @@ beforeEach(() => {
 afterAll(() => rmSync(directory, { recursive: true }))
 
 /** @returns whether it starts, and what it says until then, or instead */
-async function serve(file = config): Promise<{ readonly started: boolean; readonly says: string }> {
-  const socket = ['--socket', join(directory, 'oci.sock')]
+async function serve(file = config, place = directory): Promise<{ readonly started: boolean; readonly says: string }> {
+  const socket = ['--socket', join(place, 'oci.sock')]
   const child = spawn(process.execPath, [join(installed, 'bin/intercede.js'), 'serve', ...socket, '--config', file], {
     stdio: ['ignore', 'ignore', 'pipe'],
     timeout: 60_000,
@@ -109,6 +115,76 @@ describe('serve', () => {
       says: expect.stringContaining(`Cannot serve, since others could change what it runs: ${JSON.stringify(path)} `),
     })
     expect(said.says).toContain(says)
+  })
+})
+
+describe('sockets', () => {
+  const place = join(directory, 'sockets')
+  beforeEach(() => mkdirSync(place))
+  afterEach(() => rmSync(place, { recursive: true }))
+
+  const cases: readonly (readonly [what: string, spoil: () => void, says: string])[] = [
+    ['of somebody else', () => chownSync(place, SOMEBODY, SOMEBODY), 'belongs to user 1000: chown root'],
+    ['that a group may write', () => chmodSync(place, 0o775), 'can be written by its group: chmod go-w'],
+    ['that everybody may write', () => chmodSync(place, 0o777), 'can be written by everybody: chmod go-w'],
+  ]
+  test.each(cases)('are in no directory %s', async (_, spoil, says) => {
+    spoil()
+    expect(await serve(config, place)).toEqual({
+      started: false,
+      says: expect.stringContaining(
+        `Cannot listen, since others could put something else where the sockets are: ${JSON.stringify(place)} ${says}`,
+      ),
+    })
+    const api = cli('api', '--socket', join(place, 'view.sock'))
+    expect({ status: api.status, says: api.stderr }).toEqual({ status: 125, says: expect.stringContaining(says) })
+  })
+
+  test('are in a directory that everybody may write to, but with the sticky bit', async () => {
+    chmodSync(place, 0o1777)
+    expect(await serve(config, place)).toMatchObject({ started: true })
+  })
+
+  test('of somebody else are not replaced', async () => {
+    chmodSync(place, 0o1777)
+    listenUnix(join(place, 'oci.sock'))[Symbol.dispose]()
+    lchownSync(join(place, 'oci.sock'), SOMEBODY, SOMEBODY)
+    expect(await serve(config, place)).toEqual({
+      started: false,
+      says: expect.stringContaining('the socket that is there belongs to user 1000; remove it, or name another path'),
+    })
+  })
+
+  test('give nothing away when a link is put where one was, before a reload', async () => {
+    const [group, target] = [join(directory, 'group'), join(place, 'target')]
+    writeFileSync(group, `root:x:0:\nintercede:x:${SOMEBODY}:\n`)
+    writeFileSync(target, 'secret', { mode: 0o600 })
+    const within = ['unshare', '--mount', 'sh', '-c', `mount --bind ${group} /etc/group && exec "$0" "$@"`]
+    const daemon = await Daemon.start('', join(installed, 'bin/intercede.js'), within)
+    const feed = join(daemon.directory, 'feed.sock')
+    try {
+      const socket = lstatSync(feed)
+      expect({ gid: socket.gid, mode: socket.mode & 0o7777 }).toEqual({ gid: SOMEBODY, mode: 0o660 })
+      renameSync(feed, `${feed}-was`)
+      symlinkSync(target, feed)
+      const isAsBefore = (): void => {
+        const { gid, mode } = lstatSync(target)
+        expect({ gid, mode: mode & 0o7777 }).toEqual({ gid: 0, mode: 0o600 })
+      }
+      chmodSync(daemon.directory, 0o777)
+      process.kill(daemon.pid!, 'SIGHUP')
+      const says = (): boolean => daemon.said.join('').includes('where the sockets are')
+      await until('it has said why not, or reloaded', () => says() || daemon.logged('serving') === 2, 30)
+      isAsBefore()
+      expect(says()).toBe(true)
+      // The operator has mended the directory, but not the link.
+      chmodSync(daemon.directory, 0o755)
+      process.kill(daemon.pid!, 'SIGHUP')
+      await until('it has reloaded', () => daemon.logged('serving') === 2, 30)
+      isAsBefore()
+    } finally {
+      await daemon.close()
+    }
   })
 })
 

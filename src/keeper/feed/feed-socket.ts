@@ -1,13 +1,15 @@
-import { chmodSync, chownSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
+import { now } from '../../kernel/clock.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { readOnly } from '../../kernel/shared-memory.ts'
-import { send } from '../../kernel/socket.ts'
+import { isUnread, peerCredentials, send } from '../../kernel/socket.ts'
 import { feedAnswer } from '../../memories/feed-answer.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
+import { shareSocket } from '../sockets/listen.ts'
 import { Listening } from '../sockets/listening.ts'
 
 /** Members may read what containers do, as those of systemd-journal may read the journal. */
@@ -20,18 +22,36 @@ export interface FeedMemories {
 }
 
 /**
- * Answers each connection with read-only descriptors of the memories, and closes it. It reads nothing: nobody who may
- * connect can make the keeper do anything else. The memories are opened anew for each: a reader that got the files of
- * another could move its offset and change its flags.
+ * Most answers at once that were not read, of one user and of all but root. Their descriptors are on the way, which the
+ * kernel counts for root: with more of them than RLIMIT_NOFILE no process of root can send one to another
+ * (net/core/scm.c too_many_unix_fds()), and calls of containers fail.
+ */
+const UNREAD = { user: 8, all: 64 }
+/** Most connections in 10 ms. */
+const CONNECTIONS = 32
+/** Most answers to one user but root in a while: whoever connects over and over costs little. */
+const ANSWERS = 32
+const WHILE_MS = 100
+
+/**
+ * Answers each connection with read-only descriptors of the memories, and closes it once they were read. It reads
+ * nothing: nobody who may connect can make the keeper do anything else. The memories are opened anew for each: a reader
+ * that got the files of another could move its offset and change its flags.
  */
 export class FeedSocket {
   readonly #listening: Listening
+  /** Those whose answers were not read when it was last looked, and their users. */
+  readonly #unread = new Map<Fd, number>()
+  /** How many answers each user got in this while. */
+  readonly #answers = new Map<number, number>()
+  #since = 0
+  #look: NodeJS.Timeout | undefined
   readonly #memories: readonly Handle[]
 
   /** @throws {Error} if the path is in use */
   constructor(reactor: Reactor, path: string, memories: FeedMemories, state: PersistedState) {
     const accepted = (connection: Fd): void => this.#answer(connection)
-    this.#listening = new Listening({ reactor, state, name: 'feed', path, accepted })
+    this.#listening = new Listening({ reactor, state, name: 'feed', path, accepted, atMost: CONNECTIONS })
     share(path)
     const { records, counts, directory } = memories
     this.#memories = [records, counts, directory]
@@ -39,17 +59,68 @@ export class FeedSocket {
 
   close(): void {
     this.#listening.close()
+    clearTimeout(this.#look)
+    for (const connection of this.#unread.keys()) connection[Symbol.dispose]()
   }
 
   #answer(connection: Fd): void {
-    using answered = connection
+    const { uid } = peerCredentials(connection)
+    if (uid !== 0 && !this.#mayAsk(uid)) connection[Symbol.dispose]()
+    else if (this.#send(connection)) this.#keep(connection, uid)
+    else connection[Symbol.dispose]()
+  }
+
+  #mayAsk(uid: number): boolean {
+    const time = now()
+    if (time - this.#since > WHILE_MS) {
+      this.#since = time
+      this.#answers.clear()
+    }
+    const count = (this.#answers.get(uid) ?? 0) + 1
+    if (count > ANSWERS) return false
+    this.#answers.set(uid, count)
+    const isFull = (): boolean => this.#unread.size >= UNREAD.all || this.#unreadOf(uid) >= UNREAD.user
+    if (isFull()) this.#forgetRead()
+    return !isFull()
+  }
+
+  #unreadOf(uid: number): number {
+    let count = 0
+    for (const of of this.#unread.values()) if (of === uid) count++
+    return count
+  }
+
+  /** As long as we have the connection, the kernel says whether its answer was read. */
+  #keep(connection: Fd, uid: number): void {
+    this.#unread.set(connection, uid)
+    this.#look ??= setTimeout(() => this.#lookAgain(), WHILE_MS)
+  }
+
+  #lookAgain(): void {
+    this.#look = undefined
+    this.#forgetRead()
+    if (this.#unread.size > 0) this.#look = setTimeout(() => this.#lookAgain(), WHILE_MS)
+  }
+
+  #forgetRead(): void {
+    for (const connection of this.#unread.keys()) {
+      if (isUnread(connection)) continue
+      this.#unread.delete(connection)
+      connection[Symbol.dispose]()
+    }
+  }
+
+  /** @returns whether it was sent */
+  #send(connection: Fd): boolean {
     const fds: Fd[] = []
     try {
       for (const memory of this.#memories) fds.push(readOnly(memory))
-      send(answered, feedAnswer(), fds, MSG_DONTWAIT)
+      send(connection, feedAnswer(), fds, MSG_DONTWAIT)
+      return true
     } catch (error) {
       // It has gone, or has too many descriptors on their way, or we have: nobody waits for it.
       if (!(error instanceof SyscallError)) throw error
+      return false
     } finally {
       for (const fd of fds) fd[Symbol.dispose]()
     }
@@ -61,8 +132,7 @@ function share(path: string): void {
   const gid = groupId(GROUP)
   if (gid === undefined || process.getuid?.() !== 0) return
   try {
-    chownSync(path, 0, gid)
-    chmodSync(path, 0o660)
+    shareSocket(path, gid)
   } catch {
     // A user namespace without that group: only its root connects.
   }

@@ -1,4 +1,3 @@
-import { rmSync } from 'node:fs'
 import { errnos } from '../../abi/errno.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { type Fd, guarded, requireDescriptors } from '../../kernel/fd.ts'
@@ -6,6 +5,7 @@ import { accept, peerCredentials, type SocketType } from '../../kernel/socket.ts
 import { counted } from '../../policy/counted.ts'
 import type { KeptSocket } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
+import { removeSocket } from './listen.ts'
 
 /** A connection of a runtime or monitor; disposed after its hand-over, an error, or the end of its acceptor. */
 export interface Connection extends Disposable {
@@ -82,7 +82,7 @@ export class Acceptor {
     clearTimeout(this.#rest)
     this.#unwatch()
     for (const connection of this.#connections.keys()) this.#dismiss(connection)
-    if (socket.isOurs) rmSync(path, { force: true })
+    if (socket.isOurs) removeSocket(path)
     socket.fd[Symbol.dispose]()
   }
 

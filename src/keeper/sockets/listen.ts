@@ -1,7 +1,19 @@
-import { chmodSync, lstatSync, mkdirSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  type Stats,
+  statSync,
+} from 'node:fs'
 import { basename, dirname } from 'node:path'
+import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
 import { isErrno } from '../../kernel/error.ts'
-import { type Fd, guarded } from '../../kernel/fd.ts'
+import type { Fd } from '../../kernel/fd.ts'
 import { connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts'
 
 /** The name of the usual directory of sockets, which is made: /run is empty after each boot. */
@@ -18,15 +30,41 @@ export function listenExclusively(path: string, type: SocketType = 'stream'): Fd
   const there = lstatSync(path, { throwIfNoEntry: false })
   if (there && !there.isSocket()) throw refuse('it is there already and no socket; move it away')
   if (there && answers(path, type)) throw refuse('another intercede serves it; stop that')
+  if (there && !isOurs(there)) throw refuse(`the socket that is there belongs to user ${there.uid}; remove it`)
+  // So nobody else can connect at any time, and no mode has to be changed by a name.
+  const before = process.umask(0o177)
   try {
     rmSync(path, { force: true })
-    const socket = listenUnix(path, type)
-    return guarded(socket, () => {
-      chmodSync(path, 0o600)
-      return socket
-    })
+    return listenUnix(path, type)
   } catch (error) {
     throw refuse(`${(error as Error).message}; let root write to its directory`)
+  } finally {
+    process.umask(before)
+  }
+}
+
+const isOurs = (stat: Stats): boolean => stat.isSocket() && stat.uid === process.geteuid?.()
+
+/** Removes the socket file of ours at `path`; whatever else is there stays. */
+export function removeSocket(path: string): void {
+  const there = lstatSync(path, { throwIfNoEntry: false })
+  if (there && isOurs(there)) rmSync(path, { force: true })
+}
+
+/**
+ * Lets a group connect to the socket of ours at `path`. Somebody may have put a link to any file there since it was
+ * made: what is changed is a socket that is open here.
+ *
+ * @throws {Error} of node:fs
+ */
+export function shareSocket(path: string, gid: number): void {
+  const file = openSync(path, O_PATH | O_NOFOLLOW)
+  try {
+    if (!isOurs(fstatSync(file))) return
+    chownSync(`/proc/self/fd/${file}`, 0, gid)
+    chmodSync(`/proc/self/fd/${file}`, 0o660)
+  } finally {
+    closeSync(file)
   }
 }
 

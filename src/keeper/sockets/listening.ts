@@ -1,13 +1,15 @@
-import { rmSync } from 'node:fs'
+import { now } from '../../kernel/clock.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import { type Fd, guarded } from '../../kernel/fd.ts'
 import { accept } from '../../kernel/socket.ts'
 import type { KeptSocket, PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { listenExclusively } from './listen.ts'
+import { listenExclusively, removeSocket } from './listen.ts'
 
 /** How many connections are accepted in a row, before others have their turn. */
 const IN_A_ROW = 64
+/** For so long as many are accepted as `atMost` says. */
+const TURN_MS = 10
 /** Time without accepting after an error, such as a lack of descriptors. */
 const REST_MS = 200
 
@@ -17,6 +19,8 @@ interface ListeningOptions {
   /** As in `PersistedState`. */
   readonly name: string
   readonly path: string
+  /** Most connections in a turn, where not only root connects: whoever does so over and over shall cost little. */
+  readonly atMost?: number
   /** Takes ownership of a connection. */
   accepted(connection: Fd): void
 }
@@ -27,6 +31,7 @@ export class Listening {
   readonly #socket: KeptSocket
   #unwatch: () => void = () => {}
   #rest: NodeJS.Timeout | undefined
+  #turn = { since: 0, accepted: 0 }
 
   /** @throws {Error} if the path is in use */
   constructor(options: ListeningOptions) {
@@ -39,7 +44,7 @@ export class Listening {
   close(): void {
     clearTimeout(this.#rest)
     this.#unwatch()
-    if (this.#socket.isOurs) rmSync(this.#options.path, { force: true })
+    if (this.#socket.isOurs) removeSocket(this.#options.path)
     this.#socket.fd[Symbol.dispose]()
   }
 
@@ -50,14 +55,29 @@ export class Listening {
   #accept(): void {
     try {
       for (let count = 0; count < IN_A_ROW; count++) {
+        if (!this.#mayAccept()) {
+          this.#pause(TURN_MS)
+          return
+        }
         const connection = accept(this.#socket.fd)
         if (!connection) return
         guarded(connection, () => this.#options.accepted(connection))
       }
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
-      this.#unwatch()
-      this.#rest = setTimeout(() => this.#watch(), REST_MS)
+      this.#pause(REST_MS)
     }
+  }
+
+  #mayAccept(): boolean {
+    const time = now()
+    if (time - this.#turn.since > TURN_MS) this.#turn = { since: time, accepted: 0 }
+    return this.#turn.accepted++ < (this.#options.atMost ?? Number.POSITIVE_INFINITY)
+  }
+
+  /** Stops watching for a while: the socket stays readable, so the reactor would call without end. */
+  #pause(milliseconds: number): void {
+    this.#unwatch()
+    this.#rest = setTimeout(() => this.#watch(), milliseconds)
   }
 }

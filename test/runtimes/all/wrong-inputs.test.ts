@@ -432,9 +432,9 @@ test.each([
 })
 
 describe('a profile is replaced whole', () => {
-  /** Runs `script` with a file system of 64 KiB in `folder`, where p.json is a good old profile of somebody. */
+  /** Runs `script` with a file system of 64 KiB in `folder`, where p.json is a good old profile of root. */
   const within = (script: string): Promise<Done> => {
-    const made = '"$@" profile -c sysinfo --output p.json && chown 5:6 p.json && chmod 640 p.json'
+    const made = '"$@" profile -c sysinfo --output p.json && chown 0:6 p.json && chmod 640 p.json'
     const full = `mount -t tmpfs -o size=64k none folder && cd folder && ${made} && cp -p p.json ../old && ${script}`
     return execute('unshare', ['--mount', 'sh', '-c', full, 'sh', process.execPath, CLI], { cwd: scratch })
   }
@@ -466,7 +466,7 @@ describe('a profile is replaced whole', () => {
       'ln -s p.json link; ln p.json hard; "$@" profile -c mknod --output link && ' +
         'stat -c "%F %u %g %a" link p.json && grep -c mknod p.json; cmp hard ../old && ls -A',
     )
-    expect(stdout).toMatch(/^symbolic link 0 0 777\nregular file 5 6 640\n[1-9]\d*\nhard\nlink\np\.json\n$/)
+    expect(stdout).toMatch(/^symbolic link 0 0 777\nregular file 0 6 640\n[1-9]\d*\nhard\nlink\np\.json\n$/)
   })
 
   const lacks = missing('strace')

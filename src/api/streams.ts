@@ -1,9 +1,10 @@
 import type { ServerResponse } from 'node:http'
+import { setImmediate as turn } from 'node:timers/promises'
 import { escapedAll } from '../calls/escape.ts'
 import { EventStream } from '../reader/event-stream.ts'
 import type { EventView } from '../reader/event-view.ts'
 import type { FeedReader } from '../reader/feed.ts'
-import { STREAM_BYTES, STREAM_MS, STREAM_RATE } from './bounds.ts'
+import { LIST_BYTES, STREAM_BYTES, STREAM_MS, STREAM_RATE } from './bounds.ts'
 import type { QueryValues } from './routes.ts'
 
 interface Wanted {
@@ -45,6 +46,28 @@ export async function streamEvents(
     return false
   }
   response.end()
+  return true
+}
+
+/**
+ * Streams a list as one value of JSON. It is never in memory as a whole, and others have their turn after each part.
+ *
+ * @param parts of the list, made when their turn comes
+ * @returns false if the client has not read what waited for it, and was cut off
+ */
+export async function streamList(response: ServerResponse, parts: Iterable<readonly unknown[]>): Promise<boolean> {
+  let separator = '['
+  for (const part of parts) {
+    const text = part.map((element) => JSON.stringify(escapedAll(element))).join(',')
+    if (text !== '') response.write(`${separator}${text}`)
+    if (text !== '') separator = ','
+    await turn()
+    if (response.destroyed) return true
+    if (response.writableLength <= LIST_BYTES || (await isRead(response))) continue
+    response.destroy()
+    return false
+  }
+  response.end(separator === '[' ? '[]\n' : ']\n')
   return true
 }
 

@@ -17,7 +17,7 @@ const ABANDONED_LIMIT = 2
 /** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
 const DUMPABLE_BY_ALL = '1'
 const LINGER_MS = 5000
-/** Each container may have a walker: when memory is short, some containers lose theirs before all wait for an engine. */
+/** When memory is short, containers lose their walkers before all of them wait for the next engine. */
 const WALKER_OOM_SCORE = 500
 
 const CANNOT_HIDE =

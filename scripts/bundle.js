@@ -7,6 +7,9 @@ import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
+// Others may read what is made here, and not change it, whatever the umask is.
+process.umask(0o022)
+
 const CHECKOUT = fileURLToPath(new URL('..', import.meta.url))
 const ROOT = resolve(process.argv[2] ?? CHECKOUT)
 const DIST = join(ROOT, 'dist')

@@ -2,11 +2,14 @@
 // they start in half the time. It runs after the build and when the package is installed; without these files, or with
 // another Node, the bundles are compiled at each start. Whoever wants to have it for another Node runs it again with that.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
+
+// Others may read what is made here, and not change it, whatever the umask is.
+process.umask(0o022)
 
 const LOADER = new URL('../dist/load.js', import.meta.url)
 
@@ -35,6 +38,8 @@ function writeCode({ CACHE, DIGEST_LENGTH, compilePart, readPart }, name) {
   const script = eagerly(() => compilePart(name, text))
   const path = join(CACHE, name)
   mkdirSync(CACHE, { recursive: true })
+  // They may have been made before, and the daemon runs no file that others can change.
+  for (const directory of [dirname(CACHE), CACHE]) chmodSync(directory, 0o755)
   writeFileSync(`${path}.new`, Buffer.concat([Buffer.from(text.slice(-DIGEST_LENGTH)), script.createCachedData()]), {
     mode: 0o644,
   })

@@ -7,6 +7,9 @@ import { bash } from './completions/bash.js'
 import { fish } from './completions/fish.js'
 import { zsh } from './completions/zsh.js'
 
+// Others may read what is made here, and not change it, whatever the umask is.
+process.umask(0o022)
+
 const { FILES } = await import(new URL('../out/cli/completion.js', import.meta.url).href)
 
 const directory = process.argv[2] ?? fileURLToPath(new URL('../dist/completions', import.meta.url))

@@ -4,6 +4,9 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+// Others may read what is made here, and not change it, whatever the umask is.
+process.umask(0o022)
+
 const module = (path) => new URL(`../out/${path}`, import.meta.url).href
 const { calls } = await import(module('policy/key-names.js'))
 const { reasons } = await import(module('calls/reason.js'))

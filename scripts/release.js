@@ -5,16 +5,19 @@ import {
   chmodSync,
   cpSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
@@ -62,9 +65,30 @@ if (values.help) {
 if (values.only !== undefined && !(values.only in ARCHITECTURES)) refuse(`Cannot make ${values.only}: there is no such`)
 if (!/^[0-9]$/.test(values.level)) refuse(`Cannot use level ${values.level}: it is 0 to 9`)
 values.to = resolve(values.to)
-// What an earlier run has made is made anew; nothing else is ever removed.
-if (existsSync(values.to) && readdirSync(values.to).length > 0 && !existsSync(join(values.to, SUMS)))
-  refuse(`Cannot use ${values.to}: it has other files; name an empty directory`)
+
+const PROGRAMS = { git: 'git', xz: 'xz-utils', 'dpkg-buildpackage': 'dpkg-dev', dh: 'debhelper' }
+
+/** Says what is missing before all the work. */
+function requirePrograms() {
+  const has = (program) => (process.env.PATH ?? '').split(':').some((folder) => existsSync(join(folder, program)))
+  const packages = Object.entries(PROGRAMS).flatMap(([program, name]) => (has(program) ? [] : [name]))
+  if (packages.length > 0) refuse(`Cannot make packages: this needs more programs: apt install ${packages.join(' ')}`)
+}
+
+/** Lists what an earlier run has made; nothing else is ever removed. */
+function madeBefore(directory) {
+  if (!existsSync(directory)) return []
+  const there = readdirSync(directory)
+  const sums = there.includes(SUMS) ? readFileSync(join(directory, SUMS), 'utf8').split('\n') : []
+  const made = [SUMS, ...sums.map((line) => line.replace(/^[0-9a-f]{64} {2}/, ''))]
+  const other = there.find((name) => !made.includes(name) || !lstatSync(join(directory, name)).isFile())
+  if (other !== undefined)
+    refuse(`Cannot use ${directory}: it has another file, ${JSON.stringify(other)}; name an empty directory`)
+  return there
+}
+
+requirePrograms()
+const before = madeBefore(values.to)
 
 /** The Node of the archives: the LTS line that CI runs the tests with. */
 const NODE = '24.21.0'
@@ -99,24 +123,15 @@ function requireRelease() {
     throw new Error('Cannot release: there are changes that are in no commit; commit them')
 }
 
-/** What is bundled is what the lock file names. */
-function requireLocked() {
-  const packagesOf = (path) => JSON.parse(readFileSync(join(ROOT, path), 'utf8')).packages
-  const [locked, installed] = ['package-lock.json', 'node_modules/.package-lock.json'].map(packagesOf)
-  const wrong = Object.keys(installed).find((name) => locked[name]?.integrity !== installed[name].integrity)
-  if (wrong !== undefined)
-    throw new Error(`Cannot release: ${wrong} is another one than package-lock.json says; npm ci`)
-}
-
-/** The sources of the commit alone, built there. */
+/** The sources of the commit alone, built there with the packages of its lock file, whatever there is in the checkout. */
 function build(scratch) {
-  requireLocked()
   const tree = join(scratch, 'intercede')
   mkdirSync(tree)
   execFileSync('sh', ['-c', 'git archive HEAD | tar -x -C "$0"', tree], { cwd: ROOT })
-  symlinkSync(join(ROOT, 'node_modules'), join(tree, 'node_modules'))
   say('builds')
-  execFileSync('npm', ['run', '--silent', 'build'], { cwd: tree, env, stdio: ['ignore', 2, 2] })
+  const npm = (...words) => execFileSync('npm', words, { cwd: tree, env, stdio: ['ignore', 2, 2] })
+  npm('ci', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error')
+  npm('run', '--silent', 'build')
   return tree
 }
 
@@ -148,7 +163,7 @@ function nodeOf(arch, scratch) {
   return to
 }
 
-function makeArchive(tree, arch, scratch) {
+function makeArchive(tree, arch, scratch, to) {
   const name = `intercede-linux-${arch}`
   say(name)
   const top = join(scratch, name)
@@ -166,16 +181,16 @@ function makeArchive(tree, arch, scratch) {
   mkdirSync(join(top, 'share/man'), { recursive: true })
   for (const volume of [1, 5, 7]) symlinkSync('../../lib/intercede/dist/man', join(top, `share/man/man${volume}`))
   execFileSync('chmod', ['-R', 'u=rwX,go=rX', top])
-  archive(scratch, name, join(values.to, `${name}.tar.xz`))
+  archive(scratch, name, join(to, `${name}.tar.xz`))
 }
 
-function makeDebianPackage(tree, arch, scratch) {
+function makeDebianPackage(tree, arch, scratch, to) {
   say(`the package for ${ARCHITECTURES[arch]}`)
   const words = ['-b', '-us', '-uc', '-d', `-a${ARCHITECTURES[arch]}`]
   const { status, stdout, stderr } = spawnSync('dpkg-buildpackage', words, { cwd: tree, env, encoding: 'utf8' })
   if (status !== 0) throw new Error(`Cannot make the package for ${arch}: ${stdout}${stderr}`)
   for (const name of readdirSync(scratch).filter((each) => each.endsWith('.deb'))) {
-    cpSync(join(scratch, name), join(values.to, name))
+    cpSync(join(scratch, name), join(to, name))
     rmSync(join(scratch, name))
   }
 }
@@ -191,7 +206,7 @@ const nodeComponent = (arch) => ({
 })
 
 /** The packages that are in the bundles, koffi, and Node, with what npm knows of them. */
-function makeBill(tree) {
+function makeBill(tree, to) {
   const bundled = new Set(
     readFileSync(join(tree, 'dist/licenses.txt'), 'utf8')
       .split('\n---\n\n')
@@ -226,38 +241,56 @@ function makeBill(tree) {
     components,
     dependencies,
   }
-  writeFileSync(join(values.to, `intercede-${version}.cdx.json`), `${JSON.stringify(whole, undefined, 2)}\n`)
+  writeFileSync(join(to, `intercede-${version}.cdx.json`), `${JSON.stringify(whole, undefined, 2)}\n`)
 }
 
-function makeSums() {
-  const names = readdirSync(values.to)
+function makeSums(to) {
+  const names = readdirSync(to)
     .filter((name) => name !== SUMS)
     .sort()
   const sum = (name) =>
     createHash('sha256')
-      .update(readFileSync(join(values.to, name)))
+      .update(readFileSync(join(to, name)))
       .digest('hex')
-  writeFileSync(join(values.to, SUMS), names.map((name) => `${sum(name)}  ${name}\n`).join(''))
+  writeFileSync(join(to, SUMS), names.map((name) => `${sum(name)}  ${name}\n`).join(''))
 }
 
-if (!values['dry-run']) requireRelease()
-if (existsSync(values.to)) rmSync(values.to, { recursive: true })
-mkdirSync(values.to, { recursive: true })
-const scratch = mkdtempSync(join(tmpdir(), 'intercede-release-'))
-try {
-  const tree = build(scratch)
-  execFileSync('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', values.to], { cwd: tree, env })
-  makeBill(tree)
-  for (const [arch] of wanted) {
-    makeArchive(tree, arch, scratch)
-    makeDebianPackage(tree, arch, scratch)
-  }
-  makeSums()
-} finally {
-  rmSync(scratch, { recursive: true })
+/** Puts what was made in the place of what an earlier run has made: a run that fails changes nothing. */
+function replace(made) {
+  for (const name of before) rmSync(join(values.to, name))
+  if (existsSync(values.to)) rmdirSync(values.to)
+  chmodSync(made, 0o755)
+  renameSync(made, values.to)
 }
-process.stdout.write(readFileSync(join(values.to, SUMS), 'utf8'))
-if (!values['dry-run'])
-  process.stdout.write(
-    `\nTo publish: npm publish ${join(basename(values.to), `intercede-${version}.tgz`)}, and attach the others to the tag v${version}.\n`,
-  )
+
+function release() {
+  if (!values['dry-run']) requireRelease()
+  mkdirSync(dirname(values.to), { recursive: true })
+  const scratch = mkdtempSync(join(tmpdir(), 'intercede-release-'))
+  const made = mkdtempSync(join(dirname(values.to), '.intercede-release-'))
+  try {
+    const tree = build(scratch)
+    execFileSync('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', made], { cwd: tree, env })
+    makeBill(tree, made)
+    for (const [arch] of wanted) {
+      makeArchive(tree, arch, scratch, made)
+      makeDebianPackage(tree, arch, scratch, made)
+    }
+    makeSums(made)
+    replace(made)
+  } finally {
+    for (const directory of [scratch, made]) rmSync(directory, { recursive: true, force: true })
+  }
+  process.stdout.write(readFileSync(join(values.to, SUMS), 'utf8'))
+  if (!values['dry-run'])
+    process.stdout.write(
+      `\nTo publish: npm publish ${join(basename(values.to), `intercede-${version}.tgz`)}, and attach the others to the tag v${version}.\n`,
+    )
+}
+
+try {
+  release()
+} catch (error) {
+  say(error.message)
+  process.exitCode = 1
+}

@@ -17,6 +17,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+// Others may read what is made here, and not change it, whatever the umask is.
+process.umask(0o022)
+
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const [given, arch = process.arch] = process.argv.slice(2)
 if (given === undefined) throw new Error('usage: node scripts/stage.js DIRECTORY [ARCHITECTURE]')

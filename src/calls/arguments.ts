@@ -74,7 +74,8 @@ export const argumentsOf = (name: string): readonly ArgumentKind[] | undefined =
 export const allTexts = (mode: ArgumentMode): ReadonlyMap<string, readonly number[]> =>
   new Map([...all.keys()].map((name) => [name, textsOf(name, mode)]))
 
-function textsOf(name: string, mode: ArgumentMode): readonly number[] {
+/** Returns the indices of the arguments of a call whose texts may be recorded. */
+export function textsOf(name: string, mode: ArgumentMode): readonly number[] {
   const isText = (kind: ArgumentKind): boolean => kind === 'name' || (kind === 'path' && mode === 'all')
   const kinds = mode === 'none' ? [] : (argumentsOf(name) ?? [])
   return kinds.flatMap((kind, index) => (isText(kind) ? [index] : []))

@@ -20,11 +20,16 @@ export const escaped = (text: string | Uint8Array): string =>
 export const quoted = (text: Uint8Array): string =>
   `"${[...text].map((byte) => (byte === BACKSLASH || byte === QUOTE ? `\\${String.fromCharCode(byte)}` : escapedByte(byte))).join('')}"`
 
+/** Shows a text that should be escaped already, but comes from somebody who may not have done so. */
+export const printable = (text: string): string =>
+  text.replaceAll(/[^ -~]/gu, (character) => [...Buffer.from(character)].map(escapedByte).join(''))
+
 /** Members whose texts `spell` and `callerOf` have made: they are escaped already. */
 const SPELLED: ReadonlySet<string> = new Set(['call', 'comm', 'lastRefusal'])
 
-/** Shows the text of a member. */
-export const escapedMember = (name: string, text: string): string => (SPELLED.has(name) ? text : escaped(text))
+/** Shows the text of a member. Whoever has made it may call any text so. */
+export const escapedMember = (name: string, text: string): string =>
+  SPELLED.has(name) ? printable(text) : escaped(text)
 
 /** Escapes every text in a value of JSON, also the names of members. */
 export function escapedAll(value: unknown): unknown {

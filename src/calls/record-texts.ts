@@ -91,3 +91,14 @@ export function decodeTexts(bytes: Uint8Array): ReadonlyMap<number, RecordedText
   }
   return texts
 }
+
+/** Returns the texts of these arguments alone, encoded. */
+export function onlyTexts(bytes: Uint8Array, wanted: readonly number[]): readonly number[] {
+  const kept: number[] = []
+  for (let at = 0; at + HEAD <= bytes.length; ) {
+    const end = at + HEAD + bytes[at + 1]!
+    if (wanted.includes(bytes[at]! & ~CUT)) kept.push(...bytes.subarray(at, end))
+    at = end
+  }
+  return kept
+}

@@ -1,6 +1,10 @@
 import type { Tid } from '../abi/brand.ts'
+import { syscallName } from '../abi/syscalls.ts'
+import type { ArgumentMode } from '../policy/config.ts'
+import { textsOf } from './arguments.ts'
 import { escaped } from './escape.ts'
 import { type Reason, type ReasonCode, reasonCodes } from './reason.ts'
+import { onlyTexts } from './record-texts.ts'
 
 /**
  * The outcome of one call, as the engine's threads write it into a ring in shared memory.
@@ -185,4 +189,21 @@ export const registersOf = (view: DataView, at: number): readonly bigint[] | und
 export const textsIn = (view: DataView, at: number): Uint8Array => {
   const length = Math.min(view.getUint16(at + TEXTS_LENGTH, true), RECORD_SIZE - RECORD_TEXTS)
   return new Uint8Array(view.buffer, view.byteOffset + at + RECORD_TEXTS, length).slice()
+}
+
+/** Takes back what a record has of the arguments beyond a mode, and what an earlier record has left in its place. */
+export function forgetArguments(view: DataView, at: number, mode: ArgumentMode): void {
+  if (mode === 'all') return
+  const texts = textsIn(view, at)
+  new Uint8Array(view.buffer, view.byteOffset + at + RECORD_TEXTS, RECORD_SIZE - RECORD_TEXTS).fill(0)
+  view.setUint16(at + TEXTS_LENGTH, 0, true)
+  if (mode === 'none') {
+    view.setUint8(at + HAS_ARGS, 0)
+    for (let word = 0; word < ARGS_WORDS; word++) view.setUint32(at + RECORD_ARGS + 4 * word, 0, true)
+    return
+  }
+  const name = syscallName(view.getUint32(at + 16, true), view.getInt32(at + 12, true))
+  const kept = onlyTexts(texts, name === undefined ? [] : textsOf(name, mode))
+  for (const [index, byte] of kept.entries()) view.setUint8(at + RECORD_TEXTS + index, byte)
+  view.setUint16(at + TEXTS_LENGTH, kept.length, true)
 }

@@ -23,7 +23,8 @@ import {
 import { SCHED, SCHED_RESET_ON_FORK } from '../abi/sched.ts'
 import { fileType, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG } from '../abi/stat.ts'
 import { syscallName } from '../abi/syscalls.ts'
-import { type ArgumentKind, argumentsOf } from './arguments.ts'
+import type { ArgumentMode } from '../policy/config.ts'
+import { type ArgumentKind, argumentsOf, textsOf } from './arguments.ts'
 import { quoted } from './escape.ts'
 import { decodeTexts, type RecordedText } from './record-texts.ts'
 
@@ -127,4 +128,19 @@ export function spell(arch: number, nr: number, { args, texts }: SpelledArgument
     return text ? shownText(text) : spellings[kind](args[index]!)
   })
   return `${name}(${spelled.join(', ')})`
+}
+
+/** An argument of a call that was spelled: a text in quotes, or anything up to a comma. */
+const SPELLED = /"(?:[^"\\]|\\.)*"(?:\.\.\.)?|[^", ][^",]*/g
+
+/** Takes back what was spelled of the arguments of a call beyond a mode. */
+export function unspell(call: string, mode: ArgumentMode): string {
+  const [, name = '', args = ''] = /^(\w+)\((.*)\)$/s.exec(call) ?? []
+  if (mode === 'all') return call
+  if (mode === 'none' || name === '') return `${name || 'a call'}(...)`
+  const kept = textsOf(name, mode)
+  const rest = [...args.matchAll(SPELLED)].map(([each], index) =>
+    each.startsWith('"') && !kept.includes(index) ? '...' : each,
+  )
+  return `${name}(${rest.join(', ')})`
 }

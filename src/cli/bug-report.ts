@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createTar } from 'nanotar'
 import type { Report } from '../doctor/doctor.ts'
 import { version } from '../processes/version.ts'
@@ -35,7 +35,31 @@ const PROGRAMS = [...runtimes.flatMap(({ installed }) => installed?.program ?? [
 const SOCKETS = ['', '-lxc', '-feed', '-control'].map((name) => `intercede${name}.socket`)
 const UNITS = ['intercede.service', ...SOCKETS]
 
-const UNIT_STATE = 'Id,ActiveState,SubState,Result,NRestarts,MainPID,ExecMainStatus,MemoryCurrent,TasksCurrent'
+/**
+ * The properties of units that are shown, and no others: units have passwords in variables, in credentials, in command
+ * lines and in comments.
+ */
+const UNIT_PROPERTIES: ReadonlySet<string> = new Set([
+  ...['Id', 'FragmentPath', 'DropInPaths', 'UnitFileState', 'NeedDaemonReload', 'LoadState', 'ActiveState', 'SubState'],
+  ...['Result', 'NRestarts', 'MainPID', 'ExecMainStatus', 'ActiveEnterTimestamp', 'ControlGroup', 'Slice', 'Type'],
+  ...['NotifyAccess', 'KillMode', 'Restart', 'RestartUSec', 'TimeoutStartUSec', 'TimeoutStopUSec', 'WatchdogUSec'],
+  ...['FileDescriptorStoreMax', 'NFileDescriptorStore', 'FileDescriptorStorePreserve', 'LimitNOFILE', 'LimitMEMLOCK'],
+  ...['MemoryCurrent', 'MemoryPeak', 'MemoryHigh', 'MemoryMax', 'MemorySwapMax', 'TasksCurrent', 'TasksMax'],
+  ...[
+    'OOMScoreAdjust',
+    'OOMPolicy',
+    'CPUWeight',
+    'CPUQuotaPerSecUSec',
+    'Nice',
+    'User',
+    'Group',
+    'UMask',
+    'DynamicUser',
+  ],
+  ...['CapabilityBoundingSet', 'NoNewPrivileges', 'SystemCallFilter', 'RestrictNamespaces', 'DevicePolicy'],
+  ...['PrivateMounts', 'PrivateTmp', 'PrivateDevices', 'PrivateNetwork', 'ProtectSystem', 'ProtectHome', 'ProtectProc'],
+  ...['MountFlags', 'IPAddressDeny', 'KeyringMode', 'Listen', 'SocketUser', 'SocketGroup', 'SocketMode', 'Backlog'],
+])
 
 /** Without our environment, in which there may be secrets. */
 const said = (program: string, ...words: readonly string[]): string =>
@@ -64,8 +88,12 @@ const programs = (): string =>
 /** The source of a mount, and the options of its file system, may hold a password. */
 const mounts = (): string => readFileSync('/proc/self/mountinfo', 'latin1').replaceAll(/^(.*? - \S+) .*$/gm, '$1')
 
-/** So may the environment of a unit. */
-const units = (): string => said('systemctl', 'cat', ...UNITS).replaceAll(/^(\s*Environment\w*=).*$/gm, '$1(left out)')
+/** A value of several lines is cut, since its next line could be taken for another property. */
+const units = (): string =>
+  said('systemctl', 'show', `--property=${[...UNIT_PROPERTIES].join()}`, ...UNITS)
+    .split('\n')
+    .filter((line) => line === '' || UNIT_PROPERTIES.has(line.split('=', 1)[0]!))
+    .join('\n')
 
 function containers(path: string | undefined): string {
   using feed = openFeed(path)
@@ -85,9 +113,9 @@ async function events(path: string | undefined): Promise<string> {
  */
 function configOf(socket: string): string {
   try {
-    if (![0, process.getuid?.()].includes(statSync(socket).uid)) return configFile(false)
     using feed = openFeed(socket)
-    return feed.directory.daemon.configPath ?? configFile(false)
+    const isTrusted = [0, process.getuid?.()].includes(feed.uid)
+    return (isTrusted ? feed.directory.daemon.configPath : undefined) ?? configFile(false)
   } catch {
     return configFile(false)
   }
@@ -117,8 +145,8 @@ const sources = (report: Report, feed: string | undefined): readonly Source[] =>
   },
   {
     name: 'units.txt',
-    says: 'its units, and their state',
-    find: () => `${units()}\n${said('systemctl', 'show', `--property=${UNIT_STATE}`, ...UNITS)}`,
+    says: 'state, limits and sandbox of its units, without command lines, variables and credentials',
+    find: units,
   },
   {
     name: 'containers.json',

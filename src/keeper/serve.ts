@@ -4,9 +4,10 @@ import { deviceNames } from '../kernel/device-names.ts'
 import { exitGroup } from '../kernel/process.ts'
 import type { Config } from '../policy/config.ts'
 import { keyNames } from '../policy/key-names.ts'
-import { resolve } from '../policy/resolve.ts'
+import { type Note, resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
+import { shortened } from '../shared/briefly.ts'
 import { FewRefusals } from './feed/few-refusals.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
@@ -229,12 +230,19 @@ class Service {
   }
 }
 
-function resolved(config: Config, { metadata, annotations }: Handover, given: readonly SetKey[]): PolicyDetails {
+function resolved(config: Config, handover: Handover, given: readonly SetKey[]): PolicyDetails {
+  const { metadata, annotations, unknownAnnotations: ignoredMore } = handover
   const set = given.map(({ key, value }) => [key, value, 'set'] as const)
   const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations, set }, deviceNames)
-  const ignored = notes.length > 0 ? { ignored: notes } : {}
-  return { policy, settings, details: { ...ignored, ...(lowered.length > 0 ? { lowered } : {}) } }
+  const details = {
+    ...(notes.length > 0 ? { ignored: notes.map(brief) } : {}),
+    ...(ignoredMore ? { ignoredMore } : {}),
+    ...(lowered.length > 0 ? { lowered: lowered.map(brief) } : {}),
+  }
+  return { policy, settings, details }
 }
+
+const brief = (note: Note): Note => ({ ...note, value: shortened(note.value) })
 
 /** What a line of the log of calls is about. */
 function kindOf({ level, message }: CallLine): LogKind {

@@ -1,6 +1,7 @@
 import type { Handle } from '../kernel/handle.ts'
 import { zeroPages } from '../kernel/shared-memory.ts'
-import { freeRefusals } from './count-writer.ts'
+import type { ArgumentMode } from '../policy/config.ts'
+import { forgetRefused, freeRefusals } from './count-writer.ts'
 import { COUNTS_PLACE, COUNTS_WORD, countsPlace, HEAD_WORD } from './counts-layout.ts'
 import { EndedCounts } from './ended-counts.ts'
 import { type ContainerCounts, readCounts } from './read-counts.ts'
@@ -64,6 +65,11 @@ export class CountPlaces {
     this.#ended.add(countsPlace(index))
     zeroPages(this.#fd, countsPlace(index), COUNTS_PLACE)
     Atomics.add(this.#words, COUNTS_WORD.version, 1)
+  }
+
+  /** Takes back what is kept of the arguments of calls beyond a mode. */
+  forgetArguments(mode: ArgumentMode): void {
+    forgetRefused(this.#memory, this.#taken, mode)
   }
 
   /** Frees what the threads of an engine that has ended were writing. */

@@ -2,10 +2,12 @@ import {
   type CallRecord,
   encodeArguments,
   encodeRecord,
+  forgetArguments,
   type RecordedArguments,
   verdictIndex,
 } from '../calls/record.ts'
 import { isRefusal } from '../calls/refusal.ts'
+import type { ArgumentMode } from '../policy/config.ts'
 import { callKey } from './call-key.ts'
 import {
   BOUNDS,
@@ -194,6 +196,18 @@ export function freeRefusals(memory: ArrayBuffer, containers: Iterable<number>):
     // Where there are none, the pages need not be there either.
     if (words[(place >> 2) + HEAD_WORD.refusals] === 0) continue
     for (let index = 0; index < REFUSALS; index++) freeRefusal(words, (place + REFUSALS_AT + index * REFUSAL_SIZE) >> 2)
+  }
+}
+
+/** Takes back what refusals have of the arguments of calls beyond a mode. Precondition: no thread writes. */
+export function forgetRefused(memory: ArrayBuffer, containers: Iterable<number>, mode: ArgumentMode): void {
+  if (mode === 'all') return
+  const view = new DataView(memory)
+  for (const container of containers) {
+    const place = countsPlace(container)
+    if (view.getInt32(place + 4 * HEAD_WORD.refusals, true) === 0) continue
+    for (let index = 0; index < REFUSALS; index++)
+      forgetArguments(view, place + REFUSALS_AT + index * REFUSAL_SIZE + REFUSAL_HEAD, mode)
   }
 }
 

@@ -1,3 +1,5 @@
+import { unspell } from '../calls/spell.ts'
+import type { ArgumentMode } from '../policy/config.ts'
 import { DIRECTORY_WORD, entryOf, entryText, PLACE_HEAD, type Section, sections } from './directory-layout.ts'
 
 /** The members that are left out of a text that has no room, in this order, until it has. */
@@ -55,6 +57,18 @@ export class DirectoryWriter {
     return text === '' ? undefined : entryOf(text)
   }
 
+  /** Takes back what is said of the arguments of calls, beyond a mode, of containers that have ended. */
+  forgetArguments(mode: ArgumentMode): void {
+    const section = sections.ended
+    const used = Math.min(this.#words[section.used]!, section.places)
+    for (let place = 0; mode !== 'all' && place < used; place++) {
+      const { refusals, ...about } = this.#read(section, place) ?? {}
+      if (!Array.isArray(refusals)) continue
+      const rest = refusals.map(({ call, ...each }) => ({ ...each, call: unspell(`${call}`, mode) }))
+      this.#write(section, place, { ...about, refusals: rest })
+    }
+  }
+
   /** Adds to one of the rings. */
   add(ring: 'ended' | 'refused' | 'events', about: object): void {
     const section = sections[ring]
@@ -82,8 +96,11 @@ export class DirectoryWriter {
     // The previous keeper may have ended in the middle of this.
     const odd = this.#words[start >> 2]! | 1
     Atomics.store(this.#words, start >> 2, odd)
+    const before = this.#words[(start >> 2) + 1]!
     this.#words[(start >> 2) + 1] = text.length
     this.#bytes.set(text, start + PLACE_HEAD)
+    // Of a longer text that was here before nothing is left to read.
+    this.#bytes.subarray(start + PLACE_HEAD + text.length, start + PLACE_HEAD + Math.min(before, size)).fill(0)
     Atomics.store(this.#words, start >> 2, odd + 1)
   }
 }

@@ -3,11 +3,13 @@ import {
   decodeRecord,
   encodeArguments,
   encodeRecord,
+  forgetArguments,
   RECORD_FIXED,
   RECORD_SIZE,
   RECORD_WRITER,
   type RecordedArguments,
 } from '../calls/record.ts'
+import type { ArgumentMode } from '../policy/config.ts'
 import { copyNumbers, countHalfTurn, HEAD, RECORDS_HEADER, recordsBegun, TAIL } from './record-layout.ts'
 
 const HALF_TURN_MASK = 0x7fff_ffff
@@ -61,6 +63,15 @@ export function freePlaces(memory: ArrayBuffer): void {
   const ring = new Ring(memory)
   const used = Math.min(recordsBegun(ring.words), ring.size)
   for (let place = 0; place < used; place++) ring.leave(ring.at(place))
+}
+
+/** Takes back what records have of the arguments of calls beyond a mode. Precondition: no thread writes. */
+export function forgetRecorded(memory: ArrayBuffer, mode: ArgumentMode): void {
+  if (mode === 'all') return
+  const ring = new Ring(memory)
+  const view = new DataView(memory)
+  const used = Math.min(recordsBegun(ring.words), ring.size)
+  for (let place = 0; place < used; place++) forgetArguments(view, ring.at(place), mode)
 }
 
 /**

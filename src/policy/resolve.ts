@@ -21,6 +21,9 @@ export interface PolicySources {
   readonly set?: readonly KeyValueLine[] | undefined
 }
 
+/** In characters, of the value of an annotation. A longer value counts as one that cannot be read. */
+export const VALUE_LIMIT = 4096
+
 interface Notes {
   readonly ignored: Note[]
   readonly lowered: Note[]
@@ -32,7 +35,7 @@ interface Host {
 }
 
 /** An annotation that did not do what it says. */
-interface Note {
+export interface Note {
   readonly key: string
   readonly value: string
   readonly why: string
@@ -89,11 +92,12 @@ function lay(settings: Settings, [key, value]: readonly [string, string], host: 
   const ignore = (why: string): void => void notes.ignored.push({ key, value, why })
   const name = orNote(() => toKeyName(key), undefined, ignore)
   if (name === undefined) return settings
-  const next = orNote(
-    () => settle([[key, value, 'annotation']], settings),
-    undefined,
-    (why) => void notes.lowered.push({ key, value, why }),
-  )
+  const lower = (why: string): void => void notes.lowered.push({ key, value, why })
+  if (value.length > VALUE_LIMIT) lower(`a value has at most ${VALUE_LIMIT} characters`)
+  const next =
+    value.length > VALUE_LIMIT
+      ? undefined
+      : orNote(() => settle([[key, value, 'annotation']], settings), undefined, lower)
   if (next === undefined) return settle([[key, keys[name].lowest, 'annotation that cannot be read']], settings)
   const laid = orNote(() => annotate(settings, next, name, host), settings, ignore)
   if (typeof laid !== 'string') return laid

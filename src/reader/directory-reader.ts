@@ -1,3 +1,4 @@
+import { printable } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import { DIRECTORY_WORD, entryOf, PLACE_HEAD, sections } from '../memories/directory-layout.ts'
 import type { MemoryFile } from './memory-file.ts'
@@ -23,6 +24,28 @@ function textOf(bytes: Buffer, length: number, part: Part): string {
   const end = part === 'first' ? text.indexOf(LINE_FEED) : -1
   return text.toString('utf8', 0, end < 0 ? length : end)
 }
+
+/** Members that are shown escaped everywhere: they are as containers and runtimes have chosen them. */
+const RAW: ReadonlySet<string> = new Set([
+  ...['id', 'name', 'image', 'namespace', 'pod', 'bundle', 'cgroup', 'runtime', 'keys', 'annotations', 'traps'],
+  ...['withheld', 'warnings', 'set', 'barred', 'cut', 'message', 'version', 'configPath'],
+])
+
+function printableIn(value: unknown): unknown {
+  if (typeof value === 'string') return printable(value)
+  if (Array.isArray(value)) return value.map(printableIn)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [printable(name), printableIn(member)]))
+}
+
+/**
+ * Makes sure that members which are shown as they are can be shown so. The directory of our daemon has them as numbers
+ * or as escaped texts. The directory of somebody else's daemon may have anything.
+ */
+const shownAsTheyAre = (entry: Entry): Entry =>
+  Object.fromEntries(
+    Object.entries(entry).map(([name, value]) => [printable(name), RAW.has(name) ? value : printableIn(value)]),
+  )
 
 /** Reads the directory from its memory. */
 export class DirectoryReader {
@@ -107,7 +130,7 @@ export class DirectoryReader {
       const isAll = PLACE_HEAD + length <= copy.byteLength
       const whole = isAll ? SCRATCH : Buffer.from(this.#memory.copy(start, size).buffer)
       const isWhole = (version & 1) === 0 && this.#memory.word(start) === version
-      if (isWhole) return length === 0 ? undefined : entryOf(textOf(whole, length, part))
+      if (isWhole) return length === 0 ? undefined : shownAsTheyAre(entryOf(textOf(whole, length, part)))
     }
     return undefined
   }

@@ -1,4 +1,4 @@
-import { connectUnix, receive, waitReadable } from '../kernel/socket.ts'
+import { connectUnix, peerCredentials, receive, waitReadable } from '../kernel/socket.ts'
 import {
   COUNTS_HEADER,
   COUNTS_PLACE,
@@ -47,11 +47,14 @@ interface AllCounts {
 export class FeedReader {
   readonly directory: DirectoryReader
   readonly records: RecordsFollower
+  /** The user who listened at the socket; undefined if the memories came from elsewhere. */
+  readonly uid: number | undefined
   readonly #counts: MemoryFile
   readonly #files: readonly MemoryFile[]
 
-  constructor(files: readonly MemoryFile[]) {
+  constructor(files: readonly MemoryFile[], uid?: number) {
     const [records, counts, directory] = files
+    this.uid = uid
     this.#files = files
     this.records = new RecordsFollower(records!)
     this.#counts = counts!
@@ -126,7 +129,7 @@ export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedR
     requireLayouts(bytes.toString('latin1', 0, message?.length ?? 0))
     if (files.length !== MEMORIES)
       throw new Error(`Cannot read "${path}": it gives no memories; name feed.sock with --feed`)
-    return new FeedReader(files)
+    return new FeedReader(files, peerCredentials(connection).uid)
   } catch (error) {
     for (const file of files) file[Symbol.dispose]()
     throw error

@@ -19,6 +19,8 @@ export interface Handover {
   readonly pid: number
   readonly bundle: string
   readonly annotations: Readonly<Record<string, string>>
+  /** How many more annotations had names that look like keys of ours, and were left out. */
+  readonly unknownAnnotations?: number
   /** `listenerMetadata` of the profile, which only an administrator can write. */
   readonly metadata: string
 }

@@ -1,15 +1,19 @@
 /*
- * A container gives its processes and its control groups names that look like lines of procfs. The kernel escapes or
- * refuses line feeds in them, but not carriage returns, which `^` and `$` of a regular expression take for the end of
- * a line as well.
+ * A container gives its processes and its control groups names that look like lines of procfs, or like more fields of a
+ * line of ours. The kernel escapes or refuses line feeds in them, but not carriage returns, which `^` and `$` of a regular
+ * expression take for the end of a line as well.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { parseMountinfo } from '../../src/kernel/procfs/mountinfo.ts'
 import { statusNumbers } from '../../src/kernel/procfs/status.ts'
 import { openGroups } from '../../src/runtimes/cgroup.ts'
+import { CLI, Daemon } from '../support/daemon.ts'
+import { fixture } from '../support/fixtures.ts'
+import { execute, USERNS } from '../support/host.ts'
 import { withReason } from '../support/skipped.ts'
 
 const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'))
@@ -52,3 +56,22 @@ test.skipIf(noUnified)(
     }
   },
 )
+
+test('a name of a process that looks like the end of a line is quoted', async () => {
+  const daemon = await Daemon.start()
+  try {
+    const [name, feed] = ['dpkg, pid 1  ok', join(daemon.directory, 'feed.sock')]
+    const program = join(daemon.directory, name)
+    copyFileSync(fixture('caller'), program)
+    const mknod = ['--', program, 'mknod', join(daemon.directory, 'mem'), '020666', '1', '1']
+    const container = ['--userns', USERNS, '--pidns', '--await-agent', '--metadata', 'mknod=true']
+    await execute(fixture('filtered'), [daemon.socket, ...container, ...mknod])
+    for (const words of [['events', '--no-follow'], ['explain', 'filtered'], ['explain']]) {
+      const { stdout } = await execute(process.execPath, [CLI, ...words, '--feed', feed])
+      expect(stdout).not.toContain(`by ${name}`)
+      if (words.length > 1) expect(stdout).toMatch(/ {2}by "dpkg, pid 1 {2}ok", pid \d+/)
+    }
+  } finally {
+    await daemon.close()
+  }
+})

@@ -10,8 +10,10 @@ import {
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -305,3 +307,22 @@ test('without a free descriptor it is not known who can change our files, which 
   const { stdout, stderr } = spawnSync('prlimit', args, { encoding: 'utf8' })
   expect(stdout + stderr).toMatch(/^who could change what it runs cannot be known: EMFILE: [^\n]*$/)
 })
+
+test.each(['000', '002', '077'])(
+  'code that is made under the umask %s is of files that others can read, and not change',
+  async (umask) => {
+    const [folder, made] = [join(installed, 'dist/cache'), join(installed, 'scripts')]
+    cpSync(join(ROOT, 'scripts/code-cache.js'), join(made, 'code-cache.js'))
+    rmSync(folder, { recursive: true })
+    const line = `umask ${umask} && exec "$0" "$1"`
+    const { status } = spawnSync('sh', ['-c', line, process.execPath, join(made, 'code-cache.js')], {
+      stdio: 'inherit',
+    })
+    expect(status).toBe(0)
+    const files = readdirSync(cache)
+    expect(files).toContain('engine')
+    const modes = [folder, cache, ...files.map((name) => join(cache, name))].map((path) => statSync(path).mode & 0o777)
+    expect(modes).toEqual([0o755, 0o755, ...files.map(() => 0o644)])
+    expect(await serve()).toMatchObject({ started: true })
+  },
+)

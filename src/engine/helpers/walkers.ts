@@ -17,6 +17,8 @@ const ABANDONED_LIMIT = 2
 /** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
 const DUMPABLE_BY_ALL = '1'
 const LINGER_MS = 5000
+/** When memory is short, containers lose their walkers before all of them wait for the next engine. */
+const WALKER_OOM_SCORE = 500
 
 const CANNOT_HIDE =
   'Cannot start a walker: its container could trace it, for fs.suid_dumpable is 1, or there is one group id only'
@@ -88,6 +90,7 @@ export class Walkers {
       using end = theirs
       const child = this.#spawn(place, end, apart)
       place.child = child
+      child.endBeforeUs(WALKER_OOM_SCORE)
       void child.ended.then(() => this.#ended(container, child))
       this.#table.set(container, ours.release())
     } catch (error) {

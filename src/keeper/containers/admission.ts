@@ -10,6 +10,7 @@ import { trappedCalls } from '../../runtimes/trapped-calls.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { KeeperOptions, PolicyDetails } from '../process/events.ts'
 import type { SetKey } from '../process/set-key.ts'
+import { withoutForeign } from './annotations.ts'
 import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
 import { servedRootless } from './rootless.ts'
 
@@ -27,7 +28,8 @@ export class Admission {
   }
 
   /** Finds the container of a hand-over, or adds it. A process that was exec'd into a container never defines it. */
-  entry(handover: Handover, runtime: RuntimeCall | undefined): ContainerEntry {
+  entry(whole: Handover, runtime: RuntimeCall | undefined): ContainerEntry {
+    const handover = withoutForeign(whole)
     const known = this.#registry.known(handover)
     if (known) {
       this.#options.onEvent({ type: 'joined', handover })

@@ -16,8 +16,8 @@ export class Outlets {
     this.#parts = parts
     const { callsPerContainer, listenersPerContainer } = all
     const limits = { callsPerContainer, listenersPerContainer, kept: LIMIT_PER_CONTAINER }
-    const { containerLabel = false, forUser = false, configPath } = parts.options
-    this.readers = new Readers(parts.state, all.records, journal, {
+    const { containerLabel = false, forUser = false, configPath, arguments: mode = 'all' } = parts.options
+    this.readers = new Readers(parts.state, { records: all.records, arguments: mode }, journal, {
       ...{ containerLabel, forUser, limits, configPath },
     })
     this.control = new Control({ ...parts, feed: this.readers.feed })

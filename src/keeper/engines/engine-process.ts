@@ -41,6 +41,9 @@ export interface EngineCallbacks {
   ended(how: string, failed: boolean): void
 }
 
+/** A tenth of the memory of the service: the keeper may be larger by that, and yet the engine is ended. */
+const ENGINE_OOM_SCORE = 100
+
 /** One engine as the keeper sees it: the process and our end of its socket. */
 export class EngineProcess {
   readonly #child: Child
@@ -62,6 +65,8 @@ export class EngineProcess {
     this.#socket = ours
     this.#listener = listener
     this.#child = guarded(ours, () => spawnEngine(theirs, memories, options))
+    // The next engine takes over its calls; what we hold is lost with us where no service manager keeps it.
+    this.#child.endBeforeUs(ENGINE_OOM_SCORE)
     this.#unwatch = reactor.watch(ours, () => this.#hear())
     void this.#child.ended.then((ending) => this.#end(howEnded(ending), !wasKilled(ending)))
   }

@@ -6,10 +6,10 @@ import { PREFIX } from '../../policy/key.ts'
 import { callOf, keyNames } from '../../policy/key-names.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
+import { saidNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { registrationWarnings } from '../log/registration-warnings.ts'
 import type { KeeperEvent, Traps } from '../process/events.ts'
-import { saidNames } from './names.ts'
 
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 type Resumed = Extract<KeeperEvent, { type: 'resumed' }>

@@ -2,6 +2,7 @@ import type { CountPlaces } from '../../memories/count-places.ts'
 import type { DirectoryWriter } from '../../memories/directory-writer.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
@@ -126,6 +127,12 @@ export class Feed {
       else this.#directory.clear(index)
     }
     this.#resumed.clear()
+  }
+
+  /** Takes back what the previous keeper recorded of the arguments of calls, if less is recorded now. */
+  forgetArguments(mode: ArgumentMode): void {
+    this.#counts.forgetArguments(mode)
+    this.#directory.forgetArguments(mode)
   }
 
   #resume(entry: ContainerEntry): void {

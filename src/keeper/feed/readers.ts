@@ -3,6 +3,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { CountPlaces } from '../../memories/count-places.ts'
 import { DirectoryWriter } from '../../memories/directory-writer.ts'
 import { endRecords } from '../../memories/record-layout.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { openCounts } from '../persist/open-counts.ts'
 import { openDirectoryMemory } from '../persist/open-directory.ts'
@@ -11,6 +12,13 @@ import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Feed, type Standing } from './feed.ts'
 import { FeedSocket } from './feed-socket.ts'
+
+/** How many records there are, and how much of the arguments of calls is in them. */
+interface WhatIsRecorded {
+  /** As in `Limits`. */
+  readonly records: number
+  readonly arguments: ArgumentMode
+}
 
 /** Owns what readers may see: the memories of records, counts and directory, and the socket that hands them out. */
 export class Readers {
@@ -25,11 +33,17 @@ export class Readers {
   readonly lostRecords: number
   readonly #state: PersistedState
   readonly #directory: Fd
+  readonly #mode: ArgumentMode
   #socket: FeedSocket | undefined
 
-  /** @param size as in `Limits` @param journal that of an earlier version, in which the records were too */
-  constructor(state: PersistedState, size: number, journal: ArrayBuffer | undefined, standing: Standing) {
-    const { records, ring, lost } = openRecords(state, size, journal)
+  /** @param journal that of an earlier version, in which the records were too */
+  constructor(
+    state: PersistedState,
+    { records: size, arguments: mode }: WhatIsRecorded,
+    journal: ArrayBuffer | undefined,
+    standing: Standing,
+  ) {
+    const { records, ring, lost } = openRecords(state, size, journal, mode)
     const { counts, memory } = openCounts(state)
     const directory = openDirectoryMemory(state)
     this.#state = state
@@ -38,6 +52,7 @@ export class Readers {
     this.ring = ring
     this.counts = memory
     this.lostRecords = lost
+    this.#mode = mode
     this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory), standing)
   }
 
@@ -48,6 +63,7 @@ export class Readers {
    */
   listen(reactor: Reactor, path: string | undefined, resumed: Iterable<ContainerEntry>): void {
     this.feed.resumed(resumed, CONTAINERS)
+    this.feed.forgetArguments(this.#mode)
     // A reader may be who woke the daemon: it is told whom it reads of before there is an engine.
     this.feed.beat({ engine: undefined, mounters: [], stuck: [], kept: [] })
     if (path === undefined) return

@@ -8,7 +8,8 @@ import {
   reviveRecords,
   unreadRecords,
 } from '../../memories/record-layout.ts'
-import { freePlaces, moveRecords } from '../../memories/records.ts'
+import { forgetRecorded, freePlaces, moveRecords } from '../../memories/records.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import type { PersistedState } from './persisted-state.ts'
 
 interface OpenRecords {
@@ -24,12 +25,20 @@ interface OpenRecords {
  *
  * @param size as in `Limits`
  * @param journal the journal of an earlier version, in which the records were too
+ * @param mode how much of arguments readers may see from now on, also of what was recorded before
  */
-export function openRecords(state: PersistedState, size: number, journal?: ArrayBuffer): OpenRecords {
+export function openRecords(
+  state: PersistedState,
+  size: number,
+  journal?: ArrayBuffer,
+  mode: ArgumentMode = 'all',
+): OpenRecords {
   using kept = state.records
   const before = kept && map(kept)
   const isOurs = before !== undefined && isRecords(before)
   if (isOurs) freePlaces(before)
+  // Readers may go on with the ring that is replaced.
+  if (isOurs) forgetRecorded(before, mode)
   if (isOurs && before.byteLength === recordsSize(size)) {
     reviveRecords(before)
     return { records: new Fd(kept!.release()), ring: before, lost: 0 }

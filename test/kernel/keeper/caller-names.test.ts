@@ -84,10 +84,13 @@ test('events, explain, log and api say who made a call that was done, and one th
   }
 })
 
+/** As lines show it whose fields a comma and blanks separate. */
+const QUOTED = `"${SHOWN.replaceAll('"', '\\"')}"`
+
 test('for people the name and number stand beside the call, and nothing raw reaches a terminal', async () => {
   const table = await intercede('events', '--no-follow')
-  expect(table).toContain(`  by ${SHOWN}, pid ${pid}`)
-  expect(await intercede('explain', 'hostile')).toContain(`1:1)  by ${SHOWN}, pid ${pid}\n`)
+  expect(table).toContain(`  by ${QUOTED}, pid ${pid}`)
+  expect(await intercede('explain', 'hostile')).toContain(`1:1)  by ${QUOTED}, pid ${pid}\n`)
   expect(await intercede('events', '--no-follow', '--format', 'strace')).toContain(`[hostile] [pid ${pid}] `)
   expect(await intercede('events', '--no-follow', '--format', '{comm} {pid}')).toContain(`${SHOWN} ${pid}\n`)
   for (const words of [['events', '--no-follow'], ['explain'], ['ps'], ['inspect', 'hostile'], ['metrics']])

@@ -1,5 +1,15 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Ajv } from 'ajv'
@@ -48,6 +58,16 @@ async function demo(run: (...command: readonly string[]) => Promise<Done>, progr
   }
 }
 
+/** Gives a checkout our packages, and a line of an attacker's to one of them that is bundled. */
+function poison(checkout: string): void {
+  const [from, to] = [join(ROOT, 'node_modules'), join(checkout, 'node_modules')]
+  mkdirSync(to)
+  for (const name of readdirSync(from)) if (name !== 'valibot') symlinkSync(join(from, name), join(to, name))
+  cpSync(join(from, 'valibot'), join(to, 'valibot'), { recursive: true })
+  for (const name of ['index.mjs', 'index.cjs'])
+    appendFileSync(join(to, 'valibot/dist', name), 'globalThis.attacked = true\n')
+}
+
 const why = missing('dpkg-buildpackage', 'dh', 'git', 'xz', 'crun') ?? (await whyNoDebianRoot())
 
 describe.skipIf(why)(withReason('everything that is published', why), { timeout: 10 * MINUTES }, () => {
@@ -59,10 +79,10 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
   let host: PackageHost
 
   beforeAll(async () => {
-    // The second time in another checkout, where the packages lie elsewhere.
+    // The second time in another checkout, whose packages are not those of the lock file.
     const other = join(scratch, 'another/checkout')
     expect(await execute('git', ['clone', '--quiet', ROOT, other])).toMatchObject({ status: 0 })
-    symlinkSync(join(ROOT, 'node_modules'), join(other, 'node_modules'))
+    poison(other)
     for (const [to, words, cwd] of [[first, WORDS.first, ROOT] as const, [second, WORDS.second, other] as const]) {
       const release = ['run', '--silent', 'release', '--', '--dry-run', '--to', to, ...words]
       const done = await execute('npm', release, { cwd })
@@ -99,11 +119,37 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
         status: 2,
         stderr: expect.stringMatching(/^release: .*--help\n$/),
       })
-    expect(readdirSync(precious)).toEqual(['thesis.txt'])
+    writeFileSync(join(precious, 'old.tgz'), '')
+    writeFileSync(join(precious, 'SHA256SUMS'), `${'0'.repeat(64)}  old.tgz\n`)
+    const refusal = { status: 2, stderr: expect.stringMatching(/it has another file, "thesis.txt"/) }
+    expect(await release('--to', precious)).toMatchObject(refusal)
+    expect(readdirSync(precious).sort()).toEqual(['SHA256SUMS', 'old.tgz', 'thesis.txt'])
     expect(await release('--help')).toMatchObject({
       status: 0,
       stdout: expect.stringMatching(/^usage: npm run release/),
     })
+  })
+
+  test('says first which program is missing, and a run that fails leaves what an earlier one made', async () => {
+    const [to, bin] = [join(scratch, 'kept'), join(scratch, 'bin')]
+    for (const folder of [to, bin]) mkdirSync(folder)
+    writeFileSync(join(to, 'old.tgz'), 'old')
+    writeFileSync(join(to, 'SHA256SUMS'), `${'0'.repeat(64)}  old.tgz\n`)
+    const programs = ['git', 'xz', 'dpkg-buildpackage', 'node', 'sh', 'tar', 'rm']
+    for (const name of programs) execFileSync('sh', ['-c', 'ln -s "$(command -v "$0")" "$1/$0"', name, bin])
+    const words = ['scripts/release.js', '--dry-run', '--to', to]
+    const run = () => execute('node', words, { cwd: ROOT, env: { ...process.env, PATH: bin } })
+    expect(await run()).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/^release: .*: apt install debhelper;.*\n$/),
+    })
+    // All are there, and npm fails at once.
+    for (const name of ['dh', 'npm']) writeFileSync(join(bin, name), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+    const { status, stderr } = await run()
+    expect(status).toBe(1)
+    expect(stderr).not.toContain('    at ')
+    expect(readdirSync(to).sort()).toEqual(['SHA256SUMS', 'old.tgz'])
+    expect(readdirSync(scratch).filter((name) => name.startsWith('.intercede'))).toEqual([])
   })
 
   test('has a bill of what is in it, which is as CycloneDX says', async () => {

@@ -1,0 +1,63 @@
+import { PREFIX } from '../../policy/key.ts'
+import { keyNames } from '../../policy/key-names.ts'
+import { PROFILE } from '../../policy/key-value-lines.ts'
+import { VALUE_LIMIT } from '../../policy/resolve.ts'
+import type { Handover } from '../../runtimes/handover.ts'
+import { shortened } from '../../shared/briefly.ts'
+
+/** What engines call a container, where the runtime passes it on: annotations of containerd, CRI-O and nerdctl. */
+const SAID = {
+  name: ['io.kubernetes.cri.container-name', 'io.kubernetes.container.name', 'nerdctl/name'],
+  image: ['io.kubernetes.cri.image-name', 'io.kubernetes.cri-o.ImageName'],
+  pod: ['io.kubernetes.cri.sandbox-name', 'io.kubernetes.pod.name'],
+  namespace: ['io.kubernetes.cri.sandbox-namespace', 'io.kubernetes.pod.namespace'],
+} as const
+
+/** In characters: names of Kubernetes have up to 253, and images an address before their name. */
+const LIMIT = 512
+
+export interface SaidNames {
+  readonly name?: string
+  readonly image?: string
+  readonly pod?: string
+  readonly namespace?: string
+}
+
+/** Returns the names in the annotations of a container; they are untrusted, and cut where they are too long. */
+export function saidNames(annotations: Readonly<Record<string, string>>): SaidNames {
+  const found = Object.entries(SAID).flatMap(([what, keys]) => {
+    const key = keys.find((each) => Object.hasOwn(annotations, each))
+    return key === undefined ? [] : [[what, annotations[key]!.slice(0, LIMIT)] as const]
+  })
+  return Object.fromEntries(found)
+}
+
+const OF_NAMES: ReadonlySet<string> = new Set(Object.values(SAID).flat())
+const OF_POLICY: ReadonlySet<string> = new Set([PROFILE, ...keyNames.map((name) => `${PREFIX}${name}`)])
+/** Of the annotations that look like ours and are not, which are kept to tell their author. */
+const UNKNOWN_LIMIT = 16
+
+/** @returns a copy: what is cut from a long text otherwise keeps the whole text in memory */
+const beginning = (text: string, limit: number): string =>
+  text.length <= limit ? text : Buffer.from(text.slice(0, limit)).toString()
+
+/**
+ * Leaves out the annotations that nobody reads: their author chooses how many there are and how long they are, and the
+ * daemon keeps them for the life of the container. A value that is too long for a key stays too long, so that it still
+ * counts as a value that cannot be read.
+ */
+export function withoutForeign(handover: Handover): Handover {
+  const all = Object.entries(handover.annotations)
+  const names = all.flatMap(([name, value]) => (OF_NAMES.has(name) ? [[name, beginning(value, LIMIT)]] : []))
+  const policy = all.flatMap(([name, value]) =>
+    OF_POLICY.has(name) ? [[name, beginning(value, VALUE_LIMIT + 1)]] : [],
+  )
+  const unknown = all.filter(([name]) => name.startsWith(PREFIX) && !OF_POLICY.has(name))
+  const shown = unknown.slice(0, UNKNOWN_LIMIT).map((each) => each.map(shortened))
+  const more = unknown.length - shown.length
+  return {
+    ...handover,
+    annotations: Object.fromEntries([...names, ...policy, ...shown]),
+    ...(more > 0 ? { unknownAnnotations: more } : {}),
+  }
+}

@@ -41,6 +41,13 @@ export class PatchedBuild {
     execFileSync(process.execPath, [BUNDLE, this.#directory])
   }
 
+  /** The program `intercede` of this build, for Node. */
+  get program(): string {
+    const program = join(this.#directory, 'start.cjs')
+    writeFileSync(program, "require('./dist/load.js').loadPart('cli')\n")
+    return program
+  }
+
   /** What the engine starts is read from here. */
   async remove(engine: number | undefined): Promise<void> {
     await until('the engine is gone', () => engine === undefined || stateOf(engine) === '')

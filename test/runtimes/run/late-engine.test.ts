@@ -1,6 +1,5 @@
 // The engine starts beside the container: what makes no call does not wait for it, what makes one does.
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { until } from '../../support/host.ts'
@@ -17,9 +16,7 @@ type Ended = SpawnSyncReturns<string> & { readonly took: number }
 
 /** Runs a command with a build, to its end. */
 function run(build: PatchedBuild, ...command: string[]): Ended {
-  const main = fileURLToPath(new URL('../start.cjs', build.url))
-  writeFileSync(main, "require('./dist/load.js').loadPart('cli')\n")
-  const args = [main, 'run', '-c', 'mknod', '--', ...command]
+  const args = [build.program, 'run', '-c', 'mknod', '--', ...command]
   const start = performance.now()
   const done = spawnSync(process.execPath, args, { encoding: 'utf8', input: '' })
   return { ...done, took: performance.now() - start }

@@ -1,4 +1,4 @@
-// npm run guests -- [--kernel NAME]... [--arch arm64] [--seconds N] [--] [TESTS...]: boots kernels of Debian in qemu, with systemd
+// npm run guests -- [--kernel NAME]... [--step WORDS]... [--] [TESTS...]: boots kernels of Debian in qemu, with systemd
 // and pure cgroup v2, and runs the steps of steps.js there, or the test files that are named. It needs root, what
 // `scripts/setup.sh guests` installs, and a network. What it makes, 2 GB and 300 MB for each kernel, is kept for the next time in
 // $INTERCEDE_GUESTS, or ~/.cache/intercede/guests. Where KVM does not work, all steps take some 15 minutes.
@@ -34,9 +34,9 @@ const MACHINES = {
   },
 }
 
-const USAGE = `usage: npm run guests -- [--kernel NAME]... [--arch NAME] [--seconds N] [--] [TESTS...]
+const USAGE = `usage: npm run guests -- [--kernel NAME]... [--arch NAME] [--step WORDS]... [--seconds N] [--] [TESTS...]
 kernels: ${Object.keys(KERNELS).join(', ')} (default: 6.12); architectures: ${Object.keys(MACHINES).join(', ')}
---seconds: the most that a test file may take (default: 900)`
+--step: only the steps whose name has these words; --seconds: the most that a test file may take (default: 900)`
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url))
 const CACHE = process.env.INTERCEDE_GUESTS ?? join(homedir(), '.cache/intercede/guests')
@@ -55,7 +55,8 @@ const say = (text) => console.error(`guests: ${text}`)
 function options() {
   const own = process.arch === 'arm64' ? 'arm64' : 'amd64'
   const kernel = { type: 'string', multiple: true, default: ['6.12'] }
-  const words = { kernel, arch: { type: 'string', default: own }, seconds: { type: 'string', default: '900' } }
+  const step = { type: 'string', multiple: true, default: [''] }
+  const words = { kernel, step, arch: { type: 'string', default: own }, seconds: { type: 'string', default: '900' } }
   try {
     const { values, positionals } = parseArgs({ options: words, allowPositionals: true })
     const unknown = values.kernel.find((name) => !KERNELS[name])
@@ -220,8 +221,9 @@ async function run(arch, name, { root, checkout, scratch, wanted }) {
 }
 
 async function main() {
-  const { kernel: names, arch, seconds, tests } = options()
-  const wanted = tests.length > 0 ? tests.map((file) => stepOf(file, seconds)) : steps
+  const { kernel: names, arch, step, seconds, tests } = options()
+  const named = steps.filter(({ name }) => step.some((words) => name.includes(words)))
+  const wanted = tests.length > 0 ? tests.map((file) => stepOf(file, seconds)) : named
   const root = made('root', 'the root file system, which takes two minutes', 'guest.service', arch)
   const scratch = mkdtempSync(join(CACHE, 'checkout.'))
   process.once('exit', () => rmSync(scratch, { recursive: true, force: true }))

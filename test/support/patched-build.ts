@@ -43,9 +43,9 @@ export class PatchedBuild {
 
   /** The program `intercede` of this build, for Node. */
   get program(): string {
-    const program = join(this.#directory, 'start.cjs')
-    writeFileSync(program, "require('./dist/load.js').loadPart('cli')\n")
-    return program
+    for (const name of ['bin', 'package.json'])
+      cpSync(new URL(`../../${name}`, import.meta.url), join(this.#directory, name), { recursive: true })
+    return join(this.#directory, 'bin/intercede.js')
   }
 
   /** What the engine starts is read from here. */

@@ -17,6 +17,7 @@ import {
 } from '../abi/seccomp.ts'
 import { STATX_MNT_ID_UNIQUE } from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
+import { SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
@@ -36,12 +37,17 @@ const seccomp = (operation: number, flags: number, argument: Uint8Array | null):
   Number(syscallSeccomp(numbers.seccomp, operation, flags, argument))
 
 /**
- * The kernel checks flags before it reads the filter (kernel/seccomp.c): without a filter a known flag gives EFAULT.
+ * The kernel checks flags before it reads the filter (kernel/seccomp.c): without a filter a known flag gives EFAULT,
+ * any other flag EINVAL.
+ *
+ * @throws {SyscallError} if a filter on this process, or a kernel without seccomp, answers instead
  */
 function knowsFilterFlag(flag: number): boolean {
-  return (
-    seccomp(SECCOMP_SET_MODE_FILTER, flag | SECCOMP_FILTER_FLAG_NEW_LISTENER, null) < 0 && lastErrno() === errnos.EFAULT
-  )
+  if (seccomp(SECCOMP_SET_MODE_FILTER, flag | SECCOMP_FILTER_FLAG_NEW_LISTENER, null) >= 0)
+    throw new Error('Cannot ask for a filter flag: seccomp took no filter for one')
+  const why = lastErrno()
+  if (why !== errnos.EFAULT && why !== errnos.EINVAL) throw new SyscallError('seccomp', why)
+  return why === errnos.EFAULT
 }
 
 /**

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRecord } from '../calls/record.ts'
 import type { Rule } from '../calls/rule.ts'
+import { requireFeatures } from '../doctor/doctor.ts'
 import { compileOci } from '../filter/compile.ts'
 import { filterFlags, machines, type Target } from '../filter/target.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
@@ -42,6 +43,7 @@ export function interception(config: readonly string[], { record, say }: Audienc
   for (const text of ineffectiveHere(settings)) say(text)
   if (rules.length === 0) return {}
   requireKernel()
+  requireFeatures()
   const hint = new FuseHint(policy)
   function heard(call: CallRecord): void {
     record(call)

@@ -34,7 +34,8 @@ const initial = (kind: 'user' | 'pid', inode: number) => (machine: HostFacts) =>
   ok: machine.link(`/proc/self/ns/${kind}`) === `${kind}:[${inode}]`,
 })
 
-const kernel: readonly Probe[] = [
+/** What the kernel itself can do. */
+export const kernelProbes: readonly Probe[] = [
   {
     name: 'seccomp user notification',
     needed: true,
@@ -288,4 +289,4 @@ const installations: readonly Probe[] = [
 ]
 
 /** All probes of `intercede doctor`, in the order of its report. */
-export const probes: readonly Probe[] = [...kernel, ...surroundings, ...installations]
+export const probes: readonly Probe[] = [...kernelProbes, ...surroundings, ...installations]

@@ -105,6 +105,12 @@ export const kernelProbes: readonly Probe[] = [
     follows: 'mounts of the host and of a container cannot be told apart for certain: more calls take the slow way',
     remedy: 'boot Linux 6.8 or later',
   },
+  {
+    name: 'device nodes on what a container has mounted (copies of detached mounts)',
+    probe: feature('copyDetached'),
+    follows: 'mknod on a tmpfs of a container is left to the kernel (EPERM), unless mount.allowed=tmpfs has made it',
+    remedy: 'boot Linux 6.15 or later, or set mount.allowed=tmpfs for such containers',
+  },
 ]
 
 /** Capabilities without which an engine thread can neither become its caller nor act for it. */

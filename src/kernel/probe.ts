@@ -17,10 +17,12 @@ import {
 } from '../abi/seccomp.ts'
 import { STATX_MNT_ID_UNIQUE } from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { SyscallError } from './error.ts'
+import { isErrno, SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
+import { detachedTmpfs } from './fs-context.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
+import { copyTree } from './mount.ts'
 import { pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'
@@ -116,6 +118,18 @@ function uniqueMountIds(): boolean {
 const mountSetattr = (): boolean =>
   Number(syscallMountSetattr(numbers.mount_setattr, -1, cstring(''), 0, null, 0)) < 0 && lastErrno() !== errnos.ENOSYS
 
+/** Copies a mount that is attached nowhere, as is done to show a device node inside a container. */
+function copyDetached(): boolean {
+  using tmpfs = detachedTmpfs([])
+  try {
+    copyTree(tmpfs, false)[Symbol.dispose]()
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EINVAL')) return false
+    throw error
+  }
+}
+
 /** Opens a context and closes it; the kernel loads the file system's module if there is one. */
 const fileSystem = (name: string): boolean =>
   succeeds(() => new Fd(check('fsopen', Number(syscallFsopen(numbers.fsopen, cstring(name), FSOPEN_CLOEXEC)))))
@@ -137,6 +151,7 @@ export const kernelFeatures = {
   resolveCached: () => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED)),
   uniqueMountIds,
   mountSetattr,
+  copyDetached,
   overlay: () => fileSystem('overlay'),
 } as const satisfies Record<string, () => boolean>
 

@@ -2,6 +2,8 @@ import type { Mode, PathBytes } from '../../abi/brand.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
 import type { NodeLike } from '../../calls/caller.ts'
 import { steps } from '../../calls/steps.ts'
+import { ContinueError } from '../../calls/verdict.ts'
+import { isErrno } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { fchownGroup, mknodat, umask, unlinkat } from '../../kernel/files.ts'
 import { detachedTmpfs } from '../../kernel/fs-context.ts'
@@ -35,10 +37,19 @@ export class DeviceNodes {
     try {
       fchownGroup(tmpfs, NAME, gid)
       identity.with(steps.makeMount)
-      using copy = cloneFile(tmpfs, NAME)
+      using copy = copyOf(tmpfs)
       attach(copy)
     } finally {
       unlinkat(tmpfs, NAME)
     }
+  }
+}
+
+/** @throws {ContinueError} before 6.15, which copies no mount that is attached nowhere */
+function copyOf(tmpfs: Fd): Fd {
+  try {
+    return cloneFile(tmpfs, NAME)
+  } catch (error) {
+    throw isErrno(error, 'EINVAL') ? new ContinueError('nodesNotShown') : error
   }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/setup.sh run|tests: installs the Debian packages that are missing, if it may, or says how to.
+# scripts/setup.sh run|tests|guests: installs the Debian packages that are missing, if it may, or says how to.
 set -euo pipefail
 
 # What `intercede run` needs of the system, and what the tests use beyond it.
@@ -12,12 +12,14 @@ tests+=(dpkg-dev debhelper lintian xz-utils) # the package of Debian
 tests+=(prometheus curl) # metrics, and who asks for them
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g) # images of every file system
 tests+=(fuse2fs squashfuse fuse-overlayfs) # FUSE programs, with ntfs-3g
+guests=(qemu-system-x86 mmdebstrap e2fsprogs libarchive13t64 kmod cpio xz-utils zstd util-linux) # npm run guests
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
 
 case "${1-}" in
   run) wanted=("${run[@]}") ;;
   tests) wanted=("${tests[@]}") ;;
-  *) echo "usage: scripts/setup.sh run|tests" >&2 && exit 2 ;;
+  guests) wanted=("${guests[@]}") ;;
+  *) echo "usage: scripts/setup.sh run|tests|guests" >&2 && exit 2 ;;
 esac
 
 # The tests compare with Docker's own profile: one file of a package whose dependencies nobody wants.

@@ -7,7 +7,8 @@ import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
 import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
-import { machines, type Target } from '../filter/target.ts'
+import { filterFlags, machines, type Target } from '../filter/target.ts'
+import { kernelFeatures } from '../kernel/probe.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { profileForLxc } from './profile-lxc.ts'
 import { SOCKET, userSocket } from './sockets.ts'
@@ -77,7 +78,7 @@ function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, 
     rules,
     architectures: machine().architectures,
     ...(base === undefined ? {} : { base: readBase(base, target, listenerPath, capAdd) }),
-    flags: target.flags,
+    flags: filterFlags(target, kernelFeatures.waitKillableRecv),
     listenerPath,
     metadata: metadata.map((line) => `${line}\n`).join(''),
   })

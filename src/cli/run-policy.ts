@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRecord } from '../calls/record.ts'
 import type { Rule } from '../calls/rule.ts'
+import { requireFeatures } from '../doctor/doctor.ts'
 import { compileOci } from '../filter/compile.ts'
-import { machines, type Target } from '../filter/target.ts'
+import { filterFlags, machines, type Target } from '../filter/target.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { Keeper } from '../keeper/keeper.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
+import { kernelFeatures } from '../kernel/probe.ts'
 import { counted } from '../policy/counted.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
@@ -41,6 +43,7 @@ export function interception(config: readonly string[], { record, say }: Audienc
   for (const text of ineffectiveHere(settings)) say(text)
   if (rules.length === 0) return {}
   requireKernel()
+  requireFeatures()
   const hint = new FuseHint(policy)
   function heard(call: CallRecord): void {
     record(call)
@@ -57,9 +60,10 @@ export function interception(config: readonly string[], { record, say }: Audienc
   }
 }
 
-function filter(rules: readonly Rule[], { flags }: Target): object {
+function filter(rules: readonly Rule[], target: Target): object {
   const architectures = machines[process.arch]?.architectures
   if (!architectures) throw new Error(`Cannot make a filter: the architecture ${process.arch} is not supported`)
+  const flags = filterFlags(target, kernelFeatures.waitKillableRecv)
   return compileOci({ rules, architectures, flags, listenerPath: AGENT_SOCKET, metadata: '' })
 }
 

@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from 'node:path'
+import { requireFeatures } from '../doctor/doctor.ts'
 import { requireSafeDirectories, requireSafeFiles } from '../doctor/own-files.ts'
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { serve } from '../keeper/serve.ts'
@@ -60,6 +61,7 @@ export async function serveCommand({
   }
   requireUserNamespace(user)
   requireKernel()
+  requireFeatures()
   const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)) }
   await serve(paths, config, () => readNow(fileNow())).catch(endWith)
 }

@@ -1,5 +1,5 @@
-import type { HostFacts } from './host-facts.ts'
-import { type Finding, type Probe, probes } from './probes.ts'
+import { type HostFacts, thisHost } from './host-facts.ts'
+import { type Finding, kernelProbes, type Probe, probes } from './probes.ts'
 
 /** `unknown`: the probe itself failed. */
 type Health = 'ok' | 'missing' | 'unknown'
@@ -52,5 +52,18 @@ export function examine(machine: HostFacts): Report {
     able: isWell(true) && isWell('on the host'),
     ableForUser: isWell(true) && !isWell('on the host'),
     diagnoses,
+  }
+}
+
+/**
+ * Checks that this kernel has what `run` and `serve` need.
+ *
+ * @throws {Error} in the words of the report
+ */
+export function requireFeatures(machine: HostFacts = thisHost): void {
+  for (const probe of kernelProbes.filter(({ needed }) => needed)) {
+    const { health, name, follows, remedy } = diagnose(probe, machine)
+    if (health === 'missing')
+      throw new Error(`Cannot intercept system calls: this kernel lacks ${name}: ${follows}; ${remedy}`)
   }
 }

@@ -25,7 +25,8 @@ export interface HostFacts {
   run(program: string, ...args: readonly string[]): string | undefined
 }
 
-const RUN_MS = 5000
+/** How long a program may take to say its version: nothing but a slow machine takes long. */
+const RUN_MS = 60_000
 function orElse<T>(attempt: () => T): T | undefined {
   try {
     return attempt()

@@ -34,7 +34,8 @@ const initial = (kind: 'user' | 'pid', inode: number) => (machine: HostFacts) =>
   ok: machine.link(`/proc/self/ns/${kind}`) === `${kind}:[${inode}]`,
 })
 
-const kernel: readonly Probe[] = [
+/** What the kernel itself can do. */
+export const kernelProbes: readonly Probe[] = [
   {
     name: 'seccomp user notification',
     needed: true,
@@ -103,6 +104,12 @@ const kernel: readonly Probe[] = [
     probe: feature('uniqueMountIds'),
     follows: 'mounts of the host and of a container cannot be told apart for certain: more calls take the slow way',
     remedy: 'boot Linux 6.8 or later',
+  },
+  {
+    name: 'device nodes on what a container has mounted (copies of detached mounts)',
+    probe: feature('copyDetached'),
+    follows: 'mknod on a tmpfs of a container is left to the kernel (EPERM), unless mount.allowed=tmpfs has made it',
+    remedy: 'boot Linux 6.15 or later, or set mount.allowed=tmpfs for such containers',
   },
 ]
 
@@ -288,4 +295,4 @@ const installations: readonly Probe[] = [
 ]
 
 /** All probes of `intercede doctor`, in the order of its report. */
-export const probes: readonly Probe[] = [...kernel, ...surroundings, ...installations]
+export const probes: readonly Probe[] = [...kernelProbes, ...surroundings, ...installations]

@@ -10,7 +10,7 @@ export interface Compilation {
   readonly architectures: readonly string[]
   /** A profile that stays in force for all registers that no rule matches. */
   readonly base?: OciSeccomp
-  /** Seccomp filter flags, see `flagsFor()`. */
+  /** Seccomp filter flags, see `filterFlags()`. */
   readonly flags: readonly string[]
   readonly listenerPath: string
   /** The lines of the policy, which the agent gets with the listener. */

@@ -15,6 +15,21 @@ export const SPEC_ALLOW = 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'
 export const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
 
 /**
+ * Returns the flags of a profile for this reader on this kernel: one that the kernel does not know would keep every
+ * container from starting.
+ *
+ * @param knows tells whether the kernel knows WAIT_KILLABLE_RECV; throws if it cannot be asked, and any newer kernel
+ *   does
+ */
+export function filterFlags({ flags }: Target, knows: () => boolean): readonly string[] {
+  try {
+    return knows() ? flags : flags.filter((flag) => flag !== WAIT_KILLABLE_RECV)
+  } catch {
+    return flags
+  }
+}
+
+/**
  * What a filter must cover on a machine (Node's `process.arch`): libseccomp kills calls of an architecture that it
  * lacks.
  */

@@ -144,13 +144,18 @@ export function statx(fd: number): Identity {
 }
 
 /**
- * Returns the id of the mount of `fd`, which is never reused; `struct statx`: 0 u32 mask | 144 u64 mount.
- *
- * @returns undefined before 6.8
+ * Returns the id of the mount of `fd`, which no other mount has as long as this one exists: whoever compares two ids
+ * must hold one of the mounts; `struct statx`: 144 u64 mount.
  */
-export function mountId(fd: Handle): bigint | undefined {
+export function mountId(fd: Handle): bigint {
   check('statx', libcStatx(fd.raw, EMPTY, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, statxBytes))
-  return (statxView.getUint32(0, true) & STATX_MNT_ID_UNIQUE) === 0 ? undefined : statxView.getBigUint64(144, true)
+  return statxView.getBigUint64(144, true)
+}
+
+/** Returns the id of the mount of `fd`, if it is never reused; undefined before 6.8. `struct statx`: 0 u32 mask */
+export function uniqueMountId(fd: Handle): bigint | undefined {
+  const id = mountId(fd)
+  return (statxView.getUint32(0, true) & STATX_MNT_ID_UNIQUE) === 0 ? undefined : id
 }
 
 /** Returns the device number of a node; `struct statx`: 128 u32 major | 132 u32 minor. */

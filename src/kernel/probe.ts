@@ -17,9 +17,12 @@ import {
 } from '../abi/seccomp.ts'
 import { STATX_MNT_ID_UNIQUE } from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
+import { isErrno, SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
+import { detachedTmpfs } from './fs-context.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
+import { copyTree } from './mount.ts'
 import { pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'
@@ -36,12 +39,17 @@ const seccomp = (operation: number, flags: number, argument: Uint8Array | null):
   Number(syscallSeccomp(numbers.seccomp, operation, flags, argument))
 
 /**
- * The kernel checks flags before it reads the filter (kernel/seccomp.c): without a filter a known flag gives EFAULT.
+ * The kernel checks flags before it reads the filter (kernel/seccomp.c): without a filter a known flag gives EFAULT,
+ * any other flag EINVAL.
+ *
+ * @throws {SyscallError} if a filter on this process, or a kernel without seccomp, answers instead
  */
 function knowsFilterFlag(flag: number): boolean {
-  return (
-    seccomp(SECCOMP_SET_MODE_FILTER, flag | SECCOMP_FILTER_FLAG_NEW_LISTENER, null) < 0 && lastErrno() === errnos.EFAULT
-  )
+  if (seccomp(SECCOMP_SET_MODE_FILTER, flag | SECCOMP_FILTER_FLAG_NEW_LISTENER, null) >= 0)
+    throw new Error('Cannot ask for a filter flag: seccomp took no filter for one')
+  const why = lastErrno()
+  if (why !== errnos.EFAULT && why !== errnos.EINVAL) throw new SyscallError('seccomp', why)
+  return why === errnos.EFAULT
 }
 
 /**
@@ -110,6 +118,18 @@ function uniqueMountIds(): boolean {
 const mountSetattr = (): boolean =>
   Number(syscallMountSetattr(numbers.mount_setattr, -1, cstring(''), 0, null, 0)) < 0 && lastErrno() !== errnos.ENOSYS
 
+/** Copies a mount that is attached nowhere, as is done to show a device node inside a container. */
+function copyDetached(): boolean {
+  using tmpfs = detachedTmpfs([])
+  try {
+    copyTree(tmpfs, false)[Symbol.dispose]()
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EINVAL')) return false
+    throw error
+  }
+}
+
 /** Opens a context and closes it; the kernel loads the file system's module if there is one. */
 const fileSystem = (name: string): boolean =>
   succeeds(() => new Fd(check('fsopen', Number(syscallFsopen(numbers.fsopen, cstring(name), FSOPEN_CLOEXEC)))))
@@ -131,6 +151,7 @@ export const kernelFeatures = {
   resolveCached: () => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED)),
   uniqueMountIds,
   mountSetattr,
+  copyDetached,
   overlay: () => fileSystem('overlay'),
 } as const satisfies Record<string, () => boolean>
 

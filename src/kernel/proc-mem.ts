@@ -1,10 +1,10 @@
 import { errno, errnos } from '../abi/errno.ts'
 import { PROCMAP_QUERY, PROCMAP_QUERY_SIZE, PROCMAP_QUERY_VMA_WRITABLE } from '../abi/procmap.ts'
 import { isErrno, SyscallError } from './error.ts'
-import { read } from './files.ts'
 import type { Handle } from './handle.ts'
-import { lastErrno, libc } from './libc.ts'
+import { check, lastErrno, libc } from './libc.ts'
 
+const libcPread = libc.func('long pread(int fd, uint8_t *buffer, size_t length, uint64_t offset)')
 const libcPwrite = libc.func('long pwrite(int fd, uint8_t *bytes, size_t length, uint64_t offset)')
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 
@@ -41,25 +41,23 @@ export function queryWritable(maps: Handle, at: bigint): Mapping {
 const LINE = /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)/
 const chunk = Buffer.alloc(65_536)
 
-/**
- * Does the same by the text of the file, on any kernel.
- *
- * @param maps just opened, since it is read from its position on
- */
+/** Finds the same mapping in the text of the file, on any kernel. The file's position does not matter. */
 export function findWritable(maps: Handle, at: bigint): Mapping {
   let rest = ''
-  for (let length = read(maps, chunk); length > 0; length = read(maps, chunk)) {
+  for (let offset = 0; ; ) {
+    const length = check('pread', libcPread(maps.raw, chunk, chunk.length, offset))
+    if (length === 0) throw new SyscallError('pread', errno('EFAULT'))
+    offset += length
     const lines = (rest + chunk.toString('latin1', 0, length)).split('\n')
     rest = lines.pop()!
     for (const line of lines) {
       const [, from, to, mode, inode] = LINE.exec(line)!
       const end = BigInt(`0x${to}`)
       if (end <= at) continue
-      if (BigInt(`0x${from}`) > at || !mode!.includes('w')) throw new SyscallError('read', errno('EFAULT'))
+      if (BigInt(`0x${from}`) > at || !mode!.includes('w')) throw new SyscallError('pread', errno('EFAULT'))
       return { end, ofFile: inode !== '0' }
     }
   }
-  throw new SyscallError('read', errno('EFAULT'))
 }
 
 /**

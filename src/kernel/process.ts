@@ -195,3 +195,13 @@ export function isDefunct(pid: number): boolean {
     return isErrno(error, 'ENOENT', 'ESRCH')
   }
 }
+
+/** Returns the processor time of all threads of a process in clock ticks; 0 if it cannot be read. */
+export function processorTime(pid: number): number {
+  try {
+    const length = readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))
+    return statNumber(stat, length, STAT.userTime) + statNumber(stat, length, STAT.systemTime)
+  } catch {
+    return 0
+  }
+}

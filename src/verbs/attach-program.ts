@@ -61,11 +61,25 @@ function opened({ program, replace }: Attach, { devicePrograms }: Caller): Opene
   }
 }
 
-/** Detaches the program again if it has put programs of the cgroups above out of force. */
 function keepIfTight({ group, above, flags }: Attach, caller: Caller, { fd, old }: Opened): Effect {
-  if (!caller.devicePrograms.loosens(above)) return { value: 0n }
-  caller.act(steps.changePrograms, () => (old ? put(group, old, flags, fd) : take(group, fd)))
-  return LOOSENS
+  const undo = (): void => caller.act(steps.changePrograms, () => (old ? put(group, old, flags, fd) : take(group, fd)))
+  return undoneUnlessTight(caller, above, undo) ? LOOSENS : { value: 0n }
+}
+
+/**
+ * Undoes an attachment that has put programs of the cgroups above out of force, or of which that cannot be told.
+ *
+ * @returns whether it is undone
+ * @throws {SyscallError} if it cannot be told; the attachment is undone then, too
+ */
+function undoneUnlessTight({ devicePrograms }: Caller, above: readonly Handle[], undo: () => void): boolean {
+  let isTight = false
+  try {
+    isTight = !devicePrograms.loosens(above)
+  } finally {
+    if (!isTight) undo()
+  }
+  return !isTight
 }
 
 export const linkProgram: Verb<Verbs['linkProgram']> = {
@@ -78,9 +92,8 @@ export const linkProgram: Verb<Verbs['linkProgram']> = {
     const { devicePrograms } = caller
     using fd = devicePrograms.open(program)
     const link = caller.act(steps.changePrograms, () => createLink(group, fd))
-    if (!devicePrograms.loosens(above)) return { value: 0n, fd: link, cloexec: true }
     // Closing the last descriptor of a link detaches its program.
-    link[Symbol.dispose]()
-    return LOOSENS
+    const undo = (): void => link[Symbol.dispose]()
+    return undoneUnlessTight(caller, above, undo) ? LOOSENS : { value: 0n, fd: link, cloexec: true }
   },
 }

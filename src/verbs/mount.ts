@@ -14,7 +14,7 @@ export const mount: Verb<Verbs['mount']> = {
     'A tmpfs needs no lock: it is empty, with the options that the kernel takes in any user namespace, and only we make nodes of devices there.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
-    const id = mountId(tree) ?? 0n
+    const id = mountId(tree)
     caller.note(id)
     caller.mounts.attach(tree, { target, namespace }, true)
     return { value: 0n, made: [id] }
@@ -30,7 +30,7 @@ export const mount: Verb<Verbs['mount']> = {
   once: {
     unrepeatedErrno: undefined,
     key: ({ call: { type, source, flags, data = '' } }) => [type, JSON.stringify(source), flags, data],
-    fingerprint: ({ target }) => [mountId(target) ?? 0n],
+    fingerprint: ({ target }) => [mountId(target)],
   },
 }
 
@@ -51,7 +51,7 @@ export const placeMount: Verb<Verbs['placeMount']> = {
     'What `mountContext` gave to this container is put where the container may put it: on a handle of the target that the ' +
     'caller found, in its own mount namespace.',
   run({ mount: unplaced, target, namespace }, caller) {
-    caller.note(mountId(unplaced.handle) ?? 0n)
+    caller.note(mountId(unplaced.handle))
     try {
       caller.mounts.attach(unplaced.handle, { target, namespace }, false)
     } catch (error) {

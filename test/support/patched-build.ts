@@ -41,6 +41,13 @@ export class PatchedBuild {
     execFileSync(process.execPath, [BUNDLE, this.#directory])
   }
 
+  /** The program `intercede` of this build, for Node. */
+  get program(): string {
+    for (const name of ['bin', 'package.json'])
+      cpSync(new URL(`../../${name}`, import.meta.url), join(this.#directory, name), { recursive: true })
+    return join(this.#directory, 'bin/intercede.js')
+  }
+
   /** What the engine starts is read from here. */
   async remove(engine: number | undefined): Promise<void> {
     await until('the engine is gone', () => engine === undefined || stateOf(engine) === '')

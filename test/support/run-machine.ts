@@ -26,9 +26,13 @@ export interface Ended {
   readonly stderr: string
 }
 
-/** Runs `intercede run` to its end, never with a file of the host as stdin. */
-export function run(args: readonly string[], input = ''): Ended {
-  return spawnSync(process.execPath, [INTERCEDE, 'run', ...args], {
+/**
+ * Runs `intercede run` to its end, never with a file of the host as stdin.
+ *
+ * @param program that of another build
+ */
+export function run(args: readonly string[], input = '', program = INTERCEDE): Ended {
+  return spawnSync(process.execPath, [program, 'run', ...args], {
     input,
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,

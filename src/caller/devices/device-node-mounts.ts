@@ -3,6 +3,8 @@ import { MOUNT_ATTR_NODEV } from '../../abi/mount.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
 import type { NodeLike } from '../../calls/caller.ts'
 import { steps } from '../../calls/steps.ts'
+import { ContinueError } from '../../calls/verdict.ts'
+import { isErrno } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { fchownGroup, mknodat, umask, unlinkat } from '../../kernel/files.ts'
 import { detachedTmpfs } from '../../kernel/fs-context.ts'
@@ -43,12 +45,21 @@ export class DeviceNodes {
     try {
       fchownGroup(tmpfs, NAME, gid)
       identity.with(steps.makeMount)
-      using copy = cloneFile(tmpfs, NAME)
+      using copy = copyOf(tmpfs)
       if (!opens) mountSetattr(copy, { set: MOUNT_ATTR_NODEV })
       using mount = opens ? copy : lock(copy)
       attach(mount)
     } finally {
       unlinkat(tmpfs, NAME)
     }
+  }
+}
+
+/** @throws {ContinueError} before 6.15, which copies no mount that is attached nowhere */
+function copyOf(tmpfs: Fd): Fd {
+  try {
+    return cloneFile(tmpfs, NAME)
+  } catch (error) {
+    throw isErrno(error, 'EINVAL') ? new ContinueError('nodesNotShown') : error
   }
 }

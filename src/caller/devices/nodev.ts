@@ -7,7 +7,7 @@ import { ST_NODEV } from '../../abi/mount.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
 import type { NodevReason } from '../../calls/caller.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import { type FileSystem, fstatfs, mknodat, mountId, openat } from '../../kernel/files.ts'
+import { type FileSystem, fstatfs, mknodat, openat, uniqueMountId } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
@@ -87,7 +87,7 @@ export class NodevProbe {
   }
 
   #isNodevOfRuntime(dir: Handle, { isNodevOfRuntime }: CallerIdentity): boolean {
-    const mount = mountId(dir)
+    const mount = uniqueMountId(dir)
     const known = mount === undefined ? undefined : this.#ofRuntime.get(mount)
     if (known !== undefined) return known
     const found = isNodevOfRuntime()
@@ -97,7 +97,7 @@ export class NodevProbe {
 
   /** Tells whether the file system was mounted in the container's own user namespace. */
   #madeInside(entry: DirEntry, caller: CallerIdentity): boolean {
-    const mount = mountId(entry.dir)
+    const mount = uniqueMountId(entry.dir)
     const known = mount === undefined ? undefined : this.#mounts.get(mount)
     if (known !== undefined) return known
     const { errno, searched } = tryAsHostRoot(entry, caller)

@@ -28,7 +28,7 @@ import { sleepSync } from '../../shared/sleep.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { heldAs, known } from '../programs/held-fds.ts'
-import { callerHolds, mountOfFd } from './fd-holders.ts'
+import { callerHolds, rootOfMount } from './fd-holders.ts'
 import { MounterLost, type MounterRequest, type MounterState, MountRefused, requestMount } from './mounter-client.ts'
 
 /** What the engine provides for mounts. */
@@ -207,8 +207,9 @@ export class CallerMounts implements Mounts {
   unplaced(fd: number): DetachedMount | undefined {
     const { container, identity, services, task } = this.#caller
     if (!services.keeping.has(container.index)) return undefined
-    const id = identity.searching(() => mountOfFd(task(), fd))
-    if (id === undefined) return undefined
+    using root = identity.searching(() => rootOfMount(task(), fd))
+    if (!root) return undefined
+    const id = mountId(root)
     return this.#mine(services.keeping.findMount(container.index, (tree) => mountId(tree) === id))
   }
 

@@ -53,6 +53,7 @@ export const general = {
   ],
   unreadable: ['the arguments cannot be read from the memory of the caller', ''],
   lookFailed: ['a look at the caller or its files failed with errno {a}, so the kernel judges it alone', ''],
+  notWritten: ['the result could not be written to the memory of the caller: looking at it failed with errno {a}', ''],
   containerBusy: [
     'too many calls of all containers hang in their file systems, or LXC has forwarded too many of this one at once',
     'find the containers whose calls are logged late, and what hangs there',

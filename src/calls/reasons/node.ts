@@ -44,4 +44,8 @@ export const node = {
     'the file system was mounted inside the container: a device node there could not be opened',
     'make the node on a file system that the host mounted',
   ],
+  nodesNotShown: [
+    'the file system was mounted inside the container, and before Linux 6.15 no device node can be made to open there',
+    'mount a tmpfs there by mount.allowed=tmpfs, on which nodes open; or boot Linux 6.15 or later',
+  ],
 } as const satisfies Sentences

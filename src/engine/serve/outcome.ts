@@ -24,7 +24,8 @@ export interface Outcome {
 export const UNKNOWN_OUTCOME: Outcome = { is: 'errno', errno: errno('EIO'), value: 0n, why: why('unsettled') }
 
 /**
- * Copies the effect's results into the caller's memory; if the copy fails (EFAULT), the effect's descriptor is closed.
+ * Copies the effect's results into the caller's memory; if the copy fails (EFAULT), the effect's descriptor is
+ * closed, which undoes the act: whoever returns `writes` beside an act that lasts must return a descriptor, too.
  * Properties are named one by one, since rest and spread cost 2 µs per call here.
  *
  * @param done the reason that is recorded, unless the effect has a reason of its own
@@ -38,10 +39,19 @@ export function writeBack(
     if (writes && writes.length > 0) caller.write(writes)
   } catch (error) {
     fd?.[Symbol.dispose]()
-    throw error
+    throw notWritten(error)
   }
   if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? why('kernelAnswered'), fd, cloexec }
   return { is: 'act', errno: 0, value, why: said ?? done, fd, cloexec, replaces, sent }
+}
+
+/**
+ * Returns what to throw if the caller's memory could not be opened. The act is done, so the kernel must not run the
+ * call: its answer would lack a part of ours, such as a name in a list. A caller that is gone gets no answer.
+ */
+function notWritten(error: unknown): unknown {
+  if (!(error instanceof ContinueError) || error.why.code === 'gone') return error
+  return new Refused('notWritten', errno('EFAULT'), error.why.a)
 }
 
 export const outcomeOfVerdict = (verdict: Verdict): Outcome => ({

@@ -4,7 +4,7 @@ import { type EngineOptions, type SharedMemories, spawnEngine } from '../../engi
 import { isErrno } from '../../kernel/error.ts'
 import { type Fd, FdClosed, guarded } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { isDefunct } from '../../kernel/process.ts'
+import { isDefunct, processorTime } from '../../kernel/process.ts'
 import { type Message, receive, send, socketpair } from '../../kernel/socket.ts'
 import { type Child, howEnded, wasKilled } from '../../processes/child.ts'
 import type { Reactor } from '../process/reactor.ts'
@@ -73,6 +73,11 @@ export class EngineProcess {
 
   get pid(): number {
     return this.#child.pid
+  }
+
+  /** Processor time of the engine in clock ticks. */
+  get processorTime(): number {
+    return processorTime(this.#child.pid)
   }
 
   /** Sends a message without blocking: later if the socket is full, not at all if one of `fds` is closed by then. */

@@ -13,6 +13,8 @@ import { RestartBackoff } from './restart-backoff.ts'
  * seconds, since a suspended or busy machine delays both. An engine that is stopped (SIGSTOP) for less time goes on.
  */
 const SILENT_LOOKS = 10
+/** Looks at an engine that works but does not become ready, before it is killed. */
+const STARTING_LOOKS = 180
 
 export interface SupervisorOptions {
   readonly reactor: Reactor
@@ -47,7 +49,7 @@ export interface SupervisorOptions {
  *   serving    the same, too often for RestartBackoff    pausing    #ended
  *              our files are replaced when it ends       following  #start
  *              hold                                      held       hold: the engine is killed
- *              SILENT_LOOKS without a heartbeat          -          look: the engine is killed, and so ends
+ *              SILENT_LOOKS without a sign of life       -          look: the engine is killed, and so ends
  *   pausing    the pause is over                         starting   #start
  *              hold                                      held       hold
  *   following  the new program refuses                   pausing or  #ended: counted as a failure of an engine
@@ -63,8 +65,9 @@ export class EngineSupervisor {
   #isReady = false
   /** Whether the engine was killed because it gave no heartbeat. */
   #hasHung = false
-  #beats = 0
+  #lifeSign = 0
   #silentLooks = 0
+  #startingLooks = 0
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
   /** Defined in the state held: callbacks that wait for the end of the last engine. */
@@ -86,14 +89,19 @@ export class EngineSupervisor {
     return this.#link !== undefined
   }
 
-  /** Notices the end of an engine, and kills an engine without a heartbeat. To be called once a second. */
+  /**
+   * Notices the end of an engine, and kills an engine without a heartbeat. Before it is ready, an engine has none: it
+   * gets on as long as it uses the processor, however slow the machine is. To be called once a second.
+   */
   look(): void {
     this.#link?.look()
-    const { count } = this.#options.beat
-    this.#silentLooks = count === this.#beats ? this.#silentLooks + 1 : 0
-    this.#beats = count
-    if (this.#silentLooks < SILENT_LOOKS) return
+    const lifeSign = this.#isReady ? this.#options.beat.count : (this.#link?.processorTime ?? 0)
+    this.#silentLooks = lifeSign === this.#lifeSign ? this.#silentLooks + 1 : 0
+    this.#lifeSign = lifeSign
+    this.#startingLooks = this.#isReady ? 0 : this.#startingLooks + 1
+    if (this.#silentLooks < SILENT_LOOKS && this.#startingLooks < STARTING_LOOKS) return
     this.#silentLooks = 0
+    this.#startingLooks = 0
     this.#hasHung = true
     this.#link?.kill()
   }
@@ -127,6 +135,7 @@ export class EngineSupervisor {
     starting()
     this.#isReady = false
     this.#silentLooks = 0
+    this.#startingLooks = 0
     const following = follow?.()
     if (!following) this.#launch(failed)
     else

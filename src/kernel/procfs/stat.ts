@@ -3,7 +3,7 @@ const SPACE = 0x20
 const DIGIT = 0x30
 
 /** Fields of proc_pid_stat(5), counted from the one after the name. */
-export const STAT = { state: 0, ppid: 1, group: 2, foreground: 5, startTime: 19 } as const
+export const STAT = { state: 0, ppid: 1, group: 2, foreground: 5, userTime: 11, systemTime: 12, startTime: 19 } as const
 
 /**
  * Returns the offset of a field of `/proc/TID/stat`. The name before the fields may contain anything, even a

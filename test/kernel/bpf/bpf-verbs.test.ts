@@ -1,8 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { BPF_F_ALLOW_MULTI, BPF_F_REPLACE } from '../../../src/abi/bpf-attr.ts'
+import { errno } from '../../../src/abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../../../src/abi/fcntl.ts'
 import type { DevicePrograms, OwnProgram } from '../../../src/calls/device-programs.ts'
 import { attachProgram as attach, attachedPrograms, loadProgram, objectInfo } from '../../../src/kernel/bpf.ts'
+import { SyscallError } from '../../../src/kernel/error.ts'
 import { dup, type Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
 import { cstring } from '../../../src/kernel/libc.ts'
@@ -45,6 +47,14 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
         open: ({ id }: OwnProgram) => dup(kept.get(id)!),
       } as unknown as DevicePrograms,
     })
+  /** The look at the groups above fails: whether the program may stay cannot be told. */
+  const blind = () => {
+    const { devicePrograms } = caller(false)
+    const loosens = (): never => {
+      throw new SyscallError('bpf', errno('ENOMEM'))
+    }
+    return standIn({ note: () => {}, devicePrograms: { ...devicePrograms, loosens } as unknown as DevicePrograms })
+  }
   const ids = (): readonly number[] => attachedPrograms(group).ids
   const refusal = { value: 0n, errno: 1, why: { code: 'loosens' } }
 
@@ -70,5 +80,17 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
     const program = load(DENY)
     expect(linkProgram.run({ group, above: [], program }, caller(true))).toEqual(refusal)
     expect(ids()).toEqual([])
+  })
+
+  test('a call that fails since the groups above cannot be looked at leaves nothing attached', () => {
+    const [program, other] = [load(DENY), load(ALLOW)]
+    attach(group, kept.get(program.id)!, BPF_F_ALLOW_MULTI)
+    const replacing = { flags: BPF_F_ALLOW_MULTI | BPF_F_REPLACE, replace: program }
+    expect(() => attachProgram.run({ group, above: [], program: other, flags: BPF_F_ALLOW_MULTI }, blind())).toThrow(
+      'ENOMEM',
+    )
+    expect(() => attachProgram.run({ group, above: [], program: other, ...replacing }, blind())).toThrow('ENOMEM')
+    expect(() => linkProgram.run({ group, above: [], program: other }, blind())).toThrow('ENOMEM')
+    expect(ids()).toEqual([program.id])
   })
 })

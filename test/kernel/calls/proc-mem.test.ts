@@ -84,6 +84,12 @@ test('the text of the mappings says the same as the kernel does when it is asked
   }
 })
 
+test('the text of the mappings can be asked more than once, as by each of several writes', () => {
+  using text = open('maps', O_RDONLY)
+  for (const name of ['stack', 'anonymous', 'data', 'stack'])
+    expect(findWritable(text, at[name]!).end, name).toBeGreaterThan(at[name]!)
+})
+
 test('memory that is held is not that of the next program with the number of the task', async () => {
   const next = spawn('sh', ['-c', 'echo; read line; exec sleep 100'], { stdio: ['pipe', 'pipe', 'inherit'] })
   try {

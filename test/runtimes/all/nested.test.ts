@@ -1,84 +1,21 @@
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type Ended, hasRuntime, run, unable } from '../../support/run-machine.ts'
+import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { device, KEYS, NestedBundle, PROBE } from '../../support/nested-bundle.ts'
+import { type Ended, hasRuntime, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
-/** A device that a container may be given, and that no runtime gives by itself. */
-const device = ['/dev/fuse', '/dev/kmsg', '/dev/loop-control'].find((path) => existsSync(path))
 const why = unable() ?? (device ? undefined : 'this machine has no device to spare')
-const KEYS = ['-c', 'bpf', '-c', 'bpf.devices']
 const BPF = ['BPF_PROG_LOAD', 'BPF_PROG_ATTACH', 'BPF_PROG_QUERY', 'BPF_PROG_GET_FD_BY_ID']
 
-const scratch = mkdtempSync(join(tmpdir(), 'intercede-nested-'))
-chmodSync(scratch, 0o755)
-afterAll(() => rmSync(scratch, { recursive: true }))
-
-const CAPS = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_SYS_ADMIN', 'CAP_KILL', 'CAP_SETUID', 'CAP_SETGID']
-/** It tells what opens inside the nested container; the shell's own words tell why something does not. */
-const PROBE = `true </dev/null && echo null opens; true <${device} && echo device opens; true`
-
-/** The bundle of a container inside the container, which may open nothing but what every runtime adds. */
-const config = (args: readonly string[]): object => ({
-  ociVersion: '1.0.2',
-  process: {
-    user: { uid: 0, gid: 0 },
-    args,
-    env: ['PATH=/bin'],
-    cwd: '/',
-    capabilities: { bounding: CAPS, effective: CAPS, permitted: CAPS },
-  },
-  root: { path: 'rootfs' },
-  hostname: 'nested',
-  mounts: [
-    { destination: '/proc', type: 'proc', source: 'proc' },
-    { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755'] },
-    { destination: device, type: 'bind', source: device, options: ['bind'] },
-  ],
-  linux: {
-    namespaces: ['pid', 'mount', 'ipc', 'uts'].map((type) => ({ type })),
-    cgroupsPath: '/nested',
-    resources: { devices: [{ allow: false, access: 'rwm' }] },
-  },
-})
-
-beforeAll(() => {
-  mkdirSync(join(scratch, 'rootfs/bin'), { recursive: true })
-  for (const name of ['dev', 'proc']) mkdirSync(join(scratch, 'rootfs', name))
-  copyFileSync('/bin/busybox', join(scratch, 'rootfs/bin/busybox'))
-  for (const name of ['sh', 'true', 'sleep', 'echo']) symlinkSync('busybox', join(scratch, 'rootfs/bin', name))
-  writeFileSync(join(scratch, 'probe.json'), JSON.stringify(config(['/bin/sh', '-c', PROBE])))
-  writeFileSync(join(scratch, 'sleep.json'), JSON.stringify(config(['/bin/sleep', '60'])))
-  const rules = [
-    { allow: false, access: 'rwm' },
-    { allow: true, access: 'rwm' },
-  ]
-  writeFileSync(join(scratch, 'rules.json'), JSON.stringify({ devices: rules }))
-})
-
-/** Runs a script in a container that has the device, a cgroup tree of its own and a bundle of its own. */
-const inside = (keys: readonly string[], script: string): Ended =>
-  run([
-    ...keys,
-    '--device',
-    device!,
-    '--bind',
-    `${scratch}:${scratch}:ro`,
-    '--',
-    'sh',
-    '-ec',
-    `mount -t cgroup2 none /sys/fs/cgroup; cp -a ${scratch} /root/bundle; cd /root/bundle; ${script}`,
-  ])
+const bundle = new NestedBundle()
+afterAll(() => bundle.remove())
+const RULES = [
+  { allow: false, access: 'rwm' },
+  { allow: true, access: 'rwm' },
+]
+bundle.write('rules.json', { devices: RULES })
+const inside = (keys: readonly string[], script: string): Ended => bundle.inside(keys, script)
 
 describe.skipIf(why)(withReason('a runtime inside of intercede run', why), () => {
   beforeEach(({ skip }) => {
@@ -138,7 +75,7 @@ describe.skipIf(why)(withReason('a runtime inside of intercede run', why), () =>
       container=other timeout -s KILL 20 unshare --pid --fork --kill-child --mount-proc \
         ${SYSTEMD} --system --unit=probe.service </dev/zero >out 2>&1 || true
       cat /root/said`
-    writeFileSync(join(scratch, 'probe.service'), unit.join('\n'))
+    writeFileSync(join(bundle.directory, 'probe.service'), unit.join('\n'))
     expect(inside(KEYS, script).stdout).toMatch(/^null opens\n.*Operation not permitted\n$/)
     expect(inside([], script).stdout).toBe('null opens\ndevice opens\n')
   })

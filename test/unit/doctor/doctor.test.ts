@@ -16,6 +16,7 @@ const FEATURES: readonly KernelFeature[] = [
   'resolveCached',
   'uniqueMountIds',
   'mountSetattr',
+  'copyDetached',
   'overlay',
 ]
 const FILES: Record<string, string> = {

@@ -1,0 +1,17 @@
+# What begins the script of a guest, which the steps follow; its output goes to the second serial port.
+stty raw -echo <&1
+mount --make-rshared /
+mkdir -p /work
+cd /work
+ln -s /checkout/bin/intercede.js /usr/local/bin/intercede
+cat /proc/sys/kernel/osrelease | sed 's/^/@kernel /'
+
+# step NAME SECONDS: runs the script that it reads, which fails with a status, and is skipped with 77 and a last line that says why.
+step() {
+  echo "@step $1"
+  cat >/run/step
+  : >/run/nothing
+  # A runtime may give what it passes on to the root of its container: these are a file and a pipe.
+  { timeout -k 5 "$2" sh -e /run/step </run/nothing 2>&1; echo $? >/run/status; } | sed -u 's/^@/ @/'
+  echo "@end $(cat /run/status)"
+}

@@ -1,0 +1,240 @@
+// npm run guests -- [--kernel NAME]... [--step WORDS]... [--] [TESTS...]: boots kernels of Debian in qemu, with systemd
+// and pure cgroup v2, and runs the steps of steps.js there, or the test files that are named. It needs root, what
+// `scripts/setup.sh guests` installs, and a network. What it makes, 2 GB and 300 MB for each kernel, is kept for the next time in
+// $INTERCEDE_GUESTS, or ~/.cache/intercede/guests. Where KVM does not work, all steps take some 15 minutes.
+
+import { spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { stepOf, steps } from './steps.js'
+
+const KERNELS = {
+  '5.10': ['bullseye', 'linux-image-ARCH'],
+  6.1: ['bookworm', 'linux-image-ARCH'],
+  6.12: ['trixie', 'linux-image-ARCH'],
+  '6.12-rt': ['trixie', 'linux-image-rt-ARCH'],
+  backports: ['trixie-backports', 'linux-image-ARCH'],
+  unstable: ['sid', 'linux-image-ARCH'],
+  experimental: ['experimental', 'linux-image-ARCH'],
+}
+
+/** How each machine of qemu begins. */
+const MACHINES = {
+  amd64: { program: 'qemu-system-x86_64', tcg: ['-machine', 'q35', '-cpu', 'max'], console: 'ttyS0', native: 'x64' },
+  arm64: {
+    program: 'qemu-system-aarch64',
+    tcg: ['-machine', 'virt', '-cpu', 'max'],
+    console: 'ttyAMA0',
+    native: 'arm64',
+  },
+}
+
+const USAGE = `usage: npm run guests -- [--kernel NAME]... [--arch NAME] [--step WORDS]... [--seconds N] [--] [TESTS...]
+kernels: ${Object.keys(KERNELS).join(', ')} (default: 6.12); architectures: ${Object.keys(MACHINES).join(', ')}
+--step: only the steps whose name has these words; --seconds: the most that a test file may take (default: 900)`
+
+const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url))
+const CACHE = process.env.INTERCEDE_GUESTS ?? join(homedir(), '.cache/intercede/guests')
+const BOOT_SECONDS = 600
+/** Units of systemd that take long, and that no step needs. /tmp is on ext4: a tmpfs lacks attributes of users before 6.6. */
+const MASKED = [
+  'tmp.mount',
+  'proc-sys-fs-binfmt_misc.automount',
+  'systemd-binfmt.service',
+  'systemd-random-seed.service',
+]
+
+const read = (name) => readFileSync(new URL(name, import.meta.url))
+const say = (text) => console.error(`guests: ${text}`)
+
+function options() {
+  const own = process.arch === 'arm64' ? 'arm64' : 'amd64'
+  const kernel = { type: 'string', multiple: true, default: ['6.12'] }
+  const step = { type: 'string', multiple: true, default: [''] }
+  const words = { kernel, step, arch: { type: 'string', default: own }, seconds: { type: 'string', default: '900' } }
+  try {
+    const { values, positionals } = parseArgs({ options: words, allowPositionals: true })
+    const unknown = values.kernel.find((name) => !KERNELS[name])
+    if (unknown) throw new Error(`no kernel is called ${unknown}`)
+    if (!MACHINES[values.arch]) throw new Error(`no architecture is called ${values.arch}`)
+    return { ...values, seconds: Number(values.seconds), tests: positionals }
+  } catch (error) {
+    console.error(`guests: ${error.message}\n${USAGE}`)
+    return process.exit(2)
+  }
+}
+
+/** Runs NAME.sh in a new directory, which then gets its place unless it is there already. */
+function made(name, says, input, ...words) {
+  const digest = createHash('sha256').update(words.join(' '))
+  for (const file of [`${name}.sh`, input]) digest.update(read(file))
+  const place = join(CACHE, `${[name, ...words].join('-')}-${digest.digest('hex').slice(0, 12)}`)
+  if (existsSync(place)) return place
+  say(`making ${says}`)
+  mkdirSync(CACHE, { recursive: true })
+  const scratch = mkdtempSync(`${place}.`)
+  try {
+    shell(scratch, fileURLToPath(new URL(`${name}.sh`, import.meta.url)), ...words)
+    renameSync(scratch, place)
+  } finally {
+    rmSync(scratch, { recursive: true, force: true })
+  }
+  return place
+}
+
+function shell(directory, ...words) {
+  const { status } = spawnSync('nice', ['sh', ...words], { cwd: directory, stdio: ['ignore', 2, 2] })
+  if (status !== 0) throw new Error(`Cannot go on: sh ${words.join(' ')} ended with ${status}`)
+}
+
+/** The checkout as it is, built; what tests have cached is made again in the guest. */
+const COPY = `truncate -s 4G checkout.ext4
+tar -c -C "$1" --exclude=./.git --exclude=./node_modules/.cache . | mke2fs -q -t ext4 -O ^has_journal -d - checkout.ext4`
+
+function qemu({ program, tcg, console: port }, { kernel, isFast, words = '', disks = [], serial }) {
+  const drives = disks.flatMap((file) => ['-drive', `file=${file},format=raw,if=virtio,snapshot=on`])
+  const masks = MASKED.map((unit) => `systemd.mask=${unit}`).join(' ')
+  const args = [
+    ...(isFast ? ['-machine', 'accel=kvm', '-cpu', 'host'] : [...tcg, '-accel', 'tcg,thread=multi']),
+    ...['-smp', '2', '-m', '2048', '-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
+    ...['-kernel', join(kernel, 'vmlinuz'), '-initrd', join(kernel, 'initrd.gz')],
+    ...[
+      '-append',
+      `console=${port} panic=-1 loglevel=4 systemd.show_status=false systemd.unit=guest.service ${masks} ${words}`,
+    ],
+    ...[...serial, ...drives],
+  ]
+  const env = { ...process.env, TMPDIR: '/var/tmp' }
+  // Whatever ends this program ends the guest.
+  return spawn('nice', ['-n', '10', 'setpriv', '--pdeathsig', 'KILL', program, ...args], {
+    stdio: ['ignore', 'pipe', words ? 'ignore' : 'inherit'],
+    env,
+  })
+}
+
+/** Tells whether a guest boots with KVM: on some machines it is there, and does not work. */
+async function hasKvm(machine, kernel) {
+  if (process.arch !== machine.native || !existsSync('/dev/kvm')) return false
+  const child = qemu(machine, { kernel, isFast: true, words: 'guest.boots', serial: ['-serial', 'stdio'] })
+  const timer = setTimeout(() => child.kill('SIGKILL'), 15_000)
+  let said = ''
+  for await (const chunk of child.stdout) said += chunk
+  clearTimeout(timer)
+  return said.includes('This guest boots')
+}
+
+/** The script of the guest, in whole sectors. */
+function scriptOf(wanted) {
+  const parts = wanted.map(
+    ({ name, seconds, script }) => `step '${name}' ${seconds} <<'END OF STEP'\n${script}\nEND OF STEP\n`,
+  )
+  const text = `${read('guest.sh')}\n${parts.join('\n')}exit\n`
+  return text + '\n'.repeat(512 - (Buffer.byteLength(text) % 512))
+}
+
+/** Takes what the guest says, and reports each step as it ends. */
+class Report {
+  failed = 0
+  ended = 0
+  #step = ''
+  #lines = []
+  #start = performance.now()
+
+  take(line) {
+    const [, word, rest] = /^@(kernel|step|end) (.*)$/.exec(line) ?? []
+    if (word === undefined) this.#lines.push(line)
+    else if (word === 'kernel') say(`Linux ${rest} has booted in ${this.#seconds()} s`)
+    else if (word === 'end') this.#end(Number(rest))
+    else this.#begin(rest)
+  }
+
+  /** Whatever has not ended has failed. */
+  over(count, why) {
+    if (this.ended < count) {
+      this.failed += count - this.ended
+      console.log(
+        `failed   ${this.#step || 'boot'}: ${why}; ${count - this.ended} of ${count} steps have not ended\n${this.#said}`,
+      )
+    }
+    console.log(`${count - this.failed} of ${count} steps are ok or skipped`)
+  }
+
+  #begin(step) {
+    say(step)
+    this.#step = step
+    this.#lines = []
+    this.#start = performance.now()
+  }
+
+  #end(status) {
+    this.ended++
+    const said = `${this.#seconds().padStart(6)} s  ${this.#step}`
+    if (status === 0) console.log(`ok      ${said}`)
+    else if (status === 77) console.log(`skipped ${said} [${this.#lines.at(-1)}]`)
+    else {
+      this.failed++
+      console.log(`failed  ${said}: ${status === 124 ? 'it took too long' : `status ${status}`}\n${this.#said}`)
+    }
+    this.#lines = []
+  }
+
+  get #said() {
+    return this.#lines.map((line) => `        | ${line}`).join('\n')
+  }
+
+  #seconds() {
+    return ((performance.now() - this.#start) / 1000).toFixed(1)
+  }
+}
+
+/** Boots a guest, and ends it if it has not ended by itself. @returns whether all steps are as they should be */
+async function run(arch, name, { root, checkout, scratch, wanted }) {
+  const [suite, packages] = KERNELS[name]
+  const machine = MACHINES[arch]
+  const source = [arch, suite, packages.replace('ARCH', arch)]
+  const kernel = made('kernel', `the kernel ${name}`, 'initrd.sh', ...source)
+  const isFast = await hasKvm(machine, kernel)
+  const script = join(scratch, 'script')
+  writeFileSync(script, scriptOf(wanted))
+  const log = join(CACHE, `console-${name}-${arch}.log`)
+  say(`booting ${name}, ${isFast ? 'with' : 'without'} KVM; its console is ${log}`)
+  const child = qemu(machine, {
+    ...{ kernel, isFast },
+    disks: [join(root, 'root.ext4'), join(kernel, 'modules.ext4'), checkout, script],
+    serial: ['-serial', `file:${log}`, '-serial', 'stdio'],
+  })
+  const end = () => child.kill('SIGKILL')
+  process.once('exit', end)
+  const limit = BOOT_SECONDS + wanted.reduce((sum, { seconds }) => sum + seconds, 0)
+  const timer = setTimeout(end, 1000 * limit)
+  const report = new Report()
+  for await (const line of createInterface(child.stdout)) report.take(line.replace(/\r$/, ''))
+  clearTimeout(timer)
+  process.off('exit', end)
+  report.over(wanted.length, `the guest ended early, or was ended after ${limit} s`)
+  return report.failed === 0
+}
+
+async function main() {
+  const { kernel: names, arch, step, seconds, tests } = options()
+  const named = steps.filter(({ name }) => step.some((words) => name.includes(words)))
+  const wanted = tests.length > 0 ? tests.map((file) => stepOf(file, seconds)) : named
+  const root = made('root', 'the root file system, which takes two minutes', 'guest.service', arch)
+  const scratch = mkdtempSync(join(CACHE, 'checkout.'))
+  process.once('exit', () => rmSync(scratch, { recursive: true, force: true }))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
+  say('copying the checkout')
+  shell(scratch, '-c', COPY, 'sh', CHECKOUT)
+  const checkout = join(scratch, 'checkout.ext4')
+  for (const name of names) if (!(await run(arch, name, { root, checkout, scratch, wanted }))) process.exitCode = 1
+}
+
+await main().catch(({ message }) => {
+  say(message)
+  process.exitCode = 1
+})

@@ -1,0 +1,126 @@
+// What is tried in a guest if no test is named: each step is a script, with the seconds that it may take at most. Its status 77
+// skips it, for the reason in its last line.
+
+/** A daemon, which ends with the script, and a root for containers. */
+const served = `
+mkdir -p /etc/intercede bundle/rootfs/bin bundle/rootfs/proc bundle/rootfs/dev bundle/rootfs/sys
+echo 'profiles: { build: { mknod: true } }' >/etc/intercede/config.yaml
+intercede serve >log 2>&1 &
+daemon=$!
+trap 'kill $daemon; wait $daemon || :; cat log' EXIT
+until grep -q '"serving"' log; do kill -0 $daemon; sleep 0.5; done
+cp /bin/busybox bundle/rootfs/bin/
+for name in sh mknod stat; do ln -sf busybox bundle/rootfs/bin/$name; done
+chown -R 300000:300000 bundle/rootfs
+`
+
+/** As docs/runtimes/crun-runc.md has it. */
+const bundle = (runtime) => `${served}
+(cd bundle && rm -f config.json && crun spec)
+intercede profile --profile build --runtime ${runtime} --output profile.json
+python3 - <<'END'
+import json
+spec, profile = (json.load(open(name)) for name in ('bundle/config.json', 'profile.json'))
+ids = [{'containerID': 0, 'hostID': 300000, 'size': 65536}]
+spec['linux'].update(seccomp=profile, uidMappings=ids, gidMappings=ids)
+spec['linux']['namespaces'].append({'type': 'user'})
+for held in spec['process']['capabilities'].values(): held.append('CAP_MKNOD')
+spec['root']['readonly'] = False
+spec['process'].update(terminal=False, args=['sh', '-c', 'mknod /null c 1 3 && stat -c %F /null; busybox rm -f /null'])
+json.dump(spec, open('bundle/config.json', 'w'))
+END
+${runtime} run --bundle bundle demo | tee said
+grep -q '^character special file' said`
+
+const podman = `${served}
+tar -C bundle/rootfs -c . | podman import --quiet - demo
+podman run --rm --network none $(intercede flags podman --profile build --write) demo sh -c 'mknod null c 1 3 && stat -c %F null' | tee said
+grep -q '^character special file' said`
+
+/** An image on a loop device, which the container gets. */
+const disk = `
+modprobe loop
+truncate -s 64M disk
+mkfs.ext4 -qF disk
+device=$(losetup --show -f disk)
+trap 'losetup -d $device' EXIT
+`
+
+/** In the vitest of the checkout; everything takes longer in a guest. */
+const vitest = (...words) => `cd /checkout
+node node_modules/vitest/vitest.mjs run --maxWorkers=1 --testTimeout=300000 --hookTimeout=300000 ${words.join(' ')}`
+
+export const steps = [
+  {
+    name: 'doctor',
+    seconds: 120,
+    script: 'intercede doctor',
+  },
+  {
+    name: 'run: mknod, and one that is refused',
+    seconds: 120,
+    script: `intercede run -c mknod -- sh -c 'mknod null c 1 3 && ls -l null; mknod mem c 1 1' >said 2>&1 || :
+cat said
+grep -q '^crw.* 1, *3 .*null' said
+grep -q 'the device 1:1 is not allowed' said`,
+  },
+  {
+    name: 'run by runc',
+    seconds: 120,
+    script: `intercede run --runtime runc -c mknod -- sh -c 'mknod null c 1 3 && ls -l null'`,
+  },
+  {
+    name: 'run: mknod on a tmpfs of the container opens',
+    seconds: 120,
+    script: `intercede run -c mknod -- sh -c 'mkdir t && mount -t tmpfs t t && cd t && mknod null c 1 3 && : >null' >said 2>&1 && exit
+cat said
+intercede doctor | grep -q 'missing .*6.15' && grep -q 6.15 said && echo 'this kernel cannot, and says so' && exit 77
+exit 1`,
+  },
+  {
+    name: 'run: sysinfo, setxattr',
+    seconds: 120,
+    script: `intercede run --memory 100m -c sysinfo -c setxattr -- sh -c 'mkdir d; setfattr -n trusted.overlay.opaque -v y d && getfattr -n trusted.overlay.opaque d; busybox free -k' | tee said
+grep -q 'opaque="y"' said
+grep -q 'Mem: *102400 ' said`,
+  },
+  {
+    name: 'run: chrt',
+    seconds: 120,
+    script: `intercede run -c sched_setscheduler -- sh -c 'chrt -f 1 true && sleep 100 & chrt -f -p 1 $! && chrt -p $!'`,
+  },
+  {
+    name: 'run: mount ext4, with and without shift, and unmount 100 times',
+    seconds: 600,
+    script: `${disk}
+for shift in false true; do
+  intercede run --device $device -c mount -c mount.allowed=ext4 -c mount.shift=$shift -- sh -ec "
+    for i in \\$(seq 100); do mount -t ext4 $device /mnt; umount /mnt; done
+    ! grep ' /mnt ' /proc/self/mountinfo; echo 100 times, shift=$shift"
+done`,
+  },
+  {
+    name: 'run: mount.allowed=tmpfs, and a node there',
+    seconds: 120,
+    script: `intercede run -c mknod -c mount -c mount.allowed=tmpfs -- sh -ec 'mount -t tmpfs t /mnt; mknod /mnt/null c 1 3; : >/mnt/null; umount /mnt'`,
+  },
+  {
+    name: 'run: mount.fuse',
+    seconds: 300,
+    script: `modprobe fuse
+${disk}
+intercede run --device /dev/fuse --device $device -c mount -c mount.fuse=ext4=fuse2fs -- sh -ec "mount -t ext4 -o ro $device /mnt; grep ' /mnt ' /proc/mounts; umount /mnt" | tee said
+grep -q ' fuse' said`,
+  },
+  {
+    name: 'run: nested runtimes, with a denied device',
+    seconds: 300,
+    script: vitest('test/runtimes/all/nested.test.ts', '-t', "'rules the devices of its containers'"),
+  },
+  { name: 'serve: crun', seconds: 300, script: bundle('crun') },
+  { name: 'serve: runc', seconds: 300, script: bundle('runc') },
+  { name: 'serve: podman', seconds: 600, script: podman },
+]
+
+/** The step of a test file. */
+export const stepOf = (file, seconds) => ({ name: file, seconds, script: vitest(file) })

@@ -11,6 +11,7 @@ import {
   IDLE_MS,
   LOOK_MS,
   METRICS_MS,
+  METRICS_TIMES,
   QUIET_MS,
   REQUESTS,
 } from './bounds.ts'
@@ -31,15 +32,10 @@ interface ApiOptions {
 /** Bytes of an answer; those of several that are given the same bytes are in memory once. */
 class Answer {
   readonly bytes: Buffer
-  readonly #made = now()
   readonly #users = new Map<Clients, number>()
 
   constructor(text: string) {
     this.bytes = Buffer.from(text)
-  }
-
-  get age(): number {
-    return now() - this.#made
   }
 
   /** @returns how many bytes more wait for these clients */
@@ -110,6 +106,7 @@ export class ApiServer {
   /** The last answer of each, which may wait for earlier ones. */
   readonly #last = new WeakMap<Socket, ServerResponse>()
   #metrics: Answer | undefined
+  #metricsUntil = 0
   #idle: NodeJS.Timeout | undefined
   #refused = 0
   #cutOff = 0
@@ -250,9 +247,13 @@ export class ApiServer {
     }
   }
 
+  /** Every local user may ask at a port, and metrics of many containers take long to make. */
   #metricsNow(text: () => string): Answer {
-    if (this.#metrics && this.#metrics.age < METRICS_MS) return this.#metrics
-    return new Answer(`${text()}${this.#ownMetrics()}`)
+    if (this.#metrics && now() < this.#metricsUntil) return this.#metrics
+    const start = now()
+    const answer = new Answer(`${text()}${this.#ownMetrics()}`)
+    this.#metricsUntil = now() + Math.max(METRICS_MS, METRICS_TIMES * (now() - start))
+    return answer
   }
 
   #ownMetrics(): string {

@@ -18,8 +18,9 @@ export const STREAM_MS = 5000
 export const ANSWERS_BYTES = 32 * 1024 * 1024
 /** What waits for the client of a long list, in bytes. */
 export const LIST_BYTES = 64 * 1024
-/** How long metrics are given out again: they cost much to make, and every local user may ask at a port. */
+/** How long metrics are given out again, at least, and how many times as long as it took to make them. */
 export const METRICS_MS = 1000
+export const METRICS_TIMES = 3
 /** Calls of a stream in a second; the rest is counted as lost. */
 export const STREAM_RATE = 2000
 /** How long the server stays without a connection, if systemd starts it again for the next. */

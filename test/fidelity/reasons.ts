@@ -29,8 +29,7 @@ export const reasons = {
 
 /** Why a container of podman with all keys gets something else than one of `run`. */
 export const podmanReasons = {
-  group:
-    'the container has no control group of its own (`--cgroups=disabled`): no device programs, no limits, and [no console](console.md)',
+  group: 'the container has no control group of its own (`--cgroups=disabled`): no device programs, no limits',
   unlocked: 'podman binds the directory inside of the container, so its access times are not locked',
 } as const
 

@@ -123,6 +123,23 @@ describe('Contexts', () => {
     expect(all.size).toBe(0)
   })
 
+  test('make room for the seventeenth while a call uses the oldest: the next one ends', () => {
+    const all = contexts()
+    const mine = Array.from({ length: 16 }, () => {
+      now++
+      const made = descriptor()
+      all.addContext(1, made.fd, 'ext4', PROCESS)
+      return made
+    })
+    {
+      using _inUse = held(all, 1, mine[0]!.raw)
+      expect(all.addContext(1, descriptor().fd, 'ext4', PROCESS)).toBeDefined()
+    }
+    expect(mine.map(({ isOpen }) => isOpen())).toEqual([true, false, ...Array.from({ length: 14 }, () => true)])
+    all.forget(1)
+    expect(all.size).toBe(0)
+  })
+
   const takeAll = (all: FsContextStore, containers: number): void => {
     for (let count = 0; count < ENTRIES; count++) {
       now++

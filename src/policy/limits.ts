@@ -32,9 +32,10 @@ export const LIMITS = {
   },
   listenersPerContainer: {
     what: "listeners of one container: each process that is exec'd into it has one as long as it runs",
-    ...{ usually: 1024, from: 1, to: 4096, example: 64 },
+    ...{ usually: 256, from: 1, to: 4096, example: 64 },
     help: "a process that is exec'd has one: more are not served",
-    reached: "further processes that are exec'd into it are not served: their calls fail with ENOSYS; said in the log",
+    reached:
+      "further processes that are exec'd into it are not served: their calls fail with ENOSYS; said in the log. Less may be there: a container gets at most a quarter of what others have left",
   },
   connections: {
     what: 'connections of runtimes, and of monitors of LXC, that have not handed over yet',

@@ -1,13 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import type { Fd } from '../../kernel/fd.ts'
+import { MOUNTERS, MOUNTERS_PER_CONTAINER } from '../tables/limits.ts'
 import { MounterProcess } from './mounter-process.ts'
 import { poolShare } from './pool-share.ts'
 import type { StartHelper } from './spawn-guard.ts'
 
-/** How many mounters there may be, on the host and busy for one container; a hanging mounter counts until its end. */
-export const MOUNTERS = 8
-const MOUNTERS_PER_CONTAINER = 2
 /** How long a mount waits for a free mounter. */
 const QUEUE_MS = 5000
 /**

@@ -22,7 +22,7 @@ export const ENTRIES = 256
  * A program that mounts has two for a moment: the context, and the mount that it has just made of it. Where all entries
  * are taken a container has less: see `FsContextStore`.
  */
-const ENTRIES_PER_CONTAINER = 16
+export const ENTRIES_PER_CONTAINER = 16
 /** As many bytes of parameters as mount(2) takes: a page. */
 const PARAMETERS = 4096
 /**

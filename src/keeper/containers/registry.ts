@@ -1,6 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
-import { CONTAINERS, LISTENERS } from '../../engine/tables/limits.ts'
+import { leavesRoom } from '../../engine/helpers/pool-share.ts'
+import { CONTAINERS, LISTENERS, OWN_LISTENERS, SHARED_LISTENERS } from '../../engine/tables/limits.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { randomNumber } from '../../kernel/random.ts'
 import type { Settings } from '../../policy/settings.ts'
@@ -37,6 +38,9 @@ export interface HeldListener {
 /** Free numbers below `count`, the lowest last, where `pop` takes it. */
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => count - 1 - index)
 
+/** How many of its listeners a container has of those that all share. */
+const sharedBy = (listeners: number): number => Math.max(0, listeners - OWN_LISTENERS)
+
 /** Takes the number `at` if it is given and free, else the lowest free number. */
 const take = (free: number[], at: number | undefined): number | undefined =>
   at === undefined ? free.pop() : free.splice(free.indexOf(at) >>> 0, 1)[0]
@@ -50,6 +54,8 @@ export class Registry {
   readonly #ended = new Map<number, Container>()
   readonly #free = numbers(CONTAINERS)
   readonly #freeListeners = numbers(LISTENERS)
+  /** How many of those that all share are taken. */
+  #shared = 0
 
   /** Finds the container of a hand-over. A container with the same id and another init is another container. */
   known({ id, creating, pid, started }: Handover): ContainerEntry | undefined {
@@ -114,12 +120,21 @@ export class Registry {
    * @throws {Error} if there are too many listeners
    */
   hold(entry: ContainerEntry, fd: Fd, type: HeldListener['type'], at?: number): number {
+    if (at === undefined && !this.#hasRoom(entry))
+      throw new Error(
+        `Cannot serve container ${entry.container.id}: it has ${entry.listeners} listeners, and the rest of all ${LISTENERS} is for other containers`,
+      )
     const number = take(this.#freeListeners, at)
     if (number === undefined)
       throw new Error(`Cannot serve container ${entry.container.id}: ${LISTENERS} listeners are served already`)
     this.#listeners.set(number, { entry, fd, type })
-    entry.listeners++
+    this.#shared += sharedBy(++entry.listeners) - sharedBy(entry.listeners - 1)
     return number
+  }
+
+  /** Returns whether a container may have another listener, so that all others may have more, too. */
+  #hasRoom({ listeners }: ContainerEntry): boolean {
+    return listeners < OWN_LISTENERS || leavesRoom(sharedBy(listeners), SHARED_LISTENERS - this.#shared)
   }
 
   get entries(): Iterable<ContainerEntry> {
@@ -149,6 +164,7 @@ export class Registry {
     this.#listeners.delete(listener)
     this.#freeListeners.push(listener)
     held.fd[Symbol.dispose]()
+    this.#shared -= sharedBy(held.entry.listeners) - sharedBy(held.entry.listeners - 1)
     return --held.entry.listeners === 0 ? this.#forget(held.entry) : undefined
   }
 

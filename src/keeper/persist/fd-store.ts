@@ -3,7 +3,7 @@ import type { EngineProcess } from '../engines/engine-process.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
 /** Limits of descriptors: a container needs a few at a time (contexts, mounts, programs), and must leave us some. */
-const LIMIT = 1024
+export const LIMIT = 1024
 export const LIMIT_PER_CONTAINER = 64
 /** Descriptors in one message; the kernel allows 253 (SCM_MAX_FD). */
 const BATCH = 128

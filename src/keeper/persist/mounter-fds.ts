@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { MOUNTERS } from '../../engine/helpers/mounters.ts'
+import { MOUNTERS } from '../../engine/tables/limits.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'

@@ -1,0 +1,55 @@
+import { expect, test } from 'vitest'
+import { CONTAINERS, LISTENERS, OWN_LISTENERS } from '../../../../src/engine/tables/limits.ts'
+import { type ContainerEntry, Registry } from '../../../../src/keeper/containers/registry.ts'
+import type { Fd } from '../../../../src/kernel/fd.ts'
+import { LIMITS } from '../../../../src/policy/limits.ts'
+import { defaults } from '../../../../src/policy/settings.ts'
+
+const noFd = { raw: -1, [Symbol.dispose]() {} } as unknown as Fd
+
+function container(registry: Registry, number: number): ContainerEntry {
+  const handover = { id: `c${number}`, creating: true, pid: 0, bundle: '', annotations: {}, metadata: '' }
+  return registry.add(handover, { policy: {}, settings: defaults }, undefined)
+}
+
+/** Takes listeners until there are none for this container. @returns their numbers */
+function takeAll(registry: Registry, entry: ContainerEntry, most = Number.POSITIVE_INFINITY): number[] {
+  const taken: number[] = []
+  try {
+    while (taken.length < most) taken.push(registry.hold(entry, noFd, 'listener'))
+  } catch (error) {
+    expect((error as Error).message).toMatch(/is for other containers$/)
+  }
+  return taken
+}
+
+test.each([
+  { greedy: 1, next: 300 },
+  { greedy: 4, next: 100 },
+  { greedy: 10, next: 40 },
+  { greedy: 1023, next: OWN_LISTENERS },
+])('hold(): after $greedy containers that take all they get, the next gets $next', ({ greedy, next }) => {
+  const registry = new Registry()
+  for (let number = 0; number < greedy; number++) takeAll(registry, container(registry, number))
+  expect(takeAll(registry, container(registry, greedy)).length).toBeGreaterThanOrEqual(next)
+})
+
+test('hold(): by default a container gets what listenersPerContainer says, also beside three such', () => {
+  const { usually } = LIMITS.listenersPerContainer
+  const registry = new Registry()
+  for (let number = 0; number < 4; number++) {
+    expect(takeAll(registry, container(registry, number), usually)).toHaveLength(usually)
+  }
+})
+
+test('hold(): all containers that there may be get their own, in whatever order, and what is released is there again', () => {
+  const registry = new Registry()
+  const entries = Array.from({ length: CONTAINERS }, (_, number) => container(registry, number))
+  const taken = entries.map((entry) => takeAll(registry, entry))
+  const first = taken[0]!.length
+  expect(Math.min(...taken.map(({ length }) => length))).toBe(OWN_LISTENERS)
+  expect(taken.flat().length).toBeLessThanOrEqual(LISTENERS)
+  // Each keeps its first, so that it is not forgotten.
+  for (const numbers of taken) for (const number of numbers.slice(1)) registry.release(number)
+  expect(takeAll(registry, entries[0]!)).toHaveLength(first - 1)
+})

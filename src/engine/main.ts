@@ -7,13 +7,13 @@ import { EPOLLIN } from '../abi/poll.ts'
 import { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } from '../abi/seccomp.ts'
 import { SIGCONT } from '../abi/signal.ts'
 import { permittedMain } from '../calls/steps.ts'
-import { keepOnly } from '../kernel/credentials.ts'
+import { joinEmptyKeyring, keepOnly } from '../kernel/credentials.ts'
 import { Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { closeFrom, Fd, setCloexec } from '../kernel/fd.ts'
 import { openat } from '../kernel/files.ts'
 import { armInterrupts } from '../kernel/interrupt.ts'
 import { cstring } from '../kernel/libc.ts'
-import { exitGroup, signalAtParentsDeath } from '../kernel/process.ts'
+import { exitGroup, setPlainPersonality, signalAtParentsDeath } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
 import { type Message, receive, send } from '../kernel/socket.ts'
 import { build, requireBuild } from '../processes/build-id.ts'
@@ -42,6 +42,9 @@ async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   keepOnly(capMask(...permittedMain))
+  // What this process was started with is nobody's whom its threads and helpers work for.
+  joinEmptyKeyring()
+  setPlainPersonality()
   // The first asynchronous call starts libuv's threads. They must start before any thread is inside a container, for a
   // new thread has its creator's credentials, namespaces and root.
   await stat('/')
@@ -120,7 +123,7 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
     // This flag matters most for speed: the kernel wakes the caller on the processor of the thread that answers.
     const fd = fds[0]!
     notifSetFlags(fd.raw, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-    pool.listen(message.listener, message.container, fd)
+    pool.listen(message.listener, message.container, fd, false, message.by)
   }
 }
 

@@ -305,7 +305,7 @@ export class Keeper {
   }
 
   /** Serves a listener or monitor that was handed over, or closes it: its calls fail with ENOSYS then. */
-  #register(...[handover, fd, type, runtime]: Parameters<Register>): void {
+  #register(...[handover, fd, type, runtime, by = 0]: Parameters<Register>): void {
     const isListener = type === 'listener' && isSeccompListener(fd)
     let listener: number | undefined
     try {
@@ -316,7 +316,7 @@ export class Keeper {
       listener = this.#registry.hold(entry, fd, type)
       this.#outlets.readers.feed.admitted(entry, runtime ?? this.#options.runtime)
       if (type === 'listener') this.#keep(entry, listener, fd)
-      this.#engine.tell({ type, listener, container: entry.container.index }, [fd])
+      this.#engine.tell({ type, listener, container: entry.container.index, by }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
     } catch (error) {
       const over = isListener && isOver(fd)
@@ -335,7 +335,7 @@ export class Keeper {
   #inventory(tell: EngineProcess['tell']): void {
     for (const entry of this.#registry.entries) announce(entry, tell)
     for (const [listener, { entry, fd, type }] of this.#registry.listeners)
-      tell({ type, listener, container: entry.container.index }, [fd])
+      tell({ type, listener, container: entry.container.index, by: 0 }, [fd])
   }
 
   #hear(message: ToKeeper, fds: readonly Fd[]): void {

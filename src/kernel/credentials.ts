@@ -1,7 +1,9 @@
 import type { HostId } from '../abi/brand.ts'
 import { _LINUX_CAPABILITY_VERSION_3 } from '../abi/capability.ts'
+import { KEY_SPEC_SESSION_KEYRING, KEYCTL_CHOWN, KEYCTL_JOIN_SESSION_KEYRING } from '../abi/keyctl.ts'
 import { PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../abi/prctl.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
+import { ignoring } from './error.ts'
 import { check, libc } from './libc.ts'
 
 /**
@@ -12,7 +14,10 @@ const syscall1 = libc.func('syscall', 'long', ['long', 'uint32_t'])
 const syscallBytes = libc.func('long syscall(long number, uint8_t *header, uint8_t *data)')
 const syscallSized = libc.func('long syscall(long number, long size, uint8_t *list)')
 const syscall3 = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', 'uint32_t'])
-const { setfsuid, setfsgid, setresuid, setresgid, setgroups, getgroups, capget, capset } = ownSyscalls(process.arch)
+const syscallKeys = libc.func('syscall', 'long', ['long', 'int', 'long', 'uint32_t', 'uint32_t'])
+const { setfsuid, setfsgid, setresuid, setresgid, setgroups, getgroups, capget, capset, keyctl } = ownSyscalls(
+  process.arch,
+)
 
 const NOTHING = 0xffff_ffff
 
@@ -39,6 +44,53 @@ export function setResuid(real: number, effective: number, saved: number): void 
 
 /** Sets the real user id; the fsuid becomes the effective id. Needs CAP_SETUID. @returns whether it is set now */
 export const setRealUid = (uid: HostId): boolean => Number(syscall3(setresuid, uid, NOTHING, NOTHING)) === 0
+
+/**
+ * The highest valid uid, since -1 means "no id". No user has it, so no user may signal a thread that has it for a
+ * moment.
+ */
+export const NOBODY_AT_ALL = 0xffff_fffe as HostId
+
+/**
+ * Runs `action` with a real uid that no user has: the kernel charges the memory of a pipe to the real uid of its maker,
+ * and whoever has an end of the pipe can enlarge it. A rootless daemon cannot take that uid, and keeps its user's.
+ *
+ * @throws {Error} if the thread has not got its own uid back
+ * @see linux/fs/pipe.c alloc_pipe_info(), too_many_pipe_buffers_soft()
+ */
+export function countedForNobody<T>(action: () => T): T {
+  const own = process.getuid!() as HostId
+  if (!setRealUid(NOBODY_AT_ALL)) return action()
+  try {
+    return action()
+  } finally {
+    check('setresuid', setRealUid(own) ? 0 : -1)
+  }
+}
+
+/**
+ * Gives the calling thread a new and empty session keyring, which the processes that it starts inherit. A process
+ * possesses the keys in its session keyring whatever its ids are. A kernel without keyrings has nothing to inherit.
+ *
+ * @throws {SyscallError} EDQUOT; EPERM if a filter forbids it
+ * @see keyctl_join_session_keyring(3), session-keyring(7)
+ */
+export function joinEmptyKeyring(): void {
+  ignoring(['ENOSYS'], () => check('keyctl', Number(syscallKeys(keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0))))
+}
+
+/**
+ * Makes others the owners of the session keyring of the calling thread: the kernel charges it, and the links in it, to
+ * them. A rootless daemon may not (EACCES): there it stays charged to the daemon's user, who is the container's, too.
+ *
+ * @throws {SyscallError} EDQUOT if they have too many keys
+ * @see keyctl_chown(3)
+ */
+export function giveKeyring(uid: HostId, gid: HostId): void {
+  ignoring(['ENOSYS', 'EACCES'], () =>
+    check('keyctl', Number(syscallKeys(keyctl, KEYCTL_CHOWN, KEY_SPEC_SESSION_KEYRING, uid, gid))),
+  )
+}
 
 /**
  * Sets the effective user id; the file system user id follows it.

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
+import { PER_LINUX } from '../abi/personality.ts'
 import { PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_SECUREBITS } from '../abi/prctl.ts'
 import { WNOHANG } from '../abi/signal.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
@@ -67,6 +68,13 @@ export const currentTid = (): Tid => libcSyscall(gettid, 0) as Tid
 /** Makes the kernel send this process a signal when the thread that started it ends. */
 export function signalAtParentsDeath(signal: number): void {
   check('prctl', libcPrctl(PR_SET_PDEATHSIG, signal, 0, 0, 0))
+}
+
+const libcPersonality = libc.func('int personality(ulong persona)')
+
+/** Gives the calling thread, and what it starts, the usual personality: addresses are randomized, for instance. */
+export function setPlainPersonality(): void {
+  check('personality', libcPersonality(PER_LINUX))
 }
 
 /** Sets the securebits of the calling thread. @throws {SyscallError} EPERM without CAP_SETPCAP */

@@ -1,5 +1,6 @@
+import { readFileSync, writeFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
-import { decodeSchedAttr, SCHED_ATTR_SIZE_VER1, type SchedAttr } from '../abi/sched.ts'
+import { childOf, decodeSchedAttr, SCHED, SCHED_ATTR_SIZE_VER1, type SchedAttr } from '../abi/sched.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
 
@@ -7,7 +8,13 @@ import { check, libc } from './libc.ts'
 const syscallPolicy = libc.func('syscall', 'long', ['long', 'int', 'int', 'uint8_t *'])
 const syscallParam = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *'])
 const syscallAttr = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *', 'uint32_t', 'uint32_t'])
-const { sched_setscheduler, sched_setparam, sched_setattr, sched_getattr } = ownSyscalls(process.arch)
+const syscallGetIo = libc.func('syscall', 'long', ['long', 'int', 'int'])
+const syscallSetIo = libc.func('syscall', 'long', ['long', 'int', 'int', 'int'])
+const libcGetAffinity = libc.func('int sched_getaffinity(int pid, size_t size, uint8_t *mask)')
+const libcSetAffinity = libc.func('int sched_setaffinity(int pid, size_t size, uint8_t *mask)')
+const { sched_setscheduler, sched_setparam, sched_setattr, sched_getattr, ioprio_get, ioprio_set } = ownSyscalls(
+  process.arch,
+)
 
 /** `struct sched_param`: one int. */
 const param = new Uint8Array(4)
@@ -55,3 +62,44 @@ export function schedGetattr(tid: Tid): Uint8Array {
 
 /** Returns the scheduling of a task, decoded. @throws {SyscallError} ESRCH */
 export const schedulingOf = (tid: Tid): SchedAttr => decodeSchedAttr(schedGetattr(tid))
+
+/** What a child inherits of how a task runs. */
+export interface Running {
+  /** The processors, as a mask. */
+  readonly affinity: Uint8Array
+  readonly ioPriority: number
+  /** `struct sched_attr`, as a child gets it. */
+  readonly attr: Uint8Array
+  /** As /proc/TID/timerslack_ns has it. */
+  readonly timerSlack: string
+}
+
+/** Bytes of a mask of processors: NR_CPUS is at most 8,192. */
+const MASK_SIZE = 1024
+const IOPRIO_WHO_PROCESS = 1
+
+/** @throws {Error} if the task is gone, or is a kernel's own */
+export function runningOf(tid: Tid): Running {
+  const affinity = new Uint8Array(MASK_SIZE)
+  check('sched_getaffinity', libcGetAffinity(tid, affinity.length, affinity))
+  return {
+    affinity,
+    ioPriority: check('ioprio_get', Number(syscallGetIo(ioprio_get, IOPRIO_WHO_PROCESS, tid))),
+    attr: childOf(schedGetattr(tid)),
+    timerSlack: readFileSync(`/proc/${tid}/timerslack_ns`, 'latin1').trim(),
+  }
+}
+
+/**
+ * Lets a task run as another one does, but for a real-time policy, which the task does not get.
+ *
+ * @throws {Error} if the task is gone, or may not run on any of the processors
+ */
+export function runAs(tid: Tid, { affinity, ioPriority, attr, timerSlack }: Running): void {
+  check('sched_setaffinity', libcSetAffinity(tid, affinity.length, affinity))
+  check('ioprio_set', Number(syscallSetIo(ioprio_set, IOPRIO_WHO_PROCESS, tid, ioPriority)))
+  const { policy } = decodeSchedAttr(attr)
+  if (policy === SCHED.OTHER || policy === SCHED.BATCH || policy === SCHED.IDLE) schedSetattr(tid, attr)
+  // A slack of 0 is of a real-time task, and would mean our own.
+  if (timerSlack !== '0') writeFileSync(`/proc/${tid}/timerslack_ns`, timerSlack)
+}

@@ -73,13 +73,17 @@ export class Machine {
     copyFileSync(fixture('caller', ['-static']), join(this.rootfs, 'bin/caller'))
   }
 
-  /** @param config of the daemon, as YAML */
-  async serve(config = ''): Promise<void> {
+  /**
+   * @param config of the daemon, as YAML
+   * @param by a program that executes it, with arguments
+   */
+  async serve(config = '', by: readonly string[] = []): Promise<void> {
     const served = (): number => this.log.filter(({ message }) => message === 'serving').length
     const before = served()
     const file = join(this.directory, 'config.yaml')
     writeFileSync(file, config)
-    this.#daemon = spawn(process.execPath, [CLI, 'serve', '--socket', this.socket, '--config', file], {
+    const [program = '', ...words] = [...by, process.execPath, CLI]
+    this.#daemon = spawn(program, [...words, 'serve', '--socket', this.socket, '--config', file], {
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     this.#daemon.stderr!.on('data', (chunk: Buffer) => {

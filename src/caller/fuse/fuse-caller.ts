@@ -9,6 +9,8 @@ import type { ThreadIdentity } from '../identity/thread-identity.ts'
 export interface FuseJob {
   /** The exit status, once the program has ended. A program that daemonizes ends when its file system is ready. */
   readonly status: number | undefined
+  /** Whether others wait, who have fewer programs starting, so that this one should not take long. */
+  readonly isPressed: boolean
   /** Waits until the program has ended, `milliseconds` at most. */
   wait(milliseconds: number): void
   /**
@@ -20,8 +22,16 @@ export interface FuseJob {
 }
 
 export interface FuseServices {
-  /** Starts a program. @returns undefined if the container or the host is already starting too many */
-  readonly start: (container: Container, program: string, process: string) => FuseJob | undefined
+  /**
+   * Starts a program for a task, once it is the container's turn.
+   *
+   * @param process the OCI process object as JSON
+   * @returns undefined if the container has or starts too many, or it is not its turn in time
+   */
+  readonly start: (
+    container: Container,
+    what: { readonly program: string; readonly caller: Tid; readonly process: string },
+  ) => FuseJob | undefined
 }
 
 /** The caller, as far as FUSE mounts need it. */

@@ -24,6 +24,8 @@ const DEV_FUSE = makedev(10, 229)
 
 /** How long a program may take until its file system is mounted, in milliseconds. */
 const PATIENCE_MS = 10_000
+/** The same while others wait, who have fewer programs starting. */
+const PRESSED_MS = 2000
 const LOOK_MS = 100
 /** A program that is still in the foreground this long after its mount, in milliseconds, is taken to stay there. */
 const STAYS_MS = 500
@@ -69,13 +71,13 @@ export class CallerFuse implements Fuse {
   }
 
   mount({ program, process, args, target: where, namespace, attributes, otherwise }: FuseMount): void {
-    const { container, services, identity, mayBlock } = this.#caller
+    const { tid, container, services, identity, mayBlock } = this.#caller
     const target = new FuseTarget(this.#caller, where, namespace)
     this.#caller.caller.note(BigInt(target.before))
     const command = [program, ...args].map(asUtf8)
     mayBlock()
     identity.with(steps.askRuntime)
-    const job = services.start(container, program, exactJson({ ...process, args: command }))
+    const job = services.start(container, { program, caller: tid, process: exactJson({ ...process, args: command }) })
     if (!job) throw new Refused('fuseBusy', errno('EAGAIN'))
     const failed = this.#outcome(job, target, attributes)
     if (failed === undefined) return
@@ -118,7 +120,7 @@ export class CallerFuse implements Fuse {
       if (target.look()) mounted ??= at
       if (mounted !== undefined && (status === 0 || at - mounted > STAYS_MS)) return undefined
       if (status === 0) return 'fuseNotMounted'
-      if (at - start > PATIENCE_MS) return 'fuseTimeout'
+      if (at - start > (job.isPressed ? PRESSED_MS : PATIENCE_MS)) return 'fuseTimeout'
     }
   }
 

@@ -9,6 +9,7 @@ import {
   dropBoundingSet,
   getCapabilities,
   groupCount,
+  NOBODY_AT_ALL,
   setEffectiveUid,
   setFsgid,
   setFsuid,
@@ -31,11 +32,6 @@ export class LostThread extends Error {
 }
 
 const ROOT = 0 as HostId
-/**
- * The highest valid uid, since -1 means "no id". No user has it, so no user may signal a thread that has it for a
- * moment.
- */
-const NOBODY_AT_ALL = 0xffff_fffe as HostId
 const NO_GROUPS = new Uint32Array(0)
 
 /** setresuid(2) also sets the fsuid to the effective uid, which is nobody's. */

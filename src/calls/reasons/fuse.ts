@@ -32,7 +32,10 @@ export const fuse = {
     'the image of the container lacks the FUSE program {a:program}, which the policy names by an absolute path: it is one of the image, never one of the host',
     'install it in the image at this path, or name it without one',
   ],
-  fuseBusy: ['the container or the host has too many FUSE programs starting', 'wait until those have mounted'],
+  fuseBusy: [
+    'the container has too many FUSE programs, or too many are starting and it was not its turn in time',
+    'try again, or unmount what is not needed',
+  ],
   fuseFailed: [
     'the FUSE program ended with status {a}; what it said is logged beside this',
     'try it by hand in the container',

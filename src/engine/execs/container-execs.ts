@@ -1,69 +1,115 @@
-import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { constants } from 'node:os'
+import type { HostId, Tid } from '../../abi/brand.ts'
+import { type IdExtent, toOutside } from '../../abi/id-map.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
+import { countedForNobody } from '../../kernel/credentials.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
+import { runAs, runningOf } from '../../kernel/sched.ts'
 import { textFile } from '../../kernel/shared-memory.ts'
+import { type Child, shellStatus } from '../../processes/child.ts'
 import { poolShare } from '../helpers/pool-share.ts'
-import type { Spawn } from '../helpers/spawn-guard.ts'
+import type { StartProgram } from '../helpers/spawn-guard.ts'
 import type { ProgramEnd } from '../protocol/messages.ts'
-import { answerOf, type ExecAnswer, type ExecRequest } from './exec-job.ts'
+import { ExecAnswer, type ExecRequest } from './exec-job.ts'
 import { killTree } from './kill-tree.ts'
 import { OutputTail } from './output-tail.ts'
 
 /** How many programs may be starting at once, on the host and per container; a thread waits for each of them. */
-const STARTING = 8
-const STARTING_PER_CONTAINER = 4
+export const STARTING = 8
+export const STARTING_PER_CONTAINER = 4
+/** How many more may wait for their turn, on the host and per container; a thread waits for each of them, too. */
+export const WAITING = 8
+export const WAITING_PER_CONTAINER = 1
+const TURN_MS = 5000
+/** How many programs of a container may be there at once, starting or serving: each has a listener. */
+export const PROGRAMS_PER_CONTAINER = 64
+/** How long the listener of a program that has failed may take to get here after it. */
+const LATE_MS = 10_000
 
-interface Given {
-  readonly file: Handle
-  readonly words: OutputTail
+interface Wish extends ExecRequest {
+  readonly container: Container
+  readonly reply: ExecAnswer
+  readonly timer: NodeJS.Timeout
+}
+
+/** A program with its listener, which gets here in the roundabout way of the keeper. */
+interface Program {
+  readonly container: number
+  /** The runtime's, which hands the listener over. */
+  readonly pid: number
+  hasFailed: boolean
+  listener: number | undefined
 }
 
 interface Started {
-  readonly container: ContainerNumbers
-  readonly program: string
-  readonly child: ChildProcess
+  readonly container: Container
+  readonly name: string
+  readonly program: Program
+  readonly child: Child
   readonly words: OutputTail
   readonly ended: Promise<number>
-  readonly answer: ExecAnswer
+  readonly reply: ExecAnswer
+}
+
+interface Ties {
+  readonly start: StartProgram
+  /** Serves a listener no more, though tasks may be left. */
+  readonly drop: (listener: number) => void
+  readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
+  readonly onFault: (message: string) => void
 }
 
 /**
  * Starts programs in containers by the runtime's own `exec`, in the main thread. So a program gets all that the runtime
- * gives its containers, such as the seccomp filter. Of our descriptors it gets only the pipes of its standard streams.
+ * gives its containers, such as the seccomp filter. Of ours it gets only the pipes of its standard streams, and of its
+ * caller how that runs: processors, priorities and timer slack.
+ *
+ * The runtime hands over a listener for each program. It is closed when the program fails: a process that the program
+ * has left to the container's init, where we cannot find it, then is one like any other of the container, but its calls
+ * are not served.
  */
 export class ContainerExecs {
+  readonly #ties: Ties
   readonly #started = new Map<string, Started>()
-  readonly #spawn: Spawn
-  readonly #onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
+  /** In the order of their asking. */
+  readonly #waiting = new Set<Wish>()
+  /** The number of each container's last start, counted from 1. */
+  readonly #starts = new Map<number, number>()
+  #count = 0
+  /** The newest last: an older one may have had the same number. */
+  readonly #programs = new Set<Program>()
 
-  constructor(spawn: Spawn, onProgram: (container: ContainerNumbers, end: ProgramEnd) => void) {
-    this.#spawn = spawn
-    this.#onProgram = onProgram
+  constructor(ties: Ties) {
+    this.#ties = ties
   }
 
-  start(container: Container | undefined, { job, program, process, answer: buffer }: ExecRequest): void {
-    const answer = answerOf(buffer)
-    const mine = [...this.#started.values()].filter((each) => each.container.index === container?.index)
-    const { size } = this.#started
-    if (!container?.exec || size >= STARTING || mine.length >= poolShare(size, STARTING, STARTING_PER_CONTAINER)) {
-      answer('refused')
+  /** Starts a program as soon as it is its turn: the container that has fewest starting comes first. */
+  start(container: Container | undefined, request: ExecRequest): void {
+    const reply = new ExecAnswer(request.answer)
+    if (!container?.exec || !this.#mayWait(container.index)) {
+      reply.say('refused')
       return
     }
-    const words = new OutputTail()
-    // The runtime opens the file through our /proc/PID/fd, so that it need not inherit the descriptor.
-    const file = textFile('intercede-process', process)
-    const child = exec(this.#spawn, container, process, { file, words })
-    const ended = statusOf(child).then((status) => {
-      file[Symbol.dispose]()
-      answer('ended', status)
-      return status
-    })
-    this.#started.set(job, { container, program, child, words, ended, answer })
-    answer('runs')
+    const timer = setTimeout(() => this.#refuse(wish), TURN_MS)
+    const wish: Wish = { ...request, container, reply, timer }
+    this.#waiting.add(wish)
+    this.#serve()
+    if (this.#waiting.size > WAITING) this.#refuse(this.#last())
+  }
+
+  /** A listener is served from now on. @param by the process that has handed it over, or 0 */
+  listens(listener: number, container: number, by: number): void {
+    const program = [...this.#programs].findLast((each) => each.pid === by && each.container === container)
+    if (program?.listener !== undefined || !program) return
+    program.listener = listener
+    if (program.hasFailed) this.#ties.drop(listener)
+  }
+
+  /** A listener is closed. */
+  listensNoMore(listener: number): void {
+    for (const program of this.#programs) if (program.listener === listener) this.#programs.delete(program)
   }
 
   /**
@@ -75,49 +121,175 @@ export class ContainerExecs {
     const started = this.#started.get(job)
     if (!started) return
     this.#started.delete(job)
-    const { child, words } = started
+    this.#serve()
+    const { child, words, program } = started
+    if (program.listener === undefined) setTimeout(() => this.#giveUp(program), LATE_MS).unref()
     if (failed === undefined) {
       words.close()
       return
     }
-    if (child.exitCode === null && child.pid !== undefined) killTree(child.pid)
+    program.hasFailed = true
+    if (!child.isOver) killTree(child.pid)
+    if (program.listener !== undefined) this.#ties.drop(program.listener)
     void this.#tell(started, failed)
   }
 
-  async #tell({ container, program, words, ended, answer }: Started, reason: ReasonCode): Promise<void> {
+  async #tell({ container, name, words, ended, reply }: Started, reason: ReasonCode): Promise<void> {
     const status = await ended
-    this.#onProgram(container, { program, reason, words: await words.last() })
+    this.#ties.onProgram(container, { program: name, reason, words: await words.last() })
     words.close()
-    answer('told', status)
+    reply.say('told', status)
+  }
+
+  /** The keeper has refused the listener, or the runtime has ended before it was there. */
+  #giveUp(program: Program): void {
+    if (program.listener === undefined) this.#programs.delete(program)
+  }
+
+  #mayWait(container: number): boolean {
+    const waiting = [...this.#waiting].filter((wish) => wish.container.index === container).length
+    const programs = [...this.#programs].filter((program) => program.container === container).length
+    return waiting < WAITING_PER_CONTAINER && programs + waiting < PROGRAMS_PER_CONTAINER
+  }
+
+  #startingOf({ index }: Container): number {
+    return [...this.#started.values()].filter(({ container }) => container.index === index).length
+  }
+
+  #lastStart({ index }: Container): number {
+    return this.#starts.get(index) ?? 0
+  }
+
+  #refuse(wish: Wish): void {
+    clearTimeout(wish.timer)
+    this.#waiting.delete(wish)
+    this.#press()
+    wish.reply.say('refused')
+  }
+
+  /** Of those that wait, the one whose container has most, and of several the newest. */
+  #last(): Wish {
+    const waiting = [...this.#waiting]
+    const shareOf = ({ container }: Wish): number =>
+      this.#startingOf(container) + waiting.filter((other) => other.container.index === container.index).length
+    return waiting.reduce((last, wish) => (shareOf(wish) >= shareOf(last) ? wish : last))
+  }
+
+  /** Of those that may start, the one whose container has fewest starting, or has waited longest for a start. */
+  #next(): Wish | undefined {
+    const { size } = this.#started
+    const share = size < STARTING ? poolShare(size, STARTING, STARTING_PER_CONTAINER) : 0
+    return [...this.#waiting]
+      .filter(({ container }) => this.#startingOf(container) < share)
+      .sort(
+        ({ container: one }, { container: other }) =>
+          this.#startingOf(one) - this.#startingOf(other) || this.#lastStart(one) - this.#lastStart(other),
+      )[0]
+  }
+
+  #serve(): void {
+    for (let wish = this.#next(); wish; wish = this.#next()) {
+      clearTimeout(wish.timer)
+      this.#waiting.delete(wish)
+      this.#begin(wish)
+    }
+    this.#press()
+  }
+
+  /** Lets no program take long while a container waits that has fewer starting than its own. */
+  #press(): void {
+    const fewest = Math.min(...[...this.#waiting].map(({ container }) => this.#startingOf(container)))
+    for (const { container, reply } of this.#started.values()) reply.press(fewest < this.#startingOf(container))
+  }
+
+  #begin(wish: Wish): void {
+    const { container, job, program: name, reply } = wish
+    this.#starts.set(container.index, ++this.#count)
+    // The runtime opens the file through our /proc/PID/fd, so that it need not inherit the descriptor.
+    const file = textFile('intercede-process', wish.process)
+    const words = new OutputTail()
+    let child: Child
+    try {
+      child = this.#exec(wish, file, words)
+    } catch (error) {
+      file[Symbol.dispose]()
+      words.close()
+      this.#ties.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
+      reply.say('refused')
+      return
+    }
+    const program: Program = { container: container.index, pid: child.pid, hasFailed: false, listener: undefined }
+    this.#programs.add(program)
+    const ended = child.ended.then((ending) => {
+      file[Symbol.dispose]()
+      const status = shellStatus(ending)
+      reply.say('ended', status)
+      return status
+    })
+    this.#started.set(job, { container, name, program, child, words, ended, reply })
+    reply.say('runs')
+  }
+
+  #exec({ container, process: spec, caller }: Wish, file: Handle, words: OutputTail): Child {
+    const { uidMap, gidMap, exec } = container
+    const input = countedForNobody(pipe)
+    input.write[Symbol.dispose]()
+    using stdin = input.read
+    using output = words.writer
+    const { read, write } = pipe()
+    using held = read
+    using go = write
+    const running = quietly(() => runningOf(caller))
+    const child = this.#ties.start(commandOf(container, spec, file), {
+      fds: [stdin, output, output, held],
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...exec!.env },
+      owner: rootOf(uidMap, gidMap),
+    })
+    if (running) quietly(() => runAs(child.pid as Tid, running))
+    // The runtime is executed when this is closed.
+    go[Symbol.dispose]()
+    return child
   }
 }
 
-const statusOf = (child: ChildProcess): Promise<number> =>
-  new Promise((resolve) => {
-    child.on('error', () => resolve(127))
-    child.on('exit', (status, signal) => resolve(status ?? 128 + (signal ? constants.signals[signal] : 0)))
-  })
+/** What a runtime does not give to a program, or not each runtime. */
+interface Inherited {
+  readonly oomScoreAdj: number
+  readonly user: { readonly umask: number }
+}
 
-function exec(spawn: Spawn, { id, exec, handles }: Container, spec: string, { file, words }: Given): ChildProcess {
-  const { program, options, env } = exec!
+/**
+ * Executes a runtime only when the pipe 3 is closed: until then we can change what it passes on. A process that we
+ * changed after its start might have started others already.
+ */
+const HELD = 'read -r _ <&3; exec 3<&-; umask "$1"; shift; exec "$@"'
+
+function commandOf({ id, exec, handles }: Container, spec: string, file: Handle): [string, ...string[]] {
+  const { program, options } = exec!
   const own = `/proc/${process.pid}/fd`
-  const wanted = scoreOf(spec)
+  const { oomScoreAdj, user } = JSON.parse(spec) as Inherited
+  const wanted = String(oomScoreAdj)
   // No runtime sets oom_score_adj for an exec'd program: without choom(1) the program would inherit the engine's.
   const score = wanted === ownScore() ? [] : ['choom', '-n', wanted, '--']
   const enter = handles?.runtime === undefined ? [] : ['nsenter', `--mount=${own}/${handles.runtime}`, '--']
-  const command = [...score, ...enter, program, ...options, 'exec', '--process', `${own}/${file.raw}`, '--', id]
-  const input = pipe()
-  input.write[Symbol.dispose]()
-  using stdin = input.read
-  using output = words.writer
-  const [first = '', ...rest] = command
-  return spawn(first, rest, {
-    stdio: [stdin.raw, output.raw, output.raw],
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...env },
-    cwd: '/',
-    detached: true,
-  })
+  const umask = user.umask.toString(8)
+  const runtime = [program, ...options, 'exec', '--process', `${own}/${file.raw}`, '--', id]
+  return ['sh', '-c', HELD, 'sh', umask, ...score, ...enter, ...runtime]
 }
 
-const scoreOf = (spec: string): string => String((JSON.parse(spec) as { readonly oomScoreAdj: number }).oomScoreAdj)
+/** The host ids of the container's root. */
+function rootOf(uidMap: readonly IdExtent[], gidMap: readonly IdExtent[]): { uid: HostId; gid: HostId } | undefined {
+  const [uid, gid] = [toOutside(uidMap, 0), toOutside(gidMap, 0)]
+  return uid === undefined || gid === undefined ? undefined : { uid: uid as HostId, gid: gid as HostId }
+}
+
+/** Looks at or changes a process that may have ended: then its job ends, too. */
+function quietly<T>(action: () => T): T | undefined {
+  try {
+    return action()
+  } catch {
+    return undefined
+  }
+}
+
 const ownScore = (): string => readFileSync('/proc/self/oom_score_adj', 'latin1').trim()

@@ -1,16 +1,17 @@
+import type { Tid } from '../../abi/brand.ts'
 import type { FuseJob } from '../../caller/fuse/fuse-caller.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { now } from '../../kernel/clock.ts'
 import { struct } from '../../shared/struct.ts'
 import { setAndWake, waitWhile } from '../../shared/words.ts'
 
-/** The two words of an answer: the state of the job, of `EXEC`, and the exit status. */
-const [WORD, WORDS] = struct({ state: 1, status: 1 })
+/** The words of an answer: the state of the job, of `EXEC`, the exit status, and 1 if others wait for a start. */
+const [WORD, WORDS] = struct({ state: 1, status: 1, pressed: 1 })
 /**
  * The state of a job. told: the program was killed, and its output was reported.
  *
- *   asked -> runs      ContainerExecs.start()
- *   asked -> refused   ContainerExecs.start(): too many programs run already
+ *   asked -> runs      ContainerExecs.start(), or later, when it is its turn
+ *   asked -> refused   ContainerExecs.start(), or later: too many programs are starting
  *   runs -> ended      ContainerExecs.start(), once it has ended
  *   ended -> told      ContainerExecs.over(): it has failed
  */
@@ -24,19 +25,30 @@ export interface ExecRequest {
   readonly job: string
   /** The program's name, for the log. */
   readonly program: string
+  /** The task for which it is started. */
+  readonly caller: Tid
   /** The OCI process object as JSON, for the runtime. */
   readonly process: string
   /** The words into which the main thread writes state and exit status. */
   readonly answer: SharedArrayBuffer
 }
 
-export type ExecAnswer = (state: keyof typeof EXEC, status?: number) => void
+/** The main thread's side of an answer. */
+export class ExecAnswer {
+  readonly #words: Int32Array
 
-export const answerOf = (buffer: SharedArrayBuffer): ExecAnswer => {
-  const words = new Int32Array(buffer)
-  return (state: keyof typeof EXEC, status = 0): void => {
-    Atomics.store(words, WORD.status, status)
-    setAndWake(words, WORD.state, EXEC[state])
+  constructor(buffer: SharedArrayBuffer) {
+    this.#words = new Int32Array(buffer)
+  }
+
+  say(state: keyof typeof EXEC, status = 0): void {
+    Atomics.store(this.#words, WORD.status, status)
+    setAndWake(this.#words, WORD.state, EXEC[state])
+  }
+
+  /** Whether others, who have less, wait for the end of this start. */
+  press(isPressed: boolean): void {
+    Atomics.store(this.#words, WORD.pressed, isPressed ? 1 : 0)
   }
 }
 
@@ -48,7 +60,7 @@ interface Main {
 /**
  * Asks the main thread to start a program in a container, and waits for that program.
  *
- * Invariant: the main thread alone writes the two words, the status before the state; the asking thread reads them and
+ * Invariant: the main thread alone writes the words, the status before the state; the asking thread reads them and
  * waits (futex) on the state.
  */
 export class ExecJob implements FuseJob {
@@ -62,15 +74,23 @@ export class ExecJob implements FuseJob {
     this.#main = main
   }
 
-  /** Starts the program. @returns false if the main thread refused, since too many programs are starting */
-  start(program: string, process: string): boolean {
-    this.#main.ask({ job: this.#job, program, process, answer: this.#words.buffer })
+  /**
+   * Starts the program, perhaps after others.
+   *
+   * @returns false if the main thread refused, since too many programs are starting
+   */
+  start({ program, caller, process }: Pick<ExecRequest, 'program' | 'caller' | 'process'>): boolean {
+    this.#main.ask({ job: this.#job, program, caller, process, answer: this.#words.buffer })
     waitWhile(this.#words, WORD.state, EXEC.asked)
     return Atomics.load(this.#words, WORD.state) !== EXEC.refused
   }
 
   get status(): number | undefined {
     return Atomics.load(this.#words, WORD.state) >= EXEC.ended ? Atomics.load(this.#words, WORD.status) : undefined
+  }
+
+  get isPressed(): boolean {
+    return Atomics.load(this.#words, WORD.pressed) === 1
   }
 
   wait(milliseconds: number): void {

@@ -1,5 +1,6 @@
 import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { countedForNobody } from '../../kernel/credentials.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { pipe } from '../../kernel/pipe.ts'
 
@@ -19,7 +20,7 @@ export class OutputTail {
   #read = 0
 
   constructor() {
-    const { read, write } = pipe()
+    const { read, write } = countedForNobody(pipe)
     this.writer = write
     this.#socket = new Socket({ fd: read.release(), readable: true, writable: false })
     this.#socket.on('data', (chunk: Buffer) => this.#keep(chunk))

@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import type { HostId } from '../../abi/brand.ts'
+import { giveKeyring, joinEmptyKeyring } from '../../kernel/credentials.ts'
 import { openNothing } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { spawnWithoutInheritedFds } from '../../kernel/spawn-fds.ts'
@@ -8,11 +10,20 @@ import { struct } from '../../shared/struct.ts'
 import { setAndWake, waitWhile } from '../../shared/words.ts'
 
 export type Spawn = typeof spawn
+export type StartProgram = (command: readonly [string, ...string[]], how: ProgramStart) => Child
 export type StartHelper = (
   command: readonly [string, ...string[]],
   how: NodeProgram['how'],
   fds: readonly Handle[],
 ) => Child
+
+/** How a program is started that works for a container. */
+interface ProgramStart {
+  readonly fds: readonly Handle[]
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Whom the program's session keyring belongs to: the root of the container. */
+  readonly owner: { readonly uid: HostId; readonly gid: HostId } | undefined
+}
 
 const PATIENCE_MS = 1000
 /**
@@ -59,9 +70,33 @@ export class SpawnGuard {
    */
   readonly startHelper: StartHelper = (command, { env, cwd: directory }, fds) => {
     using nothing = openNothing()
+    return this.#child(command, { env, directory, detached: false, fds: [nothing, nothing, ERRORS, ...fds] })
+  }
+
+  /**
+   * Starts a program that works for a container, in a session of its own, with a session keyring that no other program
+   * gets: not even this thread has it once the program runs.
+   *
+   * @throws {SyscallError} if it cannot be started; EDQUOT if the owner has too many keys
+   */
+  readonly startProgram: StartProgram = (command, { owner, ...how }) => {
+    joinEmptyKeyring()
+    let child: Child
+    try {
+      if (owner) giveKeyring(owner.uid, owner.gid)
+      child = this.#child(command, how)
+    } catch (error) {
+      joinEmptyKeyring()
+      throw error
+    }
+    joinEmptyKeyring()
+    return child
+  }
+
+  #child(...started: ConstructorParameters<typeof Child>): Child {
     Atomics.store(this.#words, GUARDED.main, GUARD.starts)
     try {
-      return new Child(command, { env, directory, detached: false, fds: [nothing, nothing, ERRORS, ...fds] })
+      return new Child(...started)
     } finally {
       setAndWake(this.#words, GUARDED.main, GUARD.rests)
     }

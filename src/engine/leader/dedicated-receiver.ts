@@ -116,11 +116,16 @@ export class DedicatedReceiver {
   /**
    * Waits for a call.
    *
-   * @returns false if none can come any more, or the thread was interrupted: it is no dedicated receiver then
+   * @returns false if no call can come any more, the listener is dropped, or the thread was interrupted: it is no
+   *   dedicated receiver then
    */
   receive(): boolean {
-    const { fd, container } = this.#listeners
+    const { fd, container, dropped } = this.#listeners
     const listener = this.#listener!
+    if (Atomics.load(dropped, listener) === 1) {
+      this.end()
+      return false
+    }
     this.#slot = this.#slots.takeLast({
       listener,
       container: container[listener]!,

@@ -18,6 +18,8 @@ interface Parts {
   readonly onFault: (message: string) => void
   /** Called with each mounter that was started. */
   readonly onMounter: (mounter: MounterProcess) => void
+  /** Serves a listener no more, though tasks may be left. */
+  readonly drop: (listener: number) => void
   /** Called when a program in a container failed. */
   readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 }
@@ -37,12 +39,12 @@ export class HelperRequests {
   readonly #probes: DeviceProbes
   #expiring: NodeJS.Timeout | undefined
 
-  constructor(state: SharedState, { contexts, onFault, onMounter, onProgram }: Parts) {
+  constructor(state: SharedState, { contexts, onFault, onMounter, onProgram, drop }: Parts) {
     this.#contexts = contexts
-    const { spawn, startHelper: start } = state.spawnGuard
+    const { startHelper: start, startProgram } = state.spawnGuard
     this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
     this.#mounters = new Mounters({ start, keep: onMounter, fault: onFault })
-    this.#execs = new ContainerExecs(spawn, onProgram)
+    this.#execs = new ContainerExecs({ start: startProgram, drop, onProgram, onFault })
     this.#probes = new DeviceProbes({ guard: state.spawnGuard, cache: state.deviceRules, seed: state.rulesSeed })
   }
 
@@ -69,6 +71,16 @@ export class HelperRequests {
   /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
   takeOverMounter(socket: Fd, pidfd: Fd): void {
     this.#mounters.takeOver(socket, pidfd)
+  }
+
+  /** A listener is served from now on. @param by the process that has handed it over, or 0 */
+  listens(listener: number, container: number, by: number): void {
+    this.#execs.listens(listener, container, by)
+  }
+
+  /** A listener is closed. */
+  listensNoMore(listener: number): void {
+    this.#execs.listensNoMore(listener)
   }
 
   forget(container: Container): void {

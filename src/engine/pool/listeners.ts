@@ -72,11 +72,24 @@ export class Listeners {
     this.#all.add(index)
     state.listeners.fd[index] = fd.raw
     state.listeners.container[index] = container
+    Atomics.store(state.listeners.dropped, index, 0)
     const generation = Atomics.add(state.listeners.generation, index, 1) + 1
     if (isMonitor) this.#deadlines.watch(index, fd.raw)
     else if (this.#inherits) this.#continueLost(index, fd.raw)
     this.#parts.epoll.add(fd, EPOLLIN, [index, generation])
     fd.release()
+  }
+
+  /**
+   * Closes a listener although tasks under its filter may be left: their calls then fail with ENOSYS. What is in flight
+   * is answered before.
+   */
+  drop(index: number): void {
+    if (!this.#all.has(index)) return
+    const { fd, dropped, generation } = this.#state.listeners
+    Atomics.store(dropped, index, 1)
+    this.#parts.epoll.remove(fd[index]!)
+    this.close(index, generation[index]!)
   }
 
   close(index: number, generation: number): void {

@@ -70,11 +70,16 @@ export class Pool {
     this.#counts = map(new Fd(data.counts))
     this.#idleWaker = new IdleWaker(this.#state.dedicated, this.#state.listeners, epoll)
     this.#priority = new RtPriority(this.#state.lanes, onFault)
-    this.#listeners = new Listeners(this.#state, { ...options, slots: new Slots(journal) })
+    const onGone = (listener: number): void => {
+      this.#helpers.listensNoMore(listener)
+      options.onGone(listener)
+    }
+    this.#listeners = new Listeners(this.#state, { ...options, onGone, slots: new Slots(journal) })
     const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))
     const fdStore = new KeeperFdStore(new Fd(data.control), { close: discard, closeLater: discard })
     this.#persistent = new PersistentState(map(new Fd(data.persistent)), this.#state.persistentLocks, fdStore)
-    this.#helpers = new HelperRequests(this.#state, { ...options, contexts: this.#persistent.contexts })
+    const drop = (listener: number): void => this.#listeners.drop(listener)
+    this.#helpers = new HelperRequests(this.#state, { ...options, drop, contexts: this.#persistent.contexts })
     const shared: SharedData = {
       ...data,
       epoll: epoll.raw,
@@ -132,9 +137,11 @@ export class Pool {
    * Serves `fd` from now on and owns it: a listener, or the connection of a monitor of LXC.
    *
    * @param index the keeper's number of it
+   * @param by the process that has handed it over, which may be a runtime that this engine has started; or 0
    */
-  listen(index: number, container: number, fd: Fd, isMonitor = false): void {
+  listen(index: number, container: number, fd: Fd, isMonitor = false, by = 0): void {
     this.#listeners.add(index, container, fd, isMonitor)
+    this.#helpers.listens(index, container, by)
   }
 
   /** Takes over descriptors which the previous engine had stored with the keeper. @param fds owned here from now on */

@@ -41,8 +41,8 @@ export type ToEngine =
   | { readonly type: 'inherit'; readonly failed: boolean }
   | { readonly type: 'all' }
   | MounterFds
-  /** Carries the listener's descriptor. */
-  | { readonly type: 'listener'; readonly listener: number; readonly container: number }
+  /** Carries the listener's descriptor. `by`: the process that has just handed it over, or 0. */
+  | { readonly type: 'listener'; readonly listener: number; readonly container: number; readonly by: number }
   /** Carries the connection of a monitor of LXC, which forwards calls. */
   | { readonly type: 'monitor'; readonly listener: number; readonly container: number }
 

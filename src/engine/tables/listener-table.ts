@@ -8,6 +8,7 @@ const [WORD, WORDS] = struct({
   generation: LISTENERS,
   calls: LISTENERS,
   muted: LISTENERS,
+  dropped: LISTENERS,
 })
 
 /** 32-bit words that a `ListenerTable` takes. */
@@ -16,8 +17,8 @@ export const LISTENER_TABLE_WORDS = WORDS
 /**
  * What all threads know of each listener, by the keeper's number of it.
  *
- * Invariant: only the main thread writes `fd`, `container` and `generation`; it closes a descriptor only while no call
- * and no `hold` counts it in `calls`, which any thread changes atomically, as it does `muted`.
+ * Invariant: only the main thread writes `fd`, `container`, `generation` and `dropped`; it closes a descriptor only
+ * while no call and no `hold` counts it in `calls`, which any thread changes atomically, as it does `muted`.
  */
 export class ListenerTable {
   /** Its descriptor in this process; 0 for none. */
@@ -31,6 +32,8 @@ export class ListenerTable {
   readonly calls: Int32Array
   /** 1 while it waits for its container to come below the cap. */
   readonly muted: Int32Array
+  /** 1 if no call of it is received any more, though there may be tasks that could make one. */
+  readonly dropped: Int32Array
 
   /** @param words LISTENER_TABLE_WORDS */
   constructor(words: Int32Array) {
@@ -40,6 +43,7 @@ export class ListenerTable {
     this.generation = column(WORD.generation)
     this.calls = column(WORD.calls)
     this.muted = column(WORD.muted)
+    this.dropped = column(WORD.dropped)
   }
 
   /** A listener is in use, besides the calls that are counted, or no longer (-1): its descriptor stays. */

@@ -82,7 +82,7 @@ export class ThreadServices {
         onKept: () => post({ type: 'context' }),
         settle: () => state.spawnGuard.settle(),
       },
-      fuse: { start: ({ index }, program, process) => this.#exec(index, program, process) },
+      fuse: { start: ({ index }, what) => this.#exec(index, what) },
       programs: persistent.programs,
       mayBlock,
       mayMount: ({ index }) => state.countMount(index),
@@ -110,7 +110,7 @@ export class ThreadServices {
   }
 
   /** While the call waits for a program of its own container, the calls of that program must not wait for this one. */
-  #exec(container: number, program: string, process: string): ExecJob | undefined {
+  #exec(container: number, what: Parameters<ExecJob['start']>[0]): ExecJob | undefined {
     const job = new ExecJob(`${this.#number}:${++this.#jobs}`, {
       ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
       over: (number, failed) => {
@@ -118,10 +118,11 @@ export class ThreadServices {
         this.#post({ type: 'execOver', job: number, failed })
       },
     })
-    if (!job.start(program, process)) return undefined
     this.#state.standAside(container, 1)
     this.#unmute(container)
-    return job
+    if (job.start(what)) return job
+    this.#state.standAside(container, -1)
+    return undefined
   }
 
   /** Looks up as the walker of the container does; the call waits until that has started. */

@@ -1,5 +1,5 @@
 import { dup, type Fd } from '../../kernel/fd.ts'
-import { stampMessages } from '../../kernel/socket.ts'
+import { peerCredentials, stampMessages } from '../../kernel/socket.ts'
 import { type RuntimeCall, runtimeOf } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { readContainer } from '../../runtimes/lxc.ts'
@@ -13,8 +13,16 @@ import { Acceptor, type AcceptorOptions, type Connection } from './listen-socket
 /**
  * Takes a hand-over with its descriptor: a listener, or the connection of a monitor of LXC, which forwards calls. The
  * function owns the descriptor, also if it throws.
+ *
+ * `by` is the number of the process that has connected.
  */
-export type Register = (handover: Handover, fd: Fd, type: 'listener' | 'monitor', runtime?: RuntimeCall) => void
+export type Register = (
+  handover: Handover,
+  fd: Fd,
+  type: 'listener' | 'monitor',
+  runtime?: RuntimeCall,
+  by?: number,
+) => void
 
 interface Places extends Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'> {
   /**
@@ -69,7 +77,7 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, st
     },
     hear() {
       const progress = connection.read()
-      if (progress) register(progress.handover, progress.listener, 'listener', caller)
+      if (progress) register(progress.handover, progress.listener, 'listener', caller, peerCredentials(fd).pid)
       return progress !== undefined
     },
     [Symbol.dispose]() {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { errno } from '../abi/errno.ts'
 import { O_DIRECTORY, O_RDONLY } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
@@ -34,6 +35,7 @@ const withNode = <D extends { readonly source: Source }>(request: D, node: Fd | 
 
 const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? [] : [what])
 
+const PAGE = 4096
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
 
@@ -98,6 +100,8 @@ export class MountWorker {
     const text = source.text === undefined ? null : bytesOf(source.text)
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
     const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
+    // mount(2) would leave out what is beyond the page, without a word.
+    if ((options.data?.length ?? 0) > PAGE) throw new SyscallError('mount', errno('E2BIG'))
     orOwnErrno(usable, () => root.inside(() => mountRaw(bytesOf(type), text, `/${name}`, options)))
     try {
       return openTree(mountPoint)

@@ -113,14 +113,14 @@ export const mount: Syscall<Request> = {
     caller.mounts.tidy()
     const namespace = caller.mounts.namespace()
     if (program !== undefined) return byFuse({ program, type, source, target, data, flags }, caller, namespace)
-    const options = IN_MEMORY.has(type) ? optionsWithHostIds(caller, data) : data
+    const options = IN_MEMORY.has(type) ? optionsWithHostIds(caller, type, data) : data
     return act({
       verb: 'mount',
       target: caller.object(AT_FDCWD, target, true),
       namespace,
       call: {
         ...{ type, flags, ...mannerOf(type, policy) },
-        source: sourceOf(caller, source, isWritable(optionsOf(data), (flags & MS_RDONLY) === 0n)),
+        source: sourceOf(caller, source, isWritable(optionsOf(type, data), (flags & MS_RDONLY) === 0n)),
         ...(options === undefined ? {} : { data: options }),
       },
     })

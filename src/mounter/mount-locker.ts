@@ -3,7 +3,7 @@ import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { MOUNT_ATTR_NODEV, MS_SHARED } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
 import { isErrno } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
+import { type Fd, orClose } from '../kernel/fd.ts'
 import { openat, read, statx } from '../kernel/files.ts'
 import { detachedTmpfs } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -68,10 +68,12 @@ export class MountLocker {
     }
     try {
       const free = openTree(MOUNT_POINT)
-      const locked = this.#inRoom(() => openTree(MOUNT_POINT))
+      const locked = orClose([free], () => this.#inRoom(() => openTree(MOUNT_POINT)))
       // If nothing had propagated, this would be a copy of the empty mount point.
-      if (statx(locked.raw).dev !== statx(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
-      return { locked, free }
+      return orClose([free, locked], () => {
+        if (statx(locked.raw).dev !== statx(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
+        return { locked, free }
+      })
     } finally {
       restoreOrDie(() => unmount(MOUNT_POINT))
     }

@@ -7,7 +7,7 @@ import { type MounterRequest, MountRefused } from '../caller/mounts/mounter-clie
 import type { Parameter } from '../calls/context.ts'
 import type { MountManner, Source } from '../calls/mounts.ts'
 import { ignoring, SyscallError } from '../kernel/error.ts'
-import { dup, type Fd } from '../kernel/fd.ts'
+import { dup, type Fd, orClose } from '../kernel/fd.ts'
 import { changeDirectory, openat, read } from '../kernel/files.ts'
 import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -161,8 +161,10 @@ export class MountWorker {
 
   #lock(tree: Handle, later: bigint): readonly [locked: Fd, free: Fd] {
     const { locked, free } = this.#locker.lock(tree)
-    if (later !== 0n) mountSetattr(locked, { set: later })
-    return [locked, free]
+    return orClose([locked, free], () => {
+      if (later !== 0n) mountSetattr(locked, { set: later })
+      return [locked, free]
+    })
   }
 
   #attach({ isNew }: Asked<'attach'>, tree: Fd, target: Fd, mounts: Fd): void {
@@ -197,11 +199,13 @@ const inGroups = <T>(task: Fd, action: () => T): T => insideCgroupsOf(readTask(t
 
 /**
  * Inserts an open descriptor of the root directory after the mount: the kernel refuses to pass O_PATH descriptors by
- * ADDFD.
+ * ADDFD. The image may say that nobody may open it.
  */
 function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
-  const root = openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)
-  return free ? [made, root, free] : [made, root]
+  return orClose([made, ...maybe(free)], () => {
+    const root = openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)
+    return free ? [made, root, free] : [made, root]
+  })
 }
 
 /**

@@ -72,8 +72,8 @@ export const mount = {
     'find the containers that call fsopen and go no further',
   ],
   mountsBusy: [
-    'the container or the host has too many mounts in flight',
-    'find out which device does not answer; a mount that hangs counts until the kernel gives it up',
+    'the container or the host has too many mounts in flight, or processes that mount for the container end again and again',
+    'find out which device does not answer, or why the control group of the container kills; a mount that hangs counts until the kernel gives it up',
   ],
   mountStuck: ['the mount did not end in time', 'find out why its device does not answer'],
   mounterEnded: [

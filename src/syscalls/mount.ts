@@ -24,11 +24,10 @@ import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 import { timesOf } from './access-times.ts'
 import { optionsWithHostIds } from './memory-options.ts'
-import { mannerOf } from './mount-description.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
-import { judgeMounter, judgeType } from './mount-types.ts'
+import { judgeMounter, judgeType, mannerOf } from './mount-types.ts'
 import { isVerdict, remountOf, toChange } from './remount.ts'
 
 interface Request {

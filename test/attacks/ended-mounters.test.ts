@@ -47,7 +47,9 @@ const seen = (times: readonly number[]): string =>
 async function started(action: () => Promise<void>): Promise<number> {
   const all = new Set(mounters(host.enginePid))
   const before = all.size
-  const timer = setInterval(() => mounters(host.enginePid).forEach((pid) => all.add(pid)), 50)
+  const timer = setInterval(() => {
+    for (const pid of mounters(host.enginePid)) all.add(pid)
+  }, 50)
   await action().finally(() => clearInterval(timer))
   return all.size - before
 }
@@ -73,41 +75,44 @@ const spent = (): number =>
     .reduce((sum, ticks) => sum + 10 * Number(ticks), 0)
 
 const ungrouped = cannot ?? withoutCgroups()
-const named = withReason('three containers that kill the mounters in their control groups', ungrouped)
-describe.skipIf(ungrouped)(named, { timeout: 120_000 }, () => {
-  /** Mounts of another container while three mount all the time, and do `kill` meanwhile. */
-  async function beside(kill: string) {
-    const groups = Array.from({ length: ATTACKERS }, () => new Group().delegate())
-    const stop = join(host.directory, 'stop')
-    const attack = (group: string): string =>
-      `mkdir ${group}/x; (while :; do (echo 0 >${group}/x/cgroup.procs; exec ${CALL} mount s:/dev s:/mnt s:ext4 0 null) &
+describe.skipIf(ungrouped)(
+  withReason('three containers that kill their mounters', ungrouped),
+  { timeout: 120_000 },
+  () => {
+    /** Mounts of another container while three mount all the time, and do `kill` meanwhile. */
+    async function beside(kill: string) {
+      const groups = Array.from({ length: ATTACKERS }, () => new Group().delegate())
+      const stop = join(host.directory, 'stop')
+      const attack = (group: string): string =>
+        `mkdir ${group}/x; (while :; do (echo 0 >${group}/x/cgroup.procs; exec ${CALL} mount s:/dev s:/mnt s:ext4 0 null) &
        for i in 1 2 3 4 5 6; do sleep 0.01; echo ${kill} >${group}/x/cgroup.kill; done; wait $!; done) >/dev/null 2>&1 &
        for i in $(seq 400); do [ -e ${stop} ] && break; sleep 0.1; done; kill -KILL -1`
-    let times: readonly number[] = []
-    const before = spent()
-    const count = await started(async () => {
-      const attackers = groups.map(({ path }) => contained(attack(path), ['--cgroup', path]))
-      await new Promise((resolve) => setTimeout(resolve, 1000))
-      times = await victim()
-      writeFileSync(stop, '')
-      await Promise.all(attackers)
-      rmSync(stop)
-    })
-    for (const group of groups) await group.remove()
-    return { times, count, took: spent() - before }
-  }
+      let times: readonly number[] = []
+      const before = spent()
+      const count = await started(async () => {
+        const attackers = groups.map(({ path }) => contained(attack(path), ['--cgroup', path]))
+        await new Promise((resolve) => setTimeout(resolve, 1000))
+        times = await victim()
+        writeFileSync(stop, '')
+        await Promise.all(attackers)
+        rmSync(stop)
+      })
+      for (const group of groups) await group.remove()
+      return { times, count, took: spent() - before }
+    }
 
-  test('wait for new ones themselves: others mount as beside containers that only mount', async () => {
-    await contained('mount -t tmpfs none /mnt')
-    const quiet = await victim()
-    const mounting = await beside('')
-    const killing = await beside('1')
-    console.log(
-      `quiet ${seen(quiet)} ms; beside mounts ${seen(mounting.times)}, ${mounting.count} mounters, ${mounting.took} ms;`,
-      `beside kills ${seen(killing.times)}, ${killing.count} mounters, ${killing.took} ms`,
-    )
-    // One at once and one each five seconds for each; unpaced it was 57, each 200 ms of a processor.
-    expect(killing.count).toBeLessThan(ATTACKERS * 8)
-    expect(at(killing.times, 0.5)).toBeLessThan(2 * at(mounting.times, 0.5))
-  })
-})
+    test('wait for new ones themselves: others mount as beside containers that only mount', async () => {
+      await contained('mount -t tmpfs none /mnt')
+      const quiet = await victim()
+      const mounting = await beside('')
+      const killing = await beside('1')
+      console.log(
+        `quiet ${seen(quiet)} ms; beside mounts ${seen(mounting.times)}, ${mounting.count} mounters, ${mounting.took} ms;`,
+        `beside kills ${seen(killing.times)}, ${killing.count} mounters, ${killing.took} ms`,
+      )
+      // One at once and one each five seconds for each; unpaced it was 57, each 200 ms of a processor.
+      expect(killing.count).toBeLessThan(ATTACKERS * 8)
+      expect(at(killing.times, 0.5)).toBeLessThan(2 * at(mounting.times, 0.5))
+    })
+  },
+)

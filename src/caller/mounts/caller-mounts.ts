@@ -3,12 +3,19 @@ import { errno, errnos } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
 import { TMPFS_MAGIC } from '../../abi/magic.ts'
 import { attributesOf } from '../../abi/mount.ts'
-import type { Context, DetachedMount, FsParameters, Keeping, Kept, Parameter } from '../../calls/context.ts'
+import type {
+  Context,
+  DetachedMount,
+  FsParameters,
+  Keeping,
+  Kept,
+  MountManner,
+  Parameter,
+} from '../../calls/context.ts'
 import { type KeptName, noteOfKept } from '../../calls/given.ts'
 import {
   type FdForCaller,
   type MountCall,
-  type MountManner,
   type Mounts,
   type RemountCall,
   type SuperblockRequest,
@@ -119,7 +126,7 @@ export class CallerMounts implements Mounts {
     using kept = fspick(root)
     using ours = fspick(root)
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addPicked(container.index, { type: TMPFS, given: kept, ours }, tgid()))
+    return this.#given(fd, services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, tgid()))
   }
 
   reconfigure(picked: Handle, parameters: readonly Parameter[]): void {
@@ -141,14 +148,14 @@ export class CallerMounts implements Mounts {
     identity.with(steps.openContext)
     using kept = fsopen(Buffer.from(`${type}\0`, 'latin1'))
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addContext(container.index, kept, type, tgid()))
+    return this.#given(fd, services.keeping.addContext(container, kept, type, tgid()))
   }
 
   context(fd: number): Context | undefined {
     const { tid, container, identity, services } = this.#caller
-    if (!services.keeping.has(container.index)) return undefined
+    if (!services.keeping.has(container)) return undefined
     identity.with(steps.look)
-    return this.#mine(services.keeping.findContext(container.index, (opened) => kcmpFile(tid, fd, opened)))
+    return this.#mine(services.keeping.findContext(container, (opened) => kcmpFile(tid, fd, opened)))
   }
 
   create({ source: { node, ...source }, ...rest }: SuperblockRequest): Fd {
@@ -160,7 +167,7 @@ export class CallerMounts implements Mounts {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
     const answer = this.#ask(request, [made, this.#userns])
     this.#remember(parameters.type, answer[0]!)
-    return this.#keep(answer, parameters)
+    return this.#keep(answer, parameters, manner)
   }
 
   attributes({ handle }: Pick<DetachedMount, 'handle'>): bigint {
@@ -169,34 +176,30 @@ export class CallerMounts implements Mounts {
     return attributesOf(fstatfs(handle).flags)
   }
 
-  renew({ unlockedCopy, type, parameters }: DetachedMount, attributes: bigint): FdForCaller {
-    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [unlockedCopy!]), {
-      type,
-      parameters,
-    })
+  renew({ unlockedCopy, manner, ...told }: DetachedMount, attributes: bigint): FdForCaller {
+    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [unlockedCopy!]), told, manner)
   }
 
-  #keep([tree, root, unlockedCopy]: readonly Fd[], parameters: FsParameters): FdForCaller {
+  #keep([tree, root, unlockedCopy]: readonly Fd[], told: FsParameters, manner: MountManner): FdForCaller {
     const { container, services, tgid } = this.#caller
     using made = tree!
     using copy = unlockedCopy
     using given = dup(root!)
-    const kept = { root: given, tree: made, unlockedCopy: copy, told: parameters }
-    return this.#given(root!, services.keeping.addMount(container.index, kept, tgid()))
+    const kept = { root: given, tree: made, unlockedCopy: copy, told, manner }
+    return this.#given(root!, services.keeping.addMount(container, kept, tgid()))
   }
 
   unplaced(fd: number): DetachedMount | undefined {
     const { container, identity, services, task } = this.#caller
-    if (!services.keeping.has(container.index)) return undefined
+    if (!services.keeping.has(container)) return undefined
     const id = identity.searching(() => mountOfFd(task(), fd))
     if (id === undefined) return undefined
-    return this.#mine(services.keeping.findMount(container.index, (tree) => mountId(tree) === id))
+    return this.#mine(services.keeping.findMount(container, (tree) => mountId(tree) === id))
   }
 
   tidy(): void {
     const { container, identity, services } = this.#caller
-    if (services.keeping.has(container.index))
-      identity.searching(() => services.keeping.tidy(container.index, callerHolds))
+    if (services.keeping.has(container)) identity.searching(() => services.keeping.tidy(container, callerHolds))
   }
 
   #mine<T extends Disposable>(found: T | 'busy' | undefined): T | undefined {
@@ -210,7 +213,7 @@ export class CallerMounts implements Mounts {
   given(name: KeptName): number | undefined {
     const { container, identity, services } = this.#caller
     const numberIn = (given: Handle, process: Tid): number | undefined => known(heldAs(process, given))
-    return identity.searching(() => services.keeping.given(container.index, name, numberIn))
+    return identity.searching(() => services.keeping.given(container, name, numberIn))
   }
 
   #given(fd: Fd, kept: Kept | undefined): FdForCaller {

@@ -59,6 +59,10 @@ export const mount = {
   ],
   foreignContext: ['the context is none that this container got from intercede, so the kernel judges it alone', ''],
   foreignMount: ['the mount is none that intercede made for this container, so the kernel judges it alone', ''],
+  madeBefore: [
+    'the mount was made before security.syscalls.intercept.mount.nodev or mount.shift was changed, and gives more than they do now',
+    'mount it anew',
+  ],
   contextTold: ['noted for the file system that will be made', ''],
   contextFull: ['a context was told more than a page of parameters', ''],
   contextBusy: ['another call works on the context', ''],

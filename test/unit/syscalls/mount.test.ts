@@ -302,6 +302,7 @@ describe('mounts that stand nowhere yet', () => {
     parameters: [],
     handle: handle(5),
     unlockedCopy: handle(6),
+    manner: { shift: false, nodev: true },
     endAfterCall: () => {},
     endOnceUnlocked: () => {},
     [Symbol.dispose]() {},

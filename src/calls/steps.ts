@@ -71,6 +71,7 @@ export const steps = {
   changePrograms: step('load, attach or detach programs', ['BPF', 'NET_ADMIN']),
   describeProgram: step('ask what the program is', ['BPF']),
   findProgram: step('open a program by its number', ['SYS_ADMIN']),
+  findLink: step('open a link by its number, which a descriptor of the caller has', ['SYS_ADMIN']),
   /** Device rules of cgroup v1 need CAP_SYS_ADMIN, and their file may belong to the container. */
   denyDevice: step('forbid a device to a group of cgroup v1', ['SYS_ADMIN', 'DAC_OVERRIDE']),
   askMounter: step('have a mounter do it', []),
@@ -115,7 +116,9 @@ export const phases = {
   /** The phase between two calls. */
   resting: new Phase('resting', [steps.ownPriority]),
   /** The phase from the receipt of a call to its verdict. */
-  looking: new Phase('looking', [steps.look, steps.lookClosely, steps.stand, steps.asHostRoot, steps.askPrograms]),
+  looking: new Phase('looking', [
+    ...[steps.look, steps.lookClosely, steps.stand, steps.asHostRoot, steps.askPrograms, steps.findLink],
+  ]),
   /** The phase before a node is made whose device belongs to the host: the container is kept from opening it. */
   barring: new Phase('barring', [
     steps.lookClosely,

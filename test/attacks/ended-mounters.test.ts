@@ -68,6 +68,54 @@ describe.skipIf(cannot)(withReason('a source with a long path', cannot), { timeo
   })
 })
 
+/** Odd sources, options and types, from none to more than the kernel takes. */
+const SIZES = [0, 1, 254, 255, 256, 257, 4079, 4080, 4094, 4095, 4096, 4097]
+const ARGUMENTS = [
+  's:',
+  'bad',
+  'null',
+  's:.',
+  's:..',
+  's:/',
+  's:///',
+  's:a/../../..',
+  's:fifo',
+  's:socket',
+  's:link',
+  's:loop',
+  's:dir',
+]
+const SOURCES = [
+  ...ARGUMENTS,
+  ...[
+    's:/proc/self/root',
+    's:/proc/self/fd/0',
+    's:/proc/1/ns/mnt',
+    's:/dev/null',
+    's:/sys',
+    's:mtd0',
+    's:host:/x',
+    's:\\\\x80\\\\xff',
+  ],
+  ...SIZES.map((size) => `a:${size}`),
+]
+
+describe.skipIf(cannot)(withReason('odd arguments of a mount', cannot), { timeout: 120_000 }, () => {
+  test('end no mounter', async () => {
+    const quoted = SOURCES.map((source) => `"${source}"`).join(' ')
+    const { stdout } = await contained(
+      `mount -t tmpfs none /mnt && cd /mnt && mkfifo fifo && mkdir dir && ln -s nowhere link && ln -s loop loop && cp -a /dev/null null
+         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")' 2>/dev/null
+         for s in ${quoted}; do for o in null a:4095; do
+           for t in ext4 tmpfs; do ${CALL} mount "$s" s:dir s:$t 0 $o , fsopen s:$t 0 , fsconfig =1 1 s:source "$s" 0 , fsconfig =1 6 null null 0 , fsmount =1 0 0
+             umount dir 2>/dev/null; done; done; done`,
+    )
+    host.drain()
+    expect(stdout.trim().split('\n').length).toBeGreaterThan(100)
+    expect(host.records.filter(({ reason }) => reason === 'mounterEnded')).toEqual([])
+  })
+})
+
 /** What the engine and the helpers that it has waited for have taken of processors, in milliseconds. */
 const spent = (): number =>
   statFields(`/proc/${host.enginePid}/stat`)

@@ -152,7 +152,6 @@ const unified = {
   fspick: 433,
   pidfd_open: 434,
   openat2: 437,
-  pidfd_getfd: 438,
   faccessat2: 439,
   mount_setattr: 442,
 }

@@ -1,10 +1,10 @@
 import type { Errno } from '../abi/brand.ts'
 import type { Handle } from '../kernel/handle.ts'
 import type { Caller, NodevReason, Task } from './caller.ts'
-import type { Context, DetachedMount } from './context.ts'
+import type { Context, DetachedMount, MountManner } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
-import type { MountCall, MountManner, NodeRequest, RemountCall, SuperblockRequest } from './mounts.ts'
+import type { MountCall, NodeRequest, RemountCall, SuperblockRequest } from './mounts.ts'
 import type { Reason } from './reason.ts'
 import type { Step } from './steps.ts'
 

@@ -52,10 +52,20 @@ export interface Context extends StoredFsContext, FsParameters {
   readonly isUsed: boolean
 }
 
+/** How a mount is prepared, whichever call makes it. */
+export interface MountManner {
+  /** Whether the mount is idmapped with the container's user namespace. */
+  readonly shift: boolean
+  /** Whether the mount gets a locked nodev, which the container cannot take off. */
+  readonly nodev: boolean
+}
+
 /** A mount which fsmount(2) gave to the caller's container and which is not attached yet, with its parameters. */
 export interface DetachedMount extends StoredFsContext, FsParameters {
   /** A copy of the mount without locked attributes; only such a copy can be changed. undefined if none was needed. */
   readonly unlockedCopy: Handle | undefined
+  /** How it was made, by the policy of that moment. */
+  readonly manner: MountManner
 }
 
 /** The process that has a descriptor, and its number, which is not known before the call is answered. */
@@ -71,6 +81,7 @@ export interface NewMount {
   readonly tree: Fd
   readonly unlockedCopy: Fd | undefined
   readonly told: FsParameters
+  readonly manner: MountManner
 }
 
 /** What was kept for a caller that is to get a descriptor of it. */
@@ -78,6 +89,12 @@ export interface Kept {
   readonly name: KeptName
   /** Takes the descriptor's number in the caller's process. */
   readonly tell: (fd: number) => void
+}
+
+/** The container for which something is kept, by its serial: its index is given to others after it. */
+export interface Owner {
+  readonly index: number
+  readonly serial: number
 }
 
 /** Keeps contexts and mounts of all containers between calls. */
@@ -89,26 +106,26 @@ export interface Keeping {
    * @param process the process that gets the descriptor
    * @returns undefined if there is no room, and then `opened` is not owned here
    */
-  addContext(container: number, opened: Fd, type: string, process: Tid): Kept | undefined
+  addContext(container: Owner, opened: Fd, type: string, process: Tid): Kept | undefined
   /**
    * Does the same as `addContext` for a context in which a file system is changed.
    *
    * @param picked of the same file system: `given` is what the caller gets, `ours` is owned here from now on
    */
   addPicked(
-    container: number,
+    container: Owner,
     picked: { readonly type: string; readonly given: Fd; readonly ours: Fd },
     process: Tid,
   ): Kept | undefined
   /** Does the same as `addContext` for a mount that is not attached yet. */
-  addMount(container: number, mount: NewMount, process: Tid): Kept | undefined
+  addMount(container: Owner, mount: NewMount, process: Tid): Kept | undefined
   /**
    * Has `search` look for the descriptor of what was kept under this name, and keeps its number.
    *
    * @returns what `search` returns; undefined also if nothing is kept under this name any more
    */
   given(
-    container: number,
+    container: Owner,
     name: KeptName,
     search: (given: Handle, process: Tid) => number | undefined,
   ): number | undefined
@@ -117,12 +134,12 @@ export interface Keeping {
    *
    * @returns the context, locked until it is disposed; 'busy' if another call holds its lock for too long
    */
-  findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined
-  findMount(container: number, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined
+  findContext(container: Owner, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined
+  findMount(container: Owner, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined
   /** Returns whether anything of this container is kept. */
-  has(container: number): boolean
+  has(container: Owner): boolean
   /** Drops entries that no process holds any more, by `isHeld`. @param container undefined: of all containers */
-  tidy(container: number | undefined, isHeld: IsHeld): void
+  tidy(container: Owner | undefined, isHeld: IsHeld): void
 }
 
 /** Returns whether the process still has a descriptor of the same open file as our `given`. */

@@ -1,7 +1,7 @@
 import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
-import type { Context, DetachedMount, FsParameters, Parameter } from './context.ts'
+import type { Context, DetachedMount, FsParameters, MountManner, Parameter } from './context.ts'
 
 /** What the source's path resolves to for the caller: a block device, another file, or an errno. */
 export type SourceKind =
@@ -22,14 +22,6 @@ export interface Source {
 export const IN_MEMORY: ReadonlySet<string> = new Set(['hugetlbfs', 'tmpfs'])
 /** The one that the kernel mounts in any user namespace, too, where no device opens. Ours holds only nodes of ours. */
 export const TMPFS = 'tmpfs'
-
-/** How a mount is prepared, whichever call makes it. */
-export interface MountManner {
-  /** Whether the mount is idmapped with the container's user namespace. */
-  readonly shift: boolean
-  /** Whether the mount gets a locked nodev, which the container cannot take off. */
-  readonly nodev: boolean
-}
 
 /** The arguments of mount(2). */
 export interface MountCall extends MountManner {

@@ -4,6 +4,7 @@ import {
   BPF_CGROUP_DEVICE,
   BPF_CGROUP_MAX_PROGS,
   BPF_F_ALLOW_MULTI,
+  BPF_LINK_GET_FD_BY_ID,
   BPF_PROG_TYPE_CGROUP_DEVICE,
   INFO,
   LINK,
@@ -157,9 +158,14 @@ export function attachedPrograms(group: Handle): Attached {
 }
 
 /** Opens a program by its id; undefined if there is none. Needs CAP_SYS_ADMIN. */
-export function programById(id: number): Fd | undefined {
+export const programById = (id: number): Fd | undefined => byId(BPF.PROG_GET_FD_BY_ID, id)
+
+/** Does the same for a link. */
+export const linkById = (id: number): Fd | undefined => byId(BPF_LINK_GET_FD_BY_ID, id)
+
+function byId(command: number, id: number): Fd | undefined {
   prepare([[0, id]])
-  const fd = call(BPF.PROG_GET_FD_BY_ID)
+  const fd = call(command)
   return fd < 0 && lastErrno() === errnos.ENOENT ? undefined : new Fd(check('bpf', fd))
 }
 

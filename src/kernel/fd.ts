@@ -64,6 +64,16 @@ export class Fd implements Handle {
   }
 }
 
+/** Runs `action`, which passes descriptors on; if it throws, they are closed. */
+export function orClose<T>(fds: readonly Fd[], action: () => T): T {
+  try {
+    return action()
+  } catch (error) {
+    for (const fd of fds) fd[Symbol.dispose]()
+    throw error
+  }
+}
+
 /**
  * Duplicates a descriptor.
  *

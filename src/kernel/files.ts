@@ -13,6 +13,7 @@ import {
   STATX_UID,
 } from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
+import { ignoring } from './error.ts'
 import { Fd } from './fd.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
@@ -25,6 +26,7 @@ const libcFchdir = libc.func('int fchdir(int fd)')
 const libcChroot = libc.func('int chroot(uint8_t *path)')
 const libcUmask = libc.func('uint32_t umask(uint32_t mask)')
 const libcMknodat = libc.func('int mknodat(int dir, uint8_t *name, uint32_t mode, uint64_t dev)')
+const libcMkdirat = libc.func('int mkdirat(int dir, uint8_t *path, uint32_t mode)')
 const libcUnlinkat = libc.func('int unlinkat(int dir, uint8_t *name, int flags)')
 const libcFchownat = libc.func('int fchownat(int dir, uint8_t *name, uint32_t uid, uint32_t gid, int flags)')
 const libcStatx = libc.func('int statx(int dir, uint8_t *path, int flags, uint32_t mask, uint8_t *result)')
@@ -96,6 +98,11 @@ export function umask(mask: Mode): void {
  */
 export function mknodat(parent: Handle, name: PathBytes, mode: Mode, dev: Dev): void {
   check('mknodat', libcMknodat(parent.raw, name, mode, dev))
+}
+
+/** Makes a directory, unless something has its name already. @throws {SyscallError} ENOENT; ENAMETOOLONG; ENOSPC */
+export function mkdirat(dir: number, path: Uint8Array, mode: Mode): void {
+  ignoring(['EEXIST'], () => void check('mkdirat', libcMkdirat(dir, path, mode)))
 }
 
 /** Removes a name which is not a directory's. @throws {SyscallError} ENOENT; EACCES; EBUSY if a mount is on it */

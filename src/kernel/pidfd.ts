@@ -10,7 +10,7 @@ import { check, lastErrno, libc } from './libc.ts'
 const syscall3 = libc.func('syscall', 'long', ['long', 'long', 'long', 'uint32_t'])
 const syscall4 = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'uint32_t'])
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
-const { pidfd_open, pidfd_getfd, pidfd_send_signal } = ownSyscalls(process.arch)
+const { pidfd_open, pidfd_send_signal } = ownSyscalls(process.arch)
 
 /**
  * Opens a handle of a process, or with PIDFD_THREAD of a thread; it never refers to a later task of the same number.
@@ -46,11 +46,6 @@ export function tidFromNamespace(namespace: Handle, pid: number): Tid {
 export function numberInNamespace(namespace: Handle, tid: number): number | undefined {
   const number = libcIoctl(namespace.raw, NS_GET_PID_IN_PIDNS, tid)
   return number > 0 ? number : undefined
-}
-
-/** Duplicates descriptor `fd` of another process. @throws {SyscallError} EBADF, EPERM, ESRCH */
-export function pidfdGetfd(pidfd: Handle, fd: number): Fd {
-  return new Fd(check('pidfd_getfd', Number(syscall3(pidfd_getfd, pidfd.raw, fd, 0))))
 }
 
 /** Opens the user namespace that owns `namespace`. @throws {SyscallError} EPERM if it is above ours */

@@ -51,6 +51,10 @@ function replyTo(error: unknown): MounterReply {
   if (error instanceof MountRefused) return { errno: error.errno, stage: error.stage }
   if (error instanceof NotJoined) return { errno: errnos.EPERM, stage: 'groups' }
   if (error instanceof SyscallError) return { errno: error.errno }
+  // What a function of Node throws for the kernel is an answer as well: it has come home from wherever it was, as after
+  // an error of ours.
+  const { errno = 0, syscall } = error as NodeJS.ErrnoException
+  if (syscall !== undefined && errno < 0) return { errno: -errno }
   // This process may be in any namespace now, so it ends; the engine sees the end of the socket.
   return exitGroup(1)
 }

@@ -4,7 +4,7 @@ import { MOUNT_ATTR_NODEV, MS_SHARED } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
 import { fileType, S_IFDIR } from '../abi/stat.ts'
 import { isErrno } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
+import { type Fd, orClose } from '../kernel/fd.ts'
 import { openat, read, statx } from '../kernel/files.ts'
 import { detachedTmpfs } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -73,10 +73,12 @@ export class MountLocker {
     }
     try {
       const free = openTree(path)
-      const locked = this.#inRoom(() => openTree(path))
+      const locked = orClose([free], () => this.#inRoom(() => openTree(path)))
       // If nothing had propagated, this would be a copy of the empty mount point.
-      if (statx(locked.raw).dev !== statx(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
-      return { locked, free }
+      return orClose([free, locked], () => {
+        if (statx(locked.raw).dev !== statx(free.raw).dev) throw new Error('Cannot lock a mount: it did not arrive')
+        return { locked, free }
+      })
     } finally {
       restoreOrDie(() => unmount(path))
     }

@@ -1,16 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { capMask } from '../abi/capability.ts'
+import { errno } from '../abi/errno.ts'
 import { O_DIRECTORY, O_RDONLY } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
 import { type Ids, type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
-import type { Parameter } from '../calls/context.ts'
-import type { MountManner, Source } from '../calls/mounts.ts'
+import type { MountManner, Parameter } from '../calls/context.ts'
+import type { Source } from '../calls/mounts.ts'
 import { capsOf, steps } from '../calls/steps.ts'
 import { setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
 import { ignoring, SyscallError } from '../kernel/error.ts'
-import { dup, type Fd } from '../kernel/fd.ts'
+import { dup, type Fd, orClose } from '../kernel/fd.ts'
 import { changeDirectory, mknodat, openat, read, umask } from '../kernel/files.ts'
 import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen, fspick } from '../kernel/fs-context.ts'
 import type { Handle } from '../kernel/handle.ts'
@@ -41,6 +42,7 @@ const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? []
 
 /** Requests that open a device: its rules must bind us. */
 const OPENS: ReadonlySet<MounterRequest['do']> = new Set(['mount', 'create'])
+const PAGE = 4096
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
 
@@ -147,6 +149,8 @@ export class MountWorker {
     const text = source.text === undefined ? null : bytesOf(source.text)
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
     const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
+    // mount(2) would leave out what is beyond the page, without a word.
+    if ((options.data?.length ?? 0) > PAGE) throw new SyscallError('mount', errno('E2BIG'))
     orOwnErrno(usable, () => root.inside(() => mountRaw(bytesOf(type), text, `/${name}`, options)))
     try {
       return openTree(mountPoint)
@@ -206,8 +210,10 @@ export class MountWorker {
 
   #lock(tree: Handle, later: bigint): readonly [locked: Fd, free: Fd] {
     const { locked, free } = this.#locker.lock(tree)
-    if (later !== 0n) mountSetattr(locked, { set: later })
-    return [locked, free]
+    return orClose([locked, free], () => {
+      if (later !== 0n) mountSetattr(locked, { set: later })
+      return [locked, free]
+    })
   }
 
   #lockAlone(tree: Fd): Fd {
@@ -256,11 +262,13 @@ export class MountWorker {
 
 /**
  * Inserts an open descriptor of the root directory after the mount: the kernel refuses to pass O_PATH descriptors by
- * ADDFD.
+ * ADDFD. The image may say that nobody may open it.
  */
 function withRoot([made, free]: readonly [Fd, Fd?]): readonly Fd[] {
-  const root = openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)
-  return free ? [made, root, free] : [made, root]
+  return orClose([made, ...maybe(free)], () => {
+    const root = openat(made.raw, DOT, O_RDONLY | O_DIRECTORY)
+    return free ? [made, root, free] : [made, root]
+  })
 }
 
 /**

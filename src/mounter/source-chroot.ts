@@ -1,10 +1,9 @@
-import { mkdirSync } from 'node:fs'
-import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
+import type { Errno, Mode, PathBytes } from '../abi/brand.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
 import { S_IFBLK } from '../abi/stat.ts'
 import type { SourceKind } from '../calls/mounts.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { chrootTo, mknodat, openat } from '../kernel/files.ts'
+import { chrootTo, mkdirat, mknodat, openat } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { mount, unmount } from '../kernel/mount.ts'
@@ -14,6 +13,7 @@ import { restoreOrDie } from '../processes/restore.ts'
 const ROOT_DIR = '/run/source'
 /** Mount options; the tmpfs has enough inodes for the directories of the longest path. */
 const OPTIONS = 'mode=0755,size=1m,nr_inodes=4k'
+const MODE = 0o755 as Mode
 const NODE = (S_IFBLK | 0o600) as Mode
 
 /**
@@ -30,15 +30,20 @@ export class SourceChroot implements Disposable {
    */
   constructor(home: Handle, source: Buffer, kind: SourceKind) {
     this.#home = home
-    mkdirSync(ROOT_DIR, { recursive: true })
+    mkdirat(AT_FDCWD, cstring(ROOT_DIR), MODE)
     mount('tmpfs', ROOT_DIR, 0n, OPTIONS)
     this.#root = openat(AT_FDCWD, cstring(ROOT_DIR), O_PATH | O_DIRECTORY)
-    if (!('errno' in kind)) build(source, kind)
+    try {
+      if (!('errno' in kind)) build(this.#root, source, kind)
+    } catch (error) {
+      this[Symbol.dispose]()
+      throw error
+    }
   }
 
   /** Makes a directory that the caller cannot have named. @returns its path outside of this root */
   makeDirectory(name: string): string {
-    mkdirSync(`${ROOT_DIR}/${name}`)
+    mkdirat(this.#root.raw, cstring(name), MODE)
     return `${ROOT_DIR}/${name}`
   }
 
@@ -60,9 +65,9 @@ export class SourceChroot implements Disposable {
 
 /**
  * Makes every directory on the kernel's way to the source, and the source itself. The path is walked as without
- * links.
+ * links. All paths are looked up from `root`: before the longest that a caller may have, its own path has no room.
  */
-function build(source: Buffer, kind: Exclude<SourceKind, { errno: Errno }>): void {
+function build(root: Handle, source: Buffer, kind: Exclude<SourceKind, { errno: Errno }>): void {
   const names = source.toString('latin1').split('/')
   const last = names.pop()
   const at: string[] = []
@@ -70,19 +75,16 @@ function build(source: Buffer, kind: Exclude<SourceKind, { errno: Errno }>): voi
     if (name === '..') at.pop()
     else if (name !== '' && name !== '.') {
       at.push(name)
-      mkdirSync(pathOf(at), { recursive: true })
+      mkdirat(root.raw, pathOf(at), MODE)
     }
   }
   if (!last || last === '.' || last === '..') return
+  const path = pathOf([...at, last])
   // The kernel treats a directory like any other object that is not a block device (ENOTBLK).
-  if ('other' in kind) mkdirSync(pathOf([...at, last]), { recursive: true })
-  else placeNode(pathOf(at), last, kind.dev)
+  if ('other' in kind) mkdirat(root.raw, path, MODE)
+  else mknodat(root, path, NODE, kind.dev)
 }
 
 /** Joins names, which hold bytes as Latin-1. */
-const pathOf = (names: readonly string[]): Buffer => Buffer.from([ROOT_DIR, ...names].join('/'), 'latin1')
-
-function placeNode(directory: Buffer, name: string, dev: Dev): void {
-  using parent = openat(AT_FDCWD, Buffer.concat([directory, Buffer.of(0)]), O_PATH | O_DIRECTORY)
-  mknodat(parent, Buffer.from(`${name}\0`, 'latin1') as Uint8Array as PathBytes, NODE, dev)
-}
+const pathOf = (names: readonly string[]): PathBytes =>
+  Buffer.from(`${names.join('/')}\0`, 'latin1') as Uint8Array as PathBytes

@@ -6,9 +6,9 @@ import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith, refuse, type Verdict } from '../calls/verdict.ts'
 import { isWellFormed, OF_OTHER_KINDS } from './fsconfig-arguments.ts'
-import { mannerOf, superblockRequest } from './mount-description.ts'
+import { superblockRequest } from './mount-description.ts'
 import { isGeneralFlag, judgeParameter } from './mount-options.ts'
-import { judgeMounter, judgeType } from './mount-types.ts'
+import { judgeKept, judgeMounter, judgeType, type MountPolicy, mannerOf } from './mount-types.ts'
 import { saysOwner } from './remount.ts'
 
 const IN_MEMORY = 'all: what they are about is in memory, or behind a descriptor'
@@ -81,8 +81,8 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
     if (!context) return continueWith('foreignContext')
-    if (code === command.CMD_RECONFIGURE) return change(context, caller)
-    if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller)
+    if (code === command.CMD_RECONFIGURE) return change(context, caller, mount)
+    if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller, mount)
     if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
     if (OF_OTHER_KINDS.has(code) && parameter && !isGeneralFlag(parameter))
       return STRINGS_ONLY.has(context.type)
@@ -117,19 +117,19 @@ function note(context: Context, parameter: Parameter): boolean {
 }
 
 /** A context of fsopen(2) is none for that: the kernel says EBUSY. */
-function change(context: Context, caller: Caller): Verdict {
+function change(context: Context, caller: Caller, policy: MountPolicy): Verdict {
   const { picked, hasFailed } = context
   if (hasFailed) return refuse('contextBusy', errno('EBUSY'))
   if (!picked) return continueWith('changesMounts')
-  const verdict = judgeMounter(caller)
+  const verdict = judgeMounter(caller) ?? judgeKept(context, policy)
   if (verdict) return verdict
   caller.mounts.namespace()
   return act({ verb: 'reconfigure', context, picked })
 }
 
-function make(context: Context, exclusive: boolean, caller: Caller): Verdict {
+function make(context: Context, exclusive: boolean, caller: Caller, policy: MountPolicy): Verdict {
   if (context.picked) return continueWith('changesMounts')
-  const verdict = judgeMounter(caller)
+  const verdict = judgeMounter(caller) ?? judgeKept(context, policy)
   if (verdict) return verdict
   if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextBusy', errno('EBUSY'))
   caller.mounts.tidy()
@@ -158,7 +158,7 @@ export const fsmount: Syscall<Mounted> = {
     if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
     if (!context) return continueWith('foreignContext')
-    const verdict = judgeMounter(caller)
+    const verdict = judgeMounter(caller) ?? judgeKept(context, mount)
     if (verdict) return verdict
     const isBegun = caller.noted !== 0n
     if (!context.made || (context.isUsed && !isBegun)) return continueWith('contextUnready')

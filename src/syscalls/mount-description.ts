@@ -1,7 +1,6 @@
 import type { Caller } from '../calls/caller.ts'
 import type { FsParameters } from '../calls/context.ts'
-import { IN_MEMORY, type MountManner, type SuperblockRequest, TMPFS } from '../calls/mounts.ts'
-import type { Policy } from '../policy/policy.ts'
+import { IN_MEMORY, type SuperblockRequest } from '../calls/mounts.ts'
 import { withHostIds } from './memory-options.ts'
 import { isWritable } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
@@ -16,9 +15,3 @@ export function superblockRequest(
   const source = parameters.find(([key]) => key === 'source')?.[1]
   return { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
 }
-
-/** A tmpfs needs no lock: nobody but us can make a device node there. */
-export const mannerOf = (type: string, { nodev, shift }: NonNullable<Policy['mount']>): MountManner => ({
-  nodev: nodev && type !== TMPFS,
-  shift: shift && !IN_MEMORY.has(type),
-})

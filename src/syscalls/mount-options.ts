@@ -46,7 +46,7 @@ export function judgeParameter(type: string, parameter: Parameter): Verdict | un
 
 /** Refuses options of mount(2) likewise. */
 export function judgeOptions(type: string, options?: string): Verdict | undefined {
-  return optionsOf(options)
+  return optionsOf(type, options)
     .map((parameter) => judgeParameter(type, parameter))
     .find(Boolean)
 }
@@ -60,7 +60,15 @@ export const isWritable = (parameters: readonly Parameter[], byFlag = true): boo
   return said === undefined ? byFlag : said === 'rw'
 }
 
-export const optionsOf = (options = ''): readonly Parameter[] => options.split(',').filter(Boolean).map(parameterOf)
+/**
+ * Takes options apart. A tmpfs takes a comma before a digit for a part of the value, as in `mpol=bind:0,2`:
+ * linux/mm/shmem.c shmem_next_opt()
+ */
+export const optionsOf = (type: string, options = ''): readonly Parameter[] =>
+  options
+    .split(type === TMPFS ? /,(?!\d)/ : ',')
+    .filter(Boolean)
+    .map(parameterOf)
 
 function parameterOf(option: string): Parameter {
   const [key = '', ...value] = option.split('=')

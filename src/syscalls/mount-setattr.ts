@@ -7,8 +7,8 @@ import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
 import { keepsOtherTimes, timesOf } from './access-times.ts'
-import { mannerOf, superblockRequest } from './mount-description.ts'
-import { judgeMounter } from './mount-types.ts'
+import { superblockRequest } from './mount-description.ts'
+import { judgeKept, judgeMounter, mannerOf } from './mount-types.ts'
 
 const DOT = Buffer.from('.\0') as Uint8Array as PathBytes
 
@@ -63,7 +63,7 @@ export const mountSetattr: Syscall<Request> = {
     const wanted = (now & ~change.clear) | change.set
     const isBegun = caller.noted === WAS_NOT
     if (!keepsOtherTimes(now, wanted) && !isBegun) return continueWith('changesMounts')
-    const verdict = judgeMounter(caller)
+    const verdict = judgeMounter(caller) ?? judgeKept(mount, rules)
     if (verdict) return verdict
     caller.mounts.namespace()
     // Changing the mount uses up the copy that is not locked. If an engine ended in this call, it is unknown whether

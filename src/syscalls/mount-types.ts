@@ -1,9 +1,11 @@
 import { capNumber } from '../abi/capability.ts'
+import { errno } from '../abi/errno.ts'
 import { CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/magic.ts'
 import type { Caller } from '../calls/caller.ts'
-import { TMPFS } from '../calls/mounts.ts'
+import type { MountManner } from '../calls/context.ts'
+import { IN_MEMORY, TMPFS } from '../calls/mounts.ts'
 import { packName } from '../calls/short-name.ts'
-import { continueWith, type Verdict } from '../calls/verdict.ts'
+import { continueWith, refuse, type Verdict } from '../calls/verdict.ts'
 import { fileSystemType } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import { OPEN_TO_ALL } from '../policy/host-file-systems.ts'
@@ -30,6 +32,30 @@ export function judgeType(type: string, policy: MountPolicy): Verdict | undefine
   if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return continueWith('takesDescriptors', ...packName(type))
   return undefined
 }
+
+/**
+ * Judges what a container got when its policy was another one: a context or a mount that is not attached yet. The
+ * kernel would attach such a mount, so this is not left to it.
+ *
+ * @param manner how a mount was made
+ */
+export function judgeKept(
+  { type, manner }: { readonly type: string; readonly manner?: MountManner },
+  policy: MountPolicy | undefined,
+): Verdict | undefined {
+  if (!policy) return refuse('keyOff', errno('EPERM'))
+  if (!policy.allowed.has(type) || policy.fuse.has(type))
+    return refuse('fileSystemNotAllowed', errno('EPERM'), ...packName(type))
+  const now = mannerOf(type, policy)
+  const givesMore = manner !== undefined && ((now.nodev && !manner.nodev) || (manner.shift && !now.shift))
+  return givesMore ? refuse('madeBefore', errno('EPERM')) : undefined
+}
+
+/** A tmpfs needs no lock: nobody but us can make a device node there. */
+export const mannerOf = (type: string, { nodev, shift }: MountPolicy): MountManner => ({
+  nodev: nodev && type !== TMPFS,
+  shift: shift && !IN_MEMORY.has(type),
+})
 
 /** Tells whether a type is misspelled, as EXT4: no file system of Linux has a capital letter in its name. */
 function isMiswritten(type: string, { allowed, fuse }: MountPolicy): boolean {

@@ -24,11 +24,10 @@ import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 import { timesOf } from './access-times.ts'
 import { optionsWithHostIds } from './memory-options.ts'
-import { mannerOf } from './mount-description.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
-import { judgeMounter, judgeType } from './mount-types.ts'
+import { judgeMounter, judgeType, mannerOf } from './mount-types.ts'
 import { isVerdict, remountOf, toChange } from './remount.ts'
 
 interface Request {
@@ -113,14 +112,14 @@ export const mount: Syscall<Request> = {
     caller.mounts.tidy()
     const namespace = caller.mounts.namespace()
     if (program !== undefined) return byFuse({ program, type, source, target, data, flags }, caller, namespace)
-    const options = IN_MEMORY.has(type) ? optionsWithHostIds(caller, data) : data
+    const options = IN_MEMORY.has(type) ? optionsWithHostIds(caller, type, data) : data
     return act({
       verb: 'mount',
       target: caller.object(AT_FDCWD, target, true),
       namespace,
       call: {
         ...{ type, flags, ...mannerOf(type, policy) },
-        source: sourceOf(caller, source, isWritable(optionsOf(data), (flags & MS_RDONLY) === 0n)),
+        source: sourceOf(caller, source, isWritable(optionsOf(type, data), (flags & MS_RDONLY) === 0n)),
         ...(options === undefined ? {} : { data: options }),
       },
     })

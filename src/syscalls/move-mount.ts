@@ -10,7 +10,7 @@ import type { Condition } from '../calls/rule.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
-import { judgeMounter } from './mount-types.ts'
+import { judgeKept, judgeMounter } from './mount-types.ts'
 
 interface Request {
   readonly from: number
@@ -32,8 +32,7 @@ export const moveMount: Syscall<Request> = {
   key: 'mount',
   when: [[isFromDescriptor]],
   trapped: 'it is about a descriptor (MOVE_MOUNT_F_EMPTY_PATH)',
-  screen(args, policy) {
-    if (!policy.mount) return continueWith('keyOff')
+  screen(args) {
     const flags = BigInt(args.uint(4))
     const usual = (flags & MOVE_MOUNT_F_EMPTY_PATH) !== 0n && (flags & ~MOVE_MOUNT_LOOKUP) === 0n
     return usual ? undefined : continueWith('changesMounts')
@@ -45,12 +44,12 @@ export const moveMount: Syscall<Request> = {
     toPath: memory.string(args.pointer(3)),
     flags: BigInt(args.uint(4)),
   }),
-  decide({ from, fromPath, to, toPath, flags }, caller) {
+  decide({ from, fromPath, to, toPath, flags }, caller, { mount: rules }) {
     // Since Linux 6.14 a null pointer means the descriptor itself, too.
     if (fromPath !== undefined && fromPath !== '') return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(from)
-    if (!mount) return continueWith('foreignMount')
-    const verdict = judgeMounter(caller)
+    if (!mount) return continueWith(rules ? 'foreignMount' : 'keyOff')
+    const verdict = judgeMounter(caller) ?? judgeKept(mount, rules)
     if (verdict) return verdict
     const namespace = caller.mounts.namespace()
     const target = targetOf(caller, to, { path: toPath, flags })

@@ -3,10 +3,9 @@ import type { Parameter } from '../calls/context.ts'
 import { TMPFS } from '../calls/mounts.ts'
 import { act, continueWith, type Verdict } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/handle.ts'
+import { optionNumber } from './memory-options.ts'
 import { judgeOptions, optionsOf } from './mount-options.ts'
 import { isInside, judgeMounter, type MountPolicy } from './mount-types.ts'
-
-const NUMBER = /^(0x[\da-f]+|\d+)$/i
 
 /**
  * Tells whether a parameter is the owner of a tmpfs, which a change of the file system leaves as it is:
@@ -14,7 +13,7 @@ const NUMBER = /^(0x[\da-f]+|\d+)$/i
  * no ids of the container.
  */
 export const saysOwner = ([key, value]: Parameter): boolean =>
-  (key === 'uid' || key === 'gid') && value !== undefined && NUMBER.test(value)
+  (key === 'uid' || key === 'gid') && value !== undefined && optionNumber(value) !== undefined
 
 const ofOthers = (root: Handle, caller: Caller): Verdict =>
   continueWith(isInside(root, caller) ? 'kernelMountsIt' : 'remountsFileSystem')
@@ -48,7 +47,7 @@ export const isVerdict = (found: Changed | Verdict): found is Verdict => 'is' in
 export function remountOf({ root: target, namespace }: Changed, flags: bigint, data: string | undefined): Verdict {
   const judged = judgeOptions(TMPFS, data)
   if (judged) return judged
-  const options = optionsOf(data).filter((option) => !saysOwner(option))
+  const options = optionsOf(TMPFS, data).filter((option) => !saysOwner(option))
   const text = options.map((option) => option.join('=')).join(',')
   return act({ verb: 'remount', target, namespace, flags, ...(text && { data: text }) })
 }

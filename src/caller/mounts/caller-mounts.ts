@@ -3,12 +3,19 @@ import { errno, errnos } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
 import { TMPFS_MAGIC } from '../../abi/magic.ts'
 import { attributesOf } from '../../abi/mount.ts'
-import type { Context, DetachedMount, FsParameters, Keeping, Kept, Parameter } from '../../calls/context.ts'
+import type {
+  Context,
+  DetachedMount,
+  FsParameters,
+  Keeping,
+  Kept,
+  MountManner,
+  Parameter,
+} from '../../calls/context.ts'
 import { type KeptName, noteOfKept } from '../../calls/given.ts'
 import {
   type FdForCaller,
   type MountCall,
-  type MountManner,
   type Mounts,
   type NodeRequest,
   type RemountCall,
@@ -136,7 +143,7 @@ export class CallerMounts implements Mounts {
     using kept = given!
     using ours = made!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addPicked(container.index, { type: TMPFS, given: kept, ours }, this.#tgid))
+    return this.#given(fd, services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, this.#tgid))
   }
 
   reconfigure(picked: Handle, parameters: readonly Parameter[]): void {
@@ -156,14 +163,14 @@ export class CallerMounts implements Mounts {
     const [given] = this.#ask({ do: 'open', type }, [this.#caller.task()])
     using kept = given!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addContext(container.index, kept, type, this.#tgid))
+    return this.#given(fd, services.keeping.addContext(container, kept, type, this.#tgid))
   }
 
   context(fd: number): Context | undefined {
     const { tid, container, identity, services } = this.#caller
-    if (!services.keeping.has(container.index)) return undefined
+    if (!services.keeping.has(container)) return undefined
     identity.with(steps.look)
-    return this.#mine(services.keeping.findContext(container.index, (opened) => kcmpFile(tid, fd, opened)))
+    return this.#mine(services.keeping.findContext(container, (opened) => kcmpFile(tid, fd, opened)))
   }
 
   create({ source: { node, ...source }, ...rest }: SuperblockRequest): Fd {
@@ -175,7 +182,7 @@ export class CallerMounts implements Mounts {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
     const answer = this.#ask(request, [made, this.#userns, this.#caller.task()])
     this.#remember(parameters.type, answer[0]!)
-    return this.#keep(answer, parameters)
+    return this.#keep(answer, parameters, manner)
   }
 
   attributes({ handle }: Pick<DetachedMount, 'handle'>): bigint {
@@ -184,39 +191,35 @@ export class CallerMounts implements Mounts {
     return attributesOf(fstatfs(handle).flags)
   }
 
-  renew({ unlockedCopy, type, parameters }: DetachedMount, attributes: bigint): FdForCaller {
-    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [unlockedCopy!]), {
-      type,
-      parameters,
-    })
+  renew({ unlockedCopy, manner, ...told }: DetachedMount, attributes: bigint): FdForCaller {
+    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [unlockedCopy!]), told, manner)
   }
 
   lock(tree: Handle): Fd {
     return this.#ask({ do: 'lock' }, [tree])[0]!
   }
 
-  #keep([tree, root, unlockedCopy]: readonly Fd[], parameters: FsParameters): FdForCaller {
+  #keep([tree, root, unlockedCopy]: readonly Fd[], told: FsParameters, manner: MountManner): FdForCaller {
     const { container, services } = this.#caller
     using made = tree!
     using copy = unlockedCopy
     using given = dup(root!)
-    const kept = { root: given, tree: made, unlockedCopy: copy, told: parameters }
-    return this.#given(root!, services.keeping.addMount(container.index, kept, this.#tgid))
+    const kept = { root: given, tree: made, unlockedCopy: copy, told, manner }
+    return this.#given(root!, services.keeping.addMount(container, kept, this.#tgid))
   }
 
   unplaced(fd: number): DetachedMount | undefined {
     const { container, identity, services, task } = this.#caller
-    if (!services.keeping.has(container.index)) return undefined
+    if (!services.keeping.has(container)) return undefined
     using root = identity.searching(() => rootOfMount(task(), fd))
     if (!root) return undefined
     const id = mountId(root)
-    return this.#mine(services.keeping.findMount(container.index, (tree) => mountId(tree) === id))
+    return this.#mine(services.keeping.findMount(container, (tree) => mountId(tree) === id))
   }
 
   tidy(): void {
     const { container, identity, services } = this.#caller
-    if (services.keeping.has(container.index))
-      identity.searching(() => services.keeping.tidy(container.index, callerHolds))
+    if (services.keeping.has(container)) identity.searching(() => services.keeping.tidy(container, callerHolds))
   }
 
   #mine<T extends Disposable>(found: T | 'busy' | undefined): T | undefined {
@@ -230,7 +233,7 @@ export class CallerMounts implements Mounts {
   given(name: KeptName): number | undefined {
     const { container, identity, services } = this.#caller
     const numberIn = (given: Handle, process: Tid): number | undefined => known(heldAs(process, given))
-    return identity.searching(() => services.keeping.given(container.index, name, numberIn))
+    return identity.searching(() => services.keeping.given(container, name, numberIn))
   }
 
   #given(fd: Fd, kept: Kept | undefined): FdForCaller {

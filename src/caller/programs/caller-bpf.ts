@@ -5,7 +5,7 @@ import type { DevicePrograms as Contract, Group, NoGroup, OwnProgram, StandIn } 
 import { noteOfStandIn } from '../../calls/given.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
-import { type Attached, attachedPrograms, objectInfo, programById } from '../../kernel/bpf.ts'
+import { type Attached, attachedPrograms, linkById, objectInfo, programById } from '../../kernel/bpf.ts'
 import { orUndefined, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { statx } from '../../kernel/files.ts'
@@ -22,9 +22,6 @@ const YOUNG_S = 30
 /** Number of looks at a cgroup with foreign processes during the first YOUNG_S seconds of an engine. */
 const LOOKS = 300
 
-/** The target of the `/proc/TID/fd` entry of a BPF link. */
-const LINK = 'anon_inode:bpf_link'
-
 /** What `CallerBpf` needs of the thread, the container and the caller's descriptors. */
 export interface BpfContext {
   readonly identity: ThreadIdentity
@@ -33,8 +30,8 @@ export interface BpfContext {
   readonly proc: Handle
   /** Returns an O_PATH handle of the object behind the caller's descriptor; undefined if the descriptor is not open. */
   readonly handleOf: (fd: number) => Handle | undefined
-  /** Returns a duplicate of the caller's descriptor if its entry in procfs reads `kind`; undefined otherwise. */
-  readonly copyOf: (fd: number, kind: string) => Fd | undefined
+  /** Returns the number of the BPF link for which the caller's descriptor is open; undefined if it is for none. */
+  readonly linkIdOf: (fd: number) => number | undefined
   readonly tgid: () => Tid
   readonly mayBlock: () => void
   /** Keeps a descriptor open until the call is over. */
@@ -137,8 +134,11 @@ export class CallerBpf implements Contract {
   }
 
   link(fd: number): Handle | undefined {
-    const { identity, copyOf, own } = this.#context
-    const link = copyOf(fd, LINK)
+    const { identity, linkIdOf, own } = this.#context
+    const number = linkIdOf(fd)
+    if (number === undefined) return undefined
+    identity.with(steps.findLink)
+    const link = linkById(number)
     if (!link) return undefined
     const id = this.#groupOfLink(own(link))
     if (id === undefined || !this.#home) return undefined

@@ -1,13 +1,9 @@
 import type { Tid } from '../../abi/brand.ts'
-import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
-import { PIDFD_THREAD } from '../../abi/pidfd.ts'
-import { steps } from '../../calls/steps.ts'
-import { ContinueError } from '../../calls/verdict.ts'
-import { isErrno, orUndefined } from '../../kernel/error.ts'
+import { O_NOFOLLOW, O_PATH, O_RDONLY } from '../../abi/fcntl.ts'
+import { orUndefined } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { openat, readlink } from '../../kernel/files.ts'
+import { openat, read, readlink } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { pidfdGetfd, pidfdOpen } from '../../kernel/pidfd.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 
 /** The descriptor table of one thread, which need not be the table of its process (CLONE_FILES). */
@@ -30,31 +26,22 @@ const unlessClosed = <T>(look: () => T): T | undefined => orUndefined(['ENOENT',
 export const handleOf = ({ task, identity }: FdTable, fd: number): Fd | undefined =>
   unlessClosed(() => identity.searching(() => openat(task.raw, name(fd), O_PATH)))
 
-/**
- * Returns a duplicate of a descriptor whose entry in procfs reads `kind`. Only kinds that the kernel itself
- * implements are safe: closing a file of a file system that the container serves may take for ever.
- *
- * @returns undefined if the descriptor is closed or of another kind
- * @throws {ContinueError} before Linux 6.9 for a thread that is not the first of its process, whose table may differ
- */
-export function copyOf(table: FdTable, fd: number, kind: string): Fd | undefined {
-  const { task, identity, tid, tgid } = table
-  return unlessClosed(() => {
-    const link = identity.searching(() => openat(task.raw, name(fd), O_PATH | O_NOFOLLOW))
-    using held = link
-    if (Buffer.from(readlink(held)).toString('latin1') !== kind) return undefined
-    identity.with(steps.look)
-    using thread = pidfdOfThread(tid, tgid)
-    return pidfdGetfd(thread, fd)
-  })
-}
+const LINK = 'anon_inode:bpf_link'
+const fdinfo = Buffer.alloc(4096)
 
-function pidfdOfThread(tid: Tid, tgid: number): Fd {
-  try {
-    return pidfdOpen(tid, PIDFD_THREAD)
-  } catch (error) {
-    if (!isErrno(error, 'EINVAL')) throw error
-    if (tid !== tgid) throw new ContinueError('otherThread')
-    return pidfdOpen(tid)
-  }
-}
+/**
+ * Returns the number of the BPF link for which a descriptor is open; undefined if it is closed, or of another kind. The
+ * descriptor is never duplicated: another thread could put a file there that the container serves, and closing a
+ * duplicate of that may take for ever. To read `fdinfo` asks no file system of a container.
+ */
+export const linkIdOf = ({ task, identity }: FdTable, fd: number): number | undefined =>
+  unlessClosed(() =>
+    identity.searching(() => {
+      using link = openat(task.raw, name(fd), O_PATH | O_NOFOLLOW)
+      if (Buffer.from(readlink(link)).toString('latin1') !== LINK) return undefined
+      using file = openat(task.raw, Buffer.from(`fdinfo/${fd}\0`), O_RDONLY)
+      // What a kind adds comes after what all have.
+      const [, id] = /^link_id:\s*(\d+)$/m.exec(fdinfo.toString('latin1', 0, read(file, fdinfo))) ?? []
+      return id === undefined ? undefined : Number(id)
+    }),
+  )

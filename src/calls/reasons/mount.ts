@@ -59,6 +59,10 @@ export const mount = {
   ],
   foreignContext: ['the context is none that this container got from intercede, so the kernel judges it alone', ''],
   foreignMount: ['the mount is none that intercede made for this container, so the kernel judges it alone', ''],
+  madeBefore: [
+    'the mount was made before security.syscalls.intercept.mount.nodev or mount.shift was changed, and gives more than they do now',
+    'mount it anew',
+  ],
   contextTold: ['noted for the file system that will be made', ''],
   contextFull: ['a context was told more than a page of parameters', ''],
   contextBusy: ['another call works on the context', ''],
@@ -72,8 +76,8 @@ export const mount = {
     'find the containers that call fsopen and go no further',
   ],
   mountsBusy: [
-    'the container or the host has too many mounts in flight',
-    'find out which device does not answer; a mount that hangs counts until the kernel gives it up',
+    'the container or the host has too many mounts in flight, or processes that mount for the container end again and again',
+    'find out which device does not answer, or why the control group of the container kills; a mount that hangs counts until the kernel gives it up',
   ],
   mountStuck: ['the mount did not end in time', 'find out why its device does not answer'],
   mounterEnded: [

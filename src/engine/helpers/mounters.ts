@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
+import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { MOUNTERS, MOUNTERS_PER_CONTAINER } from '../tables/limits.ts'
 import { MounterProcess } from './mounter-process.ts'
@@ -10,7 +11,7 @@ import type { StartHelper } from './spawn-guard.ts'
 const QUEUE_MS = 5000
 /**
  * How many idle mounters are kept for the next mounts, and how long; each is a process of 40 MB. Two of them are what
- * one container can use, so none can make us start them again and again: to start Node takes a processor for 100 ms.
+ * one container can use.
  */
 const IDLE_MOUNTERS = 4
 const IDLE_MS = 10_000
@@ -22,6 +23,15 @@ const PATIENCE_MS = 20_000
 const HASTE_MS = 500
 /** When to try again to discard descriptors, if all mounters are busy or none can be started. */
 const RETRY_MS = 1000
+/**
+ * What a container owes, in milliseconds, for each mounter that has ended while it had it, or that had to be killed:
+ * its groups may kill what is in them, its memory may end. It may owe so much before its mounts wait. To start Node
+ * takes a processor for 200 ms, so a container has a twenty-fifth of one for that. As long as it owes anything it has
+ * mounters of its own, and none that are kept for all.
+ */
+const PRICE_MS = 5000
+const CREDIT_MS = PRICE_MS
+const MOST_MS = 6 * PRICE_MS
 /** Stands for the container of a mounter which works for the previous engine, or for no container. */
 const NO_CONTAINER = -1
 
@@ -41,12 +51,14 @@ const NO_CONTAINER = -1
  */
 interface Mounter {
   readonly process: MounterProcess
-  /** The container for which the mounter works or hangs; undefined if it is free. */
+  /** The serial of the container for which the mounter works or hangs; undefined if it is free. */
   container: number | undefined
   /** Whether its socket is open, so that it may be lent. */
   open: boolean
   /** Resolves when it has started and served the previous engine's requests; to false after `PATIENCE_MS`. */
   readonly started: Promise<boolean>
+  /** The serial of a container that owed something when this mounter was started for it: no other gets it. */
+  readonly owner: number | undefined
   idle: NodeJS.Timeout | undefined
 }
 
@@ -80,6 +92,8 @@ export class Mounters {
   #awaited = 0
   readonly #greeted: Promise<unknown>[] = []
   readonly #discards = new Set<Promise<void>>()
+  /** By container: the time at which it has paid for all mounters that ended. */
+  readonly #due = new Map<number, number>()
 
   constructor(ties: Ties) {
     this.#ties = ties
@@ -100,7 +114,7 @@ export class Mounters {
     return Promise.all([...this.#greeted, this.#discards.size > 0 && Promise.race([discarded, sleep(HASTE_MS)])])
   }
 
-  /** Lends a mounter as soon as one is free or may be started. */
+  /** Lends a mounter as soon as one is free or may be started. @param container its serial */
   lend(container: number, grant: Wish['grant']): void {
     const timer = setTimeout(() => {
       this.#queue.delete(wish)
@@ -109,6 +123,17 @@ export class Mounters {
     const wish: Wish = { container, grant, timer }
     this.#queue.add(wish)
     this.#serve()
+    const wait = this.#owes(container) - CREDIT_MS
+    if (wait > 0) setTimeout(() => this.#serve(), wait)
+  }
+
+  #owes(container: number): number {
+    return Math.max(0, (this.#due.get(container) ?? 0) - now())
+  }
+
+  #charge(container: number): void {
+    for (const each of this.#due.keys()) if (this.#owes(each) === 0) this.#due.delete(each)
+    this.#due.set(container, now() + Math.min(this.#owes(container) + PRICE_MS, MOST_MS))
   }
 
   /** Takes a mounter back. @param state if it is lost it is killed, and counts until the kernel lets it end */
@@ -160,6 +185,7 @@ export class Mounters {
   }
 
   #release(mounter: Mounter, lost: boolean): void {
+    if (lost && mounter.container !== undefined && mounter.container !== NO_CONTAINER) this.#charge(mounter.container)
     mounter.container = lost ? mounter.container : undefined
     if (lost) {
       this.#close(mounter)
@@ -167,7 +193,9 @@ export class Mounters {
     }
     this.#serve()
     if (!mounter.open || mounter.container !== undefined) return
-    if (this.#free.length > IDLE_MOUNTERS) this.#close(mounter)
+    const isForAll = mounter.owner === undefined
+    const idle = this.#free.filter(({ owner }) => (owner === undefined) === isForAll)
+    if (idle.length > IDLE_MOUNTERS) this.#close(mounter)
     else mounter.idle = setTimeout(() => this.#close(mounter), IDLE_MS)
   }
 
@@ -196,11 +224,12 @@ export class Mounters {
     const busy = [...this.#all].filter((each) => each.container !== undefined)
     const mine = busy.filter((each) => each.container === container)
     if (mine.length >= poolShare(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
-    return this.#take(container)
+    return this.#owes(container) > CREDIT_MS ? undefined : this.#take(container)
   }
 
   #take(container: number): Mounter | undefined {
-    const mounter = this.#free[0] ?? this.#start()
+    const owner = this.#owes(container) > 0 ? container : undefined
+    const mounter = this.#free.find((each) => each.owner === owner) ?? this.#start(owner)
     if (!mounter) return undefined
     clearTimeout(mounter.idle)
     mounter.container = container
@@ -211,19 +240,24 @@ export class Mounters {
     return [...this.#all].filter((each) => each.open && each.container === undefined)
   }
 
-  #start(): Mounter | undefined {
-    if (this.#awaited > 0 || this.#all.size >= MOUNTERS) return undefined
+  #start(owner: number | undefined): Mounter | undefined {
+    if (this.#awaited > 0) return undefined
+    if (this.#all.size >= MOUNTERS) {
+      const spare = this.#free.find((each) => each.owner !== undefined)
+      if (spare) this.#close(spare)
+      return undefined
+    }
     const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
     const process = MounterProcess.start({ start: this.#ties.start, onEnd: () => this.#serve(), onError: fault })
     if (!process) return undefined
-    const mounter = this.#add(process, undefined)
+    const mounter = this.#add(process, undefined, owner)
     this.#ties.keep(process)
     return mounter
   }
 
-  #add(process: MounterProcess, container: number | undefined): Mounter {
+  #add(process: MounterProcess, container: number | undefined, owner?: number): Mounter {
     const started = process.comesFree(PATIENCE_MS).catch(() => false)
-    const mounter = { process, container, open: true, started, idle: undefined }
+    const mounter = { process, container, open: true, started, owner, idle: undefined }
     this.#all.add(mounter)
     return mounter
   }

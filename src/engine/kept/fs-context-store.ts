@@ -7,7 +7,9 @@ import type {
   IsHeld,
   Keeping,
   Kept,
+  MountManner,
   NewMount,
+  Owner,
   Parameter,
   StoredFsContext,
 } from '../../calls/context.ts'
@@ -48,6 +50,7 @@ const PICKED: readonly number[] = [KIND.picked, KIND.applied]
 const MOUNTS: readonly number[] = [KIND.mount]
 /** Nothing can be made of such entries any more: they make room first. */
 const SPENT: readonly number[] = [KIND.failed, KIND.used]
+const [SHIFT, NODEV] = ['s', 'n'] as const
 const NO_VALUE = 0xffff
 const UNKNOWN = -1
 
@@ -62,6 +65,8 @@ interface New {
    */
   readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly unlockedCopy?: Fd | undefined }
   readonly told: FsParameters
+  /** Of a mount. */
+  readonly manner?: MountManner
   readonly process: Tid
 }
 
@@ -100,12 +105,12 @@ export class FsContextStore implements Keeping {
     this.#entries.restore(inheritedFds)
   }
 
-  addContext(container: number, opened: Fd, type: string, process: Tid): Kept | undefined {
+  addContext(container: Owner, opened: Fd, type: string, process: Tid): Kept | undefined {
     return this.#add(container, { kind: KIND.context, fds: { given: opened }, told: { type, parameters: [] }, process })
   }
 
   addPicked(
-    container: number,
+    container: Owner,
     { type, given, ours }: { readonly type: string; readonly given: Fd; readonly ours: Fd },
     process: Tid,
   ): Kept | undefined {
@@ -117,20 +122,20 @@ export class FsContextStore implements Keeping {
     })
   }
 
-  addMount(container: number, mount: NewMount, process: Tid): Kept | undefined {
-    const { root: given, tree: made, unlockedCopy, told } = mount
-    return this.#add(container, { kind: KIND.mount, fds: { given, made, unlockedCopy }, told, process })
+  addMount(container: Owner, mount: NewMount, process: Tid): Kept | undefined {
+    const { root: given, tree: made, unlockedCopy, told, manner } = mount
+    return this.#add(container, { kind: KIND.mount, fds: { given, made, unlockedCopy }, told, manner, process })
   }
 
   given(
-    container: number,
+    { serial: owner }: Owner,
     { index, serial }: KeptName,
     search: (given: Handle, process: Tid) => number | undefined,
   ): number | undefined {
     const entries = this.#entries
     if (!entries.lock(index)) return undefined
     try {
-      if (entries.get(index, 'owner') !== container + 1 || entries.serial(index) !== serial) return undefined
+      if (entries.get(index, 'owner') !== owner || entries.serial(index) !== serial) return undefined
       const fd = search(entries.fd(index, 'given')!, entries.get(index, 'holder') as Tid)
       if (fd !== undefined) entries.set(index, 'holderFd', fd)
       return fd
@@ -139,32 +144,33 @@ export class FsContextStore implements Keeping {
     }
   }
 
-  findContext(container: number, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
-    const index = this.#find(container, CONTEXTS, 'given', isIt)
+  findContext(container: Owner, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
+    const index = this.#find(container.serial, CONTEXTS, 'given', isIt)
     return typeof index === 'number' ? this.#context(index, container) : index
   }
 
-  findMount(container: number, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
-    const index = this.#find(container, MOUNTS, 'made', isIt)
+  findMount({ serial }: Owner, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
+    const index = this.#find(serial, MOUNTS, 'made', isIt)
     if (typeof index !== 'number') return index
     return {
       ...this.#stored(index, 'made'),
       ...this.#told(index),
+      manner: this.#manner(index),
       unlockedCopy: this.#entries.fd(index, 'unlockedCopy'),
     }
   }
 
-  has(container: number): boolean {
-    return this.#of(container).length > 0
+  has({ serial }: Owner): boolean {
+    return this.#of(serial).length > 0
   }
 
   get size(): number {
     return this.#entries.owned.length
   }
 
-  tidy(container: number | undefined, isHeld: IsHeld): void {
+  tidy(container: Owner | undefined, isHeld: IsHeld): void {
     const entries = this.#entries
-    for (const index of container === undefined ? entries.owned : this.#of(container)) {
+    for (const index of container === undefined ? entries.owned : this.#of(container.serial)) {
       if (!entries.tryLock(index)) continue
       try {
         // The entry may have ended before it was locked.
@@ -175,8 +181,9 @@ export class FsContextStore implements Keeping {
     }
   }
 
-  forget(container: number): void {
-    for (const index of this.#of(container)) this.#entries.drop(index)
+  /** @param serial of a container that is gone */
+  forget(serial: number): void {
+    for (const index of this.#of(serial)) this.#entries.drop(index)
   }
 
   #age(index: number): number {
@@ -190,8 +197,8 @@ export class FsContextStore implements Keeping {
     return isHeld(entries.fd(index, 'given')!, fd === UNKNOWN ? { process } : { process, fd })
   }
 
-  #add(container: number, what: New): Kept | undefined {
-    const index = this.#place(container)
+  #add(container: Owner, what: New): Kept | undefined {
+    const index = this.#place(container.serial)
     if (index === undefined) return undefined
     this.#fill(index, container, what)
     const kept = this.#kept(index)
@@ -203,52 +210,53 @@ export class FsContextStore implements Keeping {
    * Returns an entry for a container, locked; undefined if calls use all that it could be. A container that has as many
    * as it may have gets one of its own; threads that add at once may have made more than that.
    */
-  #place(container: number): number | undefined {
+  #place(serial: number): number | undefined {
     const entries = this.#entries
-    const own = this.#bySpent(container)
+    const own = this.#bySpent(serial)
     const extra = Math.max(0, own.length - ENTRIES_PER_CONTAINER)
     for (const index of own.slice(0, extra)) entries.drop(index)
-    if (own.length < ENTRIES_PER_CONTAINER) return entries.lockUnowned() ?? this.#evict(container)
-    return own.slice(extra).find((index) => entries.seize(index, container + 1))
+    if (own.length < ENTRIES_PER_CONTAINER) return entries.lockUnowned() ?? this.#evict(serial)
+    return own.slice(extra).find((index) => entries.seize(index, serial))
   }
 
   /** Ends an entry for a container that wants one, while all are taken. @returns the entry, locked; or undefined */
-  #evict(container: number): number | undefined {
+  #evict(serial: number): number | undefined {
     const entries = this.#entries
     const [richest, most] = this.#richest
-    const from = most >= this.#of(container).length + 2 ? richest : container
-    return this.#bySpent(from).find((index) => entries.seize(index, from + 1))
+    const from = most >= this.#of(serial).length + 2 ? richest : serial
+    return this.#bySpent(from).find((index) => entries.seize(index, from))
   }
 
-  /** The container that has most entries, and how many. */
-  get #richest(): readonly [container: number, entries: number] {
+  /** The serial of the container that has most entries, and how many. */
+  get #richest(): readonly [serial: number, entries: number] {
     const counts = new Map<number, number>()
     for (const index of this.#entries.owned) {
-      const container = this.#entries.get(index, 'owner') - 1
-      counts.set(container, (counts.get(container) ?? 0) + 1)
+      const serial = this.#entries.get(index, 'owner')
+      counts.set(serial, (counts.get(serial) ?? 0) + 1)
     }
     return [...counts].reduce((most, each) => (each[1] > most[1] ? each : most), [-1, 0])
   }
 
   /** The entries of a container: the spent entries first, then the oldest. */
-  #bySpent(container: number): number[] {
+  #bySpent(serial: number): number[] {
     const entries = this.#entries
     const isSpent = (index: number): boolean => SPENT.includes(entries.get(index, 'kind'))
-    return this.#of(container).sort(
+    return this.#of(serial).sort(
       (a, b) => Number(isSpent(b)) - Number(isSpent(a)) || entries.get(a, 'born') - entries.get(b, 'born'),
     )
   }
 
-  #fill(index: number, container: number, { kind, fds, told: { type, parameters }, process }: New): void {
+  #fill(index: number, container: Owner, { kind, fds, told: { type, parameters }, manner, process }: New): void {
     const entries = this.#entries
-    entries.renew(index, container, fds)
+    entries.renew(index, container.index, fds)
     entries.set(index, 'kind', kind)
     entries.set(index, 'holder', process)
     entries.set(index, 'holderFd', UNKNOWN)
     entries.set(index, 'length', 0)
     entries.set(index, 'born', this.#seconds())
-    for (const record of [[type] as const, ...parameters]) this.#append(index, record)
-    entries.set(index, 'owner', container + 1)
+    for (const record of [manner ? ([type, write(manner)] as const) : ([type] as const), ...parameters])
+      this.#append(index, record)
+    entries.set(index, 'owner', container.serial)
   }
 
   /** The entry may be another one by then. */
@@ -264,18 +272,18 @@ export class FsContextStore implements Keeping {
   }
 
   #find(
-    container: number,
+    serial: number,
     kinds: readonly number[],
     by: 'given' | 'made',
     isIt: (ours: Handle) => boolean,
   ): number | 'busy' | undefined {
     const entries = this.#entries
     const matches = (index: number): boolean =>
-      entries.get(index, 'owner') === container + 1 &&
+      entries.get(index, 'owner') === serial &&
       kinds.includes(entries.get(index, 'kind')) &&
       !entries.isDoomed(index) &&
       isIt(entries.fd(index, by)!)
-    const index = this.#of(container).find(matches)
+    const index = this.#of(serial).find(matches)
     if (index === undefined) return undefined
     if (!entries.lock(index)) return 'busy'
     // Another call may have ended it in between, and something else may have its descriptor.
@@ -297,7 +305,7 @@ export class FsContextStore implements Keeping {
     }
   }
 
-  #context(index: number, container: number): Context {
+  #context(index: number, container: Owner): Context {
     const kind = this.#entries.get(index, 'kind')
     return {
       ...this.#stored(index, 'given'),
@@ -306,7 +314,7 @@ export class FsContextStore implements Keeping {
       picked: PICKED.includes(kind) ? this.#entries.fd(index, 'made') : undefined,
       add: (parameter) => this.#addParameter(index, parameter),
       apply: () => this.#entries.set(index, 'kind', KIND.applied),
-      keep: (context) => this.#entries.keep(index, container, context),
+      keep: (context) => this.#entries.keep(index, container.index, context),
       fail: () => this.#entries.set(index, 'kind', KIND.failed),
       hasFailed: kind === KIND.failed,
       use: () => this.#entries.set(index, 'kind', KIND.used),
@@ -315,10 +323,19 @@ export class FsContextStore implements Keeping {
   }
 
   #told(index: number): FsParameters {
-    const at = index * PARAMETERS
-    const bytes = this.#bytes.slice(at, at + this.#entries.get(index, 'length'))
-    const [type, ...parameters] = decode(Buffer.from(bytes))
+    const [type, ...parameters] = this.#records(index)
     return { type: type![0], parameters }
+  }
+
+  #manner(index: number): MountManner {
+    const [, manner = ''] = this.#records(index)[0]!
+    return { shift: manner.includes(SHIFT), nodev: manner.includes(NODEV) }
+  }
+
+  /** The first has the type, and of a mount its manner. */
+  #records(index: number): readonly Parameter[] {
+    const at = index * PARAMETERS
+    return decode(Buffer.from(this.#bytes.slice(at, at + this.#entries.get(index, 'length'))))
   }
 
   /** What is in force already is forgotten, but for the type, which comes first. */
@@ -342,10 +359,12 @@ export class FsContextStore implements Keeping {
     return true
   }
 
-  #of(container: number): number[] {
-    return this.#entries.owned.filter((index) => this.#entries.get(index, 'owner') === container + 1)
+  #of(serial: number): number[] {
+    return this.#entries.owned.filter((index) => this.#entries.get(index, 'owner') === serial)
   }
 }
+
+const write = ({ shift, nodev }: MountManner): string => (shift ? SHIFT : '') + (nodev ? NODEV : '')
 
 /** `u16 length of the key | u16 length of the value, or NO_VALUE | key | value` */
 function encode([key, value]: Parameter): Buffer {

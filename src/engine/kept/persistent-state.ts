@@ -17,7 +17,7 @@ const [WORD, WORDS] = struct({
  * The number of the layout of this memory and of all that lies in it: memory of another layout is of no use. A test
  * fails if the layout was changed and the number was not.
  */
-const CURRENT = 2
+const CURRENT = 3
 
 /** In bytes. */
 export const PERSISTENT_SIZE = 4 * WORDS
@@ -86,7 +86,7 @@ export class PersistentState {
   }
 
   forget(container: number): void {
-    this.contexts.forget(container)
+    this.contexts.forget(this.#serials[container]!)
     this.programs.forget(container)
     this.made.forget(container)
     // Last: if this engine ends before, the next one forgets the container.

@@ -4,7 +4,8 @@ import { Locks } from '../../shared/lock.ts'
 import { struct } from '../../shared/struct.ts'
 
 /**
- * owner: 0 for none. doomed: 1 once it shall end. serial: how often the entry was made new. All others are the owner's.
+ * owner: the serial of a container, 0 for none. doomed: 1 once it shall end. serial: how often the entry was made new.
+ * All others are the owner's.
  */
 const [WORD, WORDS] = struct({
   owner: 1,

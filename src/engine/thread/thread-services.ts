@@ -75,7 +75,7 @@ export class ThreadServices {
       deviceNodes: new DeviceNodes(),
       nodev: new NodevProbe(),
       mounts: {
-        lend: ({ index }) => this.#lend(index),
+        lend: ({ serial }) => this.#lend(serial),
         giveBack: (socket, state) => post({ type: 'giveBack', socket, state }),
         keeping: persistent.contexts,
         made: persistent.made,

@@ -19,7 +19,7 @@ import { Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
 import { address, cstring, lastErrno, libc } from '../../../src/kernel/libc.ts'
 import { setns } from '../../../src/kernel/namespaces.ts'
-import { parentUserNamespace, pidfdGetfd, pidfdOpen } from '../../../src/kernel/pidfd.ts'
+import { parentUserNamespace } from '../../../src/kernel/pidfd.ts'
 import { currentTid } from '../../../src/kernel/process.ts'
 import { notifAddfd, notifIdValid, notifRecv, notifSizes } from '../../../src/kernel/seccomp.ts'
 import { accept, listenUnix, peerCredentials, receive, send, socketpair } from '../../../src/kernel/socket.ts'
@@ -67,14 +67,6 @@ test('a look whether anything is ready takes no turn of what is', () => {
   expect(turns.slice(0, 2).toSorted()).toEqual([1, 3])
   expect(turns.slice(2)).toEqual(turns.slice(0, 2))
   for (const end of ends) end[Symbol.dispose]()
-})
-
-test('pidfd_getfd gives a copy of a descriptor of another process', () => {
-  const child = spawn('sleep', ['100'], { stdio: ['ignore', openSync('/etc/group', 'r'), 'ignore'] })
-  using pidfd = pidfdOpen(child.pid!)
-  using fd = pidfdGetfd(pidfd, 1)
-  expect(readlinkSync(`/proc/self/fd/${fd.raw}`)).toBe('/etc/group')
-  child.kill('SIGKILL')
 })
 
 test('the memory of another task is read over the bound of a page', () => {

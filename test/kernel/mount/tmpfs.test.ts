@@ -82,6 +82,115 @@ describe.skipIf(cannot).each(APIS)(withReason('a tmpfs that is served, by $api',
   )
 })
 
+/** Numbers as kstrtouint() and memparse() have them, and have them not. */
+const NUMBERS = [
+  ...[
+    '',
+    '0',
+    '5',
+    '+5',
+    ' 5',
+    '5 ',
+    '-5',
+    '++5',
+    '+ 5',
+    '05',
+    '010',
+    '+010',
+    '08',
+    '0x10',
+    '0X1f',
+    '+0x10',
+    '0x',
+    '0xg',
+    'x10',
+  ],
+  ...[
+    '5\n',
+    '010\n',
+    '5\n\n',
+    '\n5',
+    '\t5',
+    '5.0',
+    '5e0',
+    '1e2',
+    '0b11',
+    '0o7',
+    '1_0',
+    '0x1_0',
+    '٥',
+    '65535',
+    '4294967295',
+  ],
+  ...[
+    '4294967296',
+    '00000000000000000000005',
+    '18446744073709551621',
+    '99999999999999999999999',
+    '5=3',
+    '5k',
+    '0x10k',
+    'NaN',
+    'Infinity',
+  ],
+]
+const SIZES = [
+  '4k',
+  ' 4k',
+  '4 k',
+  '+4k',
+  '0x1000',
+  '010k',
+  '4K',
+  '1m1',
+  '1m ',
+  '4kk',
+  '-4k',
+  '4.5k',
+  '1e6',
+  '50%',
+  '4k\n',
+  '',
+]
+const OPTIONS = [
+  ...NUMBERS.map((number) => `uid=${number}`),
+  ...NUMBERS.map((number) => `mode=700,gid=${number}`),
+  ...SIZES.map((size) => `size=${size},uid=1`),
+  ...SIZES.map((size) => `nr_blocks=${size}`),
+  ...NUMBERS.map((number) => `mode=${number}`),
+  ...[
+    'uid',
+    'uid=5,uid=6',
+    'uid=x,uid=6',
+    'uid=6,uid=x',
+    'UID=5',
+    'uid =5',
+    ' uid=5',
+    'uid=5,,gid=6',
+    ',uid=5,',
+    'uid=5,6',
+    'size=4k,5',
+  ],
+  ...['mpol=default', 'mpol=bind:0,0', 'mpol=interleave:0,0,uid=5', 'mpol=bind:0,uid=5', 'mpol=nonsense,0'],
+  `${'uid=5,'.repeat(600)}gid=7`,
+]
+
+describe.skipIf(cannot)(withReason('the options of a tmpfs that is served', cannot), () => {
+  test('are read as those of a native mount(2), number by number', async () => {
+    const quoted = OPTIONS.map((option) => `'${option}'`).join(' ')
+    const { native, contained } = await both(
+      host,
+      () => `for o in ${quoted}; do
+        said=$(${fixture('call-steps')} mount s:none s:/mnt s:tmpfs 0 "s:$o")
+        [ "$said" = ok ] && said="$(stat -c '%u:%g %a' /mnt) $(stat -f -c '%T %b' /mnt)" && umount /mnt
+        printf '%s|%s\\n' "$(printf %.30s "$o" | tr '\\n' '~')" "$said"; done`,
+    )
+    expect(native.stdout).toMatch(/^uid=5\|5:0 1777 tmpfs \d+$/m)
+    expect(native.stdout.match(/\|EINVAL$/gm)?.length).toBeGreaterThan(50)
+    expect(contained.stdout).toBe(native.stdout)
+  })
+})
+
 const contained = (script: string): Promise<Done> =>
   host.run(['--mounts', '--pidns'], ['unshare', '--mount', 'sh', '-c', script])
 

@@ -119,7 +119,7 @@ describe('mount.decide()', () => {
     const list = (...types: string[]) => ({ mount: { ...policy.mount!, allowed: new Set(types), shift: true } })
     expect(mount.decide(tmpfs, caller(), list('tmpfs'))).toMatchObject({
       is: 'act',
-      act: { verb: 'mount', call: { nodev: false, shift: false, data: 'mode=700,gid=200007,uid=200000' } },
+      act: { verb: 'mount', call: { nodev: false, shift: false, data: 'uid=200000,gid=200007,mode=700' } },
     })
     expect(mount.decide(tmpfs, caller(), list('ext4'))).toMatchObject({ why: { code: 'kernelMountsIt' } })
   })
@@ -302,6 +302,7 @@ describe('mounts that stand nowhere yet', () => {
     parameters: [],
     handle: handle(5),
     unlockedCopy: handle(6),
+    manner: { shift: false, nodev: true },
     endAfterCall: () => {},
     endOnceUnlocked: () => {},
     [Symbol.dispose]() {},
@@ -339,11 +340,11 @@ describe('hugetlbfs belongs to ids of the container', () => {
   const who = caller()
   test.each([
     { options: '', host: 'uid=200000,gid=200000' },
-    { options: 'uid=5,size=1M,gid=07', host: 'uid=200005,size=1M,gid=200007' },
+    { options: 'uid=5,size=1M,gid=07', host: 'uid=200005,gid=200007,size=1M' },
     { options: 'uid=0x10', host: 'uid=200016,gid=200000' },
     { options: 'uid=70000,gid=x', host: 'uid=4294967295,gid=4294967295' },
-    { options: 'uid=,uid=1', host: 'uid=4294967295,uid=200001,gid=200000' },
-  ])('"$options": "$host"', ({ options, host }) => expect(optionsWithHostIds(who, options)).toBe(host))
+    { options: 'uid=,uid=1', host: 'uid=4294967295,gid=200000' },
+  ])('"$options": "$host"', ({ options, host }) => expect(optionsWithHostIds(who, 'tmpfs', options)).toBe(host))
 
   test('also by parameters', () => {
     expect(
@@ -352,9 +353,9 @@ describe('hugetlbfs belongs to ids of the container', () => {
         ['uid', '3'],
       ]),
     ).toEqual([
-      ['source', 'none'],
       ['uid', '200003'],
       ['gid', '200000'],
+      ['source', 'none'],
     ])
   })
 })

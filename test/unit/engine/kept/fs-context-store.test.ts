@@ -12,6 +12,9 @@ import { OwnVault, placeIn } from '../../../support/persistent-world.ts'
 
 const PROCESS = 1 as Tid
 const TOLD = { type: 'ext4', parameters: [['source', '/none']] } as const
+const MANNER = { shift: true, nodev: true }
+/** A container with this index. */
+const of = (index: number) => ({ index, serial: index + 1 })
 let now = 0
 const memory = (): Int32Array => new Int32Array(CONTEXT_WORDS + 7)
 const contexts = (words = memory(), vault = new OwnVault()): FsContextStore =>
@@ -34,7 +37,7 @@ function descriptor(): { readonly fd: Fd; readonly raw: number; readonly isOpen:
 }
 
 const held = (all: FsContextStore, container: number, raw: number): Context => {
-  const found = all.findContext(container, (opened) => opened.raw === raw)
+  const found = all.findContext(of(container), (opened) => opened.raw === raw)
   if (!found || found === 'busy') throw new Error(`It is ${found}`)
   return found
 }
@@ -50,7 +53,7 @@ describe('Contexts', () => {
       fc.property(fc.array(parameter, { maxLength: 7 }), (parameters) => {
         const all = contexts()
         const { fd, raw } = descriptor()
-        all.addContext(1, fd, 'ext4', PROCESS)
+        all.addContext(of(1), fd, 'ext4', PROCESS)
         for (const each of parameters) {
           using context = held(all, 1, raw)
           expect(context.add(each)).toBe(true)
@@ -59,7 +62,7 @@ describe('Contexts', () => {
           using context = held(all, 1, raw)
           expect([context.type, ...context.parameters]).toEqual(['ext4', ...parameters])
         }
-        all.forget(1)
+        all.forget(of(1).serial)
       }),
     )
   })
@@ -67,7 +70,7 @@ describe('Contexts', () => {
   test('of a file system that stands keep what is in force until something else is told, and are not mounted', () => {
     const all = contexts()
     const [given, ours] = [descriptor(), descriptor()]
-    all.addPicked(1, { type: 'tmpfs', given: given.fd, ours: ours.fd }, PROCESS)
+    all.addPicked(of(1), { type: 'tmpfs', given: given.fd, ours: ours.fd }, PROCESS)
     const told = (...more: readonly Parameter[]): readonly unknown[] => {
       {
         using context = held(all, 1, given.raw)
@@ -90,14 +93,14 @@ describe('Contexts', () => {
       context.fail()
     }
     expect(told()).toEqual(['tmpfs', ['rw'], false, undefined, true])
-    all.forget(1)
+    all.forget(of(1).serial)
     expect([given.isOpen(), ours.isOpen()]).toEqual([false, false])
   })
 
   test('take a page of parameters, and no more', () => {
     const all = contexts()
     const { fd, raw } = descriptor()
-    all.addContext(1, fd, 'ext4', PROCESS)
+    all.addContext(of(1), fd, 'ext4', PROCESS)
     using context = held(all, 1, raw)
     const large: Parameter = ['k'.repeat(250), 'v'.repeat(250)]
     expect(Array.from({ length: 10 }, () => context.add(large)).filter(Boolean)).toHaveLength(8)
@@ -109,17 +112,17 @@ describe('Contexts', () => {
     const mine = Array.from({ length: 17 }, () => {
       now++
       const made = descriptor()
-      all.addContext(1, made.fd, 'ext4', PROCESS)
+      all.addContext(of(1), made.fd, 'ext4', PROCESS)
       return made
     })
     const theirs = descriptor()
-    all.addContext(2, theirs.fd, 'ext4', PROCESS)
+    all.addContext(of(2), theirs.fd, 'ext4', PROCESS)
     expect(mine.map(({ isOpen }) => isOpen())).toEqual([false, ...Array.from({ length: 16 }, () => true)])
-    expect(all.findContext(1, ({ raw }) => raw === theirs.raw)).toBeUndefined()
-    all.forget(1)
+    expect(all.findContext(of(1), ({ raw }) => raw === theirs.raw)).toBeUndefined()
+    all.forget(of(1).serial)
     expect(mine.some(({ isOpen }) => isOpen())).toBe(false)
     expect(theirs.isOpen()).toBe(true)
-    all.forget(2)
+    all.forget(of(2).serial)
     expect(all.size).toBe(0)
   })
 
@@ -128,26 +131,26 @@ describe('Contexts', () => {
     const mine = Array.from({ length: 16 }, () => {
       now++
       const made = descriptor()
-      all.addContext(1, made.fd, 'ext4', PROCESS)
+      all.addContext(of(1), made.fd, 'ext4', PROCESS)
       return made
     })
     {
       using _inUse = held(all, 1, mine[0]!.raw)
-      expect(all.addContext(1, descriptor().fd, 'ext4', PROCESS)).toBeDefined()
+      expect(all.addContext(of(1), descriptor().fd, 'ext4', PROCESS)).toBeDefined()
     }
     expect(mine.map(({ isOpen }) => isOpen())).toEqual([true, false, ...Array.from({ length: 14 }, () => true)])
-    all.forget(1)
+    all.forget(of(1).serial)
     expect(all.size).toBe(0)
   })
 
   const takeAll = (all: FsContextStore, containers: number): void => {
     for (let count = 0; count < ENTRIES; count++) {
       now++
-      expect(all.addContext(count % containers, descriptor().fd, 'ext4', PROCESS)).toBeDefined()
+      expect(all.addContext(of(count % containers), descriptor().fd, 'ext4', PROCESS)).toBeDefined()
     }
   }
   const forgetAll = (all: FsContextStore): void => {
-    for (let container = 0; container < ENTRIES; container++) all.forget(container)
+    for (let container = 0; container < ENTRIES; container++) all.forget(of(container).serial)
     expect(all.size).toBe(0)
   }
 
@@ -158,13 +161,13 @@ describe('Contexts', () => {
     const mine = Array.from({ length: part }, () => {
       now++
       const made = descriptor()
-      expect(all.addContext(16, made.fd, 'ext4', PROCESS)).toBeDefined()
+      expect(all.addContext(of(16), made.fd, 'ext4', PROCESS)).toBeDefined()
       return made
     })
     // Nobody takes what is within this part, however often the others ask.
     for (let count = 0; count < 100; count++) {
       now++
-      all.addContext(count % 16, descriptor().fd, 'ext4', PROCESS)
+      all.addContext(of(count % 16), descriptor().fd, 'ext4', PROCESS)
     }
     expect(mine.every(({ isOpen }) => isOpen())).toBe(true)
     expect(all.size).toBe(ENTRIES)
@@ -176,12 +179,12 @@ describe('Contexts', () => {
     takeAll(all, 16)
     const one = Array.from({ length: ENTRIES - 16 }, (_, index) => {
       const made = descriptor()
-      expect(all.addContext(16 + index, made.fd, 'ext4', PROCESS)).toBeDefined()
+      expect(all.addContext(of(16 + index), made.fd, 'ext4', PROCESS)).toBeDefined()
       return made
     })
     expect(one.every(({ isOpen }) => isOpen())).toBe(true)
     const refused = descriptor()
-    expect(all.addContext(ENTRIES, refused.fd, 'ext4', PROCESS)).toBeUndefined()
+    expect(all.addContext(of(ENTRIES), refused.fd, 'ext4', PROCESS)).toBeUndefined()
     refused.fd[Symbol.dispose]()
     forgetAll(all)
   })
@@ -192,12 +195,12 @@ describe('Contexts', () => {
     const open = (container: number) => {
       now++
       const made = descriptor()
-      all.addContext(container, made.fd, 'ext4', PROCESS)
+      all.addContext(of(container), made.fd, 'ext4', PROCESS)
       return made
     }
     const [used, root, tree] = [open(0), descriptor(), descriptor()]
     now++
-    all.addMount(0, { root: root.fd, tree: tree.fd, unlockedCopy: undefined, told: TOLD }, PROCESS)
+    all.addMount(of(0), { root: root.fd, tree: tree.fd, unlockedCopy: undefined, told: TOLD, manner: MANNER }, PROCESS)
     const [spent, next] = [open(0), open(0)]
     for (let count = 4; count < 16; count++) open(0)
     for (let count = 16; count < ENTRIES; count++) open(1 + (count % 16))
@@ -220,7 +223,7 @@ describe('Contexts', () => {
     const opened = Array.from({ length: 17 }, (_, count) => {
       now++
       const made = descriptor()
-      all.addContext(1, made.fd, 'ext4', PROCESS)
+      all.addContext(of(1), made.fd, 'ext4', PROCESS)
       if (count === 5 || count === 9) {
         using context = held(all, 1, made.raw)
         if (count === 5) context.use()
@@ -230,23 +233,23 @@ describe('Contexts', () => {
     })
     const gone = (): number[] => opened.flatMap(({ isOpen }, count) => (isOpen() ? [] : [count]))
     expect(gone()).toEqual([5])
-    all.addContext(1, descriptor().fd, 'ext4', PROCESS)
+    all.addContext(of(1), descriptor().fd, 'ext4', PROCESS)
     expect(gone()).toEqual([5, 9])
-    all.addContext(1, descriptor().fd, 'ext4', PROCESS)
+    all.addContext(of(1), descriptor().fd, 'ext4', PROCESS)
     expect(gone()).toEqual([0, 5, 9])
-    all.forget(1)
+    all.forget(of(1).serial)
   })
 
   test('end when the call is over, with what was made', () => {
     const all = contexts()
     const [opened, made] = [descriptor(), descriptor()]
-    all.addContext(1, opened.fd, 'ext4', PROCESS)
+    all.addContext(of(1), opened.fd, 'ext4', PROCESS)
     {
       using context = held(all, 1, opened.raw)
       context.keep(made.fd)
       context.endAfterCall()
       expect([opened.isOpen(), made.isOpen()]).toEqual([true, true])
-      expect(all.findContext(1, () => true)).toBeUndefined()
+      expect(all.findContext(of(1), () => true)).toBeUndefined()
     }
     expect([opened.isOpen(), made.isOpen()]).toEqual([false, false])
   })
@@ -254,24 +257,30 @@ describe('Contexts', () => {
   test('are let go when their holder has closed them, or was never told to have them', () => {
     const all = contexts()
     const [kept, root, closed, lost] = [descriptor(), descriptor(), descriptor(), descriptor()]
-    all.addContext(1, kept.fd, 'ext4', PROCESS)!.tell(3)
-    all.addMount(1, { root: root.fd, tree: closed.fd, unlockedCopy: undefined, told: TOLD }, PROCESS)!.tell(4)
-    all.addContext(1, lost.fd, 'ext4', PROCESS)
-    const tidy = (): void => all.tidy(1, (_, { fd }) => fd === 3)
+    all.addContext(of(1), kept.fd, 'ext4', PROCESS)!.tell(3)
+    all
+      .addMount(
+        of(1),
+        { root: root.fd, tree: closed.fd, unlockedCopy: undefined, told: TOLD, manner: MANNER },
+        PROCESS,
+      )!
+      .tell(4)
+    all.addContext(of(1), lost.fd, 'ext4', PROCESS)
+    const tidy = (): void => all.tidy(of(1), (_, { fd }) => fd === 3)
     tidy()
     expect([kept, closed, lost].map(({ isOpen }) => isOpen())).toEqual([true, false, true])
     now += 10
     tidy()
     expect([kept, lost].map(({ isOpen }) => isOpen())).toEqual([true, false])
-    all.forget(1)
+    all.forget(of(1).serial)
   })
 
   test('are busy while a call has them', () => {
     const all = contexts()
     const { fd, raw } = descriptor()
-    all.addContext(1, fd, 'ext4', PROCESS)
+    all.addContext(of(1), fd, 'ext4', PROCESS)
     using context = held(all, 1, raw)
-    expect(all.findContext(1, () => true)).toBe('busy')
+    expect(all.findContext(of(1), () => true)).toBe('busy')
     context.endAfterCall()
   })
 
@@ -280,7 +289,7 @@ describe('Contexts', () => {
     const before = contexts(words, vault)
     const [opened, made] = [descriptor(), descriptor()]
     const { ino } = statx(opened.raw)
-    before.addContext(1, opened.fd, 'ext4', PROCESS)!.tell(3)
+    before.addContext(of(1), opened.fd, 'ext4', PROCESS)!.tell(3)
     const context = held(before, 1, opened.raw)
     context.add(['source', '/dev/x'])
     context.keep(made.fd)
@@ -288,7 +297,7 @@ describe('Contexts', () => {
     after.restore(vault.legacy())
     const isIt = ({ raw }: Handle): boolean => statx(raw).ino === ino
     {
-      using again = after.findContext(1, isIt) as Context
+      using again = after.findContext(of(1), isIt) as Context
       expect(again).toMatchObject({ type: 'ext4', parameters: [['source', '/dev/x']], isUsed: false })
       expect(statx(again.made!.raw).ino).toBe(statx(made.raw).ino)
       expect(again.made!.raw).not.toBe(made.raw)
@@ -305,7 +314,7 @@ describe('Contexts', () => {
     const [words, vault] = [memory(), new OwnVault()]
     const before = contexts(words, vault)
     const [root, tree, free] = [descriptor(), descriptor(), descriptor()]
-    before.addMount(1, { root: root.fd, tree: tree.fd, unlockedCopy: free.fd, told: TOLD }, PROCESS)
+    before.addMount(of(1), { root: root.fd, tree: tree.fd, unlockedCopy: free.fd, told: TOLD, manner: MANNER }, PROCESS)
     const descriptors = readdirSync('/proc/self/fd').length
     vault.drop([vault.places[index]!])
     const after = contexts(words, vault)

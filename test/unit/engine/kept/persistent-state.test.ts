@@ -22,6 +22,8 @@ const memory = (): ArrayBuffer => {
 const words = (count: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * count))
 
 /** As an engine begins. */
+const THIRD = { index: 3, serial: 77 }
+
 function engine(shared: ArrayBuffer, vault: OwnVault): PersistentState {
   const lasting = new PersistentState(
     shared,
@@ -32,7 +34,7 @@ function engine(shared: ArrayBuffer, vault: OwnVault): PersistentState {
   return lasting
 }
 
-function withContext(lasting: PersistentState, container: number): void {
+function withContext(lasting: PersistentState, container: { index: number; serial: number }): void {
   const { read, write } = pipe()
   write[Symbol.dispose]()
   expect(lasting.contexts.addContext(container, read, 'ext4', 1 as Tid)).toBeDefined()
@@ -42,13 +44,28 @@ test('what a container has got is there for the next engine, and not for a conta
   const [shared, vault] = [memory(), new OwnVault()]
   const first = engine(shared, vault)
   first.admit(3, 77)
-  withContext(first, 3)
+  withContext(first, THIRD)
   const second = engine(shared, vault)
   second.admit(3, 77)
-  expect(second.contexts.has(3)).toBe(true)
+  expect(second.contexts.has(THIRD)).toBe(true)
   const third = engine(shared, vault)
   third.admit(3, 78)
-  expect(third.contexts.has(3)).toBe(false)
+  expect([THIRD, { index: 3, serial: 78 }].map((each) => third.contexts.has(each))).toEqual([false, false])
+  expect(vault.places).toEqual([])
+})
+
+test('a call that ends after its container leaves nothing to the next one with that number', () => {
+  const vault = new OwnVault()
+  const lasting = engine(memory(), vault)
+  lasting.admit(3, 77)
+  lasting.forget(3)
+  lasting.admit(3, 78)
+  withContext(lasting, THIRD)
+  const next = { index: 3, serial: 78 }
+  expect(lasting.contexts.has(next)).toBe(false)
+  expect(lasting.contexts.findContext(next, () => true)).toBeUndefined()
+  lasting.contexts.tidy(undefined, () => false)
+  lasting.contexts.forget(77)
   expect(vault.places).toEqual([])
 })
 
@@ -60,11 +77,11 @@ test('nothing stays of a container that has ended while there was no engine', ()
     [4, 78],
   ] as const) {
     first.admit(container, serial)
-    withContext(first, container)
+    withContext(first, { index: container, serial })
   }
   const second = engine(shared, vault)
   second.keepOnly(new Set([4]))
-  expect([second.contexts.has(3), second.contexts.has(4)]).toEqual([false, true])
+  expect([THIRD, { index: 4, serial: 78 }].map((each) => second.contexts.has(each))).toEqual([false, true])
   expect(vault.places).toHaveLength(1)
   second.forget(4)
 })
@@ -90,7 +107,7 @@ test('the number of the layout is changed with the layout', () => {
   const [shared, vault] = [memory(), new OwnVault()]
   const it = engine(shared, vault)
   it.admit(3, 77)
-  it.contexts.addContext(3, descriptor(), 'ext4', 9 as Tid)
+  it.contexts.addContext(THIRD, descriptor(), 'ext4', 9 as Tid)
   const program = { id: 5, loaded: 0x6_0000_0007n, inode: 8n, program: descriptor(), standIn: descriptor() }
   it.programs.add(3, program, () => true)
   it.made.add(3, 0x6_0000_0007n)
@@ -104,11 +121,11 @@ test('the number of the layout is changed with the layout', () => {
   const others = [...words.entries()].filter(([at, word]) => word !== 0 && at !== born && !kept.includes(at))
   expect(others).toEqual([
     ...[
-      [0, 2],
+      [0, 3],
       [1 + 3, 77],
     ],
     ...[
-      [ENTRY, 3 + 1],
+      [ENTRY, 77],
       [ENTRY + 3, -1],
       [ENTRY + 4, -1],
       [ENTRY + 6, 8],
@@ -140,8 +157,8 @@ test('what an engine had locked when it ended is free for the next one', () => {
   const [shared, vault] = [memory(), new OwnVault()]
   const first = engine(shared, vault)
   first.admit(3, 77)
-  withContext(first, 3)
-  const find = (it: PersistentState) => it.contexts.findContext(3, () => true)
+  withContext(first, THIRD)
+  const find = (it: PersistentState) => it.contexts.findContext(THIRD, () => true)
   const wait = (): never => {
     throw new Error('It waits')
   }

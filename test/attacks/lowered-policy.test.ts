@@ -1,0 +1,157 @@
+// What a container got before its policy was lowered, and uses after that: contexts and mounts that it holds.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { CLI, Daemon } from '../support/daemon.ts'
+import { fixture, missing } from '../support/fixtures.ts'
+import { BASE, execute, USERNS, until } from '../support/host.ts'
+import { Images, nodeFor } from '../support/images.ts'
+import { withReason } from '../support/skipped.ts'
+
+const cannot = missing('gcc', 'losetup', 'mkfs.ext4')
+const KEYS = 'security.syscalls.intercept'
+
+let images: Images
+let daemon: Daemon
+let device: string
+let started: ChildProcess | undefined
+beforeAll(async () => {
+  if (cannot) return
+  images = new Images()
+  daemon = await Daemon.start()
+  device = nodeFor(images.device('ext4'), daemon.directory, BASE)
+})
+afterEach(() => void started?.stdin?.end())
+afterAll(async () => {
+  await daemon?.close()
+  images?.[Symbol.dispose]()
+})
+
+const FSCONFIG = { string: 1, create: 6, reconfigure: 7 } as const
+const WAIT = '@read 0 p:1 1'
+const NO_ATIME = 'w:0x10/0x70/0/0'
+/** Each begins with what is done while it is allowed; then comes the call that is made anew after each change. */
+const KINDS = {
+  'a context': { first: ['@fsopen s:ext4 0', 'source'], use: `fsconfig =0 ${FSCONFIG.create} null null 0` },
+  'a file system that is made': { first: ['@fsopen s:ext4 0', 'source', 'create'], use: 'fsmount =0 0 0' },
+  'a mount that stands nowhere': {
+    first: ['@fsopen s:ext4 0', 'source', 'create', '@fsmount =0 0 0'],
+    use: 'move_mount =3 s: -100 s:/mnt 4',
+  },
+  'the attributes of one': {
+    first: ['@fsopen s:ext4 0', 'source', 'create', '@fsmount =0 0 0'],
+    use: `mount_setattr =3 s: 0x1000 ${NO_ATIME} 32`,
+  },
+  'a context of a tmpfs that stands': {
+    first: [
+      '@mount s:none s:/mnt s:tmpfs 0 null',
+      '@fspick -100 s:/mnt 0',
+      `@fsconfig =1 ${FSCONFIG.string} s:size s:2m 0`,
+    ],
+    use: `fsconfig =1 ${FSCONFIG.reconfigure} null null 0`,
+  },
+} as const
+type Kind = keyof typeof KINDS
+
+const intercede = (...args: readonly string[]) => execute(process.execPath, [CLI, ...args])
+const feed = (): readonly string[] => ['--feed', join(daemon.directory, 'feed.sock')]
+async function set(id: string, ...words: readonly string[]): Promise<void> {
+  const { status, stderr } = await intercede('set', ...feed(), id, ...words)
+  expect({ status, stderr }).toMatchObject({ status: 0 })
+}
+async function reload(config: string): Promise<void> {
+  daemon.configure(config)
+  const { status, stderr } = await intercede('reload', '--control', join(daemon.directory, 'control.sock'))
+  expect({ status, stderr }).toMatchObject({ status: 0 })
+}
+/** Why the last calls of a container were refused. */
+async function reasons(id: string): Promise<readonly string[]> {
+  const { stdout } = await intercede('explain', ...feed(), id, '--format', 'json')
+  return (JSON.parse(stdout) as { reason: string }[]).map(({ reason }) => reason)
+}
+
+let serial = 0
+/** A container that has got something, and tries to use it each time that it is told to. */
+class Holder {
+  readonly id = `holder${process.pid}x${serial++}`
+  readonly #child: ChildProcess
+  #said = ''
+
+  constructor(kind: Kind, keys: readonly string[] = []) {
+    const { first, use } = KINDS[kind]
+    const short: Readonly<Record<string, string>> = {
+      source: `@fsconfig =0 ${FSCONFIG.string} s:source s:${device} 0`,
+      create: `@fsconfig =0 ${FSCONFIG.create} null null 0`,
+    }
+    const steps = [...first.map((step) => short[step] ?? step), ...Array.from({ length: 4 }, () => [WAIT, use]).flat()]
+    const metadata = ['mount=true', 'mount.allowed=ext4,tmpfs', ...keys].map((key) => `${KEYS}.${key}`).join('\n')
+    const container = ['--userns', USERNS, '--await-agent', '--mounts', '--id', this.id, '--metadata', metadata]
+    const command = ['unshare', '--mount', fixture('call-steps'), ...steps.join(' , ').split(' ')]
+    this.#child = spawn(fixture('filtered'), [daemon.socket, ...container, '--', ...command], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
+    started = this.#child
+  }
+
+  /** @returns "ok", or the name of the errno */
+  async use(): Promise<string> {
+    const before = this.#said.length
+    this.#child.stdin!.write('.')
+    await until(`${this.id} has called`, () => this.#said.length > before || this.#child.exitCode !== null)
+    return this.#said.slice(before).replace(/^, |\n$/g, '')
+  }
+}
+
+/** What is in the way when it is used first is the policy alone. */
+async function ready(kind: Kind, keys?: readonly string[]): Promise<Holder> {
+  const holder = new Holder(kind, keys)
+  await until('it is served', async () => (await intercede('ps', ...feed())).stdout.includes(holder.id))
+  await new Promise((resolve) => setTimeout(resolve, 500))
+  return holder
+}
+
+const kinds = Object.keys(KINDS) as readonly Kind[]
+describe.skipIf(cannot)(withReason('what a container got before its policy was lowered', cannot), () => {
+  test.each(kinds)('%s gives nothing after set, and all again when that is raised', async (kind) => {
+    const holder = await ready(kind)
+    await set(holder.id, 'mount.allowed=xfs')
+    expect(await holder.use()).toBe('EPERM')
+    expect(await reasons(holder.id)).toContain('fileSystemNotAllowed')
+    await set(holder.id, 'mount.allowed=ext4,tmpfs')
+    expect(await holder.use()).toBe('ok')
+  })
+
+  // A reload takes seconds, and all kinds are judged by what it leaves.
+  test.each<Kind>(['a context', 'a mount that stands nowhere'])(
+    '%s gives nothing after a reload with a ceiling, and all again without',
+    async (kind) => {
+      await reload('')
+      const holder = await ready(kind)
+      await reload('ceiling: { mount.allowed: xfs }')
+      expect(await holder.use()).toBe('EPERM')
+      expect(await reasons(holder.id)).toContain('fileSystemNotAllowed')
+      await reload('')
+      expect(await holder.use()).toBe('ok')
+    },
+  )
+
+  test.each(kinds)('%s gives nothing once the key is off', async (kind) => {
+    const holder = await ready(kind)
+    await set(holder.id, 'mount=false')
+    // The kernel knows of nothing that was made in the context that the container has.
+    expect(await holder.use()).toBe(kind === 'a file system that is made' ? 'EINVAL' : 'EPERM')
+  })
+
+  test.each([
+    { was: 'mount.nodev=false', now: 'mount.nodev=true' },
+    { was: 'mount.shift=true', now: 'mount.shift=false' },
+  ])('a mount made with $was stands nowhere after $now', async ({ was, now }) => {
+    const holder = await ready('a mount that stands nowhere', [was])
+    await set(holder.id, now)
+    expect(await holder.use()).toBe('EPERM')
+    expect(await reasons(holder.id)).toContain('madeBefore')
+    await set(holder.id, was)
+    expect(await holder.use()).toBe('ok')
+  })
+})

@@ -10,6 +10,7 @@ import { Mounters } from '../helpers/mounters.ts'
 import { type Namespaces, Walkers } from '../helpers/walkers.ts'
 import type { FsContextStore } from '../kept/fs-context-store.ts'
 import type { ProgramEnd } from '../protocol/messages.ts'
+import { FairTurns } from '../thread/fair-turns.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { HelperRequest } from '../thread/thread-messages.ts'
 
@@ -35,6 +36,7 @@ export class HelperRequests {
   readonly #mounters: Mounters
   readonly #execs: ContainerExecs
   readonly #probes: DeviceProbes
+  readonly #turns: FairTurns
   #expiring: NodeJS.Timeout | undefined
 
   constructor(state: SharedState, { contexts, onFault, onMounter, onProgram }: Parts) {
@@ -43,7 +45,9 @@ export class HelperRequests {
     this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
     this.#mounters = new Mounters({ start, keep: onMounter, fault: onFault })
     this.#execs = new ContainerExecs(spawn, onProgram)
-    this.#probes = new DeviceProbes({ guard: state.spawnGuard, cache: state.deviceRules, seed: state.rulesSeed })
+    this.#turns = new FairTurns((container, ms) => state.charge(container, ms))
+    const { spawnGuard: guard, deviceRules: cache, rulesSeed: seed } = state
+    this.#probes = new DeviceProbes({ guard, turns: this.#turns, cache, seed })
   }
 
   /** Serves a container from now on. @param isNew it was handed over just now */
@@ -78,6 +82,11 @@ export class HelperRequests {
 
   /** Serves a request. @param container the container of an `exec` or `device` request, if it still exists */
   help(asked: HelperRequest, container?: Container): void {
+    if ('container' in asked) this.#turns.take(asked.container, () => this.#help(asked, container))
+    else this.#help(asked, container)
+  }
+
+  #help(asked: HelperRequest, container: Container | undefined): void {
     switch (asked.type) {
       case 'device':
         void this.#tryDevice(container, asked)

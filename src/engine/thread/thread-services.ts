@@ -115,7 +115,7 @@ export class ThreadServices {
       ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
       over: (number, failed) => {
         this.#state.standAside(container, -1)
-        this.#post({ type: 'execOver', job: number, failed })
+        this.#post({ type: 'execOver', container, job: number, failed })
       },
     })
     if (!job.start(program, process)) return undefined

@@ -49,7 +49,8 @@ interface SpawnOptions {
   readonly environment: readonly string[]
   /**
    * The directory of a cgroup of v2 in which the process begins; without it in ours. It shares our memory until it
-   * executes the program, so a group that kills it for want of memory kills us too: only for a group in which nobody is.
+   * executes the program, so a group that kills it for want of memory kills us too: only for a group in which nobody
+   * is.
    * Precondition: `spawnsInto`.
    */
   readonly cgroup?: Handle | undefined

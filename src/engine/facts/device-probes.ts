@@ -3,8 +3,8 @@ import type { Dev, Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { now } from '../../kernel/clock.ts'
 import { deviceGroups, visibleMounts } from '../../mounter/join-cgroups.ts'
+import type { FairTurns } from '../helpers/fair-turns.ts'
 import type { SpawnGuard } from '../helpers/spawn-guard.ts'
-import type { FairTurns } from '../thread/fair-turns.ts'
 import { type DeviceRulesCache, encodeRules } from './device-rules-cache.ts'
 import { DeviceProbe, type DeviceRules, type FoundRules, type GroupsToJoin } from './probe-device-rules.ts'
 import { RulesKeys } from './rules-key.ts'
@@ -118,8 +118,9 @@ export class DeviceProbes {
   }
 
   /**
-   * A container can let the probe wait for as long as it likes, by a freezer or by processes that take all the time that
-   * the group has. Its caller is in the same group, and waits along, at no cost: the probe wakes when the group goes on.
+   * A container can let the probe wait for as long as it likes, by a freezer or by processes that take all the time
+   * that the group has. The caller is in the same group and waits too, at no cost: the probe goes on when the group
+   * does.
    */
   async #try({ container, tid, groups, devices }: Question): Promise<FoundRules | undefined> {
     const { guard, turns } = this.#parts

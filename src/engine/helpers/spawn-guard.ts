@@ -29,8 +29,8 @@ const MAIN = 0
  * descriptors until its execve(2), which takes milliseconds if no processor is free: a descriptor that we close
  * meanwhile is still open there, and so a mount which its caller has just attached is busy.
  *
- * Invariant: the word is 1 while a process of ours is between fork and execve, otherwise 0. The main thread alone starts
- * processes; any thread may call `settle`.
+ * Invariant: the word is 1 while a process of ours is between fork and execve, otherwise 0. The main thread alone
+ * starts processes; any thread may call `settle`.
  */
 export class SpawnGuard {
   readonly #words: Int32Array

@@ -11,8 +11,8 @@ import { withReason } from '../support/skipped.ts'
 import { Strace } from '../support/strace.ts'
 
 const GROUPS = 8
-/** In a guest without hardware help a round takes a second. */
-const ROUNDS = 30
+/** In a guest without hardware help a round takes several seconds. */
+const ROUNDS = 8
 const MAKE = `${fixture('caller')} mknod`
 
 let host: Host

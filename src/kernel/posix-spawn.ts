@@ -47,7 +47,12 @@ interface SpawnOptions {
   /** The descriptors that the program gets as 0, 1, 2, ...; their own numbers must be higher than its. */
   readonly fds: readonly Handle[]
   readonly environment: readonly string[]
-  /** The directory of a cgroup of v2 in which the process begins; without it in ours. Precondition: `spawnsInto`. */
+  /**
+   * The directory of a cgroup of v2 in which the process begins; without it in ours. It shares our memory until it
+   * executes the program, so a group that kills it for want of memory kills us too: only for a group in which nobody
+   * is.
+   * Precondition: `spawnsInto`.
+   */
   readonly cgroup?: Handle | undefined
   /** Whether the process begins a session of its own. */
   readonly detached?: boolean
@@ -102,25 +107,6 @@ function spawning(command: Command, { fds, environment, cgroup, directory, ...ho
 }
 
 /**
- * Starts a program, with no other descriptors than the given ones, on a thread of libuv's pool: that thread waits until
- * the program is executed, which takes as long as the cgroup lets the process run.
- *
- * Precondition: `spawnsInto`.
- *
- * @param done gets 0 and the number of the process, or an error number; that is negative if the process was killed
- *   before it executed the program
- * @see posix_spawn(3), clone3(2) CLONE_INTO_CGROUP
- */
-export function spawnInto(command: Command, options: SpawnOptions, done: (errno: number, pid: number) => void): void {
-  const { pid, actions, rest, used } = spawning(command, options)
-  libcSpawn.async(pid, ...rest, (error: Error | null, errno: number) => {
-    libcDestroy(actions)
-    if (error) throw error
-    done(errno, used.length > 0 ? pid[0]! : 0)
-  })
-}
-
-/**
  * Starts a program, with no other descriptors than the given ones; it has no copies of the others any more when this
  * returns, and ignores no signal. Node's own way copies the tables of all our memory,
  * and makes the kernel copy each page that we write to afterwards: it takes 5 to 10 ms.
@@ -134,11 +120,11 @@ export function spawnNow(command: Command, options: Omit<SpawnOptions, 'heedful'
   const { length } = options.fds
   try {
     for (const fd of options.fds) copies.push(dup(fd, Math.max(LEAST, length)))
-    const { pid, actions, rest } = spawning(command, { ...options, fds: copies, heedful: true })
+    const { pid, actions, rest, used } = spawning(command, { ...options, fds: copies, heedful: true })
     const errno = libcSpawn(pid, ...rest) as Errno
     libcDestroy(actions)
     if (errno !== 0) throw new SyscallError('posix_spawn', errno)
-    return pid[0]!
+    return used.length > 0 ? pid[0]! : 0
   } finally {
     for (const copy of copies) copy[Symbol.dispose]()
   }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import { PER_LINUX } from '../abi/personality.ts'
@@ -39,13 +39,6 @@ export function children(thread: number = process.pid): readonly number[] {
     return []
   }
 }
-
-/** Returns the processes that threads of ours other than the main thread have started. */
-export const childrenOfOthers = (): readonly number[] =>
-  readdirSync('/proc/self/task')
-    .map(Number)
-    .filter((thread) => thread !== process.pid)
-    .flatMap(children)
 
 /** Reaps a child if it has ended, and returns whether it had. Not for children of Node, which reaps them itself. */
 export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNOHANG) !== 0

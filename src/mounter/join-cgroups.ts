@@ -1,5 +1,4 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { parseCgroups } from '../kernel/procfs/cgroup.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { restoreOrDie } from '../processes/restore.ts'
@@ -51,30 +50,26 @@ export function groupPaths(cgroup: string, mounts: ReadonlyMap<string, string>):
   })
 }
 
+/** Returns `cgroupMounts` of this process, without mounts that other mounts hide: nobody can join a cgroup there. */
+export function visibleMounts(): ReadonlyMap<string, string> {
+  const mounts = cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1'))
+  return new Map([...mounts].filter(([, point]) => existsSync(`${point}/cgroup.procs`)))
+}
+
 /**
  * Returns the directories of a task's cgroups that can have device rules: in cgroup v2 and in v1's devices
  * controller. A cgroup that was removed meanwhile is included: the task has moved, and nothing may be done without
  * its device rules.
  *
  * @param task the text of `/proc/TID/cgroup`
+ * @param mounts where the hierarchies are mounted
  * @throws {RangeError} if a cgroup of the task is outside of our cgroup namespace, or the text is cut off
  */
-export function deviceGroups(task: string): readonly string[] {
-  const mounts = cgroupMounts(readFileSync('/proc/thread-self/mountinfo', 'latin1'))
-  // A hierarchy that another mount hides cannot be joined, and the runtime could not set rules in it either.
-  const visible = new Map([...mounts].filter(([, point]) => existsSync(`${point}/cgroup.procs`)))
-  const paths = groupPaths(task, visible)
+export function deviceGroups(task: string, mounts = visibleMounts()): readonly string[] {
+  const paths = groupPaths(task, mounts)
   const outside = paths.find((path) => path.includes('/../'))
   if (outside !== undefined) throw new RangeError(`Cannot join ${outside}: it is outside of our cgroup namespace`)
   return paths
-}
-
-/** Tells whether a cgroup or an ancestor is frozen or being frozen: a process that joins it stops at once. */
-export function isFrozen(group: string): boolean {
-  const freezer = (path: string): Buffer => Buffer.from(`${path}/cgroup.freeze`, 'latin1')
-  for (let path = group; existsSync(freezer(path)); path = dirname(path))
-    if (readFileSync(freezer(path), 'latin1').startsWith('1')) return true
-  return false
 }
 
 const join = (groups: readonly string[]): void => {

@@ -23,8 +23,8 @@ export const node = {
     'use Linux 6.15 or later',
   ],
   deviceRulesUnknown: [
-    'what the device rules of the control group of the caller allow could not be found out: no process could be started in it',
-    'see whether the group has room for one more process (pids.max), and the host for one more',
+    "the device rules of the caller's control group could not be found out: no process could join the group, or the group ended it",
+    'see whether the host has room for one more process, and the group has memory for a shell and is at most 128 levels deep',
   ],
   notCharDevice: ['only character devices are made, the rest is left to the kernel', ''],
   kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anybody', ''],

@@ -8,6 +8,8 @@ import { forkedBy } from '../../kernel/process.ts'
 const { SIGSTOP, SIGKILL } = constants.signals
 /** How many processes are killed at most: a program of a container may fork without end, and the rest goes on there. */
 const LIMIT = 256
+/** Of how many threads the children are listed: a program may have 10,000 threads, and each list takes 10 us. */
+const THREADS = 1024
 
 interface Found {
   readonly pid: number
@@ -22,9 +24,12 @@ interface Found {
  */
 export function killTree(child: number): void {
   const found: Found[] = [{ pid: child, pidfd: pidfdOpen(child) }]
+  let threads = THREADS
   for (const parent of found) {
     signalTo(parent.pidfd, SIGSTOP)
-    for (const pid of childrenOf(parent.pid).slice(0, LIMIT - found.length)) {
+    const listed = threadsOf(parent.pid).slice(0, threads)
+    threads -= listed.length
+    for (const pid of listed.flatMap(childrenOf).slice(0, LIMIT - found.length)) {
       const pidfd = hold(pid, parent)
       if (pidfd) found.push({ pid, pidfd })
     }
@@ -52,11 +57,18 @@ function hold(pid: number, parent: Found): Fd | undefined {
   return undefined
 }
 
-function childrenOf(pid: number): readonly number[] {
+function threadsOf(pid: number): readonly string[] {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
-      readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number),
-    )
+    return readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`)
+  } catch {
+    return []
+  }
+}
+
+/** @param thread its directory in /proc */
+function childrenOf(thread: string): readonly number[] {
+  try {
+    return readFileSync(`${thread}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number)
   } catch {
     return []
   }

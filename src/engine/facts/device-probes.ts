@@ -1,32 +1,26 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dev, Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { now } from '../../kernel/clock.ts'
-import { deviceGroups, isFrozen } from '../../mounter/join-cgroups.ts'
-import { GroupSpawner } from '../helpers/group-spawner.ts'
+import { deviceGroups, visibleMounts } from '../../mounter/join-cgroups.ts'
+import type { FairTurns } from '../helpers/fair-turns.ts'
 import type { SpawnGuard } from '../helpers/spawn-guard.ts'
 import { type DeviceRulesCache, encodeRules } from './device-rules-cache.ts'
-import {
-  beginning,
-  type DeviceRules,
-  type FoundRules,
-  type GroupsToJoin,
-  joining,
-  tryDevices,
-} from './probe-device-rules.ts'
+import { DeviceProbe, type DeviceRules, type FoundRules, type GroupsToJoin } from './probe-device-rules.ts'
 import { RulesKeys } from './rules-key.ts'
 
 /** Number of devices that are tried at once, besides the device that a call waits for. */
 const USUAL_LIMIT = 16
-/** How long no process begins in the groups of a container in which one took too long. */
-const SLOW_MS = 60_000
-const PAUSE_MS = 50
+/** How often to look whether the caller of a probe still waits, at first and at last. */
+const LOOK_MS = { from: 50, to: 1000 } as const
+/** How long the places of the hierarchies are remembered: to read them takes longer the more mounts the host has. */
+const MOUNTS_MS = 1000
 /** For how many containers of the previous engine this is found out at once: for all it would take the processors. */
 const INHERITED = 8
 
 interface Parts {
   readonly guard: SpawnGuard
+  readonly turns: FairTurns
   readonly cache: DeviceRulesCache
   readonly seed: Uint8Array
 }
@@ -48,34 +42,30 @@ interface Question {
 export class DeviceProbes {
   readonly #parts: Parts
   readonly #keys: RulesKeys
-  readonly #spawner: GroupSpawner
   /** What is being tried, by container and groups. */
   readonly #running = new Map<
     string,
     { readonly devices: readonly Dev[]; readonly found: Promise<FoundRules | undefined> }
   >()
-  /** The containers in whose groups a process took too long to begin, by serial, and until when that counts. */
-  readonly #slow = new Map<number, number>()
   /** Containers that exist. */
   readonly #serials = new Set<number>()
   #inherited = 0
+  #mounts = { are: new Map() as ReadonlyMap<string, string>, until: 0 }
 
   constructor(parts: Parts) {
     this.#parts = parts
     this.#keys = new RulesKeys(parts.seed)
-    this.#spawner = new GroupSpawner(parts.guard)
   }
 
   /** A container is served from now on. @param isNew it was handed over just now, so its first call may come soon */
   admit(container: Container, isNew: boolean): void {
     this.#serials.add(container.serial)
     if (!container.policy.mknod || container.barred || container.initTid <= 0) return
-    if (isNew || this.#inherited++ < INHERITED) void this.#tryInit(container)
+    if (isNew || this.#inherited++ < INHERITED) this.#parts.turns.take(container.index, () => this.#tryInit(container))
   }
 
   forget({ serial }: Container): void {
     this.#serials.delete(serial)
-    this.#slow.delete(serial)
   }
 
   /** @returns undefined if that cannot be found out */
@@ -94,8 +84,7 @@ export class DeviceProbes {
     try {
       const groups = readFileSync(`/proc/${container.initTid}/cgroup`, 'latin1')
       const devices = usual(container)
-      if (devices.length > 0 && !deviceGroups(groups).some(isFrozen))
-        await this.#find({ container, tid: container.initTid, groups, devices, isFresh: false })
+      if (devices.length > 0) await this.#find({ container, tid: container.initTid, groups, devices, isFresh: false })
     } catch {
       // It is gone, or the host lacks something: a call will ask again.
     }
@@ -128,31 +117,26 @@ export class DeviceProbes {
     for (const [dev, found] of rules) this.#parts.cache.set(index, this.#keys.of(dev, length), encodeRules(found))
   }
 
+  /**
+   * A container can let the probe wait for as long as it likes, by a freezer or by processes that take all the time
+   * that the group has. The caller is in the same group and waits too, at no cost: the probe goes on when the group
+   * does.
+   */
   async #try({ container, tid, groups, devices }: Question): Promise<FoundRules | undefined> {
-    const directories = typeof groups === 'string' ? deviceGroups(groups) : groups
-    for (;;) {
-      if (!directories.some(isFrozen)) {
-        const found = await this.#tryOnce(container, directories, devices)
-        if (found !== 'late') return found
-        if (!directories.some(isFrozen)) return undefined
-      }
-      if (!existsSync(`/proc/${tid}`)) return undefined
-      // With what has joined the caller itself is to stop: it can wait until all of them go on.
-      await sleep(PAUSE_MS)
-    }
+    const { guard, turns } = this.#parts
+    const mounts = this.#visibleMounts()
+    const directories = typeof groups === 'string' ? deviceGroups(groups, mounts) : groups
+    const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'), mounts)
+    using probe = new DeviceProbe(guard, directories, own, devices)
+    for (let pause: number = LOOK_MS.from; !(await probe.endsWithin(pause)); pause = Math.min(2 * pause, LOOK_MS.to))
+      if (!this.#serials.has(container.serial) || !existsSync(`/proc/${tid}`)) return undefined
+    return await turns.taken(container.index, () => probe.found)
   }
 
-  async #tryOnce(
-    { serial }: Container,
-    groups: readonly string[],
-    devices: readonly Dev[],
-  ): Promise<FoundRules | 'late' | undefined> {
-    if ((this.#slow.get(serial) ?? 0) <= now()) {
-      const found = await tryDevices({ start: beginning(this.#spawner), begins: true }, groups, devices)
-      if (found === 'late' && this.#serials.has(serial)) this.#slow.set(serial, now() + SLOW_MS)
-      if (typeof found === 'object') return found
-    }
-    return await tryDevices({ start: joining(this.#parts.guard.spawn), begins: false }, groups, devices)
+  #visibleMounts(): ReadonlyMap<string, string> {
+    const time = now()
+    if (this.#mounts.until < time) this.#mounts = { are: visibleMounts(), until: time + MOUNTS_MS }
+    return this.#mounts.are
   }
 }
 

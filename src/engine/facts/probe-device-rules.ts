@@ -1,15 +1,16 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
 import { major, minor } from '../../abi/dev.ts'
-import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDWR } from '../../abi/fcntl.ts'
+import { O_DIRECTORY, O_PATH } from '../../abi/fcntl.ts'
 import { S_IFCHR } from '../../abi/stat.ts'
 import { Fd } from '../../kernel/fd.ts'
-import { mknodat, openat } from '../../kernel/files.ts'
+import { mknodat, openat, openNothing } from '../../kernel/files.ts'
 import { detachedTmpfs } from '../../kernel/fs-context.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { deviceGroups } from '../../mounter/join-cgroups.ts'
-import type { GroupSpawner } from '../helpers/group-spawner.ts'
-import type { Spawn } from '../helpers/spawn-guard.ts'
+import type { Child } from '../../processes/child.ts'
+import { LIMITER } from '../helpers/limited-exec.ts'
+import type { SpawnGuard } from '../helpers/spawn-guard.ts'
 
 /** What the device rules of some control groups allow for one device. */
 export interface DeviceRules {
@@ -24,21 +25,22 @@ export type GroupsToJoin = string | readonly string[]
 /** What control groups allow, by device. */
 export type FoundRules = ReadonlyMap<Dev, DeviceRules>
 
-/** Starts the process that tries. @param join the files by which it joins groups @param cgroup where it begins */
-type Start = (place: Fd, cgroup: Fd | undefined) => Promise<'ended' | 'late' | undefined>
-
-const PATIENCE_MS = 3000
 /** The descriptor by which the probe finds its directory. */
 const PLACE = 3
 const NODE_MODE = (S_IFCHR | 0o666) as Mode
 const OPTIONS = [['size', '256k']] as const
 /** What is copied after all nodes. */
 const END = 'end'
+/**
+ * How many levels below its hierarchy's root a group may lie. Each look at a group costs the kernel time for every
+ * level of its path; a container can make 2,000 levels, and containers in containers have twenty.
+ */
+const DEEPEST = 128
 
 /**
  * The program of the probe. Only the kernel can tell what is allowed: the rules are a program of cgroup v2 that it runs
- * for a process of the group. So a process begins in the groups or joins them, and tries. It starts no other process:
- * the group may allow none. cp(1) makes all the nodes that it may.
+ * for a process of the group. So a process joins the groups, and tries. It starts no other process: the group may allow
+ * none. cp(1) makes all the nodes that it may.
  *
  *   its directory is a file system of its own that is mounted nowhere: `join` has the files by which groups are joined,
  *   a line each, for their names are bytes, and no name of a group has a line feed; `have` has a node of each device,
@@ -49,80 +51,80 @@ while IFS= read -r file; do echo 0 >"$file" || exit; done <join
 cd have || exit
 for node in *; do if [ -r "$node" ] || [ -w "$node" ]; then : >"../open/$node"; fi; done
 exec cp -R -- * ../${END} ../made`
-const COMMAND = ['sh', '-c', PROBE] as const
-
-/** Begins in the cgroup of v2, which takes a tenth of the time; not everywhere, and not where the group is full. */
-export const beginning =
-  (spawner: GroupSpawner): Start =>
-  async (place, cgroup) => {
-    using nothing = openat(AT_FDCWD, cstring('/dev/null'), O_RDWR)
-    const { PATH = '' } = process.env
-    const fds = [nothing, nothing, nothing, place]
-    return await spawner.run(COMMAND, { fds, environment: [`PATH=${PATH}`], cgroup })
-  }
-
-/** Joins all groups. */
-export const joining =
-  (spawn: Spawn): Start =>
-  (place) => {
-    const [program, ...args] = COMMAND
-    const child = spawn(program, args, {
-      stdio: ['ignore', 'ignore', 'ignore', place.raw],
-      timeout: PATIENCE_MS,
-      killSignal: 'SIGKILL',
-      cwd: '/',
-    })
-    return new Promise((resolve) => {
-      child.on('error', () => resolve(undefined))
-      child.on('close', (status) => resolve(status === null ? 'late' : 'ended'))
-    })
-  }
+/** A container can stop the probe for long. So the probe ends with the engine that started it. */
+const COMMAND = [LIMITER, '--pdeathsig', 'KILL', 'sh', '-c', PROBE] as const
 
 /**
- * Tries what control groups allow.
+ * A process in control groups of a container, which tries what their device rules allow. It joins them by itself, when
+ * it has a memory of its own: the kernel kills whoever shares memory with a process that a group has no more memory for
+ * (linux/mm/oom_kill.c __oom_kill_process()), and a process that clone3(2) starts inside a group shares ours until it
+ * executes its program. To join takes the kernel 8 to 12 ms (linux/kernel/cgroup/cgroup.c cgroup_attach_lock()), but
+ * nobody waits for them who does not wait for the answer.
  *
- * @param groups directories
- * @param begins whether `start` lets the process begin in the cgroup of v2
- * @returns `late` if it took too long, as in a frozen group; undefined if it cannot be found out: the host lacks
- *   memory, or the group has no room for a process
+ * Invariant: the main thread alone uses it.
  */
-export async function tryDevices(
-  { start, begins }: { readonly start: Start; readonly begins: boolean },
-  groups: readonly string[],
-  devices: readonly Dev[],
-): Promise<FoundRules | 'late' | undefined> {
-  const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'))
-  const others = groups.filter((group) => !own.includes(group))
-  const unified = begins ? others.find((group) => !isLegacy(group)) : undefined
-  const joined = others.filter((group) => group !== unified)
-  using cgroup = unified === undefined ? undefined : openat(AT_FDCWD, bytes(`${unified}\0`), O_PATH | O_DIRECTORY)
-  using place = placeWith(joined, devices)
-  const how = await start(place, cgroup)
-  return how === 'ended' ? foundIn(place, devices) : how
+export class DeviceProbe implements Disposable {
+  readonly #place: Fd
+  readonly #devices: readonly Dev[]
+  readonly #child: Child
+
+  /**
+   * @param groups their directories
+   * @param own the directories of our own groups
+   * @throws {SyscallError} if there is no memory, descriptor or process for it
+   * @throws {RangeError} if a group lies too deep
+   */
+  constructor(guard: SpawnGuard, groups: readonly string[], own: readonly string[], devices: readonly Dev[]) {
+    if (groups.some(isTooDeep)) throw new RangeError(`Cannot join a group more than ${DEEPEST} levels deep`)
+    const joined = groups.filter((group) => !own.includes(group))
+    using nothing = openNothing()
+    using place = placeWith(joined, devices)
+    const { PATH = '' } = process.env
+    this.#child = guard.start(COMMAND, { fds: [nothing, nothing, nothing, place], env: { PATH } })
+    this.#devices = devices
+    this.#place = new Fd(place.release())
+  }
+
+  /** Waits until it has ended, for at most `ms` milliseconds. @returns whether it has */
+  async endsWithin(ms: number): Promise<boolean> {
+    const patience = new AbortController()
+    const late = sleep(ms, false, { signal: patience.signal }).catch(() => false)
+    const hasEnded = await Promise.race([this.#child.ended.then(() => true), late])
+    patience.abort()
+    return hasEnded
+  }
+
+  /** @returns undefined if it did not get to the end: it could not join a group, or was killed */
+  get found(): FoundRules | undefined {
+    const inside = (name: string): readonly string[] => readdirSync(pathIn(this.#place, name))
+    const [made, open] = [inside('made'), inside('open')]
+    if (!made.includes(END)) return undefined
+    const rulesOf = (name: string): DeviceRules => ({ mknod: made.includes(name), open: open.includes(name) })
+    return new Map(this.#devices.map((dev) => [dev, rulesOf(nameOf(dev))]))
+  }
+
+  /** Kills it, if it has not ended. */
+  [Symbol.dispose](): void {
+    this.#child.kill('SIGKILL')
+    this.#place[Symbol.dispose]()
+  }
 }
 
+const isTooDeep = (group: string): boolean => group.split('/').length > DEEPEST
 /** A group of cgroup v1, which a process of one thread joins by a file that does not make the kernel wait. */
 const isLegacy = (group: string): boolean => existsSync(bytes(`${group}/tasks`))
 const joinFile = (group: string): string => `${group}/${isLegacy(group) ? 'tasks' : 'cgroup.procs'}\n`
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1')
 const nameOf = (dev: Dev): string => `${major(dev)}:${minor(dev)}`
-const inside = (place: Fd, name: string): string => `/proc/self/fd/${place.raw}/${name}`
+const pathIn = (place: Fd, name: string): string => `/proc/self/fd/${place.raw}/${name}`
 
 /** A file system for one probe: it goes with its last descriptor. */
 function placeWith(groups: readonly string[], devices: readonly Dev[]): Fd {
   using place = detachedTmpfs(OPTIONS)
-  for (const name of ['have', 'made', 'open']) mkdirSync(inside(place, name))
-  writeFileSync(inside(place, 'join'), bytes(groups.map(joinFile).join('')))
-  writeFileSync(inside(place, END), '')
+  for (const name of ['have', 'made', 'open']) mkdirSync(pathIn(place, name))
+  writeFileSync(pathIn(place, 'join'), bytes(groups.map(joinFile).join('')))
+  writeFileSync(pathIn(place, END), '')
   using have = openat(place.raw, cstring('have'), O_PATH | O_DIRECTORY)
   for (const dev of devices) mknodat(have, cstring(nameOf(dev)) as PathBytes, NODE_MODE, dev)
   return new Fd(place.release())
-}
-
-/** @returns undefined if it did not get to the end: it could not join a group, or was killed */
-function foundIn(place: Fd, devices: readonly Dev[]): FoundRules | undefined {
-  const [made, open] = [readdirSync(inside(place, 'made')), readdirSync(inside(place, 'open'))]
-  if (!made.includes(END)) return undefined
-  const rulesOf = (name: string): DeviceRules => ({ mknod: made.includes(name), open: open.includes(name) })
-  return new Map(devices.map((dev) => [dev, rulesOf(nameOf(dev))]))
 }

@@ -5,6 +5,7 @@ import { OneShot } from '../../shared/one-shot.ts'
 import { ContainerExecs } from '../execs/container-execs.ts'
 import { DeviceProbes } from '../facts/device-probes.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'
+import { FairTurns } from '../helpers/fair-turns.ts'
 import type { MounterProcess } from '../helpers/mounter-process.ts'
 import { Mounters } from '../helpers/mounters.ts'
 import { type Namespaces, Walkers } from '../helpers/walkers.ts'
@@ -37,6 +38,7 @@ export class HelperRequests {
   readonly #mounters: Mounters
   readonly #execs: ContainerExecs
   readonly #probes: DeviceProbes
+  readonly #turns: FairTurns
   #expiring: NodeJS.Timeout | undefined
 
   constructor(state: SharedState, { contexts, onFault, onMounter, onProgram, drop }: Parts) {
@@ -45,7 +47,9 @@ export class HelperRequests {
     this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
     this.#mounters = new Mounters({ start, keep: onMounter, fault: onFault })
     this.#execs = new ContainerExecs({ start: startProgram, drop, onProgram, onFault })
-    this.#probes = new DeviceProbes({ guard: state.spawnGuard, cache: state.deviceRules, seed: state.rulesSeed })
+    this.#turns = new FairTurns((container, ms) => state.charge(container, ms))
+    const { spawnGuard: guard, deviceRules: cache, rulesSeed: seed } = state
+    this.#probes = new DeviceProbes({ guard, turns: this.#turns, cache, seed })
   }
 
   /** Serves a container from now on. @param isNew it was handed over just now */
@@ -90,6 +94,11 @@ export class HelperRequests {
 
   /** Serves a request. @param container the container of an `exec` or `device` request, if it still exists */
   help(asked: HelperRequest, container?: Container): void {
+    if ('container' in asked) this.#turns.take(asked.container, () => this.#help(asked, container))
+    else this.#help(asked, container)
+  }
+
+  #help(asked: HelperRequest, container: Container | undefined): void {
     switch (asked.type) {
       case 'device':
         void this.#tryDevice(container, asked)

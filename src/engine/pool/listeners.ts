@@ -110,6 +110,8 @@ export class Listeners {
 
   /** Watches the listeners of `container` again that were muted for its cap. */
   unmute(container: number): void {
+    // Each call that ends asks for it: the first of them has done it.
+    if (this.#state.muted(container) === 0) return
     const { container: containers, fd, generation } = this.#state.listeners
     for (const index of this.#all) {
       if (containers[index] !== container || !this.#state.clearMuted(index)) continue

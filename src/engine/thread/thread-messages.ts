@@ -63,7 +63,12 @@ export type HelperRequest =
   /** Asks for the start of a program in a container. */
   | ({ readonly type: 'exec'; readonly container: number } & ExecRequest)
   /** Ends a job: the thread does not wait for the program any more. `failed`: the program is to be killed. */
-  | { readonly type: 'execOver'; readonly job: string; readonly failed: ReasonCode | undefined }
+  | {
+      readonly type: 'execOver'
+      readonly container: number
+      readonly job: string
+      readonly failed: ReasonCode | undefined
+    }
   | { readonly type: 'context' }
   /** Asks to close descriptors, whose close may hang. */
   | { readonly type: 'discard'; readonly raws: readonly number[] }

@@ -116,7 +116,7 @@ export class ThreadServices {
       ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
       over: (number, failed) => {
         this.#state.standAside(container, -1)
-        this.#post({ type: 'execOver', job: number, failed })
+        this.#post({ type: 'execOver', container, job: number, failed })
       },
     })
     this.#state.standAside(container, 1)

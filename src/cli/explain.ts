@@ -1,11 +1,82 @@
-import { Command } from 'commander'
-import { FEED_OPTION, fieldList } from './feed-options.ts'
+import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
+import { knownFileSystems } from '../keeper/known-file-systems.ts'
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
+import type { ContainerView } from '../reader/container-view.ts'
+import type { RefusalRow } from '../reader/rows.ts'
+import { byWhom } from './by-whom.ts'
+import { kernelAnswer } from './kernel-answer.ts'
+import { openFeeds, requireContainer, shownContainer, unmistakable } from './open-feed.ts'
+import { asJson, byTemplate, type OutputFormat, parseFormat, shownValue } from './output-format.ts'
+import { print } from './print.ts'
+import { saidDropped } from './said-dropped.ts'
+import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
+import { type WaysToAllow, waysToAllow } from './ways-to-allow.ts'
 
-export const command = new Command('explain')
-  .description('each kind of refusal: how often, what was asked, why not, and what to change')
-  .argument('[container or reason]', 'the id or name of a container, or the code of a reason, as deviceNotAllowed')
-  .option('--format <format>', 'table, json, or a template such as "{count} {call} {remedy}"')
-  .option(...FEED_OPTION)
-  .addHelpText('after', `\nFields of a template: ${fieldList(EXPLAIN_FIELDS)}.`)
-  .action(async (word, options) => (await import('./read-command.ts')).explainCommand(word, options))
+interface ExplainOptions {
+  readonly format?: string
+  readonly feed?: string
+}
+
+type Explained = RefusalRow & Partial<WaysToAllow>
+
+type Daemon = Partial<DaemonTotals>
+
+let fileSystems: ReadonlySet<string> | undefined
+/** Says whether the kernel has a file system, or whether that cannot be found out. */
+function knows(name: string): boolean {
+  fileSystems ??= knownFileSystems()
+  return fileSystems.size === 0 || fileSystems.has(name)
+}
+
+/** An administrator can change nothing for a container that has ended. */
+function rowsOf(view: ContainerView, all: readonly ContainerView[], daemon: Daemon): readonly Explained[] {
+  if (view.refusals.length === 0) return []
+  const around = { word: unmistakable(all, view.id), daemon, knows }
+  return view.refusals.map((refusal) => ({
+    ...{ container: view.id, name: view.name, ...refusal },
+    ...(refusal.reason === 'kernelAnswered' ? { remedy: kernelAnswer(refusal) } : {}),
+    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, around)),
+  }))
+}
+
+function shown(row: Explained): string {
+  const { count, call, verdict, errno, reason, says, remedy, time } = row
+  const times = count === 1 ? 'once' : `${count} times, the last`
+  return [
+    `${shownContainer({ id: row.container, name: row.name })}: ${call}${byWhom(row)}`,
+    `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
+    `  why:  ${shownValue(says)}`,
+    ...(remedy ? [`  what to do:  ${shownValue(remedy)}`] : []),
+    ...(row.set === undefined ? [] : [`  now:  ${shownValue(row.set)}`, `  for good:  ${shownValue(row.forGood)}`]),
+    ...(row.allows === undefined ? [] : [`  which allows:  ${shownValue(row.allows)}`]),
+  ].join('\n')
+}
+
+const saidOf = (views: readonly ContainerView[]): readonly string[] =>
+  views.filter(({ droppedRefusals }) => droppedRefusals > 0).map(saidDropped)
+
+function explainCode(reason: ReasonCode, format: OutputFormat): void {
+  const [says, remedy] = reasons[reason]
+  const row = { reason, says, remedy }
+  if (format.kind === 'json') print(`${asJson([row])}\n`)
+  else if (format.kind === 'template') print(`${byTemplate(format.template, row)}\n`)
+  else print(`${reason}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`)
+}
+
+export function explainCommand(word: string | undefined, { format: given, feed: path }: ExplainOptions): void {
+  const format = parseFormat(given, ['table', 'json'], EXPLAIN_FIELDS)
+  const code = reasonCodes.find((each) => each === word)
+  if (code !== undefined) {
+    explainCode(code, format)
+    return
+  }
+  using feeds = openFeeds(path)
+  const all = feeds.containers(true)
+  const views = word === undefined ? all.filter(({ state }) => state !== 'ended') : [requireContainer(all, word)]
+  const daemon = feeds.daemon?.directory.daemon ?? {}
+  const rows = views.flatMap((view) => rowsOf(view, all, daemon)).sort((one, other) => other.count - one.count)
+  if (format.kind === 'json') print(`${asJson(rows)}\n`)
+  else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
+  else print(rows.length === 0 ? 'Nothing was refused.\n' : `${[...rows.map(shown), ...saidOf(views)].join('\n\n')}\n`)
+}

@@ -5,9 +5,8 @@ import { resolve } from '../policy/resolve.ts'
 import { settle } from '../policy/settings.ts'
 import { configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
-import type { PolicyOptions } from './policy-options.ts'
 import { asUsage } from './usage.ts'
-import type { WantedPolicy } from './wanted-policy.ts'
+import type { PolicyOptions, WantedPolicy } from './wanted-policy.ts'
 
 type Annotation = readonly [key: string, value: string]
 

@@ -9,10 +9,9 @@ import { shellWord } from '../runtimes/shell-word.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { notifying } from '../runtimes/trapped-calls.ts'
 import { makeProfile, type ProfileOptions, writeProfile } from './make-profile.ts'
-import type { PolicyOptions } from './policy-options.ts'
 import { say } from './print.ts'
 import { profileName } from './profile-name.ts'
-import type { WantedPolicy } from './wanted-policy.ts'
+import type { PolicyOptions, WantedPolicy } from './wanted-policy.ts'
 
 /** The options of `intercede flags`, as data. */
 export interface FlagsOptions extends PolicyOptions {

@@ -1,11 +1,130 @@
-import { Command } from 'commander'
-import { FEED_OPTION, fieldList } from './feed-options.ts'
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
+import type { ContainerView } from '../reader/container-view.ts'
+import { everythingOf } from '../reader/rows.ts'
+import { openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
+import { print } from './print.ts'
+import { saidDropped } from './said-dropped.ts'
+import { ago, duration, table } from './table.ts'
 import { INSPECT_FIELDS } from './template-fields.ts'
 
-export const command = new Command('inspect')
-  .description('everything that is known of containers: keys and where they came from, ids, what was refused and why')
-  .argument('<container...>', 'its id, its name, or the beginning of its id')
-  .option('--format <format>', 'table, json, or a template such as "{id} {cgroup}"')
-  .option(...FEED_OPTION)
-  .addHelpText('after', `\nFields of a template: ${fieldList(INSPECT_FIELDS)}.`)
-  .action(async (words, options) => (await import('./read-command.ts')).inspectCommand(words, options))
+type DaemonLimits = DaemonTotals['limits']
+
+interface InspectOptions {
+  readonly format?: string
+  readonly feed?: string
+}
+
+const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
+
+interface KeyEntry {
+  readonly value: string
+  readonly origin: string
+  readonly ceiling?: string
+  readonly asked?: string
+}
+
+interface SetEntry {
+  readonly key: string
+  readonly by: string
+  readonly time: number
+}
+
+/** Says who can change a key for good, by where its value came from. */
+function changedBy({ origin, asked }: KeyEntry): string {
+  if (asked !== undefined) return 'the ceiling in the configuration, then a reload'
+  if (origin === 'set') return 'intercede set'
+  if (origin.startsWith('profile')) return 'the profile in the configuration, then a reload'
+  if (origin === 'configuration' || origin === 'default') return 'the configuration, then a reload'
+  if (origin.startsWith('annotation')) return 'the annotation, and a new container'
+  return 'the seccomp profile, and a new container'
+}
+
+function from(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[]): string {
+  const { by, time } = set.find(({ key }) => key === name) ?? {}
+  const who = by === undefined ? origin : `${origin} by ${by}, ${ago(Date.now() - time!)}`
+  return asked === undefined ? who : `${who}, which asks for ${asked}`
+}
+
+const orNone = (value: string | undefined): string => (value === '' ? '-' : (value ?? ''))
+
+function keyTable({ about, runtime }: ContainerView): string {
+  const entries = Object.entries((about.keys ?? {}) as Readonly<Record<string, KeyEntry>>)
+  const set = (about.set ?? []) as readonly SetEntry[]
+  const changed = (entry: KeyEntry): string => (runtime === RUN ? 'the command line of run' : changedBy(entry))
+  const bounded = entries.some(([, { ceiling }]) => ceiling !== undefined)
+  const rows = entries.map(([name, entry]) => [
+    ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(shownValue),
+    ...[from(name, entry, set), changed(entry)].map(shownValue),
+  ])
+  const titles = ['KEY', 'VALUE', ...(bounded ? ['CEILING'] : []), 'FROM', 'CHANGED BY']
+  return table(
+    titles.map((title) => ({ title })),
+    rows,
+  )
+}
+
+const idMap = (extents: unknown): string =>
+  ((extents ?? []) as readonly (readonly number[])[])
+    .map(([inside, outside, count]) => `${inside}:${outside}:${count}`)
+    .join(', ')
+
+/** Says how near a limit is. */
+const of = (count: number, limit: number | undefined): string =>
+  limit === undefined ? `${count}` : `${count} of ${limit}`
+
+function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [name: string, value: string])[] {
+  const { about } = view
+  const maps = (about.idMaps ?? {}) as Readonly<Record<string, unknown>>
+  const barred = about.barred as { readonly says: string; readonly remedy: string } | undefined
+  const all: readonly (readonly [string, string])[] = [
+    ['container', shownValue(view.id)],
+    ['name', shownValue(view.name)],
+    ['image', shownValue(view.image)],
+    ['runtime', shownValue(view.runtime)],
+    ['state', view.state],
+    ['since', date(about.since)],
+    ['ended', about.ended === undefined ? '' : date(about.ended)],
+    ['pid of init', `${view.pid}`],
+    ['bundle', shownValue(about.bundle)],
+    ['cgroup', shownValue(about.cgroup)],
+    ['uid map', idMap(maps.uid)],
+    ['gid map', idMap(maps.gid)],
+    ['listeners', of(Number(about.listeners ?? 0), limits?.listenersPerContainer)],
+    ['trapped', shownValue(about.traps)],
+    ['annotations', shownValue(about.annotations)],
+    ['left to the kernel', barred ? shownValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
+    ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
+    ['in flight', `${of(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`],
+    ['kept for it', of(view.kept, limits?.kept)],
+    ['half took at most', duration(view.p50)],
+    ['left out', shownValue(about.cut)],
+  ]
+  return all.filter(([, value]) => value !== '' && value !== '{}')
+}
+
+function print1(view: ContainerView, limits: DaemonLimits): void {
+  const all = lines(view, view.runtime === RUN ? undefined : limits)
+  const width = Math.max(...all.map(([name]) => name.length))
+  print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
+  const { keys, warnings } = view.about
+  if (keys) print(`\n${keyTable(view)}`)
+  for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${shownValue(warning)}\n`)
+  for (const { count, call, reason, says, remedy } of view.refusals)
+    print(shownRefusal(count, call, `${reason}: ${says}`, remedy))
+  if (view.droppedRefusals > 0) print(`\n${saidDropped(view)}\n`)
+}
+
+const shownRefusal = (count: number, call: string, why: string, remedy: string): string =>
+  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${shownValue(why)}${remedy ? `\n  ${shownValue(remedy)}` : ''}\n`
+
+export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
+  const format = parseFormat(given, ['table', 'json'], INSPECT_FIELDS)
+  using feeds = openFeeds(path)
+  const all = feeds.containers(true)
+  const views = words.map((word) => requireContainer(all, word))
+  if (format.kind === 'table') for (const view of views) print1(view, feeds.daemon?.directory.daemon.limits)
+  else if (format.kind === 'template')
+    for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)
+  else print(`${asJson(views.map(everythingOf))}\n`)
+}

@@ -1,6 +1,6 @@
+import { type Asked, printOffers } from './completion.ts'
 import { configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
-import { type Asked, printOffers } from './offers.ts'
 
 /** Prints the names of the profiles of the daemon's configuration that a shell may offer. */
 export const listProfiles = (asked: Asked): void =>

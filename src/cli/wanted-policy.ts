@@ -12,8 +12,22 @@ import { briefly } from '../shared/briefly.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import { configFile } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
-import type { PolicyOptions } from './policy-options.ts'
 import { asUsage, mustBe, UsageError } from './usage.ts'
+
+/** The options of `profile` and `flags` that say what a container may have. */
+export interface PolicyOptions {
+  /** The keys of the policy, as on a command line. */
+  readonly config?: readonly string[] | undefined
+  /** The name of a profile of the daemon's configuration. */
+  readonly profile?: string | undefined
+  /** The reach: keys that the daemon's configuration may turn on later, while containers run. */
+  readonly trap?: readonly string[] | undefined
+  /** The file of the daemon's configuration. */
+  readonly daemonConfig?: string | undefined
+  readonly user?: boolean | undefined
+  /** Of `flags` alone: some of them may hold by the daemon's configuration. */
+  readonly annotation?: readonly string[] | undefined
+}
 
 export interface WantedPolicy {
   /** What the container brings along: `profile=NAME` and the given keys, each value in its canonical spelling. */

@@ -3,15 +3,12 @@ import { knownFileSystems } from '../keeper/known-file-systems.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import type { RefusalRow } from '../reader/rows.ts'
-import { byWhom } from './by-whom.ts'
-import { kernelAnswer } from './kernel-answer.ts'
-import { openFeeds, requireContainer, shownContainer, unmistakable } from './open-feed.ts'
-import { asJson, byTemplate, type OutputFormat, parseFormat, shownValue } from './output-format.ts'
+import { openFeeds, requireContainer, saidDropped, shownContainer, unmistakable } from './open-feed.ts'
+import { asJson, byTemplate, byWhom, type OutputFormat, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
-import { saidDropped } from './said-dropped.ts'
 import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
-import { type WaysToAllow, waysToAllow } from './ways-to-allow.ts'
+import { kernelAnswer, type WaysToAllow, waysToAllow } from './ways-to-allow.ts'
 
 interface ExplainOptions {
   readonly format?: string

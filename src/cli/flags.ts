@@ -1,16 +1,20 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
+import { deviceNames } from '../kernel/device-names.ts'
+import { type Config, parseConfig } from '../policy/config.ts'
+import { PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { capabilitiesFor } from '../policy/required-capabilities.ts'
+import { resolve } from '../policy/resolve.ts'
+import { settle } from '../policy/settings.ts'
 import type { Instructions } from '../runtimes/flags.ts'
 import { instructed, namesWith } from '../runtimes/known/index.ts'
-import { givenAnnotations, remarksOn } from './flags-annotations.ts'
+import { type Asked, printOffers } from './completion.ts'
+import { configFileIfThere } from './config-file.ts'
+import { readConfiguration } from './daemon-config.ts'
 import { type FlagsOptions, hasOnlyKeys, placeOf, prepareProfile } from './flags-profile.ts'
 import { printAtOnce, say } from './print.ts'
-import { mustBe, UsageError } from './usage.ts'
-import { wantedPolicy } from './wanted-policy.ts'
-
-/** What completions ask for takes the same modules. */
-export { listProfiles } from './list-profiles.ts'
+import { asUsage, mustBe, UsageError } from './usage.ts'
+import { type PolicyOptions, type WantedPolicy, wantedPolicy } from './wanted-policy.ts'
 
 function instructionsFor(name: string, user = false): Instructions {
   const instructions = instructed.find((runtime) => runtime.name === name)!.instructions!
@@ -83,3 +87,52 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
   for (const text of remarks) say(text)
   printAtOnce(`${lines.join('\n')}\n`)
 }
+
+type Annotation = readonly [key: string, value: string]
+
+/** Reads the annotations, each value in its canonical spelling. */
+const givenAnnotations = (texts: readonly string[] = []): readonly Annotation[] =>
+  asUsage(() => {
+    const annotations = texts.map((text) => parseAssignment(text))
+    // A value that is invalid in every configuration is an error; annotations that only ours ignores are listed below.
+    settle(annotations.filter(([key]) => key !== PROFILE))
+    return annotations
+  })
+
+/** Reads what holds for annotations; nothing does where there is no configuration. */
+function configForAnnotations({ daemonConfig, user = false }: PolicyOptions): Config {
+  const file = daemonConfig ?? configFileIfThere(user)
+  return file === undefined ? parseConfig('', '') : readConfiguration(file)
+}
+
+/** Lists the annotations that the daemon's configuration ignores. */
+function ignored({ metadata }: WantedPolicy, annotations: readonly Annotation[], config: Config): readonly string[] {
+  const sources = { metadata: metadata.join('\n'), annotations: Object.fromEntries(annotations) }
+  return resolve(config, sources, deviceNames).notes.map(({ key, why }) => {
+    const section = key === PROFILE ? 'annotations.profiles' : 'annotations.raise'
+    return `${key}: ${why}; unless ${section} of the daemon's configuration lists it`
+  })
+}
+
+/** Says what becomes of the annotations; the configuration may be readable for root alone. */
+function remarksOn(
+  annotations: readonly Annotation[],
+  wanted: WantedPolicy,
+  options: PolicyOptions,
+): readonly string[] {
+  if (annotations.length === 0) return []
+  try {
+    return ignored(wanted, annotations, configForAnnotations(options))
+  } catch (error) {
+    return [`which annotations hold is not known: ${(error as Error).message}`]
+  }
+}
+
+/** Prints the names of the profiles of the daemon's configuration that a shell may offer. */
+export const listProfiles = (asked: Asked): void =>
+  printOffers(asked, () => {
+    const file = asked.daemonConfig ?? configFileIfThere(asked.user ?? false)
+    if (file === undefined) return []
+    const { profiles } = readConfiguration(file)
+    return [...profiles].map(([name, keys]) => [name, keys.map(([key, text]) => `${key}=${text}`).join(', ')])
+  })

@@ -1,10 +1,9 @@
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import { everythingOf } from '../reader/rows.ts'
-import { openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { openFeeds, RUN, requireContainer, saidDropped } from './open-feed.ts'
 import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
 import { print } from './print.ts'
-import { saidDropped } from './said-dropped.ts'
 import { ago, duration, table } from './table.ts'
 import { INSPECT_FIELDS } from './template-fields.ts'
 

@@ -2,15 +2,16 @@ import { statSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import type { Cap } from '../abi/capability.ts'
+import type { Rule } from '../calls/rule.ts'
 import { type GuardFacts, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
-import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
+import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
+import { formatProfile, NOTIFY, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { machines, type Target } from '../filter/target.ts'
 import { readText } from '../runtimes/text-file.ts'
-import { profileForLxc } from './profile-lxc.ts'
-import { SOCKET, userSocket } from './sockets.ts'
+import { LXC_SOCKET, SOCKET, userSocket } from './sockets.ts'
 import { mustBe } from './usage.ts'
 import type { WantedPolicy } from './wanted-policy.ts'
 import { writeWhole } from './write-whole.ts'
@@ -28,7 +29,7 @@ export interface ProfileOptions {
   readonly output?: string | undefined
 }
 
-export interface Profile {
+interface Profile {
   readonly text: string
   /** The configuration lines of an LXC container that name the profile. */
   readonly configuration?: string
@@ -111,4 +112,44 @@ export function writeProfile(text: string, file: string): void {
     const room = code === 'ENOSPC' || code === 'EDQUOT' ? 'make room, or ' : ''
     throw new Error(`Cannot write the profile: ${message}; ${room}name a file that can be written`)
   }
+}
+
+interface LxcOptions {
+  readonly rules: readonly Rule[]
+  /** The lines of the metadata: the policy. */
+  readonly metadata: readonly string[]
+  readonly base?: string | undefined
+  readonly listener?: string | undefined
+  readonly output?: string | undefined
+}
+
+/** Makes the policy file for LXC, and the lines of the container's configuration that name the file. */
+function profileForLxc({ rules, metadata, base, listener = LXC_SOCKET, output }: LxcOptions): {
+  readonly text: string
+  readonly configuration: string
+} {
+  const configuration = [
+    `lxc.seccomp.profile = ${output === undefined ? 'THIS FILE' : resolve(output)}`,
+    `lxc.seccomp.notify.proxy = unix:${listener}`,
+    // A value of LXC's configuration cannot hold a line break: see runtimes/lxc.ts.
+    `lxc.seccomp.notify.cookie = ${metadata.join(';')}`,
+  ]
+  const comments = output === undefined ? ['In the configuration of the container:', ...configuration] : []
+  const text = compileLxc(rules, base === undefined ? undefined : readLxcBase(base), comments)
+  return { text, configuration: `${configuration.join('\n')}\n` }
+}
+
+function readLxcBase(file: string): LxcPolicy {
+  const refuse = (why: string): Error => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
+  let policy: LxcPolicy
+  try {
+    policy = parseLxcPolicy(readText(file, { pipes: true }), machines[process.arch]?.sections ?? new Set())
+  } catch (error) {
+    const { message } = error as Error
+    throw refuse(message.includes('; ') ? message : `${message}; name a policy as LXC has them`)
+  }
+  const { defaultAction, syscalls = [] } = policy.profile
+  if ([defaultAction, ...syscalls.map(({ action }) => action)].includes(NOTIFY))
+    throw refuse('it has notify rules of its own, for another proxy, and a container has one; name one without them')
+  return policy
 }

@@ -10,9 +10,8 @@ import { describeConfig } from './check-config.ts'
 import { configFile, configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
 import { print, say } from './print.ts'
-import { sentence } from './sentence.ts'
 import { SOCKET, userSocket } from './sockets.ts'
-import { asAnswer, mustBe, statusFor } from './usage.ts'
+import { asAnswer, mustBe, sentence, statusFor } from './usage.ts'
 
 interface ServeOptions {
   readonly config?: string

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
-import { kernelAnswer } from '../../../src/cli/kernel-answer.ts'
-import { waysToAllow } from '../../../src/cli/ways-to-allow.ts'
+import { kernelAnswer, waysToAllow } from '../../../src/cli/ways-to-allow.ts'
 import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
 import type { ContainerView } from '../../../src/reader/container-view.ts'

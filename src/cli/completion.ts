@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs'
-import { shownValue } from './output-format.ts'
+import { formatValue } from './output-format.ts'
 import { print, printAtOnce } from './print.ts'
-import { mustBe } from './usage.ts'
+import { checkUsage } from './usage.ts'
 
 /** The file for each shell, by the name under which it finds the file; `scripts/completions.js` makes them. */
 export const FILES = { bash: 'intercede.bash', zsh: '_intercede', fish: 'intercede.fish' } as const
 
 /** Prints what a shell reads to complete the words of intercede. */
 export function printCompletion(shell: keyof typeof FILES | undefined): void {
-  mustBe(
+  checkUsage(
     shell !== undefined,
     `Cannot print a completion: no shell is named; name one of ${Object.keys(FILES).join(', ')}`,
   )
@@ -45,7 +45,7 @@ export const isPlain = (text: string): boolean => PLAIN.test(text)
 export function printOffers({ begun }: Asked, find: () => readonly Offer[]): void {
   try {
     const offers = new Map(find().filter(([word]) => isPlain(word) && word.startsWith(begun)))
-    print([...offers].map(([word, about]) => `${word}\t${shownValue(about)}\n`).join(''))
+    print([...offers].map(([word, about]) => `${word}\t${formatValue(about)}\n`).join(''))
   } catch {
     // There is no daemon or file, or it is not for this user.
   }

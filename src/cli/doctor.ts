@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
-import { shownValue } from './output-format.ts'
+import { formatValue } from './output-format.ts'
 import { print } from './print.ts'
 import { table } from './table.ts'
-import { mustBe, STATUS } from './usage.ts'
+import { checkUsage, STATUS } from './usage.ts'
 import { writeNew } from './write-whole.ts'
 
 function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
@@ -43,15 +43,17 @@ async function writeBundle(file: string, report: Report, feed: string | undefine
   } catch (error) {
     throw new Error(`Cannot write "${file}": ${(error as Error).message}; name a new file where there is room for it`)
   }
-  print(`\nwritten to ${shownValue(file)}; it names containers, paths and mounts: look into it before you send it on\n`)
+  print(
+    `\nwritten to ${formatValue(file)}; it names containers, paths and mounts: look into it before you send it on\n`,
+  )
 }
 
 export async function doctorCommand({ json, bundle, feed }: DoctorOptions): Promise<void> {
-  mustBe(
+  checkUsage(
     json === undefined || bundle === undefined,
     'Cannot use --json with --bundle: the archive has it as doctor.json',
   )
-  mustBe(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
+  checkUsage(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
   const report = examine(thisHost)
   if (bundle !== undefined) {
     await writeBundle(bundle, report, feed)

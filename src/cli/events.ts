@@ -5,7 +5,15 @@ import type { EventView } from '../reader/event-view.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { parseFilters } from './event-filter.ts'
 import { openFeed, openFeeds, openRunOf, RUN, requireContainer, shortId } from './open-feed.ts'
-import { asJson, byTemplate, byWhom, type OutputFormat, parseFormat, type Row, shownValue } from './output-format.ts'
+import {
+  asJson,
+  byTemplate,
+  formatCaller,
+  formatValue,
+  type OutputFormat,
+  parseFormat,
+  type Row,
+} from './output-format.ts'
 import { print, say } from './print.ts'
 import { EVENTS_FIELDS, EVENTS_TAIL } from './template-fields.ts'
 import { asUsage, STATUS, UsageError } from './usage.ts'
@@ -47,8 +55,8 @@ function tableLine(event: EventView): string {
   const head = `${timeOf(event)}  ${shortId(event.container) || '-'}`
   if (event.type !== 'call') return `${head}  ${event.type}: ${escaped(event.message ?? '')}`
   const { verdict, errno, call, says, remedy, reason } = event
-  const why = reason === 'done' ? '' : `  ${shownValue(says)}${remedy ? `; ${shownValue(remedy)}` : ''}`
-  return `${head}  ${verdict}${errno ? ` ${errno}` : ''}  ${call}${byWhom(event)}${why}`
+  const why = reason === 'done' ? '' : `  ${formatValue(says)}${remedy ? `; ${formatValue(remedy)}` : ''}`
+  return `${head}  ${verdict}${errno ? ` ${errno}` : ''}  ${call}${formatCaller(event)}${why}`
 }
 
 function lineOf(format: OutputFormat, event: EventView): string {

@@ -3,8 +3,8 @@ import { knownFileSystems } from '../keeper/known-file-systems.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import type { RefusalRow } from '../reader/rows.ts'
-import { openFeeds, requireContainer, saidDropped, shownContainer, unmistakable } from './open-feed.ts'
-import { asJson, byTemplate, byWhom, type OutputFormat, parseFormat, shownValue } from './output-format.ts'
+import { formatContainer, formatDropped, openFeeds, requireContainer, unmistakable } from './open-feed.ts'
+import { asJson, byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
 import { EXPLAIN_FIELDS } from './template-fields.ts'
@@ -37,21 +37,21 @@ function rowsOf(view: ContainerView, all: readonly ContainerView[], daemon: Daem
   }))
 }
 
-function shown(row: Explained): string {
+function formatRefusal(row: Explained): string {
   const { count, call, verdict, errno, reason, says, remedy, time } = row
   const times = count === 1 ? 'once' : `${count} times, the last`
   return [
-    `${shownContainer({ id: row.container, name: row.name })}: ${call}${byWhom(row)}`,
+    `${formatContainer({ id: row.container, name: row.name })}: ${call}${formatCaller(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
-    `  why:  ${shownValue(says)}`,
-    ...(remedy ? [`  what to do:  ${shownValue(remedy)}`] : []),
-    ...(row.set === undefined ? [] : [`  now:  ${shownValue(row.set)}`, `  for good:  ${shownValue(row.forGood)}`]),
-    ...(row.allows === undefined ? [] : [`  which allows:  ${shownValue(row.allows)}`]),
+    `  why:  ${formatValue(says)}`,
+    ...(remedy ? [`  what to do:  ${formatValue(remedy)}`] : []),
+    ...(row.set === undefined ? [] : [`  now:  ${formatValue(row.set)}`, `  for good:  ${formatValue(row.forGood)}`]),
+    ...(row.allows === undefined ? [] : [`  which allows:  ${formatValue(row.allows)}`]),
   ].join('\n')
 }
 
-const saidOf = (views: readonly ContainerView[]): readonly string[] =>
-  views.filter(({ droppedRefusals }) => droppedRefusals > 0).map(saidDropped)
+const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
+  views.filter(({ droppedRefusals }) => droppedRefusals > 0).map(formatDropped)
 
 function explainCode(reason: ReasonCode, format: OutputFormat): void {
   const [says, remedy] = reasons[reason]
@@ -75,5 +75,10 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   const rows = views.flatMap((view) => rowsOf(view, all, daemon)).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)
   else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
-  else print(rows.length === 0 ? 'Nothing was refused.\n' : `${[...rows.map(shown), ...saidOf(views)].join('\n\n')}\n`)
+  else
+    print(
+      rows.length === 0
+        ? 'Nothing was refused.\n'
+        : `${[...rows.map(formatRefusal), ...formatAllDropped(views)].join('\n\n')}\n`,
+    )
 }

@@ -13,7 +13,7 @@ import { configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
 import { type FlagsOptions, hasOnlyKeys, placeOf, prepareProfile } from './flags-profile.ts'
 import { printAtOnce, say } from './print.ts'
-import { asUsage, mustBe, UsageError } from './usage.ts'
+import { asUsage, checkUsage, UsageError } from './usage.ts'
 import { type PolicyOptions, type WantedPolicy, wantedPolicy } from './wanted-policy.ts'
 
 function instructionsFor(name: string, user = false): Instructions {
@@ -34,31 +34,31 @@ const isPrepared = ({ prepared = [] }: Instructions): boolean =>
 const SPLIT = /[\s*?[\]]/
 
 /** The options that say something only for some runtimes, or only without others. */
-function mustCombine(
+function checkCombination(
   name: string,
   instructions: Instructions,
   options: FlagsOptions,
   isGiven: ReadonlySet<string>,
 ): void {
   const { annotates, takesFirstId } = instructions
-  mustBe(
+  checkUsage(
     !(isGiven.has('base') && isGiven.has('no-base')),
     'Cannot use --base with --no-base: the one names a filter to keep, the other keeps none; leave one of them out',
   )
-  mustBe(
+  checkUsage(
     takesFirstId === true || !isGiven.has('first-id'),
     `Cannot use --first-id for ${name}: it chooses the ids of its containers itself; it is for ${namesWith('takesFirstId').join(', ')}`,
   )
-  mustBe(
+  checkUsage(
     annotates !== false || !options.annotation?.length,
     `Cannot use -a for ${name}: it has no annotations, and its metadata is all that the daemon sees; use -c`,
   )
 }
 
 /** Requires that a shell which puts the output into a command line leaves each line the word that it is. */
-function mustStayWords(lines: readonly string[], { prints }: Instructions): void {
+function checkWords(lines: readonly string[], { prints }: Instructions): void {
   const split = prints === 'options' ? lines.find((line) => SPLIT.test(line)) : undefined
-  mustBe(
+  checkUsage(
     split === undefined,
     `Cannot print ${JSON.stringify(split)}: in $(...) the shell would split or expand it; use names without spaces, * ? [ and ]`,
   )
@@ -67,12 +67,12 @@ function mustStayWords(lines: readonly string[], { prints }: Instructions): void
 /** @param given the options of the command line of which commander keeps only the last, or a default */
 export function flagsCommand(name: string, options: FlagsOptions, given: ReadonlySet<string>): void {
   const instructions = instructionsFor(name, options.user)
-  mustCombine(name, instructions, options, given)
+  checkCombination(name, instructions, options, given)
   const annotations = givenAnnotations(options.annotation)
   const wanted = wantedPolicy(options)
   const place = placeOf(wanted, options, instructions)
   const fuse = wanted.reach.mount !== undefined && wanted.reach.mount.fuse.size > 0
-  mustBe(
+  checkUsage(
     !fuse || instructions.mountsFuse !== false,
     `Cannot say anything about ${name}: mount.fuse is not served there; take mount.allowed, or podman`,
   )
@@ -81,7 +81,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     ...{ firstId: options.firstId, listener: options.listener, user: options.user === true },
     ...{ prepared: isPrepared(instructions), onlyKeys: hasOnlyKeys(options) },
   })
-  mustStayWords(lines, instructions)
+  checkWords(lines, instructions)
   const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]
   prepareProfile({ name, instructions }, wanted, options, place)
   for (const text of remarks) say(text)

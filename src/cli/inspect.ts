@@ -1,8 +1,8 @@
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import { everythingOf } from '../reader/rows.ts'
-import { openFeeds, RUN, requireContainer, saidDropped } from './open-feed.ts'
-import { asJson, byTemplate, parseFormat, shownValue } from './output-format.ts'
+import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { asJson, byTemplate, formatValue, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
 import { ago, duration, table } from './table.ts'
 import { INSPECT_FIELDS } from './template-fields.ts'
@@ -39,7 +39,7 @@ function changedBy({ origin, asked }: KeyEntry): string {
   return 'the seccomp profile, and a new container'
 }
 
-function from(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[]): string {
+function formatOrigin(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[]): string {
   const { by, time } = set.find(({ key }) => key === name) ?? {}
   const who = by === undefined ? origin : `${origin} by ${by}, ${ago(Date.now() - time!)}`
   return asked === undefined ? who : `${who}, which asks for ${asked}`
@@ -53,8 +53,8 @@ function keyTable({ about, runtime }: ContainerView): string {
   const changed = (entry: KeyEntry): string => (runtime === RUN ? 'the command line of run' : changedBy(entry))
   const bounded = entries.some(([, { ceiling }]) => ceiling !== undefined)
   const rows = entries.map(([name, entry]) => [
-    ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(shownValue),
-    ...[from(name, entry, set), changed(entry)].map(shownValue),
+    ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(formatValue),
+    ...[formatOrigin(name, entry, set), changed(entry)].map(formatValue),
   ])
   const titles = ['KEY', 'VALUE', ...(bounded ? ['CEILING'] : []), 'FROM', 'CHANGED BY']
   return table(
@@ -69,7 +69,7 @@ const idMap = (extents: unknown): string =>
     .join(', ')
 
 /** Says how near a limit is. */
-const of = (count: number, limit: number | undefined): string =>
+const formatCount = (count: number, limit: number | undefined): string =>
   limit === undefined ? `${count}` : `${count} of ${limit}`
 
 function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [name: string, value: string])[] {
@@ -77,52 +77,55 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
   const maps = (about.idMaps ?? {}) as Readonly<Record<string, unknown>>
   const barred = about.barred as { readonly says: string; readonly remedy: string } | undefined
   const all: readonly (readonly [string, string])[] = [
-    ['container', shownValue(view.id)],
-    ['name', shownValue(view.name)],
-    ['image', shownValue(view.image)],
-    ['runtime', shownValue(view.runtime)],
+    ['container', formatValue(view.id)],
+    ['name', formatValue(view.name)],
+    ['image', formatValue(view.image)],
+    ['runtime', formatValue(view.runtime)],
     ['state', view.state],
     ['since', date(about.since)],
     ['ended', about.ended === undefined ? '' : date(about.ended)],
     ['pid of init', `${view.pid}`],
-    ['bundle', shownValue(about.bundle)],
-    ['cgroup', shownValue(about.cgroup)],
+    ['bundle', formatValue(about.bundle)],
+    ['cgroup', formatValue(about.cgroup)],
     ['uid map', idMap(maps.uid)],
     ['gid map', idMap(maps.gid)],
-    ['listeners', of(Number(about.listeners ?? 0), limits?.listenersPerContainer)],
-    ['trapped', shownValue(about.traps)],
-    ['annotations', shownValue(about.annotations)],
-    ['left to the kernel', barred ? shownValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
+    ['listeners', formatCount(Number(about.listeners ?? 0), limits?.listenersPerContainer)],
+    ['trapped', formatValue(about.traps)],
+    ['annotations', formatValue(about.annotations)],
+    ['left to the kernel', barred ? formatValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
     ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
-    ['in flight', `${of(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`],
-    ['kept for it', of(view.kept, limits?.kept)],
+    [
+      'in flight',
+      `${formatCount(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`,
+    ],
+    ['kept for it', formatCount(view.kept, limits?.kept)],
     ['half took at most', duration(view.p50)],
-    ['left out', shownValue(about.cut)],
+    ['left out', formatValue(about.cut)],
   ]
   return all.filter(([, value]) => value !== '' && value !== '{}')
 }
 
-function print1(view: ContainerView, limits: DaemonLimits): void {
+function printContainer(view: ContainerView, limits: DaemonLimits): void {
   const all = lines(view, view.runtime === RUN ? undefined : limits)
   const width = Math.max(...all.map(([name]) => name.length))
   print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
   const { keys, warnings } = view.about
   if (keys) print(`\n${keyTable(view)}`)
-  for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${shownValue(warning)}\n`)
+  for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${formatValue(warning)}\n`)
   for (const { count, call, reason, says, remedy } of view.refusals)
-    print(shownRefusal(count, call, `${reason}: ${says}`, remedy))
-  if (view.droppedRefusals > 0) print(`\n${saidDropped(view)}\n`)
+    print(formatRefusal(count, call, `${reason}: ${says}`, remedy))
+  if (view.droppedRefusals > 0) print(`\n${formatDropped(view)}\n`)
 }
 
-const shownRefusal = (count: number, call: string, why: string, remedy: string): string =>
-  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${shownValue(why)}${remedy ? `\n  ${shownValue(remedy)}` : ''}\n`
+const formatRefusal = (count: number, call: string, why: string, remedy: string): string =>
+  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(why)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
 
 export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
   const format = parseFormat(given, ['table', 'json'], INSPECT_FIELDS)
   using feeds = openFeeds(path)
   const all = feeds.containers(true)
   const views = words.map((word) => requireContainer(all, word))
-  if (format.kind === 'table') for (const view of views) print1(view, feeds.daemon?.directory.daemon.limits)
+  if (format.kind === 'table') for (const view of views) printContainer(view, feeds.daemon?.directory.daemon.limits)
   else if (format.kind === 'template')
     for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)
   else print(`${asJson(views.map(everythingOf))}\n`)

@@ -5,7 +5,7 @@ import { runtimes } from '../runtimes/known/index.ts'
 import { briefly } from '../shared/briefly.ts'
 import { commands, EXIT_STATUS } from './commands.ts'
 import { print, printAtOnce, say } from './print.ts'
-import { mustBe, STATUS, sentence, statusFor, UsageError } from './usage.ts'
+import { checkUsage, STATUS, sentence, statusFor, UsageError } from './usage.ts'
 
 /** Makes one sentence of what commander says in up to three. */
 const inOneSentence = (said: string): string =>
@@ -20,7 +20,7 @@ const inOneSentence = (said: string): string =>
  *
  * @param command the command that it names; undefined if there is no such command
  */
-function refused({ message }: CommanderError, command: string | undefined): UsageError {
+function toUsageError({ message }: CommanderError, command: string | undefined): UsageError {
   const help = ['intercede', ...(command === undefined ? [] : [command]), '--help'].join(' ')
   return new UsageError(`Cannot read the command line: ${inOneSentence(message)}; "${help}" lists what there is`)
 }
@@ -45,12 +45,12 @@ const isCommand = (word: string | undefined): word is string => commands.some((c
 /** What commander would take without a word: it reads no more than it needs of these two. */
 function refuseExtra([word, subject, ...extra]: readonly string[]): void {
   const isHelp = word === 'help'
-  mustBe(
+  checkUsage(
     !isHelp || subject === undefined || isHelpFor(subject),
     `Cannot help with ${briefly(subject)}: there is no such command; "intercede --help" lists them`,
   )
   const [over] = isHelp ? extra : word === '-V' || word === '--version' ? [subject] : []
-  mustBe(over === undefined, `Cannot use ${briefly(over)}: "${word}" takes no more words; leave it out`)
+  checkUsage(over === undefined, `Cannot use ${briefly(over)}: "${word}" takes no more words; leave it out`)
 }
 
 const isHelpFor = (word: string): boolean => word === 'help' || isCommand(word)
@@ -82,7 +82,8 @@ async function fail(error: unknown, [word, ...rest]: readonly string[]): Promise
     if (error.exitCode !== 0) process.exitCode = STATUS.usage
     return
   }
-  const told = error instanceof CommanderError ? refused(error, isCommand(word) ? word : undefined) : (error as Error)
+  const told =
+    error instanceof CommanderError ? toUsageError(error, isCommand(word) ? word : undefined) : (error as Error)
   say(sentence(told, word))
   process.exitCode = statusFor(told)
   if (word === 'flags' && !process.stdout.isTTY) print(failedFlags(rest))

@@ -12,7 +12,7 @@ import { readProfile } from '../filter/read.ts'
 import { machines, type Target } from '../filter/target.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { LXC_SOCKET, SOCKET, userSocket } from './sockets.ts'
-import { mustBe } from './usage.ts'
+import { checkUsage } from './usage.ts'
 import type { WantedPolicy } from './wanted-policy.ts'
 import { writeWhole } from './write-whole.ts'
 
@@ -93,7 +93,7 @@ function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, 
 export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Profile {
   const { target, base, listener, output } = options
   if (target) return { text: ociProfile(wanted, options, target) }
-  mustBe(
+  checkUsage(
     !wanted.reach.mount?.fuse.size,
     'Cannot make a profile for LXC: mount.fuse is not served there; take mount.allowed, or podman',
   )

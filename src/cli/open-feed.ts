@@ -98,7 +98,7 @@ const SHORT = 12
 export const shortId = (id: string): string => escaped(/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
 
 /** Names a container in one line, by its id and, if it has one, its name. */
-export const shownContainer = ({ id, name }: Pick<ContainerView, 'id' | 'name'>): string =>
+export const formatContainer = ({ id, name }: Pick<ContainerView, 'id' | 'name'>): string =>
   `${shortId(id)}${name === '' ? '' : ` (${escaped(name)})`}`
 
 /** Returns the word of a shell that means this container and no other, whatever names the others have chosen. */
@@ -139,5 +139,5 @@ function isCharacterDevice(fd: number): boolean {
 }
 
 /** Says that what is listed of the refusals of a container is not all there was. */
-export const saidDropped = ({ droppedRefusals: count, ...view }: ContainerView): string =>
-  `${shownContainer(view)}: ${count} more ${count === 1 ? 'kind' : 'kinds'} of refusals made room for later ones`
+export const formatDropped = ({ droppedRefusals: count, ...view }: ContainerView): string =>
+  `${formatContainer(view)}: ${count} more ${count === 1 ? 'kind' : 'kinds'} of refusals made room for later ones`

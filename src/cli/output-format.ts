@@ -36,23 +36,23 @@ export function parseFormat(
 }
 
 /** Shows one value in a table or template. It may be a container's own text, so it is escaped. */
-export function shownValue(value: unknown): string {
+export function formatValue(value: unknown): string {
   if (value === undefined || value === null) return ''
-  if (Array.isArray(value)) return value.map(shownValue).join(',')
+  if (Array.isArray(value)) return value.map(formatValue).join(',')
   return escaped(typeof value === 'object' ? JSON.stringify(value) : String(value))
 }
 
-const shownMember = (name: string, value: unknown): string =>
-  typeof value === 'string' ? escapedMember(name, value) : shownValue(value)
+const formatMember = (name: string, value: unknown): string =>
+  typeof value === 'string' ? escapedMember(name, value) : formatValue(value)
 
 export const byTemplate = (template: string, row: Row): string =>
-  template.replaceAll(FIELD, (_, name: string) => shownMember(name, row[name]))
+  template.replaceAll(FIELD, (_, name: string) => formatMember(name, row[name]))
 
 /** One line of JSON; all texts are escaped in it. */
 export const asJson = (row: unknown): string => JSON.stringify(escapedAll(row))
 
 /** Says who made a call, as far as it is known: ` by mknod, pid 12`. The name is escaped already. */
-export function byWhom({ comm, pid }: { readonly comm?: string; readonly pid?: number }): string {
+export function formatCaller({ comm, pid }: { readonly comm?: string; readonly pid?: number }): string {
   const known = [...(comm ? [comm] : []), ...(pid === undefined ? [] : [`pid ${pid}`])]
   return known.length === 0 ? '' : `  by ${known.join(', ')}`
 }

@@ -16,7 +16,7 @@ import { configFile } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
 import { makeProfile, profileIn, writeProfile } from './make-profile.ts'
 import { printAtOnce, say } from './print.ts'
-import { asAnswer, mustBe } from './usage.ts'
+import { asAnswer, checkUsage } from './usage.ts'
 import { type PolicyOptions, wantedPolicy } from './wanted-policy.ts'
 
 interface ProfileOptions extends PolicyOptions {
@@ -57,9 +57,9 @@ const combinations = ({ format, base, capAdd }: ProfileOptions, isGiven: (option
     [capAdd && base === undefined, '--cap-add', 'it is about rules of a base profile; name one with --base'],
   ] as const
 
-function mustCombine(options: ProfileOptions, { isGiven, target }: Circumstances): void {
+function checkCombination(options: ProfileOptions, { isGiven, target }: Circumstances): void {
   for (const [isWrong, option, why] of combinations(options, isGiven, target))
-    mustBe(!isWrong, `Cannot use ${option} here: ${why}`)
+    checkUsage(!isWrong, `Cannot use ${option} here: ${why}`)
 }
 
 interface Circumstances {
@@ -75,11 +75,11 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
     const others = self.options.filter(
       (option) => !CHECKS.has(option.attributeName()) && isGiven(option.attributeName()),
     )
-    mustBe(others.length === 0, `Cannot use ${others[0]?.long} with --check: it makes nothing; leave it out`)
+    checkUsage(others.length === 0, `Cannot use ${others[0]?.long} with --check: it makes nothing; leave it out`)
     asAnswer(() => check(checked, target, options))
     return
   }
-  mustCombine(options, { isGiven, target })
+  checkCombination(options, { isGiven, target })
   const wanted = wantedPolicy(options)
   const { text, configuration = '' } = makeProfile(wanted, {
     ...options,

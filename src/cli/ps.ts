@@ -1,7 +1,7 @@
 import type { ContainerView } from '../reader/container-view.ts'
 import { summaryOf } from '../reader/rows.ts'
 import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
-import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
 import { ago, duration, table } from './table.ts'
 import { PS_FIELDS } from './template-fields.ts'
@@ -35,7 +35,7 @@ function cells(view: ContainerView): readonly string[] {
   return [
     ...[
       shortId(id),
-      ...[runtime, name, image, pid, keys.join(',') || '-', state, calls, done, left, errors].map(shownValue),
+      ...[runtime, name, image, pid, keys.join(',') || '-', state, calls, done, left, errors].map(formatValue),
     ],
     ...[duration(p50), last ? `${last.call} ${last.reason}, ${ago(Date.now() - last.time)}` : ''],
   ]
@@ -64,6 +64,6 @@ function show({ all = false, format: given, feed: path }: PsOptions): void {
 const refusedTable = (refused: readonly Row[]): string =>
   table(
     [{ title: 'REFUSED' }, { title: 'WHY' }],
-    refused.map(({ time, message }) => [ago(Date.now() - Number(time)), shownValue(message)]),
+    refused.map(({ time, message }) => [ago(Date.now() - Number(time)), formatValue(message)]),
     terminalWidth(),
   )

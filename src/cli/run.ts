@@ -9,7 +9,7 @@ import { output } from '../runtimes/launch/stdio.ts'
 import { oneLine } from '../shared/one-line.ts'
 import { Refusals } from './refusals.ts'
 import { interception } from './run-policy.ts'
-import { mustBe, sentence, statusFor, UsageError } from './usage.ts'
+import { checkUsage, sentence, statusFor, UsageError } from './usage.ts'
 
 /** What `run` says of itself on standard error, beside the container's output. */
 interface Notes {
@@ -77,7 +77,7 @@ function readBind(text: string): BindRequest {
 async function run(command: readonly string[], options: RunOptions, notes: Notes): Promise<number> {
   const { config = [], bind = [], device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
   const { explain = false, quiet = false, ...rest } = others
-  mustBe(
+  checkUsage(
     rest.rootfs === undefined || !rest.exposeHost,
     'Cannot use --expose-host with --rootfs: that is no part of the host; leave one of them out',
   )

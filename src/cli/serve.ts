@@ -11,7 +11,7 @@ import { configFile, configFileIfThere } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
 import { print, say } from './print.ts'
 import { SOCKET, userSocket } from './sockets.ts'
-import { asAnswer, mustBe, sentence, statusFor } from './usage.ts'
+import { asAnswer, checkUsage, sentence, statusFor } from './usage.ts'
 
 interface ServeOptions {
   readonly config?: string
@@ -33,11 +33,11 @@ export async function serveCommand({
 }: ServeOptions): Promise<void> {
   // The program that is to take over is given all words of the running one.
   const [useless] = checkConfig && takesOver === undefined ? Object.keys(sockets) : []
-  mustBe(
+  checkUsage(
     useless === undefined,
     `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out`,
   )
-  mustBe(
+  checkUsage(
     !user || sockets.controlSocket === undefined,
     "Cannot use --control-socket with --user: root of that user's containers could connect; send SIGHUP to reload",
   )
@@ -68,7 +68,7 @@ function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof s
   const feedSocketPath = given.feedSocket ?? beside('feed.sock')
   const control = given.controlSocket ?? (user ? undefined : beside('control.sock'))
   const at = (path: string, others: readonly unknown[], why: string): void =>
-    mustBe(!others.includes(path), `Cannot serve on "${path}" twice: ${why} a path of its own`)
+    checkUsage(!others.includes(path), `Cannot serve on "${path}" twice: ${why} a path of its own`)
   at(feedSocketPath, [socketPath, lxc], 'readers and runtimes speak differently; give --feed-socket')
   at(socketPath, [lxc], 'runtimes and LXC speak differently; give --lxc-socket')
   at(control ?? '', [socketPath, lxc, feedSocketPath], 'who gives orders speaks differently; give --control-socket')

@@ -7,10 +7,10 @@ import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value
 import { settle } from '../policy/settings.ts'
 import { briefly } from '../shared/briefly.ts'
 import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
-import { openFeeds, RUN, requireContainer, shownContainer } from './open-feed.ts'
-import { asJson, shownValue } from './output-format.ts'
+import { formatContainer, openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { asJson, formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
-import { asUsage, mustBe, NegativeAnswer } from './usage.ts'
+import { asUsage, checkUsage, NegativeAnswer } from './usage.ts'
 
 interface SetOptions {
   readonly unset?: readonly string[]
@@ -23,7 +23,7 @@ interface SetOptions {
 function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
   const lines = words.map((word): KeyValueLine => {
     const [key, value] = asUsage(() => parseAssignment(word))
-    mustBe(
+    checkUsage(
       key !== PROFILE,
       `Cannot set ${briefly(word)}: a profile is no key; set the keys that it has, or edit it and reload`,
     )
@@ -35,15 +35,18 @@ function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
 
 /** Lists changes, a line each. */
 export const changeLines = (changes: ChangedKeys): readonly string[] =>
-  Object.entries(changes).map(([key, change]) => shownValue(inWords(key, change)))
+  Object.entries(changes).map(([key, change]) => formatValue(inWords(key, change)))
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
   const { unset: given = [], format, control, feed: path } = options
   const set = readKeys(words)
   const unset = given.map((key) => asUsage(() => toKeyName(key)))
-  mustBe(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
+  checkUsage(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
   const both = unset.find((name) => set[name] !== undefined)
-  mustBe(both === undefined, `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`)
+  checkUsage(
+    both === undefined,
+    `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`,
+  )
   const socket = controlSocket(control, path)
   requireOrders(socket)
   using feeds = openFeeds(path)
@@ -59,6 +62,6 @@ export function setCommand(word: string, words: readonly string[], options: SetO
     return
   }
   const lines = changeLines(changed).map((line) => `  ${line}\n`)
-  print(`${shownContainer({ id, name })}\n${lines.join('') || '  That was so already.\n'}`)
-  for (const warning of warnings) say(`Cannot work: ${shownValue(warning)}`)
+  print(`${formatContainer({ id, name })}\n${lines.join('') || '  That was so already.\n'}`)
+  for (const warning of warnings) say(`Cannot work: ${formatValue(warning)}`)
 }

@@ -1,7 +1,7 @@
 import { counted } from '../policy/counted.ts'
 import { containersOf } from '../reader/container-view.ts'
 import { openFeed } from './open-feed.ts'
-import { asJson, byTemplate, parseFormat, type Row, shownValue } from './output-format.ts'
+import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
 import { STATUS_FIELDS } from './template-fields.ts'
@@ -19,7 +19,7 @@ function lines({ pid, version, since: began, reloaded, engine, engineSince, engi
   const more = restarts > 0 ? `, after ${counted(restarts, 'other')} that ended` : ''
   return [
     `daemon      pid ${pid}, since ${since(began)}`,
-    `program     ${shownValue(version)}, since ${since(reloaded)}`,
+    `program     ${formatValue(version)}, since ${since(reloaded)}`,
     `engine      ${engine ? `pid ${engine}, since ${since(engineSince)}${more}` : 'none now'}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]

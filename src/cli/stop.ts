@@ -5,7 +5,7 @@ import { waitReadable } from '../kernel/socket.ts'
 import { findRuns, type Run } from '../reader/runs.ts'
 import { briefly } from '../shared/briefly.ts'
 import { print } from './print.ts'
-import { mustBe, NegativeAnswer } from './usage.ts'
+import { checkUsage, NegativeAnswer } from './usage.ts'
 
 interface StopOptions {
   readonly kill?: true
@@ -34,7 +34,7 @@ function stop({ id, pid, started }: Run, signal: number): void {
 }
 
 export function stopCommand(words: readonly string[], { kill }: StopOptions): void {
-  mustBe(
+  checkUsage(
     words.every((word) => word !== ''),
     'Cannot stop "": that is no id; "intercede ps" lists them',
   )

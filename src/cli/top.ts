@@ -51,7 +51,7 @@ function cells({
   return [shortId(container).slice(0, ID_WIDTH), syscall, ...rates, duration(p50), duration(p99), now]
 }
 
-function shown(format: OutputFormat, rates: readonly CallRate[]): string {
+function formatRates(format: OutputFormat, rates: readonly CallRate[]): string {
   if (format.kind === 'json') return `${asJson(rates)}\n`
   if (format.kind !== 'template') return table(COLUMNS, rates.map(cells), terminalWidth())
   return rates.map((rate) => `${byTemplate(format.template, rate as unknown as Row)}\n`).join('')
@@ -79,7 +79,7 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
     const after = sampleAll(feeds)
     const rates = [...callRates(before, after)].sort((one, other) => (other[sort] ?? 0) - (one[sort] ?? 0))
     before = after
-    print(`${isScreen ? CLEAR : ''}${shown(format, rates)}`)
+    print(`${isScreen ? CLEAR : ''}${formatRates(format, rates)}`)
     if (feeds.daemon?.directory.state.ended)
       throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
     // Whoever has read it may have gone.

@@ -41,7 +41,7 @@ export function asAnswer<T>(find: () => T): T {
 }
 
 /** Requires something of a command line. @throws {UsageError} with this message */
-export function mustBe(isGood: boolean, message: string): void {
+export function checkUsage(isGood: boolean, message: string): void {
   if (!isGood) throw new UsageError(message)
 }
 

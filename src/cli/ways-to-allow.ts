@@ -89,16 +89,16 @@ function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerV
 }
 
 /** Adds an element to a list that may have it; a value of another type takes the place of the value. */
-const added = (key: KeyName, list: string, value: string): string =>
+const addToList = (key: KeyName, list: string, value: string): string =>
   keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
 
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
 function forGoodOf(view: ContainerView, { key, value }: WantedKey, { daemon }: Around): string {
   const { value: now = '', ceiling, asked = now } = ((view.about.keys ?? {}) as Keys)[key] ?? {}
-  const [whole, file] = [added(key, asked, value), changedIn(daemon)]
+  const [whole, file] = [addToList(key, asked, value), changedIn(daemon)]
   const line = lineFor(originOf(key, view.about), key, whole, file)
   if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return line
-  return `raise its ceiling first: ${yamlOf(key, added(key, ceiling, value))} under ceiling: ${file}; and ${line}`
+  return `raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${line}`
 }
 
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
@@ -112,7 +112,7 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const isAllowed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
   const call = callOf(key)
   const more = key === call ? LISTS[key as CallName] : undefined
-  const words = [`${key}=${added(key, now, value)}`, ...(more === undefined ? [] : [more])]
+  const words = [`${key}=${addToList(key, now, value)}`, ...(more === undefined ? [] : [more])]
   const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`

@@ -8,6 +8,7 @@ import { deviceNames } from '../kernel/device-names.ts'
 import type { Config } from '../policy/config.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/key-names.ts'
+import { formatOrigin } from '../policy/key-value-lines.ts'
 import { effectiveLimits } from '../policy/limits.ts'
 import type { Policy } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -22,7 +23,9 @@ import { callsOf, rulesFor, untrapped } from '../syscalls/index.ts'
 /** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
   const { settings, policy } = resolve(config, { metadata }, deviceNames)
-  const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
+  const keys = effective(settings).map(
+    ({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${formatOrigin(origin)}`,
+  )
   return [
     ...keys,
     ...ineffectiveUnless(settings).map((text) => `  # ${text}`),
@@ -106,7 +109,7 @@ function describeFilter(config: Config, file: string): readonly string[] {
   return on.map((name) => {
     const missing = untrapped(policy, name, traps)
     const isTrapped = missing.length === 0 ? 'trapped' : `not trapped: ${missing.join(', ')}`
-    return `  # ${fullName(name)} (${settings.get(name)!.origin}): ${isTrapped}`
+    return `  # ${fullName(name)} (${formatOrigin(settings.get(name)!.origin)}): ${isTrapped}`
   })
 }
 

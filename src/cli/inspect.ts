@@ -1,4 +1,5 @@
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
+import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import { everythingOf } from '../reader/rows.ts'
 import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
@@ -29,14 +30,19 @@ interface SetEntry {
   readonly time: number
 }
 
+const CHANGED_BY: { readonly [Kind in Origin['kind']]?: string } = {
+  set: 'intercede set',
+  profile: 'the profile in the configuration, then a reload',
+  configuration: 'the configuration, then a reload',
+  default: 'the configuration, then a reload',
+  annotation: 'the annotation, and a new container',
+  unreadable: 'the annotation, and a new container',
+}
+
 /** Says who can change a key for good, by where its value came from. */
 function changedBy({ origin, asked }: KeyEntry): string {
   if (asked !== undefined) return 'the ceiling in the configuration, then a reload'
-  if (origin === 'set') return 'intercede set'
-  if (origin.startsWith('profile')) return 'the profile in the configuration, then a reload'
-  if (origin === 'configuration' || origin === 'default') return 'the configuration, then a reload'
-  if (origin.startsWith('annotation')) return 'the annotation, and a new container'
-  return 'the seccomp profile, and a new container'
+  return CHANGED_BY[parseOrigin(origin).kind] ?? 'the seccomp profile, and a new container'
 }
 
 function formatOrigin(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[]): string {

@@ -65,7 +65,9 @@ interface Audience {
 
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
 export function interception(config: readonly string[], { record, say }: Audience): Interception {
-  const settings = asUsage(() => settle(config.map((text) => [...parseAssignment(text), 'command line'] as const)))
+  const settings = asUsage(() =>
+    settle(config.map((text) => [...parseAssignment(text), { kind: 'command line' }] as const)),
+  )
   const policy = asUsage(() => toPolicy(settings, deviceNames))
   const rules = rulesFor(policy)
   for (const text of ineffectiveHere(settings)) say(text)

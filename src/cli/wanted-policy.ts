@@ -46,7 +46,7 @@ function metadataFor(profile: string | undefined, entries: readonly KeyValueLine
     profile === undefined || /^[^\s;](?:[^\r\n;]*[^\s;])?$/.test(profile),
     `Cannot name the profile ${briefly(profile)} in the metadata of a container: it is empty, or has spaces around it, a line break or a semicolon; rename it in the configuration`,
   )
-  const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
+  const given = effective(settle(entries)).filter(({ origin }) => origin.kind === 'given')
   const named = profile === undefined ? {} : { profile: { name: profile } }
   return formatLines({ ...named, entries: given.map(({ key, text }) => [key, text]) })
     .split('\n')

@@ -3,6 +3,7 @@ import type { RefusalView } from '../memories/refusal-view.ts'
 import type { WantedKey } from '../memories/wanted-key.ts'
 import { fullName } from '../policy/key.ts'
 import { callOf } from '../policy/key-names.ts'
+import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView } from '../reader/container-view.ts'
 import { RUN } from './open-feed.ts'
@@ -47,13 +48,12 @@ const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
 
 const yamlOf = (key: KeyName, value: string): string => `"${fullName(key)}: ${value}"`
 
-function lineFor(origin: string, key: KeyName, value: string, file: string): string {
+function lineFor({ kind, name }: Origin, key: KeyName, value: string, file: string): string {
   const yaml = yamlOf(key, value)
-  const [, profile] = /^profile (.*)$/.exec(origin) ?? []
-  if (profile !== undefined) return `${yaml} under profiles: ${profile}: ${file}`
-  if (origin === 'metadata')
+  if (kind === 'profile') return `${yaml} under profiles: ${name}: ${file}`
+  if (kind === 'metadata')
     return `make its seccomp profile with -c ${key}=${value}, or ${yaml} in a profile of the configuration`
-  if (origin.startsWith('annotation')) return `change the annotation ${fullName(key)} of the container`
+  if (kind === 'annotation' || kind === 'unreadable') return `change the annotation ${fullName(key)} of the container`
   return `${yaml} under default: or in its profile ${file}`
 }
 
@@ -76,16 +76,18 @@ interface Around {
 
 type Keys = Readonly<Partial<Record<KeyName, KeyEntry>>>
 
+const originNow = (entry?: KeyEntry): Origin => (entry ? parseOrigin(entry.origin) : { kind: 'default' })
+
 /**
  * Returns where a key comes from, or would come from again if it was no longer set: that lies over its profile or
  * whatever else, and the directory does not say over what.
  */
-function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerView['about']): string {
-  const { origin = 'default' } = (all as Keys)[key] ?? {}
-  if (origin !== 'set') return origin
-  if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return 'annotation'
-  const others = Object.values(all as Keys).map((entry) => entry.origin)
-  return others.find((each) => /^(profile .*|metadata)$/.test(each)) ?? 'default'
+function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerView['about']): Origin {
+  const own = originNow((all as Keys)[key])
+  if (own.kind !== 'set') return own
+  if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return { kind: 'annotation' }
+  const others = Object.values(all as Keys).map(originNow)
+  return others.find(({ kind }) => kind === 'profile' || kind === 'metadata') ?? { kind: 'default' }
 }
 
 /** Adds an element to a list that may have it; a value of another type takes the place of the value. */
@@ -108,7 +110,8 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
-  const { value: now = '', origin = 'default', ceiling } = ((about.keys ?? {}) as Keys)[key] ?? {}
+  const entry = ((about.keys ?? {}) as Keys)[key]
+  const { value: now = '', ceiling } = entry ?? {}
   const isAllowed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
   const call = callOf(key)
   const more = key === call ? LISTS[key as CallName] : undefined
@@ -116,7 +119,7 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
-  const holds = isAllowed && origin !== 'set'
+  const holds = isAllowed && originNow(entry).kind !== 'set'
   const forGood = runtime === RUN ? `intercede run -c ${words.join(' -c ')}` : forGoodOf(view, wants, around)
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),

@@ -230,7 +230,7 @@ class Service {
 }
 
 function resolved(config: Config, { metadata, annotations }: Handover, given: readonly SetKey[]): PolicyDetails {
-  const set = given.map(({ key, value }) => [key, value, 'set'] as const)
+  const set = given.map(({ key, value }) => [key, value, { kind: 'set' }] as const)
   const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations, set }, deviceNames)
   const ignored = notes.length > 0 ? { ignored: notes } : {}
   return { policy, settings, details: { ...ignored, ...(lowered.length > 0 ? { lowered } : {}) } }

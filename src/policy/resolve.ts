@@ -90,11 +90,11 @@ function lay(settings: Settings, [key, value]: readonly [string, string], host: 
   const name = orNote(() => toKeyName(key), undefined, ignore)
   if (name === undefined) return settings
   const next = orNote(
-    () => settle([[key, value, 'annotation']], settings),
+    () => settle([[key, value, { kind: 'annotation' }]], settings),
     undefined,
     (why) => void notes.lowered.push({ key, value, why }),
   )
-  if (next === undefined) return settle([[key, keys[name].lowest, 'annotation that cannot be read']], settings)
+  if (next === undefined) return settle([[key, keys[name].lowest, { kind: 'unreadable' }]], settings)
   const laid = orNote(() => annotate(settings, next, name, host), settings, ignore)
   if (typeof laid !== 'string') return laid
   ignore(laid)
@@ -116,7 +116,7 @@ export function resolve(
 ): ResolvedPolicy {
   const host = { config, named }
   const notes: Notes = { ignored: [], lowered: [] }
-  const lines = parseLines(metadata ?? '', 'metadata')
+  const lines = parseLines(metadata ?? '', { kind: 'metadata' })
   const own = granted(config, profileOf(lines, config), lines)
   toPolicy(own, named)
 

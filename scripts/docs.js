@@ -163,7 +163,8 @@ function trapTable(handlers, calls) {
 
 const limitTable = (limits) => {
   const rows = Object.entries(limits).map(
-    ([name, { usually, reached }]) => `| ${code(name)} | ${usually} | ${cell(reached)} |`,
+    ([name, { usually, of, reached }]) =>
+      `| ${code(name)} | ${usually} | ${cell(of ? `${of}; ${reached}` : reached)} |`,
   )
   return `| key | usually | when it is reached |\n| --- | --- | --- |\n${rows.join('\n')}\n`
 }

@@ -1,5 +1,5 @@
 /** One of LIMITS. */
-interface Limit {
+export interface Limit {
   readonly usually: number
   readonly from: number
   readonly to: number
@@ -11,6 +11,8 @@ interface Limit {
   readonly what: string
   /** The help of `serve` says this beside it. */
   readonly help: string
+  /** The table of a page says this of what is counted, beside the name of the key. */
+  readonly of?: string
   /** The pages say this, in Markdown, of what is more. */
   readonly reached: string
 }
@@ -28,7 +30,8 @@ export const LIMITS = {
     what: 'calls of all containers that are served at once, each by a thread',
     ...{ usually: 32, from: 8, to: 512, example: 64 },
     help: 'of all containers, each by a thread: more are left to the kernel',
-    reached: 'of all containers; further calls are left to the kernel, with the reason `containerBusy`',
+    of: 'of all containers',
+    reached: 'further calls are left to the kernel, with the reason `containerBusy`',
   },
   listenersPerContainer: {
     what: "listeners of one container: each process that is exec'd into it has one as long as it runs",
@@ -40,14 +43,15 @@ export const LIMITS = {
     what: 'connections of runtimes, and of monitors of LXC, that have not handed over yet',
     ...{ usually: 2048, from: 1, to: 2048, example: 256 },
     help: 'that have not handed over yet: more are refused',
-    reached: 'of runtimes that have not handed over yet; further ones are refused, and that is said in the log',
+    of: 'of runtimes that have not handed over yet',
+    reached: 'further ones are refused, and that is said in the log',
   },
   records: {
     what: 'records of calls, of 256 bytes each, that the log has not taken yet',
     ...{ usually: 16_384, from: 1024, to: 1_048_576, must: 'a power of two', example: 65_536 },
     help: 'of calls that the log has not taken yet: of more the oldest are lost',
-    reached:
-      'of calls, 256 bytes each, that a slow log has not taken yet, and that [`intercede events`](operating.md) can still show; the oldest are lost, and how many is said in the log',
+    of: 'of calls, 256 bytes each, that a slow log has not taken yet, and that [`intercede events`](operating.md) can still show',
+    reached: 'the oldest are lost, and how many is said in the log',
   },
 } as const satisfies Record<string, Limit>
 export type LimitName = keyof typeof LIMITS

@@ -4,8 +4,9 @@ import { type EngineOptions, type SharedMemories, spawnEngine } from '../../engi
 import { isErrno } from '../../kernel/error.ts'
 import { type Fd, FdClosed, guarded } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { isDefunct } from '../../kernel/process.ts'
+import { type Ending, isDefunct } from '../../kernel/process.ts'
 import { type Message, receive, send, socketpair } from '../../kernel/socket.ts'
+import type { RestartCause } from '../../memories/daemon-totals.ts'
 import { type Child, howEnded, wasKilled } from '../../processes/child.ts'
 import type { Reactor } from '../process/reactor.ts'
 
@@ -37,9 +38,12 @@ function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
 export interface EngineCallbacks {
   /** Takes a message of the engine, and ownership of its descriptors. */
   hear(message: ToKeeper, fds: readonly Fd[]): void
-  /** Called once if the engine ends before `close`. @param failed false if it was killed (SIGKILL) */
-  ended(how: string, failed: boolean): void
+  /** Called once if the engine ends before `close`. @param how in words */
+  ended(how: string, cause: RestartCause): void
 }
+
+const causeOf = (ending: Ending): RestartCause =>
+  'status' in ending ? 'failed' : wasKilled(ending) ? 'killed' : 'crashed'
 
 /** One engine as the keeper sees it: the process and our end of its socket. */
 export class EngineProcess {
@@ -63,7 +67,7 @@ export class EngineProcess {
     this.#listener = listener
     this.#child = guarded(ours, () => spawnEngine(theirs, memories, options))
     this.#unwatch = reactor.watch(ours, () => this.#hear())
-    void this.#child.ended.then((ending) => this.#end(howEnded(ending), !wasKilled(ending)))
+    void this.#child.ended.then((ending) => this.#end(howEnded(ending), causeOf(ending)))
   }
 
   get pid(): number {
@@ -103,7 +107,7 @@ export class EngineProcess {
   look(): void {
     const { pid } = this.#child
     if (this.#isOver || !isDefunct(pid)) return
-    setTimeout(() => this.#end('has ended, but for threads that hang', false), REAP_MS)
+    setTimeout(() => this.#end('has ended, but for threads that hang', 'hung'), REAP_MS)
   }
 
   #lookSoon(): void {
@@ -149,12 +153,12 @@ export class EngineProcess {
   }
 
   /** Reports the end of the engine, after its last messages. */
-  #end(how: string, failed: boolean): void {
+  #end(how: string, cause: RestartCause): void {
     if (this.#isOver) return
     this.#hear()
     if (this.#isOver) return
     this.#release()
-    this.#listener.ended(how, failed)
+    this.#listener.ended(how, cause)
   }
 
   #release(): void {

@@ -186,7 +186,7 @@ function withPart(page, name, text) {
   return `${page.slice(0, page.indexOf('\n', begin) + 1)}\n${text}\n${page.slice(end)}`
 }
 
-const { reasons } = await import(module('calls/reason.js'))
+const { reasons } = await import(module('calls/reasons.js'))
 const { capsOf, permitted, permittedMain, phases, steps } = await import(module('calls/steps.js'))
 const { verbs } = await import(module('verbs/index.js'))
 const { processCaps } = await import(module('processes/process-caps.js'))

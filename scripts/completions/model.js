@@ -3,7 +3,7 @@
 const module = (path) => new URL(`../../out/${path}`, import.meta.url).href
 const { Command } = await import('commander')
 const { capabilities } = await import(module('abi/capability.js'))
-const { reasons } = await import(module('calls/reason.js'))
+const { reasons } = await import(module('calls/reasons.js'))
 const { commands: all } = await import(module('cli/commands.js'))
 const { PREFIX } = await import(module('policy/key.js'))
 const { keyNames } = await import(module('policy/key-names.js'))

@@ -1,4 +1,4 @@
-import { reasons } from '../calls/reason.ts'
+import { reasons } from '../calls/reasons.ts'
 import { type ContainerView, containersOf } from '../reader/container-view.ts'
 import { parseCursor } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'

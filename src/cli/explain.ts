@@ -1,4 +1,5 @@
-import { type ReasonCode, reasonCodes, reasons } from '../calls/reason.ts'
+import { type ReasonCode, reasonCodes } from '../calls/reason.ts'
+import { reasons } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/known-file-systems.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-view.ts'

@@ -9,18 +9,9 @@ import { instructed, namesWith, ociRuntimes, targets, unresolved } from '../runt
 import { STOP_SECONDS } from '../runtimes/runtime.ts'
 import { FILES, LISTS, printCompletion } from './completion.ts'
 import { configFile } from './config-file.ts'
+import { EVENTS_TAIL, FORMATS, type Format, TOP_SORTS } from './formats.ts'
 import * as value from './option-values.ts'
 import { LXC_SOCKET, SOCKET } from './sockets.ts'
-import {
-  EVENTS_FIELDS,
-  EVENTS_TAIL,
-  EXPLAIN_FIELDS,
-  INSPECT_FIELDS,
-  PS_FIELDS,
-  STATUS_FIELDS,
-  TOP_FIELDS,
-  TOP_SORTS,
-} from './template-fields.ts'
 
 /*
  * The whole command line, with its help. What a command does is in the file of its name, which is loaded when it is to
@@ -51,7 +42,7 @@ const formatOption = (): Option =>
   new Option('--format <format>', 'how the answer is printed').choices(['table', 'json']).default('table')
 
 /** Lists the fields of a template, for the help. */
-const listFields = (fields: readonly string[]): string => fields.map((name) => `{${name}}`).join(' ')
+const listFields = ({ fields }: Format): string => fields.map((name) => `{${name}}`).join(' ')
 
 /** Makes the options of `profile` and `flags` that say what a container may have. */
 const policyOptions = (): readonly Option[] => [
@@ -303,7 +294,7 @@ const ps = new Command('ps')
     `
 The words, here and in the other commands: done, for the caller; left to the kernel, which judged the caller as it
 is; error, an errno was the answer; gone, the caller went away. P50 is the upper bound of the durations of half of
-the calls. Fields of a template: ${listFields(PS_FIELDS)}.`,
+the calls. Fields of a template: ${listFields(FORMATS.ps)}.`,
   )
   .action(async (options) => (await import('./ps.ts')).psCommand(options))
 
@@ -312,7 +303,7 @@ const inspect = new Command('inspect')
   .argument('<container...>', 'its id, its name, or the beginning of its id')
   .option('--format <format>', 'table, json, or a template such as "{id} {cgroup}"')
   .option(...FEED_OPTION)
-  .addHelpText('after', `\nFields of a template: ${listFields(INSPECT_FIELDS)}.`)
+  .addHelpText('after', `\nFields of a template: ${listFields(FORMATS.inspect)}.`)
   .action(async (words, options) => (await import('./inspect.ts')).inspectCommand(words, options))
 
 const events = new Command('events')
@@ -339,7 +330,7 @@ const events = new Command('events')
 The ring of records holds the last calls only: older ones are in the log (journalctl -u intercede). What came faster
 than it could be read is counted, in a line of type lost. When the daemon ends, that is said, and the next one is
 waited for. The arguments of a call that was left are as they were read: the caller may have changed them since.
-Fields of a template: ${listFields(EVENTS_FIELDS)}.`,
+Fields of a template: ${listFields(FORMATS.events)}.`,
   )
   .action(async (word, options) => (await import('./events.ts')).eventsCommand(word, options))
 
@@ -357,7 +348,7 @@ const top = new Command('top')
     `
 Numbers are calls in a second. P50 and P99 are upper bounds of the durations of so many of the calls of that interval;
 IN FLIGHT are the calls of the whole container that are being served, stuck those of them that are for more than ten
-seconds; a container that has nothing but these is listed too. Fields of a template: ${listFields(TOP_FIELDS)}.`,
+seconds; a container that has nothing but these is listed too. Fields of a template: ${listFields(FORMATS.top)}.`,
   )
   .action(async (options) => (await import('./top.ts')).topCommand({ interval: TOP_INTERVAL, ...options }))
 
@@ -366,7 +357,7 @@ const explain = new Command('explain')
   .argument('[container or reason]', 'the id or name of a container, or the code of a reason, as deviceNotAllowed')
   .option('--format <format>', 'table, json, or a template such as "{count} {call} {remedy}"')
   .option(...FEED_OPTION)
-  .addHelpText('after', `\nFields of a template: ${listFields(EXPLAIN_FIELDS)}.`)
+  .addHelpText('after', `\nFields of a template: ${listFields(FORMATS.explain)}.`)
   .action(async (word, options) => (await import('./explain.ts')).explainCommand(word, options))
 
 const metrics = new Command('metrics')
@@ -436,7 +427,7 @@ const status = new Command('status')
     'after',
     `
 It ends with 1 if no engine serves now: calls wait for the next one, or are left to the kernel if engines fail all the
-time. Fields of a template: ${listFields(STATUS_FIELDS)}.`,
+time. Fields of a template: ${listFields(FORMATS.status)}.`,
   )
   .action(async (options) => (await import('./status.ts')).statusCommand(options))
 

@@ -4,6 +4,7 @@ import { EventStream, parseCursor } from '../reader/event-stream.ts'
 import type { EventView } from '../reader/event-view.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { parseFilters } from './event-filter.ts'
+import { EVENTS_TAIL, FORMATS } from './formats.ts'
 import { openFeed, openFeeds, openRunOf, RUN, requireContainer, shortId } from './open-feed.ts'
 import {
   asJson,
@@ -15,7 +16,6 @@ import {
   type Row,
 } from './output-format.ts'
 import { print, say } from './print.ts'
-import { EVENTS_FIELDS, EVENTS_TAIL } from './template-fields.ts'
 import { asUsage, STATUS, UsageError } from './usage.ts'
 
 interface EventsOptions {
@@ -68,7 +68,7 @@ function lineOf(format: OutputFormat, event: EventView): string {
 
 export async function eventsCommand(word: string | undefined, options: EventsOptions): Promise<void> {
   const { since, after, tail, follow, filter = [], feed: path } = options
-  const format = parseFormat(options.format, ['table', 'json', 'strace'], EVENTS_FIELDS)
+  const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => checkCursor(after))
   const { id, connect, lastWords } = word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path)

@@ -2,13 +2,13 @@ import { type ReasonCode, reasonCodes } from '../calls/reason.ts'
 import { reasons } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/known-file-systems.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
-import type { ContainerView } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import type { RefusalRow } from '../reader/rows.ts'
+import { FORMATS } from './formats.ts'
 import { formatContainer, formatDropped, openFeeds, requireContainer, unmistakable } from './open-feed.ts'
 import { asJson, byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
-import { EXPLAIN_FIELDS } from './template-fields.ts'
 import { kernelAnswer, type WaysToAllow, waysToAllow } from './ways-to-allow.ts'
 
 interface ExplainOptions {
@@ -63,7 +63,7 @@ function explainCode(reason: ReasonCode, format: OutputFormat): void {
 }
 
 export function explainCommand(word: string | undefined, { format: given, feed: path }: ExplainOptions): void {
-  const format = parseFormat(given, ['table', 'json'], EXPLAIN_FIELDS)
+  const format = parseFormat(given, FORMATS.explain)
   const code = reasonCodes.find((each) => each === word)
   if (code !== undefined) {
     explainCode(code, format)

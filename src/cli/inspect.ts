@@ -1,12 +1,12 @@
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
-import type { ContainerView } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/rows.ts'
+import { FORMATS } from './formats.ts'
 import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { asJson, byTemplate, formatValue, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
 import { ago, duration, table } from './table.ts'
-import { INSPECT_FIELDS } from './template-fields.ts'
 
 type DaemonLimits = DaemonTotals['limits']
 
@@ -127,7 +127,7 @@ const formatRefusal = (count: number, call: string, why: string, remedy: string)
   `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(why)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
 
 export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
-  const format = parseFormat(given, ['table', 'json'], INSPECT_FIELDS)
+  const format = parseFormat(given, FORMATS.inspect)
   using feeds = openFeeds(path)
   const all = feeds.containers(true)
   const views = words.map((word) => requireContainer(all, word))

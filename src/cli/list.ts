@@ -1,4 +1,4 @@
-import type { ContainerView } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import { findRuns } from '../reader/runs.ts'
 import { type Asked, isPlain, type ListName, type Offer, printOffers } from './completion.ts'
 import { openFeeds, RUN, shortId } from './open-feed.ts'

@@ -1,5 +1,6 @@
 import { escaped, escapedAll, escapedMember } from '../calls/escape.ts'
 import { briefly } from '../shared/briefly.ts'
+import type { Format, FormatWord } from './formats.ts'
 import { UsageError } from './usage.ts'
 
 /** What a program gets of one row: texts and numbers, or more for JSON. */
@@ -7,7 +8,7 @@ export type Row = Readonly<Record<string, unknown>>
 
 /** How rows are printed: as a table for people, as JSON, or by a template. */
 export type OutputFormat =
-  | { readonly kind: 'table' | 'json' | 'strace' }
+  | { readonly kind: FormatWord }
   | { readonly kind: 'template'; readonly template: string; readonly fields: readonly string[] }
 
 const FIELD = /\{([A-Za-z0-9]*)\}/g
@@ -15,15 +16,9 @@ const FIELD = /\{([A-Za-z0-9]*)\}/g
 /**
  * Reads the value of --format.
  *
- * @param words what it may be beside a template
- * @param fields the members that a template may name
  * @throws {UsageError} if it is neither
  */
-export function parseFormat(
-  given: string | undefined,
-  words: readonly ('table' | 'json' | 'strace')[],
-  fields: readonly string[],
-): OutputFormat {
+export function parseFormat(given: string | undefined, { words, fields }: Format): OutputFormat {
   const word = words.find((each) => each === (given ?? 'table'))
   if (word) return { kind: word }
   const named = [...given!.matchAll(FIELD)].map(([, name]) => name!)

@@ -1,10 +1,10 @@
-import type { ContainerView } from '../reader/container-view.ts'
+import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/rows.ts'
+import { FORMATS } from './formats.ts'
 import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
 import { ago, duration, table } from './table.ts'
-import { PS_FIELDS } from './template-fields.ts'
 
 interface PsOptions {
   readonly all?: boolean
@@ -12,34 +12,24 @@ interface PsOptions {
   readonly feed?: string
 }
 
-const COLUMNS = [
-  ...[
-    { title: 'CONTAINER' },
-    { title: 'RUNTIME' },
-    { title: 'NAME' },
-    { title: 'IMAGE' },
-    { title: 'PID', right: true },
-  ],
-  ...[{ title: 'KEYS' }, { title: 'STATE' }, { title: 'CALLS', right: true }, { title: 'DONE', right: true }],
-  ...[
-    { title: 'LEFT', right: true },
-    { title: 'ERRORS', right: true },
-    { title: 'P50', right: true },
-  ],
-  { title: 'LAST REFUSAL' },
-]
+const columns = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>
+  column === undefined ? [] : [{ name, title: column, right: is === 'count' || is === 'microseconds' }],
+)
 
-function cells(view: ContainerView): readonly string[] {
-  const [last] = view.refusals
-  const { id, runtime, name, image, pid, keys, state, calls, done, left, errors, p50 } = view
-  return [
-    ...[
-      shortId(id),
-      ...[runtime, name, image, pid, keys.join(',') || '-', state, calls, done, left, errors].map(formatValue),
-    ],
-    ...[duration(p50), last ? `${last.call} ${last.reason}, ${ago(Date.now() - last.time)}` : ''],
-  ]
+function formatLastRefusal([last]: ContainerView['refusals']): string {
+  return last ? `${last.call} ${last.reason}, ${ago(Date.now() - last.time)}` : ''
 }
+
+/** The cells that are not their fields as they are. */
+const CELLS: Readonly<Record<string, (view: ContainerView) => string>> = {
+  id: ({ id }) => shortId(id),
+  keys: ({ keys }) => formatValue(keys.join(',') || '-'),
+  p50: ({ p50 }) => duration(p50),
+  lastRefusal: ({ refusals }) => formatLastRefusal(refusals),
+}
+
+const cells = (view: ContainerView): readonly string[] =>
+  columns.map(({ name }) => CELLS[name]?.(view) ?? formatValue((view as unknown as Row)[name]))
 
 export function psCommand(options: PsOptions): void {
   show(options)
@@ -47,12 +37,12 @@ export function psCommand(options: PsOptions): void {
 }
 
 function show({ all = false, format: given, feed: path }: PsOptions): void {
-  const format = parseFormat(given, ['table', 'json'], PS_FIELDS)
+  const format = parseFormat(given, FORMATS.ps)
   using feeds = openFeeds(path)
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
   if (format.kind === 'table') {
-    printAtOnce(table(COLUMNS, Array.from(feeds.list(all), cells), terminalWidth()))
+    printAtOnce(table(columns, Array.from(feeds.list(all), cells), terminalWidth()))
     if (refused.length > 0) printAtOnce(`\n${refusedTable(refused)}`)
     return
   }

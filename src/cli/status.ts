@@ -1,10 +1,10 @@
 import { counted } from '../policy/counted.ts'
 import { containersOf } from '../reader/container-view.ts'
+import { FORMATS } from './formats.ts'
 import { openFeed } from './open-feed.ts'
 import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { ago } from './table.ts'
-import { STATUS_FIELDS } from './template-fields.ts'
 import { STATUS } from './usage.ts'
 
 interface StatusOptions {
@@ -26,7 +26,7 @@ function lines({ pid, version, since: began, reloaded, engine, engineSince, engi
 }
 
 export function statusCommand({ format: given, feed: path }: StatusOptions): void {
-  const format = parseFormat(given, ['table', 'json'], STATUS_FIELDS)
+  const format = parseFormat(given, FORMATS.status)
   using feed = openFeed(path)
   const views = containersOf(feed)
   const { engine, keeper, ended } = feed.directory.state

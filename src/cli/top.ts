@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
+import { FORMATS, type TOP_SORTS } from './formats.ts'
 import { type Feeds, openFeeds, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, type OutputFormat, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { duration, table } from './table.ts'
-import { TOP_FIELDS, type TOP_SORTS } from './template-fields.ts'
 
 interface TopOptions {
   readonly once?: boolean
@@ -69,7 +69,7 @@ function sampleAll({ all }: Feeds): CallSample {
 }
 
 export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {
-  const format = parseFormat(given, ['table', 'json'], TOP_FIELDS)
+  const format = parseFormat(given, FORMATS.top)
   const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
   using feeds = openFeeds(path)
   let before = sampleAll(feeds)

@@ -5,7 +5,7 @@ import { fullName } from '../policy/key.ts'
 import { callOf } from '../policy/key-names.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, type KeyName, keys } from '../policy/keys.ts'
-import type { ContainerView } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import { RUN } from './open-feed.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */

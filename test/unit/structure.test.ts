@@ -187,7 +187,7 @@ test('no exported name has two meanings', () => {
       /^export (?:abstract )?(?:async )?(?:class|interface|type|function\*?|const|enum) (\w+)/gm,
     ))
       homes.set(name!, [...(homes.get(name!) ?? []), file])
-  const twice = [...homes].filter(([name, all]) => new Set(all).size > 1 && !isOneMeaning(all))
+  const twice = [...homes].filter(([, all]) => new Set(all).size > 1 && !isOneMeaning(all))
   expect(twice).toEqual([])
 })
 

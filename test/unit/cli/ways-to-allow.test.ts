@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { kernelAnswer, waysToAllow } from '../../../src/cli/ways-to-allow.ts'
 import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
-import type { ContainerView } from '../../../src/reader/container-view.ts'
+import type { ContainerView } from '../../../src/reader/container-fields.ts'
 
 const P = 'security.syscalls.intercept.'
 const DEVICES = 'mknod.devices'

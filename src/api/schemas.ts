@@ -22,8 +22,16 @@ const exactly = (properties: Readonly<Record<string, Schema>>, optional: readonl
 })
 
 const refusal = {
-  ...{ count, call: escapedText, verdict, errno: text, reason: text, says: escapedText, remedy: escapedText },
-  ...{ pid: count, comm: escapedText, time: milliseconds },
+  count,
+  call: escapedText,
+  verdict,
+  errno: text,
+  reason: text,
+  says: escapedText,
+  remedy: escapedText,
+  pid: count,
+  comm: escapedText,
+  time: milliseconds,
 }
 
 /** Optional members. */
@@ -62,9 +70,22 @@ export const schemas: Readonly<Record<string, Schema>> = {
   Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, UNKNOWN),
   Event: exactly(
     {
-      ...{ time: { type: 'string', format: 'date-time' }, type: text, container: escapedText, cursor: text },
-      ...{ syscall: text, call: escapedText, verdict, errno: text, reason: text, says: escapedText },
-      ...{ remedy: escapedText, pid: count, comm: escapedText, tid: count, microseconds: number, message: escapedText },
+      time: { type: 'string', format: 'date-time' },
+      type: text,
+      container: escapedText,
+      cursor: text,
+      syscall: text,
+      call: escapedText,
+      verdict,
+      errno: text,
+      reason: text,
+      says: escapedText,
+      remedy: escapedText,
+      pid: count,
+      comm: escapedText,
+      tid: count,
+      microseconds: number,
+      message: escapedText,
     },
     [
       'cursor',
@@ -83,8 +104,13 @@ export const schemas: Readonly<Record<string, Schema>> = {
     ],
   ),
   Status: exactly({
-    ...{ version: text, keeper: count, engine: count, containers: count, listeners: count },
-    ...{ inFlight: count, stuck: count },
+    version: text,
+    keeper: count,
+    engine: count,
+    containers: count,
+    listeners: count,
+    inFlight: count,
+    stuck: count,
   }),
   Reason: exactly({ code: text, says: text, remedy: text }),
   Error: exactly({ error: text }),

@@ -1,9 +1,9 @@
 /**
- * Maps the code of each reason to its sentence, and its remedy if there is one. It is the only place of them: the log, the
- * end of `intercede run`, metrics and docs/reasons.md read this table.
+ * Maps the code of each reason to its sentence, and its remedy if there is one. It is the only place of them: the log,
+ * the end of `intercede run`, metrics and docs/reasons.md read this table.
  *
- * `{a}` and `{b}` are replaced by the reason's numbers, `{a:cap}` by the name of capability a, `{a:name}` by the name that
- * both numbers hold (short-name.ts), `{a:program}` by the FUSE program that is number a of the policy.
+ * `{a}` and `{b}` are replaced by the reason's numbers, `{a:cap}` by the name of capability a, `{a:name}` by the name
+ * that both numbers hold (short-name.ts), `{a:program}` by the FUSE program that is number a of the policy.
  */
 export const reasons = {
   // Reasons that any call may have.

@@ -32,7 +32,9 @@ function rowsOf(view: ContainerView, all: readonly ContainerView[], daemon: Daem
   if (view.refusals.length === 0) return []
   const around = { word: unmistakable(all, view.id), daemon, knows }
   return view.refusals.map((refusal) => ({
-    ...{ container: view.id, name: view.name, ...refusal },
+    container: view.id,
+    name: view.name,
+    ...refusal,
     ...(refusal.reason === 'kernelAnswered' ? { remedy: kernelAnswer(refusal) } : {}),
     ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, around)),
   }))

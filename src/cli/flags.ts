@@ -77,9 +77,16 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     `Cannot say anything about ${name}: mount.fuse is not served there; take mount.allowed, or podman`,
   )
   const { lines, besides } = instructions.flags({
-    ...{ caps: capabilitiesFor(wanted.reach), profile: place.file, metadata: wanted.metadata, annotations, fuse },
-    ...{ firstId: options.firstId, listener: options.listener, user: options.user === true },
-    ...{ prepared: isPrepared(instructions), onlyKeys: hasOnlyKeys(options) },
+    caps: capabilitiesFor(wanted.reach),
+    profile: place.file,
+    metadata: wanted.metadata,
+    annotations,
+    fuse,
+    firstId: options.firstId,
+    listener: options.listener,
+    user: options.user === true,
+    prepared: isPrepared(instructions),
+    onlyKeys: hasOnlyKeys(options),
   })
   checkWords(lines, instructions)
   const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]

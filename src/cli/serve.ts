@@ -73,7 +73,8 @@ function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof s
   at(socketPath, [lxc], 'runtimes and LXC speak differently; give --lxc-socket')
   at(control ?? '', [socketPath, lxc, feedSocketPath], 'who gives orders speaks differently; give --control-socket')
   return {
-    ...{ socketPath, feedSocketPath },
+    socketPath,
+    feedSocketPath,
     ...(lxc === undefined ? {} : { lxcSocketPath: lxc }),
     ...(control === undefined ? {} : { controlSocketPath: control }),
   }

@@ -31,7 +31,9 @@ export function statusCommand({ format: given, feed: path }: StatusOptions): voi
   const views = containersOf(feed)
   const { engine, keeper, ended } = feed.directory.state
   const row: Row = {
-    ...{ pid: keeper, ...feed.directory.daemon, engine },
+    pid: keeper,
+    ...feed.directory.daemon,
+    engine,
     served: views.filter(({ state }) => state === 'served').length,
     left: views.filter(({ state }) => state === 'left').length,
     listeners: views.reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),

@@ -16,16 +16,15 @@ interface TopOptions {
 }
 
 const COLUMNS = [
-  ...[{ title: 'CONTAINER' }, { title: 'CALL' }, { title: 'CALLS/S', right: true }, { title: 'DONE', right: true }],
-  ...[
-    { title: 'LEFT', right: true },
-    { title: 'ERRORS', right: true },
-    { title: 'P50', right: true },
-  ],
-  ...[
-    { title: 'P99', right: true },
-    { title: 'IN FLIGHT', right: true },
-  ],
+  { title: 'CONTAINER' },
+  { title: 'CALL' },
+  { title: 'CALLS/S', right: true },
+  { title: 'DONE', right: true },
+  { title: 'LEFT', right: true },
+  { title: 'ERRORS', right: true },
+  { title: 'P50', right: true },
+  { title: 'P99', right: true },
+  { title: 'IN FLIGHT', right: true },
 ]
 /** Moves to the first line of a terminal and clears what is below. */
 const CLEAR = '\u001b[H\u001b[J'

@@ -14,16 +14,19 @@ const CHECKOUT = fileURLToPath(new URL('..', import.meta.url))
 const ROOT = resolve(process.argv[2] ?? CHECKOUT)
 const DIST = join(ROOT, 'dist')
 
-/** Each bundle, and the module that it begins with. What a subcommand does is loaded when it is to be done. */
+/**
+ * The bundles of the subcommands, and the modules of cli/ that each has. Those of `read` read what a daemon shows, or give
+ * it orders: they share a library.
+ */
+const COMMANDS = {
+  ...Object.fromEntries(['run', 'serve', 'profile', 'flags', 'doctor', 'api'].map((name) => [name, [name]])),
+  read: ['ps', 'inspect', 'events', 'top', 'explain', 'metrics', 'set', 'reload', 'status', 'stop', 'list'],
+}
+
+/** Each other bundle, and the module that it begins with. What a subcommand does is loaded when it is to be done. */
 const BUNDLES = {
   load: 'processes/load',
   cli: 'cli/main',
-  ...Object.fromEntries(
-    ['run', 'serve', 'profile', 'flags', 'doctor', 'read', 'api'].map((name) => [
-      `${name}-command`,
-      `cli/${name}-command`,
-    ]),
-  ),
   engine: 'engine/main',
   'first-worker': 'engine/pool/first-worker',
   thread: 'engine/thread/thread',
@@ -53,13 +56,21 @@ const start = (module, name) =>
 /** The modules look for files from where they are, which all lie in a folder: so does the file that each takes itself for. */
 const BANNER = `const bundleUrl = require('node:url').pathToFileURL(__dirname + '/bundle/module.js').href`
 
-/** A command is another bundle, not a part of this one. */
+/** A command is another bundle, not a part of this one, which loads it where it imports one of its modules. */
 const commandsApart = {
   name: 'commands-apart',
-  setup({ onResolve }) {
-    onResolve({ filter: /-command\.js$/ }, ({ kind, path }) =>
-      kind === 'dynamic-import' ? { path, external: true } : undefined,
-    )
+  setup({ onLoad, onResolve }) {
+    onResolve({ filter: /^\.\// }, ({ importer, kind, path }) => {
+      if (kind !== 'dynamic-import' || !importer.endsWith('/cli/commands.js')) return undefined
+      const found = Object.entries(COMMANDS).find(([, modules]) => modules.includes(path.slice(2, -3)))
+      if (!found) throw new Error(`Cannot make the bundles: ${path} is in no bundle of scripts/bundle.js`)
+      return { path: `./${found[0]}-command.js`, external: true }
+    })
+    onResolve({ filter: /^command:/ }, ({ path }) => ({ path: path.slice('command:'.length), namespace: 'command' }))
+    onLoad({ filter: /.*/, namespace: 'command' }, ({ path }) => ({
+      contents: COMMANDS[path].map((module) => `export * from './out/cli/${module}.js'`).join('\n'),
+      resolveDir: ROOT,
+    }))
   },
 }
 
@@ -88,6 +99,7 @@ const { outputFiles, metafile } = await build({
   preserveSymlinks: true,
   entryPoints: Object.fromEntries([
     ...Object.entries(BUNDLES).map(([name, module]) => [name, `out/${module}.js`]),
+    ...Object.keys(COMMANDS).map((name) => [`${name}-command`, `command:${name}`]),
     ...SHARED.map((name) => [name, name]),
   ]),
   outdir: DIST,

@@ -162,7 +162,8 @@ function trapTable(handlers, calls) {
 
 const limitTable = (limits) => {
   const rows = Object.entries(limits).map(
-    ([name, { usually, reached }]) => `| ${code(name)} | ${usually} | ${cell(reached)} |`,
+    ([name, { usually, of, reached }]) =>
+      `| ${code(name)} | ${usually} | ${cell(of ? `${of}; ${reached}` : reached)} |`,
   )
   return `| key | usually | when it is reached |\n| --- | --- | --- |\n${rows.join('\n')}\n`
 }
@@ -202,7 +203,7 @@ function withPart(page, name, text) {
   return `${page.slice(0, page.indexOf('\n', begin) + 1)}\n${text}\n${page.slice(end)}`
 }
 
-const { reasons } = await import(module('calls/reason.js'))
+const { reasons } = await import(module('calls/reasons.js'))
 const { capsOf, permitted, permittedMain, phases, steps } = await import(module('calls/steps.js'))
 const { verbs } = await import(module('verbs/index.js'))
 const { processCaps } = await import(module('processes/process-caps.js'))

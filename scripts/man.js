@@ -9,7 +9,7 @@ process.umask(0o022)
 
 const module = (path) => new URL(`../out/${path}`, import.meta.url).href
 const { calls } = await import(module('policy/key-names.js'))
-const { reasons } = await import(module('calls/reason.js'))
+const { reasons } = await import(module('calls/reasons.js'))
 const { CONFIG_KEYS } = await import(module('policy/config-keys.js'))
 const { exampleOf, sampleConfig } = await import(module('policy/config-sample.js'))
 const { commands, EXIT_STATUS } = await import(module('cli/commands.js'))

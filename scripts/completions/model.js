@@ -3,8 +3,9 @@
 const module = (path) => new URL(`../../out/${path}`, import.meta.url).href
 const { Command } = await import('commander')
 const { capabilities } = await import(module('abi/capability.js'))
-const { reasons } = await import(module('calls/reason.js'))
+const { reasons } = await import(module('calls/reasons.js'))
 const { commands: all } = await import(module('cli/commands.js'))
+const { FORMATS } = await import(module('cli/formats.js'))
 const { PREFIX } = await import(module('policy/key.js'))
 const { keyNames } = await import(module('policy/key-names.js'))
 const { keys: table } = await import(module('policy/keys.js'))
@@ -35,17 +36,10 @@ const BY_NAME = {
   ),
 }
 
-/** The words that a format may be beside a template, of which the description is a list. */
-function formatWords(says) {
-  const [, list] = /^(.*), or a template\b/.exec(says) ?? []
-  if (list === undefined) throw new Error(`Cannot tell the words of a format from ${JSON.stringify(says)}`)
-  return list.replaceAll(/ \([^)]*\)/g, '').split(', ')
-}
-
 /** @throws {Error} if it is not known what stands there: a new option is to be completed too */
-function taken(command, called, placeholder, { argChoices, description }) {
+function taken(command, called, placeholder, { argChoices }) {
   if (argChoices) return words(argChoices)
-  if (placeholder === 'format') return words(formatWords(description))
+  if (placeholder === 'format') return words(FORMATS[command].words)
   const value = BY_NAME[`${command} ${called}`] ?? BY_NAME[placeholder]
   if (value === undefined)
     throw new Error(

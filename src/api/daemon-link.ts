@@ -1,11 +1,10 @@
 import { now } from '../kernel/clock.ts'
-import { connect, type FeedReader } from '../reader/feed.ts'
+import { connect, DaemonSilent, type FeedReader } from '../reader/feed.ts'
 import { DAEMON_MS } from './bounds.ts'
 import { HttpError } from './http-error.ts'
 
 /** Shortest time between two attempts to reach a daemon that does not answer, which keep everybody waiting. */
 const RETRY_MS = 5000
-const SILENT = /does not answer/
 /** So long a daemon may give no beat, one a second, before it is asked again. */
 const SILENT_MS = 5000
 
@@ -37,7 +36,7 @@ export class DaemonLink {
       return connect(this.#path, DAEMON_MS)
     } catch (error) {
       const why = (error as Error).message
-      if (SILENT.test(why)) this.#failed = { at: now(), why }
+      this.#failed = error instanceof DaemonSilent ? { at: now(), why } : undefined
       throw new HttpError(503, why)
     }
   }
@@ -62,7 +61,7 @@ export class DaemonLink {
       this.#beat = { count: -1, since: now() }
     } catch (error) {
       // A daemon that is stopped has not ended: what it has counted so far is there.
-      if (!this.#feed || !SILENT.test((error as Error).message)) {
+      if (!this.#feed || !this.#failed) {
         this.close()
         throw error
       }

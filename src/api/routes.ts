@@ -1,5 +1,6 @@
-import { reasons } from '../calls/reason.ts'
-import { type ContainerView, containersOf, eachContainer, wholeContainer } from '../reader/container-view.ts'
+import { reasons } from '../calls/reasons.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
+import { containersOf, eachContainer, wholeContainer } from '../reader/container-view.ts'
 import { parseCursor } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { findContainer, whichAreMeant } from '../reader/find-container.ts'

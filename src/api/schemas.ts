@@ -1,3 +1,5 @@
+import { CONTAINER_FIELDS, type Field, type FieldKind } from '../reader/container-fields.ts'
+
 /** A schema of JSON, draft 2020-12, which OpenAPI 3.1 takes as it is. */
 export type Schema = Readonly<Record<string, unknown>>
 
@@ -19,60 +21,71 @@ const exactly = (properties: Readonly<Record<string, Schema>>, optional: readonl
   additionalProperties: false,
 })
 
-const counted = {
-  ...{ calls: count, done: count, left: count, errors: count, gone: count, inFlight: count, stuck: count, kept: count },
-  p50: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
-}
-const identity = {
-  ...{ id: escapedText, serial: count, runtime: escapedText, name: escapedText, image: escapedText, pid: count },
-  state: { enum: ['served', 'left', 'ended'] },
-}
 const refusal = {
-  ...{ count, call: escapedText, verdict, errno: text, reason: text, says: escapedText, remedy: escapedText },
-  ...{ pid: count, comm: escapedText, time: milliseconds },
+  count,
+  call: escapedText,
+  verdict,
+  errno: text,
+  reason: text,
+  says: escapedText,
+  remedy: escapedText,
+  pid: count,
+  comm: escapedText,
+  time: milliseconds,
 }
 
-/** What there may be none of. */
+/** Optional members. */
 const UNKNOWN = ['errno', 'pid', 'comm']
+
+const FIELDS: Readonly<Record<FieldKind, Schema>> = {
+  count,
+  microseconds: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
+  time: milliseconds,
+  escaped: escapedText,
+  state: { enum: ['served', 'left', 'ended'] },
+  texts: listOf(text),
+  keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
+  traps: { anyOf: [listOf(text), { const: 'unknown' }] },
+  refusals: listOf(exactly(refusal, UNKNOWN)),
+}
+
+/** The fields of a container of which the API says something. */
+const fields = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, ...field }]) =>
+  is === undefined ? [] : [{ name, is, ...field }],
+)
+const inList = fields.filter(({ only }) => only !== 'detail')
+const inDetail = fields.filter(({ only }) => only !== 'list')
 
 /** What answers are made of, by name. */
 export const schemas: Readonly<Record<string, Schema>> = {
   Container: exactly(
-    {
-      ...identity,
-      ...{ keys: listOf(text), ...counted, lastRefusal: escapedText, lastRefusalTime: milliseconds },
-    },
-    ['p50', 'lastRefusal', 'lastRefusalTime'],
+    Object.fromEntries(inList.map(({ name, is }) => [name, FIELDS[is]])),
+    inList.flatMap(({ name, optional }) => (optional ? [name] : [])),
   ),
   ContainerDetail: {
     type: 'object',
-    properties: {
-      ...{ ...identity, ...counted, since: milliseconds, ended: milliseconds, bundle: escapedText, listeners: count },
-      keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
-      refusals: listOf(exactly(refusal, UNKNOWN)),
-      droppedRefusals: count,
-      traps: { anyOf: [listOf(text), { const: 'unknown' }] },
-    },
-    required: [
-      ...Object.keys(identity),
-      'calls',
-      'done',
-      'left',
-      'errors',
-      'gone',
-      'inFlight',
-      'stuck',
-      'kept',
-      'refusals',
-      'droppedRefusals',
-    ],
+    properties: Object.fromEntries(inDetail.map(({ name, is, inDetail: said = is }) => [name, FIELDS[said]])),
+    required: inDetail.flatMap(({ name, optional, inDetail: said }) => (optional || said ? [] : [name])),
   },
   Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, UNKNOWN),
   Event: exactly(
     {
-      ...{ time: { type: 'string', format: 'date-time' }, type: text, container: escapedText, cursor: text },
-      ...{ syscall: text, call: escapedText, verdict, errno: text, reason: text, says: escapedText },
-      ...{ remedy: escapedText, pid: count, comm: escapedText, tid: count, microseconds: number, message: escapedText },
+      time: { type: 'string', format: 'date-time' },
+      type: text,
+      container: escapedText,
+      cursor: text,
+      syscall: text,
+      call: escapedText,
+      verdict,
+      errno: text,
+      reason: text,
+      says: escapedText,
+      remedy: escapedText,
+      pid: count,
+      comm: escapedText,
+      tid: count,
+      microseconds: number,
+      message: escapedText,
     },
     [
       'cursor',
@@ -91,8 +104,13 @@ export const schemas: Readonly<Record<string, Schema>> = {
     ],
   ),
   Status: exactly({
-    ...{ version: text, keeper: count, engine: count, containers: count, listeners: count },
-    ...{ inFlight: count, stuck: count },
+    version: text,
+    keeper: count,
+    engine: count,
+    containers: count,
+    listeners: count,
+    inFlight: count,
+    stuck: count,
   }),
   Reason: exactly({ code: text, says: text, remedy: text }),
   Error: exactly({ error: text }),

@@ -1,21 +1,8 @@
 import { capabilities } from '../abi/capability.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/key-names.ts'
-import { bpf } from './reasons/bpf.ts'
-import { fuse } from './reasons/fuse.ts'
-import { general } from './reasons/general.ts'
-import { mount } from './reasons/mount.ts'
-import { node } from './reasons/node.ts'
-import { path } from './reasons/path.ts'
-import { sched } from './reasons/sched.ts'
-import { xattr } from './reasons/xattr.ts'
+import { reasons } from './reasons.ts'
 import { unpackName } from './short-name.ts'
-
-/**
- * Maps the code of each reason to its sentence and remedy, and is the only place of them: the log, the end of
- * `intercede run`, metrics and docs/guide/reasons.md read this table.
- */
-export const reasons = { ...general, ...path, ...node, ...xattr, ...mount, ...fuse, ...sched, ...bpf }
 
 export type ReasonCode = keyof typeof reasons
 export interface Reason {

@@ -1,5 +1,6 @@
 import { accessSync, constants, fstatSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { errnoName } from '../abi/errno.ts'
 import { escaped } from '../calls/escape.ts'
 import {
   ANSWER,
@@ -10,7 +11,7 @@ import {
   type ReloadAnswer,
   type SetAnswer,
 } from '../keeper/control/protocol.ts'
-import { isErrno } from '../kernel/error.ts'
+import { isErrno, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
 
@@ -46,9 +47,8 @@ function connected(path: string): Fd {
   try {
     return connectUnix(path, 'packet')
   } catch (error) {
-    const { message } = error as Error
-    const remedy = Object.entries(REMEDIES).find(([name]) => message.includes(name))?.[1]
-    throw new Error(`Cannot give orders at "${path}": ${remedy ?? message}`)
+    const remedy = error instanceof SyscallError ? REMEDIES[errnoName(error.errno)] : undefined
+    throw new Error(`Cannot give orders at "${path}": ${remedy ?? (error as Error).message}`)
   }
 }
 

@@ -1,21 +1,31 @@
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { explain, why } from '../calls/reason.ts'
 import { trappedBy } from '../calls/rule.ts'
+import { readProfile } from '../filter/read.ts'
 import { ineffectiveUnless } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import type { Config } from '../policy/config.ts'
 import { fullName } from '../policy/key.ts'
+import { keyNames } from '../policy/key-names.ts'
+import { formatOrigin } from '../policy/key-value-lines.ts'
 import { effectiveLimits } from '../policy/limits.ts'
 import type { Policy } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
 import { forUser } from '../policy/rootless.ts'
+import { serves } from '../policy/serves.ts'
 import { effective } from '../policy/settings.ts'
-import { rulesFor } from '../syscalls/index.ts'
-import { describeFilters } from './filters-here.ts'
+import { runtimes } from '../runtimes/known/index.ts'
+import { readText } from '../runtimes/text-file.ts'
+import { notifying } from '../runtimes/trapped-calls.ts'
+import { callsOf, rulesFor, untrapped } from '../syscalls/index.ts'
 
 /** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
   const { settings, policy } = resolve(config, { metadata }, deviceNames)
-  const keys = effective(settings).map(({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${origin}`)
+  const keys = effective(settings).map(
+    ({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${formatOrigin(origin)}`,
+  )
   return [
     ...keys,
     ...ineffectiveUnless(settings).map((text) => `  # ${text}`),
@@ -66,3 +76,54 @@ export function describeConfig(config: Config, user: boolean): readonly string[]
     `annotations may set these keys, and all others only to less: ${list(config.annotations.raise)}`,
   ]
 }
+
+/**
+ * Returns the directories in which `flags --write` puts the profiles of runtimes. Policies of LXC are left out, since
+ * they do not say which keys they are for.
+ */
+const directoriesFor = (user: boolean): ReadonlySet<string> =>
+  new Set(
+    runtimes.flatMap(({ instructions }) => {
+      const directory = user ? instructions?.userDirectory?.() : instructions?.directory
+      return directory === undefined ? [] : [directory]
+    }),
+  )
+
+function filesIn(directory: string): readonly string[] {
+  try {
+    const names = readdirSync(directory).filter((name) => name.endsWith('.json'))
+    return names.sort().map((name) => join(directory, name))
+  } catch {
+    return []
+  }
+}
+
+/** Says of each key that is on for containers with a profile whether the filter of the profile traps it. */
+function describeFilter(config: Config, file: string): readonly string[] {
+  const { listenerMetadata: metadata, syscalls = [] } = readProfile(readText(file))
+  // It is the profile of somebody else, or no profile.
+  if (metadata === undefined) return []
+  const traps = notifying(syscalls)
+  const { policy, settings } = resolve(config, { metadata }, deviceNames)
+  const on = keyNames.filter((name) => callsOf(name).length > 0 && serves(policy, name))
+  return on.map((name) => {
+    const missing = untrapped(policy, name, traps)
+    const isTrapped = missing.length === 0 ? 'trapped' : `not trapped: ${missing.join(', ')}`
+    return `  # ${fullName(name)} (${formatOrigin(settings.get(name)!.origin)}): ${isTrapped}`
+  })
+}
+
+function describeOrSay(config: Config, file: string): readonly string[] {
+  try {
+    return describeFilter(config, file)
+  } catch (error) {
+    return [`  # ${(error as Error).message}`]
+  }
+}
+
+/** Describes the filters of this machine: which keys that are on for their containers they trap. */
+const describeFilters = (config: Config, user: boolean): readonly string[] =>
+  [...directoriesFor(user)].flatMap(filesIn).flatMap((file) => {
+    const lines = describeOrSay(config, file)
+    return lines.length > 0 ? [`filter ${JSON.stringify(file)}:`, ...lines] : []
+  })

@@ -1,42 +1,52 @@
 import { readFileSync } from 'node:fs'
-import { Argument, Command, Option } from 'commander'
-import { FEED_OPTION } from './feed-options.ts'
-import { type Asked, LISTS, type ListName } from './offers.ts'
-import { printAtOnce } from './print.ts'
-import { mustBe } from './usage.ts'
+import { formatValue } from './output-format.ts'
+import { print, printAtOnce } from './print.ts'
+import { checkUsage } from './usage.ts'
 
 /** The file for each shell, by the name under which it finds the file; `scripts/completions.js` makes them. */
 export const FILES = { bash: 'intercede.bash', zsh: '_intercede', fish: 'intercede.fish' } as const
-type Shell = keyof typeof FILES
 
-interface CompletionOptions extends Partial<Asked> {
-  readonly list?: ListName
+/** Prints what a shell reads to complete the words of intercede. */
+export function printCompletion(shell: keyof typeof FILES | undefined): void {
+  checkUsage(
+    shell !== undefined,
+    `Cannot print a completion: no shell is named; name one of ${Object.keys(FILES).join(', ')}`,
+  )
+  printAtOnce(readFileSync(new URL(`../completions/${FILES[shell!]}`, import.meta.url), 'utf8'))
 }
 
-export const command = new Command('completion')
-  .description('print what lets a shell complete the words of intercede')
-  .addArgument(new Argument('[shell]', 'the shell that reads it').choices(Object.keys(FILES)))
-  // The files ask by these.
-  .addOption(new Option('--list <what>').choices(LISTS).hideHelp())
-  .addOption(new Option('--begun <text>').hideHelp())
-  .addOption(new Option(...FEED_OPTION).hideHelp())
-  .addOption(new Option('--daemon-config <file>').hideHelp())
-  .addOption(new Option('--user').hideHelp())
-  .addHelpText(
-    'after',
-    `
-It is for a shell to read, if it is not installed with the package of Debian:
+/** What completions ask for while somebody types, since only a daemon, a file or the machine knows it. */
+export const LISTS = ['containers', 'live', 'runs', 'profiles'] as const
+export type ListName = (typeof LISTS)[number]
 
-  source <(intercede completion bash)
-  source <(intercede completion zsh)        after compinit
-  intercede completion fish | source`,
-  )
-  .action(async (shell: Shell | undefined, { list, begun = '', ...whom }: CompletionOptions) => {
-    if (list === 'profiles') return (await import('./flags-command.ts')).listProfiles({ begun, ...whom })
-    if (list !== undefined) return (await import('./read-command.ts')).listCommand(list, { begun, ...whom })
-    mustBe(
-      shell !== undefined,
-      `Cannot print a completion: no shell is named; name one of ${Object.keys(FILES).join(', ')}`,
-    )
-    printAtOnce(readFileSync(new URL(`../completions/${FILES[shell!]}`, import.meta.url), 'utf8'))
-  })
+/** What stands on the line that somebody types, and says whom to ask. */
+export interface Asked {
+  /** The word so far. */
+  readonly begun: string
+  readonly feed?: string | undefined
+  readonly daemonConfig?: string | undefined
+  readonly user?: boolean | undefined
+}
+
+/** A word of a command line, and what stands behind it. */
+export type Offer = readonly [word: string, about: string]
+
+/**
+ * A text that is one word to every shell, as it is. Names come from containers: no other name is offered, so that no
+ * shell has to quote one.
+ */
+const PLAIN = /^[A-Za-z0-9][\w.@+/:-]{0,254}$/
+export const isPlain = (text: string): boolean => PLAIN.test(text)
+
+/**
+ * Prints what a shell may offer: a word, a tab, and what it is, on a line each. A shell asks while somebody types, so
+ * this says nothing of what is wrong.
+ */
+export function printOffers({ begun }: Asked, find: () => readonly Offer[]): void {
+  try {
+    const offers = new Map(find().filter(([word]) => isPlain(word) && word.startsWith(begun)))
+    print([...offers].map(([word, about]) => `${word}\t${formatValue(about)}\n`).join(''))
+  } catch {
+    // There is no daemon or file, or it is not for this user.
+  }
+}

@@ -1,12 +1,64 @@
-import { Command } from 'commander'
-import { FEED_OPTION } from './feed-options.ts'
+import { existsSync } from 'node:fs'
+import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
+import { thisHost } from '../doctor/host-facts.ts'
+import { archiveOf, collectParts } from './bug-report.ts'
+import { formatValue } from './output-format.ts'
+import { print } from './print.ts'
+import { table } from './table.ts'
+import { checkUsage, STATUS } from './usage.ts'
+import { writeNew } from './write-whole.ts'
 
-export const command = new Command('doctor')
-  .description('what this kernel and machine can do, and what to do about the rest')
-  .option('--json', 'print the findings as one JSON object')
-  .option(
-    '--bundle <file>',
-    'collect what helps with a fault into a new tar archive: the findings, versions, mounts, the configuration, the units, the containers and last calls, and the log',
+function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
+  const label = needed && health !== 'ok' ? 'NEEDED' : health
+  const head = `  ${label.padEnd(8)} ${name}${found ? `: ${found}` : ''}`
+  return health === 'ok' ? [head] : [head, `             ${follows}`, `             -> ${remedy}`]
+}
+
+function conclusion({ able, ableForUser }: Report): string {
+  if (able) return 'intercede run and serve can work here'
+  if (ableForUser) return 'only intercede serve --user can work here: it serves sysinfo and mount.fuse'
+  return 'intercede cannot work here: see the lines marked NEEDED'
+}
+
+function text(report: Report): string {
+  const { kernel, arch, node, diagnoses } = report
+  return [`Linux ${kernel} on ${arch}, Node ${node}`, ...diagnoses.flatMap(lines), conclusion(report)].join('\n')
+}
+
+interface DoctorOptions {
+  readonly json?: boolean
+  readonly bundle?: string
+  readonly feed?: string
+}
+
+/** Says what is in the archive before it is written: whoever sends it on must know. */
+async function writeBundle(file: string, report: Report, feed: string | undefined): Promise<void> {
+  // Before all the work; it is asked again when the file is made.
+  if (existsSync(file)) throw new Error(`Cannot write "${file}": it is there already; give the name of a new file`)
+  const parts = await collectParts(report, feed)
+  const rows = parts.map(({ name, says, text }) => [name, `${Buffer.byteLength(text)}`, says])
+  print(table([{ title: 'FILE' }, { title: 'BYTES', right: true }, { title: 'WHAT IT IS' }], rows))
+  try {
+    writeNew(file, archiveOf(parts))
+  } catch (error) {
+    throw new Error(`Cannot write "${file}": ${(error as Error).message}; name a new file where there is room for it`)
+  }
+  print(
+    `\nwritten to ${formatValue(file)}; it names containers, paths and mounts: look into it before you send it on\n`,
   )
-  .option(FEED_OPTION[0], `with --bundle: ${FEED_OPTION[1]}`)
-  .action(async (options) => (await import('./doctor-command.ts')).doctorCommand(options))
+}
+
+export async function doctorCommand({ json, bundle, feed }: DoctorOptions): Promise<void> {
+  checkUsage(
+    json === undefined || bundle === undefined,
+    'Cannot use --json with --bundle: the archive has it as doctor.json',
+  )
+  checkUsage(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
+  const report = examine(thisHost)
+  if (bundle !== undefined) {
+    await writeBundle(bundle, report, feed)
+    return
+  }
+  process.exitCode = report.able || report.ableForUser ? 0 : STATUS.no
+  print(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
+}

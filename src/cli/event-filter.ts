@@ -19,7 +19,7 @@ const FEW = 10
 /** In characters: an expression that a person types. */
 const PATTERN_LIMIT = 256
 
-export type EventFilter = (event: EventView) => boolean
+type EventFilter = (event: EventView) => boolean
 
 /**
  * Reads filters such as `verdict=left`, `syscall!=mknod`, `reason~device`, several with a comma between them. An event

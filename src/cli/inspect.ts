@@ -1,11 +1,138 @@
-import { Command } from 'commander'
-import { FEED_OPTION, fieldList } from './feed-options.ts'
-import { INSPECT_FIELDS } from './template-fields.ts'
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
+import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
+import { everythingOf } from '../reader/rows.ts'
+import { FORMATS } from './formats.ts'
+import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { asJson, byTemplate, formatValue, parseFormat } from './output-format.ts'
+import { print } from './print.ts'
+import { ago, duration, table } from './table.ts'
 
-export const command = new Command('inspect')
-  .description('everything that is known of containers: keys and where they came from, ids, what was refused and why')
-  .argument('<container...>', 'its id, its name, or the beginning of its id')
-  .option('--format <format>', 'table, json, or a template such as "{id} {cgroup}"')
-  .option(...FEED_OPTION)
-  .addHelpText('after', `\nFields of a template: ${fieldList(INSPECT_FIELDS)}.`)
-  .action(async (words, options) => (await import('./read-command.ts')).inspectCommand(words, options))
+type DaemonLimits = DaemonTotals['limits']
+
+interface InspectOptions {
+  readonly format?: string
+  readonly feed?: string
+}
+
+const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
+
+interface KeyEntry {
+  readonly value: string
+  readonly origin: string
+  readonly ceiling?: string
+  readonly asked?: string
+}
+
+interface SetEntry {
+  readonly key: string
+  readonly by: string
+  readonly time: number
+}
+
+const CHANGED_BY: { readonly [Kind in Origin['kind']]?: string } = {
+  set: 'intercede set',
+  profile: 'the profile in the configuration, then a reload',
+  configuration: 'the configuration, then a reload',
+  default: 'the configuration, then a reload',
+  annotation: 'the annotation, and a new container',
+  unreadable: 'the annotation, and a new container',
+}
+
+/** Says who can change a key for good, by where its value came from. */
+function changedBy({ origin, asked }: KeyEntry): string {
+  if (asked !== undefined) return 'the ceiling in the configuration, then a reload'
+  return CHANGED_BY[parseOrigin(origin).kind] ?? 'the seccomp profile, and a new container'
+}
+
+function formatOrigin(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[]): string {
+  const { by, time } = set.find(({ key }) => key === name) ?? {}
+  const who = by === undefined ? origin : `${origin} by ${by}, ${ago(Date.now() - time!)}`
+  return asked === undefined ? who : `${who}, which asks for ${asked}`
+}
+
+const orNone = (value: string | undefined): string => (value === '' ? '-' : (value ?? ''))
+
+function keyTable({ about, runtime }: ContainerView): string {
+  const entries = Object.entries((about.keys ?? {}) as Readonly<Record<string, KeyEntry>>)
+  const set = (about.set ?? []) as readonly SetEntry[]
+  const changed = (entry: KeyEntry): string => (runtime === RUN ? 'the command line of run' : changedBy(entry))
+  const bounded = entries.some(([, { ceiling }]) => ceiling !== undefined)
+  const rows = entries.map(([name, entry]) => [
+    ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(formatValue),
+    ...[formatOrigin(name, entry, set), changed(entry)].map(formatValue),
+  ])
+  const titles = ['KEY', 'VALUE', ...(bounded ? ['CEILING'] : []), 'FROM', 'CHANGED BY']
+  return table(
+    titles.map((title) => ({ title })),
+    rows,
+  )
+}
+
+const idMap = (extents: unknown): string =>
+  ((extents ?? []) as readonly (readonly number[])[])
+    .map(([inside, outside, count]) => `${inside}:${outside}:${count}`)
+    .join(', ')
+
+/** Says how near a limit is. */
+const formatCount = (count: number, limit: number | undefined): string =>
+  limit === undefined ? `${count}` : `${count} of ${limit}`
+
+function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [name: string, value: string])[] {
+  const { about } = view
+  const maps = (about.idMaps ?? {}) as Readonly<Record<string, unknown>>
+  const barred = about.barred as { readonly says: string; readonly remedy: string } | undefined
+  const all: readonly (readonly [string, string])[] = [
+    ['container', formatValue(view.id)],
+    ['name', formatValue(view.name)],
+    ['image', formatValue(view.image)],
+    ['runtime', formatValue(view.runtime)],
+    ['state', view.state],
+    ['since', date(about.since)],
+    ['ended', about.ended === undefined ? '' : date(about.ended)],
+    ['pid of init', `${view.pid}`],
+    ['bundle', formatValue(about.bundle)],
+    ['cgroup', formatValue(about.cgroup)],
+    ['uid map', idMap(maps.uid)],
+    ['gid map', idMap(maps.gid)],
+    ['listeners', formatCount(Number(about.listeners ?? 0), limits?.listenersPerContainer)],
+    ['trapped', formatValue(about.traps)],
+    ['annotations', formatValue(about.annotations)],
+    ['left to the kernel', barred ? formatValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
+    ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
+    [
+      'in flight',
+      `${formatCount(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`,
+    ],
+    ['kept for it', formatCount(view.kept, limits?.kept)],
+    ['half took at most', duration(view.p50)],
+    ['left out', formatValue(about.cut)],
+  ]
+  return all.filter(([, value]) => value !== '' && value !== '{}')
+}
+
+function printContainer(view: ContainerView, limits: DaemonLimits): void {
+  const all = lines(view, view.runtime === RUN ? undefined : limits)
+  const width = Math.max(...all.map(([name]) => name.length))
+  print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
+  const { keys, warnings } = view.about
+  if (keys) print(`\n${keyTable(view)}`)
+  for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${formatValue(warning)}\n`)
+  for (const { count, call, reason, says, remedy } of view.refusals)
+    print(formatRefusal(count, call, `${reason}: ${says}`, remedy))
+  if (view.droppedRefusals > 0) print(`\n${formatDropped(view)}\n`)
+}
+
+const formatRefusal = (count: number, call: string, why: string, remedy: string): string =>
+  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(why)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
+
+export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
+  const format = parseFormat(given, FORMATS.inspect)
+  using feeds = openFeeds(path)
+  const all = feeds.containers(true)
+  const views = words.map((word) => requireContainer(all, word))
+  if (format.kind === 'table') for (const view of views) printContainer(view, feeds.daemon?.directory.daemon.limits)
+  else if (format.kind === 'template')
+    for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)
+  else print(`${asJson(views.map(everythingOf))}\n`)
+}

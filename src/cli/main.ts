@@ -1,25 +1,56 @@
 import { fstatSync } from 'node:fs'
 import { Command, CommanderError, type OutputConfiguration } from 'commander'
 import { version } from '../processes/version.ts'
+import { runtimes } from '../runtimes/known/index.ts'
 import { briefly } from '../shared/briefly.ts'
-import { refused } from './command-line.ts'
 import { commands, EXIT_STATUS } from './commands.ts'
-import { failedFlags } from './failed-flags.ts'
 import { print, printAtOnce, say } from './print.ts'
-import { sentence } from './sentence.ts'
-import { mustBe, STATUS, statusFor } from './usage.ts'
+import { checkUsage, STATUS, sentence, statusFor, UsageError } from './usage.ts'
+
+/** Makes one sentence of what commander says in up to three. */
+const inOneSentence = (said: string): string =>
+  said
+    .replace(/^error: /, '')
+    .replace(/\n\(Did you mean ((?:.|\n)*)\?\)$/, ' (did you mean $1?)')
+    .replace(/\.? (It|Allowed|Expected) /, (_, word: string) => `: ${word.toLowerCase()} `)
+    .replace(/\.$/, '')
+
+/**
+ * Returns the error for a command line that commander refuses.
+ *
+ * @param command the command that it names; undefined if there is no such command
+ */
+function toUsageError({ message }: CommanderError, command: string | undefined): UsageError {
+  const help = ['intercede', ...(command === undefined ? [] : [command]), '--help'].join(' ')
+  return new UsageError(`Cannot read the command line: ${inOneSentence(message)}; "${help}" lists what there is`)
+}
+
+/**
+ * No runtime knows this option. A shell goes on when what stands in `$(...)` fails: without a word of ours, podman
+ * would start a container that has none of the options that were asked for.
+ */
+const REFUSED = '--intercede-flags-failed\n'
+
+/**
+ * Returns what `intercede flags` prints when it fails: nothing where its output is lines of a file, which would be
+ * broken by them.
+ */
+function failedFlags(args: readonly string[]): string {
+  const asked = runtimes.find(({ name, instructions }) => instructions && args.includes(name))
+  return asked?.instructions?.prints === 'lines' ? '' : REFUSED
+}
 
 const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)
 
 /** What commander would take without a word: it reads no more than it needs of these two. */
 function refuseExtra([word, subject, ...extra]: readonly string[]): void {
   const isHelp = word === 'help'
-  mustBe(
+  checkUsage(
     !isHelp || subject === undefined || isHelpFor(subject),
     `Cannot help with ${briefly(subject)}: there is no such command; "intercede --help" lists them`,
   )
   const [over] = isHelp ? extra : word === '-V' || word === '--version' ? [subject] : []
-  mustBe(over === undefined, `Cannot use ${briefly(over)}: "${word}" takes no more words; leave it out`)
+  checkUsage(over === undefined, `Cannot use ${briefly(over)}: "${word}" takes no more words; leave it out`)
 }
 
 const isHelpFor = (word: string): boolean => word === 'help' || isCommand(word)
@@ -51,7 +82,8 @@ async function fail(error: unknown, [word, ...rest]: readonly string[]): Promise
     if (error.exitCode !== 0) process.exitCode = STATUS.usage
     return
   }
-  const told = error instanceof CommanderError ? refused(error, isCommand(word) ? word : undefined) : (error as Error)
+  const told =
+    error instanceof CommanderError ? toUsageError(error, isCommand(word) ? word : undefined) : (error as Error)
   say(sentence(told, word))
   process.exitCode = statusFor(told)
   if (word === 'flags' && !process.stdout.isTTY) print(failedFlags(rest))

@@ -2,17 +2,18 @@ import { statSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import type { Cap } from '../abi/capability.ts'
+import type { Rule } from '../calls/rule.ts'
 import { type GuardFacts, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
-import { formatProfile, type OciSeccomp } from '../filter/oci.ts'
+import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
+import { formatProfile, NOTIFY, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
 import { filterFlags, machines, type Target } from '../filter/target.ts'
 import { kernelFeatures } from '../kernel/probe.ts'
 import { readText } from '../runtimes/text-file.ts'
-import { profileForLxc } from './profile-lxc.ts'
-import { SOCKET, userSocket } from './sockets.ts'
-import { mustBe } from './usage.ts'
+import { LXC_SOCKET, SOCKET, userSocket } from './sockets.ts'
+import { checkUsage } from './usage.ts'
 import type { WantedPolicy } from './wanted-policy.ts'
 import { writeWhole } from './write-whole.ts'
 
@@ -29,7 +30,7 @@ export interface ProfileOptions {
   readonly output?: string | undefined
 }
 
-export interface Profile {
+interface Profile {
   readonly text: string
   /** The configuration lines of an LXC container that name the profile. */
   readonly configuration?: string
@@ -93,7 +94,7 @@ function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, 
 export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Profile {
   const { target, base, listener, output } = options
   if (target) return { text: ociProfile(wanted, options, target) }
-  mustBe(
+  checkUsage(
     !wanted.reach.mount?.fuse.size,
     'Cannot make a profile for LXC: mount.fuse is not served there; take mount.allowed, or podman',
   )
@@ -113,4 +114,44 @@ export function writeProfile(text: string, file: string): void {
     const remedy = code === undefined ? '' : `; ${room}name a file that can be written`
     throw new Error(`Cannot write the profile: ${message}${remedy}`)
   }
+}
+
+interface LxcOptions {
+  readonly rules: readonly Rule[]
+  /** The lines of the metadata: the policy. */
+  readonly metadata: readonly string[]
+  readonly base?: string | undefined
+  readonly listener?: string | undefined
+  readonly output?: string | undefined
+}
+
+/** Makes the policy file for LXC, and the lines of the container's configuration that name the file. */
+function profileForLxc({ rules, metadata, base, listener = LXC_SOCKET, output }: LxcOptions): {
+  readonly text: string
+  readonly configuration: string
+} {
+  const configuration = [
+    `lxc.seccomp.profile = ${output === undefined ? 'THIS FILE' : resolve(output)}`,
+    `lxc.seccomp.notify.proxy = unix:${listener}`,
+    // A value of LXC's configuration cannot hold a line break: see runtimes/lxc.ts.
+    `lxc.seccomp.notify.cookie = ${metadata.join(';')}`,
+  ]
+  const comments = output === undefined ? ['In the configuration of the container:', ...configuration] : []
+  const text = compileLxc(rules, base === undefined ? undefined : readLxcBase(base), comments)
+  return { text, configuration: `${configuration.join('\n')}\n` }
+}
+
+function readLxcBase(file: string): LxcPolicy {
+  const refuse = (why: string): Error => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
+  let policy: LxcPolicy
+  try {
+    policy = parseLxcPolicy(readText(file, { pipes: true }), machines[process.arch]?.sections ?? new Set())
+  } catch (error) {
+    const { message } = error as Error
+    throw refuse(message.includes('; ') ? message : `${message}; name a policy as LXC has them`)
+  }
+  const { defaultAction, syscalls = [] } = policy.profile
+  if ([defaultAction, ...syscalls.map(({ action }) => action)].includes(NOTIFY))
+    throw refuse('it has notify rules of its own, for another proxy, and a container has one; name one without them')
+  return policy
 }

@@ -3,7 +3,8 @@ import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
-import { type ContainerView, eachContainer } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
+import { eachContainer } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
 import { findContainer, whichAreMeant } from '../reader/find-container.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
@@ -98,7 +99,7 @@ const SHORT = 12
 export const shortId = (id: string): string => escaped(/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
 
 /** Names a container in one line, by its id and, if it has one, its name. */
-export const shownContainer = ({ id, name }: Pick<ContainerView, 'id' | 'name'>): string =>
+export const formatContainer = ({ id, name }: Pick<ContainerView, 'id' | 'name'>): string =>
   `${shortId(id)}${name === '' ? '' : ` (${escaped(name)})`}`
 
 /** Returns the word of a shell that means this container and no other, whatever names the others have chosen. */
@@ -137,3 +138,7 @@ function isCharacterDevice(fd: number): boolean {
     return false
   }
 }
+
+/** Says that what is listed of the refusals of a container is not all there was. */
+export const formatDropped = ({ droppedRefusals: count, ...view }: ContainerView): string =>
+  `${formatContainer(view)}: ${count} more ${count === 1 ? 'kind' : 'kinds'} of refusals made room for later ones`

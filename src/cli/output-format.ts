@@ -1,5 +1,6 @@
 import { escaped, escapedAll, escapedMember } from '../calls/escape.ts'
 import { briefly } from '../shared/briefly.ts'
+import type { Format, FormatWord } from './formats.ts'
 import { UsageError } from './usage.ts'
 
 /** What a program gets of one row: texts and numbers, or more for JSON. */
@@ -7,7 +8,7 @@ export type Row = Readonly<Record<string, unknown>>
 
 /** How rows are printed: as a table for people, as JSON, or by a template. */
 export type OutputFormat =
-  | { readonly kind: 'table' | 'json' | 'strace' }
+  | { readonly kind: FormatWord }
   | { readonly kind: 'template'; readonly template: string; readonly fields: readonly string[] }
 
 const FIELD = /\{([A-Za-z0-9]*)\}/g
@@ -15,15 +16,9 @@ const FIELD = /\{([A-Za-z0-9]*)\}/g
 /**
  * Reads the value of --format.
  *
- * @param words what it may be beside a template
- * @param fields the members that a template may name
  * @throws {UsageError} if it is neither
  */
-export function parseFormat(
-  given: string | undefined,
-  words: readonly ('table' | 'json' | 'strace')[],
-  fields: readonly string[],
-): OutputFormat {
+export function parseFormat(given: string | undefined, { words, fields }: Format): OutputFormat {
   const word = words.find((each) => each === (given ?? 'table'))
   if (word) return { kind: word }
   const named = [...given!.matchAll(FIELD)].map(([, name]) => name!)
@@ -36,17 +31,26 @@ export function parseFormat(
 }
 
 /** Shows one value in a table or template. It may be a container's own text, so it is escaped. */
-export function shownValue(value: unknown): string {
+export function formatValue(value: unknown): string {
   if (value === undefined || value === null) return ''
-  if (Array.isArray(value)) return value.map(shownValue).join(',')
+  if (Array.isArray(value)) return value.map(formatValue).join(',')
   return escaped(typeof value === 'object' ? JSON.stringify(value) : String(value))
 }
 
-const shownMember = (name: string, value: unknown): string =>
-  typeof value === 'string' ? escapedMember(name, value) : shownValue(value)
+const formatMember = (name: string, value: unknown): string =>
+  typeof value === 'string' ? escapedMember(name, value) : formatValue(value)
 
 export const byTemplate = (template: string, row: Row): string =>
-  template.replaceAll(FIELD, (_, name: string) => shownMember(name, row[name]))
+  template.replaceAll(FIELD, (_, name: string) => formatMember(name, row[name]))
 
 /** One line of JSON; all texts are escaped in it. */
 export const asJson = (row: unknown): string => JSON.stringify(escapedAll(row))
+
+/** The name of a thread, which is escaped already. It is quoted if it could be taken for more than a name. */
+const shownComm = (comm: string): string => (/^[\w.+:@/-]+$/.test(comm) ? comm : `"${comm.replaceAll('"', '\\"')}"`)
+
+/** Says who made a call, as far as it is known: ` by mknod, pid 12`. The name is escaped already. */
+export function formatCaller({ comm, pid }: { readonly comm?: string; readonly pid?: number }): string {
+  const known = [...(comm ? [shownComm(comm)] : []), ...(pid === undefined ? [] : [`pid ${pid}`])]
+  return known.length === 0 ? '' : `  by ${known.join(', ')}`
+}

@@ -1,75 +1,144 @@
-import { Command, Option } from 'commander'
-import { fullName } from '../policy/key.ts'
-import { keyNames } from '../policy/key-names.ts'
-import { keys } from '../policy/keys.ts'
-import { ociRuntimes } from '../runtimes/known/index.ts'
-import { parseCap } from './cap-option.ts'
-import { policyOptions } from './policy-options.ts'
-import { targets, unresolved } from './profile-targets.ts'
-import { parsePath } from './run-options.ts'
-import { LXC_SOCKET, SOCKET, socketPath } from './sockets.ts'
+import { existsSync } from 'node:fs'
+import type { Command } from 'commander'
+import type { Cap } from '../abi/capability.ts'
+import { type LintFinding, lintProfile, lintUnresolved } from '../filter/lint.ts'
+import { NOTIFY, type OciSeccomp } from '../filter/oci.ts'
+import type { Target } from '../filter/target.ts'
+import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
+import { deviceNames } from '../kernel/device-names.ts'
+import type { Config } from '../policy/config.ts'
+import { PolicyError } from '../policy/error.ts'
+import { parseLines } from '../policy/key-value-lines.ts'
+import { resolve } from '../policy/resolve.ts'
+import { parsePolicy } from '../policy/settings.ts'
+import { targets, unresolved } from '../runtimes/known/index.ts'
+import { configFile } from './config-file.ts'
+import { readConfiguration } from './daemon-config.ts'
+import { makeProfile, profileIn, writeProfile } from './make-profile.ts'
+import { printAtOnce, say } from './print.ts'
+import { asAnswer, checkUsage } from './usage.ts'
+import { type PolicyOptions, wantedPolicy } from './wanted-policy.ts'
 
-const keyHelp = keyNames
-  .map(
-    (name) =>
-      `  ${fullName(name)}\n      ${keys[name].help}\n      ${keys[name].allowed}; default ${keys[name].default || 'none'}`,
-  )
-  .join('\n')
+interface ProfileOptions extends PolicyOptions {
+  readonly format: 'oci' | 'lxc'
+  readonly runtime: string
+  readonly base?: string
+  readonly capAdd?: readonly Cap[]
+  readonly listener?: string
+  readonly user?: true
+  readonly output?: string
+  readonly check?: string
+}
 
-const examples = `
-The file is filter and policy in one: the runtime installs the filter, and hands the
-listener with the policy to "intercede serve". With --profile the policy is the name of
-a profile of the daemon's configuration, and the filter traps what that profile needs now,
-and what --trap adds: an edit of the profile reaches containers that run, within that.
+/** Prints what is wrong or unwise in a profile. @throws {Error} if anything is wrong */
+function check(file: string, target: Target, options: ConfigOptions): void {
+  const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
+  const profile = profileIn(file, refuse)
+  const findings = [
+    ...lintProfile(profile, target),
+    ...lintUnresolved(profile, target),
+    ...lintMetadata(profile, options),
+  ]
+  if (findings.length > 0) printAtOnce(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
+  const count = findings.filter(({ is }) => is === 'wrong').length
+  if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it anew`)
+}
 
-Examples:
-  # the profile "build" of the daemon's configuration: its keys are not in the file, and may change while containers run
-  intercede profile --profile build --output build.json
+/** The options that say something only beside others, or only without them. */
+const combinations = ({ format, base, capAdd }: ProfileOptions, isGiven: (option: string) => boolean, target: Target) =>
+  [
+    [format === 'lxc' && isGiven('runtime'), '--runtime', 'the format lxc is for LXC alone; leave one of them out'],
+    [format === 'lxc' && isGiven('user'), '--user', 'LXC has no daemon of a user; leave it out'],
+    [
+      capAdd && (format === 'lxc' || target.resolvesGuards),
+      '--cap-add',
+      `it is for ${unresolved.join(' and ')}, others look at the capabilities of the container themselves; leave it out`,
+    ],
+    [capAdd && base === undefined, '--cap-add', 'it is about rules of a base profile; name one with --base'],
+  ] as const
 
-  # the character devices that are harmless, and /dev/net/tun
-  intercede profile -c mknod -c mknod.devices=c:10:200 --output mknod.json
-  podman run --interactive --userns=auto --cap-add MKNOD --security-opt seccomp=mknod.json IMAGE
+function checkCombination(options: ProfileOptions, { isGiven, target }: Circumstances): void {
+  for (const [isWrong, option, why] of combinations(options, isGiven, target))
+    checkUsage(!isWrong, `Cannot use ${option} here: ${why}`)
+}
 
-  # the same calls on top of podman's own profile, as linux.seccomp of a bundle for runc
-  intercede profile -c mknod -c sysinfo --runtime runc --base /usr/share/containers/seccomp.json
+interface Circumstances {
+  readonly isGiven: (option: string) => boolean
+  readonly target: Target
+}
 
-  # for LXC: writes the file, and prints the lines for the configuration of the container
-  intercede profile --format lxc -c mknod --base /usr/share/lxc/config/common.seccomp \\
-    --output /etc/lxc/mknod.seccomp | tee -a /var/lib/lxc/NAME/config
+export function profileCommand(options: ProfileOptions, self: Command): void {
+  const target = targets.find(({ name }) => name === options.runtime)!
+  const isGiven = (option: string): boolean => self.getOptionValueSource(option) === 'cli'
+  const { check: checked, format, output } = options
+  if (checked !== undefined) {
+    const others = self.options.filter(
+      (option) => !CHECKS.has(option.attributeName()) && isGiven(option.attributeName()),
+    )
+    checkUsage(others.length === 0, `Cannot use ${others[0]?.long} with --check: it makes nothing; leave it out`)
+    asAnswer(() => check(checked, target, options))
+    return
+  }
+  checkCombination(options, { isGiven, target })
+  const wanted = wantedPolicy(options)
+  const { text, configuration = '' } = makeProfile(wanted, {
+    ...options,
+    target: format === 'oci' ? target : undefined,
+  })
+  if (output !== undefined) writeProfile(text, output)
+  for (const remark of ineffectiveHere(wanted.settings)) say(remark)
+  printAtOnce(output === undefined ? text : configuration)
+}
 
-Keys (the part up to "intercept." may be left out; a boolean alone means true):
-${keyHelp}`
+/** The options that --check takes. */
+const CHECKS: ReadonlySet<string> = new Set(['check', 'runtime', 'daemonConfig', 'user'])
 
-const made = new Command('profile').description(
-  'Make a seccomp profile for a container runtime: what to trap, and the policy for it',
-)
-for (const option of policyOptions()) made.addOption(option)
+/** Where the profiles are that metadata names. */
+interface ConfigOptions {
+  readonly daemonConfig?: string | undefined
+  readonly user?: boolean | undefined
+}
 
-export const command = made
-  .addOption(
-    new Option('--format <format>', 'OCI linux.seccomp, or a policy of LXC').choices(['oci', 'lxc']).default('oci'),
-  )
-  .addOption(
-    new Option('--runtime <runtime>', 'with the format oci: who reads the file')
-      .choices(targets.map(({ name }) => name))
-      .default(ociRuntimes[0]!.name),
-  )
-  .option('--base <file>', 'keep the meaning of this profile for all that is not trapped')
-  .option(
-    '--cap-add <cap>',
-    `with --base for ${unresolved.join(' and ')}: a capability beyond the usual ones`,
-    parseCap,
-  )
-  .option(
-    '--listener <path>',
-    `the socket of "intercede serve" (default: ${SOCKET}, for lxc ${LXC_SOCKET})`,
-    socketPath,
-  )
-  .option('--user', 'the socket is that of "intercede serve --user", in XDG_RUNTIME_DIR')
-  .option('--output <file>', 'write there instead of to stdout', parsePath)
-  .option(
-    '--check <file>',
-    'make nothing, but say what is wrong or unwise about this profile for --runtime, with the configuration of --daemon-config',
-  )
-  .addHelpText('after', examples)
-  .action(async (options, self) => (await import('./profile-command.ts')).profileCommand(options, self))
+/** Returns why the daemon would refuse a container with this metadata; it may be the daemon of another machine. */
+function flaw(metadata: string, config: Config | undefined): string | undefined {
+  try {
+    if (config) resolve(config, { metadata }, deviceNames)
+    else parsePolicy(parseLines(metadata).entries, deviceNames)
+    return undefined
+  } catch (error) {
+    if (error instanceof PolicyError) return error.message
+    throw error
+  }
+}
+
+/** Reads the configuration if it is there. @throws {Error} if one that was asked for is not */
+function configuration({ daemonConfig, user = false }: ConfigOptions): Config | undefined {
+  const file = daemonConfig ?? configFile(user)
+  return daemonConfig !== undefined || existsSync(file) ? readConfiguration(file) : undefined
+}
+
+function unknownProfile(metadata: string, options: ConfigOptions): readonly LintFinding[] {
+  const { profile } = parseLines(metadata)
+  if (!profile) return []
+  const file = JSON.stringify(options.daemonConfig ?? configFile(options.user ?? false))
+  const says = `it names the profile ${JSON.stringify(profile.name)}, and there is no configuration ${file} that could have it`
+  return [{ is: 'unwise', says }]
+}
+
+/** Returns what is wrong or unwise in the policy of a profile, of which runtimes read nothing. */
+function lintMetadata(
+  { listenerMetadata = '', syscalls = [] }: OciSeccomp,
+  options: ConfigOptions,
+): readonly LintFinding[] {
+  const config = configuration(options)
+  const wrong = flaw(listenerMetadata, config)
+  if (wrong !== undefined) return [{ is: 'wrong', says: `its listenerMetadata is no policy: ${wrong}` }]
+  if (listenerMetadata.trim() !== '') return config ? [] : unknownProfile(listenerMetadata, options)
+  if (!syscalls.some(({ action }) => action === NOTIFY)) return []
+  return [
+    {
+      is: 'unwise',
+      says: "it has no listenerMetadata: what it traps is served only as the default of the daemon's configuration says",
+    },
+  ]
+}

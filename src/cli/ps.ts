@@ -1,17 +1,59 @@
-import { Command } from 'commander'
-import { fieldList, ONLY_FEED_OPTION } from './feed-options.ts'
-import { PS_FIELDS } from './template-fields.ts'
+import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/container-fields.ts'
+import { summaryOf } from '../reader/rows.ts'
+import { FORMATS } from './formats.ts'
+import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
+import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
+import { end, printAtOnce } from './print.ts'
+import { ago, duration, table } from './table.ts'
 
-export const command = new Command('ps')
-  .description('the containers that are served: what they may have, and what became of their calls')
-  .option('-a, --all', 'also those that have ended last, and the hand-overs that were refused, with the reason')
-  .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
-  .option(...ONLY_FEED_OPTION)
-  .addHelpText(
-    'after',
-    `
-The words, here and in the other commands: done, for the caller; left to the kernel, which judged the caller as it
-is; error, an errno was the answer; gone, the caller went away. P50 is the upper bound of the durations of half of
-the calls. Fields of a template: ${fieldList(PS_FIELDS)}.`,
+interface PsOptions {
+  readonly all?: boolean
+  readonly format?: string
+  readonly feed?: string
+}
+
+const columns = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>
+  column === undefined ? [] : [{ name, title: column, right: is === 'count' || is === 'microseconds' }],
+)
+
+function formatLastRefusal([last]: ContainerView['refusals']): string {
+  return last ? `${last.call} ${last.reason}, ${ago(Date.now() - last.time)}` : ''
+}
+
+/** The cells that are not their fields as they are. */
+const CELLS: Readonly<Record<string, (view: ContainerView) => string>> = {
+  id: ({ id }) => shortId(id),
+  keys: ({ keys }) => formatValue(keys.join(',') || '-'),
+  p50: ({ p50 }) => duration(p50),
+  lastRefusal: ({ refusals }) => formatLastRefusal(refusals),
+}
+
+const cells = (view: ContainerView): readonly string[] =>
+  columns.map(({ name }) => CELLS[name]?.(view) ?? formatValue((view as unknown as Row)[name]))
+
+export function psCommand(options: PsOptions): void {
+  show(options)
+  end()
+}
+
+function show({ all = false, format: given, feed: path }: PsOptions): void {
+  const format = parseFormat(given, FORMATS.ps)
+  using feeds = openFeeds(path)
+  const entries = (all && feeds.daemon?.directory.ring('refused')) || []
+  const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
+  if (format.kind === 'table') {
+    printAtOnce(table(columns, Array.from(feeds.list(all), cells), terminalWidth()))
+    if (refused.length > 0) printAtOnce(`\n${refusedTable(refused)}`)
+    return
+  }
+  const rows: readonly Row[] = [...Array.from(feeds.list(all), summaryOf), ...refused]
+  if (format.kind === 'template') printAtOnce(rows.map((row) => `${byTemplate(format.template, row)}\n`).join(''))
+  else printAtOnce(`${asJson(rows)}\n`)
+}
+
+const refusedTable = (refused: readonly Row[]): string =>
+  table(
+    [{ title: 'REFUSED' }, { title: 'WHY' }],
+    refused.map(({ time, message }) => [ago(Date.now() - Number(time)), formatValue(message)]),
+    terminalWidth(),
   )
-  .action(async (options) => (await import('./read-command.ts')).psCommand(options))

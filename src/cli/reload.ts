@@ -1,15 +1,29 @@
-import { Command } from 'commander'
-import { CONTROL_OPTION, formatOption } from './feed-options.ts'
+import type { ReloadAnswer } from '../keeper/control/protocol.ts'
+import { counted } from '../policy/counted.ts'
+import { askDaemon, controlSocket } from './ask-daemon.ts'
+import { shortId } from './open-feed.ts'
+import { asJson } from './output-format.ts'
+import { print } from './print.ts'
+import { changeLines } from './set.ts'
 
-export const command = new Command('reload')
-  .description('let the daemon read its configuration again, and go on as the program that its files are now')
-  .option('--dry-run', 'change nothing, but say what would change for which container')
-  .addOption(formatOption())
-  .option(...CONTROL_OPTION)
-  .addHelpText(
-    'after',
-    `
-Only root of the host may. It is what SIGHUP and systemctl reload do, with an answer: what has changed for which container,
-or why nothing has. No call is lost.`,
-  )
-  .action(async (options) => (await import('./read-command.ts')).reloadCommand(options))
+interface ReloadOptions {
+  readonly dryRun?: true
+  readonly format: 'table' | 'json'
+  readonly control?: string
+}
+
+export function reloadCommand({ dryRun, format, control }: ReloadOptions): void {
+  const dry = dryRun === true
+  const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry })
+  if (format === 'json') {
+    print(`${asJson(said)}\n`)
+    return
+  }
+  const lines = said.changed.flatMap(({ container, keys }) => [
+    shortId(container),
+    ...changeLines(keys).map((line) => `  ${line}`),
+  ])
+  const would = dry ? 'would change' : 'changed'
+  lines.push(`${said.changed.length} of ${counted(said.containers, 'container')} ${would}`)
+  print(`${lines.join('\n')}\n`)
+}

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { syscallName } from '../abi/syscalls.ts'
 import type { CallRecord } from '../calls/record.ts'
 import type { Rule } from '../calls/rule.ts'
 import { requireFeatures } from '../doctor/doctor.ts'
@@ -11,13 +12,42 @@ import { deviceNames } from '../kernel/device-names.ts'
 import { kernelFeatures } from '../kernel/probe.ts'
 import { counted } from '../policy/counted.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
+import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
 import { requireKernel } from '../processes/requirements.ts'
 import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
 import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
 import { rulesFor } from '../syscalls/index.ts'
-import { FuseHint } from './fuse-hint.ts'
 import { asUsage } from './usage.ts'
+
+/** The calls by which a program asks for a file system. */
+const ASKS: ReadonlySet<string | undefined> = new Set(['mount', 'fsopen'])
+
+/**
+ * Knows what to say if a command fails that has never asked for a file system of `mount.fuse`. For an image file of a
+ * type that it knows mount(8) gives up before it asks: it wants a loop device, which no container can make.
+ */
+class FuseHint {
+  readonly #types: readonly (readonly [type: string, program: string])[]
+  #isAsked = false
+
+  constructor({ mount }: Policy) {
+    this.#types = [...(mount?.fuse ?? [])]
+  }
+
+  add({ arch, nr }: CallRecord): void {
+    this.#isAsked ||= ASKS.has(syscallName(arch, nr))
+  }
+
+  lines(): readonly string[] {
+    const [first] = this.#types
+    if (this.#isAsked || first === undefined) return []
+    return [
+      'nobody asked for a file system of mount.fuse; for an image file, of which mount(8) would make a loop device, ' +
+        `give the type a name of its own: -c mount.fuse=image=${first[1]}, and mount -t image FILE DIRECTORY`,
+    ]
+  }
+}
 
 /** The engine starts its deputy at once, too, but most commands can begin before that is there. */
 const THREADS = 1
@@ -30,14 +60,16 @@ type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' 
 }
 
 /** Who hears of the calls of the container, and of what else its operator should know. */
-export interface Audience {
+interface Audience {
   record(call: CallRecord): void
   say(text: string): void
 }
 
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
 export function interception(config: readonly string[], { record, say }: Audience): Interception {
-  const settings = asUsage(() => settle(config.map((text) => [...parseAssignment(text), 'command line'] as const)))
+  const settings = asUsage(() =>
+    settle(config.map((text) => [...parseAssignment(text), { kind: 'command line' }] as const)),
+  )
   const policy = asUsage(() => toPolicy(settings, deviceNames))
   const rules = rulesFor(policy)
   for (const text of ineffectiveHere(settings)) say(text)

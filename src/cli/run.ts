@@ -1,53 +1,122 @@
-import { Command, Option } from 'commander'
+import { setImmediate as turnOver } from 'node:timers/promises'
+import { openToOthers } from '../doctor/own-files.ts'
+import { exitGroup } from '../kernel/process.ts'
+import { requireProcfs } from '../processes/requirements.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
-import { STOP_SECONDS } from '../runtimes/launch/stop-seconds.ts'
-import { RUN_HELP } from './run-help.ts'
-import {
-  collect,
-  parseDirectory,
-  parseEnv,
-  parseName,
-  parseSeconds,
-  parseSize,
-  parseUser,
-  parseWorkdir,
-} from './run-options.ts'
+import { type BindRequest, parseBind } from '../runtimes/launch/binds.ts'
+import { launch } from '../runtimes/launch/launch.ts'
+import { output } from '../runtimes/launch/pipes.ts'
+import { oneLine } from '../shared/one-line.ts'
+import { Refusals } from './refusals.ts'
+import { interception } from './run-policy.ts'
+import { checkUsage, sentence, statusFor, UsageError } from './usage.ts'
 
-const names = ociRuntimes.map(({ name }) => name)
+/** What `run` says of itself on standard error, beside the container's output. */
+interface Notes {
+  say(text: string): void
+  /** Resolves when everything has been written, or nobody reads it any more. */
+  end(): Promise<void>
+}
 
-export const command = new Command('run')
-  .description(
-    "Run a command in a container of its own, by default over the host's file systems, thrown away at the end",
+/** Says it when the container has ended, since the terminal is the container's until then. */
+class NotesAtEnd implements Notes {
+  readonly #texts: string[] = []
+
+  say(text: string): void {
+    this.#texts.push(text)
+  }
+
+  async end(): Promise<void> {
+    for (const text of this.#texts) process.stderr.write(`intercede: ${oneLine(text)}\n`)
+  }
+}
+
+/** Says it at once. A reader that does not read must not stop the main thread, which passes signals on. */
+class NotesAtOnce implements Notes {
+  readonly #stream = output(2).on('error', () => {})
+  /** A terminal is raw while the container has it: a line feed alone would not return to its left edge. */
+  readonly #end = process.stderr.isTTY ? '\r\n' : '\n'
+
+  say(text: string): void {
+    this.#stream.write(`intercede: ${oneLine(text)}${this.#end}`)
+  }
+
+  end(): Promise<void> {
+    return new Promise((resolve) => this.#stream.end(() => resolve()))
+  }
+}
+
+interface RunOptions {
+  readonly config?: readonly string[]
+  readonly rootfs?: string
+  readonly exposeHost?: boolean
+  readonly bind?: readonly string[]
+  readonly device?: readonly string[]
+  readonly memory?: number
+  readonly net: 'none' | 'host'
+  readonly runtime?: string
+  readonly name?: string
+  readonly env?: readonly string[]
+  readonly workdir?: string
+  readonly user?: { readonly uid: number; readonly gid: number }
+  readonly init: boolean
+  readonly stopTimeout?: number
+  readonly explain?: boolean
+  readonly quiet?: boolean
+}
+
+/** @throws {UsageError} if the text of a `--bind` means nothing */
+function readBind(text: string): BindRequest {
+  try {
+    return parseBind(text)
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
+}
+
+async function run(command: readonly string[], options: RunOptions, notes: Notes): Promise<number> {
+  const { config = [], bind = [], device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
+  const { explain = false, quiet = false, ...rest } = others
+  checkUsage(
+    rest.rootfs === undefined || !rest.exposeHost,
+    'Cannot use --expose-host with --rootfs: that is no part of the host; leave one of them out',
   )
-  .argument('<command...>', 'the command with its arguments')
-  .passThroughOptions()
-  .option(
-    '-c, --config <key=value>',
-    'a key of security.syscalls.intercept.*, or its short form such as "mknod"',
-    collect,
-  )
-  .option('--rootfs <dir>', "the container's root, instead of the host's file systems", parseDirectory)
-  .option('--expose-host', "let the container's root read every file of the host")
-  .option(
-    '--bind <path[:path][:ro][:idmap]>',
-    'show a directory or file of the host; with idmap its owners have the same numbers in the container',
-    collect,
-  )
-  .option('--device <path[:path]>', 'allow a device of the host', collect)
-  .option('--memory <size>', 'the most memory that it may use, such as 512m', parseSize)
-  .addOption(new Option('--net <mode>', 'its network').choices(['none', 'host']).default('none'))
-  .addOption(new Option('--runtime <name>', `the OCI runtime (default: ${names.join(', else ')})`).choices(names))
-  .option('--name <name>', 'its host name', parseName)
-  .option('--env <key=value>', 'a variable of its environment; a KEY alone is passed on', parseEnv)
-  .option('--workdir <dir>', 'where the command starts', parseWorkdir)
-  .option('--user <uid[:gid]>', 'as whom the command starts', parseUser)
-  .option('--no-init', 'make the command the first process, which gets no signal that it has no handler for')
-  .option(
-    '--stop-timeout <seconds>',
-    `from SIGINT or SIGTERM until it is killed (default: ${STOP_SECONDS})`,
-    parseSeconds,
-  )
-  .option('--explain', 'say at once, on standard error, why a call was refused')
-  .option('--quiet', 'do not say at the end what was refused')
-  .addHelpText('after', RUN_HELP)
-  .action(async (words, options) => (await import('./run-command.ts')).runCommand(words, options))
+  const binds = bind.map(readBind)
+  requireProcfs()
+  const refusals = new Refusals(explain)
+  const say = (text: string): void => notes.say(text)
+  const { hints, ...intercepted } = interception(config, {
+    say,
+    record(call) {
+      const line = refusals.add(call)
+      if (line !== undefined) say(line)
+    },
+  })
+  const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]
+  const runtime = ociRuntimes.find(({ name }) => name === wanted)
+  const start = { runtime, binds, devices, command, bare: !init, stopSeconds: stopTimeout }
+  const running = launch({ ...rest, ...intercepted, ...start, say })
+  // An error is thrown below. The runtime, which is started in the same turn, works meanwhile.
+  running.catch(() => {})
+  await turnOver()
+  const wrong = openToOthers()
+  if (wrong !== undefined) say(wrong)
+  const status = await running
+  const told = quiet ? [] : [...refusals.lines(), ...((status !== 0 && hints?.()) || [])]
+  for (const line of told) say(line)
+  return status
+}
+
+/** Runs the command and exits by exit_group: a thread that waits in the kernel would block any other exit. */
+export async function runCommand(words: readonly string[], options: RunOptions): Promise<never> {
+  const notes = options.explain ? new NotesAtOnce() : new NotesAtEnd()
+  let status: number
+  try {
+    status = await run(words, options, notes)
+  } catch (error) {
+    notes.say(sentence(error as Error, 'run'))
+    status = statusFor(error)
+  }
+  await notes.end()
+  return exitGroup(status)
+}

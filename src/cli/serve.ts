@@ -1,52 +1,100 @@
-import { Command, Option } from 'commander'
-import { sampleConfig } from '../policy/config-sample.ts'
-import { configFile } from './config-file.ts'
-import { SOCKET, socketPath } from './sockets.ts'
+import { dirname, join, resolve } from 'node:path'
+import { requireFeatures } from '../doctor/doctor.ts'
+import { requireSafeDirectories, requireSafeFiles } from '../doctor/own-files.ts'
+import { FORMAT } from '../keeper/persist/persisted-state.ts'
+import { serve } from '../keeper/serve.ts'
+import { exitGroup } from '../kernel/process.ts'
+import { type Config, parseConfig } from '../policy/config.ts'
+import { requireWhole } from '../processes/build-id.ts'
+import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
+import { describeConfig } from './check-config.ts'
+import { configFile, configFileIfThere } from './config-file.ts'
+import { readConfiguration } from './daemon-config.ts'
+import { print, say } from './print.ts'
+import { SOCKET, userSocket } from './sockets.ts'
+import { asAnswer, checkUsage, sentence, statusFor } from './usage.ts'
 
-export const command = new Command('serve')
-  .description('the daemon: serves the containers that runtimes hand over')
-  .option(
-    '--config <file>',
-    `YAML with default, profiles, annotations, ceiling, log, limits and reload (default: ${configFile(false)} if it is there, with --user intercede/config.yaml in XDG_CONFIG_HOME)`,
-  )
-  .option('--user', 'serve the containers of a user, in its own user namespace: sysinfo and mount.fuse')
-  .option(
-    '--socket <path>',
-    `where runtimes connect: listenerPath of the profile (default: ${SOCKET}, with --user intercede/oci.sock in XDG_RUNTIME_DIR)`,
-    socketPath,
-  )
-  .option(
-    '--lxc-socket <path>',
-    'where LXC connects: lxc.seccomp.notify.proxy (default: lxc.sock beside the other; with --user none)',
-    socketPath,
-  )
-  .option(
-    '--feed-socket <path>',
-    'where intercede ps, inspect and events connect, and members of the group intercede may (default: feed.sock beside the other)',
-    socketPath,
-  )
-  .option(
-    '--control-socket <path>',
-    'where intercede set and reload connect, of root alone (default: control.sock beside the other; with --user none)',
-    socketPath,
-  )
-  .option('--check-config', 'serve nothing, but say what the configuration means: every effective key of each profile')
-  // The running daemon passes this to the program that is to replace it, see keeper/reexec.ts.
-  .addOption(new Option('--takes-over <format>').hideHelp())
-  .addHelpText(
-    'after',
-    () => `
-Without a configuration only what a container's own profile brings along is done (see intercede profile).
-It may come later: SIGHUP reads it then. All of it is optional:
+interface ServeOptions {
+  readonly config?: string
+  readonly user?: boolean
+  readonly socket?: string
+  readonly lxcSocket?: string
+  readonly feedSocket?: string
+  readonly controlSocket?: string
+  readonly checkConfig?: true
+  readonly takesOver?: string
+}
 
-${sampleConfig()
-  .map((line) => `  ${line}\n`)
-  .join('')}
-A user serves rootless containers by "podman unshare intercede serve --user": what the kernel lets
-only root of the host do, such as making devices, is left to the kernel there.
-
-It logs one JSON object a line on standard error, and into the journal itself if that is the journal's. It ends on
-SIGTERM and SIGINT. On SIGHUP it reads the configuration again and goes on as the program that its files are now; without SIGHUP too, soon after
-they were replaced, unless reload is manual. No call is lost; if it cannot be, it says why and goes on as it is.`,
+export async function serveCommand({
+  config: named,
+  checkConfig,
+  takesOver,
+  user = false,
+  ...sockets
+}: ServeOptions): Promise<void> {
+  // The program that is to take over is given all words of the running one.
+  const [useless] = checkConfig && takesOver === undefined ? Object.keys(sockets) : []
+  checkUsage(
+    useless === undefined,
+    `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out`,
   )
-  .action(async (options) => (await import('./serve-command.ts')).serveCommand(options))
+  checkUsage(
+    !user || sockets.controlSocket === undefined,
+    "Cannot use --control-socket with --user: root of that user's containers could connect; send SIGHUP to reload",
+  )
+  const fileNow = (): string | undefined => named ?? configFileIfThere(user)
+  const file = fileNow()
+  const readNow = (path: string | undefined): Config =>
+    path === undefined ? parseConfig('', '') : readConfiguration(path)
+  const config = checkConfig ? asAnswer(() => readNow(file)) : readNow(file)
+  if (takesOver !== undefined || !checkConfig) requireProcfs()
+  if (takesOver !== undefined) requireSuccessor(takesOver)
+  const places = socketsOf(sockets, user)
+  if (takesOver !== undefined || !checkConfig) {
+    requireSafeFiles(file === undefined ? [] : [file])
+    requireSafeDirectories(Object.values(places).map((path) => dirname(path)))
+  }
+  if (checkConfig) {
+    print(`${describeConfig(config, user).join('\n')}\n`)
+    return
+  }
+  requireUserNamespace(user)
+  requireKernel()
+  requireFeatures()
+  const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)) }
+  await serve(paths, config, () => readNow(fileNow())).catch(endWith)
+}
+
+/** @throws {UsageError} if two of them are the same */
+function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof serve>[0], 'forUser' | 'configPath'> {
+  const socketPath = given.socket ?? (user ? userSocket() : SOCKET)
+  const beside = (name: string): string => join(dirname(socketPath), name)
+  // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.
+  const lxc = given.lxcSocket ?? (user ? undefined : beside('lxc.sock'))
+  const feedSocketPath = given.feedSocket ?? beside('feed.sock')
+  const control = given.controlSocket ?? (user ? undefined : beside('control.sock'))
+  const at = (path: string, others: readonly unknown[], why: string): void =>
+    checkUsage(!others.includes(path), `Cannot serve on "${path}" twice: ${why} a path of its own`)
+  at(feedSocketPath, [socketPath, lxc], 'readers and runtimes speak differently; give --feed-socket')
+  at(socketPath, [lxc], 'runtimes and LXC speak differently; give --lxc-socket')
+  at(control ?? '', [socketPath, lxc, feedSocketPath], 'who gives orders speaks differently; give --control-socket')
+  return {
+    socketPath,
+    feedSocketPath,
+    ...(lxc === undefined ? {} : { lxcSocketPath: lxc }),
+    ...(control === undefined ? {} : { controlSocketPath: control }),
+  }
+}
+
+/** Ends at once: what a keeper has made before it failed would keep the process alive. */
+function endWith(error: Error): never {
+  say(sentence(error, 'serve'))
+  return exitGroup(statusFor(error))
+}
+
+/** @throws {Error} if we cannot take over the state of the running daemon, which has this format */
+function requireSuccessor(format: string): void {
+  requireWhole()
+  if (format !== String(FORMAT))
+    throw new Error(`Cannot take over from a program that stores format ${format}, not ${FORMAT}: restart it instead`)
+}

@@ -1,25 +1,67 @@
-import { Command } from 'commander'
-import { CONTROL_OPTION, FEED_OPTION, formatOption } from './feed-options.ts'
-import { collect } from './run-options.ts'
+import type { SetAnswer } from '../keeper/control/protocol.ts'
+import { inWords } from '../keeper/log/effective-keys.ts'
+import type { ChangedKeys } from '../keeper/process/events.ts'
+import { fullName } from '../policy/key.ts'
+import { toKeyName } from '../policy/key-names.ts'
+import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
+import { settle } from '../policy/settings.ts'
+import { briefly } from '../shared/briefly.ts'
+import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
+import { formatContainer, openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { asJson, formatValue } from './output-format.ts'
+import { print, say } from './print.ts'
+import { asUsage, checkUsage, NegativeAnswer } from './usage.ts'
 
-export const command = new Command('set')
-  .description('change what a running container may have, at once and until it ends')
-  .argument('<container>', 'its id, its name, or the beginning of its id')
-  .argument('[key=value...]', 'a key of security.syscalls.intercept.*, or its short form such as "mknod"')
-  .option(
-    '--unset <key>',
-    'let a key that was set be again what profile and configuration say; may be repeated',
-    collect,
+interface SetOptions {
+  readonly unset?: readonly string[]
+  readonly format: 'table' | 'json'
+  readonly control?: string
+  readonly feed?: string
+}
+
+/** @throws {UsageError} for what is no key, or no value of it */
+function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
+  const lines = words.map((word): KeyValueLine => {
+    const [key, value] = asUsage(() => parseAssignment(word))
+    checkUsage(
+      key !== PROFILE,
+      `Cannot set ${briefly(word)}: a profile is no key; set the keys that it has, or edit it and reload`,
+    )
+    return [key, value]
+  })
+  const settings = asUsage(() => settle(lines, new Map()))
+  return Object.fromEntries([...settings].map(([name, { text }]) => [name, text]))
+}
+
+/** Lists changes, a line each. */
+export const changeLines = (changes: ChangedKeys): readonly string[] =>
+  Object.entries(changes).map(([key, change]) => formatValue(inWords(key, change)))
+
+export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
+  const { unset: given = [], format, control, feed: path } = options
+  const set = readKeys(words)
+  const unset = given.map((key) => asUsage(() => toKeyName(key)))
+  checkUsage(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
+  const both = unset.find((name) => set[name] !== undefined)
+  checkUsage(
+    both === undefined,
+    `Cannot set and unset ${both === undefined ? '' : fullName(both)} at once; leave one out`,
   )
-  .addOption(formatOption())
-  .option(...CONTROL_OPTION)
-  .option(...FEED_OPTION)
-  .addHelpText(
-    'after',
-    `
-Only root of the host may. What is set holds over the metadata and annotations of the container, and ends with it: a
-container that is started again has what its profile says. It survives a reload, and the end of an engine. A call that is
-being served ends under the policy it began with. Refused are keys above their ceiling in the configuration, keys whose
-calls the filter of the container does not trap, and keys that need what was not kept of the container.`,
-  )
-  .action(async (word, keys, options) => (await import('./read-command.ts')).setCommand(word, keys, options))
+  const socket = controlSocket(control, path)
+  requireOrders(socket)
+  using feeds = openFeeds(path)
+  const { id, name, serial, state, runtime } = requireContainer(feeds.containers(true), word)
+  if (runtime === RUN)
+    throw new NegativeAnswer(`Cannot set keys of ${id}: the policy of a run is that of its command line; start it anew`)
+  if (state === 'ended')
+    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it anew`)
+  const request = { type: 'set', container: id, serial, set, unset } as const
+  const { changed, warnings } = askDaemon<SetAnswer>(socket, request)
+  if (format === 'json') {
+    print(`${asJson({ container: id, name, changed, warnings })}\n`)
+    return
+  }
+  const lines = changeLines(changed).map((line) => `  ${line}\n`)
+  print(`${formatContainer({ id, name })}\n${lines.join('') || '  That was so already.\n'}`)
+  for (const warning of warnings) say(`Cannot work: ${formatValue(warning)}`)
+}

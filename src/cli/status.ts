@@ -1,15 +1,49 @@
-import { Command } from 'commander'
-import { FEED_OPTION, fieldList } from './feed-options.ts'
-import { STATUS_FIELDS } from './template-fields.ts'
+import { counted } from '../policy/counted.ts'
+import { containersOf } from '../reader/container-view.ts'
+import { FORMATS } from './formats.ts'
+import { openFeed } from './open-feed.ts'
+import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
+import { print } from './print.ts'
+import { ago } from './table.ts'
+import { STATUS } from './usage.ts'
 
-export const command = new Command('status')
-  .description('the daemon itself: whether it serves, since when, which version, and its engine')
-  .option('--format <format>', 'table, json, or a template such as "{pid} {version}"')
-  .option(...FEED_OPTION)
-  .addHelpText(
-    'after',
-    `
-It ends with 1 if no engine serves now: calls wait for the next one, or are left to the kernel if engines fail all the
-time. Fields of a template: ${fieldList(STATUS_FIELDS)}.`,
-  )
-  .action(async (options) => (await import('./read-command.ts')).statusCommand(options))
+interface StatusOptions {
+  readonly format?: string
+  readonly feed?: string
+}
+
+const since = (time: unknown): string => `${new Date(Number(time)).toISOString()}, ${ago(Date.now() - Number(time))}`
+
+function lines({ pid, version, since: began, reloaded, engine, engineSince, engines, ...row }: Row): readonly string[] {
+  const restarts = Number(engines) - 1
+  const more = restarts > 0 ? `, after ${counted(restarts, 'other')} that ended` : ''
+  return [
+    `daemon      pid ${pid}, since ${since(began)}`,
+    `program     ${formatValue(version)}, since ${since(reloaded)}`,
+    `engine      ${engine ? `pid ${engine}, since ${since(engineSince)}${more}` : 'none now'}`,
+    `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
+  ]
+}
+
+export function statusCommand({ format: given, feed: path }: StatusOptions): void {
+  const format = parseFormat(given, FORMATS.status)
+  using feed = openFeed(path)
+  const views = containersOf(feed)
+  const { engine, keeper, ended } = feed.directory.state
+  const row: Row = {
+    pid: keeper,
+    ...feed.directory.daemon,
+    engine,
+    served: views.filter(({ state }) => state === 'served').length,
+    left: views.filter(({ state }) => state === 'left').length,
+    listeners: views.reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),
+  }
+  if (format.kind === 'table')
+    print(
+      lines(row)
+        .map((line) => `${line}\n`)
+        .join(''),
+    )
+  else print(`${format.kind === 'template' ? byTemplate(format.template, row) : asJson(row)}\n`)
+  if (engine === 0 || ended) process.exitCode = STATUS.no
+}

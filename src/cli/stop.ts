@@ -1,12 +1,47 @@
-import { Command } from 'commander'
+import { SIGKILL, SIGTERM } from '../abi/signal.ts'
+import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
+import { startTime } from '../kernel/process.ts'
+import { waitReadable } from '../kernel/socket.ts'
+import { findRuns, type Run } from '../reader/runs.ts'
+import { briefly } from '../shared/briefly.ts'
+import { print } from './print.ts'
+import { checkUsage, NegativeAnswer } from './usage.ts'
 
-export const command = new Command('stop')
-  .description('end a container of intercede run, as its terminal could')
-  .argument('<container...>', 'its id as ps lists it, or the number of the process of run')
-  .option('--kill', 'at once, instead of by SIGTERM and, after its --stop-timeout, by SIGKILL')
-  .addHelpText(
-    'after',
-    `
-Only root may. All others are ended by what has started them: podman stop, kubectl delete.`,
+interface StopOptions {
+  readonly kill?: true
+}
+
+/** Limit of the wait; `run` kills what does not end by itself after its own limit. */
+const PATIENCE_MS = 120_000
+
+function requireRun(runs: readonly Run[], word: string): Run {
+  const found = runs.filter(({ id, pid }) => id === word || `${pid}` === word)
+  const [run, ...others] = found.length > 0 ? found : runs.filter(({ id }) => id.startsWith(word))
+  if (others.length > 0) throw new NegativeAnswer(`Cannot stop ${briefly(word)}: several begin so; give more of its id`)
+  if (run) return run
+  throw new NegativeAnswer(
+    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id; "intercede ps" lists them, and others are stopped by what has started them`,
   )
-  .action(async (words, options) => (await import('./read-command.ts')).stopCommand(words, options))
+}
+
+function stop({ id, pid, started }: Run, signal: number): void {
+  using process = pidfdOpen(pid)
+  // Its number is another's by now.
+  if (startTime(pid) !== started) return
+  signalTo(process, signal)
+  if (!waitReadable(process, PATIENCE_MS))
+    throw new Error(`Cannot stop ${id}: it goes on after ${PATIENCE_MS / 1000} s; use --kill`)
+}
+
+export function stopCommand(words: readonly string[], { kill }: StopOptions): void {
+  checkUsage(
+    words.every((word) => word !== ''),
+    'Cannot stop "": that is no id; "intercede ps" lists them',
+  )
+  const all = findRuns()
+  if (process.getuid?.() !== 0) throw new Error('Cannot stop a container: only root may; use sudo')
+  for (const run of words.map((word) => requireRun(all, word))) {
+    stop(run, kill ? SIGKILL : SIGTERM)
+    print(`${run.id}\n`)
+  }
+}

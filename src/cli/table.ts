@@ -1,5 +1,5 @@
 /** A column of a table: its heading, and whether it is a number. */
-export interface Column {
+interface Column {
   readonly title: string
   readonly right?: boolean
 }

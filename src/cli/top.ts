@@ -1,27 +1,86 @@
-import { Command, InvalidArgumentError, Option } from 'commander'
-import { fieldList, ONLY_FEED_OPTION } from './feed-options.ts'
-import { TOP_FIELDS, TOP_SORTS } from './template-fields.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { now } from '../kernel/clock.ts'
+import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
+import { FORMATS, type TOP_SORTS } from './formats.ts'
+import { type Feeds, openFeeds, shortId, terminalWidth } from './open-feed.ts'
+import { asJson, byTemplate, type OutputFormat, parseFormat, type Row } from './output-format.ts'
+import { print } from './print.ts'
+import { duration, table } from './table.ts'
 
-const INTERVAL = 1
-
-function parseInterval(text: string): number {
-  const seconds = Number(text)
-  if (seconds >= 0.1 && seconds <= 3600) return seconds
-  throw new InvalidArgumentError('It must be a number of seconds from 0.1 to 3600.')
+interface TopOptions {
+  readonly once?: boolean
+  readonly interval: number
+  readonly sort: (typeof TOP_SORTS)[number]
+  readonly format?: string
+  readonly feed?: string
 }
 
-export const command = new Command('top')
-  .description('how often calls are made now: by container and call, what becomes of them, and how long they take')
-  .option('--once', 'look once, for one interval')
-  .option('--interval <seconds>', `how long each look takes (default: ${INTERVAL})`, parseInterval)
-  .addOption(new Option('--sort <field>', 'what comes first').choices(TOP_SORTS).default('rate'))
-  .option('--format <format>', 'table, json (one array a look), or a template such as "{container} {rate}"')
-  .option(...ONLY_FEED_OPTION)
-  .addHelpText(
-    'after',
-    `
-Numbers are calls in a second. P50 and P99 are upper bounds of the durations of so many of the calls of that interval;
-IN FLIGHT are the calls of the whole container that are being served, stuck those of them that are for more than ten
-seconds; a container that has nothing but these is listed too. Fields of a template: ${fieldList(TOP_FIELDS)}.`,
-  )
-  .action(async (options) => (await import('./read-command.ts')).topCommand({ interval: INTERVAL, ...options }))
+const COLUMNS = [
+  { title: 'CONTAINER' },
+  { title: 'CALL' },
+  { title: 'CALLS/S', right: true },
+  { title: 'DONE', right: true },
+  { title: 'LEFT', right: true },
+  { title: 'ERRORS', right: true },
+  { title: 'P50', right: true },
+  { title: 'P99', right: true },
+  { title: 'IN FLIGHT', right: true },
+]
+/** Moves to the first line of a terminal and clears what is below. */
+const CLEAR = '\u001b[H\u001b[J'
+const ID_WIDTH = 16
+
+const perSecond = (rate: number): string => (rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`)
+
+function cells({
+  container,
+  syscall,
+  rate,
+  done,
+  left,
+  errors,
+  p50,
+  p99,
+  inFlight,
+  stuck,
+}: CallRate): readonly string[] {
+  const rates = [rate, done, left, errors].map(perSecond)
+  // In a column of its own it would be cut off at 80 columns.
+  const now = stuck > 0 ? `${inFlight}, ${stuck} stuck` : `${inFlight}`
+  return [shortId(container).slice(0, ID_WIDTH), syscall, ...rates, duration(p50), duration(p99), now]
+}
+
+function formatRates(format: OutputFormat, rates: readonly CallRate[]): string {
+  if (format.kind === 'json') return `${asJson(rates)}\n`
+  if (format.kind !== 'template') return table(COLUMNS, rates.map(cells), terminalWidth())
+  return rates.map((rate) => `${byTemplate(format.template, rate as unknown as Row)}\n`).join('')
+}
+
+/** Looks at the daemon and at all runs; the serial of a container is random. */
+function sampleAll({ all }: Feeds): CallSample {
+  const at = now()
+  const samples = all.map((feed) => sampleCalls(feed, at))
+  return {
+    at,
+    counts: new Map(samples.flatMap(({ counts }) => [...counts])),
+    served: new Map(samples.flatMap(({ served }) => [...served])),
+  }
+}
+
+export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {
+  const format = parseFormat(given, FORMATS.top)
+  const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
+  using feeds = openFeeds(path)
+  let before = sampleAll(feeds)
+  do {
+    await sleep(1000 * interval)
+    feeds.renew()
+    const after = sampleAll(feeds)
+    const rates = [...callRates(before, after)].sort((one, other) => (other[sort] ?? 0) - (one[sort] ?? 0))
+    before = after
+    print(`${isScreen ? CLEAR : ''}${formatRates(format, rates)}`)
+    if (feeds.daemon?.directory.state.ended)
+      throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
+    // Whoever has read it may have gone.
+  } while (once !== true && process.stdout.errored === null)
+}

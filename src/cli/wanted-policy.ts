@@ -12,8 +12,22 @@ import { briefly } from '../shared/briefly.ts'
 import { rulesFor } from '../syscalls/index.ts'
 import { configFile } from './config-file.ts'
 import { readConfiguration } from './daemon-config.ts'
-import type { PolicyOptions } from './policy-options.ts'
-import { asUsage, mustBe, UsageError } from './usage.ts'
+import { asUsage, checkUsage, UsageError } from './usage.ts'
+
+/** The options of `profile` and `flags` that say what a container may have. */
+export interface PolicyOptions {
+  /** The keys of the policy, as on a command line. */
+  readonly config?: readonly string[] | undefined
+  /** The name of a profile of the daemon's configuration. */
+  readonly profile?: string | undefined
+  /** The reach: keys that the daemon's configuration may turn on later, while containers run. */
+  readonly trap?: readonly string[] | undefined
+  /** The file of the daemon's configuration. */
+  readonly daemonConfig?: string | undefined
+  readonly user?: boolean | undefined
+  /** Of `flags` alone: some of them may hold by the daemon's configuration. */
+  readonly annotation?: readonly string[] | undefined
+}
 
 export interface WantedPolicy {
   /** What the container brings along: `profile=NAME` and the given keys, each value in its canonical spelling. */
@@ -28,11 +42,11 @@ export interface WantedPolicy {
 /** Returns the lines of the metadata that mean the same. @throws {UsageError} if they cannot name the profile */
 function metadataFor(profile: string | undefined, entries: readonly KeyValueLine[]): readonly string[] {
   // A line of metadata ends at a line break, and in LXC's cookie at a semicolon.
-  mustBe(
+  checkUsage(
     profile === undefined || /^[^\s;](?:[^\r\n;]*[^\s;])?$/.test(profile),
     `Cannot name the profile ${briefly(profile)} in the metadata of a container: it is empty, or has spaces around it, a line break or a semicolon; rename it in the configuration`,
   )
-  const given = effective(settle(entries)).filter(({ origin }) => origin === 'given')
+  const given = effective(settle(entries)).filter(({ origin }) => origin.kind === 'given')
   const named = profile === undefined ? {} : { profile: { name: profile } }
   return formatLines({ ...named, entries: given.map(({ key, text }) => [key, text]) })
     .split('\n')
@@ -41,18 +55,18 @@ function metadataFor(profile: string | undefined, entries: readonly KeyValueLine
 
 /** Reads the configuration that has the profile; undefined without one. */
 function configurationFor({ profile, annotation, daemonConfig, user = false }: PolicyOptions): Config | undefined {
-  mustBe(
+  checkUsage(
     daemonConfig === undefined || profile !== undefined || annotation !== undefined,
     'Cannot use --daemon-config alone: it is where --profile looks; name a profile too',
   )
   if (profile === undefined) return undefined
   const file = daemonConfig ?? configFile(user)
   const config = readConfiguration(file)
-  mustHave(config, profile, file)
+  checkHasProfile(config, profile, file)
   return config
 }
 
-function mustHave({ profiles }: Config, name: string, file: string): void {
+function checkHasProfile({ profiles }: Config, name: string, file: string): void {
   if (profiles.has(name)) return
   const names = [...profiles.keys()].join(', ')
   const hint = didYouMean(name, profiles.keys()) || (names && `, it has ${names}`)
@@ -62,10 +76,13 @@ function mustHave({ profiles }: Config, name: string, file: string): void {
 }
 
 /** @throws {UsageError} if the reach takes away what the container has now */
-function mustOnlyAdd(now: readonly Rule[], later: readonly Rule[]): void {
+function checkOnlyAdds(now: readonly Rule[], later: readonly Rule[]): void {
   const trapped = trappedBy(later)
   const lost = [...trappedBy(now)].filter((name) => !trapped.has(name))
-  mustBe(lost.length === 0, `Cannot use --trap: it would take away ${lost.join(', ')}; --trap only adds, -c sets a key`)
+  checkUsage(
+    lost.length === 0,
+    `Cannot use --trap: it would take away ${lost.join(', ')}; --trap only adds, -c sets a key`,
+  )
 }
 
 const nothing = ({ profile }: PolicyOptions, settings: Settings): string => {
@@ -91,8 +108,8 @@ export function wantedPolicy(options: PolicyOptions): WantedPolicy {
     const most = settle(added, settings)
     const reach = toPolicy(most, deviceNames)
     const rules = rulesFor(reach)
-    mustOnlyAdd(rulesFor(toPolicy(settings, deviceNames)), rules)
-    mustBe(rules.length > 0, `Cannot make a profile: ${nothing(options, most)}`)
+    checkOnlyAdds(rulesFor(toPolicy(settings, deviceNames)), rules)
+    checkUsage(rules.length > 0, `Cannot make a profile: ${nothing(options, most)}`)
     if (options.user) mustServeUser(reach)
     return { metadata, settings, reach, rules }
   })
@@ -102,7 +119,7 @@ const entriesOf = (option: string, texts: readonly string[] = []): readonly KeyV
   asUsage(() =>
     texts.map((text) => {
       const [key, value] = parseAssignment(text)
-      mustBe(key !== PROFILE, `Cannot use ${option} ${briefly(text)}: a profile is no key; use --profile NAME`)
+      checkUsage(key !== PROFILE, `Cannot use ${option} ${briefly(text)}: a profile is no key; use --profile NAME`)
       return [key, value]
     }),
   )

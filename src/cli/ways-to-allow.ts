@@ -3,8 +3,9 @@ import type { RefusalView } from '../memories/refusal-view.ts'
 import type { WantedKey } from '../memories/wanted-key.ts'
 import { fullName } from '../policy/key.ts'
 import { callOf } from '../policy/key-names.ts'
+import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, type KeyName, keys } from '../policy/keys.ts'
-import type { ContainerView } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import { RUN } from './open-feed.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
@@ -47,13 +48,12 @@ const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
 
 const yamlOf = (key: KeyName, value: string): string => `"${fullName(key)}: ${value}"`
 
-function lineFor(origin: string, key: KeyName, value: string, file: string): string {
+function lineFor({ kind, name }: Origin, key: KeyName, value: string, file: string): string {
   const yaml = yamlOf(key, value)
-  const [, profile] = /^profile (.*)$/.exec(origin) ?? []
-  if (profile !== undefined) return `${yaml} under profiles: ${profile}: ${file}`
-  if (origin === 'metadata')
+  if (kind === 'profile') return `${yaml} under profiles: ${name}: ${file}`
+  if (kind === 'metadata')
     return `make its seccomp profile with -c ${key}=${value}, or ${yaml} in a profile of the configuration`
-  if (origin.startsWith('annotation')) return `change the annotation ${fullName(key)} of the container`
+  if (kind === 'annotation' || kind === 'unreadable') return `change the annotation ${fullName(key)} of the container`
   return `${yaml} under default: or in its profile ${file}`
 }
 
@@ -76,29 +76,31 @@ interface Around {
 
 type Keys = Readonly<Partial<Record<KeyName, KeyEntry>>>
 
+const originNow = (entry?: KeyEntry): Origin => (entry ? parseOrigin(entry.origin) : { kind: 'default' })
+
 /**
  * Returns where a key comes from, or would come from again if it was no longer set: that lies over its profile or
  * whatever else, and the directory does not say over what.
  */
-function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerView['about']): string {
-  const { origin = 'default' } = (all as Keys)[key] ?? {}
-  if (origin !== 'set') return origin
-  if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return 'annotation'
-  const others = Object.values(all as Keys).map((entry) => entry.origin)
-  return others.find((each) => /^(profile .*|metadata)$/.test(each)) ?? 'default'
+function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerView['about']): Origin {
+  const own = originNow((all as Keys)[key])
+  if (own.kind !== 'set') return own
+  if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return { kind: 'annotation' }
+  const others = Object.values(all as Keys).map(originNow)
+  return others.find(({ kind }) => kind === 'profile' || kind === 'metadata') ?? { kind: 'default' }
 }
 
 /** Adds an element to a list that may have it; a value of another type takes the place of the value. */
-const added = (key: KeyName, list: string, value: string): string =>
+const addToList = (key: KeyName, list: string, value: string): string =>
   keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
 
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
 function forGoodOf(view: ContainerView, { key, value }: WantedKey, { daemon }: Around): string {
   const { value: now = '', ceiling, asked = now } = ((view.about.keys ?? {}) as Keys)[key] ?? {}
-  const [whole, file] = [added(key, asked, value), changedIn(daemon)]
+  const [whole, file] = [addToList(key, asked, value), changedIn(daemon)]
   const line = lineFor(originOf(key, view.about), key, whole, file)
   if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return line
-  return `raise its ceiling first: ${yamlOf(key, added(key, ceiling, value))} under ceiling: ${file}; and ${line}`
+  return `raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${line}`
 }
 
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
@@ -108,19 +110,50 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
-  const { value: now = '', origin = 'default', ceiling } = ((about.keys ?? {}) as Keys)[key] ?? {}
+  const entry = ((about.keys ?? {}) as Keys)[key]
+  const { value: now = '', ceiling } = entry ?? {}
   const isAllowed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
   const call = callOf(key)
   const more = key === call ? LISTS[key as CallName] : undefined
-  const words = [`${key}=${added(key, now, value)}`, ...(more === undefined ? [] : [more])]
+  const words = [`${key}=${addToList(key, now, value)}`, ...(more === undefined ? [] : [more])]
   const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
-  const holds = isAllowed && origin !== 'set'
+  const holds = isAllowed && originNow(entry).kind !== 'set'
   const forGood = runtime === RUN ? `intercede run -c ${words.join(' -c ')}` : forGoodOf(view, wants, around)
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
     forGood: holds ? ALLOWED : forGood,
     allows: `${keys[key].help}; docs/guide/security.md#${SAFETY[call]} says why that is safe`,
   }
+}
+
+/** What an errno of the kernel usually means for the calls that are served. */
+const USUALLY: Readonly<Record<string, string>> = {
+  EACCES: 'the caller may not search a directory of the path, or write there',
+  EBADF: 'the descriptor is not open, or of another kind',
+  EBUSY: 'the device or the place is in use already',
+  EEXIST: 'the name is there already',
+  EINVAL: 'an option or a flag is wrong, or the device holds no such file system',
+  ELOOP: 'the path has too many links',
+  ENAMETOOLONG: 'a name of the path is too long',
+  ENODEV: 'the kernel has no such file system or device',
+  ENOENT: 'a name of the path is not there for the caller',
+  ENOMEM: 'the memory of the container, or of the machine, is used up',
+  ENOSPC: 'the file system is full, or a limit of the container is reached',
+  ENOTBLK: 'the source is no block device: it is a file, which a loop device or mount.fuse can show',
+  ENOTDIR: 'a part of the path is no directory',
+  ENXIO: 'there is no device of that number',
+  EOPNOTSUPP: 'the file system cannot do that',
+  EPERM: 'the file system, a security module or a flag such as immutable forbids it to root too',
+  EROFS: 'the file system is read-only',
+  ESRCH: 'the process is not there',
+}
+
+/** Says what an errno means that the kernel itself has given, to a call that was done for the caller. */
+export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'errno' | 'call'>): string {
+  const [name] = /^\w+/.exec(call) ?? ['the call']
+  const usually = USUALLY[errno]
+  const meaning = usually === undefined ? '' : `, usually since ${usually}`
+  return `no key would change it: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }

@@ -6,6 +6,7 @@ import type { ToKeeper } from '../engine/protocol/messages.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
+import type { RestartCause } from '../memories/daemon-totals.ts'
 import { counted } from '../policy/counted.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { Admission, announce, requireRoom } from './containers/admission.ts'
@@ -240,7 +241,7 @@ export class Keeper {
       handOn: (tell) => this.#handover.handOn(tell),
       inventory: (tell) => this.#inventory(tell),
       hear: (...said) => this.#hear(...said),
-      ended: (how, pause) => this.#engineEnded(how, pause),
+      ended: (...ending) => this.#engineEnded(...ending),
       starting: () => this.#stopPassing(),
       follow: this.#options.successor && (() => this.#options.successor?.follow()),
     })
@@ -390,7 +391,7 @@ export class Keeper {
   }
 
   /** Lets calls wait for the next engine; if that one does not start soon, calls are left to the kernel. */
-  #engineEnded(how: string, pause: number): void {
+  #engineEnded(how: string, cause: RestartCause, pause: number): void {
     this.drain(true)
     this.#outlets.engineEnded()
     if (this.#starting && this.#registry.size === 0) {
@@ -402,7 +403,7 @@ export class Keeper {
     // Calls of restored containers wait: the keeper serves them as if its first engine had ended later.
     this.#starting?.ready()
     this.#starting = undefined
-    this.#options.onEvent({ type: 'engineEnded', how, pause })
+    this.#options.onEvent({ type: 'engineEnded', how, cause, pause })
     if (pause === 0 || this.#closed) return
     this.#passes = true
     this.#passThrough.start(this.#registry.listeners)

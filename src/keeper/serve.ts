@@ -232,7 +232,7 @@ class Service {
 
 function resolved(config: Config, handover: Handover, given: readonly SetKey[]): PolicyDetails {
   const { metadata, annotations, unknownAnnotations: ignoredMore } = handover
-  const set = given.map(({ key, value }) => [key, value, 'set'] as const)
+  const set = given.map(({ key, value }) => [key, value, { kind: 'set' }] as const)
   const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations, set }, deviceNames)
   const details = {
     ...(notes.length > 0 ? { ignored: notes.map(brief) } : {}),

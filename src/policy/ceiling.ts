@@ -1,4 +1,5 @@
 import { fullName } from './key.ts'
+import { formatOrigin } from './key-value-lines.ts'
 import { type KeyName, keys } from './keys.ts'
 import type { Setting, Settings } from './settings.ts'
 
@@ -20,10 +21,10 @@ const quoted = (text: string): string => JSON.stringify(text)
 /** Says of each setting that was lowered to its ceiling who asked for more, and what holds. */
 export const clamped = (settings: Settings): readonly string[] =>
   [...settings].flatMap(([name, { text, origin, ceiling = '', asked }]) =>
-    asked === undefined || origin === 'default'
+    asked === undefined || origin.kind === 'default'
       ? []
       : [
-          `${fullName(name)}: ${origin} asks for ${quoted(asked)}, and its ceiling is ${quoted(ceiling)}, so ` +
+          `${fullName(name)}: ${formatOrigin(origin)} asks for ${quoted(asked)}, and its ceiling is ${quoted(ceiling)}, so ` +
             `${quoted(text)} holds; lower the one, or raise the other in the configuration`,
         ],
   )

@@ -1,5 +1,5 @@
 import { fullName } from './key.ts'
-import { LIMITS, type LimitName } from './limits.ts'
+import { LIMITS, type Limit, type LimitName } from './limits.ts'
 
 /** What is the least that the log has lines about. */
 export const logLevels = ['debug', 'info', 'notice', 'warn', 'error'] as const
@@ -23,13 +23,14 @@ interface ConfigKey {
 
 /** The keys of `limits`, which pages present by what happens beyond them. */
 const limits = Object.fromEntries(
-  Object.entries(LIMITS).map(([name, { usually, from, to, example, what, help, reached, ...more }]) => [
+  Object.entries<Limit>(LIMITS).map(([name, { usually, from, to, must, example, what, help, reached }]) => [
     `limits.${name}`,
     {
-      allowed: [`a whole number from ${from} to ${to}`, ...Object.values(more)].join(', '),
-      ...{ usually: `${usually}`, example: `${example}`, help },
-      // The table of a page names what is counted beside it.
-      says: `How many ${what}. Beyond that: ${reached.replace(/^of [^;]*; /, '')}`,
+      allowed: `a whole number from ${from} to ${to}${must === undefined ? '' : `, ${must}`}`,
+      usually: `${usually}`,
+      example: `${example}`,
+      help,
+      says: `How many ${what}. Beyond that: ${reached}`,
     },
   ]),
 ) as Readonly<Record<`limits.${LimitName}`, ConfigKey>>

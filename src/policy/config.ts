@@ -14,7 +14,7 @@ import {
 import { type Place, PolicyError } from './error.ts'
 import { expandShort } from './key.ts'
 import { toKeyName } from './key-names.ts'
-import type { KeyValueLine } from './key-value-lines.ts'
+import type { KeyValueLine, Origin } from './key-value-lines.ts'
 import { keys } from './keys.ts'
 import { LIMITS, type Limits } from './limits.ts'
 import type { DeviceNames } from './refused-devices.ts'
@@ -142,7 +142,7 @@ function toText(given: v.InferOutput<typeof value>, key: string, place: Place): 
 type Keys = Readonly<Record<string, v.InferOutput<typeof value>>>
 const kind = (given: object): string => (Array.isArray(given) ? 'a list' : 'a map')
 
-const toEntries = (given: Keys, origin: string, path: Path, where: Where): readonly KeyValueLine[] =>
+const toEntries = (given: Keys, origin: Origin, path: Path, where: Where): readonly KeyValueLine[] =>
   Object.entries(given).map(([key, text]) => {
     const place = where([...path, key])
     return [key, toText(text, key, place), origin, place]
@@ -198,11 +198,11 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const checked = v.safeParse(File, given, { abortEarly: true })
   if (!checked.success) complain(checked.issues[0], where)
   const { annotations, ceiling, log, metrics, limits, reload, ...rest } = checked.output
-  const defaults = toEntries(rest.default, 'configuration', ['default'], where)
+  const defaults = toEntries(rest.default, { kind: 'configuration' }, ['default'], where)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [
       name,
-      toEntries(keys, `profile ${name}`, ['profiles', name], where),
+      toEntries(keys, { kind: 'profile', name }, ['profiles', name], where),
     ]),
   )
   for (const entries of [[], ...profiles.values()]) parsePolicy([...defaults, ...entries], named)
@@ -210,7 +210,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
     default: defaults,
     profiles,
     annotations: checkAnnotations(annotations, profiles, where),
-    ceiling: ceilingsOf(toEntries(ceiling, 'ceiling', ['ceiling'], where)),
+    ceiling: ceilingsOf(toEntries(ceiling, { kind: 'ceiling' }, ['ceiling'], where)),
     log,
     metrics,
     limits,

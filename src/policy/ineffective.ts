@@ -17,7 +17,7 @@ export function ineffectiveKeys(
   settings: Settings,
   isMeant: (key: KeyName) => boolean = () => true,
 ): readonly string[] {
-  const isGiven = (key: KeyName): boolean => settings.get(key)!.origin !== 'default' && isSet(settings, key)
+  const isGiven = (key: KeyName): boolean => settings.get(key)!.origin.kind !== 'default' && isSet(settings, key)
   const given = [...settings.keys()].filter((key) => isGiven(key) && isMeant(key))
   return given.flatMap((key) => {
     const call = callOf(key)

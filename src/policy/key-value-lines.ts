@@ -4,8 +4,43 @@ import { expandShort, fullName } from './key.ts'
 import { toKeyName } from './key-names.ts'
 import { keys } from './keys.ts'
 
-/** A key as somebody gave it. `origin` is who, in the words of a log line; a key may be in its short form. */
-export type KeyValueLine = readonly [key: string, value: string, origin?: string | undefined, place?: Place]
+/** Who gave a key its value. */
+export interface Origin {
+  /** `given` on a command line without a container; `unreadable` is an annotation whose value cannot be read. */
+  readonly kind: (typeof ORIGINS)[number] | 'profile' | 'unreadable'
+  /** The name of the profile of the configuration. */
+  readonly name?: string
+}
+
+/** The kinds that are their own words. */
+const ORIGINS = [
+  'default',
+  'configuration',
+  'ceiling',
+  'metadata',
+  'annotation',
+  'set',
+  'command line',
+  'given',
+] as const
+
+const UNREADABLE = 'annotation that cannot be read'
+
+/** Says who it was, in the words of the log and of what readers get. */
+export function formatOrigin({ kind, name }: Origin): string {
+  if (kind === 'profile') return `profile ${name}`
+  return kind === 'unreadable' ? UNREADABLE : kind
+}
+
+/** The inverse of `formatOrigin`, for readers. What a daemon of another version says is like a default. */
+export function parseOrigin(text: string): Origin {
+  if (text.startsWith('profile ')) return { kind: 'profile', name: text.slice('profile '.length) }
+  if (text === UNREADABLE) return { kind: 'unreadable' }
+  return { kind: ORIGINS.find((kind) => kind === text) ?? 'default' }
+}
+
+/** A key as somebody gave it; it may be in its short form. */
+export type KeyValueLine = readonly [key: string, value: string, origin?: Origin | undefined, place?: Place]
 
 /** Lines as they stand in `listenerMetadata`. */
 export interface Lines {
@@ -41,7 +76,7 @@ function only(before: Named | undefined, profile: Named): Named {
 }
 
 /** Reads one `KEY=VALUE` or `profile=NAME` a line, with blank lines and comments. */
-export function parseLines(text: string, origin?: string, file?: string): Lines {
+export function parseLines(text: string, origin?: Origin, file?: string): Lines {
   if (text.includes('\0'))
     throw new PolicyError('it has a NUL, at which some programs end a text', {}, '; leave it out')
   const entries: KeyValueLine[] = []

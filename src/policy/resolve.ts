@@ -97,8 +97,8 @@ function lay(settings: Settings, [key, value]: readonly [string, string], host: 
   const next =
     value.length > VALUE_LIMIT
       ? undefined
-      : orNote(() => settle([[key, value, 'annotation']], settings), undefined, lower)
-  if (next === undefined) return settle([[key, keys[name].lowest, 'annotation that cannot be read']], settings)
+      : orNote(() => settle([[key, value, { kind: 'annotation' }]], settings), undefined, lower)
+  if (next === undefined) return settle([[key, keys[name].lowest, { kind: 'unreadable' }]], settings)
   const laid = orNote(() => annotate(settings, next, name, host), settings, ignore)
   if (typeof laid !== 'string') return laid
   ignore(laid)
@@ -120,7 +120,7 @@ export function resolve(
 ): ResolvedPolicy {
   const host = { config, named }
   const notes: Notes = { ignored: [], lowered: [] }
-  const lines = parseLines(metadata ?? '', 'metadata')
+  const lines = parseLines(metadata ?? '', { kind: 'metadata' })
   const own = granted(config, profileOf(lines, config), lines)
   toPolicy(own, named)
 

@@ -2,15 +2,15 @@ import { briefly } from '../shared/briefly.ts'
 import { type Place, PolicyError } from './error.ts'
 import { fullName } from './key.ts'
 import { calls, keyNames, toKeyName } from './key-names.ts'
-import type { KeyValueLine } from './key-value-lines.ts'
+import type { KeyValueLine, Origin } from './key-value-lines.ts'
 import { type KeyName, keys } from './keys.ts'
 import type { Policy } from './policy.ts'
 import type { DeviceNames } from './refused-devices.ts'
 
-/** One effective value in its canonical text, and who gave it: "default", "metadata", "profile build", ... */
+/** One effective value in its canonical text, and who gave it. */
 export interface Setting {
   readonly text: string
-  readonly origin: string
+  readonly origin: Origin
   /** What the value may be at most; missing where nothing bounds it. */
   readonly ceiling?: string
   /** What the origin asks for, where that is more than the ceiling permits. */
@@ -21,7 +21,7 @@ export interface Setting {
 export type Settings = ReadonlyMap<KeyName, Setting>
 
 export const defaults: Settings = new Map(
-  keyNames.map((name) => [name, { text: keys[name].default, origin: 'default' }]),
+  keyNames.map((name) => [name, { text: keys[name].default, origin: { kind: 'default' } }]),
 )
 
 /** @throws {PolicyError} naming the key, the value, what is allowed and the line */
@@ -35,6 +35,9 @@ function canonical(name: KeyName, value: string, place?: Place): string {
   }
 }
 
+const GIVEN: Origin = { kind: 'given' }
+const isSame = (one: Origin, other: Origin): boolean => one.kind === other.kind && one.name === other.name
+
 /**
  * Lays entries over settings: later ones override those of another origin.
  *
@@ -42,10 +45,10 @@ function canonical(name: KeyName, value: string, place?: Place): string {
  */
 export function settle(entries: Iterable<KeyValueLine>, base: Settings = defaults): Settings {
   const given = new Map<KeyName, Setting>()
-  for (const [key, value, origin = 'given', place] of entries) {
+  for (const [key, value, origin = GIVEN, place] of entries) {
     const name = toKeyName(key, place)
     const [before, text] = [given.get(name), canonical(name, value, place)]
-    if (before?.origin === origin && before.text !== text) {
+    if (before && isSame(before.origin, origin) && before.text !== text) {
       const both = `${briefly(before.text)} and ${briefly(text)}`
       throw new PolicyError(`${fullName(name)} is given twice, as ${both}`, place, '; give it once')
     }

@@ -2,42 +2,10 @@ import type { VerdictName } from '../calls/record.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
+import { type ContainerView, viewOf } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
 import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from './engine-names.ts'
 import type { FeedReader } from './feed.ts'
-
-/** A container as people and programs see it. Its texts are as the container or its runtime has chosen them. */
-export interface ContainerView {
-  readonly id: string
-  readonly serial: number
-  readonly runtime: string
-  readonly name: string
-  readonly image: string
-  readonly pid: number
-  readonly keys: readonly string[]
-  readonly state: 'served' | 'left' | 'ended'
-  readonly calls: number
-  readonly done: number
-  readonly left: number
-  readonly errors: number
-  readonly gone: number
-  readonly inFlight: number
-  /** Those of them that are served for longer than ten seconds. */
-  readonly stuck: number
-  /** Descriptors that are kept for it, so that it can go on with them: contexts, mounts, programs. */
-  readonly kept: number
-  /** Half of the calls took at most so many microseconds; undefined without calls. */
-  readonly p50: number | undefined
-  /** The newest first. */
-  readonly refusals: readonly RefusalView[]
-  /** How many kinds of refusals have made room for later ones. */
-  readonly droppedRefusals: number
-  /** What the directory says: of a list what it needs, else everything. */
-  readonly about: Entry
-}
-
-const text = (value: unknown): string => (typeof value === 'string' ? value : '')
-const number = (value: unknown): number => (typeof value === 'number' ? value : 0)
 
 /** Returns the upper bound of the bucket in which the given part of all calls lies; undefined without calls. */
 export function quantile(calls: readonly Pick<CallCount, 'buckets'>[], part: number): number | undefined {
@@ -64,30 +32,19 @@ function byVerdict(counted: readonly Counted[]): Readonly<Record<VerdictName, nu
 }
 
 function view(about: Entry, names: EngineNames | undefined, counts: ContainerCounts | undefined): ContainerView {
-  const pod = [text(about.namespace), text(about.pod)].filter((word) => word !== '').join('/')
-  const kept = (about.calls ?? []) as readonly Counted[]
-  const sums = byVerdict(counts?.calls ?? kept)
   const refusals = counts?.refusals.map(refusalView) ?? ((about.refusals ?? []) as readonly RefusalView[])
-  return {
-    id: text(about.id),
-    serial: number(about.serial),
-    runtime: text(about.runtime),
-    name: text(about.name) || names?.name || pod,
-    image: text(about.image) || names?.image || pod,
-    pid: number(about.init),
-    keys: (about.on ?? []) as readonly string[],
-    state: about.ended !== undefined ? 'ended' : about.barred ? 'left' : 'served',
-    calls: sums.act + sums.continue + sums.errno + sums.gone,
-    ...{ done: sums.act, left: sums.continue, errors: sums.errno, gone: sums.gone },
-    inFlight: counts?.inFlight ?? 0,
-    stuck: counts?.stuck ?? 0,
-    kept: counts?.kept ?? 0,
+  return viewOf({
+    about,
+    names,
+    counts,
+    byVerdict: byVerdict(counts?.calls ?? ((about.calls ?? []) as readonly Counted[])),
     p50: quantile(counts?.calls ?? [], 0.5),
     refusals: [...refusals].sort((one, other) => other.time - one.time),
-    droppedRefusals: counts?.dropped ?? number(about.droppedRefusals),
-    about,
-  }
+  })
 }
+
+const text = (value: unknown): string => (typeof value === 'string' ? value : '')
+const number = (value: unknown): number => (typeof value === 'number' ? value : 0)
 
 const namesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): EngineNames | undefined =>
   name === undefined ? lookup(text(id), text(bundle)) : undefined

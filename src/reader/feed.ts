@@ -1,3 +1,5 @@
+import { errnoName } from '../abi/errno.ts'
+import { SyscallError } from '../kernel/error.ts'
 import { connectUnix, peerCredentials, receive, waitReadable } from '../kernel/socket.ts'
 import {
   COUNTS_HEADER,
@@ -108,6 +110,9 @@ export class FeedReader {
   }
 }
 
+/** A daemon that is there, and does not answer in time. */
+export class DaemonSilent extends Error {}
+
 /**
  * Connects to a daemon. Its socket may be connected to by root, and by members of the group intercede.
  *
@@ -117,7 +122,7 @@ export class FeedReader {
 export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedReader {
   using connection = connected(path)
   if (!waitReadable(connection, patience))
-    throw new Error(`Cannot read "${path}": the daemon does not answer; see "systemctl status intercede"`)
+    throw new DaemonSilent(`Cannot read "${path}": the daemon does not answer; see "systemctl status intercede"`)
   const bytes = Buffer.alloc(ANSWER_LIMIT)
   const message = receive(connection, bytes)
   if (message?.length === 0)
@@ -147,8 +152,7 @@ function connected(path: string): ReturnType<typeof connectUnix> {
   try {
     return connectUnix(path, 'packet')
   } catch (error) {
-    const { message } = error as Error
-    const remedy = Object.entries(REMEDIES).find(([name]) => message.includes(name))?.[1]
-    throw new Error(`Cannot read "${path}": ${remedy ?? message}`)
+    const remedy = error instanceof SyscallError ? REMEDIES[errnoName(error.errno)] : undefined
+    throw new Error(`Cannot read "${path}": ${remedy ?? (error as Error).message}`)
   }
 }

@@ -1,6 +1,6 @@
 import { escaped } from '../calls/escape.ts'
 import { briefly } from '../shared/briefly.ts'
-import type { ContainerView } from './container-view.ts'
+import type { ContainerView } from './container-fields.ts'
 
 /** Most containers that a sentence names. */
 const NAMED = 5

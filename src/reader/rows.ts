@@ -1,18 +1,21 @@
 import type { RefusalView } from '../memories/refusal-view.ts'
-import type { ContainerView } from './container-view.ts'
+import { type ContainerView, LIST_FIELDS, MADE_IN_DETAIL } from './container-fields.ts'
 
 type Row = Readonly<Record<string, unknown>>
 
 /** What a program gets of a container in a list. */
-export function summaryOf({ about: _, refusals, droppedRefusals: __, ...view }: ContainerView): Row {
-  const [last] = refusals
-  return { ...view, ...(last ? { lastRefusal: last.call, lastRefusalTime: last.time } : {}) }
-}
+export const summaryOf = (view: ContainerView): Row => pick(view, LIST_FIELDS)
 
 /** Everything that is known of a container: what the directory says, and what was counted. */
-export function everythingOf({ about, keys: _, ...view }: ContainerView): Row {
-  const { on, index: __, number: ___, calls: ____, init: _____, ...said } = about
-  return { ...said, ...view }
+export function everythingOf(view: ContainerView): Row {
+  const { on, index: _, number: __, calls: ___, init: ____, ...said } = view.about
+  return { ...said, ...pick(view, MADE_IN_DETAIL) }
+}
+
+function pick(view: ContainerView, names: readonly string[]): Row {
+  const row: Record<string, unknown> = {}
+  for (const name of names) row[name] = (view as unknown as Row)[name]
+  return row
 }
 
 /** A kind of refusals, and whose it is. */

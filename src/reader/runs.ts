@@ -6,7 +6,7 @@ import { cstring } from '../kernel/libc.ts'
 import { startTime } from '../kernel/process.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { isDirectoryHead } from '../memories/directory-layout.ts'
-import { FAMILY } from '../runtimes/launch/hierarchies.ts'
+import { FAMILY } from '../runtimes/launch/cgroup.ts'
 import { FeedReader } from './feed.ts'
 import { MemoryFile } from './memory-file.ts'
 

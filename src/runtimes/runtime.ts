@@ -56,3 +56,6 @@ export interface OciRuntime extends Runtime {
   /** Errors in its log that correspond to podman's exit codes 126 and 127. */
   readonly failures: readonly (readonly [says: RegExp, exitCode: number])[]
 }
+
+/** Seconds from the request to end until the container is killed, as of podman. */
+export const STOP_SECONDS = 10

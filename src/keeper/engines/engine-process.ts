@@ -4,8 +4,9 @@ import { type EngineOptions, type SharedMemories, spawnEngine } from '../../engi
 import { isErrno } from '../../kernel/error.ts'
 import { type Fd, FdClosed, guarded } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { isDefunct, processorTime } from '../../kernel/process.ts'
+import { type Ending, isDefunct, processorTime } from '../../kernel/process.ts'
 import { type Message, receive, send, socketpair } from '../../kernel/socket.ts'
+import type { RestartCause } from '../../memories/daemon-totals.ts'
 import { type Child, howEnded, wasKilled } from '../../processes/child.ts'
 import type { Reactor } from '../process/reactor.ts'
 
@@ -37,12 +38,14 @@ function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
 export interface EngineCallbacks {
   /** Takes a message of the engine, and ownership of its descriptors. */
   hear(message: ToKeeper, fds: readonly Fd[]): void
-  /** Called once if the engine ends before `close`. @param failed false if it was killed (SIGKILL) */
-  ended(how: string, failed: boolean): void
+  /** Called once if the engine ends before `close`. @param how in words */
+  ended(how: string, cause: RestartCause): void
 }
 
 /** A tenth of the memory of the service: the keeper may be larger by that, and yet the engine is ended. */
 const ENGINE_OOM_SCORE = 100
+const causeOf = (ending: Ending): RestartCause =>
+  'status' in ending ? 'failed' : wasKilled(ending) ? 'killed' : 'crashed'
 
 /** One engine as the keeper sees it: the process and our end of its socket. */
 export class EngineProcess {
@@ -68,7 +71,7 @@ export class EngineProcess {
     // The next engine takes over its calls; what we hold is lost with us where no service manager keeps it.
     this.#child.endBeforeUs(ENGINE_OOM_SCORE)
     this.#unwatch = reactor.watch(ours, () => this.#hear())
-    void this.#child.ended.then((ending) => this.#end(howEnded(ending), !wasKilled(ending)))
+    void this.#child.ended.then((ending) => this.#end(howEnded(ending), causeOf(ending)))
   }
 
   get pid(): number {
@@ -113,7 +116,7 @@ export class EngineProcess {
   look(): void {
     const { pid } = this.#child
     if (this.#isOver || !isDefunct(pid)) return
-    setTimeout(() => this.#end('has ended, but for threads that hang', false), REAP_MS)
+    setTimeout(() => this.#end('has ended, but for threads that hang', 'hung'), REAP_MS)
   }
 
   #lookSoon(): void {
@@ -159,12 +162,12 @@ export class EngineProcess {
   }
 
   /** Reports the end of the engine, after its last messages. */
-  #end(how: string, failed: boolean): void {
+  #end(how: string, cause: RestartCause): void {
     if (this.#isOver) return
     this.#hear()
     if (this.#isOver) return
     this.#release()
-    this.#listener.ended(how, failed)
+    this.#listener.ended(how, cause)
   }
 
   #release(): void {

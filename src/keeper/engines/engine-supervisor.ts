@@ -4,6 +4,7 @@ import type { EngineOptions, SharedMemories } from '../../engine/protocol/spawn-
 import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import type { RestartCause } from '../../memories/daemon-totals.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { EngineProcess } from './engine-process.ts'
 import { RestartBackoff } from './restart-backoff.ts'
@@ -29,7 +30,7 @@ export interface SupervisorOptions {
   inventory(tell: EngineProcess['tell']): void
   hear(message: ToKeeper, fds: readonly Fd[]): void
   /** Called at the end of an engine. Calls in flight wait for the next engine, which starts after `pause` ms. */
-  ended(how: string, pause: number): void
+  ended(how: string, cause: RestartCause, pause: number): void
   /** Called before an engine is started: the keeper must not receive calls from then on. */
   starting(): void
   /**
@@ -140,7 +141,9 @@ export class EngineSupervisor {
     if (!following) this.#launch(failed)
     else
       void following.then(
-        (why) => this.#link ?? this.#ended(`could not be started, for the files are of another program: ${why}`, true),
+        (why) =>
+          this.#link ??
+          this.#ended(`could not be started, for the files are of another program: ${why}`, 'unstartable'),
       )
   }
 
@@ -150,11 +153,11 @@ export class EngineSupervisor {
     try {
       link = new EngineProcess(reactor, memories, engine, {
         hear: (...said) => this.#hear(...said),
-        ended: (how, byItself) => this.#ended(how, byItself),
+        ended: (how, cause) => this.#ended(how, cause),
       })
     } catch (error) {
       // A lack of free descriptors, for example, may be over after a pause.
-      setImmediate(() => this.#ended(`could not be started: ${(error as Error).message}`, true))
+      setImmediate(() => this.#ended(`could not be started: ${(error as Error).message}`, 'unstartable'))
       return
     }
     this.#link = link
@@ -170,14 +173,17 @@ export class EngineSupervisor {
     this.#options.hear(message, fds)
   }
 
-  #ended(how: string, failed: boolean): void {
+  #ended(how: string, cause: RestartCause): void {
     this.#link = undefined
     if (this.#held) {
       for (const resolve of this.#held) resolve()
       return
     }
+    // Whoever kills it says nothing of what it would do.
+    const failed = cause !== 'killed' && cause !== 'hung'
     const pause = this.#restarts.after({ at: now(), failed, wasReady: this.#isReady })
-    this.#options.ended(this.#hasHung ? `hung for ten seconds and ${how}` : how, pause)
+    if (this.#hasHung) this.#options.ended(`hung for ten seconds and ${how}`, 'hung', pause)
+    else this.#options.ended(how, cause, pause)
     this.#hasHung = false
     if (this.#isClosed) return
     if (pause === 0) this.#start(failed)

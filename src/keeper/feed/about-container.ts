@@ -4,6 +4,7 @@ import type { IdExtent } from '../../abi/id-map.ts'
 import { explain, why } from '../../calls/reason.ts'
 import { PREFIX } from '../../policy/key.ts'
 import { callOf, keyNames } from '../../policy/key-names.ts'
+import { formatOrigin } from '../../policy/key-value-lines.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import { saidNames } from '../containers/annotations.ts'
@@ -25,7 +26,12 @@ const listed = (traps: Traps | undefined): readonly string[] | 'unknown' =>
 
 /** Returns each key with its value, who gave it, its ceiling if there is one, and what was asked for above that. */
 const keysOf = (settings: Settings): object =>
-  Object.fromEntries([...settings].map(([name, { text, ...from }]) => [name, { value: text, ...from }]))
+  Object.fromEntries(
+    [...settings].map(([name, { text, origin, ...from }]) => [
+      name,
+      { value: text, origin: formatOrigin(origin), ...from },
+    ]),
+  )
 
 /** Lists the calls that are on. */
 const onOf = (settings: Settings): readonly string[] =>

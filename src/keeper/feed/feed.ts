@@ -101,7 +101,7 @@ export class Feed {
 
   #sum(event: KeeperEvent): void {
     if (event.type === 'recordsLost') this.totals.lostRecords(event.count)
-    else if (event.type === 'engineEnded') this.totals.engineEnded(event.how)
+    else if (event.type === 'engineEnded') this.totals.engineEnded(event.cause)
     else if (event.type === 'refused') this.totals.registration(undefined, 'refused')
   }
 

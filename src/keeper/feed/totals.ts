@@ -4,14 +4,6 @@ import { FewLabels } from '../../memories/few-labels.ts'
 const SUMS = ['recordsLost', 'linesSuppressed'] as const
 const BY_LABEL = ['restarts', 'registrations', 'reloads'] as const
 
-/** How an engine ended, as the supervisor says it. The first line that fits holds. */
-const CAUSES: readonly (readonly [RegExp, RestartCause])[] = [
-  [/could not be started/, 'unstartable'],
-  [/hung|threads that hang/, 'hung'],
-  [/SIGKILL/, 'killed'],
-  [/SIG/, 'crashed'],
-]
-
 /** Counts what the daemon does, for metrics. The labels are few, and none of them is a container's choice. */
 export class Totals {
   readonly #sums: Record<(typeof SUMS)[number], number> = { recordsLost: 0, linesSuppressed: 0 }
@@ -36,8 +28,8 @@ export class Totals {
     this.#sums.linesSuppressed += count
   }
 
-  engineEnded(how: string): void {
-    this.#add('restarts', CAUSES.find(([pattern]) => pattern.test(how))?.[1] ?? 'failed')
+  engineEnded(cause: RestartCause): void {
+    this.#add('restarts', cause)
   }
 
   /** @param by -1 if a reload that was counted as done has failed after all */

@@ -1,5 +1,6 @@
 import { fullName } from '../../policy/key.ts'
 import { keyNames } from '../../policy/key-names.ts'
+import { formatOrigin } from '../../policy/key-value-lines.ts'
 import type { KeyName } from '../../policy/keys.ts'
 import type { Policy } from '../../policy/policy.ts'
 import { defaults, type Setting, type Settings } from '../../policy/settings.ts'
@@ -8,7 +9,7 @@ import type { Traps } from '../process/events.ts'
 
 /** A setting as the log shows it. */
 export const shown = ({ text, origin, asked, ceiling }: Setting): string =>
-  `${text} (${origin}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})`
+  `${text} (${formatOrigin(origin)}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})`
 
 /** Says in one clause what a key is now and was before. @param is and `was`, in the words of `shown` */
 export const inWords = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
@@ -17,9 +18,11 @@ export const inWords = (key: string, { is, was }: { readonly is: string; readonl
 }
 
 /** Tells whether a setting holds for all containers, whatever filter they have, unless something stronger is said. */
-export const isOfAll = ({ origin }: Setting): boolean => origin === 'default' || origin === 'configuration'
+export const isOfAll = ({ origin }: Setting): boolean => origin.kind === 'default' || origin.kind === 'configuration'
 
-const isOfAnnotation = ({ origin }: Setting): boolean => origin.startsWith('annotation')
+/** Tells whether the author of the pod gave it. */
+export const isOfAnnotation = ({ origin }: Setting): boolean =>
+  origin.kind === 'annotation' || origin.kind === 'unreadable'
 
 /** Says of a key that is on what the filter of the container does not trap for it. */
 function untrappedPart(policy: Policy, name: KeyName, setting: Setting, traps: Traps): string {

@@ -11,7 +11,7 @@ import type { Settings } from '../../policy/settings.ts'
 import { bundleBoundingSet } from '../../runtimes/bundle.ts'
 import { untrapped } from '../../syscalls/index.ts'
 import type { KeeperEvent } from '../process/events.ts'
-import { isOfAll } from './effective-keys.ts'
+import { isOfAll, isOfAnnotation } from './effective-keys.ts'
 
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 
@@ -44,7 +44,7 @@ export function registrationWarnings(event: Registered): readonly string[] {
 function idle({ resolved: { settings, policy }, traps }: Registered): readonly string[] {
   if (!settings) return []
   const isMeant = (name: KeyName): boolean =>
-    !isOfAll(settings.get(name)!) && !settings.get(callOf(name))!.origin.startsWith('annotation')
+    !isOfAll(settings.get(name)!) && !isOfAnnotation(settings.get(callOf(name))!)
   return [
     ...ineffectiveKeys(settings, isMeant),
     ...(traps instanceof Set ? untrappedKeys(settings, policy, traps) : []),

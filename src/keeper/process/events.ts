@@ -1,6 +1,7 @@
 import type { ReasonCode } from '../../calls/reason.ts'
 import type { CallRecord } from '../../calls/record.ts'
 import type { ProgramEnd } from '../../engine/protocol/messages.ts'
+import type { RestartCause } from '../../memories/daemon-totals.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import type { Policy } from '../../policy/policy.ts'
@@ -69,7 +70,7 @@ export type KeeperEvent =
   /** A later engine than the first serves now. */
   | { readonly type: 'engineStarted'; readonly pid: number | undefined }
   /** The next engine starts after `pause` milliseconds, and settles the calls in flight. */
-  | { readonly type: 'engineEnded'; readonly how: string; readonly pause: number }
+  | { readonly type: 'engineEnded'; readonly how: string; readonly cause: RestartCause; readonly pause: number }
 
 /** Replaces this program by the program in our files now, see `Reexec`. */
 export interface Successor {

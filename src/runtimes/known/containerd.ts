@@ -6,7 +6,10 @@ import { runc } from './runc.ts'
 export const containerd = {
   name: 'containerd',
   instructions: {
-    ...{ prints: 'options', target: runc.target, directory: '/etc/intercede', ending: '.containerd.json' },
+    prints: 'options',
+    target: runc.target,
+    directory: '/etc/intercede',
+    ending: '.containerd.json',
     takesFirstId: true,
     flags(wanted) {
       const ids = `0:${wanted.firstId}:${ID_COUNT}`

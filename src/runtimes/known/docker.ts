@@ -10,7 +10,10 @@ export const docker = {
   name: 'docker',
   target,
   instructions: {
-    ...{ prints: 'options', target, directory: '/etc/intercede', ending: '.docker.json' },
+    prints: 'options',
+    target,
+    directory: '/etc/intercede',
+    ending: '.docker.json',
     prepared: [['/etc/docker/daemon.json', /"userns-remap"/]],
     flags(wanted) {
       const lines = [

@@ -18,3 +18,14 @@ export const otherRuntimes: readonly Runtime[] = [podman, docker, lxc, container
 
 /** All runtimes, in the order in which help texts and the doctor name them. */
 export const runtimes: readonly Runtime[] = [...ociRuntimes, ...otherRuntimes]
+
+/** The runtimes that read profiles in a form of their own. */
+export const targets = runtimes.flatMap(({ target }) => target ?? [])
+/** The names of the runtimes whose base profiles have rules about capabilities that we must decide. */
+export const unresolved = targets.filter(({ resolvesGuards }) => !resolvesGuards).map(({ name }) => name)
+
+/** The runtimes for which `flags` has instructions. */
+export const instructed = runtimes.filter(({ instructions }) => instructions)
+/** Returns the names of the runtimes whose instructions have a trait. */
+export const namesWith = (trait: 'userDirectory' | 'takesFirstId'): readonly string[] =>
+  instructed.filter(({ instructions }) => instructions?.[trait]).map(({ name }) => name)

@@ -33,8 +33,13 @@ const yaml = (text: string): string => JSON.stringify(text)
 export const kubernetes = {
   name: 'kubernetes',
   instructions: {
-    ...{ prints: 'lines', target: runc.target, directory: `${KUBELET_PROFILES}/${KUBELET_FOLDER}`, ending: '.json' },
-    ...{ elsewhere: true, filter: 'RuntimeDefault', written: WRITTEN },
+    prints: 'lines',
+    target: runc.target,
+    directory: `${KUBELET_PROFILES}/${KUBELET_FOLDER}`,
+    ending: '.json',
+    elsewhere: true,
+    filter: 'RuntimeDefault',
+    written: WRITTEN,
     flags(wanted) {
       const local = `${KUBELET_FOLDER}/${basename(wanted.profile)}`
       const annotations = wanted.annotations.map(([key, value]) => `    ${key}: ${yaml(value)}`)

@@ -4,8 +4,13 @@ import type { Runtime } from '../runtime.ts'
 export const lxc = {
   name: 'lxc',
   instructions: {
-    ...{ prints: 'lines', target: undefined, directory: '/etc/intercede', ending: '.seccomp' },
-    ...{ takesFirstId: true, annotates: false, mountsFuse: false },
+    prints: 'lines',
+    target: undefined,
+    directory: '/etc/intercede',
+    ending: '.seccomp',
+    takesFirstId: true,
+    annotates: false,
+    mountsFuse: false,
     base: '/usr/share/lxc/config/common.seccomp',
     flags(wanted) {
       const lines = [

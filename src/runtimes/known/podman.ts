@@ -10,7 +10,11 @@ export const podman = {
   name: 'podman',
   target,
   instructions: {
-    ...{ prints: 'options', target, directory: '/etc/intercede', ending: '.json', userDirectory },
+    prints: 'options',
+    target,
+    directory: '/etc/intercede',
+    ending: '.json',
+    userDirectory,
     base: '/usr/share/containers/seccomp.json',
     prepared: ['/etc/subuid', '/etc/subgid'].map((file) => [file, /^containers:/m] as const),
     flags(wanted) {

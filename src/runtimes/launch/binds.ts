@@ -4,9 +4,9 @@ import { MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
 import { isErrno } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
+import { whyNotOnlyRoot } from './closed.ts'
 import { type HostTree, openHostTree } from './host-tree.ts'
 import { hiddenPoints } from './oci-config.ts'
-import { whyNotOnlyRoot } from './only-root.ts'
 import { inside, insideFile } from './tree.ts'
 
 /** What `--bind` asks for. */

@@ -1,15 +1,89 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statfsSync, statSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { barOpening } from '../../abi/bpf.ts'
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../abi/fcntl.ts'
+import { CGROUP2_SUPER_MAGIC } from '../../abi/magic.ts'
 import { attachDeviceProgram } from '../../kernel/bpf.ts'
 import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
+import { mount } from '../../kernel/mount.ts'
 import { startTime } from '../../kernel/process.ts'
+import { parseCgroups } from '../../kernel/procfs/cgroup.ts'
+import { parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
 import { opensHost } from '../../policy/devices.ts'
 import { sleepSync } from '../../shared/sleep.ts'
-import { FAMILY, type Hierarchies, memoryController } from './hierarchies.ts'
-import { CGROUP_ROOT } from './layout.ts'
+import { CGROUP_ROOT, graft, layout, openDirectory } from './tree.ts'
+
+/** The cgroup, in each hierarchy, of all containers of `run`. */
+export const FAMILY = 'intercede'
+
+/**
+ * The directories that hold the cgroups of `run`: in the unified hierarchy, and in v1's memory controller if the host
+ * uses it.
+ */
+interface Hierarchies {
+  readonly unified: string
+  readonly memory: string | undefined
+}
+
+/**
+ * Mounts a pure cgroup v2 tree at /sys/fs/cgroup, as runtimes need it, in our private mount namespace. On a hybrid
+ * machine the memory controller is in v1: it is mounted elsewhere, and only if the host uses it already.
+ */
+export function openHierarchies(): Hierarchies {
+  const unified = `${CGROUP_ROOT}/${FAMILY}`
+  if (isPure()) return { unified, memory: undefined }
+  const own = parseCgroups(readFileSync('/proc/self/cgroup', 'utf8'))
+  const memory = own.some(({ controllers }) => controllers.join() === 'memory') ? layout.memory : undefined
+  if (memory) {
+    mkdirSync(memory)
+    mount('cgroup', memory, 0n, 'memory')
+  }
+  mountUnified()
+  return { unified, memory: memory && `${memory}/${FAMILY}` }
+}
+
+function isPure(): boolean {
+  try {
+    return statfsSync(CGROUP_ROOT).type === CGROUP2_SUPER_MAGIC
+  } catch {
+    return false
+  }
+}
+
+/** Returns where the host has the whole tree of v2, to be written to. */
+const unifiedOfHost = (): string | undefined =>
+  parseMountinfo(readFileSync('/proc/thread-self/mountinfo', 'utf8')).find(
+    ({ type, root, options }) => type === 'cgroup2' && root === '/' && options.includes('rw'),
+  )?.point
+
+/** Shows what the host has mounted already: the kernel waits for all processors in each mount(2) of cgroup2. */
+function mountUnified(): void {
+  try {
+    const there = unifiedOfHost()
+    if (there === undefined) {
+      mount('cgroup2', CGROUP_ROOT, 0n)
+      return
+    }
+    using target = openDirectory(CGROUP_ROOT)
+    graft(there, target)
+  } catch (error) {
+    throw new Error(
+      `Cannot limit devices: this kernel gives no cgroup v2 at ${CGROUP_ROOT} (${(error as Error).message})`,
+    )
+  }
+}
+
+/**
+ * Returns who sets the limit of `--memory`: the runtime (cgroup v2) or we (v1).
+ *
+ * @throws {Error} if neither hierarchy has a memory controller
+ */
+function memoryController({ memory }: Hierarchies): 'runtime' | 'v1' {
+  if (readFileSync(`${CGROUP_ROOT}/cgroup.controllers`, 'utf8').split(/\s+/).includes('memory')) return 'runtime'
+  if (memory) return 'v1'
+  throw new Error('Cannot limit memory: no cgroup hierarchy has the memory controller')
+}
 
 /** Returns a cgroup name that identifies this process, so that the next run can tell whether it still lives. */
 const ownName = (): string => `${process.pid}-${startTime('self')}`
@@ -39,7 +113,7 @@ function makeCgroup(path: string): string {
 }
 
 /** Kills all processes of a cgroup v2 and its descendants. */
-export function killCgroup(path: string): void {
+function killCgroup(path: string): void {
   try {
     writeFileSync(`${path}/cgroup.kill`, '1')
   } catch {
@@ -62,7 +136,7 @@ function removeOnce(path: string): void {
  * Removes a cgroup and its descendants, within PATIENCE_MS, since the kernel releases killed processes a little
  * later.
  */
-export function removeCgroup(path: string): void {
+function removeCgroup(path: string): void {
   const end = Date.now() + PATIENCE_MS
   while (exists(path) && Date.now() < end) {
     try {
@@ -121,7 +195,7 @@ function enableControllers(path: string): void {
 }
 
 /** Where the cgroups of one container are to be. */
-export interface CgroupPlace {
+interface CgroupPlace {
   readonly name: string
   /** The cgroups above them, one in each hierarchy in use, that of v2 first. */
   readonly families: readonly string[]
@@ -185,4 +259,29 @@ export class Cgroup implements Disposable {
     for (const path of this.paths) removeCgroup(path)
     for (const family of this.#families) removeIfEmpty(family)
   }
+}
+
+/** Tells whether the run that made a cgroup has ended. The name is `PID-STARTTIME` of the run, see `ownName`. */
+export function isLeftover(name: string, startTimeOf: (pid: number) => number | undefined = startTime): boolean {
+  const [, pid, started] = /^(\d+)-(\d+)$/.exec(name) ?? []
+  return pid !== undefined && startTimeOf(Number(pid)) !== Number(started)
+}
+
+function namesIn(family: string): string[] {
+  try {
+    return readdirSync(family, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
+  } catch {
+    return []
+  }
+}
+
+/** Kills and removes the cgroups of runs that were killed themselves; only their containers can outlive them. */
+export function removeLeftovers({ unified, memory }: Hierarchies): string[] {
+  const families = memory ? [unified, memory] : [unified]
+  const names = [...new Set(families.flatMap(namesIn))].filter((name) => isLeftover(name))
+  for (const name of names) {
+    killCgroup(`${unified}/${name}`)
+    for (const family of families) removeCgroup(`${family}/${name}`)
+  }
+  return names
 }

@@ -9,8 +9,8 @@ import { openat, openat2, statx } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { type Mount, parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
-import { REMOTE } from './host-file-systems.ts'
-import type { HostTree } from './host-tree.ts'
+import { shellWord } from '../shell-word.ts'
+import { type HostTree, REMOTE } from './host-tree.ts'
 import { openDirectory } from './tree.ts'
 
 /**
@@ -114,7 +114,7 @@ function isOpenAt(path: string, mount: Mount, mounts: HostMounts): boolean {
  * Returns a path in our mount namespace at which users of the host other than root can reach a tree, which was opened
  * without symbolic links, or a part of it; undefined if there is none.
  */
-export function openWay(tree: HostTree): string | undefined {
+function openWay(tree: HostTree): string | undefined {
   using mounts = new HostMounts()
   const own = mounts.of(tree)
   if (own === undefined || !isClosedAbove(tree.path, tree, mounts)) return tree.path
@@ -129,7 +129,41 @@ export function openWay(tree: HostTree): string | undefined {
 }
 
 /** Tells whether a directory lets only root in itself, which its container could change. */
-export function isClosedItself(directory: Handle): boolean {
+function isClosedItself(directory: Handle): boolean {
   using mounts = new HostMounts()
   return isClosed(directory, mounts)
+}
+
+const DANGER = 'what the container makes there has the ids of the host, setuid programs and devices of root too'
+
+/**
+ * Tells why a tree must not be written to with the ids of the host, and the remedy; undefined if only root can reach
+ * it.
+ */
+export function whyNotOnlyRoot(tree: HostTree): string | undefined {
+  const { path, isStraight } = tree
+  if (!isStraight) {
+    const real = readlinkSync(`/proc/self/fd/${tree.raw}`)
+    return `a symbolic link is on its way, and whose link that is chooses where it leads; use ${shellWord(real)}`
+  }
+  const stat = tree.stat()
+  if (!stat.isDirectory() && stat.nlink > 1) {
+    return `the file has ${stat.nlink} names, and users of the host may reach it by another; use a copy of it`
+  }
+  const way = openWay(tree)
+  if (way === undefined) return undefined
+  if (way !== path) return `users of the host other than root can reach it at "${way}", and ${DANGER}; unmount it there`
+  return stat.isDirectory() && isClosedItself(tree) ? toGoDown(path) : toMove(path)
+}
+
+const toGoDown = (path: string): string =>
+  `only "${path}" itself keeps users of the host out, and the container can open it, and ${DANGER}; ` +
+  `use a directory in it: mkdir ${shellWord(join(path, 'tree'))}`
+
+function toMove(path: string): string {
+  const closed = join(dirname(path), 'closed')
+  return (
+    `users of the host other than root can reach it, and ${DANGER}; put it into a directory of root of mode 0700: ` +
+    `install -d -m 700 ${shellWord(closed)} && mv ${shellWord(path)} ${shellWord(`${closed}/`)}`
+  )
 }

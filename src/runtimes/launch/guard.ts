@@ -4,7 +4,7 @@ import { openNothing } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import { Child } from '../../processes/child.ts'
-import type { TerminalKeeper } from './raw-terminal.ts'
+import type { TerminalKeeper } from './terminal.ts'
 
 /**
  * Waits for the end of its input, which comes when the process that holds the other end has ended, however it ended.
@@ -30,7 +30,7 @@ done
 for group; do rmdir "\${group%/*}"; done`
 
 /** The process that ends the container if ours is killed, and then restores the user's terminal. */
-export interface Guard extends Disposable, TerminalKeeper {}
+interface Guard extends Disposable, TerminalKeeper {}
 
 /**
  * Starts a process that ends the container when this process ends in whatever way, SIGKILL too. It stays until

@@ -1,29 +1,38 @@
-import { readFileSync } from 'node:fs'
-import { shellStatus } from '../../processes/child.ts'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { Dev } from '../../abi/brand.ts'
+import { formatProfile, type OciSeccomp } from '../../filter/oci.ts'
+import { orUndefined } from '../../kernel/error.ts'
+import { mount } from '../../kernel/mount.ts'
+import { spawnsInto } from '../../kernel/posix-spawn.ts'
+import { parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
+import { opensHost } from '../../policy/devices.ts'
+import { Child, shellStatus } from '../../processes/child.ts'
+import { enterOwnMounts } from '../../processes/own-mounts.ts'
+import { programFiles } from '../../processes/program-files.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { initOf } from '../recorded.ts'
-import { buildRoot } from './build-root.ts'
-import { Cgroup, placeCgroup } from './cgroup.ts'
-import { consoleTerminal } from './console.ts'
-import { writeBundle } from './container.ts'
+import { STOP_SECONDS } from '../runtime.ts'
+import { Cgroup, cgroupsPath, openHierarchies, placeCgroup, removeLeftovers } from './cgroup.ts'
 import { startGuard } from './guard.ts'
-import { openHierarchies } from './hierarchies.ts'
-import { hasStarted } from './init.ts'
-import { insistence, type KeyWatch, onCtrlZ } from './keys.ts'
-import { layout } from './layout.ts'
-import { removeLeftovers } from './leftovers.ts'
+import { hostFileSystems } from './host-tree.ts'
+import { hasStarted, underInit } from './init.ts'
+import { ociConfig } from './oci-config.ts'
+import { pipes, StartWords, type Stdio, writeError } from './pipes.ts'
 import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
-import { pollUntil } from './poll-until.ts'
-import { enterPrivateMounts } from './private-mounts.ts'
-import { hasTerminal } from './raw-relay.ts'
-import { keepTerminal } from './raw-terminal.ts'
-import { errorsIn, exitStatus, mustHaveStarted } from './runtime.ts'
-import { forwardSignals } from './signals.ts'
-import { startRuntime } from './start.ts'
-import { StartWords } from './start-words.ts'
-import { pipes, type Stdio, writeError } from './stdio.ts'
-import { STOP_SECONDS } from './stop-seconds.ts'
-import { Suspension } from './suspension.ts'
-import { terminal } from './terminal.ts'
+import { buildRoot, ruleFor } from './root.ts'
+import { errorsIn, exitStatus, mustHaveStarted, ownBoundingSet, pollUntil } from './runtime.ts'
+import { forwardSignals, Suspension } from './signals.ts'
+import {
+  consoleSize,
+  consoleTerminal,
+  hasTerminal,
+  insistence,
+  type KeyWatch,
+  keepTerminal,
+  onCtrlZ,
+  terminal,
+} from './terminal.ts'
+import { BASE, layout, openDirectory } from './tree.ts'
 
 /** The status of a command that has ended well, but whose output nobody can read. */
 const OUTPUT_LOST = 125
@@ -107,4 +116,106 @@ function runtimeLog(): string {
   } catch {
     return ''
   }
+}
+
+/** Limits in bytes and inodes of the tmpfs, which holds all that a container writes to its default root. */
+const LIMITS = 'size=25%,nr_inodes=1m'
+/** The programs that `run`, its engine and helpers start, besides the runtime. */
+const PROGRAMS = ['cat', 'choom', 'find', 'nsenter', 'rmdir', 'setpriv', 'sh', 'sleep', 'stty', 'timeout', 'unshare']
+/** Directories of pseudo file systems, which nobody unmounts in order to remove a disk. */
+const KERNELS = ['/proc', '/sys', '/dev']
+
+/**
+ * Moves the main thread, and every program that it starts later, into a mount namespace with an empty tmpfs on BASE
+ * and only those mounts of the host that the container shows or we need. The working directory is then `/`.
+ *
+ * Threads that run already stay outside: from here on no asynchronous call of `fs` may name a path.
+ */
+function enterPrivateMounts({ rootfs, binds, runtime, init }: Plan): void {
+  makeDirectory(BASE)
+  // The copies are made first: a handle of a mount of another mount namespace is good for nothing.
+  for (const { tree } of [...(rootfs === undefined ? [] : [rootfs]), ...binds]) tree.detach()
+  const shown = rootfs === undefined ? hostPoints() : []
+  enterOwnMounts(
+    [...shown, BASE, runtime.path, ...(init === undefined ? [] : [init]), ...programFiles(PROGRAMS)],
+    KERNELS,
+  )
+  mount('tmpfs', BASE, 0n, `mode=0711,${LIMITS}`)
+  for (const directory of [layout.root, layout.layers, layout.fresh, layout.bundle, layout.state]) {
+    mkdirSync(directory, { mode: 0o711 })
+  }
+}
+
+const hostPoints = (): readonly string[] =>
+  hostFileSystems(parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'))).map(({ point }) => point)
+
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+const environment = (terminal: boolean, extra: readonly string[]): string[] => [
+  `PATH=${PATH}`,
+  'HOME=/root',
+  'LANG=C.UTF-8',
+  'container=intercede',
+  ...(terminal ? [`TERM=${process.env.TERM ?? 'xterm'}`] : []),
+  ...extra,
+]
+
+/** Returns those of the devices that may be made which may be opened too. */
+const openable = (devices: Iterable<Dev>): Dev[] => [...devices].filter((dev) => !opensHost.has(dev))
+
+const ROOT = { uid: 0, gid: 0 }
+
+/** Formats as JSON with exact 64-bit numbers, which a seccomp filter has. */
+const exactJson = (config: object): string => formatProfile(config as OciSeccomp)
+
+/** Writes the bundle that the runtime reads. */
+function writeBundle({ options, runtime, init, ids, rootfs, devices }: Plan, cgroup: Cgroup, terminal: boolean): void {
+  const { command, name = 'intercede', env = [], workdir, user = ROOT, net = 'none', policyDevices = [] } = options
+  const config = ociConfig({
+    name,
+    args: init === undefined ? command : underInit(command),
+    env: environment(terminal, env),
+    cwd: workdir ?? (rootfs === undefined ? '/root' : '/'),
+    user,
+    terminal,
+    consoleSize: terminal ? consoleSize() : undefined,
+    root: layout.root,
+    ids,
+    caps: ownBoundingSet(),
+    net,
+    cgroupsPath: cgroupsPath(cgroup.name),
+    devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
+    memory: cgroup.runtimeMemory,
+    seccomp: options.seccomp?.(runtime.known.target),
+  })
+  writeFileSync(`${layout.bundle}/config.json`, exactJson(config))
+}
+
+/** A shell that joins cgroups before it executes the runtime, so that no process of the container is ever outside. */
+const JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1" || exit 125; shift; done; shift; exec "$@"'
+
+type Command = readonly [string, ...string[]]
+type Options = Pick<ConstructorParameters<typeof Child>[1], 'fds' | 'env'>
+
+const joining = (groups: readonly string[], run: Command): Command =>
+  groups.length === 0
+    ? run
+    : ['/bin/sh', '-c', JOIN, 'sh', ...groups.map((path) => `${path}/cgroup.procs`), '--', ...run]
+
+/**
+ * Starts the runtime in the foreground: it stays the container's parent, passes signals on and ends with its status.
+ *
+ * @throws {SyscallError} if it cannot be started
+ */
+function startRuntime(runtime: string, cgroup: Cgroup, stdio: Stdio): Child {
+  const log = ['--log', layout.log, '--log-format', 'json']
+  const options = ['--root', layout.state, ...log, 'run', '--bundle', layout.bundle, ...stdio.args]
+  return startInside(cgroup, [runtime, ...options, cgroup.name], { fds: stdio.ends, env: process.env })
+}
+
+/** The process begins in its cgroup, if it can: for one that moves there the kernel waits for all processors. */
+function startInside({ beside, limited }: Cgroup, run: Command, options: Options): Child {
+  using cgroup = openDirectory(beside)
+  const started = orUndefined('any', () => spawnsInto && new Child(joining(limited, run), { ...options, cgroup }))
+  return started || new Child(joining([beside, ...limited], run), options)
 }

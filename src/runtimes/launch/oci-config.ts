@@ -1,6 +1,6 @@
 import type { Cap } from '../../abi/capability.ts'
 import { ID_COUNT } from '../flags.ts'
-import type { IdRange } from './ids-record.ts'
+import type { IdRange } from './ids.ts'
 
 export interface DeviceRule {
   readonly allow: boolean

@@ -4,11 +4,9 @@ import type { Target } from '../../filter/target.ts'
 import type { RuntimeCall } from '../exec.ts'
 import type { OciRuntime } from '../runtime.ts'
 import { type Bind, type BindRequest, openBind } from './binds.ts'
-import { type Device, readDevice } from './devices.ts'
-import { claimRange } from './ids.ts'
-import type { IdRange } from './ids-record.ts'
+import { claimRange, type IdRange } from './ids.ts'
 import { findInit, refuseOverInit } from './init.ts'
-import { openRootfs, type Rootfs } from './rootfs.ts'
+import { type Device, openRootfs, type Rootfs, readDevice } from './root.ts'
 import { type FoundRuntime, findRuntime } from './runtime.ts'
 
 /** The options of `intercede run` as data. */

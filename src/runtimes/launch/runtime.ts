@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Cap, capabilities, capMask } from '../../abi/capability.ts'
 import { statusMask } from '../../kernel/procfs/status.ts'
 import { ociRuntimes } from '../known/index.ts'
@@ -98,4 +99,17 @@ export function exitStatus(
   const found = failures.find(([text]) => text.test(errors))?.[1]
   if (found !== undefined) throw new UnexecutedCommand(found, `${name} says: ${errors}`, asked)
   throw new Error(`Cannot start the command: ${name} says: ${errors}; ${remedyFor(errors, asked.workdir)}`)
+}
+
+/** Interval of polling in milliseconds: short beside the 20 ms that a runtime takes until it sends. */
+const POLL_MS = 2
+
+/** Calls `ask` repeatedly until it returns a value or the runtime has ended. */
+export async function pollUntil<T>(ask: () => T | undefined, ended: () => boolean): Promise<T | undefined> {
+  for (;;) {
+    const isLast = ended()
+    const answer = ask()
+    if (answer !== undefined || isLast) return answer
+    await sleep(POLL_MS)
+  }
 }

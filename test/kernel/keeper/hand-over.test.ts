@@ -160,7 +160,7 @@ test('when the engine is killed another one serves what it served, and the keepe
   const said = new Promise<string>((resolve) => stay.stdout.once('data', (chunk: Buffer) => resolve(chunk.toString())))
   stay.stdin.write('go\n')
   expect(JSON.parse(await said)).toEqual({ errno: 'ENOENT' })
-  expect(own.events).toContainEqual({ type: 'engineEnded', how: 'was ended by SIGKILL', pause: 0 })
+  expect(own.events).toContainEqual({ type: 'engineEnded', how: 'was ended by SIGKILL', cause: 'killed', pause: 0 })
   expect(own.enginePid).not.toBe(first)
   own.close()
 })

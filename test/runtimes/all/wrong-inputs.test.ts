@@ -112,7 +112,7 @@ const rows: readonly Row[] = [
   ['run --user 0:0:0 true', USAGE, /UID\[:GID\]/],
   ['run --rootfs / --expose-host true', USAGE, /--expose-host with --rootfs/],
   ['run --rootfs /no/such true', FAILED, /no such directory/],
-  [['run', '--rootfs', '', 'true'], USAGE, /must be the path of a directory/],
+  [['run', '--rootfs', '', 'true'], USAGE, /it must be a path, and it is empty/],
   [
     ['run', '--rootfs', treeWith('link', (dev) => symlinkSync('/nowhere', dev)), 'true'],
     FAILED,

@@ -89,7 +89,7 @@ test.each([
   expect(stderr).toContain(
     `add the line "${name} ${keys.join(' ')}" to the profiles in deploy/kubernetes/configuration.yaml`,
   )
-  expect(stderr).not.toMatch(/in place of|write the profile first/)
+  expect(stderr).not.toMatch(/in place of|add --write/)
 })
 
 test('docs/runtimes/kubernetes.md shows the fields that flags kubernetes prints', () => {

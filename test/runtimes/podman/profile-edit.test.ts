@@ -69,7 +69,7 @@ describe.skipIf(absent)(withReason('a container of podman with a profile of the 
     expect(stdout).toContain('\n--cap-add=SYS_NICE\n')
   })
 
-  test('is told when the file that is there traps less than the profile asks for by now', async () => {
+  test('is told when the file that is there is older than the configuration', async () => {
     const intercede = `"${process.execPath}" "${CLI}" flags podman --profile build --daemon-config ${config()}`
     const more = 'profiles: { build: { mknod: true, sysinfo: true } }'
     const script = [
@@ -86,7 +86,7 @@ describe.skipIf(absent)(withReason('a container of podman with a profile of the 
     const [, first, then] = stderr.split(/^(?:first|then)$/m)
     expect(first?.trim()).toBe('')
     expect(then?.trim()).toBe(
-      'intercede: the profile "/etc/intercede/profile-build.json" is older and does not trap sysinfo; --write makes it anew',
+      'intercede: the profile "/etc/intercede/profile-build.json" is older than the configuration: add --write',
     )
   })
 

@@ -1,9 +1,8 @@
 import { expect, test } from 'vitest'
-import { kernelAnswer } from '../../../src/cli/kernel-answer.ts'
-import { waysToAllow } from '../../../src/cli/ways-to-allow.ts'
+import { kernelAnswer, waysToAllow } from '../../../src/cli/ways-to-allow.ts'
 import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
-import type { ContainerView } from '../../../src/reader/container-view.ts'
+import type { ContainerView } from '../../../src/reader/container-fields.ts'
 
 const P = 'security.syscalls.intercept.'
 const DEVICES = 'mknod.devices'

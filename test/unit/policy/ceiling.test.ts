@@ -3,6 +3,7 @@ import { aboveCeiling, clamped } from '../../../src/policy/ceiling.ts'
 import { parseConfig } from '../../../src/policy/config.ts'
 import { fullName } from '../../../src/policy/key.ts'
 import { keyNames } from '../../../src/policy/key-names.ts'
+import { formatOrigin, type Origin } from '../../../src/policy/key-value-lines.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
 
 const P = 'security.syscalls.intercept.'
@@ -12,29 +13,29 @@ const CEILING = 'ceiling: { mknod: false, mount.allowed: "ext4,xfs", mount.fuse:
 const resolve = (text: string, from: PolicySources) => resolveHere(parseConfig(text, 'x.yaml'), from, () => [])
 
 describe('a ceiling bounds a value from every source', () => {
-  test.each<{ what: string; text: string; from: PolicySources; origin: string }>([
-    { what: 'the default', text: 'default: { mknod: true }', from: {}, origin: 'configuration' },
+  test.each<{ what: string; text: string; from: PolicySources; origin: Origin }>([
+    { what: 'the default', text: 'default: { mknod: true }', from: {}, origin: { kind: 'configuration' } },
     {
       what: 'a profile',
       text: 'profiles: { a: { mknod: true } }',
       from: { metadata: 'profile=a' },
-      origin: 'profile a',
+      origin: { kind: 'profile', name: 'a' },
     },
-    { what: 'the metadata', text: '', from: { metadata: 'mknod' }, origin: 'metadata' },
+    { what: 'the metadata', text: '', from: { metadata: 'mknod' }, origin: { kind: 'metadata' } },
     {
       what: 'an annotation',
       text: 'annotations: { raise: [mknod] }',
       from: { annotations: { [`${P}mknod`]: 'true' } },
-      origin: 'annotation',
+      origin: { kind: 'annotation' },
     },
-    { what: 'what was set', text: '', from: { set: [['mknod', 'true', 'set']] }, origin: 'set' },
+    { what: 'what was set', text: '', from: { set: [['mknod', 'true', { kind: 'set' }]] }, origin: { kind: 'set' } },
   ])('$what', ({ text, from, origin }) => {
     expect(resolve(text, from).policy).toHaveProperty('mknod')
     const { policy, settings } = resolve(`${CEILING}\n${text}`, from)
     expect(policy).not.toHaveProperty('mknod')
     expect(settings.get('mknod')).toEqual({ text: 'false', origin, ceiling: 'false', asked: 'true' })
     expect(clamped(settings)).toEqual([
-      `${P}mknod: ${origin} asks for "true", and its ceiling is "false", so "false" holds; lower the one, or raise the other in the configuration`,
+      `${P}mknod: ${formatOrigin(origin)} asks for "true", and its ceiling is "false", so "false" holds; lower the one, or raise the other in the configuration`,
     ])
   })
 })
@@ -46,23 +47,30 @@ test('of lists both permit what is in both, and what lies below a ceiling stays'
   expect(settings.get('mount.allowed')).toMatchObject({ text: 'xfs', asked: 'xfs,btrfs' })
   expect(settings.get('mount.fuse')).toMatchObject({ text: '', asked: 'squashfs=squashfuse' })
   expect(settings.get('mount.nodev')).toMatchObject({ text: 'true', asked: 'false' })
-  expect(settings.get('mount')).toEqual({ text: 'true', origin: 'metadata' })
-  expect(settings.get('sysinfo')).toEqual({ text: 'true', origin: 'metadata' })
+  expect(settings.get('mount')).toEqual({ text: 'true', origin: { kind: 'metadata' } })
+  expect(settings.get('sysinfo')).toEqual({ text: 'true', origin: { kind: 'metadata' } })
 })
 
 test('what was set holds over metadata and annotations', () => {
-  const from = { metadata: 'mknod', annotations: { [`${P}mknod`]: 'false' }, set: [['mknod', 'true', 'set']] as const }
-  expect(resolve('', from).settings.get('mknod')).toEqual({ text: 'true', origin: 'set' })
+  const from = {
+    metadata: 'mknod',
+    annotations: { [`${P}mknod`]: 'false' },
+    set: [['mknod', 'true', { kind: 'set' }]] as const,
+  }
+  expect(resolve('', from).settings.get('mknod')).toEqual({ text: 'true', origin: { kind: 'set' } })
 })
 
 test('an annotation lowers what is granted, and the ceiling the rest', () => {
   const from = { metadata: 'mount.allowed=ext4,btrfs', annotations: { [`${P}mount.allowed`]: 'btrfs' } }
-  expect(resolve(CEILING, from).settings.get('mount.allowed')).toMatchObject({ text: '', origin: 'annotation' })
+  expect(resolve(CEILING, from).settings.get('mount.allowed')).toMatchObject({
+    text: '',
+    origin: { kind: 'annotation' },
+  })
 })
 
 test('a default above a ceiling is lowered without a word', () => {
   const { settings } = resolve('ceiling: { sched_setscheduler.max_priority: 10 }', { metadata: 'sched_setscheduler' })
-  expect(settings.get('sched_setscheduler.max_priority')).toMatchObject({ text: '10', origin: 'default' })
+  expect(settings.get('sched_setscheduler.max_priority')).toMatchObject({ text: '10', origin: { kind: 'default' } })
   expect(clamped(settings)).toEqual([])
 })
 
@@ -101,7 +109,10 @@ test.each([
 })
 
 test('what was set and contradicts the configuration of now is left out, with the reason', () => {
-  const from = { metadata: 'mount=true\nmount.allowed=ext4', set: [['mount.fuse', 'ext4=fuse2fs', 'set']] as const }
+  const from = {
+    metadata: 'mount=true\nmount.allowed=ext4',
+    set: [['mount.fuse', 'ext4=fuse2fs', { kind: 'set' }]] as const,
+  }
   const { settings, notes } = resolve('', from)
   expect(settings.get('mount.fuse')!.text).toBe('')
   expect(notes).toEqual([{ key: 'mount.fuse', value: 'ext4=fuse2fs', why: expect.stringContaining('is in both') }])

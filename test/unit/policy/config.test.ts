@@ -36,15 +36,15 @@ reload: manual
 `
   const place = (line: number) => ({ file: 'x.yaml', line })
   expect(parseConfig(text, 'x.yaml')).toEqual({
-    default: [[`${P}sysinfo`, 'true', 'configuration', place(2)]],
+    default: [[`${P}sysinfo`, 'true', { kind: 'configuration' }, place(2)]],
     profiles: new Map([
       [
         'build',
         [
-          ['mknod', 'yes', 'profile build', place(5)],
-          ['mknod.devices', 'c:10:200,c:10:229', 'profile build', place(6)],
-          ['mount.fuse', 'ext4=fuse2fs', 'profile build', place(7)],
-          ['sched_setscheduler.max_priority', '7', 'profile build', place(8)],
+          ['mknod', 'yes', { kind: 'profile', name: 'build' }, place(5)],
+          ['mknod.devices', 'c:10:200,c:10:229', { kind: 'profile', name: 'build' }, place(6)],
+          ['mount.fuse', 'ext4=fuse2fs', { kind: 'profile', name: 'build' }, place(7)],
+          ['sched_setscheduler.max_priority', '7', { kind: 'profile', name: 'build' }, place(8)],
         ],
       ],
     ]),

@@ -3,7 +3,14 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { expandShort } from '../../../src/policy/key.ts'
 import { keyNames, toKeyName } from '../../../src/policy/key-names.ts'
-import { formatLines, parseAssignment, parseLines } from '../../../src/policy/key-value-lines.ts'
+import {
+  formatLines,
+  formatOrigin,
+  type Origin,
+  parseAssignment,
+  parseLines,
+  parseOrigin,
+} from '../../../src/policy/key-value-lines.ts'
 
 const P = 'security.syscalls.intercept.'
 
@@ -69,11 +76,11 @@ describe('parseAssignment()', () => {
 describe('parseLines()', () => {
   test('knows where each entry stood', () => {
     const text = `# made by hand\n\nprofile=build\r\n${P}mknod=true\n  sysinfo\n`
-    expect(parseLines(text, 'metadata', 'x')).toEqual({
+    expect(parseLines(text, { kind: 'metadata' }, 'x')).toEqual({
       profile: { name: 'build', place: { file: 'x', line: 3 } },
       entries: [
-        [`${P}mknod`, 'true', 'metadata', { file: 'x', line: 4 }],
-        [`${P}sysinfo`, 'true', 'metadata', { file: 'x', line: 5 }],
+        [`${P}mknod`, 'true', { kind: 'metadata' }, { file: 'x', line: 4 }],
+        [`${P}sysinfo`, 'true', { kind: 'metadata' }, { file: 'x', line: 5 }],
       ],
     })
   })
@@ -98,4 +105,13 @@ describe('parseLines()', () => {
       }),
     )
   })
+})
+
+test.each<Origin>([
+  ...(['default', 'configuration', 'metadata', 'annotation', 'unreadable', 'set', 'command line'] as const).map(
+    (kind) => ({ kind }),
+  ),
+  { kind: 'profile', name: 'a b' },
+])('a reader gets the origin $kind back from its words', (origin) => {
+  expect(parseOrigin(formatOrigin(origin))).toEqual(origin)
 })

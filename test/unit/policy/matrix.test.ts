@@ -42,22 +42,22 @@ const settingOf = (name: KeyName, config: typeof empty, given: PolicySources) =>
 }
 
 describe.each(rows)('$name', ({ name, key, more, less }) => {
-  const usual = { text: keys[name].default, origin: 'default' }
+  const usual = { text: keys[name].default, origin: { kind: 'default' } }
 
   test('by the file', () => {
     const config = parseConfig(`default: { ${key}: '${more}' }`, 'x.yaml')
-    expect(settingOf(name, config, {})).toEqual({ text: more, origin: 'configuration', notes: 0 })
+    expect(settingOf(name, config, {})).toEqual({ text: more, origin: { kind: 'configuration' }, notes: 0 })
   })
   test('by the metadata', () => {
     expect(settingOf(name, empty, { metadata: `${key}=${more}\n` })).toEqual({
       text: more,
-      origin: 'metadata',
+      origin: { kind: 'metadata' },
       notes: 0,
     })
   })
   test('by the cookie of LXC', () => {
     const metadata = linesOf(Buffer.from(`${key}=${more};sysinfo=true`))
-    expect(settingOf(name, empty, { metadata })).toMatchObject({ text: more, origin: 'metadata', notes: 0 })
+    expect(settingOf(name, empty, { metadata })).toMatchObject({ text: more, origin: { kind: 'metadata' }, notes: 0 })
   })
   test('not by an annotation', () => {
     const given = { annotations: { [key]: more } }
@@ -66,7 +66,7 @@ describe.each(rows)('$name', ({ name, key, more, less }) => {
   })
   test('less by an annotation', () => {
     const given = { metadata: `${key}=${more}`, annotations: { [key]: less } }
-    expect(settingOf(name, empty, given)).toEqual({ text: less, origin: 'annotation', notes: 0 })
+    expect(settingOf(name, empty, given)).toEqual({ text: less, origin: { kind: 'annotation' }, notes: 0 })
   })
   test('not by an annotation beyond the profile that the metadata names', () => {
     const config = parseConfig('profiles: { some: { sysinfo: false } }', 'x.yaml')
@@ -77,12 +77,12 @@ describe.each(rows)('$name', ({ name, key, more, less }) => {
     const config = parseConfig(`annotations: { raise: [${key}] }`, 'x.yaml')
     expect(settingOf(name, config, { annotations: { [key]: more } })).toEqual({
       text: more,
-      origin: 'annotation',
+      origin: { kind: 'annotation' },
       notes: 0,
     })
     for (const other of rows.filter((one) => one.name !== name)) {
       const annotations = { [other.key]: other.more }
-      expect(settingOf(other.name, config, { annotations })).toMatchObject({ origin: 'default', notes: 1 })
+      expect(settingOf(other.name, config, { annotations })).toMatchObject({ origin: { kind: 'default' }, notes: 1 })
     }
   })
 })

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type Config, parseConfig } from '../../../src/policy/config.ts'
+import { formatOrigin } from '../../../src/policy/key-value-lines.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
 
 /** On a host where nobody has a device. */
@@ -19,8 +20,8 @@ annotations: { profiles: [mounts], raise: [setxattr] }
 /** The settings that are not defaults, as `short key=value (origin)`. */
 function given(from: PolicySources): readonly string[] {
   const { settings } = resolve(config, from)
-  const own = [...settings].filter(([, { origin }]) => origin !== 'default')
-  return own.map(([key, { text, origin }]) => `${key}=${text} (${origin})`)
+  const own = [...settings].filter(([, { origin }]) => origin.kind !== 'default')
+  return own.map(([key, { text, origin }]) => `${key}=${text} (${formatOrigin(origin)})`)
 }
 
 describe('resolve() lets the stronger source win', () => {
@@ -82,7 +83,7 @@ annotations: { raise: [sysinfo] }
     ['sched_setscheduler.max_priority', 'low', '1', 'out of range'],
   ] as const)('%s=%s is %j', (key, value, text, why) => {
     const { settings, notes, lowered } = resolve(all, { annotations: { [P + key]: value } })
-    expect(settings.get(key)).toEqual({ text, origin: 'annotation that cannot be read' })
+    expect(settings.get(key)).toEqual({ text, origin: { kind: 'unreadable' } })
     expect(lowered).toEqual([{ key: P + key, value, why: expect.stringContaining(why) }])
     expect(notes).toEqual([])
   })

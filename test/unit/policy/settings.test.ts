@@ -53,8 +53,8 @@ describe('parsePolicy()', () => {
   test('takes the last of two entries of different origin', () => {
     expect(
       parsePolicy([
-        ['sysinfo', 'true', 'configuration'],
-        ['sysinfo', 'false', 'metadata'],
+        ['sysinfo', 'true', { kind: 'configuration' }],
+        ['sysinfo', 'false', { kind: 'metadata' }],
       ]),
     ).toEqual({})
   })
@@ -137,7 +137,9 @@ describe('parsePolicy()', () => {
   ])('refuses %s=%s', (key, value, hint) => {
     const place = { file: 'x.conf', line: 3 }
     const message = `Cannot read policy "x.conf": ${P}${key} is ${JSON.stringify(value)} at line 3${hint}`
-    expect(() => parsePolicy([[key, value, 'metadata', place]])).toThrow(expect.objectContaining({ message: message }))
+    expect(() => parsePolicy([[key, value, { kind: 'metadata' }, place]])).toThrow(
+      expect.objectContaining({ message: message }),
+    )
   })
 
   test.each(['true', 'false'])('refuses a file system in both lists while mount is %s', (mount) => {
@@ -181,10 +183,10 @@ describe('parsePolicy()', () => {
 })
 
 test('effective() names every key once, with its canonical value and origin', () => {
-  const lines = effective(settle([['mknod', 'On', 'profile build']]))
+  const lines = effective(settle([['mknod', 'On', { kind: 'profile', name: 'build' }]]))
   expect(lines.map(({ key }) => key)).toEqual(keyNames.map((name) => `${P}${name}`))
-  expect(lines[0]).toEqual({ key: `${P}mknod`, text: 'true', origin: 'profile build' })
-  expect(lines[8]).toEqual({ key: `${P}mount.nodev`, text: 'true', origin: 'default' })
+  expect(lines[0]).toEqual({ key: `${P}mknod`, text: 'true', origin: { kind: 'profile', name: 'build' } })
+  expect(lines[8]).toEqual({ key: `${P}mount.nodev`, text: 'true', origin: { kind: 'default' } })
 })
 
 test('the default of every key is canonical', () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { ContainerView } from '../../../src/reader/container-view.ts'
+import type { ContainerView } from '../../../src/reader/container-fields.ts'
 import { findContainer, whichAreMeant } from '../../../src/reader/find-container.ts'
 
 const container = (id: string, name = '', state = 'served'): ContainerView => ({ id, name, state }) as ContainerView

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type Document, parse } from 'yaml'
-import { profileName } from '../../../src/cli/profile-name.ts'
+import { profileName } from '../../../src/cli/flags-profile.ts'
 import type { Wanted } from '../../../src/runtimes/flags.ts'
 import { containerd } from '../../../src/runtimes/known/containerd.ts'
 import { docker } from '../../../src/runtimes/known/docker.ts'

@@ -1,24 +1,12 @@
 import { expect, test } from 'vitest'
 import { Totals } from '../../../../src/keeper/feed/totals.ts'
 
-test.each([
-  { how: 'was ended by SIGKILL', cause: 'killed' },
-  { how: 'was ended by SIGSEGV', cause: 'crashed' },
-  { how: 'ended with status 1', cause: 'failed' },
-  { how: 'hung for ten seconds and was ended by SIGKILL', cause: 'hung' },
-  { how: 'has ended, but for threads that hang', cause: 'hung' },
-  { how: 'could not be started: EMFILE', cause: 'unstartable' },
-])('an engine that $how counts as $cause', ({ how, cause }) => {
-  const totals = new Totals()
-  totals.engineEnded(how)
-  expect(totals.all.restarts).toEqual({ [cause]: 1 })
-})
-
 test('the next keeper goes on with what this one has counted', () => {
   const first = new Totals()
   first.lostRecords(3)
   first.suppressedLines()
   first.reload('done')
+  first.engineEnded('hung')
   first.registration('crun', 'served')
   const next = new Totals(JSON.parse(JSON.stringify(first.all)))
   next.lostRecords(1)
@@ -26,7 +14,7 @@ test('the next keeper goes on with what this one has counted', () => {
   next.reload('done', -1)
   next.registration('crun', 'served')
   expect(next.all).toEqual({
-    ...{ recordsLost: 4, linesSuppressed: 1, restarts: {}, reloads: { done: 1 } },
+    ...{ recordsLost: 4, linesSuppressed: 1, restarts: { hung: 1 }, reloads: { done: 1 } },
     registrations: { 'crun served': 2 },
   })
 })

@@ -36,7 +36,7 @@ test.each<[KeeperEvent, string]>([
   [{ type: 'fault', message: 'Cannot go' }, '"level":"error","message":"Cannot go"}'],
   [{ type: 'engineStarted', pid: 9 }, '"level":"info","message":"the engine serves","engine":9}'],
   [
-    { type: 'engineEnded', how: 'was ended by SIGKILL', pause: 0 },
+    { type: 'engineEnded', how: 'was ended by SIGKILL', cause: 'killed', pause: 0 },
     '"level":"error","message":"the engine was ended by SIGKILL: another one takes over its calls"}',
   ],
   [
@@ -62,7 +62,7 @@ test('logEvent() says no number of a process that is not known', () => {
 const MKNOD = 'security.syscalls.intercept.mknod'
 
 test('logEvent() says what has changed for a container that goes on, and only that', () => {
-  const settings = settle([['mknod', 'true', 'configuration']])
+  const settings = settle([['mknod', 'true', { kind: 'configuration' }]])
   const resumed = { type: 'resumed' as const, id: 'one', settings, policy: toPolicy(settings) }
   expect(logged({ ...resumed, before: settings })).toEqual([
     '"level":"info","message":"container goes on","container":"one"}',
@@ -87,7 +87,7 @@ test.each([
   },
   { filter: 'one that is not known', traps: 'unknown' as const, says: 'true (configuration), perhaps not trapped' },
 ])('logEvent() says of each key whether the filter traps it: $filter', ({ traps, says }) => {
-  const settings = settle([['mknod', 'true', 'configuration']])
+  const settings = settle([['mknod', 'true', { kind: 'configuration' }]])
   const resolved = { policy: toPolicy(settings), settings, details: {} }
   const [line] = logged({ ...registered, resolved, traps, withheld: [] })
   expect(JSON.parse(`{${line}`)).toMatchObject({ level: 'info', keys: { [MKNOD]: says } })
@@ -99,6 +99,6 @@ test('logEvent() warns of a container whose policy cannot work as a whole', () =
 })
 
 test('logEvent() says that calls are left to the kernel where no engine is started at once', () => {
-  const [line] = logged({ type: 'engineEnded', how: 'ended with status 1', pause: 30_000 })
+  const [line] = logged({ type: 'engineEnded', how: 'ended with status 1', cause: 'failed', pause: 30_000 })
   expect(line).toMatch(/the engine ended with status 1: engines fail .* the next one is tried","pause":30000\}$/)
 })

@@ -45,8 +45,8 @@ test.each([
     what: 'a container whose own keys its filter does not trap',
     event: given(
       [
-        ['mknod', 'true', 'metadata'],
-        ['sysinfo', 'true', 'profile memory'],
+        ['mknod', 'true', { kind: 'metadata' }],
+        ['sysinfo', 'true', { kind: 'profile', name: 'memory' }],
       ],
       ['mknod', 'mknodat'],
     ),
@@ -56,8 +56,8 @@ test.each([
     what: 'keys of the configuration that a container has no filter for',
     event: given(
       [
-        ['mknod', 'true', 'metadata'],
-        ['sysinfo', 'true', 'configuration'],
+        ['mknod', 'true', { kind: 'metadata' }],
+        ['sysinfo', 'true', { kind: 'configuration' }],
       ],
       ['mknod', 'mknodat'],
     ),
@@ -66,21 +66,21 @@ test.each([
   {
     what: 'an option of the configuration whose call the metadata has',
     event: given([
-      ['mknod.devices', 'c:10:200', 'configuration'],
-      ['mknod', 'true', 'metadata'],
+      ['mknod.devices', 'c:10:200', { kind: 'configuration' }],
+      ['mknod', 'true', { kind: 'metadata' }],
     ]),
     says: [],
   },
   {
     what: 'an option of the metadata without its call',
-    event: given([['mknod.devices', 'c:10:200', 'metadata']]),
+    event: given([['mknod.devices', 'c:10:200', { kind: 'metadata' }]]),
     says: [/^mknod\.devices does nothing without mknod=true$/],
   },
   {
     what: 'an option whose call an annotation switched off',
     event: given([
-      ['mknod.devices', 'c:10:200', 'metadata'],
-      ['mknod', 'false', 'annotation'],
+      ['mknod.devices', 'c:10:200', { kind: 'metadata' }],
+      ['mknod', 'false', { kind: 'annotation' }],
     ]),
     says: [],
   },

@@ -1,6 +1,12 @@
 import { expect, test } from 'vitest'
-import { changeOf, chooseRange, DEFAULT_FIRST, sourcesFrom } from '../../../../src/runtimes/launch/ids.ts'
-import { IDS_RECORD, parseRecord } from '../../../../src/runtimes/launch/ids-record.ts'
+import {
+  changeOf,
+  chooseRange,
+  DEFAULT_FIRST,
+  IDS_RECORD,
+  parseRecord,
+  sourcesFrom,
+} from '../../../../src/runtimes/launch/ids.ts'
 
 const ours = 'intercede:700000000:65536\n'
 const both = (first: number) => ({ uid: first, gid: first })

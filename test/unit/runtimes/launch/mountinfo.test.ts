@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { parseMountinfo } from '../../../../src/kernel/procfs/mountinfo.ts'
-import { hostFileSystems } from '../../../../src/runtimes/launch/host-file-systems.ts'
+import { hostFileSystems } from '../../../../src/runtimes/launch/host-tree.ts'
 
 const line = (id: number, parent: number, point: string, type: string): string =>
   `${id} ${parent} 8:1 / ${point} rw,nosuid shared:1 - ${type} /dev/x rw`

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { crun } from '../../../../src/runtimes/known/crun.ts'
 import { ociRuntimes } from '../../../../src/runtimes/known/index.ts'
 import { runc } from '../../../../src/runtimes/known/runc.ts'
-import { isLeftover } from '../../../../src/runtimes/launch/leftovers.ts'
+import { isLeftover } from '../../../../src/runtimes/launch/cgroup.ts'
 import { exitStatus, findRuntime, mustHaveStarted, ownBoundingSet } from '../../../../src/runtimes/launch/runtime.ts'
 
 const asked = { command: ['x', 'y'] }

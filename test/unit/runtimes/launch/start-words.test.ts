@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { StartWords } from '../../../../src/runtimes/launch/start-words.ts'
+import { StartWords } from '../../../../src/runtimes/launch/pipes.ts'
 
 const passed = async (words: StartWords, chunks: readonly string[]): Promise<string> => {
   async function* stream(): AsyncGenerator<Buffer> {

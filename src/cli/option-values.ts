@@ -1,5 +1,12 @@
 import { InvalidArgumentError } from 'commander'
+import { type Cap, capabilities } from '../abi/capability.ts'
+import { ID_COUNT } from '../runtimes/flags.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
+
+/*
+ * What the values of options mean. Each function reads a value, or throws an InvalidArgumentError, of which commander
+ * makes the sentence that the user sees.
+ */
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
@@ -61,11 +68,62 @@ export function parseName(text: string): string {
   return text
 }
 
-/** Parses the path of a directory of the host. */
-export function parseDirectory(text: string): string {
-  if (text !== '') return text
-  throw new InvalidArgumentError('It must be the path of a directory.')
-}
-
 /** Collects the values of an option that may be repeated. */
 export const collect = (text: string, earlier: readonly string[] = []): string[] => [...earlier, text]
+
+/** Parses the name of a capability, with or without `CAP_`, and collects it. */
+export function parseCap(text: string, earlier: readonly Cap[] = []): readonly Cap[] {
+  const cap = capabilities.find((name) => name === text.toUpperCase().replace(/^CAP_/, ''))
+  if (cap === undefined) throw new InvalidArgumentError('It must be a capability of Linux such as MKNOD or SYS_ADMIN.')
+  return [...earlier, cap]
+}
+
+/** Parses the name of a file: a path would lead out of the directory, and the shell splits and expands other words. */
+export function parseFileName(text: string): string {
+  if (/^\w[\w.+-]{0,199}$/.test(text)) return text
+  throw new InvalidArgumentError(
+    'It must be a plain name of letters, digits and . _ + -, without a directory, which is for --write.',
+  )
+}
+
+/** Parses an id of the host, from which all ids of a container follow. */
+export function parseFirstId(text: string): number {
+  const last = 2 ** 32 - 2 - ID_COUNT
+  const id = /^\d{1,10}$/.test(text) ? Number(text) : 0
+  if (id >= ID_COUNT && id <= last) return id
+  throw new InvalidArgumentError(`It must be a number from ${ID_COUNT}, above the ids of the host itself, to ${last}.`)
+}
+
+const TIME_UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** What JavaScript takes for a time beside that, such as "10", nobody means. */
+const DATE = /^\d{4}-\d\d-\d\d/
+
+/** Parses a time, or how long ago it was. */
+export function parseSince(text: string): number {
+  const [, number, unit] = /^(\d+)([smhd])$/.exec(text) ?? []
+  if (number !== undefined) return Date.now() - Number(number) * TIME_UNITS[unit!]!
+  const time = DATE.test(text) ? Date.parse(text) : Number.NaN
+  if (!Number.isNaN(time)) return time
+  throw new InvalidArgumentError('It must be a time such as 2026-01-31T10:00:00Z, or how long ago, as 10m.')
+}
+
+/** Parses a count. */
+export function parseTail(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number.')
+}
+
+/** Parses the seconds of an interval. */
+export function parseInterval(text: string): number {
+  const seconds = Number(text)
+  if (seconds >= 0.1 && seconds <= 3600) return seconds
+  throw new InvalidArgumentError('It must be a number of seconds from 0.1 to 3600.')
+}
+
+/** Parses the path of a socket: sun_path holds 108 bytes with the NUL; runtimes notice that only at container start. */
+export function parseSocketPath(path: string): string {
+  // A socket has a name of its own; what follows a colon or a semicolon is another word in the files of LXC.
+  if (/^\/[^\s;]*[^\s;/]$/.test(path) && Buffer.byteLength(path) < 108) return path
+  throw new InvalidArgumentError('It must be an absolute path of at most 107 bytes, without spaces and semicolons.')
+}

@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest'
-import { parseEnv, parseName, parseSeconds, parseSize, parseUser, parseWorkdir } from '../../../src/cli/run-options.ts'
+import {
+  parseEnv,
+  parseName,
+  parseSeconds,
+  parseSize,
+  parseUser,
+  parseWorkdir,
+} from '../../../src/cli/option-values.ts'
 
 test.each([
   ['1048576', 1_048_576],

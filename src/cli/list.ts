@@ -1,6 +1,6 @@
-import type { ContainerView } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import { findRuns } from '../reader/runs.ts'
-import { type Asked, isPlain, type ListName, type Offer, printOffers } from './offers.ts'
+import { type Asked, isPlain, type ListName, type Offer, printOffers } from './completion.ts'
 import { openFeeds, RUN, shortId } from './open-feed.ts'
 
 const isAlone = (name: string, all: readonly ContainerView[]): boolean =>

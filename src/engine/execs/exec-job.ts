@@ -33,7 +33,11 @@ export interface ExecRequest {
   readonly answer: SharedArrayBuffer
 }
 
-/** The main thread's side of an answer. */
+/**
+ * The main thread's side of an answer.
+ *
+ * Invariant: the main thread alone calls its methods.
+ */
 export class ExecAnswer {
   readonly #words: Int32Array
 

@@ -26,7 +26,7 @@ const PATIENCE_MS = 1000
  * Does the main thread start a process just now?
  *
  *   rests -> starts   SpawnGuard.start()
- *   starts -> rests   the same, when the process has none of our descriptors any more
+ *   starts -> rests   SpawnGuard.start(), when the process has none of our descriptors any more
  */
 const GUARD = { rests: 0, starts: 1 } as const
 /** The only word. */

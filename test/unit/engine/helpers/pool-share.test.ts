@@ -40,7 +40,7 @@ function greedy(all: number, mayTake: (mine: number, taken: number) => boolean):
 }
 const sharing = (all: number, most: number) => greedy(all, (mine, taken) => mine < poolShare(taken, all, most))
 
-const page = readFileSync(new URL('../../../../docs/threat-model.md', import.meta.url), 'utf8')
+const page = readFileSync(new URL('../../../../docs/guide/threat-model.md', import.meta.url), 'utf8')
 /** The cells of a row of the page's table of limits. */
 const row = (what: string): string => page.split('\n').find((line) => line.startsWith(`| ${what} |`)) ?? ''
 const english = (count: number): string => count.toLocaleString('en-US')

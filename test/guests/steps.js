@@ -102,7 +102,7 @@ grep -q 'the device 1:1 is not allowed' said`,
     seconds: 120,
     script: `intercede run -c mknod -- sh -c 'mkdir t && mount -t tmpfs t t && cd t && mknod null c 1 3 && : >null' >said 2>&1 && exit
 cat said
-intercede doctor | grep -q 'missing .*6.15' && grep -q 6.15 said && echo 'this kernel cannot, and says so' && exit 77
+intercede doctor | grep -q 'boot Linux 6.15' && grep -q 6.15 said && echo 'this kernel cannot, and says so' && exit 77
 exit 1`,
   },
   {

@@ -114,7 +114,7 @@ export class Host {
     return { result: said.ok ? 'ok' : (said.errno ?? stdout), records: this.records.slice(before) }
   }
 
-  /** A record is written after the answer: gives it a moment, then takes what is there. */
+  /** Records are written after the answers: gives the first one a moment, then waits until no more come. */
   async settle(before: number): Promise<void> {
     await until(
       'a record',
@@ -124,6 +124,7 @@ export class Host {
       },
       0.2,
     ).catch(() => {})
+    await this.#quiet()
   }
 
   /** Those of calls before, too: each is written after its answer. */

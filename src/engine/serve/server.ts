@@ -4,7 +4,7 @@ import { NotifiedCaller } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
 import type { ThreadContext } from '../../caller/thread-context.ts'
-import type { Act, RecoveryTrace } from '../../calls/act.ts'
+import type { RecoveryTrace } from '../../calls/act.ts'
 import { allTexts } from '../../calls/arguments.ts'
 import { type ReasonCode, why } from '../../calls/reason.ts'
 import { SLOT, STATE } from '../../calls/slot.ts'
@@ -14,7 +14,7 @@ import { keyNames } from '../../policy/key-names.ts'
 import { keyThatIsOff } from '../../policy/serves.ts'
 import { CallerLook } from '../facts/caller-look.ts'
 import type { Slots } from '../journal/slots.ts'
-import type { Replay, Replays } from '../replay/replay.ts'
+import type { Replays } from '../replay/replay.ts'
 import type { Call } from './call.ts'
 import { CallEnd, type Written } from './call-end.ts'
 import { routes } from './dispatch.ts'
@@ -45,12 +45,6 @@ export class Server {
   readonly #look: CallerLook
   readonly #faults: FaultReport
   readonly #replays: Replays
-  /** The handler of the call that was screened or read last. */
-  #handler: Syscall<unknown> | undefined
-  /** What that call asks, once it was read. */
-  #request: unknown
-  /** The replay of the act that this thread is performing. */
-  #replay: Replay<Act> | undefined
 
   /** @param onFault receives a sentence for each fault of ours */
   constructor(
@@ -68,21 +62,6 @@ export class Server {
     this.#end = new CallEnd(slots, written, context.memory.texts, context.callerName)
     this.#faults = new FaultReport(slots.view, onFault)
     this.#registers = new SlotRegisters(slots.view)
-  }
-
-  /** Returns whether the handler of the call that was screened last is declared brief. */
-  get isBrief(): boolean {
-    return this.#handler?.brief === true
-  }
-
-  /** Returns whether the call that was screened last is most likely answered at once. */
-  get isQuick(): boolean {
-    return this.isBrief || this.readsFirst
-  }
-
-  /** Returns whether `read` may answer the call that was screened last. */
-  get readsFirst(): boolean {
-    return this.#handler?.screenCopy !== undefined
   }
 
   /** Answers the call if its registers alone decide it. @returns false if the call must be served */
@@ -185,35 +164,38 @@ export class Server {
     if (lost) throw new LostThread('Cannot use the thread again: it did not get home')
   }
 
-  #screen({ slot, container }: Call): Verdict | undefined {
+  #screen(call: Call): Verdict | undefined {
+    const { slot, container } = call
     const { view } = this.#slots
     if (container.barred) return continueWith(container.barred)
-    const handler = this.#route(slot)
+    const handler = this.#route(call)
     if (!handler) return continueWith('notServed')
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith('invisibleCaller')
     const verdict = handler.screen(this.#registers, container.policy)
     return verdict?.why.code === 'keyOff' ? off(container, handler) : verdict
   }
 
-  /** Finds the handler of the call in `slot`, and moves the registers there. */
-  #route(slot: number): Syscall<unknown> | undefined {
+  /** Finds the handler of a call, and moves the registers to its slot. */
+  #route(call: Call): Syscall<unknown> | undefined {
     const { view } = this.#slots
+    const { slot } = call
     const route = routes.get(view.getUint32(slot + NOTIF.arch, true))
-    this.#handler = route?.handlers[view.getInt32(slot + NOTIF.nr, true)]
+    call.handler = route?.handlers[view.getInt32(slot + NOTIF.nr, true)]
     if (route) this.#registers.moveTo(slot, route.bits)
-    return this.#handler
+    return call.handler
   }
 
-  #read({ slot, container }: Call): Verdict | undefined {
-    const handler = this.#route(slot)!
+  #read(call: Call): Verdict | undefined {
+    const { slot, container } = call
+    const handler = this.#route(call)!
     const { memory } = this.#context
     const tid = this.#slots.view.getUint32(slot + NOTIF.tid, true) as Tid
     this.#replays.await(container, tid)
     memory.moveTo(tid)
     memory.texts.begin(this.#allTexts.get(handler.name) ?? NO_TEXTS, this.#registers)
     try {
-      this.#request = handler.decode(this.#registers, memory)
-      return handler.screenCopy?.(this.#request)
+      call.request = handler.decode(this.#registers, memory)
+      return handler.screenCopy?.(call.request)
     } catch (error) {
       return verdictOfError(error)
     }
@@ -229,12 +211,12 @@ export class Server {
     const caller = new NotifiedCaller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
     // The try block does the work of `using`, whose compiled code costs a microsecond more.
     try {
-      const verdict = this.#decide(caller, container)
+      const verdict = this.#decide(call, caller)
       if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
-      this.#replay = this.#replays.of(verdict.act, caller, call, waits)
+      call.replay = this.#replays.of(verdict.act, caller, call, waits)
       const given = again && caller.given(again.note)
       this.#slots.setState(slot, STATE.acting)
-      const effect = perform(verdict.act, caller, again && { ...again, given }, this.#replay)
+      const effect = perform(verdict.act, caller, again && { ...again, given }, call.replay)
       // A result with a descriptor or with memory to write is not stored: the next engine can repeat such an act.
       if (!effect.fd && !effect.writes) this.#slots.settle(slot, effect.value, effect.errno ?? 0)
       return writeBack(effect, caller, verdict.why)
@@ -243,9 +225,9 @@ export class Server {
     }
   }
 
-  #decide(caller: NotifiedCaller, { policy }: Container): Verdict {
+  #decide({ handler, request, container: { policy } }: Call, caller: NotifiedCaller): Verdict {
     try {
-      return this.#handler!.decide(this.#request, caller, policy)
+      return handler!.decide(request, caller, policy)
     } catch (error) {
       return verdictOfError(error)
     }
@@ -257,13 +239,10 @@ export class Server {
   }
 
   #finish(call: Call, outcome: Outcome): void {
-    const replay = this.#replay
-    this.#replay = undefined
-    this.#request = undefined
     const tid = this.#slots.view.getUint32(call.slot + NOTIF.tid, true) as Tid
     try {
       if (tid !== 0) this.#look.look(call.container, tid, call.start)
-      this.#end.finish(call, outcome, replay)
+      this.#end.finish(call, outcome, call.replay)
     } finally {
       // The next call is another caller's, also if this one could not be answered.
       this.#context.callerName.end()

@@ -4,7 +4,7 @@ import type { Epoll } from '../../kernel/epoll.ts'
 import { hasBegun } from '../journal/inherited-calls.ts'
 import type { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
 import type { Leadership } from '../leader/leadership.ts'
-import type { Call } from '../serve/call.ts'
+import { type Call, isBrief, readsFirst } from '../serve/call.ts'
 import type { Server } from '../serve/server.ts'
 import { CallCost } from './call-cost.ts'
 import type { Lane } from './lane.ts'
@@ -88,20 +88,19 @@ export class CallService {
    * @returns whether the call was answered at once
    */
   #answer(call: Call): boolean {
-    const { readsFirst, isBrief } = this.#server
-    const keepsLead = readsFirst && this.#leadership.isOurs && this.trusts(call.container)
+    const keepsLead = readsFirst(call) && this.#leadership.isOurs && this.trusts(call.container)
     if (keepsLead) this.#leadership.serve(call.container.index, call.start)
     else this.#handOverOrKeep(call)
     this.#cost.begin(call.start)
-    if (this.#server.read(call)) return readsFirst
-    if (this.#isDedicated && !isBrief) this.#dedicated.end()
+    if (this.#server.read(call)) return readsFirst(call)
+    if (this.#isDedicated && !isBrief(call)) this.#dedicated.end()
     if (keepsLead) {
       // The deputy may have taken the lead meanwhile.
       this.#leadership.rejoin()
       this.#handOverOrKeep(call)
     }
     this.#server.serve(call)
-    return isBrief
+    return isBrief(call)
   }
 
   /** Returns whether calls of a container may be served by a thread that receives calls: they do not take long. */
@@ -110,11 +109,13 @@ export class CallService {
   }
 
   /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */
-  #handOverOrKeep({ container: { index }, start }: Call): void {
+  #handOverOrKeep(call: Call): void {
+    const { start, container } = call
+    const { index } = container
     if (this.#state.slow.isDear(index)) this.mayBlock()
     else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
     else if (this.#state.distrusts(index)) this.handOver()
-    else if (!this.#server.isBrief && this.#parts.epoll.isReady) this.#receiveTogether(index, start)
+    else if (!isBrief(call) && this.#parts.epoll.isReady) this.#receiveTogether(index, start)
     else this.#leadership.serve(index, start)
   }
 

@@ -19,7 +19,7 @@ import { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
 import type { Leadership } from '../leader/leadership.ts'
 import { LxcProxyReceiver } from '../lxc/lxc-proxy.ts'
 import { Replays } from '../replay/replay.ts'
-import type { Call } from '../serve/call.ts'
+import { isQuick, receivedCall } from '../serve/call.ts'
 import { Server } from '../serve/server.ts'
 import { CallService } from './call-service.ts'
 import { KnownContainers } from './known-containers.ts'
@@ -151,7 +151,7 @@ class EngineThread {
       return
     }
     this.#slots.receive(slot)
-    const call: Call = { slot, listenerFd, container, start: now() }
+    const call = receivedCall({ slot, listenerFd, container, start: now() })
     if (this.#server.screen(call)) this.#state.countAnswer()
     else if (!this.#service.serve(call, index) || !this.#service.trusts(container)) return
     if (!this.#leadership.isOurs || !this.#dedicated.note(index)) return
@@ -172,10 +172,10 @@ class EngineThread {
     }
     const { fd, container: containers } = this.#state.listeners
     const container = this.#known.of(containers[index]!)
-    const call: Call = { slot: this.#dedicated.slot, listenerFd: fd[index]!, container, start: now() }
+    const call = receivedCall({ slot: this.#dedicated.slot, listenerFd: fd[index]!, container, start: now() })
     if (this.#server.screen(call)) return
     this.#state.listeners.hold(index, 1)
-    if (this.#server.isQuick && this.#service.trusts(container)) this.#dedicated.serve()
+    if (isQuick(call) && this.#service.trusts(container)) this.#dedicated.serve()
     else this.#dedicated.end()
     try {
       this.#service.serve(call, index)
@@ -209,7 +209,7 @@ class EngineThread {
     }
     using forwarded = received
     this.#slots.receive(slot)
-    const call: Call = { slot, listenerFd: forwarded.listenerFd, container, start: now(), forwarded }
+    const call = receivedCall({ slot, listenerFd: forwarded.listenerFd, container, start: now(), forwarded })
     if (Atomics.load(containerCalls, container.index) >= this.#capOf(container))
       this.#server.continue(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#service.serve(call, index)
@@ -237,7 +237,7 @@ class EngineThread {
     if (!inherited) return
     const { index, ...found } = inherited
     const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
-    const call: Call = { slot, ...found, container, start: now() }
+    const call = receivedCall({ slot, ...found, container, start: now() })
     try {
       if (!this.#server.settle(call)) this.#service.serve(call, index)
     } finally {

@@ -165,7 +165,7 @@ const limitTable = (limits) => {
     ([name, { usually, of, reached }]) =>
       `| ${code(name)} | ${usually} | ${cell(of ? `${of}; ${reached}` : reached)} |`,
   )
-  return `| key | usually | when it is reached |\n| --- | --- | --- |\n${rows.join('\n')}\n`
+  return `| key | default | when it is reached |\n| --- | --- | --- |\n${rows.join('\n')}\n`
 }
 
 /** A section for each key of the configuration file. */

@@ -27,7 +27,7 @@ export const LIMITS = {
     example: 8,
     help: 'served at once: more wait',
     reached:
-      'further calls of that container wait; said in the log at level debug. It is 1 for a container whose calls take more than a tenth of a processor, beyond the quarter of a millisecond that each may take',
+      'further calls of that container wait, with a line in the log at level debug. It is 1 for a container whose calls take more than a tenth of a processor, not counting a quarter of a millisecond for each call',
   },
   calls: {
     what: 'calls of all containers that are served at once, each by a thread',
@@ -47,7 +47,7 @@ export const LIMITS = {
     example: 64,
     help: "a process that is exec'd has one: more are not served",
     reached:
-      "further processes that are exec'd into it are not served: their calls fail with ENOSYS; said in the log. Less may be there: a container gets at most a quarter of what others have left",
+      "further processes exec'd into it are not served: their calls fail with ENOSYS, and the log says so. A container may get fewer: beyond two, at most a quarter of what is free",
   },
   connections: {
     what: 'connections of runtimes, and of monitors of LXC, that have not handed over yet',
@@ -57,7 +57,7 @@ export const LIMITS = {
     example: 256,
     help: 'that have not handed over yet: more are refused',
     of: 'of runtimes that have not handed over yet',
-    reached: 'further ones are refused, and that is said in the log',
+    reached: 'further ones are refused, and the log says so',
   },
   records: {
     what: 'records of calls, of 256 bytes each, that the log has not taken yet',
@@ -67,8 +67,8 @@ export const LIMITS = {
     must: 'a power of two',
     example: 65_536,
     help: 'of calls that the log has not taken yet: of more the oldest are lost',
-    of: 'of calls, 256 bytes each, that a slow log has not taken yet, and that [`intercede events`](operating.md) can still show',
-    reached: 'the oldest are lost, and how many is said in the log',
+    of: 'of calls, 256 bytes each: those that a slow log has not taken yet, and that [`intercede events`](operating.md) can still show',
+    reached: 'the oldest are lost, and the log says how many',
   },
 } as const satisfies Record<string, Limit>
 export type LimitName = keyof typeof LIMITS

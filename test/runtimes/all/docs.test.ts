@@ -26,8 +26,8 @@ const pages = fileURLToPath(new URL('../../../docs/runtimes/', import.meta.url))
 const programs: Readonly<Record<string, readonly string[]>> = {
   'crun-runc.md': ['crun', 'runc', 'python3', 'busybox'],
   'podman.md': ['podman', 'crun', 'busybox'],
-  '../operating.md': ['podman', 'crun', 'busybox'],
-  '../mount-fuse.md': ['crun', 'fuse2fs', 'mkfs.ext4', 'mount'],
+  '../guide/operating.md': ['podman', 'crun', 'busybox'],
+  '../guide/mount-fuse.md': ['crun', 'fuse2fs', 'mkfs.ext4', 'mount'],
   'rootless.md': ['podman', 'crun', 'busybox', 'newuidmap', 'setfattr', 'chrt'],
   'containerd.md': ['containerd', 'ctr', 'runc', 'podman', 'busybox'],
   'docker.md': ['dockerd', 'docker', 'crun', 'runc', 'busybox'],
@@ -92,7 +92,7 @@ dockerd --userns-remap default --add-runtime crun=/usr/bin/crun --iptables=false
   --storage-driver vfs >"$SCRATCH/dockerd.log" 2>&1 &
 until docker version >/dev/null 2>&1; do sleep 0.1; done`,
   'podman.md': `trap 'podman rm --all --force --time 0 >/dev/null; jobs -rp | xargs -r kill; wait' EXIT`,
-  '../operating.md': `mkdir -p /etc/intercede image/bin image/tmp
+  '../guide/operating.md': `mkdir -p /etc/intercede image/bin image/tmp
 printf 'profiles:\\n  build: { mknod: true }\\n' >/etc/intercede/config.yaml
 cp /bin/busybox image/bin/
 for name in sh mknod sleep; do ln -sf busybox image/bin/$name; done
@@ -126,7 +126,7 @@ async function follow(machine: Machine, page: string, steps: readonly Step[]): P
 }
 
 /** The page whose output has ids and times in it. */
-const VARYING = '../operating.md'
+const VARYING = '../guide/operating.md'
 
 /** What is another one each time, and what stands for it. The width of a column is that of the longest. */
 const VARIES: readonly (readonly [what: RegExp, pattern: string])[] = [

@@ -46,10 +46,10 @@ export const steps = {
   asCaller: step('be the caller', []),
   ownPriority: step('change its own scheduling policy', ['SYS_NICE']),
 
-  look: step('look at the caller as from home', ['SYS_PTRACE']),
+  look: step('look at the caller as at home', ['SYS_PTRACE']),
   /** CAP_DAC_READ_SEARCH opens what a process may always open in its own directory of procfs. */
-  lookClosely: step('look at what is closed to root without capabilities', ['SYS_PTRACE', 'DAC_READ_SEARCH']),
-  stand: step("stand in the caller's root directory, which may be closed", ['SYS_CHROOT', 'DAC_READ_SEARCH']),
+  lookClosely: step('look at files that root cannot open without capabilities', ['SYS_PTRACE', 'DAC_READ_SEARCH']),
+  stand: step("enter the caller's root directory, which may be closed", ['SYS_CHROOT', 'DAC_READ_SEARCH']),
   /** CAP_DAC_READ_SEARCH is for directories which the host's root may not search. */
   asHostRoot: step("ask a file system whether it maps the host's root", ['SETUID', 'DAC_READ_SEARCH']),
   /** Before Linux 6.4 bpf(2) asks for CAP_BPF for every command. */
@@ -61,7 +61,7 @@ export const steps = {
   inDirectory: step('look, make or remove in a directory as the caller', [], ...OVER_FILES),
   makeNode: step('make the node', ['MKNOD'], ...OVER_FILES),
   makeOwnNode: step('make the node on a file system of ours', ['MKNOD', 'CHOWN']),
-  makeMount: step('make that file system, and a mount of the node alone', ['SYS_ADMIN']),
+  makeMount: step('make that file system, and a mount of only the node', ['SYS_ADMIN']),
   attachMount: step("change a mount in the caller's mount namespace", ['SYS_ADMIN', 'SYS_CHROOT']),
   /** For `trusted.*` the kernel does not check permissions of the file: linux/fs/xattr.c xattr_permission() */
   attribute: step('get, set or remove the attribute', ['SYS_ADMIN']),
@@ -70,10 +70,10 @@ export const steps = {
   changePrograms: step('load, attach or detach programs', ['BPF', 'NET_ADMIN']),
   describeProgram: step('ask what the program is', ['BPF']),
   findProgram: step('open a program by its number', ['SYS_ADMIN']),
-  findLink: step('open a link by its number, which a descriptor of the caller has', ['SYS_ADMIN']),
+  findLink: step("open the link of a caller's descriptor by its number", ['SYS_ADMIN']),
   askMounter: step('have a mounter do it', []),
   askRuntime: step("have the container's runtime start its program", []),
-  countApart: step('make a pipe that is counted for nobody', ['SETUID']),
+  countApart: step('make a pipe that counts for no user', ['SETUID']),
 } as const satisfies Record<string, Step>
 
 /** All capabilities that can ever be in effect; the permitted set of a serving thread has no others. */

@@ -18,25 +18,26 @@ export const keys = {
   'mknod.devices': option(devices, {
     default: '',
     help: 'more character devices that may be made',
-    allows: 'more of them, as `c:10:200,c:10:229`; mmdebstrap wants `c:5:2`; [what cannot be listed](devices.md)',
+    allows:
+      'more of them, such as `c:10:200,c:10:229`; mmdebstrap requires `c:5:2`; [what cannot be listed](devices.md#what-cannot-be-listed)',
     inPolicy: makeable,
   }),
   bpf: call({
     help: 'serve bpf(2); needs bpf.devices too',
-    allows: 'nothing by itself: bpf(2) for what follows',
+    allows: 'nothing by itself: bpf(2) for the next key',
     capabilities: [['SYS_ADMIN'], ['BPF', 'NET_ADMIN']],
     rootless: false,
   }),
   'bpf.devices': option(permission, {
     default: 'false',
     essential: true,
-    help: 'load and attach programs that rule the devices of a cgroup',
+    help: 'load and attach device programs of cgroups',
     allows:
-      'programs that rule the devices of the cgroups that the container makes below its own, for container runtimes and systemd inside of it; [what is served](bpf.md)',
+      "device programs of cgroups below the container's, for container runtimes and systemd inside it; [what is served](bpf.md)",
   }),
   mount: call({
     help: 'serve mount(2) for the file systems of mount.allowed and mount.fuse',
-    allows: 'nothing by itself: mount(2) and its kin for the file systems of the two lists that follow',
+    allows: 'nothing by itself: mount(2) and the new mount API for the next two lists',
     capabilities: [['SYS_ADMIN']],
     rootless: true,
     checkOptions: checkMountLists,
@@ -45,38 +46,37 @@ export const keys = {
     default: '',
     essential: true,
     rootless: false,
-    help: 'mounted by the kernel: it will parse bytes that the container made',
+    help: 'file systems that the kernel mounts: it parses bytes that the container made',
     allows:
-      'file systems of the list, from block devices that the container may open: [what is safe and what is not](mount.md); `tmpfs` for [one on which nodes open](mount.md#tmpfs)',
+      'file systems from block devices that the container may open: [what is safe and what is not](mount.md); `tmpfs` for [one on which nodes open](mount.md#tmpfs)',
   }),
   'mount.fuse': option(fusePrograms, {
     default: '',
     essential: true,
-    help: 'mounted by a FUSE program inside the container: the safe way',
+    help: 'file systems that a FUSE program in the container mounts: the safe way',
     allows:
-      "file systems of the list, as `ext4=fuse2fs`, by FUSE programs of the container's own image: [the safe way](mount-fuse.md)",
+      "file systems such as `ext4=fuse2fs`, by FUSE programs of the container's own image: [the safe way](mount-fuse.md)",
   }),
   'mount.shift': option(permission, {
     default: 'false',
-    help: 'show the files of such a mount with the ids of the container',
-    allows: 'such a mount shows its files with the ids of the container',
+    help: 'show the files of such a mount with ids of the container',
+    allows: 'such a mount shows files with ids of the container',
   }),
   'mount.nodev': option(protection, {
     default: 'true',
     help: 'device nodes inside such a mount cannot be opened',
-    allows:
-      'on unless set to false: no device opens on such a mount, whatever the container does to it; a tmpfs has only nodes of `mknod`',
+    allows: 'no device opens on such a mount, whatever the container does to it; a tmpfs has only nodes of `mknod`',
   }),
   sched_setscheduler: call({
     help: 'set scheduling policies and priorities inside the container',
     allows:
-      'the scheduling policies but SCHED_DEADLINE, for processes and threads of the container; [what it means for the host](scheduling.md)',
+      'scheduling policies except SCHED_DEADLINE, for processes and threads of the container; [what it means for the host](scheduling.md)',
     capabilities: [['SYS_NICE']],
     rootless: false,
   }),
   'sched_setscheduler.max_priority': option(numberWithin(1, 99), {
     default: '49',
-    help: 'the highest real-time priority that is given',
+    help: 'the highest real-time priority to give',
     allows: 'the highest real-time priority, 1 to 99',
   }),
   setxattr: call({
@@ -87,13 +87,13 @@ export const keys = {
   }),
   'setxattr.read': option(permission, {
     default: 'false',
-    help: 'get, list and remove it too; slows every look at an attribute',
-    allows: 'to get, list and remove that attribute too; off by default, for it makes `ls -l` slower',
+    help: 'get, list and remove it too; slows every read of an attribute',
+    allows: 'to get, list and remove that attribute too; off by default, because it makes `ls -l` slower',
   }),
   sysinfo: call({
     help: 'report the memory and uptime of the container',
     allows:
-      'nothing: `sysinfo(2)` reports the uptime, tasks and memory limit of the container ([which figure is what](sysinfo.md))',
+      'nothing: `sysinfo(2)` reports uptime, tasks and memory limit of the container ([which figure is what](sysinfo.md))',
     capabilities: [],
     rootless: true,
   }),

@@ -16,22 +16,22 @@ export interface ProcessCaps {
   readonly effective: Readonly<Record<string, Needed>>
 }
 
-const OWN = 'to make its mount namespace and the lock room, and to see that this one locks'
+const OWN = 'to make its mount namespace and the lock room, and to check that the room locks'
 const MOUNT = 'mount(2), umount2(2), mount_setattr(2), move_mount(2), and setns(2) to the lock room'
-const JOIN = 'to open `cgroup.procs` of groups that belong to the container'
-const LOCK_ROOM = 'setns(2) to the lock room, in which nodev is locked'
+const JOIN = "to open `cgroup.procs` of the container's groups"
+const LOCK_ROOM = 'setns(2) to the lock room, which locks nodev'
 
 const DESCRIBED: Needed = {
   SYS_ADMIN: MOUNT,
   SYS_CHROOT: 'chroot(2) to a directory that holds nothing but the source, and setns(2) to the lock room',
-  MKNOD: 'the node of the source in that directory, by the name that the caller gave',
-  DAC_OVERRIDE: "to open the caller's node of the device, and `cgroup.procs` of groups that belong to the container",
+  MKNOD: "the source's node in that directory, under the caller's name for it",
+  DAC_OVERRIDE: "to open the caller's device node, and `cgroup.procs` of the container's groups",
 }
 
 const LOCKED: Needed = {
   SYS_ADMIN: 'fsmount(2), mount_setattr(2) and move_mount(2), also with ids shifted',
   SYS_CHROOT: LOCK_ROOM,
-  DAC_READ_SEARCH: 'to open the root directory of what was mounted, for the descriptor that the caller gets',
+  DAC_READ_SEARCH: "to open the mount's root directory, for the descriptor that the caller gets",
 }
 
 /**
@@ -55,13 +55,13 @@ export const processCaps = {
       renew: LOCKED,
       lock: { SYS_ADMIN: 'move_mount(2) and umount2(2) in its own mount namespace', SYS_CHROOT: LOCK_ROOM },
       attach: {
-        SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and move_mount(2) there',
-        SYS_CHROOT: 'setns(2), for it changes the root directory too',
+        SYS_ADMIN: "setns(2) to the caller's mount namespace, and move_mount(2) there",
+        SYS_CHROOT: 'setns(2), because it also changes the root directory',
       },
       remount: {
-        SYS_ADMIN: 'setns(2) to the mount namespace of the caller, and mount(2) there',
-        SYS_CHROOT: 'setns(2), for it changes the root directory too',
-        DAC_READ_SEARCH: 'to stand in the root directory of what is changed, which may be closed',
+        SYS_ADMIN: "setns(2) to the caller's mount namespace, and mount(2) there",
+        SYS_CHROOT: 'setns(2), because it also changes the root directory',
+        DAC_READ_SEARCH: 'to enter the root directory of the changed mount, which may be closed',
       },
       node: {
         DAC_OVERRIDE: JOIN,
@@ -74,7 +74,7 @@ export const processCaps = {
         DAC_OVERRIDE: 'only if the caller has it over the directory',
         DAC_READ_SEARCH: 'only if the caller has it over the directory',
         SETUID: 'to take our own ids again',
-        SETGID: 'the same',
+        SETGID: 'to take our own ids again',
       },
       open: { SYS_ADMIN: 'fsopen(2)', DAC_OVERRIDE: JOIN },
       pick: { SYS_ADMIN: 'fspick(2)', DAC_OVERRIDE: JOIN },
@@ -83,23 +83,23 @@ export const processCaps = {
     },
   },
   walker: {
-    is: "a process of a container's user namespace that looks paths up for callers; it has all of these in that namespace only",
+    is: "a process in a container's user namespace that looks up paths for callers; its capabilities count only there",
     permitted: ['SETUID', 'SETGID', 'SYS_CHROOT', 'DAC_OVERRIDE', 'DAC_READ_SEARCH', 'SYS_PTRACE'],
     effective: {
       become: {
-        SETUID: 'to take the user ids of the caller',
+        SETUID: "to take the caller's user ids",
         SETGID: 'to take its group ids and groups',
         SYS_CHROOT: "chroot(2) to the caller's root directory",
-        DAC_READ_SEARCH: 'the same, where its ids do not let it in',
+        DAC_READ_SEARCH: 'the same, if its ids do not admit it',
       },
       walk: {
-        DAC_OVERRIDE: 'only if the caller has it, for it counts in a lookup',
-        DAC_READ_SEARCH: 'only if the caller has it, as above',
-        SYS_PTRACE: 'only if the caller has it, as above, for links of procfs',
+        DAC_OVERRIDE: 'only if the caller has it, because it counts in a lookup',
+        DAC_READ_SEARCH: 'only if the caller has it, because it counts in a lookup',
+        SYS_PTRACE: 'only if the caller has it, for links of procfs',
       },
       beside: {
-        DAC_READ_SEARCH: 'to look in procfs at what the caller may look at as itself',
-        SYS_PTRACE: 'the same',
+        DAC_READ_SEARCH: 'to look in procfs at what the caller may see as itself',
+        SYS_PTRACE: 'to look in procfs at what the caller may see as itself',
       },
     },
   },

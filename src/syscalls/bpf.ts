@@ -40,7 +40,7 @@ export const bpf: Syscall<Request> = {
   name: 'bpf',
   key: 'bpf',
   when: [...Object.values(BPF), BPF_MAP_CREATE].map(isCommand),
-  trapped: `the command is ${Object.keys(BPF).join(', ')}; MAP_CREATE too, but only to say why no map is made`,
+  trapped: `the command is ${Object.keys(BPF).join(', ')}; MAP_CREATE too, only to explain the refusal`,
   screen(args, policy) {
     if (!policy.bpf?.devices) return continueWith('keyOff')
     if (args.int(COMMAND) === BPF_MAP_CREATE) return continueWith('bpfMap')

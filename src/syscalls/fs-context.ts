@@ -11,7 +11,7 @@ import { isGeneralFlag, judgeParameter } from './mount-options.ts'
 import { judgeKept, judgeMounter, judgeType, type MountPolicy, mannerOf } from './mount-types.ts'
 import { saysOwner } from './remount.ts'
 
-const IN_MEMORY = 'all: what they are about is in memory, or behind a descriptor'
+const IN_MEMORY = 'all: their object is in memory, or behind a descriptor'
 
 /** Maximum size of a string with its NUL, in bytes: linux/fs/fsopen.c fsconfig(). */
 const STRING = 256

@@ -20,7 +20,7 @@ interface Request {
 export const fspick: Syscall<Request> = {
   name: 'fspick',
   key: 'mount',
-  trapped: 'all: what it is about is a path',
+  trapped: 'all: its object is a path',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     return (args.uint(2) & ~FSPICK_VALID) === 0 ? undefined : continueWith('changesMounts')

@@ -35,7 +35,7 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
     name,
     key: 'mknod',
     when: [isDevice(path + 1)],
-    trapped: 'the type is a character device; a block device too, but only to say why it is not made',
+    trapped: 'the type is a character device; or a block device, only to explain the refusal',
     screen(args, { mknod }) {
       const dev = devOf(args)
       if (fileType(modeOf(args)) !== S_IFCHR) return continueWith('notCharDevice')

@@ -42,7 +42,7 @@ export const mountSetattr: Syscall<Request> = {
   name: 'mount_setattr',
   key: 'mount',
   when: [[isOfDescriptor]],
-  trapped: 'it is about a descriptor (AT_EMPTY_PATH)',
+  trapped: 'its object is a descriptor (AT_EMPTY_PATH)',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     const usual = args.uint(2) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE

@@ -82,7 +82,7 @@ export const mount: Syscall<Request> = {
   key: 'mount',
   when: [...isNewSuperblock, isRemount, ...setsAccessTimes].map((condition) => [condition]),
   trapped:
-    'the flags make a new superblock or remount one; or set noatime or nodiratime of a mount, but that only to say why it fails',
+    'the flags make or remount a superblock; or set noatime or nodiratime of a mount, only to explain the failure',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
     const flags = flagsOf(args)

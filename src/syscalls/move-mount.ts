@@ -31,7 +31,7 @@ export const moveMount: Syscall<Request> = {
   name: 'move_mount',
   key: 'mount',
   when: [[isFromDescriptor]],
-  trapped: 'it is about a descriptor (MOVE_MOUNT_F_EMPTY_PATH)',
+  trapped: 'its object is a descriptor (MOVE_MOUNT_F_EMPTY_PATH)',
   screen(args) {
     const flags = BigInt(args.uint(4))
     const usual = (flags & MOVE_MOUNT_F_EMPTY_PATH) !== 0n && (flags & ~MOVE_MOUNT_LOOKUP) === 0n

@@ -143,7 +143,7 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
 const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
   name,
   key: 'sched_setscheduler',
-  trapped: 'all: the priority is in memory, and of a task of another user every policy asks for CAP_SYS_NICE',
+  trapped: "all: the priority is in memory, and for another user's task every policy requires CAP_SYS_NICE",
   screen(args, { schedSetscheduler }) {
     if (args.int(0) < 0 || args.pointer(pointer) === 0n) return continueWith('invalidArguments')
     return schedSetscheduler ? screen(args) : continueWith('keyOff')

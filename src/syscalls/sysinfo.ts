@@ -8,7 +8,7 @@ import { act, continueWith } from '../calls/verdict.ts'
 export const sysinfo: Syscall<bigint> = {
   name: 'sysinfo',
   key: 'sysinfo',
-  trapped: 'all: it has no argument that says anything',
+  trapped: 'all: its arguments say nothing',
   brief: true,
   screen: (_, policy) => (policy.sysinfo ? undefined : continueWith('keyOff')),
   decode: (args) => args.pointer(0),

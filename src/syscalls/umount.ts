@@ -15,7 +15,7 @@ export const umount: Syscall<{ readonly path: PathBytes; readonly follow: boolea
   key: 'mount',
   when: [[isForced]],
   tells: true,
-  trapped: 'MNT_FORCE is among the flags, but only to say why that fails',
+  trapped: 'MNT_FORCE is set; only to explain the failure',
   screen: (_args, policy) => (policy.mount ? undefined : continueWith('keyOff')),
   decode: (args, caller) => ({
     path: caller.path(args.pointer(0)),

@@ -9,12 +9,6 @@ import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 const LOOSENS: Effect = { value: 0n, errno: errno('EPERM'), why: why('loosens') }
-const BELOW =
-  'The cgroup lies strictly below the one into which the runtime put the container, found by its id in our own mount, so that ' +
-  'neither a bind mount nor a descriptor that somebody sent can lead elsewhere; the rules of the runtime are above it. '
-const TIGHTENS =
-  'Every program above stays in force: each cgroup above that has one must have it with BPF_F_ALLOW_MULTI, before and after. ' +
-  'Only programs that this container has loaded are attached or replaced.'
 
 type Attach = Verbs['attachProgram']
 
@@ -23,7 +17,11 @@ export const isAttached = (programs: DevicePrograms, group: Handle, { id }: OwnP
 
 export const attachProgram: Verb<Verbs['attachProgram']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe: BELOW + TIGHTENS,
+  safe:
+    'The cgroup is strictly below the one into which the runtime put the container. It is found by its id in our ' +
+    "own mount, so no bind mount and no descriptor that somebody sent can lead elsewhere. The runtime's rules are " +
+    'above it, and every program above stays in force: each cgroup above that has one must have it with ' +
+    'BPF_F_ALLOW_MULTI, before and after. Only programs that this container loaded are attached or replaced.',
   run(act, caller) {
     const { group, program, flags } = act
     using programs = opened(act, caller)
@@ -85,9 +83,8 @@ function undoneUnlessTight({ devicePrograms }: Caller, above: readonly Handle[],
 export const linkProgram: Verb<Verbs['linkProgram']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
   safe:
-    BELOW +
-    TIGHTENS +
-    ' The descriptor of the link that the container gets can only end the attachment: to change its program takes a program.',
+    "As `attachProgram`. The container gets the link's descriptor, which can only end the attachment: changing its " +
+    'program requires a program.',
   run({ group, above, program }, caller) {
     const { devicePrograms } = caller
     using fd = devicePrograms.open(program)

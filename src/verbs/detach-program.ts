@@ -3,11 +3,11 @@ import { steps } from '../calls/steps.ts'
 import { detachProgram as take, detachLink as takeLink, updateLink as update } from '../kernel/bpf.ts'
 import { isAttached } from './attach-program.ts'
 
-const OWN = 'It is a program that this container has loaded, on a cgroup below the one into which the runtime put it. '
+const OWN = 'Only a program that this container loaded, on a cgroup below the one into which the runtime put it, '
 
 export const detachProgram: Verb<Verbs['detachProgram']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe: `${OWN}What the runtime or others attached stays.`,
+  safe: `${OWN}is detached. What the runtime or others attached stays.`,
   run({ group, program }, caller) {
     using fd = caller.devicePrograms.open(program)
     caller.note(isAttached(caller.devicePrograms, group, program) ? WAS_NOT : 0n)
@@ -21,7 +21,7 @@ export const detachProgram: Verb<Verbs['detachProgram']> = {
 
 export const updateLink: Verb<Verbs['updateLink']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe: `${OWN}Another one that it has loaded takes its place in the same cgroup.`,
+  safe: `${OWN}is replaced in the same cgroup, by another one that it loaded.`,
   run({ link, program, flags, old }, caller) {
     const { devicePrograms } = caller
     using fd = devicePrograms.open(program)
@@ -33,7 +33,7 @@ export const updateLink: Verb<Verbs['updateLink']> = {
 
 export const detachLink: Verb<Verbs['detachLink']> = {
   steps: [steps.changePrograms],
-  safe: `${OWN}New kernels let whoever has the descriptor of the link do it.`,
+  safe: `${OWN}is detached. New kernels let anyone with the link's descriptor do this.`,
   run({ link }, caller) {
     caller.act(steps.changePrograms, () => takeLink(link))
     return { value: 0n }

@@ -8,8 +8,9 @@ import type { Handle } from '../kernel/handle.ts'
 export const openContext: Verb<Verbs['openContext']> = {
   steps: [steps.askMounter],
   safe:
-    'A context of fsopen(2) for a file system of the policy: the kernel makes nothing in it for a container, since that takes ' +
-    'CAP_SYS_ADMIN of the host, and we never do. A container has a few at a time; older ones are forgotten.',
+    'The container gets a context of fsopen(2) for a file system of the policy. The kernel makes nothing in it ' +
+    'for a container, because that requires CAP_SYS_ADMIN on the host, and Intercede never does. A container has ' +
+    'a few at a time; older ones are forgotten.',
   run({ type, cloexec }, caller) {
     const { fd, sent, note } = caller.mounts.openContext(type)
     caller.note(note)
@@ -21,8 +22,8 @@ export const openContext: Verb<Verbs['openContext']> = {
 export const create: Verb<Verbs['create']> = {
   steps: [steps.askMounter],
   safe:
-    'As `mount`, by the parameters that were noted, in a context that the container never gets: with it, it could mount the ' +
-    'file system by itself and open devices there.',
+    'As `mount`, with the recorded parameters, in a context that the container never gets: with it, the container ' +
+    'could mount the file system itself and open devices there.',
   run({ context, description }, caller) {
     caller.note(WAS_NOT)
     try {
@@ -39,8 +40,8 @@ export const create: Verb<Verbs['create']> = {
 export const pickContext: Verb<Verbs['pickContext']> = {
   steps: [steps.askMounter],
   safe:
-    'A context of fspick(2) for a tmpfs that was made for this container, in which the kernel changes nothing for a container, since ' +
-    'that takes CAP_SYS_ADMIN of the host, and we never do; a second one of ours is what `reconfigure` uses.',
+    'The container gets a context of fspick(2) for a tmpfs that was made for it. As in `openContext`, nothing ' +
+    'changes in it; `reconfigure` uses a second one of ours.',
   run({ root, cloexec }, caller) {
     const { fd, sent, note } = caller.mounts.pick(root)
     caller.note(note)
@@ -51,7 +52,7 @@ export const pickContext: Verb<Verbs['pickContext']> = {
 
 export const reconfigure: Verb<Verbs['reconfigure']> = {
   steps: [steps.askMounter],
-  safe: 'As `remount`, by the parameters that were noted, in a context that the container never gets.',
+  safe: 'As `remount`, with the recorded parameters, in a context that the container never gets.',
   run({ context, picked }, caller) {
     try {
       caller.mounts.reconfigure(picked, context.parameters)
@@ -67,8 +68,9 @@ export const reconfigure: Verb<Verbs['reconfigure']> = {
 export const mountContext: Verb<Verbs['mountContext']> = {
   steps: [steps.askMounter],
   safe:
-    'A mount of what was made for this container, nodev and locked by the kernel before the container gets it (but for a tmpfs, see `mount`); what it may ' +
-    'change of it, and where it may put it, the kernel judges as it does for any mount of the container.',
+    'What `create` made for this container is mounted nodev, locked by the kernel before the container gets it ' +
+    '(except a tmpfs, see `mount`). As for any mount of the container, the kernel judges what it may change of it ' +
+    'and where it may place it.',
   run(act, caller) {
     caller.note(WAS_NOT)
     return mounted(act, act.made, caller)
@@ -106,8 +108,8 @@ const thenDrop =
 export const renewMount: Verb<Verbs['renewMount']> = {
   steps: [steps.askMounter],
   safe:
-    'What `mountContext` gave to this container is made anew with another policy of access times, which is locked with the rest ' +
-    'and so cannot be changed: again nodev and locked before the container gets it, in the place of the first one.',
+    'A mount of `mountContext` is made again with another access time policy, which is locked with the rest and ' +
+    'so cannot be changed. It is again nodev and locked before the container gets it, and replaces the first one.',
   run(act, caller) {
     caller.note(WAS_NOT)
     return renewed(act, caller.mounts.renew(act.mount, act.attributes))

@@ -4,11 +4,12 @@ import { steps } from '../calls/steps.ts'
 export const fuse: Verb<Verbs['fuse']> = {
   steps: [steps.look, steps.lookClosely, steps.stand, steps.askRuntime, steps.attachMount],
   safe:
-    "The program is one of the container's own image and is started by the container's own runtime, as `exec` starts one: in all " +
-    'of its namespaces and its cgroup, under its seccomp filter, its label and its device rules, with the ids, groups, ' +
-    'capabilities, no_new_privs and limits of the caller. It opens /dev/fuse and the source and mounts by itself, so the kernel ' +
-    'judges all that it does; a caller whose like the runtime could not start is left to the kernel. Intercede only looks ' +
-    'whether something is mounted at last, and restricts that mount by the flags of the call.',
+    "The program is from the container's own image. The container's own runtime starts it, like `exec`: in all " +
+    "its namespaces and its cgroup, under its seccomp filter, label and device rules, with the caller's ids, " +
+    'groups, capabilities, no_new_privs and limits. It opens /dev/fuse and the source and mounts by itself, so ' +
+    'the kernel judges everything that it does. If the runtime could not start a program like the caller, the ' +
+    'kernel judges the call. Intercede only checks that something is mounted in the end, and restricts that mount ' +
+    'by the flags of the call.',
   run(mount, caller) {
     caller.fuse.mount(mount)
     return { value: 0n }

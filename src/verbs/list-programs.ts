@@ -6,8 +6,8 @@ import { attachedPrograms } from '../kernel/bpf.ts'
 export const listPrograms: Verb<Verbs['listPrograms']> = {
   steps: [steps.askPrograms],
   safe:
-    'Of a cgroup below the one into which the runtime put the container, only the numbers of programs are told that the ' +
-    'container has loaded itself. Nothing is changed.',
+    'The caller learns only the numbers of programs that its container loaded, for a cgroup below the one into ' +
+    'which the runtime put the container. Nothing changes.',
   run({ group, room, idsAt, flagsOfEachAt, attachFlagsAt, countAt, revisionAt }, caller) {
     const { flags, ids, revision } = caller.act(steps.askPrograms, () => attachedPrograms(group))
     const own = ids.filter((id) => caller.devicePrograms.numbered(id))

@@ -19,11 +19,11 @@ const INVALID_BUFFER = new Uint8Array(1)
 export const loadProgram: Verb<Load> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.countApart, steps.findProgram],
   safe:
-    'Only programs that rule the devices of a cgroup, of at most 4,096 instructions that can do nothing but calculate, jump and ' +
-    'read their context and stack, are given to the verifier, by a thread that has exactly the two capabilities that the kernel ' +
-    'asks for: with more the verifier would let a program read the memory of the kernel. Nothing that the caller says is looked ' +
-    'up in our own tables or memory. What the container gets is a pipe that stands for the program: with a descriptor of the ' +
-    'program itself anybody could attach it to any cgroup of the host.',
+    "The verifier gets only programs for a cgroup's devices, with at most 4,096 instructions that only calculate, " +
+    'jump and read their context and stack. The thread has exactly the two capabilities that the kernel requires: ' +
+    "with more, the verifier would let a program read the kernel's memory. Nothing that the caller passes is " +
+    'looked up in our own tables or memory. The container gets a pipe that represents the program: with a ' +
+    'descriptor of the program itself, anyone could attach it to any cgroup of the host.',
   run(act, caller) {
     const log = logBufferFor(act)
     const members = { ...act.load, attr: withLogSize(act, log), log }

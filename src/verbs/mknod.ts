@@ -19,10 +19,10 @@ export function makeNode(node: Verbs['mknod'], caller: Caller): void {
 export const mknod: Verb<Verbs['mknod']> = {
   steps: [steps.makeNode, steps.inDirectory, steps.askMounter],
   safe:
-    'Only character devices of the policy are made. The console 5:1, which would open one of the host, is none of them: see `placeNode`. The ' +
-    'node is made in a directory that was opened as the caller, with its ids, groups and umask, so that every permission check is the one ' +
-    'that the kernel makes for the caller itself. A capability over files that the caller holds in its user namespace counts ' +
-    'for this one directory, if both its owner and its group are mapped there.',
+    'Only character devices of the policy are made, and never the console 5:1, which would open one of the host: ' +
+    'see `placeNode`. Intercede opens the directory and makes the node as the caller, with its ids, groups and ' +
+    "umask, so the kernel checks the caller's own permissions. Its capabilities over files count only for this " +
+    'directory, if its owner and group are mapped in the container.',
   run(act, caller) {
     makeNode(act, caller)
     return { value: 0n }

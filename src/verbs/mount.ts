@@ -6,12 +6,13 @@ import { mountId } from '../kernel/files.ts'
 export const mount: Verb<Verbs['mount']> = {
   steps: [steps.askMounter],
   safe:
-    'Only a file system of the policy is mounted, and only for root of the container in a mount namespace of the container: a ' +
-    'kernel driver reads bytes that the container made, which is why no file system is allowed unless the administrator ' +
-    'names it. The source is looked up as the caller, who must be allowed to open it, and that very node must open in the ' +
-    'control groups of the caller, so under its device rules. Then only its device number is used, in the same groups, in a ' +
-    'root directory of ours that holds nothing else. The mount is nodev, locked by the kernel, and stands on the handle of the target that the caller found. ' +
-    'A tmpfs needs no lock: it is empty, with the options that the kernel takes in any user namespace, and only we make nodes of devices there.',
+    'Only a file system of the policy is mounted, for root of the container, in a mount namespace of the ' +
+    'container. A kernel driver parses bytes that the container made, so none is allowed unless the administrator ' +
+    'names it. The source is looked up as the caller, who must be allowed to open it, and this very node must ' +
+    "open in the caller's control groups, so under their device rules. After that only its device number is used, " +
+    'in the same groups, in a root directory of ours that holds nothing else. The mount is nodev, locked by the ' +
+    'kernel, and is placed on the handle of the target that the caller found. A tmpfs needs no lock: it is empty, ' +
+    'has options that the kernel accepts in any user namespace, and only Intercede makes device nodes there.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
     const id = mountId(tree)
@@ -37,8 +38,9 @@ export const mount: Verb<Verbs['mount']> = {
 export const remount: Verb<Verbs['remount']> = {
   steps: [steps.askMounter],
   safe:
-    'Only a tmpfs that was made for this container by `mount` or `create`, and by the options that those take: its limits, and whether it ' +
-    'can be written. By 64 random bits of the kernel, asked of the handle that is changed, nothing else can be taken for it.',
+    'Only a tmpfs that `mount` or `create` made for this container changes, by the options that those accept: its ' +
+    'limits, and whether it is writable. 64 random bits of the kernel, read from the handle that is changed, ' +
+    'distinguish it from everything else.',
   run(call, caller) {
     caller.mounts.remount(call)
     return { value: 0n }
@@ -48,8 +50,8 @@ export const remount: Verb<Verbs['remount']> = {
 export const placeMount: Verb<Verbs['placeMount']> = {
   steps: [steps.askMounter],
   safe:
-    'What `mountContext` gave to this container is put where the container may put it: on a handle of the target that the ' +
-    'caller found, in its own mount namespace.',
+    'A mount that `mountContext` gave to this container is placed where the container may place it: on a handle ' +
+    'of the target that the caller found, in its own mount namespace.',
   run({ mount: unplaced, target, namespace }, caller) {
     caller.note(mountId(unplaced.handle))
     try {

@@ -10,8 +10,9 @@ import { objectInfo } from '../kernel/bpf.ts'
 export const openProgram: Verb<Verbs['openProgram']> = {
   steps: [steps.findProgram, steps.askPrograms, steps.countApart],
   safe:
-    'The number is one of a program that this container has loaded, and the time of loading is compared, since numbers are ' +
-    'used again. It is opened by the one call that takes CAP_SYS_ADMIN; the container gets a pipe that stands for it.',
+    'The number is of a program that this container loaded. The load time is compared too, because numbers are ' +
+    'reused. Only one call, which requires CAP_SYS_ADMIN, can open it. The container gets a pipe that represents ' +
+    'it.',
   run({ program }, caller) {
     const standIn = caller.devicePrograms.standIn(caller.devicePrograms.open(program))
     if (!standIn) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms') }
@@ -24,8 +25,8 @@ export const openProgram: Verb<Verbs['openProgram']> = {
 export const describeProgram: Verb<Verbs['describeProgram']> = {
   steps: [steps.describeProgram, steps.findProgram, steps.askPrograms],
   safe:
-    'What the kernel tells whoever has a descriptor of a program without capabilities: number, name, tag, times; none of its ' +
-    'code, and nothing through pointers that the caller gives. Nothing is changed.',
+    'The caller learns what the kernel tells anyone with a descriptor of the program and no capabilities: number, ' +
+    'name, tag, times, but no code, and nothing through pointers that the caller gives. Nothing changes.',
   run({ program, infoAt, length, lengthAt }, caller) {
     // The kernel checks this first too (kernel/bpf/syscall.c bpf_prog_get_info_by_fd()). It is done at home, since no
     // later step may read the caller's memory.

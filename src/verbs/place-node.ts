@@ -28,11 +28,11 @@ export const placeNode: Verb<PlaceNode> = {
     steps.attachMount,
   ],
   safe:
-    'The node is made as `mknod` makes it, where the kernel lets nobody open it. Onto that node, by its handle, one of the same device ' +
-    'is mounted that lies on a file system of ours and has its owner, group and mode. The mount is in the mount namespace of ' +
-    'the caller only, whose owner may remove it. The console 5:1, which opens one of the host, is made the other way round: an ' +
-    'empty file is made, and the node that is mounted on it is nodev, locked by the kernel. So nobody ever opens it, by ' +
-    'whatever path, descriptor or copy of the mount, and what the mount is taken off is an empty file.',
+    'The node is made as by `mknod`, where the kernel lets nobody open it. A node of the same device, with its ' +
+    'owner, group and mode, is made on a file system of ours and mounted on it by its handle. The mount is only ' +
+    "in the caller's mount namespace, whose owner can remove it. For the console 5:1, which opens one of the " +
+    'host, an empty file is made, and the node mounted on it is nodev, locked by the kernel. So nobody ever opens ' +
+    'it, by any path, descriptor or copy of the mount, and below the mount is an empty file.',
   run(act, caller) {
     makeNode(below(act), caller)
     return complete(act, caller)

@@ -11,10 +11,10 @@ import { schedGetattr, schedSetattr, schedSetparam, schedSetscheduler, schedulin
 export const schedule: Verb<Verbs['schedule']> = {
   steps: [steps.schedule],
   safe:
-    'Only a task that lies in the pid namespace of the container and in its initial user namespace or below gets another ' +
-    'policy, never SCHED_DEADLINE, and never a priority above the one that the administrator allows. The kernel takes a ' +
-    'number here, not a descriptor: so the descriptor of the task must say before and after that it keeps its number. If it ' +
-    'died in between, a task that has its number since then gets back what it inherited.',
+    "Only a task in the container's pid namespace, and in its initial user namespace or below, gets another " +
+    "policy: never SCHED_DEADLINE, and no priority above the administrator's limit. The kernel takes a number " +
+    "here, not a descriptor. So the task's descriptor must confirm before and after that the task still has this " +
+    'number. If it died in between, a task that got its number gets back what it inherited.',
   run({ task, to }, caller) {
     caller.act(steps.schedule, () => {
       if (!pidfdIsAlive(task.pidfd)) throw new SyscallError(to.by, errno('ESRCH'))

@@ -20,8 +20,9 @@ export const YES = Buffer.from('y')
 const NOTHING = new Uint8Array(0)
 
 const WHERE =
-  'The inode was reached as the caller, is only held by a handle that opens nothing, and its owner and group are mapped in the ' +
+  'The inode was reached as the caller, its handle opens nothing, and its owner and group are mapped in the ' +
   "container's initial user namespace."
+const SAME = 'The inode is as for `setxattr`.'
 
 /**
  * Runs `action` with CAP_SYS_ADMIN. EACCES only comes from a FUSE file system of the container, which refuses the
@@ -40,8 +41,8 @@ function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named)
 export const setxattr: Verb<Verbs['setxattr']> = {
   steps: [steps.attribute],
   safe:
-    'Only trusted.overlay.opaque is set, and only to y: it means something to an overlay mount alone, where it hides what the ' +
-    `same path has in lower layers. ${WHERE}`,
+    'Only trusted.overlay.opaque is set, and only to y. It matters only to an overlay mount, where it hides what lower layers ' +
+    `have under the same path. ${WHERE}`,
   run({ inode, flags }, caller) {
     asAdmin(caller, inode, (named) => kernel.setxattr(named, OPAQUE, YES, flags))
     return { value: 0n }
@@ -60,7 +61,7 @@ export const setxattr: Verb<Verbs['setxattr']> = {
 
 export const removexattr: Verb<Verbs['removexattr']> = {
   steps: [steps.attribute],
-  safe: `Only trusted.overlay.opaque is removed, which the caller could have set. ${WHERE}`,
+  safe: `Only trusted.overlay.opaque is removed, which the caller could have set. ${SAME}`,
   run({ inode }, caller) {
     asAdmin(caller, inode, (named) => kernel.removexattr(named, OPAQUE))
     return { value: 0n }
@@ -82,7 +83,7 @@ const answer = (length: number, at: bigint, size: number): Effect =>
 
 export const getxattr: Verb<Verbs['getxattr']> = {
   steps: [steps.attribute],
-  safe: `Only the value of trusted.overlay.opaque is read. ${WHERE}`,
+  safe: `Only the value of trusted.overlay.opaque is read. ${SAME}`,
   run({ inode, at, size }, caller) {
     const valueBuffer = bytes.subarray(0, Math.min(size, XATTR_SIZE_MAX))
     const length = asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, valueBuffer))
@@ -92,9 +93,7 @@ export const getxattr: Verb<Verbs['getxattr']> = {
 
 export const listxattr: Verb<Verbs['listxattr']> = {
   steps: [steps.attribute],
-  safe:
-    'To the names that the kernel lists for the caller without any capability, trusted.overlay.opaque is added if it is there. ' +
-    WHERE,
+  safe: `If it is there, trusted.overlay.opaque is added to the names that the kernel lists for the caller without any capability. ${SAME}`,
   run({ inode, at, size }, caller) {
     mustHaveOpaque(caller, inode)
     return answer(listFor(caller, inode, size), at, size)

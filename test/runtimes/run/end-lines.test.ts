@@ -10,11 +10,11 @@ const KEYS = ['mknod', 'mount', 'mount.allowed=ext4,tmpfs', 'setxattr', 'bpf', '
 ])
 const OLD = 'LIBMOUNT_FORCE_MOUNT2=always'
 const FORCED =
-  /^umount2 left to the kernel: umount -f is for who mounted the file system alone: .*; take umount, or umount -l$/
+  /^umount2 left to the kernel: umount -f is for the mounter of the file system only, .*; use umount or umount -l$/
 const TIMES =
-  /^CALL left to the kernel: the access times .* would change: the kernel keeps them; give them when the file system is mounted$/
+  /^CALL left to the kernel: the access times .* would change: the kernel keeps them; set them when you mount the file system$/
 const REMOUNT =
-  /^CALL left to the kernel: a file system that stands is to be changed, .*; for ro, nosuid, noexec of one mount take remount,bind/
+  /^CALL left to the kernel: an existing file system would change: .*; for ro, nosuid, noexec of one mount use remount,bind/
 const of = (call: string, line: RegExp): RegExp => new RegExp(line.source.replace('CALL', call))
 
 /** What the end of \`run\` says, a line each, without our name. */

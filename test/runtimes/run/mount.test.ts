@@ -162,7 +162,7 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
         'mkdir /tmp/m; mount $dev /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -r -t ext4 /mnt/disk /tmp/m; mount -r -t ext4 /mnt/disk /tmp/m'
       const { stderr } = mounting(devices.get('ext4')!, script, ['mount.nodev=false'])
       const why =
-        'the device rules of the control group of the caller do not let the source of the mount be opened; allow the device'
+        "the device rules of the caller's control group forbid opening the source of the mount; allow the device"
       expect(stderr).toContain(`mount EPERM: ${why}`)
       expect(stderr).toContain(`fsconfig EPERM: ${why}`)
     },
@@ -270,9 +270,9 @@ describe.skipIf(cannot ?? missing('fuse2fs'))(withReason('the documents', cannot
   const SURROUNDINGS = `sudo() { "$@"; }; intercede() { node ${INTERCEDE} "$@" </dev/zero; }; trap 'losetup --detach $loop' EXIT`
 
   test.skipIf(noExt4).each(['mount.md', 'mount-fuse.md'])(
-    withReason('the commands of docs/%s work as they are', noExt4),
+    withReason('the commands of docs/guide/%s work as they are', noExt4),
     (page) => {
-      const text = readFileSync(new URL(`../../../docs/${page}`, import.meta.url), 'utf8')
+      const text = readFileSync(new URL(`../../../docs/guide/${page}`, import.meta.url), 'utf8')
       const commands = /^```\n([\s\S]*?)^```$/m.exec(text)![1]!
       const cwd = mkdtempSync(join(tmpdir(), 'intercede-page-'))
       const { stdout, stderr } = spawnSync('sh', ['-c', `${SURROUNDINGS}\n${commands}`], { cwd, encoding: 'utf8' })

@@ -166,7 +166,6 @@ describe.skipIf(absent)(withReason('abi/ and the C compiler agree', absent), () 
     }
     expect(attr.PROG_INFO).toEqual({
       id: c.offsets['bpf_prog_info.id'],
-      tag: c.offsets['bpf_prog_info.tag'],
       loadTime: c.offsets['bpf_prog_info.load_time'],
     })
     expect(attr.LINK_INFO).toEqual({

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { chownSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -152,7 +152,8 @@ test.each([
   }
 })
 
-test('doctor --bundle has the configuration that the daemon reads, unless the daemon is of another user', async () => {
+/** Of a daemon of another user it has none: test/attacks/bug-report.test.ts. */
+test('doctor --bundle has the configuration that the daemon reads', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'intercede-bundle-'))
   const bundle = async (name: string): Promise<string> => {
     const archive = join(directory, name)
@@ -161,10 +162,7 @@ test('doctor --bundle has the configuration that the daemon reads, unless the da
   }
   try {
     expect(await bundle('own.tar')).toBe('profiles: { build: { mknod: true } }')
-    chownSync(feed(), 1, 1)
-    expect(await bundle('others.tar')).not.toContain('build')
   } finally {
-    chownSync(feed(), 0, 0)
     rmSync(directory, { recursive: true })
   }
 })

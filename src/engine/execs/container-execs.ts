@@ -53,7 +53,7 @@ interface Started {
   readonly reply: ExecAnswer
 }
 
-interface Ties {
+interface ExecDependencies {
   readonly start: StartProgram
   /** Serves a listener no more, though tasks may be left. */
   readonly drop: (listener: number) => void
@@ -71,7 +71,7 @@ interface Ties {
  * are not served.
  */
 export class ContainerExecs {
-  readonly #ties: Ties
+  readonly #dependencies: ExecDependencies
   readonly #started = new Map<string, Started>()
   /** In the order of their asking. */
   readonly #waiting = new Set<Wish>()
@@ -81,8 +81,8 @@ export class ContainerExecs {
   /** The newest last: an older one may have had the same number. */
   readonly #programs = new Set<Program>()
 
-  constructor(ties: Ties) {
-    this.#ties = ties
+  constructor(dependencies: ExecDependencies) {
+    this.#dependencies = dependencies
   }
 
   /** Starts a program as soon as it is its turn: the container that has fewest starting comes first. */
@@ -104,7 +104,7 @@ export class ContainerExecs {
     const program = [...this.#programs].findLast((each) => each.pid === by && each.container === container)
     if (program?.listener !== undefined || !program) return
     program.listener = listener
-    if (program.hasFailed) this.#ties.drop(listener)
+    if (program.hasFailed) this.#dependencies.drop(listener)
   }
 
   /** A listener is closed. */
@@ -130,13 +130,13 @@ export class ContainerExecs {
     }
     program.hasFailed = true
     if (!child.isOver) killTree(child.pid)
-    if (program.listener !== undefined) this.#ties.drop(program.listener)
+    if (program.listener !== undefined) this.#dependencies.drop(program.listener)
     void this.#tell(started, failed)
   }
 
   async #tell({ container, name, words, ended, reply }: Started, reason: ReasonCode): Promise<void> {
     const status = await ended
-    this.#ties.onProgram(container, { program: name, reason, words: await words.last() })
+    this.#dependencies.onProgram(container, { program: name, reason, words: await words.last() })
     words.close()
     reply.say('told', status)
   }
@@ -214,7 +214,7 @@ export class ContainerExecs {
     } catch (error) {
       file[Symbol.dispose]()
       words.close()
-      this.#ties.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
+      this.#dependencies.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
       reply.say('refused')
       return
     }
@@ -240,7 +240,7 @@ export class ContainerExecs {
     using held = read
     using go = write
     const running = quietly(() => runningOf(caller))
-    const child = this.#ties.start(commandOf(container, spec, file), {
+    const child = this.#dependencies.start(commandOf(container, spec, file), {
       fds: [stdin, output, output, held],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...exec!.env },
       owner: rootOf(uidMap, gidMap),

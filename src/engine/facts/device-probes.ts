@@ -18,7 +18,7 @@ const MOUNTS_MS = 1000
 /** For how many containers of the previous engine this is found out at once: for all it would take the processors. */
 const INHERITED = 8
 
-interface Parts {
+interface ProbeDependencies {
   readonly guard: SpawnGuard
   readonly turns: FairTurns
   readonly cache: DeviceRulesCache
@@ -40,7 +40,7 @@ interface Question {
  * handed over and when a call asks for one of them that `DeviceRulesCache` does not have.
  */
 export class DeviceProbes {
-  readonly #parts: Parts
+  readonly #dependencies: ProbeDependencies
   readonly #keys: RulesKeys
   /** What is being tried, by container and groups. */
   readonly #running = new Map<
@@ -52,16 +52,17 @@ export class DeviceProbes {
   #inherited = 0
   #mounts = { are: new Map() as ReadonlyMap<string, string>, until: 0 }
 
-  constructor(parts: Parts) {
-    this.#parts = parts
-    this.#keys = new RulesKeys(parts.seed)
+  constructor(dependencies: ProbeDependencies) {
+    this.#dependencies = dependencies
+    this.#keys = new RulesKeys(dependencies.seed)
   }
 
   /** A container is served from now on. @param isNew it was handed over just now, so its first call may come soon */
   admit(container: Container, isNew: boolean): void {
     this.#serials.add(container.serial)
     if (!container.policy.mknod || container.barred || container.initTid <= 0) return
-    if (isNew || this.#inherited++ < INHERITED) this.#parts.turns.take(container.index, () => this.#tryInit(container))
+    if (isNew || this.#inherited++ < INHERITED)
+      this.#dependencies.turns.take(container.index, () => this.#tryInit(container))
   }
 
   forget({ serial }: Container): void {
@@ -114,7 +115,8 @@ export class DeviceProbes {
   #note({ index, serial }: Container, groups: string, rules: FoundRules): void {
     if (!this.#serials.has(serial)) return
     const length = this.#keys.text.write(groups, 'latin1')
-    for (const [dev, found] of rules) this.#parts.cache.set(index, this.#keys.of(dev, length), encodeRules(found))
+    for (const [dev, found] of rules)
+      this.#dependencies.cache.set(index, this.#keys.keyOf(dev, length), encodeRules(found))
   }
 
   /**
@@ -123,7 +125,7 @@ export class DeviceProbes {
    * does.
    */
   async #try({ container, tid, groups, devices }: Question): Promise<FoundRules | undefined> {
-    const { guard, turns } = this.#parts
+    const { guard, turns } = this.#dependencies
     const mounts = this.#visibleMounts()
     const directories = typeof groups === 'string' ? deviceGroups(groups, mounts) : groups
     const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'), mounts)

@@ -18,7 +18,7 @@ const SOON_MS = 1
 const LATE_MS = 20
 const GROWTH = 0.05
 
-interface Ties {
+interface MounterStart {
   readonly start: StartHelper
   readonly onEnd: () => void
   readonly onError: (error: Error) => void
@@ -41,7 +41,7 @@ export class MounterProcess {
    * @returns undefined if that fails; `onError` then has the error
    * @throws {Error} if our program's files were replaced: the error ends this engine
    */
-  static start({ start, onEnd, onError }: Ties): MounterProcess | undefined {
+  static start({ start, onEnd, onError }: MounterStart): MounterProcess | undefined {
     requireOwnFiles()
     let socket: Fd | undefined
     try {

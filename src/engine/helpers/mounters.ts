@@ -73,7 +73,7 @@ interface Wish {
   readonly timer: NodeJS.Timeout
 }
 
-interface Ties {
+interface MountersDependencies {
   readonly start: StartHelper
   /** Called with each mounter that was started: the keeper gets copies of its descriptors, so that it outlives us. */
   readonly keep: (mounter: MounterProcess) => void
@@ -87,7 +87,7 @@ interface Ties {
 export class Mounters {
   readonly #all = new Set<Mounter>()
   readonly #queue = new Set<Wish>()
-  readonly #ties: Ties
+  readonly #dependencies: MountersDependencies
   /** The number of mounters of the previous engine which may soon be free. */
   #awaited = 0
   readonly #greeted: Promise<unknown>[] = []
@@ -95,8 +95,8 @@ export class Mounters {
   /** By container: the time at which it has paid for all mounters that ended. */
   readonly #due = new Map<number, number>()
 
-  constructor(ties: Ties) {
-    this.#ties = ties
+  constructor(dependencies: MountersDependencies) {
+    this.#dependencies = dependencies
   }
 
   /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
@@ -247,11 +247,15 @@ export class Mounters {
       if (spare) this.#close(spare)
       return undefined
     }
-    const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
-    const process = MounterProcess.start({ start: this.#ties.start, onEnd: () => this.#serve(), onError: fault })
+    const fault = ({ message }: Error): void => this.#dependencies.fault(`Cannot start a mounter: ${message}`)
+    const process = MounterProcess.start({
+      start: this.#dependencies.start,
+      onEnd: () => this.#serve(),
+      onError: fault,
+    })
     if (!process) return undefined
     const mounter = this.#add(process, undefined, owner)
-    this.#ties.keep(process)
+    this.#dependencies.keep(process)
     return mounter
   }
 

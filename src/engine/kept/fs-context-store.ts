@@ -144,13 +144,13 @@ export class FsContextStore implements Keeping {
     }
   }
 
-  findContext(container: Owner, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
-    const index = this.#find(container.serial, CONTEXTS, 'given', isIt)
+  findContext(container: Owner, isSame: (opened: Handle) => boolean): Context | 'busy' | undefined {
+    const index = this.#find(container.serial, CONTEXTS, 'given', isSame)
     return typeof index === 'number' ? this.#context(index, container) : index
   }
 
-  findMount({ serial }: Owner, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
-    const index = this.#find(serial, MOUNTS, 'made', isIt)
+  findMount({ serial }: Owner, isSame: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
+    const index = this.#find(serial, MOUNTS, 'made', isSame)
     if (typeof index !== 'number') return index
     return {
       ...this.#stored(index, 'made'),
@@ -161,7 +161,7 @@ export class FsContextStore implements Keeping {
   }
 
   has({ serial }: Owner): boolean {
-    return this.#of(serial).length > 0
+    return this.#entriesOf(serial).length > 0
   }
 
   get size(): number {
@@ -170,7 +170,7 @@ export class FsContextStore implements Keeping {
 
   tidy(container: Owner | undefined, isHeld: IsHeld): void {
     const entries = this.#entries
-    for (const index of container === undefined ? entries.owned : this.#of(container.serial)) {
+    for (const index of container === undefined ? entries.owned : this.#entriesOf(container.serial)) {
       if (!entries.tryLock(index)) continue
       try {
         // The entry may have ended before it was locked.
@@ -183,7 +183,7 @@ export class FsContextStore implements Keeping {
 
   /** @param serial of a container that is gone */
   forget(serial: number): void {
-    for (const index of this.#of(serial)) this.#entries.drop(index)
+    for (const index of this.#entriesOf(serial)) this.#entries.drop(index)
   }
 
   #age(index: number): number {
@@ -223,7 +223,7 @@ export class FsContextStore implements Keeping {
   #evict(serial: number): number | undefined {
     const entries = this.#entries
     const [richest, most] = this.#richest
-    const from = most >= this.#of(serial).length + 2 ? richest : serial
+    const from = most >= this.#entriesOf(serial).length + 2 ? richest : serial
     return this.#bySpent(from).find((index) => entries.seize(index, from))
   }
 
@@ -241,7 +241,7 @@ export class FsContextStore implements Keeping {
   #bySpent(serial: number): number[] {
     const entries = this.#entries
     const isSpent = (index: number): boolean => SPENT.includes(entries.get(index, 'kind'))
-    return this.#of(serial).sort(
+    return this.#entriesOf(serial).sort(
       (a, b) => Number(isSpent(b)) - Number(isSpent(a)) || entries.get(a, 'born') - entries.get(b, 'born'),
     )
   }
@@ -275,15 +275,15 @@ export class FsContextStore implements Keeping {
     serial: number,
     kinds: readonly number[],
     by: 'given' | 'made',
-    isIt: (ours: Handle) => boolean,
+    isSame: (ours: Handle) => boolean,
   ): number | 'busy' | undefined {
     const entries = this.#entries
     const matches = (index: number): boolean =>
       entries.get(index, 'owner') === serial &&
       kinds.includes(entries.get(index, 'kind')) &&
       !entries.isDoomed(index) &&
-      isIt(entries.fd(index, by)!)
-    const index = this.#of(serial).find(matches)
+      isSame(entries.fd(index, by)!)
+    const index = this.#entriesOf(serial).find(matches)
     if (index === undefined) return undefined
     if (!entries.lock(index)) return 'busy'
     // Another call may have ended it in between, and something else may have its descriptor.
@@ -359,7 +359,7 @@ export class FsContextStore implements Keeping {
     return true
   }
 
-  #of(serial: number): number[] {
+  #entriesOf(serial: number): number[] {
     return this.#entries.owned.filter((index) => this.#entries.get(index, 'owner') === serial)
   }
 }

@@ -34,7 +34,7 @@ const RELEASED = -0x8000_0000
  */
 const STREAK = 64
 
-interface Means {
+interface ReceiverDependencies {
   readonly listeners: ListenerTable
   readonly slots: Slots
   readonly epoll: Epoll
@@ -67,7 +67,7 @@ export class DedicatedReceiver {
   #slot = 0
 
   /** @param words DEDICATED_WORDS that all threads share */
-  constructor(words: Int32Array, { listeners, slots, epoll }: Means) {
+  constructor(words: Int32Array, { listeners, slots, epoll }: ReceiverDependencies) {
     this.#words = words
     this.#listeners = listeners
     this.#slots = slots

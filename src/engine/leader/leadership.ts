@@ -52,7 +52,7 @@ export interface Hangs {
   readonly mayHang: () => boolean
 }
 
-interface Means extends Hangs {
+interface LeadershipDependencies extends Hangs {
   /** How many threads may work at once: more of them only cost time. */
   readonly processors: number
   readonly alarm: Alarm
@@ -93,7 +93,11 @@ export class Leadership {
   /** The term in which this thread leads. */
   #term: number | undefined
 
-  constructor(words: Int32Array, activity: ThreadActivity, { processors, alarm, strike, onHang, mayHang }: Means) {
+  constructor(
+    words: Int32Array,
+    activity: ThreadActivity,
+    { processors, alarm, strike, onHang, mayHang }: LeadershipDependencies,
+  ) {
     this.#words = words
     this.#lead = new LeaderWord(words, WORD.lead)
     this.#parking = new ParkingLot(words.subarray(WORD.parking))

@@ -86,7 +86,7 @@ export class LxcProxyReceiver {
   }
 }
 
-interface Waiting {
+interface WaitingMonitor {
   readonly connection: Handle
   readonly fds: readonly Fd[]
   readonly listener: Fd
@@ -104,17 +104,17 @@ interface Waiting {
 export class LxcProxyCall implements Disposable {
   readonly #message: Uint8Array
   readonly #response: number
-  readonly #waiting: Waiting
+  readonly #monitor: WaitingMonitor
 
   /** @param message the bytes of the reply: those of the request, with the answer written at offset `response` */
-  constructor(message: Uint8Array, response: number, waiting: Waiting) {
+  constructor(message: Uint8Array, response: number, monitor: WaitingMonitor) {
     this.#message = message
     this.#response = response
-    this.#waiting = waiting
+    this.#monitor = monitor
   }
 
   get listenerFd(): number {
-    return this.#waiting.listener.raw
+    return this.#monitor.listener.raw
   }
 
   /**
@@ -124,7 +124,7 @@ export class LxcProxyCall implements Disposable {
    * @param delivered whether the call still waited for our answer
    */
   reply({ is, errno, value }: LxcProxyAnswer, delivered: boolean): void {
-    const { connection, since, isAgeKnown, end } = this.#waiting
+    const { connection, since, isAgeKnown, end } = this.#monitor
     const { buffer, byteOffset } = this.#message
     encodeResponse(new DataView(buffer, byteOffset + this.#response), {
       id: new DataView(buffer, byteOffset + PROXY_NOTIF).getBigUint64(NOTIF.id, true),
@@ -140,7 +140,7 @@ export class LxcProxyCall implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const fd of this.#waiting.fds) fd[Symbol.dispose]()
+    for (const fd of this.#monitor.fds) fd[Symbol.dispose]()
   }
 }
 

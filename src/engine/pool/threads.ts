@@ -9,7 +9,7 @@ import { WaitingWorker } from './waiting-worker.ts'
 /** The data that is the same for all threads. */
 export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
 
-interface Ties {
+interface ThreadsCallbacks {
   /** Called for each new thread before it serves: it knows no container yet. */
   readonly onStart: (tell: (message: ToThread) => void) => void
   /** Called once, when the threads of the start are ready; the first of them serves already. */
@@ -31,7 +31,7 @@ function failed({ message }: { readonly message: string }): never {
 /** Starts the serving threads: more when none is parked that could lead, and a new thread for each that is lost. */
 export class Threads {
   readonly #data: SharedData
-  readonly #ties: Ties
+  readonly #callbacks: ThreadsCallbacks
   readonly #alarm = timerfd()
   readonly #lead: Leadership
   readonly #wanted: number
@@ -43,10 +43,10 @@ export class Threads {
   #number = 0
 
   /** @param count how many threads are started at first @param first one of them, which is started already */
-  constructor(count: number, first: WaitingWorker, data: SharedData, state: SharedState, ties: Ties) {
+  constructor(count: number, first: WaitingWorker, data: SharedData, state: SharedState, callbacks: ThreadsCallbacks) {
     this.#wanted = count
     this.#data = data
-    this.#ties = ties
+    this.#callbacks = callbacks
     this.#lead = state.leadershipOf({ processors: data.processors, alarm: this.#alarm.raw })
     this.#start(first)
   }
@@ -64,7 +64,7 @@ export class Threads {
     const worker = waiting.give({ ...this.#data, alarm: this.#alarm.raw, number: ++this.#number })
     this.#workers.add(worker)
     this.#starting.add(worker)
-    this.#ties.onStart((message) => worker.postMessage(message))
+    this.#callbacks.onStart((message) => worker.postMessage(message))
     worker.on('message', (message: FromThread) => this.#hear(message, worker))
     worker.on('error', failed)
     worker.on('exit', () => failed({ message: 'it is over' }))
@@ -80,17 +80,17 @@ export class Threads {
         this.#grow()
         break
       case 'lost':
-        this.#ties.onFault(message.message)
+        this.#callbacks.onFault(message.message)
         this.#lose(worker)
         break
       case 'failed':
         failed(message)
         break
       case 'fault':
-        this.#ties.onFault(message.message)
+        this.#callbacks.onFault(message.message)
         break
       default:
-        this.#ties.onErrand(message)
+        this.#callbacks.onErrand(message)
     }
   }
 
@@ -98,7 +98,7 @@ export class Threads {
   #noteReady(): void {
     this.#ready++
     if (this.#workers.size < this.#wanted) this.#start()
-    if (this.#ready === this.#wanted) this.#ties.onReady()
+    if (this.#ready === this.#wanted) this.#callbacks.onReady()
   }
 
   get #most(): number {

@@ -56,7 +56,12 @@ export class Replays {
   }
 
   /** @returns undefined where the answer cannot get lost, or the act can be done twice */
-  of<A extends Act>(act: A, caller: NotifiedCaller, call: Interruptible, waits: () => boolean): Replay<A> | undefined {
+  replayOf<A extends Act>(
+    act: A,
+    caller: NotifiedCaller,
+    call: Interruptible,
+    waits: () => boolean,
+  ): Replay<A> | undefined {
     if (call.container.waitKillable) return undefined
     const { once } = verbs[act.verb] as Verb<A>
     if (!once || once.isReplayable?.(act) === false) return undefined
@@ -109,7 +114,7 @@ function keepPlace(cache: ReplyCache, container: number, mayBlock: () => void): 
   sleepSync(ms)
 }
 
-interface Parts<A> {
+interface ReplayContext<A> {
   readonly cache: ReplyCache
   readonly mayBlock: () => void
   readonly once: Replayable<A>
@@ -123,16 +128,16 @@ interface Parts<A> {
 
 /** An act whose answer may get lost. */
 export class Replay<A> {
-  readonly #parts: Parts<A>
+  readonly #context: ReplayContext<A>
   #result: bigint | undefined
 
-  constructor(parts: Parts<A>) {
-    this.#parts = parts
+  constructor(context: ReplayContext<A>) {
+    this.#context = context
   }
 
   /** Does the act, or finds that it is done. @throws whatever the act throws */
   run(caller: NotifiedCaller, run: () => Effect): Effect {
-    const { once, act } = this.#parts
+    const { once, act } = this.#context
     const before = once.unrepeatedErrno === undefined ? this.#replay(caller) : undefined
     if (before) return before
     try {
@@ -154,7 +159,7 @@ export class Replay<A> {
    * @returns whether the answer was delivered
    */
   answer(send: () => boolean): boolean {
-    const { cache, mayBlock, container, sleep, waits, key, place } = this.#parts
+    const { cache, mayBlock, container, sleep, waits, key, place } = this.#context
     cache.answering(place)
     const delivered =
       waitUntilAsleep(waits, LEAVING_MS, mayBlock, () => sleep.isSound || undefined) !== 'gone' && send()
@@ -164,7 +169,7 @@ export class Replay<A> {
   }
 
   #replay(caller: NotifiedCaller): Effect | undefined {
-    const { cache, mayBlock, container, once, act, key, place } = this.#parts
+    const { cache, mayBlock, container, once, act, key, place } = this.#context
     const result = cache.take(container, place, key, mayBlock)
     if (result === undefined || marked(once.fingerprint(act, caller)) !== result) return undefined
     this.#result = result

@@ -231,7 +231,7 @@ export class Server {
     try {
       const verdict = this.#decide(caller, container)
       if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
-      this.#replay = this.#replays.of(verdict.act, caller, call, waits)
+      this.#replay = this.#replays.replayOf(verdict.act, caller, call, waits)
       const given = again && caller.given(again.note)
       this.#slots.setState(slot, STATE.acting)
       const effect = perform(verdict.act, caller, again && { ...again, given }, this.#replay)

@@ -15,7 +15,7 @@ import type { FromThread } from './thread-messages.ts'
 const GROW_MS = 10
 
 /** What the service needs of its thread. */
-interface Parts {
+interface CallServiceDependencies {
   readonly state: SharedState
   readonly server: Server
   readonly leadership: Leadership
@@ -34,7 +34,7 @@ interface Parts {
  * Invariant: an object belongs to one thread, which alone calls it.
  */
 export class CallService {
-  readonly #parts: Parts
+  readonly #dependencies: CallServiceDependencies
   readonly #state: SharedState
   readonly #server: Server
   readonly #leadership: Leadership
@@ -43,12 +43,12 @@ export class CallService {
   /** `now()` when this thread last asked for another thread. */
   #grown = Number.NEGATIVE_INFINITY
 
-  constructor(parts: Parts) {
-    this.#parts = parts
-    this.#state = parts.state
-    this.#server = parts.server
-    this.#leadership = parts.leadership
-    this.#dedicated = parts.dedicated
+  constructor(dependencies: CallServiceDependencies) {
+    this.#dependencies = dependencies
+    this.#state = dependencies.state
+    this.#server = dependencies.server
+    this.#leadership = dependencies.leadership
+    this.#dedicated = dependencies.dedicated
   }
 
   /**
@@ -59,7 +59,7 @@ export class CallService {
   serve(call: Call, index: number): boolean {
     const { index: container } = call.container
     // At the limit of calls the call is continued, so that a thread is left to lead.
-    if (this.#state.calls >= this.#parts.calls && !hasBegun(call)) {
+    if (this.#state.calls >= this.#dependencies.calls && !hasBegun(call)) {
       this.#server.continue(call, 'containerBusy')
       return false
     }
@@ -68,7 +68,7 @@ export class CallService {
     try {
       atOnce = this.#answer(call)
       if (!atOnce) this.#dedicated.note(undefined)
-      this.#parts.lane.fast()
+      this.#dependencies.lane.fast()
     } finally {
       this.#state.countCall(index, container, -1)
       // What a dedicated receiver answers does not show that somebody leads.
@@ -114,7 +114,7 @@ export class CallService {
     if (this.#state.slow.isDear(index)) this.mayBlock()
     else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
     else if (this.#state.distrusts(index)) this.handOver()
-    else if (!this.#server.isBrief && this.#parts.epoll.isReady) this.#receiveTogether(index, start)
+    else if (!this.#server.isBrief && this.#dependencies.epoll.isReady) this.#receiveTogether(index, start)
     else this.#leadership.serve(index, start)
   }
 
@@ -126,7 +126,7 @@ export class CallService {
   mayBlock(): void {
     if (this.#isDedicated) this.#dedicated.end()
     this.handOver()
-    this.#parts.lane.slow()
+    this.#dependencies.lane.slow()
   }
 
   /** Lets another thread lead and work in place of this thread, which may block for long from now on. */
@@ -140,7 +140,7 @@ export class CallService {
     const time = now()
     if (time - this.#grown < GROW_MS) return
     this.#grown = time
-    this.#parts.post({ type: 'grow' })
+    this.#dependencies.post({ type: 'grow' })
   }
 
   /**
@@ -148,7 +148,7 @@ export class CallService {
    * that ends meanwhile with another of the same number.
    */
   unmute(container: number): void {
-    if (this.#state.muted(container) > 0) this.#parts.post({ type: 'unmute', container })
+    if (this.#state.muted(container) > 0) this.#dependencies.post({ type: 'unmute', container })
   }
 
   get #isDedicated(): boolean {

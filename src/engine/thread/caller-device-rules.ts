@@ -19,7 +19,7 @@ import type { FromThread } from './thread-messages.ts'
 const LATELY_MS = 10
 const ALLOWED: DeviceRules = { mknod: true, open: true }
 
-interface Parts {
+interface DeviceRulesDependencies {
   readonly cache: DeviceRulesCache
   readonly pace: ProbePace
   readonly seed: Uint8Array
@@ -44,14 +44,14 @@ interface Question {
  * Invariant: an object belongs to one thread, which alone calls it; `cache`, `pace` and `seed` are shared.
  */
 export class CallerDeviceRules implements DeviceRulesServices {
-  readonly #parts: Parts
+  readonly #dependencies: DeviceRulesDependencies
   readonly #keys: RulesKeys
   /** The task that was allowed everything last, for which device, and until when that counts. */
   readonly #last = { serial: 0, tid: 0, dev: 0, until: 0 }
 
-  constructor(parts: Parts) {
-    this.#parts = parts
-    this.#keys = new RulesKeys(parts.seed)
+  constructor(dependencies: DeviceRulesDependencies) {
+    this.#dependencies = dependencies
+    this.#keys = new RulesKeys(dependencies.seed)
   }
 
   ofCaller(container: Container, dev: Dev, callerTask: CallerTask): DeviceRules | undefined {
@@ -71,13 +71,13 @@ export class CallerDeviceRules implements DeviceRulesServices {
   #ofCaller({ index }: Container, dev: Dev, callerTask: CallerTask): Question {
     const { text } = this.#keys
     const length = callerTask.cgroups(text)
-    const key = this.#keys.of(dev, length)
+    const key = this.#keys.keyOf(dev, length)
     return { container: index, dev, callerTask, key, groups: () => text.toString('latin1', 0, length) }
   }
 
   /** The word of the answer. */
   #known(question: Question): number {
-    return this.#parts.cache.get(question.container, question.key) || this.#find(question)
+    return this.#dependencies.cache.get(question.container, question.key) || this.#find(question)
   }
 
   /**
@@ -85,7 +85,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
    * them.
    */
   #find(question: Question): number {
-    const { cache, pace, post, mayBlock } = this.#parts
+    const { cache, pace, post, mayBlock } = this.#dependencies
     const { container, dev, callerTask, key } = question
     const groups = question.groups()
     mayBlock()

@@ -28,7 +28,7 @@ export class KnownContainers {
   }
 
   /** Returns a container; an unknown container is barred, so all of its calls are continued. */
-  of(index: number): Container {
+  containerAt(index: number): Container {
     return this.#all[index] ?? UNKNOWN
   }
 

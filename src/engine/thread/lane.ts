@@ -102,7 +102,7 @@ export class Lanes {
   }
 }
 
-interface Parts {
+interface LaneDependencies {
   readonly tid: Tid
   readonly identity: ThreadIdentity
   readonly fault: (message: string) => void
@@ -117,21 +117,21 @@ interface Parts {
  */
 export class Lane {
   readonly #lanes: Lanes
-  readonly #parts: Parts
+  readonly #dependencies: LaneDependencies
   #isSlow = false
   #isLowered = false
   #hasFailed = false
 
-  constructor(lanes: Lanes, parts: Parts) {
+  constructor(lanes: Lanes, dependencies: LaneDependencies) {
     this.#lanes = lanes
-    this.#parts = parts
+    this.#dependencies = dependencies
   }
 
   /** What follows may take long. May be called again. */
   slow(): void {
     if (this.#isSlow) return
     this.#isSlow = true
-    this.#parts.change()
+    this.#dependencies.change()
     if (this.#lanes.priority === 0) return
     this.#isLowered = true
     // A thread may lower its priority in the same real-time policy, or take a policy that is not real-time, without a
@@ -145,10 +145,10 @@ export class Lane {
   fast(): void {
     if (!this.#isSlow) return
     this.#isSlow = false
-    this.#parts.change()
+    this.#dependencies.change()
     if (!this.#isLowered && this.#lanes.priority === 0) return
     this.#isLowered = false
-    this.#try(() => this.#parts.identity.raising(() => this.#rise()))
+    this.#try(() => this.#dependencies.identity.raising(() => this.#rise()))
   }
 
   #rise(): void {
@@ -159,7 +159,7 @@ export class Lane {
   }
 
   #set({ policy, priority }: Rule): void {
-    schedSetscheduler(this.#parts.tid, policy, priority)
+    schedSetscheduler(this.#dependencies.tid, policy, priority)
   }
 
   /** A thread that does not get the priority which it should have still serves; the reason is told once. */
@@ -168,7 +168,8 @@ export class Lane {
       action()
     } catch (error) {
       if (error instanceof LostThread) throw error
-      if (!this.#hasFailed) this.#parts.fault(`Cannot change the priority of a thread: ${(error as Error).message}`)
+      if (!this.#hasFailed)
+        this.#dependencies.fault(`Cannot change the priority of a thread: ${(error as Error).message}`)
       this.#hasFailed = true
     }
   }

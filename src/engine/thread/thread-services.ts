@@ -27,7 +27,7 @@ import type { FromThread, ThreadData } from './thread-messages.ts'
 const WALKER_START_MS = 5000
 
 /** What the services need of their thread. */
-interface Ties {
+interface ThreadCallbacks {
   /** To the main thread. */
   readonly post: (message: FromThread) => void
   /** Called before what may take long: the thread waits, or another process works for it. */
@@ -47,12 +47,12 @@ export class ThreadServices {
   readonly context: ThreadContext
   readonly #number: number
   readonly #state: SharedState
-  readonly #post: Ties['post']
-  readonly #mayBlock: Ties['mayBlock']
-  readonly #unmute: Ties['unmute']
+  readonly #post: ThreadCallbacks['post']
+  readonly #mayBlock: ThreadCallbacks['mayBlock']
+  readonly #unmute: ThreadCallbacks['unmute']
   #jobs = 0
 
-  constructor(data: ThreadData, state: SharedState, { post, mayBlock, unmute }: Ties) {
+  constructor(data: ThreadData, state: SharedState, { post, mayBlock, unmute }: ThreadCallbacks) {
     this.#number = data.number
     this.#state = state
     this.#post = post

@@ -138,7 +138,7 @@ class EngineThread {
 
   #receive(index: number): void {
     const state = this.#state
-    const container = this.#known.of(state.listeners.container[index]!)
+    const container = this.#known.containerAt(state.listeners.container[index]!)
     if (Atomics.load(state.containerCalls, container.index) >= this.#capOf(container)) {
       this.#mute(index, container)
       return
@@ -171,7 +171,7 @@ class EngineThread {
       return
     }
     const { fd, container: containers } = this.#state.listeners
-    const container = this.#known.of(containers[index]!)
+    const container = this.#known.containerAt(containers[index]!)
     const call: Call = { slot: this.#dedicated.slot, listenerFd: fd[index]!, container, start: now() }
     if (this.#server.screen(call)) return
     this.#state.listeners.hold(index, 1)
@@ -197,7 +197,7 @@ class EngineThread {
    */
   #receiveForwarded(index: number, generation: number): void {
     const { containerCalls, listeners } = this.#state
-    const container = this.#known.of(listeners.container[index]!)
+    const container = this.#known.containerAt(listeners.container[index]!)
     const slot = this.#take(index, container)
     if (slot < 0) return
     const connection = new Fd(listeners.fd[index]!)
@@ -236,7 +236,7 @@ class EngineThread {
     const inherited = resumeInherited(slot, this.#slots, this.#state.listeners, this.#state.proxies)
     if (!inherited) return
     const { index, ...found } = inherited
-    const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
+    const container = this.#known.containerAt(this.#slots.view.getUint32(slot + SLOT.container, true))
     const call: Call = { slot, ...found, container, start: now() }
     try {
       if (!this.#server.settle(call)) this.#service.serve(call, index)

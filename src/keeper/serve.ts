@@ -12,7 +12,7 @@ import { FewRefusals } from './feed/few-refusals.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
 import { type CallLine, CallLog } from './log/call-log.ts'
-import { shown } from './log/effective-keys.ts'
+import { formatSetting } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
 import { isJournalStream, ownJournal } from './log/journal.ts'
 import type { LogKind } from './log/journal-entry.ts'
@@ -168,7 +168,7 @@ class Service {
   #settingOf({ reason, a }: CallRecord, container: string): Readonly<Record<string, unknown>> {
     const name = reason === 'keyOff' ? keyNames[a] : undefined
     const setting = name && this.#settings.get(container)?.get(name)
-    return setting ? { setTo: shown(setting) } : {}
+    return setting ? { setTo: formatSetting(setting) } : {}
   }
 
   #learn(event: KeeperEvent): void {

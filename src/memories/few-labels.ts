@@ -12,7 +12,7 @@ export class FewLabels {
   }
 
   /** @param name undefined, or null in JSON, if it is not known */
-  of(name: unknown): string {
+  labelOf(name: unknown): string {
     if (name === undefined || name === null) return UNKNOWN
     if (typeof name !== 'string' || !PLAIN.test(name)) return OTHER
     if (this.#known.size < LABELS) this.#known.add(name)

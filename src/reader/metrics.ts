@@ -38,7 +38,7 @@ function ofContainers(containers: FeedReader['directory']['containers']): string
   const runtimes = new FewLabels()
   const counts: Record<string, number> = {}
   for (const { runtime } of containers) {
-    const label = runtimes.of(runtime)
+    const label = runtimes.labelOf(runtime)
     counts[label] = (counts[label] ?? 0) + 1
   }
   const listeners = containers.reduce((sum, each) => sum + Number(each.listeners), 0)

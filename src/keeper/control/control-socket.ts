@@ -13,7 +13,7 @@ import {
   type ControlAnswer,
   ORDER_LIMIT,
   type ReloadAnswer,
-  type Said,
+  type RequestOutcome,
   type SetAnswer,
 } from './protocol.ts'
 
@@ -30,8 +30,8 @@ export interface Does {
 }
 
 /** Sends an answer, if there is anybody who can take it now. */
-export function answer(connection: Fd, said: Said): void {
-  const whole: ControlAnswer = { version: CONTROL_VERSION, ...said }
+export function answer(connection: Fd, outcome: RequestOutcome): void {
+  const whole: ControlAnswer = { version: CONTROL_VERSION, ...outcome }
   try {
     using file = bytesFile('intercede-answer', Buffer.from(JSON.stringify(whole)))
     send(connection, Buffer.from(ANSWER), [file], MSG_DONTWAIT)
@@ -130,12 +130,12 @@ export class ControlSocket {
 
   async #do(connection: Fd, request: string, by: string): Promise<void> {
     this.#busy.add(connection)
-    const said = await this.#does.obey(request, by, connection).then(
-      (done): Said => ({ answer: done }),
-      ({ message }: Error): Said => ({ refusal: message }),
+    const outcome = await this.#does.obey(request, by, connection).then(
+      (done): RequestOutcome => ({ answer: done }),
+      ({ message }: Error): RequestOutcome => ({ refusal: message }),
     )
     if (!this.#busy.delete(connection)) return
-    answer(connection, said)
+    answer(connection, outcome)
     connection[Symbol.dispose]()
   }
 }

@@ -39,10 +39,10 @@ export interface ReloadAnswer {
 }
 
 /** What becomes of a request. */
-export type Said = { readonly answer: SetAnswer | ReloadAnswer } | { readonly refusal: string }
+export type RequestOutcome = { readonly answer: SetAnswer | ReloadAnswer } | { readonly refusal: string }
 
 /** The packet that carries the file of an answer. */
 export const ANSWER = 'answer'
 
 /** The answer lies in a file, whose descriptor is sent: it may be longer than a packet. */
-export type ControlAnswer = { readonly version: number } & Said
+export type ControlAnswer = { readonly version: number } & RequestOutcome

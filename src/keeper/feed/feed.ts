@@ -82,7 +82,7 @@ export class Feed {
     this.#sum(event)
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
-    const told = happened(event)
+    const told = eventEntry(event)
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
     if (told && !isLeftOut) this.#add(event.type, told)
     if (event.type === 'refused')
@@ -225,26 +225,26 @@ const listed = (changed: ChangedKeys): string =>
     .join('; ')
 
 /** Says in one line what an administrator has changed. */
-const whatWasSet = ({ by, changed }: EventOf<'set'>): string =>
+const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
   `${by} has set ${listed(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
 
 /** Says in one line what another configuration has changed; nothing if that is nothing. */
-function whatIsOther({ before, settings, policy, traps }: EventOf<'resumed'>): object {
+function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
   const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
   return changed ? { message: `the container is served on with ${listed(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
 /** Returns what the ring of events has of an event; undefined for what readers see elsewhere. */
-function happened(event: KeeperEvent): object | undefined {
+function eventEntry(event: KeeperEvent): object | undefined {
   switch (event.type) {
     case 'registered':
       return { id: event.handover.id }
     case 'resumed':
-      return { id: event.id, ...whatIsOther(event) }
+      return { id: event.id, ...formatResumedKeys(event) }
     case 'ended':
       return { id: event.id }
     case 'set':
-      return { id: event.id, message: whatWasSet(event) }
+      return { id: event.id, message: formatSetKeys(event) }
     case 'refused':
     case 'fault':
       return { message: event.message.slice(0, MESSAGE_LIMIT) }

@@ -39,7 +39,7 @@ export class Totals {
 
   /** @param runtime undefined if it is not known */
   registration(runtime: unknown, result: (typeof registrationResults)[number]): void {
-    this.#add('registrations', `${this.#runtimes.of(runtime)} ${result}`)
+    this.#add('registrations', `${this.#runtimes.labelOf(runtime)} ${result}`)
   }
 
   get all(): Pick<DaemonTotals, (typeof SUMS)[number] | (typeof BY_LABEL)[number]> {

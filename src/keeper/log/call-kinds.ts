@@ -56,7 +56,7 @@ export class CallKinds<T> {
   }
 
   /** Finds what is kept of the kind of a call, which is the kind seen most recently then. */
-  of(record: CallRecord): T {
+  kindOf(record: CallRecord): T {
     const is = kindOf(record)
     const place = placeOf(is)
     const there = this.#kinds.get(place)

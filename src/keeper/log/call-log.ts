@@ -16,7 +16,7 @@ const LINES_LIMITS = { done: 64, others: 256, programs: 16 } as const
 const NAMES_LIMIT = 64
 const OTHERS = 'others'
 
-interface Said {
+interface KindLines {
   readonly name: string
   /** When the last line was written; undefined if none was. */
   last: number | undefined
@@ -74,11 +74,11 @@ class Lines {
 /** Calls of one container that were done, or those that were not. */
 class Calls {
   readonly lines: Lines
-  readonly #kinds: CallKinds<Said>
+  readonly #kinds: CallKinds<KindLines>
 
   constructor(limit: number) {
     this.lines = new Lines(limit)
-    this.#kinds = new CallKinds<Said>(
+    this.#kinds = new CallKinds<KindLines>(
       KINDS_LIMIT,
       (record) => ({ name: callName(record), last: undefined, suppressed: 0 }),
       ({ name, suppressed }) => this.lines.count(name, suppressed),
@@ -86,8 +86,8 @@ class Calls {
   }
 
   /** @returns what was said of the kind of a call, if it has a line now */
-  take(record: CallRecord): Said | undefined {
-    const kind = this.#kinds.of(record)
+  take(record: CallRecord): KindLines | undefined {
+    const kind = this.#kinds.kindOf(record)
     if (kind.last !== undefined && isWithin(record.time, kind.last)) kind.suppressed++
     else if (this.lines.take()) return kind
     else {
@@ -123,7 +123,7 @@ class ContainerCalls {
     return this.#leftOut()
   }
 
-  take(record: CallRecord): Said | undefined {
+  take(record: CallRecord): KindLines | undefined {
     return (record.verdict === 'act' ? this.#done : this.#others).take(record)
   }
 
@@ -173,7 +173,7 @@ export class CallLog {
   /** @returns false if the call has no line of its own */
   add(record: CallRecord, container: string): boolean {
     const { time, verdict } = record
-    const kind = this.#of(container, time).take(record)
+    const kind = this.#callsOf(container, time).take(record)
     if (!kind) return false
     const since = kind.suppressed ? { since: kind.suppressed } : {}
     const details = {
@@ -192,10 +192,10 @@ export class CallLog {
 
   /** Tells whether the failure of a program in a container has a line; else it is counted. */
   takesProgram(container: string, program: string, time: number): boolean {
-    return this.#of(container, time).takeProgram(program)
+    return this.#callsOf(container, time).takeProgram(program)
   }
 
-  #of(container: string, time: number): ContainerCalls {
+  #callsOf(container: string, time: number): ContainerCalls {
     const calls = this.#containers.get(container) ?? new ContainerCalls()
     this.#containers.set(container, calls)
     if (calls.isOver(time)) this.#count(container, calls.begin(time))

@@ -8,10 +8,10 @@ import { callsOf, untrapped } from '../../syscalls/index.ts'
 import type { Traps } from '../process/events.ts'
 
 /** A setting as the log shows it. */
-export const shown = ({ text, origin, asked, ceiling }: Setting): string =>
+export const formatSetting = ({ text, origin, asked, ceiling }: Setting): string =>
   `${text} (${formatOrigin(origin)}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})`
 
-/** Says in one clause what a key is now and was before. @param is and `was`, in the words of `shown` */
+/** Says in one clause what a key is now and was before. @param is and `was`, in the words of `formatSetting` */
 export const inWords = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
   const [now, before] = [is, was].map((text) => text.replace(/^ \(/, 'nothing ('))
   return `${key}: ${now}, instead of ${before}`
@@ -41,7 +41,7 @@ export const effectiveKeys = (settings: Settings, policy: Policy, traps?: Traps)
   Object.fromEntries(
     [...settings].map(([name, setting]) => [
       fullName(name),
-      `${shown(setting)}${traps ? untrappedPart(policy, name, setting, traps) : ''}`,
+      `${formatSetting(setting)}${traps ? untrappedPart(policy, name, setting, traps) : ''}`,
     ]),
   )
 
@@ -55,7 +55,7 @@ export function changedKeys(
   settings: Settings,
   keys: Readonly<Record<string, string>>,
 ): Readonly<Record<string, { readonly was: string; readonly is: string }>> | undefined {
-  const textOf = (of: Settings, name: KeyName): string => shown(of.get(name) ?? defaults.get(name)!)
+  const textOf = (of: Settings, name: KeyName): string => formatSetting(of.get(name) ?? defaults.get(name)!)
   const changed = keyNames.filter((name) => textOf(before, name) !== textOf(settings, name))
   if (changed.length === 0) return undefined
   return Object.fromEntries(

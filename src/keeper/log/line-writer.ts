@@ -9,7 +9,7 @@ const RETRY_MS = 10
 const CLOSE_MS = 500
 
 /** Lines that have not been written yet, and how many lines of the log they stand for. */
-interface Waiting {
+interface WaitingLines {
   readonly bytes: Buffer
   readonly lines: number
 }
@@ -24,7 +24,7 @@ type Write = (bytes: Buffer) => number
 export class LineWriter {
   readonly #lost: (lines: number) => string | Buffer
   readonly #write: Write
-  #waiting: Waiting[] = []
+  #waiting: WaitingLines[] = []
   #bytes = 0
   #missed = 0
   #timer: NodeJS.Timeout | undefined

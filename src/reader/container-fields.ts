@@ -40,7 +40,7 @@ export interface Field {
   /** The heading of its column in `ps`. */
   readonly column?: string
   /** Its value; without it, it is what the directory says under this name. */
-  readonly of?: (facts: ContainerFacts) => unknown
+  readonly read?: (facts: ContainerFacts) => unknown
   /** What the detail has in place of the value: what the directory says under this name. */
   readonly inDetail?: FieldKind
 }
@@ -55,18 +55,18 @@ const stateOf = ({ ended, barred }: Entry): State => (ended !== undefined ? 'end
 
 /** The fields of a container, in the order in which they are shown. A new field is a row here. */
 export const CONTAINER_FIELDS = {
-  id: { is: 'escaped', column: 'CONTAINER', of: ({ about }) => text(about.id) },
-  serial: { is: 'count', of: ({ about }) => number(about.serial) },
-  runtime: { is: 'escaped', column: 'RUNTIME', of: ({ about }) => text(about.runtime) },
-  name: { is: 'escaped', column: 'NAME', of: ({ about, names }) => text(about.name) || names?.name || podOf(about) },
+  id: { is: 'escaped', column: 'CONTAINER', read: ({ about }) => text(about.id) },
+  serial: { is: 'count', read: ({ about }) => number(about.serial) },
+  runtime: { is: 'escaped', column: 'RUNTIME', read: ({ about }) => text(about.runtime) },
+  name: { is: 'escaped', column: 'NAME', read: ({ about, names }) => text(about.name) || names?.name || podOf(about) },
   image: {
     is: 'escaped',
     column: 'IMAGE',
-    of: ({ about, names }) => text(about.image) || names?.image || podOf(about),
+    read: ({ about, names }) => text(about.image) || names?.image || podOf(about),
   },
-  pid: { is: 'count', column: 'PID', of: ({ about }) => number(about.init) },
-  keys: { is: 'texts', column: 'KEYS', of: ({ about }) => (about.on ?? []) as readonly string[], inDetail: 'keys' },
-  state: { is: 'state', column: 'STATE', of: ({ about }) => stateOf(about) },
+  pid: { is: 'count', column: 'PID', read: ({ about }) => number(about.init) },
+  keys: { is: 'texts', column: 'KEYS', read: ({ about }) => (about.on ?? []) as readonly string[], inDetail: 'keys' },
+  state: { is: 'state', column: 'STATE', read: ({ about }) => stateOf(about) },
   since: { is: 'time', only: 'detail', optional: true },
   ended: { is: 'time', only: 'detail', optional: true },
   bundle: { is: 'escaped', only: 'detail', optional: true },
@@ -83,42 +83,42 @@ export const CONTAINER_FIELDS = {
   calls: {
     is: 'count',
     column: 'CALLS',
-    of: ({ byVerdict: { act, continue: left, errno, gone } }) => act + left + errno + gone,
+    read: ({ byVerdict: { act, continue: left, errno, gone } }) => act + left + errno + gone,
   },
-  done: { is: 'count', column: 'DONE', of: ({ byVerdict }) => byVerdict.act },
-  left: { is: 'count', column: 'LEFT', of: ({ byVerdict }) => byVerdict.continue },
-  errors: { is: 'count', column: 'ERRORS', of: ({ byVerdict }) => byVerdict.errno },
-  gone: { is: 'count', of: ({ byVerdict }) => byVerdict.gone },
-  inFlight: { is: 'count', of: ({ counts }) => counts?.inFlight ?? 0 },
+  done: { is: 'count', column: 'DONE', read: ({ byVerdict }) => byVerdict.act },
+  left: { is: 'count', column: 'LEFT', read: ({ byVerdict }) => byVerdict.continue },
+  errors: { is: 'count', column: 'ERRORS', read: ({ byVerdict }) => byVerdict.errno },
+  gone: { is: 'count', read: ({ byVerdict }) => byVerdict.gone },
+  inFlight: { is: 'count', read: ({ counts }) => counts?.inFlight ?? 0 },
   /** Those of them that are served for longer than ten seconds. */
-  stuck: { is: 'count', of: ({ counts }) => counts?.stuck ?? 0 },
+  stuck: { is: 'count', read: ({ counts }) => counts?.stuck ?? 0 },
   /** Descriptors that are kept for it, so that it can go on with them: contexts, mounts, programs. */
-  kept: { is: 'count', of: ({ counts }) => counts?.kept ?? 0 },
-  p50: { is: 'microseconds', optional: true, column: 'P50', of: ({ p50 }) => p50 },
+  kept: { is: 'count', read: ({ counts }) => counts?.kept ?? 0 },
+  p50: { is: 'microseconds', optional: true, column: 'P50', read: ({ p50 }) => p50 },
   lastRefusal: {
     is: 'escaped',
     only: 'list',
     optional: true,
     column: 'LAST REFUSAL',
-    of: ({ refusals: [last] }) => last?.call,
+    read: ({ refusals: [last] }) => last?.call,
   },
-  lastRefusalTime: { is: 'time', only: 'list', optional: true, of: ({ refusals: [last] }) => last?.time },
+  lastRefusalTime: { is: 'time', only: 'list', optional: true, read: ({ refusals: [last] }) => last?.time },
   /** Of a hand-over that was refused. */
   message: { only: 'list' },
-  refusals: { is: 'refusals', only: 'detail', of: ({ refusals }) => refusals },
+  refusals: { is: 'refusals', only: 'detail', read: ({ refusals }) => refusals },
   /** How many kinds of refusals have made room for later ones. */
   droppedRefusals: {
     is: 'count',
     only: 'detail',
-    of: ({ about, counts }) => counts?.dropped ?? number(about.droppedRefusals),
+    read: ({ about, counts }) => counts?.dropped ?? number(about.droppedRefusals),
   },
 } as const satisfies Readonly<Record<string, Field>>
 
 type Fields = typeof CONTAINER_FIELDS
-type Made = { [Name in keyof Fields]: Fields[Name] extends { readonly of: unknown } ? Name : never }[keyof Fields]
+type Made = { [Name in keyof Fields]: Fields[Name] extends { readonly read: unknown } ? Name : never }[keyof Fields]
 
 /** A container as people and programs see it. Its texts are as the container or its runtime has chosen them. */
-export type ContainerView = { readonly [Name in Made]: ReturnType<Fields[Name]['of']> } & {
+export type ContainerView = { readonly [Name in Made]: ReturnType<Fields[Name]['read']> } & {
   /** What the directory says: of a list what it needs, else everything. */
   readonly about: Entry
 }
@@ -131,11 +131,13 @@ const namesWhere = (isWanted: (field: Field) => boolean): readonly string[] =>
 export const LIST_FIELDS = namesWhere(({ only }) => only !== 'detail')
 export const DETAIL_FIELDS = namesWhere(({ only }) => only !== 'list')
 /** Those of the detail whose values are not what the directory says. */
-export const MADE_IN_DETAIL = namesWhere(({ only, of, inDetail }) => only !== 'list' && of !== undefined && !inDetail)
+export const MADE_IN_DETAIL = namesWhere(
+  ({ only, read, inDetail }) => only !== 'list' && read !== undefined && !inDetail,
+)
 
-const made = rows.flatMap(([name, { of }]) => (of ? [{ name, of }] : []))
+const made = rows.flatMap(([name, { read }]) => (read ? [{ name, read }] : []))
 const madeNames = made.map(({ name }) => name)
-const makers = made.map(({ of }) => of)
+const makers = made.map(({ read }) => read)
 
 /** Makes the view of a container. A list has a thousand, most before V8 has compiled this: hence the index. */
 export function viewOf(facts: ContainerFacts): ContainerView {

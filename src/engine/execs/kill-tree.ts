@@ -6,9 +6,9 @@ import { pidfdIsAlive, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { forkedBy } from '../../kernel/process.ts'
 
 const { SIGSTOP, SIGKILL } = constants.signals
-/** How many processes are killed at most: a program of a container may fork without end, and the rest goes on there. */
+/** The most processes that are killed: a container's program may fork without end, and the rest continues there. */
 const LIMIT = 256
-/** Of how many threads the children are listed: a program may have 10,000 threads, and each list takes 10 us. */
+/** The most threads whose children are listed: a program may have 10,000 threads, and each list takes 10 us. */
 const THREADS = 1024
 
 interface HeldProcess {

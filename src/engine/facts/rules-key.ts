@@ -2,8 +2,8 @@ import { hash } from 'node:crypto'
 import type { Dev } from '../../abi/brand.ts'
 
 /**
- * The start of what a key of `DeviceRulesCache` is made of: random and the same for all threads, so that no container
- * can choose groups with the same key.
+ * The seed of the keys of `DeviceRulesCache`: random and the same for all threads, so that no container can choose
+ * groups that collide.
  */
 export const SEED_BYTES = 16
 const DEV_AT = SEED_BYTES

@@ -13,7 +13,7 @@ import { limitedTo } from './limited-exec.ts'
 import type { StartHelper } from './spawn-guard.ts'
 
 const REPLY_LIMIT = 256
-/** The pause between two looks for the answer to a greeting grows with the time so far, up to `LATE_MS`. */
+/** The pause between two looks for the answer to a greeting grows with the elapsed time, up to `LATE_MS`. */
 const SOON_MS = 1
 const LATE_MS = 20
 const GROWTH = 0.05
@@ -68,7 +68,7 @@ export class MounterProcess {
    * Waits until the mounter has served all its requests.
    *
    * @param patience in milliseconds
-   * @param closing descriptors which the mounter shall close, since that may take long; our copies are closed here
+   * @param closing descriptors that the mounter must close, because that may take long; our copies are closed here
    * @returns whether the mounter was done in time
    * @throws {SyscallError} if the request cannot be sent: then nothing is closed
    */

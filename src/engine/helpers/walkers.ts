@@ -14,10 +14,15 @@ import { walkerMounts } from './walker-mounts.ts'
 
 /** After this number of walkers that hung or died, a container gets no other walker. */
 const ABANDONED_LIMIT = 2
-/** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
+/**
+ * The value of fs.suid_dumpable that makes processes dumpable even if they execute an unreadable file: proc_sys_fs(5).
+ */
 const DUMPABLE_BY_ALL = '1'
 const LINGER_MS = 5000
-/** When memory is short, containers lose their walkers before all of them wait for the next engine. */
+/**
+ * When memory is short, containers lose their walkers first, before the engine is killed and all of them wait for the
+ * next one.
+ */
 const WALKER_OOM_SCORE = 500
 
 const CANNOT_HIDE =

@@ -19,7 +19,7 @@ interface HelperDependencies {
   readonly onFault: (message: string) => void
   /** Called with each mounter that was started. */
   readonly onMounter: (mounter: MounterProcess) => void
-  /** Serves a listener no more, though tasks may be left. */
+  /** Stops serving a listener, although tasks may be left. */
   readonly drop: (listener: number) => void
   /** Called when a program in a container failed. */
   readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void

@@ -81,8 +81,8 @@ export class Listeners {
   }
 
   /**
-   * Closes a listener although tasks under its filter may be left: their calls then fail with ENOSYS. What is in flight
-   * is answered before.
+   * Closes a listener although tasks under its filter may be left: their calls then fail with ENOSYS. Calls in flight
+   * are answered first.
    */
   drop(index: number): void {
     if (!this.#all.has(index)) return
@@ -108,9 +108,9 @@ export class Listeners {
     this.#dependencies.onGone(index)
   }
 
-  /** Watches the listeners of `container` again that were muted for its cap. */
+  /** Watches a container's muted listeners again. */
   unmute(container: number): void {
-    // Each call that ends asks for it: the first of them has done it.
+    // Every ending call asks for this: the first one has already done it.
     if (this.#state.muted(container) === 0) return
     const { container: containers, fd, generation } = this.#state.listeners
     for (const index of this.#all) {

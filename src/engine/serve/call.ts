@@ -5,7 +5,7 @@ import type { LxcProxyCall } from '../lxc/lxc-proxy.ts'
 export interface Call {
   /** Offset in the journal, in bytes. */
   readonly slot: number
-  /** The listener's descriptor; of a forwarded call the one that LXC's monitor has sent. */
+  /** The listener's descriptor; for a forwarded call, the one that LXC's monitor has sent. */
   readonly listenerFd: number
   readonly container: Container
   /** `now()` when the call was received, in milliseconds. */

@@ -25,7 +25,7 @@ import { SlotRegisters } from './registers.ts'
 
 const NO_TEXTS: readonly number[] = []
 
-/** Says of a call that the policy does not serve which key is off, or that only a daemon of root could serve it. */
+/** Returns why the policy does not serve a call: the key that is off, or that only root's daemon could serve it. */
 function off({ policy, ofUser }: Container, { name, key }: Syscall<unknown>): Verdict {
   if (ofUser?.withheld.has(name)) return continueWith('userDaemon')
   return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, key)))
@@ -47,7 +47,7 @@ export class Server {
   readonly #replays: Replays
   /** The handler of the call that was screened or read last. */
   #handler: Syscall<unknown> | undefined
-  /** What that call asks, once it was read. */
+  /** The request of that call, once it was read. */
   #request: unknown
   /** The replay of the act that this thread is performing. */
   #replay: Replay<Act> | undefined
@@ -75,7 +75,7 @@ export class Server {
     return this.#handler?.brief === true
   }
 
-  /** Returns whether the call that was screened last is most likely answered at once. */
+  /** Returns whether the last screened call will probably be answered at once. */
   get isQuick(): boolean {
     return this.isBrief || this.readsFirst
   }
@@ -115,7 +115,7 @@ export class Server {
   }
 
   /**
-   * Frees the slot of an inherited call that does not wait any more: it was answered or interrupted, and the earlier
+   * Frees the slot of an inherited call that no longer waits. Either it was answered or interrupted, and the earlier
    * engine may have ended before it wrote the record; or that engine ended before the kernel wrote a notification.
    */
   #conclude(call: Call): void {
@@ -149,8 +149,8 @@ export class Server {
   }
 
   /**
-   * Copies what a call asks that `screen` did not answer, and answers it if that alone decides it. May block in memory
-   * of the container.
+   * Copies the request of a call that `screen` did not answer, and answers the call if the copy alone decides it. May
+   * block in the container's memory.
    *
    * @returns false if the call must be served
    */
@@ -265,7 +265,7 @@ export class Server {
       if (tid !== 0) this.#look.look(call.container, tid, call.start)
       this.#end.finish(call, outcome, replay)
     } finally {
-      // The next call is another caller's, also if this one could not be answered.
+      // The next call has another caller, even if this one could not be answered.
       this.#context.callerName.end()
     }
   }

@@ -12,13 +12,13 @@ import { FORMAT } from './persist/persisted-state.ts'
 import type { Successor } from './process/events.ts'
 import type { ServiceManager } from './process/service-manager.ts'
 
-/** Limit of the new program's check of itself, which usually takes a tenth of a second. */
+/** The longest time for the new program's self-check, which usually takes a tenth of a second. */
 const CHECK_MS = 30_000
-/** Interval of attempts without a SIGHUP: the files may be only half replaced. */
+/** Interval of attempts without a SIGHUP: the files may be half replaced. */
 const RETRY_MS = 10_000
 const WAITS = 'reload is "manual" in the configuration: systemctl reload intercede, or SIGHUP'
 
-/** How the new program begins what it says of the configuration. */
+/** The beginning of the new program's messages about the configuration. */
 const OF_CONFIGURATION = /^Cannot read (?:policy|configuration) /
 const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old one goes on'
 const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
@@ -31,8 +31,8 @@ interface About {
 
 /**
  * Replaces this program by the program in our files now, in the same process (execve(2)): to change the version, or to
- * read the configuration again. The new program finds the stored state as the next process of a service would. It is
- * asked first whether it can take over, so that every failure happens while this program still serves.
+ * read the configuration again. The new program finds the stored state as the next process of a service would. This
+ * program first asks it whether it can take over, so that every failure happens while this program still serves.
  *
  *   state     event                                 next      method
  *   idle      SIGHUP                                checking  ask
@@ -86,7 +86,7 @@ export class Reexec implements Successor {
     else this.#wait()
   }
 
-  /** Says that the files are others, once: until they are taken on, no process of the present program can start. */
+  /** Reports once that the files were replaced: until the reload, this program cannot start processes. */
   #wait(): void {
     this.#next = Number.POSITIVE_INFINITY
     this.#log.write('warn', `The files of the program were replaced, and ${WAITS}`)

@@ -23,16 +23,16 @@ export interface ControlDependencies {
   tell(message: ToEngine): boolean
 }
 
-/** Someone who is answered when an engine judges by a changed policy. */
+/** A client that gets its answer when the engine uses the changed policy. */
 interface PolicyWaiter extends ContainerNumbers {
   readonly holds: () => void
 }
 
-/** Does what an administrator orders by control.sock. */
+/** Executes an administrator's orders from control.sock. */
 export class Control {
   readonly #dependencies: ControlDependencies
   readonly #waiters: PolicyWaiter[] = []
-  /** Who waits for the end of a reload, and what that has changed so far. */
+  /** The clients that wait for the end of a reload, and what it has changed so far. */
   readonly #askers: Fd[]
   readonly #changed: ReloadAnswer['changed'][number][] = []
   #socket: ControlSocket | undefined
@@ -60,7 +60,7 @@ export class Control {
     if (changed) this.#changed.push({ container: id, keys: changed })
   }
 
-  /** Answers those who wait for the end of a reload: the engine of the new program serves. */
+  /** Answers the clients that wait for the end of a reload: the new program's engine serves. */
   serves(): void {
     for (const asker of this.#askers.splice(0)) {
       answer(asker, { answer: { containers: this.#dependencies.registry.size, changed: this.#changed } })
@@ -68,7 +68,7 @@ export class Control {
     }
   }
 
-  /** The engine judges by the policy that it was told. */
+  /** The engine uses the policy that it was told. */
   policyHolds({ index, serial }: ContainerNumbers): void {
     const at = this.#waiters.findIndex((each) => each.index === index && each.serial === serial)
     if (at >= 0) this.#waiters.splice(at, 1)[0]!.holds()
@@ -105,7 +105,7 @@ export class Control {
     return { changed: change.changed, warnings: change.news }
   }
 
-  /** Makes a change, at once. @returns once the engine judges by it */
+  /** Makes a change at once. @returns once the engine uses it */
   #make(entry: ContainerEntry, { said, set, changed, warnings }: PolicyChange, by: string): Promise<void> {
     const { registry, state, feed, options, tell } = this.#dependencies
     registry.change(entry, said, set)
@@ -122,7 +122,7 @@ export class Control {
     })
   }
 
-  /** Says what a reload would change. */
+  /** Returns what a reload would change. */
   #plan(): ReloadAnswer {
     const { registry, options } = this.#dependencies
     if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
@@ -135,7 +135,7 @@ export class Control {
     return { containers: registry.size, changed }
   }
 
-  /** The next program answers, unless this one goes on. */
+  /** The next program answers, unless this one continues. */
   async #reload(_: ReloadRequest, connection: Fd): Promise<never> {
     const { state, options } = this.#dependencies
     if (!options.successor) throw new Error('Cannot reload: this program cannot be replaced')

@@ -42,7 +42,8 @@ async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   keepOnly(capMask(...permittedMain))
-  // What this process was started with is nobody's whom its threads and helpers work for.
+  // Threads and helpers work for containers: the session keyring and personality of whoever started us must not apply
+  // to them.
   joinEmptyKeyring()
   setPlainPersonality()
   // The first asynchronous call starts libuv's threads. They must start before any thread is inside a container,

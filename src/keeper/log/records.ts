@@ -34,7 +34,7 @@ export class Records {
   }
 }
 
-/** Adds the FUSE program that a record is about, of which the ring holds only the number in the policy. */
+/** Adds the name of the FUSE program that a record is about: the ring holds only its number in the policy. */
 function addProgram(record: CallRecord, policy: Policy | undefined): CallRecord {
   if (!OF_PROGRAMS.has(record.reason)) return record
   const program = [...(policy?.mount?.fuse.values() ?? [])][record.a - 1]

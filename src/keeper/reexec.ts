@@ -25,7 +25,7 @@ const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
 
 interface About {
   readonly mode: ReloadMode
-  /** Says what this program has to say before the next. */
+  /** Completes this program's log before the next program starts. */
   leave(): void
 }
 

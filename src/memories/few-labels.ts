@@ -3,7 +3,9 @@ const OTHER = 'other'
 const UNKNOWN = 'unknown'
 const PLAIN = /^[A-Za-z0-9._-]{1,32}$/
 
-/** Names of runtimes as labels of metrics: the first few, if they are plain names; all further ones are one label. */
+/**
+ * Turns names of runtimes into labels of metrics: the first few plain names get their own, all others share one label.
+ */
 export class FewLabels {
   readonly #known: Set<string>
 

@@ -4,21 +4,21 @@ import type { RefusalView } from '../memories/refusal-view.ts'
 import type { Entry } from './directory-reader.ts'
 import type { EngineNames } from './engine-names.ts'
 
-/** What is known of a container, of which its fields are made. */
+/** The facts from which a container's fields are made. */
 interface ContainerFacts {
-  /** What the directory says. */
+  /** The entry of the directory. */
   readonly about: Entry
-  /** What its container engine calls it, if it has no name in the directory. */
+  /** The container engine's name for it, if it has no name in the directory. */
   readonly names: EngineNames | undefined
   readonly counts: ContainerCounts | undefined
   readonly byVerdict: Readonly<Record<VerdictName, number>>
-  /** Half of the calls took at most so many microseconds; undefined without calls. */
+  /** Half of the calls took at most this many microseconds; undefined without calls. */
   readonly p50: number | undefined
   /** The newest first. */
   readonly refusals: readonly RefusalView[]
 }
 
-/** What a field may be; api/schemas.ts has the schema of each. */
+/** The kinds of fields; api/schemas.ts has the schema of each. */
 export type FieldKind =
   | 'count'
   | 'microseconds'
@@ -30,18 +30,18 @@ export type FieldKind =
   | 'traps'
   | 'refusals'
 
-/** A field of a container, as `ps`, `inspect`, their templates and JSON, and the API have it. */
+/** A field of a container, for `ps`, `inspect`, their templates and JSON, and the API. */
 export interface Field {
-  /** What the API says of it; it says nothing of a field without a kind. */
+  /** The kind, for the API, which leaves out fields without one. */
   readonly is?: FieldKind
-  /** Whether only lists have it (`ps`), or only the detail of one container (`inspect`). */
+  /** Whether only lists (`ps`) or only the detail of one container (`inspect`) have the field. */
   readonly only?: 'list' | 'detail'
   readonly optional?: true
-  /** The heading of its column in `ps`. */
+  /** The heading of the column in `ps`. */
   readonly column?: string
-  /** Its value; without it, it is what the directory says under this name. */
+  /** Computes the value; without it, the value is the directory's member of this name. */
   readonly read?: (facts: ContainerFacts) => unknown
-  /** What the detail has in place of the value: what the directory says under this name. */
+  /** The kind in the detail, where the directory's member of this name replaces the value. */
   readonly inDetail?: FieldKind
 }
 
@@ -90,9 +90,9 @@ export const CONTAINER_FIELDS = {
   errors: { is: 'count', column: 'ERRORS', read: ({ byVerdict }) => byVerdict.errno },
   gone: { is: 'count', read: ({ byVerdict }) => byVerdict.gone },
   inFlight: { is: 'count', read: ({ counts }) => counts?.inFlight ?? 0 },
-  /** Those of them that are served for longer than ten seconds. */
+  /** Calls in flight that have taken longer than ten seconds. */
   stuck: { is: 'count', read: ({ counts }) => counts?.stuck ?? 0 },
-  /** Descriptors that are kept for it, so that it can go on with them: contexts, mounts, programs. */
+  /** How many descriptors are kept for its later calls: contexts, mounts, programs. */
   kept: { is: 'count', read: ({ counts }) => counts?.kept ?? 0 },
   p50: { is: 'microseconds', optional: true, column: 'P50', read: ({ p50 }) => p50 },
   lastRefusal: {
@@ -103,7 +103,7 @@ export const CONTAINER_FIELDS = {
     read: ({ refusals: [last] }) => last?.call,
   },
   lastRefusalTime: { is: 'time', only: 'list', optional: true, read: ({ refusals: [last] }) => last?.time },
-  /** Of a hand-over that was refused. */
+  /** Why a hand-over was refused. */
   message: { only: 'list' },
   refusals: { is: 'refusals', only: 'detail', read: ({ refusals }) => refusals },
   /** How many kinds of refusals have made room for later ones. */
@@ -117,9 +117,12 @@ export const CONTAINER_FIELDS = {
 type Fields = typeof CONTAINER_FIELDS
 type Made = { [Name in keyof Fields]: Fields[Name] extends { readonly read: unknown } ? Name : never }[keyof Fields]
 
-/** A container as people and programs see it. Its texts are as the container or its runtime has chosen them. */
+/**
+ * A container as people and programs see it. The container or its runtime has chosen the texts, and they are not
+ * escaped.
+ */
 export type ContainerView = { readonly [Name in Made]: ReturnType<Fields[Name]['read']> } & {
-  /** What the directory says: of a list what it needs, else everything. */
+  /** The entry of the directory: for a list only what lists need, otherwise everything. */
   readonly about: Entry
 }
 
@@ -127,10 +130,10 @@ const rows = Object.entries<Field>(CONTAINER_FIELDS)
 const namesWhere = (isWanted: (field: Field) => boolean): readonly string[] =>
   rows.filter(([, field]) => isWanted(field)).map(([name]) => name)
 
-/** The names of the fields that a list has of each container, and those of the detail of one. */
+/** The names of the fields in a list, and of those in the detail of one container. */
 export const LIST_FIELDS = namesWhere(({ only }) => only !== 'detail')
 export const DETAIL_FIELDS = namesWhere(({ only }) => only !== 'list')
-/** Those of the detail whose values are not what the directory says. */
+/** The fields of the detail whose values do not come from the directory. */
 export const MADE_IN_DETAIL = namesWhere(
   ({ only, read, inDetail }) => only !== 'list' && read !== undefined && !inDetail,
 )
@@ -139,7 +142,10 @@ const made = rows.flatMap(([name, { read }]) => (read ? [{ name, read }] : []))
 const madeNames = made.map(({ name }) => name)
 const makers = made.map(({ read }) => read)
 
-/** Makes the view of a container. A list has a thousand, most before V8 has compiled this: hence the index. */
+/**
+ * Makes the view of a container. A list has a thousand, most of them made before V8 has compiled this: hence the loop
+ * with an index.
+ */
 export function viewOf(facts: ContainerFacts): ContainerView {
   const view: Record<string, unknown> = { about: facts.about }
   for (let index = 0; index < makers.length; index++) view[madeNames[index]!] = makers[index]!(facts)

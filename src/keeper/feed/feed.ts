@@ -44,7 +44,7 @@ export interface Standing {
   readonly forUser: boolean
   /** The configuration file that it reads if it exists. */
   readonly configPath?: string | undefined
-  /** What a container may have at most. */
+  /** The limits of each container. */
   readonly limits: Pick<Limits, 'callsPerContainer' | 'listenersPerContainer'> & { readonly kept: number }
 }
 

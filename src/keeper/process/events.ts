@@ -133,8 +133,8 @@ export interface KeeperOptions {
   /**
    * Takes the record of an answered call, up to a second after the answer.
    *
-   * @param containerId empty if it is not known any more
-   * @param hasEnded whether the container has ended before
+   * @param containerId empty if it is no longer known
+   * @param hasEnded whether the container has already ended
    */
   onRecord(record: CallRecord, containerId: string, hasEnded: boolean): void
 }

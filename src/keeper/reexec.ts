@@ -23,7 +23,7 @@ const OF_CONFIGURATION = /^Cannot read (?:policy|configuration) /
 const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old one goes on'
 const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
 
-interface About {
+interface ReexecOptions {
   readonly mode: ReloadMode
   /** Completes this program's log before the next program starts. */
   leave(): void
@@ -47,17 +47,17 @@ export class Reexec implements Successor {
   readonly #keeper: Keeper
   readonly #manager: ServiceManager
   readonly #log: Log
-  readonly #about: About
+  readonly #options: ReexecOptions
   #running: Promise<string> | undefined
   #isAsked = false
   #next = 0
   #said = ''
 
-  constructor(keeper: Keeper, manager: ServiceManager, log: Log, about: About) {
+  constructor(keeper: Keeper, manager: ServiceManager, log: Log, options: ReexecOptions) {
     this.#keeper = keeper
     this.#manager = manager
     this.#log = log
-    this.#about = about
+    this.#options = options
   }
 
   /** @returns why the program cannot be replaced; if it can, the promise ends with this program */
@@ -77,12 +77,12 @@ export class Reexec implements Successor {
 
   follow(): Promise<string> | undefined {
     if (buildNow() === build) return undefined
-    return this.#about.mode === 'manual' ? Promise.resolve(WAITS) : this.#start()
+    return this.#options.mode === 'manual' ? Promise.resolve(WAITS) : this.#start()
   }
 
   look(): void {
     if (now() < this.#next || buildNow() === build) return
-    if (this.#about.mode === 'auto') void this.#start()
+    if (this.#options.mode === 'auto') void this.#start()
     else this.#wait()
   }
 
@@ -111,7 +111,7 @@ export class Reexec implements Successor {
     let isCounted = false
     try {
       await this.#keeper.quiesce()
-      this.#about.leave()
+      this.#options.leave()
       this.#keeper.reloads(1)
       isCounted = true
       const [node, args] = ownCommand()

@@ -42,7 +42,7 @@ function printableIn(value: unknown): unknown {
  * Makes sure that all other members are safe to show unescaped. In our daemon's directory they are numbers or escaped
  * texts. Another daemon's directory may contain anything.
  */
-const shownAsTheyAre = (entry: Entry): Entry =>
+const escapeOtherMembers = (entry: Entry): Entry =>
   Object.fromEntries(
     Object.entries(entry).map(([name, value]) => [printable(name), RAW.has(name) ? value : printableIn(value)]),
   )
@@ -130,7 +130,7 @@ export class DirectoryReader {
       const isAll = PLACE_HEAD + length <= copy.byteLength
       const whole = isAll ? SCRATCH : Buffer.from(this.#memory.copy(start, size).buffer)
       const isWhole = (version & 1) === 0 && this.#memory.word(start) === version
-      if (isWhole) return length === 0 ? undefined : shownAsTheyAre(entryOf(textOf(whole, length, part)))
+      if (isWhole) return length === 0 ? undefined : escapeOtherMembers(entryOf(textOf(whole, length, part)))
     }
     return undefined
   }

@@ -35,19 +35,19 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   return [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
 }
 
-function listed(found: readonly ContainerView[]): string {
+function listNames(found: readonly ContainerView[]): string {
   const ids = found.slice(0, NAMED).map(({ id }) => escaped(id))
   return ids.join(', ') + (found.length > NAMED ? ` and ${found.length - NAMED} more` : '')
 }
 
 /** Returns the message that a word matches several containers, with their names. */
-export function whichAreMeant(found: readonly ContainerView[], word: string): string {
+export function describeAmbiguity(found: readonly ContainerView[], word: string): string {
   const named = found.filter(({ name }) => name === word)
   const begun = found.filter(({ name }) => name !== word)
   const why = [
-    ...(named.length > 0 ? [`it is the name of ${listed(named)}`] : []),
+    ...(named.length > 0 ? [`it is the name of ${listNames(named)}`] : []),
     ...(named.length > 0 && begun.length > 0 ? ['and the beginning of'] : []),
-    ...(begun.length > 0 ? [listed(begun)] : []),
+    ...(begun.length > 0 ? [listNames(begun)] : []),
     ...(named.length === 0 ? ['begin so'] : []),
   ].join(' ')
   return `Cannot tell which container ${briefly(word)} is: ${why}; give ${named.length > 0 ? 'the whole id' : 'more of its id'}`

@@ -138,7 +138,7 @@ export class DeviceProbes {
     using probe = new DeviceProbe(guard, directories, own, devices)
     for (let pause: number = LOOK_MS.from; !(await probe.endsWithin(pause)); pause = Math.min(2 * pause, LOOK_MS.to))
       if (!this.#serials.has(container.serial) || !existsSync(`/proc/${tid}`)) return undefined
-    return await turns.taken(container.index, () => probe.found)
+    return await turns.takeForResult(container.index, () => probe.found)
   }
 
   #visibleMounts(): ReadonlyMap<string, string> {

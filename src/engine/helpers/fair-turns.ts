@@ -31,7 +31,7 @@ export class FairTurns {
   }
 
   /** Does the same, and resolves to the result of the work. */
-  taken<T>(container: number, work: () => T): Promise<T> {
+  takeForResult<T>(container: number, work: () => T): Promise<T> {
     return new Promise((resolve, reject) =>
       this.take(container, () => {
         try {

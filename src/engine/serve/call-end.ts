@@ -19,7 +19,7 @@ import { FdAnswer } from './fd-answer.ts'
 import { type Outcome, outcomeOfError } from './outcome.ts'
 
 /** The memories into which outcomes are written. */
-export interface Written {
+export interface OutcomeWriters {
   readonly records: RecordWriter
   readonly counts: CountWriter
   /** How much of the arguments is recorded. */
@@ -44,7 +44,7 @@ export class CallEnd {
   /**
    * @param texts the texts of the call's arguments @param caller the name of the caller
    */
-  constructor(slots: Slots, { records, counts, mode }: Written, texts: RecordTexts, caller: CallerName) {
+  constructor(slots: Slots, { records, counts, mode }: OutcomeWriters, texts: RecordTexts, caller: CallerName) {
     this.#slots = slots
     this.#records = records
     this.#counts = counts

@@ -16,7 +16,7 @@ import { CallerLook } from '../facts/caller-look.ts'
 import type { Slots } from '../journal/slots.ts'
 import type { Replay, Replays } from '../replay/replay.ts'
 import type { Call } from './call.ts'
-import { CallEnd, type Written } from './call-end.ts'
+import { CallEnd, type OutcomeWriters } from './call-end.ts'
 import { routes } from './dispatch.ts'
 import { FaultReport } from './fault-report.ts'
 import { type Outcome, outcomeOfVerdict, UNKNOWN_OUTCOME, writeBack } from './outcome.ts'
@@ -56,7 +56,7 @@ export class Server {
   constructor(
     context: ThreadContext,
     slots: Slots,
-    written: Written,
+    written: OutcomeWriters,
     replays: Replays,
     onFault: (message: string) => void,
   ) {

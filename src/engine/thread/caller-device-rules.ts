@@ -89,16 +89,16 @@ export class CallerDeviceRules implements DeviceRulesServices {
     const { container, dev, callerTask, key } = question
     const groups = question.groups()
     mayBlock()
-    const mustBeIt = callerTask.hold()
+    const requireSameTask = callerTask.hold()
     const wait = pace.wait(container)
     if (wait > 0) {
       sleepSync(wait)
-      mustBeIt()
+      requireSameTask()
     }
     const answer = new OneShot()
     post({ type: 'device', container, tid: callerTask.tid, dev, groups, isFresh: false, answer: answer.buffer })
     const word = answer.wait()!
-    mustBeIt()
+    requireSameTask()
     cache.set(container, key, word)
     return word
   }

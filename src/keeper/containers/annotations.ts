@@ -16,7 +16,7 @@ const SAID = {
 /** In characters: names of Kubernetes have up to 253, and images an address before their name. */
 const LIMIT = 512
 
-export interface SaidNames {
+export interface AnnotatedNames {
   readonly name?: string
   readonly image?: string
   readonly pod?: string
@@ -24,7 +24,7 @@ export interface SaidNames {
 }
 
 /** Returns the names in the annotations of a container; they are untrusted, and cut where they are too long. */
-export function saidNames(annotations: Readonly<Record<string, string>>): SaidNames {
+export function annotatedNames(annotations: Readonly<Record<string, string>>): AnnotatedNames {
   const found = Object.entries(SAID).flatMap(([what, keys]) => {
     const key = keys.find((each) => Object.hasOwn(annotations, each))
     return key === undefined ? [] : [[what, annotations[key]!.slice(0, LIMIT)] as const]

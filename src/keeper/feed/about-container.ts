@@ -7,7 +7,7 @@ import { callOf, keyNames } from '../../policy/key-names.ts'
 import { formatOrigin } from '../../policy/key-value-lines.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
-import { saidNames } from '../containers/annotations.ts'
+import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { registrationWarnings } from '../log/registration-warnings.ts'
 import type { KeeperEvent, Traps } from '../process/events.ts'
@@ -45,7 +45,7 @@ function standing({ container, handover, settings, set, init, listeners }: Conta
   const { index, serial, id, uidMap, gidMap, initTid, barred } = container
   const { annotations, bundle } = handover
   return {
-    ...{ id: id.slice(0, ID_LIMIT), index, serial, ...saidNames(annotations), listeners },
+    ...{ id: id.slice(0, ID_LIMIT), index, serial, ...annotatedNames(annotations), listeners },
     ...{ init: initTid, bundle, on: onOf(settings), keys: keysOf(settings) },
     annotations: Object.fromEntries(Object.entries(annotations).filter(([name]) => name.startsWith(PREFIX))),
     idMaps: { uid: extents(uidMap), gid: extents(gidMap) },

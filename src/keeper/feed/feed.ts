@@ -7,7 +7,7 @@ import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
-import { changedKeys, effectiveKeys, inWords } from '../log/effective-keys.ts'
+import { changedKeys, effectiveKeys, formatChange } from '../log/effective-keys.ts'
 import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
@@ -37,7 +37,7 @@ export interface Beat {
 }
 
 /** The daemon's facts that do not change while this program runs. */
-export interface Standing {
+export interface DaemonFacts {
   /** Whether metrics name containers. */
   readonly containerLabel: boolean
   /** Whether an unprivileged user runs it, so that nobody can give it orders. */
@@ -54,7 +54,7 @@ export interface Standing {
 export class Feed {
   readonly #directory: DirectoryWriter
   readonly #counts: CountPlaces
-  readonly #standing: Standing & { readonly version: string }
+  readonly #standing: DaemonFacts & { readonly version: string }
   /** The daemon's own counters. */
   readonly totals: Totals
   /** The directory's entry for each container, by number. */
@@ -70,7 +70,7 @@ export class Feed {
   readonly #refusals = new FewRefusals(REFUSALS_A_MINUTE)
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
 
-  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: Standing) {
+  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: DaemonFacts) {
     this.#directory = directory
     this.#counts = counts
     this.#standing = { ...standing, version: version() }
@@ -221,19 +221,19 @@ const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>
     .slice(0, KINDS_OF_ENDED)
     .map(({ buckets: _, ...rest }) => rest)
 
-const listed = (changed: ChangedKeys): string =>
+const formatChanges = (changed: ChangedKeys): string =>
   Object.entries(changed)
-    .map(([key, change]) => inWords(key, change))
+    .map(([key, change]) => formatChange(key, change))
     .join('; ')
 
 /** Returns one line about what an administrator has changed. */
 const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
-  `${by} has set ${listed(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
+  `${by} has set ${formatChanges(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
 
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
   const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
-  return changed ? { message: `the container is served on with ${listed(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
+  return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
 /** Returns the entry for an event in the ring of events; undefined if readers see the event elsewhere. */

@@ -10,7 +10,7 @@ import { openDirectoryMemory } from '../persist/open-directory.ts'
 import { openRecords } from '../persist/open-records.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { Feed, type Standing } from './feed.ts'
+import { type DaemonFacts, Feed } from './feed.ts'
 import { FeedSocket } from './feed-socket.ts'
 
 /** The number of records, and how much of the arguments of calls they contain. */
@@ -43,7 +43,7 @@ export class Readers {
     state: PersistedState,
     { records: size, arguments: mode }: WhatIsRecorded,
     journal: ArrayBuffer | undefined,
-    standing: Standing,
+    standing: DaemonFacts,
   ) {
     const { records, ring, lost } = openRecords(state, size, journal, mode)
     const { counts, memory } = openCounts(state)

@@ -15,7 +15,7 @@ export const formatSetting = ({ text, origin, asked, ceiling }: Setting): string
  * Returns one clause with a key's new and old value. @param is the new value, and `was` the old one, as `formatSetting`
  * formats them
  */
-export const inWords = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
+export const formatChange = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
   const [now, before] = [is, was].map((text) => text.replace(/^ \(/, 'nothing ('))
   return `${key}: ${now}, instead of ${before}`
 }

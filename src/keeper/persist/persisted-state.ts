@@ -56,7 +56,7 @@ export interface KeptConnection {
   readonly runtime: RuntimeCall | undefined
 }
 
-interface Written {
+interface StoredFile {
   readonly format: number
   readonly of: unknown
 }
@@ -326,7 +326,7 @@ export class PersistedState {
   }
 
   #write(name: string, of: unknown): void {
-    using file = bytesFile(`intercede-${name}`, serialize({ format: FORMAT, of } satisfies Written))
+    using file = bytesFile(`intercede-${name}`, serialize({ format: FORMAT, of } satisfies StoredFile))
     this.#manager!.store(name, file)
   }
 
@@ -334,7 +334,7 @@ export class PersistedState {
   #read(name: string): unknown {
     using file = this.#take(name)
     if (!file) throw new Error(`Cannot take over what an earlier intercede left: there is no ${name}`)
-    const { format, of } = deserialize(readFileSync(`/proc/self/fd/${file.raw}`)) as Written
+    const { format, of } = deserialize(readFileSync(`/proc/self/fd/${file.raw}`)) as StoredFile
     if (format !== FORMAT) throw new Error(`Cannot take over what an earlier intercede left: it has format ${format}`)
     return of
   }

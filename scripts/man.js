@@ -1,10 +1,10 @@
-// node scripts/man.js [DIRECTORY]: writes the manual pages into dist/man, or into DIRECTORY: from the commands, the keys of
-// policies and of the configuration, and the reasons of the build, so that they cannot drift from the code. In mdoc(7).
+// node scripts/man.js [DIRECTORY]: writes the manual pages into dist/man, or into DIRECTORY, in mdoc(7). It makes them from the
+// build's commands, policy keys, configuration keys and reasons, so that they cannot drift from the code.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-// Others may read what is made here, and not change it, whatever the umask is.
+// Others may read the pages but not change them, whatever the umask is.
 process.umask(0o022)
 
 const module = (path) => new URL(`../out/${path}`, import.meta.url).href
@@ -17,14 +17,14 @@ const { commands, EXIT_STATUS } = await import(module('cli/commands.js'))
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const { description } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
 
-/** Of the build; two builds of the same sources are equal with the same SOURCE_DATE_EPOCH. */
+/** The date of the build; with the same SOURCE_DATE_EPOCH, two builds of the same sources are equal. */
 const date = new Date(Number(process.env.SOURCE_DATE_EPOCH ?? Date.now() / 1000) * 1000).toLocaleDateString('en-US', {
   ...{ year: 'numeric', month: 'long', day: 'numeric', timeZone: 'UTC' },
 })
 
-/** Where a page of ours lies that a link leads to, below the documents of the package. */
+/** The path of one of our pages below the package's documents, from the target of a link. */
 const pageOf = (target) => (target.startsWith('docs/') ? target : `docs/guide/${target}`).replace(/#.*/, '')
-/** The words of a line of Markdown. What a link says is followed by the page that has more of it. */
+/** The plain text of a line of Markdown. The text of a link is followed by its page. */
 const plain = (line) =>
   line
     .replaceAll(/\[([^\]]*)\]\(([^)]*)\)/g, (_, said, target) =>
@@ -32,14 +32,14 @@ const plain = (line) =>
     )
     .replaceAll('`', '')
 
-/** A text as roff takes it: no line of it is a request. */
+/** Escapes a text for roff: none of its lines is a request. */
 const raw = (words) => words.replaceAll('\\', '\\e').replaceAll('-', '\\-').replaceAll(/^[.']/gm, '\\&$&')
 
-/** No line of a source is longer than a terminal is wide. */
+/** Lines of a page's source fit into a terminal. */
 const WIDTH = 72
 const folded = (line) => line.replaceAll(new RegExp(`(.{1,${WIDTH}})(?: +|$)`, 'g'), '$1\n').trimEnd()
 
-/** A sentence begins with a line, so that a reader sees where it ends. */
+/** Each sentence starts on a new line, so that roff knows where sentences end. */
 const text = (words) =>
   raw(
     words
@@ -52,7 +52,7 @@ const text = (words) =>
 /** The words of a macro: quoted, so that none of them is a macro itself. */
 const words = (...all) => all.map((word) => `"${raw(word).replaceAll('"', '\\(dq')}"`).join(' ')
 
-/** Paragraphs and indented lines, as a help has them. */
+/** Formats the paragraphs and indented lines of a help text. */
 const prose = (help) =>
   help
     .trim()
@@ -65,7 +65,7 @@ const literal = (block) => `.Bd -literal\n${raw(block)}\n.Ed`
 const item = (head, body) => `.It ${head}\n${body}`
 const list = (items) => `.Bl -tag -width Ds\n${items.join('\n')}\n.El`
 const section = (name, body) => (body ? `.Sh ${name}\n${body}\n` : '')
-/** By section, and then by name. */
+/** Sorts by section, then by name. */
 const order = (page) => `${page.slice(-1)} ${page}`
 const also = (...pages) =>
   pages
@@ -83,10 +83,10 @@ ${names.map((name) => `.Nm ${name}`).join(' ,\n')}
 ${sections.join('')}`
 
 const optionItem = ({ flags, description: says, choices, usually }) => {
-  const more = [choices && `One of ${choices.join(', ')}.`, usually !== undefined && `Usually ${usually}.`]
+  const more = [choices && `One of ${choices.join(', ')}.`, usually !== undefined && `Default: ${usually}.`]
   return item(words(flags), [text(`${sentence(says)}`), ...more.filter(Boolean).map(text)].join('\n'))
 }
-/** What begins with a name of the kernel's begins as that. */
+/** Makes a sentence; a first word that is a name of the kernel keeps its lower case. */
 const sentence = (says) =>
   `${/^[a-z]+[ ,:;.]/.test(says) && !/^\S+\.\S/.test(says) ? says[0].toUpperCase() : says[0]}${says.slice(1)}.`.replace(
     /\.\.$/,
@@ -126,8 +126,8 @@ const mainPage = (all) =>
     section(
       'FILES',
       list([
-        item('Pa /etc/intercede/config.yaml', 'The configuration of the daemon.'),
-        item('Pa /run/intercede/', 'Its sockets.'),
+        item('Pa /etc/intercede/config.yaml', "The daemon's configuration."),
+        item('Pa /run/intercede/', "The daemon's sockets."),
       ]),
     ),
     section('EXIT STATUS', literal(EXIT_STATUS)),
@@ -143,14 +143,14 @@ const mainPage = (all) =>
   )
 
 const PREFIX = 'security.syscalls.intercept.'
-/** A key of a policy with all that the table says of it. */
+/** A policy key with everything from its table. */
 const keyItem = ({ name, key }) =>
   item(
     words(`${PREFIX}${name}`),
     [
       sentence(plain(key.allows)),
-      `Allowed is ${key.allowed}.`,
-      `Usually ${key.default || 'none'}.`,
+      `Allowed: ${key.allowed}.`,
+      `Default: ${key.default || 'none'}.`,
       ...(key.capabilities?.length ? [`The container must hold ${capabilities(key)}.`] : []),
     ]
       .map(text)
@@ -163,34 +163,34 @@ const policyPage = () =>
       title: 'INTERCEDE-POLICY',
       volume: 7,
       names: ['intercede-policy'],
-      is: 'what containers may have: the keys of a policy',
+      is: 'the policy keys of intercede',
     },
     section(
       'DESCRIPTION',
       text(
-        'A policy is a list of keys. They are given on the command line of intercede run, in the metadata of a seccomp profile, in annotations, ' +
-          'and in the configuration of the daemon. The command line takes them without the prefix, too.',
+        'A policy is a list of keys. They can be on the command line of intercede run, in the metadata of a seccomp profile, in annotations, ' +
+          "and in the daemon's configuration. On the command line you can leave out the prefix.",
       ) +
         `\n.Pp\n${text(
-          'A key with a dot after its first word says more about that one, and does nothing while that is off. ' +
-            'Of several sources this one holds: what an administrator has set while the container runs, else the metadata, else the profile, else the default of the configuration. ' +
-            'An annotation can only lower that, but for the keys that the configuration names. A ceiling of the configuration bounds all of them.',
+          'A key with a dot after its first word is an option of the key without it, and does nothing while that key is off. ' +
+            'If several sources set a key, the first of these applies: intercede set, the metadata, the profile, the default of the configuration. ' +
+            'An annotation can only lower that value, except for keys listed in annotations.raise. The ceiling of the configuration limits every source.',
         )}`,
     ),
     section('KEYS', list(calls.flatMap((call) => [keyItem(call), ...call.options.map(keyItem)]))),
     section(
       'EXAMPLES',
-      `${text('A command that may make the usual devices, and /dev/net/tun:')}\n${literal('  intercede run -c mknod -c mknod.devices=c:10:200 -- sh')}`,
+      `${text('Run a command that may make the harmless devices and /dev/net/tun:')}\n${literal('  intercede run -c mknod -c mknod.devices=c:10:200 -- sh')}`,
     ),
     section('SEE ALSO', also('intercede 1', 'intercede.yaml 5', 'intercede\\-reasons 7')),
   )
 
-/** What holds where a file does not have the key. */
+/** The default of a configuration key. */
 const usual = ({ usually = 'none' }) => (usually === '[]' ? 'none' : usually)
 const configItem = ([name, key]) =>
   item(
     words(name),
-    `${[sentence(plain(key.says)), `Allowed is ${key.allowed}.`, `Usually ${usual(key)}. For example:`].map(text).join('\n')}
+    `${[sentence(plain(key.says)), `Allowed: ${key.allowed}.`, `Default: ${usual(key)}. For example:`].map(text).join('\n')}
 ${literal(exampleOf(name).replaceAll(/^/gm, '  '))}`,
   )
 const configPage = () =>
@@ -199,16 +199,16 @@ const configPage = () =>
       title: 'INTERCEDE.YAML',
       volume: 5,
       names: ['intercede.yaml'],
-      is: 'the configuration of the daemon of intercede',
+      is: 'configuration of the intercede daemon',
     },
     section(
       'DESCRIPTION',
-      `${text('The daemon reads /etc/intercede/config.yaml if it is there, and that of a user intercede/config.yaml in XDG_CONFIG_HOME, or else what intercede serve --config names. It is a map of YAML. All of it is optional, and a key that is unknown is an error.')}
+      `${text("The daemon reads the file of intercede serve --config. Without that option it reads /etc/intercede/config.yaml if it exists, and a user's daemon reads intercede/config.yaml in XDG_CONFIG_HOME. The file is a YAML map. Every key is optional, and an unknown key is an error.")}
 .Pp
-${text('intercede serve --check-config checks a file. A daemon that runs reads it again on SIGHUP, and when intercede reload or systemctl reload intercede says so: containers that run have it too then, and no call is lost.')}`,
+${text('intercede serve --check-config checks a file. A running daemon reads it again on SIGHUP, intercede reload or systemctl reload intercede. Running containers get the change too, and no call is lost.')}`,
     ),
     section('KEYS', list(Object.entries(CONFIG_KEYS).map(configItem))),
-    section('FILES', list([item('Pa /etc/intercede/config.yaml', 'The configuration of the daemon.')])),
+    section('FILES', list([item('Pa /etc/intercede/config.yaml', "The daemon's configuration.")])),
     section('EXAMPLES', `${text('A file with every key:')}\n${literal(sampleConfig().join('\n'))}`),
     section('SEE ALSO', also('intercede\\-reload 1', 'intercede\\-serve 1', 'intercede\\-policy 7')),
   )
@@ -226,7 +226,7 @@ const reasonsPage = () =>
     section(
       'DESCRIPTION',
       text(
-        'Every intercepted call has one of these reasons, in the log, at the end of intercede run, and in intercede explain. A and B stand for numbers or names.',
+        'Every intercepted call has one of these reasons: in the log, at the end of intercede run, and in intercede explain. A and B stand for numbers or names.',
       ),
     ),
     section(
@@ -240,7 +240,7 @@ const reasonsPage = () =>
     section('SEE ALSO', also('intercede 1', 'intercede\\-policy 7')),
   )
 
-/** What follows the options in the help of a command. */
+/** The text after the options in a command's help. */
 function notesOf(command) {
   let help = ''
   command.configureOutput({ writeOut: (more) => (help += more), getOutHelpWidth: () => 10_000 }).outputHelp()

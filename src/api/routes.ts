@@ -3,7 +3,7 @@ import type { ContainerView } from '../reader/container-fields.ts'
 import { containersOf, eachContainer, wholeContainer } from '../reader/container-view.ts'
 import { parseCursor } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
-import { findContainer, whichAreMeant } from '../reader/find-container.ts'
+import { describeAmbiguity, findContainer } from '../reader/find-container.ts'
 import { metricsText } from '../reader/metrics.ts'
 import { everythingOf, refusalsOf, summaryOf } from '../reader/rows.ts'
 import { briefly } from '../shared/briefly.ts'
@@ -44,7 +44,7 @@ const CONTAINER = 'its id, its name, or the beginning of its id'
 /** @throws {HttpError} if there is none, or are several */
 function containerIn(feed: FeedReader, word: string): ContainerView {
   const found = findContainer(containersOf(feed, true, 'last'), word)
-  if (found.length > 1) throw new HttpError(409, whichAreMeant(found, word))
+  if (found.length > 1) throw new HttpError(409, describeAmbiguity(found, word))
   const whole = found[0] && wholeContainer(feed, found[0])
   if (whole) return whole
   throw new HttpError(

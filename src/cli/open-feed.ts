@@ -6,7 +6,7 @@ import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import { eachContainer } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
-import { findContainer, whichAreMeant } from '../reader/find-container.ts'
+import { describeAmbiguity, findContainer } from '../reader/find-container.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { shellWord } from '../runtimes/shell-word.ts'
 import { briefly } from '../shared/briefly.ts'
@@ -120,7 +120,7 @@ export function requireContainer(all: readonly ContainerView[], word: string): C
     throw new NegativeAnswer(
       `Cannot find container ${briefly(word)}: no container has that id or name; "intercede ps --all" lists them`,
     )
-  if (found.length > 1) throw new Error(whichAreMeant(found, word))
+  if (found.length > 1) throw new Error(describeAmbiguity(found, word))
   return found[0]!
 }
 

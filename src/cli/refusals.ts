@@ -51,7 +51,7 @@ export class Refusals {
   /** @returns the line of a reason that is new, if it is to be told at once */
   add(record: CallRecord): string | undefined {
     if (!isRefusal(record)) return undefined
-    const kind = this.#groups[groupOf(record)]!.of(record)
+    const kind = this.#groups[groupOf(record)]!.kindOf(record)
     kind.count++
     if (kind.count > 1 || this.#linesAtOnce === 0) return undefined
     this.#linesAtOnce--

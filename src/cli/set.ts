@@ -1,5 +1,5 @@
 import type { SetAnswer } from '../keeper/control/protocol.ts'
-import { inWords } from '../keeper/log/effective-keys.ts'
+import { formatChange } from '../keeper/log/effective-keys.ts'
 import type { ChangedKeys } from '../keeper/process/events.ts'
 import { fullName } from '../policy/key.ts'
 import { toKeyName } from '../policy/key-names.ts'
@@ -35,7 +35,7 @@ function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
 
 /** Lists changes, a line each. */
 export const changeLines = (changes: ChangedKeys): readonly string[] =>
-  Object.entries(changes).map(([key, change]) => formatValue(inWords(key, change)))
+  Object.entries(changes).map(([key, change]) => formatValue(formatChange(key, change)))
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
   const { unset: given = [], format, control, feed: path } = options

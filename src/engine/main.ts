@@ -29,7 +29,7 @@ import {
   RECORDS_FD,
 } from './protocol/spawn-engine.ts'
 
-/** The interval of the heartbeat; the keeper ends an engine whose beats stay away for ten times as long. */
+/** The interval of the heartbeat; the keeper ends an engine without a beat for ten times as long. */
 const BEAT_MS = 1000
 
 /** Runs the engine: this main thread receives the keeper's messages and manages the pool; it never serves a call. */
@@ -42,11 +42,12 @@ async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2]!) as EngineOptions
   requireBuild(options.build)
   keepOnly(capMask(...permittedMain))
-  // What this process was started with is nobody's whom its threads and helpers work for.
+  // Threads and helpers work for containers: the session keyring and personality of whoever started us must not apply
+  // to them.
   joinEmptyKeyring()
   setPlainPersonality()
-  // The first asynchronous call starts libuv's threads. They must start before any thread is inside a container, for a
-  // new thread has its creator's credentials, namespaces and root.
+  // The first asynchronous call starts libuv's threads. They must start before any thread is inside a container,
+  // because a new thread has its creator's credentials, namespaces and root.
   await stat('/')
   armInterrupts()
   // SIGCONT also wakes a stopped engine, which must close the listeners when the keeper is gone.
@@ -54,7 +55,7 @@ async function main(): Promise<void> {
   const control = new Fd(CONTROL_FD)
   const tell = (message: ToKeeper, fds: readonly Fd[] = []): void => send(control, encode(message), fds)
   const fault = (message: string): void => tell({ type: 'fault', message })
-  // A call may wait for ever for what failed here, so this engine ends and the next engine takes over.
+  // A call may wait for ever because of what failed here, so this engine ends and the next one takes over.
   const fail = ({ message }: Error): never => {
     try {
       fault(`The engine failed: ${message}`)
@@ -129,7 +130,7 @@ function obey(pool: Pool, message: ToEngine, fds: readonly Fd[]): void {
 
 type PoolOptions = ConstructorParameters<typeof Pool>[0]
 
-/** Opens what all serving threads share, beside what the pool makes. */
+/** Opens what all serving threads share, besides what the pool makes. */
 const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer' | 'arguments'>): PoolOptions['data'] => ({
   ...limits,
   build,

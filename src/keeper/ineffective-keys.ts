@@ -8,21 +8,21 @@ import type { Settings } from '../policy/settings.ts'
 import { unclaimedDevices } from '../policy/unclaimed.ts'
 import { knownFileSystems } from './known-file-systems.ts'
 
-/** Lists the values that mean nothing on this machine now: a sentence with its remedy for each. */
+/** Lists the values that have no effect on this machine now: a sentence with its remedy for each. */
 const unknownHere = (settings: Settings): readonly string[] => [
   ...unknownFileSystems(settings, knownFileSystems),
   ...unclaimedDevices(settings, deviceNames),
 ]
 
-/** Lists the given keys and values that do nothing on this machine now: a sentence with its remedy for each. */
+/** Lists the given keys and values that have no effect on this machine now: a sentence with its remedy for each. */
 export const ineffectiveHere = (settings: Settings): readonly string[] => [
   ...ineffectiveKeys(settings),
   ...unknownHere(settings),
 ]
 
 /**
- * Lists the same for a part of a configuration. A container's own metadata may have the key that another key needs, so
- * that is no more than a condition.
+ * Lists the same for a part of a configuration. A container's own metadata may have a key that another key needs, so a
+ * missing key is only a condition.
  */
 export const ineffectiveUnless = (settings: Settings): readonly string[] => [
   ...ineffectiveKeys(settings).map((text) => `${text}, which only the metadata of a container can say here`),
@@ -31,8 +31,8 @@ export const ineffectiveUnless = (settings: Settings): readonly string[] => [
 ]
 
 /**
- * Lists the values of a configuration with all of its profiles that mean nothing on this machine now, or are above
- * their ceiling, each once.
+ * Lists, each once, the values in a configuration and all its profiles that have no effect on this machine now, or are
+ * above their ceiling.
  */
 export function ineffectiveIn(config: Config): readonly string[] {
   const metadata = ['', ...[...config.profiles.keys()].map((name) => `profile=${name}`)]

@@ -27,16 +27,16 @@ import { EarlyExecs } from './sockets/early-execs.ts'
 import type { Acceptor } from './sockets/listen-socket.ts'
 import { openSockets, type Register } from './sockets/sockets.ts'
 
-/** Interval at which records are drained without a request, and the heartbeat of the engine is looked for. */
+/** Interval at which records are drained without a request, and the engine's heartbeat is checked. */
 const LOOK_MS = 1000
-/** At first: the leader and its deputy; more are started when a call comes and none is parked. */
+/** The number of threads at first: the leader and its deputy. More start when a call comes and none is parked. */
 const THREADS = 2
-/** Limit of the wait for connections that are handing over; an early exec alone waits for 2 seconds. */
+/** Longest wait for connections that are handing over; an early exec alone waits for 2 seconds. */
 const QUIET_MS = 5000
-/** The same for connections that came while the engine was ended; it is short, since calls wait meanwhile. */
+/** The same for connections that came while the engine was being ended. It is short, because calls wait meanwhile. */
 const QUIET_AGAIN_MS = 500
 const QUIET_LOOK_MS = 5
-/** Limit of the wait for an engine that does not end. */
+/** Longest wait for an engine that does not end. */
 const LEAVE_MS = 1500
 
 async function waitFor(condition: () => boolean, patience: number): Promise<void> {
@@ -50,7 +50,7 @@ interface Starting {
 
 /**
  * Receives the listeners from the runtimes, holds them and starts the engine, which serves them. The keeper decides
- * nothing about a call: it tells the engine once per container what may be done for that container.
+ * nothing about a call: it tells the engine once per container what the engine may do for it.
  *
  *   state     event                                    next      method
  *   starting  the first engine is ready                serving   #ready: start() returns
@@ -71,7 +71,7 @@ export class Keeper {
   readonly #registry = new Registry()
   readonly #earlyExecs = new EarlyExecs((...said) => this.#register(...said), {
     isKnown: (handover) => this.#registry.known(handover) !== undefined,
-    // The connection whose hand-over is being registered counts in `size` too.
+    // `size` includes the connection whose hand-over is being registered.
     othersWait: () => this.#sockets.some(({ size }) => size > 1),
     refuse: (message) => this.#refuse(message),
   })
@@ -104,7 +104,7 @@ export class Keeper {
   }
 
   /**
-   * Does the same for a caller who has something to do until the engine serves.
+   * Does the same for a caller that has other work until the engine serves.
    *
    * @throws {Error} if a socket is in use
    */
@@ -147,8 +147,8 @@ export class Keeper {
   }
 
   /**
-   * Whether there may be calls of which the engine has more to say: it serves, it has failed, or it has begun a call
-   * before we have heard that it serves. Its record is in the ring before a call leaves its slot.
+   * Whether the engine may still report calls: it serves, it has failed, or it has begun a call before it told us that
+   * it serves. A call's record is in the ring before the call leaves its slot.
    */
   get mayServe(): boolean {
     return this.#starting === undefined || this.#slots.isAnyTaken
@@ -160,12 +160,12 @@ export class Keeper {
     return `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`
   }
 
-  /** What the daemon counts of itself, for metrics. */
+  /** The daemon's own counters, for metrics. */
   get totals(): Totals {
     return this.#outlets.readers.feed.totals
   }
 
-  /** Counts a reload, or takes it back, where the next program reads it. @param by 1 or -1 */
+  /** Counts a reload, or takes it back, where the next program reads the count. @param by 1 or -1 */
   reloads(by: number): void {
     this.totals.reload('done', by)
     this.#beat()
@@ -182,8 +182,8 @@ export class Keeper {
   }
 
   /**
-   * Ends the engine and stores what the next program in this process needs. Calls wait until that program serves them,
-   * so the caller of this method must execute it, or `resume`, at once.
+   * Ends the engine and stores what the next program in this process needs. Calls wait until that program serves them.
+   * So the caller must execute the program, or call `resume`, at once.
    *
    * @throws {Error} if a signal has told the service to end
    */
@@ -211,7 +211,7 @@ export class Keeper {
     this.#engine.resume()
   }
 
-  /** Closes all descriptors: the kernel lets calls that wait, and all later calls, fail with ENOSYS. */
+  /** Closes all descriptors: waiting calls, and all later calls, then fail with ENOSYS. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -247,7 +247,7 @@ export class Keeper {
     })
   }
 
-  /** Lets the feed know of each event first. */
+  /** Tells the feed each event first. */
   #noting(options: KeeperOptions): KeeperOptions {
     const { onEvent } = options
     return {
@@ -264,7 +264,7 @@ export class Keeper {
     return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits, journal)
   }
 
-  /** Lets readers and administrators in. @throws {Error} if the path of a socket is in use */
+  /** Lets readers and administrators connect. @throws {Error} if the path of a socket is in use */
   #letOthersIn(): void {
     try {
       this.#outlets.listen(this.#reactor)
@@ -288,7 +288,7 @@ export class Keeper {
     this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, kept, stuck: this.#slots.stuck(Date.now()) })
   }
 
-  /** Waits, within limits, for half-done hand-overs, since nothing stores them, and for the service manager. */
+  /** Waits, within limits, for half-done hand-overs, because nothing stores them, and for the service manager. */
   async #quiet(patience: number): Promise<void> {
     await waitFor(() => this.#earlyExecs.isEmpty && this.#sockets.every(({ isQuiet }) => isQuiet), patience)
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_MS)
@@ -305,7 +305,7 @@ export class Keeper {
     }
   }
 
-  /** Serves a listener or monitor that was handed over, or closes it: its calls fail with ENOSYS then. */
+  /** Serves a listener or monitor that was handed over, or closes it, so that its calls fail with ENOSYS. */
   #register(...[handover, fd, type, runtime, by = 0]: Parameters<Register>): void {
     const isListener = type === 'listener' && isSeccompListener(fd)
     let listener: number | undefined
@@ -323,7 +323,7 @@ export class Keeper {
       const over = isListener && isOver(fd)
       if (listener !== undefined) this.#gone(listener)
       fd[Symbol.dispose]()
-      // The only process under the filter may have ended before we looked at it: no call waits for us then.
+      // The only process under the filter may have ended before we looked at it. Then no call waits for us.
       if (!over) throw error
     }
   }
@@ -390,7 +390,7 @@ export class Keeper {
     this.#starting = undefined
   }
 
-  /** Lets calls wait for the next engine; if that one does not start soon, calls are left to the kernel. */
+  /** Lets calls wait for the next engine. If that does not start soon, calls are left to the kernel. */
   #engineEnded(how: string, cause: RestartCause, pause: number): void {
     this.drain(true)
     this.#outlets.engineEnded()

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 
-/** Returns the file systems which the kernel has or can load; empty if that cannot be found out. */
+/** Returns the file systems that the kernel has or can load; empty if that cannot be found out. */
 export function knownFileSystems(): ReadonlySet<string> {
   const listed = read('/proc/filesystems')
   if (listed === '') return new Set()

@@ -12,27 +12,27 @@ import { FORMAT } from './persist/persisted-state.ts'
 import type { Successor } from './process/events.ts'
 import type { ServiceManager } from './process/service-manager.ts'
 
-/** Limit of the new program's check of itself, which usually takes a tenth of a second. */
+/** The longest time for the new program's self-check, which usually takes a tenth of a second. */
 const CHECK_MS = 30_000
-/** Interval of attempts without a SIGHUP: the files may be only half replaced. */
+/** Interval of attempts without a SIGHUP: the files may be half replaced. */
 const RETRY_MS = 10_000
 const WAITS = 'reload is "manual" in the configuration: systemctl reload intercede, or SIGHUP'
 
-/** How the new program begins what it says of the configuration. */
+/** The beginning of the new program's messages about the configuration. */
 const OF_CONFIGURATION = /^Cannot read (?:policy|configuration) /
 const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old one goes on'
 const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
 
-interface About {
+interface ReexecOptions {
   readonly mode: ReloadMode
-  /** Says what this program has to say before the next. */
+  /** Completes this program's log before the next program starts. */
   leave(): void
 }
 
 /**
  * Replaces this program by the program in our files now, in the same process (execve(2)): to change the version, or to
- * read the configuration again. The new program finds the stored state as the next process of a service would. It is
- * asked first whether it can take over, so that every failure happens while this program still serves.
+ * read the configuration again. The new program finds the stored state as the next process of a service would. This
+ * program first asks it whether it can take over, so that every failure happens while this program still serves.
  *
  *   state     event                                 next      method
  *   idle      SIGHUP                                checking  ask
@@ -47,17 +47,17 @@ export class Reexec implements Successor {
   readonly #keeper: Keeper
   readonly #manager: ServiceManager
   readonly #log: Log
-  readonly #about: About
+  readonly #options: ReexecOptions
   #running: Promise<string> | undefined
   #isAsked = false
   #next = 0
   #said = ''
 
-  constructor(keeper: Keeper, manager: ServiceManager, log: Log, about: About) {
+  constructor(keeper: Keeper, manager: ServiceManager, log: Log, options: ReexecOptions) {
     this.#keeper = keeper
     this.#manager = manager
     this.#log = log
-    this.#about = about
+    this.#options = options
   }
 
   /** @returns why the program cannot be replaced; if it can, the promise ends with this program */
@@ -77,16 +77,16 @@ export class Reexec implements Successor {
 
   follow(): Promise<string> | undefined {
     if (buildNow() === build) return undefined
-    return this.#about.mode === 'manual' ? Promise.resolve(WAITS) : this.#start()
+    return this.#options.mode === 'manual' ? Promise.resolve(WAITS) : this.#start()
   }
 
   look(): void {
     if (now() < this.#next || buildNow() === build) return
-    if (this.#about.mode === 'auto') void this.#start()
+    if (this.#options.mode === 'auto') void this.#start()
     else this.#wait()
   }
 
-  /** Says that the files are others, once: until they are taken on, no process of the present program can start. */
+  /** Reports once that the files were replaced: until the reload, this program cannot start processes. */
   #wait(): void {
     this.#next = Number.POSITIVE_INFINITY
     this.#log.write('warn', `The files of the program were replaced, and ${WAITS}`)
@@ -111,7 +111,7 @@ export class Reexec implements Successor {
     let isCounted = false
     try {
       await this.#keeper.quiesce()
-      this.#about.leave()
+      this.#options.leave()
       this.#keeper.reloads(1)
       isCounted = true
       const [node, args] = ownCommand()

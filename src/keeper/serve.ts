@@ -12,7 +12,7 @@ import { FewRefusals } from './feed/few-refusals.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
 import { type CallLine, CallLog } from './log/call-log.ts'
-import { shown } from './log/effective-keys.ts'
+import { formatSetting } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
 import { isJournalStream, ownJournal } from './log/journal.ts'
 import type { LogKind } from './log/journal-entry.ts'
@@ -28,20 +28,20 @@ type Sockets = Pick<
   'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'controlSocketPath' | 'forUser' | 'configPath'
 >
 
-/** The longest time that the service goes on starting after a signal that ends it. */
+/** How long the service continues to start after a signal that ends it. */
 const STARTS_MS = 5000
-/** The events that change the status line of the service manager. */
+/** The events that change the service manager's status line. */
 const STATUS_EVENTS: ReadonlySet<KeeperEvent['type']> = new Set(['registered', 'joined', 'ended'])
 const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to the kernel: a user runs intercede'
 
 /**
  * Serves the containers of this host until a signal ends it.
  *
- * @param read reads the configuration again, when somebody asks what a reload would change
+ * @param read reads the configuration again, when a client asks what a reload would change
  * @throws {Error} if it cannot start
  */
 export function serve(sockets: Sockets, config: Config, read: () => Config): Promise<void> {
-  // Threads of libuv's pool, which nothing has used yet: the reactor waits on one of them.
+  // The threads of libuv's pool, which nothing has used yet: the reactor waits on one of them.
   process.env.UV_THREADPOOL_SIZE ??= '2'
   return new Service(sockets, config, read).start()
 }
@@ -50,7 +50,7 @@ export function serve(sockets: Sockets, config: Config, read: () => Config): Pro
 const REFUSALS = 64
 
 /**
- * The process of the keeper as a service: its signals, its log, what the service manager is told, and its end.
+ * The keeper's process as a service: its signals, its log, its messages to the service manager, and its exit.
  *
  *   state     event                             next      method
  *   starting  SIGHUP                            starting  #reload: a reload is due once the keeper serves
@@ -64,8 +64,8 @@ const REFUSALS = 64
  *             process of the service                      would keep the descriptors
  *   any       uncaught exception                gone      #fail
  *
- * It leaves by exit_group only: threads of the engine may hang in a container's file system for ever, and no other exit
- * would go on without them.
+ * It exits only by exit_group: threads of the engine may hang in a container's file system for ever, and any other exit
+ * would wait for them.
  */
 class Service {
   readonly #sockets: Sockets
@@ -133,7 +133,7 @@ class Service {
 
   #stop(signal: NodeJS.Signals): void {
     if (!this.#keeper) {
-      // Its sockets may be there already, and only the keeper that start returns can remove them.
+      // The sockets may exist already, and only the keeper that `start` returns can remove them.
       this.#stopDue = signal
       setTimeout(() => this.#exit(0), STARTS_MS)
       return
@@ -164,11 +164,11 @@ class Service {
     if (hasEnded) this.#calls.forget(container)
   }
 
-  /** Says who switched off the key that a call would need. */
+  /** Returns who switched off the key that a call would need. */
   #settingOf({ reason, a }: CallRecord, container: string): Readonly<Record<string, unknown>> {
     const name = reason === 'keyOff' ? keyNames[a] : undefined
     const setting = name && this.#settings.get(container)?.get(name)
-    return setting ? { setTo: shown(setting) } : {}
+    return setting ? { setTo: formatSetting(setting) } : {}
   }
 
   #learn(event: KeeperEvent): void {
@@ -202,7 +202,7 @@ class Service {
     this.#lookAtNull()
   }
 
-  /** Containers of a user do not get the null device of the host, which is not that user's to give. */
+  /** A user's containers do not get the host's null device, which the user may not give. */
   #lookAtNull(): void {
     const flaw = this.#sockets.forUser ? undefined : this.#null.look()
     if (flaw !== undefined) this.#log.write('warn', flaw, { remedy: NULL_REMEDY })
@@ -244,7 +244,7 @@ function resolved(config: Config, handover: Handover, given: readonly SetKey[]):
 
 const brief = (note: Note): Note => ({ ...note, value: shortened(note.value) })
 
-/** What a line of the log of calls is about. */
+/** The kind of a line in the log of calls. */
 function kindOf({ level, message }: CallLine): LogKind {
   if (message !== 'call') return 'leftOut'
   return level === 'notice' ? 'refusedCall' : 'call'

@@ -17,7 +17,7 @@ export function callKey({ verdict, reason, arch, nr }: CallRecord): number {
   return 1 | (verdictIndex.get(verdict)! << 1) | (reasonIndex.get(reason)! << 3) | (architecture << 13) | (number << 15)
 }
 
-/** A kind of calls, as a reader sees it; a call whose number is not known has nr -1. */
+/** A kind of calls, as a reader sees it; nr is -1 for a call with an unknown number. */
 export interface CallKind {
   readonly verdict: VerdictName
   readonly reason: ReasonCode

@@ -7,9 +7,9 @@ import { EndedCounts } from './ended-counts.ts'
 import { type ContainerCounts, readCounts } from './read-counts.ts'
 
 /**
- * The counts of all containers as the keeper sees them: it gives the places out and takes them back.
+ * The counts of all containers as the keeper sees them: it assigns the places and takes them back.
  *
- * Preconditions: only the keeper's thread calls it; engine threads count meanwhile, but while `free` runs.
+ * Preconditions: only the keeper's thread calls it; engine threads may count meanwhile, except while `free` runs.
  */
 export class CountPlaces {
   readonly #fd: Handle
@@ -27,7 +27,7 @@ export class CountPlaces {
     Atomics.and(this.#words, COUNTS_WORD.version, ~1)
   }
 
-  /** Gives a container its place, with what the previous keeper has counted for it. */
+  /** Gives a container its place, with the counts of the previous keeper. */
   take({ index, serial }: { readonly index: number; readonly serial: number }): void {
     const word = (countsPlace(index) >> 2) + HEAD_WORD.serial
     const before = Atomics.load(this.#words, word)
@@ -41,9 +41,9 @@ export class CountPlaces {
   }
 
   /**
-   * Says of each container how many of its calls may hang, or how many descriptors are kept for it.
+   * Writes for each container how many of its calls may hang, or how many descriptors are kept for it.
    *
-   * @param containers the number of the container of each of them
+   * @param containers for each call or descriptor, the number of its container
    */
   note(what: 'stuck' | 'kept', containers: readonly number[]): void {
     const counts = new Map<number, number>()
@@ -54,12 +54,12 @@ export class CountPlaces {
     }
   }
 
-  /** Gives the memory of a container back. */
+  /** Gives back the memory of a container. */
   leave(index: number): void {
     if (this.#taken.delete(index)) this.#clear(index)
   }
 
-  /** Adds what was counted for a container to what was for all that have ended, and zeroes it. */
+  /** Adds a container's counts to those of all ended containers, and zeroes them. */
   #clear(index: number): void {
     Atomics.add(this.#words, COUNTS_WORD.version, 1)
     this.#ended.add(countsPlace(index))
@@ -67,12 +67,12 @@ export class CountPlaces {
     Atomics.add(this.#words, COUNTS_WORD.version, 1)
   }
 
-  /** Takes back what is kept of the arguments of calls beyond a mode. */
+  /** Erases kept arguments of calls that a mode does not allow. */
   forgetArguments(mode: ArgumentMode): void {
     forgetRefused(this.#memory, this.#taken, mode)
   }
 
-  /** Frees what the threads of an engine that has ended were writing. */
+  /** Frees the places in which threads of an ended engine were writing. */
   free(): void {
     freeRefusals(this.#memory, this.#taken)
   }

@@ -25,7 +25,7 @@ import {
 } from './counts-layout.ts'
 import { OTHERS, spreadKey } from './kind-places.ts'
 
-/** How many places of refusals are looked at for one of the same kind, or one that makes room. */
+/** How many places are searched for a refusal of the same kind, or for one that makes room. */
 const PROBES = 8
 /** The offset of the time of a refusal. */
 const REFUSAL_TIME = REFUSAL_HEAD + 48
@@ -33,13 +33,13 @@ const TENTHS = 10
 const WORD = 2 ** 32
 
 /**
- * Counts calls by container and kind, and keeps the last refusal of each kind. Of more kinds than there are places for,
- * those of the same call and reason make room, so that a flood of other arguments erases its own kinds. Nothing is
- * counted for a container whose place another container has by now.
+ * Counts calls by container and kind, and keeps the last refusal of each kind. If there are more kinds than places,
+ * kinds with the same call and reason make room first. So a flood of different arguments erases only its own kinds.
+ * Nothing is counted for a container whose place another container has by now.
  *
- * Invariant: counters only grow, by atomic adds; a key is set once, by an atomic exchange. A refusal is written by the
- * thread that has set its `writer`; another thread that comes meanwhile leaves its own out.
- * Preconditions: any number of threads may count at once; none waits for another.
+ * Invariant: counters only grow, by atomic adds; a key is set once, by an atomic exchange. Only the thread that has set
+ * a refusal's `writer` writes it; another thread that comes meanwhile drops its own refusal. Preconditions: any number
+ * of threads may count at once; none waits for another.
  */
 export class CountWriter {
   readonly #words: Int32Array
@@ -74,7 +74,7 @@ export class CountWriter {
     return this.#use(place, HEAD_WORD.usedKinds, other, first + (other * KIND_SIZE) / 4)
   }
 
-  /** Tells readers that something is used, each time: an engine may have ended before it did. @returns `at` */
+  /** Tells readers that a place is used, each time: an engine may have ended before it did so. @returns `at` */
   #use(place: number, bits: number, index: number, at: number): number {
     const word = (place >> 2) + bits + (index >> 5)
     const bit = 1 << (index & 31)
@@ -89,7 +89,7 @@ export class CountWriter {
     this.#add64(counter + KIND_WORD.sum, Math.round(microseconds * TENTHS))
   }
 
-  /** Adds to a number of 64 bits; a reader may see it without the carry for an instant, and reads again. */
+  /** Adds to a 64-bit number. A reader may see it without the carry for an instant, and reads again. */
   #add64(at: number, number: number): void {
     const low = number % WORD
     const before = Atomics.add(this.#words, at, low | 0) >>> 0
@@ -132,7 +132,7 @@ export class CountWriter {
     words[first + REFUSAL_WORD.count + 1] = 0
   }
 
-  /** Finds the place for a refusal: that of its kind, a free one, or one that makes room. @returns its offset */
+  /** Finds the place for a refusal: the one of its kind, a free one, or one that makes room. @returns its offset */
   #refusal(place: number, key: number, record: CallRecord): number {
     const words = this.#words
     const start = spreadKey(key ^ Math.imul(record.a, 31) ^ Math.imul(record.b, 17))
@@ -145,7 +145,7 @@ export class CountWriter {
     return this.#oldest(place, start, key) || this.#least(place, start)
   }
 
-  /** Of the places that were looked at, returns the oldest of a call and reason; 0 if there is none. */
+  /** Returns the oldest of the searched places with a call and reason; 0 if there is none. */
   #oldest(place: number, start: number, key: number): number {
     let oldest = 0
     let oldestTime = Number.POSITIVE_INFINITY
@@ -160,7 +160,7 @@ export class CountWriter {
     return oldest
   }
 
-  /** Of the places that were looked at, returns the oldest of the call and reason that has most of them. */
+  /** Returns the oldest of the searched places with the most frequent call and reason. */
   #least(place: number, start: number): number {
     let least = 0
     let leastShare = 0
@@ -177,7 +177,7 @@ export class CountWriter {
     return least
   }
 
-  /** Returns how many of the places that were looked at have refusals of a call and reason. */
+  /** Returns how many of the searched places have this call and reason. */
   #share(place: number, start: number, key: number): number {
     let share = 0
     for (let probe = 0; probe < PROBES; probe++) {
@@ -188,18 +188,21 @@ export class CountWriter {
   }
 }
 
-/** Frees the refusals in which writers died with their engine; what they had begun is dropped. No thread writes now. */
+/**
+ * Frees the refusals whose writers died with their engine, and drops what they had begun. Precondition: no thread
+ * writes.
+ */
 export function freeRefusals(memory: ArrayBuffer, containers: Iterable<number>): void {
   const words = new Int32Array(memory)
   for (const container of containers) {
     const place = countsPlace(container)
-    // Where there are none, the pages need not be there either.
+    // Without refusals, the pages need not exist either.
     if (words[(place >> 2) + HEAD_WORD.refusals] === 0) continue
     for (let index = 0; index < REFUSALS; index++) freeRefusal(words, (place + REFUSALS_AT + index * REFUSAL_SIZE) >> 2)
   }
 }
 
-/** Takes back what refusals have of the arguments of calls beyond a mode. Precondition: no thread writes. */
+/** Erases arguments of calls in refusals that a mode does not allow. Precondition: no thread writes. */
 export function forgetRefused(memory: ArrayBuffer, containers: Iterable<number>, mode: ArgumentMode): void {
   if (mode === 'all') return
   const view = new DataView(memory)

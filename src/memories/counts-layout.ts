@@ -15,9 +15,9 @@ export const COUNTS_LAYOUT = 3
 export const COUNTS_HEADER = 4096
 export const [COUNTS_WORD] = struct({
   ...{ layout: 1, placeSize: 1, places: 1 },
-  /** A digest of the codes of reasons: a key has the index of a code, which is another code in another version. */
+  /** A digest of the codes of reasons: a key has the index of a code, and another version may have other codes. */
   codes: 1,
-  /** Odd while counters are moved from a container that has ended to those of all that have. */
+  /** Odd while counters are moved from an ended container to those of all ended containers. */
   version: 1,
 })
 /** FNV-1a over the names of the codes. */
@@ -39,7 +39,7 @@ const BUCKETS = BOUNDS.length + 1
 
 /**
  * The head of a place, in words. usedKinds, usedRefusals: a bit for each counter and refusal that was ever used. last:
- * the number of the last refusal, from 1 on. dropped: how many kinds of refusals have made room for others.
+ * the number of the last refusal, starting at 1. dropped: how many kinds of refusals have made room for others.
  */
 export const [HEAD_WORD] = struct({
   ...{ serial: 1, refusals: 1, inFlight: 1, stuck: 1, kept: 1, last: 1 },
@@ -55,15 +55,15 @@ export const REFUSAL_HEAD = 64
 export const REFUSAL_SIZE = REFUSAL_HEAD + RECORD_SIZE
 export const REFUSALS_AT = HEAD_SIZE + KINDS * KIND_SIZE
 const PAGE = 4096
-/** A place takes whole pages, so that they can be given back at the end of its container. */
+/** A place takes whole pages, so that they can be given back when its container ends. */
 export const COUNTS_PLACE = Math.ceil((REFUSALS_AT + REFUSALS * REFUSAL_SIZE) / PAGE) * PAGE
 
-/** The size of the counters of containers that have ended; whole pages. */
+/** The size of the counters of ended containers; whole pages. */
 export const ENDED_SIZE = ENDED_KINDS * KIND_SIZE
 
 export const countsSize = (places: number): number => COUNTS_HEADER + places * COUNTS_PLACE + ENDED_SIZE
 export const countsPlace = (container: number): number => COUNTS_HEADER + container * COUNTS_PLACE
-/** Where the counters of containers that have ended begin. @param words the header */
+/** The offset of the counters of ended containers. @param words the header */
 export const endedCounts = (words: Int32Array): number => countsPlace(words[COUNTS_WORD.places]!)
 
 export function formatCounts(memory: ArrayBuffer): void {
@@ -81,10 +81,10 @@ export function isCounts(memory: ArrayBuffer): boolean {
   return isOurs && words[COUNTS_WORD.codes] === CODES && memory.byteLength === countsSize(words[COUNTS_WORD.places]!)
 }
 
-/** Says how many calls of a container are in flight. To be called by the engine's main thread, once a second. */
+/** Writes how many calls of a container are in flight. The engine's main thread calls this once a second. */
 export function setInFlight(memory: ArrayBuffer, container: number, calls: number): void {
   const words = new Int32Array(memory)
   const word = (countsPlace(container) >> 2) + HEAD_WORD.inFlight
-  // A page that nobody has written to shall not be taken for a zero.
+  // A page that was never written to must not count as a zero.
   if (Atomics.load(words, word) !== calls) Atomics.store(words, word, calls)
 }

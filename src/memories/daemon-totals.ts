@@ -1,20 +1,23 @@
-/** Why an engine ended that was not told to. */
+/** Why an engine ended without being told to. */
 export const restartCauses = ['killed', 'crashed', 'failed', 'hung', 'unstartable'] as const
 export type RestartCause = (typeof restartCauses)[number]
-/** What became of a hand-over: a container that is served or left to the kernel, another process of it, or nothing. */
+/**
+ * The result of a hand-over: a container that is served or left to the kernel, another process of a container, or
+ * nothing.
+ */
 export const registrationResults = ['served', 'left', 'joined', 'refused'] as const
 export const reloadResults = ['done', 'failed'] as const
 
-/** What the daemon counts of itself, as the directory has it. Each member has the labels above and no others. */
+/** The daemon's own counters in the directory. Each member has the labels above and no others. */
 export interface DaemonTotals {
   readonly version: string
-  /** Whether metrics are to name containers. */
+  /** Whether metrics name containers. */
   readonly containerLabel: boolean
-  /** Whether a user runs it: it takes no orders then. */
+  /** Whether an unprivileged user runs it: then it takes no orders. */
   readonly forUser: boolean
-  /** The configuration that it reads if it is there; undefined of an older daemon, and of an `intercede run`. */
+  /** The configuration file that it reads if it exists; undefined for an older daemon, and for an `intercede run`. */
   readonly configPath?: string | undefined
-  /** What a container may have at most; undefined of an older daemon. */
+  /** The limits of each container; undefined for an older daemon. */
   readonly limits?: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
   /** Calls that are served for longer than ten seconds. */
   readonly stuck: number

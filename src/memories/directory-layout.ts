@@ -5,7 +5,7 @@ export interface Section {
   readonly at: number
   readonly places: number
   readonly size: number
-  /** The word of the header that says how many places were ever used. */
+  /** The header's word with the number of places that were ever used. */
   readonly used: number
 }
 
@@ -29,8 +29,8 @@ const events = { at: endOf(refused), places: 256, size: 2 * KIB, used: DIRECTORY
 const daemon = { at: endOf(events), places: 1, size: 4 * KIB, used: DIRECTORY_WORD.usedDaemon }
 
 /**
- * Containers lie by number; the daemon has one place, for what is counted of itself. The other sections are rings of
- * containers that ended, of hand-overs that were refused, and of what happened last.
+ * Containers are ordered by number. The daemon has one place, for its own counters. The other sections are rings: ended
+ * containers, refused hand-overs, and the last events.
  */
 export const sections = { containers, ended, refused, events, daemon } as const satisfies Readonly<
   Record<string, Section>
@@ -39,8 +39,8 @@ export const DIRECTORY_SIZE = endOf(daemon)
 /** A place begins with its version, odd while it is written, and the length of its text in bytes. */
 export const PLACE_HEAD = 8
 /**
- * What a list of containers needs stands in a line of its own before the rest: to read all of a thousand containers
- * takes five times as long.
+ * The first line has what a list of containers needs: reading everything of a thousand containers takes five times as
+ * long.
  */
 const BRIEF: ReadonlySet<string> = new Set([
   ...[
@@ -60,13 +60,13 @@ const BRIEF: ReadonlySet<string> = new Set([
   ],
 ])
 
-/** Returns the text of a place: the JSON of one object, or of two, each in a line. */
+/** Returns the text of a place: the JSON of one or two objects, each in its own line. */
 export function entryText(about: object): string {
   const [brief, rest] = [true, false].map((is) => Object.entries(about).filter(([name]) => BRIEF.has(name) === is))
   return [brief!, rest!].map((some) => JSON.stringify(Object.fromEntries(some))).join('\n')
 }
 
-/** Reads the text of a place, or its first line alone. */
+/** Reads the text of a place, or only its first line. */
 export const entryOf = (text: string): Readonly<Record<string, unknown>> =>
   Object.assign({}, ...text.split('\n').map((line) => JSON.parse(line) as object))
 

@@ -2,11 +2,11 @@ import { unspell } from '../calls/spell.ts'
 import type { ArgumentMode } from '../policy/config.ts'
 import { DIRECTORY_WORD, entryOf, entryText, PLACE_HEAD, type Section, sections } from './directory-layout.ts'
 
-/** The members that are left out of a text that has no room, in this order, until it has. */
+/** The members to leave out of a text that is too long, in this order, until it fits. */
 const DISPENSABLE = ['annotations', 'traps', 'warnings', 'idMaps', 'keys', 'message', 'refusals', 'calls']
 
 /**
- * Writes the directory, from which other processes read: who is served, who was, who was refused, and what happened.
+ * Writes the directory, from which other processes read: served containers, ended ones, refused hand-overs, and events.
  *
  * Invariant: the version of a place is odd while its text changes, so a reader whose copy has the same even version
  * before and after has a whole text. Precondition: only one thread of one process, the keeper, writes.
@@ -20,31 +20,31 @@ export class DirectoryWriter {
     this.#bytes = new Uint8Array(memory)
   }
 
-  /** Says what is known of the container with this number; undefined: nothing any more. */
+  /** Writes the entry of the container with this number; undefined removes it. */
   container(index: number, about: object | undefined): void {
     const { used } = sections.containers
     if (about) this.#words[used] = Math.max(this.#words[used]!, index + 1)
     this.#write(sections.containers, index, about)
   }
 
-  /** Says nothing of a container any more. */
+  /** Removes the entry of a container. */
   clear(index: number): void {
     const { at, size, used } = sections.containers
     if (index < this.#words[used]! && this.#words[(at + index * size) / 4 + 1] !== 0) this.container(index, undefined)
   }
 
-  /** Returns what the previous keeper has said of a container; undefined if that is nothing, or is not whole. */
+  /** Returns the previous keeper's entry of a container; undefined if there is none, or it is incomplete. */
   before(index: number): Readonly<Record<string, unknown>> | undefined {
     return this.#read(sections.containers, index)
   }
 
-  /** Says what is counted of the daemon itself. */
+  /** Writes the daemon's own counters. */
   daemon(about: object): void {
     this.#words[sections.daemon.used] = 1
     this.#write(sections.daemon, 0, about)
   }
 
-  /** Returns what the previous keeper has counted of itself; undefined if there was none, or it is not whole. */
+  /** Returns the previous keeper's own counters; undefined if there are none, or they are incomplete. */
   get daemonBefore(): Readonly<Record<string, unknown>> | undefined {
     return this.#read(sections.daemon, 0)
   }
@@ -57,7 +57,7 @@ export class DirectoryWriter {
     return text === '' ? undefined : entryOf(text)
   }
 
-  /** Takes back what is said of the arguments of calls, beyond a mode, of containers that have ended. */
+  /** Erases arguments of calls that a mode does not allow from the entries of ended containers. */
   forgetArguments(mode: ArgumentMode): void {
     const section = sections.ended
     const used = Math.min(this.#words[section.used]!, section.places)
@@ -77,7 +77,7 @@ export class DirectoryWriter {
     Atomics.store(this.#words, section.used, number + 1)
   }
 
-  /** Says that the keeper runs, and which processes there are. To be called once a second. */
+  /** Writes that the keeper runs, and its processes. To be called once a second. */
   beat(engine: number | undefined): void {
     this.#words[DIRECTORY_WORD.keeper] = process.pid
     this.#words[DIRECTORY_WORD.engine] = engine ?? 0
@@ -85,7 +85,7 @@ export class DirectoryWriter {
     Atomics.add(this.#words, DIRECTORY_WORD.beat, 1)
   }
 
-  /** Says that no other keeper goes on with this directory. */
+  /** Writes that no other keeper continues with this directory. */
   end(): void {
     Atomics.store(this.#words, DIRECTORY_WORD.ended, 1)
   }
@@ -99,13 +99,13 @@ export class DirectoryWriter {
     const before = this.#words[(start >> 2) + 1]!
     this.#words[(start >> 2) + 1] = text.length
     this.#bytes.set(text, start + PLACE_HEAD)
-    // Of a longer text that was here before nothing is left to read.
+    // Nothing remains readable of a longer text that was here before.
     this.#bytes.subarray(start + PLACE_HEAD + text.length, start + PLACE_HEAD + Math.min(before, size)).fill(0)
     Atomics.store(this.#words, start >> 2, odd + 1)
   }
 }
 
-/** Returns the text of something, without the members for which there is no room. */
+/** Returns the text of an object, without the members that do not fit. */
 function fitting(about: object, room: number): Uint8Array {
   const rest: Record<string, unknown> = { ...about }
   for (const name of [undefined, ...DISPENSABLE]) {

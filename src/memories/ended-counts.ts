@@ -1,15 +1,15 @@
 import { ENDED_KINDS, endedCounts, HEAD_SIZE, KIND_SIZE, KIND_WORD, KINDS } from './counts-layout.ts'
 import { OTHERS, spreadKey } from './kind-places.ts'
 
-/** From the sum of durations on, in pairs of words, a counter has nothing but numbers of 64 bits. */
+/** From the sum of durations on, a counter has only 64-bit numbers, as pairs of words. */
 const NUMBERS = (KIND_SIZE / 4 - KIND_WORD.sum) / 2
 const WORD = 2 ** 32
 
 /**
- * What was counted for all containers that have ended, by kind of call.
+ * The counts of all ended containers, by kind of call.
  *
- * Preconditions: only the keeper's thread writes here; readers copy, and see by the version in the header that they
- * must copy again.
+ * Preconditions: only the keeper's thread writes here; readers copy, and the version in the header tells them when to
+ * copy again.
  */
 export class EndedCounts {
   readonly #words: Int32Array
@@ -35,7 +35,10 @@ export class EndedCounts {
     return this.#first + (index * KIND_SIZE) / 4
   }
 
-  /** Finds the counter of a kind, or takes a free one; if there is none, that of all others with the same verdict. */
+  /**
+   * Finds the counter of a kind, or takes a free one; if there is none, the counter of all others with the same
+   * verdict.
+   */
   #counter(key: number): number {
     let index = spreadKey(key) % (ENDED_KINDS - OTHERS)
     for (let probe = OTHERS; probe < ENDED_KINDS; probe++) {

@@ -6,10 +6,12 @@ import { RECORDS_LAYOUT } from './record-layout.ts'
 const LAYOUTS = [RECORDS_LAYOUT, COUNTS_LAYOUT, DIRECTORY_LAYOUT] as const
 const MAGIC = 'intercede-feed'
 
-/** What the daemon says with the descriptors: a word, and a number for each. */
+/** The message with the descriptors: a word, and a number for each descriptor. */
 export const feedAnswer = (): Uint8Array => Buffer.from(`${MAGIC} ${LAYOUTS.join(' ')}\n`)
 
-/** @throws {Error} if we cannot read what the daemon has sent */
+/**
+ * @throws {Error} if we cannot read the daemon's message
+ */
 export function requireLayouts(answer: string): void {
   const [magic, ...numbers] = answer.trim().split(' ')
   if (magic !== MAGIC) throw new Error('Cannot read the feed: no intercede answers at this socket; name another path')

@@ -1,2 +1,2 @@
-/** Where the daemon of the host answers readers. */
+/** The socket on which the host's daemon answers readers. */
 export const FEED_SOCKET = '/run/intercede/feed.sock'

@@ -3,7 +3,9 @@ const OTHER = 'other'
 const UNKNOWN = 'unknown'
 const PLAIN = /^[A-Za-z0-9._-]{1,32}$/
 
-/** Names of runtimes as labels of metrics: the first few, if they are plain names; all further ones are one label. */
+/**
+ * Turns names of runtimes into labels of metrics: the first few plain names get their own, all others share one label.
+ */
 export class FewLabels {
   readonly #known: Set<string>
 
@@ -12,7 +14,7 @@ export class FewLabels {
   }
 
   /** @param name undefined, or null in JSON, if it is not known */
-  of(name: unknown): string {
+  labelOf(name: unknown): string {
     if (name === undefined || name === null) return UNKNOWN
     if (typeof name !== 'string' || !PLAIN.test(name)) return OTHER
     if (this.#known.size < LABELS) this.#known.add(name)

@@ -1,4 +1,4 @@
-/** The first counters count what has none of its own: one for each verdict. */
+/** The first counters, one for each verdict, count kinds without a counter of their own. */
 export const OTHERS = 4
 
 /** Spreads keys of kinds of calls over the places of a table. */

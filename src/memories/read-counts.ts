@@ -36,9 +36,9 @@ export interface RefusalCount {
 export interface ContainerCounts {
   readonly serial: number
   readonly inFlight: number
-  /** Those of them that are served for longer than ten seconds. */
+  /** Calls in flight that have taken longer than ten seconds. */
   readonly stuck: number
-  /** Descriptors that are kept for the container: contexts, mounts, programs. */
+  /** How many descriptors are kept for the container: contexts, mounts, programs. */
   readonly kept: number
   readonly calls: readonly CallCount[]
   readonly refusals: readonly RefusalCount[]
@@ -47,17 +47,17 @@ export interface ContainerCounts {
 }
 
 const WORD = 2 ** 32
-/** How often the last refusal is copied again that changes meanwhile. */
+/** How often the last refusal is copied again if it changes meanwhile. */
 const TRIES = 3
 const TENTHS = 10
 
 /** Copies a part of the place of a container, from `at` on. */
 export type CopyPlace = (at: number, length: number) => DataView
 
-/** Which kinds of refusals are wanted: all, or that of the last refused call only, since most are never looked at. */
+/** Which kinds of refusals to read: all, or only that of the last refused call, because most are never shown. */
 export type WhichRefusals = 'all' | 'last'
 
-/** Reads the place of a container. A refusal that is written meanwhile is left out; the last one is the first. */
+/** Reads the place of a container. A refusal that is being written is left out; the last refusal comes first. */
 export function readCounts(copy: CopyPlace, which: WhichRefusals = 'all'): ContainerCounts {
   const place = copy(0, REFUSALS_AT)
   const last = place.getUint32(4 * HEAD_WORD.last, true)
@@ -89,17 +89,17 @@ function usedIn(place: DataView, word: number, count: number): readonly number[]
   return used
 }
 
-/** Reads counters that lie one after the other, from `from` on, but those of what was never called. */
+/** Reads consecutive counters, starting at `from`, except those of calls that were never made. */
 export function callCounts(place: DataView, from: number, kinds: number): readonly CallCount[] {
   const words = new Uint32Array(place.buffer, place.byteOffset + from, (kinds * KIND_SIZE) / 4)
   return Array.from({ length: kinds }, (_, index) => callCount(words, index)).flat()
 }
 
-/** Returns the counter with this number, or nothing if nothing was counted. */
+/** Returns the counter with this number, or nothing if it never counted. */
 function callCount(words: Uint32Array, index: number): readonly CallCount[] {
   const first = (index * KIND_SIZE) / 4
   const key = words[first + KIND_WORD.key]!
-  // What has no counter of its own has no key either.
+  // Kinds without a counter of their own have no key either.
   if (key === 0 && index >= OTHERS) return []
   const kind: CallKind =
     index < OTHERS ? { verdict: verdicts[index]!, reason: 'notServed', arch: 0, nr: -1 } : decodeCallKey(key)
@@ -124,7 +124,7 @@ function countOf(words: Uint32Array, first: number, kind: CallKind): CallCount {
 const number64 = (place: DataView, at: number): number =>
   place.getUint32(at, true) + place.getUint32(at + 4, true) * WORD
 
-/** It may be written all the time, by a flood of the same. */
+/** A flood of the same refusal may write it all the time. */
 function lastRefusal(copy: CopyPlace, index: number): readonly RefusalCount[] {
   for (let tries = 1; ; tries++) {
     const last = refusalAt(copy, index)
@@ -132,7 +132,7 @@ function lastRefusal(copy: CopyPlace, index: number): readonly RefusalCount[] {
   }
 }
 
-/** Returns a refusal, or nothing if it was being written: its version is odd, or is another one afterwards. */
+/** Returns a refusal, or nothing if it was being written: its version is odd, or has changed afterwards. */
 function refusalAt(copy: CopyPlace, index: number): readonly RefusalCount[] {
   const at = REFUSALS_AT + index * REFUSAL_SIZE
   const place = copy(at, REFUSAL_SIZE)

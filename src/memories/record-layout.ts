@@ -49,7 +49,7 @@ export function isRecords(memory: ArrayBuffer): boolean {
   return isOurs && memory.byteLength === recordsSize(words[WORD.records]!)
 }
 
-/** Names a ring, so that the number of a record can be told from the same number in another ring. */
+/** Identifies a ring, so that the number of a record can be told from the same number in another ring. */
 export const ringId = (words: Int32Array): string =>
   [words[WORD.id]!, words[WORD.id + 1]!].map((word) => (word >>> 0).toString(16).padStart(8, '0')).join('')
 
@@ -58,15 +58,15 @@ export const ringSize = (words: Int32Array): number => words[WORD.records]!
 
 /** Marks a ring into which nothing is written any more: its readers look for the next ring. */
 export const endRecords = (memory: ArrayBuffer): number => Atomics.store(new Int32Array(memory), WORD.ended, 1)
-/** Takes the mark off again: the next keeper goes on with the ring. */
+/** Removes the mark: the next keeper continues with the ring. */
 export const reviveRecords = (memory: ArrayBuffer): number => Atomics.store(new Int32Array(memory), WORD.ended, 0)
 export const isEnded = (words: Int32Array): boolean => Atomics.load(words, WORD.ended) === 1
 
-/** Returns how many records the keeper has not read, also of a ring of another layout. */
+/** Returns how many records the keeper has not read, even in a ring with another layout. */
 export const unreadRecords = (words: Int32Array): number =>
   words.length <= TAIL ? 0 : Math.max(0, (words[HEAD]! - words[TAIL]!) | 0)
 
-/** Gives a new ring the numbers of the ring whose place it takes: cursors stay valid. */
+/** Gives a new ring the numbers of the ring that it replaces, so that cursors stay valid. */
 export function copyNumbers(from: Int32Array, to: Int32Array): void {
   for (const word of [HEAD, TAIL, HALF_TURNS, WORD.id, WORD.id + 1]) to[word] = from[word]!
 }

@@ -65,7 +65,7 @@ export function freePlaces(memory: ArrayBuffer): void {
   for (let place = 0; place < used; place++) ring.leave(ring.at(place))
 }
 
-/** Takes back what records have of the arguments of calls beyond a mode. Precondition: no thread writes. */
+/** Erases arguments of calls in records that a mode does not allow. Precondition: no thread writes. */
 export function forgetRecorded(memory: ArrayBuffer, mode: ArgumentMode): void {
   if (mode === 'all') return
   const ring = new Ring(memory)
@@ -75,7 +75,7 @@ export function forgetRecorded(memory: ArrayBuffer, mode: ArgumentMode): void {
 }
 
 /**
- * Copies the records of a ring, as many as have room, into a new ring of another size, which goes on with its numbers.
+ * Copies the records of a ring, as many as fit, into a new ring of another size, which continues its numbers.
  * Precondition: no thread writes into either of them.
  */
 export function moveRecords(from: ArrayBuffer, to: ArrayBuffer): void {

@@ -5,7 +5,7 @@ import { spell } from '../calls/spell.ts'
 import type { RefusalCount } from './read-counts.ts'
 import { type WantedKey, wantedKey } from './wanted-key.ts'
 
-/** A kind of refusals: how often it happened, the last call of it, and what to change. */
+/** A kind of refusals: how often it happened, its last call, and what to change. */
 export interface RefusalView {
   readonly count: number
   readonly call: string
@@ -14,7 +14,7 @@ export interface RefusalView {
   readonly reason: string
   readonly says: string
   readonly remedy: string
-  /** The key that would allow the call, if one would. */
+  /** The key that would allow the call, if there is one. */
   readonly wants?: WantedKey | undefined
   /** The number, in the container, of the thread that made the last call; absent if it is not known. */
   readonly pid?: number
@@ -24,7 +24,7 @@ export interface RefusalView {
   readonly time: number
 }
 
-/** What most lists do not show is worked out when it is looked at: a list of containers needs the call only. */
+/** Fields that most lists do not show are computed on access: a list of containers needs only the call. */
 export function refusalView({ count, record, args, texts }: RefusalCount): RefusalView {
   const { arch, nr, errno, reason, time, verdict } = record
   return {

@@ -3,22 +3,22 @@ import { unpackName } from '../calls/short-name.ts'
 import { keyNames } from '../policy/key-names.ts'
 import { type KeyName, keys } from '../policy/keys.ts'
 
-/** A key that would allow a call that was refused, and the value that it would need; of a list, the missing element. */
+/** A key that would allow a refused call, and the value that it would need; for a list, the missing element. */
 export interface WantedKey {
   readonly key: KeyName
   readonly value: string
 }
 
 /**
- * A name that is longer than a reason holds is not known. The container has chosen the name: it must not be able to
- * smuggle more elements into a list than the one that is offered.
+ * A name that does not fit into a reason is unknown. The container has chosen the name: it must not be able to smuggle
+ * further elements into a list.
  */
 function wholeName(a: number, b: number): string | undefined {
   const name = unpackName(a, b).slice(1, -1)
   return /^[a-z0-9_]+$/.test(name) ? name : undefined
 }
 
-/** Only a key that is true or false has one value that turns it on. */
+/** Only a boolean key has a single value that turns it on. */
 const turnedOn = (key: KeyName | undefined): WantedKey | undefined =>
   key !== undefined && keys[key].default === 'false' ? { key, value: 'true' } : undefined
 
@@ -32,7 +32,9 @@ const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => Wanted
   priorityTooHigh: (a) => ({ key: 'sched_setscheduler.max_priority', value: `${a}` }),
 }
 
-/** @returns undefined where no key would allow the call, whatever its value */
+/**
+ * @returns undefined if no key would allow the call, whatever its value
+ */
 export function wantedKey({ code, a = 0, b = 0 }: Reason): WantedKey | undefined {
   const found = wanted[code]?.(a, b)
   if (!found) return undefined

@@ -1,27 +1,27 @@
 import { fullName } from './key.ts'
 import { LIMITS, type Limit, type LimitName } from './limits.ts'
 
-/** What is the least that the log has lines about. */
+/** The levels of the log, the lowest first. */
 export const logLevels = ['debug', 'info', 'notice', 'warn', 'error'] as const
-/** How much of the arguments of calls is recorded: nothing, numbers and names of the kernel, or paths too. */
+/** How much of a call's arguments is recorded: nothing, numbers and the kernel's names, or paths too. */
 export const argumentModes = ['none', 'names', 'all'] as const
 export const reloadModes = ['auto', 'manual'] as const
 
-/** A key of the configuration file, as config.ts checks it, and as help and pages present it. */
+/** A key of the configuration file, as config.ts checks it and as help and pages present it. */
 interface ConfigKey {
-  /** What is allowed, as the end of the sentence "allowed is ...". */
+  /** The allowed values: completes the sentence "allowed is ...". */
   readonly allowed: string
-  /** What holds where the file says nothing, in YAML; undefined where that is nothing. */
+  /** The default, in YAML; undefined if there is none. */
   readonly usually?: string
-  /** A value in YAML: that of a map has lines of its own. */
+  /** An example value in YAML; a map has lines of its own. */
   readonly example: string
-  /** The help of `serve` says this beside the key. */
+  /** The comment beside the key in the help of `serve`. */
   readonly help: string
-  /** The manual says this, in Markdown. */
+  /** The description in the manual, in Markdown. */
   readonly says: string
 }
 
-/** The keys of `limits`, which pages present by what happens beyond them. */
+/** The keys of `limits`: their descriptions say what happens beyond the limit. */
 const limits = Object.fromEntries(
   Object.entries<Limit>(LIMITS).map(([name, { usually, from, to, must, example, what, help, reached }]) => [
     `limits.${name}`,
@@ -30,7 +30,7 @@ const limits = Object.fromEntries(
       usually: `${usually}`,
       example: `${example}`,
       help,
-      says: `How many ${what}. Beyond that: ${reached}`,
+      says: `The most ${what}. Beyond that, ${reached}`,
     },
   ]),
 ) as Readonly<Record<`limits.${LimitName}`, ConfigKey>>
@@ -41,66 +41,66 @@ export const CONFIG_KEYS = {
     allowed: 'a map of keys',
     example: `${fullName('mknod')}: true`,
     help: 'for every container',
-    says: 'Keys of a policy that hold for every container, unless its profile or what comes with it says otherwise. Each key may have its short name, and a list may be one of YAML',
+    says: 'Policy keys for every container, unless its profile, metadata or annotations say otherwise. Each key can have its short name, and a list can be a YAML list',
   },
   profiles: {
     allowed: 'a map of profiles',
     example: `vpn:\n  ${fullName('mknod.devices')}: c:10:200`,
     help: "chosen by profile=NAME in listenerMetadata, or LXC's cookie",
-    says: 'Policies with a name, each a map of keys, which hold over those of `default`. `intercede flags` with `--profile NAME` shows how a container gets one. An edit counts for containers that run, from the next reload',
+    says: 'Named policies. Each is a map of keys, and overrides the keys of `default`. `intercede flags` with `--profile NAME` shows how a container gets one. After a reload, edits apply to running containers too',
   },
   'annotations.profiles': {
     allowed: 'a list of profiles',
     example: '[vpn]',
-    help: "what a container's annotations may choose",
-    says: 'The profiles that a container may have by its annotations. Who starts containers writes annotations',
+    help: "profiles that a container's annotations may choose",
+    says: "The profiles that a container's annotations may choose. Whoever starts a container writes its annotations",
   },
   'annotations.raise': {
     allowed: 'a list of keys',
     usually: '[]',
     example: '[mknod]',
-    help: 'keys that they may set; all others they may only lower',
-    says: 'The keys that annotations may set to anything; all others they may only lower',
+    help: 'keys that annotations may raise; others they may only lower',
+    says: 'The keys that annotations may set to any value. Annotations may only lower other keys',
   },
   ceiling: {
     allowed: 'a map of keys',
     example: `${fullName('mount.fuse')}: ext4=fuse2fs`,
-    help: 'what a key may be at most, whoever gives it',
-    says: 'What a key may be at most, whoever gives it: the configuration itself, a profile, metadata, annotations or `intercede set`. A value that is more is lowered to it, which the log says. A key that is not named is not bounded',
+    help: 'the maximum of a key, whoever sets it',
+    says: 'The maximum of a key, whoever sets it: the configuration itself, a profile, metadata, annotations or `intercede set`. Intercede lowers a higher value to the maximum, and the log says so. Keys that are not listed have no maximum',
   },
   'log.level': {
     allowed: logLevels.join(', '),
     usually: 'info',
     example: 'notice',
     help: logLevels.join(', '),
-    says: 'The least of the lines that the log has',
+    says: 'The lowest level of lines that the daemon logs',
   },
   'log.arguments': {
     allowed: argumentModes.join(', '),
     usually: 'all',
     example: 'names',
-    help: 'what is recorded of calls: all, names (no paths), none',
-    says: 'What is recorded of the arguments of calls, for the log and for `intercede events`: `names` leaves paths out, `none` leaves all out',
+    help: 'recorded arguments of calls: all, names (no paths), none',
+    says: 'Which arguments of calls the daemon records, for the log and for `intercede events`. `names` leaves out paths, `none` leaves out all arguments',
   },
   'metrics.container': {
     allowed: 'true or false',
     usually: 'false',
     example: 'true',
     help: 'whether metrics name containers',
-    says: 'Whether calls are counted for each container too in the metrics',
+    says: 'Whether the metrics also count the calls of each container',
   },
   reload: {
     allowed: reloadModes.join(' or '),
     usually: 'auto',
     example: 'manual',
-    help: 'or manual: replaced files wait for SIGHUP',
-    says: 'Whether the daemon goes on as another program as soon as its files are replaced, or from the next reload only (`manual`): between the two it can start no process of its own',
+    help: 'or manual: replaced files wait for a reload (SIGHUP)',
+    says: 'When the daemon becomes the new program after its files were replaced: at once (`auto`), or at the next reload (`manual`). Until that reload it cannot start processes of its own',
   },
   ...limits,
 } as const satisfies Readonly<Record<string, ConfigKey>>
 export type ConfigKeyName = keyof typeof CONFIG_KEYS
 
-/** The names of the keys of a section. */
+/** The names of a section's keys. */
 export type MemberOf<Section extends string> = ConfigKeyName extends infer Name
   ? Name extends `${Section}.${infer Member}`
     ? Member
@@ -112,6 +112,6 @@ export type SectionName = ConfigKeyName extends infer Name
     : Name
   : never
 
-/** Lists the names of the keys of a section. */
+/** Lists the names of a section's keys. */
 export const membersOf = (section: string): readonly string[] =>
   Object.keys(CONFIG_KEYS).flatMap((name) => (name.startsWith(`${section}.`) ? name.slice(section.length + 1) : []))

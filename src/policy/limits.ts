@@ -3,21 +3,21 @@ export interface Limit {
   readonly usually: number
   readonly from: number
   readonly to: number
-  /** What is allowed beside the range. */
+  /** A further condition beside the range. */
   readonly must?: string
-  /** A value that an administrator may want. */
+  /** A value that an administrator might choose. */
   readonly example: number
-  /** What is counted. */
+  /** What is counted: completes the sentence "The most ...". */
   readonly what: string
-  /** The help of `serve` says this beside it. */
+  /** The comment beside the key in the help of `serve`. */
   readonly help: string
-  /** The table of a page says this of what is counted, beside the name of the key. */
+  /** What is counted, for the table of docs/guide/service.md; undefined if the key's name says it. */
   readonly of?: string
-  /** The pages say this, in Markdown, of what is more. */
+  /** What happens beyond the limit, in Markdown: completes the sentence "Beyond that, ...". */
   readonly reached: string
 }
 
-/** What is bounded, so that nobody can have all of it. */
+/** The limits that keep one container or client from using everything. */
 export const LIMITS = {
   callsPerContainer: {
     what: 'calls of one container that are served at once',
@@ -25,9 +25,9 @@ export const LIMITS = {
     from: 1,
     to: 256,
     example: 8,
-    help: 'served at once: more wait',
+    help: 'served at once; more wait',
     reached:
-      'further calls of that container wait, with a line in the log at level debug. It is 1 for a container whose calls take more than a tenth of a processor, not counting a quarter of a millisecond for each call',
+      'further calls of that container wait, and the log says so at level debug. Each call may take a quarter of a millisecond of processor time. If a container uses more than a tenth of a processor beyond that, its limit is 1',
   },
   calls: {
     what: 'calls of all containers that are served at once, each by a thread',
@@ -35,39 +35,39 @@ export const LIMITS = {
     from: 8,
     to: 512,
     example: 64,
-    help: 'of all containers, each by a thread: more are left to the kernel',
+    help: 'of all containers, each by a thread; more are left to the kernel',
     of: 'of all containers',
     reached: 'further calls are left to the kernel, with the reason `containerBusy`',
   },
   listenersPerContainer: {
-    what: "listeners of one container: each process that is exec'd into it has one as long as it runs",
+    what: "listeners of one container. Each process that is exec'd into it has one while it runs",
     usually: 256,
     from: 1,
     to: 4096,
     example: 64,
-    help: "a process that is exec'd has one: more are not served",
+    help: "one for each exec'd process; more are not served",
     reached:
-      "further processes exec'd into it are not served: their calls fail with ENOSYS, and the log says so. A container may get fewer: beyond two, at most a quarter of what is free",
+      "calls of further exec'd processes fail with ENOSYS, and the log says so. The limit can be lower: a container gets at most a quarter of the listeners that others leave",
   },
   connections: {
-    what: 'connections of runtimes, and of monitors of LXC, that have not handed over yet',
+    what: 'connections of runtimes and LXC monitors that have not handed over yet',
     usually: 2048,
     from: 1,
     to: 2048,
     example: 256,
-    help: 'that have not handed over yet: more are refused',
+    help: 'that have not handed over yet; more are refused',
     of: 'of runtimes that have not handed over yet',
-    reached: 'further ones are refused, and the log says so',
+    reached: 'the daemon refuses further ones, and the log says so',
   },
   records: {
-    what: 'records of calls, of 256 bytes each, that the log has not taken yet',
+    what: 'records of calls, 256 bytes each, that the log has not read yet',
     usually: 16_384,
     from: 1024,
     to: 1_048_576,
     must: 'a power of two',
     example: 65_536,
-    help: 'of calls that the log has not taken yet: of more the oldest are lost',
-    of: 'of calls, 256 bytes each: those that a slow log has not taken yet, and that [`intercede events`](operating.md) can still show',
+    help: 'of calls that the log has not read yet; then the oldest are lost',
+    of: 'of calls, 256 bytes each, that a slow log has not read yet, and that [`intercede events`](operating.md) can still show',
     reached: 'the oldest are lost, and the log says how many',
   },
 } as const satisfies Record<string, Limit>
@@ -75,5 +75,5 @@ export type LimitName = keyof typeof LIMITS
 export type Limits = { readonly [K in LimitName]: number }
 
 const usual = Object.fromEntries(Object.entries(LIMITS).map(([name, { usually }]) => [name, usually]))
-/** What holds where only some are given. */
+/** The given limits, and the defaults for all others. */
 export const effectiveLimits = (given: Partial<Limits> = {}): Limits => ({ ...(usual as unknown as Limits), ...given })

@@ -3,14 +3,14 @@ import type { CallCount } from '../memories/read-counts.ts'
 import { quantile } from './container-view.ts'
 import type { FeedReader } from './feed.ts'
 
-/** How often a call was made in a container, in a second of the time between two looks. */
+/** How often a container makes a call: calls per second between two looks. */
 export interface CallRate {
   readonly container: string
   /** The calls of the container that are being served now. */
   readonly inFlight: number
-  /** Those of them that are served for longer than ten seconds. */
+  /** Calls in flight that have taken longer than ten seconds. */
   readonly stuck: number
-  /** "-" where calls are being served, and none was over in that time. */
+  /** "-" if calls are being served and none ended in that time. */
   readonly syscall: string
   readonly rate: number
   readonly done: number
@@ -38,7 +38,7 @@ export interface CallSample {
   /** Milliseconds of a clock that does not jump. */
   readonly at: number
   readonly counts: ReadonlyMap<string, Counted>
-  /** By id of the container; those for which nothing is being done are left out. */
+  /** By id of the container; containers without calls in flight are left out. */
   readonly served: ReadonlyMap<string, Served>
 }
 
@@ -62,8 +62,8 @@ export function sampleCalls(feed: FeedReader, at: number): CallSample {
 }
 
 /**
- * Returns how often each call was made between two looks, but those that never were; and of containers that have made
- * none, those for which calls are being served.
+ * Returns the rate of each call that was made between two looks, and containers that made none but have calls in
+ * flight.
  */
 export function callRates(before: CallSample, after: CallSample): readonly CallRate[] {
   const seconds = Math.max(0.001, (after.at - before.at) / 1000)
@@ -80,7 +80,7 @@ export function callRates(before: CallSample, after: CallSample): readonly CallR
 }
 
 const NOTHING = { syscall: '-', rate: 0, done: 0, left: 0, errors: 0, p50: undefined, p99: undefined } as const
-/** Of a container for which nothing is being done. */
+/** The value for a container without calls in flight. */
 const IDLE: Served = { inFlight: 0, stuck: 0 }
 
 const difference = (after: CallCount, before: CallCount | undefined): CallCount =>

@@ -13,11 +13,11 @@ export interface CallTotal {
   readonly container: string
   calls: number
   microseconds: number
-  /** As in `CallCount`; empty where they are not wanted. */
+  /** As in `CallCount`; empty if they are not wanted. */
   readonly buckets: number[]
 }
 
-/** What is left of a call whose number nobody knows: a container chooses numbers. */
+/** The name of a call with an unknown number: a container chooses numbers. */
 const OTHER = 'other'
 const BUCKETS = BOUNDS.length + 1
 
@@ -26,7 +26,9 @@ class Sums {
   readonly all = new Map<string, CallTotal>()
   readonly #buckets: number
 
-  /** @param buckets how many buckets of durations are wanted */
+  /**
+   * @param buckets how many buckets of durations to keep
+   */
   constructor(buckets: number) {
     this.#buckets = buckets
   }
@@ -60,7 +62,7 @@ export interface AllCalls {
  *
  * @param names names a container by its serial; undefined if containers are not to be told apart. Then those that have
  *   ended count too, so that no sum shrinks
- * @param limit so many series may name containers; of what comes after these, the container is "other"
+ * @param limit the most series that may name containers; in further series the container is "other"
  */
 export const allCalls = (feed: FeedReader, names: ReadonlyMap<number, string> | undefined, limit: number): AllCalls =>
   feed.allCounts(({ containers, ended }) => {

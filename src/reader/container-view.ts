@@ -7,7 +7,7 @@ import type { Entry } from './directory-reader.ts'
 import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from './engine-names.ts'
 import type { FeedReader } from './feed.ts'
 
-/** Returns the upper bound of the bucket in which the given part of all calls lies; undefined without calls. */
+/** Returns the upper bound of the bucket that contains the given quantile of all calls; undefined without calls. */
 export function quantile(calls: readonly Pick<CallCount, 'buckets'>[], part: number): number | undefined {
   const sums = new Array<number>(BOUNDS.length + 1).fill(0)
   let all = 0
@@ -52,17 +52,17 @@ const namesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): Engine
 /**
  * Returns the containers of a daemon.
  *
- * @param all also those that have ended last
- * @param which of the refusals of each; reading a thousand containers with all of them takes twice the time
+ * @param all whether to include recently ended containers
+ * @param which which refusals of each to read; with all of them, reading a thousand containers takes twice the time
  */
 export const containersOf = (feed: FeedReader, all = false, which: WhichRefusals = 'all'): readonly ContainerView[] => [
   ...eachContainer(feed, all, which),
 ]
 
 /**
- * Returns them one after the other, for who keeps less of each than all that is read of it.
+ * Yields them one after the other, for callers that keep only a part of each.
  *
- * @param about what is read of the directory
+ * @param about the entries of the directory
  */
 export function* eachContainer(
   feed: FeedReader,
@@ -80,7 +80,7 @@ export function* eachContainer(
   for (const entry of directory.ring('ended')) yield view(entry, namesOf(entry, lookup), undefined)
 }
 
-/** Returns all of a container of which a list has less; undefined if it has gone meanwhile. */
+/** Returns the detail of a container from a list; undefined if the container has gone meanwhile. */
 export function wholeContainer(feed: FeedReader, { about, serial }: ContainerView): ContainerView | undefined {
   const index = number(about.index)
   const served = about.ended === undefined ? feed.directory.container(index) : undefined

@@ -3,20 +3,20 @@ import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import { DIRECTORY_WORD, entryOf, PLACE_HEAD, sections } from '../memories/directory-layout.ts'
 import type { MemoryFile } from './memory-file.ts'
 
-/** What the directory says of a container, of one that has ended, of a refused hand-over, or of an event. */
+/** An entry of the directory: a container, an ended one, a refused hand-over, or an event. */
 export type Entry = Readonly<Record<string, unknown>>
 
 const HEADER_WORDS = 32
-/** In bytes: most places have no more in them. */
+/** In bytes: most entries are not longer. */
 const USUAL_SIZE = 3072
-/** Of all readers: what is copied is decoded at once. */
+/** One buffer for all readers: each copy is decoded at once. */
 const SCRATCH = Buffer.allocUnsafeSlow(USUAL_SIZE)
-/** How often a place is copied again that changes meanwhile. */
+/** How often a place is copied again if it changes meanwhile. */
 const TRIES = 10
 
 const LINE_FEED = 10
 
-/** How much of a text: its first line, or all. */
+/** How much of a text to read: its first line, or all. */
 type Part = 'first' | 'all'
 
 function textOf(bytes: Buffer, length: number, part: Part): string {
@@ -25,7 +25,7 @@ function textOf(bytes: Buffer, length: number, part: Part): string {
   return text.toString('utf8', 0, end < 0 ? length : end)
 }
 
-/** Members that are shown escaped everywhere: they are as containers and runtimes have chosen them. */
+/** Members that are escaped wherever they are shown: containers and runtimes have chosen them. */
 const RAW: ReadonlySet<string> = new Set([
   ...['id', 'name', 'image', 'namespace', 'pod', 'bundle', 'cgroup', 'runtime', 'keys', 'annotations', 'traps'],
   ...['withheld', 'warnings', 'set', 'barred', 'cut', 'message', 'version', 'configPath'],
@@ -39,10 +39,10 @@ function printableIn(value: unknown): unknown {
 }
 
 /**
- * Makes sure that members which are shown as they are can be shown so. The directory of our daemon has them as numbers
- * or as escaped texts. The directory of somebody else's daemon may have anything.
+ * Makes sure that all other members are safe to show unescaped. In our daemon's directory they are numbers or escaped
+ * texts. Another daemon's directory may contain anything.
  */
-const shownAsTheyAre = (entry: Entry): Entry =>
+const escapeOtherMembers = (entry: Entry): Entry =>
   Object.fromEntries(
     Object.entries(entry).map(([name, value]) => [printable(name), RAW.has(name) ? value : printableIn(value)]),
   )
@@ -59,12 +59,12 @@ export class DirectoryReader {
     return this.#memory.word(4 * word)
   }
 
-  /** The containers that are served. */
+  /** The served containers. */
   get containers(): readonly Entry[] {
     return this.#all('containers', [...Array(this.usedContainers).keys()])
   }
 
-  /** The same one after the other, and of each only what a list needs. */
+  /** The same one after the other, each only with what a list needs. */
   *briefContainers(): Generator<Entry> {
     const { usedContainers } = this
     for (let index = 0; index < usedContainers; index++) {
@@ -73,12 +73,12 @@ export class DirectoryReader {
     }
   }
 
-  /** The container that is served at a place. */
+  /** The served container at a place. */
   container(index: number): Entry | undefined {
     return this.#place('containers', index)
   }
 
-  /** The last ones, oldest first. @param from the number of the first that is wanted */
+  /** The last entries, oldest first. @param from the number of the first wanted entry */
   ring(name: 'ended' | 'refused' | 'events', from = 0): readonly Entry[] {
     const { places, used } = sections[name]
     const end = this.#word(used)
@@ -90,17 +90,17 @@ export class DirectoryReader {
     return entries.sort((one, other) => Number(one.number) - Number(other.number))
   }
 
-  /** What the daemon counts of itself; nothing before its first second. */
+  /** The daemon's own counters; nothing in its first second. */
   get daemon(): Partial<DaemonTotals> {
     return this.#place('daemon', 0) ?? {}
   }
 
-  /** How many places of containers were ever used. */
+  /** How many containers' places were ever used. */
   get usedContainers(): number {
     return this.#word(sections.containers.used)
   }
 
-  /** The number of the oldest event that is there. */
+  /** The number of the oldest event that still exists. */
   get oldestEvent(): number {
     return Math.max(0, this.nextEvent - sections.events.places)
   }
@@ -130,7 +130,7 @@ export class DirectoryReader {
       const isAll = PLACE_HEAD + length <= copy.byteLength
       const whole = isAll ? SCRATCH : Buffer.from(this.#memory.copy(start, size).buffer)
       const isWhole = (version & 1) === 0 && this.#memory.word(start) === version
-      if (isWhole) return length === 0 ? undefined : shownAsTheyAre(entryOf(textOf(whole, length, part)))
+      if (isWhole) return length === 0 ? undefined : escapeOtherMembers(entryOf(textOf(whole, length, part)))
     }
     return undefined
   }

@@ -7,7 +7,7 @@ export interface EngineNames {
   readonly image?: string
 }
 
-/** In bytes: state of an engine that is larger is not read for a name. */
+/** In bytes: larger state files of an engine are not read for a name. */
 const STATE_LIMIT = 16 * 1024 * 1024
 
 function json(path: string): unknown {
@@ -17,10 +17,12 @@ function json(path: string): unknown {
 
 const DOCKER = '/var/lib/docker/containers'
 
-/** Names by the id of a container and its bundle: undefined if it is of neither, or the state cannot be read. */
+/** Looks up names by a container's id and bundle: undefined if neither engine has it, or the state cannot be read. */
 export type EngineNamesLookup = (id: string, bundle: string) => EngineNames | undefined
 
-/** Makes a lookup in the state of podman or Docker, which pass no names on: it reads each file once. Only root may. */
+/**
+ * Makes a lookup in the state of podman or Docker, which do not pass names on. It reads each file once. Only root may.
+ */
 export function engineNamesLookup(): EngineNamesLookup {
   const stores = new Map<string, ReadonlyMap<string, Stored>>()
   let docker: ReadonlySet<string> | undefined
@@ -41,10 +43,10 @@ interface Stored {
   readonly metadata?: string
 }
 
-/** The files of containers/storage; containers that are removed at their end are in the second. */
+/** The files of containers/storage; the second has containers that are removed when they end. */
 const STORES = ['containers.json', 'volatile-containers.json']
 
-/** The files lie beside the directories of the containers, in which their bundles are. */
+/** The files are beside the containers' directories, which have the bundles. */
 function ofPodman(
   id: string,
   bundle: string,

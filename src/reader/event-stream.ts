@@ -6,38 +6,40 @@ import type { FeedReader } from './feed.ts'
 import { RateLimit } from './rate-limit.ts'
 import { BATCH, type FollowedRecord, type RecordsFollower } from './records-follower.ts'
 
-/** How often new events are looked for, and a daemon that has ended. */
+/** How often to look for new events, and for the end of the daemon. */
 const POLL_MS = 100
-/** How long a call may wait to be shown because others came before it; of more than that only the newest are shown. */
+/** How long a call may wait behind others until it is shown. If more calls wait, only the newest are shown. */
 const DELAY_S = 2
-/** How often it is said that calls were lost. */
+/** How often lost calls are reported. */
 const SAY_LOST_MS = 1000
-/** So long a daemon may give no beat, one a second, before it counts as gone. */
+/** How long a daemon may miss its beat, one a second, before it counts as gone. */
 const SILENT_MS = 5000
 
 export interface EventOptions {
-  /** Where to go on: the cursor of the last event that was read. */
+  /** Where to continue: the cursor of the last read event. */
   readonly after?: string | undefined
-  /** Connects anew after the end of the daemon. @throws {Error} if it cannot */
+  /** Connects again after the end of the daemon. @throws {Error} if it cannot */
   connect(): FeedReader
-  /** How many calls and events at most of those that are there already; undefined for all. */
+  /** The most past calls and events; undefined for all. */
   readonly tail?: number | undefined
-  /** False to end with what is there. */
+  /** False to end after the past events. */
   readonly follow: boolean
-  /** The most calls in a second; the rest is counted as lost. */
+  /** The most calls a second; the rest counts as lost. */
   readonly rate?: number
-  /** What is said at the end of the daemon if no other one comes after it; the stream ends then too. */
+  /** The message at the end of the daemon if no other one follows; then the stream ends too. */
   readonly lastWords?: string | undefined
 }
 
-/** What was read last: a call, by its ring and its number there, and how many events of the daemon. */
+/** The position of the last read: a call, by its ring and number, and the number of the daemon's events. */
 interface Cursor {
   readonly ring: string
   readonly sequence: number
   readonly events: number
 }
 
-/** @throws {Error} if the text is no cursor */
+/**
+ * @throws {Error} if the text is not a cursor
+ */
 export function parseCursor(text: string): Cursor {
   const [, ring, number, events = 0] = /^([0-9a-f]{16})-(\d{1,16})(?:-(\d{1,16}))?$/.exec(text) ?? []
   if (ring === undefined)
@@ -49,11 +51,11 @@ async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void>
   try {
     await pause(ms, undefined, signal && { signal })
   } catch {
-    // It is aborted, which the caller sees.
+    // The wait was aborted, which the caller sees.
   }
 }
 
-/** Returns the time of a call that is there; undefined if it is not, or is being written. */
+/** Returns the time of a call in the ring; undefined if the call is not there, or is being written. */
 function timeOf(records: RecordsFollower, sequence: number): number | undefined {
   const { next, lost } = records
   records.next = sequence
@@ -66,12 +68,12 @@ function timeOf(records: RecordsFollower, sequence: number): number | undefined 
 /**
  * Finds out how many of the last calls and events are events.
  *
- * @param tail how many of both are wanted
+ * @param tail how many of both to show
  */
 function eventsOfTail({ directory, records }: FeedReader, tail: number): number {
   const { begun, oldest } = records
   const newest = directory.ring('events', Math.max(0, directory.nextEvent - tail)).toReversed()
-  // An event is one of them if the call that would be the first instead of it is older, or there is no such call.
+  // An event belongs to them if the call that would take its place is older, or there is no such call.
   const isOlder = (sequence: number, time: number): boolean =>
     sequence < oldest || (timeOf(records, sequence) ?? Number.POSITIVE_INFINITY) < time
   const count = newest.findIndex(({ time }, newer) => !isOlder(begun - (tail - newer), Number(time)))
@@ -79,25 +81,26 @@ function eventsOfTail({ directory, records }: FeedReader, tail: number): number 
 }
 
 /**
- * Streams calls and events of a daemon, over its ends and those of its engines; what was lost is said. The cursor of
- * each says which call was read last, and how many events: whoever goes on after it misses none and gets none twice.
+ * Streams calls and events of a daemon, across restarts of the daemon and its engines, and reports what was lost. Each
+ * cursor says which call was read last, and how many events. Continuing after it, a reader misses none and gets none
+ * twice.
  */
 export class EventStream {
   readonly #options: EventOptions
   #feed: FeedReader
   #names = new Map<number, string>()
-  /** The number of the next event to read, and of the last call that was read. */
+  /** The number of the next event to read, and of the last read call. */
   #event = 0
   #call: number
-  /** What is to be said before all else. */
+  /** Messages that come before everything else. */
   #first: readonly EventView[] = []
   #lost = { said: 0, at: 0 }
   #beat = { count: -1, since: 0 }
   #isAway = false
   readonly #limit: RateLimit | undefined
-  /** What was there at the beginning is no flood: calls before this one are not limited. */
+  /** Past calls are not a flood: calls before this one are not limited. */
   #begin: number
-  /** Whether the daemon has ended, and no other one comes. */
+  /** Whether the daemon has ended, and no other one follows. */
   #isOver = false
 
   constructor(options: EventOptions) {
@@ -113,7 +116,10 @@ export class EventStream {
     this.#limit = rate === undefined || !follow ? undefined : new RateLimit(rate)
   }
 
-  /** A program that goes on by itself shall not end for ever at the cursor of another daemon: it is told so. */
+  /**
+   * A program that continues by itself must not fail for ever because its cursor is another daemon's: the stream
+   * reports it.
+   */
   #goOn({ ring, sequence, events }: Cursor): void {
     const { directory, records } = this.#feed
     const rest = 'what happened after it is not known; from here on it is all that is there'
@@ -139,7 +145,7 @@ export class EventStream {
     for await (const batch of this.batches(signal)) yield* batch
   }
 
-  /** The same, as they were read: many at once if many have happened. */
+  /** The same in batches, as they were read. */
   async *batches(signal?: AbortSignal): AsyncGenerator<readonly EventView[]> {
     while (!signal?.aborted) {
       const batch = this.#read()
@@ -168,7 +174,7 @@ export class EventStream {
     return [...first, ...this.#sayLost(), ...this.#merged(calls, events)]
   }
 
-  /** Puts events between calls, which stay in their order; newer ones wait while there are more calls to read. */
+  /** Merges events between calls, which keep their order; newer events wait while there are more calls to read. */
   #merged(calls: readonly FollowedRecord[], events: readonly Entry[]): readonly EventView[] {
     const merged: EventView[] = []
     let next = 0
@@ -192,7 +198,7 @@ export class EventStream {
     return `${this.#feed.records.id}-${this.#call}-${this.#event}`
   }
 
-  /** Returns how many calls may be shown now. Where far more have come, all but the newest are left out. */
+  /** Returns how many calls may be shown now. If far more have come, all except the newest are dropped. */
   #most(): number {
     const { records } = this.#feed
     if (!this.#limit || records.next < this.#begin) return BATCH
@@ -201,7 +207,10 @@ export class EventStream {
     return left
   }
 
-  /** Returns whether to read on at once. A flood is read in large pieces: each look at it takes time of its callers. */
+  /**
+   * Returns whether to continue reading at once. A flood is read in large pieces, because each look takes time from its
+   * callers.
+   */
   #hasMore(batch: readonly EventView[]): boolean {
     const { records } = this.#feed
     if (batch.length === 0) return false
@@ -217,7 +226,7 @@ export class EventStream {
     return [noted('lost', `${lost - said} calls came faster than they could be shown`)]
   }
 
-  /** Finds the id of a container by its serial. What is not known is no container that may be named. */
+  /** Finds the id of a container by its serial. An unknown serial is not a container that may be named. */
   #nameOf(serial: number): string {
     const known = this.#names.get(serial)
     if (known !== undefined) return known
@@ -228,7 +237,7 @@ export class EventStream {
     return this.#names.get(serial)!
   }
 
-  /** Looks whether the daemon is still there, and connects anew if it is not. @returns what is to be said of that */
+  /** Checks whether the daemon is still there, and connects again if it is not. @returns the messages about that */
   #look(): EventView | undefined {
     const { ended, beat } = this.#feed.directory.state
     const now = Date.now()
@@ -240,7 +249,7 @@ export class EventStream {
       return wasAway ? noted('daemon', 'the daemon serves again') : undefined
     }
     if (this.#options.lastWords !== undefined) {
-      // What it has said last is read first.
+      // Its last events are read first.
       this.#isOver = true
       return undefined
     }
@@ -250,7 +259,9 @@ export class EventStream {
     return noted('daemon', 'the daemon has ended, or does not run; waiting for the next')
   }
 
-  /** @returns whether there is another daemon, whose memories are others */
+  /**
+   * @returns whether there is another daemon, with other memories
+   */
   #reconnect(): boolean {
     try {
       const next = this.#options.connect()

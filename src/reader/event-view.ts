@@ -6,15 +6,15 @@ import { spell } from '../calls/spell.ts'
 import type { Entry } from './directory-reader.ts'
 import type { FollowedRecord } from './records-follower.ts'
 
-/** Something that happened: a call, or an event of the daemon. Texts are as containers have chosen them. */
+/** A call or an event of the daemon. Texts are not escaped: containers have chosen them. */
 export interface EventView {
-  /** Where to go on reading, see `EventStream`; absent before the first call, and of what the reader itself says. */
+  /** Where to continue reading, see `EventStream`; absent before the first call, and in the reader's own messages. */
   readonly cursor?: string
   /** Milliseconds since 1970. */
   readonly time: number
-  /** call; lost and daemon, of the reader itself; or the type of an event of the keeper. */
+  /** call; lost or daemon, from the reader itself; or the type of a keeper's event. */
   readonly type: string
-  /** Empty if it is about none, or about one that is not known any more. */
+  /** Empty if it concerns no container, or one that is no longer known. */
   readonly container: string
   readonly syscall?: string
   readonly call?: string
@@ -23,7 +23,7 @@ export interface EventView {
   readonly reason?: string
   readonly says?: string
   readonly remedy?: string
-  /** The number of the thread in the container, and its name, which is escaped as the call is; if they are known. */
+  /** The thread's id in the container, and its name, escaped like the call; if they are known. */
   readonly pid?: number
   readonly comm?: string
   readonly tid?: number

@@ -3,10 +3,10 @@ import { escaped } from '../calls/escape.ts'
 export type Labels = Readonly<Record<string, string>>
 type MetricType = 'counter' | 'gauge'
 
-/** Shows a value in quotes. A text that a container has chosen is octal already where it is not printable. */
+/** Quotes a value. Texts that a container has chosen already have octal escapes for unprintable characters. */
 const labelValue = (text: string): string => escaped(text).replaceAll('\\', '\\\\').replaceAll('"', '\\"')
 
-/** Makes the labels of a series, as they stand in its line. */
+/** Makes the labels of a series, as in its line. */
 export function labelled(labels: Labels): string {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}="${labelValue(value)}"`)
   return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
@@ -28,9 +28,9 @@ export function metric(
   return text
 }
 
-/** How often something took how long. */
+/** The distribution of durations. */
 export interface Histogram {
-  /** How many in each bucket; one more than there are bounds. */
+  /** The number in each bucket; there is one more bucket than bounds. */
   readonly buckets: readonly number[]
   readonly seconds: number
 }

@@ -26,30 +26,30 @@ import { MemoryFile } from './memory-file.ts'
 import { RecordsFollower } from './records-follower.ts'
 
 const ANSWER_LIMIT = 256
-/** Limit of the wait for an answer: a daemon that is busy with itself, or stopped. */
+/** The longest wait for an answer of a daemon that is busy, or stopped. */
 const ANSWER_MS = 5000
 
-/** How many memories a daemon gives. */
+/** How many memories a daemon hands out. */
 const MEMORIES = 3
 
-/** What is no larger is not copied to where larger copies are. */
+/** Copies up to this size have their own buffer. */
 const SMALL = 64
-/** Of all readers: what is copied is decoded at once. */
+/** The buffers are shared by all readers: each copy is decoded at once. */
 const SCRATCH = { large: Buffer.allocUnsafeSlow(COUNTS_PLACE), small: Buffer.allocUnsafeSlow(SMALL) }
-/** How often it is tried to copy all counts while none are moved. */
+/** How often to try to copy all counts while none are being moved. */
 const TRIES = 10
 
-/** What was counted for all containers that are there, and for all others together. */
+/** The counts of each present container, and of all ended ones together. */
 interface AllCounts {
   readonly containers: Generator<Omit<ContainerCounts, 'refusals'>>
   readonly ended: readonly CallCount[]
 }
 
-/** What a daemon shows to readers. Nothing that a reader does changes or delays a call. */
+/** The memories that a daemon shows to readers. Nothing that a reader does changes or delays a call. */
 export class FeedReader {
   readonly directory: DirectoryReader
   readonly records: RecordsFollower
-  /** The user who listened at the socket; undefined if the memories came from elsewhere. */
+  /** The user that listened on the socket; undefined if the memories came from elsewhere. */
   readonly uid: number | undefined
   readonly #counts: MemoryFile
   readonly #files: readonly MemoryFile[]
@@ -63,7 +63,7 @@ export class FeedReader {
     this.directory = new DirectoryReader(directory!)
   }
 
-  /** Returns what was counted of the calls of a container; undefined if another one has its number by now. */
+  /** Returns the counts of a container's calls; undefined if another container has its number by now. */
   counts(
     { index, serial }: { readonly index: number; readonly serial: number },
     refusals: WhichRefusals = 'all',
@@ -72,15 +72,15 @@ export class FeedReader {
     return counts.serial === serial ? counts : undefined
   }
 
-  /** Copies to where the last copy was, of the large or the small ones. */
+  /** Copies into the large or the small buffer, over the last copy. */
   #copy(at: number, length: number): DataView {
     return this.#counts.copy(at, length, length > SMALL ? SCRATCH.large : SCRATCH.small)
   }
 
   /**
-   * Reads all that was ever counted. Nothing counts twice, or not at all, because a container ends meanwhile.
+   * Reads all counts. A container that ends meanwhile is counted exactly once.
    *
-   * @param read is called again if one did
+   * @param read called again if a container has ended meanwhile
    */
   allCounts<T>(read: (counts: AllCounts) => T): T {
     for (let tries = 0; ; tries++) {
@@ -110,14 +110,14 @@ export class FeedReader {
   }
 }
 
-/** A daemon that is there, and does not answer in time. */
+/** Thrown if a daemon exists but does not answer in time. */
 export class DaemonSilent extends Error {}
 
 /**
- * Connects to a daemon. Its socket may be connected to by root, and by members of the group intercede.
+ * Connects to a daemon. Root and members of the group intercede may connect to its socket.
  *
  * @param patience how long to wait for its answer, in milliseconds
- * @throws {Error} that says why not, and what to do
+ * @throws {Error} with the reason and the remedy
  */
 export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedReader {
   using connection = connected(path)

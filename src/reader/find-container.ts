@@ -2,27 +2,27 @@ import { escaped } from '../calls/escape.ts'
 import { briefly } from '../shared/briefly.ts'
 import type { ContainerView } from './container-fields.ts'
 
-/** Most containers that a sentence names. */
+/** The most containers that a sentence names. */
 const NAMED = 5
 
-/** Prefers those that are there; of those that have ended the last counts. */
+/** Prefers present containers; among ended ones, the last one. */
 function liveOrLast(found: readonly ContainerView[]): readonly ContainerView[] {
   const live = found.filter(({ state }) => state !== 'ended')
   return live.length > 0 ? live : found.slice(-1)
 }
 
-/** A container that was started again has its id twice: it is there, and it has ended. */
+/** A restarted container appears twice with its id: as present and as ended. */
 const eachOnce = (found: readonly ContainerView[]): readonly ContainerView[] =>
   [...new Set(found.map(({ id }) => id))].flatMap((id) => liveOrLast(found.filter((each) => each.id === id)))
 
-/** What engines print of an id, or more of it. The container of such an id may be forgotten when somebody types it. */
+/** At least as much of an id as engines print. The container may be forgotten when somebody types such an id. */
 const IS_LIKE_AN_ID = /^[0-9a-f]{12,}$/
 
 /**
  * Finds a container by its id, its name, or the beginning of its id. Whoever starts a container may choose its name, so
  * a name never wins over the id of another container, or over the beginning of that id.
  *
- * @returns those that are meant: none, one, or several if that is not clear
+ * @returns the matching containers: none, one, or several if the word is ambiguous
  */
 export function findContainer(all: readonly ContainerView[], word: string): readonly ContainerView[] {
   // Most containers have no name.
@@ -35,19 +35,19 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   return [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
 }
 
-function listed(found: readonly ContainerView[]): string {
+function listNames(found: readonly ContainerView[]): string {
   const ids = found.slice(0, NAMED).map(({ id }) => escaped(id))
   return ids.join(', ') + (found.length > NAMED ? ` and ${found.length - NAMED} more` : '')
 }
 
-/** Says that a word means several containers, and which. */
-export function whichAreMeant(found: readonly ContainerView[], word: string): string {
+/** Returns the message that a word matches several containers, with their names. */
+export function describeAmbiguity(found: readonly ContainerView[], word: string): string {
   const named = found.filter(({ name }) => name === word)
   const begun = found.filter(({ name }) => name !== word)
   const why = [
-    ...(named.length > 0 ? [`it is the name of ${listed(named)}`] : []),
+    ...(named.length > 0 ? [`it is the name of ${listNames(named)}`] : []),
     ...(named.length > 0 && begun.length > 0 ? ['and the beginning of'] : []),
-    ...(begun.length > 0 ? [listed(begun)] : []),
+    ...(begun.length > 0 ? [listNames(begun)] : []),
     ...(named.length === 0 ? ['begin so'] : []),
   ].join(' ')
   return `Cannot tell which container ${briefly(word)} is: ${why}; give ${named.length > 0 ? 'the whole id' : 'more of its id'}`

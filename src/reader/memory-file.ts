@@ -1,7 +1,7 @@
 import { readSync } from 'node:fs'
 import type { Fd } from '../kernel/fd.ts'
 
-/** A memory of the daemon, of which we may only read: each copy is a pread(2), which no writer of it waits for. */
+/** A memory of the daemon that we can only read: each copy is a pread(2), for which no writer waits. */
 export class MemoryFile {
   readonly #fd: Fd
   readonly #word = new Int32Array(1)
@@ -11,9 +11,9 @@ export class MemoryFile {
   }
 
   /**
-   * Copies `length` bytes from `at` on; what is beyond the end is zero.
+   * Copies `length` bytes from `at`; bytes beyond the end are zero.
    *
-   * @param into where to, if that is used once only; many copies of their own are much work for the garbage collector
+   * @param into the target; a new buffer for each of many copies would be much work for the garbage collector
    */
   copy(at: number, length: number, into?: Buffer): DataView {
     const bytes = into ?? Buffer.allocUnsafeSlow(length)

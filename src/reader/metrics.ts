@@ -6,7 +6,7 @@ import { histogramLines, labelled, metric } from './exposition.ts'
 import type { FeedReader } from './feed.ts'
 import { type ProcessStats, processStats, sumOfStats } from './process-stats.ts'
 
-/** So many series may name containers: a server of metrics pays for each of them. */
+/** The most series that may name containers: a metrics server pays for each. */
 const SERIES = 50_000
 const SECONDS = BOUNDS.map((bound) => String(bound / 1e6))
 
@@ -38,7 +38,7 @@ function ofContainers(containers: FeedReader['directory']['containers']): string
   const runtimes = new FewLabels()
   const counts: Record<string, number> = {}
   for (const { runtime } of containers) {
-    const label = runtimes.of(runtime)
+    const label = runtimes.labelOf(runtime)
     counts[label] = (counts[label] ?? 0) + 1
   }
   const listeners = containers.reduce((sum, each) => sum + Number(each.listeners), 0)
@@ -56,7 +56,7 @@ function ofContainers(containers: FeedReader['directory']['containers']): string
 const byLabel = (name: string, counts: Counted): Series =>
   Object.entries(counts).map(([label, count]) => [labelled({ [name]: label }), count])
 
-/** Counters are there from the start: of one that begins with its first event, no increase is ever seen. */
+/** Counters exist from the start: if a counter began with its first event, that increase would never be seen. */
 const withZeros = (labels: readonly string[], counts: Counted = {}): Counted => ({
   ...Object.fromEntries(labels.map((label) => [label, 0])),
   ...counts,

@@ -15,14 +15,14 @@ const PAGE = 4096
 const bootTime = (): number => Number(/^btime (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1] ?? 0)
 
 /**
- * Reads what a process uses; undefined if there is none of that number, or we may not see it.
+ * Reads the resources of a process; undefined if there is no process with this pid, or we may not see it.
  *
  * @see proc_pid_stat(5): 14 utime, 15 stime, 20 num_threads, 22 starttime, 24 rss
  */
 export function processStats(pid: number): ProcessStats | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    // The second field is the name of the program, which may have anything in it but a NUL.
+    // The second field is the program's name, which may contain anything except NUL.
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
     const field = (number: number): number => Number(fields[number - 3])
     return {
@@ -36,7 +36,7 @@ export function processStats(pid: number): ProcessStats | undefined {
   }
 }
 
-/** Sums up what several processes use; the start is that of the first. */
+/** Sums up the resources of several processes; the start is that of the first. */
 export const sumOfStats = (all: readonly ProcessStats[]): ProcessStats => ({
   cpuSeconds: all.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
   residentBytes: all.reduce((sum, { residentBytes }) => sum + residentBytes, 0),

@@ -2,7 +2,7 @@ import { now } from '../kernel/clock.ts'
 
 const SECOND_MS = 1000
 
-/** Lets so many things pass in a second, and as many at once after a second without any. */
+/** Lets a number of things pass each second, and as many at once after a second without any. */
 export class RateLimit {
   readonly #rate: number
   readonly #now: () => number

@@ -6,19 +6,22 @@ import type { MemoryFile } from './memory-file.ts'
 /** How many records are copied at once. */
 export const BATCH = 256
 
-/** Of all followers: what is copied is decoded at once. Memory of each its own would live as long as its garbage. */
+/**
+ * One buffer for all followers: each copy is decoded at once. A buffer for each follower would live until garbage
+ * collection.
+ */
 const SCRATCH = [1, 2].map(() => Buffer.allocUnsafeSlow(BATCH * RECORD_SIZE))
 
-/** A record with its number in the ring, and what the call was made with. */
+/** A record with its number in the ring, and the call's arguments. */
 export interface FollowedRecord extends SpelledArguments {
   readonly sequence: number
   readonly record: CallRecord
 }
 
 /**
- * Copies of the same records, one after the other, and how many were begun after that. The processor may copy the bytes
- * of one copy in any order: so only a record that was complete before it was copied is whole, which the first copy
- * tells of the second.
+ * Two copies of the same records, one after the other, and how many records were begun after that. The processor may
+ * copy the bytes in any order, so only a record that was complete before it was copied is whole. The first copy shows
+ * that for the second.
  */
 interface Copies {
   readonly before: DataView
@@ -35,7 +38,7 @@ export class RecordsFollower {
   readonly #memory: MemoryFile
   /** How many records the ring holds. */
   readonly size: number
-  /** Names the ring. */
+  /** Identifies the ring. */
   readonly id: string
   /** The number of the next record to read. */
   next: number
@@ -58,7 +61,7 @@ export class RecordsFollower {
     return recordsBegun(this.#header)
   }
 
-  /** Whether the daemon has said that it writes no more records into this ring. */
+  /** Whether the daemon has declared that it writes no more records into this ring. */
   get isEnded(): boolean {
     return isEnded(this.#header)
   }
@@ -69,9 +72,9 @@ export class RecordsFollower {
   }
 
   /**
-   * Returns up to `BATCH` records from `next` on; none if there are none yet, or the next one is still written.
+   * Returns up to `BATCH` records from `next` on; none if there are none yet, or the next one is still being written.
    *
-   * @param most how many are wanted
+   * @param most the most records to return
    */
   read(most = BATCH): readonly FollowedRecord[] {
     const { begun } = this
@@ -85,10 +88,10 @@ export class RecordsFollower {
   }
 
   /**
-   * Skips all but the newest records if too many wait to be read; those that are skipped are not even copied.
+   * Skips all except the newest records if too many wait to be read; skipped records are not even copied.
    *
    * @param many how many may wait
-   * @param newest how many are left of more than that
+   * @param newest how many to keep if more wait
    */
   skipToNewest(many: number, newest: number): void {
     const { begun } = this
@@ -107,7 +110,7 @@ export class RecordsFollower {
         const [args, texts] = [registersOf(copy, at), textsIn(copy, at)]
         records.push({ sequence, record: decodeRecord(copy, at), args, texts })
       } else if (begun - sequence < this.size / 2) {
-        // Its writer will soon be done; once half a ring was written after it, it counts as dead.
+        // Its writer will soon be done. Once half a ring was written after the record, the writer counts as dead.
         this.next = sequence
         return records
       } else this.lost++
@@ -116,7 +119,7 @@ export class RecordsFollower {
     return records
   }
 
-  /** Counts as lost what comes before a record. */
+  /** Counts the records before this one as lost. */
   #skip(to: number): void {
     if (this.next >= to) return
     this.lost += to - this.next

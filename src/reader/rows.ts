@@ -3,10 +3,10 @@ import { type ContainerView, LIST_FIELDS, MADE_IN_DETAIL } from './container-fie
 
 type Row = Readonly<Record<string, unknown>>
 
-/** What a program gets of a container in a list. */
+/** A container in a list, for programs. */
 export const summaryOf = (view: ContainerView): Row => pick(view, LIST_FIELDS)
 
-/** Everything that is known of a container: what the directory says, and what was counted. */
+/** Everything that is known about a container: the directory's entry and the counts. */
 export function everythingOf(view: ContainerView): Row {
   const { on, index: _, number: __, calls: ___, init: ____, ...said } = view.about
   return { ...said, ...pick(view, MADE_IN_DETAIL) }
@@ -18,7 +18,7 @@ function pick(view: ContainerView, names: readonly string[]): Row {
   return row
 }
 
-/** A kind of refusals, and whose it is. */
+/** A kind of refusals, with its container. */
 export interface RefusalRow extends RefusalView {
   readonly container: string
   readonly name: string

@@ -10,7 +10,7 @@ import { FAMILY } from '../runtimes/launch/cgroup.ts'
 import { FeedReader } from './feed.ts'
 import { MemoryFile } from './memory-file.ts'
 
-/** An `intercede run` that is there. Its container has the same id. */
+/** A running `intercede run`. Its container has the same id. */
 export interface Run {
   readonly id: string
   readonly pid: number
@@ -21,7 +21,7 @@ export interface Run {
 /** The memories, in the order in which readers get them. */
 const MEMORIES = ['intercede-records', 'intercede-counts', 'intercede-directory']
 
-/** Lists what is in a directory; nothing where it cannot be read. */
+/** Lists the entries of a directory; none if it cannot be read. */
 function namesIn(directory: string): readonly string[] {
   try {
     return readdirSync(directory)
@@ -35,7 +35,7 @@ function runOf(id: string): readonly Run[] {
   return pid !== undefined && startTime(pid) === started ? [{ id, pid, started: started! }] : []
 }
 
-/** Finds the runs of this machine by their control groups, whose names are those of the processes. */
+/** Finds the machine's runs by their control groups, which are named after the processes. */
 export function findRuns(): readonly Run[] {
   const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')).filter(({ type }) => type === 'cgroup2')
   return [...new Set(mounts.flatMap(({ point }) => namesIn(`${point}/${FAMILY}`)))].flatMap(runOf)
@@ -57,7 +57,7 @@ function readlink(path: string): string {
 /**
  * Opens the memories of a run, which has no socket for readers: only root may.
  *
- * @returns undefined if it has none, because it intercepts nothing, or is of another version
+ * @returns undefined if it has none, because it intercepts nothing, or belongs to another version
  */
 export function openRun({ pid, started }: Run): FeedReader | undefined {
   const files: MemoryFile[] = []
@@ -70,7 +70,7 @@ export function openRun({ pid, started }: Run): FeedReader | undefined {
     const isOurs = files.length === MEMORIES.length && isDirectoryHead(files[2]!.words(0, 2))
     if (isOurs && startTime(pid) === started) return new FeedReader(files.splice(0))
   } catch {
-    // It has ended meanwhile, or is another user's.
+    // The run has ended meanwhile, or belongs to another user.
   }
   for (const file of files) file[Symbol.dispose]()
   return undefined

@@ -1,7 +1,7 @@
-/** In characters: enough to know a word again, and not so many that the rest of a sentence is not seen. */
+/** In characters: enough to recognise a word, and few enough to see the rest of the sentence. */
 const LIMIT = 100
 
-/** Quotes a word that somebody else has chosen, in a sentence; of a long word its beginning. */
+/** Quotes a word that somebody else has chosen, in a sentence; only the beginning of a long word. */
 export const briefly = (word = ''): string =>
   word.length <= LIMIT ? JSON.stringify(word) : `${JSON.stringify(word.slice(0, LIMIT))}... (${word.length} characters)`
 

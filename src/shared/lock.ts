@@ -1,12 +1,12 @@
 import { now } from '../kernel/clock.ts'
 import { waitWhile, wake } from './words.ts'
 
-/** awaited: held, and a thread may wait for it, which the holder must wake. */
+/** awaited: held, and a thread may wait for the lock, which the holder must wake. */
 const STATE = { free: 0, held: 1, awaited: 2 } as const
 
 /**
- * Locks that threads of one engine hold one at a time, each a word by its index; a futex(2) mutex, so that a lock which
- * nobody waits for costs two atomic operations.
+ * Mutexes for the threads of one engine, each a word with an index. They use futex(2), so a lock without waiting
+ * threads costs two atomic operations.
  *
  *   free -> held          Locks.tryTake()
  *   free -> awaited       Locks.take(): it has waited, and others may still wait
@@ -14,14 +14,13 @@ const STATE = { free: 0, held: 1, awaited: 2 } as const
  *   held -> free          Locks.release()
  *   awaited -> free       Locks.release(): one waiting thread is woken
  *
- * Time-out: `take` gives up once the time has passed in which it did not get the lock, counted from the call, and then
- * holds nothing. Whoever holds a lock while it waits for something of a container, which may never come, has callers
- * that set a time; all other holders let go after steps of ours whose time is bounded, and their callers wait as long
- * as it takes.
+ * Time-out: `take` gives up after a time, counted from the call, and then holds nothing. If holders of a lock wait for
+ * something of a container, which may never come, callers set a time. All other holders release the lock after steps of
+ * ours in bounded time, and their callers wait without a limit.
  *
- * Invariant: the words lie in memory of one engine (`SharedState`), never in memory that outlives it. So what a killed
- * engine held is free for the next one; a thread that throws lets go by `finally`; one that dies without that, for want
- * of memory, ends its engine.
+ * Invariant: the words are in the memory of one engine (`SharedState`), never in memory that outlives it. So the locks
+ * of a killed engine are free for the next one. A thread that throws releases in `finally`. A thread that dies without
+ * that, for lack of memory, ends its engine.
  */
 export class Locks {
   readonly #words: Int32Array
@@ -41,7 +40,7 @@ export class Locks {
     if (this.tryTake(lock)) return true
     const end = now() + ms
     for (;;) {
-      // Also a thread that was woken at its last moment tries: otherwise nobody would wake the next one.
+      // Even a thread that is woken at the last moment tries: otherwise no thread would wake the next one.
       if (Atomics.exchange(this.#words, lock, STATE.awaited) === STATE.free) return true
       const left = end - now()
       if (left <= 0) return false
@@ -54,7 +53,7 @@ export class Locks {
     if (Atomics.exchange(this.#words, lock, STATE.free) === STATE.awaited) wake(this.#words, lock, 1)
   }
 
-  /** Acts while it holds a lock, for which it waits as long as it takes. */
+  /** Acts while it holds a lock, for which it waits without a limit. */
   during<T>(lock: number, action: () => T): T {
     this.take(lock)
     try {

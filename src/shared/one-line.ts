@@ -1,4 +1,4 @@
-/** Characters that move a cursor, hide or turn what follows, or end a line: in a terminal, or in a reader of logs. */
+/** Characters that move a cursor, hide or reverse the text after them, or end a line, in a terminal or a log viewer. */
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 
 const unitEscaped = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
@@ -10,7 +10,7 @@ const escaped = (character: string): string => {
 }
 
 /**
- * Shows a text on one line: an argument, a file name or a program in a container may have put anything into it. JSON
+ * Formats a text as one line: arguments, file names or programs in a container may have put anything into it. JSON
  * stays JSON.
  */
 export const oneLine = (text: string): string => text.trim().replaceAll(UNSEEN, escaped)

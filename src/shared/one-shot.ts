@@ -3,7 +3,7 @@ import { setAndWake, waitWhile } from './words.ts'
 const OPEN = 0
 
 /**
- * An answer that one thread gives another, once: a number other than 0, in memory that goes with the question.
+ * An answer that one thread gives another, once: a number other than 0, in memory that is sent with the question.
  *
  *   open -> answered      OneShot.set()
  *
@@ -12,7 +12,9 @@ const OPEN = 0
 export class OneShot {
   readonly #words: Int32Array<SharedArrayBuffer>
 
-  /** @param buffer of the thread that asked; that one makes it */
+  /**
+   * @param buffer the memory of the asking thread, which makes it
+   */
   constructor(buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)) {
     this.#words = new Int32Array(buffer)
   }
@@ -21,7 +23,9 @@ export class OneShot {
     return this.#words.buffer
   }
 
-  /** @throws {RangeError} for 0, which nobody could tell from no answer */
+  /**
+   * @throws {RangeError} for 0, which would look like no answer
+   */
   set(answer: number): void {
     if ((answer | 0) === OPEN) throw new RangeError(`Cannot answer a thread: ${answer} is no answer`)
     setAndWake(this.#words, 0, answer)

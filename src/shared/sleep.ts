@@ -1,7 +1,7 @@
-/** A word that nobody changes, for which nobody is woken. */
+/** A word that no thread changes or wakes for. */
 const never = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
 
-/** Blocks this thread, and no other. */
+/** Blocks only this thread. */
 export const sleepSync = (ms: number): void => void Atomics.wait(never, 0, 0, ms)
 
 /** For a thread that must not run again. */

@@ -1,4 +1,4 @@
-/** Blocks this thread as long as a word has this value. @returns false if it still has it after `ms` milliseconds */
+/** Blocks this thread while a word has this value. @returns false if the word still has it after `ms` milliseconds */
 export const waitWhile = (words: Int32Array, at: number, value: number, ms = Number.POSITIVE_INFINITY): boolean =>
   Atomics.wait(words, at, value, ms) !== 'timed-out'
 
@@ -12,15 +12,15 @@ export function setAndWake(words: Int32Array, at: number, value: number): void {
   wake(words, at)
 }
 
-/** The number of 64 bits that two words hold. Precondition: nobody writes them meanwhile. */
+/** Reads a 64-bit number from two words. Precondition: no thread writes them meanwhile. */
 export const load64 = (words: Int32Array, at: number): bigint =>
   (BigInt(words[at + 1]! >>> 0) << 32n) | BigInt(words[at]! >>> 0)
 
-/** Precondition: nobody else reads or writes the two words meanwhile. */
+/** Precondition: no other thread reads or writes the two words meanwhile. */
 export function store64(words: Int32Array, at: number, value: bigint): void {
   words[at] = low32(value)
   words[at + 1] = low32(value >> 32n)
 }
 
-/** The lower half of a number of 64 bits, as a word holds it. */
+/** The lower half of a 64-bit number, as a signed word. */
 export const low32 = (value: bigint): number => Number(BigInt.asIntN(32, value))

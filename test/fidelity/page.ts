@@ -55,7 +55,7 @@ function sumsTable(families: readonly string[], results: readonly Result[]): str
 function reasonsTable(results: readonly Result[]): string {
   const uses = (name: string): number => results.filter((one) => one.case.why === name && !isOurs(one)).length
   return table(
-    ['reason', 'cases', 'what is behind it'],
+    ['reason', 'cases', 'explanation'],
     Object.keys(reasons).map((name) => row(name, uses(name), reasons[name as ReasonName])),
   )
 }
@@ -88,7 +88,7 @@ function podmanTable(results: readonly Result[]): string {
       .map(({ family, case: { name } }) => `${family}: ${name}`)
       .join('; ')
   const rows = Object.entries(podmanReasons).map(([reason, why]) => row(reason, of(reason).length, why, named(reason)))
-  return table(['reason', 'cases', 'what is behind it', 'which'], rows)
+  return table(['reason', 'cases', 'explanation', 'which'], rows)
 }
 
 /** @param kernel what the page says of where it was taken */
@@ -109,13 +109,13 @@ runs all of them and compares. On another kernel it only requires that each diff
 
 ${sumsTable(names, results)}
 
-The last column counts cases in which the container gets what root of the host gets only *without* the keys.
+The last column counts cases in which the container gets the result of root of the host only *without* keys.
 
 ## Differences
 
-With all keys, these ${results.filter((one) => !isOurs(one)).length} cases give something else than on the host; in all others the result is the same. \`=\` is the host's
-result. A cell lists what each call returned. After a semicolon follows what was seen then: type, numbers, mode and owner of a node, flags
-of the mount and of its file system, attributes, bytes that the call wrote. Flags are shown without nodev, which Intercede
+With all keys, these ${results.filter((one) => !isOurs(one)).length} cases give a different result than on the host. All other cases give the same. \`=\` means the host's result.
+A cell lists what each call returned. After a semicolon follows what the test saw then: type, numbers, mode and owner of a node, flags of the
+mount and of its file system, attributes, bytes that the call wrote. The flags leave out nodev, which Intercede
 [adds](mount.md#what-is-safe-and-what-is-not). All keys means: \`mount.shift\` on, each type in \`mount.allowed\`, \`max_priority\` 99.
 
 ${differencesTable(results)}

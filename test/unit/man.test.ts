@@ -93,7 +93,7 @@ describe.skipIf(noMandoc)(withReason('to mandoc', noMandoc), () => {
     for (const [name, key] of Object.entries(CONFIG_KEYS)) {
       const usually = 'usually' in key ? key.usually : 'none'
       expect(page).toContain(` ${name} `)
-      expect(page).toContain(`Allowed is ${key.allowed}. Usually ${usually === '[]' ? 'none' : usually}. For example:`)
+      expect(page).toContain(`Allowed: ${key.allowed}. Default: ${usually === '[]' ? 'none' : usually}. For example:`)
       expect(page).toContain(`For example: ${exampleOf(name as keyof typeof CONFIG_KEYS).replaceAll(/\s+/g, ' ')} `)
     }
     for (const line of sampleConfig()) expect(page).toContain(line.replaceAll(/\s+/g, ' '))
@@ -103,7 +103,7 @@ describe.skipIf(noMandoc)(withReason('to mandoc', noMandoc), () => {
     const [policy, reasons] = [shown('intercede-policy.7'), shown('intercede-reasons.7')]
     for (const key of keyNames) {
       expect(policy).toContain(`security.syscalls.intercept.${key} `)
-      expect(policy).toContain(`Allowed is ${keys[key].allowed}. Usually ${keys[key].default || 'none'}.`)
+      expect(policy).toContain(`Allowed: ${keys[key].allowed}. Default: ${keys[key].default || 'none'}.`)
     }
     for (const code of reasonCodes) expect(reasons).toContain(` ${code} `)
   })

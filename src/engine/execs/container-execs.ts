@@ -16,16 +16,16 @@ import { ExecAnswer, type ExecRequest } from './exec-job.ts'
 import { killTree } from './kill-tree.ts'
 import { OutputTail } from './output-tail.ts'
 
-/** How many programs may be starting at once, on the host and per container; a thread waits for each of them. */
+/** How many programs may be starting at once, on the host and per container; a thread waits for each. */
 export const STARTING = 8
 export const STARTING_PER_CONTAINER = 4
-/** How many more may wait for their turn, on the host and per container; a thread waits for each of them, too. */
+/** How many more may wait for their turn, on the host and per container; a thread waits for each of these, too. */
 export const WAITING = 8
 export const WAITING_PER_CONTAINER = 1
 const TURN_MS = 5000
-/** How many programs of a container may be there at once, starting or serving: each has a listener. */
+/** How many programs a container may have at once, starting or serving: each has a listener. */
 export const PROGRAMS_PER_CONTAINER = 64
-/** How long the listener of a program that has failed may take to get here after it. */
+/** How long the listener of a failed program may take to arrive after the program. */
 const LATE_MS = 10_000
 
 interface Wish extends ExecRequest {
@@ -34,10 +34,10 @@ interface Wish extends ExecRequest {
   readonly timer: NodeJS.Timeout
 }
 
-/** A program with its listener, which gets here in the roundabout way of the keeper. */
+/** A program with its listener, which arrives through the keeper. */
 interface Program {
   readonly container: number
-  /** The runtime's, which hands the listener over. */
+  /** The pid of the runtime that hands over the listener. */
   readonly pid: number
   hasFailed: boolean
   listener: number | undefined
@@ -53,39 +53,39 @@ interface Started {
   readonly reply: ExecAnswer
 }
 
-interface Ties {
+interface ExecDependencies {
   readonly start: StartProgram
-  /** Serves a listener no more, though tasks may be left. */
+  /** Stops serving a listener, although tasks may be left. */
   readonly drop: (listener: number) => void
   readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
   readonly onFault: (message: string) => void
 }
 
 /**
- * Starts programs in containers by the runtime's own `exec`, in the main thread. So a program gets all that the runtime
- * gives its containers, such as the seccomp filter. Of ours it gets only the pipes of its standard streams, and of its
- * caller how that runs: processors, priorities and timer slack.
+ * Starts programs in containers with the runtime's own `exec`, in the main thread. So a program gets everything that
+ * the runtime gives its containers, such as the seccomp filter. From us it gets only the pipes of its standard streams.
+ * From its caller it gets processors, priorities and timer slack.
  *
- * The runtime hands over a listener for each program. It is closed when the program fails: a process that the program
- * has left to the container's init, where we cannot find it, then is one like any other of the container, but its calls
- * are not served.
+ * The runtime hands over a listener for each program. The listener is closed when the program fails. A process that the
+ * program has left to the container's init, where we cannot find it, then is a normal process of the container, but its
+ * calls are not served.
  */
 export class ContainerExecs {
-  readonly #ties: Ties
+  readonly #dependencies: ExecDependencies
   readonly #started = new Map<string, Started>()
-  /** In the order of their asking. */
+  /** Waiting requests, oldest first. */
   readonly #waiting = new Set<Wish>()
   /** The number of each container's last start, counted from 1. */
   readonly #starts = new Map<number, number>()
   #count = 0
-  /** The newest last: an older one may have had the same number. */
+  /** The newest last: an older program may have had the same number. */
   readonly #programs = new Set<Program>()
 
-  constructor(ties: Ties) {
-    this.#ties = ties
+  constructor(dependencies: ExecDependencies) {
+    this.#dependencies = dependencies
   }
 
-  /** Starts a program as soon as it is its turn: the container that has fewest starting comes first. */
+  /** Starts a program when its turn comes: the container with the fewest starting programs comes first. */
   start(container: Container | undefined, request: ExecRequest): void {
     const reply = new ExecAnswer(request.answer)
     if (!container?.exec || !this.#mayWait(container.index)) {
@@ -104,7 +104,7 @@ export class ContainerExecs {
     const program = [...this.#programs].findLast((each) => each.pid === by && each.container === container)
     if (program?.listener !== undefined || !program) return
     program.listener = listener
-    if (program.hasFailed) this.#ties.drop(listener)
+    if (program.hasFailed) this.#dependencies.drop(listener)
   }
 
   /** A listener is closed. */
@@ -130,18 +130,18 @@ export class ContainerExecs {
     }
     program.hasFailed = true
     if (!child.isOver) killTree(child.pid)
-    if (program.listener !== undefined) this.#ties.drop(program.listener)
+    if (program.listener !== undefined) this.#dependencies.drop(program.listener)
     void this.#tell(started, failed)
   }
 
   async #tell({ container, name, words, ended, reply }: Started, reason: ReasonCode): Promise<void> {
     const status = await ended
-    this.#ties.onProgram(container, { program: name, reason, words: await words.last() })
+    this.#dependencies.onProgram(container, { program: name, reason, words: await words.last() })
     words.close()
     reply.say('told', status)
   }
 
-  /** The keeper has refused the listener, or the runtime has ended before it was there. */
+  /** The keeper has refused the listener, or the runtime ended before the listener arrived. */
   #giveUp(program: Program): void {
     if (program.listener === undefined) this.#programs.delete(program)
   }
@@ -167,7 +167,7 @@ export class ContainerExecs {
     wish.reply.say('refused')
   }
 
-  /** Of those that wait, the one whose container has most, and of several the newest. */
+  /** Finds the waiting request whose container has the most, and of several the newest. */
   #last(): Wish {
     const waiting = [...this.#waiting]
     const shareOf = ({ container }: Wish): number =>
@@ -175,7 +175,10 @@ export class ContainerExecs {
     return waiting.reduce((last, wish) => (shareOf(wish) >= shareOf(last) ? wish : last))
   }
 
-  /** Of those that may start, the one whose container has fewest starting, or has waited longest for a start. */
+  /**
+   * Finds the request that may start next: that of the container with the fewest starting programs, or that has waited
+   * longest.
+   */
   #next(): Wish | undefined {
     const { size } = this.#started
     const share = size < STARTING ? poolShare(size, STARTING, STARTING_PER_CONTAINER) : 0
@@ -196,7 +199,7 @@ export class ContainerExecs {
     this.#press()
   }
 
-  /** Lets no program take long while a container waits that has fewer starting than its own. */
+  /** Limits the time of a starting program while a container with fewer starting programs waits. */
   #press(): void {
     const fewest = Math.min(...[...this.#waiting].map(({ container }) => this.#startingOf(container)))
     for (const { container, reply } of this.#started.values()) reply.press(fewest < this.#startingOf(container))
@@ -214,7 +217,7 @@ export class ContainerExecs {
     } catch (error) {
       file[Symbol.dispose]()
       words.close()
-      this.#ties.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
+      this.#dependencies.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
       reply.say('refused')
       return
     }
@@ -240,27 +243,27 @@ export class ContainerExecs {
     using held = read
     using go = write
     const running = quietly(() => runningOf(caller))
-    const child = this.#ties.start(commandOf(container, spec, file), {
+    const child = this.#dependencies.start(commandOf(container, spec, file), {
       fds: [stdin, output, output, held],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...exec!.env },
       owner: rootOf(uidMap, gidMap),
     })
     if (running) quietly(() => runAs(child.pid as Tid, running))
-    // The runtime is executed when this is closed.
+    // Closing this executes the runtime.
     go[Symbol.dispose]()
     return child
   }
 }
 
-/** What a runtime does not give to a program, or not each runtime. */
+/** What runtimes do not give to a program, or only some do. */
 interface Inherited {
   readonly oomScoreAdj: number
   readonly user: { readonly umask: number }
 }
 
 /**
- * Executes a runtime only when the pipe 3 is closed: until then we can change what it passes on. A process that we
- * changed after its start might have started others already.
+ * Executes a runtime only when the pipe 3 is closed. Until then we can change what it passes on. If we changed it after
+ * its start, it might have started other processes already.
  */
 const HELD = 'read -r _ <&3; exec 3<&-; umask "$1"; shift; exec "$@"'
 
@@ -283,7 +286,7 @@ function rootOf(uidMap: readonly IdExtent[], gidMap: readonly IdExtent[]): { uid
   return uid === undefined || gid === undefined ? undefined : { uid: uid as HostId, gid: gid as HostId }
 }
 
-/** Looks at or changes a process that may have ended: then its job ends, too. */
+/** Looks at or changes a process. If the process has ended, its job ends, too. */
 function quietly<T>(action: () => T): T | undefined {
   try {
     return action()

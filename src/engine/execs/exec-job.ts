@@ -5,7 +5,7 @@ import { now } from '../../kernel/clock.ts'
 import { struct } from '../../shared/struct.ts'
 import { setAndWake, waitWhile } from '../../shared/words.ts'
 
-/** The words of an answer: the state of the job, of `EXEC`, the exit status, and 1 if others wait for a start. */
+/** The words of an answer: the state of the job (see `EXEC`), the exit status, and 1 if others wait for a start. */
 const [WORD, WORDS] = struct({ state: 1, status: 1, pressed: 1 })
 /**
  * The state of a job. told: the program was killed, and its output was reported.
@@ -19,7 +19,7 @@ const EXEC = { asked: 0, runs: 1, refused: 2, ended: 3, told: 4 } as const
 /** How long a thread waits until a killed program has ended and its output was reported. */
 const TOLD_MS = 2000
 
-/** What a thread asks the main thread for: to start a program in a container. */
+/** A thread's request to the main thread to start a program in a container. */
 export interface ExecRequest {
   /** The job's id, unique in this process. */
   readonly job: string
@@ -50,7 +50,7 @@ export class ExecAnswer {
     setAndWake(this.#words, WORD.state, EXEC[state])
   }
 
-  /** Whether others, who have less, wait for the end of this start. */
+  /** Whether containers with fewer programs wait for the end of this start. */
   press(isPressed: boolean): void {
     Atomics.store(this.#words, WORD.pressed, isPressed ? 1 : 0)
   }
@@ -79,7 +79,7 @@ export class ExecJob implements FuseJob {
   }
 
   /**
-   * Starts the program, perhaps after others.
+   * Starts the program, perhaps after other programs.
    *
    * @returns false if the main thread refused, since too many programs are starting
    */

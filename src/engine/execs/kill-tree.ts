@@ -6,12 +6,12 @@ import { pidfdIsAlive, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { forkedBy } from '../../kernel/process.ts'
 
 const { SIGSTOP, SIGKILL } = constants.signals
-/** How many processes are killed at most: a program of a container may fork without end, and the rest goes on there. */
+/** The most processes that are killed: a container's program may fork without end, and the rest continues there. */
 const LIMIT = 256
-/** Of how many threads the children are listed: a program may have 10,000 threads, and each list takes 10 us. */
+/** The most threads whose children are listed: a program may have 10,000 threads, and each list takes 10 us. */
 const THREADS = 1024
 
-interface Found {
+interface HeldProcess {
   readonly pid: number
   readonly pidfd: Fd
 }
@@ -23,7 +23,7 @@ interface Found {
  * Precondition: `child` was not reaped yet, so that its pid cannot be another process's.
  */
 export function killTree(child: number): void {
-  const found: Found[] = [{ pid: child, pidfd: pidfdOpen(child) }]
+  const found: HeldProcess[] = [{ pid: child, pidfd: pidfdOpen(child) }]
   let threads = THREADS
   for (const parent of found) {
     signalTo(parent.pidfd, SIGSTOP)
@@ -45,7 +45,7 @@ export function killTree(child: number): void {
  *
  * @returns undefined if `pid` is no child of `parent`: since they were listed, both numbers may have been reused
  */
-function hold(pid: number, parent: Found): Fd | undefined {
+function hold(pid: number, parent: HeldProcess): Fd | undefined {
   let pidfd: Fd | undefined
   try {
     pidfd = pidfdOpen(pid)

@@ -4,9 +4,9 @@ import { countedForNobody } from '../../kernel/credentials.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { pipe } from '../../kernel/pipe.ts'
 
-/** How many bytes are kept: the last ones of the output. */
+/** How many of the last bytes of the output are kept. */
 const KEPT = 4096
-/** How many bytes are read without a pause; then the program waits at its full pipe for `PAUSE_MS`. */
+/** How many bytes are read without a pause. Then the program waits at its full pipe for `PAUSE_MS`. */
 const READ = 256 * 1024
 const PAUSE_MS = 50
 const LAST_MS = 500

@@ -8,20 +8,23 @@ import { openat, read } from '../../kernel/files.ts'
 import { numberInNamespace } from '../../kernel/pidfd.ts'
 import { CONTAINERS } from '../tables/limits.ts'
 
-/** So many calls at once, and one more in so many milliseconds, have a look of their own, of each container. */
+/**
+ * The callers of this many calls are looked at, at once for each container, and then one more in this many
+ * milliseconds.
+ */
 const BURST = 10
 const EVERY_MS = 1000
 
 /**
- * Finds out who makes a call, for its record. A call for which the caller was looked at anyway has the name from there.
- * Of all others only a few are looked at, since that costs as much as the rest of such a call. It reads nothing of the
- * caller's memory, so nothing that the caller does keeps it waiting.
+ * Finds out who made a call, for its record. If serving the call looked at the caller, the name comes from there. Of
+ * all other calls it looks at the callers of only a few, because a look costs as much as the rest of such a call. It
+ * does not read the caller's memory, so the caller cannot make it wait.
  *
  * Preconditions: each thread has its own; a call still waits for its answer, so that TID is the caller's.
  */
 export class CallerLook {
   readonly #access: ProcAccess
-  /** By container: when all looks so far would be over at one in EVERY_MS. */
+  /** By container: the time at which all looks so far would be over at a rate of one in EVERY_MS. */
   readonly #over = new Float64Array(CONTAINERS)
 
   constructor(access: ProcAccess) {
@@ -46,7 +49,7 @@ export class CallerLook {
       using file = openat(proc.raw, names.of(tid, 'comm'), O_RDONLY)
       callerName.takeComm(status, read(file, status))
     } catch (error) {
-      // The caller has gone, or descriptors are short: a record without a name is none that is lost.
+      // The caller has gone, or descriptors are short. The record has no name, but it is not lost.
       if (!(error instanceof SyscallError)) throw error
     }
   }

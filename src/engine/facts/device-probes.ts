@@ -9,16 +9,20 @@ import { type DeviceRulesCache, encodeRules } from './device-rules-cache.ts'
 import { DeviceProbe, type DeviceRules, type FoundRules, type GroupsToJoin } from './probe-device-rules.ts'
 import { RulesKeys } from './rules-key.ts'
 
-/** Number of devices that are tried at once, besides the device that a call waits for. */
+/** How many devices one probe tries, besides the device that a call waits for. */
 const USUAL_LIMIT = 16
-/** How often to look whether the caller of a probe still waits, at first and at last. */
+/** The first and the longest pause between two looks whether a probe's caller still waits. */
 const LOOK_MS = { from: 50, to: 1000 } as const
-/** How long the places of the hierarchies are remembered: to read them takes longer the more mounts the host has. */
+/**
+ * How long the mount points of the hierarchies are remembered: with many mounts on the host, reading them takes long.
+ */
 const MOUNTS_MS = 1000
-/** For how many containers of the previous engine this is found out at once: for all it would take the processors. */
+/**
+ * For how many containers of the previous engine the rules are probed at once: all of them would occupy the processors.
+ */
 const INHERITED = 8
 
-interface Parts {
+interface ProbeDependencies {
   readonly guard: SpawnGuard
   readonly turns: FairTurns
   readonly cache: DeviceRulesCache
@@ -27,11 +31,11 @@ interface Parts {
 
 interface Question {
   readonly container: Container
-  /** Who waits: nothing is tried any more when it is gone. */
+  /** The thread that waits: when it is gone, the probe stops. */
   readonly tid: Tid
   readonly groups: GroupsToJoin
   readonly devices: readonly Dev[]
-  /** A process that began before is not joined. */
+  /** The question must not join a probe that began before it. */
   readonly isFresh: boolean
 }
 
@@ -40,9 +44,9 @@ interface Question {
  * handed over and when a call asks for one of them that `DeviceRulesCache` does not have.
  */
 export class DeviceProbes {
-  readonly #parts: Parts
+  readonly #dependencies: ProbeDependencies
   readonly #keys: RulesKeys
-  /** What is being tried, by container and groups. */
+  /** Running probes, by container and groups. */
   readonly #running = new Map<
     string,
     { readonly devices: readonly Dev[]; readonly found: Promise<FoundRules | undefined> }
@@ -52,29 +56,32 @@ export class DeviceProbes {
   #inherited = 0
   #mounts = { are: new Map() as ReadonlyMap<string, string>, until: 0 }
 
-  constructor(parts: Parts) {
-    this.#parts = parts
-    this.#keys = new RulesKeys(parts.seed)
+  constructor(dependencies: ProbeDependencies) {
+    this.#dependencies = dependencies
+    this.#keys = new RulesKeys(dependencies.seed)
   }
 
-  /** A container is served from now on. @param isNew it was handed over just now, so its first call may come soon */
+  /** Serves a container from now on. @param isNew it was just handed over, so its first call may come soon */
   admit(container: Container, isNew: boolean): void {
     this.#serials.add(container.serial)
     if (!container.policy.mknod || container.barred || container.initTid <= 0) return
-    if (isNew || this.#inherited++ < INHERITED) this.#parts.turns.take(container.index, () => this.#tryInit(container))
+    if (isNew || this.#inherited++ < INHERITED)
+      this.#dependencies.turns.take(container.index, () => this.#tryInit(container))
   }
 
   forget({ serial }: Container): void {
     this.#serials.delete(serial)
   }
 
-  /** @returns undefined if that cannot be found out */
+  /**
+   * @returns undefined if the rules cannot be found out
+   */
   async ask(
     container: Container,
     asked: Omit<Question, 'container' | 'devices'> & { readonly dev: Dev },
   ): Promise<DeviceRules | undefined> {
     const { tid, groups, dev, isFresh } = asked
-    // The directories of a container's own groups are asked for because of one device only.
+    // Only one device is asked about in groups that the container made itself.
     const devices = typeof groups === 'string' ? [...new Set([dev, ...usual(container)])] : [dev]
     const found = await this.#find({ container, tid, groups, devices, isFresh })
     return found?.get(dev)
@@ -86,11 +93,11 @@ export class DeviceProbes {
       const devices = usual(container)
       if (devices.length > 0) await this.#find({ container, tid: container.initTid, groups, devices, isFresh: false })
     } catch {
-      // It is gone, or the host lacks something: a call will ask again.
+      // The container is gone, or the host is short of something: a call will ask again.
     }
   }
 
-  /** Joins a question for the same that is being tried; its asker may end before there is an answer. */
+  /** Joins a running probe for the same question; the thread that asked first may end before there is an answer. */
   async #find(question: Question): Promise<FoundRules | undefined> {
     const { devices, isFresh } = question
     const running = this.#running.get(keyOf(question))
@@ -110,27 +117,28 @@ export class DeviceProbes {
     return found
   }
 
-  /** Keeps what was found for calls to come; the container may be gone, and another one have its number. */
+  /** Keeps the answer for later calls. The container may be gone by now, and another one may have its number. */
   #note({ index, serial }: Container, groups: string, rules: FoundRules): void {
     if (!this.#serials.has(serial)) return
     const length = this.#keys.text.write(groups, 'latin1')
-    for (const [dev, found] of rules) this.#parts.cache.set(index, this.#keys.of(dev, length), encodeRules(found))
+    for (const [dev, found] of rules)
+      this.#dependencies.cache.set(index, this.#keys.keyOf(dev, length), encodeRules(found))
   }
 
   /**
-   * A container can let the probe wait for as long as it likes, by a freezer or by processes that take all the time
-   * that the group has. The caller is in the same group and waits too, at no cost: the probe goes on when the group
-   * does.
+   * A container can make the probe wait as long as it likes, with a freezer or with processes that use up the group's
+   * processor time. The caller is in the same group and waits too, which costs nothing: the probe continues when the
+   * group does.
    */
   async #try({ container, tid, groups, devices }: Question): Promise<FoundRules | undefined> {
-    const { guard, turns } = this.#parts
+    const { guard, turns } = this.#dependencies
     const mounts = this.#visibleMounts()
     const directories = typeof groups === 'string' ? deviceGroups(groups, mounts) : groups
     const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'), mounts)
     using probe = new DeviceProbe(guard, directories, own, devices)
     for (let pause: number = LOOK_MS.from; !(await probe.endsWithin(pause)); pause = Math.min(2 * pause, LOOK_MS.to))
       if (!this.#serials.has(container.serial) || !existsSync(`/proc/${tid}`)) return undefined
-    return await turns.taken(container.index, () => probe.found)
+    return await turns.takeForResult(container.index, () => probe.found)
   }
 
   #visibleMounts(): ReadonlyMap<string, string> {

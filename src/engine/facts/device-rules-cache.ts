@@ -1,13 +1,15 @@
 import { struct } from '../../shared/struct.ts'
 import type { DeviceRules } from './probe-device-rules.ts'
 
-/** How long an answer holds: device rules of a running container change rarely, and to ask costs milliseconds. */
+/**
+ * How long an answer is valid: the device rules of a running container rarely change, and a probe costs milliseconds.
+ */
 const FRESH_S = 10
-/** How long it holds that nobody knows: to ask costs even more where it fails, but the next time it may succeed. */
+/** How long "unknown" is valid: a failing probe costs even more, but the next one may succeed. */
 const UNKNOWN_FRESH_S = 1
 /** Places for answers, of each container. */
 const PLACES = 64
-/** first, second, third: the key. rules: the word of the answer. until: the second at which it holds no more. */
+/** first, second, third: the key. rules: the word of the answer. until: the second at which the answer expires. */
 const [WORD, WORDS] = struct({ first: 1, second: 1, third: 1, rules: 1, until: 1 })
 export const RULES_WORDS = PLACES * WORDS
 
@@ -16,7 +18,7 @@ const KNOWN = 1
 const MKNOD = 2
 const OPEN = 4
 const UNKNOWN = 8
-/** The device opens although we tried to bar it: that need not be tried again soon. */
+/** The device opens although we tried to bar it: there is no need to try again soon. */
 
 export const encodeRules = (rules: DeviceRules | undefined): number =>
   rules ? KNOWN | (rules.mknod ? MKNOD : 0) | (rules.open ? OPEN : 0) : UNKNOWN
@@ -44,11 +46,11 @@ const second = (key: Buffer): number => key.readInt32LE(4)
 const third = (key: Buffer): number => key.readInt32LE(8)
 
 /**
- * What is known of the device rules of containers, in memory that the threads share.
+ * The known device rules of containers, in memory that the threads share.
  *
  * Invariant: any thread may call everything. A thread that writes a place takes it first, and writes its first word
- * last; a thread that reads a place looks at its first word before and after: so no thread mixes two answers. Nobody
- * waits: of two threads that write the same place, one does not keep its answer.
+ * last; a thread that reads a place looks at its first word before and after: so no thread mixes two answers. No thread
+ * waits: of two threads that write the same place, one drops its answer.
  */
 export class DeviceRulesCache {
   readonly #words: Int32Array
@@ -88,8 +90,8 @@ export class DeviceRulesCache {
   }
 
   /**
-   * The place of a key; else a place that is free, or whose answer holds no more; else the place where the search
-   * began.
+   * Finds the place of a key; otherwise a free place or one whose answer has expired; otherwise the place where the
+   * search began.
    */
   #find(container: number, key: Buffer): number {
     const from = container * RULES_WORDS

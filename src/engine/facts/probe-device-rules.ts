@@ -15,7 +15,7 @@ import type { SpawnGuard } from '../helpers/spawn-guard.ts'
 /** What the device rules of some control groups allow for one device. */
 export interface DeviceRules {
   readonly mknod: boolean
-  /** To read or to write. */
+  /** Opening the device to read or to write. */
   readonly open: boolean
 }
 
@@ -29,18 +29,18 @@ export type FoundRules = ReadonlyMap<Dev, DeviceRules>
 const PLACE = 3
 const NODE_MODE = (S_IFCHR | 0o666) as Mode
 const OPTIONS = [['size', '256k']] as const
-/** What is copied after all nodes. */
+/** The file that is copied after all nodes. */
 const END = 'end'
 /**
- * How many levels below its hierarchy's root a group may lie. Each look at a group costs the kernel time for every
- * level of its path; a container can make 2,000 levels, and containers in containers have twenty.
+ * How many levels below the root of its hierarchy a group may be. Each look at a group costs the kernel time for every
+ * level of its path. A container can make 2,000 levels; containers in containers have twenty.
  */
 const DEEPEST = 128
 
 /**
  * The program of the probe. Only the kernel can tell what is allowed: the rules are a program of cgroup v2 that it runs
- * for a process of the group. So a process joins the groups, and tries. It starts no other process: the group may allow
- * none. cp(1) makes all the nodes that it may.
+ * for a process of the group. So a process joins the groups and tries. It starts no other process, because the group
+ * may allow none. cp(1) makes all nodes that are allowed.
  *
  *   its directory is a file system of its own that is mounted nowhere: `join` has the files by which groups are joined,
  *   a line each, for their names are bytes, and no name of a group has a line feed; `have` has a node of each device,
@@ -55,11 +55,11 @@ exec cp -R -- * ../${END} ../made`
 const COMMAND = [LIMITER, '--pdeathsig', 'KILL', 'sh', '-c', PROBE] as const
 
 /**
- * A process in control groups of a container, which tries what their device rules allow. It joins them by itself, when
- * it has a memory of its own: the kernel kills whoever shares memory with a process that a group has no more memory for
+ * A process in a container's control groups that tries what their device rules allow. It joins them by itself, when it
+ * has its own memory: the kernel kills whoever shares memory with a process that a group has no more memory for
  * (linux/mm/oom_kill.c __oom_kill_process()), and a process that clone3(2) starts inside a group shares ours until it
- * executes its program. To join takes the kernel 8 to 12 ms (linux/kernel/cgroup/cgroup.c cgroup_attach_lock()), but
- * nobody waits for them who does not wait for the answer.
+ * executes its program. Joining takes the kernel 8 to 12 ms (linux/kernel/cgroup/cgroup.c cgroup_attach_lock()), but
+ * only the thread that needs the answer waits for that.
  *
  * Invariant: the main thread alone uses it.
  */
@@ -72,7 +72,7 @@ export class DeviceProbe implements Disposable {
    * @param groups their directories
    * @param own the directories of our own groups
    * @throws {SyscallError} if there is no memory, descriptor or process for it
-   * @throws {RangeError} if a group lies too deep
+   * @throws {RangeError} if a group is too deep
    */
   constructor(guard: SpawnGuard, groups: readonly string[], own: readonly string[], devices: readonly Dev[]) {
     if (groups.some(isTooDeep)) throw new RangeError(`Cannot join a group more than ${DEEPEST} levels deep`)
@@ -94,7 +94,9 @@ export class DeviceProbe implements Disposable {
     return hasEnded
   }
 
-  /** @returns undefined if it did not get to the end: it could not join a group, or was killed */
+  /**
+   * @returns undefined if the probe did not complete: it could not join a group, or was killed
+   */
   get found(): FoundRules | undefined {
     const inside = (name: string): readonly string[] => readdirSync(pathIn(this.#place, name))
     const [made, open] = [inside('made'), inside('open')]
@@ -118,7 +120,7 @@ const bytes = (text: string): Buffer => Buffer.from(text, 'latin1')
 const nameOf = (dev: Dev): string => `${major(dev)}:${minor(dev)}`
 const pathIn = (place: Fd, name: string): string => `/proc/self/fd/${place.raw}/${name}`
 
-/** A file system for one probe: it goes with its last descriptor. */
+/** A file system for one probe: it disappears with its last descriptor. */
 function placeWith(groups: readonly string[], devices: readonly Dev[]): Fd {
   using place = detachedTmpfs(OPTIONS)
   for (const name of ['have', 'made', 'open']) mkdirSync(pathIn(place, name))

@@ -1,15 +1,15 @@
-/** How many probes may begin at once, and after which time one more may. */
+/** How many probes may begin at once, and the time after which one more may. */
 const BURST = 64
 const EVERY_MS = 50
 
 /**
- * Spaces out what costs the host a process, for each container, in memory that the threads share: no container starves,
- * for each waits for itself only.
+ * Limits the rate of probes, each of which costs the host a process, for each container, in memory that the threads
+ * share. No container starves, because each waits only for itself.
  *
  * Invariant: any thread may call everything; a word is changed atomically.
  */
 export class ProbePace {
-  /** By container: the time, counted in EVERY_MS, at which all that was begun so far would be over at that rate. */
+  /** By container: the time, in units of EVERY_MS, at which all probes so far would be over at that rate. */
   readonly #words: Int32Array
   readonly #now: () => number
 
@@ -18,7 +18,7 @@ export class ProbePace {
     this.#now = now
   }
 
-  /** One more probe shall begin. @returns after how many milliseconds it may */
+  /** Registers one more probe. @returns the milliseconds after which it may begin */
   wait(container: number): number {
     const time = this.#time()
     for (;;) {

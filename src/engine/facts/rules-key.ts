@@ -2,8 +2,8 @@ import { hash } from 'node:crypto'
 import type { Dev } from '../../abi/brand.ts'
 
 /**
- * The start of what a key of `DeviceRulesCache` is made of: random and the same for all threads, so that no container
- * can choose groups with the same key.
+ * The seed of the keys of `DeviceRulesCache`: random and the same for all threads, so that no container can choose
+ * groups that collide.
  */
 export const SEED_BYTES = 16
 const DEV_AT = SEED_BYTES
@@ -14,7 +14,7 @@ const TEXT_LIMIT = 64 * 1024
 /** Makes keys of a device and the groups that rule it. Invariant: an object belongs to one thread. */
 export class RulesKeys {
   readonly #room = Buffer.alloc(TEXT_AT + TEXT_LIMIT)
-  /** Where the text of groups is written before `of` is called. */
+  /** Where the text of groups is written before `keyOf` is called. */
   readonly text = this.#room.subarray(TEXT_AT)
 
   constructor(seed: Uint8Array) {
@@ -22,7 +22,7 @@ export class RulesKeys {
   }
 
   /** @param length of the text */
-  of(dev: Dev, length: number): Buffer {
+  keyOf(dev: Dev, length: number): Buffer {
     this.#room.writeUInt32LE(dev, DEV_AT)
     return hash('sha256', this.#room.subarray(0, TEXT_AT + length), 'buffer')
   }

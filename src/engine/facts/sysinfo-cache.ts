@@ -1,7 +1,7 @@
 import { encodeSysinfo32, encodeSysinfo64, SYSINFO_SIZE, type SystemInfo, UPTIME } from '../../abi/sysinfo.ts'
 import { struct } from '../../shared/struct.ts'
 
-/** How long figures hold: a program that asks all the time must not make us read the files all the time. */
+/** How long figures are valid: a program that asks all the time must not make us read the files all the time. */
 export const FRESH_MS = 100
 const BODY = (SYSINFO_SIZE[64] + SYSINFO_SIZE[32]) / 4
 /**
@@ -17,12 +17,12 @@ export const INFO_WORDS = WORDS
  *
  * Invariant: any thread may call everything. The figures of a container are guarded by a sequence lock: a thread writes
  * them only while it has made `sequence` odd, and a thread that reads them uses only a copy before and after which
- * `sequence` was the same even number. Nobody waits: a thread that cannot write, or has read no whole copy, goes on
- * with figures of its own.
+ * `sequence` was the same even number. No thread waits: one that cannot write, or has read no whole copy, continues
+ * with its own figures.
  */
 export class SysinfoCache {
   readonly #words: Int32Array
-  /** This thread's copy of the figures of one container, and their sequence: at most calls it is still right. */
+  /** This thread's copy of one container's figures, and their sequence. It is still right at most calls. */
   readonly #body = new Int32Array(BODY)
   #copied = -1
   #sequence = 0
@@ -36,7 +36,7 @@ export class SysinfoCache {
   }
 
   /**
-   * The struct for one caller; it holds until the next call.
+   * Returns the struct for one caller; it is valid until the next call.
    *
    * @param now milliseconds of a clock that all threads read alike
    * @param uptime seconds
@@ -50,16 +50,18 @@ export class SysinfoCache {
     return this.#bytes[bits]
   }
 
-  /** Another container has this number now. The sequence goes on: no thread takes its old copy for a new one. */
+  /**
+   * Another container has this number now. The sequence continues, so that no thread takes its old copy for a new one.
+   */
   forget(container: number): void {
     Atomics.store(this.#words, container * INFO_WORDS + WORD.known, 0)
     Atomics.store(this.#words, container * INFO_WORDS + WORD.taken, 0)
   }
 
-  /** One thread goes to look; until it is back, the other threads give the previous figures. */
+  /** One thread looks; until it is back, the other threads give the previous figures. */
   #isDue(at: number, now: number): boolean {
     const taken = Atomics.load(this.#words, at + WORD.taken)
-    // The clock has 32 bits here and begins anew every 50 days.
+    // The clock has 32 bits here and wraps every 50 days.
     if (taken !== 0 && (now - taken) >>> 0 < FRESH_MS) return false
     return Atomics.compareExchange(this.#words, at + WORD.taken, taken, now) === taken
   }
@@ -84,7 +86,7 @@ export class SysinfoCache {
     this.#store(at)
   }
 
-  /** Not if another thread is just doing it. */
+  /** Does nothing if another thread is doing it now. */
   #store(at: number): void {
     const sequence = this.#word(at + WORD.sequence)
     if ((sequence & 1) !== 0) return

@@ -7,24 +7,27 @@ import type { Handle } from '../../kernel/handle.ts'
 import { FRESH_MS, type SysinfoCache } from './sysinfo-cache.ts'
 
 /**
- * How long a caller is taken to be in the time namespace in which it was seen, in milliseconds. A program that asks all
- * the time must not cost a look at each call. A task that joins another namespace meanwhile, or that has got the number
- * of the previous caller, is told the uptime of its container in that namespace: a clock of the same container.
+ * How long we assume, in milliseconds, that a caller is still in the time namespace in which it was seen. A program
+ * that asks all the time must not cost a look at each call. A task that joins another namespace meanwhile, or that has
+ * got the number of the previous caller, is told the uptime of its container in that namespace: a clock of the same
+ * container.
  */
 const SAME_CLOCK_MS = 1
 
-/** What is asked of a caller. */
+/** What we need to know about a caller. */
 type Clock = Pick<CallerTask, 'tid' | 'bootClockAhead'>
 
-/** Knows what sysinfo(2) shall report to the callers of a container. */
+/** Finds out what sysinfo(2) reports to the callers of a container. */
 export class SysinfoSource {
   readonly #cache: SysinfoCache
   readonly #identity: ThreadIdentity
   readonly #proc: Handle
-  /** When our clock was compared with the boot clock, and how far that was ahead. */
+  /** When our clock was compared with the boot clock, and how far the boot clock was ahead. */
   #set = Number.NEGATIVE_INFINITY
   #ahead = 0
-  /** The caller that was looked at last, and when: how far its boot clock was ahead of that of the container's init. */
+  /**
+   * The caller that was last looked at, when, and how far its boot clock was ahead of the one of the container's init.
+   */
   readonly #last = { serial: 0, tid: 0, time: Number.NEGATIVE_INFINITY, ahead: 0 }
 
   /** @param proc the host's /proc */
@@ -34,7 +37,10 @@ export class SysinfoSource {
     this.#proc = proc
   }
 
-  /** The clock of the process stands still while the machine sleeps, so it is set anew as often as the figures are. */
+  /**
+   * The process's clock stands still while the machine sleeps, so it is compared again as often as the figures are
+   * read.
+   */
   #bootTime(time: number): number {
     if (time - this.#set > FRESH_MS) {
       this.#set = time
@@ -44,10 +50,11 @@ export class SysinfoSource {
   }
 
   /**
-   * The struct, in the layout of a caller whose `long` has so many bits. The bytes hold until the next call.
+   * Returns the struct in the layout of a caller whose `long` has this many bits. The bytes are valid until the next
+   * call.
    */
   report(container: Container, bits: 32 | 64, caller: Clock): Uint8Array {
-    // A container may close the directory of a group that it was given, but not hide its limits by that.
+    // A container may close the directory of a group that it was given, but that must not hide its limits.
     const look = () => this.#identity.searching(() => containerSysinfo(container, this.#proc))
     const time = now()
     const age = uptime(container.startedMs - this.#aheadOf(container, caller, time), this.#bootTime(time))

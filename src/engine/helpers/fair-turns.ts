@@ -1,17 +1,17 @@
 import { threadTime } from '../../kernel/clock.ts'
 
 /**
- * Lets one thread work for containers in turn: one piece of work at a time, and between two pieces it hears messages.
- * So a container waits for one piece of each other container, however many those have asked for. Each piece is charged
- * to its container: see `FairShare`.
+ * Lets one thread work for containers in turn: one piece of work at a time, and it reads messages between two pieces.
+ * So a container waits for one piece of each other container, however many pieces those have asked for. Each piece is
+ * charged to its container: see `FairShare`.
  *
  * Invariant: an object belongs to one thread, which alone calls it.
  */
 export class FairTurns {
-  /** The work that waits, by container; the container whose turn is next comes first. */
+  /** Waiting work, by container; the container whose turn is next comes first. */
   readonly #waiting = new Map<number, (() => unknown)[]>()
   readonly #charge: (container: number, ms: number) => void
-  /** Whether a piece was done since messages were heard last. */
+  /** Whether a piece was done since messages were last read. */
   #isOver = false
 
   /** @param charge called with the milliseconds of processor time that a piece has taken */
@@ -19,7 +19,7 @@ export class FairTurns {
     this.#charge = charge
   }
 
-  /** Works for a container: now, if no other piece was done just now. Work for one container is done in its order. */
+  /** Works for a container: now, unless another piece was just done. Work for one container is done in order. */
   take(container: number, work: () => unknown): void {
     if (!this.#isOver) {
       this.#do(container, work)
@@ -30,8 +30,8 @@ export class FairTurns {
     else this.#waiting.set(container, [work])
   }
 
-  /** Does the same, and resolves to what the work gave. */
-  taken<T>(container: number, work: () => T): Promise<T> {
+  /** Does the same, and resolves to the result of the work. */
+  takeForResult<T>(container: number, work: () => T): Promise<T> {
     return new Promise((resolve, reject) =>
       this.take(container, () => {
         try {

@@ -4,9 +4,9 @@ import type { Cap } from '../../abi/capability.ts'
 export const LIMITER = 'setpriv'
 
 /**
- * Returns the words to put before a command so that none of its threads, nor any program that it executes, can have
- * more than `caps`. A process cannot do this to itself: capset(2) changes the calling thread only, and Node's other
- * threads run before our first statement.
+ * Returns the words to put before a command so that its threads and the programs that it executes cannot have more
+ * capabilities than `caps`. A process cannot do this to itself: capset(2) changes the calling thread only, and Node's
+ * other threads run before our first statement.
  *
  * @param more further options of setpriv(1)
  */

@@ -13,12 +13,12 @@ import { limitedTo } from './limited-exec.ts'
 import type { StartHelper } from './spawn-guard.ts'
 
 const REPLY_LIMIT = 256
-/** The pause between two looks for the answer to a greeting grows with the time so far, up to `LATE_MS`. */
+/** The pause between two looks for the answer to a greeting grows with the elapsed time, up to `LATE_MS`. */
 const SOON_MS = 1
 const LATE_MS = 20
 const GROWTH = 0.05
 
-interface Ties {
+interface MounterStart {
   readonly start: StartHelper
   readonly onEnd: () => void
   readonly onError: (error: Error) => void
@@ -41,7 +41,7 @@ export class MounterProcess {
    * @returns undefined if that fails; `onError` then has the error
    * @throws {Error} if our program's files were replaced: the error ends this engine
    */
-  static start({ start, onEnd, onError }: Ties): MounterProcess | undefined {
+  static start({ start, onEnd, onError }: MounterStart): MounterProcess | undefined {
     requireOwnFiles()
     let socket: Fd | undefined
     try {
@@ -68,7 +68,7 @@ export class MounterProcess {
    * Waits until the mounter has served all its requests.
    *
    * @param patience in milliseconds
-   * @param closing descriptors which the mounter shall close, since that may take long; our copies are closed here
+   * @param closing descriptors that the mounter must close, because that may take long; our copies are closed here
    * @returns whether the mounter was done in time
    * @throws {SyscallError} if the request cannot be sent: then nothing is closed
    */

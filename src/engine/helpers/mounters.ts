@@ -10,12 +10,12 @@ import type { StartHelper } from './spawn-guard.ts'
 /** How long a mount waits for a free mounter. */
 const QUEUE_MS = 5000
 /**
- * How many idle mounters are kept for the next mounts, and how long; each is a process of 40 MB. Two of them are what
- * one container can use.
+ * How many idle mounters are kept for the next mounts, and how long; each is a process of 40 MB. One container can use
+ * two.
  */
 const IDLE_MOUNTERS = 4
 const IDLE_MS = 10_000
-/** How long a mounter whose caller is gone may take to finish what it does for nobody, before it is killed. */
+/** How long a mounter whose caller is gone may take to finish its work, before it is killed. */
 const FINISH_MS = 2000
 /** How long a mounter may take to start, or to finish the previous engine's requests, before it counts as hanging. */
 const PATIENCE_MS = 20_000
@@ -24,20 +24,20 @@ const HASTE_MS = 500
 /** When to try again to discard descriptors, if all mounters are busy or none can be started. */
 const RETRY_MS = 1000
 /**
- * What a container owes, in milliseconds, for each mounter that has ended while it had it, or that had to be killed:
- * its groups may kill what is in them, its memory may end. It may owe so much before its mounts wait. To start Node
- * takes a processor for 200 ms, so a container has a twenty-fifth of one for that. As long as it owes anything it has
- * mounters of its own, and none that are kept for all.
+ * What a container owes, in milliseconds, for each of its mounters that ended or had to be killed: its groups may kill
+ * what is in them, its memory may run out. And how much it may owe before its mounts wait. Starting Node occupies a
+ * processor for 200 ms, so a container has a twenty-fifth of one for that. As long as it owes anything, it gets
+ * mounters of its own, and none of those that are kept for all.
  */
 const PRICE_MS = 5000
 const CREDIT_MS = PRICE_MS
 const MOST_MS = 6 * PRICE_MS
-/** Stands for the container of a mounter which works for the previous engine, or for no container. */
+/** Stands for the container of a mounter that works for the previous engine, or for no container. */
 const NO_CONTAINER = -1
 
 /**
- * What a mounter does follows from `open` and `container`. free: open, for no container. lent: open, for a container.
- * hung: not open, for a container. closed: not open, for no container; it ends as soon as it can.
+ * The state of a mounter follows from `open` and `container`. free: open, for no container. lent: open, for a
+ * container. hung: not open, for a container. closed: not open, for no container; it ends as soon as it can.
  *
  *   free -> lent     Mounters.lend(), Mounters.discard()
  *   lent -> free     Mounters.giveBack()
@@ -45,19 +45,19 @@ const NO_CONTAINER = -1
  *   free -> closed   Mounters.giveBack(), after IDLE_MS
  *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed, and counts until it has ended
  *
- * A mounter that was started is free, one of the previous engine is lent until it answers; so is one whose caller is
- * gone: then it has left the caller's cgroups, and has closed all that it had for that caller. All of this is the main
- * thread's.
+ * A started mounter is free. A mounter of the previous engine is lent until it answers, and so is one whose caller is
+ * gone: when it answers, it has left the caller's cgroups and closed everything that it had for that caller. Only the
+ * main thread uses all of this.
  */
 interface Mounter {
   readonly process: MounterProcess
   /** The serial of the container for which the mounter works or hangs; undefined if it is free. */
   container: number | undefined
-  /** Whether its socket is open, so that it may be lent. */
+  /** Whether the socket is open, so that the mounter may be lent. */
   open: boolean
   /** Resolves when it has started and served the previous engine's requests; to false after `PATIENCE_MS`. */
   readonly started: Promise<boolean>
-  /** The serial of a container that owed something when this mounter was started for it: no other gets it. */
+  /** The serial of a container that owed something when this mounter was started for it: no other container gets it. */
   readonly owner: number | undefined
   idle: NodeJS.Timeout | undefined
 }
@@ -73,7 +73,7 @@ interface Wish {
   readonly timer: NodeJS.Timeout
 }
 
-interface Ties {
+interface MountersDependencies {
   readonly start: StartHelper
   /** Called with each mounter that was started: the keeper gets copies of its descriptors, so that it outlives us. */
   readonly keep: (mounter: MounterProcess) => void
@@ -81,22 +81,22 @@ interface Ties {
 }
 
 /**
- * Starts the mounters and lends each to one thread at a time; see mounter/main.ts. Mounters outlive their engine: a row
- * of engines may each live shorter than a mounter takes to start.
+ * Starts the mounters and lends each to one thread at a time; see mounter/main.ts. Mounters outlive their engine,
+ * because each engine of a series may live shorter than a mounter takes to start.
  */
 export class Mounters {
   readonly #all = new Set<Mounter>()
   readonly #queue = new Set<Wish>()
-  readonly #ties: Ties
+  readonly #dependencies: MountersDependencies
   /** The number of mounters of the previous engine which may soon be free. */
   #awaited = 0
   readonly #greeted: Promise<unknown>[] = []
   readonly #discards = new Set<Promise<void>>()
-  /** By container: the time at which it has paid for all mounters that ended. */
+  /** By container: the time at which it will have paid for all mounters that ended. */
   readonly #due = new Map<number, number>()
 
-  constructor(ties: Ties) {
-    this.#ties = ties
+  constructor(dependencies: MountersDependencies) {
+    this.#dependencies = dependencies
   }
 
   /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
@@ -106,8 +106,8 @@ export class Mounters {
 
   /**
    * Resolves when each mounter of the previous engine has served its requests, and what that engine left is closed, or
-   * when `HASTE_MS` have passed. Only then can a call that the previous engine had begun be searched for its result, or
-   * be answered: the caller may unmount at once what we have in hand.
+   * when `HASTE_MS` have passed. Only then may we look for the result of a call that the previous engine had begun, or
+   * answer it: the caller may at once unmount something that we still hold.
    */
   get settled(): Promise<unknown> {
     const discarded = Promise.all(this.#discards)
@@ -170,12 +170,14 @@ export class Mounters {
   }
 
   async #discard(fds: readonly Fd[]): Promise<void> {
-    // No mounter is started before that.
+    // Mounters are not started before that.
     await Promise.all(this.#greeted)
     while (!(await this.#closeElsewhere(fds))) await sleep(RETRY_MS)
   }
 
-  /** @returns false if there was no mounter that took them: then nothing is closed */
+  /**
+   * @returns false if no mounter took them: then nothing is closed
+   */
   async #closeElsewhere(fds: readonly Fd[]): Promise<boolean> {
     const mounter = this.#take(NO_CONTAINER)
     await mounter?.started
@@ -211,9 +213,9 @@ export class Mounters {
   }
 
   /**
-   * Lends the socket only when the mounter has started: a request that lies in the socket when this engine ends
-   * cannot be taken back, and a mount whose descriptor lies there cannot be unmounted. A mounter that does not start
-   * is lent nevertheless, so that the thread gets an error when it asks.
+   * Lends the socket only when the mounter has started: a request that lies in the socket when this engine ends cannot
+   * be taken back, and a mount whose descriptor lies there cannot be unmounted. A mounter that does not start is lent
+   * nevertheless: the thread then gets an error when it asks.
    */
   async #grant({ process, started }: Mounter, grant: Wish['grant']): Promise<void> {
     await started
@@ -247,11 +249,15 @@ export class Mounters {
       if (spare) this.#close(spare)
       return undefined
     }
-    const fault = ({ message }: Error): void => this.#ties.fault(`Cannot start a mounter: ${message}`)
-    const process = MounterProcess.start({ start: this.#ties.start, onEnd: () => this.#serve(), onError: fault })
+    const fault = ({ message }: Error): void => this.#dependencies.fault(`Cannot start a mounter: ${message}`)
+    const process = MounterProcess.start({
+      start: this.#dependencies.start,
+      onEnd: () => this.#serve(),
+      onError: fault,
+    })
     if (!process) return undefined
     const mounter = this.#add(process, undefined, owner)
-    this.#ties.keep(process)
+    this.#dependencies.keep(process)
     return mounter
   }
 

@@ -5,7 +5,7 @@
 export const poolShare = (taken: number, all: number, most: number): number => (taken < all / 2 ? most : 1)
 
 /**
- * Tells whether who has `mine` of a pool may take another: nobody has more than a quarter of what is free then. However
- * many take all that they get, one after the other, each leaves four times as much as it has.
+ * Tells whether the owner of `mine` entries of a pool may take another: it may have at most a quarter of what is then
+ * free. So however many owners take all they can, one after the other, each leaves four times as much as it has.
  */
 export const leavesRoom = (mine: number, free: number): boolean => 4 * (mine + 1) < free

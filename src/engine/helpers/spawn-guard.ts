@@ -13,17 +13,17 @@ export type StartHelper = (
   fds: readonly Handle[],
 ) => Child
 
-/** How a program is started that works for a container. */
+/** How to start a program that works for a container. */
 interface ProgramStart {
   readonly fds: readonly Handle[]
   readonly env: Readonly<Record<string, string | undefined>>
-  /** Whom the program's session keyring belongs to: the root of the container. */
+  /** The owner of the program's session keyring: the container's root. */
   readonly owner: { readonly uid: HostId; readonly gid: HostId } | undefined
 }
 
 const PATIENCE_MS = 1000
 /**
- * Does the main thread start a process just now?
+ * Whether the main thread is starting a process now.
  *
  *   rests -> starts   SpawnGuard.start()
  *   starts -> rests   SpawnGuard.start(), when the process has none of our descriptors any more

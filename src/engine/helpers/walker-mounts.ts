@@ -24,8 +24,8 @@ const LOADER = /\/ld-(linux|musl)[^/]*$/
  * the loader of the program as well, so the walker sees a copy of the loader that everybody may execute and only root
  * may read.
  *
- * @param programs the programs which are executed there besides our own
- * @returns undefined if a user's own daemon runs this, which may not make the directory
+ * @param programs the programs that are executed there besides our own
+ * @returns undefined in a user's own daemon, which may not make the directory
  * @see linux/fs/exec.c would_dump(), linux/fs/binfmt_elf.c load_elf_binary()
  */
 export function walkerMounts({ binds }: Exposed, programs: readonly string[]): Fd | undefined {

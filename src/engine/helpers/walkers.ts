@@ -14,10 +14,15 @@ import { walkerMounts } from './walker-mounts.ts'
 
 /** After this number of walkers that hung or died, a container gets no other walker. */
 const ABANDONED_LIMIT = 2
-/** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
+/**
+ * The value of fs.suid_dumpable that makes processes dumpable even if they execute an unreadable file: proc_sys_fs(5).
+ */
 const DUMPABLE_BY_ALL = '1'
 const LINGER_MS = 5000
-/** When memory is short, containers lose their walkers before all of them wait for the next engine. */
+/**
+ * When memory is short, containers lose their walkers first, before the engine is killed and all of them wait for the
+ * next one.
+ */
 const WALKER_OOM_SCORE = 500
 
 const CANNOT_HIDE =
@@ -46,7 +51,7 @@ export interface Namespaces {
   readonly pidns: Fd
 }
 
-interface Place extends Namespaces {
+interface ContainerWalker extends Namespaces {
   child: Child | undefined
   abandoned: number
 }
@@ -56,7 +61,7 @@ export class Walkers {
   readonly #table: WalkerTable
   readonly #spawnGuard: SpawnGuard
   readonly #fault: (message: string) => void
-  readonly #places = new Map<number, Place>()
+  readonly #walkers = new Map<number, ContainerWalker>()
   #isRefusalSaid = false
 
   constructor(table: WalkerTable, spawnGuard: SpawnGuard, fault: (message: string) => void) {
@@ -67,15 +72,15 @@ export class Walkers {
 
   /** Allows walkers for a container. */
   admit(container: number, { userns, pidns }: Namespaces): void {
-    this.#places.set(container, { userns, pidns, child: undefined, abandoned: 0 })
+    this.#walkers.set(container, { userns, pidns, child: undefined, abandoned: 0 })
     this.#table.set(container, 'none')
   }
 
   /** Starts a container's walker if a thread wants it and there is none; the table wakes the threads that wait. */
   start(container: number): void {
-    const place = this.#places.get(container)
-    if (!place || this.#table.get(container) !== 'wanted') return
-    if (place.abandoned >= ABANDONED_LIMIT) {
+    const walker = this.#walkers.get(container)
+    if (!walker || this.#table.get(container) !== 'wanted') return
+    if (walker.abandoned >= ABANDONED_LIMIT) {
       this.#table.set(container, 'never')
       return
     }
@@ -88,8 +93,8 @@ export class Walkers {
       }
       const [ours, theirs] = socketpair()
       using end = theirs
-      const child = this.#spawn(place, end, apart)
-      place.child = child
+      const child = this.#spawn(walker, end, apart)
+      walker.child = child
       child.endBeforeUs(WALKER_OOM_SCORE)
       void child.ended.then(() => this.#ended(container, child))
       this.#table.set(container, ours.release())
@@ -110,17 +115,17 @@ export class Walkers {
    * since its socket is closed.
    */
   abandon(container: number, raw: number): void {
-    const place = this.#places.get(container)
-    if (!place || this.#table.get(container) !== raw) return
-    place.abandoned++
-    place.child = undefined
-    this.#close(container, place.abandoned >= ABANDONED_LIMIT ? 'never' : 'none')
+    const walker = this.#walkers.get(container)
+    if (!walker || this.#table.get(container) !== raw) return
+    walker.abandoned++
+    walker.child = undefined
+    this.#close(container, walker.abandoned >= ABANDONED_LIMIT ? 'never' : 'none')
   }
 
   forget(container: number): void {
-    const place = this.#places.get(container)
-    if (!place) return
-    this.#places.delete(container)
+    const walker = this.#walkers.get(container)
+    if (!walker) return
+    this.#walkers.delete(container)
     this.#close(container, 'never')
   }
 
@@ -143,10 +148,10 @@ export class Walkers {
   }
 
   #ended(container: number, child: Child): void {
-    const place = this.#places.get(container)
-    if (place?.child !== child) return
-    place.child = undefined
-    place.abandoned++
+    const walker = this.#walkers.get(container)
+    if (walker?.child !== child) return
+    walker.child = undefined
+    walker.abandoned++
     this.#close(container, 'none')
   }
 

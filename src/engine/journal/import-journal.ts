@@ -4,12 +4,12 @@ import { SHAPE } from './layout.ts'
 import type { Slots } from './slots.ts'
 
 const WORDS = 6
-/** This number of attempts is above every limit, so no engine tries the call again. */
+/** More attempts than any limit allows, so that no engine tries the call again. */
 const GIVEN_UP = 0xffff
 
 /**
- * Copies the calls in flight from a journal of another layout into ours. A call whose act had not begun is served.
- * About a begun act nothing is known except that the kernel must not run the call again, so the call is given up.
+ * Copies the calls in flight from a journal of another layout into ours. A call whose act had not begun is served. Of a
+ * begun act we only know that the kernel must not run the call again, so we give up the call.
  *
  * @returns the number of calls; undefined if the header of `foreign` does not say where its slots are
  */

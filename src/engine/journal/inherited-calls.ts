@@ -29,7 +29,9 @@ export class InheritedCalls {
   readonly #epoll: Epoll
   readonly #ready: Handle
 
-  /** @param ready a descriptor which is always readable and not yet in `epoll` */
+  /**
+   * @param ready a descriptor that is always readable and not yet in `epoll`
+   */
   constructor(words: Int32Array, epoll: Epoll, ready: Handle) {
     this.#words = words
     this.#epoll = epoll
@@ -65,7 +67,7 @@ export class InheritedCalls {
     Atomics.add(this.#words, WORD.finished, 1)
   }
 
-  /** Returns whether a call was found which is not finished yet. */
+  /** Returns whether some found call is not finished yet. */
   get some(): boolean {
     return Atomics.load(this.#words, WORD.finished) < Atomics.load(this.#words, WORD.count)
   }

@@ -5,7 +5,9 @@ export const BEAT = 32
 /** The number of the layout. */
 const LAYOUT = 12
 export const HEADER_SIZE = 4096
-/** The journal's size in bytes. Journals of earlier versions are longer: the ring of records lay behind the slots. */
+/**
+ * The journal's size in bytes. Journals of earlier versions are longer: they have the ring of records behind the slots.
+ */
 export const JOURNAL_SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
 
 /** The version of the layout of the slots; raise it with every change, since other versions cannot be read. */
@@ -17,18 +19,18 @@ export function writeMagic(memory: ArrayBuffer): void {
   writeShape(memory, HEADER_SIZE)
 }
 
-/** Returns whether the slots of a journal are laid out as ours. */
+/** Returns whether the slots of a journal have our layout. */
 export const hasOurSlots = (memory: ArrayBuffer): boolean =>
   memory.byteLength >= JOURNAL_SIZE && new DataView(memory).getInt32(4 * LAYOUT, true) === CURRENT
 
-/** Copies the slots of a journal of an earlier version. Precondition: they are laid out as ours. */
+/** Copies the slots of a journal of an earlier version. Precondition: they have our layout. */
 export function copySlots(from: ArrayBuffer, to: ArrayBuffer): void {
   new Uint8Array(to, HEADER_SIZE).set(new Uint8Array(from, HEADER_SIZE, JOURNAL_SIZE - HEADER_SIZE))
 }
 
 /**
- * Index of the first of six words which tell any later version where the calls in flight are, although it cannot read
- * the rest of the journal. These words and the numbers of `STATE` never change. A slot begins with its notification.
+ * Index of the first of six words that tell any later version where the calls in flight are, even if it cannot read the
+ * rest of the journal. These words and the numbers of `STATE` never change. A slot begins with its notification.
  */
 export const SHAPE = 48
 

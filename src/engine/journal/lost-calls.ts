@@ -9,9 +9,9 @@ const AROUND = 128n
 const LIMIT = 8192n
 
 /**
- * Finds calls that were received but are in no slot, and continues them: nothing was done for them. The kernel itself
- * writes each notification into its slot, so there should be no such call; but a caller without an answer would wait
- * for ever. The ids of a listener's calls are consecutive, and only ids of received, unanswered calls are valid.
+ * Finds received calls that are in no slot, and continues them: nothing was done for them. The kernel itself writes
+ * each notification into its slot, so there should be no such call. But a caller without an answer would wait for ever.
+ * The ids of a listener's calls are consecutive, and only ids of received, unanswered calls are valid.
  *
  * @param index the keeper's number of the listener
  * @param listener its descriptor, from which no thread receives meanwhile

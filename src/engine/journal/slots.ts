@@ -3,7 +3,7 @@ import { SLOT, SLOT_SIZE, SLOTS, STATE } from '../../calls/slot.ts'
 import { HEADER_SIZE } from './layout.ts'
 
 const LAST = SLOTS - 1
-/** A call that is served for so long may hang. */
+/** A call that has been served for this long may hang. */
 const STUCK_MS = 10_000
 
 /** Where a call comes from, by the keeper's numbers, and the number of the engine thread that receives it. */
@@ -34,9 +34,9 @@ export class Slots {
   }
 
   /**
-   * Takes a free slot and writes into it whose call is about to be received: an engine that ends from here on, at any
-   * instruction, leaves all that the next engine must know. The notification is zeroed, else the kernel refuses it
-   * (EINVAL).
+   * Takes a free slot and writes into it where the next call comes from. If the engine ends from here on, at any
+   * instruction, it leaves everything that the next engine must know. The notification is zeroed, because the kernel
+   * refuses any other (EINVAL).
    *
    * @returns the slot's offset in bytes; -1 if all slots are taken
    */
@@ -82,7 +82,7 @@ export class Slots {
   }
 
   /**
-   * Returns the number of the container of each call that is served for long. To be called by any thread.
+   * Returns the container's number of each call that has been served for long. Any thread may call this.
    *
    * @param time milliseconds since 1970
    */

@@ -21,34 +21,34 @@ import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
 /** How many entries there are, for all containers. */
 export const ENTRIES = 256
 /**
- * A program that mounts has two for a moment: the context, and the mount that it has just made of it. Where all entries
- * are taken a container has less: see `FsContextStore`.
+ * The most entries of one container. A program that mounts has two for a moment: the context, and the mount that it has
+ * just made from it. While all entries are taken, a container gets fewer: see `FsContextStore`.
  */
 export const ENTRIES_PER_CONTAINER = 16
-/** As many bytes of parameters as mount(2) takes: a page. */
+/** The most bytes of parameters: a page, as for mount(2). */
 const PARAMETERS = 4096
 /**
- * If nobody has told the caller's number of a descriptor within this time (the thread that gave it may have died), all
- * descriptors of the process are searched for it.
+ * If no thread reports the caller's number of a descriptor within this time (the thread that gave it may have died),
+ * all descriptors of the process are searched for it.
  */
 const GIVEN_S = 2
 /**
- * What an entry is. context: what fsopen(2) has given. failed: a context of which nothing could be made. used: a
- * context whose file system is mounted, known only until its caller has the mount. mount: a mount that fsmount(2) or
- * mount_setattr(2) has given. picked: what fspick(2) has given, which fails as a context does. applied: the same, with
- * parameters that are in force; the next parameter makes it picked again.
+ * The kind of an entry. context: a result of fsopen(2). failed: a context from which nothing could be made. used: a
+ * context whose file system is mounted, known only until its caller has the mount. mount: a mount from fsmount(2) or
+ * mount_setattr(2). picked: a result of fspick(2), which fails like a context. applied: the same, with parameters that
+ * have taken effect; the next parameter makes it picked again.
  *
  *   context -> failed   Context.fail()
  *   context -> used     Context.use()
  */
 const KIND = { context: 0, mount: 1, failed: 2, used: 3, picked: 4, applied: 5 } as const
 const CONTEXTS: readonly number[] = [KIND.context, KIND.failed, KIND.used, KIND.picked, KIND.applied]
-/** In such an entry `made` is what `fsmount` mounts. */
+/** In these entries `made` is what `fsmount` mounts. */
 const MADE: readonly number[] = [KIND.context, KIND.used]
-/** In such an entry `made` is where a file system is changed. */
+/** In these entries `made` is the context through which a file system is changed. */
 const PICKED: readonly number[] = [KIND.picked, KIND.applied]
 const MOUNTS: readonly number[] = [KIND.mount]
-/** Nothing can be made of such entries any more: they make room first. */
+/** Nothing more can be made from these entries: they make room first. */
 const SPENT: readonly number[] = [KIND.failed, KIND.used]
 const [SHIFT, NODEV] = ['s', 'n'] as const
 const NO_VALUE = 0xffff
@@ -56,39 +56,41 @@ const UNKNOWN = -1
 
 export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
 
-/** What a new entry is made of. */
+/** The contents of a new entry. */
 interface New {
   readonly kind: number
   /**
-   * given: what the caller has. made: a context of ours, or the mount. unlockedCopy: of the mount, without locked
+   * given: the caller's descriptor. made: our context, or the mount. unlockedCopy: a copy of the mount without locked
    * attributes.
    */
   readonly fds: { readonly given: Fd; readonly made?: Fd | undefined; readonly unlockedCopy?: Fd | undefined }
   readonly told: FsParameters
-  /** Of a mount. */
+  /** Only in a mount. */
   readonly manner?: MountManner
   readonly process: Tid
 }
 
 /**
- * What containers do with fsopen(2) and what follows it, in memory that the threads share. A container holds a context
- * of which nothing is ever made; we hold a copy, by which we know the context again, what it was told, and later the
- * context of ours in which the file system was made. Then we hold the mount, which would vanish before it is attached
- * somewhere.
+ * The state of fsopen(2) and the calls after it, in memory that the threads share. A container holds an inert context,
+ * from which nothing is ever made. We hold a copy, by which we recognise the context, its parameters, and later our own
+ * context, in which the file system was made. Then we hold the mount, which would otherwise vanish before it is
+ * attached somewhere.
  *
- * While all entries are taken, a container that wants one gets it from the container that has most, if that has at
- * least two more. So of N containers with entries each has the Nth part of them, whatever the others do, and none can
- * take what is within another's part.
+ * While all entries are taken, a container that wants one gets it from the container with the most, if that has at
+ * least two more. So each of N containers can have an Nth of the entries, whatever the others do, and none can take
+ * entries within another's share.
  *
- * Invariant: any thread may call everything but `restore`. What `findContext` and `findMount` return is locked until it
- * is disposed of; its methods are for the thread that has it.
+ * Invariant: any thread may call everything except `restore`. What `findContext` and `findMount` return is locked until
+ * it is disposed of; only the thread that has it may call its methods.
  */
 export class FsContextStore implements Keeping {
   readonly #entries: SharedEntries
   readonly #bytes: Uint8Array
   readonly #seconds: () => number
 
-  /** @param seconds of a clock that all engines have in common */
+  /**
+   * @param seconds a clock that all engines share
+   */
   constructor(place: WordRange, fdStore: FdStore, seconds: () => number = () => process.hrtime()[0]) {
     const { words, from } = place
     this.#entries = new SharedEntries(place, fdStore)
@@ -100,7 +102,7 @@ export class FsContextStore implements Keeping {
     this.#seconds = seconds
   }
 
-  /** Takes over what the previous engine has left. Before any thread uses it. */
+  /** Takes over the entries of the previous engine. To be called before any thread uses them. */
   restore(inheritedFds: InheritedFds): void {
     this.#entries.restore(inheritedFds)
   }
@@ -144,13 +146,13 @@ export class FsContextStore implements Keeping {
     }
   }
 
-  findContext(container: Owner, isIt: (opened: Handle) => boolean): Context | 'busy' | undefined {
-    const index = this.#find(container.serial, CONTEXTS, 'given', isIt)
+  findContext(container: Owner, isSame: (opened: Handle) => boolean): Context | 'busy' | undefined {
+    const index = this.#find(container.serial, CONTEXTS, 'given', isSame)
     return typeof index === 'number' ? this.#context(index, container) : index
   }
 
-  findMount({ serial }: Owner, isIt: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
-    const index = this.#find(serial, MOUNTS, 'made', isIt)
+  findMount({ serial }: Owner, isSame: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
+    const index = this.#find(serial, MOUNTS, 'made', isSame)
     if (typeof index !== 'number') return index
     return {
       ...this.#stored(index, 'made'),
@@ -161,7 +163,7 @@ export class FsContextStore implements Keeping {
   }
 
   has({ serial }: Owner): boolean {
-    return this.#of(serial).length > 0
+    return this.#entriesOf(serial).length > 0
   }
 
   get size(): number {
@@ -170,7 +172,7 @@ export class FsContextStore implements Keeping {
 
   tidy(container: Owner | undefined, isHeld: IsHeld): void {
     const entries = this.#entries
-    for (const index of container === undefined ? entries.owned : this.#of(container.serial)) {
+    for (const index of container === undefined ? entries.owned : this.#entriesOf(container.serial)) {
       if (!entries.tryLock(index)) continue
       try {
         // The entry may have ended before it was locked.
@@ -183,7 +185,7 @@ export class FsContextStore implements Keeping {
 
   /** @param serial of a container that is gone */
   forget(serial: number): void {
-    for (const index of this.#of(serial)) this.#entries.drop(index)
+    for (const index of this.#entriesOf(serial)) this.#entries.drop(index)
   }
 
   #age(index: number): number {
@@ -207,8 +209,8 @@ export class FsContextStore implements Keeping {
   }
 
   /**
-   * Returns an entry for a container, locked; undefined if calls use all that it could be. A container that has as many
-   * as it may have gets one of its own; threads that add at once may have made more than that.
+   * Returns a locked entry for a container; undefined if calls use all candidates. A container at its limit gets one of
+   * its own entries. Threads that add at the same time may have exceeded the limit.
    */
   #place(serial: number): number | undefined {
     const entries = this.#entries
@@ -219,15 +221,15 @@ export class FsContextStore implements Keeping {
     return own.slice(extra).find((index) => entries.seize(index, serial))
   }
 
-  /** Ends an entry for a container that wants one, while all are taken. @returns the entry, locked; or undefined */
+  /** Ends an entry while all are taken, for a container that wants one. @returns the locked entry, or undefined */
   #evict(serial: number): number | undefined {
     const entries = this.#entries
     const [richest, most] = this.#richest
-    const from = most >= this.#of(serial).length + 2 ? richest : serial
+    const from = most >= this.#entriesOf(serial).length + 2 ? richest : serial
     return this.#bySpent(from).find((index) => entries.seize(index, from))
   }
 
-  /** The serial of the container that has most entries, and how many. */
+  /** The serial of the container with the most entries, and their number. */
   get #richest(): readonly [serial: number, entries: number] {
     const counts = new Map<number, number>()
     for (const index of this.#entries.owned) {
@@ -241,7 +243,7 @@ export class FsContextStore implements Keeping {
   #bySpent(serial: number): number[] {
     const entries = this.#entries
     const isSpent = (index: number): boolean => SPENT.includes(entries.get(index, 'kind'))
-    return this.#of(serial).sort(
+    return this.#entriesOf(serial).sort(
       (a, b) => Number(isSpent(b)) - Number(isSpent(a)) || entries.get(a, 'born') - entries.get(b, 'born'),
     )
   }
@@ -259,7 +261,7 @@ export class FsContextStore implements Keeping {
     entries.set(index, 'owner', container.serial)
   }
 
-  /** The entry may be another one by then. */
+  /** The entry may have been replaced by then. */
   #kept(index: number): Kept {
     const entries = this.#entries
     const serial = entries.serial(index)
@@ -275,15 +277,15 @@ export class FsContextStore implements Keeping {
     serial: number,
     kinds: readonly number[],
     by: 'given' | 'made',
-    isIt: (ours: Handle) => boolean,
+    isSame: (ours: Handle) => boolean,
   ): number | 'busy' | undefined {
     const entries = this.#entries
     const matches = (index: number): boolean =>
       entries.get(index, 'owner') === serial &&
       kinds.includes(entries.get(index, 'kind')) &&
       !entries.isDoomed(index) &&
-      isIt(entries.fd(index, by)!)
-    const index = this.#of(serial).find(matches)
+      isSame(entries.fd(index, by)!)
+    const index = this.#entriesOf(serial).find(matches)
     if (index === undefined) return undefined
     if (!entries.lock(index)) return 'busy'
     // Another call may have ended it in between, and something else may have its descriptor.
@@ -332,13 +334,13 @@ export class FsContextStore implements Keeping {
     return { shift: manner.includes(SHIFT), nodev: manner.includes(NODEV) }
   }
 
-  /** The first has the type, and of a mount its manner. */
+  /** The first parameter has the type, and a mount's manner. */
   #records(index: number): readonly Parameter[] {
     const at = index * PARAMETERS
     return decode(Buffer.from(this.#bytes.slice(at, at + this.#entries.get(index, 'length'))))
   }
 
-  /** What is in force already is forgotten, but for the type, which comes first. */
+  /** Forgets parameters that have taken effect, except for the type, which comes first. */
   #addParameter(index: number, parameter: Parameter): boolean {
     const entries = this.#entries
     if (entries.get(index, 'kind') === KIND.applied) {
@@ -359,7 +361,7 @@ export class FsContextStore implements Keeping {
     return true
   }
 
-  #of(serial: number): number[] {
+  #entriesOf(serial: number): number[] {
     return this.#entries.owned.filter((index) => this.#entries.get(index, 'owner') === serial)
   }
 }

@@ -7,12 +7,12 @@ import { send, socketpair, waitReadable, waitWritable } from '../../kernel/socke
 import { encode } from '../protocol/messages.ts'
 
 /**
- * How long is waited for the keeper, which closes descriptors within less than a millisecond once it has a processor; a
- * keeper that hangs is not waited for.
+ * How long to wait for the keeper, which closes descriptors in less than a millisecond once it has a processor. We do
+ * not wait longer, because it may hang.
  */
 const PATIENCE_MS = 2000
 
-/** How descriptors of this process are closed, of which there is at least one. */
+/** How to close descriptors of this process; there is at least one. */
 export type Close = (raws: readonly number[]) => void
 
 const closeHere: Close = (raws) => {
@@ -20,10 +20,10 @@ const closeHere: Close = (raws) => {
 }
 
 /**
- * The client of the keeper's table of descriptors, which outlives the engine. Whatever becomes of a message, nothing is
- * thrown: the callers are in the middle of other work.
+ * The client of the keeper's table of descriptors, which outlives the engine. It never throws, even if a message cannot
+ * be sent: its callers are in the middle of other work.
  *
- * Invariant: any thread may call everything, for each message is one packet.
+ * Invariant: any thread may call everything, because each message is one packet.
  */
 export class KeeperFdStore implements FdStore {
   readonly #control: Handle
@@ -84,7 +84,7 @@ export class KeeperFdStore implements FdStore {
     using answer = ours
     {
       using end = theirs
-      // What the keeper does not take is dropped by the next engine.
+      // The next engine drops what the keeper does not take.
       if (!waitWritable(this.#control, PATIENCE_MS)) return
       send(this.#control, encode({ type: 'drop', places }), [end], MSG_DONTWAIT)
     }

@@ -1,8 +1,8 @@
 import { CONTAINERS } from '../tables/limits.ts'
 
-/** How many file systems of a container are known. Of more, the newest. */
+/** How many file systems of a container are remembered: the newest ones. */
 export const MADE_PER_CONTAINER = 64
-/** For each container: how many were made, and the two words of each id. */
+/** For each container: how many file systems were made, and the two words of each id. */
 const WORDS_EACH = 1 + 2 * MADE_PER_CONTAINER
 export const MADE_WORDS = CONTAINERS * WORDS_EACH
 
@@ -10,10 +10,10 @@ const [LOW, HIGH] = [0, 32] as const
 const word = (id: bigint, shift: number): number => Number(BigInt.asIntN(32, id >> BigInt(shift)))
 
 /**
- * The file systems that we made for each container and that may be changed for it again, by the 64 random bits by which
- * the kernel tells one from another. Nothing of a file system is held: once it is gone, no other has its id.
+ * The file systems that we made for each container and may change for it again, by the 64 random bits with which the
+ * kernel identifies a file system. This holds no reference: once a file system is gone, no other has its id.
  *
- * Invariant: any thread may call all methods. An id that is being replaced is not found, or found as what it was.
+ * Invariant: any thread may call all methods. While an id is being replaced, the old one is found, or none.
  */
 export class MadeFileSystems {
   readonly #words: Int32Array

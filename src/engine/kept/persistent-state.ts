@@ -14,25 +14,25 @@ const [WORD, WORDS] = struct({
 })
 
 /**
- * The number of the layout of this memory and of all that lies in it: memory of another layout is of no use. A test
- * fails if the layout was changed and the number was not.
+ * The number of the layout of this memory and everything in it: memory with another layout cannot be used. A test fails
+ * if the layout changes and the number does not.
  */
 const CURRENT = 3
 
 /** In bytes. */
 export const PERSISTENT_SIZE = 4 * WORDS
 
-/** Writes into new memory how it is used. */
+/** Marks new memory with its layout. */
 export function markPersistent(memory: ArrayBuffer): void {
   new Int32Array(memory)[WORD.layout] = CURRENT
 }
 
-/** Was this memory used by a program with the same layout? */
+/** Has this memory our layout? */
 export const isPersistent = (memory: ArrayBuffer): boolean =>
   memory.byteLength === PERSISTENT_SIZE && new Int32Array(memory)[WORD.layout] === CURRENT
 
 /**
- * The words of the locks for it, in memory of one engine: what an engine had locked when it ended is free for the next.
+ * The words of its locks, in the memory of one engine: locks that an engine held when it ended are free for the next.
  */
 interface Locks {
   readonly contexts: Int32Array
@@ -40,18 +40,18 @@ interface Locks {
 }
 
 /**
- * What containers have got from us with which they go on by another call: contexts and mounts of fsopen(2), device
- * programs, file systems that may be changed. It lies in memory of the keeper, which also keeps the descriptors; so a
- * sequence of calls goes on with the next engine.
+ * What containers have got from us and use in later calls: contexts and mounts of fsopen(2), device programs, file
+ * systems that may be changed. It is in the keeper's memory, and the keeper also holds the descriptors. So a sequence
+ * of calls can continue with the next engine.
  *
- * Invariant: the main thread alone calls the methods, `restore` before any other thread has started. What threads
- * share, they use by `contexts` and `programs`, under the locks of those, and by `made`.
+ * Invariant: only the main thread calls the methods, and `restore` before any other thread has started. Threads use the
+ * shared parts through `contexts` and `programs`, under their locks, and through `made`.
  */
 export class PersistentState {
   readonly contexts: FsContextStore
   readonly programs: BpfProgramStore
   readonly made: MadeFileSystems
-  /** By container: its serial, for its number is used again by other containers. */
+  /** By container: its serial, because other containers reuse its number. */
   readonly #serials: Int32Array
   readonly #fdStore: FdStore
 
@@ -64,7 +64,7 @@ export class PersistentState {
     this.made = new MadeFileSystems(words, WORD.made)
   }
 
-  /** Takes over what the previous engine has left. Before any thread looks at it. */
+  /** Takes over the state of the previous engine. To be called before any thread looks at it. */
   restore(inheritedFds: InheritedFds): void {
     this.contexts.restore(inheritedFds)
     for (const [container, serial] of this.#serials.entries())
@@ -72,7 +72,9 @@ export class PersistentState {
     this.#fdStore.end(inheritedFds.rest())
   }
 
-  /** @param serial no other container has it */
+  /**
+   * @param serial the container's serial, which no other container has
+   */
   admit(container: number, serial: number): void {
     if (this.#serials[container] === serial) return
     this.forget(container)
@@ -89,7 +91,7 @@ export class PersistentState {
     this.contexts.forget(this.#serials[container]!)
     this.programs.forget(container)
     this.made.forget(container)
-    // Last: if this engine ends before, the next one forgets the container.
+    // This comes last: if the engine ends before it, the next one forgets the container.
     this.#serials[container] = 0
   }
 }

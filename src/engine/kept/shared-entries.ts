@@ -4,8 +4,8 @@ import { Locks } from '../../shared/lock.ts'
 import { struct } from '../../shared/struct.ts'
 
 /**
- * owner: the serial of a container, 0 for none. doomed: 1 once it shall end. serial: how often the entry was made new.
- * All others are the owner's.
+ * owner: the serial of a container, 0 for none. doomed: 1 once it must end. serial: how often the entry was renewed.
+ * All other words belong to the owner.
  */
 const [WORD, WORDS] = struct({
   owner: 1,
@@ -26,12 +26,12 @@ const HELD = ['given', 'made', 'unlockedCopy'] as const
 type Held = (typeof HELD)[number]
 const NONE = -1
 /**
- * How long a call waits for an entry that another call has locked. Only the making of a file system takes more than
+ * How long a call waits for an entry that another call has locked. Only making a file system takes more than
  * microseconds, and that may hang for ever: then the call gets `busy`.
  */
 const LOCK_MS = 100
 
-/** The words to which their owner alone gives a meaning. */
+/** The words whose meaning only the owner defines. */
 type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
 
 /**
@@ -42,9 +42,9 @@ type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
  *   doomed -> unowned  SharedEntries.unlock(): its descriptors are closed
  *   owned -> unowned   SharedEntries.seize()
  *
- * Invariant: any thread may read an entry, whose words it must then read again under the lock before it relies on them.
- * Only the thread that has an entry locked may change it, but for `doom`, which any thread may call at any time. The
- * locks are the engine's own: what a thread of an earlier engine had locked is free.
+ * Invariant: any thread may read an entry, but must read it again under the lock before it relies on the words. Only
+ * the thread that has locked an entry may change it, except that any thread may call `doom` at any time. The locks
+ * belong to this engine: entries that an earlier engine had locked are free.
  */
 export class SharedEntries {
   readonly #words: Int32Array
@@ -62,8 +62,8 @@ export class SharedEntries {
   }
 
   /**
-   * Takes over the entries of the previous engine of which all descriptors are left; the others end. Before any thread
-   * uses it.
+   * Takes over the entries of the previous engine whose descriptors are all there, and ends the others. To be called
+   * before any thread uses them.
    */
   restore(inheritedFds: InheritedFds): void {
     for (const index of this.owned) {
@@ -74,7 +74,9 @@ export class SharedEntries {
     }
   }
 
-  /** @returns false if there should be a descriptor, and is not */
+  /**
+   * @returns false if a descriptor is missing
+   */
   #take(index: number, word: Held, inheritedFds: InheritedFds): boolean {
     if (this.#raw(index, word) === NONE) return true
     const fd = inheritedFds.take(this.#at(index, WORD[word]))
@@ -100,10 +102,10 @@ export class SharedEntries {
   }
 
   /**
-   * Locks an entry, and takes it from its owner. What it holds may hang when it is closed, in something of that owner:
-   * that is not waited for.
+   * Locks an entry, and takes it from its owner. Closing its descriptors may hang in something of that owner, so
+   * nothing waits for that.
    *
-   * @returns false if another thread has it locked, or it is somebody else's by now
+   * @returns false if another thread has locked it, or it has another owner by now
    */
   seize(index: number, owner: number): boolean {
     if (!this.tryLock(index)) return false
@@ -111,19 +113,19 @@ export class SharedEntries {
       this.unlock(index)
       return false
     }
-    // Only what fsopen(2) gives, of which nothing was made yet, is closed at once: no helper is needed for it.
+    // Only an fsopen(2) context from which nothing was made is closed at once: that needs no helper.
     this.#end(index, this.#raw(index, 'made') === NONE ? 'end' : 'endLater')
     return true
   }
 
-  /** Makes an entry new, which is locked, and owns the descriptors from now on. */
+  /** Renews a locked entry, and owns the descriptors from now on. */
   renew(index: number, container: number, fds: Partial<Record<Held, Fd | undefined>>): void {
     this.#set(index, WORD.doomed, 0)
     for (const word of HELD) this.#put(index, word, container, fds[word])
     this.#set(index, WORD.serial, this.#get(index, WORD.serial) + 1)
   }
 
-  /** How often an entry was made new. */
+  /** How often an entry was renewed. */
   serial(index: number): number {
     return this.#get(index, WORD.serial)
   }
@@ -133,7 +135,7 @@ export class SharedEntries {
     return raw === NONE ? undefined : new Fd(raw)
   }
 
-  /** Replaces what was made before. */
+  /** Replaces the `made` descriptor. */
   keep(index: number, container: number, made: Fd): void {
     const before = this.#raw(index, 'made')
     if (before !== NONE) this.#fdStore.end([{ place: this.#at(index, WORD.made), raw: before }])
@@ -158,7 +160,7 @@ export class SharedEntries {
     this.#set(index, WORD.doomed, 1)
   }
 
-  /** Ends an entry now, or when the thread that has it locked unlocks it. */
+  /** Ends an entry now, or when the thread that has locked it unlocks it. */
   drop(index: number): void {
     this.doom(index)
     if (this.tryLock(index)) this.unlock(index)
@@ -168,7 +170,9 @@ export class SharedEntries {
     return this.#locks.tryTake(index)
   }
 
-  /** @returns false if another thread has it for too long */
+  /**
+   * @returns false if another thread keeps it locked for too long
+   */
   lock(index: number): boolean {
     return this.#locks.take(index, LOCK_MS)
   }

@@ -10,8 +10,8 @@ import type { Slots } from '../journal/slots.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
 
 /**
- * In the words that all threads share: the thread that is the dedicated receiver, 0 for none, negative while it serves
- * a call; how many calls it has received; and the listener from which it receives.
+ * The words that all threads share: the thread that is the dedicated receiver (0 for none, negative while it serves a
+ * call), how many calls it has received, and the listener from which it receives.
  *
  *   none -> thread        DedicatedReceiver.begin(), by the leader
  *   thread -> serving     DedicatedReceiver.serve(), by that thread
@@ -25,16 +25,16 @@ import type { ListenerTable } from '../tables/listener-table.ts'
 const [WORD] = struct({ thread: 1, received: 1, listener: 1 })
 export const DEDICATED_WORDS = CACHE_LINE
 const NONE = 0
-/** No thread has this number, nor one with the other sign. */
+/** No thread has this number, with either sign. */
 const RELEASED = -0x8000_0000
 
 /**
- * After this many calls of one listener in a row that were answered at once, by their registers alone or by a handler
- * that says so, it gets a dedicated receiver.
+ * A listener gets a dedicated receiver after this many calls in a row that were answered at once: by their registers
+ * alone, or by a handler that is declared to do so.
  */
 const STREAK = 64
 
-interface Means {
+interface ReceiverDependencies {
   readonly listeners: ListenerTable
   readonly slots: Slots
   readonly epoll: Epoll
@@ -43,16 +43,16 @@ interface Means {
 /**
  * A listener that is called all the time gets a dedicated receiver: one thread blocks in NOTIF_RECV for its calls,
  * while another thread leads for all other listeners. That saves one system call of three, and the kernel wakes the
- * thread on the processor of the caller. The thread answers what its handler answers at once; a call that may take
- * longer is served as everywhere else, and the listener is back in the set of all. If a call hangs all the same, in
- * memory of the container, the deputy puts the listener back.
+ * thread on the processor of the caller. The thread itself answers calls whose handler answers at once. For a call that
+ * may take longer it stops being the dedicated receiver: the listener goes back into the set of all. If a call hangs
+ * nevertheless, in the container's memory, the deputy puts the listener back.
  *
- * NOTIF_RECV waits for ever (the kernel ignores O_NONBLOCK), and up to Linux 6.10 also where no task is left that could
+ * NOTIF_RECV waits for ever (the kernel ignores O_NONBLOCK), and up to Linux 6.10 even if no task is left that could
  * call. So the main thread interrupts a dedicated receiver that has received nothing for a while.
  *
  * Invariant: an object belongs to one thread, which alone calls it. At most one thread of the engine is a dedicated
- * receiver; it alone uses the last slot of the journal, and it counts its listener as in use, so that the main thread
- * does not close that.
+ * receiver; only it uses the last slot of the journal. It counts its listener as in use, so that the main thread does
+ * not close it.
  */
 export class DedicatedReceiver {
   readonly #words: Int32Array
@@ -60,14 +60,14 @@ export class DedicatedReceiver {
   readonly #slots: Slots
   readonly #epoll: Epoll
   readonly #thread: Tid = currentTid()
-  /** The listener whose call was answered at once last, and how many calls of it in a row were. */
+  /** The listener whose call was last answered at once, and how many of its calls in a row were. */
   #last = -1
   #streak = 0
   #listener: number | undefined
   #slot = 0
 
   /** @param words DEDICATED_WORDS that all threads share */
-  constructor(words: Int32Array, { listeners, slots, epoll }: Means) {
+  constructor(words: Int32Array, { listeners, slots, epoll }: ReceiverDependencies) {
     this.#words = words
     this.#listeners = listeners
     this.#slots = slots
@@ -86,7 +86,7 @@ export class DedicatedReceiver {
   }
 
   /**
-   * A call that this thread received was answered at once, or (undefined) was not.
+   * Notes that this thread has answered a call of this listener at once; undefined if it did not answer at once.
    *
    * @returns whether `begin` is worth its cost
    */
@@ -96,15 +96,18 @@ export class DedicatedReceiver {
     return this.#streak >= STREAK
   }
 
-  /** For the leader, which hands the lead over then. @returns false if there is a dedicated receiver already */
+  /**
+   * Makes the leader a dedicated receiver; it then hands over the lead. @returns false if there is a dedicated receiver
+   * already
+   */
   begin(listener: number): boolean {
     const words = this.#words
     const { fd, generation } = this.#listeners
     this.#streak = 0
-    // A call was received there that had to be served, and hangs.
+    // A call was received into the last slot, had to be served, and hangs.
     if (this.#slots.isLastTaken) return false
     if (Atomics.compareExchange(words, WORD.thread, NONE, this.#thread) !== NONE) return false
-    // As a call in flight does, it keeps the main thread from closing the descriptor.
+    // Like a call in flight, this keeps the main thread from closing the descriptor.
     this.#listeners.hold(listener, 1)
     Atomics.store(words, WORD.listener, listener)
     this.#listener = listener
@@ -116,8 +119,8 @@ export class DedicatedReceiver {
   /**
    * Waits for a call.
    *
-   * @returns false if no call can come any more, the listener is dropped, or the thread was interrupted: it is no
-   *   dedicated receiver then
+   * @returns false if no call can come any more, the listener is dropped, or the thread was interrupted. Then the
+   *   thread is no longer a dedicated receiver
    */
   receive(): boolean {
     const { fd, container, dropped } = this.#listeners
@@ -143,8 +146,8 @@ export class DedicatedReceiver {
   }
 
   /**
-   * The thread serves the call itself, which holds the listener by its own count: from now on another thread may put
-   * the listener back.
+   * The thread serves the call itself. The call counts the listener as in use, so another thread may put the listener
+   * back from now on.
    */
   serve(): void {
     Atomics.store(this.#words, WORD.thread, -this.#thread)
@@ -164,7 +167,7 @@ export class DedicatedReceiver {
     if (isOurs) putBack(this.#words, this.#listeners, this.#epoll)
   }
 
-  /** Returns whether the dedicated receiver, whichever thread that is, serves a call itself now. */
+  /** Returns whether the dedicated receiver, whichever thread it is, is serving a call now. */
   get serves(): boolean {
     const thread = Atomics.load(this.#words, WORD.thread)
     return thread < 0 && thread !== RELEASED
@@ -220,7 +223,7 @@ export class IdleWaker {
     const received = Atomics.load(this.#words, WORD.received)
     const isQuiet = received === this.#received
     if (isQuiet && thread < 0 && thread !== RELEASED) release(this.#words, this.#listeners, this.#epoll, -thread as Tid)
-    // A thread that has ended meanwhile, for want of memory, can no longer put its listener back into the set.
+    // A thread that has ended for lack of memory can no longer put its listener back into the set.
     if (isQuiet && thread > 0 && !interrupt(thread as Tid)) putBack(this.#words, this.#listeners, this.#epoll)
     this.#received = received
   }

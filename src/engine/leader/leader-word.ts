@@ -20,16 +20,16 @@ export const LEAD = { free: 0, waiting: 1, serving: 2, receiving: 3 } as const
 
 const STATE_BITS = 2
 const STATE_MASK = 3
-/** After so many terms their numbers begin anew, long after any thread still takes an old one for its own. */
+/** The number of terms before their numbers start again: by then no thread still holds an old term. */
 const TERMS = 1 << 28
 
 const word = (term: number, state: number): number => (term << STATE_BITS) | state
 
 /**
- * Which thread leads, in one word that all threads share: a state, and the term in which a thread leads. The number of
- * a term is known to the thread that leads in it, and to no other.
+ * Which thread leads, in one word that all threads share: a state, and the term in which a thread leads. Only the
+ * thread that leads in a term knows its number.
  *
- * Invariant: only the thread whose term it is changes the word, but for two transitions: any thread takes it from
+ * Invariant: only the thread whose term it is changes the word, except for two transitions: any thread takes it from
  * `free`, and the deputy takes it from `serving`. So in `waiting` and `receiving` the leader may `set` it, and in
  * `serving` it must `change` it, which fails once the deputy leads.
  */

@@ -8,9 +8,9 @@ import { NO_CONTAINER, type ThreadActivity } from './thread-activity.ts'
 
 /**
  * lead: as in `LeaderWord`. deputy: 1 while a thread is the deputy. leader: the line of the leader in `ThreadActivity`.
- * epoch: how often something was posted. progress: how many calls were begun. alarmed: the millisecond at which the
- * alarm was put off last, 0 after it went off. rung: 1 if the deputy shall come at once. looked: the millisecond at
- * which the deputy looked last.
+ * epoch: how often a message was posted to the threads. progress: how many calls were begun. alarmed: the millisecond
+ * at which the last call began, 0 after the alarm went off. rung: 1 if the deputy must come at once. looked: the
+ * millisecond at which the deputy last looked.
  */
 const [WORD, WORDS] = struct({
   lead: CACHE_LINE,
@@ -27,7 +27,9 @@ export const LEADERSHIP_WORDS = WORDS
 
 /** How long a leader may serve a call before the deputy leads. */
 export const LEADER_MS = 2
-/** How long the alarm may be put off: then the deputy looks for threads that hang, although calls are begun. */
+/**
+ * How long new calls may put off the alarm: after that the deputy looks for hanging threads, even while calls begin.
+ */
 const LOOK_MS = 16
 
 /**
@@ -37,23 +39,23 @@ const LOOK_MS = 16
 const SPINS = 500
 const RECEIVING_SPINS = 2000
 
-/** Parked threads are woken for every so many posts. */
+/** Every 64th post wakes the parked threads. */
 const POSTS = 64
 
-/** What concerns threads that hang although they do not lead. */
+/** Callbacks for hanging threads that do not lead. */
 export interface Hangs {
   /** Called with a thread that hangs in a call. */
   readonly onHang: (thread: Tid) => void
   /**
-   * Asked while the leader waits: whether the deputy shall soon look again, since it alone helps the other callers of
-   * a thread that hangs, of which no call may come. Otherwise it looks when calls come, for under load a thread that
-   * waits for another one looks as if it hung.
+   * Asked while the leader waits: must the deputy soon look again? It must while a dedicated receiver serves a call: if
+   * that call hangs, the listener's other callers wait, and no other thread sees their calls. Otherwise the deputy
+   * looks when calls come: under load, a thread that waits for another one looks as if it hung.
    */
   readonly mayHang: () => boolean
 }
 
-interface Means extends Hangs {
-  /** How many threads may work at once: more of them only cost time. */
+interface LeadershipDependencies extends Hangs {
+  /** How many threads may work at once; more only cost time. */
   readonly processors: number
   readonly alarm: Alarm
   /** Called with the container of a call that keeps a thread waiting. */
@@ -62,23 +64,23 @@ interface Means extends Hangs {
 
 /**
  * Leader election: one thread at a time, the leader, receives the notifications. Without a leader two threads race into
- * receive and one blocks there, for the kernel ignores O_NONBLOCK. The states of the lead stand in `leader-word.ts`.
+ * receive and one blocks there, for the kernel ignores O_NONBLOCK. The states of the lead are in `leader-word.ts`.
  *
  * Waking another thread for each call costs more than serving it (it wakes on the other processor, and so does the next
- * call). So the leader serves what it received, under an alarm for which one parked thread, the deputy, waits: if no
- * call was begun since the last alarm and the leader is not back, the deputy leads. A leader that knows that it will
- * block hands the lead over before.
+ * call). So the leader serves what it received, under an alarm on which one parked thread, the deputy, waits. If no
+ * call has begun since the last alarm and the leader is not back, the deputy leads. A leader that knows that it will
+ * block hands over the lead first. docs/internals/architecture.md has an example, step by step.
  *
- * When more calls wait than one, as many threads as there are processors share the lead: each holds it only while it
- * receives, and none has to be woken, for each comes back for the next call by itself. A thread that comes back while
+ * When more than one call waits, as many threads as there are processors share the lead. Each holds it only while it
+ * receives. None has to be woken, because each comes back for the next call by itself. A thread that comes back while
  * another one receives spins: if it parked, both would soon be woken on the same processor, and the other processor
  * would be idle.
  *
  * Each lead has a term of its own: a thread that comes back late must not take or free the lead of another.
  *
  * Invariant: an object belongs to one thread, which alone calls it, and knows whether that thread leads. At most one
- * thread is the deputy. Precondition of `markWaiting`, `markReceiving`, `markBusy`,
- * `serve` and `receiveTogether`: `isOurs`.
+ * thread is the deputy. Precondition of `markWaiting`, `markReceiving`, `markBusy`, `serve` and `receiveTogether`:
+ * `isOurs`.
  */
 export class Leadership {
   readonly #words: Int32Array
@@ -93,7 +95,11 @@ export class Leadership {
   /** The term in which this thread leads. */
   #term: number | undefined
 
-  constructor(words: Int32Array, activity: ThreadActivity, { processors, alarm, strike, onHang, mayHang }: Means) {
+  constructor(
+    words: Int32Array,
+    activity: ThreadActivity,
+    { processors, alarm, strike, onHang, mayHang }: LeadershipDependencies,
+  ) {
     this.#words = words
     this.#lead = new LeaderWord(words, WORD.lead)
     this.#parking = new ParkingLot(words.subarray(WORD.parking))
@@ -105,17 +111,17 @@ export class Leadership {
     this.#mayHang = mayHang
   }
 
-  /** Does this thread lead? If it is late, the deputy may lead instead: `rejoin` tells. */
+  /** Does this thread lead? If it is late, the deputy may lead instead: `rejoin` finds out. */
   get isOurs(): boolean {
     return this.#term !== undefined
   }
 
-  /** How many threads are parked now, without the deputy: at 0 the pool should grow. */
+  /** How many threads are parked now, not counting the deputy. At 0 the pool should grow. */
   get parked(): number {
     return this.#parking.parked
   }
 
-  /** How often something was posted to the threads. */
+  /** How often a message was posted to the threads. */
   get epoch(): number {
     return Atomics.load(this.#words, WORD.epoch)
   }
@@ -155,8 +161,8 @@ export class Leadership {
   }
 
   /**
-   * The leader is about to serve a call of this container and more calls wait: the thread that comes back first shall
-   * lead.
+   * Frees the lead for the thread that comes back first: the leader is about to serve a call of this container, and
+   * more calls wait.
    *
    * @param time `now()`
    * @returns false if there should be one more thread
@@ -173,7 +179,9 @@ export class Leadership {
     return !isWanted || isThere
   }
 
-  /** Wakes a thread to be the deputy, if there is no deputy. @returns false if no thread is parked that could be */
+  /**
+   * Wakes a thread to become the deputy, if there is none. @returns false if there is no deputy and no parked thread
+   */
   callDeputy(): boolean {
     if (Atomics.load(this.#words, WORD.deputy) !== 0) return true
     if (this.parked === 0) return false
@@ -190,14 +198,14 @@ export class Leadership {
     return false
   }
 
-  /** The thread works: it has served its call, or is new. If it led, it goes on leading, unless the deputy does now. */
+  /** The thread has served its call, or is new. If it led, it continues to lead, unless the deputy has taken over. */
   rejoin(): void {
     this.#activity.come()
     if (this.#term === undefined || this.#lead.change(this.#term, LEAD.serving, LEAD.waiting)) return
     this.#term = undefined
   }
 
-  /** The thread will block or end: if it leads, another thread shall. */
+  /** The thread will block or end: if it leads, another thread takes over. */
   handOver(): void {
     this.#activity.leave()
     const term = this.#term
@@ -205,7 +213,7 @@ export class Leadership {
     if (term === undefined || this.#lead.free(term)) this.offer()
   }
 
-  /** If nobody leads, a thread that has nothing else to do shall. */
+  /** If no thread leads, wakes one that has nothing else to do. */
   offer(): void {
     if (!this.#isFree) return
     if (this.parked > 0) this.#parking.wakeOne()
@@ -213,7 +221,8 @@ export class Leadership {
   }
 
   /**
-   * Blocks the thread until there may be something to do: to lead, or to take what was posted. It leads then if it can.
+   * Blocks the thread until there may be something to do: to lead, or to read a posted message. Then it leads if it
+   * can.
    */
   park(): void {
     this.#activity.leave()
@@ -227,9 +236,9 @@ export class Leadership {
   }
 
   /**
-   * Something was posted to all threads: each looks at it before it leads. Parked threads are woken for it once in a
-   * while only, so that not too many messages wait for them: after that other threads lead than before, whose code is
-   * not compiled yet.
+   * A message was posted to all threads: each reads it before it leads. Parked threads are woken only once in a while,
+   * just so that not too many messages wait for them. After such a wake-up other threads lead, whose code is not
+   * compiled yet.
    */
   notePost(): void {
     if (Atomics.add(this.#words, WORD.epoch, 1) % POSTS !== 0) return
@@ -238,8 +247,8 @@ export class Leadership {
   }
 
   /**
-   * A call is begun. The alarm is put off once a millisecond at most, and so goes off a little early; then the deputy
-   * looks whether there was progress. It is not put off for ever.
+   * A call begins. This sets the alarm again at most once a millisecond, so the alarm may go off a little early; the
+   * deputy then checks for progress. Calls cannot put it off for ever.
    */
   #begin(time: number): void {
     Atomics.add(this.#words, WORD.progress, 1)
@@ -249,7 +258,7 @@ export class Leadership {
     if (alarmed === 0 || ms - Atomics.load(this.#words, WORD.looked) < LOOK_MS) this.#alarm.set()
   }
 
-  /** The deputy shall come at once. */
+  /** Calls the deputy at once. */
   #ring(): void {
     Atomics.store(this.#words, WORD.rung, 1)
     this.#alarm.ring()
@@ -261,11 +270,11 @@ export class Leadership {
     const leads = this.#takeFrom(LEAD.serving)
     if (leads && this.#activity.countOut(late)) this.#strikeFor(this.#activity.containerOf(late))
     Atomics.store(this.#words, WORD.deputy, 0)
-    // This thread will lead, now or if no other one is faster: another thread becomes the deputy.
+    // This thread will lead, unless another one is faster: so another thread becomes the deputy.
     if (leads || this.#isFree) this.#parking.wakeOne()
   }
 
-  /** Returns when no call moves any more, or the alarm was rung. */
+  /** Returns when no call makes progress, or the alarm was rung. */
   #watch(): void {
     let seen = Atomics.load(this.#words, WORD.progress)
     for (;;) {
@@ -280,7 +289,7 @@ export class Leadership {
       const waits = state === LEAD.waiting || state === LEAD.receiving
       const idle = waits ? leader : undefined
       for (const line of this.#activity.countOutHanging(idle, time)) this.#hangs(line)
-      // A leader that only waits for a processor will be back: no other thread is any faster.
+      // A leader that only waits for a processor will be back: another thread would not be faster.
       const moves = progress !== seen || (state === LEAD.serving && this.#activity.isBusy(leader))
       if (!moves && !waits) return
       seen = progress

@@ -1,14 +1,14 @@
 import { CACHE_LINE, struct } from '../../shared/struct.ts'
 import { waitWhile, wake } from '../../shared/words.ts'
 
-/** As many as there can be threads. */
+/** The most threads there can be. */
 const SEATS = 512
 /** The seats lie in cache lines of their own. */
 const [WORD, WORDS] = struct({ parked: CACHE_LINE, seats: SEATS })
 export const PARKING_WORDS = WORDS
 
 /**
- * What a seat is. left: a thread was woken there, and has not gone yet.
+ * The state of a seat. left: its thread was woken, and has not gone yet.
  *
  *   empty -> taken   ParkingLot.sit()
  *   taken -> left    ParkingLot.wakeOne(), ParkingLot.wakeAll()
@@ -18,12 +18,12 @@ export const PARKING_WORDS = WORDS
 const STATE = { empty: 0, taken: 1, left: 2 } as const
 
 /**
- * The place where threads park that have nothing to do. The lowest seat is taken first and woken first: so the same few
- * threads work, each with warm caches on the processor where it worked before. When all were woken in turn they met on
- * one processor while the other one was idle for a third of the time.
+ * Threads without work park here. The lowest seat is taken first and woken first. So the same few threads work, each
+ * with warm caches on its last processor. When all were woken in turn, they met on one processor, and the other was
+ * idle for a third of the time.
  *
- * Invariant: any thread may call everything. `parked` counts the seats that are taken; whoever makes a taken seat
- * `left` counts it out, so it is counted out once.
+ * Invariant: any thread may call everything. `parked` counts the seats that are taken; the thread that changes a seat
+ * from taken to left subtracts it, so it is subtracted once.
  */
 export class ParkingLot {
   readonly #words: Int32Array
@@ -37,7 +37,10 @@ export class ParkingLot {
     return Atomics.load(this.#words, WORD.parked)
   }
 
-  /** Blocks until woken. @param isWanted asked once a waking thread can see the seat: if so, this one does not block */
+  /**
+   * Blocks until woken. @param isWanted asked when other threads can already see the seat: if true, this thread does
+   * not block
+   */
   sit(isWanted: () => boolean): void {
     Atomics.add(this.#words, WORD.parked, 1)
     let seat: number = WORD.seats
@@ -54,7 +57,9 @@ export class ParkingLot {
     for (let seat: number = WORD.seats; seat < WORDS; seat++) this.#wake(seat)
   }
 
-  /** @returns whether a thread sat there */
+  /**
+   * @returns whether a thread was woken there
+   */
   #wake(seat: number): boolean {
     if (!this.#leave(seat)) return false
     wake(this.#words, seat)

@@ -1,48 +1,48 @@
 import type { Tid } from '../../abi/brand.ts'
 import { CACHE_LINE, struct } from '../../shared/struct.ts'
 
-/** As many as there can be threads, as many that were lost, and the main thread. */
+/** The most threads there can be, as many lost ones, and the main thread. */
 const THREADS = 2 * 512 + 1
 /** active: how many threads are counted. lines: how many threads have a line. */
 const [HEAD] = struct({ active: 1, lines: 1 })
 /**
- * The line of a thread: its id, whether it is counted, the container for which it works and the millisecond since when.
+ * The line of a thread: its id, whether it is counted, the container for which it works, and since which millisecond.
  */
 const [WORD] = struct({ thread: 1, counted: 1, container: 1, since: 1 })
 /** The head has a cache line, and so has each thread. */
 export const ACTIVITY_WORDS = CACHE_LINE + THREADS * CACHE_LINE
 
-/** Of a thread that serves no call, but is away for a moment. */
+/** The container of a thread that serves no call but is away for a moment. */
 export const NO_CONTAINER = -1
 
 /**
  * A thread that serves one call for this long and is not running counts as hung, and another thread works in its place.
- * Less would be wrong: the call may wait for the lock of a directory whose owner only waits for a processor, and a
- * thread in its place would soon be one too many.
+ * A shorter time would be wrong: the call may wait for a directory's lock whose owner only waits for a processor, and a
+ * replacement thread would soon be one too many.
  */
 const HANG_MS = 16
 
 /**
- * Which threads work, and on what. A thread that waits for long is counted out, by itself before it waits, or by the
- * deputy that sees it: another one works in its place. Either may come first. A thread that comes back is counted in
- * again.
+ * Which threads work, and on what. A thread that waits for long is counted out, by itself before it waits or by the
+ * deputy that notices, and another one works in its place. Either may come first. A thread that comes back is counted
+ * in again.
  *
  *   out -> counted   ThreadActivity.come(), by the thread itself
  *   counted -> out   ThreadActivity.leave(), by the thread itself
  *   counted -> out   ThreadActivity.countOut(), ThreadActivity.countOutHanging(), by the deputy
  *
- * Invariant: a line is written by its own thread only, but for `counted`, which any thread may take off, atomically:
- * `active` is the number of lines that are counted.
+ * Invariant: only its own thread writes a line, except for `counted`, which any thread may clear, atomically: `active`
+ * is the number of lines that are counted.
  */
 export class ThreadActivity {
   readonly #words: Int32Array
   readonly #isRunning: (thread: Tid) => boolean
-  /** Where the line of the thread begins that this is made for. */
+  /** Where this thread's line begins. */
   readonly self: number
 
   /**
    * @param words ACTIVITY_WORDS that all threads share
-   * @param isRunning does a thread work, or does it wait for something?
+   * @param isRunning tells whether a thread is running, and not waiting
    */
   constructor(words: Int32Array, self: Tid, isRunning: (thread: Tid) => boolean) {
     this.#words = words
@@ -51,7 +51,7 @@ export class ThreadActivity {
     words[this.self + WORD.thread] = self
   }
 
-  /** How many work. */
+  /** How many threads work. */
   get active(): number {
     return Atomics.load(this.#words, HEAD.active)
   }
@@ -69,7 +69,7 @@ export class ThreadActivity {
     this.countOut(this.self)
   }
 
-  /** The thread works for this container from now on. Another thread may see that late. @param time `now()` */
+  /** The thread works for this container from now on. Other threads may see that late. @param time `now()` */
   begin(container: number, time: number): void {
     this.#words[this.self + WORD.container] = container
     this.#words[this.self + WORD.since] = Math.trunc(time)

@@ -1,6 +1,6 @@
 /**
- * none: the place has a listener, or nothing; fresh: a monitor's connection that has not forwarded a call yet; idle:
- * the monitor does not wait; serving and above: it waits, and the call was forwarded in second (word - serving).
+ * none: the place has a listener, or nothing. fresh: a monitor's connection that has not forwarded a call yet. idle:
+ * the monitor does not wait. serving and above: it waits, and it forwarded the call in second (word - serving).
  *
  *   none -> fresh       LxcProxyState.open()
  *   fresh -> serving    LxcProxyState.begin()

@@ -28,7 +28,7 @@ export interface LxcProxyAnswer {
  * Receives, for one thread, the calls that LXC's monitors forward to us; a connection has at most one call at a time.
  *
  * A monitor waits 30 seconds for the reply, then answers the call itself (ENOSYS) and keeps the connection: it would
- * take a late reply for the reply to its *next* call. So nothing is ever sent late; the connection is shut down
+ * mistake a late reply for the reply to its *next* call. So nothing is ever sent late; the connection is shut down
  * instead, and the monitor connects again with its next call.
  *
  * @see lxc src/lxc/seccomp.c seccomp_notify_handler()
@@ -38,7 +38,9 @@ export class LxcProxyReceiver {
   readonly #refuse: (why: string) => void
   readonly #bytes = new Uint8Array(PROXY_MESSAGE_LIMIT + 1)
 
-  /** @param refuse called with what a monitor did wrong, after its connection was shut down */
+  /**
+   * @param refuse called with the error of a monitor, after its connection was shut down
+   */
   constructor(words: LxcProxyState, refuse: (why: string) => void) {
     this.#words = words
     this.#refuse = refuse
@@ -54,7 +56,7 @@ export class LxcProxyReceiver {
     const message = take(connection, this.#bytes)
     if (message === 'over' || message === undefined) return message
     try {
-      // The monitor gave up its last call: it would take our reply to that call for the reply to this one.
+      // The monitor gave up its last call: it would mistake our reply to that call for the reply to this one.
       if (this.#words.isServing(index)) throw new RangeError('it did not wait for the reply to its last call')
       const call = this.#parse(index, connection, message)
       slot.set(this.#bytes.subarray(PROXY_NOTIF, PROXY_NOTIF + SECCOMP_NOTIF_SIZE))
@@ -86,7 +88,7 @@ export class LxcProxyReceiver {
   }
 }
 
-interface Waiting {
+interface WaitingMonitor {
   readonly connection: Handle
   readonly fds: readonly Fd[]
   readonly listener: Fd
@@ -104,17 +106,17 @@ interface Waiting {
 export class LxcProxyCall implements Disposable {
   readonly #message: Uint8Array
   readonly #response: number
-  readonly #waiting: Waiting
+  readonly #monitor: WaitingMonitor
 
   /** @param message the bytes of the reply: those of the request, with the answer written at offset `response` */
-  constructor(message: Uint8Array, response: number, waiting: Waiting) {
+  constructor(message: Uint8Array, response: number, monitor: WaitingMonitor) {
     this.#message = message
     this.#response = response
-    this.#waiting = waiting
+    this.#monitor = monitor
   }
 
   get listenerFd(): number {
-    return this.#waiting.listener.raw
+    return this.#monitor.listener.raw
   }
 
   /**
@@ -124,7 +126,7 @@ export class LxcProxyCall implements Disposable {
    * @param delivered whether the call still waited for our answer
    */
   reply({ is, errno, value }: LxcProxyAnswer, delivered: boolean): void {
-    const { connection, since, isAgeKnown, end } = this.#waiting
+    const { connection, since, isAgeKnown, end } = this.#monitor
     const { buffer, byteOffset } = this.#message
     encodeResponse(new DataView(buffer, byteOffset + this.#response), {
       id: new DataView(buffer, byteOffset + PROXY_NOTIF).getBigUint64(NOTIF.id, true),
@@ -140,7 +142,7 @@ export class LxcProxyCall implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const fd of this.#waiting.fds) fd[Symbol.dispose]()
+    for (const fd of this.#monitor.fds) fd[Symbol.dispose]()
   }
 }
 

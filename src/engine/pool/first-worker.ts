@@ -1,8 +1,8 @@
 import { WaitingWorker } from './waiting-worker.ts'
 
 /**
- * The first serving thread. Node takes as long for a thread as for a process, and the first call waits for it: so it is
- * started before anything else of the engine is loaded.
+ * The first serving thread. Node takes as long to start a thread as a process, and the first call waits for it. So the
+ * engine starts it before it loads anything else.
  */
 export const firstWorker = new WaitingWorker()
 // If it fails before it is known to `Threads`, the engine ends as it does later.

@@ -14,12 +14,12 @@ import type { ProgramEnd } from '../protocol/messages.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { HelperRequest } from '../thread/thread-messages.ts'
 
-interface Parts {
+interface HelperDependencies {
   readonly contexts: FsContextStore
   readonly onFault: (message: string) => void
   /** Called with each mounter that was started. */
   readonly onMounter: (mounter: MounterProcess) => void
-  /** Serves a listener no more, though tasks may be left. */
+  /** Stops serving a listener, although tasks may be left. */
   readonly drop: (listener: number) => void
   /** Called when a program in a container failed. */
   readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
@@ -41,7 +41,7 @@ export class HelperRequests {
   readonly #turns: FairTurns
   #expiring: NodeJS.Timeout | undefined
 
-  constructor(state: SharedState, { contexts, onFault, onMounter, onProgram, drop }: Parts) {
+  constructor(state: SharedState, { contexts, onFault, onMounter, onProgram, drop }: HelperDependencies) {
     this.#contexts = contexts
     const { startHelper: start, startProgram } = state.spawnGuard
     this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)

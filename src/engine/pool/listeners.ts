@@ -9,7 +9,7 @@ import type { Slots } from '../journal/slots.ts'
 import { LxcProxyDeadlines } from '../lxc/lxc-proxy-deadlines.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 
-interface Parts {
+interface ListenersDependencies {
   readonly epoll: Epoll
   readonly slots: Slots
   /** Called when all tasks of a listener have ended and its descriptor is closed. */
@@ -29,7 +29,7 @@ const LINGER_MS = 50
  */
 export class Listeners {
   readonly #state: SharedState
-  readonly #parts: Parts
+  readonly #dependencies: ListenersDependencies
   readonly #all = new Set<number>()
   readonly #deadlines: LxcProxyDeadlines
   readonly #inherited: InheritedCalls
@@ -37,12 +37,12 @@ export class Listeners {
   readonly #ready = timerfd()
   #inherits = false
 
-  constructor(state: SharedState, parts: Parts) {
+  constructor(state: SharedState, dependencies: ListenersDependencies) {
     this.#state = state
-    this.#parts = parts
-    this.#deadlines = new LxcProxyDeadlines(state.proxies, parts.onFault)
+    this.#dependencies = dependencies
+    this.#deadlines = new LxcProxyDeadlines(state.proxies, dependencies.onFault)
     new Alarm(this.#ready.raw, 1).ring()
-    this.#inherited = new InheritedCalls(state.inherited, parts.epoll, this.#ready)
+    this.#inherited = new InheritedCalls(state.inherited, dependencies.epoll, this.#ready)
   }
 
   /** Returns the descriptor that is in the epoll set while there are inherited calls: see `InheritedCalls`. */
@@ -53,7 +53,7 @@ export class Listeners {
   /** Finds the inherited calls; the listeners added until `settle` are those of the previous engine. */
   inherit(failed: boolean): void {
     this.#inherits = true
-    this.#inherited.find(this.#parts.slots, failed)
+    this.#inherited.find(this.#dependencies.slots, failed)
   }
 
   /** Ends the hand-over from the previous engine. @param settled resolves when the inherited calls may be served */
@@ -76,19 +76,19 @@ export class Listeners {
     const generation = Atomics.add(state.listeners.generation, index, 1) + 1
     if (isMonitor) this.#deadlines.watch(index, fd.raw)
     else if (this.#inherits) this.#continueLost(index, fd.raw)
-    this.#parts.epoll.add(fd, EPOLLIN, [index, generation])
+    this.#dependencies.epoll.add(fd, EPOLLIN, [index, generation])
     fd.release()
   }
 
   /**
-   * Closes a listener although tasks under its filter may be left: their calls then fail with ENOSYS. What is in flight
-   * is answered before.
+   * Closes a listener although tasks under its filter may be left: their calls then fail with ENOSYS. Calls in flight
+   * are answered first.
    */
   drop(index: number): void {
     if (!this.#all.has(index)) return
     const { fd, dropped, generation } = this.#state.listeners
     Atomics.store(dropped, index, 1)
-    this.#parts.epoll.remove(fd[index]!)
+    this.#dependencies.epoll.remove(fd[index]!)
     this.close(index, generation[index]!)
   }
 
@@ -105,22 +105,22 @@ export class Listeners {
     Atomics.add(state.listeners.generation, index, 1)
     closeRaw(state.listeners.fd[index]!)
     state.listeners.fd[index] = 0
-    this.#parts.onGone(index)
+    this.#dependencies.onGone(index)
   }
 
-  /** Watches the listeners of `container` again that were muted for its cap. */
+  /** Watches a container's muted listeners again. */
   unmute(container: number): void {
-    // Each call that ends asks for it: the first of them has done it.
+    // Every ending call asks for this: the first one has already done it.
     if (this.#state.muted(container) === 0) return
     const { container: containers, fd, generation } = this.#state.listeners
     for (const index of this.#all) {
       if (containers[index] !== container || !this.#state.clearMuted(index)) continue
-      this.#parts.epoll.modify(fd[index]!, EPOLLIN, [index, generation[index]!])
+      this.#dependencies.epoll.modify(fd[index]!, EPOLLIN, [index, generation[index]!])
     }
   }
 
   #continueLost(index: number, listener: number): void {
-    const { slots, onFault } = this.#parts
+    const { slots, onFault } = this.#dependencies
     const count = continueLostCalls(slots, index, listener)
     if (count > 0) onFault(`Cannot serve ${counted(count, 'call')}: lost, and left to the kernel`)
   }

@@ -25,7 +25,7 @@ export interface PoolOptions {
   readonly epoll: Epoll
   /** How many threads are started at first. */
   readonly threads: number
-  /** The first of them, which is started already. */
+  /** The first of these threads, which is already started. */
   readonly first: WaitingWorker
   /** The threads' data, without what the pool makes itself. */
   readonly data: Omit<SharedData, 'state' | 'epoll' | 'inheritedReady'>
@@ -43,7 +43,7 @@ export interface PoolOptions {
   readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 }
 
-/** Manages threads, containers and listeners of the engine, in the main thread, which serves no call itself. */
+/** Manages the engine's threads, containers and listeners, in the main thread, which serves no call itself. */
 export class Pool {
   readonly #options: PoolOptions
   readonly #state = new SharedState()
@@ -59,7 +59,7 @@ export class Pool {
   readonly #containers = new Map<number, Container>()
   readonly #handles = new Map<number, readonly Fd[]>()
   #answered = 0
-  /** All that the previous engine had is here: what comes now is new. */
+  /** Everything of the previous engine has arrived: what comes now is new. */
   #isSettled = false
 
   constructor(options: PoolOptions) {
@@ -181,7 +181,7 @@ export class Pool {
     for (const [container, numbers] of this.#containers) {
       setInFlight(this.#counts, container, Atomics.load(this.#state.containerCalls, container))
       if (this.#state.hasWaited(container)) this.#options.onWaited(numbers)
-      // A dear container may have one call in flight; if that call hangs, the others must not wait for it for ever.
+      // An expensive container may have one call in flight. If that call hangs, its other calls must not wait for ever.
       if (this.#state.muted(container) > 0 && !this.#state.inTurn.isDear(container)) this.#listeners.unmute(container)
     }
   }

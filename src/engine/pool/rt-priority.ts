@@ -39,7 +39,10 @@ export class RtPriority {
     this.#settle()
   }
 
-  /** Notes what a container may give now. What it has given before its tasks keep, so this never lowers. */
+  /**
+   * Notes the highest priority that a container may give now. It never lowers: the container's tasks keep what they
+   * have.
+   */
   raise(container: number, highest = 0): void {
     if (highest <= (this.#given.get(container) ?? 0)) return
     this.#given.set(container, highest)

@@ -9,10 +9,10 @@ import { WaitingWorker } from './waiting-worker.ts'
 /** The data that is the same for all threads. */
 export type SharedData = Omit<ThreadData, 'number' | 'alarm'>
 
-interface Ties {
+interface ThreadsCallbacks {
   /** Called for each new thread before it serves: it knows no container yet. */
   readonly onStart: (tell: (message: ToThread) => void) => void
-  /** Called once, when the threads of the start are ready; the first of them serves already. */
+  /** Called once, when the initial threads are ready; the first one already serves. */
   readonly onReady: () => void
   readonly onErrand: (errand: MainRequest) => void
   readonly onFault: (message: string) => void
@@ -28,10 +28,10 @@ function failed({ message }: { readonly message: string }): never {
   throw new Error(`a thread failed: ${message}`)
 }
 
-/** Starts the serving threads: more when none is parked that could lead, and a new thread for each that is lost. */
+/** Starts the serving threads: more when none is parked, and a new one for each that is lost. */
 export class Threads {
   readonly #data: SharedData
-  readonly #ties: Ties
+  readonly #callbacks: ThreadsCallbacks
   readonly #alarm = timerfd()
   readonly #lead: Leadership
   readonly #wanted: number
@@ -42,11 +42,13 @@ export class Threads {
   #lost = 0
   #number = 0
 
-  /** @param count how many threads are started at first @param first one of them, which is started already */
-  constructor(count: number, first: WaitingWorker, data: SharedData, state: SharedState, ties: Ties) {
+  /**
+   * @param count how many threads to start at first @param first one of them, which is already started
+   */
+  constructor(count: number, first: WaitingWorker, data: SharedData, state: SharedState, callbacks: ThreadsCallbacks) {
     this.#wanted = count
     this.#data = data
-    this.#ties = ties
+    this.#callbacks = callbacks
     this.#lead = state.leadershipOf({ processors: data.processors, alarm: this.#alarm.raw })
     this.#start(first)
   }
@@ -64,7 +66,7 @@ export class Threads {
     const worker = waiting.give({ ...this.#data, alarm: this.#alarm.raw, number: ++this.#number })
     this.#workers.add(worker)
     this.#starting.add(worker)
-    this.#ties.onStart((message) => worker.postMessage(message))
+    this.#callbacks.onStart((message) => worker.postMessage(message))
     worker.on('message', (message: FromThread) => this.#hear(message, worker))
     worker.on('error', failed)
     worker.on('exit', () => failed({ message: 'it is over' }))
@@ -80,25 +82,25 @@ export class Threads {
         this.#grow()
         break
       case 'lost':
-        this.#ties.onFault(message.message)
+        this.#callbacks.onFault(message.message)
         this.#lose(worker)
         break
       case 'failed':
         failed(message)
         break
       case 'fault':
-        this.#ties.onFault(message.message)
+        this.#callbacks.onFault(message.message)
         break
       default:
-        this.#ties.onErrand(message)
+        this.#callbacks.onErrand(message)
     }
   }
 
-  /** One thread starts after the other, for the first call would be answered later if they started together. */
+  /** Threads start one after the other: if they started together, the first call would be answered later. */
   #noteReady(): void {
     this.#ready++
     if (this.#workers.size < this.#wanted) this.#start()
-    if (this.#ready === this.#wanted) this.#ties.onReady()
+    if (this.#ready === this.#wanted) this.#callbacks.onReady()
   }
 
   get #most(): number {
@@ -107,8 +109,8 @@ export class Threads {
 
   #grow(): void {
     if (this.#lead.parked > 0 || this.#starting.size > 0 || this.#workers.size >= this.#most) return
-    // The files may wait for SIGHUP, as files of another program: the threads that are there serve on. If they all
-    // hang, the keeper misses the heartbeat.
+    // The files may belong to another program and wait for SIGHUP. Then the present threads continue to serve. If they
+    // all hang, the keeper notices the missing heartbeat.
     if (buildNow() === build) this.#start()
   }
 

@@ -2,12 +2,12 @@ import { deserialize, serialize } from 'node:v8'
 import type { Container, ContainerHandles, ContainerNumbers } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 
-/** Carries the socket of a mounter and its pidfd: the mounter outlives the engine that has started it. */
+/** Carries a mounter's socket and pidfd: the mounter outlives the engine that started it. */
 interface MounterFds {
   readonly type: 'mounter'
 }
 
-/** Messages to the keeper about descriptors which the next engine gets. */
+/** Messages to the keeper about descriptors that the next engine gets. */
 export type ForNextEngine =
   | MounterFds
   /** Carries the descriptors to store at `places`, see `PersistentState`, once the copies at `drops` are closed. */
@@ -17,7 +17,7 @@ export type ForNextEngine =
       readonly drops: readonly number[]
       readonly container: number
     }
-  /** Carries a socket, which the keeper closes when it has closed its descriptors of `places`. */
+  /** Carries a socket, which the keeper closes after it has closed its descriptors of `places`. */
   | { readonly type: 'drop'; readonly places: readonly number[] }
 
 /**
@@ -25,7 +25,7 @@ export type ForNextEngine =
  * order: `kept` and `mounter` messages, `inherit`, all containers and listeners of the previous engine, `all`.
  */
 export type ToEngine =
-  /** Carries the descriptors that `handles` names, in its order; none if the container's init is not known. */
+  /** Carries the descriptors that `handles` lists, in that order; none if the container's init is not known. */
   | {
       readonly type: 'container'
       readonly container: Container
@@ -33,11 +33,11 @@ export type ToEngine =
       readonly handles: readonly (keyof ContainerHandles)[]
     }
   | { readonly type: 'forget'; readonly container: number }
-  /** Changes what may be done for a container from now on; the answer is `policyHolds`. */
+  /** Changes a container's policy from now on; the answer is `policyHolds`. */
   | { readonly type: 'policy'; readonly container: ContainerNumbers; readonly said: PolicyPart }
-  /** Carries the descriptors which the previous engine had stored at `places`. */
+  /** Carries the descriptors that the previous engine had stored at `places`. */
   | { readonly type: 'kept'; readonly places: readonly number[] }
-  /** Says that the journal may have calls of the previous engine. `failed`: that engine was not ended on purpose. */
+  /** Says that the journal may have calls of the previous engine. `failed`: that engine did not end on purpose. */
   | { readonly type: 'inherit'; readonly failed: boolean }
   | { readonly type: 'all' }
   | MounterFds
@@ -61,9 +61,9 @@ export type ToKeeper =
   | { readonly type: 'ready' }
   /** The last task under this listener's filter has ended, and the engine has closed its descriptor. */
   | { readonly type: 'gone'; readonly listener: number }
-  /** Calls that are received from now on are judged by the policy of the last `policy` message of that container. */
+  /** From now on, calls are judged by the policy of that container's last `policy` message. */
   | { readonly type: 'policyHolds'; readonly container: ContainerNumbers }
-  /** Calls of this container have waited for other calls of it since the last such message. */
+  /** Since the last such message, calls of this container have waited for its other calls. */
   | { readonly type: 'waited'; readonly container: ContainerNumbers }
   /** The ring of records is half full: the keeper should read it now. */
   | { readonly type: 'halfFull' }

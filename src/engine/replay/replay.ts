@@ -12,15 +12,15 @@ import { verbs } from '../../verbs/index.ts'
 import type { CachedReply, ReplyCache } from './reply-cache.ts'
 import { waitUntilAsleep } from './wait-asleep.ts'
 
-/** How long a caller that a signal has woken may take to leave the kernel: for that it needs a processor. */
+/** How long a caller that a signal has woken may take to leave the kernel; it needs a processor for that. */
 const AWAKE_MS = 1000
 /**
- * How long a caller that is awake right before we answer gets to leave: if it is still there after that, it has had no
+ * How long a caller that is awake just before we answer gets to leave. If it is still there after that, it has had no
  * processor yet, and takes the answer.
  */
 const LEAVING_MS = 0.1
 
-/** What a replay needs of one call. */
+/** What a replay needs to know about a call. */
 interface Interruptible {
   readonly container: Container
   /** The slot of the journal. */
@@ -28,12 +28,12 @@ interface Interruptible {
 }
 
 /**
- * Without SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a signal cancels a call that is being served: the call comes again,
- * from the same instruction, and what was done for it stands in its way. The act is done again first; only if the
- * kernel refuses it with an error that our own act explains, and what the act made is still there unchanged, the call
- * gets the result of the first time.
+ * Without SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a signal cancels a call that is being served: the caller repeats it
+ * from the same instruction, and the result of the first act stands in its way. The act is done again first. Only if
+ * the kernel refuses it with an error that our own act explains, and the act's result is still there unchanged, the
+ * call gets the first result.
  *
- * This is about signals alone: calls that an engine left when it ended are those of `InheritedCalls`.
+ * This is only about signals: `InheritedCalls` has the calls that an engine left when it ended.
  */
 export class Replays {
   readonly #cache: ReplyCache
@@ -48,15 +48,22 @@ export class Replays {
   }
 
   /**
-   * Waits for the previous call of this thread, if that was cancelled and is still being served. To be called before
-   * anything is looked at.
+   * Waits for the previous call of this caller, if that was cancelled and is still being served. To be called before
+   * anything else is read.
    */
   await({ index, waitKillable }: Container, tid: Tid): void {
     if (!waitKillable) this.#cache.await(index, tid, this.#mayBlock)
   }
 
-  /** @returns undefined where the answer cannot get lost, or the act can be done twice */
-  of<A extends Act>(act: A, caller: NotifiedCaller, call: Interruptible, waits: () => boolean): Replay<A> | undefined {
+  /**
+   * @returns undefined if the answer cannot get lost, or the act can be done twice
+   */
+  replayOf<A extends Act>(
+    act: A,
+    caller: NotifiedCaller,
+    call: Interruptible,
+    waits: () => boolean,
+  ): Replay<A> | undefined {
     if (call.container.waitKillable) return undefined
     const { once } = verbs[act.verb] as Verb<A>
     if (!once || once.isReplayable?.(act) === false) return undefined
@@ -67,7 +74,7 @@ export class Replays {
     if (key === undefined) return undefined
     const place = this.#cache.begin(container, caller.tid, key)
     if (!place) return undefined
-    // From here on, a thread that serves the call when it comes again waits for this thread.
+    // From here on, a thread that serves the repeated call waits for this thread.
     if (!waits()) {
       this.#cache.end(container, place, key, false, undefined)
       this.#gone(container)
@@ -75,7 +82,9 @@ export class Replays {
     return new Replay({ cache: this.#cache, mayBlock: this.#mayBlock, once, act, sleep, waits, container, key, place })
   }
 
-  /** @returns undefined for an act on something that cannot be looked at: such a call cannot be known again either */
+  /**
+   * @returns undefined for an act on something that cannot be inspected: such a call cannot be recognised either
+   */
   #key<A>(
     once: Replayable<A>,
     act: A,
@@ -101,7 +110,7 @@ export class Replays {
   }
 }
 
-/** A call was cancelled: it stays in flight for a time, if many calls of its container are cancelled. */
+/** Keeps a cancelled call in flight for a time, if many calls of its container are cancelled. */
 function keepPlace(cache: ReplyCache, container: number, mayBlock: () => void): void {
   const ms = cache.cancelled(container)
   if (ms === 0) return
@@ -109,7 +118,7 @@ function keepPlace(cache: ReplyCache, container: number, mayBlock: () => void): 
   sleepSync(ms)
 }
 
-interface Parts<A> {
+interface ReplayContext<A> {
   readonly cache: ReplyCache
   readonly mayBlock: () => void
   readonly once: Replayable<A>
@@ -123,16 +132,16 @@ interface Parts<A> {
 
 /** An act whose answer may get lost. */
 export class Replay<A> {
-  readonly #parts: Parts<A>
+  readonly #context: ReplayContext<A>
   #result: bigint | undefined
 
-  constructor(parts: Parts<A>) {
-    this.#parts = parts
+  constructor(context: ReplayContext<A>) {
+    this.#context = context
   }
 
-  /** Does the act, or finds that it is done. @throws whatever the act throws */
+  /** Does the act, or finds that it is already done. @throws whatever the act throws */
   run(caller: NotifiedCaller, run: () => Effect): Effect {
-    const { once, act } = this.#parts
+    const { once, act } = this.#context
     const before = once.unrepeatedErrno === undefined ? this.#replay(caller) : undefined
     if (before) return before
     try {
@@ -148,13 +157,13 @@ export class Replay<A> {
   }
 
   /**
-   * Sends the answer. It gets lost without a sign if a signal has woken the caller, which then leaves although its call
-   * still waits: so a caller that is awake gets the time to leave.
+   * Sends the answer. If a signal has woken the caller, the caller leaves although its call still waits, and the answer
+   * is lost silently. So a caller that is awake first gets time to leave.
    *
    * @returns whether the answer was delivered
    */
   answer(send: () => boolean): boolean {
-    const { cache, mayBlock, container, sleep, waits, key, place } = this.#parts
+    const { cache, mayBlock, container, sleep, waits, key, place } = this.#context
     cache.answering(place)
     const delivered =
       waitUntilAsleep(waits, LEAVING_MS, mayBlock, () => sleep.isSound || undefined) !== 'gone' && send()
@@ -164,7 +173,7 @@ export class Replay<A> {
   }
 
   #replay(caller: NotifiedCaller): Effect | undefined {
-    const { cache, mayBlock, container, once, act, key, place } = this.#parts
+    const { cache, mayBlock, container, once, act, key, place } = this.#context
     const result = cache.take(container, place, key, mayBlock)
     if (result === undefined || marked(once.fingerprint(act, caller)) !== result) return undefined
     this.#result = result
@@ -175,7 +184,8 @@ export class Replay<A> {
 const marked = (marks: readonly Mark[] | undefined): bigint | undefined => marks && fingerprint(marks)
 
 /**
- * 64 bits, of two kinds of FNV-1a: a container that finds two things with the same fingerprint has fooled only itself.
+ * A fingerprint of 64 bits, from two kinds of FNV-1a. A container that finds two things with the same fingerprint fools
+ * only itself.
  */
 function fingerprint(marks: readonly Mark[]): bigint {
   const [bytes, hash] = [Buffer.from(marks.map(spell).join('|'), 'latin1'), [0x811c9dc5, 0x050c5d1f]]

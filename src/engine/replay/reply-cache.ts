@@ -4,17 +4,17 @@ import { struct } from '../../shared/struct.ts'
 import { load64, setAndWake, store64, waitWhile } from '../../shared/words.ts'
 import { CancelRateLimit } from './cancel-rate-limit.ts'
 
-/** Of each container: of more calls at once no more are remembered. */
+/** The most calls at once that are remembered of one container. */
 const PLACES = 16
 /** state: as in PLACE. ticket: a number that grows with each act of the container. tid: the thread whose call it is. */
 const [WORD, WORDS] = struct({ state: 1, ticket: 1, tid: 2, key: 2, result: 2 })
-/** lock: as in `Locks`. ticket: the last one that was given. due: as in `CancelRateLimit`. */
+/** lock: as in `Locks`. ticket: the last ticket. due: as in `CancelRateLimit`. */
 const [AREA, AREA_WORDS] = struct({ lock: 1, ticket: 1, due: 1, places: PLACES * WORDS })
 export const REPLY_CACHE_WORDS = AREA_WORDS
 
 /**
- * acting: its call is being served. answering: the act is over, and the answer is under way. left: the act was done,
- * and its answer did not arrive.
+ * acting: the call is being served. answering: the act is over, and the answer is on its way. left: the act was done,
+ * but its answer did not arrive.
  *
  *   free -> acting        ReplyCache.begin()
  *   left -> acting        ReplyCache.begin(): no place is free, and this is the oldest that is left
@@ -28,19 +28,19 @@ export const REPLY_CACHE_WORDS = AREA_WORDS
 const PLACE = { free: 0, acting: 1, answering: 2, left: 3 } as const
 const WAIT_MS = 1000
 
-/** The place in the table of one act. */
+/** The place of one act in the table. */
 export interface CachedReply {
   readonly at: number
   readonly ticket: number
 }
 
 /**
- * The acts of calls whose answers may get lost, in memory that the threads share. A container has places of its own:
- * what one does takes nothing from another.
+ * The acts of calls whose answers may get lost, in memory that the threads share. Each container has its own places, so
+ * that it takes nothing from others.
  *
  * Invariant: any thread may call everything. A place that is `acting` or `answering` belongs to the thread that began
- * it, which alone says that it is over. All else of a container changes under its lock, which is held for microseconds,
- * by no thread that could block meanwhile.
+ * it; only that thread says that it is over. Everything else of a container changes under its lock, which threads hold
+ * only for microseconds and never while they could block.
  */
 export class ReplyCache {
   readonly #words: Int32Array
@@ -67,11 +67,11 @@ export class ReplyCache {
     }
   }
 
-  /** An act begins. @returns undefined if every place of the container has a call that is being served */
+  /** Takes a place for an act that begins. @returns undefined if calls in flight have all places of the container */
   begin(container: number, tid: Tid, key: bigint): CachedReply | undefined {
     return this.#locked(container, (area) => {
       const words = this.#words
-      // A place that is free, or else the oldest of those for which no call came again.
+      // Prefers a free place; otherwise the oldest one whose call was not repeated.
       const rank = (at: number): number => (this.#is(at, PLACE.free) ? -1 : words[at + WORD.ticket]!)
       const places = placesOf(area).filter((at) => !this.#isUnknown(at))
       const [at] = places.toSorted((a, b) => rank(a) - rank(b))
@@ -86,8 +86,8 @@ export class ReplyCache {
   }
 
   /**
-   * The result of an earlier call with the same key whose answer did not arrive; waits as long as it is not known
-   * whether there is such a call. The result is given once.
+   * Returns the result of an earlier call with the same key whose answer did not arrive. Waits while it is not known
+   * whether there is such a call. Each result is given once.
    */
   take(container: number, place: CachedReply, key: bigint, mayBlock: () => void): bigint | undefined {
     for (;;) {
@@ -99,15 +99,15 @@ export class ReplyCache {
     }
   }
 
-  /** The act of a place is over: from here on its answer may arrive, and the caller makes its next call at once. */
+  /** The act of a place is over: from here on its answer may arrive, and the caller may make its next call at once. */
   answering({ at }: CachedReply): void {
     this.#set(at, PLACE.answering)
   }
 
   /**
-   * The call of a place is over. Once its caller has an answer, all that was left for such a call is forgotten.
+   * The call of a place is over. Once its caller has an answer, all results left for the same call are forgotten.
    *
-   * @param result of its act, if it did something
+   * @param result the result of the act, if it did something
    */
   end(
     container: number,
@@ -125,7 +125,10 @@ export class ReplyCache {
     })
   }
 
-  /** A call of this container was cancelled. @returns for how many milliseconds its place in the engine must be kept */
+  /**
+   * A call of this container was cancelled. @returns for how many milliseconds the call must keep its place in the
+   * engine
+   */
   cancelled(container: number): number {
     return this.#cancellations.count(container * AREA_WORDS + AREA.due)
   }
@@ -135,7 +138,9 @@ export class ReplyCache {
     this.#locked(container, (area) => this.#words.fill(0, area + AREA.ticket, area + AREA_WORDS))
   }
 
-  /** @returns the newest result that is left; or the place of an earlier call of which it is not known yet */
+  /**
+   * @returns the newest left result, or the place of an earlier call whose outcome is not known yet
+   */
   #latest(
     area: number,
     { ticket }: CachedReply,
@@ -149,12 +154,12 @@ export class ReplyCache {
     return load64(this.#words, last + WORD.result)
   }
 
-  /** Waits until a place has another state. @returns false if it still has this one after a second */
+  /** Waits until a place changes its state. @returns false if it still has this state after a second */
   #hasEnded(at: number, state: number): boolean {
     return waitWhile(this.#words, at + WORD.state, state, WAIT_MS)
   }
 
-  /** The places that are left of earlier calls with this key, the oldest first. */
+  /** The left places of earlier calls with this key, the oldest first. */
   #left(area: number, ticket: number, key: bigint): readonly number[] {
     const words = this.#words
     const left = this.#before(area, ticket, key, (at) => this.#is(at, PLACE.left))
@@ -172,7 +177,7 @@ export class ReplyCache {
     return Atomics.load(this.#words, at + WORD.state) === state
   }
 
-  /** Is it not known yet whether its answer arrives? */
+  /** Is it still unknown whether the answer arrives? */
   #isUnknown(at: number): boolean {
     return this.#is(at, PLACE.acting) || this.#is(at, PLACE.answering)
   }

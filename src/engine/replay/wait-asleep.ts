@@ -2,11 +2,11 @@ import { now } from '../../kernel/clock.ts'
 import { sleepSync } from '../../shared/sleep.ts'
 
 /**
- * How often it is looked without a pause: most callers have left by then, and to hand the lead over costs more than a
+ * The number of looks without a pause: most callers have left by then, and handing over the lead costs more than a
  * look.
  */
 const LOOKS = 4
-/** Each pause is twice the previous one: a caller that gets no processor for long must not take ours. */
+/** Each pause is twice the previous one: a caller that waits long for a processor must not use ours. */
 const FIRST_MS = 0.02
 const LONGEST_MS = 10
 
@@ -14,7 +14,7 @@ const LONGEST_MS = 10
  * Looks until the caller sleeps, for up to `ms` milliseconds.
  *
  * @param mayBlock called before the first pause
- * @returns gone: its call does not wait any more; awake: it did not sleep
+ * @returns gone: its call no longer waits; awake: it did not sleep in that time
  */
 export function waitUntilAsleep<T>(
   waits: () => boolean,

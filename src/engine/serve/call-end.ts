@@ -18,11 +18,11 @@ import type { Call } from './call.ts'
 import { FdAnswer } from './fd-answer.ts'
 import { type Outcome, outcomeOfError } from './outcome.ts'
 
-/** Where the outcomes of calls are written. */
-export interface Written {
+/** The memories into which outcomes are written. */
+export interface OutcomeWriters {
   readonly records: RecordWriter
   readonly counts: CountWriter
-  /** How much of the arguments is written. */
+  /** How much of the arguments is recorded. */
   readonly mode: ArgumentMode
 }
 
@@ -41,8 +41,10 @@ export class CallEnd {
   readonly #args: RecordedArguments
   readonly #caller: CallerName
 
-  /** @param texts what the call was made with @param caller who made it */
-  constructor(slots: Slots, { records, counts, mode }: Written, texts: RecordTexts, caller: CallerName) {
+  /**
+   * @param texts the texts of the call's arguments @param caller the name of the caller
+   */
+  constructor(slots: Slots, { records, counts, mode }: OutcomeWriters, texts: RecordTexts, caller: CallerName) {
     this.#slots = slots
     this.#records = records
     this.#counts = counts
@@ -53,7 +55,9 @@ export class CallEnd {
     this.#fdAnswer = new FdAnswer(this.answer, slots)
   }
 
-  /** @param replay of the act that was done for the call */
+  /**
+   * @param replay the replay of the call's act
+   */
   finish(call: Call, outcome: Outcome, replay?: Replay<Act>): void {
     const { slot } = call
     const { is, errno, why } = outcome
@@ -120,7 +124,7 @@ export class CallEnd {
       time: Date.now(),
     }
     this.#args.from = (slot + NOTIF.args) >> 2
-    // Who does not wait any more may have been somebody else when the name was read.
+    // The name may be another task's: the caller no longer waited when the name was read.
     if (!delivered) this.#caller.end()
     this.#records.write(record, this.#args)
     this.#counts.count(record, this.#args)

@@ -8,7 +8,7 @@ import type { Replay } from '../replay/replay.ts'
 interface Received {
   /** Offset in the journal, in bytes. */
   readonly slot: number
-  /** The listener's descriptor; of a forwarded call the one that LXC's monitor has sent. */
+  /** The listener's descriptor; for a forwarded call, the one that LXC's monitor has sent. */
   readonly listenerFd: number
   readonly container: Container
   /** `now()` when the call was received, in milliseconds. */

@@ -9,7 +9,7 @@ export interface Route {
   readonly handlers: readonly (Syscall<unknown> | undefined)[]
 }
 
-/** Maps AUDIT_ARCH_* to routes. Calls of an architecture or number that is not in here are continued. */
+/** Maps AUDIT_ARCH_* to routes. Calls with another architecture or number are continued. */
 export const routes: ReadonlyMap<number, Route> = new Map(
   Object.values(architectures).map(({ audit, bits, numbers }): [number, Route] => {
     const table: (Syscall<unknown> | undefined)[] = []

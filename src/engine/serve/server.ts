@@ -16,7 +16,7 @@ import { CallerLook } from '../facts/caller-look.ts'
 import type { Slots } from '../journal/slots.ts'
 import type { Replays } from '../replay/replay.ts'
 import type { Call } from './call.ts'
-import { CallEnd, type Written } from './call-end.ts'
+import { CallEnd, type OutcomeWriters } from './call-end.ts'
 import { routes } from './dispatch.ts'
 import { FaultReport } from './fault-report.ts'
 import { type Outcome, outcomeOfVerdict, UNKNOWN_OUTCOME, writeBack } from './outcome.ts'
@@ -25,7 +25,7 @@ import { SlotRegisters } from './registers.ts'
 
 const NO_TEXTS: readonly number[] = []
 
-/** Says of a call that the policy does not serve which key is off, or that only a daemon of root could serve it. */
+/** Returns why the policy does not serve a call: the key that is off, or that only root's daemon could serve it. */
 function off({ policy, ofUser }: Container, { name, key }: Syscall<unknown>): Verdict {
   if (ofUser?.withheld.has(name)) return continueWith('userDaemon')
   return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, key)))
@@ -50,7 +50,7 @@ export class Server {
   constructor(
     context: ThreadContext,
     slots: Slots,
-    written: Written,
+    written: OutcomeWriters,
     replays: Replays,
     onFault: (message: string) => void,
   ) {
@@ -94,7 +94,7 @@ export class Server {
   }
 
   /**
-   * Frees the slot of an inherited call that does not wait any more: it was answered or interrupted, and the earlier
+   * Frees the slot of an inherited call that no longer waits. Either it was answered or interrupted, and the earlier
    * engine may have ended before it wrote the record; or that engine ended before the kernel wrote a notification.
    */
   #conclude(call: Call): void {
@@ -128,8 +128,8 @@ export class Server {
   }
 
   /**
-   * Copies what a call asks that `screen` did not answer, and answers it if that alone decides it. May block in memory
-   * of the container.
+   * Copies the request of a call that `screen` did not answer, and answers the call if the copy alone decides it. May
+   * block in the container's memory.
    *
    * @returns false if the call must be served
    */
@@ -213,7 +213,7 @@ export class Server {
     try {
       const verdict = this.#decide(call, caller)
       if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
-      call.replay = this.#replays.of(verdict.act, caller, call, waits)
+      call.replay = this.#replays.replayOf(verdict.act, caller, call, waits)
       const given = again && caller.given(again.note)
       this.#slots.setState(slot, STATE.acting)
       const effect = perform(verdict.act, caller, again && { ...again, given }, call.replay)
@@ -244,7 +244,7 @@ export class Server {
       if (tid !== 0) this.#look.look(call.container, tid, call.start)
       this.#end.finish(call, outcome, call.replay)
     } finally {
-      // The next call is another caller's, also if this one could not be answered.
+      // The next call has another caller, even if this one could not be answered.
       this.#context.callerName.end()
     }
   }

@@ -15,24 +15,22 @@ const [WORD, WORDS] = struct({
 export const LISTENER_TABLE_WORDS = WORDS
 
 /**
- * What all threads know of each listener, by the keeper's number of it.
+ * What all threads know about each listener, by the keeper's number for it.
  *
- * Invariant: only the main thread writes `fd`, `container`, `generation` and `dropped`; it closes a descriptor only
- * while no call and no `hold` counts it in `calls`, which any thread changes atomically, as it does `muted`.
+ * Invariant: only the main thread writes `fd`, `container`, `generation` and `dropped`. It closes a descriptor only
+ * while `calls` is 0: calls and `hold` count there. Any thread changes `calls` and `muted` atomically.
  */
 export class ListenerTable {
   /** Its descriptor in this process; 0 for none. */
   readonly fd: Int32Array
   readonly container: Int32Array
-  /**
-   * How often the number was used: events of an earlier listener with this number are not meant for the present one.
-   */
+  /** How often the number was used: events of an earlier listener with this number do not concern the present one. */
   readonly generation: Int32Array
   /** Calls in flight, and other uses of the descriptor. */
   readonly calls: Int32Array
   /** 1 while it waits for its container to come below the cap. */
   readonly muted: Int32Array
-  /** 1 if no call of it is received any more, though there may be tasks that could make one. */
+  /** 1 if its calls are no longer received, although there may be tasks that could make some. */
   readonly dropped: Int32Array
 
   /** @param words LISTENER_TABLE_WORDS */
@@ -46,7 +44,9 @@ export class ListenerTable {
     this.dropped = column(WORD.dropped)
   }
 
-  /** A listener is in use, besides the calls that are counted, or no longer (-1): its descriptor stays. */
+  /**
+   * Marks a listener as in use besides its counted calls, or no longer (-1): while in use, its descriptor stays open.
+   */
   hold(listener: number, change: 1 | -1): void {
     Atomics.add(this.calls, listener, change)
   }

@@ -15,8 +15,8 @@ const WALKER = { never: 0, none: -1, wanted: -2 } as const
  *   socket -> never     Walkers.abandon(): too many have hung
  *   socket -> never     Walkers.forget(), as from every other state: the container is gone
  *
- * Invariant: only the main thread calls `set`; any thread calls all else. A thread that has read a socket uses it at
- * once: the main thread closes it five seconds after it has set another word.
+ * Invariant: only the main thread calls `set`; any thread may call everything else. A thread uses a socket at once
+ * after it has read it: the main thread closes the socket five seconds after it has set another word.
  */
 export class WalkerTable {
   readonly #words: Int32Array

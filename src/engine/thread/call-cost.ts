@@ -2,13 +2,13 @@ import { accountedTime, now, threadTime } from '../../kernel/clock.ts'
 import { IN_TURN_MS } from './fair-share.ts'
 
 /**
- * How old the processor time may be, in milliseconds, from which a call counts: calls that come one right after the
- * other need not each ask the kernel. A call that was served that long before it may be charged with it.
+ * The maximum age, in milliseconds, of the processor time that a call starts from. Calls that follow each other closely
+ * need not each ask the kernel. A call may be charged with the work of calls this short time before it.
  */
 const FRESH_MS = 0.1
 
 /**
- * Tells how much processor time the calls of one thread take.
+ * Measures the processor time of one thread's calls.
  *
  * Invariant: an object belongs to one thread, which alone calls it.
  */
@@ -25,8 +25,7 @@ export class CallCost {
   }
 
   /**
-   * Returns how many milliseconds of processor time the call took that has ended; 0 if it was so short that it does not
-   * matter.
+   * Returns the processor time of the ended call in milliseconds; 0 if it was too short to matter.
    *
    * @param start `now()` when the call began
    * @param leads whether this thread leads
@@ -34,8 +33,8 @@ export class CallCost {
   end(start: number, leads: boolean): number {
     const took = now() - start
     if (took <= IN_TURN_MS) return 0
-    // All callers wait for the leader, so it must not lose its processor now, as `threadTime` may let it. The less
-    // exact time is enough: a leader that serves a call serves alone.
+    // All callers wait for the leader, so it must not lose its processor now, and `threadTime` could cause that. The
+    // less exact time is enough: a leader that serves a call serves alone.
     const time = leads ? accountedTime() : threadTime()
     this.#read = Number.NEGATIVE_INFINITY
     return Math.min(took, time - this.#accounted)

@@ -11,11 +11,11 @@ import type { Lane } from './lane.ts'
 import type { SharedState } from './shared-state.ts'
 import type { FromThread } from './thread-messages.ts'
 
-/** The least time between two requests of a thread for more threads. */
+/** The shortest time between two requests of one thread for more threads. */
 const GROW_MS = 10
 
-/** What the service needs of its thread. */
-interface Parts {
+/** What the service needs from its thread. */
+interface CallServiceDependencies {
   readonly state: SharedState
   readonly server: Server
   readonly leadership: Leadership
@@ -24,7 +24,7 @@ interface Parts {
   readonly epoll: Epoll
   /** How many calls of all containers may be in flight. */
   readonly calls: number
-  /** To the main thread. */
+  /** Sends a message to the main thread. */
   readonly post: (message: FromThread) => void
 }
 
@@ -34,7 +34,7 @@ interface Parts {
  * Invariant: an object belongs to one thread, which alone calls it.
  */
 export class CallService {
-  readonly #parts: Parts
+  readonly #dependencies: CallServiceDependencies
   readonly #state: SharedState
   readonly #server: Server
   readonly #leadership: Leadership
@@ -43,12 +43,12 @@ export class CallService {
   /** `now()` when this thread last asked for another thread. */
   #grown = Number.NEGATIVE_INFINITY
 
-  constructor(parts: Parts) {
-    this.#parts = parts
-    this.#state = parts.state
-    this.#server = parts.server
-    this.#leadership = parts.leadership
-    this.#dedicated = parts.dedicated
+  constructor(dependencies: CallServiceDependencies) {
+    this.#dependencies = dependencies
+    this.#state = dependencies.state
+    this.#server = dependencies.server
+    this.#leadership = dependencies.leadership
+    this.#dedicated = dependencies.dedicated
   }
 
   /**
@@ -58,8 +58,8 @@ export class CallService {
    */
   serve(call: Call, index: number): boolean {
     const { index: container } = call.container
-    // At the limit of calls the call is continued, so that a thread is left to lead.
-    if (this.#state.calls >= this.#parts.calls && !hasBegun(call)) {
+    // At the limit, the call is continued, so that one thread remains to lead.
+    if (this.#state.calls >= this.#dependencies.calls && !hasBegun(call)) {
       this.#server.continue(call, 'containerBusy')
       return false
     }
@@ -68,10 +68,10 @@ export class CallService {
     try {
       atOnce = this.#answer(call)
       if (!atOnce) this.#dedicated.note(undefined)
-      this.#parts.lane.fast()
+      this.#dependencies.lane.fast()
     } finally {
       this.#state.countCall(index, container, -1)
-      // What a dedicated receiver answers does not show that somebody leads.
+      // The answer of a dedicated receiver does not prove that a thread leads.
       if (!this.#isDedicated) this.#state.countAnswer()
       this.unmute(container)
       this.#leadership.rejoin()
@@ -82,8 +82,8 @@ export class CallService {
   }
 
   /**
-   * A leader copies what the call asks first, if its handler says that this mostly decides, and lets others receive
-   * calls meanwhile only if it does not.
+   * Serves the call. If the handler says that a copy of the request mostly decides the call, a leader copies it first
+   * and keeps the lead. Only if the copy does not decide does it let other threads receive calls.
    *
    * @returns whether the call was answered at once
    */
@@ -103,19 +103,19 @@ export class CallService {
     return isBrief(call)
   }
 
-  /** Returns whether calls of a container may be served by a thread that receives calls: they do not take long. */
+  /** Returns whether a receiving thread may serve calls of a container: they do not take long. */
   trusts({ index }: Container): boolean {
     return !this.#state.slow.isDear(index) && !this.#state.distrusts(index)
   }
 
-  /** Hands over, shares or keeps the lead while this thread serves a call, by what is known of the container. */
+  /** Hands over, shares or keeps the lead while this thread serves a call, depending on the container. */
   #handOverOrKeep(call: Call): void {
     const { start, container } = call
     const { index } = container
     if (this.#state.slow.isDear(index)) this.mayBlock()
     else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
     else if (this.#state.distrusts(index)) this.handOver()
-    else if (!isBrief(call) && this.#parts.epoll.isReady) this.#receiveTogether(index, start)
+    else if (!isBrief(call) && this.#dependencies.epoll.isReady) this.#receiveTogether(index, start)
     else this.#leadership.serve(index, start)
   }
 
@@ -123,11 +123,11 @@ export class CallService {
     if (!this.#leadership.receiveTogether(container, start)) this.askForThread()
   }
 
-  /** Hands the lead over and enters the slow lane: this thread's call may take long, and has no priority any more. */
+  /** Hands over the lead and enters the slow lane: this thread's call may take long, and loses its priority. */
   mayBlock(): void {
     if (this.#isDedicated) this.#dedicated.end()
     this.handOver()
-    this.#parts.lane.slow()
+    this.#dependencies.lane.slow()
   }
 
   /** Lets another thread lead and work in place of this thread, which may block for long from now on. */
@@ -136,12 +136,15 @@ export class CallService {
     this.#leadership.handOver()
   }
 
-  /** Asks for another thread, at most every `GROW_MS`: a thread takes longer to start, or the limit may be reached. */
+  /**
+   * Asks for another thread, at most every `GROW_MS`: a thread takes longer than that to start, or the limit is
+   * reached.
+   */
   askForThread(): void {
     const time = now()
     if (time - this.#grown < GROW_MS) return
     this.#grown = time
-    this.#parts.post({ type: 'grow' })
+    this.#dependencies.post({ type: 'grow' })
   }
 
   /**
@@ -149,7 +152,7 @@ export class CallService {
    * that ends meanwhile with another of the same number.
    */
   unmute(container: number): void {
-    if (this.#state.muted(container) > 0) this.#parts.post({ type: 'unmute', container })
+    if (this.#state.muted(container) > 0) this.#dependencies.post({ type: 'unmute', container })
   }
 
   get #isDedicated(): boolean {

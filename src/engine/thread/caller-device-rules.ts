@@ -12,23 +12,23 @@ import { RulesKeys } from '../facts/rules-key.ts'
 import type { FromThread } from './thread-messages.ts'
 
 /**
- * How long a task that was allowed everything is taken to be in the same groups: to read them takes the kernel 7 us
- * where there are ten hierarchies, an eighth of a whole call. Its number is not given to another task so soon, for the
- * kernel gives all other numbers before.
+ * How long we assume that a task that was allowed everything is still in the same groups. With ten hierarchies the
+ * kernel takes 7 us to read them, an eighth of a whole call. The kernel does not reuse the task's number so soon: it
+ * gives all other numbers first.
  */
 const LATELY_MS = 10
 const ALLOWED: DeviceRules = { mknod: true, open: true }
 
-interface Parts {
+interface DeviceRulesDependencies {
   readonly cache: DeviceRulesCache
   readonly pace: ProbePace
   readonly seed: Uint8Array
   readonly post: (message: FromThread) => void
-  /** Called before it waits. */
+  /** Called before the thread waits. */
   readonly mayBlock: () => void
 }
 
-/** What is asked: what the rules of some groups allow for a device. */
+/** The question what the rules of some groups allow for a device. */
 interface Question {
   readonly container: number
   readonly dev: Dev
@@ -38,20 +38,20 @@ interface Question {
 }
 
 /**
- * Knows what device rules allow. What no thread has asked lately, the main thread finds out by a process in the groups:
- * see `DeviceProbes`.
+ * Answers what device rules allow. If no thread has asked recently, the main thread finds out with a process in the
+ * groups: see `DeviceProbes`.
  *
  * Invariant: an object belongs to one thread, which alone calls it; `cache`, `pace` and `seed` are shared.
  */
 export class CallerDeviceRules implements DeviceRulesServices {
-  readonly #parts: Parts
+  readonly #dependencies: DeviceRulesDependencies
   readonly #keys: RulesKeys
-  /** The task that was allowed everything last, for which device, and until when that counts. */
+  /** The last task that was allowed everything, for which device, and until when that counts. */
   readonly #last = { serial: 0, tid: 0, dev: 0, until: 0 }
 
-  constructor(parts: Parts) {
-    this.#parts = parts
-    this.#keys = new RulesKeys(parts.seed)
+  constructor(dependencies: DeviceRulesDependencies) {
+    this.#dependencies = dependencies
+    this.#keys = new RulesKeys(dependencies.seed)
   }
 
   ofCaller(container: Container, dev: Dev, callerTask: CallerTask): DeviceRules | undefined {
@@ -71,34 +71,34 @@ export class CallerDeviceRules implements DeviceRulesServices {
   #ofCaller({ index }: Container, dev: Dev, callerTask: CallerTask): Question {
     const { text } = this.#keys
     const length = callerTask.cgroups(text)
-    const key = this.#keys.of(dev, length)
+    const key = this.#keys.keyOf(dev, length)
     return { container: index, dev, callerTask, key, groups: () => text.toString('latin1', 0, length) }
   }
 
   /** The word of the answer. */
   #known(question: Question): number {
-    return this.#parts.cache.get(question.container, question.key) || this.#find(question)
+    return this.#dependencies.cache.get(question.container, question.key) || this.#find(question)
   }
 
   /**
-   * A container could have its calls ask about one group after the other: then they wait, and its other calls with
-   * them.
+   * A container could make its calls ask about one group after the other. Then those calls wait, and its other calls
+   * too.
    */
   #find(question: Question): number {
-    const { cache, pace, post, mayBlock } = this.#parts
+    const { cache, pace, post, mayBlock } = this.#dependencies
     const { container, dev, callerTask, key } = question
     const groups = question.groups()
     mayBlock()
-    const mustBeIt = callerTask.hold()
+    const requireSameTask = callerTask.hold()
     const wait = pace.wait(container)
     if (wait > 0) {
       sleepSync(wait)
-      mustBeIt()
+      requireSameTask()
     }
     const answer = new OneShot()
     post({ type: 'device', container, tid: callerTask.tid, dev, groups, isFresh: false, answer: answer.buffer })
     const word = answer.wait()!
-    mustBeIt()
+    requireSameTask()
     cache.set(container, key, word)
     return word
   }

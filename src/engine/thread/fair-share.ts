@@ -1,36 +1,37 @@
 import { now } from '../../kernel/clock.ts'
 
 /**
- * The time that a call may take before its container has one call in flight: most take a third of it, and all of it on
- * a slow machine with other work, where that costs a container little.
+ * The time that a call may take. A container whose calls take more may get one call in flight. Most calls take a third
+ * of it. On a slow, busy machine they take all of it, and the limit costs a container little there.
  */
 export const IN_TURN_MS = 0.25
 /**
- * The time that a call may take before its container is served at the usual priority, so that it waits for tasks that
- * have a higher one. No usual call takes so long. Calls that are made to be dear take 10 to 10,000 ms.
+ * The time that a call may take before its container is served at the normal priority, where it waits for tasks with a
+ * higher one. No normal call takes so long. Calls made to be expensive take 10 to 10,000 ms.
  */
 export const SLOW_MS = 1
-/** Beyond that, the calls of a container may take a tenth of one processor. */
+/** Beyond that time, a container's calls may take a tenth of one processor. */
 const PARTS = 10
 /**
- * How much they may take at once, in milliseconds of the time that pays for it: a new thread compiles what it runs
- * first.
+ * How much of it they may take at once, in milliseconds of the time that pays for it: a new thread first compiles what
+ * it runs.
  */
 const BURST_MS = 2000
-/** A container owes no more than this: what is due later is due because the clock, of 32 bits, has begun anew. */
+/** A container owes no more than this. A later due time means that the 32-bit clock has wrapped. */
 const LONGEST_MS = 5000
 
 /**
  * A token bucket (GCRA) for each container, on the processor time of its calls. A container can make calls that cost a
- * thousand times what others cost. So a container whose calls take more than they may is dear, until time has paid for
- * them. One table says whose calls are made in turn (IN_TURN_MS): such a container has one call in flight, which takes
- * one processor at most. Another says whose calls are slow (SLOW_MS): the scheduler shares that processor with others.
- * The time that a call waits is not counted, nor are cheap calls, so that no number of them hides the dear ones.
+ * thousand times what others cost. So a container whose calls take more than allowed is expensive until time has paid
+ * for them. One table has the containers whose calls take turns (IN_TURN_MS): such a container has one call in flight,
+ * which uses at most one processor. Another has the containers with slow calls (SLOW_MS): the scheduler shares that
+ * processor with others. Waiting time does not count. Cheap calls do not count either, so that no number of them hides
+ * the expensive ones.
  *
  * Invariant: any thread may call everything. Of two threads that charge a container at once, one may charge nothing.
  */
 export class FairShare {
-  /** The millisecond at which a container will have paid for what its calls took. */
+  /** The millisecond at which a container will have paid for its calls. */
   readonly #due: Int32Array
   /** The time that a call may take, in milliseconds. */
   readonly #callMs: number
@@ -41,7 +42,7 @@ export class FairShare {
   }
 
   /**
-   * A call has taken `spent` milliseconds of processors.
+   * A call has taken `spent` milliseconds of processor time.
    *
    * @param at the word of the container
    */

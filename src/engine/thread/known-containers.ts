@@ -17,7 +17,7 @@ const UNKNOWN: Container = {
   barred: 'unknownContainer',
 }
 
-/** Keeps the containers as one thread knows them from the messages of the main thread. */
+/** Keeps the containers that one thread knows from the main thread's messages. */
 export class KnownContainers {
   readonly #port: MessagePort
   readonly #all: (Container | undefined)[] = []
@@ -28,7 +28,7 @@ export class KnownContainers {
   }
 
   /** Returns a container; an unknown container is barred, so all of its calls are continued. */
-  of(index: number): Container {
+  containerAt(index: number): Container {
     return this.#all[index] ?? UNKNOWN
   }
 

@@ -5,7 +5,7 @@ import { currentTid } from '../../kernel/process.ts'
 import { schedSetscheduler } from '../../kernel/sched.ts'
 import { CACHE_LINE, struct } from '../../shared/struct.ts'
 
-/** As many as there can be threads, and as many that were lost. */
+/** The most threads there can be, plus as many lost ones. */
 const THREADS = 2 * 512
 /**
  * priority: the real-time priority that the main thread wants for the fast lane, 0 for none. usualPolicy,
@@ -13,7 +13,8 @@ const THREADS = 2 * 512
  */
 const [HEAD, HEAD_WORDS] = struct({ priority: 1, usualPolicy: 1, usualPriority: 1, count: CACHE_LINE - 3 })
 /**
- * Of a thread: its id, and how often it has changed the lane; after an odd number of changes it is in the slow lane.
+ * The words of a thread: its id, and how often it has changed lanes. After an odd number of changes it is in the slow
+ * lane.
  */
 const [WORD, WORDS] = struct({ thread: 1, changes: 1 })
 export const LANE_WORDS = HEAD_WORDS + THREADS * WORDS
@@ -23,21 +24,21 @@ interface Rule {
   readonly priority: number
 }
 
-/** With SCHED_RESET_ON_FORK: what the process starts is scheduled as usual. */
+/** With SCHED_RESET_ON_FORK, child processes are scheduled normally. */
 const raised = (priority: number): Rule => ({ policy: SCHED.RR | SCHED_RESET_ON_FORK, priority })
 
 /**
- * In which lane each engine thread is. In the fast lane are the threads that wait for calls and those that serve calls
- * which are soon done: they have the priority that is wanted, if any is. In the slow lane a thread does what may take
- * long, scheduled as any other process.
+ * The lane of each engine thread. Threads that wait for calls, or serve calls that end soon, are in the fast lane: they
+ * have the wanted priority, if there is one. A thread whose work may take long is in the slow lane, scheduled like any
+ * other process.
  *
  *   fast -> slow   Lane.slow(), by the thread itself
  *   slow -> fast   Lane.fast(), by the thread itself, when its call is over
  *
  * Invariant: the main thread alone sets `priority`, and calls `start` before there is a thread, and `schedule`; a
- * thread alone changes its place. Both may happen at once: so the thread counts its change before it sets its
- * scheduling, and sets it again if `priority` is another one by then; the main thread sets `priority` before it
- * schedules a thread, and schedules that again if it has changed the lane by then.
+ * thread alone changes its place. Both may happen at once. So the thread counts its change before it sets its
+ * scheduling, and sets it again if `priority` has changed by then. The main thread sets `priority` before it schedules
+ * a thread, and schedules the thread again if it has changed lanes by then.
  */
 export class Lanes {
   readonly #words: Int32Array
@@ -47,7 +48,7 @@ export class Lanes {
     this.#words = words
   }
 
-  /** Keeps how the process was started. Before there is a thread. */
+  /** Keeps the scheduling with which the process was started. To be called before there is a thread. */
   start({ policy, priority }: Rule): void {
     this.#words[HEAD.usualPolicy] = policy
     this.#words[HEAD.usualPriority] = priority
@@ -57,7 +58,7 @@ export class Lanes {
     return { policy: this.#words[HEAD.usualPolicy]!, priority: this.#words[HEAD.usualPriority]! }
   }
 
-  /** The priority that the fast lane has: 0 for the usual one. */
+  /** The priority of the fast lane: 0 for the normal one. */
   get priority(): number {
     return Atomics.load(this.#words, HEAD.priority)
   }
@@ -72,7 +73,7 @@ export class Lanes {
     return priority > 0 ? raised(priority) : this.usual
   }
 
-  /** Schedules a thread as it shall be now. Needs CAP_SYS_NICE. */
+  /** Schedules a thread as its lane now requires. Needs CAP_SYS_NICE. */
   schedule(tid: Tid): void {
     const at = this.#find(tid)
     for (let before = -1; before !== this.#changes(at); ) {
@@ -102,7 +103,7 @@ export class Lanes {
   }
 }
 
-interface Parts {
+interface LaneDependencies {
   readonly tid: Tid
   readonly identity: ThreadIdentity
   readonly fault: (message: string) => void
@@ -111,27 +112,27 @@ interface Parts {
 }
 
 /**
- * In which lane the calling thread is: in the fast lane at first.
+ * The lane of the calling thread: the fast lane at first.
  *
  * Invariant: an object belongs to one thread, which alone calls it.
  */
 export class Lane {
   readonly #lanes: Lanes
-  readonly #parts: Parts
+  readonly #dependencies: LaneDependencies
   #isSlow = false
   #isLowered = false
   #hasFailed = false
 
-  constructor(lanes: Lanes, parts: Parts) {
+  constructor(lanes: Lanes, dependencies: LaneDependencies) {
     this.#lanes = lanes
-    this.#parts = parts
+    this.#dependencies = dependencies
   }
 
-  /** What follows may take long. May be called again. */
+  /** Enters the slow lane: what follows may take long. May be called again. */
   slow(): void {
     if (this.#isSlow) return
     this.#isSlow = true
-    this.#parts.change()
+    this.#dependencies.change()
     if (this.#lanes.priority === 0) return
     this.#isLowered = true
     // A thread may lower its priority in the same real-time policy, or take a policy that is not real-time, without a
@@ -141,14 +142,14 @@ export class Lane {
     this.#try(() => this.#set({ policy: (priority > 0 ? SCHED.RR : policy) | SCHED_RESET_ON_FORK, priority }))
   }
 
-  /** The call is over, and the thread at home. */
+  /** Enters the fast lane: the call is over, and the thread is home. */
   fast(): void {
     if (!this.#isSlow) return
     this.#isSlow = false
-    this.#parts.change()
+    this.#dependencies.change()
     if (!this.#isLowered && this.#lanes.priority === 0) return
     this.#isLowered = false
-    this.#try(() => this.#parts.identity.raising(() => this.#rise()))
+    this.#try(() => this.#dependencies.identity.raising(() => this.#rise()))
   }
 
   #rise(): void {
@@ -159,16 +160,17 @@ export class Lane {
   }
 
   #set({ policy, priority }: Rule): void {
-    schedSetscheduler(this.#parts.tid, policy, priority)
+    schedSetscheduler(this.#dependencies.tid, policy, priority)
   }
 
-  /** A thread that does not get the priority which it should have still serves; the reason is told once. */
+  /** A thread that cannot get its priority still serves; the reason is reported once. */
   #try(action: () => void): void {
     try {
       action()
     } catch (error) {
       if (error instanceof LostThread) throw error
-      if (!this.#hasFailed) this.#parts.fault(`Cannot change the priority of a thread: ${(error as Error).message}`)
+      if (!this.#hasFailed)
+        this.#dependencies.fault(`Cannot change the priority of a thread: ${(error as Error).message}`)
       this.#hasFailed = true
     }
   }

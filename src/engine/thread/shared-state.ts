@@ -22,11 +22,11 @@ import { WalkerTable } from '../tables/walker-table.ts'
 import { FairShare, IN_TURN_MS, SLOW_MS } from './fair-share.ts'
 import { LANE_WORDS, Lanes } from './lane.ts'
 
-/** Mounts of one container: each holds kernel memory that is charged to us. */
+/** The most mounts of one container: each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
 /**
- * Files in memory that we make for one container: about 1.2 KB each are charged to us. Further ones are made by a
- * mounter in its control groups, which takes milliseconds.
+ * The most files in memory that we make for one container: each charges about 1.2 KB to us. A mounter in the
+ * container's control groups makes further ones, which takes milliseconds.
  */
 const PINNED_LIMIT = 1024
 /** A container is distrusted after this many strikes, for so many seconds after the first. */
@@ -71,7 +71,7 @@ const [PART, WORDS] = struct(SIZES)
  * else is a thread's own. The memory ends with the engine, and with it all locks that lie in it.
  *
  * Invariant: the main thread makes the memory before it starts a thread, and alone calls `clearMuted`, `hasWaited` and
- * `resetContainer`, but that a thread may clear a listener which it has taken out of the set. Counters are changed
+ * `resetContainer`, except that a thread may clear a listener that it has removed from the set. Counters are changed
  * atomically, by any thread; strikes are counted by the deputy alone.
  */
 export class SharedState {
@@ -85,38 +85,40 @@ export class SharedState {
   readonly inherited: Int32Array
   readonly walkers: WalkerTable
   readonly listeners: ListenerTable
-  /** Which listeners are connections of LXC's monitors, and what those do. */
+  /** Which listeners are connections of LXC monitors, and the state of those. */
   readonly proxies: LxcProxyState
   /** By container: its calls in flight. */
   readonly containerCalls: Int32Array
-  /** By container: how often it kept a thread waiting, and the second at which that is forgotten. */
+  /** By container: its strikes, and the second at which they are forgotten. */
   readonly #containerStrikes: Int32Array
   readonly #containerForgiven: Int32Array
   /** What the device rules of the containers allow. */
   readonly deviceRules: DeviceRulesCache
-  /** Bounds how often a process tries the device rules. */
+  /** Limits how often a process probes the device rules. */
   readonly rulesPace: ProbePace
   /** Known to no other process: see `CallerDeviceRules`. */
   readonly rulesSeed: Uint8Array
-  /** What is reported of the containers. */
+  /** The figures that sysinfo(2) reports to containers. */
   readonly sysinfo: SysinfoCache
   readonly spawnGuard: SpawnGuard
   /** For `PersistentState`. */
   readonly persistentLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
-  /** What was done for calls whose answers may get lost. */
+  /** The acts of calls whose answers may get lost. */
   readonly replyCache: ReplyCache
   readonly #containerMounts: Int32Array
   readonly #containerPinned: Int32Array
   readonly #containerMuted: Int32Array
   readonly #containerWaited: Int32Array
-  /** Which of the threads do what may take long, and the priority of all others. */
+  /** The lane of each thread, and the priority of the fast lane. */
   readonly lanes: Lanes
-  /** Whose calls are made in turn, since they take more of the processors than they should. */
+  /** The containers whose calls take turns, because they use too much processor time. */
   readonly inTurn: FairShare
-  /** Whose calls take so much that they are served in the slow lane too. */
+  /** The containers whose calls use so much that they are served in the slow lane too. */
   readonly slow: FairShare
 
-  /** @param buffer of the thread that made it first; without one it is made */
+  /**
+   * @param buffer the memory that the main thread made; without it, new memory is made
+   */
   constructor(buffer = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT)) {
     this.buffer = buffer
     const part = (name: keyof typeof SIZES): Int32Array =>
@@ -148,7 +150,7 @@ export class SharedState {
     this.replyCache = new ReplyCache(part('replyCache'))
   }
 
-  /** Chosen by the main thread, before there is another one. */
+  /** Returns the seed. The main thread chooses it before there is another thread. */
   #seed(words: Int32Array): Uint8Array {
     const bytes = new Uint8Array(words.buffer, words.byteOffset, SEED_BYTES)
     if (bytes.every((byte) => byte === 0)) bytes.set(randomBytes(SEED_BYTES))
@@ -156,7 +158,7 @@ export class SharedState {
   }
 
   /**
-   * The leadership as the calling thread takes part in it.
+   * Returns the calling thread's part in the leadership.
    *
    * @param alarm a timerfd
    * @param hangs for a thread that serves calls, the only kind that is a deputy
@@ -175,7 +177,7 @@ export class SharedState {
     })
   }
 
-  /** Listeners that wait for the cap of their container. */
+  /** How many listeners of a container are muted because it is at its cap. */
   muted(container: number): number {
     return Atomics.load(this.#containerMuted, container)
   }
@@ -197,7 +199,7 @@ export class SharedState {
     return Atomics.load(this.#counts, COUNT.calls)
   }
 
-  /** Calls that were answered, but for those that a dedicated receiver has answered: those need no leader. */
+  /** Answered calls, except those of a dedicated receiver, which need no leader. */
   get answered(): number {
     return Atomics.load(this.#counts, COUNT.answered)
   }
@@ -214,8 +216,8 @@ export class SharedState {
   }
 
   /**
-   * A call in flight is not counted for the cap of its container, or is again (-1): others may be served that it waits
-   * for.
+   * A call in flight no longer counts towards its container's cap, or counts again (-1): it may wait for other calls,
+   * which must be served.
    */
   standAside(container: number, change: 1 | -1): void {
     Atomics.sub(this.containerCalls, container, change)
@@ -265,12 +267,12 @@ export class SharedState {
     this.walkers.set(container, 'never')
   }
 
-  /** One more mount of ours goes to this container. @returns false if it has had too many of them */
+  /** Counts a mount that we make for this container. @returns false if it has had too many */
   countMount(container: number): boolean {
     return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
   }
 
-  /** One more file of ours is kept in memory for this container. @returns false if it has had too many of them */
+  /** Counts a file that we make in memory for this container. @returns false if it has had too many */
   countPinned(container: number): boolean {
     if (Atomics.load(this.#containerPinned, container) >= PINNED_LIMIT) return false
     return Atomics.add(this.#containerPinned, container, 1) < PINNED_LIMIT

@@ -6,7 +6,7 @@ import type { ArgumentMode } from '../../policy/config.ts'
 import type { ExecRequest } from '../execs/exec-job.ts'
 import type { GroupsToJoin } from '../facts/probe-device-rules.ts'
 
-/** The data that each thread of the pool gets at its start. Its descriptors stay open as long as the process lives. */
+/** The data that each thread of the pool gets at its start. Its descriptors stay open for the life of the process. */
 export interface ThreadData {
   readonly build: string
   readonly number: number
@@ -35,7 +35,7 @@ export interface ThreadData {
   readonly descriptors: number
   /** How many calls of all containers may be in flight. */
   readonly calls: number
-  /** How many threads may work at once before it only costs time. */
+  /** How many threads may work at once; more only cost time. */
   readonly processors: number
   /** How many calls of one container may be in flight. */
   readonly callsPerContainer: number
@@ -53,7 +53,7 @@ export type HelperRequest =
       readonly tid: Tid
       readonly dev: Dev
       readonly groups: GroupsToJoin
-      /** What was being found out before is not the answer. */
+      /** A probe that is already running does not count as the answer. */
       readonly isFresh: boolean
       readonly answer: SharedArrayBuffer
     }
@@ -70,12 +70,12 @@ export type HelperRequest =
       readonly failed: ReasonCode | undefined
     }
   | { readonly type: 'context' }
-  /** Asks to close descriptors, whose close may hang. */
+  /** Asks to close descriptors whose close may hang. */
   | { readonly type: 'discard'; readonly raws: readonly number[] }
   | { readonly type: 'walker'; readonly container: number }
   | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
 
-/** Requests which do not depend on the thread that sent them. */
+/** Requests that do not depend on the sending thread. */
 export type MainRequest =
   | HelperRequest
   | { readonly type: 'gone'; readonly index: number; readonly generation: number }

@@ -26,33 +26,33 @@ import type { FromThread, ThreadData } from './thread-messages.ts'
 
 const WALKER_START_MS = 5000
 
-/** What the services need of their thread. */
-interface Ties {
-  /** To the main thread. */
+/** What the services need from their thread. */
+interface ThreadCallbacks {
+  /** Sends a message to the main thread. */
   readonly post: (message: FromThread) => void
-  /** Called before what may take long: the thread waits, or another process works for it. */
+  /** Called before the thread waits, or lets another process work for it: that may take long. */
   readonly mayBlock: () => void
-  /** Calls of a container that waited for another call may be served. */
+  /** Lets waiting calls of a container be served. */
   readonly unmute: (container: number) => void
 }
 
 /**
- * What a thread has for its calls: buffers and stores that are made once, and ways to ask for more. All that takes
- * processes is done by the main thread, which is asked by a message and answers in shared memory.
+ * What a thread has for its calls: buffers and stores that are made once, and ways to ask for more. The main thread
+ * does everything that needs processes. A message asks it, and it answers in shared memory.
  *
- * Invariant: an object belongs to one thread, which alone calls it. The main thread answers every question, also where
- * it has to say no: so the thread waits for an answer as long as it takes.
+ * Invariant: an object belongs to one thread, which alone calls it. The main thread answers every question, even with
+ * no. So the thread waits for an answer without a time limit.
  */
 export class ThreadServices {
   readonly context: ThreadContext
   readonly #number: number
   readonly #state: SharedState
-  readonly #post: Ties['post']
-  readonly #mayBlock: Ties['mayBlock']
-  readonly #unmute: Ties['unmute']
+  readonly #post: ThreadCallbacks['post']
+  readonly #mayBlock: ThreadCallbacks['mayBlock']
+  readonly #unmute: ThreadCallbacks['unmute']
   #jobs = 0
 
-  constructor(data: ThreadData, state: SharedState, { post, mayBlock, unmute }: Ties) {
+  constructor(data: ThreadData, state: SharedState, { post, mayBlock, unmute }: ThreadCallbacks) {
     this.#number = data.number
     this.#state = state
     this.#post = post
@@ -99,7 +99,7 @@ export class ThreadServices {
   }
 
   /**
-   * A mounter of the main thread, which starts one if there is none.
+   * Borrows a mounter from the main thread, which starts one if none is free.
    *
    * @returns its socket; undefined if none is free in time
    */
@@ -110,7 +110,7 @@ export class ThreadServices {
     return socket > 0 ? socket : undefined
   }
 
-  /** While the call waits for a program of its own container, the calls of that program must not wait for this one. */
+  /** The call waits for a program of its own container, so the program's calls must not wait for this call. */
   #exec(container: number, what: Parameters<ExecJob['start']>[0]): ExecJob | undefined {
     const job = new ExecJob(`${this.#number}:${++this.#jobs}`, {
       ask: (asked) => this.#post({ type: 'exec', container, ...asked }),
@@ -126,7 +126,7 @@ export class ThreadServices {
     return undefined
   }
 
-  /** Looks up as the walker of the container does; the call waits until that has started. */
+  /** Lets the container's walker look up a path; the call waits until the walker has started. */
   #walk(container: number, start: LookupStart, status: ProcStatus, goal: LookupRequest): Fd {
     this.#mayBlock()
     if (this.#state.walkers.want(container)) this.#post({ type: 'walker', container })

@@ -29,7 +29,7 @@ import { ThreadServices } from './thread-services.ts'
 
 /** After this number of turns a thread yields to its event loop, which frees memory that would leak otherwise. */
 const TURNS = 1000
-/** So many times a thread yields until it hands the lead over for it; it keeps the lead at the other yields. */
+/** The thread hands over the lead at every fourth yield, and keeps it at the others. */
 const YIELDS_PER_HAND_OVER = 4
 
 /**
@@ -97,8 +97,8 @@ class EngineThread {
     } catch (error) {
       this.#abandon(error as Error)
     }
-    // The thread usually keeps the lead while it yields, for another thread would wake on another processor than the
-    // callers'. It hands the lead over sometimes, for this thread itself may be on such a processor.
+    // The thread usually keeps the lead while it yields, because another thread would wake on a processor that is not
+    // the callers'. It hands the lead over sometimes, because this thread itself may be on such a processor.
     if (!this.#isDedicated && ++this.#runs % YIELDS_PER_HAND_OVER === 0) this.#service.handOver()
     else if (this.#leadership.isOurs) this.#leadership.markBusy()
     setImmediate(() => this.run())
@@ -119,7 +119,8 @@ class EngineThread {
     if (this.#state.listeners.generation[index] !== generation) return
     if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
     else if ((events & EPOLLIN) !== 0) this.#receive(index)
-    // EPOLLERR alone says that a stop of ours interrupted the look (kernel/seccomp.c seccomp_notify_poll()).
+    // EPOLLERR alone means that our process was stopped, which interrupted the poll (kernel/seccomp.c
+    // seccomp_notify_poll()).
     else if ((events & EPOLLHUP) !== 0) this.#hangUp(index, generation)
   }
 
@@ -132,13 +133,13 @@ class EngineThread {
       this.#leadership.park()
       this.#known.hear(this.#leadership.epoch)
     }
-    // A leader without a deputy that blocks would block the calls of all containers.
+    // If a leader without a deputy blocked, the calls of all containers would wait.
     if (this.#leadership.isOurs && !this.#leadership.callDeputy()) this.#service.askForThread()
   }
 
   #receive(index: number): void {
     const state = this.#state
-    const container = this.#known.of(state.listeners.container[index]!)
+    const container = this.#known.containerAt(state.listeners.container[index]!)
     if (Atomics.load(state.containerCalls, container.index) >= this.#capOf(container)) {
       this.#mute(index, container)
       return
@@ -161,7 +162,7 @@ class EngineThread {
 
   /**
    * Waits for the next call of the listener to which this thread is dedicated. A call that must be served may exceed
-   * its container's cap by one, for it was received already.
+   * its container's cap by one, because it was already received.
    */
   #receiveDedicated(index: number): void {
     const received = this.#dedicated.receive()
@@ -171,7 +172,7 @@ class EngineThread {
       return
     }
     const { fd, container: containers } = this.#state.listeners
-    const container = this.#known.of(containers[index]!)
+    const container = this.#known.containerAt(containers[index]!)
     const call = receivedCall({ slot: this.#dedicated.slot, listenerFd: fd[index]!, container, start: now() })
     if (this.#server.screen(call)) return
     this.#state.listeners.hold(index, 1)
@@ -185,7 +186,10 @@ class EngineThread {
     if (this.#isDedicated) this.#stayDedicated()
   }
 
-  /** After a call that this thread has served as a dedicated receiver: it does not take part in the leadership. */
+  /**
+   * Returns to receiving after this thread has served a call as a dedicated receiver. It takes no part in the
+   * leadership.
+   */
   #stayDedicated(): void {
     this.#leadership.handOver()
     if (!this.#dedicated.served()) this.#leadership.rejoin()
@@ -197,7 +201,7 @@ class EngineThread {
    */
   #receiveForwarded(index: number, generation: number): void {
     const { containerCalls, listeners } = this.#state
-    const container = this.#known.of(listeners.container[index]!)
+    const container = this.#known.containerAt(listeners.container[index]!)
     const slot = this.#take(index, container)
     if (slot < 0) return
     const connection = new Fd(listeners.fd[index]!)
@@ -217,8 +221,8 @@ class EngineThread {
   }
 
   /**
-   * Returns how many calls of a container may be in flight: 1 for a dear container, and for all containers while half
-   * of the host's calls are taken, so that a container whose calls hang does not take the other half.
+   * Returns how many calls of a container may be in flight: 1 for an expensive container. While half of the host's
+   * calls are taken it is 1 for every container, so that a container whose calls hang does not take the other half.
    */
   #capOf({ index }: Container): number {
     const { callsPerContainer, calls } = this.#data
@@ -229,14 +233,14 @@ class EngineThread {
     return this.#slots.take({ listener, container: container.index, thread: this.#data.number })
   }
 
-  /** Serves a call which the previous engine left. */
+  /** Serves a call that the previous engine left. */
   #serveInherited(): void {
     const slot = this.#inherited.take()
     if (slot === undefined) return
     const inherited = resumeInherited(slot, this.#slots, this.#state.listeners, this.#state.proxies)
     if (!inherited) return
     const { index, ...found } = inherited
-    const container = this.#known.of(this.#slots.view.getUint32(slot + SLOT.container, true))
+    const container = this.#known.containerAt(this.#slots.view.getUint32(slot + SLOT.container, true))
     const call = receivedCall({ slot, ...found, container, start: now() })
     try {
       if (!this.#server.settle(call)) this.#service.serve(call, index)

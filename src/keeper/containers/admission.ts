@@ -14,7 +14,7 @@ import { withoutForeign } from './annotations.ts'
 import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
 import { servedRootless } from './rootless.ts'
 
-/** Admits containers: inspects the init that was handed over, and decides what may be done for the container. */
+/** Admits containers: inspects the init that was handed over, and decides what the engine may do for the container. */
 export class Admission {
   readonly #options: KeeperOptions
   readonly #registry: Registry
@@ -27,7 +27,7 @@ export class Admission {
     this.#tell = tell
   }
 
-  /** Finds the container of a hand-over, or adds it. A process that was exec'd into a container never defines it. */
+  /** Finds the container of a hand-over, or adds it. An exec'd process never defines its container. */
   entry(whole: Handover, runtime: RuntimeCall | undefined): ContainerEntry {
     const handover = withoutForeign(whole)
     const known = this.#registry.known(handover)
@@ -64,7 +64,7 @@ export class Admission {
     }
   }
 
-  /** Decides what the engine may do for a container. @param set what was set since it runs */
+  /** Decides what the engine may do for a container. @param set keys that an administrator has set while it runs */
   say(
     handover: Handover,
     set: readonly SetKey[] = [],

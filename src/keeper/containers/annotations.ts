@@ -5,7 +5,7 @@ import { VALUE_LIMIT } from '../../policy/resolve.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { shortened } from '../../shared/briefly.ts'
 
-/** What engines call a container, where the runtime passes it on: annotations of containerd, CRI-O and nerdctl. */
+/** Annotations of containerd, CRI-O and nerdctl with the engine's name of a container, which the runtime passes on. */
 const SAID = {
   name: ['io.kubernetes.cri.container-name', 'io.kubernetes.container.name', 'nerdctl/name'],
   image: ['io.kubernetes.cri.image-name', 'io.kubernetes.cri-o.ImageName'],
@@ -16,7 +16,7 @@ const SAID = {
 /** In characters: names of Kubernetes have up to 253, and images an address before their name. */
 const LIMIT = 512
 
-export interface SaidNames {
+export interface AnnotatedNames {
   readonly name?: string
   readonly image?: string
   readonly pod?: string
@@ -24,7 +24,7 @@ export interface SaidNames {
 }
 
 /** Returns the names in the annotations of a container; they are untrusted, and cut where they are too long. */
-export function saidNames(annotations: Readonly<Record<string, string>>): SaidNames {
+export function annotatedNames(annotations: Readonly<Record<string, string>>): AnnotatedNames {
   const found = Object.entries(SAID).flatMap(([what, keys]) => {
     const key = keys.find((each) => Object.hasOwn(annotations, each))
     return key === undefined ? [] : [[what, annotations[key]!.slice(0, LIMIT)] as const]
@@ -34,17 +34,18 @@ export function saidNames(annotations: Readonly<Record<string, string>>): SaidNa
 
 const OF_NAMES: ReadonlySet<string> = new Set(Object.values(SAID).flat())
 const OF_POLICY: ReadonlySet<string> = new Set([PROFILE, ...keyNames.map((name) => `${PREFIX}${name}`)])
-/** Of the annotations that look like ours and are not, which are kept to tell their author. */
+/** The most annotations that look like ours and are not: they are kept to tell their author. */
 const UNKNOWN_LIMIT = 16
 
-/** @returns a copy: what is cut from a long text otherwise keeps the whole text in memory */
+/**
+ * @returns a copy, because a piece of a long text would keep the whole text in memory
+ */
 const beginning = (text: string, limit: number): string =>
   text.length <= limit ? text : Buffer.from(text.slice(0, limit)).toString()
 
 /**
- * Leaves out the annotations that nobody reads: their author chooses how many there are and how long they are, and the
- * daemon keeps them for the life of the container. A value that is too long for a key stays too long, so that it still
- * counts as a value that cannot be read.
+ * Drops annotations that nothing reads: their author chooses their number and length, and the daemon keeps them for the
+ * life of the container. A value that is too long for a key stays too long, so that it is still invalid.
  */
 export function withoutForeign(handover: Handover): Handover {
   const all = Object.entries(handover.annotations)

@@ -33,7 +33,10 @@ export class PassThrough {
     this.#gone = gone
   }
 
-  /** Answers the calls that the last engine left, then new calls. LXC's monitors answer theirs without a reply. */
+  /**
+   * Answers the calls that the last engine left, then new calls. LXC's monitors get no reply and answer their calls
+   * themselves.
+   */
   start(listeners: Iterable<[number, HeldListener]>): void {
     const all = new Map(listeners)
     for (const slot of this.#slots.all()) this.#settle(slot, all)
@@ -46,7 +49,7 @@ export class PassThrough {
     const pass = (): void => {
       const events = poll(fd.raw, POLLIN, 0)
       if ((events & POLLHUP) !== 0) this.#end(number)
-      // The look that woke us may have been interrupted, and to receive from a listener without a call blocks.
+      // The poll that woke us may have been interrupted, and receiving from a listener without a call blocks.
       else if ((events & POLLIN) !== 0) this.#pass(fd, origin, entry.container)
     }
     this.#unwatch.set(number, this.#reactor.watch(fd, pass))

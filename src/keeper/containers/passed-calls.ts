@@ -5,7 +5,7 @@ import type { Slots } from '../../engine/journal/slots.ts'
 import { CountWriter } from '../../memories/count-writer.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 
-/** Counts the calls that are left to the kernel while there is no engine, which counts all others. */
+/** Counts the calls that are left to the kernel while there is no engine. An engine counts all others. */
 export class PassedCalls {
   readonly #slots: Slots
   readonly #writer: CountWriter
@@ -17,7 +17,9 @@ export class PassedCalls {
     this.#hasArguments = mode !== 'none'
   }
 
-  /** @param slot of the call */
+  /**
+   * @param slot the slot of the call
+   */
   count({ index: container, serial }: ContainerNumbers, slot: number): void {
     const { view, words } = this.#slots
     const registers = this.#hasArguments ? words : undefined

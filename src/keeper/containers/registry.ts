@@ -13,19 +13,19 @@ import type { SetKey } from '../process/set-key.ts'
 /** A container that has at least one listener. */
 export interface ContainerEntry {
   container: Container
-  /** The keys that hold, for the next program to tell what has changed. */
+  /** The keys in effect, so that the next program can tell what has changed. */
   settings: Settings
-  /** What an administrator has set since the container runs; it holds until the container ends. */
+  /** What an administrator has set while the container runs; it stays until the container ends. */
   set: readonly SetKey[]
   readonly handover: Handover
   readonly init: Init | undefined
   listeners: number
 }
 
-/** How many containers that have ended are remembered. */
+/** How many ended containers are remembered. */
 const ENDED = 256
 
-/** The part of a container that its policy decides. */
+/** The part of a container that depends on its policy. */
 export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'> & Pick<ContainerEntry, 'settings'>
 
 /** A listener, or the connection of a monitor of LXC, with its container. */
@@ -35,13 +35,13 @@ export interface HeldListener {
   readonly type: 'listener' | 'monitor'
 }
 
-/** Free numbers below `count`, the lowest last, where `pop` takes it. */
+/** The free numbers below `count`. The lowest comes last, where `pop` takes it. */
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => count - 1 - index)
 
-/** How many of its listeners a container has of those that all share. */
+/** How many of a container's listeners come from the shared part. */
 const sharedBy = (listeners: number): number => Math.max(0, listeners - OWN_LISTENERS)
 
-/** Takes the number `at` if it is given and free, else the lowest free number. */
+/** Takes the number `at` if it is given and free, otherwise the lowest free number. */
 const take = (free: number[], at: number | undefined): number | undefined =>
   at === undefined ? free.pop() : free.splice(free.indexOf(at) >>> 0, 1)[0]
 
@@ -50,11 +50,11 @@ export class Registry {
   readonly #byId = new Map<string, ContainerEntry>()
   readonly #byIndex = new Map<number, ContainerEntry>()
   readonly #listeners = new Map<number, HeldListener>()
-  /** The containers that have ended last, by serial, oldest first. */
+  /** The most recently ended containers, by serial, oldest first. */
   readonly #ended = new Map<number, Container>()
   readonly #free = numbers(CONTAINERS)
   readonly #freeListeners = numbers(LISTENERS)
-  /** How many of those that all share are taken. */
+  /** How many listeners of the shared part are taken. */
   #shared = 0
 
   /** Finds the container of a hand-over. A container with the same id and another init is another container. */
@@ -68,7 +68,7 @@ export class Registry {
     return this.#byIndex.get(index)
   }
 
-  /** Finds a container that is served, or one of those that have ended last: a record may come after its end. */
+  /** Finds a served container, or a recently ended one: a record may come after the end of its container. */
   named({ index, serial }: ContainerNumbers): { readonly container: Container; readonly isOver: boolean } | undefined {
     const container = this.#byIndex.get(index)?.container
     if (container?.serial === serial) return { container, isOver: false }
@@ -80,7 +80,9 @@ export class Registry {
     return this.#byIndex.size
   }
 
-  /** @param before its numbers with the previous keeper @throws {Error} if there are too many containers */
+  /**
+   * @param before its numbers in the previous keeper @throws {Error} if there are too many containers
+   */
   add(
     handover: Handover,
     { settings, ...said }: PolicyDecision,
@@ -132,7 +134,7 @@ export class Registry {
     return number
   }
 
-  /** Returns whether a container may have another listener, so that all others may have more, too. */
+  /** Returns whether a container may have another listener: enough must be left for all others. */
   #hasRoom({ listeners }: ContainerEntry): boolean {
     return listeners < OWN_LISTENERS || leavesRoom(sharedBy(listeners), SHARED_LISTENERS - this.#shared)
   }
@@ -150,7 +152,7 @@ export class Registry {
     return this.#listeners
   }
 
-  /** Changes what may be done for a container, and what it has set. */
+  /** Changes a container's policy, and what an administrator has set. */
   change(entry: ContainerEntry, { settings, ...said }: PolicyDecision, set: readonly SetKey[]): void {
     entry.container = { ...entry.container, ...said }
     entry.settings = settings

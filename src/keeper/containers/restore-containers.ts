@@ -6,7 +6,7 @@ import type { KeeperOptions } from '../process/events.ts'
 import type { Admission } from './admission.ts'
 import type { Registry } from './registry.ts'
 
-/** Restores the containers of the previous keeper; our configuration decides anew what may be done for them. */
+/** Restores the containers of the previous keeper. Our configuration decides again what the engine may do for them. */
 export function restoreContainers(
   state: PersistedState,
   registry: Registry,

@@ -10,7 +10,10 @@ export interface RootlessServed {
   readonly withheld: readonly string[]
 }
 
-/** Reduces a policy to the part that works without privileges on the host. @param isUser a user runs intercede */
+/**
+ * Reduces a policy to the part that works without privileges on the host. @param isUser whether an unprivileged user
+ * runs intercede
+ */
 export function servedRootless(policy: Policy, isUser = false): RootlessServed {
   if (!isUser) return { policy, withheld: [] }
   const { policy: left, withheld } = forUser(policy)

@@ -5,7 +5,7 @@ import { peerProcess } from '../../kernel/peer.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { peerCredentials, socketpair } from '../../kernel/socket.ts'
 
-/** Who gives an order, in words. */
+/** The sender of an order, in words. */
 export interface Administrator {
   readonly by: string
 }
@@ -14,7 +14,7 @@ const usernsOf = (pid: number | 'self'): string => readlinkSync(`/proc/${pid}/ns
 const effectiveOf = (pid: number): bigint =>
   BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0'}`)
 
-/** The kernel keeps who has logged in over su(1) and sudo(8), where it audits. */
+/** The login user, which the kernel keeps across su(1) and sudo(8) if it has auditing. */
 const UNSET = '4294967295'
 function loginOf(pid: number): string {
   try {
@@ -26,8 +26,8 @@ function loginOf(pid: number): string {
 }
 
 /**
- * The root of a container may have our socket, and even the number 0 of the host, by a mount and a user namespace that
- * its administrator has chosen. It is in another user namespace, or lacks the capability of an administrator.
+ * A container's root may have our socket, and even the host's uid 0, through a mount and a user namespace that its
+ * administrator has chosen. But it is in another user namespace, or lacks the capability of an administrator.
  */
 function lookAt(pid: number): Administrator | string {
   if (usernsOf(pid) !== usernsOf('self')) return 'it is in another user namespace than the daemon, as a container is'
@@ -35,7 +35,7 @@ function lookAt(pid: number): Administrator | string {
   return { by: `root${loginOf(pid)}` }
 }
 
-/** Whether the kernel can tell a process from a later one of its number: since Linux 6.5. */
+/** Whether the kernel can tell a process from a later one with the same pid: since Linux 6.5. */
 function tellsProcesses(): boolean {
   const [ours, theirs] = socketpair()
   using _one = ours
@@ -44,7 +44,7 @@ function tellsProcesses(): boolean {
   return peer !== undefined
 }
 
-/** Tells who is at the other end of a connection. @returns why it may give no orders, if so */
+/** Identifies the other end of a connection. @returns why it may not give orders, if so */
 export function administratorAt(connection: Handle): Administrator | string {
   const { uid, pid } = peerCredentials(connection)
   if (uid !== 0) return `only root may, not user ${uid}`

@@ -13,35 +13,38 @@ import {
   type ControlAnswer,
   ORDER_LIMIT,
   type ReloadAnswer,
-  type Said,
+  type RequestOutcome,
   type SetAnswer,
 } from './protocol.ts'
 
-/** Most connections that have sent nothing yet; for one more the oldest is closed. */
+/** The most connections that have sent nothing yet; one more closes the oldest. */
 const SILENT = 16
-/** Most requests that are being done at once; more than are accepted in a row, since none is done meanwhile. */
+/**
+ * The most requests in progress at once. It is more than the connections accepted in a row, because no request finishes
+ * meanwhile.
+ */
 const BUSY = 128
 
 export interface Does {
-  /** Does a request. It may use the connection meanwhile, which is closed after the answer. */
+  /** Executes a request. It may use the connection meanwhile, which is closed after the answer. */
   obey(request: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer>
-  /** Is told of those who may give no orders. */
+  /** Called with the clients that may not give orders. */
   refuse(message: string): void
 }
 
-/** Sends an answer, if there is anybody who can take it now. */
-export function answer(connection: Fd, said: Said): void {
-  const whole: ControlAnswer = { version: CONTROL_VERSION, ...said }
+/** Sends an answer, if the client can take it now. */
+export function answer(connection: Fd, outcome: RequestOutcome): void {
+  const whole: ControlAnswer = { version: CONTROL_VERSION, ...outcome }
   try {
     using file = bytesFile('intercede-answer', Buffer.from(JSON.stringify(whole)))
     send(connection, Buffer.from(ANSWER), [file], MSG_DONTWAIT)
   } catch (error) {
-    // It has gone, or has too many descriptors on their way: nobody waits for it.
+    // The client has gone, or has too many descriptors in transit: we do not wait for it.
     if (!(error instanceof SyscallError)) throw error
   }
 }
 
-/** Takes a message. @returns undefined if there is none yet */
+/** Receives a message. @returns undefined if there is none yet */
 function take(connection: Fd, bytes: Uint8Array): Message | 'over' | undefined {
   try {
     const message = receive(connection, bytes)
@@ -54,7 +57,7 @@ function take(connection: Fd, bytes: Uint8Array): Message | 'over' | undefined {
 }
 
 /**
- * Takes orders of the administrator: one packet of JSON a connection, and one answer.
+ * Takes the administrator's orders: one packet of JSON for each connection, and one answer.
  *
  *   connection  event                                  next      method
  *   silent      its request arrives                    busy      #hear
@@ -68,7 +71,7 @@ export class ControlSocket {
   readonly #does: Does
   readonly #listening: Listening
   readonly #bytes = Buffer.alloc(ORDER_LIMIT + 1)
-  /** Silent connections, oldest first, each with what ends its watch. */
+  /** Silent connections, oldest first, each with the function that ends its watch. */
   readonly #silent = new Map<Fd, () => void>()
   readonly #busy = new Set<Fd>()
 
@@ -130,12 +133,12 @@ export class ControlSocket {
 
   async #do(connection: Fd, request: string, by: string): Promise<void> {
     this.#busy.add(connection)
-    const said = await this.#does.obey(request, by, connection).then(
-      (done): Said => ({ answer: done }),
-      ({ message }: Error): Said => ({ refusal: message }),
+    const outcome = await this.#does.obey(request, by, connection).then(
+      (done): RequestOutcome => ({ answer: done }),
+      ({ message }: Error): RequestOutcome => ({ refusal: message }),
     )
     if (!this.#busy.delete(connection)) return
-    answer(connection, said)
+    answer(connection, outcome)
     connection[Symbol.dispose]()
   }
 }

@@ -13,7 +13,7 @@ import { type PolicyChange, planChange } from './live-policy.ts'
 import { parseRequest } from './parse-request.ts'
 import type { ReloadAnswer, ReloadRequest, SetAnswer, SetRequest } from './protocol.ts'
 
-export interface ControlParts {
+export interface ControlDependencies {
   readonly options: KeeperOptions
   readonly registry: Registry
   readonly state: PersistedState
@@ -23,29 +23,29 @@ export interface ControlParts {
   tell(message: ToEngine): boolean
 }
 
-/** Someone who is answered when an engine judges by a changed policy. */
-interface Waiting extends ContainerNumbers {
+/** A client that gets its answer when the engine uses the changed policy. */
+interface PolicyWaiter extends ContainerNumbers {
   readonly holds: () => void
 }
 
-/** Does what an administrator orders by control.sock. */
+/** Executes an administrator's orders from control.sock. */
 export class Control {
-  readonly #parts: ControlParts
-  readonly #waiting: Waiting[] = []
-  /** Who waits for the end of a reload, and what that has changed so far. */
+  readonly #dependencies: ControlDependencies
+  readonly #waiters: PolicyWaiter[] = []
+  /** The clients that wait for the end of a reload, and what it has changed so far. */
   readonly #askers: Fd[]
   readonly #changed: ReloadAnswer['changed'][number][] = []
   #socket: ControlSocket | undefined
 
-  constructor(parts: ControlParts) {
-    this.#parts = parts
-    this.#askers = [...parts.state.askers()]
+  constructor(dependencies: ControlDependencies) {
+    this.#dependencies = dependencies
+    this.#askers = [...dependencies.state.askers()]
   }
 
   /** @throws {Error} if the path is in use */
   listen(reactor: Reactor, path: string | undefined): void {
     if (path === undefined) return
-    const { state, options } = this.#parts
+    const { state, options } = this.#dependencies
     this.#socket = new ControlSocket(reactor, path, state, {
       obey: (...said) => this.#obey(...said),
       refuse: (message) => options.onEvent({ type: 'refused', message }),
@@ -60,23 +60,23 @@ export class Control {
     if (changed) this.#changed.push({ container: id, keys: changed })
   }
 
-  /** Answers those who wait for the end of a reload: the engine of the new program serves. */
+  /** Answers the clients that wait for the end of a reload: the new program's engine serves. */
   serves(): void {
     for (const asker of this.#askers.splice(0)) {
-      answer(asker, { answer: { containers: this.#parts.registry.size, changed: this.#changed } })
+      answer(asker, { answer: { containers: this.#dependencies.registry.size, changed: this.#changed } })
       asker[Symbol.dispose]()
     }
   }
 
-  /** The engine judges by the policy that it was told. */
+  /** The engine uses the policy that it was told. */
   policyHolds({ index, serial }: ContainerNumbers): void {
-    const at = this.#waiting.findIndex((each) => each.index === index && each.serial === serial)
-    if (at >= 0) this.#waiting.splice(at, 1)[0]!.holds()
+    const at = this.#waiters.findIndex((each) => each.index === index && each.serial === serial)
+    if (at >= 0) this.#waiters.splice(at, 1)[0]!.holds()
   }
 
   /** The next engine is told of all containers as they are now, before it serves. */
   engineEnded(): void {
-    for (const { holds } of this.#waiting.splice(0)) holds()
+    for (const { holds } of this.#waiters.splice(0)) holds()
   }
 
   close(): void {
@@ -91,7 +91,7 @@ export class Control {
   }
 
   async #set(request: SetRequest, by: string): Promise<SetAnswer> {
-    const { registry, admission } = this.#parts
+    const { registry, admission } = this.#dependencies
     const { container: id, serial } = request
     const entry = [...registry.entries].find(({ container }) => container.id === id && container.serial === serial)
     if (!entry) throw new Error(`Cannot set keys of container ${id}: it has ended meanwhile`)
@@ -105,9 +105,9 @@ export class Control {
     return { changed: change.changed, warnings: change.news }
   }
 
-  /** Makes a change, at once. @returns once the engine judges by it */
+  /** Makes a change at once. @returns once the engine uses it */
   #make(entry: ContainerEntry, { said, set, changed, warnings }: PolicyChange, by: string): Promise<void> {
-    const { registry, state, feed, options, tell } = this.#parts
+    const { registry, state, feed, options, tell } = this.#dependencies
     registry.change(entry, said, set)
     const { container, handover, init, settings } = entry
     const { index, serial, id, policy, ofUser } = container
@@ -117,14 +117,14 @@ export class Control {
     return new Promise((holds) => {
       const part = { policy, ...(ofUser ? { ofUser } : {}) }
       if (tell({ type: 'policy', container: { index, serial }, said: part }))
-        this.#waiting.push({ index, serial, holds })
+        this.#waiters.push({ index, serial, holds })
       else holds()
     })
   }
 
-  /** Says what a reload would change. */
+  /** Returns what a reload would change. */
   #plan(): ReloadAnswer {
-    const { registry, options } = this.#parts
+    const { registry, options } = this.#dependencies
     if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
     const resolve = options.readAnew()
     const changed = [...registry.entries].flatMap(({ container: { id }, handover, settings: before, set }) => {
@@ -135,9 +135,9 @@ export class Control {
     return { containers: registry.size, changed }
   }
 
-  /** The next program answers, unless this one goes on. */
+  /** The next program answers, unless this one continues. */
   async #reload(_: ReloadRequest, connection: Fd): Promise<never> {
-    const { state, options } = this.#parts
+    const { state, options } = this.#dependencies
     if (!options.successor) throw new Error('Cannot reload: this program cannot be replaced')
     const forget = state.keepAsker(connection)
     const why = await options.successor.ask()

@@ -19,18 +19,18 @@ import type { SetRequest } from './protocol.ts'
 
 type Decision = ReturnType<Admission['say']>
 
-/** A change of a container's policy that may be made. */
+/** An allowed change of a container's policy. */
 export interface PolicyChange {
   readonly said: Decision['said']
   readonly set: readonly SetKey[]
   readonly changed: ChangedKeys
-  /** All that cannot work from then on. */
+  /** Everything that cannot work after the change. */
   readonly warnings: readonly string[]
-  /** Those of them that the change has caused, or that are about what was asked for. */
+  /** Those that the change causes, or that are about the requested keys. */
   readonly news: readonly string[]
 }
 
-/** Puts the keys of a request in place of the same keys that were set before. */
+/** Replaces keys that were set before with those of a request. */
 function merged(before: readonly SetKey[], { set, unset }: SetRequest, by: string): readonly SetKey[] {
   const given = Object.entries(set).map(([key, value]): SetKey => {
     const name = toKeyName(key)
@@ -64,13 +64,13 @@ function obstacle({ container }: ContainerEntry, { said, withheld, resolved }: D
   return held === undefined ? (ignored?.at(-1)?.why.replace(/^Cannot read policy: /, '') ?? undefined) : held
 }
 
-/** Returns the calls that a key is for and that the filter does not trap. They are not needed to switch a key off. */
+/** Returns the calls of a key that the filter does not trap. They do not matter for switching a key off. */
 const unreached = (name: KeyName, value: string, policy: Policy, traps: ReadonlySet<string>): readonly string[] =>
   [name, callOf(name)].flatMap((each) =>
     value === keys[name].default ? untrapped(policy, each, traps) : callsOf(each).filter((call) => !traps.has(call)),
   )
 
-/** Says why a key that is asked for would not hold. */
+/** Returns why a requested key would have no effect. */
 function flawOf(name: KeyName, value: string, { said }: Decision, traps: Traps): string | undefined {
   const above = aboveCeiling(name, value, said.settings.get(name)!)
   if (above !== undefined || traps === 'unknown') return above
@@ -87,9 +87,9 @@ function unknownTraps(traps: Traps, given: readonly KeyName[]): readonly string[
 }
 
 /**
- * Decides whether the policy of a container that runs may be changed as asked.
+ * Decides whether a running container's policy may be changed as requested.
  *
- * @throws {Error} that says why not, and what to do
+ * @throws {Error} with the reason and the remedy
  */
 export function planChange(
   entry: ContainerEntry,

@@ -3,35 +3,37 @@ import { Readers } from '../feed/readers.ts'
 import { LIMIT_PER_CONTAINER } from '../persist/fd-store.ts'
 import type { KeeperEvent } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { Control, type ControlParts } from './control.ts'
+import { Control, type ControlDependencies } from './control.ts'
 
-/** What is beside runtimes and containers: readers, who see what happens, and administrators, who order something. */
+/** The keeper's clients other than runtimes: readers, which see what happens, and administrators, who give orders. */
 export class Outlets {
   readonly readers: Readers
   readonly control: Control
-  readonly #parts: Omit<ControlParts, 'feed'>
+  readonly #dependencies: Omit<ControlDependencies, 'feed'>
 
-  /** @param journal that of an earlier version, in which the records were too */
-  constructor(parts: Omit<ControlParts, 'feed'>, all: Limits, journal: ArrayBuffer | undefined) {
-    this.#parts = parts
+  /**
+   * @param journal the journal of an earlier version, which contains the records too
+   */
+  constructor(dependencies: Omit<ControlDependencies, 'feed'>, all: Limits, journal: ArrayBuffer | undefined) {
+    this.#dependencies = dependencies
     const { callsPerContainer, listenersPerContainer } = all
     const limits = { callsPerContainer, listenersPerContainer, kept: LIMIT_PER_CONTAINER }
-    const { containerLabel = false, forUser = false, configPath, arguments: mode = 'all' } = parts.options
-    this.readers = new Readers(parts.state, { records: all.records, arguments: mode }, journal, {
+    const { containerLabel = false, forUser = false, configPath, arguments: mode = 'all' } = dependencies.options
+    this.readers = new Readers(dependencies.state, { records: all.records, arguments: mode }, journal, {
       ...{ containerLabel, forUser, limits, configPath },
     })
-    this.control = new Control({ ...parts, feed: this.readers.feed })
+    this.control = new Control({ ...dependencies, feed: this.readers.feed })
   }
 
-  /** Notes an event before it is told to anybody else. */
+  /** Notes an event before anything else gets it. */
   note(event: KeeperEvent): void {
     this.readers.feed.note(event)
     this.control.note(event)
   }
 
-  /** Lets all connect, once the containers of the previous keeper are known. @throws {Error} if a path is in use */
+  /** Lets clients connect, once the containers of the previous keeper are known. @throws {Error} if a path is in use */
   listen(reactor: Reactor): void {
-    const { options, registry } = this.#parts
+    const { options, registry } = this.#dependencies
     try {
       this.readers.listen(reactor, options.feedSocketPath, registry.entries)
       this.control.listen(reactor, options.controlSocketPath)

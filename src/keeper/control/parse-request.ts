@@ -25,7 +25,9 @@ function json(bytes: string): unknown {
   }
 }
 
-/** @throws {Error} that says what is wrong with the request */
+/**
+ * @throws {Error} with what is wrong in the request
+ */
 export function parseRequest(bytes: string): ControlRequest {
   const given = json(bytes)
   if (typeof given !== 'object' || given === null) throw new Error('Cannot read the request: it is no object of JSON')

@@ -1,8 +1,8 @@
 import type { ChangedKeys } from '../process/events.ts'
 
-/** Where the daemon of the host takes orders. */
+/** The socket on which the host's daemon takes orders. */
 export const CONTROL_SOCKET = '/run/intercede/control.sock'
-/** Raised when a request or an answer changes its meaning. */
+/** The version; raise it when a request or an answer changes its meaning. */
 export const CONTROL_VERSION = 1
 /** In bytes. */
 export const ORDER_LIMIT = 64 * 1024
@@ -14,11 +14,11 @@ export interface SetRequest {
   readonly serial: number
   /** Keys in their short form with their values. */
   readonly set: Readonly<Record<string, string>>
-  /** Keys that are no longer to be set. */
+  /** Keys to unset. */
   readonly unset: readonly string[]
 }
 
-/** Reads the configuration again, and goes on as the program that the files are now; or says what would change. */
+/** Reads the configuration again and becomes the program that the files now contain; or returns what would change. */
 export interface ReloadRequest {
   readonly type: 'reload'
   readonly dry: boolean
@@ -28,7 +28,7 @@ export type ControlRequest = SetRequest | ReloadRequest
 
 export interface SetAnswer {
   readonly changed: ChangedKeys
-  /** What the change has caused that cannot work, or is about its keys: a sentence with its remedy for each. */
+  /** What cannot work because of the change, or concerns its keys: a sentence with its remedy for each. */
   readonly warnings: readonly string[]
 }
 
@@ -38,11 +38,11 @@ export interface ReloadAnswer {
   readonly changed: readonly { readonly container: string; readonly keys: ChangedKeys }[]
 }
 
-/** What becomes of a request. */
-export type Said = { readonly answer: SetAnswer | ReloadAnswer } | { readonly refusal: string }
+/** The outcome of a request. */
+export type RequestOutcome = { readonly answer: SetAnswer | ReloadAnswer } | { readonly refusal: string }
 
 /** The packet that carries the file of an answer. */
 export const ANSWER = 'answer'
 
-/** The answer lies in a file, whose descriptor is sent: it may be longer than a packet. */
-export type ControlAnswer = { readonly version: number } & Said
+/** The answer is in a file whose descriptor is sent, because it may be longer than a packet. */
+export type ControlAnswer = { readonly version: number } & RequestOutcome

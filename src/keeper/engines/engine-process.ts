@@ -10,9 +10,9 @@ import type { RestartCause } from '../../memories/daemon-totals.ts'
 import { type Child, howEnded, wasKilled } from '../../processes/child.ts'
 import type { Reactor } from '../process/reactor.ts'
 
-/** Time that an engine gets to end by itself, after its socket was closed, before it is killed. */
+/** How long an engine may take to end by itself after its socket was closed, before it is killed. */
 const GRACE_MS = 500
-/** Time that an engine gets to end as a whole, once its first thread is gone. */
+/** How long an engine may take to end completely, once its first thread is gone. */
 const REAP_MS = 20
 /** Interval of attempts to send while the socket is full: an engine that is starting does not read yet. */
 const RETRY_MS = 5
@@ -29,20 +29,20 @@ function take(socket: Handle, bytes: Uint8Array): Message | 'over' | undefined {
     try {
       return receive(socket, bytes)
     } catch {
-      // The messages of the engine are still there.
+      // The engine's messages are still there.
     }
   }
   return 'over'
 }
 
 export interface EngineCallbacks {
-  /** Takes a message of the engine, and ownership of its descriptors. */
+  /** Takes a message of the engine and owns its descriptors. */
   hear(message: ToKeeper, fds: readonly Fd[]): void
   /** Called once if the engine ends before `close`. @param how in words */
   ended(how: string, cause: RestartCause): void
 }
 
-/** A tenth of the memory of the service: the keeper may be larger by that, and yet the engine is ended. */
+/** A tenth of the service's memory: the OOM killer ends the engine even if the keeper is larger by that. */
 const ENGINE_OOM_SCORE = 100
 const causeOf = (ending: Ending): RestartCause =>
   'status' in ending ? 'failed' : wasKilled(ending) ? 'killed' : 'crashed'
@@ -68,7 +68,7 @@ export class EngineProcess {
     this.#socket = ours
     this.#listener = listener
     this.#child = guarded(ours, () => spawnEngine(theirs, memories, options))
-    // The next engine takes over its calls; what we hold is lost with us where no service manager keeps it.
+    // The next engine takes over its calls. If we end, everything that no service manager keeps is lost.
     this.#child.endBeforeUs(ENGINE_OOM_SCORE)
     this.#unwatch = reactor.watch(ours, () => this.#hear())
     void this.#child.ended.then((ending) => this.#end(howEnded(ending), causeOf(ending)))
@@ -97,9 +97,10 @@ export class EngineProcess {
   }
 
   /**
-   * Ends the engine for good. Also one with stuck threads closes its listeners, and the kernel answers with ENOSYS.
+   * Ends the engine for good. Even an engine with stuck threads closes its listeners, and the kernel then answers
+   * ENOSYS.
    *
-   * @param serves whether it may have received calls; else it is killed at once
+   * @param serves whether it may have received calls; otherwise it is killed at once
    */
   close(serves: boolean): void {
     if (this.#isOver) return
@@ -109,9 +110,9 @@ export class EngineProcess {
   }
 
   /**
-   * Notices the end of the engine; to be called once a second. A thread that hangs in a file system of a container
-   * outlives SIGKILL, and with it the process, so no signal reports the end. But the first thread is gone then, and no
-   * thread of the process ever runs again. (A pidfd of the first thread tells that only up to Linux 6.15.)
+   * Notices the end of the engine; to be called once a second. A thread that hangs in a container's file system
+   * outlives SIGKILL, and so does the process, so no signal reports the end. But the first thread is gone then, and no
+   * thread of the process ever runs again. (A pidfd of the first thread shows that only up to Linux 6.15.)
    */
   look(): void {
     const { pid } = this.#child
@@ -136,7 +137,10 @@ export class EngineProcess {
     }
   }
 
-  /** @returns false if the socket is full; true also if the engine has ended, since the next engine is told anew */
+  /**
+   * @returns false if the socket is full; true even if the engine has ended, because the next engine is told everything
+   *   again
+   */
   #send(bytes: Uint8Array, fds: readonly Handle[]): boolean {
     try {
       send(this.#socket, bytes, fds, MSG_DONTWAIT)

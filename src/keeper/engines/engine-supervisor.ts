@@ -10,11 +10,12 @@ import { EngineProcess } from './engine-process.ts'
 import { RestartBackoff } from './restart-backoff.ts'
 
 /**
- * Looks in a row, at one a second, that find no heartbeat before the engine is killed. Looks are counted instead of
- * seconds, since a suspended or busy machine delays both. An engine that is stopped (SIGSTOP) for less time goes on.
+ * The number of looks in a row, one a second, without a heartbeat before the engine is killed. Looks count instead of
+ * seconds, because a suspended or busy machine delays both looks and beats. An engine that is stopped (SIGSTOP) for
+ * less time continues.
  */
 const SILENT_LOOKS = 10
-/** Looks at an engine that works but does not become ready, before it is killed. */
+/** The number of looks at an engine that works but does not become ready, before it is killed. */
 const STARTING_LOOKS = 180
 
 export interface SupervisorOptions {
@@ -31,12 +32,12 @@ export interface SupervisorOptions {
   hear(message: ToKeeper, fds: readonly Fd[]): void
   /** Called at the end of an engine. Calls in flight wait for the next engine, which starts after `pause` ms. */
   ended(how: string, cause: RestartCause, pause: number): void
-  /** Called before an engine is started: the keeper must not receive calls from then on. */
+  /** Called before an engine starts: the keeper must not receive calls from then on. */
   starting(): void
   /**
-   * Replaces this program if our files were replaced, since no engine of our version can be started then.
+   * Replaces this program if our files were replaced, because then no engine of our version can start.
    *
-   * @returns undefined if the files are ours; else why this program could not be replaced
+   * @returns undefined if the files are ours; otherwise why this program could not be replaced
    */
   follow?: (() => Promise<string> | undefined) | undefined
 }
@@ -71,7 +72,7 @@ export class EngineSupervisor {
   #startingLooks = 0
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
-  /** Defined in the state held: callbacks that wait for the end of the last engine. */
+  /** The callbacks that wait for the end of the last engine; defined in the state held. */
   #held: (() => void)[] | undefined
 
   constructor(options: SupervisorOptions) {
@@ -91,8 +92,8 @@ export class EngineSupervisor {
   }
 
   /**
-   * Notices the end of an engine, and kills an engine without a heartbeat. Before it is ready, an engine has none: it
-   * gets on as long as it uses the processor, however slow the machine is. To be called once a second.
+   * Notices the end of an engine, and kills an engine without a heartbeat. Before it is ready, an engine has none. It
+   * counts as working while it uses the processor, however slow the machine is. To be called once a second.
    */
   look(): void {
     this.#link?.look()
@@ -156,7 +157,7 @@ export class EngineSupervisor {
         ended: (how, cause) => this.#ended(how, cause),
       })
     } catch (error) {
-      // A lack of free descriptors, for example, may be over after a pause.
+      // A shortage of descriptors, for example, may be over after a pause.
       setImmediate(() => this.#ended(`could not be started: ${(error as Error).message}`, 'unstartable'))
       return
     }
@@ -179,7 +180,7 @@ export class EngineSupervisor {
       for (const resolve of this.#held) resolve()
       return
     }
-    // Whoever kills it says nothing of what it would do.
+    // A kill says nothing about what the engine would have done.
     const failed = cause !== 'killed' && cause !== 'hung'
     const pause = this.#restarts.after({ at: now(), failed, wasReady: this.#isReady })
     if (this.#hasHung) this.#options.ended(`hung for ten seconds and ${how}`, 'hung', pause)

@@ -1,7 +1,7 @@
-/** Limit of engines that fail within WITHIN_MS. */
+/** The most engines that may fail within WITHIN_MS. */
 const FAILURES = 5
 const WITHIN_MS = 10_000
-/** Limit of engines in a row that end before they serve, also by SIGKILL: there may be no memory for an engine. */
+/** The most engines in a row that may end before they serve, even by SIGKILL: there may be no memory for an engine. */
 const UNREADY = 10
 const PAUSE_MS = 30_000
 const LONGEST_MS = 5 * 60_000

@@ -7,7 +7,7 @@ import { callOf, keyNames } from '../../policy/key-names.ts'
 import { formatOrigin } from '../../policy/key-value-lines.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
-import { saidNames } from '../containers/annotations.ts'
+import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { registrationWarnings } from '../log/registration-warnings.ts'
 import type { KeeperEvent, Traps } from '../process/events.ts'
@@ -15,7 +15,7 @@ import type { KeeperEvent, Traps } from '../process/events.ts'
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 type Resumed = Extract<KeeperEvent, { type: 'resumed' }>
 
-/** Ids are 64 characters at most engines; the runtime is trusted, but not with the memory of all. */
+/** The longest id. Most engines use 64 characters. The runtime is trusted, but it must not use up memory. */
 const ID_LIMIT = 1024
 
 const extents = (map: readonly IdExtent[]): readonly (readonly number[])[] =>
@@ -24,7 +24,10 @@ const extents = (map: readonly IdExtent[]): readonly (readonly number[])[] =>
 const listed = (traps: Traps | undefined): readonly string[] | 'unknown' =>
   traps === undefined || traps === 'unknown' ? 'unknown' : [...traps].sort()
 
-/** Returns each key with its value, who gave it, its ceiling if there is one, and what was asked for above that. */
+/**
+ * Returns each key with its value, its origin, its ceiling if there is one, and the requested value if that was above
+ * it.
+ */
 const keysOf = (settings: Settings): object =>
   Object.fromEntries(
     [...settings].map(([name, { text, origin, ...from }]) => [
@@ -37,12 +40,12 @@ const keysOf = (settings: Settings): object =>
 const onOf = (settings: Settings): readonly string[] =>
   keyNames.filter((name) => callOf(name) === name && settings.get(name)?.text === 'true')
 
-/** Returns what is known of a container from itself, whoever has admitted it. */
+/** Returns what a container itself tells, whichever keeper admitted it. */
 function standing({ container, handover, settings, set, init, listeners }: ContainerEntry): Record<string, unknown> {
   const { index, serial, id, uidMap, gidMap, initTid, barred } = container
   const { annotations, bundle } = handover
   return {
-    ...{ id: id.slice(0, ID_LIMIT), index, serial, ...saidNames(annotations), listeners },
+    ...{ id: id.slice(0, ID_LIMIT), index, serial, ...annotatedNames(annotations), listeners },
     ...{ init: initTid, bundle, on: onOf(settings), keys: keysOf(settings) },
     annotations: Object.fromEntries(Object.entries(annotations).filter(([name]) => name.startsWith(PREFIX))),
     idMaps: { uid: extents(uidMap), gid: extents(gidMap) },
@@ -60,7 +63,7 @@ function pathOf(raw: number): string | undefined {
   }
 }
 
-/** Returns what the directory says of a container that was handed over now. */
+/** Returns the directory's entry for a container that was just handed over. */
 export const aboutRegistered = (
   entry: ContainerEntry,
   event: Registered,
@@ -74,14 +77,14 @@ export const aboutRegistered = (
   warnings: registrationWarnings(event),
 })
 
-/** Returns what the directory says of a container whose policy was changed while it runs. */
+/** Returns the directory's entry for a running container whose policy was changed. */
 export const aboutChanged = (
   entry: ContainerEntry,
   warnings: readonly string[],
   { set: _, ...before }: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> => ({ ...before, ...standing(entry), warnings })
 
-/** Returns what the directory says of a container that the previous keeper has admitted. */
+/** Returns the directory's entry for a container that the previous keeper admitted. */
 export const aboutResumed = (
   entry: ContainerEntry,
   event: Resumed,

@@ -2,7 +2,7 @@ import { uptime } from 'node:os'
 import { ticksPerSecond } from '../../kernel/clock.ts'
 import { startTime } from '../../kernel/process.ts'
 
-/** Returns what a daemon says of its process; a reload goes on in the same process, as another program. */
+/** Returns what a daemon reports about its process. A reload continues in the same process, with another program. */
 export function aboutDaemon(): { readonly pid: number; readonly since: number; readonly reloaded: number } {
   const now = Date.now()
   const age = uptime() - (startTime('self') ?? 0) / ticksPerSecond()

@@ -12,7 +12,7 @@ import type { Reactor } from '../process/reactor.ts'
 import { shareSocket } from '../sockets/listen.ts'
 import { Listening } from '../sockets/listening.ts'
 
-/** Members may read what containers do, as those of systemd-journal may read the journal. */
+/** Members of this group may read what containers do, as members of systemd-journal may read the journal. */
 const GROUP = 'intercede'
 /** The memories that readers get, in the order in which they get them. */
 export interface FeedMemories {
@@ -22,27 +22,27 @@ export interface FeedMemories {
 }
 
 /**
- * Most answers at once that were not read, of one user and of all but root. Their descriptors are on the way, which the
- * kernel counts for root: with more of them than RLIMIT_NOFILE no process of root can send one to another
- * (net/core/scm.c too_many_unix_fds()), and calls of containers fail.
+ * The most unread answers at once, to one user and to all users except root. Their descriptors are in transit, and the
+ * kernel counts those for root. With more than RLIMIT_NOFILE no process of root can send a descriptor (net/core/scm.c
+ * too_many_unix_fds()), and calls of containers fail.
  */
 const UNREAD = { user: 8, all: 64 }
-/** Most connections in 10 ms. */
+/** The most connections in 10 ms. */
 const CONNECTIONS = 32
-/** Most answers to one user but root in a while: whoever connects over and over costs little. */
+/** The most answers in a while to one user other than root, so that repeated connections cost little. */
 const ANSWERS = 32
 const WHILE_MS = 100
 
 /**
  * Answers each connection with read-only descriptors of the memories, and closes it once they were read. It reads
- * nothing: nobody who may connect can make the keeper do anything else. The memories are opened anew for each: a reader
- * that got the files of another could move its offset and change its flags.
+ * nothing, so clients cannot make the keeper do anything else. It opens the memories again for each client: a reader
+ * with another's open files could move their offsets and change their flags.
  */
 export class FeedSocket {
   readonly #listening: Listening
-  /** Those whose answers were not read when it was last looked, and their users. */
+  /** The connections whose answers were unread at the last look, and their users. */
   readonly #unread = new Map<Fd, number>()
-  /** How many answers each user got in this while. */
+  /** How many answers each user got in the present period. */
   readonly #answers = new Map<number, number>()
   #since = 0
   #look: NodeJS.Timeout | undefined
@@ -90,7 +90,7 @@ export class FeedSocket {
     return count
   }
 
-  /** As long as we have the connection, the kernel says whether its answer was read. */
+  /** While we have the connection, the kernel tells whether its answer was read. */
   #keep(connection: Fd, uid: number): void {
     this.#unread.set(connection, uid)
     this.#look ??= setTimeout(() => this.#lookAgain(), WHILE_MS)
@@ -118,7 +118,7 @@ export class FeedSocket {
       send(connection, feedAnswer(), fds, MSG_DONTWAIT)
       return true
     } catch (error) {
-      // It has gone, or has too many descriptors on their way, or we have: nobody waits for it.
+      // The client has gone, or it or we have too many descriptors in transit: we do not wait.
       if (!(error instanceof SyscallError)) throw error
       return false
     } finally {
@@ -127,7 +127,7 @@ export class FeedSocket {
   }
 }
 
-/** Lets the group connect, if there is one. Without it, and for a user's daemon, the socket stays its owner's alone. */
+/** Lets the group connect, if it exists. Otherwise, and for a user's daemon, only the owner can connect. */
 function share(path: string): void {
   const gid = groupId(GROUP)
   if (gid === undefined || process.getuid?.() !== 0) return

@@ -7,68 +7,70 @@ import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
-import { changedKeys, effectiveKeys, inWords } from '../log/effective-keys.ts'
+import { changedKeys, effectiveKeys, formatChange } from '../log/effective-keys.ts'
 import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
 import { aboutDaemon } from './about-daemon.ts'
 import { FewRefusals } from './few-refusals.ts'
 import { Totals } from './totals.ts'
 
-/** The most kinds of calls that are kept of a container that has ended. */
+/** The most kinds of calls that are kept for an ended container. */
 const KINDS_OF_ENDED = 32
 /** The most kinds of refusals, each with its call, reason and remedy. */
 const REFUSALS_OF_ENDED = 12
-/** In characters: messages quote what runtimes and containers say. */
+/** The longest message, in characters: messages quote runtimes and containers. */
 const MESSAGE_LIMIT = 1000
 
-/** How many refusals come into the ring of events in a minute: they shall not push out what happens to containers. */
+/** The most refusals a minute in the ring of events, so that they do not push out the containers' events. */
 const REFUSALS_A_MINUTE = 4
 
 type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>
 
-/** What is looked at once a second. */
+/** What the feed looks at once a second. */
 export interface Beat {
   readonly engine: number | undefined
   readonly mounters: readonly number[]
-  /** The number of the container of each call that is served for so long that it may hang. */
+  /** For each call that has been served so long that it may hang: its container's number. */
   readonly stuck: readonly number[]
-  /** The same of each descriptor that is kept for a container. */
+  /** For each descriptor that is kept for a container: the container's number. */
   readonly kept: readonly number[]
 }
 
-/** What the daemon says of itself for as long as this program runs. */
-export interface Standing {
-  /** Whether metrics are to name containers. */
+/** The daemon's facts that do not change while this program runs. */
+export interface DaemonFacts {
+  /** Whether metrics name containers. */
   readonly containerLabel: boolean
-  /** Whether a user runs it, so that nobody can give it orders. */
+  /** Whether an unprivileged user runs it, so that nobody can give it orders. */
   readonly forUser: boolean
-  /** The configuration that it reads if it is there. */
+  /** The configuration file that it reads if it exists. */
   readonly configPath?: string | undefined
-  /** What a container may have at most. */
+  /** The limits of each container. */
   readonly limits: Pick<Limits, 'callsPerContainer' | 'listenersPerContainer'> & { readonly kept: number }
 }
 
-/** Writes what readers may know of containers and of the daemon: the directory, and whose the places of counts are. */
+/**
+ * Writes what readers may know about containers and the daemon: the directory, and the owners of the places for counts.
+ */
 export class Feed {
   readonly #directory: DirectoryWriter
   readonly #counts: CountPlaces
-  readonly #standing: Standing & { readonly version: string }
-  /** What the daemon counts of itself. */
+  readonly #standing: DaemonFacts & { readonly version: string }
+  /** The daemon's own counters. */
   readonly totals: Totals
-  /** What the directory says of each container, by number. */
+  /** The directory's entry for each container, by number. */
   readonly #about = new Map<number, Record<string, unknown>>()
-  /** The registration that was told last, of the container that gets its place next. */
+  /** The last registration: its container gets a place next. */
   #registered: EventOf<'registered'> | undefined
   /** The process of the previous keeper, if there was one. */
   readonly #pidBefore: unknown
   /** How many engines have served since this program began. */
   #engines = 0
-  /** What the directory says of the process of the daemon and its engine. */
+  /** The directory's entry for the processes of the daemon and its engine. */
   #process: object = aboutDaemon()
   readonly #refusals = new FewRefusals(REFUSALS_A_MINUTE)
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
 
-  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: Standing) {
+  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: DaemonFacts) {
     this.#directory = directory
     this.#counts = counts
     this.#standing = { ...standing, version: version() }
@@ -77,12 +79,12 @@ export class Feed {
     this.#pidBefore = before?.pid
   }
 
-  /** Notes an event before it is told to anybody else. */
+  /** Notes an event before anything else gets it. */
   note(event: KeeperEvent): void {
     this.#sum(event)
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
-    const told = happened(event)
+    const told = eventEntry(event)
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
     if (told && !isLeftOut) this.#add(event.type, told)
     if (event.type === 'refused')
@@ -93,7 +95,7 @@ export class Feed {
     this.#directory.add('events', { time: Date.now(), type, ...told })
   }
 
-  /** Counts a reload that failed, and says why. */
+  /** Counts a failed reload, with the reason. */
   notReloaded(why: string): void {
     this.totals.reload('failed')
     this.#add('notReloaded', { message: why.slice(0, MESSAGE_LIMIT) })
@@ -105,7 +107,7 @@ export class Feed {
     else if (event.type === 'refused') this.totals.registration(undefined, 'refused')
   }
 
-  /** Says what is known of a container, when a listener of it was registered. */
+  /** Publishes a container when one of its listeners was registered. */
   admitted(entry: ContainerEntry, runtime: RuntimeCall | undefined): void {
     const { id, index } = entry.container
     const event = this.#registered
@@ -118,7 +120,7 @@ export class Feed {
     this.changed(entry)
   }
 
-  /** Says what is known of the containers of the previous keeper; of all others it says nothing any more. */
+  /** Publishes the containers of the previous keeper, and removes all others from the directory. */
   resumed(entries: Iterable<ContainerEntry>, places: number): void {
     const all = new Map([...entries].map((entry) => [entry.container.index, entry]))
     for (let index = 0; index < places; index++) {
@@ -129,7 +131,7 @@ export class Feed {
     this.#resumed.clear()
   }
 
-  /** Takes back what the previous keeper recorded of the arguments of calls, if less is recorded now. */
+  /** Erases arguments of calls that the previous keeper recorded, if less is recorded now. */
   forgetArguments(mode: ArgumentMode): void {
     this.#counts.forgetArguments(mode)
     this.#directory.forgetArguments(mode)
@@ -144,26 +146,26 @@ export class Feed {
     this.changed(entry)
   }
 
-  /** Says what was set of a container, and what cannot work since. */
+  /** Publishes what was set for a container, and what cannot work since then. */
   set(entry: ContainerEntry, warnings: readonly string[]): void {
     const { index } = entry.container
     this.#about.set(index, aboutChanged(entry, warnings, this.#about.get(index)))
     this.changed(entry)
   }
 
-  /** Says how many listeners a container has now. */
+  /** Publishes how many listeners a container has. */
   changed({ container: { index }, listeners }: ContainerEntry): void {
     const about = this.#about.get(index)
     if (about) this.#directory.container(index, { ...about, listeners })
   }
 
-  /** Says that a container has ended, and what was counted for it. */
+  /** Publishes that a container has ended, and its counts. */
   ended({ container: { index } }: ContainerEntry): void {
     const about = this.#about.get(index)
     const { calls, refusals, dropped } = this.#counts.read(index)
     const newest = [...refusals].sort((one, other) => other.record.time - one.record.time)
     this.#about.delete(index)
-    // In this order: whoever reads its last records finds it in one of the two.
+    // In this order: a reader of its last records always finds the container in one of the two.
     this.#directory.add('ended', {
       ...about,
       listeners: 0,
@@ -200,13 +202,13 @@ export class Feed {
     })
   }
 
-  /** Frees what an engine that has ended was writing. */
+  /** Frees the places in which threads of an ended engine were writing. */
   engineEnded(): void {
     this.#directory.beat(undefined)
     this.#counts.free()
   }
 
-  /** Says that no keeper goes on with these memories. */
+  /** Publishes that no keeper continues with these memories. */
   end(): void {
     this.#directory.end()
   }
@@ -219,32 +221,32 @@ const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>
     .slice(0, KINDS_OF_ENDED)
     .map(({ buckets: _, ...rest }) => rest)
 
-const listed = (changed: ChangedKeys): string =>
+const formatChanges = (changed: ChangedKeys): string =>
   Object.entries(changed)
-    .map(([key, change]) => inWords(key, change))
+    .map(([key, change]) => formatChange(key, change))
     .join('; ')
 
-/** Says in one line what an administrator has changed. */
-const whatWasSet = ({ by, changed }: EventOf<'set'>): string =>
-  `${by} has set ${listed(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
+/** Returns one line about what an administrator has changed. */
+const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
+  `${by} has set ${formatChanges(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
 
-/** Says in one line what another configuration has changed; nothing if that is nothing. */
-function whatIsOther({ before, settings, policy, traps }: EventOf<'resumed'>): object {
+/** Returns one line about what another configuration has changed; nothing if it changed nothing. */
+function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
   const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
-  return changed ? { message: `the container is served on with ${listed(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
+  return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
-/** Returns what the ring of events has of an event; undefined for what readers see elsewhere. */
-function happened(event: KeeperEvent): object | undefined {
+/** Returns the entry for an event in the ring of events; undefined if readers see the event elsewhere. */
+function eventEntry(event: KeeperEvent): object | undefined {
   switch (event.type) {
     case 'registered':
       return { id: event.handover.id }
     case 'resumed':
-      return { id: event.id, ...whatIsOther(event) }
+      return { id: event.id, ...formatResumedKeys(event) }
     case 'ended':
       return { id: event.id }
     case 'set':
-      return { id: event.id, message: whatWasSet(event) }
+      return { id: event.id, message: formatSetKeys(event) }
     case 'refused':
     case 'fault':
       return { message: event.message.slice(0, MESSAGE_LIMIT) }

@@ -1,11 +1,11 @@
 import { isWithin } from '../log/call-log.ts'
 
-/** How often the same is said in a minute: several sockets, or several runtimes, may have the same to say. */
+/** How often a minute the same message passes: several sockets or runtimes may cause the same one. */
 const SAME = 4
 
 /**
- * Lets few refusals of hand-overs and orders through: each message a few times a minute, and so many in all. The others
- * are counted: a runtime that fails all the time says the same for ever.
+ * Lets only a few refusals of hand-overs and orders through: each message a few times a minute, and a limited number in
+ * all. It counts the others. A runtime that keeps failing causes the same message for ever.
  */
 export class FewRefusals {
   readonly #limit: number
@@ -14,7 +14,9 @@ export class FewRefusals {
   #start = Number.NEGATIVE_INFINITY
   #left = 0
 
-  /** @param limit how many a minute */
+  /**
+   * @param limit how many pass in a minute
+   */
   constructor(limit: number) {
     this.#limit = limit
   }
@@ -36,7 +38,7 @@ export class FewRefusals {
     return true
   }
 
-  /** Returns how many were only counted, once their minute is over. To be called once a second. */
+  /** Returns how many were only counted, after their minute. To be called once a second. */
   leftOut(time: number): number {
     return isWithin(time, this.#start) ? 0 : this.rest()
   }

@@ -10,10 +10,10 @@ import { openDirectoryMemory } from '../persist/open-directory.ts'
 import { openRecords } from '../persist/open-records.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { Feed, type Standing } from './feed.ts'
+import { type DaemonFacts, Feed } from './feed.ts'
 import { FeedSocket } from './feed-socket.ts'
 
-/** How many records there are, and how much of the arguments of calls is in them. */
+/** The number of records, and how much of the arguments of calls they contain. */
 interface WhatIsRecorded {
   /** As in `Limits`. */
   readonly records: number
@@ -36,12 +36,14 @@ export class Readers {
   readonly #mode: ArgumentMode
   #socket: FeedSocket | undefined
 
-  /** @param journal that of an earlier version, in which the records were too */
+  /**
+   * @param journal the journal of an earlier version, which contains the records too
+   */
   constructor(
     state: PersistedState,
     { records: size, arguments: mode }: WhatIsRecorded,
     journal: ArrayBuffer | undefined,
-    standing: Standing,
+    standing: DaemonFacts,
   ) {
     const { records, ring, lost } = openRecords(state, size, journal, mode)
     const { counts, memory } = openCounts(state)
@@ -64,13 +66,13 @@ export class Readers {
   listen(reactor: Reactor, path: string | undefined, resumed: Iterable<ContainerEntry>): void {
     this.feed.resumed(resumed, CONTAINERS)
     this.feed.forgetArguments(this.#mode)
-    // A reader may be who woke the daemon: it is told whom it reads of before there is an engine.
+    // A reader may have woken the daemon: it sees the containers before there is an engine.
     this.feed.beat({ engine: undefined, mounters: [], stuck: [], kept: [] })
     if (path === undefined) return
     this.#socket = new FeedSocket(reactor, path, { ...this.memories, directory: this.#directory }, this.#state)
   }
 
-  /** Says that no keeper goes on with these memories. */
+  /** Publishes that no keeper continues with these memories. */
   close(): void {
     this.#socket?.close()
     this.feed.end()

@@ -4,7 +4,7 @@ import { FewLabels } from '../../memories/few-labels.ts'
 const SUMS = ['recordsLost', 'linesSuppressed'] as const
 const BY_LABEL = ['restarts', 'registrations', 'reloads'] as const
 
-/** Counts what the daemon does, for metrics. The labels are few, and none of them is a container's choice. */
+/** Counts what the daemon does, for metrics. The labels are few, and containers cannot choose them. */
 export class Totals {
   readonly #sums: Record<(typeof SUMS)[number], number> = { recordsLost: 0, linesSuppressed: 0 }
   readonly #byLabel: Record<(typeof BY_LABEL)[number], Record<string, number>> = {
@@ -12,7 +12,9 @@ export class Totals {
   }
   readonly #runtimes: FewLabels
 
-  /** @param before what the previous keeper has counted */
+  /**
+   * @param before the counters of the previous keeper
+   */
   constructor(before: Partial<DaemonTotals> = {}) {
     for (const name of SUMS) this.#sums[name] += before[name] ?? 0
     for (const name of BY_LABEL)
@@ -39,7 +41,7 @@ export class Totals {
 
   /** @param runtime undefined if it is not known */
   registration(runtime: unknown, result: (typeof registrationResults)[number]): void {
-    this.#add('registrations', `${this.#runtimes.of(runtime)} ${result}`)
+    this.#add('registrations', `${this.#runtimes.labelOf(runtime)} ${result}`)
   }
 
   get all(): Pick<DaemonTotals, (typeof SUMS)[number] | (typeof BY_LABEL)[number]> {

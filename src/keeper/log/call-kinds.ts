@@ -6,13 +6,13 @@ import { type CallRecord, kindOf, reasonOf } from '../../calls/record.ts'
 /** The name of the system call of a record, or its number. */
 export const callName = ({ arch, nr }: CallRecord): string => syscallName(arch, nr) ?? `${nr}`
 
-/** What is said of all calls of a kind, in the order of a log line. */
+/** The text for all calls of a kind, in the order of a log line. */
 interface KindDescription {
   /** The name of the errno, if there is one. */
   readonly errno?: string
   readonly reason: ReasonCode
   readonly says: string
-  /** What to do, where something can be done. */
+  /** The remedy, if there is one. */
   readonly remedy?: string
 }
 
@@ -29,7 +29,7 @@ interface Kind<T> {
   readonly of: T
 }
 
-/** The place of a kind: FNV-1a, of 32-bit words. */
+/** The place of a kind in the table: FNV-1a of 32-bit words. */
 const placeOf = (is: readonly number[]): number =>
   is.reduce((sum, each) => Math.imul(sum ^ each, 0x0100_0193), 0x811c_9dc5 | 0)
 
@@ -37,26 +37,28 @@ const isSame = (one: readonly number[], other: readonly number[]): boolean =>
   one.every((each, index) => each === other[index])
 
 /**
- * Groups calls by their kind, a bounded number of kinds, since a container chooses numbers that its reasons have. A new
- * kind takes the place of the kind that was seen least recently, or of the kind that happens to have the same place.
+ * Groups calls by their kind. The number of kinds is bounded, because a container chooses the numbers in its reasons. A
+ * new kind replaces the least recently seen kind, or the kind that happens to have the same place.
  */
 export class CallKinds<T> {
   readonly #limit: number
   readonly #make: (record: CallRecord) => T
   readonly #leave: (of: T) => void
-  /** In the order in which they were seen last. */
+  /** The least recently seen kind comes first. */
   readonly #kinds = new Map<number, Kind<T>>()
   #serial = 0
 
-  /** @param make makes what is kept of a new kind @param leave is told what was kept of a kind that makes room */
+  /**
+   * @param make makes the entry of a new kind @param leave called with the entry of a kind that makes room
+   */
   constructor(limit: number, make: (record: CallRecord) => T, leave: (of: T) => void) {
     this.#limit = limit
     this.#make = make
     this.#leave = leave
   }
 
-  /** Finds what is kept of the kind of a call, which is the kind seen most recently then. */
-  of(record: CallRecord): T {
+  /** Finds the entry of a call's kind, which then is the most recently seen kind. */
+  kindOf(record: CallRecord): T {
     const is = kindOf(record)
     const place = placeOf(is)
     const there = this.#kinds.get(place)

@@ -3,20 +3,20 @@ import { isRefusal } from '../../calls/refusal.ts'
 import type { LogLevel } from '../../policy/config.ts'
 import { CallKinds, callName, describeKind } from './call-kinds.ts'
 
-/** Shortest time between two log lines for calls of the same kind. */
+/** The shortest time between two log lines for calls of the same kind. */
 const QUIET_MS = 60_000
-/** Limit for one container: it bounds the memory that a container can make the keeper use. */
+/** The most kinds of one container: limits the memory that a container can make the keeper use. */
 const KINDS_LIMIT = 256
 /**
- * Limits of the lines of one container in QUIET_MS: what is more is counted. Calls that were done have lines of their
- * own, so that none of them goes unsaid for a flood of others. Lines of programs are long.
+ * The most lines of one container in QUIET_MS; further ones are counted. Done calls have their own limit, so that a
+ * flood of others does not hide them. Lines about programs are long.
  */
 const LINES_LIMITS = { done: 64, others: 256, programs: 16 } as const
-/** Limit of the names by which lines are counted: a call without a name has its number, of which there are many. */
+/** The most names by which lines are counted: a call without a name has its number, and there are many numbers. */
 const NAMES_LIMIT = 64
 const OTHERS = 'others'
 
-interface Said {
+interface KindLines {
   readonly name: string
   /** When the last line was written; undefined if none was. */
   last: number | undefined
@@ -28,14 +28,14 @@ export interface CallLine {
   readonly message: string
 }
 
-/** What else is to be said of a call in a container. */
+/** Further fields of the line about a call in a container. */
 type More = (record: CallRecord, container: string) => Readonly<Record<string, unknown>>
 type Write = (container: string, details: Readonly<Record<string, unknown>>, line: CallLine) => void
 
-/** Tells whether `time` is in the minute after `start`. A time before `start` is not: the clock was set back. */
+/** Returns whether `time` is in the minute after `start`. A time before `start` is not: then the clock was set back. */
 export const isWithin = (time: number, start: number): boolean => time >= start && time < start + QUIET_MS
 
-/** Lines of one sort of one container: so many a minute, and how many were left out, by name. */
+/** The lines of one sort of one container: a limited number each minute, and by name how many were dropped. */
 class Lines {
   readonly #limit: number
   readonly #left = new Map<string, number>()
@@ -62,7 +62,9 @@ class Lines {
     this.#left.set(known, (this.#left.get(known) ?? 0) + lines)
   }
 
-  /** @returns how many were left out since this was called last */
+  /**
+   * @returns how many were dropped since the last call
+   */
   leftOut(): Readonly<Record<string, number>> | undefined {
     if (this.#left.size === 0) return undefined
     const left = Object.fromEntries(this.#left)
@@ -71,23 +73,25 @@ class Lines {
   }
 }
 
-/** Calls of one container that were done, or those that were not. */
+/** The calls of one container that were done, or those that were not. */
 class Calls {
   readonly lines: Lines
-  readonly #kinds: CallKinds<Said>
+  readonly #kinds: CallKinds<KindLines>
 
   constructor(limit: number) {
     this.lines = new Lines(limit)
-    this.#kinds = new CallKinds<Said>(
+    this.#kinds = new CallKinds<KindLines>(
       KINDS_LIMIT,
       (record) => ({ name: callName(record), last: undefined, suppressed: 0 }),
       ({ name, suppressed }) => this.lines.count(name, suppressed),
     )
   }
 
-  /** @returns what was said of the kind of a call, if it has a line now */
-  take(record: CallRecord): Said | undefined {
-    const kind = this.#kinds.of(record)
+  /**
+   * @returns the log entry of a call's kind, if the call gets a line now
+   */
+  take(record: CallRecord): KindLines | undefined {
+    const kind = this.#kinds.kindOf(record)
     if (kind.last !== undefined && isWithin(record.time, kind.last)) kind.suppressed++
     else if (this.lines.take()) return kind
     else {
@@ -102,10 +106,10 @@ class Calls {
   }
 }
 
-/** Numbers of lines that were left out, by what they would have been about. */
+/** Numbers of dropped lines, by subject. */
 type LeftOut = Readonly<Record<string, Readonly<Record<string, number>>>>
 
-/** What is said of one container, since its lines were counted last. */
+/** The lines of one container since the last count. */
 class ContainerCalls {
   readonly #done = new Calls(LINES_LIMITS.done)
   readonly #others = new Calls(LINES_LIMITS.others)
@@ -116,14 +120,14 @@ class ContainerCalls {
     return !isWithin(time, this.#start)
   }
 
-  /** Begins a minute. @returns what had no line in the minute before; undefined if there is nothing */
+  /** Begins a minute. @returns what had no line in the previous minute; undefined if there is nothing */
   begin(time: number): LeftOut | undefined {
     this.#start = time
     for (const lines of [this.#done.lines, this.#others.lines, this.#programs]) lines.begin()
     return this.#leftOut()
   }
 
-  take(record: CallRecord): Said | undefined {
+  take(record: CallRecord): KindLines | undefined {
     return (record.verdict === 'act' ? this.#done : this.#others).take(record)
   }
 
@@ -133,7 +137,9 @@ class ContainerCalls {
     return false
   }
 
-  /** @returns all that was not said so far */
+  /**
+   * @returns everything that was not logged so far
+   */
   end(): LeftOut | undefined {
     this.#done.end()
     this.#others.end()
@@ -157,8 +163,8 @@ class ContainerCalls {
 
 /**
  * Logs calls: at most one line a minute for each container, call and reason, with the number of suppressed calls, and
- * at most LINES_LIMITS lines a minute for each container. No call goes unsaid: what has no line is counted, and the
- * numbers are said in a line of the next minute, or when the container ends.
+ * at most LINES_LIMITS lines a minute for each container. Every call is reported: calls without a line are counted, and
+ * a line in the next minute, or at the end of the container, has the numbers.
  */
 export class CallLog {
   readonly #write: Write
@@ -173,7 +179,7 @@ export class CallLog {
   /** @returns false if the call has no line of its own */
   add(record: CallRecord, container: string): boolean {
     const { time, verdict } = record
-    const kind = this.#of(container, time).take(record)
+    const kind = this.#callsOf(container, time).take(record)
     if (!kind) return false
     const since = kind.suppressed ? { since: kind.suppressed } : {}
     const details = {
@@ -190,30 +196,30 @@ export class CallLog {
     return true
   }
 
-  /** Tells whether the failure of a program in a container has a line; else it is counted. */
+  /** Returns whether the failure of a program in a container gets a line; otherwise it is counted. */
   takesProgram(container: string, program: string, time: number): boolean {
-    return this.#of(container, time).takeProgram(program)
+    return this.#callsOf(container, time).takeProgram(program)
   }
 
-  #of(container: string, time: number): ContainerCalls {
+  #callsOf(container: string, time: number): ContainerCalls {
     const calls = this.#containers.get(container) ?? new ContainerCalls()
     this.#containers.set(container, calls)
     if (calls.isOver(time)) this.#count(container, calls.begin(time))
     return calls
   }
 
-  /** Says what was left out of minutes that are over. To be called once a second. */
+  /** Logs what was dropped in past minutes. To be called once a second. */
   look(time: number): void {
     for (const [container, calls] of this.#containers) if (calls.isOver(time)) this.#count(container, calls.begin(time))
   }
 
-  /** Says what was not said so far of a container that has ended. */
+  /** Logs what was not logged so far about an ended container. */
   forget(container: string): void {
     this.#count(container, this.#containers.get(container)?.end())
     this.#containers.delete(container)
   }
 
-  /** Says what was not said so far of all containers. */
+  /** Logs what was not logged so far about all containers. */
   close(): void {
     for (const container of [...this.#containers.keys()]) this.forget(container)
   }

@@ -7,27 +7,30 @@ import { defaults, type Setting, type Settings } from '../../policy/settings.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
 import type { Traps } from '../process/events.ts'
 
-/** A setting as the log shows it. */
-export const shown = ({ text, origin, asked, ceiling }: Setting): string =>
+/** Formats a setting for the log. */
+export const formatSetting = ({ text, origin, asked, ceiling }: Setting): string =>
   `${text} (${formatOrigin(origin)}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})`
 
-/** Says in one clause what a key is now and was before. @param is and `was`, in the words of `shown` */
-export const inWords = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
+/**
+ * Returns one clause with a key's new and old value. @param is the new value, and `was` the old one, as `formatSetting`
+ * formats them
+ */
+export const formatChange = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
   const [now, before] = [is, was].map((text) => text.replace(/^ \(/, 'nothing ('))
   return `${key}: ${now}, instead of ${before}`
 }
 
-/** Tells whether a setting holds for all containers, whatever filter they have, unless something stronger is said. */
+/** Returns whether a setting is a default for all containers, whatever filter they have. */
 export const isOfAll = ({ origin }: Setting): boolean => origin.kind === 'default' || origin.kind === 'configuration'
 
-/** Tells whether the author of the pod gave it. */
+/** Returns whether the author of the pod set it. */
 export const isOfAnnotation = ({ origin }: Setting): boolean =>
   origin.kind === 'annotation' || origin.kind === 'unreadable'
 
-/** Says of a key that is on what the filter of the container does not trap for it. */
+/** Returns which calls of an enabled key the container's filter does not trap. */
 function untrappedPart(policy: Policy, name: KeyName, setting: Setting, traps: Traps): string {
   if (traps === 'unknown') {
-    // A profile is made for the keys of its metadata, but nothing keeps a filter and metadata from differing.
+    // A profile is made for the keys of its metadata, but nothing prevents a filter and metadata from differing.
     const isUnsure = isOfAll(setting) || isOfAnnotation(setting)
     return isUnsure && untrapped(policy, name, new Set()).length > 0 ? ', perhaps not trapped' : ''
   }
@@ -36,26 +39,26 @@ function untrappedPart(policy: Policy, name: KeyName, setting: Setting, traps: T
   return missing.length === callsOf(name).length ? ', not trapped' : `, but ${missing.join(', ')} not trapped`
 }
 
-/** Lists every key with its value, who gave it, and whether the filter traps what is served. */
+/** Lists every key with its value, its origin, and whether the filter traps its calls. */
 export const effectiveKeys = (settings: Settings, policy: Policy, traps?: Traps): Readonly<Record<string, string>> =>
   Object.fromEntries(
     [...settings].map(([name, setting]) => [
       fullName(name),
-      `${shown(setting)}${traps ? untrappedPart(policy, name, setting, traps) : ''}`,
+      `${formatSetting(setting)}${traps ? untrappedPart(policy, name, setting, traps) : ''}`,
     ]),
   )
 
 /**
- * Lists the keys that have changed, with what was and what is; undefined if there are none.
+ * Lists the changed keys with the old and the new value; undefined if there are none.
  *
- * @param keys what is, in the words of `effectiveKeys`
+ * @param keys the new values, as `effectiveKeys` formats them
  */
 export function changedKeys(
   before: Settings,
   settings: Settings,
   keys: Readonly<Record<string, string>>,
 ): Readonly<Record<string, { readonly was: string; readonly is: string }>> | undefined {
-  const textOf = (of: Settings, name: KeyName): string => shown(of.get(name) ?? defaults.get(name)!)
+  const textOf = (of: Settings, name: KeyName): string => formatSetting(of.get(name) ?? defaults.get(name)!)
   const changed = keyNames.filter((name) => textOf(before, name) !== textOf(settings, name))
   if (changed.length === 0) return undefined
   return Object.fromEntries(

@@ -38,7 +38,7 @@ export function logEvent(log: Log, event: KeeperEvent): void {
   log.write(level, message, details, event.type)
 }
 
-/** crun does not say which process it has exec'd, nor LXC which init, if that is in another pid namespace. */
+/** If the process is in another pid namespace, crun does not tell which process it has exec'd, nor LXC which init. */
 const processOf = ({ pid }: Handover): { readonly process?: number } => (pid === 0 ? {} : { process: pid })
 
 function registered({ handover, resolved, traps }: EventOf<'registered'>, cannot: readonly string[]): Line {
@@ -48,7 +48,7 @@ function registered({ handover, resolved, traps }: EventOf<'registered'>, cannot
   return cannot.length ? ['warn', 'container', { ...details, cannot }] : ['info', 'container', details]
 }
 
-/** The settings of a container that an older version stored are not known, so nothing is said of a change. */
+/** The settings of a container that an older version stored are unknown, so a change is not logged. */
 function resumed({ id, before, settings, policy, traps }: EventOf<'resumed'>): Line {
   const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
   return [changed ? 'notice' : 'info', 'container goes on', { container: id, ...(changed ? { changed } : {}) }]

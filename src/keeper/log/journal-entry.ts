@@ -5,7 +5,7 @@ import type { LogLevel } from '../../policy/config.ts'
 /** The priorities of syslog, by which `journalctl -p` selects. */
 export const priorities: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6, notice: 5, warn: 4, error: 3 }
 
-/** What lines of the log are about, each with a number by which the journal finds its text in the catalog. */
+/** The subjects of log lines, each with a number by which the journal finds its text in the catalog. */
 export const messageIds = {
   call: '32d837cab02c4b85b095c8f3c1cadf60',
   refusedCall: '2c8c75fdc9204a01850b935d78923fe0',
@@ -36,10 +36,10 @@ export interface LogEntry {
 }
 
 const LENGTH_SIZE = 8
-/** Ids of engines are 64 characters; who looks for one types the first twelve, as engines show them. */
+/** Engines' ids are 64 characters long; people type the first twelve, as engines show them. */
 const SHORT = 12
 
-/** A field with its length before its value, which may have newlines then. */
+/** A field with its length before the value, so that the value may have newlines. */
 function field(name: string, value: string): Buffer {
   const bytes = Buffer.from(value)
   const length = Buffer.alloc(LENGTH_SIZE)
@@ -51,7 +51,7 @@ const text = (value: unknown): string => (typeof value === 'string' ? value : ''
 
 const wordFor = (verdict: unknown): string => WORDS[text(verdict) as VerdictName] ?? text(verdict)
 
-/** What is said of a call, in one sentence. */
+/** One sentence about a call. */
 function aboutCall({ syscall, verdict, errno, says, remedy, since }: LogEntry['details']): string {
   const word = wordFor(verdict)
   const became = `${text(syscall)} ${word === 'left' ? 'left to the kernel' : word}${errno ? ` ${text(errno)}` : ''}`
@@ -70,7 +70,7 @@ function sentence({ message, details, kind }: LogEntry): string {
 
 const shortId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
 
-/** The fields by which the journal is searched, where a line has something for them. */
+/** The fields by which the journal can be searched, if a line has values for them. */
 const FIELDS = {
   SYSCALL: 'syscall',
   ERRNO_NAME: 'errno',
@@ -80,8 +80,8 @@ const FIELDS = {
 } as const
 
 /**
- * Encodes a line of the log as the journal takes it. Every text is printable ASCII, so that journalctl shows it, and
- * nothing of a container reaches a terminal as it is.
+ * Encodes a log line for the journal. Every text is printable ASCII, so that journalctl shows it, and no bytes of a
+ * container reach a terminal unescaped.
  *
  * @see systemd.journal-fields(7), https://systemd.io/JOURNAL_NATIVE_PROTOCOL
  */

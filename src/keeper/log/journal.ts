@@ -8,13 +8,13 @@ import { journalEntry, type LogEntry } from './journal-entry.ts'
 import { LineWriter } from './line-writer.ts'
 
 const SOCKET = '/run/systemd/journal/socket'
-/** In bytes: what is larger goes as a file. */
+/** In bytes: larger messages are sent as a file. */
 const DATAGRAM = 64 * 1024
 const LOST = 'lines of the log were lost: they came faster than the journal took them, or there was none'
 
 /**
- * Tells whether a descriptor is a stream of systemd's journal, which takes `<N>` at the beginning of a line for the
- * priority of the line. The variable alone says nothing: a child inherits it, and may write elsewhere.
+ * Returns whether a descriptor is a stream of systemd's journal, which takes `<N>` at the beginning of a line as its
+ * priority. The variable alone proves nothing: a child inherits it, and may write elsewhere.
  *
  * @see systemd.exec(5) $JOURNAL_STREAM, sd-daemon(3)
  */
@@ -25,12 +25,14 @@ export function isJournalStream(fd: number, env: NodeJS.ProcessEnv = process.env
   return stream === `${dev}:${ino}`
 }
 
-/** The socket of the journal. A message of it is taken whole or not at all, and never waited for. */
+/** The socket of the journal. It takes a message as a whole or not at all, and we never wait for it. */
 class JournalSocket {
   readonly #path: string
   #socket: Fd
 
-  /** @throws {SyscallError} if there is none */
+  /**
+   * @throws {SyscallError} if there is no journal
+   */
   constructor(path: string) {
     this.#path = path
     this.#socket = connectDatagram(path)
@@ -49,7 +51,7 @@ class JournalSocket {
     return bytes.length
   }
 
-  /** A journal that has been started anew may have another socket. */
+  /** A restarted journal may have another socket. */
   #attempt(bytes: Buffer): void {
     try {
       this.#send(bytes)
@@ -76,7 +78,9 @@ class JournalSocket {
 export class JournalLog {
   readonly #lines: LineWriter
 
-  /** @throws {SyscallError} if there is no journal @param onLost is told how many lines were lost */
+  /**
+   * @throws {SyscallError} if there is no journal @param onLost called with the number of lost lines
+   */
   constructor(onLost: (lines: number) => void = () => {}, path = SOCKET) {
     const socket = new JournalSocket(path)
     const lost = (count: number): Buffer => {
@@ -90,7 +94,7 @@ export class JournalLog {
     this.#lines.write(journalEntry(entry))
   }
 
-  /** Writes what the journal has not taken yet. For the end of the program. */
+  /** Writes what the journal has not taken yet. To be called before the program exits. */
   close(): void {
     this.#lines.close()
   }
@@ -102,7 +106,7 @@ export function ownJournal(onLost: (lines: number) => void): JournalLog | undefi
   try {
     return new JournalLog(onLost)
   } catch (error) {
-    // The stream is there, and takes lines with priorities.
+    // The stream exists, and takes lines with priorities.
     if (error instanceof SyscallError) return undefined
     throw error
   }

@@ -1,15 +1,15 @@
 import { writeSync } from 'node:fs'
 import { sleepSync } from '../../shared/sleep.ts'
 
-/** How much waits for a slow reader at most: some thousand lines, which are written within a moment of each other. */
+/** The most bytes that wait for a slow reader: a few thousand lines, which may be written at almost the same time. */
 const WAITING_BYTES = 1024 * 1024
 /** Interval of attempts to write while the reader is slow. */
 const RETRY_MS = 10
-/** How long the end of the process waits for the reader. */
+/** How long the exit of the process waits for the reader. */
 const CLOSE_MS = 500
 
-/** Lines that have not been written yet, and how many lines of the log they stand for. */
-interface Waiting {
+/** Lines that were not written yet, and how many log lines they represent. */
+interface WaitingLines {
   readonly bytes: Buffer
   readonly lines: number
 }
@@ -18,13 +18,13 @@ interface Waiting {
 type Write = (bytes: Buffer) => number
 
 /**
- * Writes lines whole and in their order, also where writing does not block: to a pipe whose reader is slow, such as
- * that of a container engine. The lines wait then. How many there was no room for is said as soon as there is room.
+ * Writes whole lines in order, even if the reader of a pipe is slow and writing would block, as with a container
+ * engine. Then the lines wait. If there is no room for some, a line reports their number as soon as there is room.
  */
 export class LineWriter {
   readonly #lost: (lines: number) => string | Buffer
   readonly #write: Write
-  #waiting: Waiting[] = []
+  #waiting: WaitingLines[] = []
   #bytes = 0
   #missed = 0
   #timer: NodeJS.Timeout | undefined
@@ -44,7 +44,7 @@ export class LineWriter {
     this.#flush()
   }
 
-  /** Writes what waits, as far as the reader takes it in a moment. For the end of the process. */
+  /** Writes the waiting lines that the reader takes within a moment. To be called before the process exits. */
   close(): void {
     for (let ms = 0; !this.#flush() && ms < CLOSE_MS; ms += RETRY_MS) sleepSync(RETRY_MS)
   }
@@ -60,7 +60,9 @@ export class LineWriter {
     this.#missed = 0
   }
 
-  /** @returns true if nothing waits any more */
+  /**
+   * @returns true if no line waits any more
+   */
   #flush(): boolean {
     try {
       while (this.#waiting.length > 0) {

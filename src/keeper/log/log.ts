@@ -5,7 +5,7 @@ import type { JournalLog } from './journal.ts'
 import { type LogKind, priorities } from './journal-entry.ts'
 import { LineWriter } from './line-writer.ts'
 
-/** Writes the lines of a log, whole. */
+/** Writes whole lines of a log. */
 interface Lines {
   write(line: string): void
   close(): void
@@ -13,7 +13,7 @@ interface Lines {
 
 const LOST = 'lines of the log were lost: they came faster than they were read'
 
-/** Writes the log: into the journal, or one JSON object a line on standard error, as container engines take it. */
+/** Writes the log: into the journal, or to standard error with one JSON object a line, as container engines expect. */
 export class Log {
   readonly #from: number
   readonly #hasPriorities: boolean
@@ -22,9 +22,9 @@ export class Log {
 
   /**
    * @param level the least important level that is written
-   * @param hasPriorities whether each line begins with its priority, as `<5>`, which the journal takes off again
-   * @param lines where they go; standard error, if it is left out
-   * @param journal where they go instead, if there is one
+   * @param hasPriorities whether each line begins with its priority, such as `<5>`, which the journal removes again
+   * @param lines where the lines go; standard error by default
+   * @param journal where the lines go instead, if there is a journal
    */
   constructor(level: LogLevel, hasPriorities: boolean, lines?: Lines, journal?: JournalLog) {
     this.#from = logLevels.indexOf(level)
@@ -33,14 +33,16 @@ export class Log {
     this.#lines = lines ?? new LineWriter((count) => this.#line('warn', LOST, { count }))
   }
 
-  /** @param kind what it is about, for the journal */
+  /**
+   * @param kind the subject, for the journal
+   */
   write(level: LogLevel, message: string, details: Readonly<Record<string, unknown>> = {}, kind?: LogKind): void {
     if (logLevels.indexOf(level) < this.#from) return
     if (this.#journal) this.#journal.write({ level, message, details, kind })
     else this.#lines.write(this.#line(level, message, details))
   }
 
-  /** Writes what a slow reader has not taken yet. For the end of the program. */
+  /** Writes what a slow reader has not taken yet. To be called before the program exits. */
   close(): void {
     this.#journal?.close()
     this.#lines.close()

@@ -26,7 +26,7 @@ export class Records {
     this.#reader.drain((record) => {
       const { container, isOver: hasEnded = false } =
         this.#registry.named({ index: record.container, serial: record.serial }) ?? {}
-      onRecord(named(record, container?.policy), container?.id ?? '', hasEnded)
+      onRecord(addProgram(record, container?.policy), container?.id ?? '', hasEnded)
     }, isOver)
     if (this.#reader.lost === this.#lost) return
     onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })
@@ -34,8 +34,8 @@ export class Records {
   }
 }
 
-/** Adds the FUSE program that a record is about, of which the ring holds only the number in the policy. */
-function named(record: CallRecord, policy: Policy | undefined): CallRecord {
+/** Adds the name of the FUSE program that a record is about: the ring holds only its number in the policy. */
+function addProgram(record: CallRecord, policy: Policy | undefined): CallRecord {
   if (!OF_PROGRAMS.has(record.reason)) return record
   const program = [...(policy?.mount?.fuse.values() ?? [])][record.a - 1]
   return program === undefined ? record : { ...record, named: program }

@@ -15,7 +15,7 @@ import { isOfAll, isOfAnnotation } from './effective-keys.ts'
 
 type Registered = Extract<KeeperEvent, { type: 'registered' }>
 
-/** Lists what cannot work of a new container's policy: a sentence with its remedy for each. */
+/** Lists what cannot work in a new container's policy: a sentence with its remedy for each. */
 export function registrationWarnings(event: Registered): readonly string[] {
   const {
     barred,
@@ -38,8 +38,8 @@ export function registrationWarnings(event: Registered): readonly string[] {
 }
 
 /**
- * Lists the keys that were meant for this container and do nothing there. Keys of the configuration's default hold for
- * containers of all kinds, and an annotation that switches a call off means that.
+ * Lists the keys that were meant for this container and have no effect there. Keys of the configuration's default are
+ * for containers of all kinds, so they do not count. An annotation that switches a call off is intended, too.
  */
 function idle({ resolved: { settings, policy }, traps }: Registered): readonly string[] {
   if (!settings) return []

@@ -10,18 +10,20 @@ import { MounterFds } from './mounter-fds.ts'
 import { openJournal } from './open-journal.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
-/** Hands state from one engine to the next: the memories that engines share with us, descriptors, and mounters. */
+/** Hands state from one engine to the next: the memories that engines share with us, descriptors and mounters. */
 export class EngineHandover {
   readonly memories: Pick<SharedMemories, 'journal' | 'persistent'>
   /** The journal, mapped. */
   readonly memory: ArrayBuffer
-  /** The journal of an earlier version, in which the records were too. */
+  /** The journal of an earlier version, which contains the records too. */
   readonly before: ArrayBuffer | undefined
   readonly #state: PersistedState
   readonly #fds: KeeperFdTable
   readonly #mounters: MounterFds
 
-  /** @param fault is told what of the previous keeper's state cannot be used */
+  /**
+   * @param fault called with what cannot be used of the previous keeper's state
+   */
   constructor(state: PersistedState, reactor: Reactor, fault: (message: string) => void) {
     this.#state = state
     const { journal, memory, before } = openJournal(state, fault)
@@ -30,7 +32,7 @@ export class EngineHandover {
     this.memory = memory
     this.before = before
     this.#fds = new KeeperFdTable(state)
-    // Places in the table are places in the old memory.
+    // The table's places are places in the old memory.
     if (isNew) this.#fds.close()
     this.#mounters = new MounterFds(reactor)
   }
@@ -50,7 +52,7 @@ export class EngineHandover {
     this.#mounters.handOn(tell)
   }
 
-  /** The container of each descriptor that is kept for one. */
+  /** For each descriptor that is kept for a container: the container's number. */
   get kept(): readonly number[] {
     return this.#fds.containers
   }

@@ -2,10 +2,10 @@ import type { Fd } from '../../kernel/fd.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
-/** Limits of descriptors: a container needs a few at a time (contexts, mounts, programs), and must leave us some. */
+/** The most descriptors: a container needs a few at a time (contexts, mounts, programs), and must leave us some. */
 export const LIMIT = 1024
 export const LIMIT_PER_CONTAINER = 64
-/** Descriptors in one message; the kernel allows 253 (SCM_MAX_FD). */
+/** The most descriptors in one message; the kernel allows 253 (SCM_MAX_FD). */
 const BATCH = 128
 
 interface Kept {
@@ -49,7 +49,9 @@ export class KeeperFdTable {
     else this.#all.set(place, { container, fd })
   }
 
-  /** Closes the copies at these places. @param done is closed afterwards, which tells the engine so */
+  /**
+   * Closes the copies at these places. @param done closed afterwards, which tells the engine that the copies are closed
+   */
   drop(places: readonly number[], done: Fd | undefined): void {
     for (const place of places) this.#close(place)
     done?.[Symbol.dispose]()
@@ -69,7 +71,7 @@ export class KeeperFdTable {
     for (const [place, kept] of this.#all) state.keepDescriptor({ place, ...kept }, to)
   }
 
-  /** Undoes `store`, if no other keeper follows. */
+  /** Undoes `store`, if no other keeper takes over. */
   takeBack(state: PersistedState): void {
     for (const [place, { container }] of this.#all) state.dropDescriptor(place, container)
   }

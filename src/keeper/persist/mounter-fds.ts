@@ -12,9 +12,9 @@ interface Kept {
 }
 
 /**
- * Holds a socket and a pidfd of each mounter that an engine has started, and gives them to the next engine. An engine
- * may live shorter than a mounter takes to start, when engines are ended one after the other: no mount would ever be
- * made if each engine began with new mounters.
+ * Holds a socket and a pidfd of each mounter that an engine has started, and gives them to the next engine. When
+ * engines end one after the other, each may live shorter than a mounter takes to start. If each engine began with new
+ * mounters, no mount would ever be made.
  */
 export class MounterFds {
   readonly #reactor: Reactor

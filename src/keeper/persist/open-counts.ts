@@ -4,7 +4,7 @@ import { map, memfd } from '../../kernel/shared-memory.ts'
 import { countsSize, formatCounts, isCounts } from '../../memories/counts-layout.ts'
 import type { PersistedState } from './persisted-state.ts'
 
-/** Opens the counts of the previous keeper. Where they have another layout, all is counted from zero on. */
+/** Opens the counts of the previous keeper. If they have another layout, all counts start at zero. */
 export function openCounts(state: PersistedState): { readonly counts: Fd; readonly memory: ArrayBuffer } {
   using kept = state.counts
   const before = kept && map(kept)

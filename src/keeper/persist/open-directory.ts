@@ -3,7 +3,7 @@ import { map, memfd } from '../../kernel/shared-memory.ts'
 import { DIRECTORY_SIZE, formatDirectory, isDirectory } from '../../memories/directory-layout.ts'
 import type { PersistedState } from './persisted-state.ts'
 
-/** Opens the directory of the previous keeper. One of another layout is replaced by an empty one. */
+/** Opens the directory of the previous keeper. A directory with another layout is replaced by an empty one. */
 export function openDirectoryMemory(state: PersistedState): { readonly fd: Fd; readonly memory: ArrayBuffer } {
   using kept = state.directory
   const before = kept && map(kept)

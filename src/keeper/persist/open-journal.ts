@@ -8,16 +8,16 @@ import type { PersistedState } from './persisted-state.ts'
 interface Journal {
   readonly journal: Fd
   readonly memory: ArrayBuffer
-  /** The journal of an earlier version, in which the records were too. */
+  /** The journal of an earlier version, which contains the records too. */
   readonly before?: ArrayBuffer
 }
 
 /**
  * Opens the journal of the previous keeper, with its calls in flight. A journal of an earlier version is replaced by a
- * new journal, into which the calls are copied: with all that is known about begun acts if its slots are laid out as
- * ours.
+ * new journal, into which the calls are copied. If its slots have our layout, everything that is known about begun acts
+ * is copied too.
  *
- * @param fault is told how many calls in flight fail, if the slots are laid out in another way
+ * @param fault called with the number of calls in flight that fail, if the slots have another layout
  */
 export function openJournal(state: PersistedState, fault: (message: string) => void): Journal {
   using kept = state.journal

@@ -15,17 +15,17 @@ import type { PersistedState } from './persisted-state.ts'
 interface OpenRecords {
   readonly records: Fd
   readonly ring: ArrayBuffer
-  /** How many records of the previous keeper cannot be read any more. */
+  /** How many records of the previous keeper can no longer be read. */
   readonly lost: number
 }
 
 /**
  * Opens the ring of records of the previous keeper. A ring of another size is replaced by a new ring, into which the
- * records are copied; the records of another layout are lost.
+ * records are copied. Records with another layout are lost.
  *
  * @param size as in `Limits`
- * @param journal the journal of an earlier version, in which the records were too
- * @param mode how much of arguments readers may see from now on, also of what was recorded before
+ * @param journal the journal of an earlier version, which contains the records too
+ * @param mode how much of the arguments readers may see from now on, even in earlier records
  */
 export function openRecords(
   state: PersistedState,
@@ -37,7 +37,7 @@ export function openRecords(
   const before = kept && map(kept)
   const isOurs = before !== undefined && isRecords(before)
   if (isOurs) freePlaces(before)
-  // Readers may go on with the ring that is replaced.
+  // Readers may still use the replaced ring.
   if (isOurs) forgetRecorded(before, mode)
   if (isOurs && before.byteLength === recordsSize(size)) {
     reviveRecords(before)

@@ -20,9 +20,9 @@ export interface KeptContainer {
   readonly serial: number
   readonly handover: Handover
   readonly init: Init | undefined
-  /** The keys that held; undefined for a container that an older version stored. */
+  /** The keys in effect; undefined for a container that an older version stored. */
   readonly settings?: Settings | undefined
-  /** What was set while it ran; undefined for a container that an older version stored. */
+  /** What was set while the container ran; undefined for a container that an older version stored. */
   readonly set?: readonly SetKey[] | undefined
 }
 
@@ -33,7 +33,7 @@ export interface KeptListener {
   readonly fd: Fd
 }
 
-/** The successor for which state is stored: another program in this process, or the next process of the service. */
+/** The successor that state is stored for: another program in this process, or the next process of the service. */
 export type StateStore = 'program' | 'process'
 
 /** A descriptor of the keeper's table, see `KeeperFdTable`. */
@@ -46,7 +46,7 @@ export interface KeptDescriptor {
 /** A socket on which runtimes connect. */
 export interface KeptSocket {
   readonly fd: Fd
-  /** True if no service manager keeps the socket: we remove its file at the end. */
+  /** True if no service manager keeps the socket: then we remove its file on exit. */
   readonly isOurs: boolean
 }
 
@@ -56,7 +56,7 @@ export interface KeptConnection {
   readonly runtime: RuntimeCall | undefined
 }
 
-interface Written {
+interface StoredFile {
   readonly format: number
   readonly of: unknown
 }
@@ -88,7 +88,8 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *   gN.m              mount namespace of its runtime
  *
  * Names are short because systemd passes all of them in one environment variable, which holds 128 KiB at most.
- * Connections of LXC's monitors are not stored: a monitor connects anew with its next call, and sends everything again.
+ * Connections of LXC's monitors are not stored: a monitor connects again with its next call, and sends everything
+ * again.
  */
 export class PersistedState {
   readonly #manager: ServiceManager | undefined
@@ -104,7 +105,7 @@ export class PersistedState {
     }
   }
 
-  /** Takes the listening socket of a systemd unit of this name, or the previous keeper's. */
+  /** Takes the listening socket of the systemd unit with this name, or the previous keeper's. */
   socket(name: string): KeptSocket | undefined {
     const own = this.#take(`${name}.own`)
     const fd = own ?? this.#take(name)
@@ -178,7 +179,7 @@ export class PersistedState {
     this.#manager?.remove(`v${place}.${container}`)
   }
 
-  /** Takes the descriptors out of the store: the caller stores them anew when it ends. */
+  /** Takes the descriptors out of the store: the caller stores them again before it exits. */
   descriptors(): readonly KeptDescriptor[] {
     return this.#numbers(/^v(\d+)\.(\d+)$/).map(([name, place, container]) => {
       this.#manager?.remove(name)
@@ -194,8 +195,8 @@ export class PersistedState {
   }
 
   /**
-   * Stores what has changed of a container, if it is stored; its handles stay. systemd removes all descriptors of a
-   * name at once, and we may be killed between any two messages: so another name has it until the change is done.
+   * Stores the changes of a stored container; its handles stay. systemd removes all descriptors of a name at once, and
+   * we may be killed between any two messages. So the change has another name until it is complete.
    */
   renewContainer(container: KeptContainer): void {
     const [name, beside] = [`c${container.index}`, `c${container.index}~`]
@@ -240,7 +241,7 @@ export class PersistedState {
     }
   }
 
-  /** Takes the stored containers. @param failed is told why a container cannot be taken over */
+  /** Takes the stored containers. @param failed called with the reason why a container cannot be taken over */
   containers(failed: (message: string) => void): readonly KeptContainer[] {
     this.#endChanges()
     return this.#numbers(/^c(\d+)$/).flatMap(([name, index]) => {
@@ -255,14 +256,14 @@ export class PersistedState {
     })
   }
 
-  /** Ends the changes that the end of the previous keeper has cut off: what stands beside a container is newer. */
+  /** Completes changes that the end of the previous keeper interrupted: the file beside a container is newer. */
   #endChanges(): void {
     for (const [beside, index] of this.#numbers(/^c(\d+)~$/)) {
       const name = `c${index}`
       const file = this.#take(beside)!
       this.#take(name)?.[Symbol.dispose]()
       this.#manager?.remove(name)
-      // systemd keeps no file twice, also not under two names.
+      // systemd keeps no file twice, not even under two names.
       using copy = bytesFile(`intercede-${name}`, readFileSync(`/proc/self/fd/${file.raw}`))
       this.#manager?.store(name, copy)
       this.#manager?.remove(beside)
@@ -276,7 +277,7 @@ export class PersistedState {
     })
   }
 
-  /** Takes the connections out of the store: the caller stores those that it accepts anew. */
+  /** Takes the connections out of the store: the caller stores those that it accepts again. */
   connections(): readonly KeptConnection[] {
     return this.#numbers(/^g(\d+)$/).map(([name]) => {
       const said = this.#read(`${name}.r`) as WrittenRuntime
@@ -293,7 +294,7 @@ export class PersistedState {
     return () => this.#manager?.remove(name)
   }
 
-  /** Takes the administrators who wait for the end of the reload. */
+  /** Takes the connections of administrators that wait for the end of the reload. */
   askers(): readonly Fd[] {
     return this.#numbers(/^a(\d+)$/).map(([name]) => {
       this.#manager?.remove(name)
@@ -325,7 +326,7 @@ export class PersistedState {
   }
 
   #write(name: string, of: unknown): void {
-    using file = bytesFile(`intercede-${name}`, serialize({ format: FORMAT, of } satisfies Written))
+    using file = bytesFile(`intercede-${name}`, serialize({ format: FORMAT, of } satisfies StoredFile))
     this.#manager!.store(name, file)
   }
 
@@ -333,7 +334,7 @@ export class PersistedState {
   #read(name: string): unknown {
     using file = this.#take(name)
     if (!file) throw new Error(`Cannot take over what an earlier intercede left: there is no ${name}`)
-    const { format, of } = deserialize(readFileSync(`/proc/self/fd/${file.raw}`)) as Written
+    const { format, of } = deserialize(readFileSync(`/proc/self/fd/${file.raw}`)) as StoredFile
     if (format !== FORMAT) throw new Error(`Cannot take over what an earlier intercede left: it has format ${format}`)
     return of
   }
@@ -346,7 +347,7 @@ export class PersistedState {
     return found.sort(([, a], [, b]) => a! - b!)
   }
 
-  /** Takes a memory, and restricts its mode, since older versions left it open to every user. */
+  /** Takes a memory, and restricts its mode, because older versions left it open to every user. */
   #memory(name: string): Fd | undefined {
     const memory = this.#take(name)
     if (memory) restrict(memory)

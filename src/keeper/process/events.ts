@@ -11,19 +11,19 @@ import type { Handover } from '../../runtimes/handover.ts'
 import type { ServiceManager } from './service-manager.ts'
 import type { SetKey } from './set-key.ts'
 
-/** A policy, and what the log says of it. */
+/** A policy, and what the log says about it. */
 export interface PolicyDetails {
   readonly policy: Policy
-  /** Each key with its value and origin; absent where nobody is told, and for a policy that is invalid. */
+  /** Each key with its value and origin; absent if nobody reads it, and for an invalid policy. */
   readonly settings?: Settings
-  /** More fields of the log line of the registration, such as annotations that were ignored. */
+  /** More fields of the registration's log line, such as ignored annotations. */
   readonly details: Readonly<Record<string, unknown>>
 }
 
-/** Names of calls; or it is unknown which calls are trapped. */
+/** The names of the trapped calls; or that they are unknown. */
 export type Traps = ReadonlySet<string> | 'unknown'
 
-/** Keys in full, each with what was and what is. */
+/** Full keys, each with the old and the new value. */
 export type ChangedKeys = Readonly<Record<string, { readonly was: string; readonly is: string }>>
 
 /** An event of a keeper. `serve` logs all events (log/event-log.ts), `run` shows some. */
@@ -32,16 +32,16 @@ export type KeeperEvent =
       readonly type: 'registered'
       readonly handover: Handover
       readonly barred: ReasonCode | undefined
-      /** Why the container cannot give device rules to cgroups below its own. */
+      /** Why the container cannot set device rules for cgroups below its own. */
       readonly unruly: ReasonCode | undefined
       readonly resolved: PolicyDetails
-      /** The calls that its filter traps, as far as that can be known. */
+      /** The calls that its filter traps, as far as known. */
       readonly traps?: Traps
-      /** Keys of the policy that are left to the kernel, because a user runs intercede. */
+      /** Keys of the policy whose calls are left to the kernel, because an unprivileged user runs intercede. */
       readonly withheld: readonly string[]
     }
   | { readonly type: 'joined'; readonly handover: Handover }
-  /** A container of the previous keeper is served on, with other settings than before if the configuration changed. */
+  /** A container of the previous keeper is still served, with new settings if the configuration changed. */
   | {
       readonly type: 'resumed'
       readonly id: string
@@ -59,7 +59,7 @@ export type KeeperEvent =
       readonly changed: ChangedKeys
     }
   | { readonly type: 'ended'; readonly id: string }
-  /** Calls of a container have waited since the last look, because it has reached a limit. */
+  /** Calls of a container have waited since the last look, because the container has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
   /** A connection or a hand-over was refused. */
   | { readonly type: 'refused'; readonly message: string }
@@ -67,16 +67,19 @@ export type KeeperEvent =
   | ({ readonly type: 'program'; readonly id: string } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }
   | { readonly type: 'recordsLost'; readonly count: number }
-  /** A later engine than the first serves now. */
+  /** An engine after the first one serves now. */
   | { readonly type: 'engineStarted'; readonly pid: number | undefined }
   /** The next engine starts after `pause` milliseconds, and settles the calls in flight. */
   | { readonly type: 'engineEnded'; readonly how: string; readonly cause: RestartCause; readonly pause: number }
 
 /** Replaces this program by the program in our files now, see `Reexec`. */
 export interface Successor {
-  /** Replaces this program, if its files have changed. @returns undefined if not; else why it could not be replaced */
+  /**
+   * Replaces this program, if its files have changed. @returns undefined if they have not; otherwise why the program
+   * could not be replaced
+   */
   follow(): Promise<string> | undefined
-  /** Replaces this program on request. @returns why it could not be replaced; else this program ends first */
+  /** Replaces this program on request. @returns why it could not be replaced; otherwise this program ends first */
   ask(): Promise<string>
   /** Does the same while no engine has to be started, at a lower rate. To be called once a second. */
   look(): void
@@ -87,39 +90,42 @@ export interface KeeperOptions {
   readonly socketPath: string
   /** Path of the socket on which LXC's monitors connect. */
   readonly lxcSocketPath?: string
-  /** Path of the socket on which readers connect; without it, nobody does. */
+  /** Path of the socket on which readers connect; without it, there are no readers. */
   readonly feedSocketPath?: string
-  /** True if a user runs intercede in a user namespace: only calls that take no capability on the host are served. */
+  /**
+   * True if an unprivileged user runs intercede in a user namespace: then only calls that need no capability on the
+   * host are served.
+   */
   readonly forUser?: boolean
-  /** The configuration that `resolve` goes by, for readers. */
+  /** The configuration that `resolve` uses, for readers. */
   readonly configPath?: string
   /** The runtime of all containers; without it, the program that connects. */
   readonly runtime?: RuntimeCall
   readonly limits?: Partial<Limits>
   /** How many threads of the engine must be ready before it counts as started; more are started when calls wait. */
   readonly threads?: number
-  /** How much of the arguments of calls readers may see; all of it, if it is left out. */
+  /** How much of the arguments of calls readers may see; all by default. */
   readonly arguments?: ArgumentMode
-  /** Whether metrics name containers; if it is left out, they do not. */
+  /** Whether metrics name containers; they do not by default. */
   readonly containerLabel?: boolean
-  /** First pause in milliseconds when engines fail all the time, see `RestartBackoff`. */
+  /** The first pause in milliseconds when engines keep failing, see `RestartBackoff`. */
   readonly restartPause?: number
   /** Stores the state for the next keeper. */
   readonly manager?: ServiceManager
-  /** Path of the socket on which an administrator gives orders; without it, nobody does. */
+  /** Path of the socket on which an administrator gives orders; without it, nobody can. */
   readonly controlSocketPath?: string
   /** Without it, our files must not be replaced while the keeper runs. */
   readonly successor?: Successor
   /**
    * Makes the policy of a container.
    *
-   * @throws {Error} if the metadata of the container is no valid policy: all its calls are left to the kernel then
+   * @throws {Error} if the container's metadata is not a valid policy: then all its calls are left to the kernel
    */
   resolve(handover: Handover, set: readonly SetKey[]): PolicyDetails
   /**
-   * Reads the configuration anew. Without it nobody can ask what a reload would change.
+   * Reads the configuration again. Without it nobody can ask what a reload would change.
    *
-   * @returns what `resolve` would be after a reload
+   * @returns the `resolve` after a reload
    * @throws {Error} if it cannot be read, or is wrong
    */
   readAnew?(): KeeperOptions['resolve']
@@ -127,8 +133,8 @@ export interface KeeperOptions {
   /**
    * Takes the record of an answered call, up to a second after the answer.
    *
-   * @param containerId empty if it is not known any more
-   * @param hasEnded whether the container has ended before
+   * @param containerId empty if it is no longer known
+   * @param hasEnded whether the container has already ended
    */
   onRecord(record: CallRecord, containerId: string, hasEnded: boolean): void
 }

@@ -5,8 +5,8 @@ import type { Handle } from '../../kernel/handle.ts'
 import { socketpair } from '../../kernel/socket.ts'
 
 /**
- * Calls back when a descriptor becomes readable that Node cannot watch itself, such as a socket from which descriptors
- * are received. The reactor waits in epoll_wait(2) on a thread of libuv's pool.
+ * Calls back when a descriptor becomes readable that Node itself cannot watch, such as a socket that receives
+ * descriptors. The reactor waits in epoll_wait(2) on a thread of libuv's pool.
  */
 export class Reactor {
   readonly #epoll = new Epoll()

@@ -13,7 +13,7 @@ const FIRST = 3
 const RETRY_MS = 5
 /** The variable with the number of a file's descriptor; the file names the descriptors of the previous program. */
 const LEFT = 'INTERCEDE_LEFT'
-/** Variables that are removed from the environment, since they are for this process and not for its children. */
+/** Variables that are removed from the environment, because they are for this process and not for its children. */
 const OWN = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'] as const
 
 /** A descriptor from the service manager, or from the previous program in this process. */
@@ -24,13 +24,13 @@ export interface Inherited {
 
 /**
  * Talks to the service manager, which is systemd: takes inherited descriptors, reports the state of the service, and
- * stores descriptors for the next process. Copies of these stay here for the next program in this process, also where
- * there is no service manager.
+ * stores descriptors for the next process. Copies of these stay here for the next program in this process, even without
+ * a service manager.
  *
  * @see sd_notify(3), sd_listen_fds(3)
  */
 export class ServiceManager {
-  /** Sockets of systemd units, and descriptors that the previous process stored; their taker owns them. */
+  /** Sockets of systemd units, and descriptors that the previous process stored; whoever takes them owns them. */
   readonly inherited: readonly Inherited[]
   readonly #kept = new Map<string, Fd>()
   readonly #env: NodeJS.ProcessEnv
@@ -39,7 +39,9 @@ export class ServiceManager {
   readonly #hasWatchdog: boolean
   readonly #queue: { readonly text: string; readonly fds: readonly Fd[] }[] = []
 
-  /** @param env environment of the process, from which the variables for us are removed */
+  /**
+   * @param env the process's environment, from which the variables for us are removed
+   */
   constructor(env: NodeJS.ProcessEnv) {
     this.inherited = [...inherit(env), ...left(env)]
     for (const { name, fd } of this.inherited) this.#keep(name, fd)
@@ -63,7 +65,7 @@ export class ServiceManager {
 
   /** Reports a reload, which lasts until the next `ready`. */
   reloading(): void {
-    // systemd wants CLOCK_MONOTONIC, which is libuv's clock too.
+    // systemd expects CLOCK_MONOTONIC, which libuv's clock is too.
     this.#tell(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`)
   }
 
@@ -112,7 +114,7 @@ export class ServiceManager {
    * names, since one environment variable can be too short for them (MAX_ARG_STRLEN).
    *
    * @param become executes the program, which inherits these descriptors
-   * @throws {Error} the error of `become`; nothing has changed then
+   * @throws {Error} the error of `become`; then nothing has changed
    */
   leave(become: (fds: readonly Handle[]) => never): never {
     const fds = [...this.#kept].map(([name, { raw }]) => [name, raw])
@@ -148,7 +150,9 @@ export class ServiceManager {
     }
   }
 
-  /** @returns false if the socket is full; true also if no service manager listens, which must not end the service */
+  /**
+   * @returns false if the socket is full; true even if no service manager listens, which must not end the service
+   */
   #send(text: string, fds: readonly Handle[]): boolean {
     try {
       send(this.#socket!, Buffer.from(text), fds, MSG_DONTWAIT)

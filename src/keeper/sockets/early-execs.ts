@@ -1,6 +1,6 @@
 import type { Register } from './sockets.ts'
 
-/** Longest wait for an init, which hands over milliseconds after its runtime has returned, or later under load. */
+/** The longest wait for an init, which hands over milliseconds after its runtime has returned, or later under load. */
 const PATIENCE_MS = 2000
 
 interface Early {
@@ -11,14 +11,14 @@ interface Early {
 
 export interface EarlyOptions {
   readonly isKnown: (handover: Parameters<Register>[0]) => boolean
-  /** True if another connection has not handed over yet, which may be that of the init. */
+  /** True if another connection, perhaps the init's, has not handed over yet. */
   readonly othersWait: () => boolean
   readonly refuse: (message: string) => void
 }
 
 /**
  * Holds back the hand-over of an exec'd process until the init of its container has handed over. `crun run --detach`
- * returns before the init does so, and an exec'd process of an unknown container would be served nothing.
+ * returns before the init does so, and nothing would be served for an exec'd process of an unknown container.
  */
 export class EarlyExecs {
   readonly #register: Register

@@ -23,7 +23,7 @@ export interface Connection extends Disposable {
 export interface AcceptorOptions {
   readonly path: string
   readonly type: SocketType
-  /** Most connections that have not handed over yet. */
+  /** The most connections that have not handed over yet. */
   readonly limit: number
   /** The socket that listens at `path`; owned by the acceptor. */
   readonly socket: KeptSocket
@@ -32,9 +32,9 @@ export interface AcceptorOptions {
   refuse(message: string): void
 }
 
-/** Descriptors that must be free before a connection is accepted, since several are kept of a hand-over. */
+/** How many descriptors must be free before a connection is accepted: a hand-over keeps several. */
 const ROOM = 16
-/** Time without accepting while descriptors are short. */
+/** The pause in accepting while descriptors are short. */
 const REST_MS = 200
 const SHORTAGES: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.ENOMEM])
 
@@ -106,7 +106,7 @@ export class Acceptor {
     return accept(fd)
   }
 
-  /** Stops watching for a while: the socket stays readable, so the reactor would call without end. */
+  /** Stops watching for a while: the socket stays readable, and the reactor would call endlessly. */
   #wait({ message }: SyscallError): void {
     if (!this.#isShort) this.#options.refuse(`Cannot take connections until descriptors are free: ${message}`)
     this.#isShort = true

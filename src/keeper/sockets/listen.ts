@@ -16,7 +16,7 @@ import { isErrno } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts'
 
-/** The name of the usual directory of sockets, which is made: /run is empty after each boot. */
+/** The name of the default socket directory, which we make: /run is empty after each boot. */
 const USUAL = 'intercede'
 
 /**
@@ -31,7 +31,7 @@ export function listenExclusively(path: string, type: SocketType = 'stream'): Fd
   if (there && !there.isSocket()) throw refuse('it is there already and no socket; move it away')
   if (there && answers(path, type)) throw refuse('another intercede serves it; stop that')
   if (there && !isOurs(there)) throw refuse(`the socket that is there belongs to user ${there.uid}; remove it`)
-  // So nobody else can connect at any time, and no mode has to be changed by a name.
+  // So nobody else can ever connect, and no mode has to be changed by name.
   const before = process.umask(0o177)
   try {
     rmSync(path, { force: true })
@@ -45,15 +45,15 @@ export function listenExclusively(path: string, type: SocketType = 'stream'): Fd
 
 const isOurs = (stat: Stats): boolean => stat.isSocket() && stat.uid === process.geteuid?.()
 
-/** Removes the socket file of ours at `path`; whatever else is there stays. */
+/** Removes our socket file at `path`; any other file stays. */
 export function removeSocket(path: string): void {
   const there = lstatSync(path, { throwIfNoEntry: false })
   if (there && isOurs(there)) rmSync(path, { force: true })
 }
 
 /**
- * Lets a group connect to the socket of ours at `path`. Somebody may have put a link to any file there since it was
- * made: what is changed is a socket that is open here.
+ * Lets a group connect to our socket at `path`. Another user may have put a link to any file there since then, so this
+ * changes the mode of an open socket.
  *
  * @throws {Error} of node:fs
  */
@@ -68,7 +68,7 @@ export function shareSocket(path: string, gid: number): void {
   }
 }
 
-/** Makes the usual directory. One of another name that is not there may be mistyped, and would stay for ever. */
+/** Makes the default directory. Another missing directory may be a typing error, and would stay for ever. */
 function requireDirectory(directory: string, refuse: (why: string) => Error): void {
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return
   if (basename(directory) !== USUAL) throw refuse(`"${directory}" is no directory; make it first`)
@@ -85,7 +85,7 @@ function answers(path: string, type: SocketType): boolean {
     return true
   } catch (error) {
     if (isErrno(error, 'ECONNREFUSED')) return false
-    // Somebody listens there, for connections of another type.
+    // A process listens there, for connections of another type.
     if (isErrno(error, 'EPROTOTYPE')) return true
     throw error
   }

@@ -6,11 +6,11 @@ import type { KeptSocket, PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { listenExclusively, removeSocket } from './listen.ts'
 
-/** How many connections are accepted in a row, before others have their turn. */
+/** How many connections are accepted in a row, before other work has its turn. */
 const IN_A_ROW = 64
-/** For so long as many are accepted as `atMost` says. */
+/** The period for which `atMost` limits the accepted connections. */
 const TURN_MS = 10
-/** Time without accepting after an error, such as a lack of descriptors. */
+/** The pause in accepting after an error, such as a shortage of descriptors. */
 const REST_MS = 200
 
 interface ListeningOptions {
@@ -19,13 +19,16 @@ interface ListeningOptions {
   /** As in `PersistedState`. */
   readonly name: string
   readonly path: string
-  /** Most connections in a turn, where not only root connects: whoever does so over and over shall cost little. */
+  /**
+   * The most connections in a period, on sockets that not only root may connect to, so that repeated connections cost
+   * little.
+   */
   readonly atMost?: number
   /** Takes ownership of a connection. */
   accepted(connection: Fd): void
 }
 
-/** A socket of packets on which anybody may connect whom its mode lets. */
+/** A packet socket to which everybody may connect whom its mode allows. */
 export class Listening {
   readonly #options: ListeningOptions
   readonly #socket: KeptSocket
@@ -75,7 +78,7 @@ export class Listening {
     return this.#turn.accepted++ < (this.#options.atMost ?? Number.POSITIVE_INFINITY)
   }
 
-  /** Stops watching for a while: the socket stays readable, so the reactor would call without end. */
+  /** Stops watching for a while: the socket stays readable, and the reactor would call endlessly. */
   #pause(milliseconds: number): void {
     this.#unwatch()
     this.#rest = setTimeout(() => this.#watch(), milliseconds)

@@ -12,7 +12,7 @@ import { Acceptor, type AcceptorOptions, type Connection } from './listen-socket
 
 /**
  * Takes a hand-over with its descriptor: a listener, or the connection of a monitor of LXC, which forwards calls. The
- * function owns the descriptor, also if it throws.
+ * function owns the descriptor, even if it throws.
  *
  * `by` is the number of the process that has connected.
  */
@@ -26,8 +26,8 @@ export type Register = (
 
 interface Places extends Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'> {
   /**
-   * Most connections of each socket that have not handed over. crun connects when it creates a container, and is silent
-   * until the container is started; a monitor of LXC is silent until the first call of its container.
+   * The most connections of each socket that have not handed over. crun connects when it creates a container, and is
+   * silent until the container is started; a monitor of LXC is silent until the first call of its container.
    */
   readonly limit: number
 }
@@ -46,7 +46,7 @@ export function openSockets(
     acceptors.push(acceptor)
     return acceptor
   }
-  // The runtime is inspected at once, since it can be seen only until its container is started: then it exits.
+  // The runtime is inspected at once, because it exits when its container starts.
   const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, state)
   try {
     const oci = open('oci', { path: socketPath, type: 'stream', limit, enter })
@@ -92,7 +92,7 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, st
 function monitor(fd: Fd, register: Register): Connection {
   stampMessages(fd)
   return {
-    // The first message is peeked at, and stays in the socket until all of it has arrived.
+    // We peek at the first message, which stays in the socket until all of it has arrived.
     isMidway: false,
     hear() {
       const handover = readContainer(fd)

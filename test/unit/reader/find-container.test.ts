@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ContainerView } from '../../../src/reader/container-fields.ts'
-import { findContainer, whichAreMeant } from '../../../src/reader/find-container.ts'
+import { describeAmbiguity, findContainer } from '../../../src/reader/find-container.ts'
 
 const container = (id: string, name = '', state = 'served'): ContainerView => ({ id, name, state }) as ContainerView
 const SHORT = '5288d75d3d2f'
@@ -63,6 +63,6 @@ test.each([
     word: 'c',
     says: 'Cannot tell which container "c" is: ca, cb, cc, cd, ce and 2 more begin so; give more of its id',
   },
-])('whichAreMeant() says $says', ({ found, word, says }) => {
-  expect(whichAreMeant(found, word)).toBe(says)
+])('describeAmbiguity() says $says', ({ found, word, says }) => {
+  expect(describeAmbiguity(found, word)).toBe(says)
 })

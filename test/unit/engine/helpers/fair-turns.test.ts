@@ -34,9 +34,9 @@ test('each piece is charged to its container, also if it fails', async () => {
     while (performance.now() < end);
     return 'done'
   }
-  expect(await turns.taken(7, work)).toBe('done')
+  expect(await turns.takeForResult(7, work)).toBe('done')
   await expect(
-    turns.taken(8, () => {
+    turns.takeForResult(8, () => {
       work()
       throw new Error('no')
     }),

@@ -44,7 +44,7 @@ const adoptions = (acts: ReplyCache, mayBlock: () => void): Replays =>
   new Replays(acts, new DataView(new SharedArrayBuffer(256)), mayBlock)
 
 const begun = (mayBlock: () => void, caller: NotifiedCaller) =>
-  adoptions(table(), mayBlock).of(act, caller, { container, slot: 0 }, waiting)!
+  adoptions(table(), mayBlock).replayOf(act, caller, { container, slot: 0 }, waiting)!
 
 test('the lead is passed before a wait for a caller that is awake, and only then', () => {
   const mayBlock = vi.fn()

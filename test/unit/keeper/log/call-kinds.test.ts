@@ -23,9 +23,9 @@ function kinds(limit: number) {
 
 test('calls that differ in what is said of them are of different kinds, others of one', () => {
   const { kinds: all } = kinds(100)
-  const first = all.of(record({}))
+  const first = all.kindOf(record({}))
   for (const same of [{ time: 9 }, { container: 2 }, { tid: 8 as Tid }, { microseconds: 1 }])
-    expect(all.of(record(same))).toBe(first)
+    expect(all.kindOf(record(same))).toBe(first)
   const others = [
     { arch: 0x40000003 },
     { nr: 1 },
@@ -35,13 +35,13 @@ test('calls that differ in what is said of them are of different kinds, others o
     { a: 2 },
     { b: 2 },
   ]
-  for (const other of others as Partial<CallRecord>[]) expect(all.of(record(other))).not.toBe(first)
+  for (const other of others as Partial<CallRecord>[]) expect(all.kindOf(record(other))).not.toBe(first)
   expect(all.all).toHaveLength(1 + others.length)
 })
 
 test('the kind that was seen least recently makes room', () => {
   const { kinds: all, left } = kinds(3)
-  for (const b of [1, 2, 3, 1, 4]) all.of(record({ b }))
+  for (const b of [1, 2, 3, 1, 4]) all.kindOf(record({ b }))
   expect(left.map(({ b }) => b)).toEqual([2])
   expect(all.all.map(({ b }) => b)).toEqual([1, 3, 4])
 })
@@ -51,7 +51,7 @@ test('two kinds are never taken for one, whatever numbers a container chooses', 
   let other = 0
   for (let a = 0; a < 100; a++)
     for (let b = 0; b < 100; b++) {
-      const of = all.of(record({ a, b: (b * 0x01000193) >>> 0 }))
+      const of = all.kindOf(record({ a, b: (b * 0x01000193) >>> 0 }))
       if (of.a !== a || of.b !== (b * 0x01000193) >>> 0) other++
     }
   expect(other).toBe(0)

@@ -86,7 +86,7 @@ test('inspect says where each key comes from, and everything by name, id and the
   expect(stdout).toMatch(/^mknod +true +metadata +the seccomp profile, and a new container$/m)
   expect(stdout).toContain('the device 1:1 is not allowed')
   // How near it is to what a container may have at most.
-  expect(stdout).toMatch(/^listeners +1 of 1024$/m)
+  expect(stdout).toMatch(/^listeners +1 of 256$/m)
   expect(stdout).toMatch(/^in flight +0 of 3$/m)
   expect(stdout).toMatch(/^kept for it +0 of 64$/m)
 })

@@ -7,3 +7,5 @@ export const SHARED_LISTENERS = LISTENERS - OWN_LISTENERS * CONTAINERS
 /** How many mounters there may be, on the host and busy for one container; a hanging mounter counts until its end. */
 export const MOUNTERS = 8
 export const MOUNTERS_PER_CONTAINER = 2
+/** How many walkers there may be, of 10 MB each. */
+export const WALKERS = 64

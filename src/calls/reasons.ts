@@ -143,6 +143,7 @@ export const reasons = {
   // Reasons of setxattr(2) and its family.
   attributeOfAll: ['an attribute that the kernel serves for the owner of a file in any user namespace', ''],
   otherAttribute: ['not the attribute trusted.overlay.opaque with the value y, so the kernel decides', ''],
+  ofKernel: ['the file is one of sysfs or of a control group, in which no overlay looks for the attribute', ''],
   attributeAbsent: [
     'the inode has no attribute trusted.overlay.opaque that could be added to what the kernel says',
     '',
@@ -360,5 +361,8 @@ export const reasons = {
     'a cgroup above has a device program without BPF_F_ALLOW_MULTI: one below would replace it instead of adding to it',
     'start the container with a runtime that attaches its device rules with BPF_F_ALLOW_MULTI, such as crun',
   ],
-  tooManyPrograms: ['the container has too many device programs: 128 at once are served', 'close or detach some'],
+  tooManyPrograms: [
+    'the container has too many device programs and links: 128 at once are served',
+    'close or detach some',
+  ],
 } as const satisfies Readonly<Record<string, readonly [says: string, remedy: string]>>
